@@ -62,7 +62,7 @@ export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 # Python keeps what it compiles: tests start a thousand processes, and each would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all setup sources twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods sanitized wheel wheel-env lock frameworks fleet prompts keras-models gallery demo test soak proofs coverage mutants stacks test-studio pictures test-all cores lint docs tables ledger clean
+.PHONY: all setup sources twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods sanitized wheel wheel-env lock frameworks fleet prompts keras-models gallery demo test soak faults proofs coverage mutants stacks test-studio pictures test-all cores lint docs tables ledger clean
 all: setup twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods
 
 setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin
@@ -102,7 +102,7 @@ endif
 # which takes half as long again.
 test-all: export EDGELORA_FULL := 1
 test-all: COVERAGE := --cov=edgelora --cov-report=term:skip-covered
-test-all: test
+test-all: test faults
 test: all cores sanitized $(STAMPS)/packages-proofs prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m $(STAMPS)/packages-browser $(STAMPS)/axe frameworks keras-models fleet wheel-env
 # Twice as many workers as cores, as they wait for boards and pages; BLAS threads of two would wait for each other.
 	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(COVERAGE)
@@ -115,8 +115,12 @@ test-studio: setup firmware-unix firmware-rp2 firmware-rp2-stock natmods $(STAMP
 
 # Fuzzers for TIME seconds in all, under each sanitizer; the corpus stays in .build/fuzz (docs/verification.md).
 TIME ?= 600
-soak: setup $(STAMPS)/packages-clang
+soak: setup $(STAMPS)/packages-clang $(STAMPS)/atheris
 	@nice -n 10 $(VENV)/bin/python tools/soak.py $(TIME)
+
+# Every n-th allocation, flash operation and Ctrl-C fails in every action on a board; goes on where it was.
+faults: setup firmware-faults
+	@nice -n 10 $(VENV)/bin/python tools/faults.py
 
 # Bounds of fixed-point arithmetic, softmax, FFT and checks of files, proven by CBMC.
 proofs: $(STAMPS)/venv $(STAMPS)/packages-proofs
@@ -194,6 +198,11 @@ $(STAMPS)/packages-aarch64: $(STAMPS)/packages-base
 
 $(STAMPS)/packages-clang: $(STAMPS)/packages-base
 	@$(STEP) "clang, fuzzers" tools/apt_install.sh $(PACKAGES_CLANG)
+	@touch $@
+
+# Guides the fuzzers of the host's Python; where there is no build of it for this Python, nothing does.
+$(STAMPS)/atheris: $(STAMPS)/venv
+	@$(STEP) "atheris" sh -c '$(VENV)/bin/pip install --disable-pip-version-check atheris==3.0.0 || true'
 	@touch $@
 
 $(STAMPS)/packages-proofs: $(STAMPS)/packages-base

@@ -1,19 +1,23 @@
 """Runs every fuzzer of tests/fuzz for a time, on seeds drawn anew and a corpus that is kept: `make soak TIME=600`.
 
-Builds: `asan` (AddressSanitizer and UBSan), `integer` (wraps and truncations, but for those of tests/fuzz/wraps.txt),
-`msan` (MemorySanitizer). Needs clang-22 with its compiler-rt and libFuzzer. Files are in .build/fuzz: a corpus for each
-harness, and in `found` what failed. The last line is the sum; exits with 1 if anything failed.
+Builds of the C: `asan` (AddressSanitizer and UBSan), `integer` (wraps and truncations, but for those of
+tests/fuzz/wraps.txt), `msan` (MemorySanitizer). Needs clang-22 with its compiler-rt and libFuzzer. `host`: what the
+host does with bytes of others (fuzz_host.py), guided by atheris where that is installed. Files are in .build/fuzz: a
+corpus for each harness, and in `found` what failed. All have the same time. The last line is the sum; exits with 1 if
+anything failed.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import random
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +30,7 @@ VARIANTS = {
     "integer": ["-fsanitize=integer", f"-fsanitize-ignorelist={FUZZ / 'wraps.txt'}"],
     "msan": ["-fsanitize=memory", "-fsanitize-memory-track-origins"],
 }
-ALL = [*VARIANTS]
+ALL = [*VARIANTS, "host"]
 HARNESSES = {  # sources beside fuzz_NAME.c, and bytes of an input at most
     "files": (["mutator.c"], 2000),
     "session": (["mutator.c"], 2500),
@@ -45,6 +49,7 @@ FLAGS = [
     f"-I{MODULE}/core",
     f"-I{MODULE}/crypto",
 ]
+HOST = "fuzz_host.py"
 OPTIONS = {"ASAN_OPTIONS": "quarantine_size_mb=1:malloc_context_size=4"}
 
 
@@ -141,6 +146,32 @@ def sweep(variant: str, name: str, program: Path, seconds: int) -> Result:
     return Result(f"{variant} sweep of {name}", executions, False)
 
 
+def host_targets() -> list[str]:
+    """Names of those of fuzz_host.py."""
+    listed = subprocess.run([sys.executable, FUZZ / HOST, "--list"], capture_output=True, text=True, check=True)
+    return listed.stdout.split()
+
+
+def fuzz_host(variant: str, name: str, program: Path, seconds: int) -> Result:
+    """Runs a target of fuzz_host.py; without atheris on mutants that nothing guides."""
+    corpus, found, seeds = WORK / "corpus" / f"host-{name}", WORK / "found", WORK / "seeds" / f"host-{name}"
+    for folder in (corpus, found):
+        folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, program, name]
+    subprocess.run([*command, "--seeds", seeds], check=True)
+    if importlib.util.find_spec("atheris"):
+        limits = [f"-max_total_time={seconds}", "-max_len=4096", "-timeout=20", "-rss_limit_mb=2048"]
+        command += [*limits, "-print_final_stats=1", f"-artifact_prefix={found}/host-{name}-", str(corpus), str(seeds)]
+    else:
+        command += ["--draw", str(seconds * 500), str(random.randrange(1 << 31))]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    (WORK / f"host-{name}.log").write_text(done.stdout + done.stderr)
+    executions = re.search(r"^Done (\d+) runs|^(\d+) executions", done.stdout + done.stderr, re.MULTILINE)
+    errors = re.findall(r"^\S*(?:Error|Exception|Warning)\b.*|^SUMMARY: .*", done.stderr, re.MULTILINE)
+    count = int(executions[1] or executions[2]) if executions else 0
+    return Result(f"host {name}", count, done.returncode != 0, errors[0] if errors and done.returncode else "")
+
+
 def main() -> int:
     """Shares the time among all builds and harnesses; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -150,13 +181,15 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="of compilers")
     args = parser.parse_args()
     subprocess.run([sys.executable, ROOT / "tools" / "fuzz_seeds.py", WORK / "seeds"], check=True)
-    runs = []
-    for variant in args.variants:
+    runs: list[tuple[Callable[[str, str, Path, int], Result], str, str, Path]] = []
+    for variant in [variant for variant in args.variants if variant in VARIANTS]:
         library = compile_core(variant, args.jobs)
         for name in args.harnesses:
             runs.append((fuzz, variant, name, link(variant, name, library)))
             if name in SWEEPS and variant != "msan":
                 runs.append((sweep, variant, name, link_sweep(variant, name, library)))
+    if "host" in args.variants:
+        runs += [(fuzz_host, "host", name, FUZZ / HOST) for name in host_targets()]
     results = []
     for run, variant, name, program in runs:
         results.append(result := run(variant, name, program, max(1, args.seconds // len(runs))))

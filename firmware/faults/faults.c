@@ -19,13 +19,13 @@ enum { BLOCK = 4096 };
 
 static struct {
     int kind;
-    bool forever, failed;
+    bool forever, failed, listing;
     mp_int_t at, counted;
 } faults;
 
 // Does this one fail?
 static bool fails(int kind) {
-    if (faults.kind != kind) {
+    if (faults.kind != kind || (kind == FLASH && faults.listing)) {
         return false;
     }
     mp_int_t n = faults.counted++;
@@ -47,6 +47,48 @@ void *__wrap_gc_alloc(size_t size, unsigned int flags) {
 void *__wrap_gc_realloc(void *at, size_t size, bool allow_move) {
     bool grows = size > (at ? gc_nbytes(at) : 0);
     return grows && fails(ALLOCATION) ? NULL : __real_gc_realloc(at, size, allow_move);
+}
+
+// os.ilistdir of MicroPython 1.25 goes on with memory of others where a folder can't be read: that never fails.
+int __real_lfs2_dir_open(void *lfs, void *dir, const char *path);
+int __wrap_lfs2_dir_open(void *lfs, void *dir, const char *path);
+int __real_lfs2_dir_read(void *lfs, void *dir, void *info);
+int __wrap_lfs2_dir_read(void *lfs, void *dir, void *info);
+
+int __wrap_lfs2_dir_open(void *lfs, void *dir, const char *path) {
+    faults.listing = true;
+    int status = __real_lfs2_dir_open(lfs, dir, path);
+    faults.listing = false;
+    return status;
+}
+
+int __wrap_lfs2_dir_read(void *lfs, void *dir, void *info) {
+    faults.listing = true;
+    int status = __real_lfs2_dir_read(lfs, dir, info);
+    faults.listing = false;
+    return status;
+}
+
+// Files of a littlefs whose power is off, closed when they are collected: after an error its list of them is not sound.
+static const void *mounted;
+int __real_lfs2_mount(void *lfs, const void *config);
+int __wrap_lfs2_mount(void *lfs, const void *config);
+int __real_lfs2_file_close(void *lfs, void *file);
+int __wrap_lfs2_file_close(void *lfs, void *file);
+int __real_lfs2_dir_close(void *lfs, void *dir);
+int __wrap_lfs2_dir_close(void *lfs, void *dir);
+
+int __wrap_lfs2_mount(void *lfs, const void *config) {
+    mounted = lfs;
+    return __real_lfs2_mount(lfs, config);
+}
+
+int __wrap_lfs2_file_close(void *lfs, void *file) {
+    return lfs == mounted ? __real_lfs2_file_close(lfs, file) : 0;
+}
+
+int __wrap_lfs2_dir_close(void *lfs, void *dir) {
+    return lfs == mounted ? __real_lfs2_dir_close(lfs, dir) : 0;
 }
 
 void edgelora_faults_jump(void) {

@@ -5,15 +5,24 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import fuzz_host
+import numpy as np
 import pytest
 import sanitized
 from fresh import SEED, rounds
 
+from edgelora import datasets
+from edgelora.datasets import recordings
+from edgelora.errors import EdgeloraError, InputError
+from edgelora.formats.npz import NpzError
+from edgelora.link import Link, LinkError
 from edgelora.resources import ROOT
 
 HERE = Path(__file__).parent
+HOST = sorted(fuzz_host.TARGETS)
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +57,53 @@ def test_drawn_bytes(tmp_path: Path, name: str, size: int, count: int) -> None:
 def test_the_mutator_compiles_where_there_is_no_fuzzer(tmp_path: Path) -> None:
     flags = [*sanitized.FLAGS, f"-I{sanitized.CORE}", f"-I{sanitized.CRYPTO}"]
     subprocess.run(["cc", *flags, "-c", HERE / "mutator.c", "-o", tmp_path / "mutator.o"], check=True)
+
+
+@pytest.mark.parametrize("target", HOST)
+def test_the_host_takes_or_refuses_bytes_of_others(target: str) -> None:
+    command = [sys.executable, HERE / "fuzz_host.py", target, "--draw", str(rounds(300)), str(SEED)]
+    assert run(command) == rounds(300)
+
+
+@pytest.mark.parametrize("target", HOST)
+def test_sound_bytes_are_taken(target: str) -> None:
+    taken = 0
+    for seed in fuzz_host.TARGETS[target].seeds():
+        try:
+            fuzz_host.TARGETS[target].read(seed)
+            taken += 1
+        except EdgeloraError:
+            pass
+    assert taken
+
+
+@pytest.mark.parametrize("code", [0x110000, 0xFFFFFFFF, 0xD800])
+def test_text_that_is_no_unicode_is_refused(code: int, tmp_path: Path) -> None:
+    labels = np.array([97, code], "<u4").view("<U2")
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 1, 1, 1), np.float32), y=np.array([0, 0]), labels=labels)
+    with pytest.raises(NpzError, match="no Unicode"):
+        datasets.load_dataset(tmp_path / "x.npz")
+
+
+def test_a_wav_whose_chunk_ends_outside_is_refused(tmp_path: Path) -> None:
+    sound = next(fuzz_host.captures(".wav")())
+    (tmp_path / "x.wav").write_bytes(sound[:16] + (1 << 24).to_bytes(4, "little") + sound[20:])
+    with pytest.raises(InputError, match="no .wav that can be read"):
+        recordings.load_capture(tmp_path / "x.wav")
+
+
+@pytest.mark.parametrize(
+    ("answer", "ask", "words"),
+    [
+        (b"[", lambda link: link.space(), "makes no sense"),
+        (b"{}", lambda link: link.space(), "makes no sense"),
+        (b"\0", lambda link: link.sensed(), "makes no sense"),
+        (b"\0\0", lambda link: list(link.hear(np.zeros((4, 2), np.int16))), "makes no sense"),
+        (b'{"entries": [["a", 1]], "more": true}', lambda link: link.list("/"), "does not end"),
+        (b'{"offset": -500}', lambda link: link.update(bytes(756)), "-500 of 500 bytes"),
+        (b'{"size": 1267650600228229401496703205376, "sha256": ""}', lambda link: link.get("/f"), "bytes"),
+    ],
+)
+def test_odd_answers_of_a_board_are_told(answer: bytes, ask: Callable[[Link], object], words: str) -> None:
+    with pytest.raises(LinkError, match=words):
+        ask(fuzz_host.Answered(answer))

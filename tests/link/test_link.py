@@ -740,7 +740,7 @@ def test_bench_link_sends_both_ways_what_it_says(pico):
 
 def test_agents_of_other_versions_are_told() -> None:
     said = {"link": LINK_VERSION, "edgelora": "1", "board": "b", "micropython": "1.25", "mpy": 0, "free": 1, "id": "x"}
-    said |= {"max_payload": 9, "resumed": False, "sequence": 0, "model": False, "trained": 0, "ticks_us": 0}
+    said |= {"max_payload": 900, "resumed": False, "sequence": 0, "model": False, "trained": 0, "ticks_us": 0}
     assert Hello.of(json.dumps(said | {"of_the_future": 1}).encode()).board == "b"
     for other, words in (({**said, "link": 99}, "link version 99"), ({"link": LINK_VERSION}, "another version")):
         with pytest.raises(LinkError, match=words):

@@ -67,7 +67,7 @@ def load_wav(path: Path) -> Capture:
                 raise InputError(f"{path}: has samples of {8 * file.getsampwidth()} bits", remedy="make it 16 bits")
             raw = file.readframes(file.getnframes())
             channels, rate = file.getnchannels(), file.getframerate()
-    except (wave.Error, EOFError) as error:
+    except (wave.Error, EOFError, RuntimeError) as error:  # the last where a chunk ends outside of its own
         raise InputError(f"{path}: is no .wav that can be read ({error}): give one of 16 bits PCM") from error
     whole = len(raw) // (2 * channels)  # a file that was cut off may end within a sample
     values = np.frombuffer(raw[: 2 * channels * whole], "<i2").reshape(whole, channels)

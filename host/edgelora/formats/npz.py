@@ -82,7 +82,14 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, NDAr
             raise NpzError(f"array {name!r} is told to be {dtype} {list(shape)[:6]} but has {left} bytes")
         values = np.zeros(count, dtype)
         _fill(file, values.view(np.uint8) if left else np.zeros(0, np.uint8))
+        if dtype.kind == "U" and left and not _is_text(values.view(dtype.byteorder + "u4")):
+            raise NpzError(f"array {name!r} has text that is no Unicode")
     return name, values.reshape(shape, order="F" if by_columns else "C")
+
+
+def _is_text(codes: NDArray[np.uint32]) -> bool:
+    """Whether all are code points of characters; others make str() fail, or what is made of it."""
+    return not ((codes > 0x10FFFF) | (codes >= 0xD800) & (codes < 0xE000)).any()
 
 
 def _fill(file: IO[bytes], room: NDArray[np.uint8]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Self
 from .. import resources
 from ..errors import InputError
 from .protocol import LINK_VERSION, Frame, FrameReader, Op, Status, encode
-from .replies import DeviceError, Hello, LinkError
+from .replies import DeviceError, Hello, LinkError, understood
 from .transport import CTRL_C, Deadline, Interrupted, LineLost, SerialLine, Transport
 
 FIRST_PAYLOAD = 256  # until HELLO tells how much the board takes
@@ -234,8 +234,7 @@ class Channel:
             self._enter()
             raise LinkError("the board was restarted: its model and unsaved training are gone; open the model again")
         if frame.code == Status.ERROR:
-            answer = json.loads(frame.payload)
-            raise DeviceError(answer["kind"], answer["error"])
+            raise _refusal(frame.payload)
         return frame.payload
 
     def _exchange(self, op: Op, payload: bytes, sequence: int) -> Frame:
@@ -300,5 +299,11 @@ class Channel:
         return None
 
     def _control(self, op: Op, **fields: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(self._request(op, json.dumps(fields).encode()))
+        answer: dict[str, Any] = understood(json.loads)(self._request(op, json.dumps(fields).encode()))
         return answer
+
+
+@understood
+def _refusal(payload: bytes) -> DeviceError:
+    answer = json.loads(payload)
+    return DeviceError(str(answer["kind"]), str(answer["error"]))

@@ -41,15 +41,19 @@ from .replies import (
     TrainReply,
     UpdateState,
     WatchReply,
+    all_understood,
 )
 
 PUT_BLOCK = 8192
+MOST_FILE = 1 << 26  # bytes, more than a board's flash has
+MOST_LISTED = 10_000  # files of a folder, adapters of a store
 UPDATE_HEADER = 256
 ROSTER_UPLOAD = "/fleet.roster.new"  # where a roster waits until its signature was checked
 FLEET_REPLY = ":fleet"  # what GET_DATA calls a board's reply
 STORE_UPLOAD = "/store.upload"  # where an adapter waits on the board until it is in the store
 
 
+@all_understood
 class Link(Channel):
     """What a board does for its host. Use as a context manager; leaving it leaves the board at a usable REPL."""
 
@@ -65,6 +69,7 @@ class Link(Channel):
         offset, size = have["offset"], len(data)
         if offset > size or offset and have["sha256"] != _sha256(data[:offset]):
             offset = self._control(Op.PUT_OPEN, **whole, fresh=True)["offset"]
+        _check_offset(offset, size)
         block = min(PUT_BLOCK, self._max_payload - 4)
         while offset < size:
             step = min(block - offset % block, size - offset)  # stay aligned with the filesystem's blocks
@@ -80,6 +85,8 @@ class Link(Channel):
     def _download(self, path: str, whole: FileStat, progress: Progress = untold) -> bytes:
         data = bytearray()
         name = path.encode()
+        if not 0 <= whole.size <= MOST_FILE:
+            raise LinkError(f"the board says that {path} has {whole.size} bytes, {MOST_FILE} are possible: reset it")
         while len(data) < whole.size:
             part = self._request(Op.GET_DATA, struct.pack("<II", len(data), PUT_BLOCK) + name)
             if not part:
@@ -100,7 +107,7 @@ class Link(Channel):
         while True:
             answer = self._control(Op.LIST, path=path, skip=len(entries))
             entries += [Entry(name, None if size < 0 else size) for name, size in answer["entries"]]
-            if not answer["more"]:
+            if not _more(answer, "entries", len(entries)):
                 return entries
 
     def holds(self, path: str, content: bytes) -> bool:
@@ -431,7 +438,7 @@ class Link(Channel):
     def _store(self, do: str, **fields: Any) -> StoreState:
         answer = self._control(Op.STORE, do=do, **fields)
         rows = answer["adapters"]
-        while answer["more"]:
+        while _more(answer, "adapters", len(rows)):
             place = fields.get("place")
             answer = self._control(Op.STORE, do="list", place=place, skip=len(rows))
             rows += answer["adapters"]
@@ -447,6 +454,7 @@ class Link(Channel):
         """
         header, payload = bundle[:UPDATE_HEADER], bundle[UPDATE_HEADER:]
         at = json.loads(self._request(Op.UPDATE_OPEN, header))["offset"]
+        _check_offset(at, len(payload))
         block = min(PUT_BLOCK, self._max_payload - 4)
         while at < len(payload):
             part = payload[at : at + block]
@@ -559,6 +567,18 @@ class Link(Channel):
 
 def _sha256(data: bytes | bytearray) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _check_offset(offset: int, size: int) -> None:
+    if not 0 <= offset <= size:
+        raise LinkError(f"the board says that it has {offset} of {size} bytes: reset it, and try again")
+
+
+def _more(answer: dict[str, Any], name: str, count: int) -> bool:
+    """Whether a list goes on. LinkError for one that never ends."""
+    if answer["more"] and (not answer[name] or count > MOST_LISTED):
+        raise LinkError(f"the board's list of {name} does not end: reset it, and try again")
+    return bool(answer["more"])
 
 
 def _file_stat(answer: dict[str, Any]) -> FileStat:

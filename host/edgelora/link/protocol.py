@@ -11,6 +11,7 @@ from enum import IntEnum
 LINK_VERSION = 2
 SYNC = 0xE5
 HEADER_SIZE = 9
+LEAST_PAYLOAD, MAX_PAYLOAD = 64, (1 << 14) - 1  # bytes of a frame that boards may take
 CTRL_C = 3
 
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
 from ..errors import EdgeloraError
 from ..text import printable
-from .protocol import LINK_VERSION
+from .protocol import LEAST_PAYLOAD, LINK_VERSION, MAX_PAYLOAD
 
 _DECISION = struct.Struct("<I4H")  # end, class seen, class of the vote, probability, score; outputs follow
 _WATCH = struct.Struct("<3IHBx")  # samples lost, microseconds, clipped, samples, buttons; samples, decisions follow
 _NONE = 65535  # no class, no probability
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_Kind = TypeVar("_Kind", bound=type)
+# What an answer raises that is not what it should be: no JSON, other fields or kinds of them, too few bytes.
+_ODD = (struct.error, ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 class LinkError(EdgeloraError, RuntimeError):
@@ -28,6 +36,33 @@ class DeviceError(EdgeloraError, RuntimeError):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(printable(message))
         self.kind = printable(kind)
+
+
+def understood(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Makes whatever an odd answer of a board raises in a function a LinkError."""
+
+    @functools.wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return function(*args, **kwargs)
+        except EdgeloraError:
+            raise
+        except _ODD as error:
+            said = printable(f"{type(error).__name__}: {error}")
+            raise LinkError(
+                f"the board's answer makes no sense ({function.__name__}: {said})",
+                remedy="reset the board, and install or flash EdgeLoRA anew if this comes again",
+            ) from error
+
+    return call
+
+
+def all_understood(kind: _Kind) -> _Kind:
+    """`understood`, for all methods of a class but generators."""
+    for name, function in list(vars(kind).items()):
+        if inspect.isfunction(function) and not inspect.isgeneratorfunction(function):
+            setattr(kind, name, understood(function))
+    return kind
 
 
 @dataclass(frozen=True)
@@ -54,6 +89,7 @@ class Hello:
     builtin: bool = False
 
     @staticmethod
+    @understood
     def of(payload: bytes) -> Hello:
         """What an agent's answer says. LinkError for an agent of another version."""
         said = json.loads(payload)
@@ -64,11 +100,14 @@ class Hello:
             )
         known = {field.name: said[field.name] for field in fields(Hello) if field.name in said}
         try:
-            return Hello(**known)
+            hello = Hello(**known)
         except TypeError as error:
             raise LinkError(
                 f"the board's agent is of another version ({error}): reset the board, install again"
             ) from None
+        if not LEAST_PAYLOAD <= hello.max_payload <= MAX_PAYLOAD:
+            raise LinkError(f"the board takes requests of {hello.max_payload!r} bytes: reset it, and try again")
+        return hello
 
 
 @dataclass(frozen=True)
@@ -234,6 +273,7 @@ class ListenReply:
     clipped: int
 
     @staticmethod
+    @understood
     def of(payload: bytes, outputs: int | None) -> ListenReply:
         """What an answer to LISTEN_DATA says, of a model with so many outputs; None: probabilities are told instead."""
         elapsed_us, clipped = struct.unpack_from("<II", payload)
@@ -274,15 +314,13 @@ class WatchReply:
     down: frozenset[int]
 
     @staticmethod
+    @understood
     def of(payload: bytes, channels: int, outputs: int | None) -> WatchReply:
         """What an answer to WATCH says. LinkError for one that holds less than it says."""
         head = _WATCH.size
-        try:
-            lost, elapsed_us, clipped, samples, buttons = _WATCH.unpack_from(payload)
-            counts = np.frombuffer(payload, "<i2", samples * channels, head).astype(np.int16)
-            decisions = _decisions(payload, head + 2 * len(counts), outputs)
-        except (struct.error, ValueError) as error:
-            raise LinkError(f"the board's answer to WATCH is damaged ({error}): reset the board, try again") from None
+        lost, elapsed_us, clipped, samples, buttons = _WATCH.unpack_from(payload)
+        counts = np.frombuffer(payload, "<i2", samples * channels, head).astype(np.int16)
+        decisions = _decisions(payload, head + 2 * len(counts), outputs)
         down = frozenset(i for i in range(8) if buttons >> i & 1)
         return WatchReply(counts.reshape(-1, channels), lost, decisions, elapsed_us, clipped, down)
 

@@ -144,8 +144,8 @@ edgelora_fleet_t edgelora_member_receive(edgelora_member_t *m, uint8_t *message,
 // Writes the indices of the neighbours, u16[32] at most, ascending. Their number, 0 before COHORT.
 uint32_t edgelora_member_neighbours(const edgelora_member_t *m, uint16_t *indices);
 
-// The public key of the neighbour at a place in that list, as the roster has it: in order, each once. ERR_REVOKED (it is
-// all zero) leaves the member where it was before COHORT.
+// The public key of the neighbour at a place in that list, as the roster has it: in order; one that was given may be
+// given again. ERR_REVOKED (it is all zero) leaves the member where it was before COHORT.
 edgelora_fleet_t edgelora_member_key(edgelora_member_t *m, uint32_t place, const uint8_t key[32]);
 
 // Does one piece of work. Pieces left, 0 if none is; ERR_KEY: the round is over, `culprit` is whose key it was (0xFFFF:

@@ -434,7 +434,7 @@ edgelora_fleet_t edgelora_member_receive(edgelora_member_t *m, uint8_t *message,
 }
 
 edgelora_fleet_t edgelora_member_key(edgelora_member_t *m, uint32_t place, const uint8_t key[32]) {
-    if (m->next != EDGELORA_NEXT_KEYS || place != m->place) {
+    if (m->next != EDGELORA_NEXT_KEYS || place > m->place) { // one that was given may be given again
         return EDGELORA_FLEET_ERR_ORDER;
     }
     uint32_t any = 0;
@@ -449,7 +449,8 @@ edgelora_fleet_t edgelora_member_key(edgelora_member_t *m, uint32_t place, const
         return EDGELORA_FLEET_ERR_REVOKED;
     }
     __builtin_memcpy(m->peers[place].key, key, KEY_BYTES);
-    if (++m->place == m->neighbours) {
+    m->place = place + 1 > m->place ? place + 1 : m->place;
+    if (m->place == m->neighbours) {
         wait_for(m, EDGELORA_NEXT_WORK);
     }
     return EDGELORA_FLEET_OK;

@@ -38,17 +38,33 @@ def read(source):
 
 def write(path, data):
     """Writes a file whole or not at all."""
+    _write(path, (data,))
+
+
+def _write(path, pieces):
     part = path + ".part"
     try:
         with open(part, "wb") as f:
-            f.write(data)
-        os.rename(part, path)
+            for piece in pieces:
+                f.write(piece)
+        _replace(part, path)
     except OSError as e:
         try:
             os.remove(part)
         except OSError:
             pass
         raise e
+
+
+def _replace(path, to):
+    # A file takes another one's place.
+    try:
+        os.rename(path, to)
+    except OSError as error:
+        if error.errno != 17:  # EEXIST: FAT does not rename onto a file
+            raise
+        os.remove(to)
+        os.rename(path, to)
 
 
 def hex_id(data):
@@ -244,14 +260,16 @@ class Model:
         return _core.infer_features(self.arena, features)
 
     def begin(self, seed=0):
+        switches = self._switches()
         _core.begin(self.arena, seed)
-        self._set_used(None, True)
+        self._set_used(None, True, switches)
 
     def load(self, adapter):
         buffer = self.adapter(adapter).buffer
+        loaded, switches = buffer if buffer[28] & 8 else None, self._switches()  # its records are saved again
         _core.load(self.arena, buffer)
-        self._now.loaded = buffer if buffer[28] & 8 else None  # its records are saved again
-        self._set_used(None, True)
+        self._now.loaded = loaded
+        self._set_used(None, True, switches)
 
     def train(self, x, label, learning_rate):
         return _core.train(self.arena, x, label, learning_rate)
@@ -299,18 +317,21 @@ class Model:
         return Adapter(data)
 
     def use(self, adapter):
+        buffer, switches = adapter and adapter.buffer, self._switches()
         self._now.wanted = adapter
-        _core.use(self.arena, adapter and adapter.buffer)
-        self._set_used(adapter)
+        _core.use(self.arena, buffer)
+        self._set_used(adapter, False, switches)
 
     def use_file(self, adapter_file):
+        switches = self._switches()
         _core.use(self.arena, None)  # a damaged file leaves the bare base
+        self._set_used(None, False, switches)
         self._now.wanted = adapter_file
         adapter_file.file.seek(0)
         adapter_file.file.readinto(adapter_file.buffer)
         _core.adapter_check(self.arena, adapter_file.buffer)
         _core.use(self.arena, adapter_file.buffer)
-        self._set_used(adapter_file)
+        self._set_used(adapter_file, False, switches)
 
     def merge(self, op, buffer=None):
         size = _core.merge_size(self.arena, op)
@@ -411,11 +432,12 @@ class Model:
         # Whether the store has switched last.
         return self.store is not None and self.store.switches != self._now.switches
 
-    def _set_used(self, adapter, training=False):
-        now, store = self._now, self.store
-        now.used = adapter
-        now.training = training
-        if store:
-            now.switches = store.switches
-        if self.merged:
-            self.merged.clear()
+    def _switches(self):
+        # Of the store, for `_set_used`.
+        return self.store.switches if self.store else 0
+
+    def _set_used(self, adapter, training, switches):
+        # After the core has switched: without a loop or branch, so that no interrupt comes between.
+        now = self._now
+        now.used, now.training, now.switches = adapter, training, switches
+        self.merged.clear()

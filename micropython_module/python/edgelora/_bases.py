@@ -16,8 +16,9 @@ def base_path(base_id):
                     with open(path, "rb") as file:
                         if file.read(24)[16:] == base_id:
                             return path
-        except OSError:
-            pass  # no such folder
+        except OSError as error:
+            if error.errno not in (2, 19):  # no such folder, no filesystem
+                raise
 
 
 def ranks_of(adapter):

@@ -4,7 +4,7 @@ import hashlib
 import time
 
 import edgelora
-from edgelora.fleet import _TASK, ROSTER, FleetError, hash_of, install
+from edgelora.fleet import _TASK, ROSTER, FleetError, Roster, hash_of, install
 
 _LARGEST = 1 << 19  # bytes of a message or an adapter over HTTP
 
@@ -82,8 +82,10 @@ class Poller:
         if message is None:
             return
         if len(message) > 60 and message[4] == _TASK:
-            if int.from_bytes(message[16:20], "little") > member.roster.number:  # boards came or went
-                yield from _fetch_roster(self._gateway, member.identity)
+            number = int.from_bytes(message[16:20], "little")
+            if number > member.roster.number:  # boards came or went
+                if number > Roster().number:  # it may be here already, where something failed after that
+                    yield from _fetch_roster(self._gateway, member.identity)
                 member.begin()
             yield from self._fetch(bytes(message[28:60]))
         yield from member.steps(message)

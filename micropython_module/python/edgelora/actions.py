@@ -226,7 +226,7 @@ def run(pipeline, actions, idle_ms=5):
         if name not in pipeline.model.labels:
             raise ValueError("no class %s: there are %s" % (name, ", ".join(pipeline.model.labels)))
     every = [action for several in actions.values() for action in several]
-    seen = None
+    seen, place = None, [0]
     try:
         while not pipeline.ended:
             if pipeline.step() and pipeline.name not in (None, seen):
@@ -240,7 +240,21 @@ def run(pipeline, actions, idle_ms=5):
             if not pipeline.pending:
                 time.sleep_ms(idle_ms)
     finally:
-        for action in actions.get(seen, ()):
-            action.off()
-        for action in every:
-            action.end()
+        _end(actions.get(seen, ()), every, place)
+
+
+def _end(on, every, place):
+    # Ends all that there is: what fails or is interrupted here keeps nothing else from it. place: [how many were ended]
+    try:
+        while place[0] < len(on) + len(every):
+            at = place[0]
+            if at < len(on):
+                on[at].off()
+            else:
+                every[at - len(on)].end()
+            place[0] = at + 1
+    except BaseException as error:
+        if isinstance(error, Exception):
+            place[0] += 1
+        _end(on, every, place)
+        raise

@@ -310,13 +310,7 @@ def install(path, identity, to=ROSTER):
     if roster.number <= number:
         raise FleetError("roster %d is not newer than %d, which this board has" % (roster.number, number))
     roster.index(identity.public)
-    try:
-        os.rename(path, to)
-    except OSError as error:
-        if error.errno != 17:  # EEXIST: FAT does not rename onto a file
-            raise
-        os.remove(to)
-        os.rename(path, to)
+    edgelora._replace(path, to)
     _sync()
 
 
@@ -370,6 +364,7 @@ class Member:
             self.index, self._rules,
         )  # fmt: skip
         self.roster, self.run, self.reply = roster, None, None
+        self._values = None  # of an update that is under way
 
     @property
     def round(self):
@@ -396,16 +391,17 @@ class Member:
         """
         memory = self._memory
         while _core.member_next(memory) == _WORK:  # what was left
+            self.reply = None
             self._work()
             yield WORKING
         data = bytearray(message)
-        again = _core.member_receive(memory, data)
-        if again and self.reply:
-            return
+        _core.member_receive(memory, data)
         del data
-        self.reply = None
-        while not self.reply:
+        while True:
             waits = _core.member_next(memory)
+            if waits in (_MESSAGE, _OVER):
+                break
+            self.reply = None  # which was to the message before
             if waits == _WORK:
                 self._work()
                 yield WORKING
@@ -417,11 +413,11 @@ class Member:
                     _core.member_key(memory, place, self.roster.key(indices[2 * place] | indices[2 * place + 1] << 8))
             elif waits == _UPDATE:
                 self._update()
-            elif waits in (_TRAIN, _REPLY):
-                self._reply(None)
             else:
-                raise FleetError("this round is over for this board")
-        if self.over:
+                self._reply()
+        if not self.reply:
+            raise FleetError("this round is over for this board")
+        if waits == _OVER:
             discard(self.store, RUN)
 
     def _work(self):
@@ -470,22 +466,21 @@ class Member:
         gc.collect()
         before = fleet_vector(_read(self.adapter))
         after = fleet_vector(self.store.read(RUN + ".run"))
-        reply = bytearray(32 + 2 * len(before))
-        _core.member_update(self._memory, before, after, reply)
+        self._values = bytearray(32 + 2 * len(before))  # the core works on in it, whatever fails meanwhile
+        _core.member_update(self._memory, before, after, self._values)
         del before, after
         gc.collect()
-        self._reply(reply)
+        self._reply()
 
-    def _reply(self, reply):
+    def _reply(self):
         memory = self._memory
         while _core.member_next(memory) == _WORK:
             self._work()
-        if reply is None:
-            reply = bytearray(_core.member_reply_size(memory))
         number, stage, _ = _core.member_state(memory)
+        reply = self._values if stage == _INPUT else bytearray(_core.member_reply_size(memory))
         if stage == _COHORT or stage == _INPUT and not _core.member_task(memory)[6]:
             self.identity.take_part(number)
         _core.member_reply(memory, reply)
-        self.reply, self.run = reply, None
+        self.reply, self.run, self._values = reply, None, None
         if not self.keeps:
             self.model = None

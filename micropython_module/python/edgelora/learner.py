@@ -105,8 +105,7 @@ class Learner:
     adapter `name`, or the bare base. judge_every: updates after which what was learned is judged against that, by the
     reservoir's held samples; until there are enough of them, nothing takes its place. learning_rate 0: the mode's.
 
-    in_use: the bytes of the adapter, or None; judged: (right, sum of losses) of it, and of what was learned, when they
-    were last compared.
+    judged: (right, sum of losses) of what is in use, and of what was learned, when they were last compared.
 
     only: numbers of the classes that count, others may be forgotten; None: all, those of the base and added ones.
     Nothing takes the place of what is in use while one that counts has no samples in the reservoir (`untold`).
@@ -121,6 +120,7 @@ class Learner:
         if (reservoir.base_id, reservoir.sample_size) != (model.base_id, model.sample_size):
             raise ValueError("the reservoir is for another base, or its samples have another size: create another one")
         self.model, self.reservoir, self.store, self.name = model, reservoir, store, name
+        self._kept, self._cut = None, False
         self.seed, self.learning_rate = seed, learning_rate or model.learning_rate
         self.judge_every, self.judged, self.only = judge_every, None, only
         self._buffer = bytearray(model.sample_size)
@@ -128,14 +128,43 @@ class Learner:
 
     def _go_on(self):
         # What is in use is the training adapter, too.
-        model, self.in_use = self.model, stored(self.store, self.name, self.model)
-        if self.in_use:
-            model.load(bytearray(self.in_use) if _numbers(self.in_use) else self.in_use)  # whose rows are made anew
+        self._cut = True
+        model, kept = self.model, stored(self.store, self.name, self.model)
+        if kept:
+            model.load(bytearray(kept) if _numbers(kept) else kept)  # whose rows are made anew
             self._activate()  # where the power went before that
         else:
             model.begin(self.seed)
         self.updates = 0
-        self._use(self.in_use)
+        self._use(kept)
+        self._kept, self._cut = kept, False
+
+    @property
+    def in_use(self):
+        """The bytes of the adapter, or None."""
+        if self._cut:
+            self._settle()
+        return self._kept
+
+    def _settle(self):
+        # What a change that failed has left behind: what the store has is in use.
+        if stored(self.store, self.name, self.model) != self._kept:
+            self._go_on()
+        self._use(self._kept)
+        self._cut = False
+
+    def _whole(self, change, *args):
+        # Makes a change of what is in use. If that fails, what the store has is in use.
+        if self._cut:
+            self._settle()
+        self._cut = True
+        try:
+            made = change(*args)
+        except BaseException:
+            self._settle()
+            raise
+        self._cut = False
+        return made
 
     def _use(self, adapter):
         self.model.use(adapter and self.model.adapter(adapter))
@@ -163,6 +192,8 @@ class Learner:
         return loss
 
     def _at_rest(self):
+        if self._cut:
+            self._settle()
         if unfinished(self.store, self.name):
             raise ValueError("a consolidation is unfinished: go on with consolidate(), or give it up with discard()")
 
@@ -196,22 +227,29 @@ class Learner:
     def judge(self):
         """Whether what was learned is better than what is in use, which it then takes the place of. None: too few
         samples judge, or some class has none."""
+        if self._cut:
+            self._settle()
         samples, held = self._parts()
         if not held or self.untold:
             return None
+        return self._whole(self._judge, samples, held)
+
+    def _judge(self, samples, held):
         learned = self.model.save()
         self._use(learned)
         made = _Rows(self.model, learned, samples)
         while made.left:
             made.step()
         self._learn_by(learned)
-        self.judged = self._judged(self.in_use, held), self._judged(learned, held)
+        self.judged = self._judged(self._kept, held), self._judged(learned, held)
         is_better = self._accepts(self.judged[1], self.judged[0])
         if is_better:
             self.store.put(self.name, learned)
-            self.in_use = learned
             self._activate()
-        self._use(self.in_use)
+            self._use(learned)
+            self._kept = learned
+        else:
+            self._use(self._kept)
         return is_better
 
     def _accepts(self, learned, in_use):
@@ -248,6 +286,8 @@ class Learner:
         At the end it is in use if it is better than what was. Begun and not ended, by a reset too, it goes on when it
         is called with the same epochs again. ValueError if too few samples judge, or a class that counts has none.
         """
+        if self._cut:
+            self._settle()
         learned, held = self._parts()
         if self.untold:
             text = "no samples of class %s: learn some, or give `only` the classes that count"
@@ -276,20 +316,22 @@ class Learner:
         if clearly fewer of the samples that judge, its own among them, would be right with it: all stays as it was.
         """
         self._at_rest()
-        model, reservoir, before = self.model, self.reservoir, _numbers(self.in_use)
+        return self._whole(self._add_class, name, samples)
+
+    def _add_class(self, name, samples):
+        model, reservoir, before = self.model, self.reservoir, _numbers(self._kept)
         adapter = model.add_class(name, samples).buffer
         number = model._class_number(name)
         if number >= reservoir.classes:
-            self._use(self.in_use)
             raise ValueError("the reservoir has room for %d classes: create one with more" % reservoir.classes)
         if number >= model.output_size and number not in before:
             reservoir.forget(number)  # a cut may have left some
         for sample in samples:
             reservoir.add(sample, number)
-        held = reservoir.parts(self._classes() | {number})[1]
+        held = reservoir.parts(before | set(range(model.output_size)) | {number})[1]
         if held:
             right = self._right(adapter, held)
-            without = self._right(self.in_use, held)
+            without = self._right(self._kept, held)
             if _clear(without - right, held.count - without):
                 if number >= model.output_size and number not in before:
                     reservoir.forget(number)
@@ -306,11 +348,14 @@ class Learner:
     def remove_class(self, name):
         """The adapter without it, to the byte what it was; of one that the base does not have, samples go as well."""
         self._at_rest()
+        self._whole(self._remove_class, name)
+
+    def _remove_class(self, name):
         number = self.model._class_number(name)
         adapter = self.model.remove_class(name)
-        self._keep(adapter and adapter.buffer)
         if number >= self.model.output_size:
-            self.reservoir.forget(number)
+            self.reservoir.forget(number)  # first: what is removed already can't be removed once more
+        self._keep(adapter and adapter.buffer)
 
     def _keep(self, adapter):
         if adapter:

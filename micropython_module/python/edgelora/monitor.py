@@ -92,9 +92,10 @@ class Monitor:
             raise ValueError("stages are scale, learn, residuals, threshold, watch")
         if self.left:
             raise ValueError("stage %s still needs %d windows" % (self.stage, self.left))
-        self._end()
-        at = _STAGES.index(stage)
-        if self._done < at - 1 and at != _RESIDUALS or at == _RESIDUALS and self._done < _SCALE:
+        at, done = _STAGES.index(stage), self._done
+        if self._stage != _WATCH:  # it ends
+            done = max(done, self._stage)
+        if done < at - 1 and at != _RESIDUALS or at == _RESIDUALS and done < _SCALE:
             raise ValueError("stage %s comes after the ones before it: begin with scale" % stage)
         if at != _WATCH and not 2 <= windows <= _MOST_WINDOWS:
             raise ValueError("%d windows: 2 to %d" % (windows, _MOST_WINDOWS))
@@ -102,25 +103,29 @@ class Monitor:
             raise ValueError("a threshold for one window in %d takes %d at least" % (self.one_in, self.one_in - 1))
         if at == _LEARN and samples is None:
             raise ValueError("stage learn takes a SampleFile that windows are appended to")
-        if at == _THRESHOLD:
-            self._largest = array("H", bytes(2 * ((windows + 1) // self.one_in)))
-            self.windows = windows
-        self._samples = samples if at == _LEARN else None
-        for sums in (self._sums, self._low, self._high):
-            for i in range(len(sums)):
-                sums[i] = 0
+        means, gains, residual_means, residual_gains, threshold = self._learned()
+        largest = array("H", bytes(2 * ((windows + 1) // self.one_in))) if at == _THRESHOLD else self._largest
+        size = len(self._sums)
+        sums, low, high = (array("i", bytes(4 * size)) for _ in range(3))
+        kept = samples if at == _LEARN else None
+        left, judged = (0, self.windows) if at == _WATCH else (windows, windows if at == _THRESHOLD else self.windows)
+        done = done if at == _WATCH else min(done, at - 1)
+        self.model.reset()
+        # Without loops and memory, which four at once would take, nothing interrupts: all of it is there, or nothing.
+        self.means, self.gains, self.threshold = means, gains, threshold
+        self.residual_means, self.residual_gains = residual_means, residual_gains
+        self._largest, self.windows, self._samples = largest, judged, kept
+        self._sums, self._low, self._high = sums, low, high
         self._taken, self._stage = 0, at
-        self.left = 0 if at == _WATCH else windows
-        if at != _WATCH:
-            self._done = min(self._done, at - 1)
-        self.reset()
+        self.left, self._done = left, done
+        self._above, self.score, self.alarm = 0, 0, False
 
-    def _add(self, i, value):
+    def _add(self, i, value, sign=1):
         # Takes a whole number below 2^15 in: sums stay below 2^30, as heaps of small boards have no more without room.
-        self._sums[i] += value
+        self._sums[i] += sign * value
         square = value * value
-        self._low[i] += square & 65535
-        self._high[i] += square >> 16
+        self._low[i] += sign * (square & 65535)
+        self._high[i] += sign * (square >> 16)
 
     def _statistics(self, means, gains, unit, bits, most):
         count = self._taken
@@ -130,20 +135,19 @@ class Monitor:
             means[i] += (2 * unit * total + count) // (2 * count)
             gains[i] = min(max(_root((count * count << bits) // max(apart, 1)), 1), most)
 
-    def _end(self):
-        # A stage has its windows: what it is for is made of them. This takes from the heap, windows don't.
-        if self._stage == _WATCH:
-            return
+    def _learned(self):
+        # What the stage under way comes to, in arrays of its own: means and gains of values and residuals, threshold.
+        means, gains, threshold = self.means, self.gains, self.threshold
+        residual_means, residual_gains = self.residual_means, self.residual_gains
         if self._stage == _SCALE:
-            self.means[:] = self._first
-            self._statistics(self.means, self.gains, 1, 34, _MOST_GAIN)
+            means, gains = array("h", self._first), array("H", gains)
+            self._statistics(means, gains, 1, 34, _MOST_GAIN)
         elif self._stage == _RESIDUALS:
-            for i in range(self.output_size):
-                self.residual_means[i] = 0
-            self._statistics(self.residual_means, self.residual_gains, 16, 28, _MOST_RESIDUAL_GAIN)
+            residual_means, residual_gains = array("h", bytes(2 * self.output_size)), array("H", residual_gains)
+            self._statistics(residual_means, residual_gains, 16, 28, _MOST_RESIDUAL_GAIN)
         elif self._stage == _THRESHOLD:
-            self.threshold = self._largest[-1]
-        self._done, self._stage = max(self._done, self._stage), _WATCH
+            threshold = self._largest[-1]
+        return means, gains, residual_means, residual_gains, threshold
 
     # --- windows
 
@@ -169,15 +173,24 @@ class Monitor:
         return clipped
 
     def _scale(self, counts, size):
-        first = self._first
+        first, done, rows = self._first, 0, len(counts) // size
         if not self._taken:
             for k in range(size):
                 first[k] = counts[k]
-        for i in range(len(counts)):
-            k = i % size
-            apart = counts[i] - first[k]
-            self._add(k, -32767 if apart < -32767 else 32767 if apart > 32767 else apart)
-        self._taken += len(counts) // size
+        try:
+            while done < len(counts):
+                self._add(done % size, self._apart(counts, done, size))
+                done += 1
+            self._taken += rows
+            self.left -= 1
+        except BaseException:  # a window counts whole or not at all
+            for i in range(done):
+                self._add(i % size, self._apart(counts, i, size), -1)
+            raise
+
+    def _apart(self, counts, i, size):
+        apart = counts[i] - self._first[i % size]
+        return -32767 if apart < -32767 else 32767 if apart > 32767 else apart
 
     def infer(self, x):
         """Takes an input as the stage has it; whether there is an alarm, 0 or 1. To a pipeline, the model's class."""
@@ -189,15 +202,26 @@ class Monitor:
             return int(self.alarm)
         if stage == _LEARN:
             self._samples.append(x, x)
+            self.left -= 1
         elif stage == _RESIDUALS:
             self.model.infer(x)
-            for i in range(len(x)):
-                self._add(i, (self.output[i] ^ 128) - (x[i] ^ 128))
-            self._taken += 1
+            self._residuals(x)
         elif stage == _THRESHOLD:
             self._keep()
-        self.left -= 1
-        return 0
+        return 0  # windows of scale were counted with their values
+
+    def _residuals(self, x):
+        output, done = self.output, 0
+        try:
+            while done < len(x):
+                self._add(done, (output[done] ^ 128) - (x[done] ^ 128))
+                done += 1
+            self._taken += 1
+            self.left -= 1
+        except BaseException:  # a window counts whole or not at all
+            for i in range(done):
+                self._add(i, (output[i] ^ 128) - (x[i] ^ 128), -1)
+            raise
 
     def _scored(self, x):
         means, gains, output = self.residual_means, self.residual_gains, self.output  # of four it would make a tuple
@@ -206,21 +230,36 @@ class Monitor:
             z = ((16 * ((output[i] ^ 128) - (x[i] ^ 128)) - means[i]) * gains[i] + 2048) >> 12
             z = -2047 if z < -2047 else 2047 if z > 2047 else z
             total += z * z
-        self.score = min(total // len(x) >> 2, 65535)
+        score = min(total // len(x) >> 2, 65535)
         if self._stage != _WATCH:
+            self.score = score
             return
-        self._above = (self._above << 1 | (self.score > self.threshold)) & (1 << self.votes) - 1
+        above = (self._above << 1 | (score > self.threshold)) & (1 << self.votes) - 1
         count = 0
         for i in range(self.votes):
-            count += self._above >> i & 1
-        self.alarm = count >= self.least
+            count += above >> i & 1
+        self.score, self._above, self.alarm = score, above, count >= self.least
 
     def _keep(self):
         # Puts the score among the largest.
-        largest, score = self._largest, self.score
-        for i in range(len(largest)):
-            if score > largest[i]:
-                largest[i], score = score, largest[i]
+        largest, score, at = self._largest, self.score, 0
+        while at < len(largest) and score <= largest[at]:
+            at += 1
+        if at == len(largest):
+            self.left -= 1
+            return
+        last, i = largest[-1], len(largest) - 1
+        try:
+            while i > at:
+                largest[i] = largest[i - 1]
+                i -= 1
+            largest[at] = score
+            self.left -= 1
+        except BaseException:  # they move all or not at all
+            for k in range(i, len(largest) - 1):
+                largest[k] = largest[k + 1]
+            largest[-1] = last
+            raise
 
     def update(self, values):
         """A window's values, int16 [input_size]; its score. `alarm` is what it and the windows before come to."""
@@ -254,15 +293,23 @@ class Monitor:
         if body is None:
             raise ValueError("this adapter has no record of a machine: calibrate a monitor with it")
         self._look(body)
-        self.model.use(adapter)
-        _, _, self.threshold, self.least, self.votes, self.one_in, self.windows = struct.unpack_from(_HEAD, body)
+        _, _, threshold, least, votes, one_in, windows = struct.unpack_from(_HEAD, body)
+        learned = []
         at = _HEAD_SIZE
-        for means, gains in ((self.means, self.gains), (self.residual_means, self.residual_gains)):
-            for i in range(len(means)):
+        for count in (len(self.means), len(self.residual_means)):
+            means, gains = array("h", bytes(2 * count)), array("H", bytes(2 * count))
+            for i in range(count):
                 means[i], gains[i] = struct.unpack_from("<hH", body, at)
                 at += 4
-        self._stage, self._done, self.left, self._samples = _WATCH, _WATCH, 0, None
-        self.reset()
+            learned += [means, gains]
+        self.model.reset()
+        self.model.use(adapter)
+        # Without loops and memory, which four at once would take, nothing interrupts: all of it is there, or nothing.
+        self.means, self.gains, self.residual_means, self.residual_gains = learned
+        self.threshold, self.least, self.votes = threshold, least, votes
+        self.one_in, self.windows, self._samples = one_in, windows, None
+        self._stage, self._done, self.left = _WATCH, _WATCH, 0
+        self._above, self.score, self.alarm = 0, 0, False
 
     def _look(self, body):
         values, outputs = len(self.means), len(self.residual_means)

@@ -84,10 +84,9 @@ class Recorder(Pipeline):
             return False
         if not 0 <= label < len(self.counts):
             raise ValueError("class %d: the model has %d" % (label, len(self.counts)))
+        count = self.counts[label] + 1  # a reservoir's own, which it has told by then
         self._put(self._held, label)
-        if self.counts is not getattr(self.store, "seen", None):
-            self.counts[label] += 1
-        self.taken = label
+        self.counts[label], self.taken = count, label
         return True
 
     def take(self, label):

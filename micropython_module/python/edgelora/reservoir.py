@@ -9,7 +9,7 @@
 import struct
 from array import array
 
-from edgelora import _core
+from edgelora import _core, _write
 from edgelora.training import LEAST_JUDGED, Part
 
 _HEAD = "<4sHH8sIHHI"
@@ -71,12 +71,8 @@ class Reservoir:
         sizes = (model.sample_size, slots, classes)
         struct.pack_into(_HEAD, head, 0, b"ELR1", 1, _HEAD_SIZE, model.base_id, *sizes, seed)
         struct.pack_into("<I", head, _HEAD_SIZE - 4, _core.crc32(memoryview(head)[:-4], 0))
-        with open(path, "wb") as file:
-            file.write(head)
-            blank = b"\xff" * (model.sample_size + 5)
-            for _ in range(slots):
-                file.write(blank)
-            file.write(b"\xff" * (2 * (4 * classes + 8)))
+        blank, counts = b"\xff" * (model.sample_size + 5), b"\xff" * (2 * (4 * classes + 8))
+        _write(path, (head if i == 0 else blank if i <= slots else counts for i in range(slots + 2)))
         return cls(path)
 
     def _at(self, slot):

@@ -21,7 +21,7 @@ try:
 except ImportError:
     machine = None
 
-from edgelora import _core, read
+from edgelora import _core, read, write
 
 _SAMPLES = "<4sHH8sIIII"
 _SAMPLES_SIZE = 32
@@ -80,8 +80,7 @@ class SampleFile:
         sizes = (model.sample_size, model.target_size)
         struct.pack_into(_SAMPLES, head, 0, b"ELD1", 1, _SAMPLES_SIZE, model.base_id, *sizes, 0, 0)
         struct.pack_into("<I", head, _SAMPLES_SIZE - 4, _core.crc32(memoryview(head)[:-4], 0))
-        with open(path, "wb") as file:
-            file.write(head)
+        write(path, head)
         return cls(path, True)
 
     def _load(self, i):
@@ -114,13 +113,14 @@ class SampleFile:
         """Takes the last sample back, in flash before it returns; its label, or its target until the next read."""
         if not self.count or not self._load(self.count - 1):
             raise ValueError("%s has no sample that could be taken back" % self.path)
+        label = self._target if self.target_size else self._record[0]
         for i in range(4):
             self._record[len(self._record) - 4 + i] ^= 255
         self._file.seek(_SAMPLES_SIZE + (self.count - 1) * len(self._record))
         self._file.write(self._record)
         self._file.flush()
         self.count -= 1
-        return self._target if self.target_size else self._record[0]
+        return label
 
     def crc(self, count):
         """CRC-32 of the first `count` samples and their labels (with the records' CRCs it would be one constant)."""

@@ -487,13 +487,14 @@ static void block_put(block_t *b, const int32_t *acc, uint32_t n, const uint32_t
         bits |= (uint32_t)magnitude[i];
     }
     int32_t shift = bit_length(bits) - 7;
+    if (!b->begun) {
+        __builtin_memset(b->q, 0, b->size); // values that have not come yet are shifted with the others
+        b->begun = true;
+    }
     if (shift > b->shift) {
-        if (b->begun) {
-            trunc_bytes(b->q, b->size, shift - b->shift);
-        }
+        trunc_bytes(b->q, b->size, shift - b->shift);
         b->shift = shift;
     }
-    b->begun = true;
     for (uint32_t p = 0; p < n; ++p, acc += LANES) {
         int8_t some[LANES], *y = b->q + places[p] * step + first, *to = lanes == LANES ? y : some;
         for (uint32_t l = 0; l < LANES; l += WIDTH) {

@@ -1,0 +1,106 @@
+"""What the boards of the fault injection hold: bases, adapters, samples, an update, and rounds of a fleet."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import class_cases
+import numpy as np
+from fleet_boards import Fleet
+
+from edgelora import formats, training, twin
+from edgelora.fleet import Identity, Round, Task, TwinMember, training_of
+from edgelora.formats import elu
+from edgelora.training import Samples, fleet_vector
+from edgelora.updates import keys
+
+SEED = bytes(range(32))  # what the board draws for a round
+BOARDS, ROUND, LAST = 4, 4, 3  # of the fleet; the round under way, and the one before
+
+
+def trained(base: bytes, rng: np.random.Generator, state: bool = False) -> bytes:
+    """An adapter of a few samples."""
+    session = twin.Session(base, bytes([4, 4]), "frozen_a", 1)
+    session.begin(5)
+    for _ in range(6):
+        session.train(rng.integers(-128, 128, (1, 1, 1, 5)).astype(np.int8), int(rng.integers(3)), 30000)
+    return session.save(state)
+
+
+def machine(rng: np.random.Generator) -> formats.QuantModel:
+    """A base for monitors, of 6 values."""
+    rows = rng.normal(0, 500, (200, 6)).astype(np.int16)
+    return training.pretrained_autoencoder(training.scaled_inputs(rows, 200), (4, 2, 4), 4)
+
+
+def fill(place: Path) -> None:
+    """Makes all files in a folder."""
+    model = class_cases.small_base(np.random.default_rng(3))
+    model.signal = formats.Signal(50, 5, 1, 1, tuple(formats.Normal(0.001 * (i + 1), 0.5, 2) for i in range(5)))
+    base = formats.pack_model(model)
+    rng = np.random.default_rng(1)
+    x, y = rng.integers(-128, 128, (8, 1, 1, 5)).astype(np.int8), np.arange(8) % 3
+    files = {"base.elm": base, "machine.elm": formats.pack_model(machine(rng))}
+    files |= {f"{name}.ela": trained(base, rng) for name in ("one", "two")}
+    files["samples.eld"] = formats.pack_samples(x, y, None, formats.base_id(base))
+    counts = rng.integers(-1000, 1000, (12, 5)).astype("<i2")
+    files["counts.s16"] = counts.tobytes()
+    files["counts.csv"] = "".join(",".join(map(str, row)) + "\n" for row in counts).encode()
+    files["global.ela"] = trained(base, rng, True)
+    fleet = Fleet.drawn(BOARDS, 2, len(fleet_vector(files["global.ela"])))
+    files["update.trust"] = keys.pack_trust("band", [fleet.roster.release])
+    files["update.elu"] = elu.pack(files["two.ela"], "wake", 8, "band", fleet.key, None)
+    files["fleet.roster"] = fleet.roster.pack(fleet.key)
+    files["old.roster"] = replace(fleet.roster, number=fleet.roster.number - 1).pack(fleet.key)
+    for name, content in files.items():
+        (place / name).write_bytes(content)
+    (place / "rounds.json").write_text(json.dumps(rounds(place, fleet, base, files["global.ela"], Samples(x, y))))
+
+
+def rounds(place: Path, fleet: Fleet, base: bytes, adapter: bytes, samples: Samples) -> dict[str, object]:
+    """What the first board is sent and answers, [message, reply] in hexadecimal, by kind of round; and its secrets."""
+    secret = fleet.members[0].secret
+    (place / "first.key").write_bytes(secret)
+    said: dict[str, object] = {"secret": secret.hex(), "seed": SEED.hex()}
+    for kind, number in (("masked", ROUND), ("plain", ROUND), ("next", ROUND + 1)):
+        identity = Identity(place / "first.key")
+        identity.keep(LAST)
+        first = TwinMember(
+            identity,
+            lambda: fleet.roster,
+            training_of(base, lambda index: samples),
+            twin.Policy(masks=False),
+            lambda: SEED,
+        )
+        task = Task(
+            roster=fleet.roster.number,
+            base_id=formats.base_id(base),
+            adapter_sha256=hashlib.sha256(adapter).digest(),
+            parameters=len(fleet_vector(adapter)),
+            epochs=1,
+            learning_rate=0,
+            seed=9,
+            clip=2000,
+            sigma=40,
+            least=3,
+            neighbours=2,
+            threshold=2,
+            masks=kind != "plain",
+        )
+        made, exchanged = Round(task, number, fleet.roster, fleet.server, range(BOARDS)), []
+        while not made.done:
+            for index in list(made.waiting):
+                message = made.message(index)
+                assert message
+                board = fleet.members[index]
+                reply = board.answer(message) if index else first.answer(message, adapter)
+                made.receive(index, reply)
+                if not index:
+                    exchanged.append((message.hex(), reply.hex()))
+            made.close_stage()
+        assert len(made.result().survivors) == BOARDS
+        said[kind] = exchanged if kind != "next" else exchanged[0]
+    return said
