@@ -1,8 +1,7 @@
 # EdgeLoRA on the device: a fleet's core and cryptography, for `fleet`. SPDX-License-Identifier: MIT
-# The C functions are those of _core: a module of the firmware, or a class among the globals of this one where it is
-# native.
+# The C functions are in a module of the firmware, or among the globals of this one where it is native.
 
 try:
-    import _edgelora_fleet as _core
+    from _edgelora_fleet import *
 except ImportError:
     pass
