@@ -65,7 +65,8 @@ class DrawnOp:
 
 def drawn_op(draw: Draw, tflite: bool = False, kinds: tuple[str, ...] = (), work: int = WORK) -> DrawnOp:
     """An op of one of `kinds`, or of any, with at most 2^work multiply-accumulates."""
-    drawable = tuple(kind for kind in KINDS if kind != "constant")  # which only others read
+    unsaid = FORWARD_KINDS if tflite else ()  # recurrent_sketches.py has them
+    drawable = tuple(kind for kind in KINDS if kind not in ("constant", *unsaid))  # a constant only others read
     kind = pick(draw, kinds or (*drawable, *("conv",) * 4, *("depthwise",) * 5, "dense"))
     work = 2 ** draw(min(12, work), work)
     shapes = _window_op if kind in WINDOW_KINDS else _OTHERS[kind]
