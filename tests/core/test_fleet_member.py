@@ -407,6 +407,19 @@ def test_rounds_follow_each_other() -> None:
     assert again.receive(fleet.server.message(ref.TASK, 0))
 
 
+def test_a_round_knows_nothing_of_the_one_before() -> None:
+    """Who advertised then and is away now has no part in what the others send."""
+    fleet = Fleet(random.Random(fresh.SEED), 6, ref.Task(parameters=4, neighbours=4, threshold=3))
+    everyone = list(fleet.boards)
+    for stage in (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT):
+        fleet.stage(stage, everyone)
+    fleet.number += 1
+    fleet.server = ref.Server(fleet.server.secret, fleet.server.keys, FLEET, fleet.number, fleet.task)
+    fleet.stage(ref.TASK, everyone)
+    for stage in (ref.COHORT, ref.PEERS, ref.INPUT, ref.UNMASK):
+        fleet.stage(stage, everyone[:-1])
+
+
 def test_memory_of_fewer_neighbours() -> None:
     """A member with room for four takes no task of six; indices and seeds are checked."""
     fleet = Fleet(random.Random(fresh.SEED), 8, ref.Task(neighbours=6, threshold=4))
