@@ -160,9 +160,12 @@ class Learner:
         self._cut = True
         try:
             made = change(*args)
-        except BaseException:
-            self._settle()
-            raise
+        except BaseException as error:
+            try:
+                self._settle()
+            except Exception:
+                pass  # the next call does
+            raise error
         self._cut = False
         return made
 
