@@ -48,7 +48,7 @@
     X(ERR_VERSION, -4, "file has a format version this firmware does not know: update the firmware or make the file anew") \
     X(ERR_CRC, -5, "CRC-32 does not match: the file is damaged, transfer it again") \
     X(ERR_FORMAT, -6, "file is inconsistent (an offset, size or value is out of range): make it anew") \
-    X(ERR_UNSUPPORTED, -7, "model has a layer or a loss this version can't run") \
+    X(ERR_UNSUPPORTED, -7, "model has a layer or a loss that this build can't run (on stock RP2040 firmware lstm and SVDF too)") \
     X(ERR_BASE, -8, "adapter was made for another base model: use the one made for this base") \
     X(ERR_RANKS, -9, "adapter's layers or ranks differ from the session's: open the model with the adapter's ranks") \
     X(ERR_RANK, -10, "rank must be 0 to 32 and 0 on layers without weights, one rank for each op; to train, 0 on layers below an lstm or SVDF too, which pass no gradient") \

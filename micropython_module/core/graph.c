@@ -34,7 +34,8 @@ static const uint32_t traits[] = {
 };
 
 uint32_t edgelora_traits(uint32_t kind) {
-    return kind < sizeof(traits) / sizeof(traits[0]) ? traits[kind] : 0;
+    uint32_t end = EDGELORA_RECURRENT ? sizeof(traits) / sizeof(traits[0]) : EDGELORA_LSTM;
+    return kind < end ? traits[kind] : 0;
 }
 
 EDGELORA_HOT void edgelora_shape_into(edgelora_shape_t *g, const void *model, uint32_t i) {

@@ -28,6 +28,11 @@ enum {
 };
 uint32_t edgelora_traits(uint32_t kind); // 0: there is no such kind
 
+// 0: a build without lstm and SVDF, from EDGELORA_LSTM on: they are kinds that it does not know.
+#ifndef EDGELORA_RECURRENT
+#define EDGELORA_RECURRENT 1
+#endif
+
 // An lstm's multipliers and shifts: two of each gate, of its input's share and its state's, in the
 // order input, forget, cell, output; then those of the cell, what is admitted to it, and the output.
 // Behind the multipliers: how large the cell may be, and the logistic function's table.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fresh import fresh_seeds
 from random_models import random_model
 from reference import forward
+from sanitized import CORE
 
 from edgelora import formats, twin
 from edgelora.errors import InputError
@@ -205,3 +209,19 @@ def test_a_network_without_a_layer_that_trains_is_refused() -> None:
     assert not model.trainable
     with pytest.raises(InputError, match="no layer can train"):
         Recipe().ranks(model)
+
+
+def test_a_build_without_lstm_says_so(tmp_path: Path) -> None:
+    """As the native module for stock RP2040 firmware is built, which has no room for it."""
+    library = tmp_path / "without.so"
+    sources = [path for path in (CORE / "formats", CORE) for path in path.glob("*.c")]
+    flags = ["-std=c99", "-shared", "-fPIC", "-DEDGELORA_RECURRENT=0", f"-I{CORE}"]
+    subprocess.run(["cc", *flags, *map(str, sources), "-o", str(library)], check=True)
+    check = ctypes.CDLL(str(library)).edgelora_model_check
+
+    def checked(kinds: tuple[str, ...]) -> int:
+        file = formats.pack_model(random_model(1, kinds=kinds, edges=False))
+        return int(check(ctypes.create_string_buffer(file), len(file)))
+
+    assert checked(("lstm", "dense")) == checked(("svdf", "dense")) == twin.statuses()["ERR_UNSUPPORTED"]
+    assert checked(("conv", "dense")) == 0

@@ -335,13 +335,13 @@ static edgelora_status_t op_check(const file_t *file, const edgelora_op_t *ops, 
             ok = same_shape(in, out) && softmax_ok(file, op, in, out);
             break;
         case EDGELORA_LSTM:
-            ok = lstm_ok(file, op, in, out);
+            ok = EDGELORA_RECURRENT && lstm_ok(file, op, in, out);
             break;
         case EDGELORA_SVDF_FEATURES:
-            ok = svdf_features_ok(file, op, in, out);
+            ok = EDGELORA_RECURRENT && svdf_features_ok(file, op, in, out);
             break;
         case EDGELORA_SVDF_TIME:
-            ok = svdf_time_ok(file, op, in, out);
+            ok = EDGELORA_RECURRENT && svdf_time_ok(file, op, in, out);
             break;
     }
     return ok ? EDGELORA_OK : EDGELORA_ERR_FORMAT;

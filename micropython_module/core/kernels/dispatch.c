@@ -133,6 +133,7 @@ EDGELORA_HOT void edgelora_op_forward(
         case EDGELORA_SOFTMAX:
             edgelora_softmax_forward_s8(g, x, y);
             break;
+#if EDGELORA_RECURRENT
         case EDGELORA_LSTM:
             edgelora_lstm_forward_s8(g, x, y, pass->scratch);
             break;
@@ -142,6 +143,7 @@ EDGELORA_HOT void edgelora_op_forward(
         case EDGELORA_SVDF_TIME:
             edgelora_svdf_time_forward_s8(g, x, y);
             break;
+#endif
     }
 }
 
