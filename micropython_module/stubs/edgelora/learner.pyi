@@ -35,7 +35,6 @@ class Learner:
     learning_rate: int
     judge_every: int
     only: Optional[Collection[int]]
-    in_use: Optional[bytearray]  # the adapter; None: the bare base
     updates: int  # since the last start or consolidation
     judged: Optional[tuple[tuple[int, int], tuple[int, int]]]  # (right, sum of losses) in use and learned, at the last judge
     def __init__(
@@ -49,6 +48,9 @@ class Learner:
         judge_every: int = 16,
         only: Optional[Collection[int]] = None,
     ) -> None: ...
+    @property
+    def in_use(self) -> Optional[bytearray]:
+        """The bytes of the adapter, or None."""
     @property
     def untold(self) -> set[int]:
         """Numbers of classes that count and have no samples: what learning does to these, nothing tells."""
