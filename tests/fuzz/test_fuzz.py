@@ -17,6 +17,7 @@ from fresh import SEED, rounds
 from edgelora import datasets
 from edgelora.datasets import recordings
 from edgelora.errors import EdgeloraError, InputError
+from edgelora.fleet import Plan
 from edgelora.formats.npz import NpzError
 from edgelora.link import Link, LinkError
 from edgelora.resources import ROOT
@@ -107,3 +108,8 @@ def test_a_wav_whose_chunk_ends_outside_is_refused(tmp_path: Path) -> None:
 def test_odd_answers_of_a_board_are_told(answer: bytes, ask: Callable[[Link], object], words: str) -> None:
     with pytest.raises(LinkError, match=words):
         ask(fuzz_host.Answered(answer))
+
+
+def test_a_plan_of_another_kind_is_refused() -> None:
+    with pytest.raises(InputError, match="mode"):
+        Plan.of_json({"mode": {"boards": 8}})

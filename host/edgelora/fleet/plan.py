@@ -73,7 +73,7 @@ class Plan:
             value = getattr(self, name)
             if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
                 raise InputError(f"{name.replace('_', ' ')} {value!r}: give one from {low:g} to {high:g}")
-        if self.mode not in RATES:
+        if not isinstance(self.mode, str) or self.mode not in RATES:
             raise InputError(f"mode {self.mode!r}: give frozen_a or trainable_a")
         if self.least > self.boards:
             raise InputError(
