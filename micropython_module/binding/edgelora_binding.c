@@ -493,47 +493,47 @@ static mp_obj_t core_draw(size_t n_args, const mp_obj_t *args) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_draw_obj, 4, 4, core_draw);
 
-// Every function of the module, for both builds. Names are spelled out for MicroPython's search for qstrs.
+// Every function of `_core`, for both builds. Names are spelled out for MicroPython's search for qstrs.
 #define EDGELORA_FUNCTIONS(X) \
-    X(MP_QSTR_core_model_check, core_model_check_obj) \
-    X(MP_QSTR_core_arena_size, core_arena_size_obj) \
-    X(MP_QSTR_core_init, core_init_obj) \
-    X(MP_QSTR_core_infer, core_infer_obj) \
-    X(MP_QSTR_core_infer_sample, core_infer_sample_obj) \
-    X(MP_QSTR_core_reset, core_reset_obj) \
-    X(MP_QSTR_core_forward_range, core_forward_range_obj) \
-    X(MP_QSTR_core_backward_range, core_backward_range_obj) \
-    X(MP_QSTR_core_feature_size, core_feature_size_obj) \
-    X(MP_QSTR_core_features, core_features_obj) \
-    X(MP_QSTR_core_infer_features, core_infer_features_obj) \
-    X(MP_QSTR_core_output, core_output_obj) \
-    X(MP_QSTR_core_quantize, core_quantize_obj) \
-    X(MP_QSTR_core_probabilities, core_probabilities_obj) \
-    X(MP_QSTR_core_take, core_take_obj) \
-    X(MP_QSTR_core_adapter_check, core_adapter_check_obj) \
-    X(MP_QSTR_core_use, core_use_obj) \
-    X(MP_QSTR_core_begin, core_begin_obj) \
-    X(MP_QSTR_core_load, core_load_obj) \
-    X(MP_QSTR_core_train, core_train_obj) \
-    X(MP_QSTR_core_train_features, core_train_features_obj) \
-    X(MP_QSTR_core_evaluate, core_evaluate_obj) \
-    X(MP_QSTR_core_merge_size, core_merge_size_obj) \
-    X(MP_QSTR_core_merge, core_merge_obj) \
-    X(MP_QSTR_core_blend, core_blend_obj) \
-    X(MP_QSTR_core_class_size, core_class_size_obj) \
-    X(MP_QSTR_core_class_count, core_class_count_obj) \
-    X(MP_QSTR_core_class_sample, core_class_sample_obj) \
-    X(MP_QSTR_core_class_row, core_class_row_obj) \
-    X(MP_QSTR_core_record, core_record_obj) \
-    X(MP_QSTR_core_with_record, core_with_record_obj) \
-    X(MP_QSTR_core_flush, core_flush_obj) \
-    X(MP_QSTR_core_adapter_size, core_adapter_size_obj) \
-    X(MP_QSTR_core_save, core_save_obj) \
-    X(MP_QSTR_core_counts, core_counts_obj) \
-    X(MP_QSTR_core_crc32, core_crc32_obj) \
-    X(MP_QSTR_core_verify, core_verify_obj) \
-    X(MP_QSTR_core_order, core_order_obj) \
-    X(MP_QSTR_core_draw, core_draw_obj)
+    X(MP_QSTR_model_check, core_model_check_obj) \
+    X(MP_QSTR_arena_size, core_arena_size_obj) \
+    X(MP_QSTR_init, core_init_obj) \
+    X(MP_QSTR_infer, core_infer_obj) \
+    X(MP_QSTR_infer_sample, core_infer_sample_obj) \
+    X(MP_QSTR_reset, core_reset_obj) \
+    X(MP_QSTR_forward_range, core_forward_range_obj) \
+    X(MP_QSTR_backward_range, core_backward_range_obj) \
+    X(MP_QSTR_feature_size, core_feature_size_obj) \
+    X(MP_QSTR_features, core_features_obj) \
+    X(MP_QSTR_infer_features, core_infer_features_obj) \
+    X(MP_QSTR_output, core_output_obj) \
+    X(MP_QSTR_quantize, core_quantize_obj) \
+    X(MP_QSTR_probabilities, core_probabilities_obj) \
+    X(MP_QSTR_take, core_take_obj) \
+    X(MP_QSTR_adapter_check, core_adapter_check_obj) \
+    X(MP_QSTR_use, core_use_obj) \
+    X(MP_QSTR_begin, core_begin_obj) \
+    X(MP_QSTR_load, core_load_obj) \
+    X(MP_QSTR_train, core_train_obj) \
+    X(MP_QSTR_train_features, core_train_features_obj) \
+    X(MP_QSTR_evaluate, core_evaluate_obj) \
+    X(MP_QSTR_merge_size, core_merge_size_obj) \
+    X(MP_QSTR_merge, core_merge_obj) \
+    X(MP_QSTR_blend, core_blend_obj) \
+    X(MP_QSTR_class_size, core_class_size_obj) \
+    X(MP_QSTR_class_count, core_class_count_obj) \
+    X(MP_QSTR_class_sample, core_class_sample_obj) \
+    X(MP_QSTR_class_row, core_class_row_obj) \
+    X(MP_QSTR_record, core_record_obj) \
+    X(MP_QSTR_with_record, core_with_record_obj) \
+    X(MP_QSTR_flush, core_flush_obj) \
+    X(MP_QSTR_adapter_size, core_adapter_size_obj) \
+    X(MP_QSTR_save, core_save_obj) \
+    X(MP_QSTR_counts, core_counts_obj) \
+    X(MP_QSTR_crc32, core_crc32_obj) \
+    X(MP_QSTR_verify, core_verify_obj) \
+    X(MP_QSTR_order, core_order_obj) \
+    X(MP_QSTR_draw, core_draw_obj)
 
 #if MICROPY_ENABLE_DYNRUNTIME
 
@@ -553,8 +553,7 @@ mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *a
 #ifdef EDGELORA_HOLD_SIGNALS
     edgelora_has_signals = is_linux();
 #endif
-#define EDGELORA_STORE(name, obj) mp_store_global(name, MP_OBJ_FROM_PTR(&obj));
-    EDGELORA_FUNCTIONS(EDGELORA_STORE)
+    EDGELORA_STORE_CORE(MP_QSTR__core, MP_QSTR_type, EDGELORA_FUNCTIONS)
     MP_DYNRUNTIME_INIT_EXIT
 }
 

@@ -186,30 +186,29 @@ static MP_DEFINE_CONST_FUN_OBJ_2(core_member_reply_obj, core_member_reply);
 
 // Names are spelled out for MicroPython's search for qstrs.
 #define FLEET_FUNCTIONS(X) \
-    X(MP_QSTR_core_sha512_begin, core_sha512_begin_obj) \
-    X(MP_QSTR_core_sha512_add, core_sha512_add_obj) \
-    X(MP_QSTR_core_sha512_end, core_sha512_end_obj) \
-    X(MP_QSTR_core_x25519_public, core_x25519_public_obj) \
-    X(MP_QSTR_core_member_size, core_member_size_obj) \
-    X(MP_QSTR_core_member_begin, core_member_begin_obj) \
-    X(MP_QSTR_core_member_next, core_member_next_obj) \
-    X(MP_QSTR_core_member_state, core_member_state_obj) \
-    X(MP_QSTR_core_member_task, core_member_task_obj) \
-    X(MP_QSTR_core_member_receive, core_member_receive_obj) \
-    X(MP_QSTR_core_member_neighbours, core_member_neighbours_obj) \
-    X(MP_QSTR_core_member_key, core_member_key_obj) \
-    X(MP_QSTR_core_member_work, core_member_work_obj) \
-    X(MP_QSTR_core_member_update, core_member_update_obj) \
-    X(MP_QSTR_core_member_reply_size, core_member_reply_size_obj) \
-    X(MP_QSTR_core_member_reply, core_member_reply_obj)
+    X(MP_QSTR_sha512_begin, core_sha512_begin_obj) \
+    X(MP_QSTR_sha512_add, core_sha512_add_obj) \
+    X(MP_QSTR_sha512_end, core_sha512_end_obj) \
+    X(MP_QSTR_x25519_public, core_x25519_public_obj) \
+    X(MP_QSTR_member_size, core_member_size_obj) \
+    X(MP_QSTR_member_begin, core_member_begin_obj) \
+    X(MP_QSTR_member_next, core_member_next_obj) \
+    X(MP_QSTR_member_state, core_member_state_obj) \
+    X(MP_QSTR_member_task, core_member_task_obj) \
+    X(MP_QSTR_member_receive, core_member_receive_obj) \
+    X(MP_QSTR_member_neighbours, core_member_neighbours_obj) \
+    X(MP_QSTR_member_key, core_member_key_obj) \
+    X(MP_QSTR_member_work, core_member_work_obj) \
+    X(MP_QSTR_member_update, core_member_update_obj) \
+    X(MP_QSTR_member_reply_size, core_member_reply_size_obj) \
+    X(MP_QSTR_member_reply, core_member_reply_obj)
 
 #if MICROPY_ENABLE_DYNRUNTIME
 
 mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *args) {
     MP_DYNRUNTIME_INIT_ENTRY
     EDGELORA_CHECK_CONSTANTS(edgelora_fleet_text(EDGELORA_FLEET_OK), MP_QSTR_constants_in_instruction_memory)
-#define FLEET_STORE(name, obj) mp_store_global(name, MP_OBJ_FROM_PTR(&obj));
-    FLEET_FUNCTIONS(FLEET_STORE)
+    EDGELORA_STORE_CORE(MP_QSTR__core, MP_QSTR_type, FLEET_FUNCTIONS)
     MP_DYNRUNTIME_INIT_EXIT
 }
 

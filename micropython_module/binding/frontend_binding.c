@@ -115,22 +115,21 @@ static MP_DEFINE_CONST_FUN_OBJ_3(core_spectral_step_obj, core_spectral_step);
 
 // Names are spelled out for MicroPython's search for qstrs.
 #define FRONTEND_FUNCTIONS(X) \
-    X(MP_QSTR_core_audio_state_size, core_audio_state_size_obj) \
-    X(MP_QSTR_core_audio_begin, core_audio_begin_obj) \
-    X(MP_QSTR_core_audio_reset, core_audio_reset_obj) \
-    X(MP_QSTR_core_audio_step, core_audio_step_obj) \
-    X(MP_QSTR_core_spectral_state_size, core_spectral_state_size_obj) \
-    X(MP_QSTR_core_spectral_begin, core_spectral_begin_obj) \
-    X(MP_QSTR_core_spectral_reset, core_spectral_reset_obj) \
-    X(MP_QSTR_core_spectral_step, core_spectral_step_obj)
+    X(MP_QSTR_audio_state_size, core_audio_state_size_obj) \
+    X(MP_QSTR_audio_begin, core_audio_begin_obj) \
+    X(MP_QSTR_audio_reset, core_audio_reset_obj) \
+    X(MP_QSTR_audio_step, core_audio_step_obj) \
+    X(MP_QSTR_spectral_state_size, core_spectral_state_size_obj) \
+    X(MP_QSTR_spectral_begin, core_spectral_begin_obj) \
+    X(MP_QSTR_spectral_reset, core_spectral_reset_obj) \
+    X(MP_QSTR_spectral_step, core_spectral_step_obj)
 
 #if MICROPY_ENABLE_DYNRUNTIME
 
 mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *args) {
     MP_DYNRUNTIME_INIT_ENTRY
     EDGELORA_CHECK_CONSTANTS(EDGELORA_TEXT_SAMPLES, MP_QSTR_constants_in_instruction_memory)
-#define FRONTEND_STORE(name, obj) mp_store_global(name, MP_OBJ_FROM_PTR(&obj));
-    FRONTEND_FUNCTIONS(FRONTEND_STORE)
+    EDGELORA_STORE_CORE(MP_QSTR__core, MP_QSTR_type, FRONTEND_FUNCTIONS)
     MP_DYNRUNTIME_INIT_EXIT
 }
 

@@ -271,9 +271,9 @@ for call in (
     lambda: model.quantize(real[1:], out),
     lambda: model.quantize_counts(array("H", counts), out),
     lambda: model.quantize_counts(counts, out[1:]),
-    lambda: edgelora.core_take(out, 1, out, 0, 1, len(out), 1),
-    lambda: edgelora.core_take(out, 0, out, 1, 1, len(out), 1),
-    lambda: edgelora.core_take(out, 0, out, 0, 2, len(out), 1),
+    lambda: edgelora._core.take(out, 1, out, 0, 1, len(out), 1),
+    lambda: edgelora._core.take(out, 0, out, 1, 1, len(out), 1),
+    lambda: edgelora._core.take(out, 0, out, 0, 2, len(out), 1),
 ):
     try:
         call()

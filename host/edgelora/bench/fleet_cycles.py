@@ -33,7 +33,7 @@ BOARD = 0  # its index; the others are twins
 BEGIN = """
 import binascii, json, time
 from array import array
-from edgelora._fleet import *
+from edgelora._fleet import _core
 
 def unhex(text):
     return bytearray(binascii.unhexlify(text))
@@ -48,25 +48,25 @@ def nothing(a, b=None):
 
 idle = 0
 idle = min(timed(nothing, array) for _ in range(9))
-m = bytearray(core_member_size({neighbours}))
-core_member_begin(m, unhex("{secret}"), unhex("{server}"), unhex("{fleet}"), unhex("{seed}"), 0, 1, 0, bytes(10))
+m = bytearray(_core.member_size({neighbours}))
+_core.member_begin(m, unhex("{secret}"), unhex("{server}"), unhex("{fleet}"), unhex("{seed}"), 0, 1, 0, bytes(10))
 before, after = (array("h", unhex(x)) for x in ("{before}", "{after}"))
-first = timed(core_member_work, m)
+first = timed(_core.member_work, m)
 print(json.dumps([len(m), first]))
 """
 
 ANSWER = """
 message = unhex("{message}")
 keys = {keys}
-took = {"receive": [timed(core_member_receive, m, message)], "work": []}
+took = {"receive": [timed(_core.member_receive, m, message)], "work": []}
 for place, key in enumerate(keys):
-    core_member_key(m, place, unhex(key))
-reply = bytearray(core_member_reply_size(m))
+    _core.member_key(m, place, unhex(key))
+reply = bytearray(_core.member_reply_size(m))
 if {update}:
-    took["update"] = [timed(core_member_update, m, before, after, reply)]
-while core_member_next(m) == 1:
-    took["work"].append(timed(core_member_work, m))
-took["reply"] = [timed(core_member_reply, m, reply)]
+    took["update"] = [timed(_core.member_update, m, before, after, reply)]
+while _core.member_next(m) == 1:
+    took["work"].append(timed(_core.member_work, m))
+took["reply"] = [timed(_core.member_reply, m, reply)]
 print(json.dumps([took, str(binascii.hexlify(reply), "ascii")]))
 """
 

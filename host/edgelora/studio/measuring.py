@@ -45,7 +45,7 @@ MOST_FRAMES = 20000
 SOURCE = """
 import math, time
 from array import array
-from edgelora import core_take
+from edgelora import _core
 
 RATE, CHANNELS = {rate}, {channels}
 AT = [6.2832 * i / RATE for i in range(RATE)]
@@ -63,7 +63,7 @@ class Stamped:
         while done < count:
             first = self.at % RATE
             part = min(count - done, RATE - first)
-            core_take(buffer, done * CHANNELS, TABLE, first * CHANNELS, 1, part * CHANNELS, 2)
+            _core.take(buffer, done * CHANNELS, TABLE, first * CHANNELS, 1, part * CHANNELS, 2)
             self.at += part
             done += part
         return done

@@ -1,6 +1,6 @@
 # EdgeLoRA on the device: the Python layer over the C core. SPDX-License-Identifier: MIT
-# The C functions are named core_*: in firmware they come from the built-in module, in the native
-# module they are already among this module's globals.
+# The C functions are those of _core: in firmware a built-in module, in the native module a class that is
+# already among this module's globals.
 
 import gc
 import os
@@ -8,7 +8,7 @@ import struct
 from array import array
 
 try:
-    from _edgelora import *
+    import _edgelora as _core
 except ImportError:
     pass
 
@@ -99,13 +99,13 @@ class Adapter:
         return "<Adapter for base %s, %d bytes>" % (hex_id(bytes(self.buffer[16:24])), len(self.buffer))
 
     def record(self, kind):
-        found = core_record(self.buffer, kind)
+        found = _core.record(self.buffer, kind)
         return found and memoryview(self.buffer)[found[0] : found[0] + found[1]]
 
 
 def _classes(adapter):
     # The classes of an adapter or of none: bytes each, of 32 and its row.
-    found = adapter and core_record(adapter.buffer, 1)
+    found = adapter and _core.record(adapter.buffer, 1)
     if not found:
         return []
     at, size = found
@@ -164,7 +164,7 @@ class Model:
         if momentum is None:
             momentum = MOMENTA[MODES.index(mode)]
         self.learning_rate = LEARNING_RATES[MODES.index(mode)]
-        ops, self.input_size, self.output_size, self.target_size, at, size = core_model_check(self.buffer)
+        ops, self.input_size, self.output_size, self.target_size, at, size = _core.model_check(self.buffer)
         self.base_id = bytes(self.buffer[16:24])
         self._labels = str(self.buffer[at : at + size], "utf-8").split("\n") if size else []
         if isinstance(ranks, int):
@@ -173,19 +173,19 @@ class Model:
         if recompute is not None:
             recompute = bytes(recompute)
         layout = (self.ranks, MODES.index(mode), micro_batch, momentum, threshold, recompute, plain, frames)
-        self.arena = bytearray(core_arena_size(self.buffer, *layout))
-        core_init(self.arena, self.buffer, *layout)
+        self.arena = bytearray(_core.arena_size(self.buffer, *layout))
+        _core.init(self.arena, self.buffer, *layout)
         if labels is not None:  # other names than the file's; what an adapter adds comes behind them
             if len(labels) != self.output_size:
                 raise ValueError("%d labels for %d outputs: give one each" % (len(labels), self.output_size))
             self._labels = [str(label) for label in labels]
-        start = core_output(self.arena)
+        start = _core.output(self.arena)
         self.output = memoryview(self.arena)[start : start + self.output_size]
         self.micro_batch = micro_batch
         self.settings = bytes((MODES.index(mode), micro_batch, momentum)) + threshold.to_bytes(2, "little")
         self.settings += frames.to_bytes(2, "little") + self.ranks  # what decides how it learns
         self.sample_size = frames * self.input_size
-        self.feature_size = core_feature_size(self.arena)
+        self.feature_size = _core.feature_size(self.arena)
         self._now = _Now()
         self.store = None  # one that was opened with this model switches adapters, too
         self.merged = {}
@@ -213,7 +213,7 @@ class Model:
         return ranks
 
     def infer(self, x):
-        return core_infer(self.arena, x)
+        return _core.infer(self.arena, x)
 
     def quantize(self, values, out):
         size = len(values)
@@ -232,53 +232,53 @@ class Model:
         return clipped
 
     def quantize_counts(self, counts, out):
-        return core_quantize(self.arena, counts, out)
+        return _core.quantize(self.arena, counts, out)
 
     def probabilities(self):
-        count = core_class_count(self.arena)
+        count = _core.class_count(self.arena)
         if self._probabilities is None or len(self._probabilities) != count:
             self._probabilities = array("H", bytes(2 * count))
-        core_probabilities(self.arena, self._probabilities)
+        _core.probabilities(self.arena, self._probabilities)
         return self._probabilities
 
     def reset(self):
-        core_reset(self.arena)
+        _core.reset(self.arena)
 
     def infer_sample(self, x):
-        return core_infer_sample(self.arena, x)
+        return _core.infer_sample(self.arena, x)
 
     def forward_range(self, x, start, end):
-        core_forward_range(self.arena, x, start, end)
+        _core.forward_range(self.arena, x, start, end)
 
     def backward_range(self, x, start, end):
-        core_backward_range(self.arena, x, start, end)
+        _core.backward_range(self.arena, x, start, end)
 
     def features(self, x, out):
-        core_features(self.arena, x, out)
+        _core.features(self.arena, x, out)
 
     def infer_features(self, features):
-        return core_infer_features(self.arena, features)
+        return _core.infer_features(self.arena, features)
 
     def begin(self, seed=0):
         switches = self._switches()
-        core_begin(self.arena, seed)
+        _core.begin(self.arena, seed)
         self._set_used(None, True, switches)
 
     def load(self, adapter):
         buffer = self.adapter(adapter).buffer
         loaded, switches = buffer if buffer[28] & 8 else None, self._switches()  # its records are saved again
-        core_load(self.arena, buffer)
+        _core.load(self.arena, buffer)
         self._now.loaded = loaded
         self._set_used(None, True, switches)
 
     def train(self, x, label, learning_rate):
-        return core_train(self.arena, x, label, learning_rate)
+        return _core.train(self.arena, x, label, learning_rate)
 
     def train_features(self, features, label, learning_rate):
-        return core_train_features(self.arena, features, label, learning_rate)
+        return _core.train_features(self.arena, features, label, learning_rate)
 
     def evaluate(self, x, label, loss):
-        return core_evaluate(self.arena, x, label, loss)
+        return _core.evaluate(self.arena, x, label, loss)
 
     def evaluate_all(self, samples, labels):
         right = total = count = 0
@@ -290,14 +290,14 @@ class Model:
         return right, total // max(count, 1)
 
     def flush(self, learning_rate):
-        core_flush(self.arena, learning_rate)
+        _core.flush(self.arena, learning_rate)
 
     def counts(self):
-        return core_counts(self.arena)
+        return _core.counts(self.arena)
 
     def save(self, path=None, state=False):
-        data = bytearray(core_adapter_size(self.arena, state))
-        core_save(self.arena, state, data)
+        data = bytearray(_core.adapter_size(self.arena, state))
+        _core.save(self.arena, state, data)
         if path is None:
             return data
         write(path, data)
@@ -306,7 +306,7 @@ class Model:
         name = source if isinstance(source, str) else "adapter"
         data = read(source)
         try:
-            core_adapter_check(self.arena, data)
+            _core.adapter_check(self.arena, data)
         except ValueError as e:
             made_for = bytes(data[16:24])
             if len(data) >= 48 and data[:4] == b"ELA1" and "another base" in str(e):
@@ -319,27 +319,27 @@ class Model:
     def use(self, adapter):
         buffer, switches = adapter and adapter.buffer, self._switches()
         self._now.wanted = adapter
-        core_use(self.arena, buffer)
+        _core.use(self.arena, buffer)
         self._set_used(adapter, False, switches)
 
     def use_file(self, adapter_file):
         switches = self._switches()
-        core_use(self.arena, None)  # a damaged file leaves the bare base
+        _core.use(self.arena, None)  # a damaged file leaves the bare base
         self._set_used(None, False, switches)
         self._now.wanted = adapter_file
         adapter_file.file.seek(0)
         adapter_file.file.readinto(adapter_file.buffer)
-        core_adapter_check(self.arena, adapter_file.buffer)
-        core_use(self.arena, adapter_file.buffer)
+        _core.adapter_check(self.arena, adapter_file.buffer)
+        _core.use(self.arena, adapter_file.buffer)
         self._set_used(adapter_file, False, switches)
 
     def merge(self, op, buffer=None):
-        size = core_merge_size(self.arena, op)
+        size = _core.merge_size(self.arena, op)
         buffer = bytearray(size) if buffer is None else memoryview(buffer)[:size]
         before = self.merged.get(op)
         self.merged[op] = buffer  # before the core has its address
         try:
-            core_merge(self.arena, op, buffer)
+            _core.merge(self.arena, op, buffer)
         except ValueError:
             self.merged[op] = before
             raise
@@ -353,18 +353,18 @@ class Model:
             raise ValueError("adapters can't be added up: give weights from -8 to 8")
         for i in range(len(adapters)):
             parts += adapters[i].buffer, round(4096 * weights[i])
-        size = core_blend(self.arena, None, fine, *parts)
+        size = _core.blend(self.arena, None, fine, *parts)
         buffer = bytearray(size) if buffer is None else memoryview(buffer)[:size]
-        core_blend(self.arena, buffer, fine, *parts)
+        _core.blend(self.arena, buffer, fine, *parts)
         return Adapter(buffer)
 
     def with_record(self, adapter, kind, body, buffer=None):
         adapter = adapter and adapter.buffer
-        size = core_with_record(self.arena, adapter, kind, body, None)
+        size = _core.with_record(self.arena, adapter, kind, body, None)
         if not size:
             return None
         buffer = bytearray(size) if buffer is None else memoryview(buffer)[:size]
-        core_with_record(self.arena, adapter, kind, body, buffer)
+        _core.with_record(self.arena, adapter, kind, body, buffer)
         return Adapter(buffer)
 
     @property
@@ -389,13 +389,13 @@ class Model:
         key = b"" if number < self.output_size else name.encode()
         if len(key) > 24 or b"\0" in key:
             raise ValueError("%r is no name for a class: give 1 to 24 bytes" % name)
-        size, count = core_class_size(self.arena), 0
+        size, count = _core.class_size(self.arena), 0
         sums, entry = bytearray(4 * size), bytearray(32 + (2 * size + 3) // 4 * 4)
         struct.pack_into("<2H24s", entry, 4, number, 0, key)
         for x in samples:
-            core_class_sample(self.arena, x, sums)
+            _core.class_sample(self.arena, x, sums)
             count += 1
-        core_class_row(self.arena, sums, count, entry)
+        _core.class_row(self.arena, sums, count, entry)
         return self._use_classes(adapter, [e for e in entries if _number(e) != number] + [entry])
 
     def remove_class(self, name):
@@ -415,7 +415,7 @@ class Model:
 
     def _use_classes(self, adapter, entries):
         entries.sort(key=_number)
-        body = entries and struct.pack("<2H", len(entries), core_class_size(self.arena)) + b"".join(entries)
+        body = entries and struct.pack("<2H", len(entries), _core.class_size(self.arena)) + b"".join(entries)
         adapter = self.with_record(adapter, 1, body or None)
         self.use(adapter)
         return adapter

@@ -1,7 +1,8 @@
 # EdgeLoRA on the device: a fleet's core and cryptography, for `fleet`. SPDX-License-Identifier: MIT
-# The C functions are in a module of the firmware, or among the globals of this one where it is native.
+# The C functions are those of _core: a module of the firmware, or a class among the globals of this one where it is
+# native.
 
 try:
-    from _edgelora_fleet import *
+    import _edgelora_fleet as _core
 except ImportError:
     pass

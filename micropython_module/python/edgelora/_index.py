@@ -86,7 +86,7 @@ def unpack(index):
 def _crc(index, size):
     # CRC-32 of an index without the CRC's own field.
     view = memoryview(index)
-    return edgelora.core_crc32(view[20:size], edgelora.core_crc32(view[:16], 0))
+    return edgelora._core.crc32(view[20:size], edgelora._core.crc32(view[:16], 0))
 
 
 def whole(read, page, room, limit):
@@ -99,7 +99,7 @@ def whole(read, page, room, limit):
     found = _crc(page, min(size, PAGE))
     for at in range(PAGE, size, PAGE):
         read(at, page)
-        found = edgelora.core_crc32(view[: size - at], found)
+        found = edgelora._core.crc32(view[: size - at], found)
     if found != crc:
         return ABSENT
     if size > room:

@@ -3,7 +3,7 @@
 import struct
 from array import array
 
-from edgelora import core_crc32
+from edgelora import _core
 from edgelora._bases import open_base, ranks_of
 
 _HEAD_SIZE = 32  # of a reservoir as of a sample file
@@ -18,7 +18,7 @@ class Held:
         self.count = 0
         self._file = open(path, "rb")
         head = self._file.read(_HEAD_SIZE)
-        if len(head) < _HEAD_SIZE or core_crc32(head, 0) != _WHOLE or head[8:16] != model.base_id:
+        if len(head) < _HEAD_SIZE or _core.crc32(head, 0) != _WHOLE or head[8:16] != model.base_id:
             return
         size, many, targets = struct.unpack_from("<IHH", head, 16)
         if head[:4] == b"ELR1":
@@ -37,7 +37,7 @@ class Held:
 
     def _load(self, place):
         self._file.seek(_HEAD_SIZE + place * len(self._record))
-        return self._file.readinto(self._record) == len(self._record) and core_crc32(self._record, 0) == _WHOLE
+        return self._file.readinto(self._record) == len(self._record) and _core.crc32(self._record, 0) == _WHOLE
 
     def read(self, i):
         """The label of one; `sample` is that, int8 [sample_size]."""

@@ -424,11 +424,11 @@ class Work:
         struct.pack_into("<IHHHH", out, at, pipeline.end, seen, _NONE if label is None else label, chance, score)
         at += _DECISION
         if not self._of_all:
-            edgelora.core_take(out, at, model.output, 0, 1, model.output_size, 1)
+            edgelora._core.take(out, at, model.output, 0, 1, model.output_size, 1)
             return at + model.output_size
         struct.pack_into("<H", out, at, len(p))
         if p:
-            edgelora.core_take(out, at // 2 + 1, p, 0, 1, len(p), 2)
+            edgelora._core.take(out, at // 2 + 1, p, 0, 1, len(p), 2)
         return at + 2 + 2 * len(p)
 
     def _monitored(self, size):

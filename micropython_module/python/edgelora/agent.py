@@ -38,7 +38,7 @@ except ImportError:
     _read_waiting = None
 
 LINK_VERSION = 2
-_crc32 = getattr(edgelora, "core_crc32", binascii.crc32)  # the module's is twice as fast
+_crc32 = getattr(getattr(edgelora, "_core", None), "crc32", binascii.crc32)  # the module's is twice as fast
 
 _SYNC = 0xE5
 _HEADER = 9

@@ -22,24 +22,7 @@ import sys
 
 import edgelora
 from edgelora._bases import base_path, open_base, ranks_of
-from edgelora._fleet import (
-    core_member_begin,
-    core_member_key,
-    core_member_neighbours,
-    core_member_next,
-    core_member_receive,
-    core_member_reply,
-    core_member_reply_size,
-    core_member_size,
-    core_member_state,
-    core_member_task,
-    core_member_update,
-    core_member_work,
-    core_sha512_add,
-    core_sha512_begin,
-    core_sha512_end,
-    core_x25519_public,
-)
+from edgelora._fleet import _core
 from edgelora._trust import key_id, text, trusted
 from edgelora.training import Run, Scheduler, discard, fleet_vector, unfinished
 
@@ -79,10 +62,10 @@ class FleetError(ValueError):
 
 
 def _sha512(*parts):
-    state = bytearray(core_sha512_begin())
+    state = bytearray(_core.sha512_begin())
     for part in parts:
-        core_sha512_add(state, part)
-    return core_sha512_end(state)
+        _core.sha512_add(state, part)
+    return _core.sha512_end(state)
 
 
 def _read(path, size=None):
@@ -121,7 +104,7 @@ class Identity:
             data = _read(path)
         except OSError:
             raise FleetError("this board has no identity yet: edgelora fleet enroll --port PORT makes one") from None
-        if len(data) != _IDENTITY_SIZE or data[:8] != b"ELK1\1\0\x40\0" or edgelora.core_crc32(data, 0) != 0x2144DF1C:
+        if len(data) != _IDENTITY_SIZE or data[:8] != b"ELK1\1\0\x40\0" or edgelora._core.crc32(data, 0) != 0x2144DF1C:
             raise FleetError("%s is damaged: have it forgotten, and enroll the board anew" % path)
         self._starts, self.round, self._secret = struct.unpack_from("<II32s", data, 8)
         self._calls = 0
@@ -148,7 +131,7 @@ class Identity:
     @property
     def public(self):
         """The public key that a roster has, 32 bytes."""
-        return core_x25519_public(self._secret)
+        return _core.x25519_public(self._secret)
 
     def draw(self):
         """32 bytes that nobody can tell: of the chip's noise, the secret, and numbers that never come again."""
@@ -171,7 +154,7 @@ class Identity:
 
 def _save(path, starts, number, secret):
     data = struct.pack(_IDENTITY, b"ELK1", 1, _IDENTITY_SIZE, starts, number, secret, bytes(12))
-    edgelora.write(path, data + struct.pack("<I", edgelora.core_crc32(data, 0)))
+    edgelora.write(path, data + struct.pack("<I", edgelora._core.crc32(data, 0)))
     _sync()
 
 
@@ -262,7 +245,7 @@ class Roster:
         target = trusted()[1]
         if self.target != target:
             raise FleetError("the roster is for %s, this board is %s" % (self.target, target))
-        state = bytearray(core_sha512_begin())
+        state = bytearray(_core.sha512_begin())
         with open(self._path, "rb") as file:
             head = file.read(_HEADER_SIZE)
             left = 32 * self.count
@@ -271,11 +254,11 @@ class Roster:
                 if not block:
                     break
                 left -= len(block)
-                core_sha512_add(state, block)
+                _core.sha512_add(state, block)
                 yield
             more = file.read(1)
-        signed = head[:_SIGNED] + core_sha512_end(state)
-        if left or more or not edgelora.core_verify(self.release, signed, head[_SIGNED:]):
+        signed = head[:_SIGNED] + _core.sha512_end(state)
+        if left or more or not edgelora._core.verify(self.release, signed, head[_SIGNED:]):
             raise FleetError("the roster's signature is wrong: it is damaged or forged")
 
 
@@ -369,14 +352,14 @@ class Member:
         self._rules = struct.pack(
             "<HHHBBH", *[min(int(rules.get(name, 0)), 255 if i in (3, 4) else 65535) for i, name in enumerate(_POLICY)]
         )
-        self._memory = bytearray(core_member_size(neighbours))
+        self._memory = bytearray(_core.member_size(neighbours))
         self.begin()
 
     def begin(self):
         """Anew, with the roster that is installed now. Of a round under way nothing is left but its training."""
         roster, identity = Roster(), self.identity
         self.index = roster.index(identity.public)
-        core_member_begin(
+        _core.member_begin(
             self._memory, identity.secret, roster.server, roster.fleet, identity.draw(), identity.round, roster.number,
             self.index, self._rules,
         )  # fmt: skip
@@ -386,12 +369,12 @@ class Member:
     @property
     def round(self):
         """The number of the round under way, 0 for none."""
-        return core_member_state(self._memory)[0]
+        return _core.member_state(self._memory)[0]
 
     @property
     def over(self):
         """Whether the round is over for this board."""
-        return core_member_next(self._memory) == _OVER
+        return _core.member_next(self._memory) == _OVER
 
     def answer(self, message):
         """What this board replies to a message, at once; blocks."""
@@ -407,15 +390,15 @@ class Member:
         Begun again with the same message, it goes on where it was.
         """
         memory = self._memory
-        while core_member_next(memory) == _WORK:  # what was left
+        while _core.member_next(memory) == _WORK:  # what was left
             self.reply = None
             self._work()
             yield WORKING
         data = bytearray(message)
-        core_member_receive(memory, data)
+        _core.member_receive(memory, data)
         del data
         while True:
-            waits = core_member_next(memory)
+            waits = _core.member_next(memory)
             if waits in (_MESSAGE, _OVER):
                 break
             self.reply = None  # which was to the message before
@@ -425,9 +408,9 @@ class Member:
             elif waits == _TRAIN and not (self.run and self.run.done):
                 yield from self._train()
             elif waits == _KEYS:
-                indices = core_member_neighbours(memory)
+                indices = _core.member_neighbours(memory)
                 for place in range(len(indices) // 2):
-                    core_member_key(memory, place, self.roster.key(indices[2 * place] | indices[2 * place + 1] << 8))
+                    _core.member_key(memory, place, self.roster.key(indices[2 * place] | indices[2 * place + 1] << 8))
             elif waits == _UPDATE:
                 self._update()
             else:
@@ -439,14 +422,14 @@ class Member:
 
     def _work(self):
         try:
-            core_member_work(self._memory)
+            _core.member_work(self._memory)
         except ValueError as error:
-            culprit = core_member_state(self._memory)[2]
+            culprit = _core.member_state(self._memory)[2]
             whose = "the server" if culprit == SERVER else "board %d" % culprit
             raise FleetError("%s (%s)" % (error, whose)) from None
 
     def _train(self):
-        base, wanted, parameters, epochs, rate, seed, _ = core_member_task(self._memory)
+        base, wanted, parameters, epochs, rate, seed, _ = _core.member_task(self._memory)
         if hash_of(self.adapter) != wanted:
             raise FleetError("%s is not this round's adapter: put that there, then give the task again" % self.adapter)
         if self.model is None:
@@ -484,20 +467,20 @@ class Member:
         before = fleet_vector(_read(self.adapter))
         after = fleet_vector(self.store.read(RUN + ".run"))
         self._values = bytearray(32 + 2 * len(before))  # the core works on in it, whatever fails meanwhile
-        core_member_update(self._memory, before, after, self._values)
+        _core.member_update(self._memory, before, after, self._values)
         del before, after
         gc.collect()
         self._reply()
 
     def _reply(self):
         memory = self._memory
-        while core_member_next(memory) == _WORK:
+        while _core.member_next(memory) == _WORK:
             self._work()
-        number, stage, _ = core_member_state(memory)
-        reply = self._values if stage == _INPUT else bytearray(core_member_reply_size(memory))
-        if stage == _COHORT or stage == _INPUT and not core_member_task(memory)[6]:
+        number, stage, _ = _core.member_state(memory)
+        reply = self._values if stage == _INPUT else bytearray(_core.member_reply_size(memory))
+        if stage == _COHORT or stage == _INPUT and not _core.member_task(memory)[6]:
             self.identity.take_part(number)
-        core_member_reply(memory, reply)
+        _core.member_reply(memory, reply)
         self.reply, self.run, self._values = reply, None, None
         if not self.keeps:
             self.model = None

@@ -9,11 +9,11 @@
 #
 # A step takes `window` samples, of all channels, and the next one begins `hop` further on; what is needed of older ones
 # is kept here. It returns whether `out` was written, `size` values: array(typecode), or bytes. They are of the last
-# `span` samples, and come every `stride`. The C functions are in a module of the firmware, or among the globals of this
-# one where it is native.
+# `span` samples, and come every `stride`. The C functions are those of _core: a module of the firmware, or a class
+# among the globals of this one where it is native.
 
 try:
-    from _edgelora_frontend import *
+    import _edgelora_frontend as _core
 except ImportError:
     pass
 
@@ -45,14 +45,14 @@ class Audio:
     def __init__(self, to=None):
         kind = _how(to)
         self.typecode = "b" if kind[0] else "h"
-        self.state = bytearray(core_audio_state_size())
-        core_audio_begin(self.state, *kind)
+        self.state = bytearray(_core.audio_state_size())
+        _core.audio_begin(self.state, *kind)
 
     def step(self, samples, out):
-        return core_audio_step(self.state, samples, out)
+        return _core.audio_step(self.state, samples, out)
 
     def reset(self):
-        core_audio_reset(self.state)
+        _core.audio_reset(self.state)
 
 
 class Spectral:
@@ -66,11 +66,11 @@ class Spectral:
         kind = _how(to)
         self.typecode = "b" if kind[0] else "h"
         self.span = self.stride = 512 * frames
-        self.state = bytearray(core_spectral_state_size())
-        core_spectral_begin(self.state, channels, channel, frames, *kind)
+        self.state = bytearray(_core.spectral_state_size())
+        _core.spectral_begin(self.state, channels, channel, frames, *kind)
 
     def step(self, samples, out):
-        return core_spectral_step(self.state, samples, out)
+        return _core.spectral_step(self.state, samples, out)
 
     def reset(self):
-        core_spectral_reset(self.state)
+        _core.spectral_reset(self.state)

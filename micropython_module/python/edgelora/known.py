@@ -11,7 +11,7 @@ import hashlib
 import json
 from array import array
 
-from edgelora import core_class_sample, hex_id
+from edgelora import _core, hex_id
 
 NOTHING = "nothing"
 _VERSION = 2
@@ -119,7 +119,7 @@ class Known:
         sums, reached = self._sums, self._reached
         for i in range(len(sums)):
             sums[i] = 0
-        core_class_sample(self.model.arena, x, sums)
+        _core.class_sample(self.model.arena, x, sums)
         for i in range(len(reached)):
             reached[i] = 16 * (((sums[4 * i] | sums[4 * i + 1] << 8) ^ 32768) - 32768)
 

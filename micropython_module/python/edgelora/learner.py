@@ -10,7 +10,7 @@
 
 import struct
 
-from edgelora import core_class_row, core_class_sample, core_class_size, core_crc32, core_draw, core_record
+from edgelora import _core
 from edgelora.training import CLASSES, Judge, Run, better, discard, stored, unfinished
 
 _MOST = 1024  # samples that a row is made of
@@ -33,7 +33,7 @@ class _Rows:
     def __init__(self, model, adapter, samples):
         self._model, self._samples = model, samples
         self._buffer, self._x = memoryview(adapter), bytearray(model.sample_size)
-        self._size = core_class_size(model.arena)
+        self._size = _core.class_size(model.arena)
         self._span = 32 + (2 * self._size + 3) // 4 * 4
         self._sums = {number: [bytearray(4 * self._size), 0] for number in _numbers(adapter)}
         self.left = samples.count if self._sums else 0
@@ -42,7 +42,7 @@ class _Rows:
         x = self._x
         of_class = self._sums.get(self._samples.read(self._samples.count - self.left, x))
         if of_class and of_class[1] < _MOST:
-            core_class_sample(self._model.arena, x, of_class[0])
+            _core.class_sample(self._model.arena, x, of_class[0])
             of_class[1] += 1
         self.left -= 1
         if not self.left:
@@ -52,13 +52,13 @@ class _Rows:
         for at, number in _places(self._buffer, self._span):
             sums, count = self._sums[number]
             if count:
-                core_class_row(self._model.arena, sums, count, self._buffer[at : at + self._span])
-        struct.pack_into("<I", self._buffer, 12, core_crc32(self._buffer[16:], 0))
+                _core.class_row(self._model.arena, sums, count, self._buffer[at : at + self._span])
+        struct.pack_into("<I", self._buffer, 12, _core.crc32(self._buffer[16:], 0))
 
 
 def _places(adapter, span=0):
     # (offset, number) of each class in an adapter's bytes, or in none.
-    found = core_record(adapter, CLASSES) if adapter else None
+    found = _core.record(adapter, CLASSES) if adapter else None
     if not found:
         return []
     at, count = found[0] + 4, adapter[found[0]] | adapter[found[0] + 1] << 8
@@ -85,12 +85,12 @@ class _Consolidation(Run):
 
     def _begin(self):
         model, before = self.model, stored(self.store, self.name, self.model)
-        found = core_record(before, CLASSES) if before else None
+        found = _core.record(before, CLASSES) if before else None
         if not found:
             return model.begin(self.seed)
         fresh = model.with_record(None, CLASSES, memoryview(before)[found[0] : found[0] + found[1]]).buffer
         struct.pack_into("<I", fresh, 24, self.seed)
-        struct.pack_into("<I", fresh, 12, core_crc32(memoryview(fresh)[16:], 0))
+        struct.pack_into("<I", fresh, 12, _core.crc32(memoryview(fresh)[16:], 0))
         model.load(fresh)
 
     def _first(self):
@@ -220,7 +220,7 @@ class Learner:
         loss = model.train(sample, label, rate)
         learned = self._parts()[0]
         for turn in range(REPLAYED if learned.count else 0):
-            at = core_draw(reservoir.seed, _STREAM, REPLAYED * sum(reservoir.seen) + turn, learned.count)
+            at = _core.draw(reservoir.seed, _STREAM, REPLAYED * sum(reservoir.seen) + turn, learned.count)
             old = learned.read(at, self._buffer)
             model.train(self._buffer, old, rate)
         model.flush(rate)
@@ -267,9 +267,9 @@ class Learner:
 
     def _learn_by(self, made):
         # What trains goes on with the rows of these bytes of it.
-        found, loaded = core_record(made, CLASSES), self.model._now.loaded
+        found, loaded = _core.record(made, CLASSES), self.model._now.loaded
         if found:
-            at = core_record(loaded, CLASSES)[0]
+            at = _core.record(loaded, CLASSES)[0]
             loaded[at : at + found[1]] = made[found[0] : found[0] + found[1]]
 
     def _judged(self, adapter, held):

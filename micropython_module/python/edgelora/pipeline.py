@@ -5,7 +5,7 @@
 import gc
 from array import array
 
-from edgelora import core_take
+from edgelora import _core
 
 _CHUNK = 128  # samples that a step reads at most, unless given
 _NEAR = 0.05  # how far a source's rate and scales may be from the base's
@@ -134,7 +134,7 @@ class Pipeline:
         else:
             count = min(self._need - self._have, self._left)
             channels = self._channels
-            core_take(self._window, self._have * channels, self._chunk, self._at * channels, 1, count * channels, 2)
+            _core.take(self._window, self._have * channels, self._chunk, self._at * channels, 1, count * channels, 2)
             self._have += count
         self._at += count
         self._left -= count
@@ -144,7 +144,7 @@ class Pipeline:
         whole = self._made()
         keep = max(self._need - self._hop, 0)
         if keep:
-            core_take(self._window, 0, self._window, self._hop * channels, 1, keep * channels, 2)
+            _core.take(self._window, 0, self._window, self._hop * channels, 1, keep * channels, 2)
         self._have = keep
         self._skip = self._hop - self._need + keep
         if whole:
@@ -166,8 +166,8 @@ class Pipeline:
             self.clipped += model.quantize_counts(self._out, row)
         keep = len(self.x) - size
         if keep:
-            core_take(self.x, 0, self.x, size, 1, keep, 1)
-        core_take(self.x, keep, row, 0, 1, size, 1)
+            _core.take(self.x, 0, self.x, size, 1, keep, 1)
+        _core.take(self.x, keep, row, 0, 1, size, 1)
         self._missing -= 1
         if self._missing:
             return False

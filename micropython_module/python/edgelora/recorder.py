@@ -9,7 +9,7 @@
 import time
 from array import array
 
-from edgelora import core_take
+from edgelora import _core
 from edgelora.pipeline import Pipeline
 
 _FINE = 16  # windows begin so many times within one
@@ -76,7 +76,7 @@ class Recorder(Pipeline):
         return told
 
     def _hold(self):
-        core_take(self._held, 0, self.x, 0, 1, len(self.x), 1)
+        _core.take(self._held, 0, self.x, 0, 1, len(self.x), 1)
         self._was_ready = self.ready
 
     def _keep(self, label):

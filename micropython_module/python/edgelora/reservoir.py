@@ -9,7 +9,7 @@
 import struct
 from array import array
 
-from edgelora import _write, core_crc32, core_draw
+from edgelora import _core, _write
 from edgelora.training import LEAST_JUDGED, Part
 
 _HEAD = "<4sHH8sIHHI"
@@ -34,7 +34,7 @@ class Reservoir:
         self.path = path
         self._file = open(path, "r+b")
         head = self._file.read(_HEAD_SIZE)
-        if len(head) < _HEAD_SIZE or head[:4] != b"ELR1" or core_crc32(head, 0) != _WHOLE:
+        if len(head) < _HEAD_SIZE or head[:4] != b"ELR1" or _core.crc32(head, 0) != _WHOLE:
             raise ValueError("%s is no reservoir, or damaged: create it again" % path)
         _, version, size, self.base_id, *sizes = struct.unpack(_HEAD, head[:-4])
         self.sample_size, self.slots, self.classes, self.seed = sizes
@@ -48,7 +48,7 @@ class Reservoir:
         self.seen, self._sequence = [0] * self.classes, 0
         for copy in (0, 1):
             self._file.seek(self._counts_at(copy))
-            if self._file.readinto(self._counts) == len(self._counts) and core_crc32(self._counts, 0) == _WHOLE:
+            if self._file.readinto(self._counts) == len(self._counts) and _core.crc32(self._counts, 0) == _WHOLE:
                 fields = struct.unpack("<%dI" % (self.classes + 2), self._counts)
                 if fields[0] >= self._sequence:
                     self._sequence, self.seen = fields[0], list(fields[1:-1])
@@ -70,7 +70,7 @@ class Reservoir:
         head = bytearray(_HEAD_SIZE)
         sizes = (model.sample_size, slots, classes)
         struct.pack_into(_HEAD, head, 0, b"ELR1", 1, _HEAD_SIZE, model.base_id, *sizes, seed)
-        struct.pack_into("<I", head, _HEAD_SIZE - 4, core_crc32(memoryview(head)[:-4], 0))
+        struct.pack_into("<I", head, _HEAD_SIZE - 4, _core.crc32(memoryview(head)[:-4], 0))
         blank, counts = b"\xff" * (model.sample_size + 5), b"\xff" * (2 * (4 * classes + 8))
         _write(path, (head if i == 0 else blank if i <= slots else counts for i in range(slots + 2)))
         return cls(path)
@@ -83,7 +83,7 @@ class Reservoir:
 
     def _load(self, slot):
         self._file.seek(self._at(slot))
-        return self._file.readinto(self._record) == len(self._record) and core_crc32(self._record, 0) == _WHOLE
+        return self._file.readinto(self._record) == len(self._record) and _core.crc32(self._record, 0) == _WHOLE
 
     def _find(self):
         # Which slots are full.
@@ -143,7 +143,7 @@ class Reservoir:
         if slot is not None:
             self._record[0] = label
             self._sample[:] = bytes(sample)
-            struct.pack_into("<I", self._record, len(self._record) - 4, core_crc32(self._both, 0))
+            struct.pack_into("<I", self._record, len(self._record) - 4, _core.crc32(self._both, 0))
             self._labels[slot] = _EMPTY  # until it is written
             self._file.seek(self._at(slot))
             self._file.write(self._record)
@@ -170,7 +170,7 @@ class Reservoir:
         self._sequence += 1
         struct.pack_into("<%dI" % (1 + self.classes), self._counts, 0, self._sequence, *self.seen)
         size = len(self._counts) - 4
-        struct.pack_into("<I", self._counts, size, core_crc32(memoryview(self._counts)[:size], 0))
+        struct.pack_into("<I", self._counts, size, _core.crc32(memoryview(self._counts)[:size], 0))
         self._file.seek(self._counts_at(self._sequence & 1))
         self._file.write(self._counts)
         self._file.flush()
@@ -189,14 +189,14 @@ class Reservoir:
             kept[has] = kept.get(has, 0) + 1
         most, mine, turn = max(kept.values()), kept.get(label, 0), 2 * sum(self.seen)
         own = mine > 0 and (mine == most or came > mine)  # it is, or was, among the largest classes: it grows no more
-        if own and core_draw(self.seed, _STREAM, turn, came + 1) >= mine:
+        if own and _core.draw(self.seed, _STREAM, turn, came + 1) >= mine:
             return None
         victims = [
             slot
             for slot in range(first, end)
             if (self._labels[slot] == label if own else kept[self._labels[slot]] == most)
         ]
-        return victims[core_draw(self.seed, _STREAM, turn + 1, len(victims))]
+        return victims[_core.draw(self.seed, _STREAM, turn + 1, len(victims))]
 
     def close(self):
         self._file.close()

@@ -7,7 +7,7 @@ import struct
 import time
 from array import array
 
-from edgelora import core_take
+from edgelora import _core
 
 _RADIANS = 0.017453292519943295  # a degree
 _MILLI_G = 0.001
@@ -44,7 +44,7 @@ class _Ring(Source):
             part = min(wanted - done, self._count(), room - first)
             if not part:
                 break
-            core_take(buffer, done * channels, self._ring, first * channels, 1, part * channels, 2)
+            _core.take(buffer, done * channels, self._ring, first * channels, 1, part * channels, 2)
             self._out = (self._out + part) % (2 * room)
             done += part
         return done
@@ -67,7 +67,7 @@ class Host(_Ring):
             if not part:
                 self.overruns += whole - done
                 break
-            core_take(self._ring, last * channels, data, done * channels, 1, part * channels, 2)
+            _core.take(self._ring, last * channels, data, done * channels, 1, part * channels, 2)
             self._in = (self._in + part) % (2 * room)
             done += part
         return done
@@ -91,7 +91,7 @@ class Channel(Source):
             count = source.read_into(part)
             if not count:
                 break
-            core_take(buffer, done, part, self._channel, source.channels, count, 2)
+            _core.take(buffer, done, part, self._channel, source.channels, count, 2)
             done += count
         self.overruns, self.ended = source.overruns, source.ended
         return done
@@ -287,7 +287,7 @@ class I2S(Source):
                 self._next()
             part = min(wanted - done, self._samples - self._at)
             words = self._words
-            core_take(buffer, done, self._full, self._at * words + words - 1, words, part, 2)
+            _core.take(buffer, done, self._full, self._at * words + words - 1, words, part, 2)
             self._at += part
             done += part
         return done

@@ -85,7 +85,7 @@ class Store:
         entry = self._entry(name)
         data = bytearray(entry.size)
         self._flash.read(entry.places, data)
-        if edgelora.core_crc32(data, 0) != entry.crc:
+        if edgelora._core.crc32(data, 0) != entry.crc:
             raise StoreError("%s is damaged in flash: remove it, or put it again" % name)
         return data
 
@@ -198,7 +198,7 @@ class Store:
             self._cache = bytearray(self._cache_size)
         model.store = self  # keeps the cache
         self._empty([], 0)
-        self.use = _switch(self._now, model.arena, self._cached.get, edgelora.core_use)
+        self.use = _switch(self._now, model.arena, self._cached.get, edgelora._core.use)
 
     def use(self, name):
         """Inference is that of this adapter (None: the bare base) from the next call on. Nothing is written."""
@@ -310,7 +310,7 @@ class Store:
         if len(entries) >= self._limit:
             raise StoreError("the store holds %d entries, its limit: remove one" % self._limit)
         places = self._flash.pick(self._used(), len(data), self._cursor)
-        entry = Entry(name, version, len(data), edgelora.core_crc32(data, 0), floor, base_id, flags, places)
+        entry = Entry(name, version, len(data), edgelora._core.crc32(data, 0), floor, base_id, flags, places)
         entries.append(entry)
         self._pack(entries)  # does it fit?
         self._save(self._entries, writing=(name, version))
@@ -399,7 +399,7 @@ class Store:
         self._slots, self._slot_size = slots, size
 
     def _use_bare(self):
-        edgelora.core_use(self._model.arena, None)
+        edgelora._core.use(self._model.arena, None)
         self._bare.tick = self._now.tick = self._now.tick + 1
 
     def _fetch(self, name):
@@ -430,7 +430,7 @@ class Store:
             slot.buffer = slot.room[:size]
         self._flash.read(entry.places, slot.buffer)
         try:
-            edgelora.core_adapter_check(model.arena, slot.buffer)
+            edgelora._core.adapter_check(model.arena, slot.buffer)
         except ValueError as error:
             raise StoreError("%s: %s" % (name, error))
         slot.name = name

@@ -21,7 +21,7 @@ try:
 except ImportError:
     machine = None
 
-from edgelora import core_adapter_size, core_crc32, core_order, core_record, core_save, core_take, read, write
+from edgelora import _core, read, write
 
 _SAMPLES = "<4sHH8sIIII"
 _SAMPLES_SIZE = 32
@@ -60,7 +60,7 @@ class SampleFile:
         self.path = path
         self._file = open(path, "r+b" if append else "rb")
         head = self._file.read(_SAMPLES_SIZE)
-        if len(head) < _SAMPLES_SIZE or head[:4] != b"ELD1" or core_crc32(head, 0) != _WHOLE:
+        if len(head) < _SAMPLES_SIZE or head[:4] != b"ELD1" or _core.crc32(head, 0) != _WHOLE:
             raise ValueError("%s is no sample file, or damaged: make it again" % path)
         _, version, size, self.base_id, self.sample_size, self.target_size, _, _ = struct.unpack(_SAMPLES, head)
         if (version, size) != (1, _SAMPLES_SIZE):
@@ -79,13 +79,13 @@ class SampleFile:
         head = bytearray(_SAMPLES_SIZE)
         sizes = (model.sample_size, model.target_size)
         struct.pack_into(_SAMPLES, head, 0, b"ELD1", 1, _SAMPLES_SIZE, model.base_id, *sizes, 0, 0)
-        struct.pack_into("<I", head, _SAMPLES_SIZE - 4, core_crc32(memoryview(head)[:-4], 0))
+        struct.pack_into("<I", head, _SAMPLES_SIZE - 4, _core.crc32(memoryview(head)[:-4], 0))
         write(path, head)
         return cls(path, True)
 
     def _load(self, i):
         self._file.seek(_SAMPLES_SIZE + i * len(self._record))
-        return self._file.readinto(self._record) == len(self._record) and core_crc32(self._record, 0) == _WHOLE
+        return self._file.readinto(self._record) == len(self._record) and _core.crc32(self._record, 0) == _WHOLE
 
     def read(self, i, buffer):
         """Copies sample i, int8 [sample_size], into the buffer; its label, or its target until the next read."""
@@ -98,12 +98,12 @@ class SampleFile:
         """Writes a sample behind the others, to the flash before it returns."""
         if len(sample) != self.sample_size:
             raise ValueError("a sample of %d values, the file's have %d" % (len(sample), self.sample_size))
-        core_take(self._record, len(self._target), sample, 0, 1, len(sample), 1)
+        _core.take(self._record, len(self._target), sample, 0, 1, len(sample), 1)
         if self.target_size:
             self._target[_ALL] = bytes(label)
         else:
             self._record[0] = label
-        struct.pack_into("<I", self._record, len(self._record) - 4, core_crc32(self._both, 0))
+        struct.pack_into("<I", self._record, len(self._record) - 4, _core.crc32(self._both, 0))
         self._file.seek(_SAMPLES_SIZE + self.count * len(self._record))
         self._file.write(self._record)
         self._file.flush()
@@ -127,7 +127,7 @@ class SampleFile:
         crc = 0
         for i in range(count):
             self._load(i)
-            crc = core_crc32(self._both, crc)
+            crc = _core.crc32(self._both, crc)
         return crc
 
     def close(self):
@@ -153,7 +153,7 @@ class Part:
             if not self.target_size:
                 label[0] = answer
                 answer = label
-            crc = core_crc32(buffer, core_crc32(answer, crc))
+            crc = _core.crc32(buffer, _core.crc32(answer, crc))
         return crc
 
 
@@ -243,7 +243,7 @@ class _Checkpoint:
     def of(cls, data, name):
         """None if these bytes are no whole checkpoint of a run of this name."""
         data = bytes(data)
-        if len(data) == _CHECKPOINT_SIZE and data[:8] == _CHECKPOINT_HEAD and core_crc32(data, 0) == _WHOLE:
+        if len(data) == _CHECKPOINT_SIZE and data[:8] == _CHECKPOINT_HEAD and _core.crc32(data, 0) == _WHOLE:
             found = cls(data[:-4])
             if found.name == name.encode():
                 return found
@@ -290,7 +290,7 @@ def _restarted(data, draws):
             data[at + 4 + size : at + 4 + 2 * size] = bytes(size)
     struct.pack_into("<II", data, 32, 0, draws)
     struct.pack_into("<I", data, 44, 0)
-    struct.pack_into("<I", data, 12, core_crc32(memoryview(data)[16:], 0))
+    struct.pack_into("<I", data, 12, _core.crc32(memoryview(data)[16:], 0))
     return data
 
 
@@ -312,7 +312,7 @@ def stored(store, name, model):
 def without_classes(store, name, model):
     """ValueError if the adapter of that name has added classes: a run makes its adapter anew and would lose them."""
     before = stored(store, name, model)
-    if before and core_record(before, CLASSES):
+    if before and _core.record(before, CLASSES):
         text = (
             "%s has added classes, which a run would lose: consolidate() of a Learner keeps them, or take another name"
         )
@@ -433,7 +433,7 @@ class Run:
         resumed = found is not None and self._resume(found)
         if not resumed:
             self._begin()
-        self._state = bytearray(core_adapter_size(model.arena, True))
+        self._state = bytearray(_core.adapter_size(model.arena, True))
         self._synchronize()
         self._keep(flash=not resumed)
 
@@ -448,7 +448,7 @@ class Run:
     @property
     def state(self):
         """The training adapter with its state, as a file: between two updates, good until the next commit."""
-        core_save(self.model.arena, True, self._state)
+        _core.save(self.model.arena, True, self._state)
         return self._state
 
     def _use_before(self):
@@ -592,7 +592,7 @@ class Run:
     def _learn_sample(self):
         if self.position < self.steps:
             places = self.places
-            at = core_order(self.seed, self.position // places, places, self.position % places)
+            at = _core.order(self.seed, self.position // places, places, self.position % places)
             if at >= self.count:
                 at = self._again[at - self.count]
             label = self.samples.read(at, self._buffer)
@@ -639,10 +639,10 @@ class Run:
         if not self.updates:
             return self._keep(flash=True)  # what there is follows from the start
         start = time.ticks_us()
-        core_save(self.model.arena, True, self._state)
+        _core.save(self.model.arena, True, self._state)
         entry = self.store.find(self.name + ".run")
         draws = struct.unpack_from("<I", self._state, 36)[0]
-        generation = (entry.version if entry else 0) + 1, core_crc32(self._state, 0), self.updates, draws
+        generation = (entry.version if entry else 0) + 1, _core.crc32(self._state, 0), self.updates, draws
         self._generations = generation, self._generations[1]
         self._keep(flash=True)
         self.store.put(self.name + ".run", self._state, generation[0])
@@ -682,7 +682,7 @@ class Run:
             self.resumes, self.busy_us, self.energy_uj, *identity[4:], self.before[0], self.best[0], self.before[1],
             self.best[1], self.judged, self.best_epoch, name,
         )  # fmt: skip
-        struct.pack_into("<I", packed, _CHECKPOINT_SIZE - 4, core_crc32(memoryview(packed)[:-4], 0))
+        struct.pack_into("<I", packed, _CHECKPOINT_SIZE - 4, _core.crc32(memoryview(packed)[:-4], 0))
         if self._rtc:
             self._rtc.memory(packed)
         if flash:

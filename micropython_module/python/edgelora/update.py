@@ -171,7 +171,7 @@ class Updater:
         key = self._keys.get(head.key_id)
         if key is None:
             raise UpdateError("signed by key %s, which this board does not trust" % edgelora.hex_id(head.key_id))
-        if not edgelora.core_verify(key, data[:_SIGNED], data[_SIGNED:]):
+        if not edgelora._core.verify(key, data[:_SIGNED], data[_SIGNED:]):
             raise UpdateError("the signature is wrong: the bundle is damaged or forged")
         if head.target != self.target:
             raise UpdateError("made for %s, this is %s" % (head.target, self.target))

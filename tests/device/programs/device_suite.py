@@ -25,6 +25,25 @@ def report(name, ok, detail=""):
         print("FAIL", name, detail)
 
 
+class Watched:
+    """The C functions, of which one is another."""
+
+    def __init__(self, core, merge):
+        self.core, self.merge = core, merge
+
+    def __getattr__(self, name):
+        return getattr(self.core, name)
+
+
+def check_public_names():
+    """What `help(edgelora)` prints are the names that programs use; the C functions are in one of their own."""
+    names = dir(edgelora)
+    report("names", not [name for name in names if name.startswith("core_")] and "Model" in names, names)
+    functions = dir(edgelora._core)
+    shared = [name for name in functions if name in names and not name.startswith("__")]
+    report("functions", "infer" in functions and not shared, functions)
+
+
 def unhex(text):
     return bytes(int(text[i : i + 2], 16) for i in range(0, len(text), 2))
 
@@ -209,7 +228,7 @@ def check_network(path, plain):
 
 def check_signatures():
     """RFC 8032's third vector, and what is near to it."""
-    verify = edgelora.core_verify
+    verify = edgelora._core.verify
     key = unhex("fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025")
     signature = unhex(
         "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac"
@@ -228,7 +247,7 @@ def check_signatures():
 
 def check_order():
     """SPEC.md, section 13, reckoned by its words."""
-    order = edgelora.core_order
+    order = edgelora._core.order
     report("order", [order(7, 3, 12, i) for i in range(12)] == [2, 1, 10, 6, 7, 8, 11, 0, 4, 9, 5, 3])
     report("order of many", order(0xFFFFFFFF, 65535, 40000, 39999) == 16267)
     for wrong in ((7, 65536, 12, 0), (7, 0, 12, 12), (7, 0, 0, 0)):
@@ -251,7 +270,7 @@ def check_refusals(name, model, adapter, x):
     report(name + " rate of 33 bits", refused(lambda: model.flush(1 << 32), "range"))
     target = bytes(model.target_size) if model.target_size else 0
     report(name + " bad rate", refused(lambda: model.train(x, target, 70000), "range"))
-    report(name + " bad arena", refused(lambda: edgelora.core_infer(bytearray(64), x), "arena"))
+    report(name + " bad arena", refused(lambda: edgelora._core.infer(bytearray(64), x), "arena"))
     model.infer_sample(x)  # still usable
 
 
@@ -282,12 +301,12 @@ def check_misuse(name, model, checked, x, logits):
     for same in (x, array("b", x), array("B", x), bytearray(x), memoryview(x)):
         model.infer_sample(same)
         report(name + " stays", bytes(model.output) == logits)
-    core_merge, kept = edgelora.core_merge, []
-    edgelora.core_merge = lambda arena, op, buffer: kept.append(model.merged[op] is buffer)
+    core, kept = edgelora._core, []
+    edgelora._core = Watched(core, lambda arena, op, buffer: kept.append(model.merged[op] is buffer))
     try:
         model.merge(merged)
     finally:
-        edgelora.core_merge = core_merge
+        edgelora._core = core
     report(name + " merged buffer kept", kept == [True])
     weights = model.merge(merged)
     report(name + " merged twice", refused(lambda: model.merge(merged), "merge") and model.merged[merged] is weights)
@@ -312,13 +331,14 @@ def check_changed(case):
     for at in range(8, len(changed), 3):
         changed[at] = 255
         model.infer_sample(x)
-    report(name + " record of anything", edgelora.core_record(changed, 1) is None)
-    report(name + " record of nothing", edgelora.core_record(b"", 1) is None)
+    report(name + " record of anything", edgelora._core.record(changed, 1) is None)
+    report(name + " record of nothing", edgelora._core.record(b"", 1) is None)
     arena = memoryview(model.arena)
-    report(name + " adapter in the arena", refused(lambda: edgelora.core_use(model.arena, arena[96:]), "overlap"))
+    report(name + " adapter in the arena", refused(lambda: edgelora._core.use(model.arena, arena[96:]), "overlap"))
 
 
 def main(*paths):
+    check_public_names()
     check_signatures()
     check_order()
     for path in paths:

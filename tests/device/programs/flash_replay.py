@@ -56,7 +56,7 @@ def check_store(memory, allowed, crcs):
     for entry in store.list():
         data = bytearray(entry.size)
         store._flash.read(entry.places, data)
-        if edgelora.core_crc32(data, 0) != crcs[f"{entry.name} {entry.version}"]:
+        if edgelora._core.crc32(data, 0) != crcs[f"{entry.name} {entry.version}"]:
             return f"{entry.name} {entry.version} is not whole"
     return None
 

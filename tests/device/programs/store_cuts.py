@@ -247,10 +247,25 @@ def cut_step(open_store, image, step, before, after, cut, how, again):
     return found, True
 
 
+class WithoutLayers:
+    """The C functions, to which any bytes are an adapter."""
+
+    def __getattr__(self, name):
+        return getattr(CORE, name)
+
+    def adapter_check(self, arena, data):
+        pass
+
+    def use(self, arena, data):
+        arena.append(data)
+
+
+CORE = edgelora._core
+
+
 def main(kind, puts, again):
     """puts: of one more adapter at the end; again: every so many cuts, one more while the store opens."""
-    edgelora.core_adapter_check = lambda arena, data: None  # these adapters have no layers
-    edgelora.core_use = lambda arena, data: arena.append(data)
+    edgelora._core = WithoutLayers()
     open_store = {"partition": partition, "folder": folder}[kind]
     image = bytearray(b"\xff" * (BLOCK * BLOCKS))
     if kind == "folder":
