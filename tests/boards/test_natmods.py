@@ -34,7 +34,10 @@ def test_packages_are_complete_and_without_variables() -> None:
         for name, least in zip(natmods.NATIVE, (20_000, 5_000, 8_000), strict=True):
             linked = natmods.linked(arch, name).read_bytes()
             text, rodata, bss = natmods.sizes(linked)
-            assert bss == 0 and least < text + rodata < len(linked)
+            held = arch == "x64" and name == next(
+                iter(natmods.NATIVE)
+            )  # whether signals can be held back (natmod/signals.h)
+            assert bss == held and least < text + rodata < len(linked)
 
 
 @pytest.mark.parametrize("name", ["frontend", *(["edgelora", "_fleet"] if FULL else [])])

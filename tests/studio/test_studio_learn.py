@@ -79,7 +79,9 @@ def test_choices_survive_a_reload(studios: Studios, pages: Pages, tmp_path: Path
     page.get_by_role("link", name="Live").click()
     page.get_by_label("Source", exact=True).click()
     page.get_by_role("option", name="analog pins").click()
-    page.get_by_label("Pins", exact=True).fill("27, 28")
+    pins = page.get_by_label("Pins", exact=True)
+    expect(pins).to_have_value("26")  # the usual one
+    pins.fill("27, 28")
     page.get_by_label("Network").click()
     page.get_by_role("option", name="no network").click()
     page.get_by_role("link", name="Collect").click()

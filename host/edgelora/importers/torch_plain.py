@@ -8,6 +8,8 @@ from torch import nn as tnn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
+from ..errors import InputError
+
 
 def settle(module: Any) -> None:
     """Puts plain layers in the place of parametrized ones (weight_norm, spectral_norm) and of transformers' parts."""
@@ -60,7 +62,7 @@ class Attention(tnn.Module):  # type: ignore[misc]
     ) -> Any:
         """The output, and None for the weights. What is masked can't be computed."""
         if key_padding_mask is not None or more.get("attn_mask") is not None or more.get("is_causal"):
-            raise ValueError("attention with a mask isn't possible")
+            raise InputError("attention with a mask isn't possible")
         sides = [query, key, value]
         if not self.batch_first:
             sides = [side.transpose(0, 1) for side in sides]

@@ -449,7 +449,7 @@ edgelora_fleet_t edgelora_member_key(edgelora_member_t *m, uint32_t place, const
         return EDGELORA_FLEET_ERR_REVOKED;
     }
     __builtin_memcpy(m->peers[place].key, key, KEY_BYTES);
-    m->place = place + 1 > m->place ? place + 1 : m->place;
+    m->place = (uint16_t)(place + 1 > m->place ? place + 1 : m->place);
     if (m->place == m->neighbours) {
         wait_for(m, EDGELORA_NEXT_WORK);
     }
