@@ -7,10 +7,8 @@ import os
 import struct
 from array import array
 
-try:
+if "_core" not in globals():
     import _edgelora as _core
-except ImportError:
-    pass
 
 __version__ = "0.1.0"
 

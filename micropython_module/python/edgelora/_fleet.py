@@ -2,7 +2,5 @@
 # The C functions are those of _core: a module of the firmware, or a class among the globals of this one where it is
 # native.
 
-try:
+if "_core" not in globals():
     import _edgelora_fleet as _core
-except ImportError:
-    pass

@@ -12,10 +12,8 @@
 # `span` samples, and come every `stride`. The C functions are those of _core: a module of the firmware, or a class
 # among the globals of this one where it is native.
 
-try:
+if "_core" not in globals():
     import _edgelora_frontend as _core
-except ImportError:
-    pass
 
 _RAW, _FIRMWARE, _SCALED = 0, 1, 2
 
