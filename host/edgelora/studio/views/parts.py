@@ -31,14 +31,28 @@ def title(text: str, subtitle: str, desk: Desk) -> None:
         with ui.element("div").classes("grow"):
             ui.label(text).props("role=heading aria-level=1").classes("view-name")
             ui.label(subtitle).classes("quiet")
-        follow(lambda: next_step(desk, text), lambda: _next(next_step(desk, text)), 0.5)
+        follow(lambda: _written(next_step(desk, text)), lambda: _next(desk, text), 0.5)
 
 
-def _next(step: Step | None) -> None:
-    """The button that leads on: filled once all is there that the next view takes."""
-    if step:
-        made = ui.button(f"Next: {step.text}", on_click=lambda: ui.navigate.to(step.path))
-        made.props("no-caps icon-right=arrow_forward " + ("unelevated" if step.ready else "outline")).classes("next")
+def _written(step: Step | None) -> tuple[str, str] | None:
+    return (step.text, step.path) if step else None
+
+
+def _next(desk: Desk, view: str) -> None:
+    """The button that leads on: filled, and not drawn again for that, once all is there that the next view takes."""
+    step = next_step(desk, view)
+    if step is None:
+        return
+    made = ui.button(f"Next: {step.text}", on_click=lambda: ui.navigate.to(step.path))
+    made.props("no-caps icon-right=arrow_forward").classes("next")
+
+    def look() -> None:
+        now = next_step(desk, view)
+        style, other = ("unelevated", "outline") if now and now.ready else ("outline", "unelevated")
+        made.props(style, remove=other)
+
+    look()
+    ui.timer(0.5, look)
 
 
 def heading(text: str) -> ui.label:
