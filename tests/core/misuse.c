@@ -99,7 +99,7 @@ static void refuse_while_busy(edgelora_session_t *s, uint32_t arena_size) {
     free(x), free(features), free(file), free(merged), free(before);
 }
 
-// Arguments that no call takes: each is told by its status, and nothing is changed.
+// Invalid arguments: each returns its own error status and changes nothing.
 static void refuse_wrong_arguments(edgelora_session_t *s, uint32_t arena_size) {
     const void *model = s->model.p;
     uint32_t room = edgelora_adapter_size(s, true), op = s->lowest, merge_size = edgelora_merge_size(s, op), whole = room + 12;

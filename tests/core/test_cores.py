@@ -273,10 +273,12 @@ def test_keyword_network_learns_as_the_twin_does(program: Program, keyword_elm: 
     assert program.run(calls) == [*expected, session.save(state=True)]
 
 
-@pytest.mark.parametrize("seed", fresh_seeds(2))
-def test_a_member_of_a_fleet_answers_as_the_twin_does(program: Program, seed: int) -> None:
-    recorded = round_of_a_board(seed)
-    assert program.run(recorded.calls) == recorded.answers
+@pytest.mark.parametrize(("count", "parameters"), [(2, 1), (6, 100), (12, 1024)])
+def test_a_member_of_a_fleet_answers_as_the_twin_does(program: Program, count: int, parameters: int) -> None:
+    """With one neighbour, with all others as neighbours, and with some of them."""
+    (seed,) = fresh_seeds(1)
+    recorded = round_of_a_board(seed, count, parameters)
+    assert program.run(recorded.calls) == recorded.answers, f"seed {seed}"
 
 
 @pytest.mark.parametrize("seed", fresh_seeds(2))

@@ -186,7 +186,7 @@ def test_other_lstm_is_refused(file: Callable[[], bytes], message: str) -> None:
 
 @pytest.mark.parametrize("kinds", [("conv", "lstm", "dense"), ("conv", "svdf", "dense")])
 def test_nothing_below_an_lstm_or_svdf_trains(kinds: tuple[str, ...]) -> None:
-    """What nobody chose trains above it; who chooses a layer below is told."""
+    """What nobody chose trains above it; choosing a layer below is an error."""
     model = random_model(1, kinds=kinds, edges=False)
     elm, last = formats.pack_model(model), len(model.ops) - 1
     assert model.trainable == [last]

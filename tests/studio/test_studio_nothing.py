@@ -88,7 +88,7 @@ def test_a_base_that_comes_along_has_a_rule_of_its_own(tmp_path: Path) -> None:
     assert packaged_rule(base.renamed("motion.elm", ["a", "b"])) is None
     judge = judge_of(Desk(tmp_path), base, None)
     assert judge and judge.is_nothing(STILL[:100]) and judge.labels() == (NOTHING,)
-    assert judge.words.startswith("It is told apart by what the base was trained on")
+    assert judge.words.startswith("The base's training data decides what counts as nothing")
     collected(tmp_path / "own")
     mine = judge_of(Desk(tmp_path / "own"), base, None)
     assert mine and mine.labels() and re.fullmatch(r"Of samples that .*: \d+ of \d+ .*\.", mine.words)

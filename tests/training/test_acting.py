@@ -220,7 +220,7 @@ def test_a_program_that_somebody_else_wrote_is_kept(monkeypatch: pytest.MonkeyPa
 
 
 def test_each_sample_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the board has the base in its ROMFS, too: the rule is made once, and what it does is told of the same."""
+    """Where the board has the base in its ROMFS, too: the rule is made once, and its report is of that rule."""
     base, wish = motion_base(), Wish((Act("PEN", "hold", "1"),))
     data = har.load_har(3).train
     looked = []

@@ -17,7 +17,7 @@ from .book import Book
 from .desk import Desk
 from .prospect import PACKAGED
 
-BY_BASE = "It is told apart by what the base was trained on, as long as there are no samples of your own."
+BY_BASE = "The base's training data decides what counts as nothing, as long as there are no samples of your own."
 
 
 class Judge:
