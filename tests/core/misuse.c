@@ -9,20 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
 #include "fleet/fleet.h"
 #include "formats/formats.h"
 #include "graph.h"
 #include "signal/frontend.h"
 
 enum { SAMPLES = 40, LEARNING_RATE = 20000 };
-
-#define CHECK(what) \
-    do { \
-        if (!(what)) { \
-            fprintf(stderr, "line %d: %s\n", __LINE__, #what); \
-            exit(1); \
-        } \
-    } while (0)
 
 static void *read_file(const char *path, uint32_t *size) {
     FILE *f = fopen(path, "rb");

@@ -130,6 +130,15 @@ def check(programs: list[Program], drawn: DrawnOp) -> None:
         assert not differ, f"{program.core.name} gives other answers to {differ}"
 
 
+def check_named(programs: list[Program], drawn: DrawnOp) -> None:
+    """`check`, whose failure says which op it was."""
+    try:
+        check(programs, drawn)
+    except AssertionError as error:
+        error.add_note(repr(drawn))
+        raise
+
+
 @st.composite
 def drawn_ops(draw: Callable) -> DrawnOp:
     return drawn_op(lambda low, high: draw(st.integers(low, high)), draw(st.booleans()))
@@ -174,11 +183,7 @@ def test_depthwise_of_every_width(programs: list[Program], same: bool, stride: i
             tflite=True,
             seed=int(rng.integers(2**32)),
         )
-        try:
-            check(programs, op)
-        except AssertionError as error:
-            error.add_note(repr(op))
-            raise
+        check_named(programs, op)
     record_property("drawn ops", 68)
 
 
@@ -200,11 +205,7 @@ def test_depthwise_of_any_stride_and_padding(programs: list[Program], record_pro
             shift=int(rng.integers(4)),
             seed=int(rng.integers(2**32)),
         )
-        try:
-            check(programs, op)
-        except AssertionError as error:
-            error.add_note(repr(op))
-            raise
+        check_named(programs, op)
     record_property("drawn ops", 60)
 
 

@@ -218,6 +218,17 @@ def test_lstm_with_an_initial_state_is_its_steps() -> None:
     assert not keras._fused("model", list(model._flatten_layers()))
 
 
+def check_outputs(made: Quantized, file: bytes, x: np.ndarray) -> None:
+    """Outputs of float samples, the first axis of x, are TensorFlow Lite Micro's of the file, to the byte."""
+    interpreter = runtime.Interpreter.from_bytes(file, arena_size=1_000_000)
+    session = twin.Session(made.elm, bytes(len(made.model.ops)), "infer")
+    for row in made.model.input.quantize(x.reshape(len(x), *made.model.input.shape)):
+        session.infer(row)
+        interpreter.set_input(row.reshape(1, *x.shape[1:]), 0)
+        interpreter.invoke()
+        assert session.logits.tolist() == interpreter.get_output(0).reshape(-1).tolist()
+
+
 def test_layer_normalization_is_made_of_multiplications() -> None:
     """TFLite's squared difference has no op here."""
     K.utils.set_random_seed(2)
@@ -227,13 +238,7 @@ def test_layer_normalization_is_made_of_multiplications() -> None:
     plain = keras._plain(model)
     assert np.allclose(plain.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-4)
     made = edgelora.from_keras(model, x)
-    interpreter = runtime.Interpreter.from_bytes(keras.convert(model, x), arena_size=1_000_000)
-    session = twin.Session(made.elm, bytes(len(made.model.ops)), "infer")
-    for row in made.model.input.quantize(x.reshape(80, *made.model.input.shape)):
-        session.infer(row)
-        interpreter.set_input(row.reshape(1, 8, 5), 0)
-        interpreter.invoke()
-        assert session.logits.tolist() == interpreter.get_output(0).reshape(-1).tolist()
+    check_outputs(made, keras.convert(model, x), x)
 
 
 def test_deviations_are_made_of_multiplications() -> None:
@@ -268,13 +273,7 @@ def test_resizing_is_made_of_matrices(size: tuple[int, int]) -> None:
     x = np.random.default_rng(0).normal(size=(60, 13, 9, 2)).astype(np.float32)
     assert np.allclose(keras._plain(model).predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5)
     made = edgelora.from_keras(model, x)
-    interpreter = runtime.Interpreter.from_bytes(keras.convert(model, x), arena_size=1_000_000)
-    session = twin.Session(made.elm, bytes(len(made.model.ops)), "infer")
-    for row in made.model.input.quantize(x):
-        session.infer(row)
-        interpreter.set_input(row[None], 0)
-        interpreter.invoke()
-        assert session.logits.tolist() == interpreter.get_output(0).reshape(-1).tolist()
+    check_outputs(made, keras.convert(model, x), x)
 
 
 @pytest.mark.parametrize("fields", [{}, {"value_dim": 3}, {"use_bias": False, "output_shape": 4}])
@@ -287,13 +286,7 @@ def test_attention_is_made_of_multiplications(fields: dict) -> None:
     x = np.random.default_rng(0).normal(size=(60, 9, 6)).astype(np.float32)
     assert np.allclose(keras._plain(model).predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5)
     made = edgelora.from_keras(model, x)
-    interpreter = runtime.Interpreter.from_bytes(keras.convert(model, x), arena_size=1_000_000)
-    session = twin.Session(made.elm, bytes(len(made.model.ops)), "infer")
-    for row in made.model.input.quantize(x.reshape(60, *made.model.input.shape)):
-        session.infer(row)
-        interpreter.set_input(row.reshape(1, 9, 6), 0)
-        interpreter.invoke()
-        assert session.logits.tolist() == interpreter.get_output(0).reshape(-1).tolist()
+    check_outputs(made, keras.convert(model, x), x)
 
 
 def test_selu_is_made_of_relu_and_elu() -> None:
@@ -304,13 +297,7 @@ def test_selu_is_made_of_relu_and_elu() -> None:
     assert np.allclose(keras._plain(model).predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5)
     assert model.layers[0].activation is K.activations.selu
     made = edgelora.from_keras(model, x)
-    interpreter = runtime.Interpreter.from_bytes(keras.convert(model, x), arena_size=1_000_000)
-    session = twin.Session(made.elm, bytes(len(made.model.ops)), "infer")
-    for row in made.model.input.quantize(x.reshape(80, *made.model.input.shape)):
-        session.infer(row)
-        interpreter.set_input(row.reshape(1, 10, 2), 0)
-        interpreter.invoke()
-        assert session.logits.tolist() == interpreter.get_output(0).reshape(-1).tolist()
+    check_outputs(made, keras.convert(model, x), x)
 
 
 def test_long_recurrences_are_refused_before_they_are_converted() -> None:
