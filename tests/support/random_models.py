@@ -26,7 +26,7 @@ from edgelora.formats.fixed_point import (
     logistic_table,
     quantize_multiplier,
 )
-from edgelora.formats.limits import MAX_PATCH
+from edgelora.formats.limits import MAX_FACTOR, MAX_PATCH
 from edgelora.formats.network import (
     AXIS_KINDS,
     FORWARD_KINDS,
@@ -41,6 +41,7 @@ from edgelora.formats.network import (
     QuantModel,
     Tensor,
     gather_axes,
+    layer_size,
 )
 
 __all__ = [
@@ -171,7 +172,7 @@ def random_ranks(rng: np.random.Generator, model: QuantModel) -> dict[int, int]:
     """A rank for some of the layers that can carry an adapter, at least one."""
     able = model.trainable
     chosen = [index for index in able if rng.random() < 0.7] or able[:1]
-    return {index: int(rng.integers(1, 7)) for index in chosen}
+    return {index: int(rng.integers(1, min(7, MAX_FACTOR // max(layer_size(model, index)) + 1))) for index in chosen}
 
 
 def random_adapter(
