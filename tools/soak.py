@@ -68,7 +68,8 @@ def compile_core(variant: str, jobs: int) -> Path:
     folder = WORK / variant
     folder.mkdir(parents=True, exist_ok=True)
     sources = [*(MODULE / "core").rglob("*.c"), *(MODULE / "crypto").rglob("*.c")]
-    newest = max(path.stat().st_mtime for path in [*(MODULE / "core").rglob("*.h"), *(MODULE / "crypto").rglob("*.h")])
+    shared = [*(MODULE / "core").rglob("*.h"), *(MODULE / "crypto").rglob("*.h"), FUZZ / "wraps.txt"]
+    newest = max(path.stat().st_mtime for path in shared)
 
     def compile_one(source: Path) -> Path:
         made = folder / ("_".join(source.relative_to(MODULE).parts) + ".o")
