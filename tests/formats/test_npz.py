@@ -21,6 +21,7 @@ from edgelora.formats.npz import NpzError, read_npz
 
 X = np.random.default_rng(0).normal(size=(8, 1, 12, 2)).astype(np.float32)
 Y = np.arange(8) % 3
+SIGNALLING = np.full(X.shape, 0x7FF0000000000001, np.uint64).view(np.float64)  # NaNs that arithmetic warns of
 
 
 def archive(**members: bytes) -> bytes:
@@ -157,6 +158,7 @@ def test_what_unpacks_to_too_much_is_refused_before_it_is_unpacked(tmp_path: Pat
     ("arrays", "message"),
     [
         ({"x": X.astype(np.float64) * 1e300, "y": Y}, "not finite in float32, first in sample 0"),
+        ({"x": SIGNALLING, "y": Y}, "not finite in float32, first in sample 0"),
         ({"x": X, "y": Y.astype(np.uint64) + 2**63}, "y ranges from 9223372036854775808"),
         ({"x": X, "y": Y * 1000}, "at most 256 classes"),
         ({"x": X, "y": Y, "labels": np.array([b"a", b"b", b"c"])}, "must be a list of text"),
@@ -168,7 +170,7 @@ def test_what_unpacks_to_too_much_is_refused_before_it_is_unpacked(tmp_path: Pat
 )
 def test_arrays_that_are_no_data_set(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
     np.savez(tmp_path / "bad.npz", **arrays)
-    with pytest.raises(ValueError, match=r"bad\.npz: .*" + message):
+    with pytest.raises(ValueError, match=r"bad\.npz: .*" + message), np.errstate(invalid="raise"):
         dataset.load_dataset(tmp_path / "bad.npz")
 
 

@@ -877,6 +877,9 @@ def test_operators_newer_than_the_schema_are_told() -> None:
     refuse(Sketch(1, 12).dense(12, 12).add(999, None, (1, 12)), "newer than this version of edgelora")
 
 
+SIGNALLING = np.array([0x7F800001], "<u4").view("<f4")  # a NaN that arithmetic warns of
+
+
 def grids(count: int) -> schema.QuantizationParametersT:
     return schema.QuantizationParametersT(scale=[0.01] * count, zeroPoint=[0] * count)
 
@@ -896,6 +899,8 @@ def grids(count: int) -> schema.QuantizationParametersT:
         (lambda w: setattr(w.tensors[2], "type", TYPE.UINT8), "uint8 .the older"),
         (lambda w: setattr(w.tensors[2], "quantization", None), "one scale and zero point"),
         (lambda w: setattr(w.tensors[2].quantization, "scale", [float("nan")]), "has scale nan"),
+        (lambda w: setattr(w.tensors[1].quantization, "scale", SIGNALLING), "'t1' has scale nan, must be finite"),
+        (lambda w: setattr(w.tensors[1].quantization, "scale", [float("inf")]), "'t1' has scale inf, must be finite"),
         (lambda w: setattr(w.tensors[2].quantization, "scale", [1e-13]), "is not in"),
         (lambda w: setattr(w.tensors[0], "shape", [2, 12]), "batch of one"),
         (lambda w: setattr(w.tensors[0], "isVariable", True), "networks with state"),
@@ -915,7 +920,8 @@ def grids(count: int) -> schema.QuantizationParametersT:
 def test_damage_that_is_told(change: Callable[[_Writer], None], message: str) -> None:
     sketch = Sketch(1, 12).dense(12, 3)
     change(sketch)
-    refuse(sketch, message)
+    with np.errstate(invalid="raise"):
+        refuse(sketch, message)
 
 
 def test_lowest_weight_is_refused() -> None:

@@ -214,6 +214,14 @@ def test_other_checkpoints_are_refused(tmp_path: Path, tensors: dict[str, NDArra
         peft.load_checkpoint(tmp_path / "c" / "adapter_model.safetensors")
 
 
+def test_signalling_nans_are_told(tmp_path: Path) -> None:
+    """Those that arithmetic warns of."""
+    bad = np.full((2, 2), 0x7FF0000000000001, np.uint64).view(np.float64)
+    given = checkpoint(tmp_path / "c", {"m.lora_A.weight": bad, "m.lora_B.weight": bad}, "F64")
+    with pytest.raises(peft.PeftError, match="not finite"), np.errstate(invalid="raise"):
+        peft.load_checkpoint(given)
+
+
 # ---- modules and ops -------------------------------------------------------------------------------------------------
 
 

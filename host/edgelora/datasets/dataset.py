@@ -238,7 +238,7 @@ def _problem(x: NDArray[Any], y: NDArray[Any], labels: int) -> str:
         return f"x has type {x.dtype}; it must be a float type, in the units that the network is trained on"
     if x.size == 0:
         return f"x is empty, with shape {x.shape}"
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         finite = np.isfinite(x.astype(np.float32, copy=False)).all(axis=(1, 2, 3))
     if not finite.all():
         first, count = finite.argmin(), len(x) - finite.sum()

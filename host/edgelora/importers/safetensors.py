@@ -116,7 +116,7 @@ def _floats(raw: bytes, entry: dict[str, Any]) -> NDArray[np.float32]:
     values = np.frombuffer(raw, _DTYPES[entry["dtype"]])
     if entry["dtype"] == "BF16":
         values = (values.astype(np.uint32) << 16).view(np.float32)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # whoever takes them looks whether they are finite
         return values.astype(np.float32).reshape(entry["shape"])
 
 

@@ -227,6 +227,9 @@ def _tensor(table: Table, buffers: list[Table]) -> FileTensor:
     if quantization:
         scale, zero_point = quantization.vector(2, "<f4"), quantization.vector(3, "<i8")
         axis = quantization.number(6, "i")
+    if not np.isfinite(scale).all():
+        found = scale[~np.isfinite(scale)][0]
+        raise TfliteError(f"tensor '{name}' has scale {found:g}, must be finite: convert the network again")
     return FileTensor(
         name,
         shape,
