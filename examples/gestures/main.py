@@ -79,7 +79,9 @@ store.open(model)
 use()
 try:
     samples = SampleFile(FILE, append=True)
-except OSError:
+except OSError as error:
+    if error.errno != 2:  # there is a file, which can't be read
+        raise
     samples = SampleFile.create(FILE, model)
 if unfinished(store, LAYERS):
     learn()

@@ -46,9 +46,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def run(folder: Path, code: str) -> str:
+def run(folder: Path, code: str, program: str = "faults_suite") -> str:
     """What the suite prints."""
-    code = f"import sys; sys.path.insert(0, {str(PROGRAMS)!r}); import faults_suite; {code}"
+    code = f"import sys; sys.path.insert(0, {str(PROGRAMS)!r}); import {program}; {code}"
     command = [FIRMWARE, "-X", "heapsize=4m", "-c", code]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=850)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
@@ -64,6 +64,16 @@ def test_nothing_is_lost_or_stuck(group: int, folder: Path) -> None:
     ended = re.search(r"^FAULTS (\d+) 0 0$", said, re.MULTILINE)
     assert ended and int(ended[1]) > 50, said[-2000:]
     print(said)
+
+
+@pytest.mark.parametrize("code", ["asked()", f"stopped({MOST})"])
+def test_nothing_is_written_after_flash_has_failed(code: str, folder: Path) -> None:
+    """What can't be read is not taken for absent; littlefs would write over files of a state that it takes for new."""
+    said = run(folder, f"unread_suite.{code}", "unread_suite")
+    wrong = [line[:400] for line in said.splitlines() if line.startswith("WRONG")]
+    assert not wrong, "\n".join(wrong[:10])
+    ended = re.search(r"^(?:ASKED|STOPPED) (\d+)$", said, re.MULTILINE)
+    assert ended and int(ended[1]) > 300, said[-2000:]
 
 
 def test_all_actions_are_in_a_group(folder: Path) -> None:

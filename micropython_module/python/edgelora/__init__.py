@@ -47,11 +47,19 @@ def _write(path, pieces):
                 f.write(piece)
         _replace(part, path)
     except OSError as e:
-        try:
-            os.remove(part)
-        except OSError:
-            pass
+        if e.errno == 28:  # ENOSPC; after other errors nothing is written: see `_only_absent`
+            try:
+                os.remove(part)
+            except OSError:
+                pass
         raise e
+
+
+def _only_absent(error):
+    # Raises an OSError unless it tells that there is no such file. A littlefs whose flash could not be read once may
+    # take an older state of a folder for its newest, until it is mounted anew: what is written then undoes all since.
+    if error.errno not in (2, 19):  # ENOENT, ENODEV
+        raise error
 
 
 def _replace(path, to):

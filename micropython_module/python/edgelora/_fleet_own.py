@@ -90,6 +90,8 @@ def _going_on(model, samples, store, name, starts, seed, stale):
         try:
             return trial, Run(model, samples, store, name, seed=seed, start=start)
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError):
+                edgelora._only_absent(error)
             failure = error
     if not stale:
         raise failure  # another's run

@@ -3,6 +3,7 @@
 import os
 import struct
 
+from edgelora import _only_absent
 from edgelora._index import ABSENT, NO_SPACE, OUTDATED, PAGE, StoreError, whole
 
 _EXISTS = 17  # errno
@@ -50,7 +51,8 @@ class Folder:
                     file.readinto(page)
 
                 return whole(read, bytearray(PAGE), room, self.index_limit)
-        except OSError:
+        except OSError as error:
+            _only_absent(error)
             return None
 
     def save_index(self, index, size):
@@ -66,10 +68,13 @@ class Folder:
         self._turn = 1 - self._turn
         try:
             os.stat(reserve)
-        except OSError:
+        except OSError as error:
+            _only_absent(error)
             try:
                 self._store("reserve", bytes(2 * len(index)))  # lets the index be written on a full filesystem
-            except OSError:
+            except OSError as error:
+                if error.errno != NO_SPACE:
+                    raise
                 _removed(reserve)
 
     def _store(self, what, data):
@@ -108,5 +113,6 @@ def _removed(path):
     try:
         os.remove(path)
         return True
-    except OSError:
+    except OSError as error:
+        _only_absent(error)
         return False

@@ -3,7 +3,7 @@
 import struct
 from array import array
 
-from edgelora import _core
+from edgelora import _core, _only_absent
 from edgelora._bases import open_base, ranks_of
 
 _HEAD_SIZE = 32  # of a reservoir as of a sample file
@@ -53,7 +53,8 @@ def held_in(places, model):
     for path in places:
         try:
             found = Held(path, model)
-        except OSError:
+        except OSError as error:
+            _only_absent(error)
             continue
         if found.count:
             return found

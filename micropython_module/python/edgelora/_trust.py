@@ -2,6 +2,8 @@
 
 import hashlib
 
+from edgelora import _only_absent
+
 TRUST = "/update.trust"  # the board's target and the keys it trusts
 
 
@@ -14,7 +16,8 @@ def trusted(path=TRUST):
     try:
         with open(path, "rb") as file:
             data = file.read()
-    except OSError:
+    except OSError as error:
+        _only_absent(error)
         raise UpdateError("this board trusts no key yet: edgelora update --trust KEY.pub --target NAME") from None
     if len(data) < 56 or (len(data) - 24) % 32:
         raise UpdateError("%s is damaged: put the key on the board again" % path)

@@ -50,6 +50,7 @@ _CHUNK = 1 if sys.platform in ("linux", "darwin") else 64
 _FLUSH_BYTES = 65536  # of an upload are at risk when the power fails
 _BLOCK = 4096
 _ROOMY = 150000  # bytes of free heap, from which on frames are of two blocks; below it of a half
+_FULL = 28  # errno ENOSPC
 _ALIVE_MS = 1000  # between signs of life while a request is being carried out
 _MOST_WORDS = 1000  # characters of an error message
 _SPEECHLESS = b'{"kind": "MemoryError", "error": "no memory is left to say what went wrong; reset the board"}'
@@ -210,7 +211,9 @@ class _Line:
 def _exists(path):
     try:
         return os.stat(path)[0] & 0x8000 != 0
-    except OSError:
+    except OSError as error:
+        if error.errno not in (2, 19):  # as edgelora._only_absent
+            raise
         return False
 
 
@@ -220,8 +223,9 @@ def _make_folders(path):
     while end > 0:
         try:
             os.mkdir(path[:end])
-        except OSError:
-            pass  # it is there, or opening the file tells what is wrong
+        except OSError as error:
+            if error.errno != 17:  # EEXIST
+                raise
         end = path.find("/", end + 1)
 
 
@@ -463,8 +467,8 @@ class _Agent:
         if self._upload:
             try:
                 self._upload[0].flush()
-            except OSError:
-                self._drop_upload()  # the filesystem is full
+            except OSError as error:
+                self._drop_upload(error)
 
     def _close_files(self):
         files = (self._upload, self._download)
@@ -473,8 +477,10 @@ class _Agent:
             try:
                 if entry:
                     entry[0].close()
-            except OSError:
-                pass  # what could not be written comes again: an upload counts what is in its file
+            except OSError as error:
+                if error.errno != _FULL:
+                    raise
+                # what could not be written comes again: an upload counts what is in its file
 
     def download(self, name, data):
         """Has GET_DATA send these bytes under a name; what the host is told of them."""
@@ -507,15 +513,17 @@ class _Agent:
             upload[2] += size - 4
             if offset // _FLUSH_BYTES != upload[2] // _FLUSH_BYTES:
                 upload[0].flush()
-        except OSError:
-            self._drop_upload()
+        except OSError as error:
+            self._drop_upload(error)
             raise
         struct.pack_into("<I", self.line.payload, 0, upload[2])
         return 4
 
-    def _drop_upload(self):
+    def _drop_upload(self, error):
         file, path = self._upload[:2]
         self._upload = None
+        if error.errno != _FULL:
+            return  # nothing is written any more: see edgelora._only_absent
         try:
             file.close()
         except OSError:
@@ -529,8 +537,8 @@ class _Agent:
         part = path + ".part"
         try:
             file.close()
-        except OSError:
-            self._drop_upload()
+        except OSError as error:
+            self._drop_upload(error)
             raise
         self._upload = None
         if _hash_of(part, self.line) != (want_size, want_hash):
@@ -611,7 +619,8 @@ def _describe(error, path):
             2: "no such file or folder",
             17: "there is a file of that name",
             21: "this is a folder",
-            28: "the filesystem is full; remove files and send it again",
+            5: "the flash could not be read or written; reset the board, then try again",
+            _FULL: "the filesystem is full; remove files and send it again",
             30: "this filesystem is read-only",
         }
         return (path + ": " if path else "") + known.get(error.errno, f"error {error} of the filesystem")

@@ -83,7 +83,8 @@ def hash_of(path):
                 if not block:
                     return digest.digest()
                 digest.update(block)
-    except OSError:
+    except OSError as error:
+        edgelora._only_absent(error)
         return None
 
 
@@ -102,7 +103,8 @@ class Identity:
         self._path = path
         try:
             data = _read(path)
-        except OSError:
+        except OSError as error:
+            edgelora._only_absent(error)
             raise FleetError("this board has no identity yet: edgelora fleet enroll --port PORT makes one") from None
         if len(data) != _IDENTITY_SIZE or data[:8] != b"ELK1\1\0\x40\0" or edgelora._core.crc32(data, 0) != 0x2144DF1C:
             raise FleetError("%s is damaged: have it forgotten, and enroll the board anew" % path)
@@ -114,7 +116,8 @@ class Identity:
         """A new one; the board has to be enrolled then. FleetError if there is one, or the chip's noise is none."""
         try:
             os.stat(path)
-        except OSError:
+        except OSError as error:
+            edgelora._only_absent(error)
             _save(path, 1, 0, _key(bytes(32), 1, 1))
             return cls(path)
         raise FleetError("this board has an identity: forget it first if it is to be another one, and revoke the old")
@@ -211,7 +214,8 @@ class Roster:
         self._path = path
         try:
             head = _read(path, _HEADER_SIZE)
-        except OSError:
+        except OSError as error:
+            edgelora._only_absent(error)
             raise FleetError("this board has no roster yet: edgelora fleet roster --push") from None
         self.number, self.count, signer, self._target, self.server = _roster_head(head, path)
         self.target = text(self._target)
@@ -319,7 +323,8 @@ def policy(path=POLICY):
     least_neighbours, threshold_percent, masks, last_round."""
     try:
         wanted = json.loads(_read(path))
-    except OSError:
+    except OSError as error:
+        edgelora._only_absent(error)
         return {"masks": 1}
     except ValueError:
         wanted = None

@@ -162,7 +162,8 @@ class Learner:
             made = change(*args)
         except BaseException as error:
             try:
-                self._settle()
+                if not isinstance(error, OSError):  # flash that has failed is not written: see `edgelora._only_absent`
+                    self._settle()
             except Exception:
                 pass  # the next call does
             raise error

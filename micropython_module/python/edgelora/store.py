@@ -319,9 +319,11 @@ class Store:
             self._cursor = places[-1] + 1
             self._save(entries)
         except (OSError, StoreError) as error:
-            self._flash.sweep(self._used())
-            self._save(self._entries)
-            raise _explained(error, name)
+            error = _explained(error, name)
+            if isinstance(error, StoreError):  # flash that has failed is not written: see `edgelora._only_absent`
+                self._flash.sweep(self._used())
+                self._save(self._entries)
+            raise error
         self._flash.sweep(self._used())
 
     def _bound(self, name, data):

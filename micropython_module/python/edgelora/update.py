@@ -23,6 +23,7 @@ import time
 import edgelora
 from edgelora._bases import base_path, open_base, ranks_of
 from edgelora._http import Http
+from edgelora._index import NO_SPACE
 from edgelora._trust import TRUST, UpdateError, key_id, text, trusted
 
 __all__ = (
@@ -109,8 +110,8 @@ class Updater:
             with open(self._part, "rb") as file:
                 if file.read(HEADER_SIZE) == data:
                     kept = file.seek(0, 2) - HEADER_SIZE
-        except OSError:
-            pass
+        except OSError as error:
+            edgelora._only_absent(error)
         if not 0 < kept <= head.payload_size:
             kept = 0
         self._head, self.kept = head, kept
@@ -135,8 +136,10 @@ class Updater:
         if file:
             try:
                 file.close()
-            except OSError:
-                pass  # what could not be written comes again
+            except OSError as error:
+                if error.errno != NO_SPACE:
+                    raise
+                # what could not be written comes again
 
     def finish(self):
         """Checks the payload and what it unpacks to, and installs that. A generator of short steps."""
@@ -250,7 +253,7 @@ class Updater:
             if flush:
                 self._file.flush()
         except OSError as error:
-            if error.errno != 28:  # ENOSPC
+            if error.errno != NO_SPACE:
                 raise
             self._refuse("no room for the bundle on the filesystem of %s: remove files" % self._part)
 
@@ -319,7 +322,8 @@ class Updater:
 def _exists(path):
     try:
         os.stat(path)
-    except OSError:
+    except OSError as error:
+        edgelora._only_absent(error)
         return False
     return True
 
@@ -383,7 +387,11 @@ def _unpacked(file, head):
             at += count
             yield
         more = stream.read(1)
-    except (OSError, EOFError):
+    except EOFError:
+        at = more = 0
+    except OSError as error:
+        if error.errno != 22:  # EINVAL: of the stream, not of the file
+            raise
         at = more = 0
     if at != len(result) or more:
         raise UpdateError("the payload does not unpack to %d bytes" % len(result))
