@@ -57,7 +57,10 @@ def main():
             except (PowerCut, OSError, ValueError):  # the latter where somebody saw that nothing is written any more
                 if flash.cut >= 0:
                     raise
-                updater.close()
+                try:
+                    updater.close()
+                except OSError:
+                    pass  # of flash without power
             cut += 1
             cuts += 1
             store, updater, _ = opened(image, model)
