@@ -57,7 +57,7 @@ def main():
             except (PowerCut, OSError, ValueError):  # the latter where somebody saw that nothing is written any more
                 if flash.cut >= 0:
                     raise
-                try:
+                try:  # noqa: SIM105  MicroPython has no contextlib
                     updater.close()
                 except OSError:
                     pass  # of flash without power
