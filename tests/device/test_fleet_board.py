@@ -56,6 +56,7 @@ SAMPLES_PATH = "/samples.eld"
 RELEASE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 SERVER = bytes(range(1, 33))
 CLIP = 2000
+SLASHES = ("fleet.key/", "/fleet.key//", "/./fleet.key/.", "/fleet.key/../fleet.key", "/fleet.key/x")  # of the key
 
 
 @dataclass(frozen=True)
@@ -300,7 +301,7 @@ def test_identity_and_roster(desktop: Desktop, person: Person) -> None:
         with pytest.raises(DeviceError, match="has an identity"):
             link.fleet_identity(fresh=True)
         assert "fleet.key" not in [entry.name for entry in link.list("/")]
-        for path in ("/fleet.key", "fleet.key", "//fleet.key", "/./FLEET.KEY", "/fleet.key.part"):
+        for path in ("/fleet.key", "fleet.key", "//fleet.key", "/./FLEET.KEY", "/fleet.key.part", *SLASHES):
             for act in (
                 lambda path=path: link.stat(path),
                 lambda path=path: link._request(Op.GET_DATA, bytes(4) + b"\x40\0\0\0" + path.encode()),
@@ -308,6 +309,7 @@ def test_identity_and_roster(desktop: Desktop, person: Person) -> None:
                 lambda path=path: link.remove(path),
                 lambda path=path: link.fleet_open(path),
                 lambda path=path: link.fleet_open(SAMPLES_PATH, adapter=path),
+                lambda path=path: link.store_list(path),
             ):
                 with pytest.raises(DeviceError, match="secret"):
                     act()

@@ -66,7 +66,7 @@ _QUICK = (_PUT_DATA, _GET_DATA)  # answered without announcing work first
 _FIELDS = {str: ("path", "place", "name", "to", "do", "what", "mode", "source", "sha256")}
 _FIELDS[list] = ("paths", "names", "ops", "vote", "pins", "scales", "buttons")
 _FIELDS[int] = ("session", "size", "skip", "count", "seed", "n", "ms", "learning_rate", "sleep_ms", "cache")
-_SECRET = "fleet.key"  # a file whose name begins so is neither read nor written over the link
+_SECRET = "fleet.key"  # what has a part that begins so in its path is neither read, written nor removed over the link
 _ELEMENTS = {"paths": str, "names": str, "ops": int, "vote": int, "pins": int, "buttons": int}
 
 
@@ -420,7 +420,7 @@ class _Agent:
         for name, kind in _ELEMENTS.items():
             for value in request.get(name) or ():
                 _check_kind(name, value, kind)
-        for path in [request.get(name) for name in ("path", "held", "adapter")] + (request.get("paths") or []):
+        for path in [request.get(name) for name in ("path", "place", "held", "adapter")] + (request.get("paths") or []):
             _check_open(path or "")
         self._path = request.get("path") or ""  # what an error message names
         return request
@@ -605,7 +605,8 @@ def _check_kind(name, value, kind):
 
 
 def _is_secret(path):
-    return path.rsplit("/", 1)[-1].lower().startswith(_SECRET)
+    # Of any part of a path: littlefs removes a file also by "name/", "name//" and "name/.".
+    return any(part.lower().startswith(_SECRET) for part in path.split("/"))
 
 
 def _check_open(path):
