@@ -78,7 +78,7 @@ firmware-qemu: $(BUILD)/qemu/virtual-riscv/firmware.elf
 natmods: $(NATIVE_ARCHES:%=$(DIST)/%/package.json)
 	@$(VENV)/bin/python tools/natmods.py sizes
 sanitized: $(BUILD)/sanitized/libcore.a
-cores: setup $(STAMPS)/packages-rp2 $(STAMPS)/packages-riscv $(STAMPS)/packages-xtensa $(STAMPS)/packages-aarch64
+cores: setup $(STAMPS)/packages-rp2 $(STAMPS)/packages-riscv $(STAMPS)/packages-xtensa $(STAMPS)/packages-aarch64 $(STAMPS)/packages-valgrind
 	@$(STEP) "cores" $(VENV)/bin/python tools/cores.py
 wheel: $(STAMPS)/wheel
 wheel-env: $(STAMPS)/wheel-env
@@ -207,6 +207,10 @@ $(STAMPS)/atheris: $(STAMPS)/venv
 
 $(STAMPS)/packages-proofs: $(STAMPS)/packages-base
 	@$(STEP) "cbmc" tools/apt_install.sh cbmc
+	@touch $@
+
+$(STAMPS)/packages-valgrind: $(STAMPS)/packages-base
+	@$(STEP) "valgrind" tools/apt_install.sh valgrind
 	@touch $@
 
 $(STAMPS)/packages-speech: $(STAMPS)/packages-base

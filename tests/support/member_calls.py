@@ -26,10 +26,12 @@ class Recorded:
     def __init__(self, secret: bytes, server: bytes, seed: bytes, index: int, roster: int) -> None:
         self.member = twin.Member(secret, server, FLEET, seed, index, roster=roster)
         self.calls, self.answers = Calls(), Answers()
+        self.made = list[tuple[str, bytes]]()  # the calls, each with its data
         self._add("begin", secret + server + FLEET + seed + struct.pack("<II", roster, index))
 
     def _add(self, what: str, data: bytes = b"", answer: bytes = bytes(4)) -> None:
         self.calls.member(what, data)
+        self.made.append((what, data))
         self.answers.append(answer)
 
     def answer(self, message: bytes, keys: list[bytes], before: np.ndarray, after: np.ndarray) -> bytes:

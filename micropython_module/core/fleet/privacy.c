@@ -1,37 +1,48 @@
-// An update whose length is bounded. SPDX-License-Identifier: MIT
+// An update whose length is bounded. All of it is secret: no branch and no address depends on a value or on their norm.
+// SPDX-License-Identifier: MIT
 
 #include "fleet/fleet.h"
 
-// ceil(sqrt(value)) of a value up to 2^62
+enum { MOST_BITS = 48 };  // of a sum of squares: 65536 values within +-65535
+
+// ceil(sqrt(value)) of a value below 2^MOST_BITS
 static uint32_t root_up(uint64_t value) {
     uint64_t root = 0, rest = value;
-    for (uint64_t bit = (uint64_t)1 << 62; bit; bit >>= 2) {
-        uint64_t trial = root + bit;
-        root >>= 1;
-        if (rest >= trial) {
-            rest -= trial;
-            root += bit;
-        }
+    for (uint64_t bit = (uint64_t)1 << (MOST_BITS - 2); bit; bit >>= 2) {
+        uint64_t left = rest - (root + bit);
+        uint64_t fits = (left >> 63) - 1;  // all ones where it is not negative
+        root = (root >> 1) + (bit & fits);
+        rest = (left & fits) | (rest & ~fits);
     }
-    return (uint32_t)root + (rest != 0);
+    return (uint32_t)root + (uint32_t)((rest | (0 - rest)) >> 63);
+}
+
+// min(2^16, floor(2^16 clip / norm)); clip: 1 to 65535, norm: 0 to 2^24. Digit by digit: a core's own division, or its
+// compiler's, may take as long as its numbers tell.
+static uint32_t factor_of(uint32_t clip, uint32_t norm) {
+    uint32_t quotient = 0, rest = clip;
+    uint32_t over = (clip - norm) >> 31;  // 1: norm > clip, and the quotient is below 2^16
+    for (uint32_t i = 0; i < 16; ++i) {
+        uint32_t left = 2 * rest - norm;
+        uint32_t fits = (left >> 31) - 1;
+        quotient = 2 * quotient | (fits & 1);
+        rest = (left & fits) | (2 * rest & ~fits);
+    }
+    return (quotient & (0 - over)) | ((1 - over) << 16);
 }
 
 void edgelora_fleet_update(const int16_t *before, const int16_t *after, uint32_t n, uint32_t clip, int32_t *out) {
     uint64_t squares = 0;
     for (uint32_t i = 0; i < n; ++i) {
         int32_t d = after[i] - before[i];  // within +-65535
-        uint32_t size = (uint32_t)(d < 0 ? -d : d);
-        squares += size * size;  // below 2^32
+        squares += (uint32_t)d * (uint32_t)d;  // below 2^32, whatever its sign
         out[i] = d;
     }
-    uint32_t norm = root_up(squares);
-    if (norm <= clip) {
-        return;
-    }
-    uint32_t factor = (clip << 16) / norm;  // Q16, below 1: truncation can only shorten
+    uint32_t factor = factor_of(clip, root_up(squares));  // Q16; at 2^16 the update is left as it is
     for (uint32_t i = 0; i < n; ++i) {
-        uint32_t size = (uint32_t)(out[i] < 0 ? -out[i] : out[i]);
-        int32_t scaled = (int32_t)(size * factor >> 16);
-        out[i] = out[i] < 0 ? -scaled : scaled;
+        uint32_t minus = 0 - ((uint32_t)out[i] >> 31);
+        uint32_t size = ((uint32_t)out[i] ^ minus) - minus;
+        uint32_t scaled = size * factor >> 16;  // below 2^32; truncation can only shorten
+        out[i] = (int32_t)((scaled ^ minus) - minus);
     }
 }

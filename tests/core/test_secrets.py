@@ -1,0 +1,162 @@
+"""No branch and no address depends on a secret of a board in a fleet: valgrind is told that secrets were never written.
+
+It then reports whatever looks at them to choose what comes next, on this machine's compiler at two settings. What is
+public though it comes of secrets, and why, stands beside each `EDGELORA_DECLASSIFY` of the C code.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import fleet_reference as ref
+import fresh
+import numpy as np
+import pytest
+from member_calls import round_of_a_board
+
+from edgelora import twin
+from edgelora.resources import ROOT
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+from cores import CRYPTO_CALLS, MEMBER_CALLS  # noqa: E402
+
+CORE, CRYPTO, RUNNER = ROOT / "micropython_module/core", ROOT / "micropython_module/crypto", ROOT / "tools/runner"
+SOURCES = (
+    *(RUNNER / f"{name}.c" for name in ("secrets", "members")),
+    *(source for folder in (CRYPTO, CORE / "fleet", CORE / "signal") for source in sorted(folder.glob("*.c"))),
+)
+KINDS = ("crypto", "member", "clip", "share", "noise", "leak")
+FOUND = 9  # exit status where valgrind found something
+
+
+class Secrets:
+    """Calls of secrets.c."""
+
+    def __init__(self) -> None:
+        self.script, self.answers = b"", list[bytes]()
+
+    def add(self, kind: str, what: int, data: bytes, secret: bytes | range, answer: bytes) -> None:
+        """secret: where data is secret, a byte for each, or places of it."""
+        marks = secret if isinstance(secret, bytes) else bytes(i in secret for i in range(len(data)))
+        assert len(marks) == len(data)
+        self.script += struct.pack("<III", KINDS.index(kind), what, len(data)) + data + marks
+        self.answers.append(answer)
+
+    def crypto(self, what: str, data: bytes, secret: range, answer: bytes) -> None:
+        self.add("crypto", CRYPTO_CALLS.index(what), data, secret, answer)
+
+
+@pytest.fixture(scope="module", params=["-O3", "-Os"])
+def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    here = Path(__file__).parent
+    out = tmp_path_factory.mktemp("secrets") / "secrets"
+    flags = ["-std=gnu99", "-g", request.param, "-Wall", "-Wextra", "-Werror", "-include", here / "declassify.h"]
+    include = [f"-I{folder}" for folder in (CORE, CRYPTO, RUNNER, here)]
+    subprocess.run(["cc", *flags, *include, here / "secrets.c", *SOURCES, "-o", out], check=True)
+    return out
+
+
+def run(program: Path, calls: Secrets) -> tuple[int, str, list[bytes]]:
+    """valgrind's status, what it says, and the answers."""
+    options = ["--quiet", f"--error-exitcode={FOUND}", "--track-origins=no", "--undef-value-errors=yes"]
+    command = [shutil.which("valgrind") or "valgrind", *options, program]
+    done = subprocess.run(command, input=calls.script, capture_output=True, timeout=500, check=False)
+    return done.returncode, done.stderr.decode()[-6000:], list(_answers(done.stdout))
+
+
+def _answers(data: bytes) -> Iterator[bytes]:
+    at = 0
+    while at < len(data):
+        (size,) = struct.unpack_from("<I", data, at)
+        yield data[at + 4 : at + 4 + size]
+        at += 4 + size
+
+
+def check(program: Path, calls: Secrets) -> None:
+    status, said, answers = run(program, calls)
+    assert status == 0, said
+    assert answers == calls.answers  # so the calls were carried out, on what was given
+
+
+@pytest.mark.parametrize("what", [0, 1], ids=["a branch", "an address"])
+def test_what_depends_on_a_secret_is_found(program: Path, what: int) -> None:
+    calls = Secrets()
+    calls.add("leak", what, b"\2", range(1), b"")
+    status, said, _ = run(program, calls)
+    assert status == FOUND and ("depends on uninitialised" in said or "Use of uninitialised" in said)
+
+
+def test_cryptography(program: Path) -> None:
+    rng = random.Random(fresh.SEED)
+    calls = Secrets()
+    for size in (0, 1, 63, 64, 200):
+        key, nonce, data = rng.randbytes(32), rng.randbytes(12), rng.randbytes(size)
+        stream = ref.stream(key, size, nonce)
+        sent = bytes(a ^ b for a, b in zip(data, stream, strict=True))
+        where = range(32), range(48, 48 + size)
+        marks = bytes(any(i in part for part in where) for i in range(48 + size))
+        calls.add("crypto", CRYPTO_CALLS.index("xor"), key + nonce + bytes(4) + data, marks, sent)
+        whole = data[: size // 4 * 4]
+        for name, sign in (("add", 1), ("subtract", -1)):
+            words = np.frombuffer(whole, "<u4") + sign * np.frombuffer(stream[: len(whole)], "<u4").astype(np.int64)
+            given = key + nonce + bytes(4) + whole
+            calls.crypto(name, given, range(32), (words % 2**32).astype("<u4").tobytes())
+        for secret in (key, rng.randbytes(200)):
+            given = struct.pack("<I", len(secret)) + secret + data
+            calls.crypto("hmac", given, range(4, len(given)), ref.mac(secret, data))
+        seed = rng.randbytes(32)
+        calls.crypto("random", seed + b"\x20", range(32), ref.stream(seed, 64)[32:])
+    for _ in range(2):
+        secret, other = rng.randbytes(32), rng.randbytes(32)
+        calls.crypto("public", secret, range(32), ref.public_of(secret))
+        shared = ref.x25519(secret, ref.public_of(other))
+        calls.crypto("x25519", secret + ref.public_of(other), range(32), shared + b"\1")
+    check(program, calls)
+
+
+def test_clip(program: Path) -> None:
+    """Also of an update that is short enough, of none at all, and of the longest."""
+    rng = np.random.default_rng(fresh.SEED)
+    calls = Secrets()
+    for spread, n in ((0, 9), (1, 9), (40, 300), (32767, 300), (32767, 1)):
+        before, after = rng.integers(-spread, spread + 1, (2, n)).astype(np.int16)
+        for clip in (1, 300, 65535):
+            answer = twin.clip_update(before, after, clip).astype("<i4").tobytes()
+            data = before.tobytes() + after.tobytes()
+            calls.add("clip", clip, data, range(len(data)), answer)
+    check(program, calls)
+
+
+def test_shares_and_noise(program: Path) -> None:
+    """Of noise the key is secret; its digits are not, from where they are compared on."""
+    rng = random.Random(fresh.SEED)
+    calls = Secrets()
+    for threshold, x in ((1, 1), (3, 2), (17, 255)):
+        key, secret = rng.randbytes(32), rng.randbytes(64)
+        answer = ref.share(key, threshold, x, secret)
+        calls.add("share", x | threshold << 8, key + secret, range(96), answer)
+    for sigma in (1, 400, 65535):
+        key = rng.randbytes(32)
+        answer = twin.gaussian_noise(key, sigma, 100).astype("<i4").tobytes()
+        calls.add("noise", sigma, key, range(32), answer)
+    check(program, calls)
+
+
+def test_a_member_in_a_round(program: Path) -> None:
+    """A whole round of a board: its secret, the seed of its keys, and masters after training are secret."""
+    for seed in range(fresh.SEED, fresh.SEED + 3):
+        made = round_of_a_board(seed)
+        calls = Secrets()
+        for (what, data), answer in zip(made.made, made.answers, strict=True):
+            secret = {"begin": (range(32), range(72, 104)), "update": (range(len(data) // 2, len(data)),)}.get(what, ())
+            marks = bytes(any(i in part for part in secret) for i in range(len(data)))
+            assert isinstance(answer, bytes)
+            calls.add("member", MEMBER_CALLS.index(what), data, marks, answer)
+        check(program, calls)
