@@ -82,6 +82,14 @@ static mp_obj_t core_x25519_public(mp_obj_t secret) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_x25519_public_obj, core_x25519_public);
 
+// core_x25519(secret, public key) -> what the two share, u8[32]; an error where that is zero
+static mp_obj_t core_x25519(mp_obj_t secret, mp_obj_t public_key) {
+    uint8_t out[32];
+    check(edgelora_x25519(out, key(secret), key(public_key)) ? EDGELORA_FLEET_OK : EDGELORA_FLEET_ERR_KEY);
+    return mp_obj_new_bytes(out, sizeof(out));
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(core_x25519_obj, core_x25519);
+
 // core_member_size(neighbours) -> bytes
 static mp_obj_t core_member_size(mp_obj_t neighbours) {
     return MP_OBJ_NEW_SMALL_INT(edgelora_member_size(word(neighbours)));
@@ -190,6 +198,7 @@ static MP_DEFINE_CONST_FUN_OBJ_2(core_member_reply_obj, core_member_reply);
     X(MP_QSTR_sha512_add, core_sha512_add_obj) \
     X(MP_QSTR_sha512_end, core_sha512_end_obj) \
     X(MP_QSTR_x25519_public, core_x25519_public_obj) \
+    X(MP_QSTR_x25519, core_x25519_obj) \
     X(MP_QSTR_member_size, core_member_size_obj) \
     X(MP_QSTR_member_begin, core_member_begin_obj) \
     X(MP_QSTR_member_next, core_member_next_obj) \

@@ -1,7 +1,8 @@
 """What waits for boards and what they have answered: the gateway's middle, without lines, servers or clocks of its own.
 
-A gateway can't tell a board's reply from a forged one; the server can. So where anyone may post (HTTP), a board's
-letter keeps a reply for each sender, and those that the server did not take are not given to it again.
+Who replies was proven before: it is the board on a line, one of this computer, or one that polls and has its key.
+Whether a reply is right only the server can tell. So a letter keeps one for each way that the board has, none larger
+than its stage can have, and those that the server did not take are not given to it again.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from ..errors import InputError
-from .messages import Stage, index_of, round_of
+from .bounds import largest_reply, task_in
+from .messages import Stage, Task, index_of, round_of
 
-MAX_SENDERS = 8  # of replies to one letter
 MAX_TICKETS = 64
 
 
@@ -23,11 +24,12 @@ MAX_TICKETS = 64
 class Letter:
     """A message for a board. replies: by sender; given: those that the server has; refused: those it did not take.
 
-    waited: for its reply; else the board was away when it was posted.
+    most: bytes of a reply. waited: for its reply; else the board was away when it was posted.
     """
 
     message: bytes
     adapter: bytes
+    most: int
     replies: dict[str, bytes] = field(default_factory=dict)
     given: set[bytes] = field(default_factory=set)
     refused: set[bytes] = field(default_factory=set)
@@ -53,6 +55,7 @@ class Mailbox:
         self._letters: dict[int, Letter] = {}
         self._adapters: dict[str, bytes] = {}
         self._tickets: dict[int, list[int]] = {}
+        self._tasks: dict[int, Task] = {}  # by round: of the last that began here
         self._last = 0
         self._posted = posted
 
@@ -68,10 +71,14 @@ class Mailbox:
             if index_of(message) != index:
                 raise InputError(f"what is to go to board {index} is no message to it")
         with self._changed:
+            tasks = {round_of(message)[1]: task for message in messages.values() if (task := task_in(message))}
+            tasks = tasks or self._tasks
+            most = {i: largest_reply(message, tasks.get(round_of(message)[1])) for i, message in messages.items()}
+            self._tasks = tasks
             for index, message in messages.items():
                 there = self._letters.get(index)
                 if there is None or there.message != message:
-                    self._letters[index] = Letter(message, adapter, waited=index not in away)
+                    self._letters[index] = Letter(message, adapter, most[index], waited=index not in away)
                 else:
                     there.failed = False
                     there.refused |= there.given
@@ -130,16 +137,23 @@ class Mailbox:
         with self._changed:
             return self._adapters.get(sha256)
 
-    def reply(self, index: int, reply: bytes, sender: str) -> bool:
-        """Takes a reply if a letter waits for its stage and round; False otherwise."""
+    def room(self, index: int) -> int:
+        """The most bytes that a board may reply now; 0 where it has no letter."""
         with self._changed:
             letter = self._letters.get(index)
-            if letter is None or index_of(reply) != index:
+            return letter.most if letter else 0
+
+    def reply(self, index: int, reply: bytes, sender: str) -> bool:
+        """Takes a reply if a letter waits for its stage and round, and it is no larger than those are; else False.
+
+        sender: a way that the board has, of which the last reply counts.
+        """
+        with self._changed:
+            letter = self._letters.get(index)
+            if letter is None or index_of(reply) != index or len(reply) > letter.most:
                 return False
             stage, number = round_of(letter.message)
             if round_of(reply) != (stage + 1, number):
-                return False
-            if sender not in letter.replies and len(letter.replies) >= MAX_SENDERS:
                 return False
             letter.replies[sender] = reply
             self._changed.notify_all()

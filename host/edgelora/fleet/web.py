@@ -1,8 +1,8 @@
 """The gateway's two servers: one that WiFi boards poll, and one on loopback for the server's end. Clients are hostile.
 
 Boards (SPEC.md, section 17)         the server's end, with a token
-GET  /fleet/INDEX                    GET    /boards
-POST /fleet/INDEX                    POST   /messages
+GET  /fleet/INDEX, proven (`polls`)  GET    /boards
+POST /fleet/INDEX, proven            POST   /messages
 GET  /fleet/roster                   GET    /replies/TICKET?seconds=S
 GET  /fleet/adapter/SHA256           DELETE /replies/TICKET
 GET  /fleet/INDEX/NAME.elu
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import hmac
 import json
 import math
@@ -20,6 +21,8 @@ import secrets
 import socket
 import threading
 import time
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -31,11 +34,11 @@ from ..errors import EdgeloraError, FileError, InputError
 from ..formats import SECRET, read_bounded, write_atomic
 from ..updates import is_bundle, send_bundle
 from .gateway import BoardState, Gateway
-from .messages import MAX_MESSAGE
+from .polls import FIELD, Door
 from .publish import folder_of
-from .roster import Site
+from .roster import Roster, Site
 
-CLIENTS = 64  # at a time
+CLIENTS, CLIENTS_EACH = 64, 8  # at a time, in all and from one address
 SILENCE = 10.0  # seconds without a byte
 SECONDS = 30.0  # for a request and its answer, of boards
 MAX_POSTED = 256 << 20  # bytes that the server's end may post
@@ -59,13 +62,21 @@ class _GatewayGone(GatewayError):
 
 
 class Server(ThreadingHTTPServer):
-    """Serves at most `CLIENTS` connections at a time, each for `seconds` at most. port 0: any that is free."""
+    """Serves at most `CLIENTS` connections at a time, each for `seconds` at most. port 0: any that is free.
+
+    each: connections from one address. Where all are taken, a new one takes the place of the oldest from the address
+    that has most: who holds many slowly keeps nobody out.
+    """
 
     daemon_threads = True
     request_queue_size = CLIENTS
 
-    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler], seconds: float) -> None:
-        self._free, self._seconds = threading.BoundedSemaphore(CLIENTS), seconds
+    def __init__(
+        self, host: str, port: int, handler: type[BaseHTTPRequestHandler], seconds: float, each: int = CLIENTS_EACH
+    ) -> None:
+        self._seconds, self._each = seconds, each
+        self._open: dict[socket.socket, str] = {}  # connections by age, and their addresses
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         try:
             super().__init__((host, port), handler)
@@ -73,13 +84,30 @@ class Server(ThreadingHTTPServer):
             raise FileError(f"can't listen on {host}:{port} ({error}): choose another port or address") from None
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._free.acquire(blocking=False):
+        if not self._enter(request, client_address[0]):
             return self.shutdown_request(request)
         try:
             super().process_request(request, client_address)
         except BaseException:
-            self._free.release()
+            self._leave(request)
             raise
+
+    def _enter(self, request: socket.socket, address: str) -> bool:
+        with self._lock:
+            counts = Counter(self._open.values())
+            if counts[address] >= self._each:
+                return False
+            if len(self._open) >= CLIENTS:
+                crowd = max(counts, key=lambda one: counts[one])
+                oldest = next(one for one, where in self._open.items() if where == crowd)
+                del self._open[oldest]
+                _hang_up(oldest)
+            self._open[request] = address
+            return True
+
+    def _leave(self, request: socket.socket) -> None:
+        with self._lock:
+            self._open.pop(request, None)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         over = threading.Timer(self._seconds, _hang_up, [request])
@@ -89,7 +117,7 @@ class Server(ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             over.cancel()
-            self._free.release()
+            self._leave(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """As a rule, it has hung up."""
@@ -118,6 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "edgelora"
     sys_version = ""
     timeout = SILENCE
+    fields: Mapping[str, str] = {}  # of every answer's head
 
     def body(self, limit: int) -> bytes | None:
         """What was posted, or None, and the client has been told why."""
@@ -132,6 +161,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self, status: HTTPStatus, content: bytes = b"", kind: str = "application/octet-stream") -> None:
         self.send_response(status)
+        for name, value in self.fields.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         if content:
             self.send_header("Content-Type", kind)
@@ -142,8 +173,28 @@ class _Handler(BaseHTTPRequestHandler):
         """Events of boards are told where they happen."""
 
 
+class _Rosters:
+    """The roster of a site, read and checked once for each change of its file."""
+
+    def __init__(self, site: Site) -> None:
+        self._site, self._lock = site, threading.Lock()
+        self._read: tuple[tuple[int, ...], Roster] | None = None
+
+    def __call__(self) -> Roster:
+        """Raises RosterError or an OSError."""
+        with self._lock:
+            found = self._site.path.stat()
+            version = found.st_ino, found.st_mtime_ns, found.st_size
+            if self._read is None or self._read[0] != version:
+                self._read = None
+                self._read = version, self._site.roster()
+            return self._read[1]
+
+
 def board_server(gateway: Gateway, site: Site, host: str, port: int) -> Server:
     """What WiFi boards poll, and fetch updates from."""
+    roster = _Rosters(site)
+    door = Door(roster)
 
     class Handler(_Handler):
         def do_GET(self) -> None:
@@ -182,32 +233,37 @@ def board_server(gateway: Gateway, site: Site, host: str, port: int) -> Server:
         def _is_board(self, index: int) -> bool:
             """Whether the roster of now has it: boards are enrolled while a gateway runs."""
             try:
-                return index < len(site.roster().keys)
+                return index < len(roster().keys)
             except (EdgeloraError, OSError) as error:
                 gateway.tell("roster", why=str(error))
                 return False
 
+        def _proven(self, index: int) -> bytes | None:
+            """What `Door.proven` says of this request; whoever is not proven is told nothing but the next challenge."""
+            self.fields = {FIELD: door.challenge()}
+            return door.proven(index, self.headers.get(FIELD, ""))
+
         def _letter(self, index: int) -> None:
             if not self._is_board(index):
                 return self.answer(HTTPStatus.NOT_FOUND)
-            gateway.polled(index)
-            letter = gateway.mail.wanted(index, self._sender())
+            letter = None
+            if self._proven(index) == b"":
+                gateway.polled(index)
+                letter = gateway.mail.wanted(index, "http")
             if letter is None:
                 return self.answer(HTTPStatus.NO_CONTENT)
             self.answer(HTTPStatus.OK, letter.message)
-
-        def _sender(self) -> str:
-            return f"http {self.client_address[0]}"
 
         def do_POST(self) -> None:
             named = BOARD.fullmatch(self.path)
             if not named or not self._is_board(int(named[1])):
                 return self.answer(HTTPStatus.NOT_FOUND)
-            reply = self.body(MAX_MESSAGE)
+            index = int(named[1])
+            digest = self._proven(index)
+            reply = self.body(gateway.mail.room(index) if digest else 0)
             if reply is None:
                 return
-            index = int(named[1])
-            if not gateway.mail.reply(index, reply, self._sender()):
+            if hashlib.sha256(reply).digest() != digest or not gateway.mail.reply(index, reply, "http"):
                 return self.answer(HTTPStatus.CONFLICT)
             gateway.tell("answered", index, stage=reply[4] - 1, bytes=len(reply), address=self.client_address[0])
             self.answer(HTTPStatus.NO_CONTENT)
@@ -280,7 +336,7 @@ def local_server(gateway: Gateway, state: Path) -> Server:
         def _json(self, value: Any) -> None:
             self.answer(HTTPStatus.OK, json.dumps(value).encode(), "application/json")
 
-    server = Server("127.0.0.1", 0, Handler, SECONDS + POLL_SECONDS)
+    server = Server("127.0.0.1", 0, Handler, SECONDS + POLL_SECONDS, CLIENTS)
     path = state / STATE_FILE
     url = f"http://127.0.0.1:{server.server_port}"
     write_atomic(path, json.dumps({"url": url, "token": token}).encode(), SECRET)
@@ -312,9 +368,9 @@ class GatewayClient:
         """Posts a message for each of these boards; their replies when all are there, or after so many seconds.
 
         adapter: the global `.ela`, with TASK. A board that is away then may come back and reply meanwhile; it is not
-        waited for. Over HTTP anyone may post what looks like a reply, so there may be more
-        than one: the round takes the right one. Where it takes none, call again: others are given then. A gateway that
-        is started again meanwhile is given the messages again; its boards go on with what they have.
+        waited for. A board that is on a line and polls may have two replies: the round takes the right one. Where it
+        takes none, call again: others are given then. A gateway that is started again meanwhile is given the messages
+        again; its boards go on with what they have.
         """
         end = time.monotonic() + seconds
         gone = math.inf  # when to give it up

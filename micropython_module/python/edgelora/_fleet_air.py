@@ -1,12 +1,24 @@
 """Rounds of a fleet over HTTP: `edgelora.fleet.Poller` and `fetch_roster`. SPDX-License-Identifier: MIT"""
 
 import hashlib
+import struct
 import time
+from binascii import unhexlify
 
 import edgelora
-from edgelora.fleet import _TASK, ROSTER, FleetError, Roster, hash_of, install
+from edgelora._fleet import _core
+from edgelora.fleet import _TASK, ROSTER, FleetError, Roster, _sha512, hash_of, install
 
 _LARGEST = 1 << 19  # bytes of a message or an adapter over HTTP
+_FIELD = 2 * (32 + 16)  # digits of an answer's field: a gateway's public key, a challenge
+
+
+def _hmac(key, *parts):
+    # HMAC-SHA-512; key: at most 128 bytes.
+    block = bytearray(128)
+    block[: len(key)] = key
+    inner = _sha512(bytes([b ^ 0x36 for b in block]), *parts)
+    return _sha512(bytes([b ^ 0x5C for b in block]), inner)
 
 
 class _Gateway:
@@ -17,17 +29,21 @@ class _Gateway:
         if scheme != "http" or not host or "/" in rest.rstrip("/") or port and not port.isdigit():
             raise FleetError("%s: give http://HOST[:PORT] (messages are sealed: they need no https)" % url)
         self._where, self._timeout_ms, self._total_ms = (host, int(port or 80)), timeout_ms, total_ms
+        self._public = self._key = None  # of the gateway; what this board shares with it
+        self._challenge = None  # of its last answer, good for one request
 
     def _http(self):
         from edgelora._http import Http
 
         return Http(*self._where, self._timeout_ms, time.ticks_add(time.ticks_ms(), self._total_ms))
 
-    def get(self, path):
-        """What is there, None for nothing."""
+    def get(self, path, proof="", fields=None):
+        """What is there, None for nothing. fields: of the answer's head are put there."""
         http = self._http()
         try:
-            status, _ = yield from http.ask("GET", path)
+            status, found = yield from http.ask("GET", path, proof)
+            if fields is not None:
+                fields.update(found)
             if status == 204:
                 return None
             if status != 200 or http.length is None or not 32 <= http.length <= _LARGEST:
@@ -38,14 +54,61 @@ class _Gateway:
         finally:
             http.close()
 
-    def post(self, path, data):
-        """Whether it was taken; if not, nobody waits for it any more."""
-        http = self._http()
+    def letter(self, member):
+        """What waits for a board, None for nothing."""
+        return (yield from self._proven(member, None))
+
+    def post(self, member, data):
+        """Whether a board's reply was taken; if not, nobody waits for it any more."""
+        return (yield from self._proven(member, data))
+
+    def _proven(self, member, data):
+        # A request that proves who asks; once more where what answers is another gateway than that was for.
+        if self._challenge is None:
+            yield from self._once(member, None)
+        for _ in range(2):
+            public = self._public
+            found = yield from self._once(member, data)
+            if found or public == self._public:
+                break
+        return found
+
+    def _once(self, member, data):
+        path, proof, fields = "/fleet/%d" % member.index, self._proof(member, data), {}
+        self._challenge = None  # it is good for one request
+        if data is None:
+            found = yield from self.get(path, proof, fields)
+        else:
+            http = self._http()
+            try:
+                status, fields = yield from http.ask("POST", path, proof, data)
+                found = status == 204
+            finally:
+                http.close()
+        self._meet(fields.get("fleet", ""), member.identity.secret)
+        return found
+
+    def _meet(self, field, secret):
+        # The gateway that answers, and its challenge.
         try:
-            status, _ = yield from http.ask("POST", path, body=data)
-            return status == 204
-        finally:
-            http.close()
+            given = unhexlify(field)
+        except ValueError:
+            given = b""
+        if 2 * len(given) != _FIELD:
+            raise FleetError("what answers is no gateway of this board's fleet, or an older one: update it")
+        if given[:32] != self._public:
+            self._public = None
+            self._key = _hmac(b"edgelora poll 1", _core.x25519(secret, given[:32]))
+            self._public = given[:32]
+        self._challenge = given[32:]
+
+    def _proof(self, member, data):
+        # The line of a request's head, "" without a challenge.
+        if self._challenge is None:
+            return ""
+        digest = hashlib.sha256(data).digest() if data else b""
+        about = b"poll\0\0\0\0", member.roster.fleet, self._challenge, struct.pack("<H", member.index), digest
+        return "Fleet: %s\r\n" % edgelora.hex_id(self._challenge + _hmac(self._key, *about)[:16] + digest)
 
 
 def fetch_roster(url, identity, timeout_ms=10000, total_ms=300000):
@@ -78,7 +141,7 @@ class Poller:
         OSError: the line's; ask again later. ValueError: the message is refused, and nothing has changed.
         """
         member, self.heard = self.member, False
-        message = yield from self._gateway.get("/fleet/%d" % member.index)
+        message = yield from self._gateway.letter(member)
         if message is None:
             return
         if len(message) > 60 and message[4] == _TASK:
@@ -91,7 +154,7 @@ class Poller:
         yield from member.steps(message)
         del message
         reply = member.reply  # also one that was posted before: a gateway that was started again does not have it
-        yield from self._gateway.post("/fleet/%d" % member.index, reply)
+        yield from self._gateway.post(member, reply)
         self.heard = reply is not self._sent
         self._sent = reply
 

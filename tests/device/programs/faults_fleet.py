@@ -237,14 +237,17 @@ class Poll:
         return True
 
 
+CHALLENGE = b"Fleet: 09" + b"0" * 94 + b"\r\n\r\n"  # a gateway's public key, and zeros
+
+
 def respond(method, path, body):
     data = Web.served.get(path)
     if method == "POST":
         Web.posted = bytes(body)
-        return b"HTTP/1.0 204 No content\r\n\r\n"
+        return b"HTTP/1.0 204 No content\r\n" + CHALLENGE
     if data is None:
         return b"HTTP/1.0 404 None\r\nContent-Length: 0\r\n\r\n"
-    return b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data) + data
+    return b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n" % len(data) + CHALLENGE + data
 
 
 class OnAir(OnBoard):

@@ -138,7 +138,7 @@ def poll(url, replies):
             for _ in poller.steps():
                 steps += 1
                 time.sleep_ms(1)
-        except ValueError as error:  # of a round that it was in before it started again
+        except (ValueError, OSError) as error:  # of a round that it was in before it started again; no gateway is there
             print("REFUSED", error)
             time.sleep_ms(20)
         replies -= poller.heard
