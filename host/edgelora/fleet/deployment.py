@@ -6,7 +6,8 @@
            nodes/          a key pair for each SuperNode
            flower/         Flower's home: its configuration, the SuperLink's database, logs
 
-Everything stays on this computer's loopback unless another host is given. Flower is told to phone nobody.
+Everything stays on this computer's loopback. Where another host is given, nodes reach the SuperLink there, by a door of
+ours (`nodes_door`) that passes nothing else. Flower is told to phone nobody.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from cryptography.x509.oid import NameOID
 from ..errors import EdgeloraError, InputError, MissingPackage
 from ..formats import SECRET, write_atomic
 from .federation import Federation
+from .nodes_door import nodes_door
+from .web import Server
 
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -44,6 +47,7 @@ QUIET = {
 }
 DAYS = 3650  # of certificates
 READY_SECONDS, STOP_SECONDS = 90.0, 10.0
+LOOPBACK = ("127.0.0.1", "localhost")
 NETWORK = "fleet"  # what Flower's configuration calls the SuperLink
 _PROJECT = """[build-system]
 requires = ["hatchling"]
@@ -110,14 +114,26 @@ def write_project(
         write_atomic(app / "fleet_app" / f"{side}.py", _APP.format(side).encode())
     if not (folder / "tls" / "ca.crt").exists():
         write_certificates(folder / "tls", address.rpartition(":")[0])
-    write_config(folder, address, f"root-certificates = {quoted(str((folder / 'tls' / 'ca.crt').resolve()))}\n")
+    write_connection(folder, address)
     return app
 
 
-def write_config(folder: Path, address: str, trust: str) -> None:
-    """Flower's own: where the SuperLink is."""
+def write_connection(folder: Path, address: str) -> None:
+    """Flower's configuration for a SuperLink that nodes reach at this address."""
+    authority = json.dumps(str((folder / "tls" / "ca.crt").resolve()))
+    write_config(folder, control_of(address), f'root-certificates = {authority}\n\n[edgelora]\nnodes = "{address}"\n')
+
+
+def write_config(folder: Path, address: str, more: str) -> None:
+    """Flower's own: where the SuperLink takes commands. more: of that connection, and tables beside it."""
     config = f'[superlink]\ndefault = "{NETWORK}"\n\n[superlink.{NETWORK}]\naddress = "{address}"\n'
-    write_atomic(folder / "flower" / "config.toml", (config + trust).encode())
+    write_atomic(folder / "flower" / "config.toml", (config + more).encode())
+
+
+def control_of(address: str) -> str:
+    """Where a SuperLink listens that nodes reach at this address: on loopback, at the next port unless that is it."""
+    host, _, port = address.rpartition(":")
+    return address if host in LOOPBACK else f"127.0.0.1:{int(port) % 65535 + 1}"
 
 
 def write_certificates(folder: Path, host: str) -> None:
@@ -171,6 +187,7 @@ class Deployment:
     def __init__(self, folder: Path, port: int = 9092, host: str = "127.0.0.1") -> None:
         self.folder, self.port, self.host = folder, port, host
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._door: Server | None = None
 
     def __enter__(self) -> Deployment:
         return self
@@ -178,22 +195,35 @@ class Deployment:
     def __exit__(self, *_: object) -> None:
         for name in reversed(list(self.processes)):
             self.stop(name)
+        if self._door:
+            self._door.server_close()
 
     @property
     def address(self) -> str:
+        """Where nodes reach the SuperLink."""
         return f"{self.host}:{self.port}"
+
+    @property
+    def control(self) -> str:
+        """Where it listens: whoever reaches that runs code as its owner."""
+        return control_of(self.address)
 
     def start_superlink(self, wait: bool = True) -> None:
         """With TLS, authentication of nodes, and a database that survives it. DeploymentError: the port is taken."""
         if wait and self._listens():
             raise DeploymentError(
-                f"{self.address} is taken", remedy="a run may go on there: end it, or leave out that Flower is started"
+                f"{self.control} is taken", remedy="a run may go on there: end it, or leave out that Flower is started"
             )
         tls = self.folder / "tls"
         certificates = [f"--ssl-{name}={tls / file}" for name, file in _TLS.items()]
         options = ["--enable-supernode-auth", "--disable-runtime-dependency-installation"]
         database = f"--database={(self.folder / 'flower' / 'state.db').resolve()}"
-        where = [f"--host={self.host}", f"--port={self.port}"]
+        host, _, port = self.control.rpartition(":")
+        where = [f"--host={host}", f"--port={port}"]
+        if self.control != self.address and not self._door:
+            write_connection(self.folder, self.address)  # that of an earlier edgelora had one address for all
+            self._door = nodes_door(self.host, self.port, int(port), tls)
+            self._door.start()
         self._start("superlink", [_program("flower-superlink"), *certificates, *options, database, *where])
         if wait:
             self.wait(self._listens, "superlink")
@@ -309,7 +339,7 @@ class Deployment:
             time.sleep(0.5)
 
     def _listens(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1.0):
+        with contextlib.suppress(OSError), socket.create_connection(_split(self.control), 1.0):
             return True
         return False
 
@@ -349,6 +379,11 @@ def family(pid: int) -> list[int]:
     return found
 
 
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port)
+
+
 def free_port() -> int:
     """One of this computer that nobody listens on now."""
     with socket.socket() as line:
@@ -357,10 +392,11 @@ def free_port() -> int:
 
 
 def address_of(folder: Path) -> str:
-    """Of the SuperLink, as Flower's configuration in a federation's folder has it."""
+    """Where nodes reach the SuperLink, as Flower's configuration in a federation's folder has it."""
     path = folder / "flower" / "config.toml"
     try:
-        return str(tomllib.loads(path.read_text())["superlink"][NETWORK]["address"])
+        config = tomllib.loads(path.read_text())
+        return str(config.get("edgelora", {}).get("nodes") or config["superlink"][NETWORK]["address"])
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} names no SuperLink ({error!r})", remedy="make it with edgelora fleet init") from None
 

@@ -139,25 +139,30 @@ def _hang_up(request: socket.socket) -> None:
         request.shutdown(socket.SHUT_RDWR)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """What both have in common: one request a connection, bodies of a told size."""
+class Handler(BaseHTTPRequestHandler):
+    """What all have in common: one request a connection, bodies of a told size."""
 
-    gateway: Gateway
     server_version = "edgelora"
     sys_version = ""
     timeout = SILENCE
     fields: Mapping[str, str] = {}  # of every answer's head
 
-    def body(self, limit: int) -> bytes | None:
-        """What was posted, or None, and the client has been told why."""
+    def size(self, limit: int) -> int | None:
+        """Of what is posted, or None, and the client has been told why."""
         told = self.headers.get("Content-Length", "")
         if not re.fullmatch(r"\d{1,12}", told) or self.headers.get("Transfer-Encoding"):
             self.answer(HTTPStatus.LENGTH_REQUIRED)
         elif int(told) > limit:
             self.answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        elif len(data := self.rfile.read(int(told))) == int(told):
-            return data
+        else:
+            return int(told)
         return None
+
+    def body(self, limit: int) -> bytes | None:
+        """What was posted, or None, and the client has been told why or has hung up."""
+        size = self.size(limit)
+        data = b"" if size is None else self.rfile.read(size)
+        return data if len(data) == size else None
 
     def answer(self, status: HTTPStatus, content: bytes = b"", kind: str = "application/octet-stream") -> None:
         self.send_response(status)
@@ -196,7 +201,7 @@ def board_server(gateway: Gateway, site: Site, host: str, port: int) -> Server:
     roster = _Rosters(site)
     door = Door(roster)
 
-    class Handler(_Handler):
+    class Answers(Handler):
         def do_GET(self) -> None:
             if named := BOARD.fullmatch(self.path):
                 return self._letter(int(named[1]))
@@ -268,7 +273,7 @@ def board_server(gateway: Gateway, site: Site, host: str, port: int) -> Server:
             gateway.tell("answered", index, stage=reply[4] - 1, bytes=len(reply), address=self.client_address[0])
             self.answer(HTTPStatus.NO_CONTENT)
 
-    return Server(host, port, Handler, SECONDS)
+    return Server(host, port, Answers, SECONDS)
 
 
 # ---- the server's end
@@ -284,7 +289,7 @@ def local_server(gateway: Gateway, state: Path) -> Server:
         raise FileError(f"{state} has a gateway that runs: stop it, or give this one another folder with --state")
     token = secrets.token_hex(32)
 
-    class Handler(_Handler):
+    class Answers(Handler):
         def do_GET(self) -> None:
             if not self._may():
                 return
@@ -336,7 +341,7 @@ def local_server(gateway: Gateway, state: Path) -> Server:
         def _json(self, value: Any) -> None:
             self.answer(HTTPStatus.OK, json.dumps(value).encode(), "application/json")
 
-    server = Server("127.0.0.1", 0, Handler, SECONDS + POLL_SECONDS, CLIENTS)
+    server = Server("127.0.0.1", 0, Answers, SECONDS + POLL_SECONDS, CLIENTS)
     path = state / STATE_FILE
     url = f"http://127.0.0.1:{server.server_port}"
     write_atomic(path, json.dumps({"url": url, "token": token}).encode(), SECRET)

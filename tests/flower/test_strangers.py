@@ -1,0 +1,99 @@
+"""A SuperLink that others may reach: who has its certificate authority's file alone runs no code of his on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import subprocess
+import sys
+import time
+from http.client import HTTPSConnection
+from pathlib import Path
+
+import pytest
+
+from edgelora import fleet
+from edgelora.fleet import Deployment, Federation, Plan, deployment
+from edgelora.fleet.deployment import QUIET, address_of, write_config
+
+PLAN = Plan(boards=4, rounds=1, masks=False, seed=7, deadline=60.0)
+OUTSIDE = "127.0.0.2"  # an address of this computer that is not loopback's own: what others reach
+APP = """
+from flwr.serverapp import ServerApp
+from flwr.clientapp import ClientApp
+
+app = ServerApp()
+client = ClientApp()
+
+@app.main()
+def main(grid, context):
+    open({!r}, "w").close()
+"""
+
+
+class Stranger:
+    """Somebody with `ca.crt` and an app of his own. Runs `flwr`."""
+
+    def __init__(self, folder: Path, authority: Path, mark: Path) -> None:
+        self.folder, self.authority = folder, authority
+        fleet.write_project(folder, "har")  # for its form
+        (folder / "app" / "fleet_app" / "server.py").write_text(APP.format(str(mark)))
+        (folder / "app" / "fleet_app" / "client.py").write_text(APP.format(str(mark)).replace("client =", "app ="))
+
+    def run(self, address: str) -> bool:
+        """Whether the SuperLink at this address took his run."""
+        write_config(self.folder, address, f"root-certificates = {json.dumps(str(self.authority))}\n")
+        command = [Path(sys.executable).parent / "flwr", "run", self.folder / "app", "fleet", "--format", "json"]
+        environment = os.environ | QUIET | {"FLWR_HOME": str(self.folder / "flower")}
+        done = subprocess.run(command, env=environment, capture_output=True, stdin=subprocess.DEVNULL, timeout=120)
+        return b'"success": true' in done.stdout
+
+
+@pytest.mark.timeout(900)
+def test_a_stranger_runs_nothing_where_nodes_come_in(tmp_path: Path) -> None:
+    Federation.create(tmp_path / "fed", PLAN, fleet.fleet_base())
+    port = fleet.free_port()
+    fleet.write_project(tmp_path / "fed", "har", address=f"{OUTSIDE}:{port}")
+    assert address_of(tmp_path / "fed") == f"{OUTSIDE}:{port}"
+    mark = tmp_path / "owned"
+    stranger = Stranger(tmp_path / "stranger", tmp_path / "fed" / "tls" / "ca.crt", mark)
+    authority = json.dumps(str(stranger.authority))
+    write_config(tmp_path / "fed", f"{OUTSIDE}:{port}", f"root-certificates = {authority}\n")  # as it was once
+    with Deployment(tmp_path / "fed", port, OUTSIDE) as made:
+        made.start_superlink()
+        assert not stranger.run(f"{OUTSIDE}:{port}")
+        context = ssl.create_default_context(cafile=str(stranger.authority))
+        for method, path, status in (
+            ("POST", "/v1/control/list-runs", 404),
+            ("POST", "/v1/runtime/acquire-task", 404),
+            ("POST", "/v1/fleet/../control/list-runs", 404),
+            ("POST", "//v1/fleet/../../control/list-runs", 404),
+            ("GET", "/docs", 501),
+            ("GET", "/v1/fleet/get-run", 501),
+            ("POST", "/v1/fleet/register-node", 401),
+        ):
+            line = HTTPSConnection(OUTSIDE, port, context=context, timeout=30)
+            line.request(method, path, b"", {"Content-Type": "application/protobuf"})
+            assert line.getresponse().status == status, path
+            line.close()
+        for place in range(2):
+            made.start_node(f"node{place}", fleet.free_port())
+        made.wait_nodes(2)  # they come in where the stranger did not
+        made.wait_run(made.run())
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            assert not mark.exists()
+            time.sleep(0.2)
+    assert Federation.open(tmp_path / "fed").rounds[0].survivors == 4
+
+
+def test_a_stranger_s_app_would_have_run(tmp_path: Path) -> None:
+    """On the control interface itself, which is this computer's alone: so that the test above can fail."""
+    fleet.write_project(tmp_path / "fed", "har", address=f"{OUTSIDE}:{fleet.free_port()}")
+    mark = tmp_path / "owned"
+    stranger = Stranger(tmp_path / "stranger", tmp_path / "fed" / "tls" / "ca.crt", mark)
+    with Deployment(tmp_path / "fed", int(address_of(tmp_path / "fed").split(":")[1]), OUTSIDE) as made:
+        made.start_superlink()
+        assert made.control.startswith("127.0.0.1:") and stranger.run(made.control)
+        made.wait(mark.exists, "superlink", deployment.READY_SECONDS)
