@@ -15,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result
 from fresh import FULL
 
 from edgelora import fleet
@@ -23,6 +24,7 @@ from edgelora.errors import InputError
 from edgelora.fleet import BudgetSpent, Federation, Identity, Plan, RoundAborted, Site, flower, privacy, server_app
 from edgelora.fleet.flower import FleetStrategy, Twins
 from edgelora.fleet.sim_grid import PoolGrid
+from edgelora.training import fleet_vector
 
 PLAN = Plan(boards=12, rounds=2, share=0.6, noise=1.0, clip=2000, least=3, masks=False, seed=11)
 
@@ -40,6 +42,31 @@ def carried(folder: Path, grid: Grid, plan: Plan = PLAN) -> str:
     one = Federation.create(folder, plan, base)
     FleetStrategy(one, Twins("har", plan, base.elm, base.name)).start(grid)
     return one.sha256
+
+
+def test_what_comes_of_it_is_flowers_own_result(tmp_path: Path) -> None:
+    """Rounds of an earlier run included; the accuracies are boards' together."""
+    base = fleet.fleet_base()
+    one = Federation.create(tmp_path, PLAN, base)
+    boards = fleet.boards_of("har", base.elm, base.name, PLAN.boards)
+    twins, judge = Twins("har", PLAN, base.elm, base.name), fleet.judge_of(one, boards)
+    with PoolGrid(2) as grid:
+        FleetStrategy(one, twins, judge=judge).start(grid, 1)
+    again = Federation.open(tmp_path)
+    with PoolGrid(2) as grid:
+        result = FleetStrategy(again, twins, judge=judge).start(grid)
+    assert isinstance(result, Result) and list(result.train_metrics_clientapp) == [1, 2]
+    for number, round_ in enumerate(again.rounds, 1):
+        told = result.train_metrics_clientapp[number]
+        assert (told["asked"], told["survivors"]) == (round_.asked, round_.survivors) and "step" not in told
+        judged = result.evaluate_metrics_serverapp[number]
+        assert judged["accuracy"] == pytest.approx(np.mean(list(round_.accuracies.values())))
+        assert judged["worst"] == min(round_.accuracies.values())
+    assert result.evaluate_metrics_serverapp[0]["worst"] == min(again.before.values())
+    arrays = np.concatenate([array.ravel() for array in result.arrays.to_numpy_ndarrays()])
+    masters = fleet_vector(again.adapter)
+    assert arrays.dtype == np.int16 and np.array_equal(arrays, masters[: len(arrays)]) and len(arrays) > 500
+    assert all(".b" in name or ".a" in name for name in result.arrays) and "survivors" in str(result)
 
 
 def test_one_hash_from_a_loop_and_pools_of_any_number_of_nodes(tmp_path: Path) -> None:

@@ -80,7 +80,15 @@ def test_a_stranger_runs_nothing_where_nodes_come_in(tmp_path: Path) -> None:
         for place in range(2):
             made.start_node(f"node{place}", fleet.free_port())
         made.wait_nodes(2)  # they come in where the stranger did not
-        made.wait_run(made.run())
+        run = made.run()
+        made.wait_run(run)
+        shown = subprocess.run(
+            [Path(sys.executable).parent / "flwr", "log", str(run), "--show"],
+            env=os.environ | QUIET | {"FLWR_HOME": str(tmp_path / "fed" / "flower")},
+            capture_output=True, text=True, timeout=120,
+        ).stdout  # fmt: skip
+        assert "[ROUND 1/1] round 1: 4 of 4 boards" in shown and "Aggregated MetricRecord" in shown
+        assert "survivors" in shown[shown.index("Final results") :]  # what its tools show of a run
         end = time.monotonic() + 5
         while time.monotonic() < end:
             assert not mark.exists()

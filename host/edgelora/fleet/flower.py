@@ -11,20 +11,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from logging import INFO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.common import log
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
+from flwr.serverapp.strategy import Result, Strategy
 
+from .. import formats
 from ..errors import InputError
 from ..progress import Progress, untold
 from ..training import fleet_vector
 from .boards import boards_of, update_of
-from .federation import Call, Federation, Judge, Total, federate
+from .federation import Call, Federation, Judge, Round, Total, federate
 from .plan import Plan
 from .roster import Site
 from .stages import federate_site
@@ -81,8 +84,14 @@ def train(message: Message, context: Context) -> Message:
 class FleetStrategy(Strategy):  # type: ignore[misc]
     """Federated averaging in exact integers, over nodes of any number, with a checkpoint after each round.
 
-    work: boards that nodes have as twins, or the site whose boards are behind gateways. Flower's own loop begins at
-    round 1 and forgets; `start` goes on where the federation stands.
+    work: boards that nodes have as twins, or the site whose boards are behind gateways.
+
+    Rounds are the federation's own and not those of Flower's loop, for three reasons: that loop begins at round 1 and
+    forgets, and a federation goes on where it stands; who is asked has to be on the disk, and within the budget, before
+    anybody is; and a round of boards behind gateways is several exchanges, in which each board's message comes of
+    others' replies, where `configure_train` and `aggregate_train` are one. So with a site `configure_train` has nothing
+    to say; with twins it makes the messages of the one exchange that there is. What comes of it all is Flower's
+    `Result`.
     """
 
     def __init__(
@@ -94,15 +103,20 @@ class FleetStrategy(Strategy):  # type: ignore[misc]
         self._down = 0
 
     def summary(self) -> None:
-        """Flower asks for a line about its settings."""
+        """Logs the settings, as Flower's strategies do."""
+        settings = self.federation.plan.as_json()
+        log(INFO, "\t└──> FleetStrategy, %s:", "boards behind gateways" if isinstance(self.work, Site) else "twins")
+        for name, value in settings.items():
+            log(INFO, "\t\t├── %s: %s", name, value)
 
-    def start(self, grid: Grid, stop: int | None = None) -> None:  # other arguments than Flower's, which has no resume
-        """All rounds that are left."""
+    def start(self, grid: Grid, stop: int | None = None) -> Result:  # other arguments than Flower's, which can't resume
+        """All rounds that are left; what the federation has come to, rounds of earlier runs included."""
         told = self.progress, self.judge, stop
         if isinstance(self.work, Site):
             federate_site(self.federation, self.work, Gateways(grid).deliver, *told)
         else:
             federate(self.federation, lambda call: self._exchange(call, grid), None, *told)
+        return result_of(self.federation)
 
     def _exchange(self, call: Call, grid: Grid) -> Total:
         self._call = call
@@ -161,6 +175,38 @@ class FleetStrategy(Strategy):  # type: ignore[misc]
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         return None
+
+
+def result_of(federation: Federation) -> Result:
+    """A federation in Flower's own words. Rounds count from 1; 0 is the bare base, where boards are judged.
+
+    What rounds are told of there is what the server knows of all boards together, no board's own.
+    """
+    result = Result(arrays_of(federation.adapter))
+    for one in federation.rounds:
+        result.train_metrics_clientapp[one.step + 1] = metrics_of(one)
+    judged = {0: federation.before} | {one.step + 1: one.accuracies for one in federation.rounds}
+    for number, accuracies in judged.items():
+        if found := list(accuracies.values()):
+            told = {"accuracy": sum(found) / len(found), "worst": min(found)}
+            result.evaluate_metrics_serverapp[number] = MetricRecord(told)
+    return result
+
+
+def metrics_of(one: Round) -> MetricRecord:
+    """The numbers of a round: who was asked and survived, seconds, bytes, the norm of the average, epsilons."""
+    numbers = {name: value for name, value in asdict(one).items() if isinstance(value, int | float)}
+    return MetricRecord({name: value for name, value in numbers.items() if name != "step"})
+
+
+def arrays_of(adapter: bytes) -> ArrayRecord:
+    """The masters int16 of a global `.ela` by layer: `OP.a` [rank, K] where A trains, `OP.b` [O, rank]."""
+    states = {
+        f"{layer.op}.{matrix}": state
+        for layer in formats.unpack_adapter(adapter).layers
+        for matrix, state in (("a", layer.a_state), ("b", layer.b_state))
+    }
+    return ArrayRecord({name: Array(state.master) for name, state in states.items() if state})
 
 
 class Gateways:
