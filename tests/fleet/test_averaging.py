@@ -165,7 +165,8 @@ def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
     for change in (
         {"adapter": "AAAA"},
         {"velocity": "AAAA"},
-        {"attempts": [["x"]]},
+        {"id": 7},
+        {"site": None},
         {"secret": "zz"},
         {"rounds": [{}]},
     ):

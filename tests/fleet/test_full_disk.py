@@ -60,7 +60,8 @@ def carry(one: Federation, told: list[str], meanwhile: Callable[[], None] = lamb
 
 def whole(folder: Path) -> None:
     """What is there is what a round left, and nothing beside it."""
-    assert {path.name for path in folder.iterdir()} <= {".carried", "plan.json", "base.elm", "state.json", "global.ela"}
+    files = {".carried", "plan.json", "base.elm", "state.json", "global.ela", "ledger.db"}
+    assert {path.name for path in folder.iterdir()} <= files
     assert (folder / "global.ela").read_bytes() == Federation.open(folder).adapter
 
 

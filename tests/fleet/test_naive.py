@@ -72,7 +72,14 @@ class Twins:
         return replies
 
 
-KNOWN = "is damaged", "this edgelora knows", "no round yet"
+KNOWN = (
+    "is damaged",
+    "this edgelora knows",
+    "without a ledger",
+    "no round yet",
+    "is missing, which has what was told",
+    "rounds that the federation has carried",
+)
 
 
 def nobody(messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:

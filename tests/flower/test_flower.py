@@ -1,15 +1,13 @@
-"""Flower's engines and dp-accounting: one hash whatever carries the rounds, epsilons to three digits."""
+"""Flower's engines: one hash whatever carries the rounds, and what a node that fails costs."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 import random
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import dp_accounting
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -21,7 +19,7 @@ from fresh import FULL
 from edgelora import fleet
 from edgelora.bench import fleet as bench_fleet
 from edgelora.errors import InputError
-from edgelora.fleet import BudgetSpent, Federation, Identity, Plan, RoundAborted, Site, flower, privacy, server_app
+from edgelora.fleet import Federation, Identity, Plan, RoundAborted, Site, flower, privacy, server_app
 from edgelora.fleet.flower import FleetStrategy, Twins
 from edgelora.fleet.sim_grid import PoolGrid
 from edgelora.training import fleet_vector
@@ -98,55 +96,6 @@ def test_a_node_that_fails_costs_the_round_its_own_boards(tmp_path: Path) -> Non
         carried(tmp_path, grid, plan)
     [one] = Federation.open(tmp_path).rounds
     assert (one.asked, one.survivors) == (8, 6)
-
-
-@pytest.mark.parametrize(("z", "share", "rounds"), [(1.0, 0.1, 20), (2.0, 0.1, 20), (4.0, 0.1, 10), (2.0, 0.3, 7)])
-def test_epsilons_are_those_of_dp_accounting(z: float, share: float, rounds: int) -> None:
-    plan = Plan(boards=1000, share=share, noise=z, clip=60000, least=50)
-    assert plan.multiplier == pytest.approx(z, rel=1e-4)
-    told = privacy.epsilons(plan, rounds, [[1, 2]] * 4)
-    assert f"{told.outsider:.3g}" == f"{of_dp_accounting(z, share, rounds, plan.delta):.3g}"
-    assert f"{told.server:.3g}" == f"{of_dp_accounting(z, 1.0, 4, plan.delta):.3g}"
-    bare = privacy.epsilons(replace(plan, masks=False), rounds, [[1, 2]] * 4)  # each board's noise is all that it has
-    assert bare.outsider == told.outsider
-    assert f"{bare.server:.3g}" == f"{of_dp_accounting(plan.sigma / plan.clip, 1.0, 4, plan.delta):.3g}"
-
-
-def of_dp_accounting(z: float, share: float, rounds: int, delta: float) -> float:
-    event = dp_accounting.PoissonSampledDpEvent(share, dp_accounting.GaussianDpEvent(z))
-    accountant = dp_accounting.rdp.RdpAccountant()
-    accountant.compose(dp_accounting.SelfComposedDpEvent(event, rounds))
-    return float(accountant.get_epsilon(delta))
-
-
-def test_epsilon_survives_a_restart_and_the_budget_is_a_hard_stop(tmp_path: Path) -> None:
-    plan = Plan.suited(boards=12, rounds=50, share=0.6, noise=2.0, clip=2000, least=3, seed=11, budget=4.0)
-    one = Federation.create(tmp_path, plan, fleet.fleet_base())
-    nothing = fleet.Total(np.zeros(632, np.int64), 6)
-    with pytest.raises(BudgetSpent, match="the budget is 4"):
-        fleet.federate(one, lambda call: nothing)
-    again = Federation.open(tmp_path)
-    assert again.done == one.done > 0 and again.epsilons == one.epsilons
-    assert max(again.epsilons.outsider, again.epsilons.server) <= 4.0
-    with pytest.raises(BudgetSpent):
-        again.call(range(12), 6000)
-    assert Federation.open(tmp_path).done == one.done
-    bare = Federation.create(tmp_path / "bare", replace(plan, masks=False), fleet.fleet_base())
-    with pytest.raises(BudgetSpent) as spent:
-        fleet.federate(bare, lambda call: nothing)
-    assert bare.done < one.done and "with masks" in spent.value.remedy
-
-
-def test_a_killed_round_counts_for_the_server_which_may_have_seen_it(tmp_path: Path) -> None:
-    plan = Plan(rounds=5, noise=2.0, least=3, clip=2000, masks=False, seed=2)
-    one = Federation.create(tmp_path, plan, fleet.fleet_base())
-    one.call(range(8), 6000)
-    told = Federation.open(tmp_path).epsilons
-    assert told.outsider == 0 and told.server > 1
-
-
-def test_without_noise_epsilon_is_infinite() -> None:
-    assert math.isinf(privacy.epsilons(Plan(), 1, [[0]]).outsider)
 
 
 def test_boards_are_sampled_each_by_its_own_throw() -> None:

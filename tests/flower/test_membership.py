@@ -29,7 +29,7 @@ def test_whether_a_board_took_part_is_told_by_an_open_average_and_not_by_a_priva
         for index in range(OPEN.boards)
     ]
     accuracy = {plan: attacked(plan, before, after) for plan in (OPEN, TIGHT)}
-    told = privacy.epsilons(TIGHT, 1, [[0]])
+    told = privacy.planned(TIGHT, privacy.Spent(), 1)
     bound = (math.exp(told.server) + TIGHT.delta) / (1 + math.exp(told.server))
     assert told.server < 1.5
     spread = 2 / math.sqrt(SHADOWS / 2)  # two standard errors and more

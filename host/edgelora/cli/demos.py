@@ -136,11 +136,12 @@ def cmd_demo_fleet(args: argparse.Namespace) -> None:
         "survivors": last.survivors,
         "outsider": told.outsider,
         "server": told.server,
+        "adjacency": fleet.ADJACENCY,
         "sha256": demo.federation.sha256,
         "report": str(demo.page),
     }
     text = f"accuracy {before:.1%} -> {after:.1%}, mean of {demo.federation.plan.boards} boards\n"
-    text += f"epsilon: {told}\nreport: {demo.page}"
+    text += f"epsilon: {told} ({fleet.ADJACENCY})\nreport: {demo.page}"
     show(args, result, text)
     if not args.json and sys.stdout.isatty():
         webbrowser.open(demo.page.resolve().as_uri())

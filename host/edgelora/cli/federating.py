@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from shlex import quote
 from typing import Any
 
 from .. import fleet
-from ..errors import InputError
+from ..errors import InputError, MissingPackage
 from ..streams import say
 from ..training import load_base
 from . import console
@@ -31,7 +32,7 @@ PLAN = {
     "neighbours": "boards that each shares its masks with",
     "threshold": "of them that can take a mask off",
     "delta": "of epsilon",
-    "budget": "the most epsilon; 0: no limit",
+    "budget": f"the most epsilon, by {fleet.ADJACENCY}; 0: no limit",
     "deadline": "seconds that boards have to train in a round",
     "patience": "seconds that they have for each message after that",
     "seed": "of all that is drawn; 0: drawn anew",
@@ -39,7 +40,7 @@ PLAN = {
 
 
 def add_federating(add: Add, group: Any) -> None:
-    """`simulate` and `report` of `edgelora fleet`."""
+    """`simulate`, `report`, `status`, `init` and `run` of `edgelora fleet`."""
 
     def command(name: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
         p = add(name, run, group)
@@ -58,6 +59,7 @@ def add_federating(add: Add, group: Any) -> None:
     add_plan_settings(p)
     p.epilog = "A folder that has a federation goes on with it, by its own settings."
     command("report", cmd_report)
+    command("status", cmd_status)
     p = command("init", cmd_init)
     p.add_argument("--site", type=Path, help="folder of the fleet whose boards take part")
     p.add_argument("--data", default="", help="or twins: har, har-choosing, a folder of .npz files")
@@ -135,6 +137,23 @@ def cmd_report(args: argparse.Namespace) -> None:
     _tell(args, federation, path, ended)
 
 
+def cmd_status(args: argparse.Namespace) -> None:
+    """Tells how far a federation is, and what is left of its budget.
+
+    Epsilons are of all that the boards of its fleet were asked for, by other federations, too, as the fleet's ledger
+    has it.
+    """
+    federation = fleet.Federation.open(args.federation)
+    standing, plan = federation.standing(), federation.plan
+    result = {"rounds": federation.done, "boards": plan.boards, "attempts": len(federation.asked), **standing.as_json()}
+    text = f"{federation.done} of {plan.rounds} rounds, {plan.boards} boards\n{_epsilon(standing.told, plan)}\n"
+    show(args, result, text + f"left of the budget: {standing.words}")
+
+
+def _epsilon(told: fleet.Epsilons, plan: fleet.Plan) -> str:
+    return f"epsilon: {told}, at delta {plan.delta:g} ({fleet.ADJACENCY})"
+
+
 def cmd_init(args: argparse.Namespace) -> None:
     """Makes a folder ready for a federation, a Flower project in it.
 
@@ -160,14 +179,18 @@ def cmd_init(args: argparse.Namespace) -> None:
             )
         plan = replace(plan, boards=args.boards or max(1, len(active)))
     base = load_base(args.base) if args.base else fleet.fleet_base()
-    federation = fleet.Federation.create(args.federation, replace(plan, masks=not args.no_masks), base)
+    site = fleet.Site(args.site) if args.site else None
+    federation = fleet.Federation.create(args.federation, replace(plan, masks=not args.no_masks), base, site)
     app = fleet.write_project(args.federation, args.data, args.site, args.address)
     result = {"app": str(app), "address": args.address, "sha256": federation.sha256, **federation.plan.as_json()}
-    show(
-        args,
-        result,
-        f"{app}: {plan.boards} boards, {plan.rounds} rounds\nnext: edgelora fleet run {quote(str(args.federation))}",
-    )
+    text = f"{app}: {plan.boards} boards, {plan.rounds} rounds\n"
+    with contextlib.suppress(MissingPackage):  # what is begun here may be run elsewhere
+        standing = federation.standing()
+        planned = fleet.planned(federation.plan, federation.spent, plan.rounds)
+        result["planned"] = {"outsider": planned.outsider, "server": planned.server, "adjacency": fleet.ADJACENCY}
+        result["rounds_within_budget"] = standing.within
+        text += f"after all rounds, {_epsilon(planned, plan)}\nthe budget: {standing.words}\n"
+    show(args, result, text + f"next: edgelora fleet run {quote(str(args.federation))}")
 
 
 def cmd_run(args: argparse.Namespace) -> None:
@@ -227,10 +250,11 @@ def _tell(args: argparse.Namespace, federation: fleet.Federation, path: Path, en
         "sha256": federation.sha256,
         "report": str(path),
         "ended": ended,
+        "adjacency": fleet.ADJACENCY,
     }
     if before and after and not args.json:
         worst = min(after.values())
         say(f"accuracy {result['base']:.1%} -> {result['fedavg']:.1%}, worst board {worst:.1%}")
     if ended and not args.json:
         say(ended)
-    show(args, result, f"epsilon: {told}\nadapter {federation.sha256[:16]}\nreport: {path}")
+    show(args, result, f"{_epsilon(told, federation.plan)}\nadapter {federation.sha256[:16]}\nreport: {path}")

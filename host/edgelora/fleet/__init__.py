@@ -9,12 +9,24 @@ from .boards import PEOPLE, Boards, accuracies, boards_of, fleet_base, update_of
 from .deployment import Deployment, DeploymentError, address_of, check_flower, federated, free_port, write_project
 from .federation import Call, Exchange, Federation, Judge, Total, federate
 from .gateway import Attached, BoardState, Check, Gateway, Member, running
+from .ledger import Ledger, LedgerError
 from .lines import TRIAL_SECONDS, bring_roster, serial_boards
 from .local import fleet_recipe, learner_of
 from .member import Identity, MemberError, Train, TwinMember, training_of
 from .messages import Graph, Stage, Task, graph, public_of
 from .plan import NOISY, RATES, Plan
-from .privacy import BudgetSpent, Epsilons, epsilons, sampled
+from .privacy import (
+    ADJACENCY,
+    BudgetSpent,
+    Epsilons,
+    Spent,
+    Standing,
+    check_budget,
+    epsilons,
+    planned,
+    sampled,
+    standing,
+)
 from .publish import PublishError, Rollout
 from .roster import REVOKED, SERVER, Board, Roster, RosterError, Site, parse_public
 from .secagg import ReplyRefused, Round, RoundAborted, Sum
@@ -40,7 +52,15 @@ __all__ = [
     "write_project",
     "Attached",
     "Boards",
+    "ADJACENCY",
     "BudgetSpent",
+    "Ledger",
+    "LedgerError",
+    "Spent",
+    "Standing",
+    "check_budget",
+    "planned",
+    "standing",
     "Call",
     "ENGINES",
     "Epsilons",

@@ -5,6 +5,7 @@
            state.json   the checkpoint: rewritten whole after every round, and before one is asked for
            global.ela   the adapter of the last round, with its masters and scales
            ended.txt    why a run on Flower ended before its time, if one did
+           ledger.db    what was told of boards (`ledger`), where they are twins; else it is in their site's folder
 
 Whoever was stopped in a round repeats it: the same boards are asked, and train from the same adapter with the same
 seed. So a federation that was killed and resumed ends with the bytes of one that was not.
@@ -20,7 +21,7 @@ import json
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,16 +30,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import formats
-from ..errors import InputError
+from ..errors import InputError, MissingPackage
 from ..formats import read_bounded, write_atomic
 from ..progress import Progress, untold
 from ..text import printable
 from ..training import Base, fleet_vector, load_base
 from .averaging import mean, moved, server_step, with_vector
+from .ledger import Ledger, LedgerError
 from .local import fleet_recipe, fresh_adapter
 from .plan import Plan
-from .privacy import Epsilons, check_budget, epsilons, sampled
-from .roster import MAX_BOARDS
+from .privacy import Epsilons, Spent, Standing, epsilons, sampled, standing
+from .roster import Site
 from .secagg import RoundAborted
 
 try:
@@ -46,7 +48,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-VERSION = 1
+VERSION = 2
 MOST_SILENT = 3  # rounds in a row without a sum, before it is asked for help
 MAX_ENDED = 4096  # bytes of a file
 ROOM_SECONDS = (5.0, 3600.0)  # between looks whether a full disk has room; for so long at most
@@ -57,7 +59,8 @@ class Call:
     """What a round asks of boards. step: rounds before it.
 
     number: boards answer one once, and only above all before, also of other federations of their fleet: it is the time
-    of day in seconds, or one more than that of the attempt before.
+    of day in seconds, or one more than that of the attempt before. charge: an engine calls it with boards before it
+    sends what lets somebody see their updates; BudgetSpent if that is not to be sent.
     """
 
     step: int
@@ -66,6 +69,8 @@ class Call:
     adapter: bytes
     rate: int
     seed: int
+    charge: Callable[[Collection[int]], None]
+    attempt: int  # in the ledger
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,7 @@ class Round:
 Exchange = Callable[[Call], Total]  # one engine: plain loop, pool, Flower
 Judge = Callable[[bytes | None], dict[str, float]]  # accuracies by board of a global adapter, None: of the base
 Wait = Callable[[OSError], None]
+Boards = Sequence[int] | Mapping[int, bytes]  # by index; public keys
 
 
 class Federation:
@@ -110,12 +116,13 @@ class Federation:
     def __init__(self, folder: Path, plan: Plan, base: Base, state: dict[str, Any]) -> None:
         self.folder, self.plan, self.base, self._state = folder, plan, base, state
         self._carried = False
+        self.ledger = Ledger(Path(state["site"]) if state["site"] else folder)
 
     # ---- files ----
 
     @classmethod
-    def create(cls, folder: Path, plan: Plan, base: Base) -> Federation:
-        """Begins one. InputError if the folder already has one."""
+    def create(cls, folder: Path, plan: Plan, base: Base, site: Site | None = None) -> Federation:
+        """Begins one, of a site's boards or of twins. InputError if the folder already has one, LedgerError."""
         if (folder / "state.json").exists():
             raise InputError(f"{folder} already has a federation", remedy="resume it, or give another folder")
         fresh = fresh_adapter(base.elm, plan.rank, plan.mode, plan.seed)
@@ -124,13 +131,15 @@ class Federation:
         secret = hashlib.sha512(b"edgelora federation" + plan.seed.to_bytes(4, "little")).digest()[:32]
         state: dict[str, Any] = {
             "version": VERSION,
+            "id": secrets.token_hex(8),
+            "site": str(site.folder.resolve()) if site else "",
             "secret": (secret if plan.seed else secrets.token_bytes(32)).hex(),
-            "attempts": [],
             "rounds": [],
             "velocity": _packed(np.zeros(_masters(adapter), np.int64)),
             "adapter": base64.b64encode(formats.pack_adapter(adapter)).decode(),
         }
         one = cls(folder, plan, base, state)
+        _begin(one.ledger, site)
         plan.write(folder / "plan.json")
         write_atomic(folder / "base.elm", base.elm)
         one._save(state)
@@ -144,6 +153,11 @@ class Federation:
             raise InputError(f"{folder} has no federation", remedy="begin one with edgelora fleet init")
         try:
             state = json.loads(path.read_text())
+            if state["version"] == 1:
+                raise InputError(
+                    f"{path} is of an edgelora without a ledger: what was told of its boards can't be known",
+                    remedy="publish its global.ela, or begin another federation",
+                )
             if state["version"] != VERSION:
                 raise InputError(f"{path}: version {state['version']}, this edgelora knows {VERSION}: update it")
             base = load_base(folder / "base.elm")
@@ -184,10 +198,21 @@ class Federation:
             try:
                 if json.dumps(json.loads((self.folder / "state.json").read_text())) != json.dumps(self._state):
                     raise InputError(f"{self.folder}: another run has carried rounds since it was opened: open it anew")
+                self.ledger.check(self._id, self.done)
                 self.settle()
                 yield
             finally:
                 self._carried = False
+
+    def of_site(self, site: Site) -> None:
+        """Its boards are those of this site from now on: with that site's ledger, which has its rounds. LedgerError."""
+        ledger, place = Ledger(site.folder), str(site.folder.resolve())
+        if self._state["site"] != place:
+            if not self.done:
+                _begin(ledger, site)
+            ledger.check(self._id, self.done)
+            self._save(self._state | {"site": place})
+            self.ledger = ledger
 
     @property
     def ended(self) -> str:
@@ -233,13 +258,36 @@ class Federation:
         return len(self._state["rounds"])
 
     @property
+    def spent(self) -> Spent:
+        """What was told of the site's boards, by all its federations. LedgerError."""
+        self.ledger.check(self._id, self.done)
+        return self.ledger.spent()
+
+    @property
     def epsilons(self) -> Epsilons:
-        return epsilons(self.plan, self.done, self.asked)
+        """Of the site's boards, by all its federations, at the plan's delta. LedgerError, MissingPackage."""
+        return epsilons(self.spent, self.plan.delta)
+
+    def standing(self, recorded: bool = False) -> Standing:
+        """Epsilons, and what is left of the budget. recorded: without the accountant, as of the last round."""
+        left = self.plan.rounds - self.done
+        try:
+            return standing(self.plan, self.spent, left)
+        except MissingPackage:
+            if not recorded:
+                raise
+            last = self.rounds[-1:]
+            told = Epsilons(last[0].outsider, last[0].server) if last else Epsilons(0.0, 0.0)
+            return Standing(told, self.plan.delta, self.plan.budget, left, 0, recorded=True)
 
     @property
     def asked(self) -> list[list[int]]:
         """The boards of each attempt at a round, published or not."""
-        return [list(map(int, boards)) for boards in self._state["attempts"]]
+        return self.ledger.asked(self._id)
+
+    @property
+    def _id(self) -> str:
+        return str(self._state["id"])
 
     @property
     def _velocity(self) -> NDArray[np.int64]:
@@ -247,16 +295,21 @@ class Federation:
 
     # ---- rounds ----
 
-    def call(self, boards: Sequence[int], rate: int) -> Call:
-        """The next round's, of these boards of the roster; it counts from now on. BudgetSpent above the budget."""
+    def call(self, boards: Boards, rate: int) -> Call:
+        """The next round's, of these boards, with their keys if they have some. BudgetSpent above the budget."""
         step = self.done
-        asked = sampled(bytes.fromhex(self._state["secret"]), step, boards, self.plan.share)
-        check_budget(self.plan, step, [*self.asked, asked])
+        asked = sampled(bytes.fromhex(self._state["secret"]), step, list(boards), self.plan.share)
+        keys = {index: boards[index] if isinstance(boards, Mapping) else b"twin %d" % index for index in asked}
         number = max(int(time.time()), int(self._state.get("number", 0)) + 1)
-        self._save(self._state | {"attempts": [*self._state["attempts"], asked], "number": number})
+        self._save(self._state | {"number": number})
+        attempt = self.ledger.attempt(self._id, step, self.plan, keys)
         named = b"edgelora round" + step.to_bytes(4, "little") + self.plan.seed.to_bytes(4, "little")
         seed = int.from_bytes(hashlib.sha512(named).digest()[:4], "little")
-        return Call(step, number, asked, self.adapter, self.plan.rate_of(step, rate), seed)
+
+        def charge(seen: Collection[int]) -> None:
+            self.ledger.charge(attempt, seen, self.plan)
+
+        return Call(step, number, asked, self.adapter, self.plan.rate_of(step, rate), seed, charge, attempt)
 
     def finish(
         self, call: Call, total: Total, seconds: float, judge: Judge | None = None, wait: Wait | None = None
@@ -265,14 +318,16 @@ class Federation:
 
         wait: is told why it can't be saved; it is tried again when that returns.
         """
+        published = total.survivors >= max(1, self.plan.least)
+        _kept(lambda: self._end(call, total, published), wait)
         adapter, velocity = formats.unpack_adapter(self.adapter), self._velocity
         average = np.zeros(len(fleet_vector(self.adapter)), np.int64)
-        if total.survivors >= max(1, self.plan.least):
+        if published:
             average = mean(total.vector, total.survivors)
             velocity, step = server_step(velocity, average, self.plan.server_rate, self.plan.server_momentum)
             adapter = with_vector(adapter, moved(fleet_vector(self.adapter), step))
         packed = formats.pack_adapter(adapter)
-        told = epsilons(self.plan, self.done + 1, self.asked)
+        told = epsilons(self.ledger.spent(), self.plan.delta)
         one = Round(
             call.step,
             len(call.boards),
@@ -293,34 +348,34 @@ class Federation:
         }
         if judge and "before" not in state:
             state["before"] = judge(None)
-        while True:
-            try:
-                self._save(state)
-                return one
-            except OSError as error:
-                if wait is None:
-                    raise
-                wait(error)
+        _kept(lambda: self._save(state), wait)
+        return one
+
+    def _end(self, call: Call, total: Total, published: bool) -> None:
+        """In the ledger. An engine that has charged nobody, and brings a sum, has let all be seen."""
+        if total.survivors and not self.ledger.charged(call.attempt):
+            self.ledger.charge(call.attempt, call.boards, None)
+        self.ledger.end(call.attempt, published)
 
 
 def federate(
     federation: Federation,
     exchange: Exchange,
-    boards: Sequence[int] | Callable[[], Sequence[int]] | None = None,
+    boards: Boards | Callable[[], Boards] | None = None,
     progress: Progress = untold,
     judge: Judge | None = None,
     stop: int | None = None,
 ) -> None:
     """Carries the rounds that are left, or those before `stop`, by an engine. BudgetSpent at the budget's end.
 
-    boards: asked before each round, if it is a function. A round that the disk has no room for waits for some: boards
-    have worked for it. RoundAborted after `MOST_SILENT` rounds without a sum.
+    boards: with their keys if they have some; asked before each round, if it is a function. A round that the disk has
+    no room for waits for some: boards have worked for it. RoundAborted after `MOST_SILENT` rounds without a sum.
     """
     plan, silent = federation.plan, 0
     with federation.carried():
         while federation.done < (plan.rounds if stop is None else min(stop, plan.rounds)):
             everyone = boards() if callable(boards) else range(plan.boards) if boards is None else boards
-            total = _round(federation, exchange, list(everyone), progress, judge)
+            total = _round(federation, exchange, everyone, progress, judge)
             if total is not None:
                 silent = 0 if total.survivors else silent + 1
             if total is not None and silent == MOST_SILENT:
@@ -331,18 +386,40 @@ def federate(
 
 
 def _round(
-    federation: Federation, exchange: Exchange, everyone: list[int], progress: Progress, judge: Judge | None
+    federation: Federation, exchange: Exchange, everyone: Boards, progress: Progress, judge: Judge | None
 ) -> Total | None:
-    """Carries one; None where nobody was drawn for it."""
-    plan = federation.plan
+    """Carries one; None where too few were drawn for a sum, and nobody was asked for nothing."""
+    plan, enough = federation.plan, max(1, federation.plan.least)
     call = federation.call(everyone, plan.rate or fleet_recipe(plan.rank, plan.mode).initial_rate)
     started = time.monotonic()
-    nobody = Total(np.zeros(len(fleet_vector(call.adapter)), np.int64), 0)
-    total = exchange(call) if call.boards else nobody
+    few = f"{len(call.boards)} of {len(everyone)} boards were drawn, a sum is of {enough} or more"
+    nothing = Total(np.zeros(len(fleet_vector(call.adapter)), np.int64), 0, why=few)
+    total = exchange(call) if len(call.boards) >= enough else nothing
     wait = _for_room(lambda what: progress(federation.done, plan.rounds, what))
     one = federation.finish(call, total, time.monotonic() - started, judge, wait)
     progress(federation.done, plan.rounds, total.why or f"round {one.step + 1}: {one.survivors} of {one.asked} boards")
-    return total if call.boards else None
+    return None if total is nothing and plan.share * len(everyone) >= enough else total
+
+
+def _begin(ledger: Ledger, site: Site | None) -> None:
+    """Makes the ledger where no round needs one that is not there. LedgerError: one does."""
+    if site and site.has_had_rounds and not ledger.there:
+        raise LedgerError(
+            f"{ledger.path} is missing, and boards of this fleet have had rounds: what was told of them is not known",
+            remedy="put it back from a backup, or enroll other boards into a fleet in another folder",
+        )
+    ledger.begin()
+
+
+def _kept(what: Callable[[], None], wait: Wait | None) -> None:
+    """Does what the disk may have no room for, again whenever `wait` returns."""
+    while True:
+        try:
+            return what()
+        except OSError as error:
+            if wait is None:
+                raise
+            wait(error)
 
 
 def _for_room(tell: Callable[[str], None]) -> Wait:
@@ -361,13 +438,13 @@ def _for_room(tell: Callable[[str], None]) -> Wait:
 def _odd(state: dict[str, Any]) -> str:
     """What of it is not of its type or in its range; "" if all is. Raises what reading damaged JSON may."""
     number = state.get("number", 0)
-    rows, attempts = state["rounds"], state["attempts"]
+    rows = state["rounds"]
     if len(bytes.fromhex(state["secret"])) != 32 or not _is(number, 0, 1 << 32) or not isinstance(rows, list):
         return "its head"
+    if not isinstance(state["site"], str) or "\0" in state["site"] or len(bytes.fromhex(state["id"])) != 8:
+        return "whose it is"
     if not _are_shares(state.get("before", {})):
         return "accuracies with the base"
-    if not all(isinstance(boards, list) and all(_is(one, 0, MAX_BOARDS) for one in boards) for boards in attempts):
-        return "attempts"
     for place, row in enumerate(rows):
         one = Round(**row)
         whole = all(_is(getattr(one, name), 0, 1 << 53) for name in ("step", "asked", "survivors", "down", "up"))

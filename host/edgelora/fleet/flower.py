@@ -121,6 +121,8 @@ class FleetStrategy(Strategy):  # type: ignore[misc]
     def _exchange(self, call: Call, grid: Grid) -> Total:
         self._call = call
         messages = list(self.configure_train(call.number, ArrayRecord(), ConfigRecord(), grid))
+        if messages:
+            call.charge([index for mine in self._sent.values() for index in mine])
         replies = list(grid.send_and_receive(messages, timeout=self.federation.plan.deadline))
         return self._total(call, replies)
 

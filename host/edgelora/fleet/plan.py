@@ -36,6 +36,11 @@ LIMITS: dict[str, tuple[float, float]] = {
 }
 
 
+def noise_in_clips(sigma: int, clip: int, boards: int) -> float:
+    """z: the noise of a sum of so many boards, each with a standard deviation of sigma, in clips."""
+    return sigma * math.sqrt(boards) / clip
+
+
 @dataclass(frozen=True)
 class Plan:
     """A federation's settings. InputError outside `LIMITS`.
@@ -95,12 +100,17 @@ class Plan:
     @property
     def multiplier(self) -> float:
         """The noise of a sum in clips, at least: z as the integers have it."""
-        return self.sigma * math.sqrt(self.least) / self.clip
+        return noise_in_clips(self.sigma, self.clip, self.least)
 
     @property
     def alone(self) -> float:
         """The noise of one board's own update in clips: all that hides it from a server without masks."""
-        return self.sigma / self.clip
+        return noise_in_clips(self.sigma, self.clip, 1)
+
+    @property
+    def seen(self) -> float:
+        """The noise of what the server sees of a board, in clips: of a sum, or without masks of the board alone."""
+        return self.multiplier if self.masks else self.alone
 
     def rate_of(self, step: int, rate: int) -> int:
         """The learning rate of round `step`, from 0, where the first has `rate`."""

@@ -4,6 +4,7 @@ site/roster.elg     the roster, signed: it goes to every board
 site/release.pub    whose signature counts
 site/server.key     the X25519 secret of the server that adds updates up, for the owner's eyes alone
 site/last-round     the highest number of a round that boards were given
+site/ledger.db      what rounds have told of boards (`ledger`)
 site/boards.json    names of boards, and keys that were revoked: of no meaning to boards
 
 The release key signs rosters and is not in the folder, so the folder may go as it is to the server.
@@ -214,6 +215,11 @@ class Site:
         if len(secret) != KEY_SIZE:
             raise RosterError(f"{path} is no key of a server", remedy="copy it again from where the fleet began")
         return secret
+
+    @property
+    def has_had_rounds(self) -> bool:
+        """Whether boards of this fleet were given a number of a round."""
+        return (self.folder / "last-round").exists()
 
     def next_number(self, number: int) -> int:
         """A number for a round, this one if it is above all before; it is on the disk. Raises RosterError."""

@@ -15,6 +15,7 @@ from ..progress import Progress, untold
 from ..report import FleetReport, FleetRound, write_fleet_page
 from .boards import Boards, accuracies, boards_of, update_of
 from .federation import Call, Exchange, Federation, Judge, Total, federate
+from .privacy import ADJACENCY
 from .roster import Site
 
 ENGINES = ("pool", "loop")
@@ -26,6 +27,7 @@ def plain_loop(federation: Federation, boards: Boards) -> Exchange:
     plan, elm = federation.plan, federation.base.elm
 
     def exchange(call: Call) -> Total:
+        call.charge(call.boards)
         updates = (
             update_of(plan, elm, call.adapter, call.rate, call.seed, index, boards.of(index).train)
             for index in call.boards
@@ -117,7 +119,7 @@ def write_page(
     before, measured: accuracies by board with the bare base, and after rounds by their number from 1, where the
     federation does not have them.
     """
-    plan = federation.plan
+    plan, standing = federation.plan, federation.standing(recorded=True)
     rounds = [
         FleetRound(
             *(r.asked, r.survivors, r.seconds, r.down, r.up, r.outsider, r.server), measured.get(i, r.accuracies)
@@ -131,6 +133,11 @@ def write_page(
         boards=plan.boards,
         planned=plan.rounds,
         delta=plan.delta,
+        adjacency=ADJACENCY,
+        outsider=standing.told.outsider,
+        server=standing.told.server,
+        budget=plan.budget,
+        left=standing.words,
         noise=plan.multiplier,
         masks=plan.masks,
         twins=of_twins(federation.folder),

@@ -44,16 +44,27 @@ def task_of(federation: Federation, roster: Roster, call: Call) -> Task:
 
 
 def in_stages(federation: Federation, roster: Roster, secret: bytes, deliver: Deliver) -> Exchange:
-    """An engine of messages for each board. secret: the server's, as the roster names it."""
+    """An engine of messages for each board. secret: the server's, as the roster names it.
+
+    Boards are charged before the message without which nothing of their updates can be seen. With masks that is UNMASK:
+    until a board's neighbours have given shares of its seed, its MASKED is random numbers to the server and to fewer
+    colluders than the threshold. Without masks it is INPUT, to which a board answers with its update, also too late.
+    """
 
     def exchange(call: Call) -> Total:
         made = Round(task_of(federation, roster, call), call.number, roster, secret, call.boards)
-        sent = _Sent(deliver)
+        sent, summed = _Sent(deliver), list[int]()
+        seen = Stage.UNMASK if made.task.masks else Stage.INPUT
         try:
             while not made.done:
                 first = made.stage == Stage.TASK
+                asked = made.waiting
+                if made.stage == seen:
+                    call.charge(summed if made.task.masks else asked)
                 seconds = federation.plan.deadline if first else federation.plan.patience
                 sent.stage(made, call.adapter if first else b"", seconds)
+                if made.stage == Stage.INPUT:
+                    summed = sorted(set(asked) - set(made.waiting))
                 made.close_stage()
             total = made.result()
         except RoundAborted as error:
@@ -77,16 +88,17 @@ def federate_site(
     """
     read: list[Roster] = []
 
-    def boards() -> list[int]:
+    def boards() -> dict[int, bytes]:
         read[:] = [site.roster()]
         if not read[0].active:
             raise InputError(f"{site.path} has no boards", remedy="enroll some: edgelora fleet enroll")
-        return read[0].active
+        return {index: read[0].keys[index] for index in read[0].active}
 
     def exchange(call: Call) -> Total:
         call = replace(call, number=site.next_number(call.number))
         return in_stages(federation, read[0], site.secret(), deliver)(call)
 
+    federation.of_site(site)
     federate(federation, exchange, boards, progress, judge, stop)
 
 

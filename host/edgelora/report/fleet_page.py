@@ -32,13 +32,21 @@ class FleetRound:
 
 @dataclass(frozen=True)
 class FleetReport:
-    """What is left of a federation. before: accuracies with the bare base, by board; settings: names and values."""
+    """What is left of a federation. before: accuracies with the bare base, by board; settings: names and values.
+
+    adjacency: what epsilons are of; outsider, server: epsilons as they are now; budget: 0, none; left: of it, in words.
+    """
 
     created: str
     title: str
     boards: int
     planned: int
     delta: float
+    adjacency: str
+    outsider: float
+    server: float
+    budget: float
+    left: str
     noise: float
     masks: bool
     twins: bool  # boards of this computer alone, which make no masks
@@ -68,7 +76,6 @@ def write_fleet_page(report: FleetReport, path: Path) -> Path:
 
 
 def _headline(report: FleetReport, title: str) -> Markup:
-    last = report.rounds[-1] if report.rounds else None
     measured = [one.accuracies for one in report.rounds if one.accuracies]
     numbers = []
     if measured:
@@ -77,11 +84,11 @@ def _headline(report: FleetReport, title: str) -> Markup:
             ("after", "with the global adapter", page.percent(mean_of(measured[-1]))),
             ("float", "worst tenth of boards", page.percent(worst_tenth(measured[-1]))),
         ]
-    told = _epsilon(last.outsider if last else 0.0)
-    badges = [
-        ("yes" if report.noise else "no", f"epsilon {told}", f"Of an outsider, at delta {report.delta:g}."),
-        _masks(report),
-    ]
+    of = f"Of an outsider, at delta {report.delta:g}; {report.adjacency}."
+    badges = [("yes" if report.noise else "no", f"epsilon {_epsilon(report.outsider)}", of), _masks(report)]
+    if report.budget:
+        told = f"Epsilon of the server, which is above an outsider's, is {_epsilon(report.server)} now."
+        badges.append(("yes", f"budget: {report.left}", told))
     sentences = [
         f"{page.count(len(report.rounds), 'round')} of {report.planned} are done; {page.count(report.boards, 'board')} "
         "belong to the fleet. No sample left a board, and nobody's own adapter."
@@ -179,13 +186,19 @@ def _privacy(report: FleetReport) -> Markup:
         ("loss-float", [(i, one.server) for i, one in enumerate(rounds, 1) if math.isfinite(one.server)]),
     ]
     top = max((value for _, line in lines for _, value in line), default=0.0)
-    label = f"Epsilon at delta {report.delta:g}, of a board's whole data, by round"
+    label = f"Epsilon at delta {report.delta:g}, of a board's whole data, by round; {report.adjacency}"
     picture = _chart(lines, page.ticks(top, 5), lambda value: f"{value:g}", max(len(rounds), 1), label)
     legend = [
         (page.key("loss-epoch"), "an outsider, who sees the global adapters"),
         (page.key("loss-float"), "the server, which knows who was asked"),
     ]
-    return page.figure(picture, label, label, legend)
+    rows = [
+        ["epsilon of an outsider", _epsilon(report.outsider)],
+        ["epsilon of the server", _epsilon(report.server)],
+        ["left of the budget", report.left],
+    ]
+    now = f"Now, by all federations of these boards, at delta {report.delta:g}; {report.adjacency}"
+    return Markup("\n").join([page.figure(picture, label, label, legend), page.table([], rows, now)])
 
 
 def _costs(report: FleetReport) -> Markup:

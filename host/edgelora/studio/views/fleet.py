@@ -9,7 +9,7 @@ from pathlib import Path
 from nicegui import ui
 
 from ...errors import EdgeloraError
-from ...fleet import Federation, Plan, Rollout, Site, mean_of, of_twins
+from ...fleet import ADJACENCY, Federation, Plan, Rollout, Site, mean_of, of_twins
 from ...report import worst_tenth
 from ..desk import Desk
 from ..federations import DATA, Federations
@@ -102,15 +102,20 @@ class _Page:
     def _advanced(self, one: Federation) -> None:
         """Privacy in figures, and every round."""
         plan, rounds = one.plan, one.rounds
-        last = rounds[-1] if rounds else None
-        facts(
-            [
-                ("epsilon of an outsider", _epsilon(last.outsider if last else 0.0, plan.delta)),
-                ("epsilon of the server", _epsilon(last.server if last else 0.0, plan.delta)),
-                ("masks", _masks(one)),
-                ("global adapter", f"{len(one.adapter):,} bytes, {one.sha256[:16]}"),
+        rows = [("masks", _masks(one)), ("global adapter", f"{len(one.adapter):,} bytes, {one.sha256[:16]}")]
+        try:
+            standing = one.standing(recorded=True)
+        except EdgeloraError as error:
+            parts.problem(str(error), error.remedy)
+        else:
+            rows = [
+                ("epsilon of an outsider", _epsilon(standing.told.outsider, plan.delta)),
+                ("epsilon of the server", _epsilon(standing.told.server, plan.delta)),
+                ("epsilon is for", ADJACENCY),
+                ("left of the budget", standing.words),
+                *rows,
             ]
-        )
+        facts(rows)
         if rounds:
             head = ("round", "boards", "took", "down", "up", "epsilon outside", "epsilon server")
             shown = [

@@ -1,0 +1,305 @@
+"""The ledger of a fleet: rows that stay, who is charged and when, and what is said where it is missing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import multiprocessing
+import sqlite3
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import edgelora, result
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edgelora import fleet
+from edgelora.errors import InputError
+from edgelora.fleet import Federation, Identity, Ledger, LedgerError, Plan, Site, Spent, Stage, Total, TwinMember
+from edgelora.fleet.federation import Call
+from edgelora.fleet.stages import federate_site
+from edgelora.training import Base, fleet_vector
+
+PLAN = Plan(boards=3, rounds=2, rank=1, least=2, neighbours=2, threshold=2, seed=4, patience=1.0)
+KEYS = {index: bytes([index + 1]) * 32 for index in range(3)}
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    return fleet.fleet_base()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    made = Ledger(tmp_path / "new")
+    made.begin()
+    return made
+
+
+class Boards:
+    """A site with boards of this computer. lost: who answers nothing from a stage's message on."""
+
+    def __init__(self, folder: Path, base: Base, count: int = 3) -> None:
+        key = Ed25519PrivateKey.generate()
+        self.site = Site.create(folder / "site", "band", key)
+        identities = [Identity.create(folder / f"{i}.key") for i in range(count)]
+        self.site.enroll_all([(one.public, "") for one in identities], key)
+        data = fleet.boards_of("har", base.elm, base.name, count)
+        train = fleet.training_of(base.elm, lambda i: data.of(i).train.part(np.arange(len(data.of(i).train)) < 8))
+        self.members = [TwinMember(one, self.site.roster, train) for one in identities]
+        self.lost: dict[Stage, set[int]] = {}
+
+    def deliver(self, messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
+        stage = Stage(next(iter(messages.values()))[4])
+        gone = self.lost.get(stage, set())
+        return {i: [self.members[i].answer(m, adapter)] for i, m in messages.items() if i not in gone}
+
+
+def rows(ledger: Ledger, query: str) -> list[tuple[object, ...]]:
+    db = sqlite3.connect(ledger.path)
+    try:
+        return db.execute(query).fetchall()
+    finally:
+        db.close()
+
+
+# ---- rows
+
+
+@pytest.mark.parametrize("table", ["boards", "attempts", "asked", "charged", "ended"])
+def test_rows_stay(ledger: Ledger, table: str) -> None:
+    number = ledger.attempt("one", 0, PLAN, KEYS)
+    ledger.charge(number, KEYS, PLAN)
+    ledger.end(number, True)
+    before = rows(ledger, f"SELECT * FROM {table}")
+    columns = [str(row[1]) for row in rows(ledger, f"PRAGMA table_info({table})")]
+    db = sqlite3.connect(ledger.path)
+    for statement in (
+        f"DELETE FROM {table}",
+        *(f"UPDATE {table} SET {column} = {column}" for column in columns),
+        f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}",
+    ):
+        with pytest.raises(sqlite3.IntegrityError, match="stay as they are"):
+            db.execute(statement)
+    db.close()
+    assert rows(ledger, f"SELECT * FROM {table}") == before != []
+
+
+def test_an_attempt_has_what_was_asked_for(ledger: Ledger) -> None:
+    plan = replace(PLAN, noise=2.0, clip=1000, share=0.3, masks=False)
+    number = ledger.attempt("one", 7, plan, {5: b"a" * 32, 9: b"b" * 32})
+    [row] = rows(ledger, "SELECT id, federation, step, sigma, clip, least, masks, share FROM attempts")
+    assert row == (number, "one", 7, plan.sigma, 1000, 2, 0, 0.3)
+    assert ledger.asked("one") == [[5, 9]] and ledger.asked("other") == []
+    assert ledger.spent() == Spent()
+    ledger.charge(number, [9], None)
+    ledger.charge(number, [9, 5], None)
+    assert ledger.spent() == Spent(((plan.multiplier, 0.3, 1),), pytest.approx(1 / plan.alone**2))
+    ledger.end(number, False)
+    ledger.end(number, True)  # what is written down stays
+    assert ledger.spent().released == () and ledger.spent().server > 0
+    assert rows(ledger, "SELECT begun > 1.7e9 FROM attempts") == [(1,)]
+
+
+def test_only_its_owner_reads_who_was_asked(ledger: Ledger) -> None:
+    assert stat.S_IMODE(ledger.path.stat().st_mode) == 0o600
+
+
+def append(folder: Path, name: str, times: int) -> None:
+    ledger = Ledger(folder)
+    for step in range(times):
+        number = ledger.attempt(name, step, PLAN, KEYS)
+        ledger.charge(number, KEYS, PLAN)
+        ledger.end(number, True)
+
+
+def test_processes_add_rows_at_once(ledger: Ledger) -> None:
+    context = multiprocessing.get_context("spawn")
+    both = [context.Process(target=append, args=(ledger.path.parent, name, 10)) for name in ("one", "other")]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert rows(ledger, "SELECT count(*), count(DISTINCT attempt) FROM charged") == [(60, 20)]
+    assert ledger.spent().server == math.inf and ledger.spent().released == ((0.0, 1.0, 20),)
+
+
+def test_a_disk_without_room_is_told_as_one(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = sqlite3.connect
+
+    def small(*args: object, **settings: object) -> sqlite3.Connection:
+        db = connect(*args, **settings)  # type: ignore[call-overload]
+        db.execute("PRAGMA max_page_count = 1")
+        return db
+
+    monkeypatch.setattr(sqlite3, "connect", small)
+    with pytest.raises(OSError, match="No space left") as caught:
+        ledger.attempt("one", 0, PLAN, {index: b"%d" % index for index in range(10_000)})
+    assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(ledger.path)
+    monkeypatch.undo()
+    assert ledger.asked("one") == [] and ledger.spent() == Spent()
+
+
+# ---- who is charged
+
+
+def untold(boards: Boards) -> None:
+    """A SuperNode or a gateway is dead: nothing reaches a board."""
+    boards.lost = {Stage.TASK: {0, 1, 2}}
+
+
+def untrained(boards: Boards) -> None:
+    boards.lost = {Stage.COHORT: {0, 1}}
+
+
+def unmasked(boards: Boards) -> None:
+    """Masked updates of two come, and nobody is asked to open them."""
+    boards.lost = {Stage.INPUT: {1, 2}}
+
+
+@pytest.mark.parametrize("loses", [untold, untrained, unmasked])
+def test_rounds_whose_updates_nobody_can_see_cost_nothing(
+    loses: Callable[[Boards], None], tmp_path: Path, base: Base
+) -> None:
+    boards = Boards(tmp_path, base)
+    one = Federation.create(tmp_path / "one", replace(PLAN, rounds=3), base, boards.site)
+    loses(boards)
+    with pytest.raises(fleet.RoundAborted, match="3 rounds one after the other"):
+        federate_site(one, boards.site, boards.deliver)
+    assert [each.survivors for each in one.rounds] == [0, 0, 0] and len(one.asked) == 3
+    assert one.spent == Spent() and one.epsilons == fleet.Epsilons(0.0, 0.0)
+    assert (one.rounds[-1].outsider, one.rounds[-1].server) == (0.0, 0.0)
+
+
+def test_boards_whose_updates_are_in_a_sum_are_charged_and_no_others(tmp_path: Path, base: Base) -> None:
+    """Board 0 is lost before its update left it. Shares that were asked for may come, whoever is lost then."""
+    boards = Boards(tmp_path, base, 6)
+    plan = replace(PLAN, boards=6, neighbours=4, threshold=3)
+    one = Federation.create(tmp_path / "one", plan, base, boards.site)
+    boards.lost = {Stage.INPUT: {0}}
+    federate_site(one, boards.site, boards.deliver, stop=1)
+    keys = boards.site.roster().keys
+    charged = "SELECT key FROM charged JOIN boards ON boards.id = charged.board"
+    assert {key for (key,) in rows(one.ledger, charged)} == set(keys[1:])
+    boards.lost = {Stage.UNMASK: set(range(6))}
+    federate_site(one, boards.site, boards.deliver)
+    assert [each.survivors for each in one.rounds] == [5, 0]
+    assert sorted(key for (key,) in rows(one.ledger, charged)) == sorted([*keys, *keys[1:]])
+    assert rows(one.ledger, "SELECT published FROM ended") == [(1,), (0,)]
+
+
+def test_without_masks_a_board_is_charged_that_was_asked_for_its_update(tmp_path: Path, base: Base) -> None:
+    """It may come too late for the round, and be read all the same."""
+    boards = Boards(tmp_path, base)
+    one = Federation.create(tmp_path / "one", replace(PLAN, masks=False, rounds=1), base, boards.site)
+    boards.lost = {Stage.TASK: {0}, Stage.INPUT: {1, 2}}
+    federate_site(one, boards.site, boards.deliver)
+    assert one.rounds[0].survivors == 0
+    assert rows(one.ledger, "SELECT count(*) FROM charged") == [(2,)] and one.spent.server == math.inf
+
+
+def test_a_killed_round_costs_what_it_had_come_to(tmp_path: Path, base: Base) -> None:
+    boards = Boards(tmp_path, base)
+    one = Federation.create(tmp_path / "one", PLAN, base, boards.site)
+    for dies, count in ((Stage.INPUT, 0), (Stage.UNMASK, 3)):
+
+        def killed(messages: dict[int, bytes], adapter: bytes, seconds: float, dies: Stage = dies):  # type: ignore[no-untyped-def]
+            if next(iter(messages.values()))[4] == dies:
+                raise KeyboardInterrupt
+            return boards.deliver(messages, adapter, seconds)
+
+        with pytest.raises(KeyboardInterrupt):
+            federate_site(one, boards.site, killed)
+        one = Federation.open(tmp_path / "one")
+        assert rows(one.ledger, "SELECT count(*) FROM charged") == [(count,)]
+    federate_site(one, boards.site, boards.deliver)
+    assert [each.survivors for each in one.rounds] == [3, 3] and len(one.asked) == 4
+    assert one.spent.released == ((0.0, 1.0, 2),)
+
+
+def test_an_engine_that_charges_nobody_has_let_all_be_seen(tmp_path: Path, base: Base) -> None:
+    one = Federation.create(tmp_path / "one", replace(PLAN, rounds=1), base)
+    nothing = np.zeros(len(fleet_vector(one.adapter)), np.int64)
+    fleet.federate(one, lambda call: Total(nothing, 2))
+    assert rows(one.ledger, "SELECT count(*) FROM charged") == [(3,)]
+
+
+def test_a_simulation_opens_no_sum_that_boards_would_not(tmp_path: Path, base: Base) -> None:
+    one = Federation.create(tmp_path / "one", replace(PLAN, least=3, share=0.5, rounds=4, seed=2), base)
+    fleet.simulate(one, "har", "loop", judged=False)
+    seen = [len(asked) for asked in one.asked if len(asked) == 3]
+    assert sum(seen) == rows(one.ledger, "SELECT count(*) FROM charged")[0][0] and len(one.asked) == 4 > len(seen)
+
+
+# ---- a ledger that is missing
+
+
+def carried(folder: Path, site: Site, base: Base, rounds: int = 2) -> Federation:
+    one = Federation.create(folder, replace(PLAN, rounds=rounds), base, site)
+    roster, nothing = site.roster(), np.zeros(len(fleet_vector(one.adapter)), np.int64)
+
+    def exchange(call: Call) -> Total:
+        site.next_number(call.number)
+        return Total(nothing, 3)
+
+    fleet.federate(one, exchange, {index: roster.keys[index] for index in roster.active})
+    return one
+
+
+def test_a_ledger_that_is_missing_is_never_begun_anew(tmp_path: Path, base: Base) -> None:
+    site = Boards(tmp_path, base).site
+    one = carried(tmp_path / "one", site, base)
+    kept = one.ledger.path.read_bytes()
+    old = kept[:0], b"no database at all" * 100, None
+    for content in old:
+        if content is None:
+            one.ledger.path.unlink()
+        else:
+            one.ledger.path.write_bytes(content)
+        for asks in (
+            lambda: one.epsilons,
+            lambda: fleet.federate(Federation.open(one.folder), lambda call: pytest.fail("boards were asked")),
+            lambda: Federation.create(tmp_path / "other", PLAN, base, site),
+        ):
+            with pytest.raises(LedgerError, match="backup"):
+                asks()
+        assert "backup" in edgelora("fleet", "status", one.folder, code=1)
+        assert "backup" in edgelora("fleet", "init", tmp_path / "third", "--site", site.folder, code=1)
+    assert not (tmp_path / "other").exists()
+    one.ledger.path.write_bytes(kept)
+    assert one.epsilons.server == math.inf and result("fleet", "status", one.folder)["attempts"] == 2
+
+
+def test_a_ledger_of_elsewhere_or_of_before_is_refused(tmp_path: Path, base: Base) -> None:
+    boards = Boards(tmp_path, base)
+    one = Federation.create(tmp_path / "one", PLAN, base, boards.site)
+    early = one.ledger.path.read_bytes()
+    one = carried(tmp_path / "two", boards.site, base)
+    one.ledger.path.write_bytes(early)
+    with pytest.raises(LedgerError, match="has 0 of the 2 rounds that the federation has carried.*backup"):
+        one.epsilons  # noqa: B018
+    other = Boards(tmp_path / "elsewhere", base)
+    Ledger(other.site.folder).begin()
+    with pytest.raises(LedgerError, match="has 0 of the 2 rounds"):
+        federate_site(one, other.site, other.deliver)
+
+
+def test_a_federation_of_before_ledgers_is_refused(tmp_path: Path, base: Base) -> None:
+    Federation.create(tmp_path, PLAN, base)
+    path = tmp_path / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 1, "attempts": []}))
+    with pytest.raises(InputError, match=r"without a ledger.*publish its global\.ela"):
+        Federation.open(tmp_path)
+
+
+def test_a_fleet_keeps_its_ledger_when_federations_go(tmp_path: Path, base: Base) -> None:
+    site = Boards(tmp_path, base).site
+    first = carried(tmp_path / "one", site, base)
+    second = carried(tmp_path / "two", site, base, rounds=3)
+    assert first.spent == second.spent == Spent(((0.0, 1.0, 5),), math.inf)
+    assert first.asked == [[0, 1, 2]] * 2 and second.asked == [[0, 1, 2]] * 3

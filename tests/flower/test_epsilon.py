@@ -1,0 +1,362 @@
+"""Epsilon is what an independent computation comes to, whatever happened to the federation; and what it claims."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import privacy_loss
+import pytest
+from commands import edgelora, result
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edgelora import fleet
+from edgelora.fleet import BudgetSpent, Federation, Identity, Plan, Site, Total, privacy
+from edgelora.fleet.federation import Call
+from edgelora.fleet.privacy import Spent
+from edgelora.training import Base, fleet_vector
+
+DELTA = 1e-5
+NOISY = Plan(
+    boards=6, rounds=40, rank=1, mode="frozen_a", share=0.5, clip=2000, noise=1.0, least=2, neighbours=2, threshold=2
+)
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    return fleet.fleet_base()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """Six boards."""
+    key = Ed25519PrivateKey.generate()
+    made = Site.create(tmp_path / "site", "band", key)
+    made.enroll_all([(Identity.create(tmp_path / f"{i}.key").public, "") for i in range(6)], key)
+    return made
+
+
+# ---- arithmetic
+
+
+@pytest.mark.parametrize(
+    "rounds",
+    [
+        [(2.0, 0.1, 20)],
+        [(1.0, 0.1, 20)],
+        [(1.0, 0.5, 40)],
+        [(4.0, 0.1, 1000)],
+        [(0.5, 0.5, 30)],
+        [(20.0, 0.01, 10_000)],
+        [(0.7, 0.02, 3)],
+        [(1.0, 1.0, 1)],
+        [(5.0, 1.0, 40)],
+        [(0.3, 1.0, 7)],
+        [(1.0, 0.5, 2), (10.0, 0.5, 30)],
+        [(1.0, 0.5, 3), (2.0, 0.1, 9), (3.0, 1.0, 4)],
+        [(8.0, 0.02, 500), (1.5, 0.3, 2), (1.5, 1.0, 1)],
+    ],
+    ids=str,
+)
+def test_epsilon_is_an_independent_pld_to_three_digits_and_never_below(rounds: list[tuple[float, float, int]]) -> None:
+    told = privacy.epsilons(Spent(tuple(rounds), sum(times / z**2 for z, _, times in rounds)), DELTA)
+    wanted = privacy_loss.composed(rounds, DELTA)
+    assert wanted * (1 - 1e-5) < told.outsider < wanted * (1 + 3e-4)
+    alone = privacy_loss.gaussian(math.sqrt(sum(times / z**2 for z, _, times in rounds)), DELTA)
+    assert alone * (1 - 1e-9) < told.server < alone * (1 + 3e-4)
+
+
+def test_a_removed_board_would_cost_more_than_one_that_sends_zeros() -> None:
+    """One round, z 1, least and survivors 20: why epsilon is stated for zero-out adjacency.
+
+    The boards' updates are C, the one in question has -C or, removed, nothing; the divisor follows the survivors.
+    """
+    clip, spread = 1.0, 1.0 / math.sqrt(20)
+    zeros = privacy_loss.normals((20 * clip / 21, spread / 21**0.5), (19 * clip / 21, spread / 21**0.5), DELTA)
+    told = privacy.epsilons(Spent((), 1.0), DELTA).server
+    assert f"{told:.3g}" == "4.38" and zeros < told
+    removed = privacy_loss.normals((20 * clip / 20, spread / 20**0.5), (19 * clip / 21, spread / 21**0.5), DELTA)
+    assert f"{removed:.4g}" == "10.31"
+    assert "zero-out" in fleet.ADJACENCY and "survivors unchanged" in fleet.ADJACENCY
+
+
+def test_what_the_number_of_survivors_would_tell_an_outsider() -> None:
+    """Sampling hides a board from who does not know how many answered. Who knew who was asked would be told more,
+    and never more than the server."""
+    z, share, rounds = 2.0, 0.1, 20
+    told = privacy.epsilons(Spent(((z, share, rounds),), rounds / z**2), DELTA)
+    chances = [math.comb(rounds, n) * share**n * (1 - share) ** (rounds - n) for n in range(rounds + 1)]
+
+    def excess(epsilon: float) -> float:
+        parts = (chance * privacy_loss.hockey_stick(math.sqrt(n) / z, epsilon) for n, chance in enumerate(chances))
+        return sum(parts) - DELTA
+
+    known = privacy_loss.root(excess, 100.0)
+    assert (f"{told.outsider:.2f}", f"{known:.1f}") == ("1.08", "4.4")
+    assert told.outsider < known < told.server
+
+
+def test_noise_of_nothing_tells_everything() -> None:
+    assert privacy.epsilons(Spent(), DELTA) == privacy.Epsilons(0.0, 0.0)
+    assert math.isinf(privacy.epsilons(Spent(((0.0, 0.5, 1),), math.inf), DELTA).outsider)
+    assert math.isinf(privacy.epsilons(Spent(((1.0, 0.5, 1),), math.inf), DELTA).server)
+
+
+def test_what_is_left_is_what_fits() -> None:
+    plan = replace(NOISY, budget=8.0, noise=3.0)
+    spent = Spent(((1.0, 1.0, 1),), 1.0)
+    left = privacy.standing(plan, spent, 40).within
+    assert 0 < left < 40
+    assert privacy.planned(plan, spent, left).most <= 8.0 < privacy.planned(plan, spent, left + 1).most
+    assert privacy.standing(replace(plan, budget=0.0), spent, 40).within == 40
+    assert privacy.standing(replace(plan, budget=1.0), spent, 40).within == 0
+    assert privacy.most_asked(100, 1.0, 7) == 7
+    drawn = np.random.default_rng(5).binomial(40, 0.5, (4000, 48)).max(1)
+    most = privacy.most_asked(48, 0.5, 40)
+    assert np.mean(drawn > most) <= privacy.UNLIKELY < np.mean(drawn > most - 2)
+
+
+# ---- federations
+
+
+def carry(one: Federation, keys: dict[int, bytes], stop: int, charged: Callable[[Call], None] | None = None) -> None:
+    """Rounds that all boards come through, where they are enough. charged: what the engine does before that."""
+    nothing = np.zeros(len(fleet_vector(one.adapter)), np.int64)
+
+    def exchange(call: Call) -> Total:
+        if charged:
+            charged(call)
+        return Total(nothing, len(call.boards) if len(call.boards) >= one.plan.least or not one.plan.masks else 0)
+
+    fleet.federate(one, exchange, keys, stop=stop)
+
+
+def keys_of(site: Site) -> dict[int, bytes]:
+    roster = site.roster()
+    return {index: roster.keys[index] for index in roster.active}
+
+
+def begun(folder: Path, site: Site, base: Base, **changed: object) -> Federation:
+    return Federation.create(folder, replace(NOISY, **changed), base, site)  # type: ignore[arg-type]
+
+
+class Counted:
+    """What a site's boards were asked for, as the test counts it: (z, share) by round, 1 / z^2 by board's key."""
+
+    def __init__(self) -> None:
+        self.rounds: dict[tuple[float, float], int] = {}
+        self.boards: dict[bytes, float] = {}
+
+    def add(self, one: Federation, keys: dict[int, bytes], since: int = 0) -> None:
+        """All attempts of a federation from `since` on, by its settings of now."""
+        plan = one.plan
+        for asked in one.asked[since:]:
+            if len(asked) >= plan.least or not plan.masks:
+                z = plan.sigma * math.sqrt(plan.least) / plan.clip
+                self.rounds[z, plan.share] = self.rounds.get((z, plan.share), 0) + (len(asked) >= plan.least)
+                seen = z if plan.masks else plan.sigma / plan.clip
+                for index in asked:
+                    self.boards[keys[index]] = self.boards.get(keys[index], 0.0) + 1 / seen**2
+
+    def agrees(self, one: Federation) -> None:
+        rounds = [(z, share, times) for (z, share), times in self.rounds.items() if times]
+        outsider = privacy_loss.composed(rounds, DELTA)
+        server = privacy_loss.gaussian(math.sqrt(max(self.boards.values())), DELTA)
+        told = one.epsilons
+        assert outsider * (1 - 1e-5) < told.outsider < outsider * (1 + 3e-4)
+        assert server * (1 - 1e-5) < told.server < server * (1 + 3e-4)
+
+
+def restarted(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
+    carry(begun(folder / "one", site, base), keys_of(site), 3)
+    carry(Federation.open(folder / "one"), keys_of(site), 6)
+    counted, one = Counted(), Federation.open(folder / "one")
+    counted.add(one, keys_of(site))
+    return counted, one
+
+
+def edited(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
+    """Noise from 1 to 10, the clip and the share, after four rounds."""
+    counted, one = Counted(), begun(folder / "one", site, base)
+    carry(one, keys_of(site), 4)
+    counted.add(one, keys_of(site))
+    plan = json.loads((folder / "one" / "plan.json").read_text())
+    (folder / "one" / "plan.json").write_text(json.dumps(plan | {"noise": 10.0, "share": 0.7, "clip": 1000}))
+    one = Federation.open(folder / "one")
+    counted.agrees(one)
+    carry(one, keys_of(site), 6)
+    counted.add(one, keys_of(site), since=4)
+    return counted, one
+
+
+def deleted(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
+    """The federation's whole folder, and another one in its place."""
+    counted, one = Counted(), begun(folder / "one", site, base)
+    carry(one, keys_of(site), 5)
+    counted.add(one, keys_of(site))
+    shutil.rmtree(folder / "one")
+    one = begun(folder / "one", site, base, noise=2.0)
+    counted.agrees(one)
+    carry(one, keys_of(site), 2)
+    counted.add(one, keys_of(site))
+    return counted, one
+
+
+def parallel(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
+    """Two on one site, in turn."""
+    counted = Counted()
+    both = begun(folder / "one", site, base), begun(folder / "other", site, base, noise=1.5, share=0.8)
+    for stop in (1, 2, 3):
+        for one in both:
+            carry(one, keys_of(site), stop)
+    for one in both:
+        counted.add(one, keys_of(site))
+    assert both[0].epsilons == both[1].epsilons
+    return counted, both[0]
+
+
+def killed(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
+    """After UNMASK was sent: the server may have seen that sum, nobody else has."""
+    counted, one = Counted(), begun(folder / "one", site, base, share=1.0)
+    carry(one, keys_of(site), 2)
+
+    def dies(call: Call) -> None:
+        call.charge(call.boards)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        carry(one, keys_of(site), 3, dies)
+    one = Federation.open(folder / "one")
+    carry(one, keys_of(site), 3)
+    counted.add(one, keys_of(site))
+    counted.rounds[next(iter(counted.rounds))] -= 1  # four attempts, three of them published
+    return counted, one
+
+
+def bare(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
+    """Without masks the server sees each board's update with that board's noise."""
+    counted, one = Counted(), begun(folder / "one", site, base, masks=False, noise=4.0)
+    carry(one, keys_of(site), 4)
+    counted.add(one, keys_of(site))
+    return counted, one
+
+
+def enrolled_again(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
+    """The same boards in another order, in a roster that was made anew."""
+    counted, one, keys = Counted(), begun(folder / "one", site, base, share=0.5), keys_of(site)
+    carry(one, keys, 6)
+    counted.add(one, keys)
+    (site.folder / "roster.elg").unlink()
+    key = Ed25519PrivateKey.generate()
+    made = Site.create(site.folder, "band", key)
+    made.enroll_all([(keys[index], "") for index in (5, 3, 1, 0, 2, 4)], key)
+    one = begun(folder / "other", made, base, share=0.5)
+    carry(one, keys_of(made), 6)
+    counted.add(one, keys_of(made))
+    return counted, one
+
+
+@pytest.mark.parametrize("story", [restarted, edited, deleted, parallel, killed, bare, enrolled_again])
+def test_epsilon_is_of_all_that_was_done(
+    story: Callable[[Path, Site, Base], tuple[Counted, Federation]], tmp_path: Path, site: Site, base: Base
+) -> None:
+    counted, one = story(tmp_path, site, base)
+    counted.agrees(one)
+    counted.agrees(Federation.open(one.folder))
+
+
+def test_two_federations_have_one_budget(tmp_path: Path, site: Site, base: Base) -> None:
+    """Whichever comes to its end first: also where both have begun a round that only one can have."""
+    both = [begun(tmp_path / name, site, base, share=1.0, noise=2.0, budget=4.5) for name in ("one", "other")]
+    keys = keys_of(site)
+    for stop in range(1, 10):
+        for one in both:
+            try:
+                carry(one, keys, stop)
+            except BudgetSpent:
+                break
+    told = both[0].epsilons
+    assert 3.5 < told.most <= 4.5 and sum(one.done for one in both) == 4
+
+    wide = [
+        Federation.create(tmp_path / f"wide{i}", replace(one.plan, budget=5.3), base, site)
+        for i, one in (enumerate(both))
+    ]
+    first = wide[0].call(keys, 1000)
+    second = wide[1].call(keys, 1000)
+    first.charge(first.boards)
+    with pytest.raises(BudgetSpent, match="zero-out adjacency"):
+        second.charge(second.boards)
+    assert wide[1].epsilons.most <= 5.3
+
+
+def test_the_budget_is_a_hard_stop_after_every_restart(tmp_path: Path, base: Base) -> None:
+    plan = Plan.suited(boards=12, rounds=50, share=0.6, noise=2.0, clip=2000, least=3, seed=11, budget=4.0)
+    one = Federation.create(tmp_path / "one", plan, base)
+    nothing = Total(np.zeros(632, np.int64), 6)
+    with pytest.raises(BudgetSpent, match="the budget is 4"):
+        fleet.federate(one, lambda call: nothing)
+    again = Federation.open(tmp_path / "one")
+    assert again.done == one.done > 0 and again.epsilons == one.epsilons and again.epsilons.most <= 4.0
+    with pytest.raises(BudgetSpent):
+        again.call(range(12), 6000)
+    assert Federation.open(tmp_path / "one").done == one.done
+    open_to_all = Federation.create(tmp_path / "bare", replace(plan, masks=False), base)
+    with pytest.raises(BudgetSpent) as spent:
+        fleet.federate(open_to_all, lambda call: nothing)
+    assert open_to_all.done < one.done and "with masks" in spent.value.remedy
+
+
+def test_an_attempt_costs_from_the_message_on_that_lets_updates_be_seen(tmp_path: Path, site: Site, base: Base) -> None:
+    one = begun(tmp_path / "one", site, base, share=1.0)
+    call = one.call(keys_of(site), 1000)
+    assert Federation.open(one.folder).epsilons == privacy.Epsilons(0.0, 0.0)
+    call.charge([0, 2])
+    told = Federation.open(one.folder).epsilons
+    assert told.server > 4 and told.outsider > 4
+    one.finish(call, Total(np.zeros(len(fleet_vector(one.adapter)), np.int64), 0), 1.0)
+    told = Federation.open(one.folder).epsilons
+    assert told.server > 4 and told.outsider == 0
+
+
+def test_commands_say_what_epsilon_is_of(tmp_path: Path) -> None:
+    given = (
+        "--engine",
+        "loop",
+        "--rounds",
+        2,
+        "--boards",
+        4,
+        "--least",
+        4,
+        "--clip",
+        1000,
+        "--noise",
+        3,
+        "--budget",
+        5,
+    )
+    said = edgelora("fleet", "simulate", tmp_path / "one", *given)
+    assert fleet.ADJACENCY in said
+    told = result("fleet", "status", tmp_path / "one")
+    assert told["adjacency"] == fleet.ADJACENCY and told["budget"] == 5
+    assert told["left"] == pytest.approx(5 - max(told["outsider"], told["server"]))
+    assert told["rounds"] == 2 and told["rounds_left"] == 0 and told["rounds_within_budget"] == 0
+    assert fleet.ADJACENCY in edgelora("fleet", "status", tmp_path / "one")
+    page = (tmp_path / "one" / "report.html").read_text()
+    assert "zero-out adjacency" in page and "of the budget" in page
+    db = sqlite3.connect(tmp_path / "one" / "ledger.db")
+    for statement in (
+        "UPDATE attempts SET sigma = 9",
+        "DELETE FROM charged",
+        "INSERT OR REPLACE INTO ended VALUES (1, 0)",
+    ):
+        with pytest.raises(sqlite3.IntegrityError, match="stay as they are"):
+            db.execute(statement)
+    db.close()
