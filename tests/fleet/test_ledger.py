@@ -229,11 +229,25 @@ def test_an_engine_that_charges_nobody_has_let_all_be_seen(tmp_path: Path, base:
     assert rows(one.ledger, "SELECT count(*) FROM charged") == [(3,)]
 
 
-def test_a_simulation_opens_no_sum_that_boards_would_not(tmp_path: Path, base: Base) -> None:
-    one = Federation.create(tmp_path / "one", replace(PLAN, least=3, share=0.5, rounds=4, seed=2), base)
-    fleet.simulate(one, "har", "loop", judged=False)
-    seen = [len(asked) for asked in one.asked if len(asked) == 3]
-    assert sum(seen) == rows(one.ledger, "SELECT count(*) FROM charged")[0][0] and len(one.asked) == 4 > len(seen)
+def test_boards_that_are_too_few_for_a_sum_are_not_asked(tmp_path: Path, base: Base) -> None:
+    """A round is over without them. Where that is to be expected of every round, somebody has to look."""
+    plan = replace(PLAN, share=0.7, rounds=12, seed=2)
+    one = Federation.create(tmp_path / "one", plan, base)
+    nothing = np.zeros(len(fleet_vector(one.adapter)), np.int64)
+
+    def exchange(call: Call) -> Total:
+        assert len(call.boards) >= plan.least
+        return Total(nothing, len(call.boards))
+
+    fleet.federate(one, exchange)
+    few = [len(asked) < plan.least for asked in one.asked]
+    assert len(few) == 12 and any(few) and not all(few)
+    assert [each.survivors == 0 for each in one.rounds] == few
+    charged = sum(len(asked) for asked in one.asked if len(asked) >= plan.least)
+    assert rows(one.ledger, "SELECT count(*) FROM charged") == [(charged,)]
+    other = Federation.create(tmp_path / "other", replace(plan, share=0.01), base)
+    with pytest.raises(fleet.RoundAborted, match="3 rounds .* of 3 boards were drawn, a sum is of 2 or more"):
+        fleet.federate(other, lambda call: pytest.fail("boards were asked"))
 
 
 # ---- a ledger that is missing

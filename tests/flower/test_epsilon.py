@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from edgelora import fleet
 from edgelora.fleet import BudgetSpent, Federation, Identity, Plan, Site, Total, privacy
 from edgelora.fleet.federation import Call
 from edgelora.fleet.privacy import Spent
+from edgelora.fleet.stages import federate_site
+from edgelora.resources import ROOT
 from edgelora.training import Base, fleet_vector
 
 DELTA = 1e-5
@@ -323,6 +326,62 @@ def test_an_attempt_costs_from_the_message_on_that_lets_updates_be_seen(tmp_path
     one.finish(call, Total(np.zeros(len(fleet_vector(one.adapter)), np.int64), 0), 1.0)
     told = Federation.open(one.folder).epsilons
     assert told.server > 4 and told.outsider == 0
+
+
+def guided(site: Path, folder: Path, base: Base, *instead: object) -> list[object]:
+    """The words of the guide's `fleet init`, with these paths, and with other settings of the same names."""
+    text = (ROOT / "docs" / "guides" / "fleet.md").read_text().replace("\\\n", " ")
+    [line] = re.findall(r"edgelora (fleet init .*)", text)
+    words: list[object] = list(line.split())
+    (folder.parent / "base.elm").write_bytes(base.elm)
+    words[2] = folder
+    for name, value in (
+        ("--site", site),
+        ("--base", folder.parent / "base.elm"),
+        *zip(*2 * [iter(instead)], strict=True),
+    ):
+        words[words.index(name) + 1] = value
+    return words
+
+
+def test_the_guides_federation_is_within_its_budget_to_its_end(tmp_path: Path, base: Base) -> None:
+    """The plan of 200 boards, also where one of them is asked in each round; and all its rounds, with ten boards."""
+    key = Ed25519PrivateKey.generate()
+    many = Site.create(tmp_path / "many", "band", key)
+    many.enroll_all([(Identity.create(tmp_path / "keys" / f"{i}.key").public, "") for i in range(200)], key)
+    told = result(*guided(many.folder, tmp_path / "planned", base))
+    assert told["rounds"] == told["rounds_within_budget"] == 40
+    assert 0 < told["planned"]["outsider"] < told["planned"]["server"] <= told["budget"] == 8
+    plan = Federation.open(tmp_path / "planned").plan
+    always = privacy.epsilons(Spent().plus(plan, plan.rounds, plan.rounds), plan.delta)
+    assert always.most <= plan.budget
+
+    few = Site.create(tmp_path / "few", "band", key)
+    identities = [Identity.create(tmp_path / "few" / f"{i}.key") for i in range(10)]
+    few.enroll_all([(one.public, "") for one in identities], key)
+    data = fleet.boards_of("har", base.elm, base.name, 10)
+    train = fleet.training_of(base.elm, lambda i: data.of(i).train.part(np.arange(len(data.of(i).train)) < 8))
+    members = [fleet.TwinMember(one, few.roster, train) for one in identities]
+
+    def deliver(messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
+        return {index: [members[index].answer(message, adapter)] for index, message in messages.items()}
+
+    edgelora(*guided(few.folder, tmp_path / "short", base, "--least", 2))
+    federate_site(Federation.open(tmp_path / "short"), few, deliver)
+    one = Federation.open(tmp_path / "short")
+    assert one.done == one.plan.rounds and sum(each.survivors > 0 for each in one.rounds) > 30
+    assert 4 < one.epsilons.most <= 8 and one.standing().left == 8 - one.epsilons.most
+
+
+def test_pages_that_tell_an_epsilon_say_of_what() -> None:
+    pages = [ROOT / "DESIGN.md", *(ROOT / "docs").rglob("*.md")]
+    found = {page.name for page in pages if re.search(r"[Ee]psilon", page.read_text())}
+    assert {"fleet.md", "security.md", "figures.md", "DESIGN.md"} <= found
+    for page in pages:
+        text = " ".join(page.read_text().split())
+        assert page.name not in found or "zero-out adjacency" in text, page
+        for place in re.finditer(r"[Ee]psilon (?:at a delta of \S+ )?is \d", text):
+            assert "zero-out adjacency" in text[place.start() - 200 : place.end() + 200], (page, place)
 
 
 def test_commands_say_what_epsilon_is_of(tmp_path: Path) -> None:

@@ -164,22 +164,22 @@ def cmd_init(args: argparse.Namespace) -> None:
     """
     if bool(args.data) == bool(args.site):
         raise InputError("whose boards take part is not told", remedy="give --site FLEET, or --data for twins")
+    site = fleet.Site(args.site) if args.site else None
+    if site:
+        active = site.roster().active
+        if len(active) < (1 if args.no_masks else 2):
+            raise InputError(
+                f"{args.site} has {len(active)} boards: a board's update hides among those of others",
+                remedy="enroll more with edgelora fleet enroll",
+            )
+        args.boards = args.boards or len(active)
     plan = plan_of(args)
     if plan.seed and plan.noise:
         raise InputError(
             "who is asked in a round comes of the seed, and a given one can be found out: epsilon would not hold",
             remedy="leave --seed out, then it is drawn",
         )
-    if args.site:
-        active = fleet.Site(args.site).roster().active
-        if len(active) < (1 if args.no_masks else 2):
-            raise InputError(
-                f"{args.site} has {len(active)} boards: a board's update hides among those of others",
-                remedy="enroll more with edgelora fleet enroll",
-            )
-        plan = replace(plan, boards=args.boards or max(1, len(active)))
     base = load_base(args.base) if args.base else fleet.fleet_base()
-    site = fleet.Site(args.site) if args.site else None
     federation = fleet.Federation.create(args.federation, replace(plan, masks=not args.no_masks), base, site)
     app = fleet.write_project(args.federation, args.data, args.site, args.address)
     result = {"app": str(app), "address": args.address, "sha256": federation.sha256, **federation.plan.as_json()}
