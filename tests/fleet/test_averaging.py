@@ -19,6 +19,7 @@ from fresh import fresh_seeds
 
 from edgelora import fleet, formats
 from edgelora.bench import fleet as bench_fleet
+from edgelora.bench import fleet_controls
 from edgelora.errors import InputError
 from edgelora.fleet import Federation, Plan, Total, write_project
 from edgelora.training import fleet_training, fleet_vector, restarted, scale_of, shared_scale
@@ -141,13 +142,17 @@ def test_a_plan_outside_its_limits_is_refused(changed: dict[str, object]) -> Non
 def test_noise_is_compared_with_none_in_the_mode_that_suits_it(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Plan] = []
 
-    def untrained(run: object, jobs: list[tuple[object, Plan, str]]) -> Iterator[tuple[float, float, float, float]]:
-        asked.extend(plan for _, plan, _ in jobs)
+    def untrained(run: object, jobs: list[tuple[object, Plan, str]]) -> Iterator[object]:
+        plans = [plan for _, plan, _ in jobs]
+        if run is fleet_controls.unshared_of:
+            return iter([plan.seed / 8 for plan in plans])
+        asked.extend(plans)
         return ((plan.noise, plan.noise / 4, 1.0, 2.0) for plan in asked)
 
     monkeypatch.setattr(bench_fleet, "in_parallel", untrained)
     found = bench_fleet.noise(None, 2)  # type: ignore[arg-type]
     assert (found["z0"], found["z2"], found["z2_epsilon_server"]) == (0.0, 0.5, 2.0)
+    assert found["alone"] == 0.1875 and found["alone_runs"] == [0.125, 0.25]
     assert {(plan.noise, plan.mode) for plan in asked} == {(0.0, "frozen_a"), (2.0, "frozen_a")}
     assert Plan.suited(clip=1000, noise=2.0).rate == fleet.RATES["frozen_a"]
     assert Plan.suited() == Plan() and Plan.suited(noise=2.0, clip=1000, mode="trainable_a").rate == Plan().rate
@@ -155,6 +160,18 @@ def test_noise_is_compared_with_none_in_the_mode_that_suits_it(monkeypatch: pyte
     noisy, other = Plan.suited(noise=2.0, clip=1000), Plan.suited(mode="frozen_a")
     assert noisy.rounds < other.rounds == Plan().rounds and noisy.server_rate < other.server_rate == Plan().server_rate
     assert Plan.suited(noise=2.0, clip=1000, rounds=7).rounds == Plan.suited(rounds=7).rounds == 7
+
+
+def test_a_board_alone_has_as_many_epochs_as_in_a_federation() -> None:
+    base, plan = fleet.fleet_base(), Plan(rounds=6, share=0.5, masks=False, seed=3)
+    boards = fleet.boards_of("har", base.elm, base.name, plan.boards)
+    start, found = fleet.bare_start(base, plan, plan.seed), []
+    for index in range(2):
+        samples = boards.of(index).train
+        vector = fleet_training(base.elm, start, samples, fleet.board_seed(plan.seed, index), epochs=3)
+        own = formats.pack_adapter(fleet.with_vector(formats.unpack_adapter(start), vector))
+        found += fleet.accuracies(plan, base.elm, own, boards, [index])
+    assert fleet_controls.alone(base, plan, boards, 2) == found
 
 
 def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:

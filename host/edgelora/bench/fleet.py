@@ -40,8 +40,9 @@ from ..fleet import (
     TwinMember,
 )
 from ..progress import Progress, untold
-from ..training import Base, Samples, restarted, train
+from ..training import Base
 from ..workers import in_parallel
+from .fleet_controls import accuracies_of, alone, central, unshared_of
 from .learning import mean_and_error
 
 PARTS = ("hashes", "learning", "noise", "scale", "cycles")
@@ -292,8 +293,8 @@ def _summed_up(runs: Sequence[dict[str, float]]) -> dict[str, Any]:
 
 
 def settings(base: Base, seeds: int, data: str = "har", progress: Progress = untold) -> dict[str, Any]:
-    """By what was changed: of federated and of central training the mean over boards and its standard error over seeds,
-    and of federated the worst board's mean."""
+    """By what was changed: of federated and of central training, and of boards alone, the mean over boards and its
+    standard error over seeds, and of federated the worst board's mean."""
     jobs = [
         (base, Plan.suited(masks=False, seed=seed, **changed), data)
         for changed in SETTINGS.values()
@@ -307,18 +308,24 @@ def settings(base: Base, seeds: int, data: str = "har", progress: Progress = unt
     for place, name in enumerate(SETTINGS):
         mine = runs[place * seeds : (place + 1) * seeds]
         worst = round(float(np.mean([run["worst"] for run in mine])), 4)
-        found[name] = {key: mean_and_error([run[key] for run in mine]) for key in ("fedavg", "central")} | {
+        found[name] = {key: mean_and_error([run[key] for run in mine]) for key in ("fedavg", "central", "alone")} | {
             "worst": worst
         }
     return {"settings": found}
 
 
 def compared(base: Base, plan: Plan, data: str) -> dict[str, float]:
-    """One federation and central training of as many epochs."""
+    """One federation; central training, and each board's alone, of as many epochs."""
     boards = fleet.boards_of(data, base.elm, base.name, plan.boards)
-    together = _accuracies(base, plan, boards, [_federated(base, plan, boards)] * plan.boards)
-    centre = _accuracies(base, plan, boards, [central(base, plan, boards, plan.seed)] * plan.boards)
-    return {"fedavg": float(np.mean(together)), "worst": min(together), "central": float(np.mean(centre))}
+    together = accuracies_of(base, plan, boards, [_federated(base, plan, boards)] * plan.boards)
+    centre = accuracies_of(base, plan, boards, [central(base, plan, boards)] * plan.boards)
+    apart = alone(base, plan, boards, plan.boards)
+    return {
+        "fedavg": float(np.mean(together)),
+        "worst": min(together),
+        "central": float(np.mean(centre)),
+        "alone": float(np.mean(apart)),
+    }
 
 
 def _federated(base: Base, plan: Plan, boards: fleet.Boards) -> bytes:
@@ -330,44 +337,33 @@ def _federated(base: Base, plan: Plan, boards: fleet.Boards) -> bytes:
 
 
 def learned(base: Base, plan: Plan, data: str | tuple[int, ...]) -> dict[str, float]:
-    """One federation of these boards, central training of as many epochs, and boards that personalize from either."""
+    """One federation of these boards; central training, and each board's alone, of as many epochs; and boards that
+    personalize from the federation's adapter or the base."""
     everyone, seed = list(range(plan.boards)), plan.seed
     boards = fleet.boards_of(data, base.elm, base.name, plan.boards)
     adapter = _federated(base, plan, boards)
-    centre = _accuracies(base, plan, boards, [central(base, plan, boards, seed)] * plan.boards)
+    centre = accuracies_of(base, plan, boards, [central(base, plan, boards)] * plan.boards)
     own: dict[str, list[bytes]] = {"global": [], "base": []}
     for index in everyone:
         samples = boards.of(index).train
         own["global"].append(fleet.personalized(base, plan, adapter, samples, seed))
         own["base"].append(fleet.personalized(base, plan, None, samples, seed))
     bare = fleet.accuracies(plan, base.elm, None, boards, everyone)
-    together = _accuracies(base, plan, boards, [adapter] * plan.boards)
-    by_start = {start: _accuracies(base, plan, boards, adapters) for start, adapters in own.items()}
+    together = accuracies_of(base, plan, boards, [adapter] * plan.boards)
+    by_start = {start: accuracies_of(base, plan, boards, adapters) for start, adapters in own.items()}
+    apart = alone(base, plan, boards, plan.boards)
     return {
         "base": float(np.mean(bare)),
         "fedavg": float(np.mean(together)),
         "central": float(np.mean(centre)),
         "worst": min(together),
+        "alone": float(np.mean(apart)),
+        "alone_worst": min(apart),
         "personalized_global": float(np.mean(by_start["global"])),
         "personalized_base": float(np.mean(by_start["base"])),
         "personalized_global_worst": min(by_start["global"]),
         "personalized_base_worst": min(by_start["base"]),
     }
-
-
-def central(base: Base, plan: Plan, boards: fleet.Boards, seed: int) -> bytes:
-    """One training on all boards' samples, as many times through them as a federation goes, at the mode's own rate."""
-    parts = [boards.of(index).train for index in range(plan.boards)]
-    everything = Samples(np.concatenate([p.x for p in parts]), np.concatenate([p.y for p in parts]))
-    learner = fleet.learner_of(base.elm, plan.rank, plan.mode)
-    learner.load(restarted(fleet.bare_start(base, plan, seed), seed))
-    recipe = replace(fleet.fleet_recipe(plan.rank, plan.mode), epochs=plan.rounds * plan.epochs, seed=seed)
-    return train(learner, everything, recipe).adapter
-
-
-def _accuracies(base: Base, plan: Plan, boards: fleet.Boards, adapters: Sequence[bytes]) -> list[float]:
-    pairs = enumerate(adapters)
-    return [fleet.accuracies(plan, base.elm, adapter, boards, [index])[0] for index, adapter in pairs]
 
 
 # ---- noise
@@ -376,7 +372,8 @@ def _accuracies(base: Base, plan: Plan, boards: fleet.Boards, adapters: Sequence
 def noise(
     base: Base, seeds: int, data: str = "har", mode: str | None = None, progress: Progress = untold
 ) -> dict[str, Any]:
-    """z0, z2: 1,000 simulated boards without noise and with z = 2, the same clip; means over seeds."""
+    """z0, z2: 1,000 simulated boards without noise and with z = 2, the same clip; alone: of 64 of them that share
+    nothing, each after as many epochs; means over seeds."""
     suited = Plan.suited(mode=mode, noise=NOISE, **SIMULATED)
     plan = replace(suited, clip=CLIPS[suited.mode])
     jobs = [(base, replace(plan, noise=z, seed=seed), data) for seed in range(1, seeds + 1) for z in (0.0, NOISE)]
@@ -388,6 +385,8 @@ def noise(
         progress(done, len(jobs), f"z = {z:g}: {accuracy:.3f}")
     means = {f"z{z:g}": round(float(np.mean(values)), 4) for z, values in found.items()}
     spread = {f"z{z:g}_runs": values for z, values in found.items()}
+    apart = list(in_parallel(unshared_of, [(base, replace(plan, seed=seed), data) for seed in range(1, seeds + 1)]))
+    means["alone"], spread["alone_runs"] = round(float(np.mean(apart)), 4), apart
     return means | spread | {"z2_epsilon_outsider": epsilon[0], "z2_epsilon_server": epsilon[1]}
 
 

@@ -647,10 +647,10 @@ def _against(*rows: Any) -> tuple[str, str]:
 def cmd_bench_fleet(args: argparse.Namespace) -> None:
     """One hash from every engine, what boards learn, noise, scale.
 
-    Prints, of shares of 1: base and fedavg (means over boards), central (one training on all samples, as often), worst
-    (board), personalized_global and personalized_base, the gain of one over the other and its standard error, z0
-    and z2 (1,000 boards without noise and with z = 2). `settings` tells what other settings come to, `others` what
-    fifteen other fleets learn, on which the number of rounds was chosen:
+    Prints, of shares of 1: base and fedavg (means over boards), central (one training on all samples, as often), alone
+    (each board on its own samples, as often), worst (board), personalized_global and personalized_base, the gain of
+    one over the other and its standard error, z0 and z2 (1,000 boards without noise and with z = 2). `settings` tells
+    what other settings come to, `others` what fifteen other fleets learn, on which the number of rounds was chosen:
 
         edgelora bench fleet settings --data har-choosing --seeds 6
         edgelora bench fleet others --seeds 2
