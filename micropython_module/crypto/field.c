@@ -3,6 +3,7 @@
 // As 2^256 = 2 p + 38, what is carried out of the eighth word comes back as 38 of the first.
 
 #include "field.h"
+#include "words.h"
 
 enum { FE_WORDS = EDGELORA_FE_WORDS, FE_FOLD = 38, A24 = 121665 };
 
@@ -21,8 +22,9 @@ void edgelora_fe_small(edgelora_fe_t r, uint32_t value) {
 // r += value; returns the carry.
 static uint32_t fe_carried(uint32_t *r, uint32_t value) {
     for (uint32_t i = 0; i < FE_WORDS; i++) {
+        uint32_t carry = edgelora_carry(r[i], value);
         r[i] += value;
-        value = r[i] < value;
+        value = carry;
     }
     return value;
 }
@@ -37,7 +39,7 @@ static void fe_fold(uint32_t *r, uint32_t carry) {
 void edgelora_fe_add(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t b) {
     uint64_t v = 0;
     for (uint32_t i = 0; i < FE_WORDS; i++) {
-        v += (uint64_t)a[i] + b[i];
+        v = edgelora_sum64(v, edgelora_sum64(a[i], b[i]));
         r[i] = (uint32_t)v;
         v >>= 32;
     }
@@ -49,13 +51,13 @@ void edgelora_fe_add(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t
 void edgelora_fe_subtract(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t b) {
     uint32_t borrow = 0;
     for (uint32_t i = 0; i < FE_WORDS; i++) {
-        uint64_t v = (uint64_t)a[i] - b[i] - borrow;
+        uint64_t v = edgelora_difference64(edgelora_difference64(a[i], b[i]), borrow);
         r[i] = (uint32_t)v;
         borrow = (uint32_t)(v >> 32) & 1;
     }
     borrow *= FE_FOLD;
     for (uint32_t i = 0; i < FE_WORDS; i++) {
-        uint64_t v = (uint64_t)r[i] - borrow;
+        uint64_t v = edgelora_difference64(r[i], borrow);
         r[i] = (uint32_t)v;
         borrow = (uint32_t)(v >> 32) & 1;
     }
@@ -77,7 +79,7 @@ static inline uint64_t word_product(uint32_t a, uint32_t b) {
 static void fe_reduce(uint32_t *r, const uint32_t *product) {
     uint64_t v = 0;
     for (uint32_t i = 0; i < FE_WORDS; i++) {
-        v += product[i] + word_product(product[FE_WORDS + i], FE_FOLD);
+        v = edgelora_sum64(v, edgelora_sum64(word_product(product[FE_WORDS + i], FE_FOLD), product[i]));
         r[i] = (uint32_t)v;
         v >>= 32;
     }
@@ -89,7 +91,7 @@ void edgelora_fe_multiply(edgelora_fe_t r, const edgelora_fe_t a, const edgelora
     for (uint32_t i = 0; i < FE_WORDS; i++) {
         uint64_t v = 0;
         for (uint32_t j = 0; j < FE_WORDS; j++) {
-            v += word_product(a[i], b[j]) + product[i + j];
+            v = edgelora_sum64(v, edgelora_sum64(word_product(a[i], b[j]), product[i + j]));
             product[i + j] = (uint32_t)v;
             v >>= 32;
         }
@@ -103,7 +105,7 @@ void edgelora_fe_square(edgelora_fe_t r, const edgelora_fe_t a) {
     for (uint32_t i = 0; i < FE_WORDS; i++) {
         uint64_t v = 0;
         for (uint32_t j = i + 1; j < FE_WORDS; j++) {  // each of two
-            v += word_product(a[i], a[j]) + product[i + j];
+            v = edgelora_sum64(v, edgelora_sum64(word_product(a[i], a[j]), product[i + j]));
             product[i + j] = (uint32_t)v;
             v >>= 32;
         }
@@ -112,10 +114,10 @@ void edgelora_fe_square(edgelora_fe_t r, const edgelora_fe_t a) {
     uint64_t v = 0;
     for (uint32_t i = 0; i < FE_WORDS; i++) {
         uint64_t square = word_product(a[i], a[i]);
-        v += 2 * (uint64_t)product[2 * i] + (uint32_t)square;
+        v = edgelora_sum64(v, edgelora_sum64((uint64_t)product[2 * i] << 1, (uint32_t)square));
         product[2 * i] = (uint32_t)v;
         v >>= 32;
-        v += 2 * (uint64_t)product[2 * i + 1] + (square >> 32);
+        v = edgelora_sum64(v, edgelora_sum64((uint64_t)product[2 * i + 1] << 1, square >> 32));
         product[2 * i + 1] = (uint32_t)v;
         v >>= 32;
     }
@@ -125,7 +127,7 @@ void edgelora_fe_square(edgelora_fe_t r, const edgelora_fe_t a) {
 void edgelora_fe_multiply_a24(edgelora_fe_t r, const edgelora_fe_t a) {
     uint64_t v = 0;
     for (uint32_t i = 0; i < FE_WORDS; i++) {
-        v += word_product(a[i], A24);
+        v = edgelora_sum64(v, word_product(a[i], A24));
         r[i] = (uint32_t)v;
         v >>= 32;
     }
@@ -171,8 +173,9 @@ void edgelora_fe_invert(edgelora_fe_t r, const edgelora_fe_t a) {
 }
 
 void edgelora_fe_swap(edgelora_fe_t a, edgelora_fe_t b, uint32_t swap) {
+    uint32_t mask = edgelora_mask_of(swap);
     for (uint32_t i = 0; i < FE_WORDS; i++) {
-        uint32_t differ = (a[i] ^ b[i]) & -swap;
+        uint32_t differ = (a[i] ^ b[i]) & mask;
         a[i] ^= differ;
         b[i] ^= differ;
     }
@@ -203,7 +206,7 @@ void edgelora_fe_encode(uint8_t bytes[32], const edgelora_fe_t a) {
     uint32_t borrow = 19 & ((v[FE_WORDS - 1] >> 31) - 1);
     for (uint32_t i = 0; i < FE_WORDS; i++) {
         uint32_t word = v[i] - borrow;
-        borrow = v[i] < borrow;
+        borrow = edgelora_carry(word, borrow);
         word &= i < FE_WORDS - 1 ? 0xffffffff : 0x7fffffff;
         for (uint32_t byte = 0; byte < 4; byte++) {
             bytes[4 * i + byte] = (uint8_t)(word >> 8 * byte);

@@ -1,6 +1,7 @@
 // SHA-512 (FIPS 180-4). SPDX-License-Identifier: MIT
 
 #include "crypto.h"
+#include "words.h"
 
 enum { HASH_ROUNDS = 80, HASH_STEP = 8, HASH_WORDS = 16, HASH_BLOCK = 128, HASH_LENGTH = 16 };
 
@@ -49,19 +50,21 @@ static uint64_t rotated(uint64_t x, uint32_t n) {
 void edgelora_sha512_rounds(uint64_t *v, const uint64_t *w, const uint64_t *k) {
     for (uint32_t i = 0; i < HASH_STEP; i++, v--) {
         uint64_t a = v[0], e = v[4];
-        uint64_t first = v[7] + (rotated(e, 14) ^ rotated(e, 18) ^ rotated(e, 41)) + (v[6] ^ (e & (v[5] ^ v[6])));
-        first += k[i] + w[i];
-        uint64_t second = (rotated(a, 28) ^ rotated(a, 34) ^ rotated(a, 39)) + ((a & v[1]) | (v[2] & (a | v[1])));
-        v[3] += first;
-        v[-1] = first + second;
+        uint64_t first = edgelora_sum64(v[7], rotated(e, 14) ^ rotated(e, 18) ^ rotated(e, 41));
+        first = edgelora_sum64(first, v[6] ^ (e & (v[5] ^ v[6])));
+        first = edgelora_sum64(first, edgelora_sum64(k[i], w[i]));
+        uint64_t second = rotated(a, 28) ^ rotated(a, 34) ^ rotated(a, 39);
+        second = edgelora_sum64(second, (a & v[1]) | (v[2] & (a | v[1])));
+        v[3] = edgelora_sum64(v[3], first);
+        v[-1] = edgelora_sum64(first, second);
     }
 }
 
 void edgelora_sha512_schedule(uint64_t *w) {
     for (uint32_t i = 0; i < HASH_WORDS; i++, w++) {
-        w[16] = w[0] + w[9];
-        w[16] += rotated(w[1], 1) ^ rotated(w[1], 8) ^ w[1] >> 7;
-        w[16] += rotated(w[14], 19) ^ rotated(w[14], 61) ^ w[14] >> 6;
+        w[16] = edgelora_sum64(w[0], w[9]);
+        w[16] = edgelora_sum64(w[16], rotated(w[1], 1) ^ rotated(w[1], 8) ^ w[1] >> 7);
+        w[16] = edgelora_sum64(w[16], rotated(w[14], 19) ^ rotated(w[14], 61) ^ w[14] >> 6);
     }
 }
 
@@ -86,7 +89,7 @@ static void compress(edgelora_sha512_t *s) {
         copy_words64(v + HASH_STEP, v, HASH_STEP);
     }
     for (uint32_t i = 0; i < HASH_STEP; i++) {
-        s->state[i] += v[i];
+        s->state[i] = edgelora_sum64(s->state[i], v[i]);
     }
 }
 

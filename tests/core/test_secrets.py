@@ -1,12 +1,15 @@
 """No branch and no address depends on a secret of a board in a fleet: valgrind is told that secrets were never written.
 
 It then reports whatever looks at them to choose what comes next, on this machine's compiler at two settings. What is
-public though it comes of secrets, and why, stands beside each `EDGELORA_DECLASSIFY` of the C code.
+public though it comes of secrets, and why, stands beside each `EDGELORA_DECLASSIFY` of the C code. What boards' own
+compilers and assembly make of it is run for different secrets: the instructions have to be the same ones.
 """
 
 from __future__ import annotations
 
+import hashlib
 import random
+import re
 import shutil
 import struct
 import subprocess
@@ -18,14 +21,25 @@ import fleet_reference as ref
 import fresh
 import numpy as np
 import pytest
-from member_calls import round_of_a_board
+from member_calls import round_in_clear, round_of_a_board
 
 from edgelora import twin
 from edgelora.resources import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 
-from cores import CRYPTO_CALLS, MEMBER_CALLS  # noqa: E402
+from cores import (  # noqa: E402
+    CORTEX_M0PLUS,
+    CORTEX_M33,
+    CRYPTO_CALLS,
+    MEMBER_CALLS,
+    RV32,
+    XTENSAWIN,
+    Answers,
+    Calls,
+    Core,
+    built,
+)
 
 CORE, CRYPTO, RUNNER = ROOT / "micropython_module/core", ROOT / "micropython_module/crypto", ROOT / "tools/runner"
 SOURCES = (
@@ -160,3 +174,48 @@ def test_a_member_in_a_round(program: Path) -> None:
             assert isinstance(answer, bytes)
             calls.add("member", MEMBER_CALLS.index(what), data, marks, answer)
         check(program, calls)
+
+
+# ---- on boards' cores
+
+BLOCK = re.compile(rb"Trace \d+: 0x[0-9a-f]+ \[[0-9a-f]+/([0-9a-f]+)/")
+
+
+def path_of(core: Core, calls: Calls, answers: Answers, folder: Path) -> tuple[int, str]:
+    """How many blocks of instructions an emulated core runs in these calls, and a hash of which they are, in order."""
+    script = bytes(calls)
+    (folder / "calls").write_bytes(struct.pack("<I", len(script)) + script)
+    with (folder / "calls").open("rb") as given:
+        command = [*core.emulator, "-d", "exec,nochain", "-D", folder / "trace", built(core)]
+        done = subprocess.run(command, stdin=given, capture_output=True, timeout=300, check=False)
+    assert calls.answers(done.stdout[4:]) == answers
+    count, digest = 0, hashlib.sha256()
+    with (folder / "trace").open("rb") as trace:
+        for line in trace:
+            if found := BLOCK.match(line):
+                count += 1
+                digest.update(found[1])
+    return count, digest.hexdigest()
+
+
+def secret_calls(seed: int, spread: int) -> tuple[Calls, Answers]:
+    """A round with secrets of this seed, and what masks, shares and nonces take of cryptography."""
+    made, rng = round_in_clear(seed, spread), random.Random(seed)
+    key, nonce, data = rng.randbytes(32), bytes(12), rng.randbytes(100)
+    stream = np.frombuffer(ref.stream(key, len(data), nonce), "<u4")
+    masked = np.frombuffer(data, "<u4") + stream
+    for what, given, answer in (
+        ("add", key + nonce + bytes(4) + data, masked.tobytes()),
+        ("random", key + b"\x20", ref.stream(key, 64)[32:]),
+        ("public", key, ref.public_of(key)),
+    ):
+        made.calls.crypto(what, given)
+        made.answers.append(answer)
+    return made.calls, made.answers
+
+
+@pytest.mark.parametrize("core", [CORTEX_M0PLUS, CORTEX_M33, RV32, XTENSAWIN], ids=lambda core: core.name)
+def test_boards_run_the_same_instructions_for_all_secrets(core: Core, tmp_path: Path) -> None:
+    """An update that is clipped and one that is not, with other keys: one path through the code."""
+    paths = {path_of(core, *secret_calls(fresh.SEED + i, spread), tmp_path) for i, spread in enumerate((9, 30000))}
+    assert len(paths) == 1 and next(iter(paths))[0] > 10_000, paths

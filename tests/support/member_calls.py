@@ -75,3 +75,21 @@ def round_of_a_board(seed: int, count: int = 6, parameters: int = 100) -> Record
         for index, message in enumerate(messages):
             served.take(index, boards[index].answer(message, keys, *masters[index]))
     return boards[0]
+
+
+def round_in_clear(seed: int, spread: int, parameters: int = 40) -> Recorded:
+    """The first of two boards in a round without masks and noise; all but secrets is the same for every seed.
+
+    spread: of the masters after training.
+    """
+    rng, task = random.Random(seed), ref.Task(parameters=parameters, masks=0, neighbours=0, threshold=0)
+    secrets, server = [rng.randbytes(32) for _ in range(2)], rng.randbytes(32)
+    keys = [ref.public_of(secret) for secret in secrets]
+    boards = [Recorded(secret, ref.public_of(server), rng.randbytes(32), i, 1) for i, secret in enumerate(secrets)]
+    before = np.zeros(parameters, np.int16)
+    after = np.random.default_rng(seed).integers(-spread, spread + 1, (2, parameters)).astype(np.int16)
+    served = ref.Server(server, keys, FLEET, 7, task)
+    for stage in (ref.TASK, ref.INPUT):
+        for index, message in [(index, served.message(stage, index)) for index in range(2)]:
+            served.take(index, boards[index].answer(message, keys, before, after[index]))
+    return boards[0]
