@@ -255,13 +255,15 @@ def test_boards_that_are_too_few_for_a_sum_are_not_asked(tmp_path: Path, base: B
 
 def carried(folder: Path, site: Site, base: Base, rounds: int = 2) -> Federation:
     one = Federation.create(folder, replace(PLAN, rounds=rounds), base, site)
-    roster, nothing = site.roster(), np.zeros(len(fleet_vector(one.adapter)), np.int64)
+    nothing = np.zeros(len(fleet_vector(one.adapter)), np.int64)
 
     def exchange(call: Call) -> Total:
         site.next_number(call.number)
         return Total(nothing, 3)
 
-    fleet.federate(one, exchange, {index: roster.keys[index] for index in roster.active})
+    with pytest.raises(InputError, match="by their keys"):
+        fleet.federate(one, exchange, site.roster().active)
+    fleet.federate(one, exchange, site.roster().members)
     return one
 
 

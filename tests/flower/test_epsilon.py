@@ -140,11 +140,6 @@ def carry(one: Federation, keys: dict[int, bytes], stop: int, charged: Callable[
     fleet.federate(one, exchange, keys, stop=stop)
 
 
-def keys_of(site: Site) -> dict[int, bytes]:
-    roster = site.roster()
-    return {index: roster.keys[index] for index in roster.active}
-
-
 def begun(folder: Path, site: Site, base: Base, **changed: object) -> Federation:
     return Federation.create(folder, replace(NOISY, **changed), base, site)  # type: ignore[arg-type]
 
@@ -177,37 +172,37 @@ class Counted:
 
 
 def restarted(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
-    carry(begun(folder / "one", site, base), keys_of(site), 3)
-    carry(Federation.open(folder / "one"), keys_of(site), 6)
+    carry(begun(folder / "one", site, base), site.roster().members, 3)
+    carry(Federation.open(folder / "one"), site.roster().members, 6)
     counted, one = Counted(), Federation.open(folder / "one")
-    counted.add(one, keys_of(site))
+    counted.add(one, site.roster().members)
     return counted, one
 
 
 def edited(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
     """Noise from 1 to 10, the clip and the share, after four rounds."""
     counted, one = Counted(), begun(folder / "one", site, base)
-    carry(one, keys_of(site), 4)
-    counted.add(one, keys_of(site))
+    carry(one, site.roster().members, 4)
+    counted.add(one, site.roster().members)
     plan = json.loads((folder / "one" / "plan.json").read_text())
     (folder / "one" / "plan.json").write_text(json.dumps(plan | {"noise": 10.0, "share": 0.7, "clip": 1000}))
     one = Federation.open(folder / "one")
     counted.agrees(one)
-    carry(one, keys_of(site), 6)
-    counted.add(one, keys_of(site), since=4)
+    carry(one, site.roster().members, 6)
+    counted.add(one, site.roster().members, since=4)
     return counted, one
 
 
 def deleted(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
     """The federation's whole folder, and another one in its place."""
     counted, one = Counted(), begun(folder / "one", site, base)
-    carry(one, keys_of(site), 5)
-    counted.add(one, keys_of(site))
+    carry(one, site.roster().members, 5)
+    counted.add(one, site.roster().members)
     shutil.rmtree(folder / "one")
     one = begun(folder / "one", site, base, noise=2.0)
     counted.agrees(one)
-    carry(one, keys_of(site), 2)
-    counted.add(one, keys_of(site))
+    carry(one, site.roster().members, 2)
+    counted.add(one, site.roster().members)
     return counted, one
 
 
@@ -217,9 +212,9 @@ def parallel(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]
     both = begun(folder / "one", site, base), begun(folder / "other", site, base, noise=1.5, share=0.8)
     for stop in (1, 2, 3):
         for one in both:
-            carry(one, keys_of(site), stop)
+            carry(one, site.roster().members, stop)
     for one in both:
-        counted.add(one, keys_of(site))
+        counted.add(one, site.roster().members)
     assert both[0].epsilons == both[1].epsilons
     return counted, both[0]
 
@@ -227,17 +222,17 @@ def parallel(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]
 def killed(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
     """After UNMASK was sent: the server may have seen that sum, nobody else has."""
     counted, one = Counted(), begun(folder / "one", site, base, share=1.0)
-    carry(one, keys_of(site), 2)
+    carry(one, site.roster().members, 2)
 
     def dies(call: Call) -> None:
         call.charge(call.boards)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        carry(one, keys_of(site), 3, dies)
+        carry(one, site.roster().members, 3, dies)
     one = Federation.open(folder / "one")
-    carry(one, keys_of(site), 3)
-    counted.add(one, keys_of(site))
+    carry(one, site.roster().members, 3)
+    counted.add(one, site.roster().members)
     counted.rounds[next(iter(counted.rounds))] -= 1  # four attempts, three of them published
     return counted, one
 
@@ -245,14 +240,14 @@ def killed(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
 def bare(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
     """Without masks the server sees each board's update with that board's noise."""
     counted, one = Counted(), begun(folder / "one", site, base, masks=False, noise=4.0)
-    carry(one, keys_of(site), 4)
-    counted.add(one, keys_of(site))
+    carry(one, site.roster().members, 4)
+    counted.add(one, site.roster().members)
     return counted, one
 
 
 def enrolled_again(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
     """The same boards in another order, in a roster that was made anew."""
-    counted, one, keys = Counted(), begun(folder / "one", site, base, share=0.5), keys_of(site)
+    counted, one, keys = Counted(), begun(folder / "one", site, base, share=0.5), site.roster().members
     carry(one, keys, 6)
     counted.add(one, keys)
     (site.folder / "roster.elg").unlink()
@@ -260,8 +255,8 @@ def enrolled_again(folder: Path, site: Site, base: Base) -> tuple[Counted, Feder
     made = Site.create(site.folder, "band", key)
     made.enroll_all([(keys[index], "") for index in (5, 3, 1, 0, 2, 4)], key)
     one = begun(folder / "other", made, base, share=0.5)
-    carry(one, keys_of(made), 6)
-    counted.add(one, keys_of(made))
+    carry(one, made.roster().members, 6)
+    counted.add(one, made.roster().members)
     return counted, one
 
 
@@ -277,7 +272,7 @@ def test_epsilon_is_of_all_that_was_done(
 def test_two_federations_have_one_budget(tmp_path: Path, site: Site, base: Base) -> None:
     """Whichever comes to its end first: also where both have begun a round that only one can have."""
     both = [begun(tmp_path / name, site, base, share=1.0, noise=2.0, budget=4.5) for name in ("one", "other")]
-    keys = keys_of(site)
+    keys = site.roster().members
     for stop in range(1, 10):
         for one in both:
             try:
@@ -318,7 +313,7 @@ def test_the_budget_is_a_hard_stop_after_every_restart(tmp_path: Path, base: Bas
 
 def test_an_attempt_costs_from_the_message_on_that_lets_updates_be_seen(tmp_path: Path, site: Site, base: Base) -> None:
     one = begun(tmp_path / "one", site, base, share=1.0)
-    call = one.call(keys_of(site), 1000)
+    call = one.call(site.roster().members, 1000)
     assert Federation.open(one.folder).epsilons == privacy.Epsilons(0.0, 0.0)
     call.charge([0, 2])
     told = Federation.open(one.folder).epsilons

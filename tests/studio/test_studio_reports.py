@@ -65,6 +65,8 @@ def test_a_federation_and_its_releases(studios: Studios, pages: Pages, tmp_path:
     page.get_by_role("button", name="Advanced").first.click()
     expect(page.get_by_text("no bound: boards add no noise")).to_have_count(2)
     expect(page.get_by_text("no bound: boards add no noise").first).to_be_visible()
+    expect(page.get_by_text(fleet.ADJACENCY)).to_be_visible()
+    expect(page.get_by_text("no budget was set")).to_be_visible()
 
     def publish(button: str, told: str) -> None:
         page.get_by_role("button", name=button, exact=True).click()

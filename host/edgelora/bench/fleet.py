@@ -118,7 +118,7 @@ class _Hashed:
 
     def federate(self, deliver: Deliver) -> None:
         """The rounds that are left, messages carried in this process."""
-        fleet.federate(self.one, self.exchange(deliver), self.site.roster().active)
+        fleet.federate(self.one, self.exchange(deliver), self.site.roster().members)
 
     def by_hand(self, messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
         """Each board answers, one after the other."""
@@ -186,7 +186,7 @@ def _enrolled(folder: Path, base: Base, plan: Plan) -> _Hashed:
     identities = [Identity.create(folder / "boards" / f"{index}.key") for index in range(plan.boards)]
     site.enroll_all([(identity.public, "") for identity in identities], key)
     boards: dict[int, Member] = {i: _Repeatable(one, site, train) for i, one in enumerate(identities)}
-    return _Hashed(Federation.create(folder / "federation", plan, base), site, boards)
+    return _Hashed(Federation.create(folder / "federation", plan, base, site), site, boards)
 
 
 def _resumed(it: _Hashed) -> None:

@@ -77,7 +77,7 @@ def demo_fleet(boards: list[str], twins: int, rounds: int, output: Path, quiet: 
         (output / "gateway").mkdir()
         stack.enter_context(fleet.local_server(gateway, output / "gateway")).start()
         streams.note(f"roster {roster.number}: {len(ports)} boards, {twins} twins", quiet)
-        federation = Federation.create(output / "federation", plan, base)
+        federation = Federation.create(output / "federation", plan, base, site)
         judge = fleet.judge_of(federation, data)
         before = judge(None)
         measured = _federate(federation, site, output / "gateway", judge, quiet)

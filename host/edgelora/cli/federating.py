@@ -236,7 +236,7 @@ def cmd_run(args: argparse.Namespace) -> None:
 
 
 def _tell(args: argparse.Namespace, federation: fleet.Federation, path: Path, ended: str) -> None:
-    rounds, told, before = federation.rounds, federation.epsilons, federation.before
+    rounds, standing, before = federation.rounds, federation.standing(), federation.before
     if not rounds and not ended:
         raise InputError(f"{args.federation} has no round yet", remedy="carry some, then ask again")
     after = rounds[-1].accuracies if rounds else {}
@@ -245,16 +245,14 @@ def _tell(args: argparse.Namespace, federation: fleet.Federation, path: Path, en
         "base": fleet.mean_of(before),
         "fedavg": fleet.mean_of(after),
         "worst": min(after.values(), default=None),
-        "outsider": told.outsider,
-        "server": told.server,
         "sha256": federation.sha256,
         "report": str(path),
         "ended": ended,
-        "adjacency": fleet.ADJACENCY,
+        **standing.as_json(),
     }
     if before and after and not args.json:
         worst = min(after.values())
         say(f"accuracy {result['base']:.1%} -> {result['fedavg']:.1%}, worst board {worst:.1%}")
     if ended and not args.json:
         say(ended)
-    show(args, result, f"{_epsilon(told, federation.plan)}\nadapter {federation.sha256[:16]}\nreport: {path}")
+    show(args, result, f"{_epsilon(standing.told, federation.plan)}\nadapter {federation.sha256[:16]}\nreport: {path}")

@@ -296,8 +296,10 @@ class Federation:
     # ---- rounds ----
 
     def call(self, boards: Boards, rate: int) -> Call:
-        """The next round's, of these boards, with their keys if they have some. BudgetSpent above the budget."""
+        """The next round's, of these boards; a site's have keys. BudgetSpent above the budget."""
         step = self.done
+        if self._state["site"] and not isinstance(boards, Mapping):
+            raise InputError("boards of a fleet are charged by their keys", remedy="give `Roster.members`")
         asked = sampled(bytes.fromhex(self._state["secret"]), step, list(boards), self.plan.share)
         keys = {index: boards[index] if isinstance(boards, Mapping) else b"twin %d" % index for index in asked}
         number = max(int(time.time()), int(self._state.get("number", 0)) + 1)
@@ -368,7 +370,7 @@ def federate(
 ) -> None:
     """Carries the rounds that are left, or those before `stop`, by an engine. BudgetSpent at the budget's end.
 
-    boards: with their keys if they have some; asked before each round, if it is a function. A round that the disk has
+    boards: a site's with their keys; asked before each round, if it is a function. A round that the disk has
     no room for waits for some: boards have worked for it. RoundAborted after `MOST_SILENT` rounds without a sum.
     """
     plan, silent = federation.plan, 0

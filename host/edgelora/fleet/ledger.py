@@ -110,10 +110,11 @@ class Ledger:
             )
             rows = [(number, index, key) for index, key in asked.items()]
             db.executemany("INSERT INTO asked SELECT ?1, id, ?2 FROM boards WHERE key = ?3", rows)
-            db.execute("SAVEPOINT whether")
-            _charge(db, number, asked)
-            check_budget(plan, _spent(db))
-            db.execute("ROLLBACK TO whether")
+            if plan.budget:
+                db.execute("SAVEPOINT whether")
+                _charge(db, number, asked)
+                check_budget(plan, _spent(db))
+                db.execute("ROLLBACK TO whether")
         return number
 
     def charge(self, number: int, boards: Collection[int], plan: Plan | None) -> None:
@@ -123,7 +124,7 @@ class Ledger:
         """
         with self._changed() as db:
             _charge(db, number, boards)
-            if plan is not None:
+            if plan is not None and plan.budget:
                 check_budget(plan, _spent(db))
 
     def end(self, number: int, published: bool) -> None:
@@ -177,7 +178,8 @@ class Ledger:
             try:
                 yield db
             except BaseException:
-                db.execute("ROLLBACK")
+                if db.in_transaction:  # a full disk has ended it
+                    db.execute("ROLLBACK")
                 raise
             db.execute("COMMIT")
 

@@ -147,9 +147,7 @@ def epsilons(spent: Spent, delta: float) -> Epsilons:
 
 
 def check_budget(plan: Plan, after: Spent) -> None:
-    """Whether what would be told then is within the plan's budget. BudgetSpent if it is not."""
-    if not plan.budget:
-        return
+    """Whether what would be told then is within the plan's budget, which it has. BudgetSpent if it is not."""
     told = epsilons(after, plan.delta)
     if told.most > plan.budget:
         hidden = "" if plan.masks else ", or one with masks"

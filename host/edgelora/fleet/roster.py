@@ -71,6 +71,11 @@ class Roster:
         """Indices of boards that are not revoked."""
         return [index for index, key in enumerate(self.keys) if key != REVOKED]
 
+    @property
+    def members(self) -> dict[int, bytes]:
+        """Public keys of boards that are not revoked, by index."""
+        return {index: self.keys[index] for index in self.active}
+
     def index_of(self, key: bytes) -> int | None:
         return self.keys.index(key) if key in self.keys and key != REVOKED else None
 

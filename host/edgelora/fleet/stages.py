@@ -92,7 +92,7 @@ def federate_site(
         read[:] = [site.roster()]
         if not read[0].active:
             raise InputError(f"{site.path} has no boards", remedy="enroll some: edgelora fleet enroll")
-        return {index: read[0].keys[index] for index in read[0].active}
+        return read[0].members
 
     def exchange(call: Call) -> Total:
         call = replace(call, number=site.next_number(call.number))

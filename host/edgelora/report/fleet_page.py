@@ -87,8 +87,8 @@ def _headline(report: FleetReport, title: str) -> Markup:
     of = f"Of an outsider, at delta {report.delta:g}; {report.adjacency}."
     badges = [("yes" if report.noise else "no", f"epsilon {_epsilon(report.outsider)}", of), _masks(report)]
     if report.budget:
-        told = f"Epsilon of the server, which is above an outsider's, is {_epsilon(report.server)} now."
-        badges.append(("yes", f"budget: {report.left}", told))
+        told = f"Of the larger epsilon; the server's is {_epsilon(report.server)} now."
+        badges.append(("yes", f"left of the budget: {report.left}", told))
     sentences = [
         f"{page.count(len(report.rounds), 'round')} of {report.planned} are done; {page.count(report.boards, 'board')} "
         "belong to the fleet. No sample left a board, and nobody's own adapter."
