@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import multiprocessing
+import random
 import sqlite3
 import stat
 from collections.abc import Callable
@@ -16,10 +17,25 @@ import numpy as np
 import pytest
 from commands import edgelora, result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fresh import fresh_seeds, rounds
 
 from edgelora import fleet
-from edgelora.errors import InputError
-from edgelora.fleet import Federation, Identity, Ledger, LedgerError, Plan, Site, Spent, Stage, Total, TwinMember
+from edgelora.errors import InputError, MissingPackage
+from edgelora.fleet import (
+    Federation,
+    Identity,
+    Ledger,
+    LedgerError,
+    Plan,
+    Site,
+    Spent,
+    Stage,
+    Total,
+    TwinMember,
+    federation,
+    privacy,
+)
+from edgelora.fleet import ledger as ledgers
 from edgelora.fleet.federation import Call
 from edgelora.fleet.stages import federate_site
 from edgelora.training import Base, fleet_vector
@@ -143,6 +159,67 @@ def test_a_disk_without_room_is_told_as_one(ledger: Ledger, monkeypatch: pytest.
     assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(ledger.path)
     monkeypatch.undo()
     assert ledger.asked("one") == [] and ledger.spent() == Spent()
+
+
+@pytest.mark.parametrize("seed", fresh_seeds(1))
+def test_a_damaged_file_is_told_as_one(ledger: Ledger, seed: int) -> None:
+    drawn = random.Random(seed)
+    for step in range(20):
+        number = ledger.attempt("one", step, replace(PLAN, noise=2.0, clip=1000, share=0.5), KEYS)
+        ledger.charge(number, KEYS, None)
+        ledger.end(number, True)
+    whole, refused = ledger.path.read_bytes(), 0
+    uses = (
+        ledger.spent,
+        lambda: ledger.asked("one"),
+        lambda: ledger.check("one", 20),
+        lambda: ledger.attempt("one", 20, PLAN, KEYS),
+    )
+    for _ in range(rounds(150)):
+        content = bytearray(whole[: drawn.randrange(len(whole))] if drawn.random() < 0.2 else whole)
+        for _ in range(drawn.choice((1, 8, 64))):
+            if content:
+                content[drawn.randrange(len(content))] = drawn.randrange(256)
+        ledger.path.write_bytes(content)
+        for use in uses:
+            try:
+                use()
+            except (LedgerError, OSError):
+                refused += 1
+    assert refused > 30
+    ledger.path.write_bytes(whole)
+    for change, match in (("sigma = -1", "sigma -1"), ("clip = 0", "clip 0"), ("share = 1.5", "share of 1.5")):
+        db = sqlite3.connect(ledger.path)
+        db.executescript(
+            f"DROP TRIGGER attempts_UPDATE; PRAGMA ignore_check_constraints = ON; UPDATE attempts SET {change}"
+        )
+        db.close()
+        with pytest.raises(LedgerError, match=match):
+            ledger.spent()
+        ledger.path.write_bytes(whole)
+
+
+def test_without_the_accountant_the_last_round_says_how_much_was_told(
+    tmp_path: Path, base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the studio, whose environment has none; where it is computed, it is said that it can't be."""
+    one = Federation.create(tmp_path, replace(PLAN, noise=3.1415, clip=1000, budget=9.0), base)
+    nothing = np.zeros(len(fleet_vector(one.adapter)), np.int64)
+    told = fleet.Epsilons(1.5, 2.5)
+    with monkeypatch.context() as patch:
+        patch.setattr(federation, "epsilons", lambda *_: told)
+        patch.setattr(ledgers, "check_budget", lambda *_: None)
+        fleet.federate(one, lambda call: Total(nothing, 3), stop=1)
+
+    def missing() -> None:
+        raise MissingPackage("pip install 'edgelora[fleet]'")
+
+    monkeypatch.setattr(privacy, "_pld", missing)
+    with pytest.raises(MissingPackage):
+        one.standing()
+    standing = one.standing(recorded=True)
+    assert standing.told == told and standing.left == 6.5 and standing.words == "6.5 of 9 after the last round"
+    assert "6.5 of 9 after the last round" in fleet.write_page(one, tmp_path / "page.html").read_text()
 
 
 # ---- who is charged

@@ -98,6 +98,17 @@ def test_a_node_that_fails_costs_the_round_its_own_boards(tmp_path: Path) -> Non
     assert (one.asked, one.survivors) == (8, 6)
 
 
+def test_without_a_node_nothing_is_sent_and_nobody_is_charged(tmp_path: Path) -> None:
+    class Deserted(PoolGrid):
+        def get_node_ids(self) -> list[int]:
+            return []
+
+    with Deserted(1, 1) as grid, pytest.raises(RoundAborted, match="3 rounds one after the other"):
+        carried(tmp_path, grid, replace(PLAN, share=1.0, rounds=5))
+    one = Federation.open(tmp_path)
+    assert one.done == len(one.asked) == 3 and one.epsilons == privacy.Epsilons(0.0, 0.0)
+
+
 def test_boards_are_sampled_each_by_its_own_throw() -> None:
     counts = [len(privacy.sampled(b"s" * 32, step, range(1000), 0.1)) for step in range(200)]
     assert abs(np.mean(counts) - 100) < 3 and 60 < np.var(counts) < 130
@@ -124,6 +135,7 @@ def test_why_a_run_ended_is_told(tmp_path: Path) -> None:
             server_app.app(grid, Context(0, 0, {}, RecordDict(), config))
         one = Federation.open(tmp_path / name)
         told[name] = one.done, one.ended
+        assert one.spent == privacy.Spent()
     assert told["silent"][0] == 3 and "see that the gateway has the boards" in told["silent"][1]
     assert told["dear"][0] == 0 and "the budget is 0.01" in told["dear"][1]
 

@@ -23,6 +23,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..errors import EdgeloraError
 from ..formats import SECRET
@@ -200,10 +201,10 @@ class Ledger:
                 if begun and known != [APPLICATION, VERSION]:
                     raise LedgerError(f"{self.path} is no ledger", remedy=_BACKUP)
                 yield db
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:  # the others: of damaged rows
             raise self._told(error) from error
 
-    def _told(self, error: sqlite3.Error) -> Exception:
+    def _told(self, error: Exception) -> Exception:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_FULL:
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
@@ -242,12 +243,20 @@ def _charge(db: sqlite3.Connection, number: int, boards: Collection[int]) -> Non
     db.executemany("INSERT INTO charged VALUES (?, ?)", rows)
 
 
+def _z(sigma: Any, clip: Any, boards: Any) -> float:
+    """Of a row, which may be anything in a file that was not made here."""
+    if not all(isinstance(one, int) for one in (sigma, clip, boards)) or sigma < 0 or clip < 1 or boards < 1:
+        raise sqlite3.DatabaseError(f"an attempt with sigma {sigma!r}, clip {clip!r}, least {boards!r}")
+    return noise_in_clips(sigma, clip, boards)
+
+
 def _spent(db: sqlite3.Connection) -> Spent:
     seen = defaultdict[int, float](float)
     for board, sigma, clip, summed, times in db.execute(_SEEN):
-        seen[board] += times * inverse_square(noise_in_clips(sigma, clip, summed))
-    released = [
-        (noise_in_clips(sigma, clip, least), float(share), int(times))
-        for sigma, clip, least, share, times in db.execute(_RELEASED)
-    ]
+        seen[board] += times * inverse_square(_z(sigma, clip, summed))
+    released = []
+    for sigma, clip, least, share, times in db.execute(_RELEASED):
+        if not isinstance(share, float) or not 0 < share <= 1:
+            raise sqlite3.DatabaseError(f"a share of {share!r}")
+        released.append((_z(sigma, clip, least), share, int(times)))
     return Spent(tuple(released), max(seen.values(), default=0.0))

@@ -189,7 +189,10 @@ def _privacy(report: FleetReport) -> Markup:
     label = f"Epsilon at delta {report.delta:g}, of a board's whole data, by round; {report.adjacency}"
     picture = _chart(lines, page.ticks(top, 5), lambda value: f"{value:g}", max(len(rounds), 1), label)
     legend = [
-        (page.key("loss-epoch"), "an outsider, who sees the global adapters"),
+        (
+            page.key("loss-epoch"),
+            "an outsider, who sees the global adapters, but not this page, which says how many answered",
+        ),
         (page.key("loss-float"), "the server, which knows who was asked"),
     ]
     rows = [
