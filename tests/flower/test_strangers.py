@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import os
 import ssl
+import stat
 import subprocess
 import sys
 import time
 from http.client import HTTPSConnection
 from pathlib import Path
 
+import flwr
 import pytest
 
 from edgelora import fleet
 from edgelora.fleet import Deployment, Federation, Plan, deployment
 from edgelora.fleet.deployment import QUIET, address_of, write_config
+from edgelora.fleet.superlink import write_credentials
 
 PLAN = Plan(boards=4, rounds=1, masks=False, seed=7, deadline=60.0)
+VERSION = {"flwr-package-name": "flwr", "flwr-package-version": flwr.__version__, "flwr-component-name": "any"}
 OUTSIDE = "127.0.0.2"  # an address of this computer that is not loopback's own: what others reach
 APP = """
 from flwr.serverapp import ServerApp
@@ -96,12 +100,34 @@ def test_a_stranger_runs_nothing_where_nodes_come_in(tmp_path: Path) -> None:
     assert Federation.open(tmp_path / "fed").rounds[0].survivors == 4
 
 
-def test_a_stranger_s_app_would_have_run(tmp_path: Path) -> None:
-    """On the control interface itself, which is this computer's alone: so that the test above can fail."""
+def test_a_stranger_with_an_account_here_runs_nothing_either(tmp_path: Path) -> None:
+    """Who can't read the token that the SuperLink's owner has. Who can runs what he likes, so this test can fail."""
     fleet.write_project(tmp_path / "fed", "har", address=f"{OUTSIDE}:{fleet.free_port()}")
-    mark = tmp_path / "owned"
+    mark, home = tmp_path / "owned", tmp_path / "fed" / "flower"
     stranger = Stranger(tmp_path / "stranger", tmp_path / "fed" / "tls" / "ca.crt", mark)
     with Deployment(tmp_path / "fed", int(address_of(tmp_path / "fed").split(":")[1]), OUTSIDE) as made:
         made.start_superlink()
-        assert made.control.startswith("127.0.0.1:") and stranger.run(made.control)
+        assert made.control.startswith("127.0.0.1:")
+        for name in ("credentials.yaml", "executor.secret"):
+            assert stat.S_IMODE((home / name).stat().st_mode) == 0o600
+        assert not stranger.run(made.control)
+        token = (home / "credentials.yaml").read_text()
+        mine = tmp_path / "stranger" / "flower" / "credentials.yaml"
+        write_credentials(mine.parent, made.control)  # of his own
+        assert mine.read_text() != token and not stranger.run(made.control)
+        context = ssl.create_default_context(cafile=str(stranger.authority))
+        for path, refused in (
+            ("control/list-runs", {401}),
+            ("control/start-run", {401}),
+            ("control/get-auth-tokens", range(400, 600)),
+            ("control/refresh-auth-tokens", range(400, 600)),
+            ("runtime/acquire-task", {401}),
+        ):
+            line = HTTPSConnection("127.0.0.1", int(made.control.split(":")[1]), context=context, timeout=30)
+            line.request("POST", f"/v1/{path}", b"", {"Content-Type": "application/protobuf"} | VERSION)
+            assert line.getresponse().status in refused, path
+            line.close()
+        assert not mark.exists()
+        mine.write_text(token)
+        assert stranger.run(made.control)
         made.wait(mark.exists, "superlink", deployment.READY_SECONDS)

@@ -4,7 +4,7 @@
            app/            a Flower project: the names of our apps, and where the federation is
            tls/            a certificate authority of our own, and the SuperLink's certificate
            nodes/          a key pair for each SuperNode
-           flower/         Flower's home: its configuration, the SuperLink's database, logs
+           flower/         Flower's home: its configuration, the SuperLink's database, token and secret, logs
 
 Everything stays on this computer's loopback. Where another host is given, nodes reach the SuperLink there, by a door of
 ours (`nodes_door`) that passes nothing else. Flower is told to phone nobody.
@@ -17,6 +17,7 @@ import datetime
 import ipaddress
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -34,8 +35,10 @@ from cryptography.x509.oid import NameOID
 
 from ..errors import EdgeloraError, InputError, MissingPackage
 from ..formats import SECRET, write_atomic
+from . import superlink
 from .federation import Federation
 from .nodes_door import nodes_door
+from .superlink import write_credentials
 from .web import Server
 
 QUIET = {
@@ -224,7 +227,7 @@ class Deployment:
             write_connection(self.folder, self.address)  # that of an earlier edgelora had one address for all
             self._door = nodes_door(self.host, self.port, int(port), tls)
             self._door.start()
-        self._start("superlink", [_program("flower-superlink"), *certificates, *options, database, *where])
+        self._start_link([*certificates, *options, database, *where], [f"--root-certificates={tls / 'ca.crt'}"])
         if wait:
             self.wait(self._listens, "superlink")
 
@@ -233,8 +236,21 @@ class Deployment:
         write_config(self.folder, self.address, "insecure = true\n")
         options = ["--insecure", "--simulation", "--disable-runtime-dependency-installation"]
         where = ["--host=127.0.0.1", f"--port={self.port}"]
-        self._start("superlink", [_program("flower-superlink"), *options, *where])
+        self._start_link([*options, *where], ["--insecure"])
         self.wait(self._listens, "superlink")
+
+    def _start_link(self, options: list[str], trust: list[str]) -> None:
+        """Flower's, whose commands take a token that is drawn for it, and what runs its apps, which has a secret."""
+        _program("flower-superlink")
+        write_credentials(self.folder / "flower", self.control)
+        secret = self.folder / "flower" / "executor.secret"
+        write_atomic(secret, secrets.token_bytes(32), SECRET)
+        told = f"--superexec-auth-secret-file={secret.resolve()}"
+        self.stop("executor")
+        command = [sys.executable, "-m", superlink.__name__, "--isolation=process", told, *options]
+        self._start("superlink", command)
+        until = [f"--runtime-api-address={self.control}", f"--parent-pid={self.processes['superlink'].pid}"]
+        self._start("executor", [_program("flower-superexec"), *until, told, *trust])
 
     def start(self, gateways: Sequence[Path] = (), nodes: int = 0) -> None:
         """A SuperLink, and a SuperNode for each gateway's folder, or so many without; when they are all there."""
@@ -366,7 +382,8 @@ class Deployment:
     @property
     def _environment(self) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # of what they start themselves
-        return os.environ | QUIET | {"PATH": path, "FLWR_HOME": str((self.folder / "flower").resolve())}
+        home = str((self.folder / "flower").resolve())
+        return os.environ | QUIET | {"PATH": path, "FLWR_HOME": home, superlink.ADDRESS: self.control}
 
 
 def family(pid: int) -> list[int]:

@@ -1,0 +1,69 @@
+"""Flower's SuperLink, whose commands take a token: `python -m edgelora.fleet.superlink` with its arguments.
+
+Its commands run code as its owner, and Flower as it is published lets whoever reaches them give some. It has a place
+for accounts, though; here the one account is whoever may read `credentials.yaml` in Flower's home. Where that place is
+no more, the SuperLink does not start.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..formats import SECRET, write_atomic
+
+ADDRESS = "EDGELORA_SUPERLINK"  # of the environment: where the SuperLink takes commands, as `flwr` calls it
+
+
+def write_credentials(home: Path, address: str) -> None:
+    """Makes a token for the SuperLink at an address, for its owner's eyes alone, where `flwr` finds it."""
+    told = {"authn-type": "oidc", "oidc-access-token": secrets.token_hex(32), "oidc-refresh-token": "none"}
+    named = {
+        f"flower.account-auth.{address}.{name}": base64.b64encode(text.encode()).decode() for name, text in told.items()
+    }
+    write_atomic(home / "credentials.yaml", json.dumps(named).encode(), SECRET)  # JSON is YAML
+
+
+def main() -> None:
+    from flwr.cli.constant import ACCESS_TOKEN_STORE_KEY
+    from flwr.common.constant import ACCESS_TOKEN_KEY, AuthnType
+    from flwr.supercore.auth.typing import AccountAuthLoginDetails, AccountInfo
+    from flwr.supercore.credential_store import get_credential_store
+    from flwr.superlink import config_loader
+    from flwr.superlink.auth_plugin import NoOpControlAuthnPlugin
+    from flwr.superlink.cli.flower_superlink import flower_superlink
+
+    token = get_credential_store().get(ACCESS_TOKEN_STORE_KEY % os.environ[ADDRESS])
+    if not token:
+        raise SystemExit("no token for this SuperLink in Flower's home: start it by `edgelora fleet run --start`")
+    Metadata = Sequence[tuple[str, str | bytes]]
+
+    class Token(NoOpControlAuthnPlugin):  # type: ignore[misc]
+        """Whoever has the token is the one account that there is; nobody is given another."""
+
+        def get_login_details(self) -> AccountAuthLoginDetails | None:
+            return None
+
+        def validate_tokens_in_metadata(self, metadata: Metadata) -> tuple[bool, AccountInfo | None]:
+            given = dict(metadata).get(ACCESS_TOKEN_KEY, "")
+            given = given.encode(errors="replace") if isinstance(given, str) else given
+            if not hmac.compare_digest(given, token):
+                return False, None
+            right: tuple[bool, AccountInfo | None] = super().validate_tokens_in_metadata(metadata)
+            return right
+
+        def refresh_tokens(self, metadata: Metadata) -> tuple[Metadata | None, AccountInfo | None]:
+            return None, None
+
+    config_loader.get_control_authn_ee_plugins = lambda: {AuthnType.OIDC: Token}
+    os.environ["FLWR_OIDC_ENABLED"] = "1"  # without a plug-in for accounts it ends
+    flower_superlink()
+
+
+if __name__ == "__main__":
+    main()
