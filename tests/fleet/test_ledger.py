@@ -174,6 +174,8 @@ def test_a_damaged_file_is_told_as_one(ledger: Ledger, seed: int) -> None:
         lambda: ledger.asked("one"),
         lambda: ledger.check("one", 20),
         lambda: ledger.attempt("one", 20, PLAN, KEYS),
+        lambda: ledger.charge(1, KEYS, None),
+        ledger.begin,
     )
     for _ in range(rounds(150)):
         content = bytearray(whole[: drawn.randrange(len(whole))] if drawn.random() < 0.2 else whole)
@@ -188,6 +190,8 @@ def test_a_damaged_file_is_told_as_one(ledger: Ledger, seed: int) -> None:
                 refused += 1
     assert refused > 30
     ledger.path.write_bytes(whole)
+    with pytest.raises(LedgerError, match=r"attempt 1 lacks boards \[7\]"):
+        ledger.charge(1, [7], None)
     for change, match in (("sigma = -1", "sigma -1"), ("clip = 0", "clip 0"), ("share = 1.5", "share of 1.5")):
         db = sqlite3.connect(ledger.path)
         db.executescript(

@@ -238,6 +238,8 @@ def _schema() -> Iterator[str]:
 def _charge(db: sqlite3.Connection, number: int, boards: Collection[int]) -> None:
     """By the indices that they were asked with; those that are charged already are left as they are."""
     asked = dict(db.execute("SELECT place, board FROM asked WHERE attempt = ?", (number,)))
+    if strange := set(boards) - set(asked):
+        raise sqlite3.DatabaseError(f"attempt {number} lacks boards {sorted(strange)}")
     there = {board for (board,) in db.execute("SELECT board FROM charged WHERE attempt = ?", (number,))}
     rows = [(number, asked[index]) for index in boards if asked[index] not in there]
     db.executemany("INSERT INTO charged VALUES (?, ?)", rows)

@@ -13,9 +13,9 @@ instead of 21: epsilon 10.31, not 4.38), and from `least` boards to one less the
 divisor would leave the second. A board that sends zeros changes neither: what is protected is what a board has
 learned, not that it exists.
 
-Sampling hides a board from those who do not know how many answered; what the averages themselves tell of that number
-is not counted. Who wants no such assumption takes the server's epsilon, which holds for everybody: what others see is
-made of what the server sees.
+Sampling amplifies only for those who do not know how many boards answered: what the averages themselves reveal about
+that number is not counted. The server's epsilon needs no such assumption, and holds for everybody: what others see is
+computed from what the server sees.
 
 The arithmetic is dp-accounting's: privacy loss distributions (PLD), rounded up. A board's noise is discrete; a sum of
 such from `least` boards differs from one discrete Gaussian by far less than the digits told, from a sigma of 3 on
