@@ -44,6 +44,7 @@ EXTRAS = {
     "host/edgelora/fleet/privacy.py": "fleet",
     "host/edgelora/fleet/server_app.py": "fleet",
     "host/edgelora/fleet/sim_grid.py": "fleet",
+    "host/edgelora/fleet/superlink.py": "fleet",
     "host/edgelora/studio/measuring.py": "dev",
     "host/edgelora/studio/server.py": "studio",
     **{
