@@ -43,10 +43,11 @@ from ..progress import Progress, untold
 from ..training import Base
 from ..workers import in_parallel
 from .fleet_controls import accuracies_of, alone, central, unshared_of
+from .fleet_methods import methods
 from .learning import mean_and_error
 
 PARTS = ("hashes", "learning", "noise", "scale", "cycles")
-CHOICES = ("settings", "others")  # parts that are measured only where they are asked for
+CHOICES = ("settings", "others", "methods")  # parts that are measured only where they are asked for
 CHOOSING_PEOPLE = (1, 2, 7, 8, 9, 10)
 HASHED = Plan(
     rounds=3, seed=7, noise=1.0, clip=4000, least=8, neighbours=4, threshold=3, deadline=300.0, patience=300.0
@@ -96,6 +97,7 @@ def bench_fleet(
         "cycles": lambda: cycles(progress),
         "settings": lambda: settings(base, seeds, data, progress),
         "others": lambda: others(seeds, mode, progress),
+        "methods": lambda: methods(base, seeds, data, progress),
     }
     for part in parts:
         found |= measures[part]()

@@ -152,7 +152,7 @@ def add_commands(add: Add, commands: Any) -> None:
         "--oracle", action="store_true", help="compare with TensorFlow Lite Micro and with pymicro-wakeword, too"
     )
     p = add("fleet", cmd_bench_fleet, benches)
-    told, apart = ", ".join((*PARTS, *CHOICES)), " and ".join(CHOICES)
+    told, apart = ", ".join((*PARTS, *CHOICES)), ", ".join(CHOICES)
     p.add_argument("parts", nargs="*", choices=(*PARTS, *CHOICES), metavar="PART", help=f"of {told} (all but {apart})")
     p.add_argument("--seeds", type=whole(1, 100), default=8, help="federations of each kind (%(default)s)")
     p.add_argument("--engines", nargs="+", choices=FLEET_ENGINES, metavar="ENGINE", help="to hash by (all)")
@@ -650,10 +650,12 @@ def cmd_bench_fleet(args: argparse.Namespace) -> None:
     Prints, of shares of 1: base and fedavg (means over boards), central (one training on all samples, as often), alone
     (each board on its own samples, as often), worst (board), personalized_global and personalized_base, the gain of
     one over the other and its standard error, z0 and z2 (1,000 boards without noise and with z = 2). `settings` tells
-    what other settings come to, `others` what fifteen other fleets learn, on which the number of rounds was chosen:
+    what other settings come to, `others` what fifteen other fleets learn, on which the number of rounds was chosen,
+    `methods` what was tried to learn more under noise:
 
         edgelora bench fleet settings --data har-choosing --seeds 6
         edgelora bench fleet others --seeds 2
+        edgelora bench fleet methods --data har-choosing --seeds 8
     """
     with console.progress("fleet", args.json) as progress:
         found = bench_fleet(

@@ -3,9 +3,9 @@
 from ..report import mean_of
 from . import publish
 from .afterwards import bare_start, personalized
-from .averaging import board_seed, mean, moved, server_step, with_vector
+from .averaging import UNITS, board_seed, mean, moved, server_step, with_vector
 from .board import BoardMember
-from .boards import PEOPLE, Boards, accuracies, boards_of, fleet_base, update_of
+from .boards import PEOPLE, Boards, accuracies, boards_of, fleet_base, private_update, update_of
 from .deployment import Deployment, DeploymentError, address_of, check_flower, federated, free_port, write_project
 from .federation import Call, Exchange, Federation, Judge, Total, federate
 from .gateway import Attached, BoardState, Check, Gateway, Member, running
@@ -14,7 +14,7 @@ from .lines import TRIAL_SECONDS, bring_roster, serial_boards
 from .local import fleet_recipe, learner_of
 from .member import Identity, MemberError, Train, TwinMember, training_of
 from .messages import Graph, Stage, Task, graph, public_of
-from .plan import NOISY, RATES, Plan
+from .plan import MOST_CLIP, NOISY, RATES, Plan
 from .privacy import (
     ADJACENCY,
     BudgetSpent,
@@ -63,11 +63,13 @@ __all__ = [
     "ENGINES",
     "Epsilons",
     "Federation",
+    "MOST_CLIP",
     "NOISY",
     "PEOPLE",
     "Plan",
     "RATES",
     "Total",
+    "UNITS",
     "accuracies",
     "board_seed",
     "bring_roster",
@@ -83,6 +85,7 @@ __all__ = [
     "of_twins",
     "plain_loop",
     "pooled",
+    "private_update",
     "sampled",
     "server_step",
     "simulate",
