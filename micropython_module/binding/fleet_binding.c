@@ -96,23 +96,28 @@ static mp_obj_t core_member_size(mp_obj_t neighbours) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_member_size_obj, core_member_size);
 
-// core_member_begin(memory, secret, server, fleet, seed, round, roster, index, policy); policy: u16 least survivors, u16 least z,
-// u16 least neighbours, u8 threshold percent, u8 masks, u16 last round
+static uint16_t half(const uint8_t *p) {
+    return (uint16_t)(p[0] | p[1] << 8);
+}
+
+// core_member_begin(memory, secret, server, fleet, seed, round, roster, index, policy, spent); policy: u16 least survivors, least z,
+// least and most of a cohort, colluders, u8 survivors percent, masks, u32 budget; spent: u64
 static mp_obj_t core_member_begin(size_t n_args, const mp_obj_t *args) {
     mp_buffer_info_t memory = buffer(args[0], MP_BUFFER_RW);
-    const uint8_t *policy = sized(args[8], 10, MP_BUFFER_READ);
+    const uint8_t *p = sized(args[8], 16, MP_BUFFER_READ);
     edgelora_board_t board = {
         .secret = key(args[1]), .server = key(args[2]), .fleet = sized(args[3], 8, MP_BUFFER_READ), .seed = key(args[4]),
         .round = word(args[5]), .roster = word(args[6]), .index = (uint16_t)word(args[7]),
         .policy = {
-            .least_survivors = (uint16_t)(policy[0] | policy[1] << 8), .least_z = (uint16_t)(policy[2] | policy[3] << 8),
-            .least_neighbours = (uint16_t)(policy[4] | policy[5] << 8), .threshold_percent = policy[6], .masks = policy[7],
-            .last_round = (uint16_t)(policy[8] | policy[9] << 8),
+            .least_survivors = half(p), .least_z = half(p + 2), .least_cohort = half(p + 4), .most_cohort = half(p + 6),
+            .colluders = half(p + 8), .survivors_percent = p[10], .masks = p[11],
+            .budget = half(p + 12) | (uint32_t)half(p + 14) << 16,
         },
     };
+    __builtin_memcpy(&board.spent, sized(args[9], 8, MP_BUFFER_READ), 8);
     return result(edgelora_member_begin(memory.buf, memory.len, &board));
 }
-static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_member_begin_obj, 9, 9, core_member_begin);
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_member_begin_obj, 10, 10, core_member_begin);
 
 // core_member_next(memory) -> what it waits for, edgelora_next_t
 static mp_obj_t core_member_next(mp_obj_t memory) {
@@ -142,6 +147,13 @@ static mp_obj_t core_member_task(mp_obj_t memory) {
     return mp_obj_new_tuple(7, items);
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_member_task_obj, core_member_task);
+
+// core_member_spent(memory) -> what all rounds have cost, u64
+static mp_obj_t core_member_spent(mp_obj_t memory) {
+    uint64_t spent = edgelora_member_spent(member(memory));
+    return mp_obj_new_bytes((const uint8_t *)&spent, sizeof(spent));
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(core_member_spent_obj, core_member_spent);
 
 // core_member_receive(memory, message) -> 0, or 1 for the last one again; what was taken is not the same afterwards
 static mp_obj_t core_member_receive(mp_obj_t memory, mp_obj_t message) {
@@ -204,6 +216,7 @@ static MP_DEFINE_CONST_FUN_OBJ_2(core_member_reply_obj, core_member_reply);
     X(MP_QSTR_member_next, core_member_next_obj) \
     X(MP_QSTR_member_state, core_member_state_obj) \
     X(MP_QSTR_member_task, core_member_task_obj) \
+    X(MP_QSTR_member_spent, core_member_spent_obj) \
     X(MP_QSTR_member_receive, core_member_receive_obj) \
     X(MP_QSTR_member_neighbours, core_member_neighbours_obj) \
     X(MP_QSTR_member_key, core_member_key_obj) \

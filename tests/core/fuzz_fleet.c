@@ -3,7 +3,7 @@
 // SPDX-License-Identifier: MIT
 //
 // Usage: fuzz_fleet ROUND SEED COUNT. ROUND: secret[32], server's public key[32], fleet[8], seed[32], u16 index, u16 boards,
-// u32 roster, public key[32] of each board, then the five messages to the board, each behind its u32 size. Prints how many
+// u32 roster, public key[32] of each board, then the six messages to the board, each behind its u32 size. Prints how many
 // messages were refused, and how many that had been made right were taken; what was refused must have changed nothing.
 
 #include <stdio.h>
@@ -121,7 +121,7 @@ int main(int argc, char **argv) {
     board.index = (uint16_t)r.index;
     board.roster = u32_at(data + 108);
     CHECK(edgelora_pair_key(r.pair, data, data + 32));
-    uint32_t size = edgelora_member_size(12);
+    uint32_t size = edgelora_member_size(19);
     void *memory = malloc(size);
     CHECK(!edgelora_member(memset(memory, 0, size), size));
     CHECK(edgelora_member_begin(memory, edgelora_member_size(0) - 8, &board) == EDGELORA_FLEET_ERR_MEMBER);
@@ -132,7 +132,7 @@ int main(int argc, char **argv) {
 
     const uint8_t *at = r.keys + 32 * r.boards;
     uint32_t number = u32_at(at + 4 + 8);
-    for (uint32_t stage = 0; stage < 5; ++stage) {
+    for (uint32_t stage = 0; stage < 6; ++stage) {
         uint32_t right = u32_at(at);
         for (uint32_t i = 0; i < count; ++i) {
             uint8_t *message = copy_of(at + 4, right);

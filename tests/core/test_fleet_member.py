@@ -16,8 +16,10 @@ import sanitized
 from numpy.typing import NDArray
 
 from edgelora import twin
+from edgelora.twin.fleet import round_cost
 
 FLEET = b"a fleet!"
+STAGES = (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT, ref.SURVIVORS, ref.UNMASK)
 Masters = NDArray[np.int16]
 
 
@@ -82,18 +84,19 @@ class Fleet:
 def drawn_round(seed: int) -> None:
     """Boards are lost before every stage; those that are left answer as the reference, and the sum is exact."""
     rng = random.Random(seed)
-    k = 2 * rng.randint(4, 8)
+    colluders = rng.choice((0, 0, 1, 2))
     task = ref.Task(
         roster=rng.randint(0, 2**32 - 1), base=rng.randbytes(8), adapter=rng.randbytes(32),
         parameters=rng.randint(1, 300), epochs=rng.randint(1, 9),
         seed=rng.randint(0, 2**32 - 1), clip=rng.choice((1, 2000, 65535)),
-        sigma=rng.choice((0, 1, 37, 400, 65535)), least=2, neighbours=k, threshold=k // 2 + 1,
+        sigma=rng.choice((0, 1, 37, 400, 65535)), least=2, cohort=rng.randint(24, 65), colluders=colluders,
     )  # fmt: skip
-    count = rng.choice((2, 5, rng.randint(10, 24)))  # of more than nine, three may be lost
+    count = rng.choice((2 + colluders, 5, rng.randint(10, 24)))
     fleet = Fleet(rng, count, task, number=rng.randint(1, 2**32 - 1))
     left = list(range(count))
-    for stage in (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT, ref.UNMASK):
-        if len(left) > max(count - 3, 6) and rng.random() < 0.7:
+    fewest = ref.thresholds(task.pack(), count)[1] + 1
+    for stage in STAGES:
+        if len(left) > max(count - 3, fewest) and rng.random() < 0.7:
             left.remove(rng.choice(left))
         fleet.stage(stage, left)
     assert np.array_equal(fleet.server.total(), fleet.expected())
@@ -109,7 +112,7 @@ def test_equal_to_the_reference() -> None:
 
 
 def test_without_masks() -> None:
-    fleet = Fleet(random.Random(fresh.SEED), 3, ref.Task(masks=0, sigma=30, neighbours=0, threshold=0))
+    fleet = Fleet(random.Random(fresh.SEED), 3, ref.Task(masks=0, sigma=30, cohort=0))
     for stage in (ref.TASK, ref.INPUT):
         fleet.stage(stage, [0, 1, 2])
     assert np.array_equal(fleet.server.total(), fleet.expected())
@@ -119,8 +122,8 @@ def test_without_masks() -> None:
 # ---- what is refused
 
 
-NAMES = ("MEMBER", "ORDER", "MESSAGE", "ROUND", "ROSTER", "TASK", "POLICY", "COHORT", "REVOKED", "PEER", "FEW", "KEY")
-STATUS = {name: -value for value, name in enumerate(NAMES, 1)}
+NAMES = "MEMBER ORDER MESSAGE ROUND ROSTER TASK POLICY COHORT REVOKED PEER FEW KEY SIZE BUDGET"
+STATUS = {name: -value for value, name in enumerate(NAMES.split(), 1)}
 
 
 class Suspect:
@@ -170,8 +173,8 @@ def mutants(rng: random.Random, message: bytes, count: int) -> list[bytes]:
 
 def wrong_tasks(task: ref.Task) -> list[tuple[bytes, str]]:
     values = {
-        "parameters": (0, 65537), "epochs": (0,), "clip": (0, 65536), "least": (0,), "neighbours": (0, 1, 5, 34),
-        "threshold": (task.neighbours // 2, task.neighbours + 1), "masks": (2, 256),
+        "parameters": (0, 65537), "epochs": (0,), "clip": (0, 65536), "least": (0, task.cohort + 1),
+        "cohort": (0, 1, 66), "masks": (2, 256),
     }  # fmt: skip
     wrong = [(replace(task, **{name: value}).pack(), "TASK") for name, many in values.items() for value in many]
     body = task.pack()
@@ -199,24 +202,69 @@ def wrong_cohorts(right: bytes, index: int, least: int) -> list[tuple[bytes, str
     return [(body, "COHORT") for body in [*bodies, right[:-2], right + b"\0\0", right[:1], b""]]
 
 
-def wrong_entries(rng: random.Random, right: bytes, size: int, threshold: int, alien: bytes) -> list[tuple[bytes, str]]:
-    """Of PEERS or INPUT (without its count). alien: an entry of a board that is none of those asked for."""
-    entries = [right[i : i + size] for i in range(0, len(right), size)]
-    a, b, *rest = entries
-    crossed = [a[:2] + b[2:], b[:2] + a[2:], *rest]
-    wrong = [
-        [b, a, *rest],
-        [a, *entries],
-        crossed,
-        [alien, *entries],
-        sorted([alien, *entries], key=lambda e: e[:2][::-1]),
+def damaged(rng: random.Random, part: bytes, first: int) -> bytes:
+    bad = bytearray(part)
+    bad[rng.randrange(first, len(part))] ^= 1 << rng.randrange(8)
+    return bytes(bad)
+
+
+def wrong_entries(rng: random.Random, parts: list[bytes], fewest: int, aliens: list[bytes]) -> list[tuple[bytes, str]]:
+    """Entries that begin with an index: out of order, twice, crossed, changed, of another board, too few."""
+    a, b, *rest = parts
+    wrong = [[b, a, *rest], [a, *parts], [*parts, parts[-1]], [a[:2] + b[2:], b[:2] + a[2:], *rest]]
+    wrong += [[alien, *parts] for alien in aliens] + [
+        sorted([alien, *parts], key=lambda p: p[:2][::-1]) for alien in aliens
     ]
-    for _ in range(20):
-        bad = bytearray(a)
-        bad[rng.randrange(2, size)] ^= 1 << rng.randrange(8)
-        wrong.append([bytes(bad), b, *rest])
-    few = [(b"".join(entries[: threshold - 1]), "FEW")]
-    return [*((b"".join(parts), "PEER") for parts in wrong), *few]
+    wrong += [[*parts[:at], damaged(rng, part, 2), *parts[at + 1 :]] for at, part in enumerate(parts) for _ in "abc"]
+    return [*((b"".join(one), "PEER") for one in wrong), (b"".join(parts[: fewest - 1]), "FEW")]
+
+
+def cut(body: bytes, size: int) -> list[bytes]:
+    return [body[at : at + size] for at in range(0, len(body), size)]
+
+
+def wrong_peers(rng: random.Random, suspect: Suspect, right: bytes) -> list[tuple[bytes, str]]:
+    server = suspect.fleet.server
+    own = struct.pack("<H", suspect.index) + server.replies[ref.ADVERT][suspect.index][:48]
+    aliens = [own, struct.pack("<H", 200) + right[2:50]]
+    wrong = wrong_entries(rng, cut(right, 50), server.agreeing, aliens)
+    return [*wrong, (right[:-1], "PEER"), (right + bytes(50), "PEER"), (b"", "FEW")]
+
+
+def wrong_inputs(rng: random.Random, suspect: Suspect, right: bytes) -> list[tuple[bytes, str]]:
+    server, index = suspect.fleet.server, suspect.index
+    own = server.replies[ref.SHARES][index][:80]  # what this board sealed for the other way
+    aliens = [struct.pack("<H", index) + own, struct.pack("<H", 200) + own]
+    parts = cut(right[2:], 82)
+    wrong = wrong_entries(rng, parts, server.agreeing, aliens)
+    wrong.append((parts[0][:2] + own + b"".join(parts[1:]), "PEER"))
+    counted = [(struct.pack("<H", len(body) // 82) + body, status) for body, status in wrong]
+    return [*counted, (right[:2], "MESSAGE"), (right[:-1], "MESSAGE"), (b"", "MESSAGE"),
+            (struct.pack("<H", len(parts) + 1) + right[2:], "MESSAGE")]  # fmt: skip
+
+
+def wrong_survivors(suspect: Suspect, right: bytes) -> list[tuple[bytes, str]]:
+    """Of SURVIVORS: another cohort, too few, or without the board itself."""
+    server, index = suspect.fleet.server, suspect.index
+    count = len(server.cohort)
+    head, bits = right[: 2 + 2 * count], int.from_bytes(right[2 + 2 * count :], "little")
+    size = (count + 7) // 8
+    own = server.cohort.index(index)
+    places = [place for place in range(count) if place != own][: server.agreeing - 1]
+    few = [bits & ~(1 << own), 0, 1 << own | sum(1 << place for place in places)]
+    other = [server.cohort[1:], server.cohort[:-1]]
+    shown = [ref.cohort_body(cohort) + bits.to_bytes(size, "little")[: (len(cohort) + 7) // 8] for cohort in other]
+    stray = head + (bits | 1 << count).to_bytes(size, "little")
+    return [*((head + value.to_bytes(size, "little"), "FEW") for value in few),
+            *((body, "COHORT") for body in shown if not body[-1] >> (count - 1) % 8),
+            (stray, "MESSAGE"), (right[:-1], "MESSAGE"), (right + b"\0", "MESSAGE"), (b"", "MESSAGE")]  # fmt: skip
+
+
+def wrong_confirms(rng: random.Random, suspect: Suspect, right: bytes) -> list[tuple[bytes, str]]:
+    server, index = suspect.fleet.server, suspect.index
+    aliens = [struct.pack("<H", j) + bytes(16) for j in (index, 200)]
+    wrong = wrong_entries(rng, cut(right, 18), server.agreeing, aliens)
+    return [*wrong, (b"", "FEW"), (right[:-1], "MESSAGE"), (right + b"\1", "MESSAGE")]
 
 
 def authentic_lies(rng: random.Random, suspect: Suspect, stage: int) -> list[tuple[bytes, str]]:
@@ -227,38 +275,23 @@ def authentic_lies(rng: random.Random, suspect: Suspect, stage: int) -> list[tup
         return wrong_tasks(fleet.task)
     if stage == ref.COHORT:
         return wrong_cohorts(right, index, fleet.task.least)
-    near = fleet.server.near[index]
     if stage == ref.PEERS:
-        other = next(i for i in fleet.server.replies[ref.ADVERT] if i != index and i not in near)
-        alien = struct.pack("<H", other) + fleet.server.replies[ref.ADVERT][other][:48]
-        mirror = struct.pack("<H", index) + fleet.server.replies[ref.ADVERT][index][:48]
-        return [
-            *wrong_entries(rng, right, 50, fleet.server.threshold, alien),
-            (mirror + right, "PEER"), (right[:-1], "PEER"), (right + bytes(50), "PEER"), (b"", "FEW"),
-        ]  # fmt: skip
+        return wrong_peers(rng, suspect, right)
     if stage == ref.INPUT:
-        other = next(i for i in fleet.server.replies[ref.SHARES] if i != index and i not in near)
-        alien = struct.pack("<H", other) + fleet.server.replies[ref.SHARES][other][:80]
-        wrong = wrong_entries(rng, right[2:], 82, fleet.server.threshold, alien)
-        own = fleet.server.replies[ref.SHARES][index][:80]  # what this board sealed for the other way
-        wrong.append((right[2:4] + own + right[84:], "PEER"))
-        counted = [(struct.pack("<H", len(body) // 82) + body, status) for body, status in wrong]
-        return [*counted, (right[:2], "MESSAGE"), (right[:-1], "MESSAGE"), (b"", "MESSAGE")]
-    asked, least = len(right) - 2, fleet.task.least
-    few = bytes(n < fleet.server.threshold - 1 for n in range(asked))
-    survivors = [(struct.pack("<H", n) + right[2:], "FEW") for n in (0, least - 1, 25, 0xFFFF)]
-    return [*survivors, (right[:2] + few, "FEW"), (right[:2] + bytes(asked), "FEW"), (right[:-1], "MESSAGE"),
-            (right + b"\1", "MESSAGE"), (right[:-1] + b"\2", "MESSAGE"), (right[:1], "MESSAGE")]  # fmt: skip
+        return wrong_inputs(rng, suspect, right)
+    if stage == ref.SURVIVORS:
+        return wrong_survivors(suspect, right)
+    return wrong_confirms(rng, suspect, right)
 
 
 def attacked_round(seed: int) -> int:
-    """A whole round of 24 boards, one under attack at every stage. What it refused."""
+    """A whole round of 21 boards, one under attack at every stage. What it refused."""
     rng = random.Random(seed)
-    task = ref.Task(parameters=20, sigma=10, least=8, neighbours=8, threshold=5)
-    fleet = Fleet(rng, 24, task)
-    suspect = Suspect(fleet, rng.randrange(24))
+    task = ref.Task(parameters=20, sigma=10, least=8, cohort=21, colluders=1)
+    fleet = Fleet(rng, 21, task)
+    suspect = Suspect(fleet, rng.randrange(21))
     sent: dict[int, bytes] = {}
-    for stage in (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT, ref.UNMASK):
+    for stage in STAGES:
         everybody = list(fleet.boards)
         if stage == ref.TASK:
             suspect.member.finish()
@@ -269,7 +302,7 @@ def attacked_round(seed: int) -> int:
             assert not suspect.member.receive(last)
             for before in list(sent.values())[:-1]:
                 suspect.refuses(before)
-            for wrong in set(range(1, 12)) - {stage, 1}:
+            for wrong in set(range(1, 14)) - {stage, 1}:
                 suspect.refuses(suspect.sealed(wrong, right[16:-16]), "ORDER" if wrong % 2 else "MESSAGE")
             suspect.refuses(suspect.sealed(stage, right[16:-16], fleet.number + 1), "ROUND")
             suspect.refuses(suspect.sealed(ref.TASK, replace(task, seed=1).pack()), "ROUND")
@@ -286,8 +319,7 @@ def attacked_round(seed: int) -> int:
             suspect.refuses(ref.seal(fleet.server.pairs[suspect.index], stage + 1, suspect.index, fleet.number, own))
     assert np.array_equal(fleet.server.total(), fleet.expected())
     assert not suspect.member.receive(sent[ref.UNMASK])
-    turned = bytes(1 - bit for bit in sent[ref.UNMASK][18:-16])
-    suspect.refuses(suspect.sealed(ref.UNMASK, sent[ref.UNMASK][16:18] + turned), "ORDER")
+    suspect.refuses(suspect.sealed(ref.SURVIVORS, sent[ref.SURVIVORS][16:-16][:-1] + b"\x1e"), "ORDER")
     return suspect.refused
 
 
@@ -302,12 +334,13 @@ def test_refuses_what_is_not_right() -> None:
     [
         (twin.Policy(least_survivors=9), ref.Task(least=8)),
         (twin.Policy(least_z=100), ref.Task(sigma=333, least=9, clip=1000)),  # sigma sqrt(m) = 999
-        (twin.Policy(least_z=65535), ref.Task(sigma=65535, least=65535, clip=65535)),
+        (twin.Policy(least_z=65535), ref.Task(sigma=65535, least=65, clip=65535)),
+        (twin.Policy(least_z=100, colluders=2), ref.Task(sigma=377, least=9, clip=1000, colluders=2)),  # of seven: 997
+        (twin.Policy(colluders=9), ref.Task(least=9, colluders=9)),  # none of the survivors has to be honest
         (twin.Policy(least_z=100), ref.Task(sigma=999, least=9, masks=0)),  # nobody hides a single board's noise
-        (twin.Policy(least_neighbours=6), ref.Task(neighbours=4)),
-        (twin.Policy(threshold_percent=75), ref.Task(neighbours=4, threshold=3)),
+        (twin.Policy(colluders=3, least_survivors=4), ref.Task(least=9, colluders=2)),
+        (twin.Policy(least_cohort=20), ref.Task(least=9, cohort=19)),
         (twin.Policy(masks=True), ref.Task(masks=0)),
-        (twin.Policy(last_round=6), ref.Task()),  # this is round 7
     ],
 )
 def test_policy(policy: twin.Policy, task: ref.Task) -> None:
@@ -319,10 +352,8 @@ def test_policy(policy: twin.Policy, task: ref.Task) -> None:
     with pytest.raises(twin.FleetError, match="policy"):
         member.receive(fleet.server.message(ref.TASK, 0))
     enough = replace(
-        policy, least_survivors=min(policy.least_survivors, task.least), least_z=min(policy.least_z, 99),
-        least_neighbours=min(policy.least_neighbours, task.neighbours),
-        threshold_percent=min(policy.threshold_percent, 74), masks=False,
-        last_round=policy.last_round and policy.last_round + 1,
+        policy, least_survivors=min(policy.least_survivors, task.least), least_z=min(policy.least_z, 99), masks=False,
+        colluders=min(policy.colluders, 2), least_cohort=min(policy.least_cohort, task.cohort),
     )  # fmt: skip
     member = twin.Member(*same, roster=task.roster, policy=enough)
     member.finish()
@@ -342,12 +373,18 @@ def test_revoked_neighbour() -> None:
     assert (member.stage, member.next, member.neighbours()) == (ref.TASK, twin.Next.MESSAGE, [])
     assert not member.receive(fleet.server.message(ref.TASK, 0))
     del fleet.server.replies[ref.READY][2]
-    for stage in (ref.COHORT, ref.PEERS, ref.INPUT, ref.UNMASK):
+    for stage in STAGES[1:]:
         fleet.stage(stage, [0, 1, 3])
     assert np.array_equal(fleet.server.total(), fleet.expected())
 
 
 LOW_ORDER = (1).to_bytes(32, "little")
+
+
+def dishonest_tags(fleet: Fleet, index: int) -> bytes:
+    """Those of a board that shows LOW_ORDER as its mask key."""
+    other = fleet.boards[index].other
+    return b"".join(other.pairs[j].tag("advert", index, j, LOW_ORDER) for j in other.others)
 
 
 def test_worthless_keys() -> None:
@@ -369,9 +406,7 @@ def test_worthless_keys() -> None:
         member.reply()
 
     fleet.stage(ref.COHORT, [1, 2, 3, 4])
-    pair = ref.Pair(fleet.secrets[2], fleet.key(1), FLEET, fleet.number)  # board 2 is dishonest
-    tags = b"".join(bytes(16) if i != 1 else pair.tag("advert", 2, 1, LOW_ORDER) for i in fleet.server.near[2])
-    fleet.server.replies[ref.ADVERT][2] = LOW_ORDER + tags
+    fleet.server.replies[ref.ADVERT][2] = LOW_ORDER + dishonest_tags(fleet, 2)
     member = fleet.boards[1].member
     with pytest.raises(twin.FleetError, match="worthless"):
         member.answer(fleet.server.message(ref.PEERS, 1), fleet.key)
@@ -385,8 +420,8 @@ def test_rounds_follow_each_other() -> None:
     rng = random.Random(fresh.SEED)
     fleet = Fleet(rng, 4, ref.Task())
     adverts = []
-    for stop in (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT, ref.UNMASK):
-        for stage in (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT, ref.UNMASK):
+    for stop in STAGES:
+        for stage in STAGES:
             if stage <= stop:
                 fleet.stage(stage, [0, 1, 2, 3])
         adverts += [fleet.server.replies.get(ref.ADVERT, {}).get(0, b"")[:32]]
@@ -399,7 +434,7 @@ def test_rounds_follow_each_other() -> None:
             assert not board.receive(past)
         else:
             Suspect(fleet, 0).refuses(past, "ROUND")
-    assert len(set(adverts)) == 5
+    assert len(set(adverts)) == 6
     again = twin.Member(fleet.secrets[0], ref.public_of(fleet.server.secret), FLEET, bytes(32), 0, round=last, roster=1)
     again.finish()
     with pytest.raises(twin.FleetError, match="past"):
@@ -409,22 +444,22 @@ def test_rounds_follow_each_other() -> None:
 
 def test_a_round_knows_nothing_of_the_one_before() -> None:
     """Who advertised then and is away now has no part in what the others send."""
-    fleet = Fleet(random.Random(fresh.SEED), 6, ref.Task(parameters=4, neighbours=4, threshold=3))
+    fleet = Fleet(random.Random(fresh.SEED), 6, ref.Task(parameters=4))
     everyone = list(fleet.boards)
     for stage in (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT):
         fleet.stage(stage, everyone)
     fleet.number += 1
     fleet.server = ref.Server(fleet.server.secret, fleet.server.keys, FLEET, fleet.number, fleet.task)
     fleet.stage(ref.TASK, everyone)
-    for stage in (ref.COHORT, ref.PEERS, ref.INPUT, ref.UNMASK):
+    for stage in STAGES[1:]:
         fleet.stage(stage, everyone[:-1])
 
 
 def test_memory_of_fewer_neighbours() -> None:
-    """A member with room for four takes no task of six; indices and seeds are checked."""
-    fleet = Fleet(random.Random(fresh.SEED), 8, ref.Task(neighbours=6, threshold=4))
+    """A member with room for seven others takes no task of nine boards; indices and seeds are checked."""
+    fleet = Fleet(random.Random(fresh.SEED), 8, ref.Task(cohort=9))
     same = fleet.secrets[0], ref.public_of(fleet.server.secret), FLEET, bytes(32)
-    small = twin.Member(*same, 0, roster=1, neighbours=4)
+    small = twin.Member(*same, 0, roster=1, neighbours=7)
     small.finish()
     with pytest.raises(twin.FleetError, match="out of range"):
         small.receive(fleet.server.message(ref.TASK, 0))
@@ -436,8 +471,8 @@ def test_fuzzed_under_sanitizers(tmp_path: Path) -> None:
     """Mutated messages of a round, as they are and sealed anew by the server's key: fuzz_fleet.c says what holds."""
     program = sanitized.build(Path(__file__).with_name("fuzz_fleet.c"), tmp_path)
     rng = random.Random(fresh.SEED)
-    fleet = Fleet(rng, 20, ref.Task(parameters=40, sigma=3, neighbours=8, threshold=5), number=99)
-    board, stages = fleet.boards[3], (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT, ref.UNMASK)
+    fleet = Fleet(rng, 20, ref.Task(parameters=40, sigma=3, cohort=20), number=99)
+    board, stages = fleet.boards[3], STAGES
     seed, messages = board.other.next_key, []
     for stage in stages:
         messages.append(fleet.server.message(stage, 3))
@@ -460,7 +495,7 @@ def test_refuses_the_next_stage_before_its_reply() -> None:
     suspect, server = Suspect(fleet, 0), fleet.server
     member, board = suspect.member, fleet.boards[0]
     member.finish()
-    for stage in (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT):
+    for stage in STAGES[:-1]:
         message = server.message(stage, 0)
         fleet.stage(stage, [1, 2, 3])
         reply = board.other.answer(message, fleet.key, (board.before, board.after))
@@ -468,9 +503,10 @@ def test_refuses_the_next_stage_before_its_reply() -> None:
         early = server.message(stage + 2, 0)
         assert member.receive(message)
         suspect.refuses(early, "ORDER")
-        for place, index in enumerate(member.neighbours() if stage == ref.COHORT else []):
-            member.key(place, fleet.key(index))
-            suspect.refuses(early, "ORDER")
+        if member.next is twin.Next.KEYS:
+            for place, index in enumerate(member.neighbours()):
+                member.key(place, fleet.key(index))
+                suspect.refuses(early, "ORDER")
         if stage == ref.INPUT:
             member.update(board.before, board.after)
         while member.next is twin.Next.WORK:
@@ -482,21 +518,80 @@ def test_refuses_the_next_stage_before_its_reply() -> None:
 
 
 def test_secrets_are_gone_once_they_were_used() -> None:
-    """Of a round: mask keys and common seeds behind INPUT, neighbours' shares behind UNMASK."""
-    task = ref.Task(parameters=8, sigma=2, neighbours=6, threshold=4)
+    """Of a round: mask keys and common seeds behind INPUT, keys of pairs and neighbours' shares behind UNMASK."""
+    task = ref.Task(parameters=8, sigma=2, cohort=9)
     fleet = Fleet(random.Random(fresh.SEED), 9, task)
     member, other = fleet.boards[0].member, fleet.boards[0].other
     everyone = list(fleet.boards)
     for stage in (ref.TASK, ref.COHORT, ref.PEERS):
         fleet.stage(stage, everyone)
     seeds = [*other.seeds.values()]
-    assert len(seeds) == 6 and all(key in member.state for key in (other.e, other.b, other.c, other.z, *seeds))
+    assert len(seeds) == 8 and all(key in member.state for key in (other.e, other.b, other.c, other.z, *seeds))
     fleet.stage(ref.INPUT, everyone)
     assert not any(key in member.state for key in (other.e, other.b, other.c, other.z, *seeds))
     shares = [part[at : at + 32] for part in other.given.values() for at in (0, 32)]
-    assert len(shares) == 12 and all(part in member.state for part in shares)
+    assert len(shares) == 16 and all(part in member.state for part in shares)
+    fleet.stage(ref.SURVIVORS, everyone)
     fleet.stage(ref.UNMASK, everyone)
     assert not any(part in member.state for part in shares)
+    assert not any(pair.prk in member.state for pair in other.pairs.values())
+
+
+def test_budget() -> None:
+    """Rounds add up until no more is left; what has been spent is counted once an update is about to leave."""
+    rng = random.Random(fresh.SEED)
+    task = ref.Task(sigma=2000, clip=1000, least=2)  # 1 / z^2 = 1 / 8
+    fleet = Fleet(rng, 3, task)
+    same = fleet.secrets[0], ref.public_of(fleet.server.secret), FLEET, rng.randbytes(32), 0
+    policy = twin.Policy(budget=375_000)
+    member = fleet.boards[0].member = twin.Member(*same, roster=1, policy=policy)
+    for number, spent in ((7, 125_000), (8, 250_000), (9, 375_000)):
+        fleet.number = number
+        fleet.server = ref.Server(fleet.server.secret, fleet.server.keys, FLEET, number, task)
+        before = member.spent
+        for stage in STAGES[: 6 if number == 7 else 3]:
+            fleet.stage(stage, [0, 1, 2], check=False)
+            assert member.spent == before, stage  # of a round in which nothing leaves, nothing
+            if stage == ref.PEERS:
+                break
+        fleet.stage(ref.INPUT, [0, 1, 2], check=False)
+        assert member.spent == spent
+    later = ref.Server(fleet.server.secret, fleet.server.keys, FLEET, 10, task)
+    with pytest.raises(twin.FleetError, match="budget"):
+        member.receive(later.message(ref.TASK, 0))
+    cheaper = ref.Server(fleet.server.secret, fleet.server.keys, FLEET, 10, replace(task, sigma=20000, clip=1))
+    with pytest.raises(twin.FleetError, match="budget"):  # a millionth is too much, too
+        member.receive(cheaper.message(ref.TASK, 0))
+    for spent in (0, 250_001):  # as it would be after a reset
+        again = twin.Member(*same, roster=1, round=9, spent=spent, policy=policy)
+        again.finish()
+        if spent:
+            with pytest.raises(twin.FleetError, match="budget"):
+                again.receive(later.message(ref.TASK, 0))
+        else:
+            assert again.receive(later.message(ref.TASK, 0))
+
+
+def test_cost() -> None:
+    """ceil(10^6 clip^2 / (sigma^2 honest)), drawn and at the ends."""
+    drawn = random.Random(fresh.SEED)
+    ends = [(1, 1, 1), (65535, 65535, 65535), (65535, 1, 1), (1, 65535, 65535)]
+    for clip, sigma, honest in [*ends, *(tuple(drawn.randint(1, 65535) for _ in "abc") for _ in range(500))]:
+        assert round_cost(clip, sigma, honest) == -(-(10**6) * clip**2 // (sigma**2 * honest))
+    assert round_cost(1, 0, 9) == round_cost(65535, 9, 0) == 2**64 - 1
+
+
+def test_colluders_add_no_noise() -> None:
+    """What a board counts: of the survivors that its task asks for, those that its policy takes to be honest."""
+    for masks, colluders, cost in ((1, 0, 250_000), (1, 3, 10**6), (0, 3, 10**6)):
+        task = ref.Task(sigma=10, clip=10, least=4, masks=masks, colluders=3)
+        fleet = Fleet(random.Random(fresh.SEED), 8, task)
+        same = fleet.secrets[0], ref.public_of(fleet.server.secret), FLEET, bytes(32), 0
+        policy = twin.Policy(colluders=colluders)
+        member = fleet.boards[0].member = twin.Member(*same, roster=1, spent=5, policy=policy)
+        for stage in (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT) if masks else (ref.TASK, ref.INPUT):
+            fleet.stage(stage, list(range(8)), check=False)
+        assert member.spent == cost + 5
 
 
 def test_byte_5_is_nought() -> None:

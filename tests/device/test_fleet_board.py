@@ -22,6 +22,7 @@ from edgelora.boards import install, load_board
 from edgelora.boards.build import program
 from edgelora.datasets import har as datasets_har
 from edgelora.fleet import (
+    SUMS,
     Federation,
     Gateway,
     Plan,
@@ -32,6 +33,7 @@ from edgelora.fleet import (
     Task,
     board_server,
     boards_of,
+    bring_policy,
     fleet_base,
     personalized,
     running,
@@ -94,6 +96,7 @@ def prepare(link: Link, person: Person) -> bytes:
     samples = pack_samples(person.samples.x, person.samples.y, None, base)
     for path, content in (("/base.elm", person.elm), (SAMPLES_PATH, samples), ("/update.trust", trust())):
         link.put(path, content)
+    bring_policy(link, SUMS)
     return link.fleet_identity()
 
 
@@ -117,8 +120,7 @@ def task_of(person: Person, roster: Roster, **changes: int) -> Task:
         "clip": CLIP,
         "sigma": 0,
         "least": 4,
-        "neighbours": 4,
-        "threshold": 3,
+        "cohort": 8,
     }
     adapter = hashlib.sha256(person.adapter).digest()
     n = len(fleet_vector(person.adapter))
@@ -364,11 +366,11 @@ def test_round_over_http(desktop: Desktop, person: Person, tmp_path: Path) -> No
     server.start()
     url = f"http://127.0.0.1:{server.server_address[1]}"
     with running(gateway), ThreadPoolExecutor(1) as pool:
-        board = pool.submit(on_device, f"fleet_runs.poll({url!r}, 5)", tmp_path / "board")
+        board = pool.submit(on_device, f"fleet_runs.poll({url!r}, 6)", tmp_path / "board")
         while not gateway.boards():  # it has the roster by now, and another one comes
             time.sleep(0.02)
         roster, _ = site.enroll(public_of(drawn.randbytes(32)), "", RELEASE)
-        task = task_of(person, roster, least=3, neighbours=2, threshold=2)
+        task = task_of(person, roster, least=3)
         members = others(4, 1, roster, secrets, task.parameters)
         round_ = Round(task, 3, roster, site.secret(), range(5))
         while not round_.done:
@@ -438,7 +440,7 @@ def test_rounds_on_a_stock_pico(tmp_path: Path) -> None:
         with Link.connect(board.port) as link:
             roster = roster_of([prepare(link, person), *map(public_of, secrets)])
             link.fleet_install(roster.pack(RELEASE))
-        task = task_of(person, roster, epochs=1, neighbours=24, threshold=13)
+        task = task_of(person, roster, epochs=1, cohort=25)
         members: dict = others(30, 1, roster, secrets, task.parameters)
         wanted = learned(person, task, 0) + sum(members[i].vector for i in range(1, 31))
         for number, sigma in ((1, 0), (2, 100)):

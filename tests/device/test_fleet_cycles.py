@@ -25,6 +25,7 @@ class Desktop:
 def test_bench_of_a_member() -> None:
     found = member_cycles(Desktop(), clock_mhz=1000, neighbours=6, sigma=400)
     assert found.equal
-    assert list(found.stages) == ["TASK", "COHORT", "PEERS", "INPUT", "UNMASK"]
+    assert list(found.stages) == ["TASK", "COHORT", "PEERS", "INPUT", "SURVIVORS", "UNMASK"]
     assert found.x25519 > 0 and found.total >= sum(found.stages.values()) > 0
-    assert found.up == 32 + (64 + 6 * 16) + (32 + 6 * 80) + (32 + 4 * PARAMETERS) + (32 + 6 * 32)
+    replies = (64 + 6 * 16) + (32 + 6 * 80) + (32 + 4 * PARAMETERS) + (32 + 6 * 16) + (32 + 6 * 32)
+    assert found.up == 32 + replies

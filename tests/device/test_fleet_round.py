@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgelora import fleet, sim
 from edgelora.fleet import (
+    SUMS,
     BoardMember,
     Federation,
     Gateway,
@@ -16,6 +17,7 @@ from edgelora.fleet import (
     Plan,
     Site,
     TwinMember,
+    bring_policy,
     in_stages,
     local_server,
     running,
@@ -26,7 +28,7 @@ from edgelora.link import Link
 
 TARGET = "band"
 SAMPLES = "/samples.eld"
-PLAN = Plan(boards=8, rounds=2, least=6, clip=3000, neighbours=6, threshold=4, deadline=300.0, patience=300.0, seed=4)
+PLAN = Plan(boards=8, rounds=2, least=6, clip=3000, colluders=0, deadline=300.0, patience=300.0, seed=4)
 
 
 def test_a_board_and_twins_come_to_the_bytes_of_twins_alone(tmp_path: Path) -> None:
@@ -43,14 +45,15 @@ def test_a_board_and_twins_come_to_the_bytes_of_twins_alone(tmp_path: Path) -> N
             eld = pack_samples(samples.x, samples.y, None, base_id(base.elm))
             for path, content in (("/base.elm", base.elm), (SAMPLES, eld), ("/update.trust", trusted)):
                 link.put(path, content)
-            identities = [Identity.create(tmp_path / f"twin-{i}.key") for i in range(1, PLAN.boards)]
+            bring_policy(link, SUMS)
+            identities = [Identity.create(tmp_path / f"twin-{i}.key", SUMS) for i in range(1, PLAN.boards)]
             site = Site.create(tmp_path / "site", TARGET, key)
             site.enroll_all([(link.fleet_identity(), "board"), *((one.public, "") for one in identities)], key)
             link.fleet_install(site.data())
             train = training_of(base.elm, lambda index: boards.of(index).train)
             with running(Gateway({}, lambda event: None)) as gateway, local_server(gateway, tmp_path) as inner:
                 inner.start()
-                gateway.add_local(0, BoardMember(link, SAMPLES, neighbours=PLAN.neighbours))
+                gateway.add_local(0, BoardMember(link, SAMPLES, neighbours=PLAN.boards - 1))
                 for identity in identities:
                     member = TwinMember(identity, site.roster, train)
                     gateway.add_local(member.index, member)

@@ -132,7 +132,15 @@ def fleet_start(base, plan: Plan) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"rounds": 0}, {"least": 9}, {"neighbours": 5}, {"threshold": 12}, {"clip": 70000}, {"mode": "x"}]
+    "changed",
+    [
+        {"rounds": 0},
+        {"least": 9},
+        {"cohort": 66},
+        {"masks": True, "least": 5, "cohort": 4},
+        {"clip": 70000},
+        {"mode": "x"},
+    ],
 )
 def test_a_plan_outside_its_limits_is_refused(changed: dict[str, object]) -> None:
     with pytest.raises(InputError, match="give|least"):

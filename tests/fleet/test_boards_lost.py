@@ -25,7 +25,7 @@ from edgelora.resources import ROOT
 PROGRAMS = ROOT / "tests" / "device" / "programs"
 STAGES = (Stage.TASK, Stage.COHORT, Stage.PEERS, Stage.INPUT, Stage.UNMASK)
 LINE, AIR = 0, 1
-LEFT = {"base.elm", "samples.eld", "update.trust", "fleet.roster", "fleet.roster.new", "fleet.ela"}  # on a board
+LEFT = {"base.elm", "samples.eld", "update.trust", "fleet.roster", "fleet.roster.new", "fleet.ela", "fleet.json"}
 
 
 @dataclass

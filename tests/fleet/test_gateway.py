@@ -116,7 +116,7 @@ def drive(made: Round, client: GatewayClient, seconds: float) -> list[int]:
 
 def test_a_round_over_lines_that_break_and_boards_that_poll(quick: None, tmp_path: Path) -> None:
     fleet = Fleet.drawn(12, 3, parameters=20)
-    task = fleet.task(8, 5, 8)
+    task = fleet.task(8)
     events: list[Any] = []
     thawed = threading.Event()
     lines = [Line(fleet.members[0], breaks=2), Line(fleet.members[1], frozen=thawed), Line(fleet.members[2])]
@@ -170,7 +170,7 @@ def test_a_board_that_refuses_holds_nobody_up(quick: None, tmp_path: Path) -> No
         made.add_local(0, Refusing())
         made.add_local(1, Line(fleet.members[1]))
         begun = time.monotonic()
-        rounds = fleet.round(fleet.task(2, 2, 1))
+        rounds = fleet.round(fleet.task(1))
         found = GatewayClient(tmp_path).exchange({i: rounds.message(i) or b"" for i in (0, 1)}, seconds=60)
         assert list(found) == [1] and time.monotonic() - begun < 30
     assert any(event["event"] == "refused" and event["board"] == 0 for event in events)
@@ -204,12 +204,12 @@ def test_a_board_that_comes_back_within_a_round(quick: None, tmp_path: Path, mon
         inner.start()
         made.add_line("port", opened)
         until(lambda: made.away() == {0})
-        first = fleet.round(fleet.task(2, 2, 1))
+        first = fleet.round(fleet.task(1))
         ticket = made.mail.post({index: first.message(index) or b"" for index in range(3)}, ADAPTER, made.away())
         assert made.mail.replies(ticket, 0) == ({}, [1, 2])
         made.add_local(1, lines[1])
         made.add_local(2, Last(fleet.members[2]))
-        rounds = fleet.round(fleet.task(2, 2, 1), 2)
+        rounds = fleet.round(fleet.task(1), 2)
         messages = {index: rounds.message(index) or b"" for index in range(3)}
         assert sorted(GatewayClient(tmp_path).exchange(messages, ADAPTER, 60)) == [0, 1, 2]
 
@@ -225,7 +225,7 @@ def test_a_gateway_that_starts_again_costs_boards_nothing(
         raise OSError(errno.ENOSPC, "no space")
 
     fleet = Fleet.drawn(3, 5, parameters=5)
-    rounds = fleet.round(fleet.task(2, 2, 1))
+    rounds = fleet.round(fleet.task(1))
     messages = {index: rounds.message(index) or b"" for index in range(3)}
     with ThreadPoolExecutor(1) as pool:
         with running(Gateway({}, full)) as first, local_server(first, tmp_path) as inner:
@@ -274,7 +274,7 @@ def test_updates_wait_for_the_end_of_a_round(quick: None, monkeypatch: pytest.Mo
             made.add_local(member.index, Line(member))
         waits()
         assert given
-        rounds = fleet.round(fleet.task(2, 2, 1))
+        rounds = fleet.round(fleet.task(1))
         while not rounds.done:
             ticket = made.mail.post({index: rounds.message(index) or b"" for index in rounds.waiting})
             for index, replies in made.mail.replies(ticket, 20)[0].items():
@@ -289,7 +289,7 @@ def test_updates_wait_for_the_end_of_a_round(quick: None, monkeypatch: pytest.Mo
 def test_a_reply_that_the_server_refuses_is_followed_by_another(quick: None, tmp_path: Path) -> None:
     """A board that is on a line and polls may have two: the round takes the right one."""
     fleet = Fleet.drawn(4, 4, parameters=5)
-    rounds = fleet.round(fleet.task(2, 2, 4, masks=False))
+    rounds = fleet.round(fleet.task(4, masks=False))
     with running(Gateway({}, lambda event: None)) as made, local_server(made, tmp_path) as inner:
         inner.start()
         for member in fleet.members[1:]:
@@ -318,7 +318,7 @@ def test_a_reply_that_the_server_refuses_is_followed_by_another(quick: None, tmp
 
 def test_the_mailbox_takes_what_it_waits_for() -> None:
     fleet = Fleet.drawn(3, 5, parameters=5)
-    made = fleet.round(fleet.task(2, 2, 1))
+    made = fleet.round(fleet.task(1))
     mail, first = Mailbox(), made.message(0) or b""
     reply = fleet.members[0].answer(first)
     assert not mail.reply(0, reply, "a") and not mail.room(0)  # nothing waits
@@ -345,7 +345,7 @@ def test_the_mailbox_takes_what_it_waits_for() -> None:
 def test_replies_are_no_larger_than_their_stage(masks: bool) -> None:
     """The bound is that of the round, to the byte where all neighbours take part; of any round without its task."""
     fleet = Fleet.drawn(7, 5, parameters=9)
-    made = fleet.round(fleet.task(6, 4, 7, masks=masks))
+    made = fleet.round(fleet.task(7, masks=masks))
     mail, later, exact = Mailbox(), Mailbox(), []
     while not made.done:
         stage = made.stage
@@ -361,7 +361,7 @@ def test_replies_are_no_larger_than_their_stage(masks: bool) -> None:
             assert not mail.reply(index, longer, "a") and mail.reply(index, reply, "a")
             made.receive(index, reply)
         made.close_stage()
-    assert all(exact) and len(exact) == 7 * (5 if masks else 2)
+    assert all(exact) and len(exact) == 7 * (6 if masks else 2)
     assert np.array_equal(made.result().vector, fleet.sum(range(7)))
 
 
@@ -439,7 +439,7 @@ def test_a_board_that_is_enrolled_meanwhile(servers: tuple[Gateway, int, int, st
 
 def waiting_board(made: Gateway, index: int, fleet: Fleet) -> bytes:
     """Puts a task before a board of `servers`."""
-    rounds = fleet.round(fleet.task(2, 2, 1))
+    rounds = fleet.round(fleet.task(1))
     message = rounds.message(index) or b""
     made.mail.post({index: message})
     return message

@@ -42,7 +42,21 @@ def test_a_round_of_twins_through_the_command(tmp_path: Path) -> None:
 
     key, folder, twins = tmp_path / "release.pem", tmp_path / "fleet", tmp_path / "twins"
     edgelora("keygen", key)
-    made = result("fleet", "enroll", folder, "--key", key, "--target", "band", "--twins", 3, "--identities", twins)
+    made = result(
+        "fleet",
+        "enroll",
+        folder,
+        "--key",
+        key,
+        "--target",
+        "band",
+        "--twins",
+        3,
+        "--identities",
+        twins,
+        "--policy",
+        "sums",
+    )
     assert (made["first"], made["boards"]) == (0, 3) and len(list(twins.glob("*.key"))) == 3
     site = Site(folder)
     options = ["--twins", twins, "--model", tmp_path / "har.elm", "--data", data]
@@ -56,7 +70,7 @@ def test_a_round_of_twins_through_the_command(tmp_path: Path) -> None:
             assert reply.read() == site.data()
         roster = site.roster()
         digest = hashlib.sha256(adapter).digest()
-        task = Task(roster.number, adapter[16:24], digest, len(fleet_vector(adapter)), 1, 0, 9, 700, 0, 3, 2, 2)
+        task = Task(roster.number, adapter[16:24], digest, len(fleet_vector(adapter)), 1, 0, 9, 700, 0, 3, 3)
         rounds = Round(task, 1, roster, site.secret(), range(3))
         while not rounds.done:
             messages = {index: rounds.message(index) or b"" for index in rounds.waiting}
@@ -71,9 +85,9 @@ def test_a_round_of_twins_through_the_command(tmp_path: Path) -> None:
     before = fleet_vector(adapter)
     wanted = [clip_update(before, learn(task, adapter, index), 700) for index in range(3)]
     assert np.array_equal(rounds.result().vector, np.sum(wanted, axis=0)) and np.abs(wanted).sum() > 1000
-    assert [event["event"] for event in events] == ["open", *["answered"] * 15, "stopped"]
-    assert len((tmp_path / "log").read_text().splitlines()) == 17
-    assert [path.read_text() for path in twins.glob("*.round")] == ["1"] * 3
+    assert [event["event"] for event in events] == ["open", *["answered"] * 18, "stopped"]
+    assert len((tmp_path / "log").read_text().splitlines()) == 20
+    assert [path.read_text().split()[:2] for path in twins.glob("*.round")] == [["1", "1"]] * 3
 
 
 def test_what_the_gateway_asks_for(tmp_path: Path) -> None:

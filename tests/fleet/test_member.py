@@ -14,7 +14,9 @@ from fleet_boards import Fleet
 
 from edgelora import formats, quantization
 from edgelora.fleet import Identity, MemberError, Roster, Round, Stage, Task, TwinMember, training_of
+from edgelora.fleet.member import Past
 from edgelora.fleet.messages import public_of
+from edgelora.fleet.policy import SUMS
 from edgelora.training import Base, Samples, TwinLearner, fleet_vector, load_part
 from edgelora.training.base import pretrained_har
 from edgelora.training.recipe import Recipe
@@ -33,7 +35,7 @@ def start() -> tuple[Base, bytes, Samples]:
     return base, learner.save(True), base.samples(train)
 
 
-def twins(fleet: Fleet, folder: Path, indices: range, train, policy: Policy | None = None) -> dict[int, TwinMember]:
+def twins(fleet: Fleet, folder: Path, indices: range, train, policy: Policy = SUMS) -> dict[int, TwinMember]:
     folder.mkdir(exist_ok=True)
     made = {}
     for index in indices:
@@ -62,7 +64,7 @@ def run(made: Round, members: dict[int, TwinMember], fleet: Fleet, adapter: byte
 
 def task_for(adapter: bytes, **changes: object) -> Task:
     digest = hashlib.sha256(adapter).digest()
-    task = Task(7, adapter[16:24], digest, len(fleet_vector(adapter)), 1, 0, 9, 2000, 0, 6, 10, 6)
+    task = Task(7, adapter[16:24], digest, len(fleet_vector(adapter)), 1, 0, 9, 2000, 0, 6, 65)
     return replace(task, **changes)  # type: ignore[arg-type]
 
 
@@ -85,7 +87,7 @@ def test_twins_and_python_boards_sum_up_exactly(start: tuple[Base, bytes, Sample
         vectors = [wanted[i].astype(np.int64) if i in wanted else fleet.members[i].vector for i in alive]
         assert alive == sorted(set(range(12)) - lost.get(Stage.INPUT, set()))
         assert np.array_equal(made.result().vector, np.sum(vectors, axis=0))
-        assert Identity(tmp_path / "twins" / "twin-0.key").last == number
+        assert Identity(tmp_path / "twins" / "twin-0.key").spent.rounds == number
 
 
 def test_noise_is_in_the_sum(start: tuple[Base, bytes, Samples], tmp_path: Path) -> None:
@@ -157,10 +159,11 @@ def test_what_a_twin_refuses(start: tuple[Base, bytes, Samples], tmp_path: Path)
     with pytest.raises(MemberError, match="not in the roster"):
         TwinMember(stranger, lambda: fleet.roster, train)
     assert public_of(stranger.secret) == stranger.public
-    stranger.keep(7)
+    stranger.keep(Past(7, 2, 5))
+    assert stranger.spent == Past(7, 2, 5)
     (tmp_path / "x" / "twin-0.round").write_text("many")
     with pytest.raises(MemberError, match="damaged"):
-        assert stranger.last
+        assert stranger.spent
 
 
 def test_a_new_roster_is_taken_with_the_next_task(start: tuple[Base, bytes, Samples], tmp_path: Path) -> None:
@@ -169,7 +172,7 @@ def test_a_new_roster_is_taken_with_the_next_task(start: tuple[Base, bytes, Samp
     rosters = [fleet.roster]
     path = tmp_path / "twin-0.key"
     path.write_bytes(fleet.members[0].secret)
-    member = TwinMember(Identity(path), lambda: rosters[-1], lambda *_: fleet_vector(adapter))
+    member = TwinMember(Identity(path), lambda: rosters[-1], lambda *_: fleet_vector(adapter), SUMS)
     newer: Roster = replace(fleet.roster, number=8)
     task = Round(task_for(adapter, roster=8), 1, newer, fleet.server, range(8)).message(0) or b""
     with pytest.raises(FleetError, match="roster"):

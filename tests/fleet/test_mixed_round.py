@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from edgelora import datasets, fleet, sim
 from edgelora.boards import build_firmware, install, load_board
 from edgelora.fleet import (
+    SUMS,
     Epsilons,
     Federation,
     GatewayClient,
@@ -31,6 +32,7 @@ from edgelora.fleet import (
     TwinMember,
     federation,
     in_stages,
+    policy_json,
     training_of,
 )
 from edgelora.fleet.boards import Boards
@@ -56,8 +58,7 @@ PLAN = Plan(
     clip=2000,
     noise=0.5,
     least=6,
-    neighbours=4,
-    threshold=3,
+    colluders=0,
     deadline=60.0,
     patience=30.0,
     seed=4,
@@ -114,6 +115,7 @@ def furnished(kind: str, folder: Path, base: Base, samples: bytes) -> SimHandle:
             (SAMPLES, samples),
             ("/update.trust", trusted),
             ("/fleet_drawn.py", program),
+            ("/fleet.json", policy_json(SUMS)),
         ):
             link.put(path, content)
     if kind != "unix":
@@ -158,7 +160,7 @@ def alone(folder: Path, base: Base, drawn: list[bytes], train: Train) -> Outcome
     """Twins that draw what others drew, with keys of their own, in this process."""
     folder.mkdir()
     key = Ed25519PrivateKey.generate()
-    identities = [Identity.create(folder / f"{index}.key") for index in range(len(drawn))]
+    identities = [Identity.create(folder / f"{index}.key", SUMS) for index in range(len(drawn))]
     site = Site.create(folder / "site", TARGET, key)
     site.enroll_all([(identity.public, "") for identity in identities], key)
     members = [

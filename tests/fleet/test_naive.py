@@ -23,6 +23,7 @@ from fleet_field import until
 from edgelora import cli, fleet, sim
 from edgelora.errors import InputError
 from edgelora.fleet import (
+    SUMS,
     Federation,
     Gateway,
     Identity,
@@ -42,7 +43,7 @@ from edgelora.link import Link
 from edgelora.training import Base, fleet_vector
 from edgelora.updates import pack_trust
 
-PLAN = Plan(boards=3, rounds=5, rank=1, least=3, neighbours=2, threshold=2, seed=4)
+PLAN = Plan(boards=3, rounds=5, rank=1, least=3, colluders=0, seed=4)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ class Twins:
     def __init__(self, folder: Path, base: Base) -> None:
         self.key = Ed25519PrivateKey.generate()
         self.site = Site.create(folder / "site", "band", self.key)
-        identities = [Identity.create(folder / f"{i}.key") for i in range(3)]
+        identities = [Identity.create(folder / f"{i}.key", SUMS) for i in range(3)]
         self.site.enroll_all([(one.public, "") for one in identities], self.key)
         boards = fleet.boards_of("har", base.elm, base.name, 3)
         train = training_of(base.elm, lambda i: boards.of(i).train.part(np.arange(len(boards.of(i).train)) < 8))
@@ -138,7 +139,7 @@ def test_too_few_boards_for_a_federation(tmp_path: Path) -> None:
     assert "has 1 boards" in edgelora(*init, code=1) and not (tmp_path / "a federation").exists()
     assert "has no federation" in edgelora("fleet", "report", tmp_path / "a federation", code=1)
     run = ("fleet", "run", tmp_path / "a federation", "--start", "--gateway", site / "gateway")
-    said = edgelora(*init, "--no-masks", "--neighbours", 4, "--threshold", 3)
+    said = edgelora(*init, "--no-masks", "--colluders", 0)
     assert f"edgelora fleet run '{tmp_path}/a federation'" in said
     assert "tells of no gateway" in edgelora(*run, code=1)  # before anything is started for it
     assert "has no round yet" in edgelora("fleet", "report", tmp_path / "a federation", code=1)

@@ -39,8 +39,10 @@ from edgelora.fleet import ledger as ledgers
 from edgelora.fleet.federation import Call
 from edgelora.fleet.stages import federate_site
 from edgelora.training import Base, fleet_vector
+from edgelora.twin import Policy
 
-PLAN = Plan(boards=3, rounds=2, rank=1, least=2, neighbours=2, threshold=2, seed=4, patience=1.0)
+ANY = Policy()  # whatever a task asks for
+PLAN = Plan(boards=3, rounds=2, rank=1, least=2, colluders=0, seed=4, patience=1.0)
 KEYS = {index: bytes([index + 1]) * 32 for index in range(3)}
 
 
@@ -66,7 +68,7 @@ class Boards:
         self.site.enroll_all([(one.public, "") for one in identities], key)
         data = fleet.boards_of("har", base.elm, base.name, count)
         train = fleet.training_of(base.elm, lambda i: data.of(i).train.part(np.arange(len(data.of(i).train)) < 8))
-        self.members = [TwinMember(one, self.site.roster, train) for one in identities]
+        self.members = [TwinMember(one, self.site.roster, train, ANY) for one in identities]
         self.lost: dict[Stage, set[int]] = {}
 
     def deliver(self, messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
@@ -260,7 +262,7 @@ def test_rounds_whose_updates_nobody_can_see_cost_nothing(
 def test_boards_whose_updates_are_in_a_sum_are_charged_and_no_others(tmp_path: Path, base: Base) -> None:
     """Board 0 is lost before its update left it. Shares that were asked for may come, whoever is lost then."""
     boards = Boards(tmp_path, base, 6)
-    plan = replace(PLAN, boards=6, neighbours=4, threshold=3)
+    plan = replace(PLAN, boards=6, colluders=0)
     one = Federation.create(tmp_path / "one", plan, base, boards.site)
     boards.lost = {Stage.INPUT: {0}}
     federate_site(one, boards.site, boards.deliver, stop=1)

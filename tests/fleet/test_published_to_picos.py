@@ -16,6 +16,7 @@ from commands import edgelora, result
 from edgelora import fleet, formats, sim
 from edgelora.boards import build_firmware
 from edgelora.fleet import (
+    SUMS,
     Federation,
     Gateway,
     GatewayClient,
@@ -26,6 +27,7 @@ from edgelora.fleet import (
     gateway,
     in_stages,
     local_server,
+    policy_json,
     running,
     serial_boards,
     training_of,
@@ -37,7 +39,7 @@ from edgelora.training import Base, Recipe, TwinLearner
 from edgelora.updates import load_public_keys, pack_trust
 from edgelora.virtual_boards import SimHandle
 
-PLAN = Plan(boards=4, rounds=1, rank=2, rate=6000, least=3, neighbours=2, threshold=2, seed=5, patience=120.0)
+PLAN = Plan(boards=4, rounds=1, rank=2, rate=6000, least=3, colluders=0, seed=5, patience=120.0)
 TRIAL = 0.7  # seconds of the boards
 REFUSED = 2  # the version that the application does not find good
 APP = f"""
@@ -122,7 +124,13 @@ def picos(tmp_path: Path, base: Base) -> Iterator[Picos]:
     samples = pack_samples(few.x[:8], few.y[:8], None, base_id(base.elm))
     (tmp_path / "picos").mkdir()
     trusted = pack_trust("band", load_public_keys(tmp_path / "release.pub"))
-    files = {"/base.elm": base.elm, "/samples.eld": samples, "/main.py": APP.encode(), "/update.trust": trusted}
+    files = {
+        "/base.elm": base.elm,
+        "/samples.eld": samples,
+        "/main.py": APP.encode(),
+        "/update.trust": trusted,
+        "/fleet.json": policy_json(SUMS),
+    }
     made = Picos(tmp_path / "picos", files)
     yield made
     for handle in made.handles:

@@ -10,16 +10,17 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgelora import fleet
-from edgelora.fleet import Federation, Identity, Plan, Site, TwinMember, training_of
+from edgelora.fleet import SUMS, Federation, Identity, Plan, Site, TwinMember, training_of
+from edgelora.fleet.member import Past
 from edgelora.fleet.stages import Deliver, federate_site, in_stages
 
-PLAN = Plan(boards=8, rounds=2, least=5, neighbours=6, threshold=4, seed=9)
+PLAN = Plan(boards=8, rounds=2, least=5, colluders=0, seed=9)
 
 
 def site_of(folder: Path, count: int) -> tuple[Site, list[Identity]]:
     key = Ed25519PrivateKey.generate()
     site = Site.create(folder / "site", "watch", key)
-    identities = [Identity.create(folder / f"twin-{i}.key") for i in range(count)]
+    identities = [Identity.create(folder / f"twin-{i}.key", SUMS) for i in range(count)]
     site.enroll_all([(one.public, f"twin-{i}") for i, one in enumerate(identities)], key)
     return site, identities
 
@@ -61,7 +62,7 @@ def test_boards_that_are_lost_cost_themselves_and_too_many_the_round(tmp_path: P
     site, identities = site_of(tmp_path, 8)
     for lost, survivors in (({1: {0}, 7: {0, 5}}, 6), ({1: {0, 1, 2, 3}}, 0)):
         members = members_of(site, identities, base.elm, boards)
-        plan = Plan(boards=8, rounds=1, least=5, neighbours=6, threshold=4, patience=1.0, deadline=1.0, seed=9)
+        plan = Plan(boards=8, rounds=1, least=5, colluders=0, patience=1.0, deadline=1.0, seed=9)
         one = Federation.create(tmp_path / str(survivors), plan, base)
         before = one.sha256
         told: list[str] = []
@@ -71,7 +72,7 @@ def test_boards_that_are_lost_cost_themselves_and_too_many_the_round(tmp_path: P
         assert (one.sha256 == before) == (survivors == 0)
         assert ("boards are left" in told[0]) == (survivors == 0)
         for identity in identities:
-            identity.keep(0)  # the next round is of the same second
+            identity.keep(Past())  # the next round is of the same second
 
 
 def test_boards_take_the_rounds_of_a_server_that_starts_again_within_a_second(
@@ -95,7 +96,7 @@ def test_boards_are_enrolled_and_revoked_while_a_federation_runs(tmp_path: Path)
     boards = fleet.boards_of("har", base.elm, base.name, 8)
     key = Ed25519PrivateKey.generate()
     site = Site.create(tmp_path / "site", "watch", key)
-    identities = [Identity.create(tmp_path / f"twin-{i}.key") for i in range(8)]
+    identities = [Identity.create(tmp_path / f"twin-{i}.key", SUMS) for i in range(8)]
     site.enroll_all([(one.public, "") for one in identities[:7]], key)
     train = training_of(base.elm, lambda index: boards.of(index).train)
     members = [TwinMember(one, site.roster, train) for one in identities[:7]]

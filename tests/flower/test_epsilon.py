@@ -18,7 +18,7 @@ from commands import edgelora, result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgelora import fleet
-from edgelora.fleet import BudgetSpent, Federation, Identity, Plan, Site, Total, privacy
+from edgelora.fleet import SUMS, BudgetSpent, Federation, Identity, Plan, Site, Total, privacy
 from edgelora.fleet.federation import Call
 from edgelora.fleet.privacy import Spent
 from edgelora.fleet.stages import federate_site
@@ -26,9 +26,7 @@ from edgelora.resources import ROOT
 from edgelora.training import Base, fleet_vector
 
 DELTA = 1e-5
-NOISY = Plan(
-    boards=6, rounds=40, rank=1, mode="frozen_a", share=0.5, clip=2000, noise=1.0, least=2, neighbours=2, threshold=2
-)
+NOISY = Plan(boards=6, rounds=40, rank=1, mode="frozen_a", share=0.5, clip=2000, noise=1.0, least=2, colluders=0)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +39,7 @@ def site(tmp_path: Path) -> Site:
     """Six boards."""
     key = Ed25519PrivateKey.generate()
     made = Site.create(tmp_path / "site", "band", key)
-    made.enroll_all([(Identity.create(tmp_path / f"{i}.key").public, "") for i in range(6)], key)
+    made.enroll_all([(Identity.create(tmp_path / f"{i}.key", SUMS).public, "") for i in range(6)], key)
     return made
 
 
@@ -343,7 +341,7 @@ def test_the_guides_federation_is_within_its_budget_to_its_end(tmp_path: Path, b
     """The plan of 200 boards, also where one of them is asked in each round; and all its rounds, with ten boards."""
     key = Ed25519PrivateKey.generate()
     many = Site.create(tmp_path / "many", "band", key)
-    many.enroll_all([(Identity.create(tmp_path / "keys" / f"{i}.key").public, "") for i in range(200)], key)
+    many.enroll_all([(Identity.create(tmp_path / "keys" / f"{i}.key", SUMS).public, "") for i in range(200)], key)
     told = result(*guided(many.folder, tmp_path / "planned", base))
     assert told["rounds"] == told["rounds_within_budget"] == 40
     assert 0 < told["planned"]["outsider"] < told["planned"]["server"] <= told["budget"] == 8
@@ -352,7 +350,7 @@ def test_the_guides_federation_is_within_its_budget_to_its_end(tmp_path: Path, b
     assert always.most <= plan.budget
 
     few = Site.create(tmp_path / "few", "band", key)
-    identities = [Identity.create(tmp_path / "few" / f"{i}.key") for i in range(10)]
+    identities = [Identity.create(tmp_path / "few" / f"{i}.key", SUMS) for i in range(10)]
     few.enroll_all([(one.public, "") for one in identities], key)
     data = fleet.boards_of("har", base.elm, base.name, 10)
     train = fleet.training_of(base.elm, lambda i: data.of(i).train.part(np.arange(len(data.of(i).train)) < 8))
@@ -361,7 +359,7 @@ def test_the_guides_federation_is_within_its_budget_to_its_end(tmp_path: Path, b
     def deliver(messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
         return {index: [members[index].answer(message, adapter)] for index, message in messages.items()}
 
-    edgelora(*guided(few.folder, tmp_path / "short", base, "--least", 2))
+    edgelora(*guided(few.folder, tmp_path / "short", base, "--least", 2), "--colluders", 0)
     federate_site(Federation.open(tmp_path / "short"), few, deliver)
     one = Federation.open(tmp_path / "short")
     assert one.done == one.plan.rounds and sum(each.survivors > 0 for each in one.rounds) > 30

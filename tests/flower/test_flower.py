@@ -126,7 +126,7 @@ def test_why_a_run_ended_is_told(tmp_path: Path) -> None:
     base, key = fleet.fleet_base(), Ed25519PrivateKey.generate()
     site = Site.create(tmp_path / "site", "band", key)
     site.enroll_all([(Identity.create(tmp_path / f"{i}.key").public, "") for i in range(3)], key)
-    plan = replace(PLAN, boards=3, rounds=9, share=1.0, masks=True, neighbours=2, threshold=2)
+    plan = replace(PLAN, boards=3, rounds=9, share=1.0, masks=True, colluders=0)
     told = {}
     for name, budget in (("silent", 0.0), ("dear", 0.01)):
         Federation.create(tmp_path / name, replace(plan, budget=budget), base)

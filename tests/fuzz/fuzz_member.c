@@ -10,7 +10,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { BOARDS = 12, HEAD = 16, COMMAND = 8, MAX_COMMANDS = 40, MAX_VALUES = 70, MAX_MESSAGE = 4096 };
-enum { BEGIN, TASK, COHORT, PEERS, INPUT, UNMASK, RAW, KEY, WORK, UPDATE, REPLY, ANSWER, COMMANDS };
+enum { BEGIN, TASK, COHORT, PEERS, INPUT, SURVIVORS, UNMASK, RAW, KEY, WORK, UPDATE, REPLY, ANSWER, COMMANDS };
 
 // ---- a group: numbers modulo 2^61 - 1
 
@@ -45,12 +45,17 @@ typedef struct {
     void *before;
     uint32_t size, index, round;
     uint8_t server[64];                // the key with the server
-    uint8_t pairs[BOARDS][64];         // with each board; after PEERS those that shares are sent by
+    uint8_t lasting[BOARDS][64];       // with each board
+    uint8_t pairs[BOARDS][64];         // the same, bound to the round; after PEERS those that shares are sent by
     uint8_t mask_key[32];              // of the member, from its reply to COHORT
+    uint8_t body[TASK_BYTES];          // of the task that was taken last
+    uint8_t cohort[2 + 2 * BOARDS];    // the body of COHORT that was
+    uint32_t cohort_size;
+    uint8_t context[32], seen[32];     // of these; and of SURVIVORS
+    bool listed[BOARDS];               // in PEERS
     uint8_t *reply;
     uint32_t reply_size;
-    uint16_t near[EDGELORA_FLEET_MAX_NEIGHBOURS];
-    uint32_t near_count;
+    uint32_t near_count;               // others of the cohort
 } world_t;
 
 static const uint8_t FLEET[8] = "a fleet";
@@ -76,8 +81,10 @@ static void begin(world_t *w, const uint8_t *p) {
     memset(seed, p[2], 32);
     edgelora_board_t board = {.secret = secret, .server = server, .fleet = FLEET, .seed = seed, .round = p[3] & 1,
         .roster = 7, .index = (uint16_t)(p[1] == 254 ? EDGELORA_FLEET_SERVER : w->index)};
-    board.policy = (edgelora_policy_t){.least_survivors = p[4] & 3, .least_z = p[5] & 63, .least_neighbours = p[6] & 7,
-        .threshold_percent = p[7] & 127, .masks = (p[8] & 7) == 1, .last_round = p[9] & 3 ? 0 : p[9]};
+    board.policy = (edgelora_policy_t){.least_survivors = p[4] & 3, .least_z = p[5] & 63, .least_cohort = p[12] & 7,
+        .most_cohort = p[12] & 8 ? p[12] >> 4 : 0, .colluders = p[13] & 3, .survivors_percent = p[14] & 63,
+        .masks = (p[8] & 7) == 1, .budget = p[9] & 3 ? 0 : p[9] * 10000u};
+    board.spent = p[15] == 255 ? UINT64_MAX : p[15];
     w->m = 0;
     edgelora_fleet_t status = edgelora_member_begin(w->before, w->size, &board);
     CHECK((status == EDGELORA_FLEET_OK) == (w->size >= edgelora_member_size(0) && board.index != EDGELORA_FLEET_SERVER));
@@ -94,7 +101,8 @@ static void begin(world_t *w, const uint8_t *p) {
     edgelora_pair_key(w->server, secret, server);
     for (uint32_t i = 0; i < BOARDS; ++i) {
         public_of(i, key);
-        edgelora_pair_key(w->pairs[i], secret, key);
+        edgelora_pair_key(w->lasting[i], secret, key);
+        memcpy(w->pairs[i], w->lasting[i], 64);
     }
 }
 
@@ -139,6 +147,32 @@ static bool send(world_t *w, uint32_t stage, uint8_t *message, uint32_t body_siz
     return status == EDGELORA_FLEET_OK;
 }
 
+// H(label || a || word, if there is one || b)[:32]
+static void digest(const char *label, const void *a, size_t a_size, const void *b, size_t b_size, const uint8_t *word,
+    uint8_t out[32]) {
+    uint8_t whole[64];
+    edgelora_sha512_t h;
+    edgelora_sha512_begin(&h);
+    edgelora_sha512_add(&h, (const uint8_t *)label, strlen(label));
+    edgelora_sha512_add(&h, a, a_size);
+    if (word) {
+        edgelora_sha512_add(&h, word, 4);
+    }
+    edgelora_sha512_add(&h, b, b_size);
+    edgelora_sha512_end(&h, whole);
+    memcpy(out, whole, 32);
+}
+
+static void bind_to_round(world_t *w) {
+    uint8_t word[4];
+    put_u32(word, edgelora_member_round(w->m));
+    digest("edgelora round", w->body, sizeof w->body, w->cohort, w->cohort_size, word, w->context);
+    for (uint32_t i = 0; i < BOARDS; ++i) {
+        memcpy(w->pairs[i], w->lasting[i], 64);
+        edgelora_bind(w->pairs[i], w->context);
+    }
+}
+
 static void task(world_t *w, const uint8_t *c) {
     static const uint32_t counts[] = {0, 1, 2, 3, 17, 64, 65536, 65537};
     static const uint32_t clips[] = {0, 1, 2000, 65535, 65536, 40, 3, UINT32_MAX};
@@ -151,10 +185,13 @@ static void task(world_t *w, const uint8_t *c) {
     put_u16(body + 60, sigmas[(c[3] >> 3) & 7]);
     put_u16(body + 62, (c[4] >> 5) + (c[4] != 255));
     put_u16(body + 64, c[4] & 31);
-    put_u16(body + 66, c[5] & 31);
+    put_u16(body + 66, c[5] & 3);
     put_u16(body + 68, c[5] >> 6 == 3 ? 2 : !(c[5] & 32));
     w->round += c[7] & 1;
-    send(w, EDGELORA_TASK, message, TASK_BYTES + (c[6] == 255), c);
+    if (send(w, EDGELORA_TASK, message, TASK_BYTES + (c[6] == 255), c)) {
+        memcpy(w->body, body, sizeof w->body);
+        w->near_count = 0;
+    }
 }
 
 static void cohort(world_t *w, const uint8_t *c) {
@@ -167,33 +204,61 @@ static void cohort(world_t *w, const uint8_t *c) {
     }
     put_u16(body, count + (c[5] == 255));
     if (send(w, EDGELORA_COHORT, message, 2 + 2 * count, c)) {
-        w->near_count = edgelora_member_neighbours(w->m, w->near);
-        CHECK(w->near_count >= 1 && w->near_count <= EDGELORA_FLEET_MAX_NEIGHBOURS);
+        w->cohort_size = 2 + 2 * count;
+        memcpy(w->cohort, body, w->cohort_size);
+        bind_to_round(w);
+        uint16_t near[EDGELORA_FLEET_MAX_NEIGHBOURS];
+        w->near_count = edgelora_member_neighbours(w->m, near);
+        CHECK(w->near_count == count - 1);
         for (uint32_t i = 0; i < w->near_count; ++i) {
-            CHECK(w->near[i] != w->index && (!i || w->near[i] > w->near[i - 1]));
+            CHECK(near[i] != w->index && (!i || near[i] > near[i - 1]));
         }
     }
 }
 
-// Entries of the neighbours that are wanted: index, data, tag.
-static uint32_t entries(world_t *w, uint8_t *body, const uint8_t *c, const char *label, uint32_t data) {
+// Whether the member has been told of a board, or the command says so.
+static bool is_told(const world_t *w, uint32_t stage, uint32_t i, const uint8_t *c) {
+    if (i == w->index) {
+        return c[7] == 255;
+    }
+    if (stage != EDGELORA_PEERS) {
+        return w->listed[i];
+    }
+    for (uint32_t at = 2; at < w->cohort_size; at += 2) {
+        if (u16_at(w->cohort + at) == i) {
+            return true;
+        }
+    }
+    return c[7] == 254;
+}
+
+// What a board says to the member in PEERS, INPUT or UNMASK, behind its index.
+static uint32_t entry(const world_t *w, uint32_t stage, uint32_t i, uint8_t *p) {
+    uint8_t e[32];
+    if (stage == EDGELORA_PEERS) {
+        memset(e, (int)(i + 1), 32);
+        edgelora_x25519_public(p, e);
+        edgelora_tag(w->pairs[i], "advert", from(w, i), p, KEY_BYTES, p + KEY_BYTES);
+        return KEY_BYTES + TAG_BYTES;
+    }
+    if (stage == EDGELORA_UNMASK) {
+        edgelora_tag(w->pairs[i], "confirm", from(w, i), w->seen, sizeof w->seen, p);
+        return TAG_BYTES;
+    }
+    memset(p, (int)i, SHARE_BYTES);
+    edgelora_tag(w->pairs[i], "sharetag", from(w, i), p, SHARE_BYTES, p + SHARE_BYTES);
+    return SEALED_BYTES;
+}
+
+// Those of the boards that the command does not leave out, ascending or the other way.
+static uint32_t entries(world_t *w, uint32_t stage, uint8_t *body, const uint8_t *c, uint32_t *count) {
     uint32_t wanted = ~(c[2] | (uint32_t)c[3] << 8), size = 0;
-    for (uint32_t i = 0; i < w->near_count; ++i) {
-        uint32_t at = c[4] == 255 ? w->near_count - 1 - i : i, index = w->near[at] % BOARDS;
-        if (wanted >> at & 1 && size + data + 18 < MAX_MESSAGE - 100) {
-            uint8_t *p = body + size, e[32];
-            put_u16(p, index);
-            memset(e, (int)(index + 1), 32);
-            if (data == KEY_BYTES) {
-                edgelora_x25519_public(p + 2, e);
-                if (c[5] == index) {
-                    memset(p + 2, 0, 32);
-                }
-            } else {
-                memset(p + 2, c[5], data);
-            }
-            edgelora_tag(w->pairs[index], label, from(w, index), p + 2, data, p + 2 + data);
-            size += 2 + data + TAG_BYTES;
+    for (uint32_t n = 0; n < BOARDS; ++n) {
+        uint32_t i = c[4] == 255 ? BOARDS - 1 - n : n;
+        if (is_told(w, stage, i, c) && wanted >> (i % 16) & 1) {
+            put_u16(body + size, i);
+            size += 2 + entry(w, stage, i, body + size + 2);
+            ++*count;
         }
     }
     return size;
@@ -201,35 +266,52 @@ static uint32_t entries(world_t *w, uint8_t *body, const uint8_t *c, const char 
 
 static void peers(world_t *w, const uint8_t *c) {
     uint8_t message[MAX_MESSAGE] = {0};
-    uint32_t size = entries(w, message + 16, c, "advert", KEY_BYTES);
-    if (send(w, EDGELORA_PEERS, message, size, c)) {
-        for (uint32_t i = 0; i < w->near_count; ++i) {
-            uint8_t e[32], shared[32];
-            memset(e, w->near[i] + 1, 32);
-            edgelora_x25519(shared, e, w->mask_key);
-            edgelora_bind(w->pairs[w->near[i] % BOARDS], shared);
-        }
+    uint32_t count = 0, size = entries(w, EDGELORA_PEERS, message + 16, c, &count);
+    if (!send(w, EDGELORA_PEERS, message, size, c)) {
+        return;
+    }
+    memset(w->listed, 0, sizeof w->listed);
+    for (uint32_t at = 0; at + 50 <= size; at += 50) {
+        uint32_t i = u16_at(message + 16 + at) % BOARDS;
+        uint8_t e[32], shared[32];
+        memset(e, (int)(i + 1), 32);
+        w->listed[i] = true;
+        edgelora_x25519(shared, e, w->mask_key);
+        edgelora_bind(w->pairs[i], shared);
     }
 }
 
 static void input(world_t *w, const uint8_t *c) {
     uint8_t message[MAX_MESSAGE] = {0};
-    uint32_t size = edgelora_member_task(w->m)->masks ? entries(w, message + 18, c, "sharetag", SHARE_BYTES) : 0;
-    if (!edgelora_member_task(w->m)->masks && c[2] & 1) { // a share that nobody asked for
+    uint32_t count = 0, size = 0;
+    if (edgelora_member_task(w->m)->masks) {
+        size = entries(w, EDGELORA_INPUT, message + 18, c, &count);
+    } else if (c[2] & 1) { // a share that nobody asked for
         size = 2 + SEALED_BYTES;
     }
-    put_u16(message + 16, size / (2 + SEALED_BYTES) + (c[6] == 255));
+    put_u16(message + 16, count + (c[6] == 254));
     send(w, EDGELORA_INPUT, message, 2 + size, c);
+}
+
+static void survivors(world_t *w, const uint8_t *c) {
+    uint8_t message[MAX_MESSAGE] = {0}, *bits = message + 16 + w->cohort_size;
+    uint32_t count = u16_at(w->cohort), size = (count + 7) / 8, lost = c[2] | (uint32_t)c[3] << 8;
+    memcpy(message + 16, w->cohort, w->cohort_size);
+    for (uint32_t i = 0; i < count; ++i) {
+        bits[i / 8] |= (uint8_t)(!(lost >> i & 1) << i % 8);
+    }
+    if (c[4] == 255 && size) {
+        bits[size - 1] |= 0x80;
+    }
+    if (send(w, EDGELORA_SURVIVORS, message, w->cohort_size + size, c)) {
+        digest("edgelora survivors", w->context, sizeof w->context, bits, size, 0, w->seen);
+    }
 }
 
 static void unmask(world_t *w, const uint8_t *c) {
     uint8_t message[MAX_MESSAGE] = {0};
-    uint32_t asked = c[2] & 31;
-    put_u16(message + 16, c[3]);
-    for (uint32_t i = 0; i < asked; ++i) {
-        message[18 + i] = (c[4] | c[5] << 8) >> (i & 15) & 1;
-    }
-    send(w, EDGELORA_UNMASK, message, 2 + asked, c);
+    uint32_t count = 0, size = entries(w, EDGELORA_UNMASK, message + 16, c, &count);
+    send(w, EDGELORA_UNMASK, message, size, c);
 }
 
 static void give_key(world_t *w, uint32_t place, uint32_t kind) {
@@ -310,10 +392,9 @@ static void answer(world_t *w, const uint8_t *c) {
 // The right message of the stage that is next, or its answer: so that drawn commands meet every stage.
 static void go_on(world_t *w, const uint8_t *c) {
     edgelora_next_t next = edgelora_member_next(w->m);
-    uint32_t neighbours = 2 + (c[4] & 2), sigma = c[3] % 3 ? 3 + c[3] % 2 : 0, all = (1u << BOARDS) - 1;
-    const uint8_t right[COMMAND] = {0, 0, 2 + (c[2] & 2), (uint8_t)(1 | sigma << 3), (uint8_t)((c[5] & 3) << 5 | neighbours),
-        (uint8_t)(neighbours | (c[6] % 3 ? 0 : 32)), 0, 1};
-    const uint8_t asked[COMMAND] = {0, 0, (uint8_t)w->near_count, (uint8_t)(w->near_count + 1), 255, 255};
+    uint32_t sigma = c[3] % 3 ? 3 + c[3] % 2 : 0, all = (1u << BOARDS) - 1;
+    const uint8_t right[COMMAND] = {0, 0, 2 + (c[2] & 2), (uint8_t)(1 | sigma << 3), (uint8_t)((c[5] & 3) << 5 | BOARDS),
+        (uint8_t)(c[6] % 3 ? c[4] & 3 : 32), 0, 1};
     const uint8_t cohort_of[COMMAND] = {0, 0, (uint8_t)all, (uint8_t)(all >> 8)}, every[COMMAND] = {0};
     if (next != EDGELORA_NEXT_MESSAGE && next != EDGELORA_NEXT_OVER) {
         answer(w, every);
@@ -334,7 +415,10 @@ static void go_on(world_t *w, const uint8_t *c) {
             input(w, every);
             break;
         case EDGELORA_INPUT:
-            unmask(w, asked);
+            survivors(w, every);
+            break;
+        case EDGELORA_SURVIVORS:
+            unmask(w, every);
             break;
         default:
             task(w, right);
@@ -354,6 +438,9 @@ static void step(world_t *w, const uint8_t *c) {
             break;
         case INPUT:
             input(w, c);
+            break;
+        case SURVIVORS:
+            survivors(w, c);
             break;
         case UNMASK:
             unmask(w, c);
@@ -399,8 +486,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     begin(&w, data);
     size_t end = size < HEAD + COMMAND * MAX_COMMANDS ? size : HEAD + COMMAND * MAX_COMMANDS;
     for (size_t at = HEAD; w.m && at + COMMAND <= end; at += COMMAND) {
-        if (data[at] % COMMANDS == BEGIN && data[at + 1] > 200 && at + 10 <= size) {
-            begin(&w, data + at); // 9 of the next command's bytes, too
+        if (data[at] % COMMANDS == BEGIN && data[at + 1] > 200 && at + HEAD <= size) {
+            begin(&w, data + at); // the next command is its, too
         } else {
             step(&w, data + at);
         }

@@ -13,6 +13,7 @@ from fleet_boards import Fleet
 
 from edgelora import formats, training, twin
 from edgelora.fleet import Identity, Round, Task, TwinMember, training_of
+from edgelora.fleet.member import Past
 from edgelora.formats import elu
 from edgelora.training import Samples, fleet_vector
 from edgelora.updates import keys
@@ -67,7 +68,7 @@ def rounds(place: Path, fleet: Fleet, base: bytes, adapter: bytes, samples: Samp
     said: dict[str, object] = {"secret": secret.hex(), "seed": SEED.hex()}
     for kind, number in (("masked", ROUND), ("plain", ROUND), ("next", ROUND + 1)):
         identity = Identity(place / "first.key")
-        identity.keep(LAST)
+        identity.keep(Past(LAST))
         first = TwinMember(
             identity,
             lambda: fleet.roster,
@@ -86,8 +87,7 @@ def rounds(place: Path, fleet: Fleet, base: bytes, adapter: bytes, samples: Samp
             clip=2000,
             sigma=40,
             least=3,
-            neighbours=2,
-            threshold=2,
+            cohort=3,
             masks=kind != "plain",
         )
         made, exchanged = Round(task, number, fleet.roster, fleet.server, range(BOARDS)), []

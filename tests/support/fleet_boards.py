@@ -14,7 +14,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgelora.fleet import Roster, Round, Site, Stage, Task
-from edgelora.fleet.messages import public_of
+from edgelora.fleet.messages import MAX_COHORT, public_of
 from edgelora.formats import public_bytes
 
 PARAMETERS = 632
@@ -45,21 +45,30 @@ class PythonMember(ref.Member):
         return super()._advert(body)
 
     def _shares(self, body: bytes) -> bytes:
-        assert len(body) % 50 == 0 and len(body) // 50 >= self.threshold
+        assert len(body) % 50 == 0 and len(body) // 50 >= self.agreeing
         for peer, key, tag in struct.iter_unpack("<H32s16s", body):
             assert self.pairs[peer].tag("advert", peer, self.index, key) == tag
         return super()._shares(body)
 
     def _masked(self, body: bytes) -> bytes:
-        assert len(body) == 2 + 82 * body[0] and (body[0] >= self.threshold if self.masks else not any(body))
+        assert len(body) == 2 + 82 * body[0] and (body[0] >= self.agreeing if self.masks else not any(body))
         for peer, sealed, tag in struct.iter_unpack("<H64s16s", body[2:]):
             assert self.pairs[peer].tag("sharetag", peer, self.index, sealed) == tag
         return super()._masked(body)
 
+    def _confirms(self, body: bytes) -> bytes:
+        bits = body[2 + 2 * len(self.cohort) :]
+        alive = {j for place, j in enumerate(self.cohort) if bits[place // 8] >> place % 8 & 1}
+        assert body.startswith(ref.cohort_body(self.cohort)) and self.index in alive
+        assert len(alive) >= struct.unpack_from("<H", self.task, 62)[0]
+        assert len(alive & set(self.given)) >= self.agreeing
+        return super()._confirms(body)
+
     def _opened(self, body: bytes) -> bytes:
-        survivors, alive = struct.unpack_from("<H", body)[0], body[2:]
-        assert survivors >= struct.unpack_from("<H", self.task, 62)[0] and sum(alive) >= self.threshold
-        assert len(alive) == len(self.given)
+        entries = list(struct.iter_unpack("<H16s", body))
+        assert len({peer for peer, _ in entries}) == len(entries) >= self.agreeing
+        for peer, tag in entries:
+            assert peer in self.alive and self.pairs[peer].tag("confirm", peer, self.index, self.survivors) == tag
         return super()._opened(body)
 
 
@@ -90,10 +99,11 @@ class Fleet:
         (folder / "server.key").write_bytes(self.server)
         return site
 
-    def task(self, neighbours: int, threshold: int, least: int, masks: bool = True, sigma: int = 400) -> Task:
+    def task(self, least: int, colluders: int = 0, masks: bool = True, sigma: int = 400) -> Task:
         count = len(self.members[0].vector)
         digest = hashlib.sha256(b"global").digest()
-        return Task(7, bytes(8), digest, count, 1, 0, 0, 2000, sigma, least, neighbours, threshold, masks)
+        cohort = min(max(len(self.members), 2), MAX_COHORT)
+        return Task(7, bytes(8), digest, count, 1, 0, 0, 2000, sigma, least, cohort, colluders, masks)
 
     def round(self, task: Task, number: int = 1) -> Round:
         return Round(task, number, self.roster, self.server, range(len(self.members)))

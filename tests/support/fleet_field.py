@@ -12,7 +12,7 @@ from commands import edgelora, result
 from fleet_boards import PythonMember
 
 from edgelora import formats, quantization, sim
-from edgelora.fleet import Roster, Site, Task, training_of
+from edgelora.fleet import SUMS, Roster, Site, Task, bring_policy, training_of
 from edgelora.fleet.messages import public_of
 from edgelora.link import Link
 from edgelora.resources import ROOT
@@ -56,6 +56,7 @@ class Boards:
         with Link.connect(self.port(which)) as link:
             link.put("/base.elm", self.base.elm)
             link.put("/samples.eld", packed)
+            bring_policy(link, SUMS)
 
     def update(self, task: Task, index: int) -> np.ndarray:
         after = training_of(self.base.elm, self.samples.__getitem__)(task, self.adapter, index)
@@ -74,7 +75,7 @@ class Boards:
 
     def task(self, roster: Roster) -> Task:
         digest, n = hashlib.sha256(self.adapter).digest(), len(fleet_vector(self.adapter))
-        return Task(roster.number, self.adapter[16:24], digest, n, 2, 0, 9, 900, 0, 4, 6, 4)
+        return Task(roster.number, self.adapter[16:24], digest, n, 2, 0, 9, 900, 0, 4, 33)
 
 
 class Local(PythonMember):

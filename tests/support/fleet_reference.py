@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from numpy.typing import NDArray
 
 SERVER = 0xFFFF
-TASK, READY, COHORT, ADVERT, PEERS, SHARES, INPUT, MASKED, UNMASK, OPENED = range(1, 11)
+TASK, READY, COHORT, ADVERT, PEERS, SHARES, INPUT, MASKED, SURVIVORS, CONFIRM, UNMASK, OPENED = range(1, 13)
 
 
 def stream(key: bytes, size: int, nonce: bytes = bytes(12), block: int = 0) -> bytes:
@@ -75,8 +75,8 @@ class Task:
     clip: int = 1000
     sigma: int = 0
     least: int = 2
-    neighbours: int = 4
-    threshold: int = 3
+    cohort: int = 65
+    colluders: int = 0
     masks: int = 1
 
     def pack(self) -> bytes:
@@ -90,35 +90,26 @@ class Task:
             self.learning_rate,
             self.seed,
         )
-        tail = (self.clip, self.sigma, self.least, self.neighbours, self.threshold, self.masks)
+        tail = (self.clip, self.sigma, self.least, self.cohort, self.colluders, self.masks)
         return (head + struct.pack("<IHHHHH", *tail)).ljust(96, b"\0")
 
 
-# ---- graph
+# ---- a cohort
 
 
-def ring(key: bytes, cohort: list[int]) -> list[int]:
-    words = (struct.unpack("<I", stream(key, 64, block=n // 16)[n % 16 * 4 :][:4])[0] for n in range(1 << 30))
-    order = list(cohort)
-    for i in range(len(order) - 1, 0, -1):
-        word = next(w for w in words if w < 2**32 - 2**32 % (i + 1))
-        j = word % (i + 1)
-        order[i], order[j] = order[j], order[i]
-    return order
+def context_of(task: bytes, number: int, cohort: list[int]) -> bytes:
+    return hashlib.sha512(b"edgelora round" + task + struct.pack("<I", number) + cohort_body(cohort)).digest()[:32]
 
 
-def neighbours_of(task: bytes, number: int, cohort: list[int]) -> tuple[dict[int, list[int]], int]:
-    """Index -> its neighbours, ascending; the threshold t'."""
-    k, t = struct.unpack_from("<HH", task, 64)
-    near = min(k, len(cohort) - 1)
-    threshold = max(near // 2 + 1, math.ceil(t * near / k))
-    if near == len(cohort) - 1:
-        return {i: [j for j in cohort if j != i] for i in cohort}, threshold
-    body = struct.pack(f"<H{len(cohort)}H", len(cohort), *cohort)
-    order = ring(hashlib.sha512(b"edgelora graph" + task + struct.pack("<I", number) + body).digest()[:32], cohort)
-    n = len(order)
-    places = [*range(-(k // 2), 0), *range(1, k // 2 + 1)]
-    return {i: sorted(order[(p + d) % n] for d in places) for p, i in enumerate(order)}, threshold
+def cohort_body(cohort: list[int]) -> bytes:
+    return struct.pack(f"<H{len(cohort)}H", len(cohort), *cohort)
+
+
+def thresholds(task: bytes, count: int) -> tuple[int, int]:
+    """t and u of a cohort of so many."""
+    least = struct.unpack_from("<H", task, 62)[0]
+    t = (count - 1 + struct.unpack_from("<H", task, 66)[0]) // 2 + 1
+    return t, max(t, least - 1)
 
 
 # ---- shares
@@ -281,28 +272,34 @@ class Member:
             COHORT: self._advert,
             PEERS: self._shares,
             INPUT: self._masked,
+            SURVIVORS: self._confirms,
             UNMASK: self._opened,
         }
         self.key, self.masters = key, masters
         return seal(self.pair, stage + 1, self.index, number, answers[stage](body))
 
     def _advert(self, body: bytes) -> bytes:
-        cohort = list(struct.unpack(f"<{len(body) // 2}H", body))[1:]
-        near, self.threshold = neighbours_of(self.task, self.number, cohort)
-        self.near = near[self.index]
-        self.pairs = {j: Pair(self.secret, self.key(j), self.fleet, self.number) for j in self.near}
+        self.cohort = list(struct.unpack(f"<{len(body) // 2}H", body))[1:]
+        self.context = context_of(self.task, self.number, self.cohort)
+        self.threshold, self.agreeing = thresholds(self.task, len(self.cohort))
+        self.others = [j for j in self.cohort if j != self.index]
+        self.pairs = {j: self._agree(j) for j in self.others}
         public = public_of(self.e)
-        return public + b"".join(self.pairs[j].tag("advert", self.index, j, public) for j in self.near)
+        return public + b"".join(self.pairs[j].tag("advert", self.index, j, public) for j in self.others)
+
+    def _agree(self, j: int) -> Pair:
+        pair = Pair(self.secret, self.key(j), self.fleet, self.number)
+        pair.bind(self.context)
+        return pair
 
     def _shares(self, body: bytes) -> bytes:
-        entries = [body[i : i + 50] for i in range(0, len(body), 50)]
         self.seeds, out = {}, b""
-        for entry in entries:
-            j = struct.unpack_from("<H", entry)[0]
-            common = x25519(self.e, entry[2:34])
+        for i in range(0, len(body), 50):
+            j = struct.unpack_from("<H", body, i)[0]
+            common = x25519(self.e, body[i + 2 : i + 34])
             self.seeds[j] = mac(b"edgelora mask 1", common)[:32]
             self.pairs[j].bind(common)
-            part = share(self.c, self.threshold, self.near.index(j) + 1, self.b + self.e)
+            part = share(self.c, self.threshold, self.others.index(j) + 1, self.b + self.e)
             sealed = xor(part, self.pairs[j].pad("share", self.index, j))
             out += sealed + self.pairs[j].tag("sharetag", self.index, j, sealed)
         return out
@@ -312,24 +309,34 @@ class Member:
         if self.masks:
             total = total + mask(self.b, self.number, self.n)
         self.given = {}
-        for i in range(2, len(body), 82):
-            j = struct.unpack_from("<H", body, i)[0]
-            self.given[j] = xor(body[i + 2 : i + 66], self.pairs[j].pad("share", j, self.index))
+        for at in range(2, len(body), 82):
+            j = struct.unpack_from("<H", body, at)[0]
+            self.given[j] = xor(body[at + 2 : at + 66], self.pairs[j].pad("share", j, self.index))
             common = mask(self.seeds[j], self.number, self.n)
             total = total + common if self.index < j else total - common
         return bytes(total.astype("<u4").tobytes())
+
+    def _confirms(self, body: bytes) -> bytes:
+        bits = body[2 + 2 * len(self.cohort) :]
+        alive = [j for i, j in enumerate(self.cohort) if bits[i // 8] >> i % 8 & 1]
+        self.alive = [j for j in self.given if j in alive]
+        self.survivors = hashlib.sha512(b"edgelora survivors" + self.context + bits).digest()[:32]
+        return b"".join(self.confirm(j) for j in self.alive)
+
+    def confirm(self, j: int) -> bytes:
+        """What tells another which survivors this board has seen."""
+        return self.pairs[j].tag("confirm", self.index, j, self.survivors)
 
     def update(self) -> NDArray[np.int64]:
         """What goes into the sum, clipped and with noise."""
         return np.array(clipped(*self.masters, self.clip)) + np.array(Noise(self.z).draws(self.sigma, self.n))
 
-    def opened(self, body: bytes) -> bytes:
-        """The shares that are asked for."""
-        parts = [part[:32] if alive else part[32:] for part, alive in zip(self.given.values(), body[2:], strict=True)]
-        return b"".join(parts)
+    def opened(self) -> bytes:
+        """The shares of b of survivors, of e of the others."""
+        return b"".join(part[:32] if j in self.alive else part[32:] for j, part in self.given.items())
 
     def _opened(self, body: bytes) -> bytes:
-        text = self.opened(body)
+        text = self.opened()
         return xor(text, stream(self.pair.pad("open", self.index, SERVER)[:32], len(text)))
 
 
@@ -354,9 +361,9 @@ class Server:
         assert reply == seal(self.pairs[index], reply[4], index, self.number, reply[16:-16])
         self.replies.setdefault(reply[4], {})[index] = reply[16:-16]
 
-    def came(self, stage: int, index: int) -> list[int]:
-        """The neighbours of a board whose reply of a stage came."""
-        return [j for j in self.near[index] if j in self.replies[stage]]
+    def others(self, stage: int, index: int) -> list[int]:
+        """Of a cohort those others whose reply of a stage came, ascending."""
+        return [j for j in self.cohort if j != index and j in self.replies[stage]]
 
     def message(self, stage: int, index: int) -> bytes:
         return seal(self.pairs[index], stage, index, self.number, self.body(stage, index))
@@ -365,24 +372,35 @@ class Server:
         if stage == TASK:
             return self.task.pack()
         if stage == COHORT:
-            cohort = sorted(self.replies[READY])
-            self.near, self.threshold = neighbours_of(self.task.pack(), self.number, cohort)
-            return struct.pack(f"<H{len(cohort)}H", len(cohort), *cohort)
+            self.cohort = sorted(self.replies[READY])
+            self.threshold, self.agreeing = thresholds(self.task.pack(), len(self.cohort))
+            return cohort_body(self.cohort)
         if stage == PEERS:
-            return b"".join(self._peer(j, index) for j in self.came(ADVERT, index))
+            return b"".join(self._advert(j, index) for j in self.others(ADVERT, index))
         if stage == INPUT:
-            sharers = self.came(SHARES, index) if self.task.masks else []
+            sharers = self.others(SHARES, index) if self.task.masks else []
             return struct.pack("<H", len(sharers)) + b"".join(self._sealed(j, index) for j in sharers)
-        alive = self.replies[MASKED]
-        return struct.pack("<H", len(alive)) + bytes(j in alive for j in self.came(SHARES, index))
+        if stage == SURVIVORS:
+            return cohort_body(self.cohort) + self.bits()
+        return b"".join(struct.pack("<H", j) + self._confirm(j, index) for j in self.others(CONFIRM, index))
 
-    def _peer(self, j: int, index: int) -> bytes:
-        body, place = self.replies[ADVERT][j], self.near[j].index(index)
+    def bits(self) -> bytes:
+        """Survivors, a bit for each of the cohort."""
+        bits = bytearray((len(self.cohort) + 7) // 8)
+        for place, j in enumerate(self.cohort):
+            bits[place // 8] |= (j in self.replies[MASKED]) << place % 8
+        return bytes(bits)
+
+    def _advert(self, j: int, index: int) -> bytes:
+        body, place = self.replies[ADVERT][j], [i for i in self.cohort if i != j].index(index)
         return struct.pack("<H", j) + body[:32] + body[32 + 16 * place :][:16]
 
     def _sealed(self, j: int, index: int) -> bytes:
-        place = self.came(ADVERT, j).index(index)
-        return struct.pack("<H", j) + self.replies[SHARES][j][80 * place :][:80]
+        return struct.pack("<H", j) + self.replies[SHARES][j][80 * self.others(ADVERT, j).index(index) :][:80]
+
+    def _confirm(self, j: int, index: int) -> bytes:
+        asked = [i for i in self.others(SHARES, j) if i in self.replies[MASKED]]
+        return self.replies[CONFIRM][j][16 * asked.index(index) :][:16]
 
     def total(self) -> NDArray[np.int64]:
         """The sum of what survivors put in; AssertionError if shares are too few."""
@@ -393,7 +411,8 @@ class Server:
         if self.task.masks:
             opened = {i: self._open(i, body) for i, body in self.replies[OPENED].items()}
             for j in self.replies[SHARES]:
-                parts = {self.near[j].index(i) + 1: opened[i][j] for i in self.near[j] if j in opened.get(i, {})}
+                holders = enumerate((i for i in self.cohort if i != j), 1)
+                parts = {x: opened[i][j] for x, i in holders if j in opened.get(i, {})}
                 assert len(parts) >= self.threshold, f"board {j}: {len(parts)} shares of {self.threshold}"
                 secret = joined(dict(list(parts.items())[: self.threshold]))
                 total = total - self._of(j, secret)
@@ -401,7 +420,7 @@ class Server:
 
     def _open(self, i: int, body: bytes) -> dict[int, bytes]:
         text = xor(body, stream(self.pairs[i].pad("open", i, SERVER)[:32], len(body)))
-        return {j: text[32 * n :][:32] for n, j in enumerate(self.came(SHARES, i))}
+        return {j: text[32 * n :][:32] for n, j in enumerate(self.others(SHARES, i))}
 
     def _of(self, j: int, secret: bytes) -> NDArray[np.uint32]:
         """What is to be taken from the sum: a survivor's own mask, or those that survivors share with a lost board."""
@@ -410,7 +429,7 @@ class Server:
             return mask(secret, self.number, n)
         assert public_of(secret) == self.replies[ADVERT][j][:32]
         total = np.zeros(n, np.uint32)
-        for i in self.came(SHARES, j):
+        for i in self.others(SHARES, j):
             if i in self.replies[MASKED]:
                 common = mask(
                     mac(b"edgelora mask 1", x25519(secret, self.replies[ADVERT][i][:32]))[:32], self.number, n

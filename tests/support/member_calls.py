@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 from cores import Answers, Calls  # noqa: E402
 
 FLEET = b"a fleet!"
-STAGES = (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT, ref.UNMASK)
+STAGES = (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT, ref.SURVIVORS, ref.UNMASK)
 
 
 class Recorded:
@@ -61,8 +61,8 @@ def round_of_a_board(seed: int, count: int = 6, parameters: int = 100) -> Record
     rng = random.Random(seed)
     task = ref.Task(
         roster=rng.randint(0, 2**32 - 1), base=rng.randbytes(8), adapter=rng.randbytes(32), parameters=parameters,
-        epochs=1, seed=rng.randint(0, 2**32 - 1), clip=2000, sigma=rng.choice((0, 37, 65535)), least=2, neighbours=4,
-        threshold=3,
+        epochs=1, seed=rng.randint(0, 2**32 - 1), clip=2000, sigma=rng.choice((0, 37, 65535)), least=2,
+        cohort=65,
     )  # fmt: skip
     secrets, server = [rng.randbytes(32) for _ in range(count)], rng.randbytes(32)
     keys = [ref.public_of(secret) for secret in secrets]
@@ -82,7 +82,7 @@ def round_in_clear(seed: int, spread: int, parameters: int = 40) -> Recorded:
 
     spread: of the masters after training.
     """
-    rng, task = random.Random(seed), ref.Task(parameters=parameters, masks=0, neighbours=0, threshold=0)
+    rng, task = random.Random(seed), ref.Task(parameters=parameters, masks=0, cohort=0)
     secrets, server = [rng.randbytes(32) for _ in range(2)], rng.randbytes(32)
     keys = [ref.public_of(secret) for secret in secrets]
     boards = [Recorded(secret, ref.public_of(server), rng.randbytes(32), i, 1) for i, secret in enumerate(secrets)]

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from .. import fleet, formats
 from ..errors import EdgeloraError, MissingPackage
 from ..fleet import (
+    SUMS,
     Deliver,
     Exchange,
     Federation,
@@ -49,9 +50,7 @@ from .learning import mean_and_error
 PARTS = ("hashes", "learning", "noise", "scale", "cycles")
 CHOICES = ("settings", "others", "methods")  # parts that are measured only where they are asked for
 CHOOSING_PEOPLE = (1, 2, 7, 8, 9, 10)
-HASHED = Plan(
-    rounds=3, seed=7, noise=1.0, clip=4000, least=8, neighbours=4, threshold=3, deadline=300.0, patience=300.0
-)
+HASHED = Plan(rounds=3, seed=7, noise=1.0, clip=4000, least=8, colluders=0, deadline=300.0, patience=300.0)
 GATEWAYS = 2  # nodes of Flower, each with its own
 SETTINGS: dict[str, dict[str, Any]] = {  # what is not as it is by itself
     "trained A": {},
@@ -185,7 +184,7 @@ def _enrolled(folder: Path, base: Base, plan: Plan) -> _Hashed:
     train = fleet.training_of(base.elm, lambda index: data.of(index).train)
     key = Ed25519PrivateKey.generate()
     site = Site.create(folder / "site", "bench", key)
-    identities = [Identity.create(folder / "boards" / f"{index}.key") for index in range(plan.boards)]
+    identities = [Identity.create(folder / "boards" / f"{index}.key", SUMS) for index in range(plan.boards)]
     site.enroll_all([(identity.public, "") for identity in identities], key)
     boards: dict[int, Member] = {i: _Repeatable(one, site, train) for i, one in enumerate(identities)}
     return _Hashed(Federation.create(folder / "federation", plan, base, site), site, boards)

@@ -49,7 +49,8 @@ def nothing(a, b=None):
 idle = 0
 idle = min(timed(nothing, array) for _ in range(9))
 m = bytearray(_core.member_size({neighbours}))
-_core.member_begin(m, unhex("{secret}"), unhex("{server}"), unhex("{fleet}"), unhex("{seed}"), 0, 1, 0, bytes(10))
+keys = [unhex(x) for x in ("{secret}", "{server}", "{fleet}", "{seed}")]
+_core.member_begin(m, *keys, 0, 1, 0, bytes(16), bytes(8))
 before, after = (array("h", unhex(x)) for x in ("{before}", "{after}"))
 first = timed(_core.member_work, m)
 print(json.dumps([len(m), first]))
@@ -59,8 +60,9 @@ ANSWER = """
 message = unhex("{message}")
 keys = {keys}
 took = {"receive": [timed(_core.member_receive, m, message)], "work": []}
-for place, key in enumerate(keys):
-    _core.member_key(m, place, unhex(key))
+near = _core.member_neighbours(m) if keys else b""
+for place in range(len(near) // 2):
+    _core.member_key(m, place, unhex(keys[near[2 * place]]))
 reply = bytearray(_core.member_reply_size(m))
 if {update}:
     took["update"] = [timed(_core.member_update, m, before, after, reply)]
@@ -73,10 +75,10 @@ print(json.dumps([took, str(binascii.hexlify(reply), "ascii")]))
 
 @dataclass(frozen=True)
 class MemberCycles:
-    """Cycles on the board's clock. x25519: of one, the mean; clip, noise: of all parameters; mask: of one of them.
+    """Cycles on the board's clock, of a round with so many neighbours. x25519: of one, the mean.
 
-    stages: of a whole stage without training, by name. memory: bytes of the member. down, up: bytes of its messages
-    in a round. equal: its replies are the twin's.
+    clip, noise: of all parameters; mask: of one of them; stages: of a whole stage without training, by name. memory:
+    bytes of the member. down, up: bytes of its messages in a round. equal: its replies are the twin's.
     """
 
     parameters: int
@@ -151,11 +153,24 @@ def _secret(name: object) -> bytes:
 class _Bench:
     def __init__(self, board: Board, neighbours: int, sigma: int) -> None:
         self._board, self._neighbours, self._sigma = board, neighbours, sigma
-        secrets = [_secret(index) for index in range(neighbours + 1)]
+        count = neighbours + 1
+        secrets = [_secret(index) for index in range(count)]
         server = _secret("server")
         self._roster = Roster(1, "bench", public_of(server), bytes(32), tuple(map(public_of, secrets)))
-        task = Task(1, bytes(8), bytes(32), PARAMETERS, 1, 0, 1, CLIP, sigma, 2, neighbours, neighbours // 2 + 1)
-        self._round = Round(task, 1, self._roster, server, list(range(neighbours + 1)))
+        task = Task(
+            roster=1,
+            base_id=bytes(8),
+            adapter_sha256=bytes(32),
+            parameters=PARAMETERS,
+            epochs=1,
+            learning_rate=0,
+            seed=1,
+            clip=CLIP,
+            sigma=sigma,
+            least=2,
+            cohort=count,
+        )
+        self._round = Round(task, 1, self._roster, server, range(count))
         drawn = np.random.default_rng(1)
         self._masters = drawn.integers(-9000, 9000, (2, PARAMETERS)).astype(np.int16)
         self._twins = [
@@ -187,7 +202,7 @@ class _Bench:
             self._round.receive(BOARD, reply)
             self._round.close_stage()
             down, up = down + len(message), up + len(reply)
-            progress(len(stages), 5, stage.name)
+            progress(len(stages), 6, stage.name)
         agreed = [first, *stages["COHORT"]["work"], *stages["PEERS"]["work"]]
         pieces = -(-PARAMETERS // NOISE_PIECE) if self._sigma else 0
         work = stages["INPUT"]["work"]
@@ -210,10 +225,10 @@ class _Bench:
 
     def _answered(self, stage: Stage, message: bytes) -> tuple[Took, bytes]:
         """The board's times, in microseconds, and its reply."""
-        others = [key.hex() for index, key in enumerate(self._roster.keys) if index != BOARD]
+        asked = stage is Stage.COHORT
         given = {
             "message": message.hex(),
-            "keys": json.dumps(others if stage is Stage.COHORT else []),
+            "keys": json.dumps([key.hex() for key in self._roster.keys] if asked else []),
             "update": stage is Stage.INPUT,
         }
         took, reply = json.loads(self._board.run(_filled(ANSWER, given)))

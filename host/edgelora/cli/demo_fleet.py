@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from .. import fleet, streams
 from ..boards import load_board
 from ..errors import InputError
-from ..fleet import Federation, Gateway, Identity, Plan, Site, TwinMember
+from ..fleet import SUMS, Federation, Gateway, Identity, Plan, Site, TwinMember
 from ..formats import TARGET_SIZE, base_id, pack_samples, public_bytes, write_atomic
 from ..link import Link
 from ..training import Base
@@ -29,8 +29,7 @@ PLAN = Plan.suited(  # of few rounds, so without a momentum that takes some to b
     server_momentum=0,
     clip=2000,
     noise=0.3,
-    neighbours=8,
-    threshold=5,
+    colluders=0,
     deadline=600.0,
     patience=300.0,
 )
@@ -114,8 +113,9 @@ def _enrolled(
         with Link.connect(port) as link:
             link.put(SAMPLES, pack_samples(samples.x, samples.y, None, base_id(base.elm)))
             link.put("/update.trust", trusted)
+            fleet.bring_policy(link, SUMS)
             entries.append((link.fleet_identity(), f"board-{index}"))
-    identities = [Identity.create(folder.parent / "twins" / f"twin-{place}.key") for place in range(twins)]
+    identities = [Identity.create(folder.parent / "twins" / f"twin-{place}.key", SUMS) for place in range(twins)]
     entries += [(identity.public, f"twin-{place}") for place, identity in enumerate(identities)]
     site = Site.create(folder, TARGET, key)
     site.enroll_all(entries, key)

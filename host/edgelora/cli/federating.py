@@ -12,11 +12,13 @@ from typing import Any
 
 from .. import fleet
 from ..errors import InputError, MissingPackage
+from ..fleet import Task, abandoned, thresholds
 from ..streams import say
 from ..training import load_base
 from . import console
 from .common import Add, show, whole
 
+DROPOUTS = 0.2  # of a cohort's boards, for what a plan tells
 STOPPED = "stopped; the rounds that were done are saved: the same command goes on"
 PLAN = {
     "rounds": "of the federation",
@@ -29,8 +31,8 @@ PLAN = {
     "clip": "the most that an update's norm may be, in masters",
     "noise": "of a sum, in clips: z of differential privacy",
     "least": "fewest boards whose sum is opened",
-    "neighbours": "boards that each shares its masks with",
-    "threshold": "of them that can take a mask off",
+    "cohort": "boards of one sum at most; where more are asked there are several",
+    "colluders": "boards of a cohort that may work for the server",
     "delta": "of epsilon",
     "budget": f"the most epsilon, by {fleet.ADJACENCY}; 0: no limit",
     "deadline": "seconds that boards have to train in a round",
@@ -190,7 +192,25 @@ def cmd_init(args: argparse.Namespace) -> None:
         result["planned"] = {"outsider": planned.outsider, "server": planned.server, "adjacency": fleet.ADJACENCY}
         result["rounds_within_budget"] = standing.within
         text += f"after all rounds, {_epsilon(planned, plan)}\nthe budget: {standing.words}\n"
+    result["refused_by_safe_policy"] = why = fleet.refusal(fleet.SAFE, _first_task(federation.plan))
+    text += f"boards with the safe policy refuse: {why}\n" if why else "boards with the safe policy take part\n"
+    if federation.plan.masks:
+        result["abandoned"] = lost = _abandoned(federation.plan)
+        text += f"if {DROPOUTS:.0%} of the boards drop out, {lost:.2g} of the rounds come to nothing\n"
     show(args, result, text + f"next: edgelora fleet run {quote(str(args.federation))}")
+
+
+def _first_task(plan: fleet.Plan) -> Task:
+    """What boards are told of a round, as far as the plan has it."""
+    sizes = (plan.least, plan.cohort, plan.colluders) if plan.masks else (plan.least, 0, 0)
+    return Task(1, bytes(8), bytes(32), 1, plan.epochs, 0, 0, plan.clip, plan.sigma, *sizes, plan.masks)
+
+
+def _abandoned(plan: fleet.Plan) -> float:
+    """The chance that a cohort of the usual size comes to nothing."""
+    asked = max(round(plan.boards * plan.share), 1)
+    count = asked // -(-asked // plan.cohort)
+    return abandoned(count, thresholds(_first_task(plan), count)[1], DROPOUTS)
 
 
 def cmd_run(args: argparse.Namespace) -> None:

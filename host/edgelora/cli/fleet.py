@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,10 +16,28 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from .. import updates
 from ..errors import InputError
-from ..fleet import Identity, Roster, RosterError, Site, bring_roster, parse_public, publish
+from ..fleet import (
+    ADJACENCY,
+    MAX_POLICY,
+    MOST_COST,
+    NAMED,
+    SAFE,
+    Identity,
+    Roster,
+    RosterError,
+    Site,
+    Told,
+    bring_policy,
+    bring_roster,
+    parse_policy,
+    parse_public,
+    publish,
+    told_by,
+)
 from ..formats import read_bounded
 from ..streams import confirmed, say
 from ..training import load_base
+from ..twin import Policy
 from . import console, gateway
 from .common import Add, add_port, connect, show, whole
 from .console import emit
@@ -25,6 +45,7 @@ from .federating import add_federating
 
 ROSTER_STOPPED = "stopped; the roster is as it was, or with the change: `edgelora fleet roster`"
 MAX_KEY_FILE = 1024
+DELTA = 1e-5
 MAX_ADAPTER = 16 << 20  # bytes of a file, with training state
 
 
@@ -45,6 +66,7 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("--name", default="", help="what to call the board here: letters, digits, - _ .")
     p.add_argument("--target", help="begins a fleet: the product that its boards are, as their update.trust says")
     p.add_argument("--again", action="store_true", help="also a board that was revoked")
+    _add_policy(p)
     p.add_argument("--yes", action="store_true", help="do not ask")
     add_port(p)
     p = command("revoke", cmd_revoke)
@@ -52,6 +74,12 @@ def add_commands(add: Add, commands: Any) -> None:
     _add_key(p)
     p = command("roster", cmd_roster)
     p.add_argument("--push", action="store_true", help="give it to the board on --port, if that has an older one")
+    add_port(p)
+    p = add("budget", cmd_budget, group)
+    p.add_argument(
+        "--identity", type=Path, metavar="FILE", help="secret of a board of this computer, instead of --port"
+    )
+    p.add_argument("--delta", type=float, default=DELTA, help="chance that epsilon does not hold (%(default)s)")
     add_port(p)
     gateway.add_arguments(command("gateway", gateway.run))
     p = command("publish", cmd_publish)
@@ -64,6 +92,16 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("--model", type=Path, help="the base .elm, to check the adapter against")
     p.set_defaults(stopped="stopped; each file is whole: publish again")
     add_federating(add, group)
+
+
+def _add_policy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--policy",
+        metavar="safe|sums|FILE",
+        help="what the board is to ask of every task: enough noise and boards, and a budget for life (safe); masks "
+        "alone, so that the server sees sums (sums); or a JSON file. Not given: what the board has, else safe",
+    )
+    parser.add_argument("--delta", type=float, default=DELTA, help="chance that epsilon does not hold (%(default)s)")
 
 
 def _add_key(parser: argparse.ArgumentParser) -> None:
@@ -85,9 +123,13 @@ def cmd_enroll(args: argparse.Namespace) -> None:
 
     A board on a serial port is asked for its key and given the roster. WiFi boards print theirs: give it with --public.
 
+    --policy is what the board asks of every task, whoever sends it. All that its rounds may ever tell of it is printed
+    as three epsilons: to who sees the global adapters alone, to an honest server that looks at all it gets, and to one
+    that lies with colluding boards. `edgelora fleet budget` tells how much of that is spent.
+
     The release key stays here: the folder without it may go to the computer that adds updates up.
     """
-    key = updates.load_key(args.key)
+    key, policy = updates.load_key(args.key), _policy_of(args.policy)
     if args.public is not None and args.twins is not None or (args.twins is None) != (args.identities is None):
         raise InputError("whom to enroll?", remedy="give --public, or --twins and --identities, or neither")
     site = Site(args.fleet)
@@ -114,8 +156,54 @@ def cmd_enroll(args: argparse.Namespace) -> None:
                 )
         if link:
             bring_roster(link, site)
+            policy = bring_policy(link, policy)
     result = {"index": index, "name": name, "public": public.hex(), **_summary(roster)}
-    show(args, result, f"board {index} {name}".rstrip() + f": roster {roster.number}, {_count(roster)}")
+    line = f"board {index} {name}".rstrip() + f": roster {roster.number}, {_count(roster)}"
+    if policy is None:
+        return show(args, result, line + "\nthe policy is the board's own: /fleet.json on it, or the safe one")
+    told = told_by(policy, args.delta)
+    show(args, result | _policy_json(policy, told), f"{line}\n{_in_words(policy, told)}")
+
+
+def cmd_budget(args: argparse.Namespace) -> None:
+    """Shows what a board's rounds have told of it so far, and what is left.
+
+    A board counts this itself, in its own flash and for its whole life, over all fleets: each round that an update
+    leaves in costs 1 / z^2, where z is the noise of the sum in clips, without that of colluders. Beyond the budget of
+    its policy it takes part in no round.
+    """
+    if args.identity:
+        identity = Identity(args.identity)
+        policy, rounds, cost = identity.policy, identity.spent.rounds, identity.spent.cost
+    else:
+        with connect(args) as link:
+            found = link.fleet_budget()
+        policy = parse_policy(json.dumps(found.policy).encode(), "the board's policy")
+        rounds, cost = found.rounds, int(found.spent)
+    spent = told_by(policy, args.delta, math.inf if cost == MOST_COST else cost)
+    whole = told_by(policy, args.delta)
+    result = {"rounds": rounds, "spent": cost, "spent_epsilon": spent.lying} | _policy_json(policy, whole)
+    left = f" of {whole.lying:.3g}" if policy.budget else ", without an end"
+    show(args, result, f"{rounds} rounds, epsilon {spent.lying:.3g}{left} at delta {args.delta:g} ({ADJACENCY})")
+
+
+def _policy_of(given: str | None) -> Policy | None:
+    if given is None or given in NAMED:
+        return NAMED[given] if given else None
+    return parse_policy(read_bounded(Path(given), MAX_POLICY), given)
+
+
+def _policy_json(policy: Policy, told: Told) -> dict[str, Any]:
+    return {"policy": asdict(policy), "epsilon": asdict(told)}
+
+
+def _in_words(policy: Policy, told: Told) -> str:
+    """The three epsilons of a policy."""
+    if not policy.budget:
+        return "policy without a budget: no epsilon bounds what sums tell" + ("" if policy.masks else ", nor updates")
+    who = f"outsider {told.outsider:.3g}, curious server {told.server:.3g}"
+    lying = f"server that lies, with {policy.colluders} colluding boards, {told.lying:.3g}"
+    return f"epsilon of all its rounds, at most: {who}, {lying}; at delta {told.delta:g} ({ADJACENCY})"
 
 
 def _begin(site: Site, target: str | None, key: Ed25519PrivateKey) -> None:
@@ -130,11 +218,14 @@ def _begin(site: Site, target: str | None, key: Ed25519PrivateKey) -> None:
 
 def _enroll_twins(args: argparse.Namespace, site: Site, key: Ed25519PrivateKey) -> None:
     begun = sum(1 for _ in args.identities.glob("twin-*.key"))
-    made = [Identity.create(args.identities / f"twin-{begun + number}.key") for number in range(args.twins)]
+    policy = _policy_of(args.policy) or SAFE
+    made = [Identity.create(args.identities / f"twin-{begun + number}.key", policy) for number in range(args.twins)]
     roster = site.enroll_all([(identity.public, "") for identity in made], key)
     first = len(roster.keys) - len(made)
-    result = {"first": first, "twins": len(made), **_summary(roster)}
-    show(args, result, f"boards {first} to {len(roster.keys) - 1}: roster {roster.number}, {_count(roster)}")
+    told = told_by(policy, args.delta)
+    result = {"first": first, "twins": len(made), **_summary(roster)} | _policy_json(policy, told)
+    line = f"boards {first} to {len(roster.keys) - 1}: roster {roster.number}, {_count(roster)}"
+    show(args, result, f"{line}\n{_in_words(policy, told)}")
 
 
 def cmd_revoke(args: argparse.Namespace) -> None:

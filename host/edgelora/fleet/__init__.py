@@ -6,15 +6,28 @@ from .afterwards import bare_start, personalized
 from .averaging import UNITS, board_seed, mean, moved, server_step, with_vector
 from .board import BoardMember
 from .boards import PEOPLE, Boards, accuracies, boards_of, fleet_base, private_update, update_of
+from .colluders import abandoned, crowded
 from .deployment import Deployment, DeploymentError, address_of, check_flower, federated, free_port, write_project
 from .federation import Call, Exchange, Federation, Judge, Total, federate
 from .gateway import Attached, BoardState, Check, Gateway, Member, running
 from .ledger import Ledger, LedgerError
-from .lines import TRIAL_SECONDS, bring_roster, serial_boards
+from .lines import TRIAL_SECONDS, bring_policy, bring_roster, serial_boards
 from .local import fleet_recipe, learner_of
 from .member import Identity, MemberError, Train, TwinMember, training_of
-from .messages import Graph, Stage, Task, graph, public_of
+from .messages import Stage, Task, public_of, thresholds
 from .plan import MOST_CLIP, NOISY, RATES, Plan
+from .policy import (
+    MAX_POLICY,
+    MOST_COST,
+    NAMED,
+    SAFE,
+    SUMS,
+    Told,
+    parse_policy,
+    policy_json,
+    refusal,
+    told_by,
+)
 from .privacy import (
     ADJACENCY,
     BudgetSpent,
@@ -35,6 +48,7 @@ from .web import GatewayClient, GatewayError, board_server, local_server
 
 __all__ = [
     "Deliver",
+    "Spent",
     "Train",
     "Deployment",
     "DeploymentError",
@@ -72,7 +86,21 @@ __all__ = [
     "UNITS",
     "accuracies",
     "board_seed",
+    "abandoned",
+    "crowded",
+    "refusal",
+    "thresholds",
+    "MAX_POLICY",
+    "MOST_COST",
+    "bring_policy",
     "bring_roster",
+    "NAMED",
+    "SAFE",
+    "SUMS",
+    "Told",
+    "parse_policy",
+    "policy_json",
+    "told_by",
     "check_flower",
     "boards_of",
     "epsilons",
@@ -99,7 +127,6 @@ __all__ = [
     "Gateway",
     "GatewayClient",
     "GatewayError",
-    "Graph",
     "Identity",
     "Member",
     "MemberError",
@@ -119,7 +146,6 @@ __all__ = [
     "Task",
     "TwinMember",
     "board_server",
-    "graph",
     "local_server",
     "parse_public",
     "public_of",

@@ -7,7 +7,7 @@ from ..progress import Progress, untold
 from .messages import Stage
 
 ADAPTER_PATH = "/fleet.ela"  # of the round's global adapter on a board
-NEIGHBOURS_AT = 16 + 64  # in a TASK message: u16
+COHORT_AT = 16 + 64  # in a TASK message: u16
 GO_MS = 200  # of the board's time for each request: how long an exception of `progress` may take
 
 
@@ -37,5 +37,5 @@ class BoardMember:
 
 
 def neighbours_in(task: bytes) -> int:
-    """Of a TASK message, so that a board makes room for no more of them; 0 if it tells none."""
-    return int.from_bytes(task[NEIGHBOURS_AT : NEIGHBOURS_AT + 2], "little")
+    """Others of a cohort by a TASK message, so that a board makes room for no more; 0 if it tells none."""
+    return max(int.from_bytes(task[COHORT_AT : COHORT_AT + 2], "little") - 1, 0)

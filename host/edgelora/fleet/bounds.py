@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import InputError
-from .messages import AROUND, ENVELOPE, MAX_NEIGHBOURS, MAX_PARAMETERS, SEALED_SIZE, TAG_SIZE, Stage, Task
+from .messages import AROUND, ENVELOPE, MAX_COHORT, MAX_PARAMETERS, SEALED_SIZE, TAG_SIZE, Stage, Task
 
 # Bytes of a body of n values and k neighbours (SPEC.md, section 17, Messages): fixed, for each value, each neighbour.
 _BODIES = {
@@ -11,6 +11,7 @@ _BODIES = {
     Stage.ADVERT: (32, 0, TAG_SIZE),
     Stage.SHARES: (0, 0, SEALED_SIZE),
     Stage.MASKED: (0, 4, 0),
+    Stage.CONFIRM: (0, 0, TAG_SIZE),
     Stage.OPENED: (0, 0, 32),
 }
 
@@ -24,9 +25,9 @@ def task_in(message: bytes) -> Task | None:
 
 def largest_reply(message: bytes, task: Task | None) -> int:
     """The most bytes of a board's reply to the server's message. task: the round's; None: any round's."""
-    values, neighbours = MAX_PARAMETERS, MAX_NEIGHBOURS
+    values, neighbours = MAX_PARAMETERS, MAX_COHORT - 1
     if task:
-        values, neighbours = task.parameters, task.neighbours if task.masks else 0
+        values, neighbours = task.parameters, task.cohort - 1 if task.masks else 0
     try:
         fixed, value, neighbour = _BODIES[Stage(message[4] + 1)]
     except (KeyError, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -11,11 +12,13 @@ from dataclasses import dataclass, field
 from ..boards import reset
 from ..formats import HEADER_SIZE, MAX_UPDATE, read_bounded, unpack
 from ..link import Deadline, DeviceError, LineLost, Link, soft_reset
+from ..twin import Policy
 from ..virtual_boards import clock_of
 from .board import BoardMember
 from .gateway import Attached, Check, Open
 from .member import MemberError
 from .messages import Stage
+from .policy import POLICY_PATH, parse_policy, policy_json
 from .publish import folder_of, published
 from .roster import RosterError, Site
 
@@ -63,6 +66,13 @@ def bring_roster(link: Link, site: Site) -> bool:
         return False
     link.fleet_install(site.data())
     return True
+
+
+def bring_policy(link: Link, policy: Policy | None) -> Policy:
+    """Gives a board what it is to ask of every task; None: it keeps what it has, or what is safe. What it asks now."""
+    if policy is not None:
+        link.put(POLICY_PATH, policy_json(policy))
+    return parse_policy(json.dumps(link.fleet_budget().policy).encode(), POLICY_PATH)
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..twin import FleetError, Policy
 from ..twin import Member as Twin
 from .averaging import board_seed
 from .messages import Stage, Task, index_of, public_of, round_of
+from .policy import MAX_POLICY, SAFE, parse_policy, policy_json
 from .roster import KEY_SIZE, Roster
 
 Train = Callable[[Task, bytes, int], NDArray[np.int16]]  # task, global `.ela`, the board's index: the vector after
@@ -27,41 +29,62 @@ class MemberError(EdgeloraError, ValueError):
     """A board of this computer can't do what a message asks for; the message says why."""
 
 
+@dataclass(frozen=True)
+class Past:
+    """What a board keeps of its rounds: the number of the last, how many there were, and what they have cost, in
+    millionths of 1 / z^2."""
+
+    last: int = 0
+    rounds: int = 0
+    cost: int = 0
+
+
 class Identity:
-    """A board's secret in a file, for the owner's eyes alone, and beside it the last round that it took part in."""
+    """A board's secret in a file, for the owner's eyes alone; beside it what its rounds have cost, and its policy."""
 
     def __init__(self, path: Path) -> None:
         self.secret = read_bounded(path, KEY_SIZE)
         if len(self.secret) != KEY_SIZE:
             raise MemberError(f"{path} is no secret of a board", remedy="give a folder that `fleet enroll` has made")
         self.public = public_of(self.secret)
-        self._path = path.with_suffix(".round")
+        self._path, self._policy = path.with_suffix(".round"), path.with_suffix(".json")
 
     @classmethod
-    def create(cls, path: Path) -> Identity:
-        """Makes a secret; a file that is there is never overwritten."""
+    def create(cls, path: Path, policy: Policy = SAFE) -> Identity:
+        """Makes a secret; a file that is there is never overwritten. policy: what the board asks of every task."""
         path.parent.mkdir(parents=True, exist_ok=True)
         write_new(path, os.urandom(KEY_SIZE), SECRET)
-        return cls(path)
+        made = cls(path)
+        write_atomic(made._policy, policy_json(policy))
+        return made
 
     @property
-    def last(self) -> int:
-        """0: it took part in none."""
+    def policy(self) -> Policy:
+        """What is safe, where it has none of its own. Raises InputError."""
         try:
-            return int(read_bounded(self._path, 16))
+            return parse_policy(read_bounded(self._policy, MAX_POLICY), str(self._policy))
         except FileNotFoundError:
-            return 0
-        except ValueError:
+            return SAFE
+
+    @property
+    def spent(self) -> Past:
+        try:
+            numbers = [int(word) for word in read_bounded(self._path, 64).split()]
+            return Past(*numbers)
+        except FileNotFoundError:
+            return Past()
+        except (ValueError, TypeError):
             raise MemberError(f"{self._path} is damaged", remedy="revoke this board, and enroll another") from None
 
-    def keep(self, number: int) -> None:
-        write_atomic(self._path, str(number).encode())
+    def keep(self, spent: Past) -> None:
+        write_atomic(self._path, f"{spent.last} {spent.rounds} {spent.cost}\n".encode())
 
 
 class TwinMember:
     """Takes part in rounds as a board does. roster: that of now, signed and checked. Raises MemberError.
 
-    seed: gives 32 bytes, fresh whenever it is called; what comes of them hides the update.
+    policy: instead of the identity's own. seed: gives 32 bytes, fresh whenever it is called; what comes of them hides
+    the update.
     """
 
     def __init__(
@@ -73,7 +96,7 @@ class TwinMember:
         seed: Callable[[], bytes] = lambda: os.urandom(32),
     ) -> None:
         self._identity, self._roster_of, self._train = identity, roster, train
-        self._policy, self._seed = policy, seed
+        self._policy, self._seed = identity.policy if policy is None else policy, seed
         self._begin()
 
     def _begin(self) -> None:
@@ -84,13 +107,15 @@ class TwinMember:
         self.index = index
         self._reply = b""
         self._vectors: tuple[NDArray[np.int16], NDArray[np.int16]] | None = None
+        self._spent = self._identity.spent
         self._twin = Twin(
             self._identity.secret,
             roster.server,
             roster.fleet,
             self._seed(),
             index,
-            round=self._identity.last,
+            round=self._spent.last,
+            spent=self._spent.cost,
             roster=roster.number,
             policy=self._policy,
         )
@@ -114,8 +139,10 @@ class TwinMember:
             raise
         if reply is None:
             return self._reply
-        if stage == Stage.COHORT or stage == Stage.INPUT and self._identity.last < self._twin.round:
-            self._identity.keep(self._twin.round)  # before the reply leaves
+        if stage in (Stage.COHORT, Stage.INPUT):  # before the reply leaves
+            left = stage == Stage.INPUT
+            self._spent = Past(self._twin.round, self._spent.rounds + left, self._twin.spent)
+            self._identity.keep(self._spent)
         self._reply = reply
         return reply
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass, replace
 from enum import IntEnum
 
@@ -23,7 +22,7 @@ ENVELOPE = struct.Struct("<4sBBHII")  # magic, stage, 0, index of the board, rou
 TAG_SIZE = 16
 AROUND = ENVELOPE.size + TAG_SIZE
 SEALED_SIZE = 80  # two shares of 32 bytes and a tag
-MAX_NEIGHBOURS = 32
+MAX_COHORT = 65
 MAX_PARAMETERS = 65536
 MAX_MESSAGE = AROUND + max(4 * MAX_PARAMETERS, 2 + 2 * 65535)
 _TASK = struct.Struct("<I8s32sIHHIIHHHHH26x")
@@ -41,8 +40,10 @@ class Stage(IntEnum):
     SHARES = 6
     INPUT = 7
     MASKED = 8
-    UNMASK = 9
-    OPENED = 10
+    SURVIVORS = 9
+    CONFIRM = 10
+    UNMASK = 11
+    OPENED = 12
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class Task:
 
     roster: its number; adapter_sha256: of the global `.ela`; parameters: values of an update; learning_rate: 0, the
     mode's own; clip: the most that an update's L2 norm may be, in units of masters; sigma: standard deviation of a
-    board's noise; least: survivors below which nothing is revealed; neighbours: even; threshold: shares that open a
-    secret; without masks these two say nothing.
+    board's noise; least: survivors of a cohort below which nothing is opened; cohort: boards of one at most; colluders:
+    boards of one that may work for the server; without masks these two say nothing.
     """
 
     roster: int
@@ -65,8 +66,8 @@ class Task:
     clip: int
     sigma: int
     least: int
-    neighbours: int
-    threshold: int
+    cohort: int
+    colluders: int = 0
     masks: bool = True
 
     def __post_init__(self) -> None:
@@ -79,18 +80,14 @@ class Task:
             ("clip", 1, 65535),
             ("sigma", 0, 65535),
             ("least", 1, 65535),
+            ("colluders", 0, 65535),
         ]
         if self.masks:
-            limits += [
-                ("neighbours", 2, MAX_NEIGHBOURS),
-                ("threshold", self.neighbours // 2 + 1, self.neighbours),
-            ]
+            limits += [("cohort", 2, MAX_COHORT), ("least", 1, self.cohort)]
         for name, low, high in limits:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise InputError(f"{name} of a round is {value}", remedy=f"give {low} to {high}")
-        if self.masks and self.neighbours % 2:
-            raise InputError(f"a board has {self.neighbours} neighbours", remedy="give an even number")
         if (len(self.base_id), len(self.adapter_sha256)) != (8, 32):
             raise InputError("a task names its base by 8 bytes and its adapter by 32")
 
@@ -197,15 +194,7 @@ def round_of(message: bytes) -> tuple[int, int]:
     return stage, number
 
 
-# ---- neighbours
-
-
-@dataclass(frozen=True)
-class Graph:
-    """neighbours: by board, ascending; threshold: shares that open a secret."""
-
-    neighbours: dict[int, list[int]]
-    threshold: int
+# ---- a cohort
 
 
 def cohort_body(cohort: Sequence[int]) -> bytes:
@@ -213,31 +202,13 @@ def cohort_body(cohort: Sequence[int]) -> bytes:
     return struct.pack(f"<H{len(cohort)}H", len(cohort), *cohort)
 
 
-def graph(task: Task, number: int, cohort: Sequence[int]) -> Graph:
-    """Who is whose neighbour: a ring drawn by what all boards of the cohort, indices ascending, know."""
-    count = len(cohort)
-    if task.neighbours >= count - 1:
-        everyone = {board: [other for other in cohort if other != board] for board in cohort}
-        return Graph(everyone, max((count - 1) // 2 + 1, -(-task.threshold * (count - 1) // task.neighbours)))
-    drawn = b"edgelora graph" + task.pack() + struct.pack("<I", number) + cohort_body(cohort)
-    words = _words(hashlib.sha512(drawn).digest()[:32], count)
-    ring = list(cohort)
-    for i in range(count - 1, 0, -1):
-        j = _below(words, i + 1)
-        ring[i], ring[j] = ring[j], ring[i]
-    reach = [step for step in range(-(task.neighbours // 2), task.neighbours // 2 + 1) if step]
-    return Graph(
-        {board: sorted(ring[(place + step) % count] for step in reach) for place, board in enumerate(ring)},
-        task.threshold,
-    )
+def survivors_body(cohort: Sequence[int], left: Collection[int]) -> bytes:
+    """The body of SURVIVORS: that of COHORT, and a bit for each of it."""
+    bits = np.packbits([board in left for board in cohort], bitorder="little")
+    return cohort_body(cohort) + bits.tobytes()
 
 
-def _words(key: bytes, count: int) -> Iterator[int]:
-    """The stream's words: 16 for each of `count` draws, of which more than one is as good as never wanted."""
-    return iter(np.frombuffer(stream(key, bytes(12), 64 * count), "<u4").tolist())
-
-
-def _below(words: Iterator[int], bound: int) -> int:
-    """A number below `bound`, all equally likely."""
-    end = _WORD - _WORD % bound
-    return next(word for word in words if word < end) % bound
+def thresholds(task: Task, count: int) -> tuple[int, int]:
+    """Of a cohort of so many: shares that open a secret, and others that a board needs to go on."""
+    opening = (count - 1 + task.colluders) // 2 + 1
+    return opening, max(opening, task.least - 1)

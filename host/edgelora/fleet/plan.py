@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..formats import write_atomic
+from .messages import MAX_COHORT
 
 MOST_CLIP = MOST_SIGMA = 65535
 RATES = {"trainable_a": 4500, "frozen_a": 3000}  # of the first round, by mode
@@ -26,8 +27,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     "clip": (1, MOST_CLIP),
     "noise": (0.0, 100.0),
     "least": (1, 65535),
-    "neighbours": (2, 32),
-    "threshold": (2, 32),
+    "cohort": (2, MAX_COHORT),
+    "colluders": (0, MAX_COHORT),
     "delta": (1e-12, 0.1),
     "budget": (0.0, 1e6),
     "deadline": (1.0, 7 * 86400.0),
@@ -46,7 +47,8 @@ class Plan:
     """A federation's settings. InputError outside `LIMITS`.
 
     share: the chance of a board to be asked in a round; noise: z, the noise of a sum in clips; least: the fewest boards
-    whose sum is opened; rate, of the first round, 0: the mode's own; it falls to 0 over rounds, as it does in a run.
+    whose sum is opened; cohort: the most boards of one sum: where more are asked there are several; colluders: so many
+    boards of one may work for the server. rate, of the first round, 0: the mode's own; it falls to 0 over rounds.
     server_rate, server_momentum: in 1/256 (`averaging.server_step`). budget: the most epsilon, 0: none; deadline:
     seconds that boards have to train; patience: those that they have for a message after that. seed 0: the sampling's
     seed is drawn, else a run can be repeated.
@@ -64,8 +66,8 @@ class Plan:
     clip: int = MOST_CLIP
     noise: float = 0.0
     least: int = 1
-    neighbours: int = 24
-    threshold: int = 13
+    cohort: int = 33
+    colluders: int = 2
     masks: bool = True
     delta: float = 1e-5
     budget: float = 0.0
@@ -84,11 +86,8 @@ class Plan:
             raise InputError(
                 f"least {self.least} of {self.boards} boards: no round could end; give {self.boards} or less"
             )
-        if self.neighbours % 2 or not self.neighbours // 2 < self.threshold <= self.neighbours:
-            raise InputError(
-                f"{self.neighbours} neighbours, threshold {self.threshold}: give an even number of neighbours, and a "
-                "threshold above half of it and not above it"
-            )
+        if self.masks and self.least > self.cohort:
+            raise InputError(f"least {self.least}: a sum is of {self.cohort} boards at most; give that or less")
         if self.noise and self.sigma > MOST_SIGMA:
             raise InputError(f"noise of {self.sigma} a board: at most {MOST_SIGMA}; clip lower, or ask for less noise")
 

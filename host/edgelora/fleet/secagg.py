@@ -6,13 +6,14 @@
         round.close_stage()  # the deadline: who has not answered is lost
     round.result().vector
 
-Double masking of Bonawitz et al. (2017) on the sparse graph of Bell et al. (2020). No input, no output, no clock.
+Double masking of Bonawitz et al. (2017), between all boards of a cohort, which confirm to each other who is left before
+any share leaves them. No input, no output, no clock.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -25,18 +26,19 @@ from .messages import (
     SEALED_SIZE,
     TAG_SIZE,
     Channel,
-    Graph,
     Stage,
     Task,
     cohort_body,
-    graph,
     mask,
     pair_seed,
     public_of,
+    survivors_body,
+    thresholds,
 )
 from .roster import KEY_SIZE, Roster, is_public
 from .shamir import secret_of
 
+_CONFIRM = struct.Struct(f"<H{TAG_SIZE}s")
 NOISE_BOUND = 16  # standard deviations, which a draw of a discrete Gaussian does not leave
 
 
@@ -60,14 +62,17 @@ class Sum:
 class _Board:
     """What the server knows of a board in this round.
 
-    advert: its mask key and, by neighbour, a tag; sealed: by neighbour, shares for it; vector: u32[n] with masks in it;
-    shares: by neighbour, one of the neighbour's seed or, if that is lost, of its mask key.
+    key: its mask key; tags, sealed: by other board, its tag and its sealed shares for that one; vector: u32[n] with
+    masks in it; confirms: by survivor, a tag; shares: by board that gave it some, a share of that one's seed or, if
+    that is lost, of its mask key.
     """
 
     channel: Channel
-    advert: tuple[bytes, dict[int, bytes]] | None = None
-    sealed: dict[int, bytes] | None = None
+    key: bytes = b""
+    tags: dict[int, bytes] = field(default_factory=dict)
+    sealed: dict[int, bytes] = field(default_factory=dict)
     vector: NDArray[np.uint32] | None = None
+    confirms: dict[int, bytes] = field(default_factory=dict)
     shares: dict[int, bytes] = field(default_factory=dict)
 
 
@@ -92,9 +97,12 @@ class Round:
                 f"{len(asked)} updates of norm {task.clip} with noise {task.sigma} may sum up to more than 2^31",
                 remedy="invite fewer boards, or lower clip and noise",
             )
+        if task.masks and len(asked) > task.cohort:
+            raise InputError(f"{len(asked)} boards in a cohort of {task.cohort}", remedy="part them into several")
         self.task, self.number, self.stage = task, number, Stage.TASK
         self._boards = {i: _Board(Channel.between(secret, roster.keys[i], roster.fleet, number)) for i in asked}
-        self._graph = Graph({}, 0)
+        self._cohort: list[int] = []
+        self._threshold = self._agreeing = 0
         self._bodies = dict.fromkeys(asked, task.pack())
         self._answered: set[int] = set()
         self._why = ""
@@ -104,7 +112,17 @@ class Round:
 
     @property
     def done(self) -> bool:
-        return bool(self._why) or self._sum is not None
+        return bool(self._why) or self.complete
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is a sum."""
+        return self._sum is not None
+
+    @property
+    def why(self) -> str:
+        """Why there is none, where the round was aborted."""
+        return f"round {self.number}: {self._why}" if self._why else ""
 
     @property
     def waiting(self) -> list[int]:
@@ -143,6 +161,8 @@ class Round:
         elif self.stage == Stage.PEERS:
             self._pass_shares()
         elif self.stage == Stage.INPUT and self.task.masks:
+            self._show_survivors()
+        elif self.stage == Stage.SURVIVORS:
             self._ask_for_shares()
         else:
             self._finish()
@@ -173,17 +193,24 @@ class Round:
             board.vector = np.frombuffer(body, "<u4")
             return True
         if stage == Stage.ADVERT:
-            parts = _parts(body[KEY_SIZE:], TAG_SIZE, self._graph.neighbours[index])
-            if parts is None or not is_public(body[:KEY_SIZE]):
-                return False
-            board.advert = body[:KEY_SIZE], parts
-            return True
+            return self._take_advert(index, board, body)
         if stage == Stage.SHARES:
-            board.sealed = _parts(body, SEALED_SIZE, self._peers(index))
-            return board.sealed is not None
-        parts = _parts(board.channel.opened(index, body), KEY_SIZE, self._sharers(index))
-        board.shares = parts or {}
-        return parts is not None
+            board.sealed = _parts(body, SEALED_SIZE, self._others(index, self._advertised())) or {}
+            return bool(board.sealed)
+        if stage == Stage.CONFIRM:
+            board.confirms = _parts(body, TAG_SIZE, self._others(index, self.survivors)) or {}
+            return bool(board.confirms)
+        opened = board.channel.opened(index, body)
+        board.shares = _parts(opened, KEY_SIZE, self._others(index, self._sharers())) or {}
+        return bool(board.shares)
+
+    def _take_advert(self, index: int, board: _Board, body: bytes) -> bool:
+        """A mask key, and a tag for each other board of the cohort."""
+        tags = _parts(body[KEY_SIZE:], TAG_SIZE, self._others(index, self._cohort))
+        if tags is None or not is_public(body[:KEY_SIZE]):
+            return False
+        board.key, board.tags = body[:KEY_SIZE], tags
+        return True
 
     # --- stages
 
@@ -194,14 +221,17 @@ class Round:
             return self._open(Stage.INPUT, dict.fromkeys(cohort, bytes(2)))
         if len(cohort) < 2:
             self.abort("one board alone would hide among none")
-        self._graph = graph(self.task, self.number, cohort)
+        self._cohort = cohort
+        self._threshold, self._agreeing = thresholds(self.task, len(cohort))
+        if self._agreeing >= len(cohort):
+            self.abort(f"{len(cohort)} boards are too few for {self.task.colluders} that may work for the server")
         self._open(Stage.COHORT, dict.fromkeys(cohort, cohort_body(cohort)))
 
     def _show_peers(self) -> None:
         bodies = {}
         for index in sorted(self._answered):
-            peers = self._peers(index)
-            if len(peers) >= self._graph.threshold:
+            peers = self._others(index, self._advertised())
+            if len(peers) >= self._agreeing:
                 bodies[index] = b"".join(self._advert(peer, index) for peer in peers)
         self._keep_or_abort(bodies)
         self._open(Stage.PEERS, bodies)
@@ -209,23 +239,33 @@ class Round:
     def _pass_shares(self) -> None:
         bodies = {}
         for index in sorted(self._answered):
-            sharers = self._sharers(index)
-            if len(sharers) >= self._graph.threshold:
-                shares = b"".join(struct.pack("<H", peer) + self._sealed(peer)[index] for peer in sharers)
-                bodies[index] = struct.pack("<H", len(sharers)) + shares
+            sharers = self._others(index, self._sharers())
+            if len(sharers) >= self._agreeing:
+                given = b"".join(struct.pack("<H", peer) + self._boards[peer].sealed[index] for peer in sharers)
+                bodies[index] = struct.pack("<H", len(sharers)) + given
         self._keep_or_abort(bodies)
         self._open(Stage.INPUT, bodies)
 
-    def _ask_for_shares(self) -> None:
-        """Nobody is asked for shares unless all that is needed can come: what is asked for is already revealed."""
+    def _show_survivors(self) -> None:
+        """Nobody is asked to confirm unless all that is needed can come: what is asked for is already revealed."""
         survivors = sorted(self._answered)
         self._keep_or_abort(survivors)
-        for index in self._secrets():
-            if len(self._holders(index)) < self._graph.threshold:
-                self.abort(f"too few neighbours of board {index} are left to take its mask off")
-        head = struct.pack("<H", len(survivors))
-        bodies = {i: head + bytes(peer in self._answered for peer in self._sharers(i)) for i in survivors}
+        if len(survivors) <= self._agreeing:
+            self._lack()
+        self._open(Stage.SURVIVORS, dict.fromkeys(survivors, survivors_body(self._cohort, self._answered)))
+
+    def _ask_for_shares(self) -> None:
+        bodies = {}
+        for index in sorted(self._answered):
+            confirmed = self._others(index, sorted(self._answered))
+            if len(confirmed) >= self._agreeing:
+                bodies[index] = b"".join(_CONFIRM.pack(peer, self._boards[peer].confirms[index]) for peer in confirmed)
+        if len(bodies) <= self._threshold:
+            self._lack()
         self._open(Stage.UNMASK, bodies)
+
+    def _lack(self) -> NoReturn:
+        self.abort("too few boards are left to take masks off")
 
     def _finish(self) -> None:
         survivors = [index for index, board in self._boards.items() if board.vector is not None]
@@ -248,66 +288,55 @@ class Round:
 
     # --- who is who
 
-    def _peers(self, index: int) -> list[int]:
-        """Neighbours that have shown a mask key for this round."""
-        return [peer for peer in self._graph.neighbours[index] if self._boards[peer].advert]
+    def _others(self, index: int, boards: Sequence[int]) -> list[int]:
+        return [other for other in boards if other != index]
 
-    def _sharers(self, index: int) -> list[int]:
-        """Neighbours that have given shares."""
-        return [peer for peer in self._graph.neighbours[index] if self._boards[peer].sealed is not None]
+    def _advertised(self) -> list[int]:
+        """Boards that have shown a mask key for this round, ascending."""
+        return [index for index, board in self._boards.items() if board.key]
 
-    def _holders(self, index: int) -> list[int]:
-        """Neighbours that have a share of this board's secrets, and whose input came."""
-        return [peer for peer in self._sharers(index) if self._boards[peer].vector is not None]
+    def _sharers(self) -> list[int]:
+        """Boards that have given shares."""
+        return [index for index, board in self._boards.items() if board.sealed]
 
-    def _secrets(self) -> Iterator[int]:
-        """Boards of which a secret is needed: those whose masks are in the sum."""
-        for index, board in self._boards.items():
-            if board.sealed is not None and (board.vector is not None or self._holders(index)):
-                yield index
+    @property
+    def survivors(self) -> list[int]:
+        """Boards whose input came, ascending."""
+        return [index for index, board in self._boards.items() if board.vector is not None]
 
     # --- masks
 
     def _masks(self) -> NDArray[np.uint32]:
         """u32[n]: all masks that are in the sum of the survivors' vectors. Raises RoundAborted."""
         total = np.zeros(self.task.parameters, np.uint32)
-        for index in self._secrets():
+        for index in self._sharers():
             secret = self._opened(index)
             if self._boards[index].vector is not None:
                 total += mask(secret, self.number, len(total))
                 continue
-            if public_of(secret) != self._key(index):
+            if public_of(secret) != self._boards[index].key:
                 self.abort(f"shares of board {index} do not give the key that it has shown")
-            for peer in self._holders(index):
-                shared = mask(pair_seed(secret, self._key(peer)), self.number, len(total))
+            for peer in self.survivors:
+                shared = mask(pair_seed(secret, self._boards[peer].key), self.number, len(total))
                 total += shared if peer < index else -shared
         return total
 
     def _opened(self, index: int) -> bytes:
-        """A board's secret from its neighbours' shares, whose x-coordinates are their places among all neighbours."""
-        places = enumerate(self._graph.neighbours[index], 1)
+        """A board's secret from the others' shares, whose x-coordinates are their places among the cohort's others."""
+        places = enumerate(self._others(index, self._cohort), 1)
         shares = {place: share for place, peer in places if (share := self._boards[peer].shares.get(index))}
-        if len(shares) < self._graph.threshold:
-            self.abort(f"{len(shares)} shares of board {index} came, {self._graph.threshold} are needed")
-        secret = secret_of(shares, self._graph.threshold)
+        if len(shares) < self._threshold:
+            self.abort(f"{len(shares)} shares of board {index} came, {self._threshold} are needed")
+        secret = secret_of(shares, self._threshold)
         if secret is None:
-            self.abort(f"shares of board {index} contradict each other: one of its neighbours does not tell the truth")
+            self.abort(f"shares of board {index} contradict each other: one of the cohort does not tell the truth")
         return secret
 
     # --- what is known of a board that has come this far
 
     def _advert(self, sender: int, receiver: int) -> bytes:
-        advert = self._boards[sender].advert
-        assert advert
-        return struct.pack("<H", sender) + advert[0] + advert[1][receiver]
-
-    def _key(self, index: int) -> bytes:
-        advert = self._boards[index].advert
-        assert advert
-        return advert[0]
-
-    def _sealed(self, index: int) -> dict[int, bytes]:
-        return self._boards[index].sealed or {}
+        board = self._boards[sender]
+        return struct.pack("<H", sender) + board.key + board.tags[receiver]
 
     def _vector(self, index: int) -> NDArray[np.uint32]:
         vector = self._boards[index].vector

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from ..progress import Progress, untold
 from ..training import fleet_vector
 from .federation import Call, Exchange, Federation, Judge, Total, federate
 from .messages import Stage, Task
+from .plan import Plan
 from .roster import Roster, Site
 from .secagg import ReplyRefused, Round, RoundAborted
 
@@ -37,8 +39,8 @@ def task_of(federation: Federation, roster: Roster, call: Call) -> Task:
         clip=plan.clip,
         sigma=plan.sigma,
         least=plan.least,
-        neighbours=plan.neighbours if plan.masks else 0,
-        threshold=plan.threshold if plan.masks else 0,
+        cohort=plan.cohort if plan.masks else 0,
+        colluders=plan.colluders if plan.masks else 0,
         masks=plan.masks,
     )
 
@@ -46,32 +48,37 @@ def task_of(federation: Federation, roster: Roster, call: Call) -> Task:
 def in_stages(federation: Federation, roster: Roster, secret: bytes, deliver: Deliver) -> Exchange:
     """An engine of messages for each board. secret: the server's, as the roster names it.
 
+    More boards than a cohort has are parted into several, each with a sum of its own, which are added up.
+
     Boards are charged before the message without which nothing of their updates can be seen. With masks that is UNMASK:
-    until a board's neighbours have given shares of its seed, its MASKED is random numbers to the server and to fewer
-    colluders than the threshold. Without masks it is INPUT, to which a board answers with its update, also too late.
+    until so many of a cohort have given shares of its seed, a board's MASKED is random numbers to the server and to
+    colluders. Without masks it is INPUT, to which a board answers with its update, also too late.
     """
 
     def exchange(call: Call) -> Total:
-        made = Round(task_of(federation, roster, call), call.number, roster, secret, call.boards)
-        sent, summed = _Sent(deliver), list[int]()
-        seen = Stage.UNMASK if made.task.masks else Stage.INPUT
-        try:
-            while not made.done:
-                first = made.stage == Stage.TASK
-                asked = made.waiting
-                if made.stage == seen:
-                    call.charge(summed if made.task.masks else asked)
-                seconds = federation.plan.deadline if first else federation.plan.patience
-                sent.stage(made, call.adapter if first else b"", seconds)
-                if made.stage == Stage.INPUT:
-                    summed = sorted(set(asked) - set(made.waiting))
-                made.close_stage()
-            total = made.result()
-        except RoundAborted as error:
-            return Total(np.zeros(len(fleet_vector(call.adapter)), np.int64), 0, sent.down, sent.up, str(error))
-        return Total(total.vector, len(total.survivors), sent.down, sent.up)
+        task = task_of(federation, roster, call)
+        made = [Round(task, call.number, roster, secret, part) for part in parted(call.boards, task)]
+        sent = _Sent(deliver)
+        while under_way := [one for one in made if not one.done]:
+            stage = under_way[0].stage
+            if stage == (Stage.UNMASK if task.masks else Stage.INPUT):
+                call.charge([board for one in under_way for board in (one.survivors if task.masks else one.waiting)])
+            sent.stage(under_way, call.adapter if stage == Stage.TASK else b"", federation.plan)
+        sums = [one.result() for one in made if one.complete]
+        vector = np.zeros(task.parameters, np.int64)
+        for one in sums:
+            vector += one.vector
+        survivors = sum(len(one.survivors) for one in sums)
+        return Total(vector, survivors, sent.down, sent.up, "" if sums else made[0].why)
 
     return exchange
+
+
+def parted(boards: Sequence[int], task: Task) -> list[list[int]]:
+    """Boards in as few cohorts as have room for all, of sizes that differ by one at most, mixed by the round's seed."""
+    count = -(-len(boards) // task.cohort) if task.masks else 1
+    mixed = np.random.default_rng(task.seed).permutation(sorted(boards)).tolist()
+    return [sorted(mixed[first::count]) for first in range(max(count, 1))]
 
 
 def federate_site(
@@ -108,20 +115,28 @@ class _Sent:
     def __init__(self, deliver: Deliver) -> None:
         self._deliver, self.down, self.up = deliver, 0, 0
 
-    def stage(self, made: Round, adapter: bytes, seconds: float) -> None:
-        """Until every board has answered or the time is over. What is refused may be a forgery: the board's own may
-        still come, so its message is sent again."""
+    def stage(self, made: list[Round], adapter: bytes, plan: Plan) -> None:
+        """One stage of all cohorts: until every board has answered or the time is over.
+
+        What is refused may be a forgery: the board's own may still come, so its message is sent again.
+        """
+        seconds = plan.deadline if adapter else plan.patience
         end = time.monotonic() + seconds
         rest = seconds
-        while made.waiting and rest > 0:
-            messages = {i: message for i in made.waiting if (message := made.message(i))}
+        of = {index: one for one in made for index in one.waiting}
+        while of and rest > 0:
+            messages = {index: message for index, one in of.items() if (message := one.message(index))}
             self.down += sum(len(message) + len(adapter) for message in messages.values())
             refused = False
             for index, replies in self._deliver(messages, adapter, rest).items():
-                refused |= index in messages and not self._take(made, index, replies)
+                refused |= index in messages and not self._take(of[index], index, replies)
             rest = end - time.monotonic()
+            of = {index: one for index, one in of.items() if index in one.waiting}
             if not refused or rest < LEAST_REST:
-                return
+                break
+        for one in made:
+            with contextlib.suppress(RoundAborted):
+                one.close_stage()
 
     def _take(self, made: Round, index: int, replies: list[bytes]) -> bool:
         """Whether one of these was the board's."""

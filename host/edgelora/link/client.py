@@ -26,6 +26,7 @@ from .replies import (
     Entry,
     EvalReply,
     FileStat,
+    FleetBudget,
     FleetState,
     FleetWork,
     JudgeReply,
@@ -504,6 +505,10 @@ class Link(Channel):
 
     def fleet_status(self) -> FleetState:
         return FleetState(**self._control(Op.FLEET, do="status"))
+
+    def fleet_budget(self) -> FleetBudget:
+        """What its rounds have cost, and what it asks of tasks."""
+        return FleetBudget(**self._control(Op.FLEET, do="budget"))
 
     def fleet_open(self, path: str, **settings: Any) -> int:
         """Opens the model of the round's adapter, /fleet.ela, to take part and learn a file of samples. Its index.

@@ -206,6 +206,16 @@ class FleetState:
 
 
 @dataclass(frozen=True)
+class FleetBudget:
+    """Rounds in a board's life that an update left in, what they have cost (millionths of 1 / z^2, digits) and its
+    policy, as /fleet.json has it or where there is none the safe one."""
+
+    rounds: int
+    spent: str
+    policy: dict[str, int]
+
+
+@dataclass(frozen=True)
 class FleetWork:
     """How far a board is with a message. state: that of its training, "working" or "ready".
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes as C
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import EdgeloraError, InputError
 from .binding import library
 
-MAX_NEIGHBOURS = 32
+MAX_NEIGHBOURS = 64
 AGAIN = 1
 
 
@@ -43,28 +43,32 @@ class Next(IntEnum):
 
 @dataclass(frozen=True)
 class Policy:
-    """What a board asks of every task.
+    """What a board asks of every task (edgelora_policy_t).
 
-    least_z: hundredths of sigma sqrt(m) / clip; threshold_percent: t is above this share of k; last_round: no later one
-    is taken, 0 for no end.
+    least_z: hundredths of sigma sqrt(m - colluders) / clip; most_cohort: 0 for no end; colluders: boards of a cohort
+    that may work for the server; budget: millionths of 1 / z^2 over all rounds of the board's life, 0 for no end.
     """
 
     least_survivors: int = 0
     least_z: int = 0
-    least_neighbours: int = 0
-    threshold_percent: int = 0
+    least_cohort: int = 0
+    most_cohort: int = 0
+    colluders: int = 0
+    survivors_percent: int = 0
     masks: bool = False
-    last_round: int = 0
+    budget: int = 0
 
 
 class _Policy(C.Structure):
     _fields_ = [
         ("least_survivors", C.c_uint16),
         ("least_z", C.c_uint16),
-        ("least_neighbours", C.c_uint16),
-        ("threshold_percent", C.c_uint8),
+        ("least_cohort", C.c_uint16),
+        ("most_cohort", C.c_uint16),
+        ("colluders", C.c_uint16),
+        ("survivors_percent", C.c_uint8),
         ("masks", C.c_uint8),
-        ("last_round", C.c_uint16),
+        ("budget", C.c_uint32),
     ]
 
 
@@ -75,6 +79,7 @@ class _Board(C.Structure):
         ("fleet", C.c_char_p),
         ("seed", C.c_char_p),
         ("round", C.c_uint32),
+        ("spent", C.c_uint64),
         ("roster", C.c_uint32),
         ("index", C.c_uint16),
         ("policy", _Policy),
@@ -92,7 +97,8 @@ def _check(status: int) -> int:
 class Member:
     """One board's side of rounds. secret, server (public key), seed: 32 bytes; fleet: 8 bytes.
 
-    seed must be fresh at every begin: masks and noise come from it. round: the last one that the board took part in.
+    seed must be fresh at every begin: masks and noise come from it. round: the last one that the board took part in;
+    spent: what all of them have cost, in millionths of 1 / z^2. neighbours: others of a cohort that it has room for.
     FleetError (ERR_MEMBER): an index that no board has.
     """
 
@@ -105,6 +111,7 @@ class Member:
         index: int,
         *,
         round: int = 0,
+        spent: int = 0,
         roster: int = 0,
         policy: Policy | None = None,
         neighbours: int = MAX_NEIGHBOURS,
@@ -115,8 +122,8 @@ class Member:
         self._memory = (C.c_uint64 * (size // 8))()
         self._reply: C.Array[C.c_uint32] | None = None
         p = policy or Policy()
-        asked = _Policy(p.least_survivors, p.least_z, p.least_neighbours, p.threshold_percent, p.masks, p.last_round)
-        board = _Board(secret, server, fleet, seed, round, roster, index, asked)
+        asked = _Policy(*astuple(p))
+        board = _Board(secret, server, fleet, seed, round, spent, roster, index, asked)
         _check(library().edgelora_member_begin(self._memory, C.c_uint32(size), C.byref(board)))
 
     def _call(self, name: str, *arguments: object) -> int:
@@ -136,6 +143,13 @@ class Member:
     def round(self) -> int:
         """The round that runs; 0 before the first TASK."""
         return self._call("round") & 0xFFFFFFFF
+
+    @property
+    def spent(self) -> int:
+        """What all rounds have cost, this one included from its update on; 2^64 - 1: more than any budget."""
+        spent = library().edgelora_member_spent
+        spent.restype = C.c_uint64
+        return int(spent(self._memory))
 
     @property
     def stage(self) -> int:
@@ -237,3 +251,13 @@ def gaussian_noise(key: bytes, sigma: int, n: int) -> NDArray[np.int32]:
     out = np.zeros(n, np.int32)
     library().edgelora_fleet_noise(key, C.c_uint32(sigma), C.c_void_p(out.ctypes.data), C.c_uint32(n))
     return out
+
+
+def round_cost(clip: int, sigma: int, honest: int) -> int:
+    """Millionths of 1 / z^2 that a round takes of a budget, z = sigma sqrt(honest) / clip; 2^64 - 1 without noise.
+
+    clip, sigma: of the task; honest: survivors that do not work for the server, 1 without masks. Each 0 to 65535.
+    """
+    cost = library().edgelora_fleet_cost
+    cost.restype = C.c_uint64
+    return int(cost(C.c_uint32(clip), C.c_uint32(sigma), C.c_uint32(honest)))

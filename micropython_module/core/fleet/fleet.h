@@ -14,9 +14,9 @@
 //         REPLY                   `reply`, kept until the next message is taken
 //         OVER                    this round is over for this board: a TASK of a later round begins the next
 //
-// The round's number goes to flash before the reply to COHORT (or to INPUT, in a round without masks) leaves the board:
-// `begin` takes it, and no TASK of that round or an earlier one is taken again. A reset before that costs nothing: begin,
-// and receive the same TASK again.
+// The round's number goes to flash before the reply to COHORT (or to INPUT, in a round without masks) leaves the board, and
+// what it costs before the reply to INPUT does: `begin` takes both, and no TASK of that round or an earlier one is taken
+// again. A reset before that costs nothing: begin, and receive the same TASK again.
 
 #ifndef EDGELORA_FLEET_H
 #define EDGELORA_FLEET_H
@@ -25,7 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define EDGELORA_FLEET_MAX_NEIGHBOURS 32
+#define EDGELORA_FLEET_MAX_NEIGHBOURS 64 // others of a cohort
 #define EDGELORA_FLEET_MAX_PARAMETERS 65536
 #define EDGELORA_FLEET_SERVER 0xFFFF // the server's index
 #define EDGELORA_FLEET_ENVELOPE 32   // bytes of a message around its body
@@ -40,13 +40,14 @@
     X(ERR_ROUND, -4, "message of a round that is past, or of another one than is running: begin a round with a higher number") \
     X(ERR_ROSTER, -5, "the round is made for another roster than this board has: send the board the newest roster") \
     X(ERR_TASK, -6, "the task has a value out of range (SPEC.md, section 17): make it anew") \
-    X(ERR_POLICY, -7, "the task is less private than this board's own policy allows: more noise, more survivors, more neighbours, masks, or no further round") \
-    X(ERR_COHORT, -8, "the cohort is not ascending, lacks this board, or is smaller than the task's least survivors") \
+    X(ERR_POLICY, -7, "the task is less private than this board's own policy allows: more noise, more survivors, a larger cohort, more colluders, or masks") \
+    X(ERR_COHORT, -8, "the cohort is not ascending, lacks this board, or has not as many boards as the task and this board's policy ask for") \
     X(ERR_REVOKED, -9, "a neighbour is revoked in this board's roster: leave it out of the cohort") \
     X(ERR_PEER, -10, "a neighbour's part is not from it, or not one of the neighbours: leave that board out") \
-    X(ERR_FEW, -11, "fewer neighbours than the threshold, or fewer survivors than the task's least: the round can't go on") \
+    X(ERR_FEW, -11, "fewer boards of the cohort are left than have to agree: the round can't go on") \
     X(ERR_KEY, -12, "a key is worthless (X25519 gives zero): revoke the board that `culprit` names") \
-    X(ERR_SIZE, -13, "memory for the reply is too small, not at a multiple of 4 bytes, or masters are not as many as the task says")
+    X(ERR_SIZE, -13, "memory for the reply is too small, not at a multiple of 4 bytes, or masters are not as many as the task says") \
+    X(ERR_BUDGET, -14, "the round costs more than is left of this board's budget: it takes part in none of this noise any more")
 
 typedef enum {
 #define EDGELORA_FLEET_ENUM(name, value, text) EDGELORA_FLEET_##name = value,
@@ -66,8 +67,10 @@ typedef enum {
     EDGELORA_SHARES = 6,
     EDGELORA_INPUT = 7,
     EDGELORA_MASKED = 8,
-    EDGELORA_UNMASK = 9,
-    EDGELORA_OPENED = 10,
+    EDGELORA_SURVIVORS = 9,
+    EDGELORA_CONFIRM = 10,
+    EDGELORA_UNMASK = 11,
+    EDGELORA_OPENED = 12,
 } edgelora_stage_t;
 
 // What a member waits for.
@@ -83,12 +86,14 @@ typedef enum {
 
 // What a board asks of every task, whoever sends it. All zero: nothing but what SPEC.md asks of all tasks.
 typedef struct {
-    uint16_t least_survivors;   // a task's m_min is at least this
-    uint16_t least_z;           // hundredths: sigma sqrt(m_min) / clip is at least this
-    uint16_t least_neighbours;  // a task's k is at least this
-    uint8_t threshold_percent;  // a task's t is more than this share of k; 50 in any case
+    uint16_t least_survivors;   // a task's m is at least this
+    uint16_t least_z;           // hundredths: sigma sqrt(m - colluders) / clip is at least this
+    uint16_t least_cohort, most_cohort; // boards of a cohort; 0: as many as there are
+    uint16_t colluders;         // of the cohort, so many may work for the server: a task's is at least this, and their noise counts
+                                // for nothing
+    uint8_t survivors_percent;  // survivors are at least this share of the cohort
     uint8_t masks;              // 1: only tasks with masks
-    uint16_t last_round;        // no task of a round above this: an end to what all rounds together tell; 0: none
+    uint32_t budget;            // the most that all rounds together may cost, see edgelora_fleet_cost; 0: no end
 } edgelora_policy_t;
 
 // What a board is. Pointers are looked at during `begin` only.
@@ -98,6 +103,7 @@ typedef struct {
     const uint8_t *fleet;   // u8[8] fleet id
     const uint8_t *seed;    // u8[32] fresh from the board's generator, never used again
     uint32_t round;         // the last one that this board took part in, from flash; 0: none
+    uint64_t spent;         // what all rounds so far have cost, from flash
     uint32_t roster;        // its number
     uint16_t index;         // of this board in it, below 0xFFFF
     edgelora_policy_t policy;
@@ -113,15 +119,15 @@ typedef struct {
     uint32_t seed;
     uint32_t clip;        // C, 1 to 65535
     uint16_t sigma;
-    uint16_t least;       // m_min
-    uint16_t neighbours;  // k, even, 2 to 32
-    uint16_t threshold;   // t, more than k / 2 and at most k
+    uint16_t least;       // m, survivors of a cohort below which nothing is opened
+    uint16_t cohort;      // boards of a cohort at most, 2 to 65
+    uint16_t colluders;   // of the others in a cohort, so many may work for the server: thresholds are made for them
     uint16_t masks;       // 1; 0 in a round without masks
 } edgelora_task_t;
 
 typedef struct edgelora_member edgelora_member_t;
 
-// Bytes of a member that takes tasks of up to so many neighbours, 32 at most.
+// Bytes of a member with room for so many others of its cohort, 64 at most.
 uint32_t edgelora_member_size(uint32_t neighbours);
 
 // The first work is the key that it has with the server. ERR_MEMBER: memory or index.
@@ -137,11 +143,14 @@ uint32_t edgelora_member_round(const edgelora_member_t *m);
 edgelora_stage_t edgelora_member_stage(const edgelora_member_t *m);
 const edgelora_task_t *edgelora_member_task(const edgelora_member_t *m);
 
+// What all rounds have cost, that of this one included once its update has left or, with `update`, is about to leave.
+uint64_t edgelora_member_spent(const edgelora_member_t *m);
+
 // A whole message; its memory serves as room to work in: what was taken is not the same afterwards. OK, AGAIN or an
 // error, after which the state is what it was.
 edgelora_fleet_t edgelora_member_receive(edgelora_member_t *m, uint8_t *message, size_t size);
 
-// Writes the indices of the neighbours, u16[32] at most, ascending. Their number, 0 before COHORT.
+// Writes the indices of the neighbours, which are all others of the cohort, u16[64] at most, ascending. Their number, 0 before COHORT.
 uint32_t edgelora_member_neighbours(const edgelora_member_t *m, uint16_t *indices);
 
 // The public key of the neighbour at a place in that list, as the roster has it: in order; one that was given may be
@@ -171,5 +180,10 @@ void edgelora_fleet_update(const int16_t *before, const int16_t *after, uint32_t
 
 // Adds a discrete Gaussian of standard deviation sigma (0 to 65535) to each, drawn from the key's stream.
 void edgelora_fleet_noise(const uint8_t key[32], uint32_t sigma, int32_t *values, uint32_t n);
+
+// What a round costs a board: 1 / z^2 in millionths, rounded up, where z = sigma sqrt(honest) / clip is the noise in clips of
+// the sum that can be opened. Costs add up: rounds tell no more together than one sum with the noise of their total.
+// clip, sigma, honest: up to 65535. UINT64_MAX without noise.
+uint64_t edgelora_fleet_cost(uint32_t clip, uint32_t sigma, uint32_t honest);
 
 #endif

@@ -8,6 +8,7 @@ enum {
     BODY_ROOM = EDGELORA_FLEET_ENVELOPE,
     ADVERT_BYTES = 2 + KEY_BYTES + TAG_BYTES,  // an entry of PEERS
     INPUT_BYTES = 2 + SEALED_BYTES,            // an entry of INPUT
+    CONFIRM_BYTES = 2 + TAG_BYTES,             // an entry of UNMASK
     NOISE_STEP = 128,                          // values that one piece of work draws noise for
 };
 
@@ -20,8 +21,9 @@ typedef struct {
     uint16_t index;
     uint8_t known;
     uint8_t unused;
-    uint8_t pair[64];  // the key that pads are made of; from INPUT on its shares of b and e, 32 each
-    uint8_t key[32];   // its roster's key; its mask key; the seed of the mask in common
+    uint8_t pair[64];    // the key that pads are made of; before that its roster's key
+    uint8_t key[32];     // its mask key; the seed of the mask in common
+    uint8_t shares[64];  // of its b and e, 32 each
 } peer_t;
 
 struct edgelora_member {
@@ -32,12 +34,13 @@ struct edgelora_member {
     bool keyed;            // `pair` is there
     uint8_t unused;
     uint16_t culprit;
-    uint16_t count;        // of the cohort
-    uint16_t neighbours;   // k'
-    uint16_t threshold;    // t'
+    uint16_t neighbours;   // all others of the cohort
+    uint16_t threshold;    // t
+    uint16_t agreeing;     // u
     uint16_t place;        // the neighbour whose key or work comes next
     uint16_t pieces;       // of an update's work that are done
     uint32_t round, roster;
+    uint64_t spent;
     edgelora_policy_t policy;
     edgelora_task_t task;
     uint8_t body[TASK_BYTES];  // of TASK as it came
@@ -50,6 +53,8 @@ struct edgelora_member {
         uint8_t e[32], b[32], c[32], z[32];
     } keys;                // of this round
     uint8_t mask_key[32];  // E
+    uint8_t context[32];   // of TASK, round and COHORT
+    uint8_t survivors[32]; // of context and SURVIVORS
     edgelora_digits_t digits;
     uint32_t *values;      // u32[n], in the caller's reply
     peer_t peers[];        // ascending
@@ -80,6 +85,7 @@ edgelora_fleet_t edgelora_member_begin(void *memory, uint32_t size, const edgelo
     m->capacity = (uint16_t)room;
     m->index = board->index;
     m->round = board->round;
+    m->spent = board->spent;
     m->roster = board->roster;
     m->policy = board->policy;
     m->culprit = EDGELORA_FLEET_SERVER;
@@ -112,13 +118,6 @@ uint16_t edgelora_member_culprit(const edgelora_member_t *m) {
     return m->culprit;
 }
 
-uint32_t edgelora_member_neighbours(const edgelora_member_t *m, uint16_t *indices) {
-    for (uint32_t i = 0; i < m->neighbours; ++i) {
-        indices[i] = m->peers[i].index;
-    }
-    return m->neighbours;
-}
-
 static edgelora_way_t to_peer(const edgelora_member_t *m, uint32_t index) {
     return (edgelora_way_t){m->fleet, m->round, m->index, index};
 }
@@ -127,20 +126,31 @@ static edgelora_way_t from_peer(const edgelora_member_t *m, uint32_t index) {
     return (edgelora_way_t){m->fleet, m->round, index, m->index};
 }
 
+static bool knows(const peer_t *peer, uint32_t known) {
+    return (peer->known & known) == known;
+}
+
 static uint32_t count_of(const edgelora_member_t *m, uint32_t known) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < m->neighbours; ++i) {
-        count += (m->peers[i].known & known) == known;
+        count += knows(&m->peers[i], known);
     }
     return count;
 }
 
 // The place of the first neighbour from `place` on of which so much is known; `neighbours` if there is none.
 static uint32_t next_of(const edgelora_member_t *m, uint32_t place, uint32_t known) {
-    while (place < m->neighbours && (m->peers[place].known & known) != known) {
+    while (place < m->neighbours && !knows(&m->peers[place], known)) {
         ++place;
     }
     return place;
+}
+
+uint32_t edgelora_member_neighbours(const edgelora_member_t *m, uint16_t *indices) {
+    for (uint32_t i = 0; i < m->neighbours; ++i) {
+        indices[i] = m->peers[i].index;
+    }
+    return m->neighbours;
 }
 
 static void wait_for(edgelora_member_t *m, edgelora_next_t next) {
@@ -157,19 +167,33 @@ static bool in_range(const edgelora_member_t *m, const edgelora_task_t *t) {
     if (!t->masks) {
         return fits;
     }
-    fits = fits && t->neighbours >= 2 && t->neighbours % 2 == 0 && t->neighbours <= m->capacity;
-    return fits && t->threshold > t->neighbours / 2 && t->threshold <= t->neighbours;
+    // all of the smallest cohort may be honest, and the largest has room
+    return fits && t->cohort >= 2 && t->least <= t->cohort && t->cohort <= m->capacity + 1u;
 }
 
-static bool allowed(const edgelora_policy_t *p, const edgelora_task_t *t, uint32_t round) {
+// Boards whose noise is in what can be opened, whoever works for the server: without masks that is an update alone.
+static uint32_t honest_of(const edgelora_policy_t *p, const edgelora_task_t *t) {
+    uint32_t honest = t->least > p->colluders ? (uint32_t)(t->least - p->colluders) : 0;
+    return t->masks ? honest : 1;
+}
+
+static bool allowed(const edgelora_policy_t *p, const edgelora_task_t *t) {
+    uint32_t honest = honest_of(p, t);
     uint64_t sigma = (uint64_t)t->sigma * 100, least = (uint64_t)p->least_z * t->clip;
-    bool private = sigma * sigma * (t->masks ? t->least : 1u) >= least * least && t->least >= p->least_survivors;
-    private = private && (p->last_round == 0 || round <= p->last_round);
+    bool private = honest && sigma * sigma * honest >= least * least && t->least >= p->least_survivors;
     if (!t->masks) {
         return private && !p->masks;
     }
-    bool strict = t->threshold * 100u > (uint32_t)p->threshold_percent * t->neighbours;
-    return private && strict && t->neighbours >= p->least_neighbours;
+    return private && t->colluders >= p->colluders && t->cohort >= p->least_cohort;
+}
+
+// With this round's.
+static uint64_t spent_after(const edgelora_member_t *m, const edgelora_task_t *t) {
+    return edgelora_add_cost(m->spent, edgelora_fleet_cost(t->clip, t->sigma, honest_of(&m->policy, t)));
+}
+
+uint64_t edgelora_member_spent(const edgelora_member_t *m) {
+    return m->stage == EDGELORA_INPUT && m->values ? spent_after(m, &m->task) : m->spent;
 }
 
 static edgelora_fleet_t take_task(edgelora_member_t *m, uint32_t round, const uint8_t *body, size_t size) {
@@ -185,8 +209,8 @@ static edgelora_fleet_t take_task(edgelora_member_t *m, uint32_t round, const ui
         .clip = u32_at(body + 56),
         .sigma = (uint16_t)u16_at(body + 60),
         .least = (uint16_t)u16_at(body + 62),
-        .neighbours = (uint16_t)u16_at(body + 64),
-        .threshold = (uint16_t)u16_at(body + 66),
+        .cohort = (uint16_t)u16_at(body + 64),
+        .colluders = (uint16_t)u16_at(body + 66),
         .masks = (uint16_t)u16_at(body + 68),
     };
     __builtin_memcpy(t.base, body + 4, sizeof t.base);
@@ -201,8 +225,11 @@ static edgelora_fleet_t take_task(edgelora_member_t *m, uint32_t round, const ui
     if (rest || !in_range(m, &t)) {
         return EDGELORA_FLEET_ERR_TASK;
     }
-    if (!allowed(&m->policy, &t, round)) {
+    if (!allowed(&m->policy, &t)) {
         return EDGELORA_FLEET_ERR_POLICY;
+    }
+    if (m->policy.budget && spent_after(m, &t) > m->policy.budget) {
+        return EDGELORA_FLEET_ERR_BUDGET;
     }
     m->task = t;
     m->round = round;
@@ -226,57 +253,65 @@ static bool is_cohort(const edgelora_member_t *m, const uint8_t *body, size_t si
         own = own || index == m->index;
         last = index;
     }
-    return ascending && own && last != EDGELORA_FLEET_SERVER && count >= 2 && count >= m->task.least;
+    bool fits = count >= m->policy.least_cohort && (!m->policy.most_cohort || count <= m->policy.most_cohort);
+    fits = fits && count >= 2 && count >= m->task.least && count <= m->task.cohort;
+    return ascending && own && fits && last != EDGELORA_FLEET_SERVER;
 }
 
-static void graph_key(const edgelora_member_t *m, const uint8_t *cohort, size_t size, uint8_t digest[64]) {
-    static const char label[] = "edgelora graph";
+static void begin_digest(edgelora_sha512_t *s, const char *label, const void *data, size_t size) {
+    size_t length = 0;
+    while (label[length]) {
+        ++length;
+    }
+    edgelora_sha512_begin(s);
+    edgelora_sha512_add(s, (const uint8_t *)label, length);
+    edgelora_sha512_add(s, data, size);
+}
+
+static void end_digest(edgelora_sha512_t *s, uint8_t out[32]) {
+    uint8_t digest[64];
+    edgelora_sha512_end(s, digest);
+    __builtin_memcpy(out, digest, 32);
+}
+
+// What all of a round must see alike: its task, its number and its cohort.
+static void context_of(const edgelora_member_t *m, const uint8_t *cohort, size_t size, uint8_t out[32]) {
     uint8_t round[4];
     edgelora_sha512_t s;
     put_u32(round, m->round);
-    edgelora_sha512_begin(&s);
-    edgelora_sha512_add(&s, (const uint8_t *)label, sizeof label - 1);
-    edgelora_sha512_add(&s, m->body, sizeof m->body);
+    begin_digest(&s, "edgelora round", m->body, sizeof m->body);
     edgelora_sha512_add(&s, round, sizeof round);
     edgelora_sha512_add(&s, cohort, size);
-    edgelora_sha512_end(&s, digest);
+    end_digest(&s, out);
 }
 
-static edgelora_fleet_t take_cohort(edgelora_member_t *m, uint8_t *body, size_t size) {
-    if (!is_cohort(m, body, size)) {
+// Both are more than half of the others and those that collude together. So of two groups of boards that were told of other
+// survivors one at most opens anything; and a board's secret is opened with the help of boards that are tied to it by a mask,
+// each of which has seen as many survivors as the task's least. False if the cohort has too few for that.
+static bool set_thresholds(edgelora_member_t *m, uint32_t others) {
+    uint32_t half = (others + m->task.colluders) / 2 + 1;
+    uint32_t agreeing = half + 1 > m->task.least ? half : m->task.least - 1u;
+    if (agreeing > others) {
+        return false;
+    }
+    m->threshold = (uint16_t)half;
+    m->agreeing = (uint16_t)agreeing;
+    return true;
+}
+
+static edgelora_fleet_t take_cohort(edgelora_member_t *m, const uint8_t *body, size_t size) {
+    if (!is_cohort(m, body, size) || !set_thresholds(m, u16_at(body) - 1)) {
         return EDGELORA_FLEET_ERR_COHORT;
     }
-    uint16_t found[EDGELORA_FLEET_MAX_NEIGHBOURS];
-    uint8_t key[64];
-    graph_key(m, body, size, key);
-    m->count = (uint16_t)u16_at(body);
-    m->neighbours = (uint16_t)edgelora_ring(key, body + 2, m->count, m->index, m->task.neighbours, found);
-    uint32_t majority = m->neighbours / 2u + 1;
-    uint32_t asked = (m->task.threshold * (uint32_t)m->neighbours + m->task.neighbours - 1) / m->task.neighbours;
-    m->threshold = (uint16_t)(asked > majority ? asked : majority);
-    for (uint32_t i = 0; i < m->neighbours; ++i) {  // sorted by insertion
-        uint32_t place = i;
-        for (; place > 0 && m->peers[place - 1].index > found[i]; --place) {
-            m->peers[place].index = m->peers[place - 1].index;
+    context_of(m, body, size, m->context);
+    for (const uint8_t *p = body + 2; p < body + size; p += 2) {
+        if (u16_at(p) != m->index) {
+            m->peers[m->neighbours++] = (peer_t){.index = (uint16_t)u16_at(p)};
         }
-        m->peers[place].index = found[i];
-    }
-    for (uint32_t i = 0; i < m->neighbours; ++i) {
-        m->peers[i].known = 0;
     }
     __builtin_memcpy(m->tag_before, m->tag, sizeof m->tag);
     wait_for(m, EDGELORA_NEXT_KEYS);
     return EDGELORA_FLEET_OK;
-}
-
-// The place of the neighbour of an entry of PEERS or INPUT, which come ascending: not before `from`. `neighbours` if it is
-// none of which so much is known.
-static uint32_t place_of(const edgelora_member_t *m, uint32_t from, uint32_t index, uint32_t known) {
-    uint32_t place = next_of(m, from, known);
-    while (place < m->neighbours && m->peers[place].index != index) {
-        place = next_of(m, place + 1, known);
-    }
-    return place;
 }
 
 static bool is_tag(
@@ -286,61 +321,66 @@ static bool is_tag(
     return edgelora_equal(right, tag, sizeof right);
 }
 
-// Entries u16 index, data, tag of `entry` bytes each: all from neighbours of which `known` is known, ascending, tagged by them.
-static edgelora_fleet_t check_entries(
-    const edgelora_member_t *m, const uint8_t *body, size_t size, size_t entry, uint32_t known, const char *label) {
-    size_t data = entry - 2 - TAG_BYTES;
-    if (size % entry || size / entry > m->neighbours) {
-        return EDGELORA_FLEET_ERR_PEER;
+// The place of a neighbour, not before `from`; `neighbours` if it is none.
+static uint32_t place_of(const edgelora_member_t *m, uint32_t from, uint32_t index) {
+    while (from < m->neighbours && m->peers[from].index < index) {
+        ++from;
     }
-    uint32_t place = 0;
-    for (const uint8_t *p = body; p < body + size; p += entry, ++place) {
-        place = place_of(m, place, u16_at(p), known);
-        if (place == m->neighbours) {
-            return EDGELORA_FLEET_ERR_PEER;
-        }
-        if (!is_tag(m->peers[place].pair, label, from_peer(m, u16_at(p)), p + 2, data, p + 2 + data)) {
-            return EDGELORA_FLEET_ERR_PEER;
-        }
-    }
-    return size / entry < m->threshold ? EDGELORA_FLEET_ERR_FEW : EDGELORA_FLEET_OK;
+    return from < m->neighbours && m->peers[from].index == index ? from : m->neighbours;
 }
 
 static edgelora_fleet_t take_peers(edgelora_member_t *m, const uint8_t *body, size_t size) {
-    edgelora_fleet_t status = check_entries(m, body, size, ADVERT_BYTES, 0, "advert");
-    if (status) {
-        return status;
+    uint32_t place = 0;
+    for (const uint8_t *p = body; p < body + size; p += ADVERT_BYTES, ++place) {
+        place = size % ADVERT_BYTES ? m->neighbours : place_of(m, place, u16_at(p));
+        const peer_t *peer = &m->peers[place];
+        if (place == m->neighbours ||
+            !is_tag(peer->pair, "advert", from_peer(m, peer->index), p + 2, KEY_BYTES, p + 2 + KEY_BYTES)) {
+            return EDGELORA_FLEET_ERR_PEER;
+        }
+    }
+    if (size / ADVERT_BYTES < m->agreeing) {
+        return EDGELORA_FLEET_ERR_FEW;
     }
     for (const uint8_t *p = body; p < body + size; p += ADVERT_BYTES) {
-        peer_t *peer = &m->peers[place_of(m, 0, u16_at(p), 0)];
+        peer_t *peer = &m->peers[place_of(m, 0, u16_at(p))];
         __builtin_memcpy(peer->key, p + 2, KEY_BYTES);
-        peer->known = ADVERTISED;
+        peer->known |= ADVERTISED;
     }
     wait_for(m, EDGELORA_NEXT_WORK);
+    m->place = (uint16_t)next_of(m, 0, ADVERTISED);
     return EDGELORA_FLEET_OK;
 }
 
 static edgelora_fleet_t take_input(edgelora_member_t *m, const uint8_t *body, size_t size) {
-    if (size < 2 || size != 2 + u16_at(body) * (size_t)INPUT_BYTES) {
+    uint32_t count = size < 2 ? 0 : u16_at(body), place = 0;
+    if (size < 2 || size != 2 + INPUT_BYTES * (size_t)count) {
         return EDGELORA_FLEET_ERR_MESSAGE;
     }
     if (!m->task.masks) {
-        if (size != 2) {
+        if (count) {
             return EDGELORA_FLEET_ERR_PEER;
         }
         wait_for(m, EDGELORA_NEXT_UPDATE);
         return EDGELORA_FLEET_OK;
     }
-    edgelora_fleet_t status = check_entries(m, body + 2, size - 2, INPUT_BYTES, ADVERTISED, "sharetag");
-    if (status) {
-        return status;
+    for (const uint8_t *p = body + 2; p < body + size; p += INPUT_BYTES, ++place) {
+        place = place_of(m, place, u16_at(p));
+        const peer_t *peer = &m->peers[place];
+        if (place == m->neighbours || !knows(peer, ADVERTISED) ||
+            !is_tag(peer->pair, "sharetag", from_peer(m, peer->index), p + 2, SHARE_BYTES, p + 2 + SHARE_BYTES)) {
+            return EDGELORA_FLEET_ERR_PEER;
+        }
+    }
+    if (count < m->agreeing) {
+        return EDGELORA_FLEET_ERR_FEW;
     }
     for (const uint8_t *p = body + 2; p < body + size; p += INPUT_BYTES) {
-        peer_t *peer = &m->peers[place_of(m, 0, u16_at(p), ADVERTISED)];
+        peer_t *peer = &m->peers[place_of(m, 0, u16_at(p))];
         uint8_t pad[SHARE_BYTES];
         edgelora_pad(peer->pair, "share", from_peer(m, peer->index), pad);
         for (uint32_t i = 0; i < SHARE_BYTES; ++i) {
-            peer->pair[i] = p[2 + i] ^ pad[i];
+            peer->shares[i] = p[2 + i] ^ pad[i];
         }
         edgelora_wipe(pad, sizeof pad);
         peer->known |= SHARED;
@@ -349,24 +389,64 @@ static edgelora_fleet_t take_input(edgelora_member_t *m, const uint8_t *body, si
     return EDGELORA_FLEET_OK;
 }
 
-static edgelora_fleet_t take_unmask(edgelora_member_t *m, const uint8_t *body, size_t size) {
-    uint32_t asked = count_of(m, SHARED), alive = 0;
-    if (size != 2 + asked) {
+static bool is_bit(const uint8_t *bits, uint32_t i) {
+    return bits[i / 8] >> i % 8 & 1;
+}
+
+// body: that of COHORT once more, so that no board has to keep it, and a bit for each of it.
+static edgelora_fleet_t take_survivors(edgelora_member_t *m, const uint8_t *body, size_t size) {
+    uint8_t context[32];
+    uint32_t count = size < 2 ? 0 : u16_at(body);
+    size_t cohort = 2 + 2 * (size_t)count;
+    if (size < 2 || size != cohort + (count + 7) / 8 || (count % 8 && body[size - 1] >> count % 8)) {
         return EDGELORA_FLEET_ERR_MESSAGE;
     }
-    for (uint32_t i = 0; i < asked; ++i) {
-        if (body[2 + i] > 1) {
-            return EDGELORA_FLEET_ERR_MESSAGE;
-        }
-        alive += body[2 + i];
+    context_of(m, body, cohort, context);
+    if (!edgelora_equal(context, m->context, sizeof context)) {
+        return EDGELORA_FLEET_ERR_COHORT;
     }
-    if (u16_at(body) < m->task.least || u16_at(body) > m->count || alive < m->threshold) {
+    uint32_t place = 0, alive = 0, agreeing = 0;
+    bool own = false;
+    for (uint32_t i = 0; i < count; ++i) {
+        uint32_t index = u16_at(body + 2 + 2 * i), found = place_of(m, place, index);
+        bool bit = is_bit(body + cohort, i);
+        alive += bit;
+        own = own || (bit && index == m->index);
+        agreeing += bit && found < m->neighbours && knows(&m->peers[found], SHARED);
+    }
+    if (!own || alive < m->task.least || alive * 100 < (uint32_t)m->policy.survivors_percent * count || agreeing < m->agreeing) {
         return EDGELORA_FLEET_ERR_FEW;
     }
+    for (uint32_t i = 0; i < count; ++i) {
+        place = place_of(m, 0, u16_at(body + 2 + 2 * i));
+        if (is_bit(body + cohort, i) && place < m->neighbours && knows(&m->peers[place], SHARED)) {
+            m->peers[place].known |= ALIVE;
+        }
+    }
+    edgelora_sha512_t s;
+    begin_digest(&s, "edgelora survivors", m->context, sizeof m->context);
+    edgelora_sha512_add(&s, body + cohort, size - cohort);
+    end_digest(&s, m->survivors);
+    wait_for(m, EDGELORA_NEXT_REPLY);
+    return EDGELORA_FLEET_OK;
+}
+
+// Shares leave a board only when so many others have seen the same survivors.
+static edgelora_fleet_t take_unmask(edgelora_member_t *m, const uint8_t *body, size_t size) {
     uint32_t place = 0;
-    for (uint32_t i = 0; i < asked; ++i, ++place) {
-        place = next_of(m, place, SHARED);
-        m->peers[place].known |= body[2 + i] ? ALIVE : 0;
+    if (size % CONFIRM_BYTES) {
+        return EDGELORA_FLEET_ERR_MESSAGE;
+    }
+    for (const uint8_t *p = body; p < body + size; p += CONFIRM_BYTES, ++place) {
+        place = place_of(m, place, u16_at(p));
+        const peer_t *peer = &m->peers[place];
+        if (place == m->neighbours || !knows(peer, ALIVE) ||
+            !is_tag(peer->pair, "confirm", from_peer(m, peer->index), m->survivors, sizeof m->survivors, p + 2)) {
+            return EDGELORA_FLEET_ERR_PEER;
+        }
+    }
+    if (size / CONFIRM_BYTES < m->agreeing) {
+        return EDGELORA_FLEET_ERR_FEW;
     }
     wait_for(m, EDGELORA_NEXT_REPLY);
     return EDGELORA_FLEET_OK;
@@ -385,6 +465,8 @@ static edgelora_fleet_t take_body(edgelora_member_t *m, uint32_t stage, uint8_t 
         return take_peers(m, body, size);
     case EDGELORA_INPUT:
         return take_input(m, body, size);
+    case EDGELORA_SURVIVORS:
+        return take_survivors(m, body, size);
     case EDGELORA_UNMASK:
         return take_unmask(m, body, size);
     default:
@@ -441,14 +523,14 @@ edgelora_fleet_t edgelora_member_key(edgelora_member_t *m, uint32_t place, const
     for (uint32_t i = 0; i < KEY_BYTES; ++i) {
         any |= key[i];
     }
-    if (!any) {  // as if there had been no COHORT
+    if (!any) {  // as if there had been no cohort
         m->stage = EDGELORA_TASK;
         m->neighbours = 0;
         __builtin_memcpy(m->tag, m->tag_before, sizeof m->tag);
         wait_for(m, EDGELORA_NEXT_MESSAGE);
         return EDGELORA_FLEET_ERR_REVOKED;
     }
-    __builtin_memcpy(m->peers[place].key, key, KEY_BYTES);
+    __builtin_memcpy(m->peers[place].pair, key, KEY_BYTES);
     m->place = (uint16_t)(place + 1 > m->place ? place + 1 : m->place);
     if (m->place == m->neighbours) {
         wait_for(m, EDGELORA_NEXT_WORK);
@@ -475,24 +557,26 @@ static int32_t work_begin(edgelora_member_t *m) {
     return 0;
 }
 
-// The key with each neighbour, then this round's mask key.
+// The key with each neighbour, bound to the round; then this round's mask key.
 static int32_t work_cohort(edgelora_member_t *m) {
     if (m->place == m->neighbours) {
         edgelora_x25519_public(m->mask_key, m->keys.e);
         wait_for(m, EDGELORA_NEXT_REPLY);
         return 0;
     }
-    peer_t *peer = &m->peers[m->place];
-    if (!edgelora_pair_key(peer->pair, m->secret, peer->key)) {
+    peer_t *peer = &m->peers[m->place++];
+    uint8_t key[KEY_BYTES];
+    __builtin_memcpy(key, peer->pair, KEY_BYTES);
+    if (!edgelora_pair_key(peer->pair, m->secret, key)) {
         return leave(m, peer->index);
     }
-    return m->neighbours + 1 - ++m->place;
+    edgelora_bind(peer->pair, m->context);
+    return (int32_t)(m->neighbours - m->place + 1u);
 }
 
-// What the mask key has in common with that of each neighbour that advertised.
+// What the mask key has in common with that of each that advertised.
 static int32_t work_peers(edgelora_member_t *m) {
-    uint32_t place = next_of(m, m->place, ADVERTISED);
-    peer_t *peer = &m->peers[place];
+    peer_t *peer = &m->peers[m->place];
     uint8_t shared[KEY_BYTES];
     bool worth = edgelora_x25519(shared, m->keys.e, peer->key);
     edgelora_bind(peer->pair, shared);
@@ -501,10 +585,10 @@ static int32_t work_peers(edgelora_member_t *m) {
     if (!worth) {
         return leave(m, peer->index);
     }
-    m->place = (uint16_t)next_of(m, place + 1, ADVERTISED);
+    m->place = (uint16_t)next_of(m, m->place + 1u, ADVERTISED);
     int32_t left = 0;
     for (uint32_t i = m->place; i < m->neighbours; ++i) {
-        left += m->peers[i].known & ADVERTISED;
+        left += knows(&m->peers[i], ADVERTISED);
     }
     if (left == 0) {
         wait_for(m, EDGELORA_NEXT_REPLY);
@@ -586,6 +670,8 @@ static uint32_t body_size(const edgelora_member_t *m) {
         return count_of(m, ADVERTISED) * SEALED_BYTES;
     case EDGELORA_INPUT:
         return 4 * m->task.parameters;
+    case EDGELORA_SURVIVORS:
+        return count_of(m, ALIVE) * TAG_BYTES;
     case EDGELORA_UNMASK:
         return count_of(m, SHARED) * KEY_BYTES;
     default:
@@ -595,10 +681,10 @@ static uint32_t body_size(const edgelora_member_t *m) {
 
 static void write_advert(const edgelora_member_t *m, uint8_t *body) {
     __builtin_memcpy(body, m->mask_key, KEY_BYTES);
-    for (uint32_t i = 0; i < m->neighbours; ++i) {
+    body += KEY_BYTES;
+    for (uint32_t i = 0; i < m->neighbours; ++i, body += TAG_BYTES) {
         const peer_t *peer = &m->peers[i];
-        uint8_t *tag = body + KEY_BYTES + i * TAG_BYTES;
-        edgelora_tag(peer->pair, "advert", to_peer(m, peer->index), m->mask_key, KEY_BYTES, tag);
+        edgelora_tag(peer->pair, "advert", to_peer(m, peer->index), m->mask_key, KEY_BYTES, body);
     }
 }
 
@@ -620,13 +706,20 @@ static void write_shares(const edgelora_member_t *m, uint8_t *body) {
     edgelora_wipe(pad, sizeof pad);
 }
 
+static void write_confirms(const edgelora_member_t *m, uint8_t *body) {
+    for (uint32_t place = 0; (place = next_of(m, place, ALIVE)) < m->neighbours; ++place, body += TAG_BYTES) {
+        const peer_t *peer = &m->peers[place];
+        edgelora_tag(peer->pair, "confirm", to_peer(m, peer->index), m->survivors, sizeof m->survivors, body);
+    }
+}
+
 static void write_opened(const edgelora_member_t *m, uint8_t *body) {
     const uint8_t nonce[12] = {0};
     edgelora_chacha20_t stream;
     uint8_t pad[64], *end = body;
     for (uint32_t place = 0; (place = next_of(m, place, SHARED)) < m->neighbours; ++place, end += KEY_BYTES) {
         const peer_t *peer = &m->peers[place];
-        __builtin_memcpy(end, peer->pair + (peer->known & ALIVE ? 0 : KEY_BYTES), KEY_BYTES);
+        __builtin_memcpy(end, peer->shares + (peer->known & ALIVE ? 0 : KEY_BYTES), KEY_BYTES);
     }
     edgelora_pad(m->pair, "open", to_peer(m, EDGELORA_FLEET_SERVER), pad);
     edgelora_chacha20_begin(&stream, pad, nonce, 0);
@@ -644,7 +737,8 @@ static void forget(edgelora_member_t *m) {
         }
     } else if (m->stage == EDGELORA_UNMASK) {
         for (uint32_t i = 0; i < m->neighbours; ++i) {
-            edgelora_wipe(m->peers[i].pair, SHARE_BYTES);
+            edgelora_wipe(m->peers[i].pair, sizeof m->peers[i].pair);
+            edgelora_wipe(m->peers[i].shares, SHARE_BYTES);
         }
     }
 }
@@ -676,6 +770,8 @@ int32_t edgelora_member_reply(edgelora_member_t *m, void *reply, size_t capacity
         write_advert(m, body);
     } else if (m->stage == EDGELORA_PEERS) {
         write_shares(m, body);
+    } else if (m->stage == EDGELORA_SURVIVORS) {
+        write_confirms(m, body);
     } else if (m->stage == EDGELORA_UNMASK) {
         write_opened(m, body);
     }
@@ -688,6 +784,9 @@ int32_t edgelora_member_reply(edgelora_member_t *m, void *reply, size_t capacity
     uint8_t *tag = message + size - TAG_BYTES;
     edgelora_tag(m->pair, "msg", to_peer(m, EDGELORA_FLEET_SERVER), message, size - TAG_BYTES, tag);
     forget(m);
+    if (masked) {
+        m->spent = spent_after(m, &m->task);
+    }
     m->values = NULL;
     bool over = m->stage == EDGELORA_UNMASK || (masked && !m->task.masks);
     wait_for(m, over ? EDGELORA_NEXT_OVER : EDGELORA_NEXT_MESSAGE);

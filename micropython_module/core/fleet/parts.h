@@ -48,11 +48,10 @@ void edgelora_tag(
 void edgelora_mask_seed(const uint8_t shared[32], uint8_t seed[32]);
 void edgelora_bind(uint8_t prk[64], const uint8_t shared[32]);
 
-// ---- ring.c: who is whose neighbour
+// ---- budget.c
 
-// cohort: u16[count], little-endian, with `index` in it; left shuffled, unless all others are neighbours. Writes the neighbours
-// of `index`, unsorted; their number is min(k, count - 1).
-uint32_t edgelora_ring(const uint8_t key[32], uint8_t *cohort, uint32_t count, uint32_t index, uint32_t k, uint16_t *out);
+// Both, or UINT64_MAX where that is more.
+uint64_t edgelora_add_cost(uint64_t spent, uint64_t cost);
 
 // ---- shares.c
 

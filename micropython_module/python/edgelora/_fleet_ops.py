@@ -26,7 +26,7 @@ class FleetOps:
         do = request["do"]
         gc.collect()
         if do == "identity":
-            fresh = request.get("fresh") or fleet.hash_of(fleet.KEY) is None
+            fresh = request.get("fresh") or not fleet.Identity.exists()
             identity = fleet.Identity.create() if fresh else fleet.Identity()
             self._line.alive()
             return {"public": edgelora.hex_id(identity.public)}
@@ -41,6 +41,10 @@ class FleetOps:
             return self._open(request)
         elif do == "go":
             return self._go(request["ms"])
+        elif do == "budget":
+            found = fleet.Identity() if fleet.Identity.exists() else None
+            rounds, spent = (found.rounds, found.spent) if found else (0, 0)
+            return {"rounds": rounds, "spent": str(spent), "policy": fleet.policy()}
         elif do != "status":
             raise ValueError(f"nothing named {do} to do with a fleet")
         return self._status()

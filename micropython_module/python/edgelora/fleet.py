@@ -32,12 +32,17 @@ POLICY = "/fleet.json"  # what it asks of tasks,
 ADAPTER = "/fleet.ela"  # and the global adapter of the round
 RUN = "fleet"  # name of the round's run in the store
 SERVER = 0xFFFF
-_IDENTITY = "<4sHHII32s12s"  # magic, version, size, starts, last round, secret, 0; u32 CRC-32
+_IDENTITY = "<4sHHII32sQI"  # magic, version, size, starts, last round, secret, spent, rounds; u32 CRC-32
 _IDENTITY_SIZE = 64
 _HEADER = "<4sHHII8s24s32s16s"
 _SIGNED, _HEADER_SIZE = 96, 160
-_REVOKED = bytes(32)
-_POLICY = ("least_survivors", "least_z", "least_neighbours", "threshold_percent", "masks", "last_round")
+_REVOKED = bytes(32)  # in a roster; the secret of an identity that was forgotten
+_POLICY = "<HHHHHBBI"
+_RULES = (
+    "least_survivors", "least_z", "least_cohort", "most_cohort", "colluders", "survivors_percent", "masks", "budget",
+)  # fmt: skip
+_SAFE = (6, 100, 8, 65, 2, 50, 1, 2600000)  # of a board without a policy of its own
+_LIMITS = (65535,) * 5 + (100, 1, 0xFFFFFFFF)
 _TASK, _COHORT, _INPUT = 1, 3, 7
 _MESSAGE, _WORK, _TRAIN, _KEYS, _UPDATE, _REPLY, _OVER = range(7)
 _ENTROPY = 513  # bytes that seed a key, one of them the register before
@@ -94,7 +99,8 @@ def _sync():
 
 
 class Identity:
-    """What a board is: an X25519 secret, how often it began to draw keys, the last round that it took part in.
+    """What a board is: an X25519 secret, how often it began to draw keys, the last round that it took part in, how many
+    these were, and what they have cost (`spent`, in millionths of 1 / z^2: see SPEC.md, section 17).
 
     All in one file, which is written as a whole or not at all.
     """
@@ -106,26 +112,41 @@ class Identity:
         except OSError as error:
             edgelora._only_absent(error)
             raise FleetError("this board has no identity yet: edgelora fleet enroll --port PORT makes one") from None
-        if len(data) != _IDENTITY_SIZE or data[:8] != b"ELK1\1\0\x40\0" or edgelora._core.crc32(data, 0) != 0x2144DF1C:
+        if not _is_identity(data):
             raise FleetError("%s is damaged: have it forgotten, and enroll the board anew" % path)
-        self._starts, self.round, self._secret = struct.unpack_from("<II32s", data, 8)
+        self._starts, self.round, self._secret, self.spent, self.rounds = struct.unpack_from("<II32sQI", data, 8)
         self._calls = 0
+        if self._secret == _REVOKED:
+            raise FleetError("this board's identity was forgotten: edgelora fleet enroll --port PORT makes another")
+
+    @staticmethod
+    def exists(path=KEY):
+        """Whether there is one, be it damaged."""
+        data = _identity_in(path)
+        return data is not None and (not _is_identity(data) or data[16:48] != _REVOKED)
 
     @classmethod
     def create(cls, path=KEY):
-        """A new one; the board has to be enrolled then. FleetError if there is one, or the chip's noise is none."""
-        try:
-            os.stat(path)
-        except OSError as error:
-            edgelora._only_absent(error)
-            _save(path, 1, 0, _key(bytes(32), 1, 1))
-            return cls(path)
-        raise FleetError("this board has an identity: forget it first if it is to be another one, and revoke the old")
+        """A new one; the board has to be enrolled then. FleetError if there is one, or the chip's noise is none.
+
+        What the board's rounds have cost so far stays: its samples are the same person's.
+        """
+        if cls.exists(path):
+            raise FleetError("this board has an identity: forget it first if it is to be another one; revoke the old")
+        old = _identity_in(path)
+        spent, rounds = struct.unpack_from("<QI", old, 48) if old else (0, 0)
+        _save(path, 1, 0, _key(bytes(32), 1, 1), spent, rounds)
+        return cls(path)
 
     @staticmethod
     def forget(path=KEY):
-        """Removes it: this board is no longer who it was, and can't become it again."""
-        os.remove(path)
+        """Removes it: this board is no longer who it was, and can't become it again. What its rounds cost stays."""
+        data = _read(path)
+        spent, rounds = struct.unpack_from("<QI", data, 48) if _is_identity(data) else (0, 0)
+        if rounds:
+            _save(path, 0, 0, _REVOKED, spent, rounds)
+        else:
+            os.remove(path)
 
     @property
     def secret(self):
@@ -140,7 +161,7 @@ class Identity:
         """32 bytes that nobody can tell: of the chip's noise, the secret, and numbers that never come again."""
         if not self._calls:
             self._starts += 1
-            self._save()
+            self._save(self.round, self.spent, self.rounds)
         self._calls += 1
         return _key(self._secret, self._starts, self._calls)
 
@@ -148,15 +169,34 @@ class Identity:
         """From here on this board answers no round up to this number; it is in flash before this returns."""
         if number <= self.round:
             raise FleetError("round %d is over for this board: the last one was %d" % (number, self.round))
-        _save(self._path, self._starts, number, self._secret)
+        self._save(number, self.spent, self.rounds)
         self.round = number  # not before: what could not be written may be written again
 
-    def _save(self):
-        _save(self._path, self._starts, self.round, self._secret)
+    def spend(self, number, spent):
+        """The same, for a round of which an update is about to leave. spent: what all rounds cost with this one."""
+        if (number, spent) != (self.round, self.spent):
+            self._save(number, spent, self.rounds + 1)
+            self.round, self.spent, self.rounds = number, spent, self.rounds + 1
+
+    def _save(self, number, spent, rounds):
+        _save(self._path, self._starts, number, self._secret, spent, rounds)
 
 
-def _save(path, starts, number, secret):
-    data = struct.pack(_IDENTITY, b"ELK1", 1, _IDENTITY_SIZE, starts, number, secret, bytes(12))
+def _identity_in(path):
+    # What the file has, None if there is none.
+    try:
+        return _read(path)
+    except OSError as error:
+        edgelora._only_absent(error)
+
+
+def _is_identity(data):
+    versions = b"ELK1\1\0\x40\0", b"ELK1\2\0\x40\0"  # the first counted no costs
+    return len(data) == _IDENTITY_SIZE and data[:8] in versions and edgelora._core.crc32(data, 0) == 0x2144DF1C
+
+
+def _save(path, starts, number, secret, spent=0, rounds=0):
+    data = struct.pack(_IDENTITY, b"ELK1", 2, _IDENTITY_SIZE, starts, number, secret, spent, rounds)
     edgelora.write(path, data + struct.pack("<I", edgelora._core.crc32(data, 0)))
     _sync()
 
@@ -319,31 +359,34 @@ def install(path, identity, to=ROSTER):
 
 
 def policy(path=POLICY):
-    """What the owner of this board asks of every task: a dict of least_survivors, least_z (hundredths),
-    least_neighbours, threshold_percent, masks, last_round."""
+    """What the owner of this board asks of every task, a dict (SPEC.md, section 17); without a file what is safe."""
     try:
         wanted = json.loads(_read(path))
     except OSError as error:
         edgelora._only_absent(error)
-        return {"masks": 1}
+        return dict(zip(_RULES, _SAFE))
     except ValueError:
         wanted = None
     if not isinstance(wanted, dict):
-        raise FleetError("%s is no JSON object: give some of %s" % (path, ", ".join(_POLICY)))
-    for name, value in wanted.items():
-        if name not in _POLICY or not isinstance(value, int) or not 0 <= value <= 65535:
-            raise FleetError(
-                "%s of %s: give some of %s, whole numbers of 0 to 65535" % (name, path, ", ".join(_POLICY))
-            )
+        raise FleetError("%s is no JSON object: give some of %s" % (path, ", ".join(_RULES)))
+    _packed(wanted, path)
     return wanted
+
+
+def _packed(rules, path=POLICY):
+    # As the core takes them.
+    for name, value in rules.items():
+        if name not in _RULES or not isinstance(value, int) or not 0 <= value <= _LIMITS[_RULES.index(name)]:
+            raise FleetError("%s of %s: give whole numbers for some of %s" % (name, path, ", ".join(_RULES)))
+    return struct.pack(_POLICY, *[int(rules.get(name, 0)) for name in _RULES])
 
 
 class Member:
     """This board in the rounds of its fleet: a message goes in, work is done in short steps, `reply` goes out.
 
     model: in a mode that trains, of the global adapter's ranks and mode; None: open while it trains. samples: what it
-    learns, all of it (`split` to hold some back). store: where the training under way is kept. neighbours: the most
-    that there is room for. pace: how it trains, as `Scheduler` takes it (clock_hz, sleep_ms, budget_ms ...).
+    learns, all of it (`split` to hold some back). store: where the training under way is kept. neighbours: others
+    of a cohort that it has room for. pace: how it trains, as `Scheduler` takes it (clock_hz, sleep_ms, budget_ms ...).
     """
 
     def __init__(
@@ -353,10 +396,7 @@ class Member:
         self.keeps = model is not None  # the model open after its training; else there is more room for messages
         self.adapter = adapter
         self.identity, self._pace, self._commit_every = identity, pace, commit_every
-        rules = policy() if rules is None else rules
-        self._rules = struct.pack(
-            "<HHHBBH", *[min(int(rules.get(name, 0)), 255 if i in (3, 4) else 65535) for i, name in enumerate(_POLICY)]
-        )
+        self._rules = _packed(policy() if rules is None else rules)
         self._memory = bytearray(_core.member_size(neighbours))
         self.begin()
 
@@ -366,7 +406,7 @@ class Member:
         self.index = roster.index(identity.public)
         _core.member_begin(
             self._memory, identity.secret, roster.server, roster.fleet, identity.draw(), identity.round, roster.number,
-            self.index, self._rules,
+            self.index, self._rules, struct.pack("<Q", identity.spent),
         )  # fmt: skip
         self.roster, self.run, self.reply = roster, None, None
         self._values = None  # of an update that is under way
@@ -483,8 +523,10 @@ class Member:
             self._work()
         number, stage, _ = _core.member_state(memory)
         reply = self._values if stage == _INPUT else bytearray(_core.member_reply_size(memory))
-        if stage == _COHORT or stage == _INPUT and not _core.member_task(memory)[6]:
+        if stage == _COHORT:
             self.identity.take_part(number)
+        elif stage == _INPUT:
+            self.identity.spend(number, int.from_bytes(_core.member_spent(memory), "little"))
         _core.member_reply(memory, reply)
         self.reply, self.run, self._values = reply, None, None
         if not self.keeps:

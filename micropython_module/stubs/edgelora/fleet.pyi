@@ -22,19 +22,25 @@ class FleetError(ValueError):
     """This board can't do that; the message says why. What it had is as it was."""
 
 class Identity:
-    """What a board is: an X25519 secret, how often it began to draw keys, the last round that it took part in.
+    """What a board is: an X25519 secret, how often it began to draw keys, the last round that it took part in, how many
+    these were, and what they have cost (in millionths of 1 / z^2).
 
     All in one file, which is written as a whole or not at all. FleetError if there is none, or it is damaged.
     """
 
     round: int
+    rounds: int
+    spent: int
     def __init__(self, path: str = KEY) -> None: ...
+    @staticmethod
+    def exists(path: str = KEY) -> bool:
+        """Whether there is one, be it damaged."""
     @classmethod
     def create(cls, path: str = KEY) -> Identity:
         """A new one; the board has to be enrolled then. FleetError if there is one, or the chip's noise is none."""
     @staticmethod
     def forget(path: str = KEY) -> None:
-        """Removes it: this board is no longer who it was, and can't become it again."""
+        """Removes it: this board is no longer who it was, and can't become it again. What its rounds cost stays."""
     @property
     def secret(self) -> bytes: ...
     @property
@@ -44,6 +50,8 @@ class Identity:
         """32 bytes that nobody can tell, and that never come again."""
     def take_part(self, number: int) -> None:
         """From here on this board answers no round up to this number; it is in flash before this returns."""
+    def spend(self, number: int, spent: int) -> None:
+        """The same, for a round of which an update is about to leave. spent: what all rounds cost with this one."""
 
 class Roster:
     """Who is of the fleet: an installed roster. FleetError if there is none, or this board does not trust its signer."""
@@ -76,15 +84,15 @@ def install(path: str, identity: Identity, to: str = ROSTER) -> Iterator[None]:
     """
 
 def policy(path: str = POLICY) -> dict[str, int]:
-    """What the owner of this board asks of every task: least_survivors, least_z (hundredths), least_neighbours,
-    threshold_percent, masks (1, unless the file says otherwise), last_round (0: rounds have no end)."""
+    """What the owner of this board asks of every task: least_survivors, least_z (hundredths), least_cohort, most_cohort,
+    colluders, survivors_percent, masks, budget (SPEC.md, section 17); without a file what is safe."""
 
 class Member:
     """This board in the rounds of its fleet: a message goes in, work is done in short steps, `reply` goes out.
 
     model: in a mode that trains, of the global adapter's ranks and mode; None: opened when that comes. samples: what it learns, all of
-    it (`training.split` to hold some back). store: where the training under way is kept. neighbours: the most of a round
-    that there is memory for. rules: instead of `policy()`. pace: how it trains, as `Scheduler` takes it.
+    it (`training.split` to hold some back). store: where the training under way is kept. neighbours: others
+    of a cohort that there is memory for. rules: instead of `policy()`. pace: how it trains, as `Scheduler` takes it.
 
     What it has of a round behind its training is in RAM: a board that resets is out of the round.
     """

@@ -88,6 +88,10 @@ class Round(OnBoard):
         taken_part = fleet.Identity().round
         last = len(self.messages) - 1
         assert not reply or self.stage == 0 or taken_part == 4, "a reply left that might be given again"
+        left = reply and self.stage >= len(self.messages) - 1 - 2 * (self.kind == "masked")
+        assert not left or fleet.Identity().rounds == 1 and fleet.Identity().spent, (
+            "an update left that was not counted"
+        )
         return taken_part, self.stage < last or self.m.store.find("fleet.run") is None, reply
 
     def told_anew(self, seen):
@@ -343,7 +347,7 @@ class Downloading(OnAir):
         return [(e.name, e.version, e.flags) for e in store.list()], store.active, bytes(store.read("wake"))
 
 
-ACTIONS = [Round("masked", stage) for stage in range(5)] + [Round("plain", 1, opened=True)]
+ACTIONS = [Round("masked", stage) for stage in range(6)] + [Round("plain", 1, opened=True)]
 ACTIONS += [
     Installing(),
     Model(),

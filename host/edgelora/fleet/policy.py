@@ -1,0 +1,117 @@
+"""What a board asks of every task, whoever sends it, and what its rounds may tell of it over its whole life.
+
+A file of JSON on the board, /fleet.json, or beside the secret of a board of this computer (SPEC.md, section 17).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, fields
+from statistics import NormalDist
+
+from ..errors import InputError
+from ..twin import FleetError, Member, Policy
+from .messages import Channel, Stage, Task, public_of
+
+POLICY_PATH = "/fleet.json"  # on a board
+MAX_POLICY = 4096  # bytes of a file
+MILLION = 1_000_000
+MOST_COST = 2**64 - 1  # of a round without noise
+_MOST = {"survivors_percent": 100, "masks": 1, "budget": 2**32 - 1}
+
+# Of a board that was given none: the same numbers as in the device's `edgelora.fleet`.
+SAFE = Policy(
+    least_survivors=6, least_z=100, least_cohort=8, most_cohort=65, colluders=2, survivors_percent=50, masks=True,
+    budget=2_600_000,
+)  # fmt: skip
+# Of fleets whose server may see what sums tell: nothing of one board alone, and nothing of noise.
+SUMS = Policy(masks=True)
+NAMED = {"safe": SAFE, "sums": SUMS}
+
+
+def parse_policy(data: bytes, name: str = "policy") -> Policy:
+    """Raises InputError where a field is unknown or out of range."""
+    known = [field.name for field in fields(Policy)]
+    try:
+        wanted = json.loads(data)
+    except ValueError as error:
+        raise InputError(f"{name} is no JSON: {error}") from None
+    if not isinstance(wanted, dict) or set(wanted) - set(known):
+        raise InputError(f"{name}: give an object of some of {', '.join(known)}")
+    for field, value in wanted.items():
+        most = _MOST.get(field, 65535)
+        if not isinstance(value, int) or not 0 <= value <= most:
+            raise InputError(f"{name}: {field} is {value!r}: give a whole number from 0 to {most}")
+    return Policy(**wanted | {"masks": bool(wanted.get("masks", 0))})
+
+
+def policy_json(policy: Policy) -> bytes:
+    """As boards read it."""
+    return (json.dumps(asdict(policy) | {"masks": int(policy.masks)}) + "\n").encode()
+
+
+def refusal(policy: Policy, task: Task) -> str:
+    """Why a board with this policy, which has taken part in no round, refuses a task; "" if it does not."""
+    secret, server = os.urandom(32), os.urandom(32)
+    board = Member(secret, public_of(server), bytes(8), os.urandom(32), 0, roster=task.roster, policy=policy)
+    board.finish()
+    message = Channel.between(server, public_of(secret), bytes(8), 1).wrap(Stage.TASK, 0, task.pack())
+    try:
+        board.receive(message)
+    except FleetError as error:
+        return str(error)
+    return ""
+
+
+# ---- what costs come to
+
+
+def gaussian_epsilon(cost: float, delta: float) -> float:
+    """The least epsilon of Gaussian sums whose 1 / z^2 add up to `cost`, exact (Balle, Wang 2018); inf for no end."""
+    if cost <= 0:
+        return 0.0
+    if not math.isfinite(cost):
+        return math.inf
+    a, normal = math.sqrt(cost), NormalDist().cdf
+
+    def told(epsilon: float) -> float:
+        """The delta of an epsilon."""
+        rest = normal(-a / 2 - epsilon / a)
+        return normal(a / 2 - epsilon / a) - (math.exp(epsilon + math.log(rest)) if rest else 0.0)
+
+    low, high = 0.0, 1.0
+    while told(high) > delta:
+        low, high = high, 2 * high
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if told(middle) > delta else (low, middle)
+    return high
+
+
+@dataclass(frozen=True)
+class Told:
+    """What all rounds of a board's life may tell of it, as epsilons at one delta: a board's update being replaced by
+    zeros. Infinite where its policy bounds nothing.
+
+    outsider: who sees the global adapters alone. server: an honest one that looks at all it gets. lying: one that does
+    as it likes, with as many colluding boards as the policy takes off.
+    """
+
+    outsider: float
+    server: float
+    lying: float
+    delta: float
+
+
+def told_by(policy: Policy, delta: float, cost: float | None = None, least: int = 0) -> Told:
+    """Of the budget, or of `cost`, in millionths of 1 / z^2 as a board counts it. least: survivors of each round.
+
+    A board counts no noise of colluders; where there are none, a sum has that of all `least` boards. It can't tell who
+    was asked, so that no chance of being asked makes the outsider's smaller here: a federation's plan may say so.
+    """
+    spent = (policy.budget or math.inf) / MILLION if cost is None else cost / MILLION
+    honest = least - policy.colluders if policy.masks and least > policy.colluders else 1
+    server = gaussian_epsilon(spent * honest / least if policy.masks and least else spent, delta)
+    return Told(server, server, gaussian_epsilon(spent, delta), delta)

@@ -1,0 +1,325 @@
+"""What a lying server has tried on boards with a sensible policy, attack by attack, and what the members in C say."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import fleet_library
+import fleet_reference as ref
+import fresh
+import numpy as np
+import pytest
+from fleet_adversary import FLEET, Adversary, Included, TooFew, Vector, rule
+
+from edgelora import twin
+from edgelora.twin import fleet as twin_fleet
+from edgelora.twin.fleet import Policy, round_cost
+
+MATES, LEAST, COUNT = 3, 25, 40
+POLICY = Policy(
+    least_survivors=LEAST, least_z=100, least_cohort=30, most_cohort=65, colluders=MATES, survivors_percent=50,
+    masks=True,
+)  # fmt: skip
+TASK = ref.Task(parameters=8, clip=1000, sigma=400, least=LEAST, cohort=65, colluders=MATES)
+NAMES = (
+    "MEMBER", "ORDER", "MESSAGE", "ROUND", "ROSTER", "TASK", "POLICY", "COHORT", "REVOKED", "PEER", "FEW", "KEY",
+    "SIZE", "BUDGET",
+)  # fmt: skip
+
+
+def made(count: int, colluders: int = 0, task: ref.Task = TASK, policy: Policy = POLICY) -> Adversary:
+    return Adversary(fresh.SEED, count, colluders, task, policy)
+
+
+def refusal(a: Adversary, index: int, stage: int, body: bytes, number: int | None = None) -> str:
+    """The name of a board's refusal, after which it is what it was; empty if it took the message."""
+    member, masters = a.boards[index].member, a.boards[index].masters
+    state = member.state
+    try:
+        member.answer(a.seal(index, stage, body, number), a.keys.__getitem__, masters=lambda: masters)
+    except twin.FleetError as error:
+        assert member.state == state
+        return NAMES[-error.status - 1]
+    return ""
+
+
+def asked(a: Adversary, index: int) -> None:
+    assert not refusal(a, index, ref.TASK, a.task.pack())
+
+
+def opened_by(
+    a: Adversary, included: Mapping[int, Included], views: Mapping[int, Included]
+) -> dict[int, dict[int, str]]:
+    """Shares that come out when every board is told its survivors and gets all tags that there are."""
+    confirmed = {i: got for i, view in views.items() if (got := a.confirmed(i, included[i], view))}
+    opened = {}
+    for i in confirmed:
+        same = [j for j in included[i] & views[i] if j in confirmed and views[j] == views[i]]
+        tags = {j: confirmed[j].tags[i] for j in same if i in confirmed[j].tags}
+        got = a.opened(i, included[i], views[i], tags)
+        if got is not None:
+            opened[i] = got
+    return opened
+
+
+def computes(
+    a: Adversary, targets: Included, included: Mapping[int, Included], opened: Mapping[int, Mapping[int, str]]
+) -> bool:
+    """Whether the server gets the sum of these boards' updates, from what it has been sent alone."""
+    try:
+        return bool(np.array_equal(a.recover(targets, included, opened), a.truth(targets)))
+    except TooFew:
+        return False
+
+
+# ---- one colluder, or none, in a cohort of two
+
+
+def test_colluder_and_a_board() -> None:
+    """For a raw update: no such task is taken, and no such cohort."""
+    a = made(2, 1)
+    for change in ({"sigma": 0}, {"least": 2}, {"masks": 0}, {"colluders": 0}, {"cohort": 29}):
+        assert refusal(a, 0, ref.TASK, replace(TASK, **change).pack()) == "POLICY"
+    asked(a, 0)
+    assert refusal(a, 0, ref.COHORT, ref.cohort_body([0, 1])) == "COHORT"
+
+
+def test_colluder_and_a_board_without_policy() -> None:
+    """The board follows the task: told that one of two may collude it answers no cohort of two; told none, it does."""
+    for colluders, status in ((1, "COHORT"), (0, "")):
+        a = made(2, 1, replace(TASK, least=1, sigma=0, colluders=colluders), Policy())
+        asked(a, 0)
+        assert refusal(a, 0, ref.COHORT, ref.cohort_body([0, 1])) == status
+
+
+def test_noiseless_sum_of_two() -> None:
+    a = made(2)
+    for policy, status in ((Policy(least_z=1), "POLICY"), (Policy(least_survivors=3), "POLICY"), (Policy(), "")):
+        member = twin.Member(a.secrets[0], ref.public_of(a.server), FLEET, bytes(32), 0, roster=1, policy=policy)
+        member.finish()
+        a.boards[0].member = member
+        assert refusal(a, 0, ref.TASK, replace(TASK, sigma=0, least=2, cohort=2, colluders=0).pack()) == status
+
+
+def test_cohorts_that_the_policy_has_not() -> None:
+    a = made(65, policy=replace(POLICY, most_cohort=40))
+    asked(a, 0)
+    for count, status in ((29, "COHORT"), (41, "COHORT"), (30, "")):
+        assert refusal(a, 0, ref.COHORT, ref.cohort_body(list(range(count)))) == status
+
+
+# ---- a cohort of its own for each board
+
+
+def test_cohort_for_each_board() -> None:
+    """Parts of boards that were told another cohort count for nothing, though each is one that the policy has."""
+    a = made(60)
+    victim, cohort = 0, list(range(30))
+    for i in cohort:
+        assert a.cohort_to(i, cohort if i == victim else sorted({0, i, *range(31, 60)}))
+    board = a.boards[victim]
+    for kept in (cohort[1:], cohort[1:28], cohort[1:2]):
+        entries = [struct.pack("<H", j) + a.boards[j].mask_key + a.boards[j].adverts[victim] for j in kept]
+        assert refusal(a, victim, ref.PEERS, b"".join(entries)) == "PEER"
+    assert refusal(a, victim, ref.PEERS, b"") == "FEW"
+    assert board.member.stage == ref.COHORT
+
+
+# ---- thin lists, lies about survivors, boards that hear nothing more
+
+
+@pytest.fixture(scope="module")
+def shared() -> Adversary:
+    """A cohort of which three work for the server, until all shares are with it."""
+    a = made(COUNT, MATES)
+    assert a.begin()
+    return a
+
+
+def test_thin_lists() -> None:
+    """One fewer than have to agree is too few at each stage, those that work for the server counted."""
+    a = made(COUNT, MATES)
+    u = rule(TASK, COUNT)[1]
+    victim, everybody = 0, frozenset(a.cohort)
+    others = [*a.colluders, *(j for j in a.honest if j != victim)]
+    for i in a.honest:
+        assert a.cohort_to(i, a.cohort)
+    assert refusal(a, victim, ref.PEERS, a.peers_body(victim, frozenset(others[: u - 1]))) == "FEW"
+    assert all(a.peers(i, a.others(i)) for i in a.honest)
+    assert a.taken(victim, frozenset(others[: u - 1])) is None
+    thin, full = frozenset(others[:u]), a.others(victim)
+    assert a.confirmed(victim, thin, everybody - {others[0]}) is None  # of those that it has nothing of
+    assert a.confirmed(victim, full, frozenset([victim, *others[: u - 1]])) is None
+    view, tags = frozenset([victim, *others[:u]]), {}
+    for j in others[MATES:u]:
+        confirmed = a.confirmed(j, a.others(j), view)
+        assert confirmed
+        tags[j] = confirmed.tags[victim]
+    assert a.opened(victim, full, view, tags)
+    tags.popitem()
+    assert a.opened(victim, full, view, tags) is None
+
+
+def test_two_views_of_survivors(shared: Adversary) -> None:
+    """Of two groups that were told different survivors one at most opens anything, wherever they are cut."""
+    a, u = shared, rule(TASK, COUNT)[1]
+    included, everybody = {i: a.others(i) for i in a.honest}, frozenset(a.cohort)
+    for size in (1, u - MATES + 1, len(a.honest) // 2):
+        told = {i: everybody if i < size else everybody - {0} for i in a.honest}
+        opened = opened_by(a, included, told)
+        assert bool(opened) == (size != len(a.honest) // 2)
+        assert len({told[i] for i in opened}) <= 1
+        assert not computes(a, frozenset([0]), included, opened)
+
+
+def test_silent_board(shared: Adversary) -> None:
+    """A board that hears nothing once its vector is out, and others that all whose masks are in it are lost."""
+    a, u = shared, rule(TASK, COUNT)[1]
+    victim, everybody = 0, frozenset(a.cohort)
+    near = frozenset([*a.honest[1 : u - MATES + 1], *a.colluders])
+    included = {i: a.others(i) for i in a.honest} | {victim: near}
+    lost = near - frozenset(a.colluders)
+    for away in (lost, frozenset(sorted(lost)[: COUNT - u - 2])):  # all, or as many as they believe
+        told = everybody - away
+        opened = opened_by(a, included, {i: told for i in a.honest if i in told and i != victim})
+        assert bool(opened) == (away != lost)
+        assert not computes(a, frozenset([victim]), included, opened)
+
+
+def test_what_can_be_opened(shared: Adversary) -> None:
+    """As few as agree without those that work for the server, though all are said to survive: of u + 1 - c boards."""
+    a, u = shared, rule(TASK, COUNT)[1]
+    group = frozenset(a.honest[: u + 1 - MATES])
+    view = group | frozenset(a.colluders)
+    included = {i: view - {i} for i in group}
+    opened = opened_by(a, included, dict.fromkeys(group, frozenset(a.cohort)))
+    assert len(opened) == len(group) >= LEAST - MATES
+    assert computes(a, group, included, opened)
+    assert not computes(a, group - {0}, included, opened)
+
+
+# ---- boards that are off
+
+
+def test_cohort_of_which_an_eighth_is_on() -> None:
+    """1,000 boards are no cohort; of 65 of which 8 are on too few answer, whatever is told of survivors."""
+    a = made(65)
+    on = random.Random(fresh.SEED).sample(a.cohort, 8)
+    asked(a, on[0])
+    assert refusal(a, on[0], ref.COHORT, ref.cohort_body(list(range(1000)))) == "COHORT"
+    for i in on:
+        assert a.cohort_to(i, a.cohort) if i != on[0] else a.step(i, ref.COHORT, ref.cohort_body(a.cohort))
+    body = b"".join(struct.pack("<H", j) + a.boards[j].mask_key + a.boards[j].adverts[on[0]] for j in sorted(on[1:]))
+    assert refusal(a, on[0], ref.PEERS, body) == "FEW"
+
+
+# ---- a cohort that the server chooses
+
+
+def test_all_colluders_in_one_cohort() -> None:
+    """30 of 1,000 work for the server, and it takes them all: boards that reckon with 30 tell it nothing alone."""
+    policy, task = replace(POLICY, colluders=30, least_survivors=40), replace(TASK, colluders=30, least=40)
+    for colluders in (3, 29):
+        assert refusal(made(65, 30, policy=policy), 0, ref.TASK, replace(task, colluders=colluders).pack()) == "POLICY"
+    a = made(65, 30, task, policy)
+    assert a.begin()
+    t, u = rule(task, 65)
+    assert t > 30 and u + 1 - 30 == 19
+    group, mates, victim = frozenset(a.honest[: u + 1 - 30]), frozenset(a.colluders), a.honest[-1]
+    view = group | mates
+    included = {i: view - {i} for i in group} | {victim: frozenset(a.honest[: u - 30]) | mates}
+    told = dict.fromkeys(group, view | {victim})
+    opened = opened_by(a, included, told)
+    assert not computes(a, frozenset([victim]), included, {})  # its 30 shares are too few
+    assert not computes(a, frozenset([victim]), included, opened)
+    included |= {i: (view | {victim}) - {i} for i in group}
+    opened = opened_by(a, included, told)
+    assert opened and not computes(a, frozenset([victim]), included, opened)  # masks of the group stay in it
+    assert not computes(a, frozenset([0]), included, opened)
+
+
+def test_colluder_shows_another_boards_mask_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that its mask would cancel that board's: what it deals has to be sealed by a secret that it does not have."""
+    assert copied() is None
+    unbound = fleet_library.changed(tmp_path, {"    edgelora_bind(peer->pair, shared);\n": ""})
+    monkeypatch.setattr(twin_fleet, "library", lambda: unbound)
+    got = copied()
+    assert got is not None and np.array_equal(*got)
+
+
+class Copier(Adversary):
+    """Its colluder shows boards 1 and 2 the mask key of board 0, and knows lasting secrets alone."""
+
+    def mask_key(self, index: int) -> bytes:
+        return self.boards[0].mask_key if index in self.mates else super().mask_key(index)
+
+    def _mate_pair(self, mate: int, index: int) -> ref.Pair:
+        return self._lasting_pair(mate, index)
+
+
+def copied() -> tuple[Vector, Vector] | None:
+    """What comes of it: the sum of two of four boards and what the server takes for it, or None."""
+    a = Copier(fresh.SEED, 4, 1, ref.Task(parameters=2, sigma=10, least=2, cohort=4, colluders=1))
+    full, everybody = {i: a.others(i) for i in a.honest}, frozenset(a.cohort)
+    assert a.begin()
+    if any(a.taken(i, full[i]) is None for i in (1, 2)):
+        return None
+    opened = opened_by(a, full, dict.fromkeys(a.honest, everybody))
+    total = np.zeros(a.task.parameters, np.uint32)
+    for i in (1, 2):
+        taken = a.taken(i, full[i])
+        assert taken and {parts[i] for j, parts in opened.items() if j != i} == {"b"}
+        secret = a._joined(i, "b", [j for j in opened if j != i])
+        total = total + taken.masked - ref.mask(secret, a.number, a.task.parameters)
+    return total.astype(np.int32).astype(np.int64), a.truth([1, 2])
+
+
+# ---- the same task again and again
+
+
+def test_same_task_in_400_rounds() -> None:
+    """Noise would average out: the board counts what rounds cost, also over resets, and refuses once it is spent."""
+    task = replace(TASK, parameters=1, least=6, cohort=6, colluders=1)
+    cost = round_cost(task.clip, task.sigma, task.least - 1)
+    rounds = 12
+    policy = Policy(least_survivors=6, colluders=1, masks=True, budget=rounds * cost + cost // 2)
+    a = made(6, 0, task, policy)
+    taken = spent = 0
+    same = a.secrets[0], ref.public_of(a.server), FLEET
+    for number in range(1, 401):
+        seed = struct.pack("<I28x", number)
+        board = twin.Member(*same, seed, 0, round=number - 1, spent=spent, roster=1, policy=policy)  # as after a reset
+        board.finish()
+        state = board.state
+        try:
+            board.receive(a.seal(0, ref.TASK, task.pack(), number))
+        except twin.FleetError as error:
+            assert (NAMES[-error.status - 1], board.state) == ("BUDGET", state)
+            continue
+        spent = whole_round(a, board, number)
+        taken += 1
+        assert spent == taken * cost
+    assert taken == rounds
+
+
+def whole_round(a: Adversary, board: twin.Member, number: int) -> int:
+    """Until MASKED, with members of fresh seeds for the others. What the board has spent then."""
+    server = ref.Server(a.server, a.keys, FLEET, number, a.task)
+    members = {0: board}
+    for i in a.honest[1:]:
+        seed = struct.pack("<II24x", number, i)
+        members[i] = twin.Member(a.secrets[i], ref.public_of(a.server), FLEET, seed, i, roster=1)
+    for stage in (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT):
+        messages = {i: server.message(stage, i) for i in members}
+        for i, member in members.items():
+            if stage == ref.TASK and i == 0:
+                server.take(i, board.reply())
+                continue
+            reply = member.answer(messages[i], a.keys.__getitem__, masters=lambda i=i: a.boards[i].masters)  # type: ignore[misc]
+            assert reply
+            server.take(i, reply)
+    return board.spent

@@ -1,0 +1,440 @@
+"""A lying server with up to two colluders leads up to six boards in every way; the members in C stand firm.
+
+`fleet_search` says which ways there are. Of n boards with c colluders, no sum of fewer than u + 1 - c honest boards
+can be computed, so none of fewer than m - c, and no single board's update; one of u + 1 - c can, and is found. Which
+t and u do is asked of members that take both from the task: just those of `holds`. Every find is shown by the sum
+itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+import fleet_library
+import fleet_reference as ref
+import fresh
+import pytest
+from fleet_adversary import FLEET, Adversary, Included, Rule, rule
+from fleet_search import Search, exposed, rank, unknown_masks
+
+from edgelora import twin
+from edgelora.twin import fleet as twin_fleet
+
+MOST = 7 if fresh.FULL else 6
+ALL = [(n, c, m) for n in range(2, MOST + 1) for c in range(min(4 if fresh.FULL else 3, n)) for m in range(1, n + 1)]
+
+
+def task_of(n: int, c: int, m: int) -> ref.Task:
+    return ref.Task(parameters=2, sigma=10, least=m, cohort=n, colluders=c)
+
+
+CASES = [case for case in ALL if rule(task_of(*case), case[0])[1] < case[0]]
+LARGE = [(n, c, rule(task_of(n, c, 1), n)[1] + 1) for n in (8, 9) for c in range(4)] if fresh.FULL else []
+
+
+def begun(n: int, c: int, task: ref.Task, seed: int = fresh.SEED, thresholds: Rule = rule) -> Adversary:
+    """All boards honest but the last c."""
+    made = Adversary(seed, n, c, task, thresholds=thresholds)
+    assert made.begin()
+    return made
+
+
+def smallest(a: Adversary, least: int = 1) -> int:
+    """Boards of the smallest sum that can be computed, from `least` on; 0 if there is none."""
+    for size in range(least, len(a.honest) + 1):
+        found = Search(a, size + 1).hole()
+        if found:
+            return len(found.targets)
+    return 0
+
+
+@pytest.mark.parametrize(("n", "c", "m"), CASES + LARGE)
+def test_no_sum_is_of_too_few(n: int, c: int, m: int) -> None:
+    """Neither a single board's nor one of fewer than m - c; the honest boards that have to confirm are the fewest."""
+    for seed in fresh.fresh_seeds(1)[:2]:
+        made = begun(n, c, task_of(n, c, m), seed)
+        fewest = rule(made.task, n)[1] + 1 - c
+        assert fewest >= max(2, m - c)
+        search = Search(made, fewest)
+        assert search.hole() is None and search.tried
+        assert smallest(made, fewest) == fewest
+
+
+@pytest.mark.parametrize(("n", "c", "m"), [case for case in ALL if case not in CASES])
+def test_cohorts_that_could_not_agree(n: int, c: int, m: int) -> None:
+    """Nobody goes on with a cohort of which more have to agree than there are."""
+    a = Adversary(fresh.SEED, n, c, task_of(n, c, m))
+    for i in a.honest:
+        assert a.step(i, ref.TASK, a.task.pack()) is not None
+        with pytest.raises(twin.FleetError, match="cohort"):
+            a.boards[i].member.receive(a.seal(i, ref.COHORT, ref.cohort_body(a.cohort)))
+
+
+def test_every_cohort_that_could_not_agree() -> None:
+    """Of up to 65 boards, with any number of colluders."""
+    a = Adversary(fresh.SEED, 65, 0, task_of(65, 0, 1))
+    member = a.boards[0].member
+    for number, (n, c) in enumerate(itertools.product(range(2, 66), range(66)), 1):
+        task, cohort = task_of(n, c, min(n, 3)), ref.cohort_body(a.cohort[:n])
+        assert member.receive(a.seal(0, ref.TASK, task.pack(), number))
+        member.reply()
+        if rule(task, n)[1] < n:
+            assert member.receive(a.seal(0, ref.COHORT, cohort, number))
+        else:
+            with pytest.raises(twin.FleetError, match="cohort"):
+                member.receive(a.seal(0, ref.COHORT, cohort, number))
+
+
+def test_one_sum_a_round() -> None:
+    """Sums that can be opened at once have no board in common: each would be more than half of the honest ones."""
+    for n, c in itertools.product(range(2, 66), range(64)):
+        t, u = rule(task_of(n, c, 1), n)
+        assert u > n - 1 or (2 * (u + 1 - c) > n - c and holds(n, c, t, u))
+
+
+@pytest.mark.parametrize(("n", "c"), sorted({case[:2] for case in CASES if case[0] < 6}))
+def test_one_sum_in_every_state(n: int, c: int) -> None:
+    """Of all that boards have sent with full lists, one sum at most is free of unknown masks, however many views."""
+    a, sums = begun(n, c, task_of(n, c, 1)), set()
+    search = Search(a, 0)
+    for views in search._all_views():
+        matrix = unknown_masks(a, a.honest, search.full, search._opened(search.full, views))
+        sums.add(len(a.honest) - rank(matrix))
+    assert sums <= {0, 1} and 1 in sums
+
+
+# ---- what the search leaves out
+
+
+@pytest.mark.parametrize(("n", "c"), [(4, 0), (5, 0), (5, 1)])
+def test_shorter_lists_of_peers(n: int, c: int) -> None:
+    """PEERS that leave boards out, in every way but for the names of boards, open no more than full ones."""
+    task = task_of(n, c, 1)
+    t, u = rule(task, n)
+    honest, seen, tried = range(n - c), set(), 0
+    lists = {
+        i: [frozenset(s) for size in range(u, n) for s in itertools.combinations([j for j in range(n) if j != i], size)]
+        for i in honest
+    }
+    for chosen in itertools.product(*lists.values()):
+        if chosen in seen:
+            continue
+        for names in itertools.permutations(honest):
+            of = [*names, *range(n - c, n)]
+            same = {of[i]: frozenset(of[j] for j in one) for i, one in enumerate(chosen)}
+            seen.add(tuple(same[i] for i in honest))
+        made = Adversary(fresh.SEED, n, c, task)
+        assert made.begin(dict(zip(honest, chosen, strict=True)))
+        assert Search(made, u + 1 - c).hole() is None
+        tried += 1
+    assert tried > 10
+
+
+def drawn_server(rng: random.Random, a: Adversary) -> tuple[dict[int, Included], dict[int, dict[int, str]]]:
+    """INPUT lists, and what is opened when some boards are called lost, and others that count on them hear no more."""
+
+    def thinned(boards: Iterable[int], kept: float) -> Included:
+        return frozenset(j for j in boards if rng.random() < kept)
+
+    kept = rng.choice((1.0, 0.95))
+    assert a.begin({i: a.others(i) if kept == 1 else thinned(a.others(i), 0.97) for i in a.honest}) or kept < 1
+    lost, few = thinned(a.honest, rng.random() / 2), thinned(a.honest, rng.random() / 2)
+    near = {i: lost | few | frozenset(a.colluders) if i in few else frozenset(a.cohort) for i in a.honest}
+    included = {i: thinned(a.near(i) & near[i], kept) for i in a.honest if i not in few or rng.random() < 0.9}
+    included = {i: one for i, one in included.items() if a.taken(i, one)}
+    told = [frozenset(a.cohort) - lost, thinned(a.cohort, 0.8)]
+    views = {i: told[rng.random() < 1 - kept] for i in included if i not in few or rng.random() < 0.5}
+    return included, opened_by(a, included, {i: v for i, v in views.items() if a.confirmed(i, included[i], v)})
+
+
+def drawn_servers(seeds: range) -> tuple[int, int]:
+    """Of so many servers, those that got shares and those that got a sum of too few boards."""
+    shares = sums = 0
+    for seed in seeds:
+        rng = random.Random(seed)
+        n = rng.randint(4, 8)
+        c = rng.randint(0, max(0, n - 5))
+        task = task_of(n, c, 1)
+        a = Adversary(fresh.SEED, n, c, task)
+        included, opened = drawn_server(rng, a)
+        few = [t for size in range(1, rule(task, n)[1] + 1 - c) for t in itertools.combinations(sorted(included), size)]
+        sums += any(exposed(a, frozenset(t), included, opened) for t in few)
+        shares += bool(opened)
+    return shares, sums
+
+
+def test_drawn_servers(without: Without) -> None:
+    """Of servers that draw what they say to up to eight boards none gets too little; with u lowered by two some do."""
+    seeds = fresh.fresh_seeds(200)
+    shares, sums = drawn_servers(seeds)
+    assert shares > len(seeds) // 10 and not sums
+    without((U, "m->agreeing = (uint16_t)(agreeing - 2);"))
+    assert drawn_servers(seeds)[1]
+
+
+def enumerated(a: Adversary, need: int) -> bool:
+    """The same question by brute force and algebra alone: all lists, all views, for every board."""
+    lists = {}
+    for i in a.honest:
+        near = sorted(a.near(i))
+        subsets = (frozenset(s) for size in range(len(near) + 1) for s in itertools.combinations(near, size))
+        lists[i] = [one for one in subsets if a.taken(i, one)]
+    views = [frozenset(s) for size in range(1, len(a.cohort) + 1) for s in itertools.combinations(a.cohort, size)]
+    for chosen in itertools.product(*lists.values()):
+        included = dict(zip(lists, chosen, strict=True))
+        shown = [[None, *(view for view in views if a.confirmed(i, included[i], view))] for i in a.honest]
+        for seen in itertools.product(*shown):
+            opened = opened_by(a, included, {i: view for i, view in zip(a.honest, seen, strict=True) if view})
+            for size in range(1, min(need, len(a.honest) + 1)):
+                if any(exposed(a, frozenset(t), included, opened) for t in itertools.combinations(a.honest, size)):
+                    return True
+    return False
+
+
+def opened_by(
+    a: Adversary, included: Mapping[int, Included], views: Mapping[int, Included]
+) -> dict[int, dict[int, str]]:
+    opened = {}
+    for i, view in views.items():
+        tags = {}
+        for j in included[i] & view:
+            if views.get(j) == view:
+                confirmed = a.confirmed(j, included[j], view)
+                assert confirmed
+                tags |= {j: confirmed.tags[i]} if i in confirmed.tags else {}
+        got = a.opened(i, included[i], view, tags)
+        if got is not None:
+            opened[i] = got
+    return opened
+
+
+# Boards, colluders, t, u: some of them safe and some not.
+SMALL = [(2, 0, 1, 1), (3, 0, 2, 2), (3, 0, 1, 1), (3, 0, 2, 1), (3, 1, 2, 2), (3, 1, 1, 2), (4, 1, 3, 3), (4, 2, 3, 3),
+         (4, 2, 2, 3), (4, 2, 3, 2)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("n", "c", "t", "u"), SMALL + ([(4, 1, 2, 2), (4, 1, 3, 2)] if fresh.FULL else []))
+def test_search_and_enumeration_agree(n: int, c: int, t: int, u: int, told) -> None:  # type: ignore[no-untyped-def]
+    """What the search does not try brings nothing: brute force finds a way just where the search does."""
+    for need, seed in itertools.product((2, 3), fresh.fresh_seeds(1)[:2]):
+        made = told(n, c, t, u, seed)
+        assert (Search(made, need).hole() is not None) == enumerated(made, need), (need, seed)
+
+
+# ---- the search is able to find
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """Members of changed sources, compiled once for the same changes."""
+    made: dict[tuple[tuple[str, str], ...], object] = {}
+
+    def use(*changes: tuple[str, str]) -> object:
+        if changes not in made:
+            made[changes] = fleet_library.changed(tmp_path_factory.mktemp("changed"), dict(changes))
+        return made[changes]
+
+    return use
+
+
+Without = Callable[..., None]
+
+
+@pytest.fixture
+def without(changed, monkeypatch: pytest.MonkeyPatch) -> Without:  # type: ignore[no-untyped-def]
+    def use(*changes: tuple[str, str]) -> None:
+        library = changed(*changes)
+        monkeypatch.setattr(twin_fleet, "library", lambda: library)
+
+    return use
+
+
+T, U = "m->threshold = (uint16_t)half;", "m->agreeing = (uint16_t)agreeing;"
+
+
+@pytest.fixture
+def told(without: Without):  # type: ignore[no-untyped-def]
+    """Adversaries of n boards, c of them colluders, whose members take t and u from the task."""
+    without((T, "m->threshold = m->task.learning_rate;"), (U, "m->agreeing = m->task.epochs;"))
+
+    def make(n: int, c: int, t: int, u: int, seed: int = fresh.SEED) -> Adversary:
+        task = replace(task_of(n, 0, 1), learning_rate=t, epochs=u)
+        return begun(n, c, task, seed, lambda task, count: (task.learning_rate, task.epochs))
+
+    return make
+
+
+def holds(n: int, c: int, t: int, u: int) -> bool:
+    """Whether colluders open nothing alone, and those that confirm to a board can't do without all whose masks it has.
+
+    Else there are u - c honest boards whose masks are in a silent board's vector, and others that call them lost: as
+    many as agree and as open a secret.
+    """
+    return t > c and u + max(u + 1, t) > n - 1 + c
+
+
+@pytest.mark.parametrize(("n", "c"), [(n, c) for n in range(2, 7 if fresh.FULL else 6) for c in range(min(3, n - 1))])
+def test_thresholds_that_do(n: int, c: int, told) -> None:  # type: ignore[no-untyped-def]
+    """Any other t and u, and a single board's update is found; these are found safe."""
+    for t, u in itertools.product(range(1, n), range(max(1, c), n)):
+        made = told(n, c, t, u)
+        if not holds(n, c, t, u):
+            assert smallest(made) == 1, (t, u)
+        elif 2 * u >= n - 1 + c:
+            assert Search(made, u + 1 - c).hole() is None, (t, u)
+            assert t > u or smallest(made, u + 1 - c) == u + 1 - c, (t, u)
+        else:
+            assert Search(made, 2).hole() is None, (t, u)
+
+
+@pytest.mark.parametrize(("n", "c"), [(4, 0), (5, 0), (5, 1), (6, 0), (6, 1), (6, 2)])
+def test_u_lowered(n: int, c: int, without: Without) -> None:
+    """By one: a single update where n - 1 + c is odd (else it has one to spare), and one board fewer than m - c where
+    all have to agree. By two: a single one."""
+    m, odd = rule(task_of(n, c, 1), n)[1] + 1, (n - 1 + c) % 2
+    without((U, "m->agreeing = (uint16_t)(agreeing - 1);"))
+    assert smallest(begun(n, c, task_of(n, c, m))) == (1 if odd else m - c)
+    if not (odd and m == n):
+        assert smallest(begun(n, c, task_of(n, c, n))) == n - c - 1
+    without((U, "m->agreeing = (uint16_t)(agreeing - 2);"))
+    assert smallest(begun(n, c, task_of(n, c, m))) == 1
+
+
+@pytest.mark.parametrize(("n", "c"), [(3, 1), (4, 2)])
+def test_t_lowered(n: int, c: int, without: Without) -> None:
+    """Colluders open secrets without anybody's help."""
+    without((T, "m->threshold = (uint16_t)(half - 1);"))
+    assert smallest(begun(n, c, task_of(n, c, 1), thresholds=lambda task, n: (rule(task, n)[0] - 1, 0))) == 1
+
+
+def test_confirmations_uncounted(without: Without) -> None:
+    """Boards that were told different survivors open secrets of one another: a sum of two in place of three."""
+    without(("if (size / CONFIRM_BYTES < m->agreeing)", "if (size / CONFIRM_BYTES < 0 * m->agreeing)"))
+    for n, c in ((4, 0), (5, 1)) if fresh.FULL else ((4, 0),):
+        assert smallest(begun(n, c, task_of(n, c, 1))) == 2
+
+
+def test_entries_of_input_uncounted(without: Without) -> None:
+    without(("if (count < m->agreeing)", "if (count < 1)"))
+    assert smallest(begun(5, 1, task_of(5, 1, 4))) == 1
+
+
+def test_survivors_that_are_told(without: Without) -> None:
+    """If m were counted in what the server says alone: it makes up those beyond u."""
+    without(("half + 1 > m->task.least ? half : m->task.least - 1u", "half"))
+    made = begun(6, 0, task_of(6, 0, 6), thresholds=lambda task, n: rule(replace(task, least=1), n))
+    assert smallest(made) == 4
+
+
+@pytest.mark.parametrize(("n", "c", "found"), [(4, 0, 2), (5, 0, 3), (5, 1, 2), (6, 0, 3), (6, 1, 3)])
+def test_a_colluder_more(n: int, c: int, found: int) -> None:
+    """One more than the task says makes sums of one honest board fewer, and opens no single one; two more do."""
+    task = task_of(n, c, 1)
+    m = rule(task, n)[1] + 1
+    assert found == m - c - 1
+    assert smallest(begun(n, c + 1, task)) == found
+    if (n - 1 + c) % 2:
+        assert smallest(begun(n, c + 2, task)) == 1
+
+
+# ---- rounds that boards are not in together
+
+
+def across(own: Adversary, other: Adversary) -> set[str]:
+    """Stages at which a board takes what another has authenticated in another round with the same keys."""
+    taken = set()
+    everybody = frozenset(own.cohort)
+    for i, j in itertools.permutations(own.honest, 2):
+        full = own.near(i)
+        body = own.peers_body(i, own.others(i), {j: other.boards[j].adverts[i]})
+        taken |= {"PEERS"} if takes(own, own.boards[i].before, i, ref.PEERS, body) else set()
+        body = own.input_body(i, full, {j: other.boards[j].shares[i]})
+        taken |= {"INPUT"} if takes(own, own.boards[i].member, i, ref.INPUT, body) else set()
+        confirmed = own.confirmed(i, full, everybody)
+        foreign = other.confirmed(j, other.near(j), frozenset(other.cohort))
+        right = {h: own.confirmed(h, own.near(h), everybody) for h in full}
+        assert confirmed and foreign
+        tags = {h: got.tags[i] for h, got in right.items() if got} | {j: foreign.tags[i]}
+        body = b"".join(struct.pack("<H", h) + tags[h] for h in sorted(tags))
+        taken |= {"UNMASK"} if takes(own, confirmed.member, i, ref.UNMASK, body) else set()
+    return taken
+
+
+def takes(a: Adversary, member: twin_fleet.Member, index: int, stage: int, body: bytes) -> bool:
+    return a.send(member, index, stage, body) is not None
+
+
+def made(count: int = 4, number: int = 7, **task: int) -> Adversary:
+    a = Adversary(fresh.SEED, count, 0, replace(task_of(5, 0, 3), **task), number=number)
+    assert a.begin()
+    return a
+
+
+OTHERS = {"number": 8, "sigma": 11, "least": 2, "colluders": 1, "cohort": 4, "seed": 1, "count": 5}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_parts_of_another_round_are_refused(what: str) -> None:
+    """Of another number, another task or another cohort: even if boards had the same keys in both."""
+    assert not across(made(), made(**{what: OTHERS[what]}))
+    assert across(made(), made()) == {"PEERS", "INPUT", "UNMASK"}
+
+
+CONTEXT = ("    edgelora_bind(peer->pair, m->context);\n", "")
+
+
+def test_parts_across_are_taken_without_context(without: Without) -> None:
+    without(CONTEXT)
+    assert across(made(), made(sigma=11)) >= {"PEERS", "INPUT"}
+
+
+def told_more() -> Adversary:
+    """Board 0 is told that all six have to agree, the others that a majority has."""
+    return Adversary(fresh.SEED, 6, 0, task_of(6, 0, 1), others={0: task_of(6, 0, 6)})
+
+
+def test_a_board_that_was_told_more() -> None:
+    assert not told_more().begin()
+
+
+def test_a_board_that_was_told_more_without_context(without: Without) -> None:
+    """Its update comes out with four others', in place of all: the server leaves it alone once it has its vector."""
+    without(CONTEXT)
+    made = told_more()
+    assert made.begin()
+    found = Search(made, 6, of=0).hole()
+    assert found and len(found.targets) == 5 and 0 not in found.views
+
+
+def test_restarts() -> None:
+    """A board that was reset takes part in a round only if it had sent nothing of it but READY, with other secrets."""
+    a = begun(4, 0, task_of(4, 0, 2))
+    same = a.secrets[0], ref.public_of(a.server), FLEET
+    cohort, keys = ref.cohort_body(a.cohort), set()
+    for seed, last in ((b"1" * 32, 0), (b"2" * 32, a.number - 1)):  # in flash before it took part
+        member = twin.Member(*same, seed, 0, round=last, roster=1)
+        member.finish()
+        got = a.send(member, 0, ref.TASK, a.task.pack())
+        assert got
+        advert = a.send(got[0], 0, ref.COHORT, cohort)
+        assert advert
+        keys.add(advert[1][:32])
+    assert len(keys | {a.boards[0].mask_key}) == 3
+    back = twin.Member(*same, b"3" * 32, 0, round=a.number, roster=1)
+    back.finish()
+    everybody = frozenset(a.cohort)
+    bodies = {
+        ref.TASK: a.task.pack(),
+        ref.COHORT: cohort,
+        ref.PEERS: a.peers_body(0, a.others(0)),
+        ref.INPUT: a.input_body(0, a.near(0)),
+        ref.SURVIVORS: cohort + a.bits(everybody),
+        ref.UNMASK: b"",
+    }
+    for stage, body in bodies.items():
+        with pytest.raises(twin.FleetError, match="past"):
+            back.receive(a.seal(0, stage, body))
