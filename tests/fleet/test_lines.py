@@ -19,6 +19,7 @@ from fleet_boards import Fleet
 from fleet_field import Boards, join_locals, until
 
 from edgelora.fleet import (
+    MOST_COST,
     BoardMember,
     Gateway,
     GatewayClient,
@@ -137,6 +138,8 @@ def test_boards_on_lines(boards: Boards, tmp_path: Path, monkeypatch: pytest.Mon
     for which in range(2):
         with Link.connect(boards.port(which)) as link:
             assert link.fleet_status().round == 3  # usable, and what it has done is in its flash
+            budget = link.fleet_budget()
+            assert budget.rounds >= 2 and int(budget.spent) == MOST_COST  # of rounds without noise
 
 
 @pytest.mark.parametrize("boards", [2], indirect=True)

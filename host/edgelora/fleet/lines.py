@@ -18,7 +18,7 @@ from .board import BoardMember
 from .gateway import Attached, Check, Open
 from .member import MemberError
 from .messages import Stage
-from .policy import POLICY_PATH, parse_policy, policy_json
+from .policy import POLICY_PATH, SAFE, parse_policy, policy_json
 from .publish import folder_of, published
 from .roster import RosterError, Site
 
@@ -69,7 +69,9 @@ def bring_roster(link: Link, site: Site) -> bool:
 
 
 def bring_policy(link: Link, policy: Policy | None) -> Policy:
-    """Gives a board what it is to ask of every task; None: it keeps what it has, or what is safe. What it asks now."""
+    """Gives a board what it is to ask of every task; None: it keeps what it has, or gets what is safe. What it asks."""
+    if policy is None and not any("/" + entry.name == POLICY_PATH for entry in link.list("/")):
+        policy = SAFE
     if policy is not None:
         link.put(POLICY_PATH, policy_json(policy))
     return parse_policy(json.dumps(link.fleet_budget().policy).encode(), POLICY_PATH)

@@ -1,0 +1,112 @@
+"""What a board asks of every task, what that comes to over its life, and how a person gives and reads it."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from commands import edgelora, result
+
+from edgelora import sim
+from edgelora.errors import InputError
+from edgelora.fleet import MOST_COST, SAFE, SUMS, Identity, Task, parse_policy, policy_json, refusal, told_by
+from edgelora.fleet.policy import POLICY_PATH, gaussian_epsilon
+from edgelora.link import Link
+from edgelora.twin import Policy
+from edgelora.virtual_boards import SimHandle
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[SimHandle]:
+    edgelora("keygen", tmp_path / "release.pem")
+    handle = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    yield handle
+    handle.stop()
+
+
+def test_boards_without_a_policy_ask_for_what_is_safe() -> None:
+    code = "import json; from edgelora import fleet; print(json.dumps(fleet.policy('/nothing/here')))"
+    done = subprocess.run([sim.UNIX_BINARY, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(done.stdout) == asdict(SAFE) | {"masks": 1}
+    assert parse_policy(policy_json(SAFE)) == SAFE and parse_policy(policy_json(SUMS)) == SUMS
+
+
+@pytest.mark.parametrize(
+    "bad", [b"", b"[]", b'{"noise": 1}', b'{"budget": -1}', b'{"masks": 2}', b'{"colluders": "two"}', b"\xff"]
+)
+def test_what_is_no_policy(bad: bytes) -> None:
+    with pytest.raises(InputError):
+        parse_policy(bad)
+
+
+@pytest.mark.parametrize(("z", "delta", "epsilon"), [(1.0, 1e-5, 4.377), (2.0, 1e-5, 1.993), (0.5, 1e-6, 11.0)])
+def test_epsilon_of_what_was_spent(z: float, delta: float, epsilon: float) -> None:
+    """Against the integral of the privacy loss: delta = E[max(0, 1 - exp(epsilon - loss))], loss normal."""
+    found = gaussian_epsilon(1 / z**2, delta)
+    mean, spread, step = 0.5 / z**2, 1 / z, 1e-3
+    losses = (mean + spread * x * step for x in range(-9000, 9001))
+    total = sum(
+        max(0.0, 1 - math.exp(min(found - loss, 1.0))) * math.exp(-((loss - mean) ** 2) / (2 * spread**2))
+        for loss in losses
+    )
+    assert math.isclose(total * step / math.sqrt(2 * math.pi), delta, rel_tol=2e-3)
+    assert math.isclose(found, epsilon, rel_tol=0.02)
+    assert math.isclose(gaussian_epsilon(4 / z**2, delta), gaussian_epsilon(1 / (z / 2) ** 2, delta))
+
+
+def test_what_a_policy_comes_to() -> None:
+    told = told_by(SAFE, 1e-5)
+    assert told.lying == told.server == told.outsider == gaussian_epsilon(2.6, 1e-5) < 8
+    known = told_by(SAFE, 1e-5, least=20)  # the noise of two colluders protects from an honest server
+    assert known.lying == told.lying and known.server == gaussian_epsilon(2.6 * 18 / 20, 1e-5)
+    assert math.isinf(told_by(SUMS, 1e-5).lying) and told_by(SAFE, 1e-5, 0).lying == 0
+
+
+def test_tasks_that_the_safe_policy_refuses() -> None:
+    task = Task(1, bytes(8), bytes(32), 9, 1, 0, 0, clip=1000, sigma=500, least=6, cohort=20, colluders=2)
+    assert refusal(SAFE, task) == ""  # z = 500 * 2 / 1000
+    changed = [{"sigma": 499}, {"least": 5}, {"cohort": 7}, {"colluders": 1}, {"masks": False}]
+    assert all("less private" in refusal(SAFE, replace(task, **one)) for one in changed)  # type: ignore[arg-type]
+    assert "budget" in refusal(replace(SAFE, budget=999_999), task)
+
+
+def test_enrolled_boards_have_a_policy_and_tell_what_they_spent(board: SimHandle, tmp_path: Path) -> None:
+    port = ("--port", board.port)
+    edgelora("update", "--trust", tmp_path / "release.pub", "--target", "band", *port)
+    enroll = ("fleet", "enroll", tmp_path / "fleet", "--key", tmp_path / "release.pem", "--target", "band", *port)
+    made = result(*enroll)
+    assert made["policy"] == asdict(SAFE) and made["epsilon"]["lying"] == told_by(SAFE, 1e-5).lying
+    own = tmp_path / "own.json"
+    own.write_bytes(policy_json(replace(SAFE, budget=100_000)))
+    said = edgelora(*enroll, "--policy", own)
+    assert "server that lies, with 2 colluding boards, 1.2" in said and "zero-out adjacency" in said
+    assert result(*enroll)["policy"]["budget"] == 100_000  # the board's own stays
+    with Link.connect(board.port) as link:
+        assert parse_policy(link.get(POLICY_PATH)).budget == 100_000
+    budget = result("fleet", "budget", *port)
+    assert (budget["rounds"], budget["spent"], budget["spent_epsilon"]) == (0, 0, 0)
+    assert "without a budget" in edgelora(*enroll, "--policy", "sums")
+    assert "no such" in edgelora(*enroll, "--policy", tmp_path / "none.json", code=1).lower()
+
+
+def test_boards_of_this_computer_have_one_too(tmp_path: Path) -> None:
+    edgelora("keygen", tmp_path / "release.pem")
+    words = ("fleet", "enroll", tmp_path / "fleet", "--key", tmp_path / "release.pem", "--target", "band")
+    made = result(*words, "--twins", 2, "--identities", tmp_path / "twins")
+    assert made["policy"] == asdict(SAFE)
+    secret = tmp_path / "twins" / "twin-1.key"
+    identity = Identity(secret)
+    assert identity.policy == SAFE
+    identity.keep(replace(identity.spent, last=9, rounds=3, cost=650_000))
+    told = edgelora("fleet", "budget", "--identity", secret)
+    assert told.startswith("3 rounds, epsilon 3.4") and "of 7.69" in told
+    identity.keep(replace(identity.spent, cost=MOST_COST))
+    assert result("fleet", "budget", "--identity", secret)["spent_epsilon"] is None
+    secret.with_suffix(".json").write_text("{")
+    assert "no JSON" in edgelora("fleet", "budget", "--identity", secret, code=1)
+    assert Policy(masks=True) == SUMS
