@@ -115,7 +115,7 @@ class Identity:
         if not _is_identity(data):
             raise FleetError("%s is damaged: have it forgotten, and enroll the board anew" % path)
         self._starts, self.round, self._secret, self.spent, self.rounds = struct.unpack_from("<II32sQI", data, 8)
-        self._calls = 0
+        self._calls = self._counted = 0
         if self._secret == _REVOKED:
             raise FleetError("this board's identity was forgotten: edgelora fleet enroll --port PORT makes another")
 
@@ -174,9 +174,10 @@ class Identity:
 
     def spend(self, number, spent):
         """The same, for a round of which an update is about to leave. spent: what all rounds cost with this one."""
-        if (number, spent) != (self.round, self.spent):
+        if number != self._counted:
             self._save(number, spent, self.rounds + 1)
             self.round, self.spent, self.rounds = number, spent, self.rounds + 1
+            self._counted = number
 
     def _save(self, number, spent, rounds):
         _save(self._path, self._starts, number, self._secret, spent, rounds)
