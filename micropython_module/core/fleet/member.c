@@ -13,6 +13,7 @@ enum {
 };
 
 static const uint8_t MAGIC[4] = {'E', 'L', 'F', '1'};
+static const char ROUND[] = "edgelora round", SURVIVORS[] = "edgelora survivors";
 
 // What is known of a neighbour.
 enum { ADVERTISED = 1, SHARED = 2, ALIVE = 4 };
@@ -258,13 +259,10 @@ static bool is_cohort(const edgelora_member_t *m, const uint8_t *body, size_t si
     return ascending && own && fits && last != EDGELORA_FLEET_SERVER;
 }
 
-static void begin_digest(edgelora_sha512_t *s, const char *label, const void *data, size_t size) {
-    size_t length = 0;
-    while (label[length]) {
-        ++length;
-    }
+// label: a string, of which the 0 at its end is no part.
+static void begin_digest(edgelora_sha512_t *s, const char *label, size_t label_size, const void *data, size_t size) {
     edgelora_sha512_begin(s);
-    edgelora_sha512_add(s, (const uint8_t *)label, length);
+    edgelora_sha512_add(s, (const uint8_t *)label, label_size - 1);
     edgelora_sha512_add(s, data, size);
 }
 
@@ -279,7 +277,7 @@ static void context_of(const edgelora_member_t *m, const uint8_t *cohort, size_t
     uint8_t round[4];
     edgelora_sha512_t s;
     put_u32(round, m->round);
-    begin_digest(&s, "edgelora round", m->body, sizeof m->body);
+    begin_digest(&s, ROUND, sizeof ROUND, m->body, sizeof m->body);
     edgelora_sha512_add(&s, round, sizeof round);
     edgelora_sha512_add(&s, cohort, size);
     end_digest(&s, out);
@@ -424,7 +422,7 @@ static edgelora_fleet_t take_survivors(edgelora_member_t *m, const uint8_t *body
         }
     }
     edgelora_sha512_t s;
-    begin_digest(&s, "edgelora survivors", m->context, sizeof m->context);
+    begin_digest(&s, SURVIVORS, sizeof SURVIVORS, m->context, sizeof m->context);
     edgelora_sha512_add(&s, body + cohort, size - cohort);
     end_digest(&s, m->survivors);
     wait_for(m, EDGELORA_NEXT_REPLY);
