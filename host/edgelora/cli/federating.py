@@ -197,6 +197,8 @@ def cmd_init(args: argparse.Namespace) -> None:
     if federation.plan.masks:
         result["abandoned"] = lost = _abandoned(federation.plan)
         text += f"if {DROPOUTS:.0%} of the boards drop out, {lost:.2g} of the rounds come to nothing\n"
+        count = federation.plan.colluders
+        text += f"a server that lies learns sums alone, unless more than {count} boards of the fleet work for it\n"
     show(args, result, text + f"next: edgelora fleet run {quote(str(args.federation))}")
 
 
