@@ -38,6 +38,7 @@
     ├── BudgetSpent          a federation would tell more of a board than it may
     ├── ReleaseError         an update can't be released
     ├── RosterError          a roster of a fleet can't be used or changed
+    ├── LedgerError          a fleet's ledger is missing, or can't be read
     ├── GatewayError         a fleet's gateway can't be reached
     ├── MemberError          a board of this computer can't take part in a round
     ├── PublishError         a fleet's adapter can't be published or taken back

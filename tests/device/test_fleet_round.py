@@ -28,7 +28,7 @@ from edgelora.link import Link
 
 TARGET = "band"
 SAMPLES = "/samples.eld"
-PLAN = Plan(boards=8, rounds=2, least=6, clip=3000, colluders=0, deadline=300.0, patience=300.0, seed=4)
+PLAN = Plan(boards=8, cohort=8, rounds=2, least=6, clip=3000, colluders=0, deadline=300.0, patience=300.0, seed=4)
 
 
 def test_a_board_and_twins_come_to_the_bytes_of_twins_alone(tmp_path: Path) -> None:

@@ -144,9 +144,9 @@ def opened(site: Site, folder: Path, ports: list[str]) -> Iterator[str]:
 
 @contextlib.contextmanager
 def on_the_air(url: str, folder: Path) -> Iterator[None]:
-    """The desktop board's program, with its flash; it ends when it has sent its five replies."""
+    """The desktop board's program, with its flash; it ends when it has sent its six replies."""
     code = f"import sys; sys.path.insert(0, {str(PROGRAMS)!r}); import fleet_runs, fleet_drawn; "
-    code += f"fleet_runs.poll({url!r}, 5)"
+    code += f"fleet_runs.poll({url!r}, 6)"
     command = [str(sim.UNIX_BINARY), "-X", "heapsize=4m", "-c", code]
     with subprocess.Popen(command, cwd=folder) as process:
         try:

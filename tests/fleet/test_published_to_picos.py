@@ -154,7 +154,7 @@ def test_a_global_adapter_comes_to_picos_by_turns_and_goes(
     enroll = ("fleet", "enroll", tmp_path / "fleet", *key, "--target", "band")
     for which in (0, 1):
         assert result(*enroll, "--port", picos.port(which))["index"] == which
-    edgelora(*enroll, "--twins", 2, "--identities", tmp_path / "twins")
+    edgelora(*enroll, "--twins", 2, "--identities", tmp_path / "twins", "--policy", "sums")
     site, events = Site(tmp_path / "fleet"), list[Any]()
     files = {0: adapter_of(base, 1), 1: adapter_of(base, 2)}
     for name, content in files.items():

@@ -174,7 +174,7 @@ def read_message(data: bytes) -> None:
 
 
 def tasks() -> Iterator[bytes]:
-    yield Task(7, bytes(8), bytes(32), 80, 1, 0, 9, 2000, 40, 3, 2, 2).pack()
+    yield Task(7, bytes(8), bytes(32), 80, 1, 0, 9, 2000, 40, 3, 9, 2).pack()
 
 
 def read_json(data: bytes) -> None:

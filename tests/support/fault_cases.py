@@ -87,7 +87,7 @@ def rounds(place: Path, fleet: Fleet, base: bytes, adapter: bytes, samples: Samp
             clip=2000,
             sigma=40,
             least=3,
-            cohort=3,
+            cohort=BOARDS,
             masks=kind != "plain",
         )
         made, exchanged = Round(task, number, fleet.roster, fleet.server, range(BOARDS)), []

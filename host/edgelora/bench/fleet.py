@@ -69,6 +69,7 @@ SIMULATED = {  # but for the mode and its clip
     "rounds": 20,
     "share": 0.1,
     "least": 60,
+    "cohort": 65,
 }
 NOISE = 2.0
 SCALED = Plan.suited(mode="frozen_a", rounds=10, share=0.1, clip=CLIPS["frozen_a"], masks=False)

@@ -28,7 +28,7 @@ from .learning import mean_and_error
 Vector = NDArray[np.int64]
 Matrix = NDArray[np.float64]
 FLEETS: dict[str, dict[str, Any]] = {
-    "1,000 boards": {"boards": 1000, "rounds": 20, "share": 0.1, "least": 60},
+    "1,000 boards": {"boards": 1000, "rounds": 20, "share": 0.1, "least": 60, "cohort": 65},
     "100 boards": {"boards": 100, "rounds": 20, "share": 0.2, "least": 12},
 }
 NOISES = (1.0, 2.0)

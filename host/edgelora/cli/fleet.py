@@ -166,7 +166,7 @@ def cmd_enroll(args: argparse.Namespace) -> None:
 
 
 def cmd_budget(args: argparse.Namespace) -> None:
-    """Shows what a board's rounds have told of it so far, and what is left.
+    """Shows what a board's rounds have told of it, and what is left.
 
     A board counts this itself, in its own flash and for its whole life, over all fleets: each round that an update
     leaves in costs 1 / z^2, where z is the noise of the sum in clips, without that of colluders. Beyond the budget of
