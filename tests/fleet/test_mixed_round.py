@@ -200,7 +200,7 @@ def test_unlike_boards_come_to_the_bytes_of_twins_alone(
     for index, board in enumerate(boards):
         stack.callback(board.kill)
         assert result(*enroll, "--port", board.port)["index"] == index
-    edgelora(*enroll, "--twins", PLAN.boards - len(KINDS), "--identities", tmp_path / "twins")
+    edgelora(*enroll, "--twins", PLAN.boards - len(KINDS), "--identities", tmp_path / "twins", "--policy", "sums")
     site = Site(tmp_path / "fleet")
     boards[0].kill()  # it goes on the air
     with opened(site, tmp_path, [board.port for board in boards[1:]]) as url, on_the_air(url, tmp_path / KINDS[0]):
