@@ -23,10 +23,9 @@ from typing import Any
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from .. import fleet, formats
+from .. import fleet, formats, twin
 from ..errors import EdgeloraError, MissingPackage
 from ..fleet import (
-    SUMS,
     Deliver,
     Exchange,
     Federation,
@@ -185,7 +184,7 @@ def _enrolled(folder: Path, base: Base, plan: Plan) -> _Hashed:
     train = fleet.training_of(base.elm, lambda index: data.of(index).train)
     key = Ed25519PrivateKey.generate()
     site = Site.create(folder / "site", "bench", key)
-    identities = [Identity.create(folder / "boards" / f"{index}.key", SUMS) for index in range(plan.boards)]
+    identities = [Identity.create(folder / "boards" / f"{index}.key", twin.Policy()) for index in range(plan.boards)]
     site.enroll_all([(identity.public, "") for identity in identities], key)
     boards: dict[int, Member] = {i: _Repeatable(one, site, train) for i, one in enumerate(identities)}
     return _Hashed(Federation.create(folder / "federation", plan, base, site), site, boards)
