@@ -296,14 +296,14 @@ def test_demo_har_on_the_desktop_board(newcomer: User) -> None:
 
 
 def test_demo_har_on_the_pico(newcomer: User, tmp_path: Path) -> None:
-    """To the byte what a checkout's is, and to a microsecond: what wakes the board's timers moves it by some cycles."""
+    """To the byte what a checkout's is; times to 0.2 %, as what wakes the board's timers beside it moves them a little."""
     options = ("--epochs", 1)
     report = shown(newcomer, "har", "virtual-pico", *options)
     here = result("demo", "har", *options, "-o", tmp_path)
     same = ("adapter_bytes", "base_accuracy", "adapted_accuracy")
     assert [report[key] for key in same] == [here[key] for key in same]
     for key in ("infer_us", "train_step_us", "swap_us"):
-        assert report[key] == pytest.approx(here[key], abs=1)
+        assert report[key] == pytest.approx(here[key], rel=2e-3, abs=1)
     adapters = (newcomer.folder / "har-virtual-pico", tmp_path)
     assert len({(folder / "adapter.ela").read_bytes() for folder in adapters}) == 1
 
