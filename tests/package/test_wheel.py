@@ -296,7 +296,7 @@ def test_demo_har_on_the_desktop_board(newcomer: User) -> None:
 
 
 def test_demo_har_on_the_pico(newcomer: User, tmp_path: Path) -> None:
-    """To the byte what a checkout's is; times to 0.2 %, as what wakes the board's timers beside it moves them a little."""
+    """To the byte what a checkout's is; times to 0.2 %, as what wakes the board's timers moves them a little."""
     options = ("--epochs", 1)
     report = shown(newcomer, "har", "virtual-pico", *options)
     here = result("demo", "har", *options, "-o", tmp_path)
