@@ -411,6 +411,7 @@ class Member:
         )  # fmt: skip
         self.roster, self.run, self.reply = roster, None, None
         self._values = None  # of an update that is under way
+        self._taking = 0  # the round that this member takes part in, once its number is about to go to flash
 
     @property
     def round(self):
@@ -525,7 +526,10 @@ class Member:
         number, stage, _ = _core.member_state(memory)
         reply = self._values if stage == _INPUT else bytearray(_core.member_reply_size(memory))
         if stage == _COHORT:
-            self.identity.take_part(number)
+            if number > self.identity.round:
+                self._taking = number
+            if self._taking != number or self.identity.round != number:  # else it is in flash already, by this member
+                self.identity.take_part(number)
         elif stage == _INPUT:
             self.identity.spend(number, int.from_bytes(_core.member_spent(memory), "little"))
         _core.member_reply(memory, reply)
