@@ -61,7 +61,8 @@ def test_epsilon_of_what_was_spent(z: float, delta: float, epsilon: float) -> No
 
 def test_what_a_policy_comes_to() -> None:
     told = told_by(SAFE, 1e-5)
-    assert told.lying == told.server == told.outsider == gaussian_epsilon(2.6, 1e-5) < 8
+    assert told.lying == gaussian_epsilon(2.6, 1e-5) < 8
+    assert told.server == told.outsider == gaussian_epsilon(2.6 * 63 / 65, 1e-5) < told.lying
     known = told_by(SAFE, 1e-5, least=20)  # the noise of two colluders protects from an honest server
     assert known.lying == told.lying and known.server == gaussian_epsilon(2.6 * 18 / 20, 1e-5)
     assert math.isinf(told_by(SUMS, 1e-5).lying) and told_by(SAFE, 1e-5, 0).lying == 0

@@ -13,7 +13,7 @@ from statistics import NormalDist
 
 from ..errors import InputError
 from ..twin import FleetError, Member, Policy
-from .messages import Channel, Stage, Task, public_of
+from .messages import MAX_COHORT, Channel, Stage, Task, public_of
 
 POLICY_PATH = "/fleet.json"  # on a board
 MAX_POLICY = 4096  # bytes of a file
@@ -108,10 +108,12 @@ class Told:
 def told_by(policy: Policy, delta: float, cost: float | None = None, least: int = 0) -> Told:
     """Of the budget, or of `cost`, in millionths of 1 / z^2 as a board counts it. least: survivors of each round.
 
-    A board counts no noise of colluders; where there are none, a sum has that of all `least` boards. It can't tell who
-    was asked, so that no chance of being asked makes the outsider's smaller here: a federation's plan may say so.
+    A board counts no noise of colluders; where there are none, a sum has that of all `least` boards, which are as many
+    as a cohort may have if nothing is known. A board can't tell who was asked, so that no chance of being asked makes
+    the outsider's smaller here: a federation's plan may say so.
     """
     spent = (policy.budget or math.inf) / MILLION if cost is None else cost / MILLION
-    honest = least - policy.colluders if policy.masks and least > policy.colluders else 1
-    server = gaussian_epsilon(spent * honest / least if policy.masks and least else spent, delta)
+    most = least or min(policy.most_cohort or MAX_COHORT, MAX_COHORT)
+    honest = (most - policy.colluders) / most if policy.masks and most > policy.colluders else 1.0
+    server = gaussian_epsilon(spent * honest, delta)
     return Told(server, server, gaussian_epsilon(spent, delta), delta)
