@@ -21,6 +21,7 @@ from processes import edgelora
 from edgelora.resources import ROOT
 
 JITTER = 0.002  # ms on the emulated Pico, 250 cycles
+DEMO_JITTER = 0.015  # ms, of what a demo's agent measures: its host's clock decides what wakes it meanwhile
 RATIO_JITTER = 0.003  # of a step of 11 ms to an inference of 2.9, each of which differs by JITTER
 NUMBER = r"([\d,]+(?:\.\d+)?)"
 DEMO = "demo har"
@@ -72,21 +73,22 @@ FIGURES = [
     Figure(PAGE, "(float LoRA on the host #%)", DEMO, field("float_lora_accuracy", per=0.01)),
     Figure(
         PAGE,
-        "arena # bytes, adapter # bytes, # bytes of heap left",
+        "arena # bytes, adapter # bytes, ~ bytes of heap left",
         DEMO,
-        field("arena_bytes", "adapter_bytes", "free_heap_bytes"),
+        field("arena_bytes", "adapter_bytes"),
     ),
+    Figure(PAGE, "adapter ~ bytes, # bytes of heap left", DEMO, field("free_heap_bytes"), 512),
     Figure(
-        PAGE, "inference: # us (predicted: # us)", DEMO, field("infer_us", "predicted_infer_us"), slack=1000 * JITTER
+        PAGE, "inference: # us (predicted: # us)", DEMO, field("infer_us", "predicted_infer_us"), 1000 * DEMO_JITTER
     ),
     Figure(
         PAGE,
         "training step: # us (predicted: # us)",
         DEMO,
         field("train_step_us", "predicted_train_step_us"),
-        slack=1000 * JITTER,
+        slack=1000 * DEMO_JITTER,
     ),
-    Figure(PAGE, "swap: # us", DEMO, field("swap_us"), slack=1000 * JITTER),
+    Figure(PAGE, "swap: # us", DEMO, field("swap_us"), slack=1000 * DEMO_JITTER),
     Figure(PICTURE, "har.elm, # bytes", DEMO, field("model_bytes")),
     Figure(PICTURE, "# bytes, integers only", DEMO, field("arena_bytes")),
     *(
@@ -94,14 +96,18 @@ FIGURES = [
         for name, y in (("walk", 238), ("run", 260), ("me", 282))
     ),
     Figure(
-        FIGURES_PAGE, "inference, with rank-8 adapters everywhere | # ms", DEMO, field("infer_us", per=1000), JITTER
+        FIGURES_PAGE,
+        "inference, with rank-8 adapters everywhere | # ms",
+        DEMO,
+        field("infer_us", per=1000),
+        DEMO_JITTER,
     ),
     Figure(
         FIGURES_PAGE,
         "training step at rank 8, frozen A, updates and the sample's reading included | # ms",
         DEMO,
         field("train_step_us", per=1000),
-        JITTER,
+        DEMO_JITTER,
     ),
     Figure(FIGURES_PAGE, "arena, everything included, frozen A at rank 8 | # bytes", DEMO, field("arena_bytes")),
     Figure(FIGURES_PAGE, "adapter file at rank 8, frozen A | # bytes", DEMO, field("adapter_bytes")),
@@ -114,7 +120,7 @@ FIGURES = [
     Figure(FIGURES_PAGE, "beside an inference of the base (~ ms) | ~, # x", TRAINED, train_ratio, RATIO_JITTER),
     Figure(FIGURES_PAGE, f"{STEPS} ~, # ms", TRAINED, field("train", per=CYCLES_A_MS), JITTER),
     Figure(FIGURES_PAGE, IN_RAM + " #, #, # us", SWAP, fields_of("times", "cached_us"), 1000 * JITTER),
-    Figure(FIGURES_PAGE, STORED + " #, #, # ms", SWAP, fields_of("times", "stored_us", 1000), 0.01),
+    Figure(FIGURES_PAGE, STORED + " #, #, # ms", SWAP, fields_of("times", "stored_us", 1000), 0.15),
 ]
 
 
