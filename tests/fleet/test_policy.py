@@ -14,8 +14,9 @@ from commands import edgelora, result
 
 from edgelora import sim
 from edgelora.errors import InputError
-from edgelora.fleet import MOST_COST, SAFE, SUMS, Identity, Task, parse_policy, policy_json, refusal, told_by
+from edgelora.fleet import MOST_COST, SAFE, SUMS, Identity, Plan, Task, parse_policy, policy_json, refusal, told_by
 from edgelora.fleet.policy import POLICY_PATH, gaussian_epsilon
+from edgelora.fleet.stages import parted
 from edgelora.link import Link
 from edgelora.twin import Policy
 from edgelora.virtual_boards import SimHandle
@@ -111,3 +112,24 @@ def test_boards_of_this_computer_have_one_too(tmp_path: Path) -> None:
     secret.with_suffix(".json").write_text("{")
     assert "no JSON" in edgelora("fleet", "budget", "--identity", secret, code=1)
     assert Policy(masks=True) == SUMS
+
+
+@pytest.mark.parametrize("wrong", [("--least", 13), ("--colluders", 12), ("--share", 0.03)])
+def test_a_plan_of_which_no_round_could_have_a_sum_is_not_begun(wrong: tuple[str, object], tmp_path: Path) -> None:
+    """40 boards of which 12 are asked: fewer than a sum needs, with all of them there. 11 + 1 are enough."""
+    edgelora("keygen", tmp_path / "release.pem")
+    enroll = ("fleet", "enroll", tmp_path / "fleet", "--key", tmp_path / "release.pem", "--target", "band")
+    edgelora(*enroll, "--twins", 40, "--identities", tmp_path / "twins")
+    init = ("fleet", "init", tmp_path / "one", "--site", tmp_path / "fleet", "--share", 0.3, "--least", 12)
+    said = edgelora(*init, *wrong, code=1)
+    assert "no round could have a sum" in said and "--cohort" in said and not (tmp_path / "one").exists()
+    assert result(*init)["abandoned"] > 0.9
+
+
+def test_usual_cohorts() -> None:
+    """Of 65 and less one cohort; of more several, whose sizes differ by one at most."""
+    for boards in (2, 64, 65, 66, 130, 131, 1000):
+        count = Plan(boards=boards, least=1, cohort=65).usual_cohort
+        parts = parted(range(boards), Plan(boards=boards, least=1, cohort=65).task(1, bytes(8), bytes(32), 1))
+        assert sorted(board for part in parts for board in part) == list(range(boards))
+        assert {len(part) for part in parts} <= {count, count + 1} and max(map(len, parts)) <= 65

@@ -181,8 +181,10 @@ def cmd_init(args: argparse.Namespace) -> None:
             "who is asked in a round comes of the seed, and a given one can be found out: epsilon would not hold",
             remedy="leave --seed out, then it is drawn",
         )
+    plan = replace(plan, masks=not args.no_masks)
+    _check_cohorts(plan)
     base = load_base(args.base) if args.base else fleet.fleet_base()
-    federation = fleet.Federation.create(args.federation, replace(plan, masks=not args.no_masks), base, site)
+    federation = fleet.Federation.create(args.federation, plan, base, site)
     app = fleet.write_project(args.federation, args.data, args.site, args.address)
     result = {"app": str(app), "address": args.address, "sha256": federation.sha256, **federation.plan.as_json()}
     text = f"{app}: {plan.boards} boards, {plan.rounds} rounds\n"
@@ -192,27 +194,34 @@ def cmd_init(args: argparse.Namespace) -> None:
         result["planned"] = {"outsider": planned.outsider, "server": planned.server, "adjacency": fleet.ADJACENCY}
         result["rounds_within_budget"] = standing.within
         text += f"after all rounds, {_epsilon(planned, plan)}\nthe budget: {standing.words}\n"
-    result["refused_by_safe_policy"] = why = fleet.refusal(fleet.SAFE, _first_task(federation.plan))
+    result["refused_by_safe_policy"] = why = fleet.refusal(fleet.SAFE, _any_task(plan))
     text += f"boards with the safe policy refuse: {why}\n" if why else "boards with the safe policy take part\n"
-    if federation.plan.masks:
-        result["abandoned"] = lost = _abandoned(federation.plan)
+    if plan.masks:
+        result["abandoned"] = lost = _abandoned(plan, DROPOUTS)
         text += f"if {DROPOUTS:.0%} of the boards drop out, {lost:.2g} of the rounds come to nothing\n"
-        count = federation.plan.colluders
-        text += f"a server that lies learns sums alone, unless more than {count} boards of the fleet work for it\n"
+        lying = f"a server that lies learns sums alone, unless more than {plan.colluders} boards work for it"
+        text += f"{lying}\n"
     show(args, result, text + f"next: edgelora fleet run {quote(str(args.federation))}")
 
 
-def _first_task(plan: fleet.Plan) -> Task:
-    """What boards are told of a round, as far as the plan has it."""
-    sizes = (plan.least, plan.cohort, plan.colluders) if plan.masks else (plan.least, 0, 0)
-    return Task(1, bytes(8), bytes(32), 1, plan.epochs, 0, 0, plan.clip, plan.sigma, *sizes, plan.masks)
+def _any_task(plan: fleet.Plan) -> Task:
+    """One of the plan's, for whatever base."""
+    return plan.task(1, bytes(8), bytes(32), 1)
 
 
-def _abandoned(plan: fleet.Plan) -> float:
-    """The chance that a cohort of the usual size comes to nothing."""
-    asked = max(round(plan.boards * plan.share), 1)
-    count = asked // -(-asked // plan.cohort)
-    return abandoned(count, thresholds(_first_task(plan), count)[1], DROPOUTS)
+def _abandoned(plan: fleet.Plan, dropouts: float) -> float:
+    """The chance that a cohort of the usual size has no sum."""
+    return abandoned(plan.usual_cohort, thresholds(_any_task(plan), plan.usual_cohort)[1], dropouts)
+
+
+def _check_cohorts(plan: fleet.Plan) -> None:
+    """InputError where no round could have a sum even if no board drops out."""
+    if plan.masks and _abandoned(plan, 0.0) == 1:
+        raise InputError(
+            f"about {plan.usual_cohort} boards are in a cohort, fewer than --least {plan.least} and --colluders "
+            f"{plan.colluders} ask for: no round could have a sum",
+            remedy="lower --least or --colluders, or raise --share or --cohort",
+        )
 
 
 def cmd_run(args: argparse.Namespace) -> None:

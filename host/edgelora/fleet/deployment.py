@@ -7,7 +7,7 @@
            flower/         Flower's home: its configuration, the SuperLink's database, token and secret, logs
 
 Everything stays on this computer's loopback. Where another host is given, nodes reach the SuperLink there, by a door of
-ours (`nodes_door`) that passes nothing else. Flower is told to phone nobody.
+ours (`nodes_door`) that passes nothing else. Flower sends no telemetry.
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ class FleetStrategy(Strategy):  # type: ignore[misc]
 def result_of(federation: Federation) -> Result:
     """A federation in Flower's own words. Rounds count from 1; 0 is the bare base, where boards are judged.
 
-    What rounds are told of there is what the server knows of all boards together, no board's own.
+    What rounds report there is what the server knows of all boards together, no board's own.
     """
     result = Result(arrays_of(federation.adapter))
     for one in federation.rounds:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..formats import write_atomic
-from .messages import MAX_COHORT
+from .messages import MAX_COHORT, Task
 
 MOST_CLIP = MOST_SIGMA = 65535
 RATES = {"trainable_a": 4500, "frozen_a": 3000}  # of the first round, by mode
@@ -110,6 +110,32 @@ class Plan:
     def seen(self) -> float:
         """The noise of what the server sees of a board, in clips: of a sum, or without masks of the board alone."""
         return self.multiplier if self.masks else self.alone
+
+    @property
+    def usual_cohort(self) -> int:
+        """Boards of a sum in a round in which as many are asked as the share says."""
+        asked = max(round(self.boards * self.share), 1)
+        return asked // -(-asked // self.cohort)
+
+    def task(
+        self, roster: int, base_id: bytes, adapter_sha256: bytes, parameters: int, rate: int = 0, seed: int = 0
+    ) -> Task:
+        """What boards are asked to do in a round of these settings."""
+        return Task(
+            roster=roster,
+            base_id=base_id,
+            adapter_sha256=adapter_sha256,
+            parameters=parameters,
+            epochs=self.epochs,
+            learning_rate=rate,
+            seed=seed,
+            clip=self.clip,
+            sigma=self.sigma,
+            least=self.least,
+            cohort=self.cohort if self.masks else 0,
+            colluders=self.colluders if self.masks else 0,
+            masks=self.masks,
+        )
 
     def rate_of(self, step: int, rate: int) -> int:
         """The learning rate of round `step`, from 0, where the first has `rate`."""

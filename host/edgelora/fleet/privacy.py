@@ -1,6 +1,6 @@
 """What a fleet has told of its boards: the accountant of differential privacy, and who is asked in a round.
 
-Two epsilons are told, both of a board's whole data (user level), both for zero-out adjacency (`ADJACENCY`):
+Two epsilons are reported, both of a board's whole data (user level), both for zero-out adjacency (`ADJACENCY`):
 
     outsider   sees the global adapters. Which boards were asked is secret, so sampling amplifies (Poisson, by us)
     server     knows who was asked: the Gaussian mechanism alone, as often as it may have seen the board that it saw

@@ -26,22 +26,14 @@ LEAST_REST = 1.0  # seconds of a stage that are worth another try
 
 
 def task_of(federation: Federation, roster: Roster, call: Call) -> Task:
-    """What boards are told of a round."""
-    plan = federation.plan
-    return Task(
-        roster=roster.number,
-        base_id=formats.base_id(federation.base.elm),
-        adapter_sha256=hashlib.sha256(call.adapter).digest(),
-        parameters=len(fleet_vector(call.adapter)),
-        epochs=plan.epochs,
-        learning_rate=call.rate,
-        seed=call.seed,
-        clip=plan.clip,
-        sigma=plan.sigma,
-        least=plan.least,
-        cohort=plan.cohort if plan.masks else 0,
-        colluders=plan.colluders if plan.masks else 0,
-        masks=plan.masks,
+    """The task of a round."""
+    return federation.plan.task(
+        roster.number,
+        formats.base_id(federation.base.elm),
+        hashlib.sha256(call.adapter).digest(),
+        len(fleet_vector(call.adapter)),
+        call.rate,
+        call.seed,
     )
 
 
