@@ -355,6 +355,7 @@ def test_a_ledger_that_is_missing_is_never_begun_anew(tmp_path: Path, base: Base
     one = carried(tmp_path / "one", site, base)
     kept = one.ledger.path.read_bytes()
     old = kept[:0], b"no database at all" * 100, None
+    third = ("fleet", "init", tmp_path / "third", "--site", site.folder, "--colluders", 0)  # of three boards
     for content in old:
         if content is None:
             one.ledger.path.unlink()
@@ -368,7 +369,7 @@ def test_a_ledger_that_is_missing_is_never_begun_anew(tmp_path: Path, base: Base
             with pytest.raises(LedgerError, match="backup"):
                 asks()
         assert "backup" in edgelora("fleet", "status", one.folder, code=1)
-        assert "backup" in edgelora("fleet", "init", tmp_path / "third", "--site", site.folder, code=1)
+        assert "backup" in edgelora(*third, code=1)
     assert not (tmp_path / "other").exists()
     one.ledger.path.write_bytes(kept)
     assert one.epsilons.server == math.inf and result("fleet", "status", one.folder)["attempts"] == 2
