@@ -101,3 +101,25 @@ def test_names_of_lazy_faces_are_no_modules() -> None:
             assert not names & modules, face
             package = importlib.import_module(".".join(face.parent.relative_to(PACKAGE.parent).parts))
             assert {*package.__all__} <= {*dir(package)} and all(hasattr(package, name) for name in package.__all__)
+
+
+DEVICE = ROOT / "micropython_module" / "python" / "edgelora"
+HANDLERS = {"agent", "_work"}  # answer a host; the agent is also lent to boards without the package
+
+
+@pytest.mark.parametrize("path", sorted(DEVICE.glob("*.py")), ids=lambda path: path.stem)
+def test_device_modules_import_each_other_relatively(path) -> None:
+    """They work under any package's name, so that the host can load them beside its own `edgelora`."""
+    absolute = [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        and not node.level
+        and (node.module or "").split(".")[0] == "edgelora"
+        or isinstance(node, ast.Import)
+        and any(alias.name.split(".")[0] == "edgelora" for alias in node.names)
+        or isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and node.value.startswith("edgelora.")
+    ]
+    assert not absolute or path.stem in HANDLERS

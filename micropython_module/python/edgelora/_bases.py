@@ -3,7 +3,7 @@
 import os
 import struct
 
-import edgelora
+from . import Model, read
 
 
 def base_path(base_id):
@@ -33,6 +33,6 @@ def ranks_of(adapter):
 
 def open_base(base_id, ranks, mode="infer", **settings):
     """A model of these ranks by op, of the base with this id."""
-    base = edgelora.read(base_path(base_id))
+    base = read(base_path(base_id))
     count = struct.unpack_from("<H", base, 26)[0]
-    return edgelora.Model(base, [ranks.get(op, 0) for op in range(count)], mode, **settings)
+    return Model(base, [ranks.get(op, 0) for op in range(count)], mode, **settings)

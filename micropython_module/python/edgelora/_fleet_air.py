@@ -5,9 +5,9 @@ import struct
 import time
 from binascii import unhexlify
 
-import edgelora
-from edgelora._fleet import _core
-from edgelora.fleet import _TASK, ROSTER, FleetError, Roster, _sha512, hash_of, install
+from . import hex_id, write
+from ._fleet import _core
+from .fleet import _TASK, ROSTER, FleetError, Roster, _sha512, hash_of, install
 
 _LARGEST = 1 << 19  # bytes of a message or an adapter over HTTP
 _FIELD = 2 * (32 + 16)  # digits of an answer's field: a gateway's public key, a challenge
@@ -33,7 +33,7 @@ class _Gateway:
         self._challenge = None  # of its last answer, good for one request
 
     def _http(self):
-        from edgelora._http import Http
+        from ._http import Http
 
         return Http(*self._where, self._timeout_ms, time.ticks_add(time.ticks_ms(), self._total_ms))
 
@@ -108,7 +108,7 @@ class _Gateway:
             return ""
         digest = hashlib.sha256(data).digest() if data else b""
         about = b"poll\0\0\0\0", member.roster.fleet, self._challenge, struct.pack("<H", member.index), digest
-        return "Fleet: %s\r\n" % edgelora.hex_id(self._challenge + _hmac(self._key, *about)[:16] + digest)
+        return "Fleet: %s\r\n" % hex_id(self._challenge + _hmac(self._key, *about)[:16] + digest)
 
 
 def fetch_roster(url, identity, timeout_ms=10000, total_ms=300000):
@@ -121,7 +121,7 @@ def fetch_roster(url, identity, timeout_ms=10000, total_ms=300000):
 
 def _fetch_roster(gateway, identity):
     path = ROSTER + ".new"
-    edgelora.write(path, (yield from gateway.get("/fleet/roster")) or b"")
+    write(path, (yield from gateway.get("/fleet/roster")) or b"")
     yield from install(path, identity)
 
 
@@ -163,7 +163,7 @@ class Poller:
         path = self.member.adapter
         if hash_of(path) == wanted:
             return
-        data = yield from self._gateway.get("/fleet/adapter/" + edgelora.hex_id(wanted))
+        data = yield from self._gateway.get("/fleet/adapter/" + hex_id(wanted))
         if data is None or hashlib.sha256(data).digest() != wanted:
             raise FleetError("the gateway does not have the round's adapter")
-        edgelora.write(path, data)
+        write(path, data)

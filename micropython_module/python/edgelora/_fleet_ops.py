@@ -4,8 +4,7 @@ import gc
 import struct
 import time
 
-import edgelora
-from edgelora import fleet
+from . import fleet, hex_id
 
 
 class FleetOps:
@@ -29,7 +28,7 @@ class FleetOps:
             fresh = request.get("fresh") or not fleet.Identity.exists()
             identity = fleet.Identity.create() if fresh else fleet.Identity()
             self._line.alive()
-            return {"public": edgelora.hex_id(identity.public)}
+            return {"public": hex_id(identity.public)}
         if do == "forget":
             self.drop()
             fleet.Identity.forget()
@@ -55,12 +54,12 @@ class FleetOps:
             "index": roster.index(identity.public),
             "roster": roster.number,
             "boards": roster.count,
-            "fleet": edgelora.hex_id(roster.fleet),
+            "fleet": hex_id(roster.fleet),
             "round": identity.round,
         }
 
     def _open(self, request):
-        from edgelora.training import SampleFile
+        from .training import SampleFile
 
         path, adapter = request["path"], request.get("adapter") or fleet.ADAPTER
         opened = path, adapter, fleet.hash_of(adapter), fleet.Roster().number, request.get("neighbours")

@@ -2,9 +2,9 @@
 
 import struct
 
-import edgelora
-from edgelora.fleet import ADAPTER, WORKING, FleetError, _sha512, hash_of
-from edgelora.training import (
+from . import _only_absent, hex_id
+from .fleet import ADAPTER, WORKING, FleetError, _sha512, hash_of
+from .training import (
     Judge,
     Run,
     Scheduler,
@@ -31,7 +31,7 @@ def personalize(model, samples, store, name, adapter=ADAPTER, seed=0, **pace):
     `store.use(None)` then. ValueError where too few samples could judge, or if `name` has classes that were added.
     """
     without_classes(store, name, model)
-    mark = edgelora.hex_id(_sha512(hash_of(adapter) or b"", struct.pack("<I", seed))[:4])
+    mark = hex_id(_sha512(hash_of(adapter) or b"", struct.pack("<I", seed))[:4])
     starts = (_TRIAL + "g." + mark, adapter), (_TRIAL + "b." + mark, None)
     trials = [trial for trial, _ in starts]
     stale = [entry.name for entry in store.list() if entry.name.startswith(_TRIAL) and mark not in entry.name]
@@ -91,7 +91,7 @@ def _going_on(model, samples, store, name, starts, seed, stale):
             return trial, Run(model, samples, store, name, seed=seed, start=start)
         except (OSError, ValueError) as error:
             if isinstance(error, OSError):
-                edgelora._only_absent(error)
+                _only_absent(error)
             failure = error
     if not stale:
         raise failure  # another's run

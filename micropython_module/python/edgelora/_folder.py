@@ -3,8 +3,8 @@
 import os
 import struct
 
-from edgelora import _only_absent
-from edgelora._index import ABSENT, NO_SPACE, OUTDATED, PAGE, StoreError, whole
+from . import _only_absent
+from ._index import ABSENT, NO_SPACE, OUTDATED, PAGE, StoreError, whole
 
 _EXISTS = 17  # errno
 

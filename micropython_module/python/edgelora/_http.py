@@ -2,7 +2,7 @@
 
 import time
 
-from edgelora._trust import UpdateError
+from ._trust import UpdateError
 
 _BLOCK = 512
 _HEAD_LIMIT = 2048  # bytes of an answer's head

@@ -2,7 +2,7 @@
 
 import struct
 
-import edgelora
+from . import _core
 
 _MAGIC = b"ELS1"
 _VERSION = 1
@@ -86,7 +86,7 @@ def unpack(index):
 def _crc(index, size):
     # CRC-32 of an index without the CRC's own field.
     view = memoryview(index)
-    return edgelora._core.crc32(view[20:size], edgelora._core.crc32(view[:16], 0))
+    return _core.crc32(view[20:size], _core.crc32(view[:16], 0))
 
 
 def whole(read, page, room, limit):
@@ -99,7 +99,7 @@ def whole(read, page, room, limit):
     found = _crc(page, min(size, PAGE))
     for at in range(PAGE, size, PAGE):
         read(at, page)
-        found = edgelora._core.crc32(view[: size - at], found)
+        found = _core.crc32(view[: size - at], found)
     if found != crc:
         return ABSENT
     if size > room:

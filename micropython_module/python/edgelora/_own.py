@@ -3,8 +3,8 @@
 import struct
 from array import array
 
-from edgelora import _core, _only_absent
-from edgelora._bases import open_base, ranks_of
+from . import _core, _only_absent
+from ._bases import open_base, ranks_of
 
 _HEAD_SIZE = 32  # of a reservoir as of a sample file
 _WHOLE = 0x2144DF1C  # CRC-32 of anything with its own CRC-32 behind it

@@ -1,6 +1,6 @@
 """A store's place in raw flash. SPDX-License-Identifier: MIT"""
 
-from edgelora._index import OUTDATED, PAGE, StoreError, whole
+from ._index import OUTDATED, PAGE, StoreError, whole
 
 _RING = 8  # most blocks that take turns in holding the index
 

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from edgelora import _only_absent
+from . import _only_absent
 
 TRUST = "/update.trust"  # the board's target and the keys it trusts
 

@@ -23,7 +23,7 @@ def _source_of(request):
             micropython.kbd_intr(-1)
     from machine import I2C, Pin
 
-    from edgelora import sources
+    from . import sources
 
     pins, rate, scales = [Pin(pin) for pin in request["pins"]], request["rate"], request.get("scales")
     if name == "adc":

@@ -100,7 +100,7 @@ class Press(Action):
     """
 
     def __init__(self, key):
-        from edgelora._keyboard import Keyboard
+        from ._keyboard import Keyboard
 
         self.key = key
         self._keyboard = Keyboard.shared()
@@ -124,7 +124,7 @@ class _Talk(Action):
         self._job = None
 
     def on(self):
-        from edgelora._http import Http
+        from ._http import Http
 
         if self._job:
             return print("%s:%d: still busy, left out" % (self.host, self.port))

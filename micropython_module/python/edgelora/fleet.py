@@ -20,11 +20,12 @@ import os
 import struct
 import sys
 
-import edgelora
-from edgelora._bases import base_path, open_base, ranks_of
-from edgelora._fleet import _core
-from edgelora._trust import key_id, text, trusted
-from edgelora.training import Run, Scheduler, discard, fleet_vector, unfinished
+from . import _core as _edgelora
+from . import _only_absent, _replace, hex_id, write
+from ._bases import base_path, open_base, ranks_of
+from ._fleet import _core
+from ._trust import key_id, text, trusted
+from .training import Run, Scheduler, discard, fleet_vector, unfinished
 
 KEY = "/fleet.key"  # the board's secret, its counters,
 ROSTER = "/fleet.roster"  # who is of its fleet,
@@ -59,7 +60,7 @@ def __getattr__(name):
     # What a round does not take stays out of memory until it is asked for.
     if name not in _ELSEWHERE:
         raise AttributeError(name)
-    return getattr(__import__("edgelora." + _ELSEWHERE[name], None, None, (name,)), name)
+    return getattr(__import__(_ELSEWHERE[name], globals(), None, (name,), 1), name)
 
 
 class FleetError(ValueError):
@@ -89,7 +90,7 @@ def hash_of(path):
                     return digest.digest()
                 digest.update(block)
     except OSError as error:
-        edgelora._only_absent(error)
+        _only_absent(error)
         return None
 
 
@@ -110,7 +111,7 @@ class Identity:
         try:
             data = _read(path)
         except OSError as error:
-            edgelora._only_absent(error)
+            _only_absent(error)
             raise FleetError("this board has no identity yet: edgelora fleet enroll --port PORT makes one") from None
         if not _is_identity(data):
             raise FleetError("%s is damaged: have it forgotten, and enroll the board anew" % path)
@@ -188,17 +189,17 @@ def _identity_in(path):
     try:
         return _read(path)
     except OSError as error:
-        edgelora._only_absent(error)
+        _only_absent(error)
 
 
 def _is_identity(data):
     versions = b"ELK1\1\0\x40\0", b"ELK1\2\0\x40\0"  # the first counted no costs
-    return len(data) == _IDENTITY_SIZE and data[:8] in versions and edgelora._core.crc32(data, 0) == 0x2144DF1C
+    return len(data) == _IDENTITY_SIZE and data[:8] in versions and _edgelora.crc32(data, 0) == 0x2144DF1C
 
 
 def _save(path, starts, number, secret, spent=0, rounds=0):
     data = struct.pack(_IDENTITY, b"ELK1", 2, _IDENTITY_SIZE, starts, number, secret, spent, rounds)
-    edgelora.write(path, data + struct.pack("<I", edgelora._core.crc32(data, 0)))
+    write(path, data + struct.pack("<I", _edgelora.crc32(data, 0)))
     _sync()
 
 
@@ -256,15 +257,13 @@ class Roster:
         try:
             head = _read(path, _HEADER_SIZE)
         except OSError as error:
-            edgelora._only_absent(error)
+            _only_absent(error)
             raise FleetError("this board has no roster yet: edgelora fleet roster --push") from None
         self.number, self.count, signer, self._target, self.server = _roster_head(head, path)
         self.target = text(self._target)
         self.release = [key for key in trusted()[0] if key_id(key) == signer]
         if not self.release:
-            raise FleetError(
-                "%s is signed by key %s, which this board does not trust" % (path, edgelora.hex_id(signer))
-            )
+            raise FleetError("%s is signed by key %s, which this board does not trust" % (path, hex_id(signer)))
         self.release = self.release[0]
         self.fleet = _sha512(b"edgelora fleet", self.release, self._target)[:8]
 
@@ -303,7 +302,7 @@ class Roster:
                 yield
             more = file.read(1)
         signed = head[:_SIGNED] + _core.sha512_end(state)
-        if left or more or not edgelora._core.verify(self.release, signed, head[_SIGNED:]):
+        if left or more or not _edgelora.verify(self.release, signed, head[_SIGNED:]):
             raise FleetError("the roster's signature is wrong: it is damaged or forged")
 
 
@@ -334,7 +333,7 @@ def open_model(adapter=ADAPTER):
         raise FleetError("%s is no adapter" % adapter)
     flags, momentum, threshold = struct.unpack_from("<H10xHH", head, 28)
     if base_path(head[16:24]) is None:
-        raise FleetError("the adapter is for base %s, which this board does not have" % edgelora.hex_id(head[16:24]))
+        raise FleetError("the adapter is for base %s, which this board does not have" % hex_id(head[16:24]))
     mode = "trainable_a" if flags & 4 else "frozen_a"
     return open_base(head[16:24], ranks_of(head), mode, momentum=momentum, threshold=threshold)
 
@@ -355,7 +354,7 @@ def install(path, identity, to=ROSTER):
     if roster.number <= number:
         raise FleetError("roster %d is not newer than %d, which this board has" % (roster.number, number))
     roster.index(identity.public)
-    edgelora._replace(path, to)
+    _replace(path, to)
     _sync()
 
 
@@ -364,7 +363,7 @@ def policy(path=POLICY):
     try:
         wanted = json.loads(_read(path))
     except OSError as error:
-        edgelora._only_absent(error)
+        _only_absent(error)
         return dict(zip(_RULES, _SAFE))
     except ValueError:
         wanted = None
@@ -482,7 +481,7 @@ class Member:
         if self.model is None:
             self.model = open_model(self.adapter)
         if base != self.model.base_id:
-            said = edgelora.hex_id(base), edgelora.hex_id(self.model.base_id)
+            said = hex_id(base), hex_id(self.model.base_id)
             raise FleetError("the round is for base %s, the model that is open is %s" % said)
         count = len(fleet_vector(_read(self.adapter))) // 2
         if count != parameters:

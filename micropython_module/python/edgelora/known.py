@@ -11,7 +11,7 @@ import hashlib
 import json
 from array import array
 
-from edgelora import _core, hex_id
+from . import _core, hex_id
 
 NOTHING = "nothing"
 _VERSION = 2

@@ -10,8 +10,8 @@
 
 import struct
 
-from edgelora import _core
-from edgelora.training import CLASSES, Judge, Run, better, discard, stored, unfinished
+from . import _core
+from .training import CLASSES, Judge, Run, better, discard, stored, unfinished
 
 _MOST = 1024  # samples that a row is made of
 _STREAM = 131073  # of draws

@@ -5,7 +5,7 @@
 import gc
 from array import array
 
-from edgelora import _core
+from . import _core
 
 _CHUNK = 128  # samples that a step reads at most, unless given
 _NEAR = 0.05  # how far a source's rate and scales may be from the base's
@@ -19,7 +19,7 @@ def _far(a, b):
 def _front_of(model, signal):
     # The front end that a base names, with outputs of 16 bits: the base's normalizations are for these.
     try:
-        from edgelora.frontend import Audio, Spectral
+        from .frontend import Audio, Spectral
     except ImportError:
         raise ValueError("this base takes a front end, and this board has no edgelora.frontend: give one")
     if signal.front == "audio":

@@ -9,8 +9,8 @@
 import time
 from array import array
 
-from edgelora import _core
-from edgelora.pipeline import Pipeline
+from . import _core
+from .pipeline import Pipeline
 
 _FINE = 16  # windows begin so many times within one
 _BOUNCE_MS = 30  # a press that is shorter is a contact that bounces

@@ -9,8 +9,8 @@
 import struct
 from array import array
 
-from edgelora import _core, _write
-from edgelora.training import LEAST_JUDGED, Part
+from . import _core, _write
+from .training import LEAST_JUDGED, Part
 
 _HEAD = "<4sHH8sIHHI"
 _HEAD_SIZE = 32

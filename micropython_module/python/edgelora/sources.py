@@ -7,7 +7,7 @@ import struct
 import time
 from array import array
 
-from edgelora import _core
+from . import _core
 
 _RADIANS = 0.017453292519943295  # a degree
 _MILLI_G = 0.001

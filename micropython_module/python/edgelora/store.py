@@ -11,9 +11,8 @@ at any moment the store opens as it was before or after the change under way, an
 
 import gc
 
-import edgelora
-from edgelora import _index
-from edgelora._index import ARMED, NO_SPACE, OUTDATED, PINNED, TRIAL, Entry, StoreError, checked
+from . import _core, _index, hex_id
+from ._index import ARMED, NO_SPACE, OUTDATED, PINNED, TRIAL, Entry, StoreError, checked
 
 _SAME = 0  # leave active what is
 _BROKEN_OFF = (OSError, StoreError, MemoryError, KeyboardInterrupt)  # what a change may end with instead
@@ -85,7 +84,7 @@ class Store:
         entry = self._entry(name)
         data = bytearray(entry.size)
         self._flash.read(entry.places, data)
-        if edgelora._core.crc32(data, 0) != entry.crc:
+        if _core.crc32(data, 0) != entry.crc:
             raise StoreError("%s is damaged in flash: remove it, or put it again" % name)
         return data
 
@@ -198,7 +197,7 @@ class Store:
             self._cache = bytearray(self._cache_size)
         model.store = self  # keeps the cache
         self._empty([], 0)
-        self.use = _switch(self._now, model.arena, self._cached.get, edgelora._core.use)
+        self.use = _switch(self._now, model.arena, self._cached.get, _core.use)
 
     def use(self, name):
         """Inference is that of this adapter (None: the bare base) from the next call on. Nothing is written."""
@@ -310,7 +309,7 @@ class Store:
         if len(entries) >= self._limit:
             raise StoreError("the store holds %d entries, its limit: remove one" % self._limit)
         places = self._flash.pick(self._used(), len(data), self._cursor)
-        entry = Entry(name, version, len(data), edgelora._core.crc32(data, 0), floor, base_id, flags, places)
+        entry = Entry(name, version, len(data), _core.crc32(data, 0), floor, base_id, flags, places)
         entries.append(entry)
         self._pack(entries)  # does it fit?
         self._save(self._entries, writing=(name, version))
@@ -335,7 +334,7 @@ class Store:
         if self._model and bytes(data[16:24]) != self._model.base_id:
             raise StoreError(
                 "%s was made for base %s, the open model is %s"
-                % (name, edgelora.hex_id(data[16:24]), edgelora.hex_id(self._model.base_id))
+                % (name, hex_id(data[16:24]), hex_id(self._model.base_id))
             )
         return bytes(data[16:24])
 
@@ -401,7 +400,7 @@ class Store:
         self._slots, self._slot_size = slots, size
 
     def _use_bare(self):
-        edgelora._core.use(self._model.arena, None)
+        _core.use(self._model.arena, None)
         self._bare.tick = self._now.tick = self._now.tick + 1
 
     def _fetch(self, name):
@@ -419,7 +418,7 @@ class Store:
         size = entry.size
         model = self._model
         if entry.base_id != model.base_id:
-            raise StoreError("%s is no adapter of this model's base %s" % (name, edgelora.hex_id(model.base_id)))
+            raise StoreError("%s is no adapter of this model's base %s" % (name, hex_id(model.base_id)))
         if size > self._slot_size:
             self._lay_out(size)
         slot = self._victim(entry)
@@ -432,7 +431,7 @@ class Store:
             slot.buffer = slot.room[:size]
         self._flash.read(entry.places, slot.buffer)
         try:
-            edgelora._core.adapter_check(model.arena, slot.buffer)
+            _core.adapter_check(model.arena, slot.buffer)
         except ValueError as error:
             raise StoreError("%s: %s" % (name, error))
         slot.name = name
@@ -521,10 +520,10 @@ def _flash(place):
     #   pick(used, size, cursor) -> places for so many bytes; write and read of what is in places
     #   free(used) -> bytes; sweep(used), which drops what is in no used place
     if isinstance(place, str):
-        from edgelora._folder import Folder
+        from ._folder import Folder
 
         return Folder(place)
-    from edgelora._partition import Partition
+    from ._partition import Partition
 
     return Partition(place)
 

@@ -21,7 +21,7 @@ try:
 except ImportError:
     machine = None
 
-from edgelora import _core, read, write
+from . import _core, read, write
 
 _SAMPLES = "<4sHH8sIIII"
 _SAMPLES_SIZE = 32

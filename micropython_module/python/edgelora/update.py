@@ -20,11 +20,11 @@ import os
 import struct
 import time
 
-import edgelora
-from edgelora._bases import base_path, open_base, ranks_of
-from edgelora._http import Http
-from edgelora._index import NO_SPACE
-from edgelora._trust import TRUST, UpdateError, key_id, text, trusted
+from . import _core, _only_absent, hex_id
+from ._bases import base_path, open_base, ranks_of
+from ._http import Http
+from ._index import NO_SPACE
+from ._trust import TRUST, UpdateError, key_id, text, trusted
 
 __all__ = (
     "HEADER_SIZE", "OWN", "TRUST", "Header", "NotNewer", "UpdateError", "Updater", "Worse", "key_id", "trusted",
@@ -111,7 +111,7 @@ class Updater:
                 if file.read(HEADER_SIZE) == data:
                     kept = file.seek(0, 2) - HEADER_SIZE
         except OSError as error:
-            edgelora._only_absent(error)
+            _only_absent(error)
         if not 0 < kept <= head.payload_size:
             kept = 0
         self._head, self.kept = head, kept
@@ -173,15 +173,15 @@ class Updater:
         head = Header(data)
         key = self._keys.get(head.key_id)
         if key is None:
-            raise UpdateError("signed by key %s, which this board does not trust" % edgelora.hex_id(head.key_id))
-        if not edgelora._core.verify(key, data[:_SIGNED], data[_SIGNED:]):
+            raise UpdateError("signed by key %s, which this board does not trust" % hex_id(head.key_id))
+        if not _core.verify(key, data[:_SIGNED], data[_SIGNED:]):
             raise UpdateError("the signature is wrong: the bundle is damaged or forged")
         if head.target != self.target:
             raise UpdateError("made for %s, this is %s" % (head.target, self.target))
         if name is not None and head.name != name:
             raise UpdateError("this is adapter %s, not %s" % (head.name, name))
         if self.model and head.base_id != self.model.base_id or not self.model and not base_path(head.base_id):
-            raise UpdateError("made for base %s, which this board does not have" % edgelora.hex_id(head.base_id))
+            raise UpdateError("made for base %s, which this board does not have" % hex_id(head.base_id))
         floor = self.store.floor(head.name)
         if head.version <= floor:
             raise NotNewer(
@@ -228,7 +228,7 @@ class Updater:
         own = [path for path in self._own if _exists(path)]
         if not own:
             return
-        from edgelora._own import compared, held_in
+        from ._own import compared, held_in
 
         head, store = self._head, self.store
         held, entry = held_in(own, model), store.find(head.name)
@@ -323,7 +323,7 @@ def _exists(path):
     try:
         os.stat(path)
     except OSError as error:
-        edgelora._only_absent(error)
+        _only_absent(error)
         return False
     return True
 

@@ -8,7 +8,7 @@ import os
 
 import vfs
 
-import edgelora
+import edgelora.store
 from edgelora.store import Store
 
 BLOCK = 4096
@@ -251,7 +251,7 @@ class WithoutLayers:
     """The C functions, to which any bytes are an adapter."""
 
     def __getattr__(self, name):
-        return getattr(CORE, name)
+        return getattr(edgelora._core, name)
 
     def adapter_check(self, arena, data):
         pass
@@ -260,12 +260,9 @@ class WithoutLayers:
         arena.append(data)
 
 
-CORE = edgelora._core
-
-
 def main(kind, puts, again):
     """puts: of one more adapter at the end; again: every so many cuts, one more while the store opens."""
-    edgelora._core = WithoutLayers()
+    edgelora.store._core = WithoutLayers()
     open_store = {"partition": partition, "folder": folder}[kind]
     image = bytearray(b"\xff" * (BLOCK * BLOCKS))
     if kind == "folder":
