@@ -145,6 +145,7 @@ pictures: setup firmware-unix $(STAMPS)/packages-browser
 lint: $(STAMPS)/venv
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h')
 	@$(VENV)/bin/mypy
 
 docs: $(STAMPS)/docs

@@ -117,7 +117,8 @@ def array(kind: str, name: str, values: Sequence[int]) -> str:
 def main() -> None:
     first, widths, weights = triangles()
     assert (first, first + len(weights)) == (5, 241)
-    print("// Written by tools/signal_tables.py; tables.h says what is what. SPDX-License-Identifier: MIT\n")
+    print("// Written by tools/signal_tables.py; tables.h says what is what.")
+    print("// SPDX-License-Identifier: MIT\n")
     print('#include "signal/tables.h"\n')
     for table in (
         array("int16_t", "sines", sines()),

@@ -1,4 +1,5 @@
-// Flash, from the start: program (1024 KB), ROMFS with the model (256 KB), filesystem and adapters (768 KB).
+// Flash, from the start: program (1024 KB), ROMFS with the model (256 KB), filesystem and adapters
+// (768 KB).
 #if MICROPY_PY_NETWORK_CYW43
 #include "boards/RPI_PICO_W/mpconfigboard.h"
 #undef MICROPY_HW_BOARD_NAME

@@ -19,7 +19,11 @@ extern void board_poll(void);
 extern void board_wait(int timeout_ms);
 #define MICROPY_VM_HOOK_COUNT (64)
 #define MICROPY_VM_HOOK_INIT static unsigned vm_hook_divisor = MICROPY_VM_HOOK_COUNT;
-#define MICROPY_VM_HOOK_LOOP if (--vm_hook_divisor == 0) { vm_hook_divisor = MICROPY_VM_HOOK_COUNT; board_poll(); }
+#define MICROPY_VM_HOOK_LOOP \
+    if (--vm_hook_divisor == 0) { \
+        vm_hook_divisor = MICROPY_VM_HOOK_COUNT; \
+        board_poll(); \
+    }
 #define MICROPY_VM_HOOK_RETURN MICROPY_VM_HOOK_LOOP
 #define MICROPY_INTERNAL_EVENT_HOOK board_poll()
 #define MICROPY_INTERNAL_WFE(timeout_ms) board_wait(timeout_ms)

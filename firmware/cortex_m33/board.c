@@ -1,4 +1,5 @@
-// What differs from MicroPython's own MPS2 boards: the serial port's address, and an FPU. SPDX-License-Identifier: MIT
+// What differs from MicroPython's own MPS2 boards: the serial port's address, and an FPU.
+// SPDX-License-Identifier: MIT
 
 #include <stddef.h>
 #include <stdint.h>

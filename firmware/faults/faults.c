@@ -1,11 +1,14 @@
-// The module `faults`: makes the n-th allocation, flash operation or jump of the bytecode fail. For tests alone.
+// The module `faults`: makes the n-th allocation, flash operation or jump of the bytecode fail. For
+// tests alone.
 // SPDX-License-Identifier: MIT
 //
-//     faults.arm(kind, n, forever)   the n-th (from 0) fails, and all that follow if forever; counting begins
+//     faults.arm(kind, n, forever)   the n-th (from 0) fails, and all that follow if forever;
+//                                    counting begins
 //     faults.disarm()                what was counted, or -1 - that if something failed
 //     faults.Flash(blocks)           NOR flash as a block device; its memory is outside of the heap
 //
-// kind: ALLOCATION (MemoryError), FLASH (OSError EIO; reads, writes and erases), INTERRUPT (KeyboardInterrupt).
+// kind: ALLOCATION (MemoryError), FLASH (OSError EIO; reads, writes and erases), INTERRUPT
+// (KeyboardInterrupt).
 
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +52,8 @@ void *__wrap_gc_realloc(void *at, size_t size, bool allow_move) {
     return grows && fails(ALLOCATION) ? NULL : __real_gc_realloc(at, size, allow_move);
 }
 
-// os.ilistdir of MicroPython 1.25 goes on with memory of others where a folder can't be read: that never fails.
+// os.ilistdir of MicroPython 1.25 goes on with memory of others where a folder can't be read: that
+// never fails.
 int __real_lfs2_dir_open(void *lfs, void *dir, const char *path);
 int __wrap_lfs2_dir_open(void *lfs, void *dir, const char *path);
 int __real_lfs2_dir_read(void *lfs, void *dir, void *info);
@@ -69,7 +73,8 @@ int __wrap_lfs2_dir_read(void *lfs, void *dir, void *info) {
     return status;
 }
 
-// Files of a littlefs whose power is off, closed when they are collected: after an error its list of them is not sound.
+// Files of a littlefs whose power is off, closed when they are collected: after an error its list
+// of them is not sound.
 static const void *mounted;
 int __real_lfs2_mount(void *lfs, const void *config);
 int __wrap_lfs2_mount(void *lfs, const void *config);
@@ -121,7 +126,8 @@ typedef struct {
     size_t blocks;
 } flash_t;
 
-static mp_obj_t flash_make(const mp_obj_type_t *type, size_t count, size_t keywords, const mp_obj_t *args) {
+static mp_obj_t flash_make(
+    const mp_obj_type_t *type, size_t count, size_t keywords, const mp_obj_t *args) {
     mp_arg_check_num(count, keywords, 1, 1, false);
     flash_t *flash = mp_obj_malloc(flash_t, type);
     flash->blocks = (size_t)mp_obj_get_int(args[0]);
@@ -130,8 +136,10 @@ static mp_obj_t flash_make(const mp_obj_type_t *type, size_t count, size_t keywo
     return MP_OBJ_FROM_PTR(flash);
 }
 
-static uint8_t *place(flash_t *flash, size_t count, const mp_obj_t *args, const mp_buffer_info_t *buffer) {
-    size_t at = (size_t)mp_obj_get_int(args[1]) * BLOCK + (count > 3 ? (size_t)mp_obj_get_int(args[3]) : 0);
+static uint8_t *place(
+    flash_t *flash, size_t count, const mp_obj_t *args, const mp_buffer_info_t *buffer) {
+    size_t at = (size_t)mp_obj_get_int(args[1]) * BLOCK +
+        (count > 3 ? (size_t)mp_obj_get_int(args[3]) : 0);
     if (!flash->memory) {
         mp_raise_OSError(MP_EIO);
     }
@@ -158,7 +166,8 @@ static mp_obj_t writeblocks(size_t count, const mp_obj_t *args) {
     mp_get_buffer_raise(args[2], &buffer, MP_BUFFER_READ);
     uint8_t *to = place(MP_OBJ_TO_PTR(args[0]), count, args, &buffer);
     for (size_t i = 0; i < buffer.len; ++i) {
-        to[i] = count > 3 ? to[i] & ((const uint8_t *)buffer.buf)[i] : ((const uint8_t *)buffer.buf)[i];
+        to[i] = count > 3 ? to[i] & ((const uint8_t *)buffer.buf)[i]
+                          : ((const uint8_t *)buffer.buf)[i];
     }
     return MP_OBJ_NEW_SMALL_INT(0);
 }
@@ -194,7 +203,8 @@ static mp_obj_t restore(mp_obj_t self, mp_obj_t image) {
     flash_t *flash = MP_OBJ_TO_PTR(self);
     mp_buffer_info_t buffer;
     mp_get_buffer_raise(image, &buffer, MP_BUFFER_READ);
-    memcpy(flash->memory, buffer.buf, buffer.len < flash->blocks * BLOCK ? buffer.len : flash->blocks * BLOCK);
+    memcpy(flash->memory, buffer.buf,
+        buffer.len < flash->blocks * BLOCK ? buffer.len : flash->blocks * BLOCK);
     return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(restore_obj, restore);
@@ -217,7 +227,8 @@ static const mp_rom_map_elem_t flash_table[] = {
     {MP_ROM_QSTR(MP_QSTR_off), MP_ROM_PTR(&off_obj)},
 };
 static MP_DEFINE_CONST_DICT(flash_dict, flash_table);
-static MP_DEFINE_CONST_OBJ_TYPE(flash_type, MP_QSTR_Flash, MP_TYPE_FLAG_NONE, make_new, flash_make, locals_dict, &flash_dict);
+static MP_DEFINE_CONST_OBJ_TYPE(
+    flash_type, MP_QSTR_Flash, MP_TYPE_FLAG_NONE, make_new, flash_make, locals_dict, &flash_dict);
 
 static const mp_rom_map_elem_t globals_table[] = {
     {MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR_faults)},

@@ -1,6 +1,8 @@
-// The parts of a board that MicroPython's QEMU port leaves out, for QEMU's `virt` machine. SPDX-License-Identifier: MIT
+// The parts of a board that MicroPython's QEMU port leaves out, for QEMU's `virt` machine.
+// SPDX-License-Identifier: MIT
 //
-// The port's own functions are replaced by the linker (--wrap), so that its sources stay as they are.
+// The port's own functions are replaced by the linker (--wrap), so that its sources stay as they
+// are.
 
 #include <stdint.h>
 
@@ -39,17 +41,18 @@ static ringbuf_t input = {input_memory, sizeof(input_memory), 0, 0};
 
 // Interrupts only end a wait: they stay masked, and nothing is done on them.
 static void init_wait(void) {
-    __asm volatile ("csrci mstatus, 8");
+    __asm volatile("csrci mstatus, 8");
     IRQ_PRIORITY(UART_IRQ) = 1;
     IRQ_ENABLED = 1 << UART_IRQ;
-    // QEMU hands over up to 14 bytes at once with a FIFO that interrupts for so many; for fewer, four characters later.
+    // QEMU hands over up to 14 bytes at once with a FIFO that interrupts for so many; for fewer,
+    // four characters later.
     UART_FIFO = 0xc1;
     UART_LINE = 0x83; // the two registers below are the divisor of the clock
     UART_DATA = 1;
     UART_INTERRUPTS = 0;
     UART_LINE = 3; // 8 bits, and they are data and interrupts again
     UART_INTERRUPTS = UART_HAS_INPUT;
-    __asm volatile ("csrw mie, %0" : : "r" (EXTERNAL_INTERRUPT | TIMER_INTERRUPT));
+    __asm volatile("csrw mie, %0" : : "r"(EXTERNAL_INTERRUPT | TIMER_INTERRUPT));
 }
 
 // -> ticks since reset
@@ -62,8 +65,8 @@ static uint64_t now(void) {
     return (uint64_t)high << 32 | low;
 }
 
-// Where a Ctrl-C is a byte like others, as in a program that the REPL reads, no more is taken than is read: one behind
-// the program's end is meant for it.
+// Where a Ctrl-C is a byte like others, as in a program that the REPL reads, no more is taken than
+// is read: one behind the program's end is meant for it.
 static bool wants_input(void) {
     return mp_interrupt_char < 0 ? !ringbuf_avail(&input) : ringbuf_free(&input) > 0;
 }
@@ -82,12 +85,13 @@ void board_poll(void) {
 
 // Sleeps until there is input, or for timeout_ms unless that is negative.
 void board_wait(int timeout_ms) {
-    uint64_t until = timeout_ms < 0 ? UINT64_MAX : now() + (uint64_t)timeout_ms * (1000 * TICKS_PER_US);
+    uint64_t until = timeout_ms < 0 ? UINT64_MAX
+                                    : now() + (uint64_t)timeout_ms * (1000 * TICKS_PER_US);
     TIMER_COMPARE_HIGH = UINT32_MAX;
     TIMER_COMPARE_LOW = (uint32_t)until;
     TIMER_COMPARE_HIGH = (uint32_t)(until >> 32);
     if (!ringbuf_avail(&input)) {
-        __asm volatile ("wfi");
+        __asm volatile("wfi");
     }
     uint32_t irq = IRQ_CLAIM;
     if (irq) {

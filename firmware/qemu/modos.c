@@ -1,4 +1,5 @@
-// os.urandom: the hart's own source of entropy, the seed register of RISC-V's Zkr. SPDX-License-Identifier: MIT
+// os.urandom: the hart's own source of entropy, the seed register of RISC-V's Zkr.
+// SPDX-License-Identifier: MIT
 
 #include "py/mperrno.h"
 #include "py/runtime.h"
@@ -11,7 +12,7 @@
 static uint16_t noise(void) {
     for (;;) {
         uint32_t seed;
-        __asm volatile ("csrrw %0, 0x015, x0" : "=r" (seed));
+        __asm volatile("csrrw %0, 0x015, x0" : "=r"(seed));
         if (SEED_STATE(seed) == SEED_READY) {
             return (uint16_t)seed;
         }

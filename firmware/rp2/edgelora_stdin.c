@@ -1,7 +1,8 @@
-// Bulk input from the USB serial port. SPDX-License-Identifier: MIT
+// Bulk input from the USB serial port.
+// SPDX-License-Identifier: MIT
 //
-// MicroPython moves its serial input byte by byte and polls the USB stack for each byte, at about 1000 cycles a byte.
-// Here a packet is moved at once. Ctrl-C and plain sys.stdin work as ever.
+// MicroPython moves its serial input byte by byte and polls the USB stack for each byte, at about
+// 1000 cycles a byte. Here a packet is moved at once. Ctrl-C and plain sys.stdin work as ever.
 
 #include <string.h>
 
@@ -19,12 +20,12 @@
 #define PACKET_BYTES 64
 #define PATIENCE_MS 20  // of one call of readinto
 
-
 // Up to size bytes of USB input. Acts on a Ctrl-C among them: what came before it is dropped.
 static size_t read_usb(uint8_t itf, uint8_t *out, size_t size) {
     size_t n = tud_cdc_n_read(itf, out, size);
     uint8_t *interrupt;
-    while (n != 0 && mp_interrupt_char != -1 && (interrupt = memchr(out, mp_interrupt_char, n)) != NULL) {
+    while (n != 0 && mp_interrupt_char != -1 &&
+        (interrupt = memchr(out, mp_interrupt_char, n)) != NULL) {
         n -= interrupt + 1 - out;
         memmove(out, interrupt + 1, n);
         stdin_ringbuf.iget = stdin_ringbuf.iput = 0;
@@ -33,8 +34,8 @@ static size_t read_usb(uint8_t itf, uint8_t *out, size_t size) {
     return n;
 }
 
-// Runs the USB stack. Its receive callback would move bytes one by one to stdin's ring, as long as there is room: so the
-// ring, which is empty here, looks full meanwhile.
+// Runs the USB stack. Its receive callback would move bytes one by one to stdin's ring, as long as
+// there is room: so the ring, which is empty here, looks full meanwhile.
 static void run_usb(void) {
     uint16_t get = stdin_ringbuf.iget;
     stdin_ringbuf.iput = get == 0 ? stdin_ringbuf.size - 1 : get - 1;
@@ -48,8 +49,9 @@ static int64_t expire(alarm_id_t id, void *expired) {
     return 0;
 }
 
-// readinto(buffer, start, end) -> the position reached. Returns at `end`, or after PATIENCE_MS with what has come;
-// one timer for many packets, as setting one costs as much as moving several of them.
+// readinto(buffer, start, end) -> the position reached. Returns at `end`, or after PATIENCE_MS with
+// what has come; one timer for many packets, as setting one costs as much as moving several of
+// them.
 static mp_obj_t edgelora_stdin_readinto(mp_obj_t buffer, mp_obj_t start_in, mp_obj_t end_in) {
     mp_buffer_info_t info;
     mp_get_buffer_raise(buffer, &info, MP_BUFFER_WRITE);

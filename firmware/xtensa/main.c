@@ -1,4 +1,5 @@
-// Runs main.py of a ROMFS image: qemu-xtensa -cpu dc233c micropython IMAGE. SPDX-License-Identifier: MIT
+// Runs main.py of a ROMFS image: qemu-xtensa -cpu dc233c micropython IMAGE.
+// SPDX-License-Identifier: MIT
 
 #include <string.h>
 
@@ -98,7 +99,8 @@ void xtensa_main(int argc, char **argv) {
     }
     rom_size = xtensa_syscall(SYS_LSEEK, file, 0, 2);
     rom = (const uint8_t *)xtensa_syscall(SYS_MMAP2, 0, rom_size, READ, PRIVATE, file);
-    code_memory = (char *)xtensa_syscall(SYS_MMAP2, 0, CODE_SIZE, READ | WRITE | EXECUTE, PRIVATE | ANONYMOUS, -1);
+    code_memory = (char *)xtensa_syscall(
+        SYS_MMAP2, 0, CODE_SIZE, READ | WRITE | EXECUTE, PRIVATE | ANONYMOUS, -1);
     gc_init(heap, heap + sizeof(heap));
     mp_init();
     mp_vfs_mount_romfs_protected();

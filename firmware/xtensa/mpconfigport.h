@@ -1,4 +1,5 @@
-// What this MicroPython has: the language and the modules that the device tests need. SPDX-License-Identifier: MIT
+// What this MicroPython has: the language and the modules that the device tests need.
+// SPDX-License-Identifier: MIT
 
 #include <alloca.h>
 #include <stdint.h>

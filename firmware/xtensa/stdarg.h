@@ -1,5 +1,7 @@
-// Variable arguments: LLVM 22 counts them wrongly on windowed cores. SPDX-License-Identifier: MIT
-// A function saves the registers a2 to a7 of its arguments, as far as they are unnamed; the others are on its caller's stack.
+// Variable arguments: LLVM 22 counts them wrongly on windowed cores.
+// SPDX-License-Identifier: MIT
+// A function saves the registers a2 to a7 of its arguments, as far as they are unnamed; the others
+// are on its caller's stack.
 
 #ifndef EDGELORA_XTENSA_STDARG_H
 #define EDGELORA_XTENSA_STDARG_H

@@ -1,5 +1,6 @@
-// What the twin has beside the core: what the host checks before it trusts it (made from which sources, with which
-// records), and samples one after the other in one call. SPDX-License-Identifier: MIT
+// What the twin has beside the core: what the host checks before it trusts it (made from which
+// sources, with which records), and samples one after the other in one call.
+// SPDX-License-Identifier: MIT
 
 #include <stddef.h>
 
@@ -33,7 +34,8 @@ const edgelora_twin_t *edgelora_twin(void) {
     return &twin;
 }
 
-// Samples, s8 [count, size], each with its label or, where labels are NULL, its target, s8 [target_size].
+// Samples, s8 [count, size], each with its label or, where labels are NULL, its target, s8
+// [target_size].
 typedef struct {
     const int8_t *x;
     const uint32_t *labels;
@@ -41,19 +43,21 @@ typedef struct {
     uint32_t size, target_size, count;
 } edgelora_samples_t;
 
-typedef edgelora_status_t (*edgelora_trains_t)(edgelora_session_t *s, const int8_t *x, uint32_t label,
-    const int8_t *target, uint16_t learning_rate, int32_t *loss);
+typedef edgelora_status_t (*edgelora_trains_t)(edgelora_session_t *s, const int8_t *x,
+    uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss);
 
 // losses: s32 [count], of those up to the first that fails.
-edgelora_status_t edgelora_twin_train(edgelora_session_t *s, const edgelora_samples_t *samples, bool features,
-    uint16_t learning_rate, int32_t *losses);
-edgelora_status_t edgelora_twin_train(edgelora_session_t *s, const edgelora_samples_t *samples, bool features,
-    uint16_t learning_rate, int32_t *losses) {
+edgelora_status_t edgelora_twin_train(edgelora_session_t *s, const edgelora_samples_t *samples,
+    bool features, uint16_t learning_rate, int32_t *losses);
+edgelora_status_t edgelora_twin_train(edgelora_session_t *s, const edgelora_samples_t *samples,
+    bool features, uint16_t learning_rate, int32_t *losses) {
     edgelora_trains_t train = features ? edgelora_train_features : edgelora_train;
     edgelora_status_t status = EDGELORA_OK;
     for (uint32_t i = 0; i < samples->count && status == EDGELORA_OK; ++i) {
-        status = train(s, samples->x + (size_t)i * samples->size, samples->labels ? samples->labels[i] : 0,
-            samples->labels ? 0 : samples->targets + (size_t)i * samples->target_size, learning_rate, losses + i);
+        status = train(s, samples->x + (size_t)i * samples->size,
+            samples->labels ? samples->labels[i] : 0,
+            samples->labels ? 0 : samples->targets + (size_t)i * samples->target_size,
+            learning_rate, losses + i);
     }
     return status;
 }
@@ -67,7 +71,8 @@ int32_t edgelora_twin_infer(
         const int8_t *x = samples->x + (size_t)i * samples->size;
         best[i] = losses
             ? edgelora_evaluate(s, x, samples->labels ? samples->labels[i] : 0,
-                  samples->labels ? 0 : samples->targets + (size_t)i * samples->target_size, losses + i)
+                  samples->labels ? 0 : samples->targets + (size_t)i * samples->target_size,
+                  losses + i)
             : edgelora_infer_sample(s, x);
         if (best[i] < 0) {
             return best[i];

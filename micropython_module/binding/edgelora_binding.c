@@ -15,12 +15,14 @@ static void check(int32_t status) {
 static mp_buffer_info_t buffer(mp_obj_t obj, int flags) {
     mp_buffer_info_t info;
     mp_get_buffer_raise(obj, &info, flags);
-    bool bytes = info.typecode == 'b' || info.typecode == 'B' || info.typecode == BYTEARRAY_TYPECODE;
+    bool bytes = info.typecode == 'b' || info.typecode == 'B' ||
+        info.typecode == BYTEARRAY_TYPECODE;
     check(bytes && mp_obj_get_type(obj) != &mp_type_str ? EDGELORA_OK : EDGELORA_ERR_TYPE);
     return info;
 }
 
-// An int, or -1 for one that is too large for MicroPython's small ints, of 31 bits at least. TypeError for anything else.
+// An int, or -1 for one that is too large for MicroPython's small ints, of 31 bits at least.
+// TypeError for anything else.
 static mp_int_t integer(mp_obj_t obj) {
     mp_int_t v = mp_obj_get_int_truncated(obj);
     return mp_obj_is_small_int(obj) || obj == mp_const_true || obj == mp_const_false ? v : -1;
@@ -59,13 +61,17 @@ static const int8_t *features(edgelora_session_t *s, mp_obj_t obj) {
     return sized(obj, edgelora_feature_size(s), MP_BUFFER_READ);
 }
 
-// core_model_check(model) -> (ops, input size, output size, target size, offset of labels, size of labels)
+// core_model_check(model) -> (ops, input size, output size, target size, offset of labels, size of
+// labels)
 static mp_obj_t core_model_check(mp_obj_t model_in) {
     const edgelora_model_t *m = checked_model(model_in);
     mp_obj_t items[6] = {
-        MP_OBJ_NEW_SMALL_INT(m->op_count), MP_OBJ_NEW_SMALL_INT(edgelora_input_size(m)),
-        MP_OBJ_NEW_SMALL_INT(edgelora_output_size(m)), MP_OBJ_NEW_SMALL_INT(edgelora_target_size(m)),
-        MP_OBJ_NEW_SMALL_INT(m->labels), MP_OBJ_NEW_SMALL_INT(m->labels_size),
+        MP_OBJ_NEW_SMALL_INT(m->op_count),
+        MP_OBJ_NEW_SMALL_INT(edgelora_input_size(m)),
+        MP_OBJ_NEW_SMALL_INT(edgelora_output_size(m)),
+        MP_OBJ_NEW_SMALL_INT(edgelora_target_size(m)),
+        MP_OBJ_NEW_SMALL_INT(m->labels),
+        MP_OBJ_NEW_SMALL_INT(m->labels_size),
     };
     return mp_obj_new_tuple(6, items);
 }
@@ -77,14 +83,19 @@ static mp_int_t in_range(mp_obj_t obj, mp_int_t high) {
     return v;
 }
 
-// The arguments (ranks, mode, micro_batch, momentum, threshold, recompute or None, plain, frames) from args on.
+// The arguments (ranks, mode, micro_batch, momentum, threshold, recompute or None, plain, frames)
+// from args on.
 enum { CONFIG_ARGS = 8 };
 static edgelora_config_t config(const edgelora_model_t *m, const mp_obj_t *args) {
     mp_buffer_info_t ranks = buffer(args[0], MP_BUFFER_READ);
     check(ranks.len == m->op_count ? EDGELORA_OK : EDGELORA_ERR_RANK);
     edgelora_config_t c = {
-        .ranks = ranks.buf, .mode = (uint8_t)in_range(args[1], 255), .micro_batch = (uint8_t)in_range(args[2], 255),
-        .momentum = (uint8_t)in_range(args[3], 255), .threshold = (uint16_t)in_range(args[4], 65535), .plain = mp_obj_is_true(args[6]),
+        .ranks = ranks.buf,
+        .mode = (uint8_t)in_range(args[1], 255),
+        .micro_batch = (uint8_t)in_range(args[2], 255),
+        .momentum = (uint8_t)in_range(args[3], 255),
+        .threshold = (uint16_t)in_range(args[4], 65535),
+        .plain = mp_obj_is_true(args[6]),
         .frames = (uint16_t)in_range(args[7], 65535),
     };
     if (args[5] != mp_const_none) {
@@ -106,7 +117,8 @@ static mp_obj_t core_arena_size(size_t n_args, const mp_obj_t *args) {
     check(size);
     return MP_OBJ_NEW_SMALL_INT(size);
 }
-static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_arena_size_obj, 1 + CONFIG_ARGS, 1 + CONFIG_ARGS, core_arena_size);
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(
+    core_arena_size_obj, 1 + CONFIG_ARGS, 1 + CONFIG_ARGS, core_arena_size);
 
 // core_init(arena, model, *config)
 static mp_obj_t core_init(size_t n_args, const mp_obj_t *args) {
@@ -118,7 +130,8 @@ static mp_obj_t core_init(size_t n_args, const mp_obj_t *args) {
     check(edgelora_init(arena.buf, arena.len, m, &c));
     return mp_const_none;
 }
-static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_init_obj, 2 + CONFIG_ARGS, 2 + CONFIG_ARGS, core_init);
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(
+    core_init_obj, 2 + CONFIG_ARGS, 2 + CONFIG_ARGS, core_init);
 
 // What a function returned that answers with a number or a status < 0.
 static mp_obj_t result(int32_t found) {
@@ -151,16 +164,19 @@ static MP_DEFINE_CONST_FUN_OBJ_1(core_reset_obj, core_reset);
 static mp_obj_t core_forward_range(size_t n_args, const mp_obj_t *args) {
     edgelora_session_t *s = session(args[0]);
     const int8_t *x = input(s, args[1]);
-    check(edgelora_forward_range(s, x, (uint32_t)in_range(args[2], s->op_count), (uint32_t)in_range(args[3], s->op_count)));
+    check(edgelora_forward_range(
+        s, x, (uint32_t)in_range(args[2], s->op_count), (uint32_t)in_range(args[3], s->op_count)));
     return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_forward_range_obj, 4, 4, core_forward_range);
 
-// core_backward_range(arena, x, from, to): backward steps of ops [from, to); spoils the adapter in training
+// core_backward_range(arena, x, from, to): backward steps of ops [from, to); spoils the adapter in
+// training
 static mp_obj_t core_backward_range(size_t n_args, const mp_obj_t *args) {
     edgelora_session_t *s = session(args[0]);
     const int8_t *x = input(s, args[1]);
-    check(edgelora_backward_range(s, x, (uint32_t)in_range(args[2], s->op_count), (uint32_t)in_range(args[3], s->op_count)));
+    check(edgelora_backward_range(
+        s, x, (uint32_t)in_range(args[2], s->op_count), (uint32_t)in_range(args[3], s->op_count)));
     return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_backward_range_obj, 4, 4, core_backward_range);
@@ -223,10 +239,13 @@ static mp_obj_t core_take(size_t n_args, const mp_obj_t *args) {
     mp_get_buffer_raise(args[2], &from, MP_BUFFER_READ);
     uint32_t width = (uint32_t)in_range(args[6], 2), step = (uint32_t)in_range(args[4], 255);
     check(width && step ? EDGELORA_OK : EDGELORA_ERR_SIZE);
-    uint32_t room = to.len / width, there = from.len / width, at = (uint32_t)in_range(args[1], room),
-             begin = (uint32_t)in_range(args[3], there), count = (uint32_t)in_range(args[5], room - at);
-    check(!count || (begin < there && count - 1 <= (there - 1 - begin) / step) ? EDGELORA_OK : EDGELORA_ERR_SIZE);
-    edgelora_take((uint8_t *)to.buf + at * width, (const uint8_t *)from.buf + begin * width, step, count, width);
+    uint32_t room = to.len / width, there = from.len / width,
+             at = (uint32_t)in_range(args[1], room), begin = (uint32_t)in_range(args[3], there),
+             count = (uint32_t)in_range(args[5], room - at);
+    check(!count || (begin < there && count - 1 <= (there - 1 - begin) / step) ? EDGELORA_OK
+                                                                               : EDGELORA_ERR_SIZE);
+    edgelora_take((uint8_t *)to.buf + at * width, (const uint8_t *)from.buf + begin * width, step,
+        count, width);
     return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_take_obj, 7, 7, core_take);
@@ -253,7 +272,8 @@ static mp_obj_t core_use(mp_obj_t arena, mp_obj_t adapter) {
     mp_buffer_info_t info = {.buf = NULL};
     if (adapter != mp_const_none) {
         info = buffer(adapter, MP_BUFFER_READ);
-        check(info.len ? EDGELORA_OK : EDGELORA_ERR_TRUNCATED); // no bytes may be NULL, which is the bare base
+        check(info.len ? EDGELORA_OK
+                       : EDGELORA_ERR_TRUNCATED); // no bytes may be NULL, which is the bare base
     }
     check(edgelora_use(s, info.buf, info.len));
     return mp_const_none;
@@ -280,8 +300,8 @@ static uint16_t learning_rate(mp_obj_t obj) {
     return (uint16_t)in_range(obj, 65535);
 }
 
-typedef edgelora_status_t train_function(
-    edgelora_session_t *s, const int8_t *data, uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss);
+typedef edgelora_status_t train_function(edgelora_session_t *s, const int8_t *data, uint32_t label,
+    const int8_t *target, uint16_t learning_rate, int32_t *loss);
 
 // The target in a buffer; NULL, and *label, if the model's loss takes an int.
 static const int8_t *answer(edgelora_session_t *s, mp_obj_t in, uint32_t *label) {
@@ -295,7 +315,8 @@ static const int8_t *answer(edgelora_session_t *s, mp_obj_t in, uint32_t *label)
 }
 
 // label: an int, or a buffer with the target
-static mp_obj_t train(train_function *function, edgelora_session_t *s, const int8_t *data, mp_obj_t label_in, mp_obj_t rate) {
+static mp_obj_t train(train_function *function, edgelora_session_t *s, const int8_t *data,
+    mp_obj_t label_in, mp_obj_t rate) {
     uint32_t label;
     const int8_t *target = answer(s, label_in, &label);
     int32_t loss;
@@ -348,7 +369,8 @@ static mp_obj_t core_merge(mp_obj_t arena, mp_obj_t op_in, mp_obj_t out) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_3(core_merge_obj, core_merge);
 
-// core_blend(arena, out or None, fine, adapter, weight, adapter, weight, ...) -> bytes of their sum; weights in 1/4096
+// core_blend(arena, out or None, fine, adapter, weight, adapter, weight, ...) -> bytes of their
+// sum; weights in 1/4096
 static mp_obj_t core_blend(size_t n_args, const mp_obj_t *args) {
     edgelora_session_t *s = session(args[0]);
     edgelora_part_t parts[EDGELORA_MAX_PARTS];
@@ -362,11 +384,13 @@ static mp_obj_t core_blend(size_t n_args, const mp_obj_t *args) {
     mp_buffer_info_t out = {.buf = NULL};
     if (args[1] != mp_const_none) {
         out = buffer(args[1], MP_BUFFER_WRITE);
-        check(out.len ? EDGELORA_OK : EDGELORA_ERR_SIZE); // no bytes may be NULL, which asks for the size
+        check(out.len ? EDGELORA_OK
+                      : EDGELORA_ERR_SIZE); // no bytes may be NULL, which asks for the size
     }
     return result(edgelora_blend(s, parts, count, mp_obj_is_true(args[2]), out.buf, out.len));
 }
-static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_blend_obj, 3, 3 + 2 * EDGELORA_MAX_PARTS, core_blend);
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(
+    core_blend_obj, 3, 3 + 2 * EDGELORA_MAX_PARTS, core_blend);
 
 // core_class_size(arena) -> inputs of the last layer, or 0
 static mp_obj_t core_class_size(mp_obj_t arena) {
@@ -380,15 +404,18 @@ static mp_obj_t core_class_count(mp_obj_t arena) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_class_count_obj, core_class_count);
 
-// core_class_sample(arena, x, sums): adds what of x reaches the last layer to sums, s32 [class size]
+// core_class_sample(arena, x, sums): adds what of x reaches the last layer to sums, s32 [class
+// size]
 static mp_obj_t core_class_sample(mp_obj_t arena, mp_obj_t x, mp_obj_t sums) {
     edgelora_session_t *s = session(arena);
-    check(edgelora_class_sample(s, sample(s, x), sized(sums, 4 * edgelora_class_size(s->model.p), MP_BUFFER_WRITE)));
+    check(edgelora_class_sample(
+        s, sample(s, x), sized(sums, 4 * edgelora_class_size(s->model.p), MP_BUFFER_WRITE)));
     return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_3(core_class_sample_obj, core_class_sample);
 
-// core_class_row(arena, sums, n, out): row, bias and count of a class from the sums of n samples, which are spent
+// core_class_row(arena, sums, n, out): row, bias and count of a class from the sums of n samples,
+// which are spent
 static mp_obj_t core_class_row(size_t n_args, const mp_obj_t *args) {
     edgelora_session_t *s = session(args[0]);
     uint32_t size = edgelora_class_size(s->model.p);
@@ -403,11 +430,14 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_class_row_obj, 4, 4, core_class_
 // core_record(adapter, kind) -> (offset, size) of that record's body in a checked adapter, or None
 static mp_obj_t core_record(mp_obj_t adapter, mp_obj_t kind) {
     mp_buffer_info_t info = buffer(adapter, MP_BUFFER_READ);
-    const edgelora_record_t *r = edgelora_record(info.buf, info.len, (edgelora_record_kind_t)in_range(kind, 255));
+    const edgelora_record_t *r = edgelora_record(
+        info.buf, info.len, (edgelora_record_kind_t)in_range(kind, 255));
     if (!r) {
         return mp_const_none;
     }
-    mp_obj_t items[2] = {MP_OBJ_NEW_SMALL_INT((const uint8_t *)(r + 1) - (const uint8_t *)info.buf), MP_OBJ_NEW_SMALL_INT(r->size)};
+    mp_obj_t items[2] = {
+        MP_OBJ_NEW_SMALL_INT((const uint8_t *)(r + 1) - (const uint8_t *)info.buf),
+        MP_OBJ_NEW_SMALL_INT(r->size)};
     return mp_obj_new_tuple(2, items);
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_record_obj, core_record);
@@ -422,14 +452,16 @@ static mp_buffer_info_t buffer_or_none(mp_obj_t obj, int flags, edgelora_status_
     return info;
 }
 
-// core_with_record(arena, adapter or None, kind, body or None, out or None) -> bytes of the adapter with it
+// core_with_record(arena, adapter or None, kind, body or None, out or None) -> bytes of the adapter
+// with it
 static mp_obj_t core_with_record(size_t n_args, const mp_obj_t *args) {
     edgelora_session_t *s = session(args[0]);
     mp_buffer_info_t adapter = buffer_or_none(args[1], MP_BUFFER_READ, EDGELORA_ERR_TRUNCATED);
     mp_buffer_info_t body = buffer_or_none(args[3], MP_BUFFER_READ, EDGELORA_ERR_RECORD);
     mp_buffer_info_t out = buffer_or_none(args[4], MP_BUFFER_WRITE, EDGELORA_ERR_SIZE);
     edgelora_record_kind_t kind = (edgelora_record_kind_t)in_range(args[2], 255);
-    return result(edgelora_with_record(s, adapter.buf, adapter.len, kind, body.buf, body.len, out.buf, out.len));
+    return result(edgelora_with_record(
+        s, adapter.buf, adapter.len, kind, body.buf, body.len, out.buf, out.len));
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_with_record_obj, 5, 5, core_with_record);
 
@@ -457,7 +489,8 @@ static MP_DEFINE_CONST_FUN_OBJ_3(core_save_obj, core_save);
 static mp_obj_t core_counts(mp_obj_t arena) {
     edgelora_session_t *s = session(arena);
     mp_obj_t items[3] = {
-        mp_obj_new_int_from_uint(s->steps), mp_obj_new_int_from_uint(s->samples), MP_OBJ_NEW_SMALL_INT(s->pending)};
+        mp_obj_new_int_from_uint(s->steps), mp_obj_new_int_from_uint(s->samples),
+        MP_OBJ_NEW_SMALL_INT(s->pending)};
     return mp_obj_new_tuple(3, items);
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_counts_obj, core_counts);
@@ -465,35 +498,42 @@ static MP_DEFINE_CONST_FUN_OBJ_1(core_counts_obj, core_counts);
 // core_crc32(data, crc) -> CRC-32 of data behind data whose CRC is crc
 static mp_obj_t core_crc32(mp_obj_t data, mp_obj_t crc) {
     mp_buffer_info_t info = buffer(data, MP_BUFFER_READ);
-    return mp_obj_new_int_from_uint(edgelora_crc32((uint32_t)mp_obj_get_int_truncated(crc), info.buf, info.len));
+    return mp_obj_new_int_from_uint(
+        edgelora_crc32((uint32_t)mp_obj_get_int_truncated(crc), info.buf, info.len));
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_crc32_obj, core_crc32);
 
-// core_verify(public key, message, signature) -> whether it is that key's Ed25519 signature of the message
+// core_verify(public key, message, signature) -> whether it is that key's Ed25519 signature of the
+// message
 static mp_obj_t core_verify(mp_obj_t key_in, mp_obj_t message_in, mp_obj_t signature_in) {
     mp_buffer_info_t key = buffer(key_in, MP_BUFFER_READ);
     mp_buffer_info_t message = buffer(message_in, MP_BUFFER_READ);
     mp_buffer_info_t signature = buffer(signature_in, MP_BUFFER_READ);
-    bool valid = key.len == 32 && signature.len == 64 && edgelora_ed25519_verify(key.buf, message.buf, message.len, signature.buf);
+    bool valid = key.len == 32 && signature.len == 64 &&
+        edgelora_ed25519_verify(key.buf, message.buf, message.len, signature.buf);
     return valid ? mp_const_true : mp_const_false;
 }
 static MP_DEFINE_CONST_FUN_OBJ_3(core_verify_obj, core_verify);
 
 // core_order(seed, epoch, count, place) -> number of the sample at that place of an epoch
 static mp_obj_t core_order(size_t n_args, const mp_obj_t *args) {
-    mp_int_t epoch = in_range(args[1], 65535), count = in_range(args[2], 1 << 24), place = in_range(args[3], count - 1);
-    return MP_OBJ_NEW_SMALL_INT(edgelora_order((uint32_t)mp_obj_get_int_truncated(args[0]), (uint32_t)epoch, (uint32_t)count, (uint32_t)place));
+    mp_int_t epoch = in_range(args[1], 65535), count = in_range(args[2], 1 << 24),
+             place = in_range(args[3], count - 1);
+    return MP_OBJ_NEW_SMALL_INT(edgelora_order((uint32_t)mp_obj_get_int_truncated(args[0]),
+        (uint32_t)epoch, (uint32_t)count, (uint32_t)place));
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_order_obj, 4, 4, core_order);
 
 // core_draw(seed, stream, n, count) -> number below count: number n of that stream, scaled down
 static mp_obj_t core_draw(size_t n_args, const mp_obj_t *args) {
     mp_int_t k = in_range(args[1], 1 << 24), count = in_range(args[3], 0x3FFFFFFF);
-    return MP_OBJ_NEW_SMALL_INT(edgelora_draw((uint32_t)mp_obj_get_int_truncated(args[0]), (uint32_t)k, (uint32_t)mp_obj_get_int_truncated(args[2]), (uint32_t)count));
+    return MP_OBJ_NEW_SMALL_INT(edgelora_draw((uint32_t)mp_obj_get_int_truncated(args[0]),
+        (uint32_t)k, (uint32_t)mp_obj_get_int_truncated(args[2]), (uint32_t)count));
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_draw_obj, 4, 4, core_draw);
 
-// Every function of `_core`, for both builds. Names are spelled out for MicroPython's search for qstrs.
+// Every function of `_core`, for both builds. Names are spelled out for MicroPython's search for
+// qstrs.
 #define EDGELORA_FUNCTIONS(X) \
     X(MP_QSTR_model_check, core_model_check_obj) \
     X(MP_QSTR_arena_size, core_arena_size_obj) \
@@ -543,13 +583,15 @@ bool edgelora_has_signals;
 static bool is_linux(void) {
     mp_obj_t sys = mp_import_name(MP_QSTR_sys, mp_const_none, MP_OBJ_NEW_SMALL_INT(0));
     mp_obj_t name = mp_load_attr(sys, MP_QSTR_platform);
-    return mp_fun_table.binary_op(MP_BINARY_OP_EQUAL, name, MP_OBJ_NEW_QSTR(MP_QSTR_linux)) == mp_const_true;
+    return mp_fun_table.binary_op(MP_BINARY_OP_EQUAL, name, MP_OBJ_NEW_QSTR(MP_QSTR_linux)) ==
+        mp_const_true;
 }
 #endif
 
 mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *args) {
     MP_DYNRUNTIME_INIT_ENTRY
-    EDGELORA_CHECK_CONSTANTS(edgelora_status_text(EDGELORA_OK), MP_QSTR_constants_in_instruction_memory)
+    EDGELORA_CHECK_CONSTANTS(
+        edgelora_status_text(EDGELORA_OK), MP_QSTR_constants_in_instruction_memory)
 #ifdef EDGELORA_HOLD_SIGNALS
     edgelora_has_signals = is_linux();
 #endif
@@ -562,8 +604,7 @@ mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *a
 static const mp_rom_map_elem_t edgelora_globals_table[] = {
     {MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR__edgelora)},
 #define EDGELORA_ENTRY(name, obj) {MP_ROM_QSTR(name), MP_ROM_PTR(&obj)},
-    EDGELORA_FUNCTIONS(EDGELORA_ENTRY)
-};
+    EDGELORA_FUNCTIONS(EDGELORA_ENTRY)};
 static MP_DEFINE_CONST_DICT(edgelora_globals, edgelora_globals_table);
 
 const mp_obj_module_t edgelora_module = {

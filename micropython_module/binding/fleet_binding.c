@@ -1,5 +1,6 @@
-// The MicroPython binding of a fleet's board and of what it takes of cryptography, a module of its own: parses arguments,
-// calls the core, turns a status into an exception. SPDX-License-Identifier: MIT
+// The MicroPython binding of a fleet's board and of what it takes of cryptography, a module of its
+// own: parses arguments, calls the core, turns a status into an exception.
+// SPDX-License-Identifier: MIT
 
 #include "compat.h"
 #include "crypto.h"
@@ -85,7 +86,8 @@ static MP_DEFINE_CONST_FUN_OBJ_1(core_x25519_public_obj, core_x25519_public);
 // core_x25519(secret, public key) -> what the two share, u8[32]; an error where that is zero
 static mp_obj_t core_x25519(mp_obj_t secret, mp_obj_t public_key) {
     uint8_t out[32];
-    check(edgelora_x25519(out, key(secret), key(public_key)) ? EDGELORA_FLEET_OK : EDGELORA_FLEET_ERR_KEY);
+    check(edgelora_x25519(out, key(secret), key(public_key)) ? EDGELORA_FLEET_OK
+                                                             : EDGELORA_FLEET_ERR_KEY);
     return mp_obj_new_bytes(out, sizeof(out));
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_x25519_obj, core_x25519);
@@ -100,19 +102,31 @@ static uint16_t half(const uint8_t *p) {
     return (uint16_t)(p[0] | p[1] << 8);
 }
 
-// core_member_begin(memory, secret, server, fleet, seed, round, roster, index, policy, spent); policy: u16 least survivors, least z,
-// least and most of a cohort, colluders, u8 survivors percent, masks, u32 budget; spent: u64
+// core_member_begin(memory, secret, server, fleet, seed, round, roster, index, policy, spent);
+// policy: u16 least survivors, least z, least and most of a cohort, colluders, u8 survivors
+// percent, masks, u32 budget; spent: u64
 static mp_obj_t core_member_begin(size_t n_args, const mp_obj_t *args) {
     mp_buffer_info_t memory = buffer(args[0], MP_BUFFER_RW);
     const uint8_t *p = sized(args[8], 16, MP_BUFFER_READ);
     edgelora_board_t board = {
-        .secret = key(args[1]), .server = key(args[2]), .fleet = sized(args[3], 8, MP_BUFFER_READ), .seed = key(args[4]),
-        .round = word(args[5]), .roster = word(args[6]), .index = (uint16_t)word(args[7]),
-        .policy = {
-            .least_survivors = half(p), .least_z = half(p + 2), .least_cohort = half(p + 4), .most_cohort = half(p + 6),
-            .colluders = half(p + 8), .survivors_percent = p[10], .masks = p[11],
-            .budget = half(p + 12) | (uint32_t)half(p + 14) << 16,
-        },
+        .secret = key(args[1]),
+        .server = key(args[2]),
+        .fleet = sized(args[3], 8, MP_BUFFER_READ),
+        .seed = key(args[4]),
+        .round = word(args[5]),
+        .roster = word(args[6]),
+        .index = (uint16_t)word(args[7]),
+        .policy =
+            {
+                .least_survivors = half(p),
+                .least_z = half(p + 2),
+                .least_cohort = half(p + 4),
+                .most_cohort = half(p + 6),
+                .colluders = half(p + 8),
+                .survivors_percent = p[10],
+                .masks = p[11],
+                .budget = half(p + 12) | (uint32_t)half(p + 14) << 16,
+            },
     };
     __builtin_memcpy(&board.spent, sized(args[9], 8, MP_BUFFER_READ), 8);
     return result(edgelora_member_begin(memory.buf, memory.len, &board));
@@ -125,24 +139,31 @@ static mp_obj_t core_member_next(mp_obj_t memory) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_member_next_obj, core_member_next);
 
-// core_member_state(memory) -> (round, stage of the last message taken, index of who has a worthless key)
+// core_member_state(memory) -> (round, stage of the last message taken, index of who has a
+// worthless key)
 static mp_obj_t core_member_state(mp_obj_t memory) {
     edgelora_member_t *m = member(memory);
     mp_obj_t items[3] = {
-        mp_obj_new_int_from_uint(edgelora_member_round(m)), MP_OBJ_NEW_SMALL_INT(edgelora_member_stage(m)),
+        mp_obj_new_int_from_uint(edgelora_member_round(m)),
+        MP_OBJ_NEW_SMALL_INT(edgelora_member_stage(m)),
         MP_OBJ_NEW_SMALL_INT(edgelora_member_culprit(m)),
     };
     return mp_obj_new_tuple(3, items);
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_member_state_obj, core_member_state);
 
-// core_member_task(memory) -> (base id, SHA-256 of the adapter, parameters, epochs, learning rate, seed, masks)
+// core_member_task(memory) -> (base id, SHA-256 of the adapter, parameters, epochs, learning rate,
+// seed, masks)
 static mp_obj_t core_member_task(mp_obj_t memory) {
     const edgelora_task_t *t = edgelora_member_task(member(memory));
     mp_obj_t items[7] = {
-        mp_obj_new_bytes(t->base, sizeof(t->base)), mp_obj_new_bytes(t->adapter, sizeof(t->adapter)),
-        mp_obj_new_int_from_uint(t->parameters), MP_OBJ_NEW_SMALL_INT(t->epochs), MP_OBJ_NEW_SMALL_INT(t->learning_rate),
-        mp_obj_new_int_from_uint(t->seed), MP_OBJ_NEW_SMALL_INT(t->masks),
+        mp_obj_new_bytes(t->base, sizeof(t->base)),
+        mp_obj_new_bytes(t->adapter, sizeof(t->adapter)),
+        mp_obj_new_int_from_uint(t->parameters),
+        MP_OBJ_NEW_SMALL_INT(t->epochs),
+        MP_OBJ_NEW_SMALL_INT(t->learning_rate),
+        mp_obj_new_int_from_uint(t->seed),
+        MP_OBJ_NEW_SMALL_INT(t->masks),
     };
     return mp_obj_new_tuple(7, items);
 }
@@ -155,7 +176,8 @@ static mp_obj_t core_member_spent(mp_obj_t memory) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_member_spent_obj, core_member_spent);
 
-// core_member_receive(memory, message) -> 0, or 1 for the last one again; what was taken is not the same afterwards
+// core_member_receive(memory, message) -> 0, or 1 for the last one again; what was taken is not the
+// same afterwards
 static mp_obj_t core_member_receive(mp_obj_t memory, mp_obj_t message) {
     mp_buffer_info_t info = buffer(message, MP_BUFFER_RW);
     return result(edgelora_member_receive(member(memory), info.buf, info.len));
@@ -184,10 +206,14 @@ static MP_DEFINE_CONST_FUN_OBJ_1(core_member_work_obj, core_member_work);
 
 // core_member_update(memory, masters before, after, reply)
 static mp_obj_t core_member_update(size_t n_args, const mp_obj_t *args) {
-    mp_buffer_info_t before = buffer(args[1], MP_BUFFER_READ), reply = buffer(args[3], MP_BUFFER_RW);
+    mp_buffer_info_t before = buffer(args[1], MP_BUFFER_READ),
+                     reply = buffer(args[3], MP_BUFFER_RW);
     const int16_t *after = sized(args[2], before.len, MP_BUFFER_READ);
-    check(before.len % 2 || (uintptr_t)before.buf & 1 || (uintptr_t)after & 1 ? EDGELORA_FLEET_ERR_SIZE : EDGELORA_FLEET_OK);
-    return result(edgelora_member_update(member(args[0]), before.buf, after, before.len / 2, reply.buf, reply.len));
+    check(before.len % 2 || (uintptr_t)before.buf & 1 || (uintptr_t)after & 1
+            ? EDGELORA_FLEET_ERR_SIZE
+            : EDGELORA_FLEET_OK);
+    return result(edgelora_member_update(
+        member(args[0]), before.buf, after, before.len / 2, reply.buf, reply.len));
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_member_update_obj, 4, 4, core_member_update);
 
@@ -229,7 +255,8 @@ static MP_DEFINE_CONST_FUN_OBJ_2(core_member_reply_obj, core_member_reply);
 
 mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *args) {
     MP_DYNRUNTIME_INIT_ENTRY
-    EDGELORA_CHECK_CONSTANTS(edgelora_fleet_text(EDGELORA_FLEET_OK), MP_QSTR_constants_in_instruction_memory)
+    EDGELORA_CHECK_CONSTANTS(
+        edgelora_fleet_text(EDGELORA_FLEET_OK), MP_QSTR_constants_in_instruction_memory)
     EDGELORA_STORE_CORE(MP_QSTR__core, MP_QSTR_type, FLEET_FUNCTIONS)
     MP_DYNRUNTIME_INIT_EXIT
 }
@@ -239,8 +266,7 @@ mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *a
 static const mp_rom_map_elem_t fleet_globals_table[] = {
     {MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR__edgelora_fleet)},
 #define FLEET_ENTRY(name, obj) {MP_ROM_QSTR(name), MP_ROM_PTR(&obj)},
-    FLEET_FUNCTIONS(FLEET_ENTRY)
-};
+    FLEET_FUNCTIONS(FLEET_ENTRY)};
 static MP_DEFINE_CONST_DICT(fleet_globals, fleet_globals_table);
 
 const mp_obj_module_t edgelora_fleet_module = {

@@ -1,24 +1,26 @@
-// EdgeLoRA: INT8 inference and low-rank adapter training in integers. SPDX-License-Identifier: MIT
+// EdgeLoRA: INT8 inference and low-rank adapter training in integers.
+// SPDX-License-Identifier: MIT
 //
 // The caller owns all memory. `edgelora_arena_size` tells how much a session needs, `edgelora_init`
 // lays it out in the caller's arena; nothing is allocated and there are no globals. Arithmetic and
 // formats: SPEC.md.
 //
-// Models and adapters are read in place from the caller's buffers. What has to stay, where it is and
-// as it is:
+// Models and adapters are read in place from the caller's buffers. What has to stay, where it is
+// and as it is:
 //
 //   the model            from `edgelora_init` on, as long as there is the session
 //   an adapter           from `edgelora_use` on, until another or none is in use
-//   one with records     from `edgelora_load` on, until the next `load` or `begin`: they are saved again
+//   one with records     from `edgelora_load` on, until the next `load` or `begin`: they are saved
+//                        again
 //   a buffer of `merge`  until `use`, `begin` or `load`
 //
-// The arena is the session's alone. No model, adapter or buffer that a call writes to may lie in it,
-// and what is written may overlap nothing that the call reads: EDGELORA_ERR_ALIAS where sizes are
-// known. All others may overlap: one adapter in several sessions, a file within another.
+// The arena is the session's alone. No model, adapter or buffer that a call writes to may lie in
+// it, and what is written may overlap nothing that the call reads: EDGELORA_ERR_ALIAS where sizes
+// are known. All others may overlap: one adapter in several sessions, a file within another.
 //
-// Should the bytes change all the same, nothing outside of these buffers is read or written. Counts,
-// sizes and places of an adapter are the session's own: results are anything, what is saved may be
-// refused. `edgelora_session` refuses an arena whose model's tables have changed.
+// Should the bytes change all the same, nothing outside of these buffers is read or written.
+// Counts, sizes and places of an adapter are the session's own: results are anything, what is saved
+// may be refused. `edgelora_session` refuses an arena whose model's tables have changed.
 
 #ifndef EDGELORA_H
 #define EDGELORA_H
@@ -35,43 +37,88 @@
 
 // The texts of front ends, which a native module of their own has without the others.
 #define EDGELORA_TEXT_FRONTEND \
-    "not a front end that was begun, or one that can't be: channels are 1 to 16 and the channel one of them, frames a multiple of 8 up to 256, the scale a positive number"
+    "not a front end that was begun, or one that can't be: channels are 1 to 16 and the channel " \
+    "one of them, frames a multiple of 8 up to 256, the scale a positive number"
 #define EDGELORA_TEXT_SAMPLES \
-    "front ends take int16 samples, array('h') or bytes at an even address, as many as window says, and size outputs: array('h'), or bytes if the values are int8"
+    "front ends take int16 samples, array('h') or bytes at an even address, as many as window " \
+    "says, and size outputs: array('h'), or bytes if the values are int8"
 
 // Every status: name, value, what went wrong and the remedy.
 #define EDGELORA_STATUS_LIST(X) \
     X(OK, 0, "ok") \
-    X(ERR_ALIGN, -1, "buffer does not start at a multiple of 8 (arena) or 4 (model, adapter) bytes: copy it to one that does") \
+    X(ERR_ALIGN, -1, \
+        "buffer does not start at a multiple of 8 (arena) or 4 (model, adapter) bytes: copy it " \
+        "to one that does") \
     X(ERR_TRUNCATED, -2, "file is shorter than its header says: transfer it again") \
     X(ERR_MAGIC, -3, "not an EdgeLoRA file of this kind: check the path") \
-    X(ERR_VERSION, -4, "file has a format version this firmware does not know: update the firmware or make the file anew") \
+    X(ERR_VERSION, -4, \
+        "file has a format version this firmware does not know: update the firmware or make the " \
+        "file anew") \
     X(ERR_CRC, -5, "CRC-32 does not match: the file is damaged, transfer it again") \
-    X(ERR_FORMAT, -6, "file is inconsistent (an offset, size or value is out of range): make it anew") \
-    X(ERR_UNSUPPORTED, -7, "model has a layer or a loss that this build can't run (on stock RP2040 firmware lstm and SVDF too)") \
+    X(ERR_FORMAT, -6, \
+        "file is inconsistent (an offset, size or value is out of range): make it anew") \
+    X(ERR_UNSUPPORTED, -7, \
+        "model has a layer or a loss that this build can't run (on stock RP2040 firmware lstm " \
+        "and SVDF too)") \
     X(ERR_BASE, -8, "adapter was made for another base model: use the one made for this base") \
-    X(ERR_RANKS, -9, "adapter's layers or ranks differ from the session's: open the model with the adapter's ranks") \
-    X(ERR_RANK, -10, "rank must be 0 to 32 and 0 on layers without weights, one rank for each op; to train, 0 on layers below an lstm or SVDF too, which pass no gradient") \
-    X(ERR_CONFIG, -11, "mode, micro_batch (1 to 255), momentum (0 to 8), threshold (0 to 16384) or frames (1 in a model without history, and at most 2^31 values in all tensors of all frames) is out of range, or positions * micro_batch of a layer is over 65536") \
-    X(ERR_ARENA, -12, "arena is too small, is not a session, or its model was changed in memory: ask arena_size and open the model again") \
-    X(ERR_SIZE, -13, "buffer has the wrong size for this model's input, target or features, or for this adapter") \
-    X(ERR_LABEL, -14, "label is not a class of this model, or its loss asks for a target buffer (binary: of 0 and 1)") \
-    X(ERR_MODE, -15, "session can't train: open the model in mode frozen_a or trainable_a, with a rank on some layer") \
+    X(ERR_RANKS, -9, \
+        "adapter's layers or ranks differ from the session's: open the model with the adapter's " \
+        "ranks") \
+    X(ERR_RANK, -10, \
+        "rank must be 0 to 32 and 0 on layers without weights, one rank for each op; to train, 0 " \
+        "on layers below an lstm or SVDF too, which pass no gradient") \
+    X(ERR_CONFIG, -11, \
+        "mode, micro_batch (1 to 255), momentum (0 to 8), threshold (0 to 16384) or frames (1 in " \
+        "a model without history, and at most 2^31 values in all tensors of all frames) is out " \
+        "of range, or positions * micro_batch of a layer is over 65536") \
+    X(ERR_ARENA, -12, \
+        "arena is too small, is not a session, or its model was changed in memory: ask " \
+        "arena_size and open the model again") \
+    X(ERR_SIZE, -13, \
+        "buffer has the wrong size for this model's input, target or features, or for this " \
+        "adapter") \
+    X(ERR_LABEL, -14, \
+        "label is not a class of this model, or its loss asks for a target buffer (binary: of 0 " \
+        "and 1)") \
+    X(ERR_MODE, -15, \
+        "session can't train: open the model in mode frozen_a or trainable_a, with a rank on " \
+        "some layer") \
     X(ERR_NOT_BEGUN, -16, "no training adapter yet: call begin or load first") \
     X(ERR_PENDING, -17, "samples are pending: flush before saving the training state") \
-    X(ERR_SEED, -18, "adapter's frozen A has another seed than the one in training: use it in a session of its own") \
-    X(ERR_MERGE, -19, "op has no adapter in use to merge: it must be dense or conv, and the adapter in use must have a rank there") \
-    X(ERR_BUSY, -20, "session is in another call, on another core, thread or interrupt: wait for it, or open a session for each") \
-    X(ERR_TYPE, -21, "buffer must hold bytes or int8: bytes, bytearray, array('b'), array('B') or a memoryview of one") \
-    X(ERR_BLEND, -22, "adapters can't be added up: 1 to 8 at once, weights from -8 to 8, a layer's ranks 32 and its matrices 65536 elements together, B within int8: take fewer, of lower ranks, with smaller weights") \
-    X(ERR_SIGNAL, -23, "model says nothing of its signal: make it from data that does, or quantize inputs by its scale") \
+    X(ERR_SEED, -18, \
+        "adapter's frozen A has another seed than the one in training: use it in a session of " \
+        "its own") \
+    X(ERR_MERGE, -19, \
+        "op has no adapter in use to merge: it must be dense or conv, and the adapter in use " \
+        "must have a rank there") \
+    X(ERR_BUSY, -20, \
+        "session is in another call, on another core, thread or interrupt: wait for it, or open " \
+        "a session for each") \
+    X(ERR_TYPE, -21, \
+        "buffer must hold bytes or int8: bytes, bytearray, array('b'), array('B') or a " \
+        "memoryview of one") \
+    X(ERR_BLEND, -22, \
+        "adapters can't be added up: 1 to 8 at once, weights from -8 to 8, a layer's ranks 32 " \
+        "and its matrices 65536 elements together, B within int8: take fewer, of lower ranks, " \
+        "with smaller weights") \
+    X(ERR_SIGNAL, -23, \
+        "model says nothing of its signal: make it from data that does, or quantize inputs by " \
+        "its scale") \
     X(ERR_OUTPUTS, -24, "model's outputs are values, no probabilities: take them as they are") \
-    X(ERR_COUNTS, -25, "samples must be int16: array('h') or a memoryview of one; probabilities go into an array('H')") \
+    X(ERR_COUNTS, -25, \
+        "samples must be int16: array('h') or a memoryview of one; probabilities go into an " \
+        "array('H')") \
     X(ERR_FRONTEND, -26, EDGELORA_TEXT_FRONTEND) \
     X(ERR_SAMPLES, -27, EDGELORA_TEXT_SAMPLES) \
-    X(ERR_RECORD, -28, "adapter has a record that this firmware does not know, or of a version that it does not know: update the firmware, or make the adapter without it") \
-    X(ERR_CLASSES, -29, "no class can be made: the base must say how its last layer's inputs spread (quantize it with the data it was trained on), and a class takes 1 to 1024 samples") \
-    X(ERR_ALIAS, -30, "buffers overlap: none may lie in the arena, and what is written in none that is read, so give each a buffer of its own")
+    X(ERR_RECORD, -28, \
+        "adapter has a record that this firmware does not know, or of a version that it does not " \
+        "know: update the firmware, or make the adapter without it") \
+    X(ERR_CLASSES, -29, \
+        "no class can be made: the base must say how its last layer's inputs spread (quantize it " \
+        "with the data it was trained on), and a class takes 1 to 1024 samples") \
+    X(ERR_ALIAS, -30, \
+        "buffers overlap: none may lie in the arena, and what is written in none that is read, " \
+        "so give each a buffer of its own")
 
 typedef enum {
 #define EDGELORA_STATUS_ENUM(name, value, text) EDGELORA_##name = value,
@@ -130,7 +177,7 @@ enum {
 typedef enum {
     EDGELORA_RECORD_CLASSES = 1, // classes that the base does not have
     EDGELORA_RECORD_MONITOR = 2, // what is usual for one machine
-    EDGELORA_RECORD_KINDS,       // those above are below this
+    EDGELORA_RECORD_KINDS, // those above are below this
 } edgelora_record_kind_t;
 
 // The records of `.elm` and `.ela` as they lie in the file (SPEC.md, sections 8 and 9).
@@ -143,7 +190,7 @@ typedef struct {
     uint32_t tensors, ops, labels, labels_size, logit_scale;
     uint16_t exp_table[8];
     uint8_t loss;
-    uint8_t space;   // 1: the space record lies right before the labels
+    uint8_t space; // 1: the space record lies right before the labels
     uint16_t signal; // offset of the signal record in words of 4 bytes, 0 = none
 } edgelora_model_t;
 
@@ -167,8 +214,8 @@ typedef struct {
 // What an input is made of; edgelora_normal_t [values] follow, and the units' text.
 typedef struct {
     uint8_t version, front;
-    uint16_t channels;    // values of a sample
-    uint32_t rate;        // 1/1000 Hz
+    uint16_t channels; // values of a sample
+    uint32_t rate; // 1/1000 Hz
     uint32_t window, hop; // samples
     uint16_t values, units_size;
 } edgelora_signal_t;
@@ -221,7 +268,7 @@ typedef struct {
 // A class: its score is row * (x - zp) + bias. s16 row [size] follows, padded to 4 bytes.
 typedef struct {
     int32_t bias;
-    uint16_t number;  // below the base's classes: one of those
+    uint16_t number; // below the base's classes: one of those
     uint16_t samples; // that it was made from
     uint8_t name[EDGELORA_MAX_NAME]; // UTF-8, padded with 0; empty for one of the base's
 } edgelora_class_t;
@@ -229,13 +276,13 @@ typedef struct {
 // What a session is laid out for. ranks: one byte for each op, 0 = no adapter.
 typedef struct {
     const uint8_t *ranks;
-    uint8_t mode;        // edgelora_mode_t
+    uint8_t mode; // edgelora_mode_t
     uint8_t micro_batch; // samples an update, 1..255
-    uint8_t momentum;    // shift of the running mean, 0 = none
-    uint8_t plain;       // 1: portable kernels only; the results are the same
+    uint8_t momentum; // shift of the running mean, 0 = none
+    uint8_t plain; // 1: portable kernels only; the results are the same
     // Q11, 0..16384: an update leaves elements with less than this alone; 0 = none
     uint16_t threshold;
-    uint16_t frames;     // of a sample: 1 or, in a model with history, more
+    uint16_t frames; // of a sample: 1 or, in a model with history, more
     // one byte for each op, or NULL: 1 = the backward pass computes the output again instead of
     // keeping it
     const uint8_t *recompute;
@@ -254,13 +301,13 @@ enum {
     // s8 [positions, channels]: the output computed again for the backward pass; a history's in
     // training
     EDGELORA_RECOMPUTED,
-    EDGELORA_T,     // s8 [positions, rank]: A x, kept for the backward pass
-    EDGELORA_MASK,  // bits, one an output element: 1 = passes gradient
+    EDGELORA_T, // s8 [positions, rank]: A x, kept for the backward pass
+    EDGELORA_MASK, // bits, one an output element: 1 = passes gradient
     EDGELORA_ERROR, // s8 [positions, channels]: error of the output
     // s8 [positions, rank]: error of t; behind it s8 [input]: an error to be added to one that is
     // there
     EDGELORA_WORK,
-    EDGELORA_SPANS,              // of a pass; the rest lasts
+    EDGELORA_SPANS, // of a pass; the rest lasts
     EDGELORA_A = EDGELORA_SPANS, // a matrix and its training state, see edgelora_matrix_t
     EDGELORA_B,
     EDGELORA_PLANNED,
@@ -269,11 +316,11 @@ enum {
 // A buffer of the arena and the steps of a training pass in which it is needed. Steps: op i runs
 // forward at i, the loss at n, op i runs backward at 2n - i. size 0: not there.
 typedef struct {
-    uint32_t offset;    // bytes
+    uint32_t offset; // bytes
     uint32_t size : 22; // bytes; of two tensors at most
     uint32_t birth : 10;
     uint16_t death; // from step birth to step death
-    uint16_t next;  // the planner's own
+    uint16_t next; // the planner's own
 } edgelora_span_t;
 
 // One adapter matrix in the arena. From `at` on: s8 weight, what the kernels use; if it trains, s16
@@ -292,7 +339,7 @@ typedef struct {
 typedef struct {
     // branch in use: s8 [rank, K], s8 [O, rank]; merged: u8 [O, K] weights, s32 [O] bias
     edgelora_ref_t a, b;
-    uint8_t used_rank;   // of the branch in use, 0 = none
+    uint8_t used_rank; // of the branch in use, 0 = none
     int8_t used_t_shift, used_branch_shift;
     uint8_t merged;
     uint8_t rank; // of the session's adapter, 0 = none: then the rest is not there
@@ -304,46 +351,46 @@ typedef struct {
 // An op in the arena.
 typedef struct {
     uint32_t at[EDGELORA_SPANS]; // offsets of its buffers, 0 = not there
-    uint16_t lora;               // offset of its edgelora_lora_t, 0 = not dense or conv
-    int16_t exponent;            // of the error
+    uint16_t lora; // offset of its edgelora_lora_t, 0 = not dense or conv
+    int16_t exponent; // of the error
     // before this op's backward step the output is computed again; EDGELORA_MAX_OPS = it is not
     uint16_t recomputed_for;
-    uint8_t needs : 1;           // runs backward
-    uint8_t arrived : 1;         // the error has received something
-    uint8_t flags;               // EDGELORA_OP_BOUNDED and more, in session.h
+    uint8_t needs : 1; // runs backward
+    uint8_t arrived : 1; // the error has received something
+    uint8_t flags; // EDGELORA_OP_BOUNDED and more, in session.h
 } edgelora_layer_t;
 
 // The classes of an adapter, as they were when it came in.
 typedef struct {
-    uint16_t own : 10;  // rows for classes of the base
+    uint16_t own : 10; // rows for classes of the base
     uint16_t added : 6; // behind them
 } edgelora_told_t;
 
 // The start of the arena; the layers [op_count] follow.
 typedef struct {
-    edgelora_ref_t self;  // the arena's own address: tells a session from any other buffer
+    edgelora_ref_t self; // the arena's own address: tells a session from any other buffer
     edgelora_ref_t model; // the .elm
     uint32_t magic, arena_size;
     uint32_t scratch, scratch_size; // what one op needs while it runs
-    uint32_t seed;    // of A in the matrix_a
+    uint32_t seed; // of A in the matrix_a
     uint32_t draws, steps, samples;
-    uint16_t pending;   // samples since the last update
+    uint16_t pending; // samples since the last update
     uint16_t threshold; // of config
     uint32_t op_count : 10;
     uint32_t lowest : 10; // lowest op with an adapter; op_count = none
     // the training pass runs this many ops: its loss is on the output of the last of them
     uint32_t trained : 10;
     uint8_t mode, micro_batch, momentum; // of config
-    uint8_t plain : 1;       // of config
-    uint8_t wide : 2;        // edgelora_wide_level, 0 if plain
-    uint8_t has_a : 1;       // matrix_a holds the A of `seed`
-    uint8_t begun : 1;       // there is a training adapter
+    uint8_t plain : 1; // of config
+    uint8_t wide : 2; // edgelora_wide_level, 0 if plain
+    uint8_t has_a : 1; // matrix_a holds the A of `seed`
+    uint8_t begun : 1; // there is a training adapter
     uint8_t a_is_seeded : 1; // its A is that of `seed`
-    uint16_t busy;   // not 0 while a call is under way
+    uint16_t busy; // not 0 while a call is under way
     uint16_t frames; // of config
     edgelora_ref_t records; // those that go with the training adapter, in its .ela, or NULL
     edgelora_ref_t classes; // edgelora_classes_t of the adapter in use, or NULL
-    uint32_t records_size;  // bytes
+    uint32_t records_size; // bytes
     edgelora_told_t trained_classes, used_classes; // of records, and of classes
     uint32_t model_size, stamp; // edgelora_model_stamp; 0: the model is fixed
 } edgelora_session_t;
@@ -377,8 +424,8 @@ const edgelora_signal_t *edgelora_signal(const void *model);
 // record's values. Returns how many were beyond the grid, or a status < 0.
 int32_t edgelora_quantize(const void *model, const int16_t *counts, uint32_t count, int8_t *out);
 
-// Copies `count` elements of `width` bytes, every step-th of those at `from`; where step is 1 the two
-// may overlap.
+// Copies `count` elements of `width` bytes, every step-th of those at `from`; where step is 1 the
+// two may overlap.
 void edgelora_take(uint8_t *to, const uint8_t *from, uint32_t step, uint32_t count, uint32_t width);
 
 // Plans a session: fills spans [op_count, EDGELORA_PLANNED] and returns the arena's size in bytes,
@@ -481,20 +528,21 @@ int32_t edgelora_infer_features(edgelora_session_t *s, const int8_t *features);
 edgelora_status_t edgelora_train_features(edgelora_session_t *s, const int8_t *features,
     uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss);
 
-// `edgelora_infer_sample`, and what the loss is of it, without learning: with the adapter in use, in a
-// session that can train. Label and target are as `edgelora_train` takes them. The output is gone.
-int32_t edgelora_evaluate(edgelora_session_t *s, const int8_t *x, uint32_t label,
-    const int8_t *target, int32_t *loss);
+// `edgelora_infer_sample`, and what the loss is of it, without learning: with the adapter in use,
+// in a session that can train. Label and target are as `edgelora_train` takes them. The output is
+// gone.
+int32_t edgelora_evaluate(
+    edgelora_session_t *s, const int8_t *x, uint32_t label, const int8_t *target, int32_t *loss);
 
 // Inputs of the last layer, if a checked model says how they spread; 0: it has no room for classes.
 uint32_t edgelora_class_size(const void *model);
 
-// Runs a sample as `edgelora_infer_sample` does and adds the last layer's inputs, without their zero
-// point, to sums, s32 [class size].
+// Runs a sample as `edgelora_infer_sample` does and adds the last layer's inputs, without their
+// zero point, to sums, s32 [class size].
 edgelora_status_t edgelora_class_sample(edgelora_session_t *s, const int8_t *x, int32_t *sums);
 
-// Row, bias and count of a class from the sums of n samples, which are spent; its number and name are
-// the caller's.
+// Row, bias and count of a class from the sums of n samples, which are spent; its number and name
+// are the caller's.
 edgelora_status_t edgelora_class_row(
     edgelora_session_t *s, int32_t *sums, uint32_t n, edgelora_class_t *out);
 
@@ -506,9 +554,9 @@ const edgelora_record_t *edgelora_record(
     const void *adapter, uint32_t size, edgelora_record_kind_t kind);
 
 // An adapter file as it is, but for its record of this kind: body, u8 [body_size], takes its place;
-// NULL: it is left out. adapter NULL: the bare base. Into a buffer at a multiple of 4 that is none of
-// these. Returns the file's size (out NULL: the size alone), 0 where nothing is left but the bare
-// base, or a status < 0. The adapter is looked at as by `edgelora_use`.
+// NULL: it is left out. adapter NULL: the bare base. Into a buffer at a multiple of 4 that is none
+// of these. Returns the file's size (out NULL: the size alone), 0 where nothing is left but the
+// bare base, or a status < 0. The adapter is looked at as by `edgelora_use`.
 int32_t edgelora_with_record(edgelora_session_t *s, const void *adapter, uint32_t size,
     edgelora_record_kind_t kind, const void *body, uint32_t body_size, void *out, uint32_t room);
 

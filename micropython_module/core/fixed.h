@@ -1,4 +1,5 @@
-// Fixed-point arithmetic of SPEC.md, sections 1, 2 and 7. SPDX-License-Identifier: MIT
+// Fixed-point arithmetic of SPEC.md, sections 1, 2 and 7.
+// SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_FIXED_H
 #define EDGELORA_FIXED_H
@@ -101,8 +102,8 @@ static inline int32_t requantize_signed(int32_t acc, int32_t multiplier, int shi
     return multiplier < 0 ? -v : v;
 }
 
-// The factors of `mix` in registers, for loops: as constants, compilers for Cortex-M0+ make dozens of
-// shifts and additions of them.
+// The factors of `mix` in registers, for loops: as constants, compilers for Cortex-M0+ make dozens
+// of shifts and additions of them.
 typedef struct {
     uint32_t first, second;
 } mix_t;

@@ -1,4 +1,5 @@
-// What kinds of ops have, and an op's tensors. SPDX-License-Identifier: MIT
+// What kinds of ops have, and an op's tensors.
+// SPDX-License-Identifier: MIT
 
 #include "graph.h"
 

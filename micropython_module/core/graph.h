@@ -34,8 +34,8 @@ uint32_t edgelora_traits(uint32_t kind); // 0: there is no such kind
 #endif
 
 // An lstm's multipliers and shifts: two of each gate, of its input's share and its state's, in the
-// order input, forget, cell, output; then those of the cell, what is admitted to it, and the output.
-// Behind the multipliers: how large the cell may be, and the logistic function's table.
+// order input, forget, cell, output; then those of the cell, what is admitted to it, and the
+// output. Behind the multipliers: how large the cell may be, and the logistic function's table.
 enum {
     LSTM_CELL = 8,
     LSTM_ADMITTED = 9,
@@ -62,12 +62,12 @@ typedef struct {
     // gather: u16, positions along height, width and channels of the input; NULL: all, in order
     const uint16_t *gathered;
     const int16_t *taps; // svdf time: s16 [out_c, memory, rank]
-    const int32_t *bias;         // s32 [out_c], the input's zero point folded in; lstm [out_c, 4, 2]
-    const int32_t *multiplier;   // s32 [out_c]; mean, multiply [1], prelu [2], add [3], softmax [256]
-    const int8_t *shift;         // s8 [out_c]; mean, multiply, lookup [1], prelu, softmax [2], add [3]
+    const int32_t *bias; // s32 [out_c], the input's zero point folded in; lstm [out_c, 4, 2]
+    const int32_t *multiplier; // s32 [out_c]; mean, multiply [1], prelu [2], add [3], softmax [256]
+    const int8_t *shift; // s8 [out_c]; mean, multiply, lookup [1], prelu, softmax [2], add [3]
     uint32_t traits;
     uint32_t positions; // out_h * out_w
-    uint32_t inputs;    // K = kernel_h * kernel_w * in_c
+    uint32_t inputs; // K = kernel_h * kernel_w * in_c
     uint16_t in_h, in_w, in_c, out_h, out_w, out_c, kernel_h, kernel_w;
     uint16_t in2_h, in2_w, in2_c; // sides are the output's or, repeated along it, 1
     int8_t zp_in, zp_in2, zp_out;

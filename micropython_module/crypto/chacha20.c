@@ -1,4 +1,5 @@
-// ChaCha20 (RFC 8439). SPDX-License-Identifier: MIT
+// ChaCha20 (RFC 8439).
+// SPDX-License-Identifier: MIT
 
 #include "crypto.h"
 
@@ -8,7 +9,8 @@ static uint32_t word_of(const uint8_t *bytes) {
     return bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
 }
 
-void edgelora_chacha20_begin(edgelora_chacha20_t *c, const uint8_t key[32], const uint8_t nonce[12], uint32_t counter) {
+void edgelora_chacha20_begin(
+    edgelora_chacha20_t *c, const uint8_t key[32], const uint8_t nonce[12], uint32_t counter) {
     c->state[0] = 0x61707865;  // "expand 32-byte k"
     c->state[1] = 0x3320646e;
     c->state[2] = 0x79622d32;

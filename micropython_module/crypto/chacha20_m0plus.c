@@ -1,4 +1,5 @@
-// ChaCha20's block on a Cortex-M0+: 2,323 cycles, of which a quarter round takes 12 and its loads and stores 10 to 14.
+// ChaCha20's block on a Cortex-M0+: 2,323 cycles, of which a quarter round takes 12 and its loads
+// and stores 10 to 14.
 // SPDX-License-Identifier: MIT
 
 #include "crypto.h"
@@ -58,7 +59,8 @@
     "adds r4, r4, r6\n" \
     "stmia r1!, {r3, r4}\n"
 
-__attribute__((naked, noinline)) void edgelora_chacha20_rounds(const uint32_t state[16], uint32_t block[16]) {
+__attribute__((naked, noinline)) void edgelora_chacha20_rounds(
+    const uint32_t state[16], uint32_t block[16]) {
     __asm volatile(
         ".syntax unified\n"
         "push {r4-r7, lr}\n"

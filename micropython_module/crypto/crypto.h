@@ -1,8 +1,9 @@
-// Signatures, shared secrets, streams, authentication, random numbers. SPDX-License-Identifier: MIT
+// Signatures, shared secrets, streams, authentication, random numbers.
+// SPDX-License-Identifier: MIT
 //
-// No heap, no globals, no recursion. All but the verification of signatures, which reads what is public, takes
-// secrets: there no branch and no address depends on them. (Cores whose multiplication takes longer for larger
-// numbers, as the Cortex-M3, still tell.)
+// No heap, no globals, no recursion. All but the verification of signatures, which reads what is
+// public, takes secrets: there no branch and no address depends on them. (Cores whose
+// multiplication takes longer for larger numbers, as the Cortex-M3, still tell.)
 
 #ifndef EDGELORA_CRYPTO_H
 #define EDGELORA_CRYPTO_H
@@ -12,18 +13,21 @@
 #include <stdint.h>
 
 // True if `signature` (R, S) of `size` bytes of `message` is the key's. What is accepted:
-// - the key A: a point of the curve in its one canonical encoding (y < p, no sign where x = 0), whose order is not small (8 A is
+// - the key A: a point of the curve in its one canonical encoding (y < p, no sign where x = 0),
+// whose order is not small (8 A is
 //   not the neutral element);
 // - S < L, the order of the base point;
-// - R: the canonical encoding of S B - k A with k = SHA-512(R, A, message) mod L, byte for byte. This is the equation without
+// - R: the canonical encoding of S B - k A with k = SHA-512(R, A, message) mod L, byte for byte.
+// This is the equation without
 //   cofactor: components of small order in A or R are not multiplied away.
-bool edgelora_ed25519_verify(const uint8_t key[32], const uint8_t *message, size_t size, const uint8_t signature[64]);
+bool edgelora_ed25519_verify(
+    const uint8_t key[32], const uint8_t *message, size_t size, const uint8_t signature[64]);
 
 // SHA-512 (FIPS 180-4) of bytes as they come: begin, add, end.
 typedef struct {
     uint64_t state[8];
-    uint64_t block[16];  // what was added since the last whole block, packed from the first word on
-    size_t count;  // bytes added
+    uint64_t block[16]; // what was added since the last whole block, packed from the first word on
+    size_t count; // bytes added
 } edgelora_sha512_t;
 
 void edgelora_sha512_begin(edgelora_sha512_t *s);
@@ -31,63 +35,68 @@ void edgelora_sha512_add(edgelora_sha512_t *s, const uint8_t *data, size_t size)
 void edgelora_sha512_end(edgelora_sha512_t *s, uint8_t digest[64]);
 
 #ifdef __ARM_ARCH_6M__
-#define EDGELORA_SHA512_M0PLUS  // these two of sha512_m0plus.c
+#define EDGELORA_SHA512_M0PLUS // these two of sha512_m0plus.c
 #endif
 
-// Eight rounds on a to h in v[0..7], with their words and constants: each writes its a before the last one, so
-// v[-8..-1] are a to h then.
+// Eight rounds on a to h in v[0..7], with their words and constants: each writes its a before the
+// last one, so v[-8..-1] are a to h then.
 void edgelora_sha512_rounds(uint64_t *v, const uint64_t *w, const uint64_t *k);
-void edgelora_sha512_schedule(uint64_t *w);  // w[16..31] from w[0..15]
+void edgelora_sha512_schedule(uint64_t *w); // w[16..31] from w[0..15]
 
 // HMAC-SHA-512 (RFC 2104, RFC 4231) of bytes as they come, with a key of any size.
 typedef struct {
     edgelora_sha512_t inner;
-    uint64_t outer[8];  // state behind the outer hash's first block
+    uint64_t outer[8]; // state behind the outer hash's first block
 } edgelora_hmac_t;
 
 void edgelora_hmac_begin(edgelora_hmac_t *h, const uint8_t *key, size_t size);
 void edgelora_hmac_add(edgelora_hmac_t *h, const uint8_t *data, size_t size);
-void edgelora_hmac_end(edgelora_hmac_t *h, uint8_t tag[64]);  // leaves nothing of the key in h
+void edgelora_hmac_end(edgelora_hmac_t *h, uint8_t tag[64]); // leaves nothing of the key in h
 
-// X25519 (RFC 7748): out = the u-coordinate of scalar times the point at u. All that the RFC takes is taken: any 32
-// bytes as scalar, u of any size with its top bit left out. False if out is all zero, as for points of small order:
-// no secret is shared then. out may be scalar or u. Stack: about 700 bytes.
+// X25519 (RFC 7748): out = the u-coordinate of scalar times the point at u. All that the RFC takes
+// is taken: any 32 bytes as scalar, u of any size with its top bit left out. False if out is all
+// zero, as for points of small order: no secret is shared then. out may be scalar or u. Stack:
+// about 700 bytes.
 bool edgelora_x25519(uint8_t out[32], const uint8_t scalar[32], const uint8_t u[32]);
-void edgelora_x25519_public(uint8_t out[32], const uint8_t scalar[32]);  // of the base point, u = 9
+void edgelora_x25519_public(uint8_t out[32], const uint8_t scalar[32]); // of the base point, u = 9
 
 #ifdef __ARM_ARCH_6M__
-#define EDGELORA_CHACHA20_M0PLUS  // rounds of chacha20_m0plus.c
+#define EDGELORA_CHACHA20_M0PLUS // rounds of chacha20_m0plus.c
 #endif
 
-// ChaCha20 (RFC 8439). A block is 16 words; as bytes they are little-endian. After 2^32 blocks the counter begins
-// again.
+// ChaCha20 (RFC 8439). A block is 16 words; as bytes they are little-endian. After 2^32 blocks the
+// counter begins again.
 typedef struct {
-    uint32_t state[16];  // constants, key[8], counter, nonce[3]
+    uint32_t state[16]; // constants, key[8], counter, nonce[3]
 } edgelora_chacha20_t;
 
-void edgelora_chacha20_begin(edgelora_chacha20_t *c, const uint8_t key[32], const uint8_t nonce[12], uint32_t counter);
-void edgelora_chacha20_block(edgelora_chacha20_t *c, uint32_t block[16]);  // the next block
-void edgelora_chacha20_rounds(const uint32_t state[16], uint32_t block[16]);  // the block of a state
-// The stream from the next block on; what is left of the last block is lost. words: modulo 2^32, in the core's own
-// byte order.
+void edgelora_chacha20_begin(
+    edgelora_chacha20_t *c, const uint8_t key[32], const uint8_t nonce[12], uint32_t counter);
+void edgelora_chacha20_block(edgelora_chacha20_t *c, uint32_t block[16]); // the next block
+void edgelora_chacha20_rounds(const uint32_t state[16], uint32_t block[16]); // the block of a state
+// The stream from the next block on; what is left of the last block is lost. words: modulo 2^32, in
+// the core's own byte order.
 void edgelora_chacha20_xor(edgelora_chacha20_t *c, uint8_t *data, size_t size);
 void edgelora_chacha20_add(edgelora_chacha20_t *c, uint32_t *words, size_t count);
 void edgelora_chacha20_subtract(edgelora_chacha20_t *c, uint32_t *words, size_t count);
 
-// Random numbers by fast key erasure: a request's bytes are those of ChaCha20 (nonce 0, from block 0) behind the
-// first 32, which become the next key. So what was given out can't be found again from what is kept.
+// Random numbers by fast key erasure: a request's bytes are those of ChaCha20 (nonce 0, from block
+// 0) behind the first 32, which become the next key. So what was given out can't be found again
+// from what is kept.
 typedef struct {
     uint8_t key[32];
-    uint64_t pool[4];  // of a request of 32 bytes
-    uint32_t left;  // of pool, from its end; the others are 0
+    uint64_t pool[4]; // of a request of 32 bytes
+    uint32_t left; // of pool, from its end; the others are 0
 } edgelora_random_t;
 
 void edgelora_random_seed(edgelora_random_t *r, const uint8_t seed[32]);
-void edgelora_random_bytes(edgelora_random_t *r, uint8_t *out, size_t size);  // one request, up to 2^38 bytes
-uint64_t edgelora_random_u64(edgelora_random_t *r);  // little-endian, four of a request of 32 bytes
+void edgelora_random_bytes(
+    edgelora_random_t *r, uint8_t *out, size_t size); // one request, up to 2^38 bytes
+uint64_t edgelora_random_u64(edgelora_random_t *r); // little-endian, four of a request of 32 bytes
 
-// Says that what comes of secrets is public from here on, so that it may be branched on. It does nothing, but where
-// tests/core/test_secrets.py runs the code on secrets that are marked; the reason stands beside each use.
+// Says that what comes of secrets is public from here on, so that it may be branched on. It does
+// nothing, but where tests/core/test_secrets.py runs the code on secrets that are marked; the
+// reason stands beside each use.
 #ifndef EDGELORA_DECLASSIFY
 #define EDGELORA_DECLASSIFY(value) ((void)(value))
 #endif

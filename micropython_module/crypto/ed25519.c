@@ -1,31 +1,185 @@
-// Verification of Ed25519 signatures (RFC 8032). SPDX-License-Identifier: MIT
+// Verification of Ed25519 signatures (RFC 8032).
+// SPDX-License-Identifier: MIT
 //
-// Points are those of -x^2 + y^2 = 1 + d x^2 y^2, with the formulas of Hisil, Wong, Carter and Dawson (2008), which hold for all pairs
-// of points.
+// Points are those of -x^2 + y^2 = 1 + d x^2 y^2, with the formulas of Hisil, Wong, Carter and
+// Dawson (2008), which hold for all pairs of points.
 
 #include "crypto.h"
 #include "field.h"
 
 // Constants, little-endian.
-static const uint8_t curve_d[32] = {  // -121665 / 121666
-    0xa3, 0x78, 0x59, 0x13, 0xca, 0x4d, 0xeb, 0x75, 0xab, 0xd8, 0x41, 0x41, 0x4d, 0x0a, 0x70, 0x00,
-    0x98, 0xe8, 0x79, 0x77, 0x79, 0x40, 0xc7, 0x8c, 0x73, 0xfe, 0x6f, 0x2b, 0xee, 0x6c, 0x03, 0x52,
+static const uint8_t curve_d[32] = {
+    // -121665 / 121666
+    0xa3,
+    0x78,
+    0x59,
+    0x13,
+    0xca,
+    0x4d,
+    0xeb,
+    0x75,
+    0xab,
+    0xd8,
+    0x41,
+    0x41,
+    0x4d,
+    0x0a,
+    0x70,
+    0x00,
+    0x98,
+    0xe8,
+    0x79,
+    0x77,
+    0x79,
+    0x40,
+    0xc7,
+    0x8c,
+    0x73,
+    0xfe,
+    0x6f,
+    0x2b,
+    0xee,
+    0x6c,
+    0x03,
+    0x52,
 };
 static const uint8_t root_of_minus_1[32] = {
-    0xb0, 0xa0, 0x0e, 0x4a, 0x27, 0x1b, 0xee, 0xc4, 0x78, 0xe4, 0x2f, 0xad, 0x06, 0x18, 0x43, 0x2f,
-    0xa7, 0xd7, 0xfb, 0x3d, 0x99, 0x00, 0x4d, 0x2b, 0x0b, 0xdf, 0xc1, 0x4f, 0x80, 0x24, 0x83, 0x2b,
+    0xb0,
+    0xa0,
+    0x0e,
+    0x4a,
+    0x27,
+    0x1b,
+    0xee,
+    0xc4,
+    0x78,
+    0xe4,
+    0x2f,
+    0xad,
+    0x06,
+    0x18,
+    0x43,
+    0x2f,
+    0xa7,
+    0xd7,
+    0xfb,
+    0x3d,
+    0x99,
+    0x00,
+    0x4d,
+    0x2b,
+    0x0b,
+    0xdf,
+    0xc1,
+    0x4f,
+    0x80,
+    0x24,
+    0x83,
+    0x2b,
 };
 static const uint8_t base_x[32] = {
-    0x1a, 0xd5, 0x25, 0x8f, 0x60, 0x2d, 0x56, 0xc9, 0xb2, 0xa7, 0x25, 0x95, 0x60, 0xc7, 0x2c, 0x69,
-    0x5c, 0xdc, 0xd6, 0xfd, 0x31, 0xe2, 0xa4, 0xc0, 0xfe, 0x53, 0x6e, 0xcd, 0xd3, 0x36, 0x69, 0x21,
+    0x1a,
+    0xd5,
+    0x25,
+    0x8f,
+    0x60,
+    0x2d,
+    0x56,
+    0xc9,
+    0xb2,
+    0xa7,
+    0x25,
+    0x95,
+    0x60,
+    0xc7,
+    0x2c,
+    0x69,
+    0x5c,
+    0xdc,
+    0xd6,
+    0xfd,
+    0x31,
+    0xe2,
+    0xa4,
+    0xc0,
+    0xfe,
+    0x53,
+    0x6e,
+    0xcd,
+    0xd3,
+    0x36,
+    0x69,
+    0x21,
 };
-static const uint8_t base_y[32] = {  // 4 / 5
-    0x58, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66,
-    0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66,
+static const uint8_t base_y[32] = {
+    // 4 / 5
+    0x58,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
+    0x66,
 };
-static const uint8_t base_order[32] = {  // L = 2^252 + 27742317777372353535851937790883648493
-    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14,
-    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x10,
+static const uint8_t base_order[32] = {
+    // L = 2^252 + 27742317777372353535851937790883648493
+    0xed,
+    0xd3,
+    0xf5,
+    0x5c,
+    0x1a,
+    0x63,
+    0x12,
+    0x58,
+    0xd6,
+    0x9c,
+    0xf7,
+    0xa2,
+    0xde,
+    0xf9,
+    0xde,
+    0x14,
+    0x00,
+    0x00,
+    0x00,
+    0x00,
+    0x00,
+    0x00,
+    0x00,
+    0x00,
+    0x00,
+    0x00,
+    0x00,
+    0x00,
+    0x00,
+    0x00,
+    0x00,
+    0x10,
 };
 
 static bool fe_equal(const edgelora_fe_t a, const edgelora_fe_t b) {
@@ -39,11 +193,11 @@ static bool fe_equal(const edgelora_fe_t a, const edgelora_fe_t b) {
 
 typedef struct {
     edgelora_fe_t x, y, z;  // (x / z, y / z)
-    edgelora_fe_t e, h;  // e h / z is the product of the two coordinates, which only additions need
+    edgelora_fe_t e, h; // e h / z is the product of the two coordinates, which only additions need
 } point_t;
 
 typedef struct {
-    edgelora_fe_t difference, sum, product;  // of an affine point: (y - x) / 2, (y + x) / 2, d x y
+    edgelora_fe_t difference, sum, product; // of an affine point: (y - x) / 2, (y + x) / 2, d x y
 } addend_t;
 
 static void point_begin(point_t *p, const edgelora_fe_t x, const edgelora_fe_t y) {
@@ -55,7 +209,7 @@ static void point_begin(point_t *p, const edgelora_fe_t x, const edgelora_fe_t y
 }
 
 static void addend_begin(addend_t *q, const edgelora_fe_t x, const edgelora_fe_t y) {
-    const edgelora_fe_t half = {-9u, -1u, -1u, -1u, -1u, -1u, -1u, -1u >> 2};  // 2^254 - 9
+    const edgelora_fe_t half = {-9u, -1u, -1u, -1u, -1u, -1u, -1u, -1u >> 2}; // 2^254 - 9
     edgelora_fe_t d;
     edgelora_fe_decode(d, curve_d);
     edgelora_fe_subtract(q->difference, y, x);
@@ -79,14 +233,14 @@ static void point_double(point_t *p) {
     edgelora_fe_square(p->e, p->e);
     edgelora_fe_square(f, p->x);
     edgelora_fe_square(b, p->y);
-    edgelora_fe_subtract(g, b, f);  // g = y^2 - x^2
+    edgelora_fe_subtract(g, b, f); // g = y^2 - x^2
     edgelora_fe_add(p->h, b, f);
-    edgelora_fe_subtract(p->e, p->e, p->h);  // e = 2 x y
+    edgelora_fe_subtract(p->e, p->e, p->h); // e = 2 x y
     edgelora_fe_small(b, 0);
-    edgelora_fe_subtract(p->h, b, p->h);  // h = -x^2 - y^2
+    edgelora_fe_subtract(p->h, b, p->h); // h = -x^2 - y^2
     edgelora_fe_square(f, p->z);
     edgelora_fe_add(f, f, f);
-    edgelora_fe_subtract(f, g, f);  // f = g - 2 z^2
+    edgelora_fe_subtract(f, g, f); // f = g - 2 z^2
     point_end(p, f, g);
 }
 
@@ -117,7 +271,8 @@ static void point_encode(uint8_t bytes[32], const edgelora_fe_t x, const edgelor
     bytes[31] |= (uint8_t)(bytes_x[0] << 7);
 }
 
-// Affine coordinates; false if the bytes are no point's encoding. x = sqrt(u / v), u = y^2 - 1, v = d y^2 + 1.
+// Affine coordinates; false if the bytes are no point's encoding. x = sqrt(u / v), u = y^2 - 1, v =
+// d y^2 + 1.
 static bool point_decode(edgelora_fe_t x, edgelora_fe_t y, const uint8_t bytes[32]) {
     edgelora_fe_t u, v, t, one;
     uint8_t encoded[32];
@@ -130,11 +285,11 @@ static bool point_decode(edgelora_fe_t x, edgelora_fe_t y, const uint8_t bytes[3
     edgelora_fe_add(v, v, one);
     edgelora_fe_square(t, v);
     edgelora_fe_multiply(t, t, v);
-    edgelora_fe_multiply(x, t, u);  // u v^3
+    edgelora_fe_multiply(x, t, u); // u v^3
     edgelora_fe_multiply(t, t, x);
-    edgelora_fe_multiply(t, t, v);  // u v^7
+    edgelora_fe_multiply(t, t, v); // u v^7
     edgelora_fe_power(t, t);
-    edgelora_fe_multiply(x, x, t);  // if u / v is a square, a root of it or of its negative
+    edgelora_fe_multiply(x, x, t); // if u / v is a square, a root of it or of its negative
     for (uint32_t tries = 0;; tries++) {
         edgelora_fe_square(t, x);
         edgelora_fe_multiply(t, t, v);
@@ -164,7 +319,7 @@ static bool is_small_order(const edgelora_fe_t x, const edgelora_fe_t y) {
         point_double(&p);
     }
     edgelora_fe_small(zero, 0);
-    return fe_equal(p.x, zero);  // of (0, 1) and (0, -1) only the first is 8 times a point
+    return fe_equal(p.x, zero); // of (0, 1) and (0, -1) only the first is 8 times a point
 }
 
 // Scalars, in 33 bytes
@@ -191,7 +346,8 @@ static bool scalar_decode(uint8_t *r, const uint8_t bytes[32]) {
     return scalar_subtract(difference, 1) < 0;
 }
 
-// r = digest mod L, byte by byte from the last. 256 r + byte < 2^261 lacks less than one L after the multiple its upper bits tell.
+// r = digest mod L, byte by byte from the last. 256 r + byte < 2^261 lacks less than one L after
+// the multiple its upper bits tell.
 static void scalar_reduce(uint8_t *r, const uint8_t digest[64]) {
     for (uint32_t i = 0; i < SCALAR_BYTES; i++) {
         r[i] = 0;
@@ -225,7 +381,8 @@ static int32_t scalar_digit(const uint8_t *a, const uint8_t *triple, uint32_t i)
 // Signatures
 
 // s B - k A, encoded
-static void combine(uint8_t bytes[32], const uint8_t *s, const uint8_t *k, const edgelora_fe_t key_x, const edgelora_fe_t key_y) {
+static void combine(uint8_t bytes[32], const uint8_t *s, const uint8_t *k,
+    const edgelora_fe_t key_x, const edgelora_fe_t key_y) {
     uint8_t triple_s[SCALAR_BYTES], triple_k[SCALAR_BYTES];
     addend_t base, key;
     point_t p;
@@ -255,7 +412,8 @@ static void combine(uint8_t bytes[32], const uint8_t *s, const uint8_t *k, const
     point_encode(bytes, p.x, p.y);
 }
 
-bool edgelora_ed25519_verify(const uint8_t key[32], const uint8_t *message, size_t size, const uint8_t signature[64]) {
+bool edgelora_ed25519_verify(
+    const uint8_t key[32], const uint8_t *message, size_t size, const uint8_t signature[64]) {
     uint8_t s[SCALAR_BYTES], k[SCALAR_BYTES], digest[64], encoded[32];
     edgelora_fe_t x, y;
     if (!scalar_decode(s, signature + 32) || !point_decode(x, y, key) || is_small_order(x, y)) {

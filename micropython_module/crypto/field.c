@@ -1,4 +1,5 @@
-// The field modulo p = 2^255 - 19: portable. SPDX-License-Identifier: MIT
+// The field modulo p = 2^255 - 19: portable.
+// SPDX-License-Identifier: MIT
 //
 // As 2^256 = 2 p + 38, what is carried out of the eighth word comes back as 38 of the first.
 
@@ -31,7 +32,8 @@ static uint32_t fe_carried(uint32_t *r, uint32_t value) {
 
 #ifndef EDGELORA_FIELD_M0PLUS
 
-// r += carry 2^256 for carry < 2^18. If that has a carry again, r < 38 2^18 is left, and takes it without another.
+// r += carry 2^256 for carry < 2^18. If that has a carry again, r < 38 2^18 is left, and takes it
+// without another.
 static void fe_fold(uint32_t *r, uint32_t carry) {
     r[0] += FE_FOLD * fe_carried(r, FE_FOLD * carry);
 }
@@ -46,8 +48,8 @@ void edgelora_fe_add(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t
     fe_fold(r, (uint32_t)v);
 }
 
-// a - b without a borrow is a + (2^256 - 1 - b) + 1 - 2^256, with one a - b + 2^256: of which 38 are taken away
-// again, twice at most.
+// a - b without a borrow is a + (2^256 - 1 - b) + 1 - 2^256, with one a - b + 2^256: of which 38
+// are taken away again, twice at most.
 void edgelora_fe_subtract(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t b) {
     uint32_t borrow = 0;
     for (uint32_t i = 0; i < FE_WORDS; i++) {
@@ -69,7 +71,8 @@ static inline uint64_t word_product(uint32_t a, uint32_t b) {
     uint32_t low = (a & 0xffff) * (b & 0xffff);
     uint32_t middle = (a >> 16) * (b & 0xffff) + (low >> 16);
     uint32_t other = (a & 0xffff) * (b >> 16) + (middle & 0xffff);
-    return (uint64_t)((a >> 16) * (b >> 16) + (middle >> 16) + (other >> 16)) << 32 | other << 16 | (low & 0xffff);
+    return (uint64_t)((a >> 16) * (b >> 16) + (middle >> 16) + (other >> 16)) << 32 | other << 16 |
+        (low & 0xffff);
 #else
     return (uint64_t)a * b;
 #endif
@@ -79,7 +82,8 @@ static inline uint64_t word_product(uint32_t a, uint32_t b) {
 static void fe_reduce(uint32_t *r, const uint32_t *product) {
     uint64_t v = 0;
     for (uint32_t i = 0; i < FE_WORDS; i++) {
-        v = edgelora_sum64(v, edgelora_sum64(word_product(product[FE_WORDS + i], FE_FOLD), product[i]));
+        v = edgelora_sum64(
+            v, edgelora_sum64(word_product(product[FE_WORDS + i], FE_FOLD), product[i]));
         r[i] = (uint32_t)v;
         v >>= 32;
     }
@@ -201,7 +205,8 @@ void edgelora_fe_encode(uint8_t bytes[32], const edgelora_fe_t a) {
     edgelora_fe_copy(v, a);
     fe_fold_top(v, 0);  // v <= 2^255 + 18
     fe_fold_top(v, 0);  // v < 2^255
-    // v has its top bit then if it was >= p, and is v - p + 2^255; if it was not, 19 are taken away again.
+    // v has its top bit then if it was >= p, and is v - p + 2^255; if it was not, 19 are taken away
+    // again.
     fe_fold_top(v, 19);
     uint32_t borrow = 19 & ((v[FE_WORDS - 1] >> 31) - 1);
     for (uint32_t i = 0; i < FE_WORDS; i++) {

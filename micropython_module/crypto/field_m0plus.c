@@ -1,9 +1,10 @@
-// The field modulo 2^255 - 19 on a Cortex-M0+, which multiplies 32 by 32 bits to 32. SPDX-License-Identifier: MIT
+// The field modulo 2^255 - 19 on a Cortex-M0+, which multiplies 32 by 32 bits to 32.
+// SPDX-License-Identifier: MIT
 //
-// Products of 8 by 8 words are three of 4 by 4 (Karatsuba, with differences). Those go column by column; a word's
-// product is made of four of its halves. Cycles: a product of 4 by 4 words 490, a square of 4 words 300, joining
-// three of them 190, folding 190.
-// Time and addresses depend on no operand. Stack: 220 bytes.
+// Products of 8 by 8 words are three of 4 by 4 (Karatsuba, with differences). Those go column by
+// column; a word's product is made of four of its halves. Cycles: a product of 4 by 4 words 490, a
+// square of 4 words 300, joining three of them 190, folding 190. Time and addresses depend on no
+// operand. Stack: 220 bytes.
 
 #include "field.h"
 
@@ -13,7 +14,8 @@
 
 #define NAKED __attribute__((naked, noinline))
 
-// Both halves of the words at A[i] and B[j], then (r0, r4), the 64 bits of their product. r1 to r3 are lost.
+// Both halves of the words at A[i] and B[j], then (r0, r4), the 64 bits of their product. r1 to r3
+// are lost.
 #define WORD_PRODUCT(i, j) \
     "ldr r1, [sp, #4 * " #i "]\n" \
     "ldr r3, [sp, #16 + 4 * " #j "]\n" \
@@ -182,13 +184,14 @@ NAKED static uint32_t difference4(uint32_t *r, const uint32_t *a, const uint32_t
     "ldmia r0!, {r3, r7}\n" change first " r4, r3\n" \
     "adcs r5, r7\n" \
     "stmia r6!, {r4, r5}\n"
-#define SUM_8(first, change) SUM_2(first, change) SUM_2("adcs", change) SUM_2("adcs", change) SUM_2("adcs", change)
+#define SUM_8(first, change) \
+    SUM_2(first, change) SUM_2("adcs", change) SUM_2("adcs", change) SUM_2("adcs", change)
 #define NEGATED \
     "eors r4, r2\n" \
     "eors r5, r2\n"
 
-// product[16], of which the halves are those of low and high words: adds their sum and middle[8], negated if sign is
-// -1, at word 4. That sum is not negative. middle is lost.
+// product[16], of which the halves are those of low and high words: adds their sum and middle[8],
+// negated if sign is -1, at word 4. That sum is not negative. middle is lost.
 NAKED static void join(uint32_t *product, uint32_t *middle, uint32_t sign) {
     __asm volatile(
         ".syntax unified\n"
@@ -217,7 +220,8 @@ NAKED static void join(uint32_t *product, uint32_t *middle, uint32_t sign) {
         "pop {r4-r7, pc}\n");
 }
 
-// A word of the product and 38 of the word 8 behind it, with what the word before carried. r5: 38, r6: 0
+// A word of the product and 38 of the word 8 behind it, with what the word before carried. r5: 38,
+// r6: 0
 #define FOLD_WORD(i, carry, next) \
     "ldr r3, [r1, #32 + 4 * " #i "]\n" \
     "lsrs " next ", r3, #16\n" \
@@ -301,7 +305,8 @@ NAKED void edgelora_fe_add(edgelora_fe_t r, const edgelora_fe_t a, const edgelor
     "sbcs r5, r7\n" \
     "stmia r6!, {r4, r5}\n"
 
-// What is borrowed from 2^256 is 38 too many, and 38 of the first word again if taking those away borrows.
+// What is borrowed from 2^256 is 38 too many, and 38 of the first word again if taking those away
+// borrows.
 NAKED void edgelora_fe_subtract(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t b) {
     __asm volatile(
         ".syntax unified\n"
@@ -335,7 +340,8 @@ NAKED void edgelora_fe_subtract(edgelora_fe_t r, const edgelora_fe_t a, const ed
         "pop {r4-r7, pc}\n");
 }
 
-// A word (high, low) times 2^16 + r5 is high 2^32 + (high r5 + low) 2^16 + low r5, none of which is above 2^32.
+// A word (high, low) times 2^16 + r5 is high 2^32 + (high r5 + low) 2^16 + low r5, none of which is
+// above 2^32.
 #define A24_WORD(carry, next) \
     "ldmia r1!, {r3}\n" \
     "lsrs r4, r3, #16\n" \
@@ -372,7 +378,8 @@ NAKED void edgelora_fe_multiply_a24(edgelora_fe_t r, const edgelora_fe_t a) {
         "1: .word 121665 - 65536\n");
 }
 
-// (a_0 + a_1 2^128) (b_0 + b_1 2^128) has (a_0 - a_1) (b_1 - b_0) + a_0 b_0 + a_1 b_1 in its middle.
+// (a_0 + a_1 2^128) (b_0 + b_1 2^128) has (a_0 - a_1) (b_1 - b_0) + a_0 b_0 + a_1 b_1 in its
+// middle.
 void edgelora_fe_multiply(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t b) {
     uint32_t product[16], middle[8], other[4];
     uint32_t sign = difference4(middle, a, a + 4) ^ difference4(other, b + 4, b);

@@ -1,4 +1,5 @@
-// HMAC-SHA-512 (RFC 2104). SPDX-License-Identifier: MIT
+// HMAC-SHA-512 (RFC 2104).
+// SPDX-License-Identifier: MIT
 
 #include "crypto.h"
 

@@ -1,4 +1,5 @@
-// Random numbers by fast key erasure, over ChaCha20. SPDX-License-Identifier: MIT
+// Random numbers by fast key erasure, over ChaCha20.
+// SPDX-License-Identifier: MIT
 
 #include "crypto.h"
 
@@ -20,7 +21,8 @@ void edgelora_random_bytes(edgelora_random_t *r, uint8_t *out, size_t size) {
         if (i % sizeof(block) == 0) {
             edgelora_chacha20_block(&c, block);
         }
-        *(i < RANDOM_KEY ? r->key + i : out + i - RANDOM_KEY) = (uint8_t)(block[i / 4 % 16] >> 8 * (i % 4));
+        *(i < RANDOM_KEY ? r->key + i
+                         : out + i - RANDOM_KEY) = (uint8_t)(block[i / 4 % 16] >> 8 * (i % 4));
     }
     edgelora_wipe(&c, sizeof(c));
     edgelora_wipe(block, sizeof(block));

@@ -1,4 +1,5 @@
-// SHA-512's rounds on a Cortex-M0+: 64 bits are two registers, rotated by shifts of both. SPDX-License-Identifier: MIT
+// SHA-512's rounds on a Cortex-M0+: 64 bits are two registers, rotated by shifts of both.
+// SPDX-License-Identifier: MIT
 
 #include "crypto.h"
 
@@ -6,7 +7,8 @@
 
 #pragma GCC diagnostic ignored "-Wunused-parameter"  // the assembly takes them from their registers
 
-// (r2, r3) = (r4, r5), low and high words, rotated right by n < 32; or that XOR (r2, r3). r6 is lost.
+// (r2, r3) = (r4, r5), low and high words, rotated right by n < 32; or that XOR (r2, r3). r6 is
+// lost.
 #define ROTATED(n, low, high) \
     "lsrs r2, " low ", #" #n "\n" \
     "lsls r6, " high ", #(32 - " #n ")\n" \
@@ -63,9 +65,10 @@
     "ands r4, r5\n" \
     "orrs r7, r4\n" carry " " sum ", r7\n"
 
-// v: a to h, with room for 8 more before them, in which each round writes its a; what was d becomes e in its place.
-// w, k: of 8 rounds.
-__attribute__((naked, noinline)) void edgelora_sha512_rounds(uint64_t *v, const uint64_t *w, const uint64_t *k) {
+// v: a to h, with room for 8 more before them, in which each round writes its a; what was d becomes
+// e in its place. w, k: of 8 rounds.
+__attribute__((naked, noinline)) void edgelora_sha512_rounds(
+    uint64_t *v, const uint64_t *w, const uint64_t *k) {
     __asm volatile(
         ".syntax unified\n"
         "push {r4-r7, lr}\n"

@@ -1,12 +1,15 @@
-// Sums and choices of words that are secret. A core without a carry flag or a comparison that makes a number, as Xtensa's, compares and
-// branches for the carry of a 64-bit sum: there it is found from the bits. SPDX-License-Identifier: MIT
+// Sums and choices of words that are secret. A core without a carry flag or a comparison that makes
+// a number, as Xtensa's, compares and branches for the carry of a 64-bit sum: there it is found
+// from the bits.
+// SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_CRYPTO_WORDS_H
 #define EDGELORA_CRYPTO_WORDS_H
 
 #include <stdint.h>
 
-// All ones if bit is 1, 0 if it is 0. The compiler knows nothing of it: it makes no branch of what is chosen by it.
+// All ones if bit is 1, 0 if it is 0. The compiler knows nothing of it: it makes no branch of what
+// is chosen by it.
 static inline uint32_t edgelora_mask_of(uint32_t bit) {
     __asm__("" : "+r"(bit));
     return 0 - bit;

@@ -1,11 +1,13 @@
-// X25519 (RFC 7748). SPDX-License-Identifier: MIT
+// X25519 (RFC 7748).
+// SPDX-License-Identifier: MIT
 
 #include "crypto.h"
 #include "field.h"
 
-// The ladder: (x2 : z2) and (x3 : z3) = (x2 : z2) + the point at x1, become (2 (x2 : z2)) and their sum.
-static void ladder_step(const edgelora_fe_t x1, edgelora_fe_t x2, edgelora_fe_t z2, edgelora_fe_t x3, edgelora_fe_t z3,
-    edgelora_fe_t a, edgelora_fe_t b) {
+// The ladder: (x2 : z2) and (x3 : z3) = (x2 : z2) + the point at x1, become (2 (x2 : z2)) and their
+// sum.
+static void ladder_step(const edgelora_fe_t x1, edgelora_fe_t x2, edgelora_fe_t z2,
+    edgelora_fe_t x3, edgelora_fe_t z3, edgelora_fe_t a, edgelora_fe_t b) {
     edgelora_fe_add(a, x2, z2);
     edgelora_fe_subtract(z2, x2, z2);
     edgelora_fe_add(x2, x3, z3);

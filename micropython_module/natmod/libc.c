@@ -1,4 +1,5 @@
-// The C library functions that compilers call by themselves; a native module has no libc to link to.
+// The C library functions that compilers call by themselves; a native module has no libc to link
+// to.
 // SPDX-License-Identifier: MIT
 
 #include "py/dynruntime.h"
@@ -11,7 +12,8 @@ void *memmove(void *dest, const void *src, size_t n) {
     return mp_fun_table.memmove_(dest, src, n);
 }
 
-// Other words than memmove's: of two equal functions gcc makes one a call of the other, and memcpy's, inline, allows no overlap.
+// Other words than memmove's: of two equal functions gcc makes one a call of the other, and
+// memcpy's, inline, allows no overlap.
 void *memcpy(void *dest, const void *src, size_t n) {
     mp_fun_table.memmove_(dest, src, n);
     return dest;

@@ -1,7 +1,9 @@
-// Buffers that change after their check: nothing outside is read or written, whatever the results. SPDX-License-Identifier: MIT
+// Buffers that change after their check: nothing outside is read or written, whatever the results.
+// SPDX-License-Identifier: MIT
 //
-// Usage: changed MODEL.elm ADAPTER.ela TIMES SEED. The adapter has classes. Every buffer is of its own size on the heap, under
-// AddressSanitizer alone: values that no check has seen may overflow sums, which harms nobody. Prints how often each was changed.
+// Usage: changed MODEL.elm ADAPTER.ela TIMES SEED. The adapter has classes. Every buffer is of its
+// own size on the heap, under AddressSanitizer alone: values that no check has seen may overflow
+// sums, which harms nobody. Prints how often each was changed.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,12 +39,17 @@ static void *copy_of(const void *data, uint32_t size) {
     return copy;
 }
 
-// One to four fields of 1, 2 or 4 bytes, at the front more often than elsewhere, get values that are seldom right.
+// One to four fields of 1, 2 or 4 bytes, at the front more often than elsewhere, get values that
+// are seldom right.
 static void change(uint8_t *file, uint32_t size) {
-    static const uint32_t values[] = {0, 1, 2, 3, 15, 16, 127, 128, 255, 256, 4096, 32767, 32768, 65535, 1u << 20, INT32_MAX, 1u << 31, UINT32_MAX};
+    static const uint32_t values[] = {
+        0, 1, 2, 3, 15, 16, 127, 128, 255, 256, 4096, 32767, 32768, 65535, 1u << 20, INT32_MAX,
+        1u << 31, UINT32_MAX};
     for (uint32_t left = 1 + drawn(4); left; --left) {
-        uint32_t width = 1u << drawn(3), places = (drawn(3) && size > 256 ? 256 : size) / width, at = width * drawn(places);
-        uint32_t value = drawn(4) ? values[drawn(sizeof(values) / sizeof(values[0]))] : drawn(UINT32_MAX);
+        uint32_t width = 1u << drawn(3), places = (drawn(3) && size > 256 ? 256 : size) / width,
+                 at = width * drawn(places);
+        uint32_t value = drawn(4) ? values[drawn(sizeof(values) / sizeof(values[0]))]
+                                  : drawn(UINT32_MAX);
         memcpy(file + at, &value, width);
     }
 }
@@ -60,7 +67,8 @@ static edgelora_session_t *open_session(world_t *w, edgelora_mode_t mode) {
     for (uint32_t i = 0; i < m->op_count; ++i) {
         ranks[i] = mode != EDGELORA_INFER && edgelora_shape(w->model, i).is_matrix ? 2 : 0;
     }
-    edgelora_config_t config = {.ranks = ranks, .mode = (uint8_t)mode, .micro_batch = 2, .frames = 1};
+    edgelora_config_t config = {
+        .ranks = ranks, .mode = (uint8_t)mode, .micro_batch = 2, .frames = 1};
     edgelora_span_t *spans = malloc(m->op_count * EDGELORA_PLANNED * sizeof(*spans));
     int32_t size = edgelora_arena_size(w->model, &config, spans);
     free(spans);
@@ -143,7 +151,8 @@ static void refuse_overlaps(world_t *w, const void *file, uint32_t size) {
     edgelora_session_t *s = w->s;
     uint8_t *arena = w->arena, *model = w->model;
     uint8_t *own = copy_of(file, size);
-    uint8_t *weights = own + sizeof(edgelora_adapter_t) + ((edgelora_adapter_t *)(void *)own)->layer_count * sizeof(edgelora_adapter_layer_t);
+    uint8_t *weights = own + sizeof(edgelora_adapter_t) +
+        ((edgelora_adapter_t *)(void *)own)->layer_count * sizeof(edgelora_adapter_layer_t);
     edgelora_part_t part = {own, size, 4096};
     CHECK(edgelora_load(s, own, size) == EDGELORA_OK && edgelora_use(s, own, size) == EDGELORA_OK);
     uint32_t room = edgelora_adapter_size(s, true), op = s->lowest;
@@ -153,14 +162,21 @@ static void refuse_overlaps(world_t *w, const void *file, uint32_t size) {
     memcpy(out, own, size);
     part.adapter = out;
     int32_t found[] = {
-        edgelora_use(s, arena + 128, size), edgelora_load(s, arena + 128, size), edgelora_merge(s, op, arena + 128),
-        edgelora_merge(s, op, weights), edgelora_save(s, true, arena + 128, room), edgelora_save(s, true, own, room),
-        edgelora_save(s, true, model, room), edgelora_blend(s, &part, 1, true, arena + 128, (uint32_t)sum),
+        edgelora_use(s, arena + 128, size),
+        edgelora_load(s, arena + 128, size),
+        edgelora_merge(s, op, arena + 128),
+        edgelora_merge(s, op, weights),
+        edgelora_save(s, true, arena + 128, room),
+        edgelora_save(s, true, own, room),
+        edgelora_save(s, true, model, room),
+        edgelora_blend(s, &part, 1, true, arena + 128, (uint32_t)sum),
         edgelora_blend(s, &part, 1, true, out + 4, (uint32_t)sum),
         edgelora_with_record(s, out, size, EDGELORA_RECORD_MONITOR, "usual", 5, out, size + room),
-        edgelora_features(s, w->x, (int8_t *)arena), edgelora_class_sample(s, w->x, (int32_t *)(void *)arena),
+        edgelora_features(s, w->x, (int8_t *)arena),
+        edgelora_class_sample(s, w->x, (int32_t *)(void *)arena),
         edgelora_probabilities(s, (uint16_t *)(void *)arena),
-        edgelora_init(model, w->arena_size, model, &(edgelora_config_t){.ranks = model, .micro_batch = 1, .frames = 1}),
+        edgelora_init(model, w->arena_size, model,
+            &(edgelora_config_t){.ranks = model, .micro_batch = 1, .frames = 1}),
     };
     for (uint32_t i = 0; i < sizeof(found) / sizeof(found[0]); ++i) {
         if (found[i] != EDGELORA_ERR_ALIAS) {
@@ -172,14 +188,20 @@ static void refuse_overlaps(world_t *w, const void *file, uint32_t size) {
     int32_t *sums = calloc(inputs + bytes / 4 + 1, 4);
     uint8_t *row = (uint8_t *)(sums + inputs);
     int32_t rows[] = {
-        edgelora_class_row(s, sums, 1, (void *)(row + 2)), edgelora_class_row(s, (void *)((char *)sums + 2), 1, (void *)row),
-        edgelora_class_row(s, sums, 1, (void *)arena), edgelora_class_row(s, (void *)arena, 1, (void *)row),
-        edgelora_class_row(s, sums, 1, (void *)(row - 4)), edgelora_class_row(s, sums, 0, (void *)row),
-        edgelora_class_row(s, sums, EDGELORA_MAX_CLASS_SAMPLES + 1, (void *)row), edgelora_class_row(s, sums, 1, (void *)row),
+        edgelora_class_row(s, sums, 1, (void *)(row + 2)),
+        edgelora_class_row(s, (void *)((char *)sums + 2), 1, (void *)row),
+        edgelora_class_row(s, sums, 1, (void *)arena),
+        edgelora_class_row(s, (void *)arena, 1, (void *)row),
+        edgelora_class_row(s, sums, 1, (void *)(row - 4)),
+        edgelora_class_row(s, sums, 0, (void *)row),
+        edgelora_class_row(s, sums, EDGELORA_MAX_CLASS_SAMPLES + 1, (void *)row),
+        edgelora_class_row(s, sums, 1, (void *)row),
         edgelora_class_sample(s, w->x, (void *)((char *)sums + 1)),
     };
-    static const int32_t wanted[] = {EDGELORA_ERR_ALIGN, EDGELORA_ERR_ALIGN, EDGELORA_ERR_ALIAS, EDGELORA_ERR_ALIAS,
-        EDGELORA_ERR_ALIAS, EDGELORA_ERR_CLASSES, EDGELORA_ERR_CLASSES, EDGELORA_OK, EDGELORA_ERR_ALIGN};
+    static const int32_t wanted[] = {
+        EDGELORA_ERR_ALIGN, EDGELORA_ERR_ALIGN, EDGELORA_ERR_ALIAS, EDGELORA_ERR_ALIAS,
+        EDGELORA_ERR_ALIAS, EDGELORA_ERR_CLASSES, EDGELORA_ERR_CLASSES, EDGELORA_OK,
+        EDGELORA_ERR_ALIGN};
     CHECK(!memcmp(rows, wanted, sizeof wanted));
     s->busy = 1;
     CHECK(edgelora_class_sample(s, w->x, sums) == EDGELORA_ERR_BUSY);
@@ -189,17 +211,23 @@ static void refuse_overlaps(world_t *w, const void *file, uint32_t size) {
     free(own), free(out), free(sums);
 }
 
-// Whatever a model's words are, its stamp is not 0, which says that nothing looks. The last word is that which makes the hash 0.
+// Whatever a model's words are, its stamp is not 0, which says that nothing looks. The last word is
+// that which makes the hash 0.
 static void no_stamp_is_0(void) {
     enum { SIGNAL = 40, WORDS = SIGNAL + sizeof(edgelora_signal_t) / 4 };
     uint32_t file[WORDS] = {0}, factor = mix_constants().first, inverse = factor;
     edgelora_model_t *m = (void *)file;
-    *m = (edgelora_model_t){.tensor_count = 2, .op_count = 1, .tensors = sizeof(*m), .ops = sizeof(*m) + 2 * sizeof(edgelora_tensor_t),
+    *m = (edgelora_model_t){
+        .tensor_count = 2,
+        .op_count = 1,
+        .tensors = sizeof(*m),
+        .ops = sizeof(*m) + 2 * sizeof(edgelora_tensor_t),
         .signal = SIGNAL};
     for (int i = 0; i < 5; ++i) {
         inverse *= 2 - factor * inverse; // modulo 2^32
     }
-    uint32_t turned = edgelora_model_stamp(file, sizeof(file)) * inverse; // the hash before its last word
+    uint32_t turned = edgelora_model_stamp(file, sizeof(file)) *
+        inverse; // the hash before its last word
     file[WORDS - 1] = turned >> 13 | turned << 19;
     CHECK(inverse * factor == 1 && edgelora_model_stamp(file, sizeof(file)) == 1);
     file[WORDS - 1] ^= 1;

@@ -1,4 +1,5 @@
-// What the C programs of these tests hold: else they end with its line. SPDX-License-Identifier: MIT
+// What the C programs of these tests hold: else they end with its line.
+// SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_TEST_CHECK_H
 #define EDGELORA_TEST_CHECK_H

@@ -1,4 +1,5 @@
-// What valgrind is told of secrets; comes before every file of the program of secrets.c. SPDX-License-Identifier: MIT
+// What valgrind is told of secrets; comes before every file of the program of secrets.c.
+// SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_TESTS_DECLASSIFY_H
 #define EDGELORA_TESTS_DECLASSIFY_H

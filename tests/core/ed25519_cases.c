@@ -1,4 +1,5 @@
-// Parts of the Ed25519 verification on cases from standard input, for tests under sanitizers. SPDX-License-Identifier: MIT
+// Parts of the Ed25519 verification on cases from standard input, for tests under sanitizers.
+// SPDX-License-Identifier: MIT
 //
 // A case: what ('v' verify: key, signature, message; 'd' decode: a point), u32 size, its bytes.
 // Each is answered by a line.
@@ -18,7 +19,8 @@ static void *copy(const uint8_t *data, size_t size) {
 }
 
 static void print_verdict(const uint8_t *data, size_t size) {
-    uint8_t *key = copy(data, 32), *signature = copy(data + 32, 64), *message = copy(data + 96, size - 96);
+    uint8_t *key = copy(data, 32), *signature = copy(data + 32, 64),
+            *message = copy(data + 96, size - 96);
     printf("%d\n", edgelora_ed25519_verify(key, message, size - 96, signature));
     free(key);
     free(signature);
@@ -35,9 +37,14 @@ int main(void) {
         }
         edgelora_fe_t x, y;
         switch (what) {
-            case 'v': print_verdict(data, size); break;
-            case 'd': printf("%d\n", point_decode(x, y, data)); break;
-            default: return 2;
+            case 'v':
+                print_verdict(data, size);
+                break;
+            case 'd':
+                printf("%d\n", point_decode(x, y, data));
+                break;
+            default:
+                return 2;
         }
         free(data);
     }

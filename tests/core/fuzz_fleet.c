@@ -1,10 +1,12 @@
-// A fleet's member under the sanitizers, at the hands of whoever can write to it and of a server that says anything: every
-// message of a round mutated, as it is and with a tag made right again. Buffers are of exactly their size on the heap.
+// A fleet's member under the sanitizers, at the hands of whoever can write to it and of a server
+// that says anything: every message of a round mutated, as it is and with a tag made right again.
+// Buffers are of exactly their size on the heap.
 // SPDX-License-Identifier: MIT
 //
-// Usage: fuzz_fleet ROUND SEED COUNT. ROUND: secret[32], server's public key[32], fleet[8], seed[32], u16 index, u16 boards,
-// u32 roster, public key[32] of each board, then the six messages to the board, each behind its u32 size. Prints how many
-// messages were refused, and how many that had been made right were taken; what was refused must have changed nothing.
+// Usage: fuzz_fleet ROUND SEED COUNT. ROUND: secret[32], server's public key[32], fleet[8],
+// seed[32], u16 index, u16 boards, u32 roster, public key[32] of each board, then the six messages
+// to the board, each behind its u32 size. Prints how many messages were refused, and how many that
+// had been made right were taken; what was refused must have changed nothing.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,15 +118,21 @@ int main(int argc, char **argv) {
     drawn = strtoull(argv[2], NULL, 10);
     uint32_t count = (uint32_t)strtoul(argv[3], NULL, 10), refused = 0, taken = 0;
 
-    round_t r = {.fleet = data + 64, .index = u16_at(data + 104), .boards = u16_at(data + 106), .keys = data + 112};
-    edgelora_board_t board = {.secret = data, .server = data + 32, .fleet = data + 64, .seed = data + 72};
+    round_t r = {
+        .fleet = data + 64,
+        .index = u16_at(data + 104),
+        .boards = u16_at(data + 106),
+        .keys = data + 112};
+    edgelora_board_t board = {
+        .secret = data, .server = data + 32, .fleet = data + 64, .seed = data + 72};
     board.index = (uint16_t)r.index;
     board.roster = u32_at(data + 108);
     CHECK(edgelora_pair_key(r.pair, data, data + 32));
     uint32_t size = edgelora_member_size(19);
     void *memory = malloc(size);
     CHECK(!edgelora_member(memset(memory, 0, size), size));
-    CHECK(edgelora_member_begin(memory, edgelora_member_size(0) - 8, &board) == EDGELORA_FLEET_ERR_MEMBER);
+    CHECK(edgelora_member_begin(memory, edgelora_member_size(0) - 8, &board) ==
+        EDGELORA_FLEET_ERR_MEMBER);
     CHECK(!edgelora_member_begin(memory, size, &board));
     edgelora_member_t *m = edgelora_member(memory, size);
     CHECK(m && !edgelora_member(memory, size - 8) && edgelora_member_reply_size(m) == 0);

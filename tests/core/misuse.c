@@ -1,8 +1,10 @@
-// The core used in ways that it must refuse, under the sanitizers: every buffer is of exactly its size on the heap.
+// The core used in ways that it must refuse, under the sanitizers: every buffer is of exactly its
+// size on the heap.
 // SPDX-License-Identifier: MIT
 //
-// Usage: misuse MODEL.elm OTHER.ela...: adapters that are of another base or don't fit. The model has ranks 2 on all its dense and conv
-// ops. Prints the status of `use` for each; exits with 0 if all else holds.
+// Usage: misuse MODEL.elm OTHER.ela...: adapters that are of another base or don't fit. The model
+// has ranks 2 on all its dense and conv ops. Prints the status of `use` for each; exits with 0 if
+// all else holds.
 
 #include <pthread.h>
 #include <stdio.h>
@@ -34,7 +36,8 @@ static edgelora_session_t *open_session(const void *model, uint32_t *size) {
     for (uint32_t i = 0; i < count; ++i) {
         ranks[i] = edgelora_shape(model, i).is_matrix ? 2 : 0;
     }
-    edgelora_config_t config = {.ranks = ranks, .mode = EDGELORA_FROZEN_A, .micro_batch = 2, .frames = 1};
+    edgelora_config_t config = {
+        .ranks = ranks, .mode = EDGELORA_FROZEN_A, .micro_batch = 2, .frames = 1};
     edgelora_span_t *spans = malloc(count * EDGELORA_PLANNED * sizeof(*spans));
     int32_t found = edgelora_arena_size(model, &config, spans);
     free(spans);
@@ -60,7 +63,8 @@ static void refuse_while_busy(edgelora_session_t *s, uint32_t arena_size) {
     int8_t *x = sample_of(model, 1), *features = calloc(edgelora_feature_size(s), 1);
     edgelora_part_t part = {.size = room, .weight = 4096};
     uint16_t probable[256];
-    void *file = malloc(room), *merged = malloc(edgelora_merge_size(s, op)), *before = malloc(arena_size);
+    void *file = malloc(room), *merged = malloc(edgelora_merge_size(s, op)),
+         *before = malloc(arena_size);
     int32_t loss;
     part.adapter = file;
     CHECK(edgelora_save(s, false, file, room) == (int32_t)room);
@@ -68,13 +72,26 @@ static void refuse_while_busy(edgelora_session_t *s, uint32_t arena_size) {
     s->busy = 1;
     memcpy(before, s, arena_size);
     int32_t found[] = {
-        edgelora_infer(s, x), edgelora_infer_sample(s, x), edgelora_infer_features(s, features), edgelora_features(s, x, features),
-        edgelora_reset(s), edgelora_forward_range(s, x, 0, 1), edgelora_backward_range(s, x, 0, 1), edgelora_use(s, 0, 0),
-        edgelora_use(s, file, room), edgelora_begin(s, 1), edgelora_load(s, file, room), edgelora_merge(s, op, merged),
-        edgelora_train(s, x, 0, 0, 1, &loss), edgelora_train_features(s, features, 0, 0, 1, &loss), edgelora_flush(s, 1),
-        edgelora_save(s, false, file, room), edgelora_blend(s, &part, 1, true, before, arena_size),
+        edgelora_infer(s, x),
+        edgelora_infer_sample(s, x),
+        edgelora_infer_features(s, features),
+        edgelora_features(s, x, features),
+        edgelora_reset(s),
+        edgelora_forward_range(s, x, 0, 1),
+        edgelora_backward_range(s, x, 0, 1),
+        edgelora_use(s, 0, 0),
+        edgelora_use(s, file, room),
+        edgelora_begin(s, 1),
+        edgelora_load(s, file, room),
+        edgelora_merge(s, op, merged),
+        edgelora_train(s, x, 0, 0, 1, &loss),
+        edgelora_train_features(s, features, 0, 0, 1, &loss),
+        edgelora_flush(s, 1),
+        edgelora_save(s, false, file, room),
+        edgelora_blend(s, &part, 1, true, before, arena_size),
         edgelora_with_record(s, file, room, EDGELORA_RECORD_MONITOR, x, 1, before, arena_size),
-        edgelora_probabilities(s, probable), edgelora_evaluate(s, x, 0, 0, &loss),
+        edgelora_probabilities(s, probable),
+        edgelora_evaluate(s, x, 0, 0, &loss),
     };
     for (uint32_t i = 0; i < sizeof(found) / sizeof(found[0]); ++i) {
         CHECK(found[i] == EDGELORA_ERR_BUSY);
@@ -83,11 +100,13 @@ static void refuse_while_busy(edgelora_session_t *s, uint32_t arena_size) {
     s->busy = 0;
     // nor does an error leave a session busy
     CHECK(edgelora_train(s, x, 9999, 0, 1, &loss) == EDGELORA_ERR_LABEL);
-    CHECK(edgelora_load(s, x, 0) < 0 && edgelora_use(s, file, room - 4) < 0 && edgelora_merge(s, 9999, merged) < 0);
+    CHECK(edgelora_load(s, x, 0) < 0 && edgelora_use(s, file, room - 4) < 0 &&
+        edgelora_merge(s, 9999, merged) < 0);
     CHECK(edgelora_save(s, false, file, 0) == EDGELORA_ERR_SIZE && !s->busy);
     CHECK(edgelora_blend(s, &part, 0, true, 0, 0) == EDGELORA_ERR_BLEND && !s->busy);
     CHECK(edgelora_blend(s, &part, 1, true, before, room - 1) == EDGELORA_ERR_SIZE && !s->busy);
-    CHECK(edgelora_blend(s, &part, 1, true, (char *)before + 1, room) == EDGELORA_ERR_ALIGN && !s->busy);
+    CHECK(edgelora_blend(s, &part, 1, true, (char *)before + 1, room) == EDGELORA_ERR_ALIGN &&
+        !s->busy);
     CHECK(edgelora_infer(s, x) >= 0);
     free(x), free(features), free(file), free(merged), free(before);
 }
@@ -95,14 +114,19 @@ static void refuse_while_busy(edgelora_session_t *s, uint32_t arena_size) {
 // Invalid arguments: each returns its own error status and changes nothing.
 static void refuse_wrong_arguments(edgelora_session_t *s, uint32_t arena_size) {
     const void *model = s->model.p;
-    uint32_t room = edgelora_adapter_size(s, true), op = s->lowest, merge_size = edgelora_merge_size(s, op), whole = room + 12;
-    uint8_t *before = malloc(arena_size), *file = malloc(room + 4), *merged = malloc(merge_size + 4), *out = malloc(whole + 4);
+    uint32_t room = edgelora_adapter_size(s, true), op = s->lowest,
+             merge_size = edgelora_merge_size(s, op), whole = room + 12;
+    uint8_t *before = malloc(arena_size), *file = malloc(room + 4),
+            *merged = malloc(merge_size + 4), *out = malloc(whole + 4);
     int8_t *x = sample_of(model, 3);
     int32_t loss;
     const edgelora_record_kind_t MONITOR = EDGELORA_RECORD_MONITOR;
-    CHECK(edgelora_begin(s, 5) == EDGELORA_OK && edgelora_train(s, x, 0, 0, 1, &loss) == EDGELORA_OK);
-    CHECK(edgelora_save(s, true, file, room) == EDGELORA_ERR_PENDING); // one of two samples of an update
-    CHECK(edgelora_flush(s, 1) == EDGELORA_OK && edgelora_save(s, true, file, room) == (int32_t)room);
+    CHECK(
+        edgelora_begin(s, 5) == EDGELORA_OK && edgelora_train(s, x, 0, 0, 1, &loss) == EDGELORA_OK);
+    CHECK(edgelora_save(s, true, file, room) ==
+        EDGELORA_ERR_PENDING); // one of two samples of an update
+    CHECK(
+        edgelora_flush(s, 1) == EDGELORA_OK && edgelora_save(s, true, file, room) == (int32_t)room);
     CHECK(edgelora_use(s, file, room) == EDGELORA_OK);
     CHECK(edgelora_with_record(s, file, room, MONITOR, "bye", 3, 0, 0) == (int32_t)whole);
     memcpy(before, s, arena_size);
@@ -118,11 +142,15 @@ static void refuse_wrong_arguments(edgelora_session_t *s, uint32_t arena_size) {
         {edgelora_merge(s, op, merged + 1), EDGELORA_ERR_ALIGN},
         {edgelora_merge(s, s->op_count, merged), EDGELORA_ERR_MERGE},
         {(int32_t)edgelora_merge_size(s, s->op_count), 0},
-        {edgelora_with_record(s, file, room, (edgelora_record_kind_t)0, "bye", 3, out, whole), EDGELORA_ERR_RECORD},
-        {edgelora_with_record(s, file, room, EDGELORA_RECORD_KINDS, "bye", 3, out, whole), EDGELORA_ERR_RECORD},
-        {edgelora_with_record(s, file, room, MONITOR, "bye", 1u << 24, out, whole), EDGELORA_ERR_RECORD},
+        {edgelora_with_record(s, file, room, (edgelora_record_kind_t)0, "bye", 3, out, whole),
+            EDGELORA_ERR_RECORD},
+        {edgelora_with_record(s, file, room, EDGELORA_RECORD_KINDS, "bye", 3, out, whole),
+            EDGELORA_ERR_RECORD},
+        {edgelora_with_record(s, file, room, MONITOR, "bye", 1u << 24, out, whole),
+            EDGELORA_ERR_RECORD},
         {edgelora_with_record(s, file, room, MONITOR, "bye", 3, out, whole - 1), EDGELORA_ERR_SIZE},
-        {edgelora_with_record(s, file, room, MONITOR, "bye", 3, out + 1, whole), EDGELORA_ERR_ALIGN},
+        {edgelora_with_record(s, file, room, MONITOR, "bye", 3, out + 1, whole),
+            EDGELORA_ERR_ALIGN},
         {edgelora_with_record(s, file, room, MONITOR, "bye", 3, s, whole), EDGELORA_ERR_ALIAS},
         {edgelora_with_record(s, file, room, MONITOR, out + 8, 3, out, whole), EDGELORA_ERR_ALIAS},
         {edgelora_with_record(s, 0, 0, MONITOR, 0, 0, out, whole), 0}, // nothing but the base
@@ -133,34 +161,43 @@ static void refuse_wrong_arguments(edgelora_session_t *s, uint32_t arena_size) {
             exit(1);
         }
     }
-    CHECK(!memcmp(before, s, arena_size) && edgelora_merge(s, op, merged) == EDGELORA_OK && edgelora_use(s, 0, 0) == EDGELORA_OK);
+    CHECK(!memcmp(before, s, arena_size) && edgelora_merge(s, op, merged) == EDGELORA_OK &&
+        edgelora_use(s, 0, 0) == EDGELORA_OK);
     free(before), free(file), free(merged), free(out), free(x);
 }
 
-// Settings that no session has; those of an inference alone, which learns nothing; memory that holds no session.
+// Settings that no session has; those of an inference alone, which learns nothing; memory that
+// holds no session.
 static void refuse_wrong_settings(const void *model, uint32_t op) {
     uint32_t count = ((const edgelora_model_t *)model)->op_count, no_matrix = 0;
-    uint8_t none[EDGELORA_MAX_OPS] = {0}, one[EDGELORA_MAX_OPS] = {0}, wrong[EDGELORA_MAX_OPS] = {0}, large[EDGELORA_MAX_OPS] = {0};
+    uint8_t none[EDGELORA_MAX_OPS] = {0}, one[EDGELORA_MAX_OPS] = {0},
+            wrong[EDGELORA_MAX_OPS] = {0}, large[EDGELORA_MAX_OPS] = {0};
     while (edgelora_shape(model, no_matrix).is_matrix) {
         ++no_matrix;
     }
     one[op] = 1, wrong[no_matrix] = 1, large[op] = 33;
-    const edgelora_config_t good = {.ranks = one, .mode = EDGELORA_FROZEN_A, .micro_batch = 1, .frames = 1};
+    const edgelora_config_t good = {
+        .ranks = one, .mode = EDGELORA_FROZEN_A, .micro_batch = 1, .frames = 1};
     edgelora_config_t all[10];
     for (uint32_t i = 0; i < 10; ++i) {
         all[i] = good;
     }
-    all[0].mode = EDGELORA_TRAINABLE_A + 1, all[1].micro_batch = 0, all[2].momentum = EDGELORA_MAX_MOMENTUM + 1;
-    all[3].threshold = EDGELORA_MAX_THRESHOLD + 1, all[4].frames = 0, all[5].frames = 2; // of a model that remembers nothing
+    all[0].mode = EDGELORA_TRAINABLE_A + 1, all[1].micro_batch = 0,
+    all[2].momentum = EDGELORA_MAX_MOMENTUM + 1;
+    all[3].threshold = EDGELORA_MAX_THRESHOLD + 1, all[4].frames = 0,
+    all[5].frames = 2; // of a model that remembers nothing
     all[6].ranks = none, all[7].ranks = wrong, all[8].ranks = large;
-    static const int32_t wanted[10] = {EDGELORA_ERR_CONFIG, EDGELORA_ERR_CONFIG, EDGELORA_ERR_CONFIG, EDGELORA_ERR_CONFIG,
-        EDGELORA_ERR_CONFIG, EDGELORA_ERR_CONFIG, EDGELORA_ERR_MODE, EDGELORA_ERR_RANK, EDGELORA_ERR_RANK};
+    static const int32_t wanted[10] = {
+        EDGELORA_ERR_CONFIG, EDGELORA_ERR_CONFIG, EDGELORA_ERR_CONFIG, EDGELORA_ERR_CONFIG,
+        EDGELORA_ERR_CONFIG, EDGELORA_ERR_CONFIG, EDGELORA_ERR_MODE, EDGELORA_ERR_RANK,
+        EDGELORA_ERR_RANK};
     edgelora_span_t *spans = malloc(count * EDGELORA_PLANNED * sizeof(*spans));
     uint32_t size = (uint32_t)edgelora_arena_size(model, &good, spans);
     uint8_t *arena = malloc(size);
     for (uint32_t i = 0; i < 9; ++i) {
         CHECK(edgelora_arena_size(model, &all[i], spans) == wanted[i]);
-        CHECK(edgelora_init(arena, size, model, &all[i]) == (edgelora_status_t)wanted[i] && !edgelora_session(arena, size));
+        CHECK(edgelora_init(arena, size, model, &all[i]) == (edgelora_status_t)wanted[i] &&
+            !edgelora_session(arena, size));
     }
     CHECK(edgelora_init(arena + 4, size - 4, model, &good) == EDGELORA_ERR_ALIGN);
     CHECK(edgelora_init(arena, 64, model, &good) == EDGELORA_ERR_ARENA);
@@ -170,24 +207,32 @@ static void refuse_wrong_settings(const void *model, uint32_t op) {
     int32_t loss;
     CHECK(edgelora_init(arena, size, model, &all[9]) == EDGELORA_OK);
     edgelora_session_t *s = edgelora_session(arena, size);
-    CHECK(s && edgelora_begin(s, 1) == EDGELORA_ERR_MODE && edgelora_load(s, x, 0) == EDGELORA_ERR_MODE);
-    CHECK(edgelora_save(s, false, arena, 0) == EDGELORA_ERR_MODE && edgelora_flush(s, 1) == EDGELORA_ERR_MODE);
-    CHECK(edgelora_train(s, x, 0, 0, 1, &loss) == EDGELORA_ERR_MODE && edgelora_evaluate(s, x, 0, 0, &loss) == EDGELORA_ERR_MODE);
-    CHECK(edgelora_features(s, x, features) == EDGELORA_ERR_MODE && edgelora_infer_features(s, features) == EDGELORA_ERR_MODE);
+    CHECK(s && edgelora_begin(s, 1) == EDGELORA_ERR_MODE &&
+        edgelora_load(s, x, 0) == EDGELORA_ERR_MODE);
+    CHECK(edgelora_save(s, false, arena, 0) == EDGELORA_ERR_MODE &&
+        edgelora_flush(s, 1) == EDGELORA_ERR_MODE);
+    CHECK(edgelora_train(s, x, 0, 0, 1, &loss) == EDGELORA_ERR_MODE &&
+        edgelora_evaluate(s, x, 0, 0, &loss) == EDGELORA_ERR_MODE);
+    CHECK(edgelora_features(s, x, features) == EDGELORA_ERR_MODE &&
+        edgelora_infer_features(s, features) == EDGELORA_ERR_MODE);
     CHECK(edgelora_backward_range(s, x, 0, 1) == EDGELORA_ERR_MODE && edgelora_infer(s, x) >= 0);
-    CHECK(!edgelora_session(arena + 4, size) && !edgelora_session(arena, 8) && !edgelora_session(arena, size + 8));
+    CHECK(!edgelora_session(arena + 4, size) && !edgelora_session(arena, 8) &&
+        !edgelora_session(arena, size + 8));
     s->magic ^= 1;
     CHECK(!edgelora_session(arena, size));
     s->magic ^= 1;
     s->self.p = arena + 8;
     CHECK(!edgelora_session(arena, size));
     // as many bytes as it takes, and none for vectors: the same results
-    CHECK(edgelora_init(arena, size, model, &good) == EDGELORA_OK && edgelora_save(s, false, arena, 0) == EDGELORA_ERR_NOT_BEGUN);
-    CHECK(edgelora_flush(s, 1) == EDGELORA_ERR_NOT_BEGUN && edgelora_backward_range(s, x, 0, 1) == EDGELORA_ERR_NOT_BEGUN);
+    CHECK(edgelora_init(arena, size, model, &good) == EDGELORA_OK &&
+        edgelora_save(s, false, arena, 0) == EDGELORA_ERR_NOT_BEGUN);
+    CHECK(edgelora_flush(s, 1) == EDGELORA_ERR_NOT_BEGUN &&
+        edgelora_backward_range(s, x, 0, 1) == EDGELORA_ERR_NOT_BEGUN);
     free(arena), free(spans), free(x), free(features);
 }
 
-// Elements of any width at any step; texts of statuses that there are and that there aren't; front ends that no memory holds.
+// Elements of any width at any step; texts of statuses that there are and that there aren't; front
+// ends that no memory holds.
 static void take_texts_and_front_ends(void) {
     uint8_t from[64], to[64];
     for (uint32_t i = 0; i < sizeof from; ++i) {
@@ -210,14 +255,21 @@ static void take_texts_and_front_ends(void) {
     uint64_t *state = calloc((sizes[0] > sizes[1] ? sizes[0] : sizes[1]) / 8 + 2, 8);
     void *odd = (char *)state + 4;
     CHECK(!edgelora_audio(state, sizes[0]) && !edgelora_spectral(state, sizes[1])); // no magic
-    CHECK(edgelora_audio_begin(odd, sizes[0], EDGELORA_FEATURES_RAW, 0, 0) == EDGELORA_ERR_FRONTEND);
-    CHECK(edgelora_spectral_begin(state, sizes[1] - 8, 1, 0, 8, EDGELORA_FEATURES_RAW, 0, 0) == EDGELORA_ERR_FRONTEND);
-    CHECK(edgelora_spectral_begin(state, sizes[1], 3, 2, 8, EDGELORA_FEATURES_RAW, 0, 0) == EDGELORA_OK);
+    CHECK(
+        edgelora_audio_begin(odd, sizes[0], EDGELORA_FEATURES_RAW, 0, 0) == EDGELORA_ERR_FRONTEND);
+    CHECK(edgelora_spectral_begin(state, sizes[1] - 8, 1, 0, 8, EDGELORA_FEATURES_RAW, 0, 0) ==
+        EDGELORA_ERR_FRONTEND);
+    CHECK(edgelora_spectral_begin(state, sizes[1], 3, 2, 8, EDGELORA_FEATURES_RAW, 0, 0) ==
+        EDGELORA_OK);
     edgelora_spectral_t *s = edgelora_spectral(state, sizes[1]);
-    CHECK(s && edgelora_spectral_output_size(s) == 2 * EDGELORA_SPECTRAL_SIZE && !edgelora_spectral(odd, sizes[1]));
-    CHECK(edgelora_spectral_input_size(s) == 2 * 3 * EDGELORA_SPECTRAL_FRAME && !edgelora_spectral(state, sizes[1] - 8));
-    CHECK(edgelora_spectral_begin(state, sizes[1], 1, 0, 8, EDGELORA_FEATURES_SCALED, 0x3F800000, 0) == EDGELORA_OK);
-    CHECK(edgelora_spectral_output_size(edgelora_spectral(state, sizes[1])) == EDGELORA_SPECTRAL_SIZE);
+    CHECK(s && edgelora_spectral_output_size(s) == 2 * EDGELORA_SPECTRAL_SIZE &&
+        !edgelora_spectral(odd, sizes[1]));
+    CHECK(edgelora_spectral_input_size(s) == 2 * 3 * EDGELORA_SPECTRAL_FRAME &&
+        !edgelora_spectral(state, sizes[1] - 8));
+    CHECK(edgelora_spectral_begin(
+              state, sizes[1], 1, 0, 8, EDGELORA_FEATURES_SCALED, 0x3F800000, 0) == EDGELORA_OK);
+    CHECK(edgelora_spectral_output_size(edgelora_spectral(state, sizes[1])) ==
+        EDGELORA_SPECTRAL_SIZE);
     free(state);
 }
 
@@ -248,7 +300,8 @@ static void *run(edgelora_session_t *s, second_t *second, uint32_t *size) {
         for (uint32_t i = 0; i < SAMPLES; ++i) {
             int8_t *x = sample_of(s->model.p, i);
             int32_t loss, status;
-            while ((status = edgelora_train(s, x, i & 1, 0, LEARNING_RATE, &loss)) == EDGELORA_ERR_BUSY) {
+            while ((status = edgelora_train(s, x, i & 1, 0, LEARNING_RATE, &loss)) ==
+                EDGELORA_ERR_BUSY) {
                 met = true;
             }
             CHECK(status == EDGELORA_OK);

@@ -1,5 +1,6 @@
-// Every op keeps to its own scratch, forward and backward, on all of a processor's kernels: what lies behind it is guarded, and
-// under AddressSanitizer poisoned. SPDX-License-Identifier: MIT
+// Every op keeps to its own scratch, forward and backward, on all of a processor's kernels: what
+// lies behind it is guarded, and under AddressSanitizer poisoned.
+// SPDX-License-Identifier: MIT
 //
 // Usage: scratch MODEL.elm...: prints how many ops ran.
 
@@ -43,7 +44,8 @@ static void look(world_t *w, const char *what, uint32_t op) {
     ASAN_UNPOISON_MEMORY_REGION(w->scratch, w->bytes);
     for (uint32_t i = w->used; i < w->bytes; ++i) {
         if (w->scratch[i] != GUARD_BYTE) {
-            fprintf(stderr, "%s of op %u wrote %u bytes behind its %u bytes of scratch\n", what, op, i - w->used + 1, w->used);
+            fprintf(stderr, "%s of op %u wrote %u bytes behind its %u bytes of scratch\n", what, op,
+                i - w->used + 1, w->used);
             exit(1);
         }
     }
@@ -59,14 +61,16 @@ static uint32_t rank_for(const edgelora_shape_t *g, uint32_t wanted) {
 
 static void run(world_t *w, edgelora_mode_t mode, bool plain, bool vectors) {
     const edgelora_model_t *m = w->model;
-    edgelora_config_t config = {.ranks = w->ranks, .mode = (uint8_t)mode, .micro_batch = 1, .frames = 1, .plain = plain};
+    edgelora_config_t config = {
+        .ranks = w->ranks, .mode = (uint8_t)mode, .micro_batch = 1, .frames = 1, .plain = plain};
     edgelora_span_t *spans = malloc(m->op_count * EDGELORA_PLANNED * sizeof(*spans));
     int32_t size = edgelora_arena_size(m, &config, spans);
     free(spans);
     if (size < 0) { // too many positions for a gradient's sum, or nothing to train
         return;
     }
-    uint32_t arena = ((uint32_t)size + (vectors ? edgelora_vector_room() : 0) + 63) & ~63u, target_size = edgelora_target_size(m);
+    uint32_t arena = ((uint32_t)size + (vectors ? edgelora_vector_room() : 0) + 63) & ~63u,
+             target_size = edgelora_target_size(m);
     uint8_t *room = malloc(2 * arena + GUARD);
     CHECK(edgelora_init(room, arena, m, &config) == EDGELORA_OK);
     edgelora_session_t *s = w->s = edgelora_session(room, arena);
@@ -79,7 +83,8 @@ static void run(world_t *w, edgelora_mode_t mode, bool plain, bool vectors) {
     }
     int32_t loss;
     give(w, s->scratch_size);
-    CHECK(edgelora_begin(s, 3) == EDGELORA_OK && edgelora_train(s, x, 1, target, RATE, &loss) == EDGELORA_OK);
+    CHECK(edgelora_begin(s, 3) == EDGELORA_OK &&
+        edgelora_train(s, x, 1, target, RATE, &loss) == EDGELORA_OK);
     look(w, "training", 0);
     for (uint32_t i = 0; i < m->op_count; ++i) {
         edgelora_shape_t g = edgelora_shape(m, i);

@@ -1,8 +1,9 @@
-// Calls whose secrets valgrind takes for memory that was never written: it tells of every branch and every address that
-// depends on them. SPDX-License-Identifier: MIT
+// Calls whose secrets valgrind takes for memory that was never written: it tells of every branch
+// and every address that depends on them.
+// SPDX-License-Identifier: MIT
 //
-// Standard input: calls, each u32 kind, u32 what, u32 size, data, and a byte for each byte of data: 1, it is secret.
-// Standard output: u32 size of each answer, and its bytes.
+// Standard input: calls, each u32 kind, u32 what, u32 size, data, and a byte for each byte of data:
+// 1, it is secret. Standard output: u32 size of each answer, and its bytes.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,29 +13,31 @@
 #include "declassify.h"
 #include "fleet/parts.h"
 
-enum { CRYPTO, MEMBER, CLIP, SHARE, NOISE, LEAK };  // in the order of test_secrets.py
+enum { CRYPTO, MEMBER, CLIP, SHARE, NOISE, LEAK }; // in the order of test_secrets.py
 enum { MOST = 65536 };
 
 static const uint8_t table[256] = {1};
 
-static uint32_t call(uint32_t kind, uint32_t what, const uint8_t *data, uint32_t size, uint8_t *out) {
+static uint32_t call(
+    uint32_t kind, uint32_t what, const uint8_t *data, uint32_t size, uint8_t *out) {
     const int16_t *masters = (const int16_t *)(const void *)data;
     switch (kind) {
         case CRYPTO:
             return crypto_call(what, data, size, out);
         case MEMBER:
             return member_call(what, data, size, out);
-        case CLIP:  // s16 before[n], after[n]; what: the clip
-            edgelora_fleet_update(masters, masters + size / 4, size / 4, what, (int32_t *)(void *)out);
+        case CLIP: // s16 before[n], after[n]; what: the clip
+            edgelora_fleet_update(
+                masters, masters + size / 4, size / 4, what, (int32_t *)(void *)out);
             return size;
-        case SHARE:  // key[32], secret[64]; what: x and 256 times the threshold
+        case SHARE: // key[32], secret[64]; what: x and 256 times the threshold
             edgelora_share(data, what >> 8, what & 255, data + 32, out);
             return 64;
-        case NOISE:  // key[32]; what: sigma
+        case NOISE: // key[32]; what: sigma
             memset(out, 0, 400);
             edgelora_fleet_noise(data, what, (int32_t *)(void *)out, 100);
             return 400;
-        default:  // what the test has to find: 0: a branch, else an address
+        default: // what the test has to find: 0: a branch, else an address
             out[0] = what ? table[data[0]] : 7;
             if (!what && data[0] & 1) {
                 puts("odd");
@@ -53,7 +56,8 @@ int main(void) {
     uint8_t *out = room(MOST * 4);
     while (fread(head, sizeof head, 1, stdin) == 1) {
         uint8_t *data = room(head[2]), *secret = room(head[2]);
-        if (fread(data, 1, head[2], stdin) != head[2] || fread(secret, 1, head[2], stdin) != head[2]) {
+        if (fread(data, 1, head[2], stdin) != head[2] ||
+            fread(secret, 1, head[2], stdin) != head[2]) {
             return 2;
         }
         for (uint32_t i = 0; i < head[2]; ++i) {

@@ -1,9 +1,10 @@
-// Runs the core on damaged files under the sanitizers: every byte position of a model and of an adapter
-// flipped in several ways of ten, with the CRC left stale and with it made right again, and every truncation.
-// Whatever the checks accept is used: inference, training, saving. SPDX-License-Identifier: MIT
+// Runs the core on damaged files under the sanitizers: every byte position of a model and of an
+// adapter flipped in several ways of ten, with the CRC left stale and with it made right again, and
+// every truncation. Whatever the checks accept is used: inference, training, saving.
+// SPDX-License-Identifier: MIT
 //
-// Usage: fuzz_files MODEL.elm ADAPTER.ela WAYS SEED. At each byte so many of the ten ways to flip it, from one that the
-// seed says on. Prints counts; a crash or a sanitizer report is the failure.
+// Usage: fuzz_files MODEL.elm ADAPTER.ela WAYS SEED. At each byte so many of the ten ways to flip
+// it, from one that the seed says on. Prints counts; a crash or a sanitizer report is the failure.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,8 +49,8 @@ static int64_t work(const void *model) {
     return macs;
 }
 
-// A sum of a file that may be an adapter, of itself and of one of another seed: it lies inside, and whatever is made of an
-// adapter is one.
+// A sum of a file that may be an adapter, of itself and of one of another seed: it lies inside, and
+// whatever is made of an adapter is one.
 static void blend(edgelora_session_t *s, const void *adapter, uint32_t size, bool accepted) {
     uint8_t *other = malloc(size);
     memcpy(other, adapter, size);
@@ -62,7 +63,8 @@ static void blend(edgelora_session_t *s, const void *adapter, uint32_t size, boo
         for (int fine = 0; room > 0 && fine < 2; ++fine) {
             void *out = malloc((size_t)room);
             int32_t made = edgelora_blend(s, parts, count, fine, out, (uint32_t)room);
-            if (made > 0 && accepted && edgelora_adapter_check(s, out, (uint32_t)room) != EDGELORA_OK) {
+            if (made > 0 && accepted &&
+                edgelora_adapter_check(s, out, (uint32_t)room) != EDGELORA_OK) {
                 abort();
             }
             free(out);
@@ -72,7 +74,8 @@ static void blend(edgelora_session_t *s, const void *adapter, uint32_t size, boo
 }
 
 // With a record put in, replaced or left out, an adapter that is accepted is one again.
-static void change_records(edgelora_session_t *s, const void *adapter, uint32_t size, bool accepted) {
+static void change_records(
+    edgelora_session_t *s, const void *adapter, uint32_t size, bool accepted) {
     static const uint32_t body[2] = {1, 2};
     for (uint32_t k = 0; k < 2 * EDGELORA_RECORD_KINDS; ++k) {
         edgelora_record_kind_t kind = (edgelora_record_kind_t)(k / 2);
@@ -80,10 +83,13 @@ static void change_records(edgelora_session_t *s, const void *adapter, uint32_t 
         int32_t room = edgelora_with_record(s, adapter, size, kind, given, 5, 0, 0);
         if (room > 0) {
             void *out = malloc((size_t)room);
-            int32_t made = edgelora_with_record(s, adapter, size, kind, given, 5, out, (uint32_t)room);
+            int32_t made = edgelora_with_record(
+                s, adapter, size, kind, given, 5, out, (uint32_t)room);
             // a body that is none for this model makes no adapter
             bool none = given && made == EDGELORA_ERR_FORMAT;
-            if (!none && (made != room || (accepted && edgelora_adapter_check(s, out, (uint32_t)room) != EDGELORA_OK))) {
+            if (!none &&
+                (made != room ||
+                    (accepted && edgelora_adapter_check(s, out, (uint32_t)room) != EDGELORA_OK))) {
                 abort();
             }
             free(out);
@@ -91,15 +97,21 @@ static void change_records(edgelora_session_t *s, const void *adapter, uint32_t 
     }
 }
 
-// Everything a session can do, on a checked model and, if there is one, a file that may be an adapter.
-static bool run(const void *model, const void *adapter, uint32_t adapter_size, edgelora_mode_t mode, uint8_t rank) {
+// Everything a session can do, on a checked model and, if there is one, a file that may be an
+// adapter.
+static bool run(const void *model, const void *adapter, uint32_t adapter_size, edgelora_mode_t mode,
+    uint8_t rank) {
     const edgelora_model_t *m = model;
     uint8_t ranks[EDGELORA_MAX_OPS], ones[EDGELORA_MAX_OPS];
     memset(ones, 1, sizeof(ones));
     for (uint32_t i = 0; i < m->op_count; ++i) {
         ranks[i] = edgelora_shape(model, i).is_matrix ? rank : 0;
     }
-    edgelora_config_t config = {.ranks = ranks, .mode = (uint8_t)mode, .micro_batch = 2, .recompute = rank == 3 ? ones : 0,
+    edgelora_config_t config = {
+        .ranks = ranks,
+        .mode = (uint8_t)mode,
+        .micro_batch = 2,
+        .recompute = rank == 3 ? ones : 0,
         .frames = (uint16_t)(remembering_ops(model, m->op_count) ? 2 : 1)};
     edgelora_span_t *spans = malloc(m->op_count * EDGELORA_PLANNED * sizeof(*spans));
     int32_t size = edgelora_arena_size(model, &config, spans);
@@ -144,7 +156,8 @@ static bool run(const void *model, const void *adapter, uint32_t adapter_size, e
         edgelora_train(s, x, i % edgelora_output_size(model), target, 65535, &loss);
         if (edgelora_feature_size(s) && edgelora_feature_size(s) < 1 << 20) {
             int8_t *f = malloc(edgelora_feature_size(s));
-            if (edgelora_features(s, x, f) != EDGELORA_OK) abort();
+            if (edgelora_features(s, x, f) != EDGELORA_OK)
+                abort();
             edgelora_train_features(s, f, i % edgelora_output_size(model), target, 65535, &loss);
             edgelora_infer_features(s, f);
             free(f);
@@ -168,7 +181,8 @@ static bool run(const void *model, const void *adapter, uint32_t adapter_size, e
     if (s->begun) {
         uint32_t room = edgelora_adapter_size(s, true);
         void *out = malloc(room);
-        if (edgelora_save(s, true, out, room) != (int32_t)room || edgelora_adapter_check(s, out, room) != EDGELORA_OK) {
+        if (edgelora_save(s, true, out, room) != (int32_t)room ||
+            edgelora_adapter_check(s, out, room) != EDGELORA_OK) {
             abort(); // what it saves it must accept
         }
         free(out);
@@ -197,8 +211,8 @@ static bool adapter_accepted(const uint8_t *file, uint32_t size, counts_t *count
     return frozen;
 }
 
-static counts_t damage(const uint8_t *file, uint32_t size, bool (*accepted)(const uint8_t *, uint32_t, counts_t *),
-                       uint32_t ways, uint32_t seed) {
+static counts_t damage(const uint8_t *file, uint32_t size,
+    bool (*accepted)(const uint8_t *, uint32_t, counts_t *), uint32_t ways, uint32_t seed) {
     counts_t counts = {0};
     static const uint8_t flips[] = {0x01, 0x80, 0x02, 0xFF, 0x04, 0x40, 0x08, 0x7F, 0x10, 0x20};
     for (uint32_t at = 0; at < size; ++at) {
@@ -233,7 +247,8 @@ static counts_t damage(const uint8_t *file, uint32_t size, bool (*accepted)(cons
 }
 
 static void print(const char *what, counts_t c) {
-    printf("%s: stale_accepted %u refused %u accepted %u ran %u\n", what, c.stale_accepted, c.refused, c.accepted, c.ran);
+    printf("%s: stale_accepted %u refused %u accepted %u ran %u\n", what, c.stale_accepted,
+        c.refused, c.accepted, c.ran);
 }
 
 int main(int argc, char **argv) {
@@ -246,7 +261,8 @@ int main(int argc, char **argv) {
     uint32_t ways = (uint32_t)strtoul(argv[3], 0, 10), seed = (uint32_t)strtoul(argv[4], 0, 10);
     base = model;
     counts_t counts = {0};
-    if (!model_accepted(model, model_size, &counts) || !adapter_accepted(adapter, adapter_size, &counts)) {
+    if (!model_accepted(model, model_size, &counts) ||
+        !adapter_accepted(adapter, adapter_size, &counts)) {
         fprintf(stderr, "the files are not right to begin with\n");
         return 1;
     }

@@ -1,4 +1,5 @@
-// Runs a harness on drawn bytes, where there is no libFuzzer. SPDX-License-Identifier: MIT
+// Runs a harness on drawn bytes, where there is no libFuzzer.
+// SPDX-License-Identifier: MIT
 //
 // Usage: drawn COUNT SEED SIZE: so many inputs of up to SIZE bytes.
 
@@ -15,7 +16,8 @@ int main(int argc, char **argv) {
         uint8_t *data = malloc(size + 1);
         for (uint32_t i = 0; i < size; ++i) {
             drawn = drawn * 6364136223846793005u + 1442695040888963407u;
-            data[i] = (uint8_t)(drawn >> 35 & 1 ? drawn >> 40 : (drawn >> 40) % 13); // small numbers mean more
+            data[i] = (uint8_t)(drawn >> 35 & 1 ? drawn >> 40
+                                                : (drawn >> 40) % 13); // small numbers mean more
         }
         LLVMFuzzerTestOneInput(data, size);
         free(data);

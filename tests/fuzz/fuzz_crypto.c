@@ -1,5 +1,7 @@
-// Hashes, streams, authentication and random numbers of bytes as they come: in one piece or in many the results are the same;
-// signatures and points from anyone are taken or refused, and twice alike. SPDX-License-Identifier: MIT
+// Hashes, streams, authentication and random numbers of bytes as they come: in one piece or in many
+// the results are the same; signatures and points from anyone are taken or refused, and twice
+// alike.
+// SPDX-License-Identifier: MIT
 
 #include "crypto.h"
 #include "input.h"

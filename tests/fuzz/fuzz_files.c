@@ -1,4 +1,5 @@
-// Checks of .elm and .ela, and what reads a file that has passed them. SPDX-License-Identifier: MIT
+// Checks of .elm and .ela, and what reads a file that has passed them.
+// SPDX-License-Identifier: MIT
 
 #include "input.h"
 
@@ -12,8 +13,8 @@ static edgelora_session_t session_of(const void *model) {
 
 static void read_model(const void *model) {
     const edgelora_model_t *m = model;
-    volatile uint32_t seen = edgelora_input_size(model) + edgelora_output_size(model) + edgelora_target_size(model) +
-        edgelora_class_size(model);
+    volatile uint32_t seen = edgelora_input_size(model) + edgelora_output_size(model) +
+        edgelora_target_size(model) + edgelora_class_size(model);
     for (uint32_t i = 0; i < m->op_count; ++i) {
         edgelora_shape_t g = edgelora_shape(model, i);
         seen += g.positions * g.out_c;
@@ -26,7 +27,8 @@ static void read_model(const void *model) {
             counts[i] = (int16_t)(i & 1 ? 32767 - i : i * 40503u);
         }
         CHECK(edgelora_quantize(model, counts, signal->values, out) <= signal->values);
-        CHECK(signal->values == 1 || edgelora_quantize(model, counts, signal->values + 1u, out) == EDGELORA_ERR_SIZE);
+        CHECK(signal->values == 1 ||
+            edgelora_quantize(model, counts, signal->values + 1u, out) == EDGELORA_ERR_SIZE);
     } else {
         CHECK(signal || edgelora_quantize(model, 0, 0, 0) == EDGELORA_ERR_SIGNAL);
     }
@@ -37,7 +39,8 @@ static void read_adapter(const edgelora_session_t *s, const void *adapter, uint3
         const edgelora_record_t *r = edgelora_record(adapter, size, kind);
         if (r) {
             const uint8_t *end = (const uint8_t *)(r + 1) + r->size;
-            CHECK((const uint8_t *)r > (const uint8_t *)adapter && end <= (const uint8_t *)adapter + size);
+            CHECK((const uint8_t *)r > (const uint8_t *)adapter &&
+                end <= (const uint8_t *)adapter + size);
             CHECK(edgelora_body_fits(s->model.p, kind, r + 1, r->size));
         }
     }

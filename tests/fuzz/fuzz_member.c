@@ -1,16 +1,40 @@
-// A fleet's member at the hands of a server and neighbours that know every key: rounds in any order of messages, right or with
-// flaws, sealed right or not. SPDX-License-Identifier: MIT
+// A fleet's member at the hands of a server and neighbours that know every key: rounds in any order
+// of messages, right or with flaws, sealed right or not.
+// SPDX-License-Identifier: MIT
 //
-// X25519 is a stand-in that agrees both ways, as the real one takes longer than all else; tests/core/fuzz_fleet.c has the real
-// one. What is refused must leave the member as it was. The program: 16 bytes of the board's, then commands of 8 bytes.
+// X25519 is a stand-in that agrees both ways, as the real one takes longer than all else;
+// tests/core/fuzz_fleet.c has the real one. What is refused must leave the member as it was. The
+// program: 16 bytes of the board's, then commands of 8 bytes.
 
 #include "fleet/parts.h"
 #include "input.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { BOARDS = 12, HEAD = 16, COMMAND = 8, MAX_COMMANDS = 40, MAX_VALUES = 70, MAX_MESSAGE = 4096 };
-enum { BEGIN, TASK, COHORT, PEERS, INPUT, SURVIVORS, UNMASK, RAW, KEY, WORK, UPDATE, REPLY, ANSWER, COMMANDS };
+enum {
+    BOARDS = 12,
+    HEAD = 16,
+    COMMAND = 8,
+    MAX_COMMANDS = 40,
+    MAX_VALUES = 70,
+    MAX_MESSAGE = 4096
+};
+enum {
+    BEGIN,
+    TASK,
+    COHORT,
+    PEERS,
+    INPUT,
+    SURVIVORS,
+    UNMASK,
+    RAW,
+    KEY,
+    WORK,
+    UPDATE,
+    REPLY,
+    ANSWER,
+    COMMANDS
+};
 
 // ---- a group: numbers modulo 2^61 - 1
 
@@ -44,18 +68,19 @@ typedef struct {
     edgelora_member_t *m;
     void *before;
     uint32_t size, index, round;
-    uint8_t server[64];                // the key with the server
-    uint8_t lasting[BOARDS][64];       // with each board
-    uint8_t pairs[BOARDS][64];         // the same, bound to the round; after PEERS those that shares are sent by
-    uint8_t mask_key[32];              // of the member, from its reply to COHORT
-    uint8_t body[TASK_BYTES];          // of the task that was taken last
-    uint8_t cohort[2 + 2 * BOARDS];    // the body of COHORT that was
+    uint8_t server[64]; // the key with the server
+    uint8_t lasting[BOARDS][64]; // with each board
+    uint8_t pairs[BOARDS]
+                 [64]; // the same, bound to the round; after PEERS those that shares are sent by
+    uint8_t mask_key[32]; // of the member, from its reply to COHORT
+    uint8_t body[TASK_BYTES]; // of the task that was taken last
+    uint8_t cohort[2 + 2 * BOARDS]; // the body of COHORT that was
     uint32_t cohort_size;
-    uint8_t context[32], seen[32];     // of these; and of SURVIVORS
-    bool listed[BOARDS];               // in PEERS
+    uint8_t context[32], seen[32]; // of these; and of SURVIVORS
+    bool listed[BOARDS]; // in PEERS
     uint8_t *reply;
     uint32_t reply_size;
-    uint32_t near_count;               // others of the cohort
+    uint32_t near_count; // others of the cohort
 } world_t;
 
 static const uint8_t FLEET[8] = "a fleet";
@@ -79,15 +104,28 @@ static void begin(world_t *w, const uint8_t *p) {
         memset(server, 0, 32);
     }
     memset(seed, p[2], 32);
-    edgelora_board_t board = {.secret = secret, .server = server, .fleet = FLEET, .seed = seed, .round = p[3] & 1,
-        .roster = 7, .index = (uint16_t)(p[1] == 254 ? EDGELORA_FLEET_SERVER : w->index)};
-    board.policy = (edgelora_policy_t){.least_survivors = p[4] & 3, .least_z = p[5] & 63, .least_cohort = p[12] & 7,
-        .most_cohort = p[12] & 8 ? p[12] >> 4 : 0, .colluders = p[13] & 3, .survivors_percent = p[14] & 63,
-        .masks = (p[8] & 7) == 1, .budget = p[9] & 3 ? 0 : p[9] * 10000u};
+    edgelora_board_t board = {
+        .secret = secret,
+        .server = server,
+        .fleet = FLEET,
+        .seed = seed,
+        .round = p[3] & 1,
+        .roster = 7,
+        .index = (uint16_t)(p[1] == 254 ? EDGELORA_FLEET_SERVER : w->index)};
+    board.policy = (edgelora_policy_t){
+        .least_survivors = p[4] & 3,
+        .least_z = p[5] & 63,
+        .least_cohort = p[12] & 7,
+        .most_cohort = p[12] & 8 ? p[12] >> 4 : 0,
+        .colluders = p[13] & 3,
+        .survivors_percent = p[14] & 63,
+        .masks = (p[8] & 7) == 1,
+        .budget = p[9] & 3 ? 0 : p[9] * 10000u};
     board.spent = p[15] == 255 ? UINT64_MAX : p[15];
     w->m = 0;
     edgelora_fleet_t status = edgelora_member_begin(w->before, w->size, &board);
-    CHECK((status == EDGELORA_FLEET_OK) == (w->size >= edgelora_member_size(0) && board.index != EDGELORA_FLEET_SERVER));
+    CHECK((status == EDGELORA_FLEET_OK) ==
+        (w->size >= edgelora_member_size(0) && board.index != EDGELORA_FLEET_SERVER));
     uint8_t *odd = (uint8_t *)w->before + 4;
     CHECK(!edgelora_member(0, w->size) && !edgelora_member(odd, w->size - 4));
     CHECK(edgelora_member_begin(0, w->size, &board) == EDGELORA_FLEET_ERR_MEMBER);
@@ -95,7 +133,8 @@ static void begin(world_t *w, const uint8_t *p) {
     if (status == EDGELORA_FLEET_OK) {
         void *memory = w->before;
         w->m = edgelora_member(memory, w->size);
-        CHECK(w->m && edgelora_member_next(w->m) == EDGELORA_NEXT_WORK && !edgelora_member(memory, w->size - 8 * (w->size / 8)));
+        CHECK(w->m && edgelora_member_next(w->m) == EDGELORA_NEXT_WORK &&
+            !edgelora_member(memory, w->size - 8 * (w->size / 8)));
         CHECK(edgelora_member_round(w->m) == 0 && edgelora_member_reply_size(w->m) == 0);
     }
     edgelora_pair_key(w->server, secret, server);
@@ -111,7 +150,8 @@ static edgelora_way_t from(const world_t *w, uint32_t index) {
 }
 
 // Seals a body that lies at message + 16 and hands the message over; true if it was taken.
-static bool send(world_t *w, uint32_t stage, uint8_t *message, uint32_t body_size, const uint8_t *c) {
+static bool send(
+    world_t *w, uint32_t stage, uint8_t *message, uint32_t body_size, const uint8_t *c) {
     uint32_t size = body_size + EDGELORA_FLEET_ENVELOPE, flaw = c[1];
     if (flaw & 1) {
         message[16 + (c[7] * 5u) % (body_size + 1)] ^= (uint8_t)(1 << (c[6] & 7));
@@ -120,7 +160,10 @@ static bool send(world_t *w, uint32_t stage, uint8_t *message, uint32_t body_siz
     message[4] = (uint8_t)stage;
     message[5] = 0;
     put_u16(message + 6, w->index);
-    put_u32(message + 8, (flaw & 14) == 2 ? w->round - 1 : (flaw & 14) == 4 ? UINT32_MAX : w->round);
+    put_u32(message + 8,
+        (flaw & 14) == 2       ? w->round - 1
+            : (flaw & 14) == 4 ? UINT32_MAX
+                               : w->round);
     put_u32(message + 12, body_size);
     if ((flaw & 14) == 6) {
         message[c[7] & 15] = c[6];
@@ -148,8 +191,8 @@ static bool send(world_t *w, uint32_t stage, uint8_t *message, uint32_t body_siz
 }
 
 // H(label || a || word, if there is one || b)[:32]
-static void digest(const char *label, const void *a, size_t a_size, const void *b, size_t b_size, const uint8_t *word,
-    uint8_t out[32]) {
+static void digest(const char *label, const void *a, size_t a_size, const void *b, size_t b_size,
+    const uint8_t *word, uint8_t out[32]) {
     uint8_t whole[64];
     edgelora_sha512_t h;
     edgelora_sha512_begin(&h);
@@ -251,7 +294,8 @@ static uint32_t entry(const world_t *w, uint32_t stage, uint32_t i, uint8_t *p) 
 }
 
 // Those of the boards that the command does not leave out, ascending or the other way.
-static uint32_t entries(world_t *w, uint32_t stage, uint8_t *body, const uint8_t *c, uint32_t *count) {
+static uint32_t entries(
+    world_t *w, uint32_t stage, uint8_t *body, const uint8_t *c, uint32_t *count) {
     uint32_t wanted = ~(c[2] | (uint32_t)c[3] << 8), size = 0;
     for (uint32_t n = 0; n < BOARDS; ++n) {
         uint32_t i = c[4] == 255 ? BOARDS - 1 - n : n;
@@ -322,7 +366,8 @@ static void give_key(world_t *w, uint32_t place, uint32_t kind) {
         public_of(near[place], key);
     }
     edgelora_fleet_t status = edgelora_member_key(w->m, place, key);
-    CHECK(status == EDGELORA_FLEET_OK || status == EDGELORA_FLEET_ERR_ORDER || status == EDGELORA_FLEET_ERR_REVOKED);
+    CHECK(status == EDGELORA_FLEET_OK || status == EDGELORA_FLEET_ERR_ORDER ||
+        status == EDGELORA_FLEET_ERR_REVOKED);
 }
 
 static void new_reply(world_t *w) {
@@ -343,28 +388,37 @@ static void update(world_t *w, const uint8_t *c) {
     }
     if (edgelora_member_next(w->m) == EDGELORA_NEXT_UPDATE) {
         new_reply(w);
-        CHECK(edgelora_member_update(w->m, before, after, n + 1, w->reply, w->reply_size) == EDGELORA_FLEET_ERR_SIZE);
-        CHECK(edgelora_member_update(w->m, before, after, n, w->reply, w->reply_size - 1) == EDGELORA_FLEET_ERR_SIZE);
-        CHECK(edgelora_member_update(w->m, before, after, n, w->reply + 2, w->reply_size) == EDGELORA_FLEET_ERR_SIZE);
+        CHECK(edgelora_member_update(w->m, before, after, n + 1, w->reply, w->reply_size) ==
+            EDGELORA_FLEET_ERR_SIZE);
+        CHECK(edgelora_member_update(w->m, before, after, n, w->reply, w->reply_size - 1) ==
+            EDGELORA_FLEET_ERR_SIZE);
+        CHECK(edgelora_member_update(w->m, before, after, n, w->reply + 2, w->reply_size) ==
+            EDGELORA_FLEET_ERR_SIZE);
     }
-    edgelora_fleet_t status =
-        edgelora_member_update(w->m, before, after, n + (c[5] == 255), w->reply, w->reply_size - (c[6] == 255 && w->reply_size));
-    CHECK(status == EDGELORA_FLEET_OK || status == EDGELORA_FLEET_ERR_ORDER || status == EDGELORA_FLEET_ERR_SIZE);
+    edgelora_fleet_t status = edgelora_member_update(w->m, before, after, n + (c[5] == 255),
+        w->reply, w->reply_size - (c[6] == 255 && w->reply_size));
+    CHECK(status == EDGELORA_FLEET_OK || status == EDGELORA_FLEET_ERR_ORDER ||
+        status == EDGELORA_FLEET_ERR_SIZE);
 }
 
 static void reply(world_t *w, const uint8_t *c) {
     edgelora_next_t next = edgelora_member_next(w->m);
-    if (next == EDGELORA_NEXT_TRAIN || (next == EDGELORA_NEXT_REPLY && edgelora_member_stage(w->m) != EDGELORA_INPUT)) {
+    if (next == EDGELORA_NEXT_TRAIN ||
+        (next == EDGELORA_NEXT_REPLY && edgelora_member_stage(w->m) != EDGELORA_INPUT)) {
         new_reply(w);
     }
     edgelora_stage_t stage = edgelora_member_stage(w->m);
-    if (next == EDGELORA_NEXT_REPLY) { // into less room; an update into other memory than that which it is in
-        CHECK(edgelora_member_reply(w->m, w->reply, edgelora_member_reply_size(w->m) - 1) == EDGELORA_FLEET_ERR_SIZE);
+    // into less room; an update into other memory than that which it is in
+    if (next == EDGELORA_NEXT_REPLY) {
+        CHECK(edgelora_member_reply(w->m, w->reply, edgelora_member_reply_size(w->m) - 1) ==
+            EDGELORA_FLEET_ERR_SIZE);
         uint8_t *elsewhere = malloc(w->reply_size + 1);
-        CHECK(stage != EDGELORA_INPUT || edgelora_member_reply(w->m, elsewhere, w->reply_size) == EDGELORA_FLEET_ERR_SIZE);
+        CHECK(stage != EDGELORA_INPUT ||
+            edgelora_member_reply(w->m, elsewhere, w->reply_size) == EDGELORA_FLEET_ERR_SIZE);
         free(elsewhere);
     }
-    int32_t size = edgelora_member_reply(w->m, w->reply, w->reply_size - (c[2] == 255 && w->reply_size));
+    int32_t size = edgelora_member_reply(
+        w->m, w->reply, w->reply_size - (c[2] == 255 && w->reply_size));
     if (size > 0) {
         CHECK((uint32_t)size == w->reply_size && w->reply[4] == stage + 1);
         if (stage == EDGELORA_COHORT) {
@@ -379,23 +433,28 @@ static void reply(world_t *w, const uint8_t *c) {
 static void answer(world_t *w, const uint8_t *c) {
     for (uint32_t i = 0; edgelora_member_next(w->m) == EDGELORA_NEXT_KEYS; ++i) {
         const uint8_t key[32] = {9};
-        CHECK(edgelora_member_key(w->m, EDGELORA_FLEET_MAX_NEIGHBOURS, key) == EDGELORA_FLEET_ERR_ORDER && edgelora_member_reply_size(w->m));
+        CHECK(edgelora_member_key(w->m, EDGELORA_FLEET_MAX_NEIGHBOURS, key) ==
+                EDGELORA_FLEET_ERR_ORDER &&
+            edgelora_member_reply_size(w->m));
         give_key(w, i, 0);
     }
     update(w, c);
-    while (edgelora_member_next(w->m) == EDGELORA_NEXT_WORK && edgelora_member_task(w->m)->parameters <= MAX_VALUES &&
-        edgelora_member_work(w->m) >= 0) {
+    while (edgelora_member_next(w->m) == EDGELORA_NEXT_WORK &&
+        edgelora_member_task(w->m)->parameters <= MAX_VALUES && edgelora_member_work(w->m) >= 0) {
     }
     reply(w, c);
 }
 
-// The right message of the stage that is next, or its answer: so that drawn commands meet every stage.
+// The right message of the stage that is next, or its answer: so that drawn commands meet every
+// stage.
 static void go_on(world_t *w, const uint8_t *c) {
     edgelora_next_t next = edgelora_member_next(w->m);
     uint32_t sigma = c[3] % 3 ? 3 + c[3] % 2 : 0, all = (1u << BOARDS) - 1;
-    const uint8_t right[COMMAND] = {0, 0, 2 + (c[2] & 2), (uint8_t)(1 | sigma << 3), (uint8_t)((c[5] & 3) << 5 | BOARDS),
+    const uint8_t right[COMMAND] = {
+        0, 0, 2 + (c[2] & 2), (uint8_t)(1 | sigma << 3), (uint8_t)((c[5] & 3) << 5 | BOARDS),
         (uint8_t)(c[6] % 3 ? c[4] & 3 : 32), 0, 1};
-    const uint8_t cohort_of[COMMAND] = {0, 0, (uint8_t)all, (uint8_t)(all >> 8)}, every[COMMAND] = {0};
+    const uint8_t cohort_of[COMMAND] = {0, 0, (uint8_t)all, (uint8_t)(all >> 8)},
+                  every[COMMAND] = {0};
     if (next != EDGELORA_NEXT_MESSAGE && next != EDGELORA_NEXT_OVER) {
         answer(w, every);
         return;
@@ -455,9 +514,12 @@ static void step(world_t *w, const uint8_t *c) {
             give_key(w, c[2], c[3]);
             break;
         case WORK:
-            if (edgelora_member_task(w->m)->parameters <= MAX_VALUES || edgelora_member_stage(w->m) != EDGELORA_INPUT) {
+            if (edgelora_member_task(w->m)->parameters <= MAX_VALUES ||
+                edgelora_member_stage(w->m) != EDGELORA_INPUT) {
                 int32_t left = edgelora_member_work(w->m);
-                CHECK(left >= 0 || (left == EDGELORA_FLEET_ERR_KEY && edgelora_member_next(w->m) == EDGELORA_NEXT_OVER));
+                CHECK(left >= 0 ||
+                    (left == EDGELORA_FLEET_ERR_KEY &&
+                        edgelora_member_next(w->m) == EDGELORA_NEXT_OVER));
             }
             break;
         case UPDATE:

@@ -1,8 +1,10 @@
-// Sequences of API calls on a model and adapters that the fuzzer mutates. SPDX-License-Identifier: MIT
+// Sequences of API calls on a model and adapters that the fuzzer mutates.
+// SPDX-License-Identifier: MIT
 //
-// Every call is made on two sessions, one with portable kernels only and one with all that this processor has: they must agree.
-// A call that is refused must leave the arena as it was. What is saved, blended or given a record must pass the check.
-// The program: 16 bytes of configuration, then commands of 4 bytes.
+// Every call is made on two sessions, one with portable kernels only and one with all that this
+// processor has: they must agree. A call that is refused must leave the arena as it was. What is
+// saved, blended or given a record must pass the check. The program: 16 bytes of configuration,
+// then commands of 4 bytes.
 
 #include "input.h"
 
@@ -14,13 +16,42 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 enum { UNINITIALIZED_IS_SEEN = __has_feature(memory_sanitizer) };
 
 enum {
-    SLOTS = 5, KEPT = 160, MAX_COMMANDS = 20, MAX_WORK = 1 << 10, MAX_VALUES = 1 << 10, MAX_ARENA = 1 << 15, CONFIG = 16,
+    SLOTS = 5,
+    KEPT = 160,
+    MAX_COMMANDS = 20,
+    MAX_WORK = 1 << 10,
+    MAX_VALUES = 1 << 10,
+    MAX_ARENA = 1 << 15,
+    CONFIG = 16,
     PREFERRED_OPS = 24,
 };
 
 typedef enum {
-    INFER, INFER_SAMPLE, RESET, RANGES, BACKWARD, PROBABILITIES, USE, USE_NONE, BEGIN, LOAD, MERGE, BLEND, TRAIN, FLUSH,
-    FEATURES, INFER_FEATURES, TRAIN_FEATURES, EVALUATE, CLASS_SAMPLE, CLASS_ROW, WITH_RECORD, SAVE, QUANTIZE, COPY, INIT,
+    INFER,
+    INFER_SAMPLE,
+    RESET,
+    RANGES,
+    BACKWARD,
+    PROBABILITIES,
+    USE,
+    USE_NONE,
+    BEGIN,
+    LOAD,
+    MERGE,
+    BLEND,
+    TRAIN,
+    FLUSH,
+    FEATURES,
+    INFER_FEATURES,
+    TRAIN_FEATURES,
+    EVALUATE,
+    CLASS_SAMPLE,
+    CLASS_ROW,
+    WITH_RECORD,
+    SAVE,
+    QUANTIZE,
+    COPY,
+    INIT,
     COMMANDS,
 } command_t;
 
@@ -34,7 +65,8 @@ typedef struct {
     const void *model;
     edgelora_config_t config;
     edgelora_session_t *s[2];
-    uint32_t arena[2], given[2]; // bytes of what is compared; and with what vector kernels work in behind it
+    uint32_t arena[2],
+        given[2]; // bytes of what is compared; and with what vector kernels work in behind it
     void *before[2];
     slot_t slots[SLOTS];
     void *kept[KEPT]; // buffers that a session may use: they stay until the end
@@ -69,7 +101,10 @@ static void put_slot(world_t *w, uint32_t k, uint8_t *data, uint32_t size) {
 static void fill(int8_t *v, uint32_t count, uint32_t pattern, bool bits) {
     for (uint32_t i = 0; i < count; ++i) {
         uint32_t drawn = (i + 1) * (2654435761u * (pattern | 1));
-        uint32_t value = pattern == 0 ? 0x80u : pattern == 1 ? 0x7Fu : pattern == 2 ? 0 : drawn >> 24;
+        uint32_t value = pattern == 0 ? 0x80u
+            : pattern == 1            ? 0x7Fu
+            : pattern == 2            ? 0
+                                      : drawn >> 24;
         v[i] = (int8_t)(bits ? drawn >> 31 : value);
     }
 }
@@ -81,7 +116,8 @@ static const int8_t *input_for(world_t *w, uint32_t pattern) {
 
 static const int8_t *target_for(world_t *w, uint32_t pattern) {
     const edgelora_model_t *m = w->model;
-    fill(w->target, edgelora_target_size(m), pattern, m->loss == EDGELORA_BINARY_CROSS_ENTROPY && pattern != 9);
+    fill(w->target, edgelora_target_size(m), pattern,
+        m->loss == EDGELORA_BINARY_CROSS_ENTROPY && pattern != 9);
     return pattern == 8 ? 0 : w->target;
 }
 
@@ -136,7 +172,8 @@ static void comparable(const int32_t *r, bool known) {
 }
 
 static void outputs_same(world_t *w) {
-    CHECK(!memcmp(edgelora_output(w->s[0]), edgelora_output(w->s[1]), edgelora_output_size(w->model)));
+    CHECK(!memcmp(
+        edgelora_output(w->s[0]), edgelora_output(w->s[1]), edgelora_output_size(w->model)));
 }
 
 static void after_inference(world_t *w, const int32_t *r) {
@@ -240,19 +277,25 @@ static void blend(world_t *w, const uint8_t *c) {
     free_pair(p);
 }
 
-static void with_record(world_t *w, const slot_t *slot, uint32_t kind, const void *body, uint32_t body_size, uint32_t to) {
+static void with_record(world_t *w, const slot_t *slot, uint32_t kind, const void *body,
+    uint32_t body_size, uint32_t to) {
     int32_t size[2], r[2];
-    BOTH(size, edgelora_with_record(s, slot->data, slot->size, (edgelora_record_kind_t)kind, body, body_size, 0, 0));
+    BOTH(size,
+        edgelora_with_record(
+            s, slot->data, slot->size, (edgelora_record_kind_t)kind, body, body_size, 0, 0));
     comparable(size, true);
     if (size[0] <= 0 || !room_left(w)) {
         return;
     }
     pair_t p = make_pair((uint32_t)size[0]);
-    BOTH(r, edgelora_with_record(s, slot->data, slot->size, (edgelora_record_kind_t)kind, body, body_size, p.of[k], p.size));
+    BOTH(r,
+        edgelora_with_record(s, slot->data, slot->size, (edgelora_record_kind_t)kind, body,
+            body_size, p.of[k], p.size));
     comparable(r, true);
     if (r[0] > 0) {
         CHECK(r[0] == size[0] && same(p));
-        CHECK((slot->data && !slot->right) || edgelora_adapter_check(w->s[0], p.of[0], p.size) == EDGELORA_OK);
+        CHECK((slot->data && !slot->right) ||
+            edgelora_adapter_check(w->s[0], p.of[0], p.size) == EDGELORA_OK);
         put_slot(w, to, p.of[0], p.size);
         p.of[0] = 0;
     }
@@ -282,7 +325,8 @@ static void class_sample(world_t *w, const uint8_t *c) {
 
 // A class of the samples so far, put into an adapter.
 static void class_row_of(world_t *w, const uint8_t *c) {
-    uint32_t inputs = edgelora_class_size(w->model), size = (uint32_t)sizeof(edgelora_classes_t) + class_span(inputs);
+    uint32_t inputs = edgelora_class_size(w->model),
+             size = (uint32_t)sizeof(edgelora_classes_t) + class_span(inputs);
     pair_t p = make_pair(size);
     uint32_t n = c[1] == 255 ? 1025 : w->summed;
     int32_t r[2];
@@ -387,7 +431,8 @@ static void quantize(world_t *w, const uint8_t *c) {
     int16_t *counts = malloc(2 * count + 1);
     int8_t *out = malloc(count + 1);
     for (uint32_t i = 0; i < count; ++i) {
-        counts[i] = (int16_t)(c[3] & 1 ? (i & 1 ? 32767 : -32768) : (int32_t)((i + c[2]) * 40503u & 0xFFFF) - 32768);
+        counts[i] = (int16_t)(c[3] & 1 ? (i & 1 ? 32767 : -32768)
+                                       : (int32_t)((i + c[2]) * 40503u & 0xFFFF) - 32768);
     }
     int32_t clipped = edgelora_quantize(w->model, counts, count, out);
     CHECK(clipped <= (int32_t)count);
@@ -531,7 +576,9 @@ static bool is_small(const void *model) {
     uint64_t macs = 0, values = edgelora_input_size(model);
     for (uint32_t i = 0; i < m->op_count; ++i) {
         edgelora_shape_t g = edgelora_shape(model, i);
-        uint64_t kernel = g.op->kind == EDGELORA_DENSE ? g.inputs : (uint64_t)g.kernel_h * g.kernel_w * (g.is_matrix ? g.in_c : 1);
+        uint64_t kernel = g.op->kind == EDGELORA_DENSE
+            ? g.inputs
+            : (uint64_t)g.kernel_h * g.kernel_w * (g.is_matrix ? g.in_c : 1);
         macs += (uint64_t)g.positions * g.out_c * kernel;
         if (g.op->kind == EDGELORA_LSTM) {
             macs += 4ull * g.in_h * g.in_w * g.out_c * (g.in_c + g.out_c);
@@ -551,12 +598,20 @@ static void run(const void *model, const input_t *in) {
     uint8_t ranks[EDGELORA_MAX_OPS], recompute[EDGELORA_MAX_OPS];
     for (uint32_t i = 0; i < m->op_count; ++i) {
         uint32_t wanted = p[8 + (i & 7)];
-        ranks[i] = (uint8_t)(wanted == 255 ? 33 : edgelora_shape(model, i).is_matrix ? wanted & 3 : wanted == 254);
+        ranks[i] = (uint8_t)(wanted == 255           ? 33
+                : edgelora_shape(model, i).is_matrix ? wanted & 3
+                                                     : wanted == 254);
         recompute[i] = (p[7] >> (i & 7)) & 1;
     }
     world_t w = {.model = model};
-    w.config = (edgelora_config_t){.ranks = ranks, .mode = p[0] & 3, .micro_batch = p[1], .momentum = p[2] & 15,
-        .threshold = (uint16_t)(p[4] + 256 * p[5]), .frames = p[3] & 3, .recompute = p[6] & 1 ? recompute : 0};
+    w.config = (edgelora_config_t){
+        .ranks = ranks,
+        .mode = p[0] & 3,
+        .micro_batch = p[1],
+        .momentum = p[2] & 15,
+        .threshold = (uint16_t)(p[4] + 256 * p[5]),
+        .frames = p[3] & 3,
+        .recompute = p[6] & 1 ? recompute : 0};
     edgelora_span_t *spans = malloc(m->op_count * EDGELORA_PLANNED * sizeof(*spans));
     int32_t size[2];
     for (int k = 0; k < 2; ++k) {

@@ -1,6 +1,8 @@
-// Front ends with any settings and samples, in any order of steps and resets. SPDX-License-Identifier: MIT
+// Front ends with any settings and samples, in any order of steps and resets.
+// SPDX-License-Identifier: MIT
 //
-// The program: which front end, kind, scale, zero point, frames, channels; then steps of 2 bytes, whose samples are drawn.
+// The program: which front end, kind, scale, zero point, frames, channels; then steps of 2 bytes,
+// whose samples are drawn.
 
 #include "input.h"
 #include "signal/frontend.h"
@@ -47,8 +49,10 @@ static void sound(const uint8_t *data, size_t size) {
     uint32_t scale, kind = data[1] & 3;
     memcpy(&scale, data + 4, 4);
     void *state = malloc(edgelora_audio_state_size());
-    CHECK(edgelora_audio_begin(state, edgelora_audio_state_size() - 1, kind, scale, (int8_t)data[2]) == EDGELORA_ERR_FRONTEND);
-    edgelora_status_t status = edgelora_audio_begin(state, edgelora_audio_state_size(), kind, scale, (int8_t)data[2]);
+    CHECK(edgelora_audio_begin(state, edgelora_audio_state_size() - 1, kind, scale,
+              (int8_t)data[2]) == EDGELORA_ERR_FRONTEND);
+    edgelora_status_t status = edgelora_audio_begin(
+        state, edgelora_audio_state_size(), kind, scale, (int8_t)data[2]);
     if (status == EDGELORA_OK) {
         edgelora_audio_t *audio = edgelora_audio(state, edgelora_audio_state_size());
         CHECK(audio && !edgelora_audio(state, 8));
@@ -64,7 +68,8 @@ static void sound(const uint8_t *data, size_t size) {
             uint16_t *out = malloc(bytes);
             samples_of(samples, EDGELORA_AUDIO_STEP, data[at], data[at + 1]);
             CHECK(edgelora_audio_step(audio, samples, out) == (++steps >= 3));
-            for (uint32_t i = 0; kind == EDGELORA_FEATURES_RAW && steps >= 3 && i < EDGELORA_AUDIO_SIZE; ++i) {
+            for (uint32_t i = 0;
+                kind == EDGELORA_FEATURES_RAW && steps >= 3 && i < EDGELORA_AUDIO_SIZE; ++i) {
                 CHECK(out[i] <= 1420);
             }
             free(samples);
@@ -78,19 +83,22 @@ static void sound(const uint8_t *data, size_t size) {
 
 static void vibration(const uint8_t *data, size_t size) {
     uint32_t scale, kind = data[1] & 3, frames = data[3];
-    uint32_t channels = data[8] & 64 ? data[8] : data[8] & 3, channel = data[9] & 64 ? data[9] : data[9] % (channels + 1);
+    uint32_t channels = data[8] & 64 ? data[8] : data[8] & 3,
+             channel = data[9] & 64 ? data[9] : data[9] % (channels + 1);
     memcpy(&scale, data + 4, 4);
     frames = data[10] & 1 ? frames & ~7u : frames + (data[10] == 254 ? 65536u : 0);
     void *state = malloc(edgelora_spectral_state_size());
-    edgelora_status_t status = edgelora_spectral_begin(
-        state, edgelora_spectral_state_size(), channels, channel, frames, kind, scale, (int8_t)data[2]);
-    bool right = channels >= 1 && channels <= EDGELORA_SPECTRAL_MAX_CHANNELS && channel < channels && frames && frames % 8 == 0 &&
-        frames <= EDGELORA_SPECTRAL_MAX_FRAMES && kind != EDGELORA_FEATURES_FIRMWARE;
+    edgelora_status_t status = edgelora_spectral_begin(state, edgelora_spectral_state_size(),
+        channels, channel, frames, kind, scale, (int8_t)data[2]);
+    bool right = channels >= 1 && channels <= EDGELORA_SPECTRAL_MAX_CHANNELS &&
+        channel < channels && frames && frames % 8 == 0 && frames <= EDGELORA_SPECTRAL_MAX_FRAMES &&
+        kind != EDGELORA_FEATURES_FIRMWARE;
     CHECK(right || status == EDGELORA_ERR_FRONTEND);
     if (status == EDGELORA_OK && channels <= MAX_CHANNELS_RUN) {
         edgelora_spectral_t *spectral = edgelora_spectral(state, edgelora_spectral_state_size());
         CHECK(spectral && !edgelora_spectral(state, 8));
-        uint32_t bytes = edgelora_spectral_output_size(spectral), steps = 0, count = EDGELORA_SPECTRAL_FRAME * channels;
+        uint32_t bytes = edgelora_spectral_output_size(spectral), steps = 0,
+                 count = EDGELORA_SPECTRAL_FRAME * channels;
         CHECK(bytes == EDGELORA_SPECTRAL_SIZE * (kind == EDGELORA_FEATURES_RAW ? 2u : 1u));
         CHECK(edgelora_spectral_input_size(spectral) == 2 * count);
         for (size_t at = HEAD; at + 2 <= size && at < HEAD + 2 * MAX_STEPS; at += 2) {

@@ -1,6 +1,8 @@
-// What the fuzzers of files and sessions read: a model, an adapter and a program of API calls. SPDX-License-Identifier: MIT
+// What the fuzzers of files and sessions read: a model, an adapter and a program of API calls.
+// SPDX-License-Identifier: MIT
 //
-// An input is u16 model size, u16 adapter size (little-endian), the model, the adapter; the rest is the program.
+// An input is u16 model size, u16 adapter size (little-endian), the model, the adapter; the rest is
+// the program.
 
 #ifndef EDGELORA_FUZZ_INPUT_H
 #define EDGELORA_FUZZ_INPUT_H

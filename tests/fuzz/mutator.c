@@ -1,5 +1,6 @@
-// Mutates inputs by what their fields mean, and makes the CRCs right again: else nearly every change of a file is refused for
-// its CRC. SPDX-License-Identifier: MIT
+// Mutates inputs by what their fields mean, and makes the CRCs right again: else nearly every
+// change of a file is refused for its CRC.
+// SPDX-License-Identifier: MIT
 
 #include "fields.h"
 
@@ -12,8 +13,8 @@
 
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed);
-size_t LLVMFuzzerCustomCrossOver(const uint8_t *one, size_t one_size, const uint8_t *two, size_t two_size, uint8_t *out,
-    size_t max_size, unsigned int seed);
+size_t LLVMFuzzerCustomCrossOver(const uint8_t *one, size_t one_size, const uint8_t *two,
+    size_t two_size, uint8_t *out, size_t max_size, unsigned int seed);
 
 enum { MAX_PART = 6000, MAX_PROGRAM = 400, COMMAND = 4 };
 
@@ -43,7 +44,8 @@ static uint32_t get(const uint8_t *at, uint32_t width) {
     return value;
 }
 
-static uint32_t value_for(work_t *w, const uint8_t *file, uint32_t size, uint32_t width, uint32_t old) {
+static uint32_t value_for(
+    work_t *w, const uint8_t *file, uint32_t size, uint32_t width, uint32_t old) {
     switch (below(w, 8)) {
         case 0:
         case 1:
@@ -70,15 +72,18 @@ static void change_field(work_t *w, uint8_t *file, uint32_t size, uint32_t recor
     }
 }
 
-#define CHANGE(w, file, size, record, table) change_field(w, file, size, record, (table)[below(w, COUNT(table))])
+#define CHANGE(w, file, size, record, table) \
+    change_field(w, file, size, record, (table)[below(w, COUNT(table))])
 
 // An element of an array that an op points at.
 static void change_array(work_t *w, uint32_t op) {
     static const field_t POINTERS[] = {
-        FIELD(edgelora_op_t, weights), FIELD(edgelora_op_t, bias), FIELD(edgelora_op_t, multiplier), FIELD(edgelora_op_t, shift)};
+        FIELD(edgelora_op_t, weights), FIELD(edgelora_op_t, bias), FIELD(edgelora_op_t, multiplier),
+        FIELD(edgelora_op_t, shift)};
     uint32_t which = below(w, COUNT(POINTERS)), at = get(w->model + op + POINTERS[which].at, 4);
     uint32_t width = which == 1 || which == 2 ? 4 : 1, element = below(w, below(w, 4) ? 8 : 300);
-    change_field(w, w->model, w->model_size, at, (field_t){(uint16_t)(width * element), (uint16_t)width});
+    change_field(
+        w, w->model, w->model_size, at, (field_t){(uint16_t)(width * element), (uint16_t)width});
 }
 
 static void change_model(work_t *w) {
@@ -101,7 +106,8 @@ static void change_model(work_t *w) {
     } else if (kind < 7) {
         CHANGE(w, w->model, size, 4u * m.signal, SIGNAL_FIELDS);
     } else if (kind < 8 && m.labels >= 400) { // the space record lies before the labels
-        change_field(w, w->model, size, m.labels - 4 * below(w, 100), (field_t){0, below(w, 2) ? 4 : 1});
+        change_field(
+            w, w->model, size, m.labels - 4 * below(w, 100), (field_t){0, below(w, 2) ? 4 : 1});
     } else if (op_inside) {
         change_array(w, (uint32_t)op);
     }
@@ -113,8 +119,10 @@ static void change_adapter(work_t *w) {
     if (size < sizeof(edgelora_adapter_t)) {
         return;
     }
-    uint32_t layers = get(w->adapter + offsetof(edgelora_adapter_t, layer_count), 2), kind = below(w, 8);
-    uint32_t layer = (uint32_t)(sizeof(edgelora_adapter_t) + sizeof(edgelora_adapter_layer_t) * below(w, layers));
+    uint32_t layers = get(w->adapter + offsetof(edgelora_adapter_t, layer_count), 2),
+             kind = below(w, 8);
+    uint32_t layer = (uint32_t)(sizeof(edgelora_adapter_t) +
+        sizeof(edgelora_adapter_layer_t) * below(w, layers));
     if (kind < 3) {
         CHANGE(w, w->adapter, size, 0, ADAPTER_FIELDS);
     } else if (kind < 5) {
@@ -122,7 +130,8 @@ static void change_adapter(work_t *w) {
     } else if (kind < 6) {
         CHANGE(w, w->adapter, size, size - 4 * below(w, size / 4), RECORD_FIELDS);
     } else if (kind < 7) {
-        change_field(w, w->adapter, size, 4 * below(w, size / 4), (field_t){0, widths[below(w, COUNT(widths))]});
+        change_field(w, w->adapter, size, 4 * below(w, size / 4),
+            (field_t){0, widths[below(w, COUNT(widths))]});
     } else if (below(w, 2) || size + 4 > MAX_PART) {
         w->adapter_size -= 4 * below(w, 4);
     } else {
@@ -134,7 +143,8 @@ static void change_adapter(work_t *w) {
 static void change_program(work_t *w) {
     uint32_t commands = w->program_size / COMMAND, at = COMMAND * below(w, commands);
     uint32_t more = COMMAND * (1 + below(w, 3)), behind = w->program_size - at, kind = below(w, 5);
-    if (kind < 2 && w->program_size + more <= MAX_PROGRAM && behind >= more) { // new commands, or copies of others
+    if (kind < 2 && w->program_size + more <= MAX_PROGRAM &&
+        behind >= more) { // new commands, or copies of others
         bool copies = below(w, 2);
         memmove(w->program + at + more, w->program + at, behind);
         w->program_size += more;
@@ -155,7 +165,8 @@ static void make_right(work_t *w) {
     right_crc(w->model, w->model_size);
     if (w->adapter_size >= sizeof(edgelora_adapter_t)) {
         if (w->model_size >= sizeof(edgelora_model_t) && below(w, 16)) {
-            memcpy(w->adapter + offsetof(edgelora_adapter_t, base_id), w->model + offsetof(edgelora_model_t, base_id), 8);
+            memcpy(w->adapter + offsetof(edgelora_adapter_t, base_id),
+                w->model + offsetof(edgelora_model_t, base_id), 8);
         }
         if (below(w, 16)) {
             memcpy(w->adapter + offsetof(edgelora_adapter_t, file_size), &w->adapter_size, 4);
@@ -213,8 +224,8 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
 }
 
 // The model and adapter of one, or its model alone, with the rest of the other.
-size_t LLVMFuzzerCustomCrossOver(const uint8_t *one, size_t one_size, const uint8_t *two, size_t two_size, uint8_t *out,
-    size_t max_size, unsigned int seed) {
+size_t LLVMFuzzerCustomCrossOver(const uint8_t *one, size_t one_size, const uint8_t *two,
+    size_t two_size, uint8_t *out, size_t max_size, unsigned int seed) {
     static work_t w;
     w.drawn = seed % 0x7FFFFFFEu + 1;
     input_t a = input_of(one, one_size), b = input_of(two, two_size);

@@ -1,8 +1,9 @@
-// Every field of a model and of an adapter at every value where a check might go wrong, alone and in pairs, with the CRC right
-// again: each such file goes through a harness. SPDX-License-Identifier: MIT
+// Every field of a model and of an adapter at every value where a check might go wrong, alone and
+// in pairs, with the CRC right again: each such file goes through a harness.
+// SPDX-License-Identifier: MIT
 //
-// Usage: sweep PAIRS SEED INPUT...: of each input every field alone, then as many drawn pairs of fields. Prints the number of
-// executions.
+// Usage: sweep PAIRS SEED INPUT...: of each input every field alone, then as many drawn pairs of
+// fields. Prints the number of executions.
 
 #include "fields.h"
 
@@ -28,7 +29,8 @@ static uint32_t below(uint32_t count) {
     return (uint32_t)(drawn >> 33) % count;
 }
 
-static void add(sweep_t *s, uint32_t begin, uint32_t end, uint32_t record, const field_t *fields, uint32_t count) {
+static void add(sweep_t *s, uint32_t begin, uint32_t end, uint32_t record, const field_t *fields,
+    uint32_t count) {
     for (uint32_t i = 0; i < count; ++i) {
         uint32_t at = begin + record + fields[i].at;
         if (record < end && at + fields[i].width <= end && s->count < MAX_FIELDS) {
@@ -58,7 +60,8 @@ static void find_places(sweep_t *s) {
         memcpy(&a, s->data + adapter, sizeof a);
         ADD(s, adapter, end, 0, ADAPTER_FIELDS);
         for (uint32_t i = 0; i < a.layer_count; ++i) {
-            ADD(s, adapter, end, (uint32_t)(sizeof a + i * sizeof(edgelora_adapter_layer_t)), LAYER_FIELDS);
+            ADD(s, adapter, end, (uint32_t)(sizeof a + i * sizeof(edgelora_adapter_layer_t)),
+                LAYER_FIELDS);
         }
         if (a.flags & EDGELORA_RECORDS) {
             void *aligned = heap_copy(s->data + adapter, s->adapter_size);
@@ -70,7 +73,8 @@ static void find_places(sweep_t *s) {
 
 static uint32_t value_of(uint32_t way, uint32_t old, uint32_t size) {
     const uint32_t others[] = {old - 1, old + 1, size, UINT32_MAX};
-    return way < 3 * COUNT(LIMITS) ? LIMITS[way / 3] + way % 3 - 1 : others[way - 3 * COUNT(LIMITS)];
+    return way < 3 * COUNT(LIMITS) ? LIMITS[way / 3] + way % 3 - 1
+                                   : others[way - 3 * COUNT(LIMITS)];
 }
 
 // The file with a field at a value; its old one is returned.
@@ -100,7 +104,11 @@ static void sweep(const char *path, uint32_t pairs) {
     fclose(f);
     input_t in = input_of(data, size);
     CHECK(in.model_size >= sizeof(edgelora_model_t));
-    s = (sweep_t){.data = malloc(size), .size = size, .model_size = in.model_size, .adapter_size = in.adapter_size};
+    s = (sweep_t){
+        .data = malloc(size),
+        .size = size,
+        .model_size = in.model_size,
+        .adapter_size = in.adapter_size};
     memcpy(s.data, data, size);
     find_places(&s);
     for (uint32_t i = 0; i < s.count; ++i) {

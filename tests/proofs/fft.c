@@ -1,9 +1,9 @@
-// No sum and no product of the FFT overflows, whatever the samples are. SPDX-License-Identifier: MIT
+// No sum and no product of the FFT overflows, whatever the samples are.
+// SPDX-License-Identifier: MIT
 
 #include "signal/fft.c"
 
 #include "proof.h"
-
 
 void prove_halves(void) {
     int32_t x = nondet_s32();

@@ -1,4 +1,5 @@
-// Bounds and results of fixed.h, for all arguments that its comments allow. SPDX-License-Identifier: MIT
+// Bounds and results of fixed.h, for all arguments that its comments allow.
+// SPDX-License-Identifier: MIT
 
 #include "fixed.h"
 #include "proof.h"
@@ -39,7 +40,8 @@ void prove_trunc_shift(void) {
     int32_t v = nondet_s32(), n = nondet_s32();
     ASSUME(n >= 0 && n <= 31 && v > INT32_MIN);
     PROVE(trunc_shift(v, n) == (int32_t)((int64_t)v / (1ll << n)));
-    PROVE(trunc_mask(v, n, shift_mask(n)) == trunc_shift(v, n) || v > INT32_MAX - shift_mask(n) || n == 31);
+    PROVE(trunc_mask(v, n, shift_mask(n)) == trunc_shift(v, n) || v > INT32_MAX - shift_mask(n) ||
+        n == 31);
     PROVE(trunc_shift(v, 32) == 0);
 }
 
@@ -47,7 +49,8 @@ void prove_trunc_shift(void) {
 void prove_round_divide(void) {
     int32_t v = nondet_s32(), n = nondet_s32();
     ASSUME(n >= 1 && n <= 31);
-    int64_t twice = 2 * (v < 0 ? -(int64_t)v : v), unit = 1ll << n, rounded = (twice + unit) >> (n + 1);
+    int64_t twice = 2 * (v < 0 ? -(int64_t)v : v), unit = 1ll << n,
+            rounded = (twice + unit) >> (n + 1);
     PROVE(round_divide(v, n) == (int32_t)(v < 0 ? -rounded : rounded));
     PROVE(round_divide(v, 0) == v);
 }
@@ -59,7 +62,8 @@ void prove_high_mul_bounds(void) {
     rounding_high_mul(a, b);
 }
 
-// Equal to the 64-bit product, for multipliers that are a power of two: the carries between the halves.
+// Equal to the 64-bit product, for multipliers that are a power of two: the carries between the
+// halves.
 void prove_high_mul(void) {
     int32_t a = nondet_s32(), k = nondet_s32();
     ASSUME(k >= 0 && k <= 30);

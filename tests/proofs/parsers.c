@@ -1,5 +1,6 @@
-// Checks of headers and of signal records read nothing outside and overflow nowhere, whatever the bytes are: CBMC checks every
-// access. SPDX-License-Identifier: MIT
+// Checks of headers and of signal records read nothing outside and overflow nowhere, whatever the
+// bytes are: CBMC checks every access.
+// SPDX-License-Identifier: MIT
 
 #include <stddef.h>
 

@@ -1,4 +1,5 @@
-// What proofs are made of: any values, what is assumed of them, what then holds. Proven by CBMC (`make proofs`).
+// What proofs are made of: any values, what is assumed of them, what then holds. Proven by CBMC
+// (`make proofs`).
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_PROOF_H

@@ -1,4 +1,5 @@
-// Softmax's integers stay within 32 bits, whatever the table holds that a checked model may. SPDX-License-Identifier: MIT
+// Softmax's integers stay within 32 bits, whatever the table holds that a checked model may.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/reference/softmax.c"
 
@@ -10,7 +11,8 @@ void edgelora_block_append(edgelora_block_t *block, const int32_t *values, uint3
     (void)block, (void)values, (void)count;
 }
 
-// The sum of exponentials has a bit length that leaves shifts in range; CBMC checks the shifts themselves.
+// The sum of exponentials has a bit length that leaves shifts in range; CBMC checks the shifts
+// themselves.
 void prove_sum(void) {
     uint32_t n = nondet_u32(), sum = 0;
     ASSUME(n >= 1 && n <= 1024);

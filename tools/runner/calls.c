@@ -1,4 +1,5 @@
-// Carries out the calls that cores.py packs. SPDX-License-Identifier: MIT
+// Carries out the calls that cores.py packs.
+// SPDX-License-Identifier: MIT
 
 #include "calls.h"
 
@@ -12,7 +13,22 @@
 #endif
 
 // In the order of cores.py
-enum { OPEN, BEGIN, LOAD, USE, MERGE, TRAIN, FLUSH, SAVE, INFER, COUNT, CRYPTO, FRONT_END, MEMBER, SESSION };
+enum {
+    OPEN,
+    BEGIN,
+    LOAD,
+    USE,
+    MERGE,
+    TRAIN,
+    FLUSH,
+    SAVE,
+    INFER,
+    COUNT,
+    CRYPTO,
+    FRONT_END,
+    MEMBER,
+    SESSION
+};
 
 enum { GUARD = 64, GUARD_BYTE = 0xA5, WROTE_BEHIND_ARENA = -1000, NO_ROOM = -1001 };
 
@@ -115,7 +131,8 @@ static bool guard_is_whole(void) {
     return i == GUARD;
 }
 
-#ifdef EDGELORA_STACKS // each call's answer is how many bytes of stack it took, those of this runner's steps included
+// each call's answer is how many bytes of stack it took, those of this runner's steps included
+#ifdef EDGELORA_STACKS
 enum { PAINTED = 8192, PAINT = 0xC5 };
 
 // Both have one frame at one place, below that of who calls them.

@@ -1,5 +1,6 @@
-// A runner on an emulated Cortex-M without an operating system, where instructions can be counted: reads calls from a file and writes
-// answers to another one, by semihosting. SPDX-License-Identifier: MIT
+// A runner on an emulated Cortex-M without an operating system, where instructions can be counted:
+// reads calls from a file and writes answers to another one, by semihosting.
+// SPDX-License-Identifier: MIT
 
 #include "calls.h"
 
@@ -49,4 +50,5 @@ int main(void) {
 
 extern const uint8_t stack_end[]; // by the linker's command line
 
-__attribute__((section(".vectors"), used)) static const void *const vectors[] = {stack_end, (const void *)main};
+__attribute__((section(".vectors"), used)) static const void *const vectors[] = {
+    stack_end, (const void *)main};

@@ -1,5 +1,6 @@
-// A runner as a Linux program, native or under qemu's user mode: reads calls from its input and writes answers to its output, each
-// behind their size, until the input ends. SPDX-License-Identifier: MIT
+// A runner as a Linux program, native or under qemu's user mode: reads calls from its input and
+// writes answers to its output, each behind their size, until the input ends.
+// SPDX-License-Identifier: MIT
 
 #include "calls.h"
 
@@ -27,19 +28,19 @@ long system_call(long number, long a, long b, long c);
 enum { READ = 3, WRITE = 4, EXIT = 1 };
 __attribute__((naked)) long system_call(long number, long a, long b, long c) {
     (void)number, (void)a, (void)b, (void)c;
-    __asm volatile(
-        "push {r7, lr}\n"
-        "mov r7, r0\n"
-        "mov r0, r1\n"
-        "mov r1, r2\n"
-        "mov r2, r3\n"
-        "svc 0\n"
-        "pop {r7, pc}\n");
+    __asm volatile("push {r7, lr}\n"
+                   "mov r7, r0\n"
+                   "mov r0, r1\n"
+                   "mov r1, r2\n"
+                   "mov r2, r3\n"
+                   "svc 0\n"
+                   "pop {r7, pc}\n");
 }
 #elif defined(__riscv)
 enum { READ = 63, WRITE = 64, EXIT = 93 };
 long system_call(long number, long a, long b, long c) {
-    register long a0 __asm("a0") = a, a1 __asm("a1") = b, a2 __asm("a2") = c, a7 __asm("a7") = number;
+    register long a0 __asm("a0") = a, a1 __asm("a1") = b, a2 __asm("a2") = c,
+                     a7 __asm("a7") = number;
     __asm volatile("ecall" : "+r"(a0) : "r"(a1), "r"(a2), "r"(a7) : "memory");
     return a0;
 }

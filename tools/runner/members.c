@@ -1,4 +1,5 @@
-// Calls of front ends and of a fleet's member. SPDX-License-Identifier: MIT
+// Calls of front ends and of a fleet's member.
+// SPDX-License-Identifier: MIT
 
 #include "calls.h"
 
@@ -13,8 +14,10 @@ enum { BEGIN, RECEIVE, KEY, WORK, UPDATE, REPLY };
 
 enum { MOST_PARAMETERS = 1024 };
 
-// settings: AUDIO or SPECTRAL, then what its `begin` takes. samples: whole steps. Writes the features of all steps.
-uint32_t front_end_call(const uint32_t *settings, const int16_t *samples, uint32_t size, uint8_t *out) {
+// settings: AUDIO or SPECTRAL, then what its `begin` takes. samples: whole steps. Writes the
+// features of all steps.
+uint32_t front_end_call(
+    const uint32_t *settings, const int16_t *samples, uint32_t size, uint8_t *out) {
     static union {
         edgelora_audio_t audio;
         edgelora_spectral_t spectral;
@@ -23,7 +26,8 @@ uint32_t front_end_call(const uint32_t *settings, const int16_t *samples, uint32
     const int16_t *end = samples + size / 2;
     uint32_t written = 0;
     if (settings[0] == AUDIO) {
-        if (edgelora_audio_begin(&state, sizeof state.audio, settings[1], settings[2], (int8_t)settings[3])) {
+        if (edgelora_audio_begin(
+                &state, sizeof state.audio, settings[1], settings[2], (int8_t)settings[3])) {
             return 0;
         }
         for (; samples < end; samples += EDGELORA_AUDIO_STEP) {
@@ -33,8 +37,8 @@ uint32_t front_end_call(const uint32_t *settings, const int16_t *samples, uint32
         }
         return written;
     }
-    if (edgelora_spectral_begin(&state, sizeof state.spectral, settings[1], settings[2], settings[3], settings[4], settings[5],
-            (int8_t)settings[6])) {
+    if (edgelora_spectral_begin(&state, sizeof state.spectral, settings[1], settings[2],
+            settings[3], settings[4], settings[5], (int8_t)settings[6])) {
         return 0;
     }
     for (; samples < end; samples += EDGELORA_SPECTRAL_FRAME * settings[1]) {
@@ -47,7 +51,8 @@ uint32_t front_end_call(const uint32_t *settings, const int16_t *samples, uint32
 
 // secret[32], server[32], fleet[8], seed[32], u32 roster, u32 index
 static int32_t begin(void *memory, uint32_t size, const uint8_t *data) {
-    edgelora_board_t board = {.secret = data, .server = data + 32, .fleet = data + 64, .seed = data + 72};
+    edgelora_board_t board = {
+        .secret = data, .server = data + 32, .fleet = data + 64, .seed = data + 72};
     uint32_t numbers[2];
     __builtin_memcpy(numbers, data + 104, sizeof numbers);
     board.roster = numbers[0];
@@ -55,8 +60,8 @@ static int32_t begin(void *memory, uint32_t size, const uint8_t *data) {
     return edgelora_member_begin(memory, size, &board);
 }
 
-// One member. data: what `begin` above, a message, u32 place and key[32], nothing, s16 masters before and after, nothing.
-// Writes the reply, or an s32 status.
+// One member. data: what `begin` above, a message, u32 place and key[32], nothing, s16 masters
+// before and after, nothing. Writes the reply, or an s32 status.
 uint32_t member_call(uint32_t what, const uint8_t *data, uint32_t size, uint8_t *out) {
     static uint64_t memory[2048], reply[(EDGELORA_FLEET_ENVELOPE + 4 * MOST_PARAMETERS) / 8 + 256];
     static uint8_t message[8192];

@@ -1,4 +1,5 @@
-// Calls of the cryptography. SPDX-License-Identifier: MIT
+// Calls of the cryptography.
+// SPDX-License-Identifier: MIT
 
 #include "calls.h"
 
@@ -20,16 +21,39 @@ static void field(uint8_t *out, const uint8_t *data, uint32_t size) {
     copy((uint8_t *)a, data + 1, 32);
     copy((uint8_t *)b, data + 1 + (size > 33 ? 32 : 0), 32);
     switch (data[0]) {
-        case 0: edgelora_fe_add(r, a, b); break;
-        case 1: edgelora_fe_subtract(r, a, b); break;
-        case 2: edgelora_fe_multiply(r, a, b); break;
-        case 3: edgelora_fe_square(r, a); break;
-        case 4: edgelora_fe_multiply_a24(r, a); break;
-        case 5: edgelora_fe_invert(r, a); break;
-        case 6: edgelora_fe_multiply(a, a, b); edgelora_fe_copy(r, a); break;
-        case 7: edgelora_fe_multiply(b, a, b); edgelora_fe_copy(r, b); break;
-        case 8: edgelora_fe_square(a, a); edgelora_fe_copy(r, a); break;
-        default: edgelora_fe_decode(r, data + 1); break;
+        case 0:
+            edgelora_fe_add(r, a, b);
+            break;
+        case 1:
+            edgelora_fe_subtract(r, a, b);
+            break;
+        case 2:
+            edgelora_fe_multiply(r, a, b);
+            break;
+        case 3:
+            edgelora_fe_square(r, a);
+            break;
+        case 4:
+            edgelora_fe_multiply_a24(r, a);
+            break;
+        case 5:
+            edgelora_fe_invert(r, a);
+            break;
+        case 6:
+            edgelora_fe_multiply(a, a, b);
+            edgelora_fe_copy(r, a);
+            break;
+        case 7:
+            edgelora_fe_multiply(b, a, b);
+            edgelora_fe_copy(r, b);
+            break;
+        case 8:
+            edgelora_fe_square(a, a);
+            edgelora_fe_copy(r, a);
+            break;
+        default:
+            edgelora_fe_decode(r, data + 1);
+            break;
     }
     edgelora_fe_encode(out, r);
 }
@@ -89,12 +113,24 @@ static uint32_t draw(const uint8_t *data, uint32_t size, uint8_t *out) {
 
 uint32_t crypto_call(uint32_t what, const uint8_t *data, uint32_t size, uint8_t *out) {
     switch (what) {
-        case X25519: out[32] = edgelora_x25519(out, data, data + 32); return 33;
-        case PUBLIC: edgelora_x25519_public(out, data); return 32;
-        case HMAC: authenticate(data, size, out); return 64;
-        case RANDOM: return draw(data, size, out);
-        case VERIFY: out[0] = edgelora_ed25519_verify(data, data + 96, size - 96, data + 32); return 1;
-        case FIELD: field(out, data, size); return 32;
-        default: return stream(what, data, size, out);
+        case X25519:
+            out[32] = edgelora_x25519(out, data, data + 32);
+            return 33;
+        case PUBLIC:
+            edgelora_x25519_public(out, data);
+            return 32;
+        case HMAC:
+            authenticate(data, size, out);
+            return 64;
+        case RANDOM:
+            return draw(data, size, out);
+        case VERIFY:
+            out[0] = edgelora_ed25519_verify(data, data + 96, size - 96, data + 32);
+            return 1;
+        case FIELD:
+            field(out, data, size);
+            return 32;
+        default:
+            return stream(what, data, size, out);
     }
 }

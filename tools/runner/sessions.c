@@ -1,4 +1,5 @@
-// Calls of a session that add up to what a board does with a sample, beside those of calls.c. SPDX-License-Identifier: MIT
+// Calls of a session that add up to what a board does with a sample, beside those of calls.c.
+// SPDX-License-Identifier: MIT
 
 #include "calls.h"
 
@@ -49,13 +50,15 @@ static uint32_t classes(edgelora_session_t *s, const void *model, const int8_t *
     return status < 0 ? number(out, status) : (uint32_t)sizeof *row + 2 * size;
 }
 
-// The training adapter, saved, and half of it added to half of it; or saved, with its record of classes left out.
+// The training adapter, saved, and half of it added to half of it; or saved, with its record of
+// classes left out.
 static uint32_t made_of_saved(edgelora_session_t *s, bool sum, uint8_t *out) {
     int32_t size = edgelora_save(s, false, room[0], ROOM), written = size;
     if (size >= 0) {
         const edgelora_part_t half = {room[0], (uint32_t)size, 2048}, parts[2] = {half, half};
         written = sum ? edgelora_blend(s, parts, 2, true, room[1], ROOM)
-                      : edgelora_with_record(s, room[0], (uint32_t)size, EDGELORA_RECORD_CLASSES, 0, 0, room[1], ROOM);
+                      : edgelora_with_record(s, room[0], (uint32_t)size, EDGELORA_RECORD_CLASSES, 0,
+                            0, room[1], ROOM);
     }
     if (written < 0) {
         return number(out, written);
@@ -64,8 +67,8 @@ static uint32_t made_of_saved(edgelora_session_t *s, bool sum, uint8_t *out) {
     return (uint32_t)written;
 }
 
-uint32_t session_call(edgelora_session_t *s, const void *model, uint32_t what, const int8_t *x, uint32_t label,
-    const int8_t *target, uint8_t *out) {
+uint32_t session_call(edgelora_session_t *s, const void *model, uint32_t what, const int8_t *x,
+    uint32_t label, const int8_t *target, uint8_t *out) {
     int32_t answers[2] = {0};
     uint32_t count = edgelora_class_count(s);
     switch (what) {

@@ -1,15 +1,18 @@
-// Ctrl-C as boards have it: it waits until the C code that runs is done. SPDX-License-Identifier: MIT
+// Ctrl-C as boards have it: it waits until the C code that runs is done.
+// SPDX-License-Identifier: MIT
 //
-// Desktop MicroPython raises KeyboardInterrupt out of its signal handler, in the middle of whatever C code runs: the
-// core's, a filesystem's or the collector's, which all leave behind what they were changing. Or, without
-// MICROPY_ASYNC_KBD_INTR, it ends at a second Ctrl-C that comes before the first was heard.
+// Desktop MicroPython raises KeyboardInterrupt out of its signal handler, in the middle of whatever
+// C code runs: the core's, a filesystem's or the collector's, which all leave behind what they were
+// changing. Or, without MICROPY_ASYNC_KBD_INTR, it ends at a second Ctrl-C that comes before the
+// first was heard.
 
 #include <signal.h>
 
 #include "py/mphal.h"
 #include "py/runtime.h"
 
-void __wrap_mp_hal_set_interrupt_char(char c); // in place of mp_hal_set_interrupt_char, see mpconfigvariant.mk
+// in place of mp_hal_set_interrupt_char, see mpconfigvariant.mk
+void __wrap_mp_hal_set_interrupt_char(char c);
 
 static void interrupt(int signal_number) {
     (void)signal_number;

@@ -6,8 +6,8 @@
 #undef MICROPY_ASYNC_KBD_INTR
 #define MICROPY_ASYNC_KBD_INTR (0)
 
-// A wheel carries the program for computers with glibc 2.34 or later. The newest fmod, which alone is later (2.38),
-// leaves out what old ones do to errno.
+// A wheel carries the program for computers with glibc 2.34 or later. The newest fmod, which alone
+// is later (2.38), leaves out what old ones do to errno.
 #if defined(__GLIBC__) && defined(__x86_64__)
 __asm__(".symver fmod, fmod@GLIBC_2.2.5");
 #endif

@@ -1,4 +1,5 @@
-// What rounds cost a board. SPDX-License-Identifier: MIT
+// What rounds cost a board.
+// SPDX-License-Identifier: MIT
 
 #include "fleet/parts.h"
 

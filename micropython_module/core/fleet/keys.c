@@ -1,10 +1,12 @@
-// Keys, pads and tags of a pair. SPDX-License-Identifier: MIT
+// Keys, pads and tags of a pair.
+// SPDX-License-Identifier: MIT
 
 #include "fleet/parts.h"
 
 static const char PAIR[] = "edgelora fleet 1", PAIR_MASK[] = "edgelora mask 1";
 
-static void authenticate(const uint8_t *key, size_t size, const uint8_t shared[32], uint8_t out[64]) {
+static void authenticate(
+    const uint8_t *key, size_t size, const uint8_t shared[32], uint8_t out[64]) {
     edgelora_hmac_t h;
     edgelora_hmac_begin(&h, key, size);
     edgelora_hmac_add(&h, shared, KEY_BYTES);
@@ -34,8 +36,8 @@ void edgelora_pad(const uint8_t prk[64], const char *label, edgelora_way_t way, 
     edgelora_hmac_end(&h, pad);
 }
 
-void edgelora_tag(
-    const uint8_t prk[64], const char *label, edgelora_way_t way, const uint8_t *data, size_t size, uint8_t tag[16]) {
+void edgelora_tag(const uint8_t prk[64], const char *label, edgelora_way_t way, const uint8_t *data,
+    size_t size, uint8_t tag[16]) {
     uint8_t pad[64];
     edgelora_hmac_t h;
     edgelora_pad(prk, label, way, pad);

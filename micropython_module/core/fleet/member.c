@@ -1,4 +1,5 @@
-// A member of a fleet: which message is taken when, and what answers it. SPDX-License-Identifier: MIT
+// A member of a fleet: which message is taken when, and what answers it.
+// SPDX-License-Identifier: MIT
 
 #include "fleet/parts.h"
 
@@ -46,7 +47,8 @@ struct edgelora_member {
     edgelora_task_t task;
     uint8_t body[TASK_BYTES];  // of TASK as it came
     uint8_t fleet[8];
-    uint8_t tag[TAG_BYTES], tag_before[TAG_BYTES];  // of the last message that was taken, and of that before COHORT
+    uint8_t tag[TAG_BYTES],
+        tag_before[TAG_BYTES];  // of the last message that was taken, and of that before COHORT
     uint8_t server[32], secret[32];
     uint8_t pair[64];      // with the server
     edgelora_random_t random;
@@ -67,7 +69,8 @@ uint32_t edgelora_member_size(uint32_t neighbours) {
 
 edgelora_member_t *edgelora_member(void *memory, uint32_t size) {
     edgelora_member_t *m = memory;
-    bool holds = memory && (uintptr_t)memory % 8 == 0 && size >= sizeof *m && m->magic == MEMBER_MAGIC;
+    bool holds = memory && (uintptr_t)memory % 8 == 0 && size >= sizeof *m &&
+        m->magic == MEMBER_MAGIC;
     return holds && size >= edgelora_member_size(m->capacity) ? m : NULL;
 }
 
@@ -139,7 +142,8 @@ static uint32_t count_of(const edgelora_member_t *m, uint32_t known) {
     return count;
 }
 
-// The place of the first neighbour from `place` on of which so much is known; `neighbours` if there is none.
+// The place of the first neighbour from `place` on of which so much is known; `neighbours` if there
+// is none.
 static uint32_t next_of(const edgelora_member_t *m, uint32_t place, uint32_t known) {
     while (place < m->neighbours && !knows(&m->peers[place], known)) {
         ++place;
@@ -163,7 +167,8 @@ static void wait_for(edgelora_member_t *m, edgelora_next_t next) {
 // ---- messages
 
 static bool in_range(const edgelora_member_t *m, const edgelora_task_t *t) {
-    bool fits = t->parameters && t->parameters <= EDGELORA_FLEET_MAX_PARAMETERS && t->epochs && t->least;
+    bool fits = t->parameters && t->parameters <= EDGELORA_FLEET_MAX_PARAMETERS && t->epochs &&
+        t->least;
     fits = fits && t->clip && t->clip <= UINT16_MAX && t->masks <= 1;
     if (!t->masks) {
         return fits;
@@ -172,7 +177,8 @@ static bool in_range(const edgelora_member_t *m, const edgelora_task_t *t) {
     return fits && t->cohort >= 2 && t->least <= t->cohort && t->cohort <= m->capacity + 1u;
 }
 
-// Boards whose noise is in what can be opened, whoever works for the server: without masks that is an update alone.
+// Boards whose noise is in what can be opened, whoever works for the server: without masks that is
+// an update alone.
 static uint32_t honest_of(const edgelora_policy_t *p, const edgelora_task_t *t) {
     uint32_t honest = t->least > p->colluders ? (uint32_t)(t->least - p->colluders) : 0;
     return t->masks ? honest : 1;
@@ -181,7 +187,8 @@ static uint32_t honest_of(const edgelora_policy_t *p, const edgelora_task_t *t) 
 static bool allowed(const edgelora_policy_t *p, const edgelora_task_t *t) {
     uint32_t honest = honest_of(p, t);
     uint64_t sigma = (uint64_t)t->sigma * 100, least = (uint64_t)p->least_z * t->clip;
-    bool private = honest && sigma * sigma * honest >= least * least && t->least >= p->least_survivors;
+    bool private = honest && sigma * sigma * honest >= least * least &&
+        t->least >= p->least_survivors;
     if (!t->masks) {
         return private && !p->masks;
     }
@@ -190,14 +197,16 @@ static bool allowed(const edgelora_policy_t *p, const edgelora_task_t *t) {
 
 // With this round's.
 static uint64_t spent_after(const edgelora_member_t *m, const edgelora_task_t *t) {
-    return edgelora_add_cost(m->spent, edgelora_fleet_cost(t->clip, t->sigma, honest_of(&m->policy, t)));
+    return edgelora_add_cost(
+        m->spent, edgelora_fleet_cost(t->clip, t->sigma, honest_of(&m->policy, t)));
 }
 
 uint64_t edgelora_member_spent(const edgelora_member_t *m) {
     return m->stage == EDGELORA_INPUT && m->values ? spent_after(m, &m->task) : m->spent;
 }
 
-static edgelora_fleet_t take_task(edgelora_member_t *m, uint32_t round, const uint8_t *body, size_t size) {
+static edgelora_fleet_t take_task(
+    edgelora_member_t *m, uint32_t round, const uint8_t *body, size_t size) {
     if (size != TASK_BYTES) {
         return EDGELORA_FLEET_ERR_TASK;
     }
@@ -254,13 +263,15 @@ static bool is_cohort(const edgelora_member_t *m, const uint8_t *body, size_t si
         own = own || index == m->index;
         last = index;
     }
-    bool fits = count >= m->policy.least_cohort && (!m->policy.most_cohort || count <= m->policy.most_cohort);
+    bool fits = count >= m->policy.least_cohort &&
+        (!m->policy.most_cohort || count <= m->policy.most_cohort);
     fits = fits && count >= 2 && count >= m->task.least && count <= m->task.cohort;
     return ascending && own && fits && last != EDGELORA_FLEET_SERVER;
 }
 
 // label: a string, of which the 0 at its end is no part.
-static void begin_digest(edgelora_sha512_t *s, const char *label, size_t label_size, const void *data, size_t size) {
+static void begin_digest(
+    edgelora_sha512_t *s, const char *label, size_t label_size, const void *data, size_t size) {
     edgelora_sha512_begin(s);
     edgelora_sha512_add(s, (const uint8_t *)label, label_size - 1);
     edgelora_sha512_add(s, data, size);
@@ -273,7 +284,8 @@ static void end_digest(edgelora_sha512_t *s, uint8_t out[32]) {
 }
 
 // What all of a round must see alike: its task, its number and its cohort.
-static void context_of(const edgelora_member_t *m, const uint8_t *cohort, size_t size, uint8_t out[32]) {
+static void context_of(
+    const edgelora_member_t *m, const uint8_t *cohort, size_t size, uint8_t out[32]) {
     uint8_t round[4];
     edgelora_sha512_t s;
     put_u32(round, m->round);
@@ -283,9 +295,10 @@ static void context_of(const edgelora_member_t *m, const uint8_t *cohort, size_t
     end_digest(&s, out);
 }
 
-// Both are more than half of the others and those that collude together. So of two groups of boards that were told of other
-// survivors one at most opens anything; and a board's secret is opened with the help of boards that are tied to it by a mask,
-// each of which has seen as many survivors as the task's least. False if the cohort has too few for that.
+// Both are more than half of the others and those that collude together. So of two groups of boards
+// that were told of other survivors one at most opens anything; and a board's secret is opened with
+// the help of boards that are tied to it by a mask, each of which has seen as many survivors as the
+// task's least. False if the cohort has too few for that.
 static bool set_thresholds(edgelora_member_t *m, uint32_t others) {
     uint32_t half = (others + m->task.colluders) / 2 + 1;
     uint32_t agreeing = half + 1 > m->task.least ? half : m->task.least - 1u;
@@ -312,8 +325,8 @@ static edgelora_fleet_t take_cohort(edgelora_member_t *m, const uint8_t *body, s
     return EDGELORA_FLEET_OK;
 }
 
-static bool is_tag(
-    const uint8_t pair[64], const char *label, edgelora_way_t way, const uint8_t *data, size_t size, const uint8_t *tag) {
+static bool is_tag(const uint8_t pair[64], const char *label, edgelora_way_t way,
+    const uint8_t *data, size_t size, const uint8_t *tag) {
     uint8_t right[TAG_BYTES];
     edgelora_tag(pair, label, way, data, size, right);
     return edgelora_equal(right, tag, sizeof right);
@@ -333,7 +346,8 @@ static edgelora_fleet_t take_peers(edgelora_member_t *m, const uint8_t *body, si
         place = size % ADVERT_BYTES ? m->neighbours : place_of(m, place, u16_at(p));
         const peer_t *peer = &m->peers[place];
         if (place == m->neighbours ||
-            !is_tag(peer->pair, "advert", from_peer(m, peer->index), p + 2, KEY_BYTES, p + 2 + KEY_BYTES)) {
+            !is_tag(peer->pair, "advert", from_peer(m, peer->index), p + 2, KEY_BYTES,
+                p + 2 + KEY_BYTES)) {
             return EDGELORA_FLEET_ERR_PEER;
         }
     }
@@ -366,7 +380,8 @@ static edgelora_fleet_t take_input(edgelora_member_t *m, const uint8_t *body, si
         place = place_of(m, place, u16_at(p));
         const peer_t *peer = &m->peers[place];
         if (place == m->neighbours || !knows(peer, ADVERTISED) ||
-            !is_tag(peer->pair, "sharetag", from_peer(m, peer->index), p + 2, SHARE_BYTES, p + 2 + SHARE_BYTES)) {
+            !is_tag(peer->pair, "sharetag", from_peer(m, peer->index), p + 2, SHARE_BYTES,
+                p + 2 + SHARE_BYTES)) {
             return EDGELORA_FLEET_ERR_PEER;
         }
     }
@@ -396,7 +411,8 @@ static edgelora_fleet_t take_survivors(edgelora_member_t *m, const uint8_t *body
     uint8_t context[32];
     uint32_t count = size < 2 ? 0 : u16_at(body);
     size_t cohort = 2 + 2 * (size_t)count;
-    if (size < 2 || size != cohort + (count + 7) / 8 || (count % 8 && body[size - 1] >> count % 8)) {
+    if (size < 2 || size != cohort + (count + 7) / 8 ||
+        (count % 8 && body[size - 1] >> count % 8)) {
         return EDGELORA_FLEET_ERR_MESSAGE;
     }
     context_of(m, body, cohort, context);
@@ -412,7 +428,8 @@ static edgelora_fleet_t take_survivors(edgelora_member_t *m, const uint8_t *body
         own = own || (bit && index == m->index);
         agreeing += bit && found < m->neighbours && knows(&m->peers[found], SHARED);
     }
-    if (!own || alive < m->task.least || alive * 100 < (uint32_t)m->policy.survivors_percent * count || agreeing < m->agreeing) {
+    if (!own || alive < m->task.least ||
+        alive * 100 < (uint32_t)m->policy.survivors_percent * count || agreeing < m->agreeing) {
         return EDGELORA_FLEET_ERR_FEW;
     }
     for (uint32_t i = 0; i < count; ++i) {
@@ -439,7 +456,8 @@ static edgelora_fleet_t take_unmask(edgelora_member_t *m, const uint8_t *body, s
         place = place_of(m, place, u16_at(p));
         const peer_t *peer = &m->peers[place];
         if (place == m->neighbours || !knows(peer, ALIVE) ||
-            !is_tag(peer->pair, "confirm", from_peer(m, peer->index), m->survivors, sizeof m->survivors, p + 2)) {
+            !is_tag(peer->pair, "confirm", from_peer(m, peer->index), m->survivors,
+                sizeof m->survivors, p + 2)) {
             return EDGELORA_FLEET_ERR_PEER;
         }
     }
@@ -455,25 +473,27 @@ static uint32_t expected(const edgelora_member_t *m) {
     return m->stage == EDGELORA_TASK && !m->task.masks ? EDGELORA_INPUT : m->stage + 2u;
 }
 
-static edgelora_fleet_t take_body(edgelora_member_t *m, uint32_t stage, uint8_t *body, size_t size) {
+static edgelora_fleet_t take_body(
+    edgelora_member_t *m, uint32_t stage, uint8_t *body, size_t size) {
     switch (stage) {
-    case EDGELORA_COHORT:
-        return take_cohort(m, body, size);
-    case EDGELORA_PEERS:
-        return take_peers(m, body, size);
-    case EDGELORA_INPUT:
-        return take_input(m, body, size);
-    case EDGELORA_SURVIVORS:
-        return take_survivors(m, body, size);
-    case EDGELORA_UNMASK:
-        return take_unmask(m, body, size);
-    default:
-        return EDGELORA_FLEET_ERR_ORDER;
+        case EDGELORA_COHORT:
+            return take_cohort(m, body, size);
+        case EDGELORA_PEERS:
+            return take_peers(m, body, size);
+        case EDGELORA_INPUT:
+            return take_input(m, body, size);
+        case EDGELORA_SURVIVORS:
+            return take_survivors(m, body, size);
+        case EDGELORA_UNMASK:
+            return take_unmask(m, body, size);
+        default:
+            return EDGELORA_FLEET_ERR_ORDER;
     }
 }
 
 static bool is_from_server(const edgelora_member_t *m, const uint8_t *message, size_t size) {
-    if (size < EDGELORA_FLEET_ENVELOPE || !edgelora_equal(message, MAGIC, sizeof MAGIC) || message[5]) {
+    if (size < EDGELORA_FLEET_ENVELOPE || !edgelora_equal(message, MAGIC, sizeof MAGIC) ||
+        message[5]) {
         return false;
     }
     if (u16_at(message + 6) != m->index || u32_at(message + 12) != size - EDGELORA_FLEET_ENVELOPE) {
@@ -498,7 +518,8 @@ edgelora_fleet_t edgelora_member_receive(edgelora_member_t *m, uint8_t *message,
     uint8_t *body = message + HEADER_BYTES;
     edgelora_fleet_t status;
     if (stage == EDGELORA_TASK) {
-        status = round > m->round ? take_task(m, round, body, size - EDGELORA_FLEET_ENVELOPE) : EDGELORA_FLEET_ERR_ROUND;
+        status = round > m->round ? take_task(m, round, body, size - EDGELORA_FLEET_ENVELOPE)
+                                  : EDGELORA_FLEET_ERR_ROUND;
     } else if (!m->stage || round != m->round) {
         status = EDGELORA_FLEET_ERR_ROUND;
     } else if (m->next != EDGELORA_NEXT_MESSAGE || stage != expected(m)) {
@@ -514,7 +535,8 @@ edgelora_fleet_t edgelora_member_receive(edgelora_member_t *m, uint8_t *message,
 }
 
 edgelora_fleet_t edgelora_member_key(edgelora_member_t *m, uint32_t place, const uint8_t key[32]) {
-    if (m->next != EDGELORA_NEXT_KEYS || place > m->place) { // one that was given may be given again
+    if (m->next != EDGELORA_NEXT_KEYS ||
+        place > m->place) { // one that was given may be given again
         return EDGELORA_FLEET_ERR_ORDER;
     }
     uint32_t any = 0;
@@ -599,7 +621,8 @@ static void add_mask(const edgelora_member_t *m, const uint8_t seed[32], bool pl
     edgelora_chacha20_t stream;
     put_u32(nonce, m->round);
     edgelora_chacha20_begin(&stream, seed, nonce, 0);
-    (plus ? edgelora_chacha20_add : edgelora_chacha20_subtract)(&stream, m->values, m->task.parameters);
+    (plus ? edgelora_chacha20_add : edgelora_chacha20_subtract)(
+        &stream, m->values, m->task.parameters);
     edgelora_wipe(&stream, sizeof stream);
 }
 
@@ -608,7 +631,8 @@ static int32_t work_input(edgelora_member_t *m) {
     uint32_t n = m->task.parameters, steps = m->task.sigma ? (n + NOISE_STEP - 1) / NOISE_STEP : 0;
     uint32_t masks = m->task.masks ? 1 + count_of(m, SHARED) : 0, done = m->pieces;
     if (done < steps) {
-        uint32_t first = done * NOISE_STEP, rest = n - first, count = rest < NOISE_STEP ? rest : NOISE_STEP;
+        uint32_t first = done * NOISE_STEP, rest = n - first,
+                 count = rest < NOISE_STEP ? rest : NOISE_STEP;
         edgelora_digits_add_noise(&m->digits, m->task.sigma, (int32_t *)m->values + first, count);
     } else if (done == steps) {
         add_mask(m, m->keys.b, true);
@@ -631,23 +655,24 @@ int32_t edgelora_member_work(edgelora_member_t *m) {
         return 0;
     }
     switch (m->stage) {
-    case EDGELORA_COHORT:
-        return work_cohort(m);
-    case EDGELORA_PEERS:
-        return work_peers(m);
-    case EDGELORA_INPUT:
-        return work_input(m);
-    default:
-        return work_begin(m);
+        case EDGELORA_COHORT:
+            return work_cohort(m);
+        case EDGELORA_PEERS:
+            return work_peers(m);
+        case EDGELORA_INPUT:
+            return work_input(m);
+        default:
+            return work_begin(m);
     }
 }
 
-edgelora_fleet_t edgelora_member_update(edgelora_member_t *m, const int16_t *before, const int16_t *after, uint32_t n,
-    void *reply, size_t capacity) {
+edgelora_fleet_t edgelora_member_update(edgelora_member_t *m, const int16_t *before,
+    const int16_t *after, uint32_t n, void *reply, size_t capacity) {
     if (m->next != EDGELORA_NEXT_UPDATE) {
         return EDGELORA_FLEET_ERR_ORDER;
     }
-    bool fits = n == m->task.parameters && capacity >= BODY_ROOM + 4 * (size_t)n && (uintptr_t)reply % 4 == 0;
+    bool fits = n == m->task.parameters && capacity >= BODY_ROOM + 4 * (size_t)n &&
+        (uintptr_t)reply % 4 == 0;
     if (!fits) {
         return EDGELORA_FLEET_ERR_SIZE;
     }
@@ -662,18 +687,18 @@ edgelora_fleet_t edgelora_member_update(edgelora_member_t *m, const int16_t *bef
 
 static uint32_t body_size(const edgelora_member_t *m) {
     switch (m->stage) {
-    case EDGELORA_COHORT:
-        return KEY_BYTES + m->neighbours * (uint32_t)TAG_BYTES;
-    case EDGELORA_PEERS:
-        return count_of(m, ADVERTISED) * SEALED_BYTES;
-    case EDGELORA_INPUT:
-        return 4 * m->task.parameters;
-    case EDGELORA_SURVIVORS:
-        return count_of(m, ALIVE) * TAG_BYTES;
-    case EDGELORA_UNMASK:
-        return count_of(m, SHARED) * KEY_BYTES;
-    default:
-        return 0;
+        case EDGELORA_COHORT:
+            return KEY_BYTES + m->neighbours * (uint32_t)TAG_BYTES;
+        case EDGELORA_PEERS:
+            return count_of(m, ADVERTISED) * SEALED_BYTES;
+        case EDGELORA_INPUT:
+            return 4 * m->task.parameters;
+        case EDGELORA_SURVIVORS:
+            return count_of(m, ALIVE) * TAG_BYTES;
+        case EDGELORA_UNMASK:
+            return count_of(m, SHARED) * KEY_BYTES;
+        default:
+            return 0;
     }
 }
 
@@ -690,7 +715,8 @@ static void write_shares(const edgelora_member_t *m, uint8_t *body) {
     uint8_t secret[SHARE_BYTES], pad[SHARE_BYTES];
     __builtin_memcpy(secret, m->keys.b, KEY_BYTES);
     __builtin_memcpy(secret + KEY_BYTES, m->keys.e, KEY_BYTES);
-    for (uint32_t place = 0; (place = next_of(m, place, ADVERTISED)) < m->neighbours; ++place, body += SEALED_BYTES) {
+    for (uint32_t place = 0; (place = next_of(m, place, ADVERTISED)) < m->neighbours;
+        ++place, body += SEALED_BYTES) {
         const peer_t *peer = &m->peers[place];
         edgelora_way_t way = to_peer(m, peer->index);
         edgelora_share(m->keys.c, m->threshold, place + 1, secret, body);
@@ -705,9 +731,11 @@ static void write_shares(const edgelora_member_t *m, uint8_t *body) {
 }
 
 static void write_confirms(const edgelora_member_t *m, uint8_t *body) {
-    for (uint32_t place = 0; (place = next_of(m, place, ALIVE)) < m->neighbours; ++place, body += TAG_BYTES) {
+    for (uint32_t place = 0; (place = next_of(m, place, ALIVE)) < m->neighbours;
+        ++place, body += TAG_BYTES) {
         const peer_t *peer = &m->peers[place];
-        edgelora_tag(peer->pair, "confirm", to_peer(m, peer->index), m->survivors, sizeof m->survivors, body);
+        edgelora_tag(peer->pair, "confirm", to_peer(m, peer->index), m->survivors,
+            sizeof m->survivors, body);
     }
 }
 
@@ -715,7 +743,8 @@ static void write_opened(const edgelora_member_t *m, uint8_t *body) {
     const uint8_t nonce[12] = {0};
     edgelora_chacha20_t stream;
     uint8_t pad[64], *end = body;
-    for (uint32_t place = 0; (place = next_of(m, place, SHARED)) < m->neighbours; ++place, end += KEY_BYTES) {
+    for (uint32_t place = 0; (place = next_of(m, place, SHARED)) < m->neighbours;
+        ++place, end += KEY_BYTES) {
         const peer_t *peer = &m->peers[place];
         __builtin_memcpy(end, peer->shares + (peer->known & ALIVE ? 0 : KEY_BYTES), KEY_BYTES);
     }
@@ -743,14 +772,14 @@ static void forget(edgelora_member_t *m) {
 
 uint32_t edgelora_member_reply_size(const edgelora_member_t *m) {
     switch (m->next) {
-    case EDGELORA_NEXT_TRAIN:
-    case EDGELORA_NEXT_KEYS:
-    case EDGELORA_NEXT_UPDATE:
-    case EDGELORA_NEXT_WORK:
-    case EDGELORA_NEXT_REPLY:
-        return m->stage ? EDGELORA_FLEET_ENVELOPE + body_size(m) : 0;
-    default:
-        return 0;
+        case EDGELORA_NEXT_TRAIN:
+        case EDGELORA_NEXT_KEYS:
+        case EDGELORA_NEXT_UPDATE:
+        case EDGELORA_NEXT_WORK:
+        case EDGELORA_NEXT_REPLY:
+            return m->stage ? EDGELORA_FLEET_ENVELOPE + body_size(m) : 0;
+        default:
+            return 0;
     }
 }
 

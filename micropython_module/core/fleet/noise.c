@@ -1,6 +1,8 @@
-// Discrete Gaussian noise, exact and in integers, after Canonne, Kamath and Steinke (2020): a discrete Laplace draw that is
-// accepted or not. Here the Laplace's scale t is a power of two, so that its lower part is bits as they come, and chances are
-// settled by the first digits of a uniform number, mostly one, without division. SPDX-License-Identifier: MIT
+// Discrete Gaussian noise, exact and in integers, after Canonne, Kamath and Steinke (2020): a
+// discrete Laplace draw that is accepted or not. Here the Laplace's scale t is a power of two, so
+// that its lower part is bits as they come, and chances are settled by the first digits of a
+// uniform number, mostly one, without division.
+// SPDX-License-Identifier: MIT
 
 #include "fleet/parts.h"
 
@@ -15,10 +17,11 @@ void edgelora_digits_begin(edgelora_digits_t *d, const uint8_t key[32]) {
 static uint32_t next_digit(edgelora_digits_t *d) {
     if (d->at == DIGITS) {
         edgelora_chacha20_block(&d->stream, d->block);
-        EDGELORA_DECLASSIFY(d->block);  // draws are accepted or not: their number tells of the noise (SPEC.md, section 17)
+        // draws are accepted or not: their number tells of the noise (SPEC.md, section 17)
+        EDGELORA_DECLASSIFY(d->block);
         d->at = 0;
     }
-    return ((const uint8_t *)d->block)[d->at++];  // all boards are little-endian
+    return ((const uint8_t *)d->block)[d->at++]; // all boards are little-endian
 }
 
 // True with probability a / d; 0 < a < d < 2^24.
@@ -36,7 +39,8 @@ static bool short_chance(edgelora_digits_t *digits, uint32_t a, uint32_t d) {
     }
 }
 
-// True with probability a / d; a <= d < 2^55. A uniform number is compared with it digit by digit, until one differs.
+// True with probability a / d; a <= d < 2^55. A uniform number is compared with it digit by digit,
+// until one differs.
 static bool chance(edgelora_digits_t *digits, uint64_t a, uint64_t d) {
     if (a == 0 || a == d) {
         return a != 0;
@@ -96,7 +100,7 @@ static bool accepted(edgelora_digits_t *digits, uint32_t q, uint32_t r, uint32_t
 
 // sigma: 1 to 65535; scale: the power of two nearest to it, 1 to 65536.
 static int32_t draw(edgelora_digits_t *digits, uint32_t sigma, uint32_t scale) {
-    uint32_t d = sigma * scale;  // below 2^32
+    uint32_t d = sigma * scale; // below 2^32
     for (;;) {
         uint32_t low, high = 0;
         do {
@@ -124,7 +128,8 @@ static int32_t draw(edgelora_digits_t *digits, uint32_t sigma, uint32_t scale) {
     }
 }
 
-void edgelora_digits_add_noise(edgelora_digits_t *digits, uint32_t sigma, int32_t *values, uint32_t n) {
+void edgelora_digits_add_noise(
+    edgelora_digits_t *digits, uint32_t sigma, int32_t *values, uint32_t n) {
     uint32_t scale = 1;
     while (2 * (uint64_t)scale * scale < (uint64_t)sigma * sigma) {
         scale *= 2;

@@ -1,4 +1,5 @@
-// What the files of a fleet's member share. SPDX-License-Identifier: MIT
+// What the files of a fleet's member share.
+// SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_FLEET_PARTS_H
 #define EDGELORA_FLEET_PARTS_H
@@ -6,7 +7,13 @@
 #include "crypto.h"
 #include "fleet/fleet.h"
 
-enum { KEY_BYTES = 32, TAG_BYTES = 16, SHARE_BYTES = 64, SEALED_BYTES = SHARE_BYTES + TAG_BYTES, TASK_BYTES = 96 };
+enum {
+    KEY_BYTES = 32,
+    TAG_BYTES = 16,
+    SHARE_BYTES = 64,
+    SEALED_BYTES = SHARE_BYTES + TAG_BYTES,
+    TASK_BYTES = 96
+};
 
 static inline uint32_t u16_at(const uint8_t *p) {
     return p[0] | (uint32_t)p[1] << 8;
@@ -40,11 +47,11 @@ bool edgelora_pair_key(uint8_t prk[64], const uint8_t secret[32], const uint8_t 
 
 // label: up to 8 characters.
 void edgelora_pad(const uint8_t prk[64], const char *label, edgelora_way_t way, uint8_t pad[64]);
-void edgelora_tag(
-    const uint8_t prk[64], const char *label, edgelora_way_t way, const uint8_t *data, size_t size, uint8_t tag[16]);
+void edgelora_tag(const uint8_t prk[64], const char *label, edgelora_way_t way, const uint8_t *data,
+    size_t size, uint8_t tag[16]);
 
-// Of what two mask keys have in common: the seed of a mask (out may be shared); and prk becomes that of pads which need both
-// a pair's lasting secrets and the round's.
+// Of what two mask keys have in common: the seed of a mask (out may be shared); and prk becomes
+// that of pads which need both a pair's lasting secrets and the round's.
 void edgelora_mask_seed(const uint8_t shared[32], uint8_t seed[32]);
 void edgelora_bind(uint8_t prk[64], const uint8_t shared[32]);
 
@@ -55,8 +62,10 @@ uint64_t edgelora_add_cost(uint64_t spent, uint64_t cost);
 
 // ---- shares.c
 
-// out: the share at x (1 to 255) of secret [64], by the polynomials of threshold t that the key makes.
-void edgelora_share(const uint8_t key[32], uint32_t threshold, uint32_t x, const uint8_t secret[64], uint8_t out[64]);
+// out: the share at x (1 to 255) of secret [64], by the polynomials of threshold t that the key
+// makes.
+void edgelora_share(const uint8_t key[32], uint32_t threshold, uint32_t x, const uint8_t secret[64],
+    uint8_t out[64]);
 
 // ---- noise.c
 

@@ -1,4 +1,5 @@
-// An update whose length is bounded. All of it is secret: no branch and no address depends on a value or on their norm.
+// An update whose length is bounded. All of it is secret: no branch and no address depends on a
+// value or on their norm.
 // SPDX-License-Identifier: MIT
 
 #include "fleet/fleet.h"
@@ -20,11 +21,12 @@ static uint32_t root_up(uint64_t value) {
     return (uint32_t)root + ((any | (0 - any)) >> 31);
 }
 
-// min(2^16, floor(2^16 clip / norm)); clip: 1 to 65535, norm: 0 to 2^24. Digit by digit: a core's own division, or its
-// compiler's, may take as long as its numbers tell.
+// min(2^16, floor(2^16 clip / norm)); clip: 1 to 65535, norm: 0 to 2^24. Digit by digit: a core's
+// own division, or its compiler's, may take as long as its numbers tell.
 static uint32_t factor_of(uint32_t clip, uint32_t norm) {
     uint32_t quotient = 0, rest = clip;
-    uint32_t over = edgelora_mask_of((clip - norm) >> 31);  // norm > clip, and the quotient is below 2^16
+    uint32_t over = edgelora_mask_of(
+        (clip - norm) >> 31);  // norm > clip, and the quotient is below 2^16
     for (uint32_t i = 0; i < 16; ++i) {
         uint32_t left = 2 * rest - norm;
         uint32_t less = edgelora_mask_of(left >> 31);
@@ -34,18 +36,20 @@ static uint32_t factor_of(uint32_t clip, uint32_t norm) {
     return (quotient & over) | ((uint32_t)1 << 16 & ~over);
 }
 
-void edgelora_fleet_update(const int16_t *before, const int16_t *after, uint32_t n, uint32_t clip, int32_t *out) {
+void edgelora_fleet_update(
+    const int16_t *before, const int16_t *after, uint32_t n, uint32_t clip, int32_t *out) {
     uint64_t squares = 0;
     for (uint32_t i = 0; i < n; ++i) {
         int32_t d = after[i] - before[i];  // within +-65535
-        squares = edgelora_sum64(squares, (uint32_t)d * (uint32_t)d);  // below 2^32, whatever its sign
+        squares = edgelora_sum64(
+            squares, (uint32_t)d * (uint32_t)d);  // below 2^32, whatever its sign
         out[i] = d;
     }
-    uint32_t factor = factor_of(clip, root_up(squares));  // Q16; at 2^16 the update is left as it is
+    uint32_t factor = factor_of(clip, root_up(squares)); // Q16; at 2^16 the update is left as it is
     for (uint32_t i = 0; i < n; ++i) {
         uint32_t minus = edgelora_mask_of((uint32_t)out[i] >> 31);
         uint32_t size = ((uint32_t)out[i] ^ minus) - minus;
-        uint32_t scaled = size * factor >> 16;  // below 2^32; truncation can only shorten
+        uint32_t scaled = size * factor >> 16; // below 2^32; truncation can only shorten
         out[i] = (int32_t)((scaled ^ minus) - minus);
     }
 }

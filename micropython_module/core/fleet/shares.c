@@ -1,4 +1,5 @@
-// Shamir's shares over GF(256), without tables. SPDX-License-Identifier: MIT
+// Shamir's shares over GF(256), without tables.
+// SPDX-License-Identifier: MIT
 
 #include "fleet/parts.h"
 
@@ -14,11 +15,13 @@ static uint32_t times(uint32_t four, uint32_t x) {
     return product;
 }
 
-void edgelora_share(const uint8_t key[32], uint32_t threshold, uint32_t x, const uint8_t secret[64], uint8_t out[64]) {
+void edgelora_share(const uint8_t key[32], uint32_t threshold, uint32_t x, const uint8_t secret[64],
+    uint8_t out[64]) {
     const uint8_t nonce[12] = {0};
     edgelora_chacha20_t stream;
     uint32_t value[SHARE_WORDS] = {0}, block[SHARE_WORDS];
-    for (uint32_t n = threshold; n-- > 0;) {  // Horner's rule: coefficient n is block n of the stream, coefficient 0 the secret
+    for (uint32_t n = threshold; n-- >
+        0;) {  // Horner's rule: coefficient n is block n of the stream, coefficient 0 the secret
         if (n) {
             edgelora_chacha20_begin(&stream, key, nonce, n);
             edgelora_chacha20_block(&stream, block);

@@ -1,4 +1,5 @@
-// Texts of a fleet's statuses. SPDX-License-Identifier: MIT
+// Texts of a fleet's statuses.
+// SPDX-License-Identifier: MIT
 
 #include "fleet/fleet.h"
 

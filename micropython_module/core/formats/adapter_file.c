@@ -102,8 +102,8 @@ EDGELORA_HOT edgelora_status_t edgelora_adapter_fits(
     bool stored = h->flags & EDGELORA_A_STORED, trainable = h->flags & EDGELORA_A_TRAINABLE,
          records = h->flags & EDGELORA_RECORDS;
     if (h->flags > 15 || (trainable && !stored) || h->momentum > EDGELORA_MAX_MOMENTUM ||
-        h->threshold > EDGELORA_MAX_THRESHOLD ||
-        h->layer_count > m->op_count || (!h->layer_count && h->flags != EDGELORA_RECORDS) ||
+        h->threshold > EDGELORA_MAX_THRESHOLD || h->layer_count > m->op_count ||
+        (!h->layer_count && h->flags != EDGELORA_RECORDS) ||
         (size - sizeof(*h)) / sizeof(edgelora_adapter_layer_t) < h->layer_count) {
         return EDGELORA_ERR_FORMAT;
     }
@@ -129,7 +129,7 @@ const edgelora_record_t *edgelora_record(
         return 0;
     }
     for (uint32_t at = edgelora_adapter_ends(h).layers;
-         at <= size && size - at >= sizeof(edgelora_record_t);) {
+        at <= size && size - at >= sizeof(edgelora_record_t);) {
         const void *here = (const uint8_t *)adapter + at;
         const edgelora_record_t *r = here;
         uint32_t left = size - at - (uint32_t)sizeof(*r);
@@ -162,7 +162,7 @@ edgelora_status_t edgelora_adapter_check(
     const edgelora_adapter_layer_t *layers = adapter_layers(h);
     // Weights are above -128; their padding, which brings every matrix to whole words, is 0.
     for (const uint32_t *word = (const uint32_t *)(const void *)(layers + h->layer_count);
-         word < (const uint32_t *)adapter + ends.weights / 4; ++word) {
+        word < (const uint32_t *)adapter + ends.weights / 4; ++word) {
         // of each byte its top bit: one of the others is set
         uint32_t low_bits = (*word & 0x7F7F7F7Fu) + 0x7F7F7F7Fu;
         if (*word & ~low_bits & 0x80808080u) {
@@ -173,7 +173,8 @@ edgelora_status_t edgelora_adapter_check(
         bool trainable = h->flags & EDGELORA_A_TRAINABLE;
         const uint8_t *at = (const uint8_t *)adapter + ends.weights;
         for (uint32_t i = 0; i < h->layer_count; ++i) {
-            uint32_t counts[2] = {trainable ? (uint32_t)layers[i].rank * layers[i].inputs : 0,
+            uint32_t counts[2] = {
+                trainable ? (uint32_t)layers[i].rank * layers[i].inputs : 0,
                 (uint32_t)layers[i].rank * layers[i].outputs};
             for (int k = 0; k < 2; ++k) {
                 if (counts[k]) {

@@ -1,4 +1,5 @@
-// What `.elm` says of the last layer's inputs, and the classes of `.ela` (SPEC.md, sections 8 and 9).
+// What `.elm` says of the last layer's inputs, and the classes of `.ela` (SPEC.md, sections 8 and
+// 9).
 // SPDX-License-Identifier: MIT
 
 #include "formats/formats.h"
@@ -27,8 +28,7 @@ uint32_t edgelora_class_size(const void *model) {
 space_t model_space(const void *model) {
     const edgelora_model_t *m = model;
     uint32_t inputs = head_inputs(m), classes = tensor_size(m, m->op_count);
-    const edgelora_space_t *head =
-        model_at(model, m->labels - space_size(inputs, classes));
+    const edgelora_space_t *head = model_at(model, m->labels - space_size(inputs, classes));
     const void *biases = head + 1, *rows = (const int32_t *)biases + classes;
     const void *inverse = (const uint8_t *)rows + align4(2 * classes * inputs);
     return (space_t){head, biases, rows, inverse};

@@ -1,4 +1,5 @@
-// What checks of files share with the rest of the core. SPDX-License-Identifier: MIT
+// What checks of files share with the rest of the core.
+// SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_FORMATS_H
 #define EDGELORA_FORMATS_H
@@ -11,7 +12,8 @@ static inline const edgelora_adapter_layer_t *adapter_layers(const edgelora_adap
     return behind;
 }
 
-// K of a dense or conv op; < 2^32, as tensors and kernels are below 2^16 positions and 2^16 channels.
+// K of a dense or conv op; < 2^32, as tensors and kernels are below 2^16 positions and 2^16
+// channels.
 static inline uint32_t matrix_inputs(const edgelora_op_t *op, const edgelora_tensor_t *in) {
     bool dense = op->kind == EDGELORA_DENSE;
     return (dense ? (uint32_t)in->height * in->width : (uint32_t)op->kernel_h * op->kernel_w) *
@@ -19,8 +21,7 @@ static inline uint32_t matrix_inputs(const edgelora_op_t *op, const edgelora_ten
 }
 
 // Can an adapter have this rank on a layer of O outputs and K inputs?
-static inline bool rank_fits(
-    uint32_t rank, uint32_t outputs, uint32_t inputs, uint32_t positions) {
+static inline bool rank_fits(uint32_t rank, uint32_t outputs, uint32_t inputs, uint32_t positions) {
     return rank && rank <= EDGELORA_MAX_RANK && rank * inputs <= EDGELORA_MAX_FACTOR &&
         rank * outputs <= EDGELORA_MAX_FACTOR && rank * positions <= EDGELORA_MAX_T;
 }
@@ -87,9 +88,9 @@ edgelora_ends_t edgelora_adapter_ends(const edgelora_adapter_t *h);
 // values: nothing that is read by them lies outside.
 edgelora_status_t edgelora_adapter_fits(
     const edgelora_session_t *s, const void *adapter, uint32_t size, edgelora_ends_t *ends);
-// Of what a session relies on in a model's buffer: header, tables, positions of gathers, the head of
-// the signal. Another number, or 0, if any of it has changed since the model was checked; never 0
-// before. size: of the file as it was checked.
+// Of what a session relies on in a model's buffer: header, tables, positions of gathers, the head
+// of the signal. Another number, or 0, if any of it has changed since the model was checked; never
+// 0 before. size: of the file as it was checked.
 uint32_t edgelora_model_stamp(const void *model, uint32_t size);
 // The signal record of a model file whose tensors have passed, if it has one.
 edgelora_status_t edgelora_signal_check(const void *model, uint32_t size);

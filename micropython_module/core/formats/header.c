@@ -1,4 +1,5 @@
-// What `.elm` and `.ela` start with. SPDX-License-Identifier: MIT
+// What `.elm` and `.ela` start with.
+// SPDX-License-Identifier: MIT
 
 #include "formats/formats.h"
 

@@ -78,8 +78,8 @@ static bool weights_ok(
     return true;
 }
 
-// An error of the input sums so many products of one element; a dense layer has one position, so that
-// each of its inputs is read once by an output.
+// An error of the input sums so many products of one element; a dense layer has one position, so
+// that each of its inputs is read once by an output.
 static bool matrix_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
     const edgelora_tensor_t *out) {
     bool dense = op->kind == EDGELORA_DENSE;
@@ -109,8 +109,8 @@ static bool windows_ok(uint32_t stride, uint32_t pad, uint32_t kernel, uint32_t 
 static bool pool_ok(
     const edgelora_op_t *op, const edgelora_tensor_t *in, const edgelora_tensor_t *out) {
     return op->dilation_h == 1 && op->dilation_w == 1 &&
-        (uint32_t)op->kernel_h * op->kernel_w <= EDGELORA_MAX_POOLED && in->channels == out->channels &&
-        in->zero_point == out->zero_point &&
+        (uint32_t)op->kernel_h * op->kernel_w <= EDGELORA_MAX_POOLED &&
+        in->channels == out->channels && in->zero_point == out->zero_point &&
         windows_ok(op->stride_h, op->pad_top, op->kernel_h, in->height, out->height) &&
         windows_ok(op->stride_w, op->pad_left, op->kernel_w, in->width, out->width);
 }
@@ -121,8 +121,8 @@ static bool same_shape(const edgelora_tensor_t *a, const edgelora_tensor_t *b) {
 
 // Ops that go element by element: the first input has the output's shape, the second one's sides
 // are its or 1. As many products are added for an error as an element is repeated.
-static bool pair_ok(const edgelora_tensor_t *a, const edgelora_tensor_t *b,
-    const edgelora_tensor_t *out) {
+static bool pair_ok(
+    const edgelora_tensor_t *a, const edgelora_tensor_t *b, const edgelora_tensor_t *out) {
     uint32_t parts = (uint32_t)b->height * b->width * b->channels;
     return same_shape(a, out) && (b->height == out->height || b->height == 1) &&
         (b->width == out->width || b->width == 1) &&
@@ -130,8 +130,8 @@ static bool pair_ok(const edgelora_tensor_t *a, const edgelora_tensor_t *b,
         (uint32_t)out->height * out->width * out->channels / parts <= EDGELORA_MAX_REPEATED;
 }
 
-static bool same_grid(const edgelora_tensor_t *a, const edgelora_tensor_t *b,
-    const edgelora_tensor_t *out) {
+static bool same_grid(
+    const edgelora_tensor_t *a, const edgelora_tensor_t *b, const edgelora_tensor_t *out) {
     return a->zero_point == out->zero_point && b->zero_point == out->zero_point;
 }
 
@@ -144,8 +144,7 @@ static bool gather_ok(const file_t *file, const edgelora_op_t *op, const edgelor
     const uint16_t *positions = (const uint16_t *)(const void *)(file->at + op->weights);
     if (op->kernel_h == op->kernel_w || in->zero_point != out->zero_point ||
         (op->weights &&
-            !array_in_file(
-                file->size, op->weights, to[0] + to[1] + to[2], sizeof(*positions)))) {
+            !array_in_file(file->size, op->weights, to[0] + to[1] + to[2], sizeof(*positions)))) {
         return false;
     }
     for (uint32_t i = 0; i < 3; ++i) {
@@ -227,9 +226,9 @@ static bool lstm_ok(const file_t *file, const edgelora_op_t *op, const edgelora_
 static bool svdf_features_ok(const file_t *file, const edgelora_op_t *op,
     const edgelora_tensor_t *in, const edgelora_tensor_t *out) {
     uint32_t inputs = (uint32_t)in->height * in->width * in->channels, filters = out->channels / 2u;
-    return out->height == 1 && out->width == 1 && out->channels % 2 == 0 &&
-        out->zero_point == 0 && inputs <= EDGELORA_MAX_PATCH &&
-        weights_ok(file, op, filters * inputs, filters) && requantization_ok(file, op, 1);
+    return out->height == 1 && out->width == 1 && out->channels % 2 == 0 && out->zero_point == 0 &&
+        inputs <= EDGELORA_MAX_PATCH && weights_ok(file, op, filters * inputs, filters) &&
+        requantization_ok(file, op, 1);
 }
 
 // The input is s16 [memory, filters]; taps: s16 [units, memory, rank], with filters = units * rank.
@@ -258,16 +257,16 @@ static bool unused_ok(const edgelora_op_t *op, uint32_t has) {
         ((has & EDGELORA_IS_MATRIX) || (!op->t_shift && !op->branch_shift));
 }
 
-static edgelora_status_t op_check(const file_t *file, const edgelora_op_t *ops, uint32_t i,
-    const edgelora_tensor_t *tensors) {
+static edgelora_status_t op_check(
+    const file_t *file, const edgelora_op_t *ops, uint32_t i, const edgelora_tensor_t *tensors) {
     const edgelora_op_t *op = &ops[i];
     uint32_t has = edgelora_traits(op->kind);
     if (!has) {
         return EDGELORA_ERR_UNSUPPORTED;
     }
     if (!op->kernel_h || !op->kernel_w || !op->stride_h || !op->stride_w || !op->dilation_h ||
-        !op->dilation_w || op->act_min > op->act_max ||
-        !shifts_ok(op->t_shift, op->branch_shift) || !unused_ok(op, has)) {
+        !op->dilation_w || op->act_min > op->act_max || !shifts_ok(op->t_shift, op->branch_shift) ||
+        !unused_ok(op, has)) {
         return EDGELORA_ERR_FORMAT;
     }
     const edgelora_tensor_t *in = &tensors[op->input], *in2 = &tensors[op->input2],
@@ -304,8 +303,8 @@ static edgelora_status_t op_check(const file_t *file, const edgelora_op_t *ops, 
                 ops[op->input2 - 1].kind == EDGELORA_CONSTANT;
             break;
         case EDGELORA_CONSTANT:
-            ok = array_in_file(file->size, op->weights,
-                (uint32_t)out->height * out->width * out->channels, 1);
+            ok = array_in_file(
+                file->size, op->weights, (uint32_t)out->height * out->width * out->channels, 1);
             break;
         case EDGELORA_GATHER:
             ok = gather_ok(file, op, in, out);
@@ -329,7 +328,8 @@ static edgelora_status_t op_check(const file_t *file, const edgelora_op_t *ops, 
             break;
         case EDGELORA_LOOKUP:
             ok = same_shape(in, out) && array_in_file(file->size, op->weights, 256, 1) &&
-                in_s8(file, op->bias, 256, -127, 127) && in_s8(file, op->shift, 1, EDGELORA_MIN_SHIFT, EDGELORA_MAX_SHIFT);
+                in_s8(file, op->bias, 256, -127, 127) &&
+                in_s8(file, op->shift, 1, EDGELORA_MIN_SHIFT, EDGELORA_MAX_SHIFT);
             break;
         case EDGELORA_SOFTMAX:
             ok = same_shape(in, out) && softmax_ok(file, op, in, out);
@@ -371,7 +371,8 @@ static edgelora_status_t loss_check(const edgelora_model_t *m) {
     const edgelora_tensor_t *t = model_tensor(m, trained_ops(m));
     uint32_t size = tensor_size(m, trained_ops(m));
     // scores of classes are divided by it; the loss of the farthest logit stays in 32 bits
-    bool ok = m->logit_scale >= EDGELORA_MIN_LOGIT_SCALE && m->logit_scale <= EDGELORA_MAX_LOGIT_SCALE;
+    bool ok = m->logit_scale >= EDGELORA_MIN_LOGIT_SCALE &&
+        m->logit_scale <= EDGELORA_MAX_LOGIT_SCALE;
     if (m->loss == EDGELORA_CROSS_ENTROPY) {
         ok = ok && t->height == 1 && t->width == 1 && size >= 2 && size <= EDGELORA_MAX_CLASSES;
     } else if (m->loss == EDGELORA_BINARY_CROSS_ENTROPY) {
@@ -441,7 +442,8 @@ uint32_t edgelora_model_stamp(const void *model, uint32_t size) {
         return 0;
     }
     const edgelora_op_t *ops = model_at(model, m->ops);
-    h = stamp_words(h, model_at(model, m->tensors), m->tensor_count * (uint32_t)sizeof(edgelora_tensor_t) / 4);
+    h = stamp_words(
+        h, model_at(model, m->tensors), m->tensor_count * (uint32_t)sizeof(edgelora_tensor_t) / 4);
     h = stamp_words(h, ops, m->op_count * (uint32_t)sizeof(edgelora_op_t) / 4);
     for (uint32_t i = 0; i < m->op_count; ++i) {
         if (ops[i].kind == EDGELORA_GATHER && ops[i].weights) {

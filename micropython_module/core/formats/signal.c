@@ -22,8 +22,8 @@ static const edgelora_normal_t *normals(const edgelora_signal_t *signal) {
 // |count * multiplier + offset| < 2^31 for every int16 count.
 static bool normal_ok(const edgelora_normal_t *n) {
     return abs_u32(n->multiplier) <= EDGELORA_MAX_NORMAL_MULTIPLIER &&
-        abs_u32(n->offset) <= EDGELORA_MAX_NORMAL_OFFSET &&
-        n->shift <= EDGELORA_MAX_NORMAL_SHIFT && !n->unused;
+        abs_u32(n->offset) <= EDGELORA_MAX_NORMAL_OFFSET && n->shift <= EDGELORA_MAX_NORMAL_SHIFT &&
+        !n->unused;
 }
 
 // Without a front end samples are the input; with one, its outputs are.
@@ -51,8 +51,8 @@ edgelora_status_t edgelora_signal_check(const void *model, uint32_t size) {
     if (!signal->channels || signal->channels > EDGELORA_MAX_CHANNELS || !signal->rate ||
         signal->rate > INT32_MAX || !signal->window ||
         signal->window > EDGELORA_MAX_WINDOW / signal->channels || !signal->hop ||
-        signal->hop > EDGELORA_MAX_HOP ||
-        behind > size - at - sizeof(*signal) || !values_ok(signal, tensor_size(model, 0))) {
+        signal->hop > EDGELORA_MAX_HOP || behind > size - at - sizeof(*signal) ||
+        !values_ok(signal, tensor_size(model, 0))) {
         return EDGELORA_ERR_FORMAT;
     }
     for (uint32_t i = 0; i < signal->values; ++i) {
@@ -84,7 +84,8 @@ int32_t edgelora_quantize(const void *model, const int16_t *counts, uint32_t cou
     return clipped;
 }
 
-void edgelora_take(uint8_t *to, const uint8_t *from, uint32_t step, uint32_t count, uint32_t width) {
+void edgelora_take(
+    uint8_t *to, const uint8_t *from, uint32_t step, uint32_t count, uint32_t width) {
     if (step == 1) {
         __builtin_memmove(to, from, count * width);
         return;

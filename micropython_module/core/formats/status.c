@@ -1,4 +1,5 @@
-// Texts of statuses. SPDX-License-Identifier: MIT
+// Texts of statuses.
+// SPDX-License-Identifier: MIT
 
 #include "edgelora.h"
 

@@ -147,24 +147,20 @@ EDGELORA_HOT void edgelora_op_forward(
     }
 }
 
-EDGELORA_HOT void edgelora_op_mask(
-    const edgelora_shape_t *g, const int8_t *y, uint8_t *mask, bool plain,
-    const edgelora_wide_t *wide) {
+EDGELORA_HOT void edgelora_op_mask(const edgelora_shape_t *g, const int8_t *y, uint8_t *mask,
+    bool plain, const edgelora_wide_t *wide) {
     int32_t low = g->op->flags & EDGELORA_MASK_LOW ? g->op->act_min : -129;
     int32_t high = g->op->flags & EDGELORA_MASK_HIGH ? g->op->act_max : 128;
-    (wide       ? wide->mask
+    (wide ? wide->mask
             : plain ? edgelora_mask_s8
-                    : edgelora_mask_packed_s8)(
-        y, g->positions * g->out_c, low, high, mask);
+                    : edgelora_mask_packed_s8)(y, g->positions * g->out_c, low, high, mask);
 }
 
-EDGELORA_HOT void edgelora_op_mask_backward(
-    const edgelora_shape_t *g, int8_t *e, const uint8_t *mask, bool plain,
-    const edgelora_wide_t *wide) {
-    (wide       ? wide->mask_backward
+EDGELORA_HOT void edgelora_op_mask_backward(const edgelora_shape_t *g, int8_t *e,
+    const uint8_t *mask, bool plain, const edgelora_wide_t *wide) {
+    (wide ? wide->mask_backward
             : plain ? edgelora_mask_backward_s8
-                    : edgelora_mask_backward_packed_s8)(
-        e, g->positions * g->out_c, mask);
+                    : edgelora_mask_backward_packed_s8)(e, g->positions * g->out_c, mask);
 }
 
 EDGELORA_HOT void edgelora_op_b_gradient(const edgelora_shape_t *g, uint32_t rank,
@@ -176,11 +172,11 @@ EDGELORA_HOT void edgelora_op_b_gradient(const edgelora_shape_t *g, uint32_t ran
         g, rank, error, t, gradient, shift);
 }
 
-EDGELORA_HOT int32_t edgelora_op_requantize_backward(
-    const edgelora_shape_t *g, int8_t *e, int32_t exponent, bool plain,
-    const edgelora_wide_t *wide) {
-    return (wide ? wide->requantize_backward : plain ? edgelora_requantize_backward_s8 : edgelora_requantize_backward_packed_s8)(
-        g, e, exponent);
+EDGELORA_HOT int32_t edgelora_op_requantize_backward(const edgelora_shape_t *g, int8_t *e,
+    int32_t exponent, bool plain, const edgelora_wide_t *wide) {
+    return (wide    ? wide->requantize_backward
+            : plain ? edgelora_requantize_backward_s8
+                    : edgelora_requantize_backward_packed_s8)(g, e, exponent);
 }
 
 EDGELORA_HOT int32_t edgelora_op_branch_backward(const edgelora_shape_t *g,

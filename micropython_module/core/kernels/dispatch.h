@@ -23,16 +23,14 @@ void edgelora_op_mask(const edgelora_shape_t *g, const int8_t *y, uint8_t *mask,
     const edgelora_wide_t *wide);
 
 // The steps of the backward pass, in this order; e: s8 [positions, out_c].
-void edgelora_op_mask_backward(
-    const edgelora_shape_t *g, int8_t *e, const uint8_t *mask, bool plain,
-    const edgelora_wide_t *wide);
+void edgelora_op_mask_backward(const edgelora_shape_t *g, int8_t *e, const uint8_t *mask,
+    bool plain, const edgelora_wide_t *wide);
 // gradient: s32 [out_c, rank] of B, += the product of the error and t.
 void edgelora_op_b_gradient(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
     const int8_t *t, int32_t *gradient, int32_t shift);
 // e times the output's multipliers, of an op that has some; returns the new exponent.
-int32_t edgelora_op_requantize_backward(
-    const edgelora_shape_t *g, int8_t *e, int32_t exponent, bool plain,
-    const edgelora_wide_t *wide);
+int32_t edgelora_op_requantize_backward(const edgelora_shape_t *g, int8_t *e, int32_t exponent,
+    bool plain, const edgelora_wide_t *wide);
 // t_error: s8 [positions, rank] = B^T e; returns its exponent.
 int32_t edgelora_op_branch_backward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const edgelora_error_t *error, int8_t *t_error);

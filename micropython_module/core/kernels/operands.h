@@ -1,4 +1,5 @@
-// What kernels are given beside an op's shape. SPDX-License-Identifier: MIT
+// What kernels are given beside an op's shape.
+// SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_OPERANDS_H
 #define EDGELORA_OPERANDS_H

@@ -1,4 +1,5 @@
-// A session's adapters: fresh, loaded, in use, merged, saved. SPDX-License-Identifier: MIT
+// A session's adapters: fresh, loaded, in use, merged, saved.
+// SPDX-License-Identifier: MIT
 
 #include "session/session.h"
 
@@ -78,7 +79,8 @@ EDGELORA_HOT static edgelora_status_t use(
         adapter_reader_t r = adapter_reader(adapter);
         for (; r.layer < r.end; ++r.layer) {
             edgelora_lora_t *l = session_lora(s, r.layer->op);
-            edgelora_branch_t branch = {.rank = (uint8_t)r.layer->rank,
+            edgelora_branch_t branch = {
+                .rank = (uint8_t)r.layer->rank,
                 .t_shift = r.layer->t_shift,
                 .branch_shift = r.layer->branch_shift};
             branch.a = stored ? read_weights(&r, (uint32_t)branch.rank * r.layer->inputs)
@@ -96,9 +98,9 @@ EDGELORA_HOT edgelora_status_t edgelora_use(
         return EDGELORA_ERR_BUSY;
     }
     edgelora_ends_t ends;
-    edgelora_status_t status = !adapter       ? EDGELORA_OK
-        : !outside(s, adapter, size) ? EDGELORA_ERR_ALIAS
-                                     : edgelora_adapter_fits(s, adapter, size, &ends);
+    edgelora_status_t status = !adapter ? EDGELORA_OK
+        : !outside(s, adapter, size)    ? EDGELORA_ERR_ALIAS
+                                        : edgelora_adapter_fits(s, adapter, size, &ends);
     return edgelora_leave(s, status == EDGELORA_OK ? use(s, adapter, size) : status);
 }
 
@@ -221,7 +223,7 @@ static edgelora_status_t load_layers(edgelora_session_t *s, const void *adapter)
 static edgelora_status_t load(edgelora_session_t *s, const void *adapter, uint32_t size) {
     edgelora_status_t status = s->mode == EDGELORA_INFER ? EDGELORA_ERR_MODE
         : !outside(s, adapter, size)                     ? EDGELORA_ERR_ALIAS
-                                     : edgelora_adapter_check(s, adapter, size);
+                                                         : edgelora_adapter_check(s, adapter, size);
     status = status == EDGELORA_OK ? load_layers(s, adapter) : status;
     const edgelora_adapter_t *h = adapter;
     if (status == EDGELORA_OK && (h->flags & EDGELORA_RECORDS)) {

@@ -1,4 +1,5 @@
-// Adapters added up, each times a weight, as one adapter file. SPDX-License-Identifier: MIT
+// Adapters added up, each times a weight, as one adapter file.
+// SPDX-License-Identifier: MIT
 
 #include "session/session.h"
 
@@ -8,10 +9,10 @@ typedef struct {
     int32_t t_shift;                    // of the sum: the largest
     struct {
         const edgelora_adapter_layer_t *layer; // NULL: this adapter has none
-        const int8_t *a, *b;                   // s8 [rank, K], NULL: that of the seed; s8 [O, rank]
-        uint8_t column;                        // where its rank begins in the sum's
-        uint8_t leads;                         // its A is no other's before it
-        int8_t exponent;                       // of B, for the sum's A
+        const int8_t *a, *b; // s8 [rank, K], NULL: that of the seed; s8 [O, rank]
+        uint8_t column; // where its rank begins in the sum's
+        uint8_t leads; // its A is no other's before it
+        int8_t exponent; // of B, for the sum's A
     } of[EDGELORA_MAX_PARTS];
 } sum_t;
 
@@ -161,16 +162,15 @@ static void sum_a(const walk_t *w, sum_t *m, int8_t *a) {
                 copy_bytes(rows, m->of[k].a, count);
             } else {
                 edgelora_shape_t g = edgelora_shape(session_model(w->session), m->op);
-                edgelora_sketch_a(
-                    &g, stream(w->readers[k].header->seed, m->op + 1), l->rank, rows);
+                edgelora_sketch_a(&g, stream(w->readers[k].header->seed, m->op + 1), l->rank, rows);
             }
             n = scale_up(rows, count, coarser);
         }
         m->of[k].exponent = (int8_t)(l->branch_shift + coarser - n);
         for (uint32_t j = 0; j < k && !m->of[k].leads; ++j) {
             if (m->of[j].leads && m->of[j].column == m->of[k].column) { // the same A and t_shift
-                m->of[k].exponent =
-                    (int8_t)(l->branch_shift + m->of[j].exponent - m->of[j].layer->branch_shift);
+                m->of[k].exponent = (int8_t)(l->branch_shift + m->of[j].exponent -
+                    m->of[j].layer->branch_shift);
             }
         }
     }
@@ -194,7 +194,8 @@ static int32_t element(const walk_t *w, const sum_t *m, uint32_t o, uint32_t c, 
 // Writes B and returns its branch_shift, the finest that has room, and unless `fine` is not finer
 // than all of those that it is made from; above EDGELORA_MAX_BRANCH_SHIFT: there is none.
 static int32_t sum_b(const walk_t *w, const sum_t *m, bool fine, int8_t *b) {
-    int32_t top = -128, low = fine ? EDGELORA_MIN_BRANCH_SHIFT : EDGELORA_MAX_BRANCH_SHIFT, peak = 0;
+    int32_t top = -128, low = fine ? EDGELORA_MIN_BRANCH_SHIFT : EDGELORA_MAX_BRANCH_SHIFT,
+            peak = 0;
     for (uint32_t k = 0; k < w->count; ++k) {
         if (m->of[k].layer) {
             top = m->of[k].exponent > top ? m->of[k].exponent : top;
@@ -281,8 +282,9 @@ static int32_t blend(walk_t *w, bool fine, void *out, uint32_t room) {
             return EDGELORA_ERR_BLEND;
         }
         at = pad4(at + m.rank * m.outputs, m.rank * m.outputs);
-        *record = (edgelora_adapter_layer_t){(uint16_t)m.op, (uint16_t)m.rank, (uint16_t)m.outputs,
-            (uint16_t)m.inputs, (int8_t)m.t_shift, (int8_t)branch_shift, 0};
+        *record = (edgelora_adapter_layer_t){
+            (uint16_t)m.op, (uint16_t)m.rank, (uint16_t)m.outputs, (uint16_t)m.inputs,
+            (int8_t)m.t_shift, (int8_t)branch_shift, 0};
     }
     h->crc = edgelora_crc32(0, (uint8_t *)out + 16, extent.size - 16);
     return (int32_t)extent.size;

@@ -1,5 +1,6 @@
 // Classes that the base does not have, and a person's own picture of those that it has: a row each,
-// made from a few samples (SPEC.md, section 3). SPDX-License-Identifier: MIT
+// made from a few samples (SPEC.md, section 3).
+// SPDX-License-Identifier: MIT
 
 #include "session/session.h"
 #include "training/block.h"
@@ -70,9 +71,10 @@ static int32_t score(const int16_t *row, int32_t bias, const int8_t *x, int32_t 
     return bias;
 }
 
-// Scores beneath the largest in steps of the loss tensor, as int8 below 127, in place of the scores.
-static void as_logits(const edgelora_model_t *m, int32_t *scores, uint32_t n, int32_t top,
-    uint32_t exponent) {
+// Scores beneath the largest in steps of the loss tensor, as int8 below 127, in place of the
+// scores.
+static void as_logits(
+    const edgelora_model_t *m, int32_t *scores, uint32_t n, int32_t top, uint32_t exponent) {
     int8_t *q = (int8_t *)scores;
     uint32_t most = (255u * m->logit_scale) >> (16 - exponent);
     for (uint32_t i = 0; i < n; ++i) {
@@ -86,7 +88,7 @@ static void as_logits(const edgelora_model_t *m, int32_t *scores, uint32_t n, in
 typedef struct {
     space_t space;
     const edgelora_class_t *next, *added; // of those that the adapter has, in ascending order
-    uint32_t own, known, size, place;     // own: left before the added ones
+    uint32_t own, known, size, place; // own: left before the added ones
 } class_rows_t;
 
 typedef struct {
@@ -102,8 +104,9 @@ static const edgelora_class_t *class_at(const classes_t *classes, uint32_t size,
 
 static class_rows_t walk_rows(const edgelora_model_t *m, const classes_t *classes) {
     uint32_t size = edgelora_class_size(m);
-    return (class_rows_t){model_space(m), class_at(classes, size, 0),
-        class_at(classes, size, classes->own), classes->own, edgelora_output_size(m), size, 0};
+    return (class_rows_t){
+        model_space(m), class_at(classes, size, 0), class_at(classes, size, classes->own),
+        classes->own, edgelora_output_size(m), size, 0};
 }
 
 static row_t next_row(class_rows_t *w) {
@@ -185,8 +188,7 @@ static int32_t input_error(
     }
     edgelora_block_t block = {e, 0, 0};
     while (block.count < size) {
-        uint32_t left = size - block.count,
-                 count = left < EDGELORA_PIECE ? left : EDGELORA_PIECE;
+        uint32_t left = size - block.count, count = left < EDGELORA_PIECE ? left : EDGELORA_PIECE;
         class_rows_t walk = walk_rows(m, classes);
         for (uint32_t i = 0; i < count; ++i) {
             v[i] = 0;

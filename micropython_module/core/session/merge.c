@@ -1,4 +1,5 @@
-// The adapter in use as part of an op's weights. SPDX-License-Identifier: MIT
+// The adapter in use as part of an op's weights.
+// SPDX-License-Identifier: MIT
 
 #include "session/session.h"
 

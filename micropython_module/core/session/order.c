@@ -1,4 +1,5 @@
-// The order in which a board takes its samples, and other draws (SPEC.md, sections 7 and 13). SPDX-License-Identifier: MIT
+// The order in which a board takes its samples, and other draws (SPEC.md, sections 7 and 13).
+// SPDX-License-Identifier: MIT
 
 #include "edgelora.h"
 #include "fixed.h"

@@ -22,8 +22,8 @@ typedef struct {
 
 static edgelora_status_t config_check(const void *model, const edgelora_config_t *config) {
     const edgelora_model_t *m = model;
-    if (config->mode > EDGELORA_TRAINABLE_A || config->micro_batch < 1 || config->momentum > EDGELORA_MAX_MOMENTUM ||
-        config->threshold > EDGELORA_MAX_THRESHOLD) {
+    if (config->mode > EDGELORA_TRAINABLE_A || config->micro_batch < 1 ||
+        config->momentum > EDGELORA_MAX_MOMENTUM || config->threshold > EDGELORA_MAX_THRESHOLD) {
         return EDGELORA_ERR_CONFIG;
     }
     if (!config->frames || (config->frames > 1 && !remembering_ops(model, m->op_count))) {
@@ -48,7 +48,8 @@ static edgelora_status_t config_check(const void *model, const edgelora_config_t
         if (!g.is_matrix || !rank_fits(rank, g.out_c, g.inputs, g.positions)) {
             return EDGELORA_ERR_RANK;
         }
-        if (config->mode != EDGELORA_INFER && g.positions * config->micro_batch > EDGELORA_MAX_SUMMED) {
+        if (config->mode != EDGELORA_INFER &&
+            g.positions * config->micro_batch > EDGELORA_MAX_SUMMED) {
             return EDGELORA_ERR_CONFIG;
         }
     }
@@ -100,8 +101,8 @@ static uint32_t highest_source(const plan_t *p, uint32_t tensor, uint32_t from) 
     return 0;
 }
 
-// Training with added classes: the loss reads this tensor, the last layer's input, and has an error for
-// it.
+// Training with added classes: the loss reads this tensor, the last layer's input, and has an error
+// for it.
 static bool meets_loss(const plan_t *p, uint32_t tensor) {
     return p->config->mode != EDGELORA_INFER && edgelora_class_size(p->model) &&
         model_op(p->model, p->n - 1)->input == tensor;
@@ -111,8 +112,8 @@ static bool meets_loss(const plan_t *p, uint32_t tensor) {
 // read at step n. A history's lasts; samples, each a stream of its own, have another.
 static void output_span(plan_t *p, uint32_t i) {
     bool trains = p->config->mode != EDGELORA_INFER;
-    uint32_t death =
-        i + 1 == p->n || (trains && i + 1 == p->trained) || meets_loss(p, i + 1) ? p->n : i;
+    uint32_t death = i + 1 == p->n || (trains && i + 1 == p->trained) || meets_loss(p, i + 1) ? p->n
+                                                                                              : i;
     for (uint32_t j = i + 1; j < p->n; ++j) {
         if (op_reads(model_op(p->model, j), i + 1) && j > death) {
             death = j;
@@ -243,7 +244,7 @@ static uint32_t place(edgelora_span_t *spans, uint32_t n, uint32_t base, bool by
         waiting = span->next;
         span->offset = base;
         for (uint16_t i = placed; i != NO_SPAN && spans[i].offset < span->offset + span->size;
-             i = spans[i].next) {
+            i = spans[i].next) {
             const edgelora_span_t *other = &spans[i];
             if (other->birth <= span->death && span->birth <= other->death &&
                 other->offset + other->size > span->offset) {
@@ -410,9 +411,10 @@ edgelora_status_t edgelora_init(
     for (uint32_t i = 0; i < n; ++i, spans += EDGELORA_PLANNED) {
         edgelora_shape_t g = edgelora_shape(model, i);
         bool recomputed = spans[EDGELORA_RECOMPUTED].size && !(g.traits & EDGELORA_KEEPS);
-        layers[i] = (edgelora_layer_t){.needs = spans[EDGELORA_ERROR].size != 0,
-            .recomputed_for =
-                (uint16_t)(recomputed ? 2 * n - spans[EDGELORA_RECOMPUTED].birth : EDGELORA_MAX_OPS),
+        layers[i] = (edgelora_layer_t){
+            .needs = spans[EDGELORA_ERROR].size != 0,
+            .recomputed_for = (uint16_t)(recomputed ? 2 * n - spans[EDGELORA_RECOMPUTED].birth
+                                                    : EDGELORA_MAX_OPS),
             .flags = op_flags(s, &g, config->ranks[i])};
         for (uint32_t k = 0; k < EDGELORA_SPANS; ++k) {
             layers[i].at[k] = spans[k].offset;

@@ -1,4 +1,5 @@
-// An adapter file with one of its records put in, replaced or left out. SPDX-License-Identifier: MIT
+// An adapter file with one of its records put in, replaced or left out.
+// SPDX-License-Identifier: MIT
 
 #include "session/session.h"
 
@@ -26,7 +27,8 @@ static body_t body_of(const void *adapter, uint32_t size, edgelora_record_kind_t
 
 static int32_t with_record(edgelora_session_t *s, const void *adapter, uint32_t size,
     edgelora_record_kind_t kind, const void *body, uint32_t body_size, void *out, uint32_t room) {
-    edgelora_adapter_t h = {.magic = {'E', 'L', 'A', '1'},
+    edgelora_adapter_t h = {
+        .magic = {'E', 'L', 'A', '1'},
         .version = EDGELORA_ADAPTER_FORMAT,
         .header_size = sizeof(h)};
     copy_bytes(h.base_id, ((const edgelora_model_t *)session_model(s))->base_id, 8);

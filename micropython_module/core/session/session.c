@@ -1,4 +1,5 @@
-// A session's passes: inference, training, features. SPDX-License-Identifier: MIT
+// A session's passes: inference, training, features.
+// SPDX-License-Identifier: MIT
 
 #include "session/session.h"
 #include "training/block.h"
@@ -160,7 +161,8 @@ static const int8_t *head_input(edgelora_session_t *s, const source_t *source, p
 
 // The class that an inference which has run says, of those that the adapter in use adds too.
 static int32_t decide(edgelora_session_t *s, const source_t *source) {
-    return s->classes.p ? edgelora_classes_decide(s, head_input(s, source, INFERENCE)) : best_output(s);
+    return s->classes.p ? edgelora_classes_decide(s, head_input(s, source, INFERENCE))
+                        : best_output(s);
 }
 
 int32_t edgelora_infer(edgelora_session_t *s, const int8_t *x) {
@@ -263,7 +265,7 @@ edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8
     source_t source = {x, 0};
     reset(s, 0, s->lowest, TRAINING);
     for (uint32_t left = s->frames; left;
-         --left, source.x += edgelora_input_size(session_model(s))) {
+        --left, source.x += edgelora_input_size(session_model(s))) {
         bool kept = left <= feature_frames(s);
         forward(s, &source, 0, kept ? s->lowest : remembering_ops(session_model(s), s->lowest),
             TRAINING);
@@ -328,7 +330,8 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
     int8_t *e = layer_buffer(s, l, EDGELORA_ERROR), *work = layer_buffer(s, l, EDGELORA_WORK);
     bool two = g.traits & EDGELORA_TWO_INPUTS,
          trains_a = branch.rank && s->mode == EDGELORA_TRAINABLE_A;
-    edgelora_error_t error = {.e = e,
+    edgelora_error_t error = {
+        .e = e,
         .exponent = l->exponent,
         .scratch = arena_at(s, s->scratch),
         .packed = layer_has(l, EDGELORA_OP_PACKED_BACKWARD),
@@ -338,8 +341,7 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
         return 0;
     }
     if (l->at[EDGELORA_MASK]) {
-        edgelora_op_mask_backward(
-            &g, e, layer_buffer(s, l, EDGELORA_MASK), s->plain, error.wide);
+        edgelora_op_mask_backward(&g, e, layer_buffer(s, l, EDGELORA_MASK), s->plain, error.wide);
     }
     if (branch.rank) {
         int32_t *gradient = arena_at(s, matrix_gradient(&lora->matrix_b));
@@ -351,8 +353,8 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
         return 0;
     }
     if (g.traits & EDGELORA_SCALES) {
-        error.exponent =
-            edgelora_op_requantize_backward(&g, e, error.exponent, s->plain, error.wide);
+        error.exponent = edgelora_op_requantize_backward(
+            &g, e, error.exponent, s->plain, error.wide);
     }
     if (branch.rank) {
         error.t_error = work;
@@ -420,8 +422,9 @@ edgelora_status_t edgelora_backward_range(
 }
 
 static void update(edgelora_session_t *s, uint16_t learning_rate) {
-    edgelora_step_t step_a = {stream(s->seed, 0), &s->draws, learning_rate, s->threshold, 15,
-                        s->momentum, false},
+    edgelora_step_t step_a =
+                        {stream(s->seed, 0), &s->draws, learning_rate, s->threshold, 15,
+                            s->momentum, false},
                     step_b = step_a;
     step_b.shift = 16;
     step_b.leans = true;
@@ -470,9 +473,9 @@ static int32_t loss_of(
     edgelora_session_t *s, const source_t *last_frame, answer_t answer, purpose_t purpose) {
     const edgelora_model_t *model = session_model(s);
     edgelora_layer_t *last = &session_layers(s)[s->trained - 1];
-    edgelora_loss_input_t input = {tensor_at(s, last_frame, s->trained, purpose),
-        tensor_size(model, s->trained), model_tensor(model, s->trained)->zero_point, answer.label,
-        answer.target};
+    edgelora_loss_input_t input = {
+        tensor_at(s, last_frame, s->trained, purpose), tensor_size(model, s->trained),
+        model_tensor(model, s->trained)->zero_point, answer.label, answer.target};
     int32_t exponent;
     int32_t loss = edgelora_loss(
         model, &input, arena_at(s, s->scratch), arena_at(s, last->at[EDGELORA_ERROR]), &exponent);
@@ -531,8 +534,7 @@ edgelora_status_t edgelora_train(edgelora_session_t *s, const int8_t *x, uint32_
 
 edgelora_status_t edgelora_train_features(edgelora_session_t *s, const int8_t *features,
     uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss) {
-    return train_sample(
-        s, (source_t){0, features}, (answer_t){label, target}, learning_rate, loss);
+    return train_sample(s, (source_t){0, features}, (answer_t){label, target}, learning_rate, loss);
 }
 
 edgelora_status_t edgelora_probabilities(edgelora_session_t *s, uint16_t *p) {
@@ -551,8 +553,7 @@ edgelora_status_t edgelora_probabilities(edgelora_session_t *s, uint16_t *p) {
     }
     const int8_t *q = edgelora_output(s);
     if (s->classes.p) {
-        edgelora_logits_probable(
-            model, edgelora_class_logits(s), edgelora_class_count(s), 0, p);
+        edgelora_logits_probable(model, edgelora_class_logits(s), edgelora_class_count(s), 0, p);
     } else if (logits) {
         edgelora_logits_probable(model, q, n, t->zero_point, p);
     }
@@ -562,8 +563,8 @@ edgelora_status_t edgelora_probabilities(edgelora_session_t *s, uint16_t *p) {
     return edgelora_leave(s, EDGELORA_OK);
 }
 
-int32_t edgelora_evaluate(edgelora_session_t *s, const int8_t *x, uint32_t label,
-    const int8_t *target, int32_t *loss) {
+int32_t edgelora_evaluate(
+    edgelora_session_t *s, const int8_t *x, uint32_t label, const int8_t *target, int32_t *loss) {
     if (s->mode == EDGELORA_INFER) {
         return EDGELORA_ERR_MODE;
     }

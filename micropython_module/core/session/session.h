@@ -1,4 +1,5 @@
-// A session's memory: what lies where in its arena. SPDX-License-Identifier: MIT
+// A session's memory: what lies where in its arena.
+// SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_SESSION_H
 #define EDGELORA_SESSION_H
@@ -23,8 +24,8 @@ enum {
 bool edgelora_enter(edgelora_session_t *s);
 int32_t edgelora_leave(edgelora_session_t *s, int32_t result);
 
-// Classes beside the base's: rows of an adapter's record, which may have changed since, and how many
-// there were. record NULL: none.
+// Classes beside the base's: rows of an adapter's record, which may have changed since, and how
+// many there were. record NULL: none.
 typedef struct {
     const edgelora_classes_t *record;
     uint32_t own, added;
@@ -33,16 +34,16 @@ typedef struct {
 // Those of a record that fits the model, or NULL.
 edgelora_told_t edgelora_classes_told(const edgelora_model_t *m, const edgelora_classes_t *record);
 
-// The class that the last inference says where classes are in use, from the inputs x of the last op.
-// Scores are then in scratch as logits, s8 [class count].
+// The class that the last inference says where classes are in use, from the inputs x of the last
+// op. Scores are then in scratch as logits, s8 [class count].
 int32_t edgelora_classes_decide(edgelora_session_t *s, const int8_t *x);
 const int8_t *edgelora_class_logits(edgelora_session_t *s);
 // Where a class is among these; UINT32_MAX: it is none. Without a record a label of the base is all
 // there is.
 uint32_t edgelora_class_place(const edgelora_model_t *m, const classes_t *classes, uint32_t label);
-// The loss of a sample over all classes, from the inputs x of the last op, which has run; `place` is
-// the right one's. Its error goes to the last op's layer and, through the rows, to the layer that
-// makes x; NULL: none runs backward there.
+// The loss of a sample over all classes, from the inputs x of the last op, which has run; `place`
+// is the right one's. Its error goes to the last op's layer and, through the rows, to the layer
+// that makes x; NULL: none runs backward there.
 int32_t edgelora_classes_loss(edgelora_session_t *s, const classes_t *classes, uint32_t place,
     const int8_t *x, edgelora_layer_t *last, edgelora_layer_t *below);
 
@@ -52,14 +53,14 @@ void edgelora_sketch_a(const edgelora_shape_t *g, uint32_t numbers, uint32_t ran
 
 // The classes of an adapter that fits; NULL: it has none, or is NULL.
 static inline const edgelora_classes_t *adapter_classes(const void *adapter, uint32_t size) {
-    const edgelora_record_t *r =
-        adapter ? edgelora_record(adapter, size, EDGELORA_RECORD_CLASSES) : 0;
+    const edgelora_record_t *r = adapter ? edgelora_record(adapter, size, EDGELORA_RECORD_CLASSES)
+                                         : 0;
     const void *body = r ? r + 1 : 0;
     return body;
 }
 
-// Those of the adapter in use, and those that the training adapter was loaded with: the first of its
-// records, as kinds ascend.
+// Those of the adapter in use, and those that the training adapter was loaded with: the first of
+// its records, as kinds ascend.
 static inline classes_t used_classes(const edgelora_session_t *s) {
     return (classes_t){s->classes.p, s->used_classes.own, s->used_classes.added};
 }
@@ -163,8 +164,9 @@ static inline edgelora_branch_t lora_used(const edgelora_lora_t *l) {
 
 // The training adapter's branch; rank > 0.
 static inline edgelora_branch_t lora_own(edgelora_session_t *s, const edgelora_lora_t *l) {
-    return (edgelora_branch_t){arena_at(s, l->matrix_a.at), arena_at(s, l->matrix_b.at), l->rank,
-        l->t_shift, l->branch_shift};
+    return (edgelora_branch_t){
+        arena_at(s, l->matrix_a.at), arena_at(s, l->matrix_b.at), l->rank, l->t_shift,
+        l->branch_shift};
 }
 
 static inline void lora_use_merged(

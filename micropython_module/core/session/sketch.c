@@ -1,4 +1,5 @@
-// The A of a seed: sketches of a layer's weights (SPEC.md, section 7). SPDX-License-Identifier: MIT
+// The A of a seed: sketches of a layer's weights (SPEC.md, section 7).
+// SPDX-License-Identifier: MIT
 
 #include "session/session.h"
 #include "training/block.h"

@@ -1,5 +1,6 @@
 // The sound front end: what TFLite Micro's "micro frontend" computes as wake words use it, to the
-// bit. SPDX-License-Identifier: MIT
+// bit.
+// SPDX-License-Identifier: MIT
 
 #include <stddef.h>
 
@@ -27,7 +28,8 @@ edgelora_status_t edgelora_audio_begin(
     void *state, uint32_t size, uint32_t kind, uint32_t scale, int8_t zero_point) {
     edgelora_audio_t *audio = state;
     edgelora_quantizer_t quantizer;
-    if (!edgelora_holds_frontend(state, size, sizeof *audio) || !edgelora_quantizer(&quantizer, kind, 5, 7, scale, zero_point)) {
+    if (!edgelora_holds_frontend(state, size, sizeof *audio) ||
+        !edgelora_quantizer(&quantizer, kind, 5, 7, scale, zero_point)) {
         return EDGELORA_ERR_FRONTEND;
     }
     audio->magic = AUDIO_MAGIC;
@@ -38,7 +40,8 @@ edgelora_status_t edgelora_audio_begin(
 
 edgelora_audio_t *edgelora_audio(void *state, uint32_t size) {
     edgelora_audio_t *audio = state;
-    bool begun = edgelora_holds_frontend(state, size, sizeof *audio) && audio->magic == AUDIO_MAGIC && audio->steps < STEPS;
+    bool begun = edgelora_holds_frontend(state, size, sizeof *audio) &&
+        audio->magic == AUDIO_MAGIC && audio->steps < STEPS;
     return begun ? audio : NULL;
 }
 
@@ -57,7 +60,8 @@ uint32_t edgelora_audio_output_size(const edgelora_audio_t *audio) {
 
 // Windows 480 samples into the FFT's places; the last 32 of 512 are 0. Returns the left shift with
 // which the largest fills 16 bits.
-EDGELORA_WARM __attribute__((noinline)) static int apply_window(const int16_t *samples, word_t *words) {
+EDGELORA_WARM __attribute__((noinline)) static int apply_window(
+    const int16_t *samples, word_t *words) {
     const int16_t *window = edgelora_audio_window, *end = window + EDGELORA_AUDIO_SPAN;
     uint32_t bits = 0; // of all magnitudes; that of -32768 is bit 15, and does not count
     uint32_t n = 0;
@@ -79,7 +83,8 @@ EDGELORA_WARM __attribute__((noinline)) static int apply_window(const int16_t *s
 }
 
 // Of a flank's energies, weighted: what the channel that rises gets.
-EDGELORA_WARM __attribute__((noinline)) static uint64_t weighted(const word_t *energies, const uint16_t *weights, uint32_t bins) {
+EDGELORA_WARM __attribute__((noinline)) static uint64_t weighted(
+    const word_t *energies, const uint16_t *weights, uint32_t bins) {
     uint32_t low = 0, high = 0; // sums of up to 16 products of 12 and 16 bits
     for (const word_t *end = energies + bins; energies < end; ++energies, ++weights) {
         low += (energies->energy & 0xFFFF) * *weights;
@@ -96,8 +101,10 @@ static inline uint64_t total(const word_t *energies, uint32_t bins) {
     return sum;
 }
 
-// `pairs` bits more of a square root: the next two bits of the number at the top of `word` each time.
-EDGELORA_WARM __attribute__((noinline)) static uint32_t root_bits(uint32_t word, int pairs, uint32_t root, uint32_t *rest) {
+// `pairs` bits more of a square root: the next two bits of the number at the top of `word` each
+// time.
+EDGELORA_WARM __attribute__((noinline)) static uint32_t root_bits(
+    uint32_t word, int pairs, uint32_t root, uint32_t *rest) {
     uint32_t r = *rest; // <= 2 root < 2^26
     for (; pairs > 0; --pairs) {
         r = r << 2 | word >> 30;
@@ -132,7 +139,8 @@ static inline uint32_t scaled(uint32_t a, uint32_t b, int bits) {
 // Takes off the channel's noise, which follows the signal, and returns what is left of it.
 static inline uint32_t without_noise(uint32_t *noise, uint32_t signal, uint32_t smoothing) {
     uint32_t fine = signal << NOISE_BITS, rest = (1 << SMOOTH_BITS) - smoothing, last = *noise;
-    // (fine * smoothing + last * rest) / 2^14: the upper halves' products are whole multiples of 2^16
+    // (fine * smoothing + last * rest) / 2^14: the upper halves' products are whole multiples of
+    // 2^16
     uint32_t high = (fine >> 16) * smoothing + (last >> 16) * rest;
     uint32_t low = (fine & 0xFFFF) * smoothing + (last & 0xFFFF) * rest;
     uint32_t estimate = (high << (16 - SMOOTH_BITS)) + (low >> SMOOTH_BITS);
@@ -188,7 +196,8 @@ EDGELORA_WARM static void features(edgelora_audio_t *audio, int shift, void *out
             continue; // the first flank falls only
         }
         uint32_t channel = i - 1, signal = rounded_root(sum) >> shift;
-        signal = without_noise(&audio->noise[channel], signal, channel & 1 ? SMOOTH_ODD : SMOOTH_EVEN);
+        signal = without_noise(
+            &audio->noise[channel], signal, channel & 1 ? SMOOTH_ODD : SMOOTH_EVEN);
         uint32_t value = logarithm(compressed(signal, audio->noise[channel]));
         edgelora_put_feature(&audio->quantizer, out, channel, (int32_t)value);
     }
@@ -196,13 +205,15 @@ EDGELORA_WARM static void features(edgelora_audio_t *audio, int shift, void *out
 
 int32_t edgelora_audio_step(edgelora_audio_t *audio, const int16_t *samples, void *out) {
     int16_t *window = audio->samples;
-    __builtin_memcpy(window + audio->steps * EDGELORA_AUDIO_STEP, samples, EDGELORA_AUDIO_STEP * sizeof *samples);
+    __builtin_memcpy(window + audio->steps * EDGELORA_AUDIO_STEP, samples,
+        EDGELORA_AUDIO_STEP * sizeof *samples);
     if (audio->steps < STEPS - 1) {
         ++audio->steps;
         return 0;
     }
     int shift = apply_window(window, audio->words);
-    __builtin_memmove(window, window + EDGELORA_AUDIO_STEP, (EDGELORA_AUDIO_SPAN - EDGELORA_AUDIO_STEP) * sizeof *window);
+    __builtin_memmove(window, window + EDGELORA_AUDIO_STEP,
+        (EDGELORA_AUDIO_SPAN - EDGELORA_AUDIO_STEP) * sizeof *window);
     edgelora_fft_energies(audio->words, shift, FIRST_BIN);
     features(audio, shift, out);
     return 1;

@@ -24,7 +24,8 @@ static inline void put(word_t *x, int32_t r, int32_t i) {
 }
 
 // Butterflies of inputs that are turned by nothing (the twiddle (32767, 0) leaves |x| <= 8191 as it
-// is), `apart` words apart, each `shift`ed left first: the first stage's, and the first of each group.
+// is), `apart` words apart, each `shift`ed left first: the first stage's, and the first of each
+// group.
 EDGELORA_KERNEL static void plain(word_t *x, uint32_t apart, int shift) {
     for (const word_t *end = x + FFT_POINTS; x < end; x += 4 * apart) {
         int32_t r[4], i[4];
@@ -43,7 +44,8 @@ EDGELORA_KERNEL static void plain(word_t *x, uint32_t apart, int shift) {
 // x e^(-i a) / 4 with the Q15 cosine and sine of a
 static inline point_t turned(word_t x, int32_t cosine, int32_t sine) {
     int32_t r = quarter((int16_t)x.energy), i = quarter((int32_t)x.energy >> 16);
-    return (point_t){(r * cosine + i * sine + (1 << 14)) >> 15, (i * cosine - r * sine + (1 << 14)) >> 15};
+    return (point_t){
+        (r * cosine + i * sine + (1 << 14)) >> 15, (i * cosine - r * sine + (1 << 14)) >> 15};
 }
 
 // The other butterflies that join transforms of m points to ones of 4 m. Sums may leave 16 bits:
@@ -51,7 +53,8 @@ static inline point_t turned(word_t x, int32_t cosine, int32_t sine) {
 EDGELORA_KERNEL static void turning(word_t *words, uint32_t m, uint32_t turn) {
     const int16_t *sine = edgelora_sines, *cosine = edgelora_sines + 128;
     for (uint32_t k = 1, at = turn; k < m; ++k, at += turn) {
-        int32_t c1 = cosine[at], s1 = sine[at], c2 = cosine[2 * at], s2 = sine[2 * at], c3 = cosine[3 * at], s3 = sine[3 * at];
+        int32_t c1 = cosine[at], s1 = sine[at], c2 = cosine[2 * at], s2 = sine[2 * at],
+                c3 = cosine[3 * at], s3 = sine[3 * at];
         for (word_t *x = words + k; x < words + FFT_POINTS; x += 4 * m) {
             word_t *x1 = x + m, *x2 = x1 + m, *x3 = x2 + m;
             int32_t r = quarter((int16_t)x->energy), i = quarter((int32_t)x->energy >> 16);
@@ -77,7 +80,8 @@ EDGELORA_KERNEL static void unpack(word_t *x, uint32_t first) {
     word_t *low = x + first, *high = x + FFT_POINTS - first;
     for (; low <= high; ++low, --high, ++sine) {
         int32_t ar = half((int16_t)low->energy), ai = half((int32_t)low->energy >> 16);
-        int32_t br = half((int16_t)high->energy), bi = half((int16_t)-high->point.i); // -(-32768) is -32768
+        int32_t br = half((int16_t)high->energy),
+                bi = half((int16_t)-high->point.i); // -(-32768) is -32768
         int32_t sum_r = ar + br, sum_i = ai + bi, r = ar - br, i = ai - bi; // s16
         int32_t s = sine[0], c = sine[128];
         int32_t turned_r = (int16_t)((i * c - r * s + (1 << 14)) >> 15);

@@ -1,4 +1,5 @@
-// Front ends: features of sound and vibration, in integers. SPDX-License-Identifier: MIT
+// Front ends: features of sound and vibration, in integers.
+// SPDX-License-Identifier: MIT
 //
 // A front end is a plain struct in the caller's memory, at a multiple of 8 bytes. It allocates
 // nothing and there is nothing to begin but `begin`; it is for one call at a time. Samples come in
@@ -54,8 +55,8 @@ edgelora_audio_t *edgelora_audio(void *state, uint32_t size);
 // The next sample is the first.
 void edgelora_audio_reset(edgelora_audio_t *audio);
 
-// samples: s16 [160]. out: u16 [40], each at most 1420, or s8 [40] if the front end has a quantizer.
-// Returns 1 if out was written, 0 while the first window is not full.
+// samples: s16 [160]. out: u16 [40], each at most 1420, or s8 [40] if the front end has a
+// quantizer. Returns 1 if out was written, 0 while the first window is not full.
 int32_t edgelora_audio_step(edgelora_audio_t *audio, const int16_t *samples, void *out);
 
 // ---- vibration: bands, envelope and statistics of one channel

@@ -1,4 +1,5 @@
-// What the front ends share beside the FFT. SPDX-License-Identifier: MIT
+// What the front ends share beside the FFT.
+// SPDX-License-Identifier: MIT
 
 #include "signal/parts.h"
 #include "fixed.h"
@@ -24,8 +25,8 @@ bool edgelora_holds_frontend(const void *state, uint32_t size, uint32_t expected
     return size == expected && !((uintptr_t)state & 7);
 }
 
-// unit / 2^unit_bits / scale as a multiplier in [2^30, 2^31) and a shift, to the nearest. scale: the
-// bits of a normal, positive f32 m * 2^(e - 150), m in [2^23, 2^24).
+// unit / 2^unit_bits / scale as a multiplier in [2^30, 2^31) and a shift, to the nearest. scale:
+// the bits of a normal, positive f32 m * 2^(e - 150), m in [2^23, 2^24).
 static bool ratio(edgelora_quantizer_t *q, uint32_t unit, int unit_bits, uint32_t scale) {
     uint32_t e = scale >> 23, m = (scale & 0x7FFFFFu) | 1u << 23, quotient = 0, rest = unit;
     if (e < 1 || e > 254) { // the sign is bit 8 of e
@@ -50,12 +51,12 @@ static bool ratio(edgelora_quantizer_t *q, uint32_t unit, int unit_bits, uint32_
 bool edgelora_quantizer(edgelora_quantizer_t *q, uint32_t kind, uint32_t unit, int unit_bits,
     uint32_t scale, int8_t zero_point) {
     *q = (edgelora_quantizer_t){0, 0, zero_point, (uint8_t)kind, 0};
-    return kind <= EDGELORA_FEATURES_FIRMWARE || (kind == EDGELORA_FEATURES_SCALED && ratio(q, unit, unit_bits, scale));
+    return kind <= EDGELORA_FEATURES_FIRMWARE ||
+        (kind == EDGELORA_FEATURES_SCALED && ratio(q, unit, unit_bits, scale));
 }
 
 // |value| < 2^15; with FEATURES_FIRMWARE value >= 0
-void edgelora_put_feature(
-    const edgelora_quantizer_t *q, void *out, uint32_t i, int32_t value) {
+void edgelora_put_feature(const edgelora_quantizer_t *q, void *out, uint32_t i, int32_t value) {
     if (q->kind == EDGELORA_FEATURES_RAW) {
         ((int16_t *)out)[i] = (int16_t)value;
         return;

@@ -18,7 +18,8 @@ static inline uint32_t fft_place(uint32_t n) {
 
 // In place: [256] points at their places, of 512 real values x (even ones are real parts),
 // each shifted left by `shift` first. Out: [256] u32, the energies |X[k]|^2 of bins `first` to 255,
-// where X[k] = sum x[n] e^(-2 pi i k n / 512) / 512; below `first` the words mean nothing. 1 <= first.
+// where X[k] = sum x[n] e^(-2 pi i k n / 512) / 512; below `first` the words mean nothing. 1 <=
+// first.
 void edgelora_fft_energies(word_t *words, int shift, uint32_t first);
 
 // Q16 log2(x), x >= 1, by a table of 128 lines.
@@ -32,7 +33,6 @@ bool edgelora_quantizer(edgelora_quantizer_t *q, uint32_t kind, uint32_t unit, i
     uint32_t scale, int8_t zero_point);
 
 // Writes value i of an output: s16, or s8 if there is a quantizer.
-void edgelora_put_feature(
-    const edgelora_quantizer_t *q, void *out, uint32_t i, int32_t value);
+void edgelora_put_feature(const edgelora_quantizer_t *q, void *out, uint32_t i, int32_t value);
 
 #endif

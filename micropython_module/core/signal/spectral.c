@@ -1,5 +1,6 @@
 // The vibration front end: bands of the spectrum and of the envelope's, and statistics of the
-// values. SPDX-License-Identifier: MIT
+// values.
+// SPDX-License-Identifier: MIT
 
 #include <stddef.h>
 
@@ -34,8 +35,10 @@ edgelora_status_t edgelora_spectral_begin(void *state, uint32_t size, uint32_t c
     uint32_t channel, uint32_t frames, uint32_t kind, uint32_t scale, int8_t zero_point) {
     edgelora_spectral_t *s = state;
     edgelora_quantizer_t quantizer;
-    bool fits = edgelora_holds_frontend(state, size, sizeof *s) && channels <= EDGELORA_SPECTRAL_MAX_CHANNELS && channel < channels;
-    fits = fits && frames && frames % ENVELOPE_FRAMES == 0 && frames <= EDGELORA_SPECTRAL_MAX_FRAMES;
+    bool fits = edgelora_holds_frontend(state, size, sizeof *s) &&
+        channels <= EDGELORA_SPECTRAL_MAX_CHANNELS && channel < channels;
+    fits = fits && frames && frames % ENVELOPE_FRAMES == 0 &&
+        frames <= EDGELORA_SPECTRAL_MAX_FRAMES;
     fits = fits && kind != EDGELORA_FEATURES_FIRMWARE;
     if (!fits || !edgelora_quantizer(&quantizer, kind, 1, 8, scale, zero_point)) {
         return EDGELORA_ERR_FRONTEND;
@@ -51,7 +54,8 @@ edgelora_status_t edgelora_spectral_begin(void *state, uint32_t size, uint32_t c
 
 edgelora_spectral_t *edgelora_spectral(void *state, uint32_t size) {
     edgelora_spectral_t *s = state;
-    bool begun = edgelora_holds_frontend(state, size, sizeof *s) && s->magic == SPECTRAL_MAGIC && s->frame < s->frames;
+    bool begun = edgelora_holds_frontend(state, size, sizeof *s) && s->magic == SPECTRAL_MAGIC &&
+        s->frame < s->frames;
     begun = begun && s->channel < s->channels && s->channels <= EDGELORA_SPECTRAL_MAX_CHANNELS;
     return begun ? s : NULL;
 }
@@ -87,9 +91,10 @@ static int headroom(uint32_t largest) {
     return FULL_SHIFT - bit_length(largest);
 }
 
-// The values, shifted left by `shift` as headroom tells, with the Hann window where the FFT wants them.
-// The window is made of cosines of the FFT's: it rises up to n = 256 and falls behind.
-EDGELORA_WARM __attribute__((noinline)) static void spread(const channel_t *c, int shift, word_t *words) {
+// The values, shifted left by `shift` as headroom tells, with the Hann window where the FFT wants
+// them. The window is made of cosines of the FFT's: it rises up to n = 256 and falls behind.
+EDGELORA_WARM __attribute__((noinline)) static void spread(
+    const channel_t *c, int shift, word_t *words) {
     int32_t down = FULL_SHIFT - shift, round = (1 << down) >> 1;
     const int16_t *cosine = edgelora_sines + 128;
     int step = 1;
@@ -120,7 +125,8 @@ static void add_bands(
 
 // The frame's part of the envelope, s16 >= 0: sums of 8 magnitudes behind the high-pass x[n] -
 // 2 x[n - 1] + x[n - 2], shifted right until the largest fits.
-EDGELORA_WARM __attribute__((noinline)) static void add_envelope(edgelora_spectral_t *s, const channel_t *c) {
+EDGELORA_WARM __attribute__((noinline)) static void add_envelope(
+    edgelora_spectral_t *s, const channel_t *c) {
     uint32_t place = s->frame % ENVELOPE_FRAMES, bits = 0;
     const int16_t *x = c->x;
     int32_t last = s->known ? s->before[0] : *x, older = s->known ? s->before[1] : *x;
@@ -161,12 +167,14 @@ static void add_envelope_bands(edgelora_spectral_t *s) {
     int shift = headroom(largest);
     spread(&c, shift, s->words);
     edgelora_fft_energies(s->words, 0, 1);
-    add_bands(s->words, edgelora_envelope_widths, ENVELOPE_BANDS, 2 * (shift - (int)most), s->envelope);
+    add_bands(
+        s->words, edgelora_envelope_widths, ENVELOPE_BANDS, 2 * (shift - (int)most), s->envelope);
 }
 
-// Sum of squares of the frame's values; *largest: a number of as many bits as the largest magnitude,
-// which *peak follows.
-EDGELORA_WARM __attribute__((noinline)) static uint64_t squares(const channel_t *c, uint16_t *peak, uint32_t *largest) {
+// Sum of squares of the frame's values; *largest: a number of as many bits as the largest
+// magnitude, which *peak follows.
+EDGELORA_WARM __attribute__((noinline)) static uint64_t squares(
+    const channel_t *c, uint16_t *peak, uint32_t *largest) {
     uint32_t low = 0, high = 0, most = *peak, bits = 0;
     for (uint32_t n = 0; n < FRAME; ++n) {
         uint32_t magnitude = abs_u32(value_at(c, n)), square = magnitude * magnitude; // < 2^30
@@ -192,7 +200,8 @@ EDGELORA_WARM __attribute__((noinline)) static uint64_t fourths(const channel_t 
 
 // What counts of the window's fourth powers is what is as loud as its loudest frame.
 static void add_fourths(edgelora_spectral_t *s, uint64_t sum, uint32_t shift) {
-    uint32_t apart = 4 * (shift < s->fourths_shift ? s->fourths_shift - shift : shift - s->fourths_shift);
+    uint32_t apart = 4 *
+        (shift < s->fourths_shift ? s->fourths_shift - shift : shift - s->fourths_shift);
     if (shift < s->fourths_shift) {
         s->fourths = s->fourths >> apart;
         s->fourths_shift = shift;
@@ -221,7 +230,8 @@ static void finish(const edgelora_spectral_t *s, void *out) {
         edgelora_put_feature(&s->quantizer, out, i++, divided(s->bands[k], 256 * count));
     }
     for (uint32_t k = 0; k < ENVELOPE_BANDS; ++k) {
-        edgelora_put_feature(&s->quantizer, out, i++, divided(s->envelope[k], 256 * count / ENVELOPE_FRAMES));
+        edgelora_put_feature(
+            &s->quantizer, out, i++, divided(s->envelope[k], 256 * count / ENVELOPE_FRAMES));
     }
     // silence counts as if one value were 1
     int32_t values = (int32_t)edgelora_log2(FRAME * count), second = 0, fourth = 0, peak = 0;

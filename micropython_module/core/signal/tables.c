@@ -1,4 +1,5 @@
-// Written by tools/signal_tables.py; tables.h says what is what. SPDX-License-Identifier: MIT
+// Written by tools/signal_tables.py; tables.h says what is what.
+// SPDX-License-Identifier: MIT
 
 #include "signal/tables.h"
 

@@ -1,4 +1,5 @@
-// Constant tables of the front ends, written by tools/signal_tables.py. SPDX-License-Identifier: MIT
+// Constant tables of the front ends, written by tools/signal_tables.py.
+// SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_SIGNAL_TABLES_H
 #define EDGELORA_SIGNAL_TABLES_H
@@ -9,8 +10,8 @@
 extern const int16_t edgelora_sines[507];
 
 extern const int16_t edgelora_audio_window[480]; // Hann, Q12
-// Of the mel triangles' flanks: bins of each, from bin 5 on; and of each bin its weight, Q12, on the
-// rising flank that it lies on (4096 less that on the falling one).
+// Of the mel triangles' flanks: bins of each, from bin 5 on; and of each bin its weight, Q12, on
+// the rising flank that it lies on (4096 less that on the falling one).
 extern const uint8_t edgelora_audio_widths[41];
 extern const uint16_t edgelora_audio_weights[236];
 // PCAN's gain by the noise: at 0, at 1, then start, slope, curvature, 0 for bit lengths 2 to 32

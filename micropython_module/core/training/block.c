@@ -1,4 +1,5 @@
-// Error blocks (SPEC.md: block). SPDX-License-Identifier: MIT
+// Error blocks (SPEC.md: block).
+// SPDX-License-Identifier: MIT
 
 #include "training/block.h"
 

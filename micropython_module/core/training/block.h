@@ -1,4 +1,5 @@
-// Error blocks: int8 values with one exponent (SPEC.md: block). SPDX-License-Identifier: MIT
+// Error blocks: int8 values with one exponent (SPEC.md: block).
+// SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_BLOCK_H
 #define EDGELORA_BLOCK_H

@@ -1,4 +1,5 @@
-// The losses in integers (SPEC.md, section 4). SPDX-License-Identifier: MIT
+// The losses in integers (SPEC.md, section 4).
+// SPDX-License-Identifier: MIT
 
 #include "graph.h"
 #include "training/block.h"
@@ -46,7 +47,8 @@ static int32_t largest_logit(const int8_t *q, uint32_t n) {
 }
 
 // The weights' sum, Q16.
-static uint32_t weight_sum(const edgelora_model_t *model, const int8_t *q, uint32_t n, int32_t top) {
+static uint32_t weight_sum(
+    const edgelora_model_t *model, const int8_t *q, uint32_t n, int32_t top) {
     uint32_t sum = 0;
     for (uint32_t i = 0; i < n; ++i) {
         sum += exp_q16(model, (uint32_t)(top - q[i]));

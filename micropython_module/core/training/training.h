@@ -1,4 +1,5 @@
-// Losses and updates (SPEC.md, sections 4 to 6). SPDX-License-Identifier: MIT
+// Losses and updates (SPEC.md, sections 4 to 6).
+// SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_TRAINING_H
 #define EDGELORA_TRAINING_H

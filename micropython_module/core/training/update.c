@@ -144,8 +144,7 @@ EDGELORA_HOT void edgelora_matrix_update(
 
     // beyond 2^31 times its scale, what is not 0 is beyond the limit
     int32_t n = 20 + m->scale_exponent - exponent;
-    normalize(gradient, m->count, h, n < 0 ? MAX_U : 0x80000000u / m->scale,
-        clamp_s32(n, 0, 31));
+    normalize(gradient, m->count, h, n < 0 ? MAX_U : 0x80000000u / m->scale, clamp_s32(n, 0, 31));
     int16_t *master = (int16_t *)(void *)(arena + matrix_master(m));
     int16_t *momentum = (int16_t *)(void *)(arena + matrix_momentum(m));
     int8_t *weight = (int8_t *)(arena + m->at);

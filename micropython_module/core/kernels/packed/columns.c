@@ -1,4 +1,5 @@
-// An int8 block that is written column by column. SPDX-License-Identifier: MIT
+// An int8 block that is written column by column.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/parts.h"
 
@@ -44,8 +45,8 @@ EDGELORA_HOT static uint32_t store_columns(edgelora_columns_t *b, const edgelora
     return bits;
 }
 
-// What has been written before the columns from c on. Where positions lie one behind the other, what
-// is behind c is not yet: the words up to it are all that is scaled.
+// What has been written before the columns from c on. Where positions lie one behind the other,
+// what is behind c is not yet: the words up to it are all that is scaled.
 EDGELORA_HOT static void rescale_written(const edgelora_columns_t *b, const edgelora_cursor_t *at,
     uint32_t c, uint32_t count, uint32_t written, int32_t shift) {
     bool in_order = !b->first && (!b->row || b->row == at->width * b->step);

@@ -1,4 +1,5 @@
-// Depthwise 3x3, forward and, with stride 1, backward. SPDX-License-Identifier: MIT
+// Depthwise 3x3, forward and, with stride 1, backward.
+// SPDX-License-Identifier: MIT
 //
 // A channel at a time, some output rows at a time: the channel's input rows become a plane, which
 // the kernel runs over. With stride 1 the columns are in parts of up to EDGELORA_STRIP, each with
@@ -65,8 +66,9 @@ static reach_t rows_reached(const edgelora_shape_t *g, uint32_t oy, uint32_t row
 }
 
 // What is the same for all channels in a part of the columns. Returns its first input column.
-static inline __attribute__((always_inline)) uint32_t part_begin(const edgelora_shape_t *g, const planes_t *l, uint32_t part,
-    uint32_t *plane, edgelora_plane_t *in, edgelora_strip_t *strip) {
+static inline __attribute__((always_inline)) uint32_t part_begin(const edgelora_shape_t *g,
+    const planes_t *l, uint32_t part, uint32_t *plane, edgelora_plane_t *in,
+    edgelora_strip_t *strip) {
     uint32_t first = part * l->width, width = at_most(g->out_w - first, l->width);
     int32_t column = (int32_t)first - g->op->pad_left, from = column < 0 ? 0 : column,
             to = column + (int32_t)width + 2;
@@ -84,7 +86,8 @@ EDGELORA_HOT static void strips_forward(const edgelora_shape_t *g, const planes_
     const reach_t *reach, uint32_t rows, edgelora_requantize_t *requantize, const int8_t *x,
     int8_t *y, uint32_t *plane, int32_t *acc) {
     uint32_t each = g->out_c / g->in_c, padded = (requantize->count + 3) & ~3u;
-    edgelora_plane_t in = {.pitch = 4 * EDGELORA_STRIP_PITCH,
+    edgelora_plane_t in = {
+        .pitch = 4 * EDGELORA_STRIP_PITCH,
         .step = g->in_c,
         .row = (uint32_t)g->in_w * g->in_c,
         .rows = reach->to > reach->from ? (uint32_t)(reach->to - reach->from) : 0,
@@ -101,7 +104,7 @@ EDGELORA_HOT static void strips_forward(const edgelora_shape_t *g, const planes_
             in.plane += reach->above * EDGELORA_STRIP_PITCH;
             strip.acc = acc + part * l->width;
             for (uint32_t k = o, end = o + requantize->rows; k < end;
-                 k += strip.channels, strip.acc += padded) {
+                k += strip.channels, strip.acc += padded) {
                 bool fill = k % each == 0 || k == o; // channels of one input share a plane
                 strip.channels = each == 1 ? requantize->rows : 1;
                 strip.weights = g->weights + k;
@@ -154,9 +157,8 @@ EDGELORA_HOT int32_t edgelora_depthwise_strips_backward_s8(
     int32_t *acc = (int32_t *)(void *)((uint8_t *)error->scratch + l.acc);
     edgelora_columns_t block = {.q = dx, .step = e.out_c};
     edgelora_cursor_t at = {0, 0, (uint32_t)e.out_h * e.out_w};
-    edgelora_plane_t in = {.pitch = 4 * EDGELORA_STRIP_PITCH,
-        .step = e.in_c,
-        .row = (uint32_t)e.in_w * e.in_c};
+    edgelora_plane_t in = {
+        .pitch = 4 * EDGELORA_STRIP_PITCH, .step = e.in_c, .row = (uint32_t)e.in_w * e.in_c};
     edgelora_strip_t strip = {.step = -(int32_t)e.out_c, .bias = none};
     for (uint32_t y = 0; y < e.out_h; y += l.rows) {
         uint32_t rows = at_most(e.out_h - y, l.rows), count = rows * e.out_w,
@@ -194,7 +196,8 @@ EDGELORA_HOT static void rows_forward(const edgelora_shape_t *g, const planes_t 
     const reach_t *reach, uint32_t rows, edgelora_requantize_t *requantize, const int8_t *x,
     int8_t *y, uint32_t *plane, int32_t *acc) {
     const edgelora_op_t *op = g->op;
-    edgelora_plane_t in = {.plane = plane + reach->above * l->pitch + l->left,
+    edgelora_plane_t in = {
+        .plane = plane + reach->above * l->pitch + l->left,
         .pitch = 4 * l->pitch,
         .x = x + (uint32_t)reach->from * g->in_w * g->in_c,
         .step = g->in_c,
@@ -202,7 +205,8 @@ EDGELORA_HOT static void rows_forward(const edgelora_shape_t *g, const planes_t 
         .n = g->in_w,
         .rows = (uint32_t)(reach->to - reach->from),
         .edge = g->zp_in};
-    edgelora_taps_t taps = {.x = plane + l->left - op->pad_left,
+    edgelora_taps_t taps = {
+        .x = plane + l->left - op->pad_left,
         .pitch = 4 * l->pitch,
         .out_pitch = 4 * l->pitch * op->stride_h,
         .stride = op->stride_w,
@@ -248,7 +252,7 @@ static pairs_strip_t pairs_strip(
     const edgelora_shape_t *g, uint32_t at, uint32_t width, uint32_t *plane) {
     int32_t start = (int32_t)(2 * at) - g->op->pad_left;
     uint32_t from = start < 0 ? (uint32_t)-start : 0, // elements of the strip that hold inputs
-             to = at_most((uint32_t)(g->in_w - start), 2 * width + 2);
+        to = at_most((uint32_t)(g->in_w - start), 2 * width + 2);
     pairs_strip_t s = {.width = width};
     uint32_t word = (from + 1) / 2;
     if (from & 1) {
@@ -296,8 +300,7 @@ EDGELORA_HOT static void pairs_forward(const edgelora_shape_t *g, const planes_t
     int8_t *y, uint32_t *plane, int32_t *acc) {
     uint32_t each = g->out_c / g->in_c, padded = (requantize->count + 3) & ~3u,
              in_rows = reach->to > reach->from ? (uint32_t)(reach->to - reach->from) : 0;
-    edgelora_strip_2_t strip = {
-        .rows = rows, .x_step = 4 * EDGELORA_STRIP_PITCH * g->op->stride_h};
+    edgelora_strip_2_t strip = {.rows = rows, .x_step = 4 * EDGELORA_STRIP_PITCH * g->op->stride_h};
     x += (uint32_t)reach->from * g->in_w * g->in_c;
     for (uint32_t o = 0; o < g->out_c; o += requantize->rows) {
         requantize->rows = at_most(g->out_c - o, l->each);

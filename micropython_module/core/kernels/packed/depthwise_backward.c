@@ -1,5 +1,6 @@
 // Depthwise 3x3, backward: the transposed kernel over a plane of errors, with zeros between them
-// where the stride is 2. Stride 1 has strips (depthwise.c). SPDX-License-Identifier: MIT
+// where the stride is 2. Stride 1 has strips (depthwise.c).
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/parts.h"
 
@@ -79,7 +80,8 @@ EDGELORA_HOT int32_t edgelora_depthwise_backward_packed_s8(
             .row = (uint32_t)g->out_w * g->out_c,
             .n = g->out_w,
             .rows = (uint32_t)(to - from)};
-        edgelora_taps_t taps = {.x = plane + l.left + g->op->pad_left - 2,
+        edgelora_taps_t taps = {
+            .x = plane + l.left + g->op->pad_left - 2,
             .pitch = 4 * l.pitch,
             .out_pitch = 4 * l.pitch,
             .stride = 1,

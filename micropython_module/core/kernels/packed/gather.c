@@ -1,4 +1,5 @@
-// Finds the inputs of a position and packs them. SPDX-License-Identifier: MIT
+// Finds the inputs of a position and packs them.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/parts.h"
 
@@ -92,8 +93,8 @@ static inline const int8_t *words_of_row(const edgelora_shape_t *g, const int8_t
     if ((start & 3) == lead) {
         return x + start - lead;
     }
-    edgelora_align_rows_u8(
-        (uint32_t *)(void *)patch, (const uint8_t *)(x + start), g->inputs, 1, lead, EDGELORA_OFFSET);
+    edgelora_align_rows_u8((uint32_t *)(void *)patch, (const uint8_t *)(x + start), g->inputs, 1,
+        lead, EDGELORA_OFFSET);
     return patch;
 }
 
@@ -210,10 +211,9 @@ EDGELORA_HOT static void gather_errors(const edgelora_shape_t *g, const edgelora
     int32_t oy = py->start + (int32_t)at->y - (int32_t)(py->taps - 1) * py->back,
             ox = px->start + (int32_t)at->x - (int32_t)(px->taps - 1) * px->back;
     for (uint32_t taps = py->taps; taps; --taps, oy += py->back) {
-        quad = (uint32_t)oy < g->out_h
-            ? gather_error_row(
-                  quad, e + (uint32_t)oy * g->out_w * n, ox, px->taps, px->back, g->out_w, n, patch)
-            : fill_quad(quad, row, 0);
+        quad = (uint32_t)oy < g->out_h ? gather_error_row(quad, e + (uint32_t)oy * g->out_w * n, ox,
+                                             px->taps, px->back, g->out_w, n, patch)
+                                       : fill_quad(quad, row, 0);
     }
 }
 
@@ -251,7 +251,8 @@ EDGELORA_HOT static void gather_taps(const edgelora_shape_t *g, const edgelora_p
         uint32_t *to = quads;
         int32_t y = oy;
         for (uint32_t ty = py->taps; ty; --ty, y += py->back) {
-            const int8_t *row = (uint32_t)y < g->out_h ? e + (uint32_t)y * g->out_w * 4 * groups : 0;
+            const int8_t *row = (uint32_t)y < g->out_h ? e + (uint32_t)y * g->out_w * 4 * groups
+                                                       : 0;
             int32_t x = ox + (int32_t)at.x;
             for (uint32_t tx = px->taps; tx; --tx, x += px->back) {
                 gather_tap(to, stride, k, n, row, x, g->out_w, groups);
@@ -262,8 +263,8 @@ EDGELORA_HOT static void gather_taps(const edgelora_shape_t *g, const edgelora_p
 }
 
 EDGELORA_HOT void edgelora_gather_errors_s8(const edgelora_shape_t *g, const edgelora_phase_t *py,
-    const edgelora_phase_t *px, const edgelora_error_t *error, uint32_t rank,
-    edgelora_cursor_t *at, uint32_t count, int8_t *patch, uint32_t *quads, uint32_t stride) {
+    const edgelora_phase_t *px, const edgelora_error_t *error, uint32_t rank, edgelora_cursor_t *at,
+    uint32_t count, int8_t *patch, uint32_t *quads, uint32_t stride) {
     uint32_t t_words = EDGELORA_GROUP_WORDS * py->taps * px->taps * ((rank + 3) / 4);
     if (at->width >= LONG_ROW && !(rank & 3) && !(g->out_c & 3)) {
         if (rank) {

@@ -1,4 +1,5 @@
-// Dense and conv: the gradients of B and of A. SPDX-License-Identifier: MIT
+// Dense and conv: the gradients of B and of A.
+// SPDX-License-Identifier: MIT
 //
 // Columns, of the outputs' errors for B and of what the kernel reads for A, take the place of
 // positions, columns of t or its error that of rows; the products go over positions, a chunk at a
@@ -195,10 +196,10 @@ typedef struct {
     uint32_t lead;                 // values of any kind that come first (edgelora_window_lead)
     uint32_t columns;              // runs beside each other
     int32_t height, width;         // of the input
-    int32_t down, right, start;    // from a window to the next one's row, column; the first column
+    int32_t down, right, start; // from a window to the next one's row, column; the first column
     int32_t run_down, run_right;
     uint32_t out_w;
-    int8_t edge;                   // what lies beside the input
+    int8_t edge; // what lies beside the input
 } runs_t;
 
 static runs_t runs_of(const edgelora_shape_t *g, const int8_t *x) {
@@ -207,7 +208,8 @@ static runs_t runs_of(const edgelora_shape_t *g, const int8_t *x) {
     uint32_t columns = rows ? 1 : g->kernel_w,
              length = rows ? (uint32_t)g->kernel_w * g->in_c : g->in_c,
              lead = edgelora_window_lead(g, x);
-    return (runs_t){.count = g->kernel_h * columns,
+    return (runs_t){
+        .count = g->kernel_h * columns,
         .length = length,
         .quads = (length + lead + 3) / 4,
         .lead = lead,
@@ -329,17 +331,18 @@ EDGELORA_KERNEL static int32_t column_sum(const int8_t *v, uint32_t step, uint32
     return sum;
 }
 
-// In the memory that the op's other kernels have. patch: 4 values at each of 4 positions. Where runs
-// are rows of a kernel that meets each row of the input once a run, as many rows as fit beside whole
-// runs are packed once for all runs.
+// In the memory that the op's other kernels have. patch: 4 values at each of 4 positions. Where
+// runs are rows of a kernel that meets each row of the input once a run, as many rows as fit beside
+// whole runs are packed once for all runs.
 static gradient_t a_layout(const edgelora_shape_t *g, uint32_t rank) {
     runs_t runs = runs_of(g, 0); // as many quads with any x
     uint32_t room = edgelora_packed_scratch(g, rank, true);
     if (runs.count > 1 && runs.columns == 1 && runs.down == 1 && !(g->out_w & 3)) {
         uint32_t rows = at_most(4 * EDGELORA_CHUNK / g->out_w, g->in_h);
-        for (; rows * g->out_w >= LEAST_POSITIONS; --rows) { // sums of all runs: as of a higher rank
-            gradient_t l =
-                gradient_layout(rows * g->out_w, runs.quads, rank * runs.count, 16, room);
+        for (; rows * g->out_w >= LEAST_POSITIONS;
+            --rows) { // sums of all runs: as of a higher rank
+            gradient_t l = gradient_layout(
+                rows * g->out_w, runs.quads, rank * runs.count, 16, room);
             if (l.quads == runs.quads) {
                 l.in_rows = rows;
                 return l;
@@ -406,8 +409,8 @@ EDGELORA_HOT static void a_gradient_by_rows(const edgelora_shape_t *g, const run
 EDGELORA_HOT void edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, int32_t *gradient, int32_t shift) {
     if (g->op->kind == EDGELORA_DENSE) {
-        outer_gradient(error->t_error, rank, error->x, g->zp_in, g->inputs, gradient, shift,
-            error->scratch);
+        outer_gradient(
+            error->t_error, rank, error->x, g->zp_in, g->inputs, gradient, shift, error->scratch);
         return;
     }
     runs_t runs = runs_of(g, error->x);

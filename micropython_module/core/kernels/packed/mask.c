@@ -1,4 +1,5 @@
-// Which outputs pass gradient. SPDX-License-Identifier: MIT
+// Which outputs pass gradient.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/parts.h"
 

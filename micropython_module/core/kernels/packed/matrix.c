@@ -1,4 +1,5 @@
-// Dense and conv, forward. SPDX-License-Identifier: MIT
+// Dense and conv, forward.
+// SPDX-License-Identifier: MIT
 //
 // A tile of output positions, as many as fit some kilobytes: their inputs are packed, 4 positions
 // to a quad, then each output's row of weights is unpacked once and multiplied with all of them.
@@ -149,14 +150,13 @@ EDGELORA_HOT static void tile_down(const edgelora_shape_t *g, const edgelora_bra
         row.x = x + EDGELORA_GROUP_WORDS * (l->t_groups + from);
         row.weights = branch->a + j * g->inputs + 4 * from;
         if (!whole) {
-            edgelora_align_rows_u8((uint32_t *)(void *)(scratch + l->words), row.weights,
-                g->inputs, 1, common->lead, EDGELORA_SIGNED);
+            edgelora_align_rows_u8((uint32_t *)(void *)(scratch + l->words), row.weights, g->inputs,
+                1, common->lead, EDGELORA_SIGNED);
             row.weights = scratch + l->words;
         }
         edgelora_tile_product_chunks_s8(&row, groups, l->stride);
         for (uint32_t k = 0; k < row.rows; ++k) {
-            edgelora_shift_row_s8(
-                packed + j + k, width, acc + k * padded, padded, branch->t_shift);
+            edgelora_shift_row_s8(packed + j + k, width, acc + k * padded, padded, branch->t_shift);
         }
     }
     for (uint32_t j = rank; j < width; ++j) {
@@ -185,7 +185,8 @@ EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_
     const uint32_t *x = (const uint32_t *)(const void *)(scratch + l->x);
     uint32_t rank = branch->rank;
     bool whole = (g->inputs & 3) == 0, joins = common->b_joins;
-    edgelora_tile_product_t row = {.x = x + (joins ? 0 : EDGELORA_GROUP_WORDS * l->t_groups),
+    edgelora_tile_product_t row = {
+        .x = x + (joins ? 0 : EDGELORA_GROUP_WORDS * l->t_groups),
         .acc = acc,
         .count = (count + 3) & ~3u,
         .b_groups = joins ? l->t_groups : 0,

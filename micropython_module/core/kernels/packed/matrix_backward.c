@@ -1,4 +1,5 @@
-// Dense and conv, backward: the input's error and t's error. SPDX-License-Identifier: MIT
+// Dense and conv, backward: the input's error and t's error.
+// SPDX-License-Identifier: MIT
 //
 // Rows are columns of the weights (of an input channel, of B), positions are those of the error
 // that is computed.
@@ -24,7 +25,8 @@ typedef struct {
 // part: groups of the longest part that is packed at once.
 static transposed_t transposed_layout(
     uint32_t positions, uint32_t groups, uint32_t t_groups, uint32_t part) {
-    transposed_t l = {.groups = groups,
+    transposed_t l = {
+        .groups = groups,
         .t_groups = t_groups,
         .stride = EDGELORA_GROUP_BYTES * (groups + t_groups)};
     uint32_t longest = groups > t_groups ? groups : t_groups, all = (positions + 3) / 4;
@@ -77,7 +79,8 @@ static edgelora_phase_t phase_of(uint32_t first, uint32_t stride, uint32_t pad, 
     while (tap < step && tap * dilation % stride != rest) {
         ++tap;
     }
-    return (edgelora_phase_t){.first = first,
+    return (edgelora_phase_t){
+        .first = first,
         .count = parts_of(size - first, stride),
         .tap = tap,
         .taps = tap < step && tap < kernel ? parts_of(kernel - tap, step) : 0,
@@ -284,8 +287,8 @@ EDGELORA_HOT static uint32_t only_row(
 
 // term_products of A and t's errors, added to acc: s32 [4, padded], trunc_shift(acc, shift) at
 // first, where one row of A is all there is; else false.
-EDGELORA_HOT static bool one_row_products(const conv_t *conv, uint32_t c, uint32_t p,
-    uint32_t count, uint32_t padded, int32_t *acc) {
+EDGELORA_HOT static bool one_row_products(
+    const conv_t *conv, uint32_t c, uint32_t p, uint32_t count, uint32_t padded, int32_t *acc) {
     const edgelora_branch_t *branch = conv->branch;
     uint32_t j = only_row(conv->g, branch, c), rank = branch->rank;
     const int8_t *t = conv->error->t_error + p * rank + j, *a = branch->a + j * conv->g->in_c + c;
@@ -312,10 +315,11 @@ EDGELORA_HOT static void phase_backward(const conv_t *conv, const edgelora_phase
              t_groups = taps * ((rank + 3) / 4);
     int32_t *acc = (int32_t *)(void *)(s + l->acc), none[MOST_ROWS] = {0};
     uint32_t *x = (uint32_t *)(void *)(s + l->x), *e = x + EDGELORA_GROUP_WORDS * t_groups;
-    term_t terms[2] = {{.w = g->weights,
-                           .n = g->out_c,
-                           .groups = taps * ((g->out_c + 3u) / 4),
-                           .coding = EDGELORA_OFFSET},
+    term_t terms[2] = {
+        {.w = g->weights,
+            .n = g->out_c,
+            .groups = taps * ((g->out_c + 3u) / 4),
+            .coding = EDGELORA_OFFSET},
         {.w = (const uint8_t *)branch->a,
             .n = rank,
             .groups = t_groups,
@@ -342,8 +346,8 @@ EDGELORA_HOT static void phase_backward(const conv_t *conv, const edgelora_phase
             }
             next.x += count;
         } else {
-            edgelora_gather_errors_s8(g, py, px, conv->error, rank, &next, count,
-                (int8_t *)s + l->patch, x, l->stride);
+            edgelora_gather_errors_s8(
+                g, py, px, conv->error, rank, &next, count, (int8_t *)s + l->patch, x, l->stride);
         }
         for (term_t *term = terms; term != terms + 2; ++term) {
             term->row.acc = acc;
@@ -451,7 +455,8 @@ EDGELORA_HOT int32_t edgelora_branch_backward_packed_s8(const edgelora_shape_t *
             edgelora_pack_part_s8(
                 x + (k >> 2) * (l.stride / 4) + (k & 3), e, g->out_c, (int8_t *)s + l.patch);
         }
-        edgelora_tile_product_t row = {.x = x,
+        edgelora_tile_product_t row = {
+            .x = x,
             .acc = acc,
             .count = padded,
             .bias = none,

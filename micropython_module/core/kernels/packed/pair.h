@@ -80,8 +80,8 @@ static inline int32_t add_high_mul(int32_t c, int32_t a, int32_t b) {
 #else
 
 // The word is a + b * 2^16: then the upper half of the words' product is dot2, but for what its
-// lower half, a * d, borrows; bit 15 tells that, and adding to it carries it up. |dot2| <= 2 * 127 *
-// 128: no overflow.
+// lower half, a * d, borrows; bit 15 tells that, and adding to it carries it up. |dot2| <= 2 * 127
+// * 128: no overflow.
 static inline uint32_t pair(uint32_t low, uint32_t high) {
     return low + (high << 16);
 }

@@ -1,4 +1,5 @@
-// What the packed engine's files share. SPDX-License-Identifier: MIT
+// What the packed engine's files share.
+// SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_PARTS_H
 #define EDGELORA_PARTS_H
@@ -72,9 +73,9 @@ void edgelora_gather_s8(
 // need no more groups with them: then inputs can be packed as they lie, for weights behind as many
 // zeros.
 uint32_t edgelora_window_lead(const edgelora_shape_t *g, const int8_t *x);
-// Packs the inputs of the next `count` output positions, 4 of them `stride` bytes; the `lead` before
-// them, and those up to a whole group, are of any value. patch: s8 [groups, 4] of scratch; lead: 0,
-// or that of the windows of x.
+// Packs the inputs of the next `count` output positions, 4 of them `stride` bytes; the `lead`
+// before them, and those up to a whole group, are of any value. patch: s8 [groups, 4] of scratch;
+// lead: 0, or that of the windows of x.
 void edgelora_gather_tile_s8(const edgelora_shape_t *g, const int8_t *x, edgelora_cursor_t *at,
     uint32_t count, int8_t *patch, uint32_t *quads, uint32_t stride, uint32_t lead);
 // Along one axis: the input positions first, first + stride, ... that the same elements of the
@@ -90,8 +91,8 @@ typedef struct {
 // axes: t's errors, rank of them, and the outputs', from the last element of the kernel to the
 // first.
 void edgelora_gather_errors_s8(const edgelora_shape_t *g, const edgelora_phase_t *py,
-    const edgelora_phase_t *px, const edgelora_error_t *error, uint32_t rank,
-    edgelora_cursor_t *at, uint32_t count, int8_t *patch, uint32_t *quads, uint32_t stride);
+    const edgelora_phase_t *px, const edgelora_error_t *error, uint32_t rank, edgelora_cursor_t *at,
+    uint32_t count, int8_t *patch, uint32_t *quads, uint32_t stride);
 // Packs n values of one position; patch: room for them.
 uint32_t *edgelora_pack_part_s8(uint32_t *quad, const int8_t *from, uint32_t n, int8_t *patch);
 

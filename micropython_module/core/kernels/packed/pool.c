@@ -161,8 +161,8 @@ EDGELORA_HOT static void mean_outputs(const edgelora_shape_t *g, const int32_t *
 }
 
 // y = the largest of four; y may be one of them.
-EDGELORA_KERNEL static void largest_of_four(int8_t *y, const int8_t *a, const int8_t *b,
-    const int8_t *c, const int8_t *d, uint32_t count) {
+EDGELORA_KERNEL static void largest_of_four(
+    int8_t *y, const int8_t *a, const int8_t *b, const int8_t *c, const int8_t *d, uint32_t count) {
     for (uint32_t i = 0; i < count; ++i) {
         int32_t v = a[i], other = b[i];
         v = other > v ? other : v;
@@ -203,8 +203,8 @@ EDGELORA_HOT static void max_forward(
         }
         const int8_t *first = w.x;
         for (uint32_t k = 1; k < n || k == 1; k += 3, first = y) {
-            largest_of_four(y, first, w.x + offsets[k], w.x + offsets[k + 1], w.x + offsets[k + 2],
-                channels);
+            largest_of_four(
+                y, first, w.x + offsets[k], w.x + offsets[k + 1], w.x + offsets[k + 2], channels);
         }
         for (uint32_t c = 0; c < channels && (min > -128 || max < 127); ++c) {
             y[c] = (int8_t)clamp_s32(y[c], min, max);

@@ -129,8 +129,8 @@ EDGELORA_HOT static void down(const edgelora_shape_t *g, const edgelora_branch_t
 }
 
 // bias = the op's and B t. Rows of one or two whole groups are words.
-EDGELORA_HOT static void up(const edgelora_shape_t *g, const edgelora_branch_t *branch,
-    const int8_t *t, int32_t *bias) {
+EDGELORA_HOT static void up(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, const int8_t *t, int32_t *bias) {
     uint32_t rank = branch->rank;
     int32_t shift = -branch->branch_shift;
     if (rank == 4 || rank == 4 * EDGELORA_B_GROUPS) {

@@ -1,4 +1,5 @@
-// From accumulators to outputs, and back for errors. SPDX-License-Identifier: MIT
+// From accumulators to outputs, and back for errors.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/parts.h"
 
@@ -40,7 +41,8 @@ EDGELORA_HOT bool edgelora_fits_22_bits(const edgelora_shape_t *g, uint32_t bran
 
 EDGELORA_HOT edgelora_requantize_t edgelora_requantize_of(
     const edgelora_shape_t *g, const int32_t *acc) {
-    return (edgelora_requantize_t){.acc = acc,
+    return (edgelora_requantize_t){
+        .acc = acc,
         .step = g->out_c,
         .zero_point = g->zp_out,
         .min = g->op->act_min,

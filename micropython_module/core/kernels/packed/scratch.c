@@ -1,4 +1,5 @@
-// Which ops have packed kernels, and the memory that these need. SPDX-License-Identifier: MIT
+// Which ops have packed kernels, and the memory that these need.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/parts.h"
 

@@ -60,8 +60,8 @@ EDGELORA_HOT void edgelora_unpack_taps_s8(uint32_t *words, uint32_t groups, cons
             edgelora_unpack_columns_s8(words, groups * 8, from, step, whole, (uint32_t)coding);
         }
         for (uint32_t r = 0; r < rows && rest; ++r) {
-            edgelora_unpack_s8(words + 2 * (r * groups + whole), from + 4 * whole * step + r, rest,
-                step, coding);
+            edgelora_unpack_s8(
+                words + 2 * (r * groups + whole), from + 4 * whole * step + r, rest, step, coding);
         }
     }
 }

@@ -1,4 +1,5 @@
-// Ops that copy: concatenate, slice, history, pad, reshape, gather. SPDX-License-Identifier: MIT
+// Ops that copy: concatenate, slice, history, pad, reshape, gather.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/reference/reference.h"
 
@@ -103,14 +104,16 @@ void edgelora_history_reset_s8(const edgelora_shape_t *g, int8_t *y) {
 
 // Where the pieces of a pad's input lie in its output: whole rows or, with strides, positions.
 typedef struct {
-    uint32_t first, row, piece, count, size; // offsets of the first, from row to row, piece to piece
+    uint32_t first, row, piece, count,
+        size; // offsets of the first, from row to row, piece to piece
 } pieces_t;
 
 static pieces_t padded(const edgelora_shape_t *g) {
     const edgelora_op_t *op = g->op;
     bool apart = op->stride_w > 1;
     uint32_t row = (uint32_t)g->out_w * g->out_c;
-    return (pieces_t){op->pad_top * row + (uint32_t)op->pad_left * g->out_c, op->stride_h * row,
+    return (pieces_t){
+        op->pad_top * row + (uint32_t)op->pad_left * g->out_c, op->stride_h * row,
         (uint32_t)op->stride_w * g->out_c, apart ? g->in_w : 1u,
         apart ? g->in_c : (uint32_t)g->in_w * g->in_c};
 }
@@ -176,8 +179,8 @@ void edgelora_gather_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8
 }
 
 // Adds the errors of what was read at position (iy, ix). row: s32 [in_c]
-static void gathered_sums(const gathered_t *axes, const int8_t *e,
-    uint32_t iy, uint32_t ix, int32_t *row) {
+static void gathered_sums(
+    const gathered_t *axes, const int8_t *e, uint32_t iy, uint32_t ix, int32_t *row) {
     for (uint32_t i = 0; i < axes[0].count; ++i) {
         for (uint32_t j = 0; j < axes[1].count && gathered_from(&axes[0], i) == iy; ++j) {
             const int8_t *in = e + i * axes[0].step + j * axes[1].step;

@@ -1,4 +1,5 @@
-// Depthwise convolution: output channel o reads input channel o / m. SPDX-License-Identifier: MIT
+// Depthwise convolution: output channel o reads input channel o / m.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/reference/reference.h"
 

@@ -1,4 +1,5 @@
-// Ops that go element by element: those of two inputs, lookup. SPDX-License-Identifier: MIT
+// Ops that go element by element: those of two inputs, lookup.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/reference/reference.h"
 

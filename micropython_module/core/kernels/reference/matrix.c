@@ -1,4 +1,5 @@
-// Dense and conv, forward. SPDX-License-Identifier: MIT
+// Dense and conv, forward.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/reference/reference.h"
 

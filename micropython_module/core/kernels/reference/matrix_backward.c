@@ -1,4 +1,5 @@
-// Dense and conv, backward (SPEC.md, section 5). SPDX-License-Identifier: MIT
+// Dense and conv, backward (SPEC.md, section 5).
+// SPDX-License-Identifier: MIT
 
 #include "kernels/reference/reference.h"
 

@@ -1,4 +1,5 @@
-// What all kinds share: masks, and errors behind the requantization. SPDX-License-Identifier: MIT
+// What all kinds share: masks, and errors behind the requantization.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/reference/reference.h"
 

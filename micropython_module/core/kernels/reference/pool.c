@@ -1,4 +1,5 @@
-// Average and max pool, and the mean over all positions. SPDX-License-Identifier: MIT
+// Average and max pool, and the mean over all positions.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/reference/reference.h"
 

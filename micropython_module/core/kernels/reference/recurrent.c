@@ -1,4 +1,5 @@
-// Recurrence with 16-bit state: lstm, and the two halves of an SVDF. SPDX-License-Identifier: MIT
+// Recurrence with 16-bit state: lstm, and the two halves of an SVDF.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/reference/reference.h"
 
@@ -31,8 +32,8 @@ EDGELORA_WARM SMALL static int32_t products(
     return acc;
 }
 
-// 2^25 times the logistic function of y / 2^9 / 24, between two values of the table; from its end on
-// `most`.
+// 2^25 times the logistic function of y / 2^9 / 24, between two values of the table; from its end
+// on `most`.
 SMALL static int32_t logistic_q25(const edgelora_shape_t *g, uint32_t y, int32_t most) {
     const int32_t *table = g->multiplier + LSTM_TABLE;
     uint32_t at = y >> 9;
@@ -62,8 +63,8 @@ static int32_t gate(const edgelora_shape_t *g, uint32_t k, const uint8_t *w, con
 }
 
 // A unit's step: its cell, and the state that it returns.
-static int8_t unit(const edgelora_shape_t *g, uint32_t u, const int8_t *x,
-    const int8_t *held, int16_t *cell) {
+static int8_t unit(
+    const edgelora_shape_t *g, uint32_t u, const int8_t *x, const int8_t *held, int16_t *cell) {
     uint32_t inputs = g->in_c + (uint32_t)g->out_c;
     const uint8_t *w = g->weights + 4 * u * inputs;
     const int32_t *bias = g->bias + 8 * u;
@@ -72,8 +73,7 @@ static int8_t unit(const edgelora_shape_t *g, uint32_t u, const int8_t *x,
         int32_t v = gate(g, 2 * k, w, bias, x, held);
         gates[k] = k == 2 ? tanh_q15(g, v, 0) : logistic(g, v);
     }
-    int32_t clip = g->multiplier[LSTM_CLIP],
-            kept = scaled_s16(g, gates[1] * *cell, LSTM_CELL),
+    int32_t clip = g->multiplier[LSTM_CLIP], kept = scaled_s16(g, gates[1] * *cell, LSTM_CELL),
             admitted = scaled_s16(g, gates[0] * gates[2], LSTM_ADMITTED);
     *cell = (int16_t)clamp_s32(clamp_s16(kept + admitted), -clip, clip);
     int32_t v = gates[3] * tanh_q15(g, *cell, g->shift[LSTM_TANH]);

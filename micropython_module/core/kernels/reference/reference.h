@@ -1,10 +1,12 @@
-// One kernel for each operation, as SPEC.md says it. SPDX-License-Identifier: MIT
+// One kernel for each operation, as SPEC.md says it.
+// SPDX-License-Identifier: MIT
 //
 // They know nothing of packed/, whose kernels equal them bit for bit; an op that has none there
 // runs on these. What is marked EDGELORA_HOT runs for most models: it is an operation's only
 // kernel.
 //
-// Test: tests/core/test_core.py, against tests/support/reference.py; tests/core/test_oracle.py, against TFLite Micro.
+// Test: tests/core/test_core.py, against tests/support/reference.py; tests/core/test_oracle.py,
+// against TFLite Micro.
 
 #ifndef EDGELORA_REFERENCE_H
 #define EDGELORA_REFERENCE_H
@@ -32,8 +34,7 @@ void edgelora_a_gradient_s8(const edgelora_shape_t *g, uint32_t rank, const edge
     int32_t *gradient, int32_t shift);
 
 // Depthwise: output channel o reads input channel o / (out_c / in_c).
-void edgelora_depthwise_forward_s8(
-    const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+void edgelora_depthwise_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
 int32_t edgelora_depthwise_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 
@@ -57,14 +58,12 @@ int32_t edgelora_pair_backward_s8(
 EDGELORA_HOT void edgelora_lookup_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
 int32_t edgelora_lookup_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
-void edgelora_softmax_forward_s8(
-    const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+void edgelora_softmax_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
 int32_t edgelora_softmax_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 
 // These have no backward pass. lstm: from an empty state; work: s16 [out_c] and s8 [out_c].
-void edgelora_lstm_forward_s8(
-    const edgelora_shape_t *g, const int8_t *x, int8_t *y, int16_t *work);
+void edgelora_lstm_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y, int16_t *work);
 // y: s16 [out_c / 2], little-endian; x: such rows, the newest last
 void edgelora_svdf_features_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
 void edgelora_svdf_time_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
@@ -76,8 +75,7 @@ void edgelora_concatenate_forward_s8(
 void edgelora_concatenate_backward_s8(
     const edgelora_shape_t *g, const int8_t *e, uint32_t k, int8_t *dx);
 void edgelora_slice_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
-void edgelora_slice_backward_s8(
-    const edgelora_shape_t *g, const int8_t *e, int8_t *dx);
+void edgelora_slice_backward_s8(const edgelora_shape_t *g, const int8_t *e, int8_t *dx);
 void edgelora_pad_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
 void edgelora_pad_backward_s8(const edgelora_shape_t *g, const int8_t *e, int8_t *dx);
 void edgelora_gather_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);

@@ -1,4 +1,5 @@
-// Depthwise 3x3, forward. SPDX-License-Identifier: MIT
+// Depthwise 3x3, forward.
+// SPDX-License-Identifier: MIT
 //
 // Channels go through planes of their rows, four at a time if words of x hold four. A plane's words
 // are pairs that don't overlap; two outputs side by side take two of them, three with stride 2:

@@ -1,5 +1,6 @@
 // Rows of weights times a tile, to outputs: two rows and four positions at a time, 11 instructions
-// for 16 products, 7 an output. Sums never leave their registers. SPDX-License-Identifier: MIT
+// for 16 products, 7 an output. Sums never leave their registers.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/dsp/dsp.h"
 #include "kernels/packed/parts.h"

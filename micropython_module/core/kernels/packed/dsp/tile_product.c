@@ -1,5 +1,6 @@
 // Rows of weights times a tile: two rows and four positions at a time, 11 instructions for 16
-// products. SPDX-License-Identifier: MIT
+// products.
+// SPDX-License-Identifier: MIT
 //
 //   words of two rows:  | first E | second E | first O | second O |  of each group
 //   words of one row:   | E | O |

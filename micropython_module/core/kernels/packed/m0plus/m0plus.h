@@ -1,4 +1,5 @@
-// What the primitives for Cortex-M0+ (RP2040) share. SPDX-License-Identifier: MIT
+// What the primitives for Cortex-M0+ (RP2040) share.
+// SPDX-License-Identifier: MIT
 //
 // Cycles are counted with loads of 2, ldm of 1 + n, taken branches of 2, everything else 1. `muls;
 // asrs #16; adcs` adds two products to a sum: the shift leaves bit 15, the borrow's correction, in
@@ -70,11 +71,8 @@ void edgelora_plane_rows(const edgelora_plane_t *plane);
 #define HIGH_MUL(a, t, q, ml_mul_q_t, ml_mul_p_a, mh, p) \
     "sxth " t ", " a "\n" \
     "subs " a ", " a ", " t "\n" \
-    "asrs " a ", " a ", #16\n" \
-    ml_mul_q_t \
-    "asrs " q ", " q ", #16\n" \
-    ml_mul_p_a \
-    "adds " q ", " q ", " p "\n" \
+    "asrs " a ", " a ", #16\n" ml_mul_q_t "asrs " q ", " q ", #16\n" ml_mul_p_a "adds " q ", " q \
+    ", " p "\n" \
     "muls " t ", " mh "\n" \
     "adds " q ", " q ", " t "\n" \
     "muls " a ", " mh "\n" \

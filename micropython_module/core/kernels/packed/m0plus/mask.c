@@ -1,4 +1,5 @@
-// Masks of outputs. SPDX-License-Identifier: MIT
+// Masks of outputs.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/m0plus/m0plus.h"
 
@@ -13,9 +14,10 @@
     "bics " y ", " a "\n" \
     "bics " y ", r3\n"
 
-// Values that no upper bound leaves out are compared 4 at a time: 25 cycles for 8. With others, from
-// the last of 8 to the first, the carry of each comparison, set outside the range, is shifted in: 55
-// cycles. r3: 0x7F7F7F7F, r7: 128 - (from + 128) in each byte, r2: 0x00204081, r12: end of the mask.
+// Values that no upper bound leaves out are compared 4 at a time: 25 cycles for 8. With others,
+// from the last of 8 to the first, the carry of each comparison, set outside the range, is shifted
+// in: 55 cycles. r3: 0x7F7F7F7F, r7: 128 - (from + 128) in each byte, r2: 0x00204081, r12: end of
+// the mask.
 NAKED void edgelora_mask_bytes_s8(
     uint8_t *mask, const int8_t *y, uint32_t bytes, int32_t from, uint32_t width) {
     __asm volatile(

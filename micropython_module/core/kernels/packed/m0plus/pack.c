@@ -1,4 +1,5 @@
-// Packing inputs: 14 cycles a group. Unpacking columns of weights. SPDX-License-Identifier: MIT
+// Packing inputs: 14 cycles a group. Unpacking columns of weights.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/m0plus/m0plus.h"
 

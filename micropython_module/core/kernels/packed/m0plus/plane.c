@@ -1,4 +1,5 @@
-// Rows of a plane: 8.5 cycles a word, 6 in rows of up to 11. SPDX-License-Identifier: MIT
+// Rows of a plane: 8.5 cycles a word, 6 in rows of up to 11.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/m0plus/m0plus.h"
 

@@ -1,4 +1,5 @@
-// The outputs of one position: 31 cycles for 8 products, 56 for a row. SPDX-License-Identifier: MIT
+// The outputs of one position: 31 cycles for 8 products, 56 for a row.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/m0plus/m0plus.h"
 

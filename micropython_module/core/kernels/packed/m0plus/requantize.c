@@ -99,9 +99,9 @@ ASSERT_OFFSET(edgelora_requantize_t, in_22_bits, 40)
     in ":\n" \
     "strb r1, [r7]\n" \
     "add r7, r12\n"
-// The same of a ReLU: a sum that is not above 0 becomes the zero point at once, others need no sign.
-// Both roundings are one addition, r11: floors of floors are floors. r6: n + 10. Sums are below
-// 2^32.
+// The same of a ReLU: a sum that is not above 0 becomes the zero point at once, others need no
+// sign. Both roundings are one addition, r11: floors of floors are floors. r6: n + 10. Sums are
+// below 2^32.
 #define POSITIVE_OUTPUT(k) \
     "ldmia r0!, {r1}\n" \
     "cmp r1, #0\n" \

@@ -23,8 +23,8 @@ ASSERT_OFFSET(edgelora_row_products_t, zero_point, 24)
 
 #define GROUP_CODE 34 // bytes
 
-// r0: x, r1: values, r6: sum, r7: mask, r8: what makes the bytes signed, r9: code of the first group,
-// r10: what makes them offset binary, r11: pairs of values added up, r12: acc, lr: end of x.
+// r0: x, r1: values, r6: sum, r7: mask, r8: what makes the bytes signed, r9: code of the first
+// group, r10: what makes them offset binary, r11: pairs of values added up, r12: acc, lr: end of x.
 NAKED void edgelora_row_products_s8(const edgelora_row_products_t *rows) {
     __asm volatile(
         ".syntax unified\n" SAVE

@@ -1,4 +1,5 @@
-// Accumulators of A to t: 11 cycles each. SPDX-License-Identifier: MIT
+// Accumulators of A to t: 11 cycles each.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/m0plus/m0plus.h"
 

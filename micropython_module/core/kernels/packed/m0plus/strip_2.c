@@ -1,5 +1,6 @@
 // A 3x3 kernel with stride 2 over a strip of columns, whose pairs don't overlap: 31 cycles for an
-// output, 8.5 for a pair. SPDX-License-Identifier: MIT
+// output, 8.5 for a pair.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/m0plus/m0plus.h"
 

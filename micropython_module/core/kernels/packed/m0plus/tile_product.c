@@ -1,4 +1,5 @@
-// Rows of weights times a tile: 20 cycles for 8 products. SPDX-License-Identifier: MIT
+// Rows of weights times a tile: 20 cycles for 8 products.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/m0plus/m0plus.h"
 

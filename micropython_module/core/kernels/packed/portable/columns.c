@@ -1,4 +1,5 @@
-// Sums that become a block's values. SPDX-License-Identifier: MIT
+// Sums that become a block's values.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/portable/portable.h"
 

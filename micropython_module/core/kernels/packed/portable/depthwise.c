@@ -1,4 +1,5 @@
-// 3x3 kernels over a plane of one channel. SPDX-License-Identifier: MIT
+// 3x3 kernels over a plane of one channel.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/portable/portable.h"
 
@@ -46,7 +47,8 @@ EDGELORA_HOT void edgelora_taps_s8(const edgelora_taps_t *t) {
 }
 
 EDGELORA_HOT void edgelora_strip_s8(const edgelora_strip_t *s) {
-    edgelora_taps_t taps = {.x = s->x,
+    edgelora_taps_t taps = {
+        .x = s->x,
         .out_pitch = 4 * EDGELORA_STRIP_PITCH,
         .out_h = s->top + s->middle + s->bottom,
         .out_w = s->out_w,

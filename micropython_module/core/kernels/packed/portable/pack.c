@@ -1,4 +1,5 @@
-// Packing inputs, unpacking columns of weights. SPDX-License-Identifier: MIT
+// Packing inputs, unpacking columns of weights.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/portable/portable.h"
 

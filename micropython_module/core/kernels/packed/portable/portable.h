@@ -1,4 +1,5 @@
-// What the portable primitives share. SPDX-License-Identifier: MIT
+// What the portable primitives share.
+// SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_PORTABLE_H
 #define EDGELORA_PORTABLE_H

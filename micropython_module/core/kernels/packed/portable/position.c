@@ -1,4 +1,5 @@
-// The outputs of one position, two rows at a time. SPDX-License-Identifier: MIT
+// The outputs of one position, two rows at a time.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/portable/portable.h"
 

@@ -1,4 +1,5 @@
-// From accumulators to int8, and the masks of outputs. SPDX-License-Identifier: MIT
+// From accumulators to int8, and the masks of outputs.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/portable/portable.h"
 

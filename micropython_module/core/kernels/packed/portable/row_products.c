@@ -1,4 +1,5 @@
-// Rows of A times one position, and B times its t. SPDX-License-Identifier: MIT
+// Rows of A times one position, and B times its t.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/portable/portable.h"
 

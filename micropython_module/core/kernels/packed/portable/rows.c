@@ -1,4 +1,5 @@
-// Rows of weights, each times one value: their sum. SPDX-License-Identifier: MIT
+// Rows of weights, each times one value: their sum.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/portable/portable.h"
 
@@ -9,8 +10,8 @@ typedef struct {
     uint32_t even, odd, even_high, odd_high;
 } pair_sums_t;
 
-static inline void add_pairs(pair_sums_t *sum, const edgelora_row_t *row,
-    const edgelora_row_t *end, uint32_t i, uint32_t coding) {
+static inline void add_pairs(pair_sums_t *sum, const edgelora_row_t *row, const edgelora_row_t *end,
+    uint32_t i, uint32_t coding) {
     const uint32_t mask = 0x00FF00FF;
     for (; row != end; row += 2) {
         uint32_t a = word_at(row[0].row + i) ^ coding, b = word_at(row[1].row + i) ^ coding,

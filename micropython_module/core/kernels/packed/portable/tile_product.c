@@ -1,5 +1,6 @@
 // Rows of weights times a tile: two rows and four positions at a time, as cores with 16 registers
-// and more hold them. SPDX-License-Identifier: MIT
+// and more hold them.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/portable/portable.h"
 
@@ -39,7 +40,8 @@ static inline void shift_quad(quad_t *sum, int32_t shift, int32_t bias) {
     if (shift > 0) {
         *sum = (quad_t){sum->a >> shift, sum->b >> shift, sum->c >> shift, sum->d >> shift};
     } else {
-        *sum = (quad_t){(int32_t)((uint32_t)sum->a << -shift) + bias,
+        *sum = (quad_t){
+            (int32_t)((uint32_t)sum->a << -shift) + bias,
             (int32_t)((uint32_t)sum->b << -shift) + bias,
             (int32_t)((uint32_t)sum->c << -shift) + bias,
             (int32_t)((uint32_t)sum->d << -shift) + bias};
@@ -47,8 +49,9 @@ static inline void shift_quad(quad_t *sum, int32_t shift, int32_t bias) {
 }
 
 static inline quad_t trunc_quad(const quad_t *acc, int32_t n, int32_t mask) {
-    return (quad_t){trunc_mask(acc->a, n, mask), trunc_mask(acc->b, n, mask),
-        trunc_mask(acc->c, n, mask), trunc_mask(acc->d, n, mask)};
+    return (quad_t){
+        trunc_mask(acc->a, n, mask), trunc_mask(acc->b, n, mask), trunc_mask(acc->c, n, mask),
+        trunc_mask(acc->d, n, mask)};
 }
 
 // Row r, and the next one if `rows` is 2, which the compiler knows.

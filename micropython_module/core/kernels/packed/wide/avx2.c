@@ -1,4 +1,5 @@
-// AVX2: 16-bit values, two products of each lane in one instruction. SPDX-License-Identifier: MIT
+// AVX2: 16-bit values, two products of each lane in one instruction.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/wide/wide.h"
 
@@ -71,7 +72,8 @@ static inline lanes_t lanes_round_divide(lanes_t v, lanes_t n) {
         _mm256_srav_epi32(v, n), _mm256_cmpgt_epi32(_mm256_and_si256(v, mask), half));
 }
 
-// requantize's second step for shift <= 0, v = rounding_high_mul(acc, multiplier), half: of 2^-shift.
+// requantize's second step for shift <= 0, v = rounding_high_mul(acc, multiplier), half: of
+// 2^-shift.
 static inline lanes_t lanes_rounded(lanes_t acc, lanes_t v, lanes_t shift, lanes_t half) {
     lanes_t away = _mm256_srai_epi32(_mm256_and_si256(acc, shift), 31);
     return _mm256_srav_epi32(_mm256_add_epi32(v, _mm256_add_epi32(half, away)),
@@ -127,16 +129,14 @@ static inline void groups_from_rows(
 }
 
 // All lanes of a group; rows: each of LANES bytes.
-static inline void group_from_columns(
-    weight_t *to, const uint8_t *const *row, uint32_t flip) {
+static inline void group_from_columns(weight_t *to, const uint8_t *const *row, uint32_t flip) {
     const __m128i flips = _mm_set1_epi32((int)flip);
     __m128i r[4];
     for (int k = 0; k < 4; ++k) {
         r[k] = _mm_xor_si128(_mm_loadl_epi64((const __m128i *)(const void *)row[k]), flips);
     }
     __m128i a = _mm_unpacklo_epi8(r[0], r[1]), b = _mm_unpacklo_epi8(r[2], r[3]);
-    _mm256_storeu_si256(
-        (__m256i *)(void *)to, _mm256_cvtepi8_epi16(_mm_unpacklo_epi16(a, b)));
+    _mm256_storeu_si256((__m256i *)(void *)to, _mm256_cvtepi8_epi16(_mm_unpacklo_epi16(a, b)));
     _mm256_storeu_si256(
         (__m256i *)(void *)(to + 16), _mm256_cvtepi8_epi16(_mm_unpackhi_epi16(a, b)));
 }

@@ -1,4 +1,5 @@
-// The kernels, on the lanes of the file that includes this. SPDX-License-Identifier: MIT
+// The kernels, on the lanes of the file that includes this.
+// SPDX-License-Identifier: MIT
 //
 // Everything with many products is one matrix product: a block of rows of inputs, converted to
 // units, times a panel of LANES columns of weights.
@@ -105,8 +106,8 @@ static void widen(int16_t *to, const int8_t *from, uint32_t n) {
 }
 
 // rows: s8 [n, groups, 4]; units, at, offset: room for them.
-static rows_t rows_of(const int8_t *rows, uint32_t groups, uint32_t n, unit_t *units, uint32_t *at,
-    int32_t *offset) {
+static rows_t rows_of(
+    const int8_t *rows, uint32_t groups, uint32_t n, unit_t *units, uint32_t *at, int32_t *offset) {
     rows_t r = {units, at, offset, 1, groups, 0, n};
     for (uint32_t i = 0; i < n; ++i) {
         at[i] = 4 * groups * i;
@@ -294,8 +295,7 @@ static bool image_of(const edgelora_shape_t *g, const int8_t *x, work_t *w, imag
         __builtin_memset(to, g->zp_in, left * channels);
         __builtin_memcpy(
             to + left * channels, x + (y - op->pad_top) * g->in_w * channels, n * channels);
-        __builtin_memset(
-            to + (left + n) * channels, g->zp_in, (width - left - n) * channels);
+        __builtin_memset(to + (left + n) * channels, g->zp_in, (width - left - n) * channels);
     }
 #if !UNITS_ARE_BYTES
     widen(w->units, w->rows, height * image->pitch);
@@ -311,7 +311,8 @@ static rows_t image_rows(
 #else
     const unit_t *units = w->units;
 #endif
-    rows_t r = {units, w->at, w->offset, g->kernel_h, g->kernel_w * g->in_c / 4,
+    rows_t r = {
+        units, w->at, w->offset, g->kernel_h, g->kernel_w * g->in_c / 4,
         g->op->dilation_h * image->pitch, n};
     uint32_t oy = p / g->out_w, ox = p % g->out_w;
     for (uint32_t i = 0; i < n; ++i, ox = ox + 1 < g->out_w ? ox + 1 : 0, oy += !ox) {
@@ -363,7 +364,8 @@ static rows_t branch_down(const edgelora_shape_t *g, const edgelora_branch_t *br
     uint32_t rank = branch->rank, pitch = (rank + 3) & ~3u, n = x->n;
     for (uint32_t j = 0; j < rank; j += LANES) {
         uint32_t lanes = lesser(rank - j, LANES);
-        source_t a = {.from = (const uint8_t *)branch->a + j * g->inputs,
+        source_t a = {
+            .from = (const uint8_t *)branch->a + j * g->inputs,
             .step = g->inputs,
             .flip = FLIP_SIGNED,
             .count = g->inputs};
@@ -428,7 +430,8 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
             for (uint32_t l = 0; l < lanes; ++l) {
                 bias[l] = g->bias[o + l];
             }
-            source_t weights = {.from = g->weights + o * g->inputs,
+            source_t weights = {
+                .from = g->weights + o * g->inputs,
                 .step = g->inputs,
                 .count = g->inputs,
                 .flip = FLIP_OFFSET};
@@ -436,7 +439,10 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
             panel_products(w->acc, w->panel, bias, is_packed ? 0 : &weights, lanes, &rows);
             if (rank) {
                 source_t b = {
-                    .from = (const uint8_t *)branch->b + o * rank, .step = rank, .flip = FLIP_SIGNED, .count = rank};
+                    .from = (const uint8_t *)branch->b + o * rank,
+                    .step = rank,
+                    .flip = FLIP_SIGNED,
+                    .count = rank};
                 panel_products(w->branch_acc, w->panel, zeros, &b, lanes, &t_rows);
                 for (uint32_t i = 0; i < n * LANES; i += WIDTH) {
                     lanes_t v = lanes_round_shift(
@@ -488,7 +494,8 @@ static void block_put(block_t *b, const int32_t *acc, uint32_t n, const uint32_t
     }
     int32_t shift = bit_length(bits) - 7;
     if (!b->begun) {
-        __builtin_memset(b->q, 0, b->size); // values that have not come yet are shifted with the others
+        __builtin_memset(
+            b->q, 0, b->size); // values that have not come yet are shifted with the others
         b->begun = true;
     }
     if (shift > b->shift) {
@@ -525,7 +532,8 @@ static bool branch_backward(const edgelora_shape_t *g, const edgelora_branch_t *
         rows_t rows = rows_of(w->rows, groups, n, w->units, w->at, w->offset);
         for (uint32_t j = 0; j < rank; j += LANES) {
             uint32_t lanes = lesser(rank - j, LANES);
-            source_t b = {.from = (const uint8_t *)branch->b + j,
+            source_t b = {
+                .from = (const uint8_t *)branch->b + j,
                 .step = rank,
                 .columns = true,
                 .flip = FLIP_SIGNED,
@@ -579,11 +587,11 @@ static void gather_errors(const edgelora_shape_t *g, const readers_t *ry, const 
 
 // The errors that positions of a phase read, with zeros around them: runs of kernel elements.
 typedef struct {
-    int32_t top, left;      // the first output position
+    int32_t top, left; // the first output position
     uint32_t height, width; // in output positions
-    uint32_t wide;          // positions of the phase in a row
-    uint32_t runs, run;     // kernel elements: rows of them, and of each row
-    uint32_t apart;         // rows of outputs from a run to the next
+    uint32_t wide; // positions of the phase in a row
+    uint32_t runs, run; // kernel elements: rows of them, and of each row
+    uint32_t apart; // rows of outputs from a run to the next
 } window_t;
 
 // false: kernel elements don't read next to each other.
@@ -591,8 +599,9 @@ static bool window_of(
     window_t *v, const readers_t *ry, const readers_t *rx, uint32_t high, uint32_t wide) {
     uint32_t reach_y = (uint32_t)(ry->at[ry->count - 1] - ry->at[0]),
              reach_x = (uint32_t)(rx->at[rx->count - 1] - rx->at[0]);
-    *v = (window_t){ry->at[0], rx->at[0], high + reach_y, wide + reach_x, wide, ry->count,
-        rx->count, ry->count > 1 ? reach_y / (ry->count - 1) : 0};
+    *v = (window_t){
+        ry->at[0], rx->at[0], high + reach_y, wide + reach_x, wide, ry->count, rx->count,
+        ry->count > 1 ? reach_y / (ry->count - 1) : 0};
     return reach_x == rx->count - 1;
 }
 
@@ -655,7 +664,8 @@ static void input_errors(joint_t *j, work_t *w, uint32_t channels, const uint32_
     uint32_t rank = j->branch->rank, n = e->n;
     for (uint32_t c = 0; c < channels; c += LANES) {
         uint32_t lanes = lesser(channels - c, LANES);
-        source_t columns = {.from = g->weights + c,
+        source_t columns = {
+            .from = g->weights + c,
             .step = g->inputs,
             .columns = true,
             .flip = FLIP_OFFSET,
@@ -663,7 +673,8 @@ static void input_errors(joint_t *j, work_t *w, uint32_t channels, const uint32_
             .starts = starts};
         panel_products(w->acc, w->panel, zeros, &columns, lanes, e);
         if (rank) {
-            source_t a = {.from = (const uint8_t *)j->branch->a + c,
+            source_t a = {
+                .from = (const uint8_t *)j->branch->a + c,
                 .step = g->inputs,
                 .columns = true,
                 .flip = FLIP_SIGNED,
@@ -673,8 +684,8 @@ static void input_errors(joint_t *j, work_t *w, uint32_t channels, const uint32_
             trunc_all(w->acc, j->e_shift, n * LANES);
             trunc_all(w->branch_acc, j->t_shift, n * LANES);
             for (uint32_t i = 0; i < n * LANES; i += WIDTH) {
-                lanes_store(w->acc + i,
-                    lanes_add(lanes_load(w->acc + i), lanes_load(w->branch_acc + i)));
+                lanes_store(
+                    w->acc + i, lanes_add(lanes_load(w->acc + i), lanes_load(w->branch_acc + i)));
             }
         }
         block_put(&j->block, w->acc, n, w->places, channels, c, lanes);
@@ -734,8 +745,8 @@ static void phase_errors(
             uint32_t y = (p + k) / wide, x = (p + k) % wide;
             w->places[k] = (y * op->stride_h + py) * g->in_w + x * op->stride_w + px;
             if (taps && !units) {
-                gather_errors(g, ry, rx, (int32_t)y, (int32_t)x, j->error->e, g->out_c,
-                    w->rows + k * pitch);
+                gather_errors(
+                    g, ry, rx, (int32_t)y, (int32_t)x, j->error->e, g->out_c, w->rows + k * pitch);
             }
             if (rank && !units) {
                 gather_errors(g, ry, rx, (int32_t)y, (int32_t)x, j->error->t_error, rank,
@@ -769,7 +780,8 @@ static bool matrix_backward(const edgelora_shape_t *g, const edgelora_branch_t *
     }
     int32_t branch_exponent = error->t_exponent + branch->branch_shift - branch->t_shift;
     int32_t top = rank && branch_exponent > error->exponent ? branch_exponent : error->exponent;
-    joint_t j = {g, branch, error, top - error->exponent, top - branch_exponent,
+    joint_t j = {
+        g, branch, error, top - error->exponent, top - branch_exponent,
         {dx, (uint32_t)g->in_h * g->in_w * g->in_c, 0, false}};
     work_t *w = error->work;
     if (dense) {
@@ -818,7 +830,8 @@ static bool b_gradient(const edgelora_shape_t *g, uint32_t rank, const edgelora_
     rows_t columns = rows_of(w->rows, groups, rank, w->units, w->at, w->offset);
     for (uint32_t o = 0; o < g->out_c; o += LANES) {
         uint32_t lanes = lesser(g->out_c - o, LANES);
-        source_t e = {.from = (const uint8_t *)error->e + o,
+        source_t e = {
+            .from = (const uint8_t *)error->e + o,
             .step = g->out_c,
             .columns = true,
             .flip = FLIP_SIGNED,
@@ -852,13 +865,13 @@ static bool a_gradient(const edgelora_shape_t *g, uint32_t rank, const edgelora_
         turn_columns(w->t_rows, error->t_error, rank, p, n);
         rows_t columns = rows_of(w->t_rows, (n + 3) / 4, rank, w->t_units, w->t_at, w->t_offset);
         for (uint32_t i = 0, at = 0; i < g->inputs; i += LANES, at += LANES * rank) {
-            source_t x = {.from = (const uint8_t *)w->rows + i,
+            source_t x = {
+                .from = (const uint8_t *)w->rows + i,
                 .step = row,
                 .columns = true,
                 .flip = FLIP_SIGNED,
                 .count = n};
-            panel_products(
-                w->acc, w->panel, zeros, &x, lesser(g->inputs - i, LANES), &columns);
+            panel_products(w->acc, w->panel, zeros, &x, lesser(g->inputs - i, LANES), &columns);
             for (uint32_t k = 0; k < LANES * rank; ++k) {
                 sums[at + k] += w->acc[k];
             }
@@ -909,8 +922,8 @@ static uint32_t plane_rows(const plane_t *p) { // of outputs at a time; 0: not o
 
 // The input that output rows [y, y + rows) read.
 static void plane_fill(const plane_t *p, int16_t *plane, uint32_t y, uint32_t rows) {
-    uint32_t pitch = (p->channels + 15) & ~15u, row = p->width * pitch,
-             first = y * p->stride_h, count = (rows - 1) * p->stride_h + p->reach_h;
+    uint32_t pitch = (p->channels + 15) & ~15u, row = p->width * pitch, first = y * p->stride_h,
+             count = (rows - 1) * p->stride_h + p->reach_h;
     for (uint32_t i = 0; i < count * row; ++i) {
         plane[i] = p->edge;
     }
@@ -959,7 +972,8 @@ static bool depthwise_forward(const edgelora_shape_t *g, const int8_t *x, int8_t
     if (taps > MOST_TAPS - 1 || g->in_c != g->out_c || !g->bounded) {
         return false;
     }
-    plane_t p = {.out_h = g->out_h,
+    plane_t p = {
+        .out_h = g->out_h,
         .out_w = g->out_w,
         .channels = g->in_c,
         .stride_h = op->stride_h,
@@ -1003,21 +1017,19 @@ static bool depthwise_forward(const edgelora_shape_t *g, const int8_t *x, int8_t
             }
             plane_weights(&p, g->weights, false, c, lanes, weights);
             for (uint32_t i = 0, oy = 0, ox = 0; i < rows * p.out_w;
-                 ++i, ox = ox + 1 < p.out_w ? ox + 1 : 0, oy += !ox) {
+                ++i, ox = ox + 1 < p.out_w ? ox + 1 : 0, oy += !ox) {
                 lanes_t acc[16 / WIDTH];
-                const int16_t *at = plane +
-                    (oy * p.stride_h * p.width + ox * p.stride_w) * pitch + c;
+                const int16_t *at = plane + (oy * p.stride_h * p.width + ox * p.stride_w) * pitch +
+                    c;
                 if (taps == 9) { // unrolled
                     taps_products(acc, at, offset, weights, 5);
                 } else {
                     taps_products(acc, at, offset, weights, (taps + 1) / 2);
                 }
-                int8_t some[16],
-                    *to = y + (first * p.out_w + i) * p.channels + c,
-                    *out = lanes == 16 ? to : some;
+                int8_t some[16], *to = y + (first * p.out_w + i) * p.channels + c,
+                                 *out = lanes == 16 ? to : some;
                 for (uint32_t l = 0; l < 16; l += WIDTH) {
-                    lanes_t v = lanes_requantize(
-                        lanes_add(acc[l / WIDTH], lanes_load(bias + l)),
+                    lanes_t v = lanes_requantize(lanes_add(acc[l / WIDTH], lanes_load(bias + l)),
                         lanes_load(multiplier + l), lanes_load(shift + l), lanes_load(half + l));
                     v = lanes_max(lanes_min(lanes_add(v, zero_point), high), low);
                     lanes_store_s8(out + l, v);
@@ -1042,7 +1054,8 @@ static bool depthwise_backward(
     // pad, whose kernel is turned around
     uint32_t reach_h = (g->kernel_h - 1u) * op->dilation_h + 1,
              reach_w = (g->kernel_w - 1u) * op->dilation_w + 1;
-    plane_t p = {.out_h = g->in_h,
+    plane_t p = {
+        .out_h = g->in_h,
         .out_w = g->in_w,
         .channels = g->in_c,
         .stride_h = 1,
@@ -1080,8 +1093,7 @@ static bool depthwise_backward(
             for (uint32_t i = 0; i < count; i += BLOCK_ROWS) {
                 uint32_t n = lesser(count - i, BLOCK_ROWS);
                 uint32_t iy = i / p.out_w, ix = i % p.out_w;
-                for (uint32_t k = 0; k < n;
-                     ++k, ix = ix + 1 < p.out_w ? ix + 1 : 0, iy += !ix) {
+                for (uint32_t k = 0; k < n; ++k, ix = ix + 1 < p.out_w ? ix + 1 : 0, iy += !ix) {
                     int32_t *sums = acc + k * LANES;
                     lanes_t taken[16 / WIDTH];
                     const int16_t *at = plane + (iy * p.width + ix) * pitch + c;
@@ -1124,7 +1136,8 @@ typedef struct {
 } addend_t;
 
 static addend_t addend_of(int32_t multiplier, int32_t shift) {
-    return (addend_t){lanes_of(multiplier >> 11), lanes_of(multiplier & 2047),
+    return (addend_t){
+        lanes_of(multiplier >> 11), lanes_of(multiplier & 2047),
         lanes_of((int32_t)((1u << -shift) >> 1)), lanes_of(shift)};
 }
 
@@ -1135,8 +1148,7 @@ static inline lanes_t lanes_addend(lanes_t d, const addend_t *a) {
     return lanes_rounded(d, v, a->shift, a->half);
 }
 
-static void add_forward(
-    const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y) {
+static void add_forward(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y) {
     const int32_t *m = g->multiplier;
     const int8_t *shift = g->shift;
     uint32_t count = g->positions * g->out_c;

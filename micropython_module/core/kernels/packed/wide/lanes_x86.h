@@ -1,4 +1,5 @@
-// What AVX2 and AVX-512 have in common; included behind their target. SPDX-License-Identifier: MIT
+// What AVX2 and AVX-512 have in common; included behind their target.
+// SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_LANES_X86_H
 #define EDGELORA_LANES_X86_H
@@ -38,8 +39,8 @@ static inline void taps_join(int16_t *to, const int16_t *a, const int16_t *b) {
 
 // add_dot2: sum + products of both halves of each lane; lanes_of_halves: from lanes 0-3 and 8-11,
 // 4-7 and 12-15.
-static inline __attribute__((always_inline)) void taps_products(lanes_t *sum, const int16_t *x, const uint32_t *offset,
-    const int16_t *weights, uint32_t pairs) {
+static inline __attribute__((always_inline)) void taps_products(lanes_t *sum, const int16_t *x,
+    const uint32_t *offset, const int16_t *weights, uint32_t pairs) {
     __m256i low = _mm256_setzero_si256(), high = low;
 #pragma GCC unroll 5
     for (; pairs; --pairs, offset += 2, weights += 32) {

@@ -1,4 +1,5 @@
-// NEON: eight products of bytes in one instruction. SPDX-License-Identifier: MIT
+// NEON: eight products of bytes in one instruction.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/wide/wide.h"
 
@@ -38,9 +39,9 @@ static inline lanes_t lanes_of_s8(const int8_t *v) {
     return (lanes_t){{vmovl_s16(vget_low_s16(words)), vmovl_high_s16(words)}};
 }
 
-#define LANES_OF_TWO(name, function)                                                               \
-    static inline lanes_t name(lanes_t a, lanes_t b) {                                             \
-        return (lanes_t){{function(a.val[0], b.val[0]), function(a.val[1], b.val[1])}};            \
+#define LANES_OF_TWO(name, function) \
+    static inline lanes_t name(lanes_t a, lanes_t b) { \
+        return (lanes_t){{function(a.val[0], b.val[0]), function(a.val[1], b.val[1])}}; \
     }
 
 LANES_OF_TWO(lanes_add, vaddq_s32)
@@ -73,7 +74,8 @@ static inline int32x4_t four_round_divide(int32x4_t v, int32x4_t n) {
 
 LANES_OF_TWO(lanes_round_divide, four_round_divide) // round_divide, n in 0..31
 
-// requantize's second step for shift <= 0, v = rounding_high_mul(acc, multiplier), half: of 2^-shift.
+// requantize's second step for shift <= 0, v = rounding_high_mul(acc, multiplier), half: of
+// 2^-shift.
 static inline lanes_t lanes_rounded(lanes_t acc, lanes_t v, lanes_t shift, lanes_t half) {
     for (int k = 0; k < 2; ++k) {
         int32x4_t away = vshrq_n_s32(vandq_s32(acc.val[k], shift.val[k]), 31);
@@ -127,8 +129,8 @@ static inline void taps_join(int16_t *to, const int16_t *a, const int16_t *b) {
     }
 }
 
-static inline __attribute__((always_inline)) void taps_products(lanes_t *sum, const int16_t *x, const uint32_t *offset,
-    const int16_t *weights, uint32_t pairs) {
+static inline __attribute__((always_inline)) void taps_products(lanes_t *sum, const int16_t *x,
+    const uint32_t *offset, const int16_t *weights, uint32_t pairs) {
     int32x4_t a = vdupq_n_s32(0), b = a, c = a, d = a;
     for (uint32_t taps = 2 * pairs; taps; --taps, weights += 16) {
         const int16_t *in = x + *offset++;
@@ -165,8 +167,7 @@ static inline void groups_from_rows(
 }
 
 // All lanes of a group; rows: each of LANES bytes.
-static inline void group_from_columns(
-    weight_t *to, const uint8_t *const *row, uint32_t flip) {
+static inline void group_from_columns(weight_t *to, const uint8_t *const *row, uint32_t flip) {
     uint8x8x4_t r;
     for (int k = 0; k < 4; ++k) {
         r.val[k] = veor_u8(vld1_u8(row[k]), vdup_n_u8((uint8_t)flip));

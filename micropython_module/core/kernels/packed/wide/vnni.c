@@ -24,8 +24,8 @@ static inline __m512i add_dot4(__m512i sum, __m512i weights, __m512i x) {
 static inline __m512i add_dot4_of(__m512i sum, __m512i weights, const int8_t *four) {
     typedef int32_t __attribute__((may_alias, aligned(1))) four_t;
     __asm("vpdpbusd %2%{1to16%}, %1, %0"
-          : "+v"(sum)
-          : "v"(weights), "m"(*(const four_t *)(const void *)four));
+        : "+v"(sum)
+        : "v"(weights), "m"(*(const four_t *)(const void *)four));
     return sum;
 }
 
@@ -76,8 +76,7 @@ static inline lanes_t lanes_high_mul(lanes_t a, lanes_t b) {
     __m512i even = _mm512_add_epi64(_mm512_mul_epi32(a, b), half);
     __m512i odd = _mm512_add_epi64(
         _mm512_mul_epi32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(b, 32)), half);
-    return _mm512_mask_mov_epi32(
-        _mm512_srli_epi64(even, 31), 0xAAAA, _mm512_slli_epi64(odd, 1));
+    return _mm512_mask_mov_epi32(_mm512_srli_epi64(even, 31), 0xAAAA, _mm512_slli_epi64(odd, 1));
 }
 
 // round_divide, n in 0..31
@@ -89,7 +88,8 @@ static inline lanes_t lanes_round_divide(lanes_t v, lanes_t n) {
     return _mm512_mask_add_epi32(down, up, down, one);
 }
 
-// requantize's second step for shift <= 0, v = rounding_high_mul(acc, multiplier), half: of 2^-shift.
+// requantize's second step for shift <= 0, v = rounding_high_mul(acc, multiplier), half: of
+// 2^-shift.
 static inline lanes_t lanes_rounded(lanes_t acc, lanes_t v, lanes_t shift, lanes_t half) {
     lanes_t away = _mm512_srai_epi32(_mm512_and_si512(acc, shift), 31);
     return _mm512_srav_epi32(_mm512_add_epi32(v, _mm512_add_epi32(half, away)),
@@ -105,8 +105,7 @@ static inline lanes_t lanes_requantize(
 // trunc_shift, n in 0..31, |v| < 2^31
 static inline lanes_t lanes_trunc_shift(lanes_t v, int32_t n) {
     lanes_t mask = _mm512_set1_epi32((int32_t)((1u << n) - 1));
-    return _mm512_sra_epi32(
-        _mm512_add_epi32(v, _mm512_and_si512(_mm512_srai_epi32(v, 31), mask)),
+    return _mm512_sra_epi32(_mm512_add_epi32(v, _mm512_and_si512(_mm512_srai_epi32(v, 31), mask)),
         _mm_cvtsi32_si128(n));
 }
 
@@ -142,8 +141,7 @@ static inline void groups_from_rows(
 }
 
 // All lanes of a group; rows: each of LANES bytes.
-static inline void group_from_columns(
-    weight_t *to, const uint8_t *const *row, uint32_t flip) {
+static inline void group_from_columns(weight_t *to, const uint8_t *const *row, uint32_t flip) {
     const __m128i flips = _mm_set1_epi32((int)flip);
     __m128i r[4];
     for (int k = 0; k < 4; ++k) {
@@ -172,8 +170,7 @@ static inline __m128i row_offset(const rows_t *rows, uint32_t r) { // in four pa
             sum = add_dot4(sum, all, _mm512_maskz_loadu_epi8(last, x + (run - rest)));
         }
     }
-    __m256i half = _mm256_add_epi32(
-        _mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64(sum, 1));
+    __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64(sum, 1));
     return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
 }
 

@@ -1,4 +1,5 @@
-// Which of these kernels a processor has. SPDX-License-Identifier: MIT
+// Which of these kernels a processor has.
+// SPDX-License-Identifier: MIT
 
 #include "kernels/packed/wide/wide.h"
 

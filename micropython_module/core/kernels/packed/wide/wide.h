@@ -1,9 +1,10 @@
-// Whole ops on processors with vectors: phones, gateways, the host twin. SPDX-License-Identifier: MIT
+// Whole ops on processors with vectors: phones, gateways, the host twin.
+// SPDX-License-Identifier: MIT
 //
 // Bytes are multiplied in lanes, not in pairs of a word, and an op is one matrix product with
 // vectors at both ends, so that these processors have kernels of whole ops where others have the
-// primitives of primitives.h. Results are equal bit for bit. They work in memory behind the arena, as
-// its size is the same on every machine; without it a session runs without them.
+// primitives of primitives.h. Results are equal bit for bit. They work in memory behind the arena,
+// as its size is the same on every machine; without it a session runs without them.
 //
 // Test: tests/core/test_cores.py. Time: `edgelora bench host`.
 
@@ -27,8 +28,7 @@ typedef struct edgelora_wide {
         const int8_t *x, int8_t *y, int8_t *t, void *work);
     bool (*depthwise_forward)(const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *work);
     bool (*pool_forward)(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
-    void (*add_forward)(
-        const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y);
+    void (*add_forward)(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y);
     void (*mask)(const int8_t *y, uint32_t count, int32_t low, int32_t high, uint8_t *mask);
     void (*mask_backward)(int8_t *e, uint32_t count, const uint8_t *mask);
     bool (*b_gradient)(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
@@ -41,12 +41,12 @@ typedef struct edgelora_wide {
         const edgelora_error_t *error, int8_t *t_error, int32_t *exponent);
     bool (*matrix_backward)(const edgelora_shape_t *g, const edgelora_branch_t *branch,
         const edgelora_error_t *error, int8_t *dx, int32_t *exponent);
-    bool (*depthwise_backward)(const edgelora_shape_t *g, const edgelora_error_t *error,
-        int8_t *dx, int32_t *exponent);
+    bool (*depthwise_backward)(
+        const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx, int32_t *exponent);
     int32_t (*add_backward)(
         const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx);
-    int32_t (*error_add)(int8_t *e, uint32_t count, int32_t exponent, const int8_t *more,
-        int32_t more_exponent);
+    int32_t (*error_add)(
+        int8_t *e, uint32_t count, int32_t exponent, const int8_t *more, int32_t more_exponent);
 } edgelora_wide_t;
 
 // Which kernels this processor runs: 0, none. It asks the processor, which takes a while: once a
