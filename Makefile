@@ -149,7 +149,8 @@ lint: $(STAMPS)/venv
 	@$(VENV)/bin/mypy
 
 docs: $(STAMPS)/docs
-	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict >$(BUILD)/docs.log 2>&1 \
+		|| { grep -v '^INFO' $(BUILD)/docs.log; exit 1; }
 
 tables:
 	@$(PYTHON) tools/signal_tables.py > $(BUILD)/tables.c
