@@ -313,6 +313,18 @@ def test_readme_is_one_page() -> None:
     assert len(README.read_text().splitlines()) <= 135
 
 
+def test_an_experiment_begins_with_its_question_date_and_answer() -> None:
+    """The index lists every page by its question and date."""
+    folder = ROOT / "docs" / "experiments"
+    index = (folder / "index.md").read_text()
+    experiments = sorted(set(folder.glob("*.md")) - {folder / "index.md"})
+    assert len(experiments) > 30
+    for page in experiments:
+        head = re.match(r"# (.+[?])\n\n- Date: (20\d\d-\d\d-\d\d.*)\n- Answer: \S", page.read_text())
+        assert head, f"{page.name} begins otherwise"
+        assert f"| [{head[1]}]({page.name}) | {head[2]} |" in index, page.name
+
+
 def test_contributing() -> None:
     """Its tasks begin in files that are there: one to three of them, but for the tasks of the last table."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
