@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 
+#include "crypto.h"
 #include "edgelora.h"
 #include "graph.h"
 #include "twin_sources.h" // EDGELORA_SOURCES, made by CMake
@@ -12,10 +13,18 @@ typedef struct {
     uint32_t size;          // bytes of this record
     uint32_t span, config;  // bytes of edgelora_span_t and edgelora_config_t
     uint32_t shape;         // bytes of edgelora_shape_t
+    uint32_t sizes, hash;   // bytes of edgelora_sizes_t and edgelora_sha512_t
     const char *version;    // EDGELORA_VERSION
     const char *sources;    // SHA-256 of the core's sources, in hex
     const char *statuses;   // a line "NAME VALUE" for each
 } edgelora_twin_t;
+
+// What the board's binding takes from a session, in one call.
+typedef struct {
+    const void *model;
+    uint32_t ops, input, sample, target, class_size; // elements
+    uint32_t updates, samples, pending;
+} edgelora_sizes_t;
 
 #define STATUS_LINE(name, value, text) #name " " #value "\n"
 
@@ -24,6 +33,8 @@ static const edgelora_twin_t twin = {
     sizeof(edgelora_span_t),
     sizeof(edgelora_config_t),
     sizeof(edgelora_shape_t),
+    sizeof(edgelora_sizes_t),
+    sizeof(edgelora_sha512_t),
     EDGELORA_VERSION,
     EDGELORA_SOURCES,
     EDGELORA_STATUS_LIST(STATUS_LINE),
@@ -32,6 +43,27 @@ static const edgelora_twin_t twin = {
 const edgelora_twin_t *edgelora_twin(void);
 const edgelora_twin_t *edgelora_twin(void) {
     return &twin;
+}
+
+// Whether the buffer holds a session; then its sizes.
+bool edgelora_twin_sizes(void *arena, uint32_t arena_size, edgelora_sizes_t *sizes);
+bool edgelora_twin_sizes(void *arena, uint32_t arena_size, edgelora_sizes_t *sizes) {
+    const edgelora_session_t *s = edgelora_session(arena, arena_size);
+    if (s) {
+        uint32_t input = edgelora_input_size(s->model.p);
+        *sizes = (edgelora_sizes_t){
+            .model = s->model.p,
+            .ops = s->op_count,
+            .input = input,
+            .sample = s->frames * input,
+            .target = edgelora_target_size(s->model.p),
+            .class_size = edgelora_class_size(s->model.p),
+            .updates = s->steps,
+            .samples = s->samples,
+            .pending = s->pending,
+        };
+    }
+    return s != NULL;
 }
 
 // Samples, s8 [count, size], each with its label or, where labels are NULL, its target, s8

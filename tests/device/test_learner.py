@@ -14,6 +14,7 @@ import pytest
 from commands import execute
 from documents import blocks
 from fresh import FULL
+from reservoir_file import pack_reservoir
 from test_store import RecordedPico, run_device
 from test_training import device, every, packed, told
 
@@ -27,8 +28,8 @@ from edgelora.formats import Normal, Signal
 from edgelora.link.client import Link
 from edgelora.training import Recipe, Verdict, pretrained_har
 from edgelora.training.lifelong import Lifelong
-from edgelora.training.reservoir import EMPTY, Reservoir
 from edgelora.training.samples import Samples
+from edgelora.twin import device as board
 
 SLOTS, SEED, EVERY = 40, 5, 4  # as the programs have them
 LIVED, CONSOLIDATED = 36, 28  # samples of a life on the virtual Pico, and those before its consolidation
@@ -68,40 +69,45 @@ def test_draws_are_those_that_spec_says() -> None:
     assert abs(((counts - 2000) ** 2 / 2000).sum() - 11) < 5 * 22**0.5
 
 
-@pytest.mark.parametrize("slots", [1, 3, 12, 40, 200])
-def test_reservoir_is_its_twin(slots: int, life: tuple[bytes, Samples], folder: Path) -> None:
+def reservoir_of(path: Path, elm: bytes, slots: int, seed: int = SEED) -> Any:
+    """The device's own, on this computer."""
+    return board.module("reservoir").Reservoir.create(str(path), board.module().Model(elm, mode="infer"), slots, seed)
+
+
+RESERVOIRS = {1: 2255269902, 3: 1825275604, 12: 3230329130, 40: 3551012321, 200: 3999353799}  # CRC-32 of the slots
+
+
+@pytest.mark.parametrize("slots", RESERVOIRS)
+def test_reservoir_is_its_twin(slots: int, life: tuple[bytes, Samples], folder: Path, tmp_path: Path) -> None:
     elm, samples = life
-    twin_of = Reservoir(samples.x.shape[1:], slots, formats.unpack_model(elm).classes, SEED)
-    got = [twin_of.add(x, int(y)) for x, y in zip(samples.x, samples.y, strict=True)]
-    output = run(f"fill('r.elr', {slots})", folder)
-    board = json.loads(told(output, "FILLED"))
+    twin_of = reservoir_of(tmp_path / "r.elr", elm, slots)
+    got = [twin_of.add(x.tobytes(), int(y)) for x, y in zip(samples.x, samples.y, strict=True)]
+    found = json.loads(told(run(f"fill('r.elr', {slots})", folder), "FILLED"))
     learned, held = twin_of.parts()
-    full = twin_of.labels != EMPTY
-    records = [bytes([y]) + x.tobytes() for x, y in zip(twin_of.x[full], twin_of.labels[full], strict=True)]
-    expected = [got, twin_of.seen.tolist(), len(learned), len(held or []), zlib.crc32(b"".join(records))]
-    assert board == expected
-    size = 4 * len(twin_of.seen) + 8
-    other = 1 - len(samples) % 2  # the copy of counts before the last
-    file, whole = bytearray((folder / "r.elr").read_bytes()), twin_of.pack(formats.base_id(elm))
-    at = len(file) - 2 * size + other * size
-    file[at : at + size] = b"\xff" * size
-    assert file == whole
+    judges = held.count if held else 0
+    assert found == [got, twin_of.seen, learned.count, judges, twin_of.crc(twin_of.count)]
+    content = (folder / "r.elr").read_bytes()
+    assert content == (tmp_path / "r.elr").read_bytes()
+    counts = 2 * (4 * len(twin_of.seen) + 8)
+    assert zlib.crc32(content[:-counts]) == RESERVOIRS[slots]
 
 
-def test_reservoir_is_balanced() -> None:
+def test_reservoir_is_balanced(tmp_path: Path) -> None:
     """Of classes that come 800, 80 and 8 times all have as much as there is, and every sample is as likely to stay."""
     counts, stays, runs = (800, 80, 8), np.zeros(888), 60
+    elm, _ = layers_and_adapters((2, 3), 0)
     for seed in range(runs):
-        reservoir = Reservoir((2,), 80, 3, seed)
+        reservoir = reservoir_of(tmp_path / f"{seed}.elr", elm, 80, seed)
         order = np.random.default_rng(seed).permutation(np.repeat(range(3), counts))
         numbers = {label: iter(range(sum(counts[:label]), sum(counts[: label + 1]))) for label in range(3)}
         for label in order:
             number = next(numbers[label])
-            reservoir.add(np.array([number % 100, number // 100], np.int8), int(label))
-        learned, held = reservoir.parts()
-        assert held and np.bincount(learned.y).tolist() == [27, 27, 6] and np.bincount(held.y).tolist() == [9, 9, 2]
-        for part in (learned, held):
-            stays[part.x[:, 0] + 100 * part.x[:, 1].astype(int)] += 1
+            reservoir.add(bytes([number % 100, number // 100]), int(label))
+        assert reservoir.tally() == ({0: 27, 1: 27, 2: 6}, {0: 9, 1: 9, 2: 2})
+        window = bytearray(2)
+        for i in range(reservoir.count):
+            reservoir.read(i, window)
+            stays[window[0] + 100 * window[1]] += 1
     early, late = stays[:400].mean(), stays[400:800].mean()
     assert abs(early - late) < 0.2 * early, (early, late)
 
@@ -150,16 +156,12 @@ def test_guide_classes(folder: Path, tmp_path: Path) -> None:
 def test_learner_is_its_twin(mode: str, momentum: int, life: tuple[bytes, Samples], folder: Path) -> None:
     elm, samples = life
     recipe = Recipe(rank=4, mode=mode, momentum=momentum, seed=SEED, epochs=6)
-    classes = formats.unpack_model(elm).classes
-    learner = Lifelong(elm, recipe, Reservoir(samples.x.shape[1:], SLOTS, classes, SEED), EVERY)
+    learner = Lifelong(elm, recipe, SLOTS, judge_every=EVERY)
     wanted: list[object] = []
 
     def tell() -> None:
-        reservoir = learner.reservoir
-        full = reservoir.labels != EMPTY
-        records = [bytes([y]) + x.tobytes() for x, y in zip(reservoir.x[full], reservoir.labels[full], strict=True)]
-        in_use = learner.in_use and learner.in_use.hex()
-        wanted.append([in_use, learner.learned.hex(), zlib.crc32(b"".join(records))])
+        in_use, reservoir = learner.in_use, learner.reservoir
+        wanted.append([in_use and in_use.hex(), learner.learned.hex(), reservoir.crc(reservoir.count)])
 
     for i, (x, y) in enumerate(zip(samples.x, samples.y, strict=True)):
         if i == 60:
@@ -170,7 +172,7 @@ def test_learner_is_its_twin(mode: str, momentum: int, life: tuple[bytes, Sample
             tell()
         learner.learn(x, int(y))
         if i % 16 == 0:
-            wanted.append([int(learner.predict(x[None])[0]), learner.updates])
+            wanted.append([int(learner.predict(x[None])[0]), learner.learner.updates])
     tell()
     found = json.loads(told(run(f"learn({mode!r}, {momentum}, 6)", folder), "LIFE"))
     assert found == wanted
@@ -181,11 +183,10 @@ def test_learner_is_its_twin_after_power_cuts(life: tuple[bytes, Samples], folde
     """Cut at changes of the store, in a judgement or in a consolidation: it goes on as the twin does from there."""
     elm, samples = life
     recipe = Recipe(rank=4, momentum=3, seed=SEED, epochs=2)
-    classes = formats.unpack_model(elm).classes
 
     def twin_of(cut_at: int, left: str | None) -> str | None:
         """What is in use at the end, if the power failed at that sample and left that in use."""
-        learner = Lifelong(elm, recipe, Reservoir(samples.x.shape[1:], SLOTS, classes, SEED), EVERY)
+        learner = Lifelong(elm, recipe, SLOTS, judge_every=EVERY)
         for i, (x, y) in enumerate(zip(samples.x, samples.y, strict=True)):
             if i == 80:
                 learner.consolidate()
@@ -193,8 +194,7 @@ def test_learner_is_its_twin_after_power_cuts(life: tuple[bytes, Samples], folde
             learner.learn(x, int(y))
             if i == cut_at:
                 assert left in {one and one.hex() for one in (before, learner.in_use)}
-                learner.in_use = bytes.fromhex(left) if left else None
-                learner.restart()
+                learner.put(bytes.fromhex(left) if left else None)
         return learner.in_use and learner.in_use.hex()
 
     def life_on_board(cut: int, how: int) -> tuple[int, list[list]]:
@@ -227,14 +227,12 @@ def test_added_classes_outlive_a_consolidation(life: tuple[bytes, Samples], fold
     elm, samples = life
     recipe = Recipe(rank=4, momentum=3, seed=SEED, epochs=4)
     shape, known = samples.x.shape[1:], formats.unpack_model(elm).classes
-    learner = Lifelong(elm, recipe, Reservoir(shape, SLOTS, known + 1, SEED), EVERY)
+    learner = Lifelong(elm, recipe, SLOTS, known + 1, EVERY)
     wanted: list[object] = []
 
     def tell() -> None:
         reservoir = learner.reservoir
-        full = reservoir.labels != EMPTY
-        records = [bytes([y]) + x.tobytes() for x, y in zip(reservoir.x[full], reservoir.labels[full], strict=True)]
-        wanted.append([learner.in_use and learner.in_use.hex(), zlib.crc32(b"".join(records))])
+        wanted.append([learner.in_use and learner.in_use.hex(), reservoir.crc(reservoir.count)])
 
     for i, (x, y) in enumerate(zip(samples.x, samples.y, strict=True)):
         if i == 40:
@@ -249,7 +247,7 @@ def test_added_classes_outlive_a_consolidation(life: tuple[bytes, Samples], fold
         learner.learn(x, int(y))
         if i % 4 == 0 and i >= 40:
             learner.learn(waved(i, shape), known)
-            wanted.append([int(learner.predict(waved(i + 1, shape)[None])[0]), learner.updates])
+            wanted.append([int(learner.predict(waved(i + 1, shape)[None])[0]), learner.learner.updates])
     tell()
     assert learner.in_use
     last = formats.unpack_adapter(learner.in_use)
@@ -294,7 +292,7 @@ def test_nothing_worse_comes_of_lopsided_data(what: str, life: tuple[bytes, Samp
     names = ["wave", "saw"] if "added" in what else []
     shape, known = samples.x.shape[1:], formats.unpack_model(elm).classes
     recipe = Recipe(rank=4, momentum=3, seed=SEED, epochs=2)
-    learner = Lifelong(elm, recipe, Reservoir(shape, SLOTS, known + len(names), SEED), EVERY)
+    learner = Lifelong(elm, recipe, SLOTS, known + len(names), EVERY)
     for turn, name in enumerate(names):
         learner.add_class(name, np.array([waved(k + 40 * turn, shape) for k in range(10)]))
     before = learner.in_use
@@ -319,12 +317,11 @@ def test_classes_that_count_can_be_told(life: tuple[bytes, Samples], folder: Pat
     used = []
     for only in (None, {0, 1}):
         recipe = Recipe(rank=4, momentum=3, seed=SEED, epochs=6)
-        reservoir = Reservoir(samples.x.shape[1:], SLOTS, formats.unpack_model(elm).classes, SEED)
-        learner = Lifelong(elm, recipe, reservoir, EVERY, only=only)
+        learner = Lifelong(elm, recipe, SLOTS, judge_every=EVERY, only=only)
         for i in two:
             learner.learn(samples.x[i], int(samples.y[i]))
         if only is None:
-            assert learner.untold == {2, 3, 4, 5, 6}
+            assert learner.learner.untold == {2, 3, 4, 5, 6}
             with pytest.raises(InputError, match="no samples of class 2, 3, 4, 5, 6"):
                 learner.consolidate()
         used.append(learner.in_use and learner.in_use.hex())
@@ -336,16 +333,16 @@ def test_classes_that_count_can_be_told(life: tuple[bytes, Samples], folder: Pat
 def test_a_class_that_harms_others_is_not_added(life: tuple[bytes, Samples], folder: Path) -> None:
     """Two samples of a known class, under another name: known ones would be taken for it, so all stays as it was."""
     elm, samples = life
-    shape, known = samples.x.shape[1:], formats.unpack_model(elm).classes
+    known = formats.unpack_model(elm).classes
     recipe = Recipe(rank=4, momentum=3, seed=SEED)
-    learner = Lifelong(elm, recipe, Reservoir(shape, SLOTS, known + 1, SEED), EVERY)
+    learner = Lifelong(elm, recipe, SLOTS, known + 1, EVERY)
     for x, y in zip(samples.x, samples.y, strict=True):
         learner.learn(x, int(y))
     with pytest.raises(InputError, match="would be named right"):
         learner.add_class("wave", samples.x[samples.y == 0][:2])
     in_use = learner.in_use and learner.in_use.hex()
-    assert known not in learner.reservoir.labels
-    assert json.loads(told(run("harm()", folder), "HARM")) == [in_use, in_use, learner.reservoir.seen.tolist()]
+    assert known not in learner.reservoir.tally()[0]
+    assert json.loads(told(run("harm()", folder), "HARM")) == [in_use, in_use, learner.reservoir.seen]
 
 
 def test_a_run_does_not_drop_classes(folder: Path) -> None:
@@ -372,27 +369,25 @@ class TwinLife:
 
     def __init__(self, elm: bytes, samples: Samples, found: dict[str, Any] | None = None) -> None:
         recipe = Recipe(rank=4, micro_batch=4, momentum=2, seed=SEED, epochs=6)
-        reservoir = Reservoir(samples.x.shape[1:], 24, 4, SEED)
-        self.learner, self.samples = Lifelong(elm, recipe, reservoir, EVERY), samples
+        self.learner, self.samples = Lifelong(elm, recipe, 24, judge_every=EVERY), samples
         if found:
-            reservoir.seen[:] = found["seen"]
+            x, labels = np.zeros((24, samples.x[0].size), np.int8), np.full(24, -1)
             for slot, label, window in found["full"]:
-                reservoir.labels[slot] = label
-                reservoir.x[slot] = np.frombuffer(bytes.fromhex(window), np.int8).reshape(reservoir.x.shape[1:])
-            self.learner.in_use = bytes.fromhex(found["in_use"]) if found["in_use"] else None
-            self.learner.restart()
+                x[slot], labels[slot] = np.frombuffer(bytes.fromhex(window), np.int8), label
+            content = pack_reservoir(x, labels, np.array(found["seen"]), SEED, formats.base_id(elm))
+            Path(self.learner.reservoir.path).write_bytes(content)
+            self.learner.put(bytes.fromhex(found["in_use"]) if found["in_use"] else None)
 
     def told(self) -> dict[str, Any]:
         in_use, reservoir = self.learner.in_use, self.learner.reservoir
-        full = [
-            [int(slot), int(reservoir.labels[slot]), reservoir.x[slot].tobytes().hex()]
-            for slot in np.flatnonzero(reservoir.labels != EMPTY)
-        ]
-        return {"in_use": in_use and in_use.hex(), "seen": reservoir.seen.tolist(), "full": full}
+        full, window = [], bytearray(reservoir.sample_size)
+        for i, slot in enumerate(reservoir._full):
+            full.append([slot, reservoir.read(i, window), window.hex()])
+        return {"in_use": in_use and in_use.hex(), "seen": reservoir.seen, "full": full}
 
     def live(self) -> Iterator[tuple[int, str | None]]:
         """Samples that have come, and what is in use, whenever one of them may have changed."""
-        while (n := int(self.learner.reservoir.seen.sum())) < LIVED:
+        while (n := sum(self.learner.reservoir.seen)) < LIVED:
             yield n, self.told()["in_use"]
             if n == CONSOLIDATED:
                 self.learner.consolidate()

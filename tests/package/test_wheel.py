@@ -98,9 +98,9 @@ def _contents() -> dict[str, Path]:
             case _:
                 kept[Path("_data/natmods") / path] = source
     kept |= {Path("_data/stubs") / p.relative_to(resources.stubs()): p for p in resources.stubs().rglob("*.pyi")}
-    kept |= {
-        Path("_data/device") / name: resources.device_file(name) for name in ("edgelora/agent.py", "edgelora_unix.py")
-    }
+    device = root / "micropython_module" / "python"
+    kept |= {Path("_data/device") / p.relative_to(device): p for p in device.rglob("*.py")}
+    kept[Path("_data/device/edgelora_unix.py")] = resources.device_file("edgelora_unix.py")
     return {str(name): path for name, path in kept.items()}
 
 

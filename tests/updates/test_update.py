@@ -25,6 +25,7 @@ import fresh
 import numpy as np
 import pytest
 from commands import edgelora, execute, result
+from reservoir_file import pack_reservoir
 
 from edgelora import formats, quantization, sim, updates
 from edgelora.boards import build
@@ -37,7 +38,6 @@ from edgelora.resources import ROOT
 from edgelora.training import base as training_base
 from edgelora.training.loop import train
 from edgelora.training.recipe import Recipe
-from edgelora.training.reservoir import Reservoir
 from edgelora.training.samples import Samples
 from edgelora.training.twin_learner import TwinLearner
 from edgelora.updates import download, keys, serve
@@ -695,10 +695,9 @@ def test_an_update_that_is_worse_on_the_boards_own_samples_is_not_kept(
     own, base_id = own_samples(field), formats.base_id(field.elm)
     field = replace(field, adapters=dict(field.adapters))
     spoiled(field, 20, 21)
-    reservoir = Reservoir(own.x.shape[1:], 80, 7)
-    reservoir.x[60:], reservoir.labels[60:] = own.x[:20], own.y[:20]
-    reservoir.seen[:] = 8
-    content = reservoir.pack(base_id)
+    x, labels = np.zeros((80, *own.x.shape[1:]), np.int8), np.full(80, -1)
+    x[60:], labels[60:] = own.x[:20], own.y[:20]
+    content = pack_reservoir(x, labels, np.full(7, 8), 0, base_id)
     if kept_in == "a sample file":
         content = formats.pack_samples(own.x, own.y, None, base_id)
     with served_here(tmp_path) as address:

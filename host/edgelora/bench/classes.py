@@ -19,7 +19,7 @@ from ..datasets import Dataset, HarData
 from ..formats import QuantModel
 from ..link import Link
 from ..progress import Progress, untold
-from ..training import Lifelong, Recipe, Reservoir, pretrained
+from ..training import Lifelong, Recipe, pretrained
 from ..workers import in_parallel
 from .learning import TASKS, mean_and_error
 
@@ -177,11 +177,10 @@ def _consolidated(
     None: too few samples judge.
     """
     room = 2 * sum(map(len, samples))  # nothing has to go
-    reservoir = Reservoir(samples[0].shape[1:], room, len(samples), seed)
-    learner = Lifelong(elm, Recipe(seed=seed), reservoir)
+    learner = Lifelong(elm, Recipe(seed=seed), room, len(samples))
     for name, part in zip(names, samples, strict=True):
         learner.add_class(name, part)
-    if learner.reservoir.parts()[1] is None:
+    if not learner.judges:
         return None
     better = learner.consolidate().better
     return learner.in_use, better

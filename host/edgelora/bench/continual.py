@@ -20,7 +20,7 @@ from .. import formats
 from ..datasets import Dataset, load_har_arm
 from ..formats import QuantModel
 from ..progress import Progress, untold
-from ..training import REPLAYED, Lifelong, Recipe, Reservoir, Samples, TwinLearner, as_board, train
+from ..training import Lifelong, Recipe, Samples, TwinLearner, as_board, train
 from ..workers import in_parallel
 from .learning import TASKS, base_of, mean_and_error
 
@@ -107,10 +107,8 @@ class _Person:
     def samples(self, part: Dataset) -> Samples:
         return Samples(self.model.input.quantize(part.x), part.y)
 
-    def born(self, slots: int, replayed: int = REPLAYED) -> Lifelong:
-        shape, classes = self.model.input.shape, self.model.classes
-        reservoir = Reservoir(shape, slots, classes, self.recipe.seed)
-        return Lifelong(self.elm, self.recipe, reservoir, replayed=replayed)
+    def born(self, slots: int) -> Lifelong:
+        return Lifelong(self.elm, self.recipe, slots)
 
     def accuracy(self, adapter: bytes | None, test: Samples) -> float:
         judge = TwinLearner(self.elm, self.recipe.ranks(self.model), self.recipe)
@@ -124,6 +122,18 @@ def _lives(learner: Lifelong, samples: Samples) -> Lifelong:
     return learner
 
 
+def _naive(life: Lifelong, samples: Samples) -> Lifelong:
+    """Learns each sample as it comes and no other one again."""
+    for x, y in zip(samples.x, samples.y, strict=True):
+        if not life.reservoir.judges(y):
+            rate = life.learner.rate
+            life.model.train(x.tobytes(), int(y), rate)
+            life.model.flush(rate)
+            life.learner.updates += 1
+        life.reservoir.add(x.tobytes(), y)
+    return life
+
+
 def _classes(person: _Person, subject: str, slots: tuple[int, ...]) -> dict[tuple[str, int], float]:
     parts, seed = TASKS["har"].load(subject), person.recipe.seed
     order = np.random.default_rng(seed).permutation(np.unique(parts.train.y))
@@ -132,7 +142,7 @@ def _classes(person: _Person, subject: str, slots: tuple[int, ...]) -> dict[tupl
     samples = Samples(whole.x[came], whole.y[came])
     found = {
         ("base", 0): person.accuracy(None, test),
-        ("naive", 0): person.accuracy(_lives(person.born(SMALLEST, replayed=0), samples).learned, test),
+        ("naive", 0): person.accuracy(_naive(person.born(SMALLEST), samples).learned, test),
         ("joint", 0): person.accuracy(as_board(person.elm, samples, person.recipe).adapter, test),
     }
     for size in slots:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     )
     from .eld import pack_samples
     from .elm import base_id, check_op, folded_bias, pack_model, unpack_model
-    from .elr import pack_reservoir
     from .elu import HEADER_SIZE, TARGET_SIZE, Bundle, BundleError, check_name, key_id, pack, public_bytes, unpack
     from .envelope import FormatError
     from .files import MAX_ARRAYS_BYTES, MAX_RECORDING_BYTES, SECRET, read_bounded, write_atomic, write_new
@@ -200,7 +199,6 @@ __all__ = [
     "pack_classes",
     "pack_model",
     "pack_monitor",
-    "pack_reservoir",
     "pack_samples",
     "public_bytes",
     "quantize_multiplier",

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from .consolidating import Consolidated, consolidate_stored
     from .guard import Course, Guard, Judged, Verdict, prepared
     from .known import NOTHING, Known, Looker, Rule, Shares
-    from .lifelong import REPLAYED, Lifelong
+    from .lifelong import Lifelong
     from .listening import (
         Take,
         Vote,
@@ -125,7 +125,6 @@ if TYPE_CHECKING:
     from .recompute import activation, again_macs, choose_recompute, smallest_arena
     from .recording import Takes, alone, lead_of
     from .remarking import Remarks, remarks
-    from .reservoir import Reservoir
     from .samples import MOST_TIMES, Samples, schedule
     from .starts import (
         MOST_SHARED,
@@ -232,10 +231,8 @@ __all__ = [
     "NAME",
     "Pace",
     "RECIPE",
-    "REPLAYED",
     "Recipe",
     "Remarks",
-    "Reservoir",
     "SAMPLES_PATH",
     "Samples",
     "Suspended",

@@ -15,7 +15,6 @@ from .added import numbers_of, stored_adapter
 from .base import Base
 from .lifelong import Lifelong
 from .recipe import Recipe
-from .reservoir import Reservoir
 
 
 @dataclass(frozen=True)
@@ -46,23 +45,19 @@ def consolidate_stored(link: Link, base: Base, data: Dataset, name: str) -> Cons
     known = data.only([label for label in data.labels if label in numbers])
     x = base.model.input.quantize(known.x)
     y = [numbers[known.labels[label]] for label in known.y]
-    slots = max(40, 2 * len(y))
-    reservoir = Reservoir(base.model.input.shape, slots, max(numbers.values()) + 1)
-    for i in _in_turn(np.array(y)):
-        reservoir.add(x[i], y[i])
     recipe = Recipe()
     if adapter.layers:
         mode = "trainable_a" if adapter.trainable_a else "frozen_a"
         recipe = Recipe(mode=mode, given_ranks=tuple(adapter.ranks(len(base.model.ops))))
-    learner = Lifelong(base.elm, recipe, reservoir, only=set(y))
-    learner.in_use = before
-    learner.restart()
-    outcome = learner.consolidate()
-    held = reservoir.parts()[1]
+    classes = max(base.model.classes, max(numbers.values()) + 1)
+    learner = Lifelong(base.elm, recipe, max(40, 2 * len(y)), classes, only=set(y), in_use=before)
+    for i in _in_turn(np.array(y)):
+        learner.reservoir.add(x[i].tobytes(), y[i])
+    judged_by, outcome = learner.judges, learner.consolidate()
     if outcome.better and learner.in_use:
         link.store_put(name, learner.in_use)
         link.store_activate(name)
-    return Consolidated(0 if held is None else len(held), outcome.before.right, outcome.kept.right, outcome.better)
+    return Consolidated(judged_by, outcome.before.right, outcome.kept.right, outcome.better)
 
 
 def _in_turn(y: NDArray[np.int64]) -> list[int]:

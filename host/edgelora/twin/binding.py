@@ -58,6 +58,22 @@ class _Part(C.Structure):
     _fields_ = [("adapter", C.c_void_p), ("size", C.c_uint32), ("weight", C.c_int32)]
 
 
+class _Sizes(C.Structure):
+    """`edgelora_sizes_t` of host/native/twin.c."""
+
+    _fields_ = [
+        ("model", C.c_void_p),
+        ("ops", C.c_uint32),
+        ("input", C.c_uint32),
+        ("sample", C.c_uint32),
+        ("target", C.c_uint32),
+        ("class_size", C.c_uint32),
+        ("updates", C.c_uint32),
+        ("samples", C.c_uint32),
+        ("pending", C.c_uint32),
+    ]
+
+
 class _Twin(C.Structure):
     """What the library says of itself, see `host/native/twin.c`."""
 
@@ -66,6 +82,8 @@ class _Twin(C.Structure):
         ("span", C.c_uint32),
         ("config", C.c_uint32),
         ("shape", C.c_uint32),
+        ("sizes", C.c_uint32),
+        ("hash", C.c_uint32),
         ("version", C.c_char_p),
         ("sources", C.c_char_p),
         ("statuses", C.c_char_p),
@@ -80,7 +98,8 @@ def _about(lib: C.CDLL) -> _Twin:
     except AttributeError:
         raise resources.ResourceError(f"{path} is no twin of this EdgeLoRA: {remedy}") from None
     about: _Twin = lib.edgelora_twin().contents
-    if (about.size, about.span, about.config) != tuple(map(C.sizeof, (_Twin, _Span, _Config))):
+    records = about.size, about.span, about.config, about.sizes
+    if records != tuple(map(C.sizeof, (_Twin, _Span, _Config, _Sizes))):
         raise resources.ResourceError(f"{path} has other records than its Python: {remedy}")
     if about.shape > SHAPE_BYTES:
         raise resources.ResourceError(f"{path} needs {about.shape} bytes for a shape, not {SHAPE_BYTES}: {remedy}")
@@ -102,13 +121,16 @@ def library() -> C.CDLL:
     _about(lib)
     lib.edgelora_status_text.restype = C.c_char_p
     lib.edgelora_session.restype = C.c_void_p
-    lib.edgelora_output.restype = C.c_void_p
+    lib.edgelora_output.restype = lib.edgelora_record.restype = C.c_void_p
+    lib.edgelora_draw.restype = C.c_uint32
+    lib.edgelora_twin_sizes.restype = C.c_bool
     lib.edgelora_input_size.restype = lib.edgelora_output_size.restype = C.c_uint32
     lib.edgelora_adapter_size.restype = lib.edgelora_crc32.restype = C.c_uint32
     lib.edgelora_vector_room.restype = C.c_uint32
     lib.edgelora_order.restype = lib.edgelora_class_size.restype = lib.edgelora_class_count.restype = C.c_uint32
     lib.edgelora_target_size.restype = lib.edgelora_feature_size.restype = lib.edgelora_merge_size.restype = C.c_uint32
     lib.edgelora_ed25519_verify.restype = C.c_bool
+    lib.edgelora_audio.restype = lib.edgelora_spectral.restype = C.c_void_p
     lib.edgelora_audio_state_size.restype = lib.edgelora_spectral_state_size.restype = C.c_uint32
     return lib
 
@@ -173,7 +195,7 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
 def draw(seed: int, stream: int, n: int, count: int) -> int:
     """A number below `count` (at least 1): number `n` of that stream of a seed, scaled down (SPEC.md, section 7)."""
     drawn: int = library().edgelora_draw(C.c_uint32(seed), C.c_uint32(stream), C.c_uint32(n), C.c_uint32(count))
-    return drawn & 0xFFFFFFFF
+    return drawn
 
 
 def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
