@@ -171,8 +171,8 @@ def public(tree: ast.Module) -> dict[str, ast.AST]:
             found[node.target.id] = node
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found[node.name] = node
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("edgelora._"):
-            inside = public(ast.parse((DEVICE.parent / f"{node.module.replace('.', '/')}.py").read_text()))
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and (node.module or "").startswith("_"):
+            inside = public(ast.parse((DEVICE / f"{node.module}.py").read_text()))
             taken = [name.name for name in node.names if name.name in inside]
             found |= {
                 name: inside[name] for name in taken if isinstance(inside[name], ast.ClassDef) or name in exported
