@@ -9,11 +9,13 @@ import fresh
 import numpy as np
 import pytest
 
-from edgelora import formats, quantization, virtual_boards
-from edgelora.datasets import keywords
-from edgelora.floatnet import balance
-from edgelora.floatnet.zoo import ds_cnn
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
+from edgelora.board import virtual_boards
+from edgelora.core.formats.elm import pack_model
+from edgelora.model.datasets import keywords
+from edgelora.model.floatnet import balance
+from edgelora.model.floatnet.zoo import ds_cnn
+from edgelora.model.quantization.quantize import quantize
 
 # Where a shell runs the suite in the background it is ignored, which children inherit; tests interrupt some.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -84,4 +86,4 @@ def keyword_elm() -> bytes:
     """The keyword network with random weights, quantized on noise."""
     x = np.random.default_rng(0).normal(size=(32, 49, 10, 1)).astype(np.float32)
     net = balance.balanced(ds_cnn((49, 10, 1), len(keywords.LABELS), 0, keywords.LABELS), x)
-    return formats.pack_model(quantization.quantize(net, x))
+    return pack_model(quantize(net, x))

@@ -20,8 +20,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.resources import ROOT
-from edgelora.twin.binding import MODES
+from edgelora.base.resources import ROOT
+from edgelora.core.twin.binding import MODES
 
 CORE, CRYPTO = (ROOT / "micropython_module" / name for name in ("core", "crypto"))
 RUNNER = Path(__file__).with_name("runner")

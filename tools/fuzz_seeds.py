@@ -14,8 +14,13 @@ from class_cases import small_base
 from random_models import model_of, random_frames, random_model, random_sample, random_target
 from random_ops import drawn_op, generated
 
-from edgelora import formats, twin
-from edgelora.formats.network import QuantModel
+from edgelora.core.formats.classes import pack_classes
+from edgelora.core.formats.ela import CLASSES, MONITOR
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.envelope import FormatError
+from edgelora.core.formats.network import QuantModel
+from edgelora.core.formats.signal import Normal, Signal
+from edgelora.core.twin.session import Session
 
 MAX_FILE = 4000  # bytes of a model or an adapter: small files are fuzzed fast
 CHAINS = (
@@ -80,8 +85,8 @@ def work(model: QuantModel) -> int:
 def is_written(model: QuantModel) -> bool:
     """Whether it is a small file; what is drawn may be outside a limit of the format, too."""
     try:
-        return len(formats.pack_model(model)) < MAX_FILE
-    except formats.FormatError:
+        return len(pack_model(model)) < MAX_FILE
+    except FormatError:
         return False
 
 
@@ -93,8 +98,8 @@ def models(rng: np.random.Generator, drawn: int) -> Iterator[QuantModel]:
             model = random_model(int(rng.integers(1 << 30)) + seed, kinds=kinds, edges=bool(seed & 1), loss=loss)
             if work(model) < 4000 and is_written(model):
                 channels = model.input.shape[2]
-                normals = tuple(formats.Normal(0.001 * (i + 1), 0.5, 2) for i in range(channels))
-                model.signal = formats.Signal(50, channels, model.input.size // channels, 3, normals, units="g")
+                normals = tuple(Normal(0.001 * (i + 1), 0.5, 2) for i in range(channels))
+                model.signal = Signal(50, channels, model.input.size // channels, 3, normals, units="g")
                 yield model
                 found += 1
                 if found == 3:
@@ -114,16 +119,16 @@ def adapters(rng: np.random.Generator, data: bytes, model: QuantModel) -> Iterat
         return
     frames = min(random_frames(rng, model), 3)
     for mode, state, momentum in (("frozen_a", False, 0), ("trainable_a", True, 3)):
-        session = twin.Session(data, ranks, mode, 2, momentum, frames=frames)
+        session = Session(data, ranks, mode, 2, momentum, frames=frames)
         session.begin(int(rng.integers(1 << 32)))
         for _ in range(4):
             session.train(random_sample(rng, model, frames), random_target(rng, model), 60000)
         yield session.save(state)
-        record = formats.MONITOR, b"usual"
+        record = MONITOR, b"usual"
         if model.space:
             session.use(session.save())
             x = np.stack([random_sample(rng, model, frames) for _ in range(3)])
-            record = formats.CLASSES, formats.pack_classes([session.class_row(x, model.output.size, "wave")])
+            record = CLASSES, pack_classes([session.class_row(x, model.output.size, "wave")])
         yield session.with_record(session.save(state), *record)
 
 
@@ -141,7 +146,7 @@ def configuration(rng: np.random.Generator, program: int) -> bytes:
 def inputs(rng: np.random.Generator, drawn: int) -> Iterator[bytes]:
     """A model, one of its adapters and a program, as tests/fuzz/input.h reads them."""
     for model in models(rng, drawn):
-        data = formats.pack_model(model)
+        data = pack_model(model)
         for i, adapter in enumerate(adapters(rng, data, model) or ()):
             for k, commands in enumerate(PROGRAMS):
                 if len(adapter) < MAX_FILE and (i + k) % 2 == 0:

@@ -28,9 +28,9 @@ from random_models import model_of, random_model, random_sample, random_target  
 from random_ops import DrawnOp  # noqa: E402
 from reference import Trainer, forward_sample, fresh_adapter  # noqa: E402
 
-from edgelora.formats.ela import pack_adapter  # noqa: E402
-from edgelora.formats.elm import base_id, pack_model  # noqa: E402
-from edgelora.formats.network import QuantModel  # noqa: E402
+from edgelora.core.formats.ela import pack_adapter  # noqa: E402
+from edgelora.core.formats.elm import base_id, pack_model  # noqa: E402
+from edgelora.core.formats.network import QuantModel  # noqa: E402
 
 CHAINS = {
     "dense": ("cross_entropy", ("dense", "dense")),

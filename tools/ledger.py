@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from cores import MPS2_CORTEX_M33, Calls
 
-from edgelora import formats
-from edgelora.bench.kernels import SHAPES
-from edgelora.bench.networks import network
+from benchmarks.kernels import SHAPES
+from benchmarks.networks import network
+from edgelora.core.formats.elm import pack_model
 
 ROOT = Path(__file__).resolve().parents[1]
 LEDGER = ROOT / "LEDGER.md"
@@ -163,7 +163,7 @@ def count() -> list[Cycles]:
         model = network([shape])
         x = rng.integers(-128, 128, model.input.size).astype(np.int8)
         for plain in (True, False):
-            calls.open(formats.pack_model(model), b"\0", "infer", plain=plain)
+            calls.open(pack_model(model), b"\0", "infer", plain=plain)
             for end in (1, 0):
                 calls.count(x, 0, end)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the limits of host/edgelora/formats/limits.py where they are needed too: `make tables`.
+"""Writes the limits of host/edgelora/core/formats/limits.py where they are needed too: `make tables`.
 
 tools/limits.py header     prints micropython_module/core/edgelora_limits.h
 tools/limits.py spec       prints SPEC.md with its table as it should be
@@ -17,13 +17,13 @@ BEGIN = "| limit | value | of |\n| --- | --- | --- |\n"
 
 def limits() -> dict[str, tuple[int, str]]:
     """Name -> value and what it limits."""
-    source = runpy.run_path(str(ROOT / "host" / "edgelora" / "formats" / "limits.py"))
+    source = runpy.run_path(str(ROOT / "host" / "edgelora" / "core" / "formats" / "limits.py"))
     return {name: (source[name], what) for name, what in source["TABLE"].items()}
 
 
 def header() -> str:
     lines = [
-        "// The limits of the formats, written by `make tables` from host/edgelora/formats/limits.py.",
+        "// The limits of the formats, written by `make tables` from host/edgelora/core/formats/limits.py.",
         "// SPDX-License-Identifier: MIT",
         "",
         "#ifndef EDGELORA_LIMITS_H",

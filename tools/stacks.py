@@ -18,7 +18,7 @@ from class_cases import small_base
 from member_calls import round_of_a_board
 from random_models import random_frames, random_model, random_ranks, random_sample, random_target, ranks_of
 
-from edgelora import formats
+from edgelora.core.formats.elm import pack_model
 
 LOSSES = ("cross_entropy", "binary_cross_entropy", "mean_squared_error")
 
@@ -30,7 +30,7 @@ def calls_of(seed: int) -> cores.Calls:
     ranks = ranks_of(model, random_ranks(rng, model))
     calls, frames = cores.Calls(), random_frames(rng, model)
     mode = ("frozen_a", "trainable_a")[seed % 2]
-    calls.open(formats.pack_model(model), ranks, mode, 2, seed % 3, frames=frames, plain=seed % 5 == 0)
+    calls.open(pack_model(model), ranks, mode, 2, seed % 3, frames=frames, plain=seed % 5 == 0)
     calls.begin(seed)
     for _ in range(3):
         calls.train(random_sample(rng, model, frames), random_target(rng, model), 9000)

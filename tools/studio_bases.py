@@ -13,10 +13,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import edgelora
-from edgelora import datasets, floatnet, formats, quantization, resources
-from edgelora.datasets import Dataset
-from edgelora.formats import write_atomic
-from edgelora.training import Base, Known, pretrained_har, pretrained_kws
+from edgelora.base import resources
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.files import write_atomic
+from edgelora.learn.training.base import Base, pretrained_har, pretrained_kws
+from edgelora.learn.training.known import Known
+from edgelora.model.datasets import keywords
+from edgelora.model.datasets.dataset import Dataset
+from edgelora.model.datasets.har import HAR_SUBJECTS, load_har
+from edgelora.model.datasets.keywords import PRETRAINING, VOICES, load_kws
+from edgelora.model.floatnet.layers import FloatNet
+from edgelora.model.quantization.quantize import quantize_on
 
 FOLDER = resources.ROOT / "host" / "edgelora" / "studio" / "bases"
 PERSON = 3  # who is not among those that it was trained on
@@ -37,25 +44,25 @@ class Packaged:
 
 
 def motion() -> Packaged:
-    people = datasets.load_har(PERSON)
+    people = load_har(PERSON)
     base, rule = _quantized("motion.elm", pretrained_har(PERSON, 0), people.pretrain)
     right = edgelora.evaluate(base, people.test)
     return Packaged(
         base.elm,
         rule,
-        f"Movements of a wrist: knows {_listed(base)}. Trained on {len(datasets.HAR_SUBJECTS) - 1} people; of "
+        f"Movements of a wrist: knows {_listed(base)}. Trained on {len(HAR_SUBJECTS) - 1} people; of "
         f"{len(people.test)} windows of one that it never saw it names {right:.0%} right.\n",
     )
 
 
 def sound() -> Packaged:
-    base, rule = _quantized("sound.elm", pretrained_kws(0), datasets.spoken(datasets.PRETRAINING, "pretrain"))
-    heard = [datasets.load_kws(voice).test for voice in datasets.VOICES]
+    base, rule = _quantized("sound.elm", pretrained_kws(0), keywords.spoken(PRETRAINING, "pretrain"))
+    heard = [load_kws(voice).test for voice in VOICES]
     right = [edgelora.evaluate(base, voice) for voice in heard]
     return Packaged(
         base.elm,
         rule,
-        f"Spoken words: knows {_listed(base)}. Trained on {len(datasets.PRETRAINING)} synthetic voices, no person; of "
+        f"Spoken words: knows {_listed(base)}. Trained on {len(PRETRAINING)} synthetic voices, no person; of "
         f"{len(right)} others, {sum(map(len, heard))} clips, it names {statistics.mean(right):.0%} right (standard "
         f"deviation {statistics.stdev(right):.0%}, worst {min(right):.0%}).\n",
     )
@@ -65,10 +72,10 @@ def _listed(base: Base) -> str:
     return ", ".join(label.lower() for label in base.model.labels)
 
 
-def _quantized(name: str, net: floatnet.FloatNet, data: Dataset) -> tuple[Base, str]:
+def _quantized(name: str, net: FloatNet, data: Dataset) -> tuple[Base, str]:
     """The base, and the rule of some of what it was trained on."""
-    model = quantization.quantize_on(net, data)
-    base = Base(name, formats.pack_model(model), model)
+    model = quantize_on(net, data)
+    base = Base(name, pack_model(model), model)
     rule = Known(base, None, replace(data, x=data.x[::EVERY], y=data.y[::EVERY])).rule
     assert rule
     return base, rule.text()

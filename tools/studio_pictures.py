@@ -23,8 +23,12 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Page, expect, sync_playwright
 
-from edgelora import datasets, fleet, training
-from edgelora.studio.prospect import PACKAGED
+from edgelora.fleet.federation import Federation
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.simulate import simulate
+from edgelora.learn.training.base import load_base
+from edgelora.model.datasets.har import har_takes
+from edgelora.studio.training_options import PACKAGED
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs" / "pictures"
@@ -42,7 +46,7 @@ PATIENCE_MS = 300_000  # a computer may be busy
 
 def recordings(folder: Path) -> dict[str, Path]:
     """A CSV file of each gesture, in counts of an MPU-6050: windows one after the other; and one of three gestures."""
-    takes = datasets.har_takes(PERSON, "train")
+    takes = har_takes(PERSON, "train")
     files, rows = {}, {}
     for label, name in enumerate(GESTURES, FIRST):
         rows[name] = np.concatenate([counts for counts, of in takes if of == label][::OVERLAP])
@@ -75,10 +79,10 @@ def studio(project: Path, board: str) -> Iterator[str]:
 
 def federate(project: Path) -> None:
     """A federation of twins in the project, of the people whose recordings come with seglearn."""
-    base = training.load_base(PACKAGED / "motion.elm")
-    plan = fleet.Plan(boards=8, rounds=4, masks=False)
-    federation = fleet.Federation.create(project / "fleets" / "watches", plan, base)
-    fleet.simulate(federation, "har", "loop")
+    base = load_base(PACKAGED / "motion.elm")
+    plan = Plan(boards=8, rounds=4, masks=False)
+    federation = Federation.create(project / "fleets" / "watches", plan, base)
+    simulate(federation, "har", "loop")
 
 
 class Person:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from edgelora.datasets import load_har
+from edgelora.model.datasets.har import load_har
 
 keras.utils.set_random_seed(0)
 har = load_har(3)  # windows of 2 s [1, 100, 6] from a wrist; person 3 stays out of pretraining

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from .api import predict as predict
     from .api import pretrain as pretrain
     from .api import quantize as quantize
-    from .errors import EdgeloraError as EdgeloraError
-    from .importers.keras import from_keras as from_keras
-    from .importers.torch import from_torch as from_torch
-    from .training import Recipe as Recipe
+    from .base.errors import EdgeloraError as EdgeloraError
+    from .learn.training.recipe import Recipe as Recipe
+    from .model.importers.keras import from_keras as from_keras
+    from .model.importers.torch import from_torch as from_torch
 
     __version__: str
 
@@ -45,10 +45,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "EdgeloraError": "errors",
-    "Recipe": "training",
-    "from_keras": "importers.keras",
-    "from_torch": "importers.torch",
+    "EdgeloraError": "base.errors",
+    "Recipe": "learn.training.recipe",
+    "from_keras": "model.importers.keras",
+    "from_torch": "model.importers.torch",
 }  # all others are of `api`
 
 

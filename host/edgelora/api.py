@@ -22,18 +22,47 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import boards, datasets, floatnet, formats, planning, quantization, sim, training, twin
-from .datasets import Dataset, Parts
-from .errors import InputError
-from .floatnet import FloatNet
-from .formats import Adapter
-from .importers import tflite
-from .link import Link
-from .planning import Plan
-from .progress import Progress, untold
-from .quantization import Distance, MergedLayer, Quantized
-from .report import Report, make_report, render_html, write_report
-from .training import Base, BoardLearner, Recipe, Remarks, Samples
+from edgelora.base.errors import InputError
+from edgelora.base.progress import Progress, untold
+from edgelora.board.devices import pick_port
+from edgelora.board.link.client import Link
+from edgelora.board.profiles import load_board
+from edgelora.board.sim import virtual_board
+from edgelora.core.formats.ela import Adapter, pack_adapter, unpack_adapter
+from edgelora.core.formats.elm import base_id, pack_model
+from edgelora.core.formats.files import write_atomic
+from edgelora.core.twin.session import Session
+from edgelora.learn.planning import plan as planning_plan
+from edgelora.learn.planning.plan import Plan
+from edgelora.learn.report.builder import make_report
+from edgelora.learn.report.record import Report
+from edgelora.learn.report.sections import render_html, write_report
+from edgelora.learn.training import adapter_sum, data_checks, loop, metrics
+from edgelora.learn.training.base import (
+    Base,
+    WorkflowError,
+    adapter_ranks,
+    load_adapter,
+    load_base,
+    load_part,
+    load_parts,
+)
+from edgelora.learn.training.board_learner import BoardLearner
+from edgelora.learn.training.data_checks import Remarks
+from edgelora.learn.training.host_run import train_adapter
+from edgelora.learn.training.metrics import loss_unit
+from edgelora.learn.training.personalize import personalize_board
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.samples import Samples
+from edgelora.model.datasets import dataset
+from edgelora.model.datasets.dataset import Dataset, Parts
+from edgelora.model.floatnet import pretraining
+from edgelora.model.floatnet.files import load_net
+from edgelora.model.floatnet.layers import FloatNet
+from edgelora.model.importers.tflite.merge import Merged, find_source, merge_elm, merge_tflite
+from edgelora.model.quantization import report as quantization_report
+from edgelora.model.quantization.merging import Distance, MergedLayer
+from edgelora.model.quantization.quantize import Quantized, quantize_on
 
 Data = str | Path | Dataset | tuple[ArrayLike, ArrayLike]
 """Samples: by name (`har:3`, `kws:VOICE`), a .npz file, or x, float [N, height, width, channels], and classes y [N]."""
@@ -51,26 +80,26 @@ def load(path: str | Path, base: Base) -> Adapter: ...
 def load(path: str | Path, base: Base | None = None) -> Base | Adapter:
     """The base in a .elm file or, given its base, the adapter in a .ela file. Both are checked in full."""
     if base is None:
-        return training.load_base(Path(path))
-    return _adapter(training.load_adapter(Path(path), base), base)
+        return load_base(Path(path))
+    return _adapter(load_adapter(Path(path), base), base)
 
 
 def pretrain(data: Data, *, seed: int = 0, epochs: int | None = None, progress: Progress = untold) -> FloatNet:
     """Trains a small float network on the people that it is to know; the same on every computer."""
-    return floatnet.pretrain(_samples(data, "pretrain"), seed, epochs, progress)
+    return pretraining.pretrain(_samples(data, "pretrain"), seed, epochs, progress)
 
 
 def quantize(net: FloatNet | str | Path, data: Data) -> Quantized:
     """Makes a float network, or a file that `pretrain` made, INT8, calibrated on data like what it will see."""
-    net = net if isinstance(net, FloatNet) else floatnet.load_net(Path(net))
+    net = net if isinstance(net, FloatNet) else load_net(Path(net))
     part = _samples(data, "pretrain")
-    model = quantization.quantize_on(net, part)
-    return Quantized(model, formats.pack_model(model), quantization.report(net, model, part.x, part.y))
+    model = quantize_on(net, part)
+    return Quantized(model, pack_model(model), quantization_report.report(net, model, part.x, part.y))
 
 
 def plan(base: Network, board: str = "rpi_pico", recipe: Recipe = DEFAULTS) -> Plan:
     """What personalizing takes on a board: arena, adapter, and time where the board was measured."""
-    return planning.plan(_base(base).elm, boards.load_board(board), recipe)
+    return planning_plan.plan(_base(base).elm, load_board(board), recipe)
 
 
 # ---- boards ----------------------------------------------------------------------------------------------------------
@@ -91,10 +120,10 @@ class Board:
             if virtual is not None:
                 state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgelora-")))
                 image = Path(firmware) if firmware is not None else None
-                handle = sim.start(virtual, image, state, die_with_parent=True)
+                handle = virtual_board.start(virtual, image, state, die_with_parent=True)
                 stack.callback(handle.stop)
                 port = handle.port
-            self.port = boards.pick_port(port)
+            self.port = pick_port(port)
             self.link = stack.enter_context(Link.connect(self.port))
             self.hello = self.link.hello()
             self._stack = stack.pop_all()
@@ -140,12 +169,12 @@ class Personalized:
 
     def save(self, path: str | Path) -> None:
         """Writes the `.ela` file, whole or not at all."""
-        formats.write_atomic(Path(path), self.ela)
+        write_atomic(Path(path), self.ela)
 
     def save_report(self, folder: str | Path) -> Path:
         """Writes report.json and the page, whose path it returns. Raises an `EdgeloraError` for a run without board."""
         if self.report is None:
-            raise training.WorkflowError("this run has no report: give personalize() a board")
+            raise WorkflowError("this run has no report: give personalize() a board")
         return write_report(self.report, Path(folder))
 
     def __repr__(self) -> str:
@@ -178,16 +207,16 @@ def personalize(
     base, parts = _base(base), _parts(data, test)
     samples, tested = base.samples(parts.train), base.samples(parts.test)
     if board is None:
-        trained = training.train_adapter(base, samples, tested, recipe, progress=progress)
-        before, after = (training.measured(base, each, tested).rounded for each in (trained.before, trained.after))
-        told = training.remarks(base, trained.run.adapter, tested, samples)
+        trained = train_adapter(base, samples, tested, recipe, progress=progress)
+        before, after = (metrics.measured(base, each, tested).rounded for each in (trained.before, trained.after))
+        told = data_checks.remarks(base, trained.run.adapter, tested, samples)
         losses = _losses(base, trained.run.losses)
         return Personalized(base, trained.run.adapter, before, after, parts.tested_on, losses, told)
-    run = training.personalize_board(board.link, base, samples, tested, recipe, _Unlogged(), progress)
-    before, after = (training.measured(base, each, tested).rounded for each in (run.before, run.after))
+    run = personalize_board(board.link, base, samples, tested, recipe, _Unlogged(), progress)
+    before, after = (metrics.measured(base, each, tested).rounded for each in (run.before, run.after))
     named = (_name(data), parts.tested_on, parts.seen)
     report = make_report(base, tested, run, board.link.hello(), None, *named)
-    told = training.remarks(base, run.run.adapter, tested, samples)
+    told = data_checks.remarks(base, run.run.adapter, tested, samples)
     losses = _losses(base, run.run.losses)
     return Personalized(base, run.run.adapter, before, after, parts.tested_on, losses, told, report)
 
@@ -202,7 +231,7 @@ def evaluate(
     """
     base = _base(base)
     tested = base.samples(_samples(data, "test"))
-    return training.measured(base, _answers(base, tested, adapter, board), tested).rounded
+    return metrics.measured(base, _answers(base, tested, adapter, board), tested).rounded
 
 
 def predict(
@@ -230,18 +259,18 @@ def confusion_matrix(
     tested = base.samples(_samples(data, "test"))
     classes = base.model.classes
     said = np.minimum(_answers(base, tested, adapter, board), classes)
-    counts = np.array(training.confusion(said, tested.y, classes + 1), np.int64)[:classes]
+    counts = np.array(loop.confusion(said, tested.y, classes + 1), np.int64)[:classes]
     return counts if counts[:, classes].any() else counts[:, :classes]
 
 
 def _answers(base: Base, samples: Samples, adapter: Adapter | str | Path | None, board: Board | None) -> NDArray[Any]:
     """Classes of samples, or squared errors: see `training.answers`."""
     ela = _ela(base, adapter) if adapter is not None else None
-    ranks = training.adapter_ranks(base, ela)
+    ranks = adapter_ranks(base, ela)
     if board is None:
-        session = twin.Session(base.elm, ranks, "infer", 1, frames=samples.frames)
+        session = Session(base.elm, ranks, "infer", 1, frames=samples.frames)
         session.use(ela)
-        return training.answers(base, session, samples)
+        return metrics.answers(base, session, samples)
     learner = BoardLearner(board.link, base, Recipe(), ranks=ranks, frames=samples.frames)
     learner.use(ela)
     return learner.answers(samples)
@@ -267,14 +296,14 @@ def blend(
     """
     base = _base(base)
     files = [_ela(base, adapter) for adapter in adapters]
-    return _adapter(training.blend(base, files, weights, not to_train).ela, base)
+    return _adapter(adapter_sum.blend(base, files, weights, not to_train).ela, base)
 
 
 @dataclass(frozen=True, repr=False)
 class MergedNetwork:
     """A network with an adapter in its weights. layers: what each has lost; distance: from the adapter in use."""
 
-    _merged: tflite.Merged
+    _merged: Merged
 
     @property
     def layers(self) -> list[MergedLayer]:
@@ -286,7 +315,7 @@ class MergedNetwork:
 
     def save(self, path: str | Path) -> None:
         """Writes it as a .tflite or a .elm file, whole or not at all."""
-        formats.write_atomic(Path(path), self._merged.file(Path(path).name))
+        write_atomic(Path(path), self._merged.file(Path(path).name))
 
     def __repr__(self) -> str:
         far = self.distance
@@ -310,11 +339,11 @@ def merge(
     inputs = None if x is None else np.asarray(x)
     if isinstance(base, str | Path) and Path(base).suffix == ".tflite":
         ela = _bytes(adapter)
-        of, name = formats.unpack_adapter(ela).base_id, Path(base).name
-        source = tflite.find_source(Path(base).read_bytes(), of, name, None if elm is None else _base(elm).elm, inputs)
-        return MergedNetwork(tflite.merge_tflite(source, ela, inputs, refit))
+        of, name = unpack_adapter(ela).base_id, Path(base).name
+        source = find_source(Path(base).read_bytes(), of, name, None if elm is None else _base(elm).elm, inputs)
+        return MergedNetwork(merge_tflite(source, ela, inputs, refit))
     network = _base(base)
-    return MergedNetwork(tflite.merge_elm(network.elm, _ela(network, adapter), inputs, refit))
+    return MergedNetwork(merge_elm(network.elm, _ela(network, adapter), inputs, refit))
 
 
 # ---- what is given ---------------------------------------------------------------------------------------------------
@@ -334,16 +363,16 @@ def _base(given: Network) -> Base:
 
 
 def _losses(base: Base, losses: list[float]) -> list[float]:
-    unit = training.loss_unit(base)
+    unit = loss_unit(base)
     return [loss * unit for loss in losses]
 
 
 def _adapter(ela: bytes, base: Base) -> Adapter:
-    return formats.unpack_adapter(ela, base.model, formats.base_id(base.elm))
+    return unpack_adapter(ela, base.model, base_id(base.elm))
 
 
 def _bytes(given: Adapter | str | Path) -> bytes:
-    return formats.pack_adapter(given) if isinstance(given, Adapter) else Path(given).read_bytes()
+    return pack_adapter(given) if isinstance(given, Adapter) else Path(given).read_bytes()
 
 
 def _ela(base: Base, given: Adapter | str | Path) -> bytes:
@@ -355,16 +384,16 @@ def _ela(base: Base, given: Adapter | str | Path) -> bytes:
 
 def _samples(given: Data, part: str) -> Dataset:
     if isinstance(given, str | Path):
-        return training.load_part(str(given), part)
+        return load_part(str(given), part)
     return given if isinstance(given, Dataset) else Dataset.of(np.asarray(given[0]), np.asarray(given[1]))
 
 
 def _parts(data: Data, test: Data | None) -> Parts:
     if isinstance(data, str | Path) and (test is None or isinstance(test, str | Path)):
-        return training.load_parts(str(data), None if test is None else str(test))
+        return load_parts(str(data), None if test is None else str(test))
     if test is None:
-        return datasets.split(_samples(data, "train"), _name(data))
-    return datasets.parts(_samples(data, "train"), _samples(test, "test"), f"the test samples of {_name(test)}")
+        return dataset.split(_samples(data, "train"), _name(data))
+    return dataset.parts(_samples(data, "train"), _samples(test, "test"), f"the test samples of {_name(test)}")
 
 
 def _name(data: Data) -> str:

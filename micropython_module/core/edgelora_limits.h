@@ -1,4 +1,4 @@
-// The limits of the formats, written by `make tables` from host/edgelora/formats/limits.py.
+// The limits of the formats, written by `make tables` from host/edgelora/core/formats/limits.py.
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_LIMITS_H

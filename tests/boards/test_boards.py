@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 from esptool.targets import CHIP_DEFS
 
-from edgelora import boards
-from edgelora.boards.profiles import Verified, list_boards, load_board
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
+from edgelora.board.profiles import BoardError, Verified, list_boards, load_board, verification_table
 
 ESP_BOARDS = [name for name in list_boards() if load_board(name).port == "esp32"]
 
 
 def test_docs_have_the_table_of_what_was_verified() -> None:
-    table = boards.verification_table()
+    table = verification_table()
     assert table in (ROOT / "docs/boards.md").read_text(), f"put this into docs/boards.md:\n{table}"
 
 
@@ -51,5 +50,5 @@ def test_claims_have_one_of_three_forms() -> None:
 
 
 def test_unknown_board_lists_the_known() -> None:
-    with pytest.raises(boards.BoardError, match=r"known boards: esp32, .*rpi_pico, .*unix, .*virtual-pico"):
+    with pytest.raises(BoardError, match=r"known boards: esp32, .*rpi_pico, .*unix, .*virtual-pico"):
         load_board("pico3")

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from esp_images import BOARDS, image
 
-from edgelora.boards import build, uf2
-from edgelora.boards import romfs as boards_romfs
-from edgelora.boards.flash.esp import check_image
-from edgelora.boards.profiles import load_board
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
+from edgelora.board import build, uf2
+from edgelora.board import romfs as boards_romfs
+from edgelora.board.flash.esp import check_image
+from edgelora.board.profiles import load_board
 
 MODULE = ROOT / "micropython_module"
 CORE = sorted(path for folder in ("core", "crypto") for path in (MODULE / folder).rglob("*.c"))

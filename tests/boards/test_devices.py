@@ -17,13 +17,13 @@ import pytest
 import serial
 from mpremote.transport_serial import SerialTransport
 
-from edgelora import sim, virtual_boards
-from edgelora.boards import build, devices, doctor
-from edgelora.boards.flash import rp2 as flash_rp2
-from edgelora.boards.probe import Answer, ask, board_of
-from edgelora.cli import main
-from edgelora.link import transport
-from edgelora.link.client import Link
+from edgelora.board import build, devices, doctor, virtual_boards
+from edgelora.board.flash import rp2 as flash_rp2
+from edgelora.board.link import serial_line
+from edgelora.board.link.client import Link
+from edgelora.board.probe import Answer, ask, board_of
+from edgelora.board.sim import virtual_board
+from edgelora.cli.main import main
 
 SECONDS = 15.0  # that asking may take on a busy computer, whatever is at the port
 
@@ -32,12 +32,12 @@ SECONDS = 15.0  # that asking may take on a busy computer, whatever is at the po
 def pico(tmp_path_factory: pytest.TempPathFactory) -> virtual_boards.SimHandle:
     folder = tmp_path_factory.mktemp("pico")
     image = build.build_firmware("virtual-pico", {}, folder / "fw.uf2")
-    return sim.start("virtual-pico", image, folder / "board", die_with_parent=True)
+    return virtual_board.start("virtual-pico", image, folder / "board", die_with_parent=True)
 
 
 @pytest.fixture(scope="module")
 def unix(tmp_path_factory: pytest.TempPathFactory) -> virtual_boards.SimHandle:
-    return sim.start("unix", None, tmp_path_factory.mktemp("unix"), die_with_parent=True)
+    return virtual_board.start("unix", None, tmp_path_factory.mktemp("unix"), die_with_parent=True)
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_ports_that_are_gone_or_locked_or_forbidden(terminal: tuple[int, str], m
     def refuse(port: str, *_: object, **__: object) -> None:
         raise serial.SerialException(13, f"could not open port {port}: [Errno 13] Permission denied: '{port}'")
 
-    monkeypatch.setattr(transport, "_open", refuse)
+    monkeypatch.setattr(serial_line, "_open", refuse)
     assert ask(terminal[1]).state == "no access"
 
 

@@ -9,7 +9,7 @@ import pytest
 from fresh import SEED
 from rp2040py.rp2040 import RP2040
 
-from edgelora.sim.clock import SystemClock
+from edgelora.board.sim.clock import SystemClock
 
 ROOT = Path(__file__).parents[2]
 RAM, FLASH, RAM_SIZE, FLASH_SIZE, ROM_SIZE = 0x20000000, 0x10000000, 264 * 1024, 1 << 20, 16 * 1024

@@ -12,9 +12,10 @@ import pytest
 from esp32_mock_bootloader.server import BootloaderConnection, FlashImage, handle_client
 from esp_images import APP_OFFSET, BOARDS, image, program
 
-from edgelora.boards.flash import common, esp, flash
-from edgelora.boards.profiles import load_board
-from edgelora.cli import main
+from edgelora.board.flash import common, esp
+from edgelora.board.flash.write import flash
+from edgelora.board.profiles import load_board
+from edgelora.cli.main import main
 
 
 class Wire(BootloaderConnection):
@@ -174,7 +175,7 @@ def test_an_image_for_more_flash_is_refused(chip: str, plug) -> None:
 def test_the_command_finds_the_chip_by_the_image_and_misses_the_repl(plug, tmp_path, monkeypatch, capsys) -> None:
     board, path = plug("esp32s3"), tmp_path / "micropython.bin"
     path.write_bytes(image("esp32s3"))
-    monkeypatch.setattr("edgelora.boards.flash.common.RESTART_SECONDS", 1.0)
+    monkeypatch.setattr("edgelora.board.flash.common.RESTART_SECONDS", 1.0)
     assert main(["flash", str(path), "--port", board.url]) == 1  # the emulation runs no program
     assert "is written and verified, but no REPL answers on socket://" in capsys.readouterr().err
     assert bytes(board.flash.data[: path.stat().st_size]) == path.read_bytes()

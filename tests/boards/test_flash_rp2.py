@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from edgelora.boards import uf2
-from edgelora.boards.flash import common, rp2, write
-from edgelora.boards.flash import rp2 as flash_rp2
-from edgelora.boards.profiles import load_board
+from edgelora.board import uf2
+from edgelora.board.flash import common, rp2, write
+from edgelora.board.flash import rp2 as flash_rp2
+from edgelora.board.profiles import load_board
 
 PICO, PICO2 = (load_board(name) for name in ("rpi_pico", "rpi_pico2"))
 

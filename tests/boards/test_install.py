@@ -15,12 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from edgelora import boards, cli, sim, virtual_boards
-from edgelora.boards.build import DIST, NATIVE_ARCHES, program
-from edgelora.boards.profiles import load_board
-from edgelora.link.client import Link
-from edgelora.link.replies import Hello
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
+from edgelora.board import installing, virtual_boards
+from edgelora.board.build import DIST, NATIVE_ARCHES, program
+from edgelora.board.installing import InstallError, check_format, choose_arch, read_package
+from edgelora.board.link.client import Link
+from edgelora.board.link.replies import Hello
+from edgelora.board.profiles import load_board
+from edgelora.board.sim import virtual_board
+from edgelora.cli.main import main
 
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -35,7 +38,7 @@ PURE = [f"/lib/{name}" for name in natmods.pure_modules()]  # Python alone
 def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[virtual_boards.SimHandle]:
     """A RISC-V machine with stock firmware and an empty filesystem."""
     firmware = program(load_board("virtual-riscv"))
-    handle = sim.start("virtual-riscv", firmware, tmp_path_factory.mktemp("riscv"), die_with_parent=True)
+    handle = virtual_board.start("virtual-riscv", firmware, tmp_path_factory.mktemp("riscv"), die_with_parent=True)
     yield handle
     handle.stop()
 
@@ -49,7 +52,7 @@ def run(board: virtual_boards.SimHandle, *command: str) -> str:
 
 def install_by_command(board: virtual_boards.SimHandle, capsys: pytest.CaptureFixture[str]) -> dict:
     capsys.readouterr()
-    assert cli.main(["install", "--port", board.port, "--json"]) == 0
+    assert main(["install", "--port", board.port, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -84,8 +87,8 @@ def test_refuses_what_would_hide_the_package(path: str, board: virtual_boards.Si
     with Link.connect(board.port) as link:
         link.put(path, b"__version__ = 'old'\n")
     hiding = path if path.endswith(".py") else "/edgelora"
-    with pytest.raises(boards.InstallError, match=rf"the board has {hiding}, .*: `mpremote fs rm.* :{hiding}`"):
-        boards.install(board.port, DIST)
+    with pytest.raises(InstallError, match=rf"the board has {hiding}, .*: `mpremote fs rm.* :{hiding}`"):
+        installing.install(board.port, DIST)
     run(board, "fs", "rm", "-r", f":{hiding}")
 
 
@@ -94,7 +97,7 @@ def test_modules_of_before_the_package_are_replaced(board: virtual_boards.SimHan
     with Link.connect(board.port) as link:
         for path in (*old, "/lib/edgelora_mine.mpy"):
             link.put(path, b"old")
-    assert boards.install(board.port, DIST).edgelora
+    assert installing.install(board.port, DIST).edgelora
     with Link.connect(board.port) as link:
         assert {entry.name for entry in link.list("/lib")} == {"edgelora", "edgelora_mine.mpy"}
         link.remove("/lib/edgelora_mine.mpy")
@@ -105,18 +108,18 @@ def test_a_full_filesystem_is_told_before_anything_is_copied(board: virtual_boar
         link.remove(MODULE)
         blocks = (link.space("/").free - 50_000) // 4096
     run(board, "exec", f"with open('/big', 'wb') as f:\n for _ in range({blocks}): f.write(bytes(4096))")
-    with pytest.raises(boards.InstallError, match=r"\d+ bytes free, \d+ are needed: remove files"):
-        boards.install(board.port, DIST)
+    with pytest.raises(InstallError, match=r"\d+ bytes free, \d+ are needed: remove files"):
+        installing.install(board.port, DIST)
     with Link.connect(board.port) as link:
         assert {f"/lib/edgelora/{entry.name}" for entry in link.list("/lib/edgelora")} == {*NATIVE[1:], *PURE}
         link.remove("/big")
-    assert boards.install(board.port, DIST).files[0].copied
+    assert installing.install(board.port, DIST).files[0].copied
 
 
 def test_firmware_that_has_edgelora_needs_nothing(tmp_path: Path) -> None:
-    handle = sim.start("unix", None, tmp_path, die_with_parent=True)
+    handle = virtual_board.start("unix", None, tmp_path, die_with_parent=True)
     try:
-        done = boards.install(handle.port, tmp_path)
+        done = installing.install(handle.port, tmp_path)
         assert done.edgelora and not done.files
     finally:
         handle.stop()
@@ -130,25 +133,25 @@ def on(arch: int, version: int = 6, sub: int = 3) -> Hello:
 
 
 def test_architectures() -> None:
-    assert boards.choose_arch(on(4)) == "armv6m"
-    assert boards.choose_arch(on(6)) == "armv7m"  # an M4 without FPU runs what an M3 runs
-    assert boards.choose_arch(on(8)) == "armv7emsp"
-    assert boards.choose_arch(on(11)) == "rv32imc"
-    with pytest.raises(boards.InstallError, match="a board needs a module for xtensa; there are armv6m, "):
-        boards.choose_arch(on(9))
+    assert choose_arch(on(4)) == "armv6m"
+    assert choose_arch(on(6)) == "armv7m"  # an M4 without FPU runs what an M3 runs
+    assert choose_arch(on(8)) == "armv7emsp"
+    assert choose_arch(on(11)) == "rv32imc"
+    with pytest.raises(InstallError, match="a board needs a module for xtensa; there are armv6m, "):
+        choose_arch(on(9))
     for unknown in (0, 15):
-        with pytest.raises(boards.InstallError, match=r"loads no native modules, .*_mpy is \d+"):
-            boards.choose_arch(on(unknown))
+        with pytest.raises(InstallError, match=r"loads no native modules, .*_mpy is \d+"):
+            choose_arch(on(unknown))
     made = re.search(r"^NATIVE_ARCHES := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert made and tuple(made[1].split()) == NATIVE_ARCHES
 
 
 def test_formats_and_packages(tmp_path: Path) -> None:
-    _, files = boards.read_package(DIST / "armv6m")
-    boards.check_format(on(4), files[MODULE])
-    with pytest.raises(boards.InstallError, match=r"format 6\.2, this one is 6\.3: update the board's MicroPython"):
-        boards.check_format(on(4, sub=2), files[MODULE])
-    with pytest.raises(boards.InstallError, match=r"format 7\.0, this one is 6\.3: update EdgeLoRA"):
-        boards.check_format(on(4, 7, 0), files[MODULE])
-    with pytest.raises(boards.InstallError, match="no whole package"):
-        boards.read_package(tmp_path)
+    _, files = read_package(DIST / "armv6m")
+    check_format(on(4), files[MODULE])
+    with pytest.raises(InstallError, match=r"format 6\.2, this one is 6\.3: update the board's MicroPython"):
+        check_format(on(4, sub=2), files[MODULE])
+    with pytest.raises(InstallError, match=r"format 7\.0, this one is 6\.3: update EdgeLoRA"):
+        check_format(on(4, 7, 0), files[MODULE])
+    with pytest.raises(InstallError, match="no whole package"):
+        read_package(tmp_path)

@@ -13,7 +13,7 @@ import pytest
 from fresh import FULL
 
 from edgelora import __version__
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 

@@ -24,15 +24,18 @@ import serial
 from commands import execute
 from mpremote.transport_serial import SerialTransport
 
-from edgelora import cli, sim, virtual_boards
-from edgelora import virtual_boards as registry
-from edgelora.boards import build, devices, load_board, uf2
-from edgelora.boards.flash import common, write
-from edgelora.link import Link, LinkError
-from edgelora.sim.session import Ended, Terminal
-from edgelora.sim.unix import Unix
+from edgelora.board import build, devices, uf2, virtual_boards
+from edgelora.board import virtual_boards as registry
+from edgelora.board.flash import common, write
+from edgelora.board.link.client import Link
+from edgelora.board.link.replies import LinkError
+from edgelora.board.profiles import load_board
+from edgelora.board.sim import virtual_board
+from edgelora.board.sim.session import Ended, Terminal
+from edgelora.board.sim.unix import Unix
+from edgelora.cli.main import main
 
-sim_start = importlib.import_module("edgelora.sim.start")  # the package's face has a function of that name
+sim_start = importlib.import_module("edgelora.board.sim.virtual_board")
 FILES = {"a.bin": bytes(range(256)) * 40, "b.bin": b"second"}
 
 
@@ -43,7 +46,7 @@ def firmware(tmp_path_factory):
 
 @contextlib.contextmanager
 def running(firmware, state, kind="virtual-pico", **options):
-    board = sim.start(kind, firmware, state, die_with_parent=True, **options)
+    board = virtual_board.start(kind, firmware, state, die_with_parent=True, **options)
     try:
         yield board
     finally:
@@ -66,7 +69,7 @@ def test_what_a_virtual_board_lacks_is_told_first(command, tmp_path, monkeypatch
     monkeypatch.setattr(sim_start.shutil, "which", lambda name: None)
     remedies = {"virtual-pico": "edgelora[sim]", "unix": "make firmware-unix", "virtual-riscv": "qemu-system-riscv"}
     for board, remedy in remedies.items():
-        assert cli.main([*command, board]) == 1
+        assert main([*command, board]) == 1
         told = capsys.readouterr().err
         assert remedy in told and "pretrain" not in told and "Traceback" not in told
     assert list(tmp_path.iterdir()) == []
@@ -77,18 +80,18 @@ def test_what_is_told_of_a_board_in_use_works(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     state = tmp_path / "out" / "har" / "unix.board"
     with running(None, state, "unix"), running(None, tmp_path / "other", "unix") as other:
-        assert cli.main(["demo", "har", "--board", "unix"]) == 1
+        assert main(["demo", "har", "--board", "unix"]) == 1
         told = capsys.readouterr().err
         assert "pretrain" not in told
         [remedy] = re.findall("`edgelora (.*)` unplugs it", told)
-        assert cli.main(shlex.split(remedy)) == 0
+        assert main(shlex.split(remedy)) == 0
         assert [board.state_dir for board in virtual_boards.running()] == [other.state_dir]
 
 
 def test_a_pico_without_firmware_says_what_to_do(tmp_path, capsys):
-    assert cli.main(["sim", "virtual-pico", "--state", str(tmp_path / "new")]) == 0
+    assert main(["sim", "virtual-pico", "--state", str(tmp_path / "new")]) == 0
     assert "edgelora build --board virtual-pico --model MODEL.elm" in capsys.readouterr().err
-    assert cli.main(["sim", "--stop", "--state", str(tmp_path / "new")]) == 0
+    assert main(["sim", "--stop", "--state", str(tmp_path / "new")]) == 0
     assert capsys.readouterr().out == "stopped 1\n"
 
 
@@ -171,9 +174,9 @@ def test_a_board_that_cannot_start_says_why(tmp_path):
     bad = tmp_path / "bad.uf2"
     bad.write_bytes(b"no firmware")
     with pytest.raises(virtual_boards.SimError, match="whole number of 512-byte blocks"):
-        sim.start("virtual-pico", bad, tmp_path)
+        virtual_board.start("virtual-pico", bad, tmp_path)
     with pytest.raises(virtual_boards.SimError, match="real hardware"):
-        sim.start("rpi_pico", None, tmp_path)
+        virtual_board.start("rpi_pico", None, tmp_path)
 
 
 def test_one_board_a_state_folder_and_it_dies_with_its_parent(tmp_path):
@@ -223,7 +226,7 @@ def test_what_is_typed_ahead_reaches_the_unix_board(typed, left, tmp_path):
 
 def test_unix_board(tmp_path):
     romfs = build.build_firmware("unix", {"a.bin": b"model"}, tmp_path / "fw.romfs")
-    board = sim.start("unix", romfs, tmp_path / "state", die_with_parent=True)
+    board = virtual_board.start("unix", romfs, tmp_path / "state", die_with_parent=True)
     try:
         assert board.running
         assert (tmp_path / "state" / "rom").read_bytes() == romfs.read_bytes()
@@ -330,13 +333,13 @@ def test_entries_that_no_board_made_are_not_believed(tmp_path, monkeypatch):
     assert (tmp_path / "precious.json").exists() and (folder / "link.json").is_symlink()
     (folder / "link.json").rename(virtual_boards.entry_of(tmp_path / "state"))
     with pytest.raises(virtual_boards.SimError, match="did not start"):
-        sim.start("virtual-pico", None, tmp_path / "state")
+        virtual_board.start("virtual-pico", None, tmp_path / "state")
     assert (tmp_path / "precious.json").read_text() == "{}"
 
 
 def test_nobody_comes_to_another_board_by_the_port_of_one_that_died(tmp_path):
     """The kernel gives its pseudo-terminal to the next one that asks."""
-    board = sim.start("unix", None, tmp_path / "state", die_with_parent=True)
+    board = virtual_board.start("unix", None, tmp_path / "state", die_with_parent=True)
     name = os.readlink(board.port)
     virtual_boards.send(board.pid, signal.SIGKILL)
     wait(lambda: not board.running and not os.path.exists(name))

@@ -6,9 +6,9 @@ import struct
 import pytest
 from mpremote.romfs import VfsRomWriter
 
-from edgelora import boards
-from edgelora.boards import build, uf2
-from edgelora.boards import romfs as boards_romfs
+from edgelora.board import build, uf2
+from edgelora.board import romfs as boards_romfs
+from edgelora.board.profiles import load_board
 
 BASE = 0x10000000
 
@@ -92,7 +92,7 @@ def test_romfs_files_are_aligned(sizes):
 
 def test_too_big_is_refused_before_anything_is_written(tmp_path):
     out = tmp_path / "out.uf2"
-    flash = boards.load_board("virtual-pico").flash
+    flash = load_board("virtual-pico").flash
     with pytest.raises(boards_romfs.BuildError, match="use a smaller model"):
         build.build_firmware("virtual-pico", {"model.elm": bytes(flash.romfs_bytes)}, out)
     assert not out.exists()

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from commands import edgelora, execute, result
 
-from edgelora import sim
-from edgelora.resources import ROOT
-from edgelora.sim.world import Mpu6050, load_motion
+from edgelora.base.resources import ROOT
+from edgelora.board.sim.world import Mpu6050, load_motion, set_world
 
 PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
 LOOK = """
@@ -47,7 +46,7 @@ def test_a_recording_through_the_boards_own_driver(tmp_path: Path) -> None:
     told = ("--i2c", f"mpu6050={tmp_path / 'motion.csv'}", "--press", "3@0.01")
     board = result("sim", "virtual-pico", "--firmware", PICO, "--state", state)
     assert result("sim", "virtual-pico", "--state", state, *told) == board, "it runs on"
-    sim.set_world(state, None, [(15, 0.25 * i) for i in range(1, 21)])  # whenever the program begins, it sees two
+    set_world(state, None, [(15, 0.25 * i) for i in range(1, 21)])  # whenever the program begins, it sees two
     seen, overruns, pressed = json.loads(execute(board["port"], LOOK))
     edgelora("sim", "virtual-pico", "--stop", "--state", state)
     scale = np.array([8192] * 3 + [np.degrees(32.8)] * 3)
@@ -140,6 +139,6 @@ def test_a_recording_in_other_units(tmp_path: Path) -> None:
     (tmp_path / "m.json").write_text(json.dumps(head | {"payload": payload}))
     values, rate = load_motion(str(tmp_path / "m.json"))
     assert rate == 100 and np.allclose(values, [1, 0, 0, np.pi, 0, 0])
-    sim.set_world(tmp_path, tmp_path / "m.json", [(3, 1.0)])
-    sim.set_world(tmp_path, None, [])
+    set_world(tmp_path, tmp_path / "m.json", [(3, 1.0)])
+    set_world(tmp_path, None, [])
     assert json.loads((tmp_path / "world.json").read_text())["motion"][0] == str(tmp_path / "m.json")

@@ -11,8 +11,8 @@ import pytest
 from once import made_once
 from processes import edgelora, result
 
-from edgelora.datasets import dataset, keywords
-from edgelora.datasets import har as datasets_har
+from edgelora.model.datasets import dataset, keywords
+from edgelora.model.datasets import har as datasets_har
 
 
 @pytest.fixture(scope="session")

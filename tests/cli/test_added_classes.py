@@ -10,10 +10,12 @@ import pytest
 from class_cases import small_base
 from processes import edgelora, result
 
-from edgelora import formats
-from edgelora.datasets import dataset
-from edgelora.link import Link
-from edgelora.training import add_stored_classes, load_base
+from edgelora.board.link.client import Link
+from edgelora.core.formats.ela import unpack_adapter
+from edgelora.core.formats.elm import pack_model
+from edgelora.learn.training.base import load_base
+from edgelora.learn.training.new_classes import add_stored_classes
+from edgelora.model.datasets import dataset
 
 CENTRES = {"rest": (4, -6, 0, 5, -3), "walk": (-8, 3, 5, -4, 2), "wave": (0, 9, -9, 9, -9), "jump": (9, 9, 9, -9, -9)}
 
@@ -35,7 +37,7 @@ def port(tmp_path: Path) -> Iterator[str]:
 
 def test_classes_come_and_go(port: str, tmp_path: Path) -> None:
     model, elm = small_base(np.random.default_rng(8)), tmp_path / "base.elm"
-    elm.write_bytes(formats.pack_model(model))
+    elm.write_bytes(pack_model(model))
     known = windows(["rest", "walk", "wave"], 12, 1)
     dataset.save_dataset(known, tmp_path / "known.npz")
     dataset.save_dataset(windows(["jump"], 12, 2), tmp_path / "jump.npz")
@@ -68,9 +70,9 @@ def test_classes_come_and_go(port: str, tmp_path: Path) -> None:
     anew = result("consolidate", elm, "--data", tmp_path / "more.npz", *at)
     assert anew["better"] and anew["before"] < anew["after"] == anew["judged_by"] == 36
     edgelora("store", "get", "personal", "-o", tmp_path / "anew.ela", *at)
-    kept = formats.unpack_adapter((tmp_path / "anew.ela").read_bytes())
+    kept = unpack_adapter((tmp_path / "anew.ela").read_bytes())
     assert [row.name for row in kept.classes] == ["", "", "wave"]
     model.space = None
-    elm.write_bytes(formats.pack_model(model))
+    elm.write_bytes(pack_model(model))
     refused = edgelora("add-class", elm, "--data", tmp_path / "known.npz", *at, code=1)
     assert "quantize it from its float network" in refused.stderr

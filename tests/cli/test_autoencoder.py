@@ -9,8 +9,8 @@ import pytest
 from autoencoders import autoencoder, real_error, rows
 from processes import edgelora, metric_lines, read_report, result
 
-from edgelora.datasets import dataset
-from edgelora.training import Base
+from edgelora.learn.training.base import Base
+from edgelora.model.datasets import dataset
 
 FEW = ("--rank", 4, "--epochs", 6)
 

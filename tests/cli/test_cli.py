@@ -12,11 +12,15 @@ import pytest
 from fresh import FULL
 from processes import edgelora, metric_lines, read_report, result
 
-from edgelora import formats, quantization, twin, virtual_boards
-from edgelora.datasets import dataset
-from edgelora.floatnet import files
-from edgelora.link.client import Link
-from edgelora.training.base import load_base
+from edgelora.board import virtual_boards
+from edgelora.board.link.client import Link
+from edgelora.core.formats import elm as formats_elm
+from edgelora.core.formats.elm import unpack_model
+from edgelora.core.twin.session import Session
+from edgelora.learn.training.base import load_base
+from edgelora.model.datasets import dataset
+from edgelora.model.floatnet import files
+from edgelora.model.quantization.quantize import quantize
 
 KEYS = {
     "board",
@@ -39,7 +43,7 @@ KEYS = {
 def test_steps_before_the_board(made: Path) -> None:
     steps = json.loads((made / "steps.json").read_text())
     elm = (made / "har.elm").read_bytes()
-    base_id = formats.base_id(elm).hex()
+    base_id = formats_elm.base_id(elm).hex()
     assert steps["pretrain"]["train_accuracy"] > 0.7
     assert steps["pretrain"]["windows"] > 2000
     assert (steps["quantize"]["bytes"], steps["quantize"]["base_id"]) == (len(elm), base_id)
@@ -160,7 +164,7 @@ def test_imported_model_on_unix(made: Path, unix: str, tmp_path: Path) -> None:
     from tflite_writer import TflmModel, write_tflite
 
     windows = dataset.load_dataset(made / "train.npz")
-    model = quantization.quantize(files.load_net(made / "base.npz"), windows.x)
+    model = quantize(files.load_net(made / "base.npz"), windows.x)
     file, elm = tmp_path / "har.tflite", tmp_path / "mine.elm"
     file.write_bytes(write_tflite(model))
     parts = ["--data", made / "train.npz", "--test", made / "test.npz", "--port", unix]
@@ -213,8 +217,8 @@ def test_tensorflows_quickstart_on_unix(unix: str, tmp_path: Path) -> None:
         ]
         assert accuracies == [report["adapted_accuracy"]] * 2
 
-    model, tflm = formats.unpack_model(elm.read_bytes()), TflmModel(file.read_bytes())
-    session = twin.Session(elm.read_bytes(), bytes(2), "infer")
+    model, tflm = unpack_model(elm.read_bytes()), TflmModel(file.read_bytes())
+    session = Session(elm.read_bytes(), bytes(2), "infer")
     for image in np.load(tmp_path / "test.npz")["x"]:
         x = model.input.quantize(image.reshape(model.input.shape))
         session.infer(x)
@@ -303,7 +307,7 @@ def test_memory_savers_on_unix(spoken: Path, unix: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
 def test_adapters_of_any_rank_are_evaluated(spoken: Path, unix: str, tmp_path: Path, ranks: bytes, mode: str) -> None:
     elm = (spoken / "kws.elm").read_bytes()
-    session = twin.Session(elm, ranks, mode)
+    session = Session(elm, ranks, mode)
     session.begin(1)
     test = load_base(spoken / "kws.elm").samples(dataset.load_dataset(spoken / "test.npz"))
     for x, label in zip(test.x, test.y, strict=True):

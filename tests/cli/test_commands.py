@@ -16,12 +16,16 @@ from pathlib import Path
 import pytest
 from commands import edgelora, result
 
-from edgelora import boards, cli
+from edgelora.base.resources import ROOT
+from edgelora.board.profiles import BoardError, board_name, list_boards, load_board
 from edgelora.cli import console, index, settings
 from edgelora.cli.command_line import Parser
+from edgelora.cli.main import main
 from edgelora.cli.parser import GROUPS, make_parser
-from edgelora.report import Change, End, Metrics, Report, ReportError, Update, follow, wilson, write_report
-from edgelora.resources import ROOT
+from edgelora.learn.report.metrics import End, Metrics, Update, follow
+from edgelora.learn.report.record import Change, Report, ReportError
+from edgelora.learn.report.sections import write_report
+from edgelora.learn.report.statistics import wilson
 
 HOSTILE = "a\x1b[2J<script>alert(1)</script>\u202e"
 
@@ -54,7 +58,7 @@ def test_help_is_a_line_a_command_in_groups(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert cli.main([]) == 0
+    assert main([]) == 0
     said = capsys.readouterr().out
     for title, names in GROUPS:
         block = said.partition(f"\n{title}:\n")[2].partition("\n\n")[0].splitlines()
@@ -64,14 +68,14 @@ def test_help_is_a_line_a_command_in_groups(
     )
     for name, line in commands(make_parser()):
         assert line and len(line) <= 62 and "\n" not in line, name
-    assert cli.main(["store"]) == 0
+    assert main(["store"]) == 0
     assert "  activate  " in capsys.readouterr().out
 
 
 def test_a_list_of_commands_imports_nothing_heavy() -> None:
     """Nor does a command import what others need."""
     heavy = ("numpy", "rich", "jinja2", "serial", "esptool", "cryptography", "shtab", "importlib.metadata", "asyncio")
-    script = "import sys; from edgelora.cli import main; main([WORDS]); print(*sys.modules, file=sys.stderr)"
+    script = "import sys; from edgelora.cli.main import main; main([WORDS]); print(*sys.modules, file=sys.stderr)"
 
     def imported(*words: str) -> set[str]:
         line = script.replace("WORDS", ", ".join(map(repr, words)))
@@ -82,15 +86,18 @@ def test_a_list_of_commands_imports_nothing_heavy() -> None:
     assert "edgelora.cli.index" in found and not found & set(heavy)
     assert {name for name in found if name.startswith("edgelora.") and name.count(".") == 1} == {
         "edgelora.cli",
-        "edgelora.errors",
-        "edgelora.streams",
-        "edgelora.text",
+        "edgelora.base",
     }
     compared = imported("store")
-    assert "edgelora.cli.store" in compared and "edgelora.cli.measuring" not in compared
+    assert "edgelora.cli.store" in compared and "edgelora.cli.bench" not in compared
     planned = imported("plan", "none.elm")
-    assert "edgelora.planning.choose" in planned
-    assert not planned & {"serial", "jinja2", "edgelora.quantization", "edgelora.importers.tflite.graph"}
+    assert "edgelora.learn.planning.choose" in planned
+    assert not planned & {
+        "serial",
+        "jinja2",
+        "edgelora.model.quantization.quantize",
+        "edgelora.model.importers.tflite.graph",
+    }
 
 
 def test_the_index_says_what_commands_say() -> None:
@@ -105,7 +112,7 @@ def test_the_index_says_what_commands_say() -> None:
 def test_help_holds_no_python(capsys: pytest.CaptureFixture[str]) -> None:
     for name, _ in commands(make_parser()):
         with pytest.raises(SystemExit):
-            cli.main([*name.split(), "--help"])
+            main([*name.split(), "--help"])
         page = capsys.readouterr().out
         assert not re.search(r"\{'|': |PosixPath|<function|None\)", page), name
 
@@ -152,14 +159,14 @@ def test_every_command_is_in_the_docs() -> None:
 
 
 def test_aliases_of_boards() -> None:
-    names = boards.list_boards()
-    aliases = [alias for name in names for alias in boards.load_board(name).aliases]
+    names = list_boards()
+    aliases = [alias for name in names for alias in load_board(name).aliases]
     assert len({*names, *aliases}) == len(names) + len(aliases)
-    assert {boards.board_name(name) for name in ("pico", "PICO", "rpi_pico")} == {"rpi_pico"}
-    assert boards.load_board("pico-w").name == "rpi_pico_w" and boards.load_board("pico2").name == "rpi_pico2"
-    assert boards.load_board("virtual").name == "virtual-pico"
-    with pytest.raises(boards.BoardError, match="unknown board 'pcio'; did you mean pico"):
-        boards.load_board("pcio")
+    assert {board_name(name) for name in ("pico", "PICO", "rpi_pico")} == {"rpi_pico"}
+    assert load_board("pico-w").name == "rpi_pico_w" and load_board("pico2").name == "rpi_pico2"
+    assert load_board("virtual").name == "virtual-pico"
+    with pytest.raises(BoardError, match="unknown board 'pcio'; did you mean pico"):
+        load_board("pcio")
 
 
 def board_of_plan(*args: str) -> tuple[str, int | None, str | None]:
@@ -210,10 +217,10 @@ def test_settings_that_are_refused(home: Path, text: str, said: str) -> None:
 
 def test_verbose_tells_where_settings_come_from(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "edgelora.toml").write_text('port = "/dev/nowhere"\n')
-    assert cli.main(["ls", "-v"]) == cli.main(["-v", "ls"]) == 1
+    assert main(["ls", "-v"]) == main(["-v", "ls"]) == 1
     said = capsys.readouterr().err.splitlines()
     assert (
-        said[:2] == ["cli.settings: settings of edgelora.toml", "cli.common: port /dev/nowhere"]
+        said[:2] == ["cli.settings: settings of edgelora.toml", "cli.arguments: port /dev/nowhere"]
         and said[:3] == said[3:]
     )
 
@@ -393,12 +400,12 @@ def test_help_of_a_command_has_two_ways(capsys: pytest.CaptureFixture[str]) -> N
     said = []
     for line in (["help", "personalize"], ["personalize", "--help"], ["help"], ["--help"], ["-V"], ["--version"]):
         with pytest.raises(SystemExit, match="0"):
-            cli.main(line)
+            main(line)
         said.append(capsys.readouterr().out)
     assert said[0] == said[1] and "edgelora personalize base.elm --data mine.npz --on-board --resume" in said[0]
     assert said[2] == said[3] and "help COMMAND" in said[2]
     assert said[4] == said[5] and said[4].startswith("edgelora ")
-    assert cli.main(["help", "persnalize"]) == 2
+    assert main(["help", "persnalize"]) == 2
     assert "did you mean personalize?" in capsys.readouterr().err
 
 
@@ -421,7 +428,7 @@ def test_a_table_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_librarys_warning_is_for_who_debugs() -> None:
-    program = "import numpy, sys; from edgelora import cli\nwith cli._telling(sys.argv[1:]): numpy.mean([])"
+    program = "import numpy, sys; from edgelora.cli import main\nwith main._telling(sys.argv[1:]): numpy.mean([])"
     for flags, told in (([], False), (["-v"], True)):
         done = subprocess.run([sys.executable, "-c", program, *flags], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and ("Mean of empty slice" in done.stderr) == told, done.stderr

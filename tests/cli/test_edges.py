@@ -18,12 +18,14 @@ from pathlib import Path
 import pytest
 
 import edgelora
-from edgelora import cli, errors, link, progress, streams, text
+from edgelora.base import errors, progress, streams, text
+from edgelora.base.errors import EdgeloraError
+from edgelora.board.link.replies import DeviceError
 from edgelora.cli import console
 from edgelora.cli.exit_codes import ExitCode
-from edgelora.errors import EdgeloraError
-from edgelora.formats import files
-from edgelora.updates import keys
+from edgelora.cli.main import main
+from edgelora.core.formats import files
+from edgelora.learn.updates import keys
 
 COMMAND = Path(sys.executable).parent / "edgelora"
 PACKAGE = Path(edgelora.__file__).parent
@@ -77,7 +79,7 @@ def test_ctrl_c_during_imports(moment: str, tmp_path: Path) -> None:
         "    def find_spec(self, name, path=None, target=None):\n"
         f"        if name == {moment!r}: os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.meta_path.insert(0, Finder())\n"
-        "from edgelora.cli import main\n"
+        "from edgelora.cli.main import main\n"
         "sys.exit(main(['flash', 'absent.bin', '--port', '/dev/absent']))\n"
     )
     done = subprocess.run([sys.executable, tmp_path / "strike.py"], capture_output=True, text=True, timeout=60)
@@ -85,7 +87,7 @@ def test_ctrl_c_during_imports(moment: str, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_is_handled_as_before_afterwards() -> None:
-    assert cli.main(["boards"]) == 0
+    assert main(["boards"]) == 0
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -97,27 +99,27 @@ def test_bugs_are_told_apart(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         raise KeyError("arena")
 
     monkeypatch.setattr("edgelora.cli.boards.list_boards", broken)
-    assert cli.main(["boards"]) == ExitCode.BUG
+    assert main(["boards"]) == ExitCode.BUG
     said = capsys.readouterr().err
     assert "this is a bug in edgelora" in said and "KeyError at test_edges.py:" in said and "report it" in said
     assert said.count("\n") == 1
-    assert cli.main(["boards", "--debug"]) == ExitCode.BUG
+    assert main(["boards", "--debug"]) == ExitCode.BUG
     assert "Traceback" in capsys.readouterr().err
-    assert cli.main(["boards", "--json"]) == ExitCode.BUG
+    assert main(["boards", "--json"]) == ExitCode.BUG
     assert json.loads(capsys.readouterr().err)["error"]["type"] == "KeyError"
 
 
 def test_errors_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     key = tmp_path / "key.pem"
-    assert cli.main(["keygen", str(key), "--json"]) == 0
+    assert main(["keygen", str(key), "--json"]) == 0
     capsys.readouterr()
-    assert cli.main(["keygen", str(key), "--json"]) == ExitCode.FAILED
+    assert main(["keygen", str(key), "--json"]) == ExitCode.FAILED
     out, err = capsys.readouterr()
     assert out == ""
     error = json.loads(err)["error"]
     assert (error["type"], error["remedy"]) == ("FileError", "take another name")
     assert error["message"] == f"{key} is there already, and keys are never overwritten: take another name"
-    assert cli.main(["keygen", "--json"]) == ExitCode.USAGE
+    assert main(["keygen", "--json"]) == ExitCode.USAGE
     assert json.loads(capsys.readouterr().err)["error"]["type"] == "UsageError"
 
 
@@ -135,8 +137,8 @@ def test_one_tree_of_errors() -> None:
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name):
-                assert node.exc.func.id not in outside, f"{path.name}:{node.lineno}: raise one of edgelora.errors"
-    assert issubclass(link.DeviceError, EdgeloraError) and issubclass(link.DeviceError, RuntimeError)
+                assert node.exc.func.id not in outside, f"{path.name}:{node.lineno}: raise one of edgelora.base.errors"
+    assert issubclass(DeviceError, EdgeloraError) and issubclass(DeviceError, RuntimeError)
     assert str(errors.FileError("this", remedy="do that")) == "this: do that"
 
 
@@ -237,7 +239,7 @@ def test_a_full_disk_leaves_nothing_half_made(
     after: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _full(monkeypatch, after)
-    assert cli.main(["keygen", str(tmp_path / "key.pem")]) == ExitCode.FAILED
+    assert main(["keygen", str(tmp_path / "key.pem")]) == ExitCode.FAILED
     assert "No space left on device" in capsys.readouterr().err
     with pytest.raises(OSError, match="No space"):
         files.write_atomic(tmp_path / "file", b"1")

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from processes import edgelora, result
 
-from edgelora import cli, twin
+from edgelora.cli.main import main
 from edgelora.cli.parser import make_parser
-from edgelora.datasets import dataset
+from edgelora.core.twin.session import Session
+from edgelora.model.datasets import dataset
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def wrong(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     dataset.save_dataset(dataset.Dataset(few.x.transpose(0, 1, 3, 2), few.y, few.labels), folder / "turned.npz")
     dataset.save_dataset(dataset.Dataset(few.x, few.y + 7), folder / "classes.npz")
     dataset.save_dataset(dataset.Dataset(few.x[:, 0, 0], few.y, few.labels), folder / "flat.npz")
-    session = twin.Session((folder / "har.elm").read_bytes(), bytes([3, 0, 5, 0, 2]))
+    session = Session((folder / "har.elm").read_bytes(), bytes([3, 0, 5, 0, 2]))
     session.begin(0)
     (folder / "mine.ela").write_bytes(session.save())
     return folder
@@ -87,7 +88,7 @@ def test_errors_are_one_line(
     wrong: Path, command: str, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(wrong)
-    assert cli.main(command.split()) == 1
+    assert main(command.split()) == 1
     out, error = capsys.readouterr()
     assert out == ""
     assert error.startswith('{"error": {"type": ' if "--json" in command else "edgelora: ")
@@ -126,6 +127,6 @@ def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert {("pretrain",), ("personalize",), ("demo", "har"), ("bench", "learning")} <= set(names)
     for name in names:
         with pytest.raises(SystemExit) as ended:
-            cli.main([*name, "--help"])
+            main([*name, "--help"])
         assert ended.value.code == 0
         assert " ".join(("usage: edgelora", *name)) in capsys.readouterr().out

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from processes import COMMAND, edgelora, metric_lines, read_report, result
 
-from edgelora import sim
+from edgelora.board.sim import virtual_board
 
 
 def interrupted(arguments: list[object], run: Path, after: int, stop: Callable[[subprocess.Popen[str]], None]) -> str:
@@ -70,13 +70,13 @@ def test_power_cut(
 ) -> None:
     state, run = tmp_path / "board", tmp_path / "run"
     settings = [made / word if str(word).endswith(".npz") else word for word in settings]
-    handle = sim.start(board, made / image, state, die_with_parent=True)
+    handle = virtual_board.start(board, made / image, state, die_with_parent=True)
     arguments = ["personalize", made / "har.elm", *settings, "--port", handle.port, "-o", run]
     ended = interrupted(arguments, run, cut_after, lambda _: handle.kill())
     assert ended.startswith("1 ")
     assert "Traceback" not in ended
     assert "line to the board was lost" in ended
-    handle = sim.start(board, None, state, die_with_parent=True)
+    handle = virtual_board.start(board, None, state, die_with_parent=True)
     check_resumed(arguments, run, kept)
     handle.stop()
 

@@ -9,10 +9,10 @@ import numpy as np
 from fresh import FULL
 from processes import edgelora, read_report, result
 
-from edgelora import sim
-from edgelora.boards.build import program
-from edgelora.boards.profiles import load_board
-from edgelora.report.page import energy
+from edgelora.board.build import program
+from edgelora.board.profiles import load_board
+from edgelora.board.sim import virtual_board
+from edgelora.learn.report.page import energy
 
 
 def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
 def test_stock_firmware(made: Path, tmp_path: Path) -> None:
     """A Pico with MicroPython's own image: EdgeLoRA comes as files, the base is read from the filesystem into RAM."""
     state, run = tmp_path / "board", tmp_path / "run"
-    port = ["--port", sim.start("virtual-pico-stock", None, state, bootloader=True).port]
+    port = ["--port", virtual_board.start("virtual-pico-stock", None, state, bootloader=True).port]
     installed = result("flash", program(load_board("virtual-pico-stock")), *port)["installed"]
     assert installed["arch"] == "armv6m" and len(installed["files"]) > 5
     assert all(file["copied"] for file in installed["files"])

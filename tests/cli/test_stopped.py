@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from commands import edgelora
 
-from edgelora import floatnet, quantization
 from edgelora.cli.parser import make_parser
-from edgelora.datasets import dataset
-from edgelora.floatnet import files, layers
+from edgelora.model.datasets import dataset
+from edgelora.model.floatnet import files, layers
 
 
 def parsers(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -41,15 +40,17 @@ def test_only_commands_with_a_board_speak_of_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "module", "function", "said"),
+    ("command", "function", "said"),
     [
-        ("pretrain x.npz -o out.npz", floatnet, "pretrain", "\nstopped; no network was written\n"),
-        ("quantize net.npz --data x.npz -o out.elm", quantization, "quantize_on", "\nstopped; no model was written\n"),
+        ("pretrain x.npz -o out.npz", "model.floatnet.pretraining.pretrain", "\nstopped; no network was written\n"),
+        (
+            "quantize net.npz --data x.npz -o out.elm",
+            "model.quantization.quantize.quantize_on",
+            "\nstopped; no model was written\n",
+        ),
     ],
 )
-def test_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, module: object, function: str, said: str
-) -> None:
+def test_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, function: str, said: str) -> None:
     def stop(*args: object, **named: object) -> None:
         raise KeyboardInterrupt
 
@@ -58,6 +59,6 @@ def test_interrupted(
     monkeypatch.chdir(tmp_path)
     files.save_net(net, "net.npz")
     dataset.save_dataset(dataset.Dataset(x, np.arange(8) % 3), "x.npz")
-    monkeypatch.setattr(module, function, stop)
+    monkeypatch.setattr(f"edgelora.{function}", stop)
     assert said in edgelora(*command.split(), code=130)
     assert not list(tmp_path.glob("out*"))

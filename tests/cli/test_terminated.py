@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from processes import COMMAND
 
-from edgelora import cli
+from edgelora.cli.main import _ended_as_interrupted, main
 
 ENDED = (0, 130)  # it serves until Ctrl-C, and may get that before it begins
 
@@ -63,11 +63,11 @@ def test_what_is_to_be_ignored_is(tmp_path: Path) -> None:
 def test_a_command_that_is_called_leaves_handlers_as_they_were() -> None:
     """A background job's, too, which ignores Ctrl-C and not this."""
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)]
-    assert cli.main(["boards"]) == 0
+    assert main(["boards"]) == 0
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)] == before
     ignoring = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with cli._ended_as_interrupted(), pytest.raises(KeyboardInterrupt):
+        with _ended_as_interrupted(), pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
     finally:
         signal.signal(signal.SIGINT, ignoring)

@@ -9,23 +9,26 @@ import numpy as np
 from class_cases import small_base
 from random_models import random_model, random_sample, random_target, ranks_of
 
-from edgelora import formats, twin
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.network import QuantModel
+from edgelora.core.twin import binding
+from edgelora.core.twin.session import Session
 
 KINDS = ("conv", "depthwise", "residual", "max_pool", "conv", "average_pool", "dense")
 
 
-def session_of(data: bytes, ranks: bytes, mode: str, engine: str) -> twin.Session:
-    library = twin.library()
+def session_of(data: bytes, ranks: bytes, mode: str, engine: str) -> Session:
+    library = binding.library()
     real = library.edgelora_vector_room
     library.edgelora_vector_room = real if engine == "vectors" else lambda: 0
     try:
-        return twin.Session(data, ranks, mode, 2, momentum=2, plain=engine == "plain")
+        return Session(data, ranks, mode, 2, momentum=2, plain=engine == "plain")
     finally:
         library.edgelora_vector_room = real
 
 
-def run(model: formats.QuantModel, rank: int, engine: str, ran: list[str]) -> None:
-    rng, data = np.random.default_rng(0), formats.pack_model(model)
+def run(model: QuantModel, rank: int, engine: str, ran: list[str]) -> None:
+    rng, data = np.random.default_rng(0), pack_model(model)
     ranks = ranks_of(model, {i: rank for i, op in enumerate(model.ops) if op.is_matrix})
     for mode in ("frozen_a", "trainable_a"):
         session = session_of(data, ranks, mode, engine)
@@ -55,7 +58,7 @@ def main(kilobytes: int) -> None:
         for engine in ("vectors", "packed", "plain"):
             for model in models:
                 run(model, 2, engine, ran)
-        twin.verify(bytes(32), b"message", bytes(64))
+        binding.verify(bytes(32), b"message", bytes(64))
 
     threading.stack_size(kilobytes << 10)
     thread = threading.Thread(target=work)

@@ -13,8 +13,11 @@ from class_cases import drawn_space, small_base
 from fresh import SEED, rounds
 from random_models import random_model
 
-from edgelora import formats, twin
-from edgelora.formats import ClassRow, QuantModel
+from edgelora.core.formats.classes import ClassRow, class_inputs, pack_classes
+from edgelora.core.formats.ela import CLASSES
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.network import QuantModel
+from edgelora.core.twin.session import Session
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +32,8 @@ def models() -> Iterator[QuantModel]:
     for kinds in (("conv", "gather", "depthwise", "dense"), ("conv", "residual", "max_pool", "dense")):
         for seed in range(100):
             model = random_model(seed, "small", kinds, edges=False)
-            inputs = formats.class_inputs(model)
-            if inputs and len(formats.pack_model(model)) < 3000:
+            inputs = class_inputs(model)
+            if inputs and len(pack_model(model)) < 3000:
                 model.space = drawn_space(rng, inputs, model.output.size)
                 yield model
                 break
@@ -38,17 +41,17 @@ def models() -> Iterator[QuantModel]:
 
 def with_classes(model: QuantModel) -> bytes:
     """An adapter with a row for one of the base's classes and for four that are added."""
-    data, size = formats.pack_model(model), formats.class_inputs(model)
-    session = twin.Session(data, bytes(2 if op.is_matrix else 0 for op in model.ops), "trainable_a", 2)
+    data, size = pack_model(model), class_inputs(model)
+    session = Session(data, bytes(2 if op.is_matrix else 0 for op in model.ops), "trainable_a", 2)
     session.begin(1)
     known, row = model.output.size, np.arange(size).astype(np.int16)
     rows = [ClassRow(1, "", 3, -5, row), *(ClassRow(known + 2 * i, f"new {i}", 3, 5 * i, row * i) for i in range(4))]
-    return session.with_record(session.save(state=True), formats.CLASSES, formats.pack_classes(rows))
+    return session.with_record(session.save(state=True), CLASSES, pack_classes(rows))
 
 
 def test_nothing_outside_is_touched(changed: Path, tmp_path: Path) -> None:
     for number, model in enumerate(models()):
-        for path, data in (("m.elm", formats.pack_model(model)), ("a.ela", with_classes(model))):
+        for path, data in (("m.elm", pack_model(model)), ("a.ela", with_classes(model))):
             (tmp_path / path).write_bytes(data)
         command = [changed, "m.elm", "a.ela", str(rounds(2000)), str(SEED)]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)

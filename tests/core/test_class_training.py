@@ -11,8 +11,10 @@ from class_cases import INPUTS, KNOWN, drawn_space, small_base
 from numpy.typing import NDArray
 from test_core import Case, random_case
 
-from edgelora import formats, twin
-from edgelora.formats import ClassRow
+from edgelora.core.formats.classes import ClassRow
+from edgelora.core.formats.ela import pack_adapter
+from edgelora.core.formats.elm import base_id, pack_model
+from edgelora.core.twin.binding import TwinError
 
 
 def classed_case(seed: int) -> tuple[Case, list[ClassRow]] | None:
@@ -34,7 +36,7 @@ def classed_case(seed: int) -> tuple[Case, list[ClassRow]] | None:
     ]
     added = [n for n in numbers if n >= known]
     samples = [(x, int(rng.choice([label, *added])), rate) for x, label, rate in case.samples]
-    return replace(case, data=formats.pack_model(model), samples=samples), rows
+    return replace(case, data=pack_model(model), samples=samples), rows
 
 
 @pytest.mark.parametrize("first", [0, 40])
@@ -47,26 +49,26 @@ def test_training_with_classes_equals_reference(first: int) -> None:
             continue
         case, rows = found
         options = (case.mode == "trainable_a", case.momentum, case.threshold)
-        start = reference.fresh_adapter(case.model, case.ranks, seed, formats.base_id(case.data), *options)
+        start = reference.fresh_adapter(case.model, case.ranks, seed, base_id(case.data), *options)
         start.classes = rows
         trainer = reference.Trainer(case.model, start, case.micro_batch)
         expected = [trainer.train(x, label, rate) for x, label, rate in case.samples]
         trainer.flush(3000)
-        file = formats.pack_adapter(trainer.export())
+        file = pack_adapter(trainer.export())
         again = bytes(int(op.kind not in ("history", "constant")) for op in case.model.ops)
         for settings in ({}, {"plain": True}, {"recompute": again}):
             session = case.session(**settings)
-            session.load(formats.pack_adapter(start))
+            session.load(pack_adapter(start))
             assert [session.train(x, label, rate) for x, label, rate in case.samples] == expected, seed
             session.flush(3000)
             assert session.save(state=True) == file, seed
         if session.feature_size:
-            session.load(formats.pack_adapter(start))
+            session.load(pack_adapter(start))
             for x, label, rate in case.samples:
                 session.train_features(session.features(x), label, rate)
             session.flush(3000)
             assert session.save(state=True) == file, seed
-        with pytest.raises(twin.TwinError, match="label"):
+        with pytest.raises(TwinError, match="label"):
             session.train(case.samples[0][0], 41, 100)
         tried += 1
         moved += any(layer.b.any() for layer in trainer.adapter.layers)

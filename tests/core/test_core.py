@@ -25,10 +25,17 @@ from random_models import (
 )
 from random_ops import DrawnOp
 
-from edgelora import formats, twin
-from edgelora.formats.ela import Adapter
-from edgelora.formats.fixed_point import LOGISTIC_GRID, derive
-from edgelora.formats.network import FORWARD_KINDS, KINDS, LOSSES, TWO_INPUT_KINDS, Op, QuantModel, Tensor
+from edgelora.core.formats.ela import Adapter, pack_adapter, seeded_a, unpack_adapter
+from edgelora.core.formats.elm import base_id, pack_model
+from edgelora.core.formats.envelope import FormatError
+from edgelora.core.formats.fixed_point import LOGISTIC_GRID, derive
+from edgelora.core.formats.limits import MAX_OPS
+from edgelora.core.formats.network import FORWARD_KINDS, KINDS, LOSSES, TWO_INPUT_KINDS, Op, QuantModel, Tensor
+from edgelora.core.twin import binding
+from edgelora.core.twin import regions as twin_regions
+from edgelora.core.twin.binding import MODES, TwinError, check_model
+from edgelora.core.twin.regions import LASTING, Region
+from edgelora.core.twin.session import Session
 
 Sample = tuple[np.ndarray, object, int]  # input, target, learning rate
 
@@ -47,10 +54,10 @@ class Case:
     frames: int
     samples: list[Sample]
 
-    def session(self, **options) -> twin.Session:
+    def session(self, **options) -> Session:
         ranks = ranks_of(self.model, self.ranks)
         options = {"threshold": self.threshold, "frames": self.frames, **options}
-        return twin.Session(self.data, ranks, self.mode, self.micro_batch, self.momentum, **options)
+        return Session(self.data, ranks, self.mode, self.micro_batch, self.momentum, **options)
 
 
 def random_case(seed: int, steps: int = 10, loss: str | None = None, size: str = "small") -> Case:
@@ -62,7 +69,7 @@ def case_of(model: QuantModel, rng: np.random.Generator, steps: int) -> Case:
     frames = random_frames(rng, model)
     return Case(
         model,
-        formats.pack_model(model),
+        pack_model(model),
         random_ranks(rng, model),
         str(rng.choice(["frozen_a", "trainable_a"])),
         int(rng.integers(1, 5)),
@@ -76,7 +83,7 @@ def case_of(model: QuantModel, rng: np.random.Generator, steps: int) -> Case:
     )
 
 
-def trained(session: twin.Session, case: Case, seed: int = 1) -> tuple[list[int], bytes]:
+def trained(session: Session, case: Case, seed: int = 1) -> tuple[list[int], bytes]:
     """The losses of a whole run, and its adapter with state."""
     session.begin(seed)
     losses = [session.train(x, target, rate) for x, target, rate in case.samples]
@@ -89,10 +96,10 @@ def test_forward_equals_reference(size: str) -> None:
     for seed in range(100) if size == "small" else fresh_seeds(40):
         rng = np.random.default_rng(seed)
         model = random_model(seed, size, edges=seed % 3 == 0, loss=LOSSES[seed // 3 % 3])
-        data = formats.pack_model(model)
-        sessions = [twin.Session(data, bytes(len(model.ops)), "infer", plain=plain) for plain in (False, True)]
+        data = pack_model(model)
+        sessions = [Session(data, bytes(len(model.ops)), "infer", plain=plain) for plain in (False, True)]
         for adapter in [None] + [random_adapter(rng, model, trainable_a=True) for _ in range(2)]:
-            file = None if adapter is None else formats.pack_adapter(adapter)
+            file = None if adapter is None else pack_adapter(adapter)
             inputs = [random_input(rng, model) for _ in range(3)]
             held = {}
             expected = [reference.forward(model, x, adapter, held).logits.tolist() for x in inputs]
@@ -107,7 +114,7 @@ def test_forward_equals_reference(size: str) -> None:
 def check_training(case: Case, seed: int) -> None:
     """Losses and files of a whole run are the reference's, with and without the kernels of this machine."""
     options = (case.mode == "trainable_a", case.momentum, case.threshold)
-    start = reference.fresh_adapter(case.model, case.ranks, seed, formats.base_id(case.data), *options)
+    start = reference.fresh_adapter(case.model, case.ranks, seed, base_id(case.data), *options)
     trainer = reference.Trainer(case.model, start, case.micro_batch)
     expected = [trainer.train(x, target, rate) for x, target, rate in case.samples]
     trainer.flush(3000)
@@ -115,8 +122,8 @@ def check_training(case: Case, seed: int) -> None:
         session = case.session(plain=plain)
         losses, file = trained(session, case, seed)
         assert losses == expected, f"seed {seed}"
-        assert file == formats.pack_adapter(trainer.export()), f"seed {seed}"
-        assert session.save() == formats.pack_adapter(trainer.export(state=False))
+        assert file == pack_adapter(trainer.export()), f"seed {seed}"
+        assert session.save() == pack_adapter(trainer.export(state=False))
 
 
 @pytest.mark.parametrize("first", range(0, 180, 20))
@@ -133,24 +140,24 @@ def test_training_of_wide_models_equals_reference() -> None:
 def test_the_deepest_graph_trains_as_the_reference() -> None:
     """Its steps, 0 to 1022, fill their 10 bits; one op more is refused by boards and host."""
     case = case_of(random_model(1, kinds=("residual",) * 255 + ("dense",), edges=False), np.random.default_rng(1), 2)
-    assert len(case.model.ops) == formats.MAX_OPS == 511
+    assert len(case.model.ops) == MAX_OPS == 511
     check_training(case, 1)
     longer = QuantModel([case.model.input, *case.model.tensors], [Op("reshape", 0, 1)], loss=case.model.loss)
     longer.ops += [replace(op, input=op.input + 1, input2=op.input2 + 1, output=op.output + 1) for op in case.model.ops]
     for op in longer.ops:
         op.input2 *= op.kind in TWO_INPUT_KINDS
-    with pytest.raises(formats.FormatError, match="512 ops, 1 to 511"):
-        formats.pack_model(longer)
+    with pytest.raises(FormatError, match="512 ops, 1 to 511"):
+        pack_model(longer)
     forged = bytearray(case.data)
     struct.pack_into("<HH", forged, 24, 513, 512)
     struct.pack_into("<I", forged, 12, zlib.crc32(forged[16:]))
-    with pytest.raises(twin.TwinError, match="inconsistent"):
-        twin.check_model(bytes(forged))
+    with pytest.raises(TwinError, match="inconsistent"):
+        check_model(bytes(forged))
 
 
-def placed(regions: list[twin.Region], order: Callable[[twin.Region], object]) -> tuple[int, list[int]]:
+def placed(regions: list[Region], order: Callable[[Region], object]) -> tuple[int, list[int]]:
     """The end, and where each is if one after the other in this order gets the lowest place that is free."""
-    base, places = min(region.offset for region in regions), dict[twin.Region, int]()
+    base, places = min(region.offset for region in regions), dict[Region, int]()
     for region in sorted(regions, key=order):
         others = [r for r in places if r.birth <= region.death and region.birth <= r.death]
         places[region] = min(
@@ -167,8 +174,8 @@ def test_buffers_have_the_lowest_places(mode: str) -> None:
     for seed in range(30):
         model = random_model(seed, "medium" if seed % 2 else "small")
         ranks = ranks_of(model, random_ranks(np.random.default_rng(seed), model))
-        layout = twin.layout(formats.pack_model(model), ranks, mode, 4, 1)
-        regions = [r for r in layout.regions if r.op >= 0 and r.name.split()[0] not in twin.LASTING]
+        layout = twin_regions.layout(pack_model(model), ranks, mode, 4, 1)
+        regions = [r for r in layout.regions if r.op >= 0 and r.name.split()[0] not in LASTING]
         ways = [placed(regions, lambda r: -r.size), placed(regions, lambda r: (r.birth, -r.size))]
         _, places = min(ways, key=lambda way: way[0])
         assert places == [region.offset for region in regions], f"seed {seed}"
@@ -181,7 +188,7 @@ def test_buffers_of_a_chain_live_no_longer_than_they_are_read(mode: str) -> None
         model = random_model(seed, kinds=("conv", "conv", "average_pool", "conv", "dense"), edges=False)
         ops = len(model.ops)
         ranks = bytes(1 if op.is_matrix else 0 for op in model.ops)
-        regions = twin.layout(formats.pack_model(model), ranks, mode, 4, 1).regions
+        regions = twin_regions.layout(pack_model(model), ranks, mode, 4, 1).regions
         found = {(r.name, r.op): (r.birth, r.death) for r in regions}
         for op in range(ops):
             read = 2 * ops - (op + 1) if mode == "trainable_a" and op + 1 < ops and ranks[op + 1] else op + 1
@@ -285,7 +292,7 @@ def test_samples_of_one_call_are_checked() -> None:
     case = random_case(0, loss="cross_entropy")
     session = case.session()
     x, y = np.stack([x for x, _, _ in case.samples]), np.array([target for _, target, _ in case.samples])
-    with pytest.raises(twin.TwinError, match="begin"):
+    with pytest.raises(TwinError, match="begin"):
         session.train_all(x, y, 3000)
     session.begin(1)
     for wrong_x, wrong_y in [
@@ -298,7 +305,7 @@ def test_samples_of_one_call_are_checked() -> None:
         (x, np.zeros((len(x), session.target_size), np.int16)),
     ]:
         before = session.save(True)
-        with pytest.raises(twin.TwinError):
+        with pytest.raises(TwinError):
             session.train_all(wrong_x, wrong_y, 3000)
         assert session.save(True) == before
     assert session.train_all(x[:0], y[:0], 3000) == []
@@ -313,8 +320,8 @@ def test_merging_equals_reference(first: int) -> None:
         if seed % 5 == 0:
             for layer in adapter.layers:
                 layer.t_shift, layer.branch_shift = (24, -15) if seed % 2 else (0, 8)
-        session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer", plain=bool(seed % 2))
-        session.use(formats.pack_adapter(adapter))
+        session = Session(pack_model(model), bytes(len(model.ops)), "infer", plain=bool(seed % 2))
+        session.use(pack_adapter(adapter))
         for layer in list(adapter.layers):
             session.merge(layer.op)
             model = reference.merge(model, layer)
@@ -341,7 +348,7 @@ def random_parts(rng: np.random.Generator, model: QuantModel) -> list[Adapter]:
         if mode < 2 and rng.random() < 0.8:
             other.seed = first.seed
             for layer in other.layers:
-                layer.a = formats.seeded_a(first.seed, layer.op, layer.rank, model.ops[layer.op])
+                layer.a = seeded_a(first.seed, layer.op, layer.rank, model.ops[layer.op])
         elif mode == 2:
             for layer, its in zip(other.layers, first.layers, strict=False):
                 if layer.op == its.op and layer.rank == its.rank and rng.random() < 0.5:
@@ -364,16 +371,16 @@ def test_sums_of_adapters_equal_reference(first: int) -> None:
         model = random_model(4000 + seed, edges=False)
         parts = random_parts(rng, model)
         weights = [int(rng.choice([4096, rng.integers(-32767, 32768), rng.integers(0, 4097)])) for _ in parts]
-        session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer")
-        files = [formats.pack_adapter(part) for part in parts]
+        session = Session(pack_model(model), bytes(len(model.ops)), "infer")
+        files = [pack_adapter(part) for part in parts]
         fine = bool(rng.integers(0, 2))
         wanted = reference.blend(model, parts, weights, fine)
         found["none" if wanted is None else "stored" if wanted.a_stored else "seed"] += 1
         if wanted is None:
-            with pytest.raises(twin.TwinError, match="can't be added up"):
+            with pytest.raises(TwinError, match="can't be added up"):
                 session.blend(files, weights, fine)
             continue
-        assert session.blend(files, weights, fine) == formats.pack_adapter(wanted), f"seed {seed}"
+        assert session.blend(files, weights, fine) == pack_adapter(wanted), f"seed {seed}"
     assert min(found.values()) > 0, found
 
 
@@ -385,32 +392,32 @@ def test_sums_of_a_trained_a_and_a_seed_s() -> None:
         parts = [random_adapter(rng, model, trainable_a=bool(k + seed & 1), ranks={0: 2, 1: 3}) for k in range(2)]
         for layer, other in zip(parts[0].layers, parts[1].layers, strict=True):
             other.t_shift, other.branch_shift = layer.t_shift, layer.branch_shift
-        session = twin.Session(formats.pack_model(model), bytes(2), "infer")
+        session = Session(pack_model(model), bytes(2), "infer")
         wanted = reference.blend(model, parts, [4096, 2048], True)
-        files = [formats.pack_adapter(part) for part in parts]
-        assert wanted and session.blend(files, [4096, 2048], True) == formats.pack_adapter(wanted), f"seed {seed}"
+        files = [pack_adapter(part) for part in parts]
+        assert wanted and session.blend(files, [4096, 2048], True) == pack_adapter(wanted), f"seed {seed}"
 
 
 def test_adapters_of_several_seeds_take_turns() -> None:
     """Where nothing is trained the A of each seed is made when its adapter comes into use."""
     model = random_model(2, kinds=("conv", "dense"), edges=False)
     rng, ranks = np.random.default_rng(2), {0: 2, 1: 3}
-    session = twin.Session(formats.pack_model(model), ranks_of(model, ranks), "infer")
+    session = Session(pack_model(model), ranks_of(model, ranks), "infer")
     adapters = [random_adapter(rng, model, ranks=ranks) for _ in range(3)]
     for turn in range(9):
         x, adapter = random_input(rng, model), adapters[turn * 2 % 3]
-        session.use(formats.pack_adapter(adapter))
+        session.use(pack_adapter(adapter))
         session.infer(x)
         assert session.logits.tolist() == reference.forward(model, x, adapter).logits.tolist()
-    training = twin.Session(formats.pack_model(model), ranks_of(model, ranks), "frozen_a", 1)
+    training = Session(pack_model(model), ranks_of(model, ranks), "frozen_a", 1)
     training.begin(adapters[0].seed)
-    training.use(formats.pack_adapter(adapters[0]))
-    with pytest.raises(twin.TwinError) as error:
-        training.use(formats.pack_adapter(adapters[1]))
-    assert error.value.status == twin.statuses()["ERR_SEED"]
-    with pytest.raises(twin.TwinError) as error:
-        training.load(formats.pack_adapter(random_adapter(rng, model, ranks={0: 1, 1: 3})))
-    assert error.value.status == twin.statuses()["ERR_RANKS"]
+    training.use(pack_adapter(adapters[0]))
+    with pytest.raises(TwinError) as error:
+        training.use(pack_adapter(adapters[1]))
+    assert error.value.status == binding.statuses()["ERR_SEED"]
+    with pytest.raises(TwinError) as error:
+        training.load(pack_adapter(random_adapter(rng, model, ranks={0: 1, 1: 3})))
+    assert error.value.status == binding.statuses()["ERR_RANKS"]
 
 
 def test_sums_that_are_exact() -> None:
@@ -419,17 +426,17 @@ def test_sums_that_are_exact() -> None:
         rng = np.random.default_rng(seed)
         model = random_model(4000 + seed, kinds=("conv", "conv", "dense"), edges=False)
         one, other = (random_adapter(rng, model, trainable_a=bool(seed % 2), ranks={0: 2, 1: 3}) for _ in range(2))
-        session = twin.Session(formats.pack_model(model), bytes([2, 3, 0]), "infer")
+        session = Session(pack_model(model), bytes([2, 3, 0]), "infer")
         if not seed % 2:
             other.seed = one.seed
             for layer, its in zip(other.layers, one.layers, strict=True):
                 layer.a = its.a
         for layer in (*one.layers, *other.layers):
             layer.b //= 2 if seed % 2 else 4
-        files = [formats.pack_adapter(part) for part in (one, other)]
+        files = [pack_adapter(part) for part in (one, other)]
         one.trainable_a = False
-        assert session.blend(files[:1], [4096], False) == formats.pack_adapter(one)
-        both = formats.unpack_adapter(session.blend(files, [4096, 4096], False), model)
+        assert session.blend(files[:1], [4096], False) == pack_adapter(one)
+        both = unpack_adapter(session.blend(files, [4096, 4096], False), model)
         assert both.a_stored == bool(seed % 2)
         for layer, a, b in zip(both.layers, one.layers, other.layers, strict=True):
             assert layer.branch_shift == a.branch_shift == b.branch_shift
@@ -440,15 +447,15 @@ def test_sums_that_are_exact() -> None:
 
 def test_sums_that_are_refused() -> None:
     model = random_model(1, kinds=("conv", "dense"), edges=False)
-    data, rng = formats.pack_model(model), np.random.default_rng(0)
-    one = formats.pack_adapter(random_adapter(rng, model, ranks={0: 2, 1: 2}))
-    session = twin.Session(data, bytes([2, 2]), "infer")
+    data, rng = pack_model(model), np.random.default_rng(0)
+    one = pack_adapter(random_adapter(rng, model, ranks={0: 2, 1: 2}))
+    session = Session(data, bytes([2, 2]), "infer")
     for files, weights in (([], []), ([one] * 9, [1] * 9), ([one], [32768]), ([one], [-32768])):
-        with pytest.raises(twin.TwinError) as error:
+        with pytest.raises(TwinError) as error:
             session.blend(files, weights)
-        assert error.value.status == twin.statuses()["ERR_BLEND"]
-    wide = [formats.pack_adapter(random_adapter(rng, model, ranks={0: 17, 1: 2})) for _ in range(2)]
-    with pytest.raises(twin.TwinError, match="can't be added up"):
+        assert error.value.status == binding.statuses()["ERR_BLEND"]
+    wide = [pack_adapter(random_adapter(rng, model, ranks={0: 17, 1: 2})) for _ in range(2)]
+    with pytest.raises(TwinError, match="can't be added up"):
         session.blend(wide, [4096, 4096])
     assert len(session.blend([one] * 8, [4096, -4096] * 4)) == len(one)
 
@@ -494,16 +501,16 @@ def test_features_of_a_stream_are_a_training_session_s() -> None:
     for seed in range(6):
         rng = np.random.default_rng(seed)
         model = random_model(seed, kinds=STREAMS, edges=False)
-        data, x = formats.pack_model(model), random_sample(rng, model, 3)
+        data, x = pack_model(model), random_sample(rng, model, 3)
         made = []
         for lowest in (0, 3, 7):
             ranks = ranks_of(model, {lowest: 1})
-            training, inference = (twin.Session(data, ranks, mode, frames=3) for mode in ("frozen_a", "infer"))
+            training, inference = (Session(data, ranks, mode, frames=3) for mode in ("frozen_a", "infer"))
             training.begin(1)
             if lowest:
-                with pytest.raises(twin.TwinError) as error:
+                with pytest.raises(TwinError) as error:
                     inference.features(x)
-                assert error.value.status == twin.statuses()["ERR_MODE"]
+                assert error.value.status == binding.statuses()["ERR_MODE"]
             else:
                 assert inference.features(x).tolist() == training.features(x).tolist() == x.reshape(-1).tolist()
             made.append(training.infer_features(training.features(x)))
@@ -516,7 +523,7 @@ def test_softmax_of_many_equal_values() -> None:
         model = model_of(DrawnOp("softmax", (1, 2, channels), (1, 2, channels), alone=True, seed=channels))
         x = np.zeros(model.input.shape, np.int8)
         x[0, 1] = np.random.default_rng(channels).integers(-2, 2, channels)
-        session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer")
+        session = Session(pack_model(model), bytes(len(model.ops)), "infer")
         session.infer(x)
         assert session.logits.tolist() == reference.forward(model, x).logits.tolist(), channels
 
@@ -526,34 +533,34 @@ def test_outputs_that_are_no_probabilities() -> None:
     found = []
     for seed in range(20):
         model = random_model(seed, kinds=("dense", "lookup"), edges=False, loss="binary_cross_entropy")
-        session = twin.Session(formats.pack_model(model), bytes(2), "infer")
+        session = Session(pack_model(model), bytes(2), "infer")
         session.infer(random_input(np.random.default_rng(seed), model))
         probable = model.output.zero_point == -128
         found.append(probable)
         if probable:
             assert session.probabilities().tolist() == ((session.logits.astype(int) + 128) << 7).tolist()
             continue
-        with pytest.raises(twin.TwinError) as error:
+        with pytest.raises(TwinError) as error:
             session.probabilities()
-        assert error.value.status == twin.statuses()["ERR_OUTPUTS"]
+        assert error.value.status == binding.statuses()["ERR_OUTPUTS"]
     assert not all(found)
 
 
 def test_only_models_with_history_have_frames() -> None:
     model = random_model(1, kinds=("conv", "dense"))
     for frames in (0, 2, 65536):
-        with pytest.raises(twin.TwinError) as error:
-            twin.Session(formats.pack_model(model), bytes(2), "infer", frames=frames)
-        assert error.value.status == twin.statuses()["ERR_CONFIG"]
+        with pytest.raises(TwinError) as error:
+            Session(pack_model(model), bytes(2), "infer", frames=frames)
+        assert error.value.status == binding.statuses()["ERR_CONFIG"]
     large, small, held = (Tensor(shape, 1.0, 0) for shape in ((1024, 1, 1024), (1, 1, 1024), (2, 1, 1024)))
     ops = [Op("slice", 0, 1, axis=1), Op("history", 1, 2), Op("max_pool", 2, 3, kernel=(2, 1))]
-    wide = formats.pack_model(QuantModel([large, small, held, small], ops, loss="mean_squared_error"))
-    assert twin.Session(wide, bytes(3), "infer", frames=2000).output_size == 1024
+    wide = pack_model(QuantModel([large, small, held, small], ops, loss="mean_squared_error"))
+    assert Session(wide, bytes(3), "infer", frames=2000).output_size == 1024
     for frames in (2048, 4096, 65535):  # of 2^20 values and more: sizes in bytes would wrap
-        with pytest.raises(twin.TwinError, match="2\\^31 values"):
-            twin.Session(wide, bytes(3), "infer", frames=frames)
+        with pytest.raises(TwinError, match="2\\^31 values"):
+            Session(wide, bytes(3), "infer", frames=frames)
     there = pickle.loads(pickle.dumps(error.value))  # as out of a worker process
-    assert (type(there), there.status, str(there)) == (twin.TwinError, error.value.status, str(error.value))
+    assert (type(there), there.status, str(there)) == (TwinError, error.value.status, str(error.value))
 
 
 @pytest.mark.parametrize("logistic", [False, True])
@@ -569,7 +576,7 @@ def test_a_single_output_says_yes_or_no(logistic: bool) -> None:
             model.tensors.append(Tensor((1, 1, 1), *LOGISTIC_GRID))
             model.ops.append(Op("lookup", 1, 2))
             derive(model, model.ops[1], "logistic")
-        session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer")
+        session = Session(pack_model(model), bytes(len(model.ops)), "infer")
         for turn in range(10):
             x = random_input(np.random.default_rng(turn), model)
             says = model.output.scale * (reference.forward(model, x).logits[0] - model.output.zero_point)
@@ -583,22 +590,22 @@ def test_a_single_output_says_yes_or_no(logistic: bool) -> None:
 def test_resumed_training_equals_uninterrupted(mode: str, momentum: int) -> None:
     rng = np.random.default_rng(7)
     model = random_model(7)
-    data = formats.pack_model(model)
+    data = pack_model(model)
     ranks = ranks_of(model, random_ranks(rng, model))
     samples = [(random_input(rng, model), random_target(rng, model)) for _ in range(24)]
     assert not model.has_history
 
-    def train(session: twin.Session, part: list) -> None:
+    def train(session: Session, part: list) -> None:
         for x, label in part:
             session.train(x, label, 5000)
 
-    whole = twin.Session(data, ranks, mode, 4, momentum)
+    whole = Session(data, ranks, mode, 4, momentum)
     whole.begin(9)
     train(whole, samples)
-    first = twin.Session(data, ranks, mode, 4, momentum)
+    first = Session(data, ranks, mode, 4, momentum)
     first.begin(9)
     train(first, samples[:12])
-    second = twin.Session(data, ranks, mode, 4, momentum)
+    second = Session(data, ranks, mode, 4, momentum)
     second.load(first.save(state=True))
     train(second, samples[12:])
     assert second.save(state=True) == whole.save(state=True)
@@ -616,32 +623,32 @@ def test_a_wrong_target_is_refused(loss: str) -> None:
         "mean_squared_error": [0, np.zeros(size + 1, np.int8)],
     }
     for target in wrong[loss]:
-        with pytest.raises(twin.TwinError):
+        with pytest.raises(TwinError):
             session.train(case.samples[0][0], target, 1000)
 
 
 def test_an_adapter_of_another_base_is_refused() -> None:
-    first, second = (formats.pack_model(random_model(seed, kinds=("conv", "dense"), edges=False)) for seed in (1, 2))
-    session = twin.Session(first, bytes([2, 2]), "frozen_a", 1)
+    first, second = (pack_model(random_model(seed, kinds=("conv", "dense"), edges=False)) for seed in (1, 2))
+    session = Session(first, bytes([2, 2]), "frozen_a", 1)
     session.begin(1)
-    other = twin.Session(second, bytes([2, 2]), "frozen_a", 1)
+    other = Session(second, bytes([2, 2]), "frozen_a", 1)
     for refused in (other.use, other.load):
-        with pytest.raises(twin.TwinError) as error:
+        with pytest.raises(TwinError) as error:
             refused(session.save())
-        assert error.value.status == twin.statuses()["ERR_BASE"]
+        assert error.value.status == binding.statuses()["ERR_BASE"]
     session.use(session.save())
 
 
-@pytest.mark.parametrize("mode", twin.MODES)
+@pytest.mark.parametrize("mode", MODES)
 def test_a_session_never_writes_outside_its_arena(mode: str) -> None:
     """The plan's regions do not overlap while both are in use, and all lie in the arena."""
     for seed in range(40):
         model = random_model(seed, edges=False, loss=LOSSES[seed % 3])
-        data = formats.pack_model(model)
+        data = pack_model(model)
         rng = np.random.default_rng(seed)
         ranks = ranks_of(model, random_ranks(rng, model))
         recompute = rng.integers(0, 2, len(model.ops)).astype(np.uint8).tobytes()
-        layout = twin.layout(data, ranks, mode, 4, 1, recompute=recompute)
+        layout = twin_regions.layout(data, ranks, mode, 4, 1, recompute=recompute)
         for a in layout.regions:
             assert a.offset + a.size <= layout.arena_bytes
             for b in layout.regions:

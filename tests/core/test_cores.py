@@ -32,12 +32,14 @@ from random_models import (
 )
 from random_ops import DrawnOp, drawn_op
 
-from edgelora import formats, twin
-from edgelora.bench.kernels import SHAPES
-from edgelora.bench.networks import network
-from edgelora.resources import ROOT
-from edgelora.training.recipe import Recipe
-from edgelora.twin.front_ends import FrontEnd
+from benchmarks.kernels import SHAPES
+from benchmarks.networks import network
+from edgelora.base.resources import ROOT
+from edgelora.core.formats.ela import unpack_adapter
+from edgelora.core.formats.elm import base_id, pack_model, unpack_model
+from edgelora.core.twin.front_ends import FrontEnd
+from edgelora.core.twin.session import Session
+from edgelora.learn.training.recipe import Recipe
 
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -227,12 +229,12 @@ def golden_calls(path: Path) -> tuple[Calls, Answers]:
         kind, *values = line.split()
         if kind == "elm":
             elm = bytes.fromhex(values[0])
-            model = formats.unpack_model(elm)
+            model = unpack_model(elm)
         elif kind == "run":
             micro_batch, rate = int(values[2]), int(values[4])
         elif kind == "start":
             start = bytes.fromhex(values[0])
-            adapter = formats.unpack_adapter(start, model, formats.base_id(elm))
+            adapter = unpack_adapter(start, model, base_id(elm))
             ranks = ranks_of(model, {layer.op: layer.rank for layer in adapter.layers})
             mode = "trainable_a" if adapter.trainable_a else "frozen_a"
             frames = len(unhexed(sample)) // model.input.size
@@ -259,9 +261,9 @@ def test_golden_runs(program: Program, path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
 def test_keyword_network_learns_as_the_twin_does(program: Program, keyword_elm: bytes, mode: str) -> None:
-    model = formats.unpack_model(keyword_elm)
+    model = unpack_model(keyword_elm)
     ranks, rng = Recipe(rank=4).ranks(model), np.random.default_rng(5)
-    session, calls = twin.Session(keyword_elm, ranks, mode, 2, 3), Calls()
+    session, calls = Session(keyword_elm, ranks, mode, 2, 3), Calls()
     calls.open(keyword_elm, ranks, mode, 2, 3)
     calls.begin(7)
     session.begin(7)
@@ -309,9 +311,7 @@ def test_what_boards_do_with_a_sample_is_the_same_everywhere(programs: list[Prog
     for model in (random_model(seed), small_base(np.random.default_rng(seed))):
         rng, calls = np.random.default_rng(seed), Calls()
         frames = random_frames(rng, model)
-        calls.open(
-            formats.pack_model(model), ranks_of(model, random_ranks(rng, model)), "trainable_a", 2, frames=frames
-        )
+        calls.open(pack_model(model), ranks_of(model, random_ranks(rng, model)), "trainable_a", 2, frames=frames)
         calls.begin(seed)
         calls.train(random_sample(rng, model, frames), random_target(rng, model), 9000)
         for what in SESSION_CALLS:
@@ -331,7 +331,7 @@ def test_instructions_are_counted(tmp_path: Path) -> None:
         model = network([shape])
         x = random_input(np.random.default_rng(1), model)
         for plain in (False, True):
-            calls.open(formats.pack_model(model), b"\0", "infer", plain=plain)
+            calls.open(pack_model(model), b"\0", "infer", plain=plain)
             calls.infer(x)
             calls.count(x, 0, 1)
     answers = MPS2_CORTEX_M33.run(calls, MPS2_CORTEX_M33.build(tmp_path))

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from fresh import FULL, SEED
 
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 

@@ -14,8 +14,8 @@ import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from edgelora import twin
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
+from edgelora.core.twin import binding
 
 CRYPTO = ROOT / "micropython_module" / "crypto"
 
@@ -144,7 +144,7 @@ def run(program: Path, what: str, payloads: list[bytes]) -> list[str]:
 def verdicts(cases: list[Case], program: Path) -> list[bool]:
     """The sanitized program's answers, which are the twin's."""
     answers = [answer == "1" for answer in run(program, "v", [case.payload() for case in cases])]
-    assert answers == [twin.verify(case.key, case.message, case.signature) for case in cases]
+    assert answers == [binding.verify(case.key, case.message, case.signature) for case in cases]
     return answers
 
 
@@ -204,7 +204,7 @@ def test_accepts_what_cryptography_signs(sanitized: Path) -> None:
     others = [Case(a.key, b.message, a.signature) for a, b in itertools.pairwise(cases)]
     assert verdicts(cases + others, sanitized) == [True] * len(cases) + [False] * len(others)
     more = [signed(i, rng.randbytes(i % 97)) for i in range(1000, 4000)]
-    assert all(twin.verify(case.key, case.message, case.signature) for case in more)
+    assert all(binding.verify(case.key, case.message, case.signature) for case in more)
 
 
 def test_refuses_every_flipped_bit(sanitized: Path) -> None:
@@ -216,7 +216,7 @@ def test_refuses_every_flipped_bit(sanitized: Path) -> None:
         data[bit // 8] ^= 1 << bit % 8
         flipped.append(Case(bytes(data[:32]), bytes(data[96:]), bytes(data[32:96])))
     assert not any(verdicts(flipped, sanitized))
-    assert twin.verify(case.key, case.message, case.signature)
+    assert binding.verify(case.key, case.message, case.signature)
 
 
 # --- signatures of attackers

@@ -7,9 +7,11 @@ import pytest
 import reference
 from random_models import random_adapter, ranks_of
 
-from edgelora import formats, twin
-from edgelora.formats import limits
-from edgelora.formats.network import Op, QuantModel, Tensor
+from edgelora.core.formats import limits
+from edgelora.core.formats.ela import pack_adapter
+from edgelora.core.formats.elm import base_id, pack_model
+from edgelora.core.formats.network import Op, QuantModel, Tensor, layer_size
+from edgelora.core.twin.session import Session
 
 Shape = tuple[int, int, int]
 
@@ -20,7 +22,7 @@ def layer(kind: str, index: int, model: QuantModel, target: Shape, sign: int, **
     model.tensors.append(Tensor(target, 0.5, 0))
     op = Op(kind, index, index + 1, **window)
     model.ops.append(op)
-    outputs, patch = formats.layer_size(model, index)
+    outputs, patch = layer_size(model, index)
     shape = (*op.kernel, outputs) if kind == "depthwise" else (outputs, *op.kernel, patch // np.prod(op.kernel))
     signs = sign or 1 - 2 * (np.arange(outputs) % 2)
     by_row = signs if kind == "depthwise" or sign else np.reshape(signs, (-1, 1, 1, 1))
@@ -68,23 +70,23 @@ def test_layers_at_a_limit_equal_the_reference(case: str, sign: int) -> None:
     rng = np.random.default_rng(0)
     for zero_point in (-128, 127):
         model = extreme(kind, source, target, sign, zero_point, **window)
-        data = formats.pack_model(model)
+        data = pack_model(model)
         most = [1, 0]
         if kind != "depthwise":
-            outputs, patch = formats.layer_size(model, 1)
+            outputs, patch = layer_size(model, 1)
             most[1] = min(limits.MAX_RANK, limits.MAX_FACTOR // max(outputs, patch))
         ranks = {op: rank for op, rank in enumerate(most) if rank}
         mixed = rng.choice(np.array([-128, 127], np.int8), model.input.shape)
         samples = [np.full(model.input.shape, 127, np.int8), mixed]
         wrong = np.full(model.output.size, -128, np.int8)  # of outputs that are all 127, or their opposite
         for trainable_a in (False, True):
-            start = reference.fresh_adapter(model, ranks, 1, formats.base_id(data), trainable_a, 0)
+            start = reference.fresh_adapter(model, ranks, 1, base_id(data), trainable_a, 0)
             trainer = reference.Trainer(model, start, 1)
             expected = [trainer.train(x[None], t, 65535) for x in samples for t in (wrong, ~wrong)]
-            file = formats.pack_adapter(trainer.export())
+            file = pack_adapter(trainer.export())
             for plain in (False, True):
                 mode = "trainable_a" if trainable_a else "frozen_a"
-                session = twin.Session(data, ranks_of(model, ranks), mode, 1, plain=plain)
+                session = Session(data, ranks_of(model, ranks), mode, 1, plain=plain)
                 session.begin(1)
                 found = [session.train(x, t, 65535) for x in samples for t in (wrong, ~wrong)]
                 assert found == expected and session.save(state=True) == file, f"zero point {zero_point}, {mode}"
@@ -98,16 +100,16 @@ def test_adapters_of_the_largest_values_equal_the_reference(case: str) -> None:
         model = extreme(kind, source, target, sign, -128, **window)
         if kind == "depthwise":
             return
-        outputs, patch = formats.layer_size(model, 1)
+        outputs, patch = layer_size(model, 1)
         rank = min(limits.MAX_RANK, limits.MAX_FACTOR // max(outputs, patch))
         adapter = random_adapter(np.random.default_rng(0), model, True, ranks={1: rank})
         for top in (127, -127):
             for shifts in ((24, 8), (0, -15), (14, 8)):
                 one = adapter.layers[0]
                 one.a[:], one.b[:], (one.t_shift, one.branch_shift) = 127, top, shifts
-                file = formats.pack_adapter(adapter)
+                file = pack_adapter(adapter)
                 for plain in (False, True):
-                    session = twin.Session(formats.pack_model(model), bytes(2), "infer", plain=plain)
+                    session = Session(pack_model(model), bytes(2), "infer", plain=plain)
                     session.use(file)
                     for x in (np.full(model.input.shape, value, np.int8) for value in (127, -128)):
                         session.infer(x)

@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 from fleet_adversary import FLEET, Adversary, Included, TooFew, Vector, rule
 
-from edgelora import twin
-from edgelora.twin import fleet as twin_fleet
-from edgelora.twin.fleet import Policy, round_cost
+from edgelora.core.twin import fleet as twin_fleet
+from edgelora.core.twin.fleet import FleetError, Member, Policy, round_cost
 
 MATES, LEAST, COUNT = 3, 25, 40
 POLICY = Policy(
@@ -41,7 +40,7 @@ def refusal(a: Adversary, index: int, stage: int, body: bytes, number: int | Non
     state = member.state
     try:
         member.answer(a.seal(index, stage, body, number), a.keys.__getitem__, masters=lambda: masters)
-    except twin.FleetError as error:
+    except FleetError as error:
         assert member.state == state
         return NAMES[-error.status - 1]
     return ""
@@ -99,7 +98,7 @@ def test_colluder_and_a_board_without_policy() -> None:
 def test_noiseless_sum_of_two() -> None:
     a = made(2)
     for policy, status in ((Policy(least_z=1), "POLICY"), (Policy(least_survivors=3), "POLICY"), (Policy(), "")):
-        member = twin.Member(a.secrets[0], ref.public_of(a.server), FLEET, bytes(32), 0, roster=1, policy=policy)
+        member = Member(a.secrets[0], ref.public_of(a.server), FLEET, bytes(32), 0, roster=1, policy=policy)
         member.finish()
         a.boards[0].member = member
         assert refusal(a, 0, ref.TASK, replace(TASK, sigma=0, least=2, cohort=2, colluders=0).pack()) == status
@@ -292,12 +291,12 @@ def test_same_task_in_400_rounds() -> None:
     same = a.secrets[0], ref.public_of(a.server), FLEET
     for number in range(1, 401):
         seed = struct.pack("<I28x", number)
-        board = twin.Member(*same, seed, 0, round=number - 1, spent=spent, roster=1, policy=policy)  # as after a reset
+        board = Member(*same, seed, 0, round=number - 1, spent=spent, roster=1, policy=policy)  # as after a reset
         board.finish()
         state = board.state
         try:
             board.receive(a.seal(0, ref.TASK, task.pack(), number))
-        except twin.FleetError as error:
+        except FleetError as error:
             assert (NAMES[-error.status - 1], board.state) == ("BUDGET", state)
             continue
         spent = whole_round(a, board, number)
@@ -306,13 +305,13 @@ def test_same_task_in_400_rounds() -> None:
     assert taken == rounds
 
 
-def whole_round(a: Adversary, board: twin.Member, number: int) -> int:
+def whole_round(a: Adversary, board: Member, number: int) -> int:
     """Until MASKED, with members of fresh seeds for the others. What the board has spent then."""
     server = ref.Server(a.server, a.keys, FLEET, number, a.task)
     members = {0: board}
     for i in a.honest[1:]:
         seed = struct.pack("<II24x", number, i)
-        members[i] = twin.Member(a.secrets[i], ref.public_of(a.server), FLEET, seed, i, roster=1)
+        members[i] = Member(a.secrets[i], ref.public_of(a.server), FLEET, seed, i, roster=1)
     for stage in (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT):
         messages = {i: server.message(stage, i) for i in members}
         for i, member in members.items():

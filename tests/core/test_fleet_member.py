@@ -15,8 +15,7 @@ import pytest
 import sanitized
 from numpy.typing import NDArray
 
-from edgelora import twin
-from edgelora.twin.fleet import round_cost
+from edgelora.core.twin.fleet import FleetError, Member, Next, Policy, round_cost
 
 FLEET = b"a fleet!"
 STAGES = (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT, ref.SURVIVORS, ref.UNMASK)
@@ -27,7 +26,7 @@ Masters = NDArray[np.int16]
 class Board:
     """A board of a drawn fleet: in C, and beside it the reference with the same secrets."""
 
-    member: twin.Member
+    member: Member
     other: ref.Member
     before: Masters
     after: Masters
@@ -49,7 +48,7 @@ class Fleet:
         spread = self.rng.choice((3, 200, 32767))
         before, after = (np.array([self.rng.randint(-spread, spread) for _ in range(n)], np.int16) for _ in range(2))
         same = self.secrets[index], server, FLEET, seed, index
-        return Board(twin.Member(*same, roster=self.task.roster), ref.Member(*same), before, after)
+        return Board(Member(*same, roster=self.task.roster), ref.Member(*same), before, after)
 
     def key(self, index: int) -> bytes:
         key: bytes = self.server.keys[index]
@@ -116,7 +115,7 @@ def test_without_masks() -> None:
     for stage in (ref.TASK, ref.INPUT):
         fleet.stage(stage, [0, 1, 2])
     assert np.array_equal(fleet.server.total(), fleet.expected())
-    assert fleet.boards[0].member.next is twin.Next.OVER
+    assert fleet.boards[0].member.next is Next.OVER
 
 
 # ---- what is refused
@@ -136,7 +135,7 @@ class Suspect:
     def refuses(self, message: bytes, status: str = "") -> None:
         """With that status, or any; nothing has changed afterwards."""
         state = self.member.state
-        with pytest.raises(twin.FleetError) as caught:
+        with pytest.raises(FleetError) as caught:
             self.member.receive(message)
         assert not status or caught.value.status == STATUS[status], (status, str(caught.value))
         assert self.member.state == state
@@ -332,30 +331,30 @@ def test_refuses_what_is_not_right() -> None:
 @pytest.mark.parametrize(
     ("policy", "task"),
     [
-        (twin.Policy(least_survivors=9), ref.Task(least=8)),
-        (twin.Policy(least_z=100), ref.Task(sigma=333, least=9, clip=1000)),  # sigma sqrt(m) = 999
-        (twin.Policy(least_z=65535), ref.Task(sigma=65535, least=65, clip=65535)),
-        (twin.Policy(least_z=100, colluders=2), ref.Task(sigma=377, least=9, clip=1000, colluders=2)),  # of seven: 997
-        (twin.Policy(colluders=9), ref.Task(least=9, colluders=9)),  # none of the survivors has to be honest
-        (twin.Policy(least_z=100), ref.Task(sigma=999, least=9, masks=0)),  # nobody hides a single board's noise
-        (twin.Policy(colluders=3, least_survivors=4), ref.Task(least=9, colluders=2)),
-        (twin.Policy(least_cohort=20), ref.Task(least=9, cohort=19)),
-        (twin.Policy(masks=True), ref.Task(masks=0)),
+        (Policy(least_survivors=9), ref.Task(least=8)),
+        (Policy(least_z=100), ref.Task(sigma=333, least=9, clip=1000)),  # sigma sqrt(m) = 999
+        (Policy(least_z=65535), ref.Task(sigma=65535, least=65, clip=65535)),
+        (Policy(least_z=100, colluders=2), ref.Task(sigma=377, least=9, clip=1000, colluders=2)),  # of seven: 997
+        (Policy(colluders=9), ref.Task(least=9, colluders=9)),  # none of the survivors has to be honest
+        (Policy(least_z=100), ref.Task(sigma=999, least=9, masks=0)),  # nobody hides a single board's noise
+        (Policy(colluders=3, least_survivors=4), ref.Task(least=9, colluders=2)),
+        (Policy(least_cohort=20), ref.Task(least=9, cohort=19)),
+        (Policy(masks=True), ref.Task(masks=0)),
     ],
 )
-def test_policy(policy: twin.Policy, task: ref.Task) -> None:
+def test_policy(policy: Policy, task: ref.Task) -> None:
     """What is a little less private than the board allows is refused; what just is not, taken."""
     fleet = Fleet(random.Random(fresh.SEED), 2, task)
     same = fleet.secrets[0], ref.public_of(fleet.server.secret), FLEET, bytes(32), 0
-    member = twin.Member(*same, roster=task.roster, policy=policy)
+    member = Member(*same, roster=task.roster, policy=policy)
     member.finish()
-    with pytest.raises(twin.FleetError, match="policy"):
+    with pytest.raises(FleetError, match="policy"):
         member.receive(fleet.server.message(ref.TASK, 0))
     enough = replace(
         policy, least_survivors=min(policy.least_survivors, task.least), least_z=min(policy.least_z, 99), masks=False,
         colluders=min(policy.colluders, 2), least_cohort=min(policy.least_cohort, task.cohort),
     )  # fmt: skip
-    member = twin.Member(*same, roster=task.roster, policy=enough)
+    member = Member(*same, roster=task.roster, policy=enough)
     member.finish()
     assert member.receive(fleet.server.message(ref.TASK, 0))
 
@@ -368,9 +367,9 @@ def test_revoked_neighbour() -> None:
     member = fleet.boards[0].member
     assert member.receive(fleet.server.message(ref.COHORT, 0))
     member.key(0, fleet.key(1))
-    with pytest.raises(twin.FleetError, match="revoked"):
+    with pytest.raises(FleetError, match="revoked"):
         member.key(1, bytes(32))
-    assert (member.stage, member.next, member.neighbours()) == (ref.TASK, twin.Next.MESSAGE, [])
+    assert (member.stage, member.next, member.neighbours()) == (ref.TASK, Next.MESSAGE, [])
     assert not member.receive(fleet.server.message(ref.TASK, 0))
     del fleet.server.replies[ref.READY][2]
     for stage in STAGES[1:]:
@@ -390,27 +389,27 @@ def dishonest_tags(fleet: Fleet, index: int) -> bytes:
 def test_worthless_keys() -> None:
     """Of the server, of a neighbour, of its mask key: the board leaves the round, and says whose it was."""
     rng = random.Random(fresh.SEED)
-    member = twin.Member(rng.randbytes(32), LOW_ORDER, FLEET, rng.randbytes(32), 0)
-    with pytest.raises(twin.FleetError, match="worthless"):
+    member = Member(rng.randbytes(32), LOW_ORDER, FLEET, rng.randbytes(32), 0)
+    with pytest.raises(FleetError, match="worthless"):
         member.work()
-    assert (member.culprit, member.next) == (0xFFFF, twin.Next.OVER)
+    assert (member.culprit, member.next) == (0xFFFF, Next.OVER)
 
     fleet = Fleet(rng, 5, ref.Task(roster=3))
     fleet.stage(ref.TASK, [0, 1, 2, 3, 4])
     message = fleet.server.message(ref.COHORT, 0)
     member = fleet.boards[0].member
-    with pytest.raises(twin.FleetError, match="worthless"):
+    with pytest.raises(FleetError, match="worthless"):
         member.answer(message, lambda index: LOW_ORDER if index == 2 else fleet.key(index))
-    assert (member.culprit, member.next) == (2, twin.Next.OVER)
-    with pytest.raises(twin.FleetError, match="turn"):
+    assert (member.culprit, member.next) == (2, Next.OVER)
+    with pytest.raises(FleetError, match="turn"):
         member.reply()
 
     fleet.stage(ref.COHORT, [1, 2, 3, 4])
     fleet.server.replies[ref.ADVERT][2] = LOW_ORDER + dishonest_tags(fleet, 2)
     member = fleet.boards[1].member
-    with pytest.raises(twin.FleetError, match="worthless"):
+    with pytest.raises(FleetError, match="worthless"):
         member.answer(fleet.server.message(ref.PEERS, 1), fleet.key)
-    assert (member.culprit, member.next) == (2, twin.Next.OVER)
+    assert (member.culprit, member.next) == (2, Next.OVER)
     later = ref.Server(fleet.server.secret, fleet.server.keys, FLEET, fleet.number + 1, fleet.task)
     assert member.answer(later.message(ref.TASK, 1), fleet.key)  # the next round
 
@@ -435,9 +434,9 @@ def test_rounds_follow_each_other() -> None:
         else:
             Suspect(fleet, 0).refuses(past, "ROUND")
     assert len(set(adverts)) == 6
-    again = twin.Member(fleet.secrets[0], ref.public_of(fleet.server.secret), FLEET, bytes(32), 0, round=last, roster=1)
+    again = Member(fleet.secrets[0], ref.public_of(fleet.server.secret), FLEET, bytes(32), 0, round=last, roster=1)
     again.finish()
-    with pytest.raises(twin.FleetError, match="past"):
+    with pytest.raises(FleetError, match="past"):
         again.receive(past)
     assert again.receive(fleet.server.message(ref.TASK, 0))
 
@@ -459,12 +458,12 @@ def test_memory_of_fewer_neighbours() -> None:
     """A member with room for seven others takes no task of nine boards; indices and seeds are checked."""
     fleet = Fleet(random.Random(fresh.SEED), 8, ref.Task(cohort=9))
     same = fleet.secrets[0], ref.public_of(fleet.server.secret), FLEET, bytes(32)
-    small = twin.Member(*same, 0, roster=1, neighbours=7)
+    small = Member(*same, 0, roster=1, neighbours=7)
     small.finish()
-    with pytest.raises(twin.FleetError, match="out of range"):
+    with pytest.raises(FleetError, match="out of range"):
         small.receive(fleet.server.message(ref.TASK, 0))
-    with pytest.raises(twin.FleetError, match="begin"):
-        twin.Member(*same, 0xFFFF)
+    with pytest.raises(FleetError, match="begin"):
+        Member(*same, 0xFFFF)
 
 
 def test_fuzzed_under_sanitizers(tmp_path: Path) -> None:
@@ -503,13 +502,13 @@ def test_refuses_the_next_stage_before_its_reply() -> None:
         early = server.message(stage + 2, 0)
         assert member.receive(message)
         suspect.refuses(early, "ORDER")
-        if member.next is twin.Next.KEYS:
+        if member.next is Next.KEYS:
             for place, index in enumerate(member.neighbours()):
                 member.key(place, fleet.key(index))
                 suspect.refuses(early, "ORDER")
         if stage == ref.INPUT:
             member.update(board.before, board.after)
-        while member.next is twin.Next.WORK:
+        while member.next is Next.WORK:
             suspect.refuses(early, "ORDER")
             member.work()
         suspect.refuses(early, "ORDER")
@@ -543,8 +542,8 @@ def test_budget() -> None:
     task = ref.Task(sigma=2000, clip=1000, least=2)  # 1 / z^2 = 1 / 8
     fleet = Fleet(rng, 3, task)
     same = fleet.secrets[0], ref.public_of(fleet.server.secret), FLEET, rng.randbytes(32), 0
-    policy = twin.Policy(budget=375_000)
-    member = fleet.boards[0].member = twin.Member(*same, roster=1, policy=policy)
+    policy = Policy(budget=375_000)
+    member = fleet.boards[0].member = Member(*same, roster=1, policy=policy)
     for number, spent in ((7, 125_000), (8, 250_000), (9, 375_000)):
         fleet.number = number
         fleet.server = ref.Server(fleet.server.secret, fleet.server.keys, FLEET, number, task)
@@ -557,16 +556,16 @@ def test_budget() -> None:
         fleet.stage(ref.INPUT, [0, 1, 2], check=False)
         assert member.spent == spent
     later = ref.Server(fleet.server.secret, fleet.server.keys, FLEET, 10, task)
-    with pytest.raises(twin.FleetError, match="budget"):
+    with pytest.raises(FleetError, match="budget"):
         member.receive(later.message(ref.TASK, 0))
     cheaper = ref.Server(fleet.server.secret, fleet.server.keys, FLEET, 10, replace(task, sigma=20000, clip=1))
-    with pytest.raises(twin.FleetError, match="budget"):  # a millionth is too much, too
+    with pytest.raises(FleetError, match="budget"):  # a millionth is too much, too
         member.receive(cheaper.message(ref.TASK, 0))
     for spent in (0, 250_001):  # as it would be after a reset
-        again = twin.Member(*same, roster=1, round=9, spent=spent, policy=policy)
+        again = Member(*same, roster=1, round=9, spent=spent, policy=policy)
         again.finish()
         if spent:
-            with pytest.raises(twin.FleetError, match="budget"):
+            with pytest.raises(FleetError, match="budget"):
                 again.receive(later.message(ref.TASK, 0))
         else:
             assert again.receive(later.message(ref.TASK, 0))
@@ -587,8 +586,8 @@ def test_colluders_add_no_noise() -> None:
         task = ref.Task(sigma=10, clip=10, least=4, masks=masks, colluders=3)
         fleet = Fleet(random.Random(fresh.SEED), 8, task)
         same = fleet.secrets[0], ref.public_of(fleet.server.secret), FLEET, bytes(32), 0
-        policy = twin.Policy(colluders=colluders)
-        member = fleet.boards[0].member = twin.Member(*same, roster=1, spent=5, policy=policy)
+        policy = Policy(colluders=colluders)
+        member = fleet.boards[0].member = Member(*same, roster=1, spent=5, policy=policy)
         for stage in (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT) if masks else (ref.TASK, ref.INPUT):
             fleet.stage(stage, list(range(8)), check=False)
         assert member.spent == cost + 5

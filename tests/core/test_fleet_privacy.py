@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgelora import twin
+from edgelora.core.twin.fleet import clip_update, gaussian_noise
 
 FALSE_ALARMS = 1e-6  # of each test of a distribution, at most
 
@@ -37,7 +37,7 @@ def clip_cases(rng: np.random.Generator) -> list[tuple[NDArray[np.int16], NDArra
 
 
 def length_fits(before: NDArray[np.int16], after: NDArray[np.int16], clip: int) -> NDArray[np.int64]:
-    out = twin.clip_update(before, after, clip).astype(np.int64)
+    out = clip_update(before, after, clip).astype(np.int64)
     assert int((out * out).sum()) <= clip * clip
     return out
 
@@ -64,13 +64,13 @@ def test_clip_of_the_largest() -> None:
         for before, after in ((low, high), (high, low)):
             out = length_fits(before, after, clip)
             assert (out == out[0]).all() and abs(out[0]) == 65535 * (65536 * clip // (256 * 65535)) >> 16
-    assert not twin.clip_update(low, low, 1).any()
+    assert not clip_update(low, low, 1).any()
 
 
 def test_clip_keeps_what_fits() -> None:
     before = np.array([3, -4], np.int16)
-    assert twin.clip_update(before, np.array([0, 0], np.int16), 5).tolist() == [-3, 4]
-    assert twin.clip_update(before, np.array([0, 0], np.int16), 4).tolist() == [-2, 3]
+    assert clip_update(before, np.array([0, 0], np.int16), 5).tolist() == [-3, 4]
+    assert clip_update(before, np.array([0, 0], np.int16), 4).tolist() == [-2, 3]
 
 
 # ---- noise
@@ -86,7 +86,7 @@ SIGMAS = (1, 2, 3, 5, 23, 400, 4000, 65535)
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_noise_equals_the_reference(sigma: int) -> None:
     key = key_of(sigma)
-    assert twin.gaussian_noise(key, sigma, 300).tolist() == ref.Noise(key).draws(sigma, 300)
+    assert gaussian_noise(key, sigma, 300).tolist() == ref.Noise(key).draws(sigma, 300)
 
 
 def test_noise_of_every_sigma() -> None:
@@ -94,8 +94,8 @@ def test_noise_of_every_sigma() -> None:
     near = {round(2**b * math.sqrt(2)) + d for b in range(16) for d in (-1, 0, 1)}
     drawn = random.Random(fresh.SEED).sample(range(1, 65536), 100)
     for sigma in sorted({s for s in near if 1 <= s <= 65535} | set(drawn)):
-        assert twin.gaussian_noise(key_of(sigma), sigma, 8).tolist() == ref.Noise(key_of(sigma)).draws(sigma, 8)
-    assert not twin.gaussian_noise(bytes(32), 0, 9).any()
+        assert gaussian_noise(key_of(sigma), sigma, 8).tolist() == ref.Noise(key_of(sigma)).draws(sigma, 8)
+    assert not gaussian_noise(bytes(32), 0, 9).any()
 
 
 def masses(sigma: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -131,7 +131,7 @@ def binned(sigma: int, drawn: NDArray[np.int32]) -> tuple[NDArray[np.float64], N
 def test_noise_is_a_discrete_gaussian(sigma: int) -> None:
     """Chi-square of bins and Kolmogorov-Smirnov's largest distance, each with a chance of a false alarm below 1e-6."""
     n = 2_000_000 if fresh.FULL else 200_000
-    drawn = twin.gaussian_noise(key_of((sigma, "distribution")), sigma, n)
+    drawn = gaussian_noise(key_of((sigma, "distribution")), sigma, n)
     counts, expected = binned(sigma, drawn)
     used = expected > 20
     chi_square = float(((counts - expected) ** 2 / np.maximum(expected, 1e-9))[used].sum())
@@ -156,7 +156,7 @@ def test_tests_of_distributions_can_fail(sigma: int) -> None:
 def test_noise_has_no_memory() -> None:
     """Neighbouring draws, and those of other keys, are not correlated: 6 standard errors, a false alarm in 5e8."""
     n = 200_000
-    drawn = twin.gaussian_noise(key_of("memory"), 400, n).astype(np.float64) / 400
-    others = twin.gaussian_noise(key_of("other"), 400, n).astype(np.float64) / 400
+    drawn = gaussian_noise(key_of("memory"), 400, n).astype(np.float64) / 400
+    others = gaussian_noise(key_of("other"), 400, n).astype(np.float64) / 400
     for a, b in itertools.chain(((drawn[:-lag], drawn[lag:]) for lag in (1, 2, 3, 16, 32)), [(drawn, others)]):
         assert abs(float((a * b).mean())) < 6 / math.sqrt(len(a))

@@ -21,8 +21,8 @@ import pytest
 from fleet_adversary import FLEET, Adversary, Included, Rule, rule
 from fleet_search import Search, exposed, rank, unknown_masks
 
-from edgelora import twin
-from edgelora.twin import fleet as twin_fleet
+from edgelora.core.twin import fleet as twin_fleet
+from edgelora.core.twin.fleet import FleetError, Member
 
 MOST = 7 if fresh.FULL else 6
 ALL = [(n, c, m) for n in range(2, MOST + 1) for c in range(min(4 if fresh.FULL else 3, n)) for m in range(1, n + 1)]
@@ -70,7 +70,7 @@ def test_cohorts_that_could_not_agree(n: int, c: int, m: int) -> None:
     a = Adversary(fresh.SEED, n, c, task_of(n, c, m))
     for i in a.honest:
         assert a.step(i, ref.TASK, a.task.pack()) is not None
-        with pytest.raises(twin.FleetError, match="cohort"):
+        with pytest.raises(FleetError, match="cohort"):
             a.boards[i].member.receive(a.seal(i, ref.COHORT, ref.cohort_body(a.cohort)))
 
 
@@ -85,7 +85,7 @@ def test_every_cohort_that_could_not_agree() -> None:
         if rule(task, n)[1] < n:
             assert member.receive(a.seal(0, ref.COHORT, cohort, number))
         else:
-            with pytest.raises(twin.FleetError, match="cohort"):
+            with pytest.raises(FleetError, match="cohort"):
                 member.receive(a.seal(0, ref.COHORT, cohort, number))
 
 
@@ -416,7 +416,7 @@ def test_restarts() -> None:
     same = a.secrets[0], ref.public_of(a.server), FLEET
     cohort, keys = ref.cohort_body(a.cohort), set()
     for seed, last in ((b"1" * 32, 0), (b"2" * 32, a.number - 1)):  # in flash before it took part
-        member = twin.Member(*same, seed, 0, round=last, roster=1)
+        member = Member(*same, seed, 0, round=last, roster=1)
         member.finish()
         got = a.send(member, 0, ref.TASK, a.task.pack())
         assert got
@@ -424,7 +424,7 @@ def test_restarts() -> None:
         assert advert
         keys.add(advert[1][:32])
     assert len(keys | {a.boards[0].mask_key}) == 3
-    back = twin.Member(*same, b"3" * 32, 0, round=a.number, roster=1)
+    back = Member(*same, b"3" * 32, 0, round=a.number, roster=1)
     back.finish()
     everybody = frozenset(a.cohort)
     bodies = {
@@ -436,5 +436,5 @@ def test_restarts() -> None:
         ref.UNMASK: b"",
     }
     for stage, body in bodies.items():
-        with pytest.raises(twin.FleetError, match="past"):
+        with pytest.raises(FleetError, match="past"):
             back.receive(a.seal(0, stage, body))

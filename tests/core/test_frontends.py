@@ -14,11 +14,14 @@ import signal_reference
 from numpy.typing import NDArray
 from pymicro_features import MicroFrontend
 
-from edgelora import formats, twin
-from edgelora.datasets import speech
-from edgelora.errors import InputError
-from edgelora.resources import ROOT
-from edgelora.signal import AudioFrontEnd, SpectralFrontEnd
+from edgelora.base.errors import InputError
+from edgelora.base.resources import ROOT
+from edgelora.core.formats.fixed_point import quantize_multiplier
+from edgelora.core.formats.network import Tensor
+from edgelora.core.front_ends import AudioFrontEnd, SpectralFrontEnd
+from edgelora.core.twin.binding import TwinError
+from edgelora.core.twin.front_ends import FrontEnd
+from edgelora.model.datasets import speech
 
 Samples = NDArray[np.int16]
 HOP = 160
@@ -117,8 +120,8 @@ def test_int8_as_deployed_firmware_has_it() -> None:
     assert np.array_equal(AudioFrontEnd("firmware").feed(samples), expected)
 
 
-def grid(scale: float, zero_point: int) -> formats.Tensor:
-    return formats.Tensor((1, 1, 40), scale, zero_point)
+def grid(scale: float, zero_point: int) -> Tensor:
+    return Tensor((1, 1, 40), scale, zero_point)
 
 
 @pytest.mark.parametrize("seed", fresh.fresh_seeds(3))
@@ -133,7 +136,7 @@ def test_int8_on_a_models_grid(seed: int) -> None:
             (AudioFrontEnd(grid(float(scale), zero_point)), raw, 5 / 128, "audio"),
             (SpectralFrontEnd(to=grid(float(scale), zero_point)), vibration, 1 / 256, "spectral"),
         ):
-            multiplier, shift = formats.quantize_multiplier(unit / float(np.float32(scale)))
+            multiplier, shift = quantize_multiplier(unit / float(np.float32(scale)))
             expected = reference.requantize(values, np.array(multiplier), np.array(shift)) + zero_point
             assert np.array_equal(found.feed(samples), np.clip(expected, -128, 127)), (scale, front)
 
@@ -212,16 +215,16 @@ def test_settings_and_samples_that_cannot_be() -> None:
     for wrong in ((0, 0, 8), (3, 3, 8), (17, 0, 8), (1, 0, 12), (1, 0, 0), (1, 0, 264)):
         with pytest.raises(InputError, match="channel|multiple of 8"):
             SpectralFrontEnd(*wrong)
-        with pytest.raises(twin.TwinError, match="channels are 1 to 16"):
-            twin.FrontEnd("spectral", 68, 512, None, wrong)
+        with pytest.raises(TwinError, match="channels are 1 to 16"):
+            FrontEnd("spectral", 68, 512, None, wrong)
     with pytest.raises(InputError, match="'loud'"):
         AudioFrontEnd("loud")
     for scale in (0.0, -1.0, float("nan"), float("inf"), 1e-9, 1e30):
-        with pytest.raises(twin.TwinError, match="the scale a positive number"):
+        with pytest.raises(TwinError, match="the scale a positive number"):
             AudioFrontEnd(grid(scale, 0))
     with pytest.raises(InputError, match="give int16"):
         AudioFrontEnd().feed(np.zeros(480))
     front = AudioFrontEnd()
     for samples, out in ((159, 40), (160, 39)):
-        with pytest.raises(twin.TwinError, match="as many as window says"):
+        with pytest.raises(TwinError, match="as many as window says"):
             front.step(np.zeros(samples, np.int16), np.zeros(out, np.int16))

@@ -12,8 +12,12 @@ import pytest
 import sanitized
 from random_models import random_model
 
-from edgelora import formats, twin
-from edgelora.formats.network import QuantModel
+from edgelora.core.formats.elm import base_id, pack_model, unpack_model
+from edgelora.core.formats.envelope import FormatError
+from edgelora.core.formats.network import QuantModel
+from edgelora.core.twin import binding
+from edgelora.core.twin.binding import TwinError, check_model
+from edgelora.core.twin.session import Session
 
 KINDS = ("conv", "average_pool", "dense")
 RANKS = bytes([2, 0, 2])
@@ -45,7 +49,7 @@ def sealed(data: bytes, **fields: tuple[str, int, int | bytes]) -> bytes:
 
 
 def adapter_of(model: QuantModel, mode: str, state: bool = False, ranks: bytes = RANKS) -> bytes:
-    session = twin.Session(formats.pack_model(model), ranks, mode, 2)
+    session = Session(pack_model(model), ranks, mode, 2)
     session.begin(5)
     return session.save(state)
 
@@ -53,8 +57,8 @@ def adapter_of(model: QuantModel, mode: str, state: bool = False, ranks: bytes =
 def test_use_takes_only_what_fits(misuse: Path, tmp_path: Path) -> None:
     """Adapters of another base and forged ones: nothing outside is read or written, and the one in use stays."""
     model, wide = (random_model(seed, size, KINDS, edges=False) for seed, size in ((3, "small"), (4, "medium")))
-    data, status = formats.pack_model(model), twin.statuses()
-    ours = {"base": ("<8s", 16, formats.base_id(data))}
+    data, status = pack_model(model), binding.statuses()
+    ours = {"base": ("<8s", 16, base_id(data))}
     good = adapter_of(model, "trainable_a", state=True)
     cases = [
         (adapter_of(wide, "trainable_a"), "ERR_BASE"),
@@ -93,7 +97,7 @@ def weights_last(data: bytes, model: QuantModel, op: int, behind: int) -> bytes:
     left = data[:weights] + bytes(size) + data[weights + size :] + padding
     packed = data[weights : weights + size] + bytes(behind)
     moved = bytearray(sealed(left + packed, weights=("<I", at, len(left))))
-    moved[16:24] = formats.base_id(moved)
+    moved[16:24] = base_id(moved)
     return sealed(bytes(moved))
 
 
@@ -104,41 +108,41 @@ def test_a_word_is_behind_weights(misuse: Path, tmp_path: Path) -> None:
         for model in (random_model(seed, "small", KINDS, edges=False) for seed in range(50))
         if model.ops[2].weights.size % 4 and model.ops[2].weights[0].size % 4
     )
-    data = formats.pack_model(model)
+    data = pack_model(model)
     for op in (0, 2):
         padding = -model.ops[op].weights.size % 4
         for behind in range(padding + 4):
             short = weights_last(data, model, op, behind)
-            with pytest.raises(twin.TwinError, match="inconsistent"):
-                twin.check_model(short)
-            with pytest.raises(formats.FormatError, match="put a word behind"):
-                formats.unpack_model(short)
+            with pytest.raises(TwinError, match="inconsistent"):
+                check_model(short)
+            with pytest.raises(FormatError, match="put a word behind"):
+                unpack_model(short)
         enough = weights_last(data, model, op, padding + 4)
-        np.testing.assert_equal(formats.unpack_model(enough).ops[op].weights, model.ops[op].weights)
+        np.testing.assert_equal(unpack_model(enough).ops[op].weights, model.ops[op].weights)
         run(misuse, tmp_path, enough)
 
 
 def test_threads_take_turns_on_the_twin() -> None:
     """A class or a status: a session in use says so, here by its flag."""
     model = random_model(3, "small", KINDS, edges=False)
-    session = twin.Session(formats.pack_model(model), RANKS)
+    session = Session(pack_model(model), RANKS)
     x = np.zeros(session.input_size, np.int8)
     session.begin(1)
     session.save()
     np.frombuffer(session._arena, np.uint16)[30] = 1
     for call in (lambda: session.infer(x), session.reset, lambda: session.train(x, 0, 1), session.save):
-        with pytest.raises(twin.TwinError, match="another core, thread or interrupt"):
+        with pytest.raises(TwinError, match="another core, thread or interrupt"):
             call()
 
 
 def test_labels_and_arrays_of_other_kinds_are_refused() -> None:
     model = random_model(3, "small", KINDS, edges=False)
-    session = twin.Session(formats.pack_model(model), RANKS)
+    session = Session(pack_model(model), RANKS)
     session.begin(1)
     x = np.zeros(session.input_size, np.int8)
     for label in (-1, session.output_size, 1 << 32, -(1 << 32), 1 << 64):
-        with pytest.raises(twin.TwinError, match="not a class"):
+        with pytest.raises(TwinError, match="not a class"):
             session.train(x, label, 1)
     for other in (x.astype(np.uint8), np.zeros(session.input_size, np.float32)):
-        with pytest.raises(twin.TwinError, match="int8"):
+        with pytest.raises(TwinError, match="int8"):
             session.infer(other)

@@ -6,8 +6,8 @@ from fresh import fresh_seeds
 from random_models import random_input, random_model
 from reference import forward, requantize
 
-from edgelora import formats, twin
-from edgelora.formats.fixed_point import (
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.fixed_point import (
     LOGISTIC_GRID,
     LOOKUPS,
     SOFTMAX_GRID,
@@ -16,7 +16,8 @@ from edgelora.formats.fixed_point import (
     fold_count,
     quantize_multiplier,
 )
-from edgelora.formats.network import LOSSES, Op, QuantModel, Tensor
+from edgelora.core.formats.network import LOSSES, Op, QuantModel, Tensor
+from edgelora.core.twin.session import Session
 
 pytest.importorskip("tflite_micro")
 from tflite_writer import TflmModel, run_tflm, write_tflite
@@ -51,8 +52,8 @@ class Core:
     """A model in the device core, with and without the kernels of this machine."""
 
     def __init__(self, model: QuantModel) -> None:
-        data, ranks = formats.pack_model(model), bytes(len(model.ops))
-        self.sessions = [twin.Session(data, ranks, "infer", plain=plain) for plain in (False, True)]
+        data, ranks = pack_model(model), bytes(len(model.ops))
+        self.sessions = [Session(data, ranks, "infer", plain=plain) for plain in (False, True)]
 
     def __call__(self, x: np.ndarray) -> list[list[int]]:
         for session in self.sessions:

@@ -8,7 +8,7 @@ import numpy as np
 from fresh import SEED, rounds
 from reference import mix
 
-from edgelora import twin
+from edgelora.core.twin import binding
 
 GOLDEN, WORD = 0x9E3779B9, 2**32
 
@@ -34,7 +34,7 @@ def test_an_epoch_takes_every_sample_once() -> None:
     rng = random.Random(SEED)
     for count in (1, 2, 3, 7, 64, 100, rng.randint(2, 5000)):
         seed, epoch = rng.randrange(WORD), rng.randrange(2**16)
-        found = twin.order(seed, epoch, count)
+        found = binding.order(seed, epoch, count)
         assert sorted(found.tolist()) == list(range(count)), (seed, epoch, count)
         for place in rng.sample(range(count), min(count, rounds(40))):
             assert found[place] == order(seed, epoch, count, place), (seed, epoch, count, place)
@@ -45,4 +45,4 @@ def test_draws_are_evenly_below_a_count() -> None:
     for count in (1, 2, 3, 1000, 65536, 2**31 + 1, WORD - 1, rng.randrange(1, WORD)):
         for n in range(rounds(80)):
             seed, k = rng.randrange(WORD), rng.randrange(WORD)
-            assert twin.draw(seed, k, n, count) == mixed(stream(seed, k) + n * GOLDEN) * count // WORD
+            assert binding.draw(seed, k, n, count) == mixed(stream(seed, k) + n * GOLDEN) * count // WORD

@@ -30,10 +30,10 @@ from reference import (
 )
 from straight_through import FloatModel
 
-from edgelora.formats.ela import Adapter, pack_adapter, seeded_a, unpack_adapter
-from edgelora.formats.elm import base_id, pack_model
-from edgelora.formats.network import Op, QuantModel
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
+from edgelora.core.formats.ela import Adapter, pack_adapter, seeded_a, unpack_adapter
+from edgelora.core.formats.elm import base_id, pack_model
+from edgelora.core.formats.network import Op, QuantModel
 
 CHAINS = {
     "dense": ("dense",),

@@ -11,7 +11,7 @@ from fresh import SEED, rounds
 from random_models import model_of
 from random_ops import DrawnOp, drawn_op, generated
 
-from edgelora import formats
+from edgelora.core.formats.elm import pack_model
 
 NARROW = [  # rows of depthwise kernels whose backward step needs more than the forward one
     DrawnOp("depthwise", (1, width, 3), (1, out, 3), (3, 3), padding=(0, 1), seed=width)
@@ -30,7 +30,7 @@ def test_no_op_leaves_its_scratch(tmp_path: Path) -> None:
     paths = []
     for number, op in enumerate(ops):
         paths.append(tmp_path / f"{number}.elm")
-        paths[-1].write_bytes(formats.pack_model(model_of(op)))
+        paths[-1].write_bytes(pack_model(model_of(op)))
     done = subprocess.run([program, *paths], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, f"seed {SEED}: {done.stderr[-4000:]}"
     assert int(done.stdout) > 6 * len(ops)

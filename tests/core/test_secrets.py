@@ -23,8 +23,8 @@ import numpy as np
 import pytest
 from member_calls import round_in_clear, round_of_a_board
 
-from edgelora import twin
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
+from edgelora.core.twin.fleet import clip_update, gaussian_noise
 
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -142,7 +142,7 @@ def test_clip(program: Path) -> None:
     for spread, n in ((0, 9), (1, 9), (40, 300), (32767, 300), (32767, 1)):
         before, after = rng.integers(-spread, spread + 1, (2, n)).astype(np.int16)
         for clip in (1, 300, 65535):
-            answer = twin.clip_update(before, after, clip).astype("<i4").tobytes()
+            answer = clip_update(before, after, clip).astype("<i4").tobytes()
             data = before.tobytes() + after.tobytes()
             calls.add("clip", clip, data, range(len(data)), answer)
     check(program, calls)
@@ -158,7 +158,7 @@ def test_shares_and_noise(program: Path) -> None:
         calls.add("share", x | threshold << 8, key + secret, range(96), answer)
     for sigma in (1, 400, 65535):
         key = rng.randbytes(32)
-        answer = twin.gaussian_noise(key, sigma, 100).astype("<i4").tobytes()
+        answer = gaussian_noise(key, sigma, 100).astype("<i4").tobytes()
         calls.add("noise", sigma, key, range(32), answer)
     check(program, calls)
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
 
 PROGRAM = Path(__file__).with_name("small_stack.py")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 import stacks

@@ -17,16 +17,19 @@ import pytest
 from fresh import fresh_seeds
 from sensing import adapters, motion_base
 
-from edgelora import sim
-from edgelora.datasets import Dataset, har
-from edgelora.training import KEYS, Base, Known, Looker, Rule, adapter_ranks
+from edgelora.board.sim.virtual_board import UNIX_BINARY
+from edgelora.learn.training.actions import KEYS
+from edgelora.learn.training.base import Base, adapter_ranks
+from edgelora.learn.training.known import Known, Looker, Rule
+from edgelora.model.datasets import har
+from edgelora.model.datasets.dataset import Dataset
 
 PROGRAM = Path(__file__).parent / "programs" / "acting_suite.py"
 
 
 def run(folder: Path, call: str) -> list[str]:
     shutil.copy(PROGRAM, folder)
-    command = [sim.UNIX_BINARY, "-c", f"import acting_suite; acting_suite.{call}"]
+    command = [UNIX_BINARY, "-c", f"import acting_suite; acting_suite.{call}"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()
@@ -141,7 +144,7 @@ def person() -> tuple[Base, Dataset, np.ndarray]:
 def said_by_twin(base: Base, adapter: bytes | None, rule: Rule, counts: np.ndarray) -> list[str]:
     signal = base.model.signal
     assert signal is not None
-    from edgelora.datasets import inputs_of
+    from edgelora.model.datasets.recordings import inputs_of
 
     starts = range(0, len(counts) - signal.window + 1, signal.hop)
     x = np.array([inputs_of(counts[at : at + signal.window], signal) for at in starts])

@@ -19,10 +19,13 @@ import random_models
 import wake_words
 from fresh import FULL, fresh_seeds
 
-from edgelora import boards, formats, sim, twin, virtual_boards
-from edgelora.boards import build, romfs
-from edgelora.link.client import Link
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
+from edgelora.board import build, installing, romfs, virtual_boards
+from edgelora.board.link.client import Link
+from edgelora.board.sim import virtual_board
+from edgelora.board.sim.virtual_board import UNIX_BINARY
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.twin.session import Session
 
 SUITE = Path(__file__).parent / "programs" / "device_suite.py"
 NATIVE = ROOT / ".build" / "natmod"  # the native module alone
@@ -64,19 +67,19 @@ def frames() -> list[str]:
 
 
 def test_unix_firmware(folder: Path) -> None:
-    check(run_desktop(sim.UNIX_BINARY, "import device_suite; device_suite.main('cases.json', 'graphs.json')", folder))
+    check(run_desktop(UNIX_BINARY, "import device_suite; device_suite.main('cases.json', 'graphs.json')", folder))
 
 
 def test_wake_word_on_unix(folder: Path) -> None:
     code = f"import device_suite; device_suite.main(*{frames()})"
-    check(run_desktop(sim.UNIX_BINARY, code, folder), 4)
+    check(run_desktop(UNIX_BINARY, code, folder), 4)
 
 
 def test_threads_on_one_session_get_an_error_and_no_garbage(tmp_path: Path) -> None:
     model = random_models.random_model(3, "medium", ("conv", "conv", "dense"), edges=False)
-    (tmp_path / "base.elm").write_bytes(formats.pack_model(model))
+    (tmp_path / "base.elm").write_bytes(pack_model(model))
     shutil.copy(SUITE.parent / "two_threads.py", tmp_path)
-    assert run_desktop(sim.UNIX_BINARY, "import two_threads; two_threads.main([2, 2, 2])", tmp_path) == "EQUAL\n"
+    assert run_desktop(UNIX_BINARY, "import two_threads; two_threads.main([2, 2, 2])", tmp_path) == "EQUAL\n"
 
 
 def interrupted(micropython: Path, folder: Path, times: int, before: str = "", heap: bool = True) -> tuple[int, bytes]:
@@ -97,14 +100,14 @@ def interrupted(micropython: Path, folder: Path, times: int, before: str = "", h
 def interruptible(folder: Path) -> bytes:
     """The base of the program that is interrupted."""
     model = random_models.random_model(3, "medium", ("conv", "conv", "dense"), edges=False)
-    data = formats.pack_model(model)
+    data = pack_model(model)
     (folder / "base.elm").write_bytes(data)
     return data
 
 
 def learned(data: bytes, samples: list[int]) -> bytes:
     """The adapter that its samples make, by number, without interrupts; the class is odd or even as the number is."""
-    session = twin.Session(data, bytes([2, 2, 2]), "trainable_a", 2, momentum=2)
+    session = Session(data, bytes([2, 2, 2]), "trainable_a", 2, momentum=2)
     session.begin(1)
     size = session.sample_size
     for k in samples:
@@ -116,7 +119,7 @@ def learned(data: bytes, samples: list[int]) -> bytes:
 def test_ctrl_c_comes_between_calls_of_the_core(tmp_path: Path) -> None:
     """No session stays locked, no sample is learned in part: the adapter is that of a run without interrupts."""
     data = interruptible(tmp_path)
-    samples, adapter = interrupted(sim.UNIX_BINARY, tmp_path, 300)
+    samples, adapter = interrupted(UNIX_BINARY, tmp_path, 300)
     assert samples > 300 and learned(data, [done % 4 for done in range(samples)]) == adapter
 
 
@@ -138,7 +141,7 @@ def test_x64_native_module(folder: Path) -> None:
 @contextlib.contextmanager
 def running(board: str, state: Path) -> Iterator[virtual_boards.SimHandle]:
     """A virtual board, started from an image of its own with an empty filesystem."""
-    handle = sim.start(board, build.build_firmware(board, {}, state / "image"), state, die_with_parent=True)
+    handle = virtual_board.start(board, build.build_firmware(board, {}, state / "image"), state, die_with_parent=True)
     try:
         yield handle
     finally:
@@ -173,7 +176,7 @@ def test_rp2_firmware(folder: Path, tmp_path: Path) -> None:
 )
 def test_stock_firmware_with_the_module_installed(name: str, cases: list[str], folder: Path, tmp_path: Path) -> None:
     with running(name, tmp_path) as board:
-        assert all(file.copied for file in boards.install(board.port).files)
+        assert all(file.copied for file in installing.install(board.port).files)
         output = run_suite(board, folder, *cases)
     check(output, least=50 if FULL else 25)  # half of the cases
     assert "FROM /lib/edgelora/__init__.mpy" in output

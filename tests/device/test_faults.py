@@ -14,7 +14,7 @@ from pathlib import Path
 import fault_cases
 import pytest
 
-from edgelora.resources import ROOT, stubs
+from edgelora.base.resources import ROOT, stubs
 
 PROGRAMS = Path(__file__).parent / "programs"
 FIRMWARE = ROOT / ".build" / "faults" / "micropython"  # make firmware-faults

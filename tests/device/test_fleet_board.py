@@ -17,42 +17,40 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fleet_boards import PythonMember
 from fresh import FULL
 
-from edgelora import formats, quantization, sim
-from edgelora.boards import install, load_board
-from edgelora.boards.build import program
-from edgelora.datasets import har as datasets_har
-from edgelora.fleet import (
-    SUMS,
-    Federation,
-    Gateway,
-    Plan,
-    Roster,
-    Round,
-    Site,
-    Stage,
-    Task,
-    board_server,
-    boards_of,
-    bring_policy,
-    fleet_base,
-    personalized,
-    running,
-)
-from edgelora.fleet import board as fleet_board
-from edgelora.fleet.board import BoardMember
-from edgelora.fleet.messages import public_of
-from edgelora.formats import pack_samples, public_bytes
-from edgelora.link import DeviceError, Link, Op, SerialLine, soft_reset
-from edgelora.resources import ROOT
-from edgelora.training import (
-    Base,
-    Recipe,
-    Samples,
-    fleet_training,
-    fleet_vector,
-    pretrained_har,
-    train_twin,
-)
+from edgelora.base.resources import ROOT
+from edgelora.board.build import program
+from edgelora.board.installing import install
+from edgelora.board.link.client import Link
+from edgelora.board.link.protocol import Op
+from edgelora.board.link.replies import DeviceError
+from edgelora.board.link.serial_line import SerialLine, soft_reset
+from edgelora.board.profiles import load_board
+from edgelora.board.sim import virtual_board
+from edgelora.board.sim.virtual_board import UNIX_BINARY
+from edgelora.board.sim.world import set_world
+from edgelora.core.formats.eld import pack_samples
+from edgelora.core.formats.elm import base_id, pack_model, unpack_model
+from edgelora.core.formats.elu import public_bytes
+from edgelora.fleet import serial_member as fleet_board
+from edgelora.fleet.federation import Federation
+from edgelora.fleet.gateway import Gateway, running
+from edgelora.fleet.messages import Stage, Task, public_of
+from edgelora.fleet.personalize import personalized
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.policy import SUMS
+from edgelora.fleet.roster import Roster, Site
+from edgelora.fleet.secagg import Round
+from edgelora.fleet.serial_member import BoardMember
+from edgelora.fleet.serial_members import bring_policy
+from edgelora.fleet.simulated_boards import boards_of, fleet_base
+from edgelora.fleet.web import board_server
+from edgelora.learn.training.base import Base, pretrained_har
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.twin_learner import train_twin
+from edgelora.learn.training.warm_start import fleet_training, fleet_vector
+from edgelora.model.datasets import har as datasets_har
+from edgelora.model.quantization.quantize import quantize
 
 TARGET = "band"
 SAMPLES_PATH = "/samples.eld"
@@ -75,13 +73,13 @@ class Person:
 @pytest.fixture(scope="module")
 def person() -> Person:
     people = datasets_har.load_har(3)
-    model = quantization.quantize(pretrained_har(3, 0), people.pretrain.x[:200])
+    model = quantize(pretrained_har(3, 0), people.pretrain.x[:200])
     model.labels = people.labels
-    elm = formats.pack_model(model)
+    elm = pack_model(model)
     x, y = model.input.quantize(people.train.x), people.train.y
     samples = Samples(x[::9][:24], y[::9][:24])
     recipe = Recipe(rank=8, seed=5, on_board=True, epochs=1)
-    ranks = recipe.ranks(formats.unpack_model(elm))
+    ranks = recipe.ranks(unpack_model(elm))
     adapter = train_twin(elm, ranks, Samples(x[1::9][:16], y[1::9][:16]), recipe).state
     return Person(elm, samples, adapter, Samples(x[::5], y[::5]))
 
@@ -92,7 +90,7 @@ def trust() -> bytes:
 
 def prepare(link: Link, person: Person) -> bytes:
     """A board's public key; it has base and samples, and trusts the release key."""
-    base = formats.base_id(person.elm)
+    base = base_id(person.elm)
     samples = pack_samples(person.samples.x, person.samples.y, None, base)
     for path, content in (("/base.elm", person.elm), (SAMPLES_PATH, samples), ("/update.trust", trust())):
         link.put(path, content)
@@ -124,7 +122,7 @@ def task_of(person: Person, roster: Roster, **changes: int) -> Task:
     }
     adapter = hashlib.sha256(person.adapter).digest()
     n = len(fleet_vector(person.adapter))
-    return Task(roster.number, formats.base_id(person.elm), adapter, n, **settings | changes)
+    return Task(roster.number, base_id(person.elm), adapter, n, **settings | changes)
 
 
 def board_seed(seed: int, index: int) -> int:
@@ -151,7 +149,7 @@ class Desktop:
         self.start()
 
     def start(self) -> None:
-        self._handle = sim.start("unix", None, self._folder, die_with_parent=True)
+        self._handle = virtual_board.start("unix", None, self._folder, die_with_parent=True)
         self.port = self._handle.port
 
     def restart(self) -> None:
@@ -393,8 +391,8 @@ def test_round_over_http(desktop: Desktop, person: Person, tmp_path: Path) -> No
 
 def test_round_on_the_virtual_pico(person: Person, tmp_path: Path) -> None:
     """A chip whose noise is stuck makes no key; one that is well takes part in a round."""
-    sim.set_world(tmp_path / "pico", None, [], "stuck")
-    board = sim.start("virtual-pico", PICO, tmp_path / "pico", die_with_parent=True)
+    set_world(tmp_path / "pico", None, [], "stuck")
+    board = virtual_board.start("virtual-pico", PICO, tmp_path / "pico", die_with_parent=True)
     drawn = random.Random(8)
     secrets = [drawn.randbytes(32) for _ in range(5)]
     try:
@@ -402,8 +400,8 @@ def test_round_on_the_virtual_pico(person: Person, tmp_path: Path) -> None:
             link.fleet_identity()
     finally:
         board.kill()
-    sim.set_world(tmp_path / "pico", None, [], "free")
-    board = sim.start("virtual-pico", None, tmp_path / "pico", die_with_parent=True)
+    set_world(tmp_path / "pico", None, [], "free")
+    board = virtual_board.start("virtual-pico", None, tmp_path / "pico", die_with_parent=True)
     try:
         with Link.connect(board.port) as link:
             public = prepare(link, person)
@@ -430,7 +428,7 @@ def test_rounds_on_a_stock_pico(tmp_path: Path) -> None:
     few = boards_of("har", base.elm, base.name, 8).of(0).train
     start = Federation.create(tmp_path / "federation", Plan.suited(mode="frozen_a"), base).adapter
     person = Person(base.elm, Samples(few.x[:24], few.y[:24]), start, few)
-    board = sim.start(
+    board = virtual_board.start(
         "virtual-pico-stock", program(load_board("virtual-pico-stock")), tmp_path / "pico", die_with_parent=True
     )
     drawn = random.Random(9)
@@ -461,7 +459,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 
 def on_device(code: str, folder: Path) -> str:
     path = f"import sys; sys.path.insert(0, {str(PROGRAMS)!r}); import fleet_runs; "
-    command = [str(sim.UNIX_BINARY), "-X", "heapsize=4m", "-c", path + code]
+    command = [str(UNIX_BINARY), "-X", "heapsize=4m", "-c", path + code]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert not done.returncode, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
@@ -480,15 +478,15 @@ def test_power_cut_at_every_flash_operation_of_an_identity(tmp_path: Path) -> No
 def test_personalized_from_the_global_adapter(person: Person, tmp_path: Path) -> None:
     """A run from the better start, if it is better than base and own adapter; on the host it is the same bytes."""
     (tmp_path / "base.elm").write_bytes(person.elm)
-    base = formats.base_id(person.elm)
+    base = base_id(person.elm)
     (tmp_path / "many.eld").write_bytes(pack_samples(person.many.x, person.many.y, None, base))
     (tmp_path / "global.ela").write_bytes(person.adapter)
     recipe = Recipe(rank=8, seed=9, on_board=True, epochs=4)
-    ranks = recipe.ranks(formats.unpack_model(person.elm))
+    ranks = recipe.ranks(unpack_model(person.elm))
     (tmp_path / "own.ela").write_bytes(train_twin(person.elm, ranks, person.samples, recipe).adapter)
     count, *right = map(int, on_device("fleet_runs.personalized()", tmp_path).split()[1:])
     assert all(count // 2 < found <= count for found in right)
-    here = Base("base.elm", person.elm, formats.unpack_model(person.elm))
+    here = Base("base.elm", person.elm, unpack_model(person.elm))
     assert (
         personalized(here, Plan(mode="frozen_a"), person.adapter, person.many, 0)
         == (tmp_path / "personal.ela").read_bytes()
@@ -500,7 +498,7 @@ def test_personalizing_keeps_what_is_better_and_forgets_what_is_old(tmp_path: Pa
     base = fleet_base()
     samples = boards_of("har", base.elm, base.name, 8).of(0).train
     (tmp_path / "base.elm").write_bytes(base.elm)
-    (tmp_path / "many.eld").write_bytes(pack_samples(samples.x, samples.y, None, formats.base_id(base.elm)))
+    (tmp_path / "many.eld").write_bytes(pack_samples(samples.x, samples.y, None, base_id(base.elm)))
     recipe = Recipe(rank=8, on_board=True, epochs=1)
     ranks = recipe.ranks(base.model)
     runs = [train_twin(base.elm, ranks, samples, replace(recipe, seed=seed)) for seed in range(3)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
-from edgelora import sim
-from edgelora.bench.fleet_cycles import PARAMETERS, member_cycles
+from benchmarks.fleet_cycles import PARAMETERS, member_cycles
+from edgelora.board.sim.virtual_board import UNIX_BINARY
 
 
 class Desktop:
@@ -17,7 +17,7 @@ class Desktop:
     def run(self, code: str) -> bytes:
         self.code.append(code)
         program = "\n".join(self.code)
-        done = subprocess.run([sim.UNIX_BINARY, "-c", program], capture_output=True, timeout=60, check=False)
+        done = subprocess.run([UNIX_BINARY, "-c", program], capture_output=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.splitlines()[-1]
 

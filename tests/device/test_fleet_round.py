@@ -6,25 +6,24 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edgelora import fleet, sim
-from edgelora.fleet import (
-    SUMS,
-    BoardMember,
-    Federation,
-    Gateway,
-    GatewayClient,
-    Identity,
-    Plan,
-    Site,
-    TwinMember,
-    bring_policy,
-    in_stages,
-    local_server,
-    running,
-    training_of,
-)
-from edgelora.formats import base_id, pack_samples, public_bytes
-from edgelora.link import Link
+from edgelora.board.link.client import Link
+from edgelora.board.sim import virtual_board
+from edgelora.core.formats.eld import pack_samples
+from edgelora.core.formats.elm import base_id
+from edgelora.core.formats.elu import public_bytes
+from edgelora.fleet import federation
+from edgelora.fleet.federation import Federation
+from edgelora.fleet.gateway import Gateway, running
+from edgelora.fleet.member import Identity, TwinMember, training_of
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.policy import SUMS
+from edgelora.fleet.roster import Site
+from edgelora.fleet.secagg_rounds import in_stages
+from edgelora.fleet.serial_member import BoardMember
+from edgelora.fleet.serial_members import bring_policy
+from edgelora.fleet.simulate import plain_loop
+from edgelora.fleet.simulated_boards import boards_of, fleet_base
+from edgelora.fleet.web import GatewayClient, local_server
 
 TARGET = "band"
 SAMPLES = "/samples.eld"
@@ -32,12 +31,12 @@ PLAN = Plan(boards=8, cohort=8, rounds=2, least=6, clip=3000, colluders=0, deadl
 
 
 def test_a_board_and_twins_come_to_the_bytes_of_twins_alone(tmp_path: Path) -> None:
-    base = fleet.fleet_base()
-    boards = fleet.boards_of("har", base.elm, base.name, PLAN.boards)
+    base = fleet_base()
+    boards = boards_of("har", base.elm, base.name, PLAN.boards)
     alone = Federation.create(tmp_path / "alone", PLAN, base)
-    fleet.federate(alone, fleet.plain_loop(alone, boards))
+    federation.federate(alone, plain_loop(alone, boards))
     key = Ed25519PrivateKey.generate()
-    handle = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    handle = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
     try:
         with Link.connect(handle.port) as link:
             samples = boards.of(0).train
@@ -59,7 +58,7 @@ def test_a_board_and_twins_come_to_the_bytes_of_twins_alone(tmp_path: Path) -> N
                     gateway.add_local(member.index, member)
                 mixed = Federation.create(tmp_path / "mixed", PLAN, base)
                 exchange = in_stages(mixed, site.roster(), site.secret(), GatewayClient(tmp_path).exchange)
-                fleet.federate(mixed, exchange, site.roster().active)
+                federation.federate(mixed, exchange, site.roster().active)
     finally:
         handle.stop()
     assert [one.survivors for one in mixed.rounds] == [8, 8]

@@ -14,13 +14,17 @@ import pytest
 import random_models
 from numpy.typing import NDArray
 
-from edgelora import boards, formats, sim, twin
-from edgelora.bench import bench_frontend, bench_many_values
-from edgelora.bench.swap import layers_and_adapters
-from edgelora.boards import build
-from edgelora.datasets import prompts
-from edgelora.link import Link
-from edgelora.signal import AudioFrontEnd, SpectralFrontEnd
+from benchmarks.frontend import bench_frontend, bench_many_values
+from benchmarks.swap import layers_and_adapters
+from edgelora.board import build, installing
+from edgelora.board.link.client import Link
+from edgelora.board.sim import virtual_board
+from edgelora.board.sim.virtual_board import UNIX_BINARY
+from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.formats.signal import Normal, Signal
+from edgelora.core.front_ends import AudioFrontEnd, SpectralFrontEnd
+from edgelora.core.twin.session import Session
+from edgelora.model.datasets import prompts
 
 PROGRAM = Path(__file__).parent / "programs" / "frontends.py"
 CHECKS = 17  # of what a program could do wrong
@@ -39,13 +43,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(PROGRAM, folder)
     sound(fresh.SEED).astype("<i2").tofile(folder / "samples.raw")
     model = random_models.random_model(fresh.SEED, "medium", ("dense", "dense"), edges=False)
-    (folder / "base.elm").write_bytes(formats.pack_model(model))
+    (folder / "base.elm").write_bytes(pack_model(model))
     return folder
 
 
 def expected(folder: Path, model: bool) -> dict[str, list[str]]:
     samples = np.fromfile(folder / "samples.raw", np.int16)
-    grid = formats.unpack_model((folder / "base.elm").read_bytes()).input
+    grid = unpack_model((folder / "base.elm").read_bytes()).input
     fronts = {
         "audio": AudioFrontEnd(),
         "firmware": AudioFrontEnd("firmware"),
@@ -74,7 +78,7 @@ def run(micropython: Path, code: str, folder: Path) -> str:
 
 
 def test_unix_firmware(folder: Path) -> None:
-    check(run(sim.UNIX_BINARY, "import frontends; frontends.main('base.elm')", folder), folder)
+    check(run(UNIX_BINARY, "import frontends; frontends.main('base.elm')", folder), folder)
 
 
 def test_x64_native_modules(folder: Path) -> None:
@@ -88,14 +92,14 @@ def test_from_samples_to_a_decision(kind: str, folder: Path) -> None:
     front = AudioFrontEnd() if kind == "audio" else SpectralFrontEnd(2, 1)
     rows, every = (7, 3) if kind == "audio" else (2, 1)
     elm, _ = layers_and_adapters((rows * front.size, 5), 0)
-    model = formats.unpack_model(elm)
-    normals = (formats.Normal(0.01, 3.0, 1.0 if kind == "audio" else 4.0),)
+    model = unpack_model(elm)
+    normals = (Normal(0.01, 3.0, 1.0 if kind == "audio" else 4.0),)
     window = front.span + (rows - 1) * front.stride
-    model.signal = formats.Signal(16000, front.channels, window, every * front.stride, normals, kind)
-    (folder / f"{kind}.elm").write_bytes(formats.pack_model(model))
-    told = run(sim.UNIX_BINARY, f"import frontends; frontends.pipeline('{kind}.elm')", folder)
+    model.signal = Signal(16000, front.channels, window, every * front.stride, normals, kind)
+    (folder / f"{kind}.elm").write_bytes(pack_model(model))
+    told = run(UNIX_BINARY, f"import frontends; frontends.pipeline('{kind}.elm')", folder)
     found = front.feed(np.fromfile(folder / "samples.raw", np.int16))
-    session = twin.Session(formats.pack_model(model), bytes(1), "infer", 1)
+    session = Session(pack_model(model), bytes(1), "infer", 1)
     expected, clipped, done = [], 0, 0
     for last in range(rows, len(found) + 1, every):
         clipped += session.quantize(found[done:last])[1]
@@ -110,10 +114,12 @@ def test_from_samples_to_a_decision(kind: str, folder: Path) -> None:
 @pytest.mark.parametrize("name", ["virtual-pico", "virtual-pico-stock"])
 def test_emulated_pico(name: str, folder: Path, tmp_path: Path) -> None:
     """In firmware and, installed on stock firmware, as native modules: the same features, in bounded time."""
-    handle = sim.start(name, build.build_firmware(name, {}, tmp_path / "image"), tmp_path, die_with_parent=True)
+    handle = virtual_board.start(
+        name, build.build_firmware(name, {}, tmp_path / "image"), tmp_path, die_with_parent=True
+    )
     try:
         if name.endswith("stock"):
-            boards.install(handle.port)
+            installing.install(handle.port)
         with Link.connect(handle.port) as link:
             for path in (PROGRAM, folder / "samples.raw"):
                 link.put(f"/{path.name}", path.read_bytes())

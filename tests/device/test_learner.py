@@ -18,18 +18,24 @@ from reservoir_file import pack_reservoir
 from test_store import RecordedPico, run_device
 from test_training import device, every, packed, told
 
-from edgelora import formats, quantization, sim, twin
-from edgelora.bench.swap import layers_and_adapters
-from edgelora.boards import build
-from edgelora.boards.profiles import load_board
-from edgelora.datasets import har as datasets_har
-from edgelora.errors import InputError
-from edgelora.formats import Normal, Signal
-from edgelora.link.client import Link
-from edgelora.training import Recipe, Verdict, pretrained_har
-from edgelora.training.lifelong import Lifelong
-from edgelora.training.samples import Samples
-from edgelora.twin import device as board
+from benchmarks.swap import layers_and_adapters
+from edgelora.base.errors import InputError
+from edgelora.board import build
+from edgelora.board.link.client import Link
+from edgelora.board.profiles import load_board
+from edgelora.board.sim import virtual_board
+from edgelora.core.formats.ela import pack_adapter, unpack_adapter
+from edgelora.core.formats.elm import base_id, pack_model, unpack_model
+from edgelora.core.formats.signal import Normal, Signal
+from edgelora.core.twin import binding
+from edgelora.core.twin import device as board
+from edgelora.learn.training.base import pretrained_har
+from edgelora.learn.training.early_stopping import Verdict
+from edgelora.learn.training.lifelong import Lifelong
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.samples import Samples
+from edgelora.model.datasets import har as datasets_har
+from edgelora.model.quantization.quantize import quantize_on
 
 SLOTS, SEED, EVERY = 40, 5, 4  # as the programs have them
 LIVED, CONSOLIDATED = 36, 28  # samples of a life on the virtual Pico, and those before its consolidation
@@ -40,16 +46,16 @@ MIX = 0x9E3779B9
 def life() -> tuple[bytes, Samples]:
     """The wearable network of person 3, and 110 of their windows, of all classes in turn."""
     people = datasets_har.load_har(3)
-    model = quantization.quantize_on(pretrained_har(3, 0), people.pretrain)
+    model = quantize_on(pretrained_har(3, 0), people.pretrain)
     samples = every(Samples(model.input.quantize(people.train.x), people.train.y), 110)
-    return formats.pack_model(model), samples.part(np.arange(110) * 17 % 110)
+    return pack_model(model), samples.part(np.arange(110) * 17 % 110)
 
 
 @pytest.fixture(scope="module")
 def folder(life: tuple[bytes, Samples], tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("learner")
     (place / "base.elm").write_bytes(life[0])
-    (place / "stream.eld").write_bytes(packed(life[1], formats.base_id(life[0])))
+    (place / "stream.eld").write_bytes(packed(life[1], base_id(life[0])))
     return place
 
 
@@ -64,8 +70,8 @@ def test_draws_are_those_that_spec_says() -> None:
     for seed, stream, n, count in ((0, 0, 0, 1), (7, 131072, 3, 10), (2**32 - 1, 131073, 2**32 - 1, 2**30 - 1)):
         mix = lambda z: int(reference.mix(np.array(z % 2**32, np.uint64)))  # noqa: E731
         number = mix(mix(seed + stream * MIX) + n * MIX)
-        assert twin.draw(seed, stream, n, count) == number * count >> 32
-    counts = np.bincount([twin.draw(3, 131072, n, 12) for n in range(24000)], minlength=12)
+        assert binding.draw(seed, stream, n, count) == number * count >> 32
+    counts = np.bincount([binding.draw(3, 131072, n, 12) for n in range(24000)], minlength=12)
     assert abs(((counts - 2000) ** 2 / 2000).sum() - 11) < 5 * 22**0.5
 
 
@@ -148,7 +154,7 @@ def test_guide_classes(folder: Path, tmp_path: Path) -> None:
     told = "print([len(model.labels), model.used.record(1)[0], len(model.used.buffer)])"
     output = device(f"exec({setup + code + told!r})", tmp_path)
     assert output.splitlines()[-2:] == ["wave", "[8, 2, 252]"]
-    rows = formats.unpack_adapter((tmp_path / "me.ela").read_bytes()).classes
+    rows = unpack_adapter((tmp_path / "me.ela").read_bytes()).classes
     assert [(row.number, row.name, row.samples) for row in rows] == [(0, "", 10), (7, "wave", 10)]
 
 
@@ -226,7 +232,7 @@ def test_added_classes_outlive_a_consolidation(life: tuple[bytes, Samples], fold
     removal leaves, to the byte, the layers that there were."""
     elm, samples = life
     recipe = Recipe(rank=4, momentum=3, seed=SEED, epochs=4)
-    shape, known = samples.x.shape[1:], formats.unpack_model(elm).classes
+    shape, known = samples.x.shape[1:], unpack_model(elm).classes
     learner = Lifelong(elm, recipe, SLOTS, known + 1, EVERY)
     wanted: list[object] = []
 
@@ -250,14 +256,14 @@ def test_added_classes_outlive_a_consolidation(life: tuple[bytes, Samples], fold
             wanted.append([int(learner.predict(waved(i + 1, shape)[None])[0]), learner.learner.updates])
     tell()
     assert learner.in_use
-    last = formats.unpack_adapter(learner.in_use)
+    last = unpack_adapter(learner.in_use)
     [row] = last.classes
     assert (row.number, row.name) == (known, "wave") and row.samples != 10, "made of the reservoir's samples"
     assert [said for said, _ in wanted if isinstance(said, int)][-5:] == [known] * 5
     learner.remove_class("wave")
     tell()
     last.records.clear()
-    assert learner.in_use == formats.pack_adapter(last)
+    assert learner.in_use == pack_adapter(last)
 
     def board(*cut: int) -> tuple[int, list[object]]:
         operations, found = json.loads(told(run(f"add({', '.join(map(str, (4, *cut)))})", folder), "ADDED"))
@@ -290,7 +296,7 @@ def test_nothing_worse_comes_of_lopsided_data(what: str, life: tuple[bytes, Samp
     """Of one sample, of few classes, of wrong labels: what was in use stays, on the board as on the twin."""
     elm, samples = life
     names = ["wave", "saw"] if "added" in what else []
-    shape, known = samples.x.shape[1:], formats.unpack_model(elm).classes
+    shape, known = samples.x.shape[1:], unpack_model(elm).classes
     recipe = Recipe(rank=4, momentum=3, seed=SEED, epochs=2)
     learner = Lifelong(elm, recipe, SLOTS, known + len(names), EVERY)
     for turn, name in enumerate(names):
@@ -333,7 +339,7 @@ def test_classes_that_count_can_be_told(life: tuple[bytes, Samples], folder: Pat
 def test_a_class_that_harms_others_is_not_added(life: tuple[bytes, Samples], folder: Path) -> None:
     """Two samples of a known class, under another name: known ones would be taken for it, so all stays as it was."""
     elm, samples = life
-    known = formats.unpack_model(elm).classes
+    known = unpack_model(elm).classes
     recipe = Recipe(rank=4, momentum=3, seed=SEED)
     learner = Lifelong(elm, recipe, SLOTS, known + 1, EVERY)
     for x, y in zip(samples.x, samples.y, strict=True):
@@ -355,13 +361,13 @@ def test_a_run_does_not_drop_classes(folder: Path) -> None:
 def small_life() -> tuple[bytes, Samples]:
     """A small network on windows of three axes, and samples of three classes that it learns, but for the first one."""
     elm, _ = layers_and_adapters((24, 16, 4), 0)
-    model = formats.unpack_model(elm)
+    model = unpack_model(elm)
     model.signal = Signal(50, 3, 8, 4, (Normal(0.001, 0, 1),) * 3)
     rng = np.random.default_rng(7)
     labels = np.arange(LIVED) % 3  # so that six judge before it consolidates
     labels[0] = 3  # and no class is without
     x = np.clip(rng.normal(0, 110, (4, 24))[labels] + rng.normal(0, 10, (LIVED, 24)), -128, 127)
-    return formats.pack_model(model), Samples(x.astype(np.int8).reshape(-1, *model.input.shape), labels)
+    return pack_model(model), Samples(x.astype(np.int8).reshape(-1, *model.input.shape), labels)
 
 
 class TwinLife:
@@ -374,7 +380,7 @@ class TwinLife:
             x, labels = np.zeros((24, samples.x[0].size), np.int8), np.full(24, -1)
             for slot, label, window in found["full"]:
                 x[slot], labels[slot] = np.frombuffer(bytes.fromhex(window), np.int8), label
-            content = pack_reservoir(x, labels, np.array(found["seen"]), SEED, formats.base_id(elm))
+            content = pack_reservoir(x, labels, np.array(found["seen"]), SEED, base_id(elm))
             Path(self.learner.reservoir.path).write_bytes(content)
             self.learner.put(bytes.fromhex(found["in_use"]) if found["in_use"] else None)
 
@@ -408,9 +414,9 @@ def test_power_cuts_at_flash_commands_of_the_virtual_pico(tmp_path: Path) -> Non
     """
     elm, samples = small_life()
     programs = Path(__file__).parent / "programs"
-    stream = packed(samples, formats.base_id(elm))
+    stream = packed(samples, base_id(elm))
     image = build.build_firmware("virtual-pico", {}, tmp_path / "fw.uf2")
-    board = sim.start("virtual-pico", image, tmp_path / "pico", die_with_parent=True)
+    board = virtual_board.start("virtual-pico", image, tmp_path / "pico", die_with_parent=True)
     with Link.connect(board.port) as link:
         for name, content in (("base.elm", elm), ("stream.eld", stream)):
             link.put(f"/{name}", content)

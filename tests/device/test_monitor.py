@@ -15,9 +15,24 @@ import pytest
 from autoencoders import autoencoder
 from documents import blocks
 
-from edgelora import datasets, formats, sim, training, twin
-from edgelora.formats import FormatError, Monitor, pack_monitor, pack_samples, unpack_monitor
-from edgelora.training import Base, Phases, Recipe, TwinLearner, Watch
+from edgelora.board.sim.virtual_board import UNIX_BINARY
+from edgelora.core.formats.ela import MONITOR
+from edgelora.core.formats.eld import pack_samples
+from edgelora.core.formats.elm import base_id, pack_model, unpack_model
+from edgelora.core.formats.envelope import FormatError
+from edgelora.core.formats.monitor import Monitor, check_monitored, pack_monitor, unpack_monitor
+from edgelora.core.formats.signal import Normal
+from edgelora.core.twin.session import Session
+from edgelora.learn.training import loop
+from edgelora.learn.training import monitor as training_monitor
+from edgelora.learn.training.base import Base, adapter_ranks
+from edgelora.learn.training.machines import normal_windows, pretrained_autoencoder, scaled_inputs
+from edgelora.learn.training.monitor import Phases, Watch, alarms_of, samples_of, threshold_of, watch_of, with_monitor
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.model.datasets import machines
+from edgelora.model.datasets.machines import MACHINE_WINDOW, machine_signal
 
 PROGRAM = Path(__file__).parent / "programs" / "monitor_run.py"
 VALUES = 12
@@ -36,9 +51,9 @@ def values(count: int, seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def base() -> Base:
-    rows = training.scaled_inputs(values(400, 9), 400)
-    elm = formats.pack_model(training.pretrained_autoencoder(rows, (8, 3, 8), 4))
-    return Base("base.elm", elm, formats.unpack_model(elm))
+    rows = scaled_inputs(values(400, 9), 400)
+    elm = pack_model(pretrained_autoencoder(rows, (8, 3, 8), 4))
+    return Base("base.elm", elm, unpack_model(elm))
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +66,16 @@ def stream() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def mine(base: Base, stream: np.ndarray) -> tuple[training.Samples, bytes, Watch]:
+def mine(base: Base, stream: np.ndarray) -> tuple[Samples, bytes, Watch]:
     """The twin's samples, an adapter of them, and what is usual with it."""
     normal = PHASES.cut(stream)
-    monitor = training.scaled(base, normal, PHASES)
-    samples = training.samples_of(monitor, normal.learn)
+    monitor = training_monitor.scaled(base, normal, PHASES)
+    samples = samples_of(monitor, normal.learn)
     recipe = Recipe(rank=4, epochs=8)
     learner = TwinLearner(base.elm, recipe.ranks(base.model), recipe)
     learner.begin(3)
-    adapter = training.train(learner, samples, recipe).adapter
-    return samples, adapter, training.calibrated(base, adapter, monitor, normal, PHASES)
+    adapter = loop.train(learner, samples, recipe).adapter
+    return samples, adapter, training_monitor.calibrated(base, adapter, monitor, normal, PHASES)
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +85,13 @@ def folder(base: Base, stream: np.ndarray, mine: Any, tmp_path_factory: pytest.T
     (place / "base.elm").write_bytes(base.elm)
     (place / "other.elm").write_bytes(autoencoder().elm)
     (place / "mine.ela").write_bytes(mine[1])
-    (place / "machine.ela").write_bytes(training.with_monitor(base, mine[1], mine[2]))
+    (place / "machine.ela").write_bytes(with_monitor(base, mine[1], mine[2]))
     stream.astype("<i2").tofile(place / "values.s16")
     return place
 
 
 def run(call: str, folder: Path) -> Any:
-    command = [sim.UNIX_BINARY, "-c", f"import monitor_run; monitor_run.{call}"]
+    command = [UNIX_BINARY, "-c", f"import monitor_run; monitor_run.{call}"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
@@ -88,15 +103,15 @@ def test_a_monitor_is_its_twin(base: Base, stream: np.ndarray, mine: Any, folder
     settings = (PHASES.least, PHASES.votes, PHASES.one_in)
     (folder / "machine.ela").unlink()
     told, again, threshold, stage = run(f"main({counts}, {', '.join(map(str, settings))})", folder)
-    learned = pack_samples(samples.x, samples.y, samples.given_targets, formats.base_id(base.elm))
+    learned = pack_samples(samples.x, samples.y, samples.given_targets, base_id(base.elm))
     assert (folder / "learned.eld").read_bytes() == learned
     whole = (folder / "machine.ela").read_bytes()
-    assert whole == training.with_monitor(base, adapter, watch)
+    assert whole == with_monitor(base, adapter, watch)
     assert threshold == watch.monitor.threshold and stage == "watch"
-    taken = training.watch_of(base, whole)
+    taken = watch_of(base, whole)
     for found, rows in ((told, stream[PHASES.total : -WATCHED]), (again, stream[-WATCHED:])):
         scores = taken.scores(rows)
-        alarms = training.alarms_of(taken.monitor, scores)
+        alarms = alarms_of(taken.monitor, scores)
         assert found == [list(pair) for pair in zip(scores.tolist(), alarms.tolist(), strict=True)]
         assert alarms.any() and not alarms.all()
         assert np.median(scores[20:]) > 4 * np.median(scores[:20]) > 0
@@ -121,15 +136,15 @@ def hostile(monitor: Monitor) -> list[bytes]:
 def test_hostile_records(base: Base, mine: Any, folder: Path) -> None:
     """The host and a board refuse the same ones; on a board what watched goes on watching."""
     _, adapter, watch = mine
-    (folder / "machine.ela").write_bytes(training.with_monitor(base, adapter, watch))
+    (folder / "machine.ela").write_bytes(with_monitor(base, adapter, watch))
     bodies = hostile(watch.monitor)
-    session = twin.Session(base.elm, training.adapter_ranks(base, adapter), "infer", 1)
+    session = Session(base.elm, adapter_ranks(base, adapter), "infer", 1)
     for i, body in enumerate(bodies):
         with pytest.raises(FormatError, match="monitor"):
             unpack_monitor(body, base.model)
-        whole = session.with_record(adapter, formats.MONITOR, body)
+        whole = session.with_record(adapter, MONITOR, body)
         with pytest.raises(FormatError, match="mine"):
-            training.watch_of(base, whole, "mine")
+            watch_of(base, whole, "mine")
         (folder / f"hostile{i}.ela").write_bytes(whole)
     refused = run(f"refuse({len(bodies)})", folder)
     assert len(refused) == len(bodies) and all("calibrate again" in text for text in refused)
@@ -143,9 +158,9 @@ def test_what_a_record_holds(base: Base, mine: Any) -> None:
         with pytest.raises(FormatError):
             pack_monitor(replace(monitor, **broken))
     with pytest.raises(FormatError, match="no record of a machine"):
-        training.watch_of(base, mine[1])
+        watch_of(base, mine[1])
     with pytest.raises(FormatError, match="32 steps"):
-        formats.check_monitored(autoencoder().model)
+        check_monitored(autoencoder().model)
 
 
 def test_stages_have_an_order(folder: Path) -> None:
@@ -160,9 +175,9 @@ def test_thresholds_are_exceeded_as_often_as_was_asked() -> None:
     shares = []
     for _ in range(400):
         scores = np.rint(1000 * np.exp(rng.normal(size=149 + 200))).astype(np.int64)
-        shares.append(float(np.mean(scores[149:] > training.threshold_of(scores[:149], 50))))
+        shares.append(float(np.mean(scores[149:] > threshold_of(scores[:149], 50))))
     assert 0.017 < np.mean(shares) < 0.023
-    assert training.threshold_of(np.array([5, 5, 5, 1]), 2) == 5
+    assert threshold_of(np.array([5, 5, 5, 1]), 2) == 5
 
 
 SENSOR = """
@@ -199,13 +214,13 @@ def test_guide_machine(tmp_path: Path) -> None:
     code = code.replace("/rom/", "").replace('"/', '"')
     (tmp_path / "learn.py").write_text(code)
     (tmp_path / "sensor.py").write_text(SENSOR)
-    rows = training.scaled_inputs(training.normal_windows(1, 30), 30)
-    model = training.pretrained_autoencoder(rows, (8, 3, 8), 2)
-    model.signal = datasets.machine_signal(formats.Normal(1 / 256))
-    (tmp_path / "machine.elm").write_bytes(formats.pack_model(model))
-    axes = np.zeros((90 * datasets.MACHINE_WINDOW, 6), "<i2")
-    axes[:, 0] = datasets.vibration(datasets.machine(1), 90, 5)
+    rows = scaled_inputs(normal_windows(1, 30), 30)
+    model = pretrained_autoencoder(rows, (8, 3, 8), 2)
+    model.signal = machine_signal(Normal(1 / 256))
+    (tmp_path / "machine.elm").write_bytes(pack_model(model))
+    axes = np.zeros((90 * MACHINE_WINDOW, 6), "<i2")
+    axes[:, 0] = machines.vibration(machines.machine(1), 90, 5)
     axes.tofile(tmp_path / "axes.s16")
-    command = [sim.UNIX_BINARY, "sensor.py"]
+    command = [UNIX_BINARY, "sensor.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.split()[-4:] in (["watch", said, "True", "True"] for said in ("True", "False")), done.stderr

@@ -15,9 +15,13 @@ import numpy as np
 import pytest
 from random_models import random_model
 
-from edgelora import formats, sim, twin
-from edgelora.formats import Normal, QuantModel, Signal
-from edgelora.training import Base, Vote, listen_on_twin
+from edgelora.board.sim.virtual_board import UNIX_BINARY
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.network import Op, QuantModel, Tensor
+from edgelora.core.formats.signal import Normal, Signal
+from edgelora.core.twin.session import Session
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.streaming import Vote, listen_on_twin
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -26,7 +30,7 @@ def run(folder: Path, program: str, call: str) -> str:
     shutil.copy(PROGRAMS / f"{program}.py", folder)
     code = f"import {program}; {program}.{call}"
     done = subprocess.run(
-        [sim.UNIX_BINARY, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+        [UNIX_BINARY, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -57,7 +61,7 @@ class Case:
     scaled: bool = False
 
     def run(self, folder: Path) -> list[Any]:
-        (folder / "base.elm").write_bytes(formats.pack_model(self.model))
+        (folder / "base.elm").write_bytes(pack_model(self.model))
         self.counts.astype("<i2").tofile(folder / "mine.s16")
         case = {"base": "base.elm", "recording": "mine.s16"} | {
             name: getattr(self, name)
@@ -68,23 +72,13 @@ class Case:
 
     @property
     def base(self) -> Base:
-        return Base("base.elm", formats.pack_model(self.model), self.model)
+        return Base("base.elm", pack_model(self.model), self.model)
 
     def expected(self) -> list[list[Any]]:
-        """Windows cut here, of what the twin makes of each; the board's own Python on this computer says the same."""
-        session, signal = twin.Session(self.base.elm, bytes(len(self.model.ops)), "infer", 1), self.model.signal
-        rows: list[list[Any]] = []
-        seen, clipped = deque(maxlen=self.vote[1]), 0
-        for end in range(signal.window, len(self.counts) + 1, signal.hop):
-            x, beyond = session.quantize(self.counts[end - signal.window : end])
-            clipped += beyond
-            seen.append(session.infer(x.reshape(-1)))
-            label = next((one for one in reversed(seen) if seen.count(one) >= self.vote[0]), None)
-            rows.append([end, seen[-1], label, clipped, session.logits.tolist()])
         replies = listen_on_twin(self.base, [], self.counts, Vote(*self.vote))
-        found = ((reply, decision) for reply in replies for decision in reply.decisions)
-        assert rows == [[d.end, d.seen, d.label, reply.clipped, d.outputs.tolist()] for reply, d in found]
-        return rows
+        return [
+            [d.end, d.seen, d.label, reply.clipped, d.outputs.tolist()] for reply in replies for d in reply.decisions
+        ]
 
 
 def sensing(seed: int, hop: int, kinds: tuple[str, ...] = ("conv", "dense")) -> QuantModel:
@@ -143,7 +137,7 @@ def test_windows_are_learned_as_by_the_twin(tmp_path: Path) -> None:
     case = Case(model, drawn(6, model.signal.channels, 700), rank=2, mode="frozen_a", labels=[0, 1, 1])
     [[losses, adapter]] = case.run(tmp_path)
     ranks = bytes(2 if op.is_matrix else 0 for op in model.ops)
-    session = twin.Session(case.base.elm, ranks, "frozen_a", 2, momentum=3)
+    session = Session(case.base.elm, ranks, "frozen_a", 2, momentum=3)
     session.begin(5)
     wanted = []
     for i, end in enumerate(range(model.signal.window, 701, 9)):
@@ -164,7 +158,7 @@ def test_a_front_end(tmp_path: Path) -> None:
     flat = case.counts.astype(np.int64)
     steps = [flat[at : at + 4].reshape(-1) for at in range(0, len(flat) - 3, 2)]
     outputs = [[row[2 * i] + row[2 * i + 1] - row[2 * i + 2] for i in range(3)] for row in steps][1:]
-    session = twin.Session(case.base.elm, bytes(len(model.ops)), "infer", 1)
+    session = Session(case.base.elm, bytes(len(model.ops)), "infer", 1)
     wanted, clipped, done = [], 0, 0
     for last in range(rows, len(outputs) + 1, 3):
         clipped += session.quantize(_wrapped(outputs[done:last]))[1]
@@ -188,9 +182,16 @@ def _wide(size: int) -> QuantModel:
         "multiplier": np.full(3, 1 << 30, np.int32),
         "shift": np.full(3, -6, np.int8),
     }
-    op = formats.Op("dense", 0, 1, weights=rng.integers(-127, 128, (3, 1, 1, size)).astype(np.int8), **ints)
-    tensors = [formats.Tensor((1, 1, size), 0.05, -3), formats.Tensor((1, 1, 3), 0.1, 4)]
+    op = Op("dense", 0, 1, weights=rng.integers(-127, 128, (3, 1, 1, size)).astype(np.int8), **ints)
+    tensors = [Tensor((1, 1, size), 0.05, -3), Tensor((1, 1, 3), 0.1, 4)]
     return QuantModel(tensors, [op], ["a", "b", "c"])
+
+
+def test_votes() -> None:
+    assert Vote(2, 3).of(deque([4])) is None
+    assert Vote(2, 3).of(deque([4, 4, 1])) == 4
+    assert Vote(1, 3).of(deque([4, 4, 1])) == 1
+    assert Vote(2, 4).of(deque([4, 1, 4, 1])) == 1
 
 
 REFUSALS = """
@@ -218,14 +219,14 @@ for name, base, arguments, more in (
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     model = sensing(1, 3)
-    (tmp_path / "base.elm").write_bytes(formats.pack_model(model))
+    (tmp_path / "base.elm").write_bytes(pack_model(model))
     channels = model.signal.channels
     model.signal = replace(model.signal, front="audio")
-    (tmp_path / "front.elm").write_bytes(formats.pack_model(model))
+    (tmp_path / "front.elm").write_bytes(pack_model(model))
     model.signal = None
-    (tmp_path / "plain.elm").write_bytes(formats.pack_model(model))
+    (tmp_path / "plain.elm").write_bytes(pack_model(model))
     (tmp_path / "refusals.py").write_text(REFUSALS.replace("CHANNELS", str(channels)))
-    done = subprocess.run([sim.UNIX_BINARY, "refusals.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([UNIX_BINARY, "refusals.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     assert {name: words for name, words in WORDS.items() if words not in said.get(name, "")} == {}, said
 
@@ -293,19 +294,17 @@ def test_a_model_takes_real_values_and_counts(tmp_path: Path) -> None:
     rng = np.random.default_rng(8)
     step = model.input.scale  # values between two steps, as a board may have floats of 32 bits, and some far beyond
     real = (rng.integers(-200, 200, model.input.size) + rng.uniform(-0.4, 0.4, model.input.size)) * step
-    (tmp_path / "base.elm").write_bytes(formats.pack_model(model))
+    (tmp_path / "base.elm").write_bytes(pack_model(model))
     case = {"real": real.tolist(), "counts": counts.reshape(-1).tolist()}
     (tmp_path / "case.json").write_text(json.dumps(case))
     (tmp_path / "model.py").write_text(MODEL)
-    done = subprocess.run([sim.UNIX_BINARY, "model.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([UNIX_BINARY, "model.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     told = json.loads(done.stdout or done.stderr)
     wanted = [round(model.input.clipped(real) * real.size), model.input.quantize(real).tobytes().hex()]
     assert told[:3] == [wanted] * 3 and wanted[0] > 0
     whole = np.rint(real)
     assert told[3] == [round(model.input.clipped(whole) * real.size), model.input.quantize(whole).tobytes().hex()]
-    session = twin.Session(
-        formats.pack_model(model), bytes(2 if op.is_matrix else 0 for op in model.ops), "frozen_a", 2
-    )
+    session = Session(pack_model(model), bytes(2 if op.is_matrix else 0 for op in model.ops), "frozen_a", 2)
     x, clipped = session.quantize(counts)
     assert told[4:6] == [[clipped, x.tobytes().hex()]] * 2
     session.infer(x.reshape(-1))

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgelora import formats, sim, twin
-from edgelora.bench.swap import layers_and_adapters
-from edgelora.formats import Normal, Signal
+from benchmarks.swap import layers_and_adapters
+from edgelora.board.sim.virtual_board import UNIX_BINARY
+from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.formats.signal import Normal, Signal
+from edgelora.core.twin.session import Session
 
 PROGRAM = Path(__file__).parent / "programs" / "recorder_runs.py"
 WINDOW, CHANNELS, SAMPLES = 32, 3, 1000
@@ -24,10 +26,10 @@ FINE = WINDOW // 16  # samples to which a window is the button's
 def folder(tmp_path: Path) -> Path:
     """A base on windows of three axes, and 20 seconds of them."""
     elm, _ = layers_and_adapters((WINDOW * CHANNELS, 5), 0)
-    model = formats.unpack_model(elm)
+    model = unpack_model(elm)
     normals = tuple(Normal(0.001, 0.1 * i, 1 + i) for i in range(CHANNELS))
     model.signal = Signal(50, CHANNELS, WINDOW, 16, normals, units="g")
-    (tmp_path / "base.elm").write_bytes(formats.pack_model(model))
+    (tmp_path / "base.elm").write_bytes(pack_model(model))
     rng = np.random.default_rng(1)
     counts = (rng.normal(0, 400, (SAMPLES, CHANNELS)).cumsum(0) % 8000 - 4000).astype("<i2")
     (tmp_path / "mine.s16").write_bytes(counts.tobytes())
@@ -38,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 def run(folder: Path, what: str, case: object = None) -> str:
     (folder / "case.json").write_text(json.dumps(case))
     code = f"import recorder_runs; recorder_runs.main({what!r})"
-    done = subprocess.run([sim.UNIX_BINARY, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([UNIX_BINARY, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -64,7 +66,7 @@ def test_buttons_take_and_take_back(folder: Path) -> None:
     ] * 6
     assert steps >= SAMPLES
     counts = np.fromfile(folder / "mine.s16", "<i2").reshape(-1, CHANNELS)
-    session = twin.Session((folder / "base.elm").read_bytes(), b"\0", "infer", 1)
+    session = Session((folder / "base.elm").read_bytes(), b"\0", "infer", 1)
     for (label, window), (start, wanted) in zip(kept, ((100, 2), (500, 2), (600, 4), (700, 4)), strict=True):
         ends = range(start - FINE, start + 2)
         near = [session.quantize(counts[end - WINDOW : end])[0].tobytes().hex() for end in ends]

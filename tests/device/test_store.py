@@ -19,13 +19,16 @@ import pytest
 from commands import edgelora, execute, result
 from fresh import FULL
 
-from edgelora import formats, sim, text, virtual_boards
-from edgelora.bench.swap import MODEL, WIDTHS, layers_and_adapters
-from edgelora.boards import build
-from edgelora.boards.profiles import load_board
-from edgelora.link.client import Link
-from edgelora.link.replies import DeviceError
-from edgelora.resources import ROOT
+from benchmarks.swap import MODEL, WIDTHS, layers_and_adapters
+from edgelora.base import text
+from edgelora.base.resources import ROOT
+from edgelora.board import build, virtual_boards
+from edgelora.board.link.client import Link
+from edgelora.board.link.replies import DeviceError
+from edgelora.board.profiles import load_board
+from edgelora.board.sim import virtual_board
+from edgelora.board.sim.virtual_board import UNIX_BINARY
+from edgelora.core.formats.elm import base_id, pack_model
 
 DEVICE = Path(__file__).parent / "programs"
 RECORDER = ROOT / "tests" / "support" / "flash_recorder.py"
@@ -34,7 +37,7 @@ RECORDER = ROOT / "tests" / "support" / "flash_recorder.py"
 def run_device(code: str, heap: str = "4m", timeout: int = 300) -> str:
     """The output of code on desktop MicroPython, with this folder's device scripts at hand."""
     done = subprocess.run(
-        [sim.UNIX_BINARY, "-X", f"heapsize={heap}", "-c", code],
+        [UNIX_BINARY, "-X", f"heapsize={heap}", "-c", code],
         cwd=DEVICE,
         capture_output=True,
         text=True,
@@ -97,7 +100,7 @@ BAD_NAMES = ("../up", "a/b", "a\\b", ".hidden", "..", "a\x1b[2J", "a\nb", "ä", 
 
 def test_names_on_the_board_are_safe_in_paths_and_on_terminals(tmp_path: Path) -> None:
     """Others are refused; found in flash, where only another hand can have put them, they are read as safe ones."""
-    command = [sim.UNIX_BINARY, "-X", "heapsize=4m", tmp_path / "names.py", *BAD_NAMES]
+    command = [UNIX_BINARY, "-X", "heapsize=4m", tmp_path / "names.py", *BAD_NAMES]
     (tmp_path / "names.py").write_text(NAMES)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     said = done.stdout.splitlines()
@@ -118,7 +121,7 @@ def test_commands(tmp_path: Path) -> None:
     for name, content in {"walk.ela": adapters[0], "run.ela": adapters[1], "bad.ela": adapters[0][:-1]}.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "foreign.ela").write_bytes(foreign)
-    board = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    board = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
 
     def store(*args: object, code: int = 0) -> Any:
         args = ("store", *args, "--port", board.port)
@@ -135,7 +138,7 @@ def test_commands(tmp_path: Path) -> None:
         state = store("rename", "walk", "stroll")
         assert sorted(names(state)) == [("run", 7), ("stroll", 2)] and state["active"] == "stroll"
         assert [a["pinned"] for a in state["adapters"] if a["name"] == "run"] == [True]
-        assert {a["base_id"] for a in state["adapters"]} == {formats.base_id(elm).hex()}
+        assert {a["base_id"] for a in state["adapters"]} == {base_id(elm).hex()}
         store("get", "stroll", "-o", tmp_path / "got.ela")
         assert (tmp_path / "got.ela").read_bytes() == adapters[1]
         with Link.connect(board.port) as link:  # with a model open: it infers with what is activated
@@ -185,7 +188,7 @@ def test_files_of_firmware_without_a_store_stay(tmp_path: Path) -> None:
     _, (adapter,) = layers_and_adapters((32, 8), 1)
     (tmp_path / "a.ela").write_bytes(adapter)
     image = build.build_firmware("virtual-pico", {}, tmp_path / "fw.uf2")
-    board = sim.start("virtual-pico", image, tmp_path / "pico", die_with_parent=True)
+    board = virtual_board.start("virtual-pico", image, tmp_path / "pico", die_with_parent=True)
     whole = "import vfs, rp2\nvfs.umount('/')\nvfs.VfsLfs2.mkfs(rp2.Flash(), progsize=256)\n"
     whole += "vfs.mount(vfs.VfsLfs2(rp2.Flash(), progsize=256), '/')\n"
     whole += "f = open('/kept', 'w')\nf.write('still here')\nf.close()"
@@ -193,11 +196,11 @@ def test_files_of_firmware_without_a_store_stay(tmp_path: Path) -> None:
         blocks = "[0, 1] + list(range(190, 256))"
         execute(board.port, f"import rp2\nfor i in {blocks}: rp2.Flash().writeblocks(i, bytes(4096))")
         board.kill()
-        board = sim.start("virtual-pico", None, tmp_path / "pico", die_with_parent=True)
+        board = virtual_board.start("virtual-pico", None, tmp_path / "pico", die_with_parent=True)
         assert result("store", "list", "--port", board.port)["place"] == "a partition of its own"
         execute(board.port, whole)
         board.kill()
-        board = sim.start("virtual-pico", None, tmp_path / "pico", die_with_parent=True)
+        board = virtual_board.start("virtual-pico", None, tmp_path / "pico", die_with_parent=True)
         assert execute(board.port, "print(open('/kept').read())") == "still here"
         edgelora("store", "put", tmp_path / "a.ela", "--port", board.port)
         state = result("store", "list", "--port", board.port)
@@ -277,9 +280,9 @@ print(model.labels[3:], model.used)
 
 def test_a_class_is_added_to_what_the_store_has_switched_to(tmp_path: Path) -> None:
     """Not to what the model itself was told to use last."""
-    (tmp_path / "base.elm").write_bytes(formats.pack_model(class_cases.small_base(np.random.default_rng(0))))
+    (tmp_path / "base.elm").write_bytes(pack_model(class_cases.small_base(np.random.default_rng(0))))
     done = subprocess.run(
-        [sim.UNIX_BINARY, "-c", SWITCHED], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [UNIX_BINARY, "-c", SWITCHED], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     said = ["['wave'] True", "[] True", "['jump']", "[] None", "['wave']", "[] None"]
     assert (done.stdout.splitlines(), done.stderr) == (said, "")
@@ -360,7 +363,7 @@ def test_power_cut_at_every_flash_command_of_the_virtual_pico(tmp_path: Path) ->
     (tmp_path / "app.py").write_bytes(APP)
     (tmp_path / "bench.elm").write_bytes(elm)
     image = build.build_firmware("virtual-pico", {}, tmp_path / "fw.uf2")
-    board = sim.start("virtual-pico", image, tmp_path / "pico", die_with_parent=True)
+    board = virtual_board.start("virtual-pico", image, tmp_path / "pico", die_with_parent=True)
     edgelora("keygen", tmp_path / "key.pem")
     edgelora("push", tmp_path / "bench.elm", MODEL, "--port", board.port)
     edgelora("push", tmp_path / "app.py", "--port", board.port)
@@ -431,7 +434,7 @@ def boot_some(pico: RecordedPico, state: list[Any], every: int) -> None:
             done += 1
             if done % every == 0:
                 (pico.folder / "pico" / "flash.bin").write_bytes(flash)
-                board = sim.start("virtual-pico", None, pico.folder / "pico", die_with_parent=True)
+                board = virtual_board.start("virtual-pico", None, pico.folder / "pico", die_with_parent=True)
                 try:
                     told = result("store", "list", "--port", board.port)
                     rows = sorted([a["name"], a["version"], a["pinned"], a["trial"]] for a in told["adapters"])

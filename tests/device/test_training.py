@@ -17,21 +17,28 @@ import pytest
 import reference
 from documents import blocks
 
-from edgelora import datasets, formats, quantization, sim, twin, virtual_boards
-from edgelora.boards import build
-from edgelora.cli import main
-from edgelora.datasets import har as datasets_har
-from edgelora.formats.eld import pack_samples
-from edgelora.link.client import Link
-from edgelora.training import base as training_base
-from edgelora.training.board_paths import SAMPLES_PATH
-from edgelora.training.guard import Course
-from edgelora.training.loop import train
-from edgelora.training.on_board import NAME
-from edgelora.training.recipe import MODES, Recipe
-from edgelora.training.samples import Samples
-from edgelora.training.starts import fleet_training, fleet_vector, restarted
-from edgelora.training.twin_learner import TwinLearner, guard_twin, train_twin
+from edgelora.board import build, virtual_boards
+from edgelora.board.link.client import Link
+from edgelora.board.sim import virtual_board
+from edgelora.board.sim.virtual_board import UNIX_BINARY
+from edgelora.cli.main import main
+from edgelora.core.formats import elm as formats_elm
+from edgelora.core.formats.ela import unpack_adapter
+from edgelora.core.formats.eld import pack_samples
+from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.twin import binding
+from edgelora.learn.training import base as training_base
+from edgelora.learn.training.board_paths import SAMPLES_PATH
+from edgelora.learn.training.board_run import NAME
+from edgelora.learn.training.early_stopping import Course
+from edgelora.learn.training.loop import train
+from edgelora.learn.training.recipe import MODES, Recipe
+from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.twin_learner import TwinLearner, guard_twin, train_twin
+from edgelora.learn.training.warm_start import fleet_training, fleet_vector, restarted
+from edgelora.model.datasets import har as datasets_har
+from edgelora.model.datasets.dataset import held_out
+from edgelora.model.quantization.quantize import quantize
 
 DEVICE = Path(__file__).parent / "programs"
 STEPS = 40
@@ -48,7 +55,7 @@ def device(code: str, folder: Path) -> str:
 
 def command(code: str) -> list[str]:
     path = f"import sys; sys.path.insert(0, {str(DEVICE)!r}); import training_runs; "
-    return [str(sim.UNIX_BINARY), "-X", "heapsize=4m", "-c", path + code]
+    return [str(UNIX_BINARY), "-X", "heapsize=4m", "-c", path + code]
 
 
 def killed(code: str, folder: Path) -> None:
@@ -74,9 +81,9 @@ def told(output: str, what: str) -> str:
 def person() -> tuple[bytes, Samples]:
     """The wearable network of person 3, and their windows."""
     people = datasets_har.load_har(3)
-    model = quantization.quantize(training_base.pretrained_har(3, 0), people.pretrain.x[:200])
+    model = quantize(training_base.pretrained_har(3, 0), people.pretrain.x[:200])
     model.labels = people.labels
-    return formats.pack_model(model), Samples(model.input.quantize(people.train.x), people.train.y)
+    return pack_model(model), Samples(model.input.quantize(people.train.x), people.train.y)
 
 
 def every(samples: Samples, count: int, start: int = 0) -> Samples:
@@ -109,7 +116,7 @@ def fill(folder: Path, elm: bytes, samples: Samples, held: Samples | None = None
     (folder / "base.elm").write_bytes(elm)
     for name, part in (("samples", samples), ("held", held)):
         if part:
-            (folder / f"{name}.eld").write_bytes(packed(part, formats.base_id(elm)))
+            (folder / f"{name}.eld").write_bytes(packed(part, formats_elm.base_id(elm)))
     return folder
 
 
@@ -119,14 +126,14 @@ def folder(har: tuple[bytes, Samples], held: Samples, tmp_path_factory: pytest.T
 
 
 def by_the_twin(elm: bytes, samples: Samples, recipe: Recipe) -> tuple[bytes, bytes]:
-    run = train_twin(elm, recipe.ranks(formats.unpack_model(elm)), samples, recipe)
+    run = train_twin(elm, recipe.ranks(unpack_model(elm)), samples, recipe)
     return run.adapter, run.state
 
 
 def guarded(elm: bytes, samples: Samples, held: Samples, recipe: Recipe, previous: bytes | None = None):
     """What the twin keeps of a run that held samples judge, its state at the end, and its guard."""
     course = Course(samples, held, samples, recipe)
-    learner = TwinLearner(elm, recipe.ranks(formats.unpack_model(elm)), recipe)
+    learner = TwinLearner(elm, recipe.ranks(unpack_model(elm)), recipe)
     learner.use(previous)
     guard = course.guard(learner)
     run = guard_twin(elm, course, guard)
@@ -147,7 +154,7 @@ def order_of(seed: int, epoch: int, count: int, place: int) -> int:
 
 @pytest.mark.parametrize(("seed", "epoch", "count"), [(0, 0, 1), (7, 0, 2), (7, 3, 20), (2**32 - 1, 65535, 149)])
 def test_the_order_is_the_permutation_that_spec_says(seed: int, epoch: int, count: int) -> None:
-    order = twin.order(seed, epoch, count)
+    order = binding.order(seed, epoch, count)
     assert order.tolist() == [order_of(seed, epoch, count, place) for place in range(count)]
     assert sorted(order) == list(range(count))
 
@@ -157,7 +164,7 @@ def test_the_order_shuffles() -> None:
     count, runs = 24, 2000
     places, pairs = np.zeros((count, count)), np.zeros((count, count))
     for run in range(runs):
-        order = twin.order(run * 7919, run % 5, count)
+        order = binding.order(run * 7919, run % 5, count)
         places[np.arange(count), order] += 1
         pairs[order[:-1], order[1:]] += 1
     for counts, cells, expected in (
@@ -194,7 +201,7 @@ def test_started_from_an_adapter(mode: str, har: tuple[bytes, Samples], held: Sa
     """A run from masters and scales, whatever state and counts it comes with, equals the twin's after any reset."""
     elm, samples = har
     recipe = Recipe(mode=mode, **SETTINGS | {"seed": 3})
-    ranks = recipe.ranks(formats.unpack_model(elm))
+    ranks = recipe.ranks(unpack_model(elm))
     first, second = (train_twin(elm, ranks, samples, recipe, stop=stop).state for stop in (3, 4))
     for name, state in (("start", first), ("other", second)):
         (folder / f"{name}.ela").write_bytes(state)
@@ -213,7 +220,7 @@ def test_started_from_an_adapter(mode: str, har: tuple[bytes, Samples], held: Sa
 
 
 def trained_values(adapter: bytes) -> int:
-    layers = formats.unpack_adapter(adapter).layers
+    layers = unpack_adapter(adapter).layers
     return sum(layer.b.size + (layer.a.size + 2 if layer.a_state else 0) for layer in layers)
 
 
@@ -222,7 +229,7 @@ def test_keyword_network_with_adapters_on_every_pointwise_layer(keyword_elm: byt
     x = rng.integers(-128, 128, (9, 49, 10, 1)).astype(np.int8)
     fill(tmp_path, keyword_elm, samples := Samples(x, rng.integers(0, 4, 9)))
     recipe = Recipe(placement="pointwise", **SETTINGS)
-    ranks = recipe.ranks(formats.unpack_model(keyword_elm))
+    ranks = recipe.ranks(unpack_model(keyword_elm))
     adapter, state = by_the_twin(keyword_elm, samples, recipe)
     for steps in range(18):
         (tmp_path / "store").unlink(missing_ok=True)
@@ -271,10 +278,10 @@ def test_samples_are_split_as_by_the_host(person: tuple[bytes, Samples], tmp_pat
     elm, samples = person
     many = every(samples, 70)
     fill(tmp_path, elm, samples)
-    (tmp_path / "many.eld").write_bytes(packed(many, formats.base_id(elm)))
+    (tmp_path / "many.eld").write_bytes(packed(many, formats_elm.base_id(elm)))
     output = device("training_runs.splitting()", tmp_path)
     parts = re.findall(r"^PART (\[.*\]) (\d+)$", output, re.MULTILINE)
-    held = datasets.held_out(many.y)
+    held = held_out(many.y)
     for chosen, (read, crc) in zip((~held, held), parts, strict=True):
         part = many.part(chosen)
         first = part.x.reshape(len(part), -1)[:, 0].view(np.uint8)
@@ -287,7 +294,7 @@ def test_samples_are_split_as_by_the_host(person: tuple[bytes, Samples], tmp_pat
 def test_checkpoints_that_do_not_fit(har: tuple[bytes, Samples], tmp_path: Path) -> None:
     elm, samples = har
     fill(tmp_path, elm, samples, every(samples, 6))
-    base_id = formats.base_id(elm)
+    base_id = formats_elm.base_id(elm)
     others = Samples(samples.x[::-1].copy(), samples.y)
     more = Samples(np.concatenate([samples.x, samples.x]), np.concatenate([samples.y, samples.y]))
     some = Samples(samples.x[:5], samples.y[:5])
@@ -307,7 +314,7 @@ def test_scheduling_on_desktop_micropython(folder: Path) -> None:
 
 def test_sample_files_of_board_and_host_are_alike(har: tuple[bytes, Samples], folder: Path) -> None:
     """The board records what the host would write, and reads targets that the host wrote."""
-    base_id = formats.base_id(har[0])
+    base_id = formats_elm.base_id(har[0])
     targets = np.arange(-3, 3, dtype=np.int8).reshape(2, 3)
     with_targets = Samples(np.array([[5, -5], [6, -6]], np.int8), np.zeros(2, int), targets)
     (folder / "targets.eld").write_bytes(packed(with_targets, base_id))
@@ -327,7 +334,7 @@ def test_guide_asleep(folder: Path) -> None:
     for level, state in (("[4, 4, 3]", "low battery"), ("[4] * 999", "done")):
         setup = f"levels = {level}\ndef read_volts():\n return levels.pop(0)\ndef feed_the_watchdog():\n pass\n"
         done = subprocess.run(
-            [sim.UNIX_BINARY, "-c", f"{setup}{code}\nprint(state, run.updates, run.resumes)"],
+            [UNIX_BINARY, "-c", f"{setup}{code}\nprint(state, run.updates, run.resumes)"],
             cwd=folder,
             capture_output=True,
             text=True,
@@ -343,11 +350,11 @@ def link_to(board: virtual_boards.SimHandle) -> Link:
 
 def start(link: Link, elm: bytes, recipe: Recipe, samples: Samples, **settings: object):
     """Opens the base on a board and prepares a run over the samples, which it goes on with if it is unfinished."""
-    content = packed(samples, formats.base_id(elm))
+    content = packed(samples, formats_elm.base_id(elm))
     for path, data_ in (("/base.elm", elm), (SAMPLES_PATH, content)):
         if not link.holds(path, data_):
             link.put(path, data_)
-    ranks = recipe.ranks(formats.unpack_model(elm))
+    ranks = recipe.ranks(unpack_model(elm))
     link.open_model("/base.elm", ranks, recipe.mode, recipe.micro_batch, recipe.momentum_shift)
     fixed = {"epochs": recipe.epochs, "seed": recipe.seed, "learning_rate": recipe.initial_rate, "commit_every": 1}
     return link.run_start(SAMPLES_PATH, NAME, resume=True, **fixed, **settings)
@@ -401,7 +408,7 @@ def test_scheduler_on_the_virtual_pico_killed_and_resumed(har: tuple[bytes, Samp
     recipe = Recipe(**{**SETTINGS, "epochs": 1})
     adapter, state = by_the_twin(elm, samples, recipe)
     image = build.build_firmware("virtual-pico", {}, tmp_path / "fw.uf2")
-    board = sim.start("virtual-pico", image, tmp_path / "pico", die_with_parent=True)
+    board = virtual_board.start("virtual-pico", image, tmp_path / "pico", die_with_parent=True)
     try:
         learned = []
         for cut in (5, 9, 14, None):
@@ -416,7 +423,7 @@ def test_scheduler_on_the_virtual_pico_killed_and_resumed(har: tuple[bytes, Samp
                     learned.append(reply.samples)
                     board.kill()
             if cut is not None:
-                board = sim.start("virtual-pico", None, tmp_path / "pico", die_with_parent=True)
+                board = virtual_board.start("virtual-pico", None, tmp_path / "pico", die_with_parent=True)
         assert got_adapter == adapter and got_state == state
         assert reply.resumes >= 2  # those before a commit
         done = subprocess.run(
@@ -450,7 +457,7 @@ def test_personalize_on_board(har: tuple[bytes, Samples], tmp_path: Path, capsys
     """The command on desktop MicroPython: a budget, Ctrl-C, the end, each with --resume; another run is refused."""
     elm, _ = har
     (tmp_path / "har.elm").write_bytes(elm)
-    board = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    board = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
     run = [
         "personalize",
         str(tmp_path / "har.elm"),

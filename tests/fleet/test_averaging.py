@@ -17,12 +17,20 @@ import pytest
 from commands import edgelora, result
 from fresh import fresh_seeds
 
-from edgelora import fleet, formats
-from edgelora.bench import fleet as bench_fleet
-from edgelora.bench import fleet_controls
-from edgelora.errors import InputError
-from edgelora.fleet import Federation, Plan, Total, write_project
-from edgelora.training import fleet_training, fleet_vector, restarted, scale_of, shared_scale
+from benchmarks import fleet as bench_fleet
+from benchmarks import fleet_controls
+from edgelora.base.errors import InputError
+from edgelora.core.formats.ela import pack_adapter, unpack_adapter
+from edgelora.core.formats.envelope import FormatError
+from edgelora.fleet import averaging, federation, simulated_boards
+from edgelora.fleet.averaging import board_seed, with_vector
+from edgelora.fleet.deployment import write_project
+from edgelora.fleet.federation import Call, Federation, Total
+from edgelora.fleet.personalize import bare_start
+from edgelora.fleet.plan import RATES, Plan
+from edgelora.fleet.simulate import of_twins, plain_loop, write_page
+from edgelora.fleet.simulated_boards import boards_of, fleet_base, update_of
+from edgelora.learn.training.warm_start import fleet_training, fleet_vector, restarted, scale_of, shared_scale
 
 PLAN = Plan(rounds=3, seed=7, masks=False, server_rate=300, server_momentum=100)
 
@@ -33,48 +41,48 @@ def test_the_mean_is_the_nearest_integer(seed: int) -> None:
     for _ in range(100):
         count, sums = drawn.randrange(1, 1000), [drawn.randrange(-(2**31), 2**31) for _ in range(20)]
         wanted = [floor(Fraction(total, count) + Fraction(1, 2)) for total in sums]
-        assert fleet.mean(np.array(sums), count).tolist() == wanted
+        assert averaging.mean(np.array(sums), count).tolist() == wanted
 
 
 def test_masters_end_within_their_bounds() -> None:
     at = np.array([32500, -32500, 3], np.int16)
-    assert fleet.moved(at, np.array([100, -100, -5])).tolist() == [32512, -32512, -2]
+    assert averaging.moved(at, np.array([100, -100, -5])).tolist() == [32512, -32512, -2]
 
 
 def test_the_order_of_boards_changes_nothing_and_a_killed_round_is_repeated(tmp_path: Path) -> None:
-    base = fleet.fleet_base()
-    boards = fleet.boards_of("har", base.elm, base.name, 8)
+    base = fleet_base()
+    boards = boards_of("har", base.elm, base.name, 8)
     whole = Federation.create(tmp_path / "whole", PLAN, base)
-    exchange = fleet.plain_loop(whole, boards)
-    fleet.federate(whole, exchange)
+    exchange = plain_loop(whole, boards)
+    federation.federate(whole, exchange)
 
-    def shuffled(call: fleet.Call) -> Total:
+    def shuffled(call: Call) -> Total:
         mixed = random.sample(call.boards, len(call.boards))
         return exchange(replace(call, boards=mixed))
 
     broken = Federation.create(tmp_path / "broken", PLAN, base)
-    fleet.federate(broken, shuffled, stop=1)
+    federation.federate(broken, shuffled, stop=1)
 
-    def killed(call: fleet.Call) -> Total:
+    def killed(call: Call) -> Total:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fleet.federate(broken, killed)
+        federation.federate(broken, killed)
     resumed = Federation.open(tmp_path / "broken")
     assert resumed.done == 1
-    fleet.federate(resumed, shuffled)
+    federation.federate(resumed, shuffled)
     assert resumed.sha256 == whole.sha256 != Federation.create(tmp_path / "new", PLAN, base).sha256
     assert fleet_vector((tmp_path / "broken" / "global.ela").read_bytes()).any()
 
 
 def test_a_twin_trains_as_a_board_does() -> None:
-    base = fleet.fleet_base()
-    samples = fleet.boards_of("har", base.elm, base.name, 8).of(3).train
+    base = fleet_base()
+    samples = boards_of("har", base.elm, base.name, 8).of(3).train
     plan = Plan(masks=False)
     start = fleet_start(base, plan)
-    seed = fleet.board_seed(5, 3)
+    seed = board_seed(5, 3)
     after = fleet_training(base.elm, start, samples, seed, 1, 5000)
-    update = fleet.update_of(plan, base.elm, start, 5000, 5, 3, samples)
+    update = update_of(plan, base.elm, start, 5000, 5, 3, samples)
     assert np.array_equal(update, after.astype(np.int32) - fleet_vector(start))
 
 
@@ -91,44 +99,44 @@ def test_a_scale_is_shared_to_a_256th_of_an_octave(seed: int) -> None:
 
 def test_a_round_begins_with_the_scales_of_the_round_before(tmp_path: Path) -> None:
     """The boards' mean, however the server moves masters; a matrix of it begins with it, and its means with 0."""
-    base = fleet.fleet_base()
+    base = fleet_base()
     plan = replace(PLAN, rounds=2, server_rate=1000)
     one = Federation.create(tmp_path, plan, base)
-    boards = fleet.boards_of("har", base.elm, base.name, 8)
+    boards = boards_of("har", base.elm, base.name, 8)
     totals = []
 
-    def kept(call: fleet.Call) -> Total:
-        totals.append(fleet.plain_loop(one, boards)(call))
+    def kept(call: Call) -> Total:
+        totals.append(plain_loop(one, boards)(call))
         return totals[-1]
 
     at = fleet_vector(one.adapter)
     for stop in (1, 2):
-        fleet.federate(one, kept, stop=stop)
-        states = formats.unpack_adapter(one.adapter).states
+        federation.federate(one, kept, stop=stop)
+        states = unpack_adapter(one.adapter).states
         count = len(states)
         assert count == 8 and all(state.vm for state in states)
-        wanted = at[-count:] + fleet.mean(totals[-1].vector, 8)[-count:]
+        wanted = at[-count:] + averaging.mean(totals[-1].vector, 8)[-count:]
         at = fleet_vector(one.adapter)
         assert np.array_equal(at[-count:], wanted)
-    begun = formats.unpack_adapter(restarted(one.adapter, 5)).states
+    begun = unpack_adapter(restarted(one.adapter, 5)).states
     assert [(s.vm, s.vx) for s in begun] == [(s.vm, s.vx) for s in states]
     assert not any(state.momentum.any() for state in begun if state.momentum is not None)
 
 
 def test_scales_of_a_frozen_a_are_fresh_in_each_round(tmp_path: Path) -> None:
-    base = fleet.fleet_base()
+    base = fleet_base()
     one = Federation.create(tmp_path, replace(PLAN, mode="frozen_a", rounds=1), base)
-    fleet.federate(one, fleet.plain_loop(one, fleet.boards_of("har", base.elm, base.name, 8)))
-    states = formats.unpack_adapter(one.adapter).states
+    federation.federate(one, plain_loop(one, boards_of("har", base.elm, base.name, 8)))
+    states = unpack_adapter(one.adapter).states
     assert len(fleet_vector(one.adapter)) == sum(state.master.size for state in states) == 632
     assert fleet_vector(one.adapter).any() and not any(state.vm for state in states)
 
 
 def fleet_start(base, plan: Plan) -> bytes:
-    from edgelora.fleet.local import fresh_adapter
+    from edgelora.fleet.client_training import fresh_adapter
 
     fresh = fresh_adapter(base.elm, plan.rank, plan.mode, plan.seed)
-    return formats.pack_adapter(fleet.with_vector(formats.unpack_adapter(fresh), fleet_vector(fresh)))
+    return pack_adapter(with_vector(unpack_adapter(fresh), fleet_vector(fresh)))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +170,7 @@ def test_noise_is_compared_with_none_in_the_mode_that_suits_it(monkeypatch: pyte
     assert (found["z0"], found["z2"], found["z2_epsilon_server"]) == (0.0, 0.5, 2.0)
     assert found["alone"] == 0.1875 and found["alone_runs"] == [0.125, 0.25]
     assert {(plan.noise, plan.mode) for plan in asked} == {(0.0, "frozen_a"), (2.0, "frozen_a")}
-    assert Plan.suited(clip=1000, noise=2.0).rate == fleet.RATES["frozen_a"]
+    assert Plan.suited(clip=1000, noise=2.0).rate == RATES["frozen_a"]
     assert Plan.suited() == Plan() and Plan.suited(noise=2.0, clip=1000, mode="trainable_a").rate == Plan().rate
     assert Plan.suited(mode="frozen_a", rate=5).rate == 5
     noisy, other = Plan.suited(noise=2.0, clip=1000), Plan.suited(mode="frozen_a")
@@ -171,19 +179,19 @@ def test_noise_is_compared_with_none_in_the_mode_that_suits_it(monkeypatch: pyte
 
 
 def test_a_board_alone_has_as_many_epochs_as_in_a_federation() -> None:
-    base, plan = fleet.fleet_base(), Plan(rounds=6, share=0.5, masks=False, seed=3)
-    boards = fleet.boards_of("har", base.elm, base.name, plan.boards)
-    start, found = fleet.bare_start(base, plan, plan.seed), []
+    base, plan = fleet_base(), Plan(rounds=6, share=0.5, masks=False, seed=3)
+    boards = boards_of("har", base.elm, base.name, plan.boards)
+    start, found = bare_start(base, plan, plan.seed), []
     for index in range(2):
         samples = boards.of(index).train
-        vector = fleet_training(base.elm, start, samples, fleet.board_seed(plan.seed, index), epochs=3)
-        own = formats.pack_adapter(fleet.with_vector(formats.unpack_adapter(start), vector))
-        found += fleet.accuracies(plan, base.elm, own, boards, [index])
+        vector = fleet_training(base.elm, start, samples, board_seed(plan.seed, index), epochs=3)
+        own = pack_adapter(with_vector(unpack_adapter(start), vector))
+        found += simulated_boards.accuracies(plan, base.elm, own, boards, [index])
     assert fleet_controls.alone(base, plan, boards, 2) == found
 
 
 def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
-    base = fleet.fleet_base()
+    base = fleet_base()
     Federation.create(tmp_path, PLAN, base)
     path = tmp_path / "state.json"
     good = json.loads(path.read_text())
@@ -196,7 +204,7 @@ def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
         {"rounds": [{}]},
     ):
         path.write_text(json.dumps(good | change))
-        with pytest.raises((InputError, formats.FormatError)):
+        with pytest.raises((InputError, FormatError)):
             Federation.open(tmp_path)
 
 
@@ -220,17 +228,17 @@ def _undated(page: str) -> str:
 
 
 def test_the_page_claims_of_masks_what_was(tmp_path: Path) -> None:
-    base = fleet.fleet_base()
+    base = fleet_base()
     said = {"project": "saw sums alone", "twins": "masks left out", "open": "each board's update"}
     for name, words in said.items():
         folder = tmp_path / name
         one = Federation.create(folder, replace(PLAN, masks=name != "open"), base)
         write_project(folder, "har" if name == "twins" else "", None if name == "twins" else tmp_path)
-        page = unescape(fleet.write_page(one, folder / "report.html").read_text())
+        page = unescape(write_page(one, folder / "report.html").read_text())
         assert [each for each in said.values() if each in page] == [words]
         assert ("Nothing hides" in page) == (name == "open")
     (tmp_path / "twins" / "app" / "pyproject.toml").write_text("[tool")  # whose boards they were, nobody knows
-    assert not fleet.of_twins(tmp_path / "twins")
+    assert not of_twins(tmp_path / "twins")
 
 
 def test_a_board_with_too_few_samples_is_named(tmp_path: Path) -> None:

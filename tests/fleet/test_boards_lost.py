@@ -17,10 +17,15 @@ import pytest
 from commands import edgelora
 from fleet_field import Boards, join_locals, until
 
-from edgelora import sim
-from edgelora.fleet import Gateway, ReplyRefused, Round, Stage, board_server, gateway, running, serial_boards
-from edgelora.link import Link
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
+from edgelora.board.link.client import Link
+from edgelora.board.sim.virtual_board import UNIX_BINARY
+from edgelora.fleet import gateway
+from edgelora.fleet.gateway import Gateway, running
+from edgelora.fleet.messages import Stage
+from edgelora.fleet.secagg import ReplyRefused, Round
+from edgelora.fleet.serial_members import serial_boards
+from edgelora.fleet.web import board_server
 
 PROGRAMS = ROOT / "tests" / "device" / "programs"
 STAGES = (Stage.TASK, Stage.COHORT, Stage.PEERS, Stage.INPUT, Stage.UNMASK)
@@ -39,7 +44,7 @@ class Air:
     def start(self) -> None:
         code = f"import sys; sys.path.insert(0, {str(PROGRAMS)!r}); import fleet_runs; "
         code += f"fleet_runs.poll({self.url!r}, 1000)"
-        command = [str(sim.UNIX_BINARY), "-X", "heapsize=4m", "-c", code]
+        command = [str(UNIX_BINARY), "-X", "heapsize=4m", "-c", code]
         self.process = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL)
 
     def kill(self) -> None:

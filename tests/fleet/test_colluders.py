@@ -10,8 +10,8 @@ import fresh
 import numpy as np
 import pytest
 
-from edgelora.errors import InputError
-from edgelora.fleet.colluders import abandoned, crowded
+from edgelora.base.errors import InputError
+from edgelora.fleet.collusion import abandoned, crowded
 
 
 @pytest.mark.parametrize(("boards", "colluders", "cohort"), [(5, 2, 3), (7, 3, 4), (8, 1, 8), (6, 0, 2), (9, 9, 4)])

@@ -12,9 +12,15 @@ import pytest
 from commands import edgelora, result
 from fleet_boards import Fleet
 
-from edgelora import fleet
-from edgelora.fleet import Federation, Gateway, GatewayClient, GatewayError, Plan, federation, local_server, running
-from edgelora.formats import files
+from edgelora.core.formats import files
+from edgelora.fleet import federation
+from edgelora.fleet import federation as fleet_federation
+from edgelora.fleet.federation import Federation
+from edgelora.fleet.gateway import Gateway, running
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.simulate import plain_loop
+from edgelora.fleet.simulated_boards import boards_of, fleet_base
+from edgelora.fleet.web import GatewayClient, GatewayError, local_server
 
 PLAN = Plan(boards=2, rounds=3, rank=1, masks=False, seed=6)
 
@@ -48,14 +54,14 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 def carry(one: Federation, told: list[str], meanwhile: Callable[[], None] = lambda: None) -> None:
     """The rounds that are left. meanwhile: is done while boards train."""
     base = one.base
-    plain = fleet.plain_loop(one, fleet.boards_of("har", base.elm, base.name, PLAN.boards))
+    plain = plain_loop(one, boards_of("har", base.elm, base.name, PLAN.boards))
 
     def exchange(call: federation.Call) -> federation.Total:
         total = plain(call)
         meanwhile()
         return total
 
-    fleet.federate(one, exchange, progress=lambda done, total, what: told.append(what))
+    fleet_federation.federate(one, exchange, progress=lambda done, total, what: told.append(what))
 
 
 def whole(folder: Path) -> None:
@@ -67,7 +73,7 @@ def whole(folder: Path) -> None:
 
 @pytest.mark.parametrize("writes", [(0,), (1,), (0, 1, 2, 4)], ids=["checkpoint", "adapter", "both, for a while"])
 def test_a_round_waits_for_room(disk: Disk, tmp_path: Path, writes: tuple[int, ...]) -> None:
-    base = fleet.fleet_base()
+    base = fleet_base()
     undisturbed = Federation.create(tmp_path / "one", PLAN, base)
     carry(undisturbed, [])
     other, told = Federation.create(tmp_path / "other", PLAN, base), list[str]()
@@ -81,9 +87,9 @@ def test_a_disk_that_stays_full_leaves_the_round_before(
     disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(federation, "ROOM_SECONDS", (0.0, -1.0))
-    base, folder = fleet.fleet_base(), tmp_path / "one"
+    base, folder = fleet_base(), tmp_path / "one"
     one = Federation.create(folder, PLAN, base)
-    fleet.federate(one, lambda call: federation.Total(0 * fleet_vector_of(call), 2), stop=1)
+    fleet_federation.federate(one, lambda call: federation.Total(0 * fleet_vector_of(call), 2), stop=1)
     before = one.sha256
     for meanwhile in (disk.full, lambda: disk.full(1)):  # the checkpoint, and the adapter beside it alone
         with pytest.raises(OSError, match="No space") as caught:
@@ -96,7 +102,7 @@ def test_a_disk_that_stays_full_leaves_the_round_before(
     disk.full()
     attempts = one.asked
     with pytest.raises(OSError, match="No space"):
-        fleet.federate(one, lambda call: pytest.fail("boards are not asked for what can't be kept"))
+        fleet_federation.federate(one, lambda call: pytest.fail("boards are not asked for what can't be kept"))
     disk.refused = set()
     assert Federation.open(folder).asked == one.asked == attempts
     carry(Federation.open(folder), [])
@@ -104,7 +110,7 @@ def test_a_disk_that_stays_full_leaves_the_round_before(
 
 
 def fleet_vector_of(call: federation.Call):  # type: ignore[no-untyped-def]
-    from edgelora.training import fleet_vector
+    from edgelora.learn.training.warm_start import fleet_vector
 
     return fleet_vector(call.adapter).astype("int64")
 

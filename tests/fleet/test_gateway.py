@@ -22,24 +22,15 @@ from fleet_boards import Fleet, PythonMember
 from fleet_field import until
 from fleet_polls import Polls
 
-from edgelora.errors import EdgeloraError, FileError, InputError
-from edgelora.fleet import (
-    Attached,
-    Gateway,
-    GatewayClient,
-    GatewayError,
-    ReplyRefused,
-    Round,
-    Site,
-    Stage,
-    board_server,
-    gateway,
-    local_server,
-    running,
-    web,
-)
+from edgelora.base.errors import EdgeloraError, FileError, InputError
+from edgelora.board.link.transport import LineLost
+from edgelora.fleet import gateway, web
+from edgelora.fleet.gateway import Attached, Gateway, running
 from edgelora.fleet.mailbox import Mailbox
-from edgelora.link import LineLost
+from edgelora.fleet.messages import Stage
+from edgelora.fleet.roster import Site
+from edgelora.fleet.secagg import ReplyRefused, Round
+from edgelora.fleet.web import GatewayClient, GatewayError, board_server, local_server
 
 ADAPTER = b"the global adapter"
 

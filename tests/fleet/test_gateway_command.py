@@ -14,21 +14,27 @@ from typing import Any
 import numpy as np
 from commands import edgelora, result
 
-from edgelora import formats, quantization
-from edgelora.fleet import GatewayClient, Round, Site, Task, training_of
-from edgelora.fleet.boards import Boards
-from edgelora.training import Base, TwinLearner, fleet_vector, load_part
-from edgelora.training.base import pretrained_har
-from edgelora.training.recipe import Recipe
-from edgelora.twin import clip_update
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.twin.fleet import clip_update
+from edgelora.fleet.member import training_of
+from edgelora.fleet.messages import Task
+from edgelora.fleet.roster import Site
+from edgelora.fleet.secagg import Round
+from edgelora.fleet.simulated_boards import Boards
+from edgelora.fleet.web import GatewayClient
+from edgelora.learn.training.base import Base, load_part, pretrained_har
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.training.warm_start import fleet_vector
+from edgelora.model.quantization.quantize import quantize
 
 COMMAND = Path(sys.executable).parent / "edgelora"
 
 
 def test_a_round_of_twins_through_the_command(tmp_path: Path) -> None:
     train = load_part("har:3", "train")
-    model = quantization.quantize(pretrained_har(3, 0), train.x)
-    base = Base("har.elm", formats.pack_model(model), model)
+    model = quantize(pretrained_har(3, 0), train.x)
+    base = Base("har.elm", pack_model(model), model)
     (tmp_path / "har.elm").write_bytes(base.elm)
     data = tmp_path / "data"
     data.mkdir()

@@ -18,26 +18,22 @@ from commands import edgelora, result
 from fleet_boards import Fleet
 from fleet_field import Boards, join_locals, until
 
-from edgelora.fleet import (
-    MOST_COST,
-    BoardMember,
-    Gateway,
-    GatewayClient,
-    ReplyRefused,
-    Round,
-    Stage,
-    fleet_base,
-    gateway,
-    lines,
-    local_server,
-    publish,
-    running,
-    serial_boards,
-)
-from edgelora.link import DeviceError, LineLost, Link
-from edgelora.resources import ROOT
-from edgelora.training import Recipe, TwinLearner
-from edgelora.virtual_boards import SimHandle
+from edgelora.base.resources import ROOT
+from edgelora.board.link.client import Link
+from edgelora.board.link.replies import DeviceError
+from edgelora.board.link.transport import LineLost
+from edgelora.board.virtual_boards import SimHandle
+from edgelora.fleet import gateway, rollout, serial_members
+from edgelora.fleet.gateway import Gateway, running
+from edgelora.fleet.messages import Stage
+from edgelora.fleet.policy import MOST_COST
+from edgelora.fleet.secagg import ReplyRefused, Round
+from edgelora.fleet.serial_member import BoardMember
+from edgelora.fleet.serial_members import serial_boards
+from edgelora.fleet.simulated_boards import fleet_base
+from edgelora.fleet.web import GatewayClient, local_server
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.twin_learner import TwinLearner
 
 PROGRAMS = ROOT / "tests" / "device" / "programs"
 
@@ -122,7 +118,7 @@ def test_boards_on_lines(boards: Boards, tmp_path: Path, monkeypatch: pytest.Mon
             return answer(self, message, adapter)
 
         restarted: list[str] = []
-        monkeypatch.setattr(lines, "soft_reset", restarted.append)  # which ends a desktop board
+        monkeypatch.setattr(serial_members, "soft_reset", restarted.append)  # which ends a desktop board
         monkeypatch.setattr(BoardMember, "answer", full)
         expect(run(3, 120, {}, {}))
         assert len(restarted) == 1 and any("it is restarted" in event.get("why", "") for event in events)
@@ -173,8 +169,8 @@ def test_a_board_without_memory_for_an_update_is_restarted_once(tmp_path: Path) 
     site, base = fleet.site(tmp_path / "fleet"), fleet_base()
     learner = TwinLearner(base.elm, Recipe(rank=1).ranks(base.model), Recipe(rank=1))
     learner.begin(1)
-    publish.to_few(site, learner.save(True), "wake", fleet.key, 100)
-    publish.to_all(site, "wake")
+    rollout.to_few(site, learner.save(True), "wake", fleet.key, 100)
+    rollout.to_all(site, "wake")
 
     class Full:
         def update_state(self) -> Any:
@@ -183,9 +179,9 @@ def test_a_board_without_memory_for_an_update_is_restarted_once(tmp_path: Path) 
         def update(self, bundle: bytes) -> None:
             raise DeviceError("UpdateError", "no memory to check the adapter beside what runs: reset the board")
 
-    line = lines._Line()
+    line = serial_members._Line()
     with pytest.raises(LineLost, match="it is restarted"):
-        list(lines.bring_updates(Full(), site, 0, line, fresh=False))  # type: ignore[arg-type]
+        list(serial_members.bring_updates(Full(), site, 0, line, fresh=False))  # type: ignore[arg-type]
     assert line.crowded and not line.refused
-    assert list(lines.bring_updates(Full(), site, 0, line, fresh=True)) == []  # type: ignore[arg-type]
+    assert list(serial_members.bring_updates(Full(), site, 0, line, fresh=True)) == []  # type: ignore[arg-type]
     assert line.refused == {("wake", 1)}

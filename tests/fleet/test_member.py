@@ -12,23 +12,27 @@ import numpy as np
 import pytest
 from fleet_boards import Fleet
 
-from edgelora import formats, quantization
-from edgelora.fleet import Identity, MemberError, Roster, Round, Stage, Task, TwinMember, training_of
-from edgelora.fleet.member import Past
-from edgelora.fleet.messages import public_of
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.twin.fleet import FleetError, Policy, clip_update, gaussian_noise
+from edgelora.fleet.member import Identity, MemberError, Past, TwinMember, training_of
+from edgelora.fleet.messages import Stage, Task, public_of
 from edgelora.fleet.policy import SUMS
-from edgelora.training import Base, Samples, TwinLearner, fleet_vector, load_part
-from edgelora.training.base import pretrained_har
-from edgelora.training.recipe import Recipe
-from edgelora.twin import FleetError, Policy, clip_update, gaussian_noise
+from edgelora.fleet.roster import Roster
+from edgelora.fleet.secagg import Round
+from edgelora.learn.training.base import Base, load_part, pretrained_har
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.training.warm_start import fleet_vector
+from edgelora.model.quantization.quantize import quantize
 
 
 @pytest.fixture(scope="module")
 def start() -> tuple[Base, bytes, Samples]:
     """A base, a global adapter and samples."""
     train = load_part("har:3", "train")
-    model = quantization.quantize(pretrained_har(3, 0), train.x)
-    base = Base("har.elm", formats.pack_model(model), model)
+    model = quantize(pretrained_har(3, 0), train.x)
+    base = Base("har.elm", pack_model(model), model)
     recipe = Recipe(rank=8)
     learner = TwinLearner(base.elm, recipe.ranks(model), recipe)
     learner.begin(5)

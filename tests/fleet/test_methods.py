@@ -11,10 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgelora import fleet, formats
-from edgelora.bench import fleet_controls, fleet_methods
-from edgelora.bench.fleet_methods import METHODS, SETTINGS, Method, banded_factor, correlated, in_turn
-from edgelora.fleet import Epsilons, Federation, Plan, federation
+from benchmarks import fleet_controls, fleet_methods
+from benchmarks.fleet_methods import METHODS, SETTINGS, Method, banded_factor, correlated, in_turn
+from edgelora.core.formats.ela import Adapter, unpack_adapter
+from edgelora.fleet import federation
+from edgelora.fleet.averaging import UNITS
+from edgelora.fleet.federation import Federation
+from edgelora.fleet.personalize import bare_start
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.privacy import Epsilons
+from edgelora.fleet.simulate import plain_loop
+from edgelora.fleet.simulated_boards import boards_of, fleet_base
 
 CLIPS = (1000,) * len(SETTINGS)
 PLAN = Plan.suited(rounds=3, noise=1.0, clip=1000, seed=7, share=0.5)
@@ -24,10 +31,10 @@ PLAN = Plan.suited(rounds=3, noise=1.0, clip=1000, seed=7, share=0.5)
 def test_rounds_are_those_of_a_federation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     # The accountant has an environment of its own.
     monkeypatch.setattr(federation, "epsilons", lambda *_: Epsilons(0.0, 0.0))
-    plan, base = replace(PLAN, mode=mode), fleet.fleet_base()
+    plan, base = replace(PLAN, mode=mode), fleet_base()
     tried = fleet_methods.federated(base, plan, Method(CLIPS, mode), "har")
     one = Federation.create(tmp_path, replace(plan, share=1.0), base)  # whoever it is given, is asked
-    plain = fleet.plain_loop(one, fleet.boards_of("har", base.elm, base.name, plan.boards))
+    plain = plain_loop(one, boards_of("har", base.elm, base.name, plan.boards))
     for step, asked in enumerate(tried.asked):
         call = replace(one.call(asked, plan.rate), seed=fleet_methods.round_seed(plan, step))
         one.finish(call, plain(call), 0.0)
@@ -36,20 +43,20 @@ def test_rounds_are_those_of_a_federation(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("alternate", ["rounds", "updates"])
 def test_a_and_b_move_in_turns(alternate: str) -> None:
-    base = fleet.fleet_base()
+    base = fleet_base()
     plan = replace(PLAN, mode="trainable_a", noise=0.0, share=1.0, boards=2)
     method = Method(CLIPS, plan.mode, alternate)  # type: ignore[arg-type]
 
-    def after(rounds: int) -> formats.Adapter:
+    def after(rounds: int) -> Adapter:
         ended = fleet_methods.federated(base, replace(plan, rounds=rounds), method, "har")
-        return formats.unpack_adapter(ended.adapter)
+        return unpack_adapter(ended.adapter)
 
-    fresh = formats.unpack_adapter(fleet.bare_start(base, plan, plan.seed))
+    fresh = unpack_adapter(bare_start(base, plan, plan.seed))
     moved = [_moved(fresh, after(1)), _moved(after(1), after(2))]
     assert moved == ([{"b"}, {"a"}] if alternate == "rounds" else [{"a", "b"}] * 2)
 
 
-def _moved(before: formats.Adapter, after: formats.Adapter) -> set[str]:
+def _moved(before: Adapter, after: Adapter) -> set[str]:
     """Which masters differ."""
     found = set()
     for old, new in zip(before.layers, after.layers, strict=True):
@@ -60,7 +67,7 @@ def _moved(before: formats.Adapter, after: formats.Adapter) -> set[str]:
 
 
 def test_a_clip_follows_the_share_that_is_longer() -> None:
-    base, plan = fleet.fleet_base(), replace(PLAN, noise=0.0, share=1.0, rounds=4)
+    base, plan = fleet_base(), replace(PLAN, noise=0.0, share=1.0, rounds=4)
     for clip, quantile, goes_up in ((100, 0.5, True), (30_000, 0.5, False), (100, 0.9, True)):
         method = Method(CLIPS, quantile=quantile)
         clips = fleet_methods.federated(base, replace(plan, clip=clip), method, "har").clips
@@ -79,10 +86,10 @@ def test_counts_have_their_share_of_the_budget() -> None:
 
 @pytest.mark.parametrize("method", [Method(CLIPS), Method(CLIPS, quantile=0.8), Method(CLIPS, turns=True, bands=2)])
 def test_a_round_of_too_few_boards_moves_nothing(method: Method) -> None:
-    base, plan = fleet.fleet_base(), replace(PLAN, least=8)
+    base, plan = fleet_base(), replace(PLAN, least=8)
     one = fleet_methods.federated(base, plan, method, "har")
     assert max(map(len, one.asked)) < 8 and not one.clips
-    assert one.adapter == fleet.bare_start(base, plan, plan.seed)
+    assert one.adapter == bare_start(base, plan, plan.seed)
 
 
 def test_each_board_has_its_turn() -> None:
@@ -116,7 +123,7 @@ def test_the_factor_is_a_root_of_what_rounds_come_to() -> None:
 def test_noise_that_is_correlated_is_independent_under_the_factor_and_less_in_the_end() -> None:
     plan = replace(PLAN, boards=100, share=0.2, rounds=10, least=12)
     noise = correlated(plan, Method(CLIPS, turns=True, bands=5), 20_000)
-    momentum = plan.server_momentum / fleet.UNITS
+    momentum = plan.server_momentum / UNITS
     each = plan.sigma * np.sqrt(20)
     drawn = banded_factor(10, 5, momentum) @ noise / each
     assert np.cov(drawn) == pytest.approx(np.eye(10), abs=0.05)

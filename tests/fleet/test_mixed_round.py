@@ -19,33 +19,33 @@ from commands import edgelora, execute, result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
-from edgelora import datasets, fleet, sim
-from edgelora.boards import build_firmware, install, load_board
-from edgelora.fleet import (
-    SUMS,
-    Epsilons,
-    Federation,
-    GatewayClient,
-    Identity,
-    Plan,
-    Site,
-    TwinMember,
-    federation,
-    in_stages,
-    policy_json,
-    training_of,
-)
-from edgelora.fleet.boards import Boards
-from edgelora.fleet.federation import Call, Total
-from edgelora.fleet.member import Train
-from edgelora.fleet.stages import Deliver, task_of
-from edgelora.formats import base_id, pack_samples
-from edgelora.link import Link, soft_reset
-from edgelora.resources import ROOT
-from edgelora.training import Base, fleet_vector
-from edgelora.twin import clip_update
-from edgelora.updates import load_public_keys, pack_trust
-from edgelora.virtual_boards import SimHandle
+from edgelora.base.resources import ROOT
+from edgelora.board.build import build_firmware
+from edgelora.board.installing import install
+from edgelora.board.link.client import Link
+from edgelora.board.link.serial_line import soft_reset
+from edgelora.board.profiles import load_board
+from edgelora.board.sim import virtual_board
+from edgelora.board.sim.virtual_board import UNIX_BINARY
+from edgelora.board.virtual_boards import SimHandle
+from edgelora.core.formats.eld import pack_samples
+from edgelora.core.formats.elm import base_id
+from edgelora.core.twin.fleet import clip_update
+from edgelora.fleet import federation
+from edgelora.fleet import federation as fleet_federation
+from edgelora.fleet.federation import Call, Federation, Total
+from edgelora.fleet.member import Identity, Train, TwinMember, training_of
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.policy import SUMS, policy_json
+from edgelora.fleet.privacy import Epsilons
+from edgelora.fleet.roster import Site
+from edgelora.fleet.secagg_rounds import Deliver, in_stages, task_of
+from edgelora.fleet.simulated_boards import Boards, fleet_base
+from edgelora.fleet.web import GatewayClient
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.warm_start import fleet_vector
+from edgelora.learn.updates.keys import load_public_keys, pack_trust
+from edgelora.model.datasets.har import ARMS, load_har_arm
 
 PROGRAMS = ROOT / "tests" / "device" / "programs"
 GATEWAY = ROOT / "tests" / "support" / "drawn_gateway.py"
@@ -85,7 +85,7 @@ def federated(folder: Path, base: Base, site: Site, train: Train, deliver: Deliv
         found.append((call, exchange(call)))
         return found[0][1]
 
-    fleet.federate(made, kept, boards)
+    fleet_federation.federate(made, kept, boards)
     [(call, total)] = found
     task, before = task_of(made, site.roster(), call), fleet_vector(call.adapter)
     bare = [clip_update(before, train(task, call.adapter, index), PLAN.clip) for index in boards]
@@ -96,7 +96,7 @@ def write_data(folder: Path) -> None:
     """A file for each board: some windows of an arm."""
     folder.mkdir()
     for index in range(PLAN.boards):
-        windows, _ = datasets.load_har_arm(3 + index // 2, datasets.ARMS[index % 2])
+        windows, _ = load_har_arm(3 + index // 2, ARMS[index % 2])
         few = np.arange(0, len(windows.x), len(windows.x) // WINDOWS)[:WINDOWS]
         np.savez(folder / f"{index}.npz", x=windows.x[few], y=windows.y[few], labels=np.array(windows.labels))
 
@@ -104,7 +104,7 @@ def write_data(folder: Path) -> None:
 def furnished(kind: str, folder: Path, base: Base, samples: bytes) -> SimHandle:
     """A board with base and samples that trusts the fleet's key. If it is on a line, it keeps what it draws."""
     firmware = None if kind == "unix" else build_firmware(kind, {}, folder / f"{kind}.firmware")
-    board = sim.start(kind, firmware, folder / kind, die_with_parent=True)
+    board = virtual_board.start(kind, firmware, folder / kind, die_with_parent=True)
     if load_board(kind).stock:
         install(board.port)
     trusted = pack_trust(TARGET, load_public_keys(folder / "release.pub"))
@@ -147,7 +147,7 @@ def on_the_air(url: str, folder: Path) -> Iterator[None]:
     """The desktop board's program, with its flash; it ends when it has sent its six replies."""
     code = f"import sys; sys.path.insert(0, {str(PROGRAMS)!r}); import fleet_runs, fleet_drawn; "
     code += f"fleet_runs.poll({url!r}, 6)"
-    command = [str(sim.UNIX_BINARY), "-X", "heapsize=4m", "-c", code]
+    command = [str(UNIX_BINARY), "-X", "heapsize=4m", "-c", code]
     with subprocess.Popen(command, cwd=folder) as process:
         try:
             yield
@@ -185,7 +185,7 @@ def test_unlike_boards_come_to_the_bytes_of_twins_alone(
 ) -> None:
     if find_spec("dp_accounting") is None:
         monkeypatch.setattr(federation, "epsilons", lambda *_: Epsilons(0, 0))
-    base = fleet.fleet_base()
+    base = fleet_base()
     (tmp_path / "base.elm").write_bytes(base.elm)
     (tmp_path / "drawn").mkdir()
     write_data(tmp_path / "data")
@@ -205,7 +205,7 @@ def test_unlike_boards_come_to_the_bytes_of_twins_alone(
     boards[0].kill()  # it goes on the air
     with opened(site, tmp_path, [board.port for board in boards[1:]]) as url, on_the_air(url, tmp_path / KINDS[0]):
         mixed = federated(tmp_path / "mixed", base, site, train, GatewayClient(site.folder / "gateway").exchange)
-    boards[0] = sim.start(KINDS[0], None, tmp_path / KINDS[0], die_with_parent=True)
+    boards[0] = virtual_board.start(KINDS[0], None, tmp_path / KINDS[0], die_with_parent=True)
     stack.callback(boards[0].kill)
     for index, board in enumerate(boards):
         with Link.connect(board.port) as link:

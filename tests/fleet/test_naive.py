@@ -20,35 +20,33 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fleet_boards import Fleet
 from fleet_field import until
 
-from edgelora import cli, fleet, sim
-from edgelora.errors import InputError
-from edgelora.fleet import (
-    SUMS,
-    Federation,
-    Gateway,
-    Identity,
-    Plan,
-    RoundAborted,
-    Site,
-    TwinMember,
-    local_server,
-    running,
-    serial_boards,
-    training_of,
-)
-from edgelora.fleet.federation import Call, Total
-from edgelora.fleet.stages import federate_site
-from edgelora.formats import public_bytes
-from edgelora.link import Link
-from edgelora.training import Base, fleet_vector
-from edgelora.updates import pack_trust
+from edgelora.base.errors import InputError
+from edgelora.board.link.client import Link
+from edgelora.board.sim import virtual_board
+from edgelora.cli.main import main
+from edgelora.core.formats.elu import public_bytes
+from edgelora.fleet import federation
+from edgelora.fleet.federation import Call, Federation, Total
+from edgelora.fleet.gateway import Gateway, running
+from edgelora.fleet.member import Identity, TwinMember, training_of
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.policy import SUMS
+from edgelora.fleet.roster import RosterError, Site
+from edgelora.fleet.secagg import RoundAborted
+from edgelora.fleet.secagg_rounds import federate_site
+from edgelora.fleet.serial_members import serial_boards
+from edgelora.fleet.simulated_boards import boards_of, fleet_base
+from edgelora.fleet.web import local_server
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.warm_start import fleet_vector
+from edgelora.learn.updates.keys import pack_trust
 
 PLAN = Plan(boards=3, rounds=5, rank=1, least=3, colluders=0, seed=4)
 
 
 @pytest.fixture(scope="module")
 def base() -> Base:
-    return fleet.fleet_base()
+    return fleet_base()
 
 
 class Twins:
@@ -59,7 +57,7 @@ class Twins:
         self.site = Site.create(folder / "site", "band", self.key)
         identities = [Identity.create(folder / f"{i}.key", SUMS) for i in range(3)]
         self.site.enroll_all([(one.public, "") for one in identities], self.key)
-        boards = fleet.boards_of("har", base.elm, base.name, 3)
+        boards = boards_of("har", base.elm, base.name, 3)
         train = training_of(base.elm, lambda i: boards.of(i).train.part(np.arange(len(boards.of(i).train)) < 8))
         self.members = [TwinMember(one, self.site.roster, train) for one in identities]
 
@@ -103,7 +101,7 @@ def test_clocks_that_jump_put_no_board_out(base: Base, tmp_path: Path, monkeypat
         assert survivors(one) == [3] * len(clocks)
     (twins.site.folder / "last-round").write_bytes(b"?")
     one = Federation.create(tmp_path / "third", PLAN, base)
-    with pytest.raises(fleet.RosterError, match="damaged"):
+    with pytest.raises(RosterError, match="damaged"):
         federate_site(one, twins.site, twins.deliver)
 
 
@@ -169,17 +167,17 @@ def test_one_federation_is_carried_once_at_a_time(base: Base, tmp_path: Path) ->
 
     def twice(call: Call) -> Total:
         with pytest.raises(InputError, match="another run carries"):
-            fleet.federate(Federation.open(tmp_path / "one"), twice)
+            federation.federate(Federation.open(tmp_path / "one"), twice)
         return still
 
-    fleet.federate(one, twice, stop=1)
+    federation.federate(one, twice, stop=1)
     with pytest.raises(InputError, match="open it anew"):
-        fleet.federate(early, lambda call: still)
+        federation.federate(early, lambda call: still)
     assert early.done == 0 and Federation.open(tmp_path / "one").done == 1
     early.ended = "nobody\x1b answered"
     told = result("fleet", "report", tmp_path / "one")
     assert told["rounds"] == 1 and told["ended"] == "nobody\\x1b answered"
-    fleet.federate(Federation.open(tmp_path / "one"), lambda call: still)
+    federation.federate(Federation.open(tmp_path / "one"), lambda call: still)
     told = result("fleet", "report", tmp_path / "one")
     assert told["rounds"] == 5 and not told["ended"]
 
@@ -206,7 +204,7 @@ def test_a_damaged_checkpoint_is_refused_in_words(base: Base, tmp_path: Path) ->
     folder, drawn = tmp_path / "one", random.Random(fresh.SEED)
     one = Federation.create(folder, replace(PLAN, masks=False), base)
     still = Total(np.zeros(len(fleet_vector(one.adapter)), np.int64), 3)
-    fleet.federate(one, lambda call: still, stop=2, judge=lambda adapter: {"0": 0.5})
+    federation.federate(one, lambda call: still, stop=2, judge=lambda adapter: {"0": 0.5})
     path = folder / "state.json"
     whole = path.read_text()
     cases: list[str] = [whole[: drawn.randrange(len(whole))] for _ in range(5)]
@@ -216,7 +214,7 @@ def test_a_damaged_checkpoint_is_refused_in_words(base: Base, tmp_path: Path) ->
     for text in cases:
         path.write_text(text)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
-            code = cli.main(["fleet", "report", str(folder)])
+            code = main(["fleet", "report", str(folder)])
         refused += code
         assert code == 0 or code == 1 and any(why in said.getvalue() for why in KNOWN), (said.getvalue(), text[-900:])
     assert refused > len(cases) // 2
@@ -226,7 +224,7 @@ def test_a_damaged_checkpoint_is_refused_in_words(base: Base, tmp_path: Path) ->
 
 def test_two_gateways_for_one_board(tmp_path: Path) -> None:
     """The second waits for the line; the first keeps it."""
-    board = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    board = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
     key = Ed25519PrivateKey.generate()
     site = Site.create(tmp_path / "site", "band", key)
     try:

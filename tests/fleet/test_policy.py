@@ -12,27 +12,40 @@ from pathlib import Path
 import pytest
 from commands import edgelora, result
 
-from edgelora import sim
-from edgelora.errors import InputError
-from edgelora.fleet import MOST_COST, SAFE, SUMS, Identity, Plan, Task, parse_policy, policy_json, refusal, told_by
-from edgelora.fleet.policy import POLICY_PATH, gaussian_epsilon
-from edgelora.fleet.stages import parted
-from edgelora.link import Link
-from edgelora.twin import Policy
-from edgelora.virtual_boards import SimHandle
+from edgelora.base.errors import InputError
+from edgelora.board.link.client import Link
+from edgelora.board.sim import virtual_board
+from edgelora.board.sim.virtual_board import UNIX_BINARY
+from edgelora.board.virtual_boards import SimHandle
+from edgelora.core.twin.fleet import Policy
+from edgelora.fleet.member import Identity
+from edgelora.fleet.messages import Task
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.policy import (
+    MOST_COST,
+    POLICY_PATH,
+    SAFE,
+    SUMS,
+    gaussian_epsilon,
+    parse_policy,
+    policy_json,
+    refusal,
+    told_by,
+)
+from edgelora.fleet.secagg_rounds import parted
 
 
 @pytest.fixture
 def board(tmp_path: Path) -> Iterator[SimHandle]:
     edgelora("keygen", tmp_path / "release.pem")
-    handle = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    handle = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
     yield handle
     handle.stop()
 
 
 def test_boards_without_a_policy_ask_for_what_is_safe() -> None:
     code = "import json; from edgelora import fleet; print(json.dumps(fleet.policy('/nothing/here')))"
-    done = subprocess.run([sim.UNIX_BINARY, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([UNIX_BINARY, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(done.stdout) == asdict(SAFE) | {"masks": 1}
     assert parse_policy(policy_json(SAFE)) == SAFE and parse_policy(policy_json(SUMS)) == SUMS
 

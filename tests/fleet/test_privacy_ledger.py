@@ -19,27 +19,24 @@ from commands import edgelora, result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fresh import fresh_seeds, rounds
 
-from edgelora import fleet
-from edgelora.errors import InputError, MissingPackage
-from edgelora.fleet import (
-    Federation,
-    Identity,
-    Ledger,
-    LedgerError,
-    Plan,
-    Site,
-    Spent,
-    Stage,
-    Total,
-    TwinMember,
-    federation,
-    privacy,
-)
+from edgelora.base.errors import InputError, MissingPackage
+from edgelora.core.twin.fleet import Policy
+from edgelora.fleet import federation, privacy
+from edgelora.fleet import federation as fleet_federation
 from edgelora.fleet import ledger as ledgers
-from edgelora.fleet.federation import Call
-from edgelora.fleet.stages import federate_site
-from edgelora.training import Base, fleet_vector
-from edgelora.twin import Policy
+from edgelora.fleet.federation import Call, Federation, Total
+from edgelora.fleet.ledger import Ledger, LedgerError
+from edgelora.fleet.member import Identity, TwinMember, training_of
+from edgelora.fleet.messages import Stage
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.privacy import Epsilons, Spent
+from edgelora.fleet.roster import Site
+from edgelora.fleet.secagg import RoundAborted
+from edgelora.fleet.secagg_rounds import federate_site
+from edgelora.fleet.simulate import write_page
+from edgelora.fleet.simulated_boards import boards_of, fleet_base
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.warm_start import fleet_vector
 
 ANY = Policy()  # whatever a task asks for
 PLAN = Plan(boards=3, rounds=2, rank=1, least=2, colluders=0, seed=4, patience=1.0)
@@ -48,7 +45,7 @@ KEYS = {index: bytes([index + 1]) * 32 for index in range(3)}
 
 @pytest.fixture(scope="module")
 def base() -> Base:
-    return fleet.fleet_base()
+    return fleet_base()
 
 
 @pytest.fixture
@@ -66,8 +63,8 @@ class Boards:
         self.site = Site.create(folder / "site", "band", key)
         identities = [Identity.create(folder / f"{i}.key") for i in range(count)]
         self.site.enroll_all([(one.public, "") for one in identities], key)
-        data = fleet.boards_of("har", base.elm, base.name, count)
-        train = fleet.training_of(base.elm, lambda i: data.of(i).train.part(np.arange(len(data.of(i).train)) < 8))
+        data = boards_of("har", base.elm, base.name, count)
+        train = training_of(base.elm, lambda i: data.of(i).train.part(np.arange(len(data.of(i).train)) < 8))
         self.members = [TwinMember(one, self.site.roster, train, ANY) for one in identities]
         self.lost: dict[Stage, set[int]] = {}
 
@@ -211,11 +208,11 @@ def test_without_the_accountant_the_last_round_says_how_much_was_told(
     """As in the studio, whose environment has none; where it is computed, it is said that it can't be."""
     one = Federation.create(tmp_path, replace(PLAN, noise=3.1415, clip=1000, budget=9.0), base)
     nothing = np.zeros(len(fleet_vector(one.adapter)), np.int64)
-    told = fleet.Epsilons(1.5, 2.5)
+    told = Epsilons(1.5, 2.5)
     with monkeypatch.context() as patch:
         patch.setattr(federation, "epsilons", lambda *_: told)
         patch.setattr(ledgers, "check_budget", lambda *_: None)
-        fleet.federate(one, lambda call: Total(nothing, 3), stop=1)
+        fleet_federation.federate(one, lambda call: Total(nothing, 3), stop=1)
 
     def missing() -> None:
         raise MissingPackage("pip install 'edgelora[fleet]'")
@@ -225,7 +222,7 @@ def test_without_the_accountant_the_last_round_says_how_much_was_told(
         one.standing()
     standing = one.standing(recorded=True)
     assert standing.told == told and standing.left == 6.5 and standing.words == "6.5 of 9 after the last round"
-    assert "6.5 of 9 after the last round" in fleet.write_page(one, tmp_path / "page.html").read_text()
+    assert "6.5 of 9 after the last round" in write_page(one, tmp_path / "page.html").read_text()
 
 
 # ---- who is charged
@@ -252,10 +249,10 @@ def test_rounds_whose_updates_nobody_can_see_cost_nothing(
     boards = Boards(tmp_path, base)
     one = Federation.create(tmp_path / "one", replace(PLAN, rounds=3), base, boards.site)
     loses(boards)
-    with pytest.raises(fleet.RoundAborted, match="3 rounds one after the other"):
+    with pytest.raises(RoundAborted, match="3 rounds one after the other"):
         federate_site(one, boards.site, boards.deliver)
     assert [each.survivors for each in one.rounds] == [0, 0, 0] and len(one.asked) == 3
-    assert one.spent == Spent() and one.epsilons == fleet.Epsilons(0.0, 0.0)
+    assert one.spent == Spent() and one.epsilons == Epsilons(0.0, 0.0)
     assert (one.rounds[-1].outsider, one.rounds[-1].server) == (0.0, 0.0)
 
 
@@ -308,7 +305,7 @@ def test_a_killed_round_costs_what_it_had_come_to(tmp_path: Path, base: Base) ->
 def test_an_engine_that_charges_nobody_has_let_all_be_seen(tmp_path: Path, base: Base) -> None:
     one = Federation.create(tmp_path / "one", replace(PLAN, rounds=1), base)
     nothing = np.zeros(len(fleet_vector(one.adapter)), np.int64)
-    fleet.federate(one, lambda call: Total(nothing, 2))
+    fleet_federation.federate(one, lambda call: Total(nothing, 2))
     assert rows(one.ledger, "SELECT count(*) FROM charged") == [(3,)]
 
 
@@ -322,15 +319,15 @@ def test_boards_that_are_too_few_for_a_sum_are_not_asked(tmp_path: Path, base: B
         assert len(call.boards) >= plan.least
         return Total(nothing, len(call.boards))
 
-    fleet.federate(one, exchange)
+    fleet_federation.federate(one, exchange)
     few = [len(asked) < plan.least for asked in one.asked]
     assert len(few) == 12 and any(few) and not all(few)
     assert [each.survivors == 0 for each in one.rounds] == few
     charged = sum(len(asked) for asked in one.asked if len(asked) >= plan.least)
     assert rows(one.ledger, "SELECT count(*) FROM charged") == [(charged,)]
     other = Federation.create(tmp_path / "other", replace(plan, share=0.01), base)
-    with pytest.raises(fleet.RoundAborted, match="3 rounds .* of 3 boards were drawn, a sum is of 2 or more"):
-        fleet.federate(other, lambda call: pytest.fail("boards were asked"))
+    with pytest.raises(RoundAborted, match="3 rounds .* of 3 boards were drawn, a sum is of 2 or more"):
+        fleet_federation.federate(other, lambda call: pytest.fail("boards were asked"))
 
 
 # ---- a ledger that is missing
@@ -345,8 +342,8 @@ def carried(folder: Path, site: Site, base: Base, rounds: int = 2) -> Federation
         return Total(nothing, 3)
 
     with pytest.raises(InputError, match="by their keys"):
-        fleet.federate(one, exchange, site.roster().active)
-    fleet.federate(one, exchange, site.roster().members)
+        fleet_federation.federate(one, exchange, site.roster().active)
+    fleet_federation.federate(one, exchange, site.roster().members)
     return one
 
 
@@ -363,7 +360,9 @@ def test_a_ledger_that_is_missing_is_never_begun_anew(tmp_path: Path, base: Base
             one.ledger.path.write_bytes(content)
         for asks in (
             lambda: one.epsilons,
-            lambda: fleet.federate(Federation.open(one.folder), lambda call: pytest.fail("boards were asked")),
+            lambda: fleet_federation.federate(
+                Federation.open(one.folder), lambda call: pytest.fail("boards were asked")
+            ),
             lambda: Federation.create(tmp_path / "other", PLAN, base, site),
         ):
             with pytest.raises(LedgerError, match="backup"):

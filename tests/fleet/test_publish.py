@@ -15,15 +15,23 @@ import pytest
 from commands import edgelora, result
 from fleet_boards import Fleet
 
-from edgelora import formats, quantization, sim, updates
-from edgelora.errors import EdgeloraError
-from edgelora.fleet import Gateway, PublishError, Site, board_server, publish, running
-from edgelora.formats import public_bytes
-from edgelora.resources import ROOT
-from edgelora.training import Base, TwinLearner, load_part
-from edgelora.training.base import pretrained_har
-from edgelora.training.recipe import Recipe
-from edgelora.updates import releases
+from edgelora.base.errors import EdgeloraError
+from edgelora.base.resources import ROOT
+from edgelora.board.sim.virtual_board import UNIX_BINARY
+from edgelora.core.formats.ela import pack_adapter, unpack_adapter
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.elu import public_bytes
+from edgelora.fleet import rollout
+from edgelora.fleet.gateway import Gateway, running
+from edgelora.fleet.rollout import PublishError
+from edgelora.fleet.roster import Site
+from edgelora.fleet.web import board_server
+from edgelora.learn.training.base import Base, load_part, pretrained_har
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.updates.keys import pack_trust
+from edgelora.learn.updates.releasing import releases
+from edgelora.model.quantization.quantize import quantize
 
 APP = ROOT / "tests" / "device" / "programs" / "update_app.py"
 
@@ -41,8 +49,8 @@ def adapters_of(base: Base, count: int) -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def base() -> Base:
-    model = quantization.quantize(pretrained_har(3, 0), load_part("har:3", "train").x)
-    return Base("har.elm", formats.pack_model(model), model)
+    model = quantize(pretrained_har(3, 0), load_part("har:3", "train").x)
+    return Base("har.elm", pack_model(model), model)
 
 
 @pytest.fixture
@@ -57,11 +65,11 @@ class Board:
         self.folder = folder
         folder.mkdir()
         (folder / "har.elm").write_bytes(base.elm)
-        trust = updates.pack_trust("band", [site.roster().release])
+        trust = pack_trust("band", [site.roster().release])
         (folder / "update.trust").write_bytes(trust)
 
     def run(self, *steps: object) -> dict[str, Any]:
-        command = [sim.UNIX_BINARY, "-X", "heapsize=160K", APP, *map(str, steps)]
+        command = [UNIX_BINARY, "-X", "heapsize=160K", APP, *map(str, steps)]
         ran = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return json.loads(ran.stdout.splitlines()[-1])
@@ -75,10 +83,10 @@ def served(site: Site) -> Iterator[str]:
 
 
 def bare(adapter: bytes) -> bytes:
-    made = formats.unpack_adapter(adapter)
+    made = unpack_adapter(adapter)
     for layer in made.layers:
         layer.a_state = layer.b_state = None
-    return formats.pack_adapter(made)
+    return pack_adapter(made)
 
 
 def test_boards_get_it_by_turns_and_fall_back(fleet: Fleet, base: Base, tmp_path: Path) -> None:
@@ -125,17 +133,17 @@ def test_back_and_further_back(fleet: Fleet, base: Base, tmp_path: Path) -> None
     site, adapters = fleet.site(tmp_path / "fleet"), adapters_of(base, 3)
 
     def out(number: int) -> None:
-        publish.to_few(site, adapters[number], "wake", fleet.key, 10)
-        publish.to_all(site, "wake")
+        rollout.to_few(site, adapters[number], "wake", fleet.key, 10)
+        rollout.to_all(site, "wake")
 
     def back() -> int:
         """Which adapter all boards have then."""
-        version = publish.back(site, "wake", fleet.key).version
-        released = releases(publish.folder(site, True), "wake", [public_bytes(fleet.key)])[version]
+        version = rollout.back(site, "wake", fleet.key).version
+        released = releases(rollout.folder(site, True), "wake", [public_bytes(fleet.key)])[version]
         return [bare(adapter) for adapter in adapters].index(released.adapter())
 
     out(0), out(1)
-    publish.to_few(site, adapters[2], "wake", fleet.key, 10)
+    rollout.to_few(site, adapters[2], "wake", fleet.key, 10)
     assert [back(), back()] == [1, 0]
     with pytest.raises(PublishError, match="nothing of wake"):
         back()
@@ -151,9 +159,9 @@ def test_what_somebody_wrote_of_a_rollout(fleet: Fleet, tmp_path: Path, change: 
     (site.folder / "updates").mkdir(exist_ok=True)
     whole = {"name": "wake", "version": 2, "share": 10, "everyone": True, "line": [1, 2]}
     (site.folder / "updates" / "wake.json").write_text(json.dumps(whole))
-    assert publish.state(site, "wake") == publish.Rollout("wake", 2, 10, True, (1, 2))
+    assert rollout.state(site, "wake") == rollout.Rollout("wake", 2, 10, True, (1, 2))
     (site.folder / "updates" / "wake.json").write_text(json.dumps(whole | change))
-    for reads in (lambda: publish.state(site, "wake"), lambda: publish.back(site, "wake", fleet.key)):
+    for reads in (lambda: rollout.state(site, "wake"), lambda: rollout.back(site, "wake", fleet.key)):
         with pytest.raises(PublishError, match="wake.json is damaged"):
             reads()
 
@@ -161,37 +169,37 @@ def test_what_somebody_wrote_of_a_rollout(fleet: Fleet, tmp_path: Path, change: 
 def test_the_few_are_a_share_and_others_each_time() -> None:
     keys = tuple(hashlib.sha256(bytes([i % 256, i // 256])).digest() for i in range(9000))
     many = replace(Fleet.drawn(1, 1).roster, keys=keys)
-    seen = [set(publish.Rollout("wake", version, 10, False).first(many)) for version in (1, 2)]
+    seen = [set(rollout.Rollout("wake", version, 10, False).first(many)) for version in (1, 2)]
     assert all(800 < len(few) < 1000 for few in seen) and len(seen[0] & seen[1]) < 150
     few = Fleet.drawn(3, 2).roster
-    chosen = [publish.Rollout("wake", version, 1, False).first(few) for version in range(1, 40)]
+    chosen = [rollout.Rollout("wake", version, 1, False).first(few) for version in range(1, 40)]
     assert all(len(first) == 1 for first in chosen) and len({*map(tuple, chosen)}) == 3  # one at least
-    assert publish.Rollout("wake", 1, 100, False).first(few) == [0, 1, 2]
+    assert rollout.Rollout("wake", 1, 100, False).first(few) == [0, 1, 2]
 
 
 def test_what_can_not_be_published(fleet: Fleet, base: Base, tmp_path: Path) -> None:
     site, (adapter,) = fleet.site(tmp_path / "fleet"), adapters_of(base, 1)
     with pytest.raises(PublishError, match="was not published"):
-        publish.to_all(site, "wake")
+        rollout.to_all(site, "wake")
     with pytest.raises(PublishError, match="nothing of wake"):
-        publish.back(site, "wake", fleet.key)
+        rollout.back(site, "wake", fleet.key)
     with pytest.raises(PublishError, match="give 1 to 100"):
-        publish.to_few(site, adapter, "wake", fleet.key, 0)
+        rollout.to_few(site, adapter, "wake", fleet.key, 0)
     with pytest.raises(EdgeloraError, match="name"):
-        publish.to_few(site, adapter, "../wake", fleet.key, 10)
+        rollout.to_few(site, adapter, "../wake", fleet.key, 10)
     with pytest.raises(EdgeloraError):
-        publish.to_few(site, adapter[:-1], "wake", fleet.key, 10)
+        rollout.to_few(site, adapter[:-1], "wake", fleet.key, 10)
     stranger = Fleet.drawn(1, 9)
     with pytest.raises(PublishError, match="add its .pub"):  # before there is anything that boards would refuse
-        publish.to_few(site, adapter, "wake", stranger.key, 100)
-    publish.to_few(site, adapter, "wake", fleet.key, 100)
+        rollout.to_few(site, adapter, "wake", stranger.key, 100)
+    rollout.to_few(site, adapter, "wake", fleet.key, 100)
     trusted = site.folder / "release.pub"
     trusted.write_bytes(trusted.read_bytes() + public_bytes(stranger.key))
     with pytest.raises(EdgeloraError, match="signed by key"):
-        publish.to_few(site, adapter, "wake", stranger.key, 100)
+        rollout.to_few(site, adapter, "wake", stranger.key, 100)
     (site.folder / "updates" / "wake.json").write_text("{")
     with pytest.raises(PublishError, match="damaged"):
-        publish.folder_of(site, "wake", 0)
+        rollout.folder_of(site, "wake", 0)
 
 
 def _pem(fleet: Fleet) -> bytes:

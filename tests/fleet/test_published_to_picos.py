@@ -13,31 +13,29 @@ import numpy as np
 import pytest
 from commands import edgelora, result
 
-from edgelora import fleet, formats, sim
-from edgelora.boards import build_firmware
-from edgelora.fleet import (
-    SUMS,
-    Federation,
-    Gateway,
-    GatewayClient,
-    Plan,
-    Rollout,
-    Site,
-    TwinMember,
-    gateway,
-    in_stages,
-    local_server,
-    policy_json,
-    running,
-    serial_boards,
-    training_of,
-)
-from edgelora.fleet.member import Identity
-from edgelora.formats import base_id, pack_samples
-from edgelora.link import Link
-from edgelora.training import Base, Recipe, TwinLearner
-from edgelora.updates import load_public_keys, pack_trust
-from edgelora.virtual_boards import SimHandle
+from edgelora.board.build import build_firmware
+from edgelora.board.link.client import Link
+from edgelora.board.sim import virtual_board
+from edgelora.board.virtual_boards import SimHandle
+from edgelora.core.formats.ela import pack_adapter, unpack_adapter
+from edgelora.core.formats.eld import pack_samples
+from edgelora.core.formats.elm import base_id
+from edgelora.fleet import federation, gateway
+from edgelora.fleet.federation import Federation
+from edgelora.fleet.gateway import Gateway, running
+from edgelora.fleet.member import Identity, TwinMember, training_of
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.policy import SUMS, policy_json
+from edgelora.fleet.rollout import Rollout
+from edgelora.fleet.roster import Site
+from edgelora.fleet.secagg_rounds import in_stages
+from edgelora.fleet.serial_members import serial_boards
+from edgelora.fleet.simulated_boards import boards_of, fleet_base
+from edgelora.fleet.web import GatewayClient, local_server
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.updates.keys import load_public_keys, pack_trust
 
 PLAN = Plan(boards=4, rounds=1, rank=2, rate=6000, least=3, colluders=0, seed=5, patience=120.0)
 TRIAL = 0.7  # seconds of the boards
@@ -69,10 +67,10 @@ def until(true: Callable[[], bool], seconds: float = 120) -> None:
 
 def bare(adapter: bytes) -> bytes:
     """As it is published: without training state."""
-    made = formats.unpack_adapter(adapter, name="walk")
+    made = unpack_adapter(adapter, name="walk")
     for layer in made.layers:
         layer.a_state = layer.b_state = None
-    return formats.pack_adapter(made)
+    return pack_adapter(made)
 
 
 def adapter_of(base: Base, seed: int) -> bytes:
@@ -87,7 +85,7 @@ class Picos:
 
     def __init__(self, folder: Path, files: dict[str, bytes]) -> None:
         self.folder = folder
-        first = sim.start("virtual-pico", build_firmware("virtual-pico", {}, folder / "fw.uf2"), folder / "0")
+        first = virtual_board.start("virtual-pico", build_firmware("virtual-pico", {}, folder / "fw.uf2"), folder / "0")
         with Link.connect(first.port) as link:
             for path, content in files.items():
                 link.put(path, content)
@@ -96,7 +94,7 @@ class Picos:
         self.handles: list[SimHandle] = [self.start(which) for which in (0, 1)]
 
     def start(self, which: int) -> SimHandle:
-        return sim.start("virtual-pico", None, self.folder / str(which), die_with_parent=True)
+        return virtual_board.start("virtual-pico", None, self.folder / str(which), die_with_parent=True)
 
     def cut(self, which: int) -> None:
         self.handles[which].kill()
@@ -114,13 +112,13 @@ class Picos:
 
 @pytest.fixture
 def base() -> Base:
-    return fleet.fleet_base()
+    return fleet_base()
 
 
 @pytest.fixture
 def picos(tmp_path: Path, base: Base) -> Iterator[Picos]:
     edgelora("keygen", tmp_path / "release.pem")
-    few = fleet.boards_of("har", base.elm, base.name, PLAN.boards).of(0).train
+    few = boards_of("har", base.elm, base.name, PLAN.boards).of(0).train
     samples = pack_samples(few.x[:8], few.y[:8], None, base_id(base.elm))
     (tmp_path / "picos").mkdir()
     trusted = pack_trust("band", load_public_keys(tmp_path / "release.pub"))
@@ -170,7 +168,7 @@ def test_a_global_adapter_comes_to_picos_by_turns_and_goes(
         found: dict[str, Any] = result("fleet", "publish", site.folder, *words, "--name", "walk")
         return found
 
-    data = fleet.boards_of("har", base.elm, base.name, PLAN.boards)
+    data = boards_of("har", base.elm, base.name, PLAN.boards)
     train = training_of(base.elm, lambda index: data.of(index).train.part(np.arange(len(data.of(index).train)) < 8))
     with running(Gateway({}, events.append)) as made, local_server(made, tmp_path) as inner:
         inner.start()
@@ -193,7 +191,7 @@ def test_a_global_adapter_comes_to_picos_by_turns_and_goes(
 
         one = Federation.create(tmp_path / "federation", PLAN, base)
         exchange = in_stages(one, site.roster(), site.secret(), GatewayClient(tmp_path).exchange)
-        fleet.federate(one, exchange, site.roster().active)
+        federation.federate(one, exchange, site.roster().active)
         assert [each.survivors for each in one.rounds] == [4]
         share, second = share_of_one(site, 3)
         publish(tmp_path / "federation" / "global.ela", *key, "--share", share)

@@ -11,9 +11,9 @@ from commands import edgelora, result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from edgelora import formats
-from edgelora.fleet import REVOKED, Roster, RosterError, Site, parse_public
-from edgelora.formats import public_bytes
+from edgelora.core.formats.elu import public_bytes
+from edgelora.core.formats.files import SECRET, write_atomic
+from edgelora.fleet.roster import REVOKED, Roster, RosterError, Site, parse_public
 
 
 def board_key() -> bytes:
@@ -138,5 +138,5 @@ def test_a_federation_with_noise_draws_its_own_seed(tmp_path: Path) -> None:
     secret.write_bytes(b"old")
     secret.chmod(0o644)
     for path in (secret, tmp_path / "new"):
-        formats.write_atomic(path, b"x", formats.SECRET)
+        write_atomic(path, b"x", SECRET)
         assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"x", 0o600)

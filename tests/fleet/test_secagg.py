@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from fleet_boards import Fleet
 
-from edgelora import twin
-from edgelora.errors import InputError
-from edgelora.fleet import ReplyRefused, Round, RoundAborted, Stage, Task
+from edgelora.base.errors import InputError
+from edgelora.core.twin.fleet import Member
+from edgelora.fleet.messages import Stage, Task
+from edgelora.fleet.secagg import ReplyRefused, Round, RoundAborted
 from edgelora.fleet.shamir import secret_of, value_at
 
 
@@ -22,7 +23,7 @@ class TwinBoard:
         roster, secret = fleet.roster, fleet.members[index].secret
         self.vector = fleet.members[index].vector // 64
         self._keys = roster.keys
-        self._twin = twin.Member(secret, roster.server, roster.fleet, seed, index, roster=roster.number)
+        self._twin = Member(secret, roster.server, roster.fleet, seed, index, roster=roster.number)
 
     def answer(self, message: bytes) -> bytes:
         masters = np.zeros(len(self.vector), np.int16), self.vector.astype(np.int16)

@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edgelora import fleet
-from edgelora.fleet import SUMS, Federation, Identity, Plan, Site, TwinMember, training_of
-from edgelora.fleet.member import Past
-from edgelora.fleet.stages import Deliver, federate_site, in_stages
+from edgelora.fleet import federation
+from edgelora.fleet.federation import Federation
+from edgelora.fleet.member import Identity, Past, TwinMember, training_of
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.policy import SUMS
+from edgelora.fleet.roster import Site
+from edgelora.fleet.secagg_rounds import Deliver, federate_site, in_stages
+from edgelora.fleet.simulate import plain_loop
+from edgelora.fleet.simulated_boards import Boards, boards_of, fleet_base
 
 PLAN = Plan(boards=8, rounds=2, least=5, colluders=0, seed=9)
 
@@ -25,7 +30,7 @@ def site_of(folder: Path, count: int) -> tuple[Site, list[Identity]]:
     return site, identities
 
 
-def members_of(site: Site, identities: list[Identity], elm: bytes, boards: fleet.Boards) -> list[TwinMember]:
+def members_of(site: Site, identities: list[Identity], elm: bytes, boards: Boards) -> list[TwinMember]:
     train = training_of(elm, lambda index: boards.of(index).train)
     return [TwinMember(one, site.roster, train) for one in identities]
 
@@ -44,21 +49,21 @@ def by_hand(members: list[TwinMember], lost: dict[int, set[int]] | None = None) 
 
 
 def test_masks_cancel_to_the_last_bit(tmp_path: Path) -> None:
-    base = fleet.fleet_base()
-    boards = fleet.boards_of("har", base.elm, base.name, 8)
+    base = fleet_base()
+    boards = boards_of("har", base.elm, base.name, 8)
     site, identities = site_of(tmp_path, 8)
     members = members_of(site, identities, base.elm, boards)
     plain = Federation.create(tmp_path / "plain", PLAN, base)
-    fleet.federate(plain, fleet.plain_loop(plain, boards))
+    federation.federate(plain, plain_loop(plain, boards))
     masked = Federation.create(tmp_path / "masked", PLAN, base)
-    fleet.federate(masked, in_stages(masked, site.roster(), site.secret(), by_hand(members)), site.roster().active)
+    federation.federate(masked, in_stages(masked, site.roster(), site.secret(), by_hand(members)), site.roster().active)
     assert masked.sha256 == plain.sha256
     assert all(one.up > 8 * 4 * 632 and one.down > 0 for one in masked.rounds)
 
 
 def test_boards_that_are_lost_cost_themselves_and_too_many_the_round(tmp_path: Path) -> None:
-    base = fleet.fleet_base()
-    boards = fleet.boards_of("har", base.elm, base.name, 8)
+    base = fleet_base()
+    boards = boards_of("har", base.elm, base.name, 8)
     site, identities = site_of(tmp_path, 8)
     for lost, survivors in (({1: {0}, 7: {0, 5}}, 6), ({1: {0, 1, 2, 3}}, 0)):
         members = members_of(site, identities, base.elm, boards)
@@ -67,7 +72,7 @@ def test_boards_that_are_lost_cost_themselves_and_too_many_the_round(tmp_path: P
         before = one.sha256
         told: list[str] = []
         exchange = in_stages(one, site.roster(), site.secret(), by_hand(members, lost))
-        fleet.federate(one, exchange, site.roster().active, lambda *what, told=told: told.append(what[2]))
+        federation.federate(one, exchange, site.roster().active, lambda *what, told=told: told.append(what[2]))
         assert one.rounds[0].survivors == survivors
         assert (one.sha256 == before) == (survivors == 0)
         assert ("boards are left" in told[0]) == (survivors == 0)
@@ -79,21 +84,21 @@ def test_boards_take_the_rounds_of_a_server_that_starts_again_within_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: 1_800_000_000.0)
-    base = fleet.fleet_base()
-    boards = fleet.boards_of("har", base.elm, base.name, 8)
+    base = fleet_base()
+    boards = boards_of("har", base.elm, base.name, 8)
     site, identities = site_of(tmp_path, 8)
     deliver = by_hand(members_of(site, identities, base.elm, boards))
     Federation.create(tmp_path / "one", replace(PLAN, rounds=4), base)
     for stop in (2, 3, 4):
         one = Federation.open(tmp_path / "one")
         exchange = in_stages(one, site.roster(), site.secret(), deliver)
-        fleet.federate(one, exchange, site.roster().active, stop=stop)
+        federation.federate(one, exchange, site.roster().active, stop=stop)
     assert [each.survivors for each in one.rounds] == [8] * 4
 
 
 def test_boards_are_enrolled_and_revoked_while_a_federation_runs(tmp_path: Path) -> None:
-    base = fleet.fleet_base()
-    boards = fleet.boards_of("har", base.elm, base.name, 8)
+    base = fleet_base()
+    boards = boards_of("har", base.elm, base.name, 8)
     key = Ed25519PrivateKey.generate()
     site = Site.create(tmp_path / "site", "watch", key)
     identities = [Identity.create(tmp_path / f"twin-{i}.key", SUMS) for i in range(8)]

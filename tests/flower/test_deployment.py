@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from edgelora import fleet
-from edgelora.fleet import Deployment, Federation, Plan
+from edgelora.fleet.deployment import Deployment, free_port, write_project
+from edgelora.fleet.federation import Federation
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.simulated_boards import fleet_base
 
 PLAN = Plan(boards=9, rounds=4, masks=False, seed=7, deadline=40.0)
 MOST_SECONDS = 90.0  # of a round with a node that is frozen and one that is dead
@@ -25,17 +27,17 @@ def waited(done: Callable[[], bool], seconds: float = 300.0) -> None:
 
 @pytest.mark.timeout(1500)
 def test_strangers_frozen_and_killed_nodes_and_a_killed_server(tmp_path: Path) -> None:
-    base = fleet.fleet_base()
+    base = fleet_base()
     Federation.create(tmp_path, PLAN, base)
-    port = fleet.free_port()
-    fleet.write_project(tmp_path, "har", address=f"127.0.0.1:{port}")
+    port = free_port()
+    write_project(tmp_path, "har", address=f"127.0.0.1:{port}")
 
     def now() -> Federation:
         return Federation.open(tmp_path)
 
     with Deployment(tmp_path, port) as deployment:
         deployment.start(nodes=3)
-        deployment.start_node("stranger", fleet.free_port(), register=False)
+        deployment.start_node("stranger", free_port(), register=False)
         waited(lambda: deployment.processes["stranger"].poll() is not None)
         assert deployment.processes["stranger"].returncode != 0 and deployment.nodes_online() == 3
         deployment.run()

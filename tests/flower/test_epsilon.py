@@ -17,13 +17,18 @@ import pytest
 from commands import edgelora, result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edgelora import fleet
-from edgelora.fleet import SUMS, BudgetSpent, Federation, Identity, Plan, Site, Total, privacy
-from edgelora.fleet.federation import Call
-from edgelora.fleet.privacy import Spent
-from edgelora.fleet.stages import federate_site
-from edgelora.resources import ROOT
-from edgelora.training import Base, fleet_vector
+from edgelora.base.resources import ROOT
+from edgelora.fleet import federation, privacy
+from edgelora.fleet.federation import Call, Federation, Total
+from edgelora.fleet.member import Identity, TwinMember, training_of
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.policy import SUMS
+from edgelora.fleet.privacy import ADJACENCY, BudgetSpent, Spent
+from edgelora.fleet.roster import Site
+from edgelora.fleet.secagg_rounds import federate_site
+from edgelora.fleet.simulated_boards import boards_of, fleet_base
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.warm_start import fleet_vector
 
 DELTA = 1e-5
 NOISY = Plan(boards=6, rounds=40, rank=1, mode="frozen_a", share=0.5, clip=2000, noise=1.0, least=2, colluders=0)
@@ -31,7 +36,7 @@ NOISY = Plan(boards=6, rounds=40, rank=1, mode="frozen_a", share=0.5, clip=2000,
 
 @pytest.fixture(scope="module")
 def base() -> Base:
-    return fleet.fleet_base()
+    return fleet_base()
 
 
 @pytest.fixture
@@ -84,7 +89,7 @@ def test_a_removed_board_would_cost_more_than_one_that_sends_zeros() -> None:
     assert f"{told:.3g}" == "4.38" and zeros < told
     removed = privacy_loss.normals((20 * clip / 20, spread / 20**0.5), (19 * clip / 21, spread / 21**0.5), DELTA)
     assert f"{removed:.4g}" == "10.31"
-    assert "zero-out" in fleet.ADJACENCY and "survivors unchanged" in fleet.ADJACENCY
+    assert "zero-out" in ADJACENCY and "survivors unchanged" in ADJACENCY
 
 
 def test_what_the_number_of_survivors_would_tell_an_outsider() -> None:
@@ -135,7 +140,7 @@ def carry(one: Federation, keys: dict[int, bytes], stop: int, charged: Callable[
             charged(call)
         return Total(nothing, len(call.boards) if len(call.boards) >= one.plan.least or not one.plan.masks else 0)
 
-    fleet.federate(one, exchange, keys, stop=stop)
+    federation.federate(one, exchange, keys, stop=stop)
 
 
 def begun(folder: Path, site: Site, base: Base, **changed: object) -> Federation:
@@ -297,7 +302,7 @@ def test_the_budget_is_a_hard_stop_after_every_restart(tmp_path: Path, base: Bas
     one = Federation.create(tmp_path / "one", plan, base)
     nothing = Total(np.zeros(632, np.int64), 6)
     with pytest.raises(BudgetSpent, match="the budget is 4"):
-        fleet.federate(one, lambda call: nothing)
+        federation.federate(one, lambda call: nothing)
     again = Federation.open(tmp_path / "one")
     assert again.done == one.done > 0 and again.epsilons == one.epsilons and again.epsilons.most <= 4.0
     with pytest.raises(BudgetSpent):
@@ -305,7 +310,7 @@ def test_the_budget_is_a_hard_stop_after_every_restart(tmp_path: Path, base: Bas
     assert Federation.open(tmp_path / "one").done == one.done
     open_to_all = Federation.create(tmp_path / "bare", replace(plan, masks=False), base)
     with pytest.raises(BudgetSpent) as spent:
-        fleet.federate(open_to_all, lambda call: nothing)
+        federation.federate(open_to_all, lambda call: nothing)
     assert open_to_all.done < one.done and "with masks" in spent.value.remedy
 
 
@@ -352,9 +357,9 @@ def test_the_guides_federation_is_within_its_budget_to_its_end(tmp_path: Path, b
     few = Site.create(tmp_path / "few", "band", key)
     identities = [Identity.create(tmp_path / "few" / f"{i}.key", SUMS) for i in range(10)]
     few.enroll_all([(one.public, "") for one in identities], key)
-    data = fleet.boards_of("har", base.elm, base.name, 10)
-    train = fleet.training_of(base.elm, lambda i: data.of(i).train.part(np.arange(len(data.of(i).train)) < 8))
-    members = [fleet.TwinMember(one, few.roster, train) for one in identities]
+    data = boards_of("har", base.elm, base.name, 10)
+    train = training_of(base.elm, lambda i: data.of(i).train.part(np.arange(len(data.of(i).train)) < 8))
+    members = [TwinMember(one, few.roster, train) for one in identities]
 
     def deliver(messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
         return {index: [members[index].answer(message, adapter)] for index, message in messages.items()}
@@ -395,12 +400,12 @@ def test_commands_say_what_epsilon_is_of(tmp_path: Path) -> None:
         5,
     )
     said = edgelora("fleet", "simulate", tmp_path / "one", *given)
-    assert fleet.ADJACENCY in said
+    assert ADJACENCY in said
     told = result("fleet", "status", tmp_path / "one")
-    assert told["adjacency"] == fleet.ADJACENCY and told["budget"] == 5
+    assert told["adjacency"] == ADJACENCY and told["budget"] == 5
     assert told["left"] == pytest.approx(5 - max(told["outsider"], told["server"]))
     assert told["rounds"] == 2 and told["rounds_left"] == 0 and told["rounds_within_budget"] == 0
-    assert fleet.ADJACENCY in edgelora("fleet", "status", tmp_path / "one")
+    assert ADJACENCY in edgelora("fleet", "status", tmp_path / "one")
     page = (tmp_path / "one" / "report.html").read_text()
     assert "zero-out adjacency" in page and "of the budget" in page
     db = sqlite3.connect(tmp_path / "one" / "ledger.db")

@@ -16,13 +16,19 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result
 from fresh import FULL
 
-from edgelora import fleet
-from edgelora.bench import fleet as bench_fleet
-from edgelora.errors import InputError
-from edgelora.fleet import Federation, Identity, Plan, RoundAborted, Site, flower, privacy, server_app
+from benchmarks import fleet as bench_fleet
+from edgelora.base.errors import InputError
+from edgelora.fleet import flower, privacy, server_app
+from edgelora.fleet.federation import Federation
 from edgelora.fleet.flower import FleetStrategy, Twins
+from edgelora.fleet.member import Identity
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.roster import Site
+from edgelora.fleet.secagg import RoundAborted
 from edgelora.fleet.sim_grid import PoolGrid
-from edgelora.training import fleet_vector
+from edgelora.fleet.simulate import judge_of, simulate
+from edgelora.fleet.simulated_boards import Boards, boards_of, fleet_base
+from edgelora.learn.training.warm_start import fleet_vector
 
 PLAN = Plan(boards=12, rounds=2, share=0.6, noise=1.0, clip=2000, least=3, masks=False, seed=11)
 
@@ -36,7 +42,7 @@ class Shuffled(PoolGrid):
 
 
 def carried(folder: Path, grid: Grid, plan: Plan = PLAN) -> str:
-    base = fleet.fleet_base()
+    base = fleet_base()
     one = Federation.create(folder, plan, base)
     FleetStrategy(one, Twins("har", plan, base.elm, base.name)).start(grid)
     return one.sha256
@@ -44,10 +50,10 @@ def carried(folder: Path, grid: Grid, plan: Plan = PLAN) -> str:
 
 def test_what_comes_of_it_is_flowers_own_result(tmp_path: Path) -> None:
     """Rounds of an earlier run included; the accuracies are boards' together."""
-    base = fleet.fleet_base()
+    base = fleet_base()
     one = Federation.create(tmp_path, PLAN, base)
-    boards = fleet.boards_of("har", base.elm, base.name, PLAN.boards)
-    twins, judge = Twins("har", PLAN, base.elm, base.name), fleet.judge_of(one, boards)
+    boards = boards_of("har", base.elm, base.name, PLAN.boards)
+    twins, judge = Twins("har", PLAN, base.elm, base.name), judge_of(one, boards)
     with PoolGrid(2) as grid:
         FleetStrategy(one, twins, judge=judge).start(grid, 1)
     again = Federation.open(tmp_path)
@@ -68,9 +74,9 @@ def test_what_comes_of_it_is_flowers_own_result(tmp_path: Path) -> None:
 
 
 def test_one_hash_from_a_loop_and_pools_of_any_number_of_nodes(tmp_path: Path) -> None:
-    base = fleet.fleet_base()
+    base = fleet_base()
     plain = Federation.create(tmp_path / "plain", PLAN, base)
-    fleet.simulate(plain, "har", "loop", judged=False)
+    simulate(plain, "har", "loop", judged=False)
     with PoolGrid(12) as each, Shuffled(5) as few:
         assert carried(tmp_path / "each", each) == carried(tmp_path / "few", few) == plain.sha256
 
@@ -80,7 +86,7 @@ def test_one_hash_with_trained_a_masks_and_noise() -> None:
     if not FULL:
         engines = tuple(one for one in engines if one not in ("Ray", "SuperLink deployment"))
     assert bench_fleet.HASHED.masks and bench_fleet.HASHED.noise and bench_fleet.HASHED.mode == "trainable_a"
-    found = bench_fleet.hashes(fleet.fleet_base(), engines)
+    found = bench_fleet.hashes(fleet_base(), engines)
     assert set(found) == set(engines) and len(set(found.values())) == 1
 
 
@@ -116,14 +122,14 @@ def test_boards_are_sampled_each_by_its_own_throw() -> None:
 
 
 def test_a_folder_without_boards_is_told() -> None:
-    base = fleet.fleet_base()
+    base = fleet_base()
     with pytest.raises(InputError, match="har-choosing"):
-        fleet.Boards("nowhere", base, 4)
+        Boards("nowhere", base, 4)
 
 
 def test_why_a_run_ended_is_told(tmp_path: Path) -> None:
     """Nobody answers, as no gateway runs; the budget is spent, which is an end like any other."""
-    base, key = fleet.fleet_base(), Ed25519PrivateKey.generate()
+    base, key = fleet_base(), Ed25519PrivateKey.generate()
     site = Site.create(tmp_path / "site", "band", key)
     site.enroll_all([(Identity.create(tmp_path / f"{i}.key").public, "") for i in range(3)], key)
     plan = replace(PLAN, boards=3, rounds=9, share=1.0, masks=True, colluders=0)

@@ -9,10 +9,12 @@ from dataclasses import replace
 import numpy as np
 from fresh import rounds
 
-from edgelora import fleet, twin
-from edgelora.fleet import Plan, privacy
-from edgelora.fleet.boards import private_update
-from edgelora.training import fleet_vector, restarted
+from edgelora.core.twin.fleet import clip_update
+from edgelora.fleet import averaging, privacy
+from edgelora.fleet.personalize import bare_start
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.simulated_boards import boards_of, fleet_base, private_update, update_of
+from edgelora.learn.training.warm_start import fleet_vector, restarted
 
 OPEN = Plan(boards=60, rounds=1, least=8, masks=False, seed=1)  # neither clip nor noise
 TIGHT = replace(OPEN, clip=1500, noise=4.0, masks=True)  # the attacker sees the sum
@@ -20,12 +22,12 @@ SHADOWS = rounds(600)
 
 
 def test_whether_a_board_took_part_is_told_by_an_open_average_and_not_by_a_private_one() -> None:
-    base = fleet.fleet_base()
-    start = restarted(fleet.bare_start(base, OPEN, 1), 0)
-    boards = fleet.boards_of("har", base.elm, base.name, OPEN.boards)
+    base = fleet_base()
+    start = restarted(bare_start(base, OPEN, 1), 0)
+    boards = boards_of("har", base.elm, base.name, OPEN.boards)
     before = fleet_vector(start)
     after = [
-        (before + fleet.update_of(OPEN, base.elm, start, 3000, 1, index, boards.of(index).train)).astype(np.int16)
+        (before + update_of(OPEN, base.elm, start, 3000, 1, index, boards.of(index).train)).astype(np.int16)
         for index in range(OPEN.boards)
     ]
     accuracy = {plan: attacked(plan, before, after) for plan in (OPEN, TIGHT)}
@@ -45,7 +47,7 @@ def attacked(plan: Plan, before: np.ndarray, after: list[np.ndarray]) -> float:
     is judged on the others.
     """
     drawn = random.Random(5)
-    sent = np.array([twin.clip_update(before, one, plan.clip) for one in after], float)
+    sent = np.array([clip_update(before, one, plan.clip) for one in after], float)
     spread = np.cov(sent[1:].T) / plan.least + (plan.sigma**2 / plan.least + 1 / 12) * np.eye(sent.shape[1])
     way = np.linalg.solve(spread, sent[0] - sent[1:].mean(0))
     scores, members = [], []
@@ -56,7 +58,7 @@ def attacked(plan: Plan, before: np.ndarray, after: list[np.ndarray]) -> float:
         total = sum(
             private_update(before, after[index], plan, 1000 * shadow + index).astype(np.int64) for index in chosen
         )
-        scores.append(float(fleet.mean(np.asarray(total), plan.least) @ way))
+        scores.append(float(averaging.mean(np.asarray(total), plan.least) @ way))
         members.append(member)
     values, truth = np.array(scores), np.array(members)
     shadows = np.arange(SHADOWS) % 4 < 2

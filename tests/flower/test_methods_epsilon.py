@@ -7,8 +7,8 @@ from statistics import NormalDist
 
 import pytest
 
-from edgelora.bench import fleet_methods
-from edgelora.bench.fleet_methods import METHODS, SETTINGS, epsilon, groups_of, matched
+from benchmarks import fleet_methods
+from benchmarks.fleet_methods import METHODS, SETTINGS, epsilon, groups_of, matched
 
 CDF = NormalDist().cdf
 DELTA = 1e-5

@@ -15,9 +15,11 @@ from pathlib import Path
 import flwr
 import pytest
 
-from edgelora import fleet
-from edgelora.fleet import Deployment, Federation, Plan, deployment
-from edgelora.fleet.deployment import QUIET, address_of, write_config
+from edgelora.fleet import deployment
+from edgelora.fleet.deployment import QUIET, Deployment, address_of, free_port, write_config, write_project
+from edgelora.fleet.federation import Federation
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.simulated_boards import fleet_base
 from edgelora.fleet.superlink import write_credentials
 
 PLAN = Plan(boards=4, rounds=1, masks=False, seed=7, deadline=60.0)
@@ -41,7 +43,7 @@ class Stranger:
 
     def __init__(self, folder: Path, authority: Path, mark: Path) -> None:
         self.folder, self.authority = folder, authority
-        fleet.write_project(folder, "har")  # for its form
+        write_project(folder, "har")  # for its form
         (folder / "app" / "fleet_app" / "server.py").write_text(APP.format(str(mark)))
         (folder / "app" / "fleet_app" / "client.py").write_text(APP.format(str(mark)).replace("client =", "app ="))
 
@@ -56,9 +58,9 @@ class Stranger:
 
 @pytest.mark.timeout(900)
 def test_a_stranger_runs_nothing_where_nodes_come_in(tmp_path: Path) -> None:
-    Federation.create(tmp_path / "fed", PLAN, fleet.fleet_base())
-    port = fleet.free_port()
-    fleet.write_project(tmp_path / "fed", "har", address=f"{OUTSIDE}:{port}")
+    Federation.create(tmp_path / "fed", PLAN, fleet_base())
+    port = free_port()
+    write_project(tmp_path / "fed", "har", address=f"{OUTSIDE}:{port}")
     assert address_of(tmp_path / "fed") == f"{OUTSIDE}:{port}"
     mark = tmp_path / "owned"
     stranger = Stranger(tmp_path / "stranger", tmp_path / "fed" / "tls" / "ca.crt", mark)
@@ -82,7 +84,7 @@ def test_a_stranger_runs_nothing_where_nodes_come_in(tmp_path: Path) -> None:
             assert line.getresponse().status == status, path
             line.close()
         for place in range(2):
-            made.start_node(f"node{place}", fleet.free_port())
+            made.start_node(f"node{place}", free_port())
         made.wait_nodes(2)  # they come in where the stranger did not
         run = made.run()
         made.wait_run(run)
@@ -102,7 +104,7 @@ def test_a_stranger_runs_nothing_where_nodes_come_in(tmp_path: Path) -> None:
 
 def test_a_stranger_with_an_account_here_runs_nothing_either(tmp_path: Path) -> None:
     """Who can't read the token that the SuperLink's owner has. Who can runs what he likes, so this test can fail."""
-    fleet.write_project(tmp_path / "fed", "har", address=f"{OUTSIDE}:{fleet.free_port()}")
+    write_project(tmp_path / "fed", "har", address=f"{OUTSIDE}:{free_port()}")
     mark, home = tmp_path / "owned", tmp_path / "fed" / "flower"
     stranger = Stranger(tmp_path / "stranger", tmp_path / "fed" / "tls" / "ca.crt", mark)
     with Deployment(tmp_path / "fed", int(address_of(tmp_path / "fed").split(":")[1]), OUTSIDE) as made:

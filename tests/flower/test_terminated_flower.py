@@ -14,7 +14,7 @@ import pytest
 from fresh import FULL
 from processes import COMMAND, edgelora
 
-from edgelora import fleet
+from edgelora.fleet.deployment import free_port
 
 
 def alive(folder: Path) -> dict[int, str]:
@@ -66,7 +66,7 @@ def test_nothing_is_left_of_a_fleet(tmp_path: Path) -> None:
     assert told_to_end(words, pool, signal.SIGTERM, lambda _: carried(pool)) == 130
     if not FULL:
         return
-    address = f"127.0.0.1:{fleet.free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     edgelora("fleet", "init", run, "--data", "har", "--rounds", 1000, "--address", address)
     words = ["fleet", "run", run, "--start", "--nodes", 1]
     assert told_to_end(words, run, signal.SIGTERM, lambda _: carried(run)) == 130

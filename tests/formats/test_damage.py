@@ -17,8 +17,14 @@ from fresh import FULL, SEED, fresh_seeds, rounds
 from random_models import model_of, random_frames, random_model, random_sample, random_target
 from random_ops import drawn_op, generated
 
-from edgelora import formats, twin
-from edgelora.formats.network import QuantModel
+from edgelora.core.formats.classes import pack_classes
+from edgelora.core.formats.ela import CLASSES, MONITOR
+from edgelora.core.formats.elm import base_id, pack_model, unpack_model
+from edgelora.core.formats.envelope import FormatError
+from edgelora.core.formats.network import QuantModel
+from edgelora.core.formats.signal import Normal, Signal
+from edgelora.core.twin.binding import TwinError, check_model
+from edgelora.core.twin.session import Session
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +36,16 @@ def trained_adapter(data: bytes, model: QuantModel, mode: str, state: bool) -> b
     ranks = bytes(2 if op.is_matrix else 0 for op in model.ops)
     rng = np.random.default_rng(5)
     frames = random_frames(rng, model)
-    session = twin.Session(data, ranks, mode, 2, frames=frames)
+    session = Session(data, ranks, mode, 2, frames=frames)
     session.begin(5)
     for _ in range(4):
         session.train(random_sample(rng, model, frames), random_target(rng, model), 60000)
     # one: without the second of two, a file is right again
-    record = formats.MONITOR, b"usual"
+    record = MONITOR, b"usual"
     if model.space:
         session.use(session.save())
         x = np.stack([random_sample(rng, model, frames) for _ in range(3)])
-        record = formats.CLASSES, formats.pack_classes([session.class_row(x, model.output.size, "wave")])
+        record = CLASSES, pack_classes([session.class_row(x, model.output.size, "wave")])
     return session.with_record(session.save(state), *record)
 
 
@@ -59,13 +65,13 @@ def small_model(name: str) -> QuantModel:
     loss, kinds = MODELS[name]
     models = (random_model(seed, kinds=kinds, edges=False, loss=loss) for seed in range(100))
     able = (model for model in models if work(model) < 1500 and model.input.size < 60)
-    model = next(model for model in able if len(formats.pack_model(model)) < 1800)
+    model = next(model for model in able if len(pack_model(model)) < 1800)
     if name == "classes":
         return small_base(np.random.default_rng(3))
     if name == "sensed":
         channels = model.input.shape[2]
-        normals = tuple(formats.Normal(0.001 * (i + 1), 0.5, 2) for i in range(channels))
-        model.signal = formats.Signal(50, channels, model.input.size // channels, 3, normals, units="g\u00b2")
+        normals = tuple(Normal(0.001 * (i + 1), 0.5, 2) for i in range(channels))
+        model.signal = Signal(50, channels, model.input.size // channels, 3, normals, units="g\u00b2")
     return model
 
 
@@ -74,7 +80,7 @@ def drawn_model(seed: int) -> QuantModel:
     draw = generated(np.random.default_rng(seed))
     models = (model_of(drawn_op(draw, kinds=("conv", "depthwise", "dense", "max_pool"), work=12)) for _ in range(1000))
     able = (model for model in models if model.ops[0].is_matrix and model.input.size < 200 and work(model) < 2**13)
-    return next(model for model in able if len(formats.pack_model(model)) < 800)
+    return next(model for model in able if len(pack_model(model)) < 800)
 
 
 def work(model: QuantModel) -> int:
@@ -111,7 +117,7 @@ def test_every_byte_of_a_drawn_model_flipped_and_truncated(fuzz_files: Path, tmp
 
 
 def flip_and_truncate(fuzz_files: Path, tmp_path: Path, model: QuantModel, mode: str, state: bool) -> None:
-    data = formats.pack_model(model)
+    data = pack_model(model)
     (tmp_path / "m.elm").write_bytes(data)
     (tmp_path / "a.ela").write_bytes(trained_adapter(data, model, mode, state))
     command = [fuzz_files, tmp_path / "m.elm", tmp_path / "a.ela", str(rounds(10)), str(SEED)]
@@ -135,7 +141,7 @@ HOST_ONLY = re.compile(
 def test_host_and_core_agree_on_what_is_right(name: str) -> None:
     """Bytes changed, with base id and CRC made right: both accept a model or both refuse it."""
     seed = fresh_seeds(1)[0]
-    data = formats.pack_model(drawn_model(seed) if name == "drawn" else small_model(name))
+    data = pack_model(drawn_model(seed) if name == "drawn" else small_model(name))
     rng = np.random.default_rng(seed)
     tables = struct.unpack_from("<I", data, 32)[0] + 36 * struct.unpack_from("<H", data, 26)[0]
     refused = 0
@@ -144,17 +150,17 @@ def test_host_and_core_agree_on_what_is_right(name: str) -> None:
         for value in rng.choice(values, rounds(8), replace=False).tolist() if not FULL else values:
             changed = bytearray(data)
             changed[at] = value
-            changed[16:24] = formats.base_id(changed)
+            changed[16:24] = base_id(changed)
             struct.pack_into("<I", changed, 12, zlib.crc32(changed[16:]))
             try:
-                formats.unpack_model(bytes(changed))
+                unpack_model(bytes(changed))
                 told = ""
-            except formats.FormatError as error:
+            except FormatError as error:
                 told = str(error)
             try:
-                twin.check_model(bytes(changed))
+                check_model(bytes(changed))
                 accepted = True
-            except twin.TwinError:
+            except TwinError:
                 accepted = False
             if not (told and HOST_ONLY.search(told)):
                 assert accepted == (not told), f"seed {seed}, byte {at} = {value}: {told or 'the core refuses it'}"

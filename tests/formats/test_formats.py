@@ -13,13 +13,14 @@ from class_cases import drawn_space
 from random_models import random_adapter, random_input, random_model
 from reference import Trainer, forward, softmax_constants
 
-from edgelora import twin
-from edgelora.formats.classes import ClassRow, pack_classes
-from edgelora.formats.ela import CLASSES, MONITOR, Adapter, pack_adapter, unpack_adapter
-from edgelora.formats.elm import base_id, pack_model, unpack_model
-from edgelora.formats.envelope import FormatError
-from edgelora.formats.files import write_atomic
-from edgelora.formats.network import LOSSES, Op, QuantModel, Tensor
+from edgelora.core.formats.classes import ClassRow, pack_classes
+from edgelora.core.formats.ela import CLASSES, MONITOR, Adapter, pack_adapter, unpack_adapter
+from edgelora.core.formats.elm import base_id, pack_model, unpack_model
+from edgelora.core.formats.envelope import FormatError
+from edgelora.core.formats.files import write_atomic
+from edgelora.core.formats.network import LOSSES, Op, QuantModel, Tensor
+from edgelora.core.twin.binding import TwinError, check_model
+from edgelora.core.twin.session import Session
 
 HEADER, TENSOR, OP = 68, 12, 36
 ADAPTER_HEADER, LAYER = 48, 12
@@ -488,7 +489,7 @@ def test_records_lie_behind_layers_and_state(state: bool, trainable_a: bool) -> 
     assert (len(both), both[len(plain) :], both[28]) == (len(plain) + len(tail), tail, plain[28] | 8)
     assert unpack_adapter(both, model).records == records
     mode = "trainable_a" if trainable_a else "frozen_a"
-    session = twin.Session(pack_model(model), adapter.ranks(len(model.ops)), mode, threshold=adapter.threshold)
+    session = Session(pack_model(model), adapter.ranks(len(model.ops)), mode, threshold=adapter.threshold)
     second = session.with_record(plain, MONITOR, records[MONITOR])
     assert session.with_record(second, CLASSES, records[CLASSES]) == both
     assert session.with_record(session.with_record(both, CLASSES, None), MONITOR, None) == plain
@@ -507,7 +508,7 @@ def test_records_alone_are_an_adapter_of_the_bare_base() -> None:
     model, _ = _adapter()
     records = _records(model)
     elm, x = pack_model(model), random_input(np.random.default_rng(3), model)
-    session = twin.Session(elm, bytes([4, 0, 4, 0, 4]), "frozen_a")
+    session = Session(elm, bytes([4, 0, 4, 0, 4]), "frozen_a")
     session.infer(x)
     output = session.logits
     alone = session.with_record(None, CLASSES, records[CLASSES])
@@ -520,7 +521,7 @@ def test_records_alone_are_an_adapter_of_the_bare_base() -> None:
     session.train(x, 0, 60000)
     trained = unpack_adapter(session.save(), model)
     assert (trained.records, len(trained.layers), trained.samples) == ({CLASSES: records[CLASSES]}, 3, 1)
-    with pytest.raises(twin.TwinError, match="added up"):
+    with pytest.raises(TwinError, match="added up"):
         session.blend([alone], [4096])
 
 
@@ -546,8 +547,8 @@ def test_broken_rules_of_records_are_told(layout: str, at: int, value: int, word
     broken = _sealed(data, model=False)
     with pytest.raises(FormatError, match=words):
         unpack_adapter(broken, model)
-    session = twin.Session(pack_model(model), bytes(len(model.ops)), "infer")
-    with pytest.raises(twin.TwinError, match="does not know|inconsistent"):
+    session = Session(pack_model(model), bytes(len(model.ops)), "infer")
+    with pytest.raises(TwinError, match="does not know|inconsistent"):
         session.use(broken)
 
 
@@ -666,7 +667,7 @@ def test_slopes_and_outputs_are_constants_and_computed() -> None:
         prelu = Op("prelu", 0, 2, input2=1, multiplier=multiplier, shift=shift)
         model = QuantModel(tensors, [first, prelu], loss="mean_squared_error")
         if not words:
-            assert twin.check_model(pack_model(model)) is None
+            assert check_model(pack_model(model)) is None
             continue
         with pytest.raises(FormatError, match=words):
             pack_model(model)

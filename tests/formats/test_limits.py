@@ -15,13 +15,18 @@ import pytest
 from class_cases import INPUTS, KNOWN, small_base
 from fresh import fresh_seeds
 
-from edgelora import formats, twin
-from edgelora.formats import ela, elm, limits
-from edgelora.formats.classes import ClassRow
-from edgelora.formats.ela import Adapter, AdapterLayer, TensorState
-from edgelora.formats.fixed_point import SOFTMAX_GRID
-from edgelora.formats.network import PAIR_KINDS, Op, QuantModel, Tensor
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
+from edgelora.core.formats import ela, elm, limits
+from edgelora.core.formats.classes import ClassRow, Space
+from edgelora.core.formats.ela import Adapter, AdapterLayer, TensorState, check_adapter_fits, pack_adapter
+from edgelora.core.formats.elm import base_id, pack_model, unpack_model
+from edgelora.core.formats.envelope import FormatError
+from edgelora.core.formats.fixed_point import SOFTMAX_GRID
+from edgelora.core.formats.network import PAIR_KINDS, Op, QuantModel, Tensor, layer_size
+from edgelora.core.formats.signal import Normal, Signal
+from edgelora.core.twin import binding
+from edgelora.core.twin.binding import TwinError, check_model
+from edgelora.core.twin.session import Session
 
 CORE = ROOT / "micropython_module" / "core"
 Shape = tuple[int, int, int]
@@ -56,25 +61,25 @@ def unchecked(pack: Callable[[], bytes]) -> bytes:
 
 def host_packs(model: QuantModel) -> bool:
     try:
-        formats.pack_model(model)
-    except formats.FormatError:
+        pack_model(model)
+    except FormatError:
         return False
     return True
 
 
 def host_reads(data: bytes) -> bool:
     try:
-        formats.unpack_model(data)
-    except formats.FormatError:
+        unpack_model(data)
+    except FormatError:
         return False
     return True
 
 
 def core_takes(data: bytes) -> bool:
     try:
-        twin.check_model(data)
-    except twin.TwinError as error:
-        assert error.status == twin.statuses()["ERR_FORMAT"]
+        check_model(data)
+    except TwinError as error:
+        assert error.status == binding.statuses()["ERR_FORMAT"]
         return False
     return True
 
@@ -83,7 +88,7 @@ def sealed(data: bytes, layout: str, at: int, value: int) -> bytes:
     """A model with a field changed, its base id and CRC right."""
     changed = bytearray(data)
     struct.pack_into(layout, changed, at, value)
-    changed[16:24] = formats.base_id(changed)
+    changed[16:24] = base_id(changed)
     struct.pack_into("<I", changed, 12, zlib.crc32(changed[16:]))
     return bytes(changed)
 
@@ -210,8 +215,8 @@ def sensed(n: int, window: int = 1, hop: int = 1, front: str = "none") -> QuantM
     """An input of n channels, or with a front end of 4 values."""
     values = n if front == "none" else 4
     model = model_of(Op("reshape", 0, 1), (1, 1, values), (1, 1, values))
-    normals = tuple(formats.Normal(1) for _ in range(values))
-    model.signal = formats.Signal(10, n, window, hop, normals, front)
+    normals = tuple(Normal(1) for _ in range(values))
+    model.signal = Signal(10, n, window, hop, normals, front)
     return model
 
 
@@ -231,7 +236,7 @@ def head(n: int) -> QuantModel:
     """Of n inputs, to which classes could be added."""
     model = model_of(Op("dense", 0, 1), (1, 1, n), (1, 1, 2), loss="cross_entropy")
     counts = np.zeros(2, np.int32), np.zeros((2, n), np.int16), np.zeros(n * (n + 1) // 2, np.int16)
-    model.space = formats.Space(1, 1, *counts)
+    model.space = Space(1, 1, *counts)
     return model
 
 
@@ -297,16 +302,16 @@ EDGES = [
 def test_host_and_core_agree_around_a_limit_of_models(name: str, case: Edge) -> None:
     for n in (case.within, case.at, case.beyond):
         model, good = case.make(n), n != case.beyond
-        data = unchecked(lambda model=model: formats.pack_model(model))
+        data = unchecked(lambda model=model: pack_model(model))
         assert (host_packs(model), core_takes(data), host_reads(data)) == (good, good, good), f"{name}: {n}"
 
 
 @pytest.mark.parametrize(
     ("name", "make"),
     [
-        ("MIN_LOGIT_SCALE", lambda n: sealed(formats.pack_model(outputs("cross_entropy")(2)), "<I", 44, n)),
-        ("MIN_LOGIT_SCALE", lambda n: sealed(formats.pack_model(outputs("binary_cross_entropy")(2)), "<I", 44, n)),
-        ("MIN_LOGIT_SCALE", lambda n: sealed(formats.pack_model(head(3)), "<I", 44, n)),  # scores are divided by it
+        ("MIN_LOGIT_SCALE", lambda n: sealed(pack_model(outputs("cross_entropy")(2)), "<I", 44, n)),
+        ("MIN_LOGIT_SCALE", lambda n: sealed(pack_model(outputs("binary_cross_entropy")(2)), "<I", 44, n)),
+        ("MIN_LOGIT_SCALE", lambda n: sealed(pack_model(head(3)), "<I", 44, n)),  # scores are divided by it
         ("MAX_NORMAL_SHIFT", lambda n: with_normal("<B", 18, n)),
         ("MAX_NORMAL_OFFSET", lambda n: with_normal("<i", 12, n)),
         ("MAX_NORMAL_OFFSET", lambda n: with_normal("<i", 12, -n)),
@@ -323,7 +328,7 @@ def test_core_holds_limits_of_what_a_host_derives(name: str, make: Callable[[int
 def test_host_and_core_agree_on_an_lstms_clip_and_table(place: int, low: int, high: int) -> None:
     for n in (low - 1, low, high, high + 1):
         model, good = with_value("multiplier", place)(n), low <= n <= high
-        data = unchecked(lambda model=model: formats.pack_model(model))
+        data = unchecked(lambda model=model: pack_model(model))
         assert (host_packs(model), core_takes(data), host_reads(data)) == (good, good, good), n
 
 
@@ -344,7 +349,7 @@ def test_host_and_core_agree_on_an_lstms_clip_and_table(place: int, low: int, hi
     ],
 )
 def test_host_and_core_agree_on_shapes(kind: str, source: Shape, target: Shape, good: bool) -> None:
-    data = unchecked(lambda: formats.pack_model(model_of(Op(kind, 0, 1), source, target)))
+    data = unchecked(lambda: pack_model(model_of(Op(kind, 0, 1), source, target)))
     assert (core_takes(data), host_reads(data)) == (good, good)
 
 
@@ -352,13 +357,13 @@ def test_host_and_core_agree_on_shapes(kind: str, source: Shape, target: Shape, 
 def test_int16_values_have_no_zero_point(kind: str, tensor: int) -> None:
     model = model_of(Op(kind, 0, 1), (5, 1, 12), (1, 1, 6) if kind == "svdf_features" else (1, 1, 3))
     model.tensors[tensor] = replace(model.tensors[tensor], zero_point=1)
-    data = unchecked(lambda: formats.pack_model(model))
+    data = unchecked(lambda: pack_model(model))
     assert (host_packs(model), core_takes(data), host_reads(data)) == (False, False, False)
 
 
 def with_normal(layout: str, at: int, value: int) -> bytes:
     """The signal's first normalization with another integer."""
-    data = formats.pack_model(sensed(3))
+    data = pack_model(sensed(3))
     return sealed(data, layout, 4 * struct.unpack_from("<H", data, 66)[0] + 20 + at, value)
 
 
@@ -367,30 +372,30 @@ def test_a_squared_error_has_any_scale() -> None:
     for scale in (1e-9, 0.25, 128, 129, 1e6, 3e38):
         model = model_of(Op("reshape", 0, 1), (1, 1, 2), (1, 1, 2))
         model.tensors = [replace(tensor, scale=scale) for tensor in model.tensors]
-        data = formats.pack_model(model)
-        assert core_takes(data) and formats.unpack_model(data).output.scale == np.float32(scale)
+        data = pack_model(model)
+        assert core_takes(data) and unpack_model(data).output.scale == np.float32(scale)
 
 
 def test_a_signal_may_lie_behind_any_size_of_weights() -> None:
     """The header has 16 bits for its place: with more than 256 KB of weights it lies before them."""
     for inputs in (100, 16384):
         model = model_of(Op("dense", 0, 1), (1, inputs // 4, 4), (1, 1, 40))
-        model.signal = formats.Signal(10, 4, inputs // 4, 1, (formats.Normal(model.input.scale),) * 4)
-        data = formats.pack_model(model)
-        assert core_takes(data) and formats.unpack_model(data).signal == model.signal
+        model.signal = Signal(10, 4, inputs // 4, 1, (Normal(model.input.scale),) * 4)
+        data = pack_model(model)
+        assert core_takes(data) and unpack_model(data).signal == model.signal
         counts = np.arange(inputs, dtype=np.int16) % 100
-        assert np.array_equal(twin.Session(data, bytes(1), "infer").quantize(counts)[0], counts)
+        assert np.array_equal(Session(data, bytes(1), "infer").quantize(counts)[0], counts)
 
 
 def test_slopes_of_prelu_are_constants() -> None:
     """Not the input, nor what another op makes."""
     model = model_of(Op("prelu", 0, 1), (1, 1, 3), (1, 1, 3), (1, 1, 3))
-    assert core_takes(formats.pack_model(model))
-    at = struct.unpack_from("<I", formats.pack_model(model), 32)[0] + 36 + 18  # input2 of the second op
-    assert not core_takes(sealed(formats.pack_model(model), "<H", at, 0))
+    assert core_takes(pack_model(model))
+    at = struct.unpack_from("<I", pack_model(model), 32)[0] + 36 + 18  # input2 of the second op
+    assert not core_takes(sealed(pack_model(model), "<H", at, 0))
     made = model_of(Op("prelu", 0, 1), (1, 1, 3), (1, 1, 3), (1, 1, 3))
     made.ops[0] = Op("reshape", 0, 1)
-    data = unchecked(lambda: formats.pack_model(made))
+    data = unchecked(lambda: pack_model(made))
     assert not core_takes(data) and not host_reads(data)
 
 
@@ -422,7 +427,7 @@ def test_whatever_the_host_packs_the_core_takes() -> None:
     for seed in fresh_seeds(400):
         model = careless(np.random.default_rng(seed))
         good = host_packs(model)
-        data = unchecked(lambda model=model: formats.pack_model(model))
+        data = unchecked(lambda model=model: pack_model(model))
         assert (core_takes(data), host_reads(data)) == (good, good), f"seed {seed}: {model}, {model.ops[-1]}"
         packed, refused = packed + good, refused + (not good)
     assert packed > 50 and refused > 50
@@ -433,14 +438,14 @@ def test_whatever_the_host_packs_the_core_takes() -> None:
 
 def trainable(model: QuantModel, rank: int, momentum: int = 0) -> Adapter:
     """An adapter of op 0 with training state."""
-    outputs, patch = formats.layer_size(model, 0)
+    outputs, patch = layer_size(model, 0)
 
     def state(shape: tuple[int, int]) -> TensorState:
         return TensorState(1 << 15, 0, np.full(shape, 256, np.int16), np.zeros(shape, np.int16) if momentum else None)
 
     a, b = np.ones((rank, patch), np.int8), np.ones((outputs, rank), np.int8)
     layer = AdapterLayer(0, a, b, 0, 0, state(a.shape), state(b.shape))
-    return Adapter(formats.base_id(formats.pack_model(model)), 1, [layer], True, True, momentum=momentum)
+    return Adapter(base_id(pack_model(model)), 1, [layer], True, True, momentum=momentum)
 
 
 def ranked(make: Callable[[int], QuantModel], rank: int) -> Callable[[int], tuple[QuantModel, Adapter]]:
@@ -475,7 +480,7 @@ def with_field(field: str, sign: int = 1) -> Callable[[int], tuple[QuantModel, A
 def with_classes(count: int, **fields: int | str) -> tuple[QuantModel, Adapter]:
     """So many added to a base of three, the last of them with these fields."""
     model = small_base(np.random.default_rng(0))
-    adapter = Adapter(formats.base_id(formats.pack_model(model)), 1)
+    adapter = Adapter(base_id(pack_model(model)), 1)
     rows = [ClassRow(KNOWN + i, "name", 3, 5, np.ones(INPUTS, np.int16)) for i in range(count)]
     rows[-1] = replace(rows[-1], **fields)
     adapter.classes = rows
@@ -518,24 +523,24 @@ def test_host_and_core_agree_around_a_limit_of_adapters(
         good = n <= at if name.startswith("MAX_") else n >= at
         try:
             model, adapter = make(n)
-            formats.check_adapter_fits(adapter, model)
-            formats.pack_adapter(adapter)
+            check_adapter_fits(adapter, model)
+            pack_adapter(adapter)
             packs = True
-        except formats.FormatError:
+        except FormatError:
             packs = False
         assert packs == good, f"{name}: {n}"
         if name == "MAX_NAME" and not good:
             continue  # a file has no more bytes for it
-        data = unchecked(lambda adapter=adapter: formats.pack_adapter(adapter))
+        data = unchecked(lambda adapter=adapter: pack_adapter(adapter))
         assert adapter_taken(model, data) == good, f"{name}: {n}, by the core"
 
 
 def adapter_taken(model: QuantModel, data: bytes) -> bool:
-    session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer")
+    session = Session(pack_model(model), bytes(len(model.ops)), "infer")
     try:
         session.use(data)
-    except twin.TwinError as error:
-        assert error.status == twin.statuses()["ERR_FORMAT"]
+    except TwinError as error:
+        assert error.status == binding.statuses()["ERR_FORMAT"]
         return False
     return True
 
@@ -543,22 +548,22 @@ def adapter_taken(model: QuantModel, data: bytes) -> bool:
 def status_of(call: Callable[[], object]) -> str:
     try:
         call()
-    except twin.TwinError as error:
-        return next(name for name, value in twin.statuses().items() if value == error.status)
+    except TwinError as error:
+        return next(name for name, value in binding.statuses().items() if value == error.status)
     return "OK"
 
 
 def test_limits_of_calls() -> None:
     """The core's own: of a session's settings, of samples of a class, of sums."""
-    data = formats.pack_model(spots(1024))
-    batches = [status_of(lambda n=n: twin.Session(data, bytes([1]), "frozen_a", n)) for n in (63, 64, 65)]
+    data = pack_model(spots(1024))
+    batches = [status_of(lambda n=n: Session(data, bytes([1]), "frozen_a", n)) for n in (63, 64, 65)]
     assert limits.MAX_SUMMED == 1024 * 64 and batches == ["OK", "OK", "ERR_CONFIG"]
     base = small_base(np.random.default_rng(0))
-    session = twin.Session(formats.pack_model(base), bytes(2), "infer")
+    session = Session(pack_model(base), bytes(2), "infer")
     x, most = np.ones((limits.MAX_CLASS_SAMPLES + 1, session.sample_size), np.int8), limits.MAX_CLASS_SAMPLES
     made = [status_of(lambda n=n: session.class_row(x[:n], KNOWN, "new")) for n in (0, 1, most, most + 1)]
     assert made == ["ERR_CLASSES", "OK", "OK", "ERR_CLASSES"]
-    trained = twin.Session(data, bytes([1]), "frozen_a")
+    trained = Session(data, bytes([1]), "frozen_a")
     trained.begin(1)
     part, parts = trained.save(), limits.MAX_PARTS
     sums = [status_of(lambda n=n: trained.blend([part] * n, [1] * n)) for n in (parts - 1, parts, parts + 1)]

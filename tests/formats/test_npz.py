@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from commands import edgelora
 
-from edgelora import formats, quantization
-from edgelora.datasets import dataset, load_capture
-from edgelora.floatnet import files, layers
-from edgelora.formats.npz import NpzError, read_npz
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.npz import NpzError, read_npz
+from edgelora.model.datasets import dataset
+from edgelora.model.datasets.recordings import load_capture
+from edgelora.model.floatnet import files, layers
+from edgelora.model.quantization.quantize import quantize
 
 X = np.random.default_rng(0).normal(size=(8, 1, 12, 2)).astype(np.float32)
 Y = np.arange(8) % 3
@@ -178,7 +180,7 @@ def test_commands_tell_it_in_one_line(tmp_path: Path) -> None:
     """Data, a float network, calibration inputs: the file, what is wrong, what to do."""
     net = layers.build((1, 12, 2), [layers.conv(4, (1, 3)), layers.dense(3)], 5)
     base, bad, good = tmp_path / "toy.elm", tmp_path / "bad.npz", tmp_path / "good.npz"
-    base.write_bytes(formats.pack_model(quantization.quantize(net, X)))
+    base.write_bytes(pack_model(quantize(net, X)))
     dataset.save_dataset(dataset.Dataset(X, Y, list("abc")), good)
     bad.write_bytes(good.read_bytes()[:900])
     for command in (

@@ -13,11 +13,15 @@ import numpy as np
 import pytest
 from random_models import random_model
 
-from edgelora import datasets, formats, twin
-from edgelora.datasets.dataset import save_dataset
-from edgelora.errors import InputError
-from edgelora.formats import FormatError, Normal, QuantModel, Signal, Tensor, pack_model, unpack_model
-from edgelora.formats.envelope import ID_FROM
+from edgelora.base.errors import InputError
+from edgelora.core.formats.elm import base_id, pack_model, unpack_model
+from edgelora.core.formats.envelope import ID_FROM, FormatError
+from edgelora.core.formats.network import QuantModel, Tensor
+from edgelora.core.formats.signal import Normal, Signal
+from edgelora.core.twin.binding import TwinError, check_model
+from edgelora.core.twin.session import Session
+from edgelora.model.datasets.dataset import Dataset, load_dataset, load_signal, save_dataset
+from edgelora.model.datasets.har import load_har
 
 
 def sensing(seed: int = 2, **changes: object) -> QuantModel:
@@ -36,9 +40,9 @@ def test_files_keep_it() -> None:
     read = unpack_model(data)
     assert read.signal == model.signal and pack_model(read) == data
     assert read.signal is not None and read.signal.units == "g, then °/s" and read.signal.rate == 52.083
-    twin.check_model(data)
+    check_model(data)
     plain = pack_model(replace(model, signal=None))
-    assert plain[66:68] == b"\0\0" and formats.base_id(plain) != formats.base_id(data)
+    assert plain[66:68] == b"\0\0" and base_id(plain) != base_id(data)
     assert unpack_model(plain).signal is None
 
 
@@ -63,7 +67,7 @@ def test_integers_do_what_the_formula_says(seed: int) -> None:
             Normal(std * step * 10 ** rng.uniform(-3, 1) * rng.choice((-1, 1)), std * step * rng.normal(0, 50), std)
         )
     model.signal = replace(model.signal, normals=tuple(normals))
-    session = twin.Session(pack_model(model), bytes(len(model.ops)), "infer", 1)
+    session = Session(pack_model(model), bytes(len(model.ops)), "infer", 1)
     counts = np.repeat(np.arange(-32768, 32768, dtype=np.int16)[:, None], channels, 1)
     out, clipped = session.quantize(counts)
     beyond = 0
@@ -84,13 +88,13 @@ def test_integers_do_what_the_formula_says(seed: int) -> None:
 
 def test_what_is_no_whole_sample_or_has_no_signal() -> None:
     model = sensing()
-    session = twin.Session(pack_model(model), bytes(len(model.ops)), "infer", 1)
-    with pytest.raises(twin.TwinError, match="wrong size"):
+    session = Session(pack_model(model), bytes(len(model.ops)), "infer", 1)
+    with pytest.raises(TwinError, match="wrong size"):
         session.quantize(np.zeros(model.signal.channels + 1, np.int16))
-    with pytest.raises(twin.TwinError, match="int16"):
+    with pytest.raises(TwinError, match="int16"):
         session.quantize(np.zeros(model.signal.channels, np.int32))
-    plain = twin.Session(pack_model(replace(model, signal=None)), bytes(len(model.ops)), "infer", 1)
-    with pytest.raises(twin.TwinError, match="says nothing of its signal"):
+    plain = Session(pack_model(replace(model, signal=None)), bytes(len(model.ops)), "infer", 1)
+    with pytest.raises(TwinError, match="says nothing of its signal"):
         plain.quantize(np.zeros(3, np.int16))
 
 
@@ -103,7 +107,7 @@ def test_counts_come_back() -> None:
     fine = replace(model.signal, normals=tuple(Normal(model.input.scale / 20, 0.1, 1) for _ in range(channels)))
     model.signal = fine
     counts = fine.counts(model.input.dequantize(x))
-    session = twin.Session(pack_model(model), bytes(len(model.ops)), "infer", 1)
+    session = Session(pack_model(model), bytes(len(model.ops)), "infer", 1)
     out, clipped = session.quantize(counts)
     assert (out == x).all() and clipped == 0
 
@@ -138,10 +142,10 @@ def test_values_that_the_input_is_not_made_of_are_refused(values: int) -> None:
     at = 4 * struct.unpack_from("<H", data, 66)[0] + 16
     assert struct.unpack_from("<H", data, at)[0] == size
     struct.pack_into("<H", data, at, values)
-    data[16:24] = formats.base_id(bytes(data))
+    data[16:24] = base_id(bytes(data))
     struct.pack_into("<I", data, 12, zlib.crc32(data[16:]))
-    with pytest.raises(twin.TwinError, match="inconsistent"):
-        twin.check_model(bytes(data))
+    with pytest.raises(TwinError, match="inconsistent"):
+        check_model(bytes(data))
     with pytest.raises(FormatError):
         unpack_model(bytes(data))
 
@@ -165,7 +169,7 @@ def test_a_normalization_has_to_fit_the_integers() -> None:
 
 
 def _sealed(data: bytearray) -> bytes:
-    data[16:24] = formats.base_id(data)
+    data[16:24] = base_id(data)
     struct.pack_into("<I", data, 12, zlib.crc32(memoryview(data)[16:]))
     assert ID_FROM == 24
     return bytes(data)
@@ -201,19 +205,19 @@ def test_damaged_records_are_told(layout: str, at: int, value: float, words: str
 
 
 def test_data_says_what_it_is_made_of(tmp_path: Path) -> None:
-    har = datasets.load_har(3)
+    har = load_har(3)
     signal = har.train.signal
     assert signal is not None and signal.window * signal.channels == har.train.x[0].size
     assert signal.counts(har.train.x).max() < 32767, "a sensor with these ranges saw all of it"
-    few = datasets.Dataset(har.train.x[:4], har.train.y[:4], har.train.labels, signal)
+    few = Dataset(har.train.x[:4], har.train.y[:4], har.train.labels, signal)
     save_dataset(few, tmp_path / "few.npz")
-    assert datasets.load_dataset(tmp_path / "few.npz").signal == signal == datasets.load_signal(tmp_path / "few.npz")
+    assert load_dataset(tmp_path / "few.npz").signal == signal == load_signal(tmp_path / "few.npz")
     np.savez(tmp_path / "plain.npz", x=few.x, y=few.y)
-    assert datasets.load_dataset(tmp_path / "plain.npz").signal is None
+    assert load_dataset(tmp_path / "plain.npz").signal is None
     for text in ("{", "[1]", json.dumps({"rate": 5}), json.dumps(signal.as_json() | {"normals": [{"scale": 0}]})):
         np.savez(tmp_path / "bad.npz", x=few.x, y=few.y, signal=text)
         with pytest.raises(InputError, match="bad.npz: signal is not the text"):
-            datasets.load_dataset(tmp_path / "bad.npz")
+            load_dataset(tmp_path / "bad.npz")
 
 
 # ---- probabilities
@@ -231,7 +235,7 @@ def test_probabilities_are_those_of_the_loss() -> None:
     for seed, loss, kinds in ((2, "cross_entropy", ("conv", "dense")), (3, "binary_cross_entropy", ("dense", "dense"))):
         model = random_model(seed, "medium", kinds, edges=False, loss=loss)
         data = pack_model(model)
-        session = twin.Session(data, bytes(len(model.ops)), "infer", 1)
+        session = Session(data, bytes(len(model.ops)), "infer", 1)
         session.infer(np.random.default_rng(seed).integers(-128, 128, model.input.size).astype(np.int8))
         q = session.logits.astype(int)
         weight = partial(_weight, struct.unpack_from("<8H", data, 48))
@@ -245,10 +249,10 @@ def test_probabilities_are_those_of_the_loss() -> None:
             right = [p if n >= 0 else 2**15 - p for n, p in zip(d, v, strict=True)]
         assert session.probabilities().tolist() == right
     model = random_model(4, "medium", ("dense", "softmax"), edges=False)
-    session = twin.Session(pack_model(model), bytes(len(model.ops)), "infer", 1)
+    session = Session(pack_model(model), bytes(len(model.ops)), "infer", 1)
     session.infer(np.zeros(model.input.size, np.int8))
     assert session.probabilities().tolist() == ((session.logits.astype(int) + 128) << 7).tolist()
     model = random_model(5, "medium", ("conv", "autoencoder"), edges=False, loss="mean_squared_error")
-    session = twin.Session(pack_model(model), bytes(len(model.ops)), "infer", 1)
-    with pytest.raises(twin.TwinError, match="no probabilities"):
+    session = Session(pack_model(model), bytes(len(model.ops)), "infer", 1)
+    with pytest.raises(TwinError, match="no probabilities"):
         session.probabilities()

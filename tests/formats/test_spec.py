@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edgelora import formats, twin
-from edgelora.formats import elu
-from edgelora.formats.network import Op, QuantModel, Tensor
-from edgelora.link.protocol import encode
-from edgelora.resources import ROOT
-from edgelora.training.recipe import LIMITS
+from edgelora.base.resources import ROOT
+from edgelora.board.link.protocol import encode
+from edgelora.core.formats import elu
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.limits import MAX_RANK
+from edgelora.core.formats.network import Op, QuantModel, Tensor
+from edgelora.core.twin import binding
+from edgelora.core.twin.session import Session
+from edgelora.learn.training.recipe import LIMITS
 
 SPEC = (ROOT / "SPEC.md").read_text()
 DEVICE_FACE = (ROOT / "micropython_module" / "python" / "edgelora" / "__init__.py").read_text()
@@ -34,12 +37,12 @@ def example_model() -> bytes:
         branch_shift=1,
     )
     tensors = [Tensor((1, 1, 2), 0.5, -3), Tensor((1, 1, 2), 0.25, 4)]
-    return formats.pack_model(QuantModel(tensors, [op], ["no", "yes"]))
+    return pack_model(QuantModel(tensors, [op], ["no", "yes"]))
 
 
 def example_adapter() -> bytes:
     """Rank 1 on that layer, frozen A, after two updates."""
-    session = twin.Session(example_model(), bytes([1]), "frozen_a", 1)
+    session = Session(example_model(), bytes([1]), "frozen_a", 1)
     session.begin(7)
     for label in (0, 1):
         session.train(np.array([90, -60], np.int8), label, 60000)
@@ -95,9 +98,9 @@ def test_byte_tables_have_no_gaps(anchor: str, size: int) -> None:
 
 
 def test_statuses_of_core_and_host_are_one_list() -> None:
-    library = twin.library()
-    assert len(twin.statuses()) == len(re.findall(r"^ +X\(", HEADER, re.MULTILINE))
-    for name, value in twin.statuses().items():
+    library = binding.library()
+    assert len(binding.statuses()) == len(re.findall(r"^ +X\(", HEADER, re.MULTILINE))
+    for name, value in binding.statuses().items():
         text = library.edgelora_status_text(value).decode()
         assert text != "unknown status", name
     assert library.edgelora_status_text(-99) == b"unknown status"
@@ -114,4 +117,4 @@ def test_versions_agree() -> None:
 
 def test_a_rank_has_one_limit() -> None:
     """In files, recipes and words."""
-    assert LIMITS["rank"] == (1, formats.MAX_RANK) and f"rank r, 1..{formats.MAX_RANK} |" in SPEC
+    assert LIMITS["rank"] == (1, MAX_RANK) and f"rank r, 1..{MAX_RANK} |" in SPEC

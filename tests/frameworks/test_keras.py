@@ -13,11 +13,11 @@ import tensorflow as tf
 from tflite_micro.python.tflite_micro import runtime
 
 import edgelora
-from edgelora import twin
-from edgelora.importers import keras
-from edgelora.importers.keras import KerasError
-from edgelora.importers.tflite.flatbuffer import TfliteError
-from edgelora.quantization.quantize import Quantized
+from edgelora.core.twin.session import Session
+from edgelora.model.importers import keras
+from edgelora.model.importers.keras import KerasError
+from edgelora.model.importers.tflite.flatbuffer import TfliteError
+from edgelora.model.quantization.quantize import Quantized
 
 K, L = tf.keras, tf.keras.layers
 LABELS = ["low", "middle", "high"]
@@ -56,7 +56,7 @@ def made(trained: tf.keras.Model) -> Quantized:
 def test_base_is_tflite_micros_to_the_byte(trained: tf.keras.Model, made: Quantized) -> None:
     file = keras.convert(trained, problem(0, 200)[0])
     interpreter = runtime.Interpreter.from_bytes(file, arena_size=1_000_000)
-    session = twin.Session(made.elm, bytes(len(made.model.ops)), "infer")
+    session = Session(made.elm, bytes(len(made.model.ops)), "infer")
     correct = []
     x, y = problem(1, 200)
     for row, label in zip(made.model.input.quantize(x), y, strict=True):
@@ -87,7 +87,7 @@ def test_tensorflows_quickstart_for_beginners(tmp_path: Path) -> None:
     made = edgelora.from_keras(model, x)
     assert [op.kind for op in made.model.ops] == ["dense", "dense"]
     interpreter = runtime.Interpreter.from_bytes(keras.convert(model, x), arena_size=1_000_000)
-    session = twin.Session(made.elm, bytes([8, 8]), "frozen_a", 4)
+    session = Session(made.elm, bytes([8, 8]), "frozen_a", 4)
     for row in made.model.input.quantize(images(0, 2, 100)[0]):
         session.infer(row)
         interpreter.set_input(row[None], 0)
@@ -147,7 +147,7 @@ def test_recurrences_are_unrolled(tmp_path: Path) -> None:
     assert not any(layer.unroll for layer in model._flatten_layers() if isinstance(layer, L.SimpleRNN))
     file = keras.convert(model, x)
     interpreter = runtime.Interpreter.from_bytes(file, arena_size=1_000_000)
-    session = twin.Session(made.elm, bytes(len(made.model.ops)), "infer")
+    session = Session(made.elm, bytes(len(made.model.ops)), "infer")
     for row in made.model.input.quantize(x.reshape(60, *made.model.input.shape)):
         session.infer(row)
         interpreter.set_input(row.reshape(1, 6, 2), 0)
@@ -182,7 +182,7 @@ def test_plain_lstm_is_one_op(name: str) -> None:
     layers = sum(isinstance(layer, L.LSTM) for layer in model._flatten_layers())
     assert sum(op.kind == "lstm" for op in made.model.ops) == layers
     interpreter = runtime.Interpreter.from_bytes(keras.convert(model, x), arena_size=1_000_000)
-    session = twin.Session(made.elm, bytes(len(made.model.ops)), "infer")
+    session = Session(made.elm, bytes(len(made.model.ops)), "infer")
     found = []
     for row in made.model.input.quantize(x.reshape(80, *made.model.input.shape)):
         session.infer(row)
@@ -221,7 +221,7 @@ def test_lstm_with_an_initial_state_is_its_steps() -> None:
 def check_outputs(made: Quantized, file: bytes, x: np.ndarray) -> None:
     """Outputs of float samples, the first axis of x, are TensorFlow Lite Micro's of the file, to the byte."""
     interpreter = runtime.Interpreter.from_bytes(file, arena_size=1_000_000)
-    session = twin.Session(made.elm, bytes(len(made.model.ops)), "infer")
+    session = Session(made.elm, bytes(len(made.model.ops)), "infer")
     for row in made.model.input.quantize(x.reshape(len(x), *made.model.input.shape)):
         session.infer(row)
         interpreter.set_input(row.reshape(1, *x.shape[1:]), 0)
@@ -257,7 +257,7 @@ def test_deviations_are_made_of_multiplications() -> None:
         if "SQRT" in names:
             continue
         interpreter = runtime.Interpreter.from_bytes(content, arena_size=1_000_000)
-        session = twin.Session(made.elm, bytes(len(made.model.ops)), "infer")
+        session = Session(made.elm, bytes(len(made.model.ops)), "infer")
         for row in made.model.input.quantize(inputs.reshape(80, *made.model.input.shape)):
             session.infer(row)
             interpreter.set_input(row.reshape(1, 12, 3), 0)

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from tflite_writer import BUILTIN, Sketch, schema
 
-from edgelora import formats, twin
-from edgelora.importers.tflite.convert import import_tflite
-from edgelora.importers.tflite.flatbuffer import TfliteError
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.twin.session import Session
+from edgelora.model.importers.tflite.convert import import_tflite
+from edgelora.model.importers.tflite.flatbuffer import TfliteError
 
 EVERY = np.arange(-128, 128).astype(np.int8)
 TURNS = 150
@@ -57,7 +58,7 @@ def test_tile_is_litert_s(times: tuple[int, ...]) -> None:
     sketch.add(BUILTIN.TILE, None, tuple(np.multiply((1, 3, 4, 5), times).tolist()), sketch.ints(*times))
     sketch.add(BUILTIN.ABS, None, tuple(np.multiply((1, 3, 4, 5), times).tolist()), grid=(0.04, -9))
     model = import_tflite(sketch.file())
-    session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer")
+    session = Session(pack_model(model), bytes(len(model.ops)), "infer")
     for seed in range(5):
         x = np.random.default_rng(seed).integers(-128, 128, (3, 4, 5)).astype(np.int8)
         session.infer(x)

@@ -9,11 +9,16 @@ import tensorflow as tf
 from random_models import random_adapter, random_input, random_model
 from tflite_writer import write_tflite
 
-from edgelora import formats, twin
-from edgelora.importers import tflite
+from edgelora.core.formats.ela import pack_adapter
+from edgelora.core.formats.elm import base_id, pack_model
+from edgelora.core.formats.network import QuantModel
+from edgelora.core.twin.session import Session
+from edgelora.model.importers.tflite import convert
+from edgelora.model.importers.tflite.convert import import_tflite, inputs_for_calibration
+from edgelora.model.importers.tflite.merge import find_source, merge_elm, merge_tflite
 
 
-def mean_of(model: formats.QuantModel, x: np.ndarray) -> np.ndarray:
+def mean_of(model: QuantModel, x: np.ndarray) -> np.ndarray:
     """What all but the last, dense layer make of x."""
     at = next(i for i, op in enumerate(model.ops) if op.kind == "mean")
     return reference.forward(model, x).y[at + 1].reshape(-1)
@@ -23,12 +28,12 @@ def mean_of(model: formats.QuantModel, x: np.ndarray) -> np.ndarray:
 def test_tensorflow_lite_takes_patched_and_written_files(seed: int) -> None:
     """Both are whole, and its reference kernels compute what the twin does, but for a step here and there."""
     file = write_tflite(random_model(seed, "medium", ("conv", "depthwise", "residual", "mean", "dense"), oracle=True))
-    model = tflite.import_tflite(file)
-    tflite.calibrate(model, tflite.inputs_for_calibration(model, None))
-    elm = formats.pack_model(model)
-    ela = formats.pack_adapter(random_adapter(np.random.default_rng(seed), model))
-    patched = tflite.merge_tflite(tflite.find_source(file, formats.base_id(elm), "base"), ela, refit=bool(seed % 2))
-    for merged in (patched, tflite.merge_elm(elm, ela, refit=bool(seed % 2))):
+    model = import_tflite(file)
+    convert.calibrate(model, inputs_for_calibration(model, None))
+    elm = pack_model(model)
+    ela = pack_adapter(random_adapter(np.random.default_rng(seed), model))
+    patched = merge_tflite(find_source(file, base_id(elm), "base"), ela, refit=bool(seed % 2))
+    for merged in (patched, merge_elm(elm, ela, refit=bool(seed % 2))):
         lite = tf.lite.Interpreter(
             model_content=merged.file("mine.tflite"),
             experimental_op_resolver_type=tf.lite.experimental.OpResolverType.BUILTIN_REF,
@@ -36,8 +41,8 @@ def test_tensorflow_lite_takes_patched_and_written_files(seed: int) -> None:
         )
         lite.allocate_tensors()
         [source], [target] = lite.get_input_details(), lite.get_output_details()
-        twins = tflite.import_tflite(merged.file("mine.tflite"))
-        session = twin.Session(merged.file("mine.elm"), bytes(len(model.ops)), "infer")
+        twins = import_tflite(merged.file("mine.tflite"))
+        session = Session(merged.file("mine.elm"), bytes(len(model.ops)), "infer")
         for x in (random_input(np.random.default_rng(turn), model) for turn in range(5)):
             lite.set_tensor(source["index"], x.reshape(source["shape"]))
             lite.invoke()

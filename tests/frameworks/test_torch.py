@@ -15,13 +15,16 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 import edgelora
-from edgelora import floatnet, formats, twin
-from edgelora.datasets import dataset
-from edgelora.importers import peft
-from edgelora.importers.safetensors import write_safetensors
-from edgelora.importers.torch import TorchError
-from edgelora.quantization.quantize import Quantized
-from edgelora.quantization.report import heard
+from edgelora.core.formats.ela import pack_adapter, unpack_adapter
+from edgelora.core.twin.session import Session
+from edgelora.model.datasets import dataset
+from edgelora.model.floatnet import layers as floatnet_layers
+from edgelora.model.floatnet.files import load_net, save_net
+from edgelora.model.importers import peft
+from edgelora.model.importers.safetensors import write_safetensors
+from edgelora.model.importers.torch import TorchError
+from edgelora.model.quantization.quantize import Quantized
+from edgelora.model.quantization.report import heard
 
 
 def randomized(module: tnn.Module, seed: int = 0) -> tnn.Module:
@@ -43,8 +46,8 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 def outputs(made: Quantized, x: np.ndarray, adapter: bytes | None = None) -> np.ndarray:
     """Real outputs [N, H, W, C] of the host twin for PyTorch's inputs."""
     model = made.model
-    ranks = {layer.op: layer.rank for layer in formats.unpack_adapter(adapter, model).layers} if adapter else {}
-    session = twin.Session(made.elm, bytes(ranks.get(i, 0) for i in range(len(model.ops))), "infer", 1)
+    ranks = {layer.op: layer.rank for layer in unpack_adapter(adapter, model).layers} if adapter else {}
+    session = Session(made.elm, bytes(ranks.get(i, 0) for i in range(len(model.ops))), "infer", 1)
     session.use(adapter)
     found = []
     for row in model.input.quantize(dataset.channels_last(x)):
@@ -269,7 +272,7 @@ def test_a_network_that_was_saved_is_the_same(tmp_path: Path) -> None:
         made.save(tmp_path / "base.elm")
         x = noise(50, *shape, seed=1)
         wanted = expected(module, x).reshape(50, -1)
-        found = floatnet.predict(floatnet.load_net(tmp_path / "base.float.npz"), dataset.channels_last(x))
+        found = floatnet_layers.predict(load_net(tmp_path / "base.float.npz"), dataset.channels_last(x))
         assert np.allclose(found, wanted, atol=2e-3 * np.abs(wanted).max())
 
 
@@ -365,7 +368,7 @@ def test_lora_of_the_module_fits_its_base(trained: tuple[tnn.Module, Quantized],
         moved = expected(module, x) - before
         for weight, change in changed:
             weight -= torch.from_numpy(change).reshape(weight.shape)
-    got = outputs(made, x, formats.pack_adapter(imported.adapter)) - outputs(made, x)
+    got = outputs(made, x, pack_adapter(imported.adapter)) - outputs(made, x)
     assert np.corrcoef(got.reshape(-1), moved.reshape(-1))[0, 1] > 0.97
 
 
@@ -443,14 +446,14 @@ def test_lora_is_folded_as_batch_normalization_is(name: str, tmp_path: Path) -> 
     x = noise(200, *shape, seed=1)
     made = edgelora.from_torch(module, x, loras=[tmp_path])
     made.save(tmp_path / "base.elm")
-    net, modules = floatnet.load_net(tmp_path / "base.float.npz"), peft.load_checkpoint(tmp_path)
+    net, modules = load_net(tmp_path / "base.float.npz"), peft.load_checkpoint(tmp_path)
     wanted = expected(changed, x)
-    computed = floatnet.predict(peft.with_lora(net, modules), dataset.channels_last(x)).reshape(wanted.shape)
+    computed = floatnet_layers.predict(peft.with_lora(net, modules), dataset.channels_last(x)).reshape(wanted.shape)
     assert np.allclose(computed, wanted, atol=1e-3 * np.abs(wanted).max())
     assert np.abs(wanted - expected(module, x)).max() > 0.1 * np.abs(wanted).max()
     imported = peft.import_adapter(made.elm, modules, x=dataset.channels_last(x), net=net)
     assert imported.fidelity.agreement > 0.9 and not imported.fidelity.lost
-    error = heard(outputs(made, x, formats.pack_adapter(imported.adapter))) - heard(wanted)
+    error = heard(outputs(made, x, pack_adapter(imported.adapter))) - heard(wanted)
     assert 10 * np.log10((heard(wanted) ** 2).sum() / (error**2).sum()) > 18
 
 
@@ -719,10 +722,12 @@ def test_lora_of_a_linear_over_time(tmp_path: Path) -> None:
     made = edgelora.from_torch(module, x, loras=[tmp_path])
     modules, wanted = peft.load_checkpoint(tmp_path), expected(changed, x)
     assert made.net is not None
-    computed = floatnet.predict(peft.with_lora(made.net, modules), dataset.channels_last(x)).reshape(wanted.shape)
+    computed = floatnet_layers.predict(peft.with_lora(made.net, modules), dataset.channels_last(x)).reshape(
+        wanted.shape
+    )
     assert np.allclose(computed, wanted, atol=1e-3 * np.abs(wanted).max())
     imported = peft.import_adapter(made.elm, modules, x=dataset.channels_last(x), net=made.net)
-    error = heard(outputs(made, x, formats.pack_adapter(imported.adapter))) - heard(wanted)
+    error = heard(outputs(made, x, pack_adapter(imported.adapter))) - heard(wanted)
     assert 10 * np.log10((heard(wanted) ** 2).sum() / (error**2).sum()) > 18
 
 
@@ -788,10 +793,10 @@ def test_features_become_an_image(tmp_path: Path) -> None:
     found, wanted = (heard(part.reshape(64, 3)) for part in (outputs(made, x), expected(module, x)))
     assert 10 * np.log10(np.square(wanted).sum() / np.square(found - wanted).sum()) > 20
     assert made.net is not None
-    floatnet.save_net(made.net, tmp_path / "net.npz")
+    save_net(made.net, tmp_path / "net.npz")
     inputs = dataset.channels_last(x)
-    loaded = floatnet.load_net(tmp_path / "net.npz")
-    assert np.array_equal(floatnet.predict(loaded, inputs), floatnet.predict(made.net, inputs))
+    loaded = load_net(tmp_path / "net.npz")
+    assert np.array_equal(floatnet_layers.predict(loaded, inputs), floatnet_layers.predict(made.net, inputs))
 
 
 @pytest.mark.parametrize("fields", [{}, {"padding": 1, "output_padding": 1}, {"padding": 2, "bias": False}])
@@ -844,10 +849,10 @@ def test_a_last_position_and_both_sides_of_a_cut(tmp_path: Path) -> None:
     found, wanted = (heard(part.reshape(64, 3)) for part in (outputs(made, x), expected(module, x)))
     assert 10 * np.log10(np.square(wanted).sum() / np.square(found - wanted).sum()) > 25
     assert made.net is not None
-    floatnet.save_net(made.net, tmp_path / "net.npz")
-    loaded = floatnet.load_net(tmp_path / "net.npz")
+    save_net(made.net, tmp_path / "net.npz")
+    loaded = load_net(tmp_path / "net.npz")
     inputs = dataset.channels_last(x)
-    assert np.array_equal(floatnet.predict(loaded, inputs), floatnet.predict(made.net, inputs))
+    assert np.array_equal(floatnet_layers.predict(loaded, inputs), floatnet_layers.predict(made.net, inputs))
 
 
 @pytest.mark.parametrize(

@@ -33,19 +33,28 @@ from types import FunctionType
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edgelora import datasets, formats, twin
-from edgelora.boards import uf2
-from edgelora.datasets import recordings
-from edgelora.errors import EdgeloraError
-from edgelora.fleet import Plan, Roster, Task
+from edgelora.base.errors import EdgeloraError
+from edgelora.board import uf2
+from edgelora.board.link.client import Link
+from edgelora.board.link.protocol import FrameReader, encode
+from edgelora.board.link.replies import Hello, ListenReply, WatchReply
+from edgelora.core.formats import elu
+from edgelora.core.formats.classes import pack_classes, unpack_classes
+from edgelora.core.formats.ela import CLASSES, MONITOR, pack_adapter, unpack_adapter
+from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.formats.elu import public_bytes
+from edgelora.core.formats.signal import Signal
+from edgelora.core.twin.binding import check_model
+from edgelora.core.twin.session import Session
 from edgelora.fleet import messages as fleet_messages
-from edgelora.formats import elu
-from edgelora.importers import safetensors
-from edgelora.importers.tflite import convert
-from edgelora.link import Link
-from edgelora.link.protocol import FrameReader, encode
-from edgelora.link.replies import Hello, ListenReply, WatchReply
-from edgelora.report import record
+from edgelora.fleet.messages import Task
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.roster import Roster
+from edgelora.learn.report import record
+from edgelora.model.datasets import recordings
+from edgelora.model.datasets.dataset import load_classes, load_dataset, load_inputs, load_signal
+from edgelora.model.importers import safetensors
+from edgelora.model.importers.tflite import convert
 from edgelora.studio import bundle
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -54,10 +63,10 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 SECONDS = 20  # of an input at most
 MOST = 4096  # bytes of an input
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-PUBLIC = formats.public_bytes(KEY)
+PUBLIC = public_bytes(KEY)
 FOLDER = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
-BASE = formats.pack_model(importlib.import_module("class_cases").small_base(np.random.default_rng(3)))
-MODEL = formats.unpack_model(BASE)
+BASE = pack_model(importlib.import_module("class_cases").small_base(np.random.default_rng(3)))
+MODEL = unpack_model(BASE)
 
 
 @dataclass(frozen=True)
@@ -84,9 +93,9 @@ def sealed(data: bytes) -> bytes:
 
 def read_model(data: bytes) -> None:
     data = sealed(data)
-    model = formats.unpack_model(data)
-    twin.check_model(data)  # what the host takes the core takes
-    formats.unpack_model(formats.pack_model(model))
+    model = unpack_model(data)
+    check_model(data)  # what the host takes the core takes
+    unpack_model(pack_model(model))
 
 
 def models() -> Iterator[bytes]:
@@ -95,33 +104,33 @@ def models() -> Iterator[bytes]:
     yield BASE
     for seed in range(40):
         kinds = ("conv", "average_pool", "mean", "dense") if seed % 2 else ("depthwise", "residual", "dense", "softmax")
-        data = formats.pack_model(random_model(seed, kinds=kinds))
+        data = pack_model(random_model(seed, kinds=kinds))
         if len(data) < MOST:
             yield data
 
 
 def read_adapter(data: bytes) -> None:
-    adapter = formats.unpack_adapter(sealed(data), MODEL)
-    formats.pack_adapter(adapter)
-    if formats.CLASSES in adapter.records:
-        formats.unpack_classes(adapter.records[formats.CLASSES])
+    adapter = unpack_adapter(sealed(data), MODEL)
+    pack_adapter(adapter)
+    if CLASSES in adapter.records:
+        unpack_classes(adapter.records[CLASSES])
 
 
 def adapters() -> Iterator[bytes]:
     for mode, state in (("frozen_a", False), ("trainable_a", True)):
-        session = twin.Session(BASE, bytes([4, 4]), mode, 1)
+        session = Session(BASE, bytes([4, 4]), mode, 1)
         session.begin(5)
         for i in range(4):
             session.train(np.full((1, 1, 1, 5), i, np.int8), i % 3, 30000)
         yield session.save(state)
-        yield session.with_record(session.save(), formats.MONITOR, b"usual")
+        yield session.with_record(session.save(), MONITOR, b"usual")
         session.use(session.save())
         row = session.class_row(np.ones((3, 1, 1, 1, 5), np.int8), 3, "wave")
-        yield session.with_record(session.save(), formats.CLASSES, formats.pack_classes([row]))
+        yield session.with_record(session.save(), CLASSES, pack_classes([row]))
 
 
 def read_tflite(data: bytes) -> None:
-    twin.check_model(formats.pack_model(convert.import_tflite(data)))
+    check_model(pack_model(convert.import_tflite(data)))
 
 
 def tflites() -> Iterator[bytes]:
@@ -183,7 +192,7 @@ def read_json(data: bytes) -> None:
         record.Report.from_json(data)
     with contextlib.suppress(ValueError, RecursionError):
         said = json.loads(data)
-        for read in (Plan.of_json, formats.Signal.of_json):
+        for read in (Plan.of_json, Signal.of_json):
             try:
                 read(said)
             except EdgeloraError:
@@ -213,7 +222,7 @@ def archive(data: bytes) -> bytes:
 
 def read_samples(data: bytes) -> None:
     path = file_of(archive(data), "samples.npz")
-    for read in (datasets.load_dataset, datasets.load_inputs, datasets.load_signal, datasets.load_classes):
+    for read in (load_dataset, load_inputs, load_signal, load_classes):
         with contextlib.suppress(EdgeloraError):
             read(path)
     with contextlib.suppress(EdgeloraError):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 import branches

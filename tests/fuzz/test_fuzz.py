@@ -14,13 +14,14 @@ import pytest
 import sanitized
 from fresh import SEED, rounds
 
-from edgelora import datasets
-from edgelora.datasets import recordings
-from edgelora.errors import EdgeloraError, InputError
-from edgelora.fleet import Plan
-from edgelora.formats.npz import NpzError
-from edgelora.link import Link, LinkError
-from edgelora.resources import ROOT
+from edgelora.base.errors import EdgeloraError, InputError
+from edgelora.base.resources import ROOT
+from edgelora.board.link.client import Link
+from edgelora.board.link.replies import LinkError
+from edgelora.core.formats.npz import NpzError
+from edgelora.fleet.plan import Plan
+from edgelora.model.datasets import recordings
+from edgelora.model.datasets.dataset import load_dataset
 
 HERE = Path(__file__).parent
 HOST = sorted(fuzz_host.TARGETS)
@@ -83,7 +84,7 @@ def test_text_that_is_no_unicode_is_refused(code: int, tmp_path: Path) -> None:
     labels = np.array([97, code], "<u4").view("<U2")
     np.savez(tmp_path / "x.npz", x=np.zeros((2, 1, 1, 1), np.float32), y=np.array([0, 0]), labels=labels)
     with pytest.raises(NpzError, match="no Unicode"):
-        datasets.load_dataset(tmp_path / "x.npz")
+        load_dataset(tmp_path / "x.npz")
 
 
 def test_a_wav_whose_chunk_ends_outside_is_refused(tmp_path: Path) -> None:

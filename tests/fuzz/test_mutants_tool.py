@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 import mutants

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 import proofs

@@ -17,17 +17,22 @@ from random_models import NEAREST, random_input, random_model
 from reference import forward
 
 import edgelora
-from edgelora import cli, formats, quantization, twin
-from edgelora.datasets import dataset
-from edgelora.floatnet import layers as floatnet_layers
-from edgelora.formats.network import LOSSES, PAIR_KINDS, Op, QuantModel, Tensor
-from edgelora.importers.tflite import convert
-from edgelora.importers.tflite.codes import Code
-from edgelora.importers.tflite.convert import import_tflite
-from edgelora.importers.tflite.file import read_graph
-from edgelora.importers.tflite.flatbuffer import TfliteError
-from edgelora.importers.tflite.operators import HANDLERS
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
+from edgelora.cli.main import main
+from edgelora.core.formats.elm import base_id, folded_bias, pack_model, unpack_model
+from edgelora.core.formats.limits import MAX_BIAS, MAX_OPS
+from edgelora.core.formats.network import LOSSES, PAIR_KINDS, Op, QuantModel, Tensor
+from edgelora.core.twin.binding import check_model
+from edgelora.core.twin.session import Session
+from edgelora.model.datasets import dataset
+from edgelora.model.floatnet import layers as floatnet_layers
+from edgelora.model.importers.tflite import convert
+from edgelora.model.importers.tflite.codes import Code
+from edgelora.model.importers.tflite.convert import import_tflite
+from edgelora.model.importers.tflite.file import read_graph
+from edgelora.model.importers.tflite.flatbuffer import TfliteError
+from edgelora.model.importers.tflite.operators import HANDLERS
+from edgelora.model.quantization.quantize import quantize
 
 pytest.importorskip("tflite_micro")
 from tflite_micro.python.tflite_micro import runtime
@@ -36,10 +41,10 @@ from tflite_writer import BUILTIN, GRID, TYPE, Sketch, TflmModel, _Writer, conv_
 KERAS = ROOT / ".build" / "keras-models"
 
 
-def sessions(model: QuantModel) -> list[twin.Session]:
+def sessions(model: QuantModel) -> list[Session]:
     """The model in the device core, with and without the kernels of this machine."""
-    elm = formats.pack_model(model)
-    return [twin.Session(elm, bytes(len(model.ops)), "infer", plain=plain) for plain in (False, True)]
+    elm = pack_model(model)
+    return [Session(elm, bytes(len(model.ops)), "infer", plain=plain) for plain in (False, True)]
 
 
 def outputs(model: QuantModel, inputs: list[NDArray]) -> list[list[NDArray]]:
@@ -506,8 +511,8 @@ def test_weights_of_several_layers_are_in_the_file_once() -> None:
         sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), (1, 40))
     model = check_same(sketch.file())
     assert [op.kind for op in model.ops].count("constant") == 1
-    elm = formats.pack_model(model)
-    assert 1600 < len(elm) < 2 * 1600 + 3 * 1000 and formats.pack_model(formats.unpack_model(elm)) == elm
+    elm = pack_model(model)
+    assert 1600 < len(elm) < 2 * 1600 + 3 * 1000 and pack_model(unpack_model(elm)) == elm
 
 
 def transposed(shape: tuple[int, ...], padding: int, bias: bool = True, **fields: int) -> Sketch:
@@ -748,7 +753,7 @@ def test_calibration_is_that_of_quantize() -> None:
     ]
     net = floatnet_layers.build((1, 32, 2), layers, seed=1)
     x = np.random.default_rng(0).normal(size=(64, 1, 32, 2)).astype(np.float32)
-    model = quantization.quantize(net, x)
+    model = quantize(net, x)
     wanted = [(op.t_shift, op.branch_shift) for op in model.ops]
     for op in model.ops:
         op.t_shift = op.branch_shift = 0
@@ -757,7 +762,7 @@ def test_calibration_is_that_of_quantize() -> None:
     imported = import_tflite(write_tflite(model), ["a", "b", "c"])
     convert.calibrate(imported, convert.inputs_for_calibration(imported, x))
     model.labels = ["a", "b", "c"]
-    assert formats.pack_model(imported) == formats.pack_model(model)
+    assert pack_model(imported) == pack_model(model)
 
 
 def test_calibration_takes_any_graph() -> None:
@@ -765,7 +770,7 @@ def test_calibration_takes_any_graph() -> None:
     for seed in range(60):
         model = import_tflite(write_tflite(random_model(seed, oracle=True, loss=LOSSES[seed % 3])))
         convert.calibrate(model, convert.inputs_for_calibration(model, None)[:8])
-        formats.pack_model(model)
+        pack_model(model)
         alive += any(op.t_shift or op.branch_shift for op in model.ops)
     assert alive > 45  # the smallest layers need no shift
 
@@ -799,28 +804,28 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez(inputs, x=np.random.default_rng(0).normal(size=(20, 12)).astype(np.float32))
     labels.write_text("walk\nrun\nsit\n")
     arguments = ["import", str(source), "-o", str(target), "--data", str(inputs), "--labels", str(labels)]
-    assert cli.main([*arguments, "--json"]) == 0
+    assert main([*arguments, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["labels"] == ["walk", "run", "sit"] and result["macs"] == 36 and result["calibration_inputs"] == 20
     assert result["layers"] == [
         {"op": 0, "kind": "dense", "output": [1, 1, 3], "parameters": 39, "macs": 36, "adapter": True}
     ]
-    model = formats.unpack_model(target.read_bytes())
+    model = unpack_model(target.read_bytes())
     assert model.labels == ["walk", "run", "sit"] and model.ops[0].t_shift > 0
-    assert result["base_id"] == formats.base_id(target.read_bytes()).hex()
+    assert result["base_id"] == base_id(target.read_bytes()).hex()
     long = ",".join(name * 90 for name in "abc")  # longer than a file's name can be
-    assert cli.main(["import", str(source), "-o", str(target), "--labels", long]) == 0
-    assert cli.main(["import", str(source), "-o", str(target), "--labels", "a,b,c"]) == 0
+    assert main(["import", str(source), "-o", str(target), "--labels", long]) == 0
+    assert main(["import", str(source), "-o", str(target), "--labels", "a,b,c"]) == 0
     out, note = capsys.readouterr()
     assert "dense  1x1x3" in out and "noise" in note
-    assert formats.unpack_model(target.read_bytes()).labels == ["a", "b", "c"]
+    assert unpack_model(target.read_bytes()).labels == ["a", "b", "c"]
 
 
 def test_command_refuses_before_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, target = tmp_path / "m.tflite", tmp_path / "m.elm"
     target.write_bytes(b"old")
     source.write_bytes(Sketch(1, 12).add(BUILTIN.SIN, None, (1, 12)).file())
-    assert cli.main(["import", str(source), "-o", str(target)]) == 1
+    assert main(["import", str(source), "-o", str(target)]) == 1
     assert "m.tflite: operator 0 SIN" in capsys.readouterr().err and target.read_bytes() == b"old"
 
 
@@ -985,7 +990,7 @@ def test_biases_of_dead_channels_are_bounded(kind: str, fused: int) -> None:
     bias = [hair, -hair, 2**31 - 1, -(2**31), 1000, 0]
     model = check_same(dead_channels(kind, bias, fused=fused).file())
     [op] = [op for op in model.ops if op.weights is not None]
-    assert np.abs(formats.folded_bias(model, op)).max() == formats.MAX_BIAS and op.bias[4:].tolist() == [1000, 0]
+    assert np.abs(folded_bias(model, op)).max() == MAX_BIAS and op.bias[4:].tolist() == [1000, 0]
 
 
 def test_biases_that_matter_are_refused_by_name() -> None:
@@ -1012,9 +1017,9 @@ def test_limits_of_files_name_the_operator() -> None:
 
 def test_too_long_networks_are_refused() -> None:
     sketch = Sketch(1, 4)
-    for _ in range(formats.MAX_OPS + 1):
+    for _ in range(MAX_OPS + 1):
         sketch.dense(4, 4)
-    refuse(sketch, f"more than {formats.MAX_OPS} ops")
+    refuse(sketch, f"more than {MAX_OPS} ops")
 
 
 def test_several_subgraphs_inputs_and_outputs_are_refused() -> None:
@@ -1054,7 +1059,7 @@ def sound_or_refused(file: bytes) -> bool:
         model = import_tflite(file)
     except TfliteError:
         return False
-    twin.check_model(formats.pack_model(model))
+    check_model(pack_model(model))
     return True
 
 
@@ -1108,9 +1113,9 @@ def test_extras_that_are_missing_are_named(
     for front in ("edgelora.importers.keras", "edgelora.importers.torch"):
         monkeypatch.delitem(sys.modules, front, raising=False)
     np.savez(tmp_path / "x.npz", x=np.zeros((3, 4), np.float32))
-    assert cli.main(["import", "net.keras"]) == 1
+    assert main(["import", "net.keras"]) == 1
     assert "net.keras: quantizing it needs --data" in capsys.readouterr().err
-    assert cli.main(["import", "net.keras", "--data", str(tmp_path / "x.npz")]) == 1
+    assert main(["import", "net.keras", "--data", str(tmp_path / "x.npz")]) == 1
     assert "pip install 'edgelora[keras]'" in capsys.readouterr().err
     with pytest.raises(ModuleNotFoundError, match="edgelora.torch"):
         edgelora.from_torch(None, None)

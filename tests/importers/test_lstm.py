@@ -14,12 +14,15 @@ from random_models import random_model
 from reference import forward
 from sanitized import CORE
 
-from edgelora import formats, twin
-from edgelora.errors import InputError
-from edgelora.formats.network import QuantModel
-from edgelora.importers.tflite.convert import import_tflite
-from edgelora.importers.tflite.flatbuffer import TfliteError
-from edgelora.training import Recipe
+from edgelora.base.errors import InputError
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.network import QuantModel
+from edgelora.core.twin import binding
+from edgelora.core.twin.binding import TwinError, check_model
+from edgelora.core.twin.session import Session
+from edgelora.learn.training.recipe import Recipe
+from edgelora.model.importers.tflite.convert import import_tflite
+from edgelora.model.importers.tflite.flatbuffer import TfliteError
 
 pytest.importorskip("tflite_micro")
 from recurrent_sketches import BIASES, CELL, STATE, LstmSketch
@@ -48,9 +51,9 @@ def inputs_of(rng: np.random.Generator, model: QuantModel, count: int = 8) -> li
 def check_same(file: bytes, rng: np.random.Generator) -> QuantModel:
     """Every byte is TensorFlow Lite Micro's, of the twin and of the reference."""
     model = import_tflite(file)
-    elm = formats.pack_model(model)
-    twin.check_model(elm)
-    session = twin.Session(elm, bytes(len(model.ops)), "infer")
+    elm = pack_model(model)
+    check_model(elm)
+    session = Session(elm, bytes(len(model.ops)), "infer")
     inputs = inputs_of(rng, model)
     for turn, (x, wanted) in enumerate(zip(inputs, micro_outputs(file, inputs), strict=True)):
         session.infer(x)
@@ -121,7 +124,7 @@ def test_bytes_are_the_states_whatever_grid_the_file_tells() -> None:
 
 def test_every_inference_begins_with_an_empty_state() -> None:
     model = import_tflite(LstmSketch(1, 6, 4).lstm(5).file())
-    session = twin.Session(formats.pack_model(model), bytes(1), "infer")
+    session = Session(pack_model(model), bytes(1), "infer")
     x = inputs_of(np.random.default_rng(1), model)[0]
     first = [session.infer(x), session.logits.tolist()]
     assert [session.infer(x), session.logits.tolist()] == first
@@ -188,16 +191,16 @@ def test_other_lstm_is_refused(file: Callable[[], bytes], message: str) -> None:
 def test_nothing_below_an_lstm_or_svdf_trains(kinds: tuple[str, ...]) -> None:
     """What nobody chose trains above it; choosing a layer below is an error."""
     model = random_model(1, kinds=kinds, edges=False)
-    elm, last = formats.pack_model(model), len(model.ops) - 1
+    elm, last = pack_model(model), len(model.ops) - 1
     assert model.trainable == [last]
     assert Recipe(rank=4).ranks(model) == bytes([*[0] * last, 4])
     everywhere = bytes([2, *[0] * (last - 1), 2])
-    twin.Session(elm, everywhere, "infer").infer(np.zeros(model.input.shape, np.int8))
-    with pytest.raises(twin.TwinError, match="0 on layers below an lstm or SVDF"):
-        twin.Session(elm, everywhere, "frozen_a")
+    Session(elm, everywhere, "infer").infer(np.zeros(model.input.shape, np.int8))
+    with pytest.raises(TwinError, match="0 on layers below an lstm or SVDF"):
+        Session(elm, everywhere, "frozen_a")
     with pytest.raises(InputError, match=r"op 0 \(conv\) can't train: it is below an lstm or SVDF"):
         Recipe(given_ranks=tuple(everywhere)).ranks(model)
-    session = twin.Session(elm, Recipe(rank=4).ranks(model), "frozen_a", 1)
+    session = Session(elm, Recipe(rank=4).ranks(model), "frozen_a", 1)
     session.begin(1)
     before = session.save()
     session.train(np.full(model.input.shape, 50, np.int8), 0, 60000)
@@ -220,8 +223,8 @@ def test_a_build_without_lstm_says_so(tmp_path: Path) -> None:
     check = ctypes.CDLL(str(library)).edgelora_model_check
 
     def checked(kinds: tuple[str, ...]) -> int:
-        file = formats.pack_model(random_model(1, kinds=kinds, edges=False))
+        file = pack_model(random_model(1, kinds=kinds, edges=False))
         return int(check(ctypes.create_string_buffer(file), len(file)))
 
-    assert checked(("lstm", "dense")) == checked(("svdf", "dense")) == twin.statuses()["ERR_UNSUPPORTED"]
+    assert checked(("lstm", "dense")) == checked(("svdf", "dense")) == binding.statuses()["ERR_UNSUPPORTED"]
     assert checked(("conv", "dense")) == 0

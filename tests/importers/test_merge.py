@@ -14,14 +14,19 @@ from fresh import FULL, SEED, fresh_seeds
 from numpy.typing import NDArray
 from random_models import random_adapter, random_input, random_model
 
-from edgelora import formats, twin
-from edgelora.errors import InputError
-from edgelora.formats.ela import Adapter
-from edgelora.formats.network import LOSSES, QuantModel
-from edgelora.importers import tflite
-from edgelora.importers.tflite.flatbuffer import TfliteError
-from edgelora.quantization import Merging
-from edgelora.resources import ROOT
+from edgelora.base.errors import InputError
+from edgelora.base.resources import ROOT
+from edgelora.core.formats import fixed_point
+from edgelora.core.formats.ela import Adapter, pack_adapter
+from edgelora.core.formats.elm import base_id, pack_model, unpack_model
+from edgelora.core.formats.network import LOSSES, QuantModel, Tensor
+from edgelora.core.twin.session import Session
+from edgelora.model.importers.tflite import convert, write
+from edgelora.model.importers.tflite.convert import import_tflite, inputs_for_calibration
+from edgelora.model.importers.tflite.file import read_graph
+from edgelora.model.importers.tflite.flatbuffer import TfliteError
+from edgelora.model.importers.tflite.merge import find_source, merge_elm, merge_tflite
+from edgelora.model.quantization.merging import Merging
 
 pytest.importorskip("tflite_micro")
 from tflite_micro.python.tflite_micro import runtime
@@ -33,15 +38,15 @@ MATRICES = ("conv", "conv", "depthwise", "conv", "mean", "dense")
 
 
 def imported(file: bytes) -> tuple[QuantModel, bytes]:
-    model = tflite.import_tflite(file)
-    tflite.calibrate(model, tflite.inputs_for_calibration(model, None))
-    return model, formats.pack_model(model)
+    model = import_tflite(file)
+    convert.calibrate(model, inputs_for_calibration(model, None))
+    return model, pack_model(model)
 
 
-def merged_by_the_board(elm: bytes, adapter: Adapter, ela: bytes) -> twin.Session:
+def merged_by_the_board(elm: bytes, adapter: Adapter, ela: bytes) -> Session:
     """A session that has every layer of the adapter merged."""
-    model = formats.unpack_model(elm)
-    session = twin.Session(elm, adapter.ranks(len(model.ops)), "infer")
+    model = unpack_model(elm)
+    session = Session(elm, adapter.ranks(len(model.ops)), "infer")
     session.use(ela)
     for layer in adapter.layers:
         session.merge(layer.op)
@@ -74,15 +79,15 @@ def check_merged(file: bytes, seed: int, trainable_a: bool) -> None:
     """Merges a random adapter into a file: it computes what the board does, and only constants of it are changed."""
     model, elm = imported(file)
     adapter = random_adapter(np.random.default_rng(seed), model, trainable_a)
-    ela = formats.pack_adapter(adapter)
-    source = tflite.find_source(file, formats.base_id(elm), "base.tflite")
-    merged = tflite.merge_tflite(source, ela)
+    ela = pack_adapter(adapter)
+    source = find_source(file, base_id(elm), "base.tflite")
+    merged = merge_tflite(source, ela)
     out = merged.file("mine.tflite")
     changed = np.flatnonzero(np.frombuffer(out, np.uint8) != np.frombuffer(file, np.uint8))
     weights = sum(model.ops[layer.op].weights.size + 4 * len(layer.b) for layer in adapter.layers)
     assert len(out) == len(file) and len(changed) <= weights
     board, micro = merged_by_the_board(elm, adapter, ela), Micro(out, model)
-    own = twin.Session(merged.file("mine.elm"), bytes(len(model.ops)), "infer")
+    own = Session(merged.file("mine.elm"), bytes(len(model.ops)), "infer")
     rng = np.random.default_rng(seed)
     for x in (random_input(rng, model) for _ in range(5)):
         board.infer(x)
@@ -125,8 +130,8 @@ def test_streaming_files_equal_the_board() -> None:
     file, frames = ending_at(wake_word("alexa"), LAST_CONVOLUTION), sound(60)
     model, elm = imported(file)
     adapter = random_adapter(np.random.default_rng(0), model)
-    ela = formats.pack_adapter(adapter)
-    out = tflite.merge_tflite(tflite.find_source(file, formats.base_id(elm), "alexa"), ela).file("mine.tflite")
+    ela = pack_adapter(adapter)
+    out = merge_tflite(find_source(file, base_id(elm), "alexa"), ela).file("mine.tflite")
     board = merged_by_the_board(elm, adapter, ela)
     expected = []
     for frame in frames:
@@ -147,11 +152,11 @@ def learned(seed: int, model: QuantModel) -> Adapter:
     return adapter
 
 
-def real_sessions(elm: bytes, adapter: Adapter, merging: Merging) -> tuple[twin.Session, twin.Session]:
+def real_sessions(elm: bytes, adapter: Adapter, merging: Merging) -> tuple[Session, Session]:
     count = len(merging.model.ops)
-    used = twin.Session(elm, adapter.ranks(count), "infer")
-    used.use(formats.pack_adapter(adapter))
-    return used, twin.Session(formats.pack_model(merging.model), bytes(count), "infer")
+    used = Session(elm, adapter.ranks(count), "infer")
+    used.use(pack_adapter(adapter))
+    return used, Session(pack_model(merging.model), bytes(count), "infer")
 
 
 def test_refitted_files_are_their_own_and_nearer() -> None:
@@ -162,9 +167,9 @@ def test_refitted_files_are_their_own_and_nearer() -> None:
         file = write_tflite(original)
         model, elm = imported(file)
         adapter = learned(seed, model)
-        source = tflite.find_source(file, formats.base_id(elm), "base.tflite")
+        source = find_source(file, base_id(elm), "base.tflite")
         for refit in (False, True):
-            merged = tflite.merge_tflite(source, formats.pack_adapter(adapter), refit=refit)
+            merged = merge_tflite(source, pack_adapter(adapter), refit=refit)
             merging, out = merged.merging, merged.file("mine.tflite")
             assert len(out) == len(file) and all(row.error <= row.board_error for row in merging.layers)
             used, own = real_sessions(elm, adapter, merging)
@@ -183,13 +188,13 @@ def test_one_scale_stays_one() -> None:
     model, elm = imported(file)
     adapter = random_adapter(np.random.default_rng(0), model, ranks={0: 3})
     adapter.layers[0].b = np.full((5, 3), 127, np.int8)
-    source = tflite.find_source(file, formats.base_id(elm), "base.tflite")
-    merged = tflite.merge_tflite(source, formats.pack_adapter(adapter), refit=True)
+    source = find_source(file, base_id(elm), "base.tflite")
+    merged = merge_tflite(source, pack_adapter(adapter), refit=True)
     [row] = merged.merging.layers
     assert row.clamped > 0 and row.rescaled == 5 and row.error < 0.2 * row.board_error
-    scale = tflite.import_tflite(merged.file("mine.tflite")).ops[0].weight_scale
+    scale = import_tflite(merged.file("mine.tflite")).ops[0].weight_scale
     assert len(set(scale)) == 1 and scale[0] > model.ops[0].weight_scale[0]
-    assert tflite.merge_tflite(source, formats.pack_adapter(adapter)).merging.layers[0].rescaled == 0
+    assert merge_tflite(source, pack_adapter(adapter)).merging.layers[0].rescaled == 0
 
 
 # ---- bases that come from no file ------------------------------------------------------------------------------------
@@ -202,13 +207,13 @@ def test_elm_files_are_written_as_tflite() -> None:
         original = random_model(seed, oracle=True, loss=LOSSES[seed % 3])
         if original.has_history or not able(original):
             continue
-        elm = formats.pack_model(original)
+        elm = pack_model(original)
         adapter = random_adapter(np.random.default_rng(seed), original)
-        ela = formats.pack_adapter(adapter)
+        ela = pack_adapter(adapter)
         for refit in (False, True):
-            merged = tflite.merge_elm(elm, ela, refit=refit)
+            merged = merge_elm(elm, ela, refit=refit)
             micro, rng = Micro(merged.file("mine.tflite"), original), np.random.default_rng(seed)
-            own = twin.Session(merged.file("mine.elm"), bytes(len(original.ops)), "infer")
+            own = Session(merged.file("mine.elm"), bytes(len(original.ops)), "infer")
             for x in (random_input(rng, original) for _ in range(4)):
                 own.infer(x)
                 assert micro(x) == own.logits.tolist(), f"seed {seed}"
@@ -223,16 +228,16 @@ def test_padding_of_pytorch_is_written_as_an_operator() -> None:
         source, target = model.tensors[op.input], model.tensors[op.output]
         op.kernel, op.stride, op.dilation, op.padding = (2, 3), (2, 1), (1, 1), padding
         shape = [(source.shape[i] + 2 * padding[i] - op.kernel[i]) // op.stride[i] + 1 for i in range(2)]
-        model.tensors[op.output] = formats.Tensor((*shape, target.shape[2]), target.scale, target.zero_point)
+        model.tensors[op.output] = Tensor((*shape, target.shape[2]), target.scale, target.zero_point)
         rng = np.random.default_rng(0)
         size = (len(op.bias), *op.kernel, source.shape[2]) if op.kind == "conv" else (*op.kernel, len(op.bias))
         op.weights = rng.integers(-127, 128, size).astype(np.int8)
-    formats.derive(model, model.ops[2])
-    elm = formats.pack_model(model)
-    written = tflite.write_tflite(formats.unpack_model(elm))
-    names = [operator.name for operator in tflite.read_graph(written).operators]
+    fixed_point.derive(model, model.ops[2])
+    elm = pack_model(model)
+    written = write.write_tflite(unpack_model(elm))
+    names = [operator.name for operator in read_graph(written).operators]
     assert names[:4] == ["PAD", "CONV_2D", "PAD", "DEPTHWISE_CONV_2D"]
-    micro, session = Micro(written, model), twin.Session(elm, bytes(len(model.ops)), "infer")
+    micro, session = Micro(written, model), Session(elm, bytes(len(model.ops)), "infer")
     for x in (random_input(np.random.default_rng(seed), model) for seed in range(10)):
         session.infer(x)
         assert micro(x) == session.logits.tolist()
@@ -246,7 +251,7 @@ def test_what_no_file_can_say_is_refused() -> None:
         for name, value in changes.items():
             setattr(other.ops[0], name, value)
         with pytest.raises(InputError, match=message):
-            tflite.write_tflite(other)
+            write.write_tflite(other)
 
     refused(
         r"op 0 \(conv\) can't be written as .tflite: channel 0 has multiplier", multiplier=model.ops[0].multiplier + 1
@@ -257,10 +262,10 @@ def test_what_no_file_can_say_is_refused() -> None:
     at = next(op for op in lookup.ops if op.kind == "lookup")
     at.table = table
     with pytest.raises(InputError, match="table is that of no operator"):
-        tflite.write_tflite(lookup)
+        write.write_tflite(lookup)
     stream = random_model(3, kinds=("conv", "history", "dense"), oracle=True)
     with pytest.raises(InputError, match="a network with history comes from a .tflite"):
-        tflite.write_tflite(stream)
+        write.write_tflite(stream)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
@@ -283,31 +288,29 @@ def test_groups_of_channels_are_refused() -> None:
     sketch.add(BUILTIN.CONV_2D, conv_options(padding=1), (1, 4, 4, 4), sketch.weights(4, 1, 1, 3), sketch.bias(4))
     file = sketch.add(BUILTIN.MEAN, schema.ReducerOptionsT(), (1, 4), sketch.ints(1, 2)).file()
     model, elm = imported(file)
-    source = tflite.find_source(file, formats.base_id(elm), "base.tflite")
+    source = find_source(file, base_id(elm), "base.tflite")
     adapter = random_adapter(np.random.default_rng(0), model, trainable_a=True, ranks={0: 2})
     with pytest.raises(TfliteError, match=r"base.tflite: op 0 has groups of channels.*merge into the .elm instead"):
-        tflite.merge_tflite(source, formats.pack_adapter(adapter))
+        merge_tflite(source, pack_adapter(adapter))
 
 
 def test_a_shared_constant_is_refused_unless_all_want_the_same(tmp_path: Path) -> None:
     file = shared(True)
     model, elm = imported(file)
-    source = tflite.find_source(file, formats.base_id(elm), "base.tflite")
+    source = find_source(file, base_id(elm), "base.tflite")
     one = random_adapter(np.random.default_rng(0), model, trainable_a=True, ranks={0: 2})
     with pytest.raises(
         TfliteError, match=r"base.tflite: weights of op . \(tensor 't.'\) .*merge into the .elm instead"
     ):
-        tflite.merge_tflite(source, formats.pack_adapter(one))
+        merge_tflite(source, pack_adapter(one))
     both = copy.deepcopy(one)
     both.layers.append(copy.deepcopy(one.layers[0]))
     both.layers[1].op = 1
     both.layers[0].t_shift = both.layers[1].t_shift
-    out = tflite.merge_tflite(source, formats.pack_adapter(both)).file("mine.tflite")
-    assert np.array_equal(tflite.import_tflite(out).ops[0].weights, tflite.import_tflite(out).ops[1].weights)
-    written = tflite.merge_elm(elm, formats.pack_adapter(one)).file("mine.tflite")
-    assert not np.array_equal(
-        tflite.import_tflite(written).ops[0].weights, tflite.import_tflite(written).ops[1].weights
-    )
+    out = merge_tflite(source, pack_adapter(both)).file("mine.tflite")
+    assert np.array_equal(import_tflite(out).ops[0].weights, import_tflite(out).ops[1].weights)
+    written = merge_elm(elm, pack_adapter(one)).file("mine.tflite")
+    assert not np.array_equal(import_tflite(written).ops[0].weights, import_tflite(written).ops[1].weights)
 
 
 def test_the_file_must_be_the_bases(tmp_path: Path) -> None:
@@ -316,7 +319,7 @@ def test_the_file_must_be_the_bases(tmp_path: Path) -> None:
     for name, content in (("base", file), ("other", other)):
         (tmp_path / f"{name}.tflite").write_bytes(content)
         edgelora("import", tmp_path / f"{name}.tflite", "-o", tmp_path / f"{name}.elm")
-    model = formats.unpack_model((tmp_path / "base.elm").read_bytes())
+    model = unpack_model((tmp_path / "base.elm").read_bytes())
     x = np.random.default_rng(0).normal(size=(9, *model.input.shape)).astype(np.float32)
     np.savez(tmp_path / "x.npz", x=x)
     labels = ",".join(f"name{i}" for i in range(model.output.size))
@@ -324,8 +327,8 @@ def test_the_file_must_be_the_bases(tmp_path: Path) -> None:
     edgelora("import", tmp_path / "base.tflite", *told, "-o", tmp_path / "told.elm")
     edgelora("import", tmp_path / "base.tflite", *told[2:], "-o", tmp_path / "calibrated.elm")
     for base in ("base", "told", "calibrated"):
-        of = formats.unpack_model((tmp_path / f"{base}.elm").read_bytes())
-        (tmp_path / f"{base}.ela").write_bytes(formats.pack_adapter(learned(0, of)))
+        of = unpack_model((tmp_path / f"{base}.elm").read_bytes())
+        (tmp_path / f"{base}.ela").write_bytes(pack_adapter(learned(0, of)))
     command = ("merge", tmp_path / "base.tflite", tmp_path / "told.ela", "-o", tmp_path / "mine.tflite")
     assert "give --elm, the .elm that was imported" in edgelora(*command, code=1)
     assert "is base" in edgelora(*command, "--elm", tmp_path / "base.elm", code=1)
@@ -354,10 +357,10 @@ def test_vela_compiles_merged_files(seed: int, tmp_path: Path) -> None:
     model = random_model(seed, "medium", ("conv", "depthwise", "residual", "mean", "dense"), oracle=True)
     file = write_tflite(model)
     model, elm = imported(file)
-    ela = formats.pack_adapter(learned(seed, model))
-    source = tflite.find_source(file, formats.base_id(elm), "base.tflite")
-    (tmp_path / "patched.tflite").write_bytes(tflite.merge_tflite(source, ela, refit=True).file("mine.tflite"))
-    (tmp_path / "written.tflite").write_bytes(tflite.merge_elm(elm, ela).file("mine.tflite"))
+    ela = pack_adapter(learned(seed, model))
+    source = find_source(file, base_id(elm), "base.tflite")
+    (tmp_path / "patched.tflite").write_bytes(merge_tflite(source, ela, refit=True).file("mine.tflite"))
+    (tmp_path / "written.tflite").write_bytes(merge_elm(elm, ela).file("mine.tflite"))
     for name in ("patched", "written"):
         command = [Path(sys.executable).parent / "vela", f"{name}.tflite", "--output-dir", name]
         options = ["--accelerator-config", "ethos-u55-128", "--verbose-operators"]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from fresh import fresh_seeds
 
-from edgelora import floatnet
-from edgelora.errors import InputError
-from edgelora.importers import moves
+from edgelora.base.errors import InputError
+from edgelora.model.floatnet.layers import layer_forward
+from edgelora.model.importers import moves
 
 
 def kinds(shape: tuple[int, int, int], wanted: np.ndarray) -> list[str]:
@@ -18,7 +18,7 @@ def kinds(shape: tuple[int, int, int], wanted: np.ndarray) -> list[str]:
     layers = moves.layers(shape, wanted)
     x = np.arange(math.prod(shape)).reshape(1, *shape).astype(np.float32)
     for layer in layers:
-        x = floatnet.layer_forward(layer, x)
+        x = layer_forward(layer, x)
     assert x.shape[1:] == wanted.shape and np.array_equal(x[0], wanted)
     return [layer.kind for layer in layers]
 

@@ -13,13 +13,19 @@ import pytest
 from numpy.typing import NDArray
 from random_models import random_adapter, random_input, random_model
 
-from edgelora import cli, formats, quantization, twin
-from edgelora.datasets import dataset
-from edgelora.floatnet import files as floatnet_files
-from edgelora.floatnet import layers as floatnet_layers
-from edgelora.importers import peft
-from edgelora.importers.safetensors import SafetensorsError, read_safetensors, write_safetensors
-from edgelora.quantization import adapter_fit
+from edgelora.cli import exit_codes
+from edgelora.cli.main import main
+from edgelora.core.formats.ela import Adapter, pack_adapter
+from edgelora.core.formats.elm import base_id, pack_model, unpack_model
+from edgelora.core.twin.session import Session
+from edgelora.model.datasets import dataset
+from edgelora.model.floatnet import files as floatnet_files
+from edgelora.model.floatnet import layers as floatnet_layers
+from edgelora.model.importers import peft
+from edgelora.model.importers.safetensors import SafetensorsError, read_safetensors, write_safetensors
+from edgelora.model.quantization import adapter_fit
+from edgelora.model.quantization.adapter_fit import op_inputs
+from edgelora.model.quantization.quantize import quantize
 
 RANK, ALPHA = 3, 6.0
 LAYERS = [
@@ -66,7 +72,7 @@ def x() -> NDArray[np.float32]:
 
 @pytest.fixture(scope="module")
 def elm(net: floatnet_layers.FloatNet, x: NDArray[np.float32]) -> bytes:
-    return formats.pack_model(quantization.quantize(net, x))
+    return pack_model(quantize(net, x))
 
 
 @pytest.fixture(scope="module")
@@ -100,10 +106,10 @@ def merged(
     return replace(net, layers=layers)
 
 
-def twin_logits(elm: bytes, adapter: formats.Adapter | None, x: NDArray[np.float32]) -> NDArray[np.float64]:
-    model = formats.unpack_model(elm)
-    session = twin.Session(elm, adapter.ranks(len(model.ops)) if adapter else bytes(len(model.ops)), "infer", 1)
-    session.use(formats.pack_adapter(adapter) if adapter else None)
+def twin_logits(elm: bytes, adapter: Adapter | None, x: NDArray[np.float32]) -> NDArray[np.float64]:
+    model = unpack_model(elm)
+    session = Session(elm, adapter.ranks(len(model.ops)) if adapter else bytes(len(model.ops)), "infer", 1)
+    session.use(pack_adapter(adapter) if adapter else None)
     rows = []
     for row in model.input.quantize(x):
         session.infer(row)
@@ -226,7 +232,7 @@ def test_signalling_nans_are_told(tmp_path: Path) -> None:
 
 
 def test_modules_find_their_ops(elm: bytes) -> None:
-    model = formats.unpack_model(elm)
+    model = unpack_model(elm)
     assert [op.kind for op in model.ops] == ["conv", "conv", "conv", "dense"]
 
     def module(name: str, index: int) -> peft.Module:
@@ -249,7 +255,7 @@ def test_modules_find_their_ops(elm: bytes) -> None:
 
 def test_ambiguous_modules_have_to_be_mapped(keyword_elm: bytes) -> None:
     """The keyword network has four convolutions alike: all of them go in order, two need to be told."""
-    model = formats.unpack_model(keyword_elm)
+    model = unpack_model(keyword_elm)
     alike = [i for i, op in enumerate(model.ops) if op.kind == "conv" and op.kernel == (1, 1)]
     modules = [peft.Module(f"m{i}", np.ones((1, 64, 1, 1)), np.ones((64, 1)), 1.0) for i in (1, 2, 10, 11)]
     assert peft.match_modules(model, modules, {}) == dict(zip(("m1", "m2", "m10", "m11"), alike, strict=True))
@@ -278,7 +284,7 @@ def test_the_integer_network_computes_what_the_float_one_does(
     assert [(fit.op, fit.module) for fit in imported.fits] == list(enumerate(NAMES))
     assert all(fit.weight_error < 0.03 for fit in imported.fits)
     wanted = floatnet_layers.forward(merged(net, tensors, ALPHA / RANK), x)[-1].reshape(len(x), -1)
-    model, got = formats.unpack_model(elm), twin_logits(elm, imported.adapter, x)
+    model, got = unpack_model(elm), twin_logits(elm, imported.adapter, x)
     fits = np.abs(wanted).max(axis=1) < 0.9 * 127 * model.output.scale  # where the base's range has room for it
     assert fits.mean() > 0.2
     error = np.linalg.norm((got - wanted)[fits]) / np.linalg.norm(wanted[fits])
@@ -299,13 +305,13 @@ def test_a_large_lora_does_not_saturate_the_layers_after_it(x: NDArray[np.float3
     first = peft.Module(NAMES[0], rng.normal(0, 1, (2, 3, 3, 3)), rng.normal(0, 1.5, (8, 2)), 1.0)
     second = peft.Module(NAMES[1], rng.normal(0, 0.1, (2, 240)), rng.normal(0, 0.1, (5, 2)), 1.0)
     adapted = peft.with_lora(net, [first, second])
-    elm = formats.pack_model(quantization.quantize(net, x, adapted=[adapted]))
-    found = peft.import_adapter(elm, [first, second], x=x, net=replace(net, base_id=formats.base_id(elm)))
-    model, layer = formats.unpack_model(elm), found.adapter.layers[1]
+    elm = pack_model(quantize(net, x, adapted=[adapted]))
+    found = peft.import_adapter(elm, [first, second], x=x, net=replace(net, base_id=base_id(elm)))
+    model, layer = unpack_model(elm), found.adapter.layers[1]
     q = model.input.quantize(x)
     largest = {}
     for name, adapter in (("bare", None), ("adapted", found.adapter)):
-        read = quantization.op_inputs(elm, [1], q, adapter)[1].reshape(len(x), -1).astype(float)
+        read = op_inputs(elm, [1], q, adapter)[1].reshape(len(x), -1).astype(float)
         t = (read - model.tensors[1].zero_point) @ layer.a.T.astype(float) / 2.0**layer.t_shift
         largest[name] = np.abs(t)
     assert largest["bare"].max() < 60 and np.mean(largest["adapted"] > 127) < 0.005
@@ -315,7 +321,7 @@ def test_a_large_lora_does_not_saturate_the_layers_after_it(x: NDArray[np.float3
 def test_flattening_hwc(elm: bytes, x: NDArray[np.float32], tensors: dict[str, NDArray[np.float32]]) -> None:
     head = [tensors[f"base_model.model.head.lora_{which}.weight"] for which in "AB"]
     module = peft.Module("head", head[0], head[1], 1.0)
-    model = formats.unpack_model(elm)
+    model = unpack_model(elm)
     changes = {
         f: adapter_fit.real_change(model, peft.import_adapter(elm, [module], None, f).adapter.layers[0])
         for f in ("chw", "hwc")
@@ -331,7 +337,7 @@ def test_lower_rank(elm: bytes, tensors: dict[str, NDArray[np.float32]]) -> None
     """The best approximation of rank 1, by the singular values; and a change of 0."""
     a, b = (tensors[f"base_model.model.head.lora_{which}.weight"] for which in "AB")
     imported = peft.import_adapter(elm, [peft.Module("head", a, b, 1.0)], rank=1, flatten="hwc")
-    steps = adapter_fit.weight_scales(formats.unpack_model(elm), formats.unpack_model(elm).ops[3])[:, None]
+    steps = adapter_fit.weight_scales(unpack_model(elm), unpack_model(elm).ops[3])[:, None]
     values = np.linalg.svd(b / steps @ a, compute_uv=False)
     best = np.sqrt(np.sum(values[1:] ** 2) / np.sum(values**2))
     assert imported.adapter.layers[0].rank == 1
@@ -345,8 +351,8 @@ def test_there_and_back(tmp_path: Path, seed: int) -> None:
     """Any adapter, exported and imported, changes the weights as before, up to rounding."""
     kinds = [("conv", "mean", "dense"), ("conv", "max_pool", "reshape", "dense"), ("conv", "conv", "dense")][seed % 3]
     model = random_model(seed, kinds=kinds, edges=False)
-    elm, rng = formats.pack_model(model), np.random.default_rng(seed)
-    model = formats.unpack_model(elm)
+    elm, rng = pack_model(model), np.random.default_rng(seed)
+    model = unpack_model(elm)
     ranks = {i: int(rng.integers(1, 4)) for i, op in enumerate(model.ops) if op.is_matrix}
     adapter = random_adapter(rng, model, ranks=ranks)
     names = {f"layer{i}": i for i in ranks}
@@ -376,18 +382,18 @@ def test_commands(
     dataset.save_dataset(dataset.Dataset(x, np.zeros(len(x), np.int64)), tmp_path / "x.npz")
     source = checkpoint(tmp_path / "c", tensors)
     run = [str(tmp_path / "base.elm"), str(source), "-o", str(tmp_path / "user.ela"), "--data", str(tmp_path / "x.npz")]
-    assert cli.main(["import-adapter", *run, "--map", "head=3", "--json"]) == 0
+    assert main(["import-adapter", *run, "--map", "head=3", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert [layer["module"] for layer in printed["layers"]] == [*NAMES] and printed["agreement"] > 0.95
-    assert cli.main(["import-adapter", *run]) == 0
+    assert main(["import-adapter", *run]) == 0
     assert "features.10" in capsys.readouterr().out
     back = [str(tmp_path / "base.elm"), str(tmp_path / "user.ela"), "-o", str(tmp_path / "back"), "--map", "head=3"]
-    assert cli.main(["export-adapter", *back, "--json"]) == 0
+    assert main(["export-adapter", *back, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["ops"] == [0, 1, 2, 3]
     found = read_safetensors(tmp_path / "back" / "adapter_model.safetensors")
     assert found["base_model.model.head.lora_A.weight"].shape == tensors["base_model.model.head.lora_A.weight"].shape
     (source / "adapter_model.safetensors").write_bytes(b"cut")
-    assert cli.main(["import-adapter", *run]) == 1
+    assert main(["import-adapter", *run]) == 1
     assert "adapter_model.safetensors: ends after 3 bytes" in capsys.readouterr().err
 
 
@@ -403,7 +409,7 @@ def original(net: floatnet_layers.FloatNet, elm: bytes) -> floatnet_layers.Float
         layers[i].gain = (rng.uniform(0.2, 5, len(layers[i].bias)) * rng.choice([-1, 1], len(layers[i].bias))).astype(
             "f4"
         )
-    return replace(net, layers=layers, base_id=formats.base_id(elm))
+    return replace(net, layers=layers, base_id=base_id(elm))
 
 
 def test_what_was_folded_into_a_layer_is_folded_into_its_lora(
@@ -414,10 +420,10 @@ def test_what_was_folded_into_a_layer_is_folded_into_its_lora(
     for layer, module, folded in zip(imported.adapter.layers, modules, original.layers, strict=True):
         change = np.moveaxis(module.scaling * np.einsum("or,r...->o...", module.b, module.a), 1, -1)
         if folded.kind == "dense":
-            height, width, channels = formats.unpack_model(elm).tensors[3].shape
+            height, width, channels = unpack_model(elm).tensors[3].shape
             change = np.moveaxis(change.reshape(len(change), channels, height, width), 1, -1)
         change = change.reshape(len(change), -1) * (1.0 if folded.gain is None else folded.gain[:, None])
-        got = adapter_fit.real_change(formats.unpack_model(elm), layer)
+        got = adapter_fit.real_change(unpack_model(elm), layer)
         assert np.linalg.norm(got - change) < 0.03 * np.linalg.norm(change)
 
 
@@ -425,12 +431,12 @@ def test_names_tell_which_op_a_module_is(elm: bytes, original: floatnet_layers.F
     """Where the float network has them, whatever order they sort in, and whatever wraps the module."""
     alike = floatnet_layers.build((4, 4, 2), [floatnet_layers.conv(2, (3, 3)) for _ in range(3)], 0)
     x = np.random.default_rng(0).normal(size=(50, 4, 4, 2)).astype(np.float32)
-    model = quantization.quantize(alike, x)
+    model = quantize(alike, x)
     model.loss = "mean_squared_error"
-    packed = formats.pack_model(model)
+    packed = pack_model(model)
     for layer, name in zip(alike.layers, ("zoo", "ant", "bee"), strict=True):
         layer.name = name
-    alike.base_id = formats.base_id(packed)
+    alike.base_id = base_id(packed)
     a, b = np.ones((1, 2, 3, 3), np.float32), np.ones((2, 1), np.float32)
     found = peft.import_adapter(packed, [peft.Module(name, a, b, 1.0) for name in ("ant", "bee", "zoo")], net=alike)
     assert [fit.module for fit in found.fits] == ["zoo", "ant", "bee"]
@@ -443,7 +449,7 @@ def test_names_tell_which_op_a_module_is(elm: bytes, original: floatnet_layers.F
 
 def test_a_float_network_of_another_base(elm: bytes, original: floatnet_layers.FloatNet) -> None:
     """It tells what to fold by name alone, and refuses what it doesn't know."""
-    model = formats.unpack_model(elm)
+    model = unpack_model(elm)
     other = replace(original, base_id=b"")
     a, b = np.ones((1, 8, 1, 1), np.float32), np.ones((6, 1), np.float32)
     [layer] = peft.import_adapter(elm, [peft.Module("features.10", a, b, 1.0)], net=other).adapter.layers
@@ -459,7 +465,7 @@ def test_export_takes_back_what_was_folded(
 ) -> None:
     """A checkpoint is one of the network before folding, by its modules' names, as it was when it came."""
     modules = peft.load_checkpoint(checkpoint(tmp_path / "c", tensors))
-    adapter, model = peft.import_adapter(elm, modules, net=original).adapter, formats.unpack_model(elm)
+    adapter, model = peft.import_adapter(elm, modules, net=original).adapter, unpack_model(elm)
     back = peft.load_checkpoint(peft.export_adapter(adapter, model, tmp_path / "d", net=original))
     assert [module.name for module in back] == [*NAMES]
     for one, other in zip(modules, back, strict=True):
@@ -489,19 +495,19 @@ def test_a_loss_is_told(
     floatnet_files.save_net(original, tmp_path / "base.float.npz")
     right = labelled(peft.with_lora(original, modules), x)
     dataset.save_dataset(right, tmp_path / "x.npz")
-    assert cli.main([*run, "--data", str(tmp_path / "x.npz"), "--json"]) == cli.exit_codes.ExitCode.LOST
+    assert main([*run, "--data", str(tmp_path / "x.npz"), "--json"]) == exit_codes.ExitCode.LOST
     told = json.loads(capsys.readouterr().out)
     assert told["compared_with"] == "float with LoRA" and told["lost"] and told["float_accuracy"] == 1
     assert told["accuracy"] < 0.97 and told["full"] and told["samples"] == len(x) and (tmp_path / "user.ela").exists()
-    assert cli.main([*run, "--data", str(tmp_path / "x.npz")]) == cli.exit_codes.ExitCode.LOST
+    assert main([*run, "--data", str(tmp_path / "x.npz")]) == exit_codes.ExitCode.LOST
     printed = capsys.readouterr()
     assert f"accuracy: float with LoRA 100.0%, integer {told['accuracy']:.1%}" in printed.out
     assert "from_torch(..., loras=[checkpoint])" in printed.err
-    assert cli.main(run) == 0 and not capsys.readouterr().err.strip()
+    assert main(run) == 0 and not capsys.readouterr().err.strip()
     floatnet_files.save_net(replace(original, base_id=bytes(8)), tmp_path / "base.float.npz")
-    assert cli.main(run) == 1
+    assert main(run) == 1
     assert "is the float network of another base than base.elm" in capsys.readouterr().err
-    assert cli.main([*run, "--net", str(tmp_path / "base.float.npz")]) == 0
+    assert main([*run, "--net", str(tmp_path / "base.float.npz")]) == 0
 
 
 def test_no_loss_is_told_where_there_is_none(
@@ -515,12 +521,12 @@ def test_no_loss_is_told_where_there_is_none(
     """With a base whose ranges have room for the LoRA."""
     modules = peft.load_checkpoint(checkpoint(tmp_path / "c", tensors))
     adapted = peft.with_lora(original, modules)
-    elm = formats.pack_model(quantization.quantize(net, x, adapted=[adapted]))
+    elm = pack_model(quantize(net, x, adapted=[adapted]))
     (tmp_path / "base.elm").write_bytes(elm)
-    floatnet_files.save_net(replace(original, base_id=formats.base_id(elm)), tmp_path / "base.float.npz")
+    floatnet_files.save_net(replace(original, base_id=base_id(elm)), tmp_path / "base.float.npz")
     dataset.save_dataset(labelled(adapted, x), tmp_path / "x.npz")
     run = ["import-adapter", str(tmp_path / "base.elm"), str(tmp_path / "c"), "-o", str(tmp_path / "user.ela")]
-    assert cli.main([*run, "--data", str(tmp_path / "x.npz"), "--json"]) == 0
+    assert main([*run, "--data", str(tmp_path / "x.npz"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert not told["lost"] and told["accuracy"] > 0.96 and not told["full"]
 

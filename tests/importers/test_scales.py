@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from fresh import SEED, rounds
 
-from edgelora.importers.tflite.convert import import_tflite
-from edgelora.importers.tflite.flatbuffer import TfliteError
+from edgelora.model.importers.tflite.convert import import_tflite
+from edgelora.model.importers.tflite.flatbuffer import TfliteError
 
 pytest.importorskip("tflite_micro")
 from tflite_mutants import verdict

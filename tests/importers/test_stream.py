@@ -9,11 +9,12 @@ import pytest
 from fresh import fresh_seeds
 from reference import forward_sample
 
-from edgelora import formats, twin
-from edgelora.formats.network import QuantModel, Tensor
-from edgelora.importers.tflite.convert import import_tflite
-from edgelora.importers.tflite.flatbuffer import TfliteError
-from edgelora.quantization import adapter_fit
+from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.formats.network import QuantModel, Tensor
+from edgelora.core.twin.session import Session
+from edgelora.model.importers.tflite.convert import import_tflite
+from edgelora.model.importers.tflite.flatbuffer import TfliteError
+from edgelora.model.quantization import adapter_fit
 
 pytest.importorskip("tflite_micro")
 from recurrent_sketches import SvdfSketch
@@ -21,8 +22,8 @@ from tflite_writer import BUILTIN, GRID, TYPE, Sketch, schema
 from wake_words import FRAMES, WAKE_WORDS, ending_at, inner_tensors, micro_outputs, sound, wake_word
 
 
-def session(model: QuantModel, **options) -> twin.Session:
-    return twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer", **options)
+def session(model: QuantModel, **options) -> Session:
+    return Session(pack_model(model), bytes(len(model.ops)), "infer", **options)
 
 
 @pytest.mark.parametrize("name", WAKE_WORDS)
@@ -45,13 +46,13 @@ def test_wake_words_are_those_of_tflite_micro(name: str) -> None:
 def test_wake_word_says_yes_or_no() -> None:
     model = import_tflite(wake_word("alexa"), ["else", "alexa"])
     assert (model.loss, model.classes, model.labels) == ("binary_cross_entropy", 2, ["else", "alexa"])
-    assert formats.pack_model(formats.unpack_model(formats.pack_model(model))) == formats.pack_model(model)
+    assert pack_model(unpack_model(pack_model(model))) == pack_model(model)
     assert sum(op.kind == "history" for op in model.ops) == 6 and not any(op.kind == "reshape" for op in model.ops)
 
 
 def test_what_layers_read_of_a_sample_is_that_of_its_last_frame() -> None:
     model = import_tflite(wake_word("alexa"))
-    elm, samples = formats.pack_model(model), np.stack([sound(8, seed) for seed in range(3)])
+    elm, samples = pack_model(model), np.stack([sound(8, seed) for seed in range(3)])
     expected = [forward_sample(model, sample) for sample in samples]
     for index, found in adapter_fit.op_inputs(
         elm, [i for i, op in enumerate(model.ops) if op.is_matrix], samples

@@ -21,16 +21,20 @@ import pytest
 from commands import execute
 from random_models import random_input, random_model, random_target
 
-from edgelora import formats, sim, twin, virtual_boards
-from edgelora.bench.link import bench_link
-from edgelora.cli import main
-from edgelora.formats.elm import pack_model
-from edgelora.link import raw_repl, transport
-from edgelora.link.client import Link
-from edgelora.link.protocol import HEADER_SIZE, LINK_VERSION, FrameReader, Op, Status, encode
-from edgelora.link.replies import DeviceError, Hello, LinkError
-from edgelora.link.transport import LineLost, SerialLine
-from edgelora.resources import ROOT
+from benchmarks.link import bench_link
+from edgelora.base.resources import ROOT
+from edgelora.board import virtual_boards
+from edgelora.board.link import raw_repl, serial_line
+from edgelora.board.link.client import Link
+from edgelora.board.link.protocol import HEADER_SIZE, LINK_VERSION, FrameReader, Op, Status, encode
+from edgelora.board.link.replies import DeviceError, Hello, LinkError
+from edgelora.board.link.serial_line import SerialLine
+from edgelora.board.link.transport import LineLost
+from edgelora.board.sim import virtual_board
+from edgelora.cli.main import main
+from edgelora.core.formats.eld import pack_samples
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.twin.session import Session
 
 UNIX = ROOT / ".build/unix/micropython"
 PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
@@ -291,7 +295,7 @@ def sample_files() -> tuple[bytes, bytes]:
     """Two sample files of one size and, as each part ends in its own CRC-32, of one CRC-32."""
     rng = np.random.default_rng(7)
     x = rng.integers(-128, 128, (300, 40)).astype(np.int8)
-    files = [formats.pack_samples(x, np.arange(300) % 4 + shift, None, bytes(8)) for shift in (0, 1)]
+    files = [pack_samples(x, np.arange(300) % 4 + shift, None, bytes(8)) for shift in (0, 1)]
     assert zlib.crc32(files[0]) == zlib.crc32(files[1]) and files[0] != files[1]
     return files[0], files[1]
 
@@ -477,7 +481,7 @@ def test_reader_finds_frames_in_noise():
 
 
 def test_a_port_that_nobody_reads_is_given_up(terminal, monkeypatch):
-    monkeypatch.setattr(transport, "WRITE_SECONDS", 0.3)
+    monkeypatch.setattr(serial_line, "WRITE_SECONDS", 0.3)
     line = SerialLine(terminal[1])
     with contextlib.closing(line), pytest.raises(LineLost, match="taken nothing for 0.3 s; unplug and reconnect"):
         line.write(bytes(100_000))
@@ -518,7 +522,7 @@ class Task:
         targets = [random_target(rng, model) for _ in self.x]
         self.y = np.stack(targets) if loss != "cross_entropy" else np.array(targets)
         self.order = np.concatenate([rng.permutation(9) for _ in range(4)])
-        self.twin = twin.Session(self.elm, self.ranks, "trainable_a", 4, 2)
+        self.twin = Session(self.elm, self.ranks, "trainable_a", 4, 2)
         self.twin.begin(5)
         self.losses = [self.twin.train(self.x[i], self.y[i], 9000) for i in self.order]
 
@@ -608,7 +612,7 @@ def pico(tmp_path_factory):
     """A virtual Pico: its port."""
     if not PICO.exists():
         pytest.fail("the rp2 firmware is missing: run `make firmware-rp2`")
-    board = sim.start("virtual-pico", PICO, tmp_path_factory.mktemp("pico"), die_with_parent=True)
+    board = virtual_board.start("virtual-pico", PICO, tmp_path_factory.mktemp("pico"), die_with_parent=True)
     yield os.path.realpath(board.port)
     board.kill()
 
@@ -649,7 +653,7 @@ def test_pico_stands_still_and_goes_on(pico):
 
 
 def test_pico_that_never_goes_on_is_given_up(pico, monkeypatch):
-    monkeypatch.setattr(transport, "STANDSTILL_SECONDS", 1.0)
+    monkeypatch.setattr(serial_line, "STANDSTILL_SECONDS", 1.0)
     board = virtual_boards.find(pico)
     link = Link.connect(pico)
     os.kill(board.pid, signal.SIGSTOP)

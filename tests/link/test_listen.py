@@ -14,14 +14,21 @@ import pytest
 from commands import edgelora, result
 from random_models import random_adapter, random_model, random_ranks
 
-from edgelora import cli, formats, sim, twin
-from edgelora.bench.swap import layers_and_adapters
-from edgelora.formats import Normal, QuantModel, Signal
-from edgelora.link.client import Link
-from edgelora.link.replies import DeviceError, LinkError
-from edgelora.resources import ROOT
-from edgelora.signal import AudioFrontEnd, SpectralFrontEnd
-from edgelora.training import Take, as_heard, as_recorded, hear_all, hear_on_board, load_base, record_on_board
+from benchmarks.swap import layers_and_adapters
+from edgelora.base.resources import ROOT
+from edgelora.board.link.client import Link
+from edgelora.board.link.replies import DeviceError, LinkError
+from edgelora.board.sim import virtual_board
+from edgelora.cli.main import main
+from edgelora.core.formats.ela import pack_adapter
+from edgelora.core.formats.eld import pack_samples
+from edgelora.core.formats.elm import base_id, pack_model, unpack_model
+from edgelora.core.formats.network import QuantModel
+from edgelora.core.formats.signal import Normal, Signal
+from edgelora.core.front_ends import AudioFrontEnd, SpectralFrontEnd
+from edgelora.core.twin.session import Session
+from edgelora.learn.training.base import load_base
+from edgelora.learn.training.streaming import Take, as_heard, as_recorded, hear_all, hear_on_board, record_on_board
 
 PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
 
@@ -45,18 +52,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Bases, an adapter of the first, recordings."""
     folder = tmp_path_factory.mktemp("listen")
     model = sensing(4)
-    data = formats.pack_model(model)
+    data = pack_model(model)
     (folder / "base.elm").write_bytes(data)
     rng = np.random.default_rng(4)
     adapter = random_adapter(rng, model, ranks=random_ranks(rng, model))
-    adapter.base_id = formats.base_id(data)
-    (folder / "me.ela").write_bytes(formats.pack_adapter(adapter))
+    adapter.base_id = base_id(data)
+    (folder / "me.ela").write_bytes(pack_adapter(adapter))
     np.savetxt(folder / "mine.csv", drawn(3, 1000), "%d", ",")
     yes_or_no = sensing(9, "binary_cross_entropy", 8)
-    (folder / "binary.elm").write_bytes(formats.pack_model(yes_or_no))
+    (folder / "binary.elm").write_bytes(pack_model(yes_or_no))
     np.savetxt(folder / "binary.csv", drawn(yes_or_no.signal.channels, 400), "%d", ",")
     sound = sensing(30, seed=14, rate=8000)
-    (folder / "sound.elm").write_bytes(formats.pack_model(sound))
+    (folder / "sound.elm").write_bytes(pack_model(sound))
     with wave.open(str(folder / "sound.wav"), "wb") as file:
         file.setnchannels(sound.signal.channels)
         file.setsampwidth(2)
@@ -64,18 +71,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.writeframes(drawn(sound.signal.channels, 4000).astype("<i2").tobytes())
     hear(folder, "audio", AudioFrontEnd(), 7, 3)
     hear(folder, "spectral", SpectralFrontEnd(2), 2, 1)
-    (folder / "silent.elm").write_bytes(formats.pack_model(replace(model, signal=None)))
+    (folder / "silent.elm").write_bytes(pack_model(replace(model, signal=None)))
     return folder
 
 
 def hear(folder: Path, kind: str, front: AudioFrontEnd | SpectralFrontEnd, rows: int, every: int) -> None:
     """A base with this front end, rows of whose features are its input, and a recording for it."""
     elm, _ = layers_and_adapters((rows * front.size, 5), 0)
-    model = formats.unpack_model(elm)
+    model = unpack_model(elm)
     normals = (Normal(0.01, 3.0, 1.0 if kind == "audio" else 4.0),)
     window = front.span + (rows - 1) * front.stride
     model.signal = Signal(16000, front.channels, window, every * front.stride, normals, kind)
-    (folder / f"{kind}.elm").write_bytes(formats.pack_model(model))
+    (folder / f"{kind}.elm").write_bytes(pack_model(model))
     sound = np.random.default_rng(5).normal(0, 3000, (window + 5 * every * front.stride, front.channels))
     sound *= 1 + np.sin(np.arange(len(sound)) / 900)[:, None]
     with wave.open(str(folder / f"{kind}.wav"), "wb") as file:
@@ -123,7 +130,7 @@ def recording(port: str, folder: Path) -> None:
     with Link.connect(port) as link:
         record_on_board(link, base, "/heard.eld", takes)
         kept = link.get("/heard.eld")
-        assert kept == formats.pack_samples(twins.x, twins.y, None, formats.base_id(base.elm))
+        assert kept == pack_samples(twins.x, twins.y, None, base_id(base.elm))
         assert len({row.tobytes() for row in twins.x}) == 4
         with pytest.raises(DeviceError, match="class 9: the model has 5"):
             next(link.hear(takes[0].counts, label=9))
@@ -131,7 +138,7 @@ def recording(port: str, folder: Path) -> None:
         with pytest.raises(DeviceError, match="opened with a path"):
             next(link.hear(takes[0].counts, label=1))
         heard, every_window = hear_on_board(link, base, None, takes), hear_all(link, takes)
-    session = twin.Session(base.elm, bytes(len(base.model.ops)), "infer", 1)
+    session = Session(base.elm, bytes(len(base.model.ops)), "infer", 1)
     assert np.array_equal(heard, session.predict(twins.x))
     every_twin = as_heard(base, takes)
     assert np.bincount(every_twin.y).tolist() == [6, 3, 3]
@@ -169,7 +176,7 @@ def test_a_wake_word_hears_sound(unix: str, tmp_path: Path) -> None:
         file.writeframes(sound.astype("<i2").tobytes())
     heard = both(unix, elm, "--source", tmp_path / "sound.wav")["decisions"]
     rows = AudioFrontEnd("firmware").feed(sound)
-    session = twin.Session(elm.read_bytes(), bytes(len(load_base(elm).model.ops)), "infer", 1)
+    session = Session(elm.read_bytes(), bytes(len(load_base(elm).model.ops)), "infer", 1)
     frames = [rows[at : at + 3] for at in range(0, len(rows) - 2, 3)]
     wanted = []
     for frame in frames:
@@ -192,8 +199,8 @@ def switching(port: str, folder: Path) -> None:
     ranks = {i: 4 for i, op in enumerate(base.model.ops) if op.kind in ("conv", "dense")}
     for name in ("one.ela", "two.ela"):
         adapter = random_adapter(rng, base.model, ranks=ranks)
-        adapter.base_id = formats.base_id(base.elm)
-        (folder / name).write_bytes(formats.pack_adapter(adapter))
+        adapter.base_id = base_id(base.elm)
+        (folder / name).write_bytes(pack_adapter(adapter))
     noise = rng.normal(0, 4000, 32000) * np.abs(np.sin(np.arange(32000) / 3000))
     with wave.open(str(sound), "wb") as file:
         file.setnchannels(1)
@@ -238,7 +245,7 @@ def test_a_recording_that_is_too_short_is_told(
 ) -> None:
     window = load_base(folder / "base.elm").model.signal.window
     np.savetxt(tmp_path / "few.csv", drawn(3, window - 1), "%d", ",")
-    assert cli.main(["listen", str(folder / "base.elm"), "--source", str(tmp_path / "few.csv"), "--twin"]) == 0
+    assert main(["listen", str(folder / "base.elm"), "--source", str(tmp_path / "few.csv"), "--twin"]) == 0
     told = capsys.readouterr()
     assert "0 decisions" in told.out and "give a longer recording" in told.err
 
@@ -304,7 +311,7 @@ def test_requests_out_of_turn(unix: str, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def unix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Desktop MicroPython as a board: its port."""
-    board = sim.start("unix", None, tmp_path_factory.mktemp("unix"), die_with_parent=True)
+    board = virtual_board.start("unix", None, tmp_path_factory.mktemp("unix"), die_with_parent=True)
     yield board.port
     board.stop()
 
@@ -312,7 +319,7 @@ def unix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def pico(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A virtual Pico: its port."""
-    board = sim.start("virtual-pico", PICO, tmp_path_factory.mktemp("pico"), die_with_parent=True)
+    board = virtual_board.start("virtual-pico", PICO, tmp_path_factory.mktemp("pico"), die_with_parent=True)
     yield board.port
     board.kill()
 

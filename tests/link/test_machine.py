@@ -10,9 +10,14 @@ import pytest
 from fresh import FULL
 from processes import edgelora, result
 
-from edgelora import datasets, formats, training
 from edgelora.cli import demo_machine as demo
-from edgelora.training import Base, Phases, Recipe
+from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.formats.signal import Normal
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.machines import normal_windows, pretrained_autoencoder, scaled_inputs
+from edgelora.learn.training.monitor import Phases, watch_of
+from edgelora.learn.training.recipe import Recipe
+from edgelora.model.datasets.machines import machine_signal
 
 PHASES = Phases(scale=24, learn=32, residuals=24, threshold=19, one_in=10, least=1, votes=2)
 NEEDS_MINUTES = pytest.mark.skipif(not FULL, reason="takes minutes: make test-all")
@@ -21,11 +26,11 @@ NEEDS_MINUTES = pytest.mark.skipif(not FULL, reason="takes minutes: make test-al
 @pytest.fixture(scope="module")
 def base() -> Base:
     """Of four machines alone: it learns in a second."""
-    rows = [training.scaled_inputs(training.normal_windows(number, 40), 40) for number in range(4)]
-    model = training.pretrained_autoencoder(np.concatenate(rows), (12, 4, 12), 8)
-    model.signal = datasets.machine_signal(formats.Normal(1 / 256))
-    elm = formats.pack_model(model)
-    return Base("machine.elm", elm, formats.unpack_model(elm))
+    rows = [scaled_inputs(normal_windows(number, 40), 40) for number in range(4)]
+    model = pretrained_autoencoder(np.concatenate(rows), (12, 4, 12), 8)
+    model.signal = machine_signal(Normal(1 / 256))
+    elm = pack_model(model)
+    return Base("machine.elm", elm, unpack_model(elm))
 
 
 def test_a_board_learns_a_machine(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +41,7 @@ def test_a_board_learns_a_machine(base: Base, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(demo, "TESTED_FAULTY", 2)
     report, page = demo.demo_machine("unix", 300, Recipe(rank=4, epochs=3), PHASES, tmp_path, quiet=True)
     assert report.host_twin_identical and report.watched == 38 and 0 < report.watched_above <= 38
-    taken = training.watch_of(base, (tmp_path / "machine.ela").read_bytes())
+    taken = watch_of(base, (tmp_path / "machine.ela").read_bytes())
     assert taken.monitor.threshold / 1024 == report.threshold and taken.monitor.one_in == 10
     assert report.activated == (report.verdict == "better")
     own, z_score = report.methods["lora_residual"], report.methods["z_score"]

@@ -11,14 +11,18 @@ import numpy as np
 import pytest
 from commands import edgelora, result
 
-from edgelora import datasets, formats, sim
-from edgelora.bench.swap import layers_and_adapters
-from edgelora.datasets import inputs_of
-from edgelora.formats import Normal, Signal
-from edgelora.link.client import Link
-from edgelora.link.replies import DeviceError, LinkError
-from edgelora.signal import AUDIO_SIZE, audio_signal
-from edgelora.training import Base, Take, Takes, as_recorded
+from benchmarks.swap import layers_and_adapters
+from edgelora.board.link.client import Link
+from edgelora.board.link.replies import DeviceError, LinkError
+from edgelora.board.sim import virtual_board
+from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.formats.signal import Normal, Signal
+from edgelora.core.front_ends import AUDIO_SIZE, audio_signal
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.recording import Takes
+from edgelora.learn.training.streaming import Take, as_recorded
+from edgelora.model.datasets.dataset import Dataset, load_dataset, save_dataset
+from edgelora.model.datasets.recordings import inputs_of
 
 SIGNAL = Signal(100, 3, 20, 10, tuple(Normal(0.01, 0.1 * i, 1 + i) for i in range(3)), units="g")
 COUNTER = """
@@ -47,7 +51,7 @@ def source():
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Desktop MicroPython with a source of its own: its port."""
-    board = sim.start("unix", None, tmp_path_factory.mktemp("unix"), die_with_parent=True)
+    board = virtual_board.start("unix", None, tmp_path_factory.mktemp("unix"), die_with_parent=True)
     with Link.connect(board.port) as link:
         link.put("/counter.py", COUNTER.encode())
     yield board.port
@@ -57,13 +61,13 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
     elm, _ = layers_and_adapters((60, 5), 0)
-    model = formats.unpack_model(elm)
+    model = unpack_model(elm)
     model.signal = SIGNAL
-    (tmp_path / "base.elm").write_bytes(formats.pack_model(model))
+    (tmp_path / "base.elm").write_bytes(pack_model(model))
     return tmp_path / "base.elm"
 
 
-def heard(data: datasets.Dataset) -> np.ndarray:
+def heard(data: Dataset) -> np.ndarray:
     """The number of each window's first sample; all its samples follow from it."""
     first = np.rint(data.x[:, 0, 0, 0] / 0.01)
     steps = (first[:, None] + np.arange(20)) % 1000
@@ -77,7 +81,7 @@ def test_by_a_clock_then_by_keys(board: str, base: Path, tmp_path: Path, monkeyp
     settings = ("record", base, "--source", "counter", "--port", board, "-o", out)
     told = result(*settings, "--label", "wave", "--count", 3, "--every", 0.5)
     assert told["counts"] == {"wave": 3} and told["taken"] == 3 and told["lost"] == 0
-    steps = np.diff(heard(datasets.load_dataset(out)))
+    steps = np.diff(heard(load_dataset(out)))
     assert ((steps >= 50) & (steps < 150)).all(), "half a second of the sensor's, and what came with it"
     read, write = os.pipe()
     os.write(write, b" " + b"x" * 40 + b" \nu u\n")
@@ -86,7 +90,7 @@ def test_by_a_clock_then_by_keys(board: str, base: Path, tmp_path: Path, monkeyp
         monkeypatch.setattr(sys, "stdin", keys)
         said = edgelora(*settings, "--label", "rest")
     assert "wave 3, rest 2; 2 new, 0 of the sensor's samples lost" in said
-    data = datasets.load_dataset(out)
+    data = load_dataset(out)
     assert data.labels == ["wave", "rest"] and data.y.tolist() == [0, 0, 0, 1, 1] and data.signal == SIGNAL
     assert len(set(heard(data).tolist())) == 5
 
@@ -95,8 +99,8 @@ def test_what_is_refused(board: str, base: Path, tmp_path: Path) -> None:
     settings = ("record", base, "--label", "x", "-o", tmp_path / "x.npz", "--port", board)
     assert "give SDA,SCL" in edgelora(*settings, "--pins", "4", code=1)
     assert "no module named" in edgelora(*settings, "--source", "no_such_module", "--count", 1, code=1)
-    other = datasets.Dataset(np.zeros((2, 1, 20, 3), np.float32), np.zeros(2, np.int64), ["a"])
-    datasets.save_dataset(other, tmp_path / "x.npz")
+    other = Dataset(np.zeros((2, 1, 20, 3), np.float32), np.zeros(2, np.int64), ["a"])
+    save_dataset(other, tmp_path / "x.npz")
     assert "of another signal" in edgelora(*settings, "--count", 1, code=1)
     with Link.connect(board) as link:
         with pytest.raises(LinkError, match="call sense first"):
@@ -109,9 +113,9 @@ def test_what_is_refused(board: str, base: Path, tmp_path: Path) -> None:
 def test_a_front_end_makes_samples(tmp_path: Path) -> None:
     """What is taken is what the base's front end makes of the stream: to int8, a board's own sample."""
     elm, _ = layers_and_adapters((3 * AUDIO_SIZE, 5), 0)
-    model = formats.unpack_model(elm)
+    model = unpack_model(elm)
     model.signal = audio_signal(3, 3, Normal(0.01))  # of values that are not all clipped
-    base = Base("sound.elm", formats.pack_model(model), model)
+    base = Base("sound.elm", pack_model(model), model)
     sound = np.random.default_rng(1).normal(0, 3000, (6080, 1)).astype(np.int16)  # 36 rows
     takes = Takes(base.model.signal, shape=model.input.shape)
     for at in range(0, len(sound), 700):

@@ -13,11 +13,21 @@ import pytest
 from class_cases import small_base
 from random_models import random_model
 
-from edgelora import formats, sim, twin
-from edgelora.formats import Normal, Signal
-from edgelora.link import DeviceError, Interrupted, Link, LinkError, WatchReply
-from edgelora.resources import ROOT
-from edgelora.training import Base, BoardLearner, Recipe, listen_on_twin
+from edgelora.base.resources import ROOT
+from edgelora.board.link.client import Link
+from edgelora.board.link.replies import DeviceError, LinkError, WatchReply
+from edgelora.board.link.transport import Interrupted
+from edgelora.board.sim import virtual_board
+from edgelora.board.sim.world import set_world
+from edgelora.core.formats.ela import unpack_adapter
+from edgelora.core.formats.eld import pack_samples
+from edgelora.core.formats.elm import base_id, pack_model, unpack_model
+from edgelora.core.formats.signal import Normal, Signal
+from edgelora.core.twin.session import Session
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.board_learner import BoardLearner
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.streaming import listen_on_twin
 
 PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
 DRAWN = """
@@ -47,7 +57,7 @@ def drawn(samples: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Link]:
-    board = sim.start("unix", None, tmp_path_factory.mktemp("unix"), die_with_parent=True)
+    board = virtual_board.start("unix", None, tmp_path_factory.mktemp("unix"), die_with_parent=True)
     with Link.connect(board.port) as link:
         yield link
     board.stop()
@@ -58,8 +68,8 @@ def base() -> Base:
     model = random_model(3, "medium", ("conv", "dense"), edges=False)
     normals = tuple(Normal(model.input.scale * (0.02 + 0.01 * i), 0.5, 1 + i) for i in range(3))
     model.signal = Signal(50, 3, model.input.size // 3, 4, normals, units="g")
-    elm = formats.pack_model(model)
-    return Base("base.elm", elm, formats.unpack_model(elm))
+    elm = pack_model(model)
+    return Base("base.elm", elm, unpack_model(elm))
 
 
 def opened(link: Link, base: Base, name: str, **settings: object) -> None:
@@ -95,8 +105,8 @@ def test_samples_come_with_what_the_board_says_of_them(link: Link, base: Base) -
 def test_an_answer_holds_no_more_than_fits(link: Link, base: Base) -> None:
     """Where every sample ends a window, decisions take the room: fewer samples come at once, none is lost."""
     dense = replace(base.model, signal=replace(base.model.signal, hop=1))
-    elm = formats.pack_model(dense)
-    many = Base("many.elm", elm, formats.unpack_model(elm))
+    elm = pack_model(dense)
+    many = Base("many.elm", elm, unpack_model(elm))
     opened(link, many, "greedy", most=3000, step=3000)
     link.listen(sensor=True)
     replies = watched(link, 3000)
@@ -126,19 +136,19 @@ def test_probabilities_of_all_classes(link: Link) -> None:
     """Of added ones, too, whose numbers have gaps; the heap stays locked although there are more since it listens."""
     model = small_base(np.random.default_rng(5))
     model.signal = Signal(50, 5, 1, 1, [Normal(model.input.scale)] * 5)
-    elm = formats.pack_model(model)
-    base = Base("gaps.elm", elm, formats.unpack_model(elm))
+    elm = pack_model(model)
+    base = Base("gaps.elm", elm, unpack_model(elm))
     BoardLearner(link, base, Recipe(), ranks=bytes(2))
     counts = np.random.default_rng(6).integers(-100, 100, (300, 5)).astype(np.int16)
     link.listen(probabilities=True)
     for name, part in (("hop", counts[:9]), ("skip", counts[9:30])):
         x = np.clip(part + model.input.zero_point, -128, 127).astype(np.int8)
-        link.put("/part.eld", formats.pack_samples(x, np.zeros(len(x), np.int64), None, formats.base_id(elm)))
+        link.put("/part.eld", pack_samples(x, np.zeros(len(x), np.int64), None, base_id(elm)))
         link.class_add(name, "/part.eld")
     link.class_remove("hop")
     adapter = link.class_get()
-    assert [row.number for row in formats.unpack_adapter(adapter, base.model).classes] == [4]
-    session = twin.Session(elm, bytes(2), "infer", 1)
+    assert [row.number for row in unpack_adapter(adapter, base.model).classes] == [4]
+    session = Session(elm, bytes(2), "infer", 1)
     session.use(adapter)
     said = [decision for reply in link.hear(counts) for decision in reply.decisions]
     assert len(said) == 300 and {decision.seen for decision in said} >= {2, 4}
@@ -154,14 +164,14 @@ def test_a_picos_sensor_and_buttons(tmp_path: Path) -> None:
     """What its MPU-6050 measures, in order, and which button is down when it is pressed, in the same answers."""
     motion = np.random.default_rng(1).uniform(-1, 1, (40, 6))
     np.savetxt(tmp_path / "motion.csv", motion, "%.6f", ",")
-    board = sim.start("virtual-pico", PICO, tmp_path / "pico", die_with_parent=True)
+    board = virtual_board.start("virtual-pico", PICO, tmp_path / "pico", die_with_parent=True)
     try:
-        sim.set_world(tmp_path / "pico", tmp_path / "motion.csv", [])
+        set_world(tmp_path / "pico", tmp_path / "motion.csv", [])
         with Link.connect(board.port) as link:
             scales = [1 / 4096] * 3 + [math.radians(1 / 16.4)] * 3
             assert link.sense("mpu6050", pins=[4, 5], bus=0, rate=100, scales=scales, buttons=[14, 15]) == (100, 6)
             replies = [link.watch() for _ in range(3)]
-            sim.set_world(tmp_path / "pico", None, [(15, 0.05)])
+            set_world(tmp_path / "pico", None, [(15, 0.05)])
             while not replies[-1].down:
                 replies.append(link.watch())
                 assert len(replies) < 500
@@ -180,7 +190,7 @@ def test_a_picos_sensor_and_buttons(tmp_path: Path) -> None:
 @pytest.mark.parametrize("module", ["while True:\n    pass\n", "while True:\n    print('for ever')\n"])
 def test_a_source_that_never_ends_is_interrupted(tmp_path: Path, module: str) -> None:
     """Ctrl-C ends it, on the board too; what the board has loaded stays."""
-    board = sim.start("unix", None, tmp_path, die_with_parent=True)
+    board = virtual_board.start("unix", None, tmp_path, die_with_parent=True)
     wanted = threading.Event()
     with Link.connect(board.port, interrupted=wanted.is_set) as mine:
         mine.put("/endless.py", module.encode())

@@ -18,7 +18,7 @@ import pytest
 from once import made_once
 from processes import edgelora
 
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
 
 JITTER = 0.002  # ms on the emulated Pico, 250 cycles
 DEMO_JITTER = 0.015  # ms, of what a demo's agent measures: its host's clock decides what wakes it meanwhile

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from edgelora.bench.kernels import SHAPES
-from edgelora.resources import ROOT
+from benchmarks.kernels import SHAPES
+from edgelora.base.resources import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 import edgelora
-from edgelora import resources
+from edgelora.base import resources
 
-twin = importlib.import_module("edgelora.twin.binding")  # the package's face has a function of that name
+twin = importlib.import_module("edgelora.core.twin.binding")
 PROJECT = tomllib.loads((resources.ROOT / "pyproject.toml").read_text())["project"]
 # The distribution of a module, where it has another name.
 MODULES = {
@@ -30,22 +30,20 @@ MODULES = {
     "dp_accounting": "dp-accounting",
 }
 EXTRAS = {
-    "host/edgelora/bench/host.py": "litert",
-    "host/edgelora/importers/keras.py": "keras",
-    "host/edgelora/importers/torch.py": "torch",
-    "host/edgelora/importers/torch_plain.py": "torch",
-    "host/edgelora/sim/clock.py": "sim",
-    "host/edgelora/sim/oscillator.py": "sim",
-    "host/edgelora/sim/pico.py": "sim",
-    "host/edgelora/sim/world.py": "sim",
-    "host/edgelora/datasets/acquisition.py": "cbor",
+    "host/edgelora/model/importers/keras.py": "keras",
+    "host/edgelora/model/importers/torch.py": "torch",
+    "host/edgelora/model/importers/torch_decompositions.py": "torch",
+    "host/edgelora/board/sim/clock.py": "sim",
+    "host/edgelora/board/sim/oscillator.py": "sim",
+    "host/edgelora/board/sim/pico.py": "sim",
+    "host/edgelora/board/sim/world.py": "sim",
+    "host/edgelora/model/datasets/acquisition.py": "cbor",
     "host/edgelora/fleet/client_app.py": "fleet",
     "host/edgelora/fleet/flower.py": "fleet",
     "host/edgelora/fleet/privacy.py": "fleet",
     "host/edgelora/fleet/server_app.py": "fleet",
     "host/edgelora/fleet/sim_grid.py": "fleet",
     "host/edgelora/fleet/superlink.py": "fleet",
-    "host/edgelora/studio/measuring.py": "dev",
     "host/edgelora/studio/server.py": "studio",
     **{
         path.relative_to(resources.ROOT).as_posix(): "studio"

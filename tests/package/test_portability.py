@@ -26,11 +26,11 @@ for name in ("getuid", "geteuid", "getgid", "getpgid", "killpg", "fork", "O_NOFO
     delattr(os, name)
 del signal.SIGKILL, signal.SIGHUP
 sys.platform = "win32"
-from edgelora.cli import main
+from edgelora.cli.main import main
 """
 ALL_MODULES = """
 import edgelora
-OF_A_BOARDS_PROCESS = {f"edgelora.sim.{name}" for name in ("session", "pico", "qemu", "unix")}
+OF_A_BOARDS_PROCESS = {f"edgelora.board.sim.{name}" for name in ("session", "pico", "qemu", "unix")}
 for module in pkgutil.walk_packages(edgelora.__path__, "edgelora."):
     if module.name not in OF_A_BOARDS_PROCESS and not module.name.endswith("__main__"):
         try:
@@ -62,10 +62,10 @@ def test_without_the_modules_of_unix(code: str, tmp_path) -> None:
 
 def test_a_port_is_a_name_and_no_path(tmp_path, monkeypatch) -> None:
     """A file or folder called like a port, in the folder one happens to be in, changes nothing about the port."""
-    from edgelora.boards import doctor, probe
-    from edgelora.boards.flash import esp as flash_esp
-    from edgelora.boards.flash import write
-    from edgelora.boards.flash import write as flash
+    from edgelora.board import doctor, probe
+    from edgelora.board.flash import esp as flash_esp
+    from edgelora.board.flash import write
+    from edgelora.board.flash import write as flash
 
     asked = []
     monkeypatch.setattr(flash_esp, "flash_esp", lambda target, *_, **__: asked.append(target))

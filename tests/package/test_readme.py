@@ -22,9 +22,11 @@ from documents import all_blocks, blocks, pages
 from fresh import FULL
 
 import edgelora
-from edgelora import sim, virtual_boards
+from edgelora.base.resources import ROOT
+from edgelora.board import virtual_boards
+from edgelora.board.sim.virtual_board import UNIX_BINARY
+from edgelora.board.sim.world import set_world
 from edgelora.cli.parser import make_parser
-from edgelora.resources import ROOT
 
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 README = ROOT / "README.md"
@@ -163,7 +165,7 @@ def test_first_gesture(after_demo: Path) -> None:
 
     def recognized(name: str) -> bool:
         """Whether most of what is said of a later part of the recording is its name."""
-        sim.set_world(state, f"demo:{name}-later", [])
+        set_world(state, f"demo:{name}-later", [])
         said = port.until(f"^(?:{'|'.join(names)})$", 4)[2:]  # the first windows hold what was before
         return said.count(name) > len(said) / 2
 
@@ -234,7 +236,7 @@ def test_a_sensor_and_a_pipeline(after_demo: Path) -> None:
     [code] = blocks("docs/guides/from-sensor-to-decision.md", "python", "tested: sensor")
     (after_demo / "sensor_loop.py").write_text(code.replace("/rom/har.elm", "out/har/har.elm"))
     (after_demo / "fifo.py").write_text(FIFO)
-    command = [sim.UNIX_BINARY, "fifo.py"]
+    command = [UNIX_BINARY, "fifo.py"]
     done = subprocess.run(command, cwd=after_demo, capture_output=True, text=True, timeout=120, check=False)
     names = done.stdout.split()
     assert len(names) == 9 and names[:2] == ["None", "None"] and len(set(names[2:])) == 1, done.stderr

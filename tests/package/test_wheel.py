@@ -27,9 +27,11 @@ from processes import result
 from random_models import random_model
 from tflite_writer import write_tflite
 
-from edgelora import resources, sim, twin
-from edgelora.boards import build
-from edgelora.boards.profiles import list_boards, load_board
+from edgelora.base import resources
+from edgelora.board import build
+from edgelora.board.profiles import list_boards, load_board
+from edgelora.board.sim import virtual_board
+from edgelora.core.twin import binding
 
 ENV = resources.ROOT / ".build" / "wheel-env"
 LABELS = ["low", "middle", "high"]
@@ -139,8 +141,8 @@ def test_the_wheel_is_for_all_pythons_and_has_every_native_module(user: User) ->
     assert checks["native modules"]["detail"] == ", ".join(build.NATIVE_ARCHES)
     assert checks["host twin"]["state"] == "ok"
     assert not [check for check in checks.values() if check["state"] == "problem"]
-    statuses = user.python("from edgelora import twin; print(twin.statuses())")
-    assert statuses == str(twin.statuses())
+    statuses = user.python("from edgelora.core.twin import binding; print(binding.statuses())")
+    assert statuses == str(binding.statuses())
 
 
 def test_its_programs_need_no_newer_system_than_its_name_says() -> None:
@@ -217,7 +219,7 @@ def test_a_release_is_served_and_installed(user: User, made: Path, port: str) ->
 
 
 def test_stock_firmware_is_flashed(user: User, tmp_path: Path) -> None:
-    board = sim.start("virtual-pico-stock", None, tmp_path, die_with_parent=True)
+    board = virtual_board.start("virtual-pico-stock", None, tmp_path, die_with_parent=True)
     try:
         firmware = build.program(load_board("virtual-pico-stock"))
         assert user.result("flash", firmware, "--drive", board.drive, "--firmware-only")["installed"] is None
@@ -228,7 +230,9 @@ def test_stock_firmware_is_flashed(user: User, tmp_path: Path) -> None:
 
 
 def test_stock_firmware_takes_the_native_module(user: User, made: Path, tmp_path: Path) -> None:
-    board = sim.start("virtual-riscv", build.program(load_board("virtual-riscv")), tmp_path, die_with_parent=True)
+    board = virtual_board.start(
+        "virtual-riscv", build.program(load_board("virtual-riscv")), tmp_path, die_with_parent=True
+    )
     try:
         installed = user.result("install", "--port", board.port)
         assert installed["arch"] == "rv32imc" and all(file["copied"] for file in installed["files"])
@@ -326,7 +330,8 @@ def test_demo_keywords(newcomer: User, board: str) -> None:
 
 
 def test_caches_are_where_the_system_keeps_them(user: User) -> None:
-    code = "from edgelora.datasets import speech; from edgelora.training import base; print(speech.CACHE, base.CACHE)"
+    imports = "from edgelora.model.datasets import speech; from edgelora.learn.training import base"
+    code = f"{imports}; print(speech.CACHE, base.CACHE)"
     found = user.python(code).split()
     assert all(Path(path).is_relative_to(user.folder.parent / ".cache" / "edgelora") for path in found)
 
@@ -341,9 +346,9 @@ def find_without(name, scope=None, *rest):
         raise ModuleNotFoundError(f"No module named {name!r}")
     return find(name, scope, *rest)
 builtins.__import__ = find_without
-import edgelora.cli
-from edgelora import boards, importers, link, planning, report, training, twin, updates
-assert edgelora.cli.main(["boards"]) == 0
-assert edgelora.cli.main(["devices"]) == 0
+import edgelora.api
+from edgelora.cli.main import main
+assert main(["boards"]) == 0
+assert main(["devices"]) == 0
 """
     user.python(code)

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from edgelora.bench.learning import TASKS, mean_and_error
+from benchmarks.learning import TASKS, mean_and_error
+from edgelora.base.errors import InputError
+from edgelora.base.workers import apart, in_parallel
 from edgelora.cli import console
-from edgelora.errors import InputError
-from edgelora.workers import apart, in_parallel
 
 
 def touch(folder: Path, number: int) -> int:

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
-from edgelora import formats, twin
-from edgelora.bench.continual import bench_continual
-from edgelora.bench.kernels import SHAPES
-from edgelora.bench.model import random_adapter
-from edgelora.bench.networks import Shape, network
-from edgelora.training.recipe import Recipe
+from benchmarks.continual import bench_continual
+from benchmarks.kernels import SHAPES
+from benchmarks.model import random_adapter
+from benchmarks.networks import Shape, network
+from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.twin.binding import check_model
+from edgelora.core.twin.session import Session
+from edgelora.learn.training.recipe import Recipe
 
 EDGES = (
     Shape("conv", "conv", (5, 7, 3), 4, (3, 2), (2, 3)),
@@ -48,9 +50,9 @@ def test_sizes_are_those_of_tensorflow():
 def test_kernels_run_alike_in_both_variants(shape):
     assert shape.macs == counted(shape)
     model = network([shape])
-    elm = formats.pack_model(model)
-    twin.check_model(elm)
-    sessions = [twin.Session(elm, b"\0", "infer", 1, plain=plain) for plain in (True, False)]
+    elm = pack_model(model)
+    check_model(elm)
+    sessions = [Session(elm, b"\0", "infer", 1, plain=plain) for plain in (True, False)]
     rng = np.random.default_rng(1)
     for _ in range(3):
         x = rng.integers(-128, 128, model.input.size).astype(np.int8)
@@ -64,8 +66,8 @@ def test_kernels_run_alike_in_both_variants(shape):
 
 @pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
 def test_noise_makes_an_adapter_that_matters(keyword_elm, mode):
-    ranks = Recipe(rank=4, placement="pointwise").ranks(formats.unpack_model(keyword_elm))
-    session = twin.Session(keyword_elm, ranks, mode)
+    ranks = Recipe(rank=4, placement="pointwise").ranks(unpack_model(keyword_elm))
+    session = Session(keyword_elm, ranks, mode)
     x = np.random.default_rng(2).integers(-128, 128, 490).astype(np.int8)
     session.infer(x)
     base = session.logits.tolist()

@@ -8,12 +8,14 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from edgelora import formats, twin
-from edgelora.bench.host import LITERT, NETWORKS, PLAIN, bench_host
-from edgelora.importers.tflite import import_tflite
-from edgelora.planning import layer_plans
-from edgelora.training import Recipe
-from edgelora.twin.binding import library
+from benchmarks.host import LITERT, NETWORKS, PLAIN, bench_host
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.network import WEIGHT_KINDS
+from edgelora.core.twin.binding import library
+from edgelora.core.twin.session import Session
+from edgelora.learn.planning.plan import layer_plans
+from edgelora.learn.training.recipe import Recipe
+from edgelora.model.importers.tflite.convert import import_tflite
 
 tflite_writer = pytest.importorskip("tflite_writer")
 
@@ -24,7 +26,7 @@ MACS = {"keyword DS-CNN": 2_656_768, "image ResNet": 12_501_632}
 def test_networks_compute_what_tensorflow_does(name):
     file = NETWORKS[name](np.random.default_rng(3))
     model = import_tflite(file)
-    session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer")
+    session = Session(pack_model(model), bytes(len(model.ops)), "infer")
     tflm = tflite_writer.TflmModel(file)
     rng, outputs = np.random.default_rng(4), set()
     for _ in range(4):
@@ -33,7 +35,7 @@ def test_networks_compute_what_tensorflow_does(name):
         assert session.logits.tobytes() == tflm(x).tobytes()
         outputs.add(session.logits.tobytes())
     assert len(outputs) == 4
-    assert sum(plan.macs for plan in layer_plans(model, Recipe()) if plan.kind in formats.WEIGHT_KINDS) == MACS[name]
+    assert sum(plan.macs for plan in layer_plans(model, Recipe()) if plan.kind in WEIGHT_KINDS) == MACS[name]
 
 
 class Interpreter:

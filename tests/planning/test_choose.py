@@ -7,19 +7,22 @@ import numpy as np
 import pytest
 from random_models import random_input, random_model, random_sample
 
-from edgelora import formats, planning, twin
-from edgelora.bench.learning import base_of
-from edgelora.bench.ranks import RanksBench, RanksRun, bench_ranks
-from edgelora.boards.profiles import load_board
-from edgelora.floatnet import layers as floatnet_layers
-from edgelora.floatnet import train
-from edgelora.floatnet.layers import FloatNet, build, conv, dense, mean
-from edgelora.planning.choose import Budget, choose, frontier
-from edgelora.planning.plan import plan
-from edgelora.quantization.quantize import quantize
-from edgelora.training.recipe import Recipe
-from edgelora.training.samples import Samples
-from edgelora.training.twin_learner import train_twin
+from benchmarks.learning import base_of
+from benchmarks.ranks import RanksBench, RanksRun, bench_ranks
+from edgelora.board.profiles import load_board
+from edgelora.core.formats.ela import adapter_size
+from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.twin import regions
+from edgelora.learn.planning.choose import Budget, choose, frontier
+from edgelora.learn.planning.plan import plan
+from edgelora.learn.planning.sensitivity import METHODS, Gains, sensitivity, weight_gradients
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.twin_learner import train_twin
+from edgelora.model.floatnet import layers as floatnet_layers
+from edgelora.model.floatnet import train
+from edgelora.model.floatnet.layers import FloatNet, build, conv, dense, mean
+from edgelora.model.quantization.quantize import quantize
 
 PICO = load_board("rpi_pico")
 
@@ -53,11 +56,11 @@ def test_frontier_against_every_allocation(seed):
 
 def made(net: FloatNet, x: np.ndarray, y: np.ndarray) -> tuple[bytes, Samples]:
     model = quantize(net, x)
-    return formats.pack_model(model), Samples(model.input.quantize(x), y)
+    return pack_model(model), Samples(model.input.quantize(x), y)
 
 
-def gains(elm: bytes, samples: Samples, recipe: Recipe, method: str) -> planning.Gains:
-    return planning.sensitivity(elm, samples, recipe, method).gains
+def gains(elm: bytes, samples: Samples, recipe: Recipe, method: str) -> Gains:
+    return sensitivity(elm, samples, recipe, method).gains
 
 
 def test_gradients_of_few_inputs_have_low_rank():
@@ -87,14 +90,14 @@ def test_what_short_trials_do_not_find_the_recipes_own_length_does():
 
 
 @pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
-@pytest.mark.parametrize("method", planning.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_layer_that_is_fed_zeros_is_worth_nothing(method, mode):
     """All that the second layer sees are the first one's biases; it can still learn which class is frequent."""
     net = build((1, 1, 6), [dense(8, "relu"), dense(4)], 0)
     net.layers[0].bias[:] = 1
     x = np.random.default_rng(1).normal(size=(40, 1, 1, 6)).astype(np.float32)
     elm, _ = made(net, x, np.zeros(40, int))
-    zeros = Samples(formats.unpack_model(elm).input.quantize(np.zeros_like(x)), np.repeat([2, 0], (35, 5)))
+    zeros = Samples(unpack_model(elm).input.quantize(np.zeros_like(x)), np.repeat([2, 0], (35, 5)))
     found = gains(elm, zeros, Recipe(mode=mode), method)
     assert set(found[0].values()) == {0.0} and max(found[1].values()) > 0.1
 
@@ -104,8 +107,8 @@ def test_weight_gradients_are_those_of_the_float_network():
     net = build((1, 20, 4), [conv(40, (1, 5), (1, 2)), conv(8, (1, 1)), mean(), dense(5)], 2)
     x, y = rng.normal(size=(300, 1, 20, 4)).astype(np.float32), rng.integers(0, 5, 300)
     model = quantize(net, x)
-    elm, samples = formats.pack_model(model), Samples(model.input.quantize(x), y)
-    found = planning.weight_gradients(elm, samples, [0, 1, 3], lambda *_: None)
+    elm, samples = pack_model(model), Samples(model.input.quantize(x), y)
+    found = weight_gradients(elm, samples, [0, 1, 3], lambda *_: None)
     activations = floatnet_layers.forward(net, x)
     wide = np.float32(max(1, 16 / 255 / model.output.scale))  # a loss counts a grid of logits as 16 nats or more
     full = floatnet_layers.backward(
@@ -134,7 +137,7 @@ def task() -> tuple[bytes, Samples]:
     return made(net, x, (logits - logits.mean(axis=0)).argmax(axis=1))
 
 
-@pytest.mark.parametrize("method", planning.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("ram, adapter", [(131072, None), (131072, 200), (6000, None), (7000, 500), (9000, 250)])
 def test_choices_keep_budgets(task, method, ram, adapter):
     elm, samples = task
@@ -155,12 +158,12 @@ def test_choices_keep_budgets(task, method, ram, adapter):
 
 def test_short_memory_is_met_by_computing_again(keyword_elm):
     rng = np.random.default_rng(4)
-    model = formats.unpack_model(keyword_elm)
+    model = unpack_model(keyword_elm)
     samples = Samples(np.stack([random_input(rng, model) for _ in range(6)]), rng.integers(0, 12, 6))
     recipe, limit = Recipe(placement="pointwise"), 72 * 1024
     tight = choose(keyword_elm, samples, recipe, Budget(limit), ["trainable_a"], "gradient").chosen
     assert tight.recompute and tight.arena_bytes <= limit
-    kept = twin.layout(keyword_elm, bytes(tight.recipe.given_ranks), "trainable_a", 8, tight.recipe.momentum_shift)
+    kept = regions.layout(keyword_elm, bytes(tight.recipe.given_ranks), "trainable_a", 8, tight.recipe.momentum_shift)
     assert kept.arena_bytes > limit
     planned = plan(keyword_elm, PICO, tight.recipe)
     assert (planned.arena_bytes, planned.recompute) == (tight.arena_bytes, tight.recompute)
@@ -184,16 +187,16 @@ def test_micro_batches_shrink_where_a_layer_is_wide():
     elm, samples = made(net, rng.normal(size=(4, 1, 20000, 1)).astype(np.float32), np.array([0, 1, 0, 1]))
     chosen = choose(elm, samples, Recipe(placement="all"), Budget(1 << 20), ["frozen_a"], "gradient").chosen
     assert (chosen.recipe.micro_batch == 3) == bool(chosen.recipe.given_ranks[0])
-    assert twin.layout(elm, bytes(chosen.recipe.given_ranks), "frozen_a", chosen.recipe.micro_batch, 3)
+    assert regions.layout(elm, bytes(chosen.recipe.given_ranks), "frozen_a", chosen.recipe.micro_batch, 3)
 
 
 def test_networks_with_history():
     """Samples of several frames; the chosen adapter trains on them."""
     model = random_model(3, "medium", ("conv", "history", "conv", "dense"), edges=False)
-    rng, elm = np.random.default_rng(8), formats.pack_model(model)
+    rng, elm = np.random.default_rng(8), pack_model(model)
     x = np.stack([random_sample(rng, model, 3) for _ in range(12)])
     samples = Samples(x.reshape(12, 3, *model.input.shape), rng.integers(0, model.classes, 12))
-    for method in planning.METHODS:
+    for method in METHODS:
         chosen = choose(elm, samples, Recipe(), Budget(1 << 20), method=method).chosen
         run = train_twin(elm, bytes(chosen.recipe.given_ranks), samples, chosen.recipe)
         assert len(run.adapter) == chosen.adapter_bytes and run.epoch_losses[-1] < run.epoch_losses[0]
@@ -207,9 +210,9 @@ def test_bench_ranks_compares_at_equal_bytes():
     bench = bench_ranks("har", Recipe(epochs=1), **settings, workers=1)
     model = base_of("har", "3", 0)[1]
     for run in bench.runs:
-        sizes = {method: formats.adapter_size(model, ranks, True) for method, ranks in run.ranks.items()}
+        sizes = {method: adapter_size(model, ranks, True) for method, ranks in run.ranks.items()}
         assert sizes["uniform"] == run.budget_bytes == max(sizes.values())
-        assert set(sizes) == set(run.accuracy) == {"uniform", *planning.METHODS}
+        assert set(sizes) == set(run.accuracy) == {"uniform", *METHODS}
     differences = [run.accuracy["ablation"] - run.accuracy["uniform"] for run in bench.runs]
     whole = next(one for one in bench.comparisons if (one.rank, one.method) == (0, "ablation"))
     assert whole.difference == pytest.approx(np.mean(differences), abs=1e-4)

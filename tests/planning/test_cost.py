@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgelora import formats
-from edgelora.bench.cost import Trial, calibration, check, fit, held_out, non_negative_least_squares
-from edgelora.bench.networks import Shape, network
-from edgelora.boards.build import build_firmware
-from edgelora.boards.profiles import load_board
+from benchmarks.cost import Trial, calibration, check, fit, held_out, non_negative_least_squares
+from benchmarks.networks import Shape, network
+from edgelora.board.build import build_firmware
+from edgelora.board.link.client import Link
+from edgelora.board.profiles import load_board
 from edgelora.cli.demo import start_board
-from edgelora.link.client import Link
-from edgelora.planning.cost import passes_of, predict
+from edgelora.core.formats.elm import pack_model
+from edgelora.learn.planning.cost import passes_of, predict
 
 PICO = load_board("virtual-pico")
 HELD_OUT = held_out()
@@ -87,7 +87,7 @@ def test_large_layers_take_the_kernels_that_fit() -> None:
     """Cycles of a product: several times as many where the fast kernels' scratch would be too large."""
     per_product = []
     for channels in (64, 288):
-        elm = formats.pack_model(network([Shape("conv", "conv", (4, 4, channels), 8, (3, 3))]))
+        elm = pack_model(network([Shape("conv", "conv", (4, 4, channels), 8, (3, 3))]))
         cost = predict(elm, b"\0", "infer", 1, 0, None, PICO)
         assert cost
         per_product.append(cost.infer_cycles / (16 * 9 * channels * 8))

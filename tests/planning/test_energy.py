@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgelora import boards, formats, quantization
-from edgelora.boards.profiles import load_board
-from edgelora.cli import main
-from edgelora.datasets import keywords
-from edgelora.floatnet import balance
-from edgelora.floatnet.zoo import ds_cnn
+from edgelora.board.profiles import list_boards, load_board
+from edgelora.cli.main import main
+from edgelora.core.formats.elm import pack_model
+from edgelora.model.datasets import keywords
+from edgelora.model.floatnet import balance
+from edgelora.model.floatnet.zoo import ds_cnn
+from edgelora.model.quantization.quantize import quantize
 
 
 def test_power_is_that_of_the_sources() -> None:
@@ -22,7 +23,7 @@ def test_power_is_that_of_the_sources() -> None:
     assert pico.watts() == pico.watts(125e6)
     assert [esp32.watts(mhz * 1e6) for mhz in (80, 120, 240)] == pytest.approx([0.1023, 0.12375, 0.2244])
     assert esp32.watts(40e6) is None and load_board("unix").watts() is None
-    named = [load_board(name) for name in boards.list_boards() if load_board(name).power]
+    named = [load_board(name) for name in list_boards() if load_board(name).power]
     assert len(named) >= 8 and all("Datasheet" in board.power.source for board in named if board.power)
 
 
@@ -30,7 +31,7 @@ def test_bench_energy_on_the_virtual_pico(tmp_path: Path, capsys: pytest.Capture
     model = tmp_path / "small.elm"
     x = np.random.default_rng(0).normal(size=(32, 9, 10, 1)).astype(np.float32)
     net = balance.balanced(ds_cnn((9, 10, 1), len(keywords.LABELS), 0, keywords.LABELS), x)
-    model.write_bytes(formats.pack_model(quantization.quantize(net, x)))
+    model.write_bytes(pack_model(quantize(net, x)))
     command = ["bench", "energy", str(model), "--micro-batch", "3", "--every", "60", "--json"]
     assert main(command) == 0
     told = json.loads(capsys.readouterr().out)

@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 from random_models import random_input, random_model
 
-from edgelora import cli, formats, twin
-from edgelora.boards.profiles import load_board
-from edgelora.floatnet.layers import FloatNet, build, conv, dense, depthwise, mean
-from edgelora.formats.network import QuantModel
-from edgelora.planning.plan import plan
-from edgelora.quantization.quantize import quantize
-from edgelora.training import recompute
-from edgelora.training.recipe import Recipe
-from edgelora.training.recompute import choose_recompute
+from edgelora.board.profiles import load_board
+from edgelora.cli.main import main
+from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.formats.network import QuantModel
+from edgelora.core.twin import regions
+from edgelora.core.twin.session import Session
+from edgelora.learn.planning.plan import plan
+from edgelora.learn.training import recompute
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.recompute import choose_recompute
+from edgelora.model.floatnet.layers import FloatNet, build, conv, dense, depthwise, mean
+from edgelora.model.quantization.quantize import quantize
 
 CASES = (
     # kinds, mode, seeds of models whose activations weigh much
@@ -40,8 +43,8 @@ def cost(model: QuantModel, recipe: Recipe, flags: tuple[int, ...]) -> int:
 
 
 def arena(elm: bytes, recipe: Recipe, flags: tuple[int, ...]) -> int:
-    ranks = recipe.ranks(formats.unpack_model(elm))
-    return twin.layout(elm, ranks, recipe.mode, recipe.micro_batch, recipe.momentum_shift, bytes(flags)).arena_bytes
+    ranks = recipe.ranks(unpack_model(elm))
+    return regions.layout(elm, ranks, recipe.mode, recipe.micro_batch, recipe.momentum_shift, bytes(flags)).arena_bytes
 
 
 @pytest.mark.parametrize("kinds, mode, seeds", CASES)
@@ -50,7 +53,7 @@ def test_the_cheapest_set_that_fits(kinds, mode, seeds, monkeypatch):
     recipe = Recipe(rank=2, mode=mode)
     for seed in seeds:
         model = random_model(seed, "medium", kinds, edges=False)
-        elm = formats.pack_model(model)
+        elm = pack_model(model)
         every = list(product((0, 1), repeat=len(model.ops)))
         arenas = {flags: arena(elm, recipe, flags) for flags in every}
         keep, least = arenas[every[0]], min(arenas.values())
@@ -77,7 +80,7 @@ def test_large_networks_are_shrunk_step_by_step():
 
 def quantized(net: FloatNet) -> bytes:
     x = np.random.default_rng(0).normal(size=(8, *net.input_shape)).astype(np.float32)
-    return formats.pack_model(quantize(net, x))
+    return pack_model(quantize(net, x))
 
 
 # ---- the keyword network ---------------------------------------------------------------------------------------------
@@ -111,13 +114,13 @@ def test_training_with_recomputation_gives_the_same_bytes(keyword_elm):
     planned = plan(keyword_elm, PICO, recipe)
     flags = bytes(planned.recompute)
     assert planned.fits and planned.arena_bytes <= recipe.ram
-    assert planned.recompute_macs == cost(formats.unpack_model(keyword_elm), recipe, planned.recompute) > 0
+    assert planned.recompute_macs == cost(unpack_model(keyword_elm), recipe, planned.recompute) > 0
     assert [p.activation == "recomputed" for p in planned.layers] == [bool(flag) for flag in flags]
-    rng, model = np.random.default_rng(1), formats.unpack_model(keyword_elm)
+    rng, model = np.random.default_rng(1), unpack_model(keyword_elm)
     samples = [(random_input(rng, model), int(rng.integers(12))) for _ in range(5)]
     runs = []
     for again in (None, flags):
-        session = twin.Session(keyword_elm, recipe.ranks(model), recipe.mode, 2, recipe.momentum_shift, again)
+        session = Session(keyword_elm, recipe.ranks(model), recipe.mode, 2, recipe.momentum_shift, again)
         session.begin(3)
         losses = [session.train(x, label, 20000) for x, label in samples]
         session.flush(20000)
@@ -137,15 +140,15 @@ def test_the_plan_command(keyword_elm, tmp_path, capsys):
     path = tmp_path / "kws.elm"
     path.write_bytes(keyword_elm)
     command = ["plan", str(path), "--rank", "4", "--placement", "pointwise", "--mode", "trainable_a"]
-    assert cli.main([*command, "--ram", "80k", "--json"]) == 0
+    assert main([*command, "--ram", "80k", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["fits"], told["ram_bytes"], told["rank"], len(told["layers"])) == (True, 81920, 4, 11)
     assert told["recompute_macs"] > 0 < sum(told["recompute"])
-    assert cli.main([*command, "--ram", "80K"]) == 0
+    assert main([*command, "--ram", "80K"]) == 0
     table = capsys.readouterr().out
     assert "adapter MACs" in table and "output is" in table
     assert table.count("recomputed") == sum(told["recompute"])
     assert f"{told['recompute_macs']:,} MACs a training step" in table
-    assert cli.main([*command, "--ram", "20K"]) == 1
+    assert main([*command, "--ram", "20K"]) == 1
     ended = capsys.readouterr()
     assert ended.out == "" and ended.err.startswith("edgelora: training needs at least") and ended.err.count("\n") == 1

@@ -8,9 +8,10 @@ import shutil
 import numpy as np
 import pytest
 
-from edgelora.bench import wakewords
-from edgelora.datasets import PROMPTS, load_prompts, prompts
-from edgelora.errors import InputError, MissingPackage
+from benchmarks import wakewords
+from edgelora.base.errors import InputError, MissingPackage
+from edgelora.model.datasets import prompts
+from edgelora.model.datasets.prompts import PROMPTS, load_prompts
 
 pytest.importorskip("tflite_micro")
 pytest.importorskip("pymicro_wakeword")

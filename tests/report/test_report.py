@@ -19,22 +19,22 @@ import numpy as np
 import pytest
 from random_models import random_model
 
-from edgelora import twin
-from edgelora.boards import load_board
-from edgelora.boards.energy import EnergyRow
-from edgelora.errors import FileError
-from edgelora.formats.elm import base_id, pack_model
-from edgelora.planning.choose import Budget, Candidate, Choice
-from edgelora.planning.plan import layer_plans, plan
-from edgelora.planning.sensitivity import Sensitivity
-from edgelora.report.compare import comparison
-from edgelora.report.conclusion import State
-from edgelora.report.metrics import Metrics, read_metrics
-from edgelora.report.plan_page import write_plan_report
-from edgelora.report.record import Change, LayerRow, Report, ReportError, read_report
-from edgelora.report.sections import device_code, render_html, write_report
-from edgelora.training.guard import Verdict
-from edgelora.training.recipe import Recipe
+from edgelora.base.errors import FileError
+from edgelora.board.energy import EnergyRow
+from edgelora.board.profiles import load_board
+from edgelora.core.formats.elm import base_id, pack_model
+from edgelora.core.twin import regions
+from edgelora.learn.planning.choose import Budget, Candidate, Choice
+from edgelora.learn.planning.plan import layer_plans, plan
+from edgelora.learn.planning.sensitivity import Sensitivity
+from edgelora.learn.report.compare import comparison
+from edgelora.learn.report.conclusion import State
+from edgelora.learn.report.metrics import Metrics, read_metrics
+from edgelora.learn.report.plan_page import write_plan_report
+from edgelora.learn.report.record import Change, LayerRow, Report, ReportError, read_report
+from edgelora.learn.report.sections import device_code, render_html, write_report
+from edgelora.learn.training.early_stopping import Verdict
+from edgelora.learn.training.recipe import Recipe
 
 LABELS = ["climbing stairs", "descending", "walking", "running", "cycling", "sitting"]
 HOSTILE = '<script>alert("1")</script>'
@@ -48,7 +48,7 @@ def example(**changes: object) -> Report:
     model = random_model(13, "medium", ("conv", "average_pool", "conv", "conv", "mean", "dense"))
     elm = pack_model(model)
     recipe = Recipe(seed=1)
-    plan = twin.layout(elm, recipe.ranks(model), recipe.mode, recipe.micro_batch, recipe.momentum_shift)
+    plan = regions.layout(elm, recipe.ranks(model), recipe.mode, recipe.micro_batch, recipe.momentum_shift)
     layers = [
         LayerRow(p.op, p.kind, list(p.input), list(p.output), p.weights, p.rank, p.adapter_bytes)
         for p in layer_plans(model, recipe)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from edgelora.report.statistics import Interval, difference_verdict, mean_interval, sign_test, verdict, wilson
+from edgelora.learn.report.statistics import Interval, difference_verdict, mean_interval, sign_test, verdict, wilson
 
 
 @pytest.mark.parametrize(

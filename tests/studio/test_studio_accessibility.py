@@ -9,8 +9,8 @@ from typing import Any
 from playwright.sync_api import Browser, Page, expect
 from studio_projects import BOARD, federated, project, reported
 
-from edgelora.resources import ROOT
-from edgelora.studio.book import MOST_LABEL
+from edgelora.base.resources import ROOT
+from edgelora.studio.samples import MOST_LABEL
 
 AXE = ROOT / ".build" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 VIEWS = ("Boards", "Live", "Collect", "Learn", "Act", "Adapters", "Fleet", "Reports")

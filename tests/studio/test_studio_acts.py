@@ -14,12 +14,14 @@ import pytest
 from playwright.sync_api import Page, expect
 from studio_projects import FIRST, PERSON, collect
 
-from edgelora import sim, virtual_boards
-from edgelora.datasets import har
-from edgelora.errors import InputError
-from edgelora.studio.acting import Acts
-from edgelora.studio.desk import Desk
-from edgelora.training import Act
+from edgelora.base.errors import InputError
+from edgelora.board import virtual_boards
+from edgelora.board.sim import virtual_board
+from edgelora.board.sim.world import driven_pins, set_world
+from edgelora.learn.training.actions import Act
+from edgelora.model.datasets import har
+from edgelora.studio.actions import Acts
+from edgelora.studio.project import Desk
 
 GESTURES = ("circle", "wave", "shake")
 BOARD, PIN = "virtual-pico-1", 15
@@ -44,7 +46,7 @@ def became(state: Path, level: int, steady: bool = False) -> bool:
     clock = virtual_boards.BoardClock(state)
     begin, seen = clock(), False
     while clock() < begin + STILL_SECONDS:
-        seen = sim.driven_pins(state).get(PIN) == level
+        seen = driven_pins(state).get(PIN) == level
         if seen and not steady:
             return True
         assert clock.stood < 60, "the board stands still"
@@ -105,7 +107,7 @@ def test_from_samples_to_a_board_that_acts(
     page.get_by_role("option", name="wave", exact=True).click()
     press("Add action")
     page.get_by_role("button", name="Remove: wave, pin 15 high while it is seen").wait_for()
-    sim.set_world(state, motion / "still.csv", [])
+    set_world(state, motion / "still.csv", [])
     press("Save to the board and start")
     alone = page.get_by_role("region", name="Runs by itself")
     alone.wait_for()
@@ -116,18 +118,20 @@ def test_from_samples_to_a_board_that_acts(
     page.get_by_text("'wave': [Hold(15)],").wait_for()
 
     assert became(state, 0, steady=True), "a sensor that lies still is nothing"
-    sim.set_world(state, motion / "wave.csv", [])
+    set_world(state, motion / "wave.csv", [])
     assert became(state, 1)
     expect(alone.get_by_role("status", name="Pins")).to_have_text("pin 15 high")
-    sim.set_world(state, motion / "circle.csv", [])
+    set_world(state, motion / "circle.csv", [])
     assert became(state, 0)
     assert studio.stop() == 130
 
-    board = sim.start("virtual-pico", None, state, die_with_parent=True)  # its power is on, and nobody asks it anything
+    board = virtual_board.start(
+        "virtual-pico", None, state, die_with_parent=True
+    )  # its power is on, and nobody asks it anything
     try:
-        sim.set_world(state, motion / "wave.csv", [])
+        set_world(state, motion / "wave.csv", [])
         assert became(state, 1)
-        sim.set_world(state, motion / "still.csv", [])
+        set_world(state, motion / "still.csv", [])
         assert became(state, 0)
     finally:
         board.stop()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from edgelora import sim
-from edgelora.boards import build_firmware
+from edgelora.board.build import build_firmware
+from edgelora.board.sim import virtual_board
 
 BOARD = "outside"
 FLASH_MS = 180_000
@@ -24,7 +24,7 @@ def test_a_board_in_its_boot_loader_is_flashed(
     studios: Callable, pages: Callable, firmware: Path, tmp_path: Path
 ) -> None:
     """Its flash is empty, so it shows the drive of a Pico's boot loader; the page is opened anew meanwhile."""
-    board = sim.start("virtual-pico", None, tmp_path / BOARD, die_with_parent=True)
+    board = virtual_board.start("virtual-pico", None, tmp_path / BOARD, die_with_parent=True)
     assert (Path(board.drive) / "INFO_UF2.TXT").exists()
     studio = studios()
     page = pages(studio)

@@ -5,8 +5,8 @@ import runpy
 import pytest
 from fresh import FULL
 
-from edgelora.resources import ROOT
-from edgelora.studio.prospect import PACKAGED
+from edgelora.base.resources import ROOT
+from edgelora.studio.training_options import PACKAGED
 
 
 @pytest.mark.parametrize(

@@ -18,25 +18,30 @@ import pytest
 from playwright.sync_api import Page, expect
 from sensing import WAVES
 
-from edgelora import sim, twin, virtual_boards
-from edgelora.boards import Device
-from edgelora.errors import InputError
-from edgelora.formats import elu
-from edgelora.link import Link, SerialLine
-from edgelora.studio import desk as desks
-from edgelora.studio import place as places
-from edgelora.studio import shelf
-from edgelora.studio.book import Book
-from edgelora.studio.condition import condition
-from edgelora.studio.desk import Desk
+from edgelora.base.errors import InputError
+from edgelora.board import virtual_boards
+from edgelora.board.devices import Device
+from edgelora.board.link.client import Link
+from edgelora.board.link.serial_line import SerialLine
+from edgelora.board.sim import virtual_board
+from edgelora.core.formats import elu
+from edgelora.core.twin.session import Session
+from edgelora.learn.training.base import adapter_ranks, load_base
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.studio import adapter_actions
+from edgelora.studio import board_session as places
+from edgelora.studio import project as desks
+from edgelora.studio.board_session import Place
+from edgelora.studio.board_status import condition
+from edgelora.studio.capture import Taker
 from edgelora.studio.job import Job
-from edgelora.studio.lesson import Head, Lesson
-from edgelora.studio.lessons import Lessons
 from edgelora.studio.live import Live, Sensor
-from edgelora.studio.place import Place
-from edgelora.studio.prospect import PACKAGED
-from edgelora.studio.taking import Taker
-from edgelora.training import Recipe, TwinLearner, adapter_ranks, load_base
+from edgelora.studio.project import Desk
+from edgelora.studio.run import Head, Lesson
+from edgelora.studio.runs import Lessons
+from edgelora.studio.samples import Book
+from edgelora.studio.training_options import PACKAGED
 
 BASE = PACKAGED / "motion.elm"
 
@@ -131,7 +136,7 @@ def test_two_boards_and_what_is_done_to_them(studios: Callable, pages: Callable,
 
 def test_a_board_stays_usable_and_a_project_as_it_was(studios: Callable, pages: Callable, tmp_path: Path) -> None:
     """A board that runs already is not opened unasked, and it is at its REPL when the studio has ended."""
-    board = sim.start("unix", None, tmp_path / "outside", die_with_parent=True)
+    board = virtual_board.start("unix", None, tmp_path / "outside", die_with_parent=True)
     with Link.connect(board.port) as link:
         link.put("/mine", b"1")
     studio = studios()
@@ -237,7 +242,7 @@ def test_boards_of_other_projects_are_not_offered(tmp_path: Path) -> None:
     folders = [tmp_path / "other/boards/theirs", tmp_path / "free"]
     (tmp_path / "other").mkdir()
     (tmp_path / "other/studio.json").write_text("{}")
-    handles = [sim.start("unix", None, folder, die_with_parent=True) for folder in folders]
+    handles = [virtual_board.start("unix", None, folder, die_with_parent=True) for folder in folders]
     desk = Desk(tmp_path / "mine")
     desk.open()
     until(lambda: len(desk.devices) == 2)
@@ -250,7 +255,7 @@ def test_boards_of_other_projects_are_not_offered(tmp_path: Path) -> None:
 @pytest.fixture
 def place(tmp_path: Path):
     """A place of a virtual board, and what pulls and plugs its cable."""
-    handle = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    handle = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
     place = Place(Device(handle.port, "board", True, "unix", state_dir=handle.state_dir))
     yield place
     place.close()
@@ -349,7 +354,7 @@ def test_jobs_take_turns_and_outlive_the_board(place: Place, tmp_path: Path) -> 
     refused = place.submit("refused", endless)
     assert refused.wait(60) and refused.state == "failed" and refused.error
     before = len(calls)
-    sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
     until(lambda: len(calls) > before and calls[-1] > 3)  # by itself
     bug = place.submit("bug", lambda link, job: 1 // 0)
     assert bug.wait(60) and "ZeroDivisionError" in bug.error and "report" in bug.remedy
@@ -413,7 +418,7 @@ def test_a_board_that_hears_no_ctrl_c_has_its_power_cut(studios: Callable, pages
     page = pages(studio)
     start_virtual(page, "unix", "one")
     studio.stop()
-    board = sim.start("unix", None, studio.folder / "boards" / "one")
+    board = virtual_board.start("unix", None, studio.folder / "boards" / "one")
     with Link.connect(board.port) as link:
         link.put("/deaf.py", b"import micropython\nmicropython.kbd_intr(-1)\nwhile True:\n    print('no')\n")
     board.stop()
@@ -446,9 +451,9 @@ def test_two_adapters_on_the_same_samples(place: Place, adapter: Path, tmp_path:
     assert data is not None
     put = place.submit("put", lambda link, job: link.store_put("walk", adapter.read_bytes()))
     assert put.wait(60) and put.result == 1
-    compared = shelf.compare(place, base, data, [shelf.BARE, "walk"], {data.x[0].tobytes()})
+    compared = adapter_actions.compare(place, base, data, [adapter_actions.BARE, "walk"], {data.x[0].tobytes()})
     assert compared.wait(120) and compared.state == "done", compared.error
-    session = twin.Session(base.elm, adapter_ranks(base, adapter.read_bytes()), "infer")
+    session = Session(base.elm, adapter_ranks(base, adapter.read_bytes()), "infer")
     for one, used in zip(compared.result.answers, (None, adapter.read_bytes()), strict=True):
         session.use(used)
         numbers = session.predict(base.model.input.quantize(data.x))
@@ -478,7 +483,7 @@ def test_another_board_at_the_same_port(tmp_path: Path, adapter: Path, monkeypat
     Where USB tells them apart both are on the desk; else their chips' numbers tell, which this board has none of.
     """
     port, at, one = tmp_path / "ttyACM0", ["", ""], None
-    handles = [sim.start("unix", None, tmp_path / name, die_with_parent=True) for name in ("a", "b")]
+    handles = [virtual_board.start("unix", None, tmp_path / name, die_with_parent=True) for name in ("a", "b")]
 
     def plug(board: int, serial_number: str) -> None:
         port.unlink(missing_ok=True)
@@ -523,7 +528,7 @@ def test_another_board_at_the_same_port(tmp_path: Path, adapter: Path, monkeypat
     assert kept.wait(60) and "another board" in kept.error
     desk.release(one.key)
 
-    handles[0] = sim.start("unix", None, tmp_path / "a", die_with_parent=True)
+    handles[0] = virtual_board.start("unix", None, tmp_path / "a", die_with_parent=True)
     plug(0, "A")
     first = desk.connect(*devices())
     until(lambda: first.state.id == "a")

@@ -16,13 +16,13 @@ from playwright.sync_api import Page, expect
 from sensing import adapters, motion_base
 from studio_projects import collect
 
-from edgelora.errors import InputError
+from edgelora.base.errors import InputError
+from edgelora.learn.training.actions import Act
 from edgelora.studio import bundle
-from edgelora.studio.acting import Acts
-from edgelora.studio.book import Book
-from edgelora.studio.desk import Desk
-from edgelora.studio.prospect import PACKAGED
-from edgelora.training import Act
+from edgelora.studio.actions import Acts
+from edgelora.studio.project import Desk
+from edgelora.studio.samples import Book
+from edgelora.studio.training_options import PACKAGED
 
 
 def filled(folder: Path) -> Desk:

@@ -24,16 +24,22 @@ from commands import result
 from playwright.sync_api import Page
 from sensing import motion_base, put_board, waves
 
-from edgelora import datasets
-from edgelora.bench import layers_and_adapters
-from edgelora.datasets import RATE, held_out, inputs_of, keywords
-from edgelora.errors import InputError
-from edgelora.formats import Normal, pack_model, unpack_model, write_npz
-from edgelora.signal import AUDIO_SIZE, AudioFrontEnd, audio_signal
-from edgelora.studio import book as books
-from edgelora.studio.book import Book
-from edgelora.studio.taking import Taker
-from edgelora.training import Base, Take, alone, as_recorded, lead_of
+from benchmarks.swap import layers_and_adapters
+from edgelora.base.errors import InputError
+from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.formats.npz import write_npz
+from edgelora.core.formats.signal import Normal
+from edgelora.core.front_ends import AUDIO_SIZE, AudioFrontEnd, audio_signal
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.recording import alone, lead_of
+from edgelora.learn.training.streaming import Take, as_recorded
+from edgelora.model.datasets import keywords
+from edgelora.model.datasets.dataset import held_out
+from edgelora.model.datasets.recordings import inputs_of, load_capture
+from edgelora.model.datasets.speech import RATE
+from edgelora.studio import samples as books
+from edgelora.studio.capture import Taker
+from edgelora.studio.samples import Book
 
 TAKES = """
 import sys
@@ -372,7 +378,7 @@ def test_a_person_collects(studios: Callable[..., Any], pages: Callable[..., Pag
     names = sorted(path.name.split(".")[0] for path in folder.glob("*.npz"))
     assert names == ["circle"] * 3 + ["rest"] + ["wave"] * 3
     assert json.loads((folder / "classes.json").read_text()) == ["wave", "rest"]
-    assert datasets.load_capture(next(folder.glob("circle.*"))).values.shape == (100, 6)
+    assert load_capture(next(folder.glob("circle.*"))).values.shape == (100, 6)
 
 
 def test_what_is_wrong_with_files_is_told_while_pages_go_on(

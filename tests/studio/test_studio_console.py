@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from edgelora.boards import Device
-from edgelora.errors import InputError
+from edgelora.base.errors import InputError
+from edgelora.board.devices import Device
 from edgelora.studio.console import MOST_LINE, MOST_LINES, Console
 from edgelora.studio.job import Job
 

@@ -18,9 +18,8 @@ from typing import Any
 import pytest
 from processes import edgelora
 
-from edgelora.link import Op, Status
-from edgelora.link.protocol import LINK_VERSION
-from edgelora.studio.guard import Guard
+from edgelora.board.link.protocol import LINK_VERSION, Op, Status
+from edgelora.studio.auth import Guard
 
 PORT, TOKEN = 8123, "the-token"
 OWN = f"127.0.0.1:{PORT}"

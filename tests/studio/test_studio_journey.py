@@ -15,13 +15,15 @@ import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from edgelora import sim, virtual_boards
-from edgelora.boards import Device
-from edgelora.datasets import har
-from edgelora.studio import shelf
-from edgelora.studio.book import ENOUGH, Book
-from edgelora.studio.place import Place
-from edgelora.training import NAME, load_base
+from edgelora.board import virtual_boards
+from edgelora.board.devices import Device
+from edgelora.board.sim import virtual_board
+from edgelora.learn.training.base import load_base
+from edgelora.learn.training.board_run import NAME
+from edgelora.model.datasets import har
+from edgelora.studio import adapter_actions
+from edgelora.studio.board_session import Place
+from edgelora.studio.samples import ENOUGH, Book
 
 GESTURES = ("circle", "wave", "shake", "knock")  # the last one is added
 BOARD = "virtual-pico-1"
@@ -177,7 +179,7 @@ class Person:
 def right(studio, motion: Path, tmp_path: Path) -> dict[str, float]:
     """The share of windows of each gesture, of later, that the board names right with what it keeps in its store."""
     port = Path(studio.board_port)
-    handle = sim.start("virtual-pico", None, port.parent, die_with_parent=True)
+    handle = virtual_board.start("virtual-pico", None, port.parent, die_with_parent=True)
     place = Place(Device(handle.port, "board", True, "virtual-pico", state_dir=handle.state_dir))
     try:
         bases = [load_base(path) for path in sorted((studio.folder / "bases").glob("*.elm"))]
@@ -187,7 +189,7 @@ def right(studio, motion: Path, tmp_path: Path) -> dict[str, float]:
             book.drop(f"{name}.csv", (motion / "later" / f"{name}.csv").read_bytes(), name, base)
         data = book.dataset(base)
         assert data is not None
-        compared = shelf.compare(place, base, data, [NAME], set())
+        compared = adapter_actions.compare(place, base, data, [NAME], set())
         assert compared.wait(600) and compared.state == "done", compared.error
         store = place.submit("store", lambda link, job: link.store_list())
         assert store.wait(60) and store.result.active == NAME

@@ -16,17 +16,20 @@ from processes import metric_lines, read_report
 from sensing import motion_base
 from studio_projects import BOARD, collect, motion, project
 
-from edgelora import sim, training, virtual_boards
-from edgelora.datasets import Dataset, save_dataset
-from edgelora.formats import unpack_adapter
-from edgelora.link import Link, StoreState
-from edgelora.report import Update
-from edgelora.studio.book import Book
-from edgelora.studio.desk import Desk
+from edgelora.board import virtual_boards
+from edgelora.board.link.client import Link
+from edgelora.board.link.replies import StoreState
+from edgelora.board.sim import virtual_board
+from edgelora.core.formats.ela import unpack_adapter
+from edgelora.learn.report.metrics import Update
+from edgelora.learn.training.base import load_base
+from edgelora.learn.training.metrics import Measure
+from edgelora.model.datasets.dataset import Dataset, save_dataset
 from edgelora.studio.job import Job
-from edgelora.studio.lesson import Head, Lesson, _Paused
-from edgelora.studio.lessons import Lessons
-from edgelora.training import Measure, load_base
+from edgelora.studio.project import Desk
+from edgelora.studio.run import Head, Lesson, _Paused
+from edgelora.studio.runs import Lessons
+from edgelora.studio.samples import Book
 
 expect.set_options(timeout=60_000)
 GESTURES = {"circle": 8, "wave": 8, "shake": 8}
@@ -207,7 +210,7 @@ def test_learning_again_after_a_class_was_added(studios: Studios, pages: Pages, 
 def stored(studio: Any, name: str = "") -> tuple[StoreState, bytes]:
     """What the board's store has, and an adapter of it or b"": the studio ends, and the board is started again."""
     studio.stop()
-    board = sim.start("unix", None, studio.folder / "boards" / BOARD)
+    board = virtual_board.start("unix", None, studio.folder / "boards" / BOARD)
     try:
         with Link.connect(board.port) as link:
             return link.store_list(), link.store_get(name) if name else b""
@@ -240,7 +243,7 @@ def test_a_run_outlives_its_page_and_its_cable(
     board.kill()
     page = learn_view(pages(studio))
     expect(page.get_by_text("Cut off.")).to_be_visible()
-    sim.start("unix", None, folder / "boards" / BOARD)
+    virtual_board.start("unix", None, folder / "boards" / BOARD)
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_text("Better than before")).to_be_visible()
     report = read_report(run)
@@ -302,7 +305,7 @@ def test_a_paused_run_counts_no_epoch_twice(tmp_path: Path, monkeypatch: pytest.
         twins.append(tested)
         raise _Paused
 
-    monkeypatch.setattr(training, "personalize_board", run)
+    monkeypatch.setattr("edgelora.studio.run.personalize_board", run)
     monkeypatch.setattr(Lesson, "_prepared", lambda *told: True)
     for _ in range(2):
         jobs.append(Job("learn"))

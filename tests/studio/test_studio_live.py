@@ -19,14 +19,16 @@ from fresh import FULL
 from playwright.sync_api import Page, expect
 from sensing import adapters, motion_base, put_board, waves
 
-from edgelora import formats, sim
-from edgelora.boards import Device
-from edgelora.errors import InputError
+from edgelora.base.errors import InputError
+from edgelora.board.devices import Device
+from edgelora.board.sim import virtual_board
+from edgelora.core.formats.elm import pack_model
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.streaming import listen_on_twin
 from edgelora.studio import live as live_module
+from edgelora.studio.board_session import Place
 from edgelora.studio.live import DECISIONS_KEPT, Cursor, Live, Said, Sensor, Tape
-from edgelora.studio.place import Place
 from edgelora.studio.spectrogram import BANDS, COLUMN, Spectrogram
-from edgelora.training import Base, listen_on_twin
 
 NAMES = ("first", "second")
 
@@ -58,7 +60,7 @@ def made(base: Base) -> dict[str, bytes]:
 def place(tmp_path_factory: pytest.TempPathFactory, made: dict[str, bytes]) -> Iterator[Place]:
     """A board that runs, with two adapters in its store."""
     state = put_board(tmp_path_factory.mktemp("desk"), stored=made)
-    board = sim.start("unix", None, state, die_with_parent=True)
+    board = virtual_board.start("unix", None, state, die_with_parent=True)
     place = Place(Device(board.port, "a board", True, "unix", state_dir=board.state_dir))
     until(lambda: place.state.store)
     yield place
@@ -217,7 +219,7 @@ def test_a_page_sees_and_switches(studios: Callable[..., Any], pages: Callable[.
     hostile = "<img src=x onerror=alert(1)>"
     model = motion_base().model
     model.labels = [hostile, *model.labels[1:]]
-    base = Base("mine.elm", formats.pack_model(model), model)
+    base = Base("mine.elm", pack_model(model), model)
     (tmp_path / "project/bases").mkdir(parents=True)
     (tmp_path / "project/bases/mine.elm").write_bytes(base.elm)
     put_board(tmp_path / "project", stored=dict(zip(NAMES, adapters(base, 2), strict=True)))

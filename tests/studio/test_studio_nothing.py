@@ -15,18 +15,18 @@ from playwright.sync_api import Page, expect
 from sensing import motion_base, put_board, waves
 from studio_projects import PERSON
 
-from edgelora import sim
-from edgelora.boards import Device
-from edgelora.datasets import har_takes
-from edgelora.errors import InputError
-from edgelora.studio.acting import Acts
-from edgelora.studio.book import ENOUGH, Book
-from edgelora.studio.desk import Desk
-from edgelora.studio.judging import judge_of, packaged_rule
+from edgelora.base.errors import InputError
+from edgelora.board.devices import Device
+from edgelora.board.sim import virtual_board
+from edgelora.learn.training.known import NOTHING
+from edgelora.model.datasets.har import har_takes
+from edgelora.studio.actions import Acts
+from edgelora.studio.board_session import Place
+from edgelora.studio.capture import Taker
 from edgelora.studio.live import Live, Tape
-from edgelora.studio.place import Place
-from edgelora.studio.taking import Taker
-from edgelora.training import NOTHING
+from edgelora.studio.novelty import judge_of, packaged_rule
+from edgelora.studio.project import Desk
+from edgelora.studio.samples import ENOUGH, Book
 
 STILL = np.tile(np.array([400, 800, 3900, 3, -2, 1], np.int16), (1000, 1))
 
@@ -52,7 +52,7 @@ def collected(folder: Path) -> Book:
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     state = put_board(tmp_path / "desk")
-    board = sim.start("unix", None, state, die_with_parent=True)
+    board = virtual_board.start("unix", None, state, die_with_parent=True)
     place = Place(Device(board.port, "a board", True, "unix", state_dir=board.state_dir))
     yield place
     place.close()

@@ -9,8 +9,15 @@ from typing import Any
 from playwright.sync_api import Page, expect
 from studio_projects import federated, motion, reported
 
-from edgelora import fleet, updates
-from edgelora.report import comparison
+from edgelora.fleet import rollout as fleet_rollout
+from edgelora.fleet import simulate as fleet_simulate
+from edgelora.fleet.federation import Federation
+from edgelora.fleet.member import Identity
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.privacy import ADJACENCY
+from edgelora.fleet.roster import Site
+from edgelora.learn.report.compare import comparison
+from edgelora.learn.updates.keys import load_key, new_key
 
 expect.set_options(timeout=60_000)
 Studios, Pages = Callable[..., Any], Callable[..., Page]  # as conftest.py has them
@@ -50,10 +57,10 @@ def test_a_federation_and_its_releases(studios: Studios, pages: Pages, tmp_path:
     folder = tmp_path / "project"
     federation = federated(folder)
     key = folder / "keys" / "release.pem"
-    updates.new_key(key)
-    site = fleet.Site.create(folder / "fleets" / "site", "band", updates.load_key(key))
-    twins = [fleet.Identity.create(tmp_path / f"twin-{number}.key") for number in range(4)]
-    site.enroll_all([(twin.public, "") for twin in twins], updates.load_key(key))
+    new_key(key)
+    site = Site.create(folder / "fleets" / "site", "band", load_key(key))
+    twins = [Identity.create(tmp_path / f"twin-{number}.key") for number in range(4)]
+    site.enroll_all([(twin.public, "") for twin in twins], load_key(key))
     page = pages(studios("project"))
     page.get_by_role("link", name="Fleet").click()
     expect(page.get_by_text("2 of 2", exact=True).first).to_be_visible()
@@ -65,7 +72,7 @@ def test_a_federation_and_its_releases(studios: Studios, pages: Pages, tmp_path:
     page.get_by_role("button", name="Advanced").first.click()
     expect(page.get_by_text("no bound: boards add no noise")).to_have_count(2)
     expect(page.get_by_text("no bound: boards add no noise").first).to_be_visible()
-    expect(page.get_by_text(fleet.ADJACENCY)).to_be_visible()
+    expect(page.get_by_text(ADJACENCY)).to_be_visible()
     expect(page.get_by_text("no budget was set")).to_be_visible()
 
     def publish(button: str, told: str) -> None:
@@ -77,17 +84,17 @@ def test_a_federation_and_its_releases(studios: Studios, pages: Pages, tmp_path:
     publish("Publish to a few", "global, version 2, is out to a few boards")
     publish("To all", "global, version 2, is out to all boards")
     publish("Take back", "global, version 3, is out to all boards")
-    rollout = fleet.publish.state(site, "global")
+    rollout = fleet_rollout.state(site, "global")
     assert rollout and rollout.version == 3 and rollout.everyone
 
 
 def test_a_federation_is_simulated_to_its_end(studios: Studios, pages: Pages, tmp_path: Path) -> None:
     """What can't be is told where it was asked for; one that was begun before goes on, and ends as without a page."""
-    folder, plan = tmp_path / "project", fleet.Plan(boards=3, rounds=2, masks=False)
+    folder, plan = tmp_path / "project", Plan(boards=3, rounds=2, masks=False)
     for place in (folder / "fleets" / "three-of-us", tmp_path / "alone"):
-        fleet.Federation.create(place, plan, motion())
-    alone = fleet.Federation.open(tmp_path / "alone")
-    fleet.simulate(alone, "har", "loop")
+        Federation.create(place, plan, motion())
+    alone = Federation.open(tmp_path / "alone")
+    fleet_simulate.simulate(alone, "har", "loop")
     page = pages(studios("project"))
     page.get_by_role("link", name="Fleet").click()
     expect(page.get_by_text("0 of 2", exact=True).first).to_be_visible()
@@ -103,5 +110,5 @@ def test_a_federation_is_simulated_to_its_end(studios: Studios, pages: Pages, tm
     expect(page.get_by_role("alert").first).to_contain_text("boards")
     simulate("three-of-us", "3")
     expect(page.get_by_text("2 of 2", exact=True).first).to_be_visible()
-    assert fleet.Federation.open(folder / "fleets" / "three-of-us").sha256 == alone.sha256
+    assert Federation.open(folder / "fleets" / "three-of-us").sha256 == alone.sha256
     assert not (tmp_path / "up").exists() and not (folder / "fleets" / "small").exists()

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from playwright.sync_api import Page, expect
 
 import edgelora
-from edgelora import datasets
-from edgelora.datasets import RATE, keywords
-from edgelora.report.conclusion import TITLES
-from edgelora.studio.prospect import PACKAGED, about
-from edgelora.studio.words import starts_of
-from edgelora.training import load_base
+from edgelora.learn.report.conclusion import TITLES
+from edgelora.learn.training.base import load_base
+from edgelora.model.datasets import keywords, speech
+from edgelora.model.datasets.speech import RATE
+from edgelora.studio.training_options import PACKAGED, about
+from edgelora.studio.word_segments import starts_of
 
 WORDS = ("lamp", "curtain")  # which the base was not taught
 VOICE = keywords.VOICES["slt"]  # nor has it heard her
@@ -34,7 +34,7 @@ def said(word: str, count: int, seed: int) -> NDArray[np.int16]:
     rng = np.random.default_rng(seed)
     parts = []
     for _ in range(count):
-        spoken = datasets.speak(VOICE, word, rng.uniform(0.85, 1.2), rng.uniform(-2, 2))
+        spoken = speech.speak(VOICE, word, rng.uniform(0.85, 1.2), rng.uniform(-2, 2))
         parts += [np.zeros(int(rng.uniform(0.8, 1.2) * RATE)), 0.1 * spoken / np.sqrt(np.mean(spoken**2))]
     sound = np.concatenate([*parts, np.zeros(RATE)])
     return np.clip(32767 * (sound + rng.normal(0, 0.002, len(sound))), -32768, 32767).astype(np.int16)

@@ -14,13 +14,13 @@ from playwright.sync_api import Page
 from sensing import adapters, motion_base
 from studio_projects import collect
 
-from edgelora.datasets import load_capture
-from edgelora.errors import InputError
-from edgelora.studio.book import Book
-from edgelora.studio.desk import Desk
-from edgelora.studio.mapping import sample_map
-from edgelora.studio.shelf import keep_file
-from edgelora.studio.trimming import seconds_of, trim
+from edgelora.base.errors import InputError
+from edgelora.model.datasets.recordings import load_capture
+from edgelora.studio.adapter_actions import keep_file
+from edgelora.studio.project import Desk
+from edgelora.studio.sample_map import sample_map
+from edgelora.studio.samples import Book
+from edgelora.studio.trim import seconds_of, trim
 from edgelora.studio.views.signals import keep_recording
 
 

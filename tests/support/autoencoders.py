@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgelora import formats, quantization, training, twin
-from edgelora.datasets import Dataset
-from edgelora.floatnet import layers
-from edgelora.training import Base
+from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.twin.session import Session
+from edgelora.learn.training.base import Base, adapter_ranks
+from edgelora.model.datasets.dataset import Dataset
+from edgelora.model.floatnet import layers
+from edgelora.model.quantization.quantize import quantize
 
 SHAPE = (1, 4, 3)
 
@@ -23,15 +25,15 @@ def rows(count: int, seed: int, gain: float = 1.0, kind: int = 0) -> Dataset:
 def autoencoder() -> Base:
     """A network of 12 inputs and as many outputs, which has learned nothing."""
     net = layers.build(SHAPE, [layers.dense(8, "relu"), layers.dense(12)], 3)
-    model = quantization.quantize(net, rows(64, 1).x)
+    model = quantize(net, rows(64, 1).x)
     model.loss = "mean_squared_error"
-    elm = formats.pack_model(model)
-    return Base("auto.elm", elm, formats.unpack_model(elm))
+    elm = pack_model(model)
+    return Base("auto.elm", elm, unpack_model(elm))
 
 
 def real_error(base: Base, adapter: bytes | None, data: Dataset) -> float:
     """Of the data as they are, on the grid of outputs."""
-    session = twin.Session(base.elm, training.adapter_ranks(base, adapter), "infer", 1)
+    session = Session(base.elm, adapter_ranks(base, adapter), "infer", 1)
     session.use(adapter)
     output = base.model.output
     squares = []

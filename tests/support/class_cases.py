@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgelora.formats import QuantModel, Space
-from edgelora.formats.network import Op, Tensor
+from edgelora.core.formats.classes import Space
+from edgelora.core.formats.network import Op, QuantModel, Tensor
 
 INPUTS, KNOWN = 7, 3
 

@@ -7,15 +7,16 @@ import io
 import json
 from typing import Any
 
-from edgelora import cli
-from edgelora.link.raw_repl import RawRepl
-from edgelora.link.transport import LineLost, SerialLine
+from edgelora.board.link.raw_repl import RawRepl
+from edgelora.board.link.serial_line import SerialLine
+from edgelora.board.link.transport import LineLost
+from edgelora.cli.main import main
 
 
 def edgelora(*args: object, code: int = 0) -> str:
     """Runs the command, which has to end with `code`: what it printed on standard output or, if not 0, error."""
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as error:
-        ended = cli.main([str(arg) for arg in args])
+        ended = main([str(arg) for arg in args])
     assert ended == code, error.getvalue()
     return error.getvalue() if code else out.getvalue()
 

@@ -11,7 +11,12 @@ import reference
 from class_cases import drawn_space
 from random_models import random_adapter, random_input, random_model, random_ranks, random_sample, random_target
 
-from edgelora import formats, twin
+from edgelora.core.formats.classes import pack_classes
+from edgelora.core.formats.ela import CLASSES, pack_adapter, seeded_a, unpack_adapter
+from edgelora.core.formats.elm import base_id, pack_model
+from edgelora.core.formats.network import QuantModel
+from edgelora.core.twin import regions
+from edgelora.core.twin.session import Session
 
 
 @dataclass(frozen=True)
@@ -53,10 +58,10 @@ def make_case(case: Case) -> dict:
     model = random_model(case.seed, kinds=case.kinds, edges=False, loss=case.loss)
     if case.classes:
         model.space = drawn_space(np.random.default_rng(case.seed), model.tensors[-2].size, model.output.size)
-    data = formats.pack_model(model, case.name)
+    data = pack_model(model, case.name)
     ranks = random_ranks(rng, model)
     trains_a = case.mode == "trainable_a"
-    adapter = reference.fresh_adapter(model, ranks, case.seed, formats.base_id(data), trains_a, case.momentum)
+    adapter = reference.fresh_adapter(model, ranks, case.seed, base_id(data), trains_a, case.momentum)
     trainer = reference.Trainer(model, adapter, case.micro_batch)
     frames = 3 if model.has_history else 1
     stream = [random_input(rng, model) for _ in range(2 * frames)]
@@ -71,11 +76,11 @@ def make_case(case: Case) -> dict:
     trained = trainer.export(state=False)
     every = bytes(ranks.get(i, 0) for i in range(len(model.ops)))
     settings = (case.mode, case.micro_batch, case.momentum)
-    layout = twin.layout(data, every, *settings, plain=case.plain, frames=frames)
+    layout = regions.layout(data, every, *settings, plain=case.plain, frames=frames)
     parts = [trained, *(random_adapter(rng, model, ranks=ranks) for _ in range(2))]
     parts[1].seed = trained.seed
     for layer in parts[1].layers:
-        layer.a = formats.seeded_a(trained.seed, layer.op, layer.rank, model.ops[layer.op])
+        layer.a = seeded_a(trained.seed, layer.op, layer.rank, model.ops[layer.op])
     weights = [2867, -4096, 1229]
     fine, steps = (reference.blend(model, parts, weights, fine) for fine in (True, False))
     assert fine is not None and steps is not None
@@ -96,40 +101,40 @@ def make_case(case: Case) -> dict:
         "stream": [[hexed(x), hexed(reference.forward(model, x, held=held).logits)] for x in stream],
         "base": [[hexed(x), hexed(reference.forward_sample(model, x).logits)] for x in inputs],
         "adapted": [[hexed(x), hexed(reference.forward_sample(model, x, trained).logits)] for x in inputs],
-        "adapter": formats.pack_adapter(trained).hex(),
-        "parts": [formats.pack_adapter(part).hex() for part in parts],
+        "adapter": pack_adapter(trained).hex(),
+        "parts": [pack_adapter(part).hex() for part in parts],
         "weights": weights,
-        "sums": [formats.pack_adapter(part).hex() for part in (fine, steps)],
+        "sums": [pack_adapter(part).hex() for part in (fine, steps)],
         "summed": [[hexed(x), hexed(reference.forward_sample(model, x, fine).logits)] for x in inputs],
-        "state": formats.pack_adapter(trainer.export()).hex(),
-        "classes": classes_added(model, data, every, formats.pack_adapter(trained), inputs, case.momentum)
+        "state": pack_adapter(trainer.export()).hex(),
+        "classes": classes_added(model, data, every, pack_adapter(trained), inputs, case.momentum)
         if case.classes
         else None,
     }
 
 
 def classes_added(
-    model: formats.QuantModel, elm: bytes, ranks: bytes, ela: bytes, inputs: list[np.ndarray], momentum: int
+    model: QuantModel, elm: bytes, ranks: bytes, ela: bytes, inputs: list[np.ndarray], momentum: int
 ) -> dict:
     """One of the base's classes and one of a board's own, added to an adapter, and what is said then, by the twin; and
     samples that it learns on with, by the reference."""
-    session = twin.Session(elm, ranks)
+    session = Session(elm, ranks)
     samples = [np.stack([np.clip(x + step, -128, 127) for step in range(3)]).astype(np.int8) for x in inputs]
     session.use(ela)
     rows = [session.class_row(samples[0], 1)]
-    known = session.with_record(ela, formats.CLASSES, formats.pack_classes(rows))
+    known = session.with_record(ela, CLASSES, pack_classes(rows))
     session.use(known)
     rows.append(session.class_row(samples[1], model.output.size, "wave"))
-    both = session.with_record(known, formats.CLASSES, formats.pack_classes(rows))
+    both = session.with_record(known, CLASSES, pack_classes(rows))
     session.use(both)
     said = [[hexed(x), session.infer(x), session.probabilities().tolist()] for part in samples for x in part]
     shown = [[hexed(x) for x in part] for part in samples]
-    trainer = reference.Trainer(model, formats.unpack_adapter(both, model), 2, momentum=momentum)
+    trainer = reference.Trainer(model, unpack_adapter(both, model), 2, momentum=momentum)
     number = model.output.size
     taught = [(x, label, 9000) for turn in range(2) for x, label in zip(samples[turn], (0, number, 1), strict=True)]
     losses = [trainer.train(x, label, rate) for x, label, rate in taught]
     learned = [[hexed(x), label, rate, loss] for (x, label, rate), loss in zip(taught, losses, strict=True)]
-    state = formats.pack_adapter(trainer.export()).hex()
+    state = pack_adapter(trainer.export()).hex()
     return {
         "samples": shown,
         "known": known.hex(),

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
 
 _BLOCK = re.compile(r"(?:^<!-- (tested.*?) -->\n)?^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edgelora import cli
+from edgelora.cli.main import main
+from edgelora.core.twin.fleet import Member
 from edgelora.fleet import member
-from edgelora.twin import Member
 
 FOLDER = Path(sys.argv[1])
 
@@ -20,4 +20,4 @@ class Keeping(Member):
 
 
 setattr(member, "Twin", Keeping)  # noqa: B010 (its name there is its own)
-sys.exit(cli.main(sys.argv[2:]))
+sys.exit(main(sys.argv[2:]))

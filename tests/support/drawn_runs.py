@@ -9,8 +9,9 @@ from random_models import model_of, random_adapter, random_sample, random_target
 from random_ops import DrawnOp
 from reference import Trainer, forward, fresh_adapter, merge
 
-from edgelora import formats
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
+from edgelora.core.formats.ela import pack_adapter
+from edgelora.core.formats.elm import base_id, pack_model
 
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -26,7 +27,7 @@ class Runs:
         self.drawn = drawn
         self.rng = np.random.default_rng(drawn.seed + 1)
         self.model = model_of(drawn)
-        self.data = formats.pack_model(self.model)
+        self.data = pack_model(self.model)
         self.ranks = self._ranks()
         self.calls, self.answers = Calls(), Answers()
         self.x = [random_sample(self.rng, self.model, 1)[0] for _ in range(3 if self.model.has_history else 1)]
@@ -59,7 +60,7 @@ class Runs:
 
     def _infer_with_adapter(self) -> None:
         adapter = random_adapter(self.rng, self.model, trainable_a=True, ranks=self.ranks)
-        file = formats.pack_adapter(adapter)
+        file = pack_adapter(adapter)
         y = _bytes(forward(self.model, self.x[0], adapter))
         op = adapter.layers[-1].op
         merged = merge(self.model, adapter.layers.pop())
@@ -78,16 +79,16 @@ class Runs:
         micro_batch, momentum, threshold = min(2, most), int(rng.choice([0, 3])), int(rng.choice([0, 0, 2048, 9000]))
         if not micro_batch:
             return
-        base = formats.base_id(self.data)
+        base = base_id(self.data)
         start = fresh_adapter(model, self.ranks, 5, base, self.drawn.trainable_a, momentum, threshold)
         for layer in start.layers:
             layer.b = rng.integers(-60, 61, layer.b.shape).astype(np.int8)
         trainer = Trainer(model, start, micro_batch)
-        file = formats.pack_adapter(start)
+        file = pack_adapter(start)
         samples = [(random_sample(rng, model, 1), random_target(rng, model)) for _ in range(3)]
         losses = [trainer.train(x, target, RATE) for x, target in samples]
         trainer.flush(RATE)
-        saved = formats.pack_adapter(trainer.export())
+        saved = pack_adapter(trainer.export())
         for plain in (False, True):
             self._open("trainable_a" if self.drawn.trainable_a else "frozen_a", plain, micro_batch, momentum, threshold)
             self._call("load", 0, file)

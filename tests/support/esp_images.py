@@ -9,7 +9,7 @@ import numpy as np
 from esptool.bin_image import ImageSegment
 from esptool.targets import CHIP_DEFS
 
-from edgelora.boards.profiles import list_boards, load_board
+from edgelora.board.profiles import list_boards, load_board
 
 BOARDS = [name for name in list_boards() if load_board(name).port == "esp32"]
 FLASH_BYTES = 4 << 20  # of the emulated boards

@@ -11,12 +11,20 @@ import class_cases
 import numpy as np
 from fleet_boards import Fleet
 
-from edgelora import formats, training, twin
-from edgelora.fleet import Identity, Round, Task, TwinMember, training_of
-from edgelora.fleet.member import Past
-from edgelora.formats import elu
-from edgelora.training import Samples, fleet_vector
-from edgelora.updates import keys
+from edgelora.core.formats import elu
+from edgelora.core.formats.eld import pack_samples
+from edgelora.core.formats.elm import base_id, pack_model
+from edgelora.core.formats.network import QuantModel
+from edgelora.core.formats.signal import Normal, Signal
+from edgelora.core.twin.fleet import Policy
+from edgelora.core.twin.session import Session
+from edgelora.fleet.member import Identity, Past, TwinMember, training_of
+from edgelora.fleet.messages import Task
+from edgelora.fleet.secagg import Round
+from edgelora.learn.training.machines import pretrained_autoencoder, scaled_inputs
+from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.warm_start import fleet_vector
+from edgelora.learn.updates import keys
 
 SEED = bytes(range(32))  # what the board draws for a round
 BOARDS, ROUND, LAST = 4, 4, 3  # of the fleet; the round under way, and the one before
@@ -24,29 +32,29 @@ BOARDS, ROUND, LAST = 4, 4, 3  # of the fleet; the round under way, and the one 
 
 def trained(base: bytes, rng: np.random.Generator, state: bool = False) -> bytes:
     """An adapter of a few samples."""
-    session = twin.Session(base, bytes([4, 4]), "frozen_a", 1)
+    session = Session(base, bytes([4, 4]), "frozen_a", 1)
     session.begin(5)
     for _ in range(6):
         session.train(rng.integers(-128, 128, (1, 1, 1, 5)).astype(np.int8), int(rng.integers(3)), 30000)
     return session.save(state)
 
 
-def machine(rng: np.random.Generator) -> formats.QuantModel:
+def machine(rng: np.random.Generator) -> QuantModel:
     """A base for monitors, of 6 values."""
     rows = rng.normal(0, 500, (200, 6)).astype(np.int16)
-    return training.pretrained_autoencoder(training.scaled_inputs(rows, 200), (4, 2, 4), 4)
+    return pretrained_autoencoder(scaled_inputs(rows, 200), (4, 2, 4), 4)
 
 
 def fill(place: Path) -> None:
     """Makes all files in a folder."""
     model = class_cases.small_base(np.random.default_rng(3))
-    model.signal = formats.Signal(50, 5, 1, 1, tuple(formats.Normal(0.001 * (i + 1), 0.5, 2) for i in range(5)))
-    base = formats.pack_model(model)
+    model.signal = Signal(50, 5, 1, 1, tuple(Normal(0.001 * (i + 1), 0.5, 2) for i in range(5)))
+    base = pack_model(model)
     rng = np.random.default_rng(1)
     x, y = rng.integers(-128, 128, (8, 1, 1, 5)).astype(np.int8), np.arange(8) % 3
-    files = {"base.elm": base, "machine.elm": formats.pack_model(machine(rng))}
+    files = {"base.elm": base, "machine.elm": pack_model(machine(rng))}
     files |= {f"{name}.ela": trained(base, rng) for name in ("one", "two")}
-    files["samples.eld"] = formats.pack_samples(x, y, None, formats.base_id(base))
+    files["samples.eld"] = pack_samples(x, y, None, base_id(base))
     counts = rng.integers(-1000, 1000, (12, 5)).astype("<i2")
     files["counts.s16"] = counts.tobytes()
     files["counts.csv"] = "".join(",".join(map(str, row)) + "\n" for row in counts).encode()
@@ -73,12 +81,12 @@ def rounds(place: Path, fleet: Fleet, base: bytes, adapter: bytes, samples: Samp
             identity,
             lambda: fleet.roster,
             training_of(base, lambda index: samples),
-            twin.Policy(masks=False),
+            Policy(masks=False),
             lambda: SEED,
         )
         task = Task(
             roster=fleet.roster.number,
-            base_id=formats.base_id(base),
+            base_id=base_id(base),
             adapter_sha256=hashlib.sha256(adapter).digest(),
             parameters=len(fleet_vector(adapter)),
             epochs=1,

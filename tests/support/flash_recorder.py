@@ -1,4 +1,4 @@
-"""A virtual Pico (`edgelora.sim`) that also records what its flash commands leave: FILE, then its own arguments.
+"""A virtual Pico (`edgelora.board.sim`) that also records what its flash commands leave: FILE, then its own arguments.
 
 A record is u32 offset and u32 size, in bytes, and the bytes that are there now: an erased sector or a programmed page.
 """
@@ -6,7 +6,7 @@ A record is u32 offset and u32 size, in bytes, and the bytes that are there now:
 import struct
 import sys
 
-from edgelora.sim import __main__, pico
+from edgelora.board.sim import __main__, pico
 
 record = open(sys.argv.pop(1), "ab")  # noqa: SIM115  for as long as the process lives
 write_through = pico._Flash.write_through

@@ -18,8 +18,7 @@ import fleet_reference as ref
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora import twin
-from edgelora.twin.fleet import Policy
+from edgelora.core.twin.fleet import FleetError, Member, Policy
 
 FLEET = b"a fleet!"
 Vector = NDArray[np.int64]
@@ -31,9 +30,9 @@ class TooFew(Exception):
     """Of a secret's shares the server has fewer than open it."""
 
 
-def clone(member: twin.Member) -> twin.Member:
+def clone(member: Member) -> Member:
     """The same member once more; between a reply and the next message it holds no pointer."""
-    other = twin.Member.__new__(twin.Member)
+    other = Member.__new__(Member)
     other._memory = type(member._memory).from_buffer_copy(member._memory)
     other._reply = None
     return other
@@ -59,8 +58,8 @@ class Board:
     """An honest board: its member after the last message that went to it, and what it has sent."""
 
     index: int
-    member: twin.Member
-    before: twin.Member  # before PEERS
+    member: Member
+    before: Member  # before PEERS
     drawn: Secrets
     masters: tuple[NDArray[np.int16], NDArray[np.int16]]
     task: ref.Task
@@ -81,7 +80,7 @@ def rule(task: ref.Task, count: int) -> tuple[int, int]:
 class Taken:
     """After INPUT: the member, what went into its sum, the masked vector."""
 
-    member: twin.Member
+    member: Member
     included: Included
     masked: NDArray[np.uint32]
 
@@ -90,7 +89,7 @@ class Taken:
 class Confirmed:
     """After SURVIVORS: the member and its tags, by receiver."""
 
-    member: twin.Member
+    member: Member
     tags: Mapping[int, bytes]
 
 
@@ -132,7 +131,7 @@ class Adversary:
 
     def _board(self, rng: random.Random, index: int, seed: bytes, policy: Policy | None, task: ref.Task) -> Board:
         same = self.secrets[index], ref.public_of(self.server), FLEET, seed, index
-        member = twin.Member(*same, roster=self.task.roster, policy=policy)
+        member = Member(*same, roster=self.task.roster, policy=policy)
         member.finish()
         n = self.task.parameters
         masters = [np.array([rng.randint(-200, 200) for _ in range(n)], np.int16) for _ in range(2)]
@@ -147,14 +146,14 @@ class Adversary:
         message: bytes = ref.seal(pair, stage, index, number, body)
         return message
 
-    def send(self, member: twin.Member, index: int, stage: int, body: bytes) -> tuple[twin.Member, bytes] | None:
+    def send(self, member: Member, index: int, stage: int, body: bytes) -> tuple[Member, bytes] | None:
         """The member after that message and the body of its reply; None if it refuses. The one given stays as it is."""
         self.calls += 1
         after = clone(member)
         board = self.boards[index]
         try:
             reply = after.answer(self.seal(index, stage, body), self.keys.__getitem__, masters=lambda: board.masters)
-        except twin.FleetError:
+        except FleetError:
             return None
         assert reply is not None
         return after, reply[16:-16]

@@ -13,9 +13,10 @@ import fleet_reference as ref
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edgelora.fleet import Roster, Round, Site, Stage, Task
-from edgelora.fleet.messages import MAX_COHORT, public_of
-from edgelora.formats import public_bytes
+from edgelora.core.formats.elu import public_bytes
+from edgelora.fleet.messages import MAX_COHORT, Stage, Task, public_of
+from edgelora.fleet.roster import Roster, Site
+from edgelora.fleet.secagg import Round
 
 PARAMETERS = 632
 

@@ -11,17 +11,25 @@ import numpy as np
 from commands import edgelora, result
 from fleet_boards import PythonMember
 
-from edgelora import formats, quantization, sim
-from edgelora.fleet import SUMS, Roster, Site, Task, bring_policy, training_of
-from edgelora.fleet.messages import public_of
-from edgelora.link import Link
-from edgelora.resources import ROOT
-from edgelora.training import Base, Samples, TwinLearner, fleet_vector, load_part
-from edgelora.training.base import pretrained_har
-from edgelora.training.recipe import Recipe
-from edgelora.twin import clip_update
-from edgelora.updates import load_key
-from edgelora.virtual_boards import SimHandle
+from edgelora.base.resources import ROOT
+from edgelora.board.link.client import Link
+from edgelora.board.sim import virtual_board
+from edgelora.board.virtual_boards import SimHandle
+from edgelora.core.formats.eld import pack_samples
+from edgelora.core.formats.elm import base_id, pack_model
+from edgelora.core.twin.fleet import clip_update
+from edgelora.fleet.member import training_of
+from edgelora.fleet.messages import Task, public_of
+from edgelora.fleet.policy import SUMS
+from edgelora.fleet.roster import Roster, Site
+from edgelora.fleet.serial_members import bring_policy
+from edgelora.learn.training.base import Base, load_part, pretrained_har
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.training.warm_start import fleet_vector
+from edgelora.learn.updates.keys import load_key
+from edgelora.model.quantization.quantize import quantize
 
 PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
 
@@ -32,8 +40,8 @@ class Boards:
     def __init__(self, folder: Path, kinds: Sequence[str]) -> None:
         self.folder, self.kinds = folder, kinds
         train = load_part("har:3", "train")
-        model = quantization.quantize(pretrained_har(3, 0), train.x)
-        self.base = Base("har.elm", formats.pack_model(model), model)
+        model = quantize(pretrained_har(3, 0), train.x)
+        self.base = Base("har.elm", pack_model(model), model)
         whole = self.base.samples(train)
         self.samples = [whole.part(np.arange(len(whole)) % 4 == which) for which in range(2)]
         recipe = Recipe(rank=4)
@@ -45,14 +53,14 @@ class Boards:
     def start(self, which: int) -> SimHandle:
         kind = self.kinds[which]
         image = None if kind == "unix" or (self.folder / f"board{which}").exists() else PICO
-        return sim.start(kind, image, self.folder / f"board{which}", die_with_parent=True)
+        return virtual_board.start(kind, image, self.folder / f"board{which}", die_with_parent=True)
 
     def port(self, which: int) -> str:
         return str(self.folder / f"board{which}" / "port")
 
     def furnish(self, which: int) -> None:
         samples: Samples = self.samples[which]
-        packed = formats.pack_samples(samples.x, samples.y, None, formats.base_id(self.base.elm))
+        packed = pack_samples(samples.x, samples.y, None, base_id(self.base.elm))
         with Link.connect(self.port(which)) as link:
             link.put("/base.elm", self.base.elm)
             link.put("/samples.eld", packed)

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
 
 
 def changed(folder: Path, changes: Mapping[str, str], root: Path = ROOT) -> C.CDLL:

@@ -9,8 +9,8 @@ import sys
 import fleet_reference as ref
 import numpy as np
 
-from edgelora import twin
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
+from edgelora.core.twin.fleet import Member, Next
 
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -24,7 +24,7 @@ class Recorded:
     """The host twin's member, with the calls that it takes and what they answered."""
 
     def __init__(self, secret: bytes, server: bytes, seed: bytes, index: int, roster: int) -> None:
-        self.member = twin.Member(secret, server, FLEET, seed, index, roster=roster)
+        self.member = Member(secret, server, FLEET, seed, index, roster=roster)
         self.calls, self.answers = Calls(), Answers()
         self.made = list[tuple[str, bytes]]()  # the calls, each with its data
         self._add("begin", secret + server + FLEET + seed + struct.pack("<II", roster, index))
@@ -39,11 +39,11 @@ class Recorded:
         self._work()
         assert self.member.receive(message)
         self._add("receive", message)
-        if self.member.next is twin.Next.KEYS:
+        if self.member.next is Next.KEYS:
             for place, index in enumerate(self.member.neighbours()):
                 self.member.key(place, keys[index])
                 self._add("key", struct.pack("<I", place) + keys[index])
-        if self.member.next is twin.Next.UPDATE:
+        if self.member.next is Next.UPDATE:
             self.member.update(before, after)
             self._add("update", before.tobytes() + after.tobytes())
         self._work()
@@ -52,7 +52,7 @@ class Recorded:
         return reply
 
     def _work(self) -> None:
-        while self.member.next is twin.Next.WORK:
+        while self.member.next is Next.WORK:
             self._add("work", answer=struct.pack("<i", self.member.work()))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import sanitized
 
-from edgelora import resources
+from edgelora.base import resources
 
 sys.path.insert(0, str(resources.ROOT / "tools"))
 import cores

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from random_ops import DrawnOp
 from reference import Trace, depthwise_sums, fresh_adapter, op_forward, patches, repeated, weight_matrix
 
-from edgelora.formats.ela import Adapter, AdapterLayer
-from edgelora.formats.elm import base_id, pack_model
-from edgelora.formats.fixed_point import (
+from edgelora.core.formats.ela import Adapter, AdapterLayer
+from edgelora.core.formats.elm import base_id, pack_model
+from edgelora.core.formats.fixed_point import (
     LOGISTIC_GRID,
     LOOKUPS,
     SOFTMAX_GRID,
@@ -26,8 +26,8 @@ from edgelora.formats.fixed_point import (
     logistic_table,
     quantize_multiplier,
 )
-from edgelora.formats.limits import MAX_FACTOR, MAX_PATCH
-from edgelora.formats.network import (
+from edgelora.core.formats.limits import MAX_FACTOR, MAX_PATCH
+from edgelora.core.formats.network import (
     AXIS_KINDS,
     FORWARD_KINDS,
     MASK_KINDS,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgelora.formats.network import (
+from edgelora.core.formats.network import (
     FORWARD_KINDS,
     KINDS,
     MATRIX_KINDS,

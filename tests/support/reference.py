@@ -14,9 +14,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.formats import ClassRow, Space
-from edgelora.formats.ela import Adapter, AdapterLayer, TensorState
-from edgelora.formats.network import PAIR_KINDS, Op, QuantModel
+from edgelora.core.formats.classes import ClassRow, Space
+from edgelora.core.formats.ela import Adapter, AdapterLayer, TensorState
+from edgelora.core.formats.network import PAIR_KINDS, Op, QuantModel
 
 Ints = NDArray[np.int64]
 GOLDEN = 0x9E3779B9

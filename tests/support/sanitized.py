@@ -6,7 +6,7 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from edgelora.resources import ROOT
+from edgelora.base.resources import ROOT
 
 CORE, CRYPTO = (ROOT / "micropython_module" / name for name in ("core", "crypto"))
 LIBRARY = ROOT / ".build" / "sanitized" / "libcore.a"

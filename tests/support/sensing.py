@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 from random_models import random_adapter
 
-from edgelora import formats, sim
-from edgelora.link import Link
-from edgelora.studio.prospect import PACKAGED
-from edgelora.training import Base, load_base
+from edgelora.board.link.client import Link
+from edgelora.board.sim import virtual_board
+from edgelora.core.formats.ela import pack_adapter
+from edgelora.core.formats.elm import base_id
+from edgelora.learn.training.base import Base, load_base
+from edgelora.studio.training_options import PACKAGED
 
 WAVES = """
 import time
@@ -52,15 +54,15 @@ def adapters(base: Base, count: int) -> list[bytes]:
     ranks = {index: 4 for index, op in enumerate(base.model.ops) if op.is_matrix}
     made = [random_adapter(rng, base.model, ranks=ranks) for _ in range(count)]
     for adapter in made:
-        adapter.base_id = formats.base_id(base.elm)
-    return [formats.pack_adapter(adapter) for adapter in made]
+        adapter.base_id = base_id(base.elm)
+    return [pack_adapter(adapter) for adapter in made]
 
 
 def put_board(folder: Path, name: str = "desk", stored: dict[str, bytes] | None = None) -> Path:
     """A board in a project, not running, with the module `waves` and these adapters in its store; its folder."""
     state = folder / "boards" / name
     state.mkdir(parents=True)
-    board = sim.start("unix", None, state, die_with_parent=True)
+    board = virtual_board.start("unix", None, state, die_with_parent=True)
     try:
         with Link.connect(board.port) as link:
             link.put("/waves.py", WAVES.encode())

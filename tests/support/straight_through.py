@@ -24,8 +24,8 @@ from reference import (
     windows,
 )
 
-from edgelora.formats.ela import Adapter
-from edgelora.formats.network import PAIR_KINDS, Op, QuantModel
+from edgelora.core.formats.ela import Adapter
+from edgelora.core.formats.network import PAIR_KINDS, Op, QuantModel
 
 Floats = NDArray[np.float64]
 ATONCE = 64  # changes

@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-from edgelora import datasets
-from edgelora.fleet import Federation, Plan, simulate
-from edgelora.report import Report, write_report
-from edgelora.studio.book import Book
-from edgelora.studio.prospect import PACKAGED
-from edgelora.training import Base, load_base
+from edgelora.fleet.federation import Federation
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.simulate import simulate
+from edgelora.learn.report.record import Report
+from edgelora.learn.report.sections import write_report
+from edgelora.learn.training.base import Base, load_base
+from edgelora.model.datasets.dataset import save_dataset
+from edgelora.model.datasets.har import har_takes, load_har
+from edgelora.studio.samples import Book
+from edgelora.studio.training_options import PACKAGED
 
 PERSON = 3  # whom the base that comes with the studio has never seen
 FIRST = 3  # of the recordings' classes, so that the base names none of the gestures right by chance
@@ -27,7 +31,7 @@ def collect(folder: Path, gestures: dict[str, int]) -> None:
     """Puts so many samples of each gesture into a project, as its book keeps them."""
     book, base = Book(SimpleNamespace(folder=folder)), motion()
     assert base.model.signal
-    takes = datasets.har_takes(PERSON, "train")
+    takes = har_takes(PERSON, "train")
     for label, (name, count) in enumerate(gestures.items(), FIRST):
         there = len([sample for sample in book.samples if sample.label == name])
         mine = [counts for counts, of in takes if of == label][there:count]
@@ -86,7 +90,7 @@ def federated(folder: Path, rounds: int = 2) -> Federation:
     people = folder.parent / "people"
     people.mkdir()
     for person in (3, 4):
-        datasets.save_dataset(datasets.load_har(person).train, people / f"{person}.npz")
+        save_dataset(load_har(person).train, people / f"{person}.npz")
     plan = Plan(boards=2, rounds=rounds, masks=False, seed=1)
     federation = Federation.create(folder / "fleets" / "watches", plan, motion())
     simulate(federation, str(people), "loop")

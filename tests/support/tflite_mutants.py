@@ -23,12 +23,13 @@ from recurrent_sketches import LstmSketch, SvdfSketch
 from tflite_micro.python.tflite_micro import runtime
 from tflite_writer import BUILTIN, TYPE, Sketch, conv_options, schema, write_tflite
 
-from edgelora import formats, twin
-from edgelora.formats.network import LOSSES, QuantModel, Tensor
-from edgelora.importers.tflite.codes import Code
-from edgelora.importers.tflite.convert import import_tflite
-from edgelora.importers.tflite.file import read_graph
-from edgelora.importers.tflite.flatbuffer import TfliteError
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.network import LOSSES, QuantModel, Tensor
+from edgelora.core.twin.session import Session
+from edgelora.model.importers.tflite.codes import Code
+from edgelora.model.importers.tflite.convert import import_tflite
+from edgelora.model.importers.tflite.file import read_graph
+from edgelora.model.importers.tflite.flatbuffer import TfliteError
 
 TYPES = (TYPE.FLOAT32, TYPE.INT32, TYPE.UINT8, TYPE.INT64, TYPE.INT16, TYPE.INT8, TYPE.BOOL)
 INPUTS, SECONDS = 4, 20
@@ -431,7 +432,7 @@ def _difference(file: bytes, model: QuantModel, inputs: list[NDArray]) -> str:
     theirs = _in_another_process(file, model, inputs)
     if isinstance(theirs, str):
         return f"TFLite Micro: {theirs}"
-    session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer")
+    session = Session(pack_model(model), bytes(len(model.ops)), "infer")
     for x, (dtype, their) in zip(inputs, theirs, strict=True):
         session.infer(x)
         mine = as_type(session.logits, model.output, dtype)

@@ -14,8 +14,8 @@ from random_models import NEAREST, nearest, same_padding
 from tflite_micro.python.tflite_micro import runtime
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
-from edgelora.formats.fixed_point import LOOKUPS, lookup_table
-from edgelora.formats.network import Op, QuantModel, Tensor, gather_axes
+from edgelora.core.formats.fixed_point import LOOKUPS, lookup_table
+from edgelora.core.formats.network import Op, QuantModel, Tensor, gather_axes
 
 ACTIVATIONS = {(False, False): 0, (True, False): 1, (True, True): 3}  # masks -> NONE, RELU, RELU6
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from tflite_micro.python.tflite_micro import runtime
 from tflite_writer import schema
 
-from edgelora import formats
-from edgelora.importers.tflite.convert import import_tflite
-from edgelora.importers.tflite.file import read_graph
+from edgelora.core.formats.elm import pack_model
+from edgelora.model.importers.tflite.convert import import_tflite
+from edgelora.model.importers.tflite.file import read_graph
 
 PACKAGE = find_spec("pymicro_wakeword")  # its files are wanted, not its code
 MODELS = Path(str(PACKAGE and PACKAGE.origin)).parent / "models"
@@ -72,6 +72,6 @@ def device_files() -> dict[str, bytes]:
     frames, files = sound(100), {}
     for name, file in (("alexa", wake_word("alexa")), ("inside", ending_at(wake_word("alexa"), LAST_CONVOLUTION))):
         outputs = np.array(micro_outputs(file, frames), np.int8)
-        files[f"{name}.elm"] = formats.pack_model(import_tflite(file))
+        files[f"{name}.elm"] = pack_model(import_tflite(file))
         files[f"{name}.frames"] = np.concatenate([frames.reshape(len(frames), -1), outputs], axis=1).tobytes()
     return files

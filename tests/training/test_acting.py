@@ -15,24 +15,15 @@ from commands import edgelora, result
 from fresh import fresh_seeds
 from sensing import adapters, motion_base
 
-from edgelora import datasets, formats
-from edgelora.datasets import har
-from edgelora.errors import InputError
-from edgelora.training import (
-    KINDS,
-    Act,
-    Base,
-    Looker,
-    Sense,
-    Vote,
-    Wish,
-    acting,
-    acting_of,
-    checked_act,
-    labels_of,
-    parse_act,
-)
-from edgelora.training.known import Seen
+from edgelora.base.errors import InputError
+from edgelora.core.formats.elm import pack_model
+from edgelora.learn.training import actions as acting
+from edgelora.learn.training.actions import KINDS, Act, Sense, Wish, acting_of, checked_act, labels_of, parse_act
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.known import Looker, Seen
+from edgelora.learn.training.streaming import Vote
+from edgelora.model.datasets import har
+from edgelora.model.datasets.dataset import save_dataset
 
 HOSTILE = (
     "'",
@@ -65,7 +56,7 @@ EVERY = {
 def named(labels: tuple[str, ...]) -> Base:
     base = motion_base()
     model = replace(base.model, labels=[*labels, *base.model.labels[len(labels) :]])
-    return Base("own.elm", formats.pack_model(model), model)
+    return Base("own.elm", pack_model(model), model)
 
 
 def parts(main: str) -> tuple[list[str], dict[str, list[str]]]:
@@ -244,7 +235,7 @@ def test_samples_of_another_shape_are_told(tmp_path: Path) -> None:
     base = motion_base()
     (tmp_path / "motion.elm").write_bytes(base.elm)
     data = har.load_har(3).train
-    datasets.save_dataset(replace(data, x=data.x[:, :, :50]), tmp_path / "mine.npz")
+    save_dataset(replace(data, x=data.x[:, :, :50]), tmp_path / "mine.npz")
     out = tmp_path / "main.py"
     said = edgelora(
         "act", tmp_path / "motion.elm", "--do", "PEN=low 2", "--data", tmp_path / "mine.npz", "-o", out, code=1
@@ -260,7 +251,7 @@ def test_a_program_on_this_computer(tmp_path: Path) -> None:
     [ela] = adapters(base, 1)
     (tmp_path / "me.ela").write_bytes(ela)
     data = replace(har.load_har(3).train, signal=base.model.signal)
-    datasets.save_dataset(data, tmp_path / "mine.npz")
+    save_dataset(data, tmp_path / "mine.npz")
     out = tmp_path / "on" / "main.py"
     out.parent.mkdir()
     model, do, wanted = tmp_path / "motion.elm", ("--do", "PEN=hold 15", "--do", "nothing=low 2"), ("-o", out)

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 import edgelora
-from edgelora import formats, sim
-from edgelora.errors import InputError
-from edgelora.training import Base
+from edgelora.base.errors import InputError
+from edgelora.board.sim import virtual_board
+from edgelora.core.formats.elm import unpack_model
+from edgelora.learn.training.base import Base
 
 
 @pytest.fixture
 def base(keyword_elm: bytes) -> Base:
-    return Base("kws.elm", keyword_elm, formats.unpack_model(keyword_elm))
+    return Base("kws.elm", keyword_elm, unpack_model(keyword_elm))
 
 
 def samples(base: Base, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -39,7 +40,7 @@ def test_answers_of_a_base_and_of_adapters(base: Base, tmp_path: Path) -> None:
         assert counts.trace() == (said == y).sum() and (counts.sum(1) == np.bincount(y, minlength=12)).all()
         assert (edgelora.predict(base, (x, y), adapter) == said).all()
     assert (edgelora.predict(base, x) != edgelora.predict(base, x, run.adapter)).any()
-    board = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    board = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
     try:
         with edgelora.Board(board.port) as behind:
             assert (edgelora.predict(base, x, run.adapter, board=behind) == said).all()

@@ -13,9 +13,12 @@ from random_models import random_adapter, random_input, random_model
 from tflite_writer import run_tflm, write_tflite
 
 import edgelora
-from edgelora import formats, twin
-from edgelora.errors import InputError
-from edgelora.importers import tflite
+from edgelora.base.errors import InputError
+from edgelora.core.formats.ela import pack_adapter, unpack_adapter
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.twin.session import Session
+from edgelora.model.importers.tflite import convert
+from edgelora.model.importers.tflite.convert import import_tflite, inputs_for_calibration
 
 
 @pytest.fixture
@@ -23,16 +26,16 @@ def folder(tmp_path: Path) -> Path:
     """A base as .elm and .tflite, two adapters of one seed, one of another, and one whose A was trained."""
     file = write_tflite(random_model(1, "medium", ("conv", "conv", "mean", "dense"), oracle=True))
     (tmp_path / "base.tflite").write_bytes(file)
-    model = tflite.import_tflite(file)
-    tflite.calibrate(model, tflite.inputs_for_calibration(model, None))
-    (tmp_path / "base.elm").write_bytes(formats.pack_model(model))
+    model = import_tflite(file)
+    convert.calibrate(model, inputs_for_calibration(model, None))
+    (tmp_path / "base.elm").write_bytes(pack_model(model))
     rng, ranks = np.random.default_rng(0), {i: 3 for i, op in enumerate(model.ops) if op.is_matrix}
     parts = [random_adapter(rng, model, name == "trained", ranks=ranks) for name in ("one", "two", "other", "trained")]
     parts[1].seed = parts[0].seed
     for layer, its in zip(parts[1].layers, parts[0].layers, strict=True):
         layer.a = its.a
     for name, part in zip(("one", "two", "other", "trained"), parts, strict=True):
-        (tmp_path / f"{name}.ela").write_bytes(formats.pack_adapter(part))
+        (tmp_path / f"{name}.ela").write_bytes(pack_adapter(part))
     return tmp_path
 
 
@@ -45,14 +48,14 @@ def test_the_command_tells_what_it_made(folder: Path) -> None:
     assert all(0 < row["error"] < 0.02 for row in same["layers"]) and same["bytes"] == out.stat().st_size
     parts = [edgelora.load(path, base) for path in (one, two)]
     wanted = reference.blend(base.model, parts, [2867, 1229])
-    assert out.read_bytes() == formats.pack_adapter(wanted)
+    assert out.read_bytes() == pack_adapter(wanted)
     text = command("blend", folder / "base.elm", one, other, "-o", out)
     assert text.count("joining ranks") == len(same["layers"])
-    assert out.read_bytes() == formats.pack_adapter(
+    assert out.read_bytes() == pack_adapter(
         reference.blend(base.model, [parts[0], edgelora.load(other, base)], [2048] * 2)
     )
     command("blend", folder / "base.elm", one, two, "--to-train", "-o", out)
-    assert out.read_bytes() == formats.pack_adapter(reference.blend(base.model, parts, [2048] * 2, False))
+    assert out.read_bytes() == pack_adapter(reference.blend(base.model, parts, [2048] * 2, False))
 
 
 def test_what_the_command_refuses(folder: Path) -> None:
@@ -82,7 +85,7 @@ def test_from_python(folder: Path) -> None:
         merged.save(folder / name)
     assert "steps from the adapter's" in repr(from_file) and from_file.layers == from_elm.layers
     mine = edgelora.load(folder / "mine.elm")
-    session = twin.Session(mine.elm, bytes(len(mine.model.ops)), "infer")
+    session = Session(mine.elm, bytes(len(mine.model.ops)), "infer")
     for x in (random_input(np.random.default_rng(seed), base.model) for seed in range(4)):
         session.infer(x)
         for name in ("patched.tflite", "written.tflite"):
@@ -95,10 +98,10 @@ def test_averages_go_on_training(folder: Path) -> None:
     mean = edgelora.blend(base, [folder / "one.ela", folder / "two.ela"], to_train=True)
     one = edgelora.load(folder / "one.ela", base)
     assert [layer.branch_shift for layer in mean.layers] == [layer.branch_shift for layer in one.layers]
-    session = twin.Session(base.elm, mean.ranks(len(base.model.ops)), "frozen_a", 1)
-    session.load(formats.pack_adapter(mean))
+    session = Session(base.elm, mean.ranks(len(base.model.ops)), "frozen_a", 1)
+    session.load(pack_adapter(mean))
     rng = np.random.default_rng(0)
     for _ in range(4):
         session.train(random_input(rng, base.model), 0, 6000)
-    again = formats.unpack_adapter(session.save(), base.model)
+    again = unpack_adapter(session.save(), base.model)
     assert again.seed == one.seed and not again.a_stored

@@ -12,10 +12,18 @@ from class_cases import INPUTS, KNOWN, small_base
 from numpy.typing import NDArray
 from random_models import random_model
 
-from edgelora import formats, quantization, training, twin
-from edgelora.datasets import Dataset
-from edgelora.errors import InputError
-from edgelora.formats import ClassRow, QuantModel, Space
+from edgelora.base.errors import InputError
+from edgelora.core.formats.classes import ClassRow, Space, no_room, pack_classes
+from edgelora.core.formats.ela import CLASSES, unpack_adapter
+from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.formats.envelope import FormatError
+from edgelora.core.formats.network import QuantModel
+from edgelora.core.twin.binding import TwinError
+from edgelora.core.twin.session import Session
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.new_classes import add_classes
+from edgelora.model.datasets.dataset import Dataset
+from edgelora.model.quantization import class_stats
 
 
 def whole_inverse(space: Space) -> NDArray[np.int64]:
@@ -33,7 +41,7 @@ def wanted_row(space: Space, x: NDArray[np.int64]) -> tuple[int, list[int]]:
     return -((int(((row * mean + 8) >> 4).sum()) + 1) >> 1), row.tolist()
 
 
-def last_inputs(session: twin.Session, model: QuantModel, x: NDArray[np.int8]) -> NDArray[np.int64]:
+def last_inputs(session: Session, model: QuantModel, x: NDArray[np.int8]) -> NDArray[np.int64]:
     rows = [session.activations(np.ascontiguousarray(one), model)[1].ravel() for one in x]
     return np.array(rows, np.int64) - model.tensors[1].zero_point
 
@@ -41,16 +49,16 @@ def last_inputs(session: twin.Session, model: QuantModel, x: NDArray[np.int8]) -
 def test_rows_and_decisions_are_those_of_the_specification() -> None:
     rng = np.random.default_rng(4)
     model = small_base(rng)
-    space, elm = model.space, formats.pack_model(model)
-    assert space and formats.pack_model(formats.unpack_model(elm)) == elm
-    session = twin.Session(elm, bytes(2), "infer")
+    space, elm = model.space, pack_model(model)
+    assert space and pack_model(unpack_model(elm)) == elm
+    session = Session(elm, bytes(2), "infer")
     x = rng.integers(-128, 128, (40, 5)).astype(np.int8)
     inputs = last_inputs(session, model, x)
     rows = [session.class_row(x[:9], 1), session.class_row(x[9:10], 3, "wave"), session.class_row(x[10:20], 5, "jump")]
     for row, part in zip(rows, (inputs[:9], inputs[9:10], inputs[10:20]), strict=True):
         assert (row.bias, row.row.tolist()) == wanted_row(space, part)
         assert row.samples == len(part)
-    session.use(session.with_record(None, formats.CLASSES, formats.pack_classes(rows)))
+    session.use(session.with_record(None, CLASSES, pack_classes(rows)))
     classes, logit_scale = [0, 1, 2, 3, 5], int.from_bytes(elm[44:48], "little")
     chosen = set()
     for one, seen in zip(x, inputs, strict=True):
@@ -71,8 +79,8 @@ def test_an_adapter_adds_classes_to_what_it_has() -> None:
     """Beside layers that train on; judged by its scores; what had none is what it was."""
     rng = np.random.default_rng(5)
     model = small_base(rng)
-    elm = formats.pack_model(model)
-    session = twin.Session(elm, bytes([2, 2]), "frozen_a", 2)
+    elm = pack_model(model)
+    session = Session(elm, bytes([2, 2]), "frozen_a", 2)
     x = rng.integers(-128, 128, (12, 5)).astype(np.int8)
     session.begin(1)
     for i, one in enumerate(x):
@@ -80,18 +88,18 @@ def test_an_adapter_adds_classes_to_what_it_has() -> None:
     plain = session.save()
     session.use(plain)
     row = session.class_row(x[:4], 3, "wave")
-    waving = session.with_record(plain, formats.CLASSES, formats.pack_classes([row]))
-    assert formats.unpack_adapter(waving, model).classes[0].name == "wave"
-    assert session.with_record(waving, formats.CLASSES, None) == plain
+    waving = session.with_record(plain, CLASSES, pack_classes([row]))
+    assert unpack_adapter(waving, model).classes[0].name == "wave"
+    assert session.with_record(waving, CLASSES, None) == plain
     session.use(waving)
     named, loss = session.evaluate(x[0], 3)
     p = session.infer(x[0]), session.probabilities()[3] / 32768
     assert named == p[0] and loss / 4096 == pytest.approx(-np.log(max(p[1], 1e-9)), abs=0.02)
-    with pytest.raises(twin.TwinError, match="not a class"):
+    with pytest.raises(TwinError, match="not a class"):
         session.evaluate(x[0], 4)
     session.load(waving)
     session.train(x[1], 1, 30000)
-    assert formats.unpack_adapter(session.save(), model).classes[0].bias == row.bias
+    assert unpack_adapter(session.save(), model).classes[0].bias == row.bias
 
 
 @pytest.mark.parametrize(
@@ -108,31 +116,31 @@ def test_an_adapter_adds_classes_to_what_it_has() -> None:
 )
 def test_broken_classes_are_refused_by_host_and_core(change, words: str) -> None:
     model = small_base(np.random.default_rng(6))
-    session = twin.Session(formats.pack_model(model), bytes(2), "infer")
+    session = Session(pack_model(model), bytes(2), "infer")
     row = np.ones(INPUTS, np.int16)
     rows = [ClassRow(0, "", 1, 5, row), ClassRow(4, "wave", 1, 5, row)]
-    good = session.with_record(None, formats.CLASSES, formats.pack_classes(rows))
-    assert formats.unpack_adapter(good, model).classes[1].number == 4
+    good = session.with_record(None, CLASSES, pack_classes(rows))
+    assert unpack_adapter(good, model).classes[1].number == 4
     change(rows)
-    body = formats.pack_classes(rows)
-    with pytest.raises(twin.TwinError, match="inconsistent"):
-        session.with_record(None, formats.CLASSES, body)
-    data = bytearray(good[:48] + struct.pack("<HHI", formats.CLASSES, 1, len(body)) + body)
+    body = pack_classes(rows)
+    with pytest.raises(TwinError, match="inconsistent"):
+        session.with_record(None, CLASSES, body)
+    data = bytearray(good[:48] + struct.pack("<HHI", CLASSES, 1, len(body)) + body)
     struct.pack_into("<I", data, 8, len(data))
     struct.pack_into("<I", data, 12, zlib.crc32(data[16:]))
     broken = bytes(data)
-    with pytest.raises(formats.FormatError, match=words):
-        formats.unpack_adapter(broken, model)
-    with pytest.raises(twin.TwinError, match="inconsistent"):
+    with pytest.raises(FormatError, match=words):
+        unpack_adapter(broken, model)
+    with pytest.raises(TwinError, match="inconsistent"):
         session.use(broken)
 
 
 @pytest.mark.parametrize("body", [b"", b"\1", struct.pack("<HH", 0, INPUTS), struct.pack("<HH", 1, INPUTS - 1)])
 def test_records_that_hold_no_class_are_refused(body: bytes) -> None:
     model = small_base(np.random.default_rng(6))
-    session = twin.Session(formats.pack_model(model), bytes(2), "infer")
-    with pytest.raises(twin.TwinError, match="inconsistent"):
-        session.with_record(None, formats.CLASSES, body)
+    session = Session(pack_model(model), bytes(2), "infer")
+    with pytest.raises(TwinError, match="inconsistent"):
+        session.with_record(None, CLASSES, body)
 
 
 @pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
@@ -140,32 +148,32 @@ def test_classes_alone_begin_a_training(mode: str) -> None:
     """An adapter without layers is loaded as a fresh one of seed 0, with its classes."""
     model = small_base(np.random.default_rng(6))
     row = ClassRow(4, "wave", 1, 5, np.ones(INPUTS, np.int16))
-    loaded, begun = (twin.Session(formats.pack_model(model), bytes([2, 2]), mode, 1) for _ in range(2))
-    alone = loaded.with_record(None, formats.CLASSES, formats.pack_classes([row]))
+    loaded, begun = (Session(pack_model(model), bytes([2, 2]), mode, 1) for _ in range(2))
+    alone = loaded.with_record(None, CLASSES, pack_classes([row]))
     loaded.load(alone)
     begun.begin(0)
-    assert loaded.with_record(loaded.save(state=True), formats.CLASSES, None) == begun.save(state=True)
-    assert formats.unpack_adapter(loaded.save(), model).classes[0].name == "wave"
+    assert loaded.with_record(loaded.save(state=True), CLASSES, None) == begun.save(state=True)
+    assert unpack_adapter(loaded.save(), model).classes[0].name == "wave"
 
 
 def test_a_base_without_room_for_classes_says_so() -> None:
     model = small_base(np.random.default_rng(7))
     model.space = None
-    session = twin.Session(formats.pack_model(model), bytes(2), "infer")
-    with pytest.raises(twin.TwinError, match="must say how its last layer"):
+    session = Session(pack_model(model), bytes(2), "infer")
+    with pytest.raises(TwinError, match="must say how its last layer"):
         session.class_row(np.zeros((3, 5), np.int8), 3, "wave")
     x, y = np.zeros((6, 1, 1, 5), np.float32), np.arange(6) % 3
-    assert quantization.spread(model, x, y[:6] // 2) is None  # nothing spreads
-    assert "quantize it from its float network" in formats.no_room(model)
+    assert class_stats.spread(model, x, y[:6] // 2) is None  # nothing spreads
+    assert "quantize it from its float network" in no_room(model)
     model.loss = "mean_squared_error"
-    assert "ends in dense of" in formats.no_room(model) and "mean_squared_error" in formats.no_room(model)
+    assert "ends in dense of" in no_room(model) and "mean_squared_error" in no_room(model)
     probable = random_model(1, "small", ("dense", "softmax"), loss="cross_entropy")
-    assert probable.ops[-1].kind == "softmax" and "make it without" in formats.no_room(probable)
+    assert probable.ops[-1].kind == "softmax" and "make it without" in no_room(probable)
 
 
 def test_a_name_that_no_record_can_hold_is_refused_before_the_board_is_asked() -> None:
     model = small_base(np.random.default_rng(0))
-    base = training.Base("small.elm", formats.pack_model(model), model)
+    base = Base("small.elm", pack_model(model), model)
     data = Dataset(np.zeros((8, 1, 1, 5), np.float32), np.repeat([0, 1], 4), ["hop", "\u0645\u0648\u062c\u0629" * 4])
     with pytest.raises(InputError, match="takes 32 bytes"):
-        training.add_classes(cast(Any, None), base, data, None)
+        add_classes(cast(Any, None), base, data, None)

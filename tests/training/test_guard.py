@@ -7,29 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgelora import formats, sim, twin
-from edgelora.link import Link
-from edgelora.report import Metrics
-from edgelora.resources import ROOT
-from edgelora.training import (
-    ADAPTER_PATH,
-    LEARNING_RATES,
-    LEAST_EPOCHS,
-    LEAST_UPDATES,
-    MODES,
-    MOMENTA,
-    MOST_TIMES,
-    Base,
-    Guard,
-    Judged,
-    Recipe,
-    Samples,
-    TwinLearner,
-    Verdict,
-    as_board,
-    personalize_board,
-    prepared,
-)
+from edgelora.base.resources import ROOT
+from edgelora.board.link.client import Link
+from edgelora.board.sim import virtual_board
+from edgelora.core.formats.elm import unpack_model
+from edgelora.core.twin.session import Session
+from edgelora.learn.report.metrics import Metrics
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.board_paths import ADAPTER_PATH
+from edgelora.learn.training.early_stopping import Guard, Judged, Verdict, prepared
+from edgelora.learn.training.host_run import as_board
+from edgelora.learn.training.personalize import personalize_board
+from edgelora.learn.training.recipe import LEARNING_RATES, LEAST_EPOCHS, LEAST_UPDATES, MODES, MOMENTA, Recipe
+from edgelora.learn.training.samples import MOST_TIMES, Samples
+from edgelora.learn.training.twin_learner import TwinLearner
 
 RECIPE = Recipe(rank=2, placement="last")
 
@@ -37,7 +28,7 @@ RECIPE = Recipe(rank=2, placement="last")
 @pytest.fixture(scope="module")
 def task(keyword_elm: bytes) -> tuple[Base, Samples, Samples]:
     """A base, and two sets of samples that it has to relearn: the classes of their twos are others than it says."""
-    base = Base("kws.elm", keyword_elm, formats.unpack_model(keyword_elm))
+    base = Base("kws.elm", keyword_elm, unpack_model(keyword_elm))
     rng = np.random.default_rng(5)
     kinds = rng.integers(-128, 128, (4, *base.model.input.shape))
     y = np.arange(80) % 4
@@ -82,7 +73,7 @@ def test_the_best_is_kept(task: tuple[Base, Samples, Samples]) -> None:
     learner = TwinLearner(base.elm, recipe.ranks(base.model), recipe)
     guard = course.guard(learner)
     run = as_board(base.elm, samples, recipe)
-    session = twin.Session(base.elm, recipe.ranks(base.model), recipe.mode)
+    session = Session(base.elm, recipe.ranks(base.model), recipe.mode)
     session.use(run.adapter)
     losses = [session.evaluate(x, int(y)) for x, y in zip(course.held.x, course.held.y, strict=True)]
     assert [best for best, _ in losses] == list(session.predict(course.held.x))
@@ -150,7 +141,7 @@ def test_verdict_and_end(task: tuple[Base, Samples, Samples]) -> None:
 def test_board_and_twin_agree(task: tuple[Base, Samples, Samples], tmp_path: Path, on_board: bool) -> None:
     base, samples, test = task
     recipe = replace(RECIPE, epochs=6, on_board=on_board)
-    board = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    board = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
     try:
         with Link.connect(board.port) as link, Metrics(tmp_path / "metrics.jsonl") as metrics:
             run = personalize_board(link, base, samples, test, recipe, metrics)

@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgelora.bench.learning import TASKS
-from edgelora.datasets import keywords, speech
-from edgelora.datasets import keywords as kws
-from edgelora.datasets.speech import Voice
-from edgelora.floatnet.layers import shapes
-from edgelora.floatnet.zoo import ds_cnn
-from edgelora.signal import AudioFrontEnd
-from edgelora.training.base import load_part
-from edgelora.training.recipe import Recipe, placed
+from benchmarks.learning import TASKS
+from edgelora.core.front_ends import AudioFrontEnd
+from edgelora.learn.training.base import load_part
+from edgelora.learn.training.recipe import Recipe, placed
+from edgelora.model.datasets import keywords, speech
+from edgelora.model.datasets import keywords as kws
+from edgelora.model.datasets.speech import Voice
+from edgelora.model.floatnet.layers import shapes
+from edgelora.model.floatnet.zoo import ds_cnn
 
 speaks = pytest.mark.skipif(
     not (shutil.which("espeak-ng") and shutil.which("flite")), reason="espeak-ng and flite are not installed"

@@ -7,10 +7,12 @@ import zlib
 import numpy as np
 import pytest
 
-from edgelora.datasets import FAULTS, MACHINE_WINDOW, machine, vibration
-from edgelora.errors import InputError
-from edgelora.report import auc, most_events, partial_auc, roc
-from edgelora.training import Phases, features_of, normal_windows
+from edgelora.base.errors import InputError
+from edgelora.learn.report.curves import auc, partial_auc, roc
+from edgelora.learn.report.statistics import most_events
+from edgelora.learn.training.machines import features_of, normal_windows
+from edgelora.learn.training.monitor import Phases
+from edgelora.model.datasets.machines import FAULTS, MACHINE_WINDOW, machine, vibration
 
 
 def test_vibration_is_the_same_everywhere() -> None:

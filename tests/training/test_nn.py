@@ -6,15 +6,14 @@ from functools import partial
 import numpy as np
 import pytest
 
-from edgelora import floatnet
-from edgelora.datasets.dataset import Dataset, load_dataset, save_dataset
-from edgelora.floatnet import files
-from edgelora.floatnet import layers as floatnet_layers
-from edgelora.floatnet import train as floatnet_train
-from edgelora.floatnet.augment import Speaking, Wearer, augment_motion, augment_speech, augmentation
-from edgelora.floatnet.lora import adaptable_layers, train_float_lora
-from edgelora.floatnet.pretraining import pretrain
-from edgelora.floatnet.zoo import ds_cnn, har_net
+from edgelora.model.datasets.dataset import Dataset, load_dataset, save_dataset
+from edgelora.model.floatnet import files, tables
+from edgelora.model.floatnet import layers as floatnet_layers
+from edgelora.model.floatnet import train as floatnet_train
+from edgelora.model.floatnet.augment import Speaking, Wearer, augment_motion, augment_speech, augmentation
+from edgelora.model.floatnet.lora import adaptable_layers, train_float_lora
+from edgelora.model.floatnet.pretraining import pretrain
+from edgelora.model.floatnet.zoo import ds_cnn, har_net
 
 LAYERS = {
     "conv same": [floatnet_layers.conv(3, (3, 3), activation="none")],
@@ -333,7 +332,7 @@ def graph() -> floatnet_layers.FloatNet:
     """Branches, a function, explicit padding, folded normalization."""
     conv = floatnet_layers.build((5, 6, 2), [floatnet_layers.conv(4, (3, 2))], seed=0).layers[0]
     conv = replace(conv, name="stem.0", gain=np.arange(1, 5, dtype=np.float32), padding=((1, 1), (0, 1)))
-    table = floatnet.sampled(np.tanh, -4.0, 4.0)
+    table = tables.sampled(np.tanh, -4.0, 4.0)
     head = floatnet_layers.build((5, 6, 4), [floatnet_layers.dense(3)], seed=1).layers[0]
     layers = [
         conv,

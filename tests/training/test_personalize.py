@@ -9,16 +9,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgelora import formats, sim, twin
+from edgelora.base.resources import ROOT
+from edgelora.board.link.client import Link
+from edgelora.board.sim import virtual_board
 from edgelora.cli.exit_codes import ExitCode
 from edgelora.cli.runs import print_report
-from edgelora.link import Link
-from edgelora.report import Metrics, State, comparison, make_report, write_report
-from edgelora.report.sections import device_code
-from edgelora.resources import ROOT
-from edgelora.training import Base, Recipe, Samples, Verdict, personalize_board
-from edgelora.training.board_paths import SAMPLES_PATH
-from edgelora.training.on_board import NAME
+from edgelora.core.formats.eld import pack_samples
+from edgelora.core.formats.elm import base_id, unpack_model
+from edgelora.core.twin.session import Session
+from edgelora.learn.report.builder import make_report
+from edgelora.learn.report.compare import comparison
+from edgelora.learn.report.conclusion import State
+from edgelora.learn.report.metrics import Metrics
+from edgelora.learn.report.sections import device_code, write_report
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.board_paths import SAMPLES_PATH
+from edgelora.learn.training.board_run import NAME
+from edgelora.learn.training.early_stopping import Verdict
+from edgelora.learn.training.personalize import personalize_board
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.samples import Samples
 
 MICROPYTHON = ROOT / ".build" / "unix" / "micropython"
 
@@ -28,14 +38,14 @@ def test_a_worse_adapter_is_not_activated(
     keyword_elm: bytes, tmp_path: Path, on_board: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The base is right about all test samples; labels to train on are scrambled."""
-    base = Base("kws.elm", keyword_elm, formats.unpack_model(keyword_elm))
+    base = Base("kws.elm", keyword_elm, unpack_model(keyword_elm))
     rng = np.random.default_rng(5)
     x = rng.integers(-128, 128, (32, *base.model.input.shape)).astype(np.int8)
-    session = twin.Session(base.elm, bytes(len(base.model.ops)), "infer")
+    session = Session(base.elm, bytes(len(base.model.ops)), "infer")
     right = session.predict(x)
     samples, test = Samples(x[:12], (right[:12] + 1 + rng.integers(0, 11, 12)) % 12), Samples(x[12:], right[12:])
     recipe = Recipe(rank=2, epochs=3, learning_rate=30000, on_board=on_board)
-    board = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    board = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
     try:
         with Link.connect(board.port) as link, Metrics(tmp_path / "metrics.jsonl") as metrics:
             if on_board:  # an earlier run's adapter is in use, and would be after a reset
@@ -57,7 +67,7 @@ def test_a_worse_adapter_is_not_activated(
         here = replace(report, **{name: f"{tmp_path}{getattr(report, name)}" for name in ("base_path", "adapter_path")})
         command = [MICROPYTHON, "-c", device_code(here)]
         told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
-        adapted = twin.Session(base.elm, recipe.ranks(base.model), "infer")
+        adapted = Session(base.elm, recipe.ranks(base.model), "infer")
         adapted.use(run.run.adapter)
         seen = int(adapted.predict(np.zeros((1, *base.model.input.shape), np.int8))[0])
         assert told == base.model.labels[seen]
@@ -78,15 +88,15 @@ def shifted(base: Base, number: int) -> tuple[Samples, Samples]:
     """Samples to learn and to test, labels as the base has them but `number` further on."""
     rng = np.random.default_rng(6)
     x = rng.integers(-128, 128, (64, *base.model.input.shape)).astype(np.int8)
-    y = (twin.Session(base.elm, bytes(len(base.model.ops)), "infer").predict(x) + number) % base.model.classes
+    y = (Session(base.elm, bytes(len(base.model.ops)), "infer").predict(x) + number) % base.model.classes
     return Samples(x[:48], y[:48]), Samples(x[48:], y[48:])
 
 
 def test_a_second_run_learns_its_own_samples(keyword_elm: bytes, tmp_path: Path) -> None:
     """The same windows under other labels make files of the same size."""
-    base = Base("kws.elm", keyword_elm, formats.unpack_model(keyword_elm))
+    base = Base("kws.elm", keyword_elm, unpack_model(keyword_elm))
     recipe = Recipe(rank=2, epochs=2, on_board=True)
-    board = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    board = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
     try:
         with Link.connect(board.port) as link, Metrics(tmp_path / "metrics.jsonl") as metrics:
             for number in (0, 1):
@@ -104,7 +114,7 @@ def test_what_differs_from_the_twin_is_an_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A board that learns a label that nobody gave it: not in use even by force, and the same words everywhere."""
-    base = Base("kws.elm", keyword_elm, formats.unpack_model(keyword_elm))
+    base = Base("kws.elm", keyword_elm, unpack_model(keyword_elm))
     samples, test = shifted(base, 0)
     recipe = Recipe(rank=2, epochs=2, on_board=on_board)
     put, train = Link.put, Link.train
@@ -112,18 +122,18 @@ def test_what_differs_from_the_twin_is_an_error(
     def put_other(link: Link, path: str, data: bytes, *more: object) -> None:
         if path == SAMPLES_PATH:
             x, y = samples.x[: len(samples.x) // 2], samples.y[: len(samples.y) // 2]
-            data = formats.pack_samples(x, (y + 1) % 12, None, formats.base_id(base.elm))
+            data = pack_samples(x, (y + 1) % 12, None, base_id(base.elm))
         put(link, path, data, *more)
 
     monkeypatch.setattr(Link, "put", put_other)
     monkeypatch.setattr(Link, "train", lambda link, x, y, *more: train(link, x, (y + 1) % 12, *more))
-    board = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    board = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
     try:
         with Link.connect(board.port) as link, Metrics(tmp_path / "metrics.jsonl") as metrics:
             run = personalize_board(link, base, samples, test, recipe, metrics, force=True)
             assert run.verdict is Verdict.DIFFERS and not run.activated and not run.twin.identical
             assert link.store_list().active is None
-            bare = twin.Session(base.elm, bytes(len(base.model.ops)), "infer").predict(test.x)
+            bare = Session(base.elm, bytes(len(base.model.ops)), "infer").predict(test.x)
             assert np.array_equal(link.eval(test.x).predictions, bare)
             hello = link.hello()
     finally:
@@ -147,16 +157,16 @@ def test_what_nobody_has_compared_is_not_in_use(
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("edgelora.training.personalize._run_on_twin", stopped)
-    base = Base("kws.elm", keyword_elm, formats.unpack_model(keyword_elm))
+    monkeypatch.setattr("edgelora.learn.training.personalize._run_on_twin", stopped)
+    base = Base("kws.elm", keyword_elm, unpack_model(keyword_elm))
     samples, test = shifted(base, 0)
-    board = sim.start("unix", None, tmp_path / "board", die_with_parent=True)
+    board = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
     try:
         with Link.connect(board.port) as link, Metrics(tmp_path / "metrics.jsonl") as metrics:
             with pytest.raises(KeyboardInterrupt):
                 personalize_board(link, base, samples, test, Recipe(rank=2, epochs=2, on_board=on_board), metrics)
             assert link.store_list().active is None
-            bare = twin.Session(base.elm, bytes(len(base.model.ops)), "infer").predict(test.x)
+            bare = Session(base.elm, bytes(len(base.model.ops)), "infer").predict(test.x)
             assert np.array_equal(link.eval(test.x).predictions, bare)
     finally:
         board.kill()

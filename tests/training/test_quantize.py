@@ -8,17 +8,19 @@ import numpy as np
 import pytest
 from random_models import random_input, random_model
 
-from edgelora import formats, twin
-from edgelora.floatnet import layers as floatnet_layers
-from edgelora.floatnet import train
-from edgelora.floatnet.balance import balanced
-from edgelora.formats.elm import pack_model, unpack_model
-from edgelora.formats.fixed_point import quantize_multiplier
-from edgelora.formats.network import KINDS
-from edgelora.quantization.calibrate import BRANCH_COVER, T_RMS, calibrate_adapters
-from edgelora.quantization.quantize import HEAD_ROOM, activation_tensor, quantize
-from edgelora.quantization.report import logits_note, report
-from edgelora.quantization.simulate import accumulators, simulate, simulate_op
+from edgelora.core.formats import elm
+from edgelora.core.formats.ela import seeded_a
+from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.formats.fixed_point import quantize_multiplier
+from edgelora.core.formats.network import KINDS, QuantModel
+from edgelora.core.twin.session import Session
+from edgelora.model.floatnet import layers as floatnet_layers
+from edgelora.model.floatnet import train
+from edgelora.model.floatnet.balance import balanced
+from edgelora.model.quantization.calibrate import BRANCH_COVER, T_RMS, calibrate_adapters
+from edgelora.model.quantization.quantize import HEAD_ROOM, activation_tensor, quantize
+from edgelora.model.quantization.report import logits_note, report
+from edgelora.model.quantization.simulate import accumulators, simulate, simulate_op
 
 LAYERS = [
     floatnet_layers.conv(8, (1, 5), (1, 2)),
@@ -215,7 +217,7 @@ def test_simulation_is_near_the_core_for_every_kind():
         model = random_model(seed, kinds=kinds, oracle=seed < 90, edges=False)
         if model.has_history:
             continue
-        session = twin.Session(formats.pack_model(model), bytes(len(model.ops)), "infer")
+        session = Session(elm.pack_model(model), bytes(len(model.ops)), "infer")
         rng = np.random.default_rng(seed)
         runs = [session.activations(random_input(rng, model), model) for _ in range(5)]
         grids = [np.stack(values).astype(np.float64) for values in zip(*runs, strict=True)]
@@ -229,7 +231,7 @@ def test_report_is_of_the_core(trained):
     """Accuracies and agreement are those of what the twin predicts; a layer made noisy comes first."""
     net, model = trained
     x, y = problem(1)
-    session = twin.Session(formats.pack_model(model), bytes(5), "infer")
+    session = Session(elm.pack_model(model), bytes(5), "infer")
     predicted = session.predict(model.input.quantize(x))
     result = report(net, model, x, y)
     assert result.int8_accuracy == np.mean(predicted == y) and result.samples == len(x)
@@ -253,7 +255,7 @@ def test_adapter_shifts_match_the_layer(trained):
             continue
         source = model.tensors[op.input]
         q = np.rint(real[op.input] / source.scale) + source.zero_point
-        a = np.concatenate([formats.seeded_a(seed, index, 4, op) for seed in range(40, 44)])
+        a = np.concatenate([seeded_a(seed, index, 4, op) for seed in range(40, 44)])
         a = a.reshape(-1, *op.weights.shape[1:])
         layer = floatnet_layers.Layer(op.kind, op.kernel, op.stride)
         t = np.rint(floatnet_layers.linear(layer, a.astype(float), q - source.zero_point) / 2.0**op.t_shift)
@@ -321,6 +323,6 @@ def test_grids_of_logits_that_cost_are_told(trained, scale, said):
     assert not logits_note(replace(model, loss="mean_squared_error"))
 
 
-def twin_logits(model: formats.QuantModel, x: np.ndarray) -> np.ndarray:
-    session = twin.Session(pack_model(model), bytes(len(model.ops)), "infer")
+def twin_logits(model: QuantModel, x: np.ndarray) -> np.ndarray:
+    session = Session(pack_model(model), bytes(len(model.ops)), "infer")
     return np.array([(session.infer(row), session.logits)[1] for row in model.input.quantize(x)])

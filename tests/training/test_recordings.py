@@ -13,11 +13,16 @@ import numpy as np
 import pytest
 from commands import edgelora, result
 
-from edgelora import datasets, formats
-from edgelora.bench.swap import layers_and_adapters
-from edgelora.datasets import Capture
-from edgelora.errors import InputError
-from edgelora.formats import Normal, Signal
+from benchmarks.swap import layers_and_adapters
+from edgelora.base.errors import InputError
+from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.formats.signal import Normal, Signal
+from edgelora.model.datasets import recordings
+from edgelora.model.datasets import recordings as datasets_recordings
+from edgelora.model.datasets.capture import Capture
+from edgelora.model.datasets.dataset import load_dataset
+from edgelora.model.datasets.har import har_takes, load_har
+from edgelora.model.datasets.recordings import Recording, load_capture, save_capture, windows_of
 
 KEY = "fed53116f20684c067774ebf9e7bcbdc"
 ALL = (".csv", ".npz", ".json", ".cbor")
@@ -35,9 +40,9 @@ def capture(counts: bool = False) -> Capture:
 @pytest.mark.parametrize("second", ALL)
 def test_kinds_become_one_another(tmp_path: Path, first: str, second: str) -> None:
     a, b = tmp_path / f"a{first}", tmp_path / f"b{second}"
-    datasets.save_capture(capture(), a)
+    save_capture(capture(), a)
     edgelora("convert", a, "-o", b)
-    back = datasets.load_capture(b)
+    back = load_capture(b)
     assert np.allclose(back.values, capture().values, rtol=0, atol=1e-9) and back.names == capture().names
     assert back.rate == pytest.approx(62.5)
     if ".csv" not in (first, second):
@@ -46,18 +51,18 @@ def test_kinds_become_one_another(tmp_path: Path, first: str, second: str) -> No
 
 def test_sound(tmp_path: Path) -> None:
     for kind in (".wav", ".json", ".cbor", ".npz"):
-        datasets.save_capture(capture(counts=True), tmp_path / f"a{kind}")
+        save_capture(capture(counts=True), tmp_path / f"a{kind}")
         edgelora("convert", tmp_path / f"a{kind}", "-o", tmp_path / "b.wav")
-        back = datasets.load_capture(tmp_path / "b.wav")
+        back = load_capture(tmp_path / "b.wav")
         assert back.counts and back.rate == 8000 and (back.values == capture(counts=True).values).all()
     (tmp_path / "c.wav").write_bytes((tmp_path / "b.wav").read_bytes()[:-3])
-    assert len(datasets.load_capture(tmp_path / "c.wav").values) == 49, "what is left of a file that was cut off"
+    assert len(load_capture(tmp_path / "c.wav").values) == 49, "what is left of a file that was cut off"
 
 
 @pytest.mark.parametrize("kind", [".json", ".cbor"])
 def test_signatures(tmp_path: Path, kind: str) -> None:
     path, key = tmp_path / f"a{kind}", ("--hmac-key", KEY)
-    datasets.save_capture(capture(), tmp_path / "plain.csv")
+    save_capture(capture(), tmp_path / "plain.csv")
     edgelora("convert", tmp_path / "plain.csv", "-o", path, *key)
     assert result("convert", path, "-o", tmp_path / "b.csv", *key)["signature"] == "signed, and the signature is right"
     assert "not checked" in edgelora("convert", path, "-o", tmp_path / "b.csv")
@@ -128,7 +133,7 @@ def test_bytes_that_are_no_acquisition(tmp_path: Path, data: bytes) -> None:
     for kind in (".json", ".cbor"):
         (tmp_path / f"a{kind}").write_bytes(data)
         with pytest.raises(InputError, match="can't be read|has no protected") as error:
-            datasets.load_capture(tmp_path / f"a{kind}")
+            load_capture(tmp_path / f"a{kind}")
         assert error.value.remedy
 
 
@@ -152,7 +157,7 @@ def test_files_that_are_refused(tmp_path: Path, name: str, text: str, words: str
 
 
 def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.recordings, "MAX_RECORDING_BYTES", 3)
+    monkeypatch.setattr(recordings, "MAX_RECORDING_BYTES", 3)
     (tmp_path / "a.csv").write_text("1,2\n")
     assert "cut it into parts" in edgelora("convert", tmp_path / "a.csv", "-o", tmp_path / "b.npz", code=1)
 
@@ -160,7 +165,7 @@ def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("text", ["1,2\r3,4\r", "\ufeff1,2\r\n\r\n3,4", "\ufeffx,y\n1,2\n\n3,4\n"])
 def test_lines_as_other_programs_end_them(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.csv").write_text(text, newline="")
-    assert datasets.load_capture(tmp_path / "a.csv").values.tolist() == [[1, 2], [3, 4]]
+    assert load_capture(tmp_path / "a.csv").values.tolist() == [[1, 2], [3, 4]]
 
 
 # ---- samples for a base
@@ -173,9 +178,9 @@ SIGNAL = Signal(50, 3, 10, 5, tuple(Normal(0.001, 0.1 * i, 1 + i) for i in range
 def base(tmp_path: Path) -> Path:
     """A network on windows of 10 samples of three axes."""
     elm, _ = layers_and_adapters((30, 5), 0)
-    model = formats.unpack_model(elm)
+    model = unpack_model(elm)
     model.signal = SIGNAL
-    (tmp_path / "base.elm").write_bytes(formats.pack_model(model))
+    (tmp_path / "base.elm").write_bytes(pack_model(model))
     return tmp_path / "base.elm"
 
 
@@ -183,14 +188,14 @@ def test_windows_to_train_on(tmp_path: Path, base: Path) -> None:
     """Each kind of file by its own units; classes by the files' names."""
     rows = np.round(np.random.default_rng(2).normal(0, 1, (40, 3)), 3)
     acceleration = Capture(rows * 9.80665, 50, ("x", "y", "z"), ("m/s2",) * 3)
-    datasets.save_capture(acceleration, tmp_path / "wave.1.json")
-    datasets.save_capture(Capture(rows[:23] * 1000), tmp_path / "rest.first.csv")
-    datasets.save_capture(Capture(rows[:5] * 1000), tmp_path / "rest.short.csv")
+    save_capture(acceleration, tmp_path / "wave.1.json")
+    save_capture(Capture(rows[:23] * 1000), tmp_path / "rest.first.csv")
+    save_capture(Capture(rows[:5] * 1000), tmp_path / "rest.short.csv")
     files = [tmp_path / name for name in ("wave.1.json", "rest.first.csv", "rest.short.csv")]
     out = tmp_path / "samples.npz"
     made = result("convert", *files, "--base", base, "-o", out)
     assert made["windows"] == {"rest": 3, "wave": 7} and made["signatures"] == {str(files[0]): "not signed"}
-    data = datasets.load_dataset(out)
+    data = load_dataset(out)
     assert data.signal == SIGNAL and data.labels == ["rest", "wave"] and data.y.tolist() == [1] * 7 + [0] * 3
     wanted = (rows[5:15] - [0, 0.1, 0.2]) / [1, 2, 3]
     assert np.allclose(data.x[1, 0], wanted, atol=1e-6) and np.allclose(data.x[8], data.x[1], atol=1e-6)
@@ -203,29 +208,29 @@ def test_windows_without_a_base(tmp_path: Path) -> None:
     """Edge Impulse's recordings become samples that a network can be trained on, in their own units."""
     rows = np.round(np.random.default_rng(3).normal(0, 9, (40, 3)), 3)
     for name, part in (("wave.1.json", rows), ("rest.a.cbor", rows[:20]), ("rest.b.json", rows[:5])):
-        datasets.save_capture(Capture(part, 50, ("x", "y", "z"), ("m/s2",) * 3), tmp_path / name)
+        save_capture(Capture(part, 50, ("x", "y", "z"), ("m/s2",) * 3), tmp_path / name)
     files, out = sorted(tmp_path.iterdir()), tmp_path / "samples.npz"
     made = result("convert", *files, "--window", 10, "--hop", 5, "-o", out)
     assert made["windows"] == {"rest": 3, "wave": 7} and (made["shape"], made["rate"]) == ([1, 10, 3], 50)
-    data = datasets.load_dataset(out)
+    data = load_dataset(out)
     assert data.labels == ["rest", "wave"] and np.allclose(data.x[4, 0], rows[5:15])
     assert result("convert", *files, "--window", 10, "-o", out) == made, "half a window is the usual hop"
     assert "give longer ones" in edgelora("convert", *files, "--window", 99, "-o", out, code=1)
-    datasets.save_capture(Capture(rows, 50, ("x", "y", "z"), ("g",) * 3), tmp_path / "wave.2.json")
+    save_capture(Capture(rows, 50, ("x", "y", "z"), ("g",) * 3), tmp_path / "wave.2.json")
     said = edgelora("convert", *files, tmp_path / "wave.2.json", "--window", 10, "-o", out, code=1)
     assert "wave has units ('g', 'g', 'g'), rest ('m/s2'" in said
 
 
 def test_more_windows_than_memory_holds_are_refused(tmp_path: Path, base: Path) -> None:
     """Before any is cut: a recording of 1 MB would make 500 GB of windows."""
-    datasets.save_capture(Capture(np.zeros((400_000, 3)), 50, counts=True), tmp_path / "rest.npz")
+    save_capture(Capture(np.zeros((400_000, 3)), 50, counts=True), tmp_path / "rest.npz")
     out = tmp_path / "samples.npz"
     said = edgelora("convert", tmp_path / "rest.npz", "--window", 200_000, "--hop", 1, "-o", out, code=1)
     assert "200001 windows of 200000 samples take 480002400000 bytes" in said and "a larger --hop" in said
     assert not out.exists()
     long = np.zeros((10_000_000, 3), np.int16)
     with pytest.raises(InputError, match="9999991 windows of 10 samples take 1199998920 bytes"):
-        datasets.windows_of([("rest", datasets.Recording(long))], SIGNAL, 1)
+        windows_of([("rest", Recording(long))], SIGNAL, 1)
 
 
 @pytest.mark.parametrize("rate", [0, 10_000_001, 0xFFFFFFFF])
@@ -236,7 +241,7 @@ def test_a_wav_without_a_usable_rate(tmp_path: Path, rate: int) -> None:
 
 
 def test_a_rate_that_a_wav_cannot_hold(tmp_path: Path) -> None:
-    datasets.save_capture(Capture(np.ones((9, 1)), 0.25, ("x",), ("g",)), tmp_path / "a.json")
+    save_capture(Capture(np.ones((9, 1)), 0.25, ("x",), ("g",)), tmp_path / "a.json")
     said = edgelora("convert", tmp_path / "a.json", "-o", tmp_path / "b.wav", code=1)
     assert "1 a second or more, not 0.25" in said and not (tmp_path / "b.wav").exists()
     (tmp_path / "c.csv").write_text("timestamp,x\n0,1\n1e-320,2\n")
@@ -245,17 +250,17 @@ def test_a_rate_that_a_wav_cannot_hold(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ALL)
 def test_half_a_character_in_a_name(tmp_path: Path, kind: str) -> None:
-    datasets.save_capture(capture(), tmp_path / "a.json")
+    save_capture(capture(), tmp_path / "a.json")
     text = (tmp_path / "a.json").read_text().replace("accX", "a\\ud800").replace("m/s2", "\\udfff")
     (tmp_path / "a.json").write_text(text)
     edgelora("convert", tmp_path / "a.json", "-o", tmp_path / f"b{kind}")
-    back = datasets.load_capture(tmp_path / f"b{kind}")
+    back = load_capture(tmp_path / f"b{kind}")
     assert back.names[0] in ("a?", "a_")
 
 
 @pytest.mark.parametrize("signature", ["\\ud800", "é" * 32, "\\ud800" * 64])
 def test_signatures_that_are_no_hex(tmp_path: Path, signature: str) -> None:
-    datasets.save_capture(capture(), tmp_path / "a.json", KEY)
+    save_capture(capture(), tmp_path / "a.json", KEY)
     told = json.loads((tmp_path / "a.json").read_text())
     text = (tmp_path / "a.json").read_text().replace(told["signature"], signature)
     (tmp_path / "a.json").write_text(text, encoding="utf-8")
@@ -264,24 +269,24 @@ def test_signatures_that_are_no_hex(tmp_path: Path, signature: str) -> None:
 
 
 def test_units_that_are_not_the_bases(tmp_path: Path, base: Path) -> None:
-    datasets.save_capture(Capture(np.ones((20, 3)), 50, ("x", "y", "z"), ("dps",) * 3), tmp_path / "a.json")
+    save_capture(Capture(np.ones((20, 3)), 50, ("x", "y", "z"), ("dps",) * 3), tmp_path / "a.json")
     said = edgelora("convert", tmp_path / "a.json", "--base", base, "-o", tmp_path / "b.npz", code=1)
     assert "channel x is in 'dps', and not in g: convert it" in said
 
 
 def test_counts_of_a_watch_are_its_windows() -> None:
     """What `demo har` sends to a board, cut as the base's signal says, is the data that it is tested and trained on."""
-    data = datasets.load_har(3)
+    data = load_har(3)
     signal = data.test.signal
     assert signal
-    later = datasets.har_takes(3, "test")
+    later = har_takes(3, "test")
     windows = [
         (counts[at : at + signal.window], label)
         for counts, label in later
         for at in range(0, len(counts) - signal.window + 1, signal.hop)
     ]
     assert len(later) == 14 and [label for _, label in windows] == data.test.y.tolist()
-    for takes, part in ((windows, data.test), (datasets.har_takes(3, "train"), data.train)):
+    for takes, part in ((windows, data.test), (har_takes(3, "train"), data.train)):
         assert [label for _, label in takes] == part.y.tolist()
         assert np.array_equal([counts for counts, _ in takes], signal.counts(part.x[:, 0]))
 
@@ -305,21 +310,23 @@ REST = np.random.default_rng(2).normal(0, 0.004, (200, 6)) + (0, 0, 1, 0, 0, 0) 
 )
 def test_values_that_are_not_what_a_base_takes(values: np.ndarray, counted: bool, words: str) -> None:
     counts = values.astype(np.int16) if counted else MOTION.counts_of_units(values)
-    told = datasets.doubts(counts, MOTION)
+    told = datasets_recordings.doubts(counts, MOTION)
     assert words in told if words else not told
 
 
 def test_a_channel_that_is_much_larger() -> None:
     shaken = np.random.default_rng(3).normal(0, 4, (200, 6))
     still = replace(MOTION, normals=(Normal(8 / 32768),) * 5 + (Normal(0.001, 0, 0.2),))
-    assert "channel 6 is 20 times as large" in datasets.doubts(still.counts_of_units(shaken / ([4] * 5 + [1])), still)
+    assert "channel 6 is 20 times as large" in datasets_recordings.doubts(
+        still.counts_of_units(shaken / ([4] * 5 + [1])), still
+    )
 
 
 def test_sound_that_is_none() -> None:
     noise = np.random.default_rng(5).normal(0, 300, (4000, 1))
-    assert not datasets.doubts(noise.astype(np.int16), SOUND)
-    assert "no value is beyond" in datasets.doubts((noise / 300).astype(np.int16), SOUND)
-    assert "all values are 0" in datasets.doubts(np.zeros((4000, 1), np.int16), SOUND)
+    assert not datasets_recordings.doubts(noise.astype(np.int16), SOUND)
+    assert "no value is beyond" in datasets_recordings.doubts((noise / 300).astype(np.int16), SOUND)
+    assert "all values are 0" in datasets_recordings.doubts(np.zeros((4000, 1), np.int16), SOUND)
 
 
 def test_a_command_tells_of_values_to_doubt(base: Path, tmp_path: Path) -> None:

@@ -9,12 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgelora import cli, formats, quantization, training, twin
-from edgelora.datasets import Dataset, by_name, parts
-from edgelora.datasets.dataset import save_dataset
-from edgelora.errors import InputError
-from edgelora.floatnet import layers
-from edgelora.training import Base, Recipe, remarks, train_adapter
+from edgelora.base.errors import InputError
+from edgelora.cli.main import main
+from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.twin.session import Session
+from edgelora.learn.training.base import Base, WorkflowError, adapter_ranks
+from edgelora.learn.training.data_checks import remarks
+from edgelora.learn.training.host_run import train_adapter
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.samples import Samples
+from edgelora.model.datasets.dataset import Dataset, by_name, parts, save_dataset
+from edgelora.model.floatnet import layers
+from edgelora.model.quantization.quantize import HEAD_ROOM, quantize
 
 NAMES = ["still", "walk", "run"]
 
@@ -34,12 +40,12 @@ def base() -> Base:
     return made()
 
 
-def made(head_room: float = quantization.HEAD_ROOM) -> Base:
+def made(head_room: float = HEAD_ROOM) -> Base:
     net = layers.build((1, 12, 2), [layers.conv(8, (1, 3)), layers.dense(3)], 7)
-    model = quantization.quantize(net, steps(64, 1).x, head_room=head_room)
+    model = quantize(net, steps(64, 1).x, head_room=head_room)
     model.labels = list(NAMES)
-    elm = formats.pack_model(model)
-    return Base("toy.elm", elm, formats.unpack_model(elm))
+    elm = pack_model(model)
+    return Base("toy.elm", elm, unpack_model(elm))
 
 
 def test_permuted_names_are_the_same_classes(base: Base) -> None:
@@ -69,7 +75,7 @@ def test_without_names_numbers_count(base: Base) -> None:
     for names in ([], ["a"], ["a", "a", "b"]):  # none, one for three outputs, one twice
         model = replace(base.model, labels=names)
         assert np.array_equal(Base("nameless.elm", base.elm, model).samples(named).y, named.y)
-    with pytest.raises(training.WorkflowError, match="labels go up to 5"):
+    with pytest.raises(WorkflowError, match="labels go up to 5"):
         base.samples(Dataset(own.x, own.y + 3))
 
 
@@ -121,8 +127,8 @@ def test_saturated_outputs_are_counted(base: Base) -> None:
     assert any("at an end of its int8 grid" in note for note in told.notes)
 
 
-def saturated_by_hand(base: Base, adapter: bytes | None, test: training.Samples) -> float:
-    session = twin.Session(base.elm, training.adapter_ranks(base, adapter), "infer", 1)
+def saturated_by_hand(base: Base, adapter: bytes | None, test: Samples) -> float:
+    session = Session(base.elm, adapter_ranks(base, adapter), "infer", 1)
     session.use(adapter)
     count = 0
     for x in test.x:
@@ -155,12 +161,12 @@ def test_commands_tell(base: Base, tmp_path: Path, capsys: pytest.CaptureFixture
     }
     for said, command in commands.items():
         rest = ("--epochs", 1, "-o", tmp_path / "a.ela") if command[0] == "train-adapter" else ()
-        cli.main([str(arg) for arg in (*command, *rest)])
+        main([str(arg) for arg in (*command, *rest)])
         assert said in capsys.readouterr().err
-        cli.main([str(arg) for arg in (*command, *rest, "--json")])
+        main([str(arg) for arg in (*command, *rest, "--json")])
         printed = capsys.readouterr()
         told = json.loads(printed.out)
         assert said in " ".join(told["notes"]) and few in " ".join(told["notes"]) and not printed.err
         assert (told["clipped"] > 0.01) == (command[0] == "train-adapter") and told["saturated"] < 0.1
-    assert cli.main(["eval", str(elm), "--data", str(tmp_path / "other.npz"), "--twin"]) == 1
+    assert main(["eval", str(elm), "--data", str(tmp_path / "other.npz"), "--twin"]) == 1
     assert "has no class 'a', 'b', 'c'" in capsys.readouterr().err

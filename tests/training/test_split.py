@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from commands import edgelora, result
 
-from edgelora import formats, quantization
-from edgelora.datasets import dataset
-from edgelora.floatnet import layers
-from edgelora.report.record import Report
-from edgelora.report.sections import write_report
-from edgelora.training.base import load_parts
+from edgelora.core.formats.elm import pack_model
+from edgelora.learn.report.record import Report
+from edgelora.learn.report.sections import write_report
+from edgelora.learn.training.base import load_parts
+from edgelora.model.datasets import dataset
+from edgelora.model.floatnet import layers
+from edgelora.model.quantization.quantize import quantize
 
 LABELS = ["walk", "run", "sit"]
 
@@ -34,7 +35,7 @@ def rows(part: dataset.Dataset) -> set[bytes]:
 def toy(tmp_path: Path) -> Path:
     """A folder with a base that has learned nothing."""
     net = layers.build((1, 12, 2), [layers.conv(4, (1, 3)), layers.dense(3)], 5)
-    (tmp_path / "toy.elm").write_bytes(formats.pack_model(quantization.quantize(net, samples(9, 9, 9).x)))
+    (tmp_path / "toy.elm").write_bytes(pack_model(quantize(net, samples(9, 9, 9).x)))
     return tmp_path
 
 

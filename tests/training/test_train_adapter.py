@@ -13,20 +13,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgelora import cli, formats, quantization, training, twin
-from edgelora.bench import qat as bench_qat
-from edgelora.datasets import dataset
-from edgelora.floatnet import layers
-from edgelora.floatnet.lora import ALPHA
-from edgelora.quantization import adapter_fit
-from edgelora.training import qat
-from edgelora.training.base import Base, WorkflowError, adapter_ranks
-from edgelora.training.guard import Verdict, prepared
-from edgelora.training.on_host import split, train_adapter, variants
-from edgelora.training.qat import train_qat
-from edgelora.training.recipe import Recipe
-from edgelora.training.samples import Samples
-from edgelora.training.twin_learner import TwinLearner, guard_twin
+from benchmarks import qat as bench_qat
+from edgelora.cli.main import main
+from edgelora.core.formats.ela import pack_adapter, unpack_adapter
+from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.twin.session import Session
+from edgelora.learn.training import qat
+from edgelora.learn.training.base import Base, WorkflowError, adapter_ranks
+from edgelora.learn.training.early_stopping import Verdict, prepared
+from edgelora.learn.training.host_run import split, train_adapter, variants
+from edgelora.learn.training.qat import RECIPE, train_qat
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.twin_learner import TwinLearner, guard_twin
+from edgelora.model.datasets import dataset
+from edgelora.model.floatnet import layers
+from edgelora.model.floatnet.lora import ALPHA
+from edgelora.model.quantization import adapter_fit
+from edgelora.model.quantization.quantize import quantize
 
 CLASSES = 3
 
@@ -44,8 +48,8 @@ def toy(count: int, seed: int) -> dataset.Dataset:
 @pytest.fixture(scope="module")
 def base() -> Base:
     net = layers.build((1, 12, 2), [layers.conv(8, (1, 3)), layers.dense(CLASSES)], 7)
-    elm = formats.pack_model(quantization.quantize(net, toy(64, 1).x))
-    return Base("toy.elm", elm, formats.unpack_model(elm))
+    elm = pack_model(quantize(net, toy(64, 1).x))
+    return Base("toy.elm", elm, unpack_model(elm))
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +73,11 @@ def test_the_boards_bytes_and_answers(base: Base, samples: Samples, test_part: S
     board = guard_twin(base.elm, course, guard)
     assert (trained.run.adapter, trained.run.losses) == (board.adapter, board.losses)
     assert (trained.recipe, trained.tries, trained.run.verdict) == (recipe, [], Verdict.BETTER)
-    state, adapter = (formats.unpack_adapter(one, base.model) for one in (trained.run.state, board.adapter))
+    state, adapter = (unpack_adapter(one, base.model) for one in (trained.run.state, board.adapter))
     assert state.has_state
     assert all(np.array_equal(a.b, b.b) for a, b in zip(state.layers, adapter.layers, strict=True))
     for plain in (True, False):
-        session = twin.Session(base.elm, adapter_ranks(base, trained.run.adapter), "infer", 1, plain=plain)
+        session = Session(base.elm, adapter_ranks(base, trained.run.adapter), "infer", 1, plain=plain)
         assert np.array_equal(session.predict(test_part.x), trained.before)
         session.use(trained.run.adapter)
         assert np.array_equal(session.predict(test_part.x), trained.after)
@@ -103,7 +107,7 @@ def test_quantization_aware(base: Base, samples: Samples, test_part: Samples) ->
     """It learns what it is tested on, as a plain adapter of the ranks asked for, the same from the same seed."""
     recipe = Recipe(rank=1, mode="trainable_a", micro_batch=8, epochs=12, seed=7)
     trained = train_adapter(base, samples, test_part, recipe, trainer=train_qat)
-    adapter = formats.unpack_adapter(trained.run.adapter, base.model)
+    adapter = unpack_adapter(trained.run.adapter, base.model)
     assert {layer.rank for layer in adapter.layers} == {1}
     assert trained.run == train_adapter(base, samples, test_part, recipe, trainer=train_qat).run
     assert np.mean(trained.after == test_part.y) > np.mean(trained.before == test_part.y) + 0.2
@@ -141,7 +145,7 @@ def test_masters_gradients_are_those_of_the_twins_loss(base: Base, samples: Samp
     learner = TwinLearner(base.elm, bytes([2, 2]), Recipe(mode="trainable_a", micro_batch=len(samples) + 1))
 
     def loss() -> float:
-        learner.load(formats.pack_adapter(masters.rounded()))
+        learner.load(pack_adapter(masters.rounded()))
         return sum(learner.train(samples.x, samples.y, 0)) / 4096
 
     loss()
@@ -176,19 +180,19 @@ def test_command(base: Base, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     model, ela = str(tmp_path / "toy.elm"), tmp_path / "user.ela"
     parts = ["--data", str(tmp_path / "train.npz"), "--test", str(tmp_path / "test.npz")]
     settings = ["--rank", "2", "--epochs", "2", "--tries", "2", "-o", str(ela), "--json"]
-    assert cli.main(["train-adapter", model, *parts, *settings]) == 0
+    assert main(["train-adapter", model, *parts, *settings]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert (printed["bytes"], len(printed["losses"]), len(printed["tries"])) == (ela.stat().st_size, 8, 2)
-    assert cli.main(["eval", model, "--data", parts[3], "--adapter", str(ela), "--twin", "--json"]) == 0
+    assert main(["eval", model, "--data", parts[3], "--adapter", str(ela), "--twin", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] == printed["accuracy_after"]
-    assert cli.main(["train-adapter", model, *parts, *settings, "--save-state"]) == 0
-    assert formats.unpack_adapter(ela.read_bytes(), base.model).has_state
+    assert main(["train-adapter", model, *parts, *settings, "--save-state"]) == 0
+    assert unpack_adapter(ela.read_bytes(), base.model).has_state
     capsys.readouterr()
     host = ["--qat", "--rank", "1", "--epochs", "4", "-o", str(ela), "--json"]
-    assert cli.main(["train-adapter", model, *parts, *host]) == 0
+    assert main(["train-adapter", model, *parts, *host]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert len(printed["losses"]) == 4 * 2
-    assert cli.main(["eval", model, "--data", parts[3], "--adapter", str(ela), "--twin", "--json"]) == 0
+    assert main(["eval", model, "--data", parts[3], "--adapter", str(ela), "--twin", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] == printed["accuracy_after"]
     for wrong, message in (
         (["--qat", "--learning-rate", "9"], "not with --learning-rate"),
@@ -196,11 +200,17 @@ def test_command(base: Base, tmp_path: Path, capsys: pytest.CaptureFixture[str])
         (["--qat", "--augment", "motion"], "is for windows"),
         (["--augment", "motion"], "give --qat too"),
     ):
-        assert cli.main(["train-adapter", model, *parts, *wrong]) != 0
+        assert main(["train-adapter", model, *parts, *wrong]) != 0
         assert message in capsys.readouterr().err
 
 
-TALKATIVE = "import sys; from edgelora.cli import console, main; console.LINE_SECONDS = 0; sys.exit(main())"
+TALKATIVE = """import sys
+from edgelora.cli import console
+from edgelora.cli.main import main
+
+console.LINE_SECONDS = 0
+sys.exit(main())
+"""
 
 
 @pytest.mark.parametrize(("tries", "epochs"), [(1, 10000), (200, 200)])
@@ -229,7 +239,7 @@ def test_interruption_writes_nothing(base: Base, tmp_path: Path, tries: int, epo
 
 def test_rounding_is_measured_beside_training_in_integers(monkeypatch: pytest.MonkeyPatch) -> None:
     """One short run of the comparison: rounding loses little, and every figure is there."""
-    monkeypatch.setattr(training, "RECIPE", replace(training.RECIPE, epochs=2))
+    monkeypatch.setattr(bench_qat, "RECIPE", replace(RECIPE, epochs=2))
     run = bench_qat.run_one("har", "3", 0, Recipe(rank=2, epochs=1))
     assert abs(run.float_trainable_a - run.rounded_trainable_a) < 0.05
     assert 0 < run.branch_error < 0.05

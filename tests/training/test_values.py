@@ -10,9 +10,14 @@ import numpy as np
 import pytest
 from autoencoders import autoencoder, real_error, rows
 
-from edgelora import api, cli, training
-from edgelora.datasets import dataset
-from edgelora.training import Base, Recipe, measured, remarks, train_adapter
+from edgelora import api
+from edgelora.cli.main import main
+from edgelora.learn.training.base import Base, WorkflowError
+from edgelora.learn.training.data_checks import remarks
+from edgelora.learn.training.host_run import train_adapter
+from edgelora.learn.training.metrics import measured
+from edgelora.learn.training.recipe import Recipe
+from edgelora.model.datasets import dataset
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +57,7 @@ def test_targets_beyond_the_outputs_are_told(base: Base) -> None:
 def test_only_networks_that_give_back_their_input(base: Base) -> None:
     tensors = [*base.model.tensors[:-1], replace(base.model.tensors[-1], shape=(1, 1, 5))]
     other = Base("regression.elm", base.elm, replace(base.model, tensors=tensors))
-    with pytest.raises(training.WorkflowError, match="5 outputs for 12 inputs"):
+    with pytest.raises(WorkflowError, match="5 outputs for 12 inputs"):
         other.samples(rows(4, 2))
 
 
@@ -72,7 +77,7 @@ def test_commands(base: Base, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     dataset.save_dataset(rows(40, 3), tmp_path / "test.npz")
 
     def run(*args: object, code: int = 0) -> tuple[str, str]:
-        assert cli.main([str(arg) for arg in args]) == code
+        assert main([str(arg) for arg in args]) == code
         printed = capsys.readouterr()
         return printed.out, printed.err
 

@@ -27,20 +27,28 @@ import pytest
 from commands import edgelora, execute, result
 from reservoir_file import pack_reservoir
 
-from edgelora import formats, quantization, sim, updates
-from edgelora.boards import build
-from edgelora.datasets import har as datasets_har
-from edgelora.formats import elu
-from edgelora.link.client import Link
-from edgelora.link.protocol import Op
-from edgelora.link.replies import DeviceError
-from edgelora.resources import ROOT
-from edgelora.training import base as training_base
-from edgelora.training.loop import train
-from edgelora.training.recipe import Recipe
-from edgelora.training.samples import Samples
-from edgelora.training.twin_learner import TwinLearner
-from edgelora.updates import download, keys, serve
+from edgelora.base.resources import ROOT
+from edgelora.board import build
+from edgelora.board.link.client import Link
+from edgelora.board.link.protocol import Op
+from edgelora.board.link.replies import DeviceError
+from edgelora.board.sim import virtual_board
+from edgelora.board.sim.virtual_board import UNIX_BINARY
+from edgelora.core.formats import elm as formats_elm
+from edgelora.core.formats import elu
+from edgelora.core.formats.ela import pack_adapter, unpack_adapter
+from edgelora.core.formats.eld import pack_samples
+from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.learn.training import base as training_base
+from edgelora.learn.training.loop import train
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.updates import download, keys, serve
+from edgelora.learn.updates import download as updates_download
+from edgelora.learn.updates.download import FetchError
+from edgelora.model.datasets import har as datasets_har
+from edgelora.model.quantization.quantize import quantize
 
 COMMAND = Path(sys.executable).parent / "edgelora"
 APP = ROOT / "tests" / "device" / "programs" / "update_app.py"
@@ -109,8 +117,8 @@ def flipped(data: bytes, bit: int) -> bytes:
 def field(tmp_path_factory: pytest.TempPathFactory) -> Field:
     folder = tmp_path_factory.mktemp("field")
     har = datasets_har.load_har(3)
-    model = quantization.quantize(training_base.pretrained_har(3, 0), har.pretrain.x)
-    elm = formats.pack_model(model)
+    model = quantize(training_base.pretrained_har(3, 0), har.pretrain.x)
+    elm = pack_model(model)
     base = training_base.Base("har.elm", elm, model)
     samples = base.samples(har.train)
     recipe = Recipe(mode="trainable_a", rank=8)
@@ -240,7 +248,7 @@ class Board:
         self.run("put=7=7.ela", *steps)
 
     def start(self, *steps: object) -> subprocess.Popen[str]:
-        command = [sim.UNIX_BINARY, "-X", "heapsize=160K", APP, *map(str, steps)]
+        command = [UNIX_BINARY, "-X", "heapsize=160K", APP, *map(str, steps)]
         return subprocess.Popen(
             command,
             cwd=self.folder,
@@ -528,8 +536,8 @@ def test_update_from_servers_that_misbehave(monkeypatch: pytest.MonkeyPatch) -> 
         (trickle, "not here after 1 s|is no HTTP"),
     ]
     for answered, why in cases:
-        with speaking(answered) as address, pytest.raises(updates.FetchError) as told:
-            updates.fetch(f"{address}/wake.elu", 1000, 1)
+        with speaking(answered) as address, pytest.raises(FetchError) as told:
+            updates_download.fetch(f"{address}/wake.elu", 1000, 1)
         assert re.search(why, str(told.value)) and str(told.value).isprintable(), (why, told.value)
     for url, why in (
         ("http://127.0.0.1:1/x.elu", "is the address right"),
@@ -538,13 +546,13 @@ def test_update_from_servers_that_misbehave(monkeypatch: pytest.MonkeyPatch) -> 
         ("http://" + "a" * 300 + "/x.elu", "no address|is the address right"),
         ("http:///x.elu", "no host|no address"),
     ):
-        with pytest.raises(updates.FetchError, match=why) as told:
-            updates.fetch(url, 1000)
+        with pytest.raises(FetchError, match=why) as told:
+            updates_download.fetch(url, 1000)
         assert str(told.value).isprintable()
-    with speaking(answer(b"SSH")) as address, pytest.raises(updates.FetchError, match="is the address right"):
-        updates.fetch(f"{address}/x.elu".replace("http:", "https:"), 1000)
+    with speaking(answer(b"SSH")) as address, pytest.raises(FetchError, match="is the address right"):
+        updates_download.fetch(f"{address}/x.elu".replace("http:", "https:"), 1000)
     with speaking(answer(b"good", fields="Content-Type: x\r\n")) as address:
-        assert updates.fetch(f"{address}/x.elu", 4) == b"good"
+        assert updates_download.fetch(f"{address}/x.elu", 4) == b"good"
 
 
 def test_serve_shows_only_what_it_holds(tmp_path: Path) -> None:
@@ -593,7 +601,7 @@ def hostile(field: Field) -> dict[str, tuple[bytes, str]]:
     malformed[46:60] = b"\xff" * 14
     malformed[12:16] = struct.pack("<I", zlib.crc32(malformed[16:]))
     frozen = Recipe(mode="frozen_a", rank=4)
-    model = formats.unpack_model(field.elm)
+    model = unpack_model(field.elm)
     narrow = TwinLearner(field.elm, frozen.ranks(model), frozen, 1)
     narrow.begin(1)
     others = {
@@ -674,7 +682,7 @@ def served_here(site: Path) -> Iterator[str]:
 def own_samples(field: Field, count: int = 20) -> Samples:
     """The person's last windows, that judge."""
     har = datasets_har.load_har(3)
-    model = formats.unpack_model(field.elm)
+    model = unpack_model(field.elm)
     every = np.arange(0, len(har.test), len(har.test) // count)
     return Samples(model.input.quantize(har.test.x[every]), har.test.y[every])
 
@@ -682,24 +690,24 @@ def own_samples(field: Field, count: int = 20) -> Samples:
 def spoiled(field: Field, *versions: int) -> None:
     """Adapters of these versions are whole, and name little right."""
     for version in versions:
-        adapter = formats.unpack_adapter(field.adapters[8])
+        adapter = unpack_adapter(field.adapters[8])
         for layer in adapter.layers:
             layer.b = np.random.default_rng(version).integers(-90, 91, layer.b.shape).astype(np.int8)
-        field.adapters[version] = formats.pack_adapter(adapter)
+        field.adapters[version] = pack_adapter(adapter)
 
 
 @pytest.mark.parametrize("kept_in", ["a reservoir", "a sample file"])
 def test_an_update_that_is_worse_on_the_boards_own_samples_is_not_kept(
     kept_in: str, field: Field, tmp_path: Path
 ) -> None:
-    own, base_id = own_samples(field), formats.base_id(field.elm)
+    own, base_id = own_samples(field), formats_elm.base_id(field.elm)
     field = replace(field, adapters=dict(field.adapters))
     spoiled(field, 20, 21)
     x, labels = np.zeros((80, *own.x.shape[1:]), np.int8), np.full(80, -1)
     x[60:], labels[60:] = own.x[:20], own.y[:20]
     content = pack_reservoir(x, labels, np.full(7, 8), 0, base_id)
     if kept_in == "a sample file":
-        content = formats.pack_samples(own.x, own.y, None, base_id)
+        content = pack_samples(own.x, own.y, None, base_id)
     with served_here(tmp_path) as address:
         board = Board(field, tmp_path / "board", "start")
         place = board.folder / ("own.elr" if kept_in == "a reservoir" else "held.eld")
@@ -729,7 +737,7 @@ def test_an_update_that_is_worse_on_the_boards_own_samples_is_not_kept(
 def test_power_cut_at_every_flash_operation(field: Field, board: Board) -> None:
     (board.folder / "update.elu").write_bytes(field.bundle(8, origin=7))
     code = f"import sys; sys.path.append({str(APP.parent)!r}); import update_cuts; update_cuts.main()"
-    command = [sim.UNIX_BINARY, "-X", "heapsize=4M", "-c", code]
+    command = [UNIX_BINARY, "-X", "heapsize=4M", "-c", code]
     done = subprocess.run(command, cwd=board.folder, capture_output=True, text=True, timeout=300, check=False)
     ended = re.search(r"^CUTS (\d+) 0$", done.stdout, re.MULTILINE)
     assert ended and int(ended[1]) > 40, done.stdout[-3000:] + done.stderr
@@ -748,8 +756,8 @@ def plugged(field: Field, tmp_path: Path) -> Iterator[str]:
         "import edgelora\nfrom edgelora.store import Store, default_place\nstore = Store(default_place())\n"
         f"store.put('wake', edgelora.read({str(field.folder / '7.ela')!r}), 7)\nstore.activate('wake')"
     )
-    subprocess.run([sim.UNIX_BINARY, "-c", code], cwd=state, check=True, timeout=60)
-    handle = sim.start("unix", image, state, die_with_parent=True)
+    subprocess.run([UNIX_BINARY, "-c", code], cwd=state, check=True, timeout=60)
+    handle = virtual_board.start("unix", image, state, die_with_parent=True)
     yield handle.port
     handle.kill()
 
@@ -780,7 +788,7 @@ def test_a_worse_update_is_told_over_serial(field: Field, plugged: str, tmp_path
     field = replace(field, adapters=dict(field.adapters))
     spoiled(field, 20)
     (tmp_path / "wake.elu").write_bytes(field.bundle(20))
-    (tmp_path / "held.eld").write_bytes(formats.pack_samples(own.x, own.y, None, formats.base_id(field.elm)))
+    (tmp_path / "held.eld").write_bytes(pack_samples(own.x, own.y, None, formats_elm.base_id(field.elm)))
     edgelora("update", "--trust", field.key.with_suffix(".pub"), "--target", "band", *at)
     edgelora("push", tmp_path / "held.eld", *at)
     assert "worse on the board's own samples" in edgelora("update", tmp_path / "wake.elu", *at, code=1)
@@ -815,12 +823,12 @@ class Pico:
 
     def __init__(self, image: Path, state: Path) -> None:
         self.state = state
-        self.handle = sim.start("virtual-pico", image, state, die_with_parent=True)
+        self.handle = virtual_board.start("virtual-pico", image, state, die_with_parent=True)
         self.port = self.handle.port
 
     def restart(self) -> None:
         self.handle.kill()
-        self.handle = sim.start("virtual-pico", None, self.state, die_with_parent=True)
+        self.handle = virtual_board.start("virtual-pico", None, self.state, die_with_parent=True)
         execute(self.port, "from app import *")
 
     def wake(self) -> tuple[int, str]:

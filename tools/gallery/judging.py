@@ -15,11 +15,16 @@ import networks
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora import formats, twin
-from edgelora.boards import load_board
-from edgelora.errors import EdgeloraError
-from edgelora.importers import tflite
-from edgelora.quantization.report import heard
+from edgelora.base.errors import EdgeloraError
+from edgelora.board.profiles import load_board
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.network import QuantModel
+from edgelora.core.twin.binding import check_model
+from edgelora.core.twin.session import Session
+from edgelora.model.datasets.dataset import channels_last
+from edgelora.model.importers.tflite import convert
+from edgelora.model.importers.tflite.convert import import_tflite, inputs_for_calibration
+from edgelora.model.quantization.report import heard
 
 BOARDS = {"RP2040": "rpi_pico", "ESP32": "esp32"}
 CALIBRATION, COMPARED = 64, 8  # inputs; so many of both sorts are compared
@@ -93,7 +98,7 @@ def _keras(network: networks.Network, x: NDArray[np.float32], verdict: Verdict, 
     import keras_networks
     from oracle import Oracle
 
-    from edgelora.importers import keras
+    from edgelora.model.importers import keras
 
     keras_networks.K.utils.set_random_seed(0)
     model = network.build(network.shape)
@@ -103,9 +108,9 @@ def _keras(network: networks.Network, x: NDArray[np.float32], verdict: Verdict, 
     content = kept.read_bytes() if kept and kept.exists() else keras.convert(model, x)
     if kept:
         kept.write_bytes(content)
-    base = tflite.import_tflite(content, name=network.name)
+    base = import_tflite(content, name=network.name)
     real = x.reshape(len(x), *base.input.shape)
-    tflite.calibrate(base, tflite.inputs_for_calibration(base, real))
+    convert.calibrate(base, inputs_for_calibration(base, real))
     session = _accepted(verdict, base)
     noise = np.random.default_rng(2).integers(-128, 128, (COMPARED, *base.input.shape)).astype(np.int8)
     oracle = Oracle(content)
@@ -127,10 +132,10 @@ def _layer_elements(layer: Any) -> int:
     return sum(int(np.prod([side or 1 for side in end.shape], dtype=np.int64)) for end in ends)
 
 
-def _accepted(verdict: Verdict, model: formats.QuantModel) -> twin.Session:
-    elm = formats.pack_model(model, "as .elm")
-    twin.check_model(elm)
-    session = twin.Session(elm, bytes(len(model.ops)), "infer")
+def _accepted(verdict: Verdict, model: QuantModel) -> Session:
+    elm = pack_model(model, "as .elm")
+    check_model(elm)
+    session = Session(elm, bytes(len(model.ops)), "infer")
     verdict.accepted, verdict.ops, verdict.arena = True, len(model.ops), session.arena_bytes
     return session
 
@@ -153,11 +158,11 @@ def _torch(network: networks.Network, x: NDArray[np.float32], verdict: Verdict, 
     session = _accepted(verdict, made.model)
     with torch.no_grad():
         wanted = module(torch.from_numpy(x)).numpy()
-    wanted = edgelora.datasets.channels_last(wanted.reshape(len(x), *wanted.shape[1:] or (1,))).reshape(len(x), -1)
+    wanted = channels_last(wanted.reshape(len(x), *wanted.shape[1:] or (1,))).reshape(len(x), -1)
     if made.model.ops[-1].kind == "softmax" and wanted.max() <= 0:  # its logarithms
         wanted = np.exp(wanted)
     found = []
-    for row in made.model.input.quantize(edgelora.datasets.channels_last(x)):
+    for row in made.model.input.quantize(channels_last(x)):
         session.infer(np.ascontiguousarray(row.reshape(made.model.input.shape)))
         found.append(made.model.output.dequantize(session.logits.reshape(-1)))
     got = np.stack(found)

@@ -8,31 +8,23 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from .. import training
-from ..boards import (
-    SUFFIXES,
-    Device,
-    Installation,
-    Verified,
-    ask,
-    board_name,
-    build_firmware,
-    install,
-    list_boards,
-    load_board,
-    program,
-    reset,
-    survey,
-)
-from ..boards.flash import flash
-from ..errors import InputError
-from ..formats import write_atomic
-from ..streams import note, say
-from ..text import printable
-from ..training import ADAPTER_PATH
-from ..virtual_boards import running
+from edgelora.base.errors import InputError
+from edgelora.base.streams import note, say
+from edgelora.base.text import printable
+from edgelora.board.build import SUFFIXES, build_firmware, program
+from edgelora.board.devices import Device, survey
+from edgelora.board.flash.write import flash
+from edgelora.board.installing import Installation, install
+from edgelora.board.probe import ask
+from edgelora.board.profiles import Verified, board_name, list_boards, load_board
+from edgelora.board.resetting import reset
+from edgelora.board.virtual_boards import running
+from edgelora.core.formats.files import write_atomic
+from edgelora.learn.training.base import WorkflowError, load_base
+from edgelora.learn.training.board_paths import ADAPTER_PATH
+
 from . import console
-from .common import Add, add_asking, add_board, add_port, connect, permit, port_of, show
+from .arguments import Add, add_asking, add_board, add_port, connect, permit, port_of, show
 from .console import emit
 
 
@@ -127,7 +119,7 @@ def cmd_build(args: argparse.Namespace) -> None:
     The model goes into ROMFS, where the board uses it in place. A checkout builds firmware for every board; an
     installed package has some boards' own.
     """
-    base = training.load_base(args.model) if args.model else None
+    base = load_base(args.model) if args.model else None
     output = args.output or Path("firmware" + SUFFIXES[load_board(args.board).port])
     files = {base.name: base.elm} if base else {}
     path = build_firmware(args.board, files, output, lambda line: note(line, args.json))
@@ -141,7 +133,9 @@ def cmd_sim(args: argparse.Namespace) -> None:
     A virtual board runs on until it is stopped, and keeps its flash in its folder. A Pico can have a sensor of motion,
     buttons and noise: these options reach one that runs already, too.
     """
-    from ..sim import driven_pins, parse_oscillator, set_world, start, wait_pressed
+    from edgelora.board.sim.oscillator import parse_oscillator
+    from edgelora.board.sim.virtual_board import start
+    from edgelora.board.sim.world import driven_pins, set_world, wait_pressed
 
     if args.list:
         return _list_running(args)
@@ -190,7 +184,7 @@ def _stop(args: argparse.Namespace) -> None:
 
 def _around(args: argparse.Namespace) -> tuple[str | None, list[tuple[int, float]]]:
     """What --i2c has the sensor play, and the presses of --press."""
-    from ..sim import parse_press
+    from edgelora.board.sim.world import parse_press
 
     chip, _, file = (args.i2c or "").partition("=")
     if args.i2c and not (chip == "mpu6050" and file):
@@ -215,7 +209,7 @@ def cmd_flash(args: argparse.Namespace) -> None:
     """
     image = args.image or args.firmware
     if image is None:
-        raise training.WorkflowError("which image? `edgelora flash IMAGE`, and see `edgelora flash --help`")
+        raise WorkflowError("which image? `edgelora flash IMAGE`, and see `edgelora flash --help`")
     with console.progress("flash", args.json) as progress:
         port = flash(
             args.drive or port_of(args),
@@ -298,7 +292,7 @@ def cmd_doctor(args: argparse.Namespace) -> None:
 
     Fails if anything is to be mended.
     """
-    from ..boards import examine
+    from edgelora.board.doctor import examine
 
     checks = examine(args.port, args.interrupt, permit(args))
     problems = [check.what for check in checks if check.state == "problem"]
@@ -310,7 +304,7 @@ def cmd_doctor(args: argparse.Namespace) -> None:
             if check.remedy:
                 say(f"{'':8} -> {printable(check.remedy)}")
     if problems:
-        raise training.WorkflowError(f"{len(problems)} to mend: {', '.join(problems)}")
+        raise WorkflowError(f"{len(problems)} to mend: {', '.join(problems)}")
     but = [state for state in ("missing", "in use") if any(check.state == state for check in checks)]
     note("all is well" + (f", but for what is {' or '.join(but)}" if but else ""), args.json)
 
@@ -359,7 +353,7 @@ def _file_name(path: str) -> str:
     """What a file of the board is called here."""
     name = path.rpartition("/")[2]
     if name in ("", ".", "..") or not name.isprintable():
-        raise training.WorkflowError(f"{path!r} ends in no name for a file: give one, `edgelora pull PATH -o FILE`")
+        raise WorkflowError(f"{path!r} ends in no name for a file: give one, `edgelora pull PATH -o FILE`")
     return name
 
 

@@ -7,14 +7,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .. import formats
-from ..streams import note
-from ..text import store_name
-from ..training import Base, add_stored_classes, consolidate_stored, load_base, remove_stored_class
+from edgelora.base.streams import note
+from edgelora.base.text import store_name
+from edgelora.core.formats.classes import ClassRow
+from edgelora.learn.training.base import Base, load_base
+from edgelora.learn.training.new_classes import add_stored_classes, remove_stored_class
+from edgelora.learn.training.retrain import consolidate_stored
+
 from . import console
-from .common import Add, add_port, connect, show
+from .arguments import Add, add_port, connect, show
 from .exit_codes import ExitCode
-from .recipes import DATA_HELP, data_part
+from .recipe_arguments import DATA_HELP, data_part
 from .runs import exit_code
 
 NAME = "personal"  # of the adapter in the store
@@ -114,5 +117,5 @@ def cmd_remove_class(args: argparse.Namespace) -> None:
     show(args, result, f"{name}: {size} bytes without {args.label}" if left else f"{name}: removed, nothing was left")
 
 
-def _named(base: Base, row: formats.ClassRow) -> str:
+def _named(base: Base, row: ClassRow) -> str:
     return row.name or base.model.labels[row.number]

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from ..errors import EdgeloraError
+from edgelora.base.errors import EdgeloraError
 
 
 class UsageError(EdgeloraError):

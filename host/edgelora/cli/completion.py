@@ -8,9 +8,10 @@ from typing import Any
 
 import shtab
 
-from ..boards import board_names
+from edgelora.board.profiles import board_names
+
+from .arguments import Add, show
 from .command_line import Parser
-from .common import Add, show
 
 
 def add_commands(add: Add, commands: Any) -> None:

@@ -14,9 +14,9 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..progress import Progress, TimeLeft, untold
-from ..streams import note, say
-from ..text import plain, printable
+from edgelora.base.progress import Progress, TimeLeft, untold
+from edgelora.base.streams import note, say
+from edgelora.base.text import plain, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

@@ -11,34 +11,42 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import datasets, floatnet, formats, quantization, sim, streams, virtual_boards
-from ..boards import SUFFIXES, BoardProfile, build_firmware, install, load_board, pick_port, program, reset
-from ..boards.flash import flash
-from ..formats import write_atomic
-from ..link import Hello, Link
-from ..planning import plan
-from ..progress import Progress
-from ..report import Metrics, Report, make_report, write_report
-from ..training import (
-    HELD_PATH,
-    SAMPLES_PATH,
-    Base,
-    BoardRun,
-    Recipe,
-    Samples,
-    Take,
-    Verdict,
-    WorkflowError,
-    as_heard,
-    as_recorded,
-    float_baseline,
-    hear_all,
-    hear_on_board,
-    personalize_board,
-    pretrained_har,
-    pretrained_kws,
-    record_on_board,
-)
+from edgelora.base import streams
+from edgelora.base.progress import Progress
+from edgelora.board import virtual_boards
+from edgelora.board.build import SUFFIXES, build_firmware, program
+from edgelora.board.devices import pick_port
+from edgelora.board.flash.write import flash
+from edgelora.board.installing import install
+from edgelora.board.link.client import Link
+from edgelora.board.link.replies import Hello
+from edgelora.board.profiles import BoardProfile, load_board
+from edgelora.board.resetting import reset
+from edgelora.board.sim import virtual_board
+from edgelora.board.sim.virtual_board import check_can_run, check_unplugged
+from edgelora.core.formats.eld import pack_samples
+from edgelora.core.formats.elm import base_id, pack_model
+from edgelora.core.formats.files import write_atomic
+from edgelora.learn.planning.plan import plan
+from edgelora.learn.report.builder import make_report
+from edgelora.learn.report.metrics import Metrics
+from edgelora.learn.report.record import Report
+from edgelora.learn.report.sections import write_report
+from edgelora.learn.training.base import Base, WorkflowError, pretrained_har, pretrained_kws
+from edgelora.learn.training.board_paths import HELD_PATH, SAMPLES_PATH
+from edgelora.learn.training.early_stopping import Verdict
+from edgelora.learn.training.personalize import BoardRun, float_baseline, personalize_board
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.streaming import Take, as_heard, as_recorded, hear_all, hear_on_board, record_on_board
+from edgelora.model.datasets import dataset
+from edgelora.model.datasets.dataset import Dataset
+from edgelora.model.datasets.har import HarData, har_takes, load_har
+from edgelora.model.datasets.keywords import KwsData, load_kws
+from edgelora.model.datasets.speech import check_speech
+from edgelora.model.floatnet.layers import FloatNet
+from edgelora.model.quantization.quantize import quantize_on
+
 from . import console
 
 WINDOWS = "windows from later in the person's recordings, none of which was trained on"
@@ -90,12 +98,12 @@ class Setting:
 
     def recorded(self, link: Link, base: Base, takes: Sequence[Take], twins: Samples) -> None:
         """Has the board make its samples of these takes: what it learns, and what judges. They are the twin's."""
-        held = datasets.held_out(twins.y)
+        held = dataset.held_out(twins.y)
         for path, mine, what in ((SAMPLES_PATH, ~held, "record"), (HELD_PATH, held, "record, to judge by")):
             with console.progress(what, self.quiet) as progress:
                 record_on_board(link, base, path, list(itertools.compress(takes, mine)), progress)
             part = twins.part(mine)
-            if not link.holds(path, formats.pack_samples(part.x, part.y, None, formats.base_id(base.elm))):
+            if not link.holds(path, pack_samples(part.x, part.y, None, base_id(base.elm))):
                 raise WorkflowError("the board makes other samples of these counts than the host twin: flash it anew")
 
     @contextlib.contextmanager
@@ -109,8 +117,8 @@ class Setting:
     def reported(
         self,
         base: Base,
-        net: floatnet.FloatNet,
-        data: datasets.HarData | datasets.KwsData,
+        net: FloatNet,
+        data: HarData | KwsData,
         test: Samples,
         run: BoardRun,
         hello: Hello,
@@ -146,8 +154,8 @@ def set_up(board: str, output: Path, port: str | None, quiet: bool) -> Setting:
 
 def check_virtual(profile: BoardProfile, state: Path, quiet: bool) -> None:
     """Raises an `EdgeloraError` unless a new virtual board can be started in this folder. Its firmware is built."""
-    sim.check_can_run(profile.name)
-    sim.check_unplugged(state)
+    check_can_run(profile.name)
+    check_unplugged(state)
     program(profile, lambda line: streams.note(line, quiet))
 
 
@@ -169,13 +177,13 @@ def demo_har(
     """
     here = set_up(board, output, port, quiet)
     with console.step(f"data har:{subject}", quiet):
-        har = datasets.load_har(subject)
+        har = load_har(subject)
     with console.progress("pretrain on the other five people", quiet) as progress:
         net = pretrained_har(subject, recipe.seed, progress)
     with console.step("quantize", quiet):
         base = make_base(net, har.pretrain, output / "har.elm")
     here.told(base, recipe)
-    train, later = ([Take(*take) for take in datasets.har_takes(subject, part)] for part in ("train", "test"))
+    train, later = ([Take(*take) for take in har_takes(subject, part)] for part in ("train", "test"))
     samples, test = as_recorded(base, train), as_heard(base, later)
     with here.board(base) as at, Link.connect(at) as link:
         here.recorded(link, base, train, samples)
@@ -194,10 +202,10 @@ def demo_keywords(
     The board gets sound as a microphone has it. Its front end makes the samples that it keeps and learns from, by
     itself. After a reset it hears words that were held out. See `demo_har` for the rest.
     """
-    datasets.check_speech()
+    check_speech()
     here = set_up(board, output, port, quiet)
     with console.step(f"{voice} speaks", quiet):
-        data = datasets.load_kws(voice)
+        data = load_kws(voice)
         train, test = ([Take(*take) for take in data.takes(part)] for part in ("train", "test"))
         test = test[::TESTED]
     with console.progress("pretrain on other voices, the first time for minutes", quiet) as progress:
@@ -227,10 +235,10 @@ def demo_keywords(
     return report, page
 
 
-def make_base(net: floatnet.FloatNet, data: datasets.Dataset, path: Path) -> Base:
+def make_base(net: FloatNet, data: Dataset, path: Path) -> Base:
     """Quantizes a float base and writes its `.elm`."""
-    model = quantization.quantize_on(net, data)
-    elm = formats.pack_model(model, path.name)
+    model = quantize_on(net, data)
+    elm = pack_model(model, path.name)
     write_atomic(path, elm)
     return Base(path.name, elm, model)
 
@@ -248,11 +256,11 @@ def start_board(board: str, firmware: Path, state: Path, quiet: bool) -> virtual
     What a board in `state` kept before is gone: an adapter of an earlier run would be in use, and judge this one.
     """
     with console.step(f"start {board}", quiet):
-        sim.discard(state)
+        virtual_board.discard(state)
         if load_board(board).port != "rp2":
-            handle = sim.start(board, firmware, state, die_with_parent=True)
+            handle = virtual_board.start(board, firmware, state, die_with_parent=True)
         else:
-            handle = sim.start(board, None, state, bootloader=True, die_with_parent=True)
+            handle = virtual_board.start(board, None, state, bootloader=True, die_with_parent=True)
             flash(handle.drive, firmware)
     streams.note(f"{board} runs on {handle.port}", quiet)
     return handle

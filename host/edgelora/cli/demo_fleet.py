@@ -10,13 +10,29 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from .. import fleet, streams
-from ..boards import load_board
-from ..errors import InputError
-from ..fleet import SUMS, Federation, Gateway, Identity, Plan, Site, TwinMember
-from ..formats import TARGET_SIZE, base_id, pack_samples, public_bytes, write_atomic
-from ..link import Link
-from ..training import Base
+from edgelora.base import streams
+from edgelora.base.errors import InputError
+from edgelora.board.link.client import Link
+from edgelora.board.profiles import load_board
+from edgelora.core.formats.eld import pack_samples
+from edgelora.core.formats.elm import base_id
+from edgelora.core.formats.elu import TARGET_SIZE, public_bytes
+from edgelora.core.formats.files import write_atomic
+from edgelora.fleet import deployment as fleet_deployment
+from edgelora.fleet import gateway as fleet_gateway
+from edgelora.fleet.deployment import Deployment, check_flower, free_port, write_project
+from edgelora.fleet.federation import Federation, Judge
+from edgelora.fleet.gateway import Gateway
+from edgelora.fleet.member import Identity, TwinMember, training_of
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.policy import SUMS
+from edgelora.fleet.roster import Site
+from edgelora.fleet.serial_members import bring_policy, serial_boards
+from edgelora.fleet.simulate import judge_of, write_page
+from edgelora.fleet.simulated_boards import Boards, boards_of, fleet_base
+from edgelora.fleet.web import GatewayClient, GatewayError, local_server
+from edgelora.learn.training.base import Base
+
 from . import console
 from .demo import check_virtual, make_firmware, start_board
 
@@ -47,41 +63,41 @@ class Demo:
 
 def demo_fleet(boards: list[str], twins: int, rounds: int, output: Path, quiet: bool = False) -> Demo:
     """Federates these virtual boards and so many twins. Everything is left in `output`, which is new each time."""
-    with contextlib.suppress(fleet.GatewayError):
-        fleet.GatewayClient(output / "gateway").boards()
+    with contextlib.suppress(GatewayError):
+        GatewayClient(output / "gateway").boards()
         raise InputError(f"a demo runs in {output}", remedy="wait for its end, or give another folder with -o")
-    fleet.check_flower()
+    check_flower()
     for place, name in enumerate(boards):
         check_virtual(load_board(name), _state(output, place, name), quiet)
     count = len(boards) + twins
     plan = replace(PLAN, boards=count, rounds=rounds, least=max(2, count * 3 // 4))
     with console.step("pretrain on two people", quiet):
-        base = fleet.fleet_base()
+        base = fleet_base()
     for part in ("site", "twins", "federation", "gateway"):
         shutil.rmtree(output / part, ignore_errors=True)
     output.mkdir(parents=True, exist_ok=True)
     write_atomic(output / base.name, base.elm)
-    data = fleet.boards_of("har", base.elm, base.name, count)
+    data = boards_of("har", base.elm, base.name, count)
     with contextlib.ExitStack() as stack:
         ports = [stack.enter_context(_board(name, place, base, output, quiet)) for place, name in enumerate(boards)]
         site, identities = _enrolled(output / "site", base, data, ports, twins)
         roster = site.roster()
-        gateway = stack.enter_context(fleet.running(Gateway({}, lambda event: None)))
-        train = fleet.training_of(base.elm, lambda index: data.of(index).train)
+        gateway = stack.enter_context(fleet_gateway.running(Gateway({}, lambda event: None)))
+        train = training_of(base.elm, lambda index: data.of(index).train)
         for port in ports:
-            gateway.add_line(port, fleet.serial_boards(site, SAMPLES))
+            gateway.add_line(port, serial_boards(site, SAMPLES))
         for identity in identities:
             member = TwinMember(identity, site.roster, train)
             gateway.add_local(member.index, member)
         (output / "gateway").mkdir()
-        stack.enter_context(fleet.local_server(gateway, output / "gateway")).start()
+        stack.enter_context(local_server(gateway, output / "gateway")).start()
         streams.note(f"roster {roster.number}: {len(ports)} boards, {twins} twins", quiet)
         federation = Federation.create(output / "federation", plan, base, site)
-        judge = fleet.judge_of(federation, data)
+        judge = judge_of(federation, data)
         before = judge(None)
         measured = _federate(federation, site, output / "gateway", judge, quiet)
     federation = Federation.open(output / "federation")
-    page = fleet.write_page(federation, output / "report.html", "", before, measured)
+    page = write_page(federation, output / "report.html", "", before, measured)
     return Demo(federation, before, measured[federation.done], page)
 
 
@@ -101,9 +117,7 @@ def _state(output: Path, place: int, name: str) -> Path:
     return output / f"{place}-{name}.board"
 
 
-def _enrolled(
-    folder: Path, base: Base, data: fleet.Boards, ports: list[str], twins: int
-) -> tuple[Site, list[Identity]]:
+def _enrolled(folder: Path, base: Base, data: Boards, ports: list[str], twins: int) -> tuple[Site, list[Identity]]:
     """A roster of boards first, then twins. Boards get what they have seen, and whose rosters to trust."""
     key = Ed25519PrivateKey.generate()
     trusted = TARGET.encode().ljust(TARGET_SIZE, b"\0") + public_bytes(key)
@@ -113,7 +127,7 @@ def _enrolled(
         with Link.connect(port) as link:
             link.put(SAMPLES, pack_samples(samples.x, samples.y, None, base_id(base.elm)))
             link.put("/update.trust", trusted)
-            fleet.bring_policy(link, SUMS)
+            bring_policy(link, SUMS)
             entries.append((link.fleet_identity(), f"board-{index}"))
     identities = [Identity.create(folder.parent / "twins" / f"twin-{place}.key", SUMS) for place in range(twins)]
     entries += [(identity.public, f"twin-{place}") for place, identity in enumerate(identities)]
@@ -123,18 +137,18 @@ def _enrolled(
 
 
 def _federate(
-    federation: Federation, site: Site, gateway: Path, judge: fleet.Judge, quiet: bool
+    federation: Federation, site: Site, gateway: Path, judge: Judge, quiet: bool
 ) -> dict[int, dict[str, float]]:
     """Accuracies by board after each round, of which the server knows nothing."""
     measured: dict[int, dict[str, float]] = {}
-    port = fleet.free_port()
-    fleet.write_project(federation.folder, site=site.folder, address=f"127.0.0.1:{port}")
-    with fleet.Deployment(federation.folder, port) as deployment:
+    port = free_port()
+    write_project(federation.folder, site=site.folder, address=f"127.0.0.1:{port}")
+    with Deployment(federation.folder, port) as deployment:
         with console.step("start a SuperLink and a SuperNode", quiet):
             deployment.start([gateway])
         run = deployment.run()
         with console.progress("rounds with masks and noise", quiet) as progress:
-            for now in fleet.federated(deployment, lambda: Federation.open(federation.folder), run):
+            for now in fleet_deployment.federated(deployment, lambda: Federation.open(federation.folder), run):
                 last = now.rounds[-1] if now.rounds else None
                 what = f"{last.survivors} of {last.asked} boards" if last else "begins"
                 progress(now.done, now.plan.rounds, what)

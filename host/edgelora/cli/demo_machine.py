@@ -9,27 +9,28 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import datasets, streams
-from ..bench import scores_by_method
-from ..datasets import FAULTS, MACHINE_RATE, MACHINE_WINDOW, SEVERITIES
-from ..formats import MONITOR, unpack_adapter, write_atomic
-from ..link import Link
-from ..report import NAMES, MachineReport, Method, Metrics, auc, partial_auc, roc, write_machine_page
-from ..training import (
+from edgelora.base import streams
+from edgelora.board.link.client import Link
+from edgelora.core.formats.ela import MONITOR, unpack_adapter
+from edgelora.core.formats.files import write_atomic
+from edgelora.learn.report.curves import auc, partial_auc, roc
+from edgelora.learn.report.machine_page import NAMES, MachineReport, Method, write_machine_page
+from edgelora.learn.report.metrics import Metrics
+from edgelora.learn.training.anomaly_scores import scores_by_method
+from edgelora.learn.training.machine_board import BoardMachine, learn_on_board
+from edgelora.learn.training.machines import (
     NORMAL_SEED,
-    SCORE_ONE,
     TEST_SEED,
-    BoardMachine,
-    Normal,
-    Phases,
-    Recipe,
-    alarms_of,
     fault_windows,
     features_of,
-    learn_on_board,
     machine_base,
     normal_windows,
 )
+from edgelora.learn.training.monitor import SCORE_ONE, Normal, Phases, alarms_of
+from edgelora.learn.training.recipe import Recipe
+from edgelora.model.datasets import machines
+from edgelora.model.datasets.machines import FAULTS, MACHINE_RATE, MACHINE_WINDOW, SEVERITIES
+
 from . import console
 from .demo import set_up
 
@@ -70,10 +71,10 @@ def demo_machine(
 
 def _vibration(number: int, phases: Phases) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
     """Counts to learn from, and to watch: normal ones, then a window of each fault and severity."""
-    of = datasets.machine(number)
-    faults = [datasets.vibration(of, 1, WATCHED_SEED, fault, severity) for fault in FAULTS for severity in SEVERITIES]
-    watched = [datasets.vibration(of, WATCHED, WATCHED_SEED), *faults]
-    return datasets.vibration(of, phases.total, NORMAL_SEED), np.concatenate(watched)
+    of = machines.machine(number)
+    faults = [machines.vibration(of, 1, WATCHED_SEED, fault, severity) for fault in FAULTS for severity in SEVERITIES]
+    watched = [machines.vibration(of, WATCHED, WATCHED_SEED), *faults]
+    return machines.vibration(of, phases.total, NORMAL_SEED), np.concatenate(watched)
 
 
 def _report(

@@ -8,15 +8,21 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
-from .. import datasets, fleet, training
-from ..boards import load_board
-from ..streams import say
-from ..training import Phases, Recipe
-from .common import Add, add_board, add_port, show, whole
+from edgelora.base.streams import say
+from edgelora.board.profiles import load_board
+from edgelora.fleet.privacy import ADJACENCY
+from edgelora.learn.report.fleet_page import mean_of
+from edgelora.learn.training.machines import MACHINE_RECIPE
+from edgelora.learn.training.monitor import Phases
+from edgelora.learn.training.recipe import Recipe
+from edgelora.model.datasets.har import HAR_SUBJECTS
+from edgelora.model.datasets.keywords import VOICES
+
+from .arguments import Add, add_board, add_port, show, whole
 from .console import emit
 from .demo import demo_har, demo_keywords
 from .exit_codes import ExitCode
-from .recipes import add_recipe, recipe_of
+from .recipe_arguments import add_recipe, recipe_of
 from .runs import exit_code, print_report
 
 DEMOS = "Whole demonstrations, in which every step is what its own command does."
@@ -41,7 +47,7 @@ def add_commands(add: Add, commands: Any) -> None:
         "--subject",
         type=int,
         default=3,
-        choices=datasets.HAR_SUBJECTS,
+        choices=HAR_SUBJECTS,
         help="the person to personalize to (%(default)s)",
     )
     p.add_argument(
@@ -58,12 +64,12 @@ def add_commands(add: Add, commands: Any) -> None:
         p.add_argument(flag, type=whole(2, 16383), default=default, metavar="N", help=f"{what} (%(default)s)")
     p.add_argument("--one-in", type=whole(2, 16384), default=Phases.one_in, metavar="N", help=ONE_IN)
     p.add_argument("-o", "--output", type=Path, default=Path("out/machine"), help="folder of it all (%(default)s)")
-    add_recipe(p, training.MACHINE_RECIPE)
+    add_recipe(p, MACHINE_RECIPE)
     add_port(p)
     p.epilog = "The vibration is simulated: what it shows is how a board learns, not what a machine does."
     p = add("keywords", cmd_demo_keywords, demos)
     add_board(p, "virtual-pico", "a virtual board, or a real one (%(default)s)")
-    p.add_argument("--voice", default="slt", choices=tuple(datasets.VOICES), help="who speaks (%(default)s)")
+    p.add_argument("--voice", default="slt", choices=tuple(VOICES), help="who speaks (%(default)s)")
     p.add_argument(
         "-o", "--output", type=Path, default=Path("out/keywords"), help="folder for everything it makes (%(default)s)"
     )
@@ -101,7 +107,7 @@ def cmd_demo_machine(args: argparse.Namespace) -> ExitCode:
     from .demo_machine import demo_machine
 
     phases = Phases(**{name: getattr(args, f"{name}_windows") for name in PHASES}, one_in=args.one_in)
-    recipe = recipe_of(args, training.MACHINE_RECIPE)
+    recipe = recipe_of(args, MACHINE_RECIPE)
     port = args.port or (None if load_board(args.board).is_virtual else args.usual_port)
     report, path = demo_machine(args.board, args.machine, recipe, phases, args.output, port, quiet=args.json)
     code = exit_code(report.host_twin_identical, report.activated)
@@ -127,7 +133,7 @@ def cmd_demo_fleet(args: argparse.Namespace) -> None:
     from .demo_fleet import demo_fleet
 
     demo = demo_fleet(args.boards, args.twins, args.rounds, args.output, args.json)
-    before, after = fleet.mean_of(demo.before), fleet.mean_of(demo.after)
+    before, after = mean_of(demo.before), mean_of(demo.after)
     told, last = demo.federation.epsilons, demo.federation.rounds[-1]
     result = {
         "before": before,
@@ -136,12 +142,12 @@ def cmd_demo_fleet(args: argparse.Namespace) -> None:
         "survivors": last.survivors,
         "outsider": told.outsider,
         "server": told.server,
-        "adjacency": fleet.ADJACENCY,
+        "adjacency": ADJACENCY,
         "sha256": demo.federation.sha256,
         "report": str(demo.page),
     }
     text = f"accuracy {before:.1%} -> {after:.1%}, mean of {demo.federation.plan.boards} boards\n"
-    text += f"epsilon: {told} ({fleet.ADJACENCY})\nreport: {demo.page}"
+    text += f"epsilon: {told} ({ADJACENCY})\nreport: {demo.page}"
     show(args, result, text)
     if not args.json and sys.stdout.isatty():
         webbrowser.open(demo.page.resolve().as_uri())

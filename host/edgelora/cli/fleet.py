@@ -14,34 +14,23 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from .. import updates
-from ..errors import InputError
-from ..fleet import (
-    ADJACENCY,
-    MAX_POLICY,
-    MOST_COST,
-    NAMED,
-    SAFE,
-    Identity,
-    Roster,
-    RosterError,
-    Site,
-    Told,
-    bring_policy,
-    bring_roster,
-    parse_policy,
-    parse_public,
-    publish,
-    told_by,
-)
-from ..formats import read_bounded
-from ..streams import confirmed, say
-from ..training import load_base
-from ..twin import Policy
+from edgelora.base.errors import InputError
+from edgelora.base.streams import confirmed, say
+from edgelora.core.formats.files import read_bounded
+from edgelora.core.twin.fleet import Policy
+from edgelora.fleet import rollout as publish
+from edgelora.fleet.member import Identity
+from edgelora.fleet.policy import MAX_POLICY, MOST_COST, NAMED, SAFE, Told, parse_policy, told_by
+from edgelora.fleet.privacy import ADJACENCY
+from edgelora.fleet.roster import Roster, RosterError, Site, parse_public
+from edgelora.fleet.serial_members import bring_policy, bring_roster
+from edgelora.learn.training.base import load_base
+from edgelora.learn.updates.keys import load_key
+
 from . import console, gateway
-from .common import Add, add_port, connect, show, whole
+from .arguments import Add, add_port, connect, show, whole
 from .console import emit
-from .federating import add_federating
+from .federation import add_federating
 
 ROSTER_STOPPED = "stopped; the roster is as it was, or with the change: `edgelora fleet roster`"
 MAX_KEY_FILE = 1024
@@ -129,7 +118,7 @@ def cmd_enroll(args: argparse.Namespace) -> None:
 
     The release key stays here: the folder without it may go to the computer that adds updates up.
     """
-    key, policy = updates.load_key(args.key), _policy_of(args.policy)
+    key, policy = load_key(args.key), _policy_of(args.policy)
     if args.public is not None and args.twins is not None or (args.twins is None) != (args.identities is None):
         raise InputError("whom to enroll?", remedy="give --public, or --twins and --identities, or neither")
     site = Site(args.fleet)
@@ -233,7 +222,7 @@ def cmd_revoke(args: argparse.Namespace) -> None:
 
     Its index stays empty. Boards learn of it with the next roster that they get; the server at once.
     """
-    roster, board = Site(args.fleet).revoke(args.board, updates.load_key(args.key))
+    roster, board = Site(args.fleet).revoke(args.board, load_key(args.key))
     result = {"index": board.index, "name": board.name, "public": board.key, **_summary(roster)}
     show(args, result, f"revoked {board.index} {board.name}".rstrip() + f": roster {roster.number}, {_count(roster)}")
 
@@ -275,11 +264,11 @@ def cmd_publish(args: argparse.Namespace) -> None:
     if args.adapter:
         base = load_base(args.model) if args.model else None
         adapter = read_bounded(args.adapter, MAX_ADAPTER)
-        rollout = publish.to_few(site, adapter, args.name, updates.load_key(args.key), args.share, base)[0]
+        rollout = publish.to_few(site, adapter, args.name, load_key(args.key), args.share, base)[0]
     elif args.all:
         rollout = publish.to_all(site, args.name)
     elif args.back:
-        rollout = publish.back(site, args.name, updates.load_key(args.key))
+        rollout = publish.back(site, args.name, load_key(args.key))
     elif (found := publish.state(site, args.name)) is None:
         raise InputError(f"{args.name} was not published", remedy="give the adapter")
     else:

@@ -11,26 +11,20 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from ..fleet import (
-    TRIAL_SECONDS,
-    Boards,
-    Gateway,
-    Identity,
-    Site,
-    Stage,
-    TwinMember,
-    board_server,
-    local_server,
-    running,
-    serial_boards,
-    training_of,
-)
-from ..streams import flush, note, say
-from ..text import plain, printable
-from ..training import load_base
-from ..updates import address
-from .common import whole
+from edgelora.base.errors import InputError
+from edgelora.base.streams import flush, note, say
+from edgelora.base.text import plain, printable
+from edgelora.fleet.gateway import Gateway, running
+from edgelora.fleet.member import Identity, TwinMember, training_of
+from edgelora.fleet.messages import Stage
+from edgelora.fleet.roster import Site
+from edgelora.fleet.serial_members import TRIAL_SECONDS, serial_boards
+from edgelora.fleet.simulated_boards import Boards
+from edgelora.fleet.web import board_server, local_server
+from edgelora.learn.training.base import load_base
+from edgelora.learn.updates.serve import address
+
+from .arguments import whole
 
 Tell = Callable[[Mapping[str, Any]], None]
 

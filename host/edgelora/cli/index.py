@@ -29,10 +29,10 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "add-class": Entry("classes", "Adds classes to a board's network, from a few samples"),
         "consolidate": Entry("classes", "Learns a board's adapter anew, added classes too"),
         "remove-class": Entry("classes", "Takes a class out of a board's adapter"),
-        "listen": Entry("listening", "Streams a recording to a board, and prints what it says"),
+        "listen": Entry("streaming", "Streams a recording to a board, and prints what it says"),
         "record": Entry("recording", "Records samples of one class from a board's sensor"),
         "convert": Entry("recording", "Makes recordings into other files, or into samples"),
-        "act": Entry("acting", "Has a board act by itself when it sees a class"),
+        "act": Entry("actions", "Has a board act by itself when it sees a class"),
         "import-adapter": Entry("learning", "Makes a PEFT checkpoint into an adapter (.ela)"),
         "export-adapter": Entry("learning", "Makes an adapter (.ela) into a PEFT checkpoint"),
         "blend": Entry("merging", "Adds adapters up, each times a weight"),
@@ -71,7 +71,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
     },
     "more": {
         "demo": Entry("demos", "Runs a whole demonstration"),
-        "bench": Entry("measuring", "Measures kernels, networks, learning"),
+        "bench": Entry("bench", "Measures kernels, networks, learning"),
         "completion": Entry("completion", "Prints a script with which a shell completes commands"),
     },
 }

@@ -9,36 +9,37 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .. import floatnet, formats, streams, training, twin
-from ..errors import InputError
-from ..formats import write_atomic
-from ..quantization import Fidelity, original_path
-from ..report import Metrics, make_report, write_report
-from ..streams import say
-from ..training import (
-    LIMITS,
-    BoardLearner,
-    Pace,
-    Recipe,
-    Remarks,
-    Suspended,
-    Trainer,
-    WorkflowError,
-    adapter_ranks,
-    answers,
-    float_baseline,
-    is_named,
-    load_adapter,
-    load_base,
-    measured,
-    personalize_board,
-    remarks,
-)
+from edgelora.base import streams
+from edgelora.base.errors import InputError
+from edgelora.base.streams import say
+from edgelora.core.formats.ela import pack_adapter, unpack_adapter
+from edgelora.core.formats.elm import base_id
+from edgelora.core.formats.files import write_atomic
+from edgelora.core.twin.session import Session
+from edgelora.learn.report.builder import make_report
+from edgelora.learn.report.metrics import Metrics
+from edgelora.learn.report.sections import write_report
+from edgelora.learn.training.base import Base, WorkflowError, adapter_ranks, is_named, load_adapter, load_base
+from edgelora.learn.training.board_learner import BoardLearner
+from edgelora.learn.training.board_run import Pace, Suspended
+from edgelora.learn.training.data_checks import Remarks, remarks
+from edgelora.learn.training.host_run import Trainer
+from edgelora.learn.training.metrics import answers, measured
+from edgelora.learn.training.personalize import float_baseline, personalize_board
+from edgelora.learn.training.qat import RECIPE, train_qat
+from edgelora.learn.training.recipe import LIMITS, Recipe
+from edgelora.model.floatnet import augment as floatnet_augment
+from edgelora.model.floatnet.augment import AUGMENTATIONS
+from edgelora.model.floatnet.files import load_net
+from edgelora.model.floatnet.layers import FloatNet, Shape
+from edgelora.model.quantization.fidelity import Fidelity
+from edgelora.model.quantization.quantize import original_path
+
 from . import console
-from .common import Add, add_port, connect, show, whole
+from .arguments import Add, add_port, connect, show, whole
 from .console import emit
 from .exit_codes import ExitCode
-from .recipes import DATA_HELP, add_peft, add_plan, add_recipe, data_part, data_parts, planned_recipe
+from .recipe_arguments import DATA_HELP, add_peft, add_plan, add_recipe, data_part, data_parts, planned_recipe
 from .runs import print_report
 
 PERSONALIZE_EXAMPLES = """
@@ -89,11 +90,11 @@ def add_commands(add: Add, commands: Any) -> None:
         "--qat",
         action="store_true",
         help="quantization-aware and longer than a board would, which pays at low ranks, above all with --augment "
-        f"(epochs {training.RECIPE.epochs}, micro-batch {training.RECIPE.micro_batch})",
+        f"(epochs {RECIPE.epochs}, micro-batch {RECIPE.micro_batch})",
     )
     p.add_argument(
         "--augment",
-        choices=floatnet.AUGMENTATIONS,
+        choices=AUGMENTATIONS,
         help="with --qat: vary samples as another way to wear (six axes) or record (cepstra) them would",
     )
     p.add_argument(
@@ -201,7 +202,7 @@ def cmd_personalize(args: argparse.Namespace) -> ExitCode:
     if args.net:
         with console.step("float LoRA, for comparison", args.json):
             own, others = base.numbered(parts.train), base.numbered(parts.test)
-            baseline = float_baseline(floatnet.load_net(args.net), own, others, run.course)
+            baseline = float_baseline(load_net(args.net), own, others, run.course)
     report = make_report(base, test, run, hello, baseline, args.data, parts.tested_on, parts.seen)
     write_atomic(args.output / "adapter.ela", run.run.adapter)
     return print_report(args, report, write_report(report, args.output))
@@ -221,7 +222,7 @@ def cmd_eval(args: argparse.Namespace) -> None:
     if args.twin:
         args.stopped = "stopped"
         with console.step("eval", args.json):
-            session = twin.Session(base.elm, ranks, "infer", 1, frames=test.frames)
+            session = Session(base.elm, ranks, "infer", 1, frames=test.frames)
             session.use(adapter)
             found = measured(base, answers(base, session, test), test)
     else:
@@ -257,7 +258,7 @@ def cmd_train_adapter(args: argparse.Namespace) -> ExitCode:
 
     The host twin does as a board would, to the same bytes; with --qat it does better than a board can.
     """
-    from ..training import as_board, train_adapter
+    from edgelora.learn.training.host_run import as_board, train_adapter
 
     base = load_base(args.model)
     recipe = planned_recipe(args, base)
@@ -307,17 +308,17 @@ def _tell(args: argparse.Namespace, told: Remarks) -> None:
         streams.note(f"note: {line}", args.json)
 
 
-def _qat(args: argparse.Namespace, recipe: Recipe, shape: floatnet.Shape) -> tuple[Recipe, Trainer]:
+def _qat(args: argparse.Namespace, recipe: Recipe, shape: Shape) -> tuple[Recipe, Trainer]:
     """The recipe with what is the host's own, and who trains by it. ValueError for settings of a board's training."""
     given = [option for name, option in BOARDS_OWN.items() if getattr(args, name) is not None]
     if args.mode == "frozen_a" or args.plan and recipe.mode == "frozen_a":
         given.append("frozen A")
     if given:
         raise InputError(f"--qat trains A and B in its own way: not with {', '.join(given)}")
-    epochs, micro_batch = (getattr(args, name) or getattr(training.RECIPE, name) for name in ("epochs", "micro_batch"))
-    augment = floatnet.augmentation(args.augment, shape) if args.augment else None
+    epochs, micro_batch = (getattr(args, name) or getattr(RECIPE, name) for name in ("epochs", "micro_batch"))
+    augment = floatnet_augment.augmentation(args.augment, shape) if args.augment else None
     recipe = replace(recipe, mode="trainable_a", epochs=epochs, micro_batch=micro_batch, cache="none")
-    return recipe, partial(training.train_qat, augment=augment)
+    return recipe, partial(train_qat, augment=augment)
 
 
 def cmd_import_adapter(args: argparse.Namespace) -> ExitCode | None:
@@ -326,7 +327,7 @@ def cmd_import_adapter(args: argparse.Namespace) -> ExitCode | None:
     It is a LoRA that was trained on the base's float original. With --data it is compared with that network and its
     LoRA; exit code 5 if much was lost.
     """
-    from ..importers import peft
+    from edgelora.model.importers import peft
 
     base = load_base(args.model)
     net, compared_with = _original(args, base)
@@ -336,7 +337,7 @@ def cmd_import_adapter(args: argparse.Namespace) -> ExitCode | None:
     modules, x, y = peft.load_checkpoint(args.checkpoint), part.x if part else None, part.y if part else None
     with console.step("round", args.json):
         result = peft.import_adapter(base.elm, modules, dict(args.map), args.flatten, args.rank, x, y, net)
-    content = formats.pack_adapter(result.adapter, args.output.name)
+    content = pack_adapter(result.adapter, args.output.name)
     write_atomic(args.output, content)
     if net is None:
         streams.note(f"note: {_NO_NET.format(original_path(args.model).name, args.model.name)}", args.json)
@@ -366,13 +367,13 @@ _NO_NET = (
 )
 
 
-def _original(args: argparse.Namespace, base: training.Base) -> tuple[floatnet.FloatNet | None, str]:
+def _original(args: argparse.Namespace, base: Base) -> tuple[FloatNet | None, str]:
     """The float network of --net, or the one beside the base; and what it with LoRA is called."""
     beside = original_path(args.model)
     if args.net is None and not beside.exists():
         return None, "INT8 base with LoRA unrounded"
-    net = floatnet.load_net(args.net or beside)
-    if args.net is None and net.base_id != formats.base_id(base.elm):
+    net = load_net(args.net or beside)
+    if args.net is None and net.base_id != base_id(base.elm):
         raise InputError(
             f"{beside} is the float network of another base than {base.name}: save both again, or say with --net which "
             "network the LoRA was trained on"
@@ -403,10 +404,10 @@ def cmd_export_adapter(args: argparse.Namespace) -> None:
 
     It is a LoRA in float32.
     """
-    from ..importers import peft
+    from edgelora.model.importers import peft
 
     base = load_base(args.model)
-    adapter = formats.unpack_adapter(load_adapter(args.adapter, base), base.model, name=args.adapter.name)
+    adapter = unpack_adapter(load_adapter(args.adapter, base), base.model, name=args.adapter.name)
     net, _ = _original(args, base)
     path = peft.export_adapter(adapter, base.model, args.output, dict(args.map), args.flatten, args.conv1d, net)
     layers = [layer.op for layer in adapter.layers]

@@ -7,16 +7,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .. import datasets, formats, training
-from ..errors import InputError
-from ..formats import write_atomic
-from ..importers import tflite
-from ..streams import note, say
-from ..training import is_named, load_adapter, load_base
+from edgelora.base.errors import InputError
+from edgelora.base.streams import note, say
+from edgelora.core.formats.ela import unpack_adapter
+from edgelora.core.formats.elm import base_id, pack_model
+from edgelora.core.formats.files import write_atomic
+from edgelora.learn.training import adapter_sum
+from edgelora.learn.training.base import is_named, load_adapter, load_base
+from edgelora.model.datasets.dataset import load_inputs
+from edgelora.model.importers.tflite.merge import check_suffix, find_source, merge_elm, merge_tflite
+
 from . import console
-from .common import Add
+from .arguments import Add
 from .console import emit
-from .recipes import data_part
+from .recipe_arguments import data_part
 
 LARGE_ERROR = 0.02  # of what an adapter adds: from here on --refit is pointed out
 
@@ -70,7 +74,7 @@ def cmd_blend(args: argparse.Namespace) -> None:
     """
     base = load_base(args.model)
     files = [load_adapter(path, base) for path in args.adapters]
-    result = training.blend(base, files, args.weights, not args.to_train)
+    result = adapter_sum.blend(base, files, args.weights, not args.to_train)
     write_atomic(args.output, result.ela)
     if args.json:
         told = {"output": str(args.output), "bytes": len(result.ela), "base_id": base.base_id}
@@ -89,20 +93,20 @@ def cmd_merge(args: argparse.Namespace) -> None:
     adapter, byte for byte in TensorFlow Lite Micro; with --refit something nearer to the adapter in use.
     """
     x = _inputs(args)
-    tflite.check_suffix(args.output.name)
+    check_suffix(args.output.name)
     ela = args.adapter.read_bytes()
-    adapter = formats.unpack_adapter(ela, name=args.adapter.name)
+    adapter = unpack_adapter(ela, name=args.adapter.name)
     with console.step("merge", args.json):
         if args.base.suffix == ".elm":
             if args.elm:
                 raise InputError("--elm is for a .tflite: leave it out, or give the .tflite first")
             base = load_base(args.base)
-            merged = tflite.merge_elm(base.elm, load_adapter(args.adapter, base), x, args.refit)
+            merged = merge_elm(base.elm, load_adapter(args.adapter, base), x, args.refit)
         else:
             elm = load_base(args.elm).elm if args.elm else None
             data = args.base.read_bytes()
-            source = tflite.find_source(data, adapter.base_id, args.base.name, elm, x)
-            merged = tflite.merge_tflite(source, ela, x, args.refit)
+            source = find_source(data, adapter.base_id, args.base.name, elm, x)
+            merged = merge_tflite(source, ela, x, args.refit)
         content = merged.file(args.output.name)
     write_atomic(args.output, content)
     merging = merged.merging
@@ -129,15 +133,15 @@ def _inputs(args: argparse.Namespace) -> Any:
         return None
     if is_named(args.data):
         return data_part(args, args.data, "train").x
-    return datasets.load_inputs(args.data)
+    return load_inputs(args.data)
 
 
 def _result(args: argparse.Namespace, content: bytes, merging: Any) -> dict[str, Any]:
-    elm = formats.pack_model(merging.model)
+    elm = pack_model(merging.model)
     return {
         "output": str(args.output),
         "bytes": len(content),
-        "base_id": formats.base_id(elm).hex(),
+        "base_id": base_id(elm).hex(),
         "refit": args.refit,
         "distance": asdict(merging.distance),
         "layers": [asdict(row) for row in merging.layers],

@@ -7,22 +7,34 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import datasets, floatnet, formats, twin
-from ..boards import BoardProfile, load_board
-from ..errors import InputError
-from ..formats import LOSSES, QuantModel, write_atomic
-from ..importers import tflite
-from ..planning import METHODS, Budget, Candidate, Choice, Plan, choose, plan, save_plan
-from ..signal import HEARD_AS, heard_as
-from ..streams import note, say
-from ..training import LIMITS, MODES, Base, Recipe, Samples, WorkflowError, load_base
+from edgelora.base.errors import InputError
+from edgelora.base.streams import note, say
+from edgelora.board.profiles import BoardProfile, load_board
+from edgelora.core.formats.elm import base_id, pack_model
+from edgelora.core.formats.files import write_atomic
+from edgelora.core.formats.network import LOSSES, QuantModel
+from edgelora.core.front_ends import HEARD_AS, heard_as
+from edgelora.core.twin.binding import check_model
+from edgelora.learn.planning.choose import Budget, Candidate, Choice, choose
+from edgelora.learn.planning.plan import Plan, plan
+from edgelora.learn.planning.plan_file import save_plan
+from edgelora.learn.planning.sensitivity import METHODS
+from edgelora.learn.training.base import Base, WorkflowError, load_base
+from edgelora.learn.training.recipe import LIMITS, MODES, Recipe
+from edgelora.learn.training.samples import Samples
+from edgelora.model.datasets.dataset import load_classes, load_inputs, load_signal
+from edgelora.model.floatnet import layers as floatnet_layers
+from edgelora.model.floatnet import pretraining
+from edgelora.model.floatnet.epochs import MOTION_EPOCHS, SPEECH_EPOCHS
+from edgelora.model.floatnet.files import load_net, save_net
+
 from . import console
-from .common import Add, add_board, show, size, whole
+from .arguments import Add, add_board, show, size, whole
 from .console import emit
-from .recipes import DATA_HELP, add_recipe, data_part, data_parts, labels, recipe_of
+from .recipe_arguments import DATA_HELP, add_recipe, data_part, data_parts, labels, recipe_of
 
 if TYPE_CHECKING:
-    from ..quantization import QuantReport
+    from edgelora.model.quantization.report import QuantReport
 
 
 def add_commands(add: Add, commands: Any) -> None:
@@ -35,7 +47,7 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument(
         "--epochs",
         type=whole(*LIMITS["epochs"]),
-        help=f"times through the data ({floatnet.MOTION_EPOCHS} for time series, {floatnet.SPEECH_EPOCHS} for words)",
+        help=f"times through the data ({MOTION_EPOCHS} for time series, {SPEECH_EPOCHS} for words)",
     )
     p.set_defaults(stopped="stopped; no network was written")
     p = add("quantize", cmd_quantize)
@@ -77,20 +89,20 @@ def cmd_pretrain(args: argparse.Namespace) -> None:
     part = data_part(args, args.data, "pretrain")
     args.output.parent.mkdir(parents=True, exist_ok=True)
     with console.progress("pretrain", args.json) as progress:
-        net = floatnet.pretrain(part, args.seed, args.epochs, progress)
-    floatnet.save_net(net, args.output)
+        net = pretraining.pretrain(part, args.seed, args.epochs, progress)
+    save_net(net, args.output)
     with console.step("test", args.json):
-        accuracy = floatnet.accuracy(net, part.x, part.y)
+        accuracy = floatnet_layers.accuracy(net, part.x, part.y)
     result = {
         "output": str(args.output),
         "windows": len(part),
-        "macs": floatnet.macs(net),
+        "macs": floatnet_layers.macs(net),
         "train_accuracy": round(accuracy, 4),
     }
     show(
         args,
         result,
-        f"{args.output}: {len(part)} windows, {floatnet.macs(net):,} MACs, accuracy on them {accuracy:.3f}",
+        f"{args.output}: {len(part)} windows, {floatnet_layers.macs(net):,} MACs, accuracy on them {accuracy:.3f}",
     )
 
 
@@ -99,17 +111,18 @@ def cmd_quantize(args: argparse.Namespace) -> None:
 
     Quantization is post-training, calibrated on --data.
     """
-    from .. import quantization  # takes a while to import
+    from edgelora.model.quantization.quantize import quantize_on
+    from edgelora.model.quantization.report import report  # takes a while to import
 
-    net = floatnet.load_net(args.net)
+    net = load_net(args.net)
     part = data_part(args, args.data, "pretrain")
     with console.step("quantize", args.json):
-        model = quantization.quantize_on(net, part)
-        elm = formats.pack_model(model, args.output.name)
-        quality = quantization.report(net, model, part.x, part.y)
+        model = quantize_on(net, part)
+        elm = pack_model(model, args.output.name)
+        quality = report(net, model, part.x, part.y)
     write_atomic(args.output, elm)
     _note_logits(model)
-    result = {"output": str(args.output), "bytes": len(elm), "base_id": formats.base_id(elm).hex()} | asdict(quality)
+    result = {"output": str(args.output), "bytes": len(elm), "base_id": base_id(elm).hex()} | asdict(quality)
     result["signal"] = asdict(model.signal) if model.signal else None
     told = f"{args.output}: {len(elm)} bytes, base {result['base_id']}\n{quality}"
     show(args, result, told + (f"\nsignal: {model.signal}" if model.signal else ""))
@@ -121,16 +134,18 @@ def cmd_import(args: argparse.Namespace) -> None:
     A .tflite file has to be INT8; the model computes what TensorFlow Lite Micro does, byte for byte. A .keras or .h5
     file is quantized first, on --data (its classes y, if it has any, are for the report).
     """
+    from edgelora.model.importers.tflite import convert as tflite  # takes a while to import
+
     quality = None
-    x = datasets.load_inputs(args.data) if args.data else None
-    signal = datasets.load_signal(args.data) if args.data else None
+    x = load_inputs(args.data) if args.data else None
+    signal = load_signal(args.data) if args.data else None
     if args.front and (signal or args.model.suffix != ".tflite"):
         raise InputError("--front is for .tflite files whose --data says nothing of a signal: leave it out")
     if args.model.suffix in (".keras", ".h5"):
         model, elm, quality = _import_keras(args, x)
         if signal:
             model.signal = signal
-            elm = formats.pack_model(model, args.output.name)
+            elm = pack_model(model, args.output.name)
     else:
         model = tflite.import_tflite(args.model.read_bytes(), args.labels, args.loss, args.model.name)
         if x is None:
@@ -138,15 +153,15 @@ def cmd_import(args: argparse.Namespace) -> None:
         with console.step("calibrate", args.json):
             tflite.calibrate(model, _calibration_inputs(args, model, x))
             model.signal = signal = heard_as(args.front, model.input) if args.front else signal
-            elm = formats.pack_model(model, args.output.name)
-            twin.check_model(elm)
+            elm = pack_model(model, args.output.name)
+            check_model(elm)
     write_atomic(args.output, elm)
     _note_logits(model)
     layers = tflite.layer_rows(model)
     result = {
         "output": str(args.output),
         "bytes": len(elm),
-        "base_id": formats.base_id(elm).hex(),
+        "base_id": base_id(elm).hex(),
         "macs": sum(row.macs for row in layers),
         "parameters": sum(row.parameters for row in layers),
         "loss": model.loss,
@@ -171,13 +186,15 @@ def cmd_import(args: argparse.Namespace) -> None:
 
 
 def _note_logits(model: QuantModel) -> None:
-    from ..quantization import logits_note
+    from edgelora.model.quantization.report import logits_note
 
     if said := logits_note(model):
         note(f"note: {said}")
 
 
 def _calibration_inputs(args: argparse.Namespace, model: QuantModel, x: Any) -> Any:
+    from edgelora.model.importers.tflite import convert as tflite
+
     try:
         return tflite.inputs_for_calibration(model, x)
     except ValueError as error:
@@ -188,9 +205,9 @@ def _import_keras(args: argparse.Namespace, x: Any) -> tuple[QuantModel, bytes, 
     if x is None:
         raise WorkflowError(f"{args.model.name}: quantizing it needs --data, inputs like those that it will see")
     with console.step("convert with TensorFlow", args.json):
-        from ..importers.keras import from_keras
+        from edgelora.model.importers.keras import from_keras
 
-        made = from_keras(args.model, x, datasets.load_classes(args.data), args.labels, args.loss)
+        made = from_keras(args.model, x, load_classes(args.data), args.labels, args.loss)
     return made.model, made.elm, made.report
 
 
@@ -224,7 +241,7 @@ def cmd_plan(args: argparse.Namespace) -> None:
             "lower --rank, use --mode frozen_a, or adapt fewer layers (--placement)"
         )
     if args.report and choice and samples:
-        from ..report import write_plan_report
+        from edgelora.learn.report.plan_page import write_plan_report
 
         write_plan_report(args.report, choice, result, base.name, f"{len(samples)} samples of {args.data}")
         note(f"{args.report}: what it was chosen from")

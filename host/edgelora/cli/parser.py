@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..streams import say
+from edgelora.base.streams import say
+
 from . import index
 from .command_line import Parser
 from .exit_codes import MEANINGS
 
 if TYPE_CHECKING:
-    from .common import Command
+    from .arguments import Command
 
 GROUPS = tuple((title, tuple(names)) for title, names in index.GROUPS.items())
 
@@ -64,7 +65,7 @@ class _Version(argparse.Action):
     """As argparse's, but that the version is looked up only when it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> NoReturn:
-        from .. import __version__
+        from edgelora import __version__
 
         say(f"edgelora {__version__}")
         parser.exit()

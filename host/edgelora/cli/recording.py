@@ -14,13 +14,26 @@ from typing import Any
 
 import numpy as np
 
-from .. import datasets
-from ..errors import InputError
-from ..formats import Signal
-from ..link import Link
-from ..streams import note
-from ..training import Takes, load_base, signal_of
-from .common import Add, add_port, connect, show, whole
+from edgelora.base.errors import InputError
+from edgelora.base.streams import note
+from edgelora.board.link.client import Link
+from edgelora.core.formats.signal import Signal
+from edgelora.learn.training.base import load_base
+from edgelora.learn.training.recording import Takes
+from edgelora.learn.training.streaming import signal_of
+from edgelora.model.datasets import recordings
+from edgelora.model.datasets.dataset import load_dataset, save_dataset
+from edgelora.model.datasets.recordings import (
+    SIGNED,
+    cut_windows,
+    load_capture,
+    load_recording,
+    save_capture,
+    windows_of,
+    with_rate,
+)
+
+from .arguments import Add, add_port, connect, show, whole
 
 KEY_VARIABLE = "EDGELORA_HMAC_KEY"
 ASK_SECONDS = 0.05  # between questions to the board
@@ -73,7 +86,7 @@ def cmd_record(args: argparse.Namespace) -> None:
     """
     base = load_base(args.model)
     signal = signal_of(base)
-    before = datasets.load_dataset(args.output) if args.output.exists() else None
+    before = load_dataset(args.output) if args.output.exists() else None
     takes = Takes(signal, before, base.model.input.shape)
     if not 0.02 <= args.every <= 3600:
         raise InputError(f"--every {args.every:g}: give 0.02 to 3600 seconds")
@@ -83,7 +96,7 @@ def cmd_record(args: argparse.Namespace) -> None:
             _by_clock(link, takes, args) if args.count else _by_keys(link, takes, args)
     finally:  # a board that was unplugged takes nothing along
         if takes.taken:
-            datasets.save_dataset(takes.data, args.output)
+            save_dataset(takes.data, args.output)
     told = {"output": str(args.output), "taken": takes.taken, "counts": takes.counts, "lost": takes.lost}
     words = ", ".join(f"{name} {count}" for name, count in takes.counts.items()) or "no samples"
     show(args, told, f"{args.output}: {words}; {takes.taken} new, {takes.lost} of the sensor's samples lost")
@@ -180,10 +193,10 @@ def cmd_convert(args: argparse.Namespace) -> None:
     if len(args.recording) > 1 or args.hop:
         raise InputError("recordings become samples with --base MODEL or --window N; convert others one by one")
     [path] = args.recording
-    capture = datasets.load_capture(path, _key_of(path, key))
+    capture = load_capture(path, _key_of(path, key))
     if args.rate:
-        capture = datasets.with_rate(capture, args.rate)
-    datasets.save_capture(capture, args.output, key if args.output.suffix.lower() in datasets.SIGNED else None)
+        capture = with_rate(capture, args.rate)
+    save_capture(capture, args.output, key if args.output.suffix.lower() in SIGNED else None)
     samples, channels = capture.values.shape
     told = {"output": str(args.output), "samples": samples, "channels": channels, "rate": capture.rate}
     told |= {"names": capture.names, "units": capture.units, "signature": capture.signature}
@@ -197,13 +210,12 @@ def _windows(args: argparse.Namespace, key: str | None) -> None:
     if args.window:
         raise InputError("the base says how long a window is: leave --window out")
     signal = signal_of(load_base(args.base))
-    found = [
-        (_class_of(path), datasets.load_recording(path, signal, args.units, _key_of(path, key)))
-        for path in args.recording
-    ]
-    data = datasets.windows_of(found, signal, args.hop)
-    datasets.save_dataset(data, args.output)
-    doubted = {str(path): datasets.doubts(r.counts, signal) for path, (_, r) in zip(args.recording, found, strict=True)}
+    found = [(_class_of(path), load_recording(path, signal, args.units, _key_of(path, key))) for path in args.recording]
+    data = windows_of(found, signal, args.hop)
+    save_dataset(data, args.output)
+    doubted = {
+        str(path): recordings.doubts(r.counts, signal) for path, (_, r) in zip(args.recording, found, strict=True)
+    }
     for name, doubt in doubted.items():
         if doubt:
             note(f"{name}: {doubt}", args.json)
@@ -221,10 +233,10 @@ def _plain_windows(args: argparse.Namespace, key: str | None) -> None:
         raise InputError("--units is for --base: windows without a base keep the recordings' own units")
     found = []
     for path in args.recording:
-        capture = datasets.load_capture(path, _key_of(path, key))
-        found.append((path, datasets.with_rate(capture, args.rate) if args.rate else capture))
-    data = datasets.cut_windows([(_class_of(path), capture) for path, capture in found], args.window, args.hop)
-    datasets.save_dataset(data, args.output)
+        capture = load_capture(path, _key_of(path, key))
+        found.append((path, with_rate(capture, args.rate) if args.rate else capture))
+    data = cut_windows([(_class_of(path), capture) for path, capture in found], args.window, args.hop)
+    save_dataset(data, args.output)
     counts = np.bincount(data.y, minlength=len(data.labels)).tolist()
     windows = dict(zip(data.labels, counts, strict=True))
     signatures = {str(path): capture.signature for path, capture in found if capture.signature}
@@ -245,7 +257,7 @@ def _class_of(path: Path) -> str:
 
 
 def _key_of(path: Path, key: str | None) -> str | None:
-    return key if path.suffix.lower() in datasets.SIGNED else None
+    return key if path.suffix.lower() in SIGNED else None
 
 
 def _signatures(said: Any) -> str:

@@ -9,22 +9,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .. import streams
-from ..errors import InputError
-from ..report import (
-    End,
-    Report,
-    comparison,
-    differences,
-    follow,
-    read_report,
-    write_comparison,
-    write_report,
-)
-from ..streams import note, say
-from ..text import plain
+from edgelora.base import streams
+from edgelora.base.errors import InputError
+from edgelora.base.streams import note, say
+from edgelora.base.text import plain
+from edgelora.learn.report.compare import comparison, differences, write_comparison
+from edgelora.learn.report.metrics import End, follow
+from edgelora.learn.report.record import Report, read_report
+from edgelora.learn.report.sections import write_report
+
 from . import console
-from .common import Add
+from .arguments import Add
 from .console import emit
 from .exit_codes import ExitCode
 

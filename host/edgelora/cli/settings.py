@@ -16,7 +16,8 @@ from typing import Any
 
 import platformdirs
 
-from ..errors import InputError
+from edgelora.base.errors import InputError
+
 from .command_line import Parser, did_you_mean
 
 FILE = "edgelora.toml"
@@ -49,7 +50,7 @@ def apply(parser: Parser) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    from ..formats import read_bounded
+    from edgelora.core.formats.files import read_bounded
 
     try:
         return tomllib.loads(read_bounded(path, MAX_BYTES).decode())

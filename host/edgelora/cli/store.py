@@ -8,13 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .. import formats
-from ..formats import write_atomic
-from ..link import Link, StoreState
-from ..streams import say
-from ..text import printable, store_name
+from edgelora.base.streams import say
+from edgelora.base.text import printable, store_name
+from edgelora.board.link.client import Link
+from edgelora.board.link.replies import StoreState
+from edgelora.core.formats.ela import unpack_adapter
+from edgelora.core.formats.files import write_atomic
+
 from . import console
-from .common import Add, add_port, connect, show
+from .arguments import Add, add_port, connect, show
 from .console import emit
 
 STOPPED = "stopped; the store has the adapters it had, or with the change: `edgelora store list`"
@@ -62,7 +64,7 @@ def cmd_put(args: argparse.Namespace) -> None:
     It takes the place of what its name had.
     """
     data = args.file.read_bytes()
-    formats.unpack_adapter(data, name=str(args.file))
+    unpack_adapter(data, name=str(args.file))
     name = store_name(args.file.stem if args.name is None else args.name)
     with connect(args) as link:
         version = link.store_put(name, data, args.version)

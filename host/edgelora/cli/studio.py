@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .. import streams
-from .common import Add, show, whole
+from edgelora.base import streams
+
+from .arguments import Add, show, whole
 
 
 def add_commands(add: Add, commands: Any) -> None:
@@ -39,7 +40,7 @@ def cmd_studio(args: argparse.Namespace) -> None:
         pip install 'edgelora[studio]'
         edgelora studio gestures
     """
-    from ..studio import serve
+    from edgelora.studio.server import serve
 
     def told(url: str) -> None:
         result = {"url": url, "folder": str(args.folder.resolve())}

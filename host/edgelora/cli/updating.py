@@ -7,14 +7,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .. import formats, streams, training, updates
-from ..formats import read_bounded
-from ..link import DeviceError, Link, soft_reset
-from ..streams import note, say
-from ..text import printable
-from ..updates import fetch, release
+from edgelora.base import streams
+from edgelora.base.streams import note, say
+from edgelora.base.text import printable
+from edgelora.board.link.client import Link
+from edgelora.board.link.replies import DeviceError
+from edgelora.board.link.serial_line import soft_reset
+from edgelora.core.formats import elu
+from edgelora.core.formats.elu import HEADER_SIZE
+from edgelora.core.formats.files import read_bounded
+from edgelora.core.formats.limits import MAX_UPDATE
+from edgelora.learn.training.base import WorkflowError, load_base
+from edgelora.learn.updates import serve
+from edgelora.learn.updates.download import fetch
+from edgelora.learn.updates.keys import load_key, load_public_keys, new_key, pack_trust
+from edgelora.learn.updates.releasing import release
+
 from . import console
-from .common import Add, add_port, connect, port_of, show
+from .arguments import Add, add_port, connect, port_of, show
 from .console import emit
 
 NO_MEMORY = "no memory to check the adapter"  # of what a board says that has to start anew
@@ -83,8 +93,8 @@ def cmd_keygen(args: argparse.Namespace) -> None:
 
     The private key stays here, the public one goes onto boards.
     """
-    public = updates.new_key(args.key)
-    key_id = formats.key_id(public.read_bytes()).hex()
+    public = new_key(args.key)
+    key_id = elu.key_id(public.read_bytes()).hex()
     result = {"key": str(args.key), "public": str(public), "key_id": key_id}
     show(args, result, f"{args.key}: keep it secret, and a copy of it\n{public}: for boards, key {key_id}")
 
@@ -105,14 +115,14 @@ def cmd_release(args: argparse.Namespace) -> None:
         args.output,
         args.adapter.read_bytes(),
         args.name,
-        updates.load_key(args.key),
+        load_key(args.key),
         version=args.version,
         target=args.target,
         origins={version: path.read_bytes() for version, path in args.origins},
-        base=training.load_base(args.model) if args.model else None,
+        base=load_base(args.model) if args.model else None,
         compress=not args.no_compress,
         force=args.force,
-        signers=[key for path in args.signed_by for key in updates.load_public_keys(path)],
+        signers=[key for path in args.signed_by for key in load_public_keys(path)],
     )
     if args.json:
         return emit(asdict(done))
@@ -133,9 +143,9 @@ def cmd_serve(args: argparse.Namespace) -> None:
     storage bucket, GitHub Pages over plain http.
     """
     if not args.site.is_dir():
-        raise training.WorkflowError(f"{args.site} is no directory: `edgelora release -o {args.site}` makes one")
-    with updates.server(args.site, args.host, args.port, note) as server:
-        url = updates.address(server)
+        raise WorkflowError(f"{args.site} is no directory: `edgelora release -o {args.site}` makes one")
+    with serve.server(args.site, args.host, args.port, note) as server:
+        url = serve.address(server)
         show(
             args,
             {"host": args.host, "port": server.server_port, "url": url},
@@ -163,23 +173,21 @@ def cmd_update(args: argparse.Namespace) -> None:
     update is confirmed. An update that was cut off goes on when the command is given again.
     """
     if not (args.bundle or args.status or args.confirm or args.trust):
-        raise training.WorkflowError(
-            "what to do? give a bundle, --status, --confirm or --trust; see `edgelora update --help`"
-        )
+        raise WorkflowError("what to do? give a bundle, --status, --confirm or --trust; see `edgelora update --help`")
     if bool(args.trust) != bool(args.target):
-        raise training.WorkflowError("--trust and --target go together: whose bundles the board takes, and what it is")
+        raise WorkflowError("--trust and --target go together: whose bundles the board takes, and what it is")
     content = _read_bundle(args.bundle) if args.bundle else b""
     installed = None
     if args.trust:
-        keys = [key for path in args.trust for key in updates.load_public_keys(path)]
+        keys = [key for path in args.trust for key in load_public_keys(path)]
         with connect(args) as link:
-            _place_trust(link, updates.pack_trust(args.target, keys), args.force)
+            _place_trust(link, pack_trust(args.target, keys), args.force)
     if content:
         installed = _install(args, content)
     with connect(args) as link:
         state = link.update_state(args.confirm)
     if args.confirm and not state.confirmed:
-        raise training.WorkflowError(
+        raise WorkflowError(
             "nothing to confirm: an update is on trial once the application has started with it (store.start())"
         )
     if args.json:
@@ -215,7 +223,7 @@ def _install(args: argparse.Namespace, content: bytes) -> tuple[str, int]:
 
 
 def _read_bundle(source: str) -> bytes:
-    limit = formats.MAX_UPDATE + formats.HEADER_SIZE
+    limit = MAX_UPDATE + HEADER_SIZE
     return fetch(source, limit) if source.startswith(("http://", "https://")) else read_bounded(source, limit)
 
 
@@ -225,5 +233,5 @@ def _place_trust(link: Link, trust: bytes, force: bool) -> None:
     except DeviceError:
         there = b""
     if there not in (b"", trust) and not force:
-        raise training.WorkflowError("the board trusts other keys, or is another target; --force replaces them")
+        raise WorkflowError("the board trusts other keys, or is another target; --force replaces them")
     link.put(TRUST_PATH, trust)

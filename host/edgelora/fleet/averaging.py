@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
-from ..formats import Adapter, TensorState
-from ..training import MOST_SHARED, scale_of
+from edgelora.base.errors import InputError
+from edgelora.core.formats.ela import Adapter, TensorState
+from edgelora.learn.training.warm_start import MOST_SHARED, scale_of
 
 STRIDE = 0x9E3779B1  # between the seeds of boards that are next to each other
 UNITS = 256  # of a server's rate and momentum

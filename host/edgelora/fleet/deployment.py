@@ -33,11 +33,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from ..errors import EdgeloraError, InputError, MissingPackage
-from ..formats import SECRET, write_atomic
+from edgelora.base.errors import EdgeloraError, InputError, MissingPackage
+from edgelora.core.formats.files import SECRET, write_atomic
+
 from . import superlink
 from .federation import Federation
-from .nodes_door import nodes_door
+from .node_proxy import nodes_door
 from .superlink import write_credentials
 from .web import Server
 

@@ -29,15 +29,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import formats
-from ..errors import InputError, MissingPackage
-from ..formats import read_bounded, write_atomic
-from ..progress import Progress, untold
-from ..text import printable
-from ..training import Base, fleet_vector, load_base
+from edgelora.base.errors import InputError, MissingPackage
+from edgelora.base.progress import Progress, untold
+from edgelora.base.text import printable
+from edgelora.core.formats.ela import Adapter, pack_adapter, unpack_adapter
+from edgelora.core.formats.files import SECRET, read_bounded, write_atomic
+from edgelora.learn.training.base import Base, load_base
+from edgelora.learn.training.warm_start import fleet_vector
+
 from .averaging import mean, moved, server_step, with_vector
+from .client_training import fleet_recipe, fresh_adapter
 from .ledger import Ledger, LedgerError
-from .local import fleet_recipe, fresh_adapter
 from .plan import Plan
 from .privacy import Epsilons, Spent, Standing, epsilons, sampled, standing
 from .roster import Site
@@ -127,7 +129,7 @@ class Federation:
             raise InputError(f"{folder} already has a federation", remedy="resume it, or give another folder")
         fresh = fresh_adapter(base.elm, plan.rank, plan.mode, plan.seed)
         vector = fleet_vector(fresh)
-        adapter = with_vector(formats.unpack_adapter(fresh), vector)
+        adapter = with_vector(unpack_adapter(fresh), vector)
         secret = hashlib.sha512(b"edgelora federation" + plan.seed.to_bytes(4, "little")).digest()[:32]
         state: dict[str, Any] = {
             "version": VERSION,
@@ -136,7 +138,7 @@ class Federation:
             "secret": (secret if plan.seed else secrets.token_bytes(32)).hex(),
             "rounds": [],
             "velocity": _packed(np.zeros(_masters(adapter), np.int64)),
-            "adapter": base64.b64encode(formats.pack_adapter(adapter)).decode(),
+            "adapter": base64.b64encode(pack_adapter(adapter)).decode(),
         }
         one = cls(folder, plan, base, state)
         _begin(one.ledger, site)
@@ -161,9 +163,9 @@ class Federation:
             if state["version"] != VERSION:
                 raise InputError(f"{path}: version {state['version']}, this edgelora knows {VERSION}: update it")
             base = load_base(folder / "base.elm")
-            formats.unpack_adapter(base64.b64decode(state["adapter"]), base.model)
+            unpack_adapter(base64.b64decode(state["adapter"]), base.model)
             one = cls(folder, Plan.read(folder / "plan.json"), base, state)
-            if len(one._velocity) != _masters(formats.unpack_adapter(one.adapter)):
+            if len(one._velocity) != _masters(unpack_adapter(one.adapter)):
                 raise InputError(f"{path} is damaged: velocity and adapter differ in length")
             if odd := _odd(state):
                 raise InputError(f"{path} is damaged ({odd}): take its folder from a backup")
@@ -176,7 +178,7 @@ class Federation:
     def _save(self, state: dict[str, Any]) -> None:
         """The state from here on; where it can't be written, it is what it was."""
         packed = json.dumps(state, allow_nan=True).encode()
-        write_atomic(self.folder / "state.json", packed, formats.SECRET)  # who knows the secret knows who was asked
+        write_atomic(self.folder / "state.json", packed, SECRET)  # who knows the secret knows who was asked
         self._state = state
         write_atomic(self.folder / "global.ela", self.adapter)
 
@@ -322,13 +324,13 @@ class Federation:
         """
         published = total.survivors >= max(1, self.plan.least)
         _kept(lambda: self._end(call, total, published), wait)
-        adapter, velocity = formats.unpack_adapter(self.adapter), self._velocity
+        adapter, velocity = unpack_adapter(self.adapter), self._velocity
         average = np.zeros(len(fleet_vector(self.adapter)), np.int64)
         if published:
             average = mean(total.vector, total.survivors)
             velocity, step = server_step(velocity, average, self.plan.server_rate, self.plan.server_momentum)
             adapter = with_vector(adapter, moved(fleet_vector(self.adapter), step))
-        packed = formats.pack_adapter(adapter)
+        packed = pack_adapter(adapter)
         told = epsilons(self.ledger.spent(), self.plan.delta)
         one = Round(
             call.step,
@@ -467,7 +469,7 @@ def _are_shares(accuracies: dict[str, Any]) -> bool:
     return all(key.isdecimal() and _is(value, 0, 1, float) for key, value in accuracies.items())
 
 
-def _masters(adapter: formats.Adapter) -> int:
+def _masters(adapter: Adapter) -> int:
     return sum(state.master.size for state in adapter.states)
 
 

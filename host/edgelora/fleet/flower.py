@@ -22,15 +22,16 @@ from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from .. import formats
-from ..errors import InputError
-from ..progress import Progress, untold
-from ..training import fleet_vector
-from .boards import boards_of, update_of
+from edgelora.base.errors import InputError
+from edgelora.base.progress import Progress, untold
+from edgelora.core.formats.ela import unpack_adapter
+from edgelora.learn.training.warm_start import fleet_vector
+
 from .federation import Call, Federation, Judge, Round, Total, federate
 from .plan import Plan
 from .roster import Site
-from .stages import federate_site
+from .secagg_rounds import federate_site
+from .simulated_boards import boards_of, update_of
 from .web import GatewayClient
 
 STARTING = 30.0  # seconds that a node may take beside what its boards have: every message starts a process
@@ -205,7 +206,7 @@ def arrays_of(adapter: bytes) -> ArrayRecord:
     """The masters int16 of a global `.ela` by layer: `OP.a` [rank, K] where A trains, `OP.b` [O, rank]."""
     states = {
         f"{layer.op}.{matrix}": state
-        for layer in formats.unpack_adapter(adapter).layers
+        for layer in unpack_adapter(adapter).layers
         for matrix, state in (("a", layer.a_state), ("b", layer.b_state))
     }
     return ArrayRecord({name: Array(state.master) for name, state in states.items() if state})

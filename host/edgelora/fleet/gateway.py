@@ -16,8 +16,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..errors import EdgeloraError
-from ..link import LineLost, LinkError
+from edgelora.base.errors import EdgeloraError
+from edgelora.board.link.replies import LinkError
+from edgelora.board.link.transport import LineLost
+
 from .mailbox import Letter, Mailbox
 
 LOOK_SECONDS = 0.25  # between looks whether a board has mail

@@ -25,8 +25,9 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import EdgeloraError
-from ..formats import SECRET
+from edgelora.base.errors import EdgeloraError
+from edgelora.core.formats.files import SECRET
+
 from .plan import Plan, noise_in_clips
 from .privacy import Spent, check_budget, inverse_square
 

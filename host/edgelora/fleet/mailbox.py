@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from ..errors import InputError
-from .bounds import largest_reply, task_in
+from edgelora.base.errors import InputError
+
 from .messages import Stage, Task, index_of, round_of
+from .reply_limits import largest_reply, task_in
 
 MAX_TICKETS = 64
 

@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import formats
-from ..errors import EdgeloraError
-from ..formats import SECRET, read_bounded, write_atomic, write_new
-from ..training import Samples, fleet_training, fleet_vector
-from ..twin import FleetError, Policy
-from ..twin import Member as Twin
+from edgelora.base.errors import EdgeloraError
+from edgelora.core.formats.elm import base_id
+from edgelora.core.formats.files import SECRET, read_bounded, write_atomic, write_new
+from edgelora.core.twin.fleet import FleetError, Policy
+from edgelora.core.twin.fleet import Member as Twin
+from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.warm_start import fleet_training, fleet_vector
+
 from .averaging import board_seed
 from .messages import Stage, Task, index_of, public_of, round_of
 from .policy import MAX_POLICY, SAFE, parse_policy, policy_json
@@ -161,7 +163,7 @@ class TwinMember:
 
 def training_of(elm: bytes, samples: Callable[[int], Samples]) -> Train:
     """A board's own run on its samples, by index. elm: the base. Raises MemberError."""
-    base = formats.base_id(elm)
+    base = base_id(elm)
 
     def train(task: Task, adapter: bytes, index: int) -> NDArray[np.int16]:
         if task.base_id != base:

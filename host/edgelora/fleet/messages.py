@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from edgelora.base.errors import InputError
+
 from .roster import SERVER
 
 MAGIC = b"ELF1"

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from ..formats import write_atomic
+from edgelora.base.errors import InputError
+from edgelora.core.formats.files import write_atomic
+
 from .messages import MAX_COHORT, Task
 
 MOST_CLIP = MOST_SIGMA = 65535

@@ -11,8 +11,9 @@ import os
 from dataclasses import asdict, dataclass, fields
 from statistics import NormalDist
 
-from ..errors import InputError
-from ..twin import FleetError, Member, Policy
+from edgelora.base.errors import InputError
+from edgelora.core.twin.fleet import FleetError, Member, Policy
+
 from .messages import MAX_COHORT, Channel, Stage, Task, public_of
 
 POLICY_PATH = "/fleet.json"  # on a board

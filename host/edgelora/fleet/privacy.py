@@ -32,7 +32,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import EdgeloraError, MissingPackage
+from edgelora.base.errors import EdgeloraError, MissingPackage
+
 from .plan import Plan
 
 ADJACENCY = "zero-out adjacency: a board's updates replaced by zeros, the number of survivors unchanged"

@@ -25,8 +25,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from ..errors import EdgeloraError
-from ..formats import SECRET, TARGET_SIZE, key_id, public_bytes, read_bounded, write_atomic, write_new
+from edgelora.base.errors import EdgeloraError
+from edgelora.core.formats.elu import TARGET_SIZE, key_id, public_bytes
+from edgelora.core.formats.files import SECRET, read_bounded, write_atomic, write_new
 
 MAGIC, VERSION = b"ELG1", 1
 KEY_SIZE = 32

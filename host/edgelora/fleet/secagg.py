@@ -20,7 +20,8 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EdgeloraError, InputError
+from edgelora.base.errors import EdgeloraError, InputError
+
 from .messages import (
     MAX_MESSAGE,
     SEALED_SIZE,

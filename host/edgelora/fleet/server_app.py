@@ -9,7 +9,8 @@ from flwr.app import Context
 from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 
-from ..progress import Progress
+from edgelora.base.progress import Progress
+
 from .federation import Federation
 from .flower import FleetStrategy, Twins, metrics_of, result_of
 from .privacy import BudgetSpent

@@ -17,7 +17,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from ..workers import begin
+from edgelora.base.workers import begin
 
 CLIENT_APP = "edgelora.fleet.client_app"
 FAILED = 1  # of an error that a reply tells

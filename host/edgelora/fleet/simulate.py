@@ -10,13 +10,14 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ..errors import MissingPackage
-from ..progress import Progress, untold
-from ..report import FleetReport, FleetRound, write_fleet_page
-from .boards import Boards, accuracies, boards_of, update_of
+from edgelora.base.errors import MissingPackage
+from edgelora.base.progress import Progress, untold
+from edgelora.learn.report.fleet_page import FleetReport, FleetRound, write_fleet_page
+
 from .federation import Call, Exchange, Federation, Judge, Total, federate
 from .privacy import ADJACENCY
 from .roster import Site
+from .simulated_boards import Boards, accuracies, boards_of, update_of
 
 ENGINES = ("pool", "loop")
 MOST_JUDGED = 64  # boards whose accuracy is measured after a round

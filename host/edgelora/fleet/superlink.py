@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..formats import SECRET, write_atomic
+from edgelora.core.formats.files import SECRET, write_atomic
 
 ADDRESS = "EDGELORA_SUPERLINK"  # of the environment: where the SuperLink takes commands, as `flwr` calls it
 

@@ -30,12 +30,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from ..errors import EdgeloraError, FileError, InputError
-from ..formats import SECRET, read_bounded, write_atomic
-from ..updates import is_bundle, send_bundle
+from edgelora.base.errors import EdgeloraError, FileError, InputError
+from edgelora.core.formats.files import SECRET, read_bounded, write_atomic
+from edgelora.learn.updates.serve import is_bundle, send_bundle
+
 from .gateway import BoardState, Gateway
 from .polls import FIELD, Door
-from .publish import folder_of
+from .rollout import folder_of
 from .roster import Roster, Site
 
 CLIENTS, CLIENTS_EACH = 64, 8  # at a time, in all and from one address

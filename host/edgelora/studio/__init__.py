@@ -2,8 +2,3 @@
 
 The page only calls the library. `desk` holds a project and its boards, `place` one board; `views` show them.
 """
-
-from .measuring import bench_studio
-from .server import serve
-
-__all__ = ["bench_studio", "serve"]

@@ -15,16 +15,20 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .. import formats, resources, twin
-from ..datasets import har_takes
-from ..errors import EdgeloraError, InputError
-from ..formats import write_atomic
-from .acting import FILE as ACTIONS
-from .acting import Acts
-from .book import CLASSES_FILE, Book, checked_label
-from .desk import Desk
+from edgelora.base import resources
+from edgelora.base.errors import EdgeloraError, InputError
+from edgelora.core.formats.ela import unpack_adapter
+from edgelora.core.formats.elm import unpack_model
+from edgelora.core.formats.files import write_atomic
+from edgelora.core.twin.binding import check_model
+from edgelora.model.datasets.har import har_takes
+
+from .actions import FILE as ACTIONS
+from .actions import Acts
 from .job import Job
-from .lessons import Lessons
+from .project import Desk
+from .runs import Lessons
+from .samples import CLASSES_FILE, Book, checked_label
 
 MOST_FILES = 20_000
 MOST_BYTES = 256 << 20  # in all, unpacked
@@ -46,12 +50,12 @@ def _sample(name: str, content: bytes) -> None:
 
 
 def _base(name: str, content: bytes) -> None:
-    formats.unpack_model(content, name)
-    twin.check_model(content)
+    unpack_model(content, name)
+    check_model(content)
 
 
 def _adapter(name: str, content: bytes) -> None:
-    formats.unpack_adapter(content, name=name)
+    unpack_adapter(content, name=name)
 
 
 def _classes(name: str, content: bytes) -> None:

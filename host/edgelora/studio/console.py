@@ -11,10 +11,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from ..boards import Device, load_board
-from ..errors import InputError
-from ..link import SerialLine
-from ..text import printable
+from edgelora.base.errors import InputError
+from edgelora.base.text import printable
+from edgelora.board.devices import Device
+from edgelora.board.link.serial_line import SerialLine
+from edgelora.board.profiles import load_board
+
 from .job import Job
 
 MOST_LINES = 300

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .. import fleet, updates
-from ..errors import EdgeloraError, InputError
-from ..fleet import Federation, Plan, Rollout, Site
-from ..fleet import publish as publishing
-from ..text import store_name
-from .desk import Desk
+from edgelora.base.errors import EdgeloraError, InputError
+from edgelora.base.text import store_name
+from edgelora.fleet import rollout as publishing
+from edgelora.fleet import simulate as fleet_simulate
+from edgelora.fleet.federation import Federation
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.rollout import Rollout
+from edgelora.fleet.roster import Site
+from edgelora.fleet.simulated_boards import fleet_base
+from edgelora.learn.updates.keys import load_key
+
 from .job import Job
+from .project import Desk
 
 FOLDER = "fleets"
 DATA = "har"  # what boards of a simulation have seen
@@ -65,10 +71,10 @@ class Federations:
         def work(job: Job) -> Federation:
             if not (folder / "state.json").exists():
                 job.tell("a base for twins is made: some minutes the first time")
-                base = fleet.fleet_base(progress=job.progress)
+                base = fleet_base(progress=job.progress)
                 Federation.create(folder, plan, base)
             federation = Federation.open(folder)
-            fleet.simulate(federation, DATA, "loop", job.progress)
+            fleet_simulate.simulate(federation, DATA, "loop", job.progress)
             return federation
 
         self.job = self.desk.submit(f"simulate {name}", work)
@@ -82,9 +88,7 @@ class Federations:
                 f"the project has no {key.parent.name}/{key.name}, which signs for this fleet",
                 remedy="put the key there that the fleet was begun with",
             )
-        return publishing.to_few(
-            site, federation.adapter, store_name(name), updates.load_key(key), share, federation.base
-        )[0]
+        return publishing.to_few(site, federation.adapter, store_name(name), load_key(key), share, federation.base)[0]
 
     def to_everyone(self, site: Site, name: str) -> Rollout:
         """Lets all boards have what the first have."""
@@ -92,7 +96,7 @@ class Federations:
 
     def back(self, site: Site, name: str) -> Rollout:
         """Gives all boards what they had before."""
-        return publishing.back(site, store_name(name), updates.load_key(self.desk.folder / "keys" / KEY_FILE))
+        return publishing.back(site, store_name(name), load_key(self.desk.folder / "keys" / KEY_FILE))
 
     def rollouts(self, site: Site) -> list[Rollout]:
         """How far what was published has come."""

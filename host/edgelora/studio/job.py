@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, Literal
 
-from ..link import Interrupted
-from .trouble import is_bug, trouble_of
+from edgelora.board.link.transport import Interrupted
+
+from .error_messages import is_bug, trouble_of
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class Job:
         self._ended = threading.Event()
 
     def progress(self, done: int, total: int, text: str) -> None:
-        """How far it has come; fits `edgelora.progress.Progress`. Raises `Cancelled` if nobody wants it any more."""
+        """How far it has come; fits `Progress`. Raises `Cancelled` if nobody wants it any more."""
         self.done, self.total, self.text = done, total, text
         self._changed()
         if self.cancelled:

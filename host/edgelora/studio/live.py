@@ -20,13 +20,19 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import formats
-from ..errors import EdgeloraError, InputError
-from ..formats import Signal
-from ..link import Decision, Link, LinkError
-from ..training import SWITCHED_PATH, Base, BoardLearner, Recipe, adapter_ranks, signal_of
+from edgelora.base.errors import EdgeloraError, InputError
+from edgelora.board.link.client import Link
+from edgelora.board.link.replies import Decision, LinkError
+from edgelora.core.formats.ela import unpack_adapter
+from edgelora.core.formats.signal import Signal
+from edgelora.learn.training.base import Base, adapter_ranks
+from edgelora.learn.training.board_learner import BoardLearner
+from edgelora.learn.training.board_paths import SWITCHED_PATH
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.streaming import signal_of
+
+from .board_session import LOST, Place
 from .job import Job
-from .place import LOST, Place
 from .spectrogram import COLUMN, FAST_RATE, Spectrogram
 
 KEPT_SECONDS = 12.0  # of samples, at least two windows
@@ -482,7 +488,7 @@ class _Watching:
                 self._link.put(path, data)
                 self._paths[adapter] = path
             self._link.use(self._paths[adapter])
-            rows = formats.unpack_adapter(data, base.model).classes
+            rows = unpack_adapter(data, base.model).classes
             added = sorted((row for row in rows if row.number >= base.model.output.size), key=lambda row: row.number)
             self._numbers = [row.number for row in added]
             labels += [row.name for row in added]

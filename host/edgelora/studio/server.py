@@ -10,9 +10,10 @@ import webbrowser
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-from ..errors import FileError, InputError, MissingPackage
-from .desk import Desk
-from .guard import Guard
+from edgelora.base.errors import FileError, InputError, MissingPackage
+
+from .auth import Guard
+from .project import Desk
 
 try:
     import fcntl
@@ -46,7 +47,7 @@ def serve(folder: Path, told: Callable[[str], None], *, port: int = 0, browser: 
     import uvicorn
     from fastapi import FastAPI
 
-    from .views import show
+    from .views.layout import show
 
     with _alone(folder), contextlib.closing(_bound(port)) as listening:
         port = listening.getsockname()[1]

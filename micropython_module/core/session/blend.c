@@ -1,9 +1,7 @@
 // Adapters added up, each times a weight, as one adapter file.
 // SPDX-License-Identifier: MIT
 
-#include "session/adapter.h"
-#include "session/arena.h"
-#include "session/sketch.h"
+#include "session/session.h"
 
 // The layers of some adapters on one op.
 typedef struct {

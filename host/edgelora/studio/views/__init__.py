@@ -1,5 +1,1 @@
 """What the studio shows. Each view has `page(desk)`, which builds it into the page that asks for it."""
-
-from .shell import show
-
-__all__ = ["show"]

@@ -8,44 +8,45 @@ from typing import Any
 
 from nicegui import ui
 
-from ...errors import InputError
-from ...link import StoredAdapter
-from ...training import Base
-from .. import shelf
-from ..book import Book
-from ..desk import Desk
-from ..job import Job
-from ..knowledge import knowledge
-from ..lessons import Lessons
-from ..place import Place
-from . import parts
+from edgelora.base.errors import InputError
+from edgelora.board.link.replies import StoredAdapter
+from edgelora.learn.training.base import Base
+from edgelora.studio import adapter_actions
+from edgelora.studio.adapter_status import knowledge
+from edgelora.studio.board_session import Place
+from edgelora.studio.job import Job
+from edgelora.studio.project import Desk
+from edgelora.studio.runs import Lessons
+from edgelora.studio.samples import Book
+
+from . import widgets
 from .charts import facts
 
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    parts.title("Adapters", "What the board has learned, by name. It uses one of them, or the bare base.", desk)
-    parts.follow(lambda: desk.selected, lambda: _of_board(desk, desk.selected))
-    parts.follow(lambda: shelf.files(desk), lambda: _files(desk), 1.0)
+    widgets.title("Adapters", "What the board has learned, by name. It uses one of them, or the bare base.", desk)
+    widgets.follow(lambda: desk.selected, lambda: _of_board(desk, desk.selected))
+    widgets.follow(lambda: adapter_actions.files(desk), lambda: _files(desk), 1.0)
 
 
 def _of_board(desk: Desk, place: Place | None) -> None:
     if place is None:
-        return parts.empty("No board is chosen: start or plug in one in Boards.", "memory")
-    parts.place_job(place)
+        return widgets.empty("No board is chosen: start or plug in one in Boards.", "memory")
+    widgets.place_job(place)
     opened: dict[str, set[str]] = {}  # what is unfolded, by adapter
-    parts.follow(lambda: (place.state.store, place.state.status == "away"), lambda: _store(desk, place, opened))
+    widgets.follow(lambda: (place.state.store, place.state.status == "away"), lambda: _store(desk, place, opened))
     compared: list[Job] = []  # what was asked for last stays when the store changes
-    parts.follow(lambda: _comparable(place), lambda: _compare(desk, place, _comparable(place), compared))
-    parts.follow(lambda: (compared[0], compared[0].state) if compared else None, lambda: _compared(compared))
+    widgets.follow(lambda: _comparable(place), lambda: _compare(desk, place, _comparable(place), compared))
+    widgets.follow(lambda: (compared[0], compared[0].state) if compared else None, lambda: _compared(compared))
 
 
 def _store(desk: Desk, place: Place, opened: dict[str, set[str]]) -> None:
     store = place.state.store
     if store is None:
         if place.state.problem:
-            return parts.problem(place.state.problem, place.state.remedy)
-        return parts.empty("The board has no store yet: EdgeLoRA is not on it.", "layers_clear")
+            return widgets.problem(place.state.problem, place.state.remedy)
+        return widgets.empty("The board has no store yet: EdgeLoRA is not on it.", "layers_clear")
     for notice in store.notices:
         ui.label(notice).classes("quiet")
     with ui.element("div").classes("cards"):
@@ -63,15 +64,18 @@ def _bare(desk: Desk, place: Place, active: str | None) -> None:
         ui.label("Without anything learned.").classes("quiet")
         if active is not None:
             with ui.element("div").classes("row-line actions"):
-                parts.button(
-                    "Use", lambda: shelf.activate(desk, place, shelf.BARE), icon="play_arrow", label="Use the bare base"
+                widgets.button(
+                    "Use",
+                    lambda: adapter_actions.activate(desk, place, adapter_actions.BARE),
+                    icon="play_arrow",
+                    label="Use the bare base",
                 )
 
 
 def _card(desk: Desk, place: Place, adapter: StoredAdapter, active: str | None, opened: set[str]) -> None:
-    name, knows = parts.plain(adapter.name), knowledge(desk, place, adapter)
+    name, knows = widgets.plain(adapter.name), knowledge(desk, place, adapter)
     in_use = adapter.name == active and not adapter.trial
-    with ui.element("section").classes("card").props(f'aria-label="{parts.attribute(name)}"'):
+    with ui.element("section").classes("card").props(f'aria-label="{widgets.attribute(name)}"'):
         with ui.element("div").classes("row-line"):
             ui.label(name).props("role=heading aria-level=2").classes("job-name grow")
             _chip("check_circle", "in use", in_use)
@@ -79,39 +83,41 @@ def _card(desk: Desk, place: Place, adapter: StoredAdapter, active: str | None, 
             _chip("science", "on trial", adapter.trial)
         facts(
             [
-                ("knows", parts.plain(", ".join(knows.classes)) or "not known here"),
-                ("how well", parts.plain(knows.how_well) or "not measured in this project"),
-                ("since", parts.when(knows.since) if knows.since else "not known here"),
+                ("knows", widgets.plain(", ".join(knows.classes)) or "not known here"),
+                ("how well", widgets.plain(knows.how_well) or "not measured in this project"),
+                ("since", widgets.when(knows.since) if knows.since else "not known here"),
             ]
         )
         with ui.element("div").classes("row-line actions"):
             if not in_use:
-                parts.button(
+                widgets.button(
                     "Use",
-                    lambda: shelf.activate(desk, place, adapter.name),
+                    lambda: adapter_actions.activate(desk, place, adapter.name),
                     icon="play_arrow",
                     label=f"Use {name}",
                     main=True,
                 )
-            parts.button("Rename", lambda: _rename(desk, place, adapter), icon="edit", label=f"Rename {name}")
-            parts.button("Pull", lambda: shelf.pull(desk, place, adapter.name), icon="download", label=f"Pull {name}")
-            parts.button("Remove", lambda: _remove(place, adapter.name), icon="delete", label=f"Remove {name}")
-        with parts.fold("Advanced", opened=opened):
+            widgets.button("Rename", lambda: _rename(desk, place, adapter), icon="edit", label=f"Rename {name}")
+            widgets.button(
+                "Pull", lambda: adapter_actions.pull(desk, place, adapter.name), icon="download", label=f"Pull {name}"
+            )
+            widgets.button("Remove", lambda: _remove(place, adapter.name), icon="delete", label=f"Remove {name}")
+        with widgets.fold("Advanced", opened=opened):
             base = knows.base.removesuffix(".elm") or adapter.base_id
-            facts([("base", parts.plain(base)), ("size", f"{adapter.size} bytes"), ("version", str(adapter.version))])
+            facts([("base", widgets.plain(base)), ("size", f"{adapter.size} bytes"), ("version", str(adapter.version))])
             with ui.element("div").classes("row-line"):
                 _rare_actions(desk, place, adapter, name)
 
 
 def _rare_actions(desk: Desk, place: Place, adapter: StoredAdapter, name: str) -> None:
     pinned = "Unpin" if adapter.pinned else "Pin"
-    parts.button(
+    widgets.button(
         pinned,
-        lambda: shelf.pin(place, adapter.name, not adapter.pinned),
+        lambda: adapter_actions.pin(place, adapter.name, not adapter.pinned),
         icon="push_pin",
         label=f"{pinned} {name}",
     )
-    parts.button("Release", lambda: _release(desk, place, adapter.name), icon="verified", label=f"Release {name}")
+    widgets.button("Release", lambda: _release(desk, place, adapter.name), icon="verified", label=f"Release {name}")
 
 
 def _chip(icon: str, word: str, holds: bool) -> None:
@@ -125,40 +131,40 @@ def _chip(icon: str, word: str, holds: bool) -> None:
 
 
 def _rename(desk: Desk, place: Place, adapter: StoredAdapter) -> None:
-    with parts.dialog(f"Rename {parts.plain(adapter.name)}") as dialog:
+    with widgets.dialog(f"Rename {widgets.plain(adapter.name)}") as dialog:
         to = ui.input("New name", value=adapter.name).props("outlined maxlength=24").classes("wide")
-        parts.choices(dialog, "Rename", lambda: desk.of(Lessons).rename(place, adapter, to.value.strip()))
+        widgets.choices(dialog, "Rename", lambda: desk.of(Lessons).rename(place, adapter, to.value.strip()))
 
 
 def _remove(place: Place, name: str) -> None:
-    with parts.dialog(f"Remove {parts.plain(name)}?") as dialog:
+    with widgets.dialog(f"Remove {widgets.plain(name)}?") as dialog:
         ui.label("It is gone from the board then. Pull it first if you may want it again.")
-        parts.choices(dialog, "Remove", lambda: shelf.remove(place, name))
+        widgets.choices(dialog, "Remove", lambda: adapter_actions.remove(place, name))
 
 
 def _release(desk: Desk, place: Place, name: str) -> None:
-    with parts.dialog(f"Release {parts.plain(name)}") as dialog:
+    with widgets.dialog(f"Release {widgets.plain(name)}") as dialog:
         ui.label("It is signed with the project's key, and put into the folder releases, for boards to fetch.")
         target = ui.input("Product that it is for", value=place.state.board or "").props("outlined maxlength=24")
         target.classes("wide")
         answer: list[Job] = []
-        parts.choices(
+        widgets.choices(
             dialog,
             "Sign and release",
-            lambda: answer.append(shelf.release(desk, place, name, target.value.strip())),
+            lambda: answer.append(adapter_actions.release(desk, place, name, target.value.strip())),
             lambda: _when_done(answer[0], _released),
         )
 
 
 def _released(job: Job) -> None:
     done = job.result
-    with parts.dialog(f"Released {done.name} {done.version}") as dialog:
+    with widgets.dialog(f"Released {done.name} {done.version}") as dialog:
         ui.label(f"for {done.target}, signed by key {done.key_id}")
         for file in done.files:
             if file.written:
                 ui.label(f"{file.path}, {file.bytes} bytes").classes("quiet")
         with ui.element("div").classes("row-line actions"):
-            parts.button("Close", dialog.close, main=True)
+            widgets.button("Close", dialog.close, main=True)
 
 
 def _when_done(job: Job, show: Callable[[Job], None]) -> None:
@@ -170,7 +176,7 @@ def _when_done(job: Job, show: Callable[[Job], None]) -> None:
             if job.state == "done":
                 show(job)
 
-    timer = ui.timer(parts.POLL_SECONDS, look)
+    timer = ui.timer(widgets.POLL_SECONDS, look)
 
 
 # --- two on the same samples
@@ -184,13 +190,13 @@ def _comparable(place: Place) -> dict[str, str]:
 def _compare(desk: Desk, place: Place, ids: dict[str, str], answer: list[Job]) -> None:
     if not ids:
         return
-    names = {shelf.BARE: "the bare base"} | {name: parts.plain(name) for name in ids}
+    names = {adapter_actions.BARE: "the bare base"} | {name: widgets.plain(name) for name in ids}
     card = ui.element("section").classes("card whole").props('aria-label="Compare"')
     with card:
-        parts.heading("Compare two on your samples")
+        widgets.heading("Compare two on your samples")
     with card, ui.element("div").classes("row-line field-line"):
-        first = parts.Choice(names, value=shelf.BARE, label="This").props("outlined dense").classes("field")
-        second = parts.Choice(names, value=next(iter(ids)), label="with").props("outlined dense").classes("field")
+        first = widgets.Choice(names, value=adapter_actions.BARE, label="This").props("outlined dense").classes("field")
+        second = widgets.Choice(names, value=next(iter(ids)), label="with").props("outlined dense").classes("field")
 
         def begin() -> None:
             chosen = [str(first.value or ""), str(second.value or "")]
@@ -198,7 +204,7 @@ def _compare(desk: Desk, place: Place, ids: dict[str, str], answer: list[Job]) -
             base = next((bases[ids[name]] for name in chosen if ids.get(name) in bases), None)
             answer[:] = [_begin(desk, place, base, chosen)]
 
-        parts.button("Compare", parts.told(begin), icon="compare_arrows", main=True)
+        widgets.button("Compare", widgets.told(begin), icon="compare_arrows", main=True)
 
 
 def _begin(desk: Desk, place: Place, base: Base | None, names: Sequence[str]) -> Job:
@@ -207,20 +213,20 @@ def _begin(desk: Desk, place: Place, base: Base | None, names: Sequence[str]) ->
     data = desk.of(Book).dataset(base)
     if data is None:
         raise InputError("there are no samples to compare with", remedy="record some in Collect")
-    return shelf.compare(place, base, data, names, desk.of(Lessons).learned_samples())
+    return adapter_actions.compare(place, base, data, names, desk.of(Lessons).learned_samples())
 
 
 def _compared(answer: Sequence[Any]) -> None:
     if not answer or answer[0].state != "done":
         return
-    found: shelf.Comparison = answer[0].result
+    found: adapter_actions.Comparison = answer[0].result
     titles = [one.name or "the bare base" for one in found.answers]
     with ui.element("table").classes("table"):
         for what, seen in (("new samples", False), ("samples that a run of this project learned from", True)):
             if rows := found.rows(seen):
-                _row("th", [what, "samples", *(f"{parts.plain(title)}: right" for title in titles)])
+                _row("th", [what, "samples", *(f"{widgets.plain(title)}: right" for title in titles)])
                 for label, count, right in rows:
-                    _row("td", [parts.plain(label), str(count), *map(str, right)])
+                    _row("td", [widgets.plain(label), str(count), *map(str, right)])
                 totals = [sum(column) for column in zip(*(right for _, _, right in rows), strict=True)]
                 _row("td", ["all", str(sum(count for _, count, _ in rows)), *map(str, totals)])
         _row("td", ["time of one", "", *(f"{one.infer_us / 1000:.1f} ms" for one in found.answers)])
@@ -240,22 +246,24 @@ def _row(kind: str, cells: Sequence[str]) -> None:
 
 
 def _files(desk: Desk) -> None:
-    files = shelf.files(desk)
+    files = adapter_actions.files(desk)
     with ui.element("section").classes("card whole stack tight").props('aria-label="In the project"'):
-        parts.heading("In the project")
+        widgets.heading("In the project")
         for name, size in files.items():
             with ui.element("div").classes("row-line"):
                 ui.label(name).classes("grow")
                 ui.label(f"{size} bytes").classes("quiet")
-                parts.button("Push", parts.told(partial(_push, desk, name)), icon="upload", label=f"Push {name}")
+                widgets.button("Push", widgets.told(partial(_push, desk, name)), icon="upload", label=f"Push {name}")
         if not files:
             ui.label("No adapters were pulled yet.").classes("quiet")
-        parts.drop(
-            "An adapter that you have, a .ela file", ".ela", lambda name, content: shelf.keep_file(desk, name, content)
+        widgets.drop(
+            "An adapter that you have, a .ela file",
+            ".ela",
+            lambda name, content: adapter_actions.keep_file(desk, name, content),
         )
 
 
 def _push(desk: Desk, name: str) -> None:
     if desk.selected is None:
         raise InputError("no board is chosen", remedy="start or plug in one in Boards")
-    shelf.push(desk, desk.selected, name)
+    adapter_actions.push(desk, desk.selected, name)

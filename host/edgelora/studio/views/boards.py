@@ -7,15 +7,16 @@ from pathlib import Path
 
 from nicegui import ui
 
-from ...boards import Device
-from ...training import Base
-from .. import care
-from ..condition import Condition, condition
-from ..desk import Desk
-from ..lessons import Lessons
-from ..place import Place, PlaceState
-from ..prospect import about
-from . import console, parts, project
+from edgelora.board.devices import Device
+from edgelora.learn.training.base import Base
+from edgelora.studio import board_actions
+from edgelora.studio.board_session import Place, PlaceState
+from edgelora.studio.board_status import Condition, condition
+from edgelora.studio.project import Desk
+from edgelora.studio.runs import Lessons
+from edgelora.studio.training_options import about
+
+from . import console, project, widgets
 from .charts import facts
 
 ICONS: dict[Condition, str] = {
@@ -33,11 +34,11 @@ NO_BASE = ""
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    parts.title("Boards", "What you teach: boards that are plugged in, or virtual ones of this computer.", desk)
-    parts.job_card(lambda: desk.jobs[-1] if desk.jobs else None)
-    parts.follow(lambda: tuple(desk.places), lambda: _places(desk))
-    parts.follow(lambda: desk.others, lambda: _plugged_in(desk))
-    parts.follow(lambda: desk.of(Lessons).refused(), lambda: _refused(desk), 1.0)
+    widgets.title("Boards", "What you teach: boards that are plugged in, or virtual ones of this computer.", desk)
+    widgets.job_card(lambda: desk.jobs[-1] if desk.jobs else None)
+    widgets.follow(lambda: tuple(desk.places), lambda: _places(desk))
+    widgets.follow(lambda: desk.others, lambda: _plugged_in(desk))
+    widgets.follow(lambda: desk.of(Lessons).refused(), lambda: _refused(desk), 1.0)
     project.sample_card(desk)
     if desk.virtual_kinds:
         _virtual(desk)
@@ -47,30 +48,30 @@ def page(desk: Desk) -> None:
 
 def _places(desk: Desk) -> None:
     if not desk.places:
-        return parts.empty("No board yet: plug one in, or start a virtual one below.", "memory")
+        return widgets.empty("No board yet: plug one in, or start a virtual one below.", "memory")
     with ui.element("div").classes("cards"):
         for place in desk.places.values():
             _card(desk, place)
 
 
 def _card(desk: Desk, place: Place) -> None:
-    with ui.element("section").classes("card").props(f'aria-label="{parts.attribute(place.state.name)}"'):
+    with ui.element("section").classes("card").props(f'aria-label="{widgets.attribute(place.state.name)}"'):
         with ui.element("div").classes("row-line"):
             ui.icon("developer_board" if not place.state.is_virtual else "laptop").props("aria-hidden=true")
             ui.label(place.state.name).props("role=heading aria-level=2").classes("job-name grow")
-            parts.follow(lambda: condition(desk, place), lambda: _condition(condition(desk, place)))
-        parts.follow(lambda: replace(place.state, job=None, free_heap=None, status="idle"), lambda: _facts(place))
-        parts.place_job(place)
+            widgets.follow(lambda: condition(desk, place), lambda: _condition(condition(desk, place)))
+        widgets.follow(lambda: replace(place.state, job=None, free_heap=None, status="idle"), lambda: _facts(place))
+        widgets.place_job(place)
         with ui.element("div").classes("row-line actions"):
             _actions(desk, place)
-        with parts.fold("Advanced"):
-            parts.follow(lambda: replace(place.state, job=None, status="idle"), lambda: facts(_details(place.state)))
-            parts.follow(lambda: place.state.status == "away", lambda: _rare_actions(desk, place))
+        with widgets.fold("Advanced"):
+            widgets.follow(lambda: replace(place.state, job=None, status="idle"), lambda: facts(_details(place.state)))
+            widgets.follow(lambda: place.state.status == "away", lambda: _rare_actions(desk, place))
 
 
 def _refused(desk: Desk) -> None:
     for name, why in desk.of(Lessons).refused().items():
-        parts.problem(f"{name} is no base: {why}", "give another file, or remove it from the project's folder bases")
+        widgets.problem(f"{name} is no base: {why}", "give another file, or remove it from the project's folder bases")
 
 
 def _condition(word: Condition) -> None:
@@ -83,7 +84,7 @@ def _facts(place: Place) -> None:
     """What matters to somebody who teaches a board."""
     state = place.state
     if state.problem:
-        parts.problem(state.problem, state.remedy)
+        widgets.problem(state.problem, state.remedy)
     told = [("board", state.board or state.machine or "not known yet")]
     if state.firmware:
         if not state.module:
@@ -112,19 +113,19 @@ def _actions(desk: Desk, place: Place) -> None:
         of_desk = desk.selected is place, desk.waits_for_firmware(place), desk.is_there(place)
         return is_away, state.module, state.models, *of_desk
 
-    parts.follow(shown, lambda: _first_actions(desk, place))
-    parts.follow(lambda: _can_reset(desk, place), lambda: _reset_and_stop(desk, place))
-    parts.follow(lambda: place.state.status == "away", lambda: _last_actions(desk, place))
+    widgets.follow(shown, lambda: _first_actions(desk, place))
+    widgets.follow(lambda: _can_reset(desk, place), lambda: _reset_and_stop(desk, place))
+    widgets.follow(lambda: place.state.status == "away", lambda: _last_actions(desk, place))
 
 
 def _first_actions(desk: Desk, place: Place) -> None:
     state, name = place.state, place.state.name
     if desk.selected is not place:
-        parts.button("Choose", lambda: desk.select(place.key), icon="check", label=f"Choose {name}")
+        widgets.button("Choose", lambda: desk.select(place.key), icon="check", label=f"Choose {name}")
     if state.status != "away":
         if not state.module:
-            parts.button("Install EdgeLoRA", lambda: care.install_on(place), icon="download", main=True)
-        parts.button(
+            widgets.button("Install EdgeLoRA", lambda: board_actions.install_on(place), icon="download", main=True)
+        widgets.button(
             "Put a base on",
             lambda: _base_dialog(desk, place),
             icon="inventory_2",
@@ -133,9 +134,9 @@ def _first_actions(desk: Desk, place: Place) -> None:
         )
     elif desk.waits_for_firmware(place):
         ui.label("It waits for firmware.").classes("grow")
-        parts.button("Flash", lambda: _flash_dialog(desk, place, None), icon="bolt", label=f"Flash {name}", main=True)
+        widgets.button("Flash", lambda: _flash_dialog(desk, place, None), icon="bolt", label=f"Flash {name}", main=True)
     elif state.is_virtual and not desk.is_there(place):
-        parts.button("Start", lambda: _start(desk, place), icon="power", label=f"Start {name}", main=True)
+        widgets.button("Start", lambda: _start(desk, place), icon="power", label=f"Start {name}", main=True)
 
 
 def _can_reset(desk: Desk, place: Place) -> bool:
@@ -147,25 +148,25 @@ def _reset_and_stop(desk: Desk, place: Place) -> None:
     if not _can_reset(desk, place):
         return
     name = place.state.name
-    parts.button("Reset", lambda: care.restart(desk, place), icon="restart_alt", label=f"Reset {name}")
+    widgets.button("Reset", lambda: board_actions.restart(desk, place), icon="restart_alt", label=f"Reset {name}")
     if place.state.is_virtual:
-        parts.button("Stop", lambda: _off_thread(desk, "stop", place), icon="power_off", label=f"Stop {name}")
+        widgets.button("Stop", lambda: _off_thread(desk, "stop", place), icon="power_off", label=f"Stop {name}")
 
 
 def _last_actions(desk: Desk, place: Place) -> None:
     name = place.state.name
     if place.state.status == "away":
-        parts.button("Forget", lambda: _off_thread(desk, "let go", place), icon="close", label=f"Forget {name}")
+        widgets.button("Forget", lambda: _off_thread(desk, "let go", place), icon="close", label=f"Forget {name}")
         return
     console.button(place)
     if not place.state.is_virtual:
-        parts.button("Let go", lambda: _off_thread(desk, "let go", place), icon="link_off", label=f"Let go of {name}")
+        widgets.button("Let go", lambda: _off_thread(desk, "let go", place), icon="link_off", label=f"Let go of {name}")
 
 
 def _rare_actions(desk: Desk, place: Place) -> None:
     if place.state.status != "away":
         name = place.state.name
-        parts.button("Flash", lambda: _flash_dialog(desk, place, None), icon="bolt", label=f"Flash {name}")
+        widgets.button("Flash", lambda: _flash_dialog(desk, place, None), icon="bolt", label=f"Flash {name}")
 
 
 def _start(desk: Desk, place: Place) -> None:
@@ -185,7 +186,7 @@ def _plugged_in(desk: Desk) -> None:
     for heading, virtual in (("Also plugged in", False), ("Virtual boards that were started elsewhere", True)):
         found = [device for device in desk.others if device.virtual == virtual]
         if found:
-            parts.heading(heading)
+            widgets.heading(heading)
             _cards(desk, found)
 
 
@@ -201,11 +202,11 @@ def _cards(desk: Desk, devices: list[Device]) -> None:
 def _offer(desk: Desk, device: Device) -> None:
     if device.boot_loader:
         ui.label("It waits for firmware.")
-        parts.button("Flash", lambda: _flash_dialog(desk, None, device), icon="bolt", main=True)
+        widgets.button("Flash", lambda: _flash_dialog(desk, None, device), icon="bolt", main=True)
         return
     if not device.known:
         ui.label("This may be any device: opening its port may reset it.")
-    parts.button("Connect", lambda: desk.connect(device), icon="link", label=f"Connect {device.port}", main=True)
+    widgets.button("Connect", lambda: desk.connect(device), icon="link", label=f"Connect {device.port}", main=True)
 
 
 # --- dialogs
@@ -219,25 +220,25 @@ def _base_names(desk: Desk) -> dict[str, str]:
     return {name: f"{name} ({len(base.elm)} bytes)" for name, base in _bases(desk).items()}
 
 
-def _base_choice(desk: Desk, none: str = "") -> parts.Choice:
+def _base_choice(desk: Desk, none: str = "") -> widgets.Choice:
     """Which base; none: what choosing none is called, if that is possible."""
     options = ({NO_BASE: none} if none else {}) | _base_names(desk)
-    choice = parts.Choice(options, value=next(iter(options), None), label="Base network")
+    choice = widgets.Choice(options, value=next(iter(options), None), label="Base network")
     return choice.props("outlined").classes("wide")
 
 
 def _base_dialog(desk: Desk, place: Place) -> None:
-    with parts.dialog(f"Put a base on {place.state.name}") as dialog:
+    with widgets.dialog(f"Put a base on {place.state.name}") as dialog:
         choice = _base_choice(desk)
 
         def given(name: str, content: bytes) -> None:
-            base = care.keep_base(desk, name, content)
+            base = board_actions.keep_base(desk, name, content)
             choice.set_options(_base_names(desk), value=base.name)
 
         told = ui.label(about(_bases(desk)[choice.value]) if choice.value else "").classes("quiet")
         choice.on_value_change(lambda event: told.set_text(about(_bases(desk)[event.value]) if event.value else ""))
-        parts.drop("A base of your own, a .elm file", ".elm", given)
-        parts.choices(dialog, "Put it there", lambda: care.put_base(place, _bases(desk)[choice.value]))
+        widgets.drop("A base of your own, a .elm file", ".elm", given)
+        widgets.choices(dialog, "Put it there", lambda: board_actions.put_base(place, _bases(desk)[choice.value]))
 
 
 def _flash_dialog(desk: Desk, place: Place | None, device: Device | None) -> None:
@@ -250,31 +251,31 @@ def _flash_dialog(desk: Desk, place: Place | None, device: Device | None) -> Non
         base = None if given else _bases(desk).get(str(base_choice.value))
         board = None if given else str(board_choice.value)
         if place:
-            care.flash_place(desk, place, given, board, base)
+            board_actions.flash_place(desk, place, given, board, base)
         elif device:
-            care.flash_device(desk, device, given, board, base)
+            board_actions.flash_device(desk, device, given, board, base)
 
-    with parts.dialog(f"Flash {name}") as dialog:
+    with widgets.dialog(f"Flash {name}") as dialog:
         ui.label(
             "What is in the board's flash now is replaced; its files stay where the new firmware has the same layout."
         )
-        board_choice, base_choice = parts.Choice([]), parts.Choice([])
+        board_choice, base_choice = widgets.Choice([]), widgets.Choice([])
         board_choice.set_visibility(False)
         base_choice.set_visibility(False)
-        if care.can_build():
-            kinds = care.flashed_kinds()
+        if board_actions.can_build():
+            kinds = board_actions.flashed_kinds()
             there = place.state.board if place else None
-            board_choice = parts.Choice(kinds, value=there if there in kinds else kinds[0], label="Firmware for")
+            board_choice = widgets.Choice(kinds, value=there if there in kinds else kinds[0], label="Firmware for")
             board_choice.props("outlined").classes("wide")
             base_choice = _base_choice(desk, "none")
 
         def given(file: str, content: bytes) -> None:
-            image[:] = [care.keep_image(desk, file, content)]
+            image[:] = [board_actions.keep_image(desk, file, content)]
             told.set_text(f"{file} will be written")
 
-        parts.drop("Or an image that you have, .uf2 or .bin", ".uf2,.bin", given)
+        widgets.drop("Or an image that you have, .uf2 or .bin", ".uf2,.bin", given)
         told = ui.label().classes("quiet")
-        parts.choices(dialog, "Flash", write)
+        widgets.choices(dialog, "Flash", write)
 
 
 # --- virtual boards
@@ -282,12 +283,12 @@ def _flash_dialog(desk: Desk, place: Place | None, device: Device | None) -> Non
 
 def _virtual(desk: Desk) -> None:
     with ui.element("section").classes("card whole").props('aria-label="A virtual board"'):
-        parts.heading("No board at hand? Start a virtual one")
+        widgets.heading("No board at hand? Start a virtual one")
         ui.label("It runs real firmware on this computer, and keeps its flash in the project.").classes("quiet")
         with ui.element("div").classes("row-line field-line"):
             kinds = desk.virtual_kinds
-            usual = "virtual-pico" if "virtual-pico" in kinds and care.can_build() else "unix"
-            kind = parts.Choice(kinds, value=usual, label="Kind").props("outlined dense").classes("field")
+            usual = "virtual-pico" if "virtual-pico" in kinds and board_actions.can_build() else "unix"
+            kind = widgets.Choice(kinds, value=usual, label="Kind").props("outlined dense").classes("field")
             name = ui.input("Name", placeholder="chosen for you").props("outlined dense maxlength=24").classes("field")
 
             def start() -> None:
@@ -295,13 +296,13 @@ def _virtual(desk: Desk) -> None:
                 name.set_value("")
 
             begin = ui.element("div")
-        act = parts.told(start)
+        act = widgets.told(start)
         with begin:
-            parts.button("Start a virtual board", act, icon="power", main=True)
+            widgets.button("Start a virtual board", act, icon="power", main=True)
 
 
 def _by_address(desk: Desk) -> None:
     """Ports that are in no list: serial adapters of unknown makers, boards over the network."""
-    with parts.fold("A port that is not listed").classes("wide"), ui.element("div").classes("row-line field-line"):
+    with widgets.fold("A port that is not listed").classes("wide"), ui.element("div").classes("row-line field-line"):
         port = ui.input("Port", placeholder="COM3 or socket://10.0.0.2:3333").props("outlined dense").classes("field")
-        parts.button("Open it", parts.told(lambda: desk.connect_address(port.value.strip())), icon="link")
+        widgets.button("Open it", widgets.told(lambda: desk.connect_address(port.value.strip())), icon="link")

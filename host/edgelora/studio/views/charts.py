@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 from nicegui import ui
 
-from ...report import Accuracy, Error, Report
-from .parts import attribute
+from edgelora.learn.report.measures import Accuracy, Error
+from edgelora.learn.report.record import Report
+
+from .widgets import attribute
 
 Point = tuple[float, float]
 MOST_POINTS = 400  # of a line in the page

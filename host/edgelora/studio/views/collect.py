@@ -10,14 +10,15 @@ from pathlib import Path
 from nicegui import events, ui
 from nicegui.element import Element
 
-from ...errors import InputError
-from ...training import Base
-from ..book import Book, Class
-from ..chosen import DropChoice
-from ..desk import Desk
-from ..live import Live
-from ..taking import Taker, Takers
-from . import mapped, parts, trimmed
+from edgelora.base.errors import InputError
+from edgelora.learn.training.base import Base
+from edgelora.studio.capture import Taker, Takers
+from edgelora.studio.live import Live
+from edgelora.studio.project import Desk
+from edgelora.studio.samples import Book, Class
+from edgelora.studio.selections import DropChoice
+
+from . import sample_map, trim, widgets
 from .signals import KINDS, SignalView, guarded, live_problem, other_base, sources, usual_base, virtual_world
 
 COMPONENT = Path(__file__).parents[1] / "static" / "samples.js"
@@ -57,11 +58,11 @@ def _ids(event: events.GenericEventArguments) -> list[str]:
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    parts.title("Collect", "Samples of your own: record what the board senses, class by class.", desk)
-    parts.follow(lambda: desk.selected and desk.selected.key, lambda: _recording(desk))
+    widgets.title("Collect", "Samples of your own: record what the board senses, class by class.", desk)
+    widgets.follow(lambda: desk.selected and desk.selected.key, lambda: _recording(desk))
     _Shelf(desk)
-    mapped.panel(desk)
-    trimmed.panel(desk)
+    sample_map.panel(desk)
+    trim.panel(desk)
 
 
 # --- recording
@@ -70,7 +71,7 @@ def page(desk: Desk) -> None:
 def _recording(desk: Desk) -> None:
     place = desk.selected
     if place is None:
-        return parts.empty(
+        return widgets.empty(
             "No board yet: plug one in, or start a virtual one, in Boards. Files can be dropped in below."
         )
     live, taker = place.of(Live), desk.of(Takers).of(place)
@@ -93,7 +94,7 @@ def _controls(book: Book, taker: Taker) -> None:
         with ui.element("div").classes("row-line").props('role=group aria-label="Class that is recorded"'):
             for label in book.labels:
                 on = label == taker.label
-                made = parts.button(label, partial(choose, label), main=on, icon="check" if on else None)
+                made = widgets.button(label, partial(choose, label), main=on, icon="check" if on else None)
                 made.props(f"aria-pressed={'true' if on else 'false'} dense padding='2px 12px'")
 
     def add() -> None:
@@ -102,15 +103,15 @@ def _controls(book: Book, taker: Taker) -> None:
         ui.run_javascript(f"getHtmlElement({record.id}).focus()")  # so that space records
 
     with ui.element("div").classes("row-line class-line"):
-        parts.follow(lambda: (book.labels, taker.label), draw_classes)
+        widgets.follow(lambda: (book.labels, taker.label), draw_classes)
         name = ui.input("New class").props("dense outlined").classes("narrow")
-        adder = parts.button("Add", parts.told(add), icon="add", label="Add class")
+        adder = widgets.button("Add", widgets.told(add), icon="add", label="Add class")
         name.on("keydown.enter", lambda: adder.run_method("click"))
     with ui.element("div").classes("row-line record-line"):
-        record = parts.button("Record", lambda: None, icon="fiber_manual_record", main=True)
+        record = widgets.button("Record", lambda: None, icon="fiber_manual_record", main=True)
         record.props("color=negative").classes("record")
-        countdown = parts.Choice(COUNTDOWNS, value=taker.seconds, label="Countdown")
-        count = parts.Choice(COUNTS, value=taker.count, label="How many")
+        countdown = widgets.Choice(COUNTDOWNS, value=taker.seconds, label="Countdown")
+        count = widgets.Choice(COUNTS, value=taker.count, label="How many")
         for field in (countdown, count):
             field.props("dense outlined options-dense").classes("narrow")
         countdown.on_value_change(lambda event: setattr(taker, "seconds", int(event.value)))
@@ -131,14 +132,14 @@ def _controls(book: Book, taker: Taker) -> None:
             words = f"{taker.label}: now"
         if phase != "idle" and taker.left > 1:
             words += f" ({taker.left} to take)"
-        state.set_text(parts.plain(words))
+        state.set_text(widgets.plain(words))
         state.classes(add=phase, remove=" ".join({"idle", "counting", "recording"} - {phase}))
         meter.set_value(round(taker.share, 2))
         meter.set_visibility(phase == "recording")
         record.set_text("Record" if phase == "idle" else "Stop")
 
     with ui.element("div").classes("follow"):
-        record.on_click(parts.told(act))
+        record.on_click(widgets.told(act))
     ui.keyboard(lambda event: _key(event, guarded(act)), repeating=False)
     show()
     ui.timer(0.1, show)
@@ -184,15 +185,15 @@ class _Shelf:
         book = self._book
         with ui.element("div").classes("row-line shelf-head"):
             with ui.element("div").classes("grow"):
-                parts.heading("Samples")
+                widgets.heading("Samples")
                 self._advice = ui.label().classes("quiet")
-            self._undo = parts.button("Undo", guarded(book.undo), icon="undo")
+            self._undo = widgets.button("Undo", guarded(book.undo), icon="undo")
         self._dropping()
         self._bar()
-        parts.follow(lambda: book.labels, self._draw_classes)
+        widgets.follow(lambda: book.labels, self._draw_classes)
         self._version = -1
         self._look()
-        ui.timer(parts.POLL_SECONDS, self._look)
+        ui.timer(widgets.POLL_SECONDS, self._look)
 
     def _look(self) -> None:
         """Follows the book without losing what has the focus."""
@@ -201,7 +202,7 @@ class _Shelf:
         self._version = self._book.version
         for label, row in self._rows.items():
             row.show([{"id": sample.id, "held": sample.held} for sample in self._book.of(label)])
-        self._advice.set_text(parts.plain(self._book.advice))
+        self._advice.set_text(widgets.plain(self._book.advice))
         classes = self._book.classes
         most = max([entry.kept + entry.held for entry in classes], default=1)
         for entry in classes:
@@ -211,7 +212,7 @@ class _Shelf:
         self._picked = {label: [i for i in ids if i in there] for label, ids in self._picked.items()}
         self._undo.set_enabled(bool(self._book.can_undo))
         what = self._book.can_undo
-        self._undo.set_text(f"Undo: {parts.plain(what)}" if what else "Undo")
+        self._undo.set_text(f"Undo: {widgets.plain(what)}" if what else "Undo")
         self._show_bar()
 
     @property
@@ -224,12 +225,14 @@ class _Shelf:
         self._rows, self._told, self._picked = {}, {}, {}
         with ui.element("div").classes("shelf"):
             for label in self._book.labels:
-                with ui.element("section").classes("card whole").props(f'aria-label="Class {parts.attribute(label)}"'):
+                with (
+                    ui.element("section").classes("card whole").props(f'aria-label="Class {widgets.attribute(label)}"')
+                ):
                     with ui.element("div").classes("class-head"):
                         ui.label(label).props("role=heading aria-level=3").classes("class-name")
                         self._told[label] = _Told()
-                        rename = parts.button("Rename", partial(self._rename, label), label=f"Rename {label}")
-                        remove = parts.button("Remove", partial(self._remove_class, label), label=f"Remove {label}")
+                        rename = widgets.button("Rename", partial(self._rename, label), label=f"Rename {label}")
+                        remove = widgets.button("Remove", partial(self._remove_class, label), label=f"Remove {label}")
                         for made in (rename, remove):
                             made.props("flat dense padding='2px 8px'")
                     self._rows[label] = Samples(label, self._on_picked(label), self._remove)
@@ -248,9 +251,9 @@ class _Shelf:
         return picked
 
     def _rename(self, label: str) -> None:
-        with parts.dialog(f"Rename {parts.plain(label)}") as made:
+        with widgets.dialog(f"Rename {widgets.plain(label)}") as made:
             name = ui.input("Name", value=label).props("outlined autofocus")
-            parts.choices(made, "Rename", lambda: self._book.rename_class(label, str(name.value or "")))
+            widgets.choices(made, "Rename", lambda: self._book.rename_class(label, str(name.value or "")))
 
     def _remove_class(self, label: str) -> None:
         guarded(lambda: self._book.remove_class(label))()
@@ -264,11 +267,11 @@ class _Shelf:
             .props('role=toolbar aria-label="Picked samples"') as self._tools
         ):
             self._count = ui.label()
-            parts.button("Play", self._play, icon="play_arrow")
-            self._to = parts.Choice([], label="Relabel as").props("dense outlined options-dense").classes("narrow")
-            parts.button("Relabel", guarded(self._relabel), icon="label")
-            parts.button("Delete", guarded(lambda: self._remove(self._ids)), icon="delete")
-            parts.button("Pick none", self._unpick, icon="close")
+            widgets.button("Play", self._play, icon="play_arrow")
+            self._to = widgets.Choice([], label="Relabel as").props("dense outlined options-dense").classes("narrow")
+            widgets.button("Relabel", guarded(self._relabel), icon="label")
+            widgets.button("Delete", guarded(lambda: self._remove(self._ids)), icon="delete")
+            widgets.button("Pick none", self._unpick, icon="close")
 
     def _show_bar(self) -> None:
         count = len(self._ids)
@@ -304,7 +307,7 @@ class _Shelf:
 
     def _dropping(self) -> None:
         with ui.element("div").classes("drop-line"):
-            label = parts.Choice([AS_TOLD, *self._book.labels], value=self._drop_label, label="Their class")
+            label = widgets.Choice([AS_TOLD, *self._book.labels], value=self._drop_label, label="Their class")
             label.on_value_change(lambda event: setattr(self._desk.of(DropChoice), "label", _as_told(event.value)))
             label.props("outlined options-dense").classes("field")
             zone = ui.element("div").classes("grow")
@@ -329,7 +332,7 @@ class _Shelf:
             return f"{doubt} They are in the project: Undo takes them back." if doubt else ""
 
         with zone:
-            parts.drop("Drop files here, or choose them", ",".join(KINDS), given)
+            widgets.drop("Drop files here, or choose them", ",".join(KINDS), given)
 
     @property
     def _drop_label(self) -> str:

@@ -6,19 +6,20 @@ from collections.abc import Callable
 
 from nicegui import ui
 
-from ...boards import Device
-from ..console import Console
-from ..desk import Desk
-from ..job import Job
-from ..place import Place
-from . import parts
+from edgelora.board.devices import Device
+from edgelora.studio.board_session import Place
+from edgelora.studio.console import Console
+from edgelora.studio.job import Job
+from edgelora.studio.project import Desk
+
+from . import widgets
 
 
 def button(place: Place) -> None:
     """Opens the console of a board of the desk."""
     name = place.state.name
     show = lambda: _show(name, place.device, place.submit_on_port)  # noqa: E731
-    parts.button("Console", parts.told(show), icon="terminal", label=f"Console of {name}")
+    widgets.button("Console", widgets.told(show), icon="terminal", label=f"Console of {name}")
 
 
 def watch_button(desk: Desk, device: Device) -> None:
@@ -27,14 +28,14 @@ def watch_button(desk: Desk, device: Device) -> None:
     def submit(name: str, work: Callable[[str, Job], object]) -> Job:
         return desk.submit(name, lambda job: work(device.port, job))
 
-    show = parts.told(lambda: _show(device.description, device, submit))
-    parts.button("Watch what it prints", show, icon="terminal")
+    show = widgets.told(lambda: _show(device.description, device, submit))
+    widgets.button("Watch what it prints", show, icon="terminal")
 
 
 def _show(name: str, device: Device, submit: Callable[[str, Callable[[str, Job], object]], Job]) -> None:
     console = Console()
     console.open(device, submit)
-    with parts.dialog(f"Console of {parts.plain(name)}") as made:
+    with widgets.dialog(f"Console of {widgets.plain(name)}") as made:
         made.on("hide", console.close)  # before it is gone
         screen = ui.label().classes("program console").props('role=log aria-label="What it prints" tabindex=0')
         state = ui.label().classes("quiet").props("aria-live=polite")
@@ -45,13 +46,13 @@ def _show(name: str, device: Device, submit: Callable[[str, Callable[[str, Job],
                 console.type(str(line.value or ""))
                 line.value = ""
 
-            act = parts.told(send)
+            act = widgets.told(send)
             line.on("keydown.enter", act)
-            parts.button("Send", act, icon="send")
+            widgets.button("Send", act, icon="send")
         with ui.element("div").classes("row-line actions"):
-            parts.button("Interrupt", console.interrupt, icon="pan_tool", label="Interrupt: Ctrl-C")
-            parts.button("Restart", console.restart, icon="restart_alt", label="Restart: Ctrl-D")
-            parts.button("Close", made.close, main=True)
+            widgets.button("Interrupt", console.interrupt, icon="pan_tool", label="Interrupt: Ctrl-C")
+            widgets.button("Restart", console.restart, icon="restart_alt", label="Restart: Ctrl-D")
+            widgets.button("Close", made.close, main=True)
         shown = [-1]
 
         def tell() -> None:
@@ -63,5 +64,5 @@ def _show(name: str, device: Device, submit: Callable[[str, Callable[[str, Job],
             words = "" if job is None or not job.ended else job.error or "Closed: the board is wanted elsewhere."
             state.set_text("" if console.is_open else words)
 
-        ui.timer(parts.POLL_SECONDS, tell)
+        ui.timer(widgets.POLL_SECONDS, tell)
     made.client.on_disconnect(console.close)

@@ -8,12 +8,18 @@ from pathlib import Path
 
 from nicegui import ui
 
-from ...errors import EdgeloraError
-from ...fleet import ADJACENCY, Federation, Plan, Rollout, Site, mean_of, of_twins
-from ...report import worst_tenth
-from ..desk import Desk
-from ..federations import DATA, Federations
-from . import parts
+from edgelora.base.errors import EdgeloraError
+from edgelora.fleet.federation import Federation
+from edgelora.fleet.plan import Plan
+from edgelora.fleet.privacy import ADJACENCY
+from edgelora.fleet.rollout import Rollout
+from edgelora.fleet.roster import Site
+from edgelora.fleet.simulate import of_twins
+from edgelora.learn.report.fleet_page import mean_of, worst_tenth
+from edgelora.studio.federations import DATA, Federations
+from edgelora.studio.project import Desk
+
+from . import widgets
 from .charts import LineChart, facts, table
 
 COMMANDS = """pip install 'edgelora[fleet]'
@@ -26,7 +32,7 @@ NOISY_CLIP = 1000  # of a frozen A, in masters
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    parts.title("Fleet", "Boards that learn together: no sample leaves a board.", desk)
+    widgets.title("Fleet", "Boards that learn together: no sample leaves a board.", desk)
     _Page(desk).build()
 
 
@@ -44,8 +50,8 @@ class _Page:
 
     def build(self) -> None:
         with ui.element("div").classes("stack"):
-            parts.follow(lambda: (self.federations.version, self.name, self.changes), self._federation, 1.0)
-            parts.follow(lambda: (self.federations.version, self.name, self.changes), self._publish, 1.0)
+            widgets.follow(lambda: (self.federations.version, self.name, self.changes), self._federation, 1.0)
+            widgets.follow(lambda: (self.federations.version, self.name, self.changes), self._publish, 1.0)
             self._begin()
 
     # --- a federation
@@ -60,12 +66,14 @@ class _Page:
     def _federation(self) -> None:
         one, names = self.federation, list(self.federations.all())
         if one is None:
-            return parts.empty("No federation yet: simulate one below, or begin one of real boards.", "hub")
+            return widgets.empty("No federation yet: simulate one below, or begin one of real boards.", "hub")
         with ui.element("section").classes("card stack"):
-            choice = parts.Choice(names, value=self.name, label="Federation", on_change=lambda e: self._choose(e.value))
+            choice = widgets.Choice(
+                names, value=self.name, label="Federation", on_change=lambda e: self._choose(e.value)
+            )
             choice.props("outlined dense").classes("choice-line")
             if isinstance(one, EdgeloraError):
-                return parts.problem(str(one))
+                return widgets.problem(str(one))
             self._shown(one)
 
     def _choose(self, name: str) -> None:
@@ -96,7 +104,7 @@ class _Page:
         elif rounds:
             told = "How well a board does is the board's own to know: nobody measured it outside of a simulation."
             ui.label(told).classes("quiet")
-        with parts.fold("Advanced", opened=self.opened).classes("wide"):
+        with widgets.fold("Advanced", opened=self.opened).classes("wide"):
             self._advanced(one)
 
     def _advanced(self, one: Federation) -> None:
@@ -106,7 +114,7 @@ class _Page:
         try:
             standing = one.standing(recorded=True)
         except EdgeloraError as error:
-            parts.problem(str(error), error.remedy)
+            widgets.problem(str(error), error.remedy)
         else:
             rows = [
                 ("epsilon of an outsider", _epsilon(standing.told.outsider, plan.delta)),
@@ -139,7 +147,7 @@ class _Page:
         if not isinstance(one, Federation) or not one.rounds:
             return
         with ui.element("section").classes("card stack"):
-            parts.heading("Publish")
+            widgets.heading("Publish")
             if not sites:
                 told = "There is no fleet to publish to: put the folder of its roster into the project's folder fleets."
                 ui.label(told).classes("quiet")
@@ -149,7 +157,7 @@ class _Page:
             site = sites[self.site]
             with ui.element("div").classes("row-line"):
                 fleet = (
-                    parts.Choice(list(sites), value=self.site, label="Fleet")
+                    widgets.Choice(list(sites), value=self.site, label="Fleet")
                     .props("outlined dense")
                     .classes("choice-line")
                 )
@@ -162,12 +170,12 @@ class _Page:
                 def few() -> None:
                     self._do(lambda: self.federations.publish(site, one, str(name.value), int(share.value or 0)))
 
-                parts.button("Publish to a few", few, icon="campaign", main=True)
-                everyone = parts.button("To all", lambda: self._to_all(site, str(name.value)), icon="public")
-                parts.button("Take back", lambda: self._back(site, str(name.value)), icon="undo")
+                widgets.button("Publish to a few", few, icon="campaign", main=True)
+                everyone = widgets.button("To all", lambda: self._to_all(site, str(name.value)), icon="public")
+                widgets.button("Take back", lambda: self._back(site, str(name.value)), icon="undo")
                 everyone.set_enabled(bool(self.federations.rollouts(site)))
             if self.error:
-                parts.problem(str(self.error), self.error.remedy)
+                widgets.problem(str(self.error), self.error.remedy)
             if self.told:
                 ui.label(self.told).props("role=status")
             self._rollouts(site)
@@ -176,7 +184,7 @@ class _Page:
         try:
             roster, found = site.roster(), self.federations.rollouts(site)
         except (EdgeloraError, OSError) as error:
-            return parts.problem(str(error))
+            return widgets.problem(str(error))
         rows = [(one.name, str(one.version), _out_to(one, one.first(roster))) for one in found]
         if rows:
             table("Published", ("name", "version", "out to"), rows)
@@ -200,7 +208,7 @@ class _Page:
 
     def _begin(self) -> None:
         with ui.element("section").classes("card stack"):
-            parts.heading("Begin one")
+            widgets.heading("Begin one")
             text = f"Simulated: twins of boards on this computer, with the recordings of {DATA}, in exact integers."
             ui.label(text).classes("quiet")
 
@@ -211,7 +219,7 @@ class _Page:
                     what()
                 except EdgeloraError as error:
                     with wrong:
-                        parts.problem(str(error), error.remedy)
+                        widgets.problem(str(error), error.remedy)
 
             with ui.element("div").classes("row-line"):
                 name = ui.input("Name", value="simulated").props("outlined dense")
@@ -222,10 +230,10 @@ class _Page:
                     self.name = str(name.value)
                     told(lambda: self.federations.simulate(self.name, _plan(boards.value, rounds.value, noise.value)))
 
-                parts.button("Simulate", start, icon="play_arrow", main=True)
+                widgets.button("Simulate", start, icon="play_arrow", main=True)
             wrong = ui.element("div")
-            parts.job_card(lambda: self.federations.job)
-            with parts.fold("Advanced").classes("wide"):
+            widgets.job_card(lambda: self.federations.job)
+            with widgets.fold("Advanced").classes("wide"):
                 noise = ui.number("Noise, in clips", value=0, min=0, max=100)
                 for one in (boards, rounds, noise):
                     one.props("outlined dense")
@@ -241,7 +249,7 @@ class _Page:
                     def show() -> None:
                         told(lambda: self.federations.add(Path(str(folder.value)).expanduser()))
 
-                    parts.button("Show it", show, icon="folder_open")
+                    widgets.button("Show it", show, icon="folder_open")
 
 
 def _masks(one: Federation) -> str:

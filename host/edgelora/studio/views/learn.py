@@ -8,19 +8,23 @@ from dataclasses import replace
 
 from nicegui import run, ui
 
-from ...boards import load_board
-from ...datasets import Dataset
-from ...errors import EdgeloraError
-from ...planning import Choices, Plan
-from ...text import store_name
-from ...training import NAME, Base, Consolidated, Recipe
-from ..chosen import RunChoice
-from ..desk import Desk
-from ..job import Job
-from ..lesson import GOING, UNFINISHED, Lesson
-from ..lessons import USUAL, Added, Lessons
-from ..place import Place
-from ..prospect import (
+from edgelora.base.errors import EdgeloraError
+from edgelora.base.text import store_name
+from edgelora.board.profiles import load_board
+from edgelora.learn.planning.choose import Choices
+from edgelora.learn.planning.plan import Plan
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.board_run import NAME
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.retrain import Consolidated
+from edgelora.model.datasets.dataset import Dataset
+from edgelora.studio.board_session import Place
+from edgelora.studio.job import Job
+from edgelora.studio.project import Desk
+from edgelora.studio.run import GOING, UNFINISHED, Lesson
+from edgelora.studio.runs import USUAL, Added, Lessons
+from edgelora.studio.selections import RunChoice
+from edgelora.studio.training_options import (
     OWN,
     Offer,
     Prospect,
@@ -34,7 +38,8 @@ from ..prospect import (
     planned,
     prospect,
 )
-from . import parts
+
+from . import widgets
 from .charts import LineChart, SizeSlider, confusion, facts, verdict
 
 LENGTHS = {16: "quick", 60: "usual", 0: "thorough"}  # epochs, 0: as many as `Recipe.fitted` says
@@ -55,7 +60,7 @@ STATUS = {
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    parts.title("Learn", "Your board learns your classes from your samples, by itself.", desk)
+    widgets.title("Learn", "Your board learns your classes from your samples, by itself.", desk)
     _Page(desk).build()
 
 
@@ -71,11 +76,11 @@ class _Page:
 
     def build(self) -> None:
         with ui.element("div").classes("stack"):
-            parts.follow(lambda: (self._port, id(self.after), self.after and self.after.state), self._after)
-            parts.follow(
+            widgets.follow(lambda: (self._port, id(self.after), self.after and self.after.state), self._after)
+            widgets.follow(
                 lambda: (self._port, id(self.lesson), self.lesson and self.lesson.status, self.version), self._run
             )
-            parts.follow(
+            widgets.follow(
                 lambda: (
                     self._port,
                     self._samples_version,
@@ -89,15 +94,15 @@ class _Page:
         """What to learn and how: it is folded once something was learned."""
         with (
             ui.element("section").classes("card fold-card").props('aria-label="What to learn"'),
-            parts.fold(self._setup_name, "tune", self._begins) as folded,
+            widgets.fold(self._setup_name, "tune", self._begins) as folded,
         ):
-            parts.follow(
+            widgets.follow(
                 lambda: (self._port, self._samples_version, self.chosen.base_name, self.lessons.version), self._what
             )
-            parts.follow(lambda: (self._port, self._samples_version, self.chosen.base_name), self._how)
-            with parts.fold("Advanced").classes("wide"):
-                parts.follow(self._budget_version, self._budget)
-            parts.follow(lambda: (self._port, id(self.lesson), self._status, self.version), self._begin)
+            widgets.follow(lambda: (self._port, self._samples_version, self.chosen.base_name), self._how)
+            with widgets.fold("Advanced").classes("wide"):
+                widgets.follow(self._budget_version, self._budget)
+            widgets.follow(lambda: (self._port, id(self.lesson), self._status, self.version), self._begin)
         was = [self._begins]
 
         def look() -> None:
@@ -106,7 +111,7 @@ class _Page:
                 was[:] = [self._begins]
                 folded.set_value(self._begins)
 
-        ui.timer(parts.POLL_SECONDS, look)
+        ui.timer(widgets.POLL_SECONDS, look)
 
     @property
     def _status(self) -> str:
@@ -174,18 +179,18 @@ class _Page:
             bases = self.lessons.bases()
             found = self.prospect
             if not bases or found is None:
-                return parts.problem("there is no base network", "put a .elm file into the project's folder bases")
+                return widgets.problem("there is no base network", "put a .elm file into the project's folder bases")
             options = {name: _titled(base) for name, base in bases.items()}
-            choice = parts.Choice(
+            choice = widgets.Choice(
                 options, value=self.chosen.base_name, label="Base network", on_change=lambda e: self._choose(e.value)
             )
             choice.props("outlined dense").classes("choice-line")
             ui.label(_described(bases[self.chosen.base_name])).classes("quiet")
             others = left_out(self.desk, self.base)
             if others:
-                parts.problem(f"{len(others)} samples are left out: {others[0]}", "choose a base for their sensor")
+                widgets.problem(f"{len(others)} samples are left out: {others[0]}", "choose a base for their sensor")
             if found.problem and not (others and not found.counts):
-                parts.problem(found.problem, found.remedy)
+                widgets.problem(found.problem, found.remedy)
             with ui.element("div").classes("row-line").props('role=list aria-label="Classes"'):
                 for label, count in found.counts.items():
                     with ui.element("div").classes("chip").props("role=listitem"):
@@ -217,14 +222,14 @@ class _Page:
         usual = self._planned(found, replace(USUAL, epochs=self.chosen.epochs))
         lengths = {n: self._length(n, name, found, usual) for n, name in LENGTHS.items()}
         with ui.element("div").classes("row-line how-line"):
-            long = parts.Choice(lengths, label="How long").bind_value(self.chosen, "epochs")
+            long = widgets.Choice(lengths, label="How long").bind_value(self.chosen, "epochs")
             long.props("outlined dense").classes("choice-line")
             with ui.element("div").classes("row-line train-on").props('role=group aria-label="Train on"'):
                 ui.label("Train on").classes("quiet").props("aria-hidden=true")
                 ui.radio(WHERE).bind_value(self.chosen, "by_board").props("inline dense")
         if usual and not usual.fits and not self.chosen.within:
             needed, limit = _size(usual.arena_bytes), _size(usual.ram_bytes)
-            parts.problem(f"learning takes {needed}, the board has {limit}", "choose by a budget, under Advanced")
+            widgets.problem(f"learning takes {needed}, the board has {limit}", "choose by a budget, under Advanced")
 
     def _budget(self) -> None:
         found = self.prospect
@@ -236,7 +241,7 @@ class _Page:
             if usual := self._planned(found, replace(USUAL, epochs=self.chosen.epochs)):
                 facts(_taken(usual))
             return
-        parts.job_card(lambda: self.chosen.measured)
+        widgets.job_card(lambda: self.chosen.measured)
         job = self.chosen.measured
         if job and job.state == "done":
             self._sliders(job.result)
@@ -304,7 +309,7 @@ class _Page:
             box.clear()
             with box:
                 if self.error:
-                    return parts.problem(_first_words(self.error), "give it more memory, or a larger adapter")
+                    return widgets.problem(_first_words(self.error), "give it more memory, or a larger adapter")
                 if self.chosen.offer:
                     self._bought(self.chosen.offer, most, chart, wanted["ram"])
 
@@ -327,7 +332,7 @@ class _Page:
     def _run(self) -> None:
         place, lesson = self.place, self.lesson
         if place is None:
-            return parts.empty("No board yet: connect one, or start a virtual one, in Boards.", "memory")
+            return widgets.empty("No board yet: connect one, or start a virtual one, in Boards.", "memory")
         if lesson is None:
             return
         self._outcome(place, lesson)
@@ -335,8 +340,8 @@ class _Page:
             with ui.element("div").props("aria-live=polite"):
                 ui.label(f"{lesson.head.title}: {STATUS[lesson.status]}").classes("job-name")
             if lesson.error and lesson.status in ("failed", "cut off"):
-                parts.problem(lesson.error, "check the cable; Resume goes on" if lesson.status == "cut off" else "")
-            parts.follow(lambda: place.state.status == "away", lambda: self._run_buttons(place, lesson))
+                widgets.problem(lesson.error, "check the cable; Resume goes on" if lesson.status == "cut off" else "")
+            widgets.follow(lambda: place.state.status == "away", lambda: self._run_buttons(place, lesson))
             if report := lesson.report:
                 with ui.element("div").classes("charts"):
                     confusion("Before", report.labels, report.confusion_base)
@@ -353,16 +358,16 @@ class _Page:
 
     def _run_buttons(self, place: Place, lesson: Lesson) -> None:
         if lesson.status == "learning":
-            parts.button("Pause", lesson.pause, icon="pause")
+            widgets.button("Pause", lesson.pause, icon="pause")
         elif lesson.status in ("paused", "cut off", "failed"):
             resume = functools.partial(self.lessons.resume, place, lesson)
-            made = parts.button("Resume", functools.partial(self._try, resume), icon="play_arrow", main=True)
+            made = widgets.button("Resume", functools.partial(self._try, resume), icon="play_arrow", main=True)
             made.set_enabled(place.state.status != "away")  # its power may be on, and it cannot be reached yet
 
     def _start_button(self, place: Place, text: str, main: bool = True) -> None:
-        parts.button(text, lambda: self._start(place), icon="school", main=main)
+        widgets.button(text, lambda: self._start(place), icon="school", main=main)
         if self.error and not self.chosen.within:
-            parts.problem(str(self.error))
+            widgets.problem(str(self.error))
 
     def _start(self, place: Place) -> None:
         found, data = self.prospect, self.data
@@ -428,7 +433,7 @@ class _Page:
                 )
 
         tell()
-        ui.timer(parts.POLL_SECONDS, tell)
+        ui.timer(widgets.POLL_SECONDS, tell)
 
     # --- what came of it
 
@@ -454,14 +459,14 @@ class _Page:
                 if name.validate():
                     self.after = self.lessons.keep(place, lesson, str(name.value))
 
-            parts.button(keep, kept, icon="check", main=good)
-            parts.button("Discard", lambda: self._set(after=self.lessons.discard(place, lesson)), icon="delete")
+            widgets.button(keep, kept, icon="check", main=good)
+            widgets.button("Discard", lambda: self._set(after=self.lessons.discard(place, lesson)), icon="delete")
 
     def _after(self) -> None:
         job = self.after
         if job is None:
             return
-        parts.job_card(lambda: self.after)
+        widgets.job_card(lambda: self.after)
         if isinstance(job.result, Added):
             self._added(job.result)
         elif isinstance(job.result, Consolidated):
@@ -494,9 +499,9 @@ class _Page:
         elif others:
             told, why = f"Add {', '.join(others)} again", "when there are more samples of it, or of the others"
         with ui.element("section").classes("card stack").props('aria-label="Teach it more"'):
-            parts.heading("Teach it more")
+            widgets.heading("Teach it more")
             with ui.element("div").classes("row-line"):
-                add = parts.button(
+                add = widgets.button(
                     told,
                     lambda: self._set(after=self.lessons.add_classes(place, lesson, data)),
                     icon="add",
@@ -505,7 +510,7 @@ class _Page:
                 add.set_enabled(bool(others))
                 ui.label(why).classes("quiet")
             with ui.element("div").classes("row-line"):
-                parts.button(
+                widgets.button(
                     "Relearn everything",
                     lambda: self._set(after=self.lessons.consolidate(place, lesson, data)),
                     icon="merge",

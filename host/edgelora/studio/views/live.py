@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from nicegui import ui
 
-from ..desk import Desk
-from ..live import Live
-from ..place import Place
-from . import hold, nothing, parts
+from edgelora.studio.board_session import Place
+from edgelora.studio.live import Live
+from edgelora.studio.project import Desk
+
+from . import novelty, record_button, widgets
 from .signals import SignalView, adapter_choice, live_problem, other_base, sources, virtual_world
 
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    parts.title("Live", "What the board senses, and what it says of it.", desk)
-    parts.follow(lambda: desk.selected and desk.selected.key, lambda: _board(desk))
+    widgets.title("Live", "What the board senses, and what it says of it.", desk)
+    widgets.follow(lambda: desk.selected and desk.selected.key, lambda: _board(desk))
 
 
 def _board(desk: Desk) -> None:
     place = desk.selected
     if place is None:
-        return parts.empty("No board yet: plug one in, or start a virtual one, in Boards.", "sensors_off")
+        return widgets.empty("No board yet: plug one in, or start a virtual one, in Boards.", "sensors_off")
     live = place.of(Live)
     live_problem(live)
     other_base(desk, live)
@@ -29,10 +30,10 @@ def _board(desk: Desk) -> None:
         with ui.element("div").classes("row-line live-actions"):
             _pause(live)
             adapter_choice(live)
-        hold.panel(desk, place)
+        record_button.panel(desk, place)
     sources(desk, place)
     virtual_world(desk, place)
-    nothing.panel(desk, place)
+    novelty.panel(desk, place)
     _tallies(place, live)
 
 
@@ -41,12 +42,12 @@ def _pause(live: Live) -> None:
         if not live.is_running:
             return
         if live.told.paused:
-            parts.button("Go on", lambda: live.pause(False), icon="play_arrow", main=True)
+            widgets.button("Go on", lambda: live.pause(False), icon="play_arrow", main=True)
         else:
-            parts.button("Pause", live.pause, icon="pause")
-        parts.button("Stop", live.stop, icon="stop")
+            widgets.button("Pause", live.pause, icon="pause")
+        widgets.button("Stop", live.stop, icon="stop")
 
-    parts.follow(lambda: (live.is_running, live.told.paused), draw)
+    widgets.follow(lambda: (live.is_running, live.told.paused), draw)
 
 
 def _tallies(place: Place, live: Live) -> None:
@@ -57,7 +58,7 @@ def _tallies(place: Place, live: Live) -> None:
         cells.clear()
         if not live.tallies:
             return
-        parts.heading("What each adapter said")
+        widgets.heading("What each adapter said")
         with ui.element("div").classes("scroll"), ui.element("table").classes("plain-table"):
             with ui.element("thead"), ui.element("tr"):
                 for head in ("Adapter", "Windows", "Mean certainty", "Classes"):
@@ -69,7 +70,7 @@ def _tallies(place: Place, live: Live) -> None:
                     with ui.element("tr"):
                         for text in (name or "none", "", "", ""):
                             with ui.element("td"):
-                                cells[name].append(ui.label(parts.plain(text)))
+                                cells[name].append(ui.label(widgets.plain(text)))
 
     def tell() -> None:
         for name, (_, windows, certain, classes) in cells.items():
@@ -77,7 +78,7 @@ def _tallies(place: Place, live: Live) -> None:
                 often = sorted(tally.classes.items(), key=lambda entry: -entry[1])[:5]
                 windows.set_text(str(tally.windows))
                 certain.set_text(f"{100 * tally.certain / max(tally.windows, 1):.0f} %")
-                classes.set_text(", ".join(f"{parts.plain(label)} {count}" for label, count in often))
+                classes.set_text(", ".join(f"{widgets.plain(label)} {count}" for label, count in often))
 
-    parts.follow(lambda: (id(live.tallies), tuple(live.tallies)), draw, 0.5)
+    widgets.follow(lambda: (id(live.tallies), tuple(live.tallies)), draw, 0.5)
     ui.timer(0.5, tell)

@@ -6,32 +6,33 @@ import asyncio
 
 from nicegui import ui
 
-from .. import bundle
-from ..book import Book
-from ..desk import Desk
-from . import parts
+from edgelora.studio import bundle
+from edgelora.studio.project import Desk
+from edgelora.studio.samples import Book
+
+from . import widgets
 
 
 def sample_card(desk: Desk) -> None:
     """Offers the sample project as long as this one is empty."""
     book = desk.of(Book)
-    parts.follow(lambda: len(book) == 0 and not desk.places, lambda: _sample(desk))
+    widgets.follow(lambda: len(book) == 0 and not desk.places, lambda: _sample(desk))
 
 
 def _sample(desk: Desk) -> None:
     if len(desk.of(Book)) or desk.places:
         return
     with ui.element("section").classes("card whole stack tight").props('aria-label="Sample project"'):
-        parts.heading("Just looking? Take a sample project")
+        widgets.heading("Just looking? Take a sample project")
         names = ", ".join(bundle.GESTURES)
         ui.label(f"A person's real movements ({names}), and a virtual board that measures them.").classes("quiet")
-        act = parts.told(lambda: bundle.sample_project(desk))
-        parts.button("Make a sample project", act, icon="auto_awesome")
+        act = widgets.told(lambda: bundle.sample_project(desk))
+        widgets.button("Make a sample project", act, icon="auto_awesome")
 
 
 def file_card(desk: Desk) -> None:
     """Exports the project, and takes one in."""
-    with parts.fold("The project as one file", "folder_zip"):
+    with widgets.fold("The project as one file", "folder_zip"):
         words = "Samples, networks, adapters, recordings and actions; keys, boards and reports stay here."
         ui.label(words).classes("quiet")
         name = f"{desk.folder.name}.zip"
@@ -43,6 +44,6 @@ def file_card(desk: Desk) -> None:
             count = await asyncio.to_thread(bundle.take_in, desk, content)
             ui.notify(f"{count} files taken in", type="positive")
 
-        parts.button("Export", parts.told(export), icon="download", label="Export the project")
+        widgets.button("Export", widgets.told(export), icon="download", label="Export the project")
 
-        parts.drop("Add a project's file: .zip", ".zip", given)
+        widgets.drop("Add a project's file: .zip", ".zip", given)

@@ -6,11 +6,13 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse, HTMLResponse
 from nicegui import ui
 
-from ...errors import EdgeloraError
-from ...report import Report, comparison, differences, write_comparison
-from ..desk import Desk
-from ..lessons import Lessons
-from . import parts
+from edgelora.base.errors import EdgeloraError
+from edgelora.learn.report.compare import comparison, differences, write_comparison
+from edgelora.learn.report.record import Report
+from edgelora.studio.project import Desk
+from edgelora.studio.runs import Lessons
+
+from . import widgets
 from .charts import PairChart, table
 
 HEAD = ("run", "conclusion", "before", "after", "learned", "board", "when")
@@ -32,7 +34,7 @@ def routes(app: FastAPI, desk: Desk) -> None:
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    parts.title("Reports", "What runs took and gave. Mark several to see them side by side.", desk)
+    widgets.title("Reports", "What runs took and gave. Mark several to see them side by side.", desk)
     _Page(desk).build()
 
 
@@ -45,13 +47,13 @@ class _Page:
 
     def build(self) -> None:
         with ui.element("div").classes("stack"):
-            parts.follow(lambda: tuple(self.lessons.folders()), self._runs, 1.0)
-            parts.follow(lambda: tuple(sorted(self.marked)), self._beside)
+            widgets.follow(lambda: tuple(self.lessons.folders()), self._runs, 1.0)
+            widgets.follow(lambda: tuple(sorted(self.marked)), self._beside)
 
     def _runs(self) -> None:
         found = self.lessons.reports()
         if not found:
-            return parts.empty("No run is over yet. Have a board learn something in Learn.", "insights")
+            return widgets.empty("No run is over yet. Have a board learn something in Learn.", "insights")
         with ui.element("section").classes("card"), ui.element("div").classes("table-box"), ui.element("table") as box:
             box.classes("table runs")
             with ui.element("thead"), ui.element("tr"):
@@ -74,7 +76,7 @@ class _Page:
             measure = report.measure
             with ui.element("td"):
                 mark = ui.checkbox(value=name in self.marked, on_change=lambda event: self._mark(name, event.value))
-                mark.props(f'dense aria-label="Compare run {parts.attribute(name)}"')
+                mark.props(f'dense aria-label="Compare run {widgets.attribute(name)}"')
             with ui.element("th").props("scope=row"):
                 ui.label(name)
             said = (
@@ -83,14 +85,14 @@ class _Page:
                 measure.shown(measure.after),
                 ", ".join(_learned(report)),
                 report.board,
-                parts.when(report.created),
+                widgets.when(report.created),
             )
             for text in said:
                 with ui.element("td"):
                     ui.label(text)
             with ui.element("td"):
                 link = ui.link("Open", f"/page/{name}", new_tab=True)
-                link.props(f'aria-label="Open the report of run {parts.attribute(name)}"')
+                link.props(f'aria-label="Open the report of run {widgets.attribute(name)}"')
 
     def _mark(self, name: str, on: bool) -> None:
         self.marked = self.marked | {name} if on else self.marked - {name}
@@ -101,7 +103,7 @@ class _Page:
         if not runs:
             return
         with ui.element("section").classes("card stack"):
-            parts.heading("Side by side")
+            widgets.heading("Side by side")
             for line in differences(runs):
                 ui.label(line).classes("quiet")
             by_measure: dict[str, list[tuple[str, Report]]] = {}
@@ -116,7 +118,7 @@ class _Page:
                 write_comparison(self.desk.folder / "reports" / f"{COMPARISON}.html", runs)
                 ui.navigate.to(f"/page/{COMPARISON}", new_tab=True)
 
-            parts.button("As a page to keep", write, icon="open_in_new")
+            widgets.button("As a page to keep", write, icon="open_in_new")
 
 
 def _learned(report: Report) -> list[str]:

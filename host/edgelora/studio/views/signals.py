@@ -10,20 +10,22 @@ from pathlib import Path
 from nicegui import ui
 from nicegui.element import Element
 
-from ... import sim
-from ...datasets import doubts
-from ...errors import EdgeloraError, InputError
-from ...training import Base, signal_of
-from ..book import Book
-from ..chosen import SourceWish
-from ..desk import Desk
-from ..dropping import check_recording, read_tape
-from ..keeping import keep_capture
-from ..lessons import Lessons
-from ..live import Live, Sensor, Source, Tape
-from ..place import Place
-from ..trouble import trouble_of
-from . import parts
+from edgelora.base.errors import EdgeloraError, InputError
+from edgelora.board.sim.world import parse_press, set_world
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.streaming import signal_of
+from edgelora.model.datasets.recordings import doubts
+from edgelora.studio.board_session import Place
+from edgelora.studio.error_messages import trouble_of
+from edgelora.studio.file_import import check_recording, read_tape
+from edgelora.studio.live import Live, Sensor, Source, Tape
+from edgelora.studio.project import Desk
+from edgelora.studio.project_files import keep_capture
+from edgelora.studio.runs import Lessons
+from edgelora.studio.samples import Book
+from edgelora.studio.selections import SourceWish
+
+from . import widgets
 
 COMPONENT = Path(__file__).parents[1] / "static" / "signal.js"
 SOURCES = {
@@ -93,7 +95,7 @@ def sources(desk: Desk, place: Place, buttons: bool = False) -> None:
     live = place.of(Live)
     with (
         ui.element("section").classes("card whole fold-card").props('aria-label="What it listens to"'),
-        parts.fold(_listens_to(live), "tune", not live.is_running) as folded,
+        widgets.fold(_listens_to(live), "tune", not live.is_running) as folded,
     ):
         SourceChoice(desk, place, buttons)
     was = [live.is_running]
@@ -104,15 +106,15 @@ def sources(desk: Desk, place: Place, buttons: bool = False) -> None:
             was[:] = [live.is_running]
             folded.set_value(not live.is_running)
 
-    ui.timer(parts.POLL_SECONDS, look)
+    ui.timer(widgets.POLL_SECONDS, look)
 
 
 def _listens_to(live: Live) -> str:
     if not live.is_running:
         return "What it listens to"
     source = SOURCES.get(live.source.name, live.source.name)
-    network = parts.plain(live.base.name.removesuffix(".elm")) if live.base else "no network"
-    return f"Listens to {parts.plain(source)}, with {network}"
+    network = widgets.plain(live.base.name.removesuffix(".elm")) if live.base else "no network"
+    return f"Listens to {widgets.plain(source)}, with {network}"
 
 
 class SourceChoice:
@@ -128,23 +130,23 @@ class SourceChoice:
             usual = usual_base(desk, place)
             wish.base = usual.name if usual and usual.name in named else NONE
         with ui.element("div").classes("row-line choice"):
-            self._kind = parts.Choice(SOURCES, value=wish.kind, label="Source", on_change=self._changed)
+            self._kind = widgets.Choice(SOURCES, value=wish.kind, label="Source", on_change=self._changed)
             self._pins = ui.input("Pins").classes("narrow").bind_value(wish, "pins")
             self._module = ui.input("Module").classes("narrow").bind_value(wish, "module")
-            self._tape = parts.Choice(recordings(desk), label="Recording").classes("wide-select")
-            self._base = parts.Choice(named, label="Network").bind_value(wish, "base")
+            self._tape = widgets.Choice(recordings(desk), label="Recording").classes("wide-select")
+            self._base = widgets.Choice(named, label="Network").bind_value(wish, "base")
             self._button = ui.input("Button pins", placeholder="15").classes("narrow") if buttons else None
             for field in (self._kind, self._pins, self._module, self._tape, self._base, self._button):
                 if field:
                     field.props("dense outlined options-dense")
-            parts.button("Start", parts.told(self.start), icon="play_arrow", main=True)
+            widgets.button("Start", widgets.told(self.start), icon="play_arrow", main=True)
         if self._button:
             self._button.bind_value(wish, "buttons")
         with ui.element("div").classes("follow") as self._drop:
-            parts.drop("Add a recording: .csv, .wav, .npz", ",".join(KINDS), self._dropped, small=True)
+            widgets.drop("Add a recording: .csv, .wav, .npz", ",".join(KINDS), self._dropped, small=True)
         self._tape.on_value_change(lambda event: setattr(wish, "tape", event.value or ""))
         self._follow()
-        ui.timer(parts.POLL_SECONDS, self._follow)
+        ui.timer(widgets.POLL_SECONDS, self._follow)
 
     def _follow(self) -> None:
         """What has begun elsewhere is what the fields say, and so is what another page chose."""
@@ -221,10 +223,10 @@ def adapter_choice(live: Live) -> None:
             ui.label("Adapter").classes("quiet")
             for name in live.adapters:
                 on = live.told.adapter == name
-                made = parts.button(name or "none", _switch(live, name), main=on, icon="check" if on else None)
+                made = widgets.button(name or "none", _switch(live, name), main=on, icon="check" if on else None)
                 made.props(f"aria-pressed={'true' if on else 'false'} dense padding='2px 12px'")
 
-    parts.follow(lambda: (live.base and live.base.base_id, live.told.adapter, tuple(live.adapters)), draw)
+    widgets.follow(lambda: (live.base and live.base.base_id, live.told.adapter, tuple(live.adapters)), draw)
 
 
 def _switch(live: Live, name: str) -> Callable[[], None]:
@@ -245,12 +247,12 @@ def other_base(desk: Desk, live: Live) -> None:
         if base := wanted():
             name = base.name.removesuffix(".elm")
             with ui.element("div").classes("row-line card whole"):
-                ui.label(f"The adapter that is active on the board is for another network, {parts.plain(name)}.")
-                parts.button(
-                    "Listen with it", parts.told(lambda: live.start(live.source, base)), icon="hearing", main=True
+                ui.label(f"The adapter that is active on the board is for another network, {widgets.plain(name)}.")
+                widgets.button(
+                    "Listen with it", widgets.told(lambda: live.start(live.source, base)), icon="hearing", main=True
                 )
 
-    parts.follow(lambda: base.base_id if (base := wanted()) else None, draw, 1.0)
+    widgets.follow(lambda: base.base_id if (base := wanted()) else None, draw, 1.0)
 
 
 def live_problem(live: Live) -> None:
@@ -261,9 +263,9 @@ def live_problem(live: Live) -> None:
         if job is None:
             return
         if job.state == "failed":
-            parts.problem(job.error, job.remedy)
+            widgets.problem(job.error, job.remedy)
         elif state.status == "away":
-            parts.problem(state.problem or "the board is unplugged", state.remedy)
+            widgets.problem(state.problem or "the board is unplugged", state.remedy)
         elif job.state == "queued" and state.job is not None and state.job is not job:
             ui.label(f"It goes on when the board is done with: {state.job.name}").classes("quiet")
 
@@ -271,7 +273,7 @@ def live_problem(live: Live) -> None:
         job, state = live.job, live.place.state
         return id(job), job and (job.state, job.error), state.status == "away", state.job is job
 
-    parts.follow(version, draw)
+    widgets.follow(version, draw)
 
 
 def virtual_world(desk: Desk, place: Place) -> None:
@@ -281,7 +283,7 @@ def virtual_world(desk: Desk, place: Place) -> None:
     state = Path(place.device.state_dir)
 
     async def play(name: str) -> None:
-        await asyncio.to_thread(sim.set_world, state, desk.folder / RECORDINGS / name, [])
+        await asyncio.to_thread(set_world, state, desk.folder / RECORDINGS / name, [])
 
     async def dropped(name: str, content: bytes) -> None:
         kept = await asyncio.to_thread(keep_recording, desk, name, content)
@@ -290,24 +292,26 @@ def virtual_world(desk: Desk, place: Place) -> None:
             choice.set_options(recordings(desk), value=kept)
 
     def press() -> None:
-        sim.set_world(state, None, sim.parse_press(str(pin.value or "")))
+        set_world(state, None, parse_press(str(pin.value or "")))
 
     with (
         ui.element("section").classes("card whole fold-card").props('aria-label="Around the virtual board"'),
-        parts.fold("What this virtual board measures", "precision_manufacturing"),
+        widgets.fold("What this virtual board measures", "precision_manufacturing"),
     ):
         ui.label("Its MPU-6050 on pins 4, 5 plays a recording: g and rad/s, six numbers a line, 50 a second.").classes(
             "quiet"
         )
         with ui.element("div").classes("row-line"):
             choice = (
-                parts.Choice(recordings(desk), label="Recording").props("dense outlined options-dense").classes("field")
+                widgets.Choice(recordings(desk), label="Recording")
+                .props("dense outlined options-dense")
+                .classes("field")
             )
-            parts.button("Play it", parts.told(lambda: play(str(choice.value or ""))), icon="play_circle")
-            parts.drop("Add a recording: .csv", ",".join(KINDS), dropped, small=True)
+            widgets.button("Play it", widgets.told(lambda: play(str(choice.value or ""))), icon="play_circle")
+            widgets.drop("Add a recording: .csv", ",".join(KINDS), dropped, small=True)
         with ui.element("div").classes("row-line"):
             pin = ui.input("Pin of a button", value="15").props("dense outlined").classes("narrow")
-            parts.button("Press it", parts.told(press), icon="touch_app")
+            widgets.button("Press it", widgets.told(press), icon="touch_app")
 
 
 def guarded(act: Callable[[], object]) -> Callable[[], None]:

@@ -11,10 +11,10 @@ from typing import Any
 from fastapi import FastAPI, Response, WebSocket, WebSocketDisconnect
 from nicegui import run
 
-from ...errors import EdgeloraError
-from ..book import Book, Sample
-from ..desk import Desk
-from ..live import Cursor, Live
+from edgelora.base.errors import EdgeloraError
+from edgelora.studio.live import Cursor, Live
+from edgelora.studio.project import Desk
+from edgelora.studio.samples import Book, Sample
 
 ANSWER_SECONDS = 0.5  # until a page hears that there is nothing
 

@@ -1,0 +1,1 @@
+"""Benchmarks: a module for each `edgelora bench`."""

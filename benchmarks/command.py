@@ -1,0 +1,750 @@
+"""Commands that measure: `edgelora bench`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from edgelora.base import streams
+from edgelora.base.errors import InputError
+from edgelora.base.streams import say
+from edgelora.board.build import build_firmware
+from edgelora.board.installing import install
+from edgelora.board.link.client import Link
+from edgelora.board.profiles import cycles_path, load_board
+from edgelora.cli import console
+from edgelora.cli.arguments import Add, add_board, add_port, port_of, show, whole
+from edgelora.cli.console import emit
+from edgelora.cli.demo import start_board
+from edgelora.cli.recipe_arguments import add_recipe, recipe_of
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.files import write_atomic
+from edgelora.fleet.simulated_boards import PEOPLE
+from edgelora.learn.training.anomaly_scores import METHODS
+from edgelora.learn.training.base import load_base
+from edgelora.learn.training.recipe import LIMITS, MODES, PLACEMENTS, Recipe
+from edgelora.model.datasets.prompts import PROMPTS
+
+from .fleet import CHOICES, PARTS, bench_fleet
+from .fleet import ENGINES as FLEET_ENGINES
+from .learning import mean_and_error
+from .swap import COUNTS, bench_swap
+
+BENCH = "Measurements: of kernels and networks on boards, of learning on this computer."
+
+
+def add_commands(add: Add, commands: Any) -> None:
+    bench = commands.add_parser("bench", help="Measures kernels, networks, learning", description=BENCH)
+    benches = bench.add_commands()
+    p = add("trust", cmd_bench_trust, benches)
+    p.add_argument("task", nargs="?", choices=("har", "kws"), help="one of the data (both)")
+    p.add_argument("--cases", nargs="+", metavar="CASE", help="some of the cases (all)")
+    p.add_argument("--subjects", nargs="+", help="some of the people or voices (all)")
+    p.add_argument("--seeds", type=whole(1, 100), default=5, help="bases and runs for each (%(default)s)")
+    p.add_argument("--no-float", action="store_true", help="without float LoRA, which takes most of the time")
+    p = add("anomaly", cmd_bench_anomaly, benches)
+    p.add_argument("data", nargs="*", choices=("simulated", "seglearn"), default=[], help="some of the data (both)")
+    p.add_argument("--machines", type=whole(1, 10), default=10, help="simulated (%(default)s)")
+    p.add_argument(
+        "--choosing", action="store_true", help="the machines and people that settings were chosen on, not reported"
+    )
+    p.epilog = "All vibration is simulated; seglearn's exercises are recordings, of which two were never seen."
+    p = add("classes", cmd_bench_classes, benches)
+    p.add_argument("--subjects", nargs="+", help="some of the people (all)")
+    p.add_argument("--shots", type=whole(1, 1024), nargs="+", metavar="N", help="samples of a class (3 10 20)")
+    p.add_argument("--draws", type=whole(1, 1000), default=10, help="of samples, for each person (%(default)s)")
+    p.add_argument("--no-board", action="store_true", help="without the time on a board")
+    add_board(p, "virtual-pico", "a virtual one is started for it (%(default)s)")
+    add_port(p)
+    p.epilog = (
+        "The base of each person knows neither the person nor classes 2 and 5. The person gives so many samples of "
+        "each class, known and new. `float_all` is the same head in floats; `learned` what is in use after a "
+        "consolidation, which learns them too; `add_ms` what a board takes for 10 samples."
+    )
+    p = add("continual", cmd_bench_continual, benches)
+    p.add_argument("--subjects", nargs="+", help="some of the people (all)")
+    p.add_argument("--seeds", type=whole(1, 100), default=3, help="bases and orders of classes for each (%(default)s)")
+    p.add_argument("--slots", type=whole(12, 32767), nargs="+", metavar="N", help="of the reservoir (28 70 140)")
+    add_recipe(p)
+    p = add("learning", cmd_bench_learning, benches)
+    _add_task(p)
+    p.add_argument("--seeds", type=whole(1, 1000), help="how many (har: 5, kws: 3)")
+    add_recipe(p)
+    p.epilog = "Rank, epochs, placement, rates and momentum are the task's own unless given."
+    p = add("qat", cmd_bench_qat, benches)
+    _add_task(p)
+    p.add_argument("--seeds", type=whole(1, 1000), default=3, help="how many (%(default)s)")
+    p.add_argument(
+        "--ranks", type=whole(*LIMITS["rank"]), nargs="+", default=[1, 2], metavar="RANK", help="to measure at (1 2)"
+    )
+    add_recipe(p)
+    p.epilog = (
+        "Epochs and placement, of both, and the integer rate and momentum are the task's own unless given; --ranks "
+        "takes the place of --rank."
+    )
+    p = add("ranks", cmd_bench_ranks, benches)
+    _add_task(p)
+    p.add_argument("--seeds", type=whole(1, 1000), help="how many (har: 5, kws: 3)")
+    p.add_argument(
+        "--ranks",
+        type=whole(*LIMITS["rank"]),
+        nargs="+",
+        default=[1, 2, 4, 8],
+        metavar="RANK",
+        help="everywhere, whose bytes are the budgets (1 2 4 8)",
+    )
+    p.add_argument(
+        "--held-out", action="store_true", help="judge by a quarter of the training samples instead of the test samples"
+    )
+    p.add_argument("--workers", type=whole(1, 1024), help="processes (as many as cores)")
+    add_recipe(p)
+    p.epilog = (
+        "Epochs, placement of the same rank, rates and momentum are the task's own unless given. Both modes are "
+        "compared unless --mode is given; --ranks takes the place of --rank."
+    )
+    p = add("swap", cmd_bench_swap, benches)
+    add_board(p, "virtual-pico", "a virtual one is started for it (%(default)s)")
+    p.add_argument(
+        "--adapters", type=whole(1, 1024), nargs="+", metavar="N", default=COUNTS, help="in the store (2 8 32)"
+    )
+    p.add_argument("--runs", type=whole(1), default=200, help="switches a figure (%(default)s)")
+    p.add_argument("--folder", action="store_true", help="also a store in a folder of the filesystem, for minutes")
+    p.set_defaults(stopped="stopped; adapters named bench-N may be left in the board's store: `edgelora store remove`")
+    add_port(p)
+    for name, command in (
+        ("kernels", cmd_bench_kernels),
+        ("frontend", cmd_bench_frontend),
+        ("cost", cmd_bench_cost),
+        ("energy", cmd_bench_energy),
+        ("model", cmd_bench_model),
+    ):
+        p = add(name, command, benches)
+        add_board(p, "virtual-pico", "a virtual one is started for it (%(default)s)")
+        add_port(p)
+        if name == "frontend":
+            p.add_argument(
+                "--values",
+                type=whole(1, 100_000_000),
+                metavar="N",
+                help="compare so many values of sound, the board's, the twin's and pymicro-features' (`make prompts`)",
+            )
+        if name == "cost":
+            p.add_argument(
+                "--fit", action="store_true", help="measure the kernels anew first, for minutes, and keep that"
+            )
+        if name in ("energy", "model"):
+            p.add_argument("model", nargs="?", type=Path, help="a .elm (a DS-CNN trained on spoken keywords)")
+            p.add_argument("--rank", type=whole(*LIMITS["rank"]), default=4, help="of the adapters (%(default)s)")
+            p.add_argument("--placement", choices=PLACEMENTS, default="pointwise", help="of the adapters (%(default)s)")
+            p.add_argument("--mode", choices=MODES, default=Recipe.mode, help="of training (%(default)s)")
+        if name == "energy":
+            p.add_argument(
+                "--micro-batch",
+                type=whole(*LIMITS["micro_batch"]),
+                default=Recipe.micro_batch,
+                help="samples an update (%(default)s)",
+            )
+            p.add_argument(
+                "--every",
+                type=float,
+                metavar="SECONDS",
+                help="also the mean power if there is an update every so often, and light sleep in between",
+            )
+    p = add("wakewords", cmd_bench_wakewords, benches)
+    p.add_argument("--languages", nargs="+", choices=tuple(PROMPTS), help="of the prompts (all)")
+    p.add_argument(
+        "--oracle", action="store_true", help="compare with TensorFlow Lite Micro and with pymicro-wakeword, too"
+    )
+    p = add("fleet", cmd_bench_fleet, benches)
+    told, apart = ", ".join((*PARTS, *CHOICES)), ", ".join(CHOICES)
+    p.add_argument("parts", nargs="*", choices=(*PARTS, *CHOICES), metavar="PART", help=f"of {told} (all but {apart})")
+    p.add_argument("--seeds", type=whole(1, 100), default=8, help="federations of each kind (%(default)s)")
+    p.add_argument("--engines", nargs="+", choices=FLEET_ENGINES, metavar="ENGINE", help="to hash by (all)")
+    p.add_argument("--sizes", type=whole(1, 65535), nargs="+", metavar="N", help="boards to scale to (100 1000 10000)")
+    p.add_argument("--data", choices=PEOPLE, default="har", help="who learns, but for others (%(default)s)")
+    p.add_argument("--mode", choices=MODES, help="of what is learned (trainable_a; frozen_a with noise)")
+    p.epilog = "Flower's engines and the accountant need the environment of `make fleet`."
+    p = add("host", cmd_bench_host, benches)
+    p.add_argument("--rounds", type=whole(1, 10_000), default=150, help="of which the best counts (%(default)s)")
+    p.epilog = "LiteRT is measured where it is installed: pip install 'edgelora[litert]'."
+    p = add("studio", cmd_bench_studio, benches)
+    p.add_argument("--seconds", type=whole(0, 86_400), default=60, help="that memory is followed for (%(default)s)")
+    p.add_argument("--span", type=whole(4, 55), default=20, help="seconds of each other figure (%(default)s)")
+    p.add_argument("--runs", type=whole(1, 100), default=3, help="with a page and without, in turn (%(default)s)")
+    p.epilog = "Takes Chromium and the package playwright."
+    p = add("link", cmd_bench_link, benches)
+    p.add_argument("--size", type=whole(1), default=100 * 1024, help="bytes (%(default)s)")
+    add_port(p)
+
+
+def _add_task(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "task", nargs="?", default="har", choices=("har", "kws"), help="people's motion or voices' words (%(default)s)"
+    )
+    parser.add_argument("--subjects", nargs="+", metavar="SUBJECT", help="har: 1 to 6; kws: voices (all)")
+
+
+def cmd_bench_learning(args: argparse.Namespace) -> None:
+    """Learning by the host twin, beside float LoRA.
+
+    Every person or voice is left out in turn.
+    """
+    from .learning import TASKS, bench_learning
+
+    task = TASKS[args.task]
+    recipe = recipe_of(args, task.recipe)
+    with console.progress("learning", quiet=False) as progress:
+        result = bench_learning(args.task, recipe, args.subjects, range(args.seeds or task.seeds), progress)
+    if args.json:
+        return emit(result.as_json())
+    keys = tuple(result.mean)
+    console.table(
+        ("subject", "seed", *keys),
+        [(run.subject, run.seed, *[f"{getattr(run, key):.3f}" for key in keys]) for run in result.runs],
+    )
+    say("\nmean  " + "  ".join(f"{key} {value:.4f}" for key, value in result.mean.items()))
+
+
+def cmd_bench_trust(args: argparse.Namespace) -> None:
+    """What personalization does where a user goes wrong.
+
+    Long runs, wrong labels, three samples of a class, one class alone, a base with narrow logits: by the host twin, on
+    people and voices that the base doesn't know. `active` is what would be in use afterwards.
+    """
+    from .trust import CASES, bench_trust
+
+    data = [args.task] if args.task else ["har", "kws"]
+    with console.progress("trust", quiet=False) as progress:
+        result = bench_trust(
+            data, args.cases or CASES, args.subjects, range(args.seeds), not args.no_float, progress=progress
+        )
+    if args.json:
+        return emit(result.as_json())
+    console.table(
+        ("case", "data", "mode", "runs", "base", "trained", "active", "float", "active - base"),
+        [
+            (
+                row.case,
+                row.data,
+                row.mode,
+                row.runs,
+                *(f"{value:.3f}" for value in (row.base, row.trained, row.active)),
+                "" if row.float is None else f"{row.float:.3f}",
+                f"{100 * (row.active - row.base):+.1f} ± {100 * row.stderr:.1f}",
+            )
+            for row in result.rows
+        ],
+    )
+
+
+def cmd_bench_anomaly(args: argparse.Namespace) -> None:
+    """Faults told from normal operation, with and without adapter.
+
+    Each machine, or person, learns what is usual from its own normal windows, by the host twin. Figures are areas
+    under the ROC curve: mean and spread over machines. Two baselines know the same windows and no network.
+    """
+    from .anomaly import bench_anomaly
+
+    with console.progress("anomaly", quiet=False) as progress:
+        result = bench_anomaly(args.data or ("simulated", "seglearn"), args.choosing, args.machines, progress)
+    if args.json:
+        return emit(result.as_json())
+    console.table(("data", "runs", *METHODS, "gain of the adapter"), result.rows())
+    if result.simulated:
+        said = result.false_alarms()
+        shares = f"target {said['target']:.1%}, mean {said['mean']:.1%}, worst {said['worst']:.1%}"
+        say(f"\nnormal windows above the threshold, {said['runs']} machines: {shares}")
+        say(f"normal windows in an alarm: {said['in_alarm']:.2%}")
+
+
+def cmd_bench_classes(args: argparse.Namespace) -> None:
+    """Classes that the base does not have, from a few samples.
+
+    Rows are made of samples as a board makes them, by the host twin; a board tells how long that takes.
+    """
+    from .classes import CLASS_FIGURES, base_without, bench_classes, time_classes
+
+    with console.progress("classes", quiet=False) as progress:
+        result = bench_classes(args.subjects, args.shots or (3, 10, 20), args.draws, progress)
+    if not args.no_board:
+        elm = pack_model(base_without(str(result.settings["subjects"][0]))[0])  # type: ignore[index]
+        with _bench_board(args) as link:
+            result = replace(result, add_ms=time_classes(link, elm))
+    if args.json:
+        return emit(result.as_json())
+    shots = sorted({run.shots for run in result.runs})
+    figures = {count: result.figures(count) for count in shots}
+    console.table(
+        ("samples a class", "all", "known", "new", "all, in floats", "learned: all", "known", "new"),
+        [(n, *(_mean(figures[n].get(name)) for name in CLASS_FIGURES)) for n in shots],
+    )
+    if result.add_ms is not None:
+        say(f"adding a class of 10 samples: {result.add_ms:.1f} ms")
+
+
+def _mean(figure: tuple[float, float] | None) -> str:
+    return f"{figure[0]:.3f} ± {figure[1]:.3f}" if figure else ""
+
+
+def cmd_bench_continual(args: argparse.Namespace) -> None:
+    """Classes or arms that come one after the other, and memory.
+
+    A person's windows come once, class by class, then arm by arm, and are learned as a board's `Learner` does, by the
+    host twin.
+    """
+    from .continual import SLOTS, bench_continual
+
+    with console.progress("continual", quiet=False) as progress:
+        result = bench_continual(
+            recipe_of(args), args.subjects, range(args.seeds), args.slots or SLOTS, progress=progress
+        )
+    if args.json:
+        return emit(result.as_json())
+    console.table(
+        ("method", "slots", "runs", "accuracy"),
+        [(row.method, row.slots or "", row.runs, f"{row.accuracy:.3f} ± {row.stderr:.3f}") for row in result.rows],
+    )
+    for name, values in result.arms.items():
+        mean, error = mean_and_error(values)
+        say(f"{name.replace('_', ' ')} of the left arm: {mean:.3f} ± {error:.3f}")
+
+
+def cmd_bench_qat(args: argparse.Namespace) -> None:
+    """Training in integers against rounding afterwards.
+
+    Adapters of low rank are trained by the twin, and by float LoRA that is rounded to integers.
+    """
+    from .learning import TASKS
+    from .qat import bench_qat
+
+    recipes = [replace(recipe_of(args, TASKS[args.task].recipe), rank=rank) for rank in args.ranks]
+    with console.progress("qat", quiet=False) as progress:
+        result = bench_qat(args.task, recipes, args.subjects, range(args.seeds), progress)
+    if args.json:
+        return emit(result.as_json())
+    columns = list(result.means.values())
+    console.table(
+        ("mean", *[f"rank {rank}" for rank in result.means]),
+        [(key, *[f"{column[key]:.4f}" for column in columns]) for key in columns[0]],
+    )
+    say()
+    console.table(
+        ("gain of", *[f"rank {rank}" for rank in result.gains]),
+        [(key, *[_told(*gain[key]) for gain in result.gains.values()]) for key in next(iter(result.gains.values()))],
+    )
+
+
+def cmd_bench_ranks(args: argparse.Namespace) -> None:
+    """Ranks by layer against the same rank everywhere.
+
+    At equal adapter bytes.
+    """
+    from .learning import TASKS
+    from .ranks import bench_ranks
+
+    task = TASKS[args.task]
+    modes = (args.mode,) if args.mode else MODES
+    seeds = range(args.seeds or task.seeds)
+    recipe = recipe_of(args, task.recipe)
+    with console.progress("ranks", quiet=False) as progress:
+        result = bench_ranks(
+            args.task, recipe, args.subjects, seeds, modes, args.ranks, args.held_out, progress, args.workers
+        )
+    if args.json:
+        return emit(result.as_json())
+    console.table(
+        ("mode", "bytes of rank", "method", "uniform", "planned", "difference"),
+        [
+            (
+                c.mode,
+                c.rank or "all",
+                c.method,
+                f"{c.uniform:.4f}",
+                f"{c.planned:.4f}",
+                _told(c.difference, c.standard_error),
+            )
+            for c in result.comparisons
+        ],
+    )
+
+
+def _told(gain: float, error: float) -> str:
+    """A mean difference and its standard error, if there is one."""
+    return f"{gain:+.4f}" + ("" if math.isnan(error) else f" +- {error:.4f}")
+
+
+def cmd_bench_swap(args: argparse.Namespace) -> None:
+    """Time to switch adapters, in RAM and from flash."""
+    with _bench_board(args) as link, console.progress("swap", args.json) as progress:
+        result = bench_swap(link, args.adapters, args.runs, args.folder, progress)
+    if args.json:
+        return emit(asdict(result))
+    console.table(
+        ("store", "adapters", "in RAM", "longest", "from flash", "longest"),
+        [
+            (
+                t.place,
+                t.adapters,
+                f"{t.cached_us:.1f} us",
+                f"{t.cached_max_us} us",
+                f"{t.stored_us:.0f} us",
+                f"{t.stored_max_us} us",
+            )
+            for t in result.times
+        ],
+    )
+    say(f"adapters of {result.adapter_bytes} bytes, {result.layers} layers, each checked as it is read")
+
+
+def cmd_bench_kernels(args: argparse.Namespace) -> None:
+    """Cycles of every kernel, portable and the board's."""
+    from .kernels import bench_kernels
+
+    clock_mhz = _clock_mhz(args.board)
+    with _bench_board(args) as link, console.progress("kernels", args.json) as progress:
+        times = bench_kernels(link, clock_mhz, progress)
+    if args.json:
+        return emit({"board": args.board, "kernels": [asdict(t) for t in times]})
+    console.table(
+        ("op", "shape", "variant", "MACs", "cycles", "cycles/MAC"),
+        [(t.op, t.shape, t.variant, t.macs, t.cycles, f"{t.cycles_per_mac:.2f}") for t in times],
+    )
+
+
+def cmd_bench_frontend(args: argparse.Namespace) -> None:
+    """Cycles of the front ends of sound and vibration.
+
+    Or, with --values, that many values of sound compared: the board's, the twin's and those of pymicro-features.
+    """
+    from .frontend import bench_frontend, bench_many_values
+
+    if args.values:
+        with _front_end_port(args) as port, console.progress("sound", args.json) as progress:
+            many = bench_many_values(port, args.values, progress)
+        equal = "equal" if many.board_equal else "are NOT equal"
+        text = (
+            f"{many.values:,} values of {many.seconds:.0f} s of sound: {args.board} and the twin {equal}; "
+            f"{many.different} differ from pymicro-features"
+        )
+        return show(args, {"board": args.board} | asdict(many), text)
+    clock_mhz = _clock_mhz(args.board)
+    with _front_end_port(args) as port, console.progress("front ends", args.json) as progress:
+        times = bench_frontend(port, clock_mhz, progress)
+    if args.json:
+        return emit({"board": args.board, "front_ends": [asdict(t) for t in times]})
+    console.table(
+        ("front end", "signal", "cycles a step", "longest", "time", "state", "equal to the twin"),
+        [
+            (
+                t.front_end,
+                t.signal,
+                t.cycles,
+                t.most,
+                f"{t.step_ms:.2f} ms",
+                f"{t.state_bytes} bytes",
+                "yes" if t.equal else "no",
+            )
+            for t in times
+        ],
+    )
+
+
+def cmd_bench_energy(args: argparse.Namespace) -> None:
+    """Energy of updates and inferences, clock by clock."""
+    from edgelora.board.energy import check_power
+
+    from .energy import bench_energy
+
+    board, recipe = load_board(args.board), recipe_of(args)
+    check_power(board, args.every)
+    elm, name = _bench_network(args)
+    with _bench_board(args) as link, console.step("energy", args.json):
+        result = bench_energy(link, board, elm, name, recipe, args.every)
+    if args.json:
+        return emit(asdict(result) | {"cheapest_mhz": result.cheapest_mhz})
+    mean = [f"{milliwatts:.3f} mW" for milliwatts in result.mean_milliwatts]
+    console.table(
+        ("clock", "step", "inference", "power", "an update", "an inference", *(["mean"] if mean else [])),
+        [
+            (
+                f"{row.clock_mhz:g} MHz",
+                f"{row.step_us / 1000:.2f} ms",
+                f"{row.infer_us / 1000:.2f} ms",
+                f"{1000 * row.watts:.1f} mW",
+                f"{1000 * row.update_joules:.2f} mJ",
+                f"{1000 * row.infer_joules:.3f} mJ",
+                *mean[i : i + 1],
+            )
+            for i, row in enumerate(result.clocks)
+        ],
+    )
+    say(f"\n{name}, updates of {result.micro_batch} samples; the cheapest clock is {result.cheapest_mhz:g} MHz")
+    say(f"estimated from times on the board and {result.source}")
+
+
+def cmd_bench_model(args: argparse.Namespace) -> None:
+    """Cycles of a network, layer by layer."""
+    from .model import bench_model
+
+    clock_mhz, recipe = _clock_mhz(args.board), recipe_of(args)
+    elm, name = _bench_network(args)
+    with _bench_board(args) as link, console.progress("network", args.json) as progress:
+        times = bench_model(link, elm, recipe, clock_mhz, progress)
+    if args.json:
+        return emit({"board": args.board, "model": name} | asdict(times) | {"ratios": times.ratios})
+    console.table(
+        ("op", "kind", "output", "rank", "MACs", "cycles", "with adapter", "backward"),
+        [
+            (t.op, t.kind, "x".join(map(str, t.output)), t.rank, t.macs, t.base, t.adapted, t.backward or "")
+            for t in times.layers
+        ],
+    )
+    say(f"\n{name}: {times.macs:,} MACs, rank {times.rank} on {times.placement}, {times.mode}, cycles:")
+    for what in ("infer", "infer_adapted", "infer_merged", "train", "train_cached"):
+        cycles = getattr(times, what)
+        say(f"{what}: {cycles:,} ({cycles / times.clock_mhz / 1000:.2f} ms, {cycles / times.infer:.3f} x infer)")
+    say(f"merged outputs differ by at most {times.merged_difference} steps; weights in RAM: {times.merge_bytes} bytes")
+    say(f"arena {times.arena_bytes} bytes; with the cache {times.cached_arena_bytes}, {times.feature_bytes} a sample")
+
+
+def cmd_bench_cost(args: argparse.Namespace) -> None:
+    """What is predicted of networks, beside what is measured."""
+    from .cost import calibrate, check_all
+
+    board = load_board(args.board)
+    with _bench_board(args) as link:
+        if args.fit:
+            with console.progress("kernels", args.json) as progress:
+                fitted = calibrate(link, board, progress)
+            write_atomic(cycles_path(board.chip), fitted.to_toml(board.name).encode())
+            streams.note(
+                f"{cycles_path(board.chip).name}: {fitted.measurements} measurements of {fitted.networks} networks, "
+                f"off by {fitted.rms_error:.1%} (root mean square), at most {fitted.largest_error:.1%}",
+                args.json,
+            )
+        with console.progress("networks", args.json) as progress:
+            checks = check_all(link, board, progress)
+    if args.json:
+        return emit({"board": args.board, "networks": [check.as_json() for check in checks]})
+    console.table(
+        ("network", "mode", "ranks", "arena", "predicted", "inference", "predicted", "off", "step", "predicted", "off"),
+        [
+            (
+                c.network,
+                c.mode + (", again" if any(c.recompute) else ""),
+                " ".join(map(str, c.ranks)),
+                c.arena,
+                c.predicted_arena,
+                c.infer,
+                c.predicted_infer,
+                f"{c.infer_error:+.1%}",
+                c.step,
+                c.predicted_step,
+                f"{c.step_error:+.1%}",
+            )
+            for c in checks
+        ],
+    )
+
+
+def _bench_network(args: argparse.Namespace) -> tuple[bytes, str]:
+    """The model that is given, or a network for keywords, and its name."""
+    if args.model:
+        return load_base(args.model).elm, args.model.name
+    from .learning import keyword_elm
+
+    streams.note("a DS-CNN for keywords is pretrained for it, the first time for minutes", args.json)
+    with console.step("pretrain", args.json):
+        return keyword_elm(), "keyword DS-CNN"
+
+
+def _clock_mhz(board: str) -> float:
+    clock = load_board(board).clock_hz
+    if clock is None:
+        raise InputError(
+            f"{board} has no clock of its own to count cycles by: choose a microcontroller, --board virtual-pico"
+        )
+    return clock / 1e6
+
+
+@contextlib.contextmanager
+def _bench_board(args: argparse.Namespace) -> Iterator[Link]:
+    """A link to the board that is there, or to a virtual one started for the purpose."""
+    with _bench_port(args) as port:
+        if not args.port and load_board(args.board).is_virtual:
+            with Link.connect(port) as link:
+                yield link
+            return
+        with console.step(f"connect to {port}", args.json):
+            link = Link.connect(port)
+        with link:
+            board, chip = link.hello().board, load_board(args.board).chip
+            if chip not in board:
+                raise InputError(f"the board is {board}, {args.board} has an {chip}: name the right one with --board")
+            yield link
+
+
+@contextlib.contextmanager
+def _bench_port(args: argparse.Namespace) -> Iterator[str]:
+    """The port of the board that is there, or of a virtual one started for the purpose."""
+    if args.port or not load_board(args.board).is_virtual:
+        yield port_of(args)
+        return
+    with tempfile.TemporaryDirectory() as state:
+        image = Path(state) / "bench.uf2"
+        firmware = build_firmware(args.board, {}, image, lambda line: streams.note(line, args.json))
+        handle = start_board(args.board, firmware, Path(state) / "board", args.json)
+        try:
+            yield handle.port
+        finally:
+            handle.stop()
+
+
+@contextlib.contextmanager
+def _front_end_port(args: argparse.Namespace) -> Iterator[str]:
+    """The same; a virtual board with stock firmware gets the front ends' module."""
+    with _bench_port(args) as port:
+        profile = load_board(args.board)
+        if not args.port and profile.is_virtual and profile.stock:
+            with console.progress("install", args.json) as progress:
+                install(port, progress=progress)
+        yield port
+
+
+def cmd_bench_wakewords(args: argparse.Namespace) -> None:
+    """False accepts of deployed wake words, in hours of people.
+
+    The networks of pymicro-wakeword hear 131 minutes of telephone prompts in five languages (`make prompts`), and
+    themselves as synthesizers speak them: through the board's own front end, by the host twin.
+    """
+    from .wakewords import SPOKEN, bench_wakewords
+
+    with console.progress("wake words", args.json) as progress:
+        result = bench_wakewords(args.languages, args.oracle, progress)
+    if args.json:
+        return emit(result.as_json())
+    spoken = {row.word: row for row in result.rows if row.language == SPOKEN}
+    console.table(
+        ("word", "false accepts", "hours", "an hour", "heard when spoken", *(ORACLES if args.oracle else ())),
+        [
+            (
+                row.word,
+                row.accepts,
+                f"{row.hours:.2f}",
+                f"{row.per_hour:.2f}",
+                f"{spoken[row.word].accepted} of {spoken[row.word].recordings}",
+                *(_against(row, spoken[row.word]) if args.oracle else ()),
+            )
+            for row in result.totals
+        ],
+    )
+
+
+ORACLES = ("outputs unlike TFLM's", "decisions unlike pymicro-wakeword's")
+
+
+def _against(*rows: Any) -> tuple[str, str]:
+    """What differs of how much, over all rows."""
+    frames, different, recordings, disagreed = (
+        sum(getattr(row, name) for row in rows) for name in ("frames", "different", "recordings", "disagreed")
+    )
+    return f"{different} of {frames}", f"{disagreed} of {recordings}"
+
+
+def cmd_bench_fleet(args: argparse.Namespace) -> None:
+    """One hash from every engine, what boards learn, noise, scale.
+
+    Prints, of shares of 1: base and fedavg (means over boards), central (one training on all samples, as often), alone
+    (each board on its own samples, as often), worst (board), personalized_global and personalized_base, the gain of
+    one over the other and its standard error, z0 and z2 (1,000 boards without noise and with z = 2). `settings` tells
+    what other settings come to, `others` what fifteen other fleets learn, on which the number of rounds was chosen,
+    `methods` what was tried to learn more under noise:
+
+        edgelora bench fleet settings --data har-choosing --seeds 6
+        edgelora bench fleet others --seeds 2
+        edgelora bench fleet methods --data har-choosing --seeds 8
+    """
+    with console.progress("fleet", args.json) as progress:
+        found = bench_fleet(
+            args.parts or PARTS,
+            args.seeds,
+            args.engines or FLEET_ENGINES,
+            args.sizes or (100, 1000, 10_000),
+            args.data,
+            args.mode,
+            progress,
+        )
+    if args.json:
+        return emit(found)
+    rows: list[tuple[object, ...]] = []
+    for name, value in found.items():
+        inner = value.items() if isinstance(value, dict) else [("", value)] if not isinstance(value, list) else []
+        rows += [(name, key, shown[:16] if isinstance(shown, str) else shown) for key, shown in inner]
+    console.table(("figure", "of", "value"), rows)
+
+
+def cmd_bench_host(args: argparse.Namespace) -> None:
+    """Time of the host's kernels, beside LiteRT's."""
+    from .host import bench_host
+
+    with console.progress("host", args.json) as progress:
+        times = bench_host(args.rounds, progress)
+    if args.json:
+        return emit({"rows": [asdict(t) for t in times]})
+    console.table(
+        ("model", "what", "us", "peer", "us"),
+        [(t.model, t.what, t.us, t.peer or "", "" if t.peer_us is None else t.peer_us) for t in times],
+    )
+
+
+def cmd_bench_studio(args: argparse.Namespace) -> None:
+    """What the studio's live view costs, and its board.
+
+    Two virtual boards, one with 6 channels of motion at 50 Hz, one with sound of 16 kHz, each watched by a page of
+    Chromium.
+    """
+    from .studio import bench_studio
+
+    with console.progress("studio", args.json) as progress:
+        result = bench_studio(args.seconds, args.span, args.runs, progress)
+    if args.json:
+        return emit(asdict(result))
+    for kind in result.kinds:
+        spans = [("alone", kind.alone)]
+        spans += [(name, one) for name, of in (("unseen", kind.unseen), ("seen", kind.seen)) for one in of]
+        console.table(
+            (kind.kind, "windows/s", "us a window", "lost"),
+            [(name, round(one.windows_per_second, 4), round(one.window_us), one.lost) for name, one in spans],
+        )
+        say(f"a page lowers windows a second by {kind.lowered_percent} +- {kind.lowered_spread} %\n")
+        console.table(
+            ("sample to pixel, ms", "median", "95 %", "most", "held", "way", "drawn"),
+            [(d.frames, d.median_ms, d.p95_ms, d.max_ms, d.held_ms, d.way_ms, d.drawn_ms) for d in kind.delays],
+        )
+    if not result.memory:
+        return
+    console.table(
+        ("seconds", "server KB", "renderer KB", "control KB", "JS heap KB", "nodes"),
+        [
+            (m.seconds, m.server_kb, m.renderer_kb, m.control_kb, m.heap_kb, m.nodes)
+            for m in result.memory[:: max(1, len(result.memory) // 12)]
+        ],
+    )
+    by = result.growth
+    say(f"KB a minute: server {by.server}, JS heap {by.heap}, renderers {by.renderer}, a plain page's {by.control}")
+
+
+def cmd_bench_link(args: argparse.Namespace) -> None:
+    """Time to push a file, by the link and by mpremote."""
+    from .link import bench_link
+
+    port = port_of(args)
+    with console.step("push, both ways", args.json):
+        result = bench_link(port, args.size)
+    show(args, asdict(result), "\n".join(f"{key}: {value}" for key, value in asdict(result).items()))

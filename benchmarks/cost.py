@@ -1,0 +1,436 @@
+"""`edgelora bench cost`: what `edgelora.cost` predicts beside a board's own clock, and the fit that it rests on.
+
+Small networks that have every kernel at several shapes and ranks run on the board; non-negative least squares on
+relative errors finds the cycles of each term. Other, whole networks check them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import chain, pairwise
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.base.errors import InputError
+from edgelora.base.progress import Progress
+from edgelora.board.link.client import Link
+from edgelora.board.profiles import BoardProfile
+from edgelora.core.formats.ela import pack_adapter, unpack_adapter
+from edgelora.core.formats.elm import base_id, pack_model, unpack_model
+from edgelora.core.formats.network import MASK_KINDS, MATRIX_KINDS, POOL_KINDS, QuantModel
+from edgelora.core.twin import regions
+from edgelora.core.twin.session import Session
+from edgelora.learn.planning.cost import passes_of, predict
+from edgelora.learn.training.recipe import MODES, Recipe
+from edgelora.learn.training.recompute import choose_recompute, smallest_arena
+from edgelora.model.floatnet import balance
+from edgelora.model.floatnet.layers import FloatNet
+from edgelora.model.floatnet.zoo import ds_cnn, har_net
+from edgelora.model.quantization.quantize import quantize
+
+from .networks import Shape, network
+
+ELM, ADAPTER = "/bench.elm", "/bench.ela"
+BATCH = 2  # samples that are timed, and of a micro-batch
+RATE = 100  # of learning; any, but it must move a trained A's zeros
+RUNS = 2  # of an op
+FEW_CYCLES = 500  # below, errors are absolute: what a call and the clock's microseconds blur
+SIZES = ((8, 8, 8), (1, 20, 3), (1, 1, 40))  # of element by element kernels
+Pair = tuple[int, int]
+Size = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A network with a configuration to measure."""
+
+    name: str
+    elm: bytes
+    ranks: bytes
+    mode: str = "frozen_a"
+    momentum: int = 0
+    recompute: bytes | None = None
+
+
+class Bench:
+    """A trial on a board, with an adapter as after training; times are cycles. Leaves the board as it was."""
+
+    def __init__(self, link: Link, trial: Trial, clock_mhz: float) -> None:
+        self._link, self._trial, self._clock_mhz = link, trial, clock_mhz
+        rng, self._model = np.random.default_rng(0), unpack_model(trial.elm)
+        self._x = rng.integers(-128, 128, (BATCH, self._model.input.size)).astype(np.int8)
+        self._y = _targets(rng, self._model)
+        self._adapter = _trained(trial, rng)
+
+    def __enter__(self) -> Bench:
+        self._link.put(ELM, self._trial.elm)
+        self._link.put(ADAPTER, self._adapter)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for path in (ELM, ADAPTER):
+            with contextlib.suppress(RuntimeError):  # what went wrong before says more
+                self._link.remove(path)
+
+    def open(self, micro_batch: int) -> int:
+        """Begins a session; its arena's bytes."""
+        trial = self._trial
+        info = self._link.open_model(ELM, trial.ranks, trial.mode, micro_batch, trial.momentum, trial.recompute)
+        self._link.load(ADAPTER)
+        return info.arena
+
+    def ops(self) -> list[float]:
+        """Of each op's part of an inference."""
+        call = self._link.bench_ops(0, 0).min_us
+        ops = range(len(self._model.ops))
+        return [(self._link.bench_ops(i, i + 1, RUNS).min_us - call) * self._clock_mhz for i in ops]
+
+    def infer(self) -> float:
+        return self._link.eval(self._x).elapsed_us * self._clock_mhz / BATCH
+
+    def step(self) -> float:
+        """Of a training sample, the mean of `BATCH`."""
+        return self._link.train(self._x, self._y, RATE).elapsed_us * self._clock_mhz / BATCH
+
+
+def _targets(rng: np.random.Generator, model: QuantModel) -> NDArray[np.int8] | NDArray[np.int64]:
+    count = model.loss_tensor.size
+    if model.loss == "cross_entropy":
+        return rng.integers(0, count, BATCH)
+    low, high = (0, 2) if model.loss == "binary_cross_entropy" else (-128, 128)
+    return rng.integers(low, high, (BATCH, count)).astype(np.int8)
+
+
+def _trained(trial: Trial, rng: np.random.Generator) -> bytes:
+    """An adapter with noise for B and, where it trains, A."""
+    session = Session(trial.elm, trial.ranks, trial.mode)
+    session.begin(1)
+    adapter = unpack_adapter(session.save(), unpack_model(trial.elm), base_id(trial.elm))
+    for layer in adapter.layers:
+        layer.b = rng.integers(-20, 21, layer.b.shape).astype(np.int8)
+        if trial.mode == "trainable_a":
+            layer.a = rng.integers(-100, 101, layer.a.shape).astype(np.int8)
+    return pack_adapter(adapter)
+
+
+# ---- the fit ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Cycles of each term, and how far off the measurements they were found from: shares of 1."""
+
+    networks: int
+    measurements: int
+    rms_error: float
+    largest_error: float
+    cycles: dict[str, float]
+
+    def to_toml(self, board: str) -> str:
+        """The text of a chip's `cycles.toml`."""
+        head = f"# Written by `edgelora bench cost --fit --board {board}`: cycles of the terms of edgelora.terms.\n"
+        fitted: dict[str, float] = {"networks": self.networks, "measurements": self.measurements}
+        fitted |= {"rms_error": self.rms_error, "largest_error": self.largest_error}
+        lines = [head, "[fitted]", *(f"{name} = {value}" for name, value in fitted.items()), "", "[cycles]"]
+        return "\n".join([*lines, *(f'"{name}" = {value}' for name, value in self.cycles.items())]) + "\n"
+
+
+Term = tuple[str, float]
+Row = tuple[dict[str, float], float]  # counts of terms, cycles
+
+
+def rows_of(link: Link, trial: Trial, clock_mhz: float) -> list[Row]:
+    """Measures a trial on the board: each op, an inference, steps with an update after `BATCH` and after each."""
+    passes = passes_of(trial.elm, trial.ranks, trial.mode, trial.momentum, trial.recompute)
+    step = list(chain(*passes.forward, *passes.backward, passes.loss))
+    with Bench(link, trial, clock_mhz) as bench:
+        bench.open(BATCH)
+        rows = [(_counted(part), cycles) for part, cycles in zip(passes.infer, bench.ops(), strict=True)]
+        rows.append((_counted(chain(passes.call, *passes.infer)), bench.infer()))
+        rows.append((_counted(step, passes.update, share=1 / BATCH), bench.step()))
+        bench.open(1)
+        rows.append((_counted(step, passes.update), bench.step()))
+    return rows
+
+
+def _counted(
+    of: Iterable[tuple[str, float]], more: Iterable[tuple[str, float]] = (), share: float = 1
+) -> dict[str, float]:
+    counts: Counter[str] = Counter()
+    for name, count in of:
+        counts[name] += count  # type: ignore[assignment]
+    for name, count in more:
+        counts[name] += count * share  # type: ignore[assignment]
+    return dict(counts)
+
+
+def fit(rows: Sequence[Row], networks: int) -> Fit:
+    """The cycles of each term that come closest to all rows, relative errors weighing alike."""
+    names = sorted({name for counts, _ in rows for name in counts})
+    counts = np.array([[row.get(name, 0.0) for name in names] for row, _ in rows])
+    cycles = np.array([value for _, value in rows])
+    weights = 1 / np.maximum(cycles, FEW_CYCLES)
+    found = non_negative_least_squares(counts * weights[:, None], cycles * weights)
+    errors = (counts @ found - cycles) * weights
+    rounded = {name: float(f"{value:.4g}") for name, value in zip(names, found, strict=True)}
+    rms, largest = float(np.sqrt(np.mean(errors**2))), float(np.abs(errors).max())
+    return Fit(networks, len(rows), round(rms, 4), round(largest, 4), rounded)
+
+
+def non_negative_least_squares(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """x >= 0 with the least |a x - b|: active sets (Lawson, Hanson: Solving Least Squares Problems, 1974)."""
+    scale = np.linalg.norm(a, axis=0)
+    a = a / np.where(scale, scale, 1)
+    x, free = np.zeros(a.shape[1]), np.zeros(a.shape[1], bool)
+    while True:
+        gradient = a.T @ (b - a @ x)
+        gradient[free] = 0
+        if gradient.max() <= 1e-9:
+            return x / np.where(scale, scale, 1)
+        free[gradient.argmax()] = True
+        while True:
+            best = np.zeros_like(x)
+            best[free] = np.linalg.lstsq(a[:, free], b, rcond=None)[0]
+            below = free & (best <= 0)
+            if not below.any():
+                break
+            x += (x[below] / (x[below] - best[below])).min() * (best - x)
+            free &= x > 1e-12
+            x[~free] = 0
+        x = best
+
+
+def calibrate(link: Link, board: BoardProfile, progress: Progress) -> Fit:
+    """Measures all of `calibration` on the board."""
+    if board.clock_hz is None:
+        raise InputError(f"{board.name} has no clock of its own to count cycles by: choose a microcontroller")
+    trials, rows = calibration(), []
+    for done, trial in enumerate(trials):
+        progress(done, len(trials), trial.name)
+        rows += rows_of(link, trial, board.clock_hz / 1e6)
+    progress(len(trials), len(trials), "done")
+    return fit(rows, len(trials))
+
+
+def calibration() -> list[Trial]:
+    """Every kernel at several shapes: alone, and above a convolution with an adapter, so that it hands errors on."""
+    trials = []
+    for number, shape in enumerate(KERNELS):
+        momentum, fusible = 3 * (number % 2), shape.kind in MASK_KINDS
+        if shape.kind in MATRIX_KINDS:
+            most = max(1, LARGEST_A // (shape.kernel[0] * shape.kernel[1] * shape.size[2]))
+            ranks = [min(RANKS[(times * number + at) % len(RANKS)], most) for times, at in ((1, 0), (2, 3), (4, 5))]
+            trials.append(_above_a_convolution(shape, ranks[0], "frozen_a", momentum, number % 3 > 0))
+            trials.append(_above_a_convolution(shape, ranks[1], "trainable_a", 3 - momentum, number % 3 != 1))
+            trials.append(_alone(shape, ranks[2], MODES[number % 2], momentum))
+        trials.append(_above_a_convolution(shape, 0, "frozen_a", 0, fusible and number % 2 > 0))
+    for loss, outputs in LOSSES_OF:
+        trials.append(_alone(Shape(loss, "dense", (1, 1, 24), outputs), 2, "frozen_a", 0, loss))
+    return trials
+
+
+def _alone(shape: Shape, rank: int, mode: str, momentum: int, loss: str = "mean_squared_error") -> Trial:
+    model = network([shape], loss, seed=rank)
+    return Trial(f"{shape.op} {shape.name} rank {rank} {mode} alone", pack_model(model), bytes([rank]), mode, momentum)
+
+
+def _above_a_convolution(shape: Shape, rank: int, mode: str, momentum: int, fused: bool) -> Trial:
+    height, width, channels = shape.size
+    below = Shape("conv", "conv", (height, width, 2), channels)
+    model = network([below, replace(shape, fused=fused, second=1)], seed=rank)
+    name = f"{shape.op} {shape.name} rank {rank} {mode}"
+    return Trial(name, pack_model(model), bytes((1, rank)), mode, momentum)
+
+
+def _conv(size: Size, outputs: int, kernel: Pair = (1, 1), stride: Pair = (1, 1)) -> Shape:
+    return Shape("conv", "conv", size, outputs, kernel, stride)
+
+
+def _window(
+    kind: str, size: tuple[int, int, int], kernel: Pair = (1, 1), stride: Pair = (1, 1), times: int = 1
+) -> Shape:
+    return Shape(kind, kind, size, size[2] * times, kernel, stride, same=kind == "depthwise")
+
+
+LARGEST_A = 8192  # elements, of what else needs too much RAM
+RANKS = (4, 1, 8, 3, 2, 5, 16, 6, 12)
+LOSSES_OF = (
+    *(("cross_entropy", n) for n in (3, 12, 40)),
+    *(("binary_cross_entropy", n) for n in (12, 60)),
+    ("mean_squared_error", 40),
+)
+KERNELS = (
+    _conv((7, 7, 64), 64),
+    _conv((1, 16, 32), 64),
+    _conv((5, 5, 16), 8),
+    _conv((8, 8, 8), 16),
+    _conv((3, 3, 64), 12),
+    _conv((5, 6, 10), 6),
+    _conv((3, 4, 96), 24),
+    _conv((10, 10, 4), 20),
+    _conv((8, 8, 16), 16, (1, 1), (2, 2)),
+    _conv((1, 2, 24), 16),
+    _conv((8, 8, 16), 32, (3, 3)),
+    _conv((8, 8, 3), 8, (3, 3)),
+    _conv((6, 6, 24), 7, (3, 3)),
+    _conv((4, 4, 20), 60, (3, 3)),
+    _conv((12, 12, 1), 8, (3, 3), (2, 2)),
+    _conv((9, 9, 12), 20, (2, 2), (2, 2)),
+    _conv((1, 50, 6), 16, (1, 5), (1, 2)),
+    _conv((1, 24, 16), 24, (1, 5), (1, 3)),
+    _conv((1, 6, 6), 10, (1, 5)),
+    _conv((1, 40, 3), 9, (1, 7), (1, 2)),
+    _conv((20, 10, 1), 24, (10, 4), (2, 2)),
+    _conv((2, 2, 64), 4, (6, 6)),  # too large for the fast kernels
+    _conv((3, 3, 2), 240, (3, 3)),  # the same, backward
+    _conv((1, 6, 512), 6, (1, 5)),
+    _conv((1, 150, 8), 16),
+    _conv((12, 12, 4), 40),
+    *(
+        Shape("dense", "dense", size, outputs)
+        for size, outputs in (
+            *(((1, 1, n), outputs) for n, outputs in ((64, 64), (128, 32), (256, 16), (32, 12), (63, 20), (30, 10))),
+            *(((1, 1, n), outputs) for n, outputs in ((10, 100), (16, 4), (40, 40))),
+            ((5, 5, 16), 10),
+            ((3, 3, 5), 24),
+        )
+    ),
+    *(_window("depthwise", size, (3, 3)) for size in ((7, 7, 32), (8, 8, 16), (25, 5, 16), (6, 20, 6), (4, 4, 24))),
+    *(_window("depthwise", size, (3, 3), (2, 2)) for size in ((16, 16, 8), (12, 8, 12), (9, 9, 8))),
+    _window("depthwise", (1, 20, 8), (1, 3)),
+    _window("depthwise", (8, 8, 4), (5, 5)),
+    _window("depthwise", (3, 30, 5), (3, 1)),
+    _window("depthwise", (6, 6, 4), (3, 3), times=2),
+    *(
+        _window(kind, size, kernel, stride)
+        for kind in POOL_KINDS
+        for size, kernel, stride in (
+            ((8, 8, 8), (2, 2), (2, 2)),
+            ((9, 9, 4), (3, 3), (2, 2)),
+            ((1, 30, 8), (1, 3), (1, 3)),
+            ((8, 8, 4), (2, 2), (1, 1)),
+            ((5, 5, 16), (5, 5), (1, 1)),
+        )
+    ),
+    *(_window("mean", size) for size in ((5, 5, 16), (1, 40, 6), (12, 12, 4))),
+    *(_window(kind, size) for kind in ("add", "lookup", "pad", "softmax", "history") for size in SIZES),
+    *(_window("concatenate", size, times=2) for size in SIZES),
+    *(Shape("slice", "slice", size, outputs) for size, outputs in zip(SIZES, (4, 1, 16), strict=True)),
+    *(Shape("reshape", "reshape", size, prod(size)) for size in SIZES),
+)
+
+
+# ---- the check -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Check:
+    """Predicted and measured cycles of a network, and the arena's bytes. Errors are shares of what was measured."""
+
+    network: str
+    mode: str
+    ranks: tuple[int, ...]
+    recompute: tuple[int, ...]
+    arena: int
+    predicted_arena: int
+    infer: int
+    predicted_infer: int
+    step: int
+    predicted_step: int
+
+    @property
+    def infer_error(self) -> float:
+        return round(self.predicted_infer / self.infer - 1, 4)
+
+    @property
+    def step_error(self) -> float:
+        return round(self.predicted_step / self.step - 1, 4)
+
+    def as_json(self) -> dict[str, object]:
+        return asdict(self) | {"infer_error": self.infer_error, "step_error": self.step_error}
+
+
+def check(link: Link, trial: Trial, board: BoardProfile) -> Check:
+    """Measures a trial beside its prediction. ValueError if the board's kernels have not been measured."""
+    settings = (trial.elm, trial.ranks, trial.mode, BATCH, trial.momentum, trial.recompute)
+    predicted = predict(*settings, board)
+    if predicted is None:
+        raise InputError(f"{board.name} was not measured: `edgelora bench cost --fit` does it")
+    with Bench(link, trial, predicted.clock_hz / 1e6) as bench:
+        arena, infer, step = bench.open(BATCH), bench.infer(), bench.step()
+    return Check(
+        trial.name,
+        trial.mode,
+        tuple(trial.ranks),
+        tuple(trial.recompute or ()),
+        arena,
+        regions.layout(*settings).arena_bytes,
+        round(infer),
+        predicted.infer_cycles,
+        round(step),
+        predicted.step_cycles,
+    )
+
+
+def check_all(link: Link, board: BoardProfile, progress: Progress) -> list[Check]:
+    """Checks all of `held_out`."""
+    trials, checks = held_out(), list[Check]()
+    for trial in trials:
+        progress(len(checks), len(trials), trial.name)
+        checks.append(check(link, trial, board))
+    progress(len(checks), len(trials), "done")
+    return checks
+
+
+def held_out() -> list[Trial]:
+    """Whole networks that the fit doesn't see: with frozen A and one rank; with trained A, several and little RAM."""
+    trials = []
+    for name, model in _networks():
+        elm = pack_model(model)
+        alike, mixed = (
+            tuple(ranks[i % len(ranks)] if op.is_matrix else 0 for i, op in enumerate(model.ops))
+            for ranks in ((4,), (5, 0, 1, 3, 2, 6))
+        )
+        trials.append(Trial(name, elm, bytes(alike), momentum=3))
+        recipe = Recipe(mode="trainable_a", micro_batch=BATCH, momentum=1, given_ranks=mixed)
+        again = choose_recompute(elm, recipe, smallest_arena(elm, recipe))
+        trials.append(Trial(name, elm, bytes(mixed), recipe.mode, recipe.momentum_shift, again))
+    return trials
+
+
+def _networks() -> list[tuple[str, QuantModel]]:
+    noise = np.random.default_rng(0)
+
+    def quantized(net: FloatNet) -> QuantModel:
+        x = noise.normal(size=(32, *net.input_shape)).astype(np.float32)
+        return quantize(balance.balanced(net, x), x)
+
+    def dense(*sizes: int) -> list[Shape]:
+        return [
+            Shape("dense", "dense", (1, 1, n), out, fused=i + 2 < len(sizes))
+            for i, (n, out) in enumerate(pairwise(sizes))
+        ]
+
+    residual = [
+        Shape("conv", "conv", (16, 16, 3), 16, (3, 3), (2, 2), fused=True),
+        Shape("depthwise", "depthwise", (8, 8, 16), 16, (3, 3), fused=True),
+        Shape("conv", "conv", (8, 8, 16), 16),
+        Shape("add", "add", (8, 8, 16), 16, second=1, fused=True),
+        Shape("max_pool", "max_pool", (8, 8, 16), 16, (2, 2), (2, 2)),
+        Shape("conv", "conv", (4, 4, 16), 32, (3, 3), fused=True),
+        Shape("average_pool", "average_pool", (4, 4, 32), 32, (4, 4), (4, 4)),
+        Shape("dense", "dense", (1, 1, 32), 10),
+        Shape("softmax", "softmax", (1, 1, 10), 10),
+    ]
+    return [
+        ("HAR network", quantized(har_net((1, 100, 6), 7, 0))),
+        ("keyword DS-CNN", quantized(ds_cnn((49, 10, 1), 12, 0))),
+        ("autoencoder", network(dense(128, 48, 24, 8, 24, 48, 128))),
+        ("residual graph", network(residual, "cross_entropy")),
+        ("perceptron", network(dense(30, 50, 25, 6), "cross_entropy")),
+    ]

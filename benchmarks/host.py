@@ -1,0 +1,120 @@
+"""`edgelora bench host`: the host's own kernels, one thread, beside LiteRT's (XNNPACK) and its plain ones.
+
+What is compared runs in turns, so that whatever else the machine does meets both; a figure is the best of all rounds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.base.progress import Progress, untold
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.network import MATRIX_KINDS
+from edgelora.core.twin.session import Session
+from edgelora.model.importers.tflite.convert import import_tflite
+
+from .model import random_adapter
+from .tflite_file import image_network, keyword_network
+
+NETWORKS = {"keyword DS-CNN": keyword_network, "image ResNet": image_network}
+LITERT, PLAIN = "LiteRT XNNPACK", "plain kernels"
+RANK = 4
+ROUND = 0.002  # seconds of each in a round: shorter than a turn that another process would take
+
+Run = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class HostTime:
+    """Microseconds of one call, and a peer's; None: it is not there."""
+
+    model: str
+    what: str
+    us: float
+    peer: str | None
+    peer_us: float | None
+
+
+def bench_host(rounds: int, progress: Progress = untold) -> list[HostTime]:
+    """Inference without and with adapters, and training steps, of networks with random weights."""
+    rows: list[HostTime] = []
+    for number, (name, make) in enumerate(NETWORKS.items()):
+        progress(number, len(NETWORKS), name)
+        file = make(np.random.default_rng(number))
+        for what, own, peer, other in _runs(file, name):
+            us, peer_us = _best(rounds, own, other)
+            rows.append(HostTime(name, what, us, peer, peer_us))
+    progress(len(NETWORKS), len(NETWORKS), "done")
+    return rows
+
+
+def _runs(file: bytes, name: str) -> list[tuple[str, Run, str | None, Run | None]]:
+    """What is run, by this project, and by which peer."""
+    model = import_tflite(file, name=name)
+    elm, rng = pack_model(model), np.random.default_rng(0)
+    x = rng.integers(-128, 128, model.input.size).astype(np.int8)
+    ranks = bytes(RANK if op.kind in MATRIX_KINDS else 0 for op in model.ops)
+    base = Session(elm, bytes(len(model.ops)), "infer")
+    litert = _litert(file, x.reshape(1, *model.input.shape))
+    runs: list[tuple[str, Run, str | None, Run | None]] = [
+        ("inference", lambda: base.infer(x), litert and LITERT, litert)
+    ]
+    adapter = random_adapter(elm, ranks, "frozen_a", rng)
+    adapted, plain = (_used(Session(elm, ranks, "infer", plain=plain), adapter) for plain in (False, True))
+    runs.append((f"inference, rank {RANK}", lambda: adapted.infer(x), PLAIN, lambda: plain.infer(x)))
+    for mode in ("frozen_a", "trainable_a"):
+        fast, slow = (_begun(Session(elm, ranks, mode, plain=plain)) for plain in (False, True))
+        what = f"training step, {mode.replace('_a', ' A')}"
+        runs.append((what, _training(fast, x), PLAIN, _training(slow, x)))
+    return runs
+
+
+def _used(session: Session, adapter: bytes) -> Session:
+    session.use(adapter)
+    return session
+
+
+def _begun(session: Session) -> Session:
+    session.begin(1)
+    return session
+
+
+def _training(session: Session, x: NDArray[np.int8]) -> Run:
+    return lambda: session.train(x, 1, 60)
+
+
+def _litert(file: bytes, x: NDArray[np.int8]) -> Run | None:
+    """An inference of LiteRT; None where it is not installed."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        return None
+    interpreter = Interpreter(model_content=file, num_threads=1)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    return interpreter.invoke  # type: ignore[no-any-return]
+
+
+def _best(rounds: int, own: Run, peer: Run | None) -> tuple[float, float | None]:
+    """Microseconds of a call of each."""
+    runs = [own] if peer is None else [own, peer]
+    counts = [max(1, round(ROUND / _seconds(run, 1))) for run in runs]
+    best = [float("inf")] * len(runs)
+    for _ in range(rounds):
+        for i, run in enumerate(runs):
+            best[i] = min(best[i], _seconds(run, counts[i]))
+    us = [round(1e6 * seconds, 1) for seconds in best]
+    return us[0], us[1] if peer else None
+
+
+def _seconds(run: Run, count: int) -> float:
+    """Of one of `count` calls."""
+    start = time.perf_counter()
+    for _ in range(count):
+        run()
+    return (time.perf_counter() - start) / count

@@ -1,0 +1,132 @@
+"""Networks of random weights for measurements: of any shape, with activations and errors as alive as after training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log2, prod
+
+import numpy as np
+
+from edgelora.core.formats.fixed_point import SOFTMAX_GRID, derive, quantize_multiplier
+from edgelora.core.formats.network import (
+    MATRIX_KINDS,
+    SAME_GRID_KINDS,
+    TWO_INPUT_KINDS,
+    WEIGHT_KINDS,
+    WINDOW_KINDS,
+    Op,
+    QuantModel,
+    Tensor,
+)
+
+SCALE, ZERO_POINT = 0.05, -3
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One kernel at one size. size: height, width, channels of its input; same: SAME padding, else VALID.
+
+    fused: a ReLU, whose errors are masked. second: the tensor that an add or a concatenation of channels reads besides
+    the one before it. A pad adds a row and a column on each side, a reshape makes one position of all, a slice takes
+    the first channels, a history holds two inputs.
+    """
+
+    op: str
+    kind: str
+    size: tuple[int, int, int]
+    outputs: int
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    same: bool = True
+    fused: bool = False
+    second: int = 0
+
+    @property
+    def name(self) -> str:
+        height, width, channels = self.size
+        if self.kind == "dense":
+            return f"{channels}x{self.outputs}"
+        place = f"{width}" if height == 1 else f"{height}x{width}"
+        return f"{place}x{channels}" + (f"x{self.outputs}" if self.kind == "conv" else "")
+
+    @property
+    def output(self) -> tuple[int, int, int]:
+        if self.kind in ("dense", "mean", "reshape"):
+            return (1, 1, self.outputs)
+        if self.kind == "pad":
+            return (self.size[0] + 2, self.size[1] + 2, self.outputs)
+        if self.kind == "history":
+            return (2 * self.size[0], self.size[1], self.outputs)
+        axes = zip(self.size, self.kernel, self.stride, strict=False)
+        height, width = (-(-n // s) if self.same else (n - k) // s + 1 for n, k, s in axes)
+        return (height, width, self.outputs)
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        if self.kind == "pad":
+            return (1, 1)
+        if not self.same:
+            return (0, 0)
+        top, left = (
+            max(0, (out - 1) * s + k - n) // 2
+            for n, k, s, out in zip(self.size, self.kernel, self.stride, self.output, strict=False)
+        )
+        return (top, left)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates (for pools: additions) on elements inside the input."""
+        if self.kind == "dense":
+            return prod(self.size) * self.outputs
+        if self.kind == "mean":
+            return self.size[0] * self.size[1] * self.outputs
+        inside = 1
+        for n, k, s, out, pad in zip(self.size, self.kernel, self.stride, self.output, self.padding, strict=False):
+            inside *= sum(0 <= o * s - pad + i < n for o in range(out) for i in range(k))
+        return inside * self.outputs * (self.size[2] if self.kind == "conv" else 1)
+
+
+def network(shapes: Sequence[Shape], loss: str = "mean_squared_error", seed: int = 0) -> QuantModel:
+    """A network of these ops, each of which reads what the one before it wrote."""
+    model = QuantModel([Tensor(shapes[0].size, SCALE, ZERO_POINT)], [], loss=loss)
+    rng = np.random.default_rng(seed)
+    for shape in shapes:
+        _append(model, shape, rng)
+    if loss == "cross_entropy":
+        model.labels = [f"class {i}" for i in range(model.loss_tensor.size)]
+    return model
+
+
+def _append(model: QuantModel, shape: Shape, rng: np.random.Generator) -> None:
+    at = len(model.ops)
+    source, op = model.tensors[at], Op(shape.kind, at, at + 1)
+    if shape.kind in (*WINDOW_KINDS, "pad"):
+        op.kernel, op.stride, op.padding = shape.kernel, shape.stride, shape.padding
+    if shape.kind in TWO_INPUT_KINDS:
+        op.input2 = shape.second
+    op.mask_low = shape.fused
+    grid = (SCALE, -128 if shape.fused or shape.kind in WEIGHT_KINDS else ZERO_POINT)
+    if shape.kind in SAME_GRID_KINDS:
+        grid = (source.scale, source.zero_point)
+    elif shape.kind == "softmax":
+        grid = SOFTMAX_GRID
+    model.ops.append(op)
+    model.tensors.append(Tensor(shape.output, *grid))
+    if shape.kind in WEIGHT_KINDS:
+        _weights(op, shape, rng)
+    else:
+        derive(model, op)
+
+
+def _weights(op: Op, shape: Shape, rng: np.random.Generator) -> None:
+    """Random weights; multipliers that put outputs in the middle of their range, and an adapter's branch too."""
+    depth = (prod(shape.size),) if shape.kind == "dense" else (shape.size[2],)
+    size = (*shape.kernel, shape.outputs) if shape.kind == "depthwise" else (shape.outputs, *op.kernel, *depth)
+    op.weights = rng.integers(-127, 128, size).astype(np.int8)
+    op.bias = rng.integers(-3000, 3000, shape.outputs).astype(np.int32)
+    inputs = op.weights.size // shape.outputs
+    pairs = [quantize_multiplier(rng.uniform(0.5, 1) / (140 * inputs**0.5)) for _ in range(shape.outputs)]
+    op.multiplier, op.shift = np.array([m for m, _ in pairs], np.int32), np.array([s for _, s in pairs], np.int8)
+    if shape.kind in MATRIX_KINDS:
+        op.t_shift, op.branch_shift = round(7 + log2(inputs) / 2), 3

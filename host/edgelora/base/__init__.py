@@ -1,0 +1,1 @@
+"""What every storey uses: errors, text, resources, progress, worker processes."""

@@ -1,0 +1,1 @@
+"""Boards: profiles, firmware, flashing, what is plugged in."""

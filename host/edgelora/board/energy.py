@@ -1,0 +1,58 @@
+"""Energy of inference and training at a board's clocks: its own times, and power by its data sheet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgelora.base.errors import InputError
+
+from .link.client import Link
+from .profiles import BoardProfile, Power
+
+
+@dataclass(frozen=True)
+class EnergyRow:
+    """At one clock: microseconds of a training sample, updates included, and of an inference, watts, joules of both."""
+
+    clock_mhz: float
+    step_us: float
+    infer_us: float
+    watts: float
+    update_joules: float
+    infer_joules: float
+
+
+STEPS = 2  # of training at each clock, the shorter counts: a micro-batch's last has the update in it
+
+
+def energy_by_clock(
+    link: Link, profile: BoardProfile, micro_batch: int, step_us: float, infer_us: float, clock_hz: int | None = None
+) -> list[EnergyRow]:
+    """What step_us, a training sample with its share of an update at clock_hz, and infer_us take at the board's clocks.
+
+    infer_us is at the usual clock. The board, whose model is open, takes a few steps at each: begin or load anew.
+    Empty where the board's power is not known at several clocks.
+    """
+    if not profile.clocks_mhz or profile.power is None:
+        return []
+    at_run = link.bench_train(STEPS, clock_hz=clock_hz).min_us
+    usual = link.bench_infer(1).min_us
+    rows = []
+    for mhz in profile.clocks_mhz:
+        hz = mhz * 1_000_000
+        step = step_us * link.bench_train(STEPS, clock_hz=hz).min_us / at_run
+        infer = infer_us * link.bench_infer(1, clock_hz=hz).min_us / usual
+        watts = profile.power.watts(hz)
+        if watts is not None:
+            joules = (micro_batch * step * 1e-6 * watts, infer * 1e-6 * watts)
+            rows.append(EnergyRow(mhz, round(step, 1), round(infer, 1), watts, *joules))
+    return rows
+
+
+def check_power(profile: BoardProfile, every: float | None) -> Power:
+    """ValueError where a board's profile has no power at several clocks, or, if `every` is given, none asleep."""
+    if not profile.clocks_mhz or profile.power is None:
+        raise InputError(f"{profile.name}'s profile names no power at several clocks: choose another --board")
+    if every is not None and profile.power.sleep_watts is None:
+        raise InputError(f"{profile.name}'s profile names no power asleep: leave --every out")
+    return profile.power

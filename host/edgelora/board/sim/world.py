@@ -1,0 +1,336 @@
+"""What lies around an emulated chip: a sensor of motion on its I2C buses that plays a recording, buttons, noise.
+
+`world.json` in the board's state folder says what goes on there: `{"motion": [RECORDING, serial] or null, "presses":
+[[pin, seconds], ...], "oscillator": "free", "stuck" or seed}`. The board looks at it a hundred times a second of its
+own. A recording with a new serial begins then with its first sample; presses are that much later, and taken out of the
+file. All follows the board's clock.
+
+`pins.json` beside it is what the board itself does: `{"PIN": 0 or 1}` of each pin that it drives, as it last was.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgelora.base.errors import EdgeloraError, InputError
+from edgelora.board.virtual_boards import BoardClock, SimError
+from edgelora.core.formats.files import write_atomic
+
+from .console import POLL_SECONDS, log
+from .oscillator import FREE, RingOscillator, parse_oscillator
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from rp2040py.peripherals.i2c import RPI2C
+    from rp2040py.rp2040 import RP2040
+
+WORLD = "world.json"
+PINS = "pins.json"
+BUILT_IN = re.compile(r"demo(?::([\w-]+))?")
+LOOK_SECONDS = 0.01
+PRESS_SECONDS = 0.1
+STANDS_SECONDS = 120.0  # of real time without any on the board
+USUAL_RATE = 50.0  # of recordings that say none, in Hz
+UNITS = ("g", "rad/s")
+PER_DEGREE = (131.0, 65.5, 32.8, 16.4)  # counts for a degree a second, by the range
+Clock = Callable[[], float]  # seconds on the board
+
+
+def load_motion(motion: str) -> tuple[NDArray[np.float64], float]:
+    """Acceleration in g and rotation in rad/s, [n, 6], and samples a second. InputError for other files.
+
+    motion: a file's path, or one of `datasets.demo_motion` as `demo:NAME`. A file that says no units has these.
+    """
+    from edgelora.model.datasets.har import HAR_RATE, demo_motion
+    from edgelora.model.datasets.recordings import (
+        converted,
+        load_capture,  # a board with no sensor needs none of it
+    )
+
+    if built_in := BUILT_IN.fullmatch(motion):
+        return demo_motion(built_in[1] or ""), HAR_RATE
+    path = Path(motion)
+    capture = load_capture(path)
+    if capture.values.shape[1] != 6 or capture.counts:
+        raise InputError(
+            f"{path}: a sensor of motion plays 6 channels: acceleration in g, then rotation in rad/s",
+            remedy="give a .csv with six numbers a line, or another recording of these",
+        )
+    return converted(path, capture, UNITS), capture.rate or USUAL_RATE
+
+
+def parse_press(text: str) -> list[tuple[int, float]]:
+    """Of `PIN`, now, or `PIN@S,S,...`: at these seconds. InputError for others."""
+    pin, _, times = text.partition("@")
+    try:
+        presses = [(int(pin), float(at)) for at in (times.split(",") if times else ("0",))]
+    except ValueError:
+        presses = [(-1, 0.0)]
+    if not all(0 <= pin <= 29 and 0 <= at < 1e6 for pin, at in presses):
+        raise InputError(f"{text!r} is no press: give PIN, or PIN@SECONDS,SECONDS; pins are 0 to 29")
+    return presses
+
+
+def set_world(
+    state_dir: Path, motion: Path | str | None, presses: list[tuple[int, float]], oscillator: str | int | None = None
+) -> None:
+    """Has the board in this folder, running or not, play a recording and press its buttons; sets what its noise is.
+
+    motion: see `load_motion`. oscillator: see `oscillator.parse_oscillator`. None: as before, of the recording as well.
+    """
+    path = state_dir / WORLD
+    told = _read(path)
+    playing = told.get("motion")
+    if motion:
+        load_motion(str(motion))
+        where = motion if BUILT_IN.fullmatch(str(motion)) else Path(motion).resolve()
+        playing = [str(where), time.time_ns()]
+    state_dir.mkdir(parents=True, exist_ok=True)
+    _write(path, playing, presses, told.get("oscillator", FREE) if oscillator is None else oscillator)
+
+
+def driven_pins(state_dir: Path) -> dict[int, int]:
+    """The level of each pin that the board in this folder drives, 0 or 1; what it was when it was stopped."""
+    levels = _read(state_dir / PINS)
+    return {int(pin): int(bool(level)) for pin, level in sorted(levels.items(), key=_by_pin) if pin.isdecimal()}
+
+
+def _by_pin(entry: tuple[str, Any]) -> tuple[int, str]:
+    return len(entry[0]), entry[0]
+
+
+def wait_pressed(state_dir: Path, presses: list[tuple[int, float]]) -> None:
+    """Returns when a board that runs in this folder has had all these presses; SimError if it stands still."""
+    clock, path = BoardClock(state_dir), state_dir / WORLD
+    told: float | None = None
+    while told is None or clock() < told:
+        if told is None and not _read(path).get("presses"):
+            told = clock() + max(at for _, at in presses) + 2 * PRESS_SECONDS
+        if clock.stood > STANDS_SECONDS:
+            raise SimError(f"the board in {state_dir} stands still: start it again")
+        time.sleep(POLL_SECONDS)
+
+
+def _write(path: Path, playing: Any, presses: list[tuple[int, float]], oscillator: Any) -> None:
+    write_atomic(path, json.dumps({"motion": playing, "presses": presses, "oscillator": oscillator}).encode())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        told = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        told = None
+    return told if isinstance(told, dict) else {}
+
+
+class World:
+    """Looks after what is around a chip; `look` is to be called often."""
+
+    def __init__(self, mcu: RP2040, clock: Clock, state_dir: Path) -> None:
+        self._mcu, self._clock, self._path = mcu, clock, state_dir / WORLD
+        self._next, self._seen = 0.0, 0
+        self._playing: Any = None
+        self._due: list[tuple[float, int, bool]] = []  # when a pin is pressed or released
+        self._sensor = Mpu6050(clock)
+        self._oscillator = RingOscillator(mcu)
+        self._pins = state_dir / PINS
+        self._driven: dict[int, int] | None = None
+        for bus in mcu.i2c:
+            _Wire(mcu, bus, self._sensor)
+
+    def look(self) -> None:
+        """Does what is due."""
+        now = self._clock()
+        if now < self._next:
+            return
+        self._next = now + LOOK_SECONDS
+        self._follow(now)
+        self._tell_pins()
+        while self._due and self._due[0][0] <= now:
+            _, pin, pressed = self._due.pop(0)
+            if pressed:
+                self._mcu.gpio[pin].set_input_value(False)  # a button is between its pin and ground
+            else:
+                self._mcu.gpio[pin].release_input()
+
+    def _tell_pins(self) -> None:
+        """What programs of the board drive, as a button, an LED or a relay would see it."""
+        from rp2040py.gpio_pin import FUNCTION_SIO, GPIOPinState
+
+        levels = {
+            pin: int(gpio.value is GPIOPinState.HIGH)
+            for pin, gpio in enumerate(self._mcu.gpio)
+            if gpio.function_select == FUNCTION_SIO and gpio.value in (GPIOPinState.HIGH, GPIOPinState.LOW)
+        }
+        if levels != self._driven:
+            self._driven = levels
+            write_atomic(self._pins, json.dumps(levels).encode())
+
+    def _follow(self, now: float) -> None:
+        try:
+            changed = self._path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return
+        if changed == self._seen:
+            return
+        told = _read(self._path)
+        try:
+            if (motion := told.get("motion")) and motion != self._playing:
+                self._sensor.play(*load_motion(motion[0]))
+                self._playing = motion
+            self._oscillator.become(parse_oscillator(str(told.get("oscillator", FREE))))
+            presses = [(int(pin), now + float(at)) for pin, at in told.get("presses", ())]
+        except (EdgeloraError, OSError, TypeError, ValueError, IndexError) as error:
+            log(f"{self._path.name}: {error}")
+            presses = []
+        if presses:
+            _write(self._path, told.get("motion"), [], told.get("oscillator", FREE))
+            changed = self._path.stat().st_mtime_ns
+        self._seen = changed
+        self._due = sorted(
+            self._due + [(at + PRESS_SECONDS * (not down), pin, down) for pin, at in presses for down in (True, False)]
+        )
+
+
+class _Wire:
+    """Puts a device on one of the chip's I2C buses. A byte takes nine bits' time, at the bus's clock."""
+
+    def __init__(self, mcu: RP2040, bus: RPI2C, device: Mpu6050) -> None:
+        self._bus, self._device = bus, device
+        self._then: Callable[[], None] = bus.complete_stop
+        self._alarm = mcu.clock.create_alarm(lambda: self._then())
+        bus.on_connect = self._connect
+        bus.on_write_byte = self._write
+        bus.on_read_byte = self._read
+
+    def _later(self, then: Callable[[], None]) -> None:
+        self._then = then
+        cycles = 9 * (self._bus.scl_high_period + self._bus.scl_low_period)
+        self._alarm.schedule(8.0 * cycles)
+
+    def _connect(self, address: int, mode: int) -> None:
+        mine = address == self._device.address
+        if mine:
+            self._device.begin(writing=not mode)
+        self._later(lambda: self._bus.complete_connect(mine))
+
+    def _write(self, value: int) -> None:
+        self._device.write(value)
+        self._later(lambda: self._bus.complete_write(True))
+
+    def _read(self, _ack: bool) -> None:
+        value = self._device.read()
+        self._later(lambda: self._bus.complete_read(value))
+
+
+class Mpu6050:
+    """The registers of InvenSense's MPU-6050 that programs use, and its FIFO, fed by its own clock.
+
+    It measures a recording, over and over, or rest: 1 g upwards. Neither filter nor self-test nor temperature is there.
+    """
+
+    address = 0x68
+    DIVIDER, CONFIG, GYRO, ACCEL, FIFO_EN = 0x19, 0x1A, 0x1B, 0x1C, 0x23
+    STATUS, VALUES, USER, POWER, COUNT, FIFO, WHO = 0x3A, 0x3B, 0x6A, 0x6B, 0x72, 0x74, 0x75
+    ASLEEP, RESET, OVERFLOW, FIFO_ON, FIFO_RESET = 0x40, 0x80, 0x10, 0x40, 0x04
+    ROOM = 1024
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._motion: Sequence[Sequence[float]] | NDArray[np.float64] = [[0, 0, 1, 0, 0, 0]]
+        self._motion_rate, self._since = USUAL_RATE, 0.0
+        self._at = 0
+        self._awaits_register = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._registers = bytearray(128)
+        self._registers[self.POWER] = self.ASLEEP
+        self._registers[self.WHO] = self.address
+        self._fifo = bytearray()
+        self._taken = self._clock()  # until then samples are in the FIFO
+
+    def play(self, motion: NDArray[np.float64], rate: float) -> None:
+        """Measures this from now on: g and rad/s, [n, 6], so many samples a second."""
+        self._fill()
+        self._motion, self._motion_rate, self._since = motion, rate, self._clock()
+
+    @property
+    def _period(self) -> float:
+        base = 1000 if 1 <= self._registers[self.CONFIG] & 7 <= 6 else 8000
+        return (1 + self._registers[self.DIVIDER]) / base
+
+    def _counts(self, at: float) -> bytes:
+        """Registers 0x3B to 0x48 as they are at a time: big-endian acceleration, temperature, rotation."""
+        if self._registers[self.POWER] & self.ASLEEP:
+            return bytes(14)
+        row = self._motion[int(max(at - self._since, 0.0) * self._motion_rate + 1e-6) % len(self._motion)]
+        per_g = 16384 >> (self._registers[self.ACCEL] >> 3 & 3)
+        per_rad = math.degrees(PER_DEGREE[self._registers[self.GYRO] >> 3 & 3])
+        units = (*(value * per_g for value in row[:3]), 0, *(value * per_rad for value in row[3:]))
+        return struct.pack(">7h", *(min(max(round(value), -32768), 32767) for value in units))
+
+    def _fill(self) -> None:
+        """Puts into the FIFO what has been measured since it was looked at."""
+        registers, now, period = self._registers, self._clock(), self._period
+        running = registers[self.USER] & self.FIFO_ON and not registers[self.POWER] & self.ASLEEP
+        if not running:
+            self._taken = now
+            return
+        enabled = registers[self.FIFO_EN]
+        missed = int((now - self._taken) / period)
+        first = max(0, missed - 2 * self.ROOM)  # what would be pushed out anyway
+        for i in range(first, missed):
+            counts = self._counts(self._taken + (i + 1) * period)
+            parts = ((0x08, 0, 6), (0x80, 6, 8), (0x40, 8, 10), (0x20, 10, 12), (0x10, 12, 14))
+            self._fifo += b"".join(counts[start:end] for bit, start, end in parts if enabled & bit)
+        self._taken += missed * period
+        if len(self._fifo) > self.ROOM:
+            del self._fifo[: len(self._fifo) - self.ROOM]
+            registers[self.STATUS] |= self.OVERFLOW
+
+    def begin(self, writing: bool) -> None:
+        """The bus has addressed the chip."""
+        self._awaits_register = writing
+
+    def write(self, value: int) -> None:
+        """A byte from the bus: first the register's number, then what goes there."""
+        if self._awaits_register:
+            self._at, self._awaits_register = value & 127, False
+            return
+        self._fill()
+        register, self._at = self._at, self._at + 1 & 127
+        if register == self.POWER and value & self.RESET:
+            return self._reset()
+        if register == self.USER and value & self.FIFO_RESET:
+            self._fifo.clear()
+            self._taken = self._clock()
+            value &= ~self.FIFO_RESET
+        if register not in (self.WHO, self.STATUS, self.COUNT, self.COUNT + 1):
+            self._registers[register] = value
+
+    def read(self) -> int:
+        """A byte for the bus."""
+        register = self._at
+        if register == self.FIFO:
+            self._fill()
+            return self._fifo.pop(0) if self._fifo else 0xFF
+        self._at = register + 1 & 127
+        if register == self.STATUS:
+            self._fill()
+            value, self._registers[register] = self._registers[register], 0
+            return value
+        if register == self.COUNT:
+            self._fill()
+            self._registers[self.COUNT : self.COUNT + 2] = len(self._fifo).to_bytes(2, "big")
+        if register == self.VALUES:
+            self._registers[self.VALUES : self.VALUES + 14] = self._counts(self._clock())
+        return self._registers[register]

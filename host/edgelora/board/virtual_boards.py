@@ -1,0 +1,244 @@
+"""Which virtual boards run, and the clock of each. Works everywhere; elsewhere than on Unix there are none.
+
+The registry is a folder that only its owner may enter. What somebody else may have put there is not believed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import stat
+import struct
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgelora.base.errors import EdgeloraError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+SUPPORTED = fcntl is not None  # whether virtual boards run on this kind of computer
+STOP_SECONDS = 5.0
+HOLD_SECONDS = 1.0  # for those who look at an entry to be done
+CLOCK = "clock"  # in a board's state folder: f64, seconds that have passed on the board
+
+
+class SimError(EdgeloraError, RuntimeError):
+    """A virtual board could not be started, or is not there."""
+
+
+@dataclass(frozen=True)
+class SimHandle:
+    """A running virtual board: its serial port, the folder firmware is copied to, and its process."""
+
+    board: str
+    port: str
+    drive: str
+    pid: int
+    state_dir: str
+
+    @property
+    def running(self) -> bool:
+        """True while the board's process lives."""
+        return is_held(entry_of(Path(self.state_dir)))
+
+    def belongs_to(self, folder: Path) -> bool:
+        """Whether its state is in `folder`, or somewhere below."""
+        return Path(self.state_dir).is_relative_to(folder.resolve())
+
+    def stop(self) -> None:
+        """Unplugs the board, giving its process the chance to clean up."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Cuts the power: whatever a flash command had not finished is lost."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, how: signal.Signals) -> None:
+        deadline = time.monotonic() + STOP_SECONDS
+        while self.running:
+            with contextlib.suppress(ProcessLookupError):
+                send(self.pid, how if time.monotonic() < deadline else signal.SIGKILL)
+            time.sleep(0.01)
+        _forget(entry_of(Path(self.state_dir)))
+
+
+def send(pid: int, how: signal.Signals) -> None:
+    """Signals a board's process; SIGKILL also what it has started, which is all in its process group."""
+    if how == signal.SIGKILL and os.getpgid(pid) == pid:
+        os.killpg(pid, how)
+    else:
+        os.kill(pid, how)
+
+
+def registry() -> Path:
+    """The folder with an entry for each board that runs. Raises `SimError` if it is not this user's alone."""
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    if base and _is_safe_parent(Path(base)):
+        path = Path(base) / "edgelora"
+    else:
+        path = Path(tempfile.gettempdir()) / f"edgelora-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    status = path.lstat()
+    if not (stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077):
+        raise SimError(
+            f"{path} lists virtual boards, but is not a folder of yours alone: remove it, or "
+            f"`chmod 700` it if it is yours, or set XDG_RUNTIME_DIR to a folder of your own"
+        )
+    return path
+
+
+def _is_safe_parent(folder: Path) -> bool:
+    """Whether nobody else can put another folder in place of one that is in `folder`."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
+
+
+def entry_of(state_dir: Path) -> Path:
+    return registry() / f"{hashlib.sha256(str(state_dir).encode()).hexdigest()[:16]}.json"
+
+
+def open_entry(path: Path, flags: int) -> int:
+    """A descriptor of an entry. Raises OSError for what is no regular file of this user's."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid():
+        os.close(descriptor)
+        raise PermissionError(f"{path} is no regular file of yours: remove it")
+    return descriptor
+
+
+def hold(entry: Path) -> int:
+    """A descriptor of an entry that is this process's for as long as it is open: empty, whatever one that died wrote.
+
+    Only who has an entry locked removes it, and only the one that is there: two boards never believe that one entry is
+    theirs, and no board loses its own. Raises BlockingIOError if another board has it, OSError as `open_entry`.
+    """
+    deadline = time.monotonic() + HOLD_SECONDS
+    while True:
+        descriptor = open_entry(entry, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(descriptor, entry):
+                os.ftruncate(descriptor, 0)
+                return descriptor
+            os.close(descriptor)  # somebody removed it meanwhile
+        except BlockingIOError:  # somebody looks at it, if it is not another board
+            os.close(descriptor)
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _forget(entry: Path) -> None:
+    """Removes the entry of a board that is gone, unless another one has it by now, and the link to its port.
+
+    The pseudo-terminal may be another board's soon: whoever still knows the link must not come to that one.
+    """
+    with contextlib.suppress(OSError), open(open_entry(entry, os.O_RDONLY)) as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(file.fileno(), entry):
+            handle = _handle(file.read())
+            if handle and os.path.islink(handle.port):
+                os.unlink(handle.port)
+            entry.unlink()
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether this open file is the one of that name."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    return False
+
+
+def is_held(entry: Path) -> bool:
+    """A board's process keeps its entry locked for as long as it lives."""
+    try:
+        return _read(entry) is not None
+    except OSError:
+        return False
+
+
+def _read(entry: Path) -> str | None:
+    """What a board that runs has entered, "" while it starts; None if it is gone. OSError: see `open_entry`."""
+    with open(open_entry(entry, os.O_RDONLY)) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read()
+    return None
+
+
+def running() -> list[SimHandle]:
+    """All virtual boards of this user; entries of boards that died are removed."""
+    if not SUPPORTED:
+        return []
+    found = []
+    for entry in sorted(registry().glob("*.json")):
+        try:
+            text = _read(entry)
+        except OSError:
+            continue  # none of ours, or gone by now
+        if text is None:
+            _forget(entry)
+        elif handle := _handle(text):
+            found.append(handle)
+    return found
+
+
+def _handle(text: str) -> SimHandle | None:
+    """The board that an entry tells of; None where it starts, or did not write it."""
+    with contextlib.suppress(ValueError, TypeError):
+        handle = SimHandle(**json.loads(text))
+        texts = (handle.board, handle.port, handle.drive, handle.state_dir)
+        return handle if isinstance(handle.pid, int) and all(isinstance(one, str) for one in texts) else None
+    return None
+
+
+def find(port: str | Path) -> SimHandle | None:
+    """The virtual board whose port or drive this is."""
+    if not SUPPORTED or "://" in str(port):
+        return None
+    path = os.path.realpath(port)
+    return next((b for b in running() if path in (os.path.realpath(b.port), os.path.realpath(b.drive))), None)
+
+
+class BoardClock:
+    """Seconds that have passed on a virtual board, as its process tells. Never goes back, also over restarts."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._path = state_dir / CLOCK
+        self._last, self._moved = 0.0, time.monotonic()
+
+    def __call__(self) -> float:
+        try:
+            (now,) = struct.unpack("<d", self._path.read_bytes())
+        except (OSError, struct.error):
+            now = self._last  # the board has not started, or its folder was removed
+        if now > self._last:
+            self._last, self._moved = now, time.monotonic()
+        return self._last
+
+    @property
+    def stood(self) -> float:
+        """Real seconds since it was last seen to move."""
+        return time.monotonic() - self._moved
+
+
+def clock_of(port: str | Path) -> BoardClock | None:
+    """The clock of the virtual board at a port; None for others."""
+    try:
+        board = find(port)
+    except SimError:
+        return None  # whose boards those are is not known, so none of them is believed
+    return BoardClock(Path(board.state_dir)) if board else None

@@ -1,0 +1,111 @@
+"""The command that has a board act by itself."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edgelora.base.errors import InputError
+from edgelora.base.streams import note, say
+from edgelora.board import virtual_boards
+from edgelora.board.resetting import reset
+from edgelora.core.formats.files import write_atomic
+from edgelora.learn.training.actions import (
+    MAIN_PATH,
+    RULE_PATH,
+    Acting,
+    Sense,
+    Wish,
+    acting_of,
+    check_keys,
+    parse_act,
+    save_acting,
+)
+from edgelora.learn.training.base import load_base
+from edgelora.learn.training.board_run import NAME
+from edgelora.model.datasets.dataset import load_dataset
+
+from . import console
+from .arguments import Add, add_port, connect, port_of, show, whole
+from .streaming import vote
+
+
+def add_commands(add: Add, commands: Any) -> None:
+    p = add("act", cmd_act)
+    p.add_argument("model", type=Path, help="the .elm on this computer")
+    p.add_argument(
+        "--do",
+        action="append",
+        required=True,
+        metavar="CLASS=ACTION",
+        help="what a class does, once more for each: 'wave=hold 15' has a pin high while it is seen; high, low, toggle "
+        "PIN, pulse PIN MS, print TEXT, key KEY, get URL, post URL TEXT, mqtt HOST/TOPIC TEXT; PIN may be LED, CLASS "
+        "nothing",
+    )
+    p.add_argument("--data", type=Path, help="samples (.npz): a window unlike all of them is 'nothing' (no such class)")
+    p.add_argument(
+        "--name", default=NAME, help="of the adapter in the board's store, - for the bare base (%(default)s)"
+    )
+    p.add_argument(
+        "--source", default="mpu6050", help="mpu6050, lsm6ds3, adc, i2s or a module on the board with source()"
+    )
+    p.add_argument("--pins", default="4,5", help="of the sensor: SDA,SCL, or SCK,WS,SD, or analog ones (%(default)s)")
+    p.add_argument("--bus", type=whole(0, 7), default=0, help="the I2C they belong to (%(default)s)")
+    p.add_argument(
+        "--vote", type=vote, default="2/3", metavar="K/N", help="a class is decided on by K of N windows (%(default)s)"
+    )
+    p.add_argument(
+        "-o", "--output", type=Path, help="write main.py here instead, with main.json beside it; no board is asked"
+    )
+    p.add_argument("--adapter", type=Path, help="with -o: the .ela that the board has by that name")
+    p.set_defaults(stopped="stopped; the board runs what it had, or the new program")
+    add_port(p)
+
+
+def cmd_act(args: argparse.Namespace) -> None:
+    """Has a board act by itself when it sees a class.
+
+    Writes main.py, which the board runs after each reset, without a computer: its sensor, the adapter of its store, a
+    vote, and what each class does. With --data windows that resemble no sample are "nothing".
+    """
+    base = load_base(args.model)
+    wish = Wish(tuple(map(parse_act, args.do)), _sense(args), "" if args.name == "-" else args.name, args.vote)
+    data = load_dataset(args.data) if args.data else None
+    if args.output:
+        adapter = args.adapter.read_bytes() if args.adapter else None
+        made = acting_of(base, base.paths[1], adapter, data, wish)
+        write_atomic(args.output, made.main.encode())
+        if made.rule:
+            write_atomic(args.output.with_suffix(".json"), made.rule.encode())
+        return _show(args, made, {"main": str(args.output)}, f"{args.output}: {len(made.main)} bytes")
+    if args.adapter:
+        raise InputError("--adapter is for -o: a board has its adapter in its store", remedy="give --name")
+    check_keys(wish.acts, virtual_boards.find(port_of(args)) is not None)
+    with connect(args) as link, console.step("save", args.json):
+        made = save_acting(link, base, data, wish)
+    port = port_of(args)
+    reset(port)
+    told = {"port": port, "main": MAIN_PATH, "kept": made.kept}
+    _show(args, made, told, f"{MAIN_PATH}: {len(made.main)} bytes; {port} runs it now")
+    if made.kept:
+        note(f"the board had a main.py of its own: it is {made.kept} now", args.json)
+
+
+def _show(args: argparse.Namespace, made: Acting, told: dict[str, Any], words: str) -> None:
+    shares = asdict(made.shares) if made.shares else None
+    show(args, told | {"bytes": len(made.main), "rule": RULE_PATH if made.rule else None, "shares": shares}, words)
+    if args.json:
+        return
+    if made.shares:
+        say(made.shares.words)
+    elif args.data:
+        note("there is no class 'nothing': too few samples", args.json)
+
+
+def _sense(args: argparse.Namespace) -> Sense:
+    pins = [pin for pin in args.pins.split(",") if pin]
+    if not all(pin.isdecimal() for pin in pins):
+        raise InputError(f"--pins {args.pins}: give numbers, for example 4,5")
+    return Sense(args.source, tuple(map(int, pins)), args.bus)

@@ -1,0 +1,108 @@
+"""What commands share: arguments, and ways to print."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edgelora.base.streams import confirmed, say
+from edgelora.base.text import printable
+from edgelora.board.devices import pick_port
+from edgelora.board.link import client
+from edgelora.board.profiles import board_name
+
+from . import console
+from .command_line import Parser
+from .console import emit
+
+if TYPE_CHECKING:
+    from edgelora.board.devices import Device, Permit
+    from edgelora.board.link.client import Link
+
+log = logging.getLogger(__name__)
+Command = Callable[[argparse.Namespace], Any]
+
+
+class Add(Protocol):
+    """Makes a command's parser: its name and what it runs; among `parent`'s if given.
+
+    The first line of the docstring is its help in lists, all of it its page.
+    """
+
+    def __call__(self, name: str, run: Command, parent: Any = ...) -> Parser: ...
+
+
+def port_of(args: argparse.Namespace) -> str:
+    """The port that is given, or set, or that of the only board."""
+    port = pick_port(args.port or args.usual_port)
+    log.info("port %s", port)
+    return port
+
+
+def connect(args: argparse.Namespace) -> Link:
+    port = port_of(args)
+    with console.step(f"connect to {port}", args.json):
+        return client.Link.connect(port)
+
+
+def size(text: str) -> int:
+    """Bytes, or K for 1024."""
+    number = text.upper().removesuffix("B").removesuffix("K")
+    if not number.isdigit() or not int(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: give bytes, or 48K")
+    return int(number) * (1024 if number != text.upper().removesuffix("B") else 1)
+
+
+def whole(low: int, high: int = 2**31 - 1) -> Callable[[str], int]:
+    """A whole number from `low` to `high`, as an argument's type."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            most = f"from {low} to {high}" if high < 2**31 - 1 else f"of {low} or more"
+            raise argparse.ArgumentTypeError(f"{text[:20]!r}: give a whole number {most}")
+        return value
+
+    return number
+
+
+def show(args: argparse.Namespace, result: Any, text: str) -> None:
+    if args.json:
+        emit(result)
+    else:
+        say(text)
+
+
+def permit(args: argparse.Namespace) -> Permit:
+    """Whether a port may be opened that may be anything's: as --probe says, or the person at the terminal."""
+
+    def asked(device: Device) -> bool:
+        what = printable(f"{device.port} ({device.description})")
+        return confirmed(f"Open {what}? It may reset what is connected. [y/N] ")
+
+    if args.probe or args.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return lambda device: args.probe
+    return asked
+
+
+def add_asking(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--probe", action="store_true", help="open also ports that may be anything's, which may reset what is connected"
+    )
+    parser.add_argument("--interrupt", action="store_true", help="stop programs that run on boards, to ask the boards")
+
+
+def add_board(parser: argparse.ArgumentParser, default: str | None, help: str) -> None:
+    parser.add_argument("--board", type=board_name, default=default, help=help)
+
+
+def add_port(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", help="serial port (EDGELORA_PORT, or that of the only board that is there)")
+    if not parser.get_default("stopped"):
+        parser.set_defaults(stopped="stopped; the board is usable and keeps its last good adapter")

@@ -1,0 +1,192 @@
+"""The `edgelora` command: arguments and printing over the library.
+
+This module imports next to nothing, so that Ctrl-C and closed streams are handled before anything takes time. A
+request to terminate, and a terminal that is closed, count as Ctrl-C in every command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from edgelora.base import streams
+from edgelora.base.errors import EdgeloraError
+from edgelora.base.streams import note
+
+from .exit_codes import ExitCode
+
+OBJECTS_A_LOOK = 50_000  # for garbage in cycles: imports make none, and looking took a tenth of a short command
+FULL = ": free some, then give the command again; what was there is as it was"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command. Its exit code is an `ExitCode`; but for OK, a line on standard error says what to do."""
+    streams.open_closed()
+    gc.set_threshold(OBJECTS_A_LOOK)
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["help"]:
+        argv = [*argv[1:], "--help"]
+    args = None
+    try:
+        with _quick_stop():
+            from . import settings
+            from .parser import make_parser
+        try:
+            with _telling(argv), _ended_as_interrupted():
+                parser = make_parser(None if settings.exist() else argv)
+                settings.apply(parser)
+                args = parser.parse_args(argv)
+                code = args.run(args)
+        finally:
+            streams.flush()
+        return ExitCode.OK if code is None else code
+    except KeyboardInterrupt:
+        _end_workers()
+        note(f"\n{getattr(args, 'stopped', 'stopped')}")
+        return ExitCode.INTERRUPTED
+    except streams.OutputClosed:
+        return ExitCode.OUTPUT_CLOSED
+    except Exception as error:
+        if "--debug" in argv:
+            note(traceback.format_exc().rstrip())
+        return _tell(error, "--json" in argv)
+
+
+@contextlib.contextmanager
+def _ended_as_interrupted() -> Iterator[None]:
+    """SIGTERM and SIGHUP do what Ctrl-C does, so what was started is ended and boards are left usable.
+
+    Further ones change nothing, also while it ends: a shell whose terminal is closed may send two. What is ignored
+    (`nohup`) stays so.
+    """
+    asked: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if asked:
+            return
+        asked.append(number)
+        interrupt = signal.getsignal(signal.SIGINT)
+        if not callable(interrupt):  # a shell's background job ignores Ctrl-C
+            raise KeyboardInterrupt
+        interrupt(signal.SIGINT, frame)
+
+    numbers = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        ours = []
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_IGN if asked else signal.SIG_DFL)
+
+
+def _end_workers() -> None:
+    """Ends processes that jobs run in: a terminal tells them of Ctrl-C, nobody of a request to terminate."""
+    if jobs := sys.modules.get("multiprocessing"):
+        for worker in jobs.active_children():
+            worker.terminate()
+
+
+class _Notes(logging.Handler):
+    """What the package logs, as lines on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(f"{record.name.removeprefix('edgelora.')}: {record.getMessage()}")
+
+
+@contextlib.contextmanager
+def _telling(argv: list[str]) -> Iterator[None]:
+    """Under -v and --debug, what the package logs is told, and what libraries warn of. Else neither is."""
+    level = logging.DEBUG if "--debug" in argv else logging.INFO if {"-v", "--verbose"} & set(argv) else None
+    warnings.showwarning = _log_warning
+    if level is None:
+        yield
+        return
+    log, handler, before = logging.getLogger("edgelora"), _Notes(), logging.getLogger("edgelora").level
+    log.setLevel(level)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+        log.removeHandler(handler)
+
+
+def _log_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    """A library's warning is for who debugs: what a user has to know, a command says in its own words."""
+    where = f"{os.path.basename(filename)}:{lineno}"
+    logging.getLogger("edgelora.warnings").info("%s: %s: %s", where, category.__name__, message)
+
+
+def _tell(error: Exception, as_json: bool) -> int:
+    """Says what went wrong, as text or as JSON, on standard error; what it was."""
+    usage = getattr(error, "usage", "")
+    message, code = _judged(error)
+    if as_json:
+        said: dict[str, Any] = {"type": type(error).__name__, "message": message}
+        if remedy := getattr(error, "remedy", ""):
+            said["remedy"] = remedy
+        note(json.dumps({"error": said}))
+    else:
+        note(f"{usage}\nedgelora: {message}" if usage else f"edgelora: {message}")
+    return ExitCode.USAGE if usage else code
+
+
+def _judged(error: Exception) -> tuple[str, ExitCode]:
+    """An error in words, and whether it is a user's to mend or a bug of ours."""
+    if isinstance(error, EdgeloraError):
+        return str(error), ExitCode.FAILED
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename is not None else ""
+        what = where + (error.strerror or str(error) or type(error).__name__)
+        return what + (
+            FULL if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)) else ""
+        ), ExitCode.FAILED
+    if isinstance(error, MemoryError):
+        return f"this computer has not enough memory for that {error}".rstrip(), ExitCode.FAILED
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{os.path.basename(at.filename)}:{at.lineno}"
+    what = f"{type(error).__name__} at {place}" + (f", {error}" if str(error) else "")
+    from edgelora import __version__
+
+    return (
+        f"this is a bug in edgelora {__version__} ({what}): please report it with the command and what it prints "
+        "with --debug",
+        ExitCode.BUG,
+    )
+
+
+@contextlib.contextmanager
+def _quick_stop() -> Iterator[None]:
+    """Ctrl-C ends the process at once: for imports, which take a while and have nothing to put away."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        note("\nstopped")
+        os._exit(ExitCode.INTERRUPTED)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield  # a shell's background job, or not ours to change
+        return
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

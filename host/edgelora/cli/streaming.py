@@ -1,0 +1,145 @@
+"""The command that has a board look at a recording."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from edgelora.base.streams import note, say
+from edgelora.board.link.replies import Decision
+from edgelora.core.formats.network import QuantModel
+from edgelora.learn.training.base import load_adapter, load_base
+from edgelora.learn.training.streaming import Vote, listen_on_board, listen_on_twin, signal_of
+from edgelora.model.datasets.recordings import doubts, load_recording
+
+from .arguments import Add, add_port, connect
+from .console import emit
+
+
+def add_commands(add: Add, commands: Any) -> None:
+    p = add("listen", cmd_listen)
+    p.add_argument("model", type=Path, help="the .elm on this computer; the board has it, or gets it")
+    p.add_argument(
+        "--source",
+        type=Path,
+        required=True,
+        help="a .wav of 16 bits, a .csv with a sample a line, a .npz, or Edge Impulse's .json, .cbor",
+    )
+    p.add_argument("--units", action="store_true", help="the .csv has values in the base's units, not counts")
+    p.add_argument(
+        "--adapter",
+        type=Path,
+        action="append",
+        default=[],
+        help="a .ela; without: the bare base. Repeatable: --switch chooses among them, the first one begins",
+    )
+    p.add_argument(
+        "--switch",
+        type=switch,
+        action="append",
+        default=[],
+        metavar="SECONDS=N",
+        help="the N-th adapter, 0: the bare base, from there on, while the recording goes on; repeatable",
+    )
+    p.add_argument(
+        "--vote",
+        type=vote,
+        default=Vote(),
+        metavar="K/N",
+        help="decide on what K of the last N windows say (each by itself)",
+    )
+    p.add_argument("--twin", action="store_true", help="on the host twin instead of a board: the same answers")
+    add_port(p)
+
+
+def vote(text: str) -> Vote:
+    """K of N windows."""
+    least, slash, windows = text.partition("/")
+    if not (slash and least.isdigit() and windows.isdigit() and 1 <= int(least) <= int(windows) <= 255):
+        raise argparse.ArgumentTypeError(f"{text!r}: give K/N, for example 3/5, with N up to 255")
+    return Vote(int(least), int(windows))
+
+
+def switch(text: str) -> tuple[float, int]:
+    """Seconds and the number of an adapter."""
+    seconds, equals, number = text.partition("=")
+    try:
+        if equals and number.isdigit() and 0 <= float(seconds) < 1e6:
+            return float(seconds), int(number)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r}: give SECONDS=N, for example 2.5=2")
+
+
+def cmd_listen(args: argparse.Namespace) -> None:
+    """Streams a recording to a board, and prints what it says.
+
+    The board gets samples as a sensor counts them. It cuts them into windows, normalizes and infers, as the base's
+    signal says; each line is the time in the recording and what was decided.
+    """
+    base = load_base(args.model)
+    signal = signal_of(base)
+    recording = load_recording(args.source, signal, args.units)
+    adapters = [load_adapter(path, base) for path in args.adapter]
+    switches = [(round(seconds * signal.rate), number) for seconds, number in args.switch]
+    note(f"signal: {signal}", args.json)
+    if doubt := doubts(recording.counts, signal):
+        note(f"{args.source}: {doubt}", args.json)
+    decisions: list[Decision] = []
+    clipped = elapsed = 0
+    with ExitStack() as stack:
+        if args.twin:
+            replies = listen_on_twin(base, adapters, recording.counts, args.vote, switches)
+        else:
+            link = stack.enter_context(connect(args))
+            replies = listen_on_board(link, base, adapters, recording.counts, args.vote, switches)
+        for reply in replies:
+            clipped, elapsed = reply.clipped, elapsed + reply.elapsed_us
+            decisions += reply.decisions
+            if not args.json:
+                for decision in reply.decisions:
+                    say(_line(decision, base.model, signal.rate))
+    if not decisions:
+        few = f"{len(recording.counts)} samples lead to no decision, a window has {signal.window}"
+        note(f"note: {few}: give a longer recording", args.json)
+    where = "host twin" if args.twin else "board"
+    if args.json:
+        return emit(
+            {
+                "decisions": [_as_json(decision, base.model, signal.rate) for decision in decisions],
+                "samples": len(recording.counts),
+                "rate": signal.rate,
+                "clipped": clipped,
+                "elapsed_us": elapsed,
+                "where": where,
+                "adapters": list(map(str, args.adapter)),
+            }
+        )
+    took = f", {elapsed / 1000 / len(decisions):.1f} ms each" if elapsed and decisions else ""
+    say(f"{len(decisions)} decisions{took} of {len(recording.counts)} samples ({where}); {clipped} values clipped")
+
+
+def _name(model: QuantModel, label: int | None) -> str | None:
+    if label is None:
+        return None
+    return model.labels[label] if label < len(model.labels) else str(label)
+
+
+def _line(decision: Decision, model: QuantModel, rate: float) -> str:
+    chance = "" if decision.probability is None else f"  {decision.probability:.2f}"
+    seen = "" if decision.label == decision.seen else f"  (window: {_name(model, decision.seen)})"
+    return f"{decision.end / rate:9.2f} s  {_name(model, decision.label) or '-'}{chance}{seen}"
+
+
+def _as_json(decision: Decision, model: QuantModel, rate: float) -> dict[str, Any]:
+    return {
+        "end": decision.end,
+        "seconds": round(decision.end / rate, 6),
+        "class": decision.label,
+        "name": _name(model, decision.label),
+        "seen": decision.seen,
+        "probability": decision.probability,
+        "outputs": decision.outputs.tolist(),
+    }

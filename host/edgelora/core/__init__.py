@@ -1,0 +1,1 @@
+"""The device's own formats, code and files on this computer."""

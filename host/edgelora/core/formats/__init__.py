@@ -1,0 +1,1 @@
+"""Files as bytes: networks, models, adapters, samples, bundles."""

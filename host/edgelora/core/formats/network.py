@@ -1,0 +1,283 @@
+"""The quantized network as the host holds it: what `quantize` makes and `.elm` files store.
+
+Arithmetic and units are those of SPEC.md, "Base network" (the TFLite INT8 quantization spec).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.base.errors import InputError
+
+if TYPE_CHECKING:
+    from .classes import Space
+    from .signal import Signal
+
+
+def layer_size(model: QuantModel, index: int) -> tuple[int, int]:
+    """(O, K) of the op with weights `index`: its outputs and the length of the patch each is computed from."""
+    op = model.ops[index]
+    source = model.tensors[op.input]
+    kernel = op.kernel[0] * op.kernel[1]
+    outputs = model.tensors[op.output].shape[2]
+    if op.kind == "lstm":
+        return 4 * outputs, source.shape[2] + outputs
+    if op.kind == "svdf_features":
+        return outputs // 2, source.size
+    patch = {"dense": source.size, "depthwise": kernel}.get(op.kind, kernel * source.shape[2])
+    return outputs, patch
+
+
+KINDS = (
+    "dense",
+    "conv",
+    "average_pool",
+    "mean",
+    "depthwise",
+    "max_pool",
+    "add",
+    "concatenate",
+    "pad",
+    "reshape",
+    "lookup",
+    "softmax",
+    "history",
+    "slice",
+    "constant",
+    "multiply",
+    "minimum",
+    "maximum",
+    "prelu",
+    "gather",
+    "lstm",
+    "svdf_features",
+    "svdf_time",
+)
+MATRIX_KINDS = ("dense", "conv")  # can carry an adapter
+WEIGHT_KINDS = (*MATRIX_KINDS, "depthwise")
+POOL_KINDS = ("average_pool", "max_pool")
+WINDOW_KINDS = ("conv", "depthwise", *POOL_KINDS)  # look at the input through kernel, stride and padding
+PAIR_KINDS = ("add", "multiply", "minimum", "maximum", "prelu")  # element by element; the second input may be repeated
+TWO_INPUT_KINDS = (*PAIR_KINDS, "concatenate")
+AXIS_KINDS = ("concatenate", "slice")  # along height, width or channels
+SAME_GRID_KINDS = (
+    *POOL_KINDS,
+    *AXIS_KINDS,
+    "pad",
+    "reshape",
+    "history",
+    "minimum",
+    "maximum",
+    "gather",
+)  # inputs and output share scale and zero point
+FORWARD_KINDS = ("lstm", "svdf_features", "svdf_time")  # pass no gradient: nothing below them trains
+MASK_KINDS = (*WEIGHT_KINDS, *POOL_KINDS, "mean", "add", "multiply")  # can have a fused activation
+LSTM_SCALES = 11
+LEAST_NATS = 16  # that the grid of a loss tensor spans, so that a probability can be close to 1
+LOSSES = ("cross_entropy", "binary_cross_entropy", "mean_squared_error")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An INT8 activation: real = scale * (q - zero_point), stored as [height, width, channels]."""
+
+    shape: tuple[int, int, int]
+    scale: float
+    zero_point: int
+
+    @property
+    def size(self) -> int:
+        return self.shape[0] * self.shape[1] * self.shape[2]
+
+    @property
+    def positions(self) -> int:
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The least and the largest real value that it can hold."""
+        return self.scale * (-128 - self.zero_point), self.scale * (127 - self.zero_point)
+
+    def quantize(self, real: NDArray[np.floating]) -> NDArray[np.int8]:
+        """Rounds real values (any shape) to this tensor's int8 grid, saturating."""
+        return np.clip(self._steps(real), -128, 127).astype(np.int8)
+
+    def clipped(self, real: NDArray[np.floating]) -> float:
+        """The share of real values that `quantize` cuts off, as they are beyond the grid."""
+        q = self._steps(real)
+        return float(np.mean((q < -128) | (q > 127)))
+
+    def _steps(self, real: NDArray[np.floating]) -> NDArray[np.float64]:
+        return np.floor(np.asarray(real, np.float64) / self.scale + 0.5) + self.zero_point
+
+    def dequantize(self, q: NDArray[Any]) -> NDArray[np.float64]:
+        return self.scale * (q - float(self.zero_point))
+
+
+@dataclass
+class Op:
+    """One layer. `input`, `input2` and `output` index `QuantModel.tensors`; 1-D convolutions have height 1.
+
+    weights: int8 [out, kernel_h, kernel_w, in] (dense: kernel 1x1 over the flattened input; depthwise:
+    [kernel_h, kernel_w, out]); bias: int32 [out]; multiplier, shift: int32/int8 [out], TFLite's fixed-point form
+    ([1] for mean and multiply; [3] for add: of the two inputs, negative where one is taken off, and the output; [2] for
+    prelu: from 0 on and below). A lookup has int8 [256] `table` and `slope`, with
+    shift [1] dy/dx = slope * 2**shift; a softmax int32 [256] `exponentials` and shift [2], the mantissa and exponent of
+    scale_in / scale_out. `fixed_point` derives all of them. A history may have int8 `initial`, what it holds
+    before the first frame, as many values as its output has more than its input; None: the zero point.
+    A constant has int8 `values` of its output's shape. A gather may have uint16 `positions`: along its input's height,
+    width and channels, which one each output is; None: all, in order.
+
+    An lstm has weights [units, 4, inputs + units] of the gates input, forget, cell and output, biases [units, 4, 2] of
+    both parts, into which their zero points are folded, and `LSTM_SCALES` multipliers and shifts: of both parts of each
+    gate, the cell, what is admitted to it, and the output. Behind the multipliers are the largest cell, 2^15 where none
+    is clipped, and the 256 values of the logistic function's table; behind the shifts the state's zero point and the
+    power of two from the cell's grid to Q12. SVDF features have weights [filters, inputs] and write int16, two bytes
+    each; SVDF time has int16 `taps` [units, memory, rank] over such rows.
+    """
+
+    kind: str
+    input: int
+    output: int
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)  # rows above, columns left; below and right follow from the output's shape
+    act_min: int = -128
+    act_max: int = 127
+    mask_low: bool = False  # act_min comes from a fused activation: no gradient passes where it binds
+    mask_high: bool = False
+    weights: NDArray[np.int8] | None = None
+    bias: NDArray[np.int32] | None = None
+    multiplier: NDArray[np.int32] | None = None
+    shift: NDArray[np.int8] | None = None
+    weight_scale: NDArray[np.float64] | None = None  # [out], kept for float references; not stored in .elm
+    t_shift: int = 0  # adapter: t = (A x) / 2**t_shift, chosen by calibration
+    branch_shift: int = 0  # adapter: the branch joins the accumulator times 2**branch_shift
+    input2: int = 0  # of two-input kinds: the second input
+    axis: int = 3  # concatenate, slice: 1 height, 2 width, 3 channels
+    start: int = 0  # slice: its first position along the axis
+    axes: tuple[int, int] = (1, 2)  # gather: which axes of its output the input's height and width become
+    table: NDArray[np.int8] | None = None
+    slope: NDArray[np.int8] | None = None
+    exponentials: NDArray[np.int32] | None = None
+    initial: NDArray[np.int8] | None = None
+    values: NDArray[np.int8] | None = None
+    positions: NDArray[np.uint16] | None = None
+    taps: NDArray[np.int16] | None = None
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it can carry an adapter."""
+        return self.kind in MATRIX_KINDS
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """The tensors it reads."""
+        if self.kind == "constant":
+            return ()
+        return (self.input, self.input2) if self.kind in TWO_INPUT_KINDS else (self.input,)
+
+
+def gather_axes(op: Op) -> tuple[int, int, int]:
+    """Which axes, from 0, of a gather's output its input's height, width and channels become."""
+    height, width = (axis - 1 for axis in op.axes)
+    return height, width, 3 - height - width
+
+
+@dataclass
+class QuantModel:
+    """A graph of INT8 layers in an order in which they can run: op i writes tensor i + 1 and reads earlier ones."""
+
+    tensors: list[Tensor]
+    ops: list[Op]
+    labels: list[str] = field(default_factory=list)
+    loss: str = "cross_entropy"
+    signal: Signal | None = None  # what inputs are made of, if that is known
+    space: Space | None = None  # how the last layer's inputs spread, if that is known: then classes can be added
+
+    def __repr__(self) -> str:
+        return f"<QuantModel {self.input.shape} -> {self.output.shape}, {len(self.ops)} ops, {self.loss}>"
+
+    @property
+    def input(self) -> Tensor:
+        return self.tensors[0]
+
+    @property
+    def output(self) -> Tensor:
+        return self.tensors[self.ops[-1].output]
+
+    @property
+    def loss_index(self) -> int:
+        """The tensor that the loss looks at: the output or, where the loss does the last op's work, that op's input."""
+        last = self.ops[-1]
+        done_by_loss = (self.loss, last.kind) in (("cross_entropy", "softmax"), ("binary_cross_entropy", "lookup"))
+        return last.input if done_by_loss else last.output
+
+    @property
+    def loss_tensor(self) -> Tensor:
+        return self.tensors[self.loss_index]
+
+    @property
+    def loss_scale(self) -> float:
+        """Nats that a step of the loss tensor counts for (SPEC.md, section 4): its scale, or more on a narrow grid."""
+        scale = float(np.float32(self.loss_tensor.scale))
+        return scale if self.loss == "mean_squared_error" else max(scale, LEAST_NATS / 255)
+
+    @property
+    def training_ops(self) -> int:
+        """How many ops, from the first, training runs."""
+        return len(self.ops) - (self.loss_index != self.ops[-1].output)
+
+    @property
+    def trainable(self) -> list[int]:
+        """The ops that can train an adapter: those with weights that no op reads which passes no gradient."""
+        cut: set[int] = set()  # tensors that get no error
+        for op in reversed(self.ops):
+            if op.kind in FORWARD_KINDS or op.output in cut:
+                cut.update(op.inputs)
+        return [index for index, op in enumerate(self.ops) if op.is_matrix and op.output not in cut]
+
+    @property
+    def has_history(self) -> bool:
+        """Whether an inference depends on those before it: inputs are the frames of a stream."""
+        return any(op.kind == "history" for op in self.ops)
+
+    @property
+    def learns_values(self) -> bool:
+        """Whether targets are values on the output's grid, as an autoencoder's input is, and no classes."""
+        return self.loss == "mean_squared_error"
+
+    @property
+    def classes(self) -> int:
+        """How many classes the output tells apart: a single output that says yes or no tells two."""
+        return 2 if self.loss == "binary_cross_entropy" and self.output.size == 1 else self.output.size
+
+    def targets(self, labels: NDArray[np.integer]) -> NDArray[Any]:
+        """What training takes for labels [N]: themselves or, for yes or no at every output, int8 [N, outputs].
+
+        ValueError where the loss has another target than a class.
+        """
+        if self.loss == "mean_squared_error":
+            raise InputError("mean_squared_error has values as targets, not labels: import with another --loss")
+        if self.loss == "cross_entropy":
+            return labels
+        rows = labels[:, None] if self.output.size == 1 else labels[:, None] == np.arange(self.output.size)
+        return rows.astype(np.int8)
+
+    def frames(self, shape: tuple[int, ...]) -> int:
+        """How many inputs, one behind the other, a window of this shape [height, width, channels] is.
+
+        More than one only with history, along height or, where the input has one row, width. ValueError for others.
+        """
+        height, width, channels = self.input.shape
+        times = shape[-3] * shape[-2] // (height * width) if len(shape) == 3 else 0
+        possible = {(times * height, width, channels)} | ({(1, times * width, channels)} if height == 1 else set())
+        if tuple(shape) not in possible or times < 1 or times > 1 and not self.has_history:
+            whole = "a whole number of inputs" if self.has_history else "an input"
+            raise InputError(f"windows are {tuple(shape)}, must be {whole} of {self.input.shape}")
+        return times

@@ -1,0 +1,105 @@
+"""`.npz` files: named arrays, as `numpy.savez` writes them, read as what anybody may have made.
+
+Nothing is unpickled, no memory is taken that the file only claims to need, and whatever is wrong is told by NpzError.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from edgelora.base.errors import EdgeloraError
+
+from .files import MAX_ARRAYS_BYTES, write_atomic
+
+MAX_ARRAYS = 1024
+BLOCK = 1 << 20  # bytes unpacked at a time
+_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+
+class NpzError(EdgeloraError, ValueError):
+    """No `.npz` file, a damaged one, or one with more in it than can be used; the message says why and what to do."""
+
+
+def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Writes an `.npz` file as `write_atomic` does."""
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    write_atomic(path, content.getvalue())
+
+
+def read_npz(path: str | Path, remedy: str, most: int = MAX_ARRAYS_BYTES) -> dict[str, NDArray[Any]]:
+    """All arrays of a file by name, which are of at most `most` bytes together.
+
+    NpzError, with the file's name and the remedy, or OSError if it can't be opened.
+    """
+    with open(path, "rb") as file:
+        try:
+            if file.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
+                raise NpzError("it holds one bare array, without a name")
+            with zipfile.ZipFile(file) as archive:
+                return dict(_array(archive, member) for member in _members(archive, most))
+        except Exception as error:  # of zipfile, zlib and NumPy: hostile bytes can raise any of theirs
+            raise NpzError(f"{path}: not a readable .npz file ({_reason(error)}); {remedy}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _members(archive: zipfile.ZipFile, most: int) -> list[zipfile.ZipInfo]:
+    members = archive.infolist()
+    size = sum(member.file_size for member in members)
+    if size > most:
+        raise NpzError(f"its arrays have {size} bytes once unpacked, at most {most} are possible")
+    if len(members) > MAX_ARRAYS or len({member.filename for member in members}) < len(members):
+        raise NpzError(f"it has {len(members)} arrays, some of the same name, or more than {MAX_ARRAYS}")
+    return members
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, NDArray[Any]]:
+    """An array by its name. Its header is checked before memory is taken for it, once."""
+    name = member.filename.removesuffix(".npy")
+    with archive.open(member) as file:
+        version = npy.read_magic(file)
+        if version not in _HEADERS:
+            raise NpzError(f"array {name!r} has format {version[0]}.{version[1]}")
+        shape, by_columns, dtype = _HEADERS[version](file)
+        if dtype.hasobject:
+            raise NpzError(f"array {name!r} holds Python objects, which are never loaded")
+        count, left = math.prod(shape), member.file_size - file.tell()
+        if any(side < 0 for side in shape) or count * dtype.itemsize != left:
+            raise NpzError(f"array {name!r} is told to be {dtype} {list(shape)[:6]} but has {left} bytes")
+        values = np.zeros(count, dtype)
+        _fill(file, values.view(np.uint8) if left else np.zeros(0, np.uint8))
+        if dtype.kind == "U" and left and not _is_text(values.view(dtype.byteorder + "u4")):
+            raise NpzError(f"array {name!r} has text that is no Unicode")
+    return name, values.reshape(shape, order="F" if by_columns else "C")
+
+
+def _is_text(codes: NDArray[np.uint32]) -> bool:
+    """Whether all are code points of characters; others make str() fail, or what is made of it."""
+    return not ((codes > 0x10FFFF) | (codes >= 0xD800) & (codes < 0xE000)).any()
+
+
+def _fill(file: IO[bytes], room: NDArray[np.uint8]) -> None:
+    """Reads exactly as many bytes; the end of the file is read too, which checks its CRC."""
+    at = 0
+    while part := file.read(BLOCK):
+        if at + len(part) > len(room):
+            raise NpzError("an array has more bytes than the archive says")
+        room[at : at + len(part)] = np.frombuffer(part, np.uint8)
+        at += len(part)
+    if at < len(room):
+        raise NpzError("an array was cut off")

@@ -1,0 +1,1 @@
+"""The device's core on this computer."""

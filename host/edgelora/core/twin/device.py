@@ -1,0 +1,167 @@
+"""The device's own Python on this computer: `micropython_module/python/edgelora` as it is, over the twin.
+
+What a rule of the device decides is asked here, so that no rule is written twice:
+
+    Learner = device.module("learner").Learner
+
+The files are a package of another name here, for the host's own is `edgelora`, too. What MicroPython has and CPython
+has not, or has otherwise, is `_BOARD` for them and for nobody else.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import importlib
+import importlib.util
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from edgelora.base import resources
+from edgelora.base.errors import EdgeloraError, InputError
+
+from . import native, native_fleet, native_frontend
+
+NAME = f"{__name__}_python"  # of the package
+_TICKS = 1 << 30  # MicroPython's counters of time go round at it
+
+
+def _ticks_ms() -> int:
+    return time.monotonic_ns() // 1_000_000 % _TICKS
+
+
+def _ticks_us() -> int:
+    return time.monotonic_ns() // 1000 % _TICKS
+
+
+def _ticks_add(ticks: int, delta: int) -> int:
+    return (ticks + delta) % _TICKS
+
+
+def _ticks_diff(end: int, start: int) -> int:
+    return (end - start + _TICKS // 2) % _TICKS - _TICKS // 2
+
+
+def _sleep_ms(ms: int) -> None:
+    time.sleep(ms / 1000)
+
+
+_BOARD: dict[str, Any] = {
+    "_edgelora": native,
+    "_edgelora_fleet": native_fleet,
+    "_edgelora_frontend": native_frontend,
+    # a heap of small gaps is what the device collects for; here it would only take time
+    "gc": SimpleNamespace(collect=lambda: None),
+    "sys": SimpleNamespace(implementation=SimpleNamespace(_machine="host")),
+    "time": SimpleNamespace(
+        sleep=time.sleep,
+        sleep_ms=_sleep_ms,
+        ticks_ms=_ticks_ms,
+        ticks_us=_ticks_us,
+        ticks_add=_ticks_add,
+        ticks_diff=_ticks_diff,
+    ),
+}
+
+
+def _import(
+    name: str,
+    globals: Mapping[str, object] | None = None,
+    locals: Mapping[str, object] | None = None,
+    fromlist: Sequence[str] | None = (),
+    level: int = 0,
+) -> Any:
+    if level == 0 and name in _BOARD:
+        return _BOARD[name]
+    if level == 0 and name == "machine":
+        raise ImportError("this computer has no pins")
+    return builtins.__import__(name, globals, locals, fromlist or (), level)
+
+
+_BUILTINS = vars(builtins) | {"__import__": _import}
+
+
+class _Loader(SourceFileLoader):
+    """Leaves no bytecode beside the device's files, which go to boards as they are."""
+
+    def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
+        pass
+
+    def exec_module(self, module: ModuleType) -> None:
+        vars(module)["__builtins__"] = _BUILTINS
+        super().exec_module(module)
+
+
+class _Finder(MetaPathFinder):
+    """Finds the package and its modules."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != NAME and not fullname.startswith(f"{NAME}."):
+            return None
+        folder = _folder()
+        name = fullname[len(NAME) + 1 :] or "__init__"
+        file = folder / f"{name}.py"
+        if not file.exists():
+            return None
+        inside = [str(folder)] if fullname == NAME else None
+        loader = _Loader(fullname, str(file))
+        return importlib.util.spec_from_file_location(fullname, file, loader=loader, submodule_search_locations=inside)
+
+
+def _folder() -> Path:
+    return resources.device_file("edgelora/__init__.py").parent
+
+
+@functools.cache
+def module(name: str = "") -> Any:
+    """A module of the device's package by its name, such as "training"; "": the package itself, with `Model`."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+    return importlib.import_module(f"{NAME}.{name}" if name else NAME)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What the device's Python refuses with a ValueError is an InputError of the same text here."""
+    try:
+        yield
+    except EdgeloraError:
+        raise
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+class Flash:
+    """A block device in RAM, erased: a place for the device's `Store`."""
+
+    def __init__(self, blocks: int, size: int = 4096) -> None:
+        self._blocks, self._size = blocks, size
+        self._bytes = bytearray(b"\xff" * blocks * size)
+
+    @classmethod
+    def of(cls, largest: int) -> Flash:
+        """With room for a dozen entries of so many bytes beside the index."""
+        return cls(32 + 12 * (largest // 4096 + 1))
+
+    def readblocks(self, block: int, buffer: Any, offset: int = 0) -> None:
+        at = block * self._size + offset
+        memoryview(buffer)[:] = memoryview(self._bytes)[at : at + len(buffer)]
+
+    def writeblocks(self, block: int, buffer: Any, offset: int = 0) -> None:
+        at = block * self._size + offset
+        self._bytes[at : at + len(buffer)] = buffer
+
+    def ioctl(self, what: int, block: int) -> int:
+        if what == 6:  # erase
+            at = block * self._size
+            self._bytes[at : at + self._size] = b"\xff" * self._size
+        return {4: self._blocks, 5: self._size}.get(what, 0)

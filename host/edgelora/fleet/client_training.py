@@ -1,0 +1,41 @@
+"""What one board does with a round's adapter, on this computer: the board's own run (SPEC.md, 13), by the twin."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.core.formats.elm import unpack_model
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.training.warm_start import vector_after
+
+
+def fleet_recipe(rank: int, mode: str) -> Recipe:
+    """How all boards of a fleet train; epochs, rate and seed are a round's."""
+    return Recipe(rank=rank, mode=mode, on_board=True, epochs=1)
+
+
+@functools.lru_cache(maxsize=2)
+def learner_of(elm: bytes, rank: int, mode: str) -> TwinLearner:
+    """A session for the boards of a fleet, one after the other."""
+    recipe = fleet_recipe(rank, mode)
+    return TwinLearner(elm, recipe.ranks(unpack_model(elm)), recipe)
+
+
+def fresh_adapter(elm: bytes, rank: int, mode: str, seed: int) -> bytes:
+    """The adapter that a fleet begins with, with training state: B is 0, A is the seed's."""
+    learner = learner_of(elm, rank, mode)
+    learner.begin(seed)
+    return learner.save(True)
+
+
+def trained(
+    learner: TwinLearner, adapter: bytes, samples: Samples, recipe: Recipe, epochs: int, rate: int, seed: int
+) -> NDArray[np.int16]:
+    """The vector [n] after a board's run from the global adapter."""
+    return vector_after(learner, adapter, samples, replace(recipe, epochs=epochs, learning_rate=rate, seed=seed))

@@ -1,0 +1,143 @@
+"""A federation's rounds by secure sums: each board has messages of its own, which somebody carries (`secagg.Round`)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from edgelora.base.errors import InputError
+from edgelora.base.progress import Progress, untold
+from edgelora.core.formats.elm import base_id
+from edgelora.learn.training.warm_start import fleet_vector
+
+from .federation import Call, Exchange, Federation, Judge, Total, federate
+from .messages import Stage, Task
+from .plan import Plan
+from .roster import Roster, Site
+from .secagg import ReplyRefused, Round, RoundAborted
+
+# Messages by board, the global adapter (with TASK alone) and the seconds that boards have: their replies.
+Deliver = Callable[[dict[int, bytes], bytes, float], dict[int, list[bytes]]]
+LEAST_REST = 1.0  # seconds of a stage that are worth another try
+
+
+def task_of(federation: Federation, roster: Roster, call: Call) -> Task:
+    """The task of a round."""
+    return federation.plan.task(
+        roster.number,
+        base_id(federation.base.elm),
+        hashlib.sha256(call.adapter).digest(),
+        len(fleet_vector(call.adapter)),
+        call.rate,
+        call.seed,
+    )
+
+
+def in_stages(federation: Federation, roster: Roster, secret: bytes, deliver: Deliver) -> Exchange:
+    """An engine of messages for each board. secret: the server's, as the roster names it.
+
+    More boards than a cohort has are parted into several, each with a sum of its own, which are added up.
+
+    Boards are charged before the message without which nothing of their updates can be seen. With masks that is UNMASK:
+    until so many of a cohort have given shares of its seed, a board's MASKED is random numbers to the server and to
+    colluders. Without masks it is INPUT, to which a board answers with its update, also too late.
+    """
+
+    def exchange(call: Call) -> Total:
+        task = task_of(federation, roster, call)
+        made = [Round(task, call.number, roster, secret, part) for part in parted(call.boards, task)]
+        sent = _Sent(deliver)
+        while under_way := [one for one in made if not one.done]:
+            stage = under_way[0].stage
+            if stage == (Stage.UNMASK if task.masks else Stage.INPUT):
+                call.charge([board for one in under_way for board in (one.survivors if task.masks else one.waiting)])
+            sent.stage(under_way, call.adapter if stage == Stage.TASK else b"", federation.plan)
+        sums = [one.result() for one in made if one.complete]
+        vector = np.zeros(task.parameters, np.int64)
+        for one in sums:
+            vector += one.vector
+        survivors = sum(len(one.survivors) for one in sums)
+        return Total(vector, survivors, sent.down, sent.up, "" if sums else made[0].why)
+
+    return exchange
+
+
+def parted(boards: Sequence[int], task: Task) -> list[list[int]]:
+    """Boards in as few cohorts as have room for all, of sizes that differ by one at most, mixed by the round's seed."""
+    count = -(-len(boards) // task.cohort) if task.masks else 1
+    mixed = np.random.default_rng(task.seed).permutation(sorted(boards)).tolist()
+    return [sorted(mixed[first::count]) for first in range(max(count, 1))]
+
+
+def federate_site(
+    federation: Federation,
+    site: Site,
+    deliver: Deliver,
+    progress: Progress = untold,
+    judge: Judge | None = None,
+    stop: int | None = None,
+) -> None:
+    """`federate` for the boards of a site, in each round those of its roster of then: boards refuse any other.
+
+    Numbers rise over all federations of the site, whatever its clock does.
+    """
+    read: list[Roster] = []
+
+    def boards() -> dict[int, bytes]:
+        read[:] = [site.roster()]
+        if not read[0].active:
+            raise InputError(f"{site.path} has no boards", remedy="enroll some: edgelora fleet enroll")
+        return read[0].members
+
+    def exchange(call: Call) -> Total:
+        call = replace(call, number=site.next_number(call.number))
+        return in_stages(federation, read[0], site.secret(), deliver)(call)
+
+    federation.of_site(site)
+    federate(federation, exchange, boards, progress, judge, stop)
+
+
+class _Sent:
+    """Carries a round's stages, and counts bytes."""
+
+    def __init__(self, deliver: Deliver) -> None:
+        self._deliver, self.down, self.up = deliver, 0, 0
+
+    def stage(self, made: list[Round], adapter: bytes, plan: Plan) -> None:
+        """One stage of all cohorts: until every board has answered or the time is over.
+
+        What is refused may be a forgery: the board's own may still come, so its message is sent again.
+        """
+        seconds = plan.deadline if adapter else plan.patience
+        end = time.monotonic() + seconds
+        rest = seconds
+        of = {index: one for one in made for index in one.waiting}
+        while of and rest > 0:
+            messages = {index: message for index, one in of.items() if (message := one.message(index))}
+            self.down += sum(len(message) + len(adapter) for message in messages.values())
+            refused = False
+            for index, replies in self._deliver(messages, adapter, rest).items():
+                refused |= index in messages and not self._take(of[index], index, replies)
+            rest = end - time.monotonic()
+            of = {index: one for index, one in of.items() if index in one.waiting}
+            if not refused or rest < LEAST_REST:
+                break
+        for one in made:
+            with contextlib.suppress(RoundAborted):
+                one.close_stage()
+
+    def _take(self, made: Round, index: int, replies: list[bytes]) -> bool:
+        """Whether one of these was the board's."""
+        for reply in replies:
+            self.up += len(reply)
+            try:
+                made.receive(index, reply)
+                return True
+            except ReplyRefused:
+                continue
+        return not replies

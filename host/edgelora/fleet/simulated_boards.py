@@ -1,0 +1,127 @@
+"""Boards of a fleet on this computer: their samples by name, and what each makes of a round.
+
+`har`: the eight of the figures: left and right arm of people 3 to 6, and a base that was pretrained on 1 and 2.
+`har-choosing`: people 7 to 10 and the same base, on which settings were chosen. With more boards than these, board i
+is the arm i modulo 8, with `FEW` of its training windows drawn for itself. A folder: a board for each of its `.npz`
+files, in their names' order.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.base.errors import InputError
+from edgelora.base.progress import Progress, untold
+from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.twin.fleet import clip_update, gaussian_noise
+from edgelora.learn.training.base import Base, pretrained
+from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.warm_start import fleet_vector
+from edgelora.model.datasets import dataset
+from edgelora.model.datasets.dataset import Dataset, load_dataset
+from edgelora.model.datasets.har import ARMS, load_har_arm, load_har_people
+from edgelora.model.quantization.quantize import quantize
+
+from .averaging import board_seed
+from .client_training import fleet_recipe, learner_of, trained
+from .plan import Plan
+
+BASE_PEOPLE = (1, 2)
+PEOPLE: dict[str, tuple[int, ...]] = {"har": (3, 4, 5, 6), "har-choosing": (7, 8, 9, 10)}
+FEW = 40  # training windows of a board, where there are more boards than recordings
+
+
+def fleet_base(seed: int = 0, progress: Progress = untold, people: tuple[int, ...] = BASE_PEOPLE) -> Base:
+    """A base of these people, by itself that of the fleets by name; from the cache if it was made before."""
+    windows = load_har_people(people)
+    name = "-".join(["har-fleet", *map(str, people if people != BASE_PEOPLE else ())])
+    net = pretrained(name, lambda: windows, seed, progress)
+    model = quantize(net, windows.x)
+    model.labels = windows.labels
+    return Base("har.elm", pack_model(model), model)
+
+
+@dataclass(frozen=True)
+class BoardData:
+    """What one board has seen, and what tests it."""
+
+    train: Samples
+    test: Samples
+
+
+class Boards:
+    """Boards with their data, made when they are asked for. spec: a fleet by name, a folder, or people's numbers."""
+
+    def __init__(self, spec: str | tuple[int, ...], base: Base, count: int) -> None:
+        self.base, self.count = base, count
+        self._parts: list[tuple[Dataset, Dataset]] = []
+        if isinstance(spec, str):
+            spec = PEOPLE.get(spec, spec)
+        if isinstance(spec, tuple):
+            arms = [(person, arm) for person in spec for arm in ARMS]
+            self._parts = [load_har_arm(person, arm) for person, arm in arms]
+        elif Path(spec).is_dir():
+            files = sorted(Path(spec).glob("*.npz"))
+            if len(files) < count:
+                raise InputError(f"{spec}: {len(files)} .npz files for {count} boards: give a file for each")
+            for path in files[:count]:
+                whole = dataset.split(load_dataset(path), path.name)
+                self._parts.append((whole.train, whole.test))
+        else:
+            raise InputError(
+                f"data of boards {spec!r}: give one of {', '.join(PEOPLE)}, or a folder of .npz files, one a board"
+            )
+        self._samples = [BoardData(base.samples(train), base.samples(test)) for train, test in self._parts]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def of(self, index: int) -> BoardData:
+        """The data of a board, the same each time."""
+        one = self._samples[index % len(self._samples)]
+        if self.count <= len(self._samples):
+            return one
+        chosen = np.zeros(len(one.train), bool)
+        rng = np.random.default_rng((index, 1))
+        chosen[rng.choice(len(chosen), min(FEW, len(chosen)), replace=False)] = True
+        return BoardData(one.train.part(chosen), one.test)
+
+
+@functools.lru_cache(maxsize=2)
+def boards_of(spec: str | tuple[int, ...], elm: bytes, name: str, count: int) -> Boards:
+    """`Boards`, once for each process."""
+    return Boards(spec, Base(name, elm, unpack_model(elm, name)), count)
+
+
+def update_of(
+    plan: Plan, elm: bytes, adapter: bytes, rate: int, seed: int, index: int, samples: Samples
+) -> NDArray[np.int32]:
+    """A board's update [n]: what its run changed, clipped to the plan's norm, with its share of noise."""
+    recipe, learner = fleet_recipe(plan.rank, plan.mode), learner_of(elm, plan.rank, plan.mode)
+    before = fleet_vector(adapter)
+    after = trained(learner, adapter, samples, recipe, plan.epochs, rate, board_seed(seed, index))
+    return private_update(before, after, plan, board_seed(seed, index))
+
+
+def private_update(before: NDArray[np.int16], after: NDArray[np.int16], plan: Plan, seed: int) -> NDArray[np.int32]:
+    """The boards' own C: exact clip, then discrete noise. A simulation's noise comes of the round's seed, so that it
+    can be repeated; a board's own comes of its generator."""
+    update = clip_update(before, after, plan.clip)
+    if not plan.sigma:
+        return update
+    key = hashlib.sha256(b"edgelora simulated noise" + seed.to_bytes(4, "little")).digest()
+    return update + gaussian_noise(key, plan.sigma, len(update))
+
+
+def accuracies(plan: Plan, elm: bytes, adapter: bytes | None, boards: Boards, indices: list[int]) -> list[float]:
+    """Share of each board's test samples that an adapter names right; None: the bare base."""
+    learner = learner_of(elm, plan.rank, plan.mode)
+    learner.use(adapter)
+    tests = [boards.of(index).test for index in indices]
+    return [float(np.mean(learner.predict(test.x) == test.y)) for test in tests]

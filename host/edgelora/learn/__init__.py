@@ -1,0 +1,1 @@
+"""Adapters: training, planning, reports, updates."""

@@ -1,0 +1,1 @@
+"""Plans: ranks, memory, time, for a board and a budget."""

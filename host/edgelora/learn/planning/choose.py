@@ -1,0 +1,241 @@
+"""A budget in, a configuration out: ranks, mode, micro-batch and what to compute again, so that all of it fits.
+
+Which ranks are worth what is `sensitivity`'s to say; gains of layers are taken to add up. For each mode two exact
+knapsacks over the layers' ranks (multiple choice; Dudzinski and Walukiewicz, 1987), one by the bytes of the adapter
+file and one by those of the arena, leave the configurations that no cheaper one equals: the frontier. Its
+members' arenas are asked of the device's own planner, and of those that fit, the one of the highest gain is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from edgelora.base.errors import InputError
+from edgelora.base.progress import Progress, untold
+from edgelora.core.formats.ela import adapter_layer_size, adapter_size
+from edgelora.core.formats.elm import unpack_model
+from edgelora.core.formats.network import QuantModel
+from edgelora.core.twin import regions
+from edgelora.core.twin.regions import Layout
+from edgelora.learn.training.recipe import MODES, Recipe
+from edgelora.learn.training.recompute import choose_recompute, smallest_arena
+from edgelora.learn.training.samples import Samples
+
+from .sensitivity import METHODS, Sensitivity, sensitivity
+
+UNITS = {"ablation": "nats of loss", "gradient": "shares of the gradient's energy"}
+WORTH = 0.02  # of the highest gain: what a larger budget has to buy to be told of
+Costs = dict[int, dict[int, int]]  # by op and rank
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bytes: of the arena and, if it matters, of the adapter file."""
+
+    ram: int
+    adapter: int | None = None
+
+    def share(self, arena_bytes: int, adapter_bytes: int) -> float:
+        """Of what is scarcer: at most 1 if both fit."""
+        return max(arena_bytes / self.ram, adapter_bytes / self.adapter if self.adapter else 0.0)
+
+    def __str__(self) -> str:
+        return f"{self.ram} bytes of arena" + (f" and {self.adapter} of adapter" if self.adapter else "")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A configuration. gain: as its `Sensitivity` tells; recompute: by op, 1 = not kept; arena_bytes: so."""
+
+    recipe: Recipe
+    gain: float
+    arena_bytes: int
+    adapter_bytes: int
+    recompute: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """frontier: of all modes, by gain, with everything kept; beyond: the next one that is worth a larger budget."""
+
+    budget: Budget
+    chosen: Candidate
+    beyond: Candidate | None
+    frontier: tuple[Candidate, ...]
+    sensitivities: tuple[Sensitivity, ...]
+
+    @property
+    def unit(self) -> str:
+        """Of gains."""
+        return UNITS[self.sensitivities[0].method]
+
+
+def choose(
+    elm: bytes,
+    samples: Samples,
+    recipe: Recipe,
+    budget: Budget,
+    modes: Sequence[str] = MODES,
+    method: str = METHODS[0],
+    progress: Progress = untold,
+) -> Choice:
+    """The configuration of the highest expected gain on these samples within a budget.
+
+    Layers are those of the recipe's placement; its micro-batch is lowered where a layer has too many positions for it.
+    Raises ValueError, naming the smallest configuration that works, if none fits.
+    """
+    return choices(elm, samples, recipe, modes, method, progress).within(budget)
+
+
+def choices(
+    elm: bytes,
+    samples: Samples,
+    recipe: Recipe,
+    modes: Sequence[str] = MODES,
+    method: str = METHODS[0],
+    progress: Progress = untold,
+) -> Choices:
+    """What `choose` chooses from: what takes long of it, and no budget changes."""
+    recipes = [replace(recipe, mode=mode, cache="none", given_ranks=None) for mode in modes]
+    measured = tuple(sensitivity(elm, samples, mine, method, progress) for mine in recipes)
+    pool = [one for mine, gains in zip(recipes, measured, strict=True) for one in _candidates(elm, mine, gains)]
+    if not pool:
+        raise InputError("no adapter lowers the loss on these samples: the base fits them already, or they are too few")
+    return Choices(elm, tuple(pool), measured)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Configurations of a base for somebody's samples."""
+
+    elm: bytes
+    candidates: tuple[Candidate, ...]
+    sensitivities: tuple[Sensitivity, ...]
+
+    def within(self, budget: Budget) -> Choice:
+        """The best one within a budget. ValueError, naming the smallest configuration that works, if none fits."""
+        pool = [replace(one, recipe=replace(one.recipe, ram=budget.ram)) for one in self.candidates]
+        pool.sort(key=lambda one: (-one.gain, budget.share(one.arena_bytes, one.adapter_bytes)))
+        chosen = _best_fitting(self.elm, pool, budget)
+        if chosen is None:
+            raise InputError(_refusal(self.elm, pool, budget))
+        worth = chosen.gain + WORTH * pool[0].gain
+        beyond = min(
+            (one for one in pool if one.gain >= worth),
+            key=lambda one: budget.share(one.arena_bytes, one.adapter_bytes),
+            default=None,
+        )
+        modes = dict.fromkeys(measured.mode for measured in self.sensitivities)
+        unbeaten = [one for mode in modes for one in _unbeaten([other for other in pool if other.recipe.mode == mode])]
+        return Choice(budget, chosen, beyond, tuple(sorted(unbeaten, key=lambda one: one.gain)), self.sensitivities)
+
+
+def frontier(gains: dict[int, dict[int, float]], costs: Costs) -> list[dict[int, int]]:
+    """Ranks by op of every allocation that no cheaper, or equally cheap, one equals in gain; the empty one is first."""
+    best: list[tuple[int, float, dict[int, int]]] = [(0, 0.0, {})]
+    for op, by_rank in gains.items():
+        grown = best + [
+            (cost + costs[op][rank], gain + more, {**ranks, op: rank})
+            for cost, gain, ranks in best
+            for rank, more in by_rank.items()
+        ]
+        grown.sort(key=lambda one: (one[0], -one[1]))
+        best = grown[:1]
+        for one in grown[1:]:
+            if one[1] > best[-1][1]:
+                best.append(one)
+    return [ranks for _, _, ranks in best]
+
+
+def file_costs(model: QuantModel, measured: Sensitivity) -> Costs:
+    """Bytes of the adapter file that each layer takes at each rank."""
+    trains_a = measured.mode == "trainable_a"
+    return {
+        op: {rank: adapter_layer_size(model, op, rank, trains_a) for rank in gains}
+        for op, gains in measured.gains.items()
+    }
+
+
+# ---- candidates ------------------------------------------------------------------------------------------------------
+
+
+def _candidates(elm: bytes, recipe: Recipe, measured: Sensitivity) -> list[Candidate]:
+    """Both frontiers of a mode and, as no knapsack knows what passes take, each layer alone; with everything kept."""
+    model = unpack_model(elm)
+    alone = [{op: rank} for op, gains in measured.gains.items() for rank, gain in gains.items() if gain]
+    by_arena: Costs = {op: {} for op in measured.gains}
+    for op, rank in ((op, rank) for op, gains in measured.gains.items() for rank in gains):
+        by_arena[op][rank] = _lasting_bytes(elm, recipe.with_ranks(model, {op: rank}))
+    cheap = [frontier(measured.gains, costs)[1:] for costs in (file_costs(model, measured), by_arena)]
+    recipes = dict.fromkeys(recipe.with_ranks(model, ranks) for ranks in (*alone, *cheap[0], *cheap[1]))
+    return [_candidate(elm, model, mine, measured.of(mine.ranks(model))) for mine in recipes]
+
+
+def _candidate(elm: bytes, model: QuantModel, recipe: Recipe, gain: float) -> Candidate:
+    size = adapter_size(model, recipe.given_ranks or (), recipe.mode == "trainable_a")
+    return Candidate(recipe, gain, _layout(elm, recipe).arena_bytes, size)
+
+
+def _layout(elm: bytes, recipe: Recipe, recompute: bytes | None = None) -> Layout:
+    ranks = bytes(recipe.given_ranks or ())
+    return regions.layout(elm, ranks, recipe.mode, recipe.micro_batch, recipe.momentum_shift, recompute)
+
+
+def _lasting_bytes(elm: bytes, recipe: Recipe) -> int:
+    """What adapters take of the arena whatever else is in it: matrices, their training state, and t."""
+    layout = _layout(elm, recipe)
+    return sum(r.size for r in layout.regions if r.op >= 0 and (r.name == "t" or r.death - r.birth >= layout.steps - 1))
+
+
+def _best_fitting(elm: bytes, pool: Sequence[Candidate], budget: Budget) -> Candidate | None:
+    """Of a pool, sorted by falling gain, the first within the budget, or a better one that fits by computing again."""
+    small = [one for one in pool if not budget.adapter or one.adapter_bytes <= budget.adapter]
+    best = next((one for one in small if one.arena_bytes <= budget.ram), None)
+    for mode in dict.fromkeys(one.recipe.mode for one in small):
+        better = [one for one in small if one.recipe.mode == mode and (best is None or one.gain > best.gain)]
+        best = _first_squeezed(elm, better, budget.ram) or best
+    return best
+
+
+def _first_squeezed(elm: bytes, candidates: Sequence[Candidate], ram: int) -> Candidate | None:
+    """The first that fits with outputs computed again. By bisection, as less gain goes with less memory in a mode."""
+    found, start, end = None, 0, len(candidates)
+    while start < end:
+        middle = (start + end) // 2
+        squeezed = _squeezed(elm, candidates[middle], ram)
+        found, start, end = (squeezed, start, middle) if squeezed else (found, middle + 1, end)
+    return found
+
+
+def _squeezed(elm: bytes, one: Candidate, ram: int) -> Candidate | None:
+    if _lasting_bytes(elm, one.recipe) >= ram:
+        return None
+    try:
+        recompute = choose_recompute(elm, one.recipe, ram)
+    except ValueError:
+        return None
+    size = _layout(elm, one.recipe, recompute).arena_bytes
+    return replace(one, recompute=tuple(recompute or ()), arena_bytes=size)
+
+
+def _unbeaten(pool: Sequence[Candidate]) -> list[Candidate]:
+    """Those of a pool, sorted by falling gain, that none with more gain undercuts in both sizes."""
+    kept: list[Candidate] = []
+    for one in pool:
+        if all(one.arena_bytes < other.arena_bytes or one.adapter_bytes < other.adapter_bytes for other in kept):
+            kept.append(one)
+    return kept
+
+
+def _refusal(elm: bytes, pool: Sequence[Candidate], budget: Budget) -> str:
+    """What to say when nothing fits: the smallest configuration, an adapter on one layer."""
+    alone = [one for one in pool if sum(map(bool, one.recipe.given_ranks or ())) == 1]
+    smallest = min(alone, key=lambda one: budget.share(one.arena_bytes, one.adapter_bytes))
+    arena, size = smallest_arena(elm, smallest.recipe), smallest.adapter_bytes
+    ranks = " ".join(map(str, smallest.recipe.given_ranks or ()))
+    enough = f"--ram {max(arena, budget.ram)} --adapter {max(size, budget.adapter or 0)}"
+    return (
+        f"no adapter fits {budget}: the smallest, ranks {ranks} in mode {smallest.recipe.mode}, takes {arena} bytes of "
+        f"arena and {size} of adapter: give {enough} or more"
+    )

@@ -1,0 +1,210 @@
+"""What an inference, a training step and an update take on a board: cycles, time and energy, without the board.
+
+The cycles of a pass are those of its ops' kernels (`edgelora.terms`), of the loss and of the updates: counts times the
+board's cycles for each, which were fitted to measurements of the board (`edgelora.bench_cost`). Which kernel runs is
+asked of the core itself. What depends on data is taken as it is on average: fused activations stop half of the errors,
+a trained A has no zeros, and no error vanishes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+
+from edgelora.base.errors import InputError
+from edgelora.board.profiles import BoardProfile
+from edgelora.core.formats.elm import unpack_model
+from edgelora.core.twin.session import Scratch
+
+from . import terms
+from .terms import Layer, Step
+
+# in the backward pass: what the error of an input takes
+READS_INPUT = ("max_pool", "lookup", "minimum", "maximum", "prelu")
+READS_OTHER = ("multiply", "minimum", "maximum", "prelu")
+READS_OUTPUT = ("softmax",)
+LASTING = ("history",)  # outputs that can't be computed again
+Terms = tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Predicted cycles. step_cycles: one training sample with its share of an update; 0 in mode "infer".
+
+    ops: (forward, backward) of each; forward with the adapter and, in a training step, with what is kept of it and
+    computed again.
+    """
+
+    infer_cycles: int
+    step_cycles: int
+    update_cycles: int
+    ops: tuple[tuple[int, int], ...]
+    micro_batch: int
+    clock_hz: int
+    active_watts: float | None
+
+    @property
+    def infer_us(self) -> float:
+        return self.infer_cycles / self.clock_hz * 1e6
+
+    @property
+    def step_us(self) -> float:
+        return self.step_cycles / self.clock_hz * 1e6
+
+    @property
+    def update_joules(self) -> float | None:
+        """Energy of a micro-batch's samples and the update, an estimate; None: the board's power is not known."""
+        return None if self.active_watts is None else self.micro_batch * self.step_us * 1e-6 * self.active_watts
+
+
+def predict(
+    elm: bytes,
+    ranks: bytes,
+    mode: str,
+    micro_batch: int,
+    momentum: int,
+    recompute: bytes | None,
+    board: BoardProfile,
+    frames: int = 1,
+) -> Cost | None:
+    """The cost of a session on a `.elm`, configured as for `twin.layout`; None: the board was not measured.
+
+    An inference is of a whole sample of `frames`, which only networks with history have more than one of.
+    """
+    if board.cycles is None or board.clock_hz is None:
+        return None
+    cycles, passes = board.cycles, passes_of(elm, ranks, mode, momentum, recompute, frames)
+
+    def total(of: Iterable[tuple[str, float]]) -> float:
+        return sum(cycles[name] * count for name, count in of)
+
+    ops = [(total(forward), total(backward)) for forward, backward in zip(passes.forward, passes.backward, strict=True)]
+    update = total(passes.update)
+    step = sum(map(sum, ops)) + total(passes.loss) + update / micro_batch if mode != "infer" else 0
+    return Cost(
+        infer_cycles=round(total(chain(passes.call, *passes.infer))),
+        step_cycles=round(step),
+        update_cycles=round(update),
+        ops=tuple((round(forward), round(backward)) for forward, backward in ops),
+        micro_batch=micro_batch,
+        clock_hz=board.clock_hz,
+        active_watts=board.watts(),
+    )
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Terms of a session's passes. infer, forward and backward have those of each op, the latter two of a step."""
+
+    infer: tuple[Terms, ...]
+    forward: tuple[Terms, ...]
+    backward: tuple[Terms, ...]
+    call: Terms  # of an inference
+    loss: Terms
+    update: Terms
+
+
+def passes_of(elm: bytes, ranks: bytes, mode: str, momentum: int, recompute: bytes | None, frames: int = 1) -> Passes:
+    """What the passes of a session consist of. ValueError if ranks or flags are not those of the model's ops."""
+    network = _network(elm)
+    ops = range(len(network.layers))
+    if len(ranks) != len(ops) or (recompute and len(recompute) != len(ops)):
+        raise InputError(f"a model of {len(ops)} ops takes as many ranks and recompute flags")
+    whole_a = mode == "trainable_a"
+    needs = network.needs(ranks) if mode != "infer" else [False for _ in ops]
+    room = network.room(ranks, needs)
+    steps = _steps(network, needs, [whole_a and rank > 0 for rank in ranks], recompute or bytes(len(ops)))
+    once = [network.forward(i, ranks[i], whole_a, network.is_fast(i, ranks[i], False, room)) for i in ops]
+    times = [frames if i < network.remembering else 1 for i in ops]
+    trained = ops if mode == "infer" else range(network.trained)
+    return Passes(
+        infer=tuple(once[i] * times[i] for i in ops),
+        forward=tuple(once[i] * (times[i] + steps[i].again) if i in trained else () for i in ops),
+        backward=tuple(
+            network.backward(i, ranks[i], steps[i], network.is_fast(i, ranks[i], True, room)) if needs[i] else ()
+            for i in ops
+        ),
+        call=network.call,
+        loss=network.loss,
+        update=network.update(ranks, whole_a, momentum),
+    )
+
+
+def _steps(network: _Network, needs: list[bool], trains_a: list[bool], recompute: bytes) -> list[Step]:
+    """What each op does in the backward pass, from the last op down."""
+    steps: list[Step] = []
+    arrived: set[int] = set()  # tensors that have an error
+    read: set[int] = set()  # tensors that the backward pass reads
+    for i in reversed(range(len(needs))):
+        wanted = [tensor for tensor in network.inputs[i] if needs[i] and tensor and needs[tensor - 1]]
+        joined = sum(network.sizes[t] for k, t in enumerate(wanted) if t in arrived or t in wanted[:k])
+        arrived.update(wanted)
+        inputs, kind = network.inputs[i], network.layers[i].kind
+        if trains_a[i] and needs[i]:
+            read.add(inputs[0])
+        if kind in READS_INPUT:
+            read.update(wanted)
+        if kind in READS_OTHER:
+            read.update(other for one, other in zip(inputs, reversed(inputs), strict=True) if one in wanted)
+        if wanted and kind in READS_OUTPUT:
+            read.add(i + 1)
+        again = bool(recompute[i]) and i + 1 in read and kind not in LASTING
+        if again:
+            read.update(network.inputs[i])
+        steps.append(Step(trains_a[i], len(wanted), joined, again))
+    return steps[::-1]
+
+
+class _Network:
+    """A model's ops with the terms of their kernels, each made once."""
+
+    def __init__(self, elm: bytes) -> None:
+        model = unpack_model(elm)
+        self.layers: list[Layer] = [terms.layer(model, i) for i in range(len(model.ops))]
+        self.inputs = [op.inputs for op in model.ops]
+        self.sizes = [tensor.size for tensor in model.tensors]
+        self.trained = model.training_ops
+        self.remembering = max((i + 1 for i, op in enumerate(model.ops) if op.kind in LASTING), default=0)
+        lasting = sum(model.tensors[op.output].size for op in model.ops if op.kind in LASTING)
+        reset = tuple(terms.reset(lasting))
+        self.loss: Terms = reset + tuple(terms.loss(model.loss, model.loss_tensor.size))
+        self.call: Terms = reset + tuple(terms.call(model.output.size))
+        self._loss_row = 4 * model.loss_tensor.size if model.loss == "cross_entropy" else 0
+        self._scratch = functools.cache(Scratch(elm).of)
+        self.forward = functools.cache(self._forward)
+        self.backward = functools.cache(self._backward)
+        self._matrix = functools.cache(lambda count, momentum: tuple(terms.update(count, momentum)))
+
+    def needs(self, ranks: bytes) -> list[bool]:
+        """Which ops run backward: those with an adapter, and those above one."""
+        needs: list[bool] = []
+        for i, inputs in enumerate(self.inputs):
+            needs.append(i < self.trained and (ranks[i] > 0 or any(t and needs[t - 1] for t in inputs)))
+        return needs
+
+    def room(self, ranks: bytes, needs: list[bool]) -> int:
+        """Bytes of scratch that the session has."""
+        sizes = [self._scratch(i, ranks[i], backward)[1] for i, backward in enumerate(needs)]
+        return max(*sizes, self._loss_row if any(needs) else 0)
+
+    def is_fast(self, op: int, rank: int, backward: bool, room: int) -> bool:
+        return 0 < self._scratch(op, rank, backward)[0] <= room
+
+    def _forward(self, op: int, rank: int, whole_a: bool, fast: bool) -> Terms:
+        return tuple(terms.forward(self.layers[op], rank, whole_a, fast))
+
+    def _backward(self, op: int, rank: int, step: Step, fast: bool) -> Terms:
+        return tuple(terms.backward(self.layers[op], rank, step, fast))
+
+    def update(self, ranks: bytes, trains_a: bool, momentum: int) -> Terms:
+        """Of all matrices that train."""
+        found: list[tuple[str, float]] = []
+        for layer, rank in zip(self.layers, ranks, strict=True):
+            for count in (rank * layer.outputs, rank * layer.inputs if trains_a else 0):
+                found += self._matrix(count, momentum) if count else ()
+        return tuple(found)
+
+
+_network = functools.lru_cache(maxsize=8)(_Network)

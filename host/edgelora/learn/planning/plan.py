@@ -1,0 +1,162 @@
+"""What a configuration costs on a board: arena, adapter bytes, multiply-accumulates, and whether it fits."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from edgelora.base.text import notebook_table
+from edgelora.board.profiles import BoardProfile
+from edgelora.core.formats import elm as formats_elm
+from edgelora.core.formats.ela import adapter_size
+from edgelora.core.formats.elm import unpack_model
+from edgelora.core.formats.macs import adapter_macs, op_macs
+from edgelora.core.formats.network import QuantModel, layer_size
+from edgelora.core.formats.signal import Signal
+from edgelora.core.twin import regions
+from edgelora.core.twin.regions import Layout
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.recompute import activation, again_macs, choose_recompute
+
+from .cost import predict
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """One op. macs, adapter_macs: multiply-accumulates of an inference; adapter_bytes: B and, if stored, A.
+
+    activation: what becomes of its output in a training step: "used at once", "kept" for the backward pass, or
+    "recomputed"; a history's is "held" from frame to frame.
+    """
+
+    op: int
+    kind: str
+    input: tuple[int, int, int]
+    output: tuple[int, int, int]
+    weights: int
+    rank: int
+    macs: int
+    adapter_macs: int
+    adapter_bytes: int
+    activation: str = "used at once"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """ram_bytes: the limit; recompute: by op, 1 = not kept; recompute_macs: what that costs a training step.
+
+    arena_bytes is what the device's own planner answers; adapter_bytes is the `.ela` file's size; ranks, one an op,
+    rank is the highest. Microseconds (step: one training sample with its share of an update) and joules (of a
+    micro-batch and its update) are predicted; None where the board was not measured.
+    """
+
+    base_id: str
+    board: str
+    mode: str
+    rank: int
+    ranks: tuple[int, ...]
+    micro_batch: int
+    momentum: int
+    model_bytes: int
+    adapter_bytes: int
+    arena_bytes: int
+    infer_arena_bytes: int
+    ram_bytes: int
+    layers: tuple[LayerPlan, ...]
+    layout: Layout
+    recompute: tuple[int, ...] = ()
+    recompute_macs: int = 0
+    infer_us: float | None = None
+    step_us: float | None = None
+    update_joules: float | None = None
+    signal: Signal | None = None  # what inputs are made of
+
+    @property
+    def fits(self) -> bool:
+        return self.arena_bytes <= self.ram_bytes
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("fits", "yes" if self.fits else "no"),
+            ("trains", f"{self.mode}, ranks {' '.join(map(str, self.ranks))}, micro-batches of {self.micro_batch}"),
+            ("arena", f"{self.arena_bytes:,} of {self.ram_bytes:,} bytes"),
+            ("adapter", f"{self.adapter_bytes:,} bytes"),
+        ]
+        if self.step_us is not None:
+            rows.append(("a sample's training", f"{self.step_us / 1000:.2f} ms, predicted"))
+        return notebook_table(f"A plan for {self.board}", rows)
+
+    def __repr__(self) -> str:
+        fits = "fits" if self.fits else "does NOT fit"
+        told = f"arena {self.arena_bytes} of {self.ram_bytes} bytes, {fits}; adapter {self.adapter_bytes} bytes"
+        if self.infer_us is not None and self.step_us is not None:
+            told += f"; inference {self.infer_us / 1000:.2f} ms, training step {self.step_us / 1000:.2f} ms"
+        return f"<Plan for {self.board}: {told}>"
+
+    def as_json(self) -> dict[str, object]:
+        return asdict(self) | {"fits": self.fits}
+
+
+def layer_plans(model: QuantModel, recipe: Recipe, layout: Layout | None = None) -> tuple[LayerPlan, ...]:
+    """The table of a model's ops with the recipe's adapters; `layout` tells what becomes of activations."""
+    ranks, plans = recipe.ranks(model), []
+    for i, op in enumerate(model.ops):
+        source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
+        outputs, inputs = layer_size(model, i) if op.is_matrix else (0, 0)
+        stored = inputs if recipe.mode == "trainable_a" else 0
+        plans.append(
+            LayerPlan(
+                i,
+                op.kind,
+                source,
+                target,
+                0 if op.weights is None else op.weights.size,
+                ranks[i],
+                op_macs(model, i),
+                adapter_macs(model, ranks, i),
+                ranks[i] * (stored + outputs),
+                activation(layout, i) if layout else "used at once",
+            )
+        )
+    return tuple(plans)
+
+
+def plan(elm: bytes, board: BoardProfile, recipe: Recipe) -> Plan:
+    """Plans a training session of this recipe on a `.elm` model for a board, within the recipe's RAM or the board's.
+
+    Raises ValueError if it is given too little RAM; a plan that is merely too large for the board says so (`fits`).
+    """
+    model = unpack_model(elm)
+    ranks = recipe.ranks(model)
+    limit = recipe.ram or board.arena_bytes
+    try:
+        recompute = choose_recompute(elm, recipe, limit)
+    except ValueError:
+        if recipe.ram:
+            raise
+        recompute = None
+    settings = (recipe.mode, recipe.micro_batch, recipe.momentum_shift, recompute)
+    layout = regions.layout(elm, ranks, *settings)
+    infer = regions.layout(elm, ranks, "infer", 1)
+    cost = predict(elm, ranks, *settings, board)
+    return Plan(
+        base_id=formats_elm.base_id(elm).hex(),
+        board=board.name,
+        mode=recipe.mode,
+        rank=max(ranks),
+        ranks=tuple(ranks),
+        micro_batch=recipe.micro_batch,
+        momentum=recipe.momentum_shift,
+        model_bytes=len(elm),
+        adapter_bytes=adapter_size(model, ranks, recipe.mode == "trainable_a"),
+        arena_bytes=layout.arena_bytes,
+        infer_arena_bytes=infer.arena_bytes,
+        ram_bytes=limit,
+        layers=layer_plans(model, recipe, layout),
+        layout=layout,
+        recompute=tuple(recompute or ()),
+        recompute_macs=sum(again_macs(model, ranks, i) for i, again in enumerate(recompute or ()) if again),
+        infer_us=cost.infer_us if cost else None,
+        step_us=cost.step_us if cost else None,
+        update_joules=cost.update_joules if cost else None,
+        signal=model.signal,
+    )

@@ -1,0 +1,236 @@
+"""How much an adapter of each layer is worth on somebody's samples: expected gains by op and rank.
+
+Two methods, both by the integer twin, so that any network that the board trains can be asked:
+
+- "ablation": an adapter of a high rank everywhere is trained for a short while by the recipe; then all but r of a
+  layer's directions are taken away, and the loss tells what they were worth. (Importance of trained triplets: AdaLoRA,
+  Zhang et al., 2023, arXiv:2303.10512; measured by removal rather than by a gradient that has shrunk by then.)
+- "gradient": the part of the untrained layer's weight gradient that rank r can follow: the energy of its r largest
+  singular values or, with frozen A, of its projection on A's rows. (Choice of ranks by the first gradient: GoRA, He et
+  al., 2025, arXiv:2502.12171; LoRA-GA, Wang et al., 2024, arXiv:2407.05000.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.base.errors import InputError
+from edgelora.base.progress import Progress, untold
+from edgelora.core.formats.ela import Adapter, AdapterLayer, pack_adapter, seeded_a, unpack_adapter
+from edgelora.core.formats.elm import base_id, unpack_model
+from edgelora.core.formats.limits import MAX_ELEMENTS, MAX_FACTOR, MAX_RANK
+from edgelora.core.formats.network import QuantModel, layer_size
+from edgelora.learn.training.loop import train
+from edgelora.learn.training.recipe import LIMITS, Recipe, placed
+from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.twin_learner import TwinLearner, most_summed
+
+METHODS = ("ablation", "gradient")
+RANKS = (1, 2, 4, 8)
+SAMPLES = 128  # at most are looked at, of all classes alike
+TRIALS = 3  # of ablation, of other seeds
+TRIAL_EPOCHS = 3
+BARE, WHOLE = (-1, 0), (-1, 1)  # a trial without any adapter, and with all of it
+Matrix = NDArray[np.float64]
+Gains = dict[int, dict[int, float]]
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """`gains[op][rank]`: of an adapter of that rank, growing with it; they add up over ops.
+
+    ablation: nats of loss, of `base_loss`; gradient: shares of the whole gradient's energy.
+    """
+
+    method: str
+    mode: str
+    gains: Gains
+    base_loss: float | None = None
+
+    def of(self, ranks: Sequence[int]) -> float:
+        """The expected gain of a rank for each op, 0 = none."""
+        return sum(self.gains[op][rank] for op, rank in enumerate(ranks) if rank)
+
+
+def sensitivity(
+    elm: bytes, samples: Samples, recipe: Recipe, method: str = METHODS[0], progress: Progress = untold
+) -> Sensitivity:
+    """Expected gains of all layers that the recipe's placement names, in the recipe's mode."""
+    if method not in METHODS:
+        raise InputError(f"method {method!r}: give one of {', '.join(METHODS)}")
+    measure = _ablated if method == "ablation" else _followed
+    return measure(elm, spread(samples, SAMPLES), recipe, progress)
+
+
+def spread(samples: Samples, most: int) -> Samples:
+    """At most `most` samples, evenly out of each class."""
+    if len(samples) <= most:
+        return samples
+    by_class = np.argsort(samples.y, kind="stable")
+    picked = np.zeros(len(samples), bool)
+    picked[by_class[np.linspace(0, len(samples) - 1, most).round().astype(int)]] = True
+    return samples.part(picked)
+
+
+def possible_ranks(model: QuantModel, op: int) -> list[int]:
+    """Ranks of `RANKS` that an op can carry (SPEC.md, section 9) and has a use for: as many as it has outputs."""
+    outputs, inputs = layer_size(model, op)
+    most = min(_highest_rank(model, op), outputs, inputs)
+    return [rank for rank in RANKS if rank <= most]
+
+
+def _highest_rank(model: QuantModel, op: int) -> int:
+    largest = max(layer_size(model, op))
+    return min(
+        MAX_RANK,
+        MAX_FACTOR // largest,
+        MAX_ELEMENTS // model.tensors[model.ops[op].output].positions,
+    )
+
+
+# ---- ablation --------------------------------------------------------------------------------------------------------
+
+
+def _ablated(elm: bytes, samples: Samples, recipe: Recipe, say: Progress) -> Sensitivity:
+    """The mean of several trials, of other seeds: short ones or, where these don't lower the loss, the recipe's own."""
+    able = _candidates(unpack_model(elm), recipe)
+    seeds = [(recipe.seed + k) % (LIMITS["seed"][1] + 1) for k in range(TRIALS)]
+    for epochs in sorted({TRIAL_EPOCHS, max(TRIAL_EPOCHS, recipe.epochs)}):
+        mine = replace(recipe, epochs=epochs)
+        trials = [_trial(elm, samples, replace(mine, seed=seed), able, say) for seed in seeds]
+        base, whole = (float(np.mean([losses[end] for losses in trials])) for end in (BARE, WHOLE))
+        if whole < base:
+            break
+    gains = {
+        op: _growing({r: float(np.mean([losses[op, 0] - losses[op, r] for losses in trials])) for r in possible})
+        for op, possible in able.items()
+    }
+    return Sensitivity("ablation", recipe.mode, _summing_to(max(base - whole, 0.0), gains), base)
+
+
+def _trial(
+    elm: bytes, samples: Samples, recipe: Recipe, able: dict[int, list[int]], say: Progress
+) -> dict[tuple[int, int], float]:
+    """Losses in nats by (op, rank), with but so many of that op's directions left, and of `BARE` and `WHOLE`."""
+    model = unpack_model(elm)
+    highest = {op: possible[-1] for op, possible in able.items()}
+    recipe = replace(recipe.with_ranks(model, highest), cache="none")
+    learner = TwinLearner(elm, recipe.ranks(model), recipe, samples.frames)
+    learner.begin(recipe.seed)
+    what = f"trial in {recipe.mode}, seed {recipe.seed}"
+    adapter = unpack_adapter(train(learner, samples, recipe, lambda i, n, _: say(i, n, what)).adapter, model)
+    judge = TwinLearner(elm, recipe.ranks(model), replace(recipe, micro_batch=1), samples.frames)
+
+    def loss(left: dict[int, int]) -> float:
+        layers = [_largest(layer, left.get(layer.op, layer.rank)) for layer in adapter.layers]
+        judge.use(pack_adapter(replace(adapter, layers=layers)))
+        return float(np.mean(judge.losses(samples.x, samples.targets))) / 4096
+
+    losses = {BARE: loss(dict.fromkeys(able, 0)), WHOLE: loss({})}
+    losses |= {(op, rank): losses[WHOLE] for op, rank in highest.items()}
+    steps = [(op, rank) for op, possible in able.items() for rank in (0, *possible[:-1])]
+    for done, (op, rank) in enumerate(steps, 1):
+        losses[op, rank] = loss({op: rank})
+        say(done, len(steps), f"{recipe.mode}, seed {recipe.seed}: layer {op} at rank {rank}")
+    return losses
+
+
+def _largest(layer: AdapterLayer, count: int) -> AdapterLayer:
+    """A layer's adapter with only those `count` columns of B that, with their rows of A, move the output most."""
+    if count >= layer.rank:
+        return layer
+    sizes = np.linalg.norm(layer.a.astype(float), axis=1) * np.linalg.norm(layer.b.astype(float), axis=0)
+    b = layer.b.copy()
+    b[:, np.argsort(-sizes, kind="stable")[count:]] = 0
+    return replace(layer, b=b)
+
+
+def _growing(gains: dict[int, float]) -> dict[int, float]:
+    """A higher rank can do what a lower one can: what was measured below that, or below 0, is noise."""
+    return dict(zip(gains, np.maximum.accumulate([max(0.0, gain) for gain in gains.values()]).tolist(), strict=True))
+
+
+def _summing_to(total: float, gains: Gains) -> Gains:
+    """Scaled so that all layers at their highest ranks gain `total`: taken away one by one, they overlap."""
+    whole = sum(max(by_rank.values()) for by_rank in gains.values())
+    return {
+        op: {rank: gain * total / whole if whole else 0.0 for rank, gain in by_rank.items()}
+        for op, by_rank in gains.items()
+    }
+
+
+def _candidates(model: QuantModel, recipe: Recipe) -> dict[int, list[int]]:
+    """The ranks to choose among for each op that the recipe's placement names."""
+    return {op: possible_ranks(model, op) for op in placed(model.ops, recipe.placement, model.trainable)}
+
+
+# ---- gradient --------------------------------------------------------------------------------------------------------
+
+
+def _followed(elm: bytes, samples: Samples, recipe: Recipe, say: Progress) -> Sensitivity:
+    model = unpack_model(elm)
+    able = _candidates(model, recipe)
+    gradients = weight_gradients(elm, samples, list(able), say)
+    gains = {}
+    for op, possible in able.items():
+        gradient = gradients[op]
+        if recipe.mode == "trainable_a":
+            energies = np.cumsum(np.linalg.svd(gradient, compute_uv=False) ** 2)
+            gains[op] = {rank: float(energies[rank - 1]) for rank in possible}
+        else:
+            rows = {rank: seeded_a(recipe.seed, op, rank, model.ops[op]) for rank in possible}
+            gains[op] = _growing({rank: _projected(gradient, a) for rank, a in rows.items()})
+    whole = sum(float(np.sum(gradient**2)) for gradient in gradients.values()) or 1.0
+    shares = {op: {rank: gain / whole for rank, gain in by_rank.items()} for op, by_rank in gains.items()}
+    return Sensitivity("gradient", recipe.mode, shares)
+
+
+def _projected(gradient: Matrix, a: NDArray[np.int8]) -> float:
+    """The energy of the rows of a gradient [O, K] within the span of the rows of A [rank, K]."""
+    basis, upper = np.linalg.qr(a.T.astype(float))
+    return float(np.sum((gradient @ basis[:, np.abs(np.diag(upper)) > 0]) ** 2))
+
+
+def weight_gradients(elm: bytes, samples: Samples, ops: Sequence[int], progress: Progress) -> dict[int, Matrix]:
+    """Of the mean loss with respect to the int8 weights [O, K] of these ops, all in one unit.
+
+    With A = 0 an adapter changes nothing, and where B's columns are unit vectors, A's gradient (SPEC.md, section 5) is
+    that of the rows of W which they name: a few passes of training with rank-32 adapters give all of them.
+    """
+    model = unpack_model(elm)
+    sizes = {op: layer_size(model, op) for op in ops}
+    rows = {op: _highest_rank(model, op) for op in ops}
+    passes = max(-(-sizes[op][0] // rows[op]) for op in ops)
+    chunk = most_summed(model, ops)
+    if not chunk:
+        raise InputError("a layer has too many positions to sum its gradient over samples: use the method ablation")
+    recipe = Recipe(mode="trainable_a", micro_batch=chunk + 1, momentum=0)
+    starts = range(0, len(samples), chunk)
+    found = {op: np.zeros(sizes[op]) for op in ops}
+    for number in range(passes):
+        parts = {op: slice(number * rows[op], min((number + 1) * rows[op], sizes[op][0])) for op in ops}
+        parts = {op: part for op, part in parts.items() if part.start < part.stop}
+        ranks = bytes(parts[op].stop - parts[op].start if op in parts else 0 for op in range(len(model.ops)))
+        learner = TwinLearner(elm, ranks, recipe, samples.frames)
+        for done, at in enumerate(starts, 1):
+            learner.load(_unit_rows(elm, model, parts))
+            learner.train(samples.x[at : at + chunk], samples.targets[at : at + chunk], 0)
+            for op, (gradient, _) in learner.gradients().items():
+                found[op][parts[op]] += gradient / len(samples)
+            progress(number * len(starts) + done, passes * len(starts), "weight gradients")
+    return found
+
+
+def _unit_rows(elm: bytes, model: QuantModel, parts: dict[int, slice]) -> bytes:
+    """An adapter with A = 0 and, in B, a column for each of these rows of W, 1 there and 0 elsewhere."""
+    layers = []
+    for op, part in parts.items():
+        outputs, inputs = layer_size(model, op)
+        b = np.eye(outputs, dtype=np.int8)[:, part]
+        a = np.zeros((b.shape[1], inputs), np.int8)
+        layers.append(AdapterLayer(op, a, b, model.ops[op].t_shift, model.ops[op].branch_shift))
+    return pack_adapter(Adapter(base_id(elm), 0, layers, trainable_a=True, a_stored=True))

@@ -1,0 +1,577 @@
+"""What the cycles of each kernel consist of: *terms*, named counts that follow from an op's shape and rank.
+
+A term's name begins with the part of the core that it is of. Its count says how often something happens: products of 4
+positions and 4 inputs, rows of weights, blocks, elements. `edgelora.cost` multiplies the counts with a chip's cycles.
+How work is cut into blocks follows the core's own layouts (fast.c), the one thing here that a change there may touch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+from edgelora.core.formats.network import MASK_KINDS, WEIGHT_KINDS, WINDOW_KINDS, Op, QuantModel
+
+Terms = Iterator[tuple[str, float]]
+LSTM_ROW, LSTM_PRODUCT = 4.4, 0.68  # of a gate: in rows and products of a plain layer, by four LSTMs on a Pico
+BLOCK_BYTES = 6144  # of packed values, that a convolution works on at a time
+CHUNK = 16  # groups of 4 values that a row is multiplied in at a time
+UP_BYTES = 512  # of B, unpacked at a time
+UP_GROUPS = 2  # of B, that a row takes along
+STRIP = 8  # columns of a depthwise strip
+DENSE_TILE = 64  # inputs
+SMALL = (1 << 21) - (1 << 12)  # sums below are requantized faster
+PASSED = 0.5  # share of the errors that a fused activation lets through, on average
+
+
+def groups_of(count: int) -> int:
+    """Groups of 4, the last one padded."""
+    return (count + 3) // 4
+
+
+def left_alone(positions: int) -> int:
+    """Positions beside the groups of 4 that are reckoned alone: more than one are a group, padded."""
+    return int(positions > 4 and positions % 4 == 1)
+
+
+def parts_of(count: int, size: int) -> int:
+    return -(-count // size)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An op's shape. inputs, outputs: K and O of its weights; fused: an activation masks its errors.
+
+    reads: elements of the kernel inside the input, over all positions; rows: of the parts along an axis that a
+    concatenate or slice moves. phases: of the input, along height and width, for each remainder of the stride: how
+    many positions, how many elements of the kernel read them.
+    """
+
+    kind: str
+    source: tuple[int, int, int]
+    target: tuple[int, int, int]
+    source2: tuple[int, int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    inputs: int
+    fused: bool
+    padded: bool
+    reads: int
+    rows: int
+    phases: tuple[tuple[tuple[int, int], ...], ...]
+
+    @property
+    def positions(self) -> int:
+        return self.target[0] * self.target[1]
+
+    @property
+    def in_positions(self) -> int:
+        return self.source[0] * self.source[1]
+
+    @property
+    def channels(self) -> int:
+        return self.source[2]
+
+    @property
+    def outputs(self) -> int:
+        return self.target[2]
+
+    @property
+    def elements(self) -> int:
+        return prod(self.target)
+
+    @property
+    def taps(self) -> int:
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def live(self) -> float:
+        """Share of its output's errors that are not 0."""
+        return PASSED if self.fused else 1.0
+
+    @property
+    def in_place(self) -> bool:
+        """A 1x1 convolution whose positions are the input's, of whole groups."""
+        return self.taps == 1 and self.source[:2] == self.target[:2] and self.channels % 4 == 0 and not self.padded
+
+
+def layer(model: QuantModel, index: int) -> Layer:
+    """The shape of op `index`."""
+    op = model.ops[index]
+    source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
+    kernel = {"dense": source[:2], "mean": source[:2]}.get(op.kind, op.kernel)
+    return Layer(
+        op.kind,
+        source,
+        target,
+        model.tensors[op.input2].shape,
+        kernel,
+        op.stride,
+        prod(kernel) * (1 if op.kind == "depthwise" else source[2]),
+        op.kind in MASK_KINDS and (op.mask_low or op.mask_high),
+        any(op.padding) or op.dilation != (1, 1),
+        prod(_reads(op, axis, source[axis], target[axis]) for axis in (0, 1))
+        if op.kind in WINDOW_KINDS
+        else prod(kernel),
+        prod((1, *(source if op.kind == "slice" else target))[: op.axis]),
+        tuple(tuple(_phases(op, axis, source[axis])) for axis in (0, 1)) if op.kind == "conv" else (),
+    )
+
+
+def _phases(op: Op, axis: int, size: int) -> Iterator[tuple[int, int]]:
+    """(positions, elements of the kernel that read them) along one axis, of positions a stride apart."""
+    stride = op.stride[axis]
+    for first in range(min(stride, size)):
+        starts = (first + op.padding[axis] - k * op.dilation[axis] for k in range(op.kernel[axis]))
+        yield parts_of(size - first, stride), sum(start % stride == 0 for start in starts)
+
+
+def _reads(op: Op, axis: int, size: int, outputs: int) -> int:
+    """Elements of the kernel inside the input along one axis, over all outputs."""
+    starts = (out * op.stride[axis] - op.padding[axis] for out in range(outputs))
+    return sum(0 <= start + k * op.dilation[axis] < size for start in starts for k in range(op.kernel[axis]))
+
+
+# ---- forward ---------------------------------------------------------------------------------------------------------
+
+
+def forward(layer: Layer, rank: int, whole_a: bool, fast: bool) -> Terms:
+    """An op's inference. whole_a: A's rows look at all inputs, also in a 1x1 convolution."""
+    yield "op", 1
+    if layer.kind in ("dense", "conv"):
+        scanned = layer.inputs * rank
+        sparse = layer.kind == "conv" and layer.taps == 1 and not whole_a and groups_of(layer.inputs) >= rank
+        if not fast:
+            yield from _plain_forward(layer, rank)
+        elif layer.positions <= 2:
+            yield from _single_forward(layer, rank, layer.inputs if sparse else scanned)
+        else:
+            yield from _block_forward(layer, rank, groups_of(layer.inputs) * (1 if sparse else rank))
+    elif layer.kind == "depthwise":
+        yield from _depthwise_forward(layer, fast)
+    else:
+        yield from _other_forward(layer)
+
+
+def _block_forward(g: Layer, rank: int, scanned: int) -> Terms:
+    groups, low, quads, outputs = groups_of(g.inputs), groups_of(rank), groups_of(g.positions), g.outputs
+    chunks, direct = parts_of(groups, CHUNK), g.inputs % 4 == 0
+    up_rows = min(outputs, UP_BYTES // 8 // low) if rank else 0
+    aligned = 0 if direct else 4 * groups * max(2, min(8, 64 // groups))
+    fixed = 1024 + aligned + 8 * low * up_rows + 4 * rank + 4 * groups
+    blocks, alone = blocks_of(quads, 32 * (groups + low) + 16 * low, fixed), left_alone(g.positions)
+    quads -= alone
+    yield "conv.row", blocks * outputs * chunks
+    yield "conv.quad", quads * outputs * chunks
+    yield "conv.products", quads * outputs * groups
+    yield "conv.alone", alone * outputs
+    yield "conv.alone_products", alone * outputs * groups
+    yield "conv.requantize_small" if g.inputs * 127 * 128 < SMALL else "conv.requantize", g.elements
+    if not direct:
+        yield "conv.unpack_row", blocks * outputs
+        yield "conv.unpack", blocks * outputs * g.inputs
+    yield from _gather(g)
+    if rank:
+        yield "branch", 1
+        yield "branch.scan", rank * g.inputs
+        yield "branch.row", blocks * rank
+        yield "branch.products", quads * scanned
+        yield "conv.alone_products", alone * scanned
+        yield "branch.pack", quads * low
+        yield "branch.unpack", outputs * rank * (blocks if outputs > up_rows else 1)
+        yield "branch.up", quads * outputs * low
+        yield "conv.alone_products", alone * outputs * low
+        if low > UP_GROUPS:
+            yield "branch.apart", quads * outputs
+
+
+def blocks_of(quads: int, quad_bytes: int, fixed: int) -> int:
+    """Blocks that so many quads, groups of 4 positions, are worked on in."""
+    return parts_of(quads, max(1, (BLOCK_BYTES - fixed) // quad_bytes))
+
+
+def _gather(g: Layer) -> Terms:
+    """Packing of the inputs of all positions."""
+    if g.in_place:
+        yield "pack.group", g.positions * groups_of(g.inputs)
+    elif g.channels % 4 == 0:
+        yield "pack.row", g.positions * g.kernel[0]
+        yield "pack.group", g.positions * groups_of(g.inputs)
+    else:
+        yield "gather.position", g.positions
+        if g.kernel[0] == 1 and g.stride[1] * g.channels % 4 == 0:
+            yield "gather.group", g.positions * groups_of(g.inputs)
+        else:
+            yield "gather.row", g.positions * g.kernel[0]
+            yield "gather.value", g.positions * g.inputs
+
+
+def _single_forward(g: Layer, rank: int, scanned: int) -> Terms:
+    positions, outputs, low = g.positions, g.outputs, groups_of(rank)
+    yield "dense", positions
+    yield "dense.row", positions * outputs
+    yield "dense.products", positions * outputs * parts_of(g.inputs, 8)
+    if g.inputs % 4:
+        copies = 4 if g.inputs % 2 else 2
+        yield "dense.odd_row", positions * outputs
+        yield "dense.odd_pack", positions * copies * g.inputs
+    else:
+        yield "dense.pack", positions * groups_of(g.inputs)
+    if g.kind == "conv":
+        yield "gather.position", positions
+        yield "gather.row", positions * g.kernel[0]
+        yield "gather.value", positions * g.inputs
+    if rank:
+        yield "branch.scan", rank * g.inputs
+        yield "dense.low_row", positions * rank
+        yield "dense.low", positions * scanned
+        if g.inputs % 4:
+            yield "dense.low_odd", positions * scanned
+        if rank in (4, 4 * UP_GROUPS):
+            yield "dense.up_groups", positions * outputs * low
+        else:
+            yield "dense.up_row", positions * outputs
+            yield "dense.up", positions * outputs * rank
+
+
+def _plain_forward(g: Layer, rank: int) -> Terms:
+    positions, outputs = g.positions, g.outputs
+    if g.taps > 1 and g.kind == "conv":
+        yield "plain.patch", positions * g.inputs
+    yield "plain.row", positions * outputs
+    yield "plain.products", positions * outputs * g.inputs
+    if rank:
+        yield "plain.low", positions * rank * g.inputs
+        yield "plain.up_row", positions * outputs
+        yield "plain.up", positions * outputs * rank
+
+
+def _depthwise_forward(g: Layer, fast: bool) -> Terms:
+    if not fast:
+        yield "depthwise", g.elements
+        yield "depthwise.row", g.elements * g.kernel[0]
+        yield "depthwise.products", g.elements * g.taps
+        return
+    if g.stride == (1, 1):
+        yield from _strips(g.target, g.source)
+        yield "strip.requantize", g.elements
+    else:
+        yield "taps.output", g.elements
+        yield "taps.plane_row", g.channels * g.source[0]
+        yield "taps.plane", g.channels * g.in_positions
+
+
+def _strips(to: tuple[int, int, int], source: tuple[int, int, int]) -> Terms:
+    """A 3x3 kernel of stride 1 over the planes of `source`."""
+    (height, width, outputs), (in_h, in_w, channels) = to, source
+    parts = parts_of(width, STRIP)
+    strips = blocks_of(height, 40 * parts + 4 * width, 84 * parts)
+    yield "strip", outputs * strips * parts
+    yield "strip.row", outputs * parts * height
+    yield "strip.output", outputs * height * width
+    yield "strip.plane", channels * (in_w + 2 * (parts - 1)) * (in_h + 2 * (strips - 1))
+
+
+def _other_forward(g: Layer) -> Terms:
+    elements = g.elements
+    if g.kind in ("average_pool", "max_pool", "mean"):
+        yield f"{g.kind}", elements
+        yield "pool.row", elements * g.kernel[0]
+        if g.outputs % 4:
+            yield "pool.value", g.reads * g.outputs
+        else:
+            yield "max_pool.word" if g.kind == "max_pool" else "pool.word", g.reads * g.outputs / 4
+    elif g.kind == "concatenate":
+        yield from _copies(g.rows, prod(g.source) // g.rows, elements // g.rows)
+        yield from _copies(g.rows, prod(g.source2) // g.rows, elements // g.rows)
+    elif g.kind == "slice":
+        yield from _copies(g.rows, elements // g.rows, prod(g.source) // g.rows)
+    elif g.kind == "pad":
+        yield "fill", elements
+        yield from _copies(g.source[0], g.source[1] * g.channels, g.target[1] * g.channels)
+    elif g.kind in ("reshape", "history"):
+        yield from _copies(1, elements, prod(g.source))
+    elif g.kind == "softmax":
+        yield "softmax", g.positions
+        yield "softmax.value", elements
+    elif g.kind == "gather":
+        yield from _copies(1, elements, 1)
+    elif g.kind == "lookup":
+        yield "lookup", elements
+    elif g.kind == "lstm":  # four gates of each unit, at every position of the input
+        rows = 4 * g.in_positions * g.outputs
+        yield "plain.row", LSTM_ROW * rows
+        yield "plain.products", LSTM_PRODUCT * rows * (g.channels + g.outputs)
+    elif g.kind == "svdf_features":
+        yield "plain.row", g.outputs // 2
+        yield "plain.products", g.outputs // 2 * prod(g.source)
+    elif g.kind == "svdf_time":
+        yield "plain.row", elements
+        yield "plain.products", prod(g.source) // 2
+    elif g.kind != "constant":  # of two inputs: at most what an add takes
+        yield "add", elements
+
+
+def _copies(rows: int, count: int, pitch: int) -> Terms:
+    """`rows` copies of `count` values, `pitch` apart in the longer tensor: by words where all is aligned."""
+    yield "copy.row", rows
+    yield ("copy.word", rows * count / 4) if count % 4 == pitch % 4 == 0 else ("copy.value", rows * count)
+
+
+# ---- backward --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an op does in the backward pass. wanted: how many of its inputs get an error.
+
+    joined: elements of errors that are added to what is there; again: its output is computed again.
+    """
+
+    trains_a: bool
+    wanted: int
+    joined: int
+    again: bool
+
+
+def backward(layer: Layer, rank: int, step: Step, fast: bool) -> Terms:
+    """An op's step of the backward pass."""
+    yield "back", 1
+    yield "back.join", step.joined
+    if layer.fused:
+        yield "back.mask", layer.elements
+    if rank:
+        yield from _b_gradient(layer, rank, fast)
+    if not step.trains_a and not step.wanted:
+        return
+    if layer.kind in WEIGHT_KINDS or layer.kind in ("mean", "multiply"):
+        yield "back.requantize_channel", layer.outputs
+        yield "back.requantize", layer.elements
+    if rank:
+        yield from _branch_backward(layer, rank, fast)
+    if step.trains_a:
+        yield from _a_gradient(layer, rank, fast)
+    if step.wanted:
+        yield from _input_backward(layer, rank, step, fast)
+
+
+def _b_gradient(g: Layer, rank: int, fast: bool) -> Terms:
+    if not fast:
+        yield "b.plain", g.outputs * rank * g.positions
+    elif g.kind == "dense":
+        yield from _outer(g.outputs, rank)
+    else:
+        yield "b.pack" if g.outputs % 4 == 0 else "b.pack_odd", g.outputs * groups_of(g.positions)
+        yield from _products_over_positions(g.positions, groups_of(g.outputs), rank, 0)
+        yield "b.add", g.outputs * rank
+
+
+def _outer(rows: int, count: int) -> Terms:
+    yield "outer.row", rows
+    yield "outer", rows * count
+
+
+def _products_over_positions(positions: int, quads: int, rank: int, quad_bytes: int) -> Terms:
+    """Sums of a matrix' gradient, of columns in quads. quad_bytes: of each, besides its values and sums."""
+    groups, rows = min(groups_of(positions), CHUNK), min(rank, 4)
+    blocks = blocks_of(quads, 32 * groups + 16 * rank + quad_bytes, 8 * groups * rows)
+    chunks = parts_of(positions, 4 * CHUNK)
+    yield "b.unpack", blocks * rank * groups_of(positions)
+    yield "b.row", blocks * chunks * parts_of(rank, 4)
+    yield "b.quad", quads * chunks * rank
+    yield "b.products", quads * groups_of(positions) * rank
+
+
+def _a_gradient(g: Layer, rank: int, fast: bool) -> Terms:
+    if not fast:
+        yield "a.plain", rank * g.inputs
+        yield "a.plain_row", rank * g.inputs * g.target[0]
+        yield "a.plain_products", rank * g.channels * g.reads
+    elif g.kind == "dense":
+        yield from _outer(rank, g.inputs)
+    else:
+        runs, length = g.kernel[0], g.kernel[1] * g.channels
+        quads = runs * groups_of(length)
+        yield "a.run", g.positions * runs
+        yield "a.pack" if g.channels % 4 == 0 else "a.pack_odd", quads * groups_of(g.positions)
+        yield from _products_over_positions(g.positions, quads, rank, 16)
+        yield "a.add", rank * g.inputs
+
+
+def _columns(positions: int, groups: int, low_groups: int, part: int) -> tuple[int, int]:
+    """(quads of a block, columns done together) of kernels whose rows are columns of a matrix."""
+    longest = max(groups, low_groups)
+    rows = max(1, min(4, 1024 // (8 * longest)))
+    fixed = 8 * longest * rows + 4 * part
+    quads = groups_of(positions)
+    return parts_of(quads, blocks_of(quads, 32 * (groups + low_groups) + 32 * rows, fixed)), rows
+
+
+def _branch_backward(g: Layer, rank: int, fast: bool) -> Terms:
+    positions, outputs = g.positions, g.outputs
+    if not fast:
+        yield "u.plain_row", positions * outputs
+        yield "u.plain", positions * outputs * rank * g.live
+        return
+    if g.kind == "dense":
+        yield from _rows_backward(rank, outputs, g.live)
+        return
+    part, quads = groups_of(outputs), groups_of(positions)
+    size, rows = _columns(positions, part, 0, part)
+    yield "u", 1
+    yield "back.pack_part", positions
+    yield "back.pack" if outputs % 4 == 0 else "back.pack_odd", positions * part
+    yield _unpacked(rank, rows, outputs), parts_of(quads, size) * part * rank
+    yield from _rows(parts_of(quads, size), rank, rows, positions, part)
+
+
+def _rows_backward(columns: int, rows: int, live: float) -> Terms:
+    """The sum of so many rows of weights, each times a value of which a share is not 0."""
+    tiles = parts_of(columns, DENSE_TILE)
+    yield "dense_back.tile", tiles
+    yield "dense_back.row", tiles * rows
+    yield "dense_back.products" if columns % 4 == 0 else "dense_back.odd", rows * columns * live
+
+
+def _unpacked(columns: int, rows: int, count: int) -> str:
+    """How columns of `count` values are unpacked: 4 at once where all is in whole groups."""
+    return "columns.unpack" if rows == 4 and columns % 4 == 0 and count % 4 == 0 else "columns.unpack_odd"
+
+
+def _rows(blocks: int, columns: int, rows: int, positions: int, groups: int) -> Terms:
+    chunks, alone = parts_of(groups, CHUNK), left_alone(positions)
+    quads = groups_of(positions) - alone
+    yield "columns.block", blocks
+    yield "columns.row", blocks * parts_of(columns, rows) * chunks
+    yield "columns.quad", quads * columns * chunks
+    yield "columns.products", quads * columns * groups
+    yield "columns.alone", alone * columns
+    yield "conv.alone_products", alone * columns * groups
+
+
+def _input_backward(g: Layer, rank: int, step: Step, fast: bool) -> Terms:
+    if g.kind == "dense":
+        yield from _dense_backward(g, rank, fast)
+    elif g.kind == "conv":
+        yield from _conv_backward(g, rank, step.trains_a) if fast else _plain_backward(g, rank)
+    elif g.kind == "depthwise":
+        yield from _depthwise_backward(g, fast)
+    else:
+        yield from _other_backward(g, step.wanted)
+
+
+def _dense_backward(g: Layer, rank: int, fast: bool) -> Terms:
+    if not fast:
+        yield from _plain_backward(g, rank)
+        return
+    yield from _rows_backward(g.inputs, g.outputs, g.live)
+    yield "dense_back.value", g.inputs
+    if rank:
+        yield from _rows_backward(g.inputs, rank, 1)
+
+
+def _conv_backward(g: Layer, rank: int, whole_a: bool) -> Terms:
+    """A convolution of stride 1 for each phase of both axes. whole_a: A's rows look at all inputs."""
+    part, low, channels = groups_of(g.outputs), groups_of(rank), g.channels
+    most = [max(numbers) for axis in g.phases for numbers in zip(*axis, strict=True)]
+    most_taps = most[1] * most[3]
+    size, rows = _columns(most[0] * most[2], most_taps * part, most_taps * low, max(part, low))
+    for (height, down), (width, across) in product(*g.phases):
+        positions, taps = height * width, down * across
+        if not taps:
+            yield "dx.clear", positions * channels
+            continue
+        quads = groups_of(positions)
+        yield "dx.put", positions * channels
+        for of_a, count, groups in ((False, g.outputs, part), (True, rank, low))[: 2 if rank else 1]:
+            whole = count % 4 == 0
+            if g.in_place and whole and rank % 4 == 0:
+                yield "pack.group", positions * groups
+                if of_a and not whole_a and rows == 4 and channels % (4 * rank) == 0:  # one row meets an input
+                    yield "dx.single", positions * channels
+                    continue
+            else:
+                yield "dx.row", positions * down
+                yield "back.pack_part", positions * (down if whole else taps)
+                yield "back.pack" if whole else "back.pack_odd", positions * taps * groups
+            yield _unpacked(channels, rows, count), parts_of(quads, size) * taps * groups * channels
+            yield from _rows(parts_of(quads, size), channels, rows, positions, taps * groups)
+
+
+def _plain_backward(g: Layer, rank: int) -> Terms:
+    yield "plain_back.row", g.reads * (g.outputs + rank)
+    yield "plain_back.products", g.reads * g.channels * (g.outputs * g.live + rank)
+
+
+def _depthwise_backward(g: Layer, fast: bool) -> Terms:
+    (in_h, in_w, channels), out_w = g.source, g.target[1]
+    if not fast:
+        yield "depthwise_back", g.in_positions * channels
+        yield "depthwise_back.tap", g.in_positions * g.taps
+        yield "depthwise_back.products", g.reads * g.outputs
+        return
+    if g.stride == (1, 1):
+        yield from _strips(g.source, g.target)
+        yield "dx.put", g.in_positions * channels
+        return
+    pitch = 3 + max((in_w + 1) // 2 * 2 + 4, (out_w - 1) * g.stride[1] + 2)
+    strips = blocks_of(in_h, 4 * pitch + 4 * in_w, 8 * pitch)
+    yield "taps_back", channels * strips
+    yield "taps_back.output", channels * g.in_positions
+    yield "taps_back.plane" if g.stride[1] == 1 else "taps_back.plane2", g.elements
+
+
+def _other_backward(g: Layer, wanted: int) -> Terms:
+    elements = g.elements
+    if g.kind in ("average_pool", "max_pool"):
+        yield "pool_back", g.in_positions * g.channels
+        yield "pool_back.window", g.reads
+        if g.kind == "max_pool":
+            yield "pool_back.compare", g.reads * g.outputs
+    elif g.kind == "mean":
+        yield "mean_back.value" if g.channels % 4 else "mean_back", prod(g.source)
+    elif g.kind == "concatenate":
+        yield from _copies(g.rows * wanted, elements // g.rows // 2, elements // g.rows)
+    elif g.kind == "slice":
+        yield "fill", prod(g.source)
+        yield from _copies(g.rows, elements // g.rows, prod(g.source) // g.rows)
+    elif g.kind == "pad":
+        yield from _copies(g.source[0], g.source[1] * g.channels, g.target[1] * g.channels)
+    elif g.kind in ("reshape", "history"):
+        yield from _copies(1, prod(g.source), elements)
+    elif g.kind == "softmax":
+        yield "softmax_back", g.positions
+        yield "softmax_back.value", elements
+    elif g.kind == "gather":
+        yield "fill", prod(g.source)
+        yield from _copies(1, elements, 1)
+    else:  # lookup, or of two inputs
+        yield "lookup_back" if g.kind == "lookup" else "add_back", elements * wanted
+
+
+# ---- the rest of a step ----------------------------------------------------------------------------------------------
+
+
+def call(outputs: int) -> Terms:
+    """The call of an inference, which looks for the largest output."""
+    yield "infer", 1
+    yield "infer.output", outputs
+
+
+def reset(elements: int) -> Terms:
+    """The begin of a sample where histories hold so many elements."""
+    yield "reset", elements
+
+
+def loss(kind: str, elements: int) -> Terms:
+    """The loss, and the call of a training step."""
+    yield "train", 1
+    yield kind, elements
+
+
+def update(count: int, momentum: int) -> Terms:
+    """The update of a matrix of `count` elements, and the clearing of its gradient."""
+    yield "update", 1
+    yield "update.momentum" if momentum else "update.element", count

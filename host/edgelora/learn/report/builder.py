@@ -1,0 +1,147 @@
+"""A report from all that a personalization measured."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from edgelora.board.link.replies import Hello
+from edgelora.core.twin import regions
+from edgelora.learn.planning.cost import predict
+from edgelora.learn.planning.plan import layer_plans
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.board_learner import recomputed
+from edgelora.learn.training.board_paths import ADAPTER_PATH
+from edgelora.learn.training.board_run import NAME
+from edgelora.learn.training.data_checks import remarks
+from edgelora.learn.training.loop import confusion
+from edgelora.learn.training.metrics import loss_unit, measured
+from edgelora.learn.training.personalize import BoardRun, _profile
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.samples import Samples, schedule
+from edgelora.model.floatnet.lora import FloatLoraResult
+
+from .record import Change, LayerRow, Report
+from .statistics import mean_interval
+
+
+def make_report(
+    base: Base,
+    test: Samples,
+    run: BoardRun,
+    hello: Hello,
+    baseline: FloatLoraResult | None,
+    subject: str,
+    tested_on: str,
+    tested_on_seen: int = 0,
+) -> Report:
+    """Everything a run measured, in one report. tested_on_seen: how many test samples training has seen."""
+    samples, recipe = run.course.samples, run.course.recipe
+    epochs = (run.outcome and run.outcome.epochs) or recipe.epochs
+    settings = (recipe.mode, recipe.micro_batch, recipe.momentum_shift, recomputed(base, recipe))
+    layout = regions.layout(base.elm, recipe.ranks(base.model), *settings)
+    profile = _profile(hello)
+    cost = profile and predict(base.elm, recipe.ranks(base.model), *settings, profile, samples.frames)
+    power = profile and profile.power
+    slower = cost.clock_hz / run.clock_hz if cost and run.clock_hz else 1
+    unit = loss_unit(base)
+    said = run.course.said
+    notes = ["Times are the board's own clock.", f"{said[0].upper()}{said[1:]}."]
+    if test.frames > 1:
+        notes.append(f"Inference is that of a whole window of {test.frames} frames.")
+    if run.clock_hz:
+        notes.append(f"Training ran at {run.clock_hz / 1e6:g} MHz.")
+    remarked = remarks(base, run.run.adapter, test, samples)
+    notes += [f"{line[0].upper()}{line[1:]}." for line in remarked.notes]
+    return Report(
+        title=f"Personalizing {base.name} to {subject}",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        board=hello.board,
+        firmware=f"{hello.micropython}, edgelora {hello.edgelora}",
+        subject=subject,
+        seed=recipe.seed,
+        labels=base.model.labels,
+        float_base_accuracy=baseline.base_accuracy if baseline else None,
+        float_lora_accuracy=baseline.accuracy if baseline else None,
+        float_lora_losses=baseline.losses if baseline else [],
+        host_twin_identical=run.twin.identical,
+        arena_bytes=run.info.arena,
+        free_heap_bytes=run.info.free,
+        adapter_bytes=len(run.run.adapter),
+        model_bytes=len(base.elm),
+        base_id=base.base_id,
+        infer_us=round(run.infer_us, 1),
+        train_step_us=run.train_step_us,
+        swap_us=round(run.swap_us, 1),
+        swap_flash_us=round(run.swap_flash_us, 1),
+        predicted_infer_us=round(cost.infer_us, 1) if cost else None,
+        predicted_train_step_us=round(cost.step_us * slower, 1) if cost and recipe.cache == "none" else None,
+        active_watts=profile.watts() if profile else None,
+        power_source=power.source if power else "",
+        update_joules=_update_joules(run.train_step_us, recipe, profile.watts(run.clock_hz) if profile else None),
+        energy=run.energy,
+        checkpoint_bytes=run.end.checkpoint if run.end else None,
+        samples=len(samples),
+        test_samples=len(test),
+        tested_on=tested_on,
+        tested_on_seen=tested_on_seen,
+        epochs=epochs,
+        steps=sum(batch.epoch < epochs for batch in schedule(samples, recipe)),
+        rank=max(recipe.ranks(base.model)),
+        mode=recipe.mode,
+        micro_batch=recipe.micro_batch,
+        momentum=recipe.momentum_shift,
+        learning_rate=recipe.initial_rate,
+        losses=[loss * unit for loss in run.run.losses],
+        epoch_losses=[loss * unit for loss in run.run.epoch_losses],
+        layers=[
+            LayerRow(p.op, p.kind, list(p.input), list(p.output), p.weights, p.rank, p.adapter_bytes)
+            for p in layer_plans(base.model, recipe)
+        ],
+        memory=list(layout.regions),
+        memory_steps=layout.steps,
+        notes=notes,
+        activated=run.activated,
+        judged=run.verdict,
+        held_out=len(run.course.held) if run.course.held else 0,
+        best_epoch=run.outcome.best + 1 if run.outcome and run.outcome.epochs else None,
+        final_epochs=run.run.final_epochs,
+        base_path=run.base_path,
+        adapter_path=ADAPTER_PATH,
+        store_name=NAME if recipe.on_board else "",
+        clipped=remarked.clipped,
+        saturated=remarked.saturated,
+        **_measures(base, test, run),
+    )
+
+
+def _measures(base: Base, test: Samples, run: BoardRun) -> dict[str, Any]:
+    """The report's fields that say how right the network is: those of classes, or those of values."""
+    before, after = (measured(base, answered, test).rounded for answered in (run.before, run.after))
+    epochs = [found.rounded for found in run.twin.epochs]
+    if base.model.learns_values:
+        gap = mean_interval((run.after - run.before).tolist())
+        return {
+            "base_accuracy": None,
+            "adapted_accuracy": None,
+            "base_error": before,
+            "adapted_error": after,
+            "error_change": gap and Change(*gap),
+            "epoch_errors": epochs,
+        }
+    right_before, right_after = run.before == test.y, run.after == test.y
+    return {
+        "base_accuracy": before,
+        "adapted_accuracy": after,
+        "epoch_accuracies": epochs,
+        "confusion_base": confusion(run.before, test.y, base.model.classes),
+        "confusion_adapted": confusion(run.after, test.y, base.model.classes),
+        "gained": int(np.sum(~right_before & right_after)),
+        "lost": int(np.sum(right_before & ~right_after)),
+    }
+
+
+def _update_joules(step_us: float | None, recipe: Recipe, watts: float | None) -> float | None:
+    return None if step_us is None or watts is None else recipe.micro_batch * step_us * 1e-6 * watts

@@ -1,0 +1,1 @@
+"""Training of adapters, on the host twin and on boards."""

@@ -1,0 +1,117 @@
+"""What to know of samples, and of what a network makes of them, before its figures are trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgelora.core.twin.session import Session
+
+from .base import Base, adapter_ranks
+from .samples import Clipping, Samples
+
+CLIPPED_FROM = 0.01  # share of input values beyond the base's range that is told
+SATURATED_FROM = 0.1  # share of samples with an output at an end of its grid that is told
+LEAST_JUDGED = 20  # test samples; the interval of an accuracy on fewer is wider than 20 points to either side
+G = 9.80665  # m/s2
+
+
+@dataclass(frozen=True)
+class Remarks:
+    """Shares of 1. clipped: of input values beyond the input's range; saturated: see `saturated`. notes: in words."""
+
+    clipped: float
+    saturated: float
+    notes: list[str] = field(default_factory=list)
+
+
+def remarks(base: Base, adapter: bytes | None, test: Samples, trained: Samples | None = None) -> Remarks:
+    """Of what was trained, if it was, and of the test samples, which a network with this adapter answers."""
+    judged, what = (test, "test") if trained is None else (trained, "training")
+    share = saturated(base, adapter, test)
+    notes = [_too_few(base, test), _clipped(base, judged, what), _beyond(base, judged, what), _saturated(share)]
+    if trained is not None:
+        notes.insert(0, _one_class(base, trained))
+    clipped = judged.clipping.share if judged.clipping else 0.0
+    return Remarks(round(clipped, 4), round(share, 4), [note for note in notes if note])
+
+
+def saturated(base: Base, adapter: bytes | None, test: Samples) -> float:
+    """The share of samples whose largest logit is at an end of its grid, by the host twin: it can't grow further there.
+
+    Smaller ones at the lower end are as good as any: quantizing leaves what a softmax doesn't hear out of the grid.
+    """
+    model = base.model
+    if model.learns_values:
+        return 0.0
+    floor = -127 - model.ops[model.loss_index - 1].mask_low  # where an activation function ends is no end of the grid
+    session = Session(base.elm, adapter_ranks(base, adapter), "infer", 1, frames=test.frames)
+    session.use(adapter)
+    count = 0
+    for x in test.x:
+        largest = session.sample_activations(x, model)[model.loss_index].max()
+        count += bool(largest == 127 or largest < floor)
+    return count / len(test)
+
+
+def _one_class(base: Base, samples: Samples) -> str:
+    seen = np.unique(samples.y)
+    if len(seen) > 1 or base.model.learns_values:
+        return ""
+    label = base.model.labels[seen[0]] if seen[0] < len(base.model.labels) else seen[0]
+    return (
+        f"all {len(samples)} training samples are of one class, {label}: what learns from them alone comes to answer "
+        "nothing else; record some of each class"
+    )
+
+
+def _too_few(base: Base, test: Samples) -> str:
+    if len(test) >= LEAST_JUDGED or base.model.learns_values:
+        return ""
+    points = 100 * 1.96 * 0.5 / len(test) ** 0.5
+    return f"{len(test)} test samples judge little: an accuracy on them is sure to {points:.0f} points; record more"
+
+
+def _clipped(base: Base, samples: Samples, what: str) -> str:
+    clipping = samples.clipping
+    if clipping is None or clipping.share < CLIPPED_FROM:
+        return ""
+    low, high = base.model.input.span
+    said = (
+        f"{clipping.share:.1%} of the {what} samples' values are beyond the input range of {base.name} and are clipped "
+        f"({clipping.low:.4g} to {clipping.high:.4g}, range {low:.4g} to {high:.4g})"
+    )
+    return f"{said}: {_in_g(clipping, low, high)}units have to be those that it was trained on. {_RECALIBRATE}"
+
+
+def _beyond(base: Base, samples: Samples, what: str) -> str:
+    clipping = samples.target_clipping
+    if clipping is None or clipping.share < CLIPPED_FROM:
+        return ""
+    low, high = base.model.output.span
+    return (
+        f"{clipping.share:.1%} of the {what} samples' targets are beyond the output range of {base.name}, {low:.4g} to "
+        f"{high:.4g}, which it can't reach ({clipping.low:.4g} to {clipping.high:.4g}). {_RECALIBRATE}"
+    )
+
+
+_RECALIBRATE = (
+    "If they are, its range is too narrow for this user: quantize the network again with samples like theirs among "
+    "those that calibrate (`edgelora quantize NET --data MORE.npz`; of a .tflite, its representative data set)"
+)
+
+
+def _in_g(clipping: Clipping, low: float, high: float) -> str:
+    times = max(-clipping.low, clipping.high) / max(-low, high)
+    looks = G / 2 < times < G * 1.5
+    return f"they are {times:.3g} times as large, so they may be m/s2 where it takes g; " if looks else ""
+
+
+def _saturated(share: float) -> str:
+    if share < SATURATED_FROM:
+        return ""
+    return (
+        f"{share:.0%} of the test samples have an output at an end of its int8 grid, where it can't grow further: "
+        "fewer --epochs or a lower --learning-rate leave it inside; `edgelora quantize` gives outputs room"
+    )

@@ -1,0 +1,146 @@
+"""`edgelora train-adapter`: an adapter trained on the host, by the bit-exact twin.
+
+It is trained as a board would train it, to the same bytes, or with what a board has no room for: quantization-aware
+(`qat`). With several tries, each is trained without a part of the samples and judged on that part; the best one's
+settings then train on all of them. Test data choose nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgelora.base.errors import InputError
+from edgelora.base.progress import Progress, untold
+from edgelora.base.workers import in_parallel
+from edgelora.core.formats.elm import unpack_model
+from edgelora.model.datasets.dataset import HELD_OUT, held_out
+
+from .base import Base, WorkflowError
+from .early_stopping import Verdict, prepared
+from .loop import Run, cross_judged, guarded
+from .metrics import answers, measured
+from .recipe import LIMITS, Recipe
+from .samples import Samples
+from .twin_learner import TwinLearner
+
+RATE_FACTORS = (1.0, 0.5, 2.0)  # of the recipe's rate, in turn, unless it is given
+Trainer = Callable[[bytes, Samples, Recipe, Progress], Run]  # of a `.elm`; module-level, for other processes
+
+
+@dataclass(frozen=True)
+class Try:
+    """Settings tried, and the accuracy (share of 1) or the error on samples that they weren't trained on."""
+
+    seed: int
+    learning_rate: int
+    validation_accuracy: float | None
+    validation_error: float | None = None
+
+    @property
+    def merit(self) -> float:
+        """The larger the better."""
+        return self.validation_accuracy if self.validation_accuracy is not None else -(self.validation_error or 0.0)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run on the host, with its recipe. before, after: `answers` for the test samples."""
+
+    recipe: Recipe
+    run: Run
+    before: NDArray[Any]
+    after: NDArray[Any]
+    tries: list[Try]
+
+
+def as_board(elm: bytes, samples: Samples, recipe: Recipe, progress: Progress = untold) -> Run:
+    """A board's own training of the same samples."""
+    course = prepared(samples, recipe)
+    learner = TwinLearner(elm, recipe.ranks(unpack_model(elm)), course.recipe, samples.frames)
+    guard, across = course.guard(learner), cross_judged(learner, course, progress)
+    learner.begin(recipe.seed)
+    run = guarded(learner, course, guard, progress, finishing=progress)
+    learner.go_on()
+    return replace(run, state=learner.save(True), verdict=course.verdict(guard or across), said=course.said)
+
+
+def train_adapter(
+    base: Base,
+    samples: Samples,
+    test: Samples,
+    recipe: Recipe,
+    tries: int = 1,
+    progress: Progress = untold,
+    trainer: Trainer = as_board,
+) -> Trained:
+    """Trains by the recipe or, of several `tries` with other seeds and a board's rates, by the best one's."""
+    if tries < 1:
+        raise InputError(f"{tries} tries: give 1 or more")
+    tried: list[Try] = []
+    if tries > 1:
+        recipes = variants(recipe, tries, RATE_FACTORS if trainer is as_board else (1.0,))
+        tried = _try_all(base, samples, recipes, trainer, progress)
+        recipe = recipes[max(range(tries), key=lambda i: tried[i].merit)]
+    learner = _learner(base, recipe, samples)
+    before = answers(base, learner.session, test)
+    run = trainer(base.elm, samples, recipe, progress)
+    learner.use(run.adapter)
+    after = answers(base, learner.session, test)
+    if run.verdict and measured(base, after, test).merit < measured(base, before, test).merit:
+        run = replace(run, verdict=Verdict.WORSE)
+    return Trained(recipe, run, before, after, tried)
+
+
+def variants(recipe: Recipe, count: int, factors: Sequence[float] = RATE_FACTORS) -> list[Recipe]:
+    """The recipe and others: seeds counting on, the rate also times these factors in turn unless it is given."""
+    low, high = LIMITS["learning_rate"]
+    factors = factors if recipe.learning_rate is None else (1.0,)
+    seeds = LIMITS["seed"][1] + 1
+    return [
+        replace(
+            recipe,
+            seed=(recipe.seed + i) % seeds,
+            learning_rate=min(max(round(recipe.initial_rate * factors[i % len(factors)]), low), high),
+        )
+        for i in range(count)
+    ]
+
+
+def split(samples: Samples) -> tuple[Samples, Samples]:
+    """Samples to train on, and the last of each class, one in `HELD_OUT`, to judge by.
+
+    Raises WorkflowError if no class has as many.
+    """
+    held = held_out(samples.y)
+    if not held.any():
+        raise WorkflowError(f"too few samples to choose among tries: give {HELD_OUT} or more of a class, or --tries 1")
+    return samples.part(~held), samples.part(held)
+
+
+def _try_all(
+    base: Base, samples: Samples, recipes: Sequence[Recipe], trainer: Trainer, progress: Progress
+) -> list[Try]:
+    """Every recipe's validation, in parallel."""
+    kept, held = split(samples)
+    tried: list[Try] = []
+    for one in in_parallel(_try, [(base, kept, held, recipe, trainer) for recipe in recipes]):
+        tried.append(one)
+        what = f"rate {one.learning_rate} seed {one.seed}: {abs(one.merit):.3g}"
+        progress(len(tried), len(recipes), what)
+    return tried
+
+
+def _try(base: Base, kept: Samples, held: Samples, recipe: Recipe, trainer: Trainer) -> Try:
+    learner = _learner(base, recipe, kept)
+    learner.use(trainer(base.elm, kept, recipe, untold).adapter)
+    found = measured(base, answers(base, learner.session, held), held)
+    by_name = {f"validation_{found.name}": found.rounded}
+    return Try(recipe.seed, recipe.initial_rate, **{"validation_accuracy": None, **by_name})
+
+
+def _learner(base: Base, recipe: Recipe, samples: Samples) -> TwinLearner:
+    return TwinLearner(base.elm, recipe.ranks(base.model), recipe, samples.frames)

@@ -1,0 +1,268 @@
+"""What is like no sample: the rule by which a board says "nothing" (edgelora.known on the device), and what it costs.
+
+A window is compared with the samples of the class that the network says: by what reaches the network's last layer, and
+by how much each value of the input moves. Both are distances in spreads, in the integers that a board has; beyond a
+limit, which held samples of the person's own set, it is nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.core.formats.ela import unpack_adapter
+from edgelora.core.twin.session import Session
+from edgelora.model.datasets.dataset import Dataset, held_out
+
+from .base import Base, adapter_ranks
+
+NOTHING = "nothing"
+VERSION = 2
+LEAST_OF_CLASS = 2  # samples: each is judged by the others
+LEAST_OF_LIMIT = 4  # for a limit of their own; classes of fewer have that of all samples
+ROOM_LAST, ROOM_MOVES = 1.5, 5.0  # limits above the farthest own sample; squares of spreads
+FLOOR = 0.1  # of the mean variance, which each value has at least
+MOST, MOST_GAIN = 2047, 32767  # as the device has them
+UNIT = 1 << 18  # a gain, times a spread in 1/16
+
+
+@dataclass(frozen=True)
+class Near:
+    """How far values are from a class's: means int16 [classes, n], 1/16; gains uint16 [n], 2^18 over their spread in
+    1/16; limits [classes]: of the mean squared distance, in 1/1024 of a spread's square."""
+
+    means: NDArray[np.int16]
+    gains: NDArray[np.uint16]
+    limits: tuple[int, ...]
+
+    def accepts(self, values: NDArray[np.integer], place: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Which of the values [N, n], 1/16, are near the class at their place [N]; as the device computes it."""
+        scores = _scores(values, self.means[place].astype(np.int64), self.gains)
+        return np.asarray(scores <= np.array(self.limits)[place], bool)
+
+
+def _scores(values: NDArray[np.integer], means: NDArray[np.int64], gains: NDArray[np.uint16]) -> NDArray[np.int64]:
+    apart = np.clip(values.astype(np.int64) - means, -MOST_GAIN, MOST_GAIN)
+    z = np.clip((apart * gains.astype(np.int64) + 2048) >> 12, -MOST, MOST)
+    return np.asarray((z * z >> 2).sum(-1) // values.shape[-1], np.int64)
+
+
+def _near(values: NDArray[np.integer], y: NDArray[np.integer], room: float) -> Near:
+    """Of values [N, n], 1/16, whose classes are 0, 1, ...: each sample's distance is from the others of its class."""
+    count = int(y.max()) + 1
+    sums = np.array([values[y == k].sum(0) for k in range(count)])
+    sizes = np.bincount(y, minlength=count)[:, None]
+    means = sums / sizes
+    variance = ((values - means[y]) ** 2).sum(0) / max(len(y) - count, 1)
+    spread = np.sqrt(np.maximum(variance + FLOOR * variance.mean(), 1.0))
+    gains = np.clip(np.round(UNIT / spread), 1, MOST_GAIN).astype(np.uint16)
+    judged = sizes[y, 0] >= LEAST_OF_CLASS
+    others = (sums[y] - values)[judged] / (sizes[y, 0] - 1)[judged, None]
+    scores = _scores(values[judged], np.round(others).astype(np.int64), gains)
+    mine = [scores[y[judged] == k] for k in range(count)]
+    farthest = [int((one if len(one) >= LEAST_OF_LIMIT else scores).max()) for one in mine]
+    return Near(_int16(means), gains, tuple(int(room * one) for one in farthest))
+
+
+def _int16(values: NDArray[np.floating]) -> NDArray[np.int16]:
+    return np.clip(np.round(values), -32768, 32767).astype(np.int16)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When windows are like samples of a class. classes: numbers of those that it knows; others are nothing.
+
+    adapter_id: of the adapter that it was made with, see `adapter_id`. last: by what reaches the last layer, None for a
+    base without a space record; moves: by how its values move.
+    """
+
+    base_id: str
+    adapter_id: str
+    classes: tuple[int, ...]
+    last: Near | None
+    moves: Near
+
+    def text(self) -> str:
+        """As the board reads it: JSON."""
+        said = {"version": VERSION, "base": self.base_id, "adapter": self.adapter_id, "classes": list(self.classes)}
+        for name, near in (("last", self.last), ("moves", self.moves)):
+            said[name] = near and {
+                "means": near.means.tolist(),
+                "gains": near.gains.tolist(),
+                "limits": list(near.limits),
+            }
+        return json.dumps(said, separators=(",", ":")) + "\n"
+
+    @classmethod
+    def of_json(cls, said: dict[str, Any]) -> Rule:
+        """Of what `text` holds, read by a JSON reader: of a file of this package."""
+        nears = [
+            near
+            and Near(
+                np.array(near["means"], np.int16), np.array(near["gains"], np.uint16), tuple(map(int, near["limits"]))
+            )
+            for near in (said["last"], said["moves"])
+        ]
+        return cls(said["base"], said["adapter"], tuple(map(int, said["classes"])), *nears)
+
+    def accepts(self, seen: Seen, said: Sequence[int] | None = None) -> NDArray[np.bool_]:
+        """Which windows are not nothing. said: other classes than those that the network says."""
+        said = seen.said if said is None else said
+        places = np.array([self.classes.index(k) if k in self.classes else -1 for k in said], np.int64)
+        like = (places >= 0) & self.moves.accepts(seen.moves, places)
+        return like & self.last.accepts(seen.last, places) if self.last else like
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a network has of windows. said: their classes, logits int8 [N, outputs]; last, moves: see `Rule`, 1/16."""
+
+    said: list[int]
+    logits: NDArray[np.int8]
+    last: NDArray[np.int32]
+    moves: NDArray[np.int32]
+
+    def part(self, mask: NDArray[np.bool_]) -> Seen:
+        said = [k for k, one in zip(self.said, mask, strict=True) if one]
+        return Seen(said, self.logits[mask], self.last[mask], self.moves[mask])
+
+
+class Looker:
+    """The host twin of a board that infers with an adapter, None for the bare base."""
+
+    def __init__(self, base: Base, adapter: bytes | None) -> None:
+        self.base = base
+        self._session = Session(base.elm, adapter_ranks(base, adapter), "infer", 1)
+        self._session.use(adapter)
+
+    def look(self, x: NDArray[np.int8]) -> Seen:
+        """x: int8 inputs [N, ...]."""
+        session, flat = self._session, x.reshape(len(x), -1)
+        last = session.last_inputs(flat) if session.class_size else np.zeros((len(x), 0), np.int32)
+        said, logits = [], np.zeros((len(x), session.output_size), np.int8)
+        for i, one in enumerate(flat):
+            said.append(session.infer(one))
+            logits[i] = session.logits[: session.output_size]
+        return Seen(said, logits, 16 * last, _moves(x, self.base.model.input.shape[-1]))
+
+
+def _moves(x: NDArray[np.int8], values: int) -> NDArray[np.int32]:
+    """Of each value of inputs [N, ...]: 64 times the root of its mean distance from its mean, [N, values]."""
+    rows = x.reshape(len(x), -1, values).astype(np.int64)
+    apart = np.abs(rows - (rows.sum(1) // rows.shape[1])[:, None])
+    return np.array(_root(4096 * apart.sum(1) // rows.shape[1]), np.int32).reshape(len(x), values)
+
+
+def _root(n: NDArray[np.int64]) -> NDArray[np.int64]:
+    """floor of the square root, of numbers that float64 holds."""
+    return np.floor(np.sqrt(n)).astype(np.int64)
+
+
+def adapter_id(adapter: bytes | None) -> str:
+    """The start of the SHA-256 of an adapter's bytes, as hexadecimal digits; "" for the bare base."""
+    return hashlib.sha256(adapter).hexdigest()[:16] if adapter else ""
+
+
+class Known:
+    """A person's samples as an adapter, None for the bare base, sees them: each is looked at once.
+
+    rule: what is like them; None where they are too few, or the base remembers what came before, so that a window says
+    nothing alone. WorkflowError for samples of another shape than the base's input.
+    """
+
+    def __init__(self, base: Base, adapter: bytes | None, data: Dataset) -> None:
+        numbers = _numbers(base, adapter, data)
+        mine = np.array([numbers[y] is not None for y in data.y], bool)
+        self._base, self._adapter_id, self._looker = base, adapter_id(adapter), Looker(base, adapter)
+        self._x = base.inputs(data)[mine]
+        self._y = np.array([numbers[y] for y in data.y[mine]], np.int64)
+        self.rule: Rule | None = None
+        if len(self._y) and not base.model.has_history and not base.model.learns_values:
+            self._seen = self._looker.look(self._x)
+            self.rule = self._of(self._seen, self._y)
+
+    def _of(self, seen: Seen, y: NDArray[np.int64]) -> Rule | None:
+        return _rule(self._base, self._adapter_id, seen, y)
+
+    @property
+    def shares(self) -> Shares | None:
+        """How a rule of three quarters of the samples does on the last quarter; None where there is no rule."""
+        if self.rule is None:
+            return None
+        held = held_out(self._y)
+        rule = self._of(self._seen.part(~held), self._y[~held])
+        if rule is None:
+            return None
+        own = rule.accepts(self._seen.part(held))
+        lying = rule.accepts(self._looker.look(_still(self._x, self._base.model.input.shape[-1])))
+        return Shares(_counted(own), self._left_out(held), _counted(lying))
+
+    def _left_out(self, held: NDArray[np.bool_]) -> tuple[int, int]:
+        """Held windows of each class of the base that a rule of the other ones accepts, whose logits decide."""
+        seen, y = self._seen, self._y
+        accepted = total = 0
+        for left in sorted(set(y[y < seen.logits.shape[1]].tolist())):
+            rest = ~held & (y != left) & (y < seen.logits.shape[1])
+            rule = self._of(seen.part(rest), y[rest])
+            if rule is None:
+                continue
+            windows = seen.part(held & (y == left))
+            others = np.array(rule.classes)
+            said = others[windows.logits[:, others].argmax(1)] if len(windows.said) else np.zeros(0, np.int64)
+            accepted += int(rule.accepts(windows, said.tolist()).sum())
+            total += len(windows.said)
+        return accepted, total
+
+
+def _rule(base: Base, adapter_id: str, seen: Seen, y: NDArray[np.int64]) -> Rule | None:
+    classes = tuple(sorted(set(y.tolist())))
+    places = np.array([classes.index(int(k)) for k in y], np.int64)
+    if not len(y) or np.bincount(places).max() < LEAST_OF_CLASS:
+        return None
+    last = _near(seen.last, places, ROOM_LAST) if seen.last.shape[1] else None
+    return Rule(base.base_id, adapter_id, classes, last, _near(seen.moves, places, ROOM_MOVES))
+
+
+def _numbers(base: Base, adapter: bytes | None, data: Dataset) -> list[int | None]:
+    """The network's number of each class of the data, None for what it does not know."""
+    known = {label: number for number, label in enumerate(base.model.labels)}
+    if adapter:
+        rows = unpack_adapter(adapter, base.model).classes
+        known |= {row.name: row.number for row in rows if row.name}
+    return [known.get(label) for label in data.labels]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What a rule does, each as (accepted, all): own samples that the rule was not made of; windows of classes that it
+    was not told of, in turn; windows of a sensor that lies still."""
+
+    own: tuple[int, int]
+    unknown: tuple[int, int]
+    still: tuple[int, int]
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        parts = (
+            (self.own, "of own samples are seen"),
+            (self.unknown, "of classes it was not told of are taken for another"),
+        )
+        told = [f"{accepted} of {count} {words}" for (accepted, count), words in parts if count]
+        return f"{', '.join(told)}; lying still: {self.still[0]} of {self.still[1]}"
+
+
+def _counted(accepted: NDArray[np.bool_]) -> tuple[int, int]:
+    return int(accepted.sum()), len(accepted)
+
+
+def _still(x: NDArray[np.int8], values: int) -> NDArray[np.int8]:
+    """Inputs whose values do not move: the mean of each window's, as of a sensor that lies so."""
+    rows = x.reshape(len(x), -1, values).astype(np.float64)
+    return np.broadcast_to(np.round(rows.mean(1, keepdims=True)), rows.shape).astype(np.int8).reshape(x.shape)

@@ -1,0 +1,122 @@
+"""Learning for years on this computer, as a board does it: by the device's own `Learner` (SPEC.md, section 13)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.core.twin import device
+
+from .early_stopping import Judged, Outcome, Verdict
+from .on_twin import board_model, board_store
+from .recipe import Recipe
+
+NAME = "personal"
+
+
+@dataclass(frozen=True)
+class Consolidated(Outcome):
+    """What a consolidation found. better: than what was in use, whose place it takes then."""
+
+    better: bool
+
+    @property
+    def verdict(self) -> Verdict:
+        return Verdict.BETTER if self.better else Verdict.NOT_BETTER
+
+
+class Lifelong:
+    """A board's `Learner` with a reservoir of so many slots and a store, both empty. InputError for what it refuses.
+
+    recipe: mode, rates and seed; epochs: of `consolidate`. classes: the base's and those that may be added, 0: the
+    base's alone. only: classes that count, None: all. model, reservoir, store, learner: the device's own.
+    """
+
+    def __init__(
+        self,
+        elm: bytes,
+        recipe: Recipe,
+        slots: int,
+        classes: int = 0,
+        judge_every: int = 16,
+        only: Collection[int] | None = None,
+        in_use: bytes | None = None,
+    ) -> None:
+        self.recipe, self._judge_every, self._only = recipe, judge_every, only
+        self._folder = tempfile.TemporaryDirectory(prefix="edgelora-", ignore_cleanup_errors=True)
+        self._path = f"{self._folder.name}/samples.elr"
+        with device.refusals():
+            self.model = board_model(elm, recipe)
+            create = device.module("reservoir").Reservoir.create
+            create(self._path, self.model, slots, recipe.seed, classes).close()
+            self.store = board_store(self.model)
+        self.put(in_use)
+
+    def put(self, adapter: bytes | None) -> None:
+        """Uses this adapter, None: the bare base, and goes on from there."""
+        with device.refusals():
+            if adapter:
+                self.store.put(NAME, adapter)
+            elif self.store.find(NAME):
+                self.store.remove(NAME)
+        self.restart()
+
+    def restart(self) -> None:
+        """As a reset leaves it: what is in use is what is trained on, too."""
+        settings = self.recipe.seed, self.recipe.initial_rate, self._judge_every, self._only
+        with device.refusals():
+            self.reservoir = device.module("reservoir").Reservoir(self._path)
+            self.learner: Any = device.module("learner").Learner(
+                self.model, self.reservoir, self.store, NAME, *settings
+            )
+
+    @property
+    def in_use(self) -> bytes | None:
+        """The adapter that infers, None: the bare base."""
+        found = self.learner.in_use
+        return bytes(found) if found else None
+
+    @property
+    def learned(self) -> bytes:
+        """What is being trained, in use or not."""
+        return bytes(self.model.save())
+
+    @property
+    def judges(self) -> int:
+        """How many samples judge; 0: too few."""
+        held = self.reservoir.parts()[1]
+        return held.count if held else 0
+
+    def learn(self, sample: NDArray[np.int8], label: int) -> int | None:
+        """The sample's loss before it is learned, 1/4096 nat; None if it judges."""
+        with device.refusals():
+            loss: int | None = self.learner.learn(sample.tobytes(), label)
+        return loss
+
+    def consolidate(self) -> Consolidated:
+        """Trains an adapter anew from the reservoir, and uses it if it is better."""
+        with device.refusals():
+            [run] = deque(self.learner.consolidate(self.recipe.epochs), 1)
+        before, kept = (Judged(right, -loss) for right, loss in (run.before, run.best))
+        return Consolidated(run.judged - 1, run.best_epoch, before, kept, run.better)
+
+    def add_class(self, name: str, samples: Iterable[NDArray[np.int8]]) -> int:
+        """A class that the base does not have, or the person's own picture of one that it has. Its number."""
+        with device.refusals():
+            number: int = self.learner.add_class(name, [sample.tobytes() for sample in samples])
+        return number
+
+    def remove_class(self, name: str) -> None:
+        """The adapter without it, to the byte what it was; its samples go."""
+        with device.refusals():
+            self.learner.remove_class(name)
+
+    def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]:
+        """Classes [N] of samples, by what is in use."""
+        return np.array([self.model.infer_sample(sample.tobytes()) for sample in x], np.int64)

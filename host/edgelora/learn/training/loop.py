@@ -1,0 +1,182 @@
+"""The training loop: one run, the same on a board and on the host twin, down to the adapter's bytes.
+
+The host decides the order of samples and the learning rate of every update; both follow from the recipe alone. Whoever
+learns only sees int8 windows, labels and integer rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.base.progress import Progress, untold
+
+from .early_stopping import Course, Guard, Judged, Outcome, Verdict
+from .recipe import Recipe
+from .samples import Samples, schedule
+
+
+class Learner(Protocol):
+    """What a board behind a link and the host twin have in common."""
+
+    def cache(self, x: NDArray[np.int8]) -> None:
+        """Keeps the features of these samples from now on."""
+        ...
+
+    def train_cached(self, picked: NDArray[np.int64], y: NDArray[Any], learning_rate: int) -> list[int]:
+        """`train` on samples of the cache, by their numbers: the same to the last bit."""
+        ...
+
+    def begin(self, seed: int) -> None: ...
+    def load(self, adapter: bytes) -> None: ...
+    def train(self, x: NDArray[np.int8], y: NDArray[Any], learning_rate: int) -> list[int]:
+        """Trains on these samples in order, y: labels or targets; their losses in 1/4096 nat."""
+        ...
+
+    def flush(self, learning_rate: int) -> None: ...
+    def save(self, state: bool) -> bytes: ...
+    def use(self, adapter: bytes | None) -> None: ...
+    def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]: ...
+    def judge(self, samples: Samples) -> Judged:
+        """By what infers now: the training adapter, unless another one is in use."""
+        ...
+
+    def keep(self) -> None:
+        """The training adapter as it is now is what `kept` returns."""
+        ...
+
+    def kept(self) -> bytes: ...
+    def go_on(self) -> None:
+        """What was kept is the training adapter again, with a fresh training state."""
+        ...
+
+
+@dataclass
+class Run:
+    """What a training run left behind: the adapter kept, and the state at its end.
+
+    losses: nats, one an update (mean of its samples); final_epochs: those over all samples, held-out ones included,
+    that the adapter kept has behind the epoch that was judged.
+    """
+
+    adapter: bytes
+    state: bytes
+    losses: list[float] = field(default_factory=list)
+    epoch_losses: list[float] = field(default_factory=list)
+    verdict: Verdict | None = None  # of the samples held out, None: nobody asked
+    said: str = ""  # what was held out
+    final_epochs: int = 0
+
+
+def train(
+    learner: Learner,
+    samples: Samples,
+    recipe: Recipe,
+    progress: Progress = untold,
+    checkpoint: Callable[[], None] | None = None,
+    done: int = 0,
+    stop: int | None = None,
+    guard: Guard | None = None,
+) -> Run:
+    """Runs the recipe's updates from number `done` to before `stop`; the learner has begun or loaded an adapter.
+
+    `checkpoint` is called at the end of every epoch, between two updates. guard: keeps the best adapter, and may end
+    the run before its time; without one the last is kept.
+    """
+    losses, epoch_losses = _learn(learner, samples, recipe, progress, checkpoint, done, stop, guard)
+    if guard is None:
+        learner.keep()
+    return Run(learner.kept(), learner.save(True), losses, epoch_losses)
+
+
+def _learn(
+    learner: Learner,
+    samples: Samples,
+    recipe: Recipe,
+    progress: Progress,
+    checkpoint: Callable[[], None] | None,
+    done: int,
+    stop: int | None,
+    guard: Guard | None,
+) -> tuple[list[float], list[float]]:
+    """The updates of `train`: their losses, and those of epochs."""
+    recipe = recipe.fitted(len(samples.of_epoch))
+    updates = schedule(samples, recipe)
+    if guard and guard.enough:
+        done = len(updates)
+    if recipe.cache != "none" and done < len(updates):
+        learner.cache(samples.x)
+    losses: list[float] = []
+    by_epoch: dict[int, list[int]] = {}
+    for step, batch in enumerate(updates[done:stop], done):
+        labels = samples.targets[batch.picked]
+        if recipe.cache == "none":
+            raw = learner.train(samples.x[batch.picked], labels, batch.learning_rate)
+        else:
+            raw = learner.train_cached(batch.picked, labels, batch.learning_rate)
+        if len(batch.picked) < recipe.micro_batch:
+            learner.flush(batch.learning_rate)
+        losses.append(sum(raw) / 4096 / len(raw))
+        by_epoch.setdefault(batch.epoch, []).extend(raw)
+        progress(step + 1, len(updates), f"epoch {batch.epoch + 1}/{recipe.epochs} loss {losses[-1]:.3f}")
+        last_of_epoch = step + 1 == len(updates) or updates[step + 1].epoch != batch.epoch
+        if not last_of_epoch:
+            continue
+        if guard:
+            guard.epoch_ended(learner)
+        if checkpoint:
+            checkpoint()
+        if guard and guard.enough:
+            break
+    return losses, [float(np.mean(by_epoch[e])) / 4096 for e in sorted(by_epoch)]
+
+
+def cross_judged(learner: Learner, course: Course, progress: Progress = untold) -> Outcome | None:
+    """What runs on parts of few samples say of an adapter of them all, beside what infers now; None: others judge.
+
+    The learner has to begin anew afterwards.
+    """
+    folds = course.folds
+    if not folds:
+        return None
+    before, kept = learner.judge(course.samples), Judged(0, 0)
+    for learned, held in folds:
+        learner.begin(course.recipe.seed)
+        _learn(learner, learned, course.recipe, progress, None, 0, None, None)
+        kept += learner.judge(held)
+    return Outcome(0, 0, before, kept)
+
+
+def guarded(
+    learner: Learner,
+    course: Course,
+    guard: Guard | None,
+    progress: Progress = untold,
+    checkpoint: Callable[[], None] | None = None,
+    done: int = 0,
+    stop: int | None = None,
+    finishing: Progress = untold,
+) -> Run:
+    """`train` by a course and, where it helped, a few epochs over all samples at its end, told to `finishing`.
+
+    A board that trains by itself goes without that end.
+    The state is that before, on a board too: a run that is cut off in its end repeats that end.
+    """
+    run = train(learner, course.samples, course.recipe, progress, checkpoint, done, stop, guard)
+    finishes = stop is None and not course.recipe.on_board
+    if finishes and guard and guard.verdict is Verdict.BETTER:
+        learner.go_on()
+        last = guard.finishing()
+        _learn(learner, course.everything, course.finishing, finishing, None, 0, None, last)
+        run = replace(run, adapter=learner.kept(), final_epochs=last.best)
+    return run
+
+
+def confusion(predicted: NDArray[np.int64], y: NDArray[np.int64], classes: int) -> list[list[int]]:
+    """Counts, `[true][predicted]`."""
+    counts = np.zeros((classes, classes), int)
+    np.add.at(counts, (y, predicted), 1)
+    return counts.tolist()

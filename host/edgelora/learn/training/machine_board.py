@@ -1,0 +1,171 @@
+"""One machine learned on a board, from the counts of its vibration: every stage runs there, and on the twin too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.base.progress import Progress, untold
+from edgelora.board.link.client import Link
+from edgelora.board.link.replies import Decision, MonitorReply
+from edgelora.core.formats.eld import pack_samples
+from edgelora.core.formats.elm import base_id
+
+from .base import Base, WorkflowError
+from .board_learner import BoardLearner
+from .board_paths import ADAPTER_PATH, HELD_PATH, MACHINE_PATH, SAMPLES_PATH
+from .board_run import NAME, Pace, train_on_board
+from .early_stopping import Outcome, Verdict, prepared
+from .machines import features_of
+from .monitor import Machine, Phases, alarms_of, learn_machine, samples_of, scaled, with_monitor
+from .new_classes import stored_adapter
+from .personalize import _left_in_store, _outcome, _profile, _settle_store
+from .recipe import Recipe, UpdateLog
+from .streaming import signal_of
+
+
+@dataclass(frozen=True)
+class BoardMachine:
+    """One machine on a board. adapter: its `.ela`, with the record in it; scores: of the windows that it then watched.
+
+    verdict: of the adapter, which is in use if that is BETTER; step_us: a training step, window_us: a window's share of
+    front end, network and monitor, on the board's clock; identical: has the twin the same samples, adapter, record and
+    scores, to the last bit? If not the verdict is DIFFERS, and the board uses nothing of it.
+    """
+
+    adapter: bytes
+    outcome: Outcome | None
+    verdict: Verdict
+    activated: bool
+    threshold: int
+    scores: NDArray[np.int64]
+    alarms: NDArray[np.bool_]
+    step_us: float | None
+    window_us: float
+    arena: int
+    free: int
+    identical: bool
+    twin: Machine
+
+
+def learn_on_board(
+    link: Link,
+    base: Base,
+    normal: NDArray[np.int16],
+    watched: NDArray[np.int16],
+    recipe: Recipe,
+    phases: Phases,
+    metrics: UpdateLog,
+    progress: Progress = untold,
+) -> BoardMachine:
+    """Streams counts of normal operation to a board, which learns the machine stage by stage; then it watches others.
+
+    normal: counts of `phases.total` windows; watched: of whole windows, right behind them. Nothing else is sent: the
+    board makes features, inputs and samples of the counts, keeps the samples in its flash, trains by itself, and is the
+    judge of what it has learned.
+    """
+    recipe = replace(recipe, on_board=True)
+    signal = signal_of(base)
+    stream = _Stream(link, signal.window, normal, phases.total + len(watched) // signal.window, progress)
+    board = BoardLearner(link, base, recipe, progress)
+    board.use(None)
+    link.listen(monitor={"least": phases.least, "votes": phases.votes, "one_in": phases.one_in})
+
+    features = features_of(np.concatenate([normal, watched]))
+    parts = phases.cut(features)
+    course = prepared(samples_of(scaled(base, parts, phases), parts.learn), recipe)
+    if course.held is None:
+        raise WorkflowError(f"{phases.learn} windows to learn are too few to hold some out that judge: give 24 or more")
+    stream.stage("scale", phases.scale)
+    stream.stage("learn", len(course.samples), SAMPLES_PATH)
+    stream.stage("learn", len(course.held), HELD_PATH)
+    identical = all(
+        link.holds(path, pack_samples(part.x, part.y, part.given_targets, base_id(base.elm)))
+        for path, part in ((SAMPLES_PATH, course.samples), (HELD_PATH, course.held))
+    )
+    previous = stored_adapter(link, base, NAME)
+    told = (course.recipe, Pace(), _profile(link.hello()), metrics, progress)
+    trained = train_on_board(link, base_id(base.elm), course.samples, course.held, *told)
+    adapter = _left_in_store(link, trained.end)
+    outcome = _outcome(trained)
+    activated = outcome.verdict is Verdict.BETTER
+    _settle_store(link, trained.end, adapter, previous, activated)
+    link.use(ADAPTER_PATH if activated else None)
+
+    stream.stage("residuals", phases.residuals)
+    stream.stage("threshold", phases.threshold)
+    link.monitor_calibrate("watch")
+    link.monitor_save(MACHINE_PATH)
+    whole = link.get(MACHINE_PATH)
+    link.store_put(NAME, whole)
+    link.store_activate(NAME)
+    state = link.monitor_use(MACHINE_PATH)
+    decisions, elapsed = stream.hear(watched, "watched")
+    scores = np.array([each.score for each in decisions], np.int64)
+    alarms = np.array([each.seen for each in decisions], bool)
+
+    mine = learn_machine(base, parts, recipe, phases)
+    identical &= _same(base, mine, whole, adapter, activated, features[phases.total :], decisions)
+    verdict = outcome.verdict
+    if not identical:
+        verdict, activated = Verdict.DIFFERS, False
+        link.store_activate(None)
+        link.use(None)
+    window_us = elapsed / len(decisions)
+    sizes = (board.info.arena, link.hello().free)
+    end = (state.threshold, scores, alarms, trained.step_us, window_us, *sizes, identical, mine)
+    return BoardMachine(whole, outcome, verdict, activated, *end)
+
+
+class _Stream:
+    """Counts that go to a board's monitor, a stage's windows at a time."""
+
+    def __init__(self, link: Link, window: int, normal: NDArray[np.int16], total: int, progress: Progress) -> None:
+        self._link, self._window, self._normal, self._total = link, window, normal, total
+        self._progress = progress
+        self._at = self._heard = 0  # windows
+
+    def stage(self, stage: str, windows: int, path: str | None = None) -> MonitorReply:
+        """Sends the next windows for a stage of calibration."""
+        self._link.monitor_calibrate(stage, windows, path)
+        part = self._normal[self._at * self._window : (self._at + windows) * self._window]
+        self._at += windows
+        self.hear(part, stage, lock_heap=path is None)  # a flash file takes from the heap
+        state = self._link.monitor_state()
+        if state.left:
+            raise WorkflowError(f"the board's monitor still takes {state.left} windows of stage {stage}: begin anew")
+        return state
+
+    def hear(self, counts: NDArray[np.int16], what: str, lock_heap: bool = True) -> tuple[list[Decision], int]:
+        """What the board says of these windows, and its microseconds for them."""
+        decisions: list[Decision] = []
+        elapsed, before = 0, self._heard
+        for reply in self._link.hear(counts, lock_heap):
+            decisions += reply.decisions
+            elapsed += reply.elapsed_us
+            self._heard = before + len(decisions)
+            self._progress(self._heard, self._total, f"windows: {what}")
+        return decisions, elapsed
+
+
+def _same(
+    base: Base,
+    mine: Machine,
+    whole: bytes,
+    adapter: bytes,
+    activated: bool,
+    watched: NDArray[np.int16],
+    decisions: Sequence[Decision],
+) -> bool:
+    """Whether the twin's machine is the board's: adapter, record, scores and alarms."""
+    scores = mine.watch.scores(watched)
+    return (
+        mine.run.adapter == adapter
+        and mine.activated == activated
+        and whole == with_monitor(base, adapter if activated else None, mine.watch)
+        and np.array_equal(scores, [each.score for each in decisions])
+        and np.array_equal(alarms_of(mine.watch.monitor, scores), [each.seen for each in decisions])
+    )

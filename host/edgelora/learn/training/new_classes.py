@@ -1,0 +1,189 @@
+"""Classes added to a base on a board, from samples of a person: judged by held samples, repeated by the twin.
+
+samples -> board: an adapter with a row a class -> the twin: the same bytes? -> held samples: more right? -> the store
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.base.errors import InputError
+from edgelora.base.progress import Progress, untold
+from edgelora.board.link.client import Link
+from edgelora.board.link.replies import StoreState
+from edgelora.core.formats.classes import ClassRow, no_room, pack_classes
+from edgelora.core.formats.ela import CLASSES, Adapter, unpack_adapter
+from edgelora.core.formats.eld import pack_samples
+from edgelora.core.formats.elm import base_id
+from edgelora.core.formats.limits import MAX_CLASS_SAMPLES, MAX_NAME
+from edgelora.core.twin.session import Session
+from edgelora.model.datasets.dataset import Dataset, held_out
+
+from .base import Base, adapter_ranks
+from .board_learner import open_base
+from .board_paths import CLASS_PATH
+from .early_stopping import LEAST_JUDGED
+from .recipe import Recipe
+
+
+@dataclass(frozen=True)
+class AddedClasses:
+    """An adapter with classes, as the board made it. identical: the twin made the same bytes.
+
+    before, after: share of held samples named right with what was in use and with it; None where too few judge.
+    """
+
+    ela: bytes
+    classes: list[ClassRow]
+    identical: bool
+    judged_by: int
+    before: float | None
+    after: float | None
+
+    @property
+    def is_better(self) -> bool:
+        """Whether it may be used: nothing judges, or it names more of the held samples right. What differs never."""
+        return self.identical and (self.before is None or self.after is None or self.after > self.before)
+
+
+def add_classes(
+    link: Link, base: Base, data: Dataset, before: bytes | None, progress: Progress = untold
+) -> AddedClasses:
+    """Makes each class of the data one of the adapter `before` (None: of the bare base), on the board, in its RAM.
+
+    Classes that the base has by name get a row of their own. A quarter of each class is held out and judges.
+    """
+    if base.model.space is None:
+        raise InputError(f"{base.name} {no_room(base.model)}")
+    if not data.labels:
+        raise InputError("classes need names: give data with labels")
+    for one in data.labels:
+        if one not in base.model.labels and len(one.encode()) > MAX_NAME:
+            raise InputError(
+                f"the name {one!r} takes {len(one.encode())} bytes: a class that is added has {MAX_NAME}",
+                remedy="give it a shorter name",
+            )
+    held = held_out(data.y)
+    x = base.model.input.quantize(data.x)
+    adapter = unpack_adapter(before, base.model) if before else Adapter(base_id(base.elm), 0)
+    ranks = adapter.ranks(len(base.model.ops))
+    session = Session(base.elm, ranks, "infer")
+    _open(link, base, ranks, before)
+    rows = {row.number: row for row in adapter.classes}
+    wanted = [label for label in range(len(data.labels)) if (data.y[~held] == label).any()]
+    session.use(before)
+    for done, label in enumerate(wanted, 1):
+        samples, name = x[~held & (data.y == label)][:MAX_CLASS_SAMPLES], data.labels[label]
+        link.put(CLASS_PATH, pack_samples(samples, np.zeros(len(samples), np.int64), None, base_id(base.elm)))
+        link.class_add(name, CLASS_PATH)
+        numbers = numbers_of(base, list(rows.values()))
+        number = numbers.get(name, next(n for n in range(base.model.output.size, 256) if n not in numbers.values()))
+        rows[number] = session.class_row(samples, number, "" if number < base.model.output.size else name)
+        progress(done, len(wanted), name)
+    link.remove(CLASS_PATH)
+    made = link.class_get()
+    body = pack_classes([rows[number] for number in sorted(rows)])
+    same = made == session.with_record(before, CLASSES, body)
+    numbers = numbers_of(base, list(rows.values()))
+    y = np.array([numbers[data.labels[label]] for label in data.y[held]], np.int64)
+    judges = len(y) >= LEAST_JUDGED and len(np.unique(y)) > 1
+    shares = [_right(session, ela, x[held], y) for ela in (before, made)] if judges else [None, None]
+    found = unpack_adapter(made, base.model).classes
+    return AddedClasses(made, found, same, len(y) if judges else 0, *shares)
+
+
+def add_stored_classes(
+    link: Link, base: Base, data: Dataset, name: str, progress: Progress = untold, force: bool = False
+) -> tuple[AddedClasses, bool]:
+    """Adds classes to the adapter of that name in the board's store, and whether it is used: then it is active there.
+
+    Without such an adapter for this base it begins with the bare base. force: it is used whatever judges,
+    unless the twin made another one.
+    """
+    before = stored_adapter(link, base, name)
+    made = add_classes(link, base, data, before, progress)
+    used = made.is_better or force and made.identical
+    if used:
+        link.store_put(name, made.ela)
+        link.store_activate(name)
+    else:
+        _use(link, before)
+    return made, used
+
+
+def remove_stored_class(link: Link, base: Base, label: str, name: str) -> bytes | None:
+    """Takes a class out of the adapter of that name in the store: what is left of it, None: nothing, and it is gone."""
+    before = stored_adapter(link, base, name)
+    if before is None:
+        raise InputError(f"the board's store has no adapter {name} for this base: see `edgelora store list`")
+    left = remove_class(link, base, label, before)
+    if left:
+        link.store_put(name, left)
+        link.store_activate(name)
+    else:
+        link.store_remove(name)
+    return left
+
+
+def stored_adapter(link: Link, base: Base, name: str) -> bytes | None:
+    """The adapter of that name in the board's store, if it is one for this base."""
+    mine = (entry for entry in link.store_list().adapters if entry.name == name and entry.base_id == base.base_id)
+    return link.store_get(name) if next(mine, None) else None
+
+
+def without_classes(link: Link, base: Base, name: str) -> None:
+    """InputError if that adapter in the board's store has added classes: what is made anew in its place has none."""
+    before = stored_adapter(link, base, name)
+    rows = unpack_adapter(before, base.model).classes if before else []
+    if rows:
+        labels = ", ".join(row.name or base.model.labels[row.number] for row in rows)
+        raise InputError(
+            f"{name} on the board has added classes ({labels}), which an adapter made anew would not have",
+            remedy="learn anew with them: `edgelora consolidate`, or take them out: `edgelora remove-class`",
+        )
+
+
+def activate_stored(link: Link, bases: Iterable[Base], name: str | None) -> StoreState:
+    """Has the board use an adapter of its store, also after a reset; None: the bare base.
+
+    A store refuses what is of another base than the one that is open, so the adapter's own is opened, if it is one of
+    these.
+    """
+    ids = {entry.name: entry.base_id for entry in link.store_list().adapters}
+    base = next((base for base in bases if base.base_id == ids.get(name or "")), None)
+    if base and name:
+        open_base(link, base, Recipe(), adapter_ranks(base, link.store_get(name)))
+    return link.store_activate(name)
+
+
+def remove_class(link: Link, base: Base, name: str, before: bytes) -> bytes | None:
+    """The adapter without a class, as the board makes it; None: nothing is left but the bare base."""
+    _open(link, base, unpack_adapter(before, base.model).ranks(len(base.model.ops)), before)
+    link.class_remove(name)
+    return link.class_get() or None
+
+
+def _open(link: Link, base: Base, ranks: bytes, before: bytes | None) -> None:
+    open_base(link, base, Recipe(), ranks)
+    _use(link, before)
+
+
+def _use(link: Link, adapter: bytes | None) -> None:
+    if adapter:
+        link.put(CLASS_PATH, adapter)
+    link.use(CLASS_PATH if adapter else None)
+
+
+def numbers_of(base: Base, rows: list[ClassRow]) -> dict[str, int]:
+    """Numbers of classes by name: the base's, then added ones."""
+    names = {name: number for number, name in enumerate(base.model.labels)}
+    return names | {row.name: row.number for row in rows if row.name}
+
+
+def _right(session: Session, ela: bytes | None, x: NDArray[np.int8], y: NDArray[np.int64]) -> float:
+    session.use(ela)
+    return round(session.accuracy(x, y), 4)

@@ -1,0 +1,150 @@
+"""How to personalize: what a run's result depends on, besides base and samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from edgelora.base.errors import InputError
+from edgelora.core.formats.limits import MAX_MOMENTUM, MAX_RANK, MAX_SUMMED, MAX_THRESHOLD
+from edgelora.core.formats.network import MATRIX_KINDS, QuantModel
+
+MODES = ("frozen_a", "trainable_a")  # of training: only B, or A too
+LEARNING_RATES = {"frozen_a": 6000, "trainable_a": 7000}
+MOMENTA = {"frozen_a": 2, "trainable_a": 2}
+PLACEMENTS = ("all", "pointwise", "last_block", "last")
+CACHES = ("none", "ram", "flash")
+LEAST_UPDATES = 600  # of a run that chooses its own number of epochs: fewer learn little,
+LEAST_EPOCHS = 6  # and so many times at least through the samples
+CAUTION = 2  # a run that nothing judges takes steps smaller by this
+LIMITS = {  # of the fields of a recipe, whose formats and arithmetic set them
+    "rank": (1, MAX_RANK),
+    "micro_batch": (1, 255),
+    "momentum": (0, MAX_MOMENTUM),
+    "threshold": (0, MAX_THRESHOLD),
+    "learning_rate": (1, 65535),
+    "epochs": (0, 10000),
+    "seed": (0, 2**32 - 1),
+}
+
+
+class HasKernel(Protocol):
+    """A layer of a float network or an op of a quantized one."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def kernel(self) -> tuple[int, int]: ...
+
+
+def placed(layers: Sequence[HasKernel], placement: str, able: Sequence[int] | None = None) -> list[int]:
+    """Which layers carry an adapter, by index; able: of these only.
+
+    all: conv and dense layers; pointwise: dense layers and convolutions with a kernel of 1x1; last_block: the last two
+    of these; last: the last of all.
+    """
+    chosen = [i for i, layer in enumerate(layers) if layer.kind in MATRIX_KINDS and (able is None or i in able)]
+    if placement in ("pointwise", "last_block"):
+        chosen = [i for i in chosen if layers[i].kernel == (1, 1)]
+    return chosen[{"last": -1, "last_block": -2}.get(placement, 0) :]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to personalize. ValueError outside `LIMITS`.
+
+    learning_rate: of the first update, in int8 steps / 8192, falling to 0; None: the mode's own (`initial_rate`).
+    momentum: shift of the gradient's running mean, 0: none; None: the mode's own (`momentum_shift`).
+    """
+
+    rank: int = 8
+    mode: str = "frozen_a"
+    micro_batch: int = 8
+    momentum: int | None = None
+    learning_rate: int | None = None
+    epochs: int = 0  # times through the samples; 0: as `fitted` to their number
+    seed: int = 0
+    placement: str = "all"
+    ram: int | None = None  # bytes that the arena may take; None: what the board has
+    cache: str = "none"  # where a sample's features, what lies below the lowest adapter, are kept after its first use
+    threshold: int = 0  # 1/2048 of the average gradient: smaller elements are left out of an update
+    given_ranks: tuple[int, ...] | None = None  # one an op, 0 = none, instead of rank and placement
+    on_board: bool = False  # the board draws the order of samples itself (SPEC.md, 13), and keeps no features
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise InputError(f"mode {self.mode!r}: give one of {', '.join(MODES)}")
+        decided = {"momentum": self.momentum_shift, "learning_rate": self.initial_rate}
+        for name, (low, high) in LIMITS.items():
+            value = decided.get(name, getattr(self, name))
+            if not low <= value <= high:
+                raise InputError(f"{name.replace('_', ' ')} {value}: give one from {low} to {high}")
+        if self.given_ranks is not None and not all(0 <= rank <= MAX_RANK for rank in self.given_ranks):
+            raise InputError(f"ranks {max(self.given_ranks)}: give them from 0, for none, to {MAX_RANK}")
+        if self.placement not in PLACEMENTS:
+            raise InputError(f"placement {self.placement!r}: give one of {', '.join(PLACEMENTS)}")
+        if self.cache not in CACHES:
+            raise InputError(f"cache {self.cache!r}: give one of {', '.join(CACHES)}")
+        if self.on_board and self.cache != "none":
+            raise InputError("a board that trains by itself keeps no features: leave --cache or --on-board out")
+
+    def fitted(self, samples: int, cautious: bool = False) -> Recipe:
+        """The same with a number of epochs of so many samples; cautious: and smaller steps, unless rates are given."""
+        updates = -(-LEAST_UPDATES * self.micro_batch // max(1, samples))
+        rate = self.initial_rate // CAUTION if cautious and self.learning_rate is None else self.learning_rate
+        return replace(self, epochs=self.epochs or max(LEAST_EPOCHS, updates), learning_rate=rate)
+
+    @property
+    def initial_rate(self) -> int:
+        """Of the first update, falling to 0: int8 steps / 8192 for an average gradient."""
+        return LEARNING_RATES[self.mode] if self.learning_rate is None else self.learning_rate
+
+    @property
+    def momentum_shift(self) -> int:
+        """Shift of the gradient's running mean; 0: none."""
+        return MOMENTA[self.mode] if self.momentum is None else self.momentum
+
+    def ranks(self, model: QuantModel) -> bytes:
+        """The rank of every op: the recipe's where an adapter is placed, 0 elsewhere; or those given.
+
+        InputError where a given one could not train: below an lstm or SVDF, which passes no gradient.
+        """
+        able = model.trainable
+        if self.given_ranks is not None:
+            if len(self.given_ranks) != len(model.ops):
+                raise InputError(
+                    f"{len(self.given_ranks)} ranks given for a model of {len(model.ops)} ops: give one each"
+                )
+            below = [i for i, op in enumerate(model.ops) if op.is_matrix and self.given_ranks[i] and i not in able]
+            if below:
+                raise InputError(
+                    f"op {below[0]} ({model.ops[below[0]].kind}) can't train: it is below an lstm or SVDF, which "
+                    "passes no gradient; give it rank 0"
+                )
+            return bytes(self.given_ranks)
+        chosen = placed(model.ops, self.placement, able)
+        if not chosen:
+            raise InputError("no layer can train: there is no dense layer or convolution behind the last lstm or SVDF")
+        return bytes(self.rank if i in chosen else 0 for i in range(len(model.ops)))
+
+    def with_ranks(self, model: QuantModel, ranks: dict[int, int]) -> Recipe:
+        """The same with these ranks, by op, and a micro-batch that is not too large for these layers (SPEC.md, 9)."""
+        most = min(MAX_SUMMED // model.tensors[model.ops[op].output].positions for op in ranks)
+        given = tuple(ranks.get(op, 0) for op in range(len(model.ops)))
+        return replace(self, given_ranks=given, micro_batch=min(self.micro_batch, most))
+
+
+class UpdateLog(Protocol):
+    """Where a run tells of each update: `report.Metrics` writes it to a file."""
+
+    def update(
+        self,
+        step: int,
+        epoch: int,
+        loss: float,
+        learning_rate: int,
+        samples: int,
+        us: float | None,
+        joules: float | None = None,
+    ) -> None: ...

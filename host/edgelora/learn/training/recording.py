@@ -1,0 +1,125 @@
+"""Samples of one's own from a board's sensor: the newest window becomes a sample when somebody says what it was."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.base.errors import InputError
+from edgelora.core.formats.signal import Signal
+from edgelora.core.front_ends import AudioFrontEnd, SpectralFrontEnd
+from edgelora.model.datasets.dataset import Dataset
+from edgelora.model.datasets.recordings import inputs_of
+
+from .streaming import front_end_of
+
+LEAD_SECONDS = 0.5  # in which a front end learns a room's noise
+QUIET_SECONDS = 0.125  # of a window, which stand for that noise
+
+
+@dataclass
+class Takes:
+    """Labelled windows of a stream of counts, or what the signal's front end makes of it: then `shape` is the base's
+    input, [height, width, channels].
+
+    heard: samples so far; lost: those that the board could not keep up with. `data` has what was there before, too.
+    """
+
+    signal: Signal
+    before: Dataset | None = None
+    shape: tuple[int, ...] = ()
+    heard: int = 0
+    lost: int = 0
+    _window: NDArray[np.int16] = field(init=False)  # the newest rows: samples, or outputs of the front end
+    _rows: int = field(init=False)  # of a window
+    _front: AudioFrontEnd | SpectralFrontEnd | None = field(default=None, init=False)
+    _taken: list[tuple[str, NDArray[np.float32]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.before and self.before.signal != self.signal:
+            raise InputError("the samples that are there are of another signal: write to another file")
+        if self.before and not self.before.labels:
+            raise InputError("the samples that are there have no names of classes: write to another file")
+        self._rows, width = self.signal.window, self.signal.channels
+        if self.signal.front != "none":
+            self._front = front_end_of(self.signal, math.prod(self.shape))
+            self._rows, width = math.prod(self.shape) // self._front.size, self._front.size
+        else:
+            self.shape = (1, self._rows, width)
+        self._window = np.zeros((0, width), np.int16)
+
+    def hear(self, counts: NDArray[np.int16], lost: int) -> None:
+        """Samples that follow those before, int16 [n, channels], and how many were lost in all."""
+        if lost > self.lost:  # a window has no holes
+            self._window, self.lost = self._window[:0], lost
+            if self._front:
+                self._front.reset()
+        self.heard += len(counts)
+        rows = self._front.feed(counts) if self._front else counts
+        self._window = np.concatenate([self._window, rows])[-self._rows :]
+
+    @property
+    def ready(self) -> bool:
+        """Whether a whole window has come."""
+        return len(self._window) == self._rows
+
+    def take(self, label: str) -> bool:
+        """Takes the window that ends now. False if none is whole yet."""
+        if self.ready:
+            self._taken.append((label, inputs_of(self._window, self.signal)))
+        return self.ready
+
+    def undo(self) -> str | None:
+        """Takes the last sample back that was taken here: its label, None if there is none."""
+        return self._taken.pop()[0] if self._taken else None
+
+    @property
+    def taken(self) -> int:
+        """How many were taken here."""
+        return len(self._taken)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Samples by class, those from before among them."""
+        there = self.before
+        counts = {name: int((there.y == i).sum()) for i, name in enumerate(there.labels)} if there else {}
+        for label, _ in self._taken:
+            counts[label] = counts.get(label, 0) + 1
+        return counts
+
+    @property
+    def data(self) -> Dataset:
+        """All samples, [N, 1, window, channels] or [N, *shape]; classes in the order in which they came. InputError if
+        there are none."""
+        if not self.counts:
+            raise InputError("no samples were taken")
+        labels, there = list(self.counts), self.before
+        x = np.array([window for _, window in self._taken], np.float32).reshape(-1, *self.shape)
+        y = np.array([labels.index(label) for label, _ in self._taken], np.int64)
+        if there:
+            x, y = np.concatenate([there.x, x]), np.concatenate([there.y, y])
+        return Dataset(x, y, labels, self.signal)
+
+
+def alone(counts: NDArray[np.int16], signal: Signal, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """The input [height, width, channels] of one window, int16 [window, channels], as it is in the middle of a stream.
+
+    A front end for sound has learned the room's noise by then: before the window it hears `lead_of`.
+    """
+    takes = Takes(signal, shape=shape)
+    if signal.front == "audio":
+        takes.hear(lead_of(counts, signal), 0)
+    takes.hear(counts, 0)
+    takes.take("")
+    return np.asarray(takes.data.x[0])
+
+
+def lead_of(counts: NDArray[np.int16], signal: Signal) -> NDArray[np.int16]:
+    """What a front end hears before a window by itself: its quietest part, again and again, int16 [n, channels]."""
+    part = min(round(QUIET_SECONDS * signal.rate), len(counts))
+    parts = counts[: len(counts) // part * part].reshape(-1, part, counts.shape[1])
+    quietest = np.square(parts.astype(np.float64)).sum((1, 2)).argmin()
+    return np.resize(parts[quietest], (round(LEAD_SECONDS * signal.rate), counts.shape[1]))

@@ -1,0 +1,69 @@
+"""An adapter in a board's store, learned anew from all samples: by the twin, as a board's own learner consolidates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.base.errors import InputError
+from edgelora.board.link.client import Link
+from edgelora.core.formats.ela import unpack_adapter
+from edgelora.model.datasets.dataset import Dataset
+
+from .base import Base
+from .lifelong import Lifelong
+from .new_classes import numbers_of, stored_adapter
+from .recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Consolidated:
+    """What learning anew came to: samples that judge, how many were named right before and would be now."""
+
+    judged_by: int
+    before: int
+    after: int
+    better: bool
+
+
+def consolidate_stored(link: Link, base: Base, data: Dataset, name: str) -> Consolidated:
+    """Learns the adapter of that name in a board's store anew from all samples, added classes too.
+
+    The twin does it, as a board's own learner would, to the byte; the board gets what is better. The classes of the
+    data are those that count: others of the base may be forgotten. An adapter of classes alone learns layers as the
+    default recipe has them. InputError without such an adapter, or if the data have no samples of an added class.
+    """
+    before = stored_adapter(link, base, name)
+    if before is None:
+        raise InputError(f"the board's store has no adapter {name} for this base", remedy="let it learn first")
+    adapter = unpack_adapter(before, base.model)
+    numbers = numbers_of(base, adapter.classes)
+    if missing := [row.name for row in adapter.classes if row.name and row.name not in data.labels]:
+        remedy = "give some, or take the class out"
+        raise InputError(f"no samples of {', '.join(missing)}, which {name} has as a class of its own", remedy=remedy)
+    known = data.only([label for label in data.labels if label in numbers])
+    x = base.model.input.quantize(known.x)
+    y = [numbers[known.labels[label]] for label in known.y]
+    recipe = Recipe()
+    if adapter.layers:
+        mode = "trainable_a" if adapter.trainable_a else "frozen_a"
+        recipe = Recipe(mode=mode, given_ranks=tuple(adapter.ranks(len(base.model.ops))))
+    classes = max(base.model.classes, max(numbers.values()) + 1)
+    learner = Lifelong(base.elm, recipe, max(40, 2 * len(y)), classes, only=set(y), in_use=before)
+    for i in _in_turn(np.array(y)):
+        learner.reservoir.add(x[i].tobytes(), y[i])
+    judged_by, outcome = learner.judges, learner.consolidate()
+    if outcome.better and learner.in_use:
+        link.store_put(name, learner.in_use)
+        link.store_activate(name)
+    return Consolidated(judged_by, outcome.before.right, outcome.kept.right, outcome.better)
+
+
+def _in_turn(y: NDArray[np.int64]) -> list[int]:
+    """Samples, by number, one of each class after the other."""
+    turn = np.zeros(len(y), np.int64)
+    for one in np.unique(y):
+        turn[y == one] = np.arange((y == one).sum())
+    return [int(i) for i in np.lexsort((y, turn))]

@@ -1,0 +1,110 @@
+"""Samples of one person, and the order in which a run takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.core.formats.network import Tensor
+from edgelora.core.twin import binding
+
+from .recipe import Recipe
+
+MOST_TIMES = 4  # an epoch may have a sample of a rare class so often
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """What a grid makes of real values from `low` to `high`: the share of them that is beyond it, and cut off."""
+
+    share: float
+    low: float
+    high: float
+
+    @staticmethod
+    def of(tensor: Tensor, real: NDArray[np.floating]) -> Clipping:
+        return Clipping(tensor.clipped(real), float(np.min(real)), float(np.max(real)))
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Quantized windows of one person: x int8 [N, height, width, channels], y [N].
+
+    With history x is [N, frames, height, width, channels]. targets: what is trained, if not y itself. clipping: of the
+    real values that x was quantized from; target_clipping: of those that targets were.
+    """
+
+    x: NDArray[np.int8]
+    y: NDArray[np.int64]
+    given_targets: NDArray[np.int8] | None = None
+    clipping: Clipping | None = None
+    target_clipping: Clipping | None = None
+
+    @property
+    def targets(self) -> NDArray[Any]:
+        return self.y if self.given_targets is None else self.given_targets
+
+    @property
+    def frames(self) -> int:
+        return self.x.shape[1] if self.x.ndim == 5 else 1
+
+    @property
+    def of_epoch(self) -> NDArray[np.int64]:
+        """The samples of an epoch, by index, before they are put in order (SPEC.md, 13).
+
+        Each is there once; then those of rare classes again, up to `MOST_TIMES`. Samples with targets are there once.
+        """
+        everyone = np.arange(len(self))
+        if self.given_targets is not None or not len(self):
+            return everyone
+        counts = np.bincount(self.y)[self.y]
+        times = np.minimum(MOST_TIMES, (2 * counts.max() + counts) // (2 * counts))
+        return np.concatenate([everyone, *(np.flatnonzero(times > turn) for turn in range(1, MOST_TIMES))])
+
+    def part(self, chosen: NDArray[np.bool_]) -> Samples:
+        """Some of them."""
+        given = None if self.given_targets is None else self.given_targets[chosen]
+        return replace(self, x=self.x[chosen], y=self.y[chosen], given_targets=given)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """The samples of one update, by index, and its learning rate."""
+
+    picked: NDArray[np.int64]
+    learning_rate: int
+    epoch: int
+
+
+def schedule(samples: Samples, recipe: Recipe) -> list[MicroBatch]:
+    """The updates of a run over samples: each epoch in a new order, micro-batches across epoch borders."""
+    of_epoch = samples.of_epoch
+    count = len(of_epoch)
+    recipe = recipe.fitted(count)
+    order = of_epoch[np.concatenate(list(_orders(count, recipe)))]
+    starts = range(0, len(order), recipe.micro_batch)
+    return [
+        MicroBatch(
+            order[at : at + recipe.micro_batch], falling_rate(recipe.initial_rate, step, len(starts)), at // count
+        )
+        for step, at in enumerate(starts)
+    ]
+
+
+def _orders(count: int, recipe: Recipe) -> Iterator[NDArray[np.int64]]:
+    """The permutation of each epoch: the board's own, or one that the host draws."""
+    rng = np.random.default_rng(recipe.seed)
+    for epoch in range(recipe.epochs):
+        yield binding.order(recipe.seed, epoch, count) if recipe.on_board else rng.permutation(count)
+
+
+def falling_rate(rate: int, step: int, steps: int) -> int:
+    """Linear decay in integers: `rate` at step 0, rate / steps at the last."""
+    return max(1, rate * (steps - step) // steps)

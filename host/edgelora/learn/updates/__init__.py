@@ -1,0 +1,1 @@
+"""Signed updates: keys, releases, a server for trying out."""

@@ -1,0 +1,107 @@
+"""Edge Impulse's acquisition format, as .json and .cbor.
+
+It is (version v1, as its documentation has it) an object of `protected` (`ver`, `alg`), `signature` and `payload`
+(`device_type`, `interval_ms`, `sensors` with `name` and `units`, `values` with a row a sample). A signature is
+HMAC-SHA256 of the file's bytes with 64 zeros in the signature's place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from pathlib import Path
+from typing import Any
+
+from edgelora.base.errors import InputError, MissingPackage
+
+from .capture import Capture, checked_text, checked_values
+
+UNSIGNED = "0" * 64  # stands for a signature while it is made
+AUDIO_UNITS = "wav"  # counts of 16 bits
+
+
+def load_acquisition(path: Path, data: bytes, key: str | None) -> Capture:
+    remedy = "give a file of Edge Impulse's acquisition format, version v1"
+    told = _decoded(path, data, remedy)
+    parts = [told.get(name) if isinstance(told, dict) else None for name in ("protected", "signature", "payload")]
+    protected, signature, payload = parts
+    if not (isinstance(protected, dict) and isinstance(signature, str) and isinstance(payload, dict)):
+        raise InputError(f"{path}: has no protected, signature, payload", remedy=remedy)
+    if protected.get("ver") != "v1":
+        raise InputError(f"{path}: its version is {str(protected.get('ver'))[:40]!r}, known is 'v1'", remedy=remedy)
+    said = _signature(path, data, str(protected.get("alg"))[:40], signature, key)
+    sensors, rows, interval = (payload.get(name) for name in ("sensors", "values", "interval_ms"))
+    if not (isinstance(sensors, list) and sensors and all(isinstance(sensor, dict) for sensor in sensors)):
+        raise InputError(f"{path}: names no sensors", remedy=remedy)
+    if not isinstance(rows, list) or any(isinstance(row, str) for row in rows[:1]):
+        raise InputError(f"{path}: its values lie elsewhere, or are no list", remedy="export it as .csv or .wav")
+    if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not 1e-4 <= interval <= 1e6:
+        raise InputError(f"{path}: interval_ms of {str(interval)[:40]}", remedy="give milliseconds, 0.0001 to 1000000")
+    values = checked_values(path, rows)
+    if len(sensors) != values.shape[1]:
+        raise InputError(f"{path}: {len(sensors)} sensors, {values.shape[1]} values in a row: correct it")
+    names, units = (tuple(checked_text(sensor.get(what, "")) for sensor in sensors) for what in ("name", "units"))
+    counts = set(units) == {AUDIO_UNITS}
+    return Capture(values, 1000 / interval, names, () if counts else units, counts, said)
+
+
+def _decoded(path: Path, data: bytes, remedy: str) -> Any:
+    try:
+        return json.loads(data) if path.suffix.lower() == ".json" else _cbor().loads(data)
+    except (MissingPackage, KeyboardInterrupt):
+        raise
+    except Exception as error:  # cbor2 has its own, and passes on those of what it builds
+        raise InputError(f"{path}: can't be read ({type(error).__name__}: {str(error)[:200]})", remedy=remedy) from None
+
+
+def _cbor() -> Any:
+    try:
+        import cbor2
+    except ImportError:
+        raise MissingPackage(".cbor files take the package cbor2: pip install 'edgelora[cbor]'") from None
+    return cbor2
+
+
+def _signature(path: Path, data: bytes, algorithm: str, signature: str, key: str | None) -> str:
+    """What became of the signature, in words. InputError where a key was given and it is not the file's."""
+    if algorithm == "none":
+        if key is not None:
+            raise InputError(f"{path}: is not signed: leave the key out, or ask for a signed file")
+        return "not signed"
+    if algorithm != "HS256":
+        raise InputError(f"{path}: signed by {algorithm!r}, known are 'HS256' and 'none': export it anew")
+    if key is None:
+        return "signed, not checked: no key was given"
+    there = signature.encode(errors="replace")
+    if len(there) == 64 and data.count(there) == 1:
+        made = hmac.new(key.encode(), data.replace(there, UNSIGNED.encode()), hashlib.sha256).hexdigest()
+        if hmac.compare_digest(made.encode(), there):
+            return "signed, and the signature is right"
+    raise InputError(f"{path}: the signature is not that of this file with this key: was it changed, is the key its?")
+
+
+def packed_acquisition(path: Path, capture: Capture, key: str | None) -> bytes:
+    if not capture.rate:
+        raise InputError(f"{path}: nothing says how many samples a second these are: give --rate")
+    channels = capture.values.shape[1]
+    names = capture.names or tuple(f"channel{i}" for i in range(channels))
+    units = (AUDIO_UNITS,) * channels if capture.counts else capture.units or ("",) * channels
+    values: list[Any] = (capture.values if channels > 1 else capture.values[:, 0]).tolist()
+    if capture.counts:
+        values = capture.values.astype(int).tolist() if channels > 1 else capture.values[:, 0].astype(int).tolist()
+    told = {
+        "protected": {"ver": "v1", "alg": "none" if key is None else "HS256"},
+        "signature": UNSIGNED,
+        "payload": {
+            "device_type": "EdgeLoRA",
+            "interval_ms": 1000 / capture.rate,
+            "sensors": [{"name": n, "units": u} for n, u in zip(names, units, strict=True)],
+            "values": values,
+        },
+    }
+    data = json.dumps(told).encode() if path.suffix.lower() == ".json" else _cbor().dumps(told)
+    if key is None:
+        return bytes(data)
+    signature = hmac.new(key.encode(), data, hashlib.sha256).hexdigest()
+    return bytes(data.replace(UNSIGNED.encode(), signature.encode(), 1))

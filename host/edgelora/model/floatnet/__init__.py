@@ -1,0 +1,1 @@
+"""Float networks: layers, training, augmentation, float LoRA."""

@@ -1,0 +1,66 @@
+"""Pretraining of the base networks that go onto the board: a small 1-D convolutional net over sensor windows, and the
+DS-CNN for keywords.
+
+The former's int8 size is fixed by the smallest board: for windows of 100 samples on six channels 91 thousand
+multiply-accumulates an inference, activations of at most 800 bytes, 6.5 KB of weights. What lets both work for people
+they never saw is augmentation with what differs between these: how a sensor sits, how fast and how widely they move,
+what microphone they speak into.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from edgelora.base.errors import InputError
+from edgelora.base.progress import Progress, untold
+from edgelora.core.formats.limits import MAX_CLASSES
+from edgelora.model.datasets.dataset import Dataset
+
+from . import layers, train
+from .augment import Speaking, Wearer, augment_motion, augment_speech
+from .balance import balanced
+from .epochs import MOTION_EPOCHS, SPEECH_EPOCHS
+from .zoo import ds_cnn, har_net
+
+PRETRAINING_VERSION = 2  # of what comes out for the same data and seed: part of the names under which bases are kept
+BALANCED_ON = 512  # samples that show how far each channel reaches
+
+
+def pretrain(
+    data: Dataset,
+    seed: int = 0,
+    epochs: int | None = None,
+    progress: Progress = untold,
+    wearer: Wearer | None = None,
+) -> layers.FloatNet:
+    """Trains `har_net` on windows [N, 1, time, channels], `ds_cnn` on spectrograms [N, time, coefficients, 1].
+
+    The same data and seed give the same network, to the last bit, on every computer. Six-channel windows (three axes of
+    acceleration, three of angular rate) are augmented as `wearer` says, spectrograms by `augment_speech`, others not.
+    `progress` is told of every epoch and its mean loss in nats.
+    """
+    if not 2 <= data.classes <= MAX_CLASSES:
+        raise InputError(
+            f"samples of {data.classes} classes: give some of 2 to {MAX_CLASSES}, a network chooses among them"
+        )
+    _, height, _, channels = data.x.shape
+    if height > 1 and channels > 1:
+        raise InputError(f"samples are {data.x.shape[1:]}; give [N, 1, time, channels] or [N, time, coefficients, 1]")
+    if height > 1:
+        net = ds_cnn(data.x.shape[1:], data.classes, seed, data.labels)
+        train.fit(
+            net,
+            data.x,
+            data.y,
+            epochs or SPEECH_EPOCHS,
+            seed,
+            batch=32,
+            weight_decay=0.05,
+            augment=partial(augment_speech, speaking=Speaking()),
+            progress=progress,
+        )
+        return balanced(net, data.x[:: -(-len(data) // BALANCED_ON)])
+    net = har_net(data.x.shape[1:], data.classes, seed, data.labels)
+    augment = partial(augment_motion, wearer=wearer or Wearer()) if channels == 6 else None
+    train.fit(net, data.x, data.y, epochs or MOTION_EPOCHS, seed, augment=augment, progress=progress)
+    return net

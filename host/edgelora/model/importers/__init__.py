@@ -1,0 +1,1 @@
+"""Networks and adapters from other frameworks."""

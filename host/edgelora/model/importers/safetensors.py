@@ -1,0 +1,125 @@
+"""Files in the safetensors format: named tensors and nothing that runs.
+
+Layout (https://huggingface.co/docs/safetensors): the size of the header, u64; the header, JSON that gives for each name
+`dtype`, `shape` and `data_offsets` [begin, end) in what follows; the tensors, little-endian, without holes. Under
+`__metadata__` the header may have texts. The format has no checksum: damage inside a tensor shows only in its values.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.base.errors import EdgeloraError, InputError
+from edgelora.core.formats.files import write_atomic
+
+MAX_HEADER = 100_000_000  # bytes, the reference implementation's own limit
+MAX_SIDES = 8
+_SIZE = struct.Struct("<Q")
+_METADATA = "__metadata__"
+_ALIGN = 8
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # NumPy has no BF16: the upper half of an F32
+
+
+class SafetensorsError(EdgeloraError, ValueError):
+    """A file is not a sound safetensors file, or holds what this project has no use for."""
+
+
+def read_safetensors(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float32]]:
+    """All tensors of a file by name, as float32. Raises SafetensorsError for what is wrong with it, else OSError."""
+    data, name = Path(path).read_bytes(), Path(path).name
+    header, tensors_at = _header(data, name)
+    header.pop(_METADATA, None)
+    spans = {key: _span(entry, len(data) - tensors_at, f"{name}: tensor {key!r}") for key, entry in header.items()}
+    _check_cover(spans, len(data) - tensors_at, name)
+    return {
+        key: _floats(data[tensors_at + begin : tensors_at + end], header[key]) for key, (begin, end) in spans.items()
+    }
+
+
+def write_safetensors(path: str | os.PathLike[str], tensors: dict[str, NDArray[np.float32]]) -> None:
+    """Writes tensors as F32, whole or not at all; their metadata says PyTorch, for its loaders."""
+    header: dict[str, Any] = {_METADATA: {"format": "pt"}}
+    body = b""
+    for key, tensor in tensors.items():
+        raw = np.ascontiguousarray(tensor, "<f4").tobytes()
+        header[key] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [len(body), len(body) + len(raw)]}
+        body += raw
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % _ALIGN)
+    write_atomic(path, _SIZE.pack(len(text)) + text + body)
+
+
+def _header(data: bytes, name: str) -> tuple[dict[str, Any], int]:
+    """The parsed header and where it ends."""
+    _require(len(data) >= _SIZE.size, f"{name}: ends after {len(data)} bytes, is no safetensors file: copy it again")
+    (size,) = _SIZE.unpack_from(data)
+    end = _SIZE.size + size
+    _require(
+        size <= MAX_HEADER and end <= len(data),
+        f"{name}: its header would end at {end}, the file at {len(data)}: it is cut, or no safetensors file",
+    )
+    try:
+        header = json.loads(data[_SIZE.size : end].decode(), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise SafetensorsError(f"{name}: its header is not sound JSON ({error}): copy it again") from None
+    _require(isinstance(header, dict), f"{name}: its header is not a JSON object: copy it again")
+    return header, end
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise InputError("a name appears twice")
+    return dict(pairs)
+
+
+def _span(entry: Any, limit: int, where: str) -> tuple[int, int]:
+    """Where a tensor begins and ends behind the header, once its entry is found to be sound."""
+    known = isinstance(entry, dict) and {"dtype", "shape", "data_offsets"} <= entry.keys()
+    _require(known, f"{where}: its entry has no dtype, shape or data_offsets: copy the file again")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    _require(
+        isinstance(dtype, str) and dtype in _DTYPES, f"{where}: its type is {dtype!r}, must be {', '.join(_DTYPES)}"
+    )
+    _require(_naturals(shape) and len(shape) <= MAX_SIDES and 0 not in shape, f"{where}: its shape is {shape}")
+    _require(_naturals(offsets) and len(offsets) == 2, f"{where}: its data_offsets are {offsets}")
+    begin, end = offsets
+    size = math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
+    _require(
+        end <= limit and end - begin == size,
+        f"{where}: it lies at {begin}..{end} of {limit} bytes and has {size}: the file is cut or damaged",
+    )
+    return begin, end
+
+
+def _naturals(value: Any) -> bool:
+    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
+
+
+def _check_cover(spans: dict[str, tuple[int, int]], size: int, name: str) -> None:
+    done = 0
+    for key, (begin, end) in sorted(spans.items(), key=lambda item: item[1]):
+        _require(begin == done, f"{name}: tensor {key!r} begins at {begin}, the one before it ends at {done}")
+        done = end
+    _require(done == size, f"{name}: tensors end at {done}, the file's data at {size}: it is damaged")
+
+
+def _floats(raw: bytes, entry: dict[str, Any]) -> NDArray[np.float32]:
+    values = np.frombuffer(raw, _DTYPES[entry["dtype"]])
+    if entry["dtype"] == "BF16":
+        values = (values.astype(np.uint32) << 16).view(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # whoever takes them looks whether they are finite
+        return values.astype(np.float32).reshape(entry["shape"])
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise SafetensorsError(message)

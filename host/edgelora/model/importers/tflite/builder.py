@@ -1,0 +1,282 @@
+"""The model in the making and the operator at hand: what all handlers of operators share.
+
+TFLite's tensors have up to four axes, a QuantModel's are [height, width, channels]: [1, N] becomes 1x1xN, [1, W, C]
+becomes 1xWxC. Operators that only name the axes anew leave no op behind unless somebody needs the other shape.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.core.formats import fixed_point
+from edgelora.core.formats.elm import folded_bias
+from edgelora.core.formats.fixed_point import bounded_bias, fused_range
+from edgelora.core.formats.limits import MAX_BIAS, MAX_OPS
+from edgelora.core.formats.network import WEIGHT_KINDS, Op, QuantModel, Tensor
+from edgelora.model.floatnet.layers import output_shape
+from edgelora.model.importers import moves
+
+from . import float_islands, state
+from .file import FileTensor, Graph, Operator, Type
+from .flatbuffer import TfliteError
+from .refusals import CONVERT
+
+ACTIVATIONS = {  # fused ones: real bounds
+    0: ("NONE", None, None),
+    1: ("RELU", 0.0, None),
+    2: ("RELU_N1_TO_1", -1.0, 1.0),
+    3: ("RELU6", 0.0, 6.0),
+}
+MAX_AXES = 1024  # numbers of a constant that say how axes are treated
+SCALES = (2.0**-60, 2.0**60)  # of activations: with these, no ratio of two overflows
+FORMS: dict[int, str] = {  # what a file with such activations is
+    Type.FLOAT32: " (a float network, or one with dynamic range quantization)",
+    Type.INT16: " (16x8 quantization)",
+    Type.UINT8: " (the older uint8 quantization)",
+}
+Shape = tuple[int, int, int]
+
+
+class _OperatorError(TfliteError):
+    """One that names its operator already."""
+
+
+@dataclass(frozen=True)
+class Handler:
+    """How an operator becomes ops, and what TFLite Micro wants of it, whatever it computes.
+
+    least, most: inputs, or None for any number; options: it must have some.
+    """
+
+    run: Callable[[Builder], object]
+    least: int
+    most: int | None
+    outputs: int | None = 1
+    options: bool = False
+
+
+class Builder:
+    """The model of a graph. `found` maps the file's tensors to the model's."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.model = QuantModel([], [])
+        self.found: dict[int, int] = {}
+        self.makers: list[Operator] = []  # of the model's ops
+        self.constants: dict[int, NDArray[Any]] = {}  # folded from shapes
+        self.blocked: dict[int, tuple[int, tuple[int, int]]] = {}  # in the batch: the model's tensor, every n-th of it
+        self.reals: dict[int, float_islands.Real] = {}  # between DEQUANTIZE and QUANTIZE
+        self.shaped: dict[tuple[int, Shape], int] = {}  # the model's tensors in other shapes
+        self.kept: dict[tuple[int, Shape], int] = {}  # the file's constants
+        self.logistic: set[int] = set()  # tensors that a LOGISTIC wrote
+        self.operator = Operator(-1, -1, "", (), (), None)
+        self.state = state.State(graph)
+        self.rings: dict[int, state.Ring] = {}  # by the index of the operator that joins
+        self.inner: set[int] = set()  # operators that only serve a ring buffer
+        self.read: set[int] = set()  # tensors that are needed
+
+    def refusal(self, why: str) -> _OperatorError:
+        """An error that names the operator at hand and its output."""
+        op = self.operator
+        name = next((self.graph.tensors[i].name for i in (*op.outputs, *op.inputs) if i >= 0), "")
+        return _OperatorError(f"operator {op.index} {op.name} (tensor '{name}'): {why}")
+
+    # ---- tensors ----
+
+    def add_tensor(self, shape: Shape, scale: float, zero_point: int) -> int:
+        self.model.tensors.append(Tensor(shape, scale, zero_point))
+        return len(self.model.tensors) - 1
+
+    def tensor(self, place: int) -> FileTensor:
+        """An input of the operator at hand."""
+        inputs = self.operator.inputs
+        if place >= len(inputs) or inputs[place] < 0:
+            raise self.refusal(f"input {place} is missing: the file is damaged")
+        return self.graph.tensors[inputs[place]]
+
+    @property
+    def target(self) -> FileTensor:
+        """The output of the operator at hand."""
+        if len(self.operator.outputs) != 1 or self.operator.outputs[0] < 0:
+            raise self.refusal(f"has {len(self.operator.outputs)} outputs, must have one")
+        return self.graph.tensors[self.operator.outputs[0]]
+
+    def integers(self, place: int) -> list[int]:
+        return [int(value) for value in self.constant(place).reshape(-1)[: MAX_AXES + 1]]
+
+    def source(self, place: int = 0) -> int:
+        """The model's tensor that the operator reads; it must be int8 and computed from the input."""
+        tensor = self.tensor(place)
+        index = self.operator.inputs[place]
+        if index not in self.found:
+            self.check_int8(tensor)
+            what = "a constant" if tensor.data is not None else "not computed by any operator before it"
+            raise self.refusal(f"its input '{tensor.name}' is {what}, must be an activation")
+        self.check_int8(tensor)
+        return self.found[index]
+
+    def check_int8(self, tensor: FileTensor) -> None:
+        if tensor.type != Type.INT8:
+            form = FORMS.get(tensor.type, "")
+            raise self.refusal(f"the activation '{tensor.name}' is {tensor.type_name}{form}, must be int8; {CONVERT}")
+
+    def constant(self, place: int) -> NDArray[Any]:
+        """The integers of a constant input, or of one that is folded from shapes."""
+        tensor = self.tensor(place)
+        if self.operator.inputs[place] in self.constants:
+            return self.constants[self.operator.inputs[place]]
+        if tensor.data is None or tensor.type not in (Type.INT32, Type.INT64):
+            raise self.refusal(f"its input '{tensor.name}' must be constant integers")
+        return tensor.values().astype(np.int64)
+
+    def want_shape(self, shape: tuple[int, ...], output: int = 0) -> None:
+        """Refuses an output of another shape than the operator gives it."""
+        told = self.graph.tensors[self.operator.outputs[output]].shape
+        if told != tuple(shape):
+            raise self.refusal(f"its output has shape {list(told)}, computed is {list(shape)}: the file is damaged")
+
+    def shape_of(self, index: int) -> Shape:
+        return self.model.tensors[index].shape
+
+    def reshaped(self, index: int, shape: Shape) -> int:
+        """The tensor in another shape, by a reshape op if it has not that one already."""
+        if self.shape_of(index) == shape:
+            return index
+        key = (index, shape)
+        if key not in self.shaped:
+            tensor = self.model.tensors[index]
+            if math.prod(shape) != tensor.size:
+                raise self.refusal(f"its input has {tensor.size} elements, not those of {list(shape)}")
+            self.shaped[key] = self.append(Op("reshape", index, 0), shape, tensor.scale, tensor.zero_point)
+        return self.shaped[key]
+
+    def moved(self, index: int, wanted: moves.Places) -> int:
+        """The tensor whose elements are these [height, width, channels] of another one, flat; itself if they are."""
+        tensor = self.model.tensors[index]
+        for layer in moves.layers(tensor.shape, wanted):
+            shape = self.shape_of(index)
+            op = Op(layer.kind, index, 0)
+            if layer.places is not None:
+                op.axes = (layer.order.index(0) + 1, layer.order.index(1) + 1)
+                whole = all(part == tuple(range(side)) for part, side in zip(layer.places, shape, strict=True))
+                if not whole:
+                    op.positions = np.concatenate([np.array(part) for part in layer.places]).astype(np.uint16)
+            index = self.append(op, output_shape(layer, shape), tensor.scale, tensor.zero_point)
+        return index
+
+    def spatial_source(self, place: int = 0) -> int:
+        """The tensor that the operator reads, in the shape the file gives it."""
+        return self.reshaped(self.source(place), spatial(self.tensor(place).shape))
+
+    def channel_source(self) -> int:
+        """The tensor that the operator reads, with the file's channels; how positions are laid out doesn't matter."""
+        index, shape = self.source(), spatial(self.tensor(0).shape)
+        return index if self.shape_of(index)[2] == shape[2] else self.reshaped(index, shape)
+
+    # ---- ops ----
+
+    def append(self, op: Op, shape: Shape, scale: float, zero_point: int) -> int:
+        if len(self.model.ops) >= MAX_OPS:
+            raise self.refusal(f"the network takes more than {MAX_OPS} ops: make it shorter")
+        op.output = self.add_tensor(shape, scale, zero_point)
+        self.model.ops.append(op)
+        self.makers.append(self.operator)
+        return op.output
+
+    def emit(self, op: Op, shape: Shape, fused: int = 0) -> Op:
+        """Appends the op that writes the operator's output; shape: in the model.
+
+        Derives multipliers, unless the op has them, and tables.
+        """
+        target = self.target
+        self.check_int8(target)
+        if math.prod(shape) != target.size:
+            raise self.refusal(f"its output has shape {list(target.shape)}, computed is {list(shape)}")
+        self.found[self.operator.outputs[0]] = self.append(op, shape, *grid_of(target))
+        if op.multiplier is None and op.kind in (*WEIGHT_KINDS, "mean", "add", "multiply", "prelu", "softmax"):
+            fixed_point.derive(self.model, op)
+        if fused:
+            self.fuse(op, self.model.tensors[op.output], fused)
+        if op.weights is not None and op.bias is not None:
+            op.bias = self._bounded_bias(op, op.bias)
+        return op
+
+    def _bounded_bias(self, op: Op, bias: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Brings biases within what files hold: those of dead channels, whose tiny scales make them huge."""
+        folded = folded_bias(self.model, op)
+        bounded = bounded_bias(self.model, op, folded, MAX_BIAS)
+        if (np.abs(bounded) > MAX_BIAS).any():
+            channel = int(np.abs(bounded).argmax())
+            raise self.refusal(
+                f"channel {channel} of the weights '{self.tensor(1).name}' has a bias of {bounded[channel]} with the "
+                f"zero point folded in, at most {MAX_BIAS} is possible: its weights are too small for their "
+                "bias; prune the channel, or train with weight decay on biases too"
+            )
+        return (bias + (bounded - folded)).astype(np.int32)
+
+    def fuse(self, op: Op, target: Tensor, fused: int) -> None:
+        """Gives an op the range of a fused activation."""
+        if fused not in ACTIVATIONS:
+            possible = ", ".join(name for name, _, _ in ACTIVATIONS.values())
+            raise self.refusal(f"fused activation {fused} isn't possible; {possible} are")
+        _, low, high = ACTIVATIONS[fused]
+        op.act_min, op.act_max = fused_range(target, low, high)
+        op.mask_low, op.mask_high = low is not None, high is not None
+
+    def held(self, place: int, shape: Shape) -> int:
+        """The tensor that stands for a constant input in this shape."""
+        key, tensor = (self.operator.inputs[place], shape), self.tensor(place)
+        if key not in self.kept:
+            op = Op("constant", 0, 0, values=tensor.values().reshape(shape))
+            self.kept[key] = self.append(op, shape, *grid_of(tensor))
+        return self.kept[key]
+
+    def alias(self) -> None:
+        """The operator's output is its input, with other axes."""
+        index = self.source()
+        self.check_int8(self.target)
+        if self.target.size != self.model.tensors[index].size:
+            raise self.refusal(f"{self.model.tensors[index].size} elements in, {self.target.size} out")
+        self.same_grid(index)
+        self.found[self.operator.outputs[0]] = index
+
+    def same_as(self, one: FileTensor, other: FileTensor) -> None:
+        """Refuses state whose values would change their meaning."""
+        self.check_int8(one)
+        if grid_of(one) != grid_of(other):
+            raise self.refusal(f"'{one.name}' and '{other.name}' must have the same scale and zero point; {CONVERT}")
+
+    def same_grid(self, index: int) -> None:
+        """Refuses an operator that keeps values as they are but says that they have another scale."""
+        tensor = self.model.tensors[index]
+        if (tensor.scale, tensor.zero_point) != grid_of(self.target):
+            raise self.refusal("input and output must have the same scale and zero point; " + CONVERT)
+
+    def four_axes(self, tensor: FileTensor) -> Shape:
+        if len(tensor.shape) != 4:
+            raise self.refusal(f"tensor '{tensor.name}' has shape {list(tensor.shape)}, must have four axes")
+        return spatial(tensor.shape)
+
+
+def spatial(shape: tuple[int, ...]) -> Shape:
+    """[height, width, channels] of a tensor of batch 1."""
+    if not 2 <= len(shape) <= 4 or shape[0] != 1 or 0 in shape:
+        raise TfliteError(f"a tensor has shape {list(shape)}: it must be a batch of one, with two to four axes")
+    height, width, channels = (1, 1, *shape[1:])[-3:]
+    return height, width, channels
+
+
+def grid_of(tensor: FileTensor) -> tuple[float, int]:
+    """Scale and zero point of an int8 activation; a uint8 one's as if 128 were taken off its values."""
+    if len(tensor.scale) != 1 or len(tensor.zero_point) != 1:
+        raise TfliteError(f"the activation '{tensor.name}' must have one scale and zero point; {CONVERT}")
+    scale, zero_point = float(tensor.scale[0]), int(tensor.zero_point[0]) - 128 * (tensor.type == Type.UINT8)
+    if not SCALES[0] < scale < SCALES[1] or not -128 <= zero_point <= 127:
+        raise TfliteError(f"the activation '{tensor.name}' has scale {scale:g} and zero point {zero_point}")
+    return scale, zero_point

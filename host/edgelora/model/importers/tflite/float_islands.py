@@ -1,0 +1,137 @@
+"""Real numbers inside an integer network: DEQUANTIZE, functions of one value, QUANTIZE.
+
+Converters write activations so for which TensorFlow Lite has no INT8 kernel, such as ELU. What lies between the two
+depends on one int8 value at a time, so the whole is one table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.core.formats.fixed_point import round_away, set_table
+from edgelora.core.formats.limits import MAX_ELEMENTS
+from edgelora.core.formats.network import Op
+
+from . import slices
+from .codes import Code
+from .file import Type
+
+if TYPE_CHECKING:
+    from .builder import Builder
+
+Reals = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Real:
+    """A real tensor that depends, element by element, on one of the model's: float32 [256], for int8 from -128 on."""
+
+    source: int
+    values: Reals
+
+
+_ONE: dict[Code, Callable[[NDArray[np.float64]], NDArray[Any]]] = {
+    Code.ABS: np.abs,
+    Code.COS: np.cos,
+    Code.ELU: lambda x: np.where(x < 0, np.expm1(np.minimum(x, 0)), x),
+    Code.EXP: np.exp,
+    Code.FLOOR: np.floor,
+    Code.LOG: np.log,
+    Code.NEG: np.negative,
+    Code.RELU: lambda x: np.maximum(x, 0),
+    Code.RELU6: lambda x: np.clip(x, 0, 6),
+    Code.RSQRT: lambda x: 1 / np.sqrt(x).astype(np.float32),
+    Code.SIN: np.sin,
+    Code.SQRT: np.sqrt,
+    Code.SQUARE: np.square,
+    Code.TANH: np.tanh,
+}
+_TWO: dict[Code, Callable[[Reals, Reals], Reals]] = {
+    Code.ADD: np.add,
+    Code.SUB: np.subtract,
+    Code.MUL: np.multiply,
+    Code.DIV: np.divide,
+    Code.MAXIMUM: np.maximum,
+    Code.MINIMUM: np.minimum,
+}
+FUNCTIONS = dict.fromkeys(_ONE, 1) | dict.fromkeys(_TWO, 2)  # and how many inputs they have
+
+
+def begin(at: Builder) -> None:
+    """DEQUANTIZE of an int8 tensor."""
+    source = at.source()
+    grid = at.model.tensors[source]
+    steps = np.arange(-128, 128, dtype=np.float64) - grid.zero_point
+    values = (float(np.float32(grid.scale)) * steps).astype(np.float32)
+    at.reals[at.operator.outputs[0]] = Real(source, values)
+
+
+def compute(at: Builder) -> None:
+    """An operator on real numbers; each is computed in float32, as TensorFlow Lite's kernels do."""
+    code = Code(at.operator.code)
+    if code == Code.SPLIT:
+        return _split(at)
+    if code not in FUNCTIONS:
+        raise at.refusal("computes on real numbers, which is possible for functions of one value only")
+    if at.target.type != Type.FLOAT32 or at.operator.number(0, "b") and code in _TWO:
+        raise at.refusal("makes other than float32, or has a fused activation, between real numbers")
+    known = [at.reals[i] for i in at.operator.inputs if i in at.reals]
+    if any(real.source != known[0].source for real in known):
+        raise at.refusal("computes on real numbers of two tensors: possible are functions of one value")
+    at.want_shape(max((at.graph.tensors[i].shape for i in at.operator.inputs), key=len))
+    with np.errstate(all="ignore"):
+        if code in _ONE:
+            values = np.asarray(_ONE[code](known[0].values.astype(np.float64)), np.float32)
+        else:
+            values = np.asarray(_TWO[code](*(_operand(at, place) for place in (0, 1))), np.float32)
+    at.reals[at.operator.outputs[0]] = Real(known[0].source, values)
+
+
+def _split(at: Builder) -> None:
+    """Parts of a real tensor are real parts of the model's; converters leave those of recurrent layers so."""
+    if at.operator.inputs[1] not in at.reals:
+        raise at.refusal("splits along an axis that is a real number: the file is damaged")
+    real, shape = at.reals[at.operator.inputs[1]], at.tensor(1).shape
+    found = slices.split(at.operator, shape, at.integers, len(at.operator.outputs))
+    if math.prod(shape) > MAX_ELEMENTS:
+        raise at.refusal(f"parts {math.prod(shape)} values, {MAX_ELEMENTS} are possible")
+    places = np.arange(math.prod(shape)).reshape(shape)
+    for place, (output, part) in enumerate(zip(at.operator.outputs, found, strict=True)):
+        at.want_shape(part.told_shape, place)
+        if at.graph.tensors[output].type != Type.FLOAT32:
+            raise at.refusal("makes other than float32 of real numbers: the file is damaged")
+        if output in at.read:
+            taken = places[tuple(slice(*bound) for bound in part.bounds)]
+            at.reals[output] = Real(at.moved(real.source, taken.reshape(1, -1, taken.shape[-1])), real.values)
+
+
+def _operand(at: Builder, place: int) -> Reals:
+    index, tensor = at.operator.inputs[place], at.tensor(place)
+    if index in at.reals:
+        return at.reals[index].values
+    if tensor.data is None or tensor.type != Type.FLOAT32 or tensor.size != 1:
+        raise at.refusal(f"its input '{tensor.name}' must be one real number: possible are functions of one value")
+    return np.asarray(tensor.values().reshape(-1), np.float32)
+
+
+def end(at: Builder) -> None:
+    """QUANTIZE of real numbers: the table, and as slopes the rise from one value to the next."""
+    real = at.reals[at.operator.inputs[0]]
+    shape = at.shape_of(real.source)
+    op = at.emit(Op("lookup", real.source, 0), shape)
+    target = at.model.tensors[op.output]
+    with np.errstate(all="ignore"):
+        steps = real.values / np.float32(target.scale)
+    if not (np.abs(steps) < 2.0**30).all():
+        raise at.refusal(
+            "some values are no numbers, or far beyond the output's scale: TensorFlow Lite can't tell them"
+        )
+    whole = round_away(steps)
+    table = np.clip(whole + target.zero_point, -128, 127).astype(np.int8)
+    set_table(op, table, np.gradient(steps.astype(np.float64)))

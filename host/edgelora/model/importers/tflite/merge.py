@@ -1,0 +1,194 @@
+"""An adapter folded into the `.tflite` file that its base was imported from.
+
+Weights of the layers with an adapter are changed where they lie, as are biases and scales where a merging has chosen
+others; every other byte of the file stays. An imported op's arrays are views of the file, which tells where that is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.base.errors import InputError
+from edgelora.core.formats import elm as formats_elm
+from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.formats.envelope import FormatError
+from edgelora.core.formats.network import Op, QuantModel
+from edgelora.model.quantization import merging as quantization_merging
+from edgelora.model.quantization.merging import Freedom, Merging
+
+from .codes import Code
+from .convert import calibrate, inputs_for_calibration, set_loss
+from .file import FileTensor, read_graph
+from .flatbuffer import TfliteError
+from .graph import Importer
+from .write import write_tflite
+
+INPUTS = 256  # that a merging looks at
+REMEDY = "merge into the .elm instead, from which a new file is written"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A `.tflite` file and what was imported from it: the base, its `.elm` bytes, and which operator made each op."""
+
+    name: str
+    data: bytes
+    model: QuantModel
+    elm: bytes
+    importer: Importer
+
+    def weights(self, index: int) -> FileTensor:
+        """Those of the operator that became op `index`."""
+        return self.importer.graph.tensors[self.importer.makers[index].inputs[1]]
+
+    def bias(self, index: int) -> FileTensor | None:
+        """That of the operator that became op `index`, if it has one."""
+        maker = self.importer.makers[index]
+        place = 3 if maker.code == Code.TRANSPOSE_CONV else 2
+        found = maker.inputs[place] if len(maker.inputs) > place else -1
+        return self.importer.graph.tensors[found] if found >= 0 else None
+
+    def freedom(self, index: int) -> Freedom:
+        """What the file has room to choose anew for op `index`."""
+        op = self.model.ops[index]
+        assert op.weights is not None
+        return Freedom(self.bias(index) is not None, len(self.weights(index).scale) == len(op.weights))
+
+
+def find_source(
+    data: bytes, base_id: bytes, name: str, elm: bytes | None = None, x: NDArray[Any] | None = None
+) -> Source:
+    """The base that an adapter of base `base_id` was made for, as imported from a `.tflite` file.
+
+    elm: what was made from the file; without, it is imported as it is by default, its adapters calibrated on noise or
+    else on inputs x. TfliteError if none of these is that base.
+    """
+    try:
+        importer = Importer(read_graph(data))
+        model = importer.run()
+    except TfliteError as error:
+        raise TfliteError(f"{name}: {error}") from error
+    told = None if elm is None else unpack_model(elm)
+    found = "another network"
+    with contextlib.suppress(TfliteError, FormatError):  # labels or a loss that are not for this network
+        set_loss(model, told.labels if told else (), told.loss if told else None, importer.ends_logistic)
+        for made in _calibrated(model, told, x):
+            packed = pack_model(made)
+            found = formats_elm.base_id(packed).hex()
+            if found == base_id.hex():
+                return Source(name, data, made, packed, importer)
+    if elm is None:
+        remedy = "give --elm, the .elm that was imported from it (labels, a loss and calibration inputs are part of it)"
+    elif formats_elm.base_id(elm) == base_id:
+        remedy = "the .elm that is given was made from another .tflite file: give that one"
+    else:
+        remedy = (
+            f"the .elm that is given is base {formats_elm.base_id(elm).hex()}: give the one that the adapter is for"
+        )
+    raise TfliteError(f"the adapter was made for base {base_id.hex()}, {name} is {found}: {remedy}")
+
+
+def _calibrated(model: QuantModel, told: QuantModel | None, x: NDArray[Any] | None) -> Iterator[QuantModel]:
+    """The imported model with the adapter shifts that it may have got."""
+    if told is not None:
+        same = [op.kind for op in model.ops] == [op.kind for op in told.ops]
+        for op, its in zip(model.ops, told.ops, strict=True) if same else ():
+            op.t_shift, op.branch_shift = its.t_shift, its.branch_shift
+        yield model
+        return
+    for inputs in (None, x) if x is not None else (None,):
+        calibrate(model, inputs_for_calibration(model, inputs))
+        yield model
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A network with an adapter in its weights. patched: the `.tflite` that the base came from, with these weights."""
+
+    merging: Merging
+    patched: bytes | None = None
+
+    def file(self, name: str) -> bytes:
+        """The file of this name: `.tflite` or `.elm`. Raises InputError for other names and what a file can't say."""
+        if check_suffix(name) == ".elm":
+            return pack_model(self.merging.model, name)
+        return write_tflite(self.merging.model) if self.patched is None else self.patched
+
+
+def check_suffix(name: str) -> str:
+    """Which kind of file a merged network of this name is."""
+    for suffix in (".tflite", ".elm"):
+        if name.endswith(suffix):
+            return suffix
+    raise InputError(f"{name}: a merged network is a .tflite or a .elm: give a name that ends so")
+
+
+def merge_tflite(source: Source, ela: bytes, x: NDArray[Any] | None = None, refit: bool = False) -> Merged:
+    """The file with the adapter in it, measured, and with `refit` chosen, on inputs x (None: noise).
+
+    TfliteError where the file has one constant for several layers, of which only some change.
+    """
+    able = (i for i, op in enumerate(source.model.ops) if op.is_matrix)
+    freedom = {i: source.freedom(i) for i in able} if refit else None
+    inputs = inputs_for_calibration(source.model, x, INPUTS)
+    merging = quantization_merging.merge(source.elm, source.model, ela, inputs, freedom)
+    data = bytearray(source.data)
+    for row in merging.layers:
+        _patch(source, data, row.op, merging.model.ops[row.op])
+    _check(source, bytes(data), merging.model)
+    return Merged(merging, bytes(data))
+
+
+def merge_elm(elm: bytes, ela: bytes, x: NDArray[Any] | None = None, refit: bool = False) -> Merged:
+    """A base that is no `.tflite`, or whose `.tflite` is not at hand, with the adapter in its weights."""
+    model = unpack_model(elm)
+    freedom = {i: Freedom() for i, op in enumerate(model.ops) if op.is_matrix} if refit else None
+    return Merged(quantization_merging.merge(elm, model, ela, inputs_for_calibration(model, x, INPUTS), freedom))
+
+
+def _patch(source: Source, data: bytearray, index: int, op: Op) -> None:
+    before, weights, bias = source.model.ops[index], source.weights(index), source.bias(index)
+    assert before.weights is not None and op.weights is not None and op.bias is not None
+    if weights.size != op.weights.size:
+        raise TfliteError(
+            f"{source.name}: op {index} has groups of channels, the file no room for weights between these: {REMEDY}"
+        )
+    _write(source.data, data, before.weights, op.weights)
+    if bias is not None and bias.data is not None:
+        _write(source.data, data, bias.values().reshape(-1), op.bias)
+    assert op.weight_scale is not None
+    scale = op.weight_scale[: len(weights.scale)].astype(np.float32)
+    changed = weights.scale != scale
+    _write(source.data, data, weights.scale, scale)
+    if bias is not None and len(bias.scale) == len(scale):
+        product = np.float32(source.model.tensors[op.input].scale) * scale
+        _write(source.data, data, bias.scale, np.where(changed, product, bias.scale))
+
+
+def _write(file: bytes, data: bytearray, view: NDArray[Any], values: NDArray[Any]) -> None:
+    """Puts values where `view`, a view of `file`, lies, into the copy `data`."""
+    start = int(np.frombuffer(file, np.uint8).__array_interface__["data"][0])
+    at = int(view.__array_interface__["data"][0]) - start
+    assert 0 <= at < len(file), "not a view of the file"
+    np.ndarray(view.shape, view.dtype, data, at, view.strides)[...] = values.astype(view.dtype)
+
+
+def _check(source: Source, data: bytes, wanted: QuantModel) -> None:
+    """Refuses a file that is not what it should be: a constant that several layers share can't change for one."""
+    importer = Importer(read_graph(data))
+    model = importer.run()
+    for index, (op, its) in enumerate(zip(model.ops, wanted.ops, strict=True)):
+        for what in ("weights", "bias", "multiplier", "shift", "initial"):
+            mine, other = getattr(op, what), getattr(its, what)
+            if mine is not None and not np.array_equal(mine, other):
+                name = source.importer.makers[index].outputs[0]
+                raise TfliteError(
+                    f"{source.name}: {what} of op {index} (tensor '{source.importer.graph.tensors[name].name}') are a "
+                    f"constant of the file that another layer shares: {REMEDY}"
+                )

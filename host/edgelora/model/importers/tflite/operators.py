@@ -1,0 +1,17 @@
+"""The operators that can be imported: their handlers, by family."""
+
+from __future__ import annotations
+
+from . import constants, elementwise, layers, lstm, moves, quantize_ops, recurrent
+from .builder import Handler
+from .codes import Code
+
+HANDLERS: dict[Code, Handler] = {
+    **layers.HANDLERS,
+    **elementwise.HANDLERS,
+    **moves.HANDLERS,
+    **quantize_ops.HANDLERS,
+    **recurrent.HANDLERS,
+    **lstm.HANDLERS,
+    **constants.HANDLERS,
+}

@@ -1,0 +1,1 @@
+"""From float to INT8, networks and adapters."""

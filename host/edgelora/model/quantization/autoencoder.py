@@ -1,0 +1,24 @@
+"""Quantization of networks that give back their input: both ends on one grid, so that an input is its own target."""
+
+from __future__ import annotations
+
+from edgelora.base.errors import InputError
+from edgelora.core.formats.monitor import STEPS
+from edgelora.core.formats.network import QuantModel
+from edgelora.model.floatnet.layers import Array, FloatNet
+
+from .quantize import quantize
+
+
+def quantize_autoencoder(net: FloatNet, x: Array) -> QuantModel:
+    """Quantizes a network that gives back its input, calibrating on x [N, H, W, C] in spreads of its values.
+
+    Input and output have `STEPS` steps for 1.0 and zero point 0, whatever x reaches: what is beyond 4 is clipped, and
+    an int8 input is the target of its own reconstruction. The loss is mean_squared_error. InputError for a network
+    whose output is not as large as its input.
+    """
+    model = quantize(net, x, head_room=1.0, ends=(1 / STEPS, 0))
+    if model.input.size != model.output.size:
+        raise InputError(f"{model.output.size} outputs for {model.input.size} inputs: an autoencoder has as many")
+    model.loss = "mean_squared_error"
+    return model

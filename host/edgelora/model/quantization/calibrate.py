@@ -1,0 +1,56 @@
+"""Shifts of the adapter branch, chosen on samples so that its integers are used well."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.core.formats.ela import seeded_a
+from edgelora.core.formats.network import QuantModel
+from edgelora.model.floatnet.layers import Array
+
+from .simulate import _grids, _product, accumulators
+
+PERCENTILES = (100.0, 99.99, 99.9)  # share of calibration values that an activation's range covers, in percent
+REFERENCE_RANK = 4  # of the adapter that t_shift and branch_shift are calibrated for
+REFERENCE_SEEDS = range(8)  # of the adapters that calibration averages over
+T_RMS = 26.0  # aimed at for the int8 vector t = A x; within a factor of sqrt(2), as shifts are powers of two
+BRANCH_COVER = 8.0  # a full-scale B reaches this many standard deviations of the accumulator
+
+
+def calibrate_adapters(model: QuantModel, x: Array) -> None:
+    """Sets t_shift and branch_shift of every conv and dense op of `model` from real inputs x [N, H, W, C].
+
+    t_shift gives t = A (x - zp) / 2**t_shift an rms of about T_RMS for A uniform in [-127, 127]. With it,
+    2**branch_shift * 127 * rms(t) * sqrt(rank) is BRANCH_COVER times the accumulator's standard deviation, in the
+    median channel, at rank REFERENCE_RANK.
+    """
+    grids = _grids(model, x)
+    for index, op in enumerate(model.ops):
+        set_adapter_shifts(model, index, grids[op.input])
+
+
+def set_adapter_shifts(model: QuantModel, index: int, q: Array) -> None:
+    """What `calibrate_adapters` does to one op, for op inputs q [N, H, W, C] on the int8 grid."""
+    op = model.ops[index]
+    if not op.is_matrix or op.weights is None:
+        return
+    rows = [seeded_a(seed, index, REFERENCE_RANK, op) for seed in REFERENCE_SEEDS]
+    rms = _rms(_product(model, op, np.concatenate(rows).reshape(-1, *op.weights.shape[1:]), q))
+    op.t_shift = _power_of_two(rms / T_RMS, 0, 24)
+    spread = float(np.median(accumulators(model, op, q).std(axis=(0, 1, 2))))
+    reach = 127 * rms / 2**op.t_shift * math.sqrt(REFERENCE_RANK)
+    op.branch_shift = _power_of_two(BRANCH_COVER * spread / reach if reach else 1.0, -15, 8)
+
+
+def _power_of_two(ratio: float, low: int, high: int) -> int:
+    """The exponent in [low, high] whose power of two is nearest to `ratio` in proportion."""
+    mantissa, exponent = math.frexp(ratio)
+    return low if ratio <= 0 else min(max(exponent - (mantissa < math.sqrt(0.5)), low), high)
+
+
+def _rms(values: NDArray[Any]) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))

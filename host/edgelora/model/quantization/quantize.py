@@ -1,0 +1,226 @@
+"""Post-training quantization of a float network to the TensorFlow Lite INT8 specification.
+
+Weights are symmetric int8 in [-127, 127] with a scale for each output channel, activations asymmetric int8 whose zero
+is exact, biases int32 at scale input * weights. Source: the TFLite 8-bit quantization spec.
+
+Calibration simulates the INT8 network in floating point, on the same integer grids but with real multipliers; the
+bit-exact arithmetic is the device core's alone. Reports are made with that, by the host twin.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.base.errors import InputError
+from edgelora.core.formats.files import write_atomic
+from edgelora.core.formats.fixed_point import SOFTMAX_GRID, derive, fused_range, set_table
+from edgelora.core.formats.network import MATRIX_KINDS, SAME_GRID_KINDS, WINDOW_KINDS, Op, QuantModel, Tensor
+from edgelora.model.datasets.dataset import Dataset
+from edgelora.model.floatnet import layers
+from edgelora.model.floatnet.files import save_net
+from edgelora.model.floatnet.layers import ACTIVATIONS, Array, FloatNet, Layer, Shape, output_shape
+
+from .calibrate import PERCENTILES, calibrate_adapters
+from .class_stats import spread
+from .report import QuantReport, _sqnr_db, heard
+from .simulate import simulate
+
+HEAD_ROOM = 2.0  # of logits' range, beyond which training would make them grow
+CALIBRATION_LIMIT = 512  # samples that calibration looks at, evenly spaced
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A network made INT8: the model, its `.elm` bytes, and how it compares with the float original.
+
+    net: that original, if it is known layer by layer; `import-adapter` brings LoRA over by it.
+    """
+
+    model: QuantModel
+    elm: bytes
+    report: QuantReport
+    net: FloatNet | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Quantized {self.model.input.shape} -> {self.model.output.shape}, {len(self.elm)} bytes>\n{self.report}"
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Writes the `.elm` file, whole or not at all; the float original, if known, beside it (`original_path`)."""
+        if self.net is not None:
+            save_net(self.net, original_path(path))
+        write_atomic(Path(path), self.elm)
+
+
+def original_path(elm: str | Path) -> Path:
+    """Where the float original of a `.elm` file is kept: base.float.npz beside base.elm."""
+    return Path(elm).with_suffix(".float.npz")
+
+
+# ---- quantization ----------------------------------------------------------------------------------------------------
+
+
+def activation_tensor(shape: Shape, low: float, high: float) -> Tensor:
+    """The int8 tensor for real values from `low` to `high`, widened to hold zero, which falls on an integer."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    if low == high:
+        return Tensor(shape, 1.0, 0)
+    scale = float(np.float32((high - low) / 255))  # as files hold it
+    return Tensor(shape, scale, int(np.clip(round(-128 - low / scale), -128, 127)))
+
+
+def quantize(
+    net: FloatNet,
+    x: Array,
+    percentiles: Sequence[float] = PERCENTILES,
+    head_room: float = HEAD_ROOM,
+    ends: tuple[float, int] | None = None,
+    adapted: Sequence[FloatNet] = (),
+) -> QuantModel:
+    """Quantizes `net`, calibrating on inputs x [N, H, W, C] (a few hundred, like those it will see; no labels needed).
+
+    Of the activation ranges that cover the given percentiles, it keeps those whose logits are nearest to the float
+    network's. Logits get `head_room` times the range that they have, as training makes them larger, not counting what
+    is too far below a sample's largest to be heard; 1: values that are targets, all of whose range is. ends: scale and
+    zero point of input and output, whatever their ranges. adapted: the same network with other weights, LoRA's, whose
+    activations the ranges have to hold, too. Raises ValueError for inputs that are empty, of the wrong
+    shape or not finite.
+    """
+    x = _calibration_inputs(net, x)
+    runs = [layers.forward(one, x) for one in (net, *adapted)]
+    wanted, activations = runs[0][-1], [np.concatenate(values) for values in zip(*runs, strict=True)]
+    logits = None if head_room == 1.0 or net.layers[-1].kind == "lookup" else _logits(net)  # a sigmoid hears each
+    of_classes = logits is not None and activations[logits + 1].shape[1:3] == (1, 1)
+    if logits is not None and of_classes:
+        activations[logits + 1] = heard(activations[logits + 1])
+    models = [_quantized(net, activations, percentile, head_room, ends) for percentile in percentiles]
+    model = max(models, key=lambda made: _nearness(wanted, simulate(made, x)[-1], of_classes))
+    calibrate_adapters(model, x)
+    return model
+
+
+def _nearness(wanted: Array, found: Array, of_classes: bool) -> float:
+    pair = [heard(outputs) if of_classes else outputs for outputs in (wanted, found.reshape(wanted.shape))]
+    return _sqnr_db(pair[0], pair[1])
+
+
+def quantize_on(net: FloatNet, data: Dataset) -> QuantModel:
+    """`quantize`, calibrated on the data that the network was trained on, with what it then can say of them: names of
+    classes, the signal, and how its last layer's inputs spread, so that boards can add classes."""
+    model = quantize(net, data.x)
+    model.labels = model.labels or data.labels
+    model.signal = data.signal
+    model.space = spread(model, data.x, data.y)
+    return model
+
+
+def _calibration_inputs(net: FloatNet, x: Array) -> Array:
+    if x.ndim != 4 or x.shape[1:] != net.input_shape or len(x) == 0:
+        raise InputError(f"calibration inputs are {x.shape}; the network takes [samples, {str(net.input_shape)[1:-1]}]")
+    if not np.isfinite(x).all():
+        raise InputError("calibration inputs have values that are not finite")
+    return x[:: -(-len(x) // CALIBRATION_LIMIT)]
+
+
+def _quantized(
+    net: FloatNet,
+    activations: list[Array],
+    percentile: float,
+    head_room: float,
+    ends: tuple[float, int] | None,
+) -> QuantModel:
+    first = activation_tensor(net.input_shape, *_range(activations[0], percentile))
+    model = QuantModel([Tensor(first.shape, *ends) if ends else first], [], list(net.labels))
+    logits, joined = _logits(net), _joined(net)
+    for i, layer in enumerate(net.layers):
+        sources = layers.sources(net, i)
+        source = model.tensors[sources[0]]
+        shape = output_shape(layer, *(model.tensors[tensor].shape for tensor in sources))
+        if layer.kind in SAME_GRID_KINDS:
+            model.tensors.append(replace(source, shape=shape))
+        elif layer.kind == "softmax":
+            model.tensors.append(Tensor(shape, *SOFTMAX_GRID))
+        elif ends and i + 1 == len(net.layers):
+            model.tensors.append(Tensor(shape, *ends))
+        else:
+            low, high = _range(activations[joined.get(i, i) + 1], percentile)
+            room = head_room if i == logits else 1.0
+            model.tensors.append(activation_tensor(shape, room * low, room * high))
+        op = _op(layer, sources, i + 1, source, model.tensors[-1])
+        model.ops.append(op)
+        if layer.function is not None:
+            _set_function(op, source, model.tensors[-1], layer.function)
+        else:
+            derive(model, op)
+    return model
+
+
+def _joined(net: FloatNet) -> dict[int, int]:
+    """For each layer whose output a concatenate reads, which has one grid for all: the last of a chain of these."""
+    found: dict[int, int] = {}
+    for i in reversed(range(len(net.layers))):
+        if net.layers[i].kind == "concatenate":
+            found |= dict.fromkeys((tensor - 1 for tensor in layers.sources(net, i)), found.get(i, i))
+    return found
+
+
+def _logits(net: FloatNet) -> int | None:
+    """The layer that makes what the loss looks at, if an adapter can change that; None for an autoencoder's."""
+    shapes = layers.shapes(net)
+    if math.prod(shapes[-1]) == math.prod(shapes[0]):
+        return None
+    last = len(net.layers) - 1
+    while last > 0 and net.layers[last].kind in ("softmax", "lookup", "reshape"):
+        last = layers.sources(net, last)[0] - 1
+    return last if net.layers[last].kind in MATRIX_KINDS else None
+
+
+def _range(values: Array, percentile: float) -> tuple[float, float]:
+    low, high = np.percentile(values, [100 - percentile, percentile])
+    return float(low), float(high)
+
+
+def _op(layer: Layer, sources: tuple[int, ...], output: int, source: Tensor, target: Tensor) -> Op:
+    op = Op(layer.kind, sources[0], output, input2=sources[-1] if len(sources) > 1 else 0)
+    if layer.kind in (*WINDOW_KINDS, "pad"):
+        at = layers.geometry(replace(layer, stride=(1, 1)) if layer.kind == "pad" else layer, source.shape)
+        op.kernel, op.stride, op.dilation = layer.kernel, layer.stride, layer.dilation
+        op.padding = (at.pad_h[0], at.pad_w[0])
+    if layer.kind == "concatenate":
+        op.axis = 3
+    if layer.places is not None:
+        op.axes = (layer.order.index(0) + 1, layer.order.index(1) + 1)
+        op.positions = np.concatenate([np.array(places) for places in layer.places]).astype(np.uint16)
+    if layer.weights is not None and layer.bias is not None:
+        depthwise = layer.kind == "depthwise"
+        peak = np.abs(layer.weights).max(axis=(0, 1) if depthwise else (1, 2, 3))
+        scale = _weight_scales(peak.astype(np.float64), layer.bias, source.scale)
+        per_channel = scale if depthwise else scale[:, None, None, None]
+        op.weight_scale = scale
+        op.weights = np.clip(np.rint(layer.weights / per_channel), -127, 127).astype(np.int8)
+        op.bias = np.rint(layer.bias / (source.scale * scale)).astype(np.int32)
+    low, high = (bound if math.isfinite(bound) else None for bound in ACTIVATIONS[layer.activation])
+    op.act_min, op.act_max = fused_range(target, low, high)
+    op.mask_low, op.mask_high = low is not None, high is not None
+    return op
+
+
+def _set_function(op: Op, source: Tensor, target: Tensor, function: Callable[[Array], Array]) -> None:
+    """Makes a lookup any function of one real value; its slope is that between half a step below and above."""
+    x = source.dequantize(np.arange(-128, 128))
+    half = source.scale / 2
+    set_table(op, target.quantize(function(x)), (function(x + half) - function(x - half)) / target.scale)
+
+
+def _weight_scales(peak: Array, bias: Array, input_scale: float) -> NDArray[np.float64]:
+    """A scale for each channel from its largest weight; where that is (nearly) 0, one at which the bias fits int32."""
+    scale = np.maximum(peak, (peak.max() or 1.0) / 1024) / 127
+    scale = np.maximum(scale, np.abs(bias) / (input_scale * 2**29))  # the zero point folded in takes a little more
+    return scale.astype(np.float32).astype(np.float64)  # as files hold it

@@ -1,0 +1,151 @@
+"""What quantizing costs: accuracy before and after, and noise by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.network import QuantModel
+from edgelora.core.twin.session import Session
+from edgelora.model.floatnet import layers as floatnet_layers
+from edgelora.model.floatnet.layers import Array, FloatNet
+
+REPORT_CHUNK = 64  # samples whose activations are held at a time
+WORST_LAYERS = 3  # that a report's text names
+FAR = 8.0  # nats below a sample's largest logit, from where on a softmax hardly counts one: e^-8 of it
+COARSE = 0.75  # nats: steps of logits that are told of; 1.5 cost adapters half a point and more, 0.5 some, too
+
+
+@dataclass(frozen=True)
+class LayerNoise:
+    """How an op's INT8 output differs from the float network's: 10 log10(signal power / noise power), in dB."""
+
+    op: int
+    kind: str
+    name: str  # of the float layer, if it has one
+    sqnr_db: float | None  # None: there is no difference
+
+
+@dataclass(frozen=True)
+class QuantReport:
+    """The float network against the INT8 one, as the host twin computes it.
+
+    Accuracies are None without labels, and agreement (share of samples where both predict the same) too where outputs
+    are no classes. `layers` are the ops that the float network has as well.
+    """
+
+    samples: int
+    float_accuracy: float | None
+    int8_accuracy: float | None
+    agreement: float | None
+    layers: list[LayerNoise]
+
+    @property
+    def worst(self) -> list[LayerNoise]:
+        """Layers from the noisiest on."""
+        noisy = [layer for layer in self.layers if layer.sqnr_db is not None]
+        return sorted(noisy, key=lambda layer: layer.sqnr_db or 0.0)
+
+    def __str__(self) -> str:
+        lines = []
+        if self.float_accuracy is not None and self.int8_accuracy is not None:
+            lines.append(f"accuracy float {self.float_accuracy:.3f}, INT8 {self.int8_accuracy:.3f}")
+        if self.agreement is not None:
+            lines.append(f"both predict the same for {self.agreement:.1%} of {self.samples} samples")
+        lines.append("most quantization noise (float signal to noise):")
+        lines += [f"  op {n.op:<3} {n.kind:<12} {n.sqnr_db:5.1f} dB  {n.name}" for n in self.worst[:WORST_LAYERS]]
+        return "\n".join(line.rstrip() for line in lines)
+
+
+# ---- report ----------------------------------------------------------------------------------------------------------
+
+
+def report(net: FloatNet, model: QuantModel, x: Array, y: NDArray[np.integer] | None = None) -> QuantReport:
+    """Compares `model` with the float network it was made from, on inputs x [N, H, W, C], with labels y [N] or not."""
+    names = [layer.name for layer in net.layers]
+    return compare(model, x, lambda part: list(floatnet_layers.forward(net, part)[1:]), names, y)
+
+
+def compare(
+    model: QuantModel,
+    x: Array,
+    reference: Callable[[Array], Sequence[Array | None]],
+    names: Sequence[str],
+    y: NDArray[np.integer] | None = None,
+) -> QuantReport:
+    """Compares `model`, run by the host twin, with a float network on real inputs x [N, H, W, C].
+
+    reference: what the float network has for every op's output, for some inputs [n, H, W, C] (None: nothing); the last
+    must be there. names: of the float layers. y: classes [N].
+    """
+    session = Session(pack_model(model), bytes(len(model.ops)), "infer")
+    power: dict[int, NDArray[np.float64]] = {}  # of signal and noise
+    predicted: list[tuple[NDArray[Any], NDArray[Any]]] = []
+    for start in range(0, len(x), REPORT_CHUNK):
+        part = x[start : start + REPORT_CHUNK]
+        runs = [session.activations(np.ascontiguousarray(row), model) for row in model.input.quantize(part)]
+        ints = [model.tensors[i].dequantize(np.stack(values)) for i, values in enumerate(zip(*runs, strict=True))][1:]
+        real = reference(part)
+        for i, (signal, mine) in enumerate(zip(real, ints, strict=True)):
+            if signal is not None:
+                of_classes = model.loss == "cross_entropy" and i + 1 == model.loss_index
+                is_heard = of_classes and model.loss_tensor.positions == 1
+                pair = [heard(part) if is_heard else part for part in (signal.reshape(mine.shape), mine)]
+                sums = [float(np.sum(np.square(values))) for values in (pair[0], pair[1] - pair[0])]
+                power[i] = power.get(i, np.zeros(2)) + sums
+        assert real[-1] is not None
+        predicted.append((classes_of(model, real[-1]), classes_of(model, ints[-1])))
+    layers = [
+        LayerNoise(i, model.ops[i].kind, names[i], round(_ratio_db(*sums), 2) if sums[1] else None)
+        for i, sums in sorted(power.items())
+    ]
+    if model.loss == "mean_squared_error":
+        return QuantReport(len(x), None, None, None, layers)
+    before, after = (np.concatenate(classes) for classes in zip(*predicted, strict=True))
+    float_accuracy, int8_accuracy = (None if y is None else float(np.mean(classes == y)) for classes in (before, after))
+    return QuantReport(len(x), float_accuracy, int8_accuracy, float(np.mean(before == after)), layers)
+
+
+def classes_of(model: QuantModel, outputs: Array) -> NDArray[Any]:
+    """The predicted classes of outputs [N, ...]; one output alone says yes or no."""
+    flat = outputs.reshape(len(outputs), -1)
+    if flat.shape[1] > 1:
+        return np.asarray(flat.argmax(axis=1))
+    return np.asarray(flat[:, 0] > (0.0 if model.loss_index == model.ops[-1].output else 0.5), np.int64)
+
+
+def heard(logits: Array) -> Array:
+    """Logits [..., classes] as a softmax hears them: those far below the largest one are all alike."""
+    far: Array = logits.max(axis=-1, keepdims=True) - FAR
+    return np.maximum(logits, far)
+
+
+def logits_note(model: QuantModel) -> str:
+    """What to know of a network of classes whose logits' grid spans few nats or has coarse steps; nothing of others."""
+    step = float(np.float32(model.loss_tensor.scale))
+    if model.loss_scale > step:
+        return (
+            f"the logits' grid spans {255 * step:.2g} nats, on which no probability can be close to 1: the loss "
+            f"counts {255 * model.loss_scale:.0f} for it, in nats of its own; calibrate the network on samples that it "
+            "is sure of, or train it longer, for a wider one"
+        )
+    if model.loss == "cross_entropy" and step > COARSE:
+        return (
+            f"the logits' grid has steps of {step:.2g} nats, which blur classes that are close and what adapters learn "
+            "of them: train the network with smoothed labels, which keep logits small, and convert it again"
+        )
+    return ""
+
+
+def _sqnr_db(signal: NDArray[Any], noisy: NDArray[Any]) -> float:
+    return _ratio_db(float(np.sum(np.square(signal))), float(np.sum(np.square(signal - noisy))))
+
+
+def _ratio_db(signal: float, noise: float) -> float:
+    return math.inf if noise == 0 else 10 * math.log10(max(signal, 1e-30) / noise)

@@ -1,0 +1,187 @@
+"""What the classes of a project do on a board that runs by itself. No pages in here.
+
+What is chosen is in the project's `actions.json`. A board that runs its program is let go: nothing holds its port.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edgelora.base.errors import EdgeloraError, InputError
+from edgelora.board.devices import Device
+from edgelora.board.link.client import Link
+from edgelora.board.profiles import load_board
+from edgelora.board.resetting import reset
+from edgelora.board.sim.world import driven_pins
+from edgelora.core.formats.files import write_atomic
+from edgelora.learn.training.actions import MOST_ACTIONS, Act, Acting, Sense, Wish, check_keys, checked_act, save_acting
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.known import NOTHING
+from edgelora.learn.training.streaming import Vote
+
+from .board_session import Place
+from .job import Job
+from .live import Live, Sensor
+from .project import Desk
+from .runs import Lessons
+from .samples import Book
+
+FILE = "actions.json"
+VOTES = {"1/1": "each window", "2/3": "2 of the last 3 windows", "3/5": "3 of the last 5 windows"}
+USUAL_VOTE = "2/3"
+
+
+class Acts:
+    """The actions of a desk's project, and the boards that were let go with them.
+
+    acts: in their order; nothing: whether what is like no sample is told apart; vote: one of `VOTES`. alone: devices by
+    port; saved: what the last board was given.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.version = 0  # rises at each change
+        self.alone: dict[str, Device] = {}
+        self.saved: Acting | None = None
+        self._path = desk.folder / FILE
+        self.read()
+
+    def read(self) -> None:
+        """Reads the file again: somebody may have put one there."""
+        said = _read(self._path)
+        self.acts: tuple[Act, ...] = tuple(_acts(said.get("acts")))
+        self.nothing = said.get("nothing") is not False
+        vote = said.get("vote")
+        self.vote = vote if isinstance(vote, str) and vote in VOTES else USUAL_VOTE
+        self.version += 1
+
+    def add(self, act: Act) -> None:
+        """InputError for one that can't be."""
+        if not act.label:
+            raise InputError("no class is chosen", remedy="choose one, or record some in Collect")
+        if len(self.acts) >= MOST_ACTIONS:
+            raise InputError(f"there are {MOST_ACTIONS} actions already", remedy="remove some")
+        self._now(acts=(*self.acts, checked_act(act)))
+
+    def remove(self, act: Act) -> None:
+        left = list(self.acts)
+        left.remove(act)
+        self._now(acts=tuple(left))
+
+    def set_nothing(self, on: bool) -> None:
+        self._now(nothing=on)
+
+    def set_vote(self, vote: str) -> None:
+        self._now(vote=vote if vote in VOTES else USUAL_VOTE)
+
+    def _now(self, **changes: Any) -> None:
+        for name, value in changes.items():
+            setattr(self, name, value)
+        said = {"acts": [asdict(act) for act in self.acts], "nothing": self.nothing, "vote": self.vote}
+        write_atomic(self._path, json.dumps(said, indent=1).encode())
+        self.version += 1
+
+    # --- on a board
+
+    def labels(self, place: Place | None) -> list[str]:
+        """Names of classes that may do something: those of samples, else of the base."""
+        labels = list(self.desk.of(Book).labels)
+        if not labels and place and (base := self._base(place)):
+            labels = list(base.model.labels)
+        return [*labels, *([NOTHING] if self.nothing and NOTHING not in labels else [])]
+
+    def _base(self, place: Place) -> Base | None:
+        """The one of the board's active adapter; without one that fits the samples."""
+        bases, active = self.desk.of(Lessons).bases(), place.state.active
+        entries = place.state.store.adapters if place.state.store else ()
+        if active:
+            base_id = next((entry.base_id for entry in entries if entry.name == active), "")
+            return next((base for base in bases.values() if base.base_id == base_id), None)
+        return bases.get(self.desk.of(Lessons).usual_base(self.desk.of(Book).dataset(), place) or "")
+
+    def start(self, place: Place) -> Job:
+        """Saves the program on a board, lets go of the board, and resets it. The job's result is `Acting`.
+
+        InputError where nothing is to be done, or the board has nothing to do it with.
+        """
+        check_keys(self.acts, place.state.is_virtual)
+        base = self._base(place)
+        if base is None:
+            raise InputError(
+                "the project does not have the base of the adapter in use", remedy="put its .elm into Boards"
+            )
+        if not self.acts:
+            raise InputError("no class does anything yet", remedy="add an action")
+        if place.device.board and load_board(place.device.board).port == "unix":
+            raise InputError(
+                "this virtual board runs no program by itself", remedy="take a virtual Pico, or a real board"
+            )
+        source = place.of(Live).source
+        sensor = source if isinstance(source, Sensor) else Sensor()
+        least, _, windows = self.vote.partition("/")
+        sense, vote = Sense(sensor.source, sensor.pins, sensor.bus), Vote(int(least), int(windows))
+        wish = Wish(self.acts, sense, place.state.active or "", vote, self.nothing)
+        data = self.desk.of(Book).dataset(base)
+        place.of(Live).stop()
+
+        def save(link: Link, job: Job) -> Acting:
+            return save_acting(link, base, data, wish)
+
+        saving = place.submit("save the program", save)
+        return self.desk.submit("let the board act", lambda job: self._let_go(place, saving, job))
+
+    def _let_go(self, place: Place, saving: Job, job: Job) -> Acting:
+        job.tell("the program is saved")
+        while not saving.wait(0.2):
+            if job.cancelled:
+                saving.cancel()
+        if saving.state != "done":
+            raise EdgeloraError(saving.error or "the program was not saved", remedy=saving.remedy)
+        device = place.device
+        self.saved = saving.result
+        job.tell("the board starts with it")
+        self.desk.release(place.key)
+        reset(device.port)
+        self.alone = self.alone | {device.port: device}
+        self.version += 1
+        made: Acting = saving.result
+        return made
+
+    def connect(self, device: Device) -> Place:
+        """Takes a board back, which ends its program until the next reset."""
+        place = self.desk.connect(device)
+        self.alone = {port: one for port, one in self.alone.items() if port != device.port}
+        self.version += 1
+        return place
+
+    def there(self) -> list[Device]:
+        """Boards that run by themselves, as far as nobody has taken them back."""
+        return [device for device in self.alone.values() if self.desk.held(device) is None]
+
+
+def pins_of(device: Device) -> dict[int, int] | None:
+    """What a virtual Pico drives, by pin; None for other boards: they have LEDs that one sees."""
+    return driven_pins(Path(device.state_dir)) if device.virtual and device.state_dir else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _acts(said: Any) -> list[Act]:
+    """Those that can be: somebody may have edited the file."""
+    acts = []
+    for one in said[:MOST_ACTIONS] if isinstance(said, list) else []:
+        try:
+            if all(isinstance(value, str) for value in one.values()):
+                acts.append(checked_act(Act(**one)))
+        except (InputError, TypeError, AttributeError):
+            continue
+    return acts

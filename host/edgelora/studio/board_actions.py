@@ -1,0 +1,135 @@
+"""What is done to boards: firmware, EdgeLoRA, bases. Each is a job; all the work is the library's. No pages in here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from edgelora.base.errors import InputError
+from edgelora.board.build import build_firmware, has_program
+from edgelora.board.devices import Device, find_devices
+from edgelora.board.flash.write import flash
+from edgelora.board.installing import install
+from edgelora.board.link.client import Link
+from edgelora.board.link.replies import LinkError
+from edgelora.board.profiles import list_boards, load_board
+from edgelora.board.resetting import reset
+from edgelora.core.formats.elm import unpack_model
+from edgelora.core.formats.files import write_atomic
+from edgelora.core.twin.binding import check_model
+from edgelora.learn.training.base import Base, load_base
+from edgelora.learn.training.board_learner import base_path
+
+from .board_session import Place
+from .job import Job
+from .project import Desk
+
+BASE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,40}\.elm")
+IMAGES = (".uf2", ".bin")
+FIRMWARE = "firmware"  # the project's folder of images
+
+
+def keep_base(desk: Desk, name: str, content: bytes) -> Base:
+    """Puts a `.elm` that a person has into the project. It is checked first; a base of that name is not replaced."""
+    if not BASE_NAME.fullmatch(name):
+        raise InputError(f"{name!r} is no name for a base", remedy="give a NAME.elm of letters, digits, - _ and .")
+    path = desk.folder / "bases" / name
+    unpack_model(content, name)
+    check_model(content)
+    if path.exists() and path.read_bytes() != content:
+        raise InputError(f"the project has another base {name}", remedy="give the file another name")
+    write_atomic(path, content)
+    return load_base(path)
+
+
+def put_base(place: Place, base: Base) -> Job:
+    """Puts a base onto a board, unless it is there: in ROMFS or as a file. The job's result is its path there."""
+
+    def work(link: Link, job: Job) -> str:
+        path = base_path(link, base)
+        if path is None:
+            path = base.paths[1]
+            link.put(path, base.elm, job.progress)
+        return path
+
+    return place.submit(f"put {base.name} on the board", work)
+
+
+def install_on(place: Place) -> Job:
+    """Puts EdgeLoRA onto a board with stock MicroPython. The job's result is an `Installation`."""
+    return place.submit_on_port("install EdgeLoRA", lambda port, job: install(port, None, job.progress))
+
+
+def restart(desk: Desk, place: Place) -> Job:
+    """Restarts MicroPython on a board, as at power-up, whatever it is at. A virtual one that hangs loses its power."""
+    place.interrupt()
+
+    def work(port: str, job: Job) -> None:
+        try:
+            reset(port)
+        except LinkError:
+            if not desk.is_own(place.device):
+                raise
+            job.tell("it does not answer: its power is cut")
+            desk.cut_power(place.device)
+
+    return place.submit_on_port("reset", work)
+
+
+def can_build() -> bool:
+    """Whether firmware for some board can be made here."""
+    return bool(flashed_kinds())
+
+
+def flashed_kinds() -> list[str]:
+    """Boards whose firmware can be built, and copied to them or their boot loader."""
+    profiles = map(load_board, list_boards())
+    return [one.name for one in profiles if one.port == "rp2" and not one.stock and has_program(one)]
+
+
+def keep_image(desk: Desk, name: str, content: bytes) -> Path:
+    """Puts an image that a person has into the project."""
+    suffix = Path(name).suffix
+    if suffix not in IMAGES:
+        raise InputError(f"{name!r} is no firmware image", remedy="give a .uf2 file, or a .bin file for ESP32 chips")
+    path = desk.folder / FIRMWARE / f"given{suffix}"
+    path.parent.mkdir(exist_ok=True)
+    write_atomic(path, content)
+    return path
+
+
+def built(desk: Desk, board: str, base: Base | None, job: Job) -> Path:
+    """Builds a board's firmware, with a base in it if one is given, as part of a job."""
+    job.tell("the firmware is built: a few minutes the first time")
+    output = desk.folder / FIRMWARE / f"{board}.uf2"
+    output.parent.mkdir(exist_ok=True)
+    return build_firmware(board, {base.name: base.elm} if base else {}, output, job.tell)
+
+
+def flash_place(desk: Desk, place: Place, image: Path | None, board: str | None, base: Base | None) -> Job:
+    """Flashes a board by its port: an image, or firmware that is built for it, and EdgeLoRA if that is not in it."""
+
+    def work(port: str, job: Job) -> str:
+        return _flash(port, image or built(desk, str(board), base, job), job)
+
+    return place.submit_on_port("flash", work)
+
+
+def flash_device(desk: Desk, there: Device, image: Path | None, board: str | None, base: Base | None) -> Job:
+    """The same for a board that shows only its boot loader. It is connected afterwards."""
+
+    def work(job: Job) -> Place | None:
+        port = _flash(there.port, image or built(desk, str(board), base, job), job)
+        device = next((device for device in find_devices() if device.port == port), None)
+        return desk.connect(device) if device else None
+
+    return desk.submit(f"flash the {there.description}", work)
+
+
+def _flash(target: str, image: Path, job: Job) -> str:
+    port = flash(target, image, job.progress)
+    if port is None:
+        raise InputError("the firmware is written, but the board shows no port", remedy="unplug and reconnect it")
+    job.progress(0, 0, "EdgeLoRA is looked for, and installed if need be")
+    install(port, None, job.progress)
+    return port

@@ -1,0 +1,139 @@
+"""Files that people drop in, which anybody may have made. They are read in a process of their own. No pages in here."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.base.errors import EdgeloraError, InputError
+from edgelora.base.workers import apart
+from edgelora.core.formats.files import MAX_RECORDING_BYTES
+from edgelora.core.formats.npz import read_npz
+from edgelora.core.formats.signal import Signal
+from edgelora.model.datasets.capture import Capture
+from edgelora.model.datasets.dataset import load_dataset
+from edgelora.model.datasets.recordings import Recording, load_capture, load_recording
+
+from .word_segments import starts_of
+
+MOST_DROPPED = 1000  # windows of one file
+MOST_BYTES = 64 << 20  # of a file that is dropped in
+NEAR = 0.05  # how far a rate, or the size of a count, may be from another
+T = TypeVar("T")
+
+
+def dropped_windows(name: str, content: bytes, label: str, signal: Signal) -> list[tuple[str, NDArray[np.int16]]]:
+    """Labelled windows of a .csv, .wav, .npz, .json or .cbor, int16 [window, channels].
+
+    label: of all of them, or "" for what the file says: a labelled data set its own, others what their name begins
+    with, `LABEL.what.ever`. InputError for files that can't be used.
+    """
+    if len(content) > MOST_BYTES:
+        raise InputError(f"{name}: has {len(content)} bytes, {MOST_BYTES} are possible: cut it into parts")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / (re.sub(r"[^\w.-]", "_", Path(name.replace("\\", "/")).name)[-80:] or "file")
+        path.write_bytes(content)
+        return _told_of(path, lambda: apart(_windows, path, label, signal))
+
+
+def check_recording(name: str, content: bytes) -> None:
+    """InputError for a file that is no recording, whatever of."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        _told_of(path, lambda: apart(_check, path))
+
+
+def read_capture(path: Path) -> Capture:
+    """A recording as its file has it. InputError for files that can't be used."""
+    return _told_of(path, lambda: apart(load_capture, path))
+
+
+def read_tape(path: Path, signal: Signal) -> NDArray[np.int16]:
+    """A recording's counts, int16 [n, channels]. InputError for files that can't be used."""
+    return _told_of(path, lambda: apart(_read_recording, path, signal)).counts
+
+
+def _told_of(path: Path, read: Callable[[], T]) -> T:
+    """Reads a file; what is wrong is told with its name, and of no folder of this computer."""
+    try:
+        return read()
+    except (EdgeloraError, OSError) as error:
+        remedy = getattr(error, "remedy", "")
+        what = str(error).replace(f"{path.parent}{os.sep}", "").removesuffix(f": {remedy}")
+        what = what if what.startswith(path.name) else f"{path.name}: {what}"
+        raise InputError(what, remedy=remedy) from error
+
+
+# --- in the process
+
+
+def _windows(path: Path, label: str, signal: Signal) -> list[tuple[str, NDArray[np.int16]]]:
+    if path.suffix.lower() == ".npz" and "x" in read_npz(path, "give a data set or a recording", MAX_RECORDING_BYTES):
+        found = _labelled(path, label, signal)
+    else:
+        counts, label = _read_recording(path, signal).counts, label or path.name.split(".")[0]
+        starts = _starts(counts, signal)
+        if not starts:
+            raise InputError(
+                f"{path}: has {len(counts)} samples, a window takes {signal.window}: give a longer recording"
+            )
+        found = [(label, counts[start : start + signal.window]) for start in starts[: MOST_DROPPED + 1]]
+    if len(found) > MOST_DROPPED:
+        raise InputError(f"{path}: makes more than {MOST_DROPPED} windows: cut it into parts")
+    return found
+
+
+def _starts(counts: NDArray[np.int16], signal: Signal) -> Sequence[int]:
+    """Where windows begin: of sound at its words, else one after the other."""
+    if signal.front == "audio":
+        return starts_of(counts[:, 0], signal.rate, signal.window, signal.hop)
+    return range(0, len(counts) - signal.window + 1, signal.hop)
+
+
+def _check(path: Path) -> None:
+    load_capture(path)
+
+
+def _read_recording(path: Path, signal: Signal) -> Recording:
+    """Values that are whole numbers of 16 bits are counts, others in units."""
+    try:
+        return load_recording(path, signal)
+    except InputError as error:
+        if path.suffix.lower() != ".csv" or "no counts" not in str(error):
+            raise
+        return load_recording(path, signal, units=True)
+
+
+def _labelled(path: Path, label: str, signal: Signal) -> list[tuple[str, NDArray[np.int16]]]:
+    """Of a data set: its inputs as the counts that give them."""
+    data = load_dataset(path)
+    if signal.front != "none" or (data.signal and data.signal.front != "none"):
+        raise InputError(f"{path}: has what a front end made of samples, which can't be cut: give recordings")
+    if data.x[0].size != signal.window * signal.channels:
+        raise InputError(
+            f"{path}: has samples of {data.x.shape[1:]}, the base takes {signal.window} x {signal.channels}"
+        )
+    if data.signal and (why := unlike(data.signal, signal)):
+        raise InputError(f"{path}: {why}")
+    counts = signal.counts(data.x.reshape(len(data), signal.window, signal.channels))
+    names = data.labels or [str(i) for i in range(data.classes)]
+    return [(label or names[number], window) for number, window in zip(data.y, counts, strict=True)]
+
+
+def unlike(mine: Signal, wanted: Signal) -> str:
+    """Why a sample of one signal is none of another; "" if it is."""
+    if (mine.channels, mine.front) != (wanted.channels, wanted.front) or mine.window < wanted.window:
+        return f"is of another signal ({mine})"
+    if abs(mine.rate - wanted.rate) > NEAR * wanted.rate:
+        return f"has {mine.rate:g} samples a second, {wanted.rate:g} are wanted"
+    if wanted.front == "none" and not np.allclose(mine.scales, wanted.scales, rtol=NEAR):
+        return "has counts of another size"
+    return ""

@@ -1,0 +1,83 @@
+"""Whether a window of the live view is like no sample of the project: then the page says "nothing". No pages in here.
+
+It is the rule that a board has when it acts by itself, made anew when samples change, on the host twin.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.base.errors import EdgeloraError
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.known import NOTHING, Known, Looker, Rule
+from edgelora.learn.training.recording import alone
+
+from .actions import Acts
+from .project import Desk
+from .samples import Book
+from .training_options import PACKAGED
+
+BY_BASE = "The base's training data decides what counts as nothing, as long as there are no samples of your own."
+
+
+class Judge:
+    """What is nothing to a base with an adapter, None for the bare one.
+
+    words: what the rule does, a sentence, or "".
+    """
+
+    def __init__(self, desk: Desk, base: Base, adapter: bytes | None) -> None:
+        self._book, self._acts = desk.of(Book), desk.of(Acts)
+        self._base, self._adapter = base, adapter
+        self._looker = Looker(base, adapter)
+        self._version: tuple[int, bool] | None = None
+        self._rule: Rule | None = None
+        self.words = ""
+
+    def labels(self) -> tuple[str, ...]:
+        """("nothing",) if it is told apart now, else none."""
+        now = (self._book.version, self._acts.nothing)
+        if now != self._version:
+            self._version = now
+            self._rule, self.words = self._made() if self._acts.nothing else (None, "")
+        return (NOTHING,) if self._rule else ()
+
+    def _made(self) -> tuple[Rule | None, str]:
+        data = self._book.dataset(self._base)
+        known = Known(self._base, self._adapter, data) if data else None
+        if known is None or known.rule is None:
+            packaged = packaged_rule(self._base) if self._adapter is None else None
+            return packaged, BY_BASE if packaged else ""
+        shares = known.shares
+        return known.rule, f"Of samples that the rule was not made of: {shares.words}." if shares else ""
+
+    def is_nothing(self, counts: NDArray[np.int16]) -> bool:
+        """Of a window, int16 [window, channels]; False where nothing is told apart."""
+        if not self.labels() or self._rule is None or self._base.model.signal is None:
+            return False
+        real = alone(counts, self._base.model.signal, self._base.model.input.shape)
+        x = self._base.model.input.quantize(real[None])
+        return not self._rule.accepts(self._looker.look(x))[0]
+
+
+def packaged_rule(base: Base) -> Rule | None:
+    """That of a base which comes with the studio, as long as it has its own classes."""
+    path = (PACKAGED / base.name).with_suffix(".json")
+    try:
+        said = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return Rule.of_json(said) if said["base"] == base.base_id else None
+
+
+def judge_of(desk: Desk, base: Base, adapter: bytes | None) -> Judge | None:
+    """None for a base of which a window alone says nothing."""
+    if base.model.has_history or base.model.learns_values or base.model.signal is None:
+        return None
+    try:
+        return Judge(desk, base, adapter)
+    except EdgeloraError:
+        return None

@@ -1,0 +1,336 @@
+"""A person's project: its folder, the boards that they work with, what goes on without a board. No pages in here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from edgelora.base.errors import EdgeloraError, InputError
+from edgelora.base.text import store_name
+from edgelora.board import virtual_boards
+from edgelora.board.build import program
+from edgelora.board.devices import Device, find_boot_loaders, find_devices
+from edgelora.board.profiles import list_boards, load_board
+from edgelora.board.sim.virtual_board import start
+from edgelora.core.formats.files import write_atomic
+
+from .board_session import JOBS_KEPT, Place
+from .error_messages import Trouble, trouble_of
+from .job import Job
+
+FOLDERS = ("samples", "bases", "adapters", "reports", "boards", "keys", "releases")
+STATE_FILE = "studio.json"
+LOOK_SECONDS = 1.0  # between looks at what is plugged in
+TROUBLES_KEPT = 3
+THEMES = ("auto", "light", "dark")
+T = TypeVar("T")
+
+
+class Desk:
+    """A project's folder and what is on the desk: boards by their ports, jobs without one, the board that is chosen.
+
+    What is remembered over a restart is in `studio.json`: the boards, the virtual ones by name and which of them are
+    on, choices.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        for name in FOLDERS:
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        self.devices: tuple[Device, ...] = ()  # what is plugged in, as it was last seen
+        self.places: dict[str, Place] = {}
+        self.jobs: deque[Job] = deque(maxlen=JOBS_KEPT)
+        self.troubles: tuple[Trouble, ...] = ()  # what went wrong outside of jobs, the latest last
+        self.version = 0  # rises at each change of these
+        self._parts: dict[Any, Any] = {}
+        self._lock = threading.RLock()
+        self._closing = threading.Event()
+        self._state = _read(self.folder / STATE_FILE)
+        self._watcher = threading.Thread(target=self._watch, name="devices", daemon=True)
+
+    def open(self) -> None:
+        """Begins to look for boards, and starts those virtual ones that were on; others wait to be started."""
+        for name, board in sorted(self._virtual.items()):
+            with contextlib.suppress(EdgeloraError):
+                self._show_virtual(board, store_name(name))
+                if name in self._on:
+                    self.start_virtual(board, name)
+        for entry in self._state["boards"]:
+            if "://" in entry["port"]:
+                self.connect_address(entry["port"])
+        self._watcher.start()
+
+    def close(self) -> None:
+        """Ends jobs, leaves boards at their REPL, and takes the power from virtual ones that were started here."""
+        self._closing.set()
+        for job in self.jobs:
+            if not job.ended:
+                job.cancel()
+        for part in self._parts.values():
+            if close := getattr(part, "close", None):
+                close()
+        closers = [threading.Thread(target=place.close) for place in self.places.values()]
+        for thread in closers:
+            thread.start()
+        for thread in closers:
+            thread.join()
+        for board in self._own_boards():
+            board.stop()
+
+    def of(self, kind: Callable[[Desk], T]) -> T:
+        """The one `kind` of this project, made when it is first asked for, as `Book(desk)`. It may have a `close`."""
+        with self._lock:
+            if kind not in self._parts:
+                self._parts[kind] = kind(self)
+            part: T = self._parts[kind]
+            return part
+
+    def submit(self, name: str, work: Callable[[Job], Any]) -> Job:
+        """Does work that takes no board (a build, a training on this computer), on a thread of its own."""
+        job = Job(name, changed=self._touch)
+        self.jobs.append(job)
+        threading.Thread(target=job.run, args=(lambda: work(job),), name=name, daemon=True).start()
+        return job
+
+    # --- what went wrong
+
+    def trouble(self, error: BaseException) -> None:
+        """Tells every page, once, of an error that nobody has foreseen, or could tell where it happened."""
+        found = trouble_of(error)
+        with self._lock:
+            if found not in self.troubles:
+                self.troubles = (*self.troubles, found)[-TROUBLES_KEPT:]
+                self.version += 1
+
+    def calm(self) -> None:
+        """Somebody has read of them."""
+        self.troubles = ()
+        self._touch()
+
+    # --- boards
+
+    @property
+    def selected(self) -> Place | None:
+        """The board that views show: the one that was chosen, else the first."""
+        places = self.places
+        return places.get(self._state["selected"]) or next(iter(places.values()), None)
+
+    def select(self, port: str) -> None:
+        self._remember(selected=port)
+
+    def connect(self, device: Device) -> Place:
+        """Opens the board at a port, which may reset what is connected, and keeps it until `release`."""
+        with self._lock:
+            place = self.held(device)
+            if place is None:
+                key = device.port
+                while key in self.places:  # of a board that was there before
+                    key += "'"
+                place = Place(device, key)
+                self.places = self.places | {key: place}
+            entry = {"port": device.port, "serial_number": device.serial_number, "state_dir": device.state_dir}
+            self._remember(boards=[*(one for one in self._state["boards"] if one != entry), entry])
+            return place
+
+    def held(self, device: Device) -> Place | None:
+        """The board that this device is, if it was opened here."""
+        return next((place for place in self.places.values() if place.holds(device)), None)
+
+    @property
+    def others(self) -> tuple[Device, ...]:
+        """What is there and was not opened here, without the virtual boards of other projects."""
+        return tuple(one for one in self.devices if self.held(one) is None and not self._is_of_another(one))
+
+    def _is_of_another(self, device: Device) -> bool:
+        """Whether a virtual board belongs to another project, whose studio has it, had it or will have it."""
+        if not device.state_dir:
+            return False
+        project = Path(device.state_dir).parent.parent
+        return project != self.folder and (project / STATE_FILE).is_file()
+
+    def connect_address(self, port: str) -> Place:
+        """Opens a port by its name, or by an address as `socket://10.0.0.2:3333`."""
+        if not port:
+            raise InputError("no port is given", remedy="give a name as COM3, or an address as socket://10.0.0.2:3333")
+        there = next((device for device in find_devices() if device.port == port), None)
+        return self.connect(there or Device(port, port, virtual=False))
+
+    def release(self, key: str) -> None:
+        """Lets go of a board: other programs can have its port."""
+        with self._lock:
+            place = self.places.get(key)
+            self.places = {name: other for name, other in self.places.items() if name != key}
+            if place:
+                self._forget_virtual(place.device)
+                gone = {"serial_number": place.device.serial_number, "state_dir": place.device.state_dir}
+                ports = (key, place.device.port)
+                kept = [one for one in self._state["boards"] if one["port"] not in ports or one | gone != one]
+                self._remember(boards=kept)
+        if place:
+            place.close()
+
+    @property
+    def virtual_kinds(self) -> list[str]:
+        """Kinds of virtual boards that can be started here."""
+        return [name for name in list_boards() if load_board(name).is_virtual] if virtual_boards.SUPPORTED else []
+
+    def start_virtual(self, board: str, name: str = "") -> Job:
+        """Powers up a virtual board whose flash is in the project, by its name there. The job's result is its Place."""
+        name = store_name(name or self._free_name(board))
+        if board not in self.virtual_kinds:
+            raise InputError(f"{board} is no virtual board", remedy=f"choose one of {', '.join(self.virtual_kinds)}")
+        if self._virtual.get(name, board) != board:
+            raise InputError(f"{name} is a {self._virtual[name]}", remedy="give another name")
+        self._remember(on=self._on | {name: board}, virtual=self._virtual | {name: board})
+        return self.submit(f"start {name}", lambda job: self._power_up(board, name, job))
+
+    def _power_up(self, board: str, name: str, job: Job) -> Place:
+        state = self.folder / "boards" / name
+        handle = next((there for there in virtual_boards.running() if there.state_dir == str(state)), None)
+        if handle is None:
+            profile, firmware = load_board(board), None
+            if profile.port != "unix" and not state.exists():
+                job.tell("its firmware is built: a few minutes the first time")
+                firmware = program(profile, job.tell)
+            job.tell("it starts")
+            handle = start(board, firmware, state, die_with_parent=True)  # also where this process is killed
+        if self._closing.is_set():
+            handle.stop()
+        device = Device(handle.port, f"virtual {board}", True, board, state_dir=handle.state_dir)
+        return self.connect(device)
+
+    def is_there(self, place: Place) -> bool:
+        """Whether a board's port was there when it was last looked for."""
+        return any(device.port == place.device.port for device in self.devices)
+
+    def waits_for_firmware(self, place: Place) -> bool:
+        """Whether a board is in its boot loader: nothing else can be done with it than flashing."""
+        return any(device.boot_loader and device.port == place.device.port for device in self.devices)
+
+    def stop_virtual(self, key: str) -> None:
+        """Takes a virtual board's power; its flash stays. It is away until it is started again."""
+        place = self.places.get(key)
+        if place is None or not place.device.state_dir:
+            return
+        name = Path(place.device.state_dir).name
+        self._remember(on={other: board for other, board in self._on.items() if other != name})
+        for board in self._own_boards():
+            if board.state_dir == place.device.state_dir:
+                board.stop()
+
+    def is_own(self, device: Device) -> bool:
+        """Whether it is a virtual board of this project."""
+        return bool(device.state_dir) and Path(str(device.state_dir)).parent == self.folder / "boards"
+
+    def cut_power(self, device: Device) -> None:
+        """Takes a virtual board's power, and gives it back unless it was stopped meanwhile. It takes a moment.
+
+        Raises `SimError` if it does not start.
+        """
+        state = Path(str(device.state_dir))
+        for board in self._own_boards():
+            if board.state_dir == device.state_dir:
+                board.stop()
+        if state.name in self._on:
+            handle = start(str(device.board), None, state, die_with_parent=True)
+            if state.name not in self._on:  # it was stopped meanwhile
+                handle.stop()
+
+    def _show_virtual(self, board: str, name: str) -> None:
+        """A board of the project that has no power is on the desk, too."""
+        state = self.folder / "boards" / name
+        if board in self.virtual_kinds and state.is_dir():
+            self.connect(Device(str(state / "port"), f"virtual {board}", True, board, state_dir=str(state)))
+
+    def _forget_virtual(self, device: Device) -> None:
+        """What is let go of is not shown at the next start; its flash stays in the project."""
+        if self.is_own(device):
+            name = Path(str(device.state_dir)).name
+            kept = {what: {n: b for n, b in self._state[what].items() if n != name} for what in ("on", "virtual")}
+            self._remember(**kept)
+
+    def _own_boards(self) -> list[virtual_boards.SimHandle]:
+        return [board for board in virtual_boards.running() if board.belongs_to(self.folder / "boards")]
+
+    def _free_name(self, board: str) -> str:
+        taken = {path.name for path in (self.folder / "boards").iterdir()}
+        return next(name for n in range(1, 1000) if (name := f"{board}-{n}"[-24:]) not in taken)
+
+    def _watch(self) -> None:
+        while not self._closing.wait(0 if not self.version else LOOK_SECONDS):
+            with contextlib.suppress(EdgeloraError, OSError):  # a full disk, for one: the next look may go well
+                there = tuple(find_devices() + find_boot_loaders())
+                if there != self.devices or not self.version:
+                    self.devices = there
+                    self._touch()
+                for device in self.devices:
+                    if self.held(device) is None and self._is_known(device):
+                        self.connect(device)
+
+    def _is_known(self, device: Device) -> bool:
+        """Whether this board was opened before, so that it may be opened again without being asked for."""
+        if device.boot_loader and not device.virtual:
+            return False
+        mine = {"port": device.port, "serial_number": device.serial_number, "state_dir": device.state_dir}
+        return mine in self._state["boards"]
+
+    # --- what is remembered
+
+    @property
+    def theme(self) -> str:
+        """ "auto", "light" or "dark"."""
+        return str(self._state["theme"])
+
+    def set_theme(self, theme: str) -> None:
+        self._remember(theme=theme)
+
+    @property
+    def _on(self) -> dict[str, str]:
+        """Virtual boards of the project that have power: kinds by name."""
+        on: dict[str, str] = self._state["on"]
+        return on
+
+    @property
+    def _virtual(self) -> dict[str, str]:
+        """All virtual boards of the project."""
+        virtual: dict[str, str] = self._state["virtual"]
+        return virtual
+
+    def _remember(self, **changes: Any) -> None:
+        with self._lock:
+            self._state = self._state | changes
+            write_atomic(self.folder / STATE_FILE, json.dumps(self._state, indent=1).encode())
+            self.version += 1
+
+    def _touch(self) -> None:
+        with self._lock:
+            self.version += 1
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a project remembers, as far as it is of use: somebody may have edited it."""
+    try:
+        said = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        said = {}
+    said = said if isinstance(said, dict) else {}
+    boards = said.get("boards") if isinstance(said.get("boards"), list) else []
+    on, virtual = (_kinds(said.get(what)) for what in ("on", "virtual"))
+    known = {"port", "serial_number", "state_dir"}
+    return {
+        "boards": [b for b in boards or [] if isinstance(b, dict) and set(b) == known and isinstance(b["port"], str)],
+        "on": on,
+        "virtual": virtual | on,
+        "selected": said.get("selected") if isinstance(said.get("selected"), str) else None,
+        "theme": said.get("theme") if said.get("theme") in THEMES else "auto",
+    }
+
+
+def _kinds(said: Any) -> dict[str, str]:
+    """Kinds of boards by name, as far as they are."""
+    return {name: kind for name, kind in said.items() if isinstance(kind, str)} if isinstance(said, dict) else {}

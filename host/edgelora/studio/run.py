@@ -1,0 +1,453 @@
+"""One run of a board, from its begin to what becomes of it. No pages in here.
+
+A run is `personalize_board`, on the board's thread; all that it takes and leaves is in a folder of
+its own, so that it can go on after the page, the studio or the board was gone:
+
+    reports/NNN/lesson.json     what it is, and how far it has come
+                base.elm        the network, and samples.npz, test.npz
+                more-N.npz      samples that were learned afterwards: of added classes, or all anew
+                previous.ela    what the board had before, if anything
+                again.npz       samples of classes that are added to it afterwards, and of the others
+                metrics.jsonl   every update
+                adapter.ela     what was learned, report.json and report.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from edgelora.base.errors import EdgeloraError, InputError
+from edgelora.base.text import printable, store_name
+from edgelora.board.link.client import Link
+from edgelora.board.link.replies import LinkError
+from edgelora.board.link.transport import LineLost
+from edgelora.core.formats.ela import pack_adapter, unpack_adapter
+from edgelora.core.formats.files import write_atomic
+from edgelora.core.twin.session import Session
+from edgelora.learn.report.builder import make_report
+from edgelora.learn.report.metrics import Metrics, Update, read_metrics
+from edgelora.learn.report.record import Report, read_report
+from edgelora.learn.report.sections import write_report
+from edgelora.learn.training import metrics as training_metrics
+from edgelora.learn.training.base import Base, load_base
+from edgelora.learn.training.board_paths import STATE_PATH
+from edgelora.learn.training.board_run import NAME, Suspended
+from edgelora.learn.training.metrics import Measure
+from edgelora.learn.training.new_classes import activate_stored, add_stored_classes, stored_adapter, without_classes
+from edgelora.learn.training.personalize import personalize_board
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.samples import Samples
+from edgelora.model.datasets.dataset import Dataset, load_dataset, save_dataset
+
+from .board_session import another
+from .job import Job
+from .training_options import PACKAGED
+
+VERSION = 1
+Status = Literal[
+    "learning", "pausing", "paused", "cut off", "judged", "differs", "kept", "discarded", "given up", "failed"
+]
+GOING, UNFINISHED = ("learning", "pausing"), ("learning", "pausing", "paused", "cut off")
+
+
+@dataclass(frozen=True)
+class Head:
+    """What `lesson.json` says."""
+
+    title: str
+    port: str
+    board: str
+    recipe: dict[str, Any]
+    tested_on: str
+    learned: tuple[str, ...]
+    total: int  # updates
+    status: Status = "learning"
+    error: str = ""
+    active: str | None = None  # in the board's store before
+    name: str = ""  # under which it was kept
+    added: tuple[str, ...] = ()  # classes that were added to it since
+    again: tuple[str, ...] = ()  # classes that an earlier run had added, and are added to this one when it is over
+    begun: bool = False  # whether the board has got as far as a checkpoint of this run
+    id: str = ""  # the board's chip's number
+    tested_on_seen: int = 0  # test samples that training sees, or the choice of the epoch
+    version: int = VERSION
+
+
+class Lesson:
+    """One run in its folder. Another thread does it; any thread may read this.
+
+    updates: so far; accuracies: on held-out samples after each epoch that is over, by the twin, which is the board's
+    to the byte.
+    """
+
+    def __init__(self, folder: Path, head: Head) -> None:
+        self.folder, self.head = folder, head
+        self.version = 0
+        self.doing = ""  # beside learning: what goes on
+        self.updates: list[Update] = []
+        self.job: Job | None = None
+        self._accuracies: list[Measure] = []
+        self._pause = threading.Event()
+        self._since = (0.0, 0)  # when this session began to learn, and after how many updates
+
+    @classmethod
+    def read(cls, folder: Path) -> Lesson:
+        """One that was begun before. InputError if its folder can't be used."""
+        try:
+            said = json.loads((folder / "lesson.json").read_bytes())
+            known = {one.name for one in fields(Head)}
+            head = Head(**{key: value for key, value in said.items() if key in known})
+            classes: dict[str, Any] = {
+                what: tuple(map(str, getattr(head, what))) for what in ("learned", "added", "again")
+            }
+            head = replace(head, title=str(head.title), **classes)
+            if head.status not in get_args(Status) or not isinstance(head.total, int):
+                raise InputError(f"status {head.status!r}, total {head.total!r}")
+            Recipe(**_recipe_fields(head.recipe))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"{folder / 'lesson.json'} is damaged ({error})", remedy="delete its folder") from None
+        if head.status in GOING:
+            head = replace(head, status="cut off", error="the studio was closed while the board learned")
+        lesson = cls(folder, head)
+        if (folder / "metrics.jsonl").exists():
+            with_epochs = [one for one in read_metrics(folder / "metrics.jsonl") if one.get("event") == "update"]
+            known = {one.name for one in fields(Update) if one.init}
+            lesson.updates = [Update(**{k: v for k, v in one.items() if k in known}) for one in with_epochs]
+        return lesson
+
+    # --- what it is
+
+    @property
+    def number(self) -> str:
+        return self.folder.name
+
+    @property
+    def status(self) -> Status:
+        """Also after its job failed before it began, as the board was not there."""
+        if self.head.status in GOING and self.job is not None and self.job.ended:
+            return "cut off"
+        return self.head.status
+
+    @property
+    def error(self) -> str:
+        if self.head.error or self.job is None:
+            return self.head.error
+        return self.job.error
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(**_recipe_fields(self.head.recipe))
+
+    @property
+    def base(self) -> Base:
+        base = load_base(self.folder / "base.elm")
+        return replace(base, name=str(self.head.recipe["base_name"]))
+
+    @property
+    def report(self) -> Report | None:
+        path = self.folder / "report.json"
+        return read_report(path) if path.exists() else None
+
+    @property
+    def page(self) -> Path:
+        return self.folder / "report.html"
+
+    # --- how far it is
+
+    @property
+    def done(self) -> int:
+        """Updates."""
+        return self.updates[-1].step if self.updates else 0
+
+    @property
+    def epochs(self) -> int:
+        return self.recipe.epochs
+
+    @property
+    def epoch(self) -> int:
+        """The one that it is in, from 1; 0 before the first."""
+        return self.updates[-1].epoch if self.updates else 0
+
+    @property
+    def accuracies(self) -> list[float]:
+        """On held-out samples: of what was there before, then after each epoch that the board has done."""
+        if (report := self.report) is not None and report.epoch_accuracies:
+            return [report.base_accuracy or 0.0, *report.epoch_accuracies]
+        over = self.epoch - 1 + (self.done == self.head.total)
+        return [one.rounded for one in self._accuracies[: max(over, 0) + 1]]
+
+    @property
+    def joules(self) -> float | None:
+        """So far, by the data sheet; None where the board's power is not known."""
+        spent = [one.joules for one in self.updates]
+        return None if not spent or None in spent else float(sum(one or 0.0 for one in spent))
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of learning, as it has gone in this session; None before it can be told."""
+        since, first = self._since
+        if self.status != "learning" or self.done <= first or not since:
+            return None
+        return (time.monotonic() - since) / (self.done - first) * (self.head.total - self.done)
+
+    def took(self, update: Update) -> None:
+        """The board has done one; a resumed run repeats a few."""
+        if not self._since[0]:
+            self._since = (time.monotonic(), update.step)
+        self.updates[-64:] = [*(one for one in self.updates[-64:] if one.step < update.step), update]
+
+    # --- what one does with it
+
+    def pause(self) -> None:
+        """Has the board finish its micro-batch and keep what it has. It goes on with `Lessons.resume`."""
+        if self.head.status == "learning":
+            self._pause.set()
+            self._now(status="pausing")
+
+    # --- the run, on the board's thread
+
+    def run(self, link: Link, job: Job) -> None:
+        """Learns, from where it was; `Suspended` and a lost line leave it to go on."""
+        self._pause.clear()
+        try:
+            self._run(link, job)
+        except (Suspended, _Paused):
+            self._now(status="paused")
+        except (LinkError, LineLost) as error:
+            self._now(status="cut off", error=printable(error))
+            raise
+        except (EdgeloraError, OSError) as error:
+            self._now(status="failed", error=printable(error))
+            raise
+
+    def _run(self, link: Link, job: Job) -> None:
+        self.check(link)
+        base, recipe = self.base, self.recipe
+        train, tested = (load_dataset(self.folder / f"{name}.npz") for name in ("samples", "test"))
+        samples, test = base.samples(train), base.samples(tested)
+        if not self.head.again:
+            without_classes(link, base, NAME)
+        resume = self._prepared(link, base)
+        self._now(status="learning", error="")
+        accuracies = self._accuracies = [_bare(base, test)]
+
+        def tested_epoch(measure: Measure) -> None:
+            if job.ended:
+                raise _Paused  # the twin has nothing more to do
+            accuracies.append(measure)  # of this session: the twin of one that was paused goes on for a while
+            self.version += 1
+
+        self._since = (0.0, self.done)
+
+        def told(done: int, total: int, what: str) -> None:
+            self.doing = what
+            job.done, job.total = self.done, self.head.total
+            job.tell(what)
+            self.version += 1
+            if stop() and not recipe.on_board:
+                raise _Paused
+
+        def stop() -> bool:
+            return self._pause.is_set() or job.cancelled
+
+        with _Log(self, fresh=not resume) as metrics:
+            if not resume:
+                self.updates = []
+            run = personalize_board(
+                link,
+                base,
+                samples,
+                test,
+                recipe,
+                metrics,
+                told,
+                resume,
+                note=lambda text: job.tell(text),
+                stop=stop,
+                tested=tested_epoch,
+            )
+            hello = link.hello()
+        if run.activated and not recipe.on_board:
+            link.store_put(NAME, run.run.adapter)
+            link.store_activate(NAME)
+        about = (self.head.title, self.head.tested_on, self.head.tested_on_seen)
+        report = make_report(base, test, run, hello, None, *about)
+        report.title, report.board = self.head.title, self.head.board or report.board
+        write_atomic(self.folder / "adapter.ela", run.run.adapter)
+        write_report(report, self.folder)
+        if self.head.again:
+            self._add_again(link, job, run.activated)
+        self.doing = ""
+        self._now(status="judged" if run.twin.identical else "differs", error="")
+
+    def _prepared(self, link: Link, base: Base) -> bool:
+        """Whether the board goes on with this run; else all is as it was before it first began."""
+        there = link.store_list()
+        checkpoint = any(entry.name == f"{NAME}.chk" for entry in there.adapters)
+        if not self.recipe.on_board:
+            checkpoint = link.size(STATE_PATH) is not None
+        if self.head.begun and checkpoint and self.done:
+            return True
+        if self.head.begun:
+            self._restore(link)
+        elif any(entry.name == NAME and entry.base_id != base.base_id for entry in there.adapters):
+            _set_aside(link)
+        if not self.recipe.on_board and link.size(STATE_PATH) is not None:
+            link.remove(STATE_PATH)  # of an earlier run
+        previous = stored_adapter(link, base, NAME)
+        write_atomic(self.folder / "previous.ela", previous or b"")
+        self._now(begun=True, active=link.store_list().active)
+        if previous and self.head.again:
+            self._take_classes_out(link, base, previous)
+        return False
+
+    def _take_classes_out(self, link: Link, base: Base, previous: bytes) -> None:
+        """What is in use while the board learns has no added classes: its layers are judged, and learned from."""
+        adapter = unpack_adapter(previous, base.model)
+        if adapter.layers:
+            adapter.classes = []
+            link.store_put(NAME, pack_adapter(adapter))
+            return
+        if link.store_list().active == NAME:
+            link.store_activate(None)
+        link.store_remove(NAME)
+
+    def _add_again(self, link: Link, job: Job, activated: bool) -> None:
+        """The classes that an earlier run had added; where nothing better was learned the board has what it had."""
+        if not activated:
+            return self._restore(link)
+        job.tell(f"adding {', '.join(self.head.again)} again")
+        data = load_dataset(self.folder / "again.npz")
+        made, used = add_stored_classes(link, self.base, data, NAME, force=True)
+        if used:
+            self.note_learned(data)
+            self.note_added([row.name for row in made.classes if row.name])
+
+    @property
+    def _previous(self) -> bytes | None:
+        path = self.folder / "previous.ela"
+        return (path.read_bytes() or None) if path.exists() else None
+
+    def _restore(self, link: Link) -> None:
+        """The board's store has what it had before."""
+        previous, there = self._previous, {entry.name for entry in link.store_list().adapters}
+        if previous:
+            link.store_put(NAME, previous)
+        elif NAME in there:
+            if link.store_list().active == NAME:
+                link.store_activate(None)
+            link.store_remove(NAME)
+        if f"{NAME}.new" in there:
+            link.store_remove(f"{NAME}.new")
+        if self.head.active in {entry.name for entry in link.store_list().adapters}:
+            project = self.folder.parents[1]
+            there_too = [*sorted((project / "bases").glob("*.elm")), *sorted(PACKAGED.glob("*.elm"))]
+            activate_stored(link, map(load_base, there_too), self.head.active)
+
+    def check(self, link: Link) -> None:
+        """InputError if another board is at the end of the line than the one that learned this."""
+        if self.head.id and link.hello().id != self.head.id:
+            raise another()
+
+    def keep(self, link: Link, name: str) -> None:
+        """The board uses it from now on, after a reset too, by this name in its store: with classes that were added."""
+        self.check(link)
+        adapter = (self.folder / "adapter.ela").read_bytes()
+        if self.head.added:
+            adapter = stored_adapter(link, self.base, NAME) or adapter
+        if name != NAME:
+            without_classes(link, self.base, store_name(name))
+            self._restore(link)
+        link.store_put(name, adapter)
+        activate_stored(link, [self.base], name)
+        self._now(status="kept", name=name)
+
+    def discard(self, link: Link) -> None:
+        """The board is as it was before the run; what was learned stays in the run's folder."""
+        self.check(link)
+        self._restore(link)
+        self._now(status="discarded")
+
+    def note_learned(self, data: Dataset) -> None:
+        """The adapter has learned these samples, too."""
+        count = len(list(self.folder.glob("more-*.npz")))
+        save_dataset(data, self.folder / f"more-{count + 1}.npz")
+
+    def learned_samples(self) -> set[bytes]:
+        """The float32 values of each sample that training has seen, or the choice of the epoch."""
+        found: set[bytes] = set()
+        for path in (self.folder / "samples.npz", *self.folder.glob("more-*.npz")):
+            with contextlib.suppress(EdgeloraError, OSError):
+                x = np.asarray(load_dataset(path).x, np.float32)
+                found |= {row.tobytes() for row in x}
+        return found
+
+    def note_added(self, labels: Sequence[str]) -> None:
+        """Classes are with what was learned, on the board."""
+        self._now(added=tuple(dict.fromkeys([*self.head.added, *labels])))
+
+    def note_renamed(self, name: str) -> None:
+        """What was learned has another name on the board."""
+        self._now(name=name)
+
+    def note_gone(self) -> None:
+        """What was learned is on the board no more, and so are classes that were added to it."""
+        self._now(added=())
+
+    def give_up(self) -> None:
+        """It will not go on: another run has the board."""
+        self._now(status="given up")
+
+    def _now(self, **changes: Any) -> None:
+        self.head = replace(self.head, **changes)
+        write_atomic(self.folder / "lesson.json", json.dumps(asdict(self.head), indent=1).encode())
+        self.version += 1
+
+
+class _Paused(Exception):
+    """Somebody pauses a run that this computer leads: the board has the state of the last epoch."""
+
+
+class _Log(Metrics):
+    """A run's metrics, which its lesson follows."""
+
+    def __init__(self, lesson: Lesson, fresh: bool) -> None:
+        super().__init__(lesson.folder / "metrics.jsonl", fresh)
+        self._lesson = lesson
+
+    def write(self, event: str, **values: Any) -> None:
+        super().write(event, **values)
+        if event == "update":
+            self._lesson.took(Update(**values))
+
+
+def _bare(base: Base, test: Samples) -> Measure:
+    """How right the base is by itself."""
+    session = Session(base.elm, bytes(len(base.model.ops)), "infer", frames=test.frames)
+    return training_metrics.measured(base, training_metrics.answers(base, session, test), test)
+
+
+def _set_aside(link: Link) -> None:
+    """What the store has under the name of runs is for another base: it gets a name of its own."""
+    entries = {entry.name: entry for entry in link.store_list().adapters}
+    name = f"{NAME}-{entries[NAME].base_id[:8]}"
+    if name in entries:
+        link.store_remove(name)
+    link.store_rename(NAME, name)
+
+
+def _recipe_fields(said: dict[str, Any]) -> dict[str, Any]:
+    known = {one.name for one in fields(Recipe)}
+    given = {key: value for key, value in said.items() if key in known}
+    if given.get("given_ranks") is not None:
+        given["given_ranks"] = tuple(given["given_ranks"])
+    return given

@@ -1,0 +1,253 @@
+"""Bases and runs of a project: what is there, what goes on, what is done with what was learned. No pages in here."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from edgelora.base.errors import EdgeloraError, InputError
+from edgelora.base.text import printable, store_name
+from edgelora.board.link.client import Link
+from edgelora.board.link.replies import StoredAdapter, StoreState
+from edgelora.core.formats.files import write_atomic
+from edgelora.learn.report.record import Report, read_report
+from edgelora.learn.training import early_stopping, samples
+from edgelora.learn.training.base import Base, load_base
+from edgelora.learn.training.board_run import NAME
+from edgelora.learn.training.new_classes import AddedClasses, add_stored_classes, stored_adapter
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.retrain import Consolidated, consolidate_stored
+from edgelora.model.datasets.dataset import Dataset, save_dataset
+
+from .board_session import Place
+from .job import Job
+from .project import Desk
+from .project_files import keep_network
+from .run import GOING, UNFINISHED, Head, Lesson
+from .training_options import OWN, PACKAGED, Prospect, fits, parted
+
+USUAL = Recipe(on_board=True)
+
+
+@dataclass
+class Lessons:
+    """Bases and runs of a project. `desk.of(Lessons)` is the one of a desk."""
+
+    desk: Desk
+    runs: list[Lesson] = field(default_factory=list)  # the latest first
+    version: int = 0
+
+    def __post_init__(self) -> None:
+        self.folder = self.desk.folder / "reports"
+        self._bases: dict[Path, tuple[int, Base | str]] = {}  # as read, or why it can't be, with when it was written
+        for path in sorted(self.folder.glob("*/lesson.json"), reverse=True):
+            try:
+                self.runs.append(Lesson.read(path.parent))
+            except (EdgeloraError, OSError):
+                continue  # the reports view tells of a folder that can't be read
+
+    # --- bases
+
+    def bases(self) -> dict[str, Base]:
+        """By name: those of the project, then those that come with the studio."""
+        return {name: base for name, base in self._files().items() if isinstance(base, Base)}
+
+    def refused(self) -> dict[str, str]:
+        """Files of the project's folder of bases that are none, by name, and why."""
+        return {name: why for name, why in self._files().items() if isinstance(why, str)}
+
+    def _files(self) -> dict[str, Base | str]:
+        found: dict[str, Base | str] = {}
+        for path in [*sorted((self.desk.folder / "bases").glob("*.elm")), *sorted(PACKAGED.glob("*.elm"))]:
+            if isinstance(found.get(path.name), Base):
+                continue
+            try:
+                changed = path.stat().st_mtime_ns
+            except OSError:  # it is gone
+                continue
+            if path not in self._bases or self._bases[path][0] != changed:
+                self._bases[path] = (changed, _base_or_why(path))
+            found[path.name] = self._bases[path][1]
+        return found
+
+    def usual_base(self, data: Dataset | None, place: Place | None = None) -> str | None:
+        """The one that most likely fits: for these samples, of the person's own names, newest first; then one that the
+        board has."""
+        bases = self.bases()
+        fitting = [name for name, base in bases.items() if data is None or fits(base, data)]
+        own = [name for name in fitting if name.startswith(OWN)]
+        there = {PurePosixPath(path).name for path in place.state.models} if place else set()
+        return next(iter([*reversed(own), *(name for name in fitting if name in there), *fitting, *bases]), None)
+
+    def put_base(self, base: Base) -> Base:
+        """Puts a base into the project, under a name that no other one there has."""
+        return replace(base, name=keep_network(self.desk.folder / "bases" / base.name, base.elm).name)
+
+    # --- reports
+
+    def folders(self) -> dict[str, Path]:
+        """By name, latest first: folders of runs that are over."""
+        found = sorted(self.folder.glob("*/report.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        return {printable(path.parent.name): path.parent for path in found}
+
+    def reports(self) -> dict[str, Report | EdgeloraError]:
+        """By name, latest first: what runs left, or why it can't be read."""
+        return {name: _report(folder) for name, folder in self.folders().items()}
+
+    # --- runs
+
+    def of(self, place: Place) -> Lesson | None:
+        """The latest run of a board."""
+        return next((one for one in self.runs if _is_of(one, place)), None)
+
+    def source(self, place: Place, adapter: StoredAdapter) -> Lesson | None:
+        """The run that an adapter of a board's store came of, if it is one of the project's."""
+        for one in self.runs:
+            if _is_of(one, place) and one.status in ("judged", "kept") and (one.head.name or NAME) == adapter.name:
+                with contextlib.suppress(EdgeloraError, OSError):
+                    if one.base.base_id == adapter.base_id:
+                        return one
+        return None
+
+    def rename(self, place: Place, adapter: StoredAdapter, to: str) -> Job:
+        """Gives an adapter of a board's store another name; its run goes by that, too."""
+        to, lesson = store_name(to), self.source(place, adapter)
+
+        def work(link: Link, job: Job) -> StoreState:
+            store = link.store_rename(adapter.name, to)
+            if lesson:
+                lesson.note_renamed(to)
+            return store
+
+        return place.submit(f"rename {adapter.name}", work)
+
+    def start(self, place: Place, prospect: Prospect, data: Dataset, recipe: Recipe) -> Lesson:
+        """Begins a run on a board. Classes that the board's latest run has added are added to this one again.
+
+        InputError where it can't be.
+        """
+        if prospect.problem:
+            raise InputError(prospect.problem, remedy=prospect.remedy)
+        there = self.of(place)
+        if there and there.status in GOING:
+            raise InputError("the board is learning", remedy="pause or await it")
+        base = self.put_base(prospect.base) if prospect.renamed else prospect.base
+        title = ", ".join(prospect.learned)
+        parts = parted(data.only(prospect.learned), "the project", recipe.on_board)
+        course = early_stopping.prepared(base.samples(parts.train), recipe)
+        folder = self._fresh()
+        save_dataset(parts.train, folder / "samples.npz")
+        save_dataset(parts.test, folder / "test.npz")
+        write_atomic(folder / "base.elm", base.elm)
+        said = asdict(replace(recipe, epochs=course.recipe.epochs)) | {"base_name": base.name}
+        total = len(samples.schedule(course.samples, course.recipe))
+        board = place.state.board or place.state.machine
+        head = Head(title, place.device.port, board, said, parts.tested_on, prospect.learned, total, id=place.state.id)
+        head = replace(head, tested_on_seen=parts.seen, again=_added_before(there, prospect))
+        if head.again:
+            save_dataset(data.only([*prospect.learned, *head.again]), folder / "again.npz")
+        lesson = Lesson(folder, head)
+        lesson._now()
+        for other in self.runs:
+            if _is_of(other, place) and other.status in UNFINISHED:
+                other.give_up()
+        self.runs.insert(0, lesson)
+        self._submit(place, lesson)
+        return lesson
+
+    def resume(self, place: Place, lesson: Lesson) -> None:
+        """A run goes on that was paused or cut off."""
+        if lesson.status not in ("paused", "cut off", "failed"):
+            raise InputError(f"the run is {lesson.status}", remedy="start another one")
+        self._submit(place, lesson)
+
+    def _submit(self, place: Place, lesson: Lesson) -> None:
+        lesson._now(status="learning", error="")
+        lesson.job = place.submit("learn", lesson.run)
+        self.version += 1
+
+    def keep(self, place: Place, lesson: Lesson, name: str = NAME) -> Job:
+        """The board uses what was learned, whatever the guard says."""
+        store_name(name)
+        return place.submit("keep", lambda link, job: lesson.keep(link, name))
+
+    def discard(self, place: Place, lesson: Lesson) -> Job:
+        """The board goes back to what it had before."""
+        return place.submit("discard", lambda link, job: lesson.discard(link))
+
+    def add_classes(self, place: Place, lesson: Lesson, data: Dataset, force: bool = False) -> Job:
+        """Adds all classes of the data to what a run has learned: the job's result is `Added`."""
+        base, name = lesson.base, lesson.head.name or NAME
+
+        def work(link: Link, job: Job) -> Added:
+            lesson.check(link)
+            made, used = add_stored_classes(link, base, data, name, job.progress, force)
+            if used:
+                lesson.note_learned(data)
+                lesson.note_added([row.name for row in made.classes if row.name])
+            return Added(name, made, used)
+
+        return place.submit("add a class", work)
+
+    def consolidate(self, place: Place, lesson: Lesson, data: Dataset) -> Job:
+        """Learns anew from all samples, added classes too; the job's result is `Consolidated`."""
+        base, name = lesson.base, lesson.head.name or NAME
+
+        def work(link: Link, job: Job) -> Consolidated:
+            lesson.check(link)
+            job.tell("learning anew from all samples")
+            if stored_adapter(link, base, name) is None:
+                lesson.note_gone()
+            made = consolidate_stored(link, base, data, name)
+            if made.better:
+                lesson.note_learned(data)
+            return made
+
+        return place.submit("relearn everything", work)
+
+    def learned_samples(self) -> set[bytes]:
+        """Of all runs: see `Lesson.learned_samples`."""
+        return set().union(*(one.learned_samples() for one in self.runs))
+
+    def _fresh(self) -> Path:
+        taken = [int(path.name) for path in self.folder.iterdir() if path.name.isdecimal()]
+        folder = self.folder / f"{max(taken, default=0) + 1:03d}"
+        folder.mkdir()
+        return folder
+
+
+def _added_before(earlier: Lesson | None, prospect: Prospect) -> tuple[str, ...]:
+    """Classes that an earlier run has beside those that it learned, and that have samples now."""
+    if earlier is None or earlier.status not in ("judged", "kept"):
+        return ()
+    return tuple(label for label in prospect.added if label in earlier.head.added)
+
+
+def _is_of(lesson: Lesson, place: Place) -> bool:
+    """Whether it is this board's, by its chip's number if both are known, else by its port."""
+    head, chip = lesson.head, place.state.id
+    return head.id == chip if head.id and chip else head.port in (place.key, place.device.port)
+
+
+def _base_or_why(path: Path) -> Base | str:
+    try:
+        return load_base(path)
+    except (EdgeloraError, OSError) as error:
+        return str(error)
+
+
+def _report(folder: Path) -> Report | EdgeloraError:
+    try:
+        return read_report(folder / "report.json")
+    except EdgeloraError as error:
+        return error
+
+
+@dataclass(frozen=True)
+class Added:
+    """Classes that were added to an adapter. used: it is active since."""
+
+    name: str
+    made: AddedClasses
+    used: bool

@@ -1,0 +1,76 @@
+"""Where samples lie as the network sees them, and which look like another class than their own. No pages in here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.base.errors import InputError
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.known import Looker
+
+from .samples import Book
+
+LEAST = 3  # samples of a class, so that each can be judged by the others
+CLEAR = 0.75  # of the squared distance to its own class: what another one is nearer than is told
+FLOOR = 0.1  # of the mean variance, which each value has at least
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A sample on the map. id: of the book; x, y: -1 to 1; looks_like: the class that it is much nearer to, or ""."""
+
+    id: str
+    label: str
+    x: float
+    y: float
+    looks_like: str
+
+
+def sample_map(book: Book, base: Base) -> list[Spot]:
+    """All samples that fit a base, by what reaches its last layer. InputError where that says nothing."""
+    if base.model.has_history or base.model.space is None:
+        raise InputError(f"{base.name} says nothing of its last layer's inputs", remedy="choose another base")
+    data, ids = book.dataset(base), book.fitting(base)
+    if data is None or len(data) < 2:
+        raise InputError("there are no samples to look at", remedy="record some in Collect")
+    values = Looker(base, None).look(base.model.input.quantize(data.x)).last.astype(np.float64)
+    places, like = _projected(values), _nearest(values, data.y)
+    return [
+        Spot(sample_id, data.labels[y], float(x), float(z), data.labels[k] if k >= 0 else "")
+        for sample_id, y, (x, z), k in zip(ids, data.y, places, like, strict=True)
+    ]
+
+
+def _projected(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Two principal components, [N, 2], within -1 and 1."""
+    apart = values - values.mean(0)
+    _, _, axes = np.linalg.svd(apart, full_matrices=False)
+    places = np.zeros((len(values), 2))
+    found = apart @ axes[:2].T
+    places[:, : found.shape[1]] = found
+    return places / max(float(np.abs(places).max()), 1e-9)
+
+
+def _nearest(values: NDArray[np.float64], y: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of each sample the class that is clearly nearer than its own, without itself; -1 for none."""
+    classes = [k for k in np.unique(y) if (y == k).sum() >= LEAST]
+    means = {k: values[y == k].mean(0) for k in classes}
+    like = np.full(len(y), -1, np.int64)
+    if len(classes) < 2:
+        return like
+    apart = np.concatenate([values[y == k] - means[k] for k in classes])
+    variance = apart.var(0)
+    scale = np.maximum(variance + FLOOR * variance.mean(), 1e-9)
+    for i, own in enumerate(y):
+        if own not in means:
+            continue
+        count = int((y == own).sum())
+        rest = (means[own] * count - values[i]) / (count - 1)
+        others = {k: float((((values[i] - mean) ** 2) / scale).sum()) for k, mean in means.items() if k != own}
+        nearest = min(others, key=others.__getitem__)
+        if others[nearest] < CLEAR * float((((values[i] - rest) ** 2) / scale).sum()):
+            like[i] = nearest
+    return like

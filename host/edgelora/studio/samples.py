@@ -1,0 +1,484 @@
+"""The samples of a project: windows that were recorded or dropped in, by class. No pages in here.
+
+Each is a file of its own in `samples/`, `LABEL.ID.npz`: a recording of one window, as `edgelora convert --base` takes
+it. The folder is all there is to know. A change writes one file whole or gives one another name, so the book is whole
+whatever ends the studio. What is removed lies in `samples/.removed` for a while.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import threading
+import time
+import unicodedata
+import wave
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.base.errors import EdgeloraError, InputError
+from edgelora.core.formats.envelope import FormatError
+from edgelora.core.formats.files import write_atomic
+from edgelora.core.formats.npz import read_npz, write_npz
+from edgelora.core.formats.signal import Signal
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.recording import alone
+from edgelora.model.datasets.dataset import Dataset, held_out
+from edgelora.model.datasets.recordings import doubts, inputs_of
+
+from .file_import import dropped_windows, unlike
+from .spectrogram import FAST_RATE, Spectrogram
+
+CLASSES_FILE = "classes.json"
+REMOVED = ".removed"
+MOST_LABEL = 40  # characters
+MOST_SAMPLE = 4 << 20  # bytes of a sample, unpacked: what a signal allows and what is told of it
+MOST_REMOVED = 500  # files
+MOST_UNDO = 100
+ENOUGH = 8  # samples of a class with which learning begins to be judged: a quarter is held out
+UNEVEN = 3  # times as many in one class as in another
+REMEDY = "remove the file from the project's folder samples"
+NO_LABEL = re.compile(r'[./\\:*?"<>|]')
+
+
+class HasFolder(Protocol):
+    """What a book needs of a desk."""
+
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One of the book. id: when it was taken, in ms; those of a file that was dropped in count on. held: judges, and
+    does not train."""
+
+    id: str
+    label: str
+    held: bool
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.label}.{self.id}.npz"
+
+
+@dataclass(frozen=True)
+class Class:
+    """A class of the book: how many samples train and judge, and what is missing, in words, or ""."""
+
+    label: str
+    kept: int
+    held: int
+    missing: str
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a sample's file holds: counts, int16 [window, channels], of a signal; shape: of the network's input."""
+
+    counts: NDArray[np.int16]
+    signal: Signal
+    shape: tuple[int, ...]
+
+
+class Book:
+    """The samples of a desk's project, in the order in which they were taken."""
+
+    def __init__(self, desk: HasFolder) -> None:
+        self.folder = desk.folder / "samples"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.version = 0  # rises at each change
+        self.samples: tuple[Sample, ...] = ()
+        self.labels: tuple[str, ...] = ()  # those that were named by hand first
+        self._undo: deque[tuple[str, Callable[[], None]]] = deque(maxlen=MOST_UNDO)
+        self._lock = threading.RLock()
+        self._made: dict[tuple[int, str], tuple[Dataset | None, list[str], list[str]]] = {}  # the latest data set
+        self._windows: dict[str, tuple[tuple[int, int], Window]] = {}  # by name, with when their file was written
+        self._last = 0
+        self.reload()
+
+    def reload(self) -> None:
+        """Reads the folder again: somebody may have put files there."""
+        with self._lock:
+            found = sorted(
+                (parts[1], parts[0])
+                for path in self.folder.glob("*.npz")
+                if len(parts := path.name.split(".")) == 3 and parts[1].isdecimal() and not path.name.startswith(".")
+            )
+            named = _read_classes(self.folder / CLASSES_FILE)
+            self.labels = tuple(dict.fromkeys([*named, *(label for _, label in found)]))
+            y = np.array([self.labels.index(label) for _, label in found], np.int64)
+            held = held_out(y)
+            self.samples = tuple(Sample(i, label, bool(h)) for (i, label), h in zip(found, held, strict=True))
+            names = {sample.name for sample in self.samples}
+            self._windows = {name: read for name, read in self._windows.items() if name in names}
+            self._last = max([self._last, *(int(sample.id) for sample in self.samples)])
+            self.version += 1
+
+    # --- what is there
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def of(self, label: str) -> list[Sample]:
+        return [sample for sample in self.samples if sample.label == label]
+
+    def sample(self, sample_id: str) -> Sample:
+        """The one with this id. InputError if it is gone."""
+        for sample in self.samples:
+            if sample.id == sample_id:
+                return sample
+        raise InputError("this sample is not in the book any more")
+
+    def held(self) -> NDArray[np.bool_]:
+        """Which samples judge."""
+        return np.array([sample.held for sample in self.samples], bool)
+
+    @property
+    def classes(self) -> list[Class]:
+        """What is there of each class, and what is missing."""
+        counts = {label: len(self.of(label)) for label in self.labels}
+        most = max(counts.values(), default=0)
+        made = []
+        for label, count in counts.items():
+            held = sum(sample.held for sample in self.of(label))
+            missing = ""
+            if count < ENOUGH:
+                missing = f"{ENOUGH - count} more to judge by" if count else f"no samples yet: take {ENOUGH} or more"
+            elif most > UNEVEN * count:
+                missing = f"few beside the {most} of another class"
+            made.append(Class(label, count - held, held, missing))
+        return made
+
+    @property
+    def advice(self) -> str:
+        """What to do next, in words."""
+        if len(self.labels) < 2:
+            return "Name two classes or more: a network learns to tell them apart."
+        short = [entry.label for entry in self.classes if entry.missing]
+        return f"Take more of: {', '.join(short)}." if short else "There is enough of each class to learn from."
+
+    def window(self, sample: Sample) -> Window:
+        """A sample, read when it is first asked for. InputError if its file is damaged or not a sample's."""
+        path = self.folder / sample.name
+        try:
+            there = path.stat()
+        except OSError as error:
+            raise InputError(f"{path.name}: {error.strerror}") from error
+        stamp, known = (there.st_mtime_ns, there.st_size), self._windows.get(sample.name)
+        if known is None or known[0] != stamp:
+            known = self._windows[sample.name] = (stamp, self._read(path))
+        return known[1]
+
+    def _read(self, path: Path) -> Window:
+        try:
+            arrays = read_npz(path, REMEDY, MOST_SAMPLE)
+        except OSError as error:
+            raise InputError(f"{path.name}: {error.strerror}") from error
+        try:
+            signal = Signal.of_json(json.loads(str(arrays["signal"])))
+            counts, shape = arrays["samples"], tuple(int(n) for n in arrays["shape"])
+        except (KeyError, ValueError, TypeError, FormatError) as error:
+            raise InputError(f"{path.name}: is no sample of this project ({error})", remedy=REMEDY) from None
+        if counts.dtype != np.int16 or counts.ndim != 2 or counts.shape != (signal.window, signal.channels):
+            raise InputError(f"{path.name}: has counts {counts.shape}, {counts.dtype}", remedy=REMEDY)
+        return Window(counts, signal, shape)
+
+    @property
+    def signal(self) -> Signal | None:
+        """What the newest sample is made of."""
+        for sample in reversed(self.samples):
+            with contextlib.suppress(EdgeloraError):
+                return self.window(sample).signal
+        return None
+
+    def dataset(self, base: Base | None = None) -> Dataset | None:
+        """All samples as a network's real inputs, in the book's order; None if there are none.
+
+        base: cuts and normalizes them as its signal says; None: as the newest sample. Samples of another kind of signal
+        and damaged ones are left out: `left_out` tells of them.
+        """
+        return self._dataset(base)[0]  # the caller has it for reading alone
+
+    def left_out(self, base: Base | None = None) -> list[str]:
+        """Why samples are not in `dataset`, in words."""
+        return self._dataset(base)[1]
+
+    def fitting(self, base: Base | None = None) -> list[str]:
+        """Ids of the samples of `dataset`, in its order."""
+        return self._dataset(base)[2]
+
+    def _dataset(self, base: Base | None) -> tuple[Dataset | None, list[str], list[str]]:
+        with self._lock:
+            key = (self.version, base.base_id if base else "")
+            if key not in self._made:
+                self._made = {key: self._all(base)}
+            return self._made[key]
+
+    def _all(self, base: Base | None) -> tuple[Dataset | None, list[str], list[str]]:
+        windows, problems = [], []
+        for sample in self.samples:
+            try:
+                windows.append((sample, self.window(sample)))
+            except EdgeloraError as error:
+                problems.append(str(error))
+        signal = base.model.signal if base else windows[-1][1].signal if windows else None
+        if signal is None:
+            return None, problems, []
+        shape = base.model.input.shape if base else windows[-1][1].shape
+        x, y, ids = [], [], []
+        for sample, window in windows:
+            if why := unlike(window.signal, signal):
+                problems.append(f"{sample.name}: {why}")
+                continue
+            x.append(alone(window.counts[-signal.window :], signal, shape))
+            y.append(self.labels.index(sample.label))
+            ids.append(sample.id)
+        if not x:
+            return None, problems, []
+        return Dataset(np.array(x, np.float32), np.array(y, np.int64), list(self.labels), signal), problems, ids
+
+    # --- changes
+
+    def name_class(self, label: str) -> str:
+        """Adds a class without samples; its name as it is kept. InputError for what can't be one."""
+        label = checked_label(label)
+        with self._lock:
+            if label not in self.labels:
+                self._write_classes([*self.labels, label])
+                self._undo.append((f"class {label}", lambda: self._forget_class(label)))
+                self.reload()
+        return label
+
+    def adopt(self, labels: Sequence[str]) -> None:
+        """Reads the folder again, in which somebody has put samples, and takes over the names of their classes."""
+        with self._lock:
+            known = [*self.labels, *(label for label in map(checked_label, labels) if label not in self.labels)]
+            self._write_classes(dict.fromkeys(known))
+            self.reload()
+
+    def rename_class(self, label: str, to: str) -> None:
+        """Gives a class and all of its samples another name."""
+        to = checked_label(to)
+        if to in self.labels:
+            raise InputError(f"there is a class {to} already", remedy="relabel the samples instead")
+        with self._lock:
+            for sample in self.of(label):
+                self._move(sample.name, Sample(sample.id, to, False).name)
+            self._write_classes([to if name == label else name for name in self.labels])
+            self._undo.append((f"class {label} was renamed", lambda: self.rename_class(to, label)))
+            self.reload()
+
+    def remove_class(self, label: str) -> None:
+        """Removes a class with its samples."""
+        with self._lock:
+            names, before = [sample.name for sample in self.of(label)], self.labels
+            self._remove(names)
+            self._write_classes([name for name in self.labels if name != label])
+
+            def back() -> None:
+                self._restore(names)
+                self._write_classes(before)
+
+            self._undo.append((f"class {label}", back))
+            self.reload()
+
+    def take(self, label: str, counts: NDArray[np.int16], signal: Signal, shape: Sequence[int]) -> Sample:
+        """Keeps a window, int16 [window, channels], on the disk before this returns."""
+        return self.take_all([(label, counts)], signal, shape)[0]
+
+    def take_all(
+        self, windows: Sequence[tuple[str, NDArray[np.int16]]], signal: Signal, shape: Sequence[int]
+    ) -> list[Sample]:
+        """Keeps several windows; one undo takes all of them back."""
+        for label, counts in windows:
+            checked_label(label)
+            if counts.shape != (signal.window, signal.channels):
+                raise InputError(f"a window of {counts.shape}: give {signal.window} samples of {signal.channels}")
+        told = {
+            "rate": np.array(signal.rate),
+            "signal": np.array(json.dumps(signal.as_json())),
+            "shape": np.array(shape, np.int64),
+        }
+        self._check_folder()
+        with self._lock:
+            names = [Sample(self._next_id(), checked_label(label), False).name for label, _ in windows]
+        try:  # without the lock, which pages wait for: a thousand files take a disk some seconds
+            for name, (_, counts) in zip(names, windows, strict=True):
+                write_npz(self.folder / name, {"samples": counts.astype(np.int16), **told})
+        except BaseException:  # all of them or none
+            for name in names:
+                (self.folder / name).unlink(missing_ok=True)
+            self.reload()
+            raise
+        with self._lock:
+            self._undo.append((_some(len(names)), lambda: self._remove(names)))
+            self.reload()
+            kept = {sample.name: sample for sample in self.samples}
+            return [kept[name] for name in names]
+
+    def relabel(self, ids: Sequence[str], label: str) -> None:
+        """Has samples be of another class."""
+        label = checked_label(label)
+        with self._lock:
+            moves = [(old.name, Sample(old.id, label, False).name) for old in map(self.sample, ids)]
+            for old, new in moves:
+                self._move(old, new)
+
+            def back() -> None:
+                for old, new in moves:
+                    self._move(new, old)
+
+            self._undo.append((f"the label of {_some(len(moves))}", back))
+            self.reload()
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Takes samples out of the book."""
+        with self._lock:
+            names = [self.sample(sample_id).name for sample_id in ids]
+            self._remove(names)
+            self._undo.append((f"{_some(len(names))} removed", lambda: self._restore(names)))
+            self.reload()
+
+    @property
+    def can_undo(self) -> str:
+        """What `undo` would take back, in words, or ""."""
+        return self._undo[-1][0] if self._undo else ""
+
+    def undo(self) -> str:
+        """Takes the last change back; what it was, or "" if there is none."""
+        with self._lock:
+            if not self._undo:
+                return ""
+            what, back = self._undo.pop()
+            count = len(self._undo)
+            try:
+                back()
+            except OSError as error:
+                raise InputError(f"{what} can't be taken back: {error.strerror or error}") from error
+            finally:
+                while len(self._undo) > count:
+                    self._undo.pop()
+                self.reload()
+            return what
+
+    # --- files that are dropped in
+
+    def drop(self, name: str, content: bytes, label: str, base: Base) -> list[Sample]:
+        """Keeps what a file holds, as windows for a base; see `dropped_windows`. It takes a while.
+
+        InputError for files that can't be used; nothing of them is kept then.
+        """
+        signal = base.model.signal
+        if signal is None:
+            raise InputError(f"{base.name} says nothing of its signal: choose another base")
+        return self.take_all(dropped_windows(name, content, label, signal), signal, base.model.input.shape)
+
+    def doubts(self, samples: Sequence[Sample]) -> str:
+        """What makes it unlikely that these are what their signal says, in words; "" if nothing does."""
+        windows = [self.window(sample) for sample in samples]
+        return doubts(np.concatenate([one.counts for one in windows]), windows[0].signal) if windows else ""
+
+    # --- for pages
+
+    def thumbnail(self, sample: Sample, points: int = 64) -> dict[str, object]:
+        """What a small picture is drawn from: rows of 0 to 255, of channels or of a spectrogram's bands."""
+        window = self.window(sample)
+        signal, counts = window.signal, window.counts
+        seconds = signal.window / signal.rate
+        if signal.rate >= FAST_RATE:
+            columns = Spectrogram(signal.rate).feed(counts[:, 0])
+            picked = columns[np.linspace(0, len(columns) - 1, min(points, len(columns))).astype(int)]
+            return {"kind": "sound", "seconds": seconds, "rows": picked[:, 2:].T.tolist()}
+        plain = signal.front == "none"
+        real = inputs_of(counts, signal) if plain else counts / np.maximum(np.abs(counts).max(0), 1)
+        picked = real[np.linspace(0, len(real) - 1, min(points, len(real))).astype(int)]
+        return {
+            "kind": "traces",
+            "seconds": seconds,
+            "rows": np.clip(127.5 + picked.T * 42, 0, 255).astype(np.uint8).tolist(),
+        }
+
+    def wav(self, sample: Sample) -> bytes:
+        """A sample as sound, 16 bits."""
+        window = self.window(sample)
+        made = io.BytesIO()
+        with wave.open(made, "wb") as file:
+            channels = window.signal.channels
+            file.setparams((channels, 2, round(window.signal.rate), len(window.counts), "NONE", ""))
+            file.writeframes(window.counts.astype("<i2").tobytes())
+        return made.getvalue()
+
+    # --- names of files
+
+    def _check_folder(self) -> None:
+        """What is written goes to where the rest is: a folder of that name is not made anew."""
+        if not self.folder.is_dir():
+            raise InputError(
+                f"{self.folder} is not there any more: nothing was kept",
+                remedy="put the project's folder back, or end the studio and start it with where the folder is now",
+            )
+
+    def _next_id(self) -> str:
+        self._last = max(self._last + 1, time.time_ns() // 1_000_000)
+        return f"{self._last:013d}"
+
+    def _move(self, name: str, to: str) -> None:
+        if name != to:
+            os.replace(self.folder / name, self.folder / to)
+
+    def _remove(self, names: Sequence[str]) -> None:
+        gone = self.folder / REMOVED
+        gone.mkdir(exist_ok=True)
+        for name in names:
+            os.replace(self.folder / name, gone / name)
+            os.utime(gone / name)
+        kept = sorted(gone.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        for path in kept[: max(0, len(kept) - MOST_REMOVED)]:
+            path.unlink(missing_ok=True)
+
+    def _restore(self, names: Sequence[str]) -> None:
+        for name in names:
+            os.replace(self.folder / REMOVED / name, self.folder / name)
+
+    def _forget_class(self, label: str) -> None:
+        self._write_classes([name for name in self.labels if name != label])
+
+    def _write_classes(self, labels: Iterable[str]) -> None:
+        self._check_folder()
+        write_atomic(self.folder / CLASSES_FILE, json.dumps(list(labels), ensure_ascii=False).encode())
+
+
+def checked_label(text: str) -> str:
+    """A class's name as it is kept, which is part of a file's. InputError for what can't be one."""
+    label = unicodedata.normalize("NFC", text).strip()
+    if not label or len(label) > MOST_LABEL or NO_LABEL.search(label) or not label.isprintable():
+        raise InputError(
+            f'{text[:60]!r} is no name of a class: give 1 to {MOST_LABEL} characters, none of them . / \\ : * ? " < > |'
+        )
+    return label
+
+
+def _read_classes(path: Path) -> list[str]:
+    try:
+        said = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return []
+    labels = []
+    for name in said if isinstance(said, list) else []:
+        with contextlib.suppress(InputError):
+            labels.append(checked_label(str(name)))
+    return labels
+
+
+def _some(count: int) -> str:
+    return "a sample" if count == 1 else f"{count} samples"

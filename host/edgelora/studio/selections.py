@@ -1,0 +1,65 @@
+"""What was chosen and not begun yet: it is there after a reload, and on other pages, too. No pages in here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .board_session import Place
+from .job import Job
+from .live import OWN_SOURCES, Live, Sensor
+from .project import Desk
+from .training_options import Offer
+
+
+@dataclass
+class RunChoice:
+    """Of a project's next run. base_name: "" for the usual one; within: a budget chooses, of what was measured for
+    samples of this version; offer: what it buys."""
+
+    desk: Desk
+    base_name: str = ""
+    epochs: int = 60
+    by_board: bool = True
+    within: bool = False
+    measured: Job | None = None
+    measured_for: int = -1
+    offer: Offer | None = None
+
+
+@dataclass
+class DropChoice:
+    """Of files that are dropped in: a class, "" for what a file says."""
+
+    desk: Desk
+    label: str = ""
+
+
+class SourceWish:
+    """Of what a board is to listen to, as fields have it. What it listens to replaces that when it begins.
+
+    kind: a source's name, "module" or "tape"; base: a name, "" for none, None where nothing was chosen yet.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._live = place.of(Live)
+        self._seen: object = None
+        self.kind = self.pins = self.module = self.tape = self.buttons = ""
+        self.base: str | None = None
+        self.follow()
+
+    def follow(self) -> None:
+        """Takes over what is listened to, where that has begun since this was last called."""
+        source, base = self._live.source, self._live.base
+        if self._seen == (now := (id(self._live.job), source)):
+            return
+        first, self._seen = self._seen is None, now
+        if isinstance(source, Sensor):
+            self.buttons = ", ".join(map(str, source.buttons))
+            if source.source in OWN_SOURCES:
+                self.kind, self.pins = source.source, ", ".join(map(str, source.pins))
+            else:
+                self.kind, self.module = "module", source.source
+        else:
+            self.kind, self.tape = "tape", source.name
+        if self._live.job is not None or not first:
+            self.base = base.name if base else ""

@@ -1,0 +1,52 @@
+"""The part of a recording that is wanted. No pages in here."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from edgelora.base.errors import InputError
+from edgelora.model.datasets.recordings import save_capture
+
+from .file_import import read_capture
+from .project import Desk
+from .project_files import keep_capture
+
+FOLDER = "recordings"
+USUAL_RATE = 50.0  # of files that say none, as a virtual board's sensor takes them
+WRITTEN = {".csv", ".wav", ".npz", ".json", ".cbor"}
+
+
+def seconds_of(desk: Desk, name: str) -> float:
+    """How long a recording of the project is. InputError for what is none."""
+    capture = read_capture(_path(desk, name))
+    return len(capture.values) / (capture.rate or USUAL_RATE)
+
+
+def trim(desk: Desk, name: str, start: float, end: float) -> str:
+    """Puts the part between two times, in seconds, beside the recording; the new file's name.
+
+    InputError for an empty part, or one that is not inside.
+    """
+    path = _path(desk, name)
+    capture = read_capture(path)
+    rate = capture.rate or USUAL_RATE
+    first, last = round(start * rate), round(end * rate)
+    if not 0 <= first < last <= len(capture.values):
+        raise InputError(
+            f"{start:g} to {end:g} s: the recording has {len(capture.values) / rate:g} s", remedy="choose a part of it"
+        )
+    part = f"{start:g}-{end:g} s".replace(".", "_")  # a dot ends the name of a class
+    kept = path.with_name(f"{path.stem[:50]} {part}{path.suffix}")
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / kept.name
+        save_capture(replace(capture, values=capture.values[first:last]), made)
+        return keep_capture(kept, made.read_bytes()).name
+
+
+def _path(desk: Desk, name: str) -> Path:
+    folder = desk.folder / FOLDER
+    if name not in {path.name for path in folder.glob("*") if path.suffix.lower() in WRITTEN}:
+        raise InputError("no recording is chosen", remedy="choose one")
+    return folder / name

@@ -1,0 +1,155 @@
+"""The view Act: what classes do on a board that runs by itself."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from nicegui import ui
+
+from edgelora.board.devices import Device
+from edgelora.learn.training.actions import KEYS, KINDS, Act
+from edgelora.studio.actions import VOTES, Acts, pins_of
+from edgelora.studio.board_session import Place
+from edgelora.studio.project import Desk
+
+from . import console, widgets
+
+
+def page(desk: Desk) -> None:
+    """Builds the view."""
+    widgets.title("Act", "What the board does by itself when it sees a class.", desk)
+    acts = desk.of(Acts)
+    widgets.follow(lambda: (acts.version, tuple(acts.there())), lambda: _alone(acts))
+    widgets.follow(lambda: (acts.version, desk.selected, tuple(acts.labels(desk.selected))), lambda: _list(desk, acts))
+    widgets.job_card(lambda: next((job for job in reversed(desk.jobs) if job.name == "let the board act"), None))
+    widgets.follow(lambda: desk.selected, lambda: _saving(acts, desk.selected))
+    widgets.follow(lambda: id(acts.saved), lambda: _saved(acts))
+
+
+# --- what is chosen
+
+
+def _list(desk: Desk, acts: Acts) -> None:
+    with ui.element("section").classes("card whole stack tight").props('aria-label="Actions"'):
+        widgets.heading("What each class does")
+        for act in acts.acts:
+            words = _words(act)
+            with ui.element("div").classes("row-line act-line"):
+                ui.label(act.label).classes("bar-name job-name")
+                ui.label(words).classes("grow")
+                remove = partial(acts.remove, act)
+                widgets.button("Remove", remove, icon="delete", label=f"Remove: {act.label}, {words}")
+        if not acts.acts:
+            ui.label("No class does anything yet.").classes("quiet")
+        _new(acts, acts.labels(desk.selected))
+
+
+def _words(act: Act) -> str:
+    kind = KINDS[act.kind]
+    if kind.target == "Pin":
+        told = f"{kind.words.replace('pin', f'pin {act.target}', 1)}{act.text and f': {act.text} ms'}"
+    else:
+        told = " ".join(part for part in (kind.words + ":", act.target, act.text) if part)
+    return widgets.plain(told)
+
+
+def _new(acts: Acts, labels: list[str]) -> None:
+    kinds = {name: kind.words for name, kind in KINDS.items()}
+    with ui.element("div").classes("row-line choice"):
+        label = widgets.Choice(labels, value=labels[0] if labels else None, label="When it sees")
+        kind = widgets.Choice(kinds, value="hold", label="Do")
+        target, text = ui.input("Pin", value="15").classes("narrow"), ui.input("Text").classes("field")
+        key = widgets.Choice(list(KEYS), value="space", label="Key").classes("narrow")
+        for field in (label, kind, target, text, key):
+            field.props("dense outlined options-dense")
+        end = ui.element("div").classes("follow")
+
+    def show() -> None:
+        chosen = KINDS[str(kind.value)]
+        target.set_visibility(bool(chosen.target) and kind.value != "key")
+        key.set_visibility(kind.value == "key")
+        text.set_visibility(bool(chosen.text))
+        target.props(f'label="{chosen.target}"')
+        text.props(f'label="{chosen.text or "Text"}"')
+
+    def changed() -> None:
+        chosen = KINDS[str(kind.value)]
+        target.value = {"Pin": "15", "http://": "http://"}.get(chosen.target, "")
+        text.value = chosen.usual
+        show()
+
+    def add() -> None:
+        on = str(key.value) if kind.value == "key" else str(target.value or "").strip()
+        chosen = KINDS[str(kind.value)]
+        more = str(text.value or "").strip() if chosen.text else ""
+        acts.add(Act(str(label.value or ""), str(kind.value), on if chosen.target else "", more))
+
+    kind.on_value_change(changed)
+    show()
+    with end:
+        act = widgets.told(add)
+        widgets.button("Add", act, icon="add", label="Add action")
+
+
+# --- onto the board
+
+
+def _saving(acts: Acts, place: Place | None) -> None:
+    if place is None:
+        if not acts.there():
+            widgets.empty("No board yet: plug one in, or start a virtual one, in Boards.", "memory")
+        return
+    with ui.element("section").classes("card whole stack tight").props('aria-label="By itself"'):
+        widgets.heading("Without this computer")
+        ui.label(
+            "The board gets a program, main.py, which it runs after each reset, without this computer: its sensor, the "
+            "adapter that is in use, and these actions. The studio lets go of it."
+        ).classes("quiet")
+        nothing = ui.checkbox("Say “nothing” when a window resembles no sample", value=acts.nothing).props("dense")
+        nothing.on_value_change(lambda event: acts.set_nothing(bool(event.value)))
+        vote = widgets.Choice(VOTES, value=acts.vote, label="A class is decided on by").props("dense outlined")
+        vote.classes("choice-line").on_value_change(lambda event: acts.set_vote(str(event.value)))
+        act = widgets.told(lambda: acts.start(place))
+        widgets.button("Save to the board and start", act, icon="rocket_launch", main=True)
+
+
+def _saved(acts: Acts) -> None:
+    if acts.saved is None:
+        return
+    if acts.saved.kept:
+        ui.label(f"The board had a main.py of its own: it is {acts.saved.kept} now.").classes("quiet")
+    if acts.saved.shares:
+        ui.label(f"“Nothing”: {acts.saved.shares.words}.").classes("quiet")
+    elif acts.nothing:
+        ui.label("There is no class “nothing”: too few samples of the adapter's classes.").classes("quiet")
+    with widgets.fold("The program", "code"):
+        ui.label(acts.saved.main).classes("program").props('role=region aria-label="The program" tabindex=0')
+
+
+# --- boards that run by themselves
+
+
+def _alone(acts: Acts) -> None:
+    for device in acts.there():
+        with ui.element("section").classes("card whole").props('aria-label="Runs by itself"'):
+            with ui.element("div").classes("row-line"):
+                ui.icon("rocket_launch").props("aria-hidden=true")
+                ui.label(f"{device.description} runs by itself").props("role=heading aria-level=2").classes("grow")
+                connect = widgets.told(partial(acts.connect, device))
+                widgets.button("Stop and connect", connect, icon="link")
+                console.watch_button(acts.desk, device)
+            _pins(device)
+
+
+def _pins(device: Device) -> None:
+    if pins_of(device) is None:
+        return
+    told = ui.label().classes("quiet").props('role=status aria-label="Pins"')
+
+    def tell() -> None:
+        levels = pins_of(device) or {}
+        words = ", ".join(f"pin {pin} {'high' if level else 'low'}" for pin, level in levels.items())
+        told.set_text(words or "no pin is driven yet")
+
+    tell()
+    ui.timer(0.3, tell)

@@ -1,0 +1,169 @@
+"""The frame around views: navigation, the board that is chosen, light and dark."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from fastapi import FastAPI
+from nicegui import app as pages
+from nicegui import ui
+
+from edgelora.studio.board_status import condition
+from edgelora.studio.error_messages import OnlyBugs, is_bug
+from edgelora.studio.project import THEMES, Desk
+
+from . import actions, adapters, boards, collect, fleet, learn, live, reports, widgets
+from .streams import add_routes
+
+log = logging.getLogger(__name__)
+STATIC = Path(__file__).parents[1] / "static"
+STATIC_URL = "/static"
+
+
+class View(NamedTuple):
+    """A view: its path, its name, its icon, and what builds it."""
+
+    path: str
+    name: str
+    icon: str
+    page: Callable[[Desk], None]
+
+
+VIEWS = (
+    View("/", "Boards", "memory", boards.page),
+    View("/live", "Live", "sensors", live.page),
+    View("/collect", "Collect", "add_to_photos", collect.page),
+    View("/learn", "Learn", "school", learn.page),
+    View("/act", "Act", "bolt", actions.page),
+    View("/adapters", "Adapters", "layers", adapters.page),
+    View("/fleet", "Fleet", "hub", fleet.page),
+    View("/reports", "Reports", "insights", reports.page),
+)
+THEME_ICONS = {"auto": "brightness_auto", "light": "light_mode", "dark": "dark_mode"}
+
+
+def show(app: FastAPI, desk: Desk) -> None:
+    """Has the app show a desk."""
+    pages.add_static_files(STATIC_URL, STATIC)
+    add_routes(pages, desk)
+    pages.config.quasar_config["loadingBar"]["skipHijack"] = True  # it has no name for a screen reader
+    reports.routes(app, desk)
+    pages.on_exception(desk.trouble)
+    logging.getLogger("nicegui").addFilter(OnlyBugs())
+    ui.run_with(
+        app,
+        root=lambda: _frame(desk),
+        title="EdgeLoRA studio",
+        dark=None,
+        language="en-US",
+        tailwind=False,  # made in the browser, anew at each change of a class, with a note of it that is kept for ever
+        reconnect_timeout=10.0,
+        show_welcome_message=False,
+    )
+
+
+def _frame(desk: Desk) -> None:
+    for name in ("studio", "runs"):
+        ui.add_head_html(f'<link rel="stylesheet" href="{STATIC_URL}/{name}.css">')
+    ui.colors(primary="#0f6b5c", secondary="#345a8a", accent="#8a3b12", positive="#1b7a3d", negative="#b3261e")
+    _skip_link()
+    with ui.element("div").classes("studio"):
+        with ui.element("header").classes("bar"):
+            ui.label("EdgeLoRA studio").classes("brand")
+            ui.label(desk.folder.name).classes("quiet project")
+            ui.space()
+            _board_choice(desk)
+            _theme_button(desk)
+        _navigation()
+        with ui.element("div").classes("view").props("id=view tabindex=-1"):  # in Quasar's main
+            widgets.follow(lambda: desk.troubles, lambda: _troubles(desk))
+            ui.sub_pages({view.path: _built(view, desk) for view in VIEWS})
+
+
+def _built(view: View, desk: Desk) -> Callable[[], None]:
+    def page() -> None:
+        try:
+            view.page(desk)
+        except Exception as error:  # whatever it is, the page around it stays
+            if is_bug(error):
+                log.exception("%s", view.name)
+            desk.trouble(error)
+            widgets.empty(f"{view.name} can't be shown now.", "error_outline")
+
+    return page
+
+
+def _troubles(desk: Desk) -> None:
+    """What went wrong, until somebody has read it."""
+    for one in desk.troubles:
+        widgets.problem(one.what, one.remedy)
+    if desk.troubles:
+        widgets.button("Close", desk.calm, icon="close", label="Close what went wrong")
+
+
+def _skip_link() -> None:
+    ui.link("Skip to the view", "#view").classes("skip")
+
+
+def _navigation() -> None:
+    links: dict[str, ui.link] = {}
+    with ui.element("nav").classes("tabs").props('aria-label="Views"'):
+        for view in VIEWS:
+            with ui.link(target=view.path).classes("tab") as link:
+                ui.icon(view.icon).props("aria-hidden=true")
+                ui.label(view.name)
+            links[view.path] = link
+
+    def mark(path: str) -> None:
+        path = path.partition("?")[0].partition("#")[0]
+        for target, link in links.items():
+            link.props("aria-current=page") if target == path else link.props(remove="aria-current")
+
+    router = ui.context.client.sub_pages_router
+    router.on_path_changed(mark)
+    mark(router.current_path)
+
+
+def _board_choice(desk: Desk) -> None:
+    """Which board the views show."""
+
+    def options() -> dict[str, str]:
+        return {port: f"{place.state.name} ({condition(desk, place)})" for port, place in desk.places.items()}
+
+    def chosen() -> str | None:
+        return desk.selected.key if desk.selected else None
+
+    choice = ui.select(options(), value=chosen(), label="Board", on_change=lambda event: _choose(desk, event.value))
+    choice.props("dense outlined options-dense").classes("board-choice")
+
+    def look() -> None:
+        if choice.options != options() or choice.value != chosen():
+            choice.set_options(options(), value=chosen())
+        choice.set_visibility(bool(desk.places))
+
+    look()
+    ui.timer(0.5, look)
+
+
+def _choose(desk: Desk, port: str | None) -> None:
+    if port and (desk.selected is None or port != desk.selected.key):
+        desk.select(port)
+
+
+def _theme_button(desk: Desk) -> None:
+    dark = ui.dark_mode()
+    button = ui.button().props("flat round dense").classes("theme")
+
+    def apply() -> None:
+        dark.value = {"auto": None, "light": False, "dark": True}[desk.theme]
+        button.props(f'icon={THEME_ICONS[desk.theme]} aria-label="Colours: {desk.theme}"')
+
+    def turn() -> None:
+        desk.set_theme(THEMES[(THEMES.index(desk.theme) + 1) % len(THEMES)])
+        apply()
+
+    button.on_click(turn)
+    apply()

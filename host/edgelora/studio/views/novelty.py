@@ -1,0 +1,50 @@
+"""What is like no sample, in the view Live: whether it is told apart, what that does, and a class of its own."""
+
+from __future__ import annotations
+
+from nicegui import ui
+
+from edgelora.learn.training.known import NOTHING
+from edgelora.studio.actions import Acts
+from edgelora.studio.board_session import Place
+from edgelora.studio.capture import Takers
+from edgelora.studio.live import Live
+from edgelora.studio.novelty import Judge, judge_of
+from edgelora.studio.project import Desk
+from edgelora.studio.samples import ENOUGH
+
+from . import widgets
+
+
+def panel(desk: Desk, place: Place) -> None:
+    """Has the board's live view tell it apart, and says what that does."""
+    live, acts = place.of(Live), desk.of(Acts)
+    live.judge_of = lambda base, adapter: judge_of(desk, base, adapter)
+    with ui.element("section").classes("card whole stack tight").props('aria-label="Nothing"'):
+        choice = ui.checkbox("Say “nothing” when a window resembles no sample", value=acts.nothing).props("dense")
+        choice.on_value_change(lambda event: acts.set_nothing(bool(event.value)))
+        told = ui.label().classes("quiet")
+        with ui.element("div").classes("row-line"):
+            ui.label(f"Or teach it: {ENOUGH} windows of everyday movement become a class “{NOTHING}”.").classes("quiet")
+            act = widgets.told(lambda: _record(desk, place))
+            widgets.button(f"Record “{NOTHING}”", act, icon="fiber_manual_record")
+
+    def tell() -> None:
+        told.set_text(_words(live, acts))
+
+    tell()
+    ui.timer(0.5, tell)
+
+
+def _words(live: Live, acts: Acts) -> str:
+    if not acts.nothing or not live.is_running:
+        return ""
+    judge = live.judge
+    if isinstance(judge, Judge) and judge.labels():
+        return judge.words
+    return "It is told apart once there are samples of the classes that the network knows."
+
+
+def _record(desk: Desk, place: Place) -> None:
+    """The next windows are samples of the class."""
+    desk.of(Takers).of(place).take_some(NOTHING, 0, ENOUGH)

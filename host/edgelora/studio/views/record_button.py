@@ -1,0 +1,64 @@
+"""Recording beside what the board says: a button that is held while one does the gesture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nicegui import events, ui
+
+from edgelora.studio.board_session import Place
+from edgelora.studio.capture import Taker, Takers
+from edgelora.studio.live import Live
+from edgelora.studio.project import Desk
+from edgelora.studio.samples import Book
+
+from . import widgets
+from .signals import guarded
+
+
+def panel(desk: Desk, place: Place) -> None:
+    """The class that is recorded, the button, and what was taken; space is the button, too."""
+    book, live, taker = desk.of(Book), place.of(Live), desk.of(Takers).of(place)
+    widgets.follow(
+        lambda: (book.labels, live.is_running and live.base is not None), lambda: _controls(book, live, taker)
+    )
+
+
+def _controls(book: Book, live: Live, taker: Taker) -> None:
+    if not live.is_running or live.base is None or not book.labels:
+        return
+    if taker.label not in book.labels:
+        taker.label = book.labels[0]
+    with ui.element("div").classes("row-line hold-line").props('role=group aria-label="Hold to record"'):
+        label = widgets.Choice(list(book.labels), value=taker.label, label="Record")
+        label.props("dense outlined options-dense").classes("narrow")
+        label.on_value_change(lambda event: setattr(taker, "label", str(event.value)))
+        button = widgets.button("Hold while you do it", lambda: None, icon="fiber_manual_record", main=True)
+        button.props("color=negative").classes("record")
+        told = ui.label().classes("quiet").props("aria-live=polite")
+    hold, release = guarded(taker.hold), guarded(taker.release)
+    for event in ("pointerdown", "keydown.space"):
+        button.on(event, hold if event == "pointerdown" else _once(taker, hold))
+    for event in ("pointerup", "pointerleave", "keyup.space", "blur"):
+        button.on(event, release)
+
+    def key(event: events.KeyEventArguments) -> None:
+        if event.key == " ":
+            hold() if event.action.keydown else release()
+
+    def tell() -> None:
+        words = taker.problem or (taker.last and f"Taken: {taker.last}")
+        told.set_text(widgets.plain(f"{taker.label}: now" if taker.is_held else words))
+
+    ui.keyboard(key, repeating=False)
+    ui.timer(0.1, tell)
+
+
+def _once(taker: Taker, hold: Callable[[], None]) -> Callable[[], None]:
+    """A key that is held down repeats itself."""
+
+    def begin() -> None:
+        if not taker.is_held:
+            hold()
+
+    return begin

@@ -1,0 +1,80 @@
+"""A map of the samples, and those that look like another class: relabel or delete them."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from nicegui import ui
+
+from edgelora.base.errors import InputError
+from edgelora.studio.project import Desk
+from edgelora.studio.sample_map import Spot, sample_map
+from edgelora.studio.samples import Book
+
+from . import widgets
+from .signals import usual_base
+
+SIZE = 320  # of the drawing
+SHAPES = ("M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0", "M-5,-5h10v10h-10z", "M0,-6l6,10h-12z", "M0,-6l6,6l-6,6l-6,-6z")
+COLOURS = ("#0f6b5c", "#b3480f", "#3b4fa3", "#8a1a5b", "#5f6b0f", "#555555")
+
+
+def panel(desk: Desk) -> None:
+    """Folded: the map is made when somebody asks for it."""
+    book = desk.of(Book)
+    with widgets.fold("Look for mislabelled samples", "scatter_plot"):
+        ui.label(
+            "Each sample as the network sees it. What is much nearer to another class than to its own, without itself, "
+            "is listed: a gesture under the wrong name, or half of one."
+        ).classes("quiet")
+        found: list[Spot] = []
+        made = [0]
+
+        async def look() -> None:
+            base = usual_base(desk, desk.selected)
+            if base is None:
+                raise InputError("there is no network to look with", remedy="put one into the project's folder bases")
+            found[:] = await asyncio.to_thread(sample_map, book, base)
+            made[0] += 1
+
+        widgets.button("Draw the map", widgets.told(look), icon="scatter_plot")
+        widgets.follow(lambda: made[0], lambda: _draw(found))
+        widgets.follow(lambda: (made[0], book.version), lambda: _suspects(book, found))
+
+
+def _draw(found: list[Spot]) -> None:
+    if not found:
+        return
+    labels = list(dict.fromkeys(spot.label for spot in found))
+    words = f"Map of {len(found)} samples of {len(labels)} classes"
+    view = f"-10 -10 {SIZE + 20} {SIZE + 20}"
+    with ui.element("svg").props(f'viewBox="{view}" width={SIZE} role=img aria-label="{words}"').classes("sample-map"):
+        for spot in found:
+            k = labels.index(spot.label)
+            x, y = ((1 + at) * SIZE / 2 for at in (spot.x, spot.y))
+            mark = ui.element("path").props(f'd="{SHAPES[k % len(SHAPES)]}" transform="translate({x:.1f},{y:.1f})"')
+            mark.props(f'fill="{COLOURS[k % len(COLOURS)]}" stroke="{"#b3261e" if spot.looks_like else "none"}"')
+            mark.props("stroke-width=3 fill-opacity=.75")
+    with ui.element("div").classes("row-line"):
+        for k, label in enumerate(labels):
+            with ui.element("svg").props('viewBox="-8 -8 16 16" width=16 aria-hidden=true'):
+                ui.element("path").props(f'd="{SHAPES[k % len(SHAPES)]}" fill="{COLOURS[k % len(COLOURS)]}"')
+            ui.label(label)
+
+
+def _suspects(book: Book, found: list[Spot]) -> None:
+    if not found:
+        return
+    there = {sample.id: sample.label for sample in book.samples}
+    suspects = [spot for spot in found if spot.looks_like and there.get(spot.id) == spot.label]
+    ui.label(f"{len(suspects)} look like another class." if suspects else "None looks like another class.")
+    for number, spot in enumerate(suspects, 1):
+        with ui.element("div").classes("row-line"):
+            words = f"{number}: {spot.label} looks like {spot.looks_like}"
+            ui.label(words).classes("grow")
+            relabel, delete = partial(book.relabel, [spot.id], spot.looks_like), partial(book.remove, [spot.id])
+            widgets.button(
+                f"Relabel as {spot.looks_like}", widgets.told(relabel), icon="label", label=f"Relabel {words}"
+            )
+            widgets.button("Delete", widgets.told(delete), icon="delete", label=f"Delete {words}")

@@ -1,0 +1,44 @@
+"""Keeps the part of a recording that is wanted."""
+
+from __future__ import annotations
+
+import asyncio
+
+from nicegui import ui
+
+from edgelora.studio.project import Desk
+from edgelora.studio.trim import seconds_of, trim
+
+from . import widgets
+from .signals import recordings
+
+
+def panel(desk: Desk) -> None:
+    """Shown where the project has recordings."""
+    widgets.follow(lambda: tuple(recordings(desk)), lambda: _panel(desk), 1.0)
+
+
+def _panel(desk: Desk) -> None:
+    names = recordings(desk)
+    if not names:
+        return
+    with widgets.fold("Trim a recording", "content_cut"):
+        with ui.element("div").classes("row-line"):
+            choice = widgets.Choice(names, label="Recording to trim").props("outlined dense options-dense")
+            choice.classes("wide-select")
+            start = ui.number("From, s", value=0.0, min=0).props("outlined dense").classes("narrow")
+            end = ui.number("To, s", value=0.0, min=0).props("outlined dense").classes("narrow")
+        told = ui.label().classes("quiet")
+
+        async def chosen() -> None:
+            seconds = await asyncio.to_thread(seconds_of, desk, str(choice.value or ""))
+            start.value, end.value = 0.0, round(seconds, 2)
+            told.set_text(f"It has {seconds:.2f} s.")
+
+        async def cut() -> None:
+            times = float(start.value or 0), float(end.value or 0)
+            kept = await asyncio.to_thread(trim, desk, str(choice.value or ""), *times)
+            ui.notify(f"Kept as {kept}", type="positive")
+
+        choice.on_value_change(widgets.told(chosen))
+        widgets.button("Keep this part", widgets.told(cut), icon="content_cut")
