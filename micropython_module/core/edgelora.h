@@ -357,7 +357,7 @@ typedef struct {
     uint16_t recomputed_for;
     uint8_t needs : 1; // runs backward
     uint8_t arrived : 1; // the error has received something
-    uint8_t flags; // EDGELORA_OP_BOUNDED and more, in session.h
+    uint8_t flags; // EDGELORA_OP_BOUNDED and more, in session/arena.h
 } edgelora_layer_t;
 
 // The classes of an adapter, as they were when it came in.

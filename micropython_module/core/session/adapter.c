@@ -1,7 +1,18 @@
 // A session's adapters: fresh, loaded, in use, merged, saved.
 // SPDX-License-Identifier: MIT
 
-#include "session/session.h"
+#include "session/adapter.h"
+#include "session/classes.h"
+#include "session/sketch.h"
+#include "training/training.h"
+
+// The classes of an adapter that fits; NULL: it has none, or is NULL.
+static const edgelora_classes_t *adapter_classes(const void *adapter, uint32_t size) {
+    const edgelora_record_t *r = adapter ? edgelora_record(adapter, size, EDGELORA_RECORD_CLASSES)
+                                         : 0;
+    const void *body = r ? r + 1 : 0;
+    return body;
+}
 
 // The low-rank part of op i if the session's adapter has a rank there.
 static edgelora_lora_t *ranked_at(edgelora_session_t *s, uint32_t i) {
@@ -26,7 +37,7 @@ static void use_none(edgelora_session_t *s) {
     for (uint32_t i = 0; i < s->op_count; ++i) {
         edgelora_lora_t *l = session_lora(s, i);
         if (l) {
-            lora_use(l, &no_branch);
+            lora_use(l, &(edgelora_branch_t){0});
             session_layers(s)[i].flags &= (uint8_t)~EDGELORA_OP_USED_CHOSEN;
         }
     }

@@ -1,7 +1,9 @@
 // Adapters added up, each times a weight, as one adapter file.
 // SPDX-License-Identifier: MIT
 
-#include "session/session.h"
+#include "session/adapter.h"
+#include "session/arena.h"
+#include "session/sketch.h"
 
 // The layers of some adapters on one op.
 typedef struct {

@@ -2,7 +2,8 @@
 // made from a few samples (SPEC.md, section 3).
 // SPDX-License-Identifier: MIT
 
-#include "session/session.h"
+#include "session/classes.h"
+#include "training/training.h"
 #include "training/block.h"
 
 // A mean of n values below 256 in 1/16, rounded, from their sum.

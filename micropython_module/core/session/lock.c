@@ -1,7 +1,7 @@
 // A session is for one call at a time.
 // SPDX-License-Identifier: MIT
 
-#include "session/session.h"
+#include "session/arena.h"
 
 // 0 -> not 0 of `busy`, if no other call has done so.
 //

@@ -1,7 +1,7 @@
 // The adapter in use as part of an op's weights.
 // SPDX-License-Identifier: MIT
 
-#include "session/session.h"
+#include "session/arena.h"
 
 uint32_t edgelora_merge_size(edgelora_session_t *s, uint32_t op) {
     if (op >= s->op_count || !session_lora(s, op)) {

@@ -3,7 +3,8 @@
 
 #include <stddef.h>
 
-#include "session/session.h"
+#include "session/arena.h"
+#include "training/training.h"
 
 // Arenas are alike on all machines.
 typedef char sizes_are_right[sizeof(edgelora_session_t) == 96 && sizeof(edgelora_layer_t) == 32 &&
@@ -424,7 +425,7 @@ edgelora_status_t edgelora_init(
             edgelora_lora_t *l = arena_at(s, lora_at);
             layers[i].lora = (uint16_t)lora_at;
             lora_at += lora_size(rank);
-            lora_use(l, &no_branch);
+            lora_use(l, &(edgelora_branch_t){0});
             l->rank = (uint8_t)rank;
             l->t_shift = g.op->t_shift;
             l->branch_shift = g.op->branch_shift;

@@ -1,7 +1,7 @@
 // An adapter file with one of its records put in, replaced or left out.
 // SPDX-License-Identifier: MIT
 
-#include "session/session.h"
+#include "session/arena.h"
 
 static uint8_t *put_record(
     uint8_t *out, edgelora_record_kind_t kind, const void *body, uint32_t size) {

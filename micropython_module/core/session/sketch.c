@@ -1,7 +1,7 @@
 // The A of a seed: sketches of a layer's weights (SPEC.md, section 7).
 // SPDX-License-Identifier: MIT
 
-#include "session/session.h"
+#include "session/sketch.h"
 #include "training/block.h"
 
 // s8 [K]: the sum of all rows of W with random signs, the n-th and following of a stream, on inputs

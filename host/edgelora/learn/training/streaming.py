@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from edgelora.board.link.client import Link
 from edgelora.board.link.replies import Decision, LinkError, ListenReply
 from edgelora.core.formats.signal import Signal
 from edgelora.core.front_ends import AudioFrontEnd, SpectralFrontEnd
-from edgelora.core.twin.session import Session
+from edgelora.core.twin import device
 
 from .base import Base, WorkflowError, adapter_ranks
 from .board_learner import BoardLearner
@@ -33,11 +34,6 @@ class Vote:
 
     least: int = 1
     windows: int = 1
-
-    def of(self, seen: deque[int]) -> int | None:
-        """The class that these windows, the newest last, decide on, if any; of several the one that was seen last."""
-        counts = Counter(seen)
-        return next((label for label in reversed(seen) if counts[label] >= self.least), None)
 
 
 def signal_of(base: Base) -> Signal:
@@ -88,20 +84,61 @@ def listen_on_twin(
     vote: Vote = Vote(),
     switches: Switches = (),
 ) -> Iterator[ListenReply]:
-    """The same on the host twin, a reply for each window."""
+    """The same by the board's own Python on this computer, a reply for each window."""
     signal_of(base)
-    session = Session(base.elm, _ranks_of_all(base, adapters), "infer", 1)
-    seen: deque[int] = deque(maxlen=vote.windows)
-    stretches = _stretches(len(counts), adapters, switches)
-    number, _, until = next(stretches)
-    session.use([None, *adapters][number])
-    for end, x, clipped in _inputs(base, session, counts):
-        while end > until:
-            number, _, until = next(stretches)
-            session.use([None, *adapters][number])
-        seen.append(session.infer(x.reshape(-1)))
-        decision = Decision(end, seen[-1], vote.of(seen), _certainty(base, session, seen[-1]), session.logits)
-        yield ListenReply([decision], 0, clipped)
+    model = _opened(base, _ranks_of_all(base, adapters))
+    used = [None, *map(model.adapter, adapters)]
+    source, pipeline = _pipeline(base, model, vote)
+    for number, start, end in _stretches(len(counts), adapters, switches):
+        model.use(used[number])
+        source.left = counts[start:end]
+        for _ in _windows(pipeline):
+            outputs = np.frombuffer(bytes(model.output), np.int8)
+            decision = Decision(pipeline.end, pipeline.seen, pipeline.label, _certainty(base, pipeline), outputs)
+            yield ListenReply([decision], 0, pipeline.clipped)
+
+
+class _Counts:
+    """A source of samples that are all there, as the board's pipeline takes one. left: int16 [n, channels]."""
+
+    scales, overruns = None, 0
+
+    def __init__(self, signal: Signal) -> None:
+        self.rate, self.channels = signal.rate, signal.channels
+        self.left = np.zeros((0, signal.channels), np.int16)
+
+    @property
+    def ended(self) -> bool:
+        return not len(self.left)
+
+    def read_into(self, buffer: memoryview) -> int:
+        taken = self.left[: len(buffer) // self.channels]
+        self.left = self.left[len(taken) :]
+        np.frombuffer(buffer, np.int16)[: taken.size] = taken.reshape(-1)
+        return len(taken)
+
+
+def _opened(base: Base, ranks: bytes) -> Any:
+    """The device's `Model`, to infer with."""
+    return device.module().Model(base.elm, ranks, "infer", 1)
+
+
+def _pipeline(base: Base, model: Any, vote: Vote = Vote()) -> tuple[_Counts, Any]:
+    """A source, and the device's `Pipeline` of what it brings."""
+    signal = signal_of(base)
+    source = _Counts(signal)
+    with device.refusals():
+        pipeline = device.module("pipeline").Pipeline(
+            model, source, vote=(vote.least, vote.windows), chunk=max(signal.hop, signal.window)
+        )
+    return source, pipeline
+
+
+def _windows(pipeline: Any) -> Iterator[bytes]:
+    """The input that each whole window becomes, until the source has ended."""
+    while not pipeline.ended:
+        if pipeline.step():
+            yield bytes(pipeline.x)
 
 
 def _stretches(samples: int, adapters: Sequence[bytes], switches: Switches) -> Iterator[tuple[int, int, int]]:
@@ -182,33 +219,19 @@ def as_heard(base: Base, takes: Sequence[Take]) -> Samples:
 
 
 def _heard(base: Base, takes: Sequence[Take], last: bool) -> Samples:
-    session = Session(base.elm, bytes(len(base.model.ops)), "infer", 1)
-    x: list[NDArray[np.int8]] = []
+    model = _opened(base, bytes(len(base.model.ops)))
+    model.infer = lambda x: 0  # windows are wanted, and no decisions
+    source, pipeline = _pipeline(base, model)
+    x: list[bytes] = []
     y: list[int] = []
     for take in takes:
-        windows = deque((window for _, window, _ in _inputs(base, session, take.counts)), 1 if last else None)
+        pipeline.reset()
+        source.left = take.counts
+        windows = deque(_windows(pipeline), 1 if last else None)
         x += windows
         y += [take.label] * len(windows)
-    return Samples(np.array(x).reshape(-1, *base.model.input.shape), np.array(y, np.int64))
-
-
-def _inputs(base: Base, session: Session, counts: NDArray[np.int16]) -> Iterator[tuple[int, NDArray[np.int8], int]]:
-    """Each window: samples up to its end, the input, and values clipped so far."""
-    signal, clipped, done = signal_of(base), 0, 0
-    if signal.front == "none":
-        for end in range(signal.window, len(counts) + 1, signal.hop):
-            x, beyond = session.quantize(counts[end - signal.window : end])
-            clipped += beyond
-            yield end, x, clipped
-        return
-    front = front_end_of(signal, base.model.input.size)
-    found, rows = front.feed(counts), base.model.input.size // front.size
-    if base.model.input.size % front.size or signal.hop % front.stride:
-        raise WorkflowError(f"{base.name}: its signal does not fit the front end {signal.front}: correct its data")
-    for last in range(rows, len(found) + 1, signal.hop // front.stride):
-        clipped += session.quantize(found[done:last])[1]
-        done = last
-        yield front.span + (last - 1) * front.stride, session.quantize(found[last - rows : last])[0], clipped
+    values = np.frombuffer(b"".join(x), np.int8).reshape(-1, *base.model.input.shape)
+    return Samples(values, np.array(y, np.int64))
 
 
 def front_end_of(signal: Signal, inputs: int) -> AudioFrontEnd | SpectralFrontEnd:
@@ -219,8 +242,8 @@ def front_end_of(signal: Signal, inputs: int) -> AudioFrontEnd | SpectralFrontEn
     return SpectralFrontEnd(signal.channels, 0, signal.window // (SPECTRAL_FRAME * rows))
 
 
-def _certainty(base: Base, session: Session, seen: int) -> float | None:
+def _certainty(base: Base, pipeline: Any) -> float | None:
     if base.model.learns_values:
         return None
-    p = session.probabilities()
-    return int(p[seen] if len(p) > 1 else p[0] if seen else 32768 - int(p[0])) / 32768
+    p, seen = pipeline.probabilities(), pipeline.seen
+    return int(p[seen] if len(p) > 1 else p[0] if seen else 32768 - p[0]) / 32768

@@ -1,12 +1,11 @@
 // A session's memory: what lies where in its arena.
 // SPDX-License-Identifier: MIT
 
-#ifndef EDGELORA_SESSION_H
-#define EDGELORA_SESSION_H
+#ifndef EDGELORA_ARENA_H
+#define EDGELORA_ARENA_H
 
 #include "formats/formats.h"
 #include "kernels/dispatch.h"
-#include "training/training.h"
 
 // What a session knows of an op.
 enum {
@@ -23,53 +22,6 @@ enum {
 // returns what it is given.
 bool edgelora_enter(edgelora_session_t *s);
 int32_t edgelora_leave(edgelora_session_t *s, int32_t result);
-
-// Classes beside the base's: rows of an adapter's record, which may have changed since, and how
-// many there were. record NULL: none.
-typedef struct {
-    const edgelora_classes_t *record;
-    uint32_t own, added;
-} classes_t;
-
-// Those of a record that fits the model, or NULL.
-edgelora_told_t edgelora_classes_told(const edgelora_model_t *m, const edgelora_classes_t *record);
-
-// The class that the last inference says where classes are in use, from the inputs x of the last
-// op. Scores are then in scratch as logits, s8 [class count].
-int32_t edgelora_classes_decide(edgelora_session_t *s, const int8_t *x);
-const int8_t *edgelora_class_logits(edgelora_session_t *s);
-// Where a class is among these; UINT32_MAX: it is none. Without a record a label of the base is all
-// there is.
-uint32_t edgelora_class_place(const edgelora_model_t *m, const classes_t *classes, uint32_t label);
-// The loss of a sample over all classes, from the inputs x of the last op, which has run; `place`
-// is the right one's. Its error goes to the last op's layer and, through the rows, to the layer
-// that makes x; NULL: none runs backward there.
-int32_t edgelora_classes_loss(edgelora_session_t *s, const classes_t *classes, uint32_t place,
-    const int8_t *x, edgelora_layer_t *last, edgelora_layer_t *below);
-
-// A s8 [rank, K] of a layer. In a 1x1 convolution, where A would cost the most, each row looks at
-// its own part of the inputs, whole groups of 4; elsewhere at all, across the rows before it.
-void edgelora_sketch_a(const edgelora_shape_t *g, uint32_t numbers, uint32_t rank, int8_t *a);
-
-// The classes of an adapter that fits; NULL: it has none, or is NULL.
-static inline const edgelora_classes_t *adapter_classes(const void *adapter, uint32_t size) {
-    const edgelora_record_t *r = adapter ? edgelora_record(adapter, size, EDGELORA_RECORD_CLASSES)
-                                         : 0;
-    const void *body = r ? r + 1 : 0;
-    return body;
-}
-
-// Those of the adapter in use, and those that the training adapter was loaded with: the first of
-// its records, as kinds ascend.
-static inline classes_t used_classes(const edgelora_session_t *s) {
-    return (classes_t){s->classes.p, s->used_classes.own, s->used_classes.added};
-}
-
-static inline classes_t trained_classes(const edgelora_session_t *s) {
-    uint32_t own = s->trained_classes.own, added = s->trained_classes.added;
-    const void *body = own + added ? (const edgelora_record_t *)s->records.p + 1 : 0;
-    return (classes_t){body, own, added};
-}
 
 // Do [a, a + n) and [b, b + m) have no byte in common?
 static inline bool apart(const void *a, uint32_t n, const void *b, uint32_t m) {
@@ -125,28 +77,6 @@ static inline void *layer_buffer(edgelora_session_t *s, const edgelora_layer_t *
     return l->at[which] ? arena_at(s, l->at[which]) : 0;
 }
 
-// Walks the arrays of a checked adapter: those of a layer are read before the next one's.
-typedef struct {
-    const edgelora_adapter_t *header;
-    const edgelora_adapter_layer_t *layer, *end;
-    const uint8_t *weights;
-} adapter_reader_t;
-
-static inline adapter_reader_t adapter_reader(const void *adapter) {
-    const edgelora_adapter_t *h = adapter;
-    const edgelora_adapter_layer_t *layers = adapter_layers(h);
-    return (adapter_reader_t){
-        h, layers, layers + h->layer_count, (const uint8_t *)(layers + h->layer_count)};
-}
-
-static inline const int8_t *read_weights(adapter_reader_t *r, uint32_t count) {
-    const int8_t *p = (const int8_t *)r->weights;
-    r->weights += align4(count);
-    return p;
-}
-
-static const edgelora_branch_t no_branch;
-
 // What an op runs with in inference: nothing but its weights (rank 0), a branch of the adapter in
 // use, or other weights and bias, into which that has been merged.
 static inline void lora_use(edgelora_lora_t *l, const edgelora_branch_t *branch) {
@@ -162,11 +92,18 @@ static inline edgelora_branch_t lora_used(const edgelora_lora_t *l) {
     return (edgelora_branch_t){l->a.p, l->b.p, l->used_rank, l->used_t_shift, l->used_branch_shift};
 }
 
-// The training adapter's branch; rank > 0.
+// The training adapter's branch.
 static inline edgelora_branch_t lora_own(edgelora_session_t *s, const edgelora_lora_t *l) {
+    if (!l || !l->rank) {
+        return (edgelora_branch_t){0};
+    }
     return (edgelora_branch_t){
-        arena_at(s, l->matrix_a.at), arena_at(s, l->matrix_b.at), l->rank, l->t_shift,
-        l->branch_shift};
+        .a = arena_at(s, l->matrix_a.at),
+        .b = arena_at(s, l->matrix_b.at),
+        .rank = l->rank,
+        .t_shift = l->t_shift,
+        .branch_shift = l->branch_shift,
+    };
 }
 
 static inline void lora_use_merged(
@@ -193,6 +130,51 @@ static inline edgelora_lora_t *session_lora(edgelora_session_t *s, uint32_t i) {
 // The rank of the session's adapter on an op.
 static inline uint32_t layer_rank(edgelora_session_t *s, const edgelora_layer_t *l) {
     return l->lora ? layer_lora(s, l)->rank : 0;
+}
+
+// Is there an adapter in training?
+static inline edgelora_status_t training_status(const edgelora_session_t *s) {
+    return s->begun                 ? EDGELORA_OK
+        : s->mode == EDGELORA_INFER ? EDGELORA_ERR_MODE
+                                    : EDGELORA_ERR_NOT_BEGUN;
+}
+
+// What a pass starts from: the network's input or, instead, a sample's features.
+typedef struct {
+    const int8_t *x, *features; // of one frame
+} source_t;
+
+// Whose weights an op runs with, and where its output goes.
+typedef enum {
+    INFERENCE, // the adapter in use
+    TRAINING,  // the training adapter, keeping what the backward pass needs
+    RECOMPUTING,     // the training adapter, for the backward pass
+} purpose_t;
+
+// Where an op's output is. A history's in training is another one: a stream goes on, whatever is
+// learned meanwhile.
+static inline uint32_t output_at(const edgelora_layer_t *l, purpose_t purpose) {
+    bool other = purpose == RECOMPUTING || (purpose == TRAINING && layer_has(l, EDGELORA_OP_LASTS));
+    return l->at[other && l->at[EDGELORA_RECOMPUTED] ? EDGELORA_RECOMPUTED : EDGELORA_OUTPUT];
+}
+
+// The values of a tensor in a pass.
+const int8_t *edgelora_tensor_at(
+    edgelora_session_t *s, const source_t *source, uint32_t tensor, purpose_t purpose);
+
+// Is this tensor one that the ops below the lowest adapter hand to those above?
+bool edgelora_is_feature(const edgelora_session_t *s, uint32_t tensor);
+// Features before this tensor's.
+uint32_t edgelora_feature_offset(const edgelora_session_t *s, uint32_t tensor);
+
+// The tensor that the last layer reads, and its values.
+static inline uint32_t head_tensor(const edgelora_session_t *s) {
+    return model_op(session_model(s), s->op_count - 1u)->input;
+}
+
+static inline const int8_t *head_input(
+    edgelora_session_t *s, const source_t *source, purpose_t purpose) {
+    return edgelora_tensor_at(s, source, head_tensor(s), purpose);
 }
 
 #endif

@@ -1,0 +1,57 @@
+// Finds a session in its arena, and tensors in it.
+// SPDX-License-Identifier: MIT
+
+#include "session/arena.h"
+
+edgelora_session_t *edgelora_session(void *arena, uint32_t arena_size) {
+    edgelora_session_t *s = arena;
+    bool ok = ((uintptr_t)arena & 7) == 0 && arena_size >= sizeof(*s) && s->self.p == arena &&
+        s->magic == 0x454C5332 && s->arena_size == arena_size &&
+        (!s->stamp || s->stamp == edgelora_model_stamp(s->model.p, s->model_size));
+    return ok ? s : 0;
+}
+
+// Where a tensor lies that an op has in the file; NULL: in the arena.
+static const int8_t *constant_at(const edgelora_session_t *s, uint32_t tensor) {
+    const edgelora_op_t *op = tensor ? model_op(session_model(s), tensor - 1) : 0;
+    return op && op->kind == EDGELORA_CONSTANT ? model_at(session_model(s), op->weights) : 0;
+}
+
+bool edgelora_is_feature(const edgelora_session_t *s, uint32_t tensor) {
+    if (constant_at(s, tensor)) {
+        return false;
+    }
+    for (uint32_t i = s->lowest; tensor <= s->lowest && i < s->op_count; ++i) {
+        if (op_reads(model_op(session_model(s), i), tensor)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+uint32_t edgelora_feature_offset(const edgelora_session_t *s, uint32_t tensor) {
+    uint32_t offset = 0;
+    for (uint32_t i = 0; i < tensor; ++i) {
+        offset += edgelora_is_feature(s, i) ? tensor_size(session_model(s), i) : 0;
+    }
+    return offset;
+}
+
+const int8_t *edgelora_tensor_at(
+    edgelora_session_t *s, const source_t *source, uint32_t tensor, purpose_t purpose) {
+    const int8_t *constant = constant_at(s, tensor);
+    if (constant) {
+        return constant;
+    }
+    if (source->features && tensor <= s->lowest) {
+        return source->features + edgelora_feature_offset(s, tensor);
+    }
+    if (!tensor) {
+        return source->x;
+    }
+    return arena_at(s, output_at(&session_layers(s)[tensor - 1], purpose));
+}
+
+const int8_t *edgelora_output(edgelora_session_t *s) {
+    return arena_at(s, session_layers(s)[s->op_count - 1].at[EDGELORA_OUTPUT]);
+}

@@ -1,0 +1,255 @@
+// Inference: forward passes, classes and their probabilities, features.
+// SPDX-License-Identifier: MIT
+
+#include "session/infer.h"
+#include "session/classes.h"
+#include "training/training.h"
+
+// The part of the adapter in use, which may have been merged into the weights.
+static edgelora_branch_t used_branch(const edgelora_lora_t *l, edgelora_shape_t *g) {
+    if (l && l->merged) {
+        g->weights = lora_merged_weights(l);
+        g->bias = lora_merged_bias(l);
+    }
+    return l && l->used_rank ? lora_used(l) : (edgelora_branch_t){0};
+}
+
+// Fast kernels for an op with the adapter in use?
+static bool is_packed_used(
+    const edgelora_session_t *s, edgelora_layer_t *l, const edgelora_shape_t *g, uint32_t rank) {
+    if (!layer_has(l, EDGELORA_OP_USED_CHOSEN)) {
+        bool fast = edgelora_op_is_packed(g, rank, false, s->scratch_size, s->plain);
+        l->flags = (uint8_t)((l->flags & ~EDGELORA_OP_PACKED_USED) | EDGELORA_OP_USED_CHOSEN |
+            (fast ? EDGELORA_OP_PACKED_USED : 0));
+    }
+    return layer_has(l, EDGELORA_OP_PACKED_USED);
+}
+
+EDGELORA_HOT static void op_forward(
+    edgelora_session_t *s, const source_t *source, uint32_t i, purpose_t purpose) {
+    edgelora_layer_t *l = &session_layers(s)[i];
+    const edgelora_lora_t *lora = layer_lora(s, l);
+    edgelora_shape_t g;
+    edgelora_shape_into(&g, session_model(s), i);
+    g.bounded = layer_has(l, EDGELORA_OP_BOUNDED);
+    edgelora_branch_t branch = purpose == INFERENCE ? used_branch(lora, &g) : lora_own(s, lora);
+    edgelora_pass_t pass; // field by field: an initializer would be cleared first
+    pass.x = edgelora_tensor_at(s, source, g.op->input, purpose);
+    pass.x2 = g.traits & EDGELORA_TWO_INPUTS ? edgelora_tensor_at(s, source, g.op->input2, purpose)
+                                             : 0;
+    pass.y = arena_at(s, output_at(l, purpose));
+    pass.t = purpose == TRAINING ? layer_buffer(s, l, EDGELORA_T) : 0;
+    pass.scratch = arena_at(s, s->scratch);
+    pass.packed = purpose == INFERENCE ? is_packed_used(s, l, &g, branch.rank)
+                                       : layer_has(l, EDGELORA_OP_PACKED_FORWARD);
+    pass.wide = edgelora_wide(s->wide);
+    pass.work = wide_work(s);
+    edgelora_op_forward(&g, &branch, &pass);
+    if (purpose == TRAINING && l->at[EDGELORA_MASK]) {
+        edgelora_op_mask(&g, pass.y, layer_buffer(s, l, EDGELORA_MASK), s->plain, pass.wide);
+    }
+}
+
+static void forward(
+    edgelora_session_t *s, const source_t *source, uint32_t from, uint32_t to, purpose_t purpose) {
+    for (uint32_t i = from; i < to; ++i) {
+        op_forward(s, source, i, purpose);
+    }
+}
+
+// The class that the last output says: the largest, or whether a single one that says yes or no
+// says yes.
+static int32_t best_output(edgelora_session_t *s) {
+    const edgelora_model_t *model = session_model(s);
+    const int8_t *y = edgelora_output(s);
+    uint32_t n = edgelora_output_size(model), best = 0;
+    if (n == 1 && model->loss == EDGELORA_BINARY_CROSS_ENTROPY) {
+        return y[0] > (s->trained < s->op_count ? 0 : model_tensor(model, s->op_count)->zero_point);
+    }
+    for (uint32_t i = 1; i < n; ++i) {
+        best = y[i] > y[best] ? i : best;
+    }
+    return (int32_t)best;
+}
+
+int32_t edgelora_decide(edgelora_session_t *s, const source_t *source) {
+    return s->classes.p ? edgelora_classes_decide(s, head_input(s, source, INFERENCE))
+                        : best_output(s);
+}
+
+int32_t edgelora_infer(edgelora_session_t *s, const int8_t *x) {
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
+    source_t source = {x, 0};
+    forward(s, &source, 0, s->op_count, INFERENCE);
+    return edgelora_leave(s, edgelora_decide(s, &source));
+}
+
+edgelora_status_t edgelora_forward_range(
+    edgelora_session_t *s, const int8_t *x, uint32_t from, uint32_t to) {
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
+    source_t source = {x, 0};
+    forward(s, &source, from, to < s->op_count ? to : s->op_count, INFERENCE);
+    return edgelora_leave(s, EDGELORA_OK);
+}
+
+// The histories of ops [from, to) hold what a stream begins with.
+static void reset(edgelora_session_t *s, uint32_t from, uint32_t to, purpose_t purpose) {
+    for (uint32_t i = from; i < to; ++i) {
+        const edgelora_layer_t *l = &session_layers(s)[i];
+        if (layer_has(l, EDGELORA_OP_LASTS)) {
+            edgelora_shape_t g = edgelora_shape(session_model(s), i);
+            edgelora_op_reset(&g, arena_at(s, output_at(l, purpose)));
+        }
+    }
+}
+
+edgelora_status_t edgelora_reset(edgelora_session_t *s) {
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
+    reset(s, 0, s->op_count, INFERENCE);
+    return edgelora_leave(s, EDGELORA_OK);
+}
+
+// Of how many frames the features are.
+static uint32_t feature_frames(const edgelora_session_t *s) {
+    return remembering_ops(session_model(s), s->op_count) > s->lowest ? s->frames : 1;
+}
+
+// Runs ops below `to` on a sample, whose frames before the last only have to reach the histories.
+// Returns its last frame.
+static source_t forward_sample(
+    edgelora_session_t *s, source_t sample, uint32_t to, purpose_t purpose) {
+    uint32_t from = sample.features ? s->lowest : 0,
+             frames = sample.features ? feature_frames(s) : s->frames;
+    uint32_t step = sample.features ? edgelora_feature_offset(s, s->lowest + 1u)
+                                    : edgelora_input_size(session_model(s));
+    uint32_t remembering = remembering_ops(session_model(s), to);
+    reset(s, from, to, purpose);
+    while (--frames) {
+        forward(s, &sample, from, remembering, purpose);
+        if (sample.features) {
+            sample.features += step;
+        } else {
+            sample.x += step;
+        }
+    }
+    forward(s, &sample, from, to, purpose);
+    return sample;
+}
+
+source_t edgelora_infer_frames(edgelora_session_t *s, source_t sample) {
+    return forward_sample(s, sample, s->op_count, INFERENCE);
+}
+
+source_t edgelora_train_frames(edgelora_session_t *s, source_t sample) {
+    return forward_sample(s, sample, s->trained, TRAINING);
+}
+
+void edgelora_recompute(edgelora_session_t *s, const source_t *source, uint32_t op) {
+    op_forward(s, source, op, RECOMPUTING);
+}
+
+static int32_t infer_sample(edgelora_session_t *s, source_t sample) {
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
+    source_t last_frame = edgelora_infer_frames(s, sample);
+    return edgelora_leave(s, edgelora_decide(s, &last_frame));
+}
+
+int32_t edgelora_infer_sample(edgelora_session_t *s, const int8_t *x) {
+    return infer_sample(s, (source_t){x, 0});
+}
+
+int32_t edgelora_infer_features(edgelora_session_t *s, const int8_t *features) {
+    return s->lowest == s->op_count ? EDGELORA_ERR_MODE : infer_sample(s, (source_t){0, features});
+}
+
+uint32_t edgelora_feature_size(const edgelora_session_t *s) {
+    return feature_frames(s) * edgelora_feature_offset(s, s->lowest + 1u);
+}
+
+edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8_t *out) {
+    // from the stream
+    bool of_none = s->mode != EDGELORA_INFER || !remembering_ops(session_model(s), s->lowest);
+    if (s->lowest == s->op_count || !of_none) {
+        return EDGELORA_ERR_MODE;
+    }
+    if (!writable(s, out, edgelora_feature_size(s))) {
+        return EDGELORA_ERR_ALIAS;
+    }
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
+    source_t source = {x, 0};
+    reset(s, 0, s->lowest, TRAINING);
+    for (uint32_t left = s->frames; left;
+        --left, source.x += edgelora_input_size(session_model(s))) {
+        bool kept = left <= feature_frames(s);
+        forward(s, &source, 0, kept ? s->lowest : remembering_ops(session_model(s), s->lowest),
+            TRAINING);
+        for (uint32_t i = 0; kept && i <= s->lowest; ++i) {
+            if (edgelora_is_feature(s, i)) {
+                uint32_t size = tensor_size(session_model(s), i);
+                copy_bytes(out, edgelora_tensor_at(s, &source, i, TRAINING), size);
+                out += size;
+            }
+        }
+    }
+    return edgelora_leave(s, EDGELORA_OK);
+}
+
+edgelora_status_t edgelora_probabilities(edgelora_session_t *s, uint16_t *p) {
+    const edgelora_model_t *model = session_model(s);
+    const edgelora_tensor_t *t = model_tensor(model, s->op_count);
+    uint32_t n = edgelora_output_size(model);
+    bool logits = trained_ops(model) == s->op_count; // else the last op makes probabilities of them
+    if (model->loss == EDGELORA_MEAN_SQUARED_ERROR || (!logits && t->zero_point != -128)) {
+        return EDGELORA_ERR_OUTPUTS;
+    }
+    if (!writable(s, p, 2 * edgelora_class_count(s))) {
+        return EDGELORA_ERR_ALIAS;
+    }
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
+    const int8_t *q = edgelora_output(s);
+    if (s->classes.p) {
+        edgelora_logits_probable(model, edgelora_class_logits(s), edgelora_class_count(s), 0, p);
+    } else if (logits) {
+        edgelora_logits_probable(model, q, n, t->zero_point, p);
+    }
+    for (uint32_t i = 0; i < n && !logits; ++i) { // no classes then; q + 128 is Q8
+        p[i] = (uint16_t)((q[i] + 128) << 7);
+    }
+    return edgelora_leave(s, EDGELORA_OK);
+}
+
+edgelora_status_t edgelora_class_sample(edgelora_session_t *s, const int8_t *x, int32_t *sums) {
+    const edgelora_model_t *model = session_model(s);
+    uint32_t size = edgelora_class_size(model);
+    if (!size) {
+        return EDGELORA_ERR_CLASSES;
+    }
+    if ((uintptr_t)sums & 3) {
+        return EDGELORA_ERR_ALIGN;
+    }
+    if (!writable(s, sums, 4 * size)) {
+        return EDGELORA_ERR_ALIAS;
+    }
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
+    source_t last_frame = edgelora_infer_frames(s, (source_t){x, 0});
+    const int8_t *input = head_input(s, &last_frame, INFERENCE);
+    int32_t zp = model_tensor(model, head_tensor(s))->zero_point;
+    for (uint32_t i = 0; i < size; ++i) {
+        sums[i] += input[i] - zp;
+    }
+    return edgelora_leave(s, EDGELORA_OK);
+}

@@ -1,0 +1,293 @@
+// Training: losses, the backward pass, updates.
+// SPDX-License-Identifier: MIT
+
+#include "session/classes.h"
+#include "session/infer.h"
+#include "training/block.h"
+#include "training/training.h"
+
+static bool any_s8(const int8_t *e, uint32_t n) {
+    while (n--) {
+        if (e[n]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Does the op that writes this tensor run backward?
+static bool error_wanted(edgelora_session_t *s, uint32_t tensor) {
+    return tensor && session_layers(s)[tensor - 1].needs;
+}
+
+// Computes the error of input k and adds it to what has arrived there. spare: s8 [input], for the
+// former if something has. Returns whether it is the first.
+static bool hand_down(edgelora_session_t *s, const edgelora_shape_t *g,
+    const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k, int8_t *spare) {
+    uint32_t tensor = k ? g->op->input2 : g->op->input,
+             size = tensor_size(session_model(s), tensor);
+    if (!error_wanted(s, tensor)) {
+        return false;
+    }
+    edgelora_layer_t *below = &session_layers(s)[tensor - 1];
+    int8_t *e = layer_buffer(s, below, EDGELORA_ERROR), *dx = below->arrived ? spare : e;
+    int32_t exponent = edgelora_op_backward(g, branch, error, k, dx);
+    if (!any_s8(dx, size)) {
+        return false;
+    }
+    if (below->arrived) {
+        below->exponent = (int16_t)(error->wide ? error->wide->error_add : edgelora_error_add_s8)(
+            e, size, below->exponent, dx, exponent);
+        return false;
+    }
+    below->arrived = true;
+    below->exponent = (int16_t)exponent;
+    return true;
+}
+
+// One op's step of the backward pass. Returns how many ops have received their first error.
+static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint32_t i) {
+    const edgelora_layer_t *l = &session_layers(s)[i];
+    edgelora_lora_t *lora = layer_lora(s, l);
+    edgelora_shape_t g;
+    edgelora_shape_into(&g, session_model(s), i);
+    g.bounded = layer_has(l, EDGELORA_OP_BOUNDED);
+    edgelora_branch_t branch = lora_own(s, lora);
+    int8_t *e = layer_buffer(s, l, EDGELORA_ERROR), *work = layer_buffer(s, l, EDGELORA_WORK);
+    bool two = g.traits & EDGELORA_TWO_INPUTS,
+         trains_a = branch.rank && s->mode == EDGELORA_TRAINABLE_A;
+    edgelora_error_t error = {
+        .e = e,
+        .exponent = l->exponent,
+        .scratch = arena_at(s, s->scratch),
+        .packed = layer_has(l, EDGELORA_OP_PACKED_BACKWARD),
+        .wide = edgelora_wide(s->wide),
+        .work = wide_work(s)};
+    if (!any_s8(e, g.positions * g.out_c)) { // what arrived has cancelled out
+        return 0;
+    }
+    if (l->at[EDGELORA_MASK]) {
+        edgelora_op_mask_backward(&g, e, layer_buffer(s, l, EDGELORA_MASK), s->plain, error.wide);
+    }
+    if (branch.rank) {
+        int32_t *gradient = arena_at(s, matrix_gradient(&lora->matrix_b));
+        int32_t shift = edgelora_gradient_open(&lora->matrix_b, gradient, error.exponent);
+        edgelora_op_b_gradient(
+            &g, branch.rank, &error, layer_buffer(s, l, EDGELORA_T), gradient, shift);
+    }
+    if (!trains_a && !error_wanted(s, g.op->input) && !(two && error_wanted(s, g.op->input2))) {
+        return 0;
+    }
+    if (g.traits & EDGELORA_SCALES) {
+        error.exponent = edgelora_op_requantize_backward(
+            &g, e, error.exponent, s->plain, error.wide);
+    }
+    if (branch.rank) {
+        error.t_error = work;
+        error.t_exponent = edgelora_op_branch_backward(&g, &branch, &error, work);
+        work += align4(g.positions * branch.rank);
+    }
+    if (trains_a || (g.traits & (EDGELORA_READS_INPUT | EDGELORA_READS_OTHER))) {
+        error.x = edgelora_tensor_at(s, source, g.op->input, RECOMPUTING);
+        error.x2 = two ? edgelora_tensor_at(s, source, g.op->input2, RECOMPUTING) : 0;
+    }
+    if (g.traits & EDGELORA_READS_OUTPUT) {
+        error.y = edgelora_tensor_at(s, source, i + 1, RECOMPUTING);
+    }
+    if (trains_a) {
+        int32_t *gradient = arena_at(s, matrix_gradient(&lora->matrix_a));
+        int32_t shift = edgelora_gradient_open(&lora->matrix_a, gradient, error.t_exponent);
+        edgelora_op_a_gradient(&g, branch.rank, &error, gradient, shift);
+    }
+    uint32_t first = hand_down(s, &g, &branch, &error, 0, work);
+    return two ? first + hand_down(s, &g, &branch, &error, 1, work) : first;
+}
+
+// From the loss's error down, until none is under way. under_way: layers that it has reached.
+static void backward(edgelora_session_t *s, const source_t *source, uint32_t under_way) {
+    edgelora_layer_t *layers = session_layers(s);
+    for (uint32_t i = s->trained; under_way && i-- > s->lowest;) {
+        uint32_t from = source->features ? s->lowest : 0;
+        for (uint32_t k = from; k <= i; ++k) {
+            if (layers[k].recomputed_for == i) {
+                edgelora_recompute(s, source, k);
+            }
+        }
+        if (layers[i].arrived) {
+            under_way += op_backward(s, source, i) - 1;
+            layers[i].arrived = false;
+        }
+    }
+}
+
+edgelora_status_t edgelora_backward_range(
+    edgelora_session_t *s, const int8_t *x, uint32_t from, uint32_t to) {
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
+    if (!s->begun) {
+        return edgelora_leave(s, training_status(s));
+    }
+    source_t source = {x, 0};
+    edgelora_layer_t *layers = session_layers(s);
+    for (uint32_t i = to < s->trained ? to : s->trained; i-- > from;) {
+        if (layers[i].needs) {
+            op_backward(s, &source, i);
+        }
+        for (uint32_t k = 0; k < i; ++k) {
+            layers[k].arrived = false;
+        }
+    }
+    return edgelora_leave(s, EDGELORA_OK);
+}
+
+static void update(edgelora_session_t *s, uint16_t learning_rate) {
+    edgelora_step_t step_a =
+                        {stream(s->seed, 0), &s->draws, learning_rate, s->threshold, 15,
+                            s->momentum, false},
+                    step_b = step_a;
+    step_b.shift = 16;
+    step_b.leans = true;
+    for (uint32_t i = s->lowest; i < s->op_count; ++i) {
+        const edgelora_layer_t *l = &session_layers(s)[i];
+        if (layer_rank(s, l)) {
+            edgelora_lora_t *lora = layer_lora(s, l);
+            if (s->mode == EDGELORA_TRAINABLE_A) {
+                edgelora_matrix_update((uint8_t *)s, &lora->matrix_a, &step_a);
+            }
+            edgelora_matrix_update((uint8_t *)s, &lora->matrix_b, &step_b);
+        }
+    }
+    s->steps += 1;
+    s->pending = 0;
+}
+
+static edgelora_status_t target_check(
+    const edgelora_model_t *model, uint32_t n, uint32_t label, const int8_t *target) {
+    if (model->loss == EDGELORA_CROSS_ENTROPY) {
+        return label < n ? EDGELORA_OK : EDGELORA_ERR_LABEL;
+    }
+    bool ok = target;
+    for (uint32_t i = 0; ok && model->loss == EDGELORA_BINARY_CROSS_ENTROPY && i < n; ++i) {
+        ok = target[i] == 0 || target[i] == 1;
+    }
+    return ok ? EDGELORA_OK : EDGELORA_ERR_LABEL;
+}
+
+// What a sample's output should be.
+typedef struct {
+    uint32_t label;       // cross-entropy
+    const int8_t *target; // s8 [n], the others
+} answer_t;
+
+// classes: those that are told apart, if there are any, of which the label is at `place`.
+static edgelora_status_t answer_check(const edgelora_model_t *model, uint32_t trained,
+    const classes_t *classes, uint32_t place, answer_t answer) {
+    return classes->record && place < UINT32_MAX
+        ? EDGELORA_OK
+        : target_check(model, tensor_size(model, trained), answer.label, answer.target);
+}
+
+// The loss of what a forward pass left behind, and its error.
+static int32_t loss_of(
+    edgelora_session_t *s, const source_t *last_frame, answer_t answer, purpose_t purpose) {
+    const edgelora_model_t *model = session_model(s);
+    edgelora_layer_t *last = &session_layers(s)[s->trained - 1];
+    edgelora_loss_input_t input = {
+        edgelora_tensor_at(s, last_frame, s->trained, purpose), tensor_size(model, s->trained),
+        model_tensor(model, s->trained)->zero_point, answer.label, answer.target};
+    int32_t exponent;
+    int32_t loss = edgelora_loss(
+        model, &input, arena_at(s, s->scratch), arena_at(s, last->at[EDGELORA_ERROR]), &exponent);
+    last->exponent = (int16_t)exponent;
+    return loss;
+}
+
+// Has the loss put an error there?
+static bool arrives(edgelora_session_t *s, edgelora_layer_t *l, uint32_t tensor) {
+    l->arrived = any_s8(arena_at(s, l->at[EDGELORA_ERROR]), tensor_size(session_model(s), tensor));
+    return l->arrived;
+}
+
+static edgelora_status_t learn(edgelora_session_t *s, source_t sample, answer_t answer,
+    uint16_t learning_rate, int32_t *loss) {
+    const edgelora_model_t *model = session_model(s);
+    const classes_t classes = trained_classes(s);
+    uint32_t place = edgelora_class_place(model, &classes, answer.label), under_way = 0;
+    edgelora_status_t status = training_status(s);
+    if (status == EDGELORA_OK) {
+        status = answer_check(model, s->trained, &classes, place, answer);
+    }
+    if (status != EDGELORA_OK) {
+        return status;
+    }
+    source_t last_frame = edgelora_train_frames(s, sample);
+    edgelora_layer_t *layers = session_layers(s), *last = &layers[s->trained - 1];
+    if (classes.record) {
+        uint32_t tensor = head_tensor(s);
+        edgelora_layer_t *below = error_wanted(s, tensor) ? &layers[tensor - 1] : 0;
+        const int8_t *x = head_input(s, &last_frame, TRAINING);
+        *loss = edgelora_classes_loss(s, &classes, place, x, last, below);
+        under_way = below && arrives(s, below, tensor);
+    } else {
+        *loss = loss_of(s, &last_frame, answer, TRAINING);
+    }
+    under_way += arrives(s, last, s->trained);
+    backward(s, &last_frame, under_way);
+    s->samples += 1;
+    if (++s->pending >= s->micro_batch) {
+        update(s, learning_rate);
+    }
+    return EDGELORA_OK;
+}
+
+static edgelora_status_t train_sample(edgelora_session_t *s, source_t sample, answer_t answer,
+    uint16_t learning_rate, int32_t *loss) {
+    return edgelora_enter(s) ? edgelora_leave(s, learn(s, sample, answer, learning_rate, loss))
+                             : EDGELORA_ERR_BUSY;
+}
+
+edgelora_status_t edgelora_train(edgelora_session_t *s, const int8_t *x, uint32_t label,
+    const int8_t *target, uint16_t learning_rate, int32_t *loss) {
+    return train_sample(s, (source_t){x, 0}, (answer_t){label, target}, learning_rate, loss);
+}
+
+edgelora_status_t edgelora_train_features(edgelora_session_t *s, const int8_t *features,
+    uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss) {
+    return train_sample(s, (source_t){0, features}, (answer_t){label, target}, learning_rate, loss);
+}
+
+int32_t edgelora_evaluate(
+    edgelora_session_t *s, const int8_t *x, uint32_t label, const int8_t *target, int32_t *loss) {
+    if (s->mode == EDGELORA_INFER) {
+        return EDGELORA_ERR_MODE;
+    }
+    const edgelora_model_t *model = session_model(s);
+    const classes_t classes = used_classes(s);
+    answer_t answer = {label, target};
+    uint32_t place = edgelora_class_place(model, &classes, label);
+    edgelora_status_t status = answer_check(model, s->trained, &classes, place, answer);
+    if (status != EDGELORA_OK) {
+        return status;
+    }
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
+    source_t last_frame = edgelora_infer_frames(s, (source_t){x, 0});
+    int32_t best = edgelora_decide(s, &last_frame);
+    *loss = classes.record
+        ? edgelora_logits_loss(model, edgelora_class_logits(s), edgelora_class_count(s), place)
+        : loss_of(s, &last_frame, answer, INFERENCE);
+    return edgelora_leave(s, best);
+}
+
+edgelora_status_t edgelora_flush(edgelora_session_t *s, uint16_t learning_rate) {
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
+    edgelora_status_t status = training_status(s);
+    if (status == EDGELORA_OK && s->pending) {
+        update(s, learning_rate);
+    }
+    return edgelora_leave(s, status);
+}
