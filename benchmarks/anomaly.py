@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.base.workers import in_parallel
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.learn.report.curves import auc, partial_auc
@@ -122,7 +122,7 @@ def bench_anomaly(
     data: Sequence[str] = ("simulated", "seglearn"),
     choosing: bool = False,
     machines: int = 10,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     workers: int | None = None,
 ) -> AnomalyBench:
     """All machines and people, in parallel processes. choosing: those on which settings were chosen, instead."""

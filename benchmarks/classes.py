@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.base.workers import in_parallel
 from edgelora.board.link.client import Link
 from edgelora.core.formats.classes import pack_classes
@@ -102,7 +102,7 @@ def bench_classes(
     subjects: Sequence[str] | None = None,
     shots: Sequence[int] = SHOTS,
     draws: int = DRAWS,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     workers: int | None = None,
 ) -> ClassesBench:
     """All of these people, in parallel processes."""

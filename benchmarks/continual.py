@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.base.workers import in_parallel
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import QuantModel
@@ -75,7 +75,7 @@ def bench_continual(
     subjects: Sequence[str] | None = None,
     seeds: Sequence[int] = range(3),
     slots: Sequence[int] = SLOTS,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     workers: int | None = None,
 ) -> ContinualBench:
     """All of these people and seeds, in parallel processes."""

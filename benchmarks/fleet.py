@@ -24,7 +24,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgelora.base.errors import EdgeloraError, MissingPackage
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.base.workers import in_parallel
 from edgelora.core.formats.ela import pack_adapter, unpack_adapter
 from edgelora.core.twin.fleet import Policy
@@ -86,7 +86,7 @@ def bench_fleet(
     sizes: Sequence[int] = SIZES,
     data: str = "har",
     mode: str | None = None,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """The figures of these parts, by name; shares of 1. data, mode: of what is learned, None: what suits the noise."""
     base = fleet_base()
@@ -160,7 +160,7 @@ class _Repeatable:
         return self._member.answer(message, adapter)
 
 
-def hashes(base: Base, engines: Sequence[str], progress: Progress = untold) -> dict[str, str]:
+def hashes(base: Base, engines: Sequence[str], progress: Progress = no_progress) -> dict[str, str]:
     """SHA-256 of the global adapter after `HASHED`, by engine; masks are on in all but the plain loop."""
     ways: dict[str, Callable[[_Hashed], None]] = {
         "plain loop": lambda it: it.federate(it.by_hand),
@@ -244,7 +244,7 @@ def _deployed(it: _Hashed) -> Iterator[Deployment]:
 
 
 def learning(
-    base: Base, seeds: int, data: str = "har", mode: str | None = None, progress: Progress = untold
+    base: Base, seeds: int, data: str = "har", mode: str | None = None, progress: Progress = no_progress
 ) -> dict[str, Any]:
     """Means over seeds, of the mean over boards; worst: of the worst board.
 
@@ -258,7 +258,7 @@ def learning(
     return {**_summed_up(runs), "learning_runs": runs}
 
 
-def others(seeds: int, mode: str | None = None, progress: Progress = untold) -> dict[str, Any]:
+def others(seeds: int, mode: str | None = None, progress: Progress = no_progress) -> dict[str, Any]:
     """As `learning`, of fifteen fleets: a base of two of `CHOOSING_PEOPLE`, boards of the other four.
 
     Means and standard errors are over fleets and seeds.
@@ -296,7 +296,7 @@ def _summed_up(runs: Sequence[dict[str, float]]) -> dict[str, Any]:
     return means | gains
 
 
-def settings(base: Base, seeds: int, data: str = "har", progress: Progress = untold) -> dict[str, Any]:
+def settings(base: Base, seeds: int, data: str = "har", progress: Progress = no_progress) -> dict[str, Any]:
     """By what was changed: of federated and of central training, and of boards alone, the mean over boards and its
     standard error over seeds, and of federated the worst board's mean."""
     jobs = [
@@ -374,7 +374,7 @@ def learned(base: Base, plan: Plan, data: str | tuple[int, ...]) -> dict[str, fl
 
 
 def noise(
-    base: Base, seeds: int, data: str = "har", mode: str | None = None, progress: Progress = untold
+    base: Base, seeds: int, data: str = "har", mode: str | None = None, progress: Progress = no_progress
 ) -> dict[str, Any]:
     """z0, z2: 1,000 simulated boards without noise and with z = 2, the same clip; alone: of 64 of them that share
     nothing, each after as many epochs; means over seeds."""
@@ -407,7 +407,7 @@ def noised(base: Base, plan: Plan, data: str) -> tuple[float, float, float, floa
 # ---- scale
 
 
-def scale(base: Base, sizes: Sequence[int], progress: Progress = untold) -> dict[str, Any]:
+def scale(base: Base, sizes: Sequence[int], progress: Progress = no_progress) -> dict[str, Any]:
     """cpu_s_1000: of ten rounds of 1,000 boards at 10 % on the pool, its processes included; seconds_per_board: of a
     board that was asked, by the fleet's size; memory_mb: the most that a process had, likewise.
 
@@ -448,7 +448,7 @@ def _cpu() -> float:
 # ---- cycles
 
 
-def cycles(progress: Progress = untold) -> dict[str, Any]:
+def cycles(progress: Progress = no_progress) -> dict[str, Any]:
     """Of the virtual Pico: an X25519, and a mask of 640 words."""
     try:
         from .fleet_cycles import fleet_cycles

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from edgelora.base.errors import EdgeloraError
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.board.build import build_firmware
 from edgelora.board.link.raw_repl import RawRepl
 from edgelora.board.link.serial_line import SerialLine
@@ -104,7 +104,7 @@ def bench_member(
     clock_mhz: float,
     neighbours: int = NEIGHBOURS,
     sigma: int = SIGMA,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> MemberCycles:
     """One round of a board of a virtual fleet. Raises LineLost where the board has no `edgelora._fleet`."""
     line = SerialLine(port)
@@ -125,13 +125,15 @@ class Board(Protocol):
 
 
 def member_cycles(
-    board: Board, clock_mhz: float, neighbours: int, sigma: int, progress: Progress = untold
+    board: Board, clock_mhz: float, neighbours: int, sigma: int, progress: Progress = no_progress
 ) -> MemberCycles:
     """The same of whatever runs MicroPython."""
     return _Bench(board, neighbours, sigma).run(clock_mhz, progress)
 
 
-def fleet_cycles(board: str = "virtual-pico", clock_mhz: float = 125, progress: Progress = untold) -> dict[str, int]:
+def fleet_cycles(
+    board: str = "virtual-pico", clock_mhz: float = 125, progress: Progress = no_progress
+) -> dict[str, int]:
     """The most telling figures of a virtual board that is started for it; a mask, noise and clip of 640 values."""
     with tempfile.TemporaryDirectory() as folder:
         firmware = build_firmware(board, {}, Path(folder) / "bench.uf2")

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.base.workers import in_parallel
 from edgelora.core.formats.ela import Adapter, pack_adapter, unpack_adapter
 from edgelora.core.twin.fleet import gaussian_noise
@@ -335,7 +335,7 @@ def matched(plan: Plan, whose: str) -> float:
 # ---- all of them
 
 
-def methods(base: Base, seeds: int, data: str = "har", progress: Progress = untold) -> dict[str, Any]:
+def methods(base: Base, seeds: int, data: str = "har", progress: Progress = no_progress) -> dict[str, Any]:
     """By fleet, noise and method: accuracy (the mean over boards) and gain (over `PLAIN` with the same seed), each a
     mean over seeds and its standard error; and the largest epsilons of an outsider and of the server.
 

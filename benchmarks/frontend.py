@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
 from edgelora.board.link.raw_repl import RawRepl
 from edgelora.board.link.serial_line import SerialLine
@@ -82,7 +82,7 @@ class FrontEndTime:
     equal: bool
 
 
-def bench_frontend(port: str, clock_mhz: float, progress: Progress = untold) -> list[FrontEndTime]:
+def bench_frontend(port: str, clock_mhz: float, progress: Progress = no_progress) -> list[FrontEndTime]:
     """Runs both front ends on noise and on silence. Raises LineLost where the board has no `edgelora.frontend`."""
     line = SerialLine(port)
     try:
@@ -161,7 +161,7 @@ class ManyValues:
     different: int
 
 
-def bench_many_values(port: str, least: int, progress: Progress = untold) -> ManyValues:
+def bench_many_values(port: str, least: int, progress: Progress = no_progress) -> ManyValues:
     """Compares `least` values or some more, fewer where the board's differ. MissingPackage without pymicro-features."""
     sound = _kinds_of_sound()
     starts, steps = _passes(len(sound), least)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import MATRIX_KINDS
 from edgelora.core.twin.session import Session
@@ -40,7 +40,7 @@ class HostTime:
     peer_us: float | None
 
 
-def bench_host(rounds: int, progress: Progress = untold) -> list[HostTime]:
+def bench_host(rounds: int, progress: Progress = no_progress) -> list[HostTime]:
     """Inference without and with adapters, and training steps, of networks with random weights."""
     rows: list[HostTime] = []
     for number, (name, make) in enumerate(NETWORKS.items()):

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
 from edgelora.core.formats.elm import pack_model
 
@@ -53,7 +53,7 @@ class KernelTime:
     cycles_per_mac: float
 
 
-def bench_kernels(link: Link, clock_mhz: float, progress: Progress = untold) -> list[KernelTime]:
+def bench_kernels(link: Link, clock_mhz: float, progress: Progress = no_progress) -> list[KernelTime]:
     """Runs every shape in both variants. The board needs room for a file of some 40 KB, which is removed after."""
     times: list[KernelTime] = []
     try:

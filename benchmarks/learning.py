@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgelora.base.errors import InputError
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.base.workers import in_parallel
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import QuantModel
@@ -200,7 +200,7 @@ def bench_learning(
     recipe: Recipe,
     subjects: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     workers: int | None = None,
 ) -> LearningBench:
     """All subjects and seeds of a task, or those given, in parallel processes."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
 from edgelora.core.formats.ela import pack_adapter, unpack_adapter
 from edgelora.core.formats.elm import base_id, unpack_model
@@ -78,7 +78,9 @@ class ModelTime:
         }
 
 
-def bench_model(link: Link, elm: bytes, recipe: Recipe, clock_mhz: float, progress: Progress = untold) -> ModelTime:
+def bench_model(
+    link: Link, elm: bytes, recipe: Recipe, clock_mhz: float, progress: Progress = no_progress
+) -> ModelTime:
     """Times a `.elm` on a board, with adapters of random B by the recipe (and on the last block, for the cache)."""
     model = unpack_model(elm)
     ranks = recipe.ranks(model)

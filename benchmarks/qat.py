@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.base.workers import in_parallel
 from edgelora.core.formats.ela import pack_adapter
 from edgelora.core.formats.elm import pack_model
@@ -180,7 +180,7 @@ def bench_qat(
     recipes: Sequence[Recipe],
     subjects: Sequence[str] | None = None,
     seeds: Sequence[int] = range(SEEDS),
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     workers: int | None = None,
 ) -> QatBench:
     """All subjects and seeds with each recipe (of different ranks), in parallel processes."""

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.base.workers import in_parallel
 from edgelora.core.formats.ela import adapter_size
 from edgelora.core.formats.elm import pack_model
@@ -144,7 +144,7 @@ def bench_ranks(
     modes: Sequence[str] = MODES,
     ranks: Sequence[int] = RANKS,
     held_out: bool = False,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     workers: int | None = None,
 ) -> RanksBench:
     """All subjects and seeds of a task, or those given, in parallel processes."""

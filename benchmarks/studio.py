@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from edgelora.base.errors import InputError, MissingPackage
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
 from edgelora.board.sim.virtual_board import start
 from edgelora.core.formats.elm import pack_model, unpack_model
@@ -253,7 +253,7 @@ KINDS = (
 )
 
 
-def bench_studio(seconds: int = 60, span: int = 20, runs: int = 3, progress: Progress = untold) -> StudioBench:
+def bench_studio(seconds: int = 60, span: int = 20, runs: int = 3, progress: Progress = no_progress) -> StudioBench:
     """Watches two boards at once, one of each kind; memory is followed for so many seconds, the rest for a span each.
 
     InputError without Chromium, `MissingPackage` without playwright.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
 from edgelora.core.formats.ela import Adapter, AdapterLayer, pack_adapter
 from edgelora.core.formats.elm import base_id, pack_model
@@ -51,7 +51,7 @@ class SwapBench:
 
 
 def bench_swap(
-    link: Link, counts: Sequence[int] = COUNTS, runs: int = 200, folder: bool = False, progress: Progress = untold
+    link: Link, counts: Sequence[int] = COUNTS, runs: int = 200, folder: bool = False, progress: Progress = no_progress
 ) -> SwapBench:
     """Fills the board's store with ever more adapters and switches among them; what it held stays there.
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.base.workers import in_parallel
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.learn.training.host_run import as_board
@@ -100,7 +100,7 @@ def bench_trust(
     subjects: Sequence[str] | None = None,
     seeds: Sequence[int] = range(5),
     with_float: bool = True,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     workers: int | None = None,
 ) -> TrustBench:
     """All cases of these data, people and seeds, in parallel processes."""

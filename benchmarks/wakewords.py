@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import MissingPackage
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.base.workers import in_parallel
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import QuantModel
@@ -116,7 +116,7 @@ def wake_word(name: str) -> WakeWord:
 def bench_wakewords(
     languages: Sequence[str] | None = None,
     oracle: bool = False,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     workers: int | None = None,
 ) -> WakeWordsBench:
     """Each wake word on prompts in these languages, or all, and on itself; in parallel processes."""

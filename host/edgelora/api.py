@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgelora.base.errors import InputError
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.board.devices import pick_port
 from edgelora.board.link.client import Link
 from edgelora.board.profiles import load_board
@@ -84,7 +84,7 @@ def load(path: str | Path, base: Base | None = None) -> Base | Adapter:
     return _adapter(load_adapter(Path(path), base), base)
 
 
-def pretrain(data: Data, *, seed: int = 0, epochs: int | None = None, progress: Progress = untold) -> FloatNet:
+def pretrain(data: Data, *, seed: int = 0, epochs: int | None = None, progress: Progress = no_progress) -> FloatNet:
     """Trains a small float network on the people that it is to know; the same on every computer."""
     return pretraining.pretrain(_samples(data, "pretrain"), seed, epochs, progress)
 
@@ -198,7 +198,7 @@ def personalize(
     *,
     board: Board | None = None,
     recipe: Recipe = DEFAULTS,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> Personalized:
     """Trains an adapter from somebody's samples: on the board or, without one, on this computer to the same bytes.
 

@@ -228,7 +228,7 @@ def test_without_the_accountant_the_last_round_says_how_much_was_told(
 # ---- who is charged
 
 
-def untold(boards: Boards) -> None:
+def unreported(boards: Boards) -> None:
     """A SuperNode or a gateway is dead: nothing reaches a board."""
     boards.lost = {Stage.TASK: {0, 1, 2}}
 
@@ -242,7 +242,7 @@ def unmasked(boards: Boards) -> None:
     boards.lost = {Stage.INPUT: {1, 2}}
 
 
-@pytest.mark.parametrize("loses", [untold, untrained, unmasked])
+@pytest.mark.parametrize("loses", [unreported, untrained, unmasked])
 def test_rounds_whose_updates_nobody_can_see_cost_nothing(
     loses: Callable[[Boards], None], tmp_path: Path, base: Base
 ) -> None:

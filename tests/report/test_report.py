@@ -247,7 +247,12 @@ def test_page_tells_a_worse_run() -> None:
         ({"judged": Verdict.WORSE, "gained": 0, "lost": 9}, State.WORSE, "worse, activated all the same", ""),
         ({"judged": Verdict.CAUTIOUS, "held_out": 0, "gained": 4}, State.UNJUDGED, "not judged", "shorter steps"),
         ({"judged": Verdict.CAUTIOUS, "held_out": 0}, State.BETTER, "better", "shorter steps"),
-        ({"judged": Verdict.UNTOLD, "held_out": 0, "gained": 4}, State.UNJUDGED, "not judged", "Record another class"),
+        (
+            {"judged": Verdict.SINGLE_CLASS, "held_out": 0, "gained": 4},
+            State.UNJUDGED,
+            "not judged",
+            "Record another class",
+        ),
         ({"judged": Verdict.BETTER, "host_twin_identical": False}, State.DIFFERS, State.DIFFERS.value, "Don't rely on"),
     ],
 )

@@ -15,7 +15,7 @@ from edgelora.core.twin.session import Session
 from edgelora.learn.report.metrics import Metrics
 from edgelora.learn.training.base import Base
 from edgelora.learn.training.board_paths import ADAPTER_PATH
-from edgelora.learn.training.early_stopping import Guard, Judged, Verdict, prepared
+from edgelora.learn.training.early_stopping import Guard, Score, Verdict, prepared
 from edgelora.learn.training.host_run import as_board
 from edgelora.learn.training.personalize import personalize_board
 from edgelora.learn.training.recipe import LEARNING_RATES, LEAST_EPOCHS, LEAST_UPDATES, MODES, MOMENTA, Recipe
@@ -61,7 +61,7 @@ def test_what_is_held_out(task: tuple[Base, Samples, Samples]) -> None:
     lopsided = prepared(replace(samples, y=(np.arange(48) > 0).astype(samples.y.dtype)), RECIPE)
     assert lopsided.held is None and "nearly all of one class" in lopsided.said
     one = prepared(samples.part(samples.y == 1), RECIPE)
-    assert one.held is None and one.verdict(None) is Verdict.UNTOLD and "one class" in one.said
+    assert one.held is None and one.verdict(None) is Verdict.SINGLE_CLASS and "one class" in one.said
     assert prepared(samples, replace(RECIPE, epochs=2)).recipe.epochs == 2
 
 
@@ -106,9 +106,9 @@ class Scripted:
     """A learner whose adapter does after each epoch as is written here."""
 
     def __init__(self, *judged: tuple[int, int]) -> None:
-        self.judged, self.epoch, self.kept = [Judged(*one) for one in judged], 0, -1
+        self.judged, self.epoch, self.kept = [Score(*one) for one in judged], 0, -1
 
-    def judge(self, samples: Samples) -> Judged:
+    def judge(self, samples: Samples) -> Score:
         self.epoch += 1
         return self.judged[self.epoch - 1]
 
@@ -126,11 +126,11 @@ def test_verdict_and_end(task: tuple[Base, Samples, Samples]) -> None:
         ([(8, -100)], 0, Verdict.NOT_BETTER),
         ([(3, -500), (4, -500)], 1, Verdict.NOT_BETTER),
     ):
-        guard, learner = Guard(samples, 9, Judged(8, -100)), Scripted(*judged)
+        guard, learner = Guard(samples, 9, Score(8, -100)), Scripted(*judged)
         for _ in judged:
             guard.epoch_ended(learner)
         assert (guard.best, guard.verdict, learner.kept) == (best, verdict, best)
-    guard, learner = Guard(samples, 9, Judged(8, -100)), Scripted(*[(7, -1)] * 9)
+    guard, learner = Guard(samples, 9, Score(8, -100)), Scripted(*[(7, -1)] * 9)
     for _ in range(5):
         assert not guard.enough
         guard.epoch_ended(learner)
@@ -148,7 +148,7 @@ def test_board_and_twin_agree(task: tuple[Base, Samples, Samples], tmp_path: Pat
             assert run.verdict is Verdict.BETTER and run.activated
             assert link.get(ADAPTER_PATH) == run.run.adapter
             reply = link.judge(run.course.held.x, run.course.held.y)
-            now, best = Judged.of(run.course.held, reply.predictions, reply.losses), run.outcome.kept
+            now, best = Score.of(run.course.held, reply.predictions, reply.losses), run.outcome.kept
             assert now == best if on_board else now > best, "all samples were learned last, but by a board alone"
             assert run.twin.identical
             if not on_board:  # its end was cut off: resumed, the run repeats that, and is the same

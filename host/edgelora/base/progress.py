@@ -8,8 +8,8 @@ from collections.abc import Callable
 Progress = Callable[[int, int, str], None]  # done, total, what: of what is done, in words for people
 
 
-def untold(done: int, total: int, what: str) -> None:
-    """The progress that nobody asked for."""
+def no_progress(done: int, total: int, what: str) -> None:
+    """For callers that show no progress."""
 
 
 class TimeLeft:

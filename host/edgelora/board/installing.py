@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgelora.base.errors import EdgeloraError, InputError
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 
 from .build import NATIVE_ARCHES, native_package
 from .link.client import Link
@@ -56,7 +56,7 @@ class Installation:
     free_heap: int
 
 
-def install(port: str, packages: Path | None = None, progress: Progress = untold) -> Installation:
+def install(port: str, packages: Path | None = None, progress: Progress = no_progress) -> Installation:
     """Copies to the board what it lacks, checks it there and restarts MicroPython (softly) to load it.
 
     packages: a folder with a package for each architecture, as `make natmods` fills it; None: that of this checkout,

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from edgelora.base.progress import Progress, TimeLeft, untold
+from edgelora.base.progress import Progress, TimeLeft, no_progress
 from edgelora.base.streams import note, say
 from edgelora.base.text import plain, printable
 
@@ -29,7 +29,7 @@ LINE_SECONDS = 5.0  # without a terminal: one line as often as this
 def progress(title: str, quiet: bool = False) -> Iterator[Progress]:
     """Gives a callback (done, total, what): a bar with the time left on a terminal, else a line now and then."""
     if quiet:
-        yield untold
+        yield no_progress
     elif sys.stderr.isatty():
         with _bar() as bar:
             left = TimeLeft()

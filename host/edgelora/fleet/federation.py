@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError, MissingPackage
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.base.text import printable
 from edgelora.core.formats.ela import Adapter, pack_adapter, unpack_adapter
 from edgelora.core.formats.files import SECRET, read_bounded, write_atomic
@@ -366,7 +366,7 @@ def federate(
     federation: Federation,
     exchange: Exchange,
     boards: Boards | Callable[[], Boards] | None = None,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     judge: Judge | None = None,
     stop: int | None = None,
 ) -> None:

@@ -23,7 +23,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from edgelora.base.errors import InputError
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats.ela import unpack_adapter
 from edgelora.learn.training.warm_start import fleet_vector
 
@@ -96,7 +96,7 @@ class FleetStrategy(Strategy):  # type: ignore[misc]
     """
 
     def __init__(
-        self, federation: Federation, work: Twins | Site, progress: Progress = untold, judge: Judge | None = None
+        self, federation: Federation, work: Twins | Site, progress: Progress = no_progress, judge: Judge | None = None
     ) -> None:
         self.federation, self.work, self.progress, self.judge = federation, work, progress, judge
         self._call: Call | None = None

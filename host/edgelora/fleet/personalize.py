@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from edgelora.base.errors import InputError
 from edgelora.learn.training.base import Base
-from edgelora.learn.training.early_stopping import Guard, Judged, prepared
+from edgelora.learn.training.early_stopping import Guard, Score, prepared
 from edgelora.learn.training.loop import train
 from edgelora.learn.training.samples import Samples
 from edgelora.learn.training.twin_learner import TwinLearner
@@ -34,7 +34,7 @@ def personalized(base: Base, plan: Plan, adapter: bytes | None, samples: Samples
         raise InputError(f"{len(samples)} samples are too few to judge what is better", remedy="record more")
     learner.begin(seed)
     bare, most = learner.save(False), learner.judge(course.held)
-    found: list[tuple[bytes | None, Judged]] = []
+    found: list[tuple[bytes | None, Score]] = []
     for start in [None] if adapter is None else [adapter, None]:
         _begin(learner, start, seed)
         guard = Guard(course.held, course.recipe.epochs, most)
@@ -49,7 +49,7 @@ def personalized(base: Base, plan: Plan, adapter: bytes | None, samples: Samples
     return train(learner, samples, recipe).adapter
 
 
-def clearly_better(one: Judged, other: Judged) -> bool:
+def clearly_better(one: Score, other: Score) -> bool:
     """Of so few samples, one more that is right is chance. Of those with targets none is: then losses decide."""
     if not one.right + other.right:
         return one > other

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgelora.base.errors import InputError
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats.elm import base_id
 from edgelora.learn.training.warm_start import fleet_vector
 
@@ -78,7 +78,7 @@ def federate_site(
     federation: Federation,
     site: Site,
     deliver: Deliver,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     judge: Judge | None = None,
     stop: int | None = None,
 ) -> None:

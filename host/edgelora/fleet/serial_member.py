@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
 
 from .messages import Stage
@@ -19,7 +19,7 @@ class BoardMember:
     and after the board's slow steps otherwise; an exception of it ends `answer`, which goes on with the same message.
     """
 
-    def __init__(self, link: Link, samples: str, progress: Progress = untold, **settings: int | None) -> None:
+    def __init__(self, link: Link, samples: str, progress: Progress = no_progress, **settings: int | None) -> None:
         self._link, self._samples, self._progress, self._settings = link, samples, progress, settings
 
     def answer(self, message: bytes, adapter: bytes = b"") -> bytes:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 
 from edgelora.base.errors import MissingPackage
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.learn.report.fleet_page import FleetReport, FleetRound, write_fleet_page
 
 from .federation import Call, Exchange, Federation, Judge, Total, federate
@@ -56,7 +56,7 @@ def simulate(
     federation: Federation,
     data: str,
     engine: str = "pool",
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     judged: bool = True,
     nodes: int | None = None,
     workers: int | None = None,
@@ -76,7 +76,7 @@ def pooled(
     work: str | Site,
     nodes: int,
     workers: int | None = None,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     judge: Judge | None = None,
     gateways: Path | None = None,
 ) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.twin.fleet import clip_update, gaussian_noise
 from edgelora.learn.training.base import Base, pretrained
@@ -37,7 +37,7 @@ PEOPLE: dict[str, tuple[int, ...]] = {"har": (3, 4, 5, 6), "har-choosing": (7, 8
 FEW = 40  # training windows of a board, where there are more boards than recordings
 
 
-def fleet_base(seed: int = 0, progress: Progress = untold, people: tuple[int, ...] = BASE_PEOPLE) -> Base:
+def fleet_base(seed: int = 0, progress: Progress = no_progress, people: tuple[int, ...] = BASE_PEOPLE) -> Base:
     """A base of these people, by itself that of the fleets by name; from the cache if it was made before."""
     windows = load_har_people(people)
     name = "-".join(["har-fleet", *map(str, people if people != BASE_PEOPLE else ())])

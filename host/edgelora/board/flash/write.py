@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.board import virtual_boards
 from edgelora.board.profiles import BoardProfile, load_board
 from edgelora.board.romfs import ROMFS_SUFFIX, check_romfs
@@ -20,7 +20,7 @@ ESP_MAGIC = 0xE9  # first byte of an image for Espressif's chips
 def flash(
     target: str | Path,
     firmware: Path,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     *,
     board: str | None = None,
     volume_timeout: float = 20.0,

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from edgelora.base.errors import InputError
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 
 from .channel import Channel
 from .protocol import Op
@@ -61,7 +61,7 @@ class Link(Channel):
 
     # --- files
 
-    def put(self, path: str, data: bytes, progress: Progress = untold) -> None:
+    def put(self, path: str, data: bytes, progress: Progress = no_progress) -> None:
         """Writes a file: whole or not at all. An upload cut short goes on where it stopped if called again.
 
         progress: in bytes. Raises DeviceError, e.g. when the filesystem is full; the old file stays.
@@ -80,11 +80,11 @@ class Link(Channel):
             progress(offset, size, "bytes")
         self._control(Op.PUT_DONE)
 
-    def get(self, path: str, progress: Progress = untold) -> bytes:
+    def get(self, path: str, progress: Progress = no_progress) -> bytes:
         """Reads a file, checked as a whole."""
         return self._download(path, self.stat(path), progress)
 
-    def _download(self, path: str, whole: FileStat, progress: Progress = untold) -> bytes:
+    def _download(self, path: str, whole: FileStat, progress: Progress = no_progress) -> bytes:
         data = bytearray()
         name = path.encode()
         if not 0 <= whole.size <= MOST_FILE:
@@ -175,7 +175,7 @@ class Link(Channel):
         labels: np.ndarray | Sequence[int],
         learning_rate: int,
         lock_heap: bool = True,
-        progress: Progress = untold,
+        progress: Progress = no_progress,
     ) -> TrainReply:
         """Trains on samples in order. windows: int8 [n, ...]; labels: [n] or, where the loss wants them, int8 targets.
 
@@ -185,7 +185,7 @@ class Link(Channel):
         samples = np.concatenate([self._labels(labels, len(windows)), windows.view(np.uint8)], axis=1)
         return self._train(Op.TRAIN, samples, learning_rate, lock_heap, progress)
 
-    def cache(self, windows: np.ndarray, path: str | None = None, progress: Progress = untold) -> int:
+    def cache(self, windows: np.ndarray, path: str | None = None, progress: Progress = no_progress) -> int:
         """Has the board keep, for `train_cached`, what the layers below the lowest adapter make of int8 windows.
 
         Windows are [n, ...]. They are kept in RAM or, given a path, in a file on the board, until another model is
@@ -209,7 +209,7 @@ class Link(Channel):
             raise InputError("samples of a feature cache have numbers from 0 to 65535")
         numbers = numbers.astype("<u2")[:, None].view(np.uint8)
         samples = np.concatenate([self._labels(labels, len(picked)), numbers], axis=1)
-        return self._train(Op.TRAIN_CACHED, samples, learning_rate, lock_heap, untold)
+        return self._train(Op.TRAIN_CACHED, samples, learning_rate, lock_heap, no_progress)
 
     def _labels(self, labels: np.ndarray | Sequence[int], count: int) -> np.ndarray:
         """Labels [n] as bytes [n, 1], or int8 targets [n, ...] as they are."""
@@ -237,7 +237,7 @@ class Link(Channel):
         return TrainReply(np.concatenate(losses), trained, elapsed)
 
     def eval(
-        self, windows: np.ndarray, logits: bool = False, lock_heap: bool = False, progress: Progress = untold
+        self, windows: np.ndarray, logits: bool = False, lock_heap: bool = False, progress: Progress = no_progress
     ) -> EvalReply:
         """Classifies int8 windows [n, ...]."""
         windows = self._windows(windows)
@@ -255,7 +255,7 @@ class Link(Channel):
         return EvalReply(np.concatenate(predictions), np.concatenate(rows) if logits else None, elapsed)
 
     def judge(
-        self, windows: np.ndarray, labels: np.ndarray, lock_heap: bool = False, progress: Progress = untold
+        self, windows: np.ndarray, labels: np.ndarray, lock_heap: bool = False, progress: Progress = no_progress
     ) -> JudgeReply:
         """Classes and losses of int8 windows [n, ...] by what infers now, without learning; see `train`."""
         windows = self._windows(windows)
@@ -449,7 +449,7 @@ class Link(Channel):
 
     # --- updates
 
-    def update(self, bundle: bytes, progress: Progress = untold) -> tuple[str, int]:
+    def update(self, bundle: bytes, progress: Progress = no_progress) -> tuple[str, int]:
         """Has the board judge, check and install a bundle; returns its adapter's name and version.
 
         One cut short goes on where it stopped if called again. progress: in bytes. Raises DeviceError.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgelora.base.errors import InputError
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats.ela import adapter_layer_size, adapter_size
 from edgelora.core.formats.elm import unpack_model
 from edgelora.core.formats.network import QuantModel
@@ -78,7 +78,7 @@ def choose(
     budget: Budget,
     modes: Sequence[str] = MODES,
     method: str = METHODS[0],
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> Choice:
     """The configuration of the highest expected gain on these samples within a budget.
 
@@ -94,7 +94,7 @@ def choices(
     recipe: Recipe,
     modes: Sequence[str] = MODES,
     method: str = METHODS[0],
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> Choices:
     """What `choose` chooses from: what takes long of it, and no budget changes."""
     recipes = [replace(recipe, mode=mode, cache="none", given_ranks=None) for mode in modes]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats.ela import Adapter, AdapterLayer, pack_adapter, seeded_a, unpack_adapter
 from edgelora.core.formats.elm import base_id, unpack_model
 from edgelora.core.formats.limits import MAX_ELEMENTS, MAX_FACTOR, MAX_RANK
@@ -57,7 +57,7 @@ class Sensitivity:
 
 
 def sensitivity(
-    elm: bytes, samples: Samples, recipe: Recipe, method: str = METHODS[0], progress: Progress = untold
+    elm: bytes, samples: Samples, recipe: Recipe, method: str = METHODS[0], progress: Progress = no_progress
 ) -> Sensitivity:
     """Expected gains of all layers that the recipe's placement names, in the recipe's mode."""
     if method not in METHODS:

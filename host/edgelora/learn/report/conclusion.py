@@ -123,7 +123,7 @@ def _judges(report: Report, state: State) -> str:
         if report.judged in better:
             held = page.count(report.held_out, "sample")
             said.append(f"On {held} held out from training it {better[report.judged]}.")
-    elif report.judged == Verdict.UNTOLD:
+    elif report.judged == Verdict.SINGLE_CLASS:
         said.append("All samples are of one class, so nothing shows what it did to the others.")
     elif report.judged == Verdict.CAUTIOUS:
         said.append("Too few samples were there to hold some out, so training took shorter steps.")
@@ -158,7 +158,7 @@ def _kept(report: Report) -> str:
 def _advice(report: Report, state: State) -> str:
     if state is State.DIFFERS:
         return "Don't rely on it: train again, and install or flash the board's EdgeLoRA anew if it happens again."
-    if report.judged == Verdict.UNTOLD:
+    if report.judged == Verdict.SINGLE_CLASS:
         return "Record another class."
     if state is State.NOT_BETTER:
         return "Record more samples, above all of the classes that are mixed up."

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgelora.base import resources
 from edgelora.base.errors import EdgeloraError, InputError
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats import elm as formats_elm
 from edgelora.core.formats.ela import unpack_adapter
 from edgelora.core.formats.elm import pack_model, unpack_model
@@ -184,19 +184,19 @@ def load_parts(spec: str, test: str | None) -> Parts:
     return dataset.split(load_dataset(spec), spec, "others with --test, or ")
 
 
-def pretrained_har(subject: int, seed: int, progress: Progress = untold, cache: Path = CACHE) -> FloatNet:
+def pretrained_har(subject: int, seed: int, progress: Progress = no_progress, cache: Path = CACHE) -> FloatNet:
     """The base pretrained without `subject`: from the cache if it was made before."""
     return pretrained(f"har-{subject}", lambda: load_har(subject).pretrain, seed, progress, cache)
 
 
-def pretrained_kws(seed: int, progress: Progress = untold, cache: Path = CACHE) -> FloatNet:
+def pretrained_kws(seed: int, progress: Progress = no_progress, cache: Path = CACHE) -> FloatNet:
     """The base pretrained on all voices but those in `datasets.VOICES`: from the cache if it was made before."""
     name = f"kws-{part_key(PRETRAINING, 'pretrain')}"
     return pretrained(name, lambda: keywords.spoken(PRETRAINING, "pretrain"), seed, progress, cache)
 
 
 def pretrained(
-    name: str, load: Callable[[], Dataset], seed: int, progress: Progress = untold, cache: Path = CACHE
+    name: str, load: Callable[[], Dataset], seed: int, progress: Progress = no_progress, cache: Path = CACHE
 ) -> FloatNet:
     """A base of data that have this name in the cache: from there if it was made before."""
     path = cache / f"{name}-{seed}-{PRETRAINING_VERSION}.npz"

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import EvalReply, ModelInfo, TrainReply
 
 from .base import Base, WorkflowError
 from .board_paths import ADAPTER_PATH, CACHE_PATH, STATE_PATH, TRIAL_PATH
-from .early_stopping import Judged
+from .early_stopping import Score
 from .metrics import errors
 from .recipe import Recipe
 from .recompute import choose_recompute
@@ -32,7 +32,7 @@ class BoardLearner:
         link: Link,
         base: Base,
         recipe: Recipe,
-        progress: Progress = untold,
+        progress: Progress = no_progress,
         ranks: bytes | None = None,
         frames: int = 1,
     ) -> None:
@@ -73,9 +73,9 @@ class BoardLearner:
         self.link.save(path, state)
         return self.link.get(path)
 
-    def judge(self, samples: Samples) -> Judged:
+    def judge(self, samples: Samples) -> Score:
         reply = self.link.judge(samples.x, samples.targets, lock_heap=True, progress=self.progress)
-        return Judged.of(samples, reply.predictions, reply.losses)
+        return Score.of(samples, reply.predictions, reply.losses)
 
     def keep(self) -> None:
         self.link.save(ADAPTER_PATH)

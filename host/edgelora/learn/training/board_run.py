@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgelora.base.errors import EdgeloraError, InputError
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import RunReply
 from edgelora.board.profiles import BoardProfile
@@ -89,7 +89,7 @@ def train_on_board(
     pace: Pace,
     profile: BoardProfile | None,
     metrics: UpdateLog,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     resume: bool = False,
     note: Callable[[str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,

@@ -13,7 +13,7 @@ from .samples import Clipping, Samples
 
 CLIPPED_FROM = 0.01  # share of input values beyond the base's range that is told
 SATURATED_FROM = 0.1  # share of samples with an output at an end of its grid that is told
-LEAST_JUDGED = 20  # test samples; the interval of an accuracy on fewer is wider than 20 points to either side
+FEW_TEST_SAMPLES = 20  # the interval of an accuracy on fewer is wider than 20 points to either side
 G = 9.80665  # m/s2
 
 
@@ -67,7 +67,7 @@ def _one_class(base: Base, samples: Samples) -> str:
 
 
 def _too_few(base: Base, test: Samples) -> str:
-    if len(test) >= LEAST_JUDGED or base.model.learns_values:
+    if len(test) >= FEW_TEST_SAMPLES or base.model.learns_values:
         return ""
     points = 100 * 1.96 * 0.5 / len(test) ** 0.5
     return f"{len(test)} test samples judge little: an accuracy on them is sure to {points:.0f} points; record more"

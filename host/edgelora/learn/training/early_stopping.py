@@ -37,17 +37,17 @@ LEAST_PATIENCE = 2  # and how many may in any case
 class Verdict(StrEnum):
     """What the samples held out say of an adapter.
 
-    CAUTIOUS: a board alone had too few to say anything, so it was trained with short steps; UNTOLD: they had one class
-    alone, and it may have forgotten the others; WORSE: whatever they say, it names fewer of the test samples right or,
-    of values, has a larger error on them; DIFFERS: the host twin made another adapter of the same samples, so nothing
-    that board or host say of it can be relied on.
+    CAUTIOUS: too few samples to hold any out, so a board alone trained with short steps. SINGLE_CLASS: all samples
+    are of one class, and the adapter may have forgotten the others. WORSE: whatever the samples held out say, it names
+    fewer of the test samples right or, of values, has a larger error on them. DIFFERS: the host twin made another
+    adapter of the same samples, so nothing that board or host say of it can be relied on.
     """
 
     BETTER = "better"
     NOT_BETTER = "not better"
     WORSE = "worse on the test samples"
     CAUTIOUS = "not judged: few samples, short steps"
-    UNTOLD = "not judged: one class"
+    SINGLE_CLASS = "not judged: one class"
     DIFFERS = "the host twin differs"
 
     @property
@@ -57,7 +57,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, order=True)
-class Judged:
+class Score:
     """How an adapter does on the samples held out: how many it names right, and minus the sum of losses, 1/4096 nat.
 
     The larger the better, in this order, beside what was in use before; among epochs the least loss counts.
@@ -67,15 +67,15 @@ class Judged:
     minus_loss: int
 
     @classmethod
-    def of(cls, samples: Samples, predicted: NDArray[Any], losses: NDArray[Any]) -> Judged:
+    def of(cls, samples: Samples, predicted: NDArray[Any], losses: NDArray[Any]) -> Score:
         """Of classes and losses [N]. Where samples have targets, only losses count."""
         right = int(np.sum(predicted == samples.y)) if samples.given_targets is None else 0
         return cls(right, -int(np.sum(losses, dtype=np.int64)))
 
-    def __add__(self, other: Judged) -> Judged:
-        return Judged(self.right + other.right, self.minus_loss + other.minus_loss)
+    def __add__(self, other: Score) -> Score:
+        return Score(self.right + other.right, self.minus_loss + other.minus_loss)
 
-    def milder(self, other: Judged) -> bool:
+    def milder(self, other: Score) -> bool:
         """Whether it comes before another of the same run: losses tell early of samples that are learned by heart."""
         return (self.minus_loss, self.right) > (other.minus_loss, other.right)
 
@@ -83,7 +83,7 @@ class Judged:
 class Judge(Protocol):
     """A learner that can be judged, and can keep an adapter."""
 
-    def judge(self, samples: Samples) -> Judged:
+    def judge(self, samples: Samples) -> Score:
         """By what infers now: the training adapter, unless another one is in use."""
         ...
 
@@ -101,8 +101,8 @@ class Outcome:
 
     epochs: int
     best: int
-    before: Judged
-    kept: Judged
+    before: Score
+    kept: Score
 
     @property
     def verdict(self) -> Verdict:
@@ -115,8 +115,8 @@ class Guard:
 
     held: Samples
     epochs: int
-    before: Judged
-    by_epoch: list[Judged] = field(default_factory=list)
+    before: Score
+    by_epoch: list[Score] = field(default_factory=list)
     best: int = 0
 
     def epoch_ended(self, learner: Judge) -> None:
@@ -188,7 +188,7 @@ class Course:
     def verdict(self, guard: Guard | Outcome | None) -> Verdict:
         if guard:
             return guard.verdict
-        return Verdict.UNTOLD if _is_one_sided(self.samples) else Verdict.CAUTIOUS
+        return Verdict.SINGLE_CLASS if _is_one_sided(self.samples) else Verdict.CAUTIOUS
 
     @property
     def said(self) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.base.workers import in_parallel
 from edgelora.core.formats.elm import unpack_model
 from edgelora.model.datasets.dataset import HELD_OUT, held_out
@@ -57,7 +57,7 @@ class Trained:
     tries: list[Try]
 
 
-def as_board(elm: bytes, samples: Samples, recipe: Recipe, progress: Progress = untold) -> Run:
+def as_board(elm: bytes, samples: Samples, recipe: Recipe, progress: Progress = no_progress) -> Run:
     """A board's own training of the same samples."""
     course = prepared(samples, recipe)
     learner = TwinLearner(elm, recipe.ranks(unpack_model(elm)), course.recipe, samples.frames)
@@ -74,7 +74,7 @@ def train_adapter(
     test: Samples,
     recipe: Recipe,
     tries: int = 1,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     trainer: Trainer = as_board,
 ) -> Trained:
     """Trains by the recipe or, of several `tries` with other seeds and a board's rates, by the best one's."""
@@ -136,7 +136,7 @@ def _try_all(
 
 def _try(base: Base, kept: Samples, held: Samples, recipe: Recipe, trainer: Trainer) -> Try:
     learner = _learner(base, recipe, kept)
-    learner.use(trainer(base.elm, kept, recipe, untold).adapter)
+    learner.use(trainer(base.elm, kept, recipe, no_progress).adapter)
     found = measured(base, answers(base, learner.session, held), held)
     by_name = {f"validation_{found.name}": found.rounded}
     return Try(recipe.seed, recipe.initial_rate, **{"validation_accuracy": None, **by_name})

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgelora.core.twin import device
 
-from .early_stopping import Judged, Outcome, Verdict
+from .early_stopping import Outcome, Score, Verdict
 from .on_twin import board_model, board_store
 from .recipe import Recipe
 
@@ -103,7 +103,7 @@ class Lifelong:
         """Trains an adapter anew from the reservoir, and uses it if it is better."""
         with device.refusals():
             [run] = deque(self.learner.consolidate(self.recipe.epochs), 1)
-        before, kept = (Judged(right, -loss) for right, loss in (run.before, run.best))
+        before, kept = (Score(right, -loss) for right, loss in (run.before, run.best))
         return Consolidated(run.judged - 1, run.best_epoch, before, kept, run.better)
 
     def add_class(self, name: str, samples: Iterable[NDArray[np.int8]]) -> int:

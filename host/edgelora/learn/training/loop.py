@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 
-from .early_stopping import Course, Guard, Judged, Outcome, Verdict
+from .early_stopping import Course, Guard, Outcome, Score, Verdict
 from .recipe import Recipe
 from .samples import Samples, schedule
 
@@ -40,7 +40,7 @@ class Learner(Protocol):
     def save(self, state: bool) -> bytes: ...
     def use(self, adapter: bytes | None) -> None: ...
     def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]: ...
-    def judge(self, samples: Samples) -> Judged:
+    def judge(self, samples: Samples) -> Score:
         """By what infers now: the training adapter, unless another one is in use."""
         ...
 
@@ -75,7 +75,7 @@ def train(
     learner: Learner,
     samples: Samples,
     recipe: Recipe,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     checkpoint: Callable[[], None] | None = None,
     done: int = 0,
     stop: int | None = None,
@@ -134,7 +134,7 @@ def _learn(
     return losses, [float(np.mean(by_epoch[e])) / 4096 for e in sorted(by_epoch)]
 
 
-def cross_judged(learner: Learner, course: Course, progress: Progress = untold) -> Outcome | None:
+def cross_judged(learner: Learner, course: Course, progress: Progress = no_progress) -> Outcome | None:
     """What runs on parts of few samples say of an adapter of them all, beside what infers now; None: others judge.
 
     The learner has to begin anew afterwards.
@@ -142,7 +142,7 @@ def cross_judged(learner: Learner, course: Course, progress: Progress = untold) 
     folds = course.folds
     if not folds:
         return None
-    before, kept = learner.judge(course.samples), Judged(0, 0)
+    before, kept = learner.judge(course.samples), Score(0, 0)
     for learned, held in folds:
         learner.begin(course.recipe.seed)
         _learn(learner, learned, course.recipe, progress, None, 0, None, None)
@@ -154,11 +154,11 @@ def guarded(
     learner: Learner,
     course: Course,
     guard: Guard | None,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     checkpoint: Callable[[], None] | None = None,
     done: int = 0,
     stop: int | None = None,
-    finishing: Progress = untold,
+    finishing: Progress = no_progress,
 ) -> Run:
     """`train` by a course and, where it helped, a few epochs over all samples at its end, told to `finishing`.
 

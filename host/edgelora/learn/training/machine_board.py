@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import Decision, MonitorReply
 from edgelora.core.formats.eld import pack_samples
@@ -59,7 +59,7 @@ def learn_on_board(
     recipe: Recipe,
     phases: Phases,
     metrics: UpdateLog,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> BoardMachine:
     """Streams counts of normal operation to a board, which learns the machine stage by stage; then it watches others.
 

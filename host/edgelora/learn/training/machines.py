@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.files import write_atomic
 from edgelora.core.formats.monitor import STEPS, Monitor
@@ -64,14 +64,14 @@ def scaled_inputs(values: NDArray[np.int16], by: int) -> NDArray[np.float32]:
 
 
 def pretrained_autoencoder(
-    rows: NDArray[np.float32], hidden: tuple[int, ...], epochs: int, seed: int = 0, progress: Progress = untold
+    rows: NDArray[np.float32], hidden: tuple[int, ...], epochs: int, seed: int = 0, progress: Progress = no_progress
 ) -> QuantModel:
     """An INT8 autoencoder of rows [N, n] in spreads."""
     net = pretrain_autoencoder(rows, hidden, epochs, seed, progress)
     return quantize_autoencoder(net, rows.reshape(len(rows), 1, 1, -1))
 
 
-def machine_base(seed: int = 0, progress: Progress = untold, cache: Path = CACHE) -> Base:
+def machine_base(seed: int = 0, progress: Progress = no_progress, cache: Path = CACHE) -> Base:
     """The base that all machines share, pretrained on simulated ones: from the cache if it was made before."""
     path = cache / f"machine-{seed}-{_VERSION}.elm"
     if not path.exists():

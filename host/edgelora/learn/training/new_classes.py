@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import StoreState
 from edgelora.core.formats.classes import ClassRow, no_room, pack_classes
@@ -51,7 +51,7 @@ class AddedClasses:
 
 
 def add_classes(
-    link: Link, base: Base, data: Dataset, before: bytes | None, progress: Progress = untold
+    link: Link, base: Base, data: Dataset, before: bytes | None, progress: Progress = no_progress
 ) -> AddedClasses:
     """Makes each class of the data one of the adapter `before` (None: of the bare base), on the board, in its RAM.
 
@@ -97,7 +97,7 @@ def add_classes(
 
 
 def add_stored_classes(
-    link: Link, base: Base, data: Dataset, name: str, progress: Progress = untold, force: bool = False
+    link: Link, base: Base, data: Dataset, name: str, progress: Progress = no_progress, force: bool = False
 ) -> tuple[AddedClasses, bool]:
     """Adds classes to the adapter of that name in the board's store, and whether it is used: then it is active there.
 

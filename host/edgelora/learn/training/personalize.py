@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.board.energy import EnergyRow, energy_by_clock
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import Hello, ModelInfo, RunReply
@@ -29,7 +29,7 @@ from .base import Base, WorkflowError
 from .board_learner import BoardLearner, base_path
 from .board_paths import ADAPTER_PATH, CACHE_PATH, STATE_PATH
 from .board_run import KEPT_NAME, NAME, BoardTraining, Pace, train_on_board
-from .early_stopping import Course, Guard, Judged, Outcome, Verdict, prepared
+from .early_stopping import Course, Guard, Outcome, Score, Verdict, prepared
 from .loop import Run, cross_judged, guarded
 from .metrics import Measure, answers, measured
 from .new_classes import stored_adapter, without_classes
@@ -91,7 +91,7 @@ def personalize_board(
     test: Samples,
     recipe: Recipe,
     metrics: UpdateLog,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     resume: bool = False,
     pace: Pace | None = None,
     note: Callable[[str], None] | None = None,
@@ -224,7 +224,7 @@ def _left_in_store(link: Link, end: RunReply) -> bytes:
 
 def _outcome(trained: BoardTraining) -> Outcome:
     end = trained.end
-    before, kept = (Judged(right, -loss) for right, loss in (end.before, end.best))
+    before, kept = (Score(right, -loss) for right, loss in (end.before, end.best))
     return Outcome(end.judged - 1, end.best_epoch, before, kept)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats.ela import Adapter, AdapterLayer, pack_adapter
 from edgelora.core.formats.elm import base_id, unpack_model
 from edgelora.core.formats.network import QuantModel, layer_size
@@ -46,7 +46,7 @@ def train_qat(
     elm: bytes,
     samples: Samples,
     recipe: Recipe = RECIPE,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     augment: Augment | None = None,
 ) -> Run:
     """Trains by the recipe's ranks, batch, epochs and seed; its state lets a board train on with its momentum.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import Decision, LinkError, ListenReply
 from edgelora.core.formats.signal import Signal
@@ -172,7 +172,7 @@ class Take:
     label: int
 
 
-def record_on_board(link: Link, base: Base, path: str, takes: Sequence[Take], progress: Progress = untold) -> None:
+def record_on_board(link: Link, base: Base, path: str, takes: Sequence[Take], progress: Progress = no_progress) -> None:
     """Has a board hear these, and keep what its front end makes of each take's last window, in a sample file."""
     signal_of(base)
     BoardLearner(link, base, Recipe(), ranks=adapter_ranks(base, None))
@@ -183,7 +183,7 @@ def record_on_board(link: Link, base: Base, path: str, takes: Sequence[Take], pr
 
 
 def hear_on_board(
-    link: Link, base: Base, adapter: bytes | None, takes: Sequence[Take], progress: Progress = untold
+    link: Link, base: Base, adapter: bytes | None, takes: Sequence[Take], progress: Progress = no_progress
 ) -> NDArray[np.int64]:
     """What a board says of each take's last window [takes]. adapter: None for the bare base; one that the board has, if
     its flash holds it at `ADAPTER_PATH`, is not sent."""
@@ -195,7 +195,7 @@ def hear_on_board(
     return np.array([decisions[-1].seen for decisions in _decisions(link, takes, progress)], np.int64)
 
 
-def hear_all(link: Link, takes: Sequence[Take], progress: Progress = untold) -> NDArray[np.int64]:
+def hear_all(link: Link, takes: Sequence[Take], progress: Progress = no_progress) -> NDArray[np.int64]:
     """What a board says of every window of these takes, with what it has open and in use [windows]."""
     told = _decisions(link, takes, progress)
     return np.array([decision.seen for decisions in told for decision in decisions], np.int64)

@@ -15,7 +15,7 @@ from edgelora.core.formats.limits import MAX_SUMMED
 from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin.session import Session
 
-from .early_stopping import Course, Guard, Judged
+from .early_stopping import Course, Guard, Score
 from .loop import Run, guarded, train
 from .recipe import LIMITS, Recipe
 from .samples import Samples
@@ -41,7 +41,7 @@ class TwinLearner:
     def train(self, x: NDArray[np.int8], y: NDArray[Any], learning_rate: int) -> list[int]:
         return self.session.train_all(x, y, learning_rate)
 
-    def judge(self, samples: Samples) -> Judged:
+    def judge(self, samples: Samples) -> Score:
         return judged(self.session, samples)
 
     def keep(self) -> None:
@@ -75,9 +75,9 @@ class TwinLearner:
         }
 
 
-def judged(session: Session, samples: Samples) -> Judged:
+def judged(session: Session, samples: Samples) -> Score:
     """How what infers now does on samples."""
-    return Judged.of(samples, *session.evaluate_all(samples.x, samples.targets))
+    return Score.of(samples, *session.evaluate_all(samples.x, samples.targets))
 
 
 def _scaled(sums: NDArray[np.int64], state: TensorState | None) -> NDArray[np.float64]:

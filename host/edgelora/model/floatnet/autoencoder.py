@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 
 from . import layers, train
 
 
 def pretrain_autoencoder(
-    x: NDArray[np.float32], hidden: Sequence[int], epochs: int, seed: int = 0, progress: Progress = untold
+    x: NDArray[np.float32], hidden: Sequence[int], epochs: int, seed: int = 0, progress: Progress = no_progress
 ) -> layers.FloatNet:
     """Trains dense layers of so many outputs, and one more, to give back x [N, D]. The narrowest has no activation.
 

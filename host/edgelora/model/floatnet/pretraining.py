@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import partial
 
 from edgelora.base.errors import InputError
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats.limits import MAX_CLASSES
 from edgelora.model.datasets.dataset import Dataset
 
@@ -30,7 +30,7 @@ def pretrain(
     data: Dataset,
     seed: int = 0,
     epochs: int | None = None,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     wearer: Wearer | None = None,
 ) -> layers.FloatNet:
     """Trains `har_net` on windows [N, 1, time, channels], `ds_cnn` on spectrograms [N, time, coefficients, 1].

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
-from edgelora.base.progress import Progress, untold
+from edgelora.base.progress import Progress, no_progress
 
 from . import deterministic_math
 from .layers import Array, FloatNet, backward, forward, parameters
@@ -116,7 +116,7 @@ def fit(
     weight_decay: float = 1e-3,
     schedule: str = "cosine",
     augment: Augment | None = None,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     loss: Loss = softmax_cross_entropy,
 ) -> list[float]:
     """Trains `net` in place on x [N, H, W, C], y [N, ...] as `loss` has it, by Adam; returns each epoch's mean loss."""
