@@ -92,14 +92,15 @@ def test_refuses_what_would_hide_the_package(path: str, board: virtual_boards.Si
     run(board, "fs", "rm", "-r", f":{hiding}")
 
 
-def test_modules_of_before_the_package_are_replaced(board: virtual_boards.SimHandle) -> None:
-    old = ["/lib/edgelora.mpy", "/lib/edgelora_store.mpy"]
+def test_modules_of_earlier_versions_are_removed(board: virtual_boards.SimHandle) -> None:
+    old = ["/lib/edgelora.mpy", "/lib/edgelora_store.mpy", "/lib/edgelora/_work.mpy", "/lib/edgelora/_own.mpy"]
     with Link.connect(board.port) as link:
         for path in (*old, "/lib/edgelora_mine.mpy"):
             link.put(path, b"old")
     assert installing.install(board.port, DIST).edgelora
     with Link.connect(board.port) as link:
         assert {entry.name for entry in link.list("/lib")} == {"edgelora", "edgelora_mine.mpy"}
+        assert {f"/lib/edgelora/{entry.name}" for entry in link.list("/lib/edgelora")} == {*NATIVE, *PURE}
         link.remove("/lib/edgelora_mine.mpy")
 
 

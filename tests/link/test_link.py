@@ -167,7 +167,7 @@ def desktop(tmp_path):
     """A desktop with the stand-in model: its port."""
     (tmp_path / "edgelora").mkdir()
     shutil.copy(ROOT / "tests/device/programs/link_model.py", tmp_path / "edgelora/__init__.py")
-    shutil.copy(DEVICE / "_work.py", tmp_path / "edgelora")
+    shutil.copy(DEVICE / "_handlers.py", tmp_path / "edgelora")
     (tmp_path / "base.elm").write_bytes(b"")
     with micropython(tmp_path, "['']") as port:
         yield port

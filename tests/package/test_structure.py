@@ -78,7 +78,7 @@ def test_the_drawing_of_the_storeys() -> None:
 
 
 DEVICE = ROOT / "micropython_module" / "python" / "edgelora"
-HANDLERS = {"agent", "_work"}  # answer a host; the agent is also lent to boards without the package
+HANDLERS = {"agent", "_handlers"}  # answer a host; the agent is also lent to boards without the package
 
 
 @pytest.mark.parametrize("path", sorted(DEVICE.glob("*.py")), ids=lambda path: path.stem)

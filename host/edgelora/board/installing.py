@@ -22,7 +22,8 @@ from .probe import native_arch
 TARGET = "/lib"
 PACKAGE = f"{TARGET}/edgelora"
 MODULE = f"{PACKAGE}/__init__.mpy"
-OUTDATED = re.compile(rf"{TARGET}/edgelora(_(agent|store|training|update))?\.mpy")  # modules of before the package
+# Modules of earlier versions, unless this one has them: from before there was a package, and in it.
+OUTDATED = re.compile(rf"{TARGET}/edgelora(_(agent|store|training|update))?\.mpy|{PACKAGE}/\w+\.mpy")
 THUMB = ("armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp")  # each runs the code of those before it
 SPARE_BYTES = 16384  # for the filesystem's own use while files are replaced
 
@@ -70,7 +71,8 @@ def install(port: str, packages: Path | None = None, progress: Progress = no_pro
         version, contents = read_package(packages / arch if packages else native_package(arch))
         check_format(hello, contents[MODULE])
         _check_not_hidden(link, contents)
-        outdated = {path: size for path, size in _files(link, TARGET).items() if OUTDATED.fullmatch(path)}
+        there = (_files(link, TARGET) | _files(link, PACKAGE)).items()
+        outdated = {path: size for path, size in there if OUTDATED.fullmatch(path) and path not in contents}
         missing = {path: content for path, content in contents.items() if not link.holds(path, content)}
         _replace(link, outdated, missing, progress)
     if outdated or missing or hello.edgelora != version:

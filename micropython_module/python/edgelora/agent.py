@@ -1,6 +1,6 @@
 """The device's end of the EdgeLoRA link (SPEC.md, section 10): frames, sessions and files.
 
-It is lent to boards that lack EdgeLoRA, so it needs no other module of the package; `_work` has what does.
+It is lent to boards that lack EdgeLoRA, so it needs no other module of the package; `_handlers` has what does.
 
 `run()` turns the REPL's byte stream into a channel of binary frames and serves requests. It returns, and the
 REPL is back, on QUIT, on Ctrl-C between frames, or when no host spoke for `idle_ms`. What was loaded stays
@@ -58,7 +58,7 @@ _SPEECHLESS = b'{"kind": "MemoryError", "error": "no memory is left to say what 
 _OK, _WORKING, _NAK, _ERROR, _NO_SESSION = 0, 1, 2, 3, 4
 _HELLO, _QUIT, _REPEAT = 1, 2, 3
 _PUT_DATA, _GET_DATA = 0x11, 0x14
-_WORK = 0x20  # ops from here on are in _work
+_MORE_OPS = 0x20  # from here on they are in _handlers
 _LARGE = (0x20, 0x34)  # open a model, now or at the end of an update
 _QUICK = (_PUT_DATA, _GET_DATA)  # answered without announcing work first
 
@@ -304,8 +304,8 @@ class _Agent:
         self._upload = None
         self._download = None
         self._path = ""
-        self._work = None  # requests that take the package's other modules, once there was one
-        self._handlers = {
+        self._more = None  # `_handlers.Handlers`: requests that take the package's other modules, once there was one
+        self._by_op = {
             0x10: self._put_open,
             _PUT_DATA: self._put_data,
             0x12: self._put_done,
@@ -364,7 +364,7 @@ class _Agent:
             line.working(sequence)
         status = _OK
         try:
-            handler = self._handlers.get(op) or (self._working() if op >= _WORK else {}).get(op)
+            handler = self._by_op.get(op) or (self._more_by_op() if op >= _MORE_OPS else {}).get(op)
             if handler is None:
                 raise ValueError(f"unknown request {op}: the firmware is older than the host tools; update it")
             answer = handler(size)
@@ -375,20 +375,20 @@ class _Agent:
             answer = self._put(self._words(error))
         line.reply(sequence, status, answer)
 
-    def _working(self):
+    def _more_by_op(self):
         # Handlers of what takes the package's other modules; those stay out of memory until they are needed.
-        if self._work is None:
+        if self._more is None:
             if edgelora is None:
                 raise ValueError("this board has no EdgeLoRA: `edgelora install`, or flash its firmware")
             try:
-                Work = _imported("_work").Work
+                Handlers = _imported("_handlers").Handlers
             except ImportError:
                 raise ValueError(
                     "this board's EdgeLoRA is older than the host tools: install or flash it anew"
                 ) from None
-            self._work = Work(self)
+            self._more = Handlers(self)
             gc.collect()
-        return self._work.handlers
+        return self._more.by_op
 
     def _put(self, text):
         if len(text) > self.line.max_payload:
@@ -452,8 +452,8 @@ class _Agent:
                 "max_payload": self.line.max_payload,
                 "resumed": resumed,
                 "sequence": self.sequence,
-                "model": bool(self._work and self._work.model),
-                "trained": self._work.trained if self._work else 0,
+                "model": bool(self._more and self._more.model),
+                "trained": self._more.trained if self._more else 0,
                 "ticks_us": time.ticks_us(),
             }
         ).encode()
@@ -462,8 +462,8 @@ class _Agent:
 
     def pause(self):
         """Puts a half-done upload or update safely into flash; it goes on when the host is back."""
-        if self._work:
-            self._work.pause()
+        if self._more:
+            self._more.pause()
         if self._upload:
             try:
                 self._upload[0].flush()
@@ -586,8 +586,8 @@ class _Agent:
     def _remove(self, size):
         self._close_files()
         path = self.json(size)["path"]
-        if self._work:
-            self._work.forget(path)
+        if self._more:
+            self._more.forget(path)
         os.remove(path)
         return {}
 

@@ -51,7 +51,7 @@ _WINDOW, _MOST, _LONGEST = 128, 927, 121  # bytes, equal bits among them and in 
 _STIRS, _MACHINE = 0xD5, sys.implementation._machine  # how an RP2040's os.urandom stirs 8 bits into a byte
 _BLOCK = 512
 _GOLDEN = 0x9E3779B1
-_ELSEWHERE = {"Poller": "_fleet_air", "fetch_roster": "_fleet_air", "personalize": "_fleet_own"}
+_ELSEWHERE = {"Poller": "_fleet_http", "fetch_roster": "_fleet_http", "personalize": "_fleet_personalize"}
 
 TRAINING, WORKING = "training", "working"
 

@@ -228,7 +228,7 @@ class Updater:
         own = [path for path in self._own if _exists(path)]
         if not own:
             return
-        from ._own import compared, held_in
+        from ._update_check import compare, held_in
 
         head, store = self._head, self.store
         held, entry = held_in(own, model), store.find(head.name)
@@ -236,7 +236,7 @@ class Updater:
             return
         old = store.read(head.name) if entry and entry.base_id == model.base_id else None
         try:
-            found = yield from compared(model, self.model is not None, held, data, old)
+            found = yield from compare(model, self.model is not None, held, data, old)
         except MemoryError:
             raise UpdateError("no memory to judge the adapter beside what runs: reset the board, then update") from None
         finally:

@@ -56,18 +56,18 @@ class Request(OnFlash):
 
 def model(action):
     """What the open model computes, and its training."""
-    m = action.agent._work.model
+    m = action.agent._more.model
     counts = m.counts()
     return m.infer(memoryview(X)[: m.input_size]), bytes(m.output), counts, bytes(m.save(state=not counts[2]))
 
 
 def store(action):
-    found = action.agent._work and action.agent._work.opened_store(ADAPTERS) or Store(ADAPTERS, cache=0, adapters=8)
+    found = action.agent._more and action.agent._more.opened_store(ADAPTERS) or Store(ADAPTERS, cache=0, adapters=8)
     return [(e.name, e.version, e.flags, bytes(found.read(e.name))) for e in found.list()], found.active
 
 
 def labels(action):
-    m = action.agent._work.model
+    m = action.agent._more.model
     return m and (list(m.labels), m.infer(memoryview(X)[: m.input_size]))
 
 

@@ -18,7 +18,7 @@ import faults_fleet
 import faults_suite
 
 import edgelora
-from edgelora import _own, agent, fleet, training, update
+from edgelora import _update_check, agent, fleet, training, update
 from edgelora._trust import trusted
 from edgelora.store import Store
 
@@ -59,7 +59,7 @@ def created():
 
 
 def held():
-    found = _own.held_in((HELD,), board.model("infer"))
+    found = _update_check.held_in((HELD,), board.model("infer"))
     found.close()
     return found.count
 

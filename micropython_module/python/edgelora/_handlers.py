@@ -65,8 +65,8 @@ class _Cache:
             self._file.close()
 
 
-class Work:
-    """Handlers of requests, as `agent` has them. They are given the size of what is in `line.body`."""
+class Handlers:
+    """Requests by op, as `agent` has its own. They are given the size of what is in `line.body`."""
 
     def __init__(self, agent):
         self._agent = agent
@@ -78,15 +78,15 @@ class Work:
         self._update = None
         self._scheduler = None  # of the run that the board does by itself,
         self._window = None  # the window it is in,
-        self._watch = None  # what has a sensor of the board's, once there was such a request
+        self._sensor = None  # `SensorHandlers`, once a request was about the board's own sensor
         self._pipeline = self._certain = None  # of samples that come over the link; its probabilities, if there are
-        self._of_own = False  # whether they are the board's own sensor's
-        self._of_all = False  # whether the probabilities of all classes are told, instead of outputs
+        self._of_sensor = False  # whether they are the board's own sensor's
+        self._tells_all = False  # the probabilities of all classes, instead of outputs
         self.chunk = self.decision_size = 0  # samples that it takes at once, bytes of what it says of a window
         self._monitor = None  # of that pipeline, if it watches a machine
         self._learned = []  # and what it has learned since the host last asked: (loss, microseconds)
-        self._fleet = None  # what takes a fleet's modules, once there was such a request
-        self.handlers = {
+        self._fleet = None  # `FleetHandlers`, once a request was about a fleet
+        self.by_op = {
             0x20: self._model,
             0x21: self._begin,
             0x22: self._load,
@@ -105,8 +105,8 @@ class Work:
             0x2F: self._monitored,
             0x30: self._in_store,
             0x31: self._class,
-            0x32: lambda size: self._of_sensor().open(size),
-            0x33: lambda size: self._of_sensor().data(size),
+            0x32: lambda size: self._sensor_handlers().open(size),
+            0x33: lambda size: self._sensor_handlers().data(size),
             0x34: self._update_open,
             0x35: self._update_data,
             0x36: self._update_done,
@@ -114,9 +114,9 @@ class Work:
             0x38: self._run_start,
             0x39: self._run_go,
             0x3A: self._run_suspend,
-            0x3B: lambda size: self._of_fleet().say(size),
-            0x3C: lambda size: self._of_fleet().data(size),
-            0x3D: lambda size: self._of_sensor().watch(size),
+            0x3B: lambda size: self._fleet_handlers().say(size),
+            0x3C: lambda size: self._fleet_handlers().data(size),
+            0x3D: lambda size: self._sensor_handlers().watch(size),
         }
 
     def pause(self):
@@ -333,8 +333,8 @@ class Work:
         if signal is None:
             raise ValueError("the base says nothing of its signal: make it from data that does")
         # As many samples at once as fit a request, and whose decisions fit an answer.
-        payload, self._of_all = self.line.max_payload, bool(request.get("all"))
-        told = 2 + 2 * (model.output_size + _MOST_ADDED) if self._of_all else model.output_size
+        payload, self._tells_all = self.line.max_payload, bool(request.get("all"))
+        told = 2 + 2 * (model.output_size + _MOST_ADDED) if self._tells_all else model.output_size
         self.decision_size = _DECISION + told
         decisions = (payload - 8) // self.decision_size
         chunk = min((payload - 4) // (2 * signal.channels), (decisions - 1) * signal.hop)
@@ -342,12 +342,12 @@ class Work:
             raise ValueError("a sample, or what it leads to, does not fit a request")
         vote, path = request.get("vote"), request.get("path")
         self.chunk = chunk
-        self._of_own = bool(request.get("sensor"))
+        self._of_sensor = bool(request.get("sensor"))
         if request.get("monitor"):
             from edgelora.monitor import Monitor
 
             model = self._monitor = Monitor(model, **request["monitor"])
-        own = self._of_sensor().opened() if self._of_own else None
+        own = self._sensor_handlers().opened() if self._of_sensor else None
         source = Host(own.rate, own.channels, chunk, own.scales) if own else Host(signal.rate, signal.channels, chunk)
         if path:
             from edgelora.recorder import Recorder
@@ -362,7 +362,7 @@ class Work:
         except ValueError:
             pass  # its outputs are values
         gc.collect()
-        return {"chunk": chunk, "path": path, "all": self._of_all}
+        return {"chunk": chunk, "path": path, "all": self._tells_all}
 
     def _listen_data(self, size):
         line = self.line
@@ -423,7 +423,7 @@ class Work:
         score = self._monitor.score if self._monitor else 0
         struct.pack_into("<IHHHH", out, at, pipeline.end, seen, _NONE if label is None else label, chance, score)
         at += _DECISION
-        if not self._of_all:
+        if not self._tells_all:
             edgelora._core.take(out, at, model.output, 0, 1, model.output_size, 1)
             return at + model.output_size
         struct.pack_into("<H", out, at, len(p))
@@ -452,17 +452,17 @@ class Work:
 
     # --- samples of the board's own sensor
 
-    def _of_sensor(self):
-        if self._watch is None:
+    def _sensor_handlers(self):
+        if self._sensor is None:
             gc.collect()
-            from edgelora._watch import Watch
+            from edgelora._sensor_handlers import SensorHandlers
 
-            self._watch = Watch(self._agent, self)
-        return self._watch
+            self._sensor = SensorHandlers(self._agent, self)
+        return self._sensor
 
     def watching(self):
         """The pipeline that looks at the sensor's samples; None if there is none."""
-        return self._pipeline if self._of_own else None
+        return self._pipeline if self._of_sensor else None
 
     # --- the board by itself
 
@@ -702,15 +702,15 @@ class Work:
 
     # --- a fleet
 
-    def _of_fleet(self):
+    def _fleet_handlers(self):
         if self._fleet is None:
             gc.collect()
             room = bytearray(min(_ROOM, gc.mem_free() // 2))  # what is imported goes elsewhere: a model finds it whole
-            for name in ("_fleet", "training", "store", "fleet", "_fleet_ops"):
-                module = __import__("edgelora." + name, None, None, ("FleetOps",))
+            for name in ("_fleet", "training", "store", "fleet", "_fleet_handlers"):
+                module = __import__("edgelora." + name, None, None, ("FleetHandlers",))
                 gc.collect()
             del room
-            self._fleet = module.FleetOps(self._agent, self)
+            self._fleet = module.FleetHandlers(self._agent, self)
         return self._fleet
 
     # --- updates

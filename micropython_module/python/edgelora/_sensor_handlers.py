@@ -37,11 +37,11 @@ def _source_of(request):
     return kind(i2c, rate, scales=scales)
 
 
-class Watch:
-    """A source on the board, whose samples go over the link. work: what has the pipeline that looks at them."""
+class SensorHandlers:
+    """A source on the board, whose samples go over the link. handlers: what has the pipeline that looks at them."""
 
-    def __init__(self, agent, work):
-        self._agent, self._line, self._work = agent, agent.line, work
+    def __init__(self, agent, handlers):
+        self._agent, self._line, self._handlers = agent, agent.line, handlers
         self.source = None
         self._buttons = ()
         self._sensed = None
@@ -78,19 +78,19 @@ class Watch:
         return end
 
     def watch(self, size):
-        source, work, out = self.opened(), self._work, self._line.payload
-        pipeline = work.watching()
+        source, handlers, out = self.opened(), self._handlers, self._line.payload
+        pipeline = handlers.watching()
         most, at = len(self._sensed), _HEAD
         if pipeline:  # what its decisions take has to fit, too
-            hop, sample, decision = pipeline.signal.hop, 2 * source.channels, work.decision_size
+            hop, sample, decision = pipeline.signal.hop, 2 * source.channels, handlers.decision_size
             fit = (len(out) - _HEAD - decision) * hop // (sample * hop + decision)
-            most = min(most, fit * source.channels, work.chunk * source.channels)
+            most = min(most, fit * source.channels, handlers.chunk * source.channels)
         at += self._read(at, most)
         count = (at - _HEAD) // (2 * source.channels)
         elapsed = clipped = 0
         if pipeline:
             self._agent.check_least(size, 1)
-            at, elapsed = work.hear(out[_HEAD:at], self._line.body[0], at)
+            at, elapsed = handlers.hear(out[_HEAD:at], self._line.body[0], at)
             clipped = pipeline.clipped
         down = 0
         for i, pin in enumerate(self._buttons):

@@ -7,11 +7,11 @@ import time
 from . import fleet, hex_id
 
 
-class FleetOps:
-    """A board in a fleet whose messages come over the link. work: what has the model and the store."""
+class FleetHandlers:
+    """A board in a fleet whose messages come over the link. handlers: what has the model and the store."""
 
-    def __init__(self, agent, work):
-        self._agent, self._line, self._work = agent, agent.line, work
+    def __init__(self, agent, handlers):
+        self._agent, self._line, self._handlers = agent, agent.line, handlers
         self._member = self._steps = None
         self._message, self._kept = None, 0
         self._opened = None  # what the member is for
@@ -64,14 +64,14 @@ class FleetOps:
         path, adapter = request["path"], request.get("adapter") or fleet.ADAPTER
         opened = path, adapter, fleet.hash_of(adapter), fleet.Roster().number, request.get("neighbours")
         if self._member is None or self._opened != opened or self._member.over:
-            self._work.close_model()
+            self._handlers.close_model()
             model = fleet.open_model(adapter)  # the first, as it takes the largest pieces
             names = ("neighbours", "commit_every", "clock_hz", "sleep_ms")
             settings = {name: request[name] for name in names if request.get(name)}
             self._member = fleet.Member(
                 model,
                 SampleFile(path),
-                self._work.opened_store(),
+                self._handlers.opened_store(),
                 fleet.Identity(),
                 adapter,
                 sleep=time.sleep_ms,

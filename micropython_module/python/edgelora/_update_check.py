@@ -61,7 +61,7 @@ def held_in(places, model):
         found.close()
 
 
-def compared(model, lent, held, new, old):
+def compare(model, lent, held, new, old):
     """(right by the adapter `new`, by `old` or None: the bare base), their bytes, of held samples. A generator of short
     steps; between two, the model infers as it did. None: what infers can't be put back, or `old` needs other ranks.
 
