@@ -35,6 +35,7 @@ PACKAGES_RISCV := gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-syst
 PACKAGES_CORTEX_M := qemu-system-arm
 PACKAGES_AARCH64 := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 PACKAGES_CLANG := clang-22 llvm-22 libclang-rt-22-dev libfuzzer-22-dev
+PACKAGES_LINT := cppcheck
 PACKAGES_SPEECH := espeak-ng flite
 PACKAGES_BROWSER := chromium chromium-headless-shell
 AXE := 4.14.1
@@ -142,10 +143,12 @@ pictures: setup firmware-unix $(STAMPS)/packages-browser
 	@tools/apt_install.sh pngquant
 	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/python tools/studio_pictures.py
 
-lint: $(STAMPS)/venv
+lint: $(STAMPS)/venv $(STAMPS)/packages-lint
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h')
+	@tools/cppcheck.sh
+	@$(VENV)/bin/codespell $$(git ls-files)
 	@$(VENV)/bin/mypy
 
 docs: $(STAMPS)/docs
@@ -217,6 +220,10 @@ $(STAMPS)/packages-valgrind: $(STAMPS)/packages-base
 
 $(STAMPS)/packages-speech: $(STAMPS)/packages-base
 	@$(STEP) "speech synthesizers" tools/apt_install.sh $(PACKAGES_SPEECH)
+	@touch $@
+
+$(STAMPS)/packages-lint: $(STAMPS)/packages-base
+	@$(STEP) "cppcheck" tools/apt_install.sh $(PACKAGES_LINT)
 	@touch $@
 
 # Drives the studio's page in tests and for its pictures.

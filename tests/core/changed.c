@@ -187,7 +187,7 @@ static void refuse_overlaps(world_t *w, const void *file, uint32_t size) {
     uint32_t inputs = edgelora_class_size(w->model), bytes = class_span(inputs);
     int32_t *sums = calloc(inputs + bytes / 4 + 1, 4);
     uint8_t *row = (uint8_t *)(sums + inputs);
-    int32_t rows[] = {
+    const int32_t rows[] = {
         edgelora_class_row(s, sums, 1, (void *)(row + 2)),
         edgelora_class_row(s, (void *)((char *)sums + 2), 1, (void *)row),
         edgelora_class_row(s, sums, 1, (void *)arena),

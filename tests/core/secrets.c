@@ -48,7 +48,10 @@ static uint32_t call(
 
 static void *room(size_t size) {
     void *made = malloc(size + 8);
-    return made ? made : (exit(2), NULL);
+    if (!made) {
+        exit(2);
+    }
+    return made;
 }
 
 int main(void) {

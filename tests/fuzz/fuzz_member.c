@@ -277,8 +277,8 @@ static bool is_told(const world_t *w, uint32_t stage, uint32_t i, const uint8_t 
 
 // What a board says to the member in PEERS, INPUT or UNMASK, behind its index.
 static uint32_t entry(const world_t *w, uint32_t stage, uint32_t i, uint8_t *p) {
-    uint8_t e[32];
     if (stage == EDGELORA_PEERS) {
+        uint8_t e[32];
         memset(e, (int)(i + 1), 32);
         edgelora_x25519_public(p, e);
         edgelora_tag(w->pairs[i], "advert", from(w, i), p, KEY_BYTES, p + KEY_BYTES);

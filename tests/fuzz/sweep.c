@@ -42,7 +42,7 @@ static void add(sweep_t *s, uint32_t begin, uint32_t end, uint32_t record, const
 #define ADD(s, begin, end, record, table) add(s, begin, end, record, table, COUNT(table))
 
 static void find_places(sweep_t *s) {
-    uint32_t model = INPUT_HEAD, adapter = model + s->model_size, end = adapter + s->adapter_size;
+    uint32_t model = INPUT_HEAD, adapter = model + s->model_size;
     edgelora_model_t m;
     edgelora_adapter_t a;
     memcpy(&m, s->data + model, sizeof m);
@@ -57,6 +57,7 @@ static void find_places(sweep_t *s) {
         ADD(s, model, adapter, 4u * m.signal, SIGNAL_FIELDS);
     }
     if (s->adapter_size >= sizeof a) {
+        uint32_t end = adapter + s->adapter_size;
         memcpy(&a, s->data + adapter, sizeof a);
         ADD(s, adapter, end, 0, ADAPTER_FIELDS);
         for (uint32_t i = 0; i < a.layer_count; ++i) {

@@ -69,14 +69,14 @@ static void answer(const void *data, uint32_t size) {
 static const int8_t *input(uint32_t *size) {
     static uint32_t room[(1 << 20) / 4 + 1];
     blob_t x = blob();
-    uint8_t *to = (uint8_t *)room + word(), *behind = to + x.size;
+    uint8_t *copy = (uint8_t *)room + word(), *behind = copy + x.size;
     ASAN_UNPOISON_MEMORY_REGION(room, sizeof(room));
-    __builtin_memcpy(to, x.data, x.size);
+    __builtin_memcpy(copy, x.data, x.size);
     if (size) {
         *size = x.size;
     }
     ASAN_POISON_MEMORY_REGION(behind, (uint32_t)((uint8_t *)room + sizeof(room) - behind));
-    return (const int8_t *)to;
+    return (const int8_t *)copy;
 }
 
 static const void *model;

@@ -10,7 +10,7 @@ static uint32_t times(uint32_t four, uint32_t x) {
     uint32_t product = 0;
     for (uint32_t bit = 0x80; bit; bit >>= 1) {
         product = ((product & 0x7F7F7F7F) << 1) ^ (product >> 7 & 0x01010101) * 0x1B;
-        product ^= x & bit ? four : 0;
+        product ^= (x & bit) ? four : 0;
     }
     return product;
 }

@@ -173,7 +173,7 @@ edgelora_status_t edgelora_adapter_check(
         bool trainable = h->flags & EDGELORA_A_TRAINABLE;
         const uint8_t *at = (const uint8_t *)adapter + ends.weights;
         for (uint32_t i = 0; i < h->layer_count; ++i) {
-            uint32_t counts[2] = {
+            const uint32_t counts[2] = {
                 trainable ? (uint32_t)layers[i].rank * layers[i].inputs : 0,
                 (uint32_t)layers[i].rank * layers[i].outputs};
             for (int k = 0; k < 2; ++k) {

@@ -23,7 +23,7 @@ static edgelora_lora_t *ranked_at(edgelora_session_t *s, uint32_t i) {
 // Makes the A of a seed in the session's A matrices.
 static void generate_a(edgelora_session_t *s, uint32_t seed) {
     for (uint32_t i = 0; i < s->op_count; ++i) {
-        edgelora_lora_t *l = ranked_at(s, i);
+        const edgelora_lora_t *l = ranked_at(s, i);
         if (l) {
             edgelora_shape_t g = edgelora_shape(session_model(s), i);
             edgelora_sketch_a(&g, stream(seed, i + 1), l->rank, arena_at(s, l->matrix_a.at));

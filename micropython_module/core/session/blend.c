@@ -185,9 +185,9 @@ static int32_t element(const walk_t *w, const sum_t *m, uint32_t o, uint32_t c, 
         const edgelora_adapter_layer_t *l = m->of[k].layer;
         uint32_t j = c - m->of[k].column; // wraps where c is before it
         if (l && j < l->rank) {
-            int32_t apart = top - m->of[k].exponent;
+            int32_t shift = top - m->of[k].exponent;
             sum += round_shift(
-                w->parts[k].weight * m->of[k].b[o * l->rank + j], apart > 31 ? 31 : apart);
+                w->parts[k].weight * m->of[k].b[o * l->rank + j], shift > 31 ? 31 : shift);
         }
     }
     return sum;

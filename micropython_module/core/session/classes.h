@@ -37,7 +37,7 @@ static inline classes_t used_classes(const edgelora_session_t *s) {
 
 static inline classes_t trained_classes(const edgelora_session_t *s) {
     uint32_t own = s->trained_classes.own, added = s->trained_classes.added;
-    const void *body = own + added ? (const edgelora_record_t *)s->records.p + 1 : 0;
+    const void *body = (own + added) ? (const edgelora_record_t *)s->records.p + 1 : 0;
     return (classes_t){body, own, added};
 }
 

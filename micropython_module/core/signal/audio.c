@@ -67,7 +67,7 @@ EDGELORA_WARM __attribute__((noinline)) static int apply_window(
     uint32_t n = 0;
     for (; window < end; n += 4) {
         word_t *x = words + fft_place(n);
-        for (word_t *last = x + FFT_POINTS; x < last; x += FFT_POINTS / 4) {
+        for (const word_t *last = x + FFT_POINTS; x < last; x += FFT_POINTS / 4) {
             int32_t even = samples[0] * window[0] >> 12, odd = samples[1] * window[1] >> 12; // s16
             samples += 2;
             window += 2;

@@ -241,7 +241,7 @@ static void finish(const edgelora_spectral_t *s, void *out) {
         peak = (int32_t)edgelora_log2(s->peak);
     }
     int32_t rms = (second - values) >> 1;
-    int32_t statistics[4] = {rms, peak, peak - rms, fourth + values - 2 * second};
+    const int32_t statistics[4] = {rms, peak, peak - rms, fourth + values - 2 * second};
     for (uint32_t k = 0; k < 4; ++k) {
         edgelora_put_feature(&s->quantizer, out, i++, (statistics[k] + 128) >> 8);
     }

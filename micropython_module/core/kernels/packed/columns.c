@@ -12,7 +12,7 @@ EDGELORA_KERNEL static void rescale(
              offset = (128 - (128u >> n)) * each;
     for (; rows; --rows, q += step) {
         uint32_t *word = (uint32_t *)(void *)q;
-        for (uint32_t *end = word + words; word != end; ++word) {
+        for (const uint32_t *end = word + words; word != end; ++word) {
             uint32_t v = *word ^ sign;
             v += (~v >> 7 & each) * up;
             *word = ((v >> n & kept) + offset) ^ sign;

@@ -244,7 +244,8 @@ static inline void corner_next(corner_t *at, const runs_t *runs) {
 // Values [from, from + count) of an input's row, or of none (NULL), in `patch`.
 EDGELORA_KERNEL static const int8_t *edge_run(
     const runs_t *runs, const int8_t *row, int32_t from, uint32_t count, int8_t *patch) {
-    int8_t *to = patch, *end = patch + count;
+    const int8_t *end = patch + count;
+    int8_t *to = patch;
     if (row && from < runs->width && from + (int32_t)count > 0) {
         to = from < 0 ? fill_s8(to, (uint32_t)-from, runs->edge) : to;
         from = from < 0 ? 0 : from;

@@ -301,9 +301,10 @@ EDGELORA_KERNEL static void tiles_forward(const edgelora_shape_t *g,
     common.b_is_small = branch_sum <= INT16_MAX;
     common.b_joins = l.t_groups <= EDGELORA_B_GROUPS &&
         (!l.t_groups || n <= 0 || edgelora_biases_within(g, (1 << (30 - n)) - 1));
-    common.at_once = false;
 #ifdef EDGELORA_DSP
     common.at_once = !branch->rank && edgelora_gives_tile_outputs(g);
+#else
+    common.at_once = false;
 #endif
     common.lead = g->inputs & 3 ? edgelora_window_lead(g, x) : 0;
     bool in_place = edgelora_takes_input_as_it_is(g) && is_aligned(x);

@@ -48,22 +48,22 @@ static inline uint32_t odds(uint32_t bytes) {
 
 // E and O of inputs, s8: crossed.
 static inline uint32_t crossed_evens(uint32_t bytes) {
-    uint32_t evens;
-    __asm("sxtb16 %0, %1, ror #16" : "=r"(evens) : "r"(bytes));
-    return evens;
+    uint32_t out;
+    __asm("sxtb16 %0, %1, ror #16" : "=r"(out) : "r"(bytes));
+    return out;
 }
 
 static inline uint32_t crossed_odds(uint32_t bytes) {
-    uint32_t odds;
-    __asm("sxtb16 %0, %1, ror #24" : "=r"(odds) : "r"(bytes));
-    return odds;
+    uint32_t out;
+    __asm("sxtb16 %0, %1, ror #24" : "=r"(out) : "r"(bytes));
+    return out;
 }
 
 // Bytes 1 and 3 of s8
 static inline uint32_t signed_odds(uint32_t bytes) {
-    uint32_t odds;
-    __asm("sxtb16 %0, %1, ror #8" : "=r"(odds) : "r"(bytes));
-    return odds;
+    uint32_t out;
+    __asm("sxtb16 %0, %1, ror #8" : "=r"(out) : "r"(bytes));
+    return out;
 }
 
 static inline int8_t saturate_s8(int32_t v) {

@@ -151,7 +151,7 @@ static inline uint32_t one_left(uint32_t positions) {
 
 // Outputs of any range within int8's: within an op's.
 static inline void clamp_outputs(int8_t *y, uint32_t count, int32_t min, int32_t max) {
-    for (int8_t *end = y + count; (min > -128 || max < 127) && y != end; ++y) {
+    for (const int8_t *end = y + count; (min > -128 || max < 127) && y != end; ++y) {
         *y = (int8_t)clamp_s32(*y, min, max);
     }
 }

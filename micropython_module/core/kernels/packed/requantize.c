@@ -112,7 +112,7 @@ EDGELORA_KERNEL static uint32_t column_bound(scaled_t *s, uint32_t c) {
     bits |= bits >> 1;
     bits |= bits >> 2;
     bits |= bits >> 4;
-    return (bits + 1) >> 1 | !bits;
+    return (bits + 1) >> 1 | (uint32_t)!bits;
 }
 
 // The bits of the largest |e * m|. A column's largest has as many as its bound, or one less: which,

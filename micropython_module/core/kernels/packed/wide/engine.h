@@ -696,9 +696,10 @@ static void input_errors(joint_t *j, work_t *w, uint32_t channels, const uint32_
 static void gathered_errors(
     joint_t *j, work_t *w, uint32_t channels, const uint32_t *starts, uint32_t taps, uint32_t n) {
     uint32_t groups = taps * ((j->g->out_c + 3u) / 4),
-             t_groups = taps * ((j->branch->rank + 3) / 4), behind = 4 * groups * n;
+             t_groups = taps * ((j->branch->rank + 3) / 4);
     rows_t e = rows_of(w->rows, groups, n, w->units, w->at, w->offset), t = {0};
     if (t_groups) {
+        uint32_t behind = 4 * groups * n;
         t = rows_of(w->rows + behind, t_groups, n, w->units + (UNITS_ARE_BYTES ? 0 : behind),
             w->t_at, w->t_offset);
     }

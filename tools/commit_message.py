@@ -1,0 +1,125 @@
+"""Checks a commit's message, as git's commit-msg hook: `python tools/commit_message.py FILE`."""
+
+import re
+import sys
+from pathlib import Path
+
+LONGEST = 72
+# Verbs whose last letters are those of a past tense, a participle or a third person.
+VERBS = {
+    "Bring",
+    "Don't",
+    "Embed",
+    "Exceed",
+    "Feed",
+    "Need",
+    "Ping",
+    "Proceed",
+    "Seed",
+    "Shed",
+    "Speed",
+    "String",
+    "Bias",
+    "Focus",
+}
+# What subjects began with that were no commands.
+NO_VERBS = {
+    *(
+        "A",
+        "An",
+        "The",
+        "This",
+        "That",
+        "These",
+        "Those",
+        "One",
+        "Two",
+        "All",
+        "Each",
+        "Every",
+        "No",
+        "Nobody",
+        "Nothing",
+    ),
+    *(
+        "I",
+        "It",
+        "He",
+        "She",
+        "They",
+        "We",
+        "You",
+        "What",
+        "Where",
+        "Who",
+        "Why",
+        "How",
+        "Its",
+        "Their",
+        "Our",
+        "Your",
+        "My",
+    ),
+    *(
+        "With",
+        "Without",
+        "In",
+        "On",
+        "At",
+        "Of",
+        "For",
+        "From",
+        "By",
+        "To",
+        "As",
+        "If",
+        "Beyond",
+        "Behind",
+        "Now",
+        "Also",
+    ),
+    *("Ledger", "Keyword", "Depthwise", "Desktop", "Vector", "Figure", "Half", "Host", "Board", "Firmware", "Studio"),
+}
+
+
+def is_command(word: str) -> bool:
+    """Whether a word may be an imperative: capitalised, no participle, no third person, no plural."""
+    if word in VERBS:
+        return True
+    if not re.fullmatch(r"[A-Z][a-z]+(-[a-z]+)*", word) or word in NO_VERBS:
+        return False
+    return not re.search(r"(ed|ing|[^s]s)$", word)
+
+
+def faults(message: str) -> list[str]:
+    """What is wrong with a message, of which git's own comments count for nothing."""
+    text = message.split("\n# ------------------------ >8 ------------------------", 1)[0]
+    lines = [line.rstrip() for line in text.split("\n") if not line.startswith("#")]
+    subject, rest = lines[0], lines[1:]
+    if subject.startswith(("fixup! ", "squash! ")):  # another commit's, which it becomes
+        return []
+    found = []
+    if len(subject) > LONGEST:
+        found.append(f"the subject has {len(subject)} characters; at most {LONGEST}")
+    if not is_command(subject.split(" ", 1)[0]):
+        found.append("the subject begins with no verb in the imperative: 'Refuse an adapter whose base id differs'")
+    if ";" in subject:
+        found.append("the subject joins changes by a semicolon: commit each by itself")
+    if subject.endswith("."):
+        found.append("the subject ends with a full stop: leave it out")
+    if rest and rest[0]:
+        found.append("the second line is not blank")
+    if not any(rest[1:]):
+        found.append("there is no body: say why, behind a blank line")
+    return found
+
+
+def main() -> int:
+    found = faults(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    for fault in found:
+        print(f"commit message: {fault}", file=sys.stderr)
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

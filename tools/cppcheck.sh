@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Static analysis of all C; what did not change since the last time is not looked at again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+mkdir -p .build/cppcheck
+mapfile -t files < <(git ls-files '*.c')
+exec cppcheck --quiet --std=c99 --platform=unix64 -j2 --cppcheck-build-dir=.build/cppcheck \
+    --enable=warning,style,performance,portability --error-exitcode=1 \
+    --suppressions-list=tools/cppcheck.txt --template='{file}:{line}: {id}: {message}' \
+    -Imicropython_module/core -Imicropython_module/crypto -Imicropython_module/natmod \
+    -UMICROPY_ENABLE_DYNRUNTIME -UEDGELORA_STACKS "${files[@]}"
