@@ -282,6 +282,42 @@ def test_a_number_that_ends_a_sentence_begins_no_list(page: Path) -> None:
             last = number
 
 
+def prose(page: Path) -> str:
+    """A page without its blocks of code."""
+    return re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.M | re.S)
+
+
+def anchors(page: Path) -> set[str]:
+    """Of its headings, as GitHub and the site make them."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.M)
+    return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", text).strip().lower()) for text in headings}
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if link.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), f"{page.name}: no file {link}"
+        assert not anchor or target.suffix != ".md" or anchor in anchors(target), f"{page.name}: no heading {link}"
+
+
+def test_make_docs_fails_where_a_link_is_broken(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="make docs installs it")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "mkdocs.yml").write_text("site_name: x\nvalidation: {links: {anchors: warn}}\n")
+    page, stamp = tmp_path / "docs" / "index.md", tmp_path / ".build" / "stamps" / "docs"
+    stamp.parent.mkdir(parents=True)
+    command = ["make", "-f", ROOT / "Makefile", "-C", tmp_path, f"VENV={ROOT / '.venv'}", "-o", stamp, "docs"]
+    for text, works in (("# One\n\n[there](#one)\n", True), ("# One\n\n[nowhere](#two)\n", False)):
+        page.write_text(text)
+        done = subprocess.run(command, env=os.environ | {"MAKEFLAGS": ""}, capture_output=True, text=True, check=False)
+        assert (done.returncode == 0) == works, done.stdout + done.stderr
+        assert works or "#two" in done.stdout
+
+
 @pytest.mark.parametrize("name", ["CHANGELOG", "CONTRIBUTING", "DESIGN", "SPEC"])
 def test_lines_of_prose_are_short(name: str) -> None:
     text = re.sub(r"^```.*?^```$", "", (ROOT / f"{name}.md").read_text(), flags=re.M | re.S)
