@@ -1,4 +1,4 @@
-"""`edgelora bench cost`: what `edgelora.cost` predicts beside a board's own clock, and the fit that it rests on.
+"""`edgelora bench cost`: what learn/planning/cost.py predicts beside a board's own clock, and the fit it rests on.
 
 Small networks that have every kernel at several shapes and ranks run on the board; non-negative least squares on
 relative errors finds the cycles of each term. Other, whole networks check them.
@@ -133,7 +133,7 @@ class Fit:
 
     def to_toml(self, board: str) -> str:
         """The text of a chip's `cycles.toml`."""
-        head = f"# Written by `edgelora bench cost --fit --board {board}`: cycles of the terms of edgelora.terms.\n"
+        head = f"# Written by `edgelora bench cost --fit --board {board}`: cycles of the terms of terms.py.\n"
         fitted: dict[str, float] = {"networks": self.networks, "measurements": self.measurements}
         fitted |= {"rms_error": self.rms_error, "largest_error": self.largest_error}
         lines = [head, "[fitted]", *(f"{name} = {value}" for name, value in fitted.items()), "", "[cycles]"]

@@ -1,9 +1,9 @@
 """The core and the cryptography on every processor that can be emulated here, and on this machine.
 
 Calls are collected, carried out together by a runner (tools/runner) and answered in their order; names and arguments
-are those of `twin.Session`. Runners are Linux programs under qemu's user mode, which start once and then answer calls
-in milliseconds. Cortex-M runs on a whole emulated board as well: there `count` counts instructions (QEMU has no model
-of cycles).
+are those of `session.Session`. Runners are Linux programs under qemu's user mode, which start once and then answer
+calls in milliseconds. Cortex-M runs on a whole emulated board as well: there `count` counts instructions (QEMU has no
+model of cycles).
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ class BoardProfile:
 
     @property
     def cycles(self) -> dict[str, float] | None:
-        """Of each term of `edgelora.terms`; None: nobody measured this chip's kernels."""
+        """Of each term of `edgelora.learn.planning.terms`; None: nobody measured this chip's kernels."""
         return _read_cycles(self.chip)
 
 

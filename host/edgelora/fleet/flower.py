@@ -40,7 +40,7 @@ ASKED, ANSWERED = "edgelora.call", "edgelora.total"  # records of a message and 
 
 @dataclass(frozen=True)
 class Twins:
-    """Boards that nodes have as twins. data: as `boards.Boards` has it."""
+    """Boards that nodes have as twins. data: as `simulated_boards.Boards` has it."""
 
     data: str
     plan: Plan

@@ -1,4 +1,4 @@
-"""The frames of the serial link (SPEC.md, section 11), without a port: requests, statuses, encoding, reading."""
+"""The frames of the serial link (SPEC.md, section 10), without a port: requests, statuses, encoding, reading."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Hashes of the module `_edgelora_fleet` of a board's firmware: micropython_module/binding/fleet_binding.c.
 
-Rounds run by `twin.Member` here, which calls the same C.
+Rounds run by `fleet.Member` beside it, which calls the same C.
 """
 
 from __future__ import annotations

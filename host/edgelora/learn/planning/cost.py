@@ -1,9 +1,9 @@
 """What an inference, a training step and an update take on a board: cycles, time and energy, without the board.
 
-The cycles of a pass are those of its ops' kernels (`edgelora.terms`), of the loss and of the updates: counts times the
-board's cycles for each, which were fitted to measurements of the board (`edgelora.bench_cost`). Which kernel runs is
-asked of the core itself. What depends on data is taken as it is on average: fused activations stop half of the errors,
-a trained A has no zeros, and no error vanishes.
+The cycles of a pass are those of its ops' kernels (terms.py), of the loss and of the updates: counts times the board's
+cycles for each, which were fitted to measurements of the board (benchmarks/cost.py). Which kernel runs is asked of the
+core itself. What depends on data is taken as it is on average: fused activations stop half of the errors, a trained A
+has no zeros, and no error vanishes.
 """
 
 from __future__ import annotations

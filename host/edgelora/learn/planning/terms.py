@@ -1,8 +1,8 @@
 """What the cycles of each kernel consist of: *terms*, named counts that follow from an op's shape and rank.
 
 A term's name begins with the part of the core that it is of. Its count says how often something happens: products of 4
-positions and 4 inputs, rows of weights, blocks, elements. `edgelora.cost` multiplies the counts with a chip's cycles.
-How work is cut into blocks follows the core's own layouts (fast.c), the one thing here that a change there may touch.
+positions and 4 inputs, rows of weights, blocks, elements. cost.py multiplies the counts by a chip's cycles.
+How work is cut into blocks repeats the layouts of core/kernels/packed: a change there may need one here.
 """
 
 from __future__ import annotations

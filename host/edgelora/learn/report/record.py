@@ -136,7 +136,7 @@ class Report:
     gained: Few | None = None  # test samples that the base gets wrong and the adapter right,
     lost: Few | None = None  # and the other way round
     activated: bool | None = None  # does the board infer with the adapter since?
-    judged: str = ""  # by the samples held out: see `training.Verdict`
+    judged: str = ""  # by the samples held out: see `early_stopping.Verdict`
     held_out: Count = 0  # samples that were not learned from, but judged
     best_epoch: Count | None = None  # counted from 1: the one that they chose,
     final_epochs: Few = 0  # and how many epochs over all samples, held-out ones included, the adapter has behind it

@@ -190,7 +190,7 @@ def pretrained_har(subject: int, seed: int, progress: Progress = no_progress, ca
 
 
 def pretrained_kws(seed: int, progress: Progress = no_progress, cache: Path = CACHE) -> FloatNet:
-    """The base pretrained on all voices but those in `datasets.VOICES`: from the cache if it was made before."""
+    """The base pretrained on all voices but those in `keywords.VOICES`: from the cache if it was made before."""
     name = f"kws-{part_key(PRETRAINING, 'pretrain')}"
     return pretrained(name, lambda: keywords.spoken(PRETRAINING, "pretrain"), seed, progress, cache)
 

@@ -136,7 +136,7 @@ class Recipe:
 
 
 class UpdateLog(Protocol):
-    """Where a run tells of each update: `report.Metrics` writes it to a file."""
+    """What records each update of a run: `metrics.Metrics` writes a file."""
 
     def update(
         self,
