@@ -22,6 +22,7 @@ from benchmarks import fleet_controls
 from edgelora.base.errors import InputError
 from edgelora.core.formats.ela import pack_adapter, unpack_adapter
 from edgelora.core.formats.envelope import FormatError
+from edgelora.core.twin import device
 from edgelora.fleet import averaging, federation, simulated_boards
 from edgelora.fleet.averaging import board_seed, with_vector
 from edgelora.fleet.deployment import write_project
@@ -30,7 +31,7 @@ from edgelora.fleet.personalize import bare_start
 from edgelora.fleet.plan import RATES, Plan
 from edgelora.fleet.simulate import of_twins, plain_loop, write_page
 from edgelora.fleet.simulated_boards import boards_of, fleet_base, update_of
-from edgelora.learn.training.warm_start import fleet_training, fleet_vector, restarted, scale_of, shared_scale
+from edgelora.learn.training.warm_start import fleet_training, fleet_vector, restarted, scale_of
 
 PLAN = Plan(rounds=3, seed=7, masks=False, server_rate=300, server_momentum=100)
 
@@ -88,7 +89,7 @@ def test_a_twin_trains_as_a_board_does() -> None:
 
 @pytest.mark.parametrize("seed", fresh_seeds(1))
 def test_a_scale_is_shared_to_a_256th_of_an_octave(seed: int) -> None:
-    drawn = random.Random(seed)
+    drawn, shared_scale = random.Random(seed), device.module("training").shared_scale
     for _ in range(200):
         vm, vx = drawn.randrange(1 << 15, 1 << 16), drawn.randrange(-100, 100)
         again = scale_of(shared_scale(vm, vx))

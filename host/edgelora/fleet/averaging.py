@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
 from edgelora.core.formats.ela import Adapter, TensorState
-from edgelora.learn.training.warm_start import MOST_SHARED, scale_of
+from edgelora.core.twin import device
+from edgelora.learn.training.warm_start import scale_of
 
 STRIDE = 0x9E3779B1  # between the seeds of boards that are next to each other
 UNITS = 256  # of a server's rate and momentum
@@ -59,7 +60,8 @@ def mean(total: NDArray[np.int64], survivors: int) -> NDArray[np.int64]:
 
 def moved(vector: NDArray[np.int16], step: NDArray[np.int64]) -> NDArray[np.int16]:
     """A vector [n] after the server's step [n]."""
-    after: NDArray[np.int16] = np.clip(vector.astype(np.int64) + step, -MOST_SHARED, MOST_SHARED).astype(np.int16)
+    most = device.module("training").MOST_SHARED
+    after: NDArray[np.int16] = np.clip(vector.astype(np.int64) + step, -most, most).astype(np.int16)
     return after
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.core.formats.elm import unpack_model
+from edgelora.learn.training.on_twin import board_model
 from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.samples import Samples
 from edgelora.learn.training.twin_learner import TwinLearner
@@ -27,15 +29,22 @@ def learner_of(elm: bytes, rank: int, mode: str) -> TwinLearner:
     return TwinLearner(elm, recipe.ranks(unpack_model(elm)), recipe)
 
 
-def fresh_adapter(elm: bytes, rank: int, mode: str, seed: int) -> bytes:
-    """The adapter that a fleet begins with, with training state: B is 0, A is the seed's."""
+def fresh_adapter(elm: bytes, rank: int, mode: str, seed: int, state: bool = True) -> bytes:
+    """The adapter that a fleet begins with, with training state unless told: B is 0, A is the seed's."""
     learner = learner_of(elm, rank, mode)
     learner.begin(seed)
-    return learner.save(True)
+    return learner.save(state)
+
+
+@functools.lru_cache(maxsize=2)
+def model_of(elm: bytes, rank: int, mode: str) -> Any:
+    """The device's model for the boards of a fleet, one after the other."""
+    return board_model(elm, fleet_recipe(rank, mode))
 
 
 def trained(
-    learner: TwinLearner, adapter: bytes, samples: Samples, recipe: Recipe, epochs: int, rate: int, seed: int
+    elm: bytes, adapter: bytes, samples: Samples, recipe: Recipe, epochs: int, rate: int, seed: int
 ) -> NDArray[np.int16]:
     """The vector [n] after a board's run from the global adapter."""
-    return vector_after(learner, adapter, samples, replace(recipe, epochs=epochs, learning_rate=rate, seed=seed))
+    recipe = replace(recipe, epochs=epochs, learning_rate=rate, seed=seed)
+    return vector_after(model_of(elm, recipe.rank, recipe.mode), adapter, samples, recipe)

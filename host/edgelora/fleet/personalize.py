@@ -1,66 +1,64 @@
 """After a federation: a board personalizes from the global adapter or, where that is clearly better, from the base.
 
-The same as `edgelora.fleet.personalize` on a board, to the last byte.
+By `edgelora.fleet.personalize`, as a board does it.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import tempfile
+from pathlib import Path
+from typing import Any
 
 from edgelora.base.errors import InputError
+from edgelora.core.twin import device
 from edgelora.learn.training.base import Base
-from edgelora.learn.training.early_stopping import Guard, Score, prepared
-from edgelora.learn.training.loop import train
+from edgelora.learn.training.board_run import NAME
+from edgelora.learn.training.on_twin import Source, board_store
 from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.twin_learner import TwinLearner
-from edgelora.learn.training.warm_start import restarted
 
-from .client_training import fleet_recipe, fresh_adapter, learner_of
+from .client_training import fresh_adapter, model_of
 from .plan import Plan
 
 
 def personalized(base: Base, plan: Plan, adapter: bytes | None, samples: Samples, seed: int) -> bytes:
-    """A run from each start learns three quarters of the samples and is judged by the last quarter of each class, by
-    its best epoch. The one from the base has to name two more right than the other. If the run is better than the bare
-    base (more named right, then less loss: SPEC.md, 13), its start then learns all samples; else nothing is learned.
+    """The adapter that a board has then: that of a run from the better start, or one that is the bare base.
 
     adapter: the global `.ela` with training state; None: from the base alone. InputError where too few samples could
     judge.
     """
-    learner = learner_of(base.elm, plan.rank, plan.mode)
-    recipe = replace(fleet_recipe(plan.rank, plan.mode), epochs=0, seed=seed)
-    course = prepared(samples, recipe)
-    if course.held is None:
-        raise InputError(f"{len(samples)} samples are too few to judge what is better", remedy="record more")
-    learner.begin(seed)
-    bare, most = learner.save(False), learner.judge(course.held)
-    found: list[tuple[bytes | None, Score]] = []
-    for start in [None] if adapter is None else [adapter, None]:
-        _begin(learner, start, seed)
-        guard = Guard(course.held, course.recipe.epochs, most)
-        train(learner, course.samples, course.recipe, guard=guard)
-        if guard.outcome.kept > most:
-            found.append((start, guard.outcome.kept))
-    if not found:
-        return bare
-    if len(found) == 2 and clearly_better(found[1][1], found[0][1]):
-        found.reverse()
-    _begin(learner, found[0][0], seed)
-    return train(learner, samples, recipe).adapter
+    model = model_of(base.elm, plan.rank, plan.mode)
+    store, source = board_store(model), Source(samples)
+    with device.refusals():
+        if adapter is None:
+            _from_base(model, store, source, seed)
+        else:
+            _from_either(model, store, source, seed, adapter)
+    if store.find(NAME):
+        return bytes(store.read(NAME))
+    return fresh_adapter(base.elm, plan.rank, plan.mode, seed, state=False)
 
 
-def clearly_better(one: Score, other: Score) -> bool:
-    """Of so few samples, one more that is right is chance. Of those with targets none is: then losses decide."""
-    if not one.right + other.right:
-        return one > other
-    return one.right > other.right + 1
+def _from_either(model: Any, store: Any, source: Source, seed: int, adapter: bytes) -> None:
+    with tempfile.TemporaryDirectory(prefix="edgelora-") as folder:
+        path = Path(folder) / "global.ela"
+        path.write_bytes(adapter)
+        for _ in device.module("fleet").personalize(model, source, store, NAME, str(path), seed):
+            pass
 
 
-def _begin(learner: TwinLearner, start: bytes | None, seed: int) -> None:
-    if start is None:
-        learner.begin(seed)
-    else:
-        learner.load(restarted(start, seed))
+def _from_base(model: Any, store: Any, source: Source, seed: int) -> None:
+    """What a board's personalizing is compared with: the same without a global adapter."""
+    training = device.module("training")
+    learned, held = training.split(source)
+    if held is None:
+        raise InputError("too few samples to judge what is better", remedy="record more")
+    trial = training.Run(model, learned, store, "trial", seed=seed, held=held)
+    while not trial.done:
+        trial.step()
+    if trial.better:
+        run = training.Run(model, source, store, NAME, seed=seed)
+        while not run.done:
+            run.step()
 
 
 def bare_start(base: Base, plan: Plan, seed: int) -> bytes:

@@ -103,9 +103,9 @@ def update_of(
     plan: Plan, elm: bytes, adapter: bytes, rate: int, seed: int, index: int, samples: Samples
 ) -> NDArray[np.int32]:
     """A board's update [n]: what its run changed, clipped to the plan's norm, with its share of noise."""
-    recipe, learner = fleet_recipe(plan.rank, plan.mode), learner_of(elm, plan.rank, plan.mode)
+    recipe = fleet_recipe(plan.rank, plan.mode)
     before = fleet_vector(adapter)
-    after = trained(learner, adapter, samples, recipe, plan.epochs, rate, board_seed(seed, index))
+    after = trained(elm, adapter, samples, recipe, plan.epochs, rate, board_seed(seed, index))
     return private_update(before, after, plan, board_seed(seed, index))
 
 

@@ -33,7 +33,7 @@ _VERSION = 2
 _CHECKPOINT_HEAD = struct.pack("<4sHH", b"ELC1", _VERSION, _CHECKPOINT_SIZE)
 _NONE = (0, 0, 0, 0)
 CLASSES = 1  # kind of a record of an adapter
-_MOST_SHARED = 32512  # of a value that a fleet shares
+MOST_SHARED = 32512  # of a value that a fleet shares
 _LONGEST_NAME = 20  # with its ending a name of the store
 LEAST_UPDATES = 600  # of a run that chooses its own number of epochs: fewer learn little,
 LEAST_EPOCHS = 6  # and so many times at least through the samples
@@ -270,6 +270,11 @@ def _aligned(size):
     return (size + 3) & ~3
 
 
+def shared_scale(vm, vx):
+    """A gradient's scale as one value: 256 to an octave, 0 for 1/2, and for none."""
+    return max(-MOST_SHARED, min(MOST_SHARED, (vx + 16) * 256 + (vm - 0x8000 >> 7))) if vm else 0
+
+
 def fleet_vector(data):
     """What a fleet shares of an adapter file with training state, int16 [n] as bytes: masters and, where A trains, then
     scales, each layer by layer, A's if it trains, then B's (SPEC.md, 17)."""
@@ -277,12 +282,12 @@ def fleet_vector(data):
     for at, count in _states(data):
         found += view[at + 4 : at + 4 + 2 * count]
         vm, vx = struct.unpack_from("<Hh", data, at)
-        scales.append(max(-_MOST_SHARED, min(_MOST_SHARED, (vx + 16) * 256 + (vm - 0x8000 >> 7))) if vm else 0)
+        scales.append(shared_scale(vm, vx))
     return found + bytes(scales) if data[28] & 4 else found
 
 
-def _restarted(data, draws):
-    # The adapter file that a run starts from: its masters and scales; momentum and counts fresh, draws from there on.
+def restarted(data, draws):
+    """The adapter file that a run starts from: masters and scales are its; momentum, counts and draws begin anew."""
     data = bytearray(data)
     for at, count in _states(data):
         if data[40]:
@@ -443,7 +448,7 @@ class Run:
         if self._start is None:
             self.model.begin(self.seed)
         else:
-            self.model.load(_restarted(read(self._start), self.seed))
+            self.model.load(restarted(read(self._start), self.seed))
 
     @property
     def state(self):
@@ -508,8 +513,8 @@ class Run:
 
     def _updated(self):
         # What follows from the number of updates: the next one's rate, and whether something else is due.
-        self._passed = self._passed_by(self.updates)
-        begins = not self.updates or self._passed > self._passed_by(self.updates - 1)
+        self.passed = self._passed_by(self.updates)
+        begins = not self.updates or self.passed > self._passed_by(self.updates - 1)
         self._making = self._first() if begins and (self.judged or not self._judge) else None
         self.rate = self._rate()
 
@@ -528,7 +533,7 @@ class Run:
     @property
     def judging(self):
         """Whether the next step judges."""
-        return self._judge is not None and self.judged <= self._passed
+        return self._judge is not None and self.judged <= self.passed
 
     @property
     def rest(self):

@@ -23,6 +23,7 @@ LEAST_UPDATES: int  # of a run that chooses its own number of epochs,
 LEAST_EPOCHS: int  # and of these
 HELD_OUT: int  # one sample in so many of each class judges what the others taught,
 MOST_TIMES: int  # an epoch may have a sample of a rare class so often
+MOST_SHARED: int  # the largest value that a fleet shares
 LEAST_JUDGED: int  # if these are so many at least
 CLASSES: int  # kind of an adapter's record: the classes that were added to it
 
@@ -114,6 +115,13 @@ def begun(store: Store, name: str, rtc: Any = None) -> int:
 def discard(store: Store, name: str, rtc: Any = None) -> None:
     """Forgets an unfinished run. The adapter of that name, if the store has one, stays."""
 
+def shared_scale(vm: int, vx: int) -> int:
+    """A gradient's scale `(vm, vx)` as one value: 256 to an octave, 0 for 1/2, and for none."""
+
+def restarted(data: _Buffer, draws: int) -> bytearray:
+    """The adapter file that a run starts from: masters and scales are its; momentum and counts are fresh, and draws go on
+    from that number."""
+
 def fleet_vector(data: _Buffer) -> bytearray:
     """What a fleet shares of an adapter file with training state, int16 [n]: masters and, where A trains, then a value
     for each scale, 256 to an octave; both layer by layer, A's if it trains, then B's."""
@@ -148,6 +156,7 @@ class Run:
     notice: str  # "", or what was lost and that the run begins anew
     done: bool
     better: Optional[bool]  # at the end of a run that is judged: than what was in use before
+    passed: int  # epochs that are behind it
     judged: int  # judgements so far: one of what was in use before, then one an epoch
     before: tuple[int, int]  # of what was in use before: samples named right, sum of losses
     best: tuple[int, int]  # of the best epoch

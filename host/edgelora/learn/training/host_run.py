@@ -23,6 +23,7 @@ from .base import Base, WorkflowError
 from .early_stopping import Verdict, prepared
 from .loop import Run, cross_judged, guarded
 from .metrics import answers, measured
+from .on_twin import board_training
 from .recipe import LIMITS, Recipe
 from .samples import Samples
 from .twin_learner import TwinLearner
@@ -61,6 +62,10 @@ def as_board(elm: bytes, samples: Samples, recipe: Recipe, progress: Progress = 
     """A board's own training of the same samples."""
     course = prepared(samples, recipe)
     learner = TwinLearner(elm, recipe.ranks(unpack_model(elm)), course.recipe, samples.frames)
+    if recipe.on_board:
+        run = board_training(elm, course, progress=progress)
+        learner.load(run.adapter)
+        return replace(run, state=learner.save(True))
     guard, across = course.guard(learner), cross_judged(learner, course, progress)
     learner.begin(recipe.seed)
     run = guarded(learner, course, guard, progress, finishing=progress)

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from edgelora.core.twin import device
 
+from .board_run import NAME
 from .early_stopping import Outcome, Score, Verdict
 from .on_twin import board_model, board_store
 from .recipe import Recipe
-
-NAME = "personal"
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,39 @@
-"""A board on this computer: the device's own Python over the twin, with a recipe's model and a store in RAM."""
+"""A board that trains by itself, on this computer: the device's own Python over the twin, with a store in RAM."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats.elm import unpack_model
 from edgelora.core.twin import device, native
 
+from .board_run import NAME
+from .early_stopping import Course, Verdict
+from .loop import Run
 from .recipe import Recipe
+from .samples import Samples
 
 CACHE = 1 << 18  # bytes for adapters in use: more than any board has
+
+
+class Source:
+    """Samples as the device's Python takes them."""
+
+    def __init__(self, samples: Samples) -> None:
+        self.count = len(samples)
+        self._x = [x.tobytes() for x in samples.x]
+        given = samples.given_targets
+        self._answers = [int(y) for y in samples.y] if given is None else [target.tobytes() for target in given]
+        self.sample_size = samples.x[0].size if self.count else 0
+        self.target_size = given[0].size if given is not None and self.count else 0
+
+    def read(self, i: int, buffer: bytearray) -> int | bytes:
+        buffer[:] = self._x[i]
+        return self._answers[i]
 
 
 def board_model(elm: bytes, recipe: Recipe, frames: int = 1) -> Any:
@@ -25,3 +49,59 @@ def board_store(model: Any) -> Any:
     store = device.module("store").Store(flash, CACHE)
     store.open(model)
     return store
+
+
+def begun_run(model: Any, store: Any, samples: Samples, held: Samples | None, recipe: Recipe, **more: Any) -> Any:
+    """The device's training `Run` of these samples, at its begin. more: `start`, `keep_state`."""
+    judges = None if held is None else Source(held)
+    settings = recipe.epochs, recipe.seed, recipe.initial_rate, 1 << 30  # nothing is lost here that was not committed
+    return device.module("training").Run(model, Source(samples), store, NAME, *settings, held=judges, **more)
+
+
+def board_training(
+    elm: bytes,
+    course: Course,
+    previous: bytes | None = None,
+    progress: Progress = no_progress,
+    on_epoch: Callable[[bytes], None] | None = None,
+) -> Run:
+    """A board's own training by a course, to its end. previous: what was in use before; None: the bare base.
+
+    on_epoch: takes the adapter as each epoch leaves it.
+    """
+    model = board_model(elm, course.recipe, course.samples.frames)
+    store = board_store(model)
+    if previous:
+        store.put(NAME, previous)
+    with device.refusals():
+        run = begun_run(model, store, course.samples, course.held, course.recipe)
+        losses = _stepped(run, progress, on_epoch)
+    adapter, state = bytes(store.read(NAME if run.better is not False else f"{NAME}.new")), bytes(run.state)
+    batches = [losses[at : at + model.micro_batch] for at in range(0, len(losses), model.micro_batch)]
+    by_epoch: dict[int, list[int]] = {}
+    for i, batch in enumerate(batches):
+        by_epoch.setdefault(i * model.micro_batch // run.places, []).extend(batch)
+    verdict = course.verdict(None) if course.held is None else Verdict.BETTER if run.better else Verdict.NOT_BETTER
+    told = [sum(batch) / 4096 / len(batch) for batch in batches]
+    epoch_losses = [float(np.mean(epoch)) / 4096 for epoch in by_epoch.values()]
+    return Run(adapter, state, told, epoch_losses, verdict, course.said)
+
+
+def _stepped(run: Any, progress: Progress, on_epoch: Callable[[bytes], None] | None) -> list[int]:
+    """Takes a run to its end; the loss of each sample, 1/4096 nat."""
+    losses: list[int] = []
+    passed = 0
+    while not run.done:
+        learned = run.position
+        run.step()
+        if run.position == learned:
+            continue
+        losses.append(run.loss)
+        if not run.pending:
+            epoch = f"epoch {(run.position - 1) // run.places + 1}/{run.epochs}"
+            progress(run.updates, run.updates_in_all, f"{epoch} loss {run.loss / 4096:.3f}")
+        if run.passed > passed:
+            passed = run.passed
+            if on_epoch:
+                on_epoch(bytes(run.model.save()))
+    return losses

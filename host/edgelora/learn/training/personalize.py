@@ -33,6 +33,7 @@ from .early_stopping import Course, Guard, Outcome, Score, Verdict, prepared
 from .loop import Run, cross_judged, guarded
 from .metrics import Measure, answers, measured
 from .new_classes import stored_adapter, without_classes
+from .on_twin import board_training
 from .recipe import Recipe, UpdateLog, placed
 from .samples import Samples, schedule
 from .twin_learner import TwinLearner, guard_twin
@@ -203,12 +204,12 @@ def _run_on_twin(
         epochs.append(measured(base, answers(base, session, test), test))
         tested(epochs[-1])
 
-    guard = None
-    if course.held:
+    if recipe.on_board:
+        run = board_training(base.elm, course, previous, on_epoch=test_epoch)
+    else:
         learner = TwinLearner(base.elm, ranks, recipe, test.frames)
         learner.use(previous)
-        guard = course.guard(learner)
-    run = guard_twin(base.elm, course, guard, on_epoch=test_epoch)
+        run = guard_twin(base.elm, course, course.guard(learner), on_epoch=test_epoch)
     session.use(run.adapter)
     return run, epochs, answers(base, session, test)
 
