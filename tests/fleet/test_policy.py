@@ -26,12 +26,12 @@ from edgelora.fleet.policy import (
     POLICY_PATH,
     SAFE,
     SUMS,
-    gaussian_epsilon,
     parse_policy,
     policy_json,
     refusal,
     told_by,
 )
+from edgelora.fleet.privacy import gaussian_epsilon
 from edgelora.fleet.secagg_rounds import parted
 
 
@@ -51,14 +51,26 @@ def test_boards_without_a_policy_ask_for_what_is_safe() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [b"", b"[]", b'{"noise": 1}', b'{"budget": -1}', b'{"masks": 2}', b'{"colluders": "two"}', b"\xff"]
+    "bad",
+    [
+        b"",
+        b"[]",
+        b'{"noise": 1}',
+        b'{"budget": -1}',
+        b'{"masks": 2}',
+        b'{"colluders": "two"}',
+        b'{"budget": true}',
+        b"\xff",
+    ],
 )
 def test_what_is_no_policy(bad: bytes) -> None:
     with pytest.raises(InputError):
         parse_policy(bad)
 
 
-@pytest.mark.parametrize(("z", "delta", "epsilon"), [(1.0, 1e-5, 4.377), (2.0, 1e-5, 1.993), (0.5, 1e-6, 11.0)])
+@pytest.mark.parametrize(
+    ("z", "delta", "epsilon"), [(1.0, 1e-5, 4.377), (2.0, 1e-5, 1.993), (0.5, 1e-6, 11.0), (30**-0.5, 1e-5, 37.62)]
+)
 def test_epsilon_of_what_was_spent(z: float, delta: float, epsilon: float) -> None:
     """Against the integral of the privacy loss: delta = E[max(0, 1 - exp(epsilon - loss))], loss normal."""
     found = gaussian_epsilon(1 / z**2, delta)

@@ -571,3 +571,9 @@ def test_limits_of_calls() -> None:
     weight = limits.MAX_PART_WEIGHT
     sums = [status_of(lambda n=n: trained.blend([part], [n])) for n in (-weight - 1, -weight, weight, weight + 1)]
     assert sums == ["ERR_BLEND", "OK", "OK", "ERR_BLEND"]
+
+
+def test_a_rank_that_makes_a_matrix_too_large_is_refused_with_the_limit() -> None:
+    with pytest.raises(TwinError, match=f"at most {limits.MAX_FACTOR} values") as refused:
+        Session(pack_model(dense(3, limits.MAX_FACTOR // 2)), bytes([3]), "frozen_a")
+    assert refused.value.status == binding.statuses()["ERR_RANK"]

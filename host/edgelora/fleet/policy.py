@@ -9,12 +9,12 @@ import json
 import math
 import os
 from dataclasses import asdict, dataclass, fields
-from statistics import NormalDist
 
 from edgelora.base.errors import InputError
 from edgelora.core.twin.fleet import FleetError, Member, Policy
 
 from .messages import MAX_COHORT, Channel, Stage, Task, public_of
+from .privacy import gaussian_epsilon
 
 POLICY_PATH = "/fleet.json"  # on a board
 MAX_POLICY = 4096  # bytes of a file
@@ -43,7 +43,7 @@ def parse_policy(data: bytes, name: str = "policy") -> Policy:
         raise InputError(f"{name}: give an object of some of {', '.join(known)}")
     for field, value in wanted.items():
         most = _MOST.get(field, 65535)
-        if not isinstance(value, int) or not 0 <= value <= most:
+        if type(value) is not int or not 0 <= value <= most:  # true is no number
             raise InputError(f"{name}: {field} is {value!r}: give a whole number from 0 to {most}")
     return Policy(**wanted | {"masks": bool(wanted.get("masks", 0))})
 
@@ -67,28 +67,6 @@ def refusal(policy: Policy, task: Task) -> str:
 
 
 # ---- what costs come to
-
-
-def gaussian_epsilon(cost: float, delta: float) -> float:
-    """The least epsilon of Gaussian sums whose 1 / z^2 add up to `cost`, exact (Balle, Wang 2018); inf for no end."""
-    if cost <= 0:
-        return 0.0
-    if not math.isfinite(cost):
-        return math.inf
-    a, normal = math.sqrt(cost), NormalDist().cdf
-
-    def told(epsilon: float) -> float:
-        """The delta of an epsilon."""
-        rest = normal(-a / 2 - epsilon / a)
-        return normal(a / 2 - epsilon / a) - (math.exp(epsilon + math.log(rest)) if rest else 0.0)
-
-    low, high = 0.0, 1.0
-    while told(high) > delta:
-        low, high = high, 2 * high
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if told(middle) > delta else (low, middle)
-    return high
 
 
 @dataclass(frozen=True)

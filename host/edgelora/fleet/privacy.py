@@ -194,7 +194,35 @@ def most_asked(boards: int, share: float, rounds: int) -> int:
     return times if boards * left > UNLIKELY else times - 1
 
 
-# ---- privacy loss distributions
+# ---- one Gaussian: exact, and without the accountant, as a board's own policy is judged
+
+
+def gaussian_epsilon(cost: float, delta: float) -> float:
+    """The least epsilon of Gaussian sums whose 1 / z^2 add up to `cost`, exact (Balle, Wang 2018); inf for no end."""
+    if cost <= 0:
+        return 0.0
+    if not math.isfinite(cost):
+        return math.inf
+    a = math.sqrt(cost)
+
+    def normal(x: float) -> float:
+        return math.erfc(-x / math.sqrt(2)) / 2  # exact far below 0, too
+
+    def told(epsilon: float) -> float:
+        """The delta of an epsilon."""
+        rest = normal(-a / 2 - epsilon / a)
+        return normal(a / 2 - epsilon / a) - (math.exp(epsilon + math.log(rest)) if rest else 0.0)
+
+    low, high = 0.0, 1.0
+    while told(high) > delta:
+        low, high = high, 2 * high
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if told(middle) > delta else (low, middle)
+    return high
+
+
+# ---- privacy loss distributions: both epsilons of a federation, so that rounding never tells them apart
 
 
 @functools.lru_cache(maxsize=1024)  # some take 0.1 s and more, and are asked about before and after a round
