@@ -32,7 +32,7 @@ from edgelora.learn.training.machines import (
     pretrained_autoencoder,
     scaled_inputs,
 )
-from edgelora.learn.training.monitor import Machine, Normal, Phases, alarms_of, learn_machine
+from edgelora.learn.training.monitor import Machine, Normal, Phases, learn_machine
 from edgelora.learn.training.recipe import Recipe
 from edgelora.model.datasets.exercises import load_exercises, load_normal_exercises
 from edgelora.model.datasets.machines import MACHINE_RATE, MACHINE_WINDOW, SEVERITIES
@@ -175,5 +175,5 @@ def _judged(
     partial = {method: partial_auc(*found[method]) for method in METHODS}
     monitor = machine.own.monitor
     above = float(np.mean(scores[0] > monitor.threshold))
-    alarmed = float(np.mean(alarms_of(monitor, scores[0])))
+    alarmed = float(np.mean(machine.own.watched(tested)[1]))
     return AnomalyRun(name, aucs, partial, above, alarmed, machine.activated), scores

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import monitor_reference as reference
 import numpy as np
 import pytest
 from autoencoders import autoencoder
@@ -24,10 +25,9 @@ from edgelora.core.formats.monitor import Monitor, check_monitored, pack_monitor
 from edgelora.core.formats.signal import Normal
 from edgelora.core.twin.session import Session
 from edgelora.learn.training import loop
-from edgelora.learn.training import monitor as training_monitor
 from edgelora.learn.training.base import Base, adapter_ranks
 from edgelora.learn.training.machines import normal_windows, pretrained_autoencoder, scaled_inputs
-from edgelora.learn.training.monitor import Phases, Watch, alarms_of, samples_of, threshold_of, watch_of, with_monitor
+from edgelora.learn.training.monitor import Phases, Watch, watch_of
 from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.samples import Samples
 from edgelora.learn.training.twin_learner import TwinLearner
@@ -69,13 +69,15 @@ def stream() -> np.ndarray:
 def mine(base: Base, stream: np.ndarray) -> tuple[Samples, bytes, Watch]:
     """The twin's samples, an adapter of them, and what is usual with it."""
     normal = PHASES.cut(stream)
-    monitor = training_monitor.scaled(base, normal, PHASES)
-    samples = samples_of(monitor, normal.learn)
+    samples = Watch(base, None, PHASES).learn(normal)
     recipe = Recipe(rank=4, epochs=8)
     learner = TwinLearner(base.elm, recipe.ranks(base.model), recipe)
     learner.begin(3)
     adapter = loop.train(learner, samples, recipe).adapter
-    return samples, adapter, training_monitor.calibrated(base, adapter, monitor, normal, PHASES)
+    watch = Watch(base, adapter, PHASES)
+    watch.learn(normal)
+    watch.settle(normal)
+    return samples, adapter, watch
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,7 @@ def folder(base: Base, stream: np.ndarray, mine: Any, tmp_path_factory: pytest.T
     (place / "base.elm").write_bytes(base.elm)
     (place / "other.elm").write_bytes(autoencoder().elm)
     (place / "mine.ela").write_bytes(mine[1])
-    (place / "machine.ela").write_bytes(with_monitor(base, mine[1], mine[2]))
+    (place / "machine.ela").write_bytes(mine[2].ela)
     stream.astype("<i2").tofile(place / "values.s16")
     return place
 
@@ -106,15 +108,49 @@ def test_a_monitor_is_its_twin(base: Base, stream: np.ndarray, mine: Any, folder
     learned = pack_samples(samples.x, samples.y, samples.given_targets, base_id(base.elm))
     assert (folder / "learned.eld").read_bytes() == learned
     whole = (folder / "machine.ela").read_bytes()
-    assert whole == with_monitor(base, adapter, watch)
+    assert whole == watch.ela
     assert threshold == watch.monitor.threshold and stage == "watch"
     taken = watch_of(base, whole)
     for found, rows in ((told, stream[PHASES.total : -WATCHED]), (again, stream[-WATCHED:])):
-        scores = taken.scores(rows)
-        alarms = alarms_of(taken.monitor, scores)
+        scores, alarms = taken.watched(rows)
         assert found == [list(pair) for pair in zip(scores.tolist(), alarms.tolist(), strict=True)]
         assert alarms.any() and not alarms.all()
         assert np.median(scores[20:]) > 4 * np.median(scores[:20]) > 0
+
+
+def test_a_monitor_is_its_reference(base: Base, stream: np.ndarray, mine: Any) -> None:
+    """What the device's Python makes of windows is what array arithmetic makes of them."""
+    samples, adapter, watch = mine
+    normal, monitor = PHASES.cut(stream), watch.monitor
+    session = Session(base.elm, adapter_ranks(base, adapter), "infer", 1)
+    session.use(adapter)
+
+    def residuals(values: np.ndarray) -> np.ndarray:
+        rows = reference.inputs_of(monitor, values)
+        given = []
+        for row in rows:
+            session.infer(row)
+            given.append(session.logits)
+        return np.array(given, np.int64) - rows
+
+    def scores(values: np.ndarray) -> np.ndarray:
+        return reference.scores_of(monitor, residuals(values))
+
+    means, gains = reference.usual(normal.scale)
+    assert np.array_equal(monitor.means, means) and np.array_equal(monitor.gains, gains)
+    assert np.array_equal(samples.given_targets, reference.inputs_of(monitor, normal.learn))
+    means, gains = reference.usual_residuals(residuals(normal.residuals))
+    assert np.array_equal(monitor.residual_means, means) and np.array_equal(monitor.residual_gains, gains)
+    assert monitor.threshold == reference.threshold_of(scores(normal.threshold), PHASES.one_in)
+    means, gains = reference.usual(normal.learn[:10])
+    rows = reference.inputs_of(replace(monitor, means=means, gains=gains), normal.learn)
+    assert np.array_equal(scaled_inputs(normal.learn, 10), rows / np.float32(32))
+    watched = stream[PHASES.total :]
+    found, alarms = watch.watched(watched)
+    assert np.array_equal(found, scores(watched))
+    assert np.array_equal(alarms, reference.alarms_of(monitor, found)) and np.array_equal(
+        watch.inputs(watched), reference.inputs_of(monitor, watched)
+    )
 
 
 def hostile(monitor: Monitor) -> list[bytes]:
@@ -136,7 +172,7 @@ def hostile(monitor: Monitor) -> list[bytes]:
 def test_hostile_records(base: Base, mine: Any, folder: Path) -> None:
     """The host and a board refuse the same ones; on a board what watched goes on watching."""
     _, adapter, watch = mine
-    (folder / "machine.ela").write_bytes(with_monitor(base, adapter, watch))
+    (folder / "machine.ela").write_bytes(watch.ela)
     bodies = hostile(watch.monitor)
     session = Session(base.elm, adapter_ranks(base, adapter), "infer", 1)
     for i, body in enumerate(bodies):
@@ -175,9 +211,9 @@ def test_thresholds_are_exceeded_as_often_as_was_asked() -> None:
     shares = []
     for _ in range(400):
         scores = np.rint(1000 * np.exp(rng.normal(size=149 + 200))).astype(np.int64)
-        shares.append(float(np.mean(scores[149:] > threshold_of(scores[:149], 50))))
+        shares.append(float(np.mean(scores[149:] > reference.threshold_of(scores[:149], 50))))
     assert 0.017 < np.mean(shares) < 0.023
-    assert threshold_of(np.array([5, 5, 5, 1]), 2) == 5
+    assert reference.threshold_of(np.array([5, 5, 5, 1]), 2) == 5
 
 
 SENSOR = """

@@ -26,7 +26,7 @@ from edgelora.learn.training.machines import (
     machine_base,
     normal_windows,
 )
-from edgelora.learn.training.monitor import SCORE_ONE, Normal, Phases, alarms_of
+from edgelora.learn.training.monitor import SCORE_ONE, Normal, Phases
 from edgelora.learn.training.recipe import Recipe
 from edgelora.model.datasets import machines
 from edgelora.model.datasets.machines import FAULTS, MACHINE_RATE, MACHINE_WINDOW, SEVERITIES
@@ -86,7 +86,7 @@ def _report(
     levels = np.repeat([severity for _, severity in faults], TESTED_FAULTY)
     own, faulty = found["lora_residual"]
     monitor = learned.twin.watch.monitor
-    alarms = alarms_of(monitor, own)
+    alarms = learned.twin.watch.watched(tested)[1]
     by_fault = (faulty > monitor.threshold).reshape(len(FAULTS), len(SEVERITIES), -1).mean(2)
     record = unpack_adapter(learned.adapter).records[MONITOR]
     seconds = MACHINE_WINDOW / MACHINE_RATE

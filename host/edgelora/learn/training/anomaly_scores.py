@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgelora.core.formats.monitor import STEPS
 
-from .monitor import Machine, Normal, Watch, inputs_of
+from .monitor import Machine, Normal, Watch
 
 METHODS = ("z_score", "mahalanobis", "base_residual", "lora_residual")
 RIDGE = 0.05  # of the variance, in the covariance of `mahalanobis`
@@ -36,7 +36,7 @@ def _baselines(
     """Scores of windows without a network, by all that calibrates one."""
 
     def rows(values: NDArray[np.int16]) -> NDArray[np.float64]:
-        return inputs_of(watch.monitor, values) / STEPS
+        return watch.inputs(values) / STEPS
 
     own = rows(np.concatenate([normal.scale, normal.learn, normal.residuals]))
     middle, spread = own.mean(0), np.maximum(own.std(0), 1 / STEPS)

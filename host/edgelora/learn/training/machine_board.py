@@ -20,7 +20,7 @@ from .board_paths import ADAPTER_PATH, HELD_PATH, MACHINE_PATH, SAMPLES_PATH
 from .board_run import NAME, Pace, train_on_board
 from .early_stopping import Outcome, Verdict, prepared
 from .machines import features_of
-from .monitor import Machine, Phases, alarms_of, learn_machine, samples_of, scaled, with_monitor
+from .monitor import Machine, Phases, Watch, learn_machine
 from .new_classes import stored_adapter
 from .personalize import _left_in_store, _outcome, _profile, _settle_store
 from .recipe import Recipe, UpdateLog
@@ -76,7 +76,7 @@ def learn_on_board(
 
     features = features_of(np.concatenate([normal, watched]))
     parts = phases.cut(features)
-    course = prepared(samples_of(scaled(base, parts, phases), parts.learn), recipe)
+    course = prepared(Watch(base, None, phases).learn(parts), recipe)
     if course.held is None:
         raise WorkflowError(f"{phases.learn} windows to learn are too few to hold some out that judge: give 24 or more")
     stream.stage("scale", phases.scale)
@@ -161,11 +161,11 @@ def _same(
     decisions: Sequence[Decision],
 ) -> bool:
     """Whether the twin's machine is the board's: adapter, record, scores and alarms."""
-    scores = mine.watch.scores(watched)
+    scores, alarms = mine.watch.watched(watched)
     return (
         mine.run.adapter == adapter
         and mine.activated == activated
-        and whole == with_monitor(base, adapter if activated else None, mine.watch)
+        and whole == mine.watch.ela
         and np.array_equal(scores, [each.score for each in decisions])
-        and np.array_equal(alarms_of(mine.watch.monitor, scores), [each.seen for each in decisions])
+        and np.array_equal(alarms, [each.seen for each in decisions])
     )

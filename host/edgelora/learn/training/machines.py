@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.files import write_atomic
-from edgelora.core.formats.monitor import STEPS, Monitor
-from edgelora.core.formats.network import QuantModel
-from edgelora.core.formats.signal import Normal
+from edgelora.core.formats.monitor import STEPS
+from edgelora.core.formats.network import Op, QuantModel, Tensor
+from edgelora.core.formats.signal import Normal as Normalization
 from edgelora.core.front_ends import SpectralFrontEnd
 from edgelora.model.datasets import machines
 from edgelora.model.datasets.machines import FAULTS, MACHINE_WINDOW, SEVERITIES, machine_signal
@@ -20,7 +20,7 @@ from edgelora.model.floatnet.autoencoder import pretrain_autoencoder
 from edgelora.model.quantization.autoencoder import quantize_autoencoder
 
 from .base import CACHE, Base
-from .monitor import inputs_of, usual
+from .monitor import Normal, Phases, Watch
 from .recipe import Recipe
 
 MACHINE_RECIPE = Recipe(rank=16, epochs=40)
@@ -57,10 +57,25 @@ def fault_windows(number: int, count: int) -> dict[tuple[str, int], NDArray[np.i
 
 def scaled_inputs(values: NDArray[np.int16], by: int) -> NDArray[np.float32]:
     """Values [N, n] in spreads of the first `by` of them, as a monitor's network takes them."""
-    means, gains = usual(values[:by])
-    none, one = np.zeros(1, np.int16), np.ones(1, np.uint16)
-    rows = inputs_of(Monitor(means, gains, none, one, 0, 1, 1, 2, 1), values)
-    return rows.astype(np.float32) / np.float32(STEPS)
+    elm = pack_model(_giving_nothing(values.shape[1]))
+    watch = Watch(Base("values.elm", elm, unpack_model(elm)), None, Phases())
+    rows = watch.learn(Normal(values[:by], values, values[:0], values[:0])).x
+    return rows.reshape(values.shape).astype(np.float32) / np.float32(STEPS)
+
+
+def _giving_nothing(values: int) -> QuantModel:
+    """A base for a monitor before there is one: its outputs are 0."""
+    grid = Tensor((1, 1, values), 1 / STEPS, 0)
+    op = Op(
+        "dense",
+        0,
+        1,
+        weights=np.zeros((values, 1, 1, values), np.int8),
+        bias=np.zeros(values, np.int32),
+        multiplier=np.full(values, 1 << 30, np.int32),
+        shift=np.zeros(values, np.int8),
+    )
+    return QuantModel([grid, grid], [op], loss="mean_squared_error")
 
 
 def pretrained_autoencoder(
@@ -80,7 +95,7 @@ def machine_base(seed: int = 0, progress: Progress = no_progress, cache: Path = 
             rows.append(scaled_inputs(normal_windows(number, _WINDOWS), _SCALED_BY))
             progress(done, len(PRETRAINED_MACHINES), "machines simulated")
         model = pretrained_autoencoder(np.concatenate(rows), _HIDDEN, _EPOCHS, seed, progress)
-        model.signal = machine_signal(Normal(1 / 256))
+        model.signal = machine_signal(Normalization(1 / 256))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, pack_model(model, path.name))
     elm = path.read_bytes()

@@ -1,4 +1,4 @@
-"""One machine and what is usual for it: the arithmetic of monitors (SPEC.md, section 16), and a run on the twin.
+"""One machine and what is usual for it, by the device's own `Monitor` on this computer (SPEC.md, section 16).
 
     values --(mean, spread)--> int8 --(base, adapter)--> residuals --(mean, spread)--> score --(threshold)--> alarm
 
@@ -7,9 +7,7 @@ Each arrow is learned from windows of its own, of the machine as it normally is:
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +17,13 @@ from edgelora.core.formats.ela import MONITOR, unpack_adapter
 from edgelora.core.formats.elm import base_id
 from edgelora.core.formats.envelope import FormatError
 from edgelora.core.formats.monitor import (
-    MAX_GAIN,
-    MAX_RESIDUAL_GAIN,
     MAX_VOTES,
     MAX_WINDOWS,
     Monitor,
     check_monitored,
-    pack_monitor,
     unpack_monitor,
 )
-from edgelora.core.twin.session import Session
+from edgelora.core.twin import device
 
 from .base import Base, adapter_ranks
 from .early_stopping import Verdict
@@ -38,8 +33,6 @@ from .recipe import Recipe
 from .samples import Samples
 
 SCORE_ONE = 1024  # a score of residuals that are as large as usual
-MOST_SCORE = 65535
-_MOST_Z = 2047  # 1/64 spread
 _LEAST_SPREAD = 2  # windows from which there is one
 
 
@@ -92,114 +85,75 @@ class Normal:
     threshold: NDArray[np.int16]
 
 
-# ---- arithmetic ------------------------------------------------------------------------------------------------------
+class _Kept:
+    """What a board's sample file takes while a monitor learns."""
 
+    def __init__(self) -> None:
+        self.windows: list[bytes] = []
 
-def usual(values: NDArray[np.int16]) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
-    """Means and gains of values [N, n], each of which the board takes as its distance from the first."""
-    first = values[0].astype(np.int64)
-    means, gains = _statistics(np.clip(values - first, -32767, 32767), 1, 34, MAX_GAIN)
-    return (first + means).astype(np.int16), gains.astype(np.uint16)
-
-
-def usual_residuals(residuals: NDArray[np.int64]) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
-    """Means, 1/16 step, and gains of residuals [N, outputs]."""
-    means, gains = _statistics(residuals, 16, 28, MAX_RESIDUAL_GAIN)
-    return means.astype(np.int16), gains.astype(np.uint16)
-
-
-def _statistics(values: NDArray[np.int64], unit: int, bits: int, most: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Means in 1 / unit, and 2^(bits / 2) over spreads, 1 to `most`: of whole numbers [N, n]."""
-    count = len(values)
-    sums = values.sum(0)
-    apart = count * np.square(values).sum(0) - np.square(sums)  # count^2 times the variance
-    means = np.floor_divide(2 * unit * sums + count, 2 * count)
-    gains = [min(max(math.isqrt((count * count << bits) // max(int(d), 1)), 1), most) for d in apart]
-    return means, np.array(gains)
-
-
-def inputs_of(monitor: Monitor, values: NDArray[np.int16]) -> NDArray[np.int8]:
-    """Int8 inputs of values [N, n]."""
-    apart = np.clip(values.astype(np.int64) - monitor.means, -16383, 16383)
-    inputs: NDArray[np.int8] = np.clip((apart * monitor.gains + 2048) >> 12, -128, 127).astype(np.int8)
-    return inputs
-
-
-def scores_of(monitor: Monitor, residuals: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Scores, 1/1024, of residuals [N, outputs]: their mean square in spreads."""
-    z = (16 * residuals - monitor.residual_means) * monitor.residual_gains.astype(np.int64)
-    z = np.clip((z + 2048) >> 12, -_MOST_Z, _MOST_Z)
-    scores: NDArray[np.int64] = np.minimum(np.square(z).sum(1) // residuals.shape[1] >> 2, MOST_SCORE)
-    return scores
-
-
-def threshold_of(scores: NDArray[np.int64], one_in: int) -> int:
-    """The least score that at most one window in `one_in` is above, of normal ones: of N scores the
-    floor((N + 1) / one_in)-th largest. That many in N + 1 are above it on average, whatever their distribution.
-    """
-    return int(np.sort(scores)[-((len(scores) + 1) // one_in)])
-
-
-def alarms_of(monitor: Monitor, scores: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether there is an alarm after each window of a stream."""
-    above = np.cumsum(np.concatenate([np.zeros(monitor.votes, np.int64), scores > monitor.threshold]))
-    alarms: NDArray[np.bool_] = above[monitor.votes :] - above[: -monitor.votes] >= monitor.least
-    return alarms
-
-
-# ---- on the twin -----------------------------------------------------------------------------------------------------
+    def append(self, x: bytearray, target: bytearray) -> None:
+        self.windows.append(bytes(x))
 
 
 class Watch:
-    """A base and an adapter of the twin that watch a machine."""
+    """The device's `Monitor` on this computer: of a base and an adapter of it, None: the bare base."""
 
-    def __init__(self, base: Base, adapter: bytes | None, monitor: Monitor) -> None:
+    def __init__(self, base: Base, adapter: bytes | None, phases: Phases) -> None:
         check_monitored(base.model, base.name)
-        self.monitor = monitor
-        self._session = Session(base.elm, adapter_ranks(base, adapter), "infer", 1)
-        self._session.use(adapter)
+        self._base = base
+        self._model = device.module().Model(base.elm, adapter_ranks(base, adapter), "infer", 1)
+        self._model.use(adapter and self._model.adapter(adapter))
+        self._own = device.module("monitor").Monitor(self._model, phases.least, phases.votes, phases.one_in)
 
-    def residuals(self, values: NDArray[np.int16]) -> NDArray[np.int64]:
-        """What the network gives back less its input, in steps, of windows [N, values]."""
-        rows = inputs_of(self.monitor, values)
-        given = np.zeros(rows.shape, np.int64)
-        for i, row in enumerate(rows):
-            self._session.infer(row)
-            given[i] = self._session.logits
-        return given - rows
+    def take(self, adapter: bytes) -> None:
+        """Watches the machine whose `.ela` this is."""
+        self._own.use(self._model.adapter(adapter))
+
+    def _stage(self, name: str, values: NDArray[np.int16], samples: _Kept | None = None) -> None:
+        with device.refusals():
+            self._own.calibrate(name, len(values), samples)
+        for row in values.tolist():
+            self._own.update(row)
+
+    def learn(self, normal: Normal) -> Samples:
+        """The first two stages. What the second makes samples of, each its own target."""
+        kept = _Kept()
+        self._stage("scale", normal.scale)
+        self._stage("learn", normal.learn, kept)
+        x = np.frombuffer(b"".join(kept.windows), np.int8).reshape(len(normal.learn), 1, 1, -1)
+        return Samples(x, np.zeros(len(x), np.int64), x.reshape(len(x), -1))
+
+    def settle(self, normal: Normal) -> None:
+        """The last two stages. It watches then."""
+        self._stage("residuals", normal.residuals)
+        self._stage("threshold", normal.threshold)
+        self._own.calibrate("watch")
+
+    @property
+    def monitor(self) -> Monitor:
+        """What is usual, as its record has it."""
+        return unpack_monitor(bytes(self._own.record()), self._base.model)
+
+    @property
+    def ela(self) -> bytes:
+        """The machine's `.ela`: the adapter with that record."""
+        return bytes(self._own.adapter().buffer)
+
+    def inputs(self, values: NDArray[np.int16]) -> NDArray[np.int8]:
+        """Int8 inputs of values [N, n]."""
+        out = np.zeros(values.shape, np.int8)
+        for row, made in zip(values.tolist(), out.view(np.uint8), strict=True):
+            self._own.quantize_counts(row, made)
+        return out
+
+    def watched(self, values: NDArray[np.int16]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Scores [N], 1/1024, of the windows [N, n] of a stream, and whether there is an alarm after each."""
+        self._own.reset()
+        found = [(self._own.update(row), self._own.alarm) for row in values.tolist()]
+        return np.array([score for score, _ in found], np.int64), np.array([alarm for _, alarm in found], bool)
 
     def scores(self, values: NDArray[np.int16]) -> NDArray[np.int64]:
-        return scores_of(self.monitor, self.residuals(values))
-
-
-def calibrated(base: Base, adapter: bytes | None, monitor: Monitor, normal: Normal, phases: Phases) -> Watch:
-    """The last two stages: residuals and threshold, of a monitor whose values are scaled."""
-    watch = Watch(base, adapter, monitor)
-    means, gains = usual_residuals(watch.residuals(normal.residuals))
-    watch.monitor = replace(watch.monitor, residual_means=means, residual_gains=gains)
-    threshold = threshold_of(watch.scores(normal.threshold), phases.one_in)
-    watch.monitor = replace(watch.monitor, threshold=threshold, windows=len(normal.threshold))
-    return watch
-
-
-def scaled(base: Base, normal: Normal, phases: Phases) -> Monitor:
-    """The first stage: a monitor that knows the spread of values alone."""
-    means, gains = usual(normal.scale)
-    size = base.model.output.size
-    none, one = np.zeros(size, np.int16), np.ones(size, np.uint16)
-    return Monitor(means, gains, none, one, 0, phases.least, phases.votes, phases.one_in, phases.threshold)
-
-
-def samples_of(monitor: Monitor, values: NDArray[np.int16]) -> Samples:
-    """Windows [N, values] to learn: each is its own target."""
-    x = inputs_of(monitor, values).reshape(len(values), 1, 1, -1)
-    return Samples(x, np.zeros(len(x), np.int64), x.reshape(len(x), -1))
-
-
-def with_monitor(base: Base, adapter: bytes | None, watch: Watch) -> bytes:
-    """The `.ela` of a machine: an adapter, None: the bare base, and what is usual with it."""
-    session = Session(base.elm, adapter_ranks(base, adapter), "infer", 1)
-    return session.with_record(adapter, MONITOR, pack_monitor(watch.monitor))
+        return self.watched(values)[0]
 
 
 def watch_of(base: Base, adapter: bytes, name: str = "adapter") -> Watch:
@@ -208,7 +162,10 @@ def watch_of(base: Base, adapter: bytes, name: str = "adapter") -> Watch:
     body = found.records.get(MONITOR)
     if body is None:
         raise FormatError(f"{name}: has no record of a machine: calibrate a monitor with it")
-    return Watch(base, adapter, unpack_monitor(body, base.model, name))
+    unpack_monitor(body, base.model, name)
+    watch = Watch(base, adapter, Phases())
+    watch.take(adapter)
+    return watch
 
 
 @dataclass(frozen=True)
@@ -230,8 +187,10 @@ class Machine:
 
 def learn_machine(base: Base, normal: Normal, recipe: Recipe, phases: Phases) -> Machine:
     """All stages on the twin, as a board does them by itself."""
-    monitor = scaled(base, normal, phases)
-    run = as_board(base.elm, samples_of(monitor, normal.learn), replace(recipe, on_board=True))
-    plain = calibrated(base, None, monitor, normal, phases)
-    own = calibrated(base, run.adapter, monitor, normal, phases)
+    plain = Watch(base, None, phases)
+    run = as_board(base.elm, plain.learn(normal), replace(recipe, on_board=True))
+    own = Watch(base, run.adapter, phases)
+    own.learn(normal)
+    for watch in (plain, own):
+        watch.settle(normal)
     return Machine(run, own, plain, run.verdict is Verdict.BETTER)
