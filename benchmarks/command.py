@@ -40,7 +40,7 @@ BENCH = "Measurements: of kernels and networks on boards, of learning on this co
 
 
 def add_commands(add: Add, commands: Any) -> None:
-    bench = commands.add_parser("bench", help="Measures kernels, networks, learning", description=BENCH)
+    bench = commands.add_parser("bench", help="Runs benchmarks", description=BENCH)
     benches = bench.add_commands()
     p = add("trust", cmd_bench_trust, benches)
     p.add_argument("task", nargs="?", choices=("har", "kws"), help="one of the data (both)")
@@ -191,7 +191,7 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
 
 
 def cmd_bench_learning(args: argparse.Namespace) -> None:
-    """Learning by the host twin, beside float LoRA.
+    """Accuracy of integer training and of float LoRA.
 
     Every person or voice is left out in turn.
     """
@@ -212,7 +212,7 @@ def cmd_bench_learning(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_trust(args: argparse.Namespace) -> None:
-    """What personalization does where a user goes wrong.
+    """Personalization with wrong labels or few samples.
 
     Long runs, wrong labels, three samples of a class, one class alone, a base with narrow logits: by the host twin, on
     people and voices that the base doesn't know. `active` is what would be in use afterwards.
@@ -244,7 +244,7 @@ def cmd_bench_trust(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_anomaly(args: argparse.Namespace) -> None:
-    """Faults told from normal operation, with and without adapter.
+    """Fault detection with and without an adapter.
 
     Each machine, or person, learns what is usual from its own normal windows, by the host twin. Figures are areas
     under the ROC curve: mean and spread over machines. Two baselines know the same windows and no network.
@@ -264,7 +264,7 @@ def cmd_bench_anomaly(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_classes(args: argparse.Namespace) -> None:
-    """Classes that the base does not have, from a few samples.
+    """New classes from a few samples.
 
     Rows are made of samples as a board makes them, by the host twin; a board tells how long that takes.
     """
@@ -293,7 +293,7 @@ def _mean(figure: tuple[float, float] | None) -> str:
 
 
 def cmd_bench_continual(args: argparse.Namespace) -> None:
-    """Classes or arms that come one after the other, and memory.
+    """Continual learning with and without a reservoir.
 
     A person's windows come once, class by class, then arm by arm, and are learned as a board's `Learner` does, by the
     host twin.
@@ -316,7 +316,7 @@ def cmd_bench_continual(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_qat(args: argparse.Namespace) -> None:
-    """Training in integers against rounding afterwards.
+    """Quantization-aware training and rounding afterwards.
 
     Adapters of low rank are trained by the twin, and by float LoRA that is rounded to integers.
     """
@@ -341,7 +341,7 @@ def cmd_bench_qat(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_ranks(args: argparse.Namespace) -> None:
-    """Ranks by layer against the same rank everywhere.
+    """Ranks chosen by layer and the same rank everywhere.
 
     At equal adapter bytes.
     """
@@ -380,7 +380,7 @@ def _told(gain: float, error: float) -> str:
 
 
 def cmd_bench_swap(args: argparse.Namespace) -> None:
-    """Time to switch adapters, in RAM and from flash."""
+    """Time to switch adapters in RAM and from flash."""
     with _bench_board(args) as link, console.progress("swap", args.json) as progress:
         result = bench_swap(link, args.adapters, args.runs, args.folder, progress)
     if args.json:
@@ -403,7 +403,7 @@ def cmd_bench_swap(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_kernels(args: argparse.Namespace) -> None:
-    """Cycles of every kernel, portable and the board's."""
+    """Cycles of every kernel, portable and optimized."""
     from .kernels import bench_kernels
 
     clock_mhz = _clock_mhz(args.board)
@@ -418,7 +418,7 @@ def cmd_bench_kernels(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_frontend(args: argparse.Namespace) -> None:
-    """Cycles of the front ends of sound and vibration.
+    """Cycles of the audio and vibration front ends.
 
     Or, with --values, that many values of sound compared: the board's, the twin's and those of pymicro-features.
     """
@@ -456,7 +456,7 @@ def cmd_bench_frontend(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_energy(args: argparse.Namespace) -> None:
-    """Energy of updates and inferences, clock by clock."""
+    """Energy of updates and inferences at each clock."""
     from edgelora.board.energy import check_power
 
     from .energy import bench_energy
@@ -514,7 +514,7 @@ def cmd_bench_model(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_cost(args: argparse.Namespace) -> None:
-    """What is predicted of networks, beside what is measured."""
+    """Predicted and measured cycles of networks."""
     from .cost import calibrate, check_all
 
     board = load_board(args.board)
@@ -618,7 +618,7 @@ def _front_end_port(args: argparse.Namespace) -> Iterator[str]:
 
 
 def cmd_bench_wakewords(args: argparse.Namespace) -> None:
-    """False accepts of deployed wake words, in hours of people.
+    """False accepts of wake words in hours of speech.
 
     The networks of pymicro-wakeword hear 131 minutes of telephone prompts in five languages (`make prompts`), and
     themselves as synthesizers speak them: through the board's own front end, by the host twin.
@@ -658,7 +658,7 @@ def _against(*rows: Any) -> tuple[str, str]:
 
 
 def cmd_bench_fleet(args: argparse.Namespace) -> None:
-    """One hash from every engine, what boards learn, noise, scale.
+    """Federated learning: engines, accuracy, noise, scale.
 
     Prints, of shares of 1: base and fedavg (means over boards), central (one training on all samples, as often), alone
     (each board on its own samples, as often), worst (board), personalized_global and personalized_base, the gain of
@@ -690,7 +690,7 @@ def cmd_bench_fleet(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_host(args: argparse.Namespace) -> None:
-    """Time of the host's kernels, beside LiteRT's."""
+    """Time of the host's kernels and LiteRT's."""
     from .host import bench_host
 
     with console.progress("host", args.json) as progress:
@@ -704,7 +704,7 @@ def cmd_bench_host(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_studio(args: argparse.Namespace) -> None:
-    """What the studio's live view costs, and its board.
+    """Load of the studio's live view.
 
     Two virtual boards, one with 6 channels of motion at 50 Hz, one with sound of 16 kHz, each watched by a page of
     Chromium.
@@ -741,7 +741,7 @@ def cmd_bench_studio(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_link(args: argparse.Namespace) -> None:
-    """Time to push a file, by the link and by mpremote."""
+    """Time to push a file over the link and by mpremote."""
     from .link import bench_link
 
     port = port_of(args)

@@ -65,7 +65,7 @@ def add_commands(add: Add, commands: Any) -> None:
 
 
 def cmd_act(args: argparse.Namespace) -> None:
-    """Has a board act by itself when it sees a class.
+    """Lets a board act on its own when it detects a class.
 
     Writes main.py, which the board runs after each reset, without a computer: its sensor, the adapter of its store, a
     vote, and what each class does. With --data windows that resemble no sample are "nothing".

@@ -23,7 +23,7 @@ def add_commands(add: Add, commands: Any) -> None:
 
 
 def cmd_bench(args: argparse.Namespace) -> int:
-    """Measures kernels, networks, learning
+    """Runs benchmarks
 
     Only in a checkout: benchmarks are no part of the installed package.
     """

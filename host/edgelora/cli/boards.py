@@ -114,7 +114,7 @@ def add_commands(add: Add, commands: Any) -> None:
 
 
 def cmd_build(args: argparse.Namespace) -> None:
-    """Makes firmware for a board, with a model in it.
+    """Builds firmware for a board, including a model.
 
     The model goes into ROMFS, where the board uses it in place. A checkout builds firmware for every board; an
     installed package has some boards' own.
@@ -228,7 +228,7 @@ def cmd_flash(args: argparse.Namespace) -> None:
 
 
 def cmd_install(args: argparse.Namespace) -> None:
-    """Puts EdgeLoRA onto a board with stock MicroPython.
+    """Installs EdgeLoRA on a board with stock MicroPython.
 
     These are the native module for its core, the Python modules and the agent. What is there already is not sent.
     """
@@ -254,7 +254,7 @@ def _print_installation(result: Installation) -> None:
 
 
 def cmd_devices(args: argparse.Namespace) -> None:
-    """Lists boards that are plugged in, and virtual ones that run.
+    """Lists connected boards and running virtual boards.
 
     Says what they are, their firmware, and EdgeLoRA on them. Programs that run on a board are left alone, and ports
     that others use; no board holds this up for more than a few seconds. A port that may be anything's is opened only if
@@ -288,7 +288,7 @@ def cmd_devices(args: argparse.Namespace) -> None:
 
 
 def cmd_doctor(args: argparse.Namespace) -> None:
-    """Checks this computer and its boards, and how to mend them.
+    """Checks this computer and its boards, and suggests fixes.
 
     Fails if anything is to be mended.
     """
@@ -310,7 +310,7 @@ def cmd_doctor(args: argparse.Namespace) -> None:
 
 
 def cmd_boards(args: argparse.Namespace) -> None:
-    """Lists supported boards, and what was verified on each.
+    """Lists supported boards and what was verified on each.
 
     Aliases are names that --board takes, too. --json has all of the boards' profiles.
     """
@@ -335,7 +335,7 @@ def cmd_boards(args: argparse.Namespace) -> None:
 
 
 def cmd_push(args: argparse.Namespace) -> None:
-    """Copies a file to a board, whole or not at all."""
+    """Copies a file to a board, atomically."""
     content = args.file.read_bytes()
     path = args.path or "/" + args.file.name
     with connect(args) as link, console.progress("push", args.json) as progress:
@@ -367,7 +367,7 @@ def cmd_pull(args: argparse.Namespace) -> None:
 
 
 def cmd_reset(args: argparse.Namespace) -> None:
-    """Ends what runs on a board, and starts it again.
+    """Stops the program on a board, and restarts it.
 
     Files and the store stay; a model that was open is gone. boot.py and main.py are run as at power-up.
     """
@@ -378,7 +378,7 @@ def cmd_reset(args: argparse.Namespace) -> None:
 
 
 def cmd_ls(args: argparse.Namespace) -> None:
-    """Lists a folder of a board, and the room that is left."""
+    """Lists a folder on a board, and its free space."""
     with connect(args) as link:
         entries, space = link.list(args.path), link.space(args.path)
     if args.json:

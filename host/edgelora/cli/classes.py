@@ -88,7 +88,7 @@ def cmd_add_class(args: argparse.Namespace) -> ExitCode:
 
 
 def cmd_consolidate(args: argparse.Namespace) -> ExitCode:
-    """Learns a board's adapter anew, added classes too.
+    """Retrains a board's adapter together with added classes.
 
     Layers and rows of classes are made anew together, from all samples; what is not better than the adapter that the
     board has is not used.
@@ -105,7 +105,7 @@ def cmd_consolidate(args: argparse.Namespace) -> ExitCode:
 
 
 def cmd_remove_class(args: argparse.Namespace) -> None:
-    """Takes a class out of a board's adapter.
+    """Removes a class from a board's adapter.
 
     The rest of the adapter is, to the byte, what it was without the class.
     """

@@ -20,7 +20,7 @@ def add_commands(add: Add, commands: Any) -> None:
 
 
 def cmd_completion(args: argparse.Namespace) -> None:
-    """Prints a script with which a shell completes commands.
+    """Prints a completion script for a shell.
 
     Have the shell read it at its start:
 

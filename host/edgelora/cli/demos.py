@@ -40,7 +40,7 @@ ONE_IN = "one normal window in N may be above the threshold (%(default)s)"
 
 
 def add_commands(add: Add, commands: Any) -> None:
-    demos = commands.add_parser("demo", help="Runs a whole demonstration", description=DEMOS).add_commands()
+    demos = commands.add_parser("demo", help="Runs a complete demonstration", description=DEMOS).add_commands()
     p = add("har", cmd_demo, demos)
     add_board(p, "virtual-pico", "a virtual board, or a real one (%(default)s)")
     p.add_argument(
@@ -88,7 +88,7 @@ def add_commands(add: Add, commands: Any) -> None:
 
 
 def cmd_demo(args: argparse.Namespace) -> ExitCode:
-    """Recognizes what a person does by their watch.
+    """Recognizes activities from a watch's motion sensor.
 
     The whole way: pretrain, quantize, plan, build, flash, personalize on the board, report.
     """
@@ -99,7 +99,7 @@ def cmd_demo(args: argparse.Namespace) -> ExitCode:
 
 
 def cmd_demo_machine(args: argparse.Namespace) -> ExitCode:
-    """Learns one machine from its vibration, and watches it.
+    """Learns the vibration of one machine, and monitors it.
 
     A base that knows 40 other machines goes onto the board. Raw counts of an accelerometer are streamed there: the
     board makes features of them, trains an adapter, sets its own threshold, and says how unusual each window is.
@@ -125,7 +125,7 @@ def cmd_demo_machine(args: argparse.Namespace) -> ExitCode:
 
 
 def cmd_demo_fleet(args: argparse.Namespace) -> None:
-    """Boards that learn together, masks and noise on.
+    """Federated learning with masks and noise.
 
     Virtual boards and twins federate through a real SuperLink: enrolled in a signed roster, they train on what they
     have seen, clip, add noise and masks. The server sees sums alone. The page opens at the end.
@@ -154,7 +154,7 @@ def cmd_demo_fleet(args: argparse.Namespace) -> None:
 
 
 def cmd_demo_keywords(args: argparse.Namespace) -> ExitCode:
-    """Recognizes words of a voice that it learns, from sound.
+    """Recognizes spoken words, adapted to one voice.
 
     The way of `demo har`, but that the board hears: sound goes over the link as a microphone would have it, the board's
     front end makes samples of it, and the board learns them by itself. It is reset then, and hears words held out.

@@ -117,7 +117,7 @@ def plan_of(args: argparse.Namespace) -> Plan:
 
 
 def cmd_simulate(args: argparse.Namespace) -> None:
-    """Federates twin boards on this computer, and writes the page.
+    """Simulates a federation on this computer, and writes its page.
 
     Each board trains from the global adapter on its own samples, clips what it learned and adds its noise; the server
     averages, in exact integers. Masks cancel to the last bit: they count for epsilon, and none are made. With more
@@ -142,7 +142,7 @@ def cmd_simulate(args: argparse.Namespace) -> None:
 
 
 def cmd_report(args: argparse.Namespace) -> None:
-    """Writes the page of a federation as it stands.
+    """Writes the current page of a federation.
 
     Accuracies are on it where a simulation measured them: what real boards know of themselves stays theirs.
     """
@@ -153,7 +153,7 @@ def cmd_report(args: argparse.Namespace) -> None:
 
 
 def cmd_status(args: argparse.Namespace) -> None:
-    """Tells how far a federation is, and what is left of its budget.
+    """Shows a federation's progress and remaining budget.
 
     Epsilons are of all that the boards of its fleet were asked for, by other federations, too, as the fleet's ledger
     has it.
@@ -170,7 +170,7 @@ def _epsilon(told: Epsilons, plan: Plan) -> str:
 
 
 def cmd_init(args: argparse.Namespace) -> None:
-    """Makes a folder ready for a federation, a Flower project in it.
+    """Creates a folder for a federation, with a Flower project.
 
     The project is an ordinary one of Flower's: `flwr run FOLDER/app` runs it, too. Its apps are ours.
 
@@ -238,7 +238,7 @@ def _check_cohorts(plan: Plan) -> None:
 
 
 def cmd_run(args: argparse.Namespace) -> None:
-    """Runs a federation on Flower, and tells of each round.
+    """Runs a federation on Flower, and prints each round.
 
     With --start a SuperLink and a SuperNode for each gateway run here until it is over; else they run elsewhere, as
     FOLDER/flower/config.toml says. Ctrl-C ends the run; the same command goes on where it was.

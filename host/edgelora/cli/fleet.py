@@ -39,8 +39,8 @@ MAX_ADAPTER = 16 << 20  # bytes of a file, with training state
 
 
 def add_commands(add: Add, commands: Any) -> None:
-    text = "Boards that learn together, and tell nobody what they have seen."
-    group = commands.add_parser("fleet", help="Boards that learn together", description=text).add_commands()
+    text = "Federated learning on boards, and tell nobody what they have seen."
+    group = commands.add_parser("fleet", help="Federated learning on boards", description=text).add_commands()
 
     def command(name: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
         p = add(name, run, group)
@@ -101,7 +101,7 @@ def _add_key(parser: argparse.ArgumentParser) -> None:
 
 
 def cmd_enroll(args: argparse.Namespace) -> None:
-    """Puts a board into the signed roster.
+    """Adds a board to the signed roster.
 
     A board's identity is a key pair that it makes itself; the secret half never leaves it. Only boards of the roster
     take part, so that whoever adds up their updates can't invent any. The first board begins the fleet:
@@ -155,7 +155,7 @@ def cmd_enroll(args: argparse.Namespace) -> None:
 
 
 def cmd_budget(args: argparse.Namespace) -> None:
-    """Shows what a board's rounds have told of it, and what is left.
+    """Shows the spent and remaining privacy budget of a board.
 
     A board counts this itself, in its own flash and for its whole life, over all fleets: each round that an update
     leaves in costs 1 / z^2, where z is the noise of the sum in clips, without that of colluders. Beyond the budget of
@@ -218,7 +218,7 @@ def _enroll_twins(args: argparse.Namespace, site: Site, key: Ed25519PrivateKey) 
 
 
 def cmd_revoke(args: argparse.Namespace) -> None:
-    """Takes a board out of the roster, for ever.
+    """Removes a board from the roster for good.
 
     Its index stays empty. Boards learn of it with the next roster that they get; the server at once.
     """

@@ -53,7 +53,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Passes messages between the server and boards.
+    """Relays messages between the server and boards.
 
     Until Ctrl-C. It owns the serial ports of boards, and waits for those that are unplugged; WiFi boards poll it over
     HTTP; boards of this computer take part by the boards' own code. It sees messages, but has no key to read or make

@@ -322,7 +322,7 @@ def _qat(args: argparse.Namespace, recipe: Recipe, shape: Shape) -> tuple[Recipe
 
 
 def cmd_import_adapter(args: argparse.Namespace) -> ExitCode | None:
-    """Makes a PEFT checkpoint into an adapter (.ela).
+    """Converts a PEFT checkpoint to an adapter (.ela).
 
     It is a LoRA that was trained on the base's float original. With --data it is compared with that network and its
     LoRA; exit code 5 if much was lost.
@@ -400,7 +400,7 @@ def _on_data(fit: Any) -> tuple[object, object]:
 
 
 def cmd_export_adapter(args: argparse.Namespace) -> None:
-    """Makes an adapter (.ela) into a PEFT checkpoint.
+    """Converts an adapter (.ela) to a PEFT checkpoint.
 
     It is a LoRA in float32.
     """

@@ -67,7 +67,7 @@ def weights(text: str) -> list[float]:
 
 
 def cmd_blend(args: argparse.Namespace) -> None:
-    """Adds adapters up, each times a weight.
+    """Computes a weighted sum of adapters.
 
     Where their A's are the same (those of one seed are, if frozen), the B's are added, and the rank stays. Elsewhere
     their ranks are put beside each other: 4 and 4 make 8, and 32 is the most. Boards do the same: Model.blend.
@@ -87,7 +87,7 @@ def cmd_blend(args: argparse.Namespace) -> None:
 
 
 def cmd_merge(args: argparse.Namespace) -> None:
-    """Folds an adapter into the INT8 network.
+    """Merges an adapter into the INT8 network.
 
     The .tflite that comes out runs wherever the base's does. It computes what a board computes that has merged the
     adapter, byte for byte in TensorFlow Lite Micro; with --refit something nearer to the adapter in use.

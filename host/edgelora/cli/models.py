@@ -107,7 +107,7 @@ def cmd_pretrain(args: argparse.Namespace) -> None:
 
 
 def cmd_quantize(args: argparse.Namespace) -> None:
-    """Makes a float network into an INT8 model (.elm).
+    """Quantizes a float network to an INT8 model (.elm).
 
     Quantization is post-training, calibrated on --data.
     """
@@ -129,7 +129,7 @@ def cmd_quantize(args: argparse.Namespace) -> None:
 
 
 def cmd_import(args: argparse.Namespace) -> None:
-    """Makes a .elm of a TensorFlow Lite or Keras model.
+    """Converts a TensorFlow Lite or Keras model to a .elm.
 
     A .tflite file has to be INT8; the model computes what TensorFlow Lite Micro does, byte for byte. A .keras or .h5
     file is quantized first, on --data (its classes y, if it has any, are for the report).
@@ -212,7 +212,7 @@ def _import_keras(args: argparse.Namespace, x: Any) -> tuple[QuantModel, bytes, 
 
 
 def cmd_plan(args: argparse.Namespace) -> None:
-    """Tells what training takes on a board, and chooses ranks.
+    """Computes memory and time on a board, and chooses ranks.
 
     With --data it chooses the configuration that does most within a budget. Both modes are tried unless --mode is
     given, and ranks are chosen layer by layer instead of by --rank:

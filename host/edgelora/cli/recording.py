@@ -178,7 +178,7 @@ def _keys() -> Iterator[Callable[[], str]]:
 
 
 def cmd_convert(args: argparse.Namespace) -> None:
-    """Makes recordings into other files, or into samples.
+    """Converts recordings to other formats or to samples.
 
     Edge Impulse's acquisition format is read and written, as JSON and as CBOR. Its signature is checked if there is a
     key, else what it is is said. With --base the result has x, y, labels and the base's signal; with --window it has

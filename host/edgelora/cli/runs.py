@@ -37,7 +37,7 @@ def add_commands(add: Add, commands: Any) -> None:
 
 
 def cmd_watch(args: argparse.Namespace) -> None:
-    """Shows the updates of a run while it goes on.
+    """Follows the updates of a run in progress.
 
     Ends when the run does. With --json each update is a line of its own.
     """
@@ -68,7 +68,7 @@ def cmd_watch(args: argparse.Namespace) -> None:
 
 
 def cmd_report(args: argparse.Namespace) -> None:
-    """Makes the HTML page of a run anew from its report.json."""
+    """Renders the HTML page of a run from its report.json."""
     report = read_report(args.folder / "report.json")
     print_report(args, report, write_report(report, args.folder))
 

@@ -54,12 +54,12 @@ def _add_name(parser: argparse.ArgumentParser) -> None:
 
 
 def cmd_list(args: argparse.Namespace) -> None:
-    """What the store holds, and how much more it can."""
+    """Lists adapters in the store, and its free space."""
     _change(args, Link.store_list)
 
 
 def cmd_put(args: argparse.Namespace) -> None:
-    """Puts an adapter into the store, whole or not at all.
+    """Copies an adapter into the store, atomically.
 
     It takes the place of what its name had.
     """
@@ -72,7 +72,7 @@ def cmd_put(args: argparse.Namespace) -> None:
 
 
 def cmd_get(args: argparse.Namespace) -> None:
-    """Reads an adapter out of the store into a file."""
+    """Copies an adapter from the store to a file."""
     output = args.output or Path(f"{store_name(args.name)}.ela")
     with connect(args) as link:
         data = link.store_get(args.name)
@@ -81,7 +81,7 @@ def cmd_get(args: argparse.Namespace) -> None:
 
 
 def cmd_activate(args: argparse.Namespace) -> None:
-    """Has the board infer with an adapter, and keep to it.
+    """Activates an adapter, also for later starts.
 
     From its next start on, too, if its application calls store.start().
     """
@@ -89,22 +89,22 @@ def cmd_activate(args: argparse.Namespace) -> None:
 
 
 def cmd_rename(args: argparse.Namespace) -> None:
-    """Gives an adapter another name."""
+    """Renames an adapter."""
     _change(args, lambda link: link.store_rename(args.name, store_name(args.to)))
 
 
 def cmd_remove(args: argparse.Namespace) -> None:
-    """Removes an adapter, an update of it on trial included."""
+    """Deletes an adapter, including an update on trial."""
     _change(args, lambda link: link.store_remove(args.name))
 
 
 def cmd_pin(args: argparse.Namespace) -> None:
-    """Keeps an adapter in RAM once it is there."""
+    """Keeps an adapter in RAM once loaded."""
     _change(args, lambda link: link.store_pin(args.name))
 
 
 def cmd_unpin(args: argparse.Namespace) -> None:
-    """Lets an adapter's place in RAM go to others."""
+    """Allows an adapter to be evicted from RAM."""
     _change(args, lambda link: link.store_pin(args.name, False))
 
 

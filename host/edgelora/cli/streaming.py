@@ -74,7 +74,7 @@ def switch(text: str) -> tuple[float, int]:
 
 
 def cmd_listen(args: argparse.Namespace) -> None:
-    """Streams a recording to a board, and prints what it says.
+    """Streams a recording to a board, and prints its decisions.
 
     The board gets samples as a sensor counts them. It cuts them into windows, normalizes and infers, as the base's
     signal says; each line is the time in the recording and what was decided.

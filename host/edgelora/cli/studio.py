@@ -32,7 +32,7 @@ def add_commands(add: Add, commands: Any) -> None:
 
 
 def cmd_studio(args: argparse.Namespace) -> None:
-    """Opens a page to see boards sense, teach them and keep it.
+    """Opens a page to watch boards sense and train them.
 
     Until Ctrl-C. The page is this computer's alone: it is served on loopback, to whoever has the address that is
     printed. Closing it leaves runs going. The folder is the project: samples, bases, adapters, reports, virtual boards.

@@ -89,7 +89,7 @@ def _origin(text: str) -> tuple[int, Path]:
 
 
 def cmd_keygen(args: argparse.Namespace) -> None:
-    """Makes a key pair that signs releases.
+    """Creates a key pair for signing releases.
 
     The private key stays here, the public one goes onto boards.
     """
@@ -100,7 +100,7 @@ def cmd_keygen(args: argparse.Namespace) -> None:
 
 
 def cmd_release(args: argparse.Namespace) -> None:
-    """Signs an adapter, for boards to fetch.
+    """Signs an adapter as a release for boards.
 
     It goes into a directory, whole and as the change from earlier ones. Boards take a release if they trust its key,
     are its target, have its base, and never had that version or a later.

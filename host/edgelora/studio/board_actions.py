@@ -56,7 +56,7 @@ def put_base(place: Place, base: Base) -> Job:
 
 
 def install_on(place: Place) -> Job:
-    """Puts EdgeLoRA onto a board with stock MicroPython. The job's result is an `Installation`."""
+    """Installs EdgeLoRA on a board with stock MicroPython. The job's result is an `Installation`."""
     return place.submit_on_port("install EdgeLoRA", lambda port, job: install(port, None, job.progress))
 
 
