@@ -34,32 +34,36 @@ from .streaming import vote
 
 def add_commands(add: Add, commands: Any) -> None:
     p = add("act", cmd_act)
-    p.add_argument("model", type=Path, help="the .elm on this computer")
+    p.add_argument("model", type=Path, help="the base (.elm) on this computer")
     p.add_argument(
         "--do",
         action="append",
         required=True,
         metavar="CLASS=ACTION",
-        help="what a class does, once more for each: 'wave=hold 15' has a pin high while it is seen; high, low, toggle "
+        help="action of a class, repeatable: 'wave=hold 15' sets a pin high while wave is detected; high, low, toggle "
         "PIN, pulse PIN MS, print TEXT, key KEY, get URL, post URL TEXT, mqtt HOST/TOPIC TEXT; PIN may be LED, CLASS "
         "nothing",
     )
-    p.add_argument("--data", type=Path, help="samples (.npz): a window unlike all of them is 'nothing' (no such class)")
     p.add_argument(
-        "--name", default=NAME, help="of the adapter in the board's store, - for the bare base (%(default)s)"
+        "--data", type=Path, help="samples (.npz): windows that resemble none of them are 'nothing' (not checked)"
     )
+    p.add_argument("--name", default=NAME, help="adapter name in the board's store, - for the base alone (%(default)s)")
     p.add_argument(
         "--source", default="mpu6050", help="mpu6050, lsm6ds3, adc, i2s or a module on the board with source()"
     )
-    p.add_argument("--pins", default="4,5", help="of the sensor: SDA,SCL, or SCK,WS,SD, or analog ones (%(default)s)")
-    p.add_argument("--bus", type=whole(0, 7), default=0, help="the I2C they belong to (%(default)s)")
     p.add_argument(
-        "--vote", type=vote, default="2/3", metavar="K/N", help="a class is decided on by K of N windows (%(default)s)"
+        "--pins", default="4,5", help="pins of the sensor: SDA,SCL, or SCK,WS,SD, or analog pins (%(default)s)"
     )
+    p.add_argument("--bus", type=whole(0, 7), default=0, help="the I2C bus (%(default)s)")
     p.add_argument(
-        "-o", "--output", type=Path, help="write main.py here instead, with main.json beside it; no board is asked"
+        "--vote",
+        type=vote,
+        default="2/3",
+        metavar="K/N",
+        help="detect a class if K of N windows predict it (%(default)s)",
     )
-    p.add_argument("--adapter", type=Path, help="with -o: the .ela that the board has by that name")
+    p.add_argument("-o", "--output", type=Path, help="write main.py here instead, with main.json; no board is needed")
+    p.add_argument("--adapter", type=Path, help="with -o: the adapter (.ela) of that name")
     p.set_defaults(stopped="stopped; the board runs what it had, or the new program")
     add_port(p)
 

@@ -92,10 +92,10 @@ def permit(args: argparse.Namespace) -> Permit:
 
 
 def add_asking(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--probe", action="store_true", help="also open ports of unknown devices, which may reset them")
     parser.add_argument(
-        "--probe", action="store_true", help="open also ports that may be anything's, which may reset what is connected"
+        "--interrupt", action="store_true", help="stop programs running on boards in order to query them"
     )
-    parser.add_argument("--interrupt", action="store_true", help="stop programs that run on boards, to ask the boards")
 
 
 def add_board(parser: argparse.ArgumentParser, default: str | None, help: str) -> None:
@@ -103,6 +103,6 @@ def add_board(parser: argparse.ArgumentParser, default: str | None, help: str) -
 
 
 def add_port(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", help="serial port (EDGELORA_PORT, or that of the only board that is there)")
+    parser.add_argument("--port", help="serial port (EDGELORA_PORT, or that of the only board)")
     if not parser.get_default("stopped"):
         parser.set_defaults(stopped="stopped; the board is usable and keeps its last good adapter")

@@ -32,20 +32,20 @@ def add_commands(add: Add, commands: Any) -> None:
     p = add("build", cmd_build)
     add_board(p, "rpi_pico", "see `edgelora boards` (%(default)s)")
     p.add_argument(
-        "--model", type=Path, help="a .elm to put into ROMFS, where it is used in place (not for stock firmware)"
+        "--model", type=Path, help="a .elm for the ROMFS, where it is used in place (not for stock firmware)"
     )
     p.add_argument(
-        "-o", "--output", type=Path, help="the image (firmware.uf2, .bin, .elf or .romfs, as the board takes)"
+        "-o", "--output", type=Path, help="the image (firmware.uf2, .bin, .elf or .romfs, depending on the board)"
     )
     p = add("sim", cmd_sim)
     p.add_argument("board", nargs="?", type=board_name, help="virtual-pico, virtual-pico-stock, virtual-riscv or unix")
-    p.add_argument("--list", action="store_true", help="those that run, of all folders")
-    p.add_argument("--firmware", type=Path, help="image to start with; else what the board's flash holds")
+    p.add_argument("--list", action="store_true", help="list running boards of all folders")
+    p.add_argument("--firmware", type=Path, help="image to start with (the contents of the board's flash)")
     p.add_argument("--state", type=Path, help="folder of the board's flash (out/boards/BOARD)")
     p.add_argument(
         "--i2c",
         metavar="CHIP=FILE",
-        help="mpu6050=FILE: the sensor on the Pico's I2C measures this recording over and over (6 channels, g and "
+        help="mpu6050=FILE: the sensor on the Pico's I2C plays this recording in a loop (6 channels, g and "
         "rad/s: .csv, .npz, .json, .cbor), also while the board runs; demo:circle (wave, shake, knock, circle-later): "
         "those of a person's watch; demo: all of them",
     )
@@ -63,19 +63,23 @@ def add_commands(add: Add, commands: Any) -> None:
         help="what the noise of a Pico's ring oscillator is, from which it makes its secrets: this computer's (free, "
         "as it is at first), none (stuck), or what follows from a number",
     )
-    p.add_argument("--read-pins", action="store_true", help="show the level of each pin that a Pico drives")
-    p.add_argument("--stop", action="store_true", help="unplug it; without BOARD and --state, all of this folder")
+    p.add_argument("--read-pins", action="store_true", help="print the level of each output pin of a Pico")
+    p.add_argument(
+        "--stop", action="store_true", help="unplug the board; without BOARD and --state, all boards of this folder"
+    )
     p = add("flash", cmd_flash)
     p.add_argument(
         "image",
         type=Path,
         nargs="?",
-        help="what `edgelora build` made, or MicroPython's own image for the board (.uf2, or .bin for ESP32 chips)",
+        help="an image from `edgelora build`, or MicroPython's own for the board (.uf2, or .bin for ESP32 chips)",
     )
-    p.add_argument("--firmware", type=Path, help="the same, by name")
+    p.add_argument("--firmware", type=Path, help="the same as an option")
     p.set_defaults(stopped="stopped; the boot loader takes no harm: flash again")
     add_board(p, None, "refuse images for others; see `edgelora boards` (what the image says it is for)")
-    p.add_argument("--firmware-only", action="store_true", help="do not install EdgeLoRA onto stock MicroPython next")
+    p.add_argument(
+        "--firmware-only", action="store_true", help="do not install EdgeLoRA on stock MicroPython afterwards"
+    )
     p.add_argument("--read-back", action="store_true", help="compare all bytes in flash, not only hashes (ESP32 chips)")
     p.add_argument(
         "--drive", type=Path, help="the boot loader's volume, for a board without MicroPython (BOOTSEL held at plug-in)"
@@ -83,30 +87,32 @@ def add_commands(add: Add, commands: Any) -> None:
     add_port(p)
     p = add("install", cmd_install)
     p.add_argument(
-        "--from", dest="packages", type=Path, metavar="DIR", help="folder of an unpacked release (made here if need be)"
+        "--from", dest="packages", type=Path, metavar="DIR", help="folder of an unpacked release (built here if needed)"
     )
     p.set_defaults(stopped="stopped; run it again, it goes on where it was")
     add_port(p)
     p = add("devices", cmd_devices)
     add_asking(p)
-    p.add_argument("--port", help="ask only the board there (all that are found)")
+    p.add_argument("--port", help="query only this board (all)")
     p = add("doctor", cmd_doctor)
     add_asking(p)
-    p.add_argument("--port", help="examine only the board there (all that are found)")
+    p.add_argument("--port", help="check only this board (all)")
     add("boards", cmd_boards)
     p = add("reset", cmd_reset)
-    p.add_argument("--hard", action="store_true", help="the chip, not only MicroPython; USB ports go away for a moment")
+    p.add_argument(
+        "--hard", action="store_true", help="reset the chip, not only MicroPython; USB ports disappear for a moment"
+    )
     add_port(p)
     p = add("ls", cmd_ls)
     p.add_argument("path", nargs="?", default="/", help="a folder on the board (%(default)s)")
     add_port(p)
     p = add("push", cmd_push)
-    p.add_argument("file", type=Path, help="a file here")
+    p.add_argument("file", type=Path, help="a local file")
     p.add_argument("path", nargs="?", help="on the board (/NAME)")
     add_port(p)
     p = add("pull", cmd_pull)
     p.add_argument("path", nargs="?", default=ADAPTER_PATH, help="on the board (%(default)s)")
-    p.add_argument("-o", "--output", type=Path, help="the file to write here (./NAME)")
+    p.add_argument("-o", "--output", type=Path, help="the local file to write (./NAME)")
     add_port(p)
     p = add("rm", cmd_rm)
     p.add_argument("path", nargs="+", help="files on the board")

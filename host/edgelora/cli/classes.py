@@ -26,27 +26,29 @@ STOPPED = "stopped; the store has the adapter that it had, or the new one: `edge
 
 def add_commands(add: Add, commands: Any) -> None:
     p = add("add-class", cmd_add_class, commands)
-    p.add_argument("model", type=Path, help="the .elm on this computer")
+    p.add_argument("model", type=Path, help="the base (.elm) on this computer")
     p.add_argument("--data", required=True, help="samples of the classes, with their names: " + DATA_HELP)
-    p.add_argument("--force", action="store_true", help="use it even if held samples are not named better")
+    p.add_argument(
+        "--force", action="store_true", help="activate the classes even if validation accuracy does not improve"
+    )
     p.epilog = (
-        "Every class of the data is added. Those that the base has by name get a row of this person's own, which makes "
-        "them easier to tell from the new ones: give some ten samples of each. A quarter of each class is held out and "
-        "judges, if that is 6 samples of two classes or more."
+        "Every class in the data is added. A class that the base knows by name gets a row for this person, so that it "
+        "is not confused with new classes: provide about ten samples of each. A quarter of each class is held out for "
+        "validation, if that is at least 6 samples of two classes."
     )
     c = add("consolidate", cmd_consolidate, commands)
-    c.add_argument("model", type=Path, help="the .elm on this computer")
-    c.add_argument("--data", required=True, help="all samples, of added classes too: " + DATA_HELP)
+    c.add_argument("model", type=Path, help="the base (.elm) on this computer")
+    c.add_argument("--data", required=True, help="all samples, including those of added classes: " + DATA_HELP)
     c.epilog = (
-        "This computer learns as a board's own learner would, to the byte, in the mode and with the ranks that the "
-        "adapter has; the board gets it if it is better by the held samples, a quarter. The classes of the data are "
-        "those that count: of the base, others may be forgotten."
+        "Training runs on this computer, byte for byte as on the board, with the adapter's own mode and ranks. The "
+        "board gets the result if it scores better on the held-out quarter of the samples. Only classes in the data "
+        "count; other classes of the base may be forgotten."
     )
     q = add("remove-class", cmd_remove_class, commands)
-    q.add_argument("model", type=Path, help="the .elm on this computer")
-    q.add_argument("label", metavar="CLASS", help="its name")
+    q.add_argument("model", type=Path, help="the base (.elm) on this computer")
+    q.add_argument("label", metavar="CLASS", help="name of the class")
     for parser in (p, c, q):
-        parser.add_argument("--name", default=NAME, help="of the adapter in the board's store (%(default)s)")
+        parser.add_argument("--name", default=NAME, help="adapter name in the board's store (%(default)s)")
         parser.set_defaults(stopped=STOPPED)
         add_port(parser)
 
@@ -54,8 +56,8 @@ def add_commands(add: Add, commands: Any) -> None:
 def cmd_add_class(args: argparse.Namespace) -> ExitCode:
     """Adds classes to a board's network, from a few samples.
 
-    Nothing is trained: the board makes a row of each class, which goes with its adapter. What names fewer of the held
-    samples right than before is not used.
+    Nothing is trained: the board computes a row for each class and stores it in the adapter. The classes are not
+    activated if they lower the accuracy on held-out samples.
     """
     base, name = load_base(args.model), store_name(args.name)
     data = data_part(args, args.data, "train")

@@ -48,11 +48,9 @@ def add_commands(add: Add, commands: Any) -> None:
         type=int,
         default=3,
         choices=HAR_SUBJECTS,
-        help="the person to personalize to (%(default)s)",
+        help="the person to adapt to (%(default)s)",
     )
-    p.add_argument(
-        "-o", "--output", type=Path, default=Path("out/har"), help="folder for everything it makes (%(default)s)"
-    )
+    p.add_argument("-o", "--output", type=Path, default=Path("out/har"), help="output folder (%(default)s)")
     add_recipe(p, DEMO_RECIPE)
     add_port(p)
     p = add("machine", cmd_demo_machine, demos)
@@ -63,25 +61,21 @@ def add_commands(add: Add, commands: Any) -> None:
         flag = f"--{name}-windows"
         p.add_argument(flag, type=whole(2, 16383), default=default, metavar="N", help=f"{what} (%(default)s)")
     p.add_argument("--one-in", type=whole(2, 16384), default=Phases.one_in, metavar="N", help=ONE_IN)
-    p.add_argument("-o", "--output", type=Path, default=Path("out/machine"), help="folder of it all (%(default)s)")
+    p.add_argument("-o", "--output", type=Path, default=Path("out/machine"), help="output folder (%(default)s)")
     add_recipe(p, MACHINE_RECIPE)
     add_port(p)
-    p.epilog = "The vibration is simulated: what it shows is how a board learns, not what a machine does."
+    p.epilog = "The vibration is simulated: this shows how a board learns, not how a real machine behaves."
     p = add("keywords", cmd_demo_keywords, demos)
     add_board(p, "virtual-pico", "a virtual board, or a real one (%(default)s)")
-    p.add_argument("--voice", default="slt", choices=tuple(VOICES), help="who speaks (%(default)s)")
-    p.add_argument(
-        "-o", "--output", type=Path, default=Path("out/keywords"), help="folder for everything it makes (%(default)s)"
-    )
+    p.add_argument("--voice", default="slt", choices=tuple(VOICES), help="the voice to adapt to (%(default)s)")
+    p.add_argument("-o", "--output", type=Path, default=Path("out/keywords"), help="output folder (%(default)s)")
     add_recipe(p, KEYWORDS_RECIPE)
     add_port(p)
     p = add("fleet", cmd_demo_fleet, demos)
-    p.add_argument("--boards", nargs="+", default=["unix", "unix"], metavar="BOARD", help="virtual ones (unix unix)")
-    p.add_argument("--twins", type=whole(1, 1000), default=30, help="boards of this computer beside them (%(default)s)")
-    p.add_argument("--rounds", type=whole(1, 1000), default=3, help="of the federation (%(default)s)")
-    p.add_argument(
-        "-o", "--output", type=Path, default=Path("out/fleet"), help="folder for everything it makes (%(default)s)"
-    )
+    p.add_argument("--boards", nargs="+", default=["unix", "unix"], metavar="BOARD", help="virtual boards (unix unix)")
+    p.add_argument("--twins", type=whole(1, 1000), default=30, help="additional simulated boards (%(default)s)")
+    p.add_argument("--rounds", type=whole(1, 1000), default=3, help="number of rounds (%(default)s)")
+    p.add_argument("-o", "--output", type=Path, default=Path("out/fleet"), help="output folder (%(default)s)")
     p.epilog = (
         "It needs Flower: pip install 'edgelora[fleet]'; in a checkout `make fleet`, then .build/fleet/bin/edgelora."
     )

@@ -65,31 +65,39 @@ def add_federating(add: Add, group: Any) -> None:
 
     p = command("simulate", cmd_simulate)
     p.add_argument(
-        "--data", default="har", help="har, har-choosing, or a folder of .npz files, one a board (%(default)s)"
+        "--data", default="har", help="har, har-choosing, or a folder of .npz files, one per board (%(default)s)"
     )
-    p.add_argument("--base", type=Path, help="the .elm that all boards have (that of the fleets by name)")
-    p.add_argument("--boards", type=whole(1, 65535), help="how many (8)")
-    p.add_argument("--engine", choices=ENGINES, default="pool", help="what carries the rounds (%(default)s)")
+    p.add_argument("--base", type=Path, help="the base (.elm) of all boards (that of the named data)")
+    p.add_argument("--boards", type=whole(1, 65535), help="number of boards (8)")
+    p.add_argument("--engine", choices=ENGINES, default="pool", help="how rounds are run (%(default)s)")
     p.add_argument("--no-accuracy", action="store_true", help="do not measure boards after each round")
     add_plan_settings(p)
-    p.epilog = "A folder that has a federation goes on with it, by its own settings."
+    p.epilog = "If the folder holds a federation, it is resumed with its own settings."
     command("report", cmd_report)
     command("status", cmd_status)
     p = command("init", cmd_init)
     p.add_argument("--site", type=Path, help="folder of the fleet whose boards take part")
-    p.add_argument("--data", default="", help="or twins: har, har-choosing, a folder of .npz files")
-    p.add_argument("--base", type=Path, help="the .elm that all boards have (that of the fleets by name)")
-    p.add_argument("--boards", type=whole(1, 65535), help="how many (those of the roster, or 8)")
-    p.add_argument("--no-masks", action="store_true", help="boards' updates in clear, for a laboratory of one's own")
-    p.add_argument("--address", default="127.0.0.1:9092", metavar="HOST:PORT", help="of the SuperLink (%(default)s)")
+    p.add_argument("--data", default="", help="simulated boards instead: har, har-choosing, or a folder of .npz files")
+    p.add_argument("--base", type=Path, help="the base (.elm) of all boards (that of the named data)")
+    p.add_argument("--boards", type=whole(1, 65535), help="number of boards (those of the roster, or 8)")
+    p.add_argument("--no-masks", action="store_true", help="send updates unmasked; for experiments only")
+    p.add_argument(
+        "--address", default="127.0.0.1:9092", metavar="HOST:PORT", help="address of the SuperLink (%(default)s)"
+    )
     add_plan_settings(p)
     p = command("run", cmd_run)
     p.add_argument("--start", action="store_true", help="start the SuperLink and SuperNodes here, for this run")
     p.add_argument(
-        "--gateway", type=Path, action="append", default=[], help="folder of a gateway here; a node for each"
+        "--gateway",
+        type=Path,
+        action="append",
+        default=[],
+        help="folder of a gateway on this computer; starts one node for each",
     )
-    p.add_argument("--nodes", type=whole(1, 64), default=2, help="SuperNodes, where boards are twins (%(default)s)")
-    p.add_argument("--stop", type=int, metavar="RUN", help="end a run that goes on elsewhere")
+    p.add_argument(
+        "--nodes", type=whole(1, 64), default=2, help="number of SuperNodes for simulated boards (%(default)s)"
+    )
+    p.add_argument("--stop", type=int, metavar="RUN", help="stop a run that was started elsewhere")
 
 
 def add_plan_settings(parser: argparse.ArgumentParser) -> None:
@@ -107,7 +115,7 @@ def add_plan_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mode",
         choices=RATES,
-        help="of adapters (trainable_a; with noise frozen_a, a quarter of it)",
+        help="adapter mode (trainable_a; with noise frozen_a, a quarter of the values)",
     )
 
 

@@ -50,34 +50,34 @@ def add_commands(add: Add, commands: Any) -> None:
     p = command("enroll", cmd_enroll)
     _add_key(p)
     p.add_argument("--public", metavar="KEY", help="a board's public key: a file or 64 digits of hex (asks the board)")
-    p.add_argument("--twins", type=whole(1, 10_000), metavar="N", help="so many new boards of this computer")
-    p.add_argument("--identities", type=Path, metavar="DIR", help="where the secrets of --twins go")
-    p.add_argument("--name", default="", help="what to call the board here: letters, digits, - _ .")
-    p.add_argument("--target", help="begins a fleet: the product that its boards are, as their update.trust says")
-    p.add_argument("--again", action="store_true", help="also a board that was revoked")
+    p.add_argument("--twins", type=whole(1, 10_000), metavar="N", help="enroll N new simulated boards of this computer")
+    p.add_argument("--identities", type=Path, metavar="DIR", help="folder for the secrets of --twins")
+    p.add_argument("--name", default="", help="name of the board: letters, digits, - _ .")
+    p.add_argument("--target", help="creates a fleet: the product name in its boards' update.trust")
+    p.add_argument("--again", action="store_true", help="enroll a revoked board again")
     _add_policy(p)
     p.add_argument("--yes", action="store_true", help="do not ask")
     add_port(p)
     p = command("revoke", cmd_revoke)
-    p.add_argument("board", help="its name, index or public key")
+    p.add_argument("board", help="name, index or public key")
     _add_key(p)
     p = command("roster", cmd_roster)
-    p.add_argument("--push", action="store_true", help="give it to the board on --port, if that has an older one")
+    p.add_argument("--push", action="store_true", help="send the roster to the board on --port if its own is older")
     add_port(p)
     p = add("budget", cmd_budget, group)
-    p.add_argument(
-        "--identity", type=Path, metavar="FILE", help="secret of a board of this computer, instead of --port"
-    )
-    p.add_argument("--delta", type=float, default=DELTA, help="chance that epsilon does not hold (%(default)s)")
+    p.add_argument("--identity", type=Path, metavar="FILE", help="secret of a simulated board, instead of --port")
+    p.add_argument("--delta", type=float, default=DELTA, help="delta of (epsilon, delta) privacy (%(default)s)")
     add_port(p)
     gateway.add_arguments(command("gateway", gateway.run))
     p = command("publish", cmd_publish)
     p.add_argument("adapter", nargs="?", type=Path, help="the global adapter, a .ela file")
-    p.add_argument("--name", required=True, help="of the adapter in boards' stores")
+    p.add_argument("--name", required=True, help="adapter name in the boards' stores")
     p.add_argument("--key", type=Path, help="private key of `edgelora keygen`")
-    p.add_argument("--share", type=whole(1, 100), default=10, help="percent of boards that get it first (%(default)s)")
-    p.add_argument("--all", action="store_true", help="let all boards have what the first have")
-    p.add_argument("--back", action="store_true", help="give all boards what they had before, under a new number")
+    p.add_argument(
+        "--share", type=whole(1, 100), default=10, help="percentage of boards that get it first (%(default)s)"
+    )
+    p.add_argument("--all", action="store_true", help="release it to all boards")
+    p.add_argument("--back", action="store_true", help="roll all boards back, as a new version")
     p.add_argument("--model", type=Path, help="the base .elm, to check the adapter against")
     p.set_defaults(stopped="stopped; each file is whole: publish again")
     add_federating(add, group)
@@ -87,10 +87,10 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy",
         metavar="safe|sums|FILE",
-        help="what the board is to ask of every task: enough noise and boards, and a budget for life (safe); masks "
+        help="requirements that the board checks in every task: noise, boards, and a lifetime budget (safe); masks "
         "alone, so that the server sees sums (sums); or a JSON file. Not given: what the board has, else safe",
     )
-    parser.add_argument("--delta", type=float, default=DELTA, help="chance that epsilon does not hold (%(default)s)")
+    parser.add_argument("--delta", type=float, default=DELTA, help="delta of (epsilon, delta) privacy (%(default)s)")
 
 
 def _add_key(parser: argparse.ArgumentParser) -> None:

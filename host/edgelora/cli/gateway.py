@@ -30,25 +30,23 @@ Tell = Callable[[Mapping[str, Any]], None]
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "--port", dest="ports", action="append", default=[], help="serial port of a board; repeat it for each board"
-    )
-    p.add_argument("--samples", default="/samples.eld", help="file on boards of what they learn (%(default)s)")
+    p.add_argument("--port", dest="ports", action="append", default=[], help="serial port of a board; repeatable")
+    p.add_argument("--samples", default="/samples.eld", help="file of training samples on boards (%(default)s)")
     p.add_argument(
         "--trial",
         type=whole(0, 86400),
         default=round(TRIAL_SECONDS),
         metavar="S",
-        help="seconds that a board's application has it to itself after an update, to confirm that (%(default)s)",
+        help="seconds for a board's application to confirm an update (%(default)s)",
     )
-    p.add_argument("--http", type=int, metavar="PORT", help="let boards on WiFi poll here; 0: any that is free")
-    p.add_argument("--host", default="0.0.0.0", help="address for them: of one network, or all (%(default)s)")
-    p.add_argument("--state", type=Path, help="folder for gateway.json, which the server's end reads (FLEET/gateway)")
-    p.add_argument("--log", type=Path, help="file to add events to, as JSON lines")
+    p.add_argument("--http", type=int, metavar="PORT", help="port for polling WiFi boards; 0: any free port")
+    p.add_argument("--host", default="0.0.0.0", help="address to listen on for WiFi boards (%(default)s: all)")
+    p.add_argument("--state", type=Path, help="folder for gateway.json, which the server reads (FLEET/gateway)")
+    p.add_argument("--log", type=Path, help="append events to this file as JSON lines")
     group = p.add_argument_group("boards of this computer")
-    group.add_argument("--twins", type=Path, metavar="DIR", help="their secrets, as `fleet enroll --twins` makes them")
-    group.add_argument("--model", type=Path, help="their base, a .elm")
-    group.add_argument("--data", help="what they have seen: har, or a folder of .npz files, one a board of the roster")
+    group.add_argument("--twins", type=Path, metavar="DIR", help="folder of secrets from `fleet enroll --twins`")
+    group.add_argument("--model", type=Path, help="base (.elm) of the simulated boards")
+    group.add_argument("--data", help="their samples: har, or a folder of .npz files, one per board of the roster")
     p.set_defaults(stopped="stopped; boards are usable")
 
 

@@ -68,13 +68,13 @@ BOARDS_OWN = {  # settings that --qat has no use for
 
 def add_commands(add: Add, commands: Any) -> None:
     p = add("personalize", cmd_personalize)
-    p.add_argument("model", type=Path, help="the .elm on this computer; the board has it, or gets it")
+    p.add_argument("model", type=Path, help="the base (.elm) on this computer; it is copied to the board if missing")
     p.add_argument("--data", required=True, help="the person's samples: " + DATA_HELP)
-    p.add_argument("--test", help="samples to test on (some of --data, which are then not trained on)")
-    p.add_argument("--net", type=Path, help="the float network, for a float LoRA baseline in the report")
+    p.add_argument("--test", help="test samples (held out from --data if not given)")
+    p.add_argument("--net", type=Path, help="float network for a float LoRA baseline in the report")
     p.add_argument("-o", "--output", type=Path, default=Path("out/run"), help="folder of the report (%(default)s)")
-    p.add_argument("--resume", action="store_true", help="go on from the board's last checkpoint")
-    p.add_argument("--force", action="store_true", help="use the adapter even if held-out samples say it is no better")
+    p.add_argument("--resume", action="store_true", help="resume from the board's last checkpoint")
+    p.add_argument("--force", action="store_true", help="activate the adapter even if validation says it is no better")
     p.epilog = inspect.cleandoc(PERSONALIZE_EXAMPLES)
     _add_on_board(p)
     add_recipe(p)
@@ -83,59 +83,59 @@ def add_commands(add: Add, commands: Any) -> None:
     p = add("train-adapter", cmd_train_adapter)
     p.add_argument("model", type=Path, help="a .elm file")
     p.add_argument("--data", required=True, help="the person's samples: " + DATA_HELP)
-    p.add_argument("--test", help="samples to test on (some of --data, which are then not trained on)")
+    p.add_argument("--test", help="test samples (held out from --data if not given)")
     p.add_argument("-o", "--output", type=Path, default=Path("user.ela"), help="the adapter (%(default)s)")
-    p.add_argument("--save-state", action="store_true", help="with what training needs to go on")
+    p.add_argument("--save-state", action="store_true", help="include the training state, to resume training")
     p.add_argument(
         "--qat",
         action="store_true",
-        help="quantization-aware and longer than a board would, which pays at low ranks, above all with --augment "
+        help="quantization-aware training, longer than on a board; helps at low ranks, especially with --augment "
         f"(epochs {RECIPE.epochs}, micro-batch {RECIPE.micro_batch})",
     )
     p.add_argument(
         "--augment",
         choices=AUGMENTATIONS,
-        help="with --qat: vary samples as another way to wear (six axes) or record (cepstra) them would",
+        help="with --qat: augment samples as if worn (six axes) or recorded (cepstra) differently",
     )
     p.add_argument(
         "--tries",
         type=whole(1, 10000),
         default=1,
         metavar="N",
-        help="seeds and rates to choose among, by a part of the samples (%(default)s)",
+        help="number of seeds and rates to try; validation chooses one (%(default)s)",
     )
     add_recipe(p)
     add_plan(p)
     p.set_defaults(stopped="stopped; no adapter was written")
     p = add("import-adapter", cmd_import_adapter)
-    p.add_argument("model", type=Path, help="the .elm of the network that it was trained on")
+    p.add_argument("model", type=Path, help="the base (.elm) of the network it was trained on")
     p.add_argument("checkpoint", type=Path, help="a folder with adapter_model.safetensors, or such a file")
     p.add_argument("-o", "--output", type=Path, default=Path("user.ela"), help="the adapter (%(default)s)")
-    p.add_argument(
-        "--data", help="samples that choose how to round, and tell what is lost of its accuracy: " + DATA_HELP
-    )
-    p.add_argument(
-        "--rank", type=whole(*LIMITS["rank"]), help="approximate by at most this rank (that of the checkpoint)"
-    )
+    p.add_argument("--data", help="samples to optimize rounding and measure the accuracy loss: " + DATA_HELP)
+    p.add_argument("--rank", type=whole(*LIMITS["rank"]), help="largest rank of the result (that of the checkpoint)")
     add_peft(p)
     p.set_defaults(stopped="stopped; no adapter was written")
     p = add("export-adapter", cmd_export_adapter)
-    p.add_argument("model", type=Path, help="the .elm that it is for")
+    p.add_argument("model", type=Path, help="the base (.elm) of the adapter")
     p.add_argument("adapter", type=Path, help="a .ela file")
     p.add_argument(
-        "-o", "--output", type=Path, required=True, help="a folder, or a .safetensors file; the configuration beside it"
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        help="a folder, or a .safetensors file with the configuration next to it",
     )
-    p.add_argument("--conv1d", action="store_true", help="kernels of height 1 are those of a Conv1d")
+    p.add_argument("--conv1d", action="store_true", help="write kernels of height 1 as Conv1d")
     add_peft(p)
     p.set_defaults(stopped="stopped; the checkpoint may be incomplete: export it again")
     p = add("eval", cmd_eval)
-    p.add_argument("model", type=Path, help="the .elm on this computer")
-    p.add_argument("--data", required=True, help="samples to test on, all of a file: " + DATA_HELP)
+    p.add_argument("model", type=Path, help="the base (.elm) on this computer")
+    p.add_argument("--data", required=True, help="test samples, all of a file: " + DATA_HELP)
     p.add_argument(
-        "--held-out", action="store_true", help="of a .npz, only those that training without --test does not see"
+        "--held-out", action="store_true", help="only the samples of a .npz that training without --test holds out"
     )
-    p.add_argument("--adapter", type=Path, help="a .ela; without: the bare base")
-    p.add_argument("--twin", action="store_true", help="on the host twin instead of a board: the same answers")
+    p.add_argument("--adapter", type=Path, help="an adapter (.ela); default: the base alone")
+    p.add_argument("--twin", action="store_true", help="run on the host twin instead of a board, with the same results")
     add_port(p)
 
 
@@ -145,18 +145,20 @@ def _add_on_board(parser: argparse.ArgumentParser) -> None:
         "--on-board",
         action="store_const",
         const=True,
-        help="the board gets the samples as a file and trains alone; Ctrl-C suspends it, --resume goes on",
+        help="the board gets the samples as a file and trains alone; Ctrl-C suspends it, --resume continues",
     )
-    group.add_argument("--clock", type=float, metavar="MHZ", help="of its core while it trains (as it is)")
+    group.add_argument("--clock", type=float, metavar="MHZ", help="core clock during training (unchanged)")
     group.add_argument("--sleep-ms", type=int, default=0, metavar="MS", help="pause after every update (%(default)s)")
     group.add_argument("--budget-ms", type=int, metavar="MS", help="suspend after this time, pauses included")
-    group.add_argument("--budget-mj", type=float, metavar="MJ", help="suspend after this energy, by the data sheet")
+    group.add_argument(
+        "--budget-mj", type=float, metavar="MJ", help="suspend after this energy, estimated from the data sheet"
+    )
     group.add_argument(
         "--commit-every",
         type=int,
         default=Pace.commit_every,
         metavar="N",
-        help="updates between two writes to flash: what a power cut may cost (%(default)s)",
+        help="updates between checkpoints in flash; a power cut loses at most these (%(default)s)",
     )
 
 

@@ -27,13 +27,13 @@ LARGE_ERROR = 0.02  # of what an adapter adds: from here on --refit is pointed o
 
 def add_commands(add: Add, commands: Any) -> None:
     p = add("blend", cmd_blend)
-    p.add_argument("model", type=Path, help="the .elm that they are for")
+    p.add_argument("model", type=Path, help="the base (.elm) of the adapters")
     p.add_argument("adapters", type=Path, nargs="+", help="2 to 8 .ela files")
-    p.add_argument("--weights", type=weights, help="a number for each, as in 0.7,0.3 (equal shares of 1)")
+    p.add_argument("--weights", type=weights, help="one weight per adapter, such as 0.7,0.3 (the mean)")
     p.add_argument(
         "--to-train",
         action="store_true",
-        help="keep the steps that training moves B by; without, B is as fine as int8 holds it, which training on would "
+        help="keep B's training step size; otherwise B uses the full int8 resolution, which further training would "
         "hardly move",
     )
     p.add_argument("-o", "--output", type=Path, default=Path("blend.ela"), help="the adapter (%(default)s)")
@@ -44,14 +44,14 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument(
         "-o", "--output", type=Path, default=Path("merged.tflite"), help="the network, .tflite or .elm (%(default)s)"
     )
-    p.add_argument("--elm", type=Path, help="what was imported from the .tflite, if with --labels, --loss or --data")
+    p.add_argument("--elm", type=Path, help="the imported base, if imported with --labels, --loss or --data")
     p.add_argument(
-        "--data", help="inputs to measure on, and for --refit: a .npz with x, real or int8, or data by name (noise)"
+        "--data", help="inputs for measurements and --refit: a .npz with x, real or int8, or data by name (noise)"
     )
     p.add_argument(
         "--refit",
         action="store_true",
-        help="choose scales, roundings and biases anew: nearer to the adapter in use than what boards merge",
+        help="optimize scales, rounding and biases: closer to the unmerged adapter than what boards merge",
     )
     p.set_defaults(stopped="stopped; no network was written")
 

@@ -42,12 +42,15 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("data", help=DATA_HELP)
     p.add_argument("-o", "--output", type=Path, default=Path("base.npz"), help="the float network (%(default)s)")
     p.add_argument(
-        "--seed", type=whole(0, LIMITS["seed"][1]), default=0, help="of weights, order and augmentation (%(default)s)"
+        "--seed",
+        type=whole(0, LIMITS["seed"][1]),
+        default=0,
+        help="seed of weights, order and augmentation (%(default)s)",
     )
     p.add_argument(
         "--epochs",
         type=whole(*LIMITS["epochs"]),
-        help=f"times through the data ({MOTION_EPOCHS} for time series, {SPEECH_EPOCHS} for words)",
+        help=f"epochs of training ({MOTION_EPOCHS} for time series, {SPEECH_EPOCHS} for words)",
     )
     p.set_defaults(stopped="stopped; no network was written")
     p = add("quantize", cmd_quantize)
@@ -59,8 +62,8 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("model", type=Path, help="an INT8 .tflite file; or a .keras or .h5 file, with edgelora[keras]")
     p.add_argument("-o", "--output", type=Path, default=Path("base.elm"), help="the INT8 model (%(default)s)")
     p.add_argument("--data", type=Path, help="a .npz with inputs x, real or int8, to calibrate adapters on (noise)")
-    p.add_argument("--labels", type=labels, default=[], help="names A,B,... of the outputs, or a file, one a line")
-    p.add_argument("--loss", choices=LOSSES, help="what training will lower (as the network's end suggests)")
+    p.add_argument("--labels", type=labels, default=[], help="class names A,B,..., or a file with one per line")
+    p.add_argument("--loss", choices=LOSSES, help="training loss (derived from the network's last layer)")
     p.add_argument(
         "--front",
         choices=HEARD_AS,
@@ -71,10 +74,12 @@ def add_commands(add: Add, commands: Any) -> None:
     p = add("plan", cmd_plan)
     p.add_argument("model", type=Path, help="a .elm file")
     add_board(p, "rpi_pico", "see `edgelora boards` (%(default)s)")
-    p.add_argument("--data", help="choose ranks and mode on the person's samples: " + DATA_HELP)
-    p.add_argument("--test", help="what will be tested on, if not some of --data, which then choose nothing")
-    p.add_argument("--adapter", type=size, metavar="SIZE", help="what the adapter file may take, e.g. 4K (no limit)")
-    p.add_argument("--method", choices=METHODS, default=METHODS[0], help="to tell layers' worth (%(default)s)")
+    p.add_argument("--data", help="choose ranks and mode on these samples: " + DATA_HELP)
+    p.add_argument("--test", help="test samples, not used for choosing (held out from --data)")
+    p.add_argument("--adapter", type=size, metavar="SIZE", help="largest adapter file, e.g. 4K (no limit)")
+    p.add_argument(
+        "--method", choices=METHODS, default=METHODS[0], help="how the value of layers is measured (%(default)s)"
+    )
     p.add_argument("-o", "--output", type=Path, help="save the plan, for --plan of personalize and train-adapter")
     p.add_argument("--report", type=Path, help="write the choice as an HTML page")
     add_recipe(p)

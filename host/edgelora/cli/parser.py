@@ -32,7 +32,7 @@ def make_parser(line: Sequence[str] | None = None) -> Parser:
     parser = Parser(
         prog="edgelora",
         description="Personalize INT8 networks on a microcontroller with low-rank adapters.",
-        epilog="The whole way in one command: edgelora demo har. A command's own page: edgelora help COMMAND. "
+        epilog="A complete demonstration: edgelora demo har. Help for a command: edgelora help COMMAND. "
         f"{MEANINGS[0].upper()}{MEANINGS[1:]}.",
     )
     parser.add_argument("-V", "--version", action=_Version, nargs=0, help="show program's version number and exit")
@@ -47,7 +47,7 @@ def make_parser(line: Sequence[str] | None = None) -> Parser:
         sub.add_argument(
             "--json",
             action="store_true",
-            help="print the result as JSON, and nothing else, to standard output; an error as JSON to standard error",
+            help="print only the result, as JSON, to standard output; errors as JSON to standard error",
         )
         _add_telling(sub, argparse.SUPPRESS)
         sub.set_defaults(run=run)
@@ -73,8 +73,6 @@ class _Version(argparse.Action):
 
 def _add_telling(parser: Parser, default: Any) -> None:
     parser.add_argument(
-        "-v", "--verbose", action="store_true", default=default, help="tell more: settings, ports, what the link did"
+        "-v", "--verbose", action="store_true", default=default, help="print more: settings, ports, link activity"
     )
-    parser.add_argument(
-        "--debug", action="store_true", default=default, help="the same, and with an error where in the code it came up"
-    )
+    parser.add_argument("--debug", action="store_true", default=default, help="the same, and tracebacks of errors")

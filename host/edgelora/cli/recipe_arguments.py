@@ -99,18 +99,16 @@ def add_recipe(parser: argparse.ArgumentParser, default: Recipe = DEFAULTS) -> N
         help="adapt all conv and dense layers; dense ones and 1x1 convolutions; the last two of these; or the last "
         f"({default.placement})",
     )
-    group.add_argument(
-        "--ram", type=size, help="what the arena may take, e.g. 48K; activations are computed again if need be"
-    )
+    group.add_argument("--ram", type=size, help="largest arena, e.g. 48K; activations are recomputed if necessary")
     group.add_argument(
         "--cache",
         choices=CACHES,
-        help=f"where to keep what the layers below the lowest adapter make of a sample ({default.cache})",
+        help=f"where to cache the outputs of frozen layers below the lowest adapter ({default.cache})",
     )
     group.add_argument(
         "--threshold",
         type=int,
-        help=f"leave elements below this many 2048ths of a gradient's average out of updates, {span['threshold']} "
+        help=f"skip gradient elements below this fraction (1/2048) of the average, {span['threshold']} "
         f"({default.threshold})",
     )
     group.add_argument(
@@ -122,7 +120,7 @@ def add_recipe(parser: argparse.ArgumentParser, default: Recipe = DEFAULTS) -> N
         "--micro-batch",
         type=int,
         metavar="N",
-        help=f"samples an update, {span['micro_batch']} ({default.micro_batch})",
+        help=f"samples per update, {span['micro_batch']} ({default.micro_batch})",
     )
     group.add_argument(
         "--momentum",
@@ -137,18 +135,18 @@ def add_recipe(parser: argparse.ArgumentParser, default: Recipe = DEFAULTS) -> N
         dest="learning_rate",
         type=int,
         metavar="RATE",
-        help=f"int8 steps / 8192 for an average gradient, falling to 0; {span['learning_rate']} "
+        help=f"int8 steps / 8192 for an average gradient, decaying to 0; {span['learning_rate']} "
         f"({_by_mode(LEARNING_RATES)})",
     )
     fitted = f"{LEAST_EPOCHS}, or as many as make {LEAST_UPDATES} updates"
     group.add_argument(
-        "--epochs", type=int, help=f"times through the samples, {span['epochs']}; 0: {fitted} ({default.epochs})"
+        "--epochs", type=int, help=f"passes over the samples, {span['epochs']}; 0: {fitted} ({default.epochs})"
     )
-    group.add_argument("--seed", type=int, help=f"of A, the order of samples and rounding ({default.seed})")
+    group.add_argument("--seed", type=int, help=f"seed of A, sample order and rounding ({default.seed})")
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--plan", type=Path, help="train as a file says that `edgelora plan -o` made")
+    parser.add_argument("--plan", type=Path, help="use the settings of a plan from `edgelora plan -o`")
 
 
 def add_peft(parser: argparse.ArgumentParser) -> None:
@@ -160,12 +158,12 @@ def add_peft(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="MODULE=OP",
-        help="which op a module is; repeatable",
+        help="op of a module; repeatable",
     )
     parser.add_argument(
         "--net",
         type=Path,
-        help="the float network that LoRA is of (NAME.float.npz beside the model, which from_torch leaves)",
+        help="the float network of the LoRA weights (NAME.float.npz next to the model, written by from_torch)",
     )
     parser.add_argument(
         "--flatten",

@@ -49,31 +49,41 @@ def add_commands(add: Add, commands: Any) -> None:
         nargs="+",
         help="a .csv, .wav, .npz, or Edge Impulse's .json or .cbor; with --base several, named LABEL.what.ever",
     )
-    p.add_argument("-o", "--output", type=Path, required=True, help="another of these, or with --base a .npz to train")
-    p.add_argument("--base", type=Path, help="a .elm: cut windows as its signal says, labelled by the files' names")
+    p.add_argument(
+        "-o", "--output", type=Path, required=True, help="another of these formats, or with --base a .npz for training"
+    )
+    p.add_argument("--base", type=Path, help="a .elm: cut windows according to its signal, labelled by file name")
     p.add_argument(
         "--window", type=whole(1, 1 << 20), metavar="N", help="without --base: cut windows of N samples, for training"
     )
-    p.add_argument("--hop", type=whole(1), help="samples from a window to the next (the base's; half a window)")
-    p.add_argument("--rate", type=float, help="samples a second, if the file doesn't say")
+    p.add_argument("--hop", type=whole(1), help="samples between window starts (the base's; half a window)")
+    p.add_argument("--rate", type=float, help="sample rate in Hz, if the file has none")
     p.add_argument("--units", action="store_true", help="a .csv has values in the base's units, not counts")
     p.add_argument(
         "--hmac-key",
-        help="what .json and .cbor files are signed with: checks those that are read, signs one that is written "
+        help="HMAC key of .json and .cbor files: verifies input files, signs output files "
         f"(${KEY_VARIABLE}, which no list of processes shows)",
     )
 
 
 def _add_record(add: Add) -> None:
     p = add("record", cmd_record)
-    p.add_argument("model", type=Path, help="the .elm whose signal says what a window is")
-    p.add_argument("--label", required=True, help="what the samples are")
-    p.add_argument("-o", "--output", type=Path, default=Path("samples.npz"), help="grows if it is there (%(default)s)")
+    p.add_argument("model", type=Path, help="the base (.elm), whose signal defines windows")
+    p.add_argument("--label", required=True, help="class of the samples")
+    p.add_argument(
+        "-o", "--output", type=Path, default=Path("samples.npz"), help="an existing file is appended to (%(default)s)"
+    )
     p.add_argument("--source", default="mpu6050", help="mpu6050, lsm6ds3 or a module on the board with source()")
-    p.add_argument("--pins", default="4,5", metavar="SDA,SCL", help="of the sensor (%(default)s)")
-    p.add_argument("--bus", type=whole(0, 7), default=0, help="the I2C they belong to (%(default)s)")
-    p.add_argument("--count", type=whole(1), help="take so many by themselves, one every --every seconds")
-    p.add_argument("--every", type=float, default=2.0, metavar="S", help="seconds of the sensor (%(default)s)")
+    p.add_argument("--pins", default="4,5", metavar="SDA,SCL", help="pins of the sensor (%(default)s)")
+    p.add_argument("--bus", type=whole(0, 7), default=0, help="the I2C bus (%(default)s)")
+    p.add_argument("--count", type=whole(1), help="record this many automatically, one every --every seconds")
+    p.add_argument(
+        "--every",
+        type=float,
+        default=2.0,
+        metavar="S",
+        help="seconds between samples, by the sensor's clock (%(default)s)",
+    )
     p.set_defaults(stopped="stopped")
     add_port(p)
 

@@ -35,22 +35,22 @@ def add_commands(add: Add, commands: Any) -> None:
     command("list", cmd_list)
     p = command("put", cmd_put)
     p.add_argument("file", type=Path, help="a .ela file")
-    p.add_argument("--name", help="in the store: 1 to 24 letters, digits, - _ . (the file's, without .ela)")
-    p.add_argument("--version", type=int, help="its version there (that of the name's last one + 1)")
+    p.add_argument("--name", help="name in the store: 1 to 24 letters, digits, - _ . (the file name without .ela)")
+    p.add_argument("--version", type=int, help="version in the store (the last version of this name + 1)")
     p = command("get", cmd_get)
     _add_name(p)
     p.add_argument("-o", "--output", type=Path, help="the file to write (NAME.ela)")
     p = command("activate", cmd_activate)
-    p.add_argument("name", nargs="?", help="an adapter; the bare base without it")
+    p.add_argument("name", nargs="?", help="an adapter (the base alone)")
     p = command("rename", cmd_rename)
     _add_name(p)
-    p.add_argument("to", help="its new name")
+    p.add_argument("to", help="new name")
     for name, run in (("remove", cmd_remove), ("pin", cmd_pin), ("unpin", cmd_unpin)):
         _add_name(command(name, run))
 
 
 def _add_name(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", help="an adapter's, see `edgelora store list`")
+    parser.add_argument("name", help="name of an adapter, see `edgelora store list`")
 
 
 def cmd_list(args: argparse.Namespace) -> None:

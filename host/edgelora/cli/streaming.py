@@ -20,12 +20,12 @@ from .console import emit
 
 def add_commands(add: Add, commands: Any) -> None:
     p = add("listen", cmd_listen)
-    p.add_argument("model", type=Path, help="the .elm on this computer; the board has it, or gets it")
+    p.add_argument("model", type=Path, help="the base (.elm) on this computer; it is copied to the board if missing")
     p.add_argument(
         "--source",
         type=Path,
         required=True,
-        help="a .wav of 16 bits, a .csv with a sample a line, a .npz, or Edge Impulse's .json, .cbor",
+        help="a 16-bit .wav, a .csv with one sample per line, a .npz, or Edge Impulse's .json, .cbor",
     )
     p.add_argument("--units", action="store_true", help="the .csv has values in the base's units, not counts")
     p.add_argument(
@@ -33,7 +33,7 @@ def add_commands(add: Add, commands: Any) -> None:
         type=Path,
         action="append",
         default=[],
-        help="a .ela; without: the bare base. Repeatable: --switch chooses among them, the first one begins",
+        help="an adapter (.ela; default: the base). Repeatable: --switch selects one, starting with the first",
     )
     p.add_argument(
         "--switch",
@@ -41,16 +41,16 @@ def add_commands(add: Add, commands: Any) -> None:
         action="append",
         default=[],
         metavar="SECONDS=N",
-        help="the N-th adapter, 0: the bare base, from there on, while the recording goes on; repeatable",
+        help="switch to adapter N (0: the base alone) at this time of the recording; repeatable",
     )
     p.add_argument(
         "--vote",
         type=vote,
         default=Vote(),
         metavar="K/N",
-        help="decide on what K of the last N windows say (each by itself)",
+        help="decide on a class if K of the last N windows predict it (1/1)",
     )
-    p.add_argument("--twin", action="store_true", help="on the host twin instead of a board: the same answers")
+    p.add_argument("--twin", action="store_true", help="run on the host twin instead of a board, with the same results")
     add_port(p)
 
 

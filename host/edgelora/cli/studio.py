@@ -18,16 +18,16 @@ def add_commands(add: Add, commands: Any) -> None:
         nargs="?",
         type=Path,
         default=Path("studio"),
-        help="the project's folder, made if need be (%(default)s)",
+        help="project folder, created if needed (%(default)s)",
     )
     p.add_argument(
         "--port-http",
         type=whole(0, 65535),
         default=0,
         metavar="N",
-        help="of this computer, for the page; 0: any that is free (%(default)s)",
+        help="port of the page; 0: any free port (%(default)s)",
     )
-    p.add_argument("--no-browser", action="store_true", help="print the address alone")
+    p.add_argument("--no-browser", action="store_true", help="only print the address")
     p.set_defaults(stopped="stopped; boards are usable, the project is in its folder")
 
 

@@ -35,14 +35,16 @@ TRUST_PATH = "/update.trust"  # on the board
 def add_commands(add: Add, commands: Any) -> None:
     p = add("keygen", cmd_keygen)
     p.add_argument(
-        "key", type=Path, help="the private key to write, for example keys/release.pem; beside it goes a .pub"
+        "key",
+        type=Path,
+        help="private key to write, for example keys/release.pem; the public key is written next to it as .pub",
     )
     p = add("release", cmd_release)
     p.add_argument("adapter", type=Path, help="a .ela file")
-    p.add_argument("--name", required=True, help="of the adapter in boards' stores")
+    p.add_argument("--name", required=True, help="adapter name in the boards' stores")
     p.add_argument("--key", type=Path, required=True, help="private key of `edgelora keygen`")
-    p.add_argument("--version", type=int, help="a number above the last release's (the next)")
-    p.add_argument("--target", help="product that takes it; boards compare it with their own (the last release's)")
+    p.add_argument("--version", type=int, help="version, above the last release's (the next)")
+    p.add_argument("--target", help="product name, which boards compare with their own (the last release's)")
     p.add_argument("-o", "--output", type=Path, default=Path("site"), help="directory of releases (%(default)s)")
     p.add_argument(
         "--from",
@@ -51,31 +53,31 @@ def add_commands(add: Add, commands: Any) -> None:
         action="append",
         default=[],
         metavar="VERSION=FILE.ela",
-        help="also make the difference from an adapter that boards have but was not released there; repeatable",
+        help="also write the difference from an adapter that boards have but was not released there; repeatable",
     )
     p.add_argument("--model", type=Path, help="the base .elm, to check the adapter against")
     p.add_argument("--no-compress", action="store_true", help="for firmware without MicroPython's deflate module")
-    p.add_argument("--force", action="store_true", help="with another key, target or base than the last release's")
+    p.add_argument("--force", action="store_true", help="allow another key, target or base than the last release's")
     p.add_argument(
         "--signed-by",
         type=Path,
         nargs="+",
         default=[],
         metavar="KEY.pub",
-        help="releases of these keys are yours too, where the key has changed (only those of --key)",
+        help="also accept earlier releases signed with these keys (only --key)",
     )
     p.set_defaults(stopped="stopped; each file in the directory is whole: release again")
     p = add("serve", cmd_serve)
     p.add_argument("site", type=Path, help="directory of releases")
-    p.add_argument("--port", type=int, default=8000, help="0: any that is free (%(default)s)")
+    p.add_argument("--port", type=int, default=8000, help="port; 0: any free port (%(default)s)")
     p.add_argument("--host", default="0.0.0.0", help="address to listen on (%(default)s: all)")
     p = add("update", cmd_update)
     p.add_argument("bundle", nargs="?", help="a .elu file or its http address, to install over the serial port")
-    p.add_argument("--status", action="store_true", help="what the board trusts and has")
-    p.add_argument("--confirm", action="store_true", help="updates on trial are good: keep them")
-    p.add_argument("--trust", type=Path, nargs="+", metavar="KEY.pub", help="have the board take bundles of these keys")
-    p.add_argument("--target", help="with --trust: the product that the board is")
-    p.add_argument("--force", action="store_true", help="with --trust: in place of other keys that it trusts")
+    p.add_argument("--status", action="store_true", help="print trusted keys and installed versions")
+    p.add_argument("--confirm", action="store_true", help="keep updates on trial")
+    p.add_argument("--trust", type=Path, nargs="+", metavar="KEY.pub", help="make the board trust these keys")
+    p.add_argument("--target", help="with --trust: the board's product name")
+    p.add_argument("--force", action="store_true", help="with --trust: replace other trusted keys")
     p.set_defaults(stopped="stopped; the board has what it had: run it again, it goes on where it was")
     add_port(p)
 
