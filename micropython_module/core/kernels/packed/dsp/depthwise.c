@@ -59,27 +59,13 @@ typedef struct {
     uint32_t w[CHANNEL_WEIGHTS];  // doubled
     uint32_t pairs, outputs;      // that a row's 4 and 8 leave out: bytes of code
 } strip_t;
-#define STRIP_X 12
-#define STRIP_Y 20
-#define STRIP_Y_GAP 28
-#define STRIP_Y_END 32
-#define STRIP_BIAS 36
-#define STRIP_PITCH 40
-#define STRIP_W 44
-#define STRIP_FIRST_0 68
-#define STRIP_FIRST_1 72
-#define STRIP_FIRST_2 76
-#define STRIP_FIRST_OUTPUT 80
-#define STRIP_FRAME 84
-ASSERT_OFFSET(strip_t, x, STRIP_X)
-ASSERT_OFFSET(strip_t, y, STRIP_Y)
-ASSERT_OFFSET(strip_t, y_gap, STRIP_Y_GAP)
-ASSERT_OFFSET(strip_t, y_end, STRIP_Y_END)
-ASSERT_OFFSET(strip_t, bias, STRIP_BIAS)
-ASSERT_OFFSET(strip_t, pitch, STRIP_PITCH)
-ASSERT_OFFSET(strip_t, w, STRIP_W)
-ASSERT_OFFSET(strip_t, pairs, STRIP_FIRST_0)
-ASSERT_OFFSET(strip_t, outputs, STRIP_FIRST_1)
+
+// Behind it in the frame, code of the first pairs of the third kernel row and of the first output;
+// `pairs` and `outputs` become those of the first and second kernel row.
+typedef struct {
+    strip_t s;
+    uint32_t first_2, first_output;
+} strip_frame_t;
 
 // Two outputs, sums a and b, of words from byte x on; from: what they add to.
 #define PAIR_1(x, next, a, b, from_a, from_b) \
@@ -107,9 +93,9 @@ enum { PAIR_1_CODE = 20, PAIR_2_CODE = 24, ODD_CODE = 20, EVEN_CODE = 24 };
     pair("24", "32", "r10", "r11", "r10", "r11") pair("16", "24", "r8", "r9", "r8", "r9") \
     pair("8", "16", "r6", "r7", "r6", "r7") pair("0", "8", "r4", "r5", "r4", "r5")
 #define TO_NEXT_ROW(weights, first) \
-    "ldr r3, " SLOT(STRIP_PITCH) "\n" \
+    "ldr r3, " SLOT(strip_frame_t.s.pitch) "\n" \
     "add r0, r0, r3\n" \
-    "ldrd r1, r2, " SLOT(STRIP_W + weights) "\n" \
+    "ldrd r1, r2, " SLOT(strip_frame_t.s.w + weights) "\n" \
     "ldr pc, " SLOT(first) "\n"
 // Code of a row's first pair or output behind what is left out.
 #define FIRST(label, skip, slot) \
@@ -129,43 +115,45 @@ enum { PAIR_1_CODE = 20, PAIR_2_CODE = 24, ODD_CODE = 20, EVEN_CODE = 24 };
 
 // r0: x, r1, r2: weights of a kernel row, r4-r11: sums, r12, lr: words of x
 #define STRIP(pair) \
+    OFFSETS(strip_frame_t, s.x, s.y, s.y_gap, s.y_end, s.bias, s.pitch, s.w, s.pairs, s.outputs, \
+        first_2, first_output) \
     __asm volatile( \
         ".syntax unified\n" SAVE \
-        "sub sp, #" STRING(STRIP_FRAME) "\n" \
+        "sub sp, #" AT(strip_frame_t) "\n" \
         "mov r12, sp\n" \
         "ldmia r0!, {r1-r9}\n" \
         "stmia r12!, {r1-r9}\n" \
         "ldmia r0!, {r1-r10}\n" \
         "stmia r12!, {r1-r8}\n" \
-        FIRST("2f", "r9", STRIP_FIRST_0) FIRST("3f", "r9", STRIP_FIRST_1) \
-        FIRST("4f", "r9", STRIP_FIRST_2) FIRST("5f", "r10", STRIP_FIRST_OUTPUT) \
-        "ldr r0, " SLOT(STRIP_X) "\n" \
+        FIRST("2f", "r9", strip_frame_t.s.pairs) FIRST("3f", "r9", strip_frame_t.s.outputs) \
+        FIRST("4f", "r9", strip_frame_t.first_2) FIRST("5f", "r10", strip_frame_t.first_output) \
+        "ldr r0, " SLOT(strip_frame_t.s.x) "\n" \
         "1:\n" \
-        "ldr r3, " SLOT(STRIP_BIAS) "\n" \
-        "ldrd r1, r2, " SLOT(STRIP_W) "\n" \
-        "ldr pc, " SLOT(STRIP_FIRST_0) "\n" \
+        "ldr r3, " SLOT(strip_frame_t.s.bias) "\n" \
+        "ldrd r1, r2, " SLOT(strip_frame_t.s.w) "\n" \
+        "ldr pc, " SLOT(strip_frame_t.s.pairs) "\n" \
         ".balign 4\n" \
-        "2:\n" FIRST_ROW(pair) TO_NEXT_ROW(8, STRIP_FIRST_1) \
+        "2:\n" FIRST_ROW(pair) TO_NEXT_ROW(8, strip_frame_t.s.outputs) \
         ".balign 4\n" \
-        "3:\n" NEXT_ROW(pair) TO_NEXT_ROW(16, STRIP_FIRST_2) \
+        "3:\n" NEXT_ROW(pair) TO_NEXT_ROW(16, strip_frame_t.first_2) \
         ".balign 4\n" \
         "4:\n" NEXT_ROW(pair) \
         "ldmia sp, {r1, r2, r3}\n" \
-        "ldrd r12, lr, " SLOT(STRIP_Y) "\n" \
-        "ldr pc, " SLOT(STRIP_FIRST_OUTPUT) "\n" \
+        "ldrd r12, lr, " SLOT(strip_frame_t.s.y) "\n" \
+        "ldr pc, " SLOT(strip_frame_t.first_output) "\n" \
         ".balign 4\n" \
         "5:\n" TWO_OUTPUTS("r10", "r11") TWO_OUTPUTS("r8", "r9") TWO_OUTPUTS("r6", "r7") \
         TWO_OUTPUTS("r4", "r5") \
-        "ldr r1, " SLOT(STRIP_Y_GAP) "\n" \
+        "ldr r1, " SLOT(strip_frame_t.s.y_gap) "\n" \
         "add r12, r12, r1\n" \
-        "str r12, " SLOT(STRIP_Y) "\n" \
-        "ldrd r0, r1, " SLOT(STRIP_X) "\n" \
+        "str r12, " SLOT(strip_frame_t.s.y) "\n" \
+        "ldrd r0, r1, " SLOT(strip_frame_t.s.x) "\n" \
         "add r0, r0, r1\n" \
-        "str r0, " SLOT(STRIP_X) "\n" \
-        "ldr r1, " SLOT(STRIP_Y_END) "\n" \
+        "str r0, " SLOT(strip_frame_t.s.x) "\n" \
+        "ldr r1, " SLOT(strip_frame_t.s.y_end) "\n" \
         "cmp r12, r1\n" \
         "bne 1b\n" \
-        "add sp, #" STRING(STRIP_FRAME) "\n" RESTORE)
+        "add sp, #" AT(strip_frame_t) "\n" RESTORE)
 
 NAKED static void strip_of_stride_1(const strip_t *strip) {
     STRIP(PAIR_1);
@@ -217,18 +205,6 @@ typedef struct {
     const int8_t *x;
     uint32_t step, rows;
 } four_t;
-#define FOUR_ROW_BYTES 4
-#define FOUR_X_GAP 8
-#define FOUR_FIRST 16
-#define FOUR_ODD 20
-#define FOUR_LAST 24
-#define FOUR_FRAME 28
-ASSERT_OFFSET(four_t, row_bytes, FOUR_ROW_BYTES)
-ASSERT_OFFSET(four_t, x_gap, FOUR_X_GAP)
-ASSERT_OFFSET(four_t, first, FOUR_FIRST)
-ASSERT_OFFSET(four_t, odd, FOUR_ODD)
-ASSERT_OFFSET(four_t, last, FOUR_LAST)
-ASSERT_OFFSET(four_t, to, FOUR_FRAME)
 
 // Of two inputs' words, r7 and r8, a word for each plane: bytes 0 and 1 of both, bytes 2 and 3
 #define PUT_FOUR \
@@ -257,9 +233,10 @@ ASSERT_OFFSET(four_t, to, FOUR_FRAME)
 
 // r0-r3: planes, r4: x, r5: step, r6: end of a row's pairs, r11: rows, r12: edge
 NAKED static void fill_four(const four_t *four) {
+    OFFSETS(four_t, to, first, odd, last, row_bytes, x_gap)
     __asm volatile(
         ".syntax unified\n" SAVE
-        "sub sp, #" STRING(FOUR_FRAME) "\n"
+        "sub sp, #" AT(four_t.to) "\n"
         "ldmia r0!, {r1-r7}\n"
         "stmia sp, {r1-r7}\n"
         "mov r12, r1\n"
@@ -267,12 +244,13 @@ NAKED static void fill_four(const four_t *four) {
         "add r1, r0, r3\n"
         "add r2, r1, r3\n"
         "add r3, r2, r3\n"
-        CHOOSE(FOUR_FIRST, "3f", "8f") CHOOSE(FOUR_ODD, "5f", "4f") CHOOSE(FOUR_LAST, "6f", "7f")
+        CHOOSE(four_t.first, "3f", "8f") CHOOSE(four_t.odd, "5f", "4f")
+        CHOOSE(four_t.last, "6f", "7f")
         ".balign 4\n"
         "2:\n"                 // a row
-        "ldr r6, " SLOT(FOUR_ROW_BYTES) "\n"
+        "ldr r6, " SLOT(four_t.row_bytes) "\n"
         "add r6, r6, r0\n"
-        "ldr pc, " SLOT(FOUR_FIRST) "\n"
+        "ldr pc, " SLOT(four_t.first) "\n"
         ".balign 4\n"
         "3:\n"
         "mov r7, r12\n"
@@ -280,7 +258,7 @@ NAKED static void fill_four(const four_t *four) {
         "add r4, r4, r5\n" PUT_FOUR
         ".balign 4\n"
         "8:\n"
-        "ldr pc, " SLOT(FOUR_ODD) "\n"
+        "ldr pc, " SLOT(four_t.odd) "\n"
         ".balign 4\n"
         "4:\n"
         "cmp r0, r6\n"
@@ -291,14 +269,14 @@ NAKED static void fill_four(const four_t *four) {
         "cmp r0, r6\n"
         "bne 1b\n"
         "9:\n"
-        "ldr pc, " SLOT(FOUR_LAST) "\n"
+        "ldr pc, " SLOT(four_t.last) "\n"
         ".balign 4\n"
         "6:\n"
         "ldr r7, [r4]\n"
         "mov r8, r12\n" PUT_FOUR
         ".balign 4\n"
         "7:\n"
-        "ldrd r7, r8, " SLOT(FOUR_X_GAP) "\n"
+        "ldrd r7, r8, " SLOT(four_t.x_gap) "\n"
         "add r4, r4, r7\n"
         "add r0, r0, r8\n"
         "add r1, r1, r8\n"
@@ -306,7 +284,7 @@ NAKED static void fill_four(const four_t *four) {
         "add r3, r3, r8\n"
         "subs r11, r11, #1\n"
         "bne 2b\n"
-        "add sp, #" STRING(FOUR_FRAME) "\n" RESTORE);
+        "add sp, #" AT(four_t.to) "\n" RESTORE);
 }
 
 static four_t four_rows(const edgelora_shape_t *g, const layout_t *l) {

@@ -9,23 +9,13 @@
 #ifndef EDGELORA_DSP_H
 #define EDGELORA_DSP_H
 
-#include <stddef.h>
-
+#include "kernels/packed/assembly.h"
 #include "kernels/packed/portable/portable.h"
 
 #ifdef EDGELORA_DSP
 
-#pragma GCC diagnostic ignored "-Wunused-parameter" // the assembly takes them from their registers
-
 // noipa: the compiler would take the assembly to leave all registers as they are.
 #define NAKED EDGELORA_KERNEL __attribute__((naked, noipa))
-
-#define STRING_OF(x) #x
-#define STRING(x) STRING_OF(x)
-#define SLOT(offset) "[sp, #" STRING(offset) "]"
-// A struct's field is where assembly has it.
-#define ASSERT_OFFSET(type, field, offset) \
-    typedef char type##_##field##_is_at[offsetof(type, field) == (offset) ? 1 : -1];
 
 #define SAVE "push {r4-r11, lr}\n"
 #define RESTORE "pop {r4-r11, pc}\n"

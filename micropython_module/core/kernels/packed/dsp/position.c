@@ -18,27 +18,7 @@ typedef struct {
     int8_t *y, *y_end;
     int32_t zero_point;
 } two_outputs_t;
-#define TWO_X 0
-#define TWO_FIRST 4
-#define TWO_STEP 8
-#define TWO_END 12
-#define TWO_ROW 16
-#define TWO_BIAS 24
-#define TWO_SHIFT 32
-#define TWO_Y 36
-#define TWO_Y_END 40
-#define TWO_ZERO_POINT 44
-#define TWO_FRAME 48
 #define PAIR_CODE 76 // bytes of code of a pair of groups
-ASSERT_OFFSET(two_outputs_t, first, TWO_FIRST)
-ASSERT_OFFSET(two_outputs_t, end, TWO_END)
-ASSERT_OFFSET(two_outputs_t, row, TWO_ROW)
-ASSERT_OFFSET(two_outputs_t, step, TWO_STEP)
-ASSERT_OFFSET(two_outputs_t, bias, TWO_BIAS)
-ASSERT_OFFSET(two_outputs_t, shift, TWO_SHIFT)
-ASSERT_OFFSET(two_outputs_t, y, TWO_Y)
-ASSERT_OFFSET(two_outputs_t, y_end, TWO_Y_END)
-ASSERT_OFFSET(two_outputs_t, zero_point, TWO_ZERO_POINT)
 
 // Two groups of a row: 9 instructions for 8 products
 #define TWO_GROUPS(w, sum) \
@@ -62,17 +42,18 @@ ASSERT_OFFSET(two_outputs_t, zero_point, TWO_ZERO_POINT)
 // Pairs of rows up to y_end. r0: x, r1, r2: weights, r3: end of x, r4, r5: sums, r6-r9: x of two
 // groups, r10-r12: weights, lr: what makes bytes signed.
 NAKED static void two_outputs(const two_outputs_t *o) {
+    OFFSETS(two_outputs_t, first, row, bias, zero_point, y, step)
     __asm volatile(
         ".syntax unified\n" SAVE
-        "sub sp, #" STRING(TWO_FRAME) "\n"
+        "sub sp, #" AT(two_outputs_t) "\n"
         "ldmia r0, {r0-r11}\n"
         "stmia sp, {r0-r11}\n"
         "adr r12, 2f\n"
         "add r1, r1, r12\n"
         "orr r1, r1, #1\n"
-        "str r1, " SLOT(TWO_FIRST) "\n"
+        "str r1, " SLOT(two_outputs_t.first) "\n"
         "mov lr, #0xFF80FF80\n"
-        "ldrd r1, r2, " SLOT(TWO_ROW) "\n"
+        "ldrd r1, r2, " SLOT(two_outputs_t.row) "\n"
         "b 1f\n"
         ".balign 4\n"
         "2:\n"
@@ -81,29 +62,30 @@ NAKED static void two_outputs(const two_outputs_t *o) {
         ".endr\n"
         "cmp r0, r3\n"
         "bne 2b\n"
-        "ldrd r8, r9, " SLOT(TWO_BIAS + 4) "\n" // multiplier, shift
+        "ldrd r8, r9, " SLOT(two_outputs_t.bias + 4) "\n" // multiplier, shift
         "ldrd r6, r7, [r8], #8\n"
         "ldrsb r10, [r9], #1\n"
         "ldrsb r11, [r9], #1\n"
-        "strd r8, r9, " SLOT(TWO_BIAS + 4) "\n"
-        "ldr r12, " SLOT(TWO_ZERO_POINT) "\n" ROUND("r4", "r6", "r10") ROUND("r5", "r7", "r11")
-        "ldrd r0, r6, " SLOT(TWO_Y) "\n"
+        "strd r8, r9, " SLOT(two_outputs_t.bias + 4) "\n"
+        "ldr r12, " SLOT(two_outputs_t.zero_point) "\n" ROUND("r4", "r6", "r10")
+        ROUND("r5", "r7", "r11")
+        "ldrd r0, r6, " SLOT(two_outputs_t.y) "\n"
         "strb r4, [r0], #1\n"
         "strb r5, [r0], #1\n"
-        "str r0, " SLOT(TWO_Y) "\n"
+        "str r0, " SLOT(two_outputs_t.y) "\n"
         "cmp r0, r6\n"
         "beq 3f\n"
-        "ldr r4, " SLOT(TWO_STEP) "\n"
+        "ldr r4, " SLOT(two_outputs_t.step) "\n"
         "add r1, r1, r4\n"
         "add r2, r2, r4\n"
         "1:\n"
-        "ldr r6, " SLOT(TWO_BIAS) "\n"
+        "ldr r6, " SLOT(two_outputs_t.bias) "\n"
         "ldrd r4, r5, [r6], #8\n"
-        "str r6, " SLOT(TWO_BIAS) "\n"
+        "str r6, " SLOT(two_outputs_t.bias) "\n"
         "ldr r0, [sp]\n"
-        "ldr pc, " SLOT(TWO_FIRST) "\n"
+        "ldr pc, " SLOT(two_outputs_t.first) "\n"
         "3:\n"
-        "add sp, #" STRING(TWO_FRAME) "\n" RESTORE);
+        "add sp, #" AT(two_outputs_t) "\n" RESTORE);
 }
 
 static void one_output(const edgelora_position_t *r, uint32_t i) {

@@ -24,38 +24,14 @@ typedef struct {
     const int8_t *shift_end;
     uint32_t last_at;          // bytes of y from the last quad's first position to its last one
 } outputs_t;
-#define OUTPUTS_WORDS 32
-#define OUTPUTS_ARGUMENTS 288
-#define OUTPUTS_FIRST 288
-#define OUTPUTS_END 292
-#define OUTPUTS_X 296
-#define OUTPUTS_X_END 300
-#define OUTPUTS_Y 304
-#define OUTPUTS_BIAS 312
-#define OUTPUTS_SHIFT 320
-#define OUTPUTS_LAST 324
-#define OUTPUTS_WEIGHTS 328
-#define OUTPUTS_ROW_BYTES 332
-#define OUTPUTS_ODD_ZERO_POINT 336
-#define OUTPUTS_SHIFT_END 340
-#define OUTPUTS_LAST_AT 344
-#define OUTPUTS_ROUNDING 348 // of each row: multiplier, n, (2 * zero point + 1) * 2^(n - 1)
-#define OUTPUTS_AT 372       // y of the quad
-#define OUTPUTS_FRAME 376
-#define ASSERT_ARGUMENT(field, offset) ASSERT_OFFSET(outputs_t, field, offset - OUTPUTS_ARGUMENTS)
-ASSERT_ARGUMENT(first, OUTPUTS_FIRST)
-ASSERT_ARGUMENT(words, OUTPUTS_END)
-ASSERT_ARGUMENT(x, OUTPUTS_X)
-ASSERT_ARGUMENT(x_end, OUTPUTS_X_END)
-ASSERT_ARGUMENT(y, OUTPUTS_Y)
-ASSERT_ARGUMENT(bias, OUTPUTS_BIAS)
-ASSERT_ARGUMENT(shift, OUTPUTS_SHIFT)
-ASSERT_ARGUMENT(last, OUTPUTS_LAST)
-ASSERT_ARGUMENT(weights, OUTPUTS_WEIGHTS)
-ASSERT_ARGUMENT(row_bytes, OUTPUTS_ROW_BYTES)
-ASSERT_ARGUMENT(odd_zero_point, OUTPUTS_ODD_ZERO_POINT)
-ASSERT_ARGUMENT(shift_end, OUTPUTS_SHIFT_END)
-ASSERT_ARGUMENT(last_at, OUTPUTS_LAST_AT)
+
+typedef struct {
+    int32_t starts[8];
+    uint32_t words[64];
+    outputs_t o;
+    int32_t rounding[2][3]; // of each row: multiplier, n, (2 * zero point + 1) * 2^(n - 1)
+    int8_t *at;             // y of the quad
+} outputs_frame_t;
 
 enum { GROUP_CODE = 88, POSITION_CODE = 12 }; // bytes
 
@@ -79,33 +55,35 @@ enum { GROUP_CODE = 88, POSITION_CODE = 12 }; // bytes
 // r0: x, r1: words, r2, r3: a word of each row, r4-r7, r8-r11: sums of both, r12, lr: x of two
 // positions
 NAKED static void pairs_of_rows(const outputs_t *o) {
+    OFFSETS(outputs_frame_t, o, words, o.words, o.first, o.last, o.weights, o.shift,
+        o.odd_zero_point, o.bias, rounding, o.x, o.y, at, o.x_end, o.last_at, o.shift_end)
     __asm volatile(
         ".syntax unified\n" SAVE
-        "sub sp, #" STRING(OUTPUTS_FRAME) "\n"
+        "sub sp, #" AT(outputs_frame_t) "\n"
         "ldmia r0!, {r1-r7}\n"
-        "add r12, sp, #" STRING(OUTPUTS_ARGUMENTS) "\n"
+        "add r12, sp, #" AT(outputs_frame_t.o) "\n"
         "stmia r12!, {r1-r7}\n"
         "ldmia r0!, {r1-r8}\n"
         "stmia r12!, {r1-r8}\n"
-        "add r1, sp, #" STRING(OUTPUTS_WORDS) "\n"
-        "ldr r2, " SLOT(OUTPUTS_END) "\n"
+        "add r1, sp, #" AT(outputs_frame_t.words) "\n"
+        "ldr r2, " SLOT(outputs_frame_t.o.words) "\n"
         "add r2, r2, r1\n"
-        "str r2, " SLOT(OUTPUTS_END) "\n"
+        "str r2, " SLOT(outputs_frame_t.o.words) "\n"
         "adr r1, 3f\n"
-        "ldr r2, " SLOT(OUTPUTS_FIRST) "\n"
+        "ldr r2, " SLOT(outputs_frame_t.o.first) "\n"
         "add r1, r1, r2\n"
         "orr r1, r1, #1\n"
-        "str r1, " SLOT(OUTPUTS_FIRST) "\n"
+        "str r1, " SLOT(outputs_frame_t.o.first) "\n"
         "adr r1, 6f\n"
-        "ldr r2, " SLOT(OUTPUTS_LAST) "\n"
+        "ldr r2, " SLOT(outputs_frame_t.o.last) "\n"
         "add r1, r1, r2\n"
         "orr r1, r1, #1\n"
-        "str r1, " SLOT(OUTPUTS_LAST) "\n"
+        "str r1, " SLOT(outputs_frame_t.o.last) "\n"
         "1:\n"                  // a pair: words
-        "ldrd r1, r3, " SLOT(OUTPUTS_WEIGHTS) "\n"
+        "ldrd r1, r3, " SLOT(outputs_frame_t.o.weights) "\n"
         "add r2, r1, r3\n"
         "add r3, r1, r3\n"
-        "add r12, sp, #" STRING(OUTPUTS_WORDS) "\n"
+        "add r12, sp, #" AT(outputs_frame_t.words) "\n"
         "mov lr, #0xFF80FF80\n"
         "2:\n"
         "ldr r4, [r1], #4\n"
@@ -117,21 +95,21 @@ NAKED static void pairs_of_rows(const outputs_t *o) {
         "stmia r12!, {r6-r9}\n"
         "cmp r1, r3\n"
         "bne 2b\n"
-        "str r2, " SLOT(OUTPUTS_WEIGHTS) "\n"
-        "ldr r12, " SLOT(OUTPUTS_SHIFT) "\n" // rounding
-        "ldr r5, " SLOT(OUTPUTS_ODD_ZERO_POINT) "\n"
-        "ldr r1, " SLOT(OUTPUTS_BIAS + 4) "\n"
+        "str r2, " SLOT(outputs_frame_t.o.weights) "\n"
+        "ldr r12, " SLOT(outputs_frame_t.o.shift) "\n" // rounding
+        "ldr r5, " SLOT(outputs_frame_t.o.odd_zero_point) "\n"
+        "ldr r1, " SLOT(outputs_frame_t.o.bias + 4) "\n"
         "ldrd r2, r6, [r1], #8\n"
-        "str r1, " SLOT(OUTPUTS_BIAS + 4) "\n"
-        "add r1, sp, #" STRING(OUTPUTS_ROUNDING) "\n"
+        "str r1, " SLOT(outputs_frame_t.o.bias + 4) "\n"
+        "add r1, sp, #" AT(outputs_frame_t.rounding) "\n"
         ROUNDING
         "stmia r1!, {r2-r4}\n"
         "mov r2, r6\n" ROUNDING
         "stmia r1!, {r2-r4}\n"
-        "str r12, " SLOT(OUTPUTS_SHIFT) "\n"
-        "ldr r1, " SLOT(OUTPUTS_BIAS) "\n" // bias
+        "str r12, " SLOT(outputs_frame_t.o.shift) "\n"
+        "ldr r1, " SLOT(outputs_frame_t.o.bias) "\n" // bias
         "ldrd r4, r8, [r1], #8\n"
-        "str r1, " SLOT(OUTPUTS_BIAS) "\n"
+        "str r1, " SLOT(outputs_frame_t.o.bias) "\n"
         "mov r5, r4\n"
         "mov r6, r4\n"
         "mov r7, r4\n"
@@ -139,11 +117,11 @@ NAKED static void pairs_of_rows(const outputs_t *o) {
         "mov r10, r8\n"
         "mov r11, r8\n"
         "stmia sp, {r4-r11}\n"
-        "ldr r0, " SLOT(OUTPUTS_X) "\n"
-        "ldr r1, " SLOT(OUTPUTS_Y) "\n"
-        "str r1, " SLOT(OUTPUTS_AT) "\n"
+        "ldr r0, " SLOT(outputs_frame_t.o.x) "\n"
+        "ldr r1, " SLOT(outputs_frame_t.o.y) "\n"
+        "str r1, " SLOT(outputs_frame_t.at) "\n"
         "add r1, r1, #2\n"
-        "str r1, " SLOT(OUTPUTS_Y) "\n"
+        "str r1, " SLOT(outputs_frame_t.o.y) "\n"
         "b 5f\n"
         ".balign 4\n"
         "3:\n"
@@ -152,15 +130,15 @@ NAKED static void pairs_of_rows(const outputs_t *o) {
         "ldrd r12, lr, [r0], #8\n" TWO_DOTS("r12", "r4", "r8") TWO_DOTS("lr", "r5", "r9")
         "ldrd r12, lr, [r0], #8\n" TWO_DOTS("r12", "r6", "r10") TWO_DOTS("lr", "r7", "r11")
         ".endr\n"
-        "ldr r2, " SLOT(OUTPUTS_END) "\n"
+        "ldr r2, " SLOT(outputs_frame_t.o.words) "\n"
         "cmp r1, r2\n"
         "bne 3b\n"
-        "add r12, sp, #" STRING(OUTPUTS_ROUNDING) "\n"
+        "add r12, sp, #" AT(outputs_frame_t.rounding) "\n"
         "ldmia r12!, {r1-r3}\n" OUTPUT("r4") OUTPUT("r5") OUTPUT("r6") OUTPUT("r7")
         "ldmia r12!, {r1-r3}\n" OUTPUT("r8") OUTPUT("r9") OUTPUT("r10") OUTPUT("r11")
-        "ldr r1, " SLOT(OUTPUTS_AT) "\n"
-        "ldr r2, " SLOT(OUTPUTS_Y + 4) "\n"
-        "ldr r3, " SLOT(OUTPUTS_X_END) "\n"
+        "ldr r1, " SLOT(outputs_frame_t.at) "\n"
+        "ldr r2, " SLOT(outputs_frame_t.o.y + 4) "\n"
+        "ldr r3, " SLOT(outputs_frame_t.o.x_end) "\n"
         "add r12, r2, r2, lsl #1\n"
         "cmp r0, r3\n"
         "beq 4f\n"
@@ -176,23 +154,23 @@ NAKED static void pairs_of_rows(const outputs_t *o) {
         "add r1, r1, r12\n"
         "add r1, r1, r2\n"
         "sub r1, r1, #1\n"
-        "str r1, " SLOT(OUTPUTS_AT) "\n"
+        "str r1, " SLOT(outputs_frame_t.at) "\n"
         "5:\n"
         "ldmia sp, {r4-r11}\n"
-        "add r1, sp, #" STRING(OUTPUTS_WORDS) "\n"
-        "ldr pc, " SLOT(OUTPUTS_FIRST) "\n"
+        "add r1, sp, #" AT(outputs_frame_t.words) "\n"
+        "ldr pc, " SLOT(outputs_frame_t.o.first) "\n"
         "4:\n"                  // the last quad
-        "ldr r3, " SLOT(OUTPUTS_LAST_AT) "\n"
+        "ldr r3, " SLOT(outputs_frame_t.o.last_at) "\n"
         "add r1, r1, r3\n"
-        "ldr pc, " SLOT(OUTPUTS_LAST) "\n"
+        "ldr pc, " SLOT(outputs_frame_t.o.last) "\n"
         ".balign 4\n"
         "6:\n" LAST_POSITION("r7", "r11") LAST_POSITION("r6", "r10") LAST_POSITION("r5", "r9")
         LAST_POSITION("r4", "r8")
-        "ldr r1, " SLOT(OUTPUTS_SHIFT) "\n"
-        "ldr r2, " SLOT(OUTPUTS_SHIFT_END) "\n"
+        "ldr r1, " SLOT(outputs_frame_t.o.shift) "\n"
+        "ldr r2, " SLOT(outputs_frame_t.o.shift_end) "\n"
         "cmp r1, r2\n"
         "bne 1b\n"
-        "add sp, #" STRING(OUTPUTS_FRAME) "\n" RESTORE);
+        "add sp, #" AT(outputs_frame_t) "\n" RESTORE);
 }
 
 bool edgelora_gives_tile_outputs(const edgelora_shape_t *g) {

@@ -25,29 +25,10 @@ typedef struct {
     uint32_t begin;
     const uint32_t *x;
 } products_t;
-#define PRODUCTS_WORDS 32
-#define PRODUCTS_FIRST 36
-#define PRODUCTS_END 40
-#define PRODUCTS_SKIP 44
-#define PRODUCTS_ACC 48
-#define PRODUCTS_ACC_END 56
-#define PRODUCTS_SHIFT 60
-#define PRODUCTS_BEGIN 64
-#define PRODUCTS_X 68
-#define PRODUCTS_FRAME 72
-ASSERT_OFFSET(products_t, words, PRODUCTS_WORDS)
-ASSERT_OFFSET(products_t, first, PRODUCTS_FIRST)
-ASSERT_OFFSET(products_t, end, PRODUCTS_END)
-ASSERT_OFFSET(products_t, skip, PRODUCTS_SKIP)
-ASSERT_OFFSET(products_t, acc, PRODUCTS_ACC)
-ASSERT_OFFSET(products_t, acc_end, PRODUCTS_ACC_END)
-ASSERT_OFFSET(products_t, shift, PRODUCTS_SHIFT)
-ASSERT_OFFSET(products_t, begin, PRODUCTS_BEGIN)
-ASSERT_OFFSET(products_t, x, PRODUCTS_X)
 
 // The frame, and where a quad's sums begin: code in r12.
 #define PRODUCTS_START(group_code) \
-    "sub sp, #" STRING(PRODUCTS_FRAME) "\n" \
+    "sub sp, #" AT(products_t) "\n" \
     "ldmia r0!, {r1-r9}\n" \
     "mov r12, sp\n" \
     "stmia r12!, {r1-r9}\n" \
@@ -59,7 +40,7 @@ ASSERT_OFFSET(products_t, x, PRODUCTS_X)
     "adr r2, 2f\n" \
     "add r1, r1, r2\n" \
     "orr r1, r1, #1\n" \
-    "str r1, " SLOT(PRODUCTS_FIRST) "\n" \
+    "str r1, " SLOT(products_t.first) "\n" \
     "adr r1, 3f\n" \
     "cmp r8, #0\n" \
     "beq 1f\n" \
@@ -69,7 +50,7 @@ ASSERT_OFFSET(products_t, x, PRODUCTS_X)
     "adr r1, 5f\n" \
     "1:\n" \
     "orr r1, r1, #1\n" \
-    "str r1, " SLOT(PRODUCTS_BEGIN) "\n" \
+    "str r1, " SLOT(products_t.begin) "\n" \
     "bx r1\n"
 
 #define TWO_DOTS(x, first, second) DOT2("r2", x, first) DOT2("r3", x, second)
@@ -77,26 +58,27 @@ ASSERT_OFFSET(products_t, x, PRODUCTS_X)
 // r0: x, r1: words, r2, r3: a word of each row, r4-r7, r8-r11: sums of both, r12, lr: x of two
 // positions
 NAKED static void two_rows_products(const products_t *p) {
+    OFFSETS(products_t, first, begin, words, acc, shift, end, skip, acc_end)
     __asm volatile(
         ".syntax unified\n" SAVE PRODUCTS_START("88")
         ".balign 4\n"
         "3:\n"                  // from start
         "ldmia sp, {r4-r11}\n"
         "6:\n"
-        "ldr r1, " SLOT(PRODUCTS_WORDS) "\n"
-        "ldr pc, " SLOT(PRODUCTS_FIRST) "\n"
+        "ldr r1, " SLOT(products_t.words) "\n"
+        "ldr pc, " SLOT(products_t.first) "\n"
         ".balign 4\n"
         "4:\n"                  // from acc
-        "ldrd r12, lr, " SLOT(PRODUCTS_ACC) "\n"
+        "ldrd r12, lr, " SLOT(products_t.acc) "\n"
         "ldmia r12, {r4-r7}\n"
         "ldmia lr, {r8-r11}\n"
         "b 6b\n"
         ".balign 4\n"
         "5:\n"                  // from acc, shifted
-        "ldrd r12, lr, " SLOT(PRODUCTS_ACC) "\n"
+        "ldrd r12, lr, " SLOT(products_t.acc) "\n"
         "ldmia r12, {r4-r7}\n"
         "ldmia lr, {r8-r11}\n"
-        "ldr r12, " SLOT(PRODUCTS_SHIFT) "\n"
+        "ldr r12, " SLOT(products_t.shift) "\n"
         ".irp sum, r4,r5,r6,r7,r8,r9,r10,r11\n"
         "asr \\sum, \\sum, r12\n"
         ".endr\n"
@@ -108,21 +90,21 @@ NAKED static void two_rows_products(const products_t *p) {
         "ldrd r12, lr, [r0], #8\n" TWO_DOTS("r12", "r4", "r8") TWO_DOTS("lr", "r5", "r9")
         "ldrd r12, lr, [r0], #8\n" TWO_DOTS("r12", "r6", "r10") TWO_DOTS("lr", "r7", "r11")
         ".endr\n"
-        "ldr r2, " SLOT(PRODUCTS_END) "\n"
+        "ldr r2, " SLOT(products_t.end) "\n"
         "cmp r1, r2\n"
         "bne 2b\n"
-        "ldrd r2, r3, " SLOT(PRODUCTS_ACC) "\n"
+        "ldrd r2, r3, " SLOT(products_t.acc) "\n"
         "stmia r2!, {r4-r7}\n"
         "stmia r3!, {r8-r11}\n"
-        "strd r2, r3, " SLOT(PRODUCTS_ACC) "\n"
-        "ldr r3, " SLOT(PRODUCTS_SKIP) "\n"
+        "strd r2, r3, " SLOT(products_t.acc) "\n"
+        "ldr r3, " SLOT(products_t.skip) "\n"
         "add r0, r0, r3\n"
-        "ldr r3, " SLOT(PRODUCTS_ACC_END) "\n"
+        "ldr r3, " SLOT(products_t.acc_end) "\n"
         "cmp r2, r3\n"
         "beq 1f\n"
-        "ldr pc, " SLOT(PRODUCTS_BEGIN) "\n"
+        "ldr pc, " SLOT(products_t.begin) "\n"
         "1:\n"
-        "add sp, #" STRING(PRODUCTS_FRAME) "\n" RESTORE);
+        "add sp, #" AT(products_t) "\n" RESTORE);
 }
 
 #define FOUR_DOTS(w) \
@@ -130,24 +112,25 @@ NAKED static void two_rows_products(const products_t *p) {
 
 // r0: x, r1: words, r2, r3: E and O, r4-r7: sums, r8-r11: x of four positions
 NAKED static void one_row_products(const products_t *p) {
+    OFFSETS(products_t, first, begin, words, acc, shift, end, skip, acc_end)
     __asm volatile(
         ".syntax unified\n" SAVE PRODUCTS_START("44")
         ".balign 4\n"
         "3:\n"
         "ldmia sp, {r4-r7}\n"
         "6:\n"
-        "ldr r1, " SLOT(PRODUCTS_WORDS) "\n"
-        "ldr pc, " SLOT(PRODUCTS_FIRST) "\n"
+        "ldr r1, " SLOT(products_t.words) "\n"
+        "ldr pc, " SLOT(products_t.first) "\n"
         ".balign 4\n"
         "4:\n"
-        "ldr r12, " SLOT(PRODUCTS_ACC) "\n"
+        "ldr r12, " SLOT(products_t.acc) "\n"
         "ldmia r12, {r4-r7}\n"
         "b 6b\n"
         ".balign 4\n"
         "5:\n"
-        "ldr r12, " SLOT(PRODUCTS_ACC) "\n"
+        "ldr r12, " SLOT(products_t.acc) "\n"
         "ldmia r12, {r4-r7}\n"
-        "ldr r12, " SLOT(PRODUCTS_SHIFT) "\n"
+        "ldr r12, " SLOT(products_t.shift) "\n"
         ".irp sum, r4,r5,r6,r7\n"
         "asr \\sum, \\sum, r12\n"
         ".endr\n"
@@ -161,20 +144,20 @@ NAKED static void one_row_products(const products_t *p) {
         "ldmia.w r0!, {r8-r11}\n"
         FOUR_DOTS("r3")
         ".endr\n"
-        "ldr r2, " SLOT(PRODUCTS_END) "\n"
+        "ldr r2, " SLOT(products_t.end) "\n"
         "cmp r1, r2\n"
         "bne 2b\n"
-        "ldr r2, " SLOT(PRODUCTS_ACC) "\n"
+        "ldr r2, " SLOT(products_t.acc) "\n"
         "stmia r2!, {r4-r7}\n"
-        "str r2, " SLOT(PRODUCTS_ACC) "\n"
-        "ldr r3, " SLOT(PRODUCTS_SKIP) "\n"
+        "str r2, " SLOT(products_t.acc) "\n"
+        "ldr r3, " SLOT(products_t.skip) "\n"
         "add r0, r0, r3\n"
-        "ldr r3, " SLOT(PRODUCTS_ACC_END) "\n"
+        "ldr r3, " SLOT(products_t.acc_end) "\n"
         "cmp r2, r3\n"
         "beq 1f\n"
-        "ldr pc, " SLOT(PRODUCTS_BEGIN) "\n"
+        "ldr pc, " SLOT(products_t.begin) "\n"
         "1:\n"
-        "add sp, #" STRING(PRODUCTS_FRAME) "\n" RESTORE);
+        "add sp, #" AT(products_t) "\n" RESTORE);
 }
 
 // E and O of one row or, side by side, of two.

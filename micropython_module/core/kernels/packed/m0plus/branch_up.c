@@ -6,19 +6,13 @@
 #ifdef EDGELORA_M0PLUS
 
 // As `ldmia` takes them.
-ASSERT_OFFSET(edgelora_branch_up_t, t, 0)
-ASSERT_OFFSET(edgelora_branch_up_t, b, 4)
-ASSERT_OFFSET(edgelora_branch_up_t, groups, 8)
-ASSERT_OFFSET(edgelora_branch_up_t, bias, 12)
-ASSERT_OFFSET(edgelora_branch_up_t, sums, 16)
-ASSERT_OFFSET(edgelora_branch_up_t, outputs, 20)
-ASSERT_OFFSET(edgelora_branch_up_t, shift, 24)
+ASSERT_WORDS(edgelora_branch_up_t, t, b, groups, bias, sums, outputs, shift)
 
 // The frame.
-#define UP_HALF 0
-#define UP_SHIFT 4
-#define UP_END 8 // of sums
-#define UP_FRAME 16
+typedef struct {
+    uint32_t half, bits, end; // end: of sums
+    uint32_t unused;
+} up_frame_t;
 
 // A group of B times its E and O of t; r3: mask, r8: what makes bytes signed, lr: offset binary
 #define UP_GROUP(e, o) \
@@ -39,28 +33,29 @@ ASSERT_OFFSET(edgelora_branch_up_t, shift, 24)
 #define UP_OUTPUTS(label, groups, shift) \
     ".balign 4\n" \
     label ":\n" \
-    "ldr r6, " SLOT(UP_HALF) "\n" \
+    "ldr r6, " SLOT(up_frame_t.half) "\n" \
     groups \
-    "ldr r7, " SLOT(UP_SHIFT) "\n" \
+    "ldr r7, " SLOT(up_frame_t.bits) "\n" \
     shift " r6, r7\n" \
     "ldmia r1!, {r7}\n" \
     "adds r6, r6, r7\n" \
     "stmia r2!, {r6}\n" \
-    "ldr r7, " SLOT(UP_END) "\n" \
+    "ldr r7, " SLOT(up_frame_t.end) "\n" \
     "cmp r2, r7\n" \
     "bne " label "b\n" \
     "b 9f\n"
 
 NAKED void edgelora_branch_up_s8(const edgelora_branch_up_t *up) {
+    OFFSETS(up_frame_t, half, bits, end)
     __asm volatile(
         ".syntax unified\n" SAVE
-        "sub sp, #" STRING(UP_FRAME) "\n"
+        "sub sp, #" AT(up_frame_t) "\n"
         "ldmia r0!, {r1, r2, r3, r4, r5, r6, r7}\n" // t, b, groups, bias, sums, outputs, shift
         "movs r0, r2\n"
         "movs r2, r5\n"
         "lsls r6, r6, #2\n"
         "adds r6, r6, r5\n"
-        "str r6, " SLOT(UP_END) "\n"
+        "str r6, " SLOT(up_frame_t.end) "\n"
         "ldmia r1!, {r5, r6}\n"
         "mov r9, r5\n"
         "mov r10, r6\n"
@@ -83,8 +78,8 @@ NAKED void edgelora_branch_up_s8(const edgelora_branch_up_t *up) {
         "rsbs r7, r7, #0\n"
         "movs r1, #0\n"
         "8:\n"
-        "str r1, " SLOT(UP_HALF) "\n"
-        "str r7, " SLOT(UP_SHIFT) "\n"
+        "str r1, " SLOT(up_frame_t.half) "\n"
+        "str r7, " SLOT(up_frame_t.bits) "\n"
         "movs r1, r4\n"
         "movs r3, #128\n"
         "lsls r4, r3, #16\n"
@@ -104,7 +99,7 @@ NAKED void edgelora_branch_up_s8(const edgelora_branch_up_t *up) {
         UP_OUTPUTS("3", UP_GROUP("r9", "r10") UP_GROUP("r11", "r12"), "asrs")
         UP_OUTPUTS("4", UP_GROUP("r9", "r10") UP_GROUP("r11", "r12"), "lsls")
         "9:\n"
-        "add sp, #" STRING(UP_FRAME) "\n" RESTORE);
+        "add sp, #" AT(up_frame_t) "\n" RESTORE);
 }
 
 #endif

@@ -231,19 +231,13 @@ NAKED void edgelora_add_scaled_s32(int32_t *acc, uint32_t count, int32_t shift, 
 }
 
 // As `ldmia` takes them.
-ASSERT_OFFSET(edgelora_outer_t, gradient, 0)
-ASSERT_OFFSET(edgelora_outer_t, gap, 4)
-ASSERT_OFFSET(edgelora_outer_t, factor, 8)
-ASSERT_OFFSET(edgelora_outer_t, rows, 12)
-ASSERT_OFFSET(edgelora_outer_t, v, 16)
-ASSERT_OFFSET(edgelora_outer_t, count, 20)
-ASSERT_OFFSET(edgelora_outer_t, shift, 24)
-ASSERT_OFFSET(edgelora_outer_t, signs, 28)
+ASSERT_WORDS(edgelora_outer_t, gradient, gap, factor, rows, v, count, shift, signs)
 
 // The frame.
-#define OUTER_COUNT 0
-#define OUTER_FOURS 4 // code of what is left of a row when its fours begin
-#define OUTER_FRAME 8
+typedef struct {
+    uint32_t count;
+    uint32_t fours; // code of what is left of a row when its fours begin
+} outer_frame_t;
 
 // v = trunc_shift(v * r3, r2); sign is lost
 #define PRODUCT(v, sign) \
@@ -282,16 +276,17 @@ ASSERT_OFFSET(edgelora_outer_t, signs, 28)
 // r0: gradient, r1: v, r2: shift, r3: factor, r8: gap, r9: factors, r10: their end, r11: v's start,
 // r12: v's end.
 NAKED void edgelora_outer_s32(const edgelora_outer_t *outer) {
+    OFFSETS(outer_frame_t, count, fours)
     __asm volatile(
         ".syntax unified\n" SAVE
-        "sub sp, #" STRING(OUTER_FRAME) "\n"
+        "sub sp, #" AT(outer_frame_t) "\n"
         "ldmia r0!, {r1, r2, r3, r4, r5, r6, r7}\n"
         "mov r8, r2\n"
         "mov r9, r3\n"
         "adds r3, r3, r4\n"
         "mov r10, r3\n"
         "mov r11, r5\n"
-        "str r6, " SLOT(OUTER_COUNT) "\n"
+        "str r6, " SLOT(outer_frame_t.count) "\n"
         "lsls r6, r6, #2\n"
         "adds r5, r5, r6\n"
         "mov r12, r5\n"
@@ -307,7 +302,7 @@ NAKED void edgelora_outer_s32(const edgelora_outer_t *outer) {
         "adr r4, 7f\n"
         "8:\n"
         "adds r4, #1\n"
-        "str r4, " SLOT(OUTER_FOURS) "\n"
+        "str r4, " SLOT(outer_frame_t.fours) "\n"
         "1:\n"
         "mov r1, r11\n"
         "mov r4, r9\n"
@@ -315,7 +310,7 @@ NAKED void edgelora_outer_s32(const edgelora_outer_t *outer) {
         "ldrsb r3, [r4, r3]\n"
         "adds r4, #1\n"
         "mov r9, r4\n"
-        "ldr r5, " SLOT(OUTER_COUNT) "\n"
+        "ldr r5, " SLOT(outer_frame_t.count) "\n"
         "cmp r3, #0\n"
         "bne 2f\n"
         "lsls r5, r5, #2\n"
@@ -334,7 +329,7 @@ NAKED void edgelora_outer_s32(const edgelora_outer_t *outer) {
         "9:\n"
         "cmp r1, r12\n"
         "beq 5f\n"
-        "ldr r4, " SLOT(OUTER_FOURS) "\n"
+        "ldr r4, " SLOT(outer_frame_t.fours) "\n"
         "bx r4\n"
         ".balign 4\n"
         "4:\n" TWO_PRODUCTS TWO_PRODUCTS
@@ -344,10 +339,10 @@ NAKED void edgelora_outer_s32(const edgelora_outer_t *outer) {
         "add r0, r8\n"
         "cmp r9, r10\n"
         "bne 1b\n"
-        "add sp, #" STRING(OUTER_FRAME) "\n" RESTORE
+        "add sp, #" AT(outer_frame_t) "\n" RESTORE
         ".balign 4\n"
         "6:\n"                  // an odd number of fours?
-        "ldr r5, " SLOT(OUTER_COUNT) "\n"
+        "ldr r5, " SLOT(outer_frame_t.count) "\n"
         "lsrs r5, r5, #3\n"
         "bcs 9f\n"
         "8:\n" FOUR("adds", "", "r2")

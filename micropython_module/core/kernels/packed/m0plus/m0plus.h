@@ -11,30 +11,15 @@
 #ifndef EDGELORA_M0PLUS_H
 #define EDGELORA_M0PLUS_H
 
-#include <stddef.h>
-
+#include "kernels/packed/assembly.h"
 #include "kernels/packed/primitives.h"
 
 #ifdef EDGELORA_M0PLUS
-
-#pragma GCC diagnostic ignored "-Wunused-parameter" // the assembly takes them from their registers
 
 // plane.c
 void edgelora_plane_rows(const edgelora_plane_t *plane);
 
 #define NAKED EDGELORA_KERNEL __attribute__((naked))
-
-// Offsets as assembly has them, of a frame's slots and of structs in C: a file asserts that they
-// are those of C.
-#define STRING_OF(x) #x
-#define STRING(x) STRING_OF(x)
-#define SLOT(offset) "[sp, #" STRING(offset) "]"
-#define FIELD(base, offset) "[" #base ", #" STRING(offset) "]"
-#define ASSERT(name, condition) typedef char name[(condition) ? 1 : -1];
-#define ASSERT_OFFSET(type, field, offset) \
-    ASSERT(type##_##field##_is_where_assembly_has_it, offsetof(type, field) == (offset))
-#define ASSERT_SIZE(type, size) \
-    ASSERT(type##_is_as_large_as_assembly_has_it, sizeof(type) == (size))
 
 #define SAVE \
     "push {r4-r7, lr}\n" \

@@ -60,7 +60,6 @@ NAKED void edgelora_pack_quad_s8(uint32_t *quad, const int8_t *x, uint32_t group
     "str r7, [r0, #" o "]\n"
 
 // The frame.
-#define QUADS_POSITIONS 0
 #define QUADS_FRAME 4
 
 // r0: quad, r1: x, r2: code of a position's groups, lr: end of its x, r8: its size, r9: from behind
@@ -71,7 +70,7 @@ NAKED void edgelora_pack_quads_s8(
     __asm volatile(
         ".syntax unified\n" SAVE
         "sub sp, #" STRING(QUADS_FRAME) "\n"
-        "str r3, " SLOT(QUADS_POSITIONS) "\n"
+        "str r3, [sp]\n"
         "subs r1, #16\n"
         "mov r9, r1\n"
         "movs r1, r2\n"
@@ -116,7 +115,7 @@ NAKED void edgelora_pack_quads_s8(
         "bne 5f\n"
         "add r0, r9\n"
         "5:\n"
-        "ldr r7, " SLOT(QUADS_POSITIONS) "\n"
+        "ldr r7, [sp]\n"
         "cmp r6, r7\n"
         "bne 1b\n"
         "add sp, #" STRING(QUADS_FRAME) "\n" RESTORE);

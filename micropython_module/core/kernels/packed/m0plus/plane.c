@@ -5,25 +5,7 @@
 
 #ifdef EDGELORA_M0PLUS
 
-#define PLANE_PLANE 0
-#define PLANE_PITCH 4
-#define PLANE_X 8
-#define PLANE_STEP 12
-#define PLANE_ROW 16
-#define PLANE_N 20
-#define PLANE_ROWS 24
-#define PLANE_EDGE 28
-ASSERT_OFFSET(edgelora_plane_t, plane, PLANE_PLANE)
-ASSERT_OFFSET(edgelora_plane_t, pitch, PLANE_PITCH)
-ASSERT_OFFSET(edgelora_plane_t, x, PLANE_X)
-ASSERT_OFFSET(edgelora_plane_t, step, PLANE_STEP)
-ASSERT_OFFSET(edgelora_plane_t, row, PLANE_ROW)
-ASSERT_OFFSET(edgelora_plane_t, n, PLANE_N)
-ASSERT_OFFSET(edgelora_plane_t, rows, PLANE_ROWS)
-ASSERT_OFFSET(edgelora_plane_t, edge, PLANE_EDGE)
-
 // The frame, of short rows.
-#define PLANE_X_END 0
 #define PLANE_FRAME 4
 
 // r0: plane, r1: x, r2: step, r3: x[i - 1] * 2^16, r4: end of the row's x, r5: 0, r12: its size,
@@ -36,31 +18,32 @@ NAKED void edgelora_plane_s8(const edgelora_plane_t *plane) {
 
 // The same for assembly, which has saved what it needs: all registers are lost.
 NAKED void edgelora_plane_rows(const edgelora_plane_t *plane) {
+    OFFSETS(edgelora_plane_t, x, step, n, row, pitch, edge, rows, plane)
     __asm volatile(
         ".syntax unified\n"
         "push {lr}\n"
-        "ldr r1, " FIELD(r0, PLANE_X) "\n"
-        "ldr r2, " FIELD(r0, PLANE_STEP) "\n"   // step
-        "ldr r3, " FIELD(r0, PLANE_N) "\n"   // n
+        "ldr r1, " FIELD(r0, edgelora_plane_t.x) "\n"
+        "ldr r2, " FIELD(r0, edgelora_plane_t.step) "\n"   // step
+        "ldr r3, " FIELD(r0, edgelora_plane_t.n) "\n"   // n
         "cmp r3, #11\n"
         "bls 10f\n"
         "movs r4, r3\n"
         "muls r4, r2\n"
         "mov r12, r4\n"
-        "ldr r5, " FIELD(r0, PLANE_ROW) "\n"
+        "ldr r5, " FIELD(r0, edgelora_plane_t.row) "\n"
         "subs r5, r5, r4\n"
         "mov r8, r5\n"
         "adds r4, r4, r1\n"
         "lsls r5, r3, #2\n"
         "adds r5, #4\n"
-        "ldr r6, " FIELD(r0, PLANE_PITCH) "\n"
+        "ldr r6, " FIELD(r0, edgelora_plane_t.pitch) "\n"
         "subs r6, r6, r5\n"
         "mov r9, r6\n"
-        "ldr r6, " FIELD(r0, PLANE_EDGE) "\n"
+        "ldr r6, " FIELD(r0, edgelora_plane_t.edge) "\n"
         "mov r10, r6\n"
-        "ldr r6, " FIELD(r0, PLANE_ROWS) "\n"
+        "ldr r6, " FIELD(r0, edgelora_plane_t.rows) "\n"
         "mov r11, r6\n"
-        "ldr r0, " FIELD(r0, PLANE_PLANE) "\n"
+        "ldr r0, " FIELD(r0, edgelora_plane_t.plane) "\n"
         "subs r0, #4\n"
         "movs r5, #0\n"
         "lsrs r6, r3, #1\n"     // an odd n?
@@ -112,21 +95,21 @@ NAKED void edgelora_plane_rows(const edgelora_plane_t *plane) {
         "mov r8, r4\n"
         "movs r4, r3\n"
         "muls r4, r2\n"
-        "ldr r5, " FIELD(r0, PLANE_ROW) "\n"
-        "ldr r6, " FIELD(r0, PLANE_ROWS) "\n"
+        "ldr r5, " FIELD(r0, edgelora_plane_t.row) "\n"
+        "ldr r6, " FIELD(r0, edgelora_plane_t.rows) "\n"
         "muls r6, r5\n"
         "adds r6, r6, r1\n"
-        "str r6, " SLOT(PLANE_X_END) "\n"
+        "str r6, [sp]\n"
         "subs r5, r5, r4\n"
         "mov r11, r5\n"
         "lsls r5, r3, #2\n"
         "adds r5, #4\n"
-        "ldr r6, " FIELD(r0, PLANE_PITCH) "\n"
+        "ldr r6, " FIELD(r0, edgelora_plane_t.pitch) "\n"
         "subs r6, r6, r5\n"
         "mov r9, r6\n"
-        "ldr r6, " FIELD(r0, PLANE_EDGE) "\n"
+        "ldr r6, " FIELD(r0, edgelora_plane_t.edge) "\n"
         "mov r10, r6\n"
-        "ldr r0, " FIELD(r0, PLANE_PLANE) "\n"
+        "ldr r0, " FIELD(r0, edgelora_plane_t.plane) "\n"
         "subs r0, #4\n"
         "lsrs r3, r3, #1\n"
         "movs r4, #5\n"        // pairs of 5 to leave out, 16 bytes of code each
@@ -178,7 +161,7 @@ NAKED void edgelora_plane_rows(const edgelora_plane_t *plane) {
         "stmia r0!, {r3}\n"
         "add r1, r11\n"
         "add r0, r9\n"
-        "ldr r6, " SLOT(PLANE_X_END) "\n"
+        "ldr r6, [sp]\n"
         "cmp r1, r6\n"
         "bne 7b\n"
         "add sp, #" STRING(PLANE_FRAME) "\n"

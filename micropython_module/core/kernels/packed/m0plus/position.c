@@ -13,49 +13,7 @@ typedef struct {
     uint32_t zero_point, range, min, y;
     uint32_t first_pair;        // its code
 } outputs_frame_t;
-#define OUTPUTS_GAP 0
-#define OUTPUTS_MULTIPLIER 4
-#define OUTPUTS_SHIFT 8
-#define OUTPUTS_ZERO_POINT 12
-#define OUTPUTS_RANGE 16
-#define OUTPUTS_MIN 20
-#define OUTPUTS_Y 24
-#define OUTPUTS_FIRST_PAIR 28
-#define OUTPUTS_FRAME 32
-ASSERT_OFFSET(outputs_frame_t, gap, OUTPUTS_GAP)
-ASSERT_OFFSET(outputs_frame_t, multiplier, OUTPUTS_MULTIPLIER)
-ASSERT_OFFSET(outputs_frame_t, shift, OUTPUTS_SHIFT)
-ASSERT_OFFSET(outputs_frame_t, zero_point, OUTPUTS_ZERO_POINT)
-ASSERT_OFFSET(outputs_frame_t, range, OUTPUTS_RANGE)
-ASSERT_OFFSET(outputs_frame_t, min, OUTPUTS_MIN)
-ASSERT_OFFSET(outputs_frame_t, y, OUTPUTS_Y)
-ASSERT_OFFSET(outputs_frame_t, first_pair, OUTPUTS_FIRST_PAIR)
-ASSERT_SIZE(outputs_frame_t, OUTPUTS_FRAME)
 
-#define POSITION_X 0
-#define POSITION_WEIGHTS 4
-#define POSITION_PAIRS 8
-#define POSITION_STEP 12
-#define POSITION_ROWS 16
-#define POSITION_BIAS 20
-#define POSITION_MULTIPLIER 24
-#define POSITION_SHIFT 28
-#define POSITION_Y 32
-#define POSITION_ZERO_POINT 36
-#define POSITION_MIN 40
-#define POSITION_MAX 44
-ASSERT_OFFSET(edgelora_position_t, x, POSITION_X)
-ASSERT_OFFSET(edgelora_position_t, weights, POSITION_WEIGHTS)
-ASSERT_OFFSET(edgelora_position_t, pairs, POSITION_PAIRS)
-ASSERT_OFFSET(edgelora_position_t, step, POSITION_STEP)
-ASSERT_OFFSET(edgelora_position_t, rows, POSITION_ROWS)
-ASSERT_OFFSET(edgelora_position_t, bias, POSITION_BIAS)
-ASSERT_OFFSET(edgelora_position_t, multiplier, POSITION_MULTIPLIER)
-ASSERT_OFFSET(edgelora_position_t, shift, POSITION_SHIFT)
-ASSERT_OFFSET(edgelora_position_t, y, POSITION_Y)
-ASSERT_OFFSET(edgelora_position_t, zero_point, POSITION_ZERO_POINT)
-ASSERT_OFFSET(edgelora_position_t, min, POSITION_MIN)
-ASSERT_OFFSET(edgelora_position_t, max, POSITION_MAX)
 
 // r7: mask; r8: what makes the bytes signed
 #define SPLIT(w, o) \
@@ -68,40 +26,43 @@ ASSERT_OFFSET(edgelora_position_t, max, POSITION_MAX)
 // r0: x, r1: weights, r6: sum; r9: start of x, r10: first pair's code, or what gets to it over the
 // gap, r11: end of bias, r12: index * 4, from -rows * 4 to 0; lr: end of x.
 NAKED void edgelora_position_outputs_s8(const edgelora_position_t *rows) {
+    OFFSETS(outputs_frame_t, shift, y, zero_point, range, min, multiplier, gap, first_pair)
+    OFFSETS(edgelora_position_t, rows, bias, shift, y, zero_point, min, max, multiplier, pairs,
+        step, x, weights)
     __asm volatile(
         ".syntax unified\n" SAVE
-        "sub sp, #" STRING(OUTPUTS_FRAME) "\n"
-        "ldr r1, " FIELD(r0, POSITION_ROWS) "\n"   // rows
+        "sub sp, #" AT(outputs_frame_t) "\n"
+        "ldr r1, " FIELD(r0, edgelora_position_t.rows) "\n"   // rows
         "lsls r2, r1, #2\n"
-        "ldr r3, " FIELD(r0, POSITION_BIAS) "\n"
+        "ldr r3, " FIELD(r0, edgelora_position_t.bias) "\n"
         "adds r3, r3, r2\n"
         "mov r11, r3\n"
-        "ldr r3, " FIELD(r0, POSITION_SHIFT) "\n"
+        "ldr r3, " FIELD(r0, edgelora_position_t.shift) "\n"
         "adds r3, r3, r1\n"
-        "str r3, " SLOT(OUTPUTS_SHIFT) "\n"
-        "ldr r3, " FIELD(r0, POSITION_Y) "\n"
+        "str r3, " SLOT(outputs_frame_t.shift) "\n"
+        "ldr r3, " FIELD(r0, edgelora_position_t.y) "\n"
         "adds r3, r3, r1\n"
-        "str r3, " SLOT(OUTPUTS_Y) "\n"
-        "ldr r3, " FIELD(r0, POSITION_ZERO_POINT) "\n"
-        "ldr r4, " FIELD(r0, POSITION_MIN) "\n"
-        "ldr r5, " FIELD(r0, POSITION_MAX) "\n"
+        "str r3, " SLOT(outputs_frame_t.y) "\n"
+        "ldr r3, " FIELD(r0, edgelora_position_t.zero_point) "\n"
+        "ldr r4, " FIELD(r0, edgelora_position_t.min) "\n"
+        "ldr r5, " FIELD(r0, edgelora_position_t.max) "\n"
         "subs r3, r3, r4\n"
-        "str r3, " SLOT(OUTPUTS_ZERO_POINT) "\n"
+        "str r3, " SLOT(outputs_frame_t.zero_point) "\n"
         "subs r5, r5, r4\n"
-        "str r5, " SLOT(OUTPUTS_RANGE) "\n"
-        "str r4, " SLOT(OUTPUTS_MIN) "\n"
-        "ldr r3, " FIELD(r0, POSITION_MULTIPLIER) "\n"
+        "str r5, " SLOT(outputs_frame_t.range) "\n"
+        "str r4, " SLOT(outputs_frame_t.min) "\n"
+        "ldr r3, " FIELD(r0, edgelora_position_t.multiplier) "\n"
         "adds r3, r3, r2\n"
-        "str r3, " SLOT(OUTPUTS_MULTIPLIER) "\n"
+        "str r3, " SLOT(outputs_frame_t.multiplier) "\n"
         "rsbs r2, r2, #0\n"
         "mov r12, r2\n"
-        "ldr r1, " FIELD(r0, POSITION_PAIRS) "\n"    // pairs
+        "ldr r1, " FIELD(r0, edgelora_position_t.pairs) "\n"    // pairs
         "lsls r2, r1, #3\n"     // their bytes of weights
-        "ldr r3, " FIELD(r0, POSITION_STEP) "\n"
+        "ldr r3, " FIELD(r0, edgelora_position_t.step) "\n"
         "subs r3, r3, r2\n"
-        "str r3, " SLOT(OUTPUTS_GAP) "\n"
+        "str r3, " SLOT(outputs_frame_t.gap) "\n"
         "lsls r2, r2, #1\n"
-        "ldr r4, " FIELD(r0, POSITION_X) "\n"
+        "ldr r4, " FIELD(r0, edgelora_position_t.x) "\n"
         "mov r9, r4\n"
         "adds r2, r2, r4\n"
         "adds r2, #4\n"
@@ -114,14 +75,14 @@ NAKED void edgelora_position_outputs_s8(const edgelora_position_t *rows) {
         "adr r1, 3f\n"
         "adds r2, r2, r1\n"
         "adds r2, #1\n"
-        "str r2, " SLOT(OUTPUTS_FIRST_PAIR) "\n"
+        "str r2, " SLOT(outputs_frame_t.first_pair) "\n"
         "cmp r3, #0\n"
         "beq 1f\n"
         "adr r2, 10f\n"
         "adds r2, #1\n"
         "1:\n"
         "mov r10, r2\n"
-        "ldr r1, " FIELD(r0, POSITION_WEIGHTS) "\n"
+        "ldr r1, " FIELD(r0, edgelora_position_t.weights) "\n"
         "subs r1, r1, r3\n"
         "movs r7, #128\n"
         "lsls r2, r7, #16\n"
@@ -135,9 +96,9 @@ NAKED void edgelora_position_outputs_s8(const edgelora_position_t *rows) {
         "b 5f\n"
         ".balign 4\n"
         "10:\n"
-        "ldr r2, " SLOT(OUTPUTS_GAP) "\n"
+        "ldr r2, " SLOT(outputs_frame_t.gap) "\n"
         "adds r1, r1, r2\n"
-        "ldr r2, " SLOT(OUTPUTS_FIRST_PAIR) "\n"
+        "ldr r2, " SLOT(outputs_frame_t.first_pair) "\n"
         "bx r2\n"
         ".balign 4\n"
         "3:\n"                  // r5 holds the first group's E
@@ -155,19 +116,19 @@ NAKED void edgelora_position_outputs_s8(const edgelora_position_t *rows) {
         "cmp r0, lr\n"
         "bne 8f\n"
         "mov r0, r12\n"
-        "ldr r4, " SLOT(OUTPUTS_MULTIPLIER) "\n"
+        "ldr r4, " SLOT(outputs_frame_t.multiplier) "\n"
         "ldr r4, [r4, r0]\n"
         "uxth r5, r4\n"        // |acc| < 2^30, thus |ah * ml| < 2^30
         "lsrs r4, r4, #16\n"
         HIGH_MUL("r6", "r2", "r3", "movs r3, r5\nmuls r3, r2\n", "muls r5, r6\n", "r4", "r5")
         "asrs r0, r0, #2\n"
-        "ldr r2, " SLOT(OUTPUTS_SHIFT) "\n"
+        "ldr r2, " SLOT(outputs_frame_t.shift) "\n"
         "ldrsb r2, [r2, r0]\n"
         "rsbs r2, r2, #0\n"
         "asrs r4, r6, #31\n"
         "adds r6, r6, r4\n"
         "asrs r6, r2\n"
-        "add r3, sp, #" STRING(OUTPUTS_ZERO_POINT) "\n"
+        "add r3, sp, #" AT(outputs_frame_t.zero_point) "\n"
         "ldmia r3, {r2, r3, r4, r5}\n"
         "adcs r6, r2\n"
         "cmp r6, r3\n"
@@ -186,7 +147,7 @@ NAKED void edgelora_position_outputs_s8(const edgelora_position_t *rows) {
         "ldmia r0!, {r5}\n"
         "bx r10\n"
         "1:\n"
-        "add sp, #" STRING(OUTPUTS_FRAME) "\n" RESTORE
+        "add sp, #" AT(outputs_frame_t) "\n" RESTORE
         "9:\n"                  // outside: below 0, or above the range
         "asrs r6, r6, #31\n"
         "bics r3, r6\n"

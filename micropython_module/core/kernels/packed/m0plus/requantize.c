@@ -13,39 +13,10 @@ typedef struct {
     uint32_t padding; // bytes of acc behind a row
     uint32_t min;
 } output_frame_t;
-#define OUTPUT_MULTIPLIER 0
-#define OUTPUT_SHIFT 4
-#define OUTPUT_Y 8
-#define OUTPUT_ROWS 12
-#define OUTPUT_COUNT 16
-#define OUTPUT_ZERO_POINT 20
-#define OUTPUT_IN_22_BITS 24
-#define OUTPUT_PADDING 28
-#define OUTPUT_MIN 32
-#define OUTPUT_FRAME 36
-ASSERT_OFFSET(output_frame_t, multiplier, OUTPUT_MULTIPLIER)
-ASSERT_OFFSET(output_frame_t, shift, OUTPUT_SHIFT)
-ASSERT_OFFSET(output_frame_t, y, OUTPUT_Y)
-ASSERT_OFFSET(output_frame_t, rows, OUTPUT_ROWS)
-ASSERT_OFFSET(output_frame_t, count, OUTPUT_COUNT)
-ASSERT_OFFSET(output_frame_t, zero_point, OUTPUT_ZERO_POINT)
-ASSERT_OFFSET(output_frame_t, in_22_bits, OUTPUT_IN_22_BITS)
-ASSERT_OFFSET(output_frame_t, padding, OUTPUT_PADDING)
-ASSERT_OFFSET(output_frame_t, min, OUTPUT_MIN)
-ASSERT_SIZE(output_frame_t, OUTPUT_FRAME)
 
 // As `ldmia` takes them.
-ASSERT_OFFSET(edgelora_requantize_t, acc, 0)
-ASSERT_OFFSET(edgelora_requantize_t, count, 4)
-ASSERT_OFFSET(edgelora_requantize_t, rows, 8)
-ASSERT_OFFSET(edgelora_requantize_t, step, 12)
-ASSERT_OFFSET(edgelora_requantize_t, multiplier, 16)
-ASSERT_OFFSET(edgelora_requantize_t, shift, 20)
-ASSERT_OFFSET(edgelora_requantize_t, y, 24)
-ASSERT_OFFSET(edgelora_requantize_t, zero_point, 28)
-ASSERT_OFFSET(edgelora_requantize_t, min, 32)
-ASSERT_OFFSET(edgelora_requantize_t, max, 36)
-ASSERT_OFFSET(edgelora_requantize_t, in_22_bits, 40)
+ASSERT_WORDS(edgelora_requantize_t, acc, count, rows, step, multiplier, shift, y, zero_point, min,
+    max, in_22_bits)
 
 // r1: acc; r5, r6: multiplier; r7: y; r8: n, r9: zero point, r10: max, r11: min, r12: step. A
 // negative value is rounded away from 0 by taking 1 off first; where n is 0 the carry of that gives
@@ -140,46 +111,48 @@ ASSERT_OFFSET(edgelora_requantize_t, in_22_bits, 40)
 
 // 34 cycles an output, 25 one in 22 bits.
 NAKED void edgelora_requantize_rows_s8(const edgelora_requantize_t *output) {
+    OFFSETS(output_frame_t, multiplier, shift, y, rows, count, padding, zero_point, in_22_bits,
+        min)
     __asm volatile(
         ".syntax unified\n" SAVE
-        "sub sp, #" STRING(OUTPUT_FRAME) "\n"
+        "sub sp, #" AT(output_frame_t) "\n"
         "ldmia r0!, {r1, r2, r3, r4, r5, r6, r7}\n" // acc, count, rows, step, multiplier, shift, y
         "mov r12, r4\n"
-        "str r5, " SLOT(OUTPUT_MULTIPLIER) "\n"
-        "str r6, " SLOT(OUTPUT_SHIFT) "\n"
-        "str r7, " SLOT(OUTPUT_Y) "\n"
-        "str r3, " SLOT(OUTPUT_ROWS) "\n"
-        "str r2, " SLOT(OUTPUT_COUNT) "\n"
+        "str r5, " SLOT(output_frame_t.multiplier) "\n"
+        "str r6, " SLOT(output_frame_t.shift) "\n"
+        "str r7, " SLOT(output_frame_t.y) "\n"
+        "str r3, " SLOT(output_frame_t.rows) "\n"
+        "str r2, " SLOT(output_frame_t.count) "\n"
         "rsbs r2, r2, #0\n"
         "lsls r2, r2, #30\n"
         "lsrs r2, r2, #28\n"
-        "str r2, " SLOT(OUTPUT_PADDING) "\n"
+        "str r2, " SLOT(output_frame_t.padding) "\n"
         "ldmia r0!, {r3, r4, r5, r6}\n" // zero point, min, max, in_22_bits
-        "str r3, " SLOT(OUTPUT_ZERO_POINT) "\n"
-        "str r6, " SLOT(OUTPUT_IN_22_BITS) "\n"
-        "str r4, " SLOT(OUTPUT_MIN) "\n"
+        "str r3, " SLOT(output_frame_t.zero_point) "\n"
+        "str r6, " SLOT(output_frame_t.in_22_bits) "\n"
+        "str r4, " SLOT(output_frame_t.min) "\n"
         "mov r11, r4\n"
         "mov r10, r5\n"
         "movs r0, r1\n"
         "9:\n"
-        "ldr r1, " SLOT(OUTPUT_MULTIPLIER) "\n"
+        "ldr r1, " SLOT(output_frame_t.multiplier) "\n"
         "ldmia r1!, {r6}\n"     // multiplier
-        "str r1, " SLOT(OUTPUT_MULTIPLIER) "\n"
-        "ldr r1, " SLOT(OUTPUT_SHIFT) "\n"
+        "str r1, " SLOT(output_frame_t.multiplier) "\n"
+        "ldr r1, " SLOT(output_frame_t.shift) "\n"
         "movs r2, #0\n"
         "ldrsb r3, [r1, r2]\n"
         "rsbs r3, r3, #0\n"     // n
         "adds r1, #1\n"
-        "str r1, " SLOT(OUTPUT_SHIFT) "\n"
-        "ldr r7, " SLOT(OUTPUT_Y) "\n"
+        "str r1, " SLOT(output_frame_t.shift) "\n"
+        "ldr r7, " SLOT(output_frame_t.y) "\n"
         "adds r1, r7, #1\n"
-        "str r1, " SLOT(OUTPUT_Y) "\n"
-        "ldr r4, " SLOT(OUTPUT_ZERO_POINT) "\n"   // zero point
-        "ldr r2, " SLOT(OUTPUT_COUNT) "\n"
+        "str r1, " SLOT(output_frame_t.y) "\n"
+        "ldr r4, " SLOT(output_frame_t.zero_point) "\n"   // zero point
+        "ldr r2, " SLOT(output_frame_t.count) "\n"
         "lsls r1, r2, #2\n"
         "adds r1, r1, r0\n"
         "mov lr, r1\n"
-        "ldr r1, " SLOT(OUTPUT_IN_22_BITS) "\n"
+        "ldr r1, " SLOT(output_frame_t.in_22_bits) "\n"
         "cmp r1, #0\n"
         "bne 3f\n"
         "mov r8, r3\n"
@@ -194,13 +167,13 @@ NAKED void edgelora_requantize_rows_s8(const edgelora_requantize_t *output) {
         "cmp r0, lr\n"
         "bne 1b\n"
         "4:\n"
-        "ldr r1, " SLOT(OUTPUT_PADDING) "\n"
+        "ldr r1, " SLOT(output_frame_t.padding) "\n"
         "adds r0, r0, r1\n"
-        "ldr r1, " SLOT(OUTPUT_ROWS) "\n"
+        "ldr r1, " SLOT(output_frame_t.rows) "\n"
         "subs r1, #1\n"
-        "str r1, " SLOT(OUTPUT_ROWS) "\n"
+        "str r1, " SLOT(output_frame_t.rows) "\n"
         "bne 9b\n"
-        "add sp, #" STRING(OUTPUT_FRAME) "\n" RESTORE
+        "add sp, #" AT(output_frame_t) "\n" RESTORE
         TOO_HIGH("10", "11") TOO_HIGH("20", "21")
         "3:\n"
         "lsls r5, r6, #21\n"
@@ -214,7 +187,7 @@ NAKED void edgelora_requantize_rows_s8(const edgelora_requantize_t *output) {
         "rsbs r2, r2, #0\n"     // the first time around -count % 4 of 4 are left out
         "lsls r2, r2, #30\n"
         "lsrs r2, r2, #30\n"
-        "ldr r1, " SLOT(OUTPUT_MIN) "\n"
+        "ldr r1, " SLOT(output_frame_t.min) "\n"
         "cmp r4, r1\n"
         "beq 5f\n"
         "movs r6, r3\n"

@@ -6,34 +6,27 @@
 #ifdef EDGELORA_M0PLUS
 
 // As `ldmia` takes them.
-ASSERT_OFFSET(edgelora_row_products_t, x, 0)
-ASSERT_OFFSET(edgelora_row_products_t, values, 4)
-ASSERT_OFFSET(edgelora_row_products_t, groups, 8)
-ASSERT_OFFSET(edgelora_row_products_t, gap, 12)
-ASSERT_OFFSET(edgelora_row_products_t, rows, 16)
-ASSERT_OFFSET(edgelora_row_products_t, acc, 20)
-ASSERT_OFFSET(edgelora_row_products_t, zero_point, 24)
+ASSERT_WORDS(edgelora_row_products_t, x, values, groups, gap, rows, acc, zero_point)
 
 // The frame.
-#define ROWS_GAP 0
-#define ROWS_LEFT 4
-#define ROWS_ZERO_POINT 8
-#define ROWS_X 12
-#define ROWS_FRAME 16
+typedef struct {
+    uint32_t gap, left, zero_point, x; // left: rows
+} row_frame_t;
 
 #define GROUP_CODE 34 // bytes
 
 // r0: x, r1: values, r6: sum, r7: mask, r8: what makes the bytes signed, r9: code of the first
 // group, r10: what makes them offset binary, r11: pairs of values added up, r12: acc, lr: end of x.
 NAKED void edgelora_row_products_s8(const edgelora_row_products_t *rows) {
+    OFFSETS(row_frame_t, gap, left, zero_point, x)
     __asm volatile(
         ".syntax unified\n" SAVE
-        "sub sp, #" STRING(ROWS_FRAME) "\n"
+        "sub sp, #" AT(row_frame_t) "\n"
         "ldmia r0!, {r1, r2, r3, r4, r5, r6, r7}\n"
-        "str r1, " SLOT(ROWS_X) "\n"
-        "str r4, " SLOT(ROWS_GAP) "\n"
-        "str r5, " SLOT(ROWS_LEFT) "\n"
-        "str r7, " SLOT(ROWS_ZERO_POINT) "\n"
+        "str r1, " SLOT(row_frame_t.x) "\n"
+        "str r4, " SLOT(row_frame_t.gap) "\n"
+        "str r5, " SLOT(row_frame_t.left) "\n"
+        "str r7, " SLOT(row_frame_t.zero_point) "\n"
         "mov r12, r6\n"
         "lsls r4, r3, #3\n"
         "adds r4, r4, r1\n"
@@ -64,7 +57,7 @@ NAKED void edgelora_row_products_s8(const edgelora_row_products_t *rows) {
         "ldr r6, [r2]\n"
         "movs r2, #0\n"
         "mov r11, r2\n"
-        "ldr r0, " SLOT(ROWS_X) "\n"
+        "ldr r0, " SLOT(row_frame_t.x) "\n"
         "bx r9\n"
         ".balign 4\n"
         "1:\n"
@@ -90,19 +83,19 @@ NAKED void edgelora_row_products_s8(const edgelora_row_products_t *rows) {
         "subs r2, r2, r3\n"
         "asrs r2, r2, #16\n"
         "adds r2, r2, r3\n"
-        "ldr r3, " SLOT(ROWS_ZERO_POINT) "\n"
+        "ldr r3, " SLOT(row_frame_t.zero_point) "\n"
         "muls r2, r3\n"
         "subs r6, r6, r2\n"
         "mov r2, r12\n"
         "stmia r2!, {r6}\n"
         "mov r12, r2\n"
-        "ldr r2, " SLOT(ROWS_GAP) "\n"
+        "ldr r2, " SLOT(row_frame_t.gap) "\n"
         "adds r1, r1, r2\n"
-        "ldr r2, " SLOT(ROWS_LEFT) "\n"
+        "ldr r2, " SLOT(row_frame_t.left) "\n"
         "subs r2, #1\n"
-        "str r2, " SLOT(ROWS_LEFT) "\n"
+        "str r2, " SLOT(row_frame_t.left) "\n"
         "bne 2b\n"
-        "add sp, #" STRING(ROWS_FRAME) "\n" RESTORE);
+        "add sp, #" AT(row_frame_t) "\n" RESTORE);
 }
 
 #endif

@@ -6,17 +6,8 @@
 #ifdef EDGELORA_M0PLUS
 
 // As `ldmia` takes them.
-ASSERT_OFFSET(edgelora_row_t, row, 0)
-ASSERT_OFFSET(edgelora_row_t, value, 4)
-ASSERT_SIZE(edgelora_row_t, 8)
-ASSERT_OFFSET(edgelora_rows_t, acc, 0)
-ASSERT_OFFSET(edgelora_rows_t, columns, 4)
-ASSERT_OFFSET(edgelora_rows_t, minus, 8)
-ASSERT_OFFSET(edgelora_rows_t, minus_end, 12)
-ASSERT_OFFSET(edgelora_rows_t, plus, 16)
-ASSERT_OFFSET(edgelora_rows_t, plus_end, 20)
-ASSERT_OFFSET(edgelora_rows_t, offset, 24)
-ASSERT_OFFSET(edgelora_rows_t, coding, 28)
+ASSERT_WORDS(edgelora_row_t, row, value)
+ASSERT_WORDS(edgelora_rows_t, acc, columns, minus, minus_end, plus, plus_end, offset, coding)
 
 // The frame: `ldmia` takes the start of the sums, and what a sign needs.
 typedef struct {
@@ -25,20 +16,6 @@ typedef struct {
     uint32_t plus, plus_end, plus_entry, plus_exit;
     uint32_t acc, columns, coding; // columns: bytes, of which r5 are done
 } rows_frame_t;
-#define ROWS_LOW 0
-#define ROWS_MINUS 8
-#define ROWS_PLUS 24
-#define ROWS_ACC 40
-#define ROWS_COLUMNS 44
-#define ROWS_CODING 48
-#define ROWS_FRAME 52
-ASSERT_OFFSET(rows_frame_t, low, ROWS_LOW)
-ASSERT_OFFSET(rows_frame_t, minus, ROWS_MINUS)
-ASSERT_OFFSET(rows_frame_t, plus, ROWS_PLUS)
-ASSERT_OFFSET(rows_frame_t, acc, ROWS_ACC)
-ASSERT_OFFSET(rows_frame_t, columns, ROWS_COLUMNS)
-ASSERT_OFFSET(rows_frame_t, coding, ROWS_CODING)
-ASSERT_SIZE(rows_frame_t, ROWS_FRAME)
 
 // r0: rows, r1: sums of two rows' even bytes, r6: of their odd ones, r5: bytes that are done, r7:
 // 0x00FF00FF, r8: sum of all r1, r9: of all r6, r10, r11: sums of their upper halves, r12: code
@@ -70,7 +47,7 @@ ASSERT_SIZE(rows_frame_t, ROWS_FRAME)
 #define TWO_ROWS_CODE 44 // bytes, of OFFSET
 #define OFFSET(word)
 #define SIGNED(word) \
-    "ldr r4, " SLOT(ROWS_CODING) "\n" \
+    "ldr r4, " SLOT(rows_frame_t.coding) "\n" \
     "eors " word ", r4\n"
 
 // What a sign needs: its rows at r0 and r1 to the frame at r2, `none`: code if there are none. r6:
@@ -99,7 +76,7 @@ ASSERT_SIZE(rows_frame_t, ROWS_FRAME)
 
 // On to the rows of a sign
 #define GO(slot) \
-    "add r1, sp, #" STRING(slot) "\n" \
+    "add r1, sp, #" AT(slot) "\n" \
     "ldmia r1!, {r0, r2, r3, r4}\n" \
     "mov lr, r2\n" \
     "mov r12, r4\n" \
@@ -111,16 +88,17 @@ ASSERT_SIZE(rows_frame_t, ROWS_FRAME)
     "mov " sum ", r1\n"
 
 NAKED void edgelora_add_rows_s8(const edgelora_rows_t *rows) {
+    OFFSETS(rows_frame_t, acc, columns, coding, minus, plus)
     __asm volatile(
         ".syntax unified\n" SAVE
-        "sub sp, #" STRING(ROWS_FRAME) "\n"
+        "sub sp, #" AT(rows_frame_t) "\n"
         "mov r8, r0\n"
         "ldmia r0!, {r1, r2}\n"
-        "str r1, " SLOT(ROWS_ACC) "\n"
-        "str r2, " SLOT(ROWS_COLUMNS) "\n"
+        "str r1, " SLOT(rows_frame_t.acc) "\n"
+        "str r2, " SLOT(rows_frame_t.columns) "\n"
         "ldr r3, [r0, #16]\n"   // offset
         "ldr r6, [r0, #20]\n"   // coding
-        "str r6, " SLOT(ROWS_CODING) "\n"
+        "str r6, " SLOT(rows_frame_t.coding) "\n"
         "mov r2, sp\n"
         "lsls r4, r3, #16\n"
         "adds r4, r4, r3\n"
@@ -141,7 +119,7 @@ NAKED void edgelora_add_rows_s8(const edgelora_rows_t *rows) {
         "mov r8, r2\n"
         "mov r9, r2\n"
         "mov r10, r3\n"
-        "mov r11, r3\n" GO(ROWS_MINUS)
+        "mov r11, r3\n" GO(rows_frame_t.minus)
         ".balign 4\n"
         "3:\n"
         ".rept 4\n" TWO_ROWS(OFFSET) ".endr\n"
@@ -154,10 +132,10 @@ NAKED void edgelora_add_rows_s8(const edgelora_rows_t *rows) {
         "bne 4b\n"
         "bx r12\n"
         ".balign 4\n"
-        "5:\n" NEGATE("r8") NEGATE("r9") NEGATE("r10") NEGATE("r11") GO(ROWS_PLUS)
+        "5:\n" NEGATE("r8") NEGATE("r9") NEGATE("r10") NEGATE("r11") GO(rows_frame_t.plus)
         ".balign 4\n"
         "6:\n"
-        "ldr r0, " SLOT(ROWS_ACC) "\n"
+        "ldr r0, " SLOT(rows_frame_t.acc) "\n"
         "ldmia r0!, {r1, r2, r3, r4}\n"
         "subs r0, #16\n"
         "add r1, r8\n"
@@ -171,14 +149,14 @@ NAKED void edgelora_add_rows_s8(const edgelora_rows_t *rows) {
         "lsls r6, r6, #16\n"
         "subs r2, r2, r6\n"
         "stmia r0!, {r1, r2, r3, r4}\n"
-        "str r0, " SLOT(ROWS_ACC) "\n"
+        "str r0, " SLOT(rows_frame_t.acc) "\n"
         "adds r5, #4\n"
-        "ldr r2, " SLOT(ROWS_COLUMNS) "\n"
+        "ldr r2, " SLOT(rows_frame_t.columns) "\n"
         "cmp r5, r2\n"
         "beq 8f\n"
         "b 7b\n"
         "8:\n"
-        "add sp, #" STRING(ROWS_FRAME) "\n" RESTORE);
+        "add sp, #" AT(rows_frame_t) "\n" RESTORE);
 }
 
 #endif

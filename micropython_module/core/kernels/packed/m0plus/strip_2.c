@@ -6,21 +6,7 @@
 
 #ifdef EDGELORA_M0PLUS
 
-#define PAIRS_PLANE 0
-#define PAIRS_X 4
-#define PAIRS_STEP 8
-#define PAIRS_ROW 12
-#define PAIRS_N 16
-#define PAIRS_ROWS 20
-ASSERT_OFFSET(edgelora_pairs_t, plane, PAIRS_PLANE)
-ASSERT_OFFSET(edgelora_pairs_t, x, PAIRS_X)
-ASSERT_OFFSET(edgelora_pairs_t, step, PAIRS_STEP)
-ASSERT_OFFSET(edgelora_pairs_t, row, PAIRS_ROW)
-ASSERT_OFFSET(edgelora_pairs_t, n, PAIRS_N)
-ASSERT_OFFSET(edgelora_pairs_t, rows, PAIRS_ROWS)
 
-#define STRIP_PITCH 40 // bytes
-ASSERT(strip_pitch_as_in_c, STRIP_PITCH == 4 * EDGELORA_STRIP_PITCH)
 
 // to = a pair of neighbours
 #define PAIR(to, temp) \
@@ -33,26 +19,28 @@ ASSERT(strip_pitch_as_in_c, STRIP_PITCH == 4 * EDGELORA_STRIP_PITCH)
 // r0: plane, r1: x, r2: step, r5: 0, r8: 2 * step, r9, r10: from the end of a row of x, of the
 // plane, to the next one, r11: code of a row's twos of pairs, r12: of a row, lr: end of x.
 NAKED void edgelora_pairs_s8(const edgelora_pairs_t *pairs) {
+    OFFSETS(edgelora_pairs_t, x, step, n, row, rows, plane)
+    SET(STRIP_PITCH, 4 * EDGELORA_STRIP_PITCH);
     __asm volatile(
         ".syntax unified\n" SAVE
-        "ldr r1, " FIELD(r0, PAIRS_X) "\n"
-        "ldr r2, " FIELD(r0, PAIRS_STEP) "\n"
+        "ldr r1, " FIELD(r0, edgelora_pairs_t.x) "\n"
+        "ldr r2, " FIELD(r0, edgelora_pairs_t.step) "\n"
         "lsls r3, r2, #1\n"
         "mov r8, r3\n"
-        "ldr r4, " FIELD(r0, PAIRS_N) "\n"
-        "ldr r5, " FIELD(r0, PAIRS_ROW) "\n"
-        "ldr r6, " FIELD(r0, PAIRS_ROWS) "\n"
+        "ldr r4, " FIELD(r0, edgelora_pairs_t.n) "\n"
+        "ldr r5, " FIELD(r0, edgelora_pairs_t.row) "\n"
+        "ldr r6, " FIELD(r0, edgelora_pairs_t.rows) "\n"
         "muls r6, r5\n"
         "adds r6, r6, r1\n"
         "mov lr, r6\n"
         "muls r3, r4\n"
         "subs r5, r5, r3\n"
         "mov r9, r5\n"
-        "movs r5, #" STRING(STRIP_PITCH) "\n"
+        "movs r5, #" AT(STRIP_PITCH) "\n"
         "lsls r6, r4, #2\n"
         "subs r5, r5, r6\n"
         "mov r10, r5\n"
-        "ldr r0, " FIELD(r0, PAIRS_PLANE) "\n"
+        "ldr r0, " FIELD(r0, edgelora_pairs_t.plane) "\n"
         "lsrs r3, r4, #1\n"
         "movs r5, #4\n"         // twos of 4 to leave out
         "subs r5, r5, r3\n"
@@ -95,39 +83,11 @@ typedef struct {
     uint32_t gap, x_step;
     uint32_t acc_end;
 } strip_2_frame_t;
-#define STRIP_OUTPUTS 0
-#define STRIP_FIRST 4
-#define STRIP_GAP 8
-#define STRIP_X_STEP 12
-#define STRIP_ACC_END 16
-#define STRIP_FRAME 20
-ASSERT_OFFSET(strip_2_frame_t, outputs, STRIP_OUTPUTS)
-ASSERT_OFFSET(strip_2_frame_t, first, STRIP_FIRST)
-ASSERT_OFFSET(strip_2_frame_t, gap, STRIP_GAP)
-ASSERT_OFFSET(strip_2_frame_t, x_step, STRIP_X_STEP)
-ASSERT_OFFSET(strip_2_frame_t, acc_end, STRIP_ACC_END)
-ASSERT_SIZE(strip_2_frame_t, STRIP_FRAME)
 
-#define STRIP_ARG_X 0
-#define STRIP_ARG_OUT_W 4
-#define STRIP_ARG_ACC 8
-#define STRIP_ARG_GAP 12
-#define STRIP_ARG_ROWS 16
-#define STRIP_ARG_X_STEP 20
-#define STRIP_ARG_BIAS 24
-#define STRIP_ARG_W 28
-ASSERT_OFFSET(edgelora_strip_2_t, x, STRIP_ARG_X)
-ASSERT_OFFSET(edgelora_strip_2_t, out_w, STRIP_ARG_OUT_W)
-ASSERT_OFFSET(edgelora_strip_2_t, acc, STRIP_ARG_ACC)
-ASSERT_OFFSET(edgelora_strip_2_t, gap, STRIP_ARG_GAP)
-ASSERT_OFFSET(edgelora_strip_2_t, rows, STRIP_ARG_ROWS)
-ASSERT_OFFSET(edgelora_strip_2_t, x_step, STRIP_ARG_X_STEP)
-ASSERT_OFFSET(edgelora_strip_2_t, bias, STRIP_ARG_BIAS)
-ASSERT_OFFSET(edgelora_strip_2_t, w, STRIP_ARG_W)
 
 // Outputs go one by one: the word between two is loaded once, for the one that ends with it and the
 // one that begins. `cur` of column \k ends, `next` begins: 31 cycles.
-#define WORD(row, word) "ldr r2, [r0, #" STRING(STRIP_PITCH) " * " row " + 4 * " word "]\n"
+#define WORD(row, word) "ldr r2, [r0, #" AT(STRIP_PITCH) " * " row " + 4 * " word "]\n"
 #define THIRD(w2, cur) \
     "mov r3, " w2 "\n" \
     "muls r3, r2\n" \
@@ -147,33 +107,35 @@ ASSERT_OFFSET(edgelora_strip_2_t, w, STRIP_ARG_W)
     "stmia r1!, {" cur "}\n"
 // A row's first output begins.
 #define FIRST(sum) \
-    "ldr r3, " SLOT(STRIP_FIRST) "\n" \
+    "ldr r3, " SLOT(strip_2_frame_t.first) "\n" \
     "adds r3, r3, r0\n" \
     "mov " sum ", r12\n" \
     "ldr r2, [r3]\n" DOT2("r2", "r4", sum) \
-    "ldr r2, [r3, #" STRING(STRIP_PITCH) "]\n" DOT2("r2", "r5", sum) \
-    "ldr r2, [r3, #" STRING(STRIP_PITCH) " * 2]\n" LAST_PAIR(sum) \
-    "ldr r3, " SLOT(STRIP_OUTPUTS) "\n" \
+    "ldr r2, [r3, #" AT(STRIP_PITCH) "]\n" DOT2("r2", "r5", sum) \
+    "ldr r2, [r3, #" AT(STRIP_PITCH) " * 2]\n" LAST_PAIR(sum) \
+    "ldr r3, " SLOT(strip_2_frame_t.outputs) "\n" \
     "bx r3\n"
 
 // r0: x, so that a row ends before column 8; r1: acc, r4, r5, r11: pairs of weights, r8-r10: third
 // ones, r12: bias, lr: code of a row.
 NAKED void edgelora_strip_2_s8(const edgelora_strip_2_t *strip) {
+    OFFSETS(strip_2_frame_t, gap, x_step, acc_end, first, outputs)
+    SET(STRIP_PITCH, 4 * EDGELORA_STRIP_PITCH);
     __asm volatile(
         ".syntax unified\n" SAVE
-        "sub sp, #" STRING(STRIP_FRAME) "\n"
+        "sub sp, #" AT(strip_2_frame_t) "\n"
         "ldmia r0!, {r1-r7}\n"  // x, out_w, acc, gap, rows, x_step, bias
         "mov r12, r7\n"
-        "str r4, " SLOT(STRIP_GAP) "\n"
-        "str r6, " SLOT(STRIP_X_STEP) "\n"
+        "str r4, " SLOT(strip_2_frame_t.gap) "\n"
+        "str r6, " SLOT(strip_2_frame_t.x_step) "\n"
         "lsls r6, r2, #2\n"
         "adds r4, r4, r6\n"     // bytes of a row of acc
         "muls r5, r4\n"
         "adds r5, r5, r3\n"
-        "str r5, " SLOT(STRIP_ACC_END) "\n"
+        "str r5, " SLOT(strip_2_frame_t.acc_end) "\n"
         "movs r5, #32\n"        // words of 8 to leave out
         "subs r5, r5, r6\n"
-        "str r5, " SLOT(STRIP_FIRST) "\n"
+        "str r5, " SLOT(strip_2_frame_t.first) "\n"
         "subs r1, r1, r5\n"
         "lsrs r5, r5, #2\n"
         "movs r6, #" STRING(OUTPUT_CODE) "\n"
@@ -181,7 +143,7 @@ NAKED void edgelora_strip_2_s8(const edgelora_strip_2_t *strip) {
         "adr r6, 2f\n"
         "adds r5, r5, r6\n"
         "adds r5, #1\n"
-        "str r5, " SLOT(STRIP_OUTPUTS) "\n"
+        "str r5, " SLOT(strip_2_frame_t.outputs) "\n"
         "adr r6, 3f\n"
         "lsls r2, r2, #31\n"
         "beq 1f\n"
@@ -207,16 +169,16 @@ NAKED void edgelora_strip_2_s8(const edgelora_strip_2_t *strip) {
         "2:\n" OUTPUT("1", "r6", "r7") OUTPUT("2", "r7", "r6") OUTPUT("3", "r6", "r7")
         OUTPUT("4", "r7", "r6") OUTPUT("5", "r6", "r7") OUTPUT("6", "r7", "r6")
         OUTPUT("7", "r6", "r7") LAST_OUTPUT("8", "r7")
-        "ldr r3, " SLOT(STRIP_GAP) "\n"
+        "ldr r3, " SLOT(strip_2_frame_t.gap) "\n"
         "adds r1, r1, r3\n"
-        "ldr r3, " SLOT(STRIP_X_STEP) "\n"
+        "ldr r3, " SLOT(strip_2_frame_t.x_step) "\n"
         "adds r0, r0, r3\n"
-        "ldr r3, " SLOT(STRIP_ACC_END) "\n"
+        "ldr r3, " SLOT(strip_2_frame_t.acc_end) "\n"
         "cmp r1, r3\n"
         "beq 1f\n"
         "bx lr\n"
         "1:\n"
-        "add sp, #" STRING(STRIP_FRAME) "\n" RESTORE);
+        "add sp, #" AT(strip_2_frame_t) "\n" RESTORE);
 }
 
 #endif

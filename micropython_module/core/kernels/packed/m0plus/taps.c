@@ -14,43 +14,7 @@ typedef struct {
     uint32_t odd;                   // 1: a row has one output more than its pairs
     uint32_t pair;                  // code of one
 } taps_frame_t;
-#define TAPS_ACC 0
-#define TAPS_BIAS 4
-#define TAPS_PAIRS_END 8
-#define TAPS_PAIRS_SIZE 12
-#define TAPS_NEXT_ROW 16
-#define TAPS_ROWS 20
-#define TAPS_ODD 24
-#define TAPS_PAIR 28
-#define TAPS_FRAME 32
-ASSERT_OFFSET(taps_frame_t, acc, TAPS_ACC)
-ASSERT_OFFSET(taps_frame_t, bias, TAPS_BIAS)
-ASSERT_OFFSET(taps_frame_t, pairs_end, TAPS_PAIRS_END)
-ASSERT_OFFSET(taps_frame_t, pairs_size, TAPS_PAIRS_SIZE)
-ASSERT_OFFSET(taps_frame_t, next_row, TAPS_NEXT_ROW)
-ASSERT_OFFSET(taps_frame_t, rows, TAPS_ROWS)
-ASSERT_OFFSET(taps_frame_t, odd, TAPS_ODD)
-ASSERT_OFFSET(taps_frame_t, pair, TAPS_PAIR)
-ASSERT_SIZE(taps_frame_t, TAPS_FRAME)
 
-#define TAPS_ARG_X 0
-#define TAPS_ARG_PITCH 4
-#define TAPS_ARG_OUT_PITCH 8
-#define TAPS_ARG_STRIDE 12
-#define TAPS_ARG_OUT_H 16
-#define TAPS_ARG_OUT_W 20
-#define TAPS_ARG_ACC 24
-#define TAPS_ARG_BIAS 28
-#define TAPS_ARG_W 32
-ASSERT_OFFSET(edgelora_taps_t, x, TAPS_ARG_X)
-ASSERT_OFFSET(edgelora_taps_t, pitch, TAPS_ARG_PITCH)
-ASSERT_OFFSET(edgelora_taps_t, out_pitch, TAPS_ARG_OUT_PITCH)
-ASSERT_OFFSET(edgelora_taps_t, stride, TAPS_ARG_STRIDE)
-ASSERT_OFFSET(edgelora_taps_t, out_h, TAPS_ARG_OUT_H)
-ASSERT_OFFSET(edgelora_taps_t, out_w, TAPS_ARG_OUT_W)
-ASSERT_OFFSET(edgelora_taps_t, acc, TAPS_ARG_ACC)
-ASSERT_OFFSET(edgelora_taps_t, bias, TAPS_ARG_BIAS)
-ASSERT_OFFSET(edgelora_taps_t, w, TAPS_ARG_W)
 
 // One kernel row with two neighbouring outputs, sums r6 and r7: 18 cycles. The third weight's
 // product holds one value for each output.
@@ -90,23 +54,25 @@ ASSERT_OFFSET(edgelora_taps_t, w, TAPS_ARG_W)
     DOT2("r3", "r5", "r6")
 
 NAKED void edgelora_taps_s8(const edgelora_taps_t *taps) {
+    OFFSETS(taps_frame_t, acc, bias, rows, odd, pair, pairs_size, next_row, pairs_end)
+    OFFSETS(edgelora_taps_t, acc, bias, out_h, out_w, stride, out_pitch, x, pitch, w)
     __asm volatile(
         ".syntax unified\n" SAVE
-        "sub sp, #" STRING(TAPS_FRAME) "\n"
-        "ldr r1, " FIELD(r0, TAPS_ARG_ACC) "\n"
-        "str r1, " SLOT(TAPS_ACC) "\n"
-        "ldr r1, " FIELD(r0, TAPS_ARG_BIAS) "\n"
-        "str r1, " SLOT(TAPS_BIAS) "\n"
-        "ldr r1, " FIELD(r0, TAPS_ARG_OUT_H) "\n"
-        "str r1, " SLOT(TAPS_ROWS) "\n"
-        "ldr r1, " FIELD(r0, TAPS_ARG_OUT_W) "\n"   // out_w
+        "sub sp, #" AT(taps_frame_t) "\n"
+        "ldr r1, " FIELD(r0, edgelora_taps_t.acc) "\n"
+        "str r1, " SLOT(taps_frame_t.acc) "\n"
+        "ldr r1, " FIELD(r0, edgelora_taps_t.bias) "\n"
+        "str r1, " SLOT(taps_frame_t.bias) "\n"
+        "ldr r1, " FIELD(r0, edgelora_taps_t.out_h) "\n"
+        "str r1, " SLOT(taps_frame_t.rows) "\n"
+        "ldr r1, " FIELD(r0, edgelora_taps_t.out_w) "\n"   // out_w
         "movs r2, #1\n"
         "ands r2, r1\n"
-        "str r2, " SLOT(TAPS_ODD) "\n"
+        "str r2, " SLOT(taps_frame_t.odd) "\n"
         "lsrs r1, r1, #1\n"
         "lsls r1, r1, #3\n"
         "adr r3, 1f\n"
-        "ldr r2, " FIELD(r0, TAPS_ARG_STRIDE) "\n"   // stride
+        "ldr r2, " FIELD(r0, edgelora_taps_t.stride) "\n"   // stride
         "cmp r2, #1\n"
         "beq 3f\n"
         "lsls r1, r1, #1\n"
@@ -118,16 +84,16 @@ NAKED void edgelora_taps_s8(const edgelora_taps_t *taps) {
         "adr r3, 4f\n"          // no pair at all
         "adds r3, #1\n"
         "3:\n"
-        "str r3, " SLOT(TAPS_PAIR) "\n"
-        "str r1, " SLOT(TAPS_PAIRS_SIZE) "\n"
-        "ldr r2, " FIELD(r0, TAPS_ARG_OUT_PITCH) "\n"
+        "str r3, " SLOT(taps_frame_t.pair) "\n"
+        "str r1, " SLOT(taps_frame_t.pairs_size) "\n"
+        "ldr r2, " FIELD(r0, edgelora_taps_t.out_pitch) "\n"
         "subs r2, r2, r1\n"
-        "str r2, " SLOT(TAPS_NEXT_ROW) "\n"
-        "ldr r7, " FIELD(r0, TAPS_ARG_X) "\n"
+        "str r2, " SLOT(taps_frame_t.next_row) "\n"
+        "ldr r7, " FIELD(r0, edgelora_taps_t.x) "\n"
         "adds r1, r1, r7\n"
-        "str r1, " SLOT(TAPS_PAIRS_END) "\n"
-        "ldr r6, " FIELD(r0, TAPS_ARG_PITCH) "\n"
-        "adds r0, #" STRING(TAPS_ARG_W) "\n"
+        "str r1, " SLOT(taps_frame_t.pairs_end) "\n"
+        "ldr r6, " FIELD(r0, edgelora_taps_t.pitch) "\n"
+        "adds r0, #" AT(edgelora_taps_t.w) "\n"
         "ldmia r0!, {r1-r5}\n"
         "mov r8, r1\n"
         "mov r9, r2\n"
@@ -139,57 +105,57 @@ NAKED void edgelora_taps_s8(const edgelora_taps_t *taps) {
         "movs r0, r7\n"
         "adds r1, r0, r6\n"
         "adds r2, r1, r6\n"
-        "ldr r3, " SLOT(TAPS_PAIR) "\n"
+        "ldr r3, " SLOT(taps_frame_t.pair) "\n"
         "bx r3\n"
         ".balign 4\n"
         "1:\n"
-        "ldr r6, " SLOT(TAPS_BIAS) "\n"
+        "ldr r6, " SLOT(taps_frame_t.bias) "\n"
         "movs r7, r6\n"
         TAPS("r0", "r8", "r9") TAPS("r1", "r10", "r11") TAPS("r2", "r12", "lr")
-        "ldr r5, " SLOT(TAPS_ACC) "\n"
+        "ldr r5, " SLOT(taps_frame_t.acc) "\n"
         "stmia r5!, {r6, r7}\n"
-        "str r5, " SLOT(TAPS_ACC) "\n"
-        "ldr r3, " SLOT(TAPS_PAIRS_END) "\n"
+        "str r5, " SLOT(taps_frame_t.acc) "\n"
+        "ldr r3, " SLOT(taps_frame_t.pairs_end) "\n"
         "cmp r0, r3\n"
         "bne 1b\n"
         "b 4f\n"
         ".balign 4\n"
         "2:\n"
-        "ldr r6, " SLOT(TAPS_BIAS) "\n"
+        "ldr r6, " SLOT(taps_frame_t.bias) "\n"
         "movs r7, r6\n"
         TAPS_2("r0", "r8", "r9") TAPS_2("r1", "r10", "r11") TAPS_2("r2", "r12", "lr")
-        "ldr r5, " SLOT(TAPS_ACC) "\n"
+        "ldr r5, " SLOT(taps_frame_t.acc) "\n"
         "stmia r5!, {r6, r7}\n"
-        "str r5, " SLOT(TAPS_ACC) "\n"
-        "ldr r3, " SLOT(TAPS_PAIRS_END) "\n"
+        "str r5, " SLOT(taps_frame_t.acc) "\n"
+        "ldr r3, " SLOT(taps_frame_t.pairs_end) "\n"
         "cmp r0, r3\n"
         "bne 2b\n"
         ".balign 4\n"
         "4:\n"
-        "ldr r4, " SLOT(TAPS_ODD) "\n"
+        "ldr r4, " SLOT(taps_frame_t.odd) "\n"
         "cmp r4, #0\n"
         "beq 3f\n"
-        "ldr r6, " SLOT(TAPS_BIAS) "\n"
+        "ldr r6, " SLOT(taps_frame_t.bias) "\n"
         TAP("r0", "r8", "r9") TAP("r1", "r10", "r11") TAP("r2", "r12", "lr")
-        "ldr r5, " SLOT(TAPS_ACC) "\n"
+        "ldr r5, " SLOT(taps_frame_t.acc) "\n"
         "stmia r5!, {r6}\n"
-        "str r5, " SLOT(TAPS_ACC) "\n"
+        "str r5, " SLOT(taps_frame_t.acc) "\n"
         "3:\n"
-        "ldr r3, " SLOT(TAPS_ROWS) "\n"
+        "ldr r3, " SLOT(taps_frame_t.rows) "\n"
         "subs r3, #1\n"
         "beq 5f\n"
-        "str r3, " SLOT(TAPS_ROWS) "\n"
-        "ldr r3, " SLOT(TAPS_NEXT_ROW) "\n"
+        "str r3, " SLOT(taps_frame_t.rows) "\n"
+        "ldr r3, " SLOT(taps_frame_t.next_row) "\n"
         "adds r0, r0, r3\n"
         "adds r1, r1, r3\n"
         "adds r2, r2, r3\n"
-        "ldr r3, " SLOT(TAPS_PAIRS_SIZE) "\n"
+        "ldr r3, " SLOT(taps_frame_t.pairs_size) "\n"
         "adds r3, r3, r0\n"
-        "str r3, " SLOT(TAPS_PAIRS_END) "\n"
-        "ldr r3, " SLOT(TAPS_PAIR) "\n"
+        "str r3, " SLOT(taps_frame_t.pairs_end) "\n"
+        "ldr r3, " SLOT(taps_frame_t.pair) "\n"
         "bx r3\n"
         "5:\n"
-        "add sp, #" STRING(TAPS_FRAME) "\n" RESTORE);
+        "add sp, #" AT(taps_frame_t) "\n" RESTORE);
 }
 
 #endif

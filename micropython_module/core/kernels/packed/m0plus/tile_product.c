@@ -15,56 +15,11 @@ typedef struct {
     uint32_t words_start;
     uint32_t first_word; // code of it, if B t goes to the left: then r11 is 0 and lr the bias
 } product_frame_t;
-#define PRODUCT_B_WORDS 128
-ASSERT_OFFSET(product_frame_t, b_words, PRODUCT_B_WORDS)
-#define PRODUCT_B_SHIFT 144
-#define PRODUCT_WEIGHTS 148
-#define PRODUCT_CODING 152
-#define PRODUCT_GAP 156
-#define PRODUCT_BIAS 160
-#define PRODUCT_ACC_BYTES 164
-#define PRODUCT_X 168
-#define PRODUCT_ROWS 172
-#define PRODUCT_B 176
-#define PRODUCT_B_BYTES 180
-#define PRODUCT_WORDS_START 184
-#define PRODUCT_FIRST_WORD 188
-#define PRODUCT_FRAME 192
-ASSERT_OFFSET(product_frame_t, b_shift, PRODUCT_B_SHIFT)
-ASSERT_OFFSET(product_frame_t, weights, PRODUCT_WEIGHTS)
-ASSERT_OFFSET(product_frame_t, coding, PRODUCT_CODING)
-ASSERT_OFFSET(product_frame_t, gap, PRODUCT_GAP)
-ASSERT_OFFSET(product_frame_t, bias, PRODUCT_BIAS)
-ASSERT_OFFSET(product_frame_t, acc_bytes, PRODUCT_ACC_BYTES)
-ASSERT_OFFSET(product_frame_t, x, PRODUCT_X)
-ASSERT_OFFSET(product_frame_t, rows, PRODUCT_ROWS)
-ASSERT_OFFSET(product_frame_t, b, PRODUCT_B)
-ASSERT_OFFSET(product_frame_t, b_bytes, PRODUCT_B_BYTES)
-ASSERT_OFFSET(product_frame_t, words_start, PRODUCT_WORDS_START)
-ASSERT_OFFSET(product_frame_t, first_word, PRODUCT_FIRST_WORD)
-ASSERT_SIZE(product_frame_t, PRODUCT_FRAME)
 
 // As `ldmia` takes them.
-ASSERT_OFFSET(edgelora_tile_product_t, x, 0)
-ASSERT_OFFSET(edgelora_tile_product_t, acc, 4)
-ASSERT_OFFSET(edgelora_tile_product_t, count, 8)
-ASSERT_OFFSET(edgelora_tile_product_t, weights, 12)
-ASSERT_OFFSET(edgelora_tile_product_t, groups, 16)
-ASSERT_OFFSET(edgelora_tile_product_t, coding, 20)
-ASSERT_OFFSET(edgelora_tile_product_t, skip, 24)
-ASSERT_OFFSET(edgelora_tile_product_t, bias, 28)
-ASSERT_OFFSET(edgelora_tile_product_t, add, 32)
-ASSERT_OFFSET(edgelora_tile_product_t, rows, 36)
-ASSERT_OFFSET(edgelora_tile_product_t, gap, 40)
-ASSERT_OFFSET(edgelora_tile_product_t, b, 44)
-ASSERT_OFFSET(edgelora_tile_product_t, b_groups, 48)
-ASSERT_OFFSET(edgelora_tile_product_t, b_shift, 52)
-ASSERT_OFFSET(edgelora_tile_product_t, b_is_small, 56)
-ASSERT_OFFSET(edgelora_tile_product_t, one_left, 60)
+ASSERT_WORDS(edgelora_tile_product_t, x, acc, count, weights, groups, coding, skip, bias, add, rows,
+    gap, b, b_groups, b_shift, b_is_small, one_left)
 
-#define CODING_OFFSET 0
-#define CODING_PAIRS 1
-ASSERT(coding_as_in_c, CODING_OFFSET == EDGELORA_OFFSET && CODING_PAIRS == EDGELORA_PAIRS)
 
 // r7 = 0x00FF00FF, r6 = -0x00800080; r5 is lost
 #define UNPACK_CONSTANTS \
@@ -96,10 +51,11 @@ ASSERT(coding_as_in_c, CODING_OFFSET == EDGELORA_OFFSET && CODING_PAIRS == EDGEL
 // B t with two groups and with one, to be shifted by r1
 #define UP(two, one) \
     ".balign 4\n" \
-    two ":\n" QUAD_WORD(STRING(PRODUCT_B_WORDS)) QUAD_WORD(STRING(PRODUCT_B_WORDS) " + 4") \
+    two ":\n" QUAD_WORD(AT(product_frame_t.b_words)) QUAD_WORD(AT(product_frame_t.b_words) " + 4") \
     ".balign 4\n" \
-    one ":\n" QUAD_WORD(STRING(PRODUCT_B_WORDS) " + 8") QUAD_WORD(STRING(PRODUCT_B_WORDS) " + 12") \
-    "ldr r1, " SLOT(PRODUCT_B_SHIFT) "\n"
+    one ":\n" QUAD_WORD(AT(product_frame_t.b_words) " + 8") \
+    QUAD_WORD(AT(product_frame_t.b_words) " + 12") \
+    "ldr r1, " SLOT(product_frame_t.b_shift) "\n"
 #define UP_LEFT \
     "lsls r4, r1\n" \
     "lsls r5, r1\n" \
@@ -119,13 +75,13 @@ ASSERT(coding_as_in_c, CODING_OFFSET == EDGELORA_OFFSET && CODING_PAIRS == EDGEL
 // B t with one group, where a row's products fit 16 bits: added before they are taken apart; 27
 // cycles and 10 more
 #define SMALL_UP \
-    "ldr r1, [sp, #" STRING(PRODUCT_B_WORDS) " + 8]\n" \
+    "ldr r1, [sp, #" AT(product_frame_t.b_words) " + 8]\n" \
     "ldmia r0!, {r2-r5}\n" \
     "muls r2, r1\n" \
     "muls r3, r1\n" \
     "muls r4, r1\n" \
     "muls r5, r1\n" \
-    "ldr r1, [sp, #" STRING(PRODUCT_B_WORDS) " + 12]\n" \
+    "ldr r1, [sp, #" AT(product_frame_t.b_words) " + 12]\n" \
     "ldmia r0!, {r6, r7}\n" \
     "muls r6, r1\n" \
     "muls r7, r1\n" \
@@ -145,7 +101,7 @@ ASSERT(coding_as_in_c, CODING_OFFSET == EDGELORA_OFFSET && CODING_PAIRS == EDGEL
     "adcs r5, r1\n" \
     "asrs r4, r2, #16\n" \
     "adcs r4, r1\n" \
-    "ldr r1, " SLOT(PRODUCT_B_SHIFT) "\n"
+    "ldr r1, " SLOT(product_frame_t.b_shift) "\n"
 
 // sum = trunc_shift(sum, r1)
 #define CUT(sum) \
@@ -164,26 +120,30 @@ ASSERT(coding_as_in_c, CODING_OFFSET == EDGELORA_OFFSET && CODING_PAIRS == EDGEL
 // r0: x; r4-r7: sums; r8: acc, r9: end, r10: code behind the start of a quad, r11: bias, r12: skip,
 // lr: code of the first weight word.
 NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
+    OFFSETS(product_frame_t, x, acc_bytes, weights, coding, b_words, words_start, bias, rows,
+        gap, b, b_bytes, b_shift, first_word)
+    SET(EDGELORA_PAIRS, EDGELORA_PAIRS);
+    SET(EDGELORA_OFFSET, EDGELORA_OFFSET);
     __asm volatile(
         ".syntax unified\n" SAVE
-        "sub sp, #" STRING(PRODUCT_FRAME) "\n"
+        "sub sp, #" AT(product_frame_t) "\n"
         "ldmia r0!, {r1, r2, r3, r4, r5, r6, r7}\n" // x, acc, count, weights, groups, coding, skip
         "mov r8, r2\n"
         "mov r12, r7\n"
-        "str r1, " SLOT(PRODUCT_X) "\n"
+        "str r1, " SLOT(product_frame_t.x) "\n"
         "lsls r3, r3, #2\n"
         "ldr r2, [r0, #32]\n"  // one_left: its four are not there; 2 more, which tell that
         "movs r7, #18\n"
         "muls r2, r7\n"
         "subs r3, r3, r2\n"
-        "str r3, " SLOT(PRODUCT_ACC_BYTES) "\n"
-        "str r4, " SLOT(PRODUCT_WEIGHTS) "\n"
-        "str r6, " SLOT(PRODUCT_CODING) "\n"
+        "str r3, " SLOT(product_frame_t.acc_bytes) "\n"
+        "str r4, " SLOT(product_frame_t.weights) "\n"
+        "str r6, " SLOT(product_frame_t.coding) "\n"
         "lsls r2, r5, #3\n"
-        "movs r3, #" STRING(PRODUCT_B_WORDS) "\n"
+        "movs r3, #" AT(product_frame_t.b_words) "\n"
         "subs r3, r3, r2\n"
         "add r3, sp\n"
-        "str r3, " SLOT(PRODUCT_WORDS_START) "\n"
+        "str r3, " SLOT(product_frame_t.words_start) "\n"
         "movs r4, #60\n"        // bytes of code a group
         "muls r4, r5\n"
         "movs r5, #241\n"
@@ -194,14 +154,14 @@ NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
         "subs r5, #3\n"         // - 4 + Thumb
         "mov lr, r5\n"
         "ldmia r0!, {r1, r2, r3, r4, r6, r7}\n" // bias, add, rows, gap, b, b_groups
-        "str r1, " SLOT(PRODUCT_BIAS) "\n"
-        "str r3, " SLOT(PRODUCT_ROWS) "\n"
-        "str r4, " SLOT(PRODUCT_GAP) "\n"
-        "str r6, " SLOT(PRODUCT_B) "\n"
+        "str r1, " SLOT(product_frame_t.bias) "\n"
+        "str r3, " SLOT(product_frame_t.rows) "\n"
+        "str r4, " SLOT(product_frame_t.gap) "\n"
+        "str r6, " SLOT(product_frame_t.b) "\n"
         "lsls r3, r7, #3\n"
-        "str r3, " SLOT(PRODUCT_B_BYTES) "\n"
+        "str r3, " SLOT(product_frame_t.b_bytes) "\n"
         "ldr r1, [r0]\n"        // b_shift
-        "str r1, " SLOT(PRODUCT_B_SHIFT) "\n"
+        "str r1, " SLOT(product_frame_t.b_shift) "\n"
         "cmp r2, #0\n"
         "beq 1f\n"
         "adr r5, 6f\n"
@@ -219,10 +179,10 @@ NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
         "b 4f\n"
         "3:\n"
         "rsbs r1, r1, #0\n"
-        "str r1, " SLOT(PRODUCT_B_SHIFT) "\n"
+        "str r1, " SLOT(product_frame_t.b_shift) "\n"
         "movs r1, #0\n"
         "mov r11, r1\n"
-        "str r5, " SLOT(PRODUCT_FIRST_WORD) "\n"
+        "str r5, " SLOT(product_frame_t.first_word) "\n"
         "adr r4, 8f\n"
         "adds r4, #1\n"
         "cmp r5, r4\n"
@@ -240,13 +200,13 @@ NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
         "2:\n"
         "mov r10, r5\n"
         "20:\n"                 // a row: weights
-        "add r0, sp, #" STRING(PRODUCT_B_WORDS) "\n"    // where the words end
-        "ldr r1, " SLOT(PRODUCT_WEIGHTS) "\n"
-        "ldr r2, " SLOT(PRODUCT_CODING) "\n"
-        "ldr r3, " SLOT(PRODUCT_WORDS_START) "\n"
-        "cmp r2, #" STRING(CODING_PAIRS) "\n"
+        "add r0, sp, #" AT(product_frame_t.b_words) "\n"    // where the words end
+        "ldr r1, " SLOT(product_frame_t.weights) "\n"
+        "ldr r2, " SLOT(product_frame_t.coding) "\n"
+        "ldr r3, " SLOT(product_frame_t.words_start) "\n"
+        "cmp r2, #" AT(EDGELORA_PAIRS) "\n"
         "beq 3f\n" UNPACK_CONSTANTS
-        "cmp r2, #" STRING(CODING_OFFSET) "\n"
+        "cmp r2, #" AT(EDGELORA_OFFSET) "\n"
         "bne 4f\n"
         "subs r4, r0, r3\n"
         "lsls r4, r4, #27\n"    // whole fours of groups?
@@ -280,28 +240,28 @@ NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
         "cmp r3, r0\n"
         "bne 4b\n"
         "9:\n"
-        "ldr r2, " SLOT(PRODUCT_GAP) "\n"
+        "ldr r2, " SLOT(product_frame_t.gap) "\n"
         "adds r1, r1, r2\n"
-        "str r1, " SLOT(PRODUCT_WEIGHTS) "\n"
-        "ldr r1, " SLOT(PRODUCT_BIAS) "\n"
+        "str r1, " SLOT(product_frame_t.weights) "\n"
+        "ldr r1, " SLOT(product_frame_t.bias) "\n"
         "ldmia r1!, {r7}\n"
-        "str r1, " SLOT(PRODUCT_BIAS) "\n"
-        "ldr r2, " SLOT(PRODUCT_B_BYTES) "\n"
+        "str r1, " SLOT(product_frame_t.bias) "\n"
+        "ldr r2, " SLOT(product_frame_t.b_bytes) "\n"
         "cmp r2, #0\n"
         "beq 2f\n"
-        "ldr r1, " SLOT(PRODUCT_B) "\n"  // B
-        "adds r0, #" STRING(PRODUCT_B_SHIFT) " - " STRING(PRODUCT_B_WORDS) "\n"
+        "ldr r1, " SLOT(product_frame_t.b) "\n"  // B
+        "adds r0, #" AT(product_frame_t.b_shift) " - " AT(product_frame_t.b_words) "\n"
         "subs r3, r0, r2\n"
         "1:\n"
         "ldmia r1!, {r4, r5}\n"
         "stmia r3!, {r4, r5}\n"
         "cmp r3, r0\n"
         "bne 1b\n"
-        "str r1, " SLOT(PRODUCT_B) "\n"
+        "str r1, " SLOT(product_frame_t.b) "\n"
         "mov r1, r11\n"
         "cmp r1, #0\n"
         "beq 3f\n"
-        "ldr r1, " SLOT(PRODUCT_B_SHIFT) "\n" // to the right: sums start from
+        "ldr r1, " SLOT(product_frame_t.b_shift) "\n" // to the right: sums start from
         // (bias + 1 / 2) * 2^b_shift
         "lsls r7, r7, #1\n"
         "adds r7, #1\n"
@@ -313,10 +273,10 @@ NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
         "3:\n"
         "mov lr, r7\n"
         "4:\n"
-        "ldr r1, " SLOT(PRODUCT_ACC_BYTES) "\n"
+        "ldr r1, " SLOT(product_frame_t.acc_bytes) "\n"
         "add r1, r8\n"
         "mov r9, r1\n"
-        "ldr r0, " SLOT(PRODUCT_X) "\n"
+        "ldr r0, " SLOT(product_frame_t.x) "\n"
         "b 5f\n"
         ".balign 4\n"
         "6:\n"                  // what is there in place of the bias
@@ -327,7 +287,7 @@ NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
         "36:\n"                // the same, cut
         "mov r1, r8\n"
         "ldmia r1!, {r4-r7}\n"
-        "ldr r1, " SLOT(PRODUCT_B_SHIFT) "\n" CUT("r4") CUT("r5") CUT("r6") CUT("r7")
+        "ldr r1, " SLOT(product_frame_t.b_shift) "\n" CUT("r4") CUT("r5") CUT("r6") CUT("r7")
         "bx lr\n"
         UP("30", "31")
         "asrs r4, r1\n"
@@ -336,7 +296,7 @@ NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
         "asrs r7, r1\n"
         "bx lr\n" UP("32", "33")
         UP_LEFT
-        "ldr r1, " SLOT(PRODUCT_FIRST_WORD) "\n"
+        "ldr r1, " SLOT(product_frame_t.first_word) "\n"
         "bx r1\n" UP("34", "35") UP_LEFT
         "b 8f\n"
         ".balign 4\n"
@@ -363,29 +323,29 @@ NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
         "1:\n"
         "bhi 40f\n"
         "41:\n"
-        "ldr r1, " SLOT(PRODUCT_ROWS) "\n"
+        "ldr r1, " SLOT(product_frame_t.rows) "\n"
         "subs r1, #1\n"
-        "str r1, " SLOT(PRODUCT_ROWS) "\n"
+        "str r1, " SLOT(product_frame_t.rows) "\n"
         "beq 1f\n"
         "b 20b\n"
         "1:\n"
-        "add sp, #" STRING(PRODUCT_FRAME) "\n" RESTORE
+        "add sp, #" AT(product_frame_t) "\n" RESTORE
         "40:\n"                // one position: r1: words, r7: their end, r6: its sum
         "mov r6, r11\n"
-        "ldr r2, " SLOT(PRODUCT_B_BYTES) "\n"
+        "ldr r2, " SLOT(product_frame_t.b_bytes) "\n"
         "cmp r2, #0\n"
         "bne 5f\n"
         "cmp r10, lr\n"
         "beq 4f\n"
         "mov r3, r8\n"         // to what is there
         "ldr r6, [r3]\n"
-        "ldr r1, " SLOT(PRODUCT_B_SHIFT) "\n" CUT("r6")
+        "ldr r1, " SLOT(product_frame_t.b_shift) "\n" CUT("r6")
         "4:\n"
-        "ldr r1, " SLOT(PRODUCT_WORDS_START) "\n"
-        "add r7, sp, #" STRING(PRODUCT_B_WORDS) "\n"
+        "ldr r1, " SLOT(product_frame_t.words_start) "\n"
+        "add r7, sp, #" AT(product_frame_t.b_words) "\n"
         "b 6f\n"
         "5:\n"
-        "add r7, sp, #" STRING(PRODUCT_B_SHIFT) "\n"
+        "add r7, sp, #" AT(product_frame_t.b_shift) "\n"
         "subs r1, r7, r2\n"
         "6:\n"
         "subs r2, r7, r1\n"
@@ -400,10 +360,10 @@ NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
         "adds r0, #64\n"
         "cmp r1, r7\n"
         "bne 1b\n"
-        "add r2, sp, #" STRING(PRODUCT_B_WORDS) "\n"
+        "add r2, sp, #" AT(product_frame_t.b_words) "\n"
         "cmp r7, r2\n"
         "beq 3f\n"
-        "ldr r1, " SLOT(PRODUCT_B_SHIFT) "\n" // behind B t
+        "ldr r1, " SLOT(product_frame_t.b_shift) "\n" // behind B t
         "mov r2, r11\n"
         "cmp r2, #0\n"
         "beq 2f\n"
