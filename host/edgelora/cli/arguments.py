@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgelora.base.streams import confirmed, say
 from edgelora.base.text import printable
-from edgelora.board.devices import pick_port
-from edgelora.board.link import client
 from edgelora.board.profiles import board_name
 
 from . import console
@@ -37,15 +35,19 @@ class Add(Protocol):
 
 def port_of(args: argparse.Namespace) -> str:
     """The port that is given, or set, or that of the only board."""
+    from edgelora.board.devices import pick_port  # takes a while to import
+
     port = pick_port(args.port or args.usual_port)
     log.info("port %s", port)
     return port
 
 
 def connect(args: argparse.Namespace) -> Link:
+    from edgelora.board.link.client import Link
+
     port = port_of(args)
     with console.step(f"connect to {port}", args.json):
-        return client.Link.connect(port)
+        return Link.connect(port)
 
 
 def size(text: str) -> int:
