@@ -7,12 +7,15 @@
       +-- bearing: impulses that ring ---+        load and speed wander all the time
     noise that the structure's resonances shape
 
-A machine is drawn from its number: its speed, teeth, bearing, resonances, how loud each of them is, how it is mounted.
-Each stream of it wanders in load and speed by a seed of its own. The sensor is an accelerometer such as an LSM6DS3: one
-axis, 833 samples a second, +-8 g. Faults have severities 1 to 5, each twice the one before in amplitude. How plain they
-are differs: rollers are heard at once, worn teeth hardly at 3. All of it is a sketch of how such drives vibrate.
+A machine's parameters are drawn from its number: speed, teeth, bearing, resonances, levels, mounting. Load and speed of
+each stream drift by the stream's seed. The sensor is an accelerometer such as an LSM6DS3: one axis, 833 samples a
+second, +-8 g. Faults have severities 1 to 5, each twice the amplitude of the one before. They differ in how easily they
+are detected: bearing faults at once, worn teeth hardly at 3.
 
-Numbers are the same on every computer: phases are integers, waves and rings tables of integers, and sums exact.
+Frequencies follow the kinematics of gears and rolling bearings. Levels are plausible choices, measured nowhere: the
+ranges in `machine`, and in g or as shares the steps of faults, the effect of load and the noise below.
+
+Counts are the same on every computer: phases are integers, waves and impulse responses tables of integers, sums exact.
 """
 
 from __future__ import annotations
@@ -37,7 +40,10 @@ _UNIT = 1 << 16  # of a wave's table
 _TABLE = 4096  # values of a turn
 _RING = 96  # samples that a resonance rings for
 _SINE = np.array([round(_UNIT * math.sin(2 * math.pi * i / _TABLE)) for i in range(_TABLE)], np.float64)
-_NOISE = 1 << 10  # the spread of white noise before it is shaped
+_NOISE = 1 << 10  # standard deviation of white noise before it is filtered
+_MAINS = 50.0  # Hz
+_CAGE = 0.4  # turns of a bearing's cage in one of the shaft: (1 - d/D) / 2 for rollers of d = 0.2 D, without slip
+_BANDWIDTH = 0.45  # of the rate, which the sensor's filter lets pass
 
 
 @dataclass(frozen=True)
@@ -51,10 +57,10 @@ class Resonance:
 
 @dataclass(frozen=True)
 class Machine:
-    """A drive of its own: shaft in Hz at no load, gear teeth, rollers of a bearing and its slip, a share, levels in g.
+    """Parameters of one drive: shaft in Hz at no load, teeth of the gear, rollers and slip (a share) of the bearing.
 
-    harmonics: of the shaft, from the first; mesh: of the gear and twice its frequency; gain: of the mounting; hum: of
-    the mains; floor: of the sensor's noise.
+    Levels in g: harmonics of the shaft from the first; mesh of the gear at its frequency and twice that; hum of the
+    mains; floor of the sensor's noise. gain: of the mounting.
     """
 
     number: int
@@ -121,7 +127,7 @@ def vibration(of: Machine, windows: int, seed: int, fault: str | None = None, se
     total = _shaft(of, turn, load, worse) + _gear(of, turn, load, worse)
     total += _structure(of, rng, load, worse["looseness"], turn)
     total += _bearing(of, rng, turn, load, worse)
-    total += _wave(_phase(rng, np.full(len(load), 50.0))) * of.hum
+    total += _wave(_phase(rng, np.full(len(load), _MAINS))) * of.hum
     counts = np.rint(total * (of.gain / G / _UNIT)) + np.rint(_white(rng, count) * (of.floor / G / _NOISE))
     saturated: NDArray[np.int16] = np.clip(counts, -32768, 32767).astype(np.int16)
     return saturated
@@ -158,7 +164,7 @@ def _gear(
     deep = of.sideband + 0.08 * worse["gear wear"]
     modulated = 1 + _wave(turn) * (deep / _UNIT)
     mesh = _wave(turn * np.uint32(of.teeth)) * of.mesh[0]
-    if 2 * of.teeth * of.shaft < 0.45 * MACHINE_RATE:
+    if 2 * of.teeth * of.shaft < _BANDWIDTH * MACHINE_RATE:
         mesh += _wave(turn * np.uint32(2 * of.teeth)) * of.mesh[1]
     return mesh * modulated * _spread(0.4 + 1.2 * load)
 
@@ -180,8 +186,8 @@ def _structure(
 def _bearing(
     of: Machine, rng: np.random.Generator, turn: NDArray[np.uint32], load: NDArray[np.float64], worse: dict[str, float]
 ) -> NDArray[np.float64]:
-    """Impulses at each passing roller, ringing at the upper resonances. Every bearing has a little of it."""
-    cage = 0.4 * (1 - of.slip)  # turns of it in one of the shaft: no bearing keeps the shaft's time
+    """Impulses at each passing roller, which ring at the upper resonances; weak ones in healthy bearings, too."""
+    cage = _CAGE * (1 - of.slip)  # the outer race meets rollers at this rate, the inner race at the rest
     outer = _passing(of, rng, turn, cage, 0.02 + 0.06 * worse["outer race"], 0.0)
     inner = _passing(of, rng, turn, 1 - cage, 0.01 + 0.06 * worse["inner race"], 0.9)
     total = np.zeros(len(turn))
@@ -193,7 +199,10 @@ def _bearing(
 def _passing(
     of: Machine, rng: np.random.Generator, turn: NDArray[np.uint32], share: float, level: float, modulated: float
 ) -> NDArray[np.float64]:
-    """Impulses of `level` g, `share` times the rollers a turn, give or take a sample; modulated: by the shaft."""
+    """Impulses of `level` g, `share` times the number of rollers per turn, with a sample of jitter.
+
+    modulated: depth of amplitude modulation by the shaft.
+    """
     turns = np.cumsum(np.diff(turn, prepend=turn[0]).astype(np.int64))  # 2**32 a turn
     passed = turns // round(2.0**32 / (share * of.rollers))
     at = np.flatnonzero(np.diff(passed, prepend=passed[0]))
@@ -208,7 +217,7 @@ def _passing(
 
 
 def _wander(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-    """A level from 0 to 1 for each block: it drifts, and now and then takes another course."""
+    """A level from 0 to 1 for each block, which drifts and sometimes jumps."""
     blocks = -(-count // _BLOCK)
     step = rng.integers(-120, 121, blocks)
     jump = rng.integers(0, 400, blocks) == 0
@@ -224,7 +233,7 @@ def _spread(levels: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _phase(rng: np.random.Generator, hz: NDArray[np.float64]) -> NDArray[np.uint32]:
-    """Turns so far, in 1/2**32, of a frequency for each block."""
+    """The phase at each sample, in 2**-32 turns, of a frequency given for each block."""
     steps = np.rint(hz * (2.0**32 / MACHINE_RATE)).astype(np.uint64)
     total = np.cumsum(np.repeat(steps, _BLOCK)) + np.uint64(rng.integers(0, 1 << 32))
     return (total & np.uint64(0xFFFFFFFF)).astype(np.uint32)
@@ -236,13 +245,13 @@ def _wave(turn: NDArray[np.uint32]) -> NDArray[np.float64]:
 
 
 def _ringing(each: Resonance) -> NDArray[np.float64]:
-    """An impulse's answer, [_RING], integers around _UNIT."""
+    """Impulse response, [_RING], in 1 / _UNIT."""
     turn = 2 * math.pi * each.hz / MACHINE_RATE
     return np.array([round(_UNIT * math.exp(-each.damping * turn * i) * math.sin(turn * i)) for i in range(_RING)])
 
 
 def _white(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-    """Nearly normal integers of spread `_NOISE`: sums of four uniform ones."""
+    """Approximately normal integers of standard deviation `_NOISE`: sums of four uniform ones."""
     words = rng.integers(0, 1 << 44, count, np.int64)
     total = np.full(count, -4094, np.int64)
     for i in range(4):
