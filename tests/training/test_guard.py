@@ -1,13 +1,11 @@
 """Samples held out of training: they choose the epoch, end the run, and say whether the adapter is used."""
 
-import ast
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgelora.base.resources import ROOT
 from edgelora.board.link.client import Link
 from edgelora.board.sim import virtual_board
 from edgelora.core.formats.elm import unpack_model
@@ -18,8 +16,8 @@ from edgelora.learn.training.board_paths import ADAPTER_PATH
 from edgelora.learn.training.early_stopping import Guard, Score, Verdict, prepared
 from edgelora.learn.training.host_run import as_board
 from edgelora.learn.training.personalize import personalize_board
-from edgelora.learn.training.recipe import LEARNING_RATES, LEAST_EPOCHS, LEAST_UPDATES, MODES, MOMENTA, Recipe
-from edgelora.learn.training.samples import MOST_TIMES, Samples
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.samples import Samples
 from edgelora.learn.training.twin_learner import TwinLearner
 
 RECIPE = Recipe(rank=2, placement="last")
@@ -34,21 +32,6 @@ def task(keyword_elm: bytes) -> tuple[Base, Samples, Samples]:
     y = np.arange(80) % 4
     x = np.clip(kinds[y] + rng.integers(-30, 31, (80, *base.model.input.shape)), -128, 127).astype(np.int8)
     return base, Samples(x[:48], y[:48]), Samples(x[48:], y[48:])
-
-
-def test_a_boards_defaults_are_the_commands() -> None:
-    found: dict[str, object] = {}
-    for name in ("__init__", "training"):
-        tree = ast.parse((ROOT / f"micropython_module/python/edgelora/{name}.py").read_text())
-        for node in tree.body:
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                found[node.targets[0].id] = node.value
-    value = {name: ast.literal_eval(found[name]) for name in ("MOMENTA", "LEARNING_RATES")}
-    assert value["MOMENTA"] == (0, *(MOMENTA[mode] for mode in MODES))
-    assert value["LEARNING_RATES"] == (0, *(LEARNING_RATES[mode] for mode in MODES))
-    assert ast.literal_eval(found["LEAST_UPDATES"]) == LEAST_UPDATES
-    assert ast.literal_eval(found["LEAST_EPOCHS"]) == LEAST_EPOCHS
-    assert ast.literal_eval(found["MOST_TIMES"]) == MOST_TIMES
 
 
 def test_what_is_held_out(task: tuple[Base, Samples, Samples]) -> None:

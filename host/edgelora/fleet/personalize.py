@@ -13,8 +13,8 @@ from edgelora.base.errors import InputError
 from edgelora.core.twin import device
 from edgelora.learn.training.base import Base
 from edgelora.learn.training.board_run import NAME
-from edgelora.learn.training.on_twin import Source, board_store
-from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.on_twin import board_store
+from edgelora.learn.training.samples import Samples, Source
 
 from .client_training import fresh_adapter, model_of
 from .plan import Plan

@@ -19,13 +19,12 @@ from edgelora.core.formats.npz import read_npz
 from edgelora.core.formats.signal import Signal
 from edgelora.model.datasets.capture import Capture
 from edgelora.model.datasets.dataset import load_dataset
-from edgelora.model.datasets.recordings import Recording, load_capture, load_recording
+from edgelora.model.datasets.recordings import NEAR, Recording, load_capture, load_recording
 
 from .word_segments import starts_of
 
 MOST_DROPPED = 1000  # windows of one file
 MOST_BYTES = 64 << 20  # of a file that is dropped in
-NEAR = 0.05  # how far a rate, or the size of a count, may be from another
 T = TypeVar("T")
 
 

@@ -14,7 +14,7 @@ from array import array
 from . import _core, hex_id
 
 NOTHING = "nothing"
-_VERSION = 2
+VERSION = 2
 _MOST = 2047  # of a value's distance, in 1/64 of its spread
 _MOST_APART = 32767  # 1/16
 
@@ -32,6 +32,33 @@ def _root(n):
     return 0
 
 
+def distance(values, means, gains):
+    """How far values are from means, all in 1/16: the mean of squared spreads, in 1/1024. gains: 2^18 over a spread."""
+    total = 0
+    for i in range(len(gains)):
+        apart = values[i] - means[i]
+        apart = -_MOST_APART if apart < -_MOST_APART else _MOST_APART if apart > _MOST_APART else apart
+        z = (apart * gains[i] + 2048) >> 12
+        z = -_MOST if z < -_MOST else _MOST if z > _MOST else z
+        total += z * z >> 2
+    return total // len(gains)
+
+
+def movement(x, rows, moved):
+    """Puts 64 times the root of each value's mean distance from its mean into `moved`. x: int8 [rows, values]."""
+    values = len(moved)
+    for k in range(values):
+        total = 0
+        for row in range(rows):  # a range with a step would take from the heap
+            total += (x[row * values + k] ^ 128) - 128
+        mean = total // rows
+        total = 0
+        for row in range(rows):
+            apart = (x[row * values + k] ^ 128) - 128 - mean
+            total += -apart if apart < 0 else apart
+        moved[k] = _root(4096 * total // rows)
+
+
 class _Near:
     # How far some values are from a class's: their mean squared distance in spreads, in 1/1024.
 
@@ -46,15 +73,7 @@ class _Near:
                 raise ValueError("the rule of nothing is damaged: save it again")
 
     def accepts(self, values, place):
-        means, gains = self.means[place], self.gains
-        total = 0
-        for i in range(len(gains)):
-            apart = values[i] - means[i]
-            apart = -_MOST_APART if apart < -_MOST_APART else _MOST_APART if apart > _MOST_APART else apart
-            z = (apart * gains[i] + 2048) >> 12
-            z = -_MOST if z < -_MOST else _MOST if z > _MOST else z
-            total += z * z >> 2
-        return total // len(gains) <= self._limits[place]
+        return distance(values, self.means[place], self.gains) <= self._limits[place]
 
 
 class Known:
@@ -64,7 +83,7 @@ class Known:
         if isinstance(rule, str):
             with open(rule) as file:
                 rule = json.load(file)
-        if rule["version"] != _VERSION or rule["base"] != hex_id(model.base_id):
+        if rule["version"] != VERSION or rule["base"] != hex_id(model.base_id):
             raise ValueError("the rule of nothing is for another base: save it again")
         used = model.used
         if rule["adapter"] != (hex_id(hashlib.sha256(used.buffer).digest()[:8]) if used else ""):
@@ -111,7 +130,7 @@ class Known:
     def _is_like(self, x, place):
         if self._last and not self._last.accepts(self._reached, place):
             return False
-        self._move(x)
+        movement(x, self._rows, self._moved)
         return self._moves.accepts(self._moved, place)
 
     def _reach(self, x):
@@ -122,17 +141,3 @@ class Known:
         _core.class_sample(self.model.arena, x, sums)
         for i in range(len(reached)):
             reached[i] = 16 * (((sums[4 * i] | sums[4 * i + 1] << 8) ^ 32768) - 32768)
-
-    def _move(self, x):
-        # Of each value: 64 times the root of its mean distance from its mean.
-        rows, values, moved = self._rows, self._values, self._moved
-        for k in range(values):
-            total = 0
-            for row in range(rows):  # a range with a step would take from the heap
-                total += (x[row * values + k] ^ 128) - 128
-            mean = total // rows
-            total = 0
-            for row in range(rows):
-                apart = (x[row * values + k] ^ 128) - 128 - mean
-                total += -apart if apart < 0 else apart
-            moved[k] = _root(4096 * total // rows)

@@ -8,12 +8,12 @@ from array import array
 from . import _core
 
 _CHUNK = 128  # samples that a step reads at most, unless given
-_NEAR = 0.05  # how far a source's rate and scales may be from the base's
+NEAR = 0.05  # how far a source's rate and scales may be from the base's
 _IDLE_MS = 5  # between looks at a source that has nothing
 
 
 def _far(a, b):
-    return abs(a - b) > _NEAR * abs(b)
+    return abs(a - b) > NEAR * abs(b)
 
 
 def _front_of(model, signal):

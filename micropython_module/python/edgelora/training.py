@@ -424,9 +424,9 @@ class Run:
         self.judged = self.best_epoch = 0  # judgements: one of what was before, then one an epoch; the best of these
         self.before = self.best = 0, 0  # (right, sum of losses)
         self._judged_kept = 0  # judgements that flash knows of
-        self._again = _again(samples, self.count, self._buffer, model.target_size)
+        self._again = repeated(samples, self.count, self._buffer, model.target_size)
         self.places = self.count + len(self._again)  # of an epoch: every sample, and those of rare classes again
-        epochs = epochs or max(LEAST_EPOCHS, -(-LEAST_UPDATES * model.micro_batch // self.places))
+        epochs = epochs or fitting_epochs(self.places, model.micro_batch)
         self.epochs = epochs
         self.steps = epochs * self.places
         self.updates_in_all = -(-self.steps // model.micro_batch)
@@ -528,7 +528,7 @@ class Run:
         pass
 
     def _rate(self):
-        return max(1, self.learning_rate * (self.updates_in_all - self.updates) // self.updates_in_all)
+        return falling_rate(self.learning_rate, self.updates, self.updates_in_all)
 
     @property
     def judging(self):
@@ -552,7 +552,7 @@ class Run:
         # Nothing is left to learn: all is learned, or nothing better is to be expected.
         if self.position == self.steps:
             return True
-        return self.judged - 2 - self.best_epoch > max(2, (34 * self.epochs + 50) // 100)
+        return is_enough(self.judged - 2 - self.best_epoch, self.epochs)
 
     # --- learning
 
@@ -695,8 +695,23 @@ class Run:
             self._judged_kept = self.judged
 
 
-def _again(samples, count, buffer, target_size):
-    # The samples, by number, that an epoch has once more, and more often: those of rare classes.
+def fitting_epochs(places, micro_batch):
+    """How many epochs a run has that chooses them itself. places: samples of an epoch."""
+    return max(LEAST_EPOCHS, -(-LEAST_UPDATES * micro_batch // places))
+
+
+def falling_rate(rate, update, updates):
+    """The learning rate of an update, from 0, of so many: it falls to 0."""
+    return max(1, rate * (updates - update) // updates)
+
+
+def is_enough(since, epochs):
+    """Whether a run of so many epochs ends early, which had its best one so many epochs ago."""
+    return since > max(2, (34 * epochs + 50) // 100)
+
+
+def repeated(samples, count, buffer, target_size):
+    """The samples, by number, that an epoch has once more, and more often: those of rare classes."""
     again = array("I")
     if target_size:
         return again

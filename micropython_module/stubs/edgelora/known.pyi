@@ -1,11 +1,18 @@
 """A class for what is like no sample that was learned from."""
 
 from array import array
-from typing import Any
+from typing import Any, Sequence
 
 from edgelora import Model, Signal
 
 NOTHING: str
+VERSION: int  # of a rule
+
+def distance(values: Sequence[int], means: Sequence[int], gains: Sequence[int]) -> int:
+    """How far values are from means, all in 1/16: the mean of squared spreads, in 1/1024. gains: 2^18 over a spread."""
+
+def movement(x: bytes, rows: int, moved: Any) -> None:
+    """Puts 64 times the root of each value's mean distance from its mean into `moved`. x: int8 [rows, values], bytes."""
 
 class Known:
     """A model that says `nothing` of windows that are unlike the samples of the class that it would have said.

@@ -4,6 +4,8 @@ from typing import Any, AsyncIterator, Optional, Protocol, Sequence, Tuple
 
 from edgelora import Model, Signal
 
+NEAR: float  # how far a source's rate and scales may be from the base's, as a share
+
 class _Source(Protocol):
     """Where samples come from: those of `edgelora.sources`, or one of your own."""
 

@@ -72,6 +72,18 @@ def split(samples: Any, count: int = 0) -> tuple[_Samples, Optional[_Samples]]:
     `target_size` as well.
     """
 
+def fitting_epochs(places: int, micro_batch: int) -> int:
+    """How many epochs a run has that chooses them itself. places: samples of an epoch."""
+
+def falling_rate(rate: int, update: int, updates: int) -> int:
+    """The learning rate of an update, from 0, of so many: it falls to 0."""
+
+def is_enough(since: int, epochs: int) -> bool:
+    """Whether a run of so many epochs ends early, which had its best one so many epochs ago."""
+
+def repeated(samples: _Samples, count: int, buffer: bytearray, target_size: int) -> Sequence[int]:
+    """The samples, by number, that an epoch has once more, and more often: those of rare classes."""
+
 class Judge:
     """Judges what infers by samples held out, one at each `step`: how many it names right (of labels), then the sum of
     losses, 1/4096 nat.

@@ -89,10 +89,7 @@ _BUILTINS = vars(builtins) | {"__import__": _import}
 
 
 class _Loader(SourceFileLoader):
-    """Leaves no bytecode beside the device's files, which go to boards as they are."""
-
-    def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
-        pass
+    """Runs a module with what a board has built in."""
 
     def exec_module(self, module: ModuleType) -> None:
         vars(module)["__builtins__"] = _BUILTINS

@@ -22,16 +22,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgelora.core.twin import device
 from edgelora.model.datasets.dataset import HELD_OUT, held_out
 
 from .recipe import CAUTION, Recipe
 from .samples import Samples
 
-LEAST_JUDGED = 6  # samples held out, of two classes or more: fewer judge nothing
+_training = device.module("training")
+LEAST_JUDGED: int = _training.LEAST_JUDGED  # samples held out, of two classes or more: fewer judge nothing
 FINISHING_EPOCHS = 3
 FOLDS = 3  # parts of few samples, each held out from a run of its own
-PATIENCE = 34  # percent of the epochs that may pass without a better adapter,
-LEAST_PATIENCE = 2  # and how many may in any case
 
 
 class Verdict(StrEnum):
@@ -56,7 +56,7 @@ class Verdict(StrEnum):
         return self in (Verdict.BETTER, Verdict.CAUTIOUS)
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Score:
     """How an adapter does on the samples held out: how many it names right, and minus the sum of losses, 1/4096 nat.
 
@@ -77,7 +77,15 @@ class Score:
 
     def milder(self, other: Score) -> bool:
         """Whether it comes before another of the same run: losses tell early of samples that are learned by heart."""
-        return (self.minus_loss, self.right) > (other.minus_loss, other.right)
+        return bool(_training.milder(*self.pair, *other.pair))
+
+    def __gt__(self, other: Score) -> bool:
+        return bool(_training.better(*self.pair, *other.pair))
+
+    @property
+    def pair(self) -> tuple[int, int]:
+        """As boards have it: how many it names right, and the sum of losses."""
+        return self.right, -self.minus_loss
 
 
 class Judge(Protocol):
@@ -130,7 +138,7 @@ class Guard:
     @property
     def enough(self) -> bool:
         """Whether it is time to stop."""
-        return len(self.by_epoch) - 1 - self.best > max(LEAST_PATIENCE, (PATIENCE * self.epochs + 50) // 100)
+        return bool(_training.is_enough(len(self.by_epoch) - 1 - self.best, self.epochs))
 
     def finishing(self) -> Guard:
         """For the end of a run, which learns from the samples held out too: what is worse on them is not kept."""

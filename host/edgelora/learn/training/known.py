@@ -17,18 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.core.formats.ela import unpack_adapter
+from edgelora.core.twin import device
 from edgelora.core.twin.session import Session
 from edgelora.model.datasets.dataset import Dataset, held_out
 
 from .base import Base, adapter_ranks
 
-NOTHING = "nothing"
-VERSION = 2
+_known = device.module("known")
+NOTHING: str = _known.NOTHING
+VERSION: int = _known.VERSION
 LEAST_OF_CLASS = 2  # samples: each is judged by the others
 LEAST_OF_LIMIT = 4  # for a limit of their own; classes of fewer have that of all samples
 ROOM_LAST, ROOM_MOVES = 1.5, 5.0  # limits above the farthest own sample; squares of spreads
 FLOOR = 0.1  # of the mean variance, which each value has at least
-MOST, MOST_GAIN = 2047, 32767  # as the device has them
+LARGEST_GAIN = 32767
 UNIT = 1 << 18  # a gain, times a spread in 1/16
 
 
@@ -48,9 +50,9 @@ class Near:
 
 
 def _scores(values: NDArray[np.integer], means: NDArray[np.int64], gains: NDArray[np.uint16]) -> NDArray[np.int64]:
-    apart = np.clip(values.astype(np.int64) - means, -MOST_GAIN, MOST_GAIN)
-    z = np.clip((apart * gains.astype(np.int64) + 2048) >> 12, -MOST, MOST)
-    return np.asarray((z * z >> 2).sum(-1) // values.shape[-1], np.int64)
+    distance, spreads = _known.distance, gains.tolist()
+    pairs = zip(values.tolist(), means.tolist(), strict=True)
+    return np.array([distance(mine, others, spreads) for mine, others in pairs], np.int64)
 
 
 def _near(values: NDArray[np.integer], y: NDArray[np.integer], room: float) -> Near:
@@ -61,7 +63,7 @@ def _near(values: NDArray[np.integer], y: NDArray[np.integer], room: float) -> N
     means = sums / sizes
     variance = ((values - means[y]) ** 2).sum(0) / max(len(y) - count, 1)
     spread = np.sqrt(np.maximum(variance + FLOOR * variance.mean(), 1.0))
-    gains = np.clip(np.round(UNIT / spread), 1, MOST_GAIN).astype(np.uint16)
+    gains = np.clip(np.round(UNIT / spread), 1, LARGEST_GAIN).astype(np.uint16)
     judged = sizes[y, 0] >= LEAST_OF_CLASS
     others = (sums[y] - values)[judged] / (sizes[y, 0] - 1)[judged, None]
     scores = _scores(values[judged], np.round(others).astype(np.int64), gains)
@@ -154,14 +156,10 @@ class Looker:
 
 def _moves(x: NDArray[np.int8], values: int) -> NDArray[np.int32]:
     """Of each value of inputs [N, ...]: 64 times the root of its mean distance from its mean, [N, values]."""
-    rows = x.reshape(len(x), -1, values).astype(np.int64)
-    apart = np.abs(rows - (rows.sum(1) // rows.shape[1])[:, None])
-    return np.array(_root(4096 * apart.sum(1) // rows.shape[1]), np.int32).reshape(len(x), values)
-
-
-def _root(n: NDArray[np.int64]) -> NDArray[np.int64]:
-    """floor of the square root, of numbers that float64 holds."""
-    return np.floor(np.sqrt(n)).astype(np.int64)
+    moves = np.zeros((len(x), values), np.int32)
+    for one, moved in zip(x, moves, strict=True):
+        _known.movement(one.tobytes(), one.size // values, moved)
+    return moves
 
 
 def adapter_id(adapter: bytes | None) -> str:

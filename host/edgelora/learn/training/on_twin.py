@@ -15,25 +15,9 @@ from .board_run import NAME
 from .early_stopping import Course, Verdict
 from .loop import Run
 from .recipe import Recipe
-from .samples import Samples
+from .samples import Samples, Source
 
 CACHE = 1 << 18  # bytes for adapters in use: more than any board has
-
-
-class Source:
-    """Samples as the device's Python takes them."""
-
-    def __init__(self, samples: Samples) -> None:
-        self.count = len(samples)
-        self._x = [x.tobytes() for x in samples.x]
-        given = samples.given_targets
-        self._answers = [int(y) for y in samples.y] if given is None else [target.tobytes() for target in given]
-        self.sample_size = samples.x[0].size if self.count else 0
-        self.target_size = given[0].size if given is not None and self.count else 0
-
-    def read(self, i: int, buffer: bytearray) -> int | bytes:
-        buffer[:] = self._x[i]
-        return self._answers[i]
 
 
 def board_model(elm: bytes, recipe: Recipe, frames: int = 1) -> Any:

@@ -9,14 +9,16 @@ from typing import Protocol
 from edgelora.base.errors import InputError
 from edgelora.core.formats.limits import MAX_MOMENTUM, MAX_RANK, MAX_SUMMED, MAX_THRESHOLD
 from edgelora.core.formats.network import MATRIX_KINDS, QuantModel
+from edgelora.core.twin import device
 
-MODES = ("frozen_a", "trainable_a")  # of training: only B, or A too
-LEARNING_RATES = {"frozen_a": 6000, "trainable_a": 7000}
-MOMENTA = {"frozen_a": 2, "trainable_a": 2}
+_board, _training = device.module(), device.module("training")
+MODES: tuple[str, ...] = _board.MODES[1:]  # of training: only B, or A too
+LEARNING_RATES: dict[str, int] = dict(zip(MODES, _board.LEARNING_RATES[1:], strict=True))
+MOMENTA: dict[str, int] = dict(zip(MODES, _board.MOMENTA[1:], strict=True))
 PLACEMENTS = ("all", "pointwise", "last_block", "last")
 CACHES = ("none", "ram", "flash")
-LEAST_UPDATES = 600  # of a run that chooses its own number of epochs: fewer learn little,
-LEAST_EPOCHS = 6  # and so many times at least through the samples
+LEAST_UPDATES: int = _training.LEAST_UPDATES  # of a run that chooses its own number of epochs,
+LEAST_EPOCHS: int = _training.LEAST_EPOCHS  # and so many epochs at least
 CAUTION = 2  # a run that nothing judges takes steps smaller by this
 LIMITS = {  # of the fields of a recipe, whose formats and arithmetic set them
     "rank": (1, MAX_RANK),
@@ -91,9 +93,9 @@ class Recipe:
 
     def fitted(self, samples: int, cautious: bool = False) -> Recipe:
         """The same with a number of epochs of so many samples; cautious: and smaller steps, unless rates are given."""
-        updates = -(-LEAST_UPDATES * self.micro_batch // max(1, samples))
+        epochs = self.epochs or _training.fitting_epochs(max(1, samples), self.micro_batch)
         rate = self.initial_rate // CAUTION if cautious and self.learning_rate is None else self.learning_rate
-        return replace(self, epochs=self.epochs or max(LEAST_EPOCHS, updates), learning_rate=rate)
+        return replace(self, epochs=epochs, learning_rate=rate)
 
     @property
     def initial_rate(self) -> int:

@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.core.formats.network import Tensor
-from edgelora.core.twin import binding
+from edgelora.core.twin import binding, device
 
 from .recipe import Recipe
-
-MOST_TIMES = 4  # an epoch may have a sample of a rare class so often
 
 
 @dataclass(frozen=True)
@@ -56,14 +54,14 @@ class Samples:
     def of_epoch(self) -> NDArray[np.int64]:
         """The samples of an epoch, by index, before they are put in order (SPEC.md, 13).
 
-        Each is there once; then those of rare classes again, up to `MOST_TIMES`. Samples with targets are there once.
+        Each is there once; then those of rare classes again. Samples with targets are there once.
         """
         everyone = np.arange(len(self))
         if self.given_targets is not None or not len(self):
             return everyone
-        counts = np.bincount(self.y)[self.y]
-        times = np.minimum(MOST_TIMES, (2 * counts.max() + counts) // (2 * counts))
-        return np.concatenate([everyone, *(np.flatnonzero(times > turn) for turn in range(1, MOST_TIMES))])
+        source = Source(self)
+        again = device.module("training").repeated(source, len(self), bytearray(source.sample_size), 0)
+        return np.concatenate([everyone, np.array(again, np.int64)])
 
     def part(self, chosen: NDArray[np.bool_]) -> Samples:
         """Some of them."""
@@ -72,6 +70,22 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.y)
+
+
+class Source:
+    """Samples as the device's Python takes them."""
+
+    def __init__(self, samples: Samples) -> None:
+        self.count = len(samples)
+        self._x = [x.tobytes() for x in samples.x]
+        given = samples.given_targets
+        self._answers = [int(y) for y in samples.y] if given is None else [target.tobytes() for target in given]
+        self.sample_size = samples.x[0].size if self.count else 0
+        self.target_size = given[0].size if given is not None and self.count else 0
+
+    def read(self, i: int, buffer: bytearray) -> int | bytes:
+        buffer[:] = self._x[i]
+        return self._answers[i]
 
 
 @dataclass(frozen=True)
@@ -90,6 +104,7 @@ def schedule(samples: Samples, recipe: Recipe) -> list[MicroBatch]:
     recipe = recipe.fitted(count)
     order = of_epoch[np.concatenate(list(_orders(count, recipe)))]
     starts = range(0, len(order), recipe.micro_batch)
+    falling_rate = device.module("training").falling_rate
     return [
         MicroBatch(
             order[at : at + recipe.micro_batch], falling_rate(recipe.initial_rate, step, len(starts)), at // count
@@ -103,8 +118,3 @@ def _orders(count: int, recipe: Recipe) -> Iterator[NDArray[np.int64]]:
     rng = np.random.default_rng(recipe.seed)
     for epoch in range(recipe.epochs):
         yield binding.order(recipe.seed, epoch, count) if recipe.on_board else rng.permutation(count)
-
-
-def falling_rate(rate: int, step: int, steps: int) -> int:
-    """Linear decay in integers: `rate` at step 0, rate / steps at the last."""
-    return max(1, rate * (steps - step) // steps)

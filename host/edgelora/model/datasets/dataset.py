@@ -21,8 +21,9 @@ from edgelora.core.formats.envelope import FormatError
 from edgelora.core.formats.limits import MAX_CLASSES
 from edgelora.core.formats.npz import read_npz, write_npz
 from edgelora.core.formats.signal import Signal
+from edgelora.core.twin import device
 
-HELD_OUT = 4  # one sample in so many of each class tests what the others trained
+HELD_OUT: int = device.module("training").HELD_OUT  # one sample in so many of each class tests what the others trained
 LEAST_TESTED = 4  # samples
 SPLIT_SEED = 0
 

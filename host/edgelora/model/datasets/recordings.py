@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from edgelora.base.errors import InputError
 from edgelora.core.formats.files import MAX_ARRAYS_BYTES, MAX_RECORDING_BYTES, write_atomic
 from edgelora.core.formats.signal import Signal
+from edgelora.core.twin import device
 
 from .acquisition import load_acquisition, packed_acquisition
 from .capture import Capture, load_csv, load_npz, load_wav, save_csv, save_npz, save_wav
 from .dataset import Dataset
 
-NEAR = 0.05  # how far a recording's rate may be from a signal's, as on boards
+NEAR: float = device.module("pipeline").NEAR  # how far a recording's rate may be from a signal's, as on boards
 ENDS = 32767  # of counts, where they saturate
 MUCH_BEYOND = 0.01  # of all values: a sensor that is shaken hard is there for a moment
 SILENT = 7  # counts

@@ -1,0 +1,153 @@
+"""A rule of the device is written once: no host module defines again what the device's Python does.
+
+`edgelora.core.twin.device` runs that Python on this computer, so the host asks it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgelora.base import resources
+from edgelora.core.twin import device, native, native_fleet, native_frontend
+
+DEVICE = resources.ROOT / "micropython_module" / "python" / "edgelora"
+HOST = resources.ROOT / "host" / "edgelora"
+BINDINGS = resources.ROOT / "micropython_module" / "binding"
+BOTH_ENDS = {"core/formats", "board/link"}  # the other ends of files and of the link, which say what they write
+NOT_THE_DEVICES = {  # names with one value by chance, or of the core's own enums, by module
+    ("core/twin/binding.py", "MODES"),  # the device's package is loaded over it
+    ("model/importers/tflite/write.py", "SAME"),
+    ("fleet/roster.py", "SERVER"),  # an index in the core's messages
+}
+SMALL = 12  # nodes of a syntax tree: what is smaller says nothing
+
+
+class _Normal(ast.NodeTransformer):
+    """A tree without the names that its author chose, annotations, and what is told to readers."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+
+    def _name(self, name: str) -> str:
+        return self._names.setdefault(name, f"v{len(self._names)}")
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return ast.Name(self._name(node.id), ast.Load())
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        return ast.arg(self._name(node.arg))
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        self.generic_visit(node)
+        node.attr = node.attr.lstrip("_")
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        return self.visit(ast.Assign([node.target], node.value)) if node.value else None
+
+
+def bodies(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """(name, what it does) of each function that is not small."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            told = ast.get_docstring(node) is not None
+            body = node.body[told:]
+            if sum(1 for part in body for _ in ast.walk(part)) >= SMALL:
+                normal = _Normal()
+                parts = [normal.visit(part) for part in (*node.args.args, *body)]
+                yield node.name, "\n".join(ast.dump(part) for part in parts if part)
+
+
+def constants(tree: ast.Module) -> dict[str, object]:
+    """Numbers, texts and tuples of such that a module names, without underscores before."""
+    found: dict[str, object] = {}
+    for node in tree.body:
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+            pairs = [(target, node.value)]
+            if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                pairs = list(zip(target.elts, node.value.elts, strict=True))
+            for name, value in pairs:
+                try:
+                    known = ast.literal_eval(value)
+                except ValueError:
+                    continue
+                if isinstance(name, ast.Name) and isinstance(known, int | float | str | bytes | tuple):
+                    found[name.id.lstrip("_")] = known
+    return found
+
+
+def written_again(path: str, source: str) -> list[str]:
+    """What of the device a host module defines again: functions, and constants with name and value."""
+    if path.rpartition("/")[0] in BOTH_ENDS:
+        return []
+    tree = ast.parse(source)
+    mine = constants(tree).items()
+    again = [name for name, value in mine if (name, value) in VALUES and (path, name) not in NOT_THE_DEVICES]
+    return again + [name for name, body in bodies(ast.parse(source)) if body in BODIES]
+
+
+def _trees() -> list[ast.Module]:
+    return [ast.parse(path.read_text()) for path in sorted(DEVICE.glob("*.py"))]
+
+
+BODIES = {body for tree in _trees() for _, body in bodies(tree)}
+VALUES = {pair for tree in _trees() for pair in constants(tree).items() if pair[0] not in ("VERSION", "MAGIC", "NONE")}
+MODULES = sorted(path.relative_to(HOST).as_posix() for path in HOST.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_no_rule_of_the_device_is_written_again(path: str) -> None:
+    assert written_again(path, (HOST / path).read_text()) == []
+
+
+COPIES = {  # as somebody might write them for the host
+    "shared_scale": """
+        def of(vm: int, vx: int) -> int:
+            '''As boards do.'''
+            return max(-MOST, min(MOST, (vx + 16) * 256 + (vm - 0x8000 >> 7))) if vm else 0
+        """,
+    "better": """
+        class Verdict:
+            def better(self, right: int, loss: int, than_right: int, than_loss: int) -> bool:
+                return right > than_right or right == than_right and loss < than_loss
+        """,
+    "LEAST_JUDGED": "LEAST_JUDGED: int = 6  # samples",
+    "HORIZON": "REPLAYED, HORIZON = 3, 64",
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_a_copy_is_found(name: str) -> None:
+    source = re.sub("^        ", "", COPIES[name], flags=re.MULTILINE).lstrip()
+    changed = source.replace("64", "63").replace(" 6 ", " 7 ").replace("<", "<=").replace("+ 16", "+ 17")
+    if name == "better":
+        source = source.replace("self, ", "")
+        changed = changed.replace("self, ", "")
+    assert written_again("learn/training/metrics.py", source)
+    assert changed != source and not {name, "of"} & set(written_again("learn/training/metrics.py", changed))
+
+
+def test_the_boards_modules_are_all_there() -> None:
+    """A board's built-in functions have their names here, and its Python, whole, is what is loaded."""
+    for module, source in ((native, "edgelora"), (native_frontend, "frontend"), (native_fleet, "fleet")):
+        listed = re.findall(r"X\(MP_QSTR_(\w+),", (BINDINGS / f"{source}_binding.c").read_text())
+        wanted = {name for name in listed if source != "fleet" or name.startswith("sha512")}
+        assert wanted and wanted <= set(vars(module)), wanted - set(vars(module))
+    for path in DEVICE.glob("*.py"):
+        assert Path(device.module("" if path.stem == "__init__" else "training").__file__).parent == DEVICE
+
+
+def test_a_boards_builtins_are_for_its_python_alone() -> None:
+    """What MicroPython has and this computer has not is seen by the device's modules, and by nobody else."""
+    import time
+
+    training = device.module("training")
+    assert training.machine is None and training.time.ticks_diff(training.time.ticks_add(5, -10), 5) == -10
+    assert not hasattr(time, "ticks_us") and training.time is not time
