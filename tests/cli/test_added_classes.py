@@ -51,7 +51,7 @@ def test_classes_come_and_go(port: str, tmp_path: Path) -> None:
     assert told["judged_by"] == 0 and told["activated"] and [row["number"] for row in told["classes"]] == [0, 1, 3, 4]
     assert "can't tell what it takes from others" in told["judged"]
     again = edgelora("add-class", elm, "--data", tmp_path / "known.npz", *at, code=3)
-    assert "not better than what was in use" in again.stderr
+    assert "not better than the active adapter" in again.stderr
     with Link.connect(port) as link:
         _, used = add_stored_classes(link, load_base(elm), windows(["rest", "walk", "wave"], 12, 7), "personal")
         assert not used and link.class_get() == link.store_get("personal"), "the board keeps what it had"

@@ -1,4 +1,4 @@
-"""The command that has a board act by itself."""
+"""The command for boards that act on their own."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def add_commands(add: Add, commands: Any) -> None:
 def cmd_act(args: argparse.Namespace) -> None:
     """Lets a board act on its own when it detects a class.
 
-    Writes main.py, which the board runs after each reset, without a computer: its sensor, the adapter of its store, a
-    vote, and what each class does. With --data windows that resemble no sample are "nothing".
+    Writes main.py, which the board runs after each reset, without a computer. It holds the sensor, the adapter in the
+    store, the vote, and the action of each class. With --data, windows that resemble no sample are "nothing".
     """
     base = load_base(args.model)
     wish = Wish(tuple(map(parse_act, args.do)), _sense(args), "" if args.name == "-" else args.name, args.vote)

@@ -1,4 +1,4 @@
-"""What commands share: arguments, and ways to print."""
+"""Arguments and output that commands share."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ Command = Callable[[argparse.Namespace], Any]
 
 
 class Add(Protocol):
-    """Makes a command's parser: its name and what it runs; among `parent`'s if given.
+    """Creates the parser of a command from its name and function, in the group `parent` if given.
 
-    The first line of the docstring is its help in lists, all of it its page.
+    The first line of the function's docstring is the help in lists, the whole docstring the help page.
     """
 
     def __call__(self, name: str, run: Command, parent: Any = ...) -> Parser: ...
 
 
 def port_of(args: argparse.Namespace) -> str:
-    """The port that is given, or set, or that of the only board."""
+    """The port from the command line or settings, or that of the only board."""
     from edgelora.board.devices import pick_port  # takes a while to import
 
     port = pick_port(args.port or args.usual_port)
@@ -82,7 +82,7 @@ def show(args: argparse.Namespace, result: Any, text: str) -> None:
 
 
 def permit(args: argparse.Namespace) -> Permit:
-    """Whether a port may be opened that may be anything's: as --probe says, or the person at the terminal."""
+    """Whether ports of unknown devices may be opened: by --probe, or by asking on a terminal."""
 
     def asked(device: Device) -> bool:
         what = printable(f"{device.port} ({device.description})")

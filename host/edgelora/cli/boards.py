@@ -1,4 +1,4 @@
-"""Commands that build images, and reach boards and their files."""
+"""Commands for firmware images, boards and their files."""
 
 from __future__ import annotations
 
@@ -122,8 +122,8 @@ def add_commands(add: Add, commands: Any) -> None:
 def cmd_build(args: argparse.Namespace) -> None:
     """Builds firmware for a board, including a model.
 
-    The model goes into ROMFS, where the board uses it in place. A checkout builds firmware for every board; an
-    installed package has some boards' own.
+    The model is put into ROMFS, where the board uses it in place. A checkout builds firmware for every board; an
+    installed package includes firmware for some.
     """
     base = load_base(args.model) if args.model else None
     output = args.output or Path("firmware" + SUFFIXES[load_board(args.board).port])
@@ -136,8 +136,8 @@ def cmd_build(args: argparse.Namespace) -> None:
 def cmd_sim(args: argparse.Namespace) -> None:
     """Starts, stops or lists virtual boards.
 
-    A virtual board runs on until it is stopped, and keeps its flash in its folder. A Pico can have a sensor of motion,
-    buttons and noise: these options reach one that runs already, too.
+    A virtual board runs until it is stopped, and keeps its flash in its folder. A Pico can have a motion sensor,
+    buttons and noise; these options also apply to a running one.
     """
     from edgelora.board.sim.oscillator import parse_oscillator
     from edgelora.board.sim.virtual_board import start
@@ -179,7 +179,7 @@ def cmd_sim(args: argparse.Namespace) -> None:
 
 
 def _stop(args: argparse.Namespace) -> None:
-    """Unplugs the board in --state, or those below this folder; of a kind, if that is given."""
+    """Unplugs the board in --state, or all below this folder, optionally of one kind."""
     folder = str(args.state.resolve()) if args.state else None
     boards = [b for b in running() if args.board in (None, b.board)]
     boards = [b for b in boards if (b.state_dir == folder if folder else b.belongs_to(Path.cwd()))]
@@ -189,7 +189,7 @@ def _stop(args: argparse.Namespace) -> None:
 
 
 def _around(args: argparse.Namespace) -> tuple[str | None, list[tuple[int, float]]]:
-    """What --i2c has the sensor play, and the presses of --press."""
+    """The recording of --i2c, and the button presses of --press."""
     from edgelora.board.sim.world import parse_press
 
     chip, _, file = (args.i2c or "").partition("=")
@@ -210,8 +210,8 @@ def _list_running(args: argparse.Namespace) -> None:
 def cmd_flash(args: argparse.Namespace) -> None:
     """Writes firmware to a board.
 
-    A .uf2 goes through an RP2 board's boot loader, MicroPython's .bin to an ESP32 chip.
-    Where the firmware has no EdgeLoRA in it, that is installed next, as by `edgelora install`.
+    A .uf2 is written through an RP2 board's boot loader, MicroPython's .bin to an ESP32 chip. Unless the firmware
+    includes EdgeLoRA, it is installed afterwards, as by `edgelora install`.
     """
     image = args.image or args.firmware
     if image is None:
@@ -236,7 +236,7 @@ def cmd_flash(args: argparse.Namespace) -> None:
 def cmd_install(args: argparse.Namespace) -> None:
     """Installs EdgeLoRA on a board with stock MicroPython.
 
-    These are the native module for its core, the Python modules and the agent. What is there already is not sent.
+    Copies the native module for its core, the Python modules and the agent, unless they are there already.
     """
     result = _install(args, port_of(args), args.packages)
     if args.json:
@@ -262,9 +262,9 @@ def _print_installation(result: Installation) -> None:
 def cmd_devices(args: argparse.Namespace) -> None:
     """Lists connected boards and running virtual boards.
 
-    Says what they are, their firmware, and EdgeLoRA on them. Programs that run on a board are left alone, and ports
-    that others use; no board holds this up for more than a few seconds. A port that may be anything's is opened only if
-    you say so: that may reset what is connected.
+    Shows each board's type, firmware and EdgeLoRA version. Programs running on boards and ports in use are left
+    alone; a board delays this by a few seconds at most. Ports of unknown devices are only opened with --probe, as that
+    may reset the device.
     """
     if args.port:
         found = [(Device(args.port, args.port, virtual=False), ask(args.port, args.interrupt))]
@@ -296,7 +296,7 @@ def cmd_devices(args: argparse.Namespace) -> None:
 def cmd_doctor(args: argparse.Namespace) -> None:
     """Checks this computer and its boards, and suggests fixes.
 
-    Fails if anything is to be mended.
+    The exit code is 1 if there is anything to fix.
     """
     from edgelora.board.doctor import examine
 
@@ -318,7 +318,7 @@ def cmd_doctor(args: argparse.Namespace) -> None:
 def cmd_boards(args: argparse.Namespace) -> None:
     """Lists supported boards and what was verified on each.
 
-    Aliases are names that --board takes, too. --json has all of the boards' profiles.
+    --board also takes aliases. --json prints the complete profiles.
     """
     boards = [load_board(name) for name in list_boards()]
     if args.json:
@@ -356,7 +356,7 @@ def cmd_push(args: argparse.Namespace) -> None:
 
 
 def _file_name(path: str) -> str:
-    """What a file of the board is called here."""
+    """The local name for a file of the board."""
     name = path.rpartition("/")[2]
     if name in ("", ".", "..") or not name.isprintable():
         raise WorkflowError(f"{path!r} ends in no name for a file: give one, `edgelora pull PATH -o FILE`")
@@ -375,7 +375,7 @@ def cmd_pull(args: argparse.Namespace) -> None:
 def cmd_reset(args: argparse.Namespace) -> None:
     """Stops the program on a board, and restarts it.
 
-    Files and the store stay; a model that was open is gone. boot.py and main.py are run as at power-up.
+    Files and the store are kept; an open model is closed. boot.py and main.py run as at power-up.
     """
     port = port_of(args)
     with console.step("reset", args.json):

@@ -1,4 +1,4 @@
-"""Commands that add classes to a network on a board, and take them out."""
+"""Commands that add classes to a network on a board, and remove them."""
 
 from __future__ import annotations
 
@@ -85,15 +85,15 @@ def cmd_add_class(args: argparse.Namespace) -> ExitCode:
     if not made.identical:
         note("the board made another adapter than its host twin: not used; install or flash its EdgeLoRA anew")
     elif not used:
-        note("not better than what was in use, which stays: give more samples, or --force")
+        note("not better than the active adapter, which stays: provide more samples, or --force")
     return exit_code(made.identical, used)
 
 
 def cmd_consolidate(args: argparse.Namespace) -> ExitCode:
     """Retrains a board's adapter together with added classes.
 
-    Layers and rows of classes are made anew together, from all samples; what is not better than the adapter that the
-    board has is not used.
+    Layers and class rows are trained together, from all samples. The result must score better than the board's
+    adapter to replace it.
     """
     base, name = load_base(args.model), store_name(args.name)
     data = data_part(args, args.data, "train")
@@ -102,14 +102,14 @@ def cmd_consolidate(args: argparse.Namespace) -> ExitCode:
     told = f"{name}: named right of {found.judged_by} held samples: {found.before} -> {found.after}"
     show(args, {"name": name} | asdict(found), told)
     if not found.better:
-        note("not better than what was in use, which stays: give more samples")
+        note("not better than the active adapter, which stays: provide more samples")
     return ExitCode.OK if found.better else ExitCode.NOT_ACTIVATED
 
 
 def cmd_remove_class(args: argparse.Namespace) -> None:
     """Removes a class from a board's adapter.
 
-    The rest of the adapter is, to the byte, what it was without the class.
+    The rest of the adapter is byte for byte what it was without the class.
     """
     base, name = load_base(args.model), store_name(args.name)
     with connect(args) as link:

@@ -1,4 +1,4 @@
-"""How command lines are read: short usage, help of one line in lists and pages of their own, spelling suggestions."""
+"""The command-line parser: short usage, one-line help in lists, a help page per command, spelling suggestions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgelora.base.errors import EdgeloraError
 
 
 class UsageError(EdgeloraError):
-    """The command line is wrong. usage: of the command."""
+    """An invalid command line. usage: that of the command."""
 
     def __init__(self, message: str, usage: str, remedy: str) -> None:
         super().__init__(message, remedy=remedy)
@@ -20,13 +20,13 @@ class UsageError(EdgeloraError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A question that names what `word` looks like, "" if it looks like nothing known."""
+    """ "did you mean ...?" with the closest known word, or ""."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"did you mean {close[0]}?" if close else ""
 
 
 class Parser(argparse.ArgumentParser):
-    """Of one command, or of a list of commands: then `sections` are their titles and names in help."""
+    """The parser of one command, or of a group; `sections` then lists titles and names of commands for help."""
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named | {"allow_abbrev": False, "formatter_class": _Formatter})
@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
         self._options_first = False
 
     def add_commands(self) -> argparse._SubParsersAction[Parser]:
-        """Makes this a list of commands; given none, it prints its help."""
+        """Turns this parser into a group, which prints its help without a command."""
         self.commands = self.add_subparsers(metavar="COMMAND")
         self.set_defaults(run=lambda args: self.print_help())
         return self.commands
@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
         return self._option_string_actions.get(name)
 
     def value(self, action: argparse.Action, words: list[str]) -> Any:
-        """What `words` behind an option give. Raises argparse.ArgumentError."""
+        """The value of an option with these words. Raises argparse.ArgumentError."""
         return self._get_values(action, words)
 
     # --- mistakes
@@ -68,7 +68,7 @@ class Parser(argparse.ArgumentParser):
         return found, rest
 
     def _any_order(self, args: Any) -> Any:
-        """argparse takes an argument that may be left out for left out as soon as an option follows the one before."""
+        """Works around argparse, which takes an optional argument for omitted as soon as an option precedes it."""
         self._options_first = True
         try:
             found, rest = self.parse_known_intermixed_args(args)
@@ -96,7 +96,7 @@ class Parser(argparse.ArgumentParser):
     # --- help
 
     def format_usage(self) -> str:
-        """One line: what has to be given. Options that may be given are on the command's page."""
+        """One line with required arguments only; optional ones are on the help page."""
         formatter = self._get_formatter()
         words = [f"usage: {self.prog}"]
         for action in sorted(self._actions, key=lambda action: bool(action.option_strings)):
@@ -126,7 +126,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Keeps paragraphs, and lines that are indented: examples."""
+    """Keeps paragraphs and indented lines (examples)."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28)

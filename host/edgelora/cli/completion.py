@@ -1,4 +1,4 @@
-"""`edgelora completion`: what a shell needs to complete commands, options, boards and files."""
+"""`edgelora completion`: shell completion of commands, options, boards and files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_commands(add: Add, commands: Any) -> None:
 def cmd_completion(args: argparse.Namespace) -> None:
     """Prints a completion script for a shell.
 
-    Have the shell read it at its start:
+    Load it when the shell starts:
 
         bash  echo 'source <(edgelora completion bash)' >> ~/.bashrc
         zsh   edgelora completion zsh > ~/.zsh/completions/_edgelora   # a folder of $fpath
@@ -37,7 +37,7 @@ def cmd_completion(args: argparse.Namespace) -> None:
 
 
 def _add_hints(parser: Parser) -> None:
-    """Tells arguments that are files, and names of boards."""
+    """Marks arguments that take files or board names."""
     for action in parser._actions:
         if action.type is Path:
             action.complete = shtab.FILE  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
-"""What a person sees: progress on standard error, results on standard output.
+"""Terminal output: progress on standard error, results on standard output.
 
-Commands print through here, so that no character of what they say acts on the terminal.
+Commands print through this module, which removes control characters.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from edgelora.base.text import plain, printable
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-LEAST_WIDTH = 12  # characters of a column that is cut to fit a terminal
-LINE_SECONDS = 5.0  # without a terminal: one line as often as this
+LEAST_WIDTH = 12  # characters; no column is cut below this to fit a terminal
+LINE_SECONDS = 5.0  # seconds between lines without a terminal
 
 
 @contextlib.contextmanager
 def progress(title: str, quiet: bool = False) -> Iterator[Progress]:
-    """Gives a callback (done, total, what): a bar with the time left on a terminal, else a line now and then."""
+    """Yields a callback (done, total, what) that shows a progress bar on a terminal, otherwise a line now and then."""
     if quiet:
         yield no_progress
     elif sys.stderr.isatty():
@@ -47,7 +47,7 @@ def progress(title: str, quiet: bool = False) -> Iterator[Progress]:
 
 @contextlib.contextmanager
 def step(title: str, quiet: bool = False) -> Iterator[None]:
-    """Tells of a step that may take a while and reports nothing: on a terminal until it is over, else if it is long."""
+    """Shows a step without progress of its own: on a terminal while it lasts, otherwise only if it takes long."""
     if quiet:
         yield
     elif sys.stderr.isatty():
@@ -76,7 +76,7 @@ def _bar(transient: bool = False) -> Bar:
 
 
 class _Lines:
-    """Notes where a step is, as often as `LINE_SECONDS`, and at its end; from a thread where nothing is reported."""
+    """Prints the progress of a step every `LINE_SECONDS` and at its end, from a thread if the step reports none."""
 
     def __init__(self, title: str) -> None:
         self._title, self._where = title, ""
@@ -113,12 +113,12 @@ class _Lines:
 
 
 def emit(value: Any) -> None:
-    """A result for programs."""
+    """Prints a result as JSON."""
     say(json.dumps(plain(value), indent=1, allow_nan=False))
 
 
 def table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
-    """Aligned columns on standard output; numbers to the right. A terminal gets no line that is too long for it."""
+    """Prints aligned columns, numbers to the right; on a terminal, columns are cut to its width."""
     cells = [head, *[tuple(map(printable, row)) for row in rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     if sys.stdout.isatty():
@@ -134,7 +134,7 @@ def table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
 
 
 def _fitting(widths: list[int], columns: int) -> list[int]:
-    """Widths that fit a terminal: the widest give way first, down to `LEAST_WIDTH`."""
+    """Column widths that fit a terminal: the widest are cut first, down to `LEAST_WIDTH`."""
     widths = list(widths)
     while sum(widths) + 2 * (len(widths) - 1) > columns and max(widths) > LEAST_WIDTH:
         widths[widths.index(max(widths))] -= 1
@@ -150,7 +150,7 @@ def _is_number(text: str) -> bool:
 
 
 def size(count: float) -> str:
-    """Bytes for people."""
+    """A number of bytes, human-readable."""
     return (
         f"{count:.0f} B"
         if count < 10_000

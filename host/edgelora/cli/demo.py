@@ -1,4 +1,4 @@
-"""`edgelora demo`: the whole way, every step the one its own command runs."""
+"""`edgelora demo`: from data to a personalized board, by the same functions as the single commands."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ TIMES = {
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a demo runs, and what it leaves in `output`. port: None for a new virtual board of this profile."""
+    """Board and output folder of a demo. port: None for a new virtual board of this profile."""
 
     profile: BoardProfile
     output: Path
@@ -76,7 +76,7 @@ class Setting:
 
     @contextlib.contextmanager
     def board(self, base: Base) -> Iterator[str]:
-        """The port of the board with the base in it: flashed, and unplugged at the end if it is virtual."""
+        """Yields the port of the board, flashed with the base; a virtual one is unplugged at the end."""
         profile, output, port, quiet = self.profile, self.output, self.port, self.quiet
         handle = None
         try:
@@ -97,7 +97,7 @@ class Setting:
                 handle.stop()
 
     def recorded(self, link: Link, base: Base, takes: Sequence[Take], twins: Samples) -> None:
-        """Has the board make its samples of these takes: what it learns, and what judges. They are the twin's."""
+        """Lets the board make training and held-out samples from these takes; they equal the twin's."""
         held = dataset.held_out(twins.y)
         for path, mine, what in ((SAMPLES_PATH, ~held, "record"), (HELD_PATH, held, "record, to judge by")):
             with console.progress(what, self.quiet) as progress:
@@ -126,7 +126,7 @@ class Setting:
         tested_on: str,
         note: str = "",
     ) -> tuple[Report, Path]:
-        """The run again on the host, beside float LoRA, and the page."""
+        """Repeats the run on the host, with the float LoRA baseline, and writes the page."""
         write_atomic(self.output / "adapter.ela", run.run.adapter)
         with console.step("float LoRA, to compare", self.quiet):
             baseline = float_baseline(net, data.train, data.test, run.course)
@@ -140,7 +140,7 @@ class Setting:
 
 
 def set_up(board: str, output: Path, port: str | None, quiet: bool) -> Setting:
-    """Raises what would stop a demo later: no board, no firmware for it, or nothing to run a virtual one."""
+    """Raises errors that would otherwise stop a demo later: no board, no firmware, or no emulator."""
     profile = load_board(board)
     if profile.is_virtual and port is None:
         check_virtual(profile, state_of(profile, output), quiet)
@@ -167,13 +167,12 @@ def state_of(profile: BoardProfile, output: Path) -> Path:
 def demo_har(
     board: str, subject: int, recipe: Recipe, output: Path, port: str | None = None, quiet: bool = False
 ) -> tuple[Report, Path]:
-    """Personalizes activity recognition to `subject`, whom the base has never seen, on a board.
+    """Personalizes activity recognition on a board to `subject`, a person unseen by the base.
 
-    The board gets what a sensor of motion counts. Its pipeline makes the samples that it keeps and learns from, by
-    itself, and the windows that it is tested with.
-    A virtual board is started, flashed through its drive, and unplugged at the end; a real one is found or named by
-    `port`. Stock firmware, which a real board must have already, gets EdgeLoRA installed. Everything is left in
-    `output`. Returns the report and its page.
+    The board gets raw counts of a motion sensor. Its pipeline makes the training samples and the test windows. A
+    virtual board is started, flashed through its drive, and unplugged at the end; a real one is found or named by
+    `port`. Stock firmware, which a real board must have already, gets EdgeLoRA installed. All files are in `output`.
+    Returns the report and its page.
     """
     here = set_up(board, output, port, quiet)
     with console.step(f"data har:{subject}", quiet):
@@ -197,10 +196,10 @@ def demo_har(
 def demo_keywords(
     board: str, voice: str, recipe: Recipe, output: Path, port: str | None = None, quiet: bool = False
 ) -> tuple[Report, Path]:
-    """Personalizes keyword spotting to a voice that the base has never heard, on a board, from sound.
+    """Personalizes keyword spotting on a board, from sound, to a voice unseen by the base.
 
-    The board gets sound as a microphone has it. Its front end makes the samples that it keeps and learns from, by
-    itself. After a reset it hears words that were held out. See `demo_har` for the rest.
+    The board gets sound as from a microphone. Its front end makes the training samples. After a reset it is tested on
+    held-out words. See `demo_har` for the rest.
     """
     check_speech()
     here = set_up(board, output, port, quiet)
@@ -244,16 +243,16 @@ def make_base(net: FloatNet, data: Dataset, path: Path) -> Base:
 
 
 def make_firmware(profile: BoardProfile, base: Base, folder: Path, quiet: bool = False) -> Path:
-    """An image with the base in it, or the stock one, which takes its files by the link."""
+    """Firmware with the base, or stock firmware, which gets the base over the link."""
     files = {} if profile.stock else {base.name: base.elm}
     image = folder / f"{profile.name}{SUFFIXES[profile.port]}"
     return build_firmware(profile.name, files, image, lambda line: streams.note(line, quiet))
 
 
 def start_board(board: str, firmware: Path, state: Path, quiet: bool) -> virtual_boards.SimHandle:
-    """Powers up a new virtual board and gets the firmware onto it: a Pico through its drive, as a person would.
+    """Starts a new virtual board and flashes it, a Pico through its drive.
 
-    What a board in `state` kept before is gone: an adapter of an earlier run would be in use, and judge this one.
+    An earlier board in `state` is erased: its adapter would otherwise be active and be compared with this run's.
     """
     with console.step(f"start {board}", quiet):
         virtual_board.discard(state)

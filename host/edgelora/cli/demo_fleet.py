@@ -1,4 +1,4 @@
-"""`edgelora demo fleet`: virtual boards and twins learn together through a real SuperLink, with masks and noise on."""
+"""`edgelora demo fleet`: federated learning of virtual boards and twins over a real SuperLink, with masks and noise."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ PLAN = Plan.suited(  # of few rounds, so without a momentum that takes some to b
 
 @dataclass(frozen=True)
 class Demo:
-    """What came of it. before, after: accuracies by board, by its test samples, measured by the twin."""
+    """The result. before, after: test accuracy by board, measured by the twin."""
 
     federation: Federation
     before: dict[str, float]
@@ -62,7 +62,7 @@ class Demo:
 
 
 def demo_fleet(boards: list[str], twins: int, rounds: int, output: Path, quiet: bool = False) -> Demo:
-    """Federates these virtual boards and so many twins. Everything is left in `output`, which is new each time."""
+    """Runs a federation of virtual boards and twins. `output` is recreated each time."""
     with contextlib.suppress(GatewayError):
         GatewayClient(output / "gateway").boards()
         raise InputError(f"a demo runs in {output}", remedy="wait for its end, or give another folder with -o")
@@ -118,7 +118,7 @@ def _state(output: Path, place: int, name: str) -> Path:
 
 
 def _enrolled(folder: Path, base: Base, data: Boards, ports: list[str], twins: int) -> tuple[Site, list[Identity]]:
-    """A roster of boards first, then twins. Boards get what they have seen, and whose rosters to trust."""
+    """Enrolls boards first, then twins. Boards get their samples and the trusted key."""
     key = Ed25519PrivateKey.generate()
     trusted = TARGET.encode().ljust(TARGET_SIZE, b"\0") + public_bytes(key)
     entries = []
@@ -139,7 +139,7 @@ def _enrolled(folder: Path, base: Base, data: Boards, ports: list[str], twins: i
 def _federate(
     federation: Federation, site: Site, gateway: Path, judge: Judge, quiet: bool
 ) -> dict[int, dict[str, float]]:
-    """Accuracies by board after each round, of which the server knows nothing."""
+    """Accuracy by board after each round, which the server does not see."""
     measured: dict[int, dict[str, float]] = {}
     port = free_port()
     write_project(federation.folder, site=site.folder, address=f"127.0.0.1:{port}")

@@ -1,4 +1,4 @@
-"""`edgelora demo machine`: a board learns one machine from raw vibration, and watches it."""
+"""`edgelora demo machine`: a board learns the vibration of one machine, and monitors it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TESTED, TESTED_FAULTY = 2000, 12  # windows that the twin scores; the latter of 
 def demo_machine(
     board: str, number: int, recipe: Recipe, phases: Phases, output: Path, port: str | None = None, quiet: bool = False
 ) -> tuple[MachineReport, Path]:
-    """Learns a simulated machine, which the base doesn't know, on a board. Returns the report and its page.
+    """Learns a simulated machine, unseen by the base, on a board. Returns the report and its page.
 
     A virtual board is started, flashed through its drive, and unplugged at the end; a real one is found or named by
     `port`. Everything is left in `output`.
@@ -70,7 +70,7 @@ def demo_machine(
 
 
 def _vibration(number: int, phases: Phases) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    """Counts to learn from, and to watch: normal ones, then a window of each fault and severity."""
+    """Counts for calibration, and counts to monitor: normal ones, then a window of each fault and severity."""
     of = machines.machine(number)
     faults = [machines.vibration(of, 1, WATCHED_SEED, fault, severity) for fault in FAULTS for severity in SEVERITIES]
     watched = [machines.vibration(of, WATCHED, WATCHED_SEED), *faults]

@@ -1,4 +1,4 @@
-"""The whole demonstrations: `edgelora demo`."""
+"""Complete demonstrations: `edgelora demo`."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def add_commands(add: Add, commands: Any) -> None:
 def cmd_demo(args: argparse.Namespace) -> ExitCode:
     """Recognizes activities from a watch's motion sensor.
 
-    The whole way: pretrain, quantize, plan, build, flash, personalize on the board, report.
+    All steps: pretrain, quantize, plan, build, flash, personalize on the board, report.
     """
     recipe = recipe_of(args, DEMO_RECIPE)
     port = args.port or (None if load_board(args.board).is_virtual else args.usual_port)
@@ -95,8 +95,8 @@ def cmd_demo(args: argparse.Namespace) -> ExitCode:
 def cmd_demo_machine(args: argparse.Namespace) -> ExitCode:
     """Learns the vibration of one machine, and monitors it.
 
-    A base that knows 40 other machines goes onto the board. Raw counts of an accelerometer are streamed there: the
-    board makes features of them, trains an adapter, sets its own threshold, and says how unusual each window is.
+    The base is pretrained on 40 other machines. The board gets a stream of raw accelerometer counts: it computes
+    features, trains an adapter, sets its own threshold, and scores each window.
     """
     from .demo_machine import demo_machine
 
@@ -121,8 +121,8 @@ def cmd_demo_machine(args: argparse.Namespace) -> ExitCode:
 def cmd_demo_fleet(args: argparse.Namespace) -> None:
     """Federated learning with masks and noise.
 
-    Virtual boards and twins federate through a real SuperLink: enrolled in a signed roster, they train on what they
-    have seen, clip, add noise and masks. The server sees sums alone. The page opens at the end.
+    Virtual boards and twins take part over a real SuperLink. Enrolled in a signed roster, they train on their own
+    samples, clip, and add noise and masks; the server only sees sums. The page opens at the end.
     """
     from .demo_fleet import demo_fleet
 
@@ -150,8 +150,8 @@ def cmd_demo_fleet(args: argparse.Namespace) -> None:
 def cmd_demo_keywords(args: argparse.Namespace) -> ExitCode:
     """Recognizes spoken words, adapted to one voice.
 
-    The way of `demo har`, but that the board hears: sound goes over the link as a microphone would have it, the board's
-    front end makes samples of it, and the board learns them by itself. It is reset then, and hears words held out.
+    Like `demo har`, from sound: the link carries sound as from a microphone, the board's front end makes samples of
+    it, and the board trains on its own. After a reset it is tested on held-out words.
     """
     recipe = recipe_of(args, KEYWORDS_RECIPE)
     port = args.port or (None if load_board(args.board).is_virtual else args.usual_port)

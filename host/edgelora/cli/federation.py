@@ -1,4 +1,4 @@
-"""Commands of a federation: begin it, simulate it, tell of it."""
+"""Commands of a federation: create, simulate, run, show."""
 
 from __future__ import annotations
 
@@ -127,9 +127,9 @@ def plan_of(args: argparse.Namespace) -> Plan:
 def cmd_simulate(args: argparse.Namespace) -> None:
     """Simulates a federation on this computer, and writes its page.
 
-    Each board trains from the global adapter on its own samples, clips what it learned and adds its noise; the server
-    averages, in exact integers. Masks cancel to the last bit: they count for epsilon, and none are made. With more
-    boards than recordings each has some windows of one.
+    Each board trains the global adapter on its own samples, clips the update and adds its noise; the server averages,
+    in exact integers. Masks cancel exactly, so none are computed, but epsilon accounts for them. With more boards than
+    recordings, each board has some windows of one.
 
         edgelora fleet simulate out/fleet
         edgelora fleet simulate out/private --boards 1000 --share 0.1 --clip 2000 --noise 2 --least 50
@@ -152,7 +152,7 @@ def cmd_simulate(args: argparse.Namespace) -> None:
 def cmd_report(args: argparse.Namespace) -> None:
     """Writes the current page of a federation.
 
-    Accuracies are on it where a simulation measured them: what real boards know of themselves stays theirs.
+    It shows accuracies only of simulations: real boards do not reveal theirs.
     """
     federation = Federation.open(args.federation)
     ended = federation.ended if federation.done < federation.plan.rounds else ""
@@ -163,8 +163,7 @@ def cmd_report(args: argparse.Namespace) -> None:
 def cmd_status(args: argparse.Namespace) -> None:
     """Shows a federation's progress and remaining budget.
 
-    Epsilons are of all that the boards of its fleet were asked for, by other federations, too, as the fleet's ledger
-    has it.
+    Epsilons include all federations of the fleet, according to its ledger.
     """
     federation = Federation.open(args.federation)
     standing, plan = federation.standing(), federation.plan
@@ -180,7 +179,7 @@ def _epsilon(told: Epsilons, plan: Plan) -> str:
 def cmd_init(args: argparse.Namespace) -> None:
     """Creates a folder for a federation, with a Flower project.
 
-    The project is an ordinary one of Flower's: `flwr run FOLDER/app` runs it, too. Its apps are ours.
+    It is an ordinary Flower project with EdgeLoRA's apps: `flwr run FOLDER/app` runs it, too.
 
         edgelora fleet init out/federation --site fleet --base har.elm --noise 1 --clip 2000 --least 6
         edgelora fleet run out/federation --start --gateway gateway
@@ -231,12 +230,12 @@ def _any_task(plan: Plan) -> Task:
 
 
 def _abandoned(plan: Plan, dropouts: float) -> float:
-    """The chance that a cohort of the usual size has no sum."""
+    """The probability that a cohort of the usual size has no sum."""
     return abandoned(plan.usual_cohort, thresholds(_any_task(plan), plan.usual_cohort)[1], dropouts)
 
 
 def _check_cohorts(plan: Plan) -> None:
-    """InputError where no round could have a sum even if no board drops out."""
+    """InputError if no round could have a sum even without drop-outs."""
     if plan.masks and _abandoned(plan, 0.0) == 1:
         raise InputError(
             f"about {plan.usual_cohort} boards are in a cohort, fewer than --least {plan.least} and --colluders "
@@ -248,8 +247,8 @@ def _check_cohorts(plan: Plan) -> None:
 def cmd_run(args: argparse.Namespace) -> None:
     """Runs a federation on Flower, and prints each round.
 
-    With --start a SuperLink and a SuperNode for each gateway run here until it is over; else they run elsewhere, as
-    FOLDER/flower/config.toml says. Ctrl-C ends the run; the same command goes on where it was.
+    With --start, a SuperLink and one SuperNode per gateway run here for the duration of the run; otherwise they run
+    elsewhere, as FOLDER/flower/config.toml says. Ctrl-C stops the run; the same command resumes it.
     """
     federation = Federation.open(args.federation)
     address = address_of(args.federation)

@@ -1,4 +1,4 @@
-"""Commands of a fleet: boards that learn together."""
+"""Commands of a fleet."""
 
 from __future__ import annotations
 
@@ -103,20 +103,20 @@ def _add_key(parser: argparse.ArgumentParser) -> None:
 def cmd_enroll(args: argparse.Namespace) -> None:
     """Adds a board to the signed roster.
 
-    A board's identity is a key pair that it makes itself; the secret half never leaves it. Only boards of the roster
-    take part, so that whoever adds up their updates can't invent any. The first board begins the fleet:
+    A board's identity is a key pair that it creates itself; the private key never leaves it. Only boards of the roster
+    take part, so the server can't invent any. The first board creates the fleet:
 
         edgelora keygen release.pem
         edgelora update --trust release.pub --target band
         edgelora fleet enroll fleet --key release.pem --target band --name kitchen
 
-    A board on a serial port is asked for its key and given the roster. WiFi boards print theirs: give it with --public.
+    A board on a serial port sends its key and gets the roster. WiFi boards print their key: pass it with --public.
 
-    --policy is what the board asks of every task, whoever sends it. All that its rounds may ever tell of it is printed
-    as three epsilons: to who sees the global adapters alone, to an honest server that looks at all it gets, and to one
-    that lies with colluding boards. `edgelora fleet budget` tells how much of that is spent.
+    --policy sets the requirements that the board checks in every task. Three epsilons bound the privacy loss of all
+    its rounds: to an outsider who sees the global adapters, to an honest but curious server, and to a malicious server
+    with colluding boards. `edgelora fleet budget` shows how much is spent.
 
-    The release key stays here: the folder without it may go to the computer that adds updates up.
+    The release key stays here; copy the folder without it to the computer that runs the server.
     """
     key, policy = load_key(args.key), _policy_of(args.policy)
     if args.public is not None and args.twins is not None or (args.twins is None) != (args.identities is None):
@@ -157,9 +157,9 @@ def cmd_enroll(args: argparse.Namespace) -> None:
 def cmd_budget(args: argparse.Namespace) -> None:
     """Shows the spent and remaining privacy budget of a board.
 
-    A board counts this itself, in its own flash and for its whole life, over all fleets: each round that an update
-    leaves in costs 1 / z^2, where z is the noise of the sum in clips, without that of colluders. Beyond the budget of
-    its policy it takes part in no round.
+    The board counts it in its own flash, for its whole life and over all fleets. Each round in which it sends an update
+    costs 1 / z^2, where z is the noise of the sum in clips, without that of colluders. Once the budget of its policy
+    is spent, it takes part in no more rounds.
     """
     if args.identity:
         identity = Identity(args.identity)
@@ -220,7 +220,7 @@ def _enroll_twins(args: argparse.Namespace, site: Site, key: Ed25519PrivateKey) 
 def cmd_revoke(args: argparse.Namespace) -> None:
     """Removes a board from the roster for good.
 
-    Its index stays empty. Boards learn of it with the next roster that they get; the server at once.
+    Its index is never reused. The server applies this at once, boards with their next roster.
     """
     roster, board = Site(args.fleet).revoke(args.board, load_key(args.key))
     result = {"index": board.index, "name": board.name, "public": board.key, **_summary(roster)}
@@ -247,14 +247,14 @@ def cmd_roster(args: argparse.Namespace) -> None:
 def cmd_publish(args: argparse.Namespace) -> None:
     """Releases the global adapter to a few boards, then to all.
 
-    It becomes a signed update as `edgelora release` makes them. The gateway gives it to boards on serial lines, WiFi
-    boards fetch it there at /fleet/INDEX/NAME.elu. Which boards are the few, a hash says, anew for each version:
+    It becomes a signed update, as by `edgelora release`. The gateway installs it on serial boards; WiFi boards fetch it
+    at /fleet/INDEX/NAME.elu. A hash selects the first boards, differently for each version:
 
         edgelora fleet publish fleet global.ela --name wake --key release.pem --share 10
         edgelora fleet publish fleet --name wake --all
 
-    A board whose application does not confirm it falls back by itself. --back gives all boards, under a new number,
-    what they had before, and given again goes further back. With none of these it tells how far the newest has come.
+    A board whose application does not confirm it returns to the old adapter. --back rolls all boards back, as a new
+    version; repeat it to go further back. Without options the command shows the progress of the latest version.
     """
     if bool(args.adapter) + args.all + args.back > 1:
         raise InputError("give an adapter, --all or --back: one at a time")

@@ -1,4 +1,4 @@
-"""The command that keeps a fleet's gateway running."""
+"""The command that runs a fleet's gateway."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Relays messages between the server and boards.
 
-    Until Ctrl-C. It owns the serial ports of boards, and waits for those that are unplugged; WiFi boards poll it over
-    HTTP; boards of this computer take part by the boards' own code. It sees messages, but has no key to read or make
-    any. The server's end on this computer finds it by FLEET/gateway.
+    Runs until Ctrl-C. The gateway owns the serial ports of boards and waits for unplugged ones; WiFi boards poll it
+    over HTTP; simulated boards run the boards' own code. It relays messages without keys to read or forge them. The
+    server on this computer finds it by FLEET/gateway.
 
         edgelora fleet gateway fleet --port /dev/ttyACM0 --port /dev/ttyACM1 --http 8080
     """
@@ -101,7 +101,7 @@ def _add_twins(gateway: Gateway, site: Site, secrets: Path, model: Path, data: s
 
 @contextlib.contextmanager
 def _teller(as_json: bool, log: Path | None) -> Iterator[Tell]:
-    """Prints events, a line each, from any thread."""
+    """Prints events, one per line, from any thread."""
     lock = threading.Lock()
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open(log, "a", encoding="utf-8")) if log else None
@@ -124,7 +124,7 @@ def _teller(as_json: bool, log: Path | None) -> Iterator[Tell]:
 
 
 def _line(event: Mapping[str, Any]) -> str:
-    """An event for people."""
+    """An event as text."""
     fields = dict(event)
     what, index, name = fields.pop("event"), fields.pop("board", None), fields.pop("name", "")
     if "stage" in fields:

@@ -1,4 +1,4 @@
-"""Every command with its module and its line, so that a list of them takes no command's imports."""
+"""All commands with module and description, so that a list of them imports none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Entry(NamedTuple):
-    """A command: the module that adds it, and its line in lists, which its docstring begins with."""
+    """A command: the module that adds it, and the first line of its docstring."""
 
     module: str
     line: str

@@ -170,9 +170,9 @@ def _pace(args: argparse.Namespace) -> Pace:
 def cmd_personalize(args: argparse.Namespace) -> ExitCode:
     """Trains an adapter on a board, and writes a report.
 
-    The report compares the network before and after on samples that it was not trained on, by accuracy or, of a network
-    that learns values, such as an autoencoder, by the mean squared error. The run is in
-    metrics.jsonl while it goes on (edgelora watch), and can go on after it was cut off (--resume).
+    The report compares the network before and after on held-out samples, by accuracy, or by mean squared error for a
+    network that learns values, such as an autoencoder. metrics.jsonl has the progress (edgelora watch); an interrupted
+    run can be continued (--resume).
     """
     base = load_base(args.model)
     if args.net and base.model.learns_values:
@@ -213,7 +213,8 @@ def cmd_personalize(args: argparse.Namespace) -> ExitCode:
 def cmd_eval(args: argparse.Namespace) -> None:
     """Measures accuracy on a board or on the host twin.
 
-    Of a network that learns values, such as an autoencoder, it is the mean squared error, in squared units of the data.
+    For a network that learns values, such as an autoencoder, this is the mean squared error, in squared units of the
+    data.
     """
     base = load_base(args.model)
     parts = data_parts(args, None) if args.held_out else None
@@ -258,7 +259,7 @@ def _tested_on(args: argparse.Namespace) -> str:
 def cmd_train_adapter(args: argparse.Namespace) -> ExitCode:
     """Trains an adapter on this computer.
 
-    The host twin does as a board would, to the same bytes; with --qat it does better than a board can.
+    The host twin trains the same adapter as a board, byte for byte; with --qat it trains better than a board can.
     """
     from edgelora.learn.training.host_run import as_board, train_adapter
 
@@ -311,7 +312,7 @@ def _tell(args: argparse.Namespace, told: Remarks) -> None:
 
 
 def _qat(args: argparse.Namespace, recipe: Recipe, shape: Shape) -> tuple[Recipe, Trainer]:
-    """The recipe with what is the host's own, and who trains by it. ValueError for settings of a board's training."""
+    """The recipe with the host's own settings, and the trainer. ValueError for settings of on-board training."""
     given = [option for name, option in BOARDS_OWN.items() if getattr(args, name) is not None]
     if args.mode == "frozen_a" or args.plan and recipe.mode == "frozen_a":
         given.append("frozen A")
@@ -326,8 +327,8 @@ def _qat(args: argparse.Namespace, recipe: Recipe, shape: Shape) -> tuple[Recipe
 def cmd_import_adapter(args: argparse.Namespace) -> ExitCode | None:
     """Converts a PEFT checkpoint to an adapter (.ela).
 
-    It is a LoRA that was trained on the base's float original. With --data it is compared with that network and its
-    LoRA; exit code 5 if much was lost.
+    The checkpoint must have been trained on the base's float network. With --data, the adapter is compared with that
+    network and its LoRA; the exit code is 5 if much accuracy was lost.
     """
     from edgelora.model.importers import peft
 
@@ -370,7 +371,7 @@ _NO_NET = (
 
 
 def _original(args: argparse.Namespace, base: Base) -> tuple[FloatNet | None, str]:
-    """The float network of --net, or the one beside the base; and what it with LoRA is called."""
+    """The float network of --net, or the one next to the base, and its name with LoRA."""
     beside = original_path(args.model)
     if args.net is None and not beside.exists():
         return None, "INT8 base with LoRA unrounded"
@@ -384,7 +385,7 @@ def _original(args: argparse.Namespace, base: Base) -> tuple[FloatNet | None, st
 
 
 def _why_lost(found: Fidelity, known: bool) -> str:
-    """What to do about an adapter that lost much."""
+    """Advice for an adapter that lost much accuracy."""
     if found.full:
         ops = ", ".join(f"op {op} ({share:.1%})" for op, share in found.full)
         return (
@@ -404,7 +405,7 @@ def _on_data(fit: Any) -> tuple[object, object]:
 def cmd_export_adapter(args: argparse.Namespace) -> None:
     """Converts an adapter (.ela) to a PEFT checkpoint.
 
-    It is a LoRA in float32.
+    The checkpoint is in float32.
     """
     from edgelora.model.importers import peft
 

@@ -32,7 +32,7 @@ FULL = ": free some, then give the command again; what was there is as it was"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command. Its exit code is an `ExitCode`; but for OK, a line on standard error says what to do."""
+    """Runs one command and returns its `ExitCode`; unless it is OK, a line on standard error gives a remedy."""
     streams.open_closed()
     gc.set_threshold(OBJECTS_A_LOOK)
     argv = sys.argv[1:] if argv is None else argv
@@ -66,10 +66,10 @@ def main(argv: list[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _ended_as_interrupted() -> Iterator[None]:
-    """SIGTERM and SIGHUP do what Ctrl-C does, so what was started is ended and boards are left usable.
+    """Handles SIGTERM and SIGHUP like Ctrl-C, so that jobs are stopped and boards are left usable.
 
-    Further ones change nothing, also while it ends: a shell whose terminal is closed may send two. What is ignored
-    (`nohup`) stays so.
+    Further signals are ignored, as a shell whose terminal is closed may send two. Signals that are already ignored
+    (`nohup`) stay so.
     """
     asked: list[int] = []
 
@@ -96,14 +96,14 @@ def _ended_as_interrupted() -> Iterator[None]:
 
 
 def _end_workers() -> None:
-    """Ends processes that jobs run in: a terminal tells them of Ctrl-C, nobody of a request to terminate."""
+    """Ends worker processes: a terminal sends them Ctrl-C, but nobody forwards SIGTERM."""
     if jobs := sys.modules.get("multiprocessing"):
         for worker in jobs.active_children():
             worker.terminate()
 
 
 class _Notes(logging.Handler):
-    """What the package logs, as lines on standard error."""
+    """Prints the package's log to standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         note(f"{record.name.removeprefix('edgelora.')}: {record.getMessage()}")
@@ -111,7 +111,7 @@ class _Notes(logging.Handler):
 
 @contextlib.contextmanager
 def _telling(argv: list[str]) -> Iterator[None]:
-    """Under -v and --debug, what the package logs is told, and what libraries warn of. Else neither is."""
+    """Prints the package's log and libraries' warnings with -v and --debug, and hides both otherwise."""
     level = logging.DEBUG if "--debug" in argv else logging.INFO if {"-v", "--verbose"} & set(argv) else None
     warnings.showwarning = _log_warning
     if level is None:
@@ -130,13 +130,13 @@ def _telling(argv: list[str]) -> Iterator[None]:
 def _log_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
 ) -> None:
-    """A library's warning is for who debugs: what a user has to know, a command says in its own words."""
+    """Logs a library's warning; commands print what users need to know themselves."""
     where = f"{os.path.basename(filename)}:{lineno}"
     logging.getLogger("edgelora.warnings").info("%s: %s: %s", where, category.__name__, message)
 
 
 def _tell(error: Exception, as_json: bool) -> int:
-    """Says what went wrong, as text or as JSON, on standard error; what it was."""
+    """Prints an error to standard error, as text or JSON; returns its exit code."""
     usage = getattr(error, "usage", "")
     message, code = _judged(error)
     if as_json:
@@ -150,7 +150,7 @@ def _tell(error: Exception, as_json: bool) -> int:
 
 
 def _judged(error: Exception) -> tuple[str, ExitCode]:
-    """An error in words, and whether it is a user's to mend or a bug of ours."""
+    """The message and exit code of an error: a user's, or a bug."""
     if isinstance(error, EdgeloraError):
         return str(error), ExitCode.FAILED
     if isinstance(error, OSError):
@@ -175,7 +175,7 @@ def _judged(error: Exception) -> tuple[str, ExitCode]:
 
 @contextlib.contextmanager
 def _quick_stop() -> Iterator[None]:
-    """Ctrl-C ends the process at once: for imports, which take a while and have nothing to put away."""
+    """Lets Ctrl-C end the process at once during imports, which need no cleanup."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         note("\nstopped")

@@ -1,4 +1,4 @@
-"""Commands that make one of several: adapters added up, an adapter in a network's weights."""
+"""Commands that blend adapters, and merge an adapter into the network's weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .arguments import Add
 from .console import emit
 from .recipe_arguments import data_part
 
-LARGE_ERROR = 0.02  # of what an adapter adds: from here on --refit is pointed out
+LARGE_ERROR = 0.02  # share of an adapter's contribution that is lost, from which --refit is suggested
 
 
 def add_commands(add: Add, commands: Any) -> None:
@@ -57,7 +57,7 @@ def add_commands(add: Add, commands: Any) -> None:
 
 
 def weights(text: str) -> list[float]:
-    """Numbers with commas between them."""
+    """Comma-separated numbers."""
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
@@ -69,8 +69,8 @@ def weights(text: str) -> list[float]:
 def cmd_blend(args: argparse.Namespace) -> None:
     """Computes a weighted sum of adapters.
 
-    Where their A's are the same (those of one seed are, if frozen), the B's are added, and the rank stays. Elsewhere
-    their ranks are put beside each other: 4 and 4 make 8, and 32 is the most. Boards do the same: Model.blend.
+    If all adapters have the same A (frozen A from one seed), their B's are added and the rank stays. Otherwise ranks are
+    concatenated: 4 and 4 make 8, up to 32. Boards do the same: Model.blend.
     """
     base = load_base(args.model)
     files = [load_adapter(path, base) for path in args.adapters]
@@ -89,8 +89,8 @@ def cmd_blend(args: argparse.Namespace) -> None:
 def cmd_merge(args: argparse.Namespace) -> None:
     """Merges an adapter into the INT8 network.
 
-    The .tflite that comes out runs wherever the base's does. It computes what a board computes that has merged the
-    adapter, byte for byte in TensorFlow Lite Micro; with --refit something nearer to the adapter in use.
+    The resulting .tflite runs wherever the base's does. TensorFlow Lite Micro computes the same bytes as a board that
+    has merged the adapter; with --refit it is closer to the unmerged adapter instead.
     """
     x = _inputs(args)
     check_suffix(args.output.name)

@@ -89,7 +89,7 @@ def add_commands(add: Add, commands: Any) -> None:
 def cmd_pretrain(args: argparse.Namespace) -> None:
     """Trains a float network on many people or voices.
 
-    They are those of the data that are not left out for personalization.
+    It uses all people of the data except those reserved for personalization.
     """
     part = data_part(args, args.data, "pretrain")
     args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def cmd_import(args: argparse.Namespace) -> None:
     """Converts a TensorFlow Lite or Keras model to a .elm.
 
     A .tflite file has to be INT8; the model computes what TensorFlow Lite Micro does, byte for byte. A .keras or .h5
-    file is quantized first, on --data (its classes y, if it has any, are for the report).
+    file is first quantized, calibrated on --data (classes y, if present, are for the report).
     """
     from edgelora.model.importers.tflite import convert as tflite  # takes a while to import
 
@@ -219,8 +219,8 @@ def _import_keras(args: argparse.Namespace, x: Any) -> tuple[QuantModel, bytes, 
 def cmd_plan(args: argparse.Namespace) -> None:
     """Computes memory and time on a board, and chooses ranks.
 
-    With --data it chooses the configuration that does most within a budget. Both modes are tried unless --mode is
-    given, and ranks are chosen layer by layer instead of by --rank:
+    With --data, it chooses the best configuration within a budget: both modes unless --mode is given, and a rank for
+    each layer instead of --rank:
 
         edgelora plan base.elm --board pico --ram 48K --adapter 8K --data user.npz -o plan.json
         edgelora personalize base.elm --data user.npz --plan plan.json

@@ -21,9 +21,9 @@ GROUPS = tuple((title, tuple(names)) for title, names in index.GROUPS.items())
 
 
 def make_parser(line: Sequence[str] | None = None) -> Parser:
-    """Takes a command line; `run` of what it gives is the command. Raises UsageError.
+    """The parser; `run` of a parsed command line is the command's function. Raises UsageError.
 
-    line: the one that it will take: other commands are then only listed, and what they import stays away.
+    line: the command line that will be parsed. Modules of other commands are then not imported.
     """
     called = next((word for word in line or () if not word.startswith("-")), "")
     modules = (
@@ -62,7 +62,7 @@ def make_parser(line: Sequence[str] | None = None) -> Parser:
 
 
 class _Version(argparse.Action):
-    """As argparse's, but that the version is looked up only when it is asked for."""
+    """Like argparse's, but looks up the version only on request."""
 
     def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> NoReturn:
         from edgelora import __version__

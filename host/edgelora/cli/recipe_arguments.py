@@ -1,4 +1,4 @@
-"""What commands share that train or take data: the arguments of a recipe, and what is given as data."""
+"""Arguments that commands share for recipes and data."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PLANNED = ("rank", "placement", "mode", "micro_batch", "momentum", "ram")
 
 
 def data_part(args: argparse.Namespace, spec: str, part: str) -> Dataset:
-    """See `load_part`; making data takes a while the first time."""
+    """See `load_part`; shows progress, as generating data takes a while the first time."""
     with console.step(f"data {spec}", args.json):
         return load_part(spec, part)
 
@@ -51,7 +51,7 @@ def data_parts(args: argparse.Namespace, test: str | None) -> Parts:
 
 
 def planned_recipe(args: argparse.Namespace, base: Base) -> Recipe:
-    """The recipe of --plan, or the default one, changed as the command line says."""
+    """The recipe of --plan, or the default one, changed by the command line."""
     if not args.plan:
         return recipe_of(args)
     decided = [name for name in PLANNED if getattr(args, name) is not None]
@@ -64,19 +64,19 @@ def planned_recipe(args: argparse.Namespace, base: Base) -> Recipe:
 
 
 def recipe_of(args: argparse.Namespace, default: Recipe = DEFAULTS) -> Recipe:
-    """`default`, changed as the command line says."""
+    """`default`, changed by the command line."""
     given = {field.name: value for field in fields(Recipe) if (value := getattr(args, field.name, None)) is not None}
     return replace(default, **given)
 
 
 def labels(text: str) -> list[str]:
-    """Names with commas between them, or a file with one a line."""
+    """Comma-separated names, or a file with one per line."""
     lines = Path(text).read_text().splitlines() if os.path.isfile(text) else text.split(",")
     return [line.strip() for line in lines if line.strip()]
 
 
 def mapping(text: str) -> tuple[str, int]:
-    """A module's name and an op's index."""
+    """A module name and an op index."""
     module, _, op = text.rpartition("=")
     if not module or not op.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r}: give MODULE=OP, for example conv1=0")

@@ -1,4 +1,4 @@
-"""Commands about recordings: what sensors measured, before it is anybody's input."""
+"""Commands for recordings of sensors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from edgelora.model.datasets.recordings import (
 from .arguments import Add, add_port, connect, show, whole
 
 KEY_VARIABLE = "EDGELORA_HMAC_KEY"
-ASK_SECONDS = 0.05  # between questions to the board
+ASK_SECONDS = 0.05  # seconds between requests to the board
 TAKE_KEYS, UNDO_KEYS, END_KEYS = "\r\n ", "uU", "qQ\x04"
 
 
@@ -91,8 +91,8 @@ def _add_record(add: Add) -> None:
 def cmd_record(args: argparse.Namespace) -> None:
     """Records samples of one class from a board's sensor.
 
-    Enter or space takes the window that ends now, u takes the last one back, q or Ctrl-C ends; what was taken is kept.
-    With --count they are taken by a clock, and each is announced a second before.
+    Enter or space records the window that ends now, u undoes the last one, q or Ctrl-C quits and keeps all samples.
+    With --count, windows are recorded on a timer, each announced one second before.
     """
     base = load_base(args.model)
     signal = signal_of(base)
@@ -131,7 +131,7 @@ def _hear(link: Link, takes: Takes) -> None:
 
 
 def _by_clock(link: Link, takes: Takes, args: argparse.Namespace) -> None:
-    """The sensor's samples are the clock: a busy computer takes the same ones."""
+    """Counts the sensor's samples as the clock, so a busy computer records the same windows."""
     rate, due = takes.signal.rate, 0.0
     while takes.taken < args.count:
         _hear(link, takes)
@@ -190,10 +190,10 @@ def _keys() -> Iterator[Callable[[], str]]:
 def cmd_convert(args: argparse.Namespace) -> None:
     """Converts recordings to other formats or to samples.
 
-    Edge Impulse's acquisition format is read and written, as JSON and as CBOR. Its signature is checked if there is a
-    key, else what it is is said. With --base the result has x, y, labels and the base's signal; with --window it has
-    windows in the recordings' own units, from which a network can be trained. Classes are what file names begin with,
-    up to the first dot: wave.1.json is a wave.
+    Reads and writes Edge Impulse's acquisition format as JSON and CBOR; signatures are verified if there is a key,
+    otherwise only reported. With --base, the result has x, y, labels and the base's signal; with --window, windows in
+    the recordings' own units, for training a network. A file's class is its name up to the first dot: wave.1.json is
+    of class wave.
     """
     key = args.hmac_key or os.environ.get(KEY_VARIABLE)
     if args.base:

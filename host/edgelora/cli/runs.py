@@ -1,4 +1,4 @@
-"""Commands about runs that are going on or over: their metrics and reports."""
+"""Commands for current and finished runs: metrics and reports."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def add_commands(add: Add, commands: Any) -> None:
 def cmd_watch(args: argparse.Namespace) -> None:
     """Follows the updates of a run in progress.
 
-    Ends when the run does. With --json each update is a line of its own.
+    Ends with the run. With --json, prints one JSON object per line.
     """
     path = args.folder / "metrics.jsonl" if args.folder.is_dir() else args.folder
     if not path.exists():
@@ -76,8 +76,8 @@ def cmd_report(args: argparse.Namespace) -> None:
 def cmd_compare(args: argparse.Namespace) -> None:
     """Compares the reports of runs, in a table and on a page.
 
-    Accuracies come with their 95% confidence intervals (Wilson's), which say what test sets of that size can tell;
-    errors of networks that learn values with the interval of their change, sample by sample.
+    Accuracies have Wilson's 95% confidence intervals; errors of networks that learn values have the interval of the
+    paired change.
     """
     runs = [(str(path), read_report(path / "report.json" if path.is_dir() else path)) for path in args.runs]
     write_comparison(args.output, runs)
@@ -100,14 +100,14 @@ def cmd_compare(args: argparse.Namespace) -> None:
 
 
 def exit_code(identical: bool | None, activated: bool | None) -> ExitCode:
-    """Of a run: whether the board's adapter is the twin's, and whether it is in use."""
+    """The exit code of a run: the adapter differs from the twin's, is not active, or all is well."""
     if identical is False:
         return ExitCode.DIFFERS
     return ExitCode.NOT_ACTIVATED if activated is False else ExitCode.OK
 
 
 def print_report(args: argparse.Namespace, report: Report, path: Path) -> ExitCode:
-    """Tells a run's report; the exit code says whether the board infers with the adapter."""
+    """Prints a run's report; returns whether the board uses the adapter, as an exit code."""
     code, conclusion = exit_code(report.host_twin_identical, report.activated), report.conclusion
     if args.json:
         said = {"state": conclusion.state, "title": conclusion.title, "text": conclusion.text}

@@ -1,7 +1,7 @@
-"""Settings beside the command line: two environment variables and two files.
+"""Settings from two environment variables and two files.
 
-A flag is stronger than the environment, the environment than `edgelora.toml` in this folder, that than the user's own.
-A file has `port` and `board`, and a table for each command with its options by their long names.
+Precedence: command line, environment, `edgelora.toml` in the current folder, `edgelora.toml` in the user's folder. A
+file has `port`, `board`, and a table for each command with its options by their long names.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from .command_line import Parser, did_you_mean
 FILE = "edgelora.toml"
 VARIABLES = {"port": "EDGELORA_PORT", "board": "EDGELORA_BOARD"}
 MAX_BYTES = 1 << 20
-UNSET = ("help", "json", "verbose", "debug")  # options that are no settings
+UNSET = ("help", "json", "verbose", "debug")  # options that can't be set
 log = logging.getLogger(__name__)
 
 
 def files() -> list[Path]:
-    """Where settings are read from, the weakest first."""
+    """The files of settings, lowest precedence first."""
     return [platformdirs.user_config_path("edgelora", appauthor=False) / FILE, Path(FILE)]
 
 
 def exist() -> bool:
-    """Whether there is a file, which takes a parser with all commands: a mistake in any table is told."""
+    """Whether there is a file. Checking all its tables needs a parser with all commands."""
     return any(path.is_file() for path in files())
 
 
 def apply(parser: Parser) -> None:
-    """Makes what is set the parser's defaults. Raises InputError that names file, key, and what is allowed."""
+    """Applies settings as the parser's defaults. InputError names file, key and allowed values."""
     for path in files():
         if path.is_file():
             log.info("settings of %s", path)
@@ -59,7 +59,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _apply_table(parser: Parser, table: dict[str, Any], where: str) -> None:
-    """The top of a file (`port`, `board`, tables of commands), or the table of a command."""
+    """Applies the top level of a file (`port`, `board`, tables of commands), or the table of a command."""
     top = " " not in parser.prog
     for key, value in table.items():
         inner = parser.commands.choices.get(key) if parser.commands else None
@@ -78,7 +78,7 @@ def _apply_table(parser: Parser, table: dict[str, Any], where: str) -> None:
 
 
 def _apply_shared(parser: Parser, key: str, value: Any, where: str) -> None:
-    """The usual port, which is taken where one would be looked for, or the board of every command that asks for one."""
+    """Applies the default port, or the default board of every command that has --board."""
     if key == "port":
         if not isinstance(value, str):
             raise InputError(f'{where}, port: give a text, for example "/dev/ttyACM0"')

@@ -61,7 +61,7 @@ def cmd_list(args: argparse.Namespace) -> None:
 def cmd_put(args: argparse.Namespace) -> None:
     """Copies an adapter into the store, atomically.
 
-    It takes the place of what its name had.
+    Replaces an adapter of the same name.
     """
     data = args.file.read_bytes()
     unpack_adapter(data, name=str(args.file))
@@ -83,7 +83,7 @@ def cmd_get(args: argparse.Namespace) -> None:
 def cmd_activate(args: argparse.Namespace) -> None:
     """Activates an adapter, also for later starts.
 
-    From its next start on, too, if its application calls store.start().
+    It is also used after a reset if the application calls store.start().
     """
     _change(args, lambda link: link.store_activate(args.name))
 

@@ -1,4 +1,4 @@
-"""The command that has a board look at a recording."""
+"""The command that streams a recording to a board."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def switch(text: str) -> tuple[float, int]:
 def cmd_listen(args: argparse.Namespace) -> None:
     """Streams a recording to a board, and prints its decisions.
 
-    The board gets samples as a sensor counts them. It cuts them into windows, normalizes and infers, as the base's
-    signal says; each line is the time in the recording and what was decided.
+    The board gets raw counts, cuts them into windows, normalizes and infers according to the base's signal. Each output
+    line has the time in the recording and the decision.
     """
     base = load_base(args.model)
     signal = signal_of(base)

@@ -34,8 +34,8 @@ def add_commands(add: Add, commands: Any) -> None:
 def cmd_studio(args: argparse.Namespace) -> None:
     """Opens a page to watch boards sense and train them.
 
-    Until Ctrl-C. The page is this computer's alone: it is served on loopback, to whoever has the address that is
-    printed. Closing it leaves runs going. The folder is the project: samples, bases, adapters, reports, virtual boards.
+    Runs until Ctrl-C. The page is served on loopback only, to whoever has the printed address. Closing it does not stop
+    runs. The folder is the project: samples, bases, adapters, reports, virtual boards.
 
         pip install 'edgelora[studio]'
         edgelora studio gestures

@@ -27,7 +27,7 @@ from . import console
 from .arguments import Add, add_port, connect, port_of, show
 from .console import emit
 
-NO_MEMORY = "no memory to check the adapter"  # of what a board says that has to start anew
+NO_MEMORY = "no memory to check the adapter"  # in the reply of a board that has to be restarted
 
 TRUST_PATH = "/update.trust"  # on the board
 
@@ -93,7 +93,7 @@ def _origin(text: str) -> tuple[int, Path]:
 def cmd_keygen(args: argparse.Namespace) -> None:
     """Creates a key pair for signing releases.
 
-    The private key stays here, the public one goes onto boards.
+    The private key stays here; boards get the public key.
     """
     public = new_key(args.key)
     key_id = elu.key_id(public.read_bytes()).hex()
@@ -104,14 +104,14 @@ def cmd_keygen(args: argparse.Namespace) -> None:
 def cmd_release(args: argparse.Namespace) -> None:
     """Signs an adapter as a release for boards.
 
-    It goes into a directory, whole and as the change from earlier ones. Boards take a release if they trust its key,
-    are its target, have its base, and never had that version or a later.
+    Writes the full bundle and the differences from earlier releases to a directory. Boards accept a release if they
+    trust its key, match its target, have its base, and never had that or a later version.
 
         edgelora keygen release.pem
         edgelora release me.ela --name wake --target band --key release.pem -o site
         edgelora serve site
 
-    Any static web server does instead of serve: bundles are signed, and need no https.
+    Any static web server works instead of serve: bundles are signed and need no HTTPS.
     """
     done = release(
         args.output,
@@ -141,8 +141,8 @@ def cmd_release(args: argparse.Namespace) -> None:
 def cmd_serve(args: argparse.Namespace) -> None:
     """Serves a directory of releases over HTTP.
 
-    Until Ctrl-C; a line on standard error tells of each request. For production any static web server does: nginx, a
-    storage bucket, GitHub Pages over plain http.
+    Runs until Ctrl-C and logs each request to standard error. In production use any static web server: nginx, a storage
+    bucket, GitHub Pages, over plain HTTP.
     """
     if not args.site.is_dir():
         raise WorkflowError(f"{args.site} is no directory: `edgelora release -o {args.site}` makes one")
@@ -163,16 +163,16 @@ def cmd_serve(args: argparse.Namespace) -> None:
 def cmd_update(args: argparse.Namespace) -> None:
     """Updates a board over its serial port.
 
-    Takes a bundle of `edgelora release`, or asks how updates stand. Once a board, then for each release:
+    Installs a bundle of `edgelora release`, or shows the state of updates. Once per board, then for each release:
 
         edgelora update --trust release.pub --target band
         edgelora update site/wake.elu
 
-    Then reset the board, whose application calls store.start(), and `edgelora update --confirm`, if the application
-    doesn't itself. Without it the next start is with the old version again.
+    Then reset the board, whose application calls store.start(). Run `edgelora update --confirm` unless the application
+    confirms; otherwise the next start returns to the old version.
 
-    The board checks signature, target, base, version and size before it writes anything; what it had stays until the
-    update is confirmed. An update that was cut off goes on when the command is given again.
+    The board checks signature, target, base, version and size before it writes anything, and keeps the old version
+    until the update is confirmed. Repeat the command to continue an interrupted update.
     """
     if not (args.bundle or args.status or args.confirm or args.trust):
         raise WorkflowError("what to do? give a bundle, --status, --confirm or --trust; see `edgelora update --help`")
@@ -211,7 +211,7 @@ def cmd_update(args: argparse.Namespace) -> None:
 
 
 def _install(args: argparse.Namespace, content: bytes) -> tuple[str, int]:
-    """The adapter's name and version. A board that has no memory left to check it starts anew once."""
+    """Returns the adapter's name and version. A board without memory for the check is restarted once."""
     for again in (False, True):
         try:
             with connect(args) as link, console.progress("update", args.json) as progress:
