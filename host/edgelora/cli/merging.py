@@ -69,8 +69,8 @@ def weights(text: str) -> list[float]:
 def cmd_blend(args: argparse.Namespace) -> None:
     """Computes a weighted sum of adapters.
 
-    If all adapters have the same A (frozen A from one seed), their B's are added and the rank stays. Otherwise ranks are
-    concatenated: 4 and 4 make 8, up to 32. Boards do the same: Model.blend.
+    If all adapters have the same A (frozen A from one seed), their B's are added and the rank stays. Otherwise ranks
+    are concatenated: 4 and 4 make 8, up to 32. Boards do the same: Model.blend.
     """
     base = load_base(args.model)
     files = [load_adapter(path, base) for path in args.adapters]
