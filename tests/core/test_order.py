@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 
 import numpy as np
@@ -45,4 +46,5 @@ def test_draws_are_evenly_below_a_count() -> None:
     for count in (1, 2, 3, 1000, 65536, 2**31 + 1, WORD - 1, rng.randrange(1, WORD)):
         for n in range(rounds(80)):
             seed, k = rng.randrange(WORD), rng.randrange(WORD)
-            assert binding.draw(seed, k, n, count) == mixed(stream(seed, k) + n * GOLDEN) * count // WORD
+            drawn = binding.library().edgelora_draw(*map(ctypes.c_uint32, (seed, k, n, count)))
+            assert drawn == mixed(stream(seed, k) + n * GOLDEN) * count // WORD

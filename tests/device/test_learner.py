@@ -27,8 +27,8 @@ from edgelora.board.sim import virtual_board
 from edgelora.core.formats.ela import pack_adapter, unpack_adapter
 from edgelora.core.formats.elm import base_id, pack_model, unpack_model
 from edgelora.core.formats.signal import Normal, Signal
-from edgelora.core.twin import binding
 from edgelora.core.twin import device as board
+from edgelora.core.twin import native
 from edgelora.learn.training.base import pretrained_har
 from edgelora.learn.training.early_stopping import Verdict
 from edgelora.learn.training.lifelong import Lifelong
@@ -70,8 +70,8 @@ def test_draws_are_those_that_spec_says() -> None:
     for seed, stream, n, count in ((0, 0, 0, 1), (7, 131072, 3, 10), (2**32 - 1, 131073, 2**32 - 1, 2**30 - 1)):
         mix = lambda z: int(reference.mix(np.array(z % 2**32, np.uint64)))  # noqa: E731
         number = mix(mix(seed + stream * MIX) + n * MIX)
-        assert binding.draw(seed, stream, n, count) == number * count >> 32
-    counts = np.bincount([binding.draw(3, 131072, n, 12) for n in range(24000)], minlength=12)
+        assert native.draw(seed, stream, n, count) == number * count >> 32
+    counts = np.bincount([native.draw(3, 131072, n, 12) for n in range(24000)], minlength=12)
     assert abs(((counts - 2000) ** 2 / 2000).sum() - 11) < 5 * 22**0.5
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 from edgelora.base.errors import InputError
+from edgelora.core.twin import device
 from edgelora.core.twin.fleet import FleetError, Member, Policy
 
 from .messages import MAX_COHORT, Channel, Stage, Task, public_of
@@ -20,13 +21,15 @@ POLICY_PATH = "/fleet.json"  # on a board
 MAX_POLICY = 4096  # bytes of a file
 MILLION = 1_000_000
 MOST_COST = 2**64 - 1  # of a round without noise
-_MOST = {"survivors_percent": 100, "masks": 1, "budget": 2**32 - 1}
+_fleet = device.module("fleet")
+_MOST: dict[str, int] = dict(zip(_fleet.RULES, _fleet.LIMITS, strict=True))
 
-# Of a board that was given none: the same numbers as in the device's `edgelora.fleet`.
-SAFE = Policy(
-    least_survivors=6, least_z=100, least_cohort=8, most_cohort=65, colluders=2, survivors_percent=50, masks=True,
-    budget=2_600_000,
-)  # fmt: skip
+
+def _policy(rules: dict[str, int]) -> Policy:
+    return Policy(**rules | {"masks": bool(rules.get("masks", 0))})  # type: ignore[arg-type]
+
+
+SAFE = _policy(dict(zip(_fleet.RULES, _fleet.SAFE, strict=True)))  # of a board that was given none
 # Of fleets whose server may see what sums tell: nothing of one board alone, and nothing of noise.
 SUMS = Policy(masks=True)
 NAMED = {"safe": SAFE, "sums": SUMS}
@@ -34,18 +37,17 @@ NAMED = {"safe": SAFE, "sums": SUMS}
 
 def parse_policy(data: bytes, name: str = "policy") -> Policy:
     """Raises InputError where a field is unknown or out of range."""
-    known = [field.name for field in fields(Policy)]
     try:
         wanted = json.loads(data)
     except ValueError as error:
         raise InputError(f"{name} is no JSON: {error}") from None
-    if not isinstance(wanted, dict) or set(wanted) - set(known):
-        raise InputError(f"{name}: give an object of some of {', '.join(known)}")
+    if not isinstance(wanted, dict) or set(wanted) - set(_MOST):
+        raise InputError(f"{name}: give an object of some of {', '.join(_MOST)}")
     for field, value in wanted.items():
-        most = _MOST.get(field, 65535)
+        most = _MOST[field]
         if type(value) is not int or not 0 <= value <= most:  # true is no number
             raise InputError(f"{name}: {field} is {value!r}: give a whole number from 0 to {most}")
-    return Policy(**wanted | {"masks": bool(wanted.get("masks", 0))})
+    return _policy(wanted)
 
 
 def policy_json(policy: Policy) -> bytes:

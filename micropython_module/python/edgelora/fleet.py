@@ -39,11 +39,11 @@ _HEADER = "<4sHHII8s24s32s16s"
 _SIGNED, _HEADER_SIZE = 96, 160
 _REVOKED = bytes(32)  # in a roster; the secret of an identity that was forgotten
 _POLICY = "<HHHHHBBI"
-_RULES = (
+RULES = (
     "least_survivors", "least_z", "least_cohort", "most_cohort", "colluders", "survivors_percent", "masks", "budget",
 )  # fmt: skip
-_SAFE = (6, 100, 8, 65, 2, 50, 1, 2600000)  # of a board without a policy of its own
-_LIMITS = (65535,) * 5 + (100, 1, 0xFFFFFFFF)
+SAFE = (6, 100, 8, 65, 2, 50, 1, 2600000)  # of a board without a policy of its own
+LIMITS = (65535,) * 5 + (100, 1, 0xFFFFFFFF)
 _TASK, _COHORT, _INPUT = 1, 3, 7
 _MESSAGE, _WORK, _TRAIN, _KEYS, _UPDATE, _REPLY, _OVER = range(7)
 _ENTROPY = 513  # bytes that seed a key, one of them the register before
@@ -364,11 +364,11 @@ def policy(path=POLICY):
         wanted = json.loads(_read(path))
     except OSError as error:
         _only_absent(error)
-        return dict(zip(_RULES, _SAFE))
+        return dict(zip(RULES, SAFE))
     except ValueError:
         wanted = None
     if not isinstance(wanted, dict):
-        raise FleetError("%s is no JSON object: give some of %s" % (path, ", ".join(_RULES)))
+        raise FleetError("%s is no JSON object: give some of %s" % (path, ", ".join(RULES)))
     _packed(wanted, path)
     return wanted
 
@@ -376,9 +376,9 @@ def policy(path=POLICY):
 def _packed(rules, path=POLICY):
     # As the core takes them.
     for name, value in rules.items():
-        if name not in _RULES or not isinstance(value, int) or not 0 <= value <= _LIMITS[_RULES.index(name)]:
-            raise FleetError("%s of %s: give whole numbers for some of %s" % (name, path, ", ".join(_RULES)))
-    return struct.pack(_POLICY, *[int(rules.get(name, 0)) for name in _RULES])
+        if name not in RULES or not isinstance(value, int) or not 0 <= value <= LIMITS[RULES.index(name)]:
+            raise FleetError("%s of %s: give whole numbers for some of %s" % (name, path, ", ".join(RULES)))
+    return struct.pack(_POLICY, *[int(rules.get(name, 0)) for name in RULES])
 
 
 class Member:

@@ -1,6 +1,6 @@
 """A board in a fleet that learns together: secure aggregation and privacy on the board."""
 
-from typing import Any, Generator, Iterator, Optional, Union
+from typing import Any, Generator, Iterator, Optional, Tuple, Union
 
 from edgelora import Model
 from edgelora.store import Store
@@ -13,6 +13,9 @@ POLICY: str  # what its owner asks of tasks,
 ADAPTER: str  # and the global adapter of the round
 RUN: str  # name of a round's run in the store
 SERVER: int  # the server's index
+RULES: Tuple[str, ...]  # what a policy may say, in the core's order,
+SAFE: Tuple[int, ...]  # what it says where the owner gave none,
+LIMITS: Tuple[int, ...]  # and the largest values
 
 # What `Member.steps` tells of the step that it has done; of a training also what a `Scheduler` tells.
 TRAINING: str

@@ -193,12 +193,6 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     return bool(library().edgelora_ed25519_verify(public_key, message, C.c_size_t(len(message)), signature))
 
 
-def draw(seed: int, stream: int, n: int, count: int) -> int:
-    """A number below `count` (at least 1): number `n` of that stream of a seed, scaled down (SPEC.md, section 7)."""
-    drawn: int = library().edgelora_draw(C.c_uint32(seed), C.c_uint32(stream), C.c_uint32(n), C.c_uint32(count))
-    return drawn
-
-
 def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     """The order in which a board takes `count` samples in an epoch: a permutation of their numbers [count]."""
     fixed = C.c_uint32(seed), C.c_uint32(epoch), C.c_uint32(count)

@@ -15,11 +15,12 @@ from edgelora.base.errors import InputError
 from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import StoreState
-from edgelora.core.formats.classes import ClassRow, no_room, pack_classes
-from edgelora.core.formats.ela import CLASSES, Adapter, unpack_adapter
+from edgelora.core.formats.classes import ClassRow, no_room
+from edgelora.core.formats.ela import Adapter, unpack_adapter
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import base_id
 from edgelora.core.formats.limits import MAX_CLASS_SAMPLES, MAX_NAME
+from edgelora.core.twin import device
 from edgelora.core.twin.session import Session
 from edgelora.model.datasets.dataset import Dataset, held_out
 
@@ -71,29 +72,25 @@ def add_classes(
     x = base.model.input.quantize(data.x)
     adapter = unpack_adapter(before, base.model) if before else Adapter(base_id(base.elm), 0)
     ranks = adapter.ranks(len(base.model.ops))
-    session = Session(base.elm, ranks, "infer")
+    session, model = Session(base.elm, ranks, "infer"), device.module().Model(base.elm, ranks, "infer", 1)
     _open(link, base, ranks, before)
-    rows = {row.number: row for row in adapter.classes}
+    model.use(before and model.adapter(before))
     wanted = [label for label in range(len(data.labels)) if (data.y[~held] == label).any()]
-    session.use(before)
     for done, label in enumerate(wanted, 1):
         samples, name = x[~held & (data.y == label)][:MAX_CLASS_SAMPLES], data.labels[label]
         link.put(CLASS_PATH, pack_samples(samples, np.zeros(len(samples), np.int64), None, base_id(base.elm)))
         link.class_add(name, CLASS_PATH)
-        numbers = numbers_of(base, list(rows.values()))
-        number = numbers.get(name, next(n for n in range(base.model.output.size, 256) if n not in numbers.values()))
-        rows[number] = session.class_row(samples, number, "" if number < base.model.output.size else name)
+        model.add_class(name, [one.tobytes() for one in samples])
         progress(done, len(wanted), name)
     link.remove(CLASS_PATH)
     made = link.class_get()
-    body = pack_classes([rows[number] for number in sorted(rows)])
-    same = made == session.with_record(before, CLASSES, body)
-    numbers = numbers_of(base, list(rows.values()))
+    mine = bytes(model.used.buffer)
+    numbers = numbers_of(base, unpack_adapter(mine, base.model).classes)
     y = np.array([numbers[data.labels[label]] for label in data.y[held]], np.int64)
     judges = len(y) >= LEAST_JUDGED and len(np.unique(y)) > 1
     shares = [_right(session, ela, x[held], y) for ela in (before, made)] if judges else [None, None]
     found = unpack_adapter(made, base.model).classes
-    return AddedClasses(made, found, same, len(y) if judges else 0, *shares)
+    return AddedClasses(made, found, made == mine, len(y) if judges else 0, *shares)
 
 
 def add_stored_classes(
