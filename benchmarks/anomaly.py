@@ -1,9 +1,9 @@
-"""`edgelora bench anomaly`: the unusual told from the usual, by a base and by an adapter of one's own, on the twin.
+"""`edgelora bench anomaly`: anomaly detection with a base alone and with an adapter, on the twin.
 
-Simulated machines, and people of seglearn: five exercises are normal, two were never seen. Each learns what is usual
-from its own normal windows and is tested on later ones, and on faults or unseen exercises. Settings were chosen on
-other machines and people (`choosing`). Two baselines know one's own windows too, and no network: `z_score`, the mean
-square of values in their spreads, and `mahalanobis`, which takes their covariance in floats.
+Simulated machines, and people of seglearn (five exercises are normal, two unseen). Each is calibrated on its own normal
+windows and tested on later ones, and on faults or unseen exercises. Settings were chosen on other machines and people
+(`choosing`). Two baselines use the same windows without a network: `z_score`, the mean square of values in standard
+deviations, and `mahalanobis`, which uses their covariance in floats.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ _PERSON_HIDDEN, _PERSON_EPOCHS, _PERSON_STEP = (64, 24, 64), 40, 2  # every seco
 
 @dataclass(frozen=True)
 class AnomalyRun:
-    """One machine or person. aucs, partial: by method; by_severity: of lora_residual, activated or not.
+    """One machine or person. aucs, partial: by method; by_severity: AUC of lora_residual, activated or not.
 
-    false_alarms: share of normal windows above the threshold, alarmed: in an alarm; activated: the adapter was better.
+    false_alarms, alarmed: shares of normal windows above the threshold and in an alarm; activated: whether the adapter
+    was better.
     """
 
     name: str
@@ -71,7 +72,7 @@ class AnomalyBench:
         return found | ({"false_alarms": self.false_alarms()} if self.simulated else {})
 
     def rows(self) -> list[tuple[object, ...]]:
-        """A line of a table for each kind of data: mean and spread of each method."""
+        """One table row for each kind of data: mean and standard deviation of each method."""
         rows: list[tuple[object, ...]] = []
         for name, runs in self._data():
             told = _summary(runs)
@@ -81,7 +82,7 @@ class AnomalyBench:
         return rows
 
     def false_alarms(self) -> dict[str, Any]:
-        """Of the simulated machines: shares of normal windows above the threshold."""
+        """Shares of normal windows above the threshold, of the simulated machines."""
         shares = [run.false_alarms for run in self.simulated]
         return {
             "target": 1 / BENCH_PHASES.one_in,
@@ -125,7 +126,7 @@ def bench_anomaly(
     progress: Progress = no_progress,
     workers: int | None = None,
 ) -> AnomalyBench:
-    """All machines and people, in parallel processes. choosing: those on which settings were chosen, instead."""
+    """Runs all machines and people in parallel processes. choosing: use those on which settings were chosen."""
     base = machine_base(progress=progress) if "simulated" in data else None
     numbers = (CHOOSING_MACHINES if choosing else REPORTED_MACHINES)[:machines] if base else ()
     people = (CHOOSING_PEOPLE if choosing else REPORTED_PEOPLE) if "seglearn" in data else ()
@@ -154,7 +155,7 @@ def of_machine(base: Base, number: int) -> AnomalyRun:
 
 
 def of_person(person: int, people: Sequence[int], unseen: tuple[int, int]) -> AnomalyRun:
-    """A person of seglearn, by a base of the other people's normal exercises."""
+    """Runs a person of seglearn, with a base of the other people's normal exercises."""
     others = [load_normal_exercises(other, unseen) for other in people if other != person]
     rows = np.concatenate([scaled_inputs(values[::_PERSON_STEP], len(values)) for values in others])
     elm = pack_model(pretrained_autoencoder(rows, _PERSON_HIDDEN, _PERSON_EPOCHS))
@@ -168,7 +169,7 @@ def of_person(person: int, people: Sequence[int], unseen: tuple[int, int]) -> An
 def _judged(
     name: str, machine: Machine, normal: Normal, tested: NDArray[np.int16], faulty: NDArray[np.int16]
 ) -> tuple[AnomalyRun, tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """The run's figures, and scores of lora_residual: normal, faulty."""
+    """The run's figures, and the scores of lora_residual: normal, faulty."""
     found = scores_by_method(machine, normal, tested, faulty)
     scores = found["lora_residual"]
     aucs = {method: auc(*found[method]) for method in METHODS}

@@ -1,9 +1,9 @@
-"""`edgelora bench classes`: classes that the base does not have, from a few samples of a person it does not know.
+"""`edgelora bench classes`: new classes from a few samples of an unseen person.
 
-For each person a base is pretrained on the others, without two of the classes. A board then gets so many samples of
-each class, known and new, drawn from the person's own, and makes a row of each in integers. Beside it stands the same
-head computed in floats from the same quantized network, and what is in use after a `Learner` with these samples has
-consolidated: layers and rows, or the rows alone where the guard says so.
+For each person a base is pretrained on the others, without two of the classes. A board gets a few of the person's
+samples of each class, known and new, and computes class rows in integers. They are compared with the same head in
+floats, on the same quantized network, and with a `Learner` that consolidates these samples: layers and rows, or rows
+alone if validation says so.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from .learning import TASKS, mean_and_error
 
 HELD_OUT = (2, 5)  # classes that no base knows
 SHOTS = (3, 10, 20)
-DRAWS = 10  # of samples, each a run
-TIMED = 10  # samples of the class that a board is timed with
+DRAWS = 10  # of samples; each is a run
+TIMED = 10  # samples of the class that a board adds in the timing
 MODEL = "/bench.elm"
 
 
 @dataclass(frozen=True)
 class ClassesRun:
-    """Test accuracies, shares of 1: of all classes, the base's, the new ones; of all with the head in floats.
+    """Test accuracies, as fractions: of all classes, the base's, the new ones; of all classes with the float head.
 
-    learned, learned_known, learned_new: of what is in use after a consolidation; None: too few samples judge. better:
-    whether it took the place of the rows alone.
+    learned, learned_known, learned_new: after a consolidation; None: too few held-out samples. better: whether the
+    consolidation was activated instead of the rows alone.
     """
 
     subject: str
@@ -67,7 +67,7 @@ CLASS_FIGURES = ("all", "known", "new", "float_all", "learned", "learned_known",
 
 @dataclass(frozen=True)
 class ClassesBench:
-    """add_ms: that a board takes to add a class of 10 samples, its inferences included; None: no board was asked."""
+    """add_ms: time of a board to add a class from 10 samples, including inferences; None: not measured."""
 
     runs: list[ClassesRun]
     add_ms: float | None
@@ -77,7 +77,7 @@ class ClassesBench:
         return [run for run in self.runs if run.shots == shots]
 
     def figures(self, shots: int) -> dict[str, tuple[float, float]]:
-        """Mean of people, and its standard error, by figure; without those that no run has."""
+        """Mean over people and its standard error, by figure; figures without values are omitted."""
         runs = self.of_shots(shots)
         people = sorted({run.subject for run in runs})
         means = {
@@ -105,7 +105,7 @@ def bench_classes(
     progress: Progress = no_progress,
     workers: int | None = None,
 ) -> ClassesBench:
-    """All of these people, in parallel processes."""
+    """Runs all of these people in parallel processes."""
     chosen = TASKS["har"].chosen(subjects)
     runs: list[ClassesRun] = []
     for done, found in enumerate(in_parallel(_person, [(who, tuple(shots), draws) for who in chosen], workers), 1):
@@ -116,7 +116,7 @@ def bench_classes(
 
 
 def time_classes(link: Link, elm: bytes) -> float:
-    """Milliseconds that a board takes to add a class of TIMED samples to this base."""
+    """Milliseconds for a board to add a class of TIMED samples to this base."""
     try:
         link.put(MODEL, elm)
         link.open_model(MODEL, ranks=0, mode="infer", micro_batch=1)
@@ -126,7 +126,7 @@ def time_classes(link: Link, elm: bytes) -> float:
 
 
 def base_without(subject: str) -> tuple[QuantModel, HarData]:
-    """A base that knows neither this person nor the classes HELD_OUT, and the data, these numbered behind its own."""
+    """A base pretrained without this person and without the classes HELD_OUT, and the data, with these classes last."""
     data = load_har(int(subject))
     known = [label for label in range(len(data.labels)) if label not in HELD_OUT]
     order = np.array([*known, *HELD_OUT])
@@ -181,9 +181,9 @@ def _person(subject: str, shots: tuple[int, ...], draws: int) -> list[ClassesRun
 def _consolidated(
     elm: bytes, samples: list[NDArray[np.int8]], names: Sequence[str], seed: int
 ) -> tuple[bytes | None, bool] | None:
-    """What is in use after a learner with these samples of each class has consolidated, and whether that was better.
+    """The active adapter after a learner has consolidated these samples of each class, and whether it was better.
 
-    None: too few samples judge.
+    None: too few held-out samples.
     """
     room = 2 * sum(map(len, samples))  # nothing has to go
     learner = Lifelong(elm, Recipe(seed=seed), room, len(samples))
@@ -221,7 +221,7 @@ class FloatHead:
         return FloatHead(inputs(data.train), inputs(data.test), logits, data.test.y, np.linalg.inv(covariance))
 
     def right(self, picked: list[NDArray[np.int64]]) -> NDArray[np.bool_]:
-        """Which test samples it names, of classes that have these training samples."""
+        """Which test samples are classified correctly, given training samples of all classes."""
         means = np.array([self.train[which].mean(axis=0) for which in picked])
         rows = means @ self.inverse
         scores = self.test @ rows.T - 0.5 * (rows * means).sum(axis=1)

@@ -1,4 +1,4 @@
-"""Commands that measure: `edgelora bench`."""
+"""The benchmarks' command line: `edgelora bench`."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
 def cmd_bench_learning(args: argparse.Namespace) -> None:
     """Accuracy of integer training and of float LoRA.
 
-    Every person or voice is left out in turn.
+    Leave-one-out over people or voices.
     """
     from .learning import TASKS, bench_learning
 
@@ -214,8 +214,8 @@ def cmd_bench_learning(args: argparse.Namespace) -> None:
 def cmd_bench_trust(args: argparse.Namespace) -> None:
     """Personalization with wrong labels or few samples.
 
-    Long runs, wrong labels, three samples of a class, one class alone, a base with narrow logits: by the host twin, on
-    people and voices that the base doesn't know. `active` is what would be in use afterwards.
+    Long runs, wrong labels, three samples per class, a single class, a base with narrow logits: on the host twin, with
+    people and voices unseen by the base. `active` is the adapter or base that would be active afterwards.
     """
     from .trust import CASES, bench_trust
 
@@ -246,8 +246,8 @@ def cmd_bench_trust(args: argparse.Namespace) -> None:
 def cmd_bench_anomaly(args: argparse.Namespace) -> None:
     """Fault detection with and without an adapter.
 
-    Each machine, or person, learns what is usual from its own normal windows, by the host twin. Figures are areas
-    under the ROC curve: mean and spread over machines. Two baselines know the same windows and no network.
+    Each machine, or person, is calibrated on its own normal windows, on the host twin. Figures are areas under the ROC
+    curve: mean and standard deviation over machines. Two baselines use the same windows without a network.
     """
     from .anomaly import bench_anomaly
 
@@ -266,7 +266,7 @@ def cmd_bench_anomaly(args: argparse.Namespace) -> None:
 def cmd_bench_classes(args: argparse.Namespace) -> None:
     """New classes from a few samples.
 
-    Rows are made of samples as a board makes them, by the host twin; a board tells how long that takes.
+    The host twin computes class rows as a board does; a board measures the time.
     """
     from .classes import CLASS_FIGURES, base_without, bench_classes, time_classes
 
@@ -295,8 +295,7 @@ def _mean(figure: tuple[float, float] | None) -> str:
 def cmd_bench_continual(args: argparse.Namespace) -> None:
     """Continual learning with and without a reservoir.
 
-    A person's windows come once, class by class, then arm by arm, and are learned as a board's `Learner` does, by the
-    host twin.
+    A person's windows arrive once, class by class, then arm by arm. The host twin trains like a board's `Learner`.
     """
     from .continual import SLOTS, bench_continual
 
@@ -318,7 +317,7 @@ def cmd_bench_continual(args: argparse.Namespace) -> None:
 def cmd_bench_qat(args: argparse.Namespace) -> None:
     """Quantization-aware training and rounding afterwards.
 
-    Adapters of low rank are trained by the twin, and by float LoRA that is rounded to integers.
+    Compares low-rank adapters trained on the twin with float LoRA rounded to integers.
     """
     from .learning import TASKS
     from .qat import bench_qat
@@ -343,7 +342,7 @@ def cmd_bench_qat(args: argparse.Namespace) -> None:
 def cmd_bench_ranks(args: argparse.Namespace) -> None:
     """Ranks chosen by layer and the same rank everywhere.
 
-    At equal adapter bytes.
+    Compared at equal adapter size.
     """
     from .learning import TASKS
     from .ranks import bench_ranks
@@ -375,7 +374,7 @@ def cmd_bench_ranks(args: argparse.Namespace) -> None:
 
 
 def _told(gain: float, error: float) -> str:
-    """A mean difference and its standard error, if there is one."""
+    """A mean difference, with its standard error if known."""
     return f"{gain:+.4f}" + ("" if math.isnan(error) else f" +- {error:.4f}")
 
 
@@ -420,7 +419,7 @@ def cmd_bench_kernels(args: argparse.Namespace) -> None:
 def cmd_bench_frontend(args: argparse.Namespace) -> None:
     """Cycles of the audio and vibration front ends.
 
-    Or, with --values, that many values of sound compared: the board's, the twin's and those of pymicro-features.
+    With --values, compares that many audio features of the board, the twin and pymicro-features.
     """
     from .frontend import bench_frontend, bench_many_values
 
@@ -554,7 +553,7 @@ def cmd_bench_cost(args: argparse.Namespace) -> None:
 
 
 def _bench_network(args: argparse.Namespace) -> tuple[bytes, str]:
-    """The model that is given, or a network for keywords, and its name."""
+    """The given model, or a keyword network, and its name."""
     if args.model:
         return load_base(args.model).elm, args.model.name
     from .learning import keyword_elm
@@ -575,7 +574,7 @@ def _clock_mhz(board: str) -> float:
 
 @contextlib.contextmanager
 def _bench_board(args: argparse.Namespace) -> Iterator[Link]:
-    """A link to the board that is there, or to a virtual one started for the purpose."""
+    """A link to the connected board, or to a virtual one started for the benchmark."""
     with _bench_port(args) as port:
         if not args.port and load_board(args.board).is_virtual:
             with Link.connect(port) as link:
@@ -592,7 +591,7 @@ def _bench_board(args: argparse.Namespace) -> Iterator[Link]:
 
 @contextlib.contextmanager
 def _bench_port(args: argparse.Namespace) -> Iterator[str]:
-    """The port of the board that is there, or of a virtual one started for the purpose."""
+    """The port of the connected board, or of a virtual one started for the benchmark."""
     if args.port or not load_board(args.board).is_virtual:
         yield port_of(args)
         return
@@ -608,7 +607,7 @@ def _bench_port(args: argparse.Namespace) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _front_end_port(args: argparse.Namespace) -> Iterator[str]:
-    """The same; a virtual board with stock firmware gets the front ends' module."""
+    """The same; the front-end module is installed on a virtual board with stock firmware."""
     with _bench_port(args) as port:
         profile = load_board(args.board)
         if not args.port and profile.is_virtual and profile.stock:
@@ -620,8 +619,8 @@ def _front_end_port(args: argparse.Namespace) -> Iterator[str]:
 def cmd_bench_wakewords(args: argparse.Namespace) -> None:
     """False accepts of wake words in hours of speech.
 
-    The networks of pymicro-wakeword hear 131 minutes of telephone prompts in five languages (`make prompts`), and
-    themselves as synthesizers speak them: through the board's own front end, by the host twin.
+    Runs the networks of pymicro-wakeword on 131 minutes of telephone prompts in five languages (`make prompts`), and on
+    synthesized wake words, through the board's own front end, on the host twin.
     """
     from .wakewords import SPOKEN, bench_wakewords
 
@@ -650,7 +649,7 @@ ORACLES = ("outputs unlike TFLM's", "decisions unlike pymicro-wakeword's")
 
 
 def _against(*rows: Any) -> tuple[str, str]:
-    """What differs of how much, over all rows."""
+    """Number of differences and number of comparisons over all rows."""
     frames, different, recordings, disagreed = (
         sum(getattr(row, name) for row in rows) for name in ("frames", "different", "recordings", "disagreed")
     )
@@ -660,11 +659,11 @@ def _against(*rows: Any) -> tuple[str, str]:
 def cmd_bench_fleet(args: argparse.Namespace) -> None:
     """Federated learning: engines, accuracy, noise, scale.
 
-    Prints, of shares of 1: base and fedavg (means over boards), central (one training on all samples, as often), alone
-    (each board on its own samples, as often), worst (board), personalized_global and personalized_base, the gain of
-    one over the other and its standard error, z0 and z2 (1,000 boards without noise and with z = 2). `settings` tells
-    what other settings come to, `others` what fifteen other fleets learn, on which the number of rounds was chosen,
-    `methods` what was tried to learn more under noise:
+    Prints accuracies as fractions: base and fedavg (means over boards), central (one training on all samples), alone
+    (each board on its own samples), both with as many epochs, worst (board), personalized_global and personalized_base
+    with the gain and its standard error, z0 and z2 (1,000 boards without noise and with z = 2). `settings` compares
+    other settings, `others` fifteen other fleets, on which the number of rounds was chosen, `methods` ways to learn
+    more under noise:
 
         edgelora bench fleet settings --data har-choosing --seeds 6
         edgelora bench fleet others --seeds 2
@@ -706,8 +705,7 @@ def cmd_bench_host(args: argparse.Namespace) -> None:
 def cmd_bench_studio(args: argparse.Namespace) -> None:
     """Load of the studio's live view.
 
-    Two virtual boards, one with 6 channels of motion at 50 Hz, one with sound of 16 kHz, each watched by a page of
-    Chromium.
+    Two virtual boards, one with 6 motion channels at 50 Hz, one with 16 kHz sound, each shown by a page in Chromium.
     """
     from .studio import bench_studio
 

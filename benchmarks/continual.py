@@ -1,12 +1,12 @@
-"""`edgelora bench continual`: what comes one after the other, learned as a board's `Learner` does, by the host twin.
+"""`edgelora bench continual`: sequential classes and arms, trained like a board's `Learner` on the host twin.
 
-*Classes*: a person's training windows come class by class, in an order drawn by the seed, each once. `naive` learns
-them alone, `replay` with others from a reservoir; `in use` is what the guard lets infer after that; `consolidated` what
-is in use after one consolidation at the end. `joint` has all windows at once, as `personalize` has them.
+*Classes*: a person's training windows arrive class by class, in random order, each once. `naive` trains on them alone,
+`replay` with samples of a reservoir; `in use` is the adapter that validation activates; `consolidated` the active one
+after a final consolidation. `joint` trains on all windows at once, as `personalize` does.
 
-*Arms*: all of a person's windows of the left arm come, then all of the right, each in an order drawn by the seed. After
-each there is a consolidation. What is tested is the left arm, after the left and after the right one: *forgetting* is
-the difference. The naive way trains on with the right arm's alone, as many epochs as a consolidation.
+*Arms*: all windows of the left arm arrive, then all of the right, in random order, with a consolidation after each.
+*Forgetting* is the loss of accuracy on the left arm between the two. The naive baseline continues training on the right
+arm alone, for as many epochs as a consolidation.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from edgelora.model.datasets.har import load_har_arm
 from .learning import TASKS, base_of, mean_and_error
 
 SLOTS = (28, 70, 140)
-STORED = 70  # samples at most of what is reported
-SMALLEST = 8  # slots for what learns without a memory
+STORED = 70  # largest reservoir that is reported
+SMALLEST = 8  # slots without a reservoir
 METHODS = ("base", "naive", "replay", "in use", "consolidated", "joint")
 
 
 @dataclass(frozen=True)
 class ContinualRow:
-    """Mean test accuracy, a share of 1, of runs with a reservoir of so many slots, 0: without one. stderr: of it."""
+    """Mean test accuracy, a fraction, of runs with a reservoir of `slots` samples (0: none), and its standard error."""
 
     method: str
     slots: int
@@ -50,14 +50,14 @@ class ContinualRow:
 
 @dataclass(frozen=True)
 class ContinualBench:
-    """rows: of classes; arms: forgetting of each run, a share of 1, by `naive_forgetting` and `forgetting`."""
+    """rows: for classes; arms: forgetting of each run, a fraction, `naive_forgetting` and `forgetting`."""
 
     rows: list[ContinualRow]
     arms: dict[str, list[float]]
     settings: dict[str, object]
 
     def as_json(self) -> dict[str, object]:
-        """classes: what is in use at the end with at most STORED samples, beside others; `_stderr` of each figure."""
+        """classes: the active adapter at the end with at most STORED samples, and the baselines, with `_stderr` of each."""
         size = max((row.slots for row in self.rows if row.slots <= STORED), default=0)
         rows = {(row.method, row.slots): row for row in self.rows}
         named = {"base": ("base", 0), "naive": ("naive", 0), "final": ("consolidated", size), "joint": ("joint", 0)}
@@ -78,7 +78,7 @@ def bench_continual(
     progress: Progress = no_progress,
     workers: int | None = None,
 ) -> ContinualBench:
-    """All of these people and seeds, in parallel processes."""
+    """Runs all of these people and seeds in parallel processes."""
     chosen = TASKS["har"].chosen(subjects)
     jobs = [(subject, replace(recipe, seed=seed), tuple(slots)) for seed in seeds for subject in chosen]
     found: dict[tuple[str, int], list[float]] = {}
@@ -105,7 +105,7 @@ def _run(subject: str, recipe: Recipe, slots: tuple[int, ...]) -> tuple[dict[tup
 
 @dataclass(frozen=True)
 class _Person:
-    """What lives with a base that does not know its person."""
+    """Everything that runs share with a base that was pretrained without the person."""
 
     model: QuantModel
     elm: bytes
@@ -130,7 +130,7 @@ def _lives(learner: Lifelong, samples: Samples) -> Lifelong:
 
 
 def _naive(life: Lifelong, samples: Samples) -> Lifelong:
-    """Learns each sample as it comes and no other one again."""
+    """Trains on each sample once, without a reservoir."""
     for x, y in zip(samples.x, samples.y, strict=True):
         if not life.reservoir.judges(y):
             rate = life.learner.rate
@@ -162,7 +162,7 @@ def _classes(person: _Person, subject: str, slots: tuple[int, ...]) -> dict[tupl
 
 
 def _arms(person: _Person, subject: str) -> dict[str, float]:
-    """What of the left arm is forgotten by learning the right one, naively and with STORED samples."""
+    """Forgetting of the left arm after training on the right one, naively and with STORED samples."""
     rng = np.random.default_rng(person.recipe.seed)
     arms = [load_har_arm(int(subject), arm) for arm in ("left", "right")]
     test = person.samples(arms[0][1])

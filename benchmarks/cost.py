@@ -1,7 +1,7 @@
-"""`edgelora bench cost`: what learn/planning/cost.py predicts beside a board's own clock, and the fit it rests on.
+"""`edgelora bench cost`: predictions of learn/planning/cost.py compared with a board's clock, and their calibration.
 
-Small networks that have every kernel at several shapes and ranks run on the board; non-negative least squares on
-relative errors finds the cycles of each term. Other, whole networks check them.
+Small networks with every kernel at several shapes and ranks run on the board. Non-negative least squares on relative
+errors fits the cycles of each term. Other, complete networks validate the fit.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from edgelora.model.quantization.quantize import quantize
 from .networks import Shape, network
 
 ELM, ADAPTER = "/bench.elm", "/bench.ela"
-BATCH = 2  # samples that are timed, and of a micro-batch
-RATE = 100  # of learning; any, but it must move a trained A's zeros
+BATCH = 2  # samples that are timed, and samples of a micro-batch
+RATE = 100  # learning rate; any that changes the zeros of a trained A
 RUNS = 2  # of an op
-FEW_CYCLES = 500  # below, errors are absolute: what a call and the clock's microseconds blur
+FEW_CYCLES = 500  # cycles; errors below are absolute, as calls and the clock's resolution add noise
 SIZES = ((8, 8, 8), (1, 20, 3), (1, 1, 40))  # of element by element kernels
 Pair = tuple[int, int]
 Size = tuple[int, int, int]
@@ -47,7 +47,7 @@ Size = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Trial:
-    """A network with a configuration to measure."""
+    """A network and a configuration to measure."""
 
     name: str
     elm: bytes
@@ -58,7 +58,7 @@ class Trial:
 
 
 class Bench:
-    """A trial on a board, with an adapter as after training; times are cycles. Leaves the board as it was."""
+    """A trial on a board, with a random adapter; times are in cycles. Cleans up the board."""
 
     def __init__(self, link: Link, trial: Trial, clock_mhz: float) -> None:
         self._link, self._trial, self._clock_mhz = link, trial, clock_mhz
@@ -74,18 +74,18 @@ class Bench:
 
     def __exit__(self, *_: object) -> None:
         for path in (ELM, ADAPTER):
-            with contextlib.suppress(RuntimeError):  # what went wrong before says more
+            with contextlib.suppress(RuntimeError):  # the earlier error says more
                 self._link.remove(path)
 
     def open(self, micro_batch: int) -> int:
-        """Begins a session; its arena's bytes."""
+        """Opens a session; returns the bytes of its arena."""
         trial = self._trial
         info = self._link.open_model(ELM, trial.ranks, trial.mode, micro_batch, trial.momentum, trial.recompute)
         self._link.load(ADAPTER)
         return info.arena
 
     def ops(self) -> list[float]:
-        """Of each op's part of an inference."""
+        """Cycles of each op in an inference."""
         call = self._link.bench_ops(0, 0).min_us
         ops = range(len(self._model.ops))
         return [(self._link.bench_ops(i, i + 1, RUNS).min_us - call) * self._clock_mhz for i in ops]
@@ -94,7 +94,7 @@ class Bench:
         return self._link.eval(self._x).elapsed_us * self._clock_mhz / BATCH
 
     def step(self) -> float:
-        """Of a training sample, the mean of `BATCH`."""
+        """Cycles of a training step, the mean of `BATCH`."""
         return self._link.train(self._x, self._y, RATE).elapsed_us * self._clock_mhz / BATCH
 
 
@@ -107,7 +107,7 @@ def _targets(rng: np.random.Generator, model: QuantModel) -> NDArray[np.int8] | 
 
 
 def _trained(trial: Trial, rng: np.random.Generator) -> bytes:
-    """An adapter with noise for B and, where it trains, A."""
+    """An adapter with random B and, if trained, random A."""
     session = Session(trial.elm, trial.ranks, trial.mode)
     session.begin(1)
     adapter = unpack_adapter(session.save(), unpack_model(trial.elm), base_id(trial.elm))
@@ -123,7 +123,7 @@ def _trained(trial: Trial, rng: np.random.Generator) -> bytes:
 
 @dataclass(frozen=True)
 class Fit:
-    """Cycles of each term, and how far off the measurements they were found from: shares of 1."""
+    """Cycles of each term, and relative errors on the measurements they were fitted to."""
 
     networks: int
     measurements: int
@@ -145,7 +145,7 @@ Row = tuple[dict[str, float], float]  # counts of terms, cycles
 
 
 def rows_of(link: Link, trial: Trial, clock_mhz: float) -> list[Row]:
-    """Measures a trial on the board: each op, an inference, steps with an update after `BATCH` and after each."""
+    """Measures a trial on the board: each op, an inference, steps with updates after `BATCH` samples and after each."""
     passes = passes_of(trial.elm, trial.ranks, trial.mode, trial.momentum, trial.recompute)
     step = list(chain(*passes.forward, *passes.backward, passes.loss))
     with Bench(link, trial, clock_mhz) as bench:
@@ -170,7 +170,7 @@ def _counted(
 
 
 def fit(rows: Sequence[Row], networks: int) -> Fit:
-    """The cycles of each term that come closest to all rows, relative errors weighing alike."""
+    """Fits the cycles of each term to all rows, minimizing relative errors."""
     names = sorted({name for counts, _ in rows for name in counts})
     counts = np.array([[row.get(name, 0.0) for name in names] for row, _ in rows])
     cycles = np.array([value for _, value in rows])
@@ -218,7 +218,7 @@ def calibrate(link: Link, board: BoardProfile, progress: Progress) -> Fit:
 
 
 def calibration() -> list[Trial]:
-    """Every kernel at several shapes: alone, and above a convolution with an adapter, so that it hands errors on."""
+    """Every kernel at several shapes: alone, and after a convolution with an adapter, so that it propagates errors."""
     trials = []
     for number, shape in enumerate(KERNELS):
         momentum, fusible = 3 * (number % 2), shape.kind in MASK_KINDS
@@ -330,7 +330,7 @@ KERNELS = (
 
 @dataclass(frozen=True)
 class Check:
-    """Predicted and measured cycles of a network, and the arena's bytes. Errors are shares of what was measured."""
+    """Predicted and measured cycles of a network, and the arena's bytes. Errors are relative to the measurement."""
 
     network: str
     mode: str
@@ -356,7 +356,7 @@ class Check:
 
 
 def check(link: Link, trial: Trial, board: BoardProfile) -> Check:
-    """Measures a trial beside its prediction. ValueError if the board's kernels have not been measured."""
+    """Measures a trial and compares it with the prediction. ValueError if the board is not calibrated."""
     settings = (trial.elm, trial.ranks, trial.mode, BATCH, trial.momentum, trial.recompute)
     predicted = predict(*settings, board)
     if predicted is None:
@@ -388,7 +388,7 @@ def check_all(link: Link, board: BoardProfile, progress: Progress) -> list[Check
 
 
 def held_out() -> list[Trial]:
-    """Whole networks that the fit doesn't see: with frozen A and one rank; with trained A, several and little RAM."""
+    """Complete networks that are not used for the fit: with frozen A and one rank; with trained A, several ranks, little RAM."""
     trials = []
     for name, model in _networks():
         elm = pack_model(model)

@@ -1,4 +1,4 @@
-"""Energy of inference and training on a board at several clocks: its own times, and power by its data sheet."""
+"""Energy of inference and training at a board's clocks, from measured times and the data sheet's power."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ELM = "/energy.elm"
 
 @dataclass(frozen=True)
 class EnergyBench:
-    """A model's energy on a board by clock. mean_milliwatts: with an update every so often, light sleep between."""
+    """A model's energy on a board by clock. mean_milliwatts: with an update per interval and light sleep in between."""
 
     board: str
     model: str
@@ -36,7 +36,7 @@ class EnergyBench:
 def bench_energy(
     link: Link, profile: BoardProfile, elm: bytes, name: str, recipe: Recipe, every: float | None = None
 ) -> EnergyBench:
-    """Trains one micro-batch of noise on a board, and times a few steps and inferences at each of its clocks.
+    """Trains on a micro-batch of noise, and times a few steps and inferences at each of the board's clocks.
 
     ValueError as `check_power`, or if an update takes longer than `every` seconds.
     """

@@ -1,7 +1,7 @@
-"""`edgelora bench fleet`: one hash from every engine, what a fleet learns, what noise costs, and how it scales.
+"""`edgelora bench fleet`: engines (equal hashes), accuracy, noise, scale, cycles.
 
 Settings were chosen on people 7 to 10 (`har-choosing`), the number of rounds on fifteen fleets of these and of 1 and 2
-(`others`); figures are of 3 to 6 (`har`). Both fleets by name have a base of 1 and 2.
+(`others`); figures are for 3 to 6 (`har`). Both named fleets have a base pretrained on 1 and 2.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ from .fleet_methods import methods
 from .learning import mean_and_error
 
 PARTS = ("hashes", "learning", "noise", "scale", "cycles")
-CHOICES = ("settings", "others", "methods")  # parts that are measured only where they are asked for
+CHOICES = ("settings", "others", "methods")  # parts that are measured only on request
 CHOOSING_PEOPLE = (1, 2, 7, 8, 9, 10)
 HASHED = Plan(rounds=3, seed=7, noise=1.0, clip=4000, least=8, colluders=0, deadline=300.0, patience=300.0)
-GATEWAYS = 2  # nodes of Flower, each with its own
+GATEWAYS = 2  # Flower nodes, each with its own gateway
 SETTINGS: dict[str, dict[str, Any]] = {  # what is not as it is by itself
     "trained A": {},
     "trained A, rate 3,000": {"rate": 3000},
@@ -88,7 +88,7 @@ def bench_fleet(
     mode: str | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """The figures of these parts, by name; shares of 1. data, mode: of what is learned, None: what suits the noise."""
+    """Figures of these parts, by name, as fractions. data, mode: of training; None: as suits the noise."""
     base = fleet_base()
     found: dict[str, Any] = {}
     measures: dict[str, Callable[[], dict[str, Any]]] = {
@@ -111,7 +111,7 @@ def bench_fleet(
 
 @dataclass(frozen=True)
 class _Hashed:
-    """A federation to be hashed, the fleet that it is of, and its boards by index."""
+    """A federation to hash, its fleet, and its boards by index."""
 
     one: Federation
     site: Site
@@ -121,7 +121,7 @@ class _Hashed:
         return in_stages(self.one, self.site.roster(), self.site.secret(), deliver)
 
     def federate(self, deliver: Deliver) -> None:
-        """The rounds that are left, messages carried in this process."""
+        """Runs the remaining rounds, relaying messages in this process."""
         federation.federate(self.one, self.exchange(deliver), self.site.roster().members)
 
     def by_hand(self, messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
@@ -130,7 +130,7 @@ class _Hashed:
 
     @contextlib.contextmanager
     def gateways(self, folder: Path) -> Iterator[list[Path]]:
-        """Boards behind gateways, in turn; their folders, in one that has no others."""
+        """Distributes boards over gateways; yields the gateways' folders."""
         with contextlib.ExitStack() as stack:
             paths = [folder / str(place) for place in range(GATEWAYS)]
             for place, path in enumerate(paths):
@@ -143,10 +143,7 @@ class _Hashed:
 
 
 class _Repeatable:
-    """A board of this computer whose noise and masks come of the round's seed: a round that is repeated has them again.
-
-    Others draw theirs.
-    """
+    """A simulated board whose noise and masks are derived from the round's seed, so that a repeated round has the same."""
 
     def __init__(self, identity: Identity, site: Site, train: Train) -> None:
         self._made = functools.partial(TwinMember, identity, site.roster, train)
@@ -161,7 +158,7 @@ class _Repeatable:
 
 
 def hashes(base: Base, engines: Sequence[str], progress: Progress = no_progress) -> dict[str, str]:
-    """SHA-256 of the global adapter after `HASHED`, by engine; masks are on in all but the plain loop."""
+    """SHA-256 of the global adapter after `HASHED` rounds, by engine; all but the plain loop use masks."""
     ways: dict[str, Callable[[_Hashed], None]] = {
         "plain loop": lambda it: it.federate(it.by_hand),
         "process pool": _by_pool,
@@ -194,7 +191,7 @@ def _enrolled(folder: Path, base: Base, plan: Plan) -> _Hashed:
 
 
 def _resumed(it: _Hashed) -> None:
-    """Stopped in the second round, when all boards have sent their sums."""
+    """Stops in the second round, after all boards have sent their sums, and resumes."""
 
     def killed(messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
         if it.one.done and next(iter(messages.values()))[4] == Stage.UNMASK:
@@ -246,9 +243,9 @@ def _deployed(it: _Hashed) -> Iterator[Deployment]:
 def learning(
     base: Base, seeds: int, data: str = "har", mode: str | None = None, progress: Progress = no_progress
 ) -> dict[str, Any]:
-    """Means over seeds, of the mean over boards; worst: of the worst board.
+    """Means over seeds of the mean over boards; worst: of the worst board.
 
-    gain, gain_worst: what personalizing has of the global adapter, each a mean over seeds and its standard error.
+    gain, gain_worst: improvement by personalizing from the global adapter; mean over seeds and standard error.
     """
     plan = Plan.suited(mode=mode, masks=False)
     runs = []
@@ -259,7 +256,7 @@ def learning(
 
 
 def others(seeds: int, mode: str | None = None, progress: Progress = no_progress) -> dict[str, Any]:
-    """As `learning`, of fifteen fleets: a base of two of `CHOOSING_PEOPLE`, boards of the other four.
+    """Like `learning`, for fifteen fleets: a base of two of `CHOOSING_PEOPLE`, boards of the other four.
 
     Means and standard errors are over fleets and seeds.
     """
@@ -297,8 +294,8 @@ def _summed_up(runs: Sequence[dict[str, float]]) -> dict[str, Any]:
 
 
 def settings(base: Base, seeds: int, data: str = "har", progress: Progress = no_progress) -> dict[str, Any]:
-    """By what was changed: of federated and of central training, and of boards alone, the mean over boards and its
-    standard error over seeds, and of federated the worst board's mean."""
+    """By changed setting: mean over boards and standard error over seeds for federated, central and local training, and
+    the worst board's mean for federated training."""
     jobs = [
         (base, Plan.suited(masks=False, seed=seed, **changed), data)
         for changed in SETTINGS.values()
@@ -319,7 +316,7 @@ def settings(base: Base, seeds: int, data: str = "har", progress: Progress = no_
 
 
 def compared(base: Base, plan: Plan, data: str) -> dict[str, float]:
-    """One federation; central training, and each board's alone, of as many epochs."""
+    """One federation; central and local training for as many epochs."""
     boards = boards_of(data, base.elm, base.name, plan.boards)
     together = accuracies_of(base, plan, boards, [_federated(base, plan, boards)] * plan.boards)
     centre = accuracies_of(base, plan, boards, [central(base, plan, boards)] * plan.boards)
@@ -341,8 +338,8 @@ def _federated(base: Base, plan: Plan, boards: Boards) -> bytes:
 
 
 def learned(base: Base, plan: Plan, data: str | tuple[int, ...]) -> dict[str, float]:
-    """One federation of these boards; central training, and each board's alone, of as many epochs; and boards that
-    personalize from the federation's adapter or the base."""
+    """One federation of these boards; central and local training for as many epochs; and personalization from the
+    federation's adapter and from the base."""
     everyone, seed = list(range(plan.boards)), plan.seed
     boards = boards_of(data, base.elm, base.name, plan.boards)
     adapter = _federated(base, plan, boards)
@@ -376,8 +373,8 @@ def learned(base: Base, plan: Plan, data: str | tuple[int, ...]) -> dict[str, fl
 def noise(
     base: Base, seeds: int, data: str = "har", mode: str | None = None, progress: Progress = no_progress
 ) -> dict[str, Any]:
-    """z0, z2: 1,000 simulated boards without noise and with z = 2, the same clip; alone: of 64 of them that share
-    nothing, each after as many epochs; means over seeds."""
+    """z0, z2: 1,000 simulated boards without noise and with z = 2, same clip; alone: local training of 64 of them for as
+    many epochs; means over seeds."""
     suited = Plan.suited(mode=mode, noise=NOISE, **SIMULATED)
     plan = replace(suited, clip=CLIPS[suited.mode])
     jobs = [(base, replace(plan, noise=z, seed=seed), data) for seed in range(1, seeds + 1) for z in (0.0, NOISE)]
@@ -395,7 +392,7 @@ def noise(
 
 
 def noised(base: Base, plan: Plan, data: str) -> tuple[float, float, float, float]:
-    """Noise, the mean over eight boards, epsilons of an outsider and of the server."""
+    """Noise, mean accuracy over eight boards, epsilons of an outsider and of the server."""
     boards = boards_of(data, base.elm, base.name, plan.boards)
     with tempfile.TemporaryDirectory() as folder:
         one = Federation.create(Path(folder), plan, base)
@@ -408,10 +405,10 @@ def noised(base: Base, plan: Plan, data: str) -> tuple[float, float, float, floa
 
 
 def scale(base: Base, sizes: Sequence[int], progress: Progress = no_progress) -> dict[str, Any]:
-    """cpu_s_1000: of ten rounds of 1,000 boards at 10 % on the pool, its processes included; seconds_per_board: of a
-    board that was asked, by the fleet's size; memory_mb: the most that a process had, likewise.
+    """cpu_s_1000: CPU time of ten rounds of 1,000 boards at 10 % on the process pool; seconds_per_board: per sampled board,
+    by fleet size; memory_mb: peak memory of a process, by fleet size.
 
-    Each size runs in processes of its own, whose start and imports count.
+    Each size runs in new processes, including their start and imports.
     """
     seconds, memory, cpu = {}, {}, None
     for done, size in enumerate(sizes, 1):
@@ -449,7 +446,7 @@ def _cpu() -> float:
 
 
 def cycles(progress: Progress = no_progress) -> dict[str, Any]:
-    """Of the virtual Pico: an X25519, and a mask of 640 words."""
+    """Cycles on the virtual Pico: an X25519, and a mask of 640 words."""
     try:
         from .fleet_cycles import fleet_cycles
     except ModuleNotFoundError as error:

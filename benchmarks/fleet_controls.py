@@ -1,4 +1,4 @@
-"""What a fleet's figures are compared with: training without a federation, of as many epochs."""
+"""Baselines of a fleet: central and local training for as many epochs."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from edgelora.learn.training.loop import train
 from edgelora.learn.training.samples import Samples
 from edgelora.learn.training.warm_start import restarted
 
-ALONE = 64  # boards of a large fleet, where they share nothing: each has an adapter of its own
+ALONE = 64  # boards of a large fleet that are trained locally, each with its own adapter
 
 
 def central(base: Base, plan: Plan, boards: Boards) -> bytes:
-    """The adapter of one training on all boards' samples."""
+    """The adapter of a central training on all boards' samples."""
     parts = [boards.of(index).train for index in range(plan.boards)]
     everything = Samples(np.concatenate([p.x for p in parts]), np.concatenate([p.y for p in parts]))
     return _unshared(base, plan, everything, plan.seed)
 
 
 def alone(base: Base, plan: Plan, boards: Boards, count: int) -> list[float]:
-    """Accuracies of so many boards that share nothing, each after a training on its own samples."""
+    """Accuracies of boards trained locally, each on its own samples."""
     own = [_unshared(base, plan, boards.of(i).train, board_seed(plan.seed, i)) for i in range(count)]
     return accuracies_of(base, plan, boards, own)
 
 
 def unshared_of(base: Base, plan: Plan, data: str) -> float:
-    """`alone`, the mean over `ALONE` boards of a large fleet."""
+    """Mean accuracy of `ALONE` locally trained boards of a large fleet."""
     return float(np.mean(alone(base, plan, boards_of(data, base.elm, base.name, plan.boards), ALONE)))
 
 
 def _unshared(base: Base, plan: Plan, samples: Samples, seed: int) -> bytes:
-    """One run from the base, of as many epochs as a board has in a federation on average, at the mode's own rate."""
+    """One run from the base, for the average number of epochs of a board in the federation, at the mode's own rate."""
     learner = learner_of(base.elm, plan.rank, plan.mode)
     learner.load(restarted(bare_start(base, plan, plan.seed), seed))
     epochs = max(1, round(plan.share * plan.rounds)) * plan.epochs
@@ -48,6 +48,6 @@ def _unshared(base: Base, plan: Plan, samples: Samples, seed: int) -> bytes:
 
 
 def accuracies_of(base: Base, plan: Plan, boards: Boards, adapters: Sequence[bytes]) -> list[float]:
-    """Of boards 0, 1, ... with these adapters, on their own test samples."""
+    """Accuracies of boards 0, 1, ... with these adapters, on their own test samples."""
     pairs = enumerate(adapters)
     return [simulated_boards.accuracies(plan, base.elm, adapter, boards, [index])[0] for index, adapter in pairs]

@@ -1,7 +1,7 @@
-"""Cycles of a fleet's member on a board, one whole round with its neighbours on this computer.
+"""Cycles of a fleet's member on a board, for one round with neighbours on this computer.
 
-The board's core is driven call by call, each timed on the board's clock; what a call without work takes is taken off.
-The board's replies are compared with those of a twin that has the same secrets.
+The board's core is driven call by call, each timed on the board's clock, less the time of an empty call. The board's
+replies are compared with those of a twin with the same secrets.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ print(json.dumps([took, str(binascii.hexlify(reply), "ascii")]))
 
 @dataclass(frozen=True)
 class MemberCycles:
-    """Cycles on the board's clock, of a round with so many neighbours. x25519: of one, the mean.
+    """Cycles on the board's clock of a round with `neighbours`. x25519: mean of one operation.
 
-    clip, noise: of all parameters; mask: of one of them; stages: of a whole stage without training, by name. memory:
-    bytes of the member. down, up: bytes of its messages in a round. equal: its replies are the twin's.
+    clip, noise: for all parameters; mask: for one neighbour; stages: of a whole stage without training, by name.
+    memory: bytes of the member. down, up: bytes of its messages in a round. equal: its replies equal the twin's.
     """
 
     parameters: int
@@ -119,7 +119,7 @@ def bench_member(
 
 
 class Board(Protocol):
-    """Runs code, one piece after the other with the same names, and gives what it prints."""
+    """Runs pieces of code in one namespace and returns what they print."""
 
     def run(self, code: str) -> bytes: ...
 
@@ -127,14 +127,14 @@ class Board(Protocol):
 def member_cycles(
     board: Board, clock_mhz: float, neighbours: int, sigma: int, progress: Progress = no_progress
 ) -> MemberCycles:
-    """The same of whatever runs MicroPython."""
+    """The same on anything that runs MicroPython."""
     return _Bench(board, neighbours, sigma).run(clock_mhz, progress)
 
 
 def fleet_cycles(
     board: str = "virtual-pico", clock_mhz: float = 125, progress: Progress = no_progress
 ) -> dict[str, int]:
-    """The most telling figures of a virtual board that is started for it; a mask, noise and clip of 640 values."""
+    """The main figures, on a virtual board started for them; mask, noise and clip of 640 values."""
     with tempfile.TemporaryDirectory() as folder:
         firmware = build_firmware(board, {}, Path(folder) / "bench.uf2")
         handle = start(board, firmware, Path(folder) / "board", die_with_parent=True)
@@ -240,7 +240,7 @@ class _Bench:
         return took, bytes.fromhex(reply)
 
     def _others(self, message: bytes) -> bytes:
-        """All twins answer, too; the reply of the one that has the board's secrets."""
+        """Runs all twins; returns the reply of the one with the board's secrets."""
         before, after = self._masters
         replies: list[bytes] = []
         for index, member in enumerate(self._twins):

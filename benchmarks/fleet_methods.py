@@ -1,6 +1,6 @@
-"""`edgelora bench fleet methods`: what might learn more under the same noise.
+"""`edgelora bench fleet methods`: ways to learn more under the same noise.
 
-docs/experiments/fleet-noise.md tells what it found.
+Results are in docs/experiments/fleet-noise.md.
 
 Boards train, clip and add their noise by their own C, and sums are averaged in integers, as in a federation. Only
 correlated noise is drawn here, for the sum: boards have no way to make it (see the page).
@@ -52,7 +52,7 @@ HALF = 128  # of a board's vote for a clip: +-1/2, in the units of its noise
 
 @dataclass(frozen=True)
 class Method:
-    """How a federation is carried under noise; what is not said is as `Plan.suited` has it.
+    """How a federation is run under noise; other settings are those of `Plan.suited`.
 
     clips: of updates, in masters, for each of `SETTINGS`. alternate: A and B train in turns, by rounds or by updates.
     quantile: this share of updates is to be longer than the clip, which follows them; 0: it is fixed. turns: boards are
@@ -96,7 +96,7 @@ METHODS: dict[str, Method] = {  # clips and the quantile were chosen on people 3
 
 @dataclass
 class Carried:
-    """Where an experiment's federation stands. velocity: of masters [n]; clip: of the next round, if it adapts.
+    """The state of an experiment's federation. velocity: of masters [n]; clip: of the next round, if adaptive.
 
     asked: boards, by round; clips: by round.
     """
@@ -113,7 +113,7 @@ class Carried:
 
 
 def federated(base: Base, plan: Plan, method: Method, data: str) -> Carried:
-    """All rounds of a federation by a method."""
+    """Runs all rounds of a federation with a method."""
     start = bare_start(base, plan, plan.seed)
     boards = boards_of(data, base.elm, base.name, plan.boards)
     count = sum(state.master.size for state in unpack_adapter(start).states)
@@ -129,7 +129,7 @@ def _carry(one: Carried, step: int, noise: Vector | None) -> None:
     before, seed = fleet_vector(one.adapter), round_seed(one.plan, step)
     asked = in_turn(one.plan, step) if one.method.turns else drawn(one.plan, step)
     one.asked.append(asked)
-    if len(asked) < one.plan.least:  # their noise would be too little
+    if len(asked) < one.plan.least:  # their noise would be too small
         return
     held = _held(one, step)
     plan = replace(
@@ -172,7 +172,7 @@ def drawn(plan: Plan, step: int) -> list[int]:
 
 
 def groups_of(plan: Plan) -> int:
-    """Groups of boards that are asked one after the other: rounds between two of a board."""
+    """Groups of boards that are sampled in turn."""
     return round(1 / plan.share)
 
 
@@ -203,7 +203,7 @@ def _of_a(adapter: Adapter) -> NDArray[np.bool_]:
 
 
 def _trained(one: Carried, step: int, seed: int, samples: Samples) -> NDArray[np.int16]:
-    """The vector [n] after a board's run."""
+    """The vector [n] after a board's training."""
     plan = one.plan
     learner = learner_of(one.base.elm, plan.rank, plan.mode)
     recipe = replace(
@@ -308,7 +308,7 @@ def epsilons(one: Carried) -> tuple[float, float]:
 
 
 def _most(asked: list[list[int]]) -> int:
-    """How often the board is asked that is asked most."""
+    """The largest number of rounds of a single board."""
     return int(np.bincount(list(itertools.chain(*asked))).max())
 
 

@@ -1,4 +1,4 @@
-"""`edgelora bench frontend`: cycles of a step of each front end on a board, and whether its features are the twin's.
+"""`edgelora bench frontend`: cycles of each front end's step on a board, and equality of its features with the twin's.
 
 With a number of values it compares sound alone, and all three: the board, the twin and pymicro-features. The board has
 16 s of sound in its flash, and hears it again and again, each time from some samples further on, so that no
@@ -83,7 +83,7 @@ class FrontEndTime:
 
 
 def bench_frontend(port: str, clock_mhz: float, progress: Progress = no_progress) -> list[FrontEndTime]:
-    """Runs both front ends on noise and on silence. Raises LineLost where the board has no `edgelora.frontend`."""
+    """Runs both front ends on noise and on silence. Raises LineLost if the board has no `edgelora.frontend`."""
     line = SerialLine(port)
     try:
         repl = RawRepl(line, port)

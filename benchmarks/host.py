@@ -1,6 +1,6 @@
-"""`edgelora bench host`: the host's own kernels, one thread, beside LiteRT's (XNNPACK) and its plain ones.
+"""`edgelora bench host`: the host's kernels in one thread, compared with LiteRT's (XNNPACK) and with the reference kernels.
 
-What is compared runs in turns, so that whatever else the machine does meets both; a figure is the best of all rounds.
+Candidates run in turns, so that other load on the machine affects all; figures are the best of all rounds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Run = Callable[[], object]
 
 @dataclass(frozen=True)
 class HostTime:
-    """Microseconds of one call, and a peer's; None: it is not there."""
+    """Microseconds of a call, and of a peer's; None: not installed."""
 
     model: str
     what: str
@@ -54,7 +54,7 @@ def bench_host(rounds: int, progress: Progress = no_progress) -> list[HostTime]:
 
 
 def _runs(file: bytes, name: str) -> list[tuple[str, Run, str | None, Run | None]]:
-    """What is run, by this project, and by which peer."""
+    """The calls to time, and those of the peer."""
     model = import_tflite(file, name=name)
     elm, rng = pack_model(model), np.random.default_rng(0)
     x = rng.integers(-128, 128, model.input.size).astype(np.int8)
@@ -89,7 +89,7 @@ def _training(session: Session, x: NDArray[np.int8]) -> Run:
 
 
 def _litert(file: bytes, x: NDArray[np.int8]) -> Run | None:
-    """An inference of LiteRT; None where it is not installed."""
+    """An inference of LiteRT; None if it is not installed."""
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:

@@ -1,7 +1,7 @@
-"""`edgelora bench kernels`: cycles of each kernel on a board, the portable one and the board's own.
+"""`edgelora bench kernels`: cycles of each kernel on a board, portable and optimized.
 
-Every kernel runs as a network of one op, through the same session, link and clock as any other network; the call's own
-time, that of an empty range of ops, is taken off. Multiply-accumulates are counted without those on padding.
+Every kernel runs as a network of one op, through the same session, link and clock as any other network. The time of an
+empty range of ops is subtracted. Multiply-accumulates exclude those on padding.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SHAPES = (
 
 @dataclass(frozen=True)
 class KernelTime:
-    """One measurement. cycles: of one run on the board's clock, without the call."""
+    """One measurement. cycles: of one run on the board's clock, without call overhead."""
 
     op: str
     shape: str
@@ -54,7 +54,7 @@ class KernelTime:
 
 
 def bench_kernels(link: Link, clock_mhz: float, progress: Progress = no_progress) -> list[KernelTime]:
-    """Runs every shape in both variants. The board needs room for a file of some 40 KB, which is removed after."""
+    """Runs every shape in both variants. The board needs space for a file of about 40 KB, which is removed afterwards."""
     times: list[KernelTime] = []
     try:
         for shape in SHAPES:
@@ -62,7 +62,7 @@ def bench_kernels(link: Link, clock_mhz: float, progress: Progress = no_progress
             times += _both(link, shape, clock_mhz)
             progress(len(times) // 2, len(SHAPES), f"{shape.op} {shape.name}")
     finally:
-        with contextlib.suppress(RuntimeError):  # what went wrong before says more
+        with contextlib.suppress(RuntimeError):  # the earlier error says more
             link.remove(PATH)
     return times
 

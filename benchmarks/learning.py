@@ -1,8 +1,8 @@
-"""`edgelora bench learning`: every person or voice left out in turn, by the host twin, beside float LoRA.
+"""`edgelora bench learning`: leave-one-out over people or voices, on the host twin, compared with float LoRA.
 
-For each subject and seed a base that doesn't know the subject is pretrained and quantized; then float LoRA (Adam) and
-integer LoRA in both modes adapt it to the subject's training samples and are tested on others, with the same settings
-for all subjects.
+For each subject and seed a base is pretrained without the subject and quantized. Float LoRA (Adam) and integer LoRA in
+both modes then adapt it to the subject's training samples and are tested on others, with the same settings for all
+subjects.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from edgelora.model.quantization.quantize import quantize
 
 
 class Parts(Protocol):
-    """A subject's data: what the base learns from, and the subject's own."""
+    """The pretraining data without a subject, and the subject's own."""
 
     @property
     def pretrain(self) -> Dataset: ...
@@ -46,9 +46,9 @@ class Parts(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """A kind of data to learn. Rates, integer and float, and momenta are for each mode.
+    """A benchmark task. Learning rates, integer and float, and momenta are given for each mode.
 
-    load: a subject's data by name; pretrained: a base by seed that doesn't know a subject, or any (shared_base).
+    load: a subject's data by name; pretrained: a base by seed without the subject, or without any (shared_base).
     """
 
     subjects: tuple[str, ...]
@@ -63,7 +63,7 @@ class Task:
     shared_base: bool = False
 
     def chosen(self, subjects: Sequence[str] | None) -> Sequence[str]:
-        """These subjects, or all. ValueError for one that the task doesn't have."""
+        """These subjects, or all. ValueError for an unknown one."""
         unknown = set(subjects or ()) - set(self.subjects)
         if unknown:
             raise InputError(f"subject {', '.join(sorted(unknown))}: choose from {', '.join(self.subjects)}")
@@ -107,7 +107,7 @@ TASKS = {
 
 @dataclass(frozen=True)
 class LearningRun:
-    """Test accuracies (shares of 1) of one subject and seed. float_lora: with A trained, as LoRA is."""
+    """Test accuracies (fractions) of one subject and seed. float_lora: with A trained, as usual."""
 
     subject: str
     seed: int
@@ -135,13 +135,13 @@ class LearningBench:
 
 
 def means(runs: Sequence[Any]) -> dict[str, float]:
-    """Of every figure that runs, dataclasses of one kind, have; subject, seed and rank tell runs apart."""
+    """Means of all figures of runs (dataclasses of one type) but subject, seed and rank."""
     keys = [key for key in asdict(runs[0]) if key not in ("subject", "seed", "rank")]
     return {key: round(float(np.mean([getattr(run, key) for run in runs])), 4) for key in keys}
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and its standard error, which one value alone doesn't tell: nan."""
+    """Mean and standard error (nan for a single value)."""
     error = float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("nan")
     return round(float(np.mean(values)), 4), round(error, 4)
 
@@ -189,7 +189,7 @@ def run_one(name: str, subject: str, seed: int, recipe: Recipe) -> LearningRun:
 
 @functools.lru_cache(maxsize=1)
 def base_of(name: str, subject: str, seed: int) -> tuple[FloatNet, QuantModel]:
-    """A float base that doesn't know the subject, and the same quantized."""
+    """A float base pretrained without the subject, and the same quantized."""
     task = TASKS[name]
     net = task.pretrained(subject, seed)
     return net, quantize(net, task.load(subject or task.subjects[0]).pretrain.x)
@@ -203,7 +203,7 @@ def bench_learning(
     progress: Progress = no_progress,
     workers: int | None = None,
 ) -> LearningBench:
-    """All subjects and seeds of a task, or those given, in parallel processes."""
+    """Runs all subjects and seeds of a task, or the given ones, in parallel processes."""
     task = TASKS[name]
     subjects, seeds = task.chosen(subjects), seeds or range(task.seeds)
     prepare(name, subjects[0], seeds, progress, workers)
@@ -216,7 +216,7 @@ def bench_learning(
 
 
 def prepare(name: str, subject: str, seeds: Sequence[int], progress: Progress, workers: int | None = None) -> None:
-    """Makes data and bases that subjects share, if a task has such, once, before several processes want them."""
+    """Creates data and bases that subjects share before several processes need them."""
     if not TASKS[name].shared_base:
         return
     _ = TASKS[name].load(subject).pretrain

@@ -1,4 +1,4 @@
-"""How fast files reach a board: over EdgeLoRA's link and with `mpremote cp`, on the same port, in the same run."""
+"""Speed of file transfers over EdgeLoRA's link and with `mpremote cp`, on the same port, in the same run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MPREMOTE_FILE = "/bench_mpremote.bin"
 
 @dataclass(frozen=True)
 class LinkBench:
-    """Seconds and bytes/s of both ways. `hashes_equal`: both files read back from the board's flash as sent."""
+    """Seconds and bytes/s of both. `hashes_equal`: both files were read back from the board's flash as sent."""
 
     size: int
     link_seconds: float
@@ -32,7 +32,7 @@ class LinkBench:
 
 
 def bench_link(port: str, size: int = 100 * 1024, seed: int = 1) -> LinkBench:
-    """Pushes `size` random bytes both ways and compares. The board needs room for both files, which are removed after.
+    """Pushes `size` random bytes by both and compares. The board needs space for both files, which are removed afterwards.
 
     The link's time is that of `Link.put` on an open link, whole-file check included; mpremote's that of its command.
     Raises LinkError if either fails.

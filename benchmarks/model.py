@@ -1,6 +1,6 @@
 """`edgelora bench model`: cycles of a whole network on a board, inference and training step, layer by layer.
 
-Layers are timed as ranges of ops, less the call's own time; whole steps as the board runs them, updates included.
+Layers are timed as ranges of ops, less call overhead; steps as the board runs them, including updates.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class ModelTime:
 
     @property
     def ratios(self) -> dict[str, float]:
-        """What the adapter, merging and training cost beside an inference of the bare base."""
+        """Cost of the adapter, of merging and of training, relative to an inference of the base alone."""
         base = self.infer
         return {
             "adapted": round(self.infer_adapted / base - 1, 4),
@@ -135,7 +135,7 @@ def bench_model(
         progress(5, 5, "done")
     finally:
         for path in (ELM, ADAPTER):
-            with contextlib.suppress(RuntimeError):  # what went wrong before says more
+            with contextlib.suppress(RuntimeError):  # the earlier error says more
                 link.remove(path)
     plans = layer_plans(model, recipe)
     layers = tuple(
@@ -163,7 +163,7 @@ def bench_model(
 
 
 def random_adapter(elm: bytes, ranks: bytes, mode: str, rng: np.random.Generator) -> bytes:
-    """An adapter of a mode with noise for B, as after training; an A that is trained is noise, too."""
+    """An adapter with random B and, if trained, random A."""
     session = Session(elm, ranks, mode)
     session.begin(1)
     adapter = unpack_adapter(session.save(), unpack_model(elm), base_id(elm))

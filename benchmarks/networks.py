@@ -1,4 +1,4 @@
-"""Networks of random weights for measurements: of any shape, with activations and errors as alive as after training."""
+"""Networks of random weights for measurements, with realistic activations and errors."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Shape:
 
 
 def network(shapes: Sequence[Shape], loss: str = "mean_squared_error", seed: int = 0) -> QuantModel:
-    """A network of these ops, each of which reads what the one before it wrote."""
+    """A chain of these ops."""
     model = QuantModel([Tensor(shapes[0].size, SCALE, ZERO_POINT)], [], loss=loss)
     rng = np.random.default_rng(seed)
     for shape in shapes:

@@ -1,4 +1,4 @@
-"""What others make of sound: pymicro-features, TensorFlow Lite Micro, pymicro-wakeword. MissingPackage without them."""
+"""Audio oracles: pymicro-features, TensorFlow Lite Micro, pymicro-wakeword. MissingPackage without them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ARENA = 1_000_000  # bytes for TensorFlow Lite Micro
 
 
 def package(name: str) -> Any:
-    """A module of a package that is there to be compared with."""
+    """A module of an oracle's package."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -39,7 +39,7 @@ def micro_frontend(samples: NDArray[np.int16]) -> NDArray[np.int16]:
 
 
 def as_firmware(rows: NDArray[np.int16]) -> NDArray[np.int8]:
-    """Features as deployed firmware makes int8 of them."""
+    """Features quantized to int8 as deployed firmware does."""
     return np.clip((rows.astype(np.int32) * 256 + 333) // 666 - 128, -128, 127).astype(np.int8)
 
 

@@ -1,9 +1,9 @@
-"""`edgelora bench qat`: adapters trained through the integer twin against float LoRA rounded to integers afterwards.
+"""`edgelora bench qat`: adapters trained on the integer twin, compared with float LoRA rounded to integers.
 
-All adapt the same base to the same samples, in the same layers, at low rank, and are tested by the integer twin.
-Rounding is what `import-adapter` does, with the training samples to calibrate it. The twin trains as a board does, or
-quantization-aware with augmented samples (`train-adapter --qat --augment`). That takes longer, so float LoRA is also
-given the same: epochs, batches, augmentation and running mean.
+All adapt the same base to the same samples, in the same layers, at low rank, and are tested on the integer twin.
+Rounding is that of `import-adapter`, calibrated on the training samples. The twin trains like a board, or
+quantization-aware with augmented samples (`train-adapter --qat --augment`). As that takes longer, float LoRA is also
+run with the same epochs, batches, augmentation and running mean.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ class QatBench:
 
     @property
     def means(self) -> dict[int, dict[str, float]]:
-        """By rank, of everything measured."""
+        """Means of all figures by rank."""
         ranks = sorted({run.rank for run in self.runs})
         return {rank: means([run for run in self.runs if run.rank == rank]) for rank in ranks}
 
     @property
     def gains(self) -> dict[int, dict[str, tuple[float, float]]]:
-        """By rank: what adapters of the twin have over rounded ones, run by run: mean and standard error."""
+        """Gains of the twin's adapters over rounded ones by rank: mean of paired differences and standard error."""
         return {
             rank: {
                 f"{mine} - {other}": _paired([run for run in self.runs if run.rank == rank], mine, other)
@@ -97,7 +97,7 @@ def _paired(runs: Sequence[QatRun], mine: str, other: str) -> tuple[float, float
 
 @dataclass(frozen=True)
 class _Case:
-    """A subject's samples and a base that doesn't know it."""
+    """A subject's samples and a base pretrained without it."""
 
     parts: Parts
     net: FloatNet
@@ -183,7 +183,7 @@ def bench_qat(
     progress: Progress = no_progress,
     workers: int | None = None,
 ) -> QatBench:
-    """All subjects and seeds with each recipe (of different ranks), in parallel processes."""
+    """Runs all subjects and seeds with each recipe (of different ranks) in parallel processes."""
     subjects = TASKS[name].chosen(subjects)
     prepare(name, subjects[0], seeds, progress, workers)
     jobs = [(name, subject, seed, recipe) for seed in seeds for subject in subjects for recipe in recipes]

@@ -1,4 +1,4 @@
-"""`edgelora bench ranks`: ranks chosen by each method against the same rank everywhere, at equal adapter bytes.
+"""`edgelora bench ranks`: ranks chosen by each method, compared with the same rank everywhere at equal adapter size.
 
 A budget is the bytes of the adapter file that a rank everywhere (where the task's recipe places adapters) takes. Within
 it, ranks of all conv and dense layers are chosen on the training samples, and trained at the same rates. All
@@ -106,7 +106,7 @@ def run_one(
     known: dict[tuple[int, ...], float] = {}
 
     def accuracy(chosen: tuple[int, ...]) -> float:
-        """With adapters of these ranks; the bare base's where a method finds none worth its bytes."""
+        """Accuracy with adapters of these ranks; of the base alone if a method chooses none."""
         if chosen not in known:
             session = Session(elm, bytes(chosen), "infer")
             if any(chosen):
@@ -147,7 +147,7 @@ def bench_ranks(
     progress: Progress = no_progress,
     workers: int | None = None,
 ) -> RanksBench:
-    """All subjects and seeds of a task, or those given, in parallel processes."""
+    """Runs all subjects and seeds of a task, or the given ones, in parallel processes."""
     task = TASKS[name]
     subjects, seeds = task.chosen(subjects), seeds or range(task.seeds)
     prepare(name, subjects[0], seeds, progress, workers)

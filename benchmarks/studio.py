@@ -1,4 +1,4 @@
-"""`edgelora bench studio`: what the live view costs, with a real page of Chromium before a virtual board.
+"""`edgelora bench studio`: load of the live view, with a real page in Chromium and a virtual board.
 
 Its source begins on a whole second and tells what is due by the computer's clock, so a page knows by the number of
 samples when the newest was measured: from there to the frame in which it is drawn is the delay.

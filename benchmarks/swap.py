@@ -1,4 +1,4 @@
-"""`edgelora bench swap`: how long a board takes to switch between adapters of its store, on its own clock."""
+"""`edgelora bench swap`: time of a board to switch between adapters of its store, on its own clock."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class SwapBench:
 def bench_swap(
     link: Link, counts: Sequence[int] = COUNTS, runs: int = 200, folder: bool = False, progress: Progress = no_progress
 ) -> SwapBench:
-    """Fills the board's store with ever more adapters and switches among them; what it held stays there.
+    """Fills the board's store with adapters step by step and switches between them; its contents are kept.
 
     folder: also in a store in a folder of the board's filesystem. Raises WorkflowError if the store has no room.
     """
@@ -79,7 +79,7 @@ def bench_swap(
 def _times(
     link: Link, adapters: Sequence[bytes], place: str | None, counts: Sequence[int], runs: int
 ) -> Iterator[SwapTime]:
-    """With ever more adapters in a store, which are removed at the end."""
+    """Times with more and more adapters in a store, which are removed at the end."""
     names: list[str] = []
     size = len(adapters[0])
     try:

@@ -1,4 +1,4 @@
-"""INT8 `.tflite` files of random weights, for runtimes that are measured beside this one.
+"""INT8 `.tflite` files of random weights, for measurements of other runtimes.
 
 Field numbers and codes are those of TensorFlow Lite's schema.fbs. A FlatBuffers table is a dict here: field number ->
 value, where a tuple is a number with its `struct` letter.

@@ -1,7 +1,7 @@
-"""`edgelora bench trust`: what personalization does where a user goes wrong, or has little.
+"""`edgelora bench trust`: personalization with wrong labels, few samples or unsuitable settings.
 
-Each case changes a person's samples, the base or the length of a run; all else is as `edgelora personalize` has it by
-default, what is held out and what is in use afterwards included. Test samples choose nothing but float LoRA's length.
+Each case changes a person's samples, the base or the length of a run. Everything else is the default of `edgelora
+personalize`, including held-out samples and activation. Test samples only choose the length of float LoRA.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def bench_trust(
     progress: Progress = no_progress,
     workers: int | None = None,
 ) -> TrustBench:
-    """All cases of these data, people and seeds, in parallel processes."""
+    """Runs all cases of these data, people and seeds in parallel processes."""
     unknown = [case for case in cases if case not in CASES]
     if unknown:
         raise InputError(f"case {', '.join(unknown)}: choose from {', '.join(CASES)}")
@@ -157,7 +157,7 @@ def _run(job: _Job) -> tuple[_Job, list[_Outcome]]:
 
 
 def _case_data(case: str, train: Dataset, test: Dataset, rng: np.random.Generator) -> tuple[Dataset, Dataset]:
-    """What a case leaves of a person's samples, and what it is tested on."""
+    """Training and test samples of a case."""
     y, number = train.y, np.arange(len(train))
     classes = np.unique(y)
     if case == "three_per_class":
@@ -180,7 +180,7 @@ def _picked(data: Dataset, chosen: NDArray[np.int64]) -> Dataset:
 
 
 def _narrow(net: FloatNet, x: Array) -> FloatNet:
-    """The same network with logits so small that a probability is never far from any other."""
+    """The same network with logits so small that probabilities hardly differ."""
     logits = floatnet_layers.forward(net, x)[-1]
     factor = NARROW / float(logits.max() - logits.min())
     last = max(i for i, layer in enumerate(net.layers) if layer.weights is not None)

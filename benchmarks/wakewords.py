@@ -1,8 +1,7 @@
-"""`edgelora bench wakewords`: deployed wake words, from sound, on hours of people who say other things.
+"""`edgelora bench wakewords`: deployed wake words on hours of other speech.
 
-The networks are those of the package pymicro-wakeword; front end and network are the board's own, by the host twin.
-With `oracle` the same sound goes through TensorFlow Lite Micro, whose outputs have to be equal, and through
-pymicro-wakeword, whose decisions have to be.
+The networks are those of the package pymicro-wakeword; front end and kernels are the board's own, on the host twin.
+With `oracle`, outputs are compared with TensorFlow Lite Micro and decisions with pymicro-wakeword; both must be equal.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ PAUSE = 8000  # samples after each of them
 
 @dataclass(frozen=True)
 class WakeWord:
-    """A network with what its author decides by: the mean of `window` probabilities above `cutoff`."""
+    """A network with its author's decision rule: the mean of `window` probabilities above `cutoff`."""
 
     name: str
     phrase: str
@@ -119,7 +118,7 @@ def bench_wakewords(
     progress: Progress = no_progress,
     workers: int | None = None,
 ) -> WakeWordsBench:
-    """Each wake word on prompts in these languages, or all, and on itself; in parallel processes."""
+    """Runs each wake word on prompts in these languages, or all, and on itself, in parallel processes."""
     chosen = [*(languages or PROMPTS), SPOKEN]
     rows: list[Heard] = []
     for done, heard in enumerate(in_parallel(listen, [(language, oracle) for language in chosen], workers), 1):
@@ -145,7 +144,7 @@ class Stream:
 
     @functools.cached_property
     def firmware(self) -> NDArray[np.int8]:
-        """Our features, int8 as deployed firmware has them."""
+        """Our features, int8 as in deployed firmware."""
         return AudioFrontEnd("firmware").feed(self.samples)
 
     @functools.cached_property
@@ -155,7 +154,7 @@ class Stream:
 
 
 def listen(language: str, oracle: bool) -> list[Heard]:
-    """Every wake word on a language's recordings, or on itself, as one stream."""
+    """Runs every wake word on a language's recordings, or on itself, as one stream."""
     words = [wake_word(name) for name in WAKE_WORDS]
     if language == SPOKEN:
         return [_heard(word, language, Stream(_spoken(word)), oracle) for word in words]
@@ -211,7 +210,7 @@ def probabilities(model: QuantModel, outputs: NDArray[np.int8]) -> NDArray[np.fl
 
 
 def decide(word: WakeWord, p: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether the word's rule takes it to be said, at every frame."""
+    """Whether the decision rule accepts the word, at every frame."""
     sums = np.cumsum(np.concatenate([[0.0], p]))
     said = np.zeros(len(p), bool)
     said[word.window - 1 :] = (sums[word.window :] - sums[: -word.window]) / word.window > word.cutoff
@@ -219,7 +218,7 @@ def decide(word: WakeWord, p: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def begins(said: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The frames at which it begins to be true."""
+    """The frames at which the decision becomes true."""
     first = said.copy()
     first[1:] &= ~said[:-1]
     return first
