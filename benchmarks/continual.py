@@ -57,7 +57,9 @@ class ContinualBench:
     settings: dict[str, object]
 
     def as_json(self) -> dict[str, object]:
-        """classes: the active adapter at the end with at most STORED samples, and the baselines, with `_stderr` of each."""
+        """classes: the active adapter at the end with at most STORED samples, and the baselines, with `_stderr` of
+        each.
+        """
         size = max((row.slots for row in self.rows if row.slots <= STORED), default=0)
         rows = {(row.method, row.slots): row for row in self.rows}
         named = {"base": ("base", 0), "naive": ("naive", 0), "final": ("consolidated", size), "joint": ("joint", 0)}

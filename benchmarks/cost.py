@@ -388,7 +388,9 @@ def check_all(link: Link, board: BoardProfile, progress: Progress) -> list[Check
 
 
 def held_out() -> list[Trial]:
-    """Complete networks that are not used for the fit: with frozen A and one rank; with trained A, several ranks, little RAM."""
+    """Complete networks that are not used for the fit: with frozen A and one rank; with trained A, several ranks,
+    little RAM.
+    """
     trials = []
     for name, model in _networks():
         elm = pack_model(model)

@@ -373,7 +373,8 @@ def learned(base: Base, plan: Plan, data: str | tuple[int, ...]) -> dict[str, fl
 def noise(
     base: Base, seeds: int, data: str = "har", mode: str | None = None, progress: Progress = no_progress
 ) -> dict[str, Any]:
-    """z0, z2: 1,000 simulated boards without noise and with z = 2, same clip; alone: local training of 64 of them for as
+    """z0, z2: 1,000 simulated boards without noise and with z = 2, same clip; alone: local training of 64 of them for
+    as
     many epochs; means over seeds."""
     suited = Plan.suited(mode=mode, noise=NOISE, **SIMULATED)
     plan = replace(suited, clip=CLIPS[suited.mode])
@@ -405,7 +406,8 @@ def noised(base: Base, plan: Plan, data: str) -> tuple[float, float, float, floa
 
 
 def scale(base: Base, sizes: Sequence[int], progress: Progress = no_progress) -> dict[str, Any]:
-    """cpu_s_1000: CPU time of ten rounds of 1,000 boards at 10 % on the process pool; seconds_per_board: per sampled board,
+    """cpu_s_1000: CPU time of ten rounds of 1,000 boards at 10 % on the process pool; seconds_per_board: per sampled
+    board,
     by fleet size; memory_mb: peak memory of a process, by fleet size.
 
     Each size runs in new processes, including their start and imports.

@@ -1,4 +1,5 @@
-"""`edgelora bench host`: the host's kernels in one thread, compared with LiteRT's (XNNPACK) and with the reference kernels.
+"""`edgelora bench host`: the host's kernels in one thread, compared with LiteRT's (XNNPACK) and with the reference
+kernels.
 
 Candidates run in turns, so that other load on the machine affects all; figures are the best of all rounds.
 """

@@ -32,7 +32,8 @@ class LinkBench:
 
 
 def bench_link(port: str, size: int = 100 * 1024, seed: int = 1) -> LinkBench:
-    """Pushes `size` random bytes by both and compares. The board needs space for both files, which are removed afterwards.
+    """Pushes `size` random bytes by both and compares. The board needs space for both files, which are removed
+    afterwards.
 
     The link's time is that of `Link.put` on an open link, whole-file check included; mpremote's that of its command.
     Raises LinkError if either fails.
