@@ -143,7 +143,7 @@ class _Hashed:
 
 
 class _Repeatable:
-    """A simulated board whose noise and masks are derived from the round's seed, so that a repeated round has the same."""
+    """A simulated board with noise and masks derived from the round's seed, so that a repeated round has the same."""
 
     def __init__(self, identity: Identity, site: Site, train: Train) -> None:
         self._made = functools.partial(TwinMember, identity, site.roster, train)
@@ -374,8 +374,7 @@ def noise(
     base: Base, seeds: int, data: str = "har", mode: str | None = None, progress: Progress = no_progress
 ) -> dict[str, Any]:
     """z0, z2: 1,000 simulated boards without noise and with z = 2, same clip; alone: local training of 64 of them for
-    as
-    many epochs; means over seeds."""
+    as many epochs; means over seeds."""
     suited = Plan.suited(mode=mode, noise=NOISE, **SIMULATED)
     plan = replace(suited, clip=CLIPS[suited.mode])
     jobs = [(base, replace(plan, noise=z, seed=seed), data) for seed in range(1, seeds + 1) for z in (0.0, NOISE)]
@@ -407,8 +406,7 @@ def noised(base: Base, plan: Plan, data: str) -> tuple[float, float, float, floa
 
 def scale(base: Base, sizes: Sequence[int], progress: Progress = no_progress) -> dict[str, Any]:
     """cpu_s_1000: CPU time of ten rounds of 1,000 boards at 10 % on the process pool; seconds_per_board: per sampled
-    board,
-    by fleet size; memory_mb: peak memory of a process, by fleet size.
+    board, by fleet size; memory_mb: peak memory of a process, by fleet size.
 
     Each size runs in new processes, including their start and imports.
     """

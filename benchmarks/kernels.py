@@ -54,7 +54,7 @@ class KernelTime:
 
 
 def bench_kernels(link: Link, clock_mhz: float, progress: Progress = no_progress) -> list[KernelTime]:
-    """Runs every shape in both variants. The board needs space for a file of about 40 KB, which is removed afterwards."""
+    """Runs every shape in both variants. The board needs space for a 40 KB file, which is removed afterwards."""
     times: list[KernelTime] = []
     try:
         for shape in SHAPES:
