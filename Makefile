@@ -66,9 +66,10 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: all setup sources twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods sanitized wheel wheel-env lock frameworks fleet prompts keras-models gallery demo test soak faults proofs coverage mutants stacks test-studio pictures test-all cores lint docs tables ledger clean
 all: setup twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods
 
-setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin
+setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin stubs
 sources: $(STAMPS)/sources
 twin: $(BUILD)/twin/libedgelora.so
+stubs: $(DIST)/stubs/edgelora/__init__.pyi
 firmware-unix: $(BUILD)/unix/micropython
 firmware-rp2: $(BUILD)/rp2/$(or $(filter rpi_%,$(BOARD)),rpi_pico)/firmware.uf2
 firmware-faults: $(BUILD)/faults/micropython
@@ -151,7 +152,7 @@ lint: $(STAMPS)/venv $(STAMPS)/packages-lint
 	@$(VENV)/bin/codespell $$(git ls-files)
 	@$(VENV)/bin/mypy
 
-docs: $(STAMPS)/docs
+docs: $(STAMPS)/docs stubs
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict >$(BUILD)/docs.log 2>&1 \
 		|| { grep -v '^INFO' $(BUILD)/docs.log; exit 1; }
 
@@ -357,6 +358,11 @@ $(BUILD)/qemu/%/firmware.elf: boards/%/mpconfigboard.mk boards/%/mpconfigboard.h
 	@$(STEP) "firmware $*" $(MAKE) -C $(MICROPYTHON)/ports/qemu -j$(JOBS) BUILD=$(@D) BOARD=$* BOARD_DIR=$(CURDIR)/boards/$*
 	@touch $@
 
+# Of the device's modules, for editors, from their annotations.
+$(DIST)/stubs/edgelora/__init__.pyi: $(DEVICE_PYTHON) $(MODULE)/python/edgelora/_types.pyi tools/stubs.py
+	@rm -rf $(DIST)/stubs
+	@$(PYTHON) tools/stubs.py $(DIST)/stubs
+
 # Three native modules: the core, the front ends, and what a fleet's boards need.
 NATMODS_OF = $(addprefix $(BUILD)/natmod/$(1)/,edgelora.mpy frontend/frontend.mpy _fleet/_fleet.mpy)
 $(call NATMODS_OF,xtensawin): $(wildcard tools/xtensawin*)
@@ -400,7 +406,7 @@ $(DIST)/emulator/rp2040py/__init__.py: $(STAMPS)/emulator
 # One wheel for all versions of Python, and its sources with native modules, programs and emulator. Its programs for this
 # computer need glibc 2.34 or later, which is what its name says then (PEP 600).
 WHEEL_PLATFORM := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),_PYTHON_HOST_PLATFORM=manylinux_2_34_x86_64)
-PACKAGED := CMakeLists.txt pyproject.toml $(wildcard *.md) $(CORE) $(CORE_HEADERS) $(wildcard $(MODULE)/stubs/*/*.pyi) \
+PACKAGED := CMakeLists.txt pyproject.toml $(wildcard *.md) $(CORE) $(CORE_HEADERS) $(DIST)/stubs/edgelora/__init__.pyi \
     $(DEVICE_PYTHON) $(wildcard boards/*.toml boards/*/profile.toml firmware/unix/*.py) \
     $(shell find host -type f -not -name '*.pyc')
 $(STAMPS)/wheel: $(PACKAGED) $(NATIVE_ARCHES:%=$(DIST)/%/package.json) $(PROGRAMS:%=$(DIST)/programs/%) $(DIST)/emulator/rp2040py/__init__.py | $(STAMPS)/venv

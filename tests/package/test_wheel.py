@@ -95,11 +95,10 @@ def _contents() -> dict[str, Path]:
         match path.parts[0]:
             case "programs":
                 kept[Path("_data") / path] = resources.programs() / path.relative_to("programs")
-            case "emulator":
+            case "emulator" | "stubs":
                 kept[Path("_data") / path] = source
             case _:
                 kept[Path("_data/natmods") / path] = source
-    kept |= {Path("_data/stubs") / p.relative_to(resources.stubs()): p for p in resources.stubs().rglob("*.pyi")}
     device = root / "micropython_module" / "python"
     kept |= {Path("_data/device") / p.relative_to(device): p for p in device.rglob("*.py")}
     kept[Path("_data/device/edgelora_unix.py")] = resources.device_file("edgelora_unix.py")

@@ -54,8 +54,8 @@ def emulator() -> Path | None:
 
 
 def stubs() -> Path:
-    """The folder of `.pyi` files of the device's modules, for editors."""
-    return _DATA / "stubs" if installed() else ROOT / "micropython_module" / "stubs"
+    """The folder of `.pyi` files of the device's modules, for editors; `make setup` makes them in a checkout."""
+    return _DATA / "stubs" if installed() else ROOT / "dist" / "stubs"
 
 
 def device_file(name: str) -> Path:

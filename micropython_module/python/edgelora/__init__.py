@@ -1,6 +1,9 @@
-# EdgeLoRA on the device: the Python layer over the C core. SPDX-License-Identifier: MIT
-# The C functions are those of _core: in firmware a built-in module, in the native module a class that is
-# already among this module's globals.
+# SPDX-License-Identifier: MIT
+"""EdgeLoRA on the device: a frozen INT8 network with low-rank adapters that train in integers.
+
+The C functions are those of _core: in firmware a built-in module, in the native module a class that is
+already among this module's globals.
+"""
 
 import gc
 import os
@@ -10,6 +13,13 @@ from array import array
 if "_core" not in globals():
     import _edgelora as _core
 
+if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
+    from collections.abc import Iterable, Sequence
+    from typing import IO, Any
+
+    from ._types import Buffer
+    from .store import Store
+
 __version__ = "0.1.0"
 
 MODES = ("infer", "frozen_a", "trainable_a")
@@ -17,8 +27,8 @@ MOMENTA = (0, 2, 2)  # by mode, unless given,
 LEARNING_RATES = (0, 6000, 7000)  # and what goes with them
 
 
-def read(source):
-    """The bytes of a path or buffer, in place if they are memory-mapped (ROMFS)."""
+def read(source: str | Buffer) -> memoryview:
+    """The bytes of a file or a buffer; of a file in ROMFS they are used in place, else read into memory."""
     if not isinstance(source, str):
         return memoryview(source)
     with open(source, "rb") as f:
@@ -34,7 +44,7 @@ def read(source):
     return memoryview(data)
 
 
-def write(path, data):
+def write(path: str, data: Buffer) -> None:
     """Writes a file whole or not at all."""
     _write(path, (data,))
 
@@ -73,14 +83,26 @@ def _replace(path, to):
         os.rename(path, to)
 
 
-def hex_id(data):
+def hex_id(data: Buffer) -> str:
+    """Bytes in hexadecimal, as ids are shown everywhere."""
     return "".join("%02x" % b for b in data)
 
 
 class Signal:
-    """What a base's input is made of (SPEC.md, section 8), of the record at an offset of its file."""
+    """What a base's input is made of: the signal record of its file. `Model.signal` is it."""
 
-    def __init__(self, file, at):
+    rate: float  # samples a second
+    channels: int  # values of a sample
+    window: int  # samples of an input
+    hop: int  # samples from an input to the next
+    front: str  # the front end: "none", "audio" or "spectral"
+    values: int  # how many of each of these there are: channels or, with a front end, its outputs, or 1 for all
+    scales: list[float]  # units a count
+    means: list[float]  # the network takes (units - mean) / std
+    stds: list[float]
+    units: str  # what the units are, for people
+
+    def __init__(self, file: Buffer, at: int) -> None:
         _, front, self.channels, self.rate, self.window, self.hop, self.values, size = struct.unpack_from(
             "<2BHI2I2H", file, at
         )
@@ -96,15 +118,18 @@ class Signal:
 
 
 class Adapter:
-    """A verified .ela in memory, ready for Model.use."""
+    """A verified `.ela` in memory, ready for `Model.use`; `Model.adapter` makes it."""
 
-    def __init__(self, buffer):
+    buffer: Buffer
+
+    def __init__(self, buffer: Buffer) -> None:
         self.buffer = buffer
 
     def __repr__(self):
         return "<Adapter for base %s, %d bytes>" % (hex_id(bytes(self.buffer[16:24])), len(self.buffer))
 
-    def record(self, kind):
+    def record(self, kind: int) -> memoryview | None:
+        """The body of its record of a kind (SPEC.md, section 9), in place; None: it has none."""
         found = _core.record(self.buffer, kind)
         return found and memoryview(self.buffer)[found[0] : found[0] + found[1]]
 
@@ -129,14 +154,20 @@ def _name(entry):
 
 
 class AdapterFile:
-    """An .ela file kept open for Model.use_file; files that are never used at once may share a buffer."""
+    """An `.ela` file kept open for `Model.use_file`. `buffer`: memory to read it into, else it gets its own.
 
-    def __init__(self, path, buffer=None):
+    Open it again after the file was replaced.
+    """
+
+    file: IO[bytes]
+    buffer: bytearray | memoryview
+
+    def __init__(self, path: str, buffer: bytearray | memoryview | None = None) -> None:
         self.file = open(path, "rb")
         size = self.file.seek(0, 2)
         self.buffer = bytearray(size) if buffer is None else memoryview(buffer)[:size]
 
-    def close(self):
+    def close(self) -> None:
         self.file.close()
 
 
@@ -149,19 +180,52 @@ class _Now:
 
 
 class Model:
+    """A base network, used in place from `model` (a path or a buffer), and one arena for everything it needs.
+
+    mode: "infer" (no training), "frozen_a" or "trainable_a". ranks: rank of each op's adapter, 0 for none;
+    an int puts that rank on every conv and dense layer. Allocation happens here and never again:
+    `infer`, `train`, `flush`, `use` and those on features work under `micropython.heap_lock()`.
+
+    threshold: an update leaves elements alone whose gradient is less than threshold / 2048 of the matrix's scale.
+    recompute: one byte for each op, 1 = its output is computed again in the backward pass instead of being kept,
+    which saves memory. plain: only the portable kernels. Neither of the two changes a result. labels: names of the
+    outputs in place of the file's, one each.
+
+    A model with history sees a stream, frame by frame: `infer` takes the next one, `reset` begins anew. It is trained
+    with samples of `frames` frames, which are streams of their own: their last frame is what is learned, and what is
+    held of the others is taken as given. Training leaves the stream that `infer` is in as it is.
+    """
+
+    buffer: memoryview  # the model's bytes
+    base_id: bytes  # 8 bytes
+    arena: bytearray
+    ranks: bytes
+    mode: str
+    learning_rate: int  # to begin with: the mode's usual one
+    micro_batch: int
+    settings: bytes  # what decides how it learns: mode, micro-batch, momentum, threshold, frames, ranks
+    input_size: int
+    output_size: int
+    target_size: int  # int8 values of a target; 0: the model's loss takes a label
+    sample_size: int  # frames * input_size
+    feature_size: int  # int8 values of a sample's features; 0 without adapters
+    output: memoryview  # int8 outputs of the last `infer`; training reuses the memory
+    store: Store | None  # what was opened with this model and switches adapters, too
+    merged: dict[int, bytearray | memoryview]  # merged weights by op
+
     def __init__(
         self,
-        model,
-        ranks=8,
-        mode="frozen_a",
-        micro_batch=8,
-        momentum=None,
-        recompute=None,
-        threshold=0,
-        plain=False,
-        frames=1,
-        labels=None,
-    ):
+        model: str | Buffer,
+        ranks: int | Buffer = 8,
+        mode: str = "frozen_a",
+        micro_batch: int = 8,
+        momentum: int | None = None,
+        recompute: Buffer | None = None,
+        threshold: int = 0,
+        plain: bool = False,
+        frames: int = 1,
+        labels: Sequence[str] | None = None,
+    ) -> None:
         self.mode = mode
         gc.collect()  # base and arena, the largest pieces, go into the lowest gaps: what is free stays in one piece
         self.buffer = read(model)
@@ -202,7 +266,8 @@ class Model:
         return "<Model of base %s, %s, rank %d, %d inputs, %d outputs, arena of %d bytes>" % told
 
     @property
-    def signal(self):
+    def signal(self) -> Signal | None:
+        """What inputs are made of, if the base says so."""
         at = 4 * int.from_bytes(self.buffer[66:68], "little")
         return Signal(self.buffer, at) if at else None
 
@@ -218,10 +283,18 @@ class Model:
                 ranks[i] = rank
         return ranks
 
-    def infer(self, x):
+    def infer(self, x: Buffer) -> int:
+        """int8 input [input_size] -> index of the largest output; `output` holds all of them.
+
+        Of a single output with binary cross-entropy: 1 if it says more than 1/2, else 0.
+        """
         return _core.infer(self.arena, x)
 
-    def quantize(self, values, out):
+    def quantize(self, values: Sequence[float], out: bytearray | memoryview) -> int:
+        """Real values, in the units that the network was trained in, as an int8 input [input_size].
+
+        values: any sequence of numbers. It saturates, and returns how many values were cut off.
+        """
         size = len(values)
         if size != len(out):
             raise ValueError("%d values do not fit an input of %d" % (size, len(out)))
@@ -237,56 +310,90 @@ class Model:
             out[i] = q & 255
         return clipped
 
-    def quantize_counts(self, counts, out):
+    def quantize_counts(self, counts: Any, out: bytearray | memoryview) -> int:
+        """A sensor's counts, int16 in whole samples, as int8 values, by the base's signal and in integers alone.
+
+        counts: array('h') or a memoryview of one; with a front end, its outputs. It saturates, and returns how many
+        values were cut off.
+        """
         return _core.quantize(self.arena, counts, out)
 
-    def probabilities(self):
+    def probabilities(self) -> Any:
+        """Of the last `infer`, of each output, in 1/32768: array('H'), the same one every time.
+
+        Softmax of logits or, with binary cross-entropy, their sigmoids: `dict(zip(model.labels,
+        model.probabilities()))`. Takes memory the first time only.
+        """
         count = _core.class_count(self.arena)
         if self._probabilities is None or len(self._probabilities) != count:
             self._probabilities = array("H", bytes(2 * count))
         _core.probabilities(self.arena, self._probabilities)
         return self._probabilities
 
-    def reset(self):
+    def reset(self) -> None:
+        """The next input begins a stream: what the model holds of others is as at first."""
         _core.reset(self.arena)
 
-    def infer_sample(self, x):
+    def infer_sample(self, x: Buffer) -> int:
+        """`infer` for the last of a sample's frames [sample_size], which begin a stream."""
         return _core.infer_sample(self.arena, x)
 
-    def forward_range(self, x, start, end):
+    def forward_range(self, x: Buffer, start: int, end: int) -> None:
+        """Ops [start, end) of an inference, after those before them: to measure one at a time."""
         _core.forward_range(self.arena, x, start, end)
 
-    def backward_range(self, x, start, end):
+    def backward_range(self, x: Buffer, start: int, end: int) -> None:
+        """Backward steps of ops [start, end) on whatever is there, to measure them; begin or load anew afterwards."""
         _core.backward_range(self.arena, x, start, end)
 
-    def features(self, x, out):
+    def features(self, x: Buffer, out: bytearray | memoryview) -> None:
+        """Writes what the layers below the lowest adapter make of a sample, int8 [feature_size].
+
+        It never changes: keep it.
+        """
         _core.features(self.arena, x, out)
 
-    def infer_features(self, features):
+    def infer_features(self, features: Buffer) -> int:
+        """`infer_sample` from a sample's features, for adapters with nothing below the session's lowest."""
         return _core.infer_features(self.arena, features)
 
-    def begin(self, seed=0):
+    def begin(self, seed: int = 0) -> None:
+        """A fresh adapter becomes the one that trains and is used."""
         switches = self._switches()
         _core.begin(self.arena, seed)
         self._set_used(None, True, switches)
 
-    def load(self, adapter):
+    def load(self, adapter: str | Buffer) -> None:
+        """Goes on training from a saved adapter (bit-identically if saved with its state)."""
         buffer = self.adapter(adapter).buffer
         loaded, switches = buffer if buffer[28] & 8 else None, self._switches()  # its records are saved again
         _core.load(self.arena, buffer)
         self._now.loaded = loaded
         self._set_used(None, True, switches)
 
-    def train(self, x, label, learning_rate):
+    def train(self, x: Buffer, label: int | Buffer, learning_rate: int) -> int:
+        """Forward, backward; every `micro_batch` samples [sample_size] an update.
+
+        label: the class, of the base or of the adapter that trains; for losses other than cross-entropy the target,
+        int8 [target_size]: 0 and 1 for binary cross-entropy, values like the output's for the squared error. Returns
+        the sample's loss in 1/4096 nat, or 1/16 squared step of the output.
+        """
         return _core.train(self.arena, x, label, learning_rate)
 
-    def train_features(self, features, label, learning_rate):
+    def train_features(self, features: Buffer, label: int | Buffer, learning_rate: int) -> int:
+        """`train` from a sample's features: the same, bit for bit, without the layers below."""
         return _core.train_features(self.arena, features, label, learning_rate)
 
-    def evaluate(self, x, label, loss):
+    def evaluate(self, x: Buffer, label: int | Buffer, loss: bytearray | memoryview) -> int:
+        """`infer_sample`, and the sample's loss as `train` tells it, without learning; `output` is spoiled.
+
+        It is with what infers: the adapter in training or, after `use`, that one. loss: 4 bytes that take it, an
+        int32, lowest byte first.
+        """
         return _core.evaluate(self.arena, x, label, loss)
 
-    def evaluate_all(self, samples, labels):
+    def evaluate_all(self, samples: Sequence[Buffer], labels: Sequence[Any]) -> tuple[int, int]:
+        """`evaluate` of each: (how many have their label as class, the mean loss)."""
         right = total = count = 0
         loss = bytearray(4)
         for x in samples:
@@ -295,20 +402,24 @@ class Model:
             count += 1
         return right, total // max(count, 1)
 
-    def flush(self, learning_rate):
+    def flush(self, learning_rate: int) -> None:
+        """Updates with the samples pending, if there are any."""
         _core.flush(self.arena, learning_rate)
 
-    def counts(self):
+    def counts(self) -> tuple[int, int, int]:
+        """(updates, samples, samples pending) of the training adapter."""
         return _core.counts(self.arena)
 
-    def save(self, path=None, state=False):
+    def save(self, path: str | None = None, state: bool = False) -> bytearray | None:
+        """The training adapter as `.ela` bytes, or written to `path`: whole or not at all."""
         data = bytearray(_core.adapter_size(self.arena, state))
         _core.save(self.arena, state, data)
         if path is None:
             return data
         write(path, data)
 
-    def adapter(self, source):
+    def adapter(self, source: str | Buffer) -> Adapter:
+        """Reads and verifies a `.ela` for this base."""
         name = source if isinstance(source, str) else "adapter"
         data = read(source)
         try:
@@ -322,13 +433,18 @@ class Model:
             raise ValueError("%s: %s" % (name, e))
         return Adapter(data)
 
-    def use(self, adapter):
+    def use(self, adapter: Adapter | None) -> None:
+        """Infers with this adapter from now on; None: the bare base. `begin` and `load` return to the training one.
+
+        One of another base, or whose ranks don't fit, is refused, and the one before stays in use.
+        """
         buffer, switches = adapter and adapter.buffer, self._switches()
         self._now.wanted = adapter
         _core.use(self.arena, buffer)
         self._set_used(adapter, False, switches)
 
-    def use_file(self, adapter_file):
+    def use_file(self, adapter_file: AdapterFile) -> None:
+        """Reads, verifies and uses an adapter file, allocating nothing; if it is damaged, the bare base is in use."""
         switches = self._switches()
         _core.use(self.arena, None)  # a damaged file leaves the bare base
         self._set_used(None, False, switches)
@@ -339,7 +455,12 @@ class Model:
         _core.use(self.arena, adapter_file.buffer)
         self._set_used(adapter_file, False, switches)
 
-    def merge(self, op, buffer=None):
+    def merge(self, op: int, buffer: bytearray | memoryview | None = None) -> Buffer:
+        """Rounds the adapter in use into a copy of an op's weights, so that inference pays nothing for it.
+
+        The copy is made in `buffer`, or in a new one, and used until the next `use`, `begin` or `load`; training goes
+        on beside it. Uint8 weights, offset by 128, then the int32 bias.
+        """
         size = _core.merge_size(self.arena, op)
         buffer = bytearray(size) if buffer is None else memoryview(buffer)[:size]
         before = self.merged.get(op)
@@ -351,7 +472,19 @@ class Model:
             raise
         return buffer
 
-    def blend(self, adapters, weights, fine=True, buffer=None):
+    def blend(
+        self,
+        adapters: Sequence[Adapter],
+        weights: Sequence[float],
+        fine: bool = True,
+        buffer: bytearray | memoryview | None = None,
+    ) -> Adapter:
+        """The sum of up to 8 adapters, each times its weight (-8 to 8, in steps of 1/4096), ready for `use`.
+
+        Where they have one A (frozen, of one seed), B's add up; else ranks do, up to 32. It is made in `buffer`, which
+        must be none of theirs, or in a new one. fine: B as fine as int8 holds; False keeps the steps that training
+        moves by, for `load`. Records are not theirs to share: a sum has none.
+        """
         if not 0 < len(adapters) == len(weights) <= 8:
             raise ValueError("blend takes 1 to 8 adapters and as many weights")
         parts = []
@@ -364,7 +497,14 @@ class Model:
         _core.blend(self.arena, buffer, fine, *parts)
         return Adapter(buffer)
 
-    def with_record(self, adapter, kind, body, buffer=None):
+    def with_record(
+        self, adapter: Adapter | None, kind: int, body: Buffer | None, buffer: bytearray | memoryview | None = None
+    ) -> Adapter | None:
+        """An adapter (None: the bare base) with this body as its record of a kind; body None: without that record.
+
+        It is made in `buffer`, which must not be the adapter's, or in a new one. None where nothing is left but the
+        bare base. `load` and `save` keep records, and what `load` was given with it.
+        """
         adapter = adapter and adapter.buffer
         size = _core.with_record(self.arena, adapter, kind, body, None)
         if not size:
@@ -374,7 +514,8 @@ class Model:
         return Adapter(buffer)
 
     @property
-    def labels(self):
+    def labels(self) -> list[str]:
+        """Names by class: the base's, then those of classes that the adapter in use adds."""
         found = self._labels
         loaded = self._training and self._now.loaded
         for entry in _classes(self.used or loaded and Adapter(loaded)):
@@ -384,7 +525,14 @@ class Model:
                 found[number:] = [_name(entry)]
         return found
 
-    def add_class(self, name, samples):
+    def add_class(self, name: str | int, samples: Iterable[Buffer]) -> Adapter:
+        """Adds a class, or gives the base's own class of that name (or number) a row of a person's own.
+
+        samples: up to 1024 of it, int8 [sample_size] each; some ten are enough. Returns the adapter that was in use,
+        or the bare base's, with the class; it is in use from now on: keep its `buffer` in a file or a store. What it
+        had for that class before is replaced. ValueError if the base says nothing of its last layer's inputs. The
+        adapter in training is not changed: `load` what this returns, to train on with it.
+        """
         adapter = Adapter(self.save()) if self._training else self.used
         entries, number = _classes(adapter), self._class_number(name)
         if number is None:
@@ -404,7 +552,11 @@ class Model:
         _core.class_row(self.arena, sums, count, entry)
         return self._use_classes(adapter, [e for e in entries if _number(e) != number] + [entry])
 
-    def remove_class(self, name):
+    def remove_class(self, name: str | int) -> Adapter | None:
+        """The adapter in use without what it has for a class, to the byte what it was before; in use from now on.
+
+        None: nothing is left but the bare base.
+        """
         adapter = Adapter(self.save()) if self._training else self.used
         entries, number = _classes(adapter), self._class_number(name)
         kept = [e for e in entries if _number(e) != number]
@@ -427,7 +579,11 @@ class Model:
         return adapter
 
     @property
-    def used(self):
+    def used(self) -> Adapter | AdapterFile | None:
+        """What inference is with, switched to by the model or its store; None: the bare base, or the training adapter.
+
+        A store's has a `buffer`, and lasts until the store gives its room to another.
+        """
         return self.store.used if self._switched() else self._now.used
 
     @property

@@ -9,6 +9,12 @@ from . import hex_id, write
 from ._fleet import _core
 from .fleet import _TASK, ROSTER, FleetError, Roster, _sha512, hash_of, install
 
+if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
+    from collections.abc import Iterator
+    from typing import Any
+
+    from .fleet import Identity, Member
+
 _LARGEST = 1 << 19  # bytes of a message or an adapter over HTTP
 _FIELD = 2 * (32 + 16)  # digits of an answer's field: a gateway's public key, a challenge
 
@@ -111,7 +117,7 @@ class _Gateway:
         return "Fleet: %s\r\n" % hex_id(self._challenge + _hmac(self._key, *about)[:16] + digest)
 
 
-def fetch_roster(url, identity, timeout_ms=10000, total_ms=300000):
+def fetch_roster(url: str, identity: Identity, timeout_ms: int = 10000, total_ms: int = 300000) -> Iterator[Any]:
     """Gets the roster of a fleet's gateway and installs it: make a `Member` then. A generator of short steps.
 
     FleetError as of `install`: also if it is not newer than the one that is here. OSError: the line's; try again.
@@ -128,13 +134,16 @@ def _fetch_roster(gateway, identity):
 class Poller:
     """Asks a fleet's gateway for messages over HTTP, and answers them. url: http://HOST[:PORT] of the gateway."""
 
-    def __init__(self, member, url, timeout_ms=10000, total_ms=300000):
+    member: Member
+    heard: bool  # whether the last asking found a message that was new
+
+    def __init__(self, member: Member, url: str, timeout_ms: int = 10000, total_ms: int = 300000) -> None:
         self.member = member
         self._gateway = _Gateway(url, timeout_ms, total_ms)
         self._sent = None  # the reply that was taken last
         self.heard = False  # whether the last asking found a message that was new
 
-    def steps(self):
+    def steps(self) -> Iterator[str | None]:
         """Asks once, and answers what it gets, with the newest roster. A generator of short steps (looking up a host's
         name may take longer).
 

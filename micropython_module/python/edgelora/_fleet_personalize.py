@@ -17,10 +17,19 @@ from .training import (
     without_classes,
 )  # fmt: skip
 
+if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
+    from collections.abc import Generator
+    from typing import Any
+
+    from . import Model
+    from .store import Store
+
 _TRIAL = "trial."  # of names of the runs that tell which start is better
 
 
-def personalize(model, samples, store, name, adapter=ADAPTER, seed=0, **pace):
+def personalize(
+    model: Model, samples: Any, store: Store, name: str, adapter: str = ADAPTER, seed: int = 0, **pace: Any
+) -> Generator[str, None, str | None]:
     """After the fleet's rounds: learns from the global adapter, or from the base where that is clearly better.
 
     A run from each learns three quarters of the samples. Its best epoch is judged by the last quarter of each class:

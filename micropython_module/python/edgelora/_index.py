@@ -4,6 +4,10 @@ import struct
 
 from . import _core
 
+if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
+    from typing import Any
+
+
 _MAGIC = b"ELS1"
 _VERSION = 1
 # magic, version, entries, sequence, size, CRC, cursor, 0, active, name and version of what is being written
@@ -27,20 +31,41 @@ class StoreError(ValueError):
 class Entry:
     """A committed adapter, or other bytes. size 0: removed, but its `floor` is kept."""
 
-    def __init__(self, name, version, size, crc, floor, base_id, flags, places):
+    name: str
+    version: int
+    size: int
+    crc: int
+    floor: int  # the highest version there was
+    base_id: bytes
+    flags: int
+    places: tuple[int, ...]
+
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        size: int,
+        crc: int,
+        floor: int,
+        base_id: bytes,
+        flags: int,
+        places: tuple[int, ...],
+    ) -> None:
         self.name, self.version, self.size, self.crc, self.floor = name, version, size, crc, floor
         self.base_id, self.flags, self.places = base_id, flags, places
 
     @property
-    def pinned(self):
+    def pinned(self) -> bool:
+        """It stays in RAM once it is there."""
         return bool(self.flags & PINNED)
 
     @property
-    def trial(self):
+    def trial(self) -> bool:
         """An update that has not been confirmed."""
         return bool(self.flags & (ARMED | TRIAL))
 
-    def changed(self, **changes):
+    def changed(self, **changes: Any) -> "Entry":
+        """A copy with other values."""
         return Entry(*[changes.get(name, getattr(self, name)) for name in _FIELDS])
 
 

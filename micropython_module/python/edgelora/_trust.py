@@ -11,8 +11,8 @@ class UpdateError(ValueError):
     """What came is refused; the message says why. What the board had is as it was."""
 
 
-def trusted(path=TRUST):
-    """(keys, target) of the file that `edgelora update --trust` puts on a board."""
+def trusted(path: str = TRUST) -> tuple[list[bytes], str]:
+    """(keys, target) of the file that `edgelora update --trust` puts on a board. UpdateError without one."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -24,8 +24,8 @@ def trusted(path=TRUST):
     return [data[at : at + 32] for at in range(24, len(data), 32)], text(data[:24])
 
 
-def key_id(key):
-    """What bundles call a public key."""
+def key_id(key: bytes) -> bytes:
+    """What bundles call a public key, 8 bytes."""
     return hashlib.sha256(key).digest()[:8]
 
 

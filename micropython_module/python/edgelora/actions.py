@@ -1,33 +1,51 @@
-# EdgeLoRA: what a board does when it sees a class. SPDX-License-Identifier: MIT
-#
-#     run(pipeline, {"wave": [Hold(15)], "circle": [Say("round"), Get("http://10.0.0.2/lamp")]})
-#
-# An action's `on` is called when its class is seen and was not before, `off` when another one is seen, `step` between
-# windows: what waits for a network does that there, so no sample is lost meanwhile. `end` is called when the run ends,
-# by Ctrl-C too: what was to last for a moment ends then.
+# SPDX-License-Identifier: MIT
+"""What a board does when it sees a class: pins, lines, keys, requests.
+
+    run(pipeline, {"wave": [Hold(15)], "circle": [Say("round"), Get("http://10.0.0.2/lamp")]})
+
+An action's `on` is called when its class is seen and was not before, `off` when another one is seen, `step` between
+windows: what waits for a network does that there, so no sample is lost meanwhile. `end` is called when the run ends,
+by Ctrl-C too: what was to last for a moment ends then.
+"""
 
 import time
+
+if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
+    from collections.abc import Sequence
+    from typing import Any
+
+    from .pipeline import Pipeline
 
 _MOST_MS = 8000  # of a request, from its begin to the answer
 _SILENT_MS = 4000
 
 
 class Action:
-    def on(self):
+    """What is done when a class is seen; one of your own has these four."""
+
+    def on(self) -> None:
+        """Its class is seen, and was not before."""
         pass
 
-    def off(self):
+    def off(self) -> None:
+        """Another class is seen."""
         pass
 
-    def step(self):
+    def step(self) -> None:
+        """Called between windows: goes on with what takes its time."""
         pass
 
-    def end(self):
+    def end(self) -> None:
+        """The run ends, by Ctrl-C too: ends what was to last for a moment."""
         pass
 
 
 class _Output(Action):
-    def __init__(self, pin):
+    """pin: a number, or a name as "LED"; low at first."""
+
+    pin: Any
+
+    def __init__(self, pin: Any) -> None:
         from machine import Pin
 
         self.pin = Pin(pin, Pin.OUT, value=0)
@@ -36,48 +54,52 @@ class _Output(Action):
 class Set(_Output):
     """A pin has a value from then on."""
 
-    def __init__(self, pin, value=1):
+    value: int
+
+    def __init__(self, pin: Any, value: int = 1) -> None:
         super().__init__(pin)
         self.value = value
 
-    def on(self):
+    def on(self) -> None:
         self.pin.value(self.value)
 
 
 class Hold(_Output):
     """A pin is high for as long as the class is seen."""
 
-    def on(self):
+    def on(self) -> None:
         self.pin.value(1)
 
-    def off(self):
+    def off(self) -> None:
         self.pin.value(0)
 
 
 class Toggle(_Output):
     """A pin that was high is low then, and the other way round."""
 
-    def on(self):
+    def on(self) -> None:
         self.pin.value(not self.pin.value())
 
 
 class Pulse(_Output):
-    """A pin is high for a while."""
+    """A pin is high for so many ms."""
 
-    def __init__(self, pin, ms=500):
+    ms: int
+
+    def __init__(self, pin: Any, ms: int = 500) -> None:
         super().__init__(pin)
         self.ms = ms
         self._since = None
 
-    def on(self):
+    def on(self) -> None:
         self.pin.value(1)
         self._since = time.ticks_ms()
 
-    def step(self):
+    def step(self) -> None:
         if self._since is not None and time.ticks_diff(time.ticks_ms(), self._since) >= self.ms:
             self.end()
 
-    def end(self):
+    def end(self) -> None:
         if self._since is not None:
             self.pin.value(0)
             self._since = None
@@ -86,44 +108,53 @@ class Pulse(_Output):
 class Say(Action):
     """A line for whoever listens at the board's port."""
 
-    def __init__(self, text):
+    text: str
+
+    def __init__(self, text: str) -> None:
         self.text = text
 
-    def on(self):
+    def on(self) -> None:
         print(self.text)
 
 
 class Press(Action):
     """A key of a keyboard, which the board is to the computer that it is plugged into. key: as "a", "space", "right".
 
-    Where MicroPython has machine.USBDevice: RP2 boards, ESP32-S2 and S3.
+    Where MicroPython has machine.USBDevice: RP2 boards, ESP32-S2 and S3. ValueError elsewhere, and for other keys.
     """
 
-    def __init__(self, key):
+    key: str
+
+    def __init__(self, key: str) -> None:
         from ._keyboard import Keyboard
 
         self.key = key
         self._keyboard = Keyboard.shared()
         self._code = self._keyboard.code(key)
 
-    def on(self):
+    def on(self) -> None:
         self._keyboard.press(self._code)
 
-    def step(self):
+    def step(self) -> None:
         self._keyboard.step()
 
-    def end(self):
+    def end(self) -> None:
         self._keyboard.release()
 
 
 class _Talk(Action):
+    """A request to a server, beside what goes on. A failure is printed; while one is under way another is left out."""
+
+    host: str
+    port: int
+
     # A request to a server; while one is under way another one is left out.
 
-    def __init__(self, host, port):
+    def __init__(self, host: str, port: int) -> None:
         self.host, self.port = host, port
         self._job = None
 
-    def on(self):
+    def on(self) -> None:
         from ._http import Http
 
         if self._job:
@@ -131,7 +162,7 @@ class _Talk(Action):
         end = time.ticks_add(time.ticks_ms(), _MOST_MS)
         self._job = self._talk(Http(self.host, self.port, _SILENT_MS, end))
 
-    def step(self):
+    def step(self) -> None:
         if not self._job:
             return
         try:
@@ -143,7 +174,7 @@ class _Talk(Action):
             why = str(error).partition(";")[0]  # the rest is of downloads, which go on where they were
             print("%s:%d: %s" % (self.host, self.port, why))
 
-    def end(self):
+    def end(self) -> None:
         if self._job:
             self._job.close()
             self._job = None
@@ -156,13 +187,13 @@ class _Talk(Action):
 
 
 class Get(_Talk):
-    """Asks a server for http://HOST[:PORT]/PATH. What it answers does not matter, but for a failure, which is told."""
+    """Asks a server for http://HOST[:PORT]/PATH. What it answers does not matter, but for a failure."""
 
     _method = "GET"
     _more = ""
     _body = b""
 
-    def __init__(self, url):
+    def __init__(self, url: str) -> None:
         scheme, _, rest = url.partition("://")
         host, _, path = rest.partition("/")
         host, _, port = host.partition(":")
@@ -183,7 +214,7 @@ class Post(Get):
     _method = "POST"
     _more = "Content-Type: text/plain; charset=utf-8\r\n"
 
-    def __init__(self, url, text):
+    def __init__(self, url: str, text: str) -> None:
         super().__init__(url)
         self._body = text.encode()
 
@@ -191,7 +222,7 @@ class Post(Get):
 class Publish(_Talk):
     """A message for an MQTT broker, at most once, over a connection of its own. name: of the client."""
 
-    def __init__(self, host, topic, text, port=1883, name="edgelora"):
+    def __init__(self, host: str, topic: str, text: str, port: int = 1883, name: str = "edgelora") -> None:
         super().__init__(host, port)
         name, topic, text = name.encode(), topic.encode(), text.encode()
         self._hello = _packet(0x10, _field(b"MQTT") + b"\x04\x02\x00\x3c" + _field(name))  # 3.1.1, clean, 60 s
@@ -220,8 +251,12 @@ def _packet(kind, body):
     return bytes(head) + body
 
 
-def run(pipeline, actions, idle_ms=5):
-    """Does what belongs to each class when it is seen, until the source ends. actions: lists of them, by class."""
+def run(pipeline: Pipeline, actions: dict[str, Sequence[Action]], idle_ms: int = 5) -> None:
+    """Does what belongs to each class when it is seen, until the source ends. actions: some of each class.
+
+    A class is seen when `pipeline.name` changes to it, so after a vote, if the pipeline has one. ValueError for a class
+    that the model has not.
+    """
     for name in actions:
         if name not in pipeline.model.labels:
             raise ValueError("no class %s: there are %s" % (name, ", ".join(pipeline.model.labels)))

@@ -633,8 +633,11 @@ def _describe(error, path):
 _agent = None
 
 
-def run(idle_ms=20000, max_payload=None):
-    """Serves a host on the REPL's stream until it quits, Ctrl-C, or `idle_ms` without a word from it."""
+def run(idle_ms: int = 20000, max_payload: int | None = None) -> None:
+    """Serves a host on the REPL's stream until it quits, Ctrl-C, or `idle_ms` without a word from it.
+
+    max_payload: of a frame; None: what suits the heap.
+    """
     global _agent
     if _agent is None:
         gc.collect()

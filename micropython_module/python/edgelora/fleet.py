@@ -27,6 +27,14 @@ from ._fleet import _core
 from ._trust import key_id, text, trusted
 from .training import Run, Scheduler, discard, fleet_vector, unfinished
 
+if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
+    from collections.abc import Iterator
+    from typing import Any
+
+    from . import Model
+    from ._types import Buffer
+    from .store import Store
+
 KEY = "/fleet.key"  # the board's secret, its counters,
 ROSTER = "/fleet.roster"  # who is of its fleet,
 POLICY = "/fleet.json"  # what it asks of tasks,
@@ -79,7 +87,7 @@ def _read(path, size=None):
         return file.read() if size is None else file.read(size)
 
 
-def hash_of(path):
+def hash_of(path: str) -> bytes | None:
     """SHA-256 of a file, None if there is none."""
     digest = hashlib.sha256()
     try:
@@ -101,12 +109,16 @@ def _sync():
 
 class Identity:
     """What a board is: an X25519 secret, how often it began to draw keys, the last round that it took part in, how many
-    these were, and what they have cost (`spent`, in millionths of 1 / z^2: see SPEC.md, section 17).
+    these were, and what they have cost (in millionths of 1 / z^2).
 
-    All in one file, which is written as a whole or not at all.
+    All in one file, which is written as a whole or not at all. FleetError if there is none, or it is damaged.
     """
 
-    def __init__(self, path=KEY):
+    round: int
+    rounds: int
+    spent: int
+
+    def __init__(self, path: str = KEY) -> None:
         self._path = path
         try:
             data = _read(path)
@@ -121,13 +133,13 @@ class Identity:
             raise FleetError("this board's identity was forgotten: edgelora fleet enroll --port PORT makes another")
 
     @staticmethod
-    def exists(path=KEY):
+    def exists(path: str = KEY) -> bool:
         """Whether there is one, be it damaged."""
         data = _identity_in(path)
         return data is not None and (not _is_identity(data) or data[16:48] != _REVOKED)
 
     @classmethod
-    def create(cls, path=KEY):
+    def create(cls, path: str = KEY) -> "Identity":
         """A new one; the board has to be enrolled then. FleetError if there is one, or the chip's noise is none.
 
         What the board's rounds have cost so far stays: its samples are the same person's.
@@ -140,7 +152,7 @@ class Identity:
         return cls(path)
 
     @staticmethod
-    def forget(path=KEY):
+    def forget(path: str = KEY) -> None:
         """Removes it: this board is no longer who it was, and can't become it again. What its rounds cost stays."""
         data = _read(path)
         spent, rounds = struct.unpack_from("<QI", data, 48) if _is_identity(data) else (0, 0)
@@ -150,30 +162,30 @@ class Identity:
             os.remove(path)
 
     @property
-    def secret(self):
+    def secret(self) -> bytes:
         return self._secret
 
     @property
-    def public(self):
+    def public(self) -> bytes:
         """The public key that a roster has, 32 bytes."""
         return _core.x25519_public(self._secret)
 
-    def draw(self):
-        """32 bytes that nobody can tell: of the chip's noise, the secret, and numbers that never come again."""
+    def draw(self) -> bytes:
+        """32 bytes that nobody can tell, and that never come again."""
         if not self._calls:
             self._starts += 1
             self._save(self.round, self.spent, self.rounds)
         self._calls += 1
         return _key(self._secret, self._starts, self._calls)
 
-    def take_part(self, number):
+    def take_part(self, number: int) -> None:
         """From here on this board answers no round up to this number; it is in flash before this returns."""
         if number <= self.round:
             raise FleetError("round %d is over for this board: the last one was %d" % (number, self.round))
         self._save(number, self.spent, self.rounds)
         self.round = number  # not before: what could not be written may be written again
 
-    def spend(self, number, spent):
+    def spend(self, number: int, spent: int) -> None:
         """The same, for a round of which an update is about to leave. spent: what all rounds cost with this one."""
         if number != self._counted:
             self._save(number, spent, self.rounds + 1)
@@ -250,9 +262,19 @@ def _healthy(data):
 
 
 class Roster:
-    """Who is of the fleet: an installed roster. number, target, server (public key), fleet (id), count of entries."""
+    """Who is of the fleet: an installed roster.
 
-    def __init__(self, path=ROSTER):
+    FleetError if there is none, or this board does not trust its signer.
+    """
+
+    number: int  # higher with every change
+    count: int  # entries
+    target: str
+    server: bytes  # public key of the server that adds updates up
+    release: bytes  # the key that signed
+    fleet: bytes  # id, 8 bytes
+
+    def __init__(self, path: str = ROSTER) -> None:
         self._path = path
         try:
             head = _read(path, _HEADER_SIZE)
@@ -267,7 +289,7 @@ class Roster:
         self.release = self.release[0]
         self.fleet = _sha512(b"edgelora fleet", self.release, self._target)[:8]
 
-    def key(self, index):
+    def key(self, index: int) -> bytes:
         """The public key of a board, 32 bytes; all 0: it was revoked, or never was."""
         if index >= self.count:
             return _REVOKED
@@ -275,7 +297,7 @@ class Roster:
             file.seek(_HEADER_SIZE + 32 * index)
             return file.read(32)
 
-    def index(self, public):
+    def index(self, public: Buffer) -> int:
         """The place of a board in it. FleetError if it has none."""
         with open(self._path, "rb") as file:
             file.seek(_HEADER_SIZE)
@@ -284,7 +306,7 @@ class Roster:
             raise FleetError("this board is not enrolled in roster %d, or revoked" % self.number)
         return found
 
-    def check(self):
+    def check(self) -> Iterator[None]:
         """FleetError unless every byte is what was signed, for this board's target. A generator of short steps."""
         target = trusted()[1]
         if self.target != target:
@@ -326,7 +348,7 @@ def _found(file, count, public):
                 return start + at // 32
 
 
-def open_model(adapter=ADAPTER):
+def open_model(adapter: str = ADAPTER) -> Model:
     """The model that learns from an adapter, with its ranks, mode and momentum, of its base on the board."""
     head = _read(adapter, 48 + 12 * 511)
     if len(head) < 48 or head[:4] != b"ELA1":
@@ -338,7 +360,7 @@ def open_model(adapter=ADAPTER):
     return open_base(head[16:24], ranks_of(head), mode, momentum=momentum, threshold=threshold)
 
 
-def install(path, identity, to=ROSTER):
+def install(path: str, identity: Identity, to: str = ROSTER) -> Iterator[None]:
     """Checks the roster in a file and puts it in the old one's place, in one step. A generator of short steps.
 
     FleetError unless a key that this board trusts has signed it, for this board's target, with a higher number than the
@@ -358,8 +380,11 @@ def install(path, identity, to=ROSTER):
     _sync()
 
 
-def policy(path=POLICY):
-    """What the owner of this board asks of every task, a dict (SPEC.md, section 17); without a file what is safe."""
+def policy(path: str = POLICY) -> dict[str, int]:
+    """What the owner of this board asks of every task (SPEC.md, section 17); without a file what is safe.
+
+    least_survivors, least_z (hundredths), least_cohort, most_cohort, colluders, survivors_percent, masks, budget.
+    """
     try:
         wanted = json.loads(_read(path))
     except OSError as error:
@@ -389,9 +414,29 @@ class Member:
     of a cohort that it has room for. pace: how it trains, as `Scheduler` takes it (clock_hz, sleep_ms, budget_ms ...).
     """
 
+    model: Model | None
+    samples: Any
+    store: Store
+    adapter: str
+    identity: Identity
+    roster: Roster
+    index: int  # of this board
+    run: Any  # the round's `Run`, while it trains
+    keeps: bool  # the model open after its training, as one that was given
+    reply: bytearray | None
+
     def __init__(
-        self, model, samples, store, identity, adapter=ADAPTER, neighbours=32, rules=None, commit_every=32, **pace
-    ):
+        self,
+        model: Model | None,
+        samples: Any,
+        store: Store,
+        identity: Identity,
+        adapter: str = ADAPTER,
+        neighbours: int = 32,
+        rules: dict[str, int] | None = None,
+        commit_every: int = 32,
+        **pace: Any,
+    ) -> None:
         self.model, self.samples, self.store = model, samples, store
         self.keeps = model is not None  # the model open after its training; else there is more room for messages
         self.adapter = adapter
@@ -400,7 +445,7 @@ class Member:
         self._memory = bytearray(_core.member_size(neighbours))
         self.begin()
 
-    def begin(self):
+    def begin(self) -> None:
         """Anew, with the roster that is installed now. Of a round under way nothing is left but its training."""
         roster, identity = Roster(), self.identity
         self.index = roster.index(identity.public)
@@ -413,22 +458,22 @@ class Member:
         self._taking = 0  # the round that this member takes part in, once its number is about to go to flash
 
     @property
-    def round(self):
+    def round(self) -> int:
         """The number of the round under way, 0 for none."""
         return _core.member_state(self._memory)[0]
 
     @property
-    def over(self):
+    def over(self) -> bool:
         """Whether the round is over for this board."""
         return _core.member_next(self._memory) == _OVER
 
-    def answer(self, message):
+    def answer(self, message: Buffer) -> bytearray:
         """What this board replies to a message, at once; blocks."""
         for _ in self.steps(message):
             pass
         return self.reply
 
-    def steps(self, message):
+    def steps(self, message: Buffer) -> Iterator[str]:
         """The same as a generator, which yields between short steps (TRAINING, WORKING, or PAUSED at the end of a
         window): `reply` is there when it ends.
 

@@ -1,17 +1,25 @@
-# EdgeLoRA: a class for what is like no sample that was learned from. SPDX-License-Identifier: MIT
-#
-#     model = Known(model, "/main.json")       # the rule, which the computer makes of the person's samples
-#     pipeline = Pipeline(model, source)       # to which it is the model; pipeline.name may be "nothing" now
-#
-# A window is compared with the samples of the class that the network says, in two ways: by what reaches the network's
-# last layer, and by how much each of the input's values moves. Too far from the class in either is "nothing".
-# A rule goes with the adapter that is in use when a Known is made: after a switch, make another one.
+# SPDX-License-Identifier: MIT
+"""A class for what is like no sample that was learned from.
+
+    model = Known(model, "/main.json")       # the rule, which the computer makes of the person's samples
+    pipeline = Pipeline(model, source)       # to which it is the model; pipeline.name may be "nothing" now
+
+A window is compared with the samples of the class that the network says, in two ways: by what reaches the network's
+last layer, and by how much each of the input's values moves. Too far from the class in either is "nothing".
+A rule goes with the adapter that is in use when a Known is made: after a switch, make another one.
+"""
 
 import hashlib
 import json
 from array import array
 
 from . import _core, hex_id
+
+if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
+    from collections.abc import Sequence
+    from typing import Any
+
+    from . import Model, Signal
 
 NOTHING = "nothing"
 VERSION = 2
@@ -32,7 +40,7 @@ def _root(n):
     return 0
 
 
-def distance(values, means, gains):
+def distance(values: Sequence[int], means: Sequence[int], gains: Sequence[int]) -> int:
     """How far values are from means, all in 1/16: the mean of squared spreads, in 1/1024. gains: 2^18 over a spread."""
     total = 0
     for i in range(len(gains)):
@@ -44,7 +52,7 @@ def distance(values, means, gains):
     return total // len(gains)
 
 
-def movement(x, rows, moved):
+def movement(x: bytes, rows: int, moved: Any) -> None:
     """Puts 64 times the root of each value's mean distance from its mean into `moved`. x: int8 [rows, values]."""
     values = len(moved)
     for k in range(values):
@@ -77,9 +85,24 @@ class _Near:
 
 
 class Known:
-    """A model that says `nothing` of windows that are unlike the samples of the class that it would have said."""
+    """A model that says `nothing` of windows that are unlike the samples of the class that it would have said.
 
-    def __init__(self, model, rule):
+    To a pipeline it is the model. It is made while the adapter is in use that the rule is of; `edgelora act` and the
+    studio make that from a person's samples.
+    """
+
+    model: Model
+    signal: Signal | None
+    input_size: int
+    output_size: int
+    output: memoryview
+    labels: list[str]  # those of the model, with "nothing" behind them
+    nothing: int  # the number that stands for it
+    classes: array[int]  # numbers of those that the rule knows; any other one is nothing
+
+    def __init__(self, model: Model, rule: str | dict[str, Any]) -> None:
+        """rule: a path, or what such a file holds. ValueError if it is damaged, or another base's or
+        adapter's."""
         if isinstance(rule, str):
             with open(rule) as file:
                 rule = json.load(file)
@@ -105,20 +128,20 @@ class Known:
         self._sums, self._reached = bytearray(4 * count), array("h", bytes(2 * count))
 
     @property
-    def used(self):
+    def used(self) -> Any:
         return self.model.used
 
-    def reset(self):
+    def reset(self) -> None:
         self.model.reset()
 
-    def quantize_counts(self, counts, out):
+    def quantize_counts(self, counts: Any, out: Any) -> int:
         return self.model.quantize_counts(counts, out)
 
-    def probabilities(self):
+    def probabilities(self) -> array[int]:
         return self.model.probabilities()
 
-    def infer(self, x):
-        """The class of an input, or `nothing`."""
+    def infer(self, x: Any) -> int:
+        """The class of an input, or `nothing`. Takes nothing from the heap; it infers twice, where a rule asks that."""
         if self._last:
             self._reach(x)
         label = self.model.infer(x)

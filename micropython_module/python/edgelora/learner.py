@@ -1,17 +1,27 @@
-# EdgeLoRA: learning for years, from samples as they come (SPEC.md, section 13). SPDX-License-Identifier: MIT
-#
-#     learner = Learner(model, Reservoir("/samples.elr"), Store("/adapters"), "me")
-#     learner.learn(window, label)       # one update: of this sample and of three that came before
-#     for run in learner.consolidate():  # when idle: the adapter anew, one bounded step at a time
-#         feed_the_watchdog()
-#     learner.add_class("wave", windows) # one that the base does not have
-#
-# What infers is what did best on the samples that judge. Nothing worse ever takes its place.
+# SPDX-License-Identifier: MIT
+"""Learning for years, from samples as they come; nothing worse takes the place of what is in use.
+
+    learner = Learner(model, Reservoir("/samples.elr"), Store("/adapters"), "me")
+    learner.learn(window, label)       # one update: of this sample and of three that came before
+    for run in learner.consolidate():  # when idle: the adapter anew, one bounded step at a time
+        feed_the_watchdog()
+    learner.add_class("wave", windows) # one that the base does not have
+
+What infers is what did best on the samples that judge. Nothing worse ever takes its place.
+"""
 
 import struct
 
 from . import _core
 from .training import CLASSES, Judge, Run, better, discard, stored, unfinished
+
+if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
+    from collections.abc import Collection, Iterator, Sequence
+
+    from . import Model
+    from ._types import Buffer
+    from .reservoir import Reservoir
+    from .store import Store
 
 _MOST = 1024  # samples that a row is made of
 _STREAM = 131073  # of draws
@@ -114,7 +124,30 @@ class Learner:
     are in the reservoir and learned as any, and whatever is judged has their rows made anew of these.
     """
 
-    def __init__(self, model, reservoir, store, name, seed=0, learning_rate=0, judge_every=16, only=None):
+    model: Model
+    reservoir: Reservoir
+    store: Store
+    name: str
+    seed: int
+    learning_rate: int
+    judge_every: int
+    only: Collection[int] | None
+    updates: int  # since the last start or consolidation
+    judged: (
+        tuple[tuple[int, int], tuple[int, int]] | None
+    )  # (right, sum of losses) in use and learned, at the last judge
+
+    def __init__(
+        self,
+        model: Model,
+        reservoir: Reservoir,
+        store: Store,
+        name: str,
+        seed: int = 0,
+        learning_rate: int = 0,
+        judge_every: int = 16,
+        only: Collection[int] | None = None,
+    ) -> None:
         if model.micro_batch <= REPLAYED:
             raise ValueError("micro_batch of %d: a learner takes %d or more" % (model.micro_batch, REPLAYED + 1))
         if (reservoir.base_id, reservoir.sample_size) != (model.base_id, model.sample_size):
@@ -140,7 +173,7 @@ class Learner:
         self._kept, self._cut = kept, False
 
     @property
-    def in_use(self):
+    def in_use(self) -> bytearray | None:
         """The bytes of the adapter, or None."""
         if self._cut:
             self._settle()
@@ -174,11 +207,11 @@ class Learner:
         self.model.use(adapter and self.model.adapter(adapter))
 
     @property
-    def rate(self):
+    def rate(self) -> int:
         """Of the next update."""
         return max(1, self.learning_rate * HORIZON // (HORIZON + self.updates))
 
-    def learn(self, sample, label):
+    def learn(self, sample: Buffer, label: int) -> int | None:
         """Learns a sample, int8 [sample_size], and puts it into the reservoir. Its loss before; None if it will judge.
 
         Every `judge_every` updates it takes the time to infer all held samples twice, and those of classes' rows.
@@ -206,7 +239,7 @@ class Learner:
         return _numbers(self.in_use) | set(range(self.model.output_size))
 
     @property
-    def untold(self):
+    def untold(self) -> set[int]:
         """Numbers of classes that count and have no samples: what learning does to these, nothing tells."""
         taught, held = self.reservoir.tally()
         counts = self._classes() if self.only is None else set(self.only)
@@ -228,9 +261,11 @@ class Learner:
         self.updates += 1
         return loss
 
-    def judge(self):
-        """Whether what was learned is better than what is in use, which it then takes the place of. None: too few
-        samples judge, or some class has none."""
+    def judge(self) -> bool | None:
+        """Whether what was learned is better than what is in use, which it then takes the place of.
+
+        None: too few samples judge, or some class has none.
+        """
         if self._cut:
             self._settle()
         samples, held = self._parts()
@@ -284,7 +319,7 @@ class Learner:
         if self.store.active != self.name:
             self.store.activate(self.name)
 
-    def consolidate(self, epochs=0, commit_every=32):
+    def consolidate(self, epochs: int = 0, commit_every: int = 32) -> Iterator[Run]:
         """Trains an adapter anew from the reservoir: a generator of its `training.Run`, one bounded step at a time.
 
         At the end it is in use if it is better than what was. Begun and not ended, by a reset too, it goes on when it
@@ -312,12 +347,12 @@ class Learner:
             self.store.remove(self.name + ".new")
         self._go_on()
 
-    def add_class(self, name, samples):
-        """A class that the base does not have, or the person's own picture of one that it has, from a list of samples.
+    def add_class(self, name: str | int, samples: Sequence[Buffer]) -> int:
+        """A class that the base does not have, or the person's own picture of one that it has. Returns its number.
 
         They go into the reservoir, too, which needs room for the class (`Reservoir.create(..., classes=)`). The class
-        is in use then. What was learned and not yet found better is lost, as by a reset. Returns its number. ValueError
-        if clearly fewer of the samples that judge, its own among them, would be right with it: all stays as it was.
+        is in use then. What was learned and not yet found better is lost, as by a reset. ValueError if clearly
+        fewer of the samples that judge, its own among them, would be right with it: all stays as it was.
         """
         self._at_rest()
         return self._whole(self._add_class, name, samples)
@@ -349,7 +384,7 @@ class Learner:
         self._use(adapter)
         return sum(held.read(i, self._buffer) == self.model.infer(self._buffer) for i in range(held.count))
 
-    def remove_class(self, name):
+    def remove_class(self, name: str | int) -> None:
         """The adapter without it, to the byte what it was; of one that the base does not have, samples go as well."""
         self._at_rest()
         self._whole(self._remove_class, name)
@@ -368,7 +403,7 @@ class Learner:
             self.store.remove(self.name)
         self._go_on()
 
-    def discard(self):
+    def discard(self) -> None:
         """Gives an unfinished consolidation up."""
         discard(self.store, self.name)
         self._go_on()

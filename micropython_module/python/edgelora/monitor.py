@@ -1,17 +1,25 @@
-# EdgeLoRA: one machine, and what is usual for it (SPEC.md, section 16). SPDX-License-Identifier: MIT
-#
-#     monitor = Monitor(model)                    # model: a base that gives back its input
-#     pipeline = Pipeline(monitor, source)        # which takes the monitor for its model
-#     monitor.calibrate("scale", 48)              # stage by stage, each with windows of its own:
-#     while monitor.left: pipeline.step()         # "scale", "learn", "residuals", "threshold"
-#     ...
-#     monitor.calibrate("watch")
-#     if pipeline.step() and monitor.alarm: ...   # monitor.score says how unusual the last window was
-#
-# `monitor.adapter()` is the adapter with all of that in it: `monitor.use` of another one is another machine.
+# SPDX-License-Identifier: MIT
+"""One machine, and what is usual for it: what it does is scored, and too much of the unusual is an alarm.
+
+    monitor = Monitor(model)                    # model: a base that gives back its input
+    pipeline = Pipeline(monitor, source)        # which takes the monitor for its model
+    monitor.calibrate("scale", 48)              # stage by stage, each with windows of its own:
+    while monitor.left: pipeline.step()         # "scale", "learn", "residuals", "threshold"
+    ...
+    monitor.calibrate("watch")
+    if pipeline.step() and monitor.alarm: ...   # monitor.score says how unusual the last window was
+
+`monitor.adapter()` is the adapter with all of that in it: `monitor.use` of another one is another machine.
+"""
 
 import struct
 from array import array
+
+if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
+    from typing import Any
+
+    from . import Adapter, Model, Signal
+    from .training import SampleFile
 
 _RECORD = 2  # kind
 _HEAD = "<3H2B2I"
@@ -47,7 +55,42 @@ def _check(model):
 
 
 class Monitor:
-    def __init__(self, model, least=3, votes=5, one_in=50, values=0):
+    """Watches a machine with a base that gives back its input, on a grid of 32 steps for 1.0 (SPEC.md, section 16).
+
+    It learns what is usual stage by stage, each from windows of its own, of normal operation:
+
+        scale       mean and spread of each value
+        learn       inputs go into a SampleFile, from which a Run trains an adapter
+        residuals   mean and spread of what the network, with the adapter in use, gives back less its input
+        threshold   the scores of which the highest set it
+        watch       scores and alarms
+
+    To a Pipeline it is the model: `Pipeline(Monitor(model), source)`. least, votes: so many of the last windows above
+    the threshold are an alarm, up to 16. one_in: one normal window in so many may be above it. values: that have a mean
+    and spread of their own, and divide the input; 0: each. Windows take nothing from the heap, stages do. ValueError
+    for a base of another kind, and settings out of range.
+    """
+
+    model: Model
+    signal: Signal | None
+    input_size: int
+    output_size: int
+    output: memoryview
+    labels: list[str]
+    score: int  # of the last window, 1/1024: the mean square of residuals in spreads; 1024 is usual
+    alarm: bool  # what it and the windows before come to
+    threshold: int
+    windows: int  # that it was chosen from
+    least: int
+    votes: int
+    one_in: int
+    left: int  # windows until this stage has enough
+    means: Any  # int16 of each value, and gains, 2^17 over its spread,
+    gains: Any
+    residual_means: Any  # int16 of each residual, in 1/16, and gains, 2^14 over its spread
+    residual_gains: Any
+
+    def __init__(self, model: Model, least: int = 3, votes: int = 5, one_in: int = 50, values: int = 0) -> None:
         _check(model)
         values = values or model.input_size
         if model.input_size % values:
@@ -73,21 +116,26 @@ class Monitor:
         self.reset()
 
     @property
-    def stage(self):
+    def stage(self) -> str:
         return _STAGES[self._stage]
 
-    def reset(self):
-        """What comes next is another stream."""
+    def reset(self) -> None:
+        """What comes next is another stream: windows before it count no more."""
         self.model.reset()
         self._above = 0  # a bit for each of the last windows
         self.score, self.alarm = 0, False
 
-    def probabilities(self):
+    def probabilities(self) -> Any:
+        """There are none: ValueError."""
         return self.model.probabilities()
 
     # --- calibration
 
-    def calibrate(self, stage, windows=0, samples=None):
+    def calibrate(self, stage: str, windows: int = 0, samples: SampleFile | None = None) -> None:
+        """Ends the stage before and begins this one, of `windows` windows; further ones are not counted.
+
+        samples: what "learn" appends to. ValueError where the stage before needs more windows, or is missing.
+        """
         if stage not in _STAGES:
             raise ValueError("stages are scale, learn, residuals, threshold, watch")
         if self.left:
@@ -151,7 +199,7 @@ class Monitor:
 
     # --- windows
 
-    def quantize_counts(self, counts, out):
+    def quantize_counts(self, counts: Any, out: Any) -> int:
         """A row of values, int16, as int8 of the input; returns how many were clipped. To a pipeline, the model's."""
         size = len(self.means)
         if len(counts) != len(out) or len(counts) % size:
@@ -192,7 +240,7 @@ class Monitor:
         apart = counts[i] - self._first[i % size]
         return -32767 if apart < -32767 else 32767 if apart > 32767 else apart
 
-    def infer(self, x):
+    def infer(self, x: Any) -> int:
         """Takes an input as the stage has it; whether there is an alarm, 0 or 1. To a pipeline, the model's class."""
         stage = self._stage
         if stage >= _THRESHOLD:
@@ -261,15 +309,16 @@ class Monitor:
             largest[-1] = last
             raise
 
-    def update(self, values):
-        """A window's values, int16 [input_size]; its score. `alarm` is what it and the windows before come to."""
+    def update(self, values: Any) -> int:
+        """Takes a window's values, int16 [input_size], as its stage has them; the score. Allocates nothing."""
         self.quantize_counts(values, self._x)
         self.infer(self._x)
         return self.score
 
     # --- the record
 
-    def record(self):
+    def record(self) -> bytearray:
+        """The body of the record. ValueError until the threshold is known."""
         if self._done < _THRESHOLD:
             raise ValueError("the monitor is not calibrated: its stages end with threshold")
         sizes = len(self.means), len(self.residual_means)
@@ -283,12 +332,15 @@ class Monitor:
                 at += 4
         return body
 
-    def adapter(self):
-        """What is in use, with the record in it."""
+    def adapter(self) -> Adapter:
+        """The adapter in use, or the bare base, with the record in it: all that makes the machine."""
         return self.model.with_record(self.model.used, _RECORD, self.record())
 
-    def use(self, adapter):
-        """Watches the machine whose adapter this is. ValueError, with nothing changed, for one without a record."""
+    def use(self, adapter: Adapter) -> None:
+        """Watches the machine whose adapter this is, as of `Monitor.adapter` and `Model.adapter`.
+
+        ValueError, with nothing changed, for an adapter without a record, or with one for another base.
+        """
         body = adapter.record(_RECORD)
         if body is None:
             raise ValueError("this adapter has no record of a machine: calibrate a monitor with it")

@@ -1,11 +1,20 @@
-# From a sensor to a decision: source -> window -> front end -> int8 input -> inference or learning.
 # SPDX-License-Identifier: MIT
-# All memory is taken when a pipeline is made; `step` takes none from the heap.
+"""From a sensor to a decision: source, window, front end, int8 input, inference or learning.
+
+All memory is taken when a pipeline is made; `step` takes none from the heap.
+"""
 
 import gc
 from array import array
 
 from . import _core
+
+if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
+    from collections.abc import AsyncIterator
+    from typing import Any
+
+    from . import Model, Signal
+    from ._types import AnySource, FrontEnd
 
 _CHUNK = 128  # samples that a step reads at most, unless given
 NEAR = 0.05  # how far a source's rate and scales may be from the base's
@@ -29,9 +38,38 @@ def _front_of(model, signal):
 
 
 class Pipeline:
-    """Decisions about what a source brings, as the base's signal says."""
+    """Decisions about what a source brings, as the base's signal says. ValueError where the two don't fit.
 
-    def __init__(self, model, source, front=None, vote=None, chunk=None):
+    All memory is taken here: `step` works under `micropython.heap_lock()`. front: in place of the one that the base
+    names, which is that of `edgelora.frontend` (vibration: of channel 0). vote: (k, n), a class is decided on when k of
+    the last n windows say it; of several the one said last. chunk: samples read at once at most.
+
+        for a loop:        if pipeline.step(): print(pipeline.name)
+        under asyncio:     async for now in pipeline: print(now.name)
+    """
+
+    model: Model
+    source: AnySource
+    front: FrontEnd | None
+    signal: Signal
+    x: bytearray  # the int8 input of the last window
+    label: int | None  # what the vote says; None: nothing yet
+    seen: int | None  # what the last window alone says
+    teach: Any  # None, or the label (or target) that steps learn instead of inferring, by `model.learning_rate`
+    loss: int | None  # of the last window that was learned
+    windows: int  # looked at
+    clipped: int  # values beyond the input's grid
+    samples: int  # taken from the source
+    end: int  # samples up to the last window's end
+
+    def __init__(
+        self,
+        model: Model,
+        source: AnySource,
+        front: FrontEnd | None = None,
+        vote: tuple[int, int] | None = None,
+        chunk: int | None = None,
+    ) -> None:
         signal = model.signal
         if signal is None:
             raise ValueError("this base says nothing of its signal: make it from data that does")
@@ -91,7 +129,7 @@ class Pipeline:
         ready = getattr(front, "typecode", "h") == "b"  # its outputs are int8 of the input already
         self._out = self._row if ready else array("h", bytes(2 * size))
 
-    def reset(self):
+    def reset(self) -> None:
         """What comes next is another stream: windows, votes and what the model remembers begin anew."""
         self._have = self._skip = self._left = self._at = self._turn = 0
         self._missing = self._rows  # outputs of the front end until the next decision
@@ -101,30 +139,34 @@ class Pipeline:
             self.front.reset()
 
     @property
-    def ended(self):
+    def ended(self) -> bool:
+        """Whether the source has nothing more, and all of it was looked at."""
         return not self._left and self.source.ended
 
     @property
-    def pending(self):
+    def pending(self) -> bool:
+        """Whether samples were read that `step` has not looked at yet."""
         return self._left > 0
 
     @property
-    def overruns(self):
+    def overruns(self) -> int:
         return self.source.overruns
 
     @property
-    def name(self):
+    def name(self) -> str | None:
+        """The name of `label`."""
         label = self.label
         if label is None:
             return None
         labels = self.model.labels
         return labels[label] if label < len(labels) else str(label)
 
-    def probabilities(self):
+    def probabilities(self) -> Any:
+        """`Model.probabilities` of the last window."""
         return self.model.probabilities()
 
-    def step(self):
-        """Takes what the source has, a chunk at most, up to the window's end, and looks at it if it is whole."""
+    def step(self) -> bool:
+        """One bounded piece of work: a read of a chunk at most, one window at most. True: a decision is new."""
         if not self._left:
             self._left = self.source.read_into(self._inbox)
             self._at = 0
@@ -197,7 +239,7 @@ class Pipeline:
                 return label
         return None
 
-    async def decision(self):
+    async def decision(self) -> "Pipeline | None":
         """Itself, when the next decision is there; None when the source has ended."""
         import asyncio
 
@@ -207,10 +249,10 @@ class Pipeline:
             await asyncio.sleep_ms(0 if self._left else _IDLE_MS)
         return self
 
-    def __aiter__(self):
+    def __aiter__(self) -> "AsyncIterator[Pipeline]":
         return self
 
-    async def __anext__(self):
+    async def __anext__(self) -> "Pipeline":
         if await self.decision() is None:
             raise StopAsyncIteration
         return self

@@ -1,10 +1,12 @@
-# EdgeLoRA: samples of one's own, from a sensor and a button or two. SPDX-License-Identifier: MIT
-#
-#     samples = SampleFile.create("/mine.eld", model)          # SampleFile("/mine.eld", append=True) from then on
-#     recorder = Recorder(model, source, samples, [(Pin(15, Pin.IN, Pin.PULL_UP), 0)])
-#     while True:
-#         if recorder.step():                                  # a sample was taken, or taken back
-#             print(recorder.counts)
+# SPDX-License-Identifier: MIT
+"""Samples of one's own, from a sensor and a button or two.
+
+samples = SampleFile.create("/mine.eld", model)          # SampleFile("/mine.eld", append=True) from then on
+recorder = Recorder(model, source, samples, [(Pin(15, Pin.IN, Pin.PULL_UP), 0)])
+while True:
+    if recorder.step():                                  # a sample was taken, or taken back
+        print(recorder.counts)
+"""
 
 import time
 from array import array
@@ -12,15 +14,46 @@ from array import array
 from . import _core
 from .pipeline import Pipeline
 
+if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
+    from collections.abc import MutableSequence, Sequence
+    from typing import Any
+
+    from . import Model
+    from .reservoir import Reservoir
+    from .training import SampleFile
+
 _FINE = 16  # windows begin so many times within one
 _BOUNCE_MS = 30  # a press that is shorter is a contact that bounces
 _LONG_MS = 1000  # a press that takes the last sample back
 
 
 class Recorder(Pipeline):
-    """The newest window of a source, put into a store of samples when a button, or a call, says what it was."""
+    """The newest window of a source, put into a store of samples when a button, or a call, says what it was.
 
-    def __init__(self, model, source, samples, buttons=(), front=None, chunk=None):
+    A sample is in flash when `step` or `take` returns. `step` works under `micropython.heap_lock()` but for when it
+    writes a sample, which takes a number from the heap for a moment. The window is that of when the button went down,
+    to a 16th of its length; a front end's newest rows. It is taken when the button is let go; held for a second, the
+    button takes the last sample back.
+
+    samples: a file that is open to append, or a reservoir, from which nothing can be taken back. buttons: pins that
+    read 0 when pressed, and what each stands for. front, chunk: as of a pipeline.
+    """
+
+    store: SampleFile | Reservoir
+    counts: list[int]  # samples of each class; of a reservoir, how many have come
+    labels: MutableSequence[int]  # what each button stands for
+    taken: int | None  # the class of what was taken last; None after it was taken back
+    ready: bool  # whether a whole window has come
+
+    def __init__(
+        self,
+        model: Model,
+        source: Any,
+        samples: SampleFile | Reservoir,
+        buttons: Sequence[tuple[Any, int]] = (),
+        front: Any = None,
+        chunk: int | None = None,
+    ) -> None:
         if (samples.base_id, samples.sample_size) != (model.base_id, model.sample_size):
             raise ValueError("the samples are another base's, or have another size: create another file for them")
         if model.sample_size != model.input_size or model.target_size:
@@ -47,7 +80,7 @@ class Recorder(Pipeline):
             for i in range(samples.count):
                 self.counts[samples.read(i, self._held)] += 1
 
-    def reset(self):
+    def reset(self) -> None:
         """What comes next is another stream: it takes a whole window of it until there is a sample."""
         super().reset()
         self.ready = False
@@ -55,7 +88,7 @@ class Recorder(Pipeline):
     def _decide(self):
         self.ready = True
 
-    def step(self):
+    def step(self) -> bool:
         """Takes what the source has, and looks at the buttons; whether a sample was taken, or taken back."""
         super().step()
         told = False
@@ -89,12 +122,12 @@ class Recorder(Pipeline):
         self.counts[label], self.taken = count, label
         return True
 
-    def take(self, label):
+    def take(self, label: int) -> bool:
         """Puts the window that ends now into the store, as this class. False if no whole window has come yet."""
         self._hold()
         return self._keep(label)
 
-    def undo(self):
+    def undo(self) -> bool:
         """Takes the newest sample back, one that was there before too. False if there is none."""
         if not hasattr(self.store, "undo"):
             raise ValueError("nothing is taken back from a reservoir: record into a SampleFile")
@@ -105,7 +138,7 @@ class Recorder(Pipeline):
         self.taken = None
         return True
 
-    async def run(self):
+    async def run(self) -> None:
         """Steps for as long as the source brings samples, and leaves time to others."""
         import asyncio
 

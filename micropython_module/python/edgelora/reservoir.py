@@ -1,16 +1,24 @@
-# EdgeLoRA: a bounded, class-balanced memory of samples (SPEC.md, section 13). SPDX-License-Identifier: MIT
-#
-#     reservoir = Reservoir.create("/samples.elr", model, 100)  # once; Reservoir("/samples.elr") from then on
-#     reservoir.add(window, label)                              # for years: it stays as large as it is
-#     learned, held = reservoir.parts()                         # for training.Run
-#
-# Class-balancing reservoir sampling: A. Chrysakis, M.-F. Moens, "Online continual learning from imbalanced data", 2020.
+# SPDX-License-Identifier: MIT
+"""A bounded, class-balanced memory of samples in flash, for learning for years.
+
+    reservoir = Reservoir.create("/samples.elr", model, 100)  # once; Reservoir("/samples.elr") from then on
+    reservoir.add(window, label)                              # for years: it stays as large as it is
+    learned, held = reservoir.parts()                         # for training.Run
+
+Class-balancing reservoir sampling: A. Chrysakis, M.-F. Moens, "Online continual learning from imbalanced data", 2020.
+"""
 
 import struct
 from array import array
 
 from . import _core, _write
 from .training import LEAST_JUDGED, Part
+
+if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
+    from collections.abc import Container
+
+    from . import Model
+    from ._types import Buffer
 
 _HEAD = "<4sHH8sIHHI"
 _HEAD_SIZE = 32
@@ -28,9 +36,19 @@ class Reservoir:
     half of it for a sample that gets a slot, the last block for one that is only counted.
     """
 
+    path: str
+    base_id: bytes
+    sample_size: int  # int8 values
+    target_size: int  # 0
+    slots: int
+    classes: int
+    seed: int
+    count: int  # slots that are full
+    seen: list[int]  # how many samples of each class have come
+
     target_size = 0
 
-    def __init__(self, path):
+    def __init__(self, path: str) -> None:
         self.path = path
         self._file = open(path, "r+b")
         head = self._file.read(_HEAD_SIZE)
@@ -55,7 +73,7 @@ class Reservoir:
         self._find()
 
     @classmethod
-    def create(cls, path, model, slots, seed=0, classes=0):
+    def create(cls, path: str, model: Model, slots: int, seed: int = 0, classes: int = 0) -> "Reservoir":
         """An empty one for samples of this model, which learns classes; it takes all of its room at once.
 
         classes: the base's and those that may be added to it, up to 255; 0: the base's alone.
@@ -92,21 +110,20 @@ class Reservoir:
 
     # --- reading
 
-    def read(self, i, buffer):
+    def read(self, i: int, buffer: bytearray) -> int:
         """Copies the i-th full slot's sample, int8 [sample_size], into the buffer; its label."""
         if not 0 <= i < self.count or not self._load(self._full[i]):
             raise ValueError("sample %d of %s can't be read: it is damaged, or there are fewer" % (i, self.path))
         buffer[:] = self._sample
         return self._record[0]
 
-    def crc(self, count):
+    def crc(self, count: int) -> int:
         """CRC-32 of the first `count` samples and their labels."""
         return Part(self, range(count)).crc(count)
 
-    def parts(self, classes=None):
-        """(learned, held): sources of the samples that teach, and of those that judge; None if these are too few to:
-        less than training.LEAST_JUDGED, or of one class. They are good until the next `add`. classes: of these alone.
-        """
+    def parts(self, classes: Container[int] | None = None) -> tuple[Part, Part | None]:
+        """(learned, held): those that teach, and those that judge; None if these are too few to. Good until the next
+        `add`. classes: of these alone."""
         first, learned, held = self.slots - self.slots // _HELD, [], []
         for i in range(self.count):
             slot = self._full[i]
@@ -115,7 +132,7 @@ class Reservoir:
         few = len(held) < LEAST_JUDGED or len(self.tally(classes)[1]) < 2
         return Part(self, array("H", learned)), None if few else Part(self, array("H", held))
 
-    def tally(self, classes=None):
+    def tally(self, classes: Container[int] | None = None) -> tuple[dict[int, int], dict[int, int]]:
         """(learned, held): how many samples of each class teach, and how many judge. classes: of these alone."""
         first, counts = self.slots - self.slots // _HELD, ({}, {})
         for slot in self._full:
@@ -126,12 +143,12 @@ class Reservoir:
 
     # --- adding
 
-    def judges(self, label):
-        """Whether the next sample of this class will be one that judges: two in eight, neighbours, are."""
+    def judges(self, label: int) -> bool:
+        """Whether the next sample of this class will be one that judges: two in eight are."""
         return self.slots >= _HELD and self.seen[label] % 8 >= 6
 
-    def add(self, sample, label):
-        """Takes a sample, int8 [sample_size], in, if its class is to have more, or by chance another one's place.
+    def add(self, sample: Buffer, label: int) -> int | None:
+        """Takes a sample in, if its class is to have more, or by chance in another one's place.
 
         The slot that it got, or None. Written to flash before it returns.
         """
@@ -154,7 +171,7 @@ class Reservoir:
         self._count()
         return slot
 
-    def forget(self, label):
+    def forget(self, label: int) -> None:
         """Empties the slots that a class has. It is as if none of it had come."""
         self._record[:] = b"\xff" * len(self._record)
         for slot in range(self.slots):
@@ -198,5 +215,5 @@ class Reservoir:
         ]
         return victims[_core.draw(self.seed, _STREAM, turn + 1, len(victims))]
 
-    def close(self):
+    def close(self) -> None:
         self._file.close()

@@ -1,7 +1,10 @@
-# Where samples come from. SPDX-License-Identifier: MIT
-# A source has `rate` (samples a second), `channels` (values of a sample), `scales` (units a count of each channel, or
-# None), `overruns` (samples lost, or a guess), `ended`, and `read_into(buffer)`: it puts whole samples that are there
-# into an int16 buffer, waits for none, takes nothing from the heap (a .csv does), and returns how many.
+# SPDX-License-Identifier: MIT
+"""Where samples come from. Sources that are made with `scales` count in these units, whatever the sensor's own are.
+
+A source has `rate` (samples a second), `channels` (values of a sample), `scales` (units a count of each channel, or
+None), `overruns` (samples lost, or a guess), `ended`, and `read_into(buffer)`: it puts whole samples that are there
+into an int16 buffer, waits for none, takes nothing from the heap (a .csv does), and returns how many.
+"""
 
 import struct
 import time
@@ -9,13 +12,25 @@ from array import array
 
 from . import _core
 
+if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
+    from collections.abc import Sequence
+    from typing import Any
+
 _RADIANS = 0.017453292519943295  # a degree
 _MILLI_G = 0.001
 _UNIT = 4096  # of gains
 
 
 class Source:
-    def __init__(self, rate, channels, scales=None):
+    """What all have in common."""
+
+    rate: float  # samples a second
+    channels: int  # values of a sample
+    scales: Sequence[float] | None  # units a count, of each channel, where known
+    overruns: int  # samples lost because nobody read in time; of sensors with a FIFO and I2S as many as must have been
+    ended: bool  # nothing more will come
+
+    def __init__(self, rate: float, channels: int, scales: Sequence[float] | None = None) -> None:
         self.rate = rate
         self.channels = channels
         self.scales = scales
@@ -35,7 +50,8 @@ class _Ring(Source):
     def _count(self):
         return (self._in - self._out) % (2 * self._room)
 
-    def read_into(self, buffer):
+    def read_into(self, buffer: Any) -> int:
+        """Puts whole samples that are there into an int16 buffer, waits for none; returns how many."""
         channels, room = self.channels, self._room
         wanted = len(buffer) // channels
         done = 0
@@ -51,13 +67,15 @@ class _Ring(Source):
 
 
 class Host(_Ring):
-    """Samples that somebody hands over, such as the link's end on the board."""
+    """Samples that somebody hands over; the link's end on the board does. room: samples that can wait."""
 
-    def __init__(self, rate, channels, room=256, scales=None):
+    overruns: int
+
+    def __init__(self, rate: float, channels: int, room: int = 256, scales: Sequence[float] | None = None) -> None:
         super().__init__(rate, channels, scales, room)
 
-    def put(self, data):
-        """Samples, int16 with the low byte first, in any buffer of bytes; returns how many there was room for."""
+    def put(self, data: Any) -> int:
+        """Samples, int16 with the low byte first, in a buffer of any kind; returns how many there was room for."""
         channels, room = self.channels, self._room
         whole = len(data) // (2 * channels)
         done = 0
@@ -76,7 +94,10 @@ class Host(_Ring):
 class Channel(Source):
     """One channel of another source, such as an axis of a sensor of motion. batch: samples read at once at most."""
 
-    def __init__(self, source, channel, batch=64):
+    overruns: int
+    ended: bool
+
+    def __init__(self, source: Source, channel: int, batch: int = 64) -> None:
         if not 0 <= channel < source.channels:
             raise ValueError("channel %d of %d" % (channel, source.channels))
         super().__init__(source.rate, 1, source.scales and [source.scales[channel]])
@@ -84,7 +105,8 @@ class Channel(Source):
         whole = memoryview(array("h", bytes(2 * batch * source.channels)))
         self._parts = [whole[: count * source.channels] for count in range(batch + 1)]
 
-    def read_into(self, buffer):
+    def read_into(self, buffer: Any) -> int:
+        """Puts samples that are there into an int16 buffer, waits for none; returns how many."""
         source, wanted, done = self._source, len(buffer), 0
         while done < wanted:
             part = self._parts[min(wanted - done, len(self._parts) - 1)]
@@ -98,9 +120,16 @@ class Channel(Source):
 
 
 class ADC(_Ring):
-    """Analog pins, sampled by a timer: 12 or 16 bits around the middle of the range."""
+    """Analog pins, sampled by a timer of the chip (-1: a virtual one, where the port has those).
 
-    def __init__(self, pins, rate, room=256, timer=-1, scales=None):
+    Counts are `read_u16` less 32768: 0 is the middle of the range.
+    """
+
+    overruns: int
+
+    def __init__(
+        self, pins: Sequence[Any], rate: int, room: int = 256, timer: int = -1, scales: Sequence[float] | None = None
+    ) -> None:
         import machine
 
         super().__init__(rate, len(pins), scales, room)
@@ -118,7 +147,7 @@ class ADC(_Ring):
             at += 1
         self._in = (self._in + 1) % (2 * self._room)
 
-    def close(self):
+    def close(self) -> None:
         self._timer.deinit()
 
 
@@ -154,7 +183,8 @@ class _Motion(Source):
         if found not in known:
             raise OSError("at address 0x%x is no %s: it says 0x%x" % (self._address, name, found))
 
-    def read_into(self, buffer):
+    def read_into(self, buffer: Any) -> int:
+        """Puts whole samples that are there into an int16 buffer, waits for none; returns how many."""
         wanted = len(buffer) // 6
         done = 0
         there = self._waiting()
@@ -178,11 +208,26 @@ class _Motion(Source):
 
 
 class MPU6050(_Motion):
-    """InvenSense's MPU-6050 and what has its registers."""
+    """InvenSense's MPU-6050 and what has its registers, by its FIFO: acceleration in g, then rotation in rad/s.
+
+    g, dps: the ranges to either side. scales: units a count as the base wants them (`model.signal.scales`); without,
+    the sensor's own.
+    """
+
+    overruns: int
 
     _fifo = 0x74
 
-    def __init__(self, i2c, rate=50, g=8, dps=2000, scales=None, address=0x68, batch=8):
+    def __init__(
+        self,
+        i2c: Any,
+        rate: float = 50,
+        g: int = 8,
+        dps: int = 2000,
+        scales: Sequence[float] | None = None,
+        address: int = 104,
+        batch: int = 8,
+    ) -> None:
         divider = round(1000 / rate) - 1
         if not 0 <= divider <= 255 or g not in (2, 4, 8, 16) or dps not in (250, 500, 1000, 2000):
             raise ValueError("rate 4 to 1000, g 2, 4, 8, 16, dps 250, 500, 1000, 2000")
@@ -214,11 +259,25 @@ class MPU6050(_Motion):
 
 
 class LSM6DS3(_Motion):
-    """ST's LSM6DS3, LSM6DS3TR-C, LSM6DSL and LSM6DSM."""
+    """ST's LSM6DS3, LSM6DS3TR-C, LSM6DSL, LSM6DSM, by their FIFO; units and arguments as of `MPU6050`.
+
+    rate: 13, 26, 52, 104, 208, 416 or 833.
+    """
+
+    overruns: int
 
     _fifo = 0x3E
 
-    def __init__(self, i2c, rate=52, g=8, dps=2000, scales=None, address=0x6A, batch=8):
+    def __init__(
+        self,
+        i2c: Any,
+        rate: float = 52,
+        g: int = 8,
+        dps: int = 2000,
+        scales: Sequence[float] | None = None,
+        address: int = 106,
+        batch: int = 8,
+    ) -> None:
         rates = (13, 26, 52, 104, 208, 416, 833)
         if rate not in rates or g not in (2, 4, 8, 16) or dps not in (250, 500, 1000, 2000):
             raise ValueError("rate 13, 26, 52, 104, 208, 416, 833, g 2, 4, 8, 16, dps 250, 500, 1000, 2000")
@@ -250,9 +309,25 @@ class LSM6DS3(_Motion):
 
 
 class I2S(Source):
-    """A microphone on I2S, such as an INMP441: the upper 16 bits of its words."""
+    """A microphone on I2S, such as an INMP441: the upper 16 bits of its words of 32, or words of 16.
 
-    def __init__(self, sck, ws, sd, rate=16000, bits=32, id=0, samples=256, ibuf=8192, scales=None):
+    sck, ws, sd: numbers of pins. samples: of a block that is read at once; ibuf: bytes of the driver's own buffer.
+    """
+
+    overruns: int
+
+    def __init__(
+        self,
+        sck: Any,
+        ws: Any,
+        sd: Any,
+        rate: int = 16000,
+        bits: int = 32,
+        id: int = 0,
+        samples: int = 256,
+        ibuf: int = 8192,
+        scales: Sequence[float] | None = None,
+    ) -> None:
         import machine
 
         super().__init__(rate, 1, scales)
@@ -276,7 +351,7 @@ class I2S(Source):
     def _filled(self, i2s):
         self._ready = True
 
-    def read_into(self, buffer):
+    def read_into(self, buffer: Any) -> int:
         wanted = len(buffer)
         done = 0
         while done < wanted:
@@ -307,17 +382,22 @@ class I2S(Source):
         self._waited = False
         self._due = time.ticks_add(self._due, self._block_us)
 
-    def close(self):
+    def close(self) -> None:
         self._i2s.deinit()
 
 
 class Recording(Source):
-    """A file: .wav (16 bits), .csv (a sample a line) or anything else for bare int16, with the low byte first.
+    """A file on the board: .wav of 16 bits, .csv with a sample a line, or bare int16 with the low byte first.
 
-    rate, channels: needed where the file doesn't say. scales: units a count; a .csv then holds units.
+    rate, channels: where the file doesn't say. scales: units a count; a .csv then holds units, else counts. Reading a
+    .csv takes memory from the heap.
     """
 
-    def __init__(self, path, rate=None, channels=None, scales=None):
+    ended: bool
+
+    def __init__(
+        self, path: str, rate: float | None = None, channels: int | None = None, scales: Sequence[float] | None = None
+    ) -> None:
         self._file = open(path, "rb")
         self._left = None  # bytes of samples, None: up to the file's end
         self._text = path.endswith(".csv")
@@ -349,7 +429,7 @@ class Recording(Source):
                     self._file.seek(size + size % 2, 1)
         raise ValueError(path + ": no .wav of 16 bits PCM")
 
-    def read_into(self, buffer):
+    def read_into(self, buffer: Any) -> int:
         if self._text:
             return self._lines(buffer)
         count = self._file.readinto(buffer) or 0
@@ -382,5 +462,5 @@ class Recording(Source):
             done += 1
         return done
 
-    def close(self):
+    def close(self) -> None:
         self._file.close()

@@ -14,14 +14,26 @@ import gc
 from . import _core, _index, hex_id
 from ._index import ARMED, NO_SPACE, OUTDATED, PINNED, TRIAL, Entry, StoreError, checked
 
+if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
+    import builtins
+
+    from . import Model
+    from ._types import BlockDevice, Buffer
+
 _SAME = 0  # leave active what is
 _BROKEN_OFF = (OSError, StoreError, MemoryError, KeyboardInterrupt)  # what a change may end with instead
 
 
 class Store:
-    """place: a folder or a block device. cache: bytes of RAM for adapters in use. adapters: the most it can hold."""
+    """Adapters by name in `place`: a folder, or a block device of its own.
 
-    def __init__(self, place, cache=8192, adapters=32):
+    cache: bytes of RAM for adapters in use. adapters: the most it can hold.
+    """
+
+    place: str
+    notices: list[str]  # changes that a power cut undid, told once
+
+    def __init__(self, place: str | BlockDevice, cache: int = 8192, adapters: int = 32) -> None:
         self.notices = []
         self._limit = adapters
         self.place = place if isinstance(place, str) else "a partition of its own"
@@ -56,7 +68,7 @@ class Store:
     # --- what it holds
 
     @property
-    def active(self):
+    def active(self) -> str | None:
         """What `start` goes on with; None: the bare base."""
         self._settle()
         return self._active
@@ -71,15 +83,15 @@ class Store:
         self._settle()
         return self._named
 
-    def list(self):
+    def list(self) -> builtins.list[Entry]:
         """The entries, those on trial included."""
         return [entry for entry in self._entries if entry.size]
 
-    def find(self, name):
+    def find(self, name: str) -> Entry | None:
         """The entry that `use` takes, or None."""
         return self._by_name.get(name)
 
-    def read(self, name):
+    def read(self, name: str) -> bytearray:
         """The bytes of an entry, checked."""
         entry = self._entry(name)
         data = bytearray(entry.size)
@@ -88,18 +100,21 @@ class Store:
             raise StoreError("%s is damaged in flash: remove it, or put it again" % name)
         return data
 
-    def floor(self, name):
+    def floor(self, name: str) -> int:
         """The highest version there has been of this name: an update must be above it."""
         return max([max(entry.version, entry.floor) for entry in self._entries if entry.name == name] or [0])
 
-    def free(self):
+    def free(self) -> int:
         """Bytes that can be put."""
         return self._flash.free(self._used())
 
     # --- changes
 
-    def put(self, name, data, version=None):
-        """Commits data under a name, in place of what it had; its version is the last one's + 1 unless given."""
+    def put(self, name: str, data: Buffer, version: int | None = None) -> int:
+        """Commits data under a name (1 to 24 bytes), in place of what it had; returns its version.
+
+        That is the last one's + 1 unless given.
+        """
         self._not_on_trial(name)
         old = self._by_name.get(name)
         if version is None:
@@ -108,14 +123,14 @@ class Store:
         self._add(old, name, data, version, floor, flags)
         return version
 
-    def install(self, name, version, data):
+    def install(self, name: str, version: int, data: Buffer) -> None:
         """An update: kept beside the one in use, on trial from the next `start` on."""
         if version <= self.floor(name):
             raise StoreError("version %d of %s is not above %d" % (version, name, self.floor(name)))
         old = [entry for entry in self._entries if entry.name == name and entry.trial]
         self._add(old[0] if old else None, name, data, version, version, ARMED)
 
-    def confirm(self):
+    def confirm(self) -> builtins.list[str]:
         """The updates on trial are good: they replace what they update. Returns their names."""
         good = [entry.name for entry in self._entries if entry.flags & TRIAL]
         if good:
@@ -128,7 +143,7 @@ class Store:
             self._flash.sweep(self._used())
         return good
 
-    def decline(self, name, version, why):
+    def decline(self, name: str, version: int, why: str) -> None:
         """An update that is not to be kept: of this name nothing up to its version is installed. why: a notice."""
         old = [entry for entry in self._entries if entry.name == name]
         new = [entry.changed(floor=max(entry.floor, version)) for entry in old]
@@ -136,13 +151,13 @@ class Store:
         self._save([entry for entry in self._entries if entry not in old] + new)
         self.notices.append(why)
 
-    def declined(self):
+    def declined(self) -> builtins.list[tuple[str, int]]:
         """(name, version) of updates that were here and did not stay: declined, or not confirmed."""
         return [
             (e.name, e.floor) for e in self._by_name.values() if e.floor > e.version and self.floor(e.name) == e.floor
         ]
 
-    def rename(self, old, new):
+    def rename(self, old: str, new: str) -> None:
         """Gives an adapter another name; one that is active stays so."""
         entry = self._entry(old)
         self._not_on_trial(old, new)
@@ -152,7 +167,7 @@ class Store:
         entries = [e for e in entries if e.size or e.name != new]
         self._save(entries, new if self.active == old else self.active, renamed=new)
 
-    def remove(self, *names):
+    def remove(self, *names: str) -> None:
         """Removes adapters in one change, updates of them on trial included. The one in use stays in RAM until the next
         `use`."""
         for name in names:
@@ -160,7 +175,7 @@ class Store:
                 self._entry(name)
         self._drop(names, self._entries, self.active)
 
-    def replace(self, name, source, *removed):
+    def replace(self, name: str, source: str, *removed: str) -> None:
         """The data of the entry `source` becomes that of `name`, and `removed` go, in one change.
 
         Its version is the last one's + 1. The name stays active if it or `source` was.
@@ -180,7 +195,7 @@ class Store:
         self._save(entries, None if active in names else active)
         self._flash.sweep(self._used())
 
-    def pin(self, name, on=True):
+    def pin(self, name: str, on: bool = True) -> None:
         """A pinned adapter stays in RAM once it is there."""
         entry = self._entry(name)
         flags = entry.flags | PINNED if on else entry.flags & ~PINNED
@@ -189,8 +204,8 @@ class Store:
 
     # --- switching
 
-    def open(self, model):
-        """Binds the store to an edgelora.Model, whose adapters `use` switches. The cache is empty then."""
+    def open(self, model: Model) -> None:
+        """Binds the store to a model, whose adapters `use` switches. The cache is empty then."""
         self._model = model
         if self._cache is None:
             gc.collect()
@@ -199,23 +214,23 @@ class Store:
         self._empty([], 0)
         self.use = _switch(self._now, model.arena, self._cached.get, _core.use)
 
-    def use(self, name):
+    def use(self, name: str | None) -> None:
         """Inference is that of this adapter (None: the bare base) from the next call on. Nothing is written."""
         raise StoreError("no model is open: call open first")  # open puts a faster one here
 
     @property
-    def in_use(self):
+    def in_use(self) -> str | None:
         """What `use` was called with last; None as well if that was given up to make room."""
         return self._in_use().name
 
     @property
-    def used(self):
+    def used(self) -> "_Slot | None":
         """What it has switched to, as Model.use takes it; None: the bare base."""
         slot = self._in_use()
         return None if slot is self._bare else slot
 
     @property
-    def switches(self):
+    def switches(self) -> int:
         """How often it has switched."""
         return self._now.tick
 
@@ -226,7 +241,7 @@ class Store:
                 return slot
         return self._bare
 
-    def activate(self, name):
+    def activate(self, name: str | None) -> None:
         """`use`, and remembered: `start` goes on with it after a reset."""
         before = self._in_use().name if self._model else None
         try:
@@ -248,7 +263,7 @@ class Store:
         except _BROKEN_OFF:
             return False
 
-    def start(self):
+    def start(self) -> None:
         """Once after a reset: uses the active adapter, updates on trial among them.
 
         An update gets one start. If the application has not called `confirm` by the next, the old version is back.
@@ -488,6 +503,8 @@ def _switch(now, arena, cached, core_use):
 
 
 class _Slot:
+    buffer: memoryview
+
     # Room for an adapter in RAM; `buffer` is what core_use takes.
     def __init__(self, room):
         self.room = self.buffer = room
@@ -528,7 +545,7 @@ def _flash(place):
     return Partition(place)
 
 
-def default_place():
+def default_place() -> str | BlockDevice:
     """Where this board's store is: the partition that the firmware keeps for it, else a folder."""
     try:
         import edgelora_flash
@@ -537,7 +554,7 @@ def default_place():
     return edgelora_flash.store()
 
 
-def erase(device):
+def erase(device: BlockDevice) -> None:
     """Makes a partition empty, whatever is in it: the next Store on it begins anew."""
     for block in range(device.ioctl(4, 0)):
         device.ioctl(6, block)

@@ -1,15 +1,17 @@
-# EdgeLoRA: training on the board by itself, asleep most of the time (SPEC.md, section 13). SPDX-License-Identifier: MIT
-#
-#     samples = SampleFile("/me.eld")          # the host wrote it, or SampleFile.create(path, model) and append() did
-#     learned, held = split(samples)           # the last quarter of each class judges
-#     run = Run(model, learned, Store("/adapters"), "me", held=held)
-#     scheduler = Scheduler(run, clock_hz=48_000_000, sleep_ms=100, budget_ms=60_000)
-#     for state in scheduler:                  # a window of a minute, one step at a time; or: await scheduler.run()
-#         poll_the_buttons()
-#     scheduler.suspend()                      # whatever comes now, deep sleep or no power: nothing is learned twice
-#
-# After a reset the same lines go on where it stopped; at the end the store has the adapter "me", unless what it had
-# before is as good. `unfinished` tells whether there is something to go on with.
+# SPDX-License-Identifier: MIT
+"""Training on the board by itself, asleep most of the time, through resets and power cuts.
+
+    samples = SampleFile("/me.eld")          # the host wrote it, or SampleFile.create(path, model) and append() did
+    learned, held = split(samples)           # the last quarter of each class judges
+    run = Run(model, learned, Store("/adapters"), "me", held=held)
+    scheduler = Scheduler(run, clock_hz=48_000_000, sleep_ms=100, budget_ms=60_000)
+    for state in scheduler:                  # a window of a minute, one step at a time; or: await scheduler.run()
+        poll_the_buttons()
+    scheduler.suspend()                      # whatever comes now, deep sleep or no power: nothing is learned twice
+
+After a reset the same lines go on where it stopped; at the end the store has the adapter "me", unless what it had
+before is as good. `unfinished` tells whether there is something to go on with.
+"""
 
 import hashlib
 import struct
@@ -22,6 +24,14 @@ except ImportError:
     machine = None
 
 from . import _core, read, write
+
+if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+    from . import Model
+    from ._types import Buffer, Samples
+    from .store import Store
 
 _SAMPLES = "<4sHH8sIIII"
 _SAMPLES_SIZE = 32
@@ -51,12 +61,19 @@ _ALL = _Slices()[:]  # made once: [:] in the code would make a new one at each s
 
 
 class SampleFile:
-    """Samples in a file: recorded on the board, or put there by the host. Labels, or int8 targets for losses of such.
+    """Samples in a file: recorded on the board, or put there by the host.
 
-    Appending and taking back touch only the file's end; what a cut leaves half-written is no sample.
+    They have labels, or int8 targets for losses that take them. Appending and taking back touch only the file's end;
+    what a cut leaves half-written is no sample. ValueError for a file that is none, or is damaged.
     """
 
-    def __init__(self, path, append=False):
+    path: str
+    base_id: bytes
+    sample_size: int  # int8 values
+    target_size: int  # int8 values; 0: samples have labels
+    count: int
+
+    def __init__(self, path: str, append: bool = False) -> None:
         self.path = path
         self._file = open(path, "r+b" if append else "rb")
         head = self._file.read(_SAMPLES_SIZE)
@@ -74,7 +91,7 @@ class SampleFile:
             self.count -= 1  # the power went while it was written, or it was taken back
 
     @classmethod
-    def create(cls, path, model):
+    def create(cls, path: str, model: Model) -> "SampleFile":
         """An empty file for samples of this model, opened to append."""
         head = bytearray(_SAMPLES_SIZE)
         sizes = (model.sample_size, model.target_size)
@@ -87,14 +104,14 @@ class SampleFile:
         self._file.seek(_SAMPLES_SIZE + i * len(self._record))
         return self._file.readinto(self._record) == len(self._record) and _core.crc32(self._record, 0) == _WHOLE
 
-    def read(self, i, buffer):
+    def read(self, i: int, buffer: bytearray) -> int | memoryview:
         """Copies sample i, int8 [sample_size], into the buffer; its label, or its target until the next read."""
         if not 0 <= i < self.count or not self._load(i):
             raise ValueError("sample %d of %s can't be read: it is damaged, or the file has fewer" % (i, self.path))
         buffer[_ALL] = self._sample
         return self._target if self.target_size else self._record[0]
 
-    def append(self, sample, label):
+    def append(self, sample: Buffer, label: int | Buffer) -> None:
         """Writes a sample behind the others, to the flash before it returns."""
         if len(sample) != self.sample_size:
             raise ValueError("a sample of %d values, the file's have %d" % (len(sample), self.sample_size))
@@ -109,7 +126,7 @@ class SampleFile:
         self._file.flush()
         self.count += 1
 
-    def undo(self):
+    def undo(self) -> int | memoryview:
         """Takes the last sample back, in flash before it returns; its label, or its target until the next read."""
         if not self.count or not self._load(self.count - 1):
             raise ValueError("%s has no sample that could be taken back" % self.path)
@@ -122,31 +139,36 @@ class SampleFile:
         self.count -= 1
         return label
 
-    def crc(self, count):
-        """CRC-32 of the first `count` samples and their labels (with the records' CRCs it would be one constant)."""
+    def crc(self, count: int) -> int:
+        """CRC-32 of the first `count` samples and their labels."""
         crc = 0
         for i in range(count):
             self._load(i)
             crc = _core.crc32(self._both, crc)
         return crc
 
-    def close(self):
+    def close(self) -> None:
         self._file.close()
 
 
 class Part:
-    """Some of the samples of another source, by number."""
+    """Some of the samples of another source, by number: a source itself. samples: as for `split`."""
 
-    def __init__(self, samples, numbers):
+    count: int
+    base_id: bytes | None
+    sample_size: int
+    target_size: int
+
+    def __init__(self, samples: Any, numbers: Sequence[int]) -> None:
         self._samples, self._numbers = samples, numbers
         self.count = len(numbers)
         self.base_id = getattr(samples, "base_id", None)
         self.sample_size, self.target_size = samples.sample_size, samples.target_size
 
-    def read(self, i, buffer):
+    def read(self, i: int, buffer: bytearray) -> int | memoryview:
         return self._samples.read(self._numbers[i], buffer)
 
-    def crc(self, count):
+    def crc(self, count: int) -> int:
         crc, buffer, label = 0, bytearray(self.sample_size), bytearray(1)
         for i in range(count):
             answer = self.read(i, buffer)
@@ -157,11 +179,12 @@ class Part:
         return crc
 
 
-def split(samples, count=0):
-    """(learned, held): two parts of samples, or of the first `count`. Held is the last one in `HELD_OUT` of each class.
+def split(samples: Any, count: int = 0) -> tuple[Samples, Samples | None]:
+    """(learned, held): two parts of samples, or of their first `count`, for `Run`.
 
-    samples: a source that has `sample_size` and `target_size` too. Without labels all are of one class. (all, None)
-    where fewer than LEAST_JUDGED could be held, or labels of one class: these judge nothing.
+    Held is the last one in `HELD_OUT` of each class, or of all where samples have targets. (all, None) where fewer than
+    `LEAST_JUDGED` could be held, or labels of one class. samples: a `SampleFile`, or what has `sample_size` and
+    `target_size` as well.
     """
     count = count or samples.count
     labels, left = bytearray(count), {}
@@ -188,27 +211,32 @@ def split(samples, count=0):
 
 class Judge:
     """Judges what infers by samples held out, one at each `step`: how many it names right (of labels), then the sum of
-    losses.
+    losses, 1/4096 nat.
 
-    right, loss: of the judgement under way, of `at` samples so far.
+    right, loss: of the judgement under way, of `at` samples so far, of `count`.
     """
 
-    def __init__(self, model, held, count=0):
+    count: int
+    at: int
+    right: int
+    loss: int
+
+    def __init__(self, model: Model, held: Samples, count: int = 0) -> None:
         self._model, self._held = model, held
         self.count = count or held.count
         self._buffer, self._loss = bytearray(model.sample_size), bytearray(4)
         self.restart()
 
-    def restart(self):
+    def restart(self) -> None:
         self.at = self.right = self.loss = 0
 
     @property
-    def left(self):
+    def left(self) -> int:
         """Steps until it ends."""
         return self.count - self.at
 
-    def step(self):
-        """Judges by another sample. Whether it was the last one."""
+    def step(self) -> bool:
+        """Judges by another sample. Whether it was the last one. Allocates nothing with sums below 2^30."""
         label = self._held.read(self.at, self._buffer)
         named, loss = self._model.evaluate(self._buffer, label, self._loss), self._loss
         if not self._model.target_size and named == label:
@@ -218,13 +246,13 @@ class Judge:
         return self.at == self.count
 
 
-def milder(right, loss, than_right, than_loss):
+def milder(right: int, loss: int, than_right: int, than_loss: int) -> bool:
     """Whether one epoch's judgement comes before another's: by losses, which tell early of samples learned by heart."""
     return loss < than_loss or loss == than_loss and right > than_right
 
 
-def better(right, loss, than_right, than_loss):
-    """Whether one judgement is better than that of what was in use before."""
+def better(right: int, loss: int, than_right: int, than_loss: int) -> bool:
+    """Whether one judgement is better than another."""
     return right > than_right or right == than_right and loss < than_loss
 
 
@@ -270,12 +298,12 @@ def _aligned(size):
     return (size + 3) & ~3
 
 
-def shared_scale(vm, vx):
-    """A gradient's scale as one value: 256 to an octave, 0 for 1/2, and for none."""
+def shared_scale(vm: int, vx: int) -> int:
+    """A gradient's scale `(vm, vx)` as one value: 256 to an octave, 0 for 1/2, and for none."""
     return max(-MOST_SHARED, min(MOST_SHARED, (vx + 16) * 256 + (vm - 0x8000 >> 7))) if vm else 0
 
 
-def fleet_vector(data):
+def fleet_vector(data: Buffer) -> bytearray:
     """What a fleet shares of an adapter file with training state, int16 [n] as bytes: masters and, where A trains, then
     scales, each layer by layer, A's if it trains, then B's (SPEC.md, 17)."""
     view, found, scales = memoryview(data), bytearray(), array("h")
@@ -286,8 +314,9 @@ def fleet_vector(data):
     return found + bytes(scales) if data[28] & 4 else found
 
 
-def restarted(data, draws):
-    """The adapter file that a run starts from: masters and scales are its; momentum, counts and draws begin anew."""
+def restarted(data: Buffer, draws: int) -> bytearray:
+    """The adapter file that a run starts from: masters and scales are its; momentum and counts are fresh, and draws go
+    on from that number."""
     data = bytearray(data)
     for at, count in _states(data):
         if data[40]:
@@ -308,13 +337,13 @@ def _rtc_memory(rtc):
     return None
 
 
-def stored(store, name, model):
-    """The bytes of an adapter in the store, if it is there and for this model's base; else None."""
+def stored(store: Store, name: str, model: Model) -> bytearray | None:
+    """The bytes of an adapter in the store, if it is there and for this model's base."""
     entry = store.find(name)
     return store.read(name) if entry and entry.base_id == model.base_id else None
 
 
-def without_classes(store, name, model):
+def without_classes(store: Store, name: str, model: Model) -> None:
     """ValueError if the adapter of that name has added classes: a run makes its adapter anew and would lose them."""
     before = stored(store, name, model)
     if before and _core.record(before, CLASSES):
@@ -324,12 +353,12 @@ def without_classes(store, name, model):
         raise ValueError(text % name)
 
 
-def unfinished(store, name):
+def unfinished(store: Store, name: str) -> bool:
     """Whether a run of this name has begun and is not through: make it again, and it goes on."""
     return store.find(name + ".chk") is not None
 
 
-def begun(store, name, rtc=None):
+def begun(store: Store, name: str, rtc: Any = None) -> int:
     """How many samples, learned and held, an unfinished run of this name has; 0 if it begins.
 
     `split` asks for it, where samples were added since.
@@ -338,7 +367,7 @@ def begun(store, name, rtc=None):
     return found.identity[2] + found.identity[4] if found else 0
 
 
-def discard(store, name, rtc=None):
+def discard(store: Store, name: str, rtc: Any = None) -> None:
     """Forgets an unfinished run. The adapter of that name, if the store has one, stays."""
     _forget(name, _rtc_memory(rtc))
     left = _left(store, name)
@@ -386,12 +415,57 @@ class Run:
     lost and that it begins anew. watch: called with the run after every sample that it learns, if it is set.
     """
 
+    checkpoint_size: int
+    model: Model
+    samples: Samples
+    store: Store
+    name: str
+    epochs: int
+    seed: int
+    learning_rate: int
+    commit_every: int
+    notice: str  # "", or what was lost and that the run begins anew
+    done: bool
+    better: bool | None  # at the end of a run that is judged: than what was in use before
+    passed: int  # epochs that are behind it
+    judged: int  # judgements so far: one of what was in use before, then one an epoch
+    before: tuple[int, int]  # of what was in use before: samples named right, sum of losses
+    best: tuple[int, int]  # of the best epoch
+    best_epoch: int  # from 0
+    watch: "Callable[[Run], Any] | None"  # called after every sample that it learns, if it is set
+    loss: int  # of the last sample, as Model.train returns it
+    count: int  # samples
+    places: int  # of an epoch: every sample, and those of rare classes again
+    steps: int  # in all: epochs * places
+    position: int  # steps done
+    pending: int  # of them, not yet in an update
+    updates: int
+    updates_in_all: int
+    rate: int  # the learning rate now
+    sequence: int
+    resumes: int
+    busy_us: int  # computing and writing so far, resumed runs included
+    energy_uj: int
+    step_us: int  # of the last step without its commit
+    commit_us: int  # of the last commit
+
     checkpoint_size = _CHECKPOINT_SIZE
 
     def __init__(
-        self, model, samples, store, name, epochs=0, seed=0, learning_rate=0, commit_every=32, rtc=None, held=None,
-        start=None, keep_state=False,
-    ):  # fmt: skip
+        self,
+        model: Model,
+        samples: Samples,
+        store: Store,
+        name: str,
+        epochs: int = 0,
+        seed: int = 0,
+        learning_rate: int = 0,
+        commit_every: int = 32,
+        rtc: Any = None,
+        held: Samples | None = None,
+        start: str | Buffer | None = None,
+        keep_state: bool = False,
+    ) -> None:
         if not 1 <= len(name.encode()) <= _LONGEST_NAME:
             raise ValueError("%r is no name for a run: give 1 to %d bytes" % (name, _LONGEST_NAME))
         learning_rate = learning_rate or model.learning_rate
@@ -451,7 +525,7 @@ class Run:
             self.model.load(restarted(read(self._start), self.seed))
 
     @property
-    def state(self):
+    def state(self) -> bytearray:
         """The training adapter with its state, as a file: between two updates, good until the next commit."""
         _core.save(self.model.arena, True, self._state)
         return self._state
@@ -531,18 +605,18 @@ class Run:
         return falling_rate(self.learning_rate, self.updates, self.updates_in_all)
 
     @property
-    def judging(self):
+    def judging(self) -> bool:
         """Whether the next step judges."""
         return self._judge is not None and self.judged <= self.passed
 
     @property
-    def rest(self):
+    def rest(self) -> int:
         """Steps until it may suspend without repeating any: the last of them may write to flash."""
         rest = self._judge.left if self.judging else self.model.micro_batch - self.pending
         return rest + self._making.left if self._making else rest
 
     @property
-    def between(self):
+    def between(self) -> bool:
         """Whether neither a micro-batch nor a judgement is under way."""
         making = self._making and self._making.left
         return not self.pending and not making and not (self._judge and self._judge.at)
@@ -556,7 +630,7 @@ class Run:
 
     # --- learning
 
-    def step(self):
+    def step(self) -> int:
         """Learns one sample, with the update if it fills the micro-batch, and a commit if one is due. Or judges by one.
 
         Returns the loss of the sample learned last as Model.train does. Nothing is allocated but by a commit and at the
@@ -625,7 +699,7 @@ class Run:
         if self.judged == 1:
             self._updated()  # it begins
 
-    def suspend(self):
+    def suspend(self) -> None:
         """Finishes the micro-batch or judgement under way and commits: going on from here, nothing is done twice."""
         while not self.between:
             self.step()
@@ -636,7 +710,7 @@ class Run:
         elif self.judged != self._judged_kept:
             self._keep(flash=True)
 
-    def commit(self):
+    def commit(self) -> None:
         """Puts the training state into the store, if there was an update. Only between two.
 
         The checkpoint goes first and names both this generation and the one before: a cut in between costs neither.
@@ -695,22 +769,22 @@ class Run:
             self._judged_kept = self.judged
 
 
-def fitting_epochs(places, micro_batch):
+def fitting_epochs(places: int, micro_batch: int) -> int:
     """How many epochs a run has that chooses them itself. places: samples of an epoch."""
     return max(LEAST_EPOCHS, -(-LEAST_UPDATES * micro_batch // places))
 
 
-def falling_rate(rate, update, updates):
+def falling_rate(rate: int, update: int, updates: int) -> int:
     """The learning rate of an update, from 0, of so many: it falls to 0."""
     return max(1, rate * (updates - update) // updates)
 
 
-def is_enough(since, epochs):
+def is_enough(since: int, epochs: int) -> bool:
     """Whether a run of so many epochs ends early, which had its best one so many epochs ago."""
     return since > max(2, (34 * epochs + 50) // 100)
 
 
-def repeated(samples, count, buffer, target_size):
+def repeated(samples: Samples, count: int, buffer: bytearray, target_size: int) -> Sequence[int]:
     """The samples, by number, that an epoch has once more, and more often: those of rare classes."""
     again = array("I")
     if target_size:
@@ -753,10 +827,28 @@ class Scheduler:
     function of Hz; sleep_mw: asleep. sleep: instead of machine.lightsleep, e.g. time.sleep_ms where USB must stay up.
     """
 
+    training: Run
+    state: str
+    sleep_ms: int
+    budget_ms: int | None
+    budget_mj: float | None
+    battery: Callable[[], float] | None
+    battery_floor: float | None
+    sleep_mw: float
+
     def __init__(
-        self, run, clock_hz=None, sleep_ms=0, budget_ms=None, budget_mj=None, battery=None, battery_floor=None,
-        power=None, sleep_mw=0, sleep=None,
-    ):  # fmt: skip
+        self,
+        run: Run,
+        clock_hz: int | None = None,
+        sleep_ms: int = 0,
+        budget_ms: int | None = None,
+        budget_mj: float | None = None,
+        battery: Callable[[], float] | None = None,
+        battery_floor: float | None = None,
+        power: Callable[[int], float] | None = None,
+        sleep_mw: float = 0,
+        sleep: Callable[[int], Any] | None = None,
+    ) -> None:
         if budget_mj is not None and power is None:
             raise ValueError("a budget of energy needs power, a function that gives milliwatts at a clock in Hz")
         if (battery is None) != (battery_floor is None):
@@ -777,16 +869,16 @@ class Scheduler:
 
     # --- windows
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return self._window(True)
 
-    def spend(self):
+    def spend(self) -> str:
         """A whole window. Returns the state."""
         for _ in self._window(True):
             pass
         return self.state
 
-    async def run(self):
+    async def run(self) -> str:
         """A window as a task: sleep is left to asyncio."""
         import asyncio
 
@@ -796,7 +888,7 @@ class Scheduler:
             self._account(1000 * sleep_ms, self.sleep_mw)
         return self.state
 
-    def suspend(self):
+    def suspend(self) -> None:
         """Finishes the micro-batch or judgement under way and commits: nothing is done twice after sleep or a cut."""
         self._call(lambda: self._timed(self.training.suspend))
 

@@ -26,6 +26,13 @@ from ._http import Http
 from ._index import NO_SPACE
 from ._trust import TRUST, UpdateError, key_id, text, trusted
 
+if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
+    from collections.abc import Iterable, Iterator
+
+    from . import Model
+    from ._types import Buffer
+    from .store import Store
+
 __all__ = (
     "HEADER_SIZE", "OWN", "TRUST", "Header", "NotNewer", "UpdateError", "Updater", "Worse", "key_id", "trusted",
 )  # fmt: skip
@@ -54,7 +61,21 @@ class Worse(UpdateError):
 class Header:
     """What a bundle's header says; of a delta, origin is what it starts from."""
 
-    def __init__(self, data):
+    kind: int
+    packing: int
+    version: int
+    from_version: int
+    payload_size: int
+    result_size: int
+    base_id: bytes
+    key_id: bytes
+    name: str
+    target: str
+    payload_hash: bytes
+    result_hash: bytes
+    origin_hash: bytes
+
+    def __init__(self, data: Buffer) -> None:
         if len(data) != HEADER_SIZE:
             raise UpdateError("the bundle ends within its header")
         (
@@ -79,14 +100,33 @@ class Header:
 
 
 class Updater:
-    """keys: public keys of 32 bytes that may sign; target: the product, which bundles name.
+    """Takes bundles that one of `keys` (32 bytes each) signed for `target`, and puts them into the store.
 
-    model: the edgelora.Model that adapters are for; without one, a base on the board is looked for. limit: most bytes
-    of a payload and of an adapter. part: the file that an update waits in until it is complete. own: files of which the
-    first that has samples of this base judges an update: of a reservoir those that judge, of a sample file all.
+    model: the one that adapters are for; without it, a base on the board is looked for. limit: most bytes of a payload
+    and of an adapter. part: the file that an update waits in until it is complete. own: files of which the first that
+    has samples of this base judges an update: of a reservoir those that judge, of a sample file all.
+
+    UpdateError is final; an OSError is the line's: try again later.
     """
 
-    def __init__(self, store, keys, target, model=None, limit=65536, part="/update.part", own=OWN):
+    store: Store
+    target: str
+    model: Model | None
+    limit: int
+    name: str | None  # what was installed last
+    version: int | None
+    kept: int  # bytes of the payload that are here
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Iterable[bytes],
+        target: str,
+        model: Model | None = None,
+        limit: int = 65536,
+        part: str = "/update.part",
+        own: Iterable[str] = OWN,
+    ) -> None:
         self.store, self.target, self.model, self.limit = store, target, model, limit
         self.name = self.version = None  # what was installed last
         self._keys = {key_id(key): bytes(key) for key in keys}
@@ -95,11 +135,11 @@ class Updater:
 
     # --- a bundle, from whatever line: begin, write, finish
 
-    def begin(self, data, name=None, length=None):
+    def begin(self, data: Buffer, name: str | None = None, length: int | None = None) -> int:
         """Judges a bundle by its header of 256 bytes, before anything is written.
 
-        name: the adapter that was asked for; length: of the bundle, if the line tells. Returns the bytes of the payload
-        that an interrupted update has left here already.
+        name: the adapter that was asked for; length: of the bundle, if the line tells. Returns the bytes of the
+        payload that an interrupted update has left here already.
         """
         self.close()
         head = self._judge(data, name)
@@ -120,7 +160,7 @@ class Updater:
             self._save(data, False)
         return kept
 
-    def write(self, block):
+    def write(self, block: Buffer) -> None:
         """The payload's next bytes."""
         if not self._file:
             raise UpdateError("no update has begun")
@@ -130,7 +170,7 @@ class Updater:
         self._save(block, end == self._head.payload_size or end // _FLUSH_BYTES != self.kept // _FLUSH_BYTES)
         self.kept = end
 
-    def close(self):
+    def close(self) -> None:
         """Leaves an unfinished update for later."""
         file, self._file = self._file, None
         if file:
@@ -141,7 +181,7 @@ class Updater:
                     raise
                 # what could not be written comes again
 
-    def finish(self):
+    def finish(self) -> Iterator[None]:
         """Checks the payload and what it unpacks to, and installs that. A generator of short steps."""
         head = self._head
         if not head:
@@ -264,13 +304,13 @@ class Updater:
 
     # --- HTTP
 
-    def fetch(self, url, timeout_ms=10000, total_ms=300000):
+    def fetch(self, url: str, timeout_ms: int = 10000, total_ms: int = 300000) -> int:
         """Gets a bundle from a web server and installs it; blocks. Returns the version. See `steps`."""
         for _ in self.steps(url, timeout_ms, total_ms):
             time.sleep_ms(2)
         return self.version
 
-    def steps(self, url, timeout_ms=10000, total_ms=300000):
+    def steps(self, url: str, timeout_ms: int = 10000, total_ms: int = 300000) -> Iterator[None]:
         """The same as a generator, which yields between short steps (looking up a host's name may take longer).
 
         url: http://HOST[:PORT]/PATH/NAME.elu. If the server has NAME.from-V.elu, the change from the version that is

@@ -9,6 +9,7 @@ has not, or has otherwise, is `_BOARD` for them and for nobody else.
 """
 
 from __future__ import annotations
+import __future__
 
 import builtins
 import functools
@@ -21,7 +22,7 @@ from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any
 
 from edgelora.base import resources
@@ -89,7 +90,12 @@ _BUILTINS = vars(builtins) | {"__import__": _import}
 
 
 class _Loader(SourceFileLoader):
-    """Runs a module with what a board has built in."""
+    """Runs a module with what a board has built in, and evaluates no annotation, as bytecode beside it would."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path, flags = self.get_filename(fullname), __future__.annotations.compiler_flag
+        code: CodeType = compile(self.get_data(path), path, "exec", flags, dont_inherit=True)
+        return code
 
     def exec_module(self, module: ModuleType) -> None:
         vars(module)["__builtins__"] = _BUILTINS
