@@ -120,8 +120,10 @@ def candidates(module: Module, exported: object) -> Iterator[Part]:
     for node in module.tree.body:
         if isinstance(node, Definition):
             yield Part(module, node)
+        elif isinstance(node, ast.AnnAssign):
+            yield Part(module, node, {ast.unparse(node.target): annotation(node.annotation)})
         elif isinstance(node, ast.Assign):
-            yield Part(module, node, constants(node))
+            yield Part(module, node, constants(module, node))
         elif isinstance(node, ast.ImportFrom) and node.level and (node.module or "").startswith("_"):
             other = Module.read(node.module or "")
             for part in candidates(other, ()):
@@ -133,18 +135,20 @@ def candidates(module: Module, exported: object) -> Iterator[Part]:
         yield Part(other, other.definitions()[name])
 
 
-def constants(node: ast.Assign) -> dict[str, str]:
-    """Types of names that are given literals; of others none."""
+def constants(module: Module, node: ast.Assign) -> dict[str, str]:
+    """Types of names that are given literals. StubError for a public one that is given anything else."""
     target, value = node.targets[0], node.value
     names = target.elts if isinstance(target, ast.Tuple) else [target]
     values = value.elts if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) else [value]
     found = {}
     for name, one in zip(names, values, strict=False):
+        if not isinstance(name, ast.Name):
+            continue
         try:
-            if isinstance(name, ast.Name):
-                found[name.id] = type_of(ast.literal_eval(one))
+            found[name.id] = type_of(ast.literal_eval(one))
         except ValueError:
-            pass
+            if is_public(name.id):
+                raise StubError(f"{module.name}.py:{node.lineno}: annotate {name.id}") from None
     return found
 
 

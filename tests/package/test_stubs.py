@@ -93,6 +93,7 @@ def check_arguments(function: FunctionType, node: ast.stmt) -> None:
     [
         ("def see(x: int):\n    pass\n", "annotate what it returns of see"),
         ("def see(x, y: int) -> None:\n    pass\n", "annotate x of see"),
+        ("MOST = 3 * 4\n", "annotate MOST"),
         ("class Eye:\n    def see(self, x) -> None:\n        pass\n", "annotate x of Eye.see"),
         ("class Eye:\n    def __init__(self) -> None:\n        self.x, self._y = 1, 2\n", "annotate x in class Eye"),
     ],
@@ -111,7 +112,7 @@ class _Bare(ast.NodeTransformer):
 
     def visit(self, node: ast.AST) -> ast.AST | None:
         if isinstance(node, ast.AnnAssign):
-            return None
+            return node.value and ast.Assign([node.target], node.value, lineno=node.lineno)
         if isinstance(node, ast.If) and isinstance(node.test, ast.Constant):
             return None
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):

@@ -51,7 +51,7 @@ RULES = (
     "least_survivors", "least_z", "least_cohort", "most_cohort", "colluders", "survivors_percent", "masks", "budget",
 )  # fmt: skip
 SAFE = (6, 100, 8, 65, 2, 50, 1, 2600000)  # of a board without a policy of its own
-LIMITS = (65535,) * 5 + (100, 1, 0xFFFFFFFF)
+LIMITS: tuple[int, ...] = (65535,) * 5 + (100, 1, 0xFFFFFFFF)  # of these values
 _TASK, _COHORT, _INPUT = 1, 3, 7
 _MESSAGE, _WORK, _TRAIN, _KEYS, _UPDATE, _REPLY, _OVER = range(7)
 _ENTROPY = 513  # bytes that seed a key, one of them the register before
