@@ -32,12 +32,12 @@ from edgelora.core.formats.ela import Adapter, pack_adapter, unpack_adapter
 from edgelora.core.formats.elm import base_id, pack_model
 from edgelora.core.formats.files import write_atomic
 from edgelora.core.twin.session import Session
+from edgelora.learn.personalize import personalize as learn_personalize
 from edgelora.learn.planning import plan as planning_plan
 from edgelora.learn.planning.plan import Plan
-from edgelora.learn.report.builder import make_report
 from edgelora.learn.report.record import Report
 from edgelora.learn.report.sections import render_html, write_report
-from edgelora.learn.training import adapter_sum, data_checks, loop, metrics
+from edgelora.learn.training import adapter_sum, loop, metrics
 from edgelora.learn.training.base import (
     Base,
     WorkflowError,
@@ -48,10 +48,10 @@ from edgelora.learn.training.base import (
     load_parts,
 )
 from edgelora.learn.training.board_learner import BoardLearner
+from edgelora.learn.training.board_run import RunOptions
 from edgelora.learn.training.data_checks import Remarks
-from edgelora.learn.training.host_run import train_adapter
 from edgelora.learn.training.metrics import loss_unit
-from edgelora.learn.training.personalize import personalize_board
+from edgelora.learn.training.personalize import Task
 from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.samples import Samples
 from edgelora.model.datasets import dataset
@@ -205,20 +205,11 @@ def personalize(
     test: samples to test on; without, some of a file's or of given ones, which are then not trained on.
     """
     base, parts = _base(base), _parts(data, test)
-    samples, tested = base.samples(parts.train), base.samples(parts.test)
-    if board is None:
-        trained = train_adapter(base, samples, tested, recipe, progress=progress)
-        before, after = (metrics.measured(base, each, tested).rounded for each in (trained.before, trained.after))
-        told = data_checks.remarks(base, trained.run.adapter, tested, samples)
-        losses = _losses(base, trained.run.losses)
-        return Personalized(base, trained.run.adapter, before, after, parts.tested_on, losses, told)
-    run = personalize_board(board.link, base, samples, tested, recipe, _Unlogged(), progress)
-    before, after = (metrics.measured(base, each, tested).rounded for each in (run.before, run.after))
-    named = (_name(data), parts.tested_on, parts.seen)
-    report = make_report(base, tested, run, board.link.hello(), None, *named)
-    told = data_checks.remarks(base, run.run.adapter, tested, samples)
-    losses = _losses(base, run.run.losses)
-    return Personalized(base, run.run.adapter, before, after, parts.tested_on, losses, told, report)
+    task = Task.of(base, parts, _name(data))
+    done = learn_personalize(base, task, recipe, board.link if board else None, RunOptions(progress=progress))
+    before, after, losses = done.before.rounded, done.after.rounded, _losses(base, done.run.run.losses)
+    told = (task.tested_on, losses, done.remarks, done.board_report)
+    return Personalized(base, done.adapter, before, after, *told)
 
 
 def evaluate(
@@ -347,13 +338,6 @@ def merge(
 
 
 # ---- what is given ---------------------------------------------------------------------------------------------------
-
-
-class _Unlogged:
-    """A run's log that keeps nothing."""
-
-    def update(self, *_: Any, **__: Any) -> None:
-        pass
 
 
 def _base(given: Network) -> Base:

@@ -23,6 +23,7 @@ from edgelora.board.sim import virtual_board
 from edgelora.core.formats.ela import unpack_adapter
 from edgelora.learn.report.metrics import Update
 from edgelora.learn.training.base import load_base
+from edgelora.learn.training.board_run import RunOptions
 from edgelora.learn.training.metrics import Measure
 from edgelora.model.datasets.dataset import Dataset, save_dataset
 from edgelora.studio.job import Job
@@ -301,11 +302,11 @@ def test_a_paused_run_counts_no_epoch_twice(tmp_path: Path, monkeypatch: pytest.
     twins: list[Callable[[Measure], None]] = []
     jobs: list[Job] = []
 
-    def run(*told: Any, tested: Callable[[Measure], None], **more: Any) -> None:
-        twins.append(tested)
+    def run(*given: Any) -> None:
+        twins.extend(one.tested for one in given if isinstance(one, RunOptions))
         raise _Paused
 
-    monkeypatch.setattr("edgelora.studio.run.personalize_board", run)
+    monkeypatch.setattr("edgelora.studio.run.personalize", run)
     monkeypatch.setattr(Lesson, "_prepared", lambda *told: True)
     for _ in range(2):
         jobs.append(Job("learn"))

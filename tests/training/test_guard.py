@@ -13,9 +13,10 @@ from edgelora.core.twin.session import Session
 from edgelora.learn.report.metrics import Metrics
 from edgelora.learn.training.base import Base
 from edgelora.learn.training.board_paths import ADAPTER_PATH
+from edgelora.learn.training.board_run import RunOptions
 from edgelora.learn.training.early_stopping import Guard, Score, Verdict, prepared
 from edgelora.learn.training.host_run import as_board
-from edgelora.learn.training.personalize import personalize_board
+from edgelora.learn.training.personalize import Task, personalize_board
 from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.samples import Samples
 from edgelora.learn.training.twin_learner import TwinLearner
@@ -123,11 +124,12 @@ def test_verdict_and_end(task: tuple[Base, Samples, Samples]) -> None:
 @pytest.mark.parametrize("on_board", [False, True], ids=["from the host", "on the board"])
 def test_board_and_twin_agree(task: tuple[Base, Samples, Samples], tmp_path: Path, on_board: bool) -> None:
     base, samples, test = task
+    ours = Task(samples, test, "noise", "noise")
     recipe = replace(RECIPE, epochs=6, on_board=on_board)
     board = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
     try:
         with Link.connect(board.port) as link, Metrics(tmp_path / "metrics.jsonl") as metrics:
-            run = personalize_board(link, base, samples, test, recipe, metrics)
+            run = personalize_board(link, base, ours, recipe, RunOptions(metrics))
             assert run.verdict is Verdict.BETTER and run.activated
             assert link.get(ADAPTER_PATH) == run.run.adapter
             reply = link.judge(run.course.held.x, run.course.held.y)
@@ -135,7 +137,7 @@ def test_board_and_twin_agree(task: tuple[Base, Samples, Samples], tmp_path: Pat
             assert now == best if on_board else now > best, "all samples were learned last, but by a board alone"
             assert run.twin.identical
             if not on_board:  # its end was cut off: resumed, the run repeats that, and is the same
-                once_more = personalize_board(link, base, samples, test, recipe, metrics, resume=True)
+                once_more = personalize_board(link, base, ours, recipe, RunOptions(metrics, resume=True))
                 assert once_more.run.adapter == run.run.adapter and once_more.verdict is Verdict.BETTER
     finally:
         board.kill()

@@ -17,16 +17,16 @@ from edgelora.cli.runs import print_report
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import base_id, unpack_model
 from edgelora.core.twin.session import Session
-from edgelora.learn.report.builder import make_report
+from edgelora.learn.personalize import personalize
 from edgelora.learn.report.compare import comparison
 from edgelora.learn.report.conclusion import State
 from edgelora.learn.report.metrics import Metrics
 from edgelora.learn.report.sections import device_code, write_report
 from edgelora.learn.training.base import Base
 from edgelora.learn.training.board_paths import SAMPLES_PATH
-from edgelora.learn.training.board_run import NAME
+from edgelora.learn.training.board_run import NAME, RunOptions
 from edgelora.learn.training.early_stopping import Verdict
-from edgelora.learn.training.personalize import personalize_board
+from edgelora.learn.training.personalize import Task, personalize_board
 from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.samples import Samples
 
@@ -44,15 +44,19 @@ def test_a_worse_adapter_is_not_activated(
     session = Session(base.elm, bytes(len(base.model.ops)), "infer")
     right = session.predict(x)
     samples, test = Samples(x[:12], (right[:12] + 1 + rng.integers(0, 11, 12)) % 12), Samples(x[12:], right[12:])
+    task = Task(samples, test, "noise", "noise")
     recipe = Recipe(rank=2, epochs=3, learning_rate=30000, on_board=on_board)
     board = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
     try:
         with Link.connect(board.port) as link, Metrics(tmp_path / "metrics.jsonl") as metrics:
+            options = RunOptions(metrics)
             if on_board:  # an earlier run's adapter is in use, and would be after a reset
-                earlier = personalize_board(link, base, samples, samples, replace(recipe, seed=1), metrics)
+                once = replace(task, test=samples)
+                earlier = personalize_board(link, base, once, replace(recipe, seed=1), options)
                 assert earlier.activated
                 assert link.store_activate(NAME).active == NAME
-            run = personalize_board(link, base, samples, test, recipe, metrics)
+            done = personalize(base, task, recipe, link, options)
+            run, report = done.board_run, done.report
             assert (run.after == test.y).mean() < (run.before == test.y).mean() == 1 and not run.activated
             assert np.array_equal(link.eval(test.x).predictions, test.y), "the base is in use again"
             assert link.get("/adapter.ela") == run.run.adapter, "what was learned is kept"
@@ -60,8 +64,6 @@ def test_a_worse_adapter_is_not_activated(
                 state = link.store_list()
                 assert state.active == NAME and [entry.name for entry in state.adapters] == [NAME]
                 assert link.store_get(NAME) == earlier.run.adapter != run.run.adapter, "it is in the store again"
-            hello = link.hello()
-        report = make_report(base, test, run, hello, None, "noise", "noise")
         (tmp_path / "kws.elm").write_bytes(base.elm)
         (tmp_path / "adapter.ela").write_bytes(run.run.adapter)
         here = replace(report, **{name: f"{tmp_path}{getattr(report, name)}" for name in ("base_path", "adapter_path")})
@@ -84,12 +86,12 @@ def test_a_worse_adapter_is_not_activated(
     assert json.loads(page.with_name("report.json").read_text())["activated"] is False
 
 
-def shifted(base: Base, number: int) -> tuple[Samples, Samples]:
+def shifted(base: Base, number: int) -> Task:
     """Samples to learn and to test, labels as the base has them but `number` further on."""
     rng = np.random.default_rng(6)
     x = rng.integers(-128, 128, (64, *base.model.input.shape)).astype(np.int8)
     y = (Session(base.elm, bytes(len(base.model.ops)), "infer").predict(x) + number) % base.model.classes
-    return Samples(x[:48], y[:48]), Samples(x[48:], y[48:])
+    return Task(Samples(x[:48], y[:48]), Samples(x[48:], y[48:]), "noise", "noise")
 
 
 def test_a_second_run_learns_its_own_samples(keyword_elm: bytes, tmp_path: Path) -> None:
@@ -100,7 +102,7 @@ def test_a_second_run_learns_its_own_samples(keyword_elm: bytes, tmp_path: Path)
     try:
         with Link.connect(board.port) as link, Metrics(tmp_path / "metrics.jsonl") as metrics:
             for number in (0, 1):
-                assert personalize_board(link, base, *shifted(base, number), recipe, metrics).twin.identical
+                assert personalize_board(link, base, shifted(base, number), recipe, RunOptions(metrics)).twin.identical
     finally:
         board.kill()
 
@@ -115,7 +117,8 @@ def test_what_differs_from_the_twin_is_an_error(
 ) -> None:
     """A board that learns a label that nobody gave it: not in use even by force, and the same words everywhere."""
     base = Base("kws.elm", keyword_elm, unpack_model(keyword_elm))
-    samples, test = shifted(base, 0)
+    task = shifted(base, 0)
+    samples, test = task.samples, task.test
     recipe = Recipe(rank=2, epochs=2, on_board=on_board)
     put, train = Link.put, Link.train
 
@@ -130,15 +133,14 @@ def test_what_differs_from_the_twin_is_an_error(
     board = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
     try:
         with Link.connect(board.port) as link, Metrics(tmp_path / "metrics.jsonl") as metrics:
-            run = personalize_board(link, base, samples, test, recipe, metrics, force=True)
-            assert run.verdict is Verdict.DIFFERS and not run.activated and not run.twin.identical
+            done = personalize(base, task, recipe, link, RunOptions(metrics, force=True))
+            report = done.report
+            assert done.verdict is Verdict.DIFFERS and not done.board_run.activated and not done.twin.identical
             assert link.store_list().active is None
             bare = Session(base.elm, bytes(len(base.model.ops)), "infer").predict(test.x)
             assert np.array_equal(link.eval(test.x).predictions, bare)
-            hello = link.hello()
     finally:
         board.kill()
-    report = make_report(base, test, run, hello, None, "noise", "noise")
     page = write_report(report, tmp_path / "run")
     assert print_report(argparse.Namespace(json=False), report, page) is ExitCode.DIFFERS
     assert print_report(argparse.Namespace(json=True), report, page) is ExitCode.DIFFERS
@@ -159,14 +161,15 @@ def test_what_nobody_has_compared_is_not_in_use(
 
     monkeypatch.setattr("edgelora.learn.training.personalize._run_on_twin", stopped)
     base = Base("kws.elm", keyword_elm, unpack_model(keyword_elm))
-    samples, test = shifted(base, 0)
+    task = shifted(base, 0)
     board = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
     try:
         with Link.connect(board.port) as link, Metrics(tmp_path / "metrics.jsonl") as metrics:
             with pytest.raises(KeyboardInterrupt):
-                personalize_board(link, base, samples, test, Recipe(rank=2, epochs=2, on_board=on_board), metrics)
+                recipe = Recipe(rank=2, epochs=2, on_board=on_board)
+                personalize_board(link, base, task, recipe, RunOptions(metrics))
             assert link.store_list().active is None
-            bare = Session(base.elm, bytes(len(base.model.ops)), "infer").predict(test.x)
-            assert np.array_equal(link.eval(test.x).predictions, bare)
+            bare = Session(base.elm, bytes(len(base.model.ops)), "infer").predict(task.test.x)
+            assert np.array_equal(link.eval(task.test.x).predictions, bare)
     finally:
         board.kill()

@@ -14,7 +14,7 @@ from .link.protocol import FrameReader, Op, Status, encode
 from .link.replies import Hello, LinkError
 from .link.serial_line import SerialLine
 from .link.transport import Deadline, LineLost
-from .profiles import list_boards, load_board
+from .profiles import BoardProfile, list_boards, load_board
 
 PROMPT, RAW_PROMPT = b">>> ", b"raw REPL; CTRL-B to exit\r\n>"
 PROMPT_SECONDS = 0.6  # for a prompt to come back,
@@ -164,6 +164,12 @@ def board_of(machine: str, build: str) -> str | None:
     chip = re.search(r" with (ESP32|RP2\d+)(?:-?([A-Z]\d+))?", machine)  # what follows names the package
     name = chip and "-".join(part for part in chip.groups() if part)
     return next((profile.name for profile in profiles if profile.chip == name), None)
+
+
+def profile_of(hello: Hello) -> BoardProfile | None:
+    """Of who answers; None for a board without one."""
+    name = board_of(hello.board, "")
+    return load_board(name) if name else None
 
 
 def used_elsewhere(error: Exception) -> bool:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgelora.base import streams
-from edgelora.base.progress import Progress
 from edgelora.board import virtual_boards
 from edgelora.board.build import SUFFIXES, build_firmware, program
 from edgelora.board.devices import pick_port
 from edgelora.board.flash.write import flash
 from edgelora.board.installing import install
 from edgelora.board.link.client import Link
-from edgelora.board.link.replies import Hello
 from edgelora.board.profiles import BoardProfile, load_board
 from edgelora.board.resetting import reset
 from edgelora.board.sim import virtual_board
@@ -27,15 +27,15 @@ from edgelora.board.sim.virtual_board import check_can_run, check_unplugged
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import base_id, pack_model
 from edgelora.core.formats.files import write_atomic
+from edgelora.learn.personalize import Personalization, personalize
 from edgelora.learn.planning.plan import plan
-from edgelora.learn.report.builder import make_report
 from edgelora.learn.report.metrics import Metrics
 from edgelora.learn.report.record import Report
 from edgelora.learn.report.sections import write_report
 from edgelora.learn.training.base import Base, WorkflowError, pretrained_har, pretrained_kws
 from edgelora.learn.training.board_paths import HELD_PATH, SAMPLES_PATH
-from edgelora.learn.training.early_stopping import Verdict
-from edgelora.learn.training.personalize import BoardRun, float_baseline, personalize_board
+from edgelora.learn.training.board_run import RunOptions
+from edgelora.learn.training.personalize import Task
 from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.samples import Samples
 from edgelora.learn.training.streaming import Take, as_heard, as_recorded, hear_all, hear_on_board, record_on_board
@@ -106,31 +106,22 @@ class Setting:
             if not link.holds(path, pack_samples(part.x, part.y, None, base_id(base.elm))):
                 raise WorkflowError("the board makes other samples of these counts than the host twin: flash it anew")
 
-    @contextlib.contextmanager
-    def personalizing(self) -> Iterator[tuple[Metrics, Progress]]:
+    def personalized(
+        self, link: Link, base: Base, task: Task, recipe: Recipe, ask: Callable[[], NDArray[Any]] | None = None
+    ) -> Personalization:
         with (
             console.progress("personalize on the board", self.quiet) as progress,
             Metrics(self.output / "metrics.jsonl", fresh=True) as metrics,
         ):
-            yield metrics, progress
+            return personalize(base, task, recipe, link, RunOptions(metrics, progress, ask=ask), self.output)
 
     def reported(
-        self,
-        base: Base,
-        net: FloatNet,
-        data: HarData | KwsData,
-        test: Samples,
-        run: BoardRun,
-        hello: Hello,
-        who: str,
-        tested_on: str,
-        note: str = "",
+        self, done: Personalization, net: FloatNet, data: HarData | KwsData, note: str = ""
     ) -> tuple[Report, Path]:
-        """Repeats the run on the host, with the float LoRA baseline, and writes the page."""
-        write_atomic(self.output / "adapter.ela", run.run.adapter)
+        """Adds the float LoRA baseline to the report, and writes the page."""
         with console.step("float LoRA, to compare", self.quiet):
-            baseline = float_baseline(net, data.train, data.test, run.course)
-        report = make_report(base, test, run, hello, baseline, who, tested_on)
+            done.add_float_lora(net, data.train, data.test)
+        report = done.report
         report.board = self.profile.name
         if self.profile.is_virtual:
             report.notes[0] = TIMES[self.profile.port]
@@ -183,14 +174,11 @@ def demo_har(
         base = make_base(net, har.pretrain, output / "har.elm")
     here.told(base, recipe)
     train, later = ([Take(*take) for take in har_takes(subject, part)] for part in ("train", "test"))
-    samples, test = as_recorded(base, train), as_heard(base, later)
+    task = Task(as_recorded(base, train), as_heard(base, later), f"person {subject}", WINDOWS)
     with here.board(base) as at, Link.connect(at) as link:
-        here.recorded(link, base, train, samples)
-        with here.personalizing() as (metrics, progress):
-            ask = functools.partial(hear_all, link, later)
-            run = personalize_board(link, base, samples, test, recipe, metrics, progress, ask=ask)
-        hello = link.hello()
-    return here.reported(base, net, har, test, run, hello, f"person {subject}", WINDOWS, COUNTS)
+        here.recorded(link, base, train, task.samples)
+        done = here.personalized(link, base, task, recipe, functools.partial(hear_all, link, later))
+    return here.reported(done, net, har, COUNTS)
 
 
 def demo_keywords(
@@ -212,26 +200,23 @@ def demo_keywords(
     with console.step("quantize", quiet):
         base = make_base(net, data.pretrain, output / "keywords.elm")
     here.told(base, recipe)
-    heard, held_out = as_recorded(base, train), as_recorded(base, test)
+    task = Task(as_recorded(base, train), as_recorded(base, test), f"voice {voice}", WORDS)
     with here.board(base) as at:
         with Link.connect(at) as link:
-            here.recorded(link, base, train, heard)
-            with here.personalizing() as (metrics, progress):
-                run = personalize_board(link, base, heard, held_out, recipe, metrics, progress)
-            hello = link.hello()
+            here.recorded(link, base, train, task.samples)
+            done = here.personalized(link, base, task, recipe)
         with console.step("reset", quiet):
             reset(at)
         with Link.connect(at) as link, console.progress("hear the words held out", quiet) as progress:
-            again = hear_on_board(link, base, run.run.adapter, test, progress)
-            same = int(np.sum(again == run.after))
+            again = hear_on_board(link, base, done.adapter, test, progress)
+            same = int(np.sum(again == done.run.after))
             if same < len(test):
                 link.store_activate(None)
                 link.use(None)
     streams.note(f"after a reset, from sound: {same} of {len(test)} decisions as before it", quiet)
     if same < len(test):
-        run = replace(run, verdict=Verdict.DIFFERS, activated=False, twin=replace(run.twin, identical=False))
-    report, page = here.reported(base, net, data, held_out, run, hello, f"voice {voice}", WORDS)
-    return report, page
+        done = done.differing()
+    return here.reported(done, net, data)
 
 
 def make_base(net: FloatNet, data: Dataset, path: Path) -> Base:

@@ -16,16 +16,16 @@ from edgelora.core.formats.ela import pack_adapter, unpack_adapter
 from edgelora.core.formats.elm import base_id
 from edgelora.core.formats.files import write_atomic
 from edgelora.core.twin.session import Session
-from edgelora.learn.report.builder import make_report
+from edgelora.learn.personalize import personalize
 from edgelora.learn.report.metrics import Metrics
 from edgelora.learn.report.sections import write_report
 from edgelora.learn.training.base import Base, WorkflowError, adapter_ranks, is_named, load_adapter, load_base
 from edgelora.learn.training.board_learner import BoardLearner
-from edgelora.learn.training.board_run import Pace, Suspended
+from edgelora.learn.training.board_run import Pace, RunOptions, Suspended
 from edgelora.learn.training.data_checks import Remarks, remarks
 from edgelora.learn.training.host_run import Trainer
 from edgelora.learn.training.metrics import answers, measured
-from edgelora.learn.training.personalize import float_baseline, personalize_board
+from edgelora.learn.training.personalize import Task
 from edgelora.learn.training.qat import RECIPE, train_qat
 from edgelora.learn.training.recipe import LIMITS, Recipe
 from edgelora.model.floatnet import augment as floatnet_augment
@@ -181,17 +181,16 @@ def cmd_personalize(args: argparse.Namespace) -> ExitCode:
     if pace != Pace() and not recipe.on_board:
         raise InputError("--clock, --sleep-ms, --budget-ms, --budget-mj and --commit-every are for --on-board: add it")
     parts = data_parts(args, args.test)
-    samples, test = base.samples(parts.train), base.samples(parts.test)
+    task = Task.of(base, parts, args.data)
     args.output.mkdir(parents=True, exist_ok=True)
     with (
         connect(args) as link,
         console.progress("personalize", args.json) as progress,
         Metrics(args.output / "metrics.jsonl", fresh=not args.resume) as metrics,
     ):
+        told = RunOptions(metrics, progress, note=streams.note, resume=args.resume, pace=pace, force=args.force)
         try:
-            run = personalize_board(
-                link, base, samples, test, recipe, metrics, progress, args.resume, pace, streams.note, args.force
-            )
+            done = personalize(base, task, recipe, link, told, args.output)
         except Suspended as suspended:
             metrics.ended = "suspended"
             if suspended.interrupted:
@@ -199,15 +198,10 @@ def cmd_personalize(args: argparse.Namespace) -> ExitCode:
                 raise KeyboardInterrupt from None
             show(args, asdict(suspended.reply), str(suspended))
             return ExitCode.OK
-        hello = link.hello()
-    baseline = None
     if args.net:
         with console.step("float LoRA, for comparison", args.json):
-            own, others = base.numbered(parts.train), base.numbered(parts.test)
-            baseline = float_baseline(load_net(args.net), own, others, run.course)
-    report = make_report(base, test, run, hello, baseline, args.data, parts.tested_on, parts.seen)
-    write_atomic(args.output / "adapter.ela", run.run.adapter)
-    return print_report(args, report, write_report(report, args.output))
+            done.add_float_lora(load_net(args.net), base.numbered(parts.train), base.numbered(parts.test))
+    return print_report(args, done.report, write_report(done.report, args.output))
 
 
 def cmd_eval(args: argparse.Namespace) -> None:

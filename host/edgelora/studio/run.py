@@ -1,6 +1,6 @@
 """One run of a board, from its begin to what becomes of it. No pages in here.
 
-A run is `personalize_board`, on the board's thread; all that it takes and leaves is in a folder of
+A run is `personalize`, on the board's thread; all that it takes and leaves is in a folder of
 its own, so that it can go on after the page, the studio or the board was gone:
 
     reports/NNN/lesson.json     what it is, and how far it has come
@@ -33,20 +33,20 @@ from edgelora.board.link.transport import LineLost
 from edgelora.core.formats.ela import pack_adapter, unpack_adapter
 from edgelora.core.formats.files import write_atomic
 from edgelora.core.twin.session import Session
-from edgelora.learn.report.builder import make_report
+from edgelora.learn.personalize import personalize
 from edgelora.learn.report.metrics import Metrics, Update, read_metrics
 from edgelora.learn.report.record import Report, read_report
 from edgelora.learn.report.sections import write_report
 from edgelora.learn.training import metrics as training_metrics
 from edgelora.learn.training.base import Base, load_base
 from edgelora.learn.training.board_paths import STATE_PATH
-from edgelora.learn.training.board_run import NAME, Suspended
+from edgelora.learn.training.board_run import NAME, RunOptions, Suspended
 from edgelora.learn.training.metrics import Measure
 from edgelora.learn.training.new_classes import activate_stored, add_stored_classes, stored_adapter, without_classes
-from edgelora.learn.training.personalize import personalize_board
+from edgelora.learn.training.personalize import Task
 from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.samples import Samples
-from edgelora.model.datasets.dataset import Dataset, load_dataset, save_dataset
+from edgelora.model.datasets.dataset import Dataset, Parts, load_dataset, save_dataset
 
 from .board_session import another
 from .job import Job
@@ -233,12 +233,13 @@ class Lesson:
         self.check(link)
         base, recipe = self.base, self.recipe
         train, tested = (load_dataset(self.folder / f"{name}.npz") for name in ("samples", "test"))
-        samples, test = base.samples(train), base.samples(tested)
+        about = (self.head.tested_on, self.head.tested_on_seen)
+        task = Task.of(base, Parts(train, tested, *about), self.head.title)
         if not self.head.again:
             without_classes(link, base, NAME)
         resume = self._prepared(link, base)
         self._now(status="learning", error="")
-        accuracies = self._accuracies = [_bare(base, test)]
+        accuracies = self._accuracies = [_bare(base, task.test)]
 
         def tested_epoch(measure: Measure) -> None:
             if job.ended:
@@ -262,32 +263,18 @@ class Lesson:
         with _Log(self, fresh=not resume) as metrics:
             if not resume:
                 self.updates = []
-            run = personalize_board(
-                link,
-                base,
-                samples,
-                test,
-                recipe,
-                metrics,
-                told,
-                resume,
-                note=lambda text: job.tell(text),
-                stop=stop,
-                tested=tested_epoch,
-            )
-            hello = link.hello()
-        if run.activated and not recipe.on_board:
-            link.store_put(NAME, run.run.adapter)
+            options = RunOptions(metrics, told, job.tell, tested_epoch, stop, resume)
+            done = personalize(base, task, recipe, link, options, self.folder)
+        activated, report = done.board_run.activated, done.report
+        if activated and not recipe.on_board:
+            link.store_put(NAME, done.adapter)
             link.store_activate(NAME)
-        about = (self.head.title, self.head.tested_on, self.head.tested_on_seen)
-        report = make_report(base, test, run, hello, None, *about)
         report.title, report.board = self.head.title, self.head.board or report.board
-        write_atomic(self.folder / "adapter.ela", run.run.adapter)
         write_report(report, self.folder)
         if self.head.again:
-            self._add_again(link, job, run.activated)
+            self._add_again(link, job, activated)
         self.doing = ""
-        self._now(status="judged" if run.twin.identical else "differs", error="")
+        self._now(status="judged" if done.twin.identical else "differs", error="")
 
     def _prepared(self, link: Link, base: Base) -> bool:
         """Whether the board goes on with this run; else all is as it was before it first began."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgelora.board.link.replies import Hello
+from edgelora.board.probe import profile_of
 from edgelora.core.twin import regions
 from edgelora.learn.planning.cost import predict
 from edgelora.learn.planning.plan import layer_plans
@@ -15,78 +15,66 @@ from edgelora.learn.training.base import Base
 from edgelora.learn.training.board_learner import recomputed
 from edgelora.learn.training.board_paths import ADAPTER_PATH
 from edgelora.learn.training.board_run import NAME
-from edgelora.learn.training.data_checks import remarks
+from edgelora.learn.training.data_checks import Remarks
 from edgelora.learn.training.loop import confusion
 from edgelora.learn.training.metrics import loss_unit, measured
-from edgelora.learn.training.personalize import BoardRun, _profile
+from edgelora.learn.training.personalize import BoardRun, Task
 from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.samples import Samples, schedule
-from edgelora.model.floatnet.lora import FloatLoraResult
 
 from .record import Change, LayerRow, Report
 from .statistics import mean_interval
 
 
-def make_report(
-    base: Base,
-    test: Samples,
-    run: BoardRun,
-    hello: Hello,
-    baseline: FloatLoraResult | None,
-    subject: str,
-    tested_on: str,
-    tested_on_seen: int = 0,
-) -> Report:
-    """Everything a run measured, in one report. tested_on_seen: how many test samples training has seen."""
+def make_report(base: Base, task: Task, run: BoardRun, remarks: Remarks) -> Report:
+    """Everything a run measured, in one report."""
     samples, recipe = run.course.samples, run.course.recipe
+    test, hello, costs = task.test, run.hello, run.costs
     epochs = (run.outcome and run.outcome.epochs) or recipe.epochs
     settings = (recipe.mode, recipe.micro_batch, recipe.momentum_shift, recomputed(base, recipe))
     layout = regions.layout(base.elm, recipe.ranks(base.model), *settings)
-    profile = _profile(hello)
+    profile = profile_of(hello)
     cost = profile and predict(base.elm, recipe.ranks(base.model), *settings, profile, samples.frames)
     power = profile and profile.power
-    slower = cost.clock_hz / run.clock_hz if cost and run.clock_hz else 1
+    slower = cost.clock_hz / costs.clock_hz if cost and costs.clock_hz else 1
     unit = loss_unit(base)
     said = run.course.said
     notes = ["Times are the board's own clock.", f"{said[0].upper()}{said[1:]}."]
     if test.frames > 1:
         notes.append(f"Inference is that of a whole window of {test.frames} frames.")
-    if run.clock_hz:
-        notes.append(f"Training ran at {run.clock_hz / 1e6:g} MHz.")
-    remarked = remarks(base, run.run.adapter, test, samples)
-    notes += [f"{line[0].upper()}{line[1:]}." for line in remarked.notes]
+    if costs.clock_hz:
+        notes.append(f"Training ran at {costs.clock_hz / 1e6:g} MHz.")
+    notes += [f"{line[0].upper()}{line[1:]}." for line in remarks.notes]
     return Report(
-        title=f"Personalizing {base.name} to {subject}",
+        title=f"Personalizing {base.name} to {task.subject}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         board=hello.board,
         firmware=f"{hello.micropython}, edgelora {hello.edgelora}",
-        subject=subject,
+        subject=task.subject,
         seed=recipe.seed,
         labels=base.model.labels,
-        float_base_accuracy=baseline.base_accuracy if baseline else None,
-        float_lora_accuracy=baseline.accuracy if baseline else None,
-        float_lora_losses=baseline.losses if baseline else [],
+        float_lora_accuracy=None,
         host_twin_identical=run.twin.identical,
         arena_bytes=run.info.arena,
         free_heap_bytes=run.info.free,
         adapter_bytes=len(run.run.adapter),
         model_bytes=len(base.elm),
         base_id=base.base_id,
-        infer_us=round(run.infer_us, 1),
-        train_step_us=run.train_step_us,
-        swap_us=round(run.swap_us, 1),
-        swap_flash_us=round(run.swap_flash_us, 1),
+        infer_us=round(costs.infer_us, 1),
+        train_step_us=costs.train_step_us,
+        swap_us=round(costs.swap_us, 1),
+        swap_flash_us=round(costs.swap_flash_us, 1),
         predicted_infer_us=round(cost.infer_us, 1) if cost else None,
         predicted_train_step_us=round(cost.step_us * slower, 1) if cost and recipe.cache == "none" else None,
         active_watts=profile.watts() if profile else None,
         power_source=power.source if power else "",
-        update_joules=_update_joules(run.train_step_us, recipe, profile.watts(run.clock_hz) if profile else None),
-        energy=run.energy,
+        update_joules=_update_joules(costs.train_step_us, recipe, profile.watts(costs.clock_hz) if profile else None),
+        energy=costs.energy,
         checkpoint_bytes=run.end.checkpoint if run.end else None,
         samples=len(samples),
         test_samples=len(test),
-        tested_on=tested_on,
-        tested_on_seen=tested_on_seen,
+        tested_on=task.tested_on,
+        tested_on_seen=task.seen,
         epochs=epochs,
         steps=sum(batch.epoch < epochs for batch in schedule(samples, recipe)),
         rank=max(recipe.ranks(base.model)),
@@ -111,8 +99,8 @@ def make_report(
         base_path=run.base_path,
         adapter_path=ADAPTER_PATH,
         store_name=NAME if recipe.on_board else "",
-        clipped=remarked.clipped,
-        saturated=remarked.saturated,
+        clipped=remarks.clipped,
+        saturated=remarks.saturated,
         **_measures(base, test, run),
     )
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgelora.base.errors import EdgeloraError, InputError
 from edgelora.base.progress import Progress, no_progress
@@ -20,10 +23,13 @@ from edgelora.board.link.client import Link
 from edgelora.board.link.replies import RunReply
 from edgelora.board.profiles import BoardProfile
 from edgelora.core.formats.eld import pack_samples
+from edgelora.core.formats.elm import base_id
 
-from .board_paths import HELD_PATH, SAMPLES_PATH
-from .recipe import Recipe, UpdateLog
-from .samples import Samples, schedule
+from .base import Base, WorkflowError
+from .board_paths import ADAPTER_PATH, HELD_PATH, SAMPLES_PATH
+from .early_stopping import Course, Outcome, Score
+from .metrics import Measure
+from .samples import schedule
 
 NAME = "personal"  # of the run, and in the end of the adapter in the board's store,
 KEPT_NAME = NAME + ".new"  # if it is better than what was there; else it has this one
@@ -55,6 +61,50 @@ class Pace:
                 raise InputError(f"{what} {value}: give {least} or more")
 
 
+class UpdateLog(Protocol):
+    """What records each update of a run: `metrics.Metrics` writes a file."""
+
+    def update(
+        self,
+        step: int,
+        epoch: int,
+        loss: float,
+        learning_rate: int,
+        samples: int,
+        us: float | None,
+        joules: float | None = None,
+    ) -> None: ...
+
+
+class NoLog:
+    """A log that keeps nothing."""
+
+    def update(self, *_: Any, **__: Any) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a board's run goes, whom it tells, and who may stop it: all that its result does not depend on.
+
+    note: takes what the board remarks, such as a checkpoint that a power cut spoiled. tested: is called, from the
+    twin's thread, with how right the test samples are after each epoch. stop: whether a run by the board itself is to
+    be suspended, as by Ctrl-C. resume: from the board's checkpoint. pace: of a run by the board itself. force: the
+    board infers with the adapter even if it is not better. ask: has the board, with what is in use, say what the test
+    samples are; without, it gets these as they are.
+    """
+
+    metrics: UpdateLog = NoLog()
+    progress: Progress = no_progress
+    note: Callable[[str], None] = lambda text: None
+    tested: Callable[[Measure], None] = lambda measure: None
+    stop: Callable[[], bool] = lambda: False
+    resume: bool = False
+    pace: Pace = Pace()
+    force: bool = False
+    ask: Callable[[], NDArray[Any]] | None = None
+
+
 class Suspended(EdgeloraError, RuntimeError):
     """The run was suspended before its end, because its budget is used up or somebody pressed Ctrl-C.
 
@@ -79,31 +129,26 @@ class BoardTraining:
     end: RunReply
     step_us: float | None
 
+    @property
+    def outcome(self) -> Outcome:
+        """Of a run that samples were held out from."""
+        before, kept = (Score(right, -loss) for right, loss in (self.end.before, self.end.best))
+        return Outcome(self.end.judged - 1, self.end.best_epoch, before, kept)
+
 
 def train_on_board(
-    link: Link,
-    base_id: bytes,
-    samples: Samples,
-    held: Samples | None,
-    recipe: Recipe,
-    pace: Pace,
-    profile: BoardProfile | None,
-    metrics: UpdateLog,
-    progress: Progress = no_progress,
-    resume: bool = False,
-    note: Callable[[str], None] | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    link: Link, base: Base, course: Course, profile: BoardProfile | None, options: RunOptions
 ) -> BoardTraining:
-    """Runs the recipe on a board whose model is open for it. `Suspended` if it does not come to the end.
+    """Runs a course on a board whose model is open for it. `Suspended` if it does not come to the end.
 
-    held: samples by which the board keeps the best adapter; None: it keeps the last. note: takes what the board
-    remarks, such as a checkpoint that a power cut spoiled. stop: whether it is to be suspended, as by Ctrl-C.
+    By the samples held out the board keeps the best adapter; without any it keeps the last.
     """
+    recipe, held, pace = course.recipe, course.held, options.pace
     if pace.clock_hz and profile and profile.clock_hz is None:
         raise InputError(f"{profile.name} has no clock that can be set: leave --clock out")
-    for path, part in ((SAMPLES_PATH, samples), (HELD_PATH, held)):
+    for path, part in ((SAMPLES_PATH, course.samples), (HELD_PATH, held)):
         if part is not None:
-            content = pack_samples(part.x, part.y, part.given_targets, base_id)
+            content = pack_samples(part.x, part.y, part.given_targets, base_id(base.elm))
             if not link.holds(path, content):
                 link.put(path, content)
     watts = profile.watts(pace.clock_hz) if profile else None
@@ -117,7 +162,7 @@ def train_on_board(
         learning_rate=recipe.initial_rate,
         commit_every=pace.commit_every,
         held=HELD_PATH if held else None,
-        resume=resume,
+        resume=options.resume,
         clock_hz=pace.clock_hz,
         sleep_ms=pace.sleep_ms,
         budget_ms=pace.budget_ms,
@@ -125,14 +170,14 @@ def train_on_board(
         power_mw=None if watts is None else 1000 * watts,
         sleep_mw=1000 * (profile and profile.power and profile.power.sleep_watts or 0),
     )
-    if reply.notice and note:
-        note(reply.notice)
-    record = _Record(samples, recipe, reply.samples, watts, metrics, progress)
+    if reply.notice:
+        options.note(reply.notice)
+    record = _Record(course, reply.samples, watts, options)
     with _interrupts_noted() as interrupted:
         while reply.state != "done":
             reply = link.run_go(GO_MS)
             record.add(reply)
-            told = interrupted() or stop()
+            told = interrupted() or options.stop()
             if reply.state != "done" and (told or reply.state != "training"):
                 reply = link.run_suspend()
                 record.add(reply)
@@ -143,19 +188,12 @@ def train_on_board(
 class _Record:
     """Losses of single samples, gathered into updates and epochs."""
 
-    def __init__(
-        self,
-        samples: Samples,
-        recipe: Recipe,
-        start: int,
-        watts: float | None,
-        metrics: UpdateLog,
-        progress: Progress,
-    ) -> None:
+    def __init__(self, course: Course, start: int, watts: float | None, options: RunOptions) -> None:
+        samples, recipe = course.samples, course.recipe
         self._schedule, self._epochs = schedule(samples, recipe), recipe.epochs
         self._batch, self._count = recipe.micro_batch, len(samples.of_epoch)
         self._start, self._watts = start, watts
-        self._metrics, self._progress = metrics, progress
+        self._metrics, self._progress = options.metrics, options.progress
         self._nats: list[float] = []
         self._us: list[int] = []
         self.losses: list[float] = []
@@ -186,6 +224,27 @@ class _Record:
     @property
     def step_us(self) -> float | None:
         return round(sum(self._us) / len(self._us), 1) if self._us else None
+
+
+def left_in_store(link: Link, end: RunReply) -> bytes:
+    """The adapter that a run by the board itself has kept; it is at ADAPTER_PATH then, too."""
+    adapter = link.store_get(KEPT_NAME if end.better is False else NAME)
+    if end.crc != zlib.crc32(adapter):
+        raise WorkflowError("the adapter in the board's store is not the one that it trained: train again")
+    link.put(ADAPTER_PATH, adapter)
+    return adapter
+
+
+def settle_store(link: Link, end: RunReply, adapter: bytes, previous: bytes | None, activated: bool) -> None:
+    """The run's name in the store is the adapter's, if that is activated, else that of what was there before."""
+    if activated and end.better is False:
+        link.store_put(NAME, adapter)
+        link.store_remove(KEPT_NAME)
+    elif not activated and end.better is not False:
+        if previous:
+            link.store_put(NAME, previous)
+        elif link.store_list().active == NAME:
+            link.store_activate(None)
 
 
 @contextlib.contextmanager

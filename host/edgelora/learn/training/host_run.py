@@ -57,6 +57,10 @@ class Trained:
     after: NDArray[Any]
     tries: list[Try]
 
+    @property
+    def verdict(self) -> Verdict | None:
+        return self.run.verdict
+
 
 def as_board(elm: bytes, samples: Samples, recipe: Recipe, progress: Progress = no_progress) -> Run:
     """A board's own training of the same samples."""

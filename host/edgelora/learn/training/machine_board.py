@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import Decision, MonitorReply
+from edgelora.board.probe import profile_of
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import base_id
 
 from .base import Base, WorkflowError
 from .board_learner import BoardLearner
 from .board_paths import ADAPTER_PATH, HELD_PATH, MACHINE_PATH, SAMPLES_PATH
-from .board_run import NAME, Pace, train_on_board
+from .board_run import NAME, RunOptions, UpdateLog, left_in_store, settle_store, train_on_board
 from .early_stopping import Outcome, Verdict, prepared
 from .machines import features_of
 from .monitor import Machine, Phases, Watch, learn_machine
 from .new_classes import stored_adapter
-from .personalize import _left_in_store, _outcome, _profile, _settle_store
-from .recipe import Recipe, UpdateLog
+from .recipe import Recipe
 from .streaming import signal_of
 
 
@@ -87,12 +87,12 @@ def learn_on_board(
         for path, part in ((SAMPLES_PATH, course.samples), (HELD_PATH, course.held))
     )
     previous = stored_adapter(link, base, NAME)
-    told = (course.recipe, Pace(), _profile(link.hello()), metrics, progress)
-    trained = train_on_board(link, base_id(base.elm), course.samples, course.held, *told)
-    adapter = _left_in_store(link, trained.end)
-    outcome = _outcome(trained)
+    profile, options = profile_of(link.hello()), RunOptions(metrics, progress)
+    trained = train_on_board(link, base, course, profile, options)
+    adapter = left_in_store(link, trained.end)
+    outcome = trained.outcome
     activated = outcome.verdict is Verdict.BETTER
-    _settle_store(link, trained.end, adapter, previous, activated)
+    settle_store(link, trained.end, adapter, previous, activated)
     link.use(ADAPTER_PATH if activated else None)
 
     stream.stage("residuals", phases.residuals)

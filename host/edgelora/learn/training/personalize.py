@@ -3,42 +3,58 @@
 from __future__ import annotations
 
 import threading
-import zlib
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.base.progress import Progress, no_progress
+from edgelora.base.progress import Progress
 from edgelora.board.energy import EnergyRow, energy_by_clock
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import Hello, ModelInfo, RunReply
-from edgelora.board.probe import board_of
-from edgelora.board.profiles import BoardProfile, load_board
+from edgelora.board.probe import profile_of
+from edgelora.board.profiles import BoardProfile
 from edgelora.core.formats.ela import unpack_adapter
-from edgelora.core.formats.elm import base_id
 from edgelora.core.twin.session import Session
-from edgelora.model.datasets.dataset import Dataset, held_out
-from edgelora.model.floatnet.layers import FloatNet
-from edgelora.model.floatnet.lora import FloatLoraResult, train_float_lora
+from edgelora.model.datasets.dataset import Parts
 
 from .base import Base, WorkflowError
 from .board_learner import BoardLearner, base_path
 from .board_paths import ADAPTER_PATH, CACHE_PATH, STATE_PATH
-from .board_run import KEPT_NAME, NAME, BoardTraining, Pace, train_on_board
-from .early_stopping import Course, Guard, Outcome, Score, Verdict, prepared
+from .board_run import NAME, RunOptions, left_in_store, settle_store, train_on_board
+from .early_stopping import Course, Guard, Outcome, Verdict, prepared
 from .loop import Run, cross_judged, guarded
 from .metrics import Measure, answers, measured
 from .new_classes import stored_adapter, without_classes
 from .on_twin import board_training
-from .recipe import Recipe, UpdateLog, placed
+from .recipe import Recipe
 from .samples import Samples, schedule
 from .twin_learner import TwinLearner, guard_twin
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be learned, and how a report names it.
+
+    subject: whose samples they are; tested_on: what the test samples are, in words that follow "tested on"; seen: how
+    many of them training sees, too.
+    """
+
+    samples: Samples
+    test: Samples
+    subject: str
+    tested_on: str
+    seen: int = 0
+
+    @classmethod
+    def of(cls, base: Base, parts: Parts, subject: str) -> Self:
+        """Of data for a base. WorkflowError when they do not fit it."""
+        return cls(base.samples(parts.train), base.samples(parts.test), subject, parts.tested_on, parts.seen)
 
 
 @dataclass(frozen=True)
@@ -55,14 +71,27 @@ class TwinRun:
 
 
 @dataclass(frozen=True)
+class Costs:
+    """What a run costs, by the board's own clock.
+
+    train_step_us: a sample's share, updates included, None if a resumed run had nothing left to train. energy: by
+    clock, where the board's power is known at several. clock_hz: of training, if not the board's usual one.
+    """
+
+    train_step_us: float | None
+    infer_us: float
+    swap_us: float
+    swap_flash_us: float
+    energy: list[EnergyRow] = field(default_factory=list)
+    clock_hz: int | None = None
+
+
+@dataclass(frozen=True)
 class BoardRun:
     """A personalization on a board: the run, what the test samples got before and after (`answers`), and its costs.
 
-    Microseconds are the board's own; train_step_us is a sample's share, updates included, None if
-    a resumed run had nothing left to train. energy: by clock, where the board's power is known at several. end: of a
-    run that the board did by itself. activated: the board infers with the adapter since; it does not unless that is
-    better than the base and the twin's. previous: what the board's store had under the run's name, which such a run is
-    judged against. twin: the same run on this computer.
+    hello: who did it. end: of a run that the board did by itself. activated: the board infers with the adapter since;
+    it does not unless that is better than the base and the twin's. twin: the same run on this computer.
     """
 
     course: Course
@@ -71,74 +100,102 @@ class BoardRun:
     run: Run
     before: NDArray[Any]
     after: NDArray[Any]
+    hello: Hello
     info: ModelInfo
-    train_step_us: float | None
-    infer_us: float
-    swap_us: float
-    swap_flash_us: float
-    energy: list[EnergyRow]
+    costs: Costs
     activated: bool
     base_path: str  # on the board
     twin: TwinRun
-    clock_hz: int | None = None  # of training, if not the board's usual one
+    end: RunReply | None = None
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What training left. step_us and end: as in `Costs` and `BoardRun`; previous: what the board's store had under the
+    run's name, which a run by the board itself is judged against."""
+
+    run: Run
+    outcome: Outcome | None
+    step_us: float | None
     end: RunReply | None = None
     previous: bytes | None = None
 
 
-def personalize_board(
-    link: Link,
-    base: Base,
-    samples: Samples,
-    test: Samples,
-    recipe: Recipe,
-    metrics: UpdateLog,
-    progress: Progress = no_progress,
-    resume: bool = False,
-    pace: Pace | None = None,
-    note: Callable[[str], None] | None = None,
-    force: bool = False,
-    ask: Callable[[], NDArray[Any]] | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    tested: Callable[[Measure], None] = lambda measure: None,
-) -> BoardRun:
+def personalize_board(link: Link, base: Base, task: Task, recipe: Recipe, options: RunOptions) -> BoardRun:
     """Evaluates, trains, saves and evaluates again on the board; every epoch ends with a checkpoint in its flash.
 
     Some of the samples are held out (`guard`): they choose the epoch whose adapter is kept, and whether the board
     infers with it afterwards. The host twin does the same run beside it: an adapter that differs from the twin's is
-    never in use. pace: how the board trains, and judges, by itself, for recipes that say so; else the host
-    hands it every sample. force: it infers with the adapter whatever the guard says. ask: has the board, with what is
-    in use, say what the test samples are; without, it gets these as they are. stop: whether a run by the board itself
-    is to be suspended, as by Ctrl-C. tested: is called, from the twin's thread, with how right the test samples are
-    after each epoch. InputError where a board by itself would write over added classes of the store's adapter NAME.
+    never in use. Recipes say whether the board trains, and judges, by itself; else the host hands it every sample.
+    InputError where a board by itself would write over added classes of the store's adapter NAME.
     """
-    course = prepared(samples, recipe)
-    samples, recipe = course.samples, course.recipe
-    learner = BoardLearner(link, base, recipe, progress, frames=samples.frames)
+    course, test = prepared(task.samples, recipe), task.test
+    learner = BoardLearner(link, base, course.recipe, options.progress, frames=course.samples.frames)
     if recipe.on_board:  # else the store stays as it is; it is opened after the model, which needs room in one piece
         without_classes(link, base, NAME)
     learner.use(None)
-    before = ask() if ask else learner.answers(test)
-    profile = _profile(link.hello())
-    end = None
+    ask = options.ask or (lambda: learner.answers(test))
+    before = ask()
+    hello = link.hello()
+    profile = profile_of(hello)
     previous = stored_adapter(link, base, NAME) if recipe.on_board else None
-    on_twin = _beside(lambda: _run_on_twin(base, course, test, previous, tested))
-    if recipe.on_board:
-        pace = pace or Pace()
-        told = (recipe, pace, profile, metrics, progress, resume, note, stop)
-        trained = train_on_board(link, base_id(base.elm), samples, course.held, *told)
-        run = Run(_left_in_store(link, trained.end), learner.save(True), trained.losses, trained.epoch_losses)
-        outcome = _outcome(trained) if course.held else None
-        step_us, end, clock_hz = trained.step_us, trained.end, pace.clock_hz
-    else:
-        guard = course.guard(learner)
-        across = cross_judged(learner, course, _parts(progress))
-        watts = profile.watts() if profile else None
-        run = _train_from_host(learner, course, guard, metrics, watts, progress, resume)
-        step_us = round(learner.train_us / learner.trained, 1) if learner.trained else None
-        outcome = guard.outcome if guard else across
-        clock_hz = None
+    on_twin = _beside(lambda: _run_on_twin(base, course, test, previous, options.tested))
+    train = _train_by_itself if recipe.on_board else _train_from_host
+    trained = replace(train(learner, course, profile, options), previous=previous)
+    run = trained.run
     link.use(ADAPTER_PATH)
-    after = ask() if ask else learner.answers(test)
+    after = ask()
+    costs = _costs(learner, trained, profile, options)
+    verdict = course.verdict(trained.outcome)
+    if measured(base, after, test).merit < measured(base, before, test).merit:
+        verdict = Verdict.WORSE
+    try:
+        again, epochs, answered = on_twin.result()
+    except BaseException:  # nobody has compared it
+        _settle(link, trained, False)
+        raise
+    identical = again.adapter == run.adapter and again.state == run.state and np.array_equal(answered, after)
+    if not identical:
+        verdict = Verdict.DIFFERS
+    activated = identical and (options.force or verdict.is_for_use)
+    _settle(link, trained, activated)
+    path = base_path(link, base) or base.paths[1]
+    what = (course, trained.outcome, verdict, run, before, after, hello, learner.info, costs, activated, path)
+    return BoardRun(*what, TwinRun(identical, epochs), trained.end)
+
+
+def _train_by_itself(
+    learner: BoardLearner, course: Course, profile: BoardProfile | None, options: RunOptions
+) -> _Trained:
+    link = learner.link
+    trained = train_on_board(link, learner.base, course, profile, options)
+    run = Run(left_in_store(link, trained.end), learner.save(True), trained.losses, trained.epoch_losses)
+    return _Trained(run, trained.outcome if course.held else None, trained.step_us, trained.end)
+
+
+def _train_from_host(
+    learner: BoardLearner, course: Course, profile: BoardProfile | None, options: RunOptions
+) -> _Trained:
+    progress = options.progress
+    guard = course.guard(learner)
+    across = cross_judged(learner, course, lambda done, total, what: progress(done, total, f"a part: {what}"))
+    done = _resume(learner, course, guard) if options.resume else 0
+    if not done:
+        learner.begin(course.recipe.seed)
+    recording = _recording(learner, course, profile.watts() if profile else None, options)
+
+    def finishing(done: int, total: int, what: str) -> None:
+        progress(done, total, f"all samples: {what}")
+
+    run = guarded(learner, course, guard, recording, lambda: _checkpoint(learner.link), done, finishing=finishing)
+    step_us = round(learner.train_us / learner.trained, 1) if learner.trained else None
+    return _Trained(run, guard.outcome if guard else across, step_us)
+
+
+def _costs(learner: BoardLearner, trained: _Trained, profile: BoardProfile | None, options: RunOptions) -> Costs:
+    """Measures what is not known yet, on the board with the adapter in use."""
+    link, recipe, progress = learner.link, learner.recipe, options.progress
+    clock_hz = options.pace.clock_hz if recipe.on_board else None
     infer_us = learner.infer_us or link.bench_infer().mean_us
     progress(0, 2, "measured: time of a swap")
     swap_us = link.bench_swap(ADAPTER_PATH, ADAPTER_PATH, 20).mean_us
@@ -147,31 +204,18 @@ def personalize_board(
         link.remove(CACHE_PATH)
     energy = []
     progress(1, 2, "measured: time at every clock")
-    if step_us is not None and profile:
-        energy = energy_by_clock(link, profile, recipe.micro_batch, step_us, infer_us, clock_hz)
+    if trained.step_us is not None and profile:
+        energy = energy_by_clock(link, profile, recipe.micro_batch, trained.step_us, infer_us, clock_hz)
     progress(2, 2, "measured")
-    verdict = course.verdict(outcome)
-    if measured(base, after, test).merit < measured(base, before, test).merit:
-        verdict = Verdict.WORSE
-    try:
-        again, epochs, answered = on_twin.result()
-    except BaseException:  # nobody has compared it
-        if end:
-            _settle_store(link, end, run.adapter, previous, False)
-        link.use(None)
-        raise
-    identical = again.adapter == run.adapter and again.state == run.state and np.array_equal(answered, after)
-    if not identical:
-        verdict = Verdict.DIFFERS
-    activated = identical and (force or verdict.is_for_use)
-    if end:
-        _settle_store(link, end, run.adapter, previous, activated)
+    return Costs(trained.step_us, infer_us, swap_us, swap_flash_us, energy, clock_hz)
+
+
+def _settle(link: Link, trained: _Trained, activated: bool) -> None:
+    """The board infers with the adapter, if that is activated, else with its base; so does its store."""
+    if trained.end:
+        settle_store(link, trained.end, trained.run.adapter, trained.previous, activated)
     if not activated:
         link.use(None)
-    times = (step_us, infer_us, swap_us, swap_flash_us, energy)
-    path = base_path(link, base) or base.paths[1]
-    what = (course, outcome, verdict, run, before, after, learner.info, *times, activated, path)
-    return BoardRun(*what, TwinRun(identical, epochs), clock_hz, end, previous)
 
 
 def _beside(work: Callable[[], _T]) -> Future[_T]:
@@ -214,80 +258,17 @@ def _run_on_twin(
     return run, epochs, answers(base, session, test)
 
 
-def _left_in_store(link: Link, end: RunReply) -> bytes:
-    """The adapter that a run by the board itself has kept; it is at ADAPTER_PATH then, too."""
-    adapter = link.store_get(KEPT_NAME if end.better is False else NAME)
-    if end.crc != zlib.crc32(adapter):
-        raise WorkflowError("the adapter in the board's store is not the one that it trained: train again")
-    link.put(ADAPTER_PATH, adapter)
-    return adapter
-
-
-def _outcome(trained: BoardTraining) -> Outcome:
-    end = trained.end
-    before, kept = (Score(right, -loss) for right, loss in (end.before, end.best))
-    return Outcome(end.judged - 1, end.best_epoch, before, kept)
-
-
-def _settle_store(link: Link, end: RunReply, adapter: bytes, previous: bytes | None, activated: bool) -> None:
-    """The run's name in the store is the adapter's, if that is activated, else that of what was there before."""
-    if activated and end.better is False:
-        link.store_put(NAME, adapter)
-        link.store_remove(KEPT_NAME)
-    elif not activated and end.better is not False:
-        if previous:
-            link.store_put(NAME, previous)
-        elif link.store_list().active == NAME:
-            link.store_activate(None)
-
-
-def _profile(hello: Hello) -> BoardProfile | None:
-    name = board_of(hello.board, "")
-    return load_board(name) if name else None
-
-
-def _train_from_host(
-    learner: BoardLearner,
-    course: Course,
-    guard: Guard | None,
-    metrics: UpdateLog,
-    watts: float | None,
-    progress: Progress,
-    resume: bool,
-) -> Run:
-    samples, recipe = course.samples, course.recipe
-    done = _resume(learner, course, guard) if resume else 0
-    if not done:
-        learner.begin(recipe.seed)
-    recording = _recording(metrics, learner, samples, recipe, watts, progress)
-
-    def finishing(done: int, total: int, what: str) -> None:
-        progress(done, total, f"all samples: {what}")
-
-    return guarded(learner, course, guard, recording, lambda: _checkpoint(learner.link), done, finishing=finishing)
-
-
-def _parts(progress: Progress) -> Progress:
-    return lambda done, total, what: progress(done, total, f"a part: {what}")
-
-
-def _recording(
-    metrics: UpdateLog,
-    learner: BoardLearner,
-    samples: Samples,
-    recipe: Recipe,
-    watts: float | None,
-    progress: Progress,
-) -> Progress:
+def _recording(learner: BoardLearner, course: Course, watts: float | None, options: RunOptions) -> Progress:
     """A progress callback that also writes a line of metrics for every update."""
-    updates = schedule(samples, recipe)
+    updates = schedule(course.samples, course.recipe)
 
     def record(done: int, total: int, what: str) -> None:
         batch = updates[done - 1]
         us = learner.last_us
         joules = None if watts is None else us * 1e-6 * watts
-        metrics.update(done, batch.epoch + 1, learner.last_loss, batch.learning_rate, len(batch.picked), us, joules)
-        progress(done, total, what)
+        about = (batch.epoch + 1, learner.last_loss, batch.learning_rate, len(batch.picked), us, joules)
+        options.metrics.update(done, *about)
+        options.progress(done, total, what)
 
     return record
 
@@ -321,28 +302,3 @@ def _resume(learner: BoardLearner, course: Course, guard: Guard | None) -> int:
     if guard and not link.holds(ADAPTER_PATH, again.adapter):
         link.put(ADAPTER_PATH, again.adapter)
     return done
-
-
-def float_baseline(
-    net: FloatNet,
-    train_part: Dataset,
-    test_part: Dataset,
-    course: Course,
-) -> FloatLoraResult:
-    """Float LoRA on the host with the course's rank, placement, samples, epochs and mode: without what it held out."""
-    recipe = course.recipe
-    if course.held:
-        learned = ~held_out(train_part.y)
-        train_part = Dataset(train_part.x[learned], train_part.y[learned], train_part.labels)
-    return train_float_lora(
-        net,
-        train_part,
-        test_part,
-        recipe.rank,
-        placed(net.layers, recipe.placement),
-        epochs=recipe.epochs,
-        seed=recipe.seed,
-        train_a=recipe.mode == "trainable_a",
-        batch=recipe.micro_batch,
-        ranks=recipe.given_ranks,
-    )

@@ -135,18 +135,3 @@ class Recipe:
         most = min(MAX_SUMMED // model.tensors[model.ops[op].output].positions for op in ranks)
         given = tuple(ranks.get(op, 0) for op in range(len(model.ops)))
         return replace(self, given_ranks=given, micro_batch=min(self.micro_batch, most))
-
-
-class UpdateLog(Protocol):
-    """What records each update of a run: `metrics.Metrics` writes a file."""
-
-    def update(
-        self,
-        step: int,
-        epoch: int,
-        loss: float,
-        learning_rate: int,
-        samples: int,
-        us: float | None,
-        joules: float | None = None,
-    ) -> None: ...

@@ -1,0 +1,125 @@
+"""Personalize: a run on a board or on this computer, compared with the twin, judged, and reported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgelora.board.link.client import Link
+from edgelora.core.formats.files import write_atomic
+from edgelora.model.datasets.dataset import Dataset, held_out
+from edgelora.model.floatnet.layers import FloatNet
+from edgelora.model.floatnet.lora import train_float_lora
+
+from .report.builder import make_report
+from .report.record import Report
+from .training.base import Base, WorkflowError
+from .training.board_run import RunOptions
+from .training.data_checks import Remarks, remarks
+from .training.early_stopping import Verdict
+from .training.host_run import Trained, train_adapter
+from .training.metrics import Measure, measured
+from .training.personalize import BoardRun, Task, TwinRun, personalize_board
+from .training.recipe import Recipe, placed
+
+
+@dataclass(frozen=True)
+class Personalization:
+    """What a run came to. remarks: what to know before its figures are trusted; board_report: of a board's run."""
+
+    base: Base
+    task: Task
+    run: BoardRun | Trained
+    remarks: Remarks
+    board_report: Report | None
+
+    @property
+    def adapter(self) -> bytes:
+        return self.run.run.adapter
+
+    @property
+    def before(self) -> Measure:
+        return measured(self.base, self.run.before, self.task.test)
+
+    @property
+    def after(self) -> Measure:
+        return measured(self.base, self.run.after, self.task.test)
+
+    @property
+    def board_run(self) -> BoardRun:
+        """WorkflowError for a run without a board."""
+        if not isinstance(self.run, BoardRun):
+            raise WorkflowError("no board did this run: give personalize() a link")
+        return self.run
+
+    @property
+    def twin(self) -> TwinRun:
+        """The same run on this computer, beside a board's."""
+        return self.board_run.twin
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return self.run.verdict
+
+    @property
+    def report(self) -> Report:
+        """WorkflowError for a run without a board."""
+        if self.board_report is None:
+            raise WorkflowError("this run has no report: give personalize() a link")
+        return self.board_report
+
+    def differing(self) -> Personalization:
+        """The same, of a board that was found to differ from the twin afterwards."""
+        twin = replace(self.twin, identical=False)
+        run = replace(self.board_run, verdict=Verdict.DIFFERS, activated=False, twin=twin)
+        return replace(self, run=run, board_report=make_report(self.base, self.task, run, self.remarks))
+
+    def add_float_lora(self, net: FloatNet, train: Dataset, test: Dataset) -> None:
+        """Into the report: float LoRA on this computer, of the same rank, placement, samples, epochs and mode.
+
+        It learns without what the run held out, too.
+        """
+        course = self.board_run.course
+        if course.held:
+            learned = ~held_out(train.y)
+            train = Dataset(train.x[learned], train.y[learned], train.labels)
+        recipe = course.recipe
+        found = train_float_lora(
+            net,
+            train,
+            test,
+            recipe.rank,
+            placed(net.layers, recipe.placement),
+            epochs=recipe.epochs,
+            seed=recipe.seed,
+            train_a=recipe.mode == "trainable_a",
+            batch=recipe.micro_batch,
+            ranks=recipe.given_ranks,
+        )
+        report = self.report
+        report.float_base_accuracy, report.float_lora_accuracy = found.base_accuracy, found.accuracy
+        report.float_lora_losses = found.losses
+
+
+def personalize(
+    base: Base,
+    task: Task,
+    recipe: Recipe,
+    link: Link | None,
+    options: RunOptions,
+    folder: Path | None = None,
+) -> Personalization:
+    """Learns a task on the board behind a link, with the twin beside it, or without one on this computer alone.
+
+    folder: where adapter.ela is written. Raises what `personalize_board` and `train_adapter` do.
+    """
+    run: BoardRun | Trained
+    if link:
+        run = personalize_board(link, base, task, recipe, options)
+    else:
+        run = train_adapter(base, task.samples, task.test, recipe, progress=options.progress)
+    if folder:
+        write_atomic(folder / "adapter.ela", run.run.adapter)
+    remarked = remarks(base, run.run.adapter, task.test, task.samples)
+    report = make_report(base, task, run, remarked) if isinstance(run, BoardRun) else None
+    return Personalization(base, task, run, remarked, report)
