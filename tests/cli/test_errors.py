@@ -78,7 +78,7 @@ def wrong(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("eval har.elm --data classes.npz --twin", ["labels go up to", "7 classes"]),
         ("keygen release.pub", ["release.pub", "take another name"]),
         ("release har.elm --name wake --key text.elm", ["text.elm", "no private key"]),
-        ("serve . --port 99999", ["can't listen on 0.0.0.0:99999", "choose another --port"]),
+        ("serve . --port 99999", ["can't listen on 0.0.0.0:99999", "choose another port or address"]),
         ("serve absent", ["absent is no directory"]),
         ("flash absent.uf2 --port /dev/nonexistent", ["absent.uf2", "No such file"]),
         ("flash har.uf2 --drive .", ["no boot loader's volume"]),

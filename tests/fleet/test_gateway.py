@@ -23,6 +23,7 @@ from fleet_field import until
 from fleet_polls import Polls
 
 from edgelora.base.errors import EdgeloraError, FileError, InputError
+from edgelora.base.http_server import CLIENTS, CLIENTS_EACH, Server
 from edgelora.board.link.transport import LineLost
 from edgelora.fleet import gateway, web
 from edgelora.fleet.gateway import Attached, Gateway, running
@@ -359,7 +360,7 @@ def test_replies_are_no_larger_than_their_stage(masks: bool) -> None:
 # ---- hostile clients
 
 
-made_servers: list[web.Server] = []
+made_servers: list[Server] = []
 
 
 @pytest.fixture
@@ -528,7 +529,7 @@ def test_clients_that_hold_on_are_dropped(servers: tuple[Gateway, int, int, str]
     assert time.monotonic() - begun < 12
 
 
-@pytest.mark.parametrize("addresses", [1, 2 * web.CLIENTS // web.CLIENTS_EACH], ids=["one address", "many"])
+@pytest.mark.parametrize("addresses", [1, 2 * CLIENTS // CLIENTS_EACH], ids=["one address", "many"])
 def test_many_slow_clients_keep_no_board_out(
     servers: tuple[Gateway, int, int, str], monkeypatch: pytest.MonkeyPatch, addresses: int
 ) -> None:
@@ -537,14 +538,14 @@ def test_many_slow_clients_keep_no_board_out(
     server = next(one for one in made_servers if one.server_port == port)
     monkeypatch.setattr(server, "_seconds", 3600.0)
     slow = []
-    for place in range(4 * web.CLIENTS):
+    for place in range(4 * CLIENTS):
         slow.append(socket.create_connection(("127.0.0.1", port), 10, (f"127.0.1.{1 + place % addresses}", 0)))
         slow[-1].sendall(b"GET /fleet/2 HTT")
-    until(lambda: len(server._open) >= min(web.CLIENTS, addresses * web.CLIENTS_EACH))
+    until(lambda: len(server._open) >= min(CLIENTS, addresses * CLIENTS_EACH))
     board = polls(port, Fleet.drawn(3, 1).members[2])
     for _ in range(20):
         assert board.get() == b""
-    assert len(server._open) <= web.CLIENTS
+    assert len(server._open) <= CLIENTS
     for line in slow:
         line.close()
 

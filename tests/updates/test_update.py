@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -584,6 +585,25 @@ def test_serve_shows_only_what_it_holds(tmp_path: Path) -> None:
         server.handle_error(None, ("127.0.0.1", 1))
         server.shutdown()
     assert len(logged) >= 10 and all(line.isprintable() for line in logged), logged
+
+
+def test_serve_hangs_up_on_who_holds_too_many_connections(tmp_path: Path) -> None:
+    """Others are served meanwhile, and what was held is closed at last."""
+    (tmp_path / "wake.elu").write_bytes(b"bundle")
+    with contextlib.ExitStack() as held, served_here(tmp_path) as address:
+        port = int(address.rpartition(":")[2])
+
+        def hold() -> socket.socket:
+            line = held.enter_context(socket.create_connection(("127.0.0.1", port), 20, ("127.0.0.7", 0)))
+            line.sendall(b"GET /wake.elu HT")
+            return line
+
+        for _ in range(serve.EACH):
+            hold()
+        with contextlib.suppress(ConnectionError):
+            assert hold().recv(1) == b""
+        with urllib.request.urlopen(f"{address}/wake.elu", timeout=20) as answer:
+            assert answer.read() == b"bundle"
 
 
 # ---- bundles that are hostile or broken

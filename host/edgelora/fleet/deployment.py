@@ -34,13 +34,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from edgelora.base.errors import EdgeloraError, InputError, MissingPackage
+from edgelora.base.http_server import Server
 from edgelora.core.formats.files import SECRET, write_atomic
 
 from . import superlink
 from .federation import Federation
 from .node_proxy import nodes_door
 from .superlink import write_credentials
-from .web import Server
 
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
