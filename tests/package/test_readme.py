@@ -361,18 +361,3 @@ def test_an_experiment_begins_with_its_question_date_and_answer() -> None:
         head = re.match(r"# (.+[?])\n\n- Date: (20\d\d-\d\d-\d\d.*)\n- Answer: \S", page.read_text())
         assert head, f"{page.name} begins otherwise"
         assert f"| [{head[1]}]({page.name}) | {head[2]} |" in index, page.name
-
-
-def test_contributing() -> None:
-    """Its tasks begin in files that are there: one to three of them, but for the tasks of the last table."""
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ") and "`" in line]
-    tasks = {row[0][2:]: re.findall(r"`([^` ]+)`", row[1]) for row in rows if len(row) == 3}
-    wide = [row for row in rows if len(row) == 5]
-    assert len(tasks) >= 10 and len(wide) == 3
-    assert not {task: files for task, files in tasks.items() if not 1 <= len(files) <= 3}
-    named = [*sum(tasks.values(), []), *re.findall(r"`([\w.-]+/[^` ]+|[A-Z]+\.md)`", text)]
-    assert not [path for path in named if not (ROOT / path).exists()]
-    tests = re.findall(r"`(\w+\.py)`", text)
-    assert not [name for name in tests if not list((ROOT / "tests").rglob(name))]
-    assert max(len(line) for line in text.splitlines() if line[:1] != "|") <= 100
