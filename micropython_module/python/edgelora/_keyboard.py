@@ -9,8 +9,8 @@ _REPORT = (
     b"\x05\x01\x09\x06\xa1\x01\x05\x07\x19\xe0\x29\xe7\x15\x00\x25\x01\x75\x01\x95\x08\x81\x02"  # 8 modifiers
     b"\x95\x01\x75\x08\x81\x01\x95\x06\x75\x08\x15\x00\x25\x65\x05\x07\x19\x00\x29\x65\x81\x00\xc0"  # a byte, 6 keys
 )
-_NAMES = {"enter": 40, "escape": 41, "backspace": 42, "tab": 43, "space": 44, "right": 79, "left": 80, "down": 81}
-_NAMES.update({"up": 82, "home": 74, "end": 77, "pageup": 75, "pagedown": 78})
+NAMES = {"enter": 40, "escape": 41, "backspace": 42, "tab": 43, "space": 44, "up": 82, "down": 81, "left": 80}
+NAMES.update({"right": 79, "home": 74, "end": 77, "pageup": 75, "pagedown": 78})
 _HELD_MS = 30
 _RELEASE_TRIES, _RETRY_MS = 20, 5  # a report takes up to 10 ms, if the computer listens
 
@@ -62,9 +62,9 @@ class Keyboard:
             return ord(key) - 93
         if len(key) == 1 and "0" <= key <= "9":
             return 30 + (ord(key) - 49) % 10
-        if key in _NAMES:
-            return _NAMES[key]
-        raise ValueError("no key %s: give a letter, a digit, or one of %s" % (key, ", ".join(sorted(_NAMES))))
+        if key in NAMES:
+            return NAMES[key]
+        raise ValueError("no key %s: give a letter, a digit, or one of %s" % (key, ", ".join(sorted(NAMES))))
 
     def press(self, code):
         self._send(code)

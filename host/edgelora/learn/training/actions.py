@@ -16,6 +16,7 @@ from edgelora.base.errors import InputError
 from edgelora.base.text import store_name
 from edgelora.board.link.client import Link
 from edgelora.core.formats.ela import unpack_adapter
+from edgelora.core.twin import device
 from edgelora.model.datasets.dataset import Dataset
 
 from .base import Base, adapter_ranks
@@ -31,11 +32,7 @@ MADE_BY = '"""What this board does by itself when it sees a class. Made by EdgeL
 MOST_ACTIONS = 50
 MOST_TEXT = 200  # characters
 MOST_PIN = 54
-KEYS = (
-    *"abcdefghijklmnopqrstuvwxyz0123456789",
-    *("enter", "escape", "backspace", "tab", "space", "up", "down", "left", "right"),
-    *("home", "end", "pageup", "pagedown"),
-)
+KEYS: tuple[str, ...] = (*"abcdefghijklmnopqrstuvwxyz0123456789", *device.module("_keyboard").NAMES)
 NUMBER = re.compile(r"[0-9]{1,9}")
 MODULE = re.compile(r"[A-Za-z_]\w{0,40}", re.ASCII)
 URL = re.compile(r"http://[A-Za-z0-9.-]{1,100}(:[0-9]{1,5})?(/[!-~]{0,200})?")
