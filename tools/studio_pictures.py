@@ -40,7 +40,7 @@ PERSON, FIRST = 3, 3  # whose recordings, from which of their classes on
 GESTURES = ("circle", "wave", "shake", "knock")
 OVERLAP = 4  # so many windows on is the one that follows without a gap
 NARROW = 400  # px, of a window beside an editor, or of a phone
-COLOURS = "96"  # of a picture
+COLORS = "96"  # of a picture
 PATIENCE_MS = 300_000  # a computer may be busy
 
 
@@ -153,7 +153,7 @@ class Person:
         path.parent.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=path)
         if shutil.which("pngquant"):
-            subprocess.run(["pngquant", "--force", "--strip", "--ext", ".png", COLOURS, path], check=True)
+            subprocess.run(["pngquant", "--force", "--strip", "--ext", ".png", COLORS, path], check=True)
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1024:.0f} KB", flush=True)
 
 

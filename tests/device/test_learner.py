@@ -344,7 +344,7 @@ def test_a_class_that_harms_others_is_not_added(life: tuple[bytes, Samples], fol
     learner = Lifelong(elm, recipe, SLOTS, known + 1, EVERY)
     for x, y in zip(samples.x, samples.y, strict=True):
         learner.learn(x, int(y))
-    with pytest.raises(InputError, match="would be named right"):
+    with pytest.raises(InputError, match="would be correct"):
         learner.add_class("wave", samples.x[samples.y == 0][:2])
     in_use = learner.in_use and learner.in_use.hex()
     assert known not in learner.reservoir.tally()[0]

@@ -148,7 +148,7 @@ def test_a_board_stays_usable_and_a_project_as_it_was(studios: Callable, pages: 
     card(page, "outside").get_by_text("ready").wait_for()
     start_virtual(page, "unix", "inside")
     card(page, "inside").get_by_role("button", name="Choose inside").click()
-    page.get_by_role("button", name="Colours: auto").click()
+    page.get_by_role("button", name="Colors: auto").click()
     assert studio.stop() == 130
     assert [one.state_dir for one in virtual_boards.running()] == [board.state_dir]  # its own has no power
     with Link.connect(board.port) as link:
@@ -157,7 +157,7 @@ def test_a_board_stays_usable_and_a_project_as_it_was(studios: Callable, pages: 
     page = pages(studio)
     for name in ("outside", "inside"):
         card(page, name).get_by_text("ready").wait_for()
-    page.get_by_role("button", name="Colours: light").wait_for()
+    page.get_by_role("button", name="Colors: light").wait_for()
     expect(page.get_by_role("button", name="Choose outside")).to_be_visible()
     expect(page.get_by_role("button", name="Choose inside")).to_have_count(0)
     card(page, "outside").get_by_role("button", name="Stop outside").wait_for()
@@ -205,7 +205,7 @@ def test_what_nobody_has_foreseen_is_told_on_every_page(studios: Callable, pages
     first, second = pages(studio), pages(studio)
     (studio.folder / "studio.json").unlink(missing_ok=True)
     (studio.folder / "studio.json").mkdir()
-    first.get_by_role("button", name="Colours: auto").click()
+    first.get_by_role("button", name="Colors: auto").click()
     for page in (first, second):
         page.get_by_role("alert").get_by_text("studio.json is no regular file").wait_for()
     second.get_by_role("button", name="Close what went wrong").click()

@@ -25,7 +25,7 @@ FEW = keywords.Recording(1, 3, 2, seed=5)
 
 def test_noise_has_unit_level():
     for seed in range(5):
-        assert np.sqrt(np.mean(speech.coloured_noise(np.random.default_rng(seed)) ** 2)) == pytest.approx(1)
+        assert np.sqrt(np.mean(speech.colored_noise(np.random.default_rng(seed)) ** 2)) == pytest.approx(1)
 
 
 def test_voices_to_personalize_are_not_pretrained_on():

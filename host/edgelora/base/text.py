@@ -37,7 +37,7 @@ STORE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,23}")  # as the device's
 def printable(text: object) -> str:
     """`text` on one line, with an escape such as \\x1b or \\u202e for each character that would not show as itself.
 
-    So it can't move the cursor, change colours, end the line or reverse what follows it.
+    So it can't move the cursor, change colors, end the line or reverse what follows it.
     """
     return "".join(c if c.isprintable() else _escaped(c) for c in str(text))
 

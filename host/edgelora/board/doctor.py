@@ -1,4 +1,4 @@
-"""Looks for what keeps a computer and its boards from working with EdgeLoRA, and says how to mend it."""
+"""Looks for what keeps a computer and its boards from working with EdgeLoRA, and says how to fix it."""
 
 from __future__ import annotations
 

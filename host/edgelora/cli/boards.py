@@ -310,7 +310,7 @@ def cmd_doctor(args: argparse.Namespace) -> None:
             if check.remedy:
                 say(f"{'':8} -> {printable(check.remedy)}")
     if problems:
-        raise WorkflowError(f"{len(problems)} to mend: {', '.join(problems)}")
+        raise WorkflowError(f"{len(problems)} to fix: {', '.join(problems)}")
     but = [state for state in ("missing", "in use") if any(check.state == state for check in checks)]
     note("all is well" + (f", but for what is {' or '.join(but)}" if but else ""), args.json)
 

@@ -68,7 +68,7 @@ def cmd_add_class(args: argparse.Namespace) -> ExitCode:
     if len(set(data.y.tolist())) < 2:
         judged = "unjudged: samples of one class can't tell what it takes from others; give some of those, too"
     if made.before is not None:
-        judged = f"named right of {made.judged_by} held samples: {made.before:.1%} -> {made.after:.1%}"
+        judged = f"accuracy on {made.judged_by} held-out samples: {made.before:.1%} -> {made.after:.1%}"
     result = {
         "name": name,
         "bytes": len(made.ela),
@@ -99,7 +99,7 @@ def cmd_consolidate(args: argparse.Namespace) -> ExitCode:
     data = data_part(args, args.data, "train")
     with connect(args) as link, console.step("learn anew", args.json):
         found = consolidate_stored(link, base, data, name)
-    told = f"{name}: named right of {found.judged_by} held samples: {found.before} -> {found.after}"
+    told = f"{name}: correct of {found.judged_by} held-out samples: {found.before} -> {found.after}"
     show(args, {"name": name} | asdict(found), told)
     if not found.better:
         note("not better than the active adapter, which stays: provide more samples")

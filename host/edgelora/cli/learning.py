@@ -246,7 +246,7 @@ def cmd_eval(args: argparse.Namespace) -> None:
 def _tested_on(args: argparse.Namespace) -> str:
     if is_named(args.data):
         return f"the test samples of {args.data}"
-    seen = ": those it was trained on it may know by heart; --held-out leaves them out" if args.adapter else ""
+    seen = ": those it was trained on it may have memorized; --held-out leaves them out" if args.adapter else ""
     return f"all samples of {args.data}{seen}"
 
 

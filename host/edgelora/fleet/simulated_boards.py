@@ -120,7 +120,7 @@ def private_update(before: NDArray[np.int16], after: NDArray[np.int16], plan: Pl
 
 
 def accuracies(plan: Plan, elm: bytes, adapter: bytes | None, boards: Boards, indices: list[int]) -> list[float]:
-    """Share of each board's test samples that an adapter names right; None: the bare base."""
+    """Share of each board's test samples that an adapter classifies correctly; None: the bare base."""
     learner = learner_of(elm, plan.rank, plan.mode)
     learner.use(adapter)
     tests = [boards.of(index).test for index in indices]

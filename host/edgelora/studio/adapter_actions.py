@@ -118,7 +118,7 @@ class Comparison:
     seen: tuple[bool, ...]
 
     def rows(self, seen: bool) -> list[tuple[str, int, tuple[int, ...]]]:
-        """By class, of the samples that were learned or of the others: their number, and how many each names right."""
+        """By class, of the samples that were learned or of the others: their number, and how many each has right."""
         rows = []
         for label in sorted(set(self.classes)):
             at = [i for i, true in enumerate(self.classes) if true == label and self.seen[i] == seen]

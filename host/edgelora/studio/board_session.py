@@ -198,7 +198,7 @@ class Place:
         return time.monotonic() > self._break_at or knocking
 
     def _set(self, **fields: Any) -> None:
-        """The snapshot that others see changes as a whole."""
+        """What others see changes as a whole."""
         with self._changed:
             self.state = replace(self.state, **fields)
             self.version += 1

@@ -37,12 +37,12 @@ def trouble_of(error: BaseException) -> Trouble:
 
 
 def is_bug(error: BaseException | None) -> bool:
-    """Whether nobody but EdgeLoRA can mend it: the terminal tells where it happened."""
+    """Whether only a change of EdgeLoRA can fix it: the terminal shows where it happened."""
     return not isinstance(error, EdgeloraError | OSError)
 
 
 class OnlyBugs(logging.Filter):
-    """Keeps what a person can mend, and is told on the page, out of the terminal."""
+    """Keeps errors that a person can fix, which the page shows, out of the terminal."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not record.exc_info or is_bug(record.exc_info[1])

@@ -121,7 +121,7 @@ class Job:
         return None
 
     def fail(self, error: Exception) -> None:
-        """Notes what went wrong, and logs what is no user's to mend."""
+        """Keeps the error for the page, and logs one that no user can fix."""
         if is_bug(error):
             log.exception("%s", self.name, exc_info=error)
         told = trouble_of(error)

@@ -31,7 +31,7 @@ DOUBTED = 10  # one label that judges in so many may stay unexplained before mor
 
 
 def _clear(gained, wrong):
-    # Whether so many more right, and so many wrong in the end, are more than chance: of what one of two names right and
+    # Whether so many more right, and so many wrong in the end, are more than chance: of what one of two has right and
     # the other wrong, the difference varies by the root of the number, which is at most gained + 2 * wrong.
     return gained > 0 and gained**2 > 2 * (gained + 2 * wrong)
 
@@ -374,13 +374,13 @@ class Learner:
             if _clear(without - right, held.count - without):
                 if number >= model.output_size and number not in before:
                     reservoir.forget(number)
-                text = "%s: of %d samples that judge %d would be named right, and %d are without it: give more samples"
+                text = "%s: of %d samples that judge %d would be correct, and %d are without it: give more samples"
                 raise ValueError(text % (name, held.count, right, without))
         self._keep(adapter)
         return number
 
     def _right(self, adapter, held):
-        # Held samples that it names right, of classes that it may not have.
+        # Held samples that are correct, of classes that it may not have.
         self._use(adapter)
         return sum(held.read(i, self._buffer) == self.model.infer(self._buffer) for i in range(held.count))
 

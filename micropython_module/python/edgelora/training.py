@@ -210,7 +210,7 @@ def split(samples: Any, count: int = 0) -> tuple[Samples, Samples | None]:
 
 
 class Judge:
-    """Judges what infers by samples held out, one at each `step`: how many it names right (of labels), then the sum of
+    """Judges what infers by samples held out, one at each `step`: how many are correct (of labels), then the sum of
     losses, 1/4096 nat.
 
     right, loss: of the judgement under way, of `at` samples so far, of `count`.
@@ -247,7 +247,7 @@ class Judge:
 
 
 def milder(right: int, loss: int, than_right: int, than_loss: int) -> bool:
-    """Whether one epoch's judgement comes before another's: by losses, which tell early of samples learned by heart."""
+    """Whether one epoch's judgement comes before another's: by losses, which tell early of overfitting."""
     return loss < than_loss or loss == than_loss and right > than_right
 
 
@@ -429,7 +429,7 @@ class Run:
     better: bool | None  # at the end of a run that is judged: than what was in use before
     passed: int  # epochs that are behind it
     judged: int  # judgements so far: one of what was in use before, then one an epoch
-    before: tuple[int, int]  # of what was in use before: samples named right, sum of losses
+    before: tuple[int, int]  # of what was in use before: correct samples, sum of losses
     best: tuple[int, int]  # of the best epoch
     best_epoch: int  # from 0
     watch: "Callable[[Run], Any] | None"  # called after every sample that it learns, if it is set

@@ -273,7 +273,7 @@ def harm():
         learner.add_class("wave", taken[:2])
         raise AssertionError("it harms the others")
     except ValueError as error:
-        assert "would be named right" in str(error), error
+        assert "would be correct" in str(error), error
     assert len(model.labels) == before
     told.append(learner.in_use and binascii.hexlify(learner.in_use).decode())
     print("HARM", json.dumps(told + [reservoir.seen]))

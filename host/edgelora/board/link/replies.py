@@ -169,7 +169,7 @@ class RunReply:
     samples since the last update; busy_us, energy_uj: of the whole run, over all resumes; checkpoint: bytes of it;
     crc: of the adapter that the run left in the store at the end; notice: what was lost, if something was. Where
     samples were held out: better (at the end), judged (one judgement of what was in use before, then one an epoch),
-    best_epoch (from 0), before and best (how many are named right, the sum of losses in 1/4096 nat).
+    best_epoch (from 0), before and best (how many are correct, the sum of losses in 1/4096 nat).
     """
 
     state: str

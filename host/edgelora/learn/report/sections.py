@@ -88,7 +88,7 @@ def _classes_section(report: Report) -> Markup:
     names = [*report.labels, *(f"class {i}" for i in range(len(report.labels), len(before)))]
     rows = [[name, *_recalls(i, before[i], after[i])] for i, name in enumerate(names[: len(before)]) if sum(before[i])]
     head = ["Class", "Before", "After", "Change", "Test samples"]
-    note = page.part("note", "Recall: the share of a class's test samples that the network names right.")
+    note = page.part("note", "Recall: the share of a class's test samples that the network classifies correctly.")
     return page.section("Classes", page.table(head, rows, "Recall by class, right samples in brackets"), note)
 
 

@@ -58,7 +58,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Score:
-    """How an adapter does on the samples held out: how many it names right, and minus the sum of losses, 1/4096 nat.
+    """How an adapter does on held-out samples: how many are correct, and minus the sum of losses, in 1/4096 nat.
 
     The larger the better, in this order, beside what was in use before; among epochs the least loss counts.
     """
@@ -76,7 +76,7 @@ class Score:
         return Score(self.right + other.right, self.minus_loss + other.minus_loss)
 
     def milder(self, other: Score) -> bool:
-        """Whether it comes before another of the same run: losses tell early of samples that are learned by heart."""
+        """Whether it comes before another of the same run: losses tell early of overfitting."""
         return bool(_training.milder(*self.pair, *other.pair))
 
     def __gt__(self, other: Score) -> bool:
@@ -84,7 +84,7 @@ class Score:
 
     @property
     def pair(self) -> tuple[int, int]:
-        """As boards have it: how many it names right, and the sum of losses."""
+        """As boards have it: how many are correct, and the sum of losses."""
         return self.right, -self.minus_loss
 
 

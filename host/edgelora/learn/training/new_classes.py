@@ -35,7 +35,7 @@ from .recipe import Recipe
 class AddedClasses:
     """An adapter with classes, as the board made it. identical: the twin made the same bytes.
 
-    before, after: share of held samples named right with what was in use and with it; None where too few judge.
+    before, after: share of held samples that are correct with what was in use and with it; None where too few judge.
     """
 
     ela: bytes

@@ -70,7 +70,7 @@ def train_qat(
     total = recipe.epochs * per_epoch
     for epoch in range(recipe.epochs):
         masters.calibrate()
-        for picked in train.minibatches(len(samples), batch, rng):
+        for picked in train.batches(len(samples), batch, rng):
             x = samples.x[picked]
             if augment:
                 x = model.input.quantize(augment(model.input.dequantize(x), rng))

@@ -65,7 +65,7 @@ class Recipe:
     micro_batch: int = 8
     momentum: int | None = None
     learning_rate: int | None = None
-    epochs: int = 0  # times through the samples; 0: as `fitted` to their number
+    epochs: int = 0  # over all samples; 0: as `fitted` to their number
     seed: int = 0
     placement: str = "all"
     ram: int | None = None  # bytes that the arena may take; None: what the board has

@@ -20,7 +20,7 @@ from .recipe import Recipe
 
 @dataclass(frozen=True)
 class Consolidated:
-    """What learning anew came to: samples that judge, how many were named right before and would be now."""
+    """What learning anew came to: samples that judge, how many were correct before and would be now."""
 
     judged_by: int
     before: int

@@ -29,7 +29,7 @@ from edgelora.core.formats.signal import Normal
 from edgelora.core.front_ends import AUDIO_UNIT, AudioFrontEnd, audio_signal
 
 from .dataset import Dataset, load_dataset, save_dataset
-from .speech import CACHE, RATE, SPEECH_VERSION, Voice, Wave, coloured_noise, speak
+from .speech import CACHE, RATE, SPEECH_VERSION, Voice, Wave, colored_noise, speak
 
 KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 OTHER_WORDS = (
@@ -188,7 +188,7 @@ def clip(voice: Voice, word: str, repetition: int, how: Recording) -> NDArray[np
     """What a microphone hears: `BEFORE` samples of noise, then a second with the word (or nothing) somewhere in it."""
     rng = _rng(voice, word, repetition + 1, how)
     level, snr = 10 ** (rng.uniform(*how.level_db) / 20), 10 ** (rng.uniform(*how.snr_db) / 20)
-    noise = coloured_noise(rng) * level / snr  # a second that goes over into itself
+    noise = colored_noise(rng) * level / snr  # a second that goes over into itself
     second = noise.copy()
     if word:
         speed, pitch = rng.uniform(*how.speed), rng.uniform(*how.pitch)

@@ -33,7 +33,7 @@ class Voice:
     pitch: float = 0.0
 
 
-def coloured_noise(rng: np.random.Generator) -> Wave:
+def colored_noise(rng: np.random.Generator) -> Wave:
     """A second of noise at rms 1 whose power falls with a random slope (from white to brown) and which may swell."""
     frequency = np.maximum(np.fft.rfftfreq(RATE, 1 / RATE), 50.0)
     spectrum = rng.normal(size=(2, len(frequency))) * frequency ** -rng.uniform(0, 1)

@@ -25,7 +25,7 @@ from edgelora.model.datasets.dataset import Dataset
 
 from . import layers, train
 from .layers import FloatNet, accuracy
-from .train import Adam, Augment, RunningMean, minibatches, scheduled
+from .train import Adam, Augment, RunningMean, batches, scheduled
 
 ALPHA = 4.0
 RATE_TRAINED_A = 0.014
@@ -93,7 +93,7 @@ def train_float_lora(
     losses, accuracies = [], []
     for epoch in range(epochs):
         total = 0.0
-        for i, picked in enumerate(minibatches(len(train), batch, rng)):
+        for i, picked in enumerate(batches(len(train), batch, rng)):
             x = augment(train.x[picked], rng) if augment else train.x[picked]
             loss, gradients = _gradients(net, adapters, alpha, x, train.y[picked])
             done = (epoch + i * batch / len(train)) / epochs
@@ -138,7 +138,7 @@ def _trained(a: layers.Array, b: layers.Array, train_a: bool) -> tuple[layers.Ar
 def _gradients(
     net: layers.FloatNet, adapters: dict[int, Adapter], alpha: float, x: layers.Array, y: NDArray[np.integer]
 ) -> tuple[float, dict[int, tuple[layers.Array, layers.Array]]]:
-    """The loss on one minibatch and, for each adapted layer, its gradients (dA, dB): both follow from dW."""
+    """The loss on one batch and, for each adapted layer, its gradients (dA, dB): both follow from dW."""
     adapted = merged(net, adapters, alpha)
     activations = layers.forward(adapted, x)
     loss, d_logits = train.softmax_cross_entropy(activations[-1].reshape(len(x), -1), y)

@@ -98,8 +98,8 @@ def scheduled(schedule: str, rate: float, done: float) -> float:
     raise InputError(f"unknown schedule {schedule!r}; use one of {', '.join(SCHEDULES)}")
 
 
-def minibatches(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.integer]]:
-    """Indices of each minibatch of one shuffled epoch over `count` samples; the last may be smaller."""
+def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.integer]]:
+    """Indices of each batch of one shuffled epoch over `count` samples; the last may be smaller."""
     order = rng.permutation(count)
     for i in range(0, count, size):
         yield order[i : i + size]
@@ -125,7 +125,7 @@ def fit(
     losses = []
     for epoch in range(epochs):
         total = 0.0
-        for i, chosen in enumerate(minibatches(len(x), batch, rng)):
+        for i, chosen in enumerate(batches(len(x), batch, rng)):
             inputs = augment(x[chosen], rng) if augment else x[chosen]
             activations = forward(net, inputs)
             found, d_logits = loss(activations[-1].reshape(len(chosen), -1), y[chosen])

@@ -5,7 +5,7 @@
 
 const SPAN = 8; // seconds that are shown
 const LEAST_MS = 30; // between frames
-const DASHES = [[], [7, 3], [2, 2.5]]; // colour is never the only sign
+const DASHES = [[], [7, 3], [2, 2.5]]; // color is never the only sign
 const LIGHT = ["#0b6e5e", "#b3480f", "#3b4fa3"];
 const DARK = ["#6fd0bc", "#ffb38a", "#aab8ff"];
 const SOUND = [[11, 16, 28], [27, 58, 107], [18, 125, 120], [139, 190, 86], [250, 232, 120]];
@@ -55,9 +55,9 @@ export default {
     this.resized.observe(this.$refs.canvas);
     this.shown = () => this.ask();
     document.addEventListener("visibilitychange", this.shown);
-    this.themed = new MutationObserver(() => this.colours());
+    this.themed = new MutationObserver(() => this.colors());
     this.themed.observe(document.body, { attributes: true, attributeFilter: ["class"] });
-    this.colours();
+    this.colors();
     this.fit();
     this.open();
   },
@@ -180,7 +180,7 @@ export default {
       pen.fillStyle = this.lines[0];
       pen.fillRect(x, 128 - (most + 1) / 2, 1, Math.max(2, (most - low) / 2));
     },
-    colours() {
+    colors() {
       const style = getComputedStyle(document.body);
       const of = (name) => style.getPropertyValue(name).trim();
       this.ink = { text: of("--text"), quiet: of("--quiet"), line: of("--line"), main: of("--main"), soft: of("--soft"), card: of("--card") };

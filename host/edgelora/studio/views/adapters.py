@@ -231,7 +231,7 @@ def _compared(answer: Sequence[Any]) -> None:
                 _row("td", ["all", str(sum(count for _, count, _ in rows)), *map(str, totals)])
         _row("td", ["time of one", "", *(f"{one.infer_us / 1000:.1f} ms" for one in found.answers)])
     if any(found.seen):
-        ui.label("Only new samples show how well an adapter does: those it learned from, it may know by heart.")
+        ui.label("Only new samples show how well an adapter does: those it learned from, it may have memorized.")
     ui.label(f"They say different things of {found.apart} of {len(found.classes)} samples.")
 
 

@@ -159,7 +159,7 @@ def _theme_button(desk: Desk) -> None:
 
     def apply() -> None:
         dark.value = {"auto": None, "light": False, "dark": True}[desk.theme]
-        button.props(f'icon={THEME_ICONS[desk.theme]} aria-label="Colours: {desk.theme}"')
+        button.props(f'icon={THEME_ICONS[desk.theme]} aria-label="Colors: {desk.theme}"')
 
     def turn() -> None:
         desk.set_theme(THEMES[(THEMES.index(desk.theme) + 1) % len(THEMES)])

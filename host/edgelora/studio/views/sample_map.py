@@ -17,7 +17,7 @@ from .signals import usual_base
 
 SIZE = 320  # of the drawing
 SHAPES = ("M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0", "M-5,-5h10v10h-10z", "M0,-6l6,10h-12z", "M0,-6l6,6l-6,6l-6,-6z")
-COLOURS = ("#0f6b5c", "#b3480f", "#3b4fa3", "#8a1a5b", "#5f6b0f", "#555555")
+COLORS = ("#0f6b5c", "#b3480f", "#3b4fa3", "#8a1a5b", "#5f6b0f", "#555555")
 
 
 def panel(desk: Desk) -> None:
@@ -54,12 +54,12 @@ def _draw(found: list[Spot]) -> None:
             k = labels.index(spot.label)
             x, y = ((1 + at) * SIZE / 2 for at in (spot.x, spot.y))
             mark = ui.element("path").props(f'd="{SHAPES[k % len(SHAPES)]}" transform="translate({x:.1f},{y:.1f})"')
-            mark.props(f'fill="{COLOURS[k % len(COLOURS)]}" stroke="{"#b3261e" if spot.looks_like else "none"}"')
+            mark.props(f'fill="{COLORS[k % len(COLORS)]}" stroke="{"#b3261e" if spot.looks_like else "none"}"')
             mark.props("stroke-width=3 fill-opacity=.75")
     with ui.element("div").classes("row-line"):
         for k, label in enumerate(labels):
             with ui.element("svg").props('viewBox="-8 -8 16 16" width=16 aria-hidden=true'):
-                ui.element("path").props(f'd="{SHAPES[k % len(SHAPES)]}" fill="{COLOURS[k % len(COLOURS)]}"')
+                ui.element("path").props(f'd="{SHAPES[k % len(SHAPES)]}" fill="{COLORS[k % len(COLORS)]}"')
             ui.label(label)
 
 
