@@ -320,7 +320,7 @@ def test_watch_starts_over_with_a_run_that_begins_anew(tmp_path: Path) -> None:
             "step: a whole",
         ),
         ('{"event": "update", "step": 1, "epoch": 1, "loss": NaN, "learning_rate": 1, "samples": 1}\n', "loss"),
-        ("x" * 200_000, "line 1: longer than any line"),
+        ("x" * 200_000, "line 1: too long"),
         ("[" * 60_000 + "\n", "line 1: not a JSON object"),
     ],
 )
@@ -371,7 +371,7 @@ def test_compare(tmp_path: Path) -> None:
     assert "The highest accuracy" in html and "The lowest mean squared error" in html and html.count("<circle") == 4
     (tmp_path / "two" / "report.json").write_text('{"board": 1}')
     assert "report.json" in edgelora("compare", *runs, code=1)
-    assert "is not there: a run writes it" in edgelora("compare", tmp_path / "absent", code=1)
+    assert "does not exist: a run writes it" in edgelora("compare", tmp_path / "absent", code=1)
 
 
 def test_intervals() -> None:

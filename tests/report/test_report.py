@@ -220,8 +220,8 @@ def test_page_tells_a_worse_run() -> None:
         page = Page(render_html(example(gained=gained, lost=lost, activated=activated)))
         badges = [attributes["class"] for attributes in page.named("p") if "badge" in (attributes.get("class") or "")]
         assert badges[0] == f"badge {'no' if not activated else 'yes' if said == 'Better than before' else ''}"
-        assert said in page.text and f"{gained} test samples became right and {lost} wrong" in page.text
-        assert ("keeps what it had" in page.text) is not activated
+        assert said in page.text and f"{gained} test samples became correct and {lost} wrong" in page.text
+        assert ("keeps its adapter" in page.text) is not activated
     assert "95% interval 64.6 to 75.9%" in page.text
 
 
@@ -234,26 +234,26 @@ def test_page_tells_a_worse_run() -> None:
             {"judged": Verdict.BETTER, "tested_on_seen": 9},
             State.UNPROVEN,
             "better on held-out samples only",
-            "seen 9 of",
+            "used 9 of",
         ),
         (
             {"judged": Verdict.NOT_BETTER, "activated": False},
             State.NOT_BETTER,
             "not better, not activated",
-            "no better",
+            "not better",
         ),
-        ({"judged": Verdict.NOT_BETTER}, State.NOT_BETTER, "not better, activated all the same", "uses the adapter"),
+        ({"judged": Verdict.NOT_BETTER}, State.NOT_BETTER, "not better, activated anyway", "uses the adapter"),
         ({"judged": Verdict.WORSE, "gained": 0, "activated": False}, State.NOT_BETTER, "not better, not activated", ""),
-        ({"judged": Verdict.WORSE, "gained": 0, "lost": 9}, State.WORSE, "worse, activated all the same", ""),
-        ({"judged": Verdict.CAUTIOUS, "held_out": 0, "gained": 4}, State.UNJUDGED, "not judged", "shorter steps"),
-        ({"judged": Verdict.CAUTIOUS, "held_out": 0}, State.BETTER, "better", "shorter steps"),
+        ({"judged": Verdict.WORSE, "gained": 0, "lost": 9}, State.WORSE, "worse, activated anyway", ""),
+        ({"judged": Verdict.CAUTIOUS, "held_out": 0, "gained": 4}, State.UNJUDGED, "not judged", "lower learning rate"),
+        ({"judged": Verdict.CAUTIOUS, "held_out": 0}, State.BETTER, "better", "lower learning rate"),
         (
             {"judged": Verdict.SINGLE_CLASS, "held_out": 0, "gained": 4},
             State.UNJUDGED,
             "not judged",
             "Record another class",
         ),
-        ({"judged": Verdict.BETTER, "host_twin_identical": False}, State.DIFFERS, State.DIFFERS.value, "Don't rely on"),
+        ({"judged": Verdict.BETTER, "host_twin_identical": False}, State.DIFFERS, State.DIFFERS.value, "Don't use it"),
     ],
 )
 def test_the_conclusion_is_the_same_everywhere(changes: dict[str, Any], state: State, short: str, said: str) -> None:
@@ -337,7 +337,7 @@ def test_old_records_make_no_claim() -> None:
     report = Report.from_json(json.dumps(data))
     text = Page(render_html(report)).text
     assert report.verdict is None and "sign test" not in text and "activated" not in text
-    assert "To go on with" not in text and "held-out" not in text
+    assert "Next steps" not in text and "held-out" not in text
 
 
 def test_page_tells_each_class_and_epoch() -> None:
@@ -622,5 +622,5 @@ def test_plan_page_marks_the_choice(tmp_path: Path) -> None:
 
 def test_a_run_without_a_report_says_when_it_comes(tmp_path: Path) -> None:
     """A run that goes on, or was killed."""
-    with pytest.raises(FileError, match="is not there: a run writes it at its end; `edgelora watch`"):
+    with pytest.raises(FileError, match="does not exist: a run writes it at its end; `edgelora watch`"):
         read_report(tmp_path / "report.json")

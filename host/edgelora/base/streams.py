@@ -1,6 +1,6 @@
-"""Standard output and standard error, also closed, full, or with nobody who reads them.
+"""Writing to standard output and standard error, which may be closed, full, or without a reader.
 
-What is written here has no character that acts on the terminal (`text.printable`).
+Output has no control characters (`text.printable`).
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from .text import printable_lines
 
 
 class OutputClosed(Exception):
-    """Whoever read standard output has gone, as `| head -1` does."""
+    """The reader of standard output has closed it, as `| head -1` does."""
 
 
 def note(text: object, quiet: bool = False) -> None:
-    """One line about a step, on standard error; none where that is closed or full."""
+    """Prints a line on standard error, unless that is closed or full."""
     if not quiet:
         with contextlib.suppress(OSError):
             print(printable_lines(text), file=sys.stderr, flush=True)
 
 
 def confirmed(question: object) -> bool:
-    """Whether the person at the terminal, asked on standard error, says yes."""
+    """Asks the user on standard error; returns whether the answer is yes."""
     with contextlib.suppress(OSError):
         print(printable_lines(question), end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def say(text: object = "") -> None:
-    """A line of a result, on standard output. Raises OutputClosed, or FileError where it can't be written."""
+    """Prints a line of a result on standard output. Raises OutputClosed, or FileError if it can't be written."""
     with _explained():
         print(printable_lines(text))
 
 
 def flush() -> None:
-    """Has what was said reach its reader. Raises as `say` does."""
+    """Flushes standard output. Raises as `say` does."""
     with _explained():
         sys.stdout.flush()
 
@@ -58,7 +58,7 @@ def _explained() -> Iterator[None]:
 
 
 def _discard(stream: TextIO) -> None:
-    """What is left in a stream that can't be written goes nowhere: Python's own exit would stumble over it."""
+    """Discards the buffer of a stream that can't be written, as Python's exit would fail on it."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -66,12 +66,12 @@ def _discard(stream: TextIO) -> None:
 
 
 def open_closed() -> None:
-    """Gives standard streams that were closed (`2>&-`) to nothing: else files opened next would take their place."""
+    """Redirects closed standard streams (`2>&-`) to the null device: else files opened next would get their numbers."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
     for stream in (sys.stdout, sys.stderr):

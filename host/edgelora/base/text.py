@@ -1,4 +1,4 @@
-"""Text from boards, files and servers, made fit for a terminal; names that may become part of a path."""
+"""Sanitizing text from boards, files and servers; names that are safe in paths."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .errors import InputError
 
 
 def plain(value: Any) -> Any:
-    """JSON's own types: NumPy scalars, paths and tuples turned into theirs, NaN and infinities into null."""
+    """Converts a value to JSON types: NumPy scalars, paths and tuples to theirs, NaN and infinities to null."""
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
-    if type(value).__module__ == "numpy":  # not imported for this: the command has to be quick to stop
+    if type(value).__module__ == "numpy":  # NumPy is not imported for this: commands must start fast
         value = value.item()
     if isinstance(value, Path):
         return str(value)
@@ -26,7 +26,7 @@ def plain(value: Any) -> Any:
 
 
 def notebook_table(title: str, rows: Iterable[tuple[str, str]]) -> str:
-    """A small HTML table of names and values for a notebook; all that is put into it is escaped."""
+    """A small HTML table of names and values for a notebook; all values are escaped."""
     lines = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in rows)
     return f"<table><caption>{html.escape(title)}</caption><tbody>{lines}</tbody></table>"
 
@@ -35,7 +35,7 @@ STORE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,23}")  # as the device's
 
 
 def printable(text: object) -> str:
-    """`text` on one line, with an escape such as \\x1b or \\u202e for each character that would not show as itself.
+    """`text` on one line, with an escape such as \\x1b or \\u202e for each unprintable character.
 
     So it can't move the cursor, change colors, end the line or reverse what follows it.
     """
@@ -43,12 +43,12 @@ def printable(text: object) -> str:
 
 
 def printable_lines(text: object) -> str:
-    """The same, but lines stay lines: for texts of this program that hold others'."""
+    """The same, but keeps line ends: for messages that quote untrusted text."""
     return "\n".join(map(printable, str(text).split("\n")))
 
 
 def store_name(name: str) -> str:
-    """A name in a board's store, as it is. Raises InputError unless boards take it, which makes it safe in a path."""
+    """Returns a valid name in a board's store, which is safe in a path. Raises InputError if it is invalid."""
     if not STORE_NAME.fullmatch(name):
         raise InputError(f"name {name!r}: give 1 to 24 of A-Z a-z 0-9 - _ and, but not first, .")
     return name

@@ -1,4 +1,4 @@
-"""Jobs in processes of their own, that end when the command does: side by side, one a core, or one that may fail."""
+"""Jobs in separate processes that end with the command: in parallel, one per core, or isolated, as it may fail."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-MOST_MEMORY = 4 << 30  # bytes of addresses for work on what somebody else made
+MOST_MEMORY = 4 << 30  # bytes of address space for work on untrusted data
 
 Result = TypeVar("Result")
 
@@ -28,9 +28,9 @@ Result = TypeVar("Result")
 def in_parallel(
     function: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], workers: int | None = None
 ) -> Iterator[Result]:
-    """What `function(*job)` returns, in the order of jobs; as many processes as cores unless told.
+    """Results of `function(*job)`, in the order of jobs. workers: processes, by default as many as cores.
 
-    An exception of a job, or Ctrl-C, drops the jobs that have not begun, and is raised as soon as it happens.
+    An exception of a job, or Ctrl-C, cancels the jobs that have not begun, and is raised immediately.
     """
     pool = ProcessPoolExecutor(workers or os.cpu_count(), initializer=begin)
     try:
@@ -44,12 +44,12 @@ def in_parallel(
                 yield done.pop(following)
                 following += 1
     finally:
-        # Once only, which `with` would not do: a second call would take back that jobs are dropped.
+        # Only once, unlike `with`: a second call would revoke the cancellation.
         pool.shutdown(wait=False, cancel_futures=True)
 
 
 def begin() -> None:
-    """What ends the command ends a worker without a word: the main process speaks. Other cores are other workers'."""
+    """Prepares a worker: Ctrl-C ends it silently, as the main process reports it; it uses one thread."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     for name in ("SIGTERM", "SIGHUP"):
         if (number := getattr(signal, name, None)) and signal.getsignal(number) is not signal.SIG_IGN:
@@ -58,22 +58,22 @@ def begin() -> None:
 
 
 def apart(function: Callable[..., Result], *arguments: Any, memory: int = MOST_MEMORY) -> Result:
-    """What `function(*arguments)` returns, done in a process of its own: nothing that it does holds this one up.
+    """The result of `function(*arguments)`, run in a separate process, so that it can't block this one.
 
-    For work on what somebody else made. memory: bytes that it may take, where the system bounds that. An exception of
-    the function is raised here; InputError where the process ended without one, as for want of memory.
+    For work on untrusted data. memory: its limit in bytes, where the system supports it. An exception of
+    the function is raised here; InputError if the process died without one, as when out of memory.
     """
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin_apart, (memory,))
     try:
         return pool.submit(function, *arguments).result()
     except (BrokenProcessPool, MemoryError):
-        raise InputError("it takes more memory than there is for it", remedy="give a smaller part of it") from None
+        raise InputError("it needs more memory than available", remedy="give a smaller part") from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _begin_apart(memory: int) -> None:
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy is there: each thread takes addresses
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy is imported: each thread takes address space
     begin()
     if resource is not None:
         with contextlib.suppress(ValueError, OSError):

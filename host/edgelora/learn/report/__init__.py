@@ -1,1 +1,1 @@
-"""What is left of a run: records, figures, pages."""
+"""Reports of runs: records, figures, pages."""

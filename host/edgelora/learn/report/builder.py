@@ -1,4 +1,4 @@
-"""A report from all that a personalization measured."""
+"""Builds a report from the measurements of a personalization."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .statistics import mean_interval
 
 
 def make_report(base: Base, task: Task, run: BoardRun, remarks: Remarks) -> Report:
-    """Everything a run measured, in one report."""
+    """All measurements of a run, in one report."""
     samples, recipe = run.course.samples, run.course.recipe
     test, hello, costs = task.test, run.hello, run.costs
     epochs = (run.outcome and run.outcome.epochs) or recipe.epochs
@@ -106,7 +106,7 @@ def make_report(base: Base, task: Task, run: BoardRun, remarks: Remarks) -> Repo
 
 
 def _measures(base: Base, test: Samples, run: BoardRun) -> dict[str, Any]:
-    """The report's fields that say how right the network is: those of classes, or those of values."""
+    """The report's fields for accuracy, of a classifier, or for error, of a network that learns values."""
     before, after = (measured(base, answered, test).rounded for answered in (run.before, run.after))
     epochs = [found.rounded for found in run.twin.epochs]
     if base.model.learns_values:

@@ -23,7 +23,7 @@ _MOST_POINTS = 1500
 
 
 def loss_section(report: Report) -> Markup:
-    """The loss curve, and beside it how right it was on samples that were held out."""
+    """The loss curve, and the accuracy or error on held-out samples."""
     charts = [chart for chart in (_loss_figure(report), _measure_figure(report.measure)) if chart]
     return page.section("Learning", page.part("group", "side", charts)) if charts else Markup()
 
@@ -107,8 +107,8 @@ def _measure_figure(measure: Accuracy | Error) -> Markup:
     last = measure.epochs[-1]
     label = f"{measure.title} on held-out samples, from {measure.shown(measure.before)} to {measure.shown(last)}"
     caption = (
-        f"{label}. Epoch 0 is the base. Measured on the host twin, with the adapter as each epoch left it. No "
-        "epoch was chosen by it."
+        f"{label}. Epoch 0 is the base. Measured on the host twin with each epoch's adapter; not used to "
+        "choose the epoch."
     )
     legend = [(page.key("loss-epoch"), "after an epoch, on the host twin")]
     if measure.interval(last):
@@ -163,7 +163,7 @@ def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 @dataclass(frozen=True)
 class _Kind:
-    """A category of arena regions: the planner's names for them, and what they hold."""
+    """A category of arena regions: the planner's names for them, and their content."""
 
     key: str
     title: str
@@ -175,7 +175,7 @@ _KINDS = (
     _Kind("session", "session", "layer tables, constants, counters", ("session",)),
     _Kind("activation", "activations", "outputs of the layers", ("output", "recomputed output", *HISTORY)),
     _Kind("kept", "kept for backward", "the adapters' inner vectors t, activation masks", ("t", "mask")),
-    _Kind("error", "error vectors", "what the backward pass hands from layer to layer", ("error", "work")),
+    _Kind("error", "error vectors", "gradients passed from layer to layer in the backward pass", ("error", "work")),
     _Kind("weight", "adapter weights", "A and B as the kernels read them, int8", ("A weight", "B weight")),
     _Kind("master", "master weights", "the same at full resolution, int16", ("A master", "B master")),
     _Kind("gradient", "gradients", "sums over a micro-batch, int32", ("A gradient", "B gradient")),
@@ -196,8 +196,8 @@ def memory_section(report: Report) -> Markup:
     legend = [(page.part("swatch", kind.key), kind.title) for kind in used]
     label = f"Memory map of the arena, {page.size(report.arena_bytes)}, over the steps of one training pass"
     caption = (
-        f"The whole arena, {page.size(report.arena_bytes)} ({page.count(report.arena_bytes, 'byte')}), while one sample"
-        " trains. A block, named by what it holds and its layer, spans the steps it is needed for; blocks never needed "
+        f"The arena, {page.size(report.arena_bytes)} ({page.count(report.arena_bytes, 'byte')}), while one sample"
+        " trains. A block, named by its content and layer, spans the steps that need it; blocks never needed "
         "together share addresses."
     )
     return page.section(
@@ -208,8 +208,8 @@ def memory_section(report: Report) -> Markup:
 def _memory_table(report: Report, used: list[_Kind]) -> Markup:
     live = {kind: _live(report, kind) for kind in used}
     rows = [[kind.title, kind.meaning, *_share(max(live[kind]), report)] for kind in used]
-    rows.append(["all at once, at most", "", *_share(max(map(sum, zip(*live.values(), strict=True))), report)])
-    return page.table(["Kind", "Holds", "Bytes at its peak", "Of the arena"], rows, "Bytes by kind", total=True)
+    rows.append(["total, at its peak", "", *_share(max(map(sum, zip(*live.values(), strict=True))), report)])
+    return page.table(["Kind", "Holds", "Bytes at its peak", "Share of the arena"], rows, "Bytes by kind", total=True)
 
 
 def _share(count: int, report: Report) -> tuple[str, str]:
@@ -217,7 +217,7 @@ def _share(count: int, report: Report) -> tuple[str, str]:
 
 
 def _live(report: Report, kind: _Kind) -> list[int]:
-    """Bytes of a kind that are needed at each step."""
+    """Live bytes of a kind at each step."""
     changes = [0] * report.memory_steps
     for region in report.memory:
         if _kind(region) is kind and max(region.birth, 0) <= min(region.death, report.memory_steps - 1):
@@ -252,7 +252,7 @@ def _memory_map(report: Report, label: str) -> Markup:
     for op in range(0, ops, every):
         for step in (op, steps - 1 - op):
             parts.append(page.text(left + column * (step + 0.5), height - bottom + 18, str(op), "tick"))
-    parts.append(page.text((left + width - right) / 2, height - 6, "layer at work", "axis-name"))
+    parts.append(page.text((left + width - right) / 2, height - 6, "active layer", "axis-name"))
     return page.svg(width, height, label, parts)
 
 

@@ -1,4 +1,4 @@
-"""Several runs beside each other: a table, and a page with a chart of their accuracies or errors."""
+"""Comparison of several runs: a table, and a page with a chart of their accuracies or errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgelora.core.formats.files import write_atomic
 from . import page
 from .record import Report
 
-Runs = Sequence[tuple[str, Report]]  # what a run is called, and its record
+Runs = Sequence[tuple[str, Report]]  # a run's name and its record
 HEAD = (
     "run",
     "board",
@@ -60,14 +60,14 @@ def _row(name: str, report: Report) -> list[str]:
 
 
 def differences(runs: Runs) -> list[str]:
-    """What keeps runs from being compared: other bases, other test samples."""
+    """Why runs are not comparable: different bases or test samples."""
     said = []
     for what, values in (
         ("base networks", {report.base_id for _, report in runs}),
         ("test samples", {(report.test_samples, report.tested_on, report.subject) for _, report in runs}),
     ):
         if len(values) > 1:
-            said.append(f"These runs have {len(values)} different {what}: figures are not of the same task.")
+            said.append(f"These runs have {len(values)} different {what}: their figures are not comparable.")
     if len(_by_measure(runs)) > 1:
         said.append("Some runs have accuracies, others errors, with 95% intervals of their changes.")
     return said
@@ -96,14 +96,14 @@ def render_comparison(runs: Runs) -> str:
     sections = [
         page.part("headline", "comparison", title, [], [], [], [_best(alike) for alike in kinds]),
         *(page.section(alike[0][1].measure.title, _measure_figure(alike)) for alike in kinds),
-        page.section("Runs", page.table(head, rows, "What they were, took and gave")),
+        page.section("Runs", page.table(head, rows, "Settings, costs and results")),
         page.section("Notes", page.part("notes", notes)),
     ]
     return page.whole(title, sections)
 
 
 def write_comparison(path: Path, runs: Runs) -> None:
-    """Writes the page, whole or not at all."""
+    """Writes the page atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, render_comparison(runs).encode())
 

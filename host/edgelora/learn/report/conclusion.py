@@ -1,7 +1,6 @@
-"""What became of a run, in the same words for the terminal, the page, the studio and lists of runs.
+"""A run's conclusion, in the same words for the terminal, the page, the studio and lists of runs.
 
-The host twin, the samples held out from training and the test samples each say something. Here, and nowhere else, they
-are put together.
+Only this module combines the evidence of the host twin, of samples held out from training and of test samples.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class State(StrEnum):
-    """The conclusion in a few words, for a list and for programs.
+    """The conclusion in a few words, for lists and programs.
 
-    UNPROVEN: better by the samples held out, with no measurable difference on the test samples, or by test samples that
-    training has seen; UNJUDGED: nothing could judge it.
+    UNPROVEN: better on held-out samples, with no measurable difference on test samples, or on test samples used in
+    training; UNJUDGED: there was no evidence.
     """
 
     BETTER = "better"
@@ -39,7 +38,7 @@ TITLES = {
     State.BETTER: "Better than before",
     State.UNPROVEN: "Better on held-out samples only",
     State.UNCHANGED: "No measurable difference",
-    State.NOT_BETTER: "No better than before",
+    State.NOT_BETTER: "Not better than before",
     State.WORSE: "Worse than before",
     State.UNJUDGED: "Not judged",
     State.DIFFERS: "Not reliable: the board differs from its host twin",
@@ -48,9 +47,9 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Conclusion:
-    """state: see `State`; activated: whether the board infers with the adapter, None: nobody recorded it.
+    """state: see `State`; activated: whether the board uses the adapter, None: not recorded.
 
-    judges: what judged the adapter; kept: which adapter it is; advice: what to do, "" if nothing.
+    judges: the evidence; kept: which epoch's adapter was chosen; advice: what to do, or "".
     """
 
     state: State
@@ -65,18 +64,18 @@ class Conclusion:
 
     @property
     def headline(self) -> str:
-        """The title, and whether the adapter is out of use."""
+        """The title, and whether the adapter is inactive."""
         unused = self.activated is False and self.state is not State.DIFFERS
         return f"{self.title}: not activated" if unused else self.title
 
     @property
     def short(self) -> str:
-        """For a line or a cell: the state, and what is unusual about the activation."""
+        """For a line or a cell: the state, and an unusual activation."""
         if self.state is State.DIFFERS or self.activated is None:
             return self.state
         usual = self.state in (State.BETTER, State.UNPROVEN, State.UNJUDGED, State.UNCHANGED)
         if self.activated and not usual:
-            return f"{self.state}, activated all the same"
+            return f"{self.state}, activated anyway"
         return self.state if self.activated else f"{self.state}, not activated"
 
     @property
@@ -87,13 +86,13 @@ class Conclusion:
 
     @property
     def text(self) -> str:
-        """Everything, in sentences."""
-        use = {True: "The board uses the adapter.", False: "The board keeps what it had.", None: ""}[self.activated]
+        """The whole conclusion, in sentences."""
+        use = {True: "The board uses the adapter.", False: "The board keeps its adapter.", None: ""}[self.activated]
         return " ".join(part for part in (self.judges, self.kept, use, self.advice) if part)
 
 
 def conclude(report: Report) -> Conclusion:
-    """What a run's record says of its adapter."""
+    """The conclusion of a run's record."""
     state = _state(report)
     return Conclusion(state, report.activated, _judges(report, state), _kept(report), _advice(report, state))
 
@@ -116,17 +115,17 @@ def _state(report: Report) -> State:
 
 def _judges(report: Report, state: State) -> str:
     if state is State.DIFFERS:
-        return "The board's adapter is not the one that this computer made of the same samples."
+        return "The board's adapter differs from the one that this computer trained on the same samples."
     said = []
     if report.held_out:
-        better: dict[str, str] = {Verdict.BETTER: "is better", Verdict.NOT_BETTER: "is no better"}
+        better: dict[str, str] = {Verdict.BETTER: "is better", Verdict.NOT_BETTER: "is not better"}
         if report.judged in better:
             held = page.count(report.held_out, "sample")
             said.append(f"On {held} held out from training it {better[report.judged]}.")
     elif report.judged == Verdict.SINGLE_CLASS:
-        said.append("All samples are of one class, so nothing shows what it did to the others.")
+        said.append("All samples are of one class, so its effect on other classes is unknown.")
     elif report.judged == Verdict.CAUTIOUS:
-        said.append("Too few samples were there to hold some out, so training took shorter steps.")
+        said.append("There were too few samples to hold some out, so training used a lower learning rate.")
     said.append(_tests(report))
     return " ".join(part for part in said if part)
 
@@ -138,7 +137,7 @@ def _tests(report: Report) -> str:
     seen = ""
     if report.tested_on_seen:
         which = "all" if report.tested_on_seen >= report.test_samples else f"{report.tested_on_seen:,}"
-        seen = f" Training has seen {which} of these: new samples may do less well."
+        seen = f" Training used {which} of these: accuracy on new samples may be lower."
     told = f" ({measure.why.rstrip('.')})" if measure.why else ""
     return f"{measure.title} on {samples}: {change}{told}.{seen}"
 
@@ -157,9 +156,9 @@ def _kept(report: Report) -> str:
 
 def _advice(report: Report, state: State) -> str:
     if state is State.DIFFERS:
-        return "Don't rely on it: train again, and install or flash the board's EdgeLoRA anew if it happens again."
+        return "Don't use it: train again. If it happens again, reinstall or reflash the board's EdgeLoRA."
     if report.judged == Verdict.SINGLE_CLASS:
         return "Record another class."
     if state is State.NOT_BETTER:
-        return "Record more samples, above all of the classes that are mixed up."
+        return "Record more samples, above all of classes that are confused."
     return "Record more samples." if report.judged == Verdict.CAUTIOUS else ""

@@ -1,15 +1,15 @@
-"""How well a score tells faults from what is normal."""
+"""ROC curves: how well a score separates faults from normal operation."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-PARTIAL = 0.1  # false alarms up to which a partial area counts
+PARTIAL = 0.1  # largest share of false alarms of the partial area
 
 
 def auc(normal: NDArray[np.number], faulty: NDArray[np.number]) -> float:
-    """The chance that a faulty score is above a normal one; ties count half. Scores [N], [M]."""
+    """The probability that a faulty score exceeds a normal one; ties count half. Scores [N], [M]."""
     order = np.sort(normal)
     below = np.searchsorted(order, faulty, "left") + np.searchsorted(order, faulty, "right")
     return float(below.mean() / (2 * len(normal)))

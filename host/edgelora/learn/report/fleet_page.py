@@ -1,4 +1,4 @@
-"""The page of a federation: how well its boards do, round by round, and what it cost and told."""
+"""The page of a federation: accuracy by round, costs, and privacy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TENTH = 10
 
 @dataclass(frozen=True)
 class FleetRound:
-    """A round. accuracies: by board, shares of 1; empty where nobody measured them. Epsilons: of all rounds so far."""
+    """A round. accuracies: by board, shares of 1; empty if not measured. Epsilons: of all rounds so far."""
 
     asked: int
     survivors: int
@@ -33,9 +33,9 @@ class FleetRound:
 
 @dataclass(frozen=True)
 class FleetReport:
-    """What is left of a federation. before: accuracies with the bare base, by board; settings: names and values.
+    """A federation's results. before: accuracies with the base alone, by board; settings: names and values.
 
-    adjacency: what epsilons are of; outsider, server: epsilons as they are now; budget: 0, none; left: of it, in words.
+    adjacency: of the epsilons; outsider, server: current epsilons; budget: 0 for none; left: the rest of it, in words.
     """
 
     created: str
@@ -50,13 +50,13 @@ class FleetReport:
     left: str
     noise: float
     masks: bool
-    twins: bool  # boards of this computer alone, which make no masks
+    twins: bool  # only boards of this computer, which omit masks
     sha256: str
     adapter_bytes: int
     settings: list[tuple[str, str]]
     before: dict[str, float]
     rounds: list[FleetRound]
-    ended: str = ""  # why, if before its last round
+    ended: str = ""  # why it ended before its last round, if it did
 
 
 def mean_of(accuracies: dict[str, float]) -> float | None:
@@ -64,13 +64,13 @@ def mean_of(accuracies: dict[str, float]) -> float | None:
 
 
 def worst_tenth(accuracies: dict[str, float]) -> float | None:
-    """The mean of the worst tenth of boards, one at least."""
+    """The mean of the worst tenth of boards, at least one."""
     worst = sorted(accuracies.values())[: max(1, len(accuracies) // _TENTH)]
     return sum(worst) / len(worst) if worst else None
 
 
 def write_fleet_page(report: FleetReport, path: Path) -> Path:
-    """Writes the page, whole or not at all."""
+    """Writes the page atomically."""
     title = report.title
     write_atomic(path, page.whole(title, [_headline(report, title), *_sections(report)]).encode())
     return path
@@ -85,14 +85,14 @@ def _headline(report: FleetReport, title: str) -> Markup:
             ("after", "with the global adapter", page.percent(mean_of(measured[-1]))),
             ("float", "worst tenth of boards", page.percent(worst_tenth(measured[-1]))),
         ]
-    of = f"Of an outsider, at delta {report.delta:g}; {report.adjacency}."
+    of = f"For outsiders, at delta {report.delta:g}; {report.adjacency}."
     badges = [("yes" if report.noise else "no", f"epsilon {_epsilon(report.outsider)}", of), _masks(report)]
     if report.budget:
-        told = f"Of the larger epsilon; the server's is {_epsilon(report.server)} now."
-        badges.append(("yes", f"left of the budget: {report.left}", told))
+        told = f"Of the larger epsilon; the server's current epsilon is {_epsilon(report.server)}."
+        badges.append(("yes", f"remaining budget: {report.left}", told))
     sentences = [
         f"{page.count(len(report.rounds), 'round')} of {report.planned} are done; {page.count(report.boards, 'board')} "
-        "belong to the fleet. No sample left a board, and nobody's own adapter."
+        "belong to the fleet. No sample, and no board's own adapter, left a board."
     ]
     if report.ended:
         sentences.append(report.ended)
@@ -103,16 +103,16 @@ def _masks(report: FleetReport) -> tuple[str, str, str]:
     if not report.masks:
         return "no", "masks off", "The server saw each board's update."
     if report.twins:
-        return "yes", "masks left out", "Twins on one computer: they cancel to the last bit."
-    return "yes", "masks on", "The server saw sums alone."
+        return "yes", "masks omitted", "Simulated on one computer: masks cancel exactly."
+    return "yes", "masks on", "The server saw only sums."
 
 
 def _sections(report: FleetReport) -> list[Markup]:
     return [
         page.section("Accuracy by round", _accuracy(report), _boards(report)),
         page.section("Privacy", _privacy(report)),
-        page.section("What it took", _costs(report)),
-        page.section("What came out", _outcome(report)),
+        page.section("Costs", _costs(report)),
+        page.section("Result", _outcome(report)),
     ]
 
 
@@ -120,7 +120,7 @@ def _accuracy(report: FleetReport) -> Markup:
     points = [(0, report.before)] + [(i, one.accuracies) for i, one in enumerate(report.rounds, 1)]
     points = [(i, by) for i, by in points if by]
     if len(points) < 2:
-        text = "Nobody measured it: how well a board does is the board's own to know, outside of a simulation."
+        text = "Not measured: outside of simulations, each board knows only its own accuracy."
         return page.part("note", text)
     curves: list[tuple[str, str, Callable[[dict[str, float]], float | None]]] = [
         ("loss-epoch", "mean of boards", mean_of),
@@ -128,7 +128,7 @@ def _accuracy(report: FleetReport) -> Markup:
     ]
     drawn = [(look, [(i, value) for i, by in points if (value := of(by)) is not None]) for look, _, of in curves]
     levels = [i / 10 for i in range(math.floor(10 * min(v for _, line in drawn for _, v in line)), 11)]
-    label = "Accuracy on test samples that nobody learned from. Round 0 is the base."
+    label = "Accuracy on test samples that no board trained on. Round 0 is the base."
     picture = _chart(drawn, levels, "{:.0%}".format, max(len(report.rounds), 1), label)
     return page.figure(picture, label, label, [(page.key(look), name) for look, name, _ in curves])
 
@@ -161,7 +161,7 @@ def _chart(
 
 
 def _boards(report: FleetReport) -> Markup:
-    """Each board at the base, half-way and at the end; of many the worst and the best alone."""
+    """Each board before, half-way and at the end; of many boards only the worst and the best."""
     measured = [(i, one.accuracies) for i, one in enumerate(report.rounds, 1) if one.accuracies]
     if not measured or not report.before:
         return Markup()
@@ -179,7 +179,7 @@ def _boards(report: FleetReport) -> Markup:
 
 def _privacy(report: FleetReport) -> Markup:
     if not report.noise:
-        hidden = "Masks alone hide a board among the others." if report.masks else "Nothing hides a board's update."
+        hidden = "Only masks hide a board among the others." if report.masks else "Nothing hides a board's update."
         return page.part("note", f"No noise was added: epsilon is infinite. {hidden}")
     rounds = report.rounds
     lines = [
@@ -192,16 +192,16 @@ def _privacy(report: FleetReport) -> Markup:
     legend = [
         (
             page.key("loss-epoch"),
-            "an outsider, who sees the global adapters, but not this page, which says how many answered",
+            "an outsider, who sees the global adapters, but not this page, which shows how many replied",
         ),
-        (page.key("loss-float"), "the server, which knows who was asked"),
+        (page.key("loss-float"), "the server, which knows the sampled boards"),
     ]
     rows = [
-        ["epsilon of an outsider", _epsilon(report.outsider)],
-        ["epsilon of the server", _epsilon(report.server)],
-        ["left of the budget", report.left],
+        ["epsilon, outsiders", _epsilon(report.outsider)],
+        ["epsilon, server", _epsilon(report.server)],
+        ["remaining budget", report.left],
     ]
-    now = f"Now, by all federations of these boards, at delta {report.delta:g}; {report.adjacency}"
+    now = f"Current, over all federations of these boards, at delta {report.delta:g}; {report.adjacency}"
     return Markup("\n").join([page.figure(picture, label, label, legend), page.table([], rows, now)])
 
 
@@ -209,7 +209,7 @@ def _costs(report: FleetReport) -> Markup:
     rounds = report.rounds
     asked, back = sum(one.asked for one in rounds), sum(one.survivors for one in rounds)
     rows = [
-        ["boards asked, all rounds", f"{asked:,}"],
+        ["boards sampled, all rounds", f"{asked:,}"],
         ["dropped out", f"{asked - back:,}"],
         ["bytes to boards", page.size(sum(one.down for one in rounds))],
         ["bytes from boards", page.size(sum(one.up for one in rounds))],

@@ -1,4 +1,4 @@
-"""The page of one machine that a board has learned: how well its scores tell faults, and how often they are wrong."""
+"""The page of one monitored machine: how well scores detect faults, and the rate of false alarms."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .statistics import most_events
 _CHART = (460, 320, 52, 20, 24, 44)  # width, height; margins left, right, top, bottom
 _LOOKS = {"lora_residual": "epoch", "mahalanobis": "float", "base_residual": "update", "z_score": "z"}
 NAMES = {
-    "lora_residual": "one's own adapter",
+    "lora_residual": "own adapter",
     "base_residual": "base alone",
-    "mahalanobis": "Mahalanobis distance, in floats on the host",
+    "mahalanobis": "Mahalanobis distance, in float on the host",
     "z_score": "z-score, no network",
 }
 
 
 @dataclass(frozen=True)
 class Method:
-    """How a score tells faults. curve: points (false alarms, faults found), shares of windows; by_severity: AUC."""
+    """A score's performance. curve: points (false alarms, detected faults), shares of windows; by_severity: AUC."""
 
     auc: float
     partial_auc: float
@@ -36,10 +36,10 @@ class Method:
 
 @dataclass(frozen=True)
 class MachineReport:
-    """What is left of a machine's run. methods: by name, as `NAMES` has them. Shares are of windows, 0 to 1.
+    """A machine's results. methods: by name, see `NAMES`. Shares are of windows, 0 to 1.
 
     found: share of faulty windows above the threshold, by fault and severity. false_alarms: of normal windows above it,
-    in_alarm: in an alarm; alarms: how often one began; tested: windows, normal and faulty.
+    in_alarm: during an alarm; alarms: how many began; tested: numbers of normal and faulty windows.
     """
 
     created: str
@@ -73,7 +73,7 @@ class MachineReport:
 
     @property
     def days(self) -> float:
-        """Of normal operation that was tested."""
+        """Days of tested normal operation."""
         return self.tested[0] * self.window_seconds / 86400
 
     def as_json(self) -> dict[str, Any]:
@@ -81,8 +81,8 @@ class MachineReport:
 
 
 def write_machine_page(report: MachineReport, path: Path) -> Path:
-    """Writes the page, whole or not at all."""
-    title = f"Machine {report.machine}, as a board knows it"
+    """Writes the page atomically."""
+    title = f"Machine {report.machine}, monitored by a board"
     write_atomic(path, page.whole(title, [_headline(report, title), *_sections(report)]).encode())
     return path
 
@@ -95,15 +95,15 @@ def _headline(report: MachineReport, title: str) -> Markup:
         ("float", "normal windows above the threshold", page.percent(report.false_alarms)),
     ]
     kept = "yes" if report.activated else "no"
-    meaning = "Judged by normal windows held out from training, with no fault seen."
+    meaning = "Validated on held-out normal windows, without faults."
     twin = "yes" if report.host_twin_identical else "no"
     badges = [
-        (kept, f"Adapter: {report.verdict}" + ("" if report.activated else ", not in use"), meaning),
-        (twin, f"Host twin identical: {twin}", "Samples, adapter, record and scores, to the last bit."),
+        (kept, f"Adapter: {report.verdict}" + ("" if report.activated else ", not active"), meaning),
+        (twin, f"Host twin identical: {twin}", "Samples, adapter, record and scores, bit for bit."),
     ]
     sentences = [
         "The vibration is simulated: nothing here was measured on a machine.",
-        f"The board made features of raw counts, learned from {sum(report.stages.values())} normal windows of "
+        f"The board computed features from raw counts, trained on {sum(report.stages.values())} normal windows of "
         f"{report.window_seconds:.1f} s, and set its own threshold. It then watched {report.watched} windows, of which "
         f"{report.watched_above} were above it.",
     ]
@@ -114,16 +114,16 @@ def _headline(report: MachineReport, title: str) -> Markup:
 
 def _sections(report: MachineReport) -> list[Markup]:
     tested = (
-        f"The twin, which scores as the board does, scored {report.tested[0]} normal windows and {report.tested[1]} "
-        "faulty ones, none of which calibrated anything. Without a network a score knows the same normal windows."
+        f"The host twin, equal to the board, scored {report.tested[0]} normal windows and {report.tested[1]}  "
+        "faulty ones, none used for calibration. Scores without a network use the same normal windows."
     )
     legend = [(page.key(f"loss-{_LOOKS[name]}"), NAMES[name]) for name in _LOOKS if name in report.methods]
-    chart = page.figure(_chart(report), "Faults found by false alarms", tested, legend)
+    chart = page.figure(_chart(report), "Detected faults by false alarms", tested, legend)
     return [
-        page.section("Faults found, by false alarms", chart, _methods(report)),
-        page.section("Found at the board's threshold", _found(report)),
+        page.section("Detected faults by false alarms", chart, _methods(report)),
+        page.section("Detection at the board's threshold", _found(report)),
         page.section("Alarms", _alarms(report)),
-        page.section("What it takes", _costs(report)),
+        page.section("Costs", _costs(report)),
     ]
 
 
@@ -153,7 +153,7 @@ def _methods(report: MachineReport) -> Markup:
         for name, one in report.methods.items()
     ]
     head = ["Score", "AUC", "pAUC, 10 %", *(f"severity {severity}" for severity in severities)]
-    return page.table(head, rows, "Area under the curve; partial: up to 10 % of false alarms, of 1", marked=0)
+    return page.table(head, rows, "Area under the curve; partial: up to 10 % false alarms, scaled to 1", marked=0)
 
 
 def _found(report: MachineReport) -> Markup:
@@ -167,23 +167,23 @@ def _alarms(report: MachineReport) -> Markup:
     most = most_events(report.alarms) / report.days
     rows = [
         ["threshold", f"{report.threshold:.3f}"],
-        ["aimed at: normal windows above it", f"1 in {report.one_in}"],
+        ["target: normal windows above it", f"1 in {report.one_in}"],
         ["measured", page.percent(report.false_alarms)],
         [f"in alarm: {report.least} of {report.votes} above it", page.percent(report.in_alarm)],
         [f"false alarms in {24 * report.days:.1f} hours", str(report.alarms)],
-        ["in a day", f"{report.alarms / report.days:.1f}, at most {most:.0f}"],
+        ["per day", f"{report.alarms / report.days:.1f}, at most {most:.0f}"],
     ]
-    table = page.table([], rows, f"Of normal operation, {86400 / report.window_seconds:,.0f} windows a day")
+    table = page.table([], rows, f"In normal operation, {86400 / report.window_seconds:,.0f} windows per day")
     return Markup("\n").join([table, page.part("note", "At most: with 95 % confidence, if alarms come independently.")])
 
 
 def _costs(report: MachineReport) -> Markup:
     rows = [
         ["adapter with the machine's record", page.size(report.adapter_bytes)],
-        ["of it the record", page.size(report.record_bytes)],
+        ["of which the record", page.size(report.record_bytes)],
         ["arena", page.size(report.arena_bytes)],
         ["heap left", page.size(report.heap_free)],
-        ["front end, network and monitor, a window", page.time(report.window_us)],
+        ["front end, network and monitor, per window", page.time(report.window_us)],
         ["training step", page.time(report.train_step_us)],
         *([f"windows of stage {stage}", str(count)] for stage, count in report.stages.items()),
     ]

@@ -1,6 +1,6 @@
-"""How right a run's network was, in words: by accuracy or, where it learned values, by the mean squared error.
+"""Metrics of a run in words: accuracy or, for a network that learns values, mean squared error.
 
-Everything that a report, a page or a terminal says of it comes from here. Both have the same face.
+Reports, pages and terminal output take them from here. Both classes have the same interface.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from .statistics import Interval, difference_verdict, sign_test, verdict, wilson
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Shares of 1 before, after, and after each epoch; None stands for what nobody counted.
+    """Shares of 1 before, after, and after each epoch; None if not measured.
 
-    gained, lost: test samples that became right, and wrong.
+    gained, lost: test samples that became correct, and wrong.
     """
 
     before: float
@@ -30,7 +30,7 @@ class Accuracy:
     name = "accuracy"
     title = "Accuracy"
     best = "highest"
-    caption = "with 95% confidence intervals (Wilson's), as far as the number of test samples is known"
+    caption = "with Wilson's 95% confidence intervals if the number of test samples is known"
 
     def shown(self, value: float) -> str:
         return page.percent(value)
@@ -39,11 +39,11 @@ class Accuracy:
         return f"{100 * value:g}%"
 
     def interval(self, value: float) -> Interval | None:
-        """What it may be on other samples of this kind."""
+        """The 95% confidence interval of the accuracy."""
         return wilson(value, self.samples)
 
     def scored(self, value: float) -> str:
-        """What a network did, with how many test samples that is and what it says about others."""
+        """A network's result, with the number of correct test samples and the confidence interval."""
         within = self.interval(value)
         if within is None:
             return f"scored {self.shown(value)}"
@@ -54,7 +54,7 @@ class Accuracy:
 
     @property
     def merit(self) -> float:
-        """Of the network afterwards: the larger the better."""
+        """The score after training: higher is better."""
         return self.after
 
     @property
@@ -63,12 +63,12 @@ class Accuracy:
 
     @property
     def why(self) -> str:
-        """What the verdict rests on, in a sentence."""
+        """The reason for the verdict, in a sentence."""
         if self.gained is None or self.lost is None:
             return ""
         p = sign_test(self.gained, self.lost)
         shown = f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
-        changes = f"{page.count(self.gained, 'test sample')} became right and {self.lost:,} wrong"
+        changes = f"{page.count(self.gained, 'test sample')} became correct and {self.lost:,} wrong"
         return f"{changes} ({shown}, exact sign test)."
 
     @property
@@ -83,7 +83,7 @@ class Accuracy:
 
     @property
     def spread(self) -> str:
-        """The interval that a table has room for: that of the accuracy afterwards."""
+        """The interval shown in tables: that of the accuracy after training."""
         within = self.interval(self.after)
         return "–" if within is None else f"{page.percent(within.low)} to {page.percent(within.high)}"
 
@@ -98,7 +98,7 @@ class Accuracy:
 class Error:
     """Mean squared errors before, after, and after each epoch, in squared units of the data.
 
-    gap: the 95% interval of error after minus error before, of the same samples; None: too few of them to tell.
+    gap: the 95% interval of error after minus error before, on the same samples; None: too few samples.
     """
 
     before: float
@@ -118,7 +118,7 @@ class Error:
         return f"{value:g}"
 
     def interval(self, value: float) -> Interval | None:
-        """None: the error of one network says nothing of the difference, as hard samples are hard for both."""
+        """None: intervals of single errors say nothing about the difference, as hard samples are hard for both."""
         return None
 
     def scored(self, value: float) -> str:
@@ -126,7 +126,7 @@ class Error:
 
     @property
     def merit(self) -> float:
-        """Of the network afterwards: the larger the better."""
+        """The score after training: higher is better."""
         return -self.after
 
     @property
@@ -135,7 +135,7 @@ class Error:
 
     @property
     def why(self) -> str:
-        """What the verdict rests on, in a sentence."""
+        """The reason for the verdict, in a sentence."""
         if self.gap is None:
             return "The test samples are too few to compare their errors."
         return f"The error changed by {self.spread} (95% interval, sample by sample)."
@@ -151,7 +151,7 @@ class Error:
 
     @property
     def spread(self) -> str:
-        """The interval that a table has room for: that of the change."""
+        """The interval shown in tables: that of the change."""
         return "–" if self.gap is None else f"{_signed(self.gap.low)} to {_signed(self.gap.high)}"
 
     def levels(self, values: Sequence[float], from_zero: bool = False) -> list[float]:

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: what a run says while it goes on."""
+"""`metrics.jsonl`: the log of a run in progress."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgelora.base.text import plain
 
 from .record import Amount, Count, ReportError, read_record
 
-MAX_LINE = 1 << 16  # bytes of a line that is followed
+MAX_LINE = 1 << 16  # bytes of a line
 
 
 @dataclass(frozen=True)
@@ -37,20 +37,20 @@ class Update:
 
 @dataclass(frozen=True)
 class End:
-    """The run is over: "done", "suspended", "stopped" by Ctrl-C, or "failed"."""
+    """The end of a run: "done", "suspended", "stopped" by Ctrl-C, or "failed"."""
 
     state: str
     event: str = field(default="end", init=False)
 
 
 class Metrics:
-    """Appends to a `metrics.jsonl`: one JSON object a line, on its way to the disk before the call returns.
+    """Appends to a `metrics.jsonl`: one JSON object per line, flushed before the call returns.
 
-    A half-written last line of a killed run is cut off first, so that the file goes on with whole lines; `fresh`: all
-    that is there. When the `with` block ends, so does the run: the last line says how.
+    First removes a half-written last line of a killed run; `fresh`: the whole content.
+    When the `with` block ends, the last line records how the run ended.
     """
 
-    ended = "done"  # how, unless there is an exception
+    ended = "done"  # how the run ends, without an exception
 
     def __init__(self, path: Path, fresh: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,16 +90,16 @@ class Metrics:
     ) -> None:
         if kind is not None:
             self.ended = "stopped" if issubclass(kind, KeyboardInterrupt) else "failed"
-        with contextlib.suppress(OSError):  # nothing depends on it
+        with contextlib.suppress(OSError):  # best effort
             self.write("end", state=self.ended)
         self.close()
 
 
 def follow(path: Path, pause: float = 0.2) -> Iterator[Update | End | None]:
-    """The updates of a `metrics.jsonl` that may be growing, then how the run ended.
+    """Yields the updates of a `metrics.jsonl` that may be growing, then how the run ended.
 
-    None after each `pause` of seconds in which nothing came. A run that was resumed goes on behind its first end; one
-    that begins anew in the same file is followed from its beginning. ReportError names a damaged line.
+    Yields None after each `pause` (seconds) without news. A resumed run continues behind its first end; one
+    that restarts in the same file is followed from its start. ReportError names a damaged line.
     """
     with path.open("rb") as file:
         rest, number, end = b"", 0, None
@@ -115,7 +115,7 @@ def follow(path: Path, pause: float = 0.2) -> Iterator[Update | End | None]:
             if lines:
                 continue
             if len(rest) > MAX_LINE:
-                raise ReportError(f"{path}, line {number + 1}: longer than any line of a run")
+                raise ReportError(f"{path}, line {number + 1}: too long for a metrics file")
             if end and not rest:
                 yield end
                 return
@@ -127,7 +127,7 @@ def follow(path: Path, pause: float = 0.2) -> Iterator[Update | End | None]:
 
 
 def _event(line: bytes, where: str) -> Update | End | None:
-    """What a line says; None for events of other kinds."""
+    """The event of a line; None for other kinds."""
     record = _object(line, where)
     kind = {"update": Update, "end": End}.get(str(record.pop("event", "")))
     return read_record(kind, record, where) if kind else None
@@ -144,6 +144,6 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a `metrics.jsonl`; a half-written last one is left out. ReportError names a damaged line."""
+    """All complete lines of a `metrics.jsonl`, without a half-written last one. ReportError names a damaged line."""
     lines = path.read_bytes().split(b"\n")[:-1]
     return [_object(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]

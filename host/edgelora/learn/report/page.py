@@ -1,7 +1,7 @@
-"""What the HTML pages are made of: words and units, parts that templates make, elements of charts.
+"""Building blocks of HTML pages: words and units, parts from templates, elements of charts.
 
-A page is one file without scripts or outside resources: it can be mailed, printed and opened offline. Markup comes from
-the templates and from `element` alone, which escape all that is put into them; everything else is text.
+A page is a self-contained file without scripts: it can be mailed, printed and opened offline. Markup comes only from
+the templates and from `element`, which escape all values; everything else is text.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def count(number: int, noun: str) -> str:
 
 
 def date(iso: str) -> str:
-    """Day and minute of an ISO time, as it is if it is none."""
+    """Day and minute of an ISO time; other text is returned unchanged."""
     try:
         time = datetime.fromisoformat(iso)
     except ValueError:
@@ -90,16 +90,16 @@ def part(name: str, *values: object) -> Markup:
 
 
 def whole(title: str, sections: Iterable[Markup]) -> str:
-    """The text of a page."""
+    """The HTML of a page."""
     return _template("page.html").render(title=title, sections=list(sections)) + "\n"
 
 
 def table(
     head: Sequence[str], rows: Iterable[Sequence[str]], caption: str, total: bool = False, marked: int | None = None
 ) -> Markup:
-    """A table: the first cells of rows are their headers, the others numbers. total: the last row is one.
+    """A table: the first cell of a row is its header, the others are numbers. total: the last row is a total.
 
-    marked: the number of a row that stands out.
+    marked: the index of a highlighted row.
     """
     return part("table", head, list(rows), caption, total, marked)
 
@@ -118,9 +118,9 @@ def figure(picture: Markup, label: str, caption: str, legend: Sequence[tuple[Mar
 
 
 def element(name: str, *content: str, **attributes: object) -> Markup:
-    """An element: text is escaped, elements are not. Of attributes' names `_` is `-`, but for one at the end (class_).
+    """An element: text is escaped, elements are not. `_` in attribute names becomes `-`, a final one is dropped.
 
-    Numbers are given to a tenth.
+    Numbers are rounded to a tenth.
     """
     given = [(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items()]
     start = Markup("").join(Markup(' {}="{}"').format(key, _attribute(value)) for key, value in given)
@@ -132,7 +132,7 @@ def _attribute(value: object) -> object:
 
 
 def svg(width: int, height: float, label: str, parts: Iterable[Markup]) -> Markup:
-    """A drawing; wider ones than a telephone's screen scroll there, so that their text can be read."""
+    """A drawing; scrolls on screens that are narrower, to keep its text readable."""
     inner, kind = Markup("\n").join(parts), "small" if width <= 480 else "large"
     return element(
         "svg", "\n", inner, "\n", viewBox=f"0 0 {width} {height:.0f}", class_=kind, role="img", aria_label=label
@@ -152,18 +152,18 @@ def dot(x: float, y: float, kind: str, tip: str) -> Markup:
 
 
 def path(points: Iterable[tuple[float, float]], kind: str) -> Markup:
-    """A line through points; none if there are none."""
+    """A line through points; nothing without points."""
     joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     return element("polyline", points=joined, class_=kind) if joined else Markup()
 
 
 def key(kind: str) -> Markup:
-    """A line of this kind for a legend."""
+    """A legend's line of this kind."""
     return element("svg", line(1, 5, 21, 5, kind), class_="key", viewBox="0 0 22 10", aria_hidden="true")
 
 
 def ticks(top: float, most: int) -> list[float]:
-    """0 and up to `most` round steps; the last reaches `top` or is the first beyond it."""
+    """0 and up to `most` round steps; the last is the first at or above `top`."""
     if top <= 1e-9:
         return [0, 1]
     power = 10.0 ** math.floor(math.log10(top / most))

@@ -1,4 +1,4 @@
-"""The HTML page of a choice: the frontier it was made from, what layers are worth, what more would buy."""
+"""The HTML page of a plan: the Pareto frontier, gains by layer, and the gain of a larger budget."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOOKS = {"frozen_a": "epoch", "trainable_a": "float"}  # the style's names of l
 
 
 def write_plan_report(path: Path, choice: Choice, result: Plan, model_name: str, data_name: str) -> None:
-    """Writes the page of a choice and its plan, whole or not at all."""
+    """Writes the page of a choice and its plan atomically."""
     title = f"A plan for {model_name} on {result.board}"
     parts = [
         _headline(title, choice, result, data_name),
@@ -39,7 +39,7 @@ def _headline(title: str, choice: Choice, result: Plan, data_name: str) -> Marku
     sentences = [
         f"{page.mode(result.mode)}, at ranks {_ranks(choice.chosen)}, in micro-batches of {result.micro_batch}.",
         f"Expected gain: {choice.chosen.gain:.3g} {choice.unit}.",
-        f"{again} computed again for want of memory." if any(result.recompute) else "No output is computed twice.",
+        f"{again} recomputed to save memory." if any(result.recompute) else "No output is recomputed.",
     ]
     if result.step_us is not None:
         sentences.append(f"Predicted: a training step takes {page.time(result.step_us)}")
@@ -56,9 +56,9 @@ def _of(limit: int | None) -> str:
 def _beyond(choice: Choice) -> str:
     more = choice.beyond
     if more is None:
-        return "A larger budget would buy next to nothing."
+        return "A larger budget would gain almost nothing."
     sizes = f"{more.arena_bytes:,} bytes of arena and {more.adapter_bytes:,} of adapter"
-    return f"The next larger budget worth having, {sizes}, would buy {more.gain - choice.chosen.gain:.3g} more."
+    return f"The next useful budget, {sizes}, would gain {more.gain - choice.chosen.gain:.3g} more."
 
 
 def _ranks(one: Candidate) -> str:
@@ -71,8 +71,8 @@ def _chart_section(title: str, choice: Choice, size: Callable[[Candidate], int],
         for mode in _LOOKS
         if any(one.recipe.mode == mode for one in choice.frontier)
     ]
-    caption = "Each dot is a configuration that no smaller one of its mode equals in this size. The ring is the choice"
-    caption += "; the upright line is the budget." if limit else "."
+    caption = "Each dot is a configuration with more gain than all smaller ones of its mode. The ring is the choice"
+    caption += "; the vertical line is the budget." if limit else "."
     return page.section(title, page.figure(_chart(choice, size, limit, title), title, caption, legend))
 
 
@@ -109,7 +109,7 @@ def _chart(choice: Choice, size: Callable[[Candidate], int], limit: int | None, 
 
 
 def _staircase(candidates: Sequence[Candidate], size: Callable[[Candidate], int]) -> list[Candidate]:
-    """Those with more gain than all smaller ones, by size."""
+    """Configurations with more gain than all smaller ones, by size."""
     kept: list[Candidate] = []
     for one in sorted(candidates, key=lambda one: (size(one), -one.gain)):
         if not kept or one.gain > kept[-1].gain:
@@ -132,11 +132,11 @@ def _layers_section(choice: Choice, result: Plan) -> Markup:
         head = ["Layer", *(f"rank {rank}" for rank in ranks), "chosen"]
         tables.append(page.table(head, rows, f"{page.mode(measured.mode)}: gain in {choice.unit}"))
     method = choice.sensitivities[0].method
-    return page.section("What layers are worth", *tables, page.part("note", f"Method: {method}."))
+    return page.section("Gain by layer", *tables, page.part("note", f"Method: {method}."))
 
 
 def _frontier_section(choice: Choice) -> Markup:
-    """The frontier, and in it the choice, which with outputs computed again may not be of it."""
+    """The frontier with the choice, which may be off the frontier if it recomputes outputs."""
     others = [one for one in choice.frontier if one.recipe != choice.chosen.recipe]
     every = sorted([*others, choice.chosen], key=lambda one: one.gain)
     rows = [
@@ -150,6 +150,6 @@ def _frontier_section(choice: Choice) -> Markup:
         for one in every
     ]
     head = ["Ranks by op", "Mode", "Adapter bytes", "Arena bytes", f"Gain, {choice.unit}"]
-    caption = "Configurations that none of their mode beats in both sizes"
+    caption = "Configurations not dominated by another of their mode in both sizes"
     marked = next(i for i, one in enumerate(every) if one is choice.chosen)
     return page.section("The frontier", page.table(head, rows, caption, marked=marked))

@@ -1,4 +1,4 @@
-"""`report.json`: what a run left, and the typed reader that takes nothing else for it."""
+"""`report.json`: a run's record, and its strict typed reader."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_PARTS = 4096  # texts, lists or objects in a list, keys of an object
 
 
 class ReportError(EdgeloraError, ValueError):
-    """A report or metrics file that cannot be read; the message names the file and the key, and says why."""
+    """A report or metrics file can't be read; the message names file, key and reason."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ Scalar = bool | int | float | str | None
 
 @dataclass
 class LayerRow:
-    """One op: shapes [height, width, channels], count of int8 weights, adapter rank (0: none) and bytes of it."""
+    """One op: shapes [height, width, channels], number of int8 weights, adapter rank (0: none) and bytes."""
 
     op: Count
     kind: str
@@ -72,10 +72,10 @@ class Change:
 
 @dataclass
 class Report:
-    """One personalization run; None stands for what was not measured.
+    """One personalization run; None stands for a value that was not measured.
 
-    It has either accuracies, shares of 1, or errors of a network that learns values: mean squared, in squared units of
-    the data. `measure` is the one it has.
+    It has either accuracies, shares of 1, or mean squared errors of a network that learns values, in squared units of
+    the data. `measure` is the present one.
 
     infer_us, train_step_us and swap_us are microseconds on the board: one inference, one training sample with its
     share of the update, a swap to an adapter in RAM; swap_flash_us a swap to one read from flash. learning_rate is
@@ -105,7 +105,7 @@ class Report:
     labels: list[str] = field(default_factory=list)
     test_samples: Count = 0
     tested_on: str = ""  # what these are
-    tested_on_seen: Count = 0  # how many of them training has seen, or the choice of the epoch
+    tested_on_seen: Count = 0  # how many of them were used for training or choosing the epoch
     micro_batch: Annotated[int, Within(1, 1 << 32)] = 1
     momentum: Few = 0
     learning_rate: Count = 0
@@ -126,34 +126,34 @@ class Report:
     free_heap_bytes: Count | None = None  # left on the board beside the module, its agent, the model and the arena
     predicted_infer_us: Amount | None = None  # by `planning.predict`; None: the board's kernels were not measured
     predicted_train_step_us: Amount | None = None
-    active_watts: Amount | None = None  # of the board while it computes, for the energy estimate
+    active_watts: Amount | None = None  # power while computing, for the energy estimate
     power_source: str = ""
     update_joules: Amount | None = None  # at the clock of the run
     energy: list[EnergyRow] = field(default_factory=list)  # at several clocks
-    checkpoint_bytes: Count | None = None  # of a run that the board did by itself
+    checkpoint_bytes: Count | None = None  # of a run controlled by the board
     link: dict[str, Scalar] | None = None
     notes: list[str] = field(default_factory=list)
-    gained: Few | None = None  # test samples that the base gets wrong and the adapter right,
-    lost: Few | None = None  # and the other way round
-    activated: bool | None = None  # does the board infer with the adapter since?
-    judged: str = ""  # by the samples held out: see `early_stopping.Verdict`
-    held_out: Count = 0  # samples that were not learned from, but judged
-    best_epoch: Count | None = None  # counted from 1: the one that they chose,
-    final_epochs: Few = 0  # and how many epochs over all samples, held-out ones included, the adapter has behind it
+    gained: Few | None = None  # test samples that became correct with the adapter,
+    lost: Few | None = None  # and that became wrong
+    activated: bool | None = None  # whether the adapter was activated
+    judged: str = ""  # on held-out samples: see `early_stopping.Verdict`
+    held_out: Count = 0  # validation samples, not trained on
+    best_epoch: Count | None = None  # counted from 1: chosen by validation,
+    final_epochs: Few = 0  # then epochs over all samples, with held-out ones
     epoch_accuracies: list[Share] = field(default_factory=list)  # on the test samples, after each epoch, by the twin
     base_error: Amount | None = None
     adapted_error: Amount | None = None
     error_change: Change | None = None  # None: too few test samples
     epoch_errors: list[Amount] = field(default_factory=list)  # as epoch_accuracies
     base_path: str = ""  # on the board, of the base,
-    adapter_path: str = ""  # and of what it learned
-    clipped: Share | None = None  # of the training samples' values, beyond the base's input range
-    saturated: Share | None = None  # of the test samples, with an output at an end of its grid
-    store_name: str = ""  # in the board's store, of what a board learned by itself
+    adapter_path: str = ""  # and with the adapter
+    clipped: Share | None = None  # share of the training samples' values beyond the base's input range
+    saturated: Share | None = None  # share of the test samples with a saturated output
+    store_name: str = ""  # in the board's store, of a run controlled by the board
 
     @property
     def measure(self) -> Accuracy | Error:
-        """How right the network was. ReportError if the record has both kinds of figures, or none."""
+        """The run's metric. ReportError if the record has both kinds of figures, or none."""
         accuracies, errors = (self.base_accuracy, self.adapted_accuracy), (self.base_error, self.adapted_error)
         if self.base_accuracy is not None and self.adapted_accuracy is not None and errors == (None, None):
             counts = (self.test_samples, self.gained, self.lost)
@@ -162,19 +162,19 @@ class Report:
             change = self.error_change
             gap = Interval(change.low, change.high) if change else None
             return Error(self.base_error, self.adapted_error, self.epoch_errors, gap)
-        raise ReportError("either base_accuracy and adapted_accuracy or base_error and adapted_error have to be there")
+        raise ReportError("needs either base_accuracy and adapted_accuracy, or base_error and adapted_error")
 
     @property
     def verdict(self) -> str | None:
-        """What the test samples alone say, for `conclude`: "better", "worse" or "no measurable difference".
+        """The verdict of the test samples alone: "better", "worse" or "no measurable difference".
 
-        None if they were not compared one by one.
+        None if they were not compared pairwise.
         """
         return self.measure.verdict
 
     @property
     def conclusion(self) -> Conclusion:
-        """What became of the run: of the twin, the samples held out and the test samples together."""
+        """The run's conclusion from the twin, held-out samples and test samples."""
         return conclude(self)
 
     def __repr__(self) -> str:
@@ -198,21 +198,21 @@ class Report:
         return notebook_table(self.title, [(name, value) for name, value in rows if value])
 
     def to_json(self) -> str:
-        """The text of `report.json`: one flat object."""
+        """The content of `report.json`: one flat object."""
         return json.dumps(plain(asdict(self)), indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str = "report.json") -> Report:
-        """Reads `to_json`'s text. Unknown keys are left out; ReportError names what is missing or of no use."""
+        """Reads `to_json`'s text. Ignores unknown keys; ReportError names a missing or invalid one."""
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise ReportError(f"{where} is not JSON ({error}): it was cut off or is another file") from None
+            raise ReportError(f"{where} is not JSON ({error}): it is truncated or another file") from None
         report = read_record(cls, data, where)
         for name in ("confusion_base", "confusion_adapted"):
             counts = getattr(report, name)
             if any(len(row) != len(counts) for row in counts):
-                raise ReportError(f"{where}, {name}: its {len(counts)} rows must have as many numbers each")
+                raise ReportError(f"{where}, {name}: each of its {len(counts)} rows needs as many numbers")
         try:
             measure = report.measure
         except ReportError as error:
@@ -227,7 +227,7 @@ class Report:
 def read_report(path: Path) -> Report:
     """The record in a file. Raises ReportError or an OSError."""
     if not path.exists():
-        raise FileError(f"{path} is not there: a run writes it at its end; `edgelora watch` shows one that goes on")
+        raise FileError(f"{path} does not exist: a run writes it at its end; `edgelora watch` shows a running one")
     return Report.from_json(read_bounded(path, MAX_BYTES), str(path))
 
 
@@ -244,7 +244,7 @@ _OF_CLASSES = (
 
 
 def _of_classes(report: Report) -> str:
-    """A figure that only runs with accuracies have, if this one has any."""
+    """A table row that only runs with accuracies have."""
     return next((name for name in _OF_CLASSES if getattr(report, name) not in (None, [])), "")
 
 
@@ -257,9 +257,9 @@ def _with_interval(measure: Accuracy | Error, value: float) -> str:
 
 
 def read_record(kind: type[_Record], data: object, where: str) -> _Record:
-    """An object of JSON as a dataclass, each field of the type that it declares. Unknown keys are left out.
+    """Reads a JSON object as a dataclass, with each field of its declared type. Ignores unknown keys.
 
-    Raises ReportError; `where` begins its text. Numbers are finite and in their range, texts and lists not endless.
+    Raises ReportError; `where` begins its message. Numbers must be finite and in range, texts and lists bounded.
     """
     if not isinstance(data, dict):
         raise ReportError(f"{where}: an object was expected, not {_shown(data)}")
@@ -274,7 +274,7 @@ def read_record(kind: type[_Record], data: object, where: str) -> _Record:
 
 @cache
 def _types(kind: Any) -> dict[str, Any]:
-    """What its fields declare, of which forward references take time to resolve."""
+    """The types of a dataclass's fields, cached as resolving them is slow."""
     return get_type_hints(kind, include_extras=True)
 
 
@@ -303,7 +303,7 @@ def _read(kind: Any, value: object, where: str) -> Any:
 def _one_of(kinds: Sequence[Any], value: object, where: str) -> Any:
     if value is None and type(None) in kinds:
         return None
-    refusal = ReportError(f"{where}: {_shown(value)} is of no use")
+    refusal = ReportError(f"{where}: {_shown(value)} is invalid")
     for kind in kinds:
         if kind is not type(None):
             try:
@@ -327,7 +327,7 @@ def _text(value: object, where: str) -> str:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise ReportError(f"{where}: {_shown(value)} holds half a character (a lone surrogate)") from None
+            raise ReportError(f"{where}: {_shown(value)} has half a character (a lone surrogate)") from None
     return text
 
 

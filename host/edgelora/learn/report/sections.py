@@ -42,7 +42,7 @@ def _twin_badge(identical: bool | None) -> tuple[str, str, str]:
         return "", "Host twin identical: not checked", ""
     if identical:
         return "yes", "Host twin identical: yes", "The board's adapter equals the host's, byte for byte."
-    meaning = "The board's adapter differs from the one the host computed: do not rely on these results."
+    meaning = "The board's adapter differs from the one the host computed: do not trust these results."
     return "no", "Host twin identical: no", meaning
 
 
@@ -56,13 +56,13 @@ def _summary(report: Report) -> list[str]:
     if report.float_lora_accuracy is not None and report.adapted_accuracy is not None:
         gap = 100 * (report.adapted_accuracy - report.float_lora_accuracy)
         place = "the same as" if abs(gap) < 0.05 else f"{abs(gap):.1f} points {'above' if gap > 0 else 'below'}"
-        parts.append(f"That is {place} LoRA in floating point.")
+        parts.append(f"That is {place} float LoRA.")
     if report.tested_on:
         parts.append(f"Tested on {report.tested_on}.")
-    cost = f"Learning took {page.size(report.arena_bytes)} of RAM"
+    cost = f"Training used {page.size(report.arena_bytes)} of RAM"
     if report.train_step_us is not None:
-        cost += f" and {page.time(report.train_step_us)} a sample"
-    parts.append(f"{cost}; what was learned is an adapter of {page.size(report.adapter_bytes)}.")
+        cost += f" and {page.time(report.train_step_us)} per sample"
+    parts.append(f"{cost}; the adapter has {page.size(report.adapter_bytes)}.")
     return parts
 
 
@@ -89,7 +89,7 @@ def _classes_section(report: Report) -> Markup:
     rows = [[name, *_recalls(i, before[i], after[i])] for i, name in enumerate(names[: len(before)]) if sum(before[i])]
     head = ["Class", "Before", "After", "Change", "Test samples"]
     note = page.part("note", "Recall: the share of a class's test samples that the network classifies correctly.")
-    return page.section("Classes", page.table(head, rows, "Recall by class, right samples in brackets"), note)
+    return page.section("Classes", page.table(head, rows, "Recall by class, correct samples in parentheses"), note)
 
 
 def _recalls(i: int, before: list[int], after: list[int]) -> list[str]:
@@ -104,17 +104,17 @@ def _recalls(i: int, before: list[int], after: list[int]) -> list[str]:
     return [shown(before), shown(after), f"{points} points", f"{sum(before):,}"]
 
 
-# --- To go on with ---
+# --- Next steps ---
 
 
 def _go_on_section(report: Report) -> Markup:
-    """Commands for the computer and a program for the board, for the files of this run."""
+    """Commands for the computer, and a program for the board, with the files of this run."""
     if not (report.base_path and report.adapter_path):
         return Markup()
     caution = f"{report.conclusion.title}." if report.activated is False else ""
-    note = page.part("note", f"The commands are for the folder of this report. {caution}".strip())
+    note = page.part("note", f"Run the commands in the folder of this report. {caution}".strip())
     return page.section(
-        "To go on with",
+        "Next steps",
         page.part("listing", "On the computer", _commands(report)),
         page.part("listing", "On the board", device_code(report)),
         note,
@@ -123,15 +123,15 @@ def _go_on_section(report: Report) -> Markup:
 
 def _commands(report: Report) -> str:
     name = report.store_name or "personal"
-    lines = [f"edgelora push adapter.ela {shlex.quote(report.adapter_path)}  # onto another board with this base"]
+    lines = [f"edgelora push adapter.ela {shlex.quote(report.adapter_path)}  # to another board with this base"]
     if not report.store_name:
-        lines.append(f"edgelora store put adapter.ela --name {name}  # or into a board's store, under a name")
-    lines.append(f"edgelora store activate {shlex.quote(name)}  # in use, after the next start too")
+        lines.append(f"edgelora store put adapter.ela --name {name}  # or to a board's store, under a name")
+    lines.append(f"edgelora store activate {shlex.quote(name)}  # active, also after a reset")
     return "\n".join(lines)
 
 
 def device_code(report: Report) -> str:
-    """A program for the board that infers with the adapter of this run."""
+    """A program for the board that runs inference with this run's adapter."""
     rows = sorted(report.layers, key=lambda row: row.op)
     alike = all(row.rank == report.rank for row in rows if row.weights)
     ranks = str(report.rank) if alike else f"bytes({[row.rank for row in rows]})"
@@ -144,7 +144,7 @@ def device_code(report: Report) -> str:
             "",
             f'model = edgelora.Model({json.dumps(report.base_path)}, ranks={ranks}, mode="infer")',
             f"model.use(model.adapter({json.dumps(report.adapter_path)}))",
-            "window = bytearray(model.input_size)  # int8, quantized as the base's input is",
+            "window = bytearray(model.input_size)  # int8, quantized like the base's input",
             *told,
         )
     )
@@ -159,7 +159,7 @@ def _cost_section(report: Report) -> Markup:
     note = Markup()
     if report.active_watts is not None:
         usual = f"{1000 * report.active_watts:.1f} mW at the usual clock"
-        note = page.part("note", f"Energy is estimated: time multiplied by power, {usual}{source}.")
+        note = page.part("note", f"Energy is estimated as time multiplied by power, {usual}{source}.")
     return page.section("Time and size", tables, _energy_table(report), note)
 
 
@@ -177,7 +177,13 @@ def _energy_table(report: Report) -> Markup:
         ]
         for row in report.energy
     ]
-    head = ["Clock", "Training, one sample", "Power", f"Energy of an update of {report.micro_batch}", "Of an inference"]
+    head = [
+        "Clock",
+        "Training, one sample",
+        "Power",
+        f"Energy of an update of {report.micro_batch}",
+        "Inference energy",
+    ]
     return page.table(head, rows, "Energy by clock")
 
 
@@ -217,10 +223,10 @@ def _size_table(report: Report) -> Markup:
         ("MicroPython heap left", report.free_heap_bytes),
         ("Adapter file", report.adapter_bytes),
         ("Base network file", report.model_bytes),
-        ("Checkpoint, beside the training state", report.checkpoint_bytes),
+        ("Checkpoint, besides the training state", report.checkpoint_bytes),
     ]
     rows = [[name, page.size(size), f"{size:,}"] for name, size in sizes if size]
-    return page.table(["", "Size", "Bytes"], rows, "In memory and on disk")
+    return page.table(["", "Size", "Bytes"], rows, "Memory and storage")
 
 
 def _layers_section(report: Report) -> Markup:
@@ -241,7 +247,7 @@ def _layers_section(report: Report) -> Markup:
     rows.append(["all layers", "", "", f"{weights:,}", "", f"{adapters:,}"])
     head = ["Layer", "Input", "Output", "Weights", "Rank", "Adapter bytes"]
     note = page.part("note", "Shapes are height × width × channels. The adapter file adds headers and padding.")
-    return page.section("Layers", page.table(head, rows, "The base network and where it is adapted", total=True), note)
+    return page.section("Layers", page.table(head, rows, "The base network and its adapted layers", total=True), note)
 
 
 def _settings_section(report: Report) -> Markup:
@@ -269,12 +275,12 @@ def _settings_section(report: Report) -> Markup:
         *links.items(),
         ("Made", report.created),
     ]
-    table = page.table([], [[name, value] for name, value in rows if value], "How this run was made")
+    table = page.table([], [[name, value] for name, value in rows if value], "Settings of this run")
     return page.section("Settings", page.part("group", "settings", [table]))
 
 
 def _ranks(report: Report) -> str:
-    """The rank, and whether it is only the highest of those in the table of layers."""
+    """The rank, and whether it varies by layer."""
     alike = all(row.rank in (0, report.rank) for row in report.layers)
     return str(report.rank) if alike else f"up to {report.rank}, by layer"
 
@@ -315,7 +321,7 @@ def render_html(report: Report) -> str:
 
 
 def write_report(report: Report, out_dir: Path) -> Path:
-    """Writes `report.json` and `report.html` into `out_dir`, each whole or not at all; the path of the page."""
+    """Writes `report.json` and `report.html` into `out_dir`, each atomically; returns the page's path."""
     write_atomic(out_dir / "report.json", report.to_json().encode())
     path = out_dir / "report.html"
     write_atomic(path, render_html(report).encode())

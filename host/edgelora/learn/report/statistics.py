@@ -1,4 +1,4 @@
-"""What a test set of this size can tell: confidence intervals, and whether a change is more than chance."""
+"""Confidence intervals, and tests of significance."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 Z = 1.959963984540054  # a normal variable's 97.5% quantile: intervals of 95%
-SIGNIFICANT = 0.05  # the largest p-value that is called a difference
-LEAST_MEANS = 6  # samples: the mean of fewer says nothing of others
+SIGNIFICANT = 0.05  # the largest p-value of a significant difference
+LEAST_MEANS = 6  # samples: the fewest for an interval of the mean
 NO_DIFFERENCE = "no measurable difference"
 
 
@@ -20,7 +20,7 @@ class Interval(NamedTuple):
 
 
 def wilson(share: float, count: int) -> Interval | None:
-    """Wilson's 95% confidence interval of a share of `count` test samples; None where nobody knows how many."""
+    """Wilson's 95% confidence interval of a share of `count` test samples; None if the number is unknown."""
     if not count:
         return None
     middle = share + Z * Z / (2 * count)
@@ -30,7 +30,7 @@ def wilson(share: float, count: int) -> Interval | None:
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
-    """Student's 95% confidence interval of the mean of what `values` are drawn from; None of fewer than LEAST_MEANS."""
+    """Student's 95% confidence interval of the mean of the values' distribution; None for fewer than LEAST_MEANS."""
     count = len(values)
     if count < LEAST_MEANS:
         return None
@@ -52,9 +52,9 @@ def _student(freedom: int) -> float:
 
 
 def sign_test(gained: int, lost: int) -> float:
-    """The exact two-sided p-value of McNemar's test: how often chance alone splits the changed samples so unevenly.
+    """The exact two-sided p-value of McNemar's test: the probability of so uneven a split of changed samples by chance.
 
-    gained: samples that became right; lost: that became wrong. Samples with the same outcome twice say nothing.
+    gained: samples that became correct; lost: that became wrong. Unchanged samples do not count.
     """
     changed = gained + lost
     whole = math.lgamma(changed + 1) - changed * math.log(2)
@@ -72,15 +72,15 @@ def verdict(gained: int, lost: int) -> str:
 
 
 def difference_verdict(gap: Interval | None) -> str:
-    """The same of errors, from the interval of the difference, after minus before; None: nobody could tell."""
+    """The same for errors, from the interval of the difference, after minus before; None: unknown."""
     if gap is None or gap.low <= 0 <= gap.high:
         return NO_DIFFERENCE
     return "better" if gap.high < 0 else "worse"
 
 
 def most_events(count: int, confidence: float = 0.95) -> float:
-    """The mean number of events that a count of them leaves possible, if they come independently (Poisson's): above it
-    so few come with a chance of less than 1 - confidence. Of none it is 3.0.
+    """An upper confidence bound of the mean number of events, if they are independent (Poisson): above it,
+    so few occur with a probability below 1 - confidence. For zero events at 95 % it is 3.0.
     """
     low, high = float(count), 10.0 + 3 * count
     for _ in range(60):
