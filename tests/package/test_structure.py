@@ -97,3 +97,13 @@ def test_device_modules_import_each_other_relatively(path) -> None:
         and node.value.startswith("edgelora.")
     ]
     assert not absolute or path.stem in HANDLERS
+
+
+def test_the_agent_replaces_files_as_the_package_does() -> None:
+    """It is lent to boards without the package, so it carries the one function that both need."""
+    found = []
+    for name in ("agent", "__init__"):
+        tree = ast.parse((DEVICE / f"{name}.py").read_text())
+        [node] = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "_replace"]
+        found.append((ast.unparse(node.args), *map(ast.unparse, node.body)))
+    assert found[0] == found[1]

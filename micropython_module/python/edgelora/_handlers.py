@@ -16,8 +16,6 @@ _DECISION = 12  # bytes, without outputs
 _MOST_ADDED = 16  # classes of an adapter
 _NONE = 65535  # in them: no class, no probability
 _MOST_SLEEP_MS = 60000  # of a run between its steps: nobody can reach the board meanwhile
-
-
 _ROOM = 32000  # bytes: of base and arena of a fleet's board that has no more
 
 
@@ -557,11 +555,39 @@ class Handlers:
 
     def _bench(self, size):
         request = self._agent.json(size)
-        model = self._opened()
-        what = request["what"]
         count = min(request["n"], 1000)
         if count < 1:
             raise ValueError(f"{count} runs: 1 at least")
+        call, steps = self._measured(request)
+        total = worst = 0
+        best = 1 << 30
+        clock, usual = request.get("clock_hz"), None
+        if clock:
+            import machine
+
+            if not hasattr(machine, "freq"):
+                raise ValueError("this board's clock can't be set: leave clock_hz out")
+            usual = machine.freq()
+            machine.freq(clock)
+        try:
+            for i in range(count):
+                step = steps[i % len(steps)]
+                gc.collect()
+                start = time.ticks_us()
+                call(step)
+                took = time.ticks_diff(time.ticks_us(), start)
+                total += took
+                best = min(best, took)
+                worst = max(worst, took)
+                self.line.alive()
+        finally:
+            if usual:
+                machine.freq(usual)
+        return {"n": count, "total_us": total, "min_us": best, "max_us": worst}
+
+    def _measured(self, request):
+        # What a benchmark calls, and the arguments that it calls it with in turn.
+        model, what = self._opened(), request["what"]
         window = bytearray(model.input_size)
         label = bytearray(model.target_size) if model.target_size else 0
         first, end = request.get("ops", (0, 0))
@@ -592,31 +618,7 @@ class Handlers:
                 call(name)
         else:
             raise ValueError(f"nothing named {what} to measure")
-        total = worst = 0
-        best = 1 << 30
-        clock, usual = request.get("clock_hz"), None
-        if clock:
-            import machine
-
-            if not hasattr(machine, "freq"):
-                raise ValueError("this board's clock can't be set: leave clock_hz out")
-            usual = machine.freq()
-            machine.freq(clock)
-        try:
-            for i in range(count):
-                step = steps[i % len(steps)]
-                gc.collect()
-                start = time.ticks_us()
-                call(step)
-                took = time.ticks_diff(time.ticks_us(), start)
-                total += took
-                best = min(best, took)
-                worst = max(worst, took)
-                self.line.alive()
-        finally:
-            if usual:
-                machine.freq(usual)
-        return {"n": count, "total_us": total, "min_us": best, "max_us": worst}
+        return call, steps
 
     # --- classes
 

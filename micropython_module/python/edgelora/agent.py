@@ -248,14 +248,15 @@ def _hash_of(path, line):
             line.alive()
 
 
-def _replace(source, target):
+def _replace(path, to):
+    # As edgelora._replace, which a board may not have.
     try:
-        os.rename(source, target)
+        os.rename(path, to)
     except OSError as error:
         if error.errno != 17:  # EEXIST: FAT does not rename onto a file
             raise
-        os.remove(target)
-        os.rename(source, target)
+        os.remove(to)
+        os.rename(path, to)
 
 
 def _identity():
