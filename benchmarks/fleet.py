@@ -33,9 +33,9 @@ from edgelora.fleet import gateway as fleet_gateway
 from edgelora.fleet.averaging import board_seed
 from edgelora.fleet.deployment import Deployment, free_port, write_project
 from edgelora.fleet.federation import Exchange, Federation
-from edgelora.fleet.gateway import Gateway, Member
+from edgelora.fleet.gateway import Gateway
 from edgelora.fleet.member import Identity, Train, TwinMember, training_of
-from edgelora.fleet.messages import Stage, Task
+from edgelora.fleet.messages import Member, Stage, Task
 from edgelora.fleet.personalize import bare_start
 from edgelora.fleet.plan import Plan
 from edgelora.fleet.roster import Site

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from edgelora.core.formats.elm import unpack_model
 from edgelora.learn.training.on_twin import board_model
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.samples import Samples
 from edgelora.learn.training.twin_learner import TwinLearner
-from edgelora.learn.training.warm_start import vector_after
 
 
 def fleet_recipe(rank: int, mode: str) -> Recipe:
@@ -40,11 +34,3 @@ def fresh_adapter(elm: bytes, rank: int, mode: str, seed: int, state: bool = Tru
 def model_of(elm: bytes, rank: int, mode: str) -> Any:
     """The device's model for the boards of a fleet, one after the other."""
     return board_model(elm, fleet_recipe(rank, mode))
-
-
-def trained(
-    elm: bytes, adapter: bytes, samples: Samples, recipe: Recipe, epochs: int, rate: int, seed: int
-) -> NDArray[np.int16]:
-    """The vector [n] after a board's run from the global adapter."""
-    recipe = replace(recipe, epochs=epochs, learning_rate=rate, seed=seed)
-    return vector_after(model_of(elm, recipe.rank, recipe.mode), adapter, samples, recipe)

@@ -90,7 +90,7 @@ class Total:
 
 
 @dataclass(frozen=True)
-class Round:
+class RoundRecord:
     """What is left of a round. accuracies: of boards by index, where this computer has their data."""
 
     step: int
@@ -247,8 +247,8 @@ class Federation:
         return hashlib.sha256(self.adapter).hexdigest()
 
     @property
-    def rounds(self) -> list[Round]:
-        return [Round(**one) for one in self._state["rounds"]]
+    def rounds(self) -> list[RoundRecord]:
+        return [RoundRecord(**one) for one in self._state["rounds"]]
 
     @property
     def before(self) -> dict[str, float]:
@@ -317,7 +317,7 @@ class Federation:
 
     def finish(
         self, call: Call, total: Total, seconds: float, judge: Judge | None = None, wait: Wait | None = None
-    ) -> Round:
+    ) -> RoundRecord:
         """Averages and saves. A round with too few survivors moves nothing, and counts as one all the same.
 
         wait: is told why it can't be saved; it is tried again when that returns.
@@ -332,7 +332,7 @@ class Federation:
             adapter = with_vector(adapter, moved(fleet_vector(self.adapter), step))
         packed = pack_adapter(adapter)
         told = epsilons(self.ledger.spent(), self.plan.delta)
-        one = Round(
+        one = RoundRecord(
             call.step,
             len(call.boards),
             total.survivors,
@@ -450,7 +450,7 @@ def _odd(state: dict[str, Any]) -> str:
     if not _are_shares(state.get("before", {})):
         return "accuracies with the base"
     for place, row in enumerate(rows):
-        one = Round(**row)
+        one = RoundRecord(**row)
         whole = all(_is(getattr(one, name), 0, 1 << 53) for name in ("step", "asked", "survivors", "down", "up"))
         real = all(_is(getattr(one, name), 0, math.inf, float) for name in ("seconds", "norm", "outsider", "server"))
         known = _are_shares(one.accuracies) and len(bytes.fromhex(one.sha256)) == 32

@@ -27,11 +27,11 @@ from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats.ela import unpack_adapter
 from edgelora.learn.training.warm_start import fleet_vector
 
-from .federation import Call, Federation, Judge, Round, Total, federate
+from .federation import Call, Federation, Judge, RoundRecord, Total, federate
 from .plan import Plan
 from .roster import Site
 from .secagg_rounds import federate_site
-from .simulated_boards import boards_of, update_of
+from .simulated_boards import boards_of, sum_of
 from .web import GatewayClient
 
 STARTING = 30.0  # seconds that a node may take beside what its boards have: every message starts a process
@@ -73,11 +73,8 @@ def train(message: Message, context: Context) -> Message:
     asked: Any = message.content.config_records[ASKED]
     plan = Plan.of_json(json.loads(asked["plan"]), "the server's plan")
     boards = boards_of(asked["data"], asked["base"], asked["name"], plan.boards)
-    total: Any = 0
-    for index in asked["boards"]:
-        samples = boards.of(index).train
-        update = update_of(plan, asked["base"], asked["adapter"], asked["rate"], asked["seed"], index, samples)
-        total = total + update.astype(np.int64)
+    settings = asked["base"], asked["adapter"], asked["rate"], asked["seed"]
+    total = sum_of(plan, *settings, boards, asked["boards"])
     answer = ConfigRecord({"sum": total.astype("<i8").tobytes(), "survivors": len(asked["boards"])})
     return Message(RecordDict({ANSWERED: answer}), reply_to=message)
 
@@ -196,7 +193,7 @@ def result_of(federation: Federation) -> Result:
     return result
 
 
-def metrics_of(one: Round) -> MetricRecord:
+def metrics_of(one: RoundRecord) -> MetricRecord:
     """The numbers of a round: who was asked and survived, seconds, bytes, the norm of the average, epsilons."""
     numbers = {name: value for name, value in asdict(one).items() if isinstance(value, int | float)}
     return MetricRecord({name: value for name, value in numbers.items() if name != "step"})

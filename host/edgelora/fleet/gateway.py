@@ -14,27 +14,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from edgelora.base.errors import EdgeloraError
 from edgelora.board.link.replies import LinkError
 from edgelora.board.link.transport import LineLost
 
 from .mailbox import Letter, Mailbox
+from .messages import Member
 
 LOOK_SECONDS = 0.25  # between looks whether a board has mail
 PING_SECONDS = 10.0  # between looks whether a board without mail is still there
 RETRY_SECONDS = (1.0, 30.0)  # before a line is opened again: at first, at most
 HTTP_SECONDS = 600.0  # without a poll a board is called away; it may sleep
 ROUND_SECONDS = 3600.0  # after so long without a message the board's round is over, however it ended
-
-
-class Member(Protocol):
-    """A board in a round, wherever it is."""
-
-    def answer(self, message: bytes, adapter: bytes = b"") -> bytes:
-        """Its reply. adapter: the global `.ela`, which comes with TASK. Raises an EdgeloraError where it refuses."""
-        ...
 
 
 class _Gone(Exception):

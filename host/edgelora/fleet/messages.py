@@ -7,6 +7,7 @@ import struct
 from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass, replace
 from enum import IntEnum
+from typing import Protocol
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -45,6 +46,14 @@ class Stage(IntEnum):
     CONFIRM = 10
     UNMASK = 11
     OPENED = 12
+
+
+class Member(Protocol):
+    """A board in a round: of this computer (`member.TwinMember`), or at a line (`serial_member.BoardMember`)."""
+
+    def answer(self, message: bytes, adapter: bytes = b"") -> bytes:
+        """Its reply. adapter: the global `.ela`, which comes with TASK. Raises an EdgeloraError where it refuses."""
+        ...
 
 
 @dataclass(frozen=True)

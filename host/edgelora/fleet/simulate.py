@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
-
 from edgelora.base.errors import MissingPackage
 from edgelora.base.progress import Progress, no_progress
 from edgelora.learn.report.fleet_page import FleetReport, FleetRound, write_fleet_page
@@ -17,7 +15,7 @@ from edgelora.learn.report.fleet_page import FleetReport, FleetRound, write_flee
 from .federation import Call, Exchange, Federation, Judge, Total, federate
 from .privacy import ADJACENCY
 from .roster import Site
-from .simulated_boards import Boards, accuracies, boards_of, update_of
+from .simulated_boards import Boards, accuracies, boards_of, sum_of
 
 ENGINES = ("pool", "loop")
 MOST_JUDGED = 64  # boards whose accuracy is measured after a round
@@ -29,13 +27,9 @@ def plain_loop(federation: Federation, boards: Boards) -> Exchange:
 
     def exchange(call: Call) -> Total:
         call.charge(call.boards)
-        updates = (
-            update_of(plan, elm, call.adapter, call.rate, call.seed, index, boards.of(index).train)
-            for index in call.boards
-        )
-        vector = sum((update.astype(np.int64) for update in updates), np.int64(0))
+        vector = sum_of(plan, elm, call.adapter, call.rate, call.seed, boards, call.boards)
         size = len(call.boards)
-        return Total(np.asarray(vector), size, size * len(call.adapter), size * 4 * np.size(vector))
+        return Total(vector, size, size * len(call.adapter), size * 4 * len(vector))
 
     return exchange
 

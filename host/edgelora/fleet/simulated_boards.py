@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +23,14 @@ from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.twin.fleet import clip_update, gaussian_noise
 from edgelora.learn.training.base import Base, pretrained
 from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.warm_start import fleet_vector
+from edgelora.learn.training.warm_start import fleet_training, fleet_vector
 from edgelora.model.datasets import dataset
 from edgelora.model.datasets.dataset import Dataset, load_dataset
 from edgelora.model.datasets.har import ARMS, load_har_arm, load_har_people
 from edgelora.model.quantization.quantize import quantize
 
 from .averaging import board_seed
-from .client_training import fleet_recipe, learner_of, trained
+from .client_training import learner_of
 from .plan import Plan
 
 BASE_PEOPLE = (1, 2)
@@ -99,14 +100,24 @@ def boards_of(spec: str | tuple[int, ...], elm: bytes, name: str, count: int) ->
     return Boards(spec, Base(name, elm, unpack_model(elm, name)), count)
 
 
+def sum_of(
+    plan: Plan, elm: bytes, adapter: bytes, rate: int, seed: int, boards: Boards, asked: Iterable[int]
+) -> NDArray[np.int64]:
+    """The sum [n] of the updates of the boards that are asked."""
+    total = np.zeros(len(fleet_vector(adapter)), np.int64)
+    for index in asked:
+        total += update_of(plan, elm, adapter, rate, seed, index, boards.of(index).train)
+    return total
+
+
 def update_of(
     plan: Plan, elm: bytes, adapter: bytes, rate: int, seed: int, index: int, samples: Samples
 ) -> NDArray[np.int32]:
     """A board's update [n]: what its run changed, clipped to the plan's norm, with its share of noise."""
-    recipe = fleet_recipe(plan.rank, plan.mode)
-    before = fleet_vector(adapter)
-    after = trained(elm, adapter, samples, recipe, plan.epochs, rate, board_seed(seed, index))
-    return private_update(before, after, plan, board_seed(seed, index))
+    own = board_seed(seed, index)
+    return private_update(
+        fleet_vector(adapter), fleet_training(elm, adapter, samples, own, plan.epochs, rate), plan, own
+    )
 
 
 def private_update(before: NDArray[np.int16], after: NDArray[np.int16], plan: Plan, seed: int) -> NDArray[np.int32]:

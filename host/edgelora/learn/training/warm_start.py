@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,36 +39,33 @@ def restarted(adapter: bytes, draws: int) -> bytes:
         return bytes(device.module("training").restarted(adapter, draws))
 
 
-def recipe_of(adapter: bytes, ops: int, seed: int = 0, epochs: int = 0, rate: int = 0) -> Recipe:
-    """How a board trains from an adapter: its ranks, mode and momentum, the board's own order. rate 0: the mode's."""
-    found = unpack_adapter(adapter)
-    return Recipe(
-        mode="trainable_a" if found.trainable_a else "frozen_a",
-        given_ranks=tuple(found.ranks(ops)),
-        momentum=found.momentum,
-        learning_rate=rate or None,
-        threshold=found.threshold,
-        epochs=epochs,
-        seed=seed,
-        on_board=True,
-    )
-
-
 def fleet_training(
     model: bytes, start: bytes, samples: Samples, seed: int, epochs: int, rate: int = 0
 ) -> NDArray[np.int16]:
     """A board's run of one round, by its own Python: the vector [n] that it ends with.
 
-    model: `.elm`; start: the global `.ela`, with training state; seed: the board's own of this round.
+    model: `.elm`; start: the global `.ela`, with training state; seed: the board's own of this round; rate 0: the
+    mode's.
     """
-    recipe = recipe_of(start, len(unpack_model(model).ops), seed, epochs, rate)
-    return vector_after(board_model(model, recipe, samples.frames), start, samples, recipe)
-
-
-def vector_after(model: Any, start: bytes, samples: Samples, recipe: Recipe) -> NDArray[np.int16]:
-    """The vector [n] that a run from an adapter ends with, in a model of the device that may have been used before."""
+    opened, recipe = _opened(model, start, samples.frames, threading.get_ident())
+    recipe = replace(recipe, seed=seed, epochs=epochs, learning_rate=rate or None)
     with device.refusals():
-        run = begun_run(model, board_store(model), samples, None, recipe, start=start, keep_state=True)
+        run = begun_run(opened, board_store(opened), samples, None, recipe, start=start, keep_state=True)
         while not run.done:
             run.step()
         return fleet_vector(bytes(run.state))
+
+
+@functools.lru_cache(maxsize=8)
+def _opened(model: bytes, start: bytes, frames: int, thread: int) -> tuple[Any, Recipe]:
+    """The device's model for boards that train from an adapter, one after the other in each thread; how they train: its
+    ranks, mode and momentum, the board's own order."""
+    found = unpack_adapter(start)
+    recipe = Recipe(
+        mode="trainable_a" if found.trainable_a else "frozen_a",
+        given_ranks=tuple(found.ranks(len(unpack_model(model).ops))),
+        momentum=found.momentum,
+        threshold=found.threshold,
+        on_board=True,
+    )
+    return board_model(model, recipe, frames), recipe
