@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A class for what is like no sample that was learned from.
+"""Rejects inputs that resemble no training sample: they get a class of their own, `nothing`.
 
     model = Known(model, "/main.json")       # the rule, which the computer makes of the person's samples
     pipeline = Pipeline(model, source)       # to which it is the model; pipeline.name may be "nothing" now

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Learning for years, from samples as they come; nothing worse takes the place of what is in use.
+"""Lifelong learning from samples as they come; a new adapter must score better than the active one.
 
     learner = Learner(model, Reservoir("/samples.elr"), Store("/adapters"), "me")
     learner.learn(window, label)       # one update: of this sample and of three that came before
@@ -208,7 +208,7 @@ class Learner:
 
     @property
     def rate(self) -> int:
-        """Of the next update."""
+        """The learning rate of the next update."""
         return max(1, self.learning_rate * HORIZON // (HORIZON + self.updates))
 
     def learn(self, sample: Buffer, label: int) -> int | None:
@@ -240,7 +240,7 @@ class Learner:
 
     @property
     def untold(self) -> set[int]:
-        """Numbers of classes that count and have no samples: what learning does to these, nothing tells."""
+        """Numbers of classes that count and have no samples, so that nothing validates them."""
         taught, held = self.reservoir.tally()
         counts = self._classes() if self.only is None else set(self.only)
         return counts - set(taught) - set(held)
@@ -320,7 +320,7 @@ class Learner:
             self.store.activate(self.name)
 
     def consolidate(self, epochs: int = 0, commit_every: int = 32) -> Iterator[Run]:
-        """Trains an adapter anew from the reservoir: a generator of its `training.Run`, one bounded step at a time.
+        """Trains a new adapter from the reservoir: a generator of its `training.Run`, one bounded step at a time.
 
         At the end it is in use if it is better than what was. Begun and not ended, by a reset too, it goes on when it
         is called with the same epochs again. ValueError if too few samples judge, or a class that counts has none.
@@ -385,7 +385,7 @@ class Learner:
         return sum(held.read(i, self._buffer) == self.model.infer(self._buffer) for i in range(held.count))
 
     def remove_class(self, name: str | int) -> None:
-        """The adapter without it, to the byte what it was; of one that the base does not have, samples go as well."""
+        """Removes a class, which gives the adapter from before, to the byte; if the base lacks it, its samples, too."""
         self._at_rest()
         self._whole(self._remove_class, name)
 
@@ -404,6 +404,6 @@ class Learner:
         self._go_on()
 
     def discard(self) -> None:
-        """Gives an unfinished consolidation up."""
+        """Deletes an unfinished consolidation."""
         discard(self.store, self.name)
         self._go_on()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One machine, and what is usual for it: what it does is scored, and too much of the unusual is an alarm.
+"""Anomaly detection for one machine: each window gets a score, and high scores in a row raise an alarm.
 
     monitor = Monitor(model)                    # model: a base that gives back its input
     pipeline = Pipeline(monitor, source)        # which takes the monitor for its model
@@ -120,13 +120,13 @@ class Monitor:
         return _STAGES[self._stage]
 
     def reset(self) -> None:
-        """What comes next is another stream: windows before it count no more."""
+        """Begins another stream: earlier windows no longer count."""
         self.model.reset()
         self._above = 0  # a bit for each of the last windows
         self.score, self.alarm = 0, False
 
     def probabilities(self) -> Any:
-        """There are none: ValueError."""
+        """ValueError: a monitor has none."""
         return self.model.probabilities()
 
     # --- calibration
@@ -318,7 +318,7 @@ class Monitor:
     # --- the record
 
     def record(self) -> bytearray:
-        """The body of the record. ValueError until the threshold is known."""
+        """The body of the monitor's record. ValueError until the threshold is known."""
         if self._done < _THRESHOLD:
             raise ValueError("the monitor is not calibrated: its stages end with threshold")
         sizes = len(self.means), len(self.residual_means)
@@ -333,7 +333,7 @@ class Monitor:
         return body
 
     def adapter(self) -> Adapter:
-        """The adapter in use, or the bare base, with the record in it: all that makes the machine."""
+        """The adapter in use, or the bare base, with the monitor's record in it."""
         return self.model.with_record(self.model.used, _RECORD, self.record())
 
     def use(self, adapter: Adapter) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Samples of one's own, from a sensor and a button or two.
+"""Records labelled samples from a sensor, with a button or two.
 
 samples = SampleFile.create("/mine.eld", model)          # SampleFile("/mine.eld", append=True) from then on
 recorder = Recorder(model, source, samples, [(Pin(15, Pin.IN, Pin.PULL_UP), 0)])
@@ -81,7 +81,7 @@ class Recorder(Pipeline):
                 self.counts[samples.read(i, self._held)] += 1
 
     def reset(self) -> None:
-        """What comes next is another stream: it takes a whole window of it until there is a sample."""
+        """Begins another stream: the next sample takes a whole window of it."""
         super().reset()
         self.ready = False
 
@@ -89,7 +89,7 @@ class Recorder(Pipeline):
         self.ready = True
 
     def step(self) -> bool:
-        """Takes what the source has, and looks at the buttons; whether a sample was taken, or taken back."""
+        """Reads the source and the buttons; whether a sample was recorded or removed."""
         super().step()
         told = False
         now = time.ticks_ms()
@@ -123,12 +123,12 @@ class Recorder(Pipeline):
         return True
 
     def take(self, label: int) -> bool:
-        """Puts the window that ends now into the store, as this class. False if no whole window has come yet."""
+        """Records the window that ends now as this class. False if no whole window has come yet."""
         self._hold()
         return self._keep(label)
 
     def undo(self) -> bool:
-        """Takes the newest sample back, one that was there before too. False if there is none."""
+        """Removes the newest sample, even one from before. False if there is none."""
         if not hasattr(self.store, "undo"):
             raise ValueError("nothing is taken back from a reservoir: record into a SampleFile")
         if not self.store.count:
@@ -139,7 +139,7 @@ class Recorder(Pipeline):
         return True
 
     async def run(self) -> None:
-        """Steps for as long as the source brings samples, and leaves time to others."""
+        """Calls `step` until the source ends, as an asyncio task."""
         import asyncio
 
         while not self.ended:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A bounded, class-balanced memory of samples in flash, for learning for years.
+"""A bounded, class-balanced memory of samples in flash, for lifelong learning.
 
     reservoir = Reservoir.create("/samples.elr", model, 100)  # once; Reservoir("/samples.elr") from then on
     reservoir.add(window, label)                              # for years: it stays as large as it is
@@ -122,7 +122,7 @@ class Reservoir:
         return Part(self, range(count)).crc(count)
 
     def parts(self, classes: Container[int] | None = None) -> tuple[Part, Part | None]:
-        """(learned, held): those that teach, and those that judge; None if these are too few to. Good until the next
+        """(learned, held): samples to learn, and to validate by; None if these are too few. Valid until the next
         `add`. classes: of these alone."""
         first, learned, held = self.slots - self.slots // _HELD, [], []
         for i in range(self.count):
@@ -133,7 +133,7 @@ class Reservoir:
         return Part(self, array("H", learned)), None if few else Part(self, array("H", held))
 
     def tally(self, classes: Container[int] | None = None) -> tuple[dict[int, int], dict[int, int]]:
-        """(learned, held): how many samples of each class teach, and how many judge. classes: of these alone."""
+        """(learned, held): counts of samples of each class to learn, and to validate by. classes: of these alone."""
         first, counts = self.slots - self.slots // _HELD, ({}, {})
         for slot in self._full:
             label, part = self._labels[slot], counts[slot >= first]
@@ -144,11 +144,11 @@ class Reservoir:
     # --- adding
 
     def judges(self, label: int) -> bool:
-        """Whether the next sample of this class will be one that judges: two in eight are."""
+        """Whether the next sample of this class will be held out for validation: two in eight are."""
         return self.slots >= _HELD and self.seen[label] % 8 >= 6
 
     def add(self, sample: Buffer, label: int) -> int | None:
-        """Takes a sample in, if its class is to have more, or by chance in another one's place.
+        """Adds a sample if its class may have more, or replaces another one at random.
 
         The slot that it got, or None. Written to flash before it returns.
         """
@@ -172,7 +172,7 @@ class Reservoir:
         return slot
 
     def forget(self, label: int) -> None:
-        """Empties the slots that a class has. It is as if none of it had come."""
+        """Removes all samples of a class, and its count."""
         self._record[:] = b"\xff" * len(self._record)
         for slot in range(self.slots):
             if self._labels[slot] == label:

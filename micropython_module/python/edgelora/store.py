@@ -1,12 +1,12 @@
-"""Named adapters in flash, the ones in use in RAM (SPEC.md, section 12). SPDX-License-Identifier: MIT
+"""Named adapters in flash, with a cache in RAM (SPEC.md, section 12). SPDX-License-Identifier: MIT
 
     store = Store("/adapters", cache=8192)  # a folder, or a block device of its own: rp2.Flash(...), esp32.Partition
     store.open(model)
-    store.start()  # goes on with the adapter that was active before the reset
-    store.use("wake-b")  # from here on inference is that of wake-b; store.use(None) is the bare base
+    store.start()  # uses the adapter that was active before the reset
+    store.use("wake-b")  # infers with wake-b from here on; store.use(None): the bare base
 
-What is committed stays: data goes to new places, then one new index, which counts if it is whole. After a power cut
-at any moment the store opens as it was before or after the change under way, and `notices` tells of a lost change.
+A change is atomic: data goes to free places, then a new index is written, which counts once it is whole. After a power
+cut at any moment the store opens as before or after the change, and `notices` says if a change was lost.
 """
 
 import gc
@@ -69,7 +69,7 @@ class Store:
 
     @property
     def active(self) -> str | None:
-        """What `start` goes on with; None: the bare base."""
+        """The adapter that `start` uses; None: the bare base."""
         self._settle()
         return self._active
 
@@ -105,7 +105,7 @@ class Store:
         return max([max(entry.version, entry.floor) for entry in self._entries if entry.name == name] or [0])
 
     def free(self) -> int:
-        """Bytes that can be put."""
+        """Free bytes."""
         return self._flash.free(self._used())
 
     # --- changes
@@ -131,7 +131,7 @@ class Store:
         self._add(old[0] if old else None, name, data, version, version, ARMED)
 
     def confirm(self) -> builtins.list[str]:
-        """The updates on trial are good: they replace what they update. Returns their names."""
+        """Keeps the updates on trial: each replaces the version before. Returns their names."""
         good = [entry.name for entry in self._entries if entry.flags & TRIAL]
         if good:
             pinned = [e.name for e in self._entries if e.pinned]
@@ -144,7 +144,7 @@ class Store:
         return good
 
     def decline(self, name: str, version: int, why: str) -> None:
-        """An update that is not to be kept: of this name nothing up to its version is installed. why: a notice."""
+        """Rejects an update: no version of this name up to that one is installed again. why: a notice."""
         old = [entry for entry in self._entries if entry.name == name]
         new = [entry.changed(floor=max(entry.floor, version)) for entry in old]
         new = new or [Entry(checked(name), 0, 0, 0, version, bytes(8), 0, ())]
@@ -152,7 +152,7 @@ class Store:
         self.notices.append(why)
 
     def declined(self) -> builtins.list[tuple[str, int]]:
-        """(name, version) of updates that were here and did not stay: declined, or not confirmed."""
+        """(name, version) of updates that were declined, or not confirmed in time."""
         return [
             (e.name, e.floor) for e in self._by_name.values() if e.floor > e.version and self.floor(e.name) == e.floor
         ]
@@ -215,12 +215,12 @@ class Store:
         self.use = _switch(self._now, model.arena, self._cached.get, _core.use)
 
     def use(self, name: str | None) -> None:
-        """Inference is that of this adapter (None: the bare base) from the next call on. Nothing is written."""
+        """Infers with this adapter (None: the bare base) from the next call on. Writes nothing."""
         raise StoreError("no model is open: call open first")  # open puts a faster one here
 
     @property
     def in_use(self) -> str | None:
-        """What `use` was called with last; None as well if that was given up to make room."""
+        """The argument of the last `use`; None, too, if that adapter was dropped to make room."""
         return self._in_use().name
 
     @property
@@ -242,7 +242,7 @@ class Store:
         return self._bare
 
     def activate(self, name: str | None) -> None:
-        """`use`, and remembered: `start` goes on with it after a reset."""
+        """`use`, and `start` uses it after a reset."""
         before = self._in_use().name if self._model else None
         try:
             if self._model:
@@ -546,7 +546,7 @@ def _flash(place):
 
 
 def default_place() -> str | BlockDevice:
-    """Where this board's store is: the partition that the firmware keeps for it, else a folder."""
+    """The place of this board's store: the partition that its firmware keeps for it, else a folder."""
     try:
         import edgelora_flash
     except ImportError:
@@ -555,6 +555,6 @@ def default_place() -> str | BlockDevice:
 
 
 def erase(device: BlockDevice) -> None:
-    """Makes a partition empty, whatever is in it: the next Store on it begins anew."""
+    """Erases a partition, whatever it holds; the next Store on it is empty."""
     for block in range(device.ioctl(4, 0)):
         device.ioctl(6, block)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Training on the board by itself, asleep most of the time, through resets and power cuts.
+"""Training on the board alone: in windows of time and energy, through resets and power cuts.
 
     samples = SampleFile("/me.eld")          # the host wrote it, or SampleFile.create(path, model) and append() did
     learned, held = split(samples)           # the last quarter of each class judges
@@ -9,8 +9,8 @@
         poll_the_buttons()
     scheduler.suspend()                      # whatever comes now, deep sleep or no power: nothing is learned twice
 
-After a reset the same lines go on where it stopped; at the end the store has the adapter "me", unless what it had
-before is as good. `unfinished` tells whether there is something to go on with.
+After a reset the same lines continue the run. At the end the store has the adapter "me", unless the one before
+scores as well. `unfinished` says whether there is a run to continue.
 """
 
 import hashlib
@@ -63,8 +63,8 @@ _ALL = _Slices()[:]  # made once: [:] in the code would make a new one at each s
 class SampleFile:
     """Samples in a file: recorded on the board, or put there by the host.
 
-    They have labels, or int8 targets for losses that take them. Appending and taking back touch only the file's end;
-    what a cut leaves half-written is no sample. ValueError for a file that is none, or is damaged.
+    They have labels, or int8 targets for losses that take them. `append` and `undo` write only at the file's end;
+    a sample that a power cut left half-written is dropped. ValueError if the file is damaged or of another kind.
     """
 
     path: str
@@ -112,7 +112,7 @@ class SampleFile:
         return self._target if self.target_size else self._record[0]
 
     def append(self, sample: Buffer, label: int | Buffer) -> None:
-        """Writes a sample behind the others, to the flash before it returns."""
+        """Adds a sample at the end; it is in flash when this returns."""
         if len(sample) != self.sample_size:
             raise ValueError("a sample of %d values, the file's have %d" % (len(sample), self.sample_size))
         _core.take(self._record, len(self._target), sample, 0, 1, len(sample), 1)
@@ -127,7 +127,7 @@ class SampleFile:
         self.count += 1
 
     def undo(self) -> int | memoryview:
-        """Takes the last sample back, in flash before it returns; its label, or its target until the next read."""
+        """Removes the last sample, in flash when this returns; its label, or its target until the next read."""
         if not self.count or not self._load(self.count - 1):
             raise ValueError("%s has no sample that could be taken back" % self.path)
         label = self._target if self.target_size else self._record[0]
@@ -152,7 +152,7 @@ class SampleFile:
 
 
 class Part:
-    """Some of the samples of another source, by number: a source itself. samples: as for `split`."""
+    """A subset of another source's samples, by number; a source, too. samples: as for `split`."""
 
     count: int
     base_id: bytes | None
@@ -210,10 +210,10 @@ def split(samples: Any, count: int = 0) -> tuple[Samples, Samples | None]:
 
 
 class Judge:
-    """Judges what infers by samples held out, one at each `step`: how many are correct (of labels), then the sum of
-    losses, 1/4096 nat.
+    """Validates the model in use by samples held out, one at each `step`.
 
-    right, loss: of the judgement under way, of `at` samples so far, of `count`.
+    right: how many of `at` samples so far are correct (of labels); loss: the sum of their losses, 1/4096 nat. count:
+    of all.
     """
 
     count: int
@@ -232,11 +232,11 @@ class Judge:
 
     @property
     def left(self) -> int:
-        """Steps until it ends."""
+        """Steps that are left."""
         return self.count - self.at
 
     def step(self) -> bool:
-        """Judges by another sample. Whether it was the last one. Allocates nothing with sums below 2^30."""
+        """Validates by the next sample; whether it was the last. Allocates nothing with sums below 2^30."""
         label = self._held.read(self.at, self._buffer)
         named, loss = self._model.evaluate(self._buffer, label, self._loss), self._loss
         if not self._model.target_size and named == label:
@@ -354,12 +354,12 @@ def without_classes(store: Store, name: str, model: Model) -> None:
 
 
 def unfinished(store: Store, name: str) -> bool:
-    """Whether a run of this name has begun and is not through: make it again, and it goes on."""
+    """Whether a run of this name is unfinished: create it again to continue."""
     return store.find(name + ".chk") is not None
 
 
 def begun(store: Store, name: str, rtc: Any = None) -> int:
-    """How many samples, learned and held, an unfinished run of this name has; 0 if it begins.
+    """How many samples, learned and held, an unfinished run of this name has; 0 if there is none.
 
     `split` asks for it, where samples were added since.
     """
@@ -368,7 +368,7 @@ def begun(store: Store, name: str, rtc: Any = None) -> int:
 
 
 def discard(store: Store, name: str, rtc: Any = None) -> None:
-    """Forgets an unfinished run. The adapter of that name, if the store has one, stays."""
+    """Deletes an unfinished run. The adapter of that name, if the store has one, stays."""
     _forget(name, _rtc_memory(rtc))
     left = _left(store, name)
     if left and store.find(name + ".new"):
@@ -611,13 +611,13 @@ class Run:
 
     @property
     def rest(self) -> int:
-        """Steps until it may suspend without repeating any: the last of them may write to flash."""
+        """Steps until it can suspend without repeating any; the last of them may write to flash."""
         rest = self._judge.left if self.judging else self.model.micro_batch - self.pending
         return rest + self._making.left if self._making else rest
 
     @property
     def between(self) -> bool:
-        """Whether neither a micro-batch nor a judgement is under way."""
+        """Whether neither a micro-batch nor a validation is under way."""
         making = self._making and self._making.left
         return not self.pending and not making and not (self._judge and self._judge.at)
 
@@ -700,7 +700,7 @@ class Run:
             self._updated()  # it begins
 
     def suspend(self) -> None:
-        """Finishes the micro-batch or judgement under way and commits: going on from here, nothing is done twice."""
+        """Finishes the micro-batch or validation under way and commits, so that no step is repeated later."""
         while not self.between:
             self.step()
         if self.done:
@@ -879,7 +879,7 @@ class Scheduler:
         return self.state
 
     async def run(self) -> str:
-        """A window as a task: sleep is left to asyncio."""
+        """A whole window as an asyncio task, which sleeps by asyncio. Returns the state."""
         import asyncio
 
         for _ in self._window(False):
@@ -889,7 +889,7 @@ class Scheduler:
         return self.state
 
     def suspend(self) -> None:
-        """Finishes the micro-batch or judgement under way and commits: nothing is done twice after sleep or a cut."""
+        """Finishes the micro-batch or validation under way and commits: no step is repeated after sleep or a cut."""
         self._call(lambda: self._timed(self.training.suspend))
 
     def _window(self, sleeps):
