@@ -75,9 +75,9 @@ class AnomalyBench:
         """One table row for each kind of data: mean and standard deviation of each method."""
         rows: list[tuple[object, ...]] = []
         for name, runs in self._data():
-            told = _summary(runs)
-            aucs = [f"{told[method]:.3f} ± {told['spread'][method]:.3f}" for method in METHODS]
-            gain = told["lora_over_base"]
+            summary = _summary(runs)
+            aucs = [f"{summary[method]:.3f} ± {summary['spread'][method]:.3f}" for method in METHODS]
+            gain = summary["lora_over_base"]
             rows.append((name, len(runs), *aucs, f"{gain['mean']:+.3f} ± {gain['spread']:.3f}"))
         return rows
 

@@ -88,14 +88,14 @@ class ClassesBench:
         return {name: mean_and_error(values) for name, values in means.items()}
 
     def as_json(self) -> dict[str, object]:
-        told: dict[str, object] = {}
+        result: dict[str, object] = {}
         for shots in sorted({run.shots for run in self.runs}):
             figures = self.figures(shots)
-            told[f"shots_{shots}"] = {name: mean for name, (mean, _) in figures.items()}
-            told[f"shots_{shots}_stderr"] = {name: error for name, (_, error) in figures.items()}
+            result[f"shots_{shots}"] = {name: mean for name, (mean, _) in figures.items()}
+            result[f"shots_{shots}_stderr"] = {name: error for name, (_, error) in figures.items()}
             runs = self.of_shots(shots)
-            told[f"shots_{shots}_better"] = sum(run.better for run in runs) / len(runs)
-        return told | {"add_ms": self.add_ms, "runs": [asdict(run) for run in self.runs], "settings": self.settings}
+            result[f"shots_{shots}_better"] = sum(run.better for run in runs) / len(runs)
+        return result | {"add_ms": self.add_ms, "runs": [asdict(run) for run in self.runs], "settings": self.settings}
 
 
 def bench_classes(

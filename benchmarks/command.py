@@ -162,8 +162,8 @@ def add_commands(add: Add, commands: Any) -> None:
         "--oracle", action="store_true", help="compare with TensorFlow Lite Micro and with pymicro-wakeword, too"
     )
     p = add("fleet", cmd_bench_fleet, benches)
-    told, apart = ", ".join((*PARTS, *CHOICES)), ", ".join(CHOICES)
-    p.add_argument("parts", nargs="*", choices=(*PARTS, *CHOICES), metavar="PART", help=f"of {told} (all but {apart})")
+    parts, apart = ", ".join((*PARTS, *CHOICES)), ", ".join(CHOICES)
+    p.add_argument("parts", nargs="*", choices=(*PARTS, *CHOICES), metavar="PART", help=f"of {parts} (all but {apart})")
     p.add_argument("--seeds", type=whole(1, 100), default=8, help="federations of each kind (%(default)s)")
     p.add_argument("--engines", nargs="+", choices=FLEET_ENGINES, metavar="ENGINE", help="to hash by (all)")
     p.add_argument("--sizes", type=whole(1, 65535), nargs="+", metavar="N", help="boards to scale to (100 1000 10000)")

@@ -68,8 +68,8 @@ class ContinualBench:
         classes |= {f"{name}_stderr": row.stderr for name, row in found.items()} | {"stored": size}
         arms: dict[str, object] = {name: mean_and_error(values)[0] for name, values in self.arms.items()}
         arms |= {f"{name}_stderr": mean_and_error(values)[1] for name, values in self.arms.items()}
-        told = {"classes": classes, "arms": arms | {"stored": STORED}}
-        return told | {"rows": [asdict(row) for row in self.rows], "settings": self.settings}
+        result = {"classes": classes, "arms": arms | {"stored": STORED}}
+        return result | {"rows": [asdict(row) for row in self.rows], "settings": self.settings}
 
 
 def bench_continual(

@@ -456,8 +456,8 @@ def _followed(
 
 
 def _renderers_kb(session: Any) -> int:
-    told = session.send("SystemInfo.getProcessInfo")["processInfo"]
-    return sum(_resident_kb(one["id"]) for one in told if one["type"] == "renderer")
+    processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
+    return sum(_resident_kb(one["id"]) for one in processes if one["type"] == "renderer")
 
 
 def _resident_kb(pid: int) -> int:

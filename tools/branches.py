@@ -199,8 +199,8 @@ def report(found: dict[Place, tuple[bool, bool]], excused: set[str]) -> int:
                 print(f"{place.file}:{place.line}: {place.function}: never {branch.way}: {branch.condition}")
     wrong += [f"not in the source: {entry}" for entry in sorted(excused - seen)]
     for name, (branches, missed, never) in sorted(count.items(), key=lambda item: item[1][1]):
-        told = f", {never} can't be" if never else ""
-        print(f"{name:45} {branches:>6} branches, {missed:>4} not taken{told}")
+        note = f", {never} can't be" if never else ""
+        print(f"{name:45} {branches:>6} branches, {missed:>4} not taken{note}")
     every, missed, never = (sum(of_file[k] for of_file in count.values()) for k in range(3))
     share, strict = 100 * (every - missed - never) / (every - never), 100 * (every - missed - never) / every
     print(*wrong, sep="\n")

@@ -247,9 +247,9 @@ class Program:
             return calls.answers(_read(process.stdout, int.from_bytes(_read(process.stdout, 4), "little")))
         except (BrokenPipeError, EOFError):
             process.kill()
-            told = process.stderr.read().decode(errors="replace")
+            message = process.stderr.read().decode(errors="replace")
             self.close()
-            raise RuntimeError(f"{self.core.name}: the program died\n{told}") from None
+            raise RuntimeError(f"{self.core.name}: the program died\n{message}") from None
 
     def close(self) -> None:
         """Ends its input, and it with that; kills it if it doesn't."""

@@ -258,8 +258,8 @@ def _totals(place: Path) -> dict[str, int]:
 
 def _sections(objects: list[Path]) -> Counter[str]:
     sizes: Counter[str] = Counter()
-    told = _run("size", "-A", "-d", *objects)
-    for section, size in re.findall(r"^(\.text|\.rodata|\.time_critical)\S* +(\d+)", told, re.MULTILINE):
+    output = _run("size", "-A", "-d", *objects)
+    for section, size in re.findall(r"^(\.text|\.rodata|\.time_critical)\S* +(\d+)", output, re.MULTILINE):
         sizes[section] += int(size)
     return sizes
 

@@ -35,7 +35,7 @@ def header() -> str:
     return "\n".join([*lines, "", "#endif", ""])
 
 
-def told(value: int) -> str:
+def shown(value: int) -> str:
     """As a person reads it: large powers of two as such."""
     power = value > 100_000 and value & (value - 1) == 0
     return f"2^{value.bit_length() - 1}" if power else str(value)
@@ -45,7 +45,7 @@ def spec() -> str:
     text = (ROOT / "SPEC.md").read_text()
     before, rest = text.split(BEGIN)
     after = rest.split("\n\n", 1)[1]
-    rows = [f"| `{name}` | {told(value)} | {what} |" for name, (value, what) in limits().items()]
+    rows = [f"| `{name}` | {shown(value)} | {what} |" for name, (value, what) in limits().items()]
     return before + BEGIN + "\n".join(rows) + "\n\n" + after
 
 

@@ -318,8 +318,8 @@ def seen(parts: Objects, checked: Objects, tests: Tests, mutant: Mutant, folder:
 def text_of(made: Path) -> str:
     """A hash of an object's code and constants."""
     dump = ["objdump", "-s", "-r", "-j", ".text", "-j", ".rodata", "-j", ".data.rel.ro", str(made)]
-    told = subprocess.run(dump, capture_output=True, text=True, check=False).stdout
-    return hashlib.sha256(told.split("\n", 3)[-1].encode()).hexdigest()
+    output = subprocess.run(dump, capture_output=True, text=True, check=False).stdout
+    return hashlib.sha256(output.split("\n", 3)[-1].encode()).hexdigest()
 
 
 def equivalents() -> set[tuple[str, str, str]]:
@@ -359,8 +359,8 @@ class Tally:
             self.equivalent += listed
             if not by and not listed:
                 self.survivors.append(mutant)
-            told = "equivalent" if listed else f"seen by {by}" if by else "SURVIVED"
-            print(f"[{self.tried()}/{self.sample}] {time.monotonic() - start:5.1f} s {told:32} {mutant}", flush=True)
+            verdict = "equivalent" if listed else f"seen by {by}" if by else "SURVIVED"
+            print(f"[{self.tried()}/{self.sample}] {time.monotonic() - start:5.1f} s {verdict:32} {mutant}", flush=True)
 
     def unchanged_passes(self, jobs: int) -> bool:
         """Whether no plan sees anything in the core as it is; else their verdicts mean nothing."""

@@ -58,8 +58,8 @@ def main(arguments: list[str]) -> int:
         proven, why = prove(file, name, args.seconds)
         verdict = "proven" if proven else NOT_ENDED if why == NOT_ENDED else "FAILED"
         count[verdict] += 1
-        told = f"{verdict} {why}" if verdict == "FAILED" else verdict
-        print(f"{file.stem:8} {name:18} {time.monotonic() - start:6.1f} s  {told}", flush=True)
+        message = f"{verdict} {why}" if verdict == "FAILED" else verdict
+        print(f"{file.stem:8} {name:18} {time.monotonic() - start:6.1f} s  {message}", flush=True)
     print(", ".join(f"{number} {verdict}" for verdict, number in count.items()))
     return 1 if count["FAILED"] else 2 if count[NOT_ENDED] else 0
 

@@ -179,10 +179,10 @@ class Personalized:
 
     def __repr__(self) -> str:
         where = self.report.board if self.report else "this computer"
-        told = f"accuracy {self.before:.1%} -> {self.after:.1%}"
+        message = f"accuracy {self.before:.1%} -> {self.after:.1%}"
         if self.base.model.learns_values:
-            told = f"error {self.before:.4g} -> {self.after:.4g}"
-        return f"<Personalized on {where}: {told}, {len(self.ela)} bytes>"
+            message = f"error {self.before:.4g} -> {self.after:.4g}"
+        return f"<Personalized on {where}: {message}, {len(self.ela)} bytes>"
 
     def _repr_html_(self) -> str:
         if self.report is None:

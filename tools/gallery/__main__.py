@@ -49,13 +49,13 @@ def _line(verdict: Verdict) -> str:
     on = "+".join(verdict.boards) or "too large"
     if not verdict.accepted:
         return f"{verdict.name:44} {on:13} refused   {verdict.reason}"
-    told = f"{verdict.ops} ops, {verdict.arena} bytes of RAM; "
+    message = f"{verdict.ops} ops, {verdict.arena} bytes of RAM; "
     if verdict.sqnr_db is not None:
-        told += f"{verdict.sqnr_db} dB to the module"
+        message += f"{verdict.sqnr_db} dB to the module"
     else:
         equal = verdict.compared - verdict.differing
-        told += f"{equal} of {verdict.compared} outputs equal {verdict.reference}'s"
-    return f"{verdict.name:44} {on:13} {'accepted ' if verdict.good else 'DIFFERENT'} {told}"
+        message += f"{equal} of {verdict.compared} outputs equal {verdict.reference}'s"
+    return f"{verdict.name:44} {on:13} {'accepted ' if verdict.good else 'DIFFERENT'} {message}"
 
 
 def _totals(verdicts: list[Verdict]) -> list[str]:

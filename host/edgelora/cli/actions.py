@@ -91,15 +91,15 @@ def cmd_act(args: argparse.Namespace) -> None:
         made = save_acting(link, base, data, wish)
     port = port_of(args)
     reset(port)
-    told = {"port": port, "main": MAIN_PATH, "kept": made.kept}
-    _show(args, made, told, f"{MAIN_PATH}: {len(made.main)} bytes; {port} runs it now")
+    result = {"port": port, "main": MAIN_PATH, "kept": made.kept}
+    _show(args, made, result, f"{MAIN_PATH}: {len(made.main)} bytes; {port} runs it now")
     if made.kept:
         note(f"the board had a main.py of its own: it is {made.kept} now", args.json)
 
 
-def _show(args: argparse.Namespace, made: Acting, told: dict[str, Any], words: str) -> None:
+def _show(args: argparse.Namespace, made: Acting, result: dict[str, Any], words: str) -> None:
     shares = asdict(made.shares) if made.shares else None
-    show(args, told | {"bytes": len(made.main), "rule": RULE_PATH if made.rule else None, "shares": shares}, words)
+    show(args, result | {"bytes": len(made.main), "rule": RULE_PATH if made.rule else None, "shares": shares}, words)
     if args.json:
         return
     if made.shares:

@@ -80,8 +80,8 @@ def cmd_add_class(args: argparse.Namespace) -> ExitCode:
         "identical": made.identical,
         "activated": used,
     }
-    told = ", ".join(f"{row['name']} ({row['samples']})" for row in classes)
-    show(args, result, f"{name}: {told}\n{judged}\nhost twin identical: {'yes' if made.identical else 'NO'}")
+    names = ", ".join(f"{row['name']} ({row['samples']})" for row in classes)
+    show(args, result, f"{name}: {names}\n{judged}\nhost twin identical: {'yes' if made.identical else 'NO'}")
     if not made.identical:
         note("the board made another adapter than its host twin: not used; install or flash its EdgeLoRA anew")
     elif not used:
@@ -99,8 +99,8 @@ def cmd_consolidate(args: argparse.Namespace) -> ExitCode:
     data = data_part(args, args.data, "train")
     with connect(args) as link, console.step("learn anew", args.json):
         found = consolidate_stored(link, base, data, name)
-    told = f"{name}: correct of {found.judged_by} held-out samples: {found.before} -> {found.after}"
-    show(args, {"name": name} | asdict(found), told)
+    message = f"{name}: correct of {found.judged_by} held-out samples: {found.before} -> {found.after}"
+    show(args, {"name": name} | asdict(found), message)
     if not found.better:
         note("not better than the active adapter, which stays: provide more samples")
     return ExitCode.OK if found.better else ExitCode.NOT_ACTIVATED

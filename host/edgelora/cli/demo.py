@@ -69,7 +69,7 @@ class Setting:
     port: str | None
     quiet: bool
 
-    def told(self, base: Base, recipe: Recipe) -> None:
+    def describe(self, base: Base, recipe: Recipe) -> None:
         streams.note(f"quantized: {len(base.elm)} bytes, base {base.base_id}", self.quiet)
         planned = plan(base.elm, self.profile, recipe)
         streams.note(f"planned: arena {planned.arena_bytes} bytes, adapter {planned.adapter_bytes} bytes", self.quiet)
@@ -172,7 +172,7 @@ def demo_har(
         net = pretrained_har(subject, recipe.seed, progress)
     with console.step("quantize", quiet):
         base = make_base(net, har.pretrain, output / "har.elm")
-    here.told(base, recipe)
+    here.describe(base, recipe)
     train, later = ([Take(*take) for take in har_takes(subject, part)] for part in ("train", "test"))
     task = Task(as_recorded(base, train), as_heard(base, later), f"person {subject}", WINDOWS)
     with here.board(base) as at, Link.connect(at) as link:
@@ -199,7 +199,7 @@ def demo_keywords(
         net = pretrained_kws(recipe.seed, progress)
     with console.step("quantize", quiet):
         base = make_base(net, data.pretrain, output / "keywords.elm")
-    here.told(base, recipe)
+    here.describe(base, recipe)
     task = Task(as_recorded(base, train), as_recorded(base, test), f"voice {voice}", WORDS)
     with here.board(base) as at:
         with Link.connect(at) as link:

@@ -128,20 +128,20 @@ def cmd_demo_fleet(args: argparse.Namespace) -> None:
 
     demo = demo_fleet(args.boards, args.twins, args.rounds, args.output, args.json)
     before, after = mean_of(demo.before), mean_of(demo.after)
-    told, last = demo.federation.epsilons, demo.federation.rounds[-1]
+    epsilons, last = demo.federation.epsilons, demo.federation.rounds[-1]
     result = {
         "before": before,
         "after": after,
         "boards": demo.federation.plan.boards,
         "survivors": last.survivors,
-        "outsider": told.outsider,
-        "server": told.server,
+        "outsider": epsilons.outsider,
+        "server": epsilons.server,
         "adjacency": ADJACENCY,
         "sha256": demo.federation.sha256,
         "report": str(demo.page),
     }
     text = f"accuracy {before:.1%} -> {after:.1%}, mean of {demo.federation.plan.boards} boards\n"
-    text += f"epsilon: {told} ({ADJACENCY})\nreport: {demo.page}"
+    text += f"epsilon: {epsilons} ({ADJACENCY})\nreport: {demo.page}"
     show(args, result, text)
     if not args.json and sys.stdout.isatty():
         webbrowser.open(demo.page.resolve().as_uri())

@@ -172,8 +172,8 @@ def cmd_status(args: argparse.Namespace) -> None:
     show(args, result, text + f"left of the budget: {standing.words}")
 
 
-def _epsilon(told: Epsilons, plan: Plan) -> str:
-    return f"epsilon: {told}, at delta {plan.delta:g} ({ADJACENCY})"
+def _epsilon(epsilons: Epsilons, plan: Plan) -> str:
+    return f"epsilon: {epsilons}, at delta {plan.delta:g} ({ADJACENCY})"
 
 
 def cmd_init(args: argparse.Namespace) -> None:

@@ -292,10 +292,10 @@ def cmd_train_adapter(args: argparse.Namespace) -> ExitCode:
     } | asdict(remarked)
     note_of_tries = f"; seed {summary['seed']}, rate {summary['learning_rate']}" if result.tries else ""
     text = f"{before.name} {before} -> {after} on {len(test)} windows"
-    told = f"{args.output}: {len(content)} bytes, {text}{note_of_tries}\ntested on {parts.tested_on}"
+    message = f"{args.output}: {len(content)} bytes, {text}{note_of_tries}\ntested on {parts.tested_on}"
     if result.run.verdict:
-        told += f"\n{result.run.verdict}: {result.run.said}"
-    show(args, summary, told)
+        message += f"\n{result.run.verdict}: {result.run.said}"
+    show(args, summary, message)
     good = result.run.verdict is None or result.run.verdict.is_for_use
     return ExitCode.OK if good else ExitCode.NOT_ACTIVATED
 
@@ -351,7 +351,7 @@ def cmd_import_adapter(args: argparse.Namespace) -> ExitCode | None:
                 for f in result.fits
             ],
         )
-        say(f"\n{args.output}: {len(content)} bytes" + (f"\n{found.told(compared_with)}" if found else ""))
+        say(f"\n{args.output}: {len(content)} bytes" + (f"\n{found.message(compared_with)}" if found else ""))
     if found is None or not found.lost:
         return ExitCode.OK
     streams.note(f"loss: {_why_lost(found, net is not None)}", args.json)

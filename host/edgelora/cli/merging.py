@@ -77,8 +77,8 @@ def cmd_blend(args: argparse.Namespace) -> None:
     result = adapter_sum.blend(base, files, args.weights, not args.to_train)
     write_atomic(args.output, result.ela)
     if args.json:
-        told = {"output": str(args.output), "bytes": len(result.ela), "base_id": base.base_id}
-        return emit(told | {"a_stored": result.a_stored, "layers": [asdict(row) for row in result.layers]})
+        result_json = {"output": str(args.output), "bytes": len(result.ela), "base_id": base.base_id}
+        return emit(result_json | {"a_stored": result.a_stored, "layers": [asdict(row) for row in result.layers]})
     console.table(
         ("op", "rank", "made by", "rounding"),
         [(row.op, row.rank, "adding B" if row.adds else "joining ranks", f"{row.error:.2%}") for row in result.layers],

@@ -129,8 +129,8 @@ def cmd_quantize(args: argparse.Namespace) -> None:
     _note_logits(model)
     result = {"output": str(args.output), "bytes": len(elm), "base_id": base_id(elm).hex()} | asdict(quality)
     result["signal"] = asdict(model.signal) if model.signal else None
-    told = f"{args.output}: {len(elm)} bytes, base {result['base_id']}\n{quality}"
-    show(args, result, told + (f"\nsignal: {model.signal}" if model.signal else ""))
+    message = f"{args.output}: {len(elm)} bytes, base {result['base_id']}\n{quality}"
+    show(args, result, message + (f"\nsignal: {model.signal}" if model.signal else ""))
 
 
 def cmd_import(args: argparse.Namespace) -> None:

@@ -107,9 +107,9 @@ def cmd_record(args: argparse.Namespace) -> None:
     finally:  # a board that was unplugged takes nothing along
         if takes.taken:
             save_dataset(takes.data, args.output)
-    told = {"output": str(args.output), "taken": takes.taken, "counts": takes.counts, "lost": takes.lost}
+    result = {"output": str(args.output), "taken": takes.taken, "counts": takes.counts, "lost": takes.lost}
     words = ", ".join(f"{name} {count}" for name, count in takes.counts.items()) or "no samples"
-    show(args, told, f"{args.output}: {words}; {takes.taken} new, {takes.lost} of the sensor's samples lost")
+    show(args, result, f"{args.output}: {words}; {takes.taken} new, {takes.lost} of the sensor's samples lost")
 
 
 def _open(link: Link, args: argparse.Namespace, signal: Signal) -> None:
@@ -208,11 +208,11 @@ def cmd_convert(args: argparse.Namespace) -> None:
         capture = with_rate(capture, args.rate)
     save_capture(capture, args.output, key if args.output.suffix.lower() in SIGNED else None)
     samples, channels = capture.values.shape
-    told = {"output": str(args.output), "samples": samples, "channels": channels, "rate": capture.rate}
-    told |= {"names": capture.names, "units": capture.units, "signature": capture.signature}
+    result = {"output": str(args.output), "samples": samples, "channels": channels, "rate": capture.rate}
+    result |= {"names": capture.names, "units": capture.units, "signature": capture.signature}
     rate = f", {capture.rate:g} a second" if capture.rate else ""
     signed = f"; {path.name}: {capture.signature}" if capture.signature else ""
-    show(args, told, f"{args.output}: {samples} samples of {channels} channels{rate}{signed}")
+    show(args, result, f"{args.output}: {samples} samples of {channels} channels{rate}{signed}")
 
 
 def _windows(args: argparse.Namespace, key: str | None) -> None:
@@ -230,11 +230,11 @@ def _windows(args: argparse.Namespace, key: str | None) -> None:
         if doubt:
             note(f"{name}: {doubt}", args.json)
     counts = np.bincount(data.y, minlength=len(data.labels)).tolist()
-    told = {"output": str(args.output), "windows": dict(zip(data.labels, counts, strict=True))}
-    told["doubts"] = {name: doubt for name, doubt in doubted.items() if doubt}
-    told["signatures"] = {str(p): r.signature for p, (_, r) in zip(args.recording, found, strict=True) if r.signature}
+    result = {"output": str(args.output), "windows": dict(zip(data.labels, counts, strict=True))}
+    result["doubts"] = {name: doubt for name, doubt in doubted.items() if doubt}
+    result["signatures"] = {str(p): r.signature for p, (_, r) in zip(args.recording, found, strict=True) if r.signature}
     words = ", ".join(f"{name} {count}" for name, count in zip(data.labels, counts, strict=True))
-    show(args, told, f"{args.output}: {len(data)} windows: {words}" + _signatures(told["signatures"]))
+    show(args, result, f"{args.output}: {len(data)} windows: {words}" + _signatures(result["signatures"]))
 
 
 def _plain_windows(args: argparse.Namespace, key: str | None) -> None:
@@ -251,10 +251,10 @@ def _plain_windows(args: argparse.Namespace, key: str | None) -> None:
     windows = dict(zip(data.labels, counts, strict=True))
     signatures = {str(path): capture.signature for path, capture in found if capture.signature}
     first = found[0][1]
-    told: dict[str, Any] = {"output": str(args.output), "windows": windows, "shape": list(data.x.shape[1:])}
-    told |= {"rate": first.rate, "units": first.units, "signatures": signatures}
+    result: dict[str, Any] = {"output": str(args.output), "windows": windows, "shape": list(data.x.shape[1:])}
+    result |= {"rate": first.rate, "units": first.units, "signatures": signatures}
     words = ", ".join(f"{name} {count}" for name, count in windows.items())
-    show(args, told, f"{args.output}: {len(data)} windows: {words}" + _signatures(signatures))
+    show(args, result, f"{args.output}: {len(data)} windows: {words}" + _signatures(signatures))
 
 
 def _check_samples(args: argparse.Namespace) -> None:

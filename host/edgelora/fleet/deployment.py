@@ -110,8 +110,8 @@ def write_project(
         raise InputError("a federation has twins with data, or boards of a fleet's folder: give one of these")
     app, quoted = folder / "app", json.dumps
     paths = {"state": folder, "site": site, "gateways": gateways}
-    told = {name: quoted(str(path.resolve()) if path else "") for name, path in paths.items()}
-    text = _PROJECT.format(data=quoted(data), **told)
+    quoted_paths = {name: quoted(str(path.resolve()) if path else "") for name, path in paths.items()}
+    text = _PROJECT.format(data=quoted(data), **quoted_paths)
     write_atomic(app / "pyproject.toml", text.encode())
     write_atomic(app / "fleet_app" / "__init__.py", b'"""A federation of boards."""\n')
     for side in ("server", "client"):
@@ -246,12 +246,12 @@ class Deployment:
         write_credentials(self.folder / "flower", self.control)
         secret = self.folder / "flower" / "executor.secret"
         write_atomic(secret, secrets.token_bytes(32), SECRET)
-        told = f"--superexec-auth-secret-file={secret.resolve()}"
+        secret_option = f"--superexec-auth-secret-file={secret.resolve()}"
         self.stop("executor")
-        command = [sys.executable, "-m", superlink.__name__, "--isolation=process", told, *options]
+        command = [sys.executable, "-m", superlink.__name__, "--isolation=process", secret_option, *options]
         self._start("superlink", command)
         until = [f"--runtime-api-address={self.control}", f"--parent-pid={self.processes['superlink'].pid}"]
-        self._start("executor", [_program("flower-superexec"), *until, told, *trust])
+        self._start("executor", [_program("flower-superexec"), *until, secret_option, *trust])
 
     def start(self, gateways: Sequence[Path] = (), nodes: int = 0) -> None:
         """A SuperLink, and a SuperNode for each gateway's folder, or so many without; when they are all there."""

@@ -279,8 +279,8 @@ class Federation:
             if not recorded:
                 raise
             last = self.rounds[-1:]
-            told = Epsilons(last[0].outsider, last[0].server) if last else Epsilons(0.0, 0.0)
-            return Standing(told, self.plan.delta, self.plan.budget, left, 0, recorded=True)
+            spent = Epsilons(last[0].outsider, last[0].server) if last else Epsilons(0.0, 0.0)
+            return Standing(spent, self.plan.delta, self.plan.budget, left, 0, recorded=True)
 
     @property
     def asked(self) -> list[list[int]]:

@@ -132,8 +132,8 @@ def state(site: Site, name: str) -> Rollout | None:
     check_name(name)
     path = site.folder / "updates" / f"{name}.json"
     try:
-        told = json.loads(read_bounded(path, MAX_STATE))
-        found = Rollout(**told | {"line": tuple(told.get("line", ()))})
+        saved = json.loads(read_bounded(path, MAX_STATE))
+        found = Rollout(**saved | {"line": tuple(saved.get("line", ()))})
         if found.name != name or any(type(number) is not int for number in (found.version, found.share, *found.line)):
             raise ValueError
         return found

@@ -22,9 +22,10 @@ ADDRESS = "EDGELORA_SUPERLINK"  # of the environment: where the SuperLink takes 
 
 def write_credentials(home: Path, address: str) -> None:
     """Makes a token for the SuperLink at an address, for its owner's eyes alone, where `flwr` finds it."""
-    told = {"authn-type": "oidc", "oidc-access-token": secrets.token_hex(32), "oidc-refresh-token": "none"}
+    credentials = {"authn-type": "oidc", "oidc-access-token": secrets.token_hex(32), "oidc-refresh-token": "none"}
     named = {
-        f"flower.account-auth.{address}.{name}": base64.b64encode(text.encode()).decode() for name, text in told.items()
+        f"flower.account-auth.{address}.{name}": base64.b64encode(text.encode()).decode()
+        for name, text in credentials.items()
     }
     write_atomic(home / "credentials.yaml", json.dumps(named).encode(), SECRET)  # JSON is YAML
 

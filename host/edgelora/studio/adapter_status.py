@@ -44,11 +44,11 @@ def _judged(lesson: Lesson) -> tuple[str, str]:
         return "", ""
     if report is None or measure is None:
         return "", ""
-    told = f"{measure.shown(measure.after)} {measure.name} on {report.test_samples} samples to test, "
-    told += report.conclusion.short
+    message = f"{measure.shown(measure.after)} {measure.name} on {report.test_samples} samples to test, "
+    message += report.conclusion.short
     if lesson.head.added:
-        told += f", before {', '.join(lesson.head.added)} was added"
-    return told, report.created
+        message += f", before {', '.join(lesson.head.added)} was added"
+    return message, report.created
 
 
 def _named(labels: list[str]) -> list[str]:

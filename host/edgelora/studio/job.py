@@ -124,8 +124,8 @@ class Job:
         """Keeps the error for the page, and logs one that no user can fix."""
         if is_bug(error):
             log.exception("%s", self.name, exc_info=error)
-        told = trouble_of(error)
-        self.error, self.remedy = told.what, told.remedy
+        trouble = trouble_of(error)
+        self.error, self.remedy = trouble.what, trouble.remedy
         self.end("failed")
 
     def end(self, state: JobState) -> None:

@@ -81,8 +81,8 @@ def parted(data: Dataset, name: str, on_board: bool) -> Parts:
         return dataset.split(data, name)
     test = Dataset(data.x[held], data.y[held], data.labels, data.signal)
     learned = "" if on_board else ", and were learned from in the last epochs"
-    told = f"{int(held.sum())} samples held out from training, which also chose the best epoch{learned}"
-    return Parts(data, test, told, seen=int(held.sum()))
+    message = f"{int(held.sum())} samples held out from training, which also chose the best epoch{learned}"
+    return Parts(data, test, message, seen=int(held.sum()))
 
 
 def fits(base: Base, data: Dataset) -> bool:

@@ -87,14 +87,14 @@ def set_world(
     motion: see `load_motion`. oscillator: see `oscillator.parse_oscillator`. None: as before, of the recording as well.
     """
     path = state_dir / WORLD
-    told = _read(path)
-    playing = told.get("motion")
+    world = _read(path)
+    playing = world.get("motion")
     if motion:
         load_motion(str(motion))
         where = motion if BUILT_IN.fullmatch(str(motion)) else Path(motion).resolve()
         playing = [str(where), time.time_ns()]
     state_dir.mkdir(parents=True, exist_ok=True)
-    _write(path, playing, presses, told.get("oscillator", FREE) if oscillator is None else oscillator)
+    _write(path, playing, presses, world.get("oscillator", FREE) if oscillator is None else oscillator)
 
 
 def driven_pins(state_dir: Path) -> dict[int, int]:
@@ -110,10 +110,10 @@ def _by_pin(entry: tuple[str, Any]) -> tuple[int, str]:
 def wait_pressed(state_dir: Path, presses: list[tuple[int, float]]) -> None:
     """Returns when a board that runs in this folder has had all these presses; SimError if it stands still."""
     clock, path = BoardClock(state_dir), state_dir / WORLD
-    told: float | None = None
-    while told is None or clock() < told:
-        if told is None and not _read(path).get("presses"):
-            told = clock() + max(at for _, at in presses) + 2 * PRESS_SECONDS
+    end: float | None = None
+    while end is None or clock() < end:
+        if end is None and not _read(path).get("presses"):
+            end = clock() + max(at for _, at in presses) + 2 * PRESS_SECONDS
         if clock.stood > STANDS_SECONDS:
             raise SimError(f"the board in {state_dir} stands still: start it again")
         time.sleep(POLL_SECONDS)
@@ -125,10 +125,10 @@ def _write(path: Path, playing: Any, presses: list[tuple[int, float]], oscillato
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_bytes())
+        world = json.loads(path.read_bytes())
     except (OSError, ValueError):
-        told = None
-    return told if isinstance(told, dict) else {}
+        world = None
+    return world if isinstance(world, dict) else {}
 
 
 class World:
@@ -181,18 +181,18 @@ class World:
             return
         if changed == self._seen:
             return
-        told = _read(self._path)
+        world = _read(self._path)
         try:
-            if (motion := told.get("motion")) and motion != self._playing:
+            if (motion := world.get("motion")) and motion != self._playing:
                 self._sensor.play(*load_motion(motion[0]))
                 self._playing = motion
-            self._oscillator.become(parse_oscillator(str(told.get("oscillator", FREE))))
-            presses = [(int(pin), now + float(at)) for pin, at in told.get("presses", ())]
+            self._oscillator.become(parse_oscillator(str(world.get("oscillator", FREE))))
+            presses = [(int(pin), now + float(at)) for pin, at in world.get("presses", ())]
         except (EdgeloraError, OSError, TypeError, ValueError, IndexError) as error:
             log(f"{self._path.name}: {error}")
             presses = []
         if presses:
-            _write(self._path, told.get("motion"), [], told.get("oscillator", FREE))
+            _write(self._path, world.get("motion"), [], world.get("oscillator", FREE))
             changed = self._path.stat().st_mtime_ns
         self._seen = changed
         self._due = sorted(

@@ -20,10 +20,10 @@ def pack_samples(x: NDArray[np.int8], y: NDArray[np.int64], targets: NDArray[np.
     if targets is None:
         if len(x) and not 0 <= y.min() <= y.max() <= 255:
             raise InputError("labels of a sample file are 0 to 255")
-        told = y.astype(np.uint8)[:, None]
+        answers = y.astype(np.uint8)[:, None]
     else:
-        told = targets.reshape(len(x), -1).view(np.uint8)
-    target_size = 0 if targets is None else told.shape[1]
+        answers = targets.reshape(len(x), -1).view(np.uint8)
+    target_size = 0 if targets is None else answers.shape[1]
     head = _HEADER.pack(MAGIC, VERSION, _HEADER.size, base_id, rows.shape[1], target_size, 0, 0)[:-4]
-    records = [row.tobytes() for row in np.concatenate([told, rows], axis=1)]
+    records = [row.tobytes() for row in np.concatenate([answers, rows], axis=1)]
     return b"".join(part + zlib.crc32(part).to_bytes(4, "little") for part in (head, *records))

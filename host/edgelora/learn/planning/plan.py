@@ -87,10 +87,10 @@ class Plan:
 
     def __repr__(self) -> str:
         fits = "fits" if self.fits else "does NOT fit"
-        told = f"arena {self.arena_bytes} of {self.ram_bytes} bytes, {fits}; adapter {self.adapter_bytes} bytes"
+        message = f"arena {self.arena_bytes} of {self.ram_bytes} bytes, {fits}; adapter {self.adapter_bytes} bytes"
         if self.infer_us is not None and self.step_us is not None:
-            told += f"; inference {self.infer_us / 1000:.2f} ms, training step {self.step_us / 1000:.2f} ms"
-        return f"<Plan for {self.board}: {told}>"
+            message += f"; inference {self.infer_us / 1000:.2f} ms, training step {self.step_us / 1000:.2f} ms"
+        return f"<Plan for {self.board}: {message}>"
 
     def as_json(self) -> dict[str, object]:
         return asdict(self) | {"fits": self.fits}

@@ -111,8 +111,8 @@ def write_comparison(path: Path, runs: Runs) -> None:
 def _best(runs: Runs) -> str:
     name, report = max(runs, key=lambda run: run[1].measure.merit)
     measure = report.measure
-    told = f"The {measure.best} {measure.title.lower()} after personalization is that of {name}"
-    return f"{told}: {measure.shown(measure.after)}."
+    message = f"The {measure.best} {measure.title.lower()} after personalization is that of {name}"
+    return f"{message}: {measure.shown(measure.after)}."
 
 
 def _measure_figure(runs: Runs) -> Markup:

@@ -138,8 +138,8 @@ def _tests(report: Report) -> str:
     if report.tested_on_seen:
         which = "all" if report.tested_on_seen >= report.test_samples else f"{report.tested_on_seen:,}"
         seen = f" Training used {which} of these: accuracy on new samples may be lower."
-    told = f" ({measure.why.rstrip('.')})" if measure.why else ""
-    return f"{measure.title} on {samples}: {change}{told}.{seen}"
+    reason = f" ({measure.why.rstrip('.')})" if measure.why else ""
+    return f"{measure.title} on {samples}: {change}{reason}.{seen}"
 
 
 def _kept(report: Report) -> str:

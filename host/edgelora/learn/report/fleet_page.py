@@ -88,8 +88,8 @@ def _headline(report: FleetReport, title: str) -> Markup:
     of = f"For outsiders, at delta {report.delta:g}; {report.adjacency}."
     badges = [("yes" if report.noise else "no", f"epsilon {_epsilon(report.outsider)}", of), _masks(report)]
     if report.budget:
-        told = f"Of the larger epsilon; the server's current epsilon is {_epsilon(report.server)}."
-        badges.append(("yes", f"remaining budget: {report.left}", told))
+        note = f"Of the larger epsilon; the server's current epsilon is {_epsilon(report.server)}."
+        badges.append(("yes", f"remaining budget: {report.left}", note))
     sentences = [
         f"{page.count(len(report.rounds), 'round')} of {report.planned} are done; {page.count(report.boards, 'board')} "
         "belong to the fleet. No sample, and no board's own adapter, left a board."

@@ -135,9 +135,9 @@ def device_code(report: Report) -> str:
     rows = sorted(report.layers, key=lambda row: row.op)
     alike = all(row.rank == report.rank for row in rows if row.weights)
     ranks = str(report.rank) if alike else f"bytes({[row.rank for row in rows]})"
-    told = ["seen = model.infer(window)", "print(model.labels[seen] if model.labels else seen)"]
+    lines = ["seen = model.infer(window)", "print(model.labels[seen] if model.labels else seen)"]
     if report.measure.name == "error":
-        told = ["model.infer(window)", "print(list(model.output))  # int8, on the output's grid"]
+        lines = ["model.infer(window)", "print(list(model.output))  # int8, on the output's grid"]
     return "\n".join(
         (
             "import edgelora",
@@ -145,7 +145,7 @@ def device_code(report: Report) -> str:
             f'model = edgelora.Model({json.dumps(report.base_path)}, ranks={ranks}, mode="infer")',
             f"model.use(model.adapter({json.dumps(report.adapter_path)}))",
             "window = bytearray(model.input_size)  # int8, quantized like the base's input",
-            *told,
+            *lines,
         )
     )
 

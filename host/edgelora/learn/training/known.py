@@ -250,10 +250,10 @@ class Shares:
         """For people."""
         parts = (
             (self.own, "of own samples are seen"),
-            (self.unknown, "of classes it was not told of are taken for another"),
+            (self.unknown, "of classes it was not shares of are taken for another"),
         )
-        told = [f"{accepted} of {count} {words}" for (accepted, count), words in parts if count]
-        return f"{', '.join(told)}; lying still: {self.still[0]} of {self.still[1]}"
+        shares = [f"{accepted} of {count} {words}" for (accepted, count), words in parts if count]
+        return f"{', '.join(shares)}; lying still: {self.still[0]} of {self.still[1]}"
 
 
 def _counted(accepted: NDArray[np.bool_]) -> tuple[int, int]:

@@ -95,8 +95,8 @@ def load_net(path: str | Path) -> FloatNet:
     except (OSError, NpzError):
         raise
     except Exception as error:
-        told = f"array {error} is missing" if isinstance(error, KeyError) else error
-        raise InputError(f"{path}: not a float network saved by edgelora ({told}): {remedy}") from error
+        reason = f"array {error} is missing" if isinstance(error, KeyError) else error
+        raise InputError(f"{path}: not a float network saved by edgelora ({reason}): {remedy}") from error
     return net
 
 

@@ -178,9 +178,9 @@ def _fused(name: str, layers: list[Any]) -> set[str]:
             steps[layer.name] = tf.nest.flatten(layer.input)[0].shape[1] or 0
             ops[layer.name] = steps[layer.name] * sum(STEP_OPS[kind] for kind in kinds)
     if sum(ops.values()) > MAX_OPS:
-        told = ", ".join(f"{layer} of {count} steps" for layer, count in steps.items())
+        layers_text = ", ".join(f"{layer} of {count} steps" for layer, count in steps.items())
         raise KerasError(
-            f"{name}: its recurrent layers ({told}) take at least {sum(ops.values())} ops, {MAX_OPS} are "
+            f"{name}: its recurrent layers ({layers_text}) take at least {sum(ops.values())} ops, {MAX_OPS} are "
             "possible: put a convolution with strides or a pool before them, give them shorter windows, or take a "
             "plain LSTM, which is one op"
         )

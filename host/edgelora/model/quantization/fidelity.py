@@ -49,7 +49,7 @@ class Fidelity:
             return 1 - self.agreement > MUCH + CHANCE * math.sqrt(MUCH / self.samples)
         return self.error is not None and self.error > VALUES_MUCH
 
-    def told(self, reference: str) -> str:
+    def message(self, reference: str) -> str:
         """A line on what is left, `reference` being what it is compared with."""
         if self.error is not None:
             return f"error against {reference}: {self.error:.1%} of the outputs' size ({self.samples} samples)"

@@ -47,10 +47,10 @@ def _list(desk: Desk, acts: Acts) -> None:
 def _words(act: Act) -> str:
     kind = KINDS[act.kind]
     if kind.target == "Pin":
-        told = f"{kind.words.replace('pin', f'pin {act.target}', 1)}{act.text and f': {act.text} ms'}"
+        message = f"{kind.words.replace('pin', f'pin {act.target}', 1)}{act.text and f': {act.text} ms'}"
     else:
-        told = " ".join(part for part in (kind.words + ":", act.target, act.text) if part)
-    return widgets.plain(told)
+        message = " ".join(part for part in (kind.words + ":", act.target, act.text) if part)
+    return widgets.plain(message)
 
 
 def _new(acts: Acts, labels: list[str]) -> None:
@@ -87,7 +87,7 @@ def _new(acts: Acts, labels: list[str]) -> None:
     kind.on_value_change(changed)
     show()
     with end:
-        act = widgets.told(add)
+        act = widgets.reporting(add)
         widgets.button("Add", act, icon="add", label="Add action")
 
 
@@ -109,7 +109,7 @@ def _saving(acts: Acts, place: Place | None) -> None:
         nothing.on_value_change(lambda event: acts.set_nothing(bool(event.value)))
         vote = widgets.Choice(VOTES, value=acts.vote, label="A class is decided on by").props("dense outlined")
         vote.classes("choice-line").on_value_change(lambda event: acts.set_vote(str(event.value)))
-        act = widgets.told(lambda: acts.start(place))
+        act = widgets.reporting(lambda: acts.start(place))
         widgets.button("Save to the board and start", act, icon="rocket_launch", main=True)
 
 
@@ -135,7 +135,7 @@ def _alone(acts: Acts) -> None:
             with ui.element("div").classes("row-line"):
                 ui.icon("rocket_launch").props("aria-hidden=true")
                 ui.label(f"{device.description} runs by itself").props("role=heading aria-level=2").classes("grow")
-                connect = widgets.told(partial(acts.connect, device))
+                connect = widgets.reporting(partial(acts.connect, device))
                 widgets.button("Stop and connect", connect, icon="link")
                 console.watch_button(acts.desk, device)
             _pins(device)
@@ -144,12 +144,12 @@ def _alone(acts: Acts) -> None:
 def _pins(device: Device) -> None:
     if pins_of(device) is None:
         return
-    told = ui.label().classes("quiet").props('role=status aria-label="Pins"')
+    label = ui.label().classes("quiet").props('role=status aria-label="Pins"')
 
     def tell() -> None:
         levels = pins_of(device) or {}
         words = ", ".join(f"pin {pin} {'high' if level else 'low'}" for pin, level in levels.items())
-        told.set_text(words or "no pin is driven yet")
+        label.set_text(words or "no pin is driven yet")
 
     tell()
     ui.timer(0.3, tell)

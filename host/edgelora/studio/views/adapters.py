@@ -204,7 +204,7 @@ def _compare(desk: Desk, place: Place, ids: dict[str, str], answer: list[Job]) -
             base = next((bases[ids[name]] for name in chosen if ids.get(name) in bases), None)
             answer[:] = [_begin(desk, place, base, chosen)]
 
-        widgets.button("Compare", widgets.told(begin), icon="compare_arrows", main=True)
+        widgets.button("Compare", widgets.reporting(begin), icon="compare_arrows", main=True)
 
 
 def _begin(desk: Desk, place: Place, base: Base | None, names: Sequence[str]) -> Job:
@@ -253,7 +253,9 @@ def _files(desk: Desk) -> None:
             with ui.element("div").classes("row-line"):
                 ui.label(name).classes("grow")
                 ui.label(f"{size} bytes").classes("quiet")
-                widgets.button("Push", widgets.told(partial(_push, desk, name)), icon="upload", label=f"Push {name}")
+                widgets.button(
+                    "Push", widgets.reporting(partial(_push, desk, name)), icon="upload", label=f"Push {name}"
+                )
         if not files:
             ui.label("No adapters were pulled yet.").classes("quiet")
         widgets.drop(

@@ -85,24 +85,24 @@ def _facts(place: Place) -> None:
     state = place.state
     if state.problem:
         widgets.problem(state.problem, state.remedy)
-    told = [("board", state.board or state.machine or "not known yet")]
+    rows = [("board", state.board or state.machine or "not known yet")]
     if state.firmware:
         if not state.module:
-            told.append(("EdgeLoRA", "not on it yet"))
-        told.append(("base", ", ".join(state.models) or "none on it yet"))
-        told.append(("adapter in use", state.active or "none"))
-    facts(told)
+            rows.append(("EdgeLoRA", "not on it yet"))
+        rows.append(("base", ", ".join(state.models) or "none on it yet"))
+        rows.append(("adapter in use", state.active or "none"))
+    facts(rows)
 
 
 def _details(state: PlaceState) -> list[tuple[str, str]]:
-    told = [("port", state.port)]
+    rows = [("port", state.port)]
     if state.firmware:
-        told.append(("firmware", f"MicroPython {state.firmware}, EdgeLoRA {state.module or 'none'}"))
+        rows.append(("firmware", f"MicroPython {state.firmware}, EdgeLoRA {state.module or 'none'}"))
         if state.free_heap is not None:
-            told.append(("memory", f"{state.free_heap / 1024:.0f} KB free"))
+            rows.append(("memory", f"{state.free_heap / 1024:.0f} KB free"))
         if state.free_flash is not None:
-            told.append(("storage", f"{state.free_flash / 1024:.0f} KB free"))
-    return told
+            rows.append(("storage", f"{state.free_flash / 1024:.0f} KB free"))
+    return rows
 
 
 def _actions(desk: Desk, place: Place) -> None:
@@ -235,8 +235,8 @@ def _base_dialog(desk: Desk, place: Place) -> None:
             base = board_actions.keep_base(desk, name, content)
             choice.set_options(_base_names(desk), value=base.name)
 
-        told = ui.label(about(_bases(desk)[choice.value]) if choice.value else "").classes("quiet")
-        choice.on_value_change(lambda event: told.set_text(about(_bases(desk)[event.value]) if event.value else ""))
+        label = ui.label(about(_bases(desk)[choice.value]) if choice.value else "").classes("quiet")
+        choice.on_value_change(lambda event: label.set_text(about(_bases(desk)[event.value]) if event.value else ""))
         widgets.drop("A base of your own, a .elm file", ".elm", given)
         widgets.choices(dialog, "Put it there", lambda: board_actions.put_base(place, _bases(desk)[choice.value]))
 
@@ -271,10 +271,10 @@ def _flash_dialog(desk: Desk, place: Place | None, device: Device | None) -> Non
 
         def given(file: str, content: bytes) -> None:
             image[:] = [board_actions.keep_image(desk, file, content)]
-            told.set_text(f"{file} will be written")
+            label.set_text(f"{file} will be written")
 
         widgets.drop("Or an image that you have, .uf2 or .bin", ".uf2,.bin", given)
-        told = ui.label().classes("quiet")
+        label = ui.label().classes("quiet")
         widgets.choices(dialog, "Flash", write)
 
 
@@ -296,7 +296,7 @@ def _virtual(desk: Desk) -> None:
                 name.set_value("")
 
             begin = ui.element("div")
-        act = widgets.told(start)
+        act = widgets.reporting(start)
         with begin:
             widgets.button("Start a virtual board", act, icon="power", main=True)
 
@@ -305,4 +305,4 @@ def _by_address(desk: Desk) -> None:
     """Ports that are in no list: serial adapters of unknown makers, boards over the network."""
     with widgets.fold("A port that is not listed").classes("wide"), ui.element("div").classes("row-line field-line"):
         port = ui.input("Port", placeholder="COM3 or socket://10.0.0.2:3333").props("outlined dense").classes("field")
-        widgets.button("Open it", widgets.told(lambda: desk.connect_address(port.value.strip())), icon="link")
+        widgets.button("Open it", widgets.reporting(lambda: desk.connect_address(port.value.strip())), icon="link")

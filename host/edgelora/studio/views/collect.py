@@ -105,7 +105,7 @@ def _controls(book: Book, taker: Taker) -> None:
     with ui.element("div").classes("row-line class-line"):
         widgets.follow(lambda: (book.labels, taker.label), draw_classes)
         name = ui.input("New class").props("dense outlined").classes("narrow")
-        adder = widgets.button("Add", widgets.told(add), icon="add", label="Add class")
+        adder = widgets.button("Add", widgets.reporting(add), icon="add", label="Add class")
         name.on("keydown.enter", lambda: adder.run_method("click"))
     with ui.element("div").classes("row-line record-line"):
         record = widgets.button("Record", lambda: None, icon="fiber_manual_record", main=True)
@@ -139,7 +139,7 @@ def _controls(book: Book, taker: Taker) -> None:
         record.set_text("Record" if phase == "idle" else "Stop")
 
     with ui.element("div").classes("follow"):
-        record.on_click(widgets.told(act))
+        record.on_click(widgets.reporting(act))
     ui.keyboard(lambda event: _key(event, guarded(act)), repeating=False)
     show()
     ui.timer(0.1, show)

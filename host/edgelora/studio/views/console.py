@@ -19,7 +19,7 @@ def button(place: Place) -> None:
     """Opens the console of a board of the desk."""
     name = place.state.name
     show = lambda: _show(name, place.device, place.submit_on_port)  # noqa: E731
-    widgets.button("Console", widgets.told(show), icon="terminal", label=f"Console of {name}")
+    widgets.button("Console", widgets.reporting(show), icon="terminal", label=f"Console of {name}")
 
 
 def watch_button(desk: Desk, device: Device) -> None:
@@ -28,7 +28,7 @@ def watch_button(desk: Desk, device: Device) -> None:
     def submit(name: str, work: Callable[[str, Job], object]) -> Job:
         return desk.submit(name, lambda job: work(device.port, job))
 
-    show = widgets.told(lambda: _show(device.description, device, submit))
+    show = widgets.reporting(lambda: _show(device.description, device, submit))
     widgets.button("Watch what it prints", show, icon="terminal")
 
 
@@ -46,7 +46,7 @@ def _show(name: str, device: Device, submit: Callable[[str, Callable[[str, Job],
                 console.type(str(line.value or ""))
                 line.value = ""
 
-            act = widgets.told(send)
+            act = widgets.reporting(send)
             line.on("keydown.enter", act)
             widgets.button("Send", act, icon="send")
         with ui.element("div").classes("row-line actions"):

@@ -97,13 +97,13 @@ class _Page:
             lines = [("mean of boards", mean_of), ("worst tenth of boards", worst_tenth)]
             series = [{"name": name, "points": [(i, of(by) or 0.0) for i, by in measured]} for name, of in lines]
             mean, worst = (one["points"][-1][1] for one in series)
-            told = f"After round {len(rounds)}: mean of boards {mean:.1%}, worst tenth {worst:.1%}"
-            chart.show(told, series, xLow=1, high=1.0)
+            message = f"After round {len(rounds)}: mean of boards {mean:.1%}, worst tenth {worst:.1%}"
+            chart.show(message, series, xLow=1, high=1.0)
             rows = [(f"board {index}", f"{share:.1%}") for index, share in sorted(measured[-1][1].items(), key=_number)]
             table("Accuracy by board, after the last round", ("board", "accuracy"), rows, "narrow-table")
         elif rounds:
-            told = "How well a board does is the board's own to know: nobody measured it outside of a simulation."
-            ui.label(told).classes("quiet")
+            message = "How well a board does is the board's own to know: nobody measured it outside of a simulation."
+            ui.label(message).classes("quiet")
         with widgets.fold("Advanced", opened=self.opened).classes("wide"):
             self._advanced(one)
 
@@ -149,8 +149,10 @@ class _Page:
         with ui.element("section").classes("card stack"):
             widgets.heading("Publish")
             if not sites:
-                told = "There is no fleet to publish to: put the folder of its roster into the project's folder fleets."
-                ui.label(told).classes("quiet")
+                message = (
+                    "There is no fleet to publish to: put the folder of its roster into the project's folder fleets."
+                )
+                ui.label(message).classes("quiet")
                 return
             if self.site not in sites:
                 self.site = next(iter(sites))

@@ -197,13 +197,13 @@ class _Page:
                         ui.icon("add_circle" if label in found.added else "school").props("aria-hidden=true")
                         ui.label(f"{label}: {count}" + (", added afterwards" if label in found.added else ""))
             if found.renamed:
-                told = "The base knows none of these: its outputs get your names, and learn anew."
+                message = "The base knows none of these: its outputs get your names, and learn anew."
                 if any(name.startswith(OWN) for name in bases):
-                    told += " (To go on with what the board has learned, choose your own base.)"
-                ui.label(told).classes("quiet")
+                    message += " (To go on with what the board has learned, choose your own base.)"
+                ui.label(message).classes("quiet")
             if found.added and not found.renamed:
-                told = f"{', '.join(found.added)}: new to this base. Add it under Teach it more, without learning."
-                ui.label(told).classes("quiet")
+                message = f"{', '.join(found.added)}: new to this base. Add it under Teach it more, without learning."
+                ui.label(message).classes("quiet")
 
     def _choose(self, name: str) -> None:
         self.chosen.base_name, self.chosen.measured, self.chosen.offer = name, None, None
@@ -412,21 +412,21 @@ class _Page:
             line.set_text(_told(lesson))
             losses = [(float(one.step), one.loss) for one in lesson.updates if one.loss is not None]
             if losses:
-                told = f"Loss from {losses[0][1]:.3f} to {losses[-1][1]:.3f} nats in {len(losses)} updates"
+                message = f"Loss from {losses[0][1]:.3f} to {losses[-1][1]:.3f} nats in {len(losses)} updates"
                 loss.show(
-                    told,
+                    message,
                     [{"name": "loss", "points": losses}],
                     xLow=0,
                     xHigh=max(total if not over else 1, losses[-1][0]),
                 )
             found = lesson.accuracies
             if found:
-                told = f"Accuracy on samples to test: {found[0]:.0%} before, {found[-1]:.0%} now"
+                message = f"Accuracy on samples to test: {found[0]:.0%} before, {found[-1]:.0%} now"
                 points = [(float(i), value) for i, value in enumerate(found)]
                 best = over and lesson.report and lesson.report.best_epoch
                 kept = points[best] if best and best < len(points) else None  # the one that was taken: least loss
                 right.show(
-                    told,
+                    message,
                     [{"name": "right", "points": points, "ring": kept}],
                     xLow=0,
                     xHigh=max(lesson.epochs if not over else 1, len(found) - 1),
@@ -471,18 +471,18 @@ class _Page:
             self._added(job.result)
         elif isinstance(job.result, Consolidated):
             found = job.result
-            told = f"Right of {found.judged_by} held-out samples: {found.before} before, {found.after} now."
+            message = f"Right of {found.judged_by} held-out samples: {found.before} before, {found.after} now."
             end = "The board uses the new one." if found.better else "No better: the board keeps what it has."
-            verdict("good" if found.better else "neutral", "Learned anew from all samples", f"{told} {end}")
+            verdict("good" if found.better else "neutral", "Learned anew from all samples", f"{message} {end}")
 
     def _added(self, found: Added) -> None:
         made = found.made
         names = ", ".join(row.name for row in made.classes if row.name) or "rows of your own"
-        told = "Too few samples were held to judge it. "
+        message = "Too few samples were held to judge it. "
         if made.before is not None and made.after is not None:
-            told = f"Accuracy on {made.judged_by} held-out samples: {made.before:.0%} before, {made.after:.0%} now. "
+            message = f"Accuracy on {made.judged_by} held-out samples: {made.before:.0%} before, {made.after:.0%} now. "
         end = "The board uses it." if found.used else "Not better, so the board keeps what it has. Record more samples."
-        verdict("good" if found.used else "neutral", f"Added: {names}" if found.used else "Not added", told + end)
+        verdict("good" if found.used else "neutral", f"Added: {names}" if found.used else "Not added", message + end)
 
     # --- afterwards
 
@@ -493,16 +493,16 @@ class _Page:
         base = lesson.base
         others = [label for label in counts_of(data) if label not in base.model.labels]
         new = [label for label in others if label not in lesson.head.added]
-        told, why = "Add a class", "Record samples of a new class in Collect first."
+        title, why = "Add a class", "Record samples of a new class in Collect first."
         if new:
-            told, why = f"Add {', '.join(new)}", "takes a moment, and no learning"
+            title, why = f"Add {', '.join(new)}", "takes a moment, and no learning"
         elif others:
-            told, why = f"Add {', '.join(others)} again", "when there are more samples of it, or of the others"
+            title, why = f"Add {', '.join(others)} again", "when there are more samples of it, or of the others"
         with ui.element("section").classes("card stack").props('aria-label="Teach it more"'):
             widgets.heading("Teach it more")
             with ui.element("div").classes("row-line"):
                 add = widgets.button(
-                    told,
+                    title,
                     lambda: self._set(after=self.lessons.add_classes(place, lesson, data)),
                     icon="add",
                     main=bool(new),
@@ -539,10 +539,10 @@ def _told(lesson: Lesson) -> str:
 
 def _taken(plan: Plan) -> list[tuple[str, str]]:
     arena, limit = _size(plan.arena_bytes), _size(plan.ram_bytes)
-    told = f"{arena} of {limit} to learn, {_size(plan.infer_arena_bytes)} to infer"
+    message = f"{arena} of {limit} to learn, {_size(plan.infer_arena_bytes)} to infer"
     if not plan.fits:
-        told = f"{arena}: more than the {limit} that the board has. Choose by a budget."
-    rows = [("memory", told)]
+        message = f"{arena}: more than the {limit} that the board has. Choose by a budget."
+    rows = [("memory", message)]
     rows.append(("adapter", _size(plan.adapter_bytes)))
     if plan.step_us and plan.infer_us:
         rows.append(("time", f"{plan.step_us / 1000:.3g} ms to learn a sample, {plan.infer_us / 1000:.3g} ms to infer"))

@@ -23,14 +23,14 @@ def panel(desk: Desk, place: Place) -> None:
     with ui.element("section").classes("card whole stack tight").props('aria-label="Nothing"'):
         choice = ui.checkbox("Say “nothing” when a window resembles no sample", value=acts.nothing).props("dense")
         choice.on_value_change(lambda event: acts.set_nothing(bool(event.value)))
-        told = ui.label().classes("quiet")
+        label = ui.label().classes("quiet")
         with ui.element("div").classes("row-line"):
             ui.label(f"Or teach it: {ENOUGH} windows of everyday movement become a class “{NOTHING}”.").classes("quiet")
-            act = widgets.told(lambda: _record(desk, place))
+            act = widgets.reporting(lambda: _record(desk, place))
             widgets.button(f"Record “{NOTHING}”", act, icon="fiber_manual_record")
 
     def tell() -> None:
-        told.set_text(_words(live, acts))
+        label.set_text(_words(live, acts))
 
     tell()
     ui.timer(0.5, tell)

@@ -26,7 +26,7 @@ def _sample(desk: Desk) -> None:
         widgets.heading("Just looking? Take a sample project")
         names = ", ".join(bundle.GESTURES)
         ui.label(f"A person's real movements ({names}), and a virtual board that measures them.").classes("quiet")
-        act = widgets.told(lambda: bundle.sample_project(desk))
+        act = widgets.reporting(lambda: bundle.sample_project(desk))
         widgets.button("Make a sample project", act, icon="auto_awesome")
 
 
@@ -44,6 +44,6 @@ def file_card(desk: Desk) -> None:
             count = await asyncio.to_thread(bundle.take_in, desk, content)
             ui.notify(f"{count} files taken in", type="positive")
 
-        widgets.button("Export", widgets.told(export), icon="download", label="Export the project")
+        widgets.button("Export", widgets.reporting(export), icon="download", label="Export the project")
 
         widgets.drop("Add a project's file: .zip", ".zip", given)

@@ -38,7 +38,7 @@ def panel(desk: Desk) -> None:
             found[:] = await asyncio.to_thread(sample_map, book, base)
             made[0] += 1
 
-        widgets.button("Draw the map", widgets.told(look), icon="scatter_plot")
+        widgets.button("Draw the map", widgets.reporting(look), icon="scatter_plot")
         widgets.follow(lambda: made[0], lambda: _draw(found))
         widgets.follow(lambda: (made[0], book.version), lambda: _suspects(book, found))
 
@@ -75,6 +75,6 @@ def _suspects(book: Book, found: list[Spot]) -> None:
             ui.label(words).classes("grow")
             relabel, delete = partial(book.relabel, [spot.id], spot.looks_like), partial(book.remove, [spot.id])
             widgets.button(
-                f"Relabel as {spot.looks_like}", widgets.told(relabel), icon="label", label=f"Relabel {words}"
+                f"Relabel as {spot.looks_like}", widgets.reporting(relabel), icon="label", label=f"Relabel {words}"
             )
-            widgets.button("Delete", widgets.told(delete), icon="delete", label=f"Delete {words}")
+            widgets.button("Delete", widgets.reporting(delete), icon="delete", label=f"Delete {words}")

@@ -139,7 +139,7 @@ class SourceChoice:
             for field in (self._kind, self._pins, self._module, self._tape, self._base, self._button):
                 if field:
                     field.props("dense outlined options-dense")
-            widgets.button("Start", widgets.told(self.start), icon="play_arrow", main=True)
+            widgets.button("Start", widgets.reporting(self.start), icon="play_arrow", main=True)
         if self._button:
             self._button.bind_value(wish, "buttons")
         with ui.element("div").classes("follow") as self._drop:
@@ -249,7 +249,10 @@ def other_base(desk: Desk, live: Live) -> None:
             with ui.element("div").classes("row-line card whole"):
                 ui.label(f"The adapter that is active on the board is for another network, {widgets.plain(name)}.")
                 widgets.button(
-                    "Listen with it", widgets.told(lambda: live.start(live.source, base)), icon="hearing", main=True
+                    "Listen with it",
+                    widgets.reporting(lambda: live.start(live.source, base)),
+                    icon="hearing",
+                    main=True,
                 )
 
     widgets.follow(lambda: base.base_id if (base := wanted()) else None, draw, 1.0)
@@ -307,11 +310,11 @@ def virtual_world(desk: Desk, place: Place) -> None:
                 .props("dense outlined options-dense")
                 .classes("field")
             )
-            widgets.button("Play it", widgets.told(lambda: play(str(choice.value or ""))), icon="play_circle")
+            widgets.button("Play it", widgets.reporting(lambda: play(str(choice.value or ""))), icon="play_circle")
             widgets.drop("Add a recording: .csv", ",".join(KINDS), dropped, small=True)
         with ui.element("div").classes("row-line"):
             pin = ui.input("Pin of a button", value="15").props("dense outlined").classes("narrow")
-            widgets.button("Press it", widgets.told(press), icon="touch_app")
+            widgets.button("Press it", widgets.reporting(press), icon="touch_app")
 
 
 def guarded(act: Callable[[], object]) -> Callable[[], None]:

@@ -28,17 +28,17 @@ def _panel(desk: Desk) -> None:
             choice.classes("wide-select")
             start = ui.number("From, s", value=0.0, min=0).props("outlined dense").classes("narrow")
             end = ui.number("To, s", value=0.0, min=0).props("outlined dense").classes("narrow")
-        told = ui.label().classes("quiet")
+        label = ui.label().classes("quiet")
 
         async def chosen() -> None:
             seconds = await asyncio.to_thread(seconds_of, desk, str(choice.value or ""))
             start.value, end.value = 0.0, round(seconds, 2)
-            told.set_text(f"It has {seconds:.2f} s.")
+            label.set_text(f"It has {seconds:.2f} s.")
 
         async def cut() -> None:
             times = float(start.value or 0), float(end.value or 0)
             kept = await asyncio.to_thread(trim, desk, str(choice.value or ""), *times)
             ui.notify(f"Kept as {kept}", type="positive")
 
-        choice.on_value_change(widgets.told(chosen))
-        widgets.button("Keep this part", widgets.told(cut), icon="content_cut")
+        choice.on_value_change(widgets.reporting(chosen))
+        widgets.button("Keep this part", widgets.reporting(cut), icon="content_cut")

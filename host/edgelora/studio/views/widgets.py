@@ -176,16 +176,16 @@ def choices(made: ui.dialog, text: str, act: Callable[[], object], then: Callabl
             with made.parent_slot.parent if made.parent_slot else made:
                 then()
 
-    begin = told(done)
+    begin = reporting(done)
     with ui.element("div").classes("row-line actions"):
         button("Cancel", made.close)
         button(text, begin, main=True)
 
 
-def told(act: Callable[[], object]) -> Callable[[], Awaitable[None]]:
-    """Does something, which may take a while, and tells in a card right there why it can't be done, if it can't.
+def reporting(act: Callable[[], object]) -> Callable[[], Awaitable[None]]:
+    """A handler that shows in a card, right there, the error that an action raises or the text that it returns.
 
-    What it returns as text is told there, too.
+    The action may take a while.
     """
     with ui.element("div").classes("follow") as box:
         pass
@@ -195,8 +195,8 @@ def told(act: Callable[[], object]) -> Callable[[], Awaitable[None]]:
         try:
             words, remedy = await finished(act()), ""
         except (EdgeloraError, OSError) as error:
-            told = trouble_of(error)
-            words, remedy = told.what, told.remedy
+            trouble = trouble_of(error)
+            words, remedy = trouble.what, trouble.remedy
         if words and isinstance(words, str) and not box.is_deleted:  # what it stood in may have been drawn anew
             with box:
                 problem(words, remedy)
@@ -234,7 +234,7 @@ def drop(label: str, accept: str, given: Callable[[str, bytes], object], small: 
         try:
             words, remedy, wrong = await finished(given(name, await event.file.read())), "", False
         except (EdgeloraError, OSError, ValueError) as error:
-            words, remedy, wrong = (told := trouble_of(error)).what, told.remedy, True
+            words, remedy, wrong = (trouble := trouble_of(error)).what, trouble.remedy, True
         if line.is_deleted:  # the page is gone, or another file was given
             return
         line.clear()

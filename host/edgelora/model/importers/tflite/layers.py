@@ -87,10 +87,10 @@ def _check_bias_scale(at: Builder) -> None:
     if len(at.operator.inputs) < 3 or at.operator.inputs[2] < 0 or len(at.tensor(1).scale) != 1:
         return
     product = float(at.tensor(0).scale[0]) * float(at.tensor(1).scale[0])
-    told = at.tensor(2)
-    scale = float(told.scale[0]) if len(told.scale) and len(told.zero_point) else 0.0
+    bias = at.tensor(2)
+    scale = float(bias.scale[0]) if len(bias.scale) and len(bias.zero_point) else 0.0
     if not abs(product - scale) / grid_of(at.target)[0] <= BIAS_TOLERANCE:
-        raise at.refusal(f"its bias '{told.name}' has scale {scale:g}, must be that of input * weights, {product:g}")
+        raise at.refusal(f"its bias '{bias.name}' has scale {scale:g}, must be that of input * weights, {product:g}")
 
 
 def _window(at: Builder, kernel: tuple[int, int], strides: int, dilations: int | None) -> Window:
