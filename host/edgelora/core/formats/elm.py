@@ -89,8 +89,7 @@ WEIGHTS_SLACK = 4  # bytes of the file behind an op's weights and their padding,
 
 def pack_model(model: QuantModel, name: str = "model") -> bytes:
     """The `.elm` file of a model. Raises FormatError where the model breaks a limit of SPEC.md section 8."""
-    _check_structure(model, name)
-    _check_values(model, range(len(model.ops)), name)
+    check_limits(model, name)
     signal = pack_signal(model.signal, model.input, name) if model.signal else None
     body = _tables_and_arrays(model)
     if signal and len(body) > _MAX_SIGNAL_AT:  # behind the arrays it would be out of the header's reach
@@ -108,6 +107,12 @@ def pack_model(model: QuantModel, name: str = "model") -> bytes:
     _MODEL_HEADER.pack_into(body, 0, *envelope, *tables, logit_scale, *exponentials, *rest)
     body[ID_AT:ID_FROM] = base_id(body)
     return seal(body)
+
+
+def check_limits(model: QuantModel, name: str) -> None:
+    """Raises FormatError where a model's tensors or ops break a limit of SPEC.md section 8: no file can hold it."""
+    _check_structure(model, name)
+    _check_values(model, range(len(model.ops)), name)
 
 
 def _ops_at(model: QuantModel) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
-from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.elm import check_limits, pack_model
 from edgelora.core.formats.envelope import FormatError
 from edgelora.core.formats.macs import op_macs
 from edgelora.core.formats.network import QuantModel, layer_size
@@ -44,7 +44,7 @@ def import_tflite(
         importer = Importer(read_graph(data))
         model = importer.run()
         set_loss(model, labels, loss, importer.ends_logistic)
-        pack_model(model, "as .elm")
+        check_limits(model, "as .elm")
     except (TfliteError, FormatError) as error:
         raise TfliteError(f"{name}: {error}") from error
     return model
