@@ -137,7 +137,7 @@ def bench_model(
         for path in (ELM, ADAPTER):
             with contextlib.suppress(RuntimeError):  # the earlier error says more
                 link.remove(path)
-    plans = layer_plans(model, recipe)
+    plans = layer_plans(model, recipe.settings(ranks))
     layers = tuple(
         LayerTime(i, p.kind, p.output, p.rank, p.macs, base[i], with_adapter[i], backward.get(i))
         for i, p in enumerate(plans)

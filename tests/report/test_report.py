@@ -51,7 +51,7 @@ def example(**changes: object) -> Report:
     plan = regions.layout(elm, recipe.ranks(model), recipe.mode, recipe.micro_batch, recipe.momentum_shift)
     layers = [
         LayerRow(p.op, p.kind, list(p.input), list(p.output), p.weights, p.rank, p.adapter_bytes)
-        for p in layer_plans(model, recipe)
+        for p in layer_plans(model, recipe.settings(recipe.ranks(model)))
     ]
     losses = (1.5 * np.exp(-np.arange(96) / 30) + 0.25 + rng.normal(0, 0.14, 96)).clip(0.03).tolist()
     epoch_losses = [float(np.mean(losses[at : at + 12])) for at in range(0, 96, 12)]

@@ -12,7 +12,7 @@ from edgelora.board.link.client import Link
 from edgelora.board.link.replies import StoredAdapter, StoreState
 from edgelora.core.formats.files import write_atomic
 from edgelora.learn.report.record import Report, read_report
-from edgelora.learn.training import early_stopping, samples
+from edgelora.learn.training import early_stopping
 from edgelora.learn.training.base import Base, load_base
 from edgelora.learn.training.board_run import NAME
 from edgelora.learn.training.new_classes import AddedClasses, add_stored_classes, stored_adapter
@@ -141,7 +141,7 @@ class Lessons:
         save_dataset(parts.test, folder / "test.npz")
         write_atomic(folder / "base.elm", base.elm)
         said = asdict(replace(recipe, epochs=course.recipe.epochs)) | {"base_name": base.name}
-        total = len(samples.schedule(course.samples, course.recipe))
+        total = len(course.updates)
         board = place.state.board or place.state.machine
         head = Head(title, place.device.port, board, said, parts.tested_on, prospect.learned, total, id=place.state.id)
         head = replace(head, tested_on_seen=parts.seen, again=_added_before(there, prospect))

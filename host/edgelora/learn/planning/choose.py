@@ -179,7 +179,7 @@ def _candidate(elm: bytes, model: QuantModel, recipe: Recipe, gain: float) -> Ca
 
 def _layout(elm: bytes, recipe: Recipe, recompute: bytes | None = None) -> Layout:
     ranks = bytes(recipe.given_ranks or ())
-    return regions.layout(elm, ranks, recipe.mode, recipe.micro_batch, recipe.momentum_shift, recompute)
+    return regions.layout(elm, *recipe.settings(ranks, recompute).of_arena)
 
 
 def _lasting_bytes(elm: bytes, recipe: Recipe) -> int:

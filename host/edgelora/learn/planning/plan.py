@@ -14,7 +14,7 @@ from edgelora.core.formats.network import QuantModel, layer_size
 from edgelora.core.formats.signal import Signal
 from edgelora.core.twin import regions
 from edgelora.core.twin.regions import Layout
-from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.recipe import Recipe, Settings
 from edgelora.learn.training.recompute import activation, again_macs, choose_recompute
 
 from .cost import predict
@@ -96,13 +96,13 @@ class Plan:
         return asdict(self) | {"fits": self.fits}
 
 
-def layer_plans(model: QuantModel, recipe: Recipe, layout: Layout | None = None) -> tuple[LayerPlan, ...]:
-    """The table of a model's ops with the recipe's adapters; `layout` tells what becomes of activations."""
-    ranks, plans = recipe.ranks(model), []
+def layer_plans(model: QuantModel, settings: Settings, layout: Layout | None = None) -> tuple[LayerPlan, ...]:
+    """The table of a model's ops with adapters; `layout` tells what becomes of activations."""
+    ranks, plans = settings.ranks, []
     for i, op in enumerate(model.ops):
         source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
         outputs, inputs = layer_size(model, i) if op.is_matrix else (0, 0)
-        stored = inputs if recipe.mode == "trainable_a" else 0
+        stored = inputs if settings.mode == "trainable_a" else 0
         plans.append(
             LayerPlan(
                 i,
@@ -134,10 +134,10 @@ def plan(elm: bytes, board: BoardProfile, recipe: Recipe) -> Plan:
         if recipe.ram:
             raise
         recompute = None
-    settings = (recipe.mode, recipe.micro_batch, recipe.momentum_shift, recompute)
-    layout = regions.layout(elm, ranks, *settings)
+    settings = recipe.settings(ranks, recompute)
+    layout = regions.layout(elm, *settings.of_arena)
     infer = regions.layout(elm, ranks, "infer", 1)
-    cost = predict(elm, ranks, *settings, board)
+    cost = predict(elm, *settings.of_arena, board)
     return Plan(
         base_id=formats_elm.base_id(elm).hex(),
         board=board.name,
@@ -145,13 +145,13 @@ def plan(elm: bytes, board: BoardProfile, recipe: Recipe) -> Plan:
         rank=max(ranks),
         ranks=tuple(ranks),
         micro_batch=recipe.micro_batch,
-        momentum=recipe.momentum_shift,
+        momentum=settings.momentum,
         model_bytes=len(elm),
         adapter_bytes=adapter_size(model, ranks, recipe.mode == "trainable_a"),
         arena_bytes=layout.arena_bytes,
         infer_arena_bytes=infer.arena_bytes,
         ram_bytes=limit,
-        layers=layer_plans(model, recipe, layout),
+        layers=layer_plans(model, settings, layout),
         layout=layout,
         recompute=tuple(recompute or ()),
         recompute_macs=sum(again_macs(model, ranks, i) for i, again in enumerate(recompute or ()) if again),

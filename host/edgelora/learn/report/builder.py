@@ -12,7 +12,6 @@ from edgelora.core.twin import regions
 from edgelora.learn.planning.cost import predict
 from edgelora.learn.planning.plan import layer_plans
 from edgelora.learn.training.base import Base
-from edgelora.learn.training.board_learner import recomputed
 from edgelora.learn.training.board_paths import ADAPTER_PATH
 from edgelora.learn.training.board_run import NAME
 from edgelora.learn.training.data_checks import Remarks
@@ -20,7 +19,7 @@ from edgelora.learn.training.loop import confusion
 from edgelora.learn.training.metrics import loss_unit, measured
 from edgelora.learn.training.personalize import BoardRun, Task
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.samples import Samples, schedule
+from edgelora.learn.training.samples import Samples
 
 from .record import Change, LayerRow, Report
 from .statistics import mean_interval
@@ -31,10 +30,10 @@ def make_report(base: Base, task: Task, run: BoardRun, remarks: Remarks) -> Repo
     samples, recipe = run.course.samples, run.course.recipe
     test, hello, costs = task.test, run.hello, run.costs
     epochs = (run.outcome and run.outcome.epochs) or recipe.epochs
-    settings = (recipe.mode, recipe.micro_batch, recipe.momentum_shift, recomputed(base, recipe))
-    layout = regions.layout(base.elm, recipe.ranks(base.model), *settings)
+    settings = run.settings
+    layout = regions.layout(base.elm, *settings.of_arena)
     profile = profile_of(hello)
-    cost = profile and predict(base.elm, recipe.ranks(base.model), *settings, profile, samples.frames)
+    cost = profile and predict(base.elm, *settings.of_arena, profile, samples.frames)
     power = profile and profile.power
     slower = cost.clock_hz / costs.clock_hz if cost and costs.clock_hz else 1
     unit = loss_unit(base)
@@ -76,17 +75,17 @@ def make_report(base: Base, task: Task, run: BoardRun, remarks: Remarks) -> Repo
         tested_on=task.tested_on,
         tested_on_seen=task.seen,
         epochs=epochs,
-        steps=sum(batch.epoch < epochs for batch in schedule(samples, recipe)),
-        rank=max(recipe.ranks(base.model)),
+        steps=sum(batch.epoch < epochs for batch in run.course.updates),
+        rank=max(settings.ranks),
         mode=recipe.mode,
         micro_batch=recipe.micro_batch,
-        momentum=recipe.momentum_shift,
+        momentum=settings.momentum,
         learning_rate=recipe.initial_rate,
         losses=[loss * unit for loss in run.run.losses],
         epoch_losses=[loss * unit for loss in run.run.epoch_losses],
         layers=[
             LayerRow(p.op, p.kind, list(p.input), list(p.output), p.weights, p.rank, p.adapter_bytes)
-            for p in layer_plans(base.model, recipe)
+            for p in layer_plans(base.model, settings)
         ],
         memory=list(layout.regions),
         memory_steps=layout.steps,

@@ -23,7 +23,7 @@ from .base import Base, adapter_ranks
 from .board_learner import base_path, open_base
 from .known import NOTHING, Known, Shares
 from .new_classes import stored_adapter
-from .recipe import Recipe
+from .recipe import inference
 from .streaming import Vote, signal_of
 
 MAIN_PATH, RULE_PATH = "/main.py", "/main.json"
@@ -304,7 +304,7 @@ def save_acting(link: Link, base: Base, data: Dataset | None, wish: Wish) -> Act
             remedy="keep what was learned first, or see `edgelora store list`",
         )
     made = acting_of(base, base.paths[1], adapter, data, wish)  # a wish that can't be changes nothing
-    open_base(link, base, Recipe(), adapter_ranks(base, adapter))
+    open_base(link, base, inference(adapter_ranks(base, adapter)))
     path = base_path(link, base)
     if path and path != base.paths[1]:
         made = replace(made, main=_main(base, path, adapter, wish, made.rule is not None))

@@ -15,7 +15,7 @@ from .base import Base, WorkflowError
 from .board_paths import ADAPTER_PATH, CACHE_PATH, STATE_PATH, TRIAL_PATH
 from .early_stopping import Score
 from .metrics import errors
-from .recipe import Recipe
+from .recipe import Recipe, Settings, inference
 from .recompute import choose_recompute
 from .samples import Samples
 
@@ -23,8 +23,9 @@ from .samples import Samples
 class BoardLearner:
     """A board behind a link.
 
-    train_us: microseconds for `trained` samples; last_us, last_loss: of the last call; infer_us: a window's share of
-    the last prediction.
+    ranks: to infer with an adapter of these; None: to train by the recipe. frames: of a sample. settings: of its
+    session. train_us: microseconds for `trained` samples; last_us, last_loss: of the last call; infer_us: a window's
+    share of the last prediction.
     """
 
     def __init__(
@@ -37,7 +38,8 @@ class BoardLearner:
         frames: int = 1,
     ) -> None:
         self.link, self.base, self.recipe, self.progress = link, base, recipe, progress
-        self.info = open_base(link, base, recipe, ranks, frames)
+        self.settings = _training(base, recipe) if ranks is None else inference(ranks)
+        self.info = open_base(link, base, self.settings, frames)
         self.trained = self.train_us = self.last_us = 0
         self.infer_us = 0.0
         self.last_loss = 0.0  # nats, mean
@@ -121,19 +123,15 @@ def base_path(link: Link, base: Base) -> str | None:
     return next((path for path in base.paths if link.holds(path, base.elm)), None)
 
 
-def open_base(link: Link, base: Base, recipe: Recipe, ranks: bytes | None = None, frames: int = 1) -> ModelInfo:
+def open_base(link: Link, base: Base, settings: Settings, frames: int = 1) -> ModelInfo:
     """Opens the base on the board, from ROMFS if it is there, else from its filesystem, where it is put if missing.
 
-    ranks: to infer with an adapter of these; None: to train by the recipe. frames: of a sample.
+    frames: of a sample.
     """
-    recompute = recomputed(base, recipe) if ranks is None else None
-    mode = recipe.mode if ranks is None else "infer"
     path = base_path(link, base)
     if path is None:
         path = base.paths[1]
         link.put(path, base.elm)
-    ranks = recipe.ranks(base.model) if ranks is None else ranks
-    settings = (list(ranks), mode, recipe.micro_batch, recipe.momentum_shift, recompute, recipe.threshold)
     info = link.open_model(path, *settings, frames=frames)
     if info.base_id != base.base_id:
         raise WorkflowError(
@@ -142,6 +140,7 @@ def open_base(link: Link, base: Base, recipe: Recipe, ranks: bytes | None = None
     return info
 
 
-def recomputed(base: Base, recipe: Recipe) -> bytes | None:
-    """Which outputs training computes again, so that it fits the recipe's RAM: one byte an op, None for none."""
-    return choose_recompute(base.elm, recipe, recipe.ram) if recipe.ram else None
+def _training(base: Base, recipe: Recipe) -> Settings:
+    """Of a recipe, with outputs computed again so that it fits its RAM."""
+    recompute = choose_recompute(base.elm, recipe, recipe.ram) if recipe.ram else None
+    return recipe.settings(recipe.ranks(base.model), recompute)

@@ -29,7 +29,6 @@ from .base import Base, WorkflowError
 from .board_paths import ADAPTER_PATH, HELD_PATH, SAMPLES_PATH
 from .early_stopping import Course, Outcome, Score
 from .metrics import Measure
-from .samples import schedule
 
 NAME = "personal"  # of the run, and in the end of the adapter in the board's store,
 KEPT_NAME = NAME + ".new"  # if it is better than what was there; else it has this one
@@ -190,7 +189,7 @@ class _Record:
 
     def __init__(self, course: Course, start: int, watts: float | None, options: RunOptions) -> None:
         samples, recipe = course.samples, course.recipe
-        self._schedule, self._epochs = schedule(samples, recipe), recipe.epochs
+        self._schedule, self._epochs = course.updates, recipe.epochs
         self._batch, self._count = recipe.micro_batch, len(samples.of_epoch)
         self._start, self._watts = start, watts
         self._metrics, self._progress = options.metrics, options.progress

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,7 +27,7 @@ from edgelora.core.twin import device
 from edgelora.model.datasets.dataset import HELD_OUT, held_out
 
 from .recipe import CAUTION, Recipe
-from .samples import Samples
+from .samples import MicroBatch, Samples, schedule
 
 _training = device.module("training")
 LEAST_JUDGED: int = _training.LEAST_JUDGED  # samples held out, of two classes or more: fewer judge nothing
@@ -166,6 +167,11 @@ class Course:
     held: Samples | None
     everything: Samples
     recipe: Recipe
+
+    @cached_property
+    def updates(self) -> list[MicroBatch]:
+        """Of the run, but for its end."""
+        return schedule(self.samples, self.recipe)
 
     @property
     def finishing(self) -> Recipe:

@@ -86,6 +86,7 @@ def train(
     `checkpoint` is called at the end of every epoch, between two updates. guard: keeps the best adapter, and may end
     the run before its time; without one the last is kept.
     """
+    recipe = recipe.fitted(len(samples.of_epoch))
     losses, epoch_losses = _learn(learner, samples, recipe, progress, checkpoint, done, stop, guard)
     if guard is None:
         learner.keep()
@@ -102,8 +103,7 @@ def _learn(
     stop: int | None,
     guard: Guard | None,
 ) -> tuple[list[float], list[float]]:
-    """The updates of `train`: their losses, and those of epochs."""
-    recipe = recipe.fitted(len(samples.of_epoch))
+    """The updates of `train` by a recipe fitted to the samples: their losses, and those of epochs."""
     updates = schedule(samples, recipe)
     if guard and guard.enough:
         done = len(updates)

@@ -28,7 +28,7 @@ from .base import Base, adapter_ranks
 from .board_learner import open_base
 from .board_paths import CLASS_PATH
 from .early_stopping import LEAST_JUDGED
-from .recipe import Recipe
+from .recipe import inference
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def activate_stored(link: Link, bases: Iterable[Base], name: str | None) -> Stor
     ids = {entry.name: entry.base_id for entry in link.store_list().adapters}
     base = next((base for base in bases if base.base_id == ids.get(name or "")), None)
     if base and name:
-        open_base(link, base, Recipe(), adapter_ranks(base, link.store_get(name)))
+        open_base(link, base, inference(adapter_ranks(base, link.store_get(name))))
     return link.store_activate(name)
 
 
@@ -165,7 +165,7 @@ def remove_class(link: Link, base: Base, name: str, before: bytes) -> bytes | No
 
 
 def _open(link: Link, base: Base, ranks: bytes, before: bytes | None) -> None:
-    open_base(link, base, Recipe(), ranks)
+    open_base(link, base, inference(ranks))
     _use(link, before)
 
 

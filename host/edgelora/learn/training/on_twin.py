@@ -23,8 +23,7 @@ CACHE = 1 << 18  # bytes for adapters in use: more than any board has
 def board_model(elm: bytes, recipe: Recipe, frames: int = 1) -> Any:
     """The device's `Model`, to train by a recipe. frames: of a sample."""
     ranks = recipe.ranks(unpack_model(elm))
-    settings = recipe.micro_batch, recipe.momentum_shift, None, recipe.threshold, False, frames
-    return device.module().Model(elm, ranks, recipe.mode, *settings)
+    return device.module().Model(elm, *recipe.settings(ranks), False, frames)
 
 
 def board_store(model: Any) -> Any:

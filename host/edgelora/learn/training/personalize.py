@@ -30,8 +30,8 @@ from .loop import Run, cross_judged, guarded
 from .metrics import Measure, answers, measured
 from .new_classes import stored_adapter, without_classes
 from .on_twin import board_training
-from .recipe import Recipe
-from .samples import Samples, schedule
+from .recipe import Recipe, Settings
+from .samples import Samples
 from .twin_learner import TwinLearner, guard_twin
 
 _T = TypeVar("_T")
@@ -101,6 +101,7 @@ class BoardRun:
     before: NDArray[Any]
     after: NDArray[Any]
     hello: Hello
+    settings: Settings
     info: ModelInfo
     costs: Costs
     activated: bool
@@ -160,8 +161,9 @@ def personalize_board(link: Link, base: Base, task: Task, recipe: Recipe, option
     activated = identical and (options.force or verdict.is_for_use)
     _settle(link, trained, activated)
     path = base_path(link, base) or base.paths[1]
-    what = (course, trained.outcome, verdict, run, before, after, hello, learner.info, costs, activated, path)
-    return BoardRun(*what, TwinRun(identical, epochs), trained.end)
+    found = (course, trained.outcome, verdict, run, before, after)
+    board = (hello, learner.settings, learner.info, costs, activated, path)
+    return BoardRun(*found, *board, TwinRun(identical, epochs), trained.end)
 
 
 def _train_by_itself(
@@ -260,10 +262,9 @@ def _run_on_twin(
 
 def _recording(learner: BoardLearner, course: Course, watts: float | None, options: RunOptions) -> Progress:
     """A progress callback that also writes a line of metrics for every update."""
-    updates = schedule(course.samples, course.recipe)
 
     def record(done: int, total: int, what: str) -> None:
-        batch = updates[done - 1]
+        batch = course.updates[done - 1]
         us = learner.last_us
         joules = None if watts is None else us * 1e-6 * watts
         about = (batch.epoch + 1, learner.last_loss, batch.learning_rate, len(batch.picked), us, joules)

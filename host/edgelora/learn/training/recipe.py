@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from edgelora.base.errors import InputError
 from edgelora.core.formats.limits import MAX_MOMENTUM, MAX_RANK, MAX_SUMMED, MAX_THRESHOLD
@@ -50,6 +50,25 @@ def placed(layers: Sequence[HasKernel], placement: str, able: Sequence[int] | No
     if placement in ("pointwise", "last_block"):
         chosen = [i for i in chosen if layers[i].kernel == (1, 1)]
     return chosen[{"last": -1, "last_block": -2}.get(placement, 0) :]
+
+
+class Settings(NamedTuple):
+    """What a session is opened with, in the order in which the twin's and the board's take it.
+
+    ranks: one byte an op; momentum: its shift; recompute: which outputs are computed again, one byte an op.
+    """
+
+    ranks: bytes
+    mode: str
+    micro_batch: int
+    momentum: int
+    recompute: bytes | None
+    threshold: int
+
+    @property
+    def of_arena(self) -> tuple[bytes, str, int, int, bytes | None]:
+        """Those that decide what lies in the arena, and how long a step takes."""
+        return self[:5]
 
 
 @dataclass(frozen=True)
@@ -130,8 +149,17 @@ class Recipe:
             raise InputError("no layer can train: there is no dense layer or convolution behind the last lstm or SVDF")
         return bytes(self.rank if i in chosen else 0 for i in range(len(model.ops)))
 
+    def settings(self, ranks: bytes, recompute: bytes | None = None) -> Settings:
+        """Of a session with these ranks, the recipe's own (`ranks`) or others."""
+        return Settings(ranks, self.mode, self.micro_batch, self.momentum_shift, recompute, self.threshold)
+
     def with_ranks(self, model: QuantModel, ranks: dict[int, int]) -> Recipe:
         """The same with these ranks, by op, and a micro-batch that is not too large for these layers (SPEC.md, 9)."""
         most = min(MAX_SUMMED // model.tensors[model.ops[op].output].positions for op in ranks)
         given = tuple(ranks.get(op, 0) for op in range(len(model.ops)))
         return replace(self, given_ranks=given, micro_batch=min(self.micro_batch, most))
+
+
+def inference(ranks: bytes) -> Settings:
+    """Of a session that infers with adapters of these ranks."""
+    return Recipe().settings(ranks)._replace(mode="infer")

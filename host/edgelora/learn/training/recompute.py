@@ -53,7 +53,7 @@ def _options(elm: bytes, recipe: Recipe) -> Iterator[tuple[bytes, int]]:
 
     def layout(chosen: tuple[int, ...]) -> Layout:
         flags = bytes(i in chosen for i in range(count))
-        return regions.layout(elm, ranks, recipe.mode, recipe.micro_batch, recipe.momentum_shift, flags)
+        return regions.layout(elm, *recipe.settings(ranks, flags).of_arena)
 
     keep = layout(())
     yield bytes(count), keep.arena_bytes

@@ -98,10 +98,12 @@ class MicroBatch:
 
 
 def schedule(samples: Samples, recipe: Recipe) -> list[MicroBatch]:
-    """The updates of a run over samples: each epoch in a new order, micro-batches across epoch borders."""
+    """The updates of a run over samples, by a recipe that is fitted to them.
+
+    Each epoch has a new order, and micro-batches go across epoch borders.
+    """
     of_epoch = samples.of_epoch
     count = len(of_epoch)
-    recipe = recipe.fitted(count)
     order = of_epoch[np.concatenate(list(_orders(count, recipe)))]
     starts = range(0, len(order), recipe.micro_batch)
     falling_rate = device.module("training").falling_rate

@@ -25,8 +25,7 @@ class TwinLearner:
     """The host twin as a learner. frames: of a sample."""
 
     def __init__(self, model: bytes, ranks: bytes, recipe: Recipe, frames: int = 1) -> None:
-        settings = (recipe.mode, recipe.micro_batch, recipe.momentum_shift, None, recipe.threshold)
-        self.session = Session(model, ranks, *settings, frames=frames)
+        self.session = Session(model, *recipe.settings(ranks), frames=frames)
         self._features = np.zeros((0, 0), np.int8)  # [N, feature_size]
         self._kept = b""
         self.begin, self.load, self.flush = self.session.begin, self.session.load, self.session.flush
