@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULE, RUNNER, WORK = ROOT / "micropython_module", ROOT / "tools" / "runner", ROOT / ".build" / "coverage"
 UNTAKABLE = ROOT / "tests" / "core" / "untakable_branches.txt"
 GOAL = 95.0  # per cent of branches
-BUILDS = {"vnni": "", "avx2": "-DEDGELORA_NO_VNNI", "narrow": "-DEDGELORA_NARROW"}
+BUILDS = {"vnni": "", "avx2": "-DEDGELORA_NO_VNNI", "no-simd": "-DEDGELORA_NO_SIMD"}
 FLAGS = "-O1 -g -fprofile-instr-generate -fcoverage-mapping"
 TESTS = (  # below tests, with a twin
     *("core/test_core.py", "core/test_class_training.py", "core/test_fleet_member.py", "core/test_fleet_privacy.py"),
@@ -37,7 +37,7 @@ TESTS = (  # below tests, with a twin
     *("formats/test_limits.py", "formats/test_signal.py", "training/test_classes.py"),
     *("fuzz/test_fuzz.py", "formats/test_damage.py"),
 )
-NARROW_TESTS = ("core/test_core.py", "core/test_class_training.py", "fuzz/test_fuzz.py")
+NO_SIMD_TESTS = ("core/test_core.py", "core/test_class_training.py", "fuzz/test_fuzz.py")
 RUNNER_TESTS = ("core/test_cores.py", "core/test_crypto.py")  # with runners of all builds at once
 LEFT_OUT = "not mutator and not instructions_are_counted and not program_that_dies"
 
@@ -102,10 +102,10 @@ def run(test: str, build: Build, runners: list[Build]) -> str:
 def measure(builds: list[Build]) -> int:
     """Runs all tests with all builds, a line for each; returns how many failed."""
     shutil.rmtree(WORK / "raw", ignore_errors=True)
-    wide, avx2, narrow = builds
-    plan = [(test, wide, builds) for test in RUNNER_TESTS]
-    plan += [(test, wide, []) for test in TESTS]
-    plan += [(test, narrow, []) for test in NARROW_TESTS] + [("fuzz/test_fuzz.py", avx2, [])]
+    widest, avx2, no_simd = builds
+    plan = [(test, widest, builds) for test in RUNNER_TESTS]
+    plan += [(test, widest, []) for test in TESTS]
+    plan += [(test, no_simd, []) for test in NO_SIMD_TESTS] + [("fuzz/test_fuzz.py", avx2, [])]
     failed = 0
     for number, (test, build, runners) in enumerate(plan, 1):
         start = time.monotonic()

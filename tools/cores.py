@@ -162,10 +162,10 @@ def _cortex_m(name: str, emulated: str) -> Core:
 # The kernels with the widest vectors that this machine has, those with AVX2, and those of machines without vectors.
 HOST = Core("x86-64", ("cc", "-std=gnu99", "-O3"))
 AVX2 = Core("x86-64-avx2", (*HOST.compiler, "-DEDGELORA_NO_VNNI"))
-NARROW = Core("x86-64-narrow", (*HOST.compiler, "-DEDGELORA_NARROW"))
+NO_SIMD = Core("x86-64-no-simd", (*HOST.compiler, "-DEDGELORA_NO_SIMD"))
 _SANITIZED = ("cc", "-std=gnu99", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 SANITIZED = Core("sanitizers", _SANITIZED)
-SANITIZED_NARROW = Core("sanitizers-narrow", (*_SANITIZED, "-DEDGELORA_NARROW"))
+SANITIZED_NO_SIMD = Core("sanitizers-no-simd", (*_SANITIZED, "-DEDGELORA_NO_SIMD"))
 AARCH64 = Core("aarch64", ("aarch64-linux-gnu-gcc", "-std=gnu99", "-O3", "-static"), ("qemu-aarch64",))
 CORTEX_M0PLUS = _cortex_m("cortex-m0plus", "cortex-m0")  # the same instructions; reads that are not aligned fault
 CORTEX_M4 = _cortex_m("cortex-m4", "cortex-m4")
@@ -178,7 +178,7 @@ RV32 = Core(
 )
 XTENSAWIN = Core("xtensawin", (str(ROOT / "tools" / "xtensawin-gcc"), "-Os"), ("qemu-xtensa", "-cpu", "dc233c"))
 CORES = (
-    *(HOST, AVX2, NARROW, SANITIZED, SANITIZED_NARROW, AARCH64),
+    *(HOST, AVX2, NO_SIMD, SANITIZED, SANITIZED_NO_SIMD, AARCH64),
     *(CORTEX_M0PLUS, CORTEX_M4, CORTEX_M7, CORTEX_M33, RV32, XTENSAWIN),
 )
 

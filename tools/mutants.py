@@ -32,9 +32,9 @@ RUNNER = ROOT / "tools" / "runner"
 RUNNER_SOURCES = tuple(path.stem for path in sorted(RUNNER.glob("*.c")) if path.stem != "cortex_m")
 EQUIVALENT = ROOT / "tests" / "core" / "equivalent_mutants.txt"
 GOAL = 95.0  # per cent
-VECTORS = re.compile(r"\bwide\b|\bwide_\w+\(|wide_level|vector")  # lines of kernels that this build has not
-OTHERS = re.compile(r"/(m0plus|dsp|wide)/|_m0plus|tables\.c|status\.c|secret\.c")
-FLAGS = ["-std=gnu11", "-O2", "-fPIC", "-w", "-DEDGELORA_NARROW", f"-I{MODULE}/core", f"-I{MODULE}/crypto"]
+VECTORS = re.compile(r"\bsimd\b|\bsimd_\w+\(|simd_level|vector")  # lines of kernels that this build has not
+OTHERS = re.compile(r"/(m0plus|dsp|simd)/|_m0plus|tables\.c|status\.c|secret\.c")
+FLAGS = ["-std=gnu11", "-O2", "-fPIC", "-w", "-DEDGELORA_NO_SIMD", f"-I{MODULE}/core", f"-I{MODULE}/crypto"]
 SANITIZERS = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]  # of harnesses, as in the suite
 DRAWN_OPS = 250  # of the runner's calls
 HARNESSES = {  # with what arguments
@@ -125,7 +125,7 @@ def mutants() -> list[Mutant]:
         lines, table, other = path.read_text().splitlines(), False, False
         for number, line in enumerate(lines, 1):
             table = table or bool(re.match(r"^static const .*\[.*= \{$", line))
-            other = (other and not line.startswith("}")) or line.startswith("static bool wide_")
+            other = (other and not line.startswith("}")) or line.startswith("static bool simd_")
             if (
                 not table
                 and not other

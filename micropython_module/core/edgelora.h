@@ -383,7 +383,7 @@ typedef struct {
     uint32_t trained : 10;
     uint8_t mode, micro_batch, momentum; // of config
     uint8_t plain : 1; // of config
-    uint8_t wide : 2; // edgelora_wide_level, 0 if plain
+    uint8_t simd : 2; // edgelora_simd_level, 0 if plain
     uint8_t has_a : 1; // matrix_a holds the A of `seed`
     uint8_t begun : 1; // there is a training adapter
     uint8_t a_is_seeded : 1; // its A is that of `seed`
@@ -436,7 +436,7 @@ int32_t edgelora_arena_size(
 
 // Bytes that an arena takes more, so that a session runs on this processor's vector kernels; with
 // less it runs without them. 0: there are none.
-uint32_t edgelora_vector_room(void);
+uint32_t edgelora_simd_room(void);
 
 // Begins a session, whatever the arena held. A session is for one call at a time: all that take it,
 // but for those that only tell its sizes, answer EDGELORA_ERR_BUSY while another one is under way.

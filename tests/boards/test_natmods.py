@@ -69,7 +69,7 @@ def test_a_native_module_can_be_one_source(tmp_path: Path) -> None:
     module = ROOT / "micropython_module"
     signal, fleet, crypto = ([*(module / part).rglob("*.c")] for part in ("core/signal", "core/fleet", "crypto"))
     rest = [path for path in (module / "core").rglob("*.c") if path not in (*signal, *fleet)]
-    flags = ["-std=c99", "-fsyntax-only", "-Werror", "-DEDGELORA_NARROW", f"-I{module}/core", f"-I{module}/crypto"]
+    flags = ["-std=c99", "-fsyntax-only", "-Werror", "-DEDGELORA_NO_SIMD", f"-I{module}/core", f"-I{module}/crypto"]
     for name, sources in (("edgelora", [*rest, *crypto]), ("frontend", signal), ("_fleet", [*fleet, *crypto])):
         one = tmp_path / f"{name}.c"
         one.write_text("".join(f'#include "{path}"\n' for path in sorted(sources)))

@@ -73,7 +73,7 @@ static edgelora_session_t *open_session(world_t *w, edgelora_mode_t mode) {
     int32_t size = edgelora_arena_size(w->model, &config, spans);
     free(spans);
     CHECK(size > 0);
-    w->arena_size = (uint32_t)size + (drawn(2) ? edgelora_vector_room() : 0);
+    w->arena_size = (uint32_t)size + (drawn(2) ? edgelora_simd_room() : 0);
     w->arena = malloc(w->arena_size);
     CHECK(edgelora_init(w->arena, w->arena_size, w->model, &config) == EDGELORA_OK);
     return w->s = edgelora_session(w->arena, w->arena_size);

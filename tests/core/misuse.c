@@ -42,7 +42,7 @@ static edgelora_session_t *open_session(const void *model, uint32_t *size) {
     int32_t found = edgelora_arena_size(model, &config, spans);
     free(spans);
     CHECK(found > 0);
-    *size = (uint32_t)found + edgelora_vector_room();
+    *size = (uint32_t)found + edgelora_simd_room();
     void *arena = malloc(*size);
     CHECK(edgelora_init(arena, *size, model, &config) == EDGELORA_OK);
     return edgelora_session(arena, *size);

@@ -69,7 +69,7 @@ static void run(world_t *w, edgelora_mode_t mode, bool plain, bool vectors) {
     if (size < 0) { // too many positions for a gradient's sum, or nothing to train
         return;
     }
-    uint32_t arena = ((uint32_t)size + (vectors ? edgelora_vector_room() : 0) + 63) & ~63u,
+    uint32_t arena = ((uint32_t)size + (vectors ? edgelora_simd_room() : 0) + 63) & ~63u,
              target_size = edgelora_target_size(m);
     uint8_t *room = malloc(2 * arena + GUARD);
     CHECK(edgelora_init(room, arena, m, &config) == EDGELORA_OK);

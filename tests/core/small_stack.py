@@ -19,12 +19,12 @@ KINDS = ("conv", "depthwise", "residual", "max_pool", "conv", "average_pool", "d
 
 def session_of(data: bytes, ranks: bytes, mode: str, engine: str) -> Session:
     library = binding.library()
-    real = library.edgelora_vector_room
-    library.edgelora_vector_room = real if engine == "vectors" else lambda: 0
+    real = library.edgelora_simd_room
+    library.edgelora_simd_room = real if engine == "vectors" else lambda: 0
     try:
         return Session(data, ranks, mode, 2, momentum=2, plain=engine == "plain")
     finally:
-        library.edgelora_vector_room = real
+        library.edgelora_simd_room = real
 
 
 def run(model: QuantModel, rank: int, engine: str, ran: list[str]) -> None:

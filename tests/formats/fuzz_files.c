@@ -119,7 +119,7 @@ static bool run(const void *model, const void *adapter, uint32_t adapter_size, e
     if (size < 0 || size > MAX_ARENA || work(model) > 1 << 16) {
         return false;
     }
-    size += (int32_t)edgelora_vector_room();
+    size += (int32_t)edgelora_simd_room();
     void *arena = malloc((size_t)size);
     uint32_t sample = config.frames * edgelora_input_size(model);
     int8_t *x = malloc(sample);

@@ -625,7 +625,7 @@ static void run(const void *model, const input_t *in) {
     }
     for (int k = 0; k < 2; ++k) {
         w.arena[k] = (uint32_t)size[k];
-        w.given[k] = w.arena[k] + (k ? edgelora_vector_room() : 0);
+        w.given[k] = w.arena[k] + (k ? edgelora_simd_room() : 0);
         w.s[k] = malloc(w.given[k]);
         w.before[k] = malloc(w.arena[k]);
         w.sums[k] = calloc(edgelora_class_size(model) + 1, 4);

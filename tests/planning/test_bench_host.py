@@ -84,4 +84,4 @@ def test_this_machine_runs_the_widest_kernels_it_has():
         pytest.skip("asks Linux on x86-64 what its processor has")
     flags = set(next(line for line in cpu.read_text().splitlines() if line.startswith("flags")).split())
     vnni = {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"} <= flags
-    assert library().edgelora_wide_level() == (2 if vnni else int("avx2" in flags))
+    assert library().edgelora_simd_level() == (2 if vnni else int("avx2" in flags))

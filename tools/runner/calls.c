@@ -99,7 +99,7 @@ static int32_t open_model(void) {
         return size < 0 ? size : NO_ROOM;
     }
     // behind its guard is what vector kernels work in, if there are any
-    uint32_t vectors = edgelora_vector_room();
+    uint32_t vectors = edgelora_simd_room();
     arena_size = (uint32_t)size;
     given_size = arena_size + (vectors ? GUARD + vectors : 0);
     if (given_size > ARENA_ROOM) {

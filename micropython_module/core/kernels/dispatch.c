@@ -23,23 +23,23 @@ static bool is_plain_sum(const edgelora_shape_t *g) {
     return is_flat(g) && g->multiplier[0] >= 0 && g->multiplier[1] >= 0;
 }
 
-static bool wide_forward(
+static bool simd_forward(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_pass_t *pass) {
-    const edgelora_wide_t *wide = pass->wide;
+    const edgelora_simd_t *simd = pass->simd;
     switch (g->op->kind) {
         case EDGELORA_DENSE:
         case EDGELORA_CONV:
-            return wide->matrix_forward(g, branch, pass->x, pass->y, pass->t, pass->work);
+            return simd->matrix_forward(g, branch, pass->x, pass->y, pass->t, pass->work);
         case EDGELORA_DEPTHWISE:
-            return wide->depthwise_forward(g, pass->x, pass->y, pass->work);
+            return simd->depthwise_forward(g, pass->x, pass->y, pass->work);
         case EDGELORA_AVERAGE_POOL:
         case EDGELORA_MAX_POOL:
         case EDGELORA_MEAN:
-            wide->pool_forward(g, pass->x, pass->y);
+            simd->pool_forward(g, pass->x, pass->y);
             return true;
         case EDGELORA_ADD:
             if (is_plain_sum(g)) {
-                wide->add_forward(g, pass->x, pass->x2, pass->y);
+                simd->add_forward(g, pass->x, pass->x2, pass->y);
                 return true;
             }
             return false;
@@ -48,18 +48,18 @@ static bool wide_forward(
     }
 }
 
-static bool wide_backward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+static bool simd_backward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const edgelora_error_t *error, uint32_t k, int8_t *dx, int32_t *exponent) {
-    const edgelora_wide_t *wide = error->wide;
+    const edgelora_simd_t *simd = error->simd;
     switch (g->op->kind) {
         case EDGELORA_DENSE:
         case EDGELORA_CONV:
-            return wide->matrix_backward(g, branch, error, dx, exponent);
+            return simd->matrix_backward(g, branch, error, dx, exponent);
         case EDGELORA_DEPTHWISE:
-            return wide->depthwise_backward(g, error, dx, exponent);
+            return simd->depthwise_backward(g, error, dx, exponent);
         case EDGELORA_ADD:
             if (is_plain_sum(g)) {
-                *exponent = wide->add_backward(g, error, k, dx);
+                *exponent = simd->add_backward(g, error, k, dx);
                 return true;
             }
             return false;
@@ -72,7 +72,7 @@ EDGELORA_HOT void edgelora_op_forward(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_pass_t *pass) {
     const int8_t *x = pass->x, *x2 = pass->x2;
     int8_t *y = pass->y;
-    if (pass->wide && wide_forward(g, branch, pass)) {
+    if (pass->simd && simd_forward(g, branch, pass)) {
         return;
     }
     switch (g->op->kind) {
@@ -148,24 +148,24 @@ EDGELORA_HOT void edgelora_op_forward(
 }
 
 EDGELORA_HOT void edgelora_op_mask(const edgelora_shape_t *g, const int8_t *y, uint8_t *mask,
-    bool plain, const edgelora_wide_t *wide) {
+    bool plain, const edgelora_simd_t *simd) {
     int32_t low = g->op->flags & EDGELORA_MASK_LOW ? g->op->act_min : -129;
     int32_t high = g->op->flags & EDGELORA_MASK_HIGH ? g->op->act_max : 128;
-    (wide ? wide->mask
+    (simd ? simd->mask
             : plain ? edgelora_mask_s8
                     : edgelora_mask_packed_s8)(y, g->positions * g->out_c, low, high, mask);
 }
 
 EDGELORA_HOT void edgelora_op_mask_backward(const edgelora_shape_t *g, int8_t *e,
-    const uint8_t *mask, bool plain, const edgelora_wide_t *wide) {
-    (wide ? wide->mask_backward
+    const uint8_t *mask, bool plain, const edgelora_simd_t *simd) {
+    (simd ? simd->mask_backward
             : plain ? edgelora_mask_backward_s8
                     : edgelora_mask_backward_packed_s8)(e, g->positions * g->out_c, mask);
 }
 
 EDGELORA_HOT void edgelora_op_b_gradient(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift) {
-    if (error->wide && error->wide->b_gradient(g, rank, error, t, gradient, shift)) {
+    if (error->simd && error->simd->b_gradient(g, rank, error, t, gradient, shift)) {
         return;
     }
     (error->packed ? edgelora_b_gradient_packed_s8 : edgelora_b_gradient_s8)(
@@ -173,8 +173,8 @@ EDGELORA_HOT void edgelora_op_b_gradient(const edgelora_shape_t *g, uint32_t ran
 }
 
 EDGELORA_HOT int32_t edgelora_op_requantize_backward(const edgelora_shape_t *g, int8_t *e,
-    int32_t exponent, bool plain, const edgelora_wide_t *wide) {
-    return (wide    ? wide->requantize_backward
+    int32_t exponent, bool plain, const edgelora_simd_t *simd) {
+    return (simd    ? simd->requantize_backward
             : plain ? edgelora_requantize_backward_s8
                     : edgelora_requantize_backward_packed_s8)(g, e, exponent);
 }
@@ -182,7 +182,7 @@ EDGELORA_HOT int32_t edgelora_op_requantize_backward(const edgelora_shape_t *g, 
 EDGELORA_HOT int32_t edgelora_op_branch_backward(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *t_error) {
     int32_t exponent;
-    if (error->wide && error->wide->branch_backward(g, branch, error, t_error, &exponent)) {
+    if (error->simd && error->simd->branch_backward(g, branch, error, t_error, &exponent)) {
         return exponent;
     }
     return (error->packed ? edgelora_branch_backward_packed_s8 : edgelora_branch_backward_s8)(
@@ -191,7 +191,7 @@ EDGELORA_HOT int32_t edgelora_op_branch_backward(const edgelora_shape_t *g,
 
 EDGELORA_HOT void edgelora_op_a_gradient(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, int32_t *gradient, int32_t shift) {
-    if (error->wide && error->wide->a_gradient(g, rank, error, gradient, shift)) {
+    if (error->simd && error->simd->a_gradient(g, rank, error, gradient, shift)) {
         return;
     }
     bool packed = error->packed && edgelora_a_gradient_is_packed(g, rank);
@@ -202,7 +202,7 @@ EDGELORA_HOT void edgelora_op_a_gradient(const edgelora_shape_t *g, uint32_t ran
 EDGELORA_HOT int32_t edgelora_op_backward(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
     int32_t exponent;
-    if (error->wide && wide_backward(g, branch, error, k, dx, &exponent)) {
+    if (error->simd && simd_backward(g, branch, error, k, dx, &exponent)) {
         return exponent;
     }
     switch (g->op->kind) {

@@ -5,7 +5,7 @@
 #define EDGELORA_DISPATCH_H
 
 #include "kernels/operands.h"
-#include "kernels/packed/wide/wide.h"
+#include "kernels/simd/simd.h"
 
 // Whether an op runs on packed kernels: not if `plain`, and only if there are any for its shape,
 // which `room` bytes of scratch are enough for. rank: of its branch; that of an adapter in use may
@@ -18,19 +18,19 @@ uint32_t edgelora_op_scratch(const edgelora_shape_t *g, uint32_t rank, bool back
 
 void edgelora_op_forward(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_pass_t *pass);
-// Which outputs pass gradient. mask: a bit each. wide: as in a pass.
+// Which outputs pass gradient. mask: a bit each. simd: as in a pass.
 void edgelora_op_mask(const edgelora_shape_t *g, const int8_t *y, uint8_t *mask, bool plain,
-    const edgelora_wide_t *wide);
+    const edgelora_simd_t *simd);
 
 // The steps of the backward pass, in this order; e: s8 [positions, out_c].
 void edgelora_op_mask_backward(const edgelora_shape_t *g, int8_t *e, const uint8_t *mask,
-    bool plain, const edgelora_wide_t *wide);
+    bool plain, const edgelora_simd_t *simd);
 // gradient: s32 [out_c, rank] of B, += the product of the error and t.
 void edgelora_op_b_gradient(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
     const int8_t *t, int32_t *gradient, int32_t shift);
 // e times the output's multipliers, of an op that has some; returns the new exponent.
 int32_t edgelora_op_requantize_backward(const edgelora_shape_t *g, int8_t *e, int32_t exponent,
-    bool plain, const edgelora_wide_t *wide);
+    bool plain, const edgelora_simd_t *simd);
 // t_error: s8 [positions, rank] = B^T e; returns its exponent.
 int32_t edgelora_op_branch_backward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const edgelora_error_t *error, int8_t *t_error);

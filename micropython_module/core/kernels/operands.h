@@ -20,7 +20,7 @@ typedef struct {
     int8_t *t;            // s8 [positions, rank] to keep, or NULL
     void *scratch;        // s32, edgelora_op_scratch bytes
     bool packed;          // edgelora_op_is_packed said so, forward
-    const struct edgelora_wide *wide; // tried first; NULL: none
+    const struct edgelora_simd *simd; // tried first; NULL: none
     void *work;                       // what they work in
 } edgelora_pass_t;
 
@@ -35,7 +35,7 @@ typedef struct {
     const int8_t *x, *x2, *y; // inputs and output, where traits say that they are read
     void *scratch;       // as in a forward pass
     bool packed;         // the same, backward
-    const struct edgelora_wide *wide;
+    const struct edgelora_simd *simd;
     void *work;
 } edgelora_error_t;
 

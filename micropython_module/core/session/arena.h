@@ -51,12 +51,12 @@ static inline void *arena_at(edgelora_session_t *s, uint32_t offset) {
     return (uint8_t *)s + offset;
 }
 
-// What vector kernels work in, at the arena's end: of edgelora_vector_room bytes so many that it
+// What vector kernels work in, at the arena's end: of edgelora_simd_room bytes so many that it
 // begins at a multiple of 64. NULL: the session runs without them.
-static inline void *wide_work(edgelora_session_t *s) {
-    const edgelora_wide_t *wide = edgelora_wide(s->wide);
+static inline void *simd_work(edgelora_session_t *s) {
+    const edgelora_simd_t *simd = edgelora_simd_kernels(s->simd);
     uintptr_t end = (uintptr_t)s + s->arena_size;
-    return wide ? (void *)((end - wide->work_size) & ~(uintptr_t)63) : 0;
+    return simd ? (void *)((end - simd->work_size) & ~(uintptr_t)63) : 0;
 }
 
 static inline edgelora_layer_t *session_layers(edgelora_session_t *s) {

@@ -42,11 +42,11 @@ EDGELORA_HOT static void op_forward(
     pass.scratch = arena_at(s, s->scratch);
     pass.packed = purpose == INFERENCE ? is_packed_used(s, l, &g, branch.rank)
                                        : layer_has(l, EDGELORA_OP_PACKED_FORWARD);
-    pass.wide = edgelora_wide(s->wide);
-    pass.work = wide_work(s);
+    pass.simd = edgelora_simd_kernels(s->simd);
+    pass.work = simd_work(s);
     edgelora_op_forward(&g, &branch, &pass);
     if (purpose == TRAINING && l->at[EDGELORA_MASK]) {
-        edgelora_op_mask(&g, pass.y, layer_buffer(s, l, EDGELORA_MASK), s->plain, pass.wide);
+        edgelora_op_mask(&g, pass.y, layer_buffer(s, l, EDGELORA_MASK), s->plain, pass.simd);
     }
 }
 

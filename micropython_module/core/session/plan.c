@@ -355,9 +355,9 @@ static uint8_t op_flags(const edgelora_session_t *s, const edgelora_shape_t *g, 
         (forward ? EDGELORA_OP_PACKED_FORWARD : 0) | (backward ? EDGELORA_OP_PACKED_BACKWARD : 0));
 }
 
-uint32_t edgelora_vector_room(void) {
-    const edgelora_wide_t *wide = edgelora_wide(edgelora_wide_level());
-    return wide ? (wide->work_size + 63 + 64) & ~63u : 0;
+uint32_t edgelora_simd_room(void) {
+    const edgelora_simd_t *simd = edgelora_simd_kernels(edgelora_simd_level());
+    return simd ? (simd->work_size + 63 + 64) & ~63u : 0;
 }
 
 edgelora_status_t edgelora_init(
@@ -400,9 +400,9 @@ edgelora_status_t edgelora_init(
         .micro_batch = config->micro_batch,
         .momentum = config->momentum,
         .plain = config->plain != 0,
-        .wide = config->plain || arena_size - (uint32_t)size < edgelora_vector_room()
+        .simd = config->plain || arena_size - (uint32_t)size < edgelora_simd_room()
             ? 0
-            : edgelora_wide_level() & 3,
+            : edgelora_simd_level() & 3,
         .frames = config->frames,
         .model_size = model_size,
         .stamp = config->fixed ? 0 : edgelora_model_stamp(model, model_size),

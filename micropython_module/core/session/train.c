@@ -36,7 +36,7 @@ static bool hand_down(edgelora_session_t *s, const edgelora_shape_t *g,
         return false;
     }
     if (below->arrived) {
-        below->exponent = (int16_t)(error->wide ? error->wide->error_add : edgelora_error_add_s8)(
+        below->exponent = (int16_t)(error->simd ? error->simd->error_add : edgelora_error_add_s8)(
             e, size, below->exponent, dx, exponent);
         return false;
     }
@@ -61,13 +61,13 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
         .exponent = l->exponent,
         .scratch = arena_at(s, s->scratch),
         .packed = layer_has(l, EDGELORA_OP_PACKED_BACKWARD),
-        .wide = edgelora_wide(s->wide),
-        .work = wide_work(s)};
+        .simd = edgelora_simd_kernels(s->simd),
+        .work = simd_work(s)};
     if (!any_s8(e, g.positions * g.out_c)) { // what arrived has cancelled out
         return 0;
     }
     if (l->at[EDGELORA_MASK]) {
-        edgelora_op_mask_backward(&g, e, layer_buffer(s, l, EDGELORA_MASK), s->plain, error.wide);
+        edgelora_op_mask_backward(&g, e, layer_buffer(s, l, EDGELORA_MASK), s->plain, error.simd);
     }
     if (branch.rank) {
         int32_t *gradient = arena_at(s, matrix_gradient(&lora->matrix_b));
@@ -80,7 +80,7 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
     }
     if (g.traits & EDGELORA_SCALES) {
         error.exponent = edgelora_op_requantize_backward(
-            &g, e, error.exponent, s->plain, error.wide);
+            &g, e, error.exponent, s->plain, error.simd);
     }
     if (branch.rank) {
         error.t_error = work;

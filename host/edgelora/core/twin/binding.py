@@ -127,7 +127,7 @@ def library() -> C.CDLL:
     lib.edgelora_twin_sizes.restype = C.c_bool
     lib.edgelora_input_size.restype = lib.edgelora_output_size.restype = C.c_uint32
     lib.edgelora_adapter_size.restype = lib.edgelora_crc32.restype = C.c_uint32
-    lib.edgelora_vector_room.restype = C.c_uint32
+    lib.edgelora_simd_room.restype = C.c_uint32
     lib.edgelora_order.restype = lib.edgelora_class_size.restype = lib.edgelora_class_count.restype = C.c_uint32
     lib.edgelora_target_size.restype = lib.edgelora_feature_size.restype = lib.edgelora_merge_size.restype = C.c_uint32
     lib.edgelora_ed25519_verify.restype = C.c_bool

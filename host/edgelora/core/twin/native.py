@@ -135,7 +135,7 @@ def arena_size(model: Buffer, *settings: Any) -> int:
     config = _config(ops, settings, False)
     spans = (_Span * (ops * PLANNED))()
     size = check(library().edgelora_arena_size(where, C.byref(config), spans))
-    return size + int(library().edgelora_vector_room())
+    return size + int(library().edgelora_simd_room())
 
 
 def init(arena: Buffer, model: Buffer, *settings: Any) -> None:

@@ -90,7 +90,7 @@ class Session:
         size = self._layout.arena_bytes
         self._lib = library()
         self._model = _aligned(model)
-        with_vectors = size + self._lib.edgelora_vector_room()
+        with_vectors = size + self._lib.edgelora_simd_room()
         self._arena = (C.c_uint64 * (with_vectors // 8))()
         config = _config(model, ranks, mode, *options)
         check(self._lib.edgelora_init(self._arena, C.c_uint32(with_vectors), self._model, C.byref(config)))

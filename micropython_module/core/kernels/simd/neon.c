@@ -1,7 +1,7 @@
 // NEON: eight products of bytes in one instruction.
 // SPDX-License-Identifier: MIT
 
-#include "kernels/packed/wide/wide.h"
+#include "kernels/simd/simd.h"
 
 #ifdef EDGELORA_NEON
 
@@ -17,7 +17,7 @@ enum { WIDTH = 8, LANES = 8, ROWS = 4, ZERO_WEIGHT = 0 };
 typedef int8_t unit_t;   // of inputs
 typedef int8_t weight_t; // of weights: [groups][LANES][4]
 
-#include "kernels/packed/wide/rows.h"
+#include "kernels/simd/rows.h"
 
 typedef int32x4x2_t lanes_t;
 
@@ -237,6 +237,6 @@ static inline __attribute__((always_inline)) void products(int32_t *acc, const i
     }
 }
 
-#include "kernels/packed/wide/engine.h"
+#include "kernels/simd/engine.h"
 
 #endif

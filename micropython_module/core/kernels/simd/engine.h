@@ -1372,7 +1372,7 @@ static bool pool_forward(const edgelora_shape_t *g, const int8_t *x, int8_t *y) 
     return true;
 }
 
-const edgelora_wide_t EDGELORA_TABLE = {
+const edgelora_simd_t EDGELORA_TABLE = {
     .work_size = sizeof(any_work_t),
     .matrix_forward = matrix_forward,
     .depthwise_forward = depthwise_forward,

@@ -8,12 +8,12 @@
 //
 // Test: tests/core/test_cores.py. Time: `edgelora bench host`.
 
-#ifndef EDGELORA_WIDE_H
-#define EDGELORA_WIDE_H
+#ifndef EDGELORA_SIMD_H
+#define EDGELORA_SIMD_H
 
 #include "kernels/operands.h"
 
-#if defined(EDGELORA_NARROW) || !defined(__GNUC__)
+#if defined(EDGELORA_NO_SIMD) || !defined(__GNUC__)
 #elif defined(__x86_64__)
 #define EDGELORA_X86
 #elif defined(__aarch64__) && defined(__ARM_NEON)
@@ -22,7 +22,7 @@
 
 // Kernels, as their namesakes of reference.h. One that answers false has done nothing: the shape is
 // not among its own.
-typedef struct edgelora_wide {
+typedef struct edgelora_simd {
     uint32_t work_size; // bytes of work memory, at a multiple of 64
     bool (*matrix_forward)(const edgelora_shape_t *g, const edgelora_branch_t *branch,
         const int8_t *x, int8_t *y, int8_t *t, void *work);
@@ -47,14 +47,14 @@ typedef struct edgelora_wide {
         const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx);
     int32_t (*error_add)(
         int8_t *e, uint32_t count, int32_t exponent, const int8_t *more, int32_t more_exponent);
-} edgelora_wide_t;
+} edgelora_simd_t;
 
 // Which kernels this processor runs: 0, none. It asks the processor, which takes a while: once a
 // session.
-uint32_t edgelora_wide_level(void);
+uint32_t edgelora_simd_level(void);
 // The kernels of a level; NULL for level 0.
-const edgelora_wide_t *edgelora_wide(uint32_t level);
+const edgelora_simd_t *edgelora_simd_kernels(uint32_t level);
 
-extern const edgelora_wide_t edgelora_avx2, edgelora_vnni, edgelora_neon;
+extern const edgelora_simd_t edgelora_avx2, edgelora_vnni, edgelora_neon;
 
 #endif

@@ -1,11 +1,11 @@
 // AVX-512 with VNNI: four products of bytes of each lane in one instruction.
 // SPDX-License-Identifier: MIT
 
-#include "kernels/packed/wide/wide.h"
+#include "kernels/simd/simd.h"
 
 #ifdef EDGELORA_X86
 
-#include "kernels/packed/wide/target.h"
+#include "kernels/simd/target.h"
 EDGELORA_TARGET_BEGIN("avx2,avx512f,avx512bw,avx512vl,avx512vnni")
 
 #include <immintrin.h>
@@ -119,12 +119,12 @@ static inline void lanes_of_halves(lanes_t *sum, __m256i low, __m256i high) {
     *sum = _mm512_shuffle_i64x2(both, both, 0xD8);
 }
 
-#include "kernels/packed/wide/lanes_x86.h"
+#include "kernels/simd/lanes_x86.h"
 
 typedef int8_t unit_t;    // of inputs
 typedef uint8_t weight_t; // of weights + 128: [groups][LANES][4]
 
-#include "kernels/packed/wide/rows.h"
+#include "kernels/simd/rows.h"
 
 static inline void group_store(weight_t *group, uint32_t lane, const uint8_t *four) {
     __builtin_memcpy(group + 4 * lane, four, 4);
@@ -217,7 +217,7 @@ static inline __attribute__((always_inline)) void products(int32_t *acc, const i
     }
 }
 
-#include "kernels/packed/wide/engine.h"
+#include "kernels/simd/engine.h"
 
 EDGELORA_TARGET_END
 

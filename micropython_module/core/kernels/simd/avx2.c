@@ -1,11 +1,11 @@
 // AVX2: 16-bit values, two products of each lane in one instruction.
 // SPDX-License-Identifier: MIT
 
-#include "kernels/packed/wide/wide.h"
+#include "kernels/simd/simd.h"
 
 #ifdef EDGELORA_X86
 
-#include "kernels/packed/wide/target.h"
+#include "kernels/simd/target.h"
 EDGELORA_TARGET_BEGIN("avx2")
 
 #include <immintrin.h>
@@ -105,12 +105,12 @@ static inline void lanes_of_halves(lanes_t *sum, __m256i low, __m256i high) {
     sum[1] = _mm256_permute2x128_si256(low, high, 0x31);
 }
 
-#include "kernels/packed/wide/lanes_x86.h"
+#include "kernels/simd/lanes_x86.h"
 
 typedef int16_t unit_t;   // of inputs
 typedef int16_t weight_t; // of weights: [groups][LANES][4]
 
-#include "kernels/packed/wide/rows.h"
+#include "kernels/simd/rows.h"
 
 static inline void group_store(weight_t *group, uint32_t lane, const uint8_t *four) {
     for (uint32_t k = 0; k < 4; ++k) {
@@ -177,7 +177,7 @@ static inline __attribute__((always_inline)) void products(int32_t *acc, const i
     }
 }
 
-#include "kernels/packed/wide/engine.h"
+#include "kernels/simd/engine.h"
 
 EDGELORA_TARGET_END
 

@@ -1,7 +1,7 @@
 // Which of these kernels a processor has.
 // SPDX-License-Identifier: MIT
 
-#include "kernels/packed/wide/wide.h"
+#include "kernels/simd/simd.h"
 
 #ifdef EDGELORA_X86
 
@@ -15,7 +15,7 @@ static uint32_t states_saved(void) { // of registers, by the operating system
     return low;
 }
 
-uint32_t edgelora_wide_level(void) {
+uint32_t edgelora_simd_level(void) {
     uint32_t a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) {
         return 0;
@@ -33,27 +33,27 @@ uint32_t edgelora_wide_level(void) {
     return AVX2;
 }
 
-const edgelora_wide_t *edgelora_wide(uint32_t level) {
+const edgelora_simd_t *edgelora_simd_kernels(uint32_t level) {
     return level == VNNI ? &edgelora_vnni : level == AVX2 ? &edgelora_avx2 : 0;
 }
 
 #elif defined(EDGELORA_NEON)
 
-uint32_t edgelora_wide_level(void) {
+uint32_t edgelora_simd_level(void) {
     return 1;
 }
 
-const edgelora_wide_t *edgelora_wide(uint32_t level) {
+const edgelora_simd_t *edgelora_simd_kernels(uint32_t level) {
     return level ? &edgelora_neon : 0;
 }
 
 #else
 
-uint32_t edgelora_wide_level(void) {
+uint32_t edgelora_simd_level(void) {
     return 0;
 }
 
-const edgelora_wide_t *edgelora_wide(uint32_t level) {
+const edgelora_simd_t *edgelora_simd_kernels(uint32_t level) {
     (void)level;
     return 0;
 }
