@@ -33,6 +33,37 @@ def test_rooms_of_the_core_know_those_above_them_in_the_design() -> None:
     assert not [(m, other) for m in graph for other in graph[m] if floors[other] > floors[m]]
 
 
+PROCESSOR = re.compile(r"M0PLUS|_DSP|X86|NEON|SIMD|VNNI|__ARM|__arm|__x86|__aarch|__riscv|__XTENSA")
+WHOLE_FILES = ("m0plus/", "dsp/", "portable/", "simd/avx2.c", "simd/neon.c", "simd/vnni.c")  # of one processor each
+CHOOSERS = {  # what is decided there by the processor that a build is for
+    "kernels/packed/pair.h": "whose primitives the packed engine has",
+    "kernels/packed/extras.h": "what these have beside them",
+    "kernels/simd/simd.h": "whether there are vectors",
+    "kernels/simd/simd.c": "which ones this machine has",
+    "session/lock.c": "how an exchange is made",
+}
+
+
+def test_kernels_are_chosen_in_few_places() -> None:
+    """Between kernels of ops chooses kernels/dispatch.c; what a processor is asks one header of each engine."""
+    seen = set()
+    for path in sorted(core_structure.CORE.rglob("*.[ch]")):
+        file = path.relative_to(core_structure.CORE).as_posix()
+        conditions = re.findall(r"^[ \t]*#[ \t]*(?:if|elif)\w*[ \t]+(.*)", path.read_text(), re.MULTILINE)
+        conditions = [c for c in conditions if PROCESSOR.search(c) and not re.fullmatch(r"EDGELORA_\w+_H", c)]
+        if any(part in file for part in WHOLE_FILES):
+            assert len(conditions) == (path.suffix == ".c" or bool(conditions)), f"{file}: of one processor as a whole"
+        elif conditions:
+            seen.add(file)
+    assert seen == {*CHOOSERS}
+    users = {
+        m
+        for m, below in core_structure.dependencies().items()
+        if any(b.startswith("kernels/reference/") for b in below)
+    }
+    assert {m for m in users if not m.startswith("kernels/reference/")} == {"kernels/dispatch"}
+
+
 @pytest.mark.parametrize(
     "upper",
     [

@@ -3,8 +3,10 @@
 
 #include "kernels/dispatch.h"
 
+#include "kernels/packed/extras.h"
 #include "kernels/packed/packed.h"
 #include "kernels/reference/reference.h"
+#include "training/block.h"
 
 bool edgelora_op_is_packed(
     const edgelora_shape_t *g, uint32_t rank, bool backward, uint32_t room, bool plain) {
@@ -85,10 +87,10 @@ EDGELORA_HOT void edgelora_op_forward(
             }
             break;
         case EDGELORA_DEPTHWISE:
-            if (pass->packed) {
-                edgelora_depthwise_forward_packed_s8(g, x, y, pass->scratch);
-            } else {
+            if (!pass->packed) {
                 edgelora_depthwise_forward_s8(g, x, y);
+            } else if (!edgelora_depthwise_strips_s8(g, x, y, pass->scratch)) {
+                edgelora_depthwise_forward_packed_s8(g, x, y, pass->scratch);
             }
             break;
         case EDGELORA_AVERAGE_POOL:
@@ -247,6 +249,12 @@ EDGELORA_HOT int32_t edgelora_op_backward(const edgelora_shape_t *g,
             edgelora_copy_s8(dx, error->e, g->positions * g->out_c);
             return error->exponent;
     }
+}
+
+EDGELORA_HOT int32_t edgelora_op_error_add(int8_t *e, uint32_t count, int32_t exponent,
+    const int8_t *more, int32_t more_exponent, const edgelora_simd_t *simd) {
+    return (simd ? simd->error_add : edgelora_error_add_s8)(
+        e, count, exponent, more, more_exponent);
 }
 
 EDGELORA_HOT void edgelora_op_reset(const edgelora_shape_t *g, int8_t *y) {

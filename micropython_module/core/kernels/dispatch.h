@@ -40,6 +40,9 @@ void edgelora_op_a_gradient(const edgelora_shape_t *g, uint32_t rank, const edge
 // dx: s8, the error of input k (0 or 1); returns its exponent.
 int32_t edgelora_op_backward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const edgelora_error_t *error, uint32_t k, int8_t *dx);
+// e: s8 [count], += more; returns the new exponent.
+int32_t edgelora_op_error_add(int8_t *e, uint32_t count, int32_t exponent, const int8_t *more,
+    int32_t more_exponent, const edgelora_simd_t *simd);
 // What a history holds at the start of a stream.
 void edgelora_op_reset(const edgelora_shape_t *g, int8_t *y);
 

@@ -3,7 +3,6 @@
 
 #include "session/classes.h"
 #include "session/infer.h"
-#include "training/block.h"
 #include "training/training.h"
 
 static bool any_s8(const int8_t *e, uint32_t n) {
@@ -36,8 +35,8 @@ static bool hand_down(edgelora_session_t *s, const edgelora_shape_t *g,
         return false;
     }
     if (below->arrived) {
-        below->exponent = (int16_t)(error->simd ? error->simd->error_add : edgelora_error_add_s8)(
-            e, size, below->exponent, dx, exponent);
+        below->exponent = (int16_t)edgelora_op_error_add(
+            e, size, below->exponent, dx, exponent, error->simd);
         return false;
     }
     below->arrived = true;

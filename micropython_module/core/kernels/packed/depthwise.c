@@ -7,17 +7,8 @@
 //
 // Time alone: the lines `depthwise*` of `edgelora bench kernels`.
 
-#include "kernels/packed/parts.h"
-
-typedef struct {
-    uint32_t left;         // words of a plane before the first column
-    uint32_t pitch;        // words of a plane's row
-    uint32_t parts, width; // stride 1: number of parts, columns of all but the last; else 1, 0
-    uint32_t rows, in_rows; // of output, of a plane
-    uint32_t each;         // channels that are requantized together
-    uint32_t acc;          // bytes of the planes; then s32 [each, rows * out_w, padded]
-    uint32_t size;
-} planes_t;
+#include "kernels/packed/planes.h"
+#include "kernels/packed/extras.h"
 
 static planes_t planes_layout(const edgelora_shape_t *g) {
     const edgelora_op_t *op = g->op;
@@ -50,12 +41,6 @@ static planes_t planes_layout(const edgelora_shape_t *g) {
 uint32_t edgelora_depthwise_forward_packed_scratch(const edgelora_shape_t *g) {
     return planes_layout(g).size;
 }
-
-// Input rows [from, to) that some output rows read; `above`: rows of the plane before them.
-typedef struct {
-    int32_t from, to;
-    uint32_t above, below;
-} reach_t;
 
 static reach_t rows_reached(const edgelora_shape_t *g, uint32_t oy, uint32_t rows) {
     uint32_t stride = g->op->stride_h;
@@ -235,114 +220,9 @@ EDGELORA_HOT static void rows_forward(const edgelora_shape_t *g, const planes_t 
     }
 }
 
-#ifdef EDGELORA_M0PLUS
-
-// Stride 2 along a row: strips whose pairs don't overlap.
-typedef struct {
-    uint32_t width;      // of this strip
-    edgelora_pairs_t in; // whole words
-    // words of the plane that hold one input beside the edge, in their lower, in their upper half;
-    // 0: none. Their columns of the input
-    uint32_t *first, *last;
-    uint32_t first_column, last_column, column;
-} pairs_strip_t;
-
-// Columns [at, at + width) of the output; plane: its words, of the first row that is filled.
-static pairs_strip_t pairs_strip(
-    const edgelora_shape_t *g, uint32_t at, uint32_t width, uint32_t *plane) {
-    int32_t start = (int32_t)(2 * at) - g->op->pad_left;
-    uint32_t from = start < 0 ? (uint32_t)-start : 0, // elements of the strip that hold inputs
-        to = at_most((uint32_t)(g->in_w - start), 2 * width + 2);
-    pairs_strip_t s = {.width = width};
-    uint32_t word = (from + 1) / 2;
-    if (from & 1) {
-        s.first = plane + from / 2;
-    }
-    if (to & 1) {
-        s.last = plane + to / 2;
-        s.last_column = (uint32_t)(start + (int32_t)to) - 1;
-    }
-    s.column = (uint32_t)(start + (int32_t)(2 * word));
-    s.in.plane = plane + word;
-    s.in.n = to / 2 > word ? to / 2 - word : 0;
-    return s;
-}
-
-// One channel's rows.
-EDGELORA_HOT static void fill_pairs(
-    const edgelora_shape_t *g, pairs_strip_t *s, const int8_t *x, uint32_t rows) {
-    uint32_t row = (uint32_t)g->in_w * g->in_c, edge = (uint32_t)(int32_t)g->zp_in;
-    if (s->in.n && rows) {
-        s->in.x = x + s->column * g->in_c;
-        s->in.step = g->in_c;
-        s->in.row = row;
-        s->in.rows = rows;
-        edgelora_pairs_s8(&s->in);
-    }
-    if (s->first) {
-        const int8_t *from = x;
-        for (uint32_t r = 0, *word = s->first; r < rows; ++r, word += EDGELORA_STRIP_PITCH) {
-            *word = pair((uint32_t)*from, edge);
-            from += row;
-        }
-    }
-    if (s->last) {
-        const int8_t *from = x + s->last_column * g->in_c;
-        for (uint32_t r = 0, *word = s->last; r < rows; ++r, word += EDGELORA_STRIP_PITCH) {
-            *word = pair(edge, (uint32_t)*from);
-            from += row;
-        }
-    }
-}
-
-EDGELORA_HOT static void pairs_forward(const edgelora_shape_t *g, const planes_t *l,
-    const reach_t *reach, uint32_t rows, edgelora_requantize_t *requantize, const int8_t *x,
-    int8_t *y, uint32_t *plane, int32_t *acc) {
-    uint32_t each = g->out_c / g->in_c, padded = (requantize->count + 3) & ~3u,
-             in_rows = reach->to > reach->from ? (uint32_t)(reach->to - reach->from) : 0;
-    edgelora_strip_2_t strip = {.rows = rows, .x_step = 4 * EDGELORA_STRIP_PITCH * g->op->stride_h};
-    x += (uint32_t)reach->from * g->in_w * g->in_c;
-    for (uint32_t o = 0; o < g->out_c; o += requantize->rows) {
-        requantize->rows = at_most(g->out_c - o, l->each);
-        uint32_t *words = plane;
-        for (uint32_t at = 0; at < g->out_w; at += EDGELORA_STRIP) {
-            pairs_strip_t s = pairs_strip(g, at, at_most(g->out_w - at, EDGELORA_STRIP),
-                words + reach->above * EDGELORA_STRIP_PITCH);
-            strip.x = words;
-            strip.out_w = s.width;
-            strip.acc = acc + at;
-            strip.gap = 4 * (g->out_w - s.width);
-            for (uint32_t k = o, end = o + requantize->rows; k < end; ++k, strip.acc += padded) {
-                if (each == 1) { // no division, which is slow
-                    fill_pairs(g, &s, x + k, in_rows);
-                } else if (k % each == 0 || k == o) { // channels of one input share a plane
-                    fill_pairs(g, &s, x + k / each, in_rows);
-                }
-                tap_words(strip.w, g->weights + k, g->out_c);
-                strip.bias = g->bias[k];
-                edgelora_strip_2_s8(&strip);
-            }
-            words += l->in_rows * EDGELORA_STRIP_PITCH;
-        }
-        edgelora_requantize_outputs_s8(g, o, requantize, y);
-    }
-}
-
-// Wherever their planes fit: a row of overlapping words is longer.
-static bool takes_pairs(const edgelora_shape_t *g) {
-    return g->op->stride_w == 2 && g->out_w > 2;
-}
-
-#endif
-
 EDGELORA_HOT void edgelora_depthwise_forward_packed_s8(
     const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch) {
     planes_t l = planes_layout(g);
-#ifdef EDGELORA_DSP
-    if (edgelora_depthwise_strips_s8(g, x, y, scratch, l.size)) {
-        return;
-    }
-#endif
     uint32_t *plane = scratch;
     int32_t *acc = (int32_t *)(void *)((uint8_t *)scratch + l.acc);
     edgelora_requantize_t requantize = edgelora_requantize_of(g, acc);
@@ -358,11 +238,7 @@ EDGELORA_HOT void edgelora_depthwise_forward_packed_s8(
         requantize.count = rows * g->out_w;
         if (l.width) {
             strips_forward(g, &l, &reach, rows, &requantize, x, y, plane, acc);
-#ifdef EDGELORA_M0PLUS
-        } else if (takes_pairs(g)) {
-            pairs_forward(g, &l, &reach, rows, &requantize, x, y, plane, acc);
-#endif
-        } else {
+        } else if (!edgelora_pairs_forward(g, &l, &reach, rows, &requantize, x, y, plane, acc)) {
             rows_forward(g, &l, &reach, rows, &requantize, x, y, plane, acc);
         }
         y += requantize.count * g->out_c;

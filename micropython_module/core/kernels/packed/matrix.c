@@ -7,6 +7,7 @@
 //
 // Time alone: the lines `conv*` and `dense` of `edgelora bench kernels`.
 
+#include "kernels/packed/extras.h"
 #include "kernels/packed/parts.h"
 
 enum { B_BYTES = 512 }; // of B, unpacked at a time
@@ -78,7 +79,6 @@ typedef struct {
     bool in_22_bits; // all accumulators
     bool b_joins;    // B t goes along with the rows of weights
     bool b_is_small; // edgelora_tile_product_t
-    bool at_once;    // sums become outputs at once
     bool a_is_dense; // all rows of A look at all inputs
     uint32_t lead;   // zeros before rows of weights that are not whole groups
     struct {
@@ -176,8 +176,8 @@ EDGELORA_HOT static void tile_down(const edgelora_shape_t *g, const edgelora_bra
 
 // The outputs of a tile, behind tile_down.
 EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
-    const tile_t *l, const common_t *common, uint8_t *scratch, bool first, uint32_t count,
-    int8_t *y) {
+    const tile_t *l, const common_t *common, uint8_t *scratch, bool at_once, bool first,
+    uint32_t count, int8_t *y) {
     static const int32_t none[EDGELORA_MAX_ROWS];
     int32_t *acc = (int32_t *)(void *)(scratch + l->acc);
     uint32_t *words = (uint32_t *)(void *)(scratch + l->words),
@@ -200,7 +200,7 @@ EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_
     requantize.count = count;
     requantize.in_22_bits = common->in_22_bits;
     uint32_t most = whole ? l->rows : at_most(l->rows, aligned_rows(l->groups));
-    if (common->at_once) {
+    if (at_once) {
         most = whole ? g->out_c : aligned_rows(l->groups);
     }
     for (uint32_t o = 0; o < g->out_c; o += row.rows) {
@@ -237,18 +237,16 @@ EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_
                 words, row.weights, g->inputs, row.rows, common->lead, EDGELORA_OFFSET);
             row.weights = words;
         }
-#ifdef EDGELORA_DSP
-        if (common->at_once && row.rows > 1) {
+        if (at_once && row.rows > 1) {
             row.rows &= ~1u;
             edgelora_tile_outputs_s8(g, o, row.rows, row.weights, x, count, y);
             continue;
         }
-#endif
         edgelora_tile_product_chunks_s8(&row, l->groups, l->stride);
         requantize.rows = row.rows;
         edgelora_requantize_outputs_s8(g, o, &requantize, y);
     }
-    if (common->at_once) {
+    if (at_once) {
         clamp_outputs(y, count * g->out_c, g->op->act_min, g->op->act_max);
     }
 }
@@ -301,11 +299,7 @@ EDGELORA_KERNEL static void tiles_forward(const edgelora_shape_t *g,
     common.b_is_small = branch_sum <= INT16_MAX;
     common.b_joins = l.t_groups <= EDGELORA_B_GROUPS &&
         (!l.t_groups || n <= 0 || edgelora_biases_within(g, (1 << (30 - n)) - 1));
-#ifdef EDGELORA_DSP
-    common.at_once = !branch->rank && edgelora_gives_tile_outputs(g);
-#else
-    common.at_once = false;
-#endif
+    bool at_once = !branch->rank && edgelora_gives_tile_outputs(g); // sums become outputs at once
     common.lead = g->inputs & 3 ? edgelora_window_lead(g, x) : 0;
     bool in_place = edgelora_takes_input_as_it_is(g) && is_aligned(x);
     edgelora_cursor_t at = {0, 0, g->out_w};
@@ -319,7 +313,7 @@ EDGELORA_KERNEL static void tiles_forward(const edgelora_shape_t *g,
         if (branch->rank) {
             tile_down(g, branch, &l, &common, s, count, t);
         }
-        tile_forward(g, branch, &l, &common, s, p == 0, count, y);
+        tile_forward(g, branch, &l, &common, s, at_once, p == 0, count, y);
         p += count;
         y += count * g->out_c;
         t = t ? t + count * branch->rank : 0;

@@ -4,6 +4,7 @@
 // Rows are columns of the weights (of an input channel, of B), positions are those of the error
 // that is computed.
 
+#include "kernels/packed/extras.h"
 #include "kernels/packed/parts.h"
 
 enum { DENSE_INPUTS = 64, DENSE_BYTES = 784, ROWS_BYTES = 1024, MOST_ROWS = 4 };
@@ -265,44 +266,6 @@ EDGELORA_HOT static void term_products(const conv_t *conv, const edgelora_phase_
     edgelora_tile_product_chunks_s8(&term->row, term->groups, l->stride);
 }
 
-#ifdef EDGELORA_M0PLUS
-
-// The one row of A that is not 0 in columns c to c + 3, if there is one, else the rank. A frozen A
-// has them: its rows look at parts of the inputs.
-EDGELORA_HOT static uint32_t only_row(
-    const edgelora_shape_t *g, const edgelora_branch_t *branch, uint32_t c) {
-    uint32_t only = branch->rank;
-    const int8_t *a = branch->a + c;
-    for (uint32_t j = 0; j < branch->rank; ++j, a += g->in_c) {
-        if (!*(const uint32_t *)(const void *)a) {
-            continue;
-        }
-        if (only != branch->rank) {
-            return branch->rank;
-        }
-        only = j;
-    }
-    return only;
-}
-
-// term_products of A and t's errors, added to acc: s32 [4, padded], trunc_shift(acc, shift) at
-// first, where one row of A is all there is; else false.
-EDGELORA_HOT static bool one_row_products(
-    const conv_t *conv, uint32_t c, uint32_t p, uint32_t count, uint32_t padded, int32_t *acc) {
-    const edgelora_branch_t *branch = conv->branch;
-    uint32_t j = only_row(conv->g, branch, c), rank = branch->rank;
-    const int8_t *t = conv->error->t_error + p * rank + j, *a = branch->a + j * conv->g->in_c + c;
-    if (j == rank) {
-        return false;
-    }
-    for (uint32_t k = 0; k < 4; ++k, acc += padded) {
-        edgelora_add_scaled_s32(acc, count, conv->joint.e_shift, t, rank, *a++);
-    }
-    return true;
-}
-
-#endif
-
 // The errors of a phase's positions, which the grid of `block` is of. Of its two sums, what the
 // errors' exponents ask to be shifted comes first.
 EDGELORA_HOT static void phase_backward(const conv_t *conv, const edgelora_phase_t *py,
@@ -328,10 +291,13 @@ EDGELORA_HOT static void phase_backward(const conv_t *conv, const edgelora_phase
     terms[1].row.x = x;
     bool low_first = rank && !conv->joint.e_shift;
     term_t *first = terms + low_first, *second = terms + !low_first;
-#ifdef EDGELORA_M0PLUS
     // columns of A as words, of all rows that there are
     bool by_rows = rank && !low_first && conv->in_place && l->rows == 4 && is_aligned(branch->a);
-#endif
+    edgelora_one_row_t one_row;
+    one_row.columns = g->in_c;
+    one_row.rank = rank;
+    one_row.acc = acc;
+    one_row.shift = conv->joint.e_shift;
     second->row.add = 1;
     second->row.b_shift = low_first ? conv->joint.t_shift : conv->joint.e_shift;
     edgelora_cursor_t at = {0, 0, conv->in_place ? positions : px->count}, next = at;
@@ -356,16 +322,15 @@ EDGELORA_HOT static void phase_backward(const conv_t *conv, const edgelora_phase
             term->row.coding = EDGELORA_PAIRS;
             term->row.one_left = one_left(count);
         }
+        one_row.t = conv->error->t_error + p * rank;
+        one_row.count = count;
+        one_row.padded = padded;
         for (uint32_t c = 0, rows; c < g->in_c; c += rows) {
             rows = at_most(g->in_c - c, l->rows);
             term_products(conv, py, px, first, c, rows);
-#ifdef EDGELORA_M0PLUS
-            if (by_rows && one_row_products(conv, c, p, count, padded, acc)) {
-                edgelora_columns_put(block, &at, c, rows, count, padded, acc);
-                continue;
-            }
-#endif
-            if (rank) {
+            one_row.a = branch->a + c;
+            bool done = by_rows && edgelora_one_row_s8(&one_row);
+            if (rank && !done) {
                 term_products(conv, py, px, second, c, rows);
             }
             edgelora_columns_put(block, &at, c, rows, count, padded, acc);

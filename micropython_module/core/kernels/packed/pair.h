@@ -13,9 +13,9 @@
 
 #include "fixed.h"
 
-// Whose primitives: the one place where this is decided.
-#if defined(EDGELORA_PLAIN)
-#elif defined(__ARM_ARCH_6M__)
+// Whose primitives: the one place where this is decided. What these processors have beside them:
+// extras.h.
+#if defined(__ARM_ARCH_6M__)
 #define EDGELORA_M0PLUS
 #elif defined(__ARM_FEATURE_DSP) // Cortex-M4, M7, M33
 #define EDGELORA_DSP

@@ -124,30 +124,6 @@ void edgelora_requantize_outputs_s8(
     const edgelora_shape_t *g, uint32_t o, edgelora_requantize_t *requantize, int8_t *y);
 // |bias| <= limit for all outputs.
 bool edgelora_biases_within(const edgelora_shape_t *g, int32_t limit);
-#ifdef EDGELORA_M0PLUS
-// What no output's B t is beyond, |t| <= 127.
-uint32_t edgelora_largest_branch_sum(const edgelora_shape_t *g, const edgelora_branch_t *branch);
-// |acc| < EDGELORA_22_BITS for all outputs, to which a branch adds `branch_sum` at most.
-bool edgelora_fits_22_bits(const edgelora_shape_t *g, uint32_t branch_sum);
-// edgelora_tile_product_t
-static inline uint32_t one_left(uint32_t positions) {
-    return positions > 4 && (positions & 3) == 1;
-}
-#else // others have no use for them
-static inline uint32_t edgelora_largest_branch_sum(
-    const edgelora_shape_t *g, const edgelora_branch_t *branch) {
-    (void)g, (void)branch;
-    return 0;
-}
-static inline bool edgelora_fits_22_bits(const edgelora_shape_t *g, uint32_t branch_sum) {
-    (void)g, (void)branch_sum;
-    return false;
-}
-static inline uint32_t one_left(uint32_t positions) {
-    (void)positions;
-    return 0;
-}
-#endif
 
 // Outputs of any range within int8's: within an op's.
 static inline void clamp_outputs(int8_t *y, uint32_t count, int32_t min, int32_t max) {
@@ -155,16 +131,6 @@ static inline void clamp_outputs(int8_t *y, uint32_t count, int32_t min, int32_t
         *y = (int8_t)clamp_s32(*y, min, max);
     }
 }
-
-// dsp/tile_outputs.c: outputs [o, o + rows) of a tile's positions, within int8's range. rows: an
-// even number; weights: rows of whole groups, EDGELORA_OFFSET, one behind the other.
-bool edgelora_gives_tile_outputs(const edgelora_shape_t *g);
-void edgelora_tile_outputs_s8(const edgelora_shape_t *g, uint32_t o, uint32_t rows,
-    const void *weights, const uint32_t *x, uint32_t count, int8_t *y);
-
-// dsp/depthwise.c: the whole op, in so many bytes of scratch; false: it is not for this one.
-bool edgelora_depthwise_strips_s8(
-    const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch, uint32_t room);
 
 // depthwise.c: the errors of a depthwise op's inputs with stride 1; scratch: 0 = it is not for this
 // one.

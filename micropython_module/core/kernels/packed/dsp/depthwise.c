@@ -12,7 +12,7 @@
 // until they are bytes: 5 instructions each, as doubled sums spare SMMLAR's operand a shift.
 
 #include "kernels/packed/dsp/dsp.h"
-#include "kernels/packed/parts.h"
+#include "kernels/packed/extras.h"
 
 #ifdef EDGELORA_DSP
 
@@ -362,14 +362,14 @@ static bool rounds_shifted(const edgelora_shape_t *g) {
 }
 
 EDGELORA_HOT bool edgelora_depthwise_strips_s8(
-    const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch, uint32_t room) {
+    const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch) {
     if (!rounds_shifted(g)) {
         return false;
     }
     const edgelora_op_t *op = g->op;
     bool words = (g->in_c & 3) == 0 && g->in_c == g->out_c && is_aligned(x) &&
         is_aligned(g->weights);
-    layout_t l = layout(g, words ? PLANES : 1, room);
+    layout_t l = layout(g, words ? PLANES : 1, edgelora_depthwise_forward_packed_scratch(g));
     uint32_t *planes = scratch, each = g->out_c / g->in_c, row = (uint32_t)g->in_w * g->in_c,
              edge = pair((uint32_t)g->zp_in, (uint32_t)g->zp_in);
     strip_t strips[PLANES];

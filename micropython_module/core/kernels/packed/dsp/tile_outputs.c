@@ -3,7 +3,7 @@
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/dsp/dsp.h"
-#include "kernels/packed/parts.h"
+#include "kernels/packed/extras.h"
 
 #ifdef EDGELORA_DSP
 

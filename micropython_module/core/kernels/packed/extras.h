@@ -1,0 +1,136 @@
+// What some processors have beside the primitives. Others decline, so that none of it is compiled
+// in: kernels ask, and know no processor.
+// SPDX-License-Identifier: MIT
+
+#ifndef EDGELORA_EXTRAS_H
+#define EDGELORA_EXTRAS_H
+
+#include "kernels/packed/planes.h"
+
+// Errors of four columns of inputs from t's errors, if one row of A alone is not 0 in these
+// columns.
+typedef struct {
+    const int8_t *a;  // s8 [rank, columns], 4-aligned, from these four columns on
+    uint32_t columns; // a multiple of 4
+    const int8_t *t;  // s8 [count, rank]
+    uint32_t rank;
+    int32_t *acc; // s32 [4, padded]: = trunc_shift(acc, shift) + A^T t
+    uint32_t count, padded;
+    int32_t shift;
+} edgelora_one_row_t;
+
+#ifdef EDGELORA_M0PLUS
+
+// m0plus/bounds.c: what no output's B t is beyond, |t| <= 127.
+uint32_t edgelora_largest_branch_sum(const edgelora_shape_t *g, const edgelora_branch_t *branch);
+// |acc| < EDGELORA_22_BITS for all outputs, to which a branch adds `branch_sum` at most.
+bool edgelora_fits_22_bits(const edgelora_shape_t *g, uint32_t branch_sum);
+// edgelora_tile_product_t
+static inline uint32_t one_left(uint32_t positions) {
+    return positions > 4 && (positions & 3) == 1;
+}
+
+// The one row of A that is not 0 in the four columns, if there is one, else the rank.
+static inline uint32_t only_row(const edgelora_one_row_t *o) {
+    uint32_t only = o->rank;
+    const int8_t *a = o->a;
+    for (uint32_t j = 0; j < o->rank; ++j, a += o->columns) {
+        if (!*(const uint32_t *)(const void *)a) {
+            continue;
+        }
+        if (only != o->rank) {
+            return o->rank;
+        }
+        only = j;
+    }
+    return only;
+}
+
+// Errors of inputs that one row of A alone reads; false: more rows do. A frozen A has such inputs:
+// its rows look at parts of them.
+static inline bool edgelora_one_row_s8(const edgelora_one_row_t *o) {
+    uint32_t j = only_row(o);
+    if (j == o->rank) {
+        return false;
+    }
+    const int8_t *a = o->a + j * o->columns;
+    int32_t *acc = o->acc;
+    for (uint32_t k = 0; k < 4; ++k, acc += o->padded) {
+        edgelora_add_scaled_s32(acc, o->count, o->shift, o->t + j, o->rank, *a++);
+    }
+    return true;
+}
+
+// m0plus/depthwise_2.c: `rows` output rows of stride 2, of which y is the first; false: it is not
+// for this op.
+bool edgelora_pairs_forward(const edgelora_shape_t *g, const planes_t *l, const reach_t *reach,
+    uint32_t rows, edgelora_requantize_t *requantize, const int8_t *x, int8_t *y, uint32_t *plane,
+    int32_t *acc);
+
+#else
+
+static inline uint32_t edgelora_largest_branch_sum(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch) {
+    (void)g, (void)branch;
+    return 0;
+}
+
+static inline bool edgelora_fits_22_bits(const edgelora_shape_t *g, uint32_t branch_sum) {
+    (void)g, (void)branch_sum;
+    return false;
+}
+
+static inline uint32_t one_left(uint32_t positions) {
+    (void)positions;
+    return 0;
+}
+
+static inline bool edgelora_one_row_s8(const edgelora_one_row_t *one_row) {
+    (void)one_row;
+    return false;
+}
+
+static inline bool edgelora_pairs_forward(const edgelora_shape_t *g, const planes_t *l,
+    const reach_t *reach, uint32_t rows, edgelora_requantize_t *requantize, const int8_t *x,
+    int8_t *y, uint32_t *plane, int32_t *acc) {
+    (void)g, (void)l, (void)reach, (void)rows, (void)requantize, (void)x, (void)y, (void)plane;
+    (void)acc;
+    return false;
+}
+
+#endif
+
+#ifdef EDGELORA_DSP
+
+// dsp/tile_outputs.c: outputs [o, o + rows) of a tile's positions, within int8's range. rows: an
+// even number; weights: rows of whole groups, EDGELORA_OFFSET, one behind the other.
+bool edgelora_gives_tile_outputs(const edgelora_shape_t *g);
+void edgelora_tile_outputs_s8(const edgelora_shape_t *g, uint32_t o, uint32_t rows,
+    const void *weights, const uint32_t *x, uint32_t count, int8_t *y);
+
+// dsp/depthwise.c: the whole op, in scratch as edgelora_depthwise_forward_packed_s8 has it; false:
+// it is not for this one.
+bool edgelora_depthwise_strips_s8(
+    const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch);
+
+#else
+
+static inline bool edgelora_gives_tile_outputs(const edgelora_shape_t *g) {
+    (void)g;
+    return false;
+}
+
+static inline void edgelora_tile_outputs_s8(const edgelora_shape_t *g, uint32_t o, uint32_t rows,
+    const void *weights, const uint32_t *x, uint32_t count, int8_t *y) {
+    (void)g, (void)o, (void)rows, (void)weights, (void)x, (void)count, (void)y;
+}
+
+static inline bool edgelora_depthwise_strips_s8(
+    const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch) {
+    (void)g, (void)x, (void)y, (void)scratch;
+    return false;
+}
+
+#endif
+
+#endif
