@@ -176,7 +176,7 @@ enum {
 
 // What records an adapter may have beside its layers, each once, in this order.
 typedef enum {
-    EDGELORA_RECORD_CLASSES = 1, // classes that the base does not have
+    EDGELORA_RECORD_CLASSES = 1, // rows for classes: added ones, and those of the base
     EDGELORA_RECORD_MONITOR = 2, // what is usual for one machine
     EDGELORA_RECORD_KINDS, // those above are below this
 } edgelora_record_kind_t;
@@ -446,10 +446,12 @@ edgelora_status_t edgelora_init(
 // The session in an arena, or NULL if the buffer holds none, or tables of its model have changed.
 edgelora_session_t *edgelora_session(void *arena, uint32_t arena_size);
 
-// x: s8 [input]. Returns the index of the largest output; all of them, s8 [output], are then at
-// `edgelora_output`. A single one of a model with binary cross-entropy is a class: 1 if it says
-// more than 1/2, else 0. In a model with history x is a stream's next frame; `edgelora_reset`
-// begins a new stream, as does `edgelora_init`, and nothing else does but what says so.
+// x: s8 [input]. Returns the number of a class: the index of the largest output or, where the
+// adapter in use has classes, that of the largest score, which may be a class that the adapter
+// adds. A single output of a model with binary cross-entropy is a class: 1 if it says more than
+// 1/2, else 0. All outputs, s8 [output], are then at `edgelora_output`. In a model with history x
+// is a stream's next frame; `edgelora_reset` begins a new stream, as does `edgelora_init`, and
+// nothing else.
 int32_t edgelora_infer(edgelora_session_t *s, const int8_t *x);
 edgelora_status_t edgelora_reset(edgelora_session_t *s);
 

@@ -19,6 +19,7 @@
 // For inner loops: inlined into a large function they would lose their registers.
 #define EDGELORA_KERNEL EDGELORA_HOT __attribute__((noinline))
 
+// 2^32 divided by the golden ratio: multiples of it, modulo 2^32, lie as far apart as they can.
 #define EDGELORA_GOLDEN 0x9E3779B9u
 
 static inline uint32_t align4(uint32_t n) {
@@ -102,7 +103,8 @@ static inline int32_t requantize_signed(int32_t acc, int32_t multiplier, int shi
     return multiplier < 0 ? -v : v;
 }
 
-// The factors of `mix` in registers, for loops: as constants, compilers for Cortex-M0+ make dozens
+// `mix` is the finalizer of MurmurHash3 (32 bits): each bit of z changes about half of the
+// result's. Its factors in registers, for loops: as constants, compilers for Cortex-M0+ make dozens
 // of shifts and additions of them.
 typedef struct {
     uint32_t first, second;

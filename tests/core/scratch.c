@@ -53,7 +53,7 @@ static void look(world_t *w, const char *what, uint32_t op) {
 }
 
 static uint32_t rank_for(const edgelora_shape_t *g, uint32_t wanted) {
-    while (wanted && (!g->is_matrix || !rank_fits(wanted, g->out_c, g->inputs, g->positions))) {
+    while (wanted && !op_takes_rank(w->model, g->op, wanted)) {
         --wanted;
     }
     return wanted;

@@ -3,6 +3,8 @@
 
 #include "formats/formats.h"
 
+enum { ALL_FLAGS = EDGELORA_A_STORED | EDGELORA_STATE | EDGELORA_A_TRAINABLE | EDGELORA_RECORDS };
+
 // The arrays of one matrix's training state from `at` on; false if a value can't be.
 static bool state_ok(const uint8_t *at, uint32_t count, bool momentum) {
     uint16_t scale = *(const uint16_t *)(const void *)at;
@@ -22,30 +24,32 @@ static bool state_ok(const uint8_t *at, uint32_t count, bool momentum) {
     return true;
 }
 
+static inline edgelora_status_t header_check(const void *adapter, uint32_t size) {
+    return edgelora_header_check(
+        adapter, size, 'A', EDGELORA_ADAPTER_FORMAT, sizeof(edgelora_adapter_t));
+}
+
 // One layer's record against its op.
 static inline bool layer_ok(const edgelora_model_t *m, const edgelora_adapter_layer_t *l) {
     if (l->op >= m->op_count || !shifts_ok(l->t_shift, l->branch_shift)) {
         return false;
     }
     const edgelora_op_t *op = model_op(m, l->op); // not the whole shape: this is in every switch
-    const edgelora_tensor_t *in = model_tensor(m, op->input), *out = model_tensor(m, op->output);
-    return op_has(op, EDGELORA_IS_MATRIX) && l->outputs == out->channels &&
-        l->inputs == matrix_inputs(op, in) &&
-        rank_fits(l->rank, l->outputs, l->inputs, (uint32_t)out->height * out->width);
+    return l->outputs == model_tensor(m, op->output)->channels &&
+        l->inputs == matrix_inputs(op, model_tensor(m, op->input)) && op_takes_rank(m, op, l->rank);
 }
 
 EDGELORA_HOT edgelora_ends_t edgelora_adapter_ends(const edgelora_adapter_t *h) {
     const edgelora_adapter_layer_t *layers = adapter_layers(h);
     bool stored = h->flags & EDGELORA_A_STORED, trainable = h->flags & EDGELORA_A_TRAINABLE;
-    uint32_t end = (uint32_t)sizeof(*h) + h->layer_count * (uint32_t)sizeof(*layers), state = 0,
-             copies = h->momentum ? 2 : 1;
+    uint32_t end = (uint32_t)sizeof(*h) + h->layer_count * (uint32_t)sizeof(*layers), state = 0;
     for (uint32_t i = 0; i < h->layer_count; ++i) {
         const edgelora_adapter_layer_t *l = &layers[i];
         uint32_t count_a = (uint32_t)l->rank * l->inputs, count_b = (uint32_t)l->rank * l->outputs;
         // < 2^27 for EDGELORA_MAX_OPS layers, and the state < 2^29: no overflow
         end += (stored ? align4(count_a) : 0) + align4(count_b);
-        state += (trainable ? 4 + copies * align4(2 * count_a) : 0) + 4 +
-            copies * align4(2 * count_b);
+        state += (trainable ? matrix_state_size(count_a, h->momentum) : 0) +
+            matrix_state_size(count_b, h->momentum);
     }
     return (edgelora_ends_t){end, end + (h->flags & EDGELORA_STATE ? state : 0)};
 }
@@ -87,8 +91,7 @@ static edgelora_status_t records_fit(
 
 EDGELORA_HOT edgelora_status_t edgelora_adapter_fits(
     const edgelora_session_t *s, const void *adapter, uint32_t size, edgelora_ends_t *ends) {
-    edgelora_status_t status = edgelora_header_check(
-        adapter, size, 'A', EDGELORA_ADAPTER_FORMAT, sizeof(edgelora_adapter_t));
+    edgelora_status_t status = header_check(adapter, size);
     if (status != EDGELORA_OK) {
         return status;
     }
@@ -101,7 +104,7 @@ EDGELORA_HOT edgelora_status_t edgelora_adapter_fits(
     }
     bool stored = h->flags & EDGELORA_A_STORED, trainable = h->flags & EDGELORA_A_TRAINABLE,
          records = h->flags & EDGELORA_RECORDS;
-    if (h->flags > 15 || (trainable && !stored) || h->momentum > EDGELORA_MAX_MOMENTUM ||
+    if ((h->flags & ~ALL_FLAGS) || (trainable && !stored) || h->momentum > EDGELORA_MAX_MOMENTUM ||
         h->threshold > EDGELORA_MAX_THRESHOLD || h->layer_count > m->op_count ||
         (!h->layer_count && h->flags != EDGELORA_RECORDS) ||
         (size - sizeof(*h)) / sizeof(edgelora_adapter_layer_t) < h->layer_count) {
@@ -149,8 +152,7 @@ const edgelora_record_t *edgelora_record(
 
 edgelora_status_t edgelora_adapter_check(
     const edgelora_session_t *s, const void *adapter, uint32_t size) {
-    edgelora_status_t status = edgelora_header_check(
-        adapter, size, 'A', EDGELORA_ADAPTER_FORMAT, sizeof(edgelora_adapter_t));
+    edgelora_status_t status = header_check(adapter, size);
     // first: a damaged file is not called one of another base
     status = status == EDGELORA_OK ? edgelora_crc_check(adapter, size) : status;
     edgelora_ends_t ends = {0};
@@ -181,7 +183,7 @@ edgelora_status_t edgelora_adapter_check(
                     if (!state_ok(at, counts[k], h->momentum)) {
                         return EDGELORA_ERR_FORMAT;
                     }
-                    at += 4 + (h->momentum ? 2 : 1) * align4(2 * counts[k]);
+                    at += matrix_state_size(counts[k], h->momentum);
                 }
             }
         }

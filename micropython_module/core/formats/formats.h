@@ -20,10 +20,14 @@ static inline uint32_t matrix_inputs(const edgelora_op_t *op, const edgelora_ten
         in->channels;
 }
 
-// Can an adapter have this rank on a layer of O outputs and K inputs?
-static inline bool rank_fits(uint32_t rank, uint32_t outputs, uint32_t inputs, uint32_t positions) {
-    return rank && rank <= EDGELORA_MAX_RANK && rank * inputs <= EDGELORA_MAX_FACTOR &&
-        rank * outputs <= EDGELORA_MAX_FACTOR && rank * positions <= EDGELORA_MAX_T;
+// The rule of ranks: can an adapter have this one on an op?
+static inline bool op_takes_rank(
+    const edgelora_model_t *m, const edgelora_op_t *op, uint32_t rank) {
+    const edgelora_tensor_t *in = model_tensor(m, op->input), *out = model_tensor(m, op->output);
+    return op_has(op, EDGELORA_IS_MATRIX) && rank && rank <= EDGELORA_MAX_RANK &&
+        rank * matrix_inputs(op, in) <= EDGELORA_MAX_FACTOR &&
+        rank * out->channels <= EDGELORA_MAX_FACTOR &&
+        rank * out->height * out->width <= EDGELORA_MAX_T;
 }
 
 static inline bool shifts_ok(int32_t t_shift, int32_t branch_shift) {
@@ -34,8 +38,17 @@ static inline bool shifts_ok(int32_t t_shift, int32_t branch_shift) {
 // What both headers start with, but for the CRC. size: what the caller has.
 edgelora_status_t edgelora_header_check(
     const void *file, uint32_t size, char kind, uint32_t version, uint32_t header_size);
-// The CRC of a file whose header has passed.
+// The CRC of a file whose header has passed; of one that is finished.
 edgelora_status_t edgelora_crc_check(const void *file, uint32_t size);
+void edgelora_crc_write(void *file, uint32_t size);
+// The header of an adapter for this base, but for what it holds.
+edgelora_adapter_t edgelora_adapter_header(const edgelora_model_t *m, uint32_t file_size);
+
+// Bytes of a matrix's training state in its file: scale, masters and, if there is momentum, means.
+static inline uint32_t matrix_state_size(uint32_t count, bool momentum) {
+    return 4 + (momentum ? 2 : 1) * align4(2 * count);
+}
+
 // The space record of a checked model that has one.
 typedef struct {
     const edgelora_space_t *head;

@@ -251,7 +251,8 @@ static bool unused_ok(const edgelora_op_t *op, uint32_t has) {
         (op->kernel_h == 1 || ((gather || (has & EDGELORA_HAS_AXIS)) && op->kernel_h <= 3)) &&
         ((!op->pad_top && !op->pad_left) || pad || op->kind == EDGELORA_SLICE);
     return (window || unit) &&
-        (range || (op->act_min == -128 && op->act_max == 127 && !op->flags)) && op->flags <= 3 &&
+        (range || (op->act_min == -128 && op->act_max == 127 && !op->flags)) &&
+        !(op->flags & ~(EDGELORA_MASK_LOW | EDGELORA_MASK_HIGH)) &&
         ((has & EDGELORA_TWO_INPUTS) || !op->input2) &&
         (!(has & EDGELORA_NO_INPUT) || !op->input) &&
         ((has & EDGELORA_IS_MATRIX) || (!op->t_shift && !op->branch_shift));

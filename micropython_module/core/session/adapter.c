@@ -253,7 +253,7 @@ edgelora_status_t edgelora_load(edgelora_session_t *s, const void *adapter, uint
 }
 
 static uint32_t state_size(const edgelora_session_t *s, const edgelora_matrix_t *m) {
-    return m->trains ? 4 + (s->momentum ? 2 : 1) * align4(2 * m->count) : 0;
+    return m->trains ? matrix_state_size(m->count, s->momentum) : 0;
 }
 
 static uint32_t adapter_size(edgelora_session_t *s, bool a_stored, bool state) {
@@ -292,8 +292,9 @@ static uint8_t *put_state(edgelora_session_t *s, uint8_t *out, const edgelora_ma
 }
 
 static int32_t save(edgelora_session_t *s, bool state, void *buffer, uint32_t room) {
-    if (!s->begun) {
-        return s->mode == EDGELORA_INFER ? EDGELORA_ERR_MODE : EDGELORA_ERR_NOT_BEGUN;
+    edgelora_status_t status = training_status(s);
+    if (status != EDGELORA_OK) {
+        return status;
     }
     if (state && s->pending) {
         return EDGELORA_ERR_PENDING;
@@ -309,21 +310,15 @@ static int32_t save(edgelora_session_t *s, bool state, void *buffer, uint32_t ro
         return EDGELORA_ERR_ALIAS;
     }
     bool stored = !s->a_is_seeded, trainable = s->mode == EDGELORA_TRAINABLE_A;
-    edgelora_adapter_t h = {
-        .magic = {'E', 'L', 'A', '1'},
-        .version = EDGELORA_ADAPTER_FORMAT,
-        .header_size = sizeof(h),
-        .file_size = size,
-        .seed = s->seed,
-        .flags = (uint16_t)((stored ? EDGELORA_A_STORED : 0) | (state ? EDGELORA_STATE : 0) |
-            (trainable ? EDGELORA_A_TRAINABLE : 0) | (s->records.p ? EDGELORA_RECORDS : 0)),
-        .steps = s->steps,
-        .draws = s->draws,
-        .momentum = s->momentum,
-        .threshold = s->threshold,
-        .samples = s->samples,
-    };
-    copy_bytes(h.base_id, ((const edgelora_model_t *)session_model(s))->base_id, 8);
+    edgelora_adapter_t h = edgelora_adapter_header(session_model(s), size);
+    h.seed = s->seed;
+    h.flags = (uint16_t)((stored ? EDGELORA_A_STORED : 0) | (state ? EDGELORA_STATE : 0) |
+        (trainable ? EDGELORA_A_TRAINABLE : 0) | (s->records.p ? EDGELORA_RECORDS : 0));
+    h.steps = s->steps;
+    h.draws = s->draws;
+    h.momentum = s->momentum;
+    h.threshold = s->threshold;
+    h.samples = s->samples;
     uint8_t *out = (uint8_t *)buffer + sizeof(h);
     for (uint32_t i = 0; i < s->op_count; ++i) {
         const edgelora_lora_t *l = ranked_at(s, i);
@@ -351,7 +346,7 @@ static int32_t save(edgelora_session_t *s, bool state, void *buffer, uint32_t ro
     }
     copy_bytes(out, s->records.p, s->records_size);
     copy_bytes(buffer, &h, sizeof(h));
-    ((edgelora_adapter_t *)buffer)->crc = edgelora_crc32(0, (uint8_t *)buffer + 16, size - 16);
+    edgelora_crc_write(buffer, size);
     return (int32_t)size;
 }
 

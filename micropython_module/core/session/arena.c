@@ -6,7 +6,7 @@
 edgelora_session_t *edgelora_session(void *arena, uint32_t arena_size) {
     edgelora_session_t *s = arena;
     bool ok = ((uintptr_t)arena & 7) == 0 && arena_size >= sizeof(*s) && s->self.p == arena &&
-        s->magic == 0x454C5332 && s->arena_size == arena_size &&
+        s->magic == SESSION_MAGIC && s->arena_size == arena_size &&
         (!s->stamp || s->stamp == edgelora_model_stamp(s->model.p, s->model_size));
     return ok ? s : 0;
 }

@@ -7,6 +7,8 @@
 #include "formats/formats.h"
 #include "kernels/dispatch.h"
 
+enum { SESSION_MAGIC = 0x454C5332 }; // tells a session from any other buffer
+
 // What a session knows of an op.
 enum {
     EDGELORA_OP_BOUNDED = 1,         // `bounded` of its shape

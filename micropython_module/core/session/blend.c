@@ -92,12 +92,6 @@ static bool walk_next(walk_t *w, sum_t *m) {
     return op < EDGELORA_MAX_OPS;
 }
 
-// Can a file have a layer of this rank?
-static bool rank_ok(const walk_t *w, const sum_t *m) {
-    edgelora_shape_t g = edgelora_shape(session_model(w->session), m->op);
-    return rank_fits(m->rank, g.out_c, g.inputs, g.positions);
-}
-
 // What the sum's file has: the size of its As, that of the rest, its layers, and whether it stores
 // A.
 typedef struct {
@@ -107,6 +101,7 @@ typedef struct {
 } extent_t;
 
 static bool measure(walk_t *w, extent_t *e) {
+    const edgelora_model_t *model = session_model(w->session);
     *e = (extent_t){.size = sizeof(edgelora_adapter_t)};
     for (uint32_t k = 0; k < w->count; ++k) {
         const edgelora_adapter_t *h = w->parts[k].adapter, *first = w->parts[0].adapter;
@@ -119,7 +114,7 @@ static bool measure(walk_t *w, extent_t *e) {
         for (uint32_t k = 0; k < w->count; ++k) {
             leaders += m.of[k].leads;
         }
-        if (!rank_ok(w, &m)) {
+        if (!op_takes_rank(model, model_op(model, m.op), m.rank)) {
             return false;
         }
         e->stored |= leaders > 1;
@@ -260,16 +255,10 @@ static int32_t blend(walk_t *w, bool fine, void *out, uint32_t room) {
     }
     const edgelora_adapter_t *first = w->parts[0].adapter;
     edgelora_adapter_t *h = out;
-    *h = (edgelora_adapter_t){
-        .magic = {'E', 'L', 'A', '1'},
-        .version = EDGELORA_ADAPTER_FORMAT,
-        .header_size = sizeof(*h),
-        .file_size = extent.size,
-        .seed = first->seed,
-        .flags = extent.stored ? EDGELORA_A_STORED : 0,
-        .layer_count = extent.layers,
-    };
-    copy_bytes(h->base_id, first->base_id, 8);
+    *h = edgelora_adapter_header(session_model(w->session), extent.size);
+    h->seed = first->seed;
+    h->flags = extent.stored ? EDGELORA_A_STORED : 0;
+    h->layer_count = extent.layers;
     edgelora_adapter_layer_t *record = (edgelora_adapter_layer_t *)(h + 1);
     uint8_t *at = (uint8_t *)(record + extent.layers);
     sum_t m;
@@ -288,7 +277,7 @@ static int32_t blend(walk_t *w, bool fine, void *out, uint32_t room) {
             (uint16_t)m.op, (uint16_t)m.rank, (uint16_t)m.outputs, (uint16_t)m.inputs,
             (int8_t)m.t_shift, (int8_t)branch_shift, 0};
     }
-    h->crc = edgelora_crc32(0, (uint8_t *)out + 16, extent.size - 16);
+    edgelora_crc_write(out, extent.size);
     return (int32_t)extent.size;
 }
 

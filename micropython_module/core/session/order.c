@@ -14,8 +14,9 @@ uint32_t edgelora_draw(uint32_t seed, uint32_t k, uint32_t n, uint32_t count) {
     return high * c1 + (m1 >> 16) + (m2 >> 16);
 }
 
-// Each round pairs all numbers, x with k - x, and exchanges those pairs for which a random bit says
-// so: any count will do, and every place takes the same time.
+// The swap-or-not shuffle (Hoang, Morris, Rogaway). Each round pairs all numbers, x with k - x, and
+// exchanges those pairs for which a random bit says so: any count will do, and every place takes
+// the same time.
 uint32_t edgelora_order(uint32_t seed, uint32_t epoch, uint32_t count, uint32_t place) {
     uint32_t key = stream(seed, FIRST_STREAM + epoch), x = place;
     for (uint32_t round = 0; round < ROUNDS; ++round) {

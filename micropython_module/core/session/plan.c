@@ -46,7 +46,7 @@ static edgelora_status_t config_check(const void *model, const edgelora_config_t
         }
         any = true;
         edgelora_shape_t g = edgelora_shape(model, i);
-        if (!g.is_matrix || !rank_fits(rank, g.out_c, g.inputs, g.positions)) {
+        if (!op_takes_rank(m, g.op, rank)) {
             return EDGELORA_ERR_RANK;
         }
         if (config->mode != EDGELORA_INFER &&
@@ -438,7 +438,7 @@ edgelora_status_t edgelora_init(
         }
     }
     s->self.p = arena; // from here on it is a session
-    s->magic = 0x454C5332;
+    s->magic = SESSION_MAGIC;
     edgelora_reset(s);
     return EDGELORA_OK;
 }

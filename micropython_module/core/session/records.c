@@ -27,11 +27,7 @@ static body_t body_of(const void *adapter, uint32_t size, edgelora_record_kind_t
 
 static int32_t with_record(edgelora_session_t *s, const void *adapter, uint32_t size,
     edgelora_record_kind_t kind, const void *body, uint32_t body_size, void *out, uint32_t room) {
-    edgelora_adapter_t h = {
-        .magic = {'E', 'L', 'A', '1'},
-        .version = EDGELORA_ADAPTER_FORMAT,
-        .header_size = sizeof(h)};
-    copy_bytes(h.base_id, ((const edgelora_model_t *)session_model(s))->base_id, 8);
+    edgelora_adapter_t h = edgelora_adapter_header(session_model(s), 0);
     edgelora_ends_t ends = {sizeof(h), sizeof(h)};
     if (adapter) {
         edgelora_status_t status = edgelora_adapter_fits(s, adapter, size, &ends);
@@ -81,7 +77,7 @@ static int32_t with_record(edgelora_session_t *s, const void *adapter, uint32_t 
     }
     h.file_size = whole;
     copy_bytes(out, &h, sizeof(h));
-    ((edgelora_adapter_t *)out)->crc = edgelora_crc32(0, (uint8_t *)out + 16, whole - 16);
+    edgelora_crc_write(out, whole);
     return (int32_t)whole;
 }
 

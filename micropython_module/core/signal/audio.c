@@ -14,14 +14,16 @@ enum {
     FIRST_BIN = 5,
     NOISE_BITS = 10,  // of the noise's fraction
     SMOOTH_BITS = 14, // of the factors below
-    SMOOTH_EVEN = 409,
-    SMOOTH_ODD = 983,
-    LEAST_SIGNAL = 819,
+    // even_smoothing 0.025, odd_smoothing 0.06 and min_signal_remaining 0.05 of TFLite Micro's
+    // front end
+    SMOOTH_EVEN = (1 << SMOOTH_BITS) * 25 / 1000,
+    SMOOTH_ODD = (1 << SMOOTH_BITS) * 60 / 1000,
+    LEAST_SIGNAL = (1 << SMOOTH_BITS) * 50 / 1000,
     SNR_SHIFT = 6,
     SNR_BITS = 12,
     OUTPUT_BITS = 6,
     LOG_SHIFT = 3, // 9 bits of the FFT's size, less half of the weights' 12
-    LOG_E = 45426, // Q16 ln 2
+    LN_2 = 45426,  // 2^16 ln 2
 };
 
 edgelora_status_t edgelora_audio_begin(
@@ -178,7 +180,7 @@ static inline uint32_t logarithm(uint32_t v) {
         return 0;
     }
     uint32_t log2 = edgelora_log2(v);
-    uint32_t natural = LOG_E * (log2 >> 16) + ((LOG_E * (log2 & 0xFFFF) + (1u << 15)) >> 16); // Q16
+    uint32_t natural = LN_2 * (log2 >> 16) + ((LN_2 * (log2 & 0xFFFF) + (1u << 15)) >> 16); // Q16
     return ((natural << 6) + (1u << 15)) >> 16;
 }
 

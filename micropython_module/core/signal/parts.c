@@ -62,7 +62,8 @@ void edgelora_put_feature(const edgelora_quantizer_t *q, void *out, uint32_t i, 
         return;
     }
     if (q->kind == EDGELORA_FEATURES_FIRMWARE) {
-        value = (int32_t)((256 * (uint32_t)value + 333) / 666) - 128;
+        // 666 = 25.6 * 26, rounded, as TFLite Micro's micro_speech divides
+        value = (int32_t)((256 * (uint32_t)value + 666 / 2) / 666) - 128;
     } else {
         value = requantize(value, q->multiplier, q->shift) + q->zero_point;
     }

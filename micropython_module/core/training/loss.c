@@ -5,6 +5,8 @@
 #include "training/block.h"
 #include "training/training.h"
 
+enum { LN_2 = 2839 }; // 2^12 ln 2
+
 // Q12, v >= 1
 static int32_t log2_q12(uint32_t v) {
     int n = bit_length(v) - 1;
@@ -35,7 +37,7 @@ static uint32_t exp_q16(const edgelora_model_t *model, uint32_t d) {
 // Q12: d * scale + log(v / 2^16) in nats; d * logit_scale <= 255 * 2^23
 static int32_t nats(const edgelora_model_t *model, uint32_t d, uint32_t v) {
     return (int32_t)((d * model->logit_scale + 8) >> 4) +
-        (((log2_q12(v) - 16 * 4096) * 2839) >> 12);
+        (((log2_q12(v) - 16 * 4096) * LN_2) >> 12);
 }
 
 static int32_t largest_logit(const int8_t *q, uint32_t n) {
