@@ -125,7 +125,7 @@ def adapters(rng: np.random.Generator, data: bytes, model: QuantModel) -> Iterat
             session.train(random_sample(rng, model, frames), random_target(rng, model), 60000)
         yield session.save(state)
         record = MONITOR, b"usual"
-        if model.space:
+        if model.class_stats:
             session.use(session.save())
             x = np.stack([random_sample(rng, model, frames) for _ in range(3)])
             record = CLASSES, pack_classes([session.class_row(x, model.output.size, "wave")])

@@ -58,7 +58,7 @@ bool edgelora_twin_sizes(void *arena, uint32_t arena_size, edgelora_sizes_t *siz
             .sample = s->frames * input,
             .target = edgelora_target_size(s->model.p),
             .class_size = edgelora_class_size(s->model.p),
-            .updates = s->steps,
+            .updates = s->updates,
             .samples = s->samples,
             .pending = s->pending,
         };

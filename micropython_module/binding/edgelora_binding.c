@@ -489,7 +489,7 @@ static MP_DEFINE_CONST_FUN_OBJ_3(core_save_obj, core_save);
 static mp_obj_t core_counts(mp_obj_t arena) {
     edgelora_session_t *s = session(arena);
     mp_obj_t items[3] = {
-        mp_obj_new_int_from_uint(s->steps), mp_obj_new_int_from_uint(s->samples),
+        mp_obj_new_int_from_uint(s->updates), mp_obj_new_int_from_uint(s->samples),
         MP_OBJ_NEW_SMALL_INT(s->pending)};
     return mp_obj_new_tuple(3, items);
 }

@@ -191,7 +191,7 @@ typedef struct {
     uint32_t tensors, ops, labels, labels_size, logit_scale;
     uint16_t exp_table[8];
     uint8_t loss;
-    uint8_t space; // 1: the space record lies right before the labels
+    uint8_t class_stats; // 1: class statistics lie right before the labels
     uint16_t signal; // offset of the signal record in words of 4 bytes, 0 = none
 } edgelora_model_t;
 
@@ -236,7 +236,7 @@ typedef struct {
     uint8_t base_id[8];
     uint32_t seed;
     uint16_t flags, layer_count;
-    uint32_t steps, draws;
+    uint32_t updates, draws;
     uint16_t momentum, threshold;
     uint32_t samples;
 } edgelora_adapter_t;
@@ -259,7 +259,7 @@ typedef struct {
     uint8_t version, row_shift;
     uint8_t exponent; // of scores: a nat is 2^exponent
     uint8_t unused;
-} edgelora_space_t;
+} edgelora_class_stats_t;
 
 // The body of a record of classes; edgelora_class_t [count] follow, each with its row.
 typedef struct {
@@ -314,13 +314,13 @@ enum {
     EDGELORA_PLANNED,
 };
 
-// A buffer of the arena and the steps of a training pass in which it is needed. Steps: op i runs
+// A buffer of the arena and the times of a training pass in which it is needed. Times: op i runs
 // forward at i, the loss at n, op i runs backward at 2n - i. size 0: not there.
 typedef struct {
     uint32_t offset; // bytes
     uint32_t size : 22; // bytes; of two tensors at most
     uint32_t birth : 10;
-    uint16_t death; // from step birth to step death
+    uint16_t death; // from time birth to time death
     uint16_t next; // the planner's own
 } edgelora_span_t;
 
@@ -349,32 +349,32 @@ typedef struct {
     edgelora_matrix_t matrix_a, matrix_b;
 } edgelora_lora_t;
 
-// An op in the arena.
+// What a session keeps of an op.
 typedef struct {
     uint32_t at[EDGELORA_SPANS]; // offsets of its buffers, 0 = not there
     uint16_t lora; // offset of its edgelora_lora_t, 0 = not dense or conv
     int16_t exponent; // of the error
     // before this op's backward step the output is computed again; EDGELORA_MAX_OPS = it is not
     uint16_t recomputed_for;
-    uint8_t needs : 1; // runs backward
+    uint8_t requires_grad : 1; // runs backward
     uint8_t arrived : 1; // the error has received something
     uint8_t flags; // EDGELORA_OP_BOUNDED and more, in session/arena.h
-} edgelora_layer_t;
+} edgelora_op_state_t;
 
 // The classes of an adapter, as they were when it came in.
 typedef struct {
     uint16_t own : 10; // rows for classes of the base
     uint16_t added : 6; // behind them
-} edgelora_told_t;
+} edgelora_class_counts_t;
 
-// The start of the arena; the layers [op_count] follow.
+// The start of the arena; the states of its ops [op_count] follow.
 typedef struct {
     edgelora_ref_t self; // the arena's own address: tells a session from any other buffer
     edgelora_ref_t model; // the .elm
     uint32_t magic, arena_size;
     uint32_t scratch, scratch_size; // what one op needs while it runs
     uint32_t seed; // of A in the matrix_a
-    uint32_t draws, steps, samples;
+    uint32_t draws, updates, samples;
     uint16_t pending; // samples since the last update
     uint16_t threshold; // of config
     uint32_t op_count : 10;
@@ -392,7 +392,7 @@ typedef struct {
     edgelora_ref_t records; // those that go with the training adapter, in its .ela, or NULL
     edgelora_ref_t classes; // edgelora_classes_t of the adapter in use, or NULL
     uint32_t records_size; // bytes
-    edgelora_told_t trained_classes, used_classes; // of records, and of classes
+    edgelora_class_counts_t trained_classes, used_classes; // of records, and of classes
     uint32_t model_size, stamp; // edgelora_model_stamp; 0: the model is fixed
 } edgelora_session_t;
 

@@ -4,7 +4,7 @@
 #ifndef EDGELORA_LIMITS_H
 #define EDGELORA_LIMITS_H
 
-// ops of a model: the steps of a training pass, 0 to 2 * ops, have 10 bits
+// ops of a model: the times of a training pass, 0 to 2 * ops, have 10 bits
 #define EDGELORA_MAX_OPS 511
 // elements of a tensor
 #define EDGELORA_MAX_ELEMENTS 1048576
@@ -70,9 +70,9 @@
 #define EDGELORA_MAX_CLASS_INPUTS 128
 // size of a class's bias
 #define EDGELORA_MAX_CLASS_BIAS 536870912
-// exponent of a space record
+// exponent of class statistics
 #define EDGELORA_MAX_SCORE 12
-// row_shift of a space record
+// row_shift of class statistics
 #define EDGELORA_MAX_ROW_SHIFT 24
 // samples that a class is made from
 #define EDGELORA_MAX_CLASS_SAMPLES 1024

@@ -72,7 +72,7 @@ def test_classes_come_and_go(port: str, tmp_path: Path) -> None:
     edgelora("store", "get", "personal", "-o", tmp_path / "anew.ela", *at)
     kept = unpack_adapter((tmp_path / "anew.ela").read_bytes())
     assert [row.name for row in kept.classes] == ["", "", "wave"]
-    model.space = None
+    model.class_stats = None
     elm.write_bytes(pack_model(model))
     refused = edgelora("add-class", elm, "--data", tmp_path / "known.npz", *at, code=1)
     assert "quantize it from its float network" in refused.stderr

@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "fleet/parts.h"
+#include "fleet/internal.h"
 
 typedef struct {
     const uint8_t *at;
@@ -102,8 +102,9 @@ static void make_right(const round_t *r, uint8_t *message, size_t size, uint32_t
         put_u32(message + 8, number);
     }
     put_u32(message + 12, (uint32_t)size - EDGELORA_FLEET_ENVELOPE);
-    edgelora_way_t way = {r->fleet, u32_at(message + 8), EDGELORA_FLEET_SERVER, r->index};
-    edgelora_tag(r->pair, "msg", way, message, size - TAG_BYTES, message + size - TAG_BYTES);
+    edgelora_pad_context_t context = {
+        r->fleet, u32_at(message + 8), EDGELORA_FLEET_SERVER, r->index};
+    edgelora_tag(r->pair, "msg", context, message, size - TAG_BYTES, message + size - TAG_BYTES);
 }
 
 int main(int argc, char **argv) {

@@ -52,8 +52,8 @@ static void look(world_t *w, const char *what, uint32_t op) {
     ++ran;
 }
 
-static uint32_t rank_for(const edgelora_shape_t *g, uint32_t wanted) {
-    while (wanted && !op_takes_rank(w->model, g->op, wanted)) {
+static uint32_t rank_for(const edgelora_model_t *m, const edgelora_op_t *op, uint32_t wanted) {
+    while (wanted && !edgelora_rank_fits(m, op, wanted)) {
         --wanted;
     }
     return wanted;
@@ -113,7 +113,7 @@ int main(int argc, char **argv) {
         world_t w = {.model = model};
         for (uint32_t i = 0; i < ((const edgelora_model_t *)model)->op_count; ++i) {
             edgelora_shape_t g = edgelora_shape(model, i);
-            w.ranks[i] = (uint8_t)rank_for(&g, 1 + (i + (uint32_t)k) % 6);
+            w.ranks[i] = (uint8_t)rank_for(model, g.op, 1 + (i + (uint32_t)k) % 6);
         }
         for (uint32_t way = 0; way < 6; ++way) {
             run(&w, way & 1 ? EDGELORA_TRAINABLE_A : EDGELORA_FROZEN_A, way / 2 == 0, way / 2 == 2);

@@ -11,7 +11,7 @@
 
 #include "calls.h"
 #include "declassify.h"
-#include "fleet/parts.h"
+#include "fleet/internal.h"
 
 enum { CRYPTO, MEMBER, CLIP, SHARE, NOISE, LEAK }; // in the order of test_secrets.py
 enum { MOST = 65536 };

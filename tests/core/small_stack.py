@@ -44,7 +44,7 @@ def run(model: QuantModel, rank: int, engine: str, ran: list[str]) -> None:
         session.evaluate(x, target)
         session.merge(ranks.index(rank))
         session.infer(x)
-        if model.space:
+        if model.class_stats:
             session.class_row(x, model.output.size, "new")
         ran.append(f"{engine} {mode} {len(model.ops)}")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sanitized
-from class_cases import drawn_space, small_base
+from class_cases import drawn_class_stats, small_base
 from fresh import SEED, rounds
 from random_models import random_model
 
@@ -34,7 +34,7 @@ def models() -> Iterator[QuantModel]:
             model = random_model(seed, "small", kinds, edges=False)
             inputs = class_inputs(model)
             if inputs and len(pack_model(model)) < 3000:
-                model.space = drawn_space(rng, inputs, model.output.size)
+                model.class_stats = drawn_class_stats(rng, inputs, model.output.size)
                 yield model
                 break
 

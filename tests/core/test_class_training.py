@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import reference
-from class_cases import INPUTS, KNOWN, drawn_space, small_base
+from class_cases import INPUTS, KNOWN, drawn_class_stats, small_base
 from numpy.typing import NDArray
 from test_core import Case, random_case
 
@@ -25,7 +25,7 @@ def classed_case(seed: int) -> tuple[Case, list[ClassRow]] | None:
     inputs = model.tensors[op.input].size
     if op.kind != "dense" or inputs > 128 or not any(case.ranks):
         return None
-    model.space = drawn_space(rng, inputs, known)
+    model.class_stats = drawn_class_stats(rng, inputs, known)
     if seed % 4 == 0:
         model.tensors[-1] = replace(model.output, scale=float(rng.choice([2.0, 40.0])))  # nats a step
     own = [k for k in range(known) if rng.random() < 0.3]
@@ -79,19 +79,19 @@ def test_errors_of_classes_are_derivatives_of_their_loss() -> None:
     """With respect to the last layer's outputs and, through the rows, to its inputs."""
     rng = np.random.default_rng(8)
     model = small_base(rng)
-    assert model.space
-    known = [reference.class_rows(model.space, [])[k] for k in range(KNOWN)]
+    assert model.class_stats
+    known = [reference.class_rows(model.class_stats, [])[k] for k in range(KNOWN)]
     scale, cosines, sizes = 0.1, [], []
     for _ in range(40):
         classes = [ClassRow(n, "x", 20, 0, rng.integers(-60, 60, INPUTS).astype(np.int16)) for n in (3, 7)]
-        model.space.rows[:], model.space.biases[:] = rng.integers(-60, 60, (KNOWN, INPUTS)), 0
-        known = reference.class_rows(model.space, classes)
+        model.class_stats.rows[:], model.class_stats.biases[:] = rng.integers(-60, 60, (KNOWN, INPUTS)), 0
+        known = reference.class_rows(model.class_stats, classes)
         x, q = rng.integers(-40, 40, INPUTS), rng.permutation(np.arange(-60, 60, 24))[:KNOWN]
         label = int(rng.choice([0, 1, 2, 3, 7]))
 
         def loss(at: NDArray[np.float64], x=x, q=q, known=known, label=label) -> float:
             outputs, inputs = q + at[:KNOWN], x + at[KNOWN:]
-            scores = np.array([(row * inputs).sum() + bias for row, bias in known]) / 2**model.space.exponent
+            scores = np.array([(row * inputs).sum() + bias for row, bias in known]) / 2**model.class_stats.exponent
             scores[:KNOWN] += (outputs - outputs.max()) * scale
             place = {3: 3, 7: 4}.get(label, label)
             return float(np.log(np.exp(scores - scores.max()).sum()) + scores.max() - scores[place])

@@ -321,7 +321,7 @@ def test_what_boards_do_with_a_sample_is_the_same_everywhere(programs: list[Prog
         assert all(other == expected for other in others)
         assert expected[:3] >= [0, 0, 0] and all(isinstance(one, bytes) for one in expected[3:])
         row = expected[3 + SESSION_CALLS.index("classes")]
-        assert (len(row) > 4 + 2 * INPUTS) == (model.space is not None)
+        assert (len(row) > 4 + 2 * INPUTS) == (model.class_stats is not None)
 
 
 def test_instructions_are_counted(tmp_path: Path) -> None:

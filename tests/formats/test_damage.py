@@ -42,7 +42,7 @@ def trained_adapter(data: bytes, model: QuantModel, mode: str, state: bool) -> b
         session.train(random_sample(rng, model, frames), random_target(rng, model), 60000)
     # one: without the second of two, a file is right again
     record = MONITOR, b"usual"
-    if model.space:
+    if model.class_stats:
         session.use(session.save())
         x = np.stack([random_sample(rng, model, frames) for _ in range(3)])
         record = CLASSES, pack_classes([session.class_row(x, model.output.size, "wave")])

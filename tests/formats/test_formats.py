@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from class_cases import drawn_space
+from class_cases import drawn_class_stats
 from random_models import random_adapter, random_input, random_model
 from reference import Trainer, forward, softmax_constants
 
@@ -33,7 +33,7 @@ def _model(seed: int = 4) -> QuantModel:
 def _adapter(state: bool = True, trainable_a: bool = True, momentum: int = 3) -> tuple[QuantModel, Adapter]:
     """An adapter of a small model, with state after a little training."""
     model, rng = _model(), np.random.default_rng(1)
-    model.space = drawn_space(rng, model.tensors[-2].size, model.output.size)
+    model.class_stats = drawn_class_stats(rng, model.tensors[-2].size, model.output.size)
     adapter = random_adapter(rng, model, trainable_a, momentum, ranks={0: 5, 2: 3, 4: 2})
     adapter.threshold = 5
     trainer = Trainer(model, adapter)
@@ -472,8 +472,8 @@ def test_adapter_layout() -> None:
 
 def _records(model: QuantModel) -> dict[int, bytes]:
     """One of each kind, for this model."""
-    assert model.space
-    row = np.arange(model.space.rows.shape[1], dtype=np.int16)
+    assert model.class_stats
+    row = np.arange(model.class_stats.rows.shape[1], dtype=np.int16)
     return {CLASSES: pack_classes([ClassRow(model.output.size, "wave", 3, 7, row)]), MONITOR: b"usual"}
 
 

@@ -17,7 +17,7 @@ from fresh import fresh_seeds
 
 from edgelora.base.resources import ROOT
 from edgelora.core.formats import ela, elm, limits
-from edgelora.core.formats.classes import ClassRow, Space
+from edgelora.core.formats.classes import ClassRow, ClassStats
 from edgelora.core.formats.ela import Adapter, AdapterLayer, TensorState, check_adapter_fits, pack_adapter
 from edgelora.core.formats.elm import base_id, pack_model, unpack_model
 from edgelora.core.formats.envelope import FormatError
@@ -224,9 +224,9 @@ def spread(field: str) -> Callable[[int], QuantModel]:
     def make(n: int) -> QuantModel:
         model = small_base(np.random.default_rng(0))
         if field == "biases":
-            model.space.biases[1] = n
+            model.class_stats.biases[1] = n
         else:
-            setattr(model.space, field, n)
+            setattr(model.class_stats, field, n)
         return model
 
     return make
@@ -236,7 +236,7 @@ def head(n: int) -> QuantModel:
     """Of n inputs, to which classes could be added."""
     model = model_of(Op("dense", 0, 1), (1, 1, n), (1, 1, 2), loss="cross_entropy")
     counts = np.zeros(2, np.int32), np.zeros((2, n), np.int16), np.zeros(n * (n + 1) // 2, np.int16)
-    model.space = Space(1, 1, *counts)
+    model.class_stats = ClassStats(1, 1, *counts)
     return model
 
 

@@ -28,7 +28,7 @@ static const field_t MODEL_FIELDS[] = {
     FIELD(edgelora_model_t, exp_table[0]),
     FIELD(edgelora_model_t, exp_table[7]),
     FIELD(edgelora_model_t, loss),
-    FIELD(edgelora_model_t, space),
+    FIELD(edgelora_model_t, class_stats),
     FIELD(edgelora_model_t, signal),
 };
 static const field_t TENSOR_FIELDS[] = {
@@ -81,7 +81,7 @@ static const field_t ADAPTER_FIELDS[] = {
     FIELD(edgelora_adapter_t, seed),
     FIELD(edgelora_adapter_t, flags),
     FIELD(edgelora_adapter_t, layer_count),
-    FIELD(edgelora_adapter_t, steps),
+    FIELD(edgelora_adapter_t, updates),
     FIELD(edgelora_adapter_t, draws),
     FIELD(edgelora_adapter_t, momentum),
     FIELD(edgelora_adapter_t, threshold),

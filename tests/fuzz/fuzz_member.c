@@ -6,7 +6,7 @@
 // tests/core/fuzz_fleet.c has the real one. What is refused must leave the member as it was. The
 // program: 16 bytes of the board's, then commands of 8 bytes.
 
-#include "fleet/parts.h"
+#include "fleet/internal.h"
 #include "input.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -123,7 +123,7 @@ static void begin(world_t *w, const uint8_t *p) {
         .budget = p[9] & 3 ? 0 : p[9] * 10000u};
     board.spent = p[15] == 255 ? UINT64_MAX : p[15];
     w->m = 0;
-    edgelora_fleet_t status = edgelora_member_begin(w->before, w->size, &board);
+    edgelora_fleet_status_t status = edgelora_member_begin(w->before, w->size, &board);
     CHECK((status == EDGELORA_FLEET_OK) ==
         (w->size >= edgelora_member_size(0) && board.index != EDGELORA_FLEET_SERVER));
     uint8_t *odd = (uint8_t *)w->before + 4;
@@ -145,8 +145,8 @@ static void begin(world_t *w, const uint8_t *p) {
     }
 }
 
-static edgelora_way_t from(const world_t *w, uint32_t index) {
-    return (edgelora_way_t){FLEET, w->round, index, w->index};
+static edgelora_pad_context_t from(const world_t *w, uint32_t index) {
+    return (edgelora_pad_context_t){FLEET, w->round, index, w->index};
 }
 
 // Seals a body that lies at message + 16 and hands the message over; true if it was taken.
@@ -168,8 +168,8 @@ static bool send(
     if ((flaw & 14) == 6) {
         message[c[7] & 15] = c[6];
     }
-    edgelora_way_t way = {FLEET, u32_at(message + 8), EDGELORA_FLEET_SERVER, w->index};
-    edgelora_tag(w->server, "msg", way, message, size - TAG_BYTES, message + size - TAG_BYTES);
+    edgelora_pad_context_t context = {FLEET, u32_at(message + 8), EDGELORA_FLEET_SERVER, w->index};
+    edgelora_tag(w->server, "msg", context, message, size - TAG_BYTES, message + size - TAG_BYTES);
     if ((flaw & 14) == 8) {
         message[(c[7] * 3u) % size] ^= (uint8_t)(1 << (c[6] & 7));
     }
@@ -177,7 +177,7 @@ static bool send(
         size = c[7] % size;
     }
     uint8_t *exact = heap_copy(message, size), *before = heap_copy(w->m, w->size);
-    edgelora_fleet_t status = edgelora_member_receive(w->m, exact, size);
+    edgelora_fleet_status_t status = edgelora_member_receive(w->m, exact, size);
     CHECK(status <= EDGELORA_FLEET_AGAIN && *edgelora_fleet_text(status));
     CHECK(status == EDGELORA_FLEET_OK || !memcmp(before, w->m, w->size));
     if (status == EDGELORA_FLEET_OK) { // and once more
@@ -365,7 +365,7 @@ static void give_key(world_t *w, uint32_t place, uint32_t kind) {
     if (place < count && kind != 255) {
         public_of(near[place], key);
     }
-    edgelora_fleet_t status = edgelora_member_key(w->m, place, key);
+    edgelora_fleet_status_t status = edgelora_member_key(w->m, place, key);
     CHECK(status == EDGELORA_FLEET_OK || status == EDGELORA_FLEET_ERR_ORDER ||
         status == EDGELORA_FLEET_ERR_REVOKED);
 }
@@ -395,7 +395,7 @@ static void update(world_t *w, const uint8_t *c) {
         CHECK(edgelora_member_update(w->m, before, after, n, w->reply + 2, w->reply_size) ==
             EDGELORA_FLEET_ERR_SIZE);
     }
-    edgelora_fleet_t status = edgelora_member_update(w->m, before, after, n + (c[5] == 255),
+    edgelora_fleet_status_t status = edgelora_member_update(w->m, before, after, n + (c[5] == 255),
         w->reply, w->reply_size - (c[6] == 255 && w->reply_size));
     CHECK(status == EDGELORA_FLEET_OK || status == EDGELORA_FLEET_ERR_ORDER ||
         status == EDGELORA_FLEET_ERR_SIZE);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgelora.core.formats.classes import Space
+from edgelora.core.formats.classes import ClassStats
 from edgelora.core.formats.network import Op, QuantModel, Tensor
 
 INPUTS, KNOWN = 7, 3
@@ -21,14 +21,14 @@ def small_base(rng: np.random.Generator) -> QuantModel:
         op = Op("dense", i, i + 1, weights=weights, bias=np.zeros(outputs, np.int32), t_shift=6, **scale)
         model.ops.append(op)
     model.labels = ["rest", "walk", "run"]
-    model.space = drawn_space(rng, INPUTS, KNOWN)
+    model.class_stats = drawn_class_stats(rng, INPUTS, KNOWN)
     return model
 
 
-def drawn_space(rng: np.random.Generator, inputs: int, classes: int) -> Space:
+def drawn_class_stats(rng: np.random.Generator, inputs: int, classes: int) -> ClassStats:
     """How the last layer's inputs might spread."""
     half = rng.normal(0, 1, (inputs, inputs))
     inverse = np.rint(20000 * (half @ half.T) / np.abs(half @ half.T).max())[np.tril_indices(inputs)]
     rows = rng.integers(-3000, 3000, (classes, inputs)).astype(np.int16)
     biases = rng.integers(-100000, 100000, classes).astype(np.int32)
-    return Space(5, 9, biases, rows, inverse.astype(np.int16))
+    return ClassStats(5, 9, biases, rows, inverse.astype(np.int16))

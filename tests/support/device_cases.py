@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import reference
-from class_cases import drawn_space
+from class_cases import drawn_class_stats
 from random_models import random_adapter, random_input, random_model, random_ranks, random_sample, random_target
 
 from edgelora.core.formats.classes import pack_classes
@@ -57,7 +57,9 @@ def make_case(case: Case) -> dict:
     rng = np.random.default_rng(case.seed)
     model = random_model(case.seed, kinds=case.kinds, edges=False, loss=case.loss)
     if case.classes:
-        model.space = drawn_space(np.random.default_rng(case.seed), model.tensors[-2].size, model.output.size)
+        model.class_stats = drawn_class_stats(
+            np.random.default_rng(case.seed), model.tensors[-2].size, model.output.size
+        )
     data = pack_model(model, case.name)
     ranks = random_ranks(rng, model)
     trains_a = case.mode == "trainable_a"

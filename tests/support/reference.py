@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.core.formats.classes import ClassRow, Space
+from edgelora.core.formats.classes import ClassRow, ClassStats
 from edgelora.core.formats.ela import Adapter, AdapterLayer, TensorState
 from edgelora.core.formats.network import PAIR_KINDS, Op, QuantModel
 
@@ -458,17 +458,17 @@ def cross_entropy(model: QuantModel, q: Ints, label: int) -> tuple[int, Ints, in
     return int(scaled) + logarithm(total), e, x
 
 
-def class_rows(space: Space, classes: list[ClassRow]) -> list[tuple[Ints, int]]:
+def class_rows(stats: ClassStats, classes: list[ClassRow]) -> list[tuple[Ints, int]]:
     """Row and bias of every class: the base's, each the adapter's own or else the base's, then added ones."""
     own = {row.number: (row.row.astype(np.int64), row.bias) for row in classes}
-    known = [own.pop(k, (space.rows[k].astype(np.int64), int(space.biases[k]))) for k in range(len(space.biases))]
+    known = [own.pop(k, (stats.rows[k].astype(np.int64), int(stats.biases[k]))) for k in range(len(stats.biases))]
     return known + [own[number] for number in sorted(own)]
 
 
 def class_logits(model: QuantModel, rows: list[tuple[Ints, int]], x: Ints, q: Ints) -> Ints:
     """Logits of all classes from the last layer's inputs x, less their zero point, and its outputs q."""
-    assert model.space
-    scale, exponent = softmax_constants(model)[0], model.space.exponent
+    assert model.class_stats
+    scale, exponent = softmax_constants(model)[0], model.class_stats.exponent
     scores = np.array([int((row * x).sum()) + bias for row, bias in rows])
     scores[: len(q)] -= ((q.max() - q) * scale) >> (16 - exponent)
     below = scores.max() - scores
@@ -478,8 +478,8 @@ def class_logits(model: QuantModel, rows: list[tuple[Ints, int]], x: Ints, q: In
 
 def class_loss(model: QuantModel, classes: list[ClassRow], x: Ints, q: Ints, label: int) -> tuple[int, Error, Error]:
     """The loss over all classes, and the errors of the last layer's outputs q and, through rows, of its inputs x."""
-    assert model.space
-    rows, known = class_rows(model.space, classes), len(q)
+    assert model.class_stats
+    rows, known = class_rows(model.class_stats, classes), len(q)
     place = label if label < known else known + sorted(c.number for c in classes if c.number >= known).index(label)
     logits = class_logits(model, rows, x, q)
     scale = softmax_constants(model)[0]
@@ -493,7 +493,7 @@ def class_loss(model: QuantModel, classes: list[ClassRow], x: Ints, q: Ints, lab
     mantissa = scale >> (bits - 16) if bits > 16 else scale << (16 - bits)
     g = trunc_shift(int32(d * (2**30 // mantissa)), 16)
     inputs = int32((g[:, None] * np.array([row for row, _ in rows])).sum(axis=0))
-    return value, block(within_grid(outputs, q), -15), block(inputs, 3 - bits - model.space.exponent)
+    return value, block(within_grid(outputs, q), -15), block(inputs, 3 - bits - model.class_stats.exponent)
 
 
 def binary_cross_entropy(model: QuantModel, q: Ints, goal: Ints) -> tuple[int, Ints, int]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from random_models import random_model
 
 from edgelora.base.errors import InputError
-from edgelora.core.formats.classes import ClassRow, Space, no_room, pack_classes
+from edgelora.core.formats.classes import ClassRow, ClassStats, no_room, pack_classes
 from edgelora.core.formats.ela import CLASSES, unpack_adapter
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.envelope import FormatError
@@ -26,18 +26,18 @@ from edgelora.model.datasets.dataset import Dataset
 from edgelora.model.quantization import class_stats
 
 
-def whole_inverse(space: Space) -> NDArray[np.int64]:
+def whole_inverse(stats: ClassStats) -> NDArray[np.int64]:
     q = np.zeros((INPUTS, INPUTS), np.int64)
-    q[np.tril_indices(INPUTS)] = space.inverse
+    q[np.tril_indices(INPUTS)] = stats.inverse
     return q + np.tril(q, -1).T
 
 
-def wanted_row(space: Space, x: NDArray[np.int64]) -> tuple[int, list[int]]:
+def wanted_row(stats: ClassStats, x: NDArray[np.int64]) -> tuple[int, list[int]]:
     """Bias and row of a class whose inputs of the last layer are x [N, K]."""
     n = len(x)
     mean = (32 * x.sum(axis=0) + n) // (2 * n)
-    sums = ((whole_inverse(space) * mean + 8) >> 4).sum(axis=1)
-    row = np.clip((sums + (1 << space.row_shift >> 1)) >> space.row_shift, -32767, 32767)
+    sums = ((whole_inverse(stats) * mean + 8) >> 4).sum(axis=1)
+    row = np.clip((sums + (1 << stats.row_shift >> 1)) >> stats.row_shift, -32767, 32767)
     return -((int(((row * mean + 8) >> 4).sum()) + 1) >> 1), row.tolist()
 
 
@@ -49,14 +49,14 @@ def last_inputs(session: Session, model: QuantModel, x: NDArray[np.int8]) -> NDA
 def test_rows_and_decisions_are_those_of_the_specification() -> None:
     rng = np.random.default_rng(4)
     model = small_base(rng)
-    space, elm = model.space, pack_model(model)
-    assert space and pack_model(unpack_model(elm)) == elm
+    stats, elm = model.class_stats, pack_model(model)
+    assert stats and pack_model(unpack_model(elm)) == elm
     session = Session(elm, bytes(2), "infer")
     x = rng.integers(-128, 128, (40, 5)).astype(np.int8)
     inputs = last_inputs(session, model, x)
     rows = [session.class_row(x[:9], 1), session.class_row(x[9:10], 3, "wave"), session.class_row(x[10:20], 5, "jump")]
     for row, part in zip(rows, (inputs[:9], inputs[9:10], inputs[10:20]), strict=True):
-        assert (row.bias, row.row.tolist()) == wanted_row(space, part)
+        assert (row.bias, row.row.tolist()) == wanted_row(stats, part)
         assert row.samples == len(part)
     session.use(session.with_record(None, CLASSES, pack_classes(rows)))
     classes, logit_scale = [0, 1, 2, 3, 5], int.from_bytes(elm[44:48], "little")
@@ -64,9 +64,9 @@ def test_rows_and_decisions_are_those_of_the_specification() -> None:
     for one, seen in zip(x, inputs, strict=True):
         named, q = session.infer(one), session.logits.astype(np.int64)
         own = {row.number: row.row.astype(np.int64) @ seen + row.bias for row in rows}
-        base = space.rows.astype(np.int64) @ seen + space.biases
+        base = stats.rows.astype(np.int64) @ seen + stats.biases
         scores = [own.get(k, base[k] if k < KNOWN else 0) for k in classes]
-        scores = [s - (int((q.max() - q[k]) * logit_scale) >> (16 - space.exponent) if k < KNOWN else 0)
+        scores = [s - (int((q.max() - q[k]) * logit_scale) >> (16 - stats.exponent) if k < KNOWN else 0)
                   for k, s in zip(classes, scores, strict=True)]  # fmt: skip
         assert named == classes[int(np.argmax(scores))]
         p = session.probabilities()
@@ -158,7 +158,7 @@ def test_classes_alone_begin_a_training(mode: str) -> None:
 
 def test_a_base_without_room_for_classes_says_so() -> None:
     model = small_base(np.random.default_rng(7))
-    model.space = None
+    model.class_stats = None
     session = Session(pack_model(model), bytes(2), "infer")
     with pytest.raises(TwinError, match="must say how its last layer"):
         session.class_row(np.zeros((3, 5), np.int8), 3, "wave")

@@ -31,7 +31,7 @@ class Spot:
 
 def sample_map(book: Book, base: Base) -> list[Spot]:
     """All samples that fit a base, by what reaches its last layer. InputError where that says nothing."""
-    if base.model.has_history or base.model.space is None:
+    if base.model.has_history or base.model.class_stats is None:
         raise InputError(f"{base.name} says nothing of its last layer's inputs", remedy="choose another base")
     data, ids = book.dataset(base), book.fitting(base)
     if data is None or len(data) < 2:

@@ -1,7 +1,7 @@
 // What rounds cost a board.
 // SPDX-License-Identifier: MIT
 
-#include "fleet/parts.h"
+#include "fleet/internal.h"
 
 uint64_t edgelora_fleet_cost(uint32_t clip, uint32_t sigma, uint32_t honest) {
     uint64_t variance = (uint64_t)sigma * sigma * honest;  // below 2^48

@@ -78,7 +78,7 @@ typedef enum {
 #define EDGELORA_FLEET_ENUM(name, value, text) EDGELORA_FLEET_##name = value,
     EDGELORA_FLEET_LIST(EDGELORA_FLEET_ENUM)
 #undef EDGELORA_FLEET_ENUM
-} edgelora_fleet_t;
+} edgelora_fleet_status_t;
 
 const char *edgelora_fleet_text(int32_t status);
 
@@ -160,7 +160,8 @@ typedef struct edgelora_member edgelora_member_t;
 uint32_t edgelora_member_size(uint32_t neighbours);
 
 // The first work is the key that it has with the server. ERR_MEMBER: memory or index.
-edgelora_fleet_t edgelora_member_begin(void *memory, uint32_t size, const edgelora_board_t *board);
+edgelora_fleet_status_t edgelora_member_begin(
+    void *memory, uint32_t size, const edgelora_board_t *board);
 
 // The member in memory, or NULL if there is none.
 edgelora_member_t *edgelora_member(void *memory, uint32_t size);
@@ -179,7 +180,8 @@ uint64_t edgelora_member_spent(const edgelora_member_t *m);
 
 // A whole message; its memory serves as room to work in: what was taken is not the same afterwards.
 // OK, AGAIN or an error, after which the state is what it was.
-edgelora_fleet_t edgelora_member_receive(edgelora_member_t *m, uint8_t *message, size_t size);
+edgelora_fleet_status_t edgelora_member_receive(
+    edgelora_member_t *m, uint8_t *message, size_t size);
 
 // Writes the indices of the neighbours, which are all others of the cohort, u16[64] at most,
 // ascending. Their number, 0 before COHORT.
@@ -188,7 +190,8 @@ uint32_t edgelora_member_neighbours(const edgelora_member_t *m, uint16_t *indice
 // The public key of the neighbour at a place in that list, as the roster has it: in order; one that
 // was given may be given again. ERR_REVOKED (it is all zero) leaves the member where it was before
 // COHORT.
-edgelora_fleet_t edgelora_member_key(edgelora_member_t *m, uint32_t place, const uint8_t key[32]);
+edgelora_fleet_status_t edgelora_member_key(
+    edgelora_member_t *m, uint32_t place, const uint8_t key[32]);
 
 // Does one piece of work. Pieces left, 0 if none is; ERR_KEY: the round is over, `culprit` is whose
 // key it was (0xFFFF: the server's).
@@ -198,7 +201,7 @@ uint16_t edgelora_member_culprit(const edgelora_member_t *m);
 // before, after: s16 [n], masters of the global adapter and of the trained one, in the file's
 // order. reply: memory of the reply, 32 + 4 n bytes at a multiple of 4, stays in use until `reply`
 // has been called with it.
-edgelora_fleet_t edgelora_member_update(edgelora_member_t *m, const int16_t *before,
+edgelora_fleet_status_t edgelora_member_update(edgelora_member_t *m, const int16_t *before,
     const int16_t *after, uint32_t n, void *reply, size_t capacity);
 
 // Bytes of the reply to the message that was taken last; 0 before the first and once it was

@@ -1,7 +1,7 @@
 // Keys, pads and tags of a pair.
 // SPDX-License-Identifier: MIT
 
-#include "fleet/parts.h"
+#include "fleet/internal.h"
 
 static const char PAIR[] = "edgelora fleet 1", PAIR_MASK[] = "edgelora mask 1";
 
@@ -21,26 +21,27 @@ bool edgelora_pair_key(uint8_t prk[64], const uint8_t secret[32], const uint8_t 
     return worth;
 }
 
-void edgelora_pad(const uint8_t prk[64], const char *label, edgelora_way_t way, uint8_t pad[64]) {
+void edgelora_pad(
+    const uint8_t prk[64], const char *label, edgelora_pad_context_t context, uint8_t pad[64]) {
     uint8_t about[24] = {0};  // label[8], fleet[8], u32 round, u16 from, u16 to
     for (uint32_t i = 0; i < 8 && label[i]; ++i) {
         about[i] = (uint8_t)label[i];
     }
-    __builtin_memcpy(about + 8, way.fleet, 8);
-    put_u32(about + 16, way.round);
-    put_u16(about + 20, way.from);
-    put_u16(about + 22, way.to);
+    __builtin_memcpy(about + 8, context.fleet, 8);
+    put_u32(about + 16, context.round);
+    put_u16(about + 20, context.from);
+    put_u16(about + 22, context.to);
     edgelora_hmac_t h;
     edgelora_hmac_begin(&h, prk, 64);
     edgelora_hmac_add(&h, about, sizeof about);
     edgelora_hmac_end(&h, pad);
 }
 
-void edgelora_tag(const uint8_t prk[64], const char *label, edgelora_way_t way, const uint8_t *data,
-    size_t size, uint8_t tag[16]) {
+void edgelora_tag(const uint8_t prk[64], const char *label, edgelora_pad_context_t context,
+    const uint8_t *data, size_t size, uint8_t tag[16]) {
     uint8_t pad[64];
     edgelora_hmac_t h;
-    edgelora_pad(prk, label, way, pad);
+    edgelora_pad(prk, label, context, pad);
     edgelora_hmac_begin(&h, pad, sizeof pad);
     edgelora_hmac_add(&h, data, size);
     edgelora_hmac_end(&h, pad);

@@ -1,7 +1,7 @@
 // A member of a fleet: which message is taken when, and what answers it.
 // SPDX-License-Identifier: MIT
 
-#include "fleet/parts.h"
+#include "fleet/internal.h"
 
 enum {
     MEMBER_MAGIC = 0x314D4C45,  // "ELM1"
@@ -74,7 +74,8 @@ edgelora_member_t *edgelora_member(void *memory, uint32_t size) {
     return holds && size >= edgelora_member_size(m->capacity) ? m : NULL;
 }
 
-edgelora_fleet_t edgelora_member_begin(void *memory, uint32_t size, const edgelora_board_t *board) {
+edgelora_fleet_status_t edgelora_member_begin(
+    void *memory, uint32_t size, const edgelora_board_t *board) {
     edgelora_member_t *m = memory;
     bool fits = memory && (uintptr_t)memory % 8 == 0 && size >= edgelora_member_size(0);
     if (!fits || board->index == EDGELORA_FLEET_SERVER) {
@@ -122,12 +123,12 @@ uint16_t edgelora_member_culprit(const edgelora_member_t *m) {
     return m->culprit;
 }
 
-static edgelora_way_t to_peer(const edgelora_member_t *m, uint32_t index) {
-    return (edgelora_way_t){m->fleet, m->round, m->index, index};
+static edgelora_pad_context_t to_peer(const edgelora_member_t *m, uint32_t index) {
+    return (edgelora_pad_context_t){m->fleet, m->round, m->index, index};
 }
 
-static edgelora_way_t from_peer(const edgelora_member_t *m, uint32_t index) {
-    return (edgelora_way_t){m->fleet, m->round, index, m->index};
+static edgelora_pad_context_t from_peer(const edgelora_member_t *m, uint32_t index) {
+    return (edgelora_pad_context_t){m->fleet, m->round, index, m->index};
 }
 
 static bool knows(const peer_t *peer, uint32_t known) {
@@ -205,7 +206,7 @@ uint64_t edgelora_member_spent(const edgelora_member_t *m) {
     return m->stage == EDGELORA_INPUT && m->values ? spent_after(m, &m->task) : m->spent;
 }
 
-static edgelora_fleet_t take_task(
+static edgelora_fleet_status_t take_task(
     edgelora_member_t *m, uint32_t round, const uint8_t *body, size_t size) {
     if (size != TASK_BYTES) {
         return EDGELORA_FLEET_ERR_TASK;
@@ -310,7 +311,7 @@ static bool set_thresholds(edgelora_member_t *m, uint32_t others) {
     return true;
 }
 
-static edgelora_fleet_t take_cohort(edgelora_member_t *m, const uint8_t *body, size_t size) {
+static edgelora_fleet_status_t take_cohort(edgelora_member_t *m, const uint8_t *body, size_t size) {
     if (!is_cohort(m, body, size) || !set_thresholds(m, u16_at(body) - 1)) {
         return EDGELORA_FLEET_ERR_COHORT;
     }
@@ -325,10 +326,10 @@ static edgelora_fleet_t take_cohort(edgelora_member_t *m, const uint8_t *body, s
     return EDGELORA_FLEET_OK;
 }
 
-static bool is_tag(const uint8_t pair[64], const char *label, edgelora_way_t way,
+static bool is_tag(const uint8_t pair[64], const char *label, edgelora_pad_context_t context,
     const uint8_t *data, size_t size, const uint8_t *tag) {
     uint8_t right[TAG_BYTES];
-    edgelora_tag(pair, label, way, data, size, right);
+    edgelora_tag(pair, label, context, data, size, right);
     return edgelora_equal(right, tag, sizeof right);
 }
 
@@ -340,7 +341,7 @@ static uint32_t place_of(const edgelora_member_t *m, uint32_t from, uint32_t ind
     return from < m->neighbours && m->peers[from].index == index ? from : m->neighbours;
 }
 
-static edgelora_fleet_t take_peers(edgelora_member_t *m, const uint8_t *body, size_t size) {
+static edgelora_fleet_status_t take_peers(edgelora_member_t *m, const uint8_t *body, size_t size) {
     uint32_t place = 0;
     for (const uint8_t *p = body; p < body + size; p += ADVERT_BYTES, ++place) {
         place = size % ADVERT_BYTES ? m->neighbours : place_of(m, place, u16_at(p));
@@ -364,7 +365,7 @@ static edgelora_fleet_t take_peers(edgelora_member_t *m, const uint8_t *body, si
     return EDGELORA_FLEET_OK;
 }
 
-static edgelora_fleet_t take_input(edgelora_member_t *m, const uint8_t *body, size_t size) {
+static edgelora_fleet_status_t take_input(edgelora_member_t *m, const uint8_t *body, size_t size) {
     uint32_t count = size < 2 ? 0 : u16_at(body), place = 0;
     if (size < 2 || size != 2 + INPUT_BYTES * (size_t)count) {
         return EDGELORA_FLEET_ERR_MESSAGE;
@@ -407,7 +408,8 @@ static bool is_bit(const uint8_t *bits, uint32_t i) {
 }
 
 // body: that of COHORT once more, so that no board has to keep it, and a bit for each of it.
-static edgelora_fleet_t take_survivors(edgelora_member_t *m, const uint8_t *body, size_t size) {
+static edgelora_fleet_status_t take_survivors(
+    edgelora_member_t *m, const uint8_t *body, size_t size) {
     uint8_t context[32];
     uint32_t count = size < 2 ? 0 : u16_at(body);
     size_t cohort = 2 + 2 * (size_t)count;
@@ -447,7 +449,7 @@ static edgelora_fleet_t take_survivors(edgelora_member_t *m, const uint8_t *body
 }
 
 // Shares leave a board only when so many others have seen the same survivors.
-static edgelora_fleet_t take_unmask(edgelora_member_t *m, const uint8_t *body, size_t size) {
+static edgelora_fleet_status_t take_unmask(edgelora_member_t *m, const uint8_t *body, size_t size) {
     uint32_t place = 0;
     if (size % CONFIRM_BYTES) {
         return EDGELORA_FLEET_ERR_MESSAGE;
@@ -473,7 +475,7 @@ static uint32_t expected(const edgelora_member_t *m) {
     return m->stage == EDGELORA_TASK && !m->task.masks ? EDGELORA_INPUT : m->stage + 2u;
 }
 
-static edgelora_fleet_t take_body(
+static edgelora_fleet_status_t take_body(
     edgelora_member_t *m, uint32_t stage, uint8_t *body, size_t size) {
     switch (stage) {
         case EDGELORA_COHORT:
@@ -499,11 +501,13 @@ static bool is_from_server(const edgelora_member_t *m, const uint8_t *message, s
     if (u16_at(message + 6) != m->index || u32_at(message + 12) != size - EDGELORA_FLEET_ENVELOPE) {
         return false;
     }
-    edgelora_way_t way = {m->fleet, u32_at(message + 8), EDGELORA_FLEET_SERVER, m->index};
-    return is_tag(m->pair, "msg", way, message, size - TAG_BYTES, message + size - TAG_BYTES);
+    edgelora_pad_context_t context = {
+        m->fleet, u32_at(message + 8), EDGELORA_FLEET_SERVER, m->index};
+    return is_tag(m->pair, "msg", context, message, size - TAG_BYTES, message + size - TAG_BYTES);
 }
 
-edgelora_fleet_t edgelora_member_receive(edgelora_member_t *m, uint8_t *message, size_t size) {
+edgelora_fleet_status_t edgelora_member_receive(
+    edgelora_member_t *m, uint8_t *message, size_t size) {
     if (!m->keyed) {
         return EDGELORA_FLEET_ERR_ORDER;
     }
@@ -516,7 +520,7 @@ edgelora_fleet_t edgelora_member_receive(edgelora_member_t *m, uint8_t *message,
     }
     uint32_t stage = message[4], round = u32_at(message + 8);
     uint8_t *body = message + HEADER_BYTES;
-    edgelora_fleet_t status;
+    edgelora_fleet_status_t status;
     if (stage == EDGELORA_TASK) {
         status = round > m->round ? take_task(m, round, body, size - EDGELORA_FLEET_ENVELOPE)
                                   : EDGELORA_FLEET_ERR_ROUND;
@@ -534,7 +538,8 @@ edgelora_fleet_t edgelora_member_receive(edgelora_member_t *m, uint8_t *message,
     return status;
 }
 
-edgelora_fleet_t edgelora_member_key(edgelora_member_t *m, uint32_t place, const uint8_t key[32]) {
+edgelora_fleet_status_t edgelora_member_key(
+    edgelora_member_t *m, uint32_t place, const uint8_t key[32]) {
     if (m->next != EDGELORA_NEXT_KEYS ||
         place > m->place) { // one that was given may be given again
         return EDGELORA_FLEET_ERR_ORDER;
@@ -666,7 +671,7 @@ int32_t edgelora_member_work(edgelora_member_t *m) {
     }
 }
 
-edgelora_fleet_t edgelora_member_update(edgelora_member_t *m, const int16_t *before,
+edgelora_fleet_status_t edgelora_member_update(edgelora_member_t *m, const int16_t *before,
     const int16_t *after, uint32_t n, void *reply, size_t capacity) {
     if (m->next != EDGELORA_NEXT_UPDATE) {
         return EDGELORA_FLEET_ERR_ORDER;
@@ -718,13 +723,13 @@ static void write_shares(const edgelora_member_t *m, uint8_t *body) {
     for (uint32_t place = 0; (place = next_of(m, place, ADVERTISED)) < m->neighbours;
         ++place, body += SEALED_BYTES) {
         const peer_t *peer = &m->peers[place];
-        edgelora_way_t way = to_peer(m, peer->index);
+        edgelora_pad_context_t context = to_peer(m, peer->index);
         edgelora_share(m->keys.c, m->threshold, place + 1, secret, body);
-        edgelora_pad(peer->pair, "share", way, pad);
+        edgelora_pad(peer->pair, "share", context, pad);
         for (uint32_t i = 0; i < SHARE_BYTES; ++i) {
             body[i] ^= pad[i];
         }
-        edgelora_tag(peer->pair, "sharetag", way, body, SHARE_BYTES, body + SHARE_BYTES);
+        edgelora_tag(peer->pair, "sharetag", context, body, SHARE_BYTES, body + SHARE_BYTES);
     }
     edgelora_wipe(secret, sizeof secret);
     edgelora_wipe(pad, sizeof pad);

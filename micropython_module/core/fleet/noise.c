@@ -4,7 +4,7 @@
 // uniform number, mostly one, without division.
 // SPDX-License-Identifier: MIT
 
-#include "fleet/parts.h"
+#include "fleet/internal.h"
 
 enum { DIGIT_BITS = 8, DIGITS = 64 };  // of a block
 

@@ -1,7 +1,7 @@
 // Shamir's shares over GF(256), without tables.
 // SPDX-License-Identifier: MIT
 
-#include "fleet/parts.h"
+#include "fleet/internal.h"
 
 enum { SHARE_WORDS = SHARE_BYTES / 4 };
 

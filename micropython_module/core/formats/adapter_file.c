@@ -29,6 +29,15 @@ static inline edgelora_status_t header_check(const void *adapter, uint32_t size)
         adapter, size, 'A', EDGELORA_ADAPTER_FORMAT, sizeof(edgelora_adapter_t));
 }
 
+EDGELORA_HOT bool edgelora_rank_fits(
+    const edgelora_model_t *m, const edgelora_op_t *op, uint32_t rank) {
+    const edgelora_tensor_t *in = model_tensor(m, op->input), *out = model_tensor(m, op->output);
+    return op_has(op, EDGELORA_IS_MATRIX) && rank && rank <= EDGELORA_MAX_RANK &&
+        rank * matrix_inputs(op, in) <= EDGELORA_MAX_FACTOR &&
+        rank * out->channels <= EDGELORA_MAX_FACTOR &&
+        rank * out->height * out->width <= EDGELORA_MAX_T;
+}
+
 // One layer's record against its op.
 static inline bool layer_ok(const edgelora_model_t *m, const edgelora_adapter_layer_t *l) {
     if (l->op >= m->op_count || !shifts_ok(l->t_shift, l->branch_shift)) {
@@ -36,7 +45,8 @@ static inline bool layer_ok(const edgelora_model_t *m, const edgelora_adapter_la
     }
     const edgelora_op_t *op = model_op(m, l->op); // not the whole shape: this is in every switch
     return l->outputs == model_tensor(m, op->output)->channels &&
-        l->inputs == matrix_inputs(op, model_tensor(m, op->input)) && op_takes_rank(m, op, l->rank);
+        l->inputs == matrix_inputs(op, model_tensor(m, op->input)) &&
+        edgelora_rank_fits(m, op, l->rank);
 }
 
 EDGELORA_HOT edgelora_ends_t edgelora_adapter_ends(const edgelora_adapter_t *h) {

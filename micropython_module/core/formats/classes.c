@@ -4,7 +4,7 @@
 
 #include "formats/formats.h"
 
-enum { SPACE_VERSION = 1 };
+enum { CLASS_STATS_VERSION = 1 };
 
 // Inputs of the last op, if classes can be told apart by them; else 0.
 static uint32_t head_inputs(const edgelora_model_t *m) {
@@ -15,43 +15,44 @@ static uint32_t head_inputs(const edgelora_model_t *m) {
 }
 
 // Bytes of the record: head, biases, rows, triangle.
-static uint32_t space_size(uint32_t inputs, uint32_t classes) {
-    return (uint32_t)sizeof(edgelora_space_t) + 4 * classes + align4(2 * classes * inputs) +
+static uint32_t class_stats_size(uint32_t inputs, uint32_t classes) {
+    return (uint32_t)sizeof(edgelora_class_stats_t) + 4 * classes + align4(2 * classes * inputs) +
         align4(inputs * (inputs + 1));
 }
 
 uint32_t edgelora_class_size(const void *model) {
     const edgelora_model_t *m = model;
-    return m->space ? head_inputs(m) : 0;
+    return m->class_stats ? head_inputs(m) : 0;
 }
 
-space_t model_space(const void *model) {
+class_stats_t model_class_stats(const void *model) {
     const edgelora_model_t *m = model;
     uint32_t inputs = head_inputs(m), classes = tensor_size(m, m->op_count);
-    const edgelora_space_t *head = model_at(model, m->labels - space_size(inputs, classes));
+    const edgelora_class_stats_t *head = model_at(
+        model, m->labels - class_stats_size(inputs, classes));
     const void *biases = head + 1, *rows = (const int32_t *)biases + classes;
     const void *inverse = (const uint8_t *)rows + align4(2 * classes * inputs);
-    return (space_t){head, biases, rows, inverse};
+    return (class_stats_t){head, biases, rows, inverse};
 }
 
-edgelora_status_t edgelora_space_check(const void *model) {
+edgelora_status_t edgelora_class_stats_check(const void *model) {
     const edgelora_model_t *m = model;
-    if (!m->space) {
+    if (!m->class_stats) {
         return EDGELORA_OK;
     }
     uint32_t inputs = head_inputs(m), classes = tensor_size(m, m->op_count);
-    if (m->space != 1 || !inputs || (m->labels & 3) ||
-        m->labels < sizeof(*m) + space_size(inputs, classes)) {
+    if (m->class_stats != 1 || !inputs || (m->labels & 3) ||
+        m->labels < sizeof(*m) + class_stats_size(inputs, classes)) {
         return EDGELORA_ERR_FORMAT;
     }
-    space_t space = model_space(model);
-    if (space.head->version != SPACE_VERSION) {
+    class_stats_t stats = model_class_stats(model);
+    if (stats.head->version != CLASS_STATS_VERSION) {
         return EDGELORA_ERR_UNSUPPORTED;
     }
-    bool ok = space.head->row_shift <= EDGELORA_MAX_ROW_SHIFT &&
-        space.head->exponent <= EDGELORA_MAX_SCORE && !space.head->unused;
+    bool ok = stats.head->row_shift <= EDGELORA_MAX_ROW_SHIFT &&
+        stats.head->exponent <= EDGELORA_MAX_SCORE && !stats.head->unused;
     for (uint32_t k = 0; k < classes; ++k) {
-        ok = ok && abs_u32(space.biases[k]) <= EDGELORA_MAX_CLASS_BIAS;
+        ok = ok && abs_u32(stats.biases[k]) <= EDGELORA_MAX_CLASS_BIAS;
     }
     return ok ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
 }

@@ -21,14 +21,7 @@ static inline uint32_t matrix_inputs(const edgelora_op_t *op, const edgelora_ten
 }
 
 // The rule of ranks: can an adapter have this one on an op?
-static inline bool op_takes_rank(
-    const edgelora_model_t *m, const edgelora_op_t *op, uint32_t rank) {
-    const edgelora_tensor_t *in = model_tensor(m, op->input), *out = model_tensor(m, op->output);
-    return op_has(op, EDGELORA_IS_MATRIX) && rank && rank <= EDGELORA_MAX_RANK &&
-        rank * matrix_inputs(op, in) <= EDGELORA_MAX_FACTOR &&
-        rank * out->channels <= EDGELORA_MAX_FACTOR &&
-        rank * out->height * out->width <= EDGELORA_MAX_T;
-}
+bool edgelora_rank_fits(const edgelora_model_t *m, const edgelora_op_t *op, uint32_t rank);
 
 static inline bool shifts_ok(int32_t t_shift, int32_t branch_shift) {
     return t_shift >= EDGELORA_MIN_T_SHIFT && t_shift <= EDGELORA_MAX_T_SHIFT &&
@@ -42,23 +35,23 @@ edgelora_status_t edgelora_header_check(
 edgelora_status_t edgelora_crc_check(const void *file, uint32_t size);
 void edgelora_crc_write(void *file, uint32_t size);
 // The header of an adapter for this base, but for what it holds.
-edgelora_adapter_t edgelora_adapter_header(const edgelora_model_t *m, uint32_t file_size);
+void edgelora_adapter_header(edgelora_adapter_t *h, const edgelora_model_t *m, uint32_t file_size);
 
 // Bytes of a matrix's training state in its file: scale, masters and, if there is momentum, means.
 static inline uint32_t matrix_state_size(uint32_t count, bool momentum) {
     return 4 + (momentum ? 2 : 1) * align4(2 * count);
 }
 
-// The space record of a checked model that has one.
+// The class statistics of a checked model that has one.
 typedef struct {
-    const edgelora_space_t *head;
+    const edgelora_class_stats_t *head;
     const int32_t *biases; // [classes]
     const int16_t *rows;   // [classes, inputs]
     const int16_t *inverse;
-} space_t;
+} class_stats_t;
 
-space_t model_space(const void *model);
-edgelora_status_t edgelora_space_check(const void *model);
+class_stats_t model_class_stats(const void *model);
+edgelora_status_t edgelora_class_stats_check(const void *model);
 // The body of a record of classes, for this model.
 bool edgelora_classes_fit(const edgelora_model_t *m, const void *body, uint32_t body_size);
 // The body of a record of a known kind, for this model; at a multiple of 4.

@@ -43,15 +43,14 @@ void edgelora_crc_write(void *file, uint32_t size) {
     h->crc = crc_of(file, size);
 }
 
-edgelora_adapter_t edgelora_adapter_header(const edgelora_model_t *m, uint32_t file_size) {
-    edgelora_adapter_t h = {
+void edgelora_adapter_header(edgelora_adapter_t *h, const edgelora_model_t *m, uint32_t file_size) {
+    *h = (edgelora_adapter_t){
         .magic = {'E', 'L', 'A', '1'},
         .version = EDGELORA_ADAPTER_FORMAT,
-        .header_size = sizeof(h),
+        .header_size = sizeof(*h),
         .file_size = file_size,
     };
-    for (uint32_t i = 0; i < sizeof(h.base_id); ++i) {
-        h.base_id[i] = m->base_id[i];
+    for (uint32_t i = 0; i < sizeof(h->base_id); ++i) {
+        h->base_id[i] = m->base_id[i];
     }
-    return h;
 }

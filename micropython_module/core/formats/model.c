@@ -416,7 +416,7 @@ edgelora_status_t edgelora_model_check(const void *model, uint32_t size) {
         }
     }
     status = edgelora_signal_check(model, size);
-    status = status == EDGELORA_OK ? edgelora_space_check(model) : status;
+    status = status == EDGELORA_OK ? edgelora_class_stats_check(model) : status;
     return status == EDGELORA_OK ? loss_check(m) : status;
 }
 

@@ -38,7 +38,7 @@ static void use_none(edgelora_session_t *s) {
         edgelora_lora_t *l = session_lora(s, i);
         if (l) {
             lora_use(l, &(edgelora_branch_t){0});
-            session_layers(s)[i].flags &= (uint8_t)~EDGELORA_OP_USED_CHOSEN;
+            session_ops(s)[i].flags &= (uint8_t)~EDGELORA_OP_USED_CHOSEN;
         }
     }
 }
@@ -59,7 +59,7 @@ static bool same_ranks(edgelora_session_t *s, const void *adapter) {
     adapter_reader_t r = adapter_reader(adapter);
     for (uint32_t i = 0; i < s->op_count; ++i) {
         bool here = r.layer < r.end && r.layer->op == i;
-        if (layer_rank(s, &session_layers(s)[i]) != (here ? r.layer->rank : 0)) {
+        if (op_rank(s, &session_ops(s)[i]) != (here ? r.layer->rank : 0)) {
             return false;
         }
         r.layer += here;
@@ -85,7 +85,7 @@ EDGELORA_HOT static edgelora_status_t use(
     use_none(s);
     const edgelora_classes_t *classes = adapter_classes(adapter, size);
     s->classes.p = classes;
-    s->used_classes = edgelora_classes_told(session_model(s), classes);
+    s->used_classes = edgelora_classes_count(session_model(s), classes);
     if (h) {
         adapter_reader_t r = adapter_reader(adapter);
         for (; r.layer < r.end; ++r.layer) {
@@ -138,10 +138,10 @@ static void training_start(edgelora_session_t *s) {
             matrix_start(s, &l->matrix_b);
         }
     }
-    s->draws = s->steps = s->samples = s->pending = 0;
+    s->draws = s->updates = s->samples = s->pending = 0;
     s->records.p = s->classes.p = 0;
     s->records_size = 0;
-    s->trained_classes = s->used_classes = (edgelora_told_t){0, 0};
+    s->trained_classes = s->used_classes = (edgelora_class_counts_t){0, 0};
     s->begun = true;
     use_own(s);
 }
@@ -225,7 +225,7 @@ static edgelora_status_t load_layers(edgelora_session_t *s, const void *adapter)
             }
         }
         s->draws = h->draws;
-        s->steps = h->steps;
+        s->updates = h->updates;
         s->samples = h->samples;
     }
     return EDGELORA_OK;
@@ -243,7 +243,7 @@ static edgelora_status_t load(edgelora_session_t *s, const void *adapter, uint32
         s->records.p = (const uint8_t *)adapter + at;
         s->records_size = size - at;
         s->classes.p = classes;
-        s->trained_classes = s->used_classes = edgelora_classes_told(session_model(s), classes);
+        s->trained_classes = s->used_classes = edgelora_classes_count(session_model(s), classes);
     }
     return status;
 }
@@ -310,11 +310,12 @@ static int32_t save(edgelora_session_t *s, bool state, void *buffer, uint32_t ro
         return EDGELORA_ERR_ALIAS;
     }
     bool stored = !s->a_is_seeded, trainable = s->mode == EDGELORA_TRAINABLE_A;
-    edgelora_adapter_t h = edgelora_adapter_header(session_model(s), size);
+    edgelora_adapter_t h;
+    edgelora_adapter_header(&h, session_model(s), size);
     h.seed = s->seed;
     h.flags = (uint16_t)((stored ? EDGELORA_A_STORED : 0) | (state ? EDGELORA_STATE : 0) |
         (trainable ? EDGELORA_A_TRAINABLE : 0) | (s->records.p ? EDGELORA_RECORDS : 0));
-    h.steps = s->steps;
+    h.updates = s->updates;
     h.draws = s->draws;
     h.momentum = s->momentum;
     h.threshold = s->threshold;

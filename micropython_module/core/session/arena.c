@@ -49,9 +49,9 @@ const int8_t *edgelora_tensor_at(
     if (!tensor) {
         return source->x;
     }
-    return arena_at(s, output_at(&session_layers(s)[tensor - 1], purpose));
+    return arena_at(s, output_at(&session_ops(s)[tensor - 1], purpose));
 }
 
 const int8_t *edgelora_output(edgelora_session_t *s) {
-    return arena_at(s, session_layers(s)[s->op_count - 1].at[EDGELORA_OUTPUT]);
+    return arena_at(s, session_ops(s)[s->op_count - 1].at[EDGELORA_OUTPUT]);
 }

@@ -61,21 +61,21 @@ static inline void *simd_work(edgelora_session_t *s) {
     return simd ? (void *)((end - simd->work_size) & ~(uintptr_t)63) : 0;
 }
 
-static inline edgelora_layer_t *session_layers(edgelora_session_t *s) {
-    return (edgelora_layer_t *)(s + 1);
+static inline edgelora_op_state_t *session_ops(edgelora_session_t *s) {
+    return (edgelora_op_state_t *)(s + 1);
 }
 
 // NULL: the op is not dense or conv
-static inline edgelora_lora_t *layer_lora(edgelora_session_t *s, const edgelora_layer_t *l) {
+static inline edgelora_lora_t *op_lora(edgelora_session_t *s, const edgelora_op_state_t *l) {
     return l->lora ? (edgelora_lora_t *)arena_at(s, l->lora) : 0;
 }
 
-static inline bool layer_has(const edgelora_layer_t *l, uint32_t flag) {
+static inline bool op_state_has(const edgelora_op_state_t *l, uint32_t flag) {
     return l->flags & flag;
 }
 
 // A buffer of an op (EDGELORA_OUTPUT...), or NULL: it has none.
-static inline void *layer_buffer(edgelora_session_t *s, const edgelora_layer_t *l, uint32_t which) {
+static inline void *op_buffer(edgelora_session_t *s, const edgelora_op_state_t *l, uint32_t which) {
     return l->at[which] ? arena_at(s, l->at[which]) : 0;
 }
 
@@ -126,12 +126,12 @@ static inline const int32_t *lora_merged_bias(const edgelora_lora_t *l) {
 
 // The low-rank part of op i, or NULL.
 static inline edgelora_lora_t *session_lora(edgelora_session_t *s, uint32_t i) {
-    return layer_lora(s, &session_layers(s)[i]);
+    return op_lora(s, &session_ops(s)[i]);
 }
 
 // The rank of the session's adapter on an op.
-static inline uint32_t layer_rank(edgelora_session_t *s, const edgelora_layer_t *l) {
-    return l->lora ? layer_lora(s, l)->rank : 0;
+static inline uint32_t op_rank(edgelora_session_t *s, const edgelora_op_state_t *l) {
+    return l->lora ? op_lora(s, l)->rank : 0;
 }
 
 // Is there an adapter in training?
@@ -155,8 +155,9 @@ typedef enum {
 
 // Where an op's output is. A history's in training is another one: a stream goes on, whatever is
 // learned meanwhile.
-static inline uint32_t output_at(const edgelora_layer_t *l, purpose_t purpose) {
-    bool other = purpose == RECOMPUTING || (purpose == TRAINING && layer_has(l, EDGELORA_OP_LASTS));
+static inline uint32_t output_at(const edgelora_op_state_t *l, purpose_t purpose) {
+    bool other = purpose == RECOMPUTING ||
+        (purpose == TRAINING && op_state_has(l, EDGELORA_OP_LASTS));
     return l->at[other && l->at[EDGELORA_RECOMPUTED] ? EDGELORA_RECOMPUTED : EDGELORA_OUTPUT];
 }
 

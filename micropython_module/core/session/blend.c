@@ -114,7 +114,7 @@ static bool measure(walk_t *w, extent_t *e) {
         for (uint32_t k = 0; k < w->count; ++k) {
             leaders += m.of[k].leads;
         }
-        if (!op_takes_rank(model, model_op(model, m.op), m.rank)) {
+        if (!edgelora_rank_fits(model, model_op(model, m.op), m.rank)) {
             return false;
         }
         e->stored |= leaders > 1;
@@ -255,7 +255,7 @@ static int32_t blend(walk_t *w, bool fine, void *out, uint32_t room) {
     }
     const edgelora_adapter_t *first = w->parts[0].adapter;
     edgelora_adapter_t *h = out;
-    *h = edgelora_adapter_header(session_model(w->session), extent.size);
+    edgelora_adapter_header(h, session_model(w->session), extent.size);
     h->seed = first->seed;
     h->flags = extent.stored ? EDGELORA_A_STORED : 0;
     h->layer_count = extent.layers;

@@ -34,7 +34,7 @@ edgelora_status_t edgelora_class_row(
         !apart(out, class_span(size), sums, 4 * size)) {
         return EDGELORA_ERR_ALIAS;
     }
-    space_t space = model_space(model);
+    class_stats_t stats = model_class_stats(model);
     void *behind = out + 1;
     int16_t *row = behind;
     int32_t bias = 0;
@@ -44,9 +44,9 @@ edgelora_status_t edgelora_class_row(
     for (uint32_t i = 0; i < align4(2 * size) / 2; ++i) {
         int32_t sum = 0; // of 128 values within 2^23
         for (uint32_t j = 0; i < size && j < size; ++j) {
-            sum += (inverse_at(space.inverse, i, j) * sums[j] + 8) >> 4;
+            sum += (inverse_at(stats.inverse, i, j) * sums[j] + 8) >> 4;
         }
-        row[i] = (int16_t)clamp_s32(round_shift(sum, space.head->row_shift), -32767, 32767);
+        row[i] = (int16_t)clamp_s32(round_shift(sum, stats.head->row_shift), -32767, 32767);
     }
     for (uint32_t j = 0; j < size; ++j) {
         bias += (row[j] * sums[j] + 8) >> 4;
@@ -56,13 +56,14 @@ edgelora_status_t edgelora_class_row(
     return EDGELORA_OK;
 }
 
-edgelora_told_t edgelora_classes_told(const edgelora_model_t *m, const edgelora_classes_t *record) {
+edgelora_class_counts_t edgelora_classes_count(
+    const edgelora_model_t *m, const edgelora_classes_t *record) {
     uint32_t known = edgelora_output_size(m), added = 0, count = record ? record->count : 0;
     const edgelora_class_t *c = count ? first_class(record) : 0;
     for (uint32_t left = count; left; --left, c = next_class(c, record->size)) {
         added += c->number >= known;
     }
-    return (edgelora_told_t){(count - added) & 1023, added & 63}; // at most 512 and 16
+    return (edgelora_class_counts_t){(count - added) & 1023, added & 63}; // at most 512 and 16
 }
 
 static int32_t score(const int16_t *row, int32_t bias, const int8_t *x, int32_t zp, uint32_t size) {
@@ -87,7 +88,7 @@ static void as_logits(
 
 // Rows by place: the base's classes, each the adapter's own or else the base's, then added ones.
 typedef struct {
-    space_t space;
+    class_stats_t stats;
     const edgelora_class_t *next, *added; // of those that the adapter has, in ascending order
     uint32_t own, known, size, place; // own: left before the added ones
 } class_rows_t;
@@ -106,7 +107,7 @@ static const edgelora_class_t *class_at(const classes_t *classes, uint32_t size,
 static class_rows_t walk_rows(const edgelora_model_t *m, const classes_t *classes) {
     uint32_t size = edgelora_class_size(m);
     return (class_rows_t){
-        model_space(m), class_at(classes, size, 0), class_at(classes, size, classes->own),
+        model_class_stats(m), class_at(classes, size, 0), class_at(classes, size, classes->own),
         classes->own, edgelora_output_size(m), size, 0};
 }
 
@@ -114,7 +115,7 @@ static row_t next_row(class_rows_t *w) {
     uint32_t place = w->place++;
     w->next = place == w->known ? w->added : w->next;
     if (place < w->known && (!w->own || w->next->number != place)) {
-        return (row_t){w->space.rows + place * w->size, w->space.biases[place]};
+        return (row_t){w->stats.rows + place * w->size, w->stats.biases[place]};
     }
     row_t row = {class_row(w->next), w->next->bias};
     w->next = next_class(w->next, w->size);
@@ -138,7 +139,7 @@ static uint32_t put_logits(
     const int8_t *q = edgelora_output(s);
     int32_t *scores = arena_at(s, s->scratch), top = q[class_of(q, walk.known)];
     int32_t zp = model_tensor(m, model_op(m, s->op_count - 1u)->input)->zero_point;
-    uint32_t exponent = walk.space.head->exponent, best = 0;
+    uint32_t exponent = walk.stats.head->exponent, best = 0;
     for (uint32_t k = 0; k < n; ++k) {
         row_t row = next_row(&walk);
         scores[k] = score(row.row, row.bias, x, zp, walk.size);
@@ -202,11 +203,11 @@ static int32_t input_error(
         }
         edgelora_block_append(&block, v, count);
     }
-    return block.shift + 3 - bits - model_space(m).head->exponent;
+    return block.shift + 3 - bits - model_class_stats(m).head->exponent;
 }
 
 int32_t edgelora_classes_loss(edgelora_session_t *s, const classes_t *classes, uint32_t place,
-    const int8_t *x, edgelora_layer_t *last, edgelora_layer_t *below) {
+    const int8_t *x, edgelora_op_state_t *last, edgelora_op_state_t *below) {
     const edgelora_model_t *m = session_model(s);
     uint32_t n = edgelora_output_size(m) + classes->added;
     int32_t *d = arena_at(s, s->scratch);

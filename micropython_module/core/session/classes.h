@@ -14,7 +14,8 @@ typedef struct {
 } classes_t;
 
 // Those of a record that fits the model, or NULL.
-edgelora_told_t edgelora_classes_told(const edgelora_model_t *m, const edgelora_classes_t *record);
+edgelora_class_counts_t edgelora_classes_count(
+    const edgelora_model_t *m, const edgelora_classes_t *record);
 
 // The class that the last inference says where classes are in use, from the inputs x of the last
 // op. Scores are then in scratch as logits, s8 [class count].
@@ -24,10 +25,10 @@ const int8_t *edgelora_class_logits(edgelora_session_t *s);
 // there is.
 uint32_t edgelora_class_place(const edgelora_model_t *m, const classes_t *classes, uint32_t label);
 // The loss of a sample over all classes, from the inputs x of the last op, which has run; `place`
-// is the right one's. Its error goes to the last op's layer and, through the rows, to the layer
+// is the right one's. Its error goes to the last op and, through the rows, to the op
 // that makes x; NULL: none runs backward there.
 int32_t edgelora_classes_loss(edgelora_session_t *s, const classes_t *classes, uint32_t place,
-    const int8_t *x, edgelora_layer_t *last, edgelora_layer_t *below);
+    const int8_t *x, edgelora_op_state_t *last, edgelora_op_state_t *below);
 
 // Those of the adapter in use, and those that the training adapter was loaded with: the first of
 // its records, as kinds ascend.

@@ -16,37 +16,37 @@ static edgelora_branch_t used_branch(const edgelora_lora_t *l, edgelora_shape_t 
 
 // Fast kernels for an op with the adapter in use?
 static bool is_packed_used(
-    const edgelora_session_t *s, edgelora_layer_t *l, const edgelora_shape_t *g, uint32_t rank) {
-    if (!layer_has(l, EDGELORA_OP_USED_CHOSEN)) {
+    const edgelora_session_t *s, edgelora_op_state_t *l, const edgelora_shape_t *g, uint32_t rank) {
+    if (!op_state_has(l, EDGELORA_OP_USED_CHOSEN)) {
         bool fast = edgelora_op_is_packed(g, rank, false, s->scratch_size, s->plain);
         l->flags = (uint8_t)((l->flags & ~EDGELORA_OP_PACKED_USED) | EDGELORA_OP_USED_CHOSEN |
             (fast ? EDGELORA_OP_PACKED_USED : 0));
     }
-    return layer_has(l, EDGELORA_OP_PACKED_USED);
+    return op_state_has(l, EDGELORA_OP_PACKED_USED);
 }
 
 EDGELORA_HOT static void op_forward(
     edgelora_session_t *s, const source_t *source, uint32_t i, purpose_t purpose) {
-    edgelora_layer_t *l = &session_layers(s)[i];
-    const edgelora_lora_t *lora = layer_lora(s, l);
+    edgelora_op_state_t *l = &session_ops(s)[i];
+    const edgelora_lora_t *lora = op_lora(s, l);
     edgelora_shape_t g;
     edgelora_shape_into(&g, session_model(s), i);
-    g.bounded = layer_has(l, EDGELORA_OP_BOUNDED);
+    g.bounded = op_state_has(l, EDGELORA_OP_BOUNDED);
     edgelora_branch_t branch = purpose == INFERENCE ? used_branch(lora, &g) : lora_own(s, lora);
     edgelora_pass_t pass; // field by field: an initializer would be cleared first
     pass.x = edgelora_tensor_at(s, source, g.op->input, purpose);
     pass.x2 = g.traits & EDGELORA_TWO_INPUTS ? edgelora_tensor_at(s, source, g.op->input2, purpose)
                                              : 0;
     pass.y = arena_at(s, output_at(l, purpose));
-    pass.t = purpose == TRAINING ? layer_buffer(s, l, EDGELORA_T) : 0;
+    pass.t = purpose == TRAINING ? op_buffer(s, l, EDGELORA_T) : 0;
     pass.scratch = arena_at(s, s->scratch);
     pass.packed = purpose == INFERENCE ? is_packed_used(s, l, &g, branch.rank)
-                                       : layer_has(l, EDGELORA_OP_PACKED_FORWARD);
+                                       : op_state_has(l, EDGELORA_OP_PACKED_FORWARD);
     pass.simd = edgelora_simd_kernels(s->simd);
     pass.work = simd_work(s);
     edgelora_op_forward(&g, &branch, &pass);
     if (purpose == TRAINING && l->at[EDGELORA_MASK]) {
-        edgelora_op_mask(&g, pass.y, layer_buffer(s, l, EDGELORA_MASK), s->plain, pass.simd);
+        edgelora_op_mask(&g, pass.y, op_buffer(s, l, EDGELORA_MASK), s->plain, pass.simd);
     }
 }
 
@@ -99,8 +99,8 @@ edgelora_status_t edgelora_forward_range(
 // The histories of ops [from, to) hold what a stream begins with.
 static void reset(edgelora_session_t *s, uint32_t from, uint32_t to, purpose_t purpose) {
     for (uint32_t i = from; i < to; ++i) {
-        const edgelora_layer_t *l = &session_layers(s)[i];
-        if (layer_has(l, EDGELORA_OP_LASTS)) {
+        const edgelora_op_state_t *l = &session_ops(s)[i];
+        if (op_state_has(l, EDGELORA_OP_LASTS)) {
             edgelora_shape_t g = edgelora_shape(session_model(s), i);
             edgelora_op_reset(&g, arena_at(s, output_at(l, purpose)));
         }

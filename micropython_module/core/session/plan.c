@@ -7,8 +7,9 @@
 #include "training/training.h"
 
 // Arenas are alike on all machines.
-typedef char sizes_are_right[sizeof(edgelora_session_t) == 96 && sizeof(edgelora_layer_t) == 32 &&
-            sizeof(edgelora_lora_t) == 56 && sizeof(edgelora_span_t) == 12
+typedef char sizes_are_right[sizeof(edgelora_session_t) == 96 &&
+            sizeof(edgelora_op_state_t) == 32 && sizeof(edgelora_lora_t) == 56 &&
+            sizeof(edgelora_span_t) == 12
         ? 1
         : -1];
 
@@ -17,7 +18,7 @@ typedef struct {
     const edgelora_config_t *config;
     edgelora_span_t *spans; // [n, EDGELORA_PLANNED]
     uint32_t n, lowest, trained;
-    uint32_t layers_end; // offset behind the session, its layers and their low-rank parts
+    uint32_t ops_end; // offset behind the session, its ops and their low-rank parts
     uint32_t scratch, scratch_size;
 } plan_t;
 
@@ -46,7 +47,7 @@ static edgelora_status_t config_check(const void *model, const edgelora_config_t
         }
         any = true;
         edgelora_shape_t g = edgelora_shape(model, i);
-        if (!op_takes_rank(m, g.op, rank)) {
+        if (!edgelora_rank_fits(m, g.op, rank)) {
             return EDGELORA_ERR_RANK;
         }
         if (config->mode != EDGELORA_INFER &&
@@ -67,27 +68,27 @@ static edgelora_span_t *span_of(const plan_t *p, uint32_t op, uint32_t which) {
 }
 
 // Does op i run backward? It has an error then.
-static bool needs(const plan_t *p, uint32_t i) {
+static bool requires_grad(const plan_t *p, uint32_t i) {
     return span_of(p, i, EDGELORA_ERROR)->size;
 }
 
 // Does the op that writes this tensor run backward?
-static bool wanted(const plan_t *p, uint32_t tensor) {
-    return tensor && needs(p, tensor - 1);
+static bool tensor_requires_grad(const plan_t *p, uint32_t tensor) {
+    return tensor && requires_grad(p, tensor - 1);
 }
 
-// The life of what is computed again, if it is: from the first step of the backward pass that reads
+// The life of what is computed again, if it is: from the first time of the backward pass that reads
 // the output to the last; a death of 0: none does.
 static edgelora_span_t *read_span(const plan_t *p, uint32_t i) {
     return span_of(p, i, EDGELORA_RECOMPUTED);
 }
 
-// A step of the backward pass reads this tensor.
-static void read_back(plan_t *p, uint32_t tensor, uint32_t step) {
+// The backward pass reads this tensor.
+static void read_back(plan_t *p, uint32_t tensor, uint32_t time) {
     if (tensor) {
         edgelora_span_t *read = read_span(p, tensor - 1);
-        uint32_t first = read->death && read->birth < step ? read->birth : step;
-        uint32_t last = read->death > step ? read->death : step;
+        uint32_t first = read->death && read->birth < time ? read->birth : time;
+        uint32_t last = read->death > time ? read->death : time;
         *read = span(0, first, last);
     }
 }
@@ -95,7 +96,7 @@ static void read_back(plan_t *p, uint32_t tensor, uint32_t step) {
 // The highest op above `from` that hands error to this tensor; 0: none.
 static uint32_t highest_source(const plan_t *p, uint32_t tensor, uint32_t from) {
     for (uint32_t j = p->n; j-- > from + 1;) {
-        if (needs(p, j) && op_reads(model_op(p->model, j), tensor)) {
+        if (requires_grad(p, j) && op_reads(model_op(p->model, j), tensor)) {
             return j;
         }
     }
@@ -110,7 +111,7 @@ static bool meets_loss(const plan_t *p, uint32_t tensor) {
 }
 
 // Forward life of op i's output: to its last reader; the loss, and whoever asks for the output,
-// read at step n. A history's lasts; samples, each a stream of its own, have another.
+// read at time n. A history's lasts; samples, each a stream of its own, have another.
 static void output_span(plan_t *p, uint32_t i) {
     bool trains = p->config->mode != EDGELORA_INFER;
     uint32_t death = i + 1 == p->n || (trains && i + 1 == p->trained) || meets_loss(p, i + 1) ? p->n
@@ -130,20 +131,20 @@ static void output_span(plan_t *p, uint32_t i) {
 // output is kept for the backward pass or computed again, which in turn reads its inputs.
 static void backward_reads(plan_t *p, uint32_t i) {
     edgelora_shape_t g = edgelora_shape(p->model, i);
-    uint32_t step = 2 * p->n - i;
-    if (needs(p, i)) {
+    uint32_t time = 2 * p->n - i;
+    if (requires_grad(p, i)) {
         bool trains_a = p->config->mode == EDGELORA_TRAINABLE_A && p->config->ranks[i];
         for (uint32_t k = 0; k < (g.traits & EDGELORA_TWO_INPUTS ? 2 : 1); ++k) {
             uint32_t same = k ? g.op->input2 : g.op->input, other = k ? g.op->input : g.op->input2;
-            if (trains_a || ((g.traits & EDGELORA_READS_INPUT) && wanted(p, same))) {
-                read_back(p, same, step);
+            if (trains_a || ((g.traits & EDGELORA_READS_INPUT) && tensor_requires_grad(p, same))) {
+                read_back(p, same, time);
             }
-            if ((g.traits & EDGELORA_READS_OTHER) && wanted(p, same)) {
-                read_back(p, other, step);
+            if ((g.traits & EDGELORA_READS_OTHER) && tensor_requires_grad(p, same)) {
+                read_back(p, other, time);
             }
         }
-        if ((g.traits & EDGELORA_READS_OUTPUT) && wanted(p, g.op->input)) {
-            read_back(p, i + 1, step);
+        if ((g.traits & EDGELORA_READS_OUTPUT) && tensor_requires_grad(p, g.op->input)) {
+            read_back(p, i + 1, time);
         }
     }
     edgelora_span_t *spans = &p->spans[i * EDGELORA_PLANNED];
@@ -177,15 +178,15 @@ static void backward_spans(plan_t *p, uint32_t i) {
     spans[EDGELORA_MASK] = span(g.op->flags ? (size + 7) / 8 : 0, i, back);
     bool of_loss = i + 1 == p->trained || meets_loss(p, i + 1);
     spans[EDGELORA_ERROR] = span(size, of_loss ? p->n : 2 * p->n - highest, back);
-    bool wanted1 = wanted(p, g.op->input),
-         wanted2 = (g.traits & EDGELORA_TWO_INPUTS) && wanted(p, g.op->input2);
-    bool has_u = rank && (p->config->mode == EDGELORA_TRAINABLE_A || wanted1);
+    bool requires1 = tensor_requires_grad(p, g.op->input),
+         requires2 = (g.traits & EDGELORA_TWO_INPUTS) && tensor_requires_grad(p, g.op->input2);
+    bool has_u = rank && (p->config->mode == EDGELORA_TRAINABLE_A || requires1);
     // an error joins another that is there if an op above reads the same input, this one reads
     // it twice, or it has one of the loss
-    uint32_t joins = wanted1 && (highest_source(p, g.op->input, i) || meets_loss(p, g.op->input))
+    uint32_t joins = requires1 && (highest_source(p, g.op->input, i) || meets_loss(p, g.op->input))
         ? tensor_size(p->model, g.op->input)
         : 0;
-    if (wanted2 && (g.op->input2 == g.op->input || highest_source(p, g.op->input2, i))) {
+    if (requires2 && (g.op->input2 == g.op->input || highest_source(p, g.op->input2, i))) {
         uint32_t size2 = tensor_size(p->model, g.op->input2);
         joins = size2 > joins ? size2 : joins;
     }
@@ -276,7 +277,7 @@ static int32_t plan(plan_t *p) {
     bool trains = p->config->mode != EDGELORA_INFER;
     p->n = p->lowest = ((const edgelora_model_t *)p->model)->op_count;
     p->trained = trained_ops(p->model);
-    p->layers_end = (uint32_t)(sizeof(edgelora_session_t) + p->n * sizeof(edgelora_layer_t));
+    p->ops_end = (uint32_t)(sizeof(edgelora_session_t) + p->n * sizeof(edgelora_op_state_t));
     p->scratch_size = trains && edgelora_target_size(p->model) == 0
         ? 4 * tensor_size(p->model, p->trained)
         : 0;
@@ -287,11 +288,12 @@ static int32_t plan(plan_t *p) {
         edgelora_shape_t g = edgelora_shape(p->model, i);
         p->lowest = ranks[i] && i < p->lowest ? i : p->lowest;
         bool runs_back = trains && i < p->trained &&
-            (ranks[i] || wanted(p, g.op->input) || wanted(p, g.op->input2));
+            (ranks[i] || tensor_requires_grad(p, g.op->input) ||
+                tensor_requires_grad(p, g.op->input2));
         if (runs_back && (g.traits & EDGELORA_NO_GRADIENT)) {
             return EDGELORA_ERR_RANK;
         }
-        p->layers_end += g.is_matrix ? lora_size(ranks[i]) : 0;
+        p->ops_end += g.is_matrix ? lora_size(ranks[i]) : 0;
         uint32_t size = edgelora_op_scratch(&g, ranks[i], runs_back, p->config->plain);
         p->scratch_size = size > p->scratch_size ? size : p->scratch_size;
         for (uint32_t k = 0; k < EDGELORA_PLANNED; ++k) {
@@ -302,11 +304,11 @@ static int32_t plan(plan_t *p) {
     }
     for (uint32_t i = p->n; i-- > 0;) {
         backward_reads(p, i);
-        if (needs(p, i)) {
+        if (requires_grad(p, i)) {
             backward_spans(p, i);
         }
     }
-    p->scratch = p->layers_end;
+    p->scratch = p->ops_end;
     uint32_t base = p->scratch + align4(p->scratch_size);
     uint32_t by_birth = place(p->spans, p->n, base, true), end = place(p->spans, p->n, base, false);
     if (by_birth < end) {
@@ -328,7 +330,7 @@ static int32_t plan(plan_t *p) {
         }
     }
     // edgelora_init plans in the arena
-    uint32_t planner = p->layers_end + p->n * EDGELORA_PLANNED * (uint32_t)sizeof(edgelora_span_t);
+    uint32_t planner = p->ops_end + p->n * EDGELORA_PLANNED * (uint32_t)sizeof(edgelora_span_t);
     return (int32_t)(((end > planner ? end : planner) + 7) & ~7u);
 }
 
@@ -376,7 +378,7 @@ edgelora_status_t edgelora_init(
     }
     edgelora_session_t *s = arena;
     s->self.p = 0;
-    // until the layers are made
+    // until the ops are made
     edgelora_span_t *spans = (edgelora_span_t *)(void *)((uint8_t *)arena +
         ((arena_size - planner) & ~3u));
     plan_t p = {.model = model, .config = config, .spans = spans};
@@ -407,23 +409,23 @@ edgelora_status_t edgelora_init(
         .model_size = model_size,
         .stamp = config->fixed ? 0 : edgelora_model_stamp(model, model_size),
     };
-    edgelora_layer_t *layers = session_layers(s);
-    uint32_t lora_at = (uint32_t)(sizeof(*s) + n * sizeof(*layers));
+    edgelora_op_state_t *ops = session_ops(s);
+    uint32_t lora_at = (uint32_t)(sizeof(*s) + n * sizeof(*ops));
     for (uint32_t i = 0; i < n; ++i, spans += EDGELORA_PLANNED) {
         edgelora_shape_t g = edgelora_shape(model, i);
         bool recomputed = spans[EDGELORA_RECOMPUTED].size && !(g.traits & EDGELORA_KEEPS);
-        layers[i] = (edgelora_layer_t){
-            .needs = spans[EDGELORA_ERROR].size != 0,
+        ops[i] = (edgelora_op_state_t){
+            .requires_grad = spans[EDGELORA_ERROR].size != 0,
             .recomputed_for = (uint16_t)(recomputed ? 2 * n - spans[EDGELORA_RECOMPUTED].birth
                                                     : EDGELORA_MAX_OPS),
             .flags = op_flags(s, &g, config->ranks[i])};
         for (uint32_t k = 0; k < EDGELORA_SPANS; ++k) {
-            layers[i].at[k] = spans[k].offset;
+            ops[i].at[k] = spans[k].offset;
         }
         if (g.is_matrix) {
             uint32_t rank = config->ranks[i];
             edgelora_lora_t *l = arena_at(s, lora_at);
-            layers[i].lora = (uint16_t)lora_at;
+            ops[i].lora = (uint16_t)lora_at;
             lora_at += lora_size(rank);
             lora_use(l, &(edgelora_branch_t){0});
             l->rank = (uint8_t)rank;

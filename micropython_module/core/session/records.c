@@ -27,7 +27,8 @@ static body_t body_of(const void *adapter, uint32_t size, edgelora_record_kind_t
 
 static int32_t with_record(edgelora_session_t *s, const void *adapter, uint32_t size,
     edgelora_record_kind_t kind, const void *body, uint32_t body_size, void *out, uint32_t room) {
-    edgelora_adapter_t h = edgelora_adapter_header(session_model(s), 0);
+    edgelora_adapter_t h;
+    edgelora_adapter_header(&h, session_model(s), 0);
     edgelora_ends_t ends = {sizeof(h), sizeof(h)};
     if (adapter) {
         edgelora_status_t status = edgelora_adapter_fits(s, adapter, size, &ends);

@@ -15,21 +15,21 @@ static bool any_s8(const int8_t *e, uint32_t n) {
 }
 
 // Does the op that writes this tensor run backward?
-static bool error_wanted(edgelora_session_t *s, uint32_t tensor) {
-    return tensor && session_layers(s)[tensor - 1].needs;
+static bool tensor_requires_grad(edgelora_session_t *s, uint32_t tensor) {
+    return tensor && session_ops(s)[tensor - 1].requires_grad;
 }
 
 // Computes the error of input k and adds it to what has arrived there. spare: s8 [input], for the
 // former if something has. Returns whether it is the first.
-static bool hand_down(edgelora_session_t *s, const edgelora_shape_t *g,
+static bool propagate_error(edgelora_session_t *s, const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k, int8_t *spare) {
     uint32_t tensor = k ? g->op->input2 : g->op->input,
              size = tensor_size(session_model(s), tensor);
-    if (!error_wanted(s, tensor)) {
+    if (!tensor_requires_grad(s, tensor)) {
         return false;
     }
-    edgelora_layer_t *below = &session_layers(s)[tensor - 1];
-    int8_t *e = layer_buffer(s, below, EDGELORA_ERROR), *dx = below->arrived ? spare : e;
+    edgelora_op_state_t *below = &session_ops(s)[tensor - 1];
+    int8_t *e = op_buffer(s, below, EDGELORA_ERROR), *dx = below->arrived ? spare : e;
     int32_t exponent = edgelora_op_backward(g, branch, error, k, dx);
     if (!any_s8(dx, size)) {
         return false;
@@ -46,35 +46,36 @@ static bool hand_down(edgelora_session_t *s, const edgelora_shape_t *g,
 
 // One op's step of the backward pass. Returns how many ops have received their first error.
 static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint32_t i) {
-    const edgelora_layer_t *l = &session_layers(s)[i];
-    edgelora_lora_t *lora = layer_lora(s, l);
+    const edgelora_op_state_t *l = &session_ops(s)[i];
+    edgelora_lora_t *lora = op_lora(s, l);
     edgelora_shape_t g;
     edgelora_shape_into(&g, session_model(s), i);
-    g.bounded = layer_has(l, EDGELORA_OP_BOUNDED);
+    g.bounded = op_state_has(l, EDGELORA_OP_BOUNDED);
     edgelora_branch_t branch = lora_own(s, lora);
-    int8_t *e = layer_buffer(s, l, EDGELORA_ERROR), *work = layer_buffer(s, l, EDGELORA_WORK);
+    int8_t *e = op_buffer(s, l, EDGELORA_ERROR), *work = op_buffer(s, l, EDGELORA_WORK);
     bool two = g.traits & EDGELORA_TWO_INPUTS,
          trains_a = branch.rank && s->mode == EDGELORA_TRAINABLE_A;
     edgelora_error_t error = {
         .e = e,
         .exponent = l->exponent,
         .scratch = arena_at(s, s->scratch),
-        .packed = layer_has(l, EDGELORA_OP_PACKED_BACKWARD),
+        .packed = op_state_has(l, EDGELORA_OP_PACKED_BACKWARD),
         .simd = edgelora_simd_kernels(s->simd),
         .work = simd_work(s)};
     if (!any_s8(e, g.positions * g.out_c)) { // what arrived has cancelled out
         return 0;
     }
     if (l->at[EDGELORA_MASK]) {
-        edgelora_op_mask_backward(&g, e, layer_buffer(s, l, EDGELORA_MASK), s->plain, error.simd);
+        edgelora_op_mask_backward(&g, e, op_buffer(s, l, EDGELORA_MASK), s->plain, error.simd);
     }
     if (branch.rank) {
         int32_t *gradient = arena_at(s, matrix_gradient(&lora->matrix_b));
         int32_t shift = edgelora_gradient_open(&lora->matrix_b, gradient, error.exponent);
         edgelora_op_b_gradient(
-            &g, branch.rank, &error, layer_buffer(s, l, EDGELORA_T), gradient, shift);
+            &g, branch.rank, &error, op_buffer(s, l, EDGELORA_T), gradient, shift);
     }
-    if (!trains_a && !error_wanted(s, g.op->input) && !(two && error_wanted(s, g.op->input2))) {
+    if (!trains_a && !tensor_requires_grad(s, g.op->input) &&
+        !(two && tensor_requires_grad(s, g.op->input2))) {
         return 0;
     }
     if (g.traits & EDGELORA_SCALES) {
@@ -98,23 +99,23 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
         int32_t shift = edgelora_gradient_open(&lora->matrix_a, gradient, error.t_exponent);
         edgelora_op_a_gradient(&g, branch.rank, &error, gradient, shift);
     }
-    uint32_t first = hand_down(s, &g, &branch, &error, 0, work);
-    return two ? first + hand_down(s, &g, &branch, &error, 1, work) : first;
+    uint32_t first = propagate_error(s, &g, &branch, &error, 0, work);
+    return two ? first + propagate_error(s, &g, &branch, &error, 1, work) : first;
 }
 
-// From the loss's error down, until none is under way. under_way: layers that it has reached.
+// From the loss's error down, until none is under way. under_way: ops that it has reached.
 static void backward(edgelora_session_t *s, const source_t *source, uint32_t under_way) {
-    edgelora_layer_t *layers = session_layers(s);
+    edgelora_op_state_t *ops = session_ops(s);
     for (uint32_t i = s->trained; under_way && i-- > s->lowest;) {
         uint32_t from = source->features ? s->lowest : 0;
         for (uint32_t k = from; k <= i; ++k) {
-            if (layers[k].recomputed_for == i) {
+            if (ops[k].recomputed_for == i) {
                 edgelora_recompute(s, source, k);
             }
         }
-        if (layers[i].arrived) {
+        if (ops[i].arrived) {
             under_way += op_backward(s, source, i) - 1;
-            layers[i].arrived = false;
+            ops[i].arrived = false;
         }
     }
 }
@@ -128,36 +129,41 @@ edgelora_status_t edgelora_backward_range(
         return edgelora_leave(s, training_status(s));
     }
     source_t source = {x, 0};
-    edgelora_layer_t *layers = session_layers(s);
+    edgelora_op_state_t *ops = session_ops(s);
     for (uint32_t i = to < s->trained ? to : s->trained; i-- > from;) {
-        if (layers[i].needs) {
+        if (ops[i].requires_grad) {
             op_backward(s, &source, i);
         }
         for (uint32_t k = 0; k < i; ++k) {
-            layers[k].arrived = false;
+            ops[k].arrived = false;
         }
     }
     return edgelora_leave(s, EDGELORA_OK);
 }
 
 static void update(edgelora_session_t *s, uint16_t learning_rate) {
-    edgelora_step_t step_a =
-                        {stream(s->seed, 0), &s->draws, learning_rate, s->threshold, 15,
-                            s->momentum, false},
-                    step_b = step_a;
-    step_b.shift = 16;
-    step_b.leans = true;
+    edgelora_update_t of_a = {
+        .stream = stream(s->seed, 0),
+        .draws = &s->draws,
+        .learning_rate = learning_rate,
+        .threshold = s->threshold,
+        .shift = 15,
+        .momentum = s->momentum,
+    };
+    edgelora_update_t of_b = of_a;
+    of_b.shift = 16;
+    of_b.decays = true;
     for (uint32_t i = s->lowest; i < s->op_count; ++i) {
-        const edgelora_layer_t *l = &session_layers(s)[i];
-        if (layer_rank(s, l)) {
-            edgelora_lora_t *lora = layer_lora(s, l);
+        const edgelora_op_state_t *l = &session_ops(s)[i];
+        if (op_rank(s, l)) {
+            edgelora_lora_t *lora = op_lora(s, l);
             if (s->mode == EDGELORA_TRAINABLE_A) {
-                edgelora_matrix_update((uint8_t *)s, &lora->matrix_a, &step_a);
+                edgelora_matrix_update((uint8_t *)s, &lora->matrix_a, &of_a);
             }
-            edgelora_matrix_update((uint8_t *)s, &lora->matrix_b, &step_b);
+            edgelora_matrix_update((uint8_t *)s, &lora->matrix_b, &of_b);
         }
     }
-    s->steps += 1;
+    s->updates += 1;
     s->pending = 0;
 }
 
@@ -191,7 +197,7 @@ static edgelora_status_t answer_check(const edgelora_model_t *model, uint32_t tr
 static int32_t loss_of(
     edgelora_session_t *s, const source_t *last_frame, answer_t answer, purpose_t purpose) {
     const edgelora_model_t *model = session_model(s);
-    edgelora_layer_t *last = &session_layers(s)[s->trained - 1];
+    edgelora_op_state_t *last = &session_ops(s)[s->trained - 1];
     edgelora_loss_input_t input = {
         edgelora_tensor_at(s, last_frame, s->trained, purpose), tensor_size(model, s->trained),
         model_tensor(model, s->trained)->zero_point, answer.label, answer.target};
@@ -203,7 +209,7 @@ static int32_t loss_of(
 }
 
 // Has the loss put an error there?
-static bool arrives(edgelora_session_t *s, edgelora_layer_t *l, uint32_t tensor) {
+static bool arrives(edgelora_session_t *s, edgelora_op_state_t *l, uint32_t tensor) {
     l->arrived = any_s8(arena_at(s, l->at[EDGELORA_ERROR]), tensor_size(session_model(s), tensor));
     return l->arrived;
 }
@@ -221,10 +227,10 @@ static edgelora_status_t learn(edgelora_session_t *s, source_t sample, answer_t 
         return status;
     }
     source_t last_frame = edgelora_train_frames(s, sample);
-    edgelora_layer_t *layers = session_layers(s), *last = &layers[s->trained - 1];
+    edgelora_op_state_t *ops = session_ops(s), *last = &ops[s->trained - 1];
     if (classes.record) {
         uint32_t tensor = head_tensor(s);
-        edgelora_layer_t *below = error_wanted(s, tensor) ? &layers[tensor - 1] : 0;
+        edgelora_op_state_t *below = tensor_requires_grad(s, tensor) ? &ops[tensor - 1] : 0;
         const int8_t *x = head_input(s, &last_frame, TRAINING);
         *loss = edgelora_classes_loss(s, &classes, place, x, last, below);
         under_way = below && arrives(s, below, tensor);

@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 #include "fixed.h"
-#include "signal/parts.h"
+#include "signal/internal.h"
 #include "signal/tables.h"
 
 enum {

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: MIT
 
 #include "fixed.h"
-#include "signal/parts.h"
+#include "signal/internal.h"
 #include "signal/tables.h"
 
 typedef struct {

@@ -46,10 +46,10 @@ typedef struct {
     uint16_t threshold;
     uint8_t shift; // of the learning rate: 16 for B, 15 for A
     uint8_t momentum;
-    bool leans; // B, whose 0 is the base
-} edgelora_step_t;
-enum { EDGELORA_LEAN = 6, EDGELORA_SCALE_FALL = 5 }; // shifts: of a B toward 0, of a scale
-void edgelora_matrix_update(uint8_t *arena, edgelora_matrix_t *m, const edgelora_step_t *step);
+    bool decays; // B, whose 0 is the base
+} edgelora_update_t;
+enum { EDGELORA_WEIGHT_DECAY = 6, EDGELORA_SCALE_FALL = 5 }; // shifts: of a B toward 0, of a scale
+void edgelora_matrix_update(uint8_t *arena, edgelora_matrix_t *m, const edgelora_update_t *update);
 
 // Offsets of a matrix's training state in the arena.
 static inline uint32_t matrix_master(const edgelora_matrix_t *m) {

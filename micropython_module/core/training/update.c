@@ -92,12 +92,13 @@ EDGELORA_KERNEL static void smooth(int32_t *u, int16_t *mean, uint32_t count, in
     }
 }
 
-// The masters go against u, |u| <= MAX_U, which may lean toward a master of 0, the base: without a
+// The masters go against u, |u| <= MAX_U, which may decay toward a master of 0, the base: without a
 // gradient, B fades. z: number of the first draw in its stream; a draw's upper 16 bits are those
 // that its last product has.
 EDGELORA_KERNEL static void move(int16_t *master, int8_t *weight, const int32_t *u, uint32_t count,
-    uint32_t z, const edgelora_step_t *step) {
-    const int32_t rate = step->learning_rate, shift = step->shift, leans = -(int32_t)step->leans;
+    uint32_t z, const edgelora_update_t *update) {
+    const int32_t rate = update->learning_rate, shift = update->shift,
+                  decays = -(int32_t)update->decays;
     const mix_t factors = mix_constants();
     uint32_t golden = EDGELORA_GOLDEN, limit = MAX_MASTER;
     IN_REGISTER(golden);
@@ -105,8 +106,9 @@ EDGELORA_KERNEL static void move(int16_t *master, int8_t *weight, const int32_t 
     for (const int32_t *end = u + count; u != end; z += golden) {
         uint32_t draw = (z ^ z >> 16) * factors.first;
         draw = (draw ^ draw >> 13) * factors.second >> (32 - shift);
-        int32_t v = *master, lean = round_shift(v, EDGELORA_LEAN) & leans; // |u + lean| < 2^15
-        v -= ((*u++ + lean) * rate + (int32_t)draw) >> shift;
+        int32_t v = *master,
+                decay = round_shift(v, EDGELORA_WEIGHT_DECAY) & decays; // |u + decay| < 2^15
+        v -= ((*u++ + decay) * rate + (int32_t)draw) >> shift;
         if ((uint32_t)v + limit > 2 * limit) {
             v = v < 0 ? -MAX_MASTER : MAX_MASTER;
         }
@@ -126,7 +128,7 @@ EDGELORA_HOT static uint32_t run_of(
 }
 
 EDGELORA_HOT void edgelora_matrix_update(
-    uint8_t *arena, edgelora_matrix_t *m, const edgelora_step_t *step) {
+    uint8_t *arena, edgelora_matrix_t *m, const edgelora_update_t *update) {
     int32_t *gradient = (int32_t *)(void *)(arena + matrix_gradient(m));
     if (!m->is_set) {
         return;
@@ -151,18 +153,19 @@ EDGELORA_HOT void edgelora_matrix_update(
     for (uint32_t i = 0, n; i < m->count; i += n) { // n elements that move
         int32_t *u = gradient + i;
         n = m->count - i;
-        if (step->threshold) {
-            uint32_t alone = run_of(u, n, step->threshold, false);
+        if (update->threshold) {
+            uint32_t alone = run_of(u, n, update->threshold, false);
             u += alone;
             i += alone;
-            n = run_of(u, n - alone, step->threshold, true);
+            n = run_of(u, n - alone, update->threshold, true);
         }
-        if (n && step->momentum) {
-            smooth(u, momentum + i, n, step->momentum);
+        if (n && update->momentum) {
+            smooth(u, momentum + i, n, update->momentum);
         }
         if (n) {
-            move(master + i, weight + i, u, n, step->stream + *step->draws * EDGELORA_GOLDEN, step);
-            *step->draws += n;
+            move(master + i, weight + i, u, n, update->stream + *update->draws * EDGELORA_GOLDEN,
+                update);
+            *update->draws += n;
         }
     }
 }

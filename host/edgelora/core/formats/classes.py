@@ -16,14 +16,14 @@ from .envelope import Reader, check_array, require, require_zero
 from .limits import MAX_ADDED, MAX_CLASS_BIAS, MAX_CLASS_INPUTS, MAX_CLASSES, MAX_NAME, MAX_ROW_SHIFT, MAX_SCORE
 from .network import QuantModel
 
-_SPACE = struct.Struct("<4B")  # version, row shift, exponent, 0
+_CLASS_STATS = struct.Struct("<4B")  # version, row shift, exponent, 0
 _CLASSES = struct.Struct("<2H")  # count, inputs
 _CLASS = struct.Struct(f"<i2H{MAX_NAME}s")  # bias, number, samples, name
-SPACE_VERSION = 1
+CLASS_STATS_VERSION = 1
 
 
 @dataclass
-class Space:
+class ClassStats:
     """How the K inputs of the last layer spread in pretraining, in int8 steps, without their zero point.
 
     inverse: int16 [K (K + 1) / 2], the lower triangle of the inverse covariance; rows int16 [classes, K] and biases
@@ -59,7 +59,7 @@ def class_inputs(model: QuantModel) -> int:
 
 
 def no_room(model: QuantModel) -> str:
-    """Why classes can't be added to a network without a space record, and what to do."""
+    """Why classes can't be added to a network without class statistics, and what to do."""
     last = model.ops[-1]
     size = model.tensors[last.input].size
     if last.kind == "softmax":
@@ -70,43 +70,57 @@ def no_room(model: QuantModel) -> str:
     return "says nothing of its last layer's inputs: quantize it from its float network, with its training data"
 
 
-def check_space(space: Space, model: QuantModel, name: str) -> None:
+def check_class_stats(stats: ClassStats, model: QuantModel, name: str) -> None:
     size, classes = class_inputs(model), model.output.size
     require(size > 0, f"{name}: only a network that ends in a dense layer and tells classes has room for more")
-    require(0 <= space.row_shift <= MAX_ROW_SHIFT, f"{name}: row shift {space.row_shift} of its space, 0 to 24")
-    require(0 <= space.exponent <= MAX_SCORE, f"{name}: exponent {space.exponent} of its space, 0 to {MAX_SCORE}")
-    check_array(space.biases, np.dtype(np.int32), (classes,), f"{name}: biases of its space")
-    check_array(space.rows, np.dtype(np.int16), (classes, size), f"{name}: rows of its space")
-    check_array(space.inverse, np.dtype(np.int16), (size * (size + 1) // 2,), f"{name}: inverse of its space")
-    worst = int(np.abs(space.biases.astype(np.int64)).max())
-    require(worst <= MAX_CLASS_BIAS, f"{name}: a bias of {worst} in its space, at most {MAX_CLASS_BIAS} is possible")
+    require(
+        0 <= stats.row_shift <= MAX_ROW_SHIFT, f"{name}: row shift {stats.row_shift} of its class statistics, 0 to 24"
+    )
+    require(
+        0 <= stats.exponent <= MAX_SCORE, f"{name}: exponent {stats.exponent} of its class statistics, 0 to {MAX_SCORE}"
+    )
+    check_array(stats.biases, np.dtype(np.int32), (classes,), f"{name}: biases of its class statistics")
+    check_array(stats.rows, np.dtype(np.int16), (classes, size), f"{name}: rows of its class statistics")
+    check_array(
+        stats.inverse, np.dtype(np.int16), (size * (size + 1) // 2,), f"{name}: inverse of its class statistics"
+    )
+    worst = int(np.abs(stats.biases.astype(np.int64)).max())
+    require(
+        worst <= MAX_CLASS_BIAS,
+        f"{name}: a bias of {worst} in its class statistics, at most {MAX_CLASS_BIAS} is possible",
+    )
 
 
-def pack_space(space: Space) -> bytes:
-    body = _SPACE.pack(SPACE_VERSION, space.row_shift, space.exponent, 0)
-    for array, dtype in ((space.biases, "<i4"), (space.rows, "<i2"), (space.inverse, "<i2")):
+def pack_class_stats(stats: ClassStats) -> bytes:
+    body = _CLASS_STATS.pack(CLASS_STATS_VERSION, stats.row_shift, stats.exponent, 0)
+    for array, dtype in ((stats.biases, "<i4"), (stats.rows, "<i2"), (stats.inverse, "<i2")):
         raw = np.ascontiguousarray(array, dtype).tobytes()
         body += raw + bytes(-len(raw) % 4)
     return body
 
 
-def read_space(reader: Reader, labels_at: int, header: int, model: QuantModel) -> Space:
-    """The space that lies right before the labels."""
+def read_class_stats(reader: Reader, labels_at: int, header: int, model: QuantModel) -> ClassStats:
+    """The class statistics that lie right before the labels."""
     name, size, classes = reader.name, class_inputs(model), model.output.size
     require(size > 0, f"{name}: has a record of classes, but its last layer can't tell any apart: make the file again")
     rows, inverse = (classes, size), (size * (size + 1) // 2,)
-    at = labels_at - _SPACE.size - 4 * classes - 4 * (-(-classes * size // 2)) - 4 * (-(-inverse[0] // 2))
-    require(at >= header and at % 4 == 0, f"{name}: its space is at {at}, in the header: make the file again")
-    [(version, row_shift, exponent, zero)] = reader.records(_SPACE, at, 1, "its space")
-    require(version == SPACE_VERSION, f"{name}: its space has version {version}, known is 1: update edgelora")
-    require_zero(zero, name, "byte 3 of its space")
-    at += _SPACE.size
-    biases, at = reader.next_array("<i4", (classes,), at, "biases of its space")
-    found, at = reader.next_array("<i2", rows, at, "rows of its space")
-    triangle, at = reader.next_array("<i2", inverse, at, "inverse of its space")
-    space = Space(row_shift, exponent, biases, found, triangle)
-    check_space(space, model, name)
-    return space
+    at = labels_at - _CLASS_STATS.size - 4 * classes - 4 * (-(-classes * size // 2)) - 4 * (-(-inverse[0] // 2))
+    require(
+        at >= header and at % 4 == 0, f"{name}: its class statistics are at {at}, in the header: make the file again"
+    )
+    [(version, row_shift, exponent, zero)] = reader.records(_CLASS_STATS, at, 1, "its class statistics")
+    require(
+        version == CLASS_STATS_VERSION,
+        f"{name}: its class statistics have version {version}, known is 1: update edgelora",
+    )
+    require_zero(zero, name, "byte 3 of its class statistics")
+    at += _CLASS_STATS.size
+    biases, at = reader.next_array("<i4", (classes,), at, "biases of its class statistics")
+    found, at = reader.next_array("<i2", rows, at, "rows of its class statistics")
+    triangle, at = reader.next_array("<i2", inverse, at, "inverse of its class statistics")
+    stats = ClassStats(row_shift, exponent, biases, found, triangle)
+    check_class_stats(stats, model, name)
+    return stats
 
 
 def pack_classes(classes: Sequence[ClassRow]) -> bytes:
@@ -151,7 +165,10 @@ def unpack_classes(body: bytes, name: str = "adapter") -> list[ClassRow]:
 
 def check_classes_fit(classes: Sequence[ClassRow], model: QuantModel, name: str) -> None:
     """Raises FormatError unless these classes can be used with the model."""
-    require(model.space is not None, f"{name}: has classes, and the model has no room for any: it was made for another")
+    require(
+        model.class_stats is not None,
+        f"{name}: has classes, and the model has no room for any: it was made for another",
+    )
     size, known = class_inputs(model), model.output.size
     added = [one for one in classes if one.number >= known]
     require(len(added) <= MAX_ADDED, f"{name}: adds {len(added)} classes, at most {MAX_ADDED} are possible")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .classes import check_space, pack_space, read_space
+from .classes import check_class_stats, pack_class_stats, read_class_stats
 from .envelope import (
     ID_AT,
     ID_FROM,
@@ -96,14 +96,14 @@ def pack_model(model: QuantModel, name: str = "model") -> bytes:
         body, signal_at = _tables_and_arrays(model, signal), _ops_at(model) + _OP.size * len(model.ops)
     else:
         signal_at = _append(body, signal)
-    _append(body, pack_space(model.space) if model.space else None)
+    _append(body, pack_class_stats(model.class_stats) if model.class_stats else None)
     labels = "\n".join(model.labels).encode()
     labels_at = len(body)
     body += labels
     logit_scale, exponentials = softmax_constants(model.loss_scale)
     tables = (len(model.tensors), len(model.ops), _MODEL_HEADER.size, _ops_at(model), labels_at, len(labels))
     envelope = (MODEL_MAGIC, MODEL_VERSION, _MODEL_HEADER.size, len(body), 0, bytes(8))
-    rest = (LOSSES.index(model.loss), model.space is not None, signal_at // 4)
+    rest = (LOSSES.index(model.loss), model.class_stats is not None, signal_at // 4)
     _MODEL_HEADER.pack_into(body, 0, *envelope, *tables, logit_scale, *exponentials, *rest)
     body[ID_AT:ID_FROM] = base_id(body)
     return seal(body)
@@ -145,9 +145,9 @@ def unpack_model(data: bytes, name: str = "model") -> QuantModel:
     """The model in an `.elm` file (weight_scale is not stored and None). Raises FormatError; `name` is for its text."""
     check_envelope(data, name, MODEL_MAGIC, MODEL_VERSION, _MODEL_HEADER)
     header = _MODEL_HEADER.unpack_from(data)
-    loss, has_space, signal_at = header[-3:]
+    loss, has_class_stats, signal_at = header[-3:]
     require(loss < len(LOSSES), f"{name}: loss {loss} is unknown: a newer host made the file")
-    require(has_space <= 1, f"{name}: byte 65 is {has_space}, must be 0 or 1: a newer host made the file")
+    require(has_class_stats <= 1, f"{name}: byte 65 is {has_class_stats}, must be 0 or 1: a newer host made the file")
     stored_id, (tensor_count, op_count, tensors_at, ops_at, labels_at, labels_size) = header[5], header[6:12]
     require(
         stored_id == base_id(data),
@@ -167,8 +167,8 @@ def unpack_model(data: bytes, name: str = "model") -> QuantModel:
     _check_structure(model, name)
     if signal_at:
         model.signal = read_signal(reader, 4 * signal_at, _MODEL_HEADER.size, model.input)
-    if has_space:
-        model.space = read_space(reader, labels_at, _MODEL_HEADER.size, model)
+    if has_class_stats:
+        model.class_stats = read_class_stats(reader, labels_at, _MODEL_HEADER.size, model)
     for index, (op, record) in enumerate(zip(ops, records, strict=True)):
         _read_arrays(reader, model, index, op, record[-4:])
     _check_values(model, range(len(model.ops)), name)
@@ -371,8 +371,8 @@ def _check_structure(model: QuantModel, name: str) -> None:
     require(not any("\n" in label for label in model.labels), f"{name}: a label contains a newline, take it out")
     if model.signal:
         check_signal(model.signal, model.input, name)
-    if model.space:
-        check_space(model.space, model, name)
+    if model.class_stats:
+        check_class_stats(model.class_stats, model, name)
 
 
 def _check_graph(model: QuantModel, name: str) -> None:

@@ -60,7 +60,7 @@ MAX_UPDATE = 1 << 20  # bytes of an update's bundle, and of the adapter in it: b
 
 # What each limits, and why where a number alone would not tell.
 TABLE = {
-    "MAX_OPS": "ops of a model: the steps of a training pass, 0 to 2 * ops, have 10 bits",
+    "MAX_OPS": "ops of a model: the times of a training pass, 0 to 2 * ops, have 10 bits",
     "MAX_ELEMENTS": "elements of a tensor",
     "MAX_POSITIONS": "positions of a tensor",
     "MAX_PATCH": "K of dense and conv: with any weights and inputs a sum stays within 2^28 of its bias",
@@ -93,8 +93,8 @@ TABLE = {
     "MAX_ADDED": "classes that an adapter adds to the base's",
     "MAX_CLASS_INPUTS": "inputs of the last layer, for classes to be added: scores stay within 32 bits",
     "MAX_CLASS_BIAS": "size of a class's bias",
-    "MAX_SCORE": "exponent of a space record",
-    "MAX_ROW_SHIFT": "row_shift of a space record",
+    "MAX_SCORE": "exponent of class statistics",
+    "MAX_ROW_SHIFT": "row_shift of class statistics",
     "MAX_CLASS_SAMPLES": "samples that a class is made from",
     "MAX_NAME": "bytes of an added class's name",
     "MAX_RANK": "rank of a layer's adapter",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgelora.base.errors import InputError
 
 if TYPE_CHECKING:
-    from .classes import Space
+    from .classes import ClassStats
     from .signal import Signal
 
 
@@ -198,7 +198,9 @@ class QuantModel:
     labels: list[str] = field(default_factory=list)
     loss: str = "cross_entropy"
     signal: Signal | None = None  # what inputs are made of, if that is known
-    space: Space | None = None  # how the last layer's inputs spread, if that is known: then classes can be added
+    class_stats: ClassStats | None = (
+        None  # how the last layer's inputs spread, if that is known: then classes can be added
+    )
 
     def __repr__(self) -> str:
         return f"<QuantModel {self.input.shape} -> {self.output.shape}, {len(self.ops)} ops, {self.loss}>"

@@ -58,7 +58,7 @@ def add_classes(
 
     Classes that the base has by name get a row of their own. A quarter of each class is held out and judges.
     """
-    if base.model.space is None:
+    if base.model.class_stats is None:
         raise InputError(f"{base.name} {no_room(base.model)}")
     if not data.labels:
         raise InputError("classes need names: give data with labels")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.core.formats.classes import Space, class_inputs
+from edgelora.core.formats.classes import ClassStats, class_inputs
 from edgelora.core.formats.network import QuantModel
 from edgelora.model.floatnet.layers import Array
 
@@ -27,7 +27,7 @@ def last_inputs(model: QuantModel, x: Array) -> Array:
     return simulate(model, x)[model.ops[-1].input].reshape(len(x), -1)
 
 
-def spread(model: QuantModel, x: Array, y: NDArray[np.integer]) -> Space | None:
+def spread(model: QuantModel, x: Array, y: NDArray[np.integer]) -> ClassStats | None:
     """Of the samples x [N, H, W, C] with labels y [N] that the network was trained on.
 
     None where there is no room for classes: the network tells none apart, does not end in a dense layer of at most 128
@@ -60,4 +60,4 @@ def spread(model: QuantModel, x: Array, y: NDArray[np.integer]) -> Space | None:
         return None
     triangle = np.rint(inverse * 2.0**fine)[np.tril_indices(size)]
     arrays = biases.astype(np.int32), whole.astype(np.int16), triangle.astype(np.int16)
-    return Space(fine - exponent, exponent, *arrays)
+    return ClassStats(fine - exponent, exponent, *arrays)

@@ -117,7 +117,7 @@ def quantize_on(net: FloatNet, data: Dataset) -> QuantModel:
     model = quantize(net, data.x)
     model.labels = model.labels or data.labels
     model.signal = data.signal
-    model.space = spread(model, data.x, data.y)
+    model.class_stats = spread(model, data.x, data.y)
     return model
 
 

@@ -1,7 +1,7 @@
 // An int8 block that is written column by column.
 // SPDX-License-Identifier: MIT
 
-#include "kernels/packed/parts.h"
+#include "kernels/packed/internal.h"
 
 // trunc_shift(v, shift) of rows of words of q, `step` bytes apart, four bytes at a time: v + 128 is
 // >= 0, and 2^shift - 1 more where v < 0 stays in its byte.

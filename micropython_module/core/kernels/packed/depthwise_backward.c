@@ -2,7 +2,7 @@
 // where the stride is 2. Stride 1 has strips (depthwise.c).
 // SPDX-License-Identifier: MIT
 
-#include "kernels/packed/parts.h"
+#include "kernels/packed/internal.h"
 
 typedef struct {
     uint32_t left, pitch;   // words before the first column, of a row

@@ -1,7 +1,7 @@
 // Finds the inputs of a position and packs them.
 // SPDX-License-Identifier: MIT
 
-#include "kernels/packed/parts.h"
+#include "kernels/packed/internal.h"
 
 // One axis of a window: the kernel elements [from, to) that read inside the input; the first of all
 // reads at `start`.

@@ -8,7 +8,7 @@
 #ifndef EDGELORA_GRADIENT_H
 #define EDGELORA_GRADIENT_H
 
-#include "kernels/packed/parts.h"
+#include "kernels/packed/internal.h"
 
 enum { OUTER_VALUES = 192 };   // of a dense layer, in the scratch of its backward step
 

@@ -1,7 +1,7 @@
 // Which outputs pass gradient.
 // SPDX-License-Identifier: MIT
 
-#include "kernels/packed/parts.h"
+#include "kernels/packed/internal.h"
 
 EDGELORA_HOT void edgelora_mask_packed_s8(
     const int8_t *y, uint32_t count, int32_t low, int32_t high, uint8_t *mask) {

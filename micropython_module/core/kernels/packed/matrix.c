@@ -8,7 +8,7 @@
 // Time alone: the lines `conv*` and `dense` of `edgelora bench kernels`.
 
 #include "kernels/packed/extras.h"
-#include "kernels/packed/parts.h"
+#include "kernels/packed/internal.h"
 
 enum { B_BYTES = 512 }; // of B, unpacked at a time
 

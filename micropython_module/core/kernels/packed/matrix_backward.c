@@ -5,7 +5,7 @@
 // that is computed.
 
 #include "kernels/packed/extras.h"
-#include "kernels/packed/parts.h"
+#include "kernels/packed/internal.h"
 
 enum { DENSE_INPUTS = 64, DENSE_BYTES = 784, ROWS_BYTES = 1024, MOST_ROWS = 4 };
 

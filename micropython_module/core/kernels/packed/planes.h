@@ -4,7 +4,7 @@
 #ifndef EDGELORA_PLANES_H
 #define EDGELORA_PLANES_H
 
-#include "kernels/packed/parts.h"
+#include "kernels/packed/internal.h"
 
 typedef struct {
     uint32_t left;         // words of a plane before the first column

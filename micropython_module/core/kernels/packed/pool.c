@@ -3,7 +3,7 @@
 //
 // Time alone: the lines `*_pool` and `mean` of `edgelora bench kernels`.
 
-#include "kernels/packed/parts.h"
+#include "kernels/packed/internal.h"
 #include "training/block.h"
 
 enum {

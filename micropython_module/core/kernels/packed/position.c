@@ -3,7 +3,7 @@
 //
 // Time alone: the lines `dense` of `edgelora bench kernels`.
 
-#include "kernels/packed/parts.h"
+#include "kernels/packed/internal.h"
 
 // Packs a row of inputs behind `lead` zeros, and zeros up to the word after an even number of
 // groups.

@@ -1,7 +1,7 @@
 // From accumulators to outputs, and back for errors.
 // SPDX-License-Identifier: MIT
 
-#include "kernels/packed/parts.h"
+#include "kernels/packed/internal.h"
 
 EDGELORA_HOT bool edgelora_biases_within(const edgelora_shape_t *g, int32_t limit) {
     for (uint32_t o = 0; o < g->out_c; ++o) {

@@ -1,7 +1,7 @@
 // Which ops have packed kernels, and the memory that these need.
 // SPDX-License-Identifier: MIT
 
-#include "kernels/packed/parts.h"
+#include "kernels/packed/internal.h"
 
 static uint32_t largest_of(uint32_t a, uint32_t b) {
     return a > b ? a : b;

@@ -1,7 +1,7 @@
 // Rows and columns of weights as pairs, and products of rows of any length.
 // SPDX-License-Identifier: MIT
 
-#include "kernels/packed/parts.h"
+#include "kernels/packed/internal.h"
 
 EDGELORA_KERNEL void edgelora_unpack_s8(
     uint32_t *words, const uint8_t *from, uint32_t count, uint32_t step, edgelora_coding_t coding) {

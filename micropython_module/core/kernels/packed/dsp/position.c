@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/dsp/dsp.h"
-#include "kernels/packed/parts.h"
+#include "kernels/packed/internal.h"
 
 #ifdef EDGELORA_DSP
 

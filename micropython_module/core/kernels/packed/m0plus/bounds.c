@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/extras.h"
-#include "kernels/packed/parts.h"
+#include "kernels/packed/internal.h"
 
 #ifdef EDGELORA_M0PLUS
 

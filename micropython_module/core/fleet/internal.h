@@ -1,8 +1,8 @@
 // What the files of a fleet's member share.
 // SPDX-License-Identifier: MIT
 
-#ifndef EDGELORA_FLEET_PARTS_H
-#define EDGELORA_FLEET_PARTS_H
+#ifndef EDGELORA_FLEET_INTERNAL_H
+#define EDGELORA_FLEET_INTERNAL_H
 
 #include "crypto.h"
 #include "fleet/fleet.h"
@@ -40,15 +40,16 @@ typedef struct {
     const uint8_t *fleet;  // u8[8]
     uint32_t round;
     uint32_t from, to;     // indices
-} edgelora_way_t;
+} edgelora_pad_context_t;
 
 // secret becomes the key that all pads of this pair are made of. False if X25519 is all zero.
 bool edgelora_pair_key(uint8_t prk[64], const uint8_t secret[32], const uint8_t key[32]);
 
 // label: up to 8 characters.
-void edgelora_pad(const uint8_t prk[64], const char *label, edgelora_way_t way, uint8_t pad[64]);
-void edgelora_tag(const uint8_t prk[64], const char *label, edgelora_way_t way, const uint8_t *data,
-    size_t size, uint8_t tag[16]);
+void edgelora_pad(
+    const uint8_t prk[64], const char *label, edgelora_pad_context_t context, uint8_t pad[64]);
+void edgelora_tag(const uint8_t prk[64], const char *label, edgelora_pad_context_t context,
+    const uint8_t *data, size_t size, uint8_t tag[16]);
 
 // Of what two mask keys have in common: the seed of a mask (out may be shared); and prk becomes
 // that of pads which need both a pair's lasting secrets and the round's.

@@ -1,8 +1,8 @@
 // What the front ends share: the FFT, logarithms, quantization. SPEC.md, section 15.
 // SPDX-License-Identifier: MIT
 
-#ifndef EDGELORA_SIGNAL_PARTS_H
-#define EDGELORA_SIGNAL_PARTS_H
+#ifndef EDGELORA_SIGNAL_INTERNAL_H
+#define EDGELORA_SIGNAL_INTERNAL_H
 
 #include "signal/frontend.h"
 

@@ -1,8 +1,8 @@
 // What the packed engine's files share.
 // SPDX-License-Identifier: MIT
 
-#ifndef EDGELORA_PARTS_H
-#define EDGELORA_PARTS_H
+#ifndef EDGELORA_PACKED_INTERNAL_H
+#define EDGELORA_PACKED_INTERNAL_H
 
 #include "kernels/packed/packed.h"
 #include "kernels/packed/primitives.h"

@@ -1,7 +1,7 @@
 // What the front ends share beside the FFT.
 // SPDX-License-Identifier: MIT
 
-#include "signal/parts.h"
+#include "signal/internal.h"
 #include "fixed.h"
 #include "signal/tables.h"
 
