@@ -280,7 +280,7 @@ typedef struct {
     uint8_t mode; // edgelora_mode_t
     uint8_t micro_batch; // samples an update, 1..255
     uint8_t momentum; // shift of the running mean, 0 = none
-    uint8_t plain; // 1: portable kernels only; the results are the same
+    uint8_t plain; // 1: reference kernels only; the results are the same
     // Q11, 0..16384: an update leaves elements with less than this alone; 0 = none
     uint16_t threshold;
     uint16_t frames; // of a sample: 1 or, in a model with history, more

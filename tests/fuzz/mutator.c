@@ -105,7 +105,7 @@ static void change_model(work_t *w) {
         CHANGE(w, w->model, size, (uint32_t)tensor, TENSOR_FIELDS);
     } else if (kind < 7) {
         CHANGE(w, w->model, size, 4u * m.signal, SIGNAL_FIELDS);
-    } else if (kind < 8 && m.labels >= 400) { // the space record lies before the labels
+    } else if (kind < 8 && m.labels >= 400) { // class statistics lie before the labels
         change_field(
             w, w->model, size, m.labels - 4 * below(w, 100), (field_t){0, below(w, 2) ? 4 : 1});
     } else if (op_inside) {

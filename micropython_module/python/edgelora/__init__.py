@@ -188,7 +188,7 @@ class Model:
 
     threshold: an update leaves elements alone whose gradient is less than threshold / 2048 of the matrix's scale.
     recompute: one byte for each op, 1 = its output is computed again in the backward pass instead of being kept,
-    which saves memory. plain: only the portable kernels. Neither of the two changes a result. labels: names of the
+    which saves memory. plain: only the reference kernels. Neither of the two changes a result. labels: names of the
     outputs in place of the file's, one each.
 
     A model with history sees a stream, frame by frame: `infer` takes the next one, `reset` begins anew. It is trained

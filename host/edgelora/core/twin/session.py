@@ -69,7 +69,7 @@ class _Samples:
 class Session:
     """One model with one arena; the methods are those of `edgelora.Model` on the device.
 
-    plain: only the portable kernels, whose results are the same. frames: of a sample (see `edgelora_infer_sample`);
+    plain: only the reference kernels, whose results are the same. frames: of a sample (see `edgelora_infer_sample`);
     more than 1 only in models with history.
     """
 

@@ -81,7 +81,7 @@ class Rule:
     """When windows are like samples of a class. classes: numbers of those that it knows; others are nothing.
 
     adapter_id: of the adapter that it was made with, see `adapter_id`. last: by what reaches the last layer, None for a
-    base without a space record; moves: by how its values move.
+    base without class statistics; moves: by how its values move.
     """
 
     base_id: str
