@@ -36,6 +36,12 @@ def test_structure_stays_small() -> None:
     assert FOUND.circles == []
 
 
+def test_one_function_personalizes() -> None:
+    """Command, API, studio and demo call it; none runs a board and makes its report by itself."""
+    makers = {name for name, others in FOUND.imports.items() if "learn.report.builder" in others}
+    assert makers == {"learn.personalize"}
+
+
 def test_circles_are_found(tmp_path: Path) -> None:
     for name, text in {
         "a": "from .b import x",

@@ -29,6 +29,7 @@ from .base import Base, WorkflowError
 from .board_paths import ADAPTER_PATH, HELD_PATH, SAMPLES_PATH
 from .early_stopping import Course, Outcome, Score
 from .metrics import Measure
+from .samples import MicroBatch
 
 NAME = "personal"  # of the run, and in the end of the adapter in the board's store,
 KEPT_NAME = NAME + ".new"  # if it is better than what was there; else it has this one
@@ -102,6 +103,11 @@ class RunOptions:
     pace: Pace = Pace()
     force: bool = False
     ask: Callable[[], NDArray[Any]] | None = None
+
+    def log(self, done: int, batch: MicroBatch, loss: float, us: int, watts: float | None) -> None:
+        """An update, number `done` from 1: its mean loss, nats, the board's microseconds, and its power."""
+        joules = None if watts is None else us * 1e-6 * watts
+        self.metrics.update(done, batch.epoch + 1, loss, batch.learning_rate, len(batch.picked), us, joules)
 
 
 class Suspended(EdgeloraError, RuntimeError):
@@ -191,8 +197,7 @@ class _Record:
         samples, recipe = course.samples, course.recipe
         self._schedule, self._epochs = course.updates, recipe.epochs
         self._batch, self._count = recipe.micro_batch, len(samples.of_epoch)
-        self._start, self._watts = start, watts
-        self._metrics, self._progress = options.metrics, options.progress
+        self._start, self._watts, self._options = start, watts, options
         self._nats: list[float] = []
         self._us: list[int] = []
         self.losses: list[float] = []
@@ -210,9 +215,8 @@ class _Record:
             part = slice(step * self._batch - self._start, step * self._batch - self._start + len(batch.picked))
             loss, us = float(np.mean(self._nats[part])), sum(self._us[part])
             self.losses.append(loss)
-            joules = None if self._watts is None else us * 1e-6 * self._watts
-            self._metrics.update(step + 1, batch.epoch + 1, loss, batch.learning_rate, len(batch.picked), us, joules)
-            self._progress(step + 1, self.updates, f"epoch {batch.epoch + 1}/{self._epochs} loss {loss:.3f}")
+            self._options.log(step + 1, batch, loss, us, self._watts)
+            self._options.progress(step + 1, self.updates, f"epoch {batch.epoch + 1}/{self._epochs} loss {loss:.3f}")
 
     @property
     def epoch_losses(self) -> list[float]:

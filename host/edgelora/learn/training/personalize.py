@@ -11,7 +11,6 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.base.progress import Progress
 from edgelora.board.energy import EnergyRow, energy_by_clock
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import Hello, ModelInfo, RunReply
@@ -184,12 +183,16 @@ def _train_from_host(
     done = _resume(learner, course, guard) if options.resume else 0
     if not done:
         learner.begin(course.recipe.seed)
-    recording = _recording(learner, course, profile.watts() if profile else None, options)
+    watts = profile.watts() if profile else None
+
+    def record(done: int, total: int, what: str) -> None:
+        options.log(done, course.updates[done - 1], learner.last_loss, learner.last_us, watts)
+        progress(done, total, what)
 
     def finishing(done: int, total: int, what: str) -> None:
         progress(done, total, f"all samples: {what}")
 
-    run = guarded(learner, course, guard, recording, lambda: _checkpoint(learner.link), done, finishing=finishing)
+    run = guarded(learner, course, guard, record, lambda: _checkpoint(learner.link), done, finishing=finishing)
     step_us = round(learner.train_us / learner.trained, 1) if learner.trained else None
     return _Trained(run, guard.outcome if guard else across, step_us)
 
@@ -258,20 +261,6 @@ def _run_on_twin(
         run = guard_twin(base.elm, course, course.guard(learner), on_epoch=test_epoch)
     session.use(run.adapter)
     return run, epochs, answers(base, session, test)
-
-
-def _recording(learner: BoardLearner, course: Course, watts: float | None, options: RunOptions) -> Progress:
-    """A progress callback that also writes a line of metrics for every update."""
-
-    def record(done: int, total: int, what: str) -> None:
-        batch = course.updates[done - 1]
-        us = learner.last_us
-        joules = None if watts is None else us * 1e-6 * watts
-        about = (batch.epoch + 1, learner.last_loss, batch.learning_rate, len(batch.picked), us, joules)
-        options.metrics.update(done, *about)
-        options.progress(done, total, what)
-
-    return record
 
 
 def _checkpoint(link: Link) -> None:
