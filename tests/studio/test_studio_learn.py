@@ -133,7 +133,7 @@ def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) ->
 
     begin(page, "quick")
     expect(page.get_by_text("Better on held-out samples only")).to_be_visible()
-    expect(page.get_by_text("new samples may do less well")).to_be_visible()  # these chose the epoch
+    expect(page.get_by_text("accuracy on new samples may be lower")).to_be_visible()  # these chose the epoch
     assert page.get_by_role("table").count() == 2  # who was named what, before and now
     report = read_report(folder / "reports" / "001")
     assert report["host_twin_identical"] and report["activated"] and report["labels"][:3] == list(GESTURES)
