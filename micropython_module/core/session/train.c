@@ -15,7 +15,7 @@ static bool any_s8(const int8_t *e, uint32_t n) {
 }
 
 // Does the op that writes this tensor run backward?
-static bool tensor_requires_grad(edgelora_session_t *s, uint32_t tensor) {
+static bool input_requires_grad(edgelora_session_t *s, uint32_t tensor) {
     return tensor && session_ops(s)[tensor - 1].requires_grad;
 }
 
@@ -25,7 +25,7 @@ static bool propagate_error(edgelora_session_t *s, const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k, int8_t *spare) {
     uint32_t tensor = k ? g->op->input2 : g->op->input,
              size = tensor_size(session_model(s), tensor);
-    if (!tensor_requires_grad(s, tensor)) {
+    if (!input_requires_grad(s, tensor)) {
         return false;
     }
     edgelora_op_state_t *below = &session_ops(s)[tensor - 1];
@@ -74,8 +74,8 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
         edgelora_op_b_gradient(
             &g, branch.rank, &error, op_buffer(s, l, EDGELORA_T), gradient, shift);
     }
-    if (!trains_a && !tensor_requires_grad(s, g.op->input) &&
-        !(two && tensor_requires_grad(s, g.op->input2))) {
+    if (!trains_a && !input_requires_grad(s, g.op->input) &&
+        !(two && input_requires_grad(s, g.op->input2))) {
         return 0;
     }
     if (g.traits & EDGELORA_SCALES) {
@@ -230,7 +230,7 @@ static edgelora_status_t learn(edgelora_session_t *s, source_t sample, answer_t 
     edgelora_op_state_t *ops = session_ops(s), *last = &ops[s->trained - 1];
     if (classes.record) {
         uint32_t tensor = head_tensor(s);
-        edgelora_op_state_t *below = tensor_requires_grad(s, tensor) ? &ops[tensor - 1] : 0;
+        edgelora_op_state_t *below = input_requires_grad(s, tensor) ? &ops[tensor - 1] : 0;
         const int8_t *x = head_input(s, &last_frame, TRAINING);
         *loss = edgelora_classes_loss(s, &classes, place, x, last, below);
         under_way = below && arrives(s, below, tensor);
