@@ -367,7 +367,7 @@ def _page(context: Any, url: str, kind: Kind) -> Any:
     page.get_by_label("Board", exact=True).click()
     page.get_by_role("option", name=re.compile(f"^{kind.name} ")).click()
     page.wait_for_timeout(DRAWN_MS)
-    if not page.get_by_text("Listens to").count():  # as it does from the first page on
+    if not page.get_by_text("Listening to").count():  # as it does from the first page on
         _start(page, kind)
     page.locator(".bar-row").first.wait_for()
     time.sleep(STEADY_SECONDS)

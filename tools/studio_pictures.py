@@ -100,15 +100,15 @@ class Person:
 
     def put_base(self) -> None:
         self.page.get_by_role("button", name="Put a base on my-board").click()
-        self.press("Put it there")
+        self.press("Copy to the board")
         self.page.get_by_text("/motion.elm").first.wait_for()
 
     def listen(self, network: str) -> None:
         """Has the board listen to a recording, over and over."""
         self.go("Live")
         self.page.get_by_label("Source", exact=True).click()
-        self.page.get_by_role("option", name="a recording of this computer").click()
-        self.page.get_by_label("Add a recording: .csv, .wav, .npz").set_input_files(self.files["mixed"])
+        self.page.get_by_role("option", name="a recording on this computer").click()
+        self.page.get_by_label("Add a recording (.csv, .wav, .npz)").set_input_files(self.files["mixed"])
         expect(self.page.get_by_label("Recording", exact=True)).to_have_value(self.files["mixed"].name)
         self.page.get_by_label("Network").click()
         self.page.get_by_role("option", name=network, exact=True).click()

@@ -112,8 +112,8 @@ def unfold(page: Page, view: str) -> None:
         expect(page.get_by_role("img", name="Map of 8 samples of 2 classes")).to_be_visible(timeout=60_000)
     if view == "Learn":
         page.get_by_role("button", name="Advanced").click()
-        page.get_by_role("checkbox", name="Choose by a budget of memory").click()
-        expect(page.get_by_text("gain expected")).to_be_visible(timeout=60_000)
+        page.get_by_role("checkbox", name="Choose layers by a memory budget").click()
+        expect(page.get_by_text("expected gain")).to_be_visible(timeout=60_000)
     if view == "Reports":
         for mark in page.get_by_role("checkbox", name="Compare run").all():
             mark.click()

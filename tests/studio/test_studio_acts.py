@@ -109,7 +109,7 @@ def test_from_samples_to_a_board_that_acts(
     page.get_by_role("button", name="Remove: wave, pin 15 high while it is seen").wait_for()
     set_world(state, motion / "still.csv", [])
     press("Save to the board and start")
-    alone = page.get_by_role("region", name="Runs by itself")
+    alone = page.get_by_role("region", name="Runs on its own")
     alone.wait_for()
     expect(alone.get_by_role("status", name="Pins")).to_have_text("pin 15 low")
     told = page.get_by_text(re.compile(r"lying still: 0 of \d+"))

@@ -79,14 +79,14 @@ def test_two_boards_and_what_is_done_to_them(studios: Callable, pages: Callable,
     choose.click()
     expect(choose).to_have_count(0)
     card(page, "two").get_by_role("button", name="Put a base on two").click()
-    page.get_by_role("button", name="Put it there").click()
+    page.get_by_role("button", name="Copy to the board").click()
     card(page, "two").get_by_text("/motion.elm").wait_for()
-    expect(card(page, "one").get_by_text("none on it yet")).to_be_visible()
+    expect(card(page, "one").get_by_text("none yet")).to_be_visible()
     page.get_by_role("button", name="Next: see it sense").click()
     page.get_by_role("heading", name="Live", exact=True).wait_for()
 
     page.get_by_role("link", name="Adapters").click()
-    page.get_by_text("No adapters were pulled yet").wait_for()
+    page.get_by_text("No adapters yet. Pull one from a board").wait_for()
     page.get_by_label("An adapter that you have").set_input_files(
         {"name": "bad.ela", "mimeType": "", "buffer": b"no adapter"}
     )
@@ -172,7 +172,7 @@ def test_a_virtual_board_without_power_stays_on_the_desk(studios: Callable, page
     start_virtual(page, "unix", "one")
     with_base = card(page, "one")
     with_base.get_by_role("button", name="Put a base on one").click()
-    page.get_by_role("button", name="Put it there").click()
+    page.get_by_role("button", name="Copy to the board").click()
     with_base.get_by_text("/motion.elm").wait_for()
     with_base.get_by_role("button", name="Stop one").click()
     with_base.get_by_text("unplugged", exact=True).wait_for()
@@ -207,8 +207,8 @@ def test_what_nobody_has_foreseen_is_told_on_every_page(studios: Callable, pages
     (studio.folder / "studio.json").mkdir()
     first.get_by_role("button", name="Colors: auto").click()
     for page in (first, second):
-        page.get_by_role("alert").get_by_text("studio.json is no regular file").wait_for()
-    second.get_by_role("button", name="Close what went wrong").click()
+        page.get_by_role("alert").get_by_text("studio.json is not a regular file").wait_for()
+    second.get_by_role("button", name="Close errors").click()
     for page in (first, second):
         expect(page.get_by_role("alert")).to_have_count(0)
     first.get_by_role("link", name="Collect").click()
@@ -378,7 +378,7 @@ def test_a_board_that_is_lost_ends_its_countdown(place: Place, tmp_path: Path) -
     assert handle
     handle.kill()
     until(lambda: taker.phase == "idle")
-    assert "went away" in taker.problem
+    assert "was lost" in taker.problem
 
 
 HANGS = {

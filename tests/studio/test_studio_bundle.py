@@ -95,7 +95,7 @@ def test_names_that_the_studio_would_not_give(tmp_path: Path, name: str) -> None
 def test_sizes_are_counted_whatever_the_file_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Desk(tmp_path)
     bomb = zipped({"recordings/x.csv": bytes(bundle.MOST_OF_ONE + 1)})
-    with pytest.raises(InputError, match="larger"):
+    with pytest.raises(InputError, match="too large"):
         bundle.take_in(desk, bomb)
     for at in (i for i in range(len(bomb)) if bomb[i : i + 4] in (b"PK\1\2", b"PK\3\4")):  # says that it is small
         place = at + (24 if bomb[at + 2] == 1 else 22)
@@ -106,7 +106,7 @@ def test_sizes_are_counted_whatever_the_file_says(tmp_path: Path, monkeypatch: p
     with pytest.raises(InputError, match="4 files"):
         bundle.take_in(desk, zipped({f"recordings/{i}.csv": b"1" for i in range(4)}))
     monkeypatch.setattr(bundle, "MOST_BYTES", 100)
-    with pytest.raises(InputError, match="larger"):
+    with pytest.raises(InputError, match="too large"):
         bundle.take_in(desk, zipped({f"recordings/{i}.csv": b"1" * 60 for i in range(2)}))
     for bad in (b"", b"PK", zipped({})):
         with pytest.raises(InputError):
@@ -146,8 +146,8 @@ def test_a_sample_project_by_one_click(studios: Callable[..., Any], pages: Calla
     coming.value.save_as(tmp_path / "mine.zip")
     other = pages(studios("other"))
     other.get_by_text("The project as one file").click()
-    other.get_by_label("Add a project's file: .zip", exact=True).set_input_files(tmp_path / "mine.zip")
-    other.get_by_text("files taken in").wait_for()
+    other.get_by_label("Import a project (.zip)", exact=True).set_input_files(tmp_path / "mine.zip")
+    other.get_by_text("files added").wait_for()
     assert len(Book(Desk(tmp_path / "other"))) == len(book)
     with pytest.raises(InputError, match="samples of its own"):
         bundle.put_samples(Desk(tmp_path / "project"))

@@ -81,7 +81,7 @@ def test_a_board_that_loops_is_interrupted_in_its_console(
     card = page.get_by_role("region", name=BOARD, exact=True)
     card.get_by_text("ready").wait_for(timeout=200_000)
     page.get_by_role("button", name=f"Console of {BOARD}").click()
-    screen, line = page.get_by_role("log", name="What it prints"), page.get_by_label("A line to type")
+    screen, line = page.get_by_role("log", name="Output"), page.get_by_label("Input line")
     line.fill("print(6 * 7, '<b>')")
     line.press("Enter")
     expect(screen).to_contain_text("\n42 <b>", timeout=WAIT_MS)

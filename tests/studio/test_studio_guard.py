@@ -347,13 +347,13 @@ def evil() -> Iterator[EvilBoard]:
 def test_what_a_board_says_is_text(studios: Callable, pages: Callable, evil: EvilBoard) -> None:
     page = pages(studios())
     shown = '<img src=x onerror="window.hurt=1"><script>'
-    page.get_by_text("A port that is not listed").click()
+    page.get_by_text("Another port").click()
     page.get_by_label("Port", exact=True).fill(evil.url)
-    page.get_by_role("button", name="Open it").click()
+    page.get_by_role("button", name="Open port").click()
     page.get_by_role("button", name="Advanced").click()
     page.get_by_text(f"MicroPython {shown}").wait_for()
     page.get_by_role("button", name="Put a base on").click()
-    page.get_by_role("button", name="Put it there").click()
+    page.get_by_role("button", name="Copy to the board").click()
     page.get_by_role("alert").get_by_text(shown).wait_for()  # its error
     page.get_by_role("link", name="Adapters").click()
     page.get_by_role("heading", name=shown).wait_for()

@@ -85,7 +85,7 @@ class Person:
 
     def put_base(self) -> None:
         self.press(f"Put a base on {BOARD}")
-        self.press("Put it there")
+        self.press("Copy to the board")
 
     def pull_cable(self) -> None:
         """The board is gone from one moment to the next."""
@@ -102,13 +102,13 @@ class Person:
     def sense(self) -> None:
         """The sensor of the virtual board measures a gesture, over and over, and the page shows it."""
         self.go("Collect")
-        self.do(self.page.locator(".q-expansion-item .q-item", has_text="What this virtual board measures"))
+        self.do(self.page.locator(".q-expansion-item .q-item", has_text="Sensor input of this virtual board"))
         self.measure("circle")
         self.page.get_by_label("Button pins").fill(BUTTON)
         self.press("Start")
 
     def measure(self, label: str) -> None:
-        self.give("Add a recording: .csv", self.motion / f"{label}.csv")
+        self.give("Add a recording (.csv)", self.motion / f"{label}.csv")
 
     def name(self, label: str) -> None:
         self.page.get_by_role("textbox", name="New class").fill(label)
@@ -119,7 +119,7 @@ class Person:
         """One sample of a gesture, from the board's sensor."""
         self.name(label)
         self.choose("Countdown", self.page.get_by_role("option", name="at once"))
-        taken, again = self.page.get_by_text(f"Taken: {label}"), self.page.get_by_text("record again")
+        taken, again = self.page.get_by_text(f"Recorded: {label}"), self.page.get_by_text("record again")
         for _ in range(20):  # a slow computer's board may have lost samples, which the page says
             self.press("Record")
             taken.or_(again).wait_for()
@@ -133,9 +133,9 @@ class Person:
         self.measure(label)
         self.name(label)
         presses = ",".join(f"{2.1 + 0.3 * i:.1f}" for i in range(ENOUGH))  # the first window is of this gesture alone
-        self.page.get_by_label("Pin of a button").fill(f"{BUTTON}@{presses}")
+        self.page.get_by_label("Pin to press").fill(f"{BUTTON}@{presses}")
         self.page.get_by_text("ms a window").wait_for()  # a whole one has come
-        self.press("Press it")
+        self.press("Press button")
         samples = self.page.get_by_role("group", name=f"Samples of {label}").get_by_role("button")
         expect(samples).to_have_count(ENOUGH, timeout=LEARN_MS)
 
@@ -153,9 +153,9 @@ class Person:
 
     def learn(self) -> None:
         self.follow("learn", "Learn")
-        self.choose("How long", self.page.get_by_role("option", name=re.compile("^quick")))
+        self.choose("Length", self.page.get_by_role("option", name=re.compile("^quick")))
         self.press("Learn")
-        self.page.get_by_text("The board is learning.").wait_for()
+        self.page.get_by_text("The board is training.").wait_for()
 
     def wait_updates(self, count: int) -> None:
         self.page.wait_for_function(
@@ -232,7 +232,7 @@ def test_from_an_empty_page_to_gestures_of_ones_own(
     person.wait_updates(4)
     if pulled:
         person.pull_cable()
-        page.get_by_text("Cut off. The board goes on from its last checkpoint.").wait_for()
+        page.get_by_text("Interrupted. The board resumes from its last checkpoint.").wait_for()
         person.plug_in()
         person.go("Learn")
         person.press("Resume")
@@ -240,7 +240,7 @@ def test_from_an_empty_page_to_gestures_of_ones_own(
         page.close()  # which ends nothing
         person.page = page = pages(studio)
         person.go("Learn")
-        page.get_by_text("The board is learning.").or_(page.get_by_text("Done. Keep it")).first.wait_for()
+        page.get_by_text("The board is training.").or_(page.get_by_text("Done. Keep or")).first.wait_for()
     person.keep()
     person.follow("see it recognize them", "Live")
     person.go("Boards")

@@ -46,7 +46,7 @@ def learn_view(page: Page) -> Page:
 
 
 def begin(page: Page, how_long: str) -> None:
-    page.get_by_label("How long").click()
+    page.get_by_label("Length").click()
     page.get_by_role("option", name=how_long).click()
     page.get_by_role("button", name="Learn", exact=True).click()
 
@@ -56,7 +56,7 @@ def test_two_pages_at_once(studios: Studios, pages: Pages, tmp_path: Path) -> No
     project(tmp_path / "project", {"circle": 4, "wave": 4})
     studio = studios("project")
     page, other = learn_view(pages(studio)), pages(studio)
-    page.get_by_label("How long").click()
+    page.get_by_label("Length").click()
     option = page.get_by_role("option", name="thorough")
     option.wait_for()
     other.get_by_role("link", name="Collect").click()
@@ -66,7 +66,7 @@ def test_two_pages_at_once(studios: Studios, pages: Pages, tmp_path: Path) -> No
     option.click()
     page.get_by_text("all samples are of one class").wait_for()
     other.get_by_role("button", name="Undo: ").click()
-    expect(page.get_by_label("How long")).to_have_value(re.compile("^thorough"))
+    expect(page.get_by_label("Length")).to_have_value(re.compile("^thorough"))
 
 
 def test_choices_survive_a_reload(studios: Studios, pages: Pages, tmp_path: Path) -> None:
@@ -74,12 +74,12 @@ def test_choices_survive_a_reload(studios: Studios, pages: Pages, tmp_path: Path
     project(tmp_path / "project", {"circle": 4, "wave": 4})
     studio = studios("project")
     page = learn_view(pages(studio))
-    page.get_by_label("How long").click()
+    page.get_by_label("Length").click()
     page.get_by_role("option", name="thorough").click()
     page.get_by_role("radio", name="with this computer", exact=True).click()
     page.get_by_role("button", name="Advanced").click()
-    page.get_by_role("checkbox", name="Choose by a budget of memory").click()
-    expect(page.get_by_text("gain expected")).to_be_visible()
+    page.get_by_role("checkbox", name="Choose layers by a memory budget").click()
+    expect(page.get_by_text("expected gain")).to_be_visible()
     page.get_by_role("link", name="Live").click()
     page.get_by_label("Source", exact=True).click()
     page.get_by_role("option", name="analog pins").click()
@@ -87,7 +87,7 @@ def test_choices_survive_a_reload(studios: Studios, pages: Pages, tmp_path: Path
     expect(pins).to_have_value("26")  # the usual one
     pins.fill("27, 28")
     page.get_by_label("Network").click()
-    page.get_by_role("option", name="no network").click()
+    page.get_by_role("option", name="none, show").click()
     page.get_by_role("link", name="Collect").click()
     page.get_by_label("Their class").click()
     page.get_by_role("option", name="wave").click()
@@ -99,12 +99,12 @@ def test_choices_survive_a_reload(studios: Studios, pages: Pages, tmp_path: Path
         seen.get_by_role("link", name="Live").click()
         expect(seen.get_by_label("Source", exact=True)).to_have_value("analog pins")
         expect(seen.get_by_label("Pins", exact=True)).to_have_value("27, 28")
-        expect(seen.get_by_label("Network")).to_have_value("no network, the signal alone")
+        expect(seen.get_by_label("Network")).to_have_value("none, show the signal only")
         seen.get_by_role("link", name="Learn").click()
-        expect(seen.get_by_label("How long")).to_have_value(re.compile("^thorough"))
+        expect(seen.get_by_label("Length")).to_have_value(re.compile("^thorough"))
         expect(seen.get_by_role("radio", name="with this computer", exact=True)).to_be_checked()
         seen.get_by_role("button", name="Advanced").click()
-        expect(seen.get_by_text("gain expected")).to_be_visible()
+        expect(seen.get_by_text("expected gain")).to_be_visible()
 
 
 def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) -> None:
@@ -112,22 +112,22 @@ def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) ->
     folder = project(tmp_path / "project", GESTURES)
     studio = studios("project")
     page = learn_view(pages(studio))
-    expect(page.get_by_text("its outputs get your names")).to_be_visible()
+    expect(page.get_by_text("its outputs get your class names")).to_be_visible()
     page.get_by_role("button", name="Advanced").click()
-    page.get_by_role("checkbox", name="Choose by a budget of memory").click()
-    slider = page.get_by_role("slider", name="Memory to learn in")
-    most = page.get_by_text("100 % of the most that is possible")
+    page.get_by_role("checkbox", name="Choose layers by a memory budget").click()
+    slider = page.get_by_role("slider", name="Training memory")
+    most = page.get_by_text("100 % of the maximum")
     expect(most).to_be_visible()
     slider.press("Home")
     expect(page.get_by_role("alert")).to_contain_text("no adapter fits")
     slider.press("End")
     expect(most).to_be_visible()
-    slider = page.get_by_role("slider", name="Size of the adapter")
+    slider = page.get_by_role("slider", name="Adapter size")
     slider.press("Home")
     for _ in range(8):
         slider.press("ArrowRight")
     expect(most).not_to_be_visible()
-    expect(page.get_by_text("% of the most that is possible")).to_be_visible()
+    expect(page.get_by_text("% of the maximum")).to_be_visible()
     slider.press("End")
     expect(most).to_be_visible()
 
@@ -138,19 +138,19 @@ def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) ->
     report = read_report(folder / "reports" / "001")
     assert report["host_twin_identical"] and report["activated"] and report["labels"][:3] == list(GESTURES)
     assert report["adapted_accuracy"] > report["base_accuracy"]
-    shown = page.get_by_role("img", name="Accuracy on samples to test").get_attribute("aria-label")
+    shown = page.get_by_role("img", name="Test accuracy").get_attribute("aria-label")
     assert shown and shown.endswith(f"{report['epoch_accuracies'][-1]:.0%} now")
     page.get_by_label("Name on the board").fill("no name/")
     page.get_by_role("button", name="Keep", exact=True).click()
     expect(page.get_by_text("give 1 to 24 of")).to_be_visible()
     page.get_by_label("Name on the board").fill("mine")
     page.get_by_role("button", name="Keep", exact=True).click()
-    expect(page.get_by_text("The board uses it as mine, after a reset too.")).to_be_visible()
+    expect(page.get_by_text("The board uses it as mine, also after a reset.")).to_be_visible()
     expect(page.get_by_role("button", name="Next: see it recognize them")).to_be_visible()
     page.get_by_role("link", name="Adapters").click()
     card = page.get_by_role("region", name="mine", exact=True)
     expect(card.get_by_text("circle, wave, shake", exact=True)).to_be_visible()
-    expect(card.get_by_text(f"{report['adapted_accuracy']:.1%} accuracy on 6 samples to test")).to_be_visible()
+    expect(card.get_by_text(f"{report['adapted_accuracy']:.1%} accuracy on 6 test samples")).to_be_visible()
     card.get_by_role("button", name="Rename mine").click()
     page.get_by_label("New name").fill("gestures")
     page.get_by_role("dialog").get_by_role("button", name="Rename").click()
@@ -166,7 +166,7 @@ def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) ->
     expect(page.get_by_text("Added: knock")).to_be_visible()
     expect(page.get_by_role("button", name="Add knock again")).to_be_visible()
     page.get_by_role("button", name="Relearn everything").click()
-    expect(page.get_by_text("Learned anew from all samples")).to_be_visible()
+    expect(page.get_by_text("Retrained on all samples")).to_be_visible()
     store, adapter = stored(studio, "gestures")
     assert store.active == "gestures" and [one.name for one in store.adapters] == ["gestures"]
     assert "knock" in [row.name for row in unpack_adapter(adapter).classes]
@@ -180,7 +180,7 @@ def test_learning_again_after_a_class_was_added(studios: Studios, pages: Pages, 
     page = learn_view(pages(studio))
     begin(page, "quick")
     page.get_by_role("button", name="Keep", exact=True).click()
-    expect(page.get_by_text("after a reset too.")).to_be_visible()
+    expect(page.get_by_text("also after a reset.")).to_be_visible()
     studio.stop()
     collect(folder, {"circle": 8, "wave": 8, "knock": 8})
     studio = studios("project")
@@ -192,7 +192,7 @@ def test_learning_again_after_a_class_was_added(studios: Studios, pages: Pages, 
     page = learn_view(pages(studio))
     page.get_by_text("Learn again").first.click()  # unfolds
     page.get_by_role("radio", name="with this computer", exact=True).click()
-    page.get_by_label("How long").click()
+    page.get_by_label("Length").click()
     page.get_by_role("option", name="usual").click()
     page.get_by_role("button", name="Learn again", exact=True).click()
     expect(page.get_by_role("button", name="Discard")).to_be_visible(timeout=120_000)
@@ -203,7 +203,7 @@ def test_learning_again_after_a_class_was_added(studios: Studios, pages: Pages, 
     if read_report(folder / "reports" / "002")["activated"]:
         assert said["added"] == ["knock"]
     page.get_by_role("button", name="Discard").click()
-    expect(page.get_by_text("Discarded: the board has what it had before.").first).to_be_visible()
+    expect(page.get_by_text("Discarded: the previous adapter was restored.").first).to_be_visible()
     store, adapter = stored(studio, added.active)
     assert store.active == added.active and "knock" in [row.name for row in unpack_adapter(adapter).classes]
 
@@ -243,14 +243,14 @@ def test_a_run_outlives_its_page_and_its_cable(
         time.sleep(0.01)
     board.kill()
     page = learn_view(pages(studio))
-    expect(page.get_by_text("Cut off.")).to_be_visible()
+    expect(page.get_by_text("Interrupted.")).to_be_visible()
     virtual_board.start("unix", None, folder / "boards" / BOARD)
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_text("Better than before")).to_be_visible()
     report = read_report(run)
     assert report["host_twin_identical"] and report["activated"]
     page.get_by_role("button", name="Discard").click()
-    expect(page.get_by_text("Discarded: the board has what it had before.")).to_be_visible()
+    expect(page.get_by_text("Discarded: the previous adapter was restored.")).to_be_visible()
     store, _ = stored(studio)
     assert not store.adapters and store.active is None
 

@@ -239,7 +239,7 @@ def test_a_page_sees_and_switches(studios: Callable[..., Any], pages: Callable[.
     page.locator(".bar-seen").wait_for()
     assert re.fullmatch(r".+, ?\d+ %", page.locator(".headline").inner_text().replace("\n", " "))
     expect(page.get_by_label("Source", exact=True)).not_to_be_visible()  # folded while it listens
-    expect(page.get_by_role("button", name="Listens to waves, with mine")).to_be_visible()
+    expect(page.get_by_role("button", name="Listening to waves, with mine")).to_be_visible()
     page.evaluate("""() => {
         window.ends = [];
         document.querySelector(".signal").addEventListener("drawn", (event) => window.ends.push(event.detail.end));
@@ -252,13 +252,13 @@ def test_a_page_sees_and_switches(studios: Callable[..., Any], pages: Callable[.
         return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value);
     }"""
     assert page.evaluate(inked)
-    page.get_by_role("group", name="Adapter in use").get_by_role("button", name="second").click()
+    page.get_by_role("group", name="Active adapter").get_by_role("button", name="second").click()
     page.locator(".signal .chip", has_text="adapter: second").wait_for()
     page.get_by_role("cell", name="second").wait_for()
     assert page.locator(".bar-name").first.inner_text() == hostile and not page.locator("img").count()
     page.get_by_role("button", name="Pause").click()
     page.locator(".signal .chip", has_text="paused").wait_for()
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
     page.wait_for_function("(count) => window.ends.length > count + 10", arg=page.evaluate("window.ends.length"))
     page.evaluate("""() => {
         Object.defineProperty(document, "hidden", { get: () => window.away });

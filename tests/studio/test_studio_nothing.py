@@ -91,7 +91,7 @@ def test_a_base_that_comes_along_has_a_rule_of_its_own(tmp_path: Path) -> None:
     assert judge.words.startswith("The base's training data decides what counts as nothing")
     collected(tmp_path / "own")
     mine = judge_of(Desk(tmp_path / "own"), base, None)
-    assert mine and mine.labels() and re.fullmatch(r"Of samples that .*: \d+ of \d+ .*\.", mine.words)
+    assert mine and mine.labels() and re.fullmatch(r"On held-out samples: \d+ of \d+ .*\.", mine.words)
     takes = [counts for counts, _ in har_takes(PERSON, "test")]
     assert sum(judge.is_nothing(counts) for counts in takes) < len(takes) / 3
 
@@ -101,7 +101,7 @@ def test_a_held_button_takes_what_was_done_meanwhile(tmp_path: Path) -> None:
     base = motion_base()
     live, book = Live(SimpleNamespace()), Book(SimpleNamespace(folder=tmp_path))
     taker = Taker(live, book)
-    with pytest.raises(InputError, match="nothing is listened to"):
+    with pytest.raises(InputError, match="the live view is not running"):
         taker.hold()
     live._base, live._job = base, SimpleNamespace(ended=False)
     live._clear(6, 50.0, 100)
@@ -127,7 +127,7 @@ def test_a_held_button_takes_what_was_done_meanwhile(tmp_path: Path) -> None:
     assert book.undo() == "2 samples" and len(book) == 1
     taker.hold()
     live._clear(6, 50.0, 100)
-    with pytest.raises(InputError, match="began anew"):
+    with pytest.raises(InputError, match="restarted"):
         taker.release()
 
 
@@ -151,14 +151,14 @@ def test_the_page_records_beside_what_it_says(
     page.mouse.down()
     page.get_by_text("wave: now").wait_for()
     page.mouse.up()
-    page.get_by_text("Taken: wave: 1").wait_for()
+    page.get_by_text("Recorded: wave: 1").wait_for()
     button.focus()
     page.keyboard.down(" ")
     page.get_by_text("wave: now").wait_for()
     page.keyboard.up(" ")
-    page.get_by_text("Taken: wave: 2").wait_for()
+    page.get_by_text("Recorded: wave: 2").wait_for()
     assert book("wave") == 2
     assert page.get_by_role("checkbox", name="Say “nothing”").is_checked()
     page.get_by_role("button", name="Record “nothing”").click()
-    expect(page.get_by_text(f"Taken: nothing: {ENOUGH}")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text(f"Recorded: nothing: {ENOUGH}")).to_be_visible(timeout=120_000)
     assert book(NOTHING) == ENOUGH

@@ -42,7 +42,7 @@ def test_runs_side_by_side(studios: Studios, pages: Pages, tmp_path: Path) -> No
     head, rows = comparison(runs)
     assert cells(page, "Runs side by side") == [list(head), *rows]
     with page.context.expect_page() as opened:
-        page.get_by_role("button", name="As a page to keep").click()
+        page.get_by_role("button", name="Save as a page").click()
     expect(opened.value.get_by_role("heading", name="2 runs compared")).to_be_visible()
     assert (folder / "reports" / "comparison.html").exists()
     answered = page.request.get(f"{studio.origin}/page/002")
@@ -65,13 +65,13 @@ def test_a_federation_and_its_releases(studios: Studios, pages: Pages, tmp_path:
     page.get_by_role("link", name="Fleet").click()
     expect(page.get_by_text("2 of 2", exact=True).first).to_be_visible()
     last = federation.rounds[-1].accuracies
-    assert cells(page, "Accuracy by board, after the last round")[1:] == [
+    assert cells(page, "Accuracy by board after the last round")[1:] == [
         [f"board {index}", f"{share:.1%}"] for index, share in last.items()
     ]
-    expect(page.get_by_text("no bound: boards add no noise").first).not_to_be_visible()
+    expect(page.get_by_text("unbounded: boards add no noise").first).not_to_be_visible()
     page.get_by_role("button", name="Advanced").first.click()
-    expect(page.get_by_text("no bound: boards add no noise")).to_have_count(2)
-    expect(page.get_by_text("no bound: boards add no noise").first).to_be_visible()
+    expect(page.get_by_text("unbounded: boards add no noise")).to_have_count(2)
+    expect(page.get_by_text("unbounded: boards add no noise").first).to_be_visible()
     expect(page.get_by_text(ADJACENCY)).to_be_visible()
     expect(page.get_by_text("no budget was set")).to_be_visible()
 
@@ -79,11 +79,11 @@ def test_a_federation_and_its_releases(studios: Studios, pages: Pages, tmp_path:
         page.get_by_role("button", name=button, exact=True).click()
         expect(page.get_by_role("status")).to_contain_text(told)
 
-    publish("Publish to a few", "global, version 1, is out to a few boards")
-    publish("To all", "global, version 1, is out to all boards")
-    publish("Publish to a few", "global, version 2, is out to a few boards")
-    publish("To all", "global, version 2, is out to all boards")
-    publish("Take back", "global, version 3, is out to all boards")
+    publish("Publish to first boards", "global, version 1, is on the first boards")
+    publish("To all", "global, version 1, is on all boards")
+    publish("Publish to first boards", "global, version 2, is on the first boards")
+    publish("To all", "global, version 2, is on all boards")
+    publish("Roll back", "global, version 3, is on all boards")
     rollout = fleet_rollout.state(site, "global")
     assert rollout and rollout.version == 3 and rollout.everyone
 

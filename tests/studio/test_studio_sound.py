@@ -113,7 +113,7 @@ def test_words_of_ones_own(studios: Callable[..., Any], pages: Callable[..., Pag
     dialog.get_by_text("Movements of a wrist: ").wait_for()
     choose("Base network", re.compile("^sound.elm"))
     dialog.get_by_text("Spoken words: knows yes, no,").wait_for()
-    press("Put it there")
+    press("Copy to the board")
     board.get_by_text("/sound.elm").wait_for()
 
     go("Collect")
@@ -132,7 +132,7 @@ def test_words_of_ones_own(studios: Callable[..., Any], pages: Callable[..., Pag
 
     go("Live")
     choose("Source", "a recording")
-    page.get_by_label("Add a recording: .csv, .wav, .npz", exact=True).set_input_files(
+    page.get_by_label("Add a recording (.csv, .wav, .npz)", exact=True).set_input_files(
         write_wav(tmp_path / "later.wav", said(WORDS[1], 4, 99))
     )
     expect(page.get_by_label("Recording", exact=True)).to_have_value("later.wav")

@@ -1,6 +1,6 @@
-"""What the classes of a project do on a board that runs by itself. No pages in here.
+"""Actions of a project's classes on a board that runs on its own. No pages in here.
 
-What is chosen is in the project's `actions.json`. A board that runs its program is let go: nothing holds its port.
+The actions are stored in the project's `actions.json`. The studio releases the port of a board that runs its program.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ USUAL_VOTE = "2/3"
 
 
 class Acts:
-    """The actions of a desk's project, and the boards that were let go with them.
+    """The actions of a desk's project, and the boards that run them.
 
-    acts: in their order; nothing: whether what is like no sample is told apart; vote: one of `VOTES`. alone: devices by
-    port; saved: what the last board was given.
+    acts: in order; nothing: whether unknown input is rejected; vote: one of `VOTES`. alone: devices by port; saved: the
+    program that was saved last.
     """
 
     def __init__(self, desk: Desk) -> None:
@@ -50,7 +50,7 @@ class Acts:
         self.read()
 
     def read(self) -> None:
-        """Reads the file again: somebody may have put one there."""
+        """Reads the file again, as another program may have changed it."""
         said = _read(self._path)
         self.acts: tuple[Act, ...] = tuple(_acts(said.get("acts")))
         self.nothing = said.get("nothing") is not False
@@ -59,11 +59,11 @@ class Acts:
         self.version += 1
 
     def add(self, act: Act) -> None:
-        """InputError for one that can't be."""
+        """Adds an action. InputError if it is invalid."""
         if not act.label:
-            raise InputError("no class is chosen", remedy="choose one, or record some in Collect")
+            raise InputError("no class is selected", remedy="select one, or record one in Collect")
         if len(self.acts) >= MOST_ACTIONS:
-            raise InputError(f"there are {MOST_ACTIONS} actions already", remedy="remove some")
+            raise InputError(f"the limit is {MOST_ACTIONS} actions", remedy="remove some")
         self._now(acts=(*self.acts, checked_act(act)))
 
     def remove(self, act: Act) -> None:
@@ -87,14 +87,14 @@ class Acts:
     # --- on a board
 
     def labels(self, place: Place | None) -> list[str]:
-        """Names of classes that may do something: those of samples, else of the base."""
+        """Names of classes that can have actions: those of the samples, else of the base."""
         labels = list(self.desk.of(Book).labels)
         if not labels and place and (base := self._base(place)):
             labels = list(base.model.labels)
         return [*labels, *([NOTHING] if self.nothing and NOTHING not in labels else [])]
 
     def _base(self, place: Place) -> Base | None:
-        """The one of the board's active adapter; without one that fits the samples."""
+        """The base of the board's active adapter; without one, a base that fits the samples."""
         bases, active = self.desk.of(Lessons).bases(), place.state.active
         entries = place.state.store.adapters if place.state.store else ()
         if active:
@@ -103,21 +103,21 @@ class Acts:
         return bases.get(self.desk.of(Lessons).usual_base(self.desk.of(Book).dataset(), place) or "")
 
     def start(self, place: Place) -> Job:
-        """Saves the program on a board, lets go of the board, and resets it. The job's result is `Acting`.
+        """Saves the program on a board, releases the board, and resets it. The job's result is `Acting`.
 
-        InputError where nothing is to be done, or the board has nothing to do it with.
+        InputError without actions, or if the board can't run them.
         """
         check_keys(self.acts, place.state.is_virtual)
         base = self._base(place)
         if base is None:
             raise InputError(
-                "the project does not have the base of the adapter in use", remedy="put its .elm into Boards"
+                "the project does not have the base of the active adapter", remedy="add its .elm in Boards"
             )
         if not self.acts:
-            raise InputError("no class does anything yet", remedy="add an action")
+            raise InputError("there are no actions yet", remedy="add an action")
         if place.device.board and load_board(place.device.board).port == "unix":
             raise InputError(
-                "this virtual board runs no program by itself", remedy="take a virtual Pico, or a real board"
+                "this virtual board can't run a program on its own", remedy="use a virtual Pico or a real board"
             )
         source = place.of(Live).source
         sensor = source if isinstance(source, Sensor) else Sensor()
@@ -142,7 +142,7 @@ class Acts:
             raise EdgeloraError(saving.error or "the program was not saved", remedy=saving.remedy)
         device = place.device
         self.saved = saving.result
-        job.tell("the board starts with it")
+        job.tell("the board restarts with it")
         self.desk.release(place.key)
         reset(device.port)
         self.alone = self.alone | {device.port: device}
@@ -151,19 +151,19 @@ class Acts:
         return made
 
     def connect(self, device: Device) -> Place:
-        """Takes a board back, which ends its program until the next reset."""
+        """Reconnects a board, which stops its program until the next reset."""
         place = self.desk.connect(device)
         self.alone = {port: one for port, one in self.alone.items() if port != device.port}
         self.version += 1
         return place
 
     def there(self) -> list[Device]:
-        """Boards that run by themselves, as far as nobody has taken them back."""
+        """Boards that run on their own and were not reconnected."""
         return [device for device in self.alone.values() if self.desk.held(device) is None]
 
 
 def pins_of(device: Device) -> dict[int, int] | None:
-    """What a virtual Pico drives, by pin; None for other boards: they have LEDs that one sees."""
+    """Levels of a virtual Pico's output pins; None for other boards, whose LEDs are visible."""
     return driven_pins(Path(device.state_dir)) if device.virtual and device.state_dir else None
 
 
@@ -176,7 +176,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _acts(said: Any) -> list[Act]:
-    """Those that can be: somebody may have edited the file."""
+    """The valid actions of a file, which may have been edited."""
     acts = []
     for one in said[:MOST_ACTIONS] if isinstance(said, list) else []:
         try:

@@ -1,4 +1,4 @@
-"""The adapters of a board's store and of the project: each change is a job on the board's thread. No pages in here."""
+"""Adapters in a board's store and in the project: each change is a job on the board's thread. No pages in here."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from .project import Desk
 from .project_files import keep_network
 from .runs import Lessons
 
-BARE = ""  # stands for the bare base where an adapter can be named
+BARE = ""  # the name of the base alone in place of an adapter's
 KEY_FILE = "release.pem"
 
 
 def activate(desk: Desk, place: Place, name: str) -> Job:
-    """Has the board use an adapter, also after a reset; `BARE`: the bare base."""
+    """Activates an adapter, also after a reset; `BARE`: the base alone."""
     bases = desk.of(Lessons).bases().values()
-    what = f"use {name or 'the bare base'}"
+    what = f"use {name or 'the base alone'}"
     return _change(place, what, lambda link: activate_stored(link, bases, name or None))
 
 
@@ -45,7 +45,7 @@ def remove(place: Place, name: str) -> Job:
 
 
 def pin(place: Place, name: str, on: bool) -> Job:
-    """Pinned, an adapter stays in the board's RAM once it is there."""
+    """A pinned adapter stays in the board's RAM once loaded."""
     return _change(place, f"{'pin' if on else 'unpin'} {name}", lambda link: link.store_pin(name, on))
 
 
@@ -59,7 +59,7 @@ def files(desk: Desk) -> dict[str, int]:
 
 
 def pull(desk: Desk, place: Place, name: str) -> Job:
-    """Copies an adapter out of the store into the project. The job's result is its path."""
+    """Copies an adapter from the store to the project. The job's result is its path."""
     path = desk.folder / "adapters" / f"{store_name(name)}.ela"
 
     def work(link: Link, job: Job) -> Path:
@@ -69,7 +69,7 @@ def pull(desk: Desk, place: Place, name: str) -> Job:
 
 
 def push(desk: Desk, place: Place, file: str) -> Job:
-    """Puts a `.ela` file of the project into the store, under the file's name."""
+    """Copies a `.ela` file of the project to the store, under the file's name."""
     path = desk.folder / "adapters" / Path(file).name
 
     def work(link: Link, job: Job) -> int:
@@ -81,13 +81,13 @@ def push(desk: Desk, place: Place, file: str) -> Job:
 
 
 def keep_file(desk: Desk, name: str, content: bytes) -> Path:
-    """Puts a `.ela` that a person has into the project. It is checked first."""
+    """Checks a given `.ela` and adds it to the project."""
     unpack_adapter(content, name=name)
     return keep_network(desk.folder / "adapters" / f"{store_name(Path(name).stem)}.ela", content)
 
 
 def release(desk: Desk, place: Place, name: str, target: str) -> Job:
-    """Signs an adapter of the store, for boards to fetch; the key is made at the first time. The result: `Release`."""
+    """Signs an adapter of the store as an update; creates the key the first time. The job's result is a `Release`."""
 
     def work(link: Link, job: Job) -> Release:
         key = desk.folder / "keys" / KEY_FILE
@@ -102,7 +102,7 @@ def release(desk: Desk, place: Place, name: str, target: str) -> Job:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a board said of samples with one adapter. said: a class of each; infer_us: microseconds a sample."""
+    """A board's predictions with one adapter. said: the class of each sample; infer_us: microseconds per sample."""
 
     name: str
     said: tuple[str, ...]
@@ -111,14 +111,14 @@ class Answers:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Answers to the same samples, whose classes are `classes`; seen: which of them a run of the project learned."""
+    """Predictions of the same samples, whose classes are `classes`; seen: which the project trained on."""
 
     classes: tuple[str, ...]
     answers: tuple[Answers, ...]
     seen: tuple[bool, ...]
 
     def rows(self, seen: bool) -> list[tuple[str, int, tuple[int, ...]]]:
-        """By class, of the samples that were learned or of the others: their number, and how many each has right."""
+        """By class, of seen or unseen samples: their number, and how many each adapter classifies correctly."""
         rows = []
         for label in sorted(set(self.classes)):
             at = [i for i, true in enumerate(self.classes) if true == label and self.seen[i] == seen]
@@ -128,18 +128,18 @@ class Comparison:
 
     @property
     def apart(self) -> int:
-        """Samples of which not all say the same."""
+        """The number of samples on which predictions differ."""
         return sum(len({one.said[i] for one in self.answers}) > 1 for i in range(len(self.classes)))
 
 
 def compare(place: Place, base: Base, data: Dataset, names: Sequence[str], learned: AbstractSet[bytes]) -> Job:
-    """Has the board say what samples are, with one adapter after another. The job's result is a `Comparison`.
+    """Has the board classify samples with each adapter. The job's result is a `Comparison`.
 
-    data: windows that fit the base, classes by name; learned: as `Lessons.learned_samples` has them. What its
-    store says is in use stays so.
+    data: windows that fit the base, classes by name; learned: see `Lessons.learned_samples`. The store's
+    active adapter stays active.
     """
     if not len(data.y):
-        raise InputError("there are no samples to compare with", remedy="record some in Collect")
+        raise InputError("there are no samples to compare on", remedy="record some in Collect")
     x = base.model.input.quantize(data.x)
     seen = tuple(row.tobytes() in learned for row in np.asarray(data.x, np.float32))
     frames = base.model.frames(data.x.shape[1:])
@@ -147,7 +147,7 @@ def compare(place: Place, base: Base, data: Dataset, names: Sequence[str], learn
     def work(link: Link, job: Job) -> Comparison:
         answers = []
         for name in names:
-            job.tell(name or "the bare base")
+            job.tell(name or "the base alone")
             adapter = link.store_get(name) if name else None
             board = BoardLearner(link, base, Recipe(), job.progress, adapter_ranks(base, adapter), frames)
             board.use(adapter)
@@ -159,7 +159,7 @@ def compare(place: Place, base: Base, data: Dataset, names: Sequence[str], learn
 
 
 def _named(base: Base, adapter: bytes | None, numbers: np.ndarray) -> tuple[str, ...]:
-    """Classes by name: the base's, and those that an adapter has beside them."""
+    """Class names: the base's, and those that an adapter added."""
     names = dict(enumerate(base.model.labels))
     if adapter:
         names |= {row.number: row.name for row in unpack_adapter(adapter, base.model).classes if row.name}

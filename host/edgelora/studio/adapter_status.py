@@ -1,4 +1,4 @@
-"""What an adapter of a board knows, how well and since when, as far as the project can tell. No pages in here."""
+"""Classes, accuracy and date of a board's adapters, from the project's runs. No pages in here."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .runs import Lessons
 
 @dataclass(frozen=True)
 class Knowledge:
-    """classes: by name, added ones last; how_well: in words, or "" where nobody measured it; since: an ISO time, or "";
-    base: the name of its network in the project, or ""."""
+    """classes: by name, added ones last; how_well: in words, "" if not measured; since: an ISO time, or "";
+    base: the name of its base in the project, or ""."""
 
     classes: tuple[str, ...]
     how_well: str
@@ -25,7 +25,7 @@ class Knowledge:
 
 
 def knowledge(desk: Desk, place: Place, adapter: StoredAdapter) -> Knowledge:
-    """Of an adapter: by the run that it came of, else by its network alone."""
+    """An adapter's facts, from the run that made it, else from its base alone."""
     lessons = desk.of(Lessons)
     base = next((one for one in lessons.bases().values() if one.base_id == adapter.base_id), None)
     name = base.name if base else ""
@@ -44,7 +44,7 @@ def _judged(lesson: Lesson) -> tuple[str, str]:
         return "", ""
     if report is None or measure is None:
         return "", ""
-    message = f"{measure.shown(measure.after)} {measure.name} on {report.test_samples} samples to test, "
+    message = f"{measure.shown(measure.after)} {measure.name} on {report.test_samples} test samples, "
     message += report.conclusion.short
     if lesson.head.added:
         message += f", before {', '.join(lesson.head.added)} was added"
@@ -52,5 +52,5 @@ def _judged(lesson: Lesson) -> tuple[str, str]:
 
 
 def _named(labels: list[str]) -> list[str]:
-    """Those that stand for something: outputs of a renamed base that are nobody's yet are in parentheses."""
+    """Names of used outputs: unused outputs of a renamed base have names in parentheses."""
     return [label for label in labels if not label.startswith("(")]

@@ -1,9 +1,9 @@
-"""Who may speak to the studio: the page that was opened with its address, and nobody else on this computer's browsers.
+"""Access to the studio: only the page opened with its secret address, no other page in this computer's browsers.
 
-A page of another site, or a name that was rebound to this computer, reaches loopback too. So each request, over HTTP
-as over a websocket, has to name this server as its Host, come from its own Origin if it tells one, and bring the
-token: in the address once, from then on in a cookie that goes to no other site. Another port of this computer is the
-same site for cookies, so what a browser says of where a request comes from (Sec-Fetch-Site) counts, too.
+Other sites' pages, and names rebound to this computer (DNS rebinding), can reach loopback. So each request, over HTTP
+or a websocket, must name this server as its Host, come from its Origin if one is given, and carry the
+token: in the address once, then in a cookie for this site only. Another port of this computer is the
+same site for cookies, so the browser's Sec-Fetch-Site header is checked, too.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# Vue compiles templates in the page, and the page begins with scripts in line: both are the framework's own. What
-# boards and files say only ever goes into text nodes.
+# Vue compiles templates in the page, and the page begins with inline scripts: both are the framework's own. Text of
+# boards and files goes into text nodes only.
 POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' data: blob:; connect-src 'self' {ws}; "
     "worker-src 'self' blob:; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
 )
-# Goes on to the page itself, so that the token is neither in the address nor in what the browser remembers.
+# Redirects to the page itself, so that the token is neither in the address nor in the browser's history.
 WELCOME = b"""<!doctype html><html lang="en"><meta charset="utf-8"><title>EdgeLoRA studio</title>
 <meta http-equiv="refresh" content="0;url=/"><p><a href="/">To the studio</a></p></html>"""
 COOKIE = "edgelora-studio-"  # before the port
 COOKIES = re.compile(rf"(?:^|;)\s*{COOKIE}(\d{{1,5}})=")
 MOST_COOKIES = 100
-LOOK_SECONDS = 0.2  # for a port of this computer to answer
-NO_RESPONSE = "No response returned."  # Starlette's middleware says so when a browser left before it got one
+LOOK_SECONDS = 0.2  # to wait for a local port to answer
+NO_RESPONSE = "No response returned."  # Starlette's message when a browser disconnects early
 REFUSED = "This is not the studio's own page: open the whole address that `edgelora studio` printed.\n"
 
 
 class Guard:
-    """An ASGI app that hands on to `app` only what may speak to it, and says how its answers may be used."""
+    """An ASGI app that passes permitted requests to `app`, and adds security headers to responses."""
 
     def __init__(self, app: App, port: int, token: str) -> None:
         self._app, self._token, self._cookie = app, token, f"{COOKIE}{port}"
@@ -66,7 +66,7 @@ class Guard:
             return await self._welcome(headers, send)
         if not self._is_token(_cookie(headers, self._cookie)):
             return await _refuse(scope, send, REFUSED)
-        # The framework believes these of a proxy, and there is none.
+        # The framework trusts these headers of a proxy, and there is no proxy.
         scope["headers"] = [pair for pair in scope["headers"] if not pair[0].lower().startswith(b"x-forwarded-")]
         try:
             await self._app(scope, receive, self._with_headers(send))
@@ -75,7 +75,7 @@ class Guard:
                 raise
 
     def _why_not(self, scope: Scope, headers: list[tuple[str, str]]) -> str:
-        """Why a request is refused whatever token it brings; "" if it isn't."""
+        """Why a request is refused regardless of its token; "" if it is not."""
         hosts = [value for name, value in headers if name == "host"]
         if len(hosts) != 1 or hosts[0] not in self._hosts:
             return f"The Host of this request is not this server. {REFUSED}"
@@ -93,7 +93,7 @@ class Guard:
         return hmac.compare_digest(given.encode(), self._token.encode())
 
     async def _welcome(self, asked: list[tuple[str, str]], send: Send) -> None:
-        """Leaves the token, and takes away those of studios that have ended: a browser keeps them for this host."""
+        """Sets the token's cookie, and deletes those of studios that have ended: a browser keeps them for this host."""
         kept = "Path=/; HttpOnly; SameSite=Strict"
         cookies = [f"{self._cookie}={self._token}; {kept}"]
         cookies += [f"{COOKIE}{port}=; Max-Age=0; {kept}" for port in self._ended(asked)]
@@ -104,7 +104,7 @@ class Guard:
         await send({"type": "http.response.body", "body": WELCOME})
 
     def _ended(self, headers: list[tuple[str, str]]) -> list[int]:
-        """Ports of the studios whose cookies a browser has, and at which nothing listens any more."""
+        """Ports of ended studios whose cookies the browser still has."""
         text = ";".join(value for name, value in headers if name == "cookie")
         ports = [int(port) for port in dict.fromkeys(COOKIES.findall(text)) if int(port) < 1 << 16][:MOST_COOKIES]
         return [port for port in ports if f"{COOKIE}{port}" != self._cookie and not _is_served(port)]
@@ -123,7 +123,7 @@ class Guard:
 
 
 def _asked(scope: Scope, name: str) -> str:
-    """A parameter of the address, "" if it is not there once."""
+    """A parameter of the address, "" unless it occurs exactly once."""
     try:
         values = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=20).get(name, [])
     except ValueError:
@@ -132,7 +132,7 @@ def _asked(scope: Scope, name: str) -> str:
 
 
 def _is_served(port: int) -> bool:
-    """Whether something listens at a port of this computer."""
+    """Whether a server listens on a local port."""
     with socket.socket() as line:
         line.settimeout(LOOK_SECONDS)
         return line.connect_ex(("127.0.0.1", port)) == 0

@@ -1,4 +1,4 @@
-"""What is done to boards: firmware, EdgeLoRA, bases. Each is a job; all the work is the library's. No pages in here."""
+"""Actions on boards: firmware, EdgeLoRA, bases. Each is a job that calls the library. No pages in here."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from .project import Desk
 
 BASE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,40}\.elm")
 IMAGES = (".uf2", ".bin")
-FIRMWARE = "firmware"  # the project's folder of images
+FIRMWARE = "firmware"  # the project's folder of firmware images
 
 
 def keep_base(desk: Desk, name: str, content: bytes) -> Base:
-    """Puts a `.elm` that a person has into the project. It is checked first; a base of that name is not replaced."""
+    """Checks a given `.elm` and adds it to the project; never replaces a base of that name."""
     if not BASE_NAME.fullmatch(name):
-        raise InputError(f"{name!r} is no name for a base", remedy="give a NAME.elm of letters, digits, - _ and .")
+        raise InputError(f"{name!r} is not a base name", remedy="give a NAME.elm of letters, digits, - _ and .")
     path = desk.folder / "bases" / name
     unpack_model(content, name)
     check_model(content)
@@ -43,7 +43,7 @@ def keep_base(desk: Desk, name: str, content: bytes) -> Base:
 
 
 def put_base(place: Place, base: Base) -> Job:
-    """Puts a base onto a board, unless it is there: in ROMFS or as a file. The job's result is its path there."""
+    """Copies a base to a board's ROMFS or file system unless it is there. The job's result is its path on the board."""
 
     def work(link: Link, job: Job) -> str:
         path = base_path(link, base)
@@ -61,7 +61,7 @@ def install_on(place: Place) -> Job:
 
 
 def restart(desk: Desk, place: Place) -> Job:
-    """Restarts MicroPython on a board, as at power-up, whatever it is at. A virtual one that hangs loses its power."""
+    """Restarts MicroPython on a board, as at power-up, even if it is busy. Power-cycles a virtual board that hangs."""
     place.interrupt()
 
     def work(port: str, job: Job) -> None:
@@ -70,28 +70,28 @@ def restart(desk: Desk, place: Place) -> Job:
         except LinkError:
             if not desk.is_own(place.device):
                 raise
-            job.tell("it does not answer: its power is cut")
+            job.tell("it does not answer: cutting its power")
             desk.cut_power(place.device)
 
     return place.submit_on_port("reset", work)
 
 
 def can_build() -> bool:
-    """Whether firmware for some board can be made here."""
+    """Whether firmware can be built here for any board."""
     return bool(flashed_kinds())
 
 
 def flashed_kinds() -> list[str]:
-    """Boards whose firmware can be built, and copied to them or their boot loader."""
+    """Kinds of boards whose firmware can be built and flashed here."""
     profiles = map(load_board, list_boards())
     return [one.name for one in profiles if one.port == "rp2" and not one.stock and has_program(one)]
 
 
 def keep_image(desk: Desk, name: str, content: bytes) -> Path:
-    """Puts an image that a person has into the project."""
+    """Adds a given firmware image to the project."""
     suffix = Path(name).suffix
     if suffix not in IMAGES:
-        raise InputError(f"{name!r} is no firmware image", remedy="give a .uf2 file, or a .bin file for ESP32 chips")
+        raise InputError(f"{name!r} is not a firmware image", remedy="give a .uf2 file, or a .bin file for ESP32 chips")
     path = desk.folder / FIRMWARE / f"given{suffix}"
     path.parent.mkdir(exist_ok=True)
     write_atomic(path, content)
@@ -99,15 +99,15 @@ def keep_image(desk: Desk, name: str, content: bytes) -> Path:
 
 
 def built(desk: Desk, board: str, base: Base | None, job: Job) -> Path:
-    """Builds a board's firmware, with a base in it if one is given, as part of a job."""
-    job.tell("the firmware is built: a few minutes the first time")
+    """Builds a board's firmware, with an optional base in it, as part of a job."""
+    job.tell("building the firmware: a few minutes the first time")
     output = desk.folder / FIRMWARE / f"{board}.uf2"
     output.parent.mkdir(exist_ok=True)
     return build_firmware(board, {base.name: base.elm} if base else {}, output, job.tell)
 
 
 def flash_place(desk: Desk, place: Place, image: Path | None, board: str | None, base: Base | None) -> Job:
-    """Flashes a board by its port: an image, or firmware that is built for it, and EdgeLoRA if that is not in it."""
+    """Flashes a board by its port with an image or newly built firmware; installs EdgeLoRA if the image lacks it."""
 
     def work(port: str, job: Job) -> str:
         return _flash(port, image or built(desk, str(board), base, job), job)
@@ -116,7 +116,7 @@ def flash_place(desk: Desk, place: Place, image: Path | None, board: str | None,
 
 
 def flash_device(desk: Desk, there: Device, image: Path | None, board: str | None, base: Base | None) -> Job:
-    """The same for a board that shows only its boot loader. It is connected afterwards."""
+    """The same for a board in its boot loader, which is connected afterwards."""
 
     def work(job: Job) -> Place | None:
         port = _flash(there.port, image or built(desk, str(board), base, job), job)
@@ -130,6 +130,6 @@ def _flash(target: str, image: Path, job: Job) -> str:
     port = flash(target, image, job.progress)
     if port is None:
         raise InputError("the firmware is written, but the board shows no port", remedy="unplug and reconnect it")
-    job.progress(0, 0, "EdgeLoRA is looked for, and installed if need be")
+    job.progress(0, 0, "checking for EdgeLoRA, installing it if missing")
     install(port, None, job.progress)
     return port

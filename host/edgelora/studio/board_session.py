@@ -1,9 +1,9 @@
-"""One board as the studio holds it: the thread that owns its link, the jobs that wait for it, what was last seen of it.
+"""One board of the studio: the thread that owns its link, its queue of jobs, and its last known state.
 
-Nothing else in the studio touches the link. A line that is lost fails the job under way; the board is "away" then, and
-comes back by itself when its port is there again. Jobs that are not exclusive (what the live view senses) give way to
-others and go on afterwards, also after the board was away. What was asked of one board is never done with another that
-is at its port then.
+Only this thread uses the link. A lost line fails the current job; the board is then "away", and
+reconnects automatically when its port is back. Jobs that are not exclusive (the live view) yield to
+others and continue afterwards, also after the board was away. A job for one board never runs on another board that
+has taken its port.
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 LOST = (LinkError, LineLost)
-ALIVE_SECONDS = 5.0  # between words to a board that nobody wants anything of, which stays at its agent then
-PRESENT_SECONDS = 1.0  # between looks for its port,
-RETRY_SECONDS = 0.5  # for one that is gone,
-SILENT_SECONDS = 5.0  # or for a board that is there and does not answer
-LEAVE_SECONDS = 8.0  # for a job to notice that it is cancelled
-BREAK_SECONDS = 3.0  # for a request to be over that nobody waits for any more, before it is broken off
-MOST_BREAK_SECONDS = 30.0  # where it is part of what is done once, and the board may be right in the middle of it
+ALIVE_SECONDS = 5.0  # between messages to an idle board, which keep it in its agent
+PRESENT_SECONDS = 1.0  # between checks for its port,
+RETRY_SECONDS = 0.5  # if the port is gone,
+SILENT_SECONDS = 5.0  # or if the board does not answer
+LEAVE_SECONDS = 8.0  # for a job to notice its cancellation
+BREAK_SECONDS = 3.0  # for an abandoned request to end, before it is interrupted
+MOST_BREAK_SECONDS = 30.0  # the same within an exclusive job, which the board may be in the middle of
 JOBS_KEPT = 20
 
 
 def another() -> InputError:
-    """What was asked of one board is not done with another."""
-    return InputError("another board is at this port now", remedy="see what it has, and begin anew")
+    """The error of a job whose board was replaced by another one."""
+    return InputError("another board is at this port now", remedy="check its state and start again")
 
 
 @dataclass(frozen=True)
 class PlaceState:
-    """What was last seen of a board. Its texts come from the board: they have no character that is not printable.
+    """The last known state of a board. Texts come from the board and have only printable characters.
 
     board: a profile's name; firmware: MicroPython's version; module: EdgeLoRA's, None without it; free_heap, free_flash
-    in bytes; models: paths of `.elm` files, in ROMFS first; model: the first of them; store: its adapters; active:
-    the name of the one in use. fault, problem, remedy: why it is away, in a word and in a sentence. job: the one under
-    way.
+    in bytes; models: paths of `.elm` files, in ROMFS first; model: the first one; store: its adapters; active:
+    the active adapter's name. fault, problem, remedy: why it is away, in a word and in a sentence. job: the current
+    one.
     """
 
     port: str
@@ -97,40 +97,40 @@ class Place:
         name = Path(device.state_dir or device.port).name
         self.state = PlaceState(device.port, printable(name), device.virtual, board=device.board)
         self.version = 0  # rises at each change
-        self.jobs: deque[Job] = deque(maxlen=JOBS_KEPT)  # the latest last
+        self.jobs: deque[Job] = deque(maxlen=JOBS_KEPT)  # latest last
         self._queue: deque[tuple[Job, Work | None, PortWork | None]] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self._link: Link | None = None
         self._parts: dict[Any, Any] = {}
         self._retry_at = self._alive_at = self._look_at = 0.0
-        self._stale = True  # whether the board is to be looked at
-        self._break_at = float("inf")  # when what goes on over the line is broken off
+        self._stale = True  # whether to read the board's state
+        self._break_at = float("inf")  # when to interrupt the current request
         self._thread = threading.Thread(target=self._serve, name=f"board {name}", daemon=True)
         self._thread.start()
 
     # --- for pages
 
     def submit(self, name: str, work: Work, *, exclusive: bool = True) -> Job:
-        """Queues work that gets the open link and its job, on the board's thread.
+        """Queues work, which gets the open link and its job, for the board's thread.
 
-        exclusive: it is done once, as a whole. Else it gives way: it returns when `job.wanted`, and is called again
-        when nobody else waits, until it is cancelled or returns without having been asked to.
+        exclusive: it runs once, without interruption. Else it yields: it returns when `job.wanted`, and is called again
+        when no other job waits, until it is cancelled or returns without being asked to.
         """
         return self._submit(name, work, None, exclusive)
 
     def submit_on_port(self, name: str, work: PortWork) -> Job:
-        """Queues work that opens the port itself, as flashing does: the link is closed before, and opened again."""
+        """Queues work that opens the port itself, such as flashing: the link is closed before and reopened after it."""
         return self._submit(name, None, work, True)
 
     def refresh(self) -> None:
-        """Has the board looked at again, as soon as it is free."""
+        """Reads the board's state again as soon as it is free."""
         with self._changed:
             self._stale = True
             self._changed.notify_all()
 
     def of(self, kind: Callable[[Place], T]) -> T:
-        """The one `kind` of this board, made when it is first asked for: what outlives pages, as `Live(place)`."""
+        """This board's instance of `kind`, created on first use; it outlives pages, such as `Live(place)`."""
         with self._changed:
             if kind not in self._parts:
                 self._parts[kind] = kind(self)
@@ -138,7 +138,7 @@ class Place:
             return part
 
     def interrupt(self) -> None:
-        """Ends what the board is at, whatever that is: a request that is not over soon is broken off, by Ctrl-C."""
+        """Ends any current work of the board: interrupts a request by Ctrl-C if it does not end soon."""
         job = self.state.job
         if job is not None:
             job.cancel()
@@ -146,17 +146,17 @@ class Place:
 
     @property
     def key(self) -> str:
-        """What a desk knows it by: the port that it was first seen at, if no other board has that."""
+        """The board's key in a desk: the port where it was first seen, if unique."""
         return self._key
 
     def holds(self, device: Device) -> bool:
-        """Whether this device is the board, or is about to be found by it."""
+        """Whether this device is the board, or may be the board at a new port."""
         same = (device.serial_number, device.state_dir) == (self.device.serial_number, self.device.state_dir)
         return same and (device.port == self.device.port or bool(device.serial_number) and self.state.status == "away")
 
     @property
     def is_free(self) -> bool:
-        """Whether exclusive work would begin at once."""
+        """Whether exclusive work would start immediately."""
         return self.state.status != "away" and not any(job.exclusive and not job.ended for job in self.jobs)
 
     def close(self) -> None:
@@ -186,19 +186,19 @@ class Place:
         return self._closing or any(job.exclusive for job, *_ in self._queue)
 
     def _unwanted(self, job: Job) -> None:
-        """The job is to end; what it has asked of the board is not waited for much longer."""
+        """Limits how long the cancelled job's current request may take."""
         if self.state.job is job:
             self._break_at = time.monotonic() + (MOST_BREAK_SECONDS if job.exclusive else BREAK_SECONDS)
-            if self.state.job is not job:  # it ended meanwhile
+            if self.state.job is not job:  # it has already ended
                 self._break_at = float("inf")
 
     def _interrupted(self) -> bool:
-        """Whether what goes on over the line has to end: also where only a board that is silent is knocked at."""
+        """Whether to end the current exchange, also while waiting for a silent board."""
         knocking = self._link is None and any(port_work for *_, port_work in list(self._queue))
         return time.monotonic() > self._break_at or knocking
 
     def _set(self, **fields: Any) -> None:
-        """What others see changes as a whole."""
+        """Replaces the state atomically."""
         with self._changed:
             self.state = replace(self.state, **fields)
             self.version += 1
@@ -217,7 +217,7 @@ class Place:
                     self._on_port(entry[0], entry[2])
                 elif entry[1] is not None:
                     self._on_link(entry[0], entry[1])
-            except Exception as error:  # whatever it is, it is told, and others can have the board
+            except Exception as error:  # any error is reported, and other jobs can use the board
                 log.exception("%s", self.device.port)
                 if entry and not entry[0].ended:
                     entry[0].fail(error)
@@ -228,7 +228,7 @@ class Place:
         self._drop()
 
     def _take(self) -> tuple[Job, Work | None, PortWork | None] | None:
-        """The next job: exclusive ones first. None after a while without one, or if the board has to be looked at."""
+        """The next job, exclusive ones first. None after a timeout, or if the board's state must be read."""
         with self._changed:
             self._changed.wait_for(lambda: self._closing or self._stale or self._queue, RETRY_SECONDS)
             for job, *_ in list(self._queue):
@@ -255,7 +255,7 @@ class Place:
             return self._set()
         link = self._link
         assert link is not None
-        self._break_at = float("inf")  # of what was cancelled before
+        self._break_at = float("inf")  # left over from a cancelled job
         self._set(status="busy", job=job)
         if job.exclusive:
             error = job.run(lambda: work(link, job))
@@ -280,7 +280,7 @@ class Place:
         self._set(status="away", job=None)
 
     def _keep(self) -> None:
-        """Nobody wants anything: finds a board that was away, looks at one that has changed, keeps it at its agent."""
+        """Idle work: finds a board that was away, reads a changed state, keeps the board in its agent."""
         if not self._connected():
             self._stale = False
             return
@@ -300,7 +300,7 @@ class Place:
             self._set(**look, status="idle", problem="", remedy="")
 
     def _connected(self, now: bool = False) -> bool:
-        """Whether the link is open; opens it if the port is there. now: also if it was tried a moment ago."""
+        """Whether the link is open; opens it if the port exists. now: do not wait since the last attempt."""
         if self._link is not None:
             return True
         if not now and time.monotonic() < self._retry_at:
@@ -324,7 +324,7 @@ class Place:
         return True
 
     def _replaced(self, found: str) -> None:
-        """The board whose line was opened is not the one that was seen here last: nothing is known of it."""
+        """Handles another board at this port: forgets the previous board's state."""
         if self.state.id:
             with self._changed:
                 waiting, self._queue = self._queue, deque()
@@ -334,10 +334,10 @@ class Place:
 
     @property
     def _absent(self) -> str:
-        return "start it again" if self.device.virtual else "plug it in; the studio finds it by itself"
+        return "start it again" if self.device.virtual else "plug it in; the studio reconnects automatically"
 
     def _find(self) -> bool:
-        """Whether the board's port is there; a real board may have come back at another one."""
+        """Whether the board's port exists; a real board may be back at another port."""
         if self.device.virtual:
             board = virtual_boards.find(self.device.port)
             return board is not None and board.state_dir == self.device.state_dir
@@ -356,14 +356,14 @@ class Place:
         self._drop()
         self._break_at = float("inf")
         fault: Fault = "not answering"
-        remedy, problem = "reset the board; the studio connects again by itself", printable(error)
+        remedy, problem = "reset the board; the studio reconnects automatically", printable(error)
         if used_elsewhere(error):
             fault, problem = "used elsewhere", "another program has the board's port open"
-            remedy = "close the other program; the studio connects again by itself"
+            remedy = "close the other program; the studio reconnects automatically"
         elif isinstance(error, Interrupted):
-            remedy = "the studio connects again by itself"
+            remedy = "the studio reconnects automatically"
         elif isinstance(error, LineLost) or isinstance(error.__cause__, LineLost):
-            fault, remedy = "unplugged", "check the cable; the studio connects again by itself"
+            fault, remedy = "unplugged", "check the cable; the studio reconnects automatically"
         remedy = printable(getattr(error, "remedy", "") or remedy)
         self._set(status="away", problem=problem, remedy=remedy, fault=fault, job=None)
 
@@ -374,7 +374,7 @@ class Place:
 
 
 def _look(link: Link, device: Device) -> dict[str, Any]:
-    """What a board is and has."""
+    """Reads a board's state: versions, memory, models, adapters."""
     hello = link.hello()
     models: list[str] = []
     for folder in ("/rom", "/"):

@@ -1,4 +1,4 @@
-"""What a board is at, in one word, the same everywhere on the page. No pages in here."""
+"""A board's status in one word, the same everywhere on the page. No pages in here."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Condition = Literal["ready", "working", "listening", "starting", "needs firmware
 
 
 def condition(desk: Desk, place: Place) -> Condition:
-    """The word for a board of the desk.
+    """The status of a board of the desk.
 
-    working: it does one thing that ends; listening: the live view, which gives way to that; starting: its power is on
-    and it was not reached yet; needs firmware: it is in its boot loader. Else why it is away: see `PlaceState`.
+    working: it runs an exclusive job; listening: it runs the live view, which yields to jobs; starting: powered on
+    but not reached yet; needs firmware: it is in its boot loader. Else why it is away: see `PlaceState`.
     """
     state = place.state
     if state.status == "idle":
@@ -30,7 +30,7 @@ def condition(desk: Desk, place: Place) -> Condition:
 
 
 def _is_starting(desk: Desk, place: Place) -> bool:
-    """Whether it was never reached and nothing is wrong yet, or a virtual board is being started."""
+    """Whether it was never reached without a fault, or is a virtual board that is starting."""
     if not place.state.problem:
         return True
     start = f"start {Path(place.key).parent.name}"

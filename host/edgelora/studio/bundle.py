@@ -1,8 +1,8 @@
-"""A project as one file, and a sample project for the first minute. No pages in here.
+"""Export and import of a project as one file, and a sample project. No pages in here.
 
-A bundle is a .zip of a project's samples, bases, adapters, recordings and actions; keys, boards and reports stay. One
-that comes is untrusted: every name is one that the studio itself would give, sizes are counted while it is unpacked,
-whatever its directory says, and all of it is checked before any of it is written.
+A bundle is a .zip of a project's samples, bases, adapters, recordings and actions, without keys, boards and reports. An
+imported one is untrusted: only names that the studio itself would write are accepted, sizes are counted while
+unpacking, whatever the directory says, and everything is checked before anything is written.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from .samples import CLASSES_FILE, Book, checked_label
 MOST_FILES = 20_000
 MOST_BYTES = 256 << 20  # in all, unpacked
 MOST_OF_ONE = 32 << 20
-TIME = (2000, 1, 1, 0, 0, 0)  # of all entries: the same project is the same file
+TIME = (2000, 1, 1, 0, 0, 0)  # of all entries: equal projects give equal files
 NAME = r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,60}"
 SAMPLE = re.compile(r"samples/([^/]{1,80})\.([0-9]{1,20})\.npz")
 CLASSES = f"samples/{CLASSES_FILE}"
-REMEDY = "give a file that the studio has exported"
+REMEDY = "give a file exported by the studio"
 
 
 def _sample(name: str, content: bytes) -> None:
     found = SAMPLE.fullmatch(name)
     assert found
     if checked_label(found[1]) != found[1]:
-        raise InputError(f"{found[1]!r} is no name of a class")
-    if content[:2] != b"PK":  # what is in it is looked at, within bounds, wherever it is read
-        raise InputError(f"{name}: is no sample", remedy=REMEDY)
+        raise InputError(f"{found[1]!r} is not a class name")
+    if content[:2] != b"PK":  # its content is checked whenever it is read
+        raise InputError(f"{name}: is not a sample", remedy=REMEDY)
 
 
 def _base(name: str, content: bytes) -> None:
@@ -68,7 +68,7 @@ def _json(name: str, content: bytes) -> None:
 
 
 def _any(name: str, content: bytes) -> None:
-    """Read, and refused if need be, when somebody uses it."""
+    """Accepts any content: it is validated on use."""
 
 
 KINDS: tuple[tuple[re.Pattern[str], Callable[[str, bytes], None]], ...] = (
@@ -86,7 +86,7 @@ def _kind(name: str) -> Callable[[str, bytes], None] | None:
 
 
 def export(desk: Desk) -> bytes:
-    """A project's bundle. InputError where it is too large for one."""
+    """A project's bundle. InputError if the project is too large."""
     made, total = io.BytesIO(), 0
     paths = sorted(path for path in desk.folder.rglob("*") if path.is_file())
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as bundle:
@@ -103,43 +103,43 @@ def export(desk: Desk) -> bytes:
 
 
 def unpacked(content: bytes) -> dict[str, bytes]:
-    """What is in a bundle, checked. InputError for anything that the studio would not have written."""
+    """A bundle's checked content. InputError for anything that the studio would not write."""
     files: dict[str, bytes] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as bundle:
             entries = bundle.infolist()
             if len(entries) > MOST_FILES:
-                raise InputError(f"it has {len(entries)} files, {MOST_FILES} are possible", remedy=REMEDY)
+                raise InputError(f"it has {len(entries)} files, the limit is {MOST_FILES}", remedy=REMEDY)
             left = MOST_BYTES
             for entry in entries:
                 check = _kind(entry.filename)
                 if check is None or entry.filename in files or entry.flag_bits & 1:
-                    raise InputError(f"it has {entry.filename[:80]!r}, which is no file of a project", remedy=REMEDY)
+                    raise InputError(f"it has {entry.filename[:80]!r}, which is not a project file", remedy=REMEDY)
                 with bundle.open(entry) as file:
                     data = file.read(min(left, MOST_OF_ONE) + 1)
                 if len(data) > min(left, MOST_OF_ONE):
-                    raise InputError(f"{entry.filename}: is larger than is possible", remedy=REMEDY)
+                    raise InputError(f"{entry.filename}: is too large", remedy=REMEDY)
                 left -= len(data)
                 check(entry.filename, data)
                 files[entry.filename] = data
     except EdgeloraError:
         raise
-    except Exception as error:  # of zipfile, zlib and JSON: hostile bytes can raise any of theirs
-        raise InputError(f"it is no project's file: {error or type(error).__name__}", remedy=REMEDY) from None
+    except Exception as error:  # hostile bytes can raise any error of zipfile, zlib and JSON
+        raise InputError(f"it is not a project file: {error or type(error).__name__}", remedy=REMEDY) from None
     if not files:
-        raise InputError("there is nothing in it", remedy=REMEDY)
+        raise InputError("it is empty", remedy=REMEDY)
     return files
 
 
 def take_in(desk: Desk, content: bytes) -> int:
-    """Puts a bundle into the project, beside what is there; how many files are new.
+    """Adds a bundle's files to the project; returns how many are new.
 
-    InputError, with nothing changed, for one that can't be used, or has another file of a name that is there.
+    InputError, with nothing changed, for an invalid bundle, or one that has a different file of an existing name.
     """
     files = unpacked(content)
     named = [str(label) for label in json.loads(files.pop(CLASSES, b"[]"))]
     if (desk.folder / ACTIONS).exists():
-        files.pop(ACTIONS, None)  # what was chosen here stays
+        files.pop(ACTIONS, None)  # the project's own choices stay
     new = {}
     for name, data in files.items():
         path = desk.folder / name
@@ -159,20 +159,20 @@ def take_in(desk: Desk, content: bytes) -> int:
 
 # --- a sample project
 
-PERSON = 3  # whom the base that comes along has never seen
+PERSON = 3  # not among the included base's training data
 GESTURES = {
     "swing": 0,
     "lift": 1,
     "raise": 2,
     "row": 6,
-}  # exercises, by names that the base does not know
+}  # exercises, under names that the base does not have
 SAMPLES = 12
 
 
 def put_samples(desk: Desk) -> int:
-    """Fills an empty project with a person's real movements, and recordings that a virtual board may measure.
+    """Fills an empty project with a person's real movements, and recordings for a virtual board to play.
 
-    Returns how many samples there are. InputError if the project has some; `MissingPackage` without the recordings.
+    Returns the number of samples. InputError if the project has samples; `MissingPackage` without the recordings.
     """
     book, base = desk.of(Book), desk.of(Lessons).bases()["motion.elm"]
     if len(book):
@@ -194,10 +194,10 @@ def put_samples(desk: Desk) -> int:
 
 
 def sample_project(desk: Desk) -> Job:
-    """The same, and a virtual board that is started if none is there. The job's result: how many samples there are."""
+    """The same, and starts a virtual board if there is none. The job's result is the number of samples."""
 
     def work(job: Job) -> int:
-        job.tell("a person's movements are put into the project")
+        job.tell("adding a person's movements to the project")
         count = put_samples(desk)
         if not desk.places and desk.virtual_kinds:
             kinds = desk.virtual_kinds

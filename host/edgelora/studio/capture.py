@@ -1,6 +1,6 @@
-"""Taking samples from what a board senses: by a person's call after a countdown, or by a button of the board.
+"""Recording samples from a board's live view: after a countdown on the page, or by a button on the board.
 
-All follows the samples that come, on the board's thread: a busy computer, or no page, takes the same ones.
+Timing counts samples, on the board's thread: a busy computer, or a closed page, records the same windows.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ MOST_TAKES = 100
 
 @dataclass(frozen=True)
 class Due:
-    """A window that is to be taken: its last sample, in what was begun as `run`; left: how many follow it, each after
-    so many seconds."""
+    """A window to record: its last sample, in the stream `run`; left: how many windows follow, each after
+    a countdown in seconds."""
 
     end: int
     run: int
@@ -34,9 +34,9 @@ class Due:
 
 
 class Taker:
-    """Takes windows of a board's live view into the book.
+    """Records windows of a board's live view into the book.
 
-    label: of what is taken; seconds: of the countdown; count: windows in a row.
+    label: of the windows; seconds: of the countdown; count: windows in a row.
     """
 
     def __init__(self, live: Live, book: Book) -> None:
@@ -44,60 +44,60 @@ class Taker:
         self.label = ""
         self.seconds = 3
         self.count = 1
-        self.problem = self.last = ""  # why nothing was taken; what was taken last, in words
+        self.problem = self.last = ""  # why nothing was recorded; the last recording, in words
         self._due: Due | None = None
-        self._held: tuple[int, int] | None = None  # since when a button is held: the run, and its samples then
+        self._held: tuple[int, int] | None = None  # when a button was pressed and held: the run, and its samples then
         live.on_fed, live.on_press, live.on_lost = self._fed, self._pressed, self._lost
 
     @property
     def _signal(self) -> Signal:
-        """What windows are made of. InputError unless a network listens."""
+        """The signal of the windows. InputError unless the live view runs with a network."""
         base = self.live.base
         if not self.live.is_running or base is None or base.model.signal is None:
-            raise InputError("nothing is listened to", remedy="choose a source and a network, and start")
+            raise InputError("the live view is not running", remedy="choose a source and a network, and press Start")
         return base.model.signal
 
     def begin(self) -> None:
-        """Takes `count` windows, each after the countdown; without one, that which ends now. InputError if it can't."""
+        """Records `count` windows, each after a countdown; without one, the window that ends now."""
         self.take_some(self.label, self.seconds, self.count)
 
     def take_some(self, label: str, seconds: int, count: int) -> None:
-        """The same of another class than the one that is chosen."""
+        """The same for another class than the selected one."""
         signal = self._signal
         if not label:
-            raise InputError("no class is chosen", remedy="name one, and choose it")
+            raise InputError("no class is selected", remedy="name one, and select it")
         self.problem = ""
         if seconds == 0 and count == 1:
             return self._take(self.live.end, label)
         self._plan(label, min(count, MOST_TAKES) - 1, seconds, signal)
 
     def hold(self) -> None:
-        """What is sensed from now to `release` is of the class. InputError if nothing can be taken."""
+        """Begins a recording that ends with `release`. InputError if nothing can be recorded."""
         self._signal  # noqa: B018  # raises
         if not self.label:
-            raise InputError("no class is chosen", remedy="name one, and choose it")
+            raise InputError("no class is selected", remedy="name one, and select it")
         self.problem = ""
         self._held = (self.live.run, self.live.end)
 
     def release(self) -> None:
-        """Takes what was sensed since `hold`: whole windows, the last of which ends now; one if it was shorter."""
+        """Records the signal since `hold`: full windows, of which the last ends now; one window if it was shorter."""
         held, self._held = self._held, None
         if held is None:
             return
         run, since = held
         signal, end = self._signal, self.live.end
         if run != self.live.run:
-            raise InputError("the board began anew meanwhile", remedy="record again")
+            raise InputError("the board restarted", remedy="record again")
         count = min(max((end - since) // signal.window, 1), MOST_TAKES)
         self._take_all([end - signal.window * i for i in reversed(range(count))], self.label)
 
     @property
     def is_held(self) -> bool:
-        """Whether somebody holds the button, or the key."""
+        """Whether the button, or the key, is held."""
         return self._held is not None
 
     def stop(self) -> None:
-        """Takes no more."""
+        """Cancels the windows that are left."""
         self._due = None
 
     def _plan(self, label: str, left: int, seconds: int, signal: Signal) -> None:
@@ -113,19 +113,19 @@ class Taker:
 
     @property
     def seconds_left(self) -> float:
-        """Until the window begins; below 0 while it is recorded."""
+        """Seconds until the window begins; below 0 while it is recorded."""
         due, told = self._due, self.live.told
         return (due.end - told.window - self.live.end) / told.rate if due and told.rate else 0.0
 
     @property
     def share(self) -> float:
-        """Of the window that has come, 0 to 1."""
+        """The recorded share of the window, 0 to 1."""
         due, window = self._due, self.live.told.window
         return min(1.0, max(0.0, 1 - (due.end - self.live.end) / window)) if due and window else 0.0
 
     @property
     def left(self) -> int:
-        """Windows that are still to be taken."""
+        """The number of windows that are left."""
         return self._due.left + 1 if self._due else 0
 
     # --- on the board's thread
@@ -136,7 +136,7 @@ class Taker:
             return
         if due.run != self.live.run:
             self._due = None
-            self.problem = "the board began anew meanwhile: record again"
+            self.problem = "the board restarted: record again"
         elif self.live.end >= due.end:
             self._due = None
             self._take(due.end, due.label)
@@ -144,20 +144,20 @@ class Taker:
                 self._plan(due.label, due.left - 1, due.seconds, self._signal)
 
     def _lost(self) -> None:
-        """Nothing is counted down, or held, for a board that is gone."""
+        """Cancels the countdown, or the held button, of a lost board."""
         if self._due or self._held:
             self._due = self._held = None
-            self.problem = "the board went away meanwhile: record again when it is back"
+            self.problem = "the board was lost: record again when it is back"
 
     def _pressed(self, button: int) -> None:
-        """One button takes the class that is chosen; of several each has a class of its own, in the book's order."""
+        """A single button records the selected class; several buttons one class each, in the book's order."""
         source, labels = self.live.source, self.book.labels
         several = len(getattr(source, "buttons", ())) > 1
         label = (labels[button] if button < len(labels) else "") if several else self.label
         if label:
             self._take(self.live.end, label)
         else:
-            self.problem = "a button of the board was pressed, and no class is chosen for it"
+            self.problem = "a button on the board was pressed, but no class is selected for it"
 
     def _take(self, end: int, label: str) -> None:
         self._take_all([end], label)
@@ -168,7 +168,7 @@ class Taker:
             signal, base = self._signal, self.live.base
             windows = [(label, counts) for end in ends if (counts := self.live.window(end, signal.window)) is not None]
             if not windows:
-                raise InputError("no whole window has come yet, or samples of it were lost: record again")
+                raise InputError("the window is not complete, or samples of it were lost: record again")
             assert base is not None
             self.book.take_all(windows, signal, base.model.input.shape)
             self.last = f"{label}: {len(self.book.of(label))}"
@@ -177,7 +177,7 @@ class Taker:
 
 
 class Takers:
-    """Those of a desk's boards."""
+    """The takers of a desk's boards."""
 
     def __init__(self, desk: Desk) -> None:
         self._book = desk.of(Book)

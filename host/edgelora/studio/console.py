@@ -1,7 +1,7 @@
-"""What a board's programs print, and what is typed there: its REPL. No pages in here.
+"""A board's REPL: output of its programs, and input. No pages in here.
 
-While it is open nobody else has the board's port; it gives way to whatever else the board is asked. What a board prints
-is untrusted: it is kept as text that shows as itself, of a bounded size.
+An open console owns the board's port and yields to any job. A board's output
+is untrusted: it is kept as printable text of a bounded size.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from .job import Job
 MOST_LINES = 300
 MOST_LINE = 400  # characters
 MOST_TYPED = 1000
-MOST_WAITING = 100  # lines that were typed and not sent yet
+MOST_WAITING = 100  # typed lines that are not sent yet
 LOOK_SECONDS = 0.05
 CTRL_C, CTRL_D = b"\x03", b"\x04"
 
 
 class Console:
-    """The console of a device. Any thread may call it; its job's thread has the port."""
+    """The console of a device. Any thread may call it; its job's thread owns the port."""
 
     def __init__(self) -> None:
-        self.version = 0  # rises when something was printed
+        self.version = 0  # rises with new output
         self.job: Job | None = None
         self._lines: deque[str] = deque([""], maxlen=MOST_LINES)
         self._typed: deque[bytes] = deque(maxlen=MOST_WAITING)
         self._lock = threading.Lock()
 
     def open(self, device: Device, submit: Callable[[str, Callable[[str, Job], object]], Job]) -> None:
-        """Begins to listen. submit: has work done that gets the port and its job. InputError where there is none."""
+        """Opens the console. submit: queues work that gets port and job. InputError if the device has no console."""
         if device.board and load_board(device.board).port == "unix":
-            raise InputError("this virtual board has no console", remedy="take a virtual Pico, or a real board")
+            raise InputError("this virtual board has no console", remedy="use a virtual Pico or a real board")
         self.close()
         self._typed.clear()
         self.job = submit("console", self.serve)
 
     def close(self) -> None:
-        """Lets go of the port."""
+        """Releases the port."""
         if self.job:
             self.job.cancel()
 
@@ -56,28 +56,28 @@ class Console:
 
     @property
     def text(self) -> str:
-        """What came last, line by line."""
+        """The latest output, line by line."""
         with self._lock:
             return "\n".join(self._lines)
 
     def type(self, line: str) -> None:
-        """Sends a line. InputError for one that is too long, or has other characters than one can type."""
+        """Sends a line. InputError if it is too long or has unprintable characters."""
         if len(line) > MOST_TYPED or not line.isprintable():
-            raise InputError(f"give at most {MOST_TYPED} characters that can be seen, on one line")
+            raise InputError(f"give at most {MOST_TYPED} printable characters on one line")
         self._typed.append(line.encode() + b"\r")
 
     def interrupt(self) -> None:
-        """Ctrl-C: ends what runs."""
+        """Sends Ctrl-C, which interrupts the running program."""
         self._typed.append(CTRL_C)
 
     def restart(self) -> None:
-        """Ctrl-C, then Ctrl-D: MicroPython begins anew, with main.py."""
+        """Sends Ctrl-C, then Ctrl-D: a soft reset, which runs main.py."""
         self._typed.append(b"\r" + CTRL_C + CTRL_C + CTRL_D)
 
-    # --- on the thread that has the port
+    # --- on the thread that owns the port
 
     def serve(self, port: str, job: Job) -> None:
-        """Reads and writes until somebody closes it, or wants the board."""
+        """Reads and writes until the console is closed, or another job needs the board."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         line = SerialLine(port)
         try:

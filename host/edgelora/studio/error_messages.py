@@ -1,4 +1,4 @@
-"""What went wrong, in words for a person who looks at a page. No pages in here."""
+"""Error messages for the page. No pages in here."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class Trouble:
-    """What is wrong, and what to do, or ""."""
+    """An error and its remedy, which may be ""."""
 
     what: str
     remedy: str
 
 
 def trouble_of(error: BaseException) -> Trouble:
-    """Words for any error."""
+    """The message for any error."""
     if isinstance(error, OSError) and error.errno in FULL:
-        return Trouble("the disk is full: nothing was written", "make room on it, then do it again")
+        return Trouble("the disk is full: nothing was written", "free some space, then try again")
     if isinstance(error, EdgeloraError):
         return Trouble(printable_lines(error), printable_lines(error.remedy))
     if isinstance(error, OSError):
@@ -32,17 +32,17 @@ def trouble_of(error: BaseException) -> Trouble:
         return Trouble(f"{where}{printable_lines(error.strerror or error)}", "")
     return Trouble(
         printable_lines(f"this is a bug in edgelora: {type(error).__name__}: {error}"),
-        "please report it with what the terminal of the studio says",
+        "please report it with the output of the studio's terminal",
     )
 
 
 def is_bug(error: BaseException | None) -> bool:
-    """Whether only a change of EdgeLoRA can fix it: the terminal shows where it happened."""
+    """Whether the error is a bug of EdgeLoRA, whose traceback goes to the terminal."""
     return not isinstance(error, EdgeloraError | OSError)
 
 
 class OnlyBugs(logging.Filter):
-    """Keeps errors that a person can fix, which the page shows, out of the terminal."""
+    """A log filter that drops user errors, which the page shows."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not record.exc_info or is_bug(record.exc_info[1])

@@ -1,7 +1,7 @@
-"""Federations and fleets of a project, as the page shows them, and releases to a fleet's boards. No pages in here.
+"""Federations and fleets of a project, and releases to a fleet's boards. No pages in here.
 
-fleets/NAME/    a federation, as `edgelora fleet init` or `simulate` begins it
-fleets/NAME/    or a fleet's site, with the roster of its boards, as `edgelora fleet enroll` begins it
+fleets/NAME/    a federation, as created by `edgelora fleet init` or `simulate`
+fleets/NAME/    or a fleet's site, with the roster of its boards, as created by `edgelora fleet enroll`
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .job import Job
 from .project import Desk
 
 FOLDER = "fleets"
-DATA = "har"  # what boards of a simulation have seen
+DATA = "har"  # the data set of a simulation's boards
 KEY_FILE = "release.pem"
 
 
 class Federations:
-    """All of a project, and folders elsewhere that somebody named. `desk.of(Federations)` is the one of a desk."""
+    """The federations of a project, and of folders added from elsewhere. Get a desk's by `desk.of(Federations)`."""
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
@@ -39,11 +39,11 @@ class Federations:
 
     @property
     def version(self) -> tuple[tuple[str, int], ...]:
-        """Changes with what is there."""
+        """A value that changes with the federations' files."""
         return tuple((str(path), path.stat().st_mtime_ns) for path in self._paths("state.json", "roster.elg"))
 
     def all(self) -> dict[str, Federation | EdgeloraError]:
-        """By name: each as it stands, or why it can't be read."""
+        """By name: each federation, or why it can't be read."""
         found = {}
         for path in self._paths("state.json"):
             changed = path.stat().st_mtime_ns
@@ -53,11 +53,11 @@ class Federations:
         return found
 
     def sites(self) -> dict[str, Site]:
-        """Fleets whose boards releases can go to."""
+        """Fleets that can get releases."""
         return {self._name(path.parent): Site(path.parent) for path in self._paths("roster.elg")}
 
     def add(self, folder: Path) -> None:
-        """Shows what is in a folder elsewhere, too. InputError if that is neither a federation nor a fleet."""
+        """Adds a folder elsewhere. InputError if it is neither a federation nor a fleet."""
         if not (folder / "state.json").exists() and not (folder / "roster.elg").exists():
             raise InputError(
                 f"{folder} is neither a federation nor a fleet", remedy="give the folder of `edgelora fleet init`"
@@ -65,12 +65,12 @@ class Federations:
         self.others.append(folder.resolve())
 
     def simulate(self, name: str, plan: Plan) -> Job:
-        """Federates twins on this computer; a federation of that name goes on. The job's result is the Federation."""
+        """Simulates a federation of host twins, or continues one of that name. The job's result is the Federation."""
         folder = self.folder / store_name(name)
 
         def work(job: Job) -> Federation:
             if not (folder / "state.json").exists():
-                job.tell("a base for twins is made: some minutes the first time")
+                job.tell("training a base for the twins: some minutes the first time")
                 base = fleet_base(progress=job.progress)
                 Federation.create(folder, plan, base)
             federation = Federation.open(folder)
@@ -81,25 +81,25 @@ class Federations:
         return self.job
 
     def publish(self, site: Site, federation: Federation, name: str, share: int) -> Rollout:
-        """Signs the global adapter and lets a share of the fleet's boards have it, in percent."""
+        """Signs the global adapter and releases it to a share of the fleet's boards, in percent."""
         key = self.desk.folder / "keys" / KEY_FILE
         if not key.exists():
             raise InputError(
-                f"the project has no {key.parent.name}/{key.name}, which signs for this fleet",
-                remedy="put the key there that the fleet was begun with",
+                f"the project has no {key.parent.name}/{key.name}, this fleet's signing key",
+                remedy="put the fleet's original key there",
             )
         return publishing.to_few(site, federation.adapter, store_name(name), load_key(key), share, federation.base)[0]
 
     def to_everyone(self, site: Site, name: str) -> Rollout:
-        """Lets all boards have what the first have."""
+        """Releases to all boards what the first boards have."""
         return publishing.to_all(site, store_name(name))
 
     def back(self, site: Site, name: str) -> Rollout:
-        """Gives all boards what they had before."""
+        """Rolls all boards back to the previous release."""
         return publishing.back(site, store_name(name), load_key(self.desk.folder / "keys" / KEY_FILE))
 
     def rollouts(self, site: Site) -> list[Rollout]:
-        """How far what was published has come."""
+        """The state of each release."""
         return [one for name in publishing.published(site) if (one := publishing.state(site, name)) is not None]
 
     def _paths(self, *names: str) -> list[Path]:

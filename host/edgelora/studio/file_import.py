@@ -1,4 +1,4 @@
-"""Files that people drop in, which anybody may have made. They are read in a process of their own. No pages in here."""
+"""Import of dropped files, which are untrusted and read in a separate process. No pages in here."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from edgelora.model.datasets.recordings import NEAR, Recording, load_capture, lo
 from .word_segments import starts_of
 
 MOST_DROPPED = 1000  # windows of one file
-MOST_BYTES = 64 << 20  # of a file that is dropped in
+MOST_BYTES = 64 << 20  # of a dropped file
 T = TypeVar("T")
 
 
 def dropped_windows(name: str, content: bytes, label: str, signal: Signal) -> list[tuple[str, NDArray[np.int16]]]:
     """Labelled windows of a .csv, .wav, .npz, .json or .cbor, int16 [window, channels].
 
-    label: of all of them, or "" for what the file says: a labelled data set its own, others what their name begins
-    with, `LABEL.what.ever`. InputError for files that can't be used.
+    label: of all windows, or "" to use the file's labels: a data set's own, else the part of the file's name before
+    the first dot, as in `LABEL.what.ever`. InputError for invalid files.
     """
     if len(content) > MOST_BYTES:
-        raise InputError(f"{name}: has {len(content)} bytes, {MOST_BYTES} are possible: cut it into parts")
+        raise InputError(f"{name}: has {len(content)} bytes, the limit is {MOST_BYTES}: split it")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / (re.sub(r"[^\w.-]", "_", Path(name.replace("\\", "/")).name)[-80:] or "file")
         path.write_bytes(content)
@@ -43,7 +43,7 @@ def dropped_windows(name: str, content: bytes, label: str, signal: Signal) -> li
 
 
 def check_recording(name: str, content: bytes) -> None:
-    """InputError for a file that is no recording, whatever of."""
+    """Raises InputError if a file is not a recording."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(content)
@@ -51,17 +51,17 @@ def check_recording(name: str, content: bytes) -> None:
 
 
 def read_capture(path: Path) -> Capture:
-    """A recording as its file has it. InputError for files that can't be used."""
+    """A recording as stored in its file. InputError for invalid files."""
     return _told_of(path, lambda: apart(load_capture, path))
 
 
 def read_tape(path: Path, signal: Signal) -> NDArray[np.int16]:
-    """A recording's counts, int16 [n, channels]. InputError for files that can't be used."""
+    """A recording's counts, int16 [n, channels]. InputError for invalid files."""
     return _told_of(path, lambda: apart(_read_recording, path, signal)).counts
 
 
 def _told_of(path: Path, read: Callable[[], T]) -> T:
-    """Reads a file; what is wrong is told with its name, and of no folder of this computer."""
+    """Reads a file; errors name the file without its folder."""
     try:
         return read()
     except (EdgeloraError, OSError) as error:
@@ -71,7 +71,7 @@ def _told_of(path: Path, read: Callable[[], T]) -> T:
         raise InputError(what, remedy=remedy) from error
 
 
-# --- in the process
+# --- in the separate process
 
 
 def _windows(path: Path, label: str, signal: Signal) -> list[tuple[str, NDArray[np.int16]]]:
@@ -82,16 +82,16 @@ def _windows(path: Path, label: str, signal: Signal) -> list[tuple[str, NDArray[
         starts = _starts(counts, signal)
         if not starts:
             raise InputError(
-                f"{path}: has {len(counts)} samples, a window takes {signal.window}: give a longer recording"
+                f"{path}: has {len(counts)} samples, a window needs {signal.window}: give a longer recording"
             )
         found = [(label, counts[start : start + signal.window]) for start in starts[: MOST_DROPPED + 1]]
     if len(found) > MOST_DROPPED:
-        raise InputError(f"{path}: makes more than {MOST_DROPPED} windows: cut it into parts")
+        raise InputError(f"{path}: makes more than {MOST_DROPPED} windows: split it")
     return found
 
 
 def _starts(counts: NDArray[np.int16], signal: Signal) -> Sequence[int]:
-    """Where windows begin: of sound at its words, else one after the other."""
+    """Where windows begin: around words in sound, else one after the other."""
     if signal.front == "audio":
         return starts_of(counts[:, 0], signal.rate, signal.window, signal.hop)
     return range(0, len(counts) - signal.window + 1, signal.hop)
@@ -102,7 +102,7 @@ def _check(path: Path) -> None:
 
 
 def _read_recording(path: Path, signal: Signal) -> Recording:
-    """Values that are whole numbers of 16 bits are counts, others in units."""
+    """Reads a recording: 16-bit integers are counts, other values are in units."""
     try:
         return load_recording(path, signal)
     except InputError as error:
@@ -112,10 +112,10 @@ def _read_recording(path: Path, signal: Signal) -> Recording:
 
 
 def _labelled(path: Path, label: str, signal: Signal) -> list[tuple[str, NDArray[np.int16]]]:
-    """Of a data set: its inputs as the counts that give them."""
+    """A data set's windows, as the counts of its inputs."""
     data = load_dataset(path)
     if signal.front != "none" or (data.signal and data.signal.front != "none"):
-        raise InputError(f"{path}: has what a front end made of samples, which can't be cut: give recordings")
+        raise InputError(f"{path}: has features of a front end, which can't be cut into windows: give recordings")
     if data.x[0].size != signal.window * signal.channels:
         raise InputError(
             f"{path}: has samples of {data.x.shape[1:]}, the base takes {signal.window} x {signal.channels}"
@@ -128,11 +128,11 @@ def _labelled(path: Path, label: str, signal: Signal) -> list[tuple[str, NDArray
 
 
 def unlike(mine: Signal, wanted: Signal) -> str:
-    """Why a sample of one signal is none of another; "" if it is."""
+    """Why signals differ, in words; "" if they match."""
     if (mine.channels, mine.front) != (wanted.channels, wanted.front) or mine.window < wanted.window:
-        return f"is of another signal ({mine})"
+        return f"has another signal ({mine})"
     if abs(mine.rate - wanted.rate) > NEAR * wanted.rate:
-        return f"has {mine.rate:g} samples a second, {wanted.rate:g} are wanted"
+        return f"has {mine.rate:g} samples per second, {wanted.rate:g} are needed"
     if wanted.front == "none" and not np.allclose(mine.scales, wanted.scales, rtol=NEAR):
         return "has counts of another size"
     return ""

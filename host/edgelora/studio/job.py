@@ -1,4 +1,4 @@
-"""Work that takes long, as pages see it: how far it has come, how it ended."""
+"""Long-running jobs as pages see them: progress and result."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ log = logging.getLogger(__name__)
 
 
 class Cancelled(Exception):
-    """The work noticed that nobody wants it any more. Work may raise it at any point where leaving is safe."""
+    """The job was cancelled. Work may raise it at any point where stopping is safe."""
 
 
 class Job:
-    """One piece of work. Another thread does it; any thread may read this. It outlives the page that began it.
+    """A job, done by another thread. Any thread may read it. It outlives the page that started it.
 
-    state: see `JobState`. done, total, text: how far it has come, total 0 for not known. error: what went wrong, in
-    words for people; remedy: what to do, or "". result: what the work returned.
+    state: see `JobState`. done, total, text: its progress; total 0 if unknown. error: a message
+    for users; remedy: what to do, or "". result: what the work returned.
     """
 
     def __init__(
@@ -34,8 +34,8 @@ class Job:
         changed: Callable[[], None] = lambda: None,
         unwanted: Callable[[], None] = lambda: None,
     ) -> None:
-        """wanted: whether others wait for the board; changed: is called at each change, on the thread that makes it;
-        unwanted: when it is cancelled."""
+        """wanted: whether other jobs wait for the board; changed: called after each change, on the thread that made it;
+        unwanted: called when it is cancelled."""
         self.name, self.exclusive = name, exclusive
         self.state: JobState = "queued"
         self.done = self.total = 0
@@ -46,30 +46,30 @@ class Job:
         self._ended = threading.Event()
 
     def progress(self, done: int, total: int, text: str) -> None:
-        """How far it has come; fits `Progress`. Raises `Cancelled` if nobody wants it any more."""
+        """Reports progress; fits `Progress`. Raises `Cancelled` if the job was cancelled."""
         self.done, self.total, self.text = done, total, text
         self._changed()
         if self.cancelled:
             raise Cancelled
 
     def tell(self, text: str) -> None:
-        """What it is at, where there is nothing to count."""
+        """Reports the current step, where there is nothing to count."""
         self.text = text
         self._changed()
 
     @property
     def share(self) -> float | None:
-        """Of the work that is done, 0 to 1; None if that is not known."""
+        """The completed share of the work, 0 to 1; None if unknown."""
         return min(1.0, self.done / self.total) if self.total else None
 
     @property
     def cancelled(self) -> bool:
-        """Whether it is to end soon. Work that takes long asks often."""
+        """Whether it was cancelled. Long work checks this often."""
         return self._cancelled.is_set()
 
     @property
     def wanted(self) -> bool:
-        """Whether other jobs wait for the board: work that is not exclusive returns then, and is called again."""
+        """Whether other jobs wait for the board: work that is not exclusive then returns, and is called again later."""
         return self._wanted()
 
     @property
@@ -77,13 +77,13 @@ class Job:
         return self._ended.is_set()
 
     def cancel(self) -> None:
-        """Asks it to end."""
+        """Requests cancellation."""
         self._cancelled.set()
         self._unwanted()
         self._changed()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Waits until it has ended; whether it has."""
+        """Waits for its end; returns whether it has ended."""
         return self._ended.wait(seconds)
 
     def run(
@@ -92,9 +92,9 @@ class Job:
         forgiven: tuple[type[Exception], ...] = (),
         gave_way: Callable[[], bool] = lambda: False,
     ) -> Exception | None:
-        """Does the work on this thread, and notes how it ends. The error that ended it, if one did.
+        """Does the work on this thread and records the outcome. Returns the error that ended it, if any.
 
-        It is queued again after errors that are forgiven, and where it only gave way to others.
+        It is queued again after forgiven errors, and after yielding to other jobs.
         """
         if self.cancelled:
             self.end("cancelled")
@@ -121,7 +121,7 @@ class Job:
         return None
 
     def fail(self, error: Exception) -> None:
-        """Keeps the error for the page, and logs one that no user can fix."""
+        """Records an error, and logs bugs."""
         if is_bug(error):
             log.exception("%s", self.name, exc_info=error)
         trouble = trouble_of(error)

@@ -1,7 +1,7 @@
-"""What a board senses and what it says of it, as it comes. No pages in here.
+"""The live view of a board: its signal and its predictions. No pages in here.
 
-A job of the board's place, which gives way to others, polls the board; what it says lies in rings of a fixed size.
-Pages pull frames from them at their own pace: one that is hidden pulls none and costs nothing.
+A job that yields to others polls the board, and stores its answers in ring buffers of a fixed size.
+Pages pull frames from them at their own pace; a hidden page pulls none and costs nothing.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from .spectrogram import COLUMN, FAST_RATE, Spectrogram
 KEPT_SECONDS = 12.0  # of samples, at least two windows
 MOST_KEPT = 1 << 21  # values, whatever the rate
 DECISIONS_KEPT = 600
-POLL_SECONDS = 0.015  # between questions to the board,
-PAUSED_SECONDS = 0.25  # and while the view is paused: the sensor's queue is emptied all the same
-STEADY_SECONDS = 5.0  # over which rates are told
-OWN_SOURCES = ("mpu6050", "lsm6ds3", "adc", "i2s")  # that boards bring; others are modules on them
-OWN_RATE = 50  # samples a second of a sensor that is watched without a network
+POLL_SECONDS = 0.015  # between polls of the board,
+PAUSED_SECONDS = 0.25  # and while the view is paused, to empty the sensor's queue
+STEADY_SECONDS = 5.0  # over which rates are measured
+OWN_SOURCES = ("mpu6050", "lsm6ds3", "adc", "i2s")  # included in EdgeLoRA; others are modules on the board
+OWN_RATE = 50  # samples per second of a sensor without a network
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,9 @@ Source = Sensor | Tape
 
 @dataclass(frozen=True)
 class Told:
-    """What pages are told of the view; it changes seldom. Names may come from a board or a file.
+    """The view's metadata for pages; it changes seldom. Names may come from a board or a file.
 
-    adapter: the one in use, "" for the bare base; names, units: of channels; labels: of classes, added ones last.
+    adapter: the active one, "" for the base alone; names, units: of channels; labels: of classes, added ones last.
     version: rises at each change.
     """
 
@@ -95,8 +95,8 @@ class Told:
 
 @dataclass(frozen=True)
 class Said:
-    """What the board said of a window. end: samples up to its end in the ring's count; seen: its class by its place in
-    `Told.labels`; p: probabilities, none where outputs are values; us: microseconds; adapter: in use then."""
+    """A prediction of a window. end: samples up to its end in the ring's count; seen: its class as an index into
+    `Told.labels`; p: probabilities, none if outputs are values; us: inference time; adapter: active then."""
 
     end: int
     seen: int
@@ -107,7 +107,7 @@ class Said:
 
 @dataclass
 class Tally:
-    """What was decided with an adapter since the view began: windows by class, and how sure the board was."""
+    """Counts of an adapter's predictions since the view began, by class, and their confidence."""
 
     windows: int = 0
     certain: float = 0.0  # sum
@@ -116,7 +116,7 @@ class Tally:
 
 @dataclass
 class Cursor:
-    """How far a page has come."""
+    """A page's read position."""
 
     run: int = -1
     samples: int = 0
@@ -126,33 +126,33 @@ class Cursor:
 
 
 class Judging(Protocol):
-    """Says which windows are like no sample."""
+    """Decides which windows are unknown."""
 
     def labels(self) -> tuple[str, ...]:
-        """What these are called, if they are told apart now."""
+        """The label of unknown windows, if they are rejected now."""
 
     def is_nothing(self, counts: NDArray[np.int16]) -> bool:
-        """Of a window, int16 [window, channels]."""
+        """Whether a window, int16 [window, channels], is unknown."""
 
 
 class Live:
-    """The live view of a board. Any thread may call it; the board's own does the work."""
+    """The live view of a board. Any thread may call it; the board's thread does the work."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
         self.told = Told()
-        self.on_fed: Callable[[], None] = lambda: None  # after each part, on the board's thread
-        self.on_press: Callable[[int], None] = lambda button: None  # a button of the board, by its place
-        self.on_lost: Callable[[], None] = lambda: None  # the board went away meanwhile
+        self.on_fed: Callable[[], None] = lambda: None  # called after each chunk, on the board's thread
+        self.on_press: Callable[[int], None] = lambda button: None  # called with the index of a pressed board button
+        self.on_lost: Callable[[], None] = lambda: None  # called when the board is lost
         self.judge_of: Callable[[Base, bytes | None], Judging | None] = lambda base, adapter: None
-        self.judge: Judging | None = None  # of the adapter in use
+        self.judge: Judging | None = None  # of the active adapter
         self.tallies: dict[str, Tally] = {}
         self._lock = threading.Condition()
         self._listeners: set[Callable[[], object]] = set()
         self._job: Job | None = None
         self._source: Source = Sensor()
         self._base: Base | None = None
-        self._adapter: str | None = None  # that is wished for; "" for the bare base, None for the one that is active
+        self._adapter: str | None = None  # requested; "" for the base alone, None for the active one
         self._paused = False
         self._run = 0
         self._fetched: dict[tuple[str, int], bytes] = {}
@@ -161,9 +161,9 @@ class Live:
     # --- for pages
 
     def start(self, source: Source, base: Base | None, adapter: str | None = None) -> None:
-        """Begins anew. adapter: a name in the board's store, "" for the bare base, None for the one that is active."""
+        """Restarts the view. adapter: a name in the board's store, "" for the base alone, None for the active one."""
         if isinstance(source, Tape) and base is None:
-            raise InputError("a recording is for a network to listen to: choose a base")
+            raise InputError("a recording needs a network: choose a base")
         if base is not None:
             signal_of(base)
         self.stop()
@@ -180,17 +180,17 @@ class Live:
     close = stop
 
     def use(self, adapter: str) -> None:
-        """Has the board infer with another adapter of its store, "" for the bare base, while all goes on."""
+        """Switches to another adapter of the store, "" for the base alone, without a pause."""
         self._adapter = adapter
 
     def pause(self, on: bool = True) -> None:
-        """Stands still: nothing is added until it goes on."""
+        """Pauses or resumes the view: while paused, nothing is added."""
         self._paused = on
         self._tell(paused=on)
 
     @property
     def job(self) -> Job | None:
-        """The one that is under way, or how it ended."""
+        """The current job, or the last one."""
         return self._job
 
     @property
@@ -213,25 +213,25 @@ class Live:
             return [""]
         return ["", *(entry.name for entry in store.adapters if entry.base_id == self._base.base_id)]
 
-    # --- what came
+    # --- data
 
     @property
     def run(self) -> int:
-        """Rises when what came before is of another stream."""
+        """The stream's number: rises when a new stream begins."""
         return self._run
 
     @property
     def end(self) -> int:
-        """Samples that came since it began."""
+        """Samples received since the stream began."""
         return self._end
 
     @property
     def lost(self) -> int:
-        """Samples that the board could not keep up with, or a guess."""
+        """Samples that the board has lost, possibly an estimate."""
         return self._lost
 
     def window(self, end: int, size: int) -> NDArray[np.int16] | None:
-        """`size` samples up to `end`, [size, channels]; None if they are not all here, one after the other."""
+        """`size` samples up to `end`, [size, channels]; None unless they are all available and contiguous."""
         with self._lock:
             first = end - size
             if end > self._end or first < max(self._whole, self._end - len(self._ring)):
@@ -240,19 +240,19 @@ class Live:
 
     @property
     def latest(self) -> Said | None:
-        """What the board said last."""
+        """The latest prediction."""
         with self._lock:
             return self._said[-1] if self._said else None
 
     @property
     def decisions_per_second(self) -> float:
-        """Over the last seconds, by this computer's clock."""
+        """Predictions per second over the last seconds, by this computer's clock."""
         with self._lock:
             times = [at for at in self._times if at > time.monotonic() - STEADY_SECONDS]
         return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 2 else 0.0
 
     def frame(self, cursor: Cursor) -> bytes | None:
-        """What came since a page last asked, for its canvas; None for nothing. Moves the cursor.
+        """New data since a page's last frame, for its canvas; None if there is none. Moves the cursor.
 
         u32 size of a JSON text, the text padded to 4 bytes, then samples s16[n, channels] or columns u8[n, COLUMN].
         """
@@ -284,7 +284,7 @@ class Live:
         return struct.pack("<I", len(head)) + head + data
 
     def wait(self, cursor: Cursor, seconds: float) -> None:
-        """Returns when there is something for a page that has come so far, or after so long."""
+        """Waits for new data behind the cursor, or for the timeout."""
         with self._lock:
             self._lock.wait_for(
                 lambda: (cursor.run, cursor.told) != (self._run, self.told.version) or cursor.samples != self._end,
@@ -293,7 +293,7 @@ class Live:
 
     @contextlib.contextmanager
     def heard(self, listener: Callable[[], object]) -> Iterator[None]:
-        """Calls the listener whenever there may be something new for a page, on the board's thread."""
+        """Calls the listener on the board's thread whenever there may be new data."""
         with self._lock:
             self._listeners.add(listener)
         try:
@@ -303,13 +303,13 @@ class Live:
                 self._listeners.discard(listener)
 
     def _news(self) -> None:
-        """Wakes who waits. The lock is held."""
+        """Wakes waiting threads. Requires the lock."""
         self._lock.notify_all()
         for listener in self._listeners:
             listener()
 
     def _clear(self, channels: int, rate: float, window: int) -> None:
-        """Empty rings, for a stream of so many channels."""
+        """Empties the rings for a stream of `channels`."""
         room = int(min(max(KEPT_SECONDS * rate, 2 * window), max(MOST_KEPT // channels, 2 * window)))
         with self._lock:
             self._run += 1
@@ -327,7 +327,7 @@ class Live:
             self._news()
 
     def _feed(self, counts: NDArray[np.int16], lost: int, said: Sequence[Said]) -> None:
-        """Puts a part into the rings."""
+        """Adds a chunk to the rings."""
         with self._lock:
             if lost > self._lost:
                 self._lost, self._whole = lost, self._end
@@ -355,7 +355,7 @@ class Live:
     # --- the job, on the board's thread
 
     def _serve(self, link: Link, job: Job) -> None:
-        """Polls the board until others want it, or nobody wants this."""
+        """Polls the board until another job needs it, or the view is stopped."""
         paths: dict[str, str] = {}
         try:
             while not job.cancelled and not job.wanted:
@@ -369,7 +369,7 @@ class Live:
                     link.remove(path)
 
     def fetched(self, link: Link, name: str) -> bytes | None:
-        """An adapter of the board's store; None for the bare base."""
+        """An adapter of the board's store; None for the base alone."""
         if not name:
             return None
         entries = {entry.name: entry for entry in link.store_list().adapters}
@@ -383,28 +383,28 @@ class Live:
 
 
 class _Watching:
-    """A board that senses, with a network whose ops have the ranks of the adapter in use: others take it anew."""
+    """A sensing session, with a network opened for the active adapter's ranks; other ranks need a new session."""
 
     def __init__(self, live: Live, link: Link, job: Job, paths: dict[str, str]) -> None:
         self._live, self._link, self._job, self._paths = live, link, job, paths
         self._base, self._source = live._base, live._source
         self._adapter = ""
         self._data: bytes | None = None  # of the adapter
-        self._judging: object = None  # what made its judge
+        self._judging: object = None  # the key that its judge was made for
         self._active: str | None = None  # in the board's store, if it fits
         self._elapsed = 0.0
-        self._piped = self._offset = 0  # samples that the pipeline had; of the ring's count, where it began
+        self._piped = self._offset = 0  # samples of the pipeline; where it began in the ring's count
         self._labels: tuple[str, ...] = ()  # of classes
         self._numbers: list[int] = []  # of added ones
         self._down: frozenset[int] = frozenset()
 
     def serve(self) -> None:
-        """Returns when somebody else wants the board, or an adapter of other ranks is wished for."""
+        """Returns when another job needs the board, or an adapter of other ranks is requested."""
         live, link = self._live, self._link
         ranks = self._open()
         rate, channels, scales = self._sense()
         signal = self._base.model.signal if self._base else None
-        with live._lock:  # a frame has rings and what is told of them
+        with live._lock:  # a frame has the rings' data and its metadata
             live._clear(channels, rate, signal.window if signal else 1)
             live._tell(**_described(self._source, self._base, rate, channels, scales), paused=live._paused)
         if self._base:
@@ -429,7 +429,7 @@ class _Watching:
             time.sleep(max(0.0, POLL_SECONDS - (time.monotonic() - started)))
 
     def _open(self) -> bytes:
-        """Opens the network for the adapter that is wished for, or one that may be next; the ranks of its ops."""
+        """Opens the network for the requested adapter, or a likely next one; returns the ranks of its ops."""
         if self._base is None:
             return b""
         store = self._link.store_list()
@@ -449,7 +449,7 @@ class _Watching:
         return adapter_ranks(self._base, self._live.fetched(self._link, adapter))
 
     def _sense(self) -> tuple[float, int, Sequence[float]]:
-        """Starts the source: samples a second, channels, units a count."""
+        """Starts the source; returns its samples per second, channels, and units per count."""
         signal = self._base.model.signal if self._base else None
         source = self._source
         if isinstance(source, Tape):
@@ -474,7 +474,7 @@ class _Watching:
         return rate, channels, _scales(signal) if signal else self._link.sensed_scales
 
     def _use(self, adapter: str) -> None:
-        """Switches to an adapter of the ranks that are open."""
+        """Switches to an adapter of the opened ranks."""
         live, base = self._live, self._base
         assert base is not None
         data = live.fetched(self._link, adapter)
@@ -503,12 +503,12 @@ class _Watching:
 
     @property
     def _more(self) -> tuple[str, ...]:
-        """What windows are called that are like no sample, if they are told apart and no class is called so."""
+        """The extra label of unknown windows, if they are rejected and no class has that name."""
         there = self._live.judge.labels() if self._live.judge else ()
         return tuple(name for name in there if name not in self._labels)
 
     def _come(self, counts: NDArray[np.int16], lost: int, decisions: Sequence[Decision], elapsed_us: int) -> None:
-        """Puts a part into the rings, then what is said of windows that end in it."""
+        """Adds a chunk to the rings, then the predictions of windows that end in it."""
         live = self._live
         live._feed(counts, lost, ())
         said = self._said(decisions, elapsed_us)
@@ -528,7 +528,7 @@ class _Watching:
         return replace(said, seen=live.told.labels.index(names[0]), p=())
 
     def _stand(self, began: float) -> float:
-        """A moment of a pause; when a recording that goes on after it would have begun."""
+        """Waits a moment while paused; returns when a recording that resumes would have begun."""
         since = time.monotonic()
         if isinstance(self._source, Sensor):
             reply = self._link.watch()
@@ -549,7 +549,7 @@ class _Watching:
         self._live.on_fed()
 
     def _play(self, tape: Tape, at: int, due: int) -> int:
-        """Sends what is due of a recording; how much was sent until now. One that can't keep up leaves out nothing."""
+        """Sends the part of a recording that is due; returns how much was sent. A slow board skips nothing."""
         due = min(due, at + 4 * self._chunk)
         while at < due and not self._job.cancelled and not self._job.wanted:
             start = at % len(tape.counts)
@@ -566,7 +566,7 @@ class _Watching:
             self._live.on_press(button)
 
     def _said(self, decisions: Sequence[Decision], elapsed_us: int) -> list[Said]:
-        """Decisions in the ring's count, with classes by their place among the labels."""
+        """Predictions in the ring's count, with classes as indices of labels."""
         self._elapsed += elapsed_us
         if not decisions:
             return []
@@ -575,11 +575,11 @@ class _Watching:
         said = []
         for one in decisions:
             p = tuple(one.probabilities.tolist()) if one.probabilities is not None else ()
-            p = (1 - p[0], p[0]) if len(p) == 1 else p  # of one output: that it is the second class
+            p = (1 - p[0], p[0]) if len(p) == 1 else p  # of one output: the probability of the second class
             try:
                 seen = one.seen if one.seen < outputs or len(p) == 2 else outputs + self._numbers.index(one.seen)
             except ValueError:
-                raise LinkError(f"the board told class {one.seen}, which its adapter has not") from None
+                raise LinkError(f"the board answered class {one.seen}, which its adapter does not have") from None
             said.append(Said(one.end + self._offset, seen, p, us, self._adapter))
         return said
 
@@ -605,7 +605,7 @@ def _described(
 
 
 def _scales(signal: Signal) -> Sequence[float]:
-    """Units a count of each channel, where the signal says it."""
+    """Units per count of each channel, if the signal has them."""
     return signal.scales if signal.front == "none" else ()
 
 

@@ -1,4 +1,4 @@
-"""The way through the studio, from a bare board to one that knows: what comes next in each view. No pages in here."""
+"""The next step of each view, on the way from a bare board to a trained one. No pages in here."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .samples import Book
 
 @dataclass(frozen=True)
 class Step:
-    """What comes next: what it is called, the path of the view where it is done.
+    """The next step: its text, and the path of its view.
 
-    ready: whether all that it takes is there.
+    ready: whether its prerequisites are met.
     """
 
     text: str
@@ -24,7 +24,7 @@ class Step:
 
 
 def next_step(desk: Desk, view: str) -> Step | None:
-    """What comes after a view, by its name; None where something has to be done in it first, or nothing follows."""
+    """The step after a view, by its name; None if something must be done in the view first, or nothing follows."""
     find = _STEPS.get(view)
     return find(desk) if find and desk.selected else None
 
@@ -39,7 +39,7 @@ def _after_live(desk: Desk) -> Step | None:
     if place is None:
         return None
     if _kept(desk):
-        return Step("have it act by itself", "/act", True)
+        return Step("let it act on its own", "/act", True)
     return Step("collect samples", "/collect", place.of(Live).is_running)
 
 
@@ -58,7 +58,7 @@ def _after_adapters(desk: Desk) -> Step | None:
 
 
 def _kept(desk: Desk) -> bool:
-    """Whether the board keeps what it learned last."""
+    """Whether the board's latest adapter was kept."""
     lesson = desk.of(Lessons).of(desk.selected) if desk.selected else None
     return lesson is not None and lesson.status == "kept"
 

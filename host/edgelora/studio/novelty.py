@@ -1,6 +1,6 @@
-"""Whether a window of the live view is like no sample of the project: then the page says "nothing". No pages in here.
+"""Rejection of unknown windows in the live view, shown as "nothing". No pages in here.
 
-It is the rule that a board has when it acts by itself, made anew when samples change, on the host twin.
+The rule is that of a board which acts on its own, made on the host twin and again when samples change.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from .project import Desk
 from .samples import Book
 from .training_options import PACKAGED
 
-BY_BASE = "The base's training data decides what counts as nothing, as long as there are no samples of your own."
+BY_BASE = "The base's training data decides what counts as nothing until you record samples."
 
 
 class Judge:
-    """What is nothing to a base with an adapter, None for the bare one.
+    """The rule for a base with an adapter; None: the base alone.
 
-    words: what the rule does, a sentence, or "".
+    words: the rule's measured effect, a sentence, or "".
     """
 
     def __init__(self, desk: Desk, base: Base, adapter: bytes | None) -> None:
@@ -38,7 +38,7 @@ class Judge:
         self.words = ""
 
     def labels(self) -> tuple[str, ...]:
-        """("nothing",) if it is told apart now, else none."""
+        """("nothing",) if unknown windows are rejected now, else ()."""
         now = (self._book.version, self._acts.nothing)
         if now != self._version:
             self._version = now
@@ -52,10 +52,10 @@ class Judge:
             packaged = packaged_rule(self._base) if self._adapter is None else None
             return packaged, BY_BASE if packaged else ""
         shares = known.shares
-        return known.rule, f"Of samples that the rule was not made of: {shares.words}." if shares else ""
+        return known.rule, f"On held-out samples: {shares.words}." if shares else ""
 
     def is_nothing(self, counts: NDArray[np.int16]) -> bool:
-        """Of a window, int16 [window, channels]; False where nothing is told apart."""
+        """Whether a window, int16 [window, channels], is rejected; False without a rule."""
         if not self.labels() or self._rule is None or self._base.model.signal is None:
             return False
         real = alone(counts, self._base.model.signal, self._base.model.input.shape)
@@ -64,7 +64,7 @@ class Judge:
 
 
 def packaged_rule(base: Base) -> Rule | None:
-    """That of a base which comes with the studio, as long as it has its own classes."""
+    """The rule of an included base, while it has its original classes."""
     path = (PACKAGED / base.name).with_suffix(".json")
     try:
         said = json.loads(path.read_bytes())
@@ -74,7 +74,7 @@ def packaged_rule(base: Base) -> Rule | None:
 
 
 def judge_of(desk: Desk, base: Base, adapter: bytes | None) -> Judge | None:
-    """None for a base of which a window alone says nothing."""
+    """A judge of a base's windows; None for a base without a signal."""
     if base.model.has_history or base.model.learns_values or base.model.signal is None:
         return None
     try:

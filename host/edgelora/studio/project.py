@@ -1,4 +1,4 @@
-"""A person's project: its folder, the boards that they work with, what goes on without a board. No pages in here."""
+"""A project: its folder, its boards, and jobs without a board. No pages in here."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from .job import Job
 
 FOLDERS = ("samples", "bases", "adapters", "reports", "boards", "keys", "releases")
 STATE_FILE = "studio.json"
-LOOK_SECONDS = 1.0  # between looks at what is plugged in
+LOOK_SECONDS = 1.0  # between scans of connected devices
 TROUBLES_KEPT = 3
 THEMES = ("auto", "light", "dark")
 T = TypeVar("T")
 
 
 class Desk:
-    """A project's folder and what is on the desk: boards by their ports, jobs without one, the board that is chosen.
+    """A project's folder and its state: boards by port, jobs without a board, the selected board.
 
-    What is remembered over a restart is in `studio.json`: the boards, the virtual ones by name and which of them are
-    on, choices.
+    `studio.json` keeps state over a restart: the boards, the virtual ones by name and which of them are
+    on, and choices.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         for name in FOLDERS:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        self.devices: tuple[Device, ...] = ()  # what is plugged in, as it was last seen
+        self.devices: tuple[Device, ...] = ()  # connected devices, of the last scan
         self.places: dict[str, Place] = {}
         self.jobs: deque[Job] = deque(maxlen=JOBS_KEPT)
-        self.troubles: tuple[Trouble, ...] = ()  # what went wrong outside of jobs, the latest last
-        self.version = 0  # rises at each change of these
+        self.troubles: tuple[Trouble, ...] = ()  # errors outside of jobs, latest last
+        self.version = 0  # rises at each change of the above
         self._parts: dict[Any, Any] = {}
         self._lock = threading.RLock()
         self._closing = threading.Event()
@@ -54,7 +54,7 @@ class Desk:
         self._watcher = threading.Thread(target=self._watch, name="devices", daemon=True)
 
     def open(self) -> None:
-        """Begins to look for boards, and starts those virtual ones that were on; others wait to be started."""
+        """Starts scanning for boards, and starts the virtual ones that were on."""
         for name, board in sorted(self._virtual.items()):
             with contextlib.suppress(EdgeloraError):
                 self._show_virtual(board, store_name(name))
@@ -66,7 +66,7 @@ class Desk:
         self._watcher.start()
 
     def close(self) -> None:
-        """Ends jobs, leaves boards at their REPL, and takes the power from virtual ones that were started here."""
+        """Ends jobs, leaves boards at their REPL, and powers off virtual ones that were started here."""
         self._closing.set()
         for job in self.jobs:
             if not job.ended:
@@ -83,7 +83,7 @@ class Desk:
             board.stop()
 
     def of(self, kind: Callable[[Desk], T]) -> T:
-        """The one `kind` of this project, made when it is first asked for, as `Book(desk)`. It may have a `close`."""
+        """This project's instance of `kind`, created on first use, such as `Book(desk)`. It may have a `close`."""
         with self._lock:
             if kind not in self._parts:
                 self._parts[kind] = kind(self)
@@ -91,16 +91,16 @@ class Desk:
             return part
 
     def submit(self, name: str, work: Callable[[Job], Any]) -> Job:
-        """Does work that takes no board (a build, a training on this computer), on a thread of its own."""
+        """Runs work without a board (a build, training on this computer) on a separate thread."""
         job = Job(name, changed=self._touch)
         self.jobs.append(job)
         threading.Thread(target=job.run, args=(lambda: work(job),), name=name, daemon=True).start()
         return job
 
-    # --- what went wrong
+    # --- errors
 
     def trouble(self, error: BaseException) -> None:
-        """Tells every page, once, of an error that nobody has foreseen, or could tell where it happened."""
+        """Shows an unexpected error on every page, once."""
         found = trouble_of(error)
         with self._lock:
             if found not in self.troubles:
@@ -108,7 +108,7 @@ class Desk:
                 self.version += 1
 
     def calm(self) -> None:
-        """Somebody has read of them."""
+        """Clears the errors after they were read."""
         self.troubles = ()
         self._touch()
 
@@ -116,7 +116,7 @@ class Desk:
 
     @property
     def selected(self) -> Place | None:
-        """The board that views show: the one that was chosen, else the first."""
+        """The board that views show: the selected one, else the first."""
         places = self.places
         return places.get(self._state["selected"]) or next(iter(places.values()), None)
 
@@ -124,12 +124,12 @@ class Desk:
         self._remember(selected=port)
 
     def connect(self, device: Device) -> Place:
-        """Opens the board at a port, which may reset what is connected, and keeps it until `release`."""
+        """Opens the board at a port, which may reset the device, and keeps it until `release`."""
         with self._lock:
             place = self.held(device)
             if place is None:
                 key = device.port
-                while key in self.places:  # of a board that was there before
+                while key in self.places:  # of a known board
                     key += "'"
                 place = Place(device, key)
                 self.places = self.places | {key: place}
@@ -138,30 +138,30 @@ class Desk:
             return place
 
     def held(self, device: Device) -> Place | None:
-        """The board that this device is, if it was opened here."""
+        """The board of a device, if it was opened here."""
         return next((place for place in self.places.values() if place.holds(device)), None)
 
     @property
     def others(self) -> tuple[Device, ...]:
-        """What is there and was not opened here, without the virtual boards of other projects."""
+        """Connected devices that are not opened here, without virtual boards of other projects."""
         return tuple(one for one in self.devices if self.held(one) is None and not self._is_of_another(one))
 
     def _is_of_another(self, device: Device) -> bool:
-        """Whether a virtual board belongs to another project, whose studio has it, had it or will have it."""
+        """Whether a virtual board belongs to another project."""
         if not device.state_dir:
             return False
         project = Path(device.state_dir).parent.parent
         return project != self.folder and (project / STATE_FILE).is_file()
 
     def connect_address(self, port: str) -> Place:
-        """Opens a port by its name, or by an address as `socket://10.0.0.2:3333`."""
+        """Opens a port by its name, or by an address such as `socket://10.0.0.2:3333`."""
         if not port:
-            raise InputError("no port is given", remedy="give a name as COM3, or an address as socket://10.0.0.2:3333")
+            raise InputError("no port is given", remedy="give a name like COM3, or a URL like socket://10.0.0.2:3333")
         there = next((device for device in find_devices() if device.port == port), None)
         return self.connect(there or Device(port, port, virtual=False))
 
     def release(self, key: str) -> None:
-        """Lets go of a board: other programs can have its port."""
+        """Releases a board: other programs can use its port."""
         with self._lock:
             place = self.places.get(key)
             self.places = {name: other for name, other in self.places.items() if name != key}
@@ -180,10 +180,10 @@ class Desk:
         return [name for name in list_boards() if load_board(name).is_virtual] if virtual_boards.SUPPORTED else []
 
     def start_virtual(self, board: str, name: str = "") -> Job:
-        """Powers up a virtual board whose flash is in the project, by its name there. The job's result is its Place."""
+        """Powers on a virtual board by its name; its flash is in the project. The job's result is its Place."""
         name = store_name(name or self._free_name(board))
         if board not in self.virtual_kinds:
-            raise InputError(f"{board} is no virtual board", remedy=f"choose one of {', '.join(self.virtual_kinds)}")
+            raise InputError(f"{board} is not a virtual board", remedy=f"choose one of {', '.join(self.virtual_kinds)}")
         if self._virtual.get(name, board) != board:
             raise InputError(f"{name} is a {self._virtual[name]}", remedy="give another name")
         self._remember(on=self._on | {name: board}, virtual=self._virtual | {name: board})
@@ -195,25 +195,25 @@ class Desk:
         if handle is None:
             profile, firmware = load_board(board), None
             if profile.port != "unix" and not state.exists():
-                job.tell("its firmware is built: a few minutes the first time")
+                job.tell("building its firmware: a few minutes the first time")
                 firmware = program(profile, job.tell)
-            job.tell("it starts")
-            handle = start(board, firmware, state, die_with_parent=True)  # also where this process is killed
+            job.tell("starting")
+            handle = start(board, firmware, state, die_with_parent=True)  # also if this process is killed
         if self._closing.is_set():
             handle.stop()
         device = Device(handle.port, f"virtual {board}", True, board, state_dir=handle.state_dir)
         return self.connect(device)
 
     def is_there(self, place: Place) -> bool:
-        """Whether a board's port was there when it was last looked for."""
+        """Whether a board's port existed at the last scan."""
         return any(device.port == place.device.port for device in self.devices)
 
     def waits_for_firmware(self, place: Place) -> bool:
-        """Whether a board is in its boot loader: nothing else can be done with it than flashing."""
+        """Whether a board is in its boot loader, so it can only be flashed."""
         return any(device.boot_loader and device.port == place.device.port for device in self.devices)
 
     def stop_virtual(self, key: str) -> None:
-        """Takes a virtual board's power; its flash stays. It is away until it is started again."""
+        """Powers off a virtual board and keeps its flash. It is away until started again."""
         place = self.places.get(key)
         if place is None or not place.device.state_dir:
             return
@@ -224,11 +224,11 @@ class Desk:
                 board.stop()
 
     def is_own(self, device: Device) -> bool:
-        """Whether it is a virtual board of this project."""
+        """Whether a device is a virtual board of this project."""
         return bool(device.state_dir) and Path(str(device.state_dir)).parent == self.folder / "boards"
 
     def cut_power(self, device: Device) -> None:
-        """Takes a virtual board's power, and gives it back unless it was stopped meanwhile. It takes a moment.
+        """Power-cycles a virtual board, unless it was stopped meanwhile. Takes a moment.
 
         Raises `SimError` if it does not start.
         """
@@ -242,13 +242,13 @@ class Desk:
                 handle.stop()
 
     def _show_virtual(self, board: str, name: str) -> None:
-        """A board of the project that has no power is on the desk, too."""
+        """Shows a virtual board that is off."""
         state = self.folder / "boards" / name
         if board in self.virtual_kinds and state.is_dir():
             self.connect(Device(str(state / "port"), f"virtual {board}", True, board, state_dir=str(state)))
 
     def _forget_virtual(self, device: Device) -> None:
-        """What is let go of is not shown at the next start; its flash stays in the project."""
+        """Forgets a released virtual board at the next start; its flash stays in the project."""
         if self.is_own(device):
             name = Path(str(device.state_dir)).name
             kept = {what: {n: b for n, b in self._state[what].items() if n != name} for what in ("on", "virtual")}
@@ -263,7 +263,7 @@ class Desk:
 
     def _watch(self) -> None:
         while not self._closing.wait(0 if not self.version else LOOK_SECONDS):
-            with contextlib.suppress(EdgeloraError, OSError):  # a full disk, for one: the next look may go well
+            with contextlib.suppress(EdgeloraError, OSError):  # a full disk, for one: the next scan may succeed
                 there = tuple(find_devices() + find_boot_loaders())
                 if there != self.devices or not self.version:
                     self.devices = there
@@ -273,13 +273,13 @@ class Desk:
                         self.connect(device)
 
     def _is_known(self, device: Device) -> bool:
-        """Whether this board was opened before, so that it may be opened again without being asked for."""
+        """Whether this board was opened before, so it is reopened automatically."""
         if device.boot_loader and not device.virtual:
             return False
         mine = {"port": device.port, "serial_number": device.serial_number, "state_dir": device.state_dir}
         return mine in self._state["boards"]
 
-    # --- what is remembered
+    # --- state kept over a restart
 
     @property
     def theme(self) -> str:
@@ -291,7 +291,7 @@ class Desk:
 
     @property
     def _on(self) -> dict[str, str]:
-        """Virtual boards of the project that have power: kinds by name."""
+        """Virtual boards of the project that are on: kinds by name."""
         on: dict[str, str] = self._state["on"]
         return on
 
@@ -313,7 +313,7 @@ class Desk:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What a project remembers, as far as it is of use: somebody may have edited it."""
+    """A project's saved state, as far as valid: the file may have been edited."""
     try:
         said = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -332,5 +332,5 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _kinds(said: Any) -> dict[str, str]:
-    """Kinds of boards by name, as far as they are."""
+    """The valid kinds of boards, by name."""
     return {name: kind for name, kind in said.items() if isinstance(kind, str)} if isinstance(said, dict) else {}

@@ -1,4 +1,4 @@
-"""Files of a project that never take the place of others. No pages in here."""
+"""Writing a project's files without overwriting others. No pages in here."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ MOST_OF_NAME = 1000
 
 
 def keep(path: Path, content: bytes, sign: str) -> Path:
-    """Writes a file, under a name with a number where one of other content has its name; where it is now.
+    """Writes a file, under a numbered name if a different file has its name; returns its path.
 
-    sign: before the number, as NAME-2.elm has it. InputError if there are a thousand.
+    sign: the character before the number, as in NAME-2.elm. InputError after a thousand.
     """
     for number in range(1, MOST_OF_NAME):
         there = path if number == 1 else path.with_name(f"{path.stem}{sign}{number}{path.suffix}")
@@ -22,14 +22,14 @@ def keep(path: Path, content: bytes, sign: str) -> Path:
             return there
         if there.read_bytes() == content:
             return there
-    raise InputError(f"{path.parent} has a thousand files named as {path.name} is", remedy="delete some")
+    raise InputError(f"{path.parent} has a thousand files named like {path.name}", remedy="delete some")
 
 
 def keep_capture(path: Path, content: bytes) -> Path:
-    """The same for a recording, whose name begins with its class, up to the first dot: WAVE.2.csv."""
+    """The same for a recording, whose name begins with its class and a dot: WAVE.2.csv."""
     return keep(path, content, ".")
 
 
 def keep_network(path: Path, content: bytes) -> Path:
-    """The same for a base or an adapter, whose whole name is one: WAVE-2.ela."""
+    """The same for a base or an adapter, whose name has no dot: WAVE-2.ela."""
     return keep(path, content, "-")

@@ -1,15 +1,15 @@
-"""One run of a board, from its begin to what becomes of it. No pages in here.
+"""One training run of a board, from its start to its outcome. No pages in here.
 
-A run is `personalize`, on the board's thread; all that it takes and leaves is in a folder of
-its own, so that it can go on after the page, the studio or the board was gone:
+A run calls `personalize` on the board's thread. Its folder holds all inputs and outputs, so
+it can resume after the page, the studio or the board was gone:
 
-    reports/NNN/lesson.json     what it is, and how far it has come
+    reports/NNN/lesson.json     its settings and progress
                 base.elm        the network, and samples.npz, test.npz
-                more-N.npz      samples that were learned afterwards: of added classes, or all anew
-                previous.ela    what the board had before, if anything
-                again.npz       samples of classes that are added to it afterwards, and of the others
+                more-N.npz      samples learned afterwards: of added classes, or all in a retraining
+                previous.ela    the board's adapter before the run, if any
+                again.npz       samples of classes to add again afterwards, and of the others
                 metrics.jsonl   every update
-                adapter.ela     what was learned, report.json and report.html
+                adapter.ela     the result, with report.json and report.html
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ GOING, UNFINISHED = ("learning", "pausing"), ("learning", "pausing", "paused", "
 
 @dataclass(frozen=True)
 class Head:
-    """What `lesson.json` says."""
+    """The content of `lesson.json`."""
 
     title: str
     port: str
@@ -72,36 +72,36 @@ class Head:
     total: int  # updates
     status: Status = "learning"
     error: str = ""
-    active: str | None = None  # in the board's store before
-    name: str = ""  # under which it was kept
-    added: tuple[str, ...] = ()  # classes that were added to it since
-    again: tuple[str, ...] = ()  # classes that an earlier run had added, and are added to this one when it is over
-    begun: bool = False  # whether the board has got as far as a checkpoint of this run
-    id: str = ""  # the board's chip's number
-    tested_on_seen: int = 0  # test samples that training sees, or the choice of the epoch
+    active: str | None = None  # adapter in the board's store before the run
+    name: str = ""  # of the kept adapter
+    added: tuple[str, ...] = ()  # classes added to it since
+    again: tuple[str, ...] = ()  # classes of an earlier run, to add again after this one
+    begun: bool = False  # whether the board has a checkpoint of this run
+    id: str = ""  # the board's chip id
+    tested_on_seen: int = 0  # test samples also used for training or choosing the epoch
     version: int = VERSION
 
 
 class Lesson:
-    """One run in its folder. Another thread does it; any thread may read this.
+    """One run in its folder. Another thread runs it; any thread may read it.
 
-    updates: so far; accuracies: on held-out samples after each epoch that is over, by the twin, which is the board's
-    to the byte.
+    updates: so far; accuracies: on held-out samples after each completed epoch, by the twin, which equals the board
+    bit for bit.
     """
 
     def __init__(self, folder: Path, head: Head) -> None:
         self.folder, self.head = folder, head
         self.version = 0
-        self.doing = ""  # beside learning: what goes on
+        self.doing = ""  # steps other than training
         self.updates: list[Update] = []
         self.job: Job | None = None
         self._accuracies: list[Measure] = []
         self._pause = threading.Event()
-        self._since = (0.0, 0)  # when this session began to learn, and after how many updates
+        self._since = (0.0, 0)  # when this session began to train, and after how many updates
 
     @classmethod
     def read(cls, folder: Path) -> Lesson:
-        """One that was begun before. InputError if its folder can't be used."""
+        """Reads an earlier run. InputError if its folder is damaged."""
         try:
             said = json.loads((folder / "lesson.json").read_bytes())
             known = {one.name for one in fields(Head)}
@@ -116,7 +116,7 @@ class Lesson:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{folder / 'lesson.json'} is damaged ({error})", remedy="delete its folder") from None
         if head.status in GOING:
-            head = replace(head, status="cut off", error="the studio was closed while the board learned")
+            head = replace(head, status="cut off", error="the studio was closed during training")
         lesson = cls(folder, head)
         if (folder / "metrics.jsonl").exists():
             with_epochs = [one for one in read_metrics(folder / "metrics.jsonl") if one.get("event") == "update"]
@@ -124,7 +124,7 @@ class Lesson:
             lesson.updates = [Update(**{k: v for k, v in one.items() if k in known}) for one in with_epochs]
         return lesson
 
-    # --- what it is
+    # --- settings and outcome
 
     @property
     def number(self) -> str:
@@ -132,7 +132,7 @@ class Lesson:
 
     @property
     def status(self) -> Status:
-        """Also after its job failed before it began, as the board was not there."""
+        """The status, also if the job failed before it began, as without a board."""
         if self.head.status in GOING and self.job is not None and self.job.ended:
             return "cut off"
         return self.head.status
@@ -161,7 +161,7 @@ class Lesson:
     def page(self) -> Path:
         return self.folder / "report.html"
 
-    # --- how far it is
+    # --- progress
 
     @property
     def done(self) -> int:
@@ -174,12 +174,12 @@ class Lesson:
 
     @property
     def epoch(self) -> int:
-        """The one that it is in, from 1; 0 before the first."""
+        """The current epoch, from 1; 0 before the first."""
         return self.updates[-1].epoch if self.updates else 0
 
     @property
     def accuracies(self) -> list[float]:
-        """On held-out samples: of what was there before, then after each epoch that the board has done."""
+        """Accuracies on held-out samples: before training, then after each epoch that the board has completed."""
         if (report := self.report) is not None and report.epoch_accuracies:
             return [report.base_accuracy or 0.0, *report.epoch_accuracies]
         over = self.epoch - 1 + (self.done == self.head.total)
@@ -187,28 +187,28 @@ class Lesson:
 
     @property
     def joules(self) -> float | None:
-        """So far, by the data sheet; None where the board's power is not known."""
+        """Energy so far, by the data sheet; None if the board's power is unknown."""
         spent = [one.joules for one in self.updates]
         return None if not spent or None in spent else float(sum(one or 0.0 for one in spent))
 
     @property
     def seconds_left(self) -> float | None:
-        """Of learning, as it has gone in this session; None before it can be told."""
+        """An estimate from this session's pace; None until there is one."""
         since, first = self._since
         if self.status != "learning" or self.done <= first or not since:
             return None
         return (time.monotonic() - since) / (self.done - first) * (self.head.total - self.done)
 
     def took(self, update: Update) -> None:
-        """The board has done one; a resumed run repeats a few."""
+        """Records an update of the board; a resumed run repeats a few."""
         if not self._since[0]:
             self._since = (time.monotonic(), update.step)
         self.updates[-64:] = [*(one for one in self.updates[-64:] if one.step < update.step), update]
 
-    # --- what one does with it
+    # --- actions
 
     def pause(self) -> None:
-        """Has the board finish its micro-batch and keep what it has. It goes on with `Lessons.resume`."""
+        """Pauses after the current micro-batch and saves the state. `Lessons.resume` continues."""
         if self.head.status == "learning":
             self._pause.set()
             self._now(status="pausing")
@@ -216,7 +216,7 @@ class Lesson:
     # --- the run, on the board's thread
 
     def run(self, link: Link, job: Job) -> None:
-        """Learns, from where it was; `Suspended` and a lost line leave it to go on."""
+        """Trains, or resumes training; after `Suspended` or a lost line it can be resumed."""
         self._pause.clear()
         try:
             self._run(link, job)
@@ -243,8 +243,8 @@ class Lesson:
 
         def tested_epoch(measure: Measure) -> None:
             if job.ended:
-                raise _Paused  # the twin has nothing more to do
-            accuracies.append(measure)  # of this session: the twin of one that was paused goes on for a while
+                raise _Paused  # the twin is done
+            accuracies.append(measure)  # of this session: a paused session's twin runs on for a while
             self.version += 1
 
         self._since = (0.0, self.done)
@@ -277,7 +277,7 @@ class Lesson:
         self._now(status="judged" if done.twin.identical else "differs", error="")
 
     def _prepared(self, link: Link, base: Base) -> bool:
-        """Whether the board goes on with this run; else all is as it was before it first began."""
+        """Whether the board can resume this run; else its previous state is restored."""
         there = link.store_list()
         checkpoint = any(entry.name == f"{NAME}.chk" for entry in there.adapters)
         if not self.recipe.on_board:
@@ -298,7 +298,7 @@ class Lesson:
         return False
 
     def _take_classes_out(self, link: Link, base: Base, previous: bytes) -> None:
-        """What is in use while the board learns has no added classes: its layers are judged, and learned from."""
+        """Removes added classes from the active adapter during training, which measures and trains its layers."""
         adapter = unpack_adapter(previous, base.model)
         if adapter.layers:
             adapter.classes = []
@@ -309,7 +309,7 @@ class Lesson:
         link.store_remove(NAME)
 
     def _add_again(self, link: Link, job: Job, activated: bool) -> None:
-        """The classes that an earlier run had added; where nothing better was learned the board has what it had."""
+        """Adds an earlier run's added classes again; if training did not improve, the previous adapter stays."""
         if not activated:
             return self._restore(link)
         job.tell(f"adding {', '.join(self.head.again)} again")
@@ -325,7 +325,7 @@ class Lesson:
         return (path.read_bytes() or None) if path.exists() else None
 
     def _restore(self, link: Link) -> None:
-        """The board's store has what it had before."""
+        """Restores the board's store to its state before the run."""
         previous, there = self._previous, {entry.name for entry in link.store_list().adapters}
         if previous:
             link.store_put(NAME, previous)
@@ -341,12 +341,12 @@ class Lesson:
             activate_stored(link, map(load_base, there_too), self.head.active)
 
     def check(self, link: Link) -> None:
-        """InputError if another board is at the end of the line than the one that learned this."""
+        """Raises InputError if the connected board is not the one that ran this."""
         if self.head.id and link.hello().id != self.head.id:
             raise another()
 
     def keep(self, link: Link, name: str) -> None:
-        """The board uses it from now on, after a reset too, by this name in its store: with classes that were added."""
+        """Keeps the adapter, with added classes, under this name: it is active, also after a reset."""
         self.check(link)
         adapter = (self.folder / "adapter.ela").read_bytes()
         if self.head.added:
@@ -359,18 +359,18 @@ class Lesson:
         self._now(status="kept", name=name)
 
     def discard(self, link: Link) -> None:
-        """The board is as it was before the run; what was learned stays in the run's folder."""
+        """Restores the board's state before the run; the result stays in the run's folder."""
         self.check(link)
         self._restore(link)
         self._now(status="discarded")
 
     def note_learned(self, data: Dataset) -> None:
-        """The adapter has learned these samples, too."""
+        """Records that the adapter was also trained on these samples."""
         count = len(list(self.folder.glob("more-*.npz")))
         save_dataset(data, self.folder / f"more-{count + 1}.npz")
 
     def learned_samples(self) -> set[bytes]:
-        """The float32 values of each sample that training has seen, or the choice of the epoch."""
+        """The float32 bytes of each sample used for training or choosing the epoch."""
         found: set[bytes] = set()
         for path in (self.folder / "samples.npz", *self.folder.glob("more-*.npz")):
             with contextlib.suppress(EdgeloraError, OSError):
@@ -379,19 +379,19 @@ class Lesson:
         return found
 
     def note_added(self, labels: Sequence[str]) -> None:
-        """Classes are with what was learned, on the board."""
+        """Records that classes were added to the adapter on the board."""
         self._now(added=tuple(dict.fromkeys([*self.head.added, *labels])))
 
     def note_renamed(self, name: str) -> None:
-        """What was learned has another name on the board."""
+        """Records the adapter's new name on the board."""
         self._now(name=name)
 
     def note_gone(self) -> None:
-        """What was learned is on the board no more, and so are classes that were added to it."""
+        """Records that the adapter and its added classes were removed from the board."""
         self._now(added=())
 
     def give_up(self) -> None:
-        """It will not go on: another run has the board."""
+        """Abandons the run, as another one uses the board."""
         self._now(status="given up")
 
     def _now(self, **changes: Any) -> None:
@@ -401,11 +401,11 @@ class Lesson:
 
 
 class _Paused(Exception):
-    """Somebody pauses a run that this computer leads: the board has the state of the last epoch."""
+    """A run led by this computer was paused; the board has the state of the last epoch."""
 
 
 class _Log(Metrics):
-    """A run's metrics, which its lesson follows."""
+    """A run's metrics log, which also updates its lesson."""
 
     def __init__(self, lesson: Lesson, fresh: bool) -> None:
         super().__init__(lesson.folder / "metrics.jsonl", fresh)
@@ -418,13 +418,13 @@ class _Log(Metrics):
 
 
 def _bare(base: Base, test: Samples) -> Measure:
-    """How right the base is by itself."""
+    """The accuracy of the base alone."""
     session = Session(base.elm, bytes(len(base.model.ops)), "infer", frames=test.frames)
     return training_metrics.measured(base, training_metrics.answers(base, session, test), test)
 
 
 def _set_aside(link: Link) -> None:
-    """What the store has under the name of runs is for another base: it gets a name of its own."""
+    """Renames an adapter of another base that has the name of runs."""
     entries = {entry.name: entry for entry in link.store_list().adapters}
     name = f"{NAME}-{entries[NAME].base_id[:8]}"
     if name in entries:

@@ -1,4 +1,4 @@
-"""Bases and runs of a project: what is there, what goes on, what is done with what was learned. No pages in here."""
+"""Bases and training runs of a project, and actions on their adapters. No pages in here."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ USUAL = Recipe(on_board=True)
 
 @dataclass
 class Lessons:
-    """Bases and runs of a project. `desk.of(Lessons)` is the one of a desk."""
+    """Bases and training runs of a project. Get a desk's by `desk.of(Lessons)`."""
 
     desk: Desk
-    runs: list[Lesson] = field(default_factory=list)  # the latest first
+    runs: list[Lesson] = field(default_factory=list)  # latest first
     version: int = 0
 
     def __post_init__(self) -> None:
         self.folder = self.desk.folder / "reports"
-        self._bases: dict[Path, tuple[int, Base | str]] = {}  # as read, or why it can't be, with when it was written
+        self._bases: dict[Path, tuple[int, Base | str]] = {}  # modification time, and the base or its error
         for path in sorted(self.folder.glob("*/lesson.json"), reverse=True):
             try:
                 self.runs.append(Lesson.read(path.parent))
             except (EdgeloraError, OSError):
-                continue  # the reports view tells of a folder that can't be read
+                continue  # the reports view shows folders that can't be read
 
     # --- bases
 
     def bases(self) -> dict[str, Base]:
-        """By name: those of the project, then those that come with the studio."""
+        """Bases by name: the project's, then those included in the studio."""
         return {name: base for name, base in self._files().items() if isinstance(base, Base)}
 
     def refused(self) -> dict[str, str]:
-        """Files of the project's folder of bases that are none, by name, and why."""
+        """Invalid files in the project's folder of bases: errors by name."""
         return {name: why for name, why in self._files().items() if isinstance(why, str)}
 
     def _files(self) -> dict[str, Base | str]:
@@ -64,7 +64,7 @@ class Lessons:
                 continue
             try:
                 changed = path.stat().st_mtime_ns
-            except OSError:  # it is gone
+            except OSError:  # it was deleted
                 continue
             if path not in self._bases or self._bases[path][0] != changed:
                 self._bases[path] = (changed, _base_or_why(path))
@@ -72,7 +72,7 @@ class Lessons:
         return found
 
     def usual_base(self, data: Dataset | None, place: Place | None = None) -> str | None:
-        """The one that most likely fits: for these samples, of the person's own names, newest first; then one that the
+        """The base that most likely fits: for these samples, of the user's class names, newest first; then one that the
         board has."""
         bases = self.bases()
         fitting = [name for name, base in bases.items() if data is None or fits(base, data)]
@@ -81,18 +81,18 @@ class Lessons:
         return next(iter([*reversed(own), *(name for name in fitting if name in there), *fitting, *bases]), None)
 
     def put_base(self, base: Base) -> Base:
-        """Puts a base into the project, under a name that no other one there has."""
+        """Adds a base to the project, under an unused name."""
         return replace(base, name=keep_network(self.desk.folder / "bases" / base.name, base.elm).name)
 
     # --- reports
 
     def folders(self) -> dict[str, Path]:
-        """By name, latest first: folders of runs that are over."""
+        """Folders of finished runs by name, latest first."""
         found = sorted(self.folder.glob("*/report.json"), key=lambda path: path.stat().st_mtime, reverse=True)
         return {printable(path.parent.name): path.parent for path in found}
 
     def reports(self) -> dict[str, Report | EdgeloraError]:
-        """By name, latest first: what runs left, or why it can't be read."""
+        """Reports of runs by name, latest first, or why they can't be read."""
         return {name: _report(folder) for name, folder in self.folders().items()}
 
     # --- runs
@@ -102,7 +102,7 @@ class Lessons:
         return next((one for one in self.runs if _is_of(one, place)), None)
 
     def source(self, place: Place, adapter: StoredAdapter) -> Lesson | None:
-        """The run that an adapter of a board's store came of, if it is one of the project's."""
+        """The run that made an adapter of a board's store, if this project has it."""
         for one in self.runs:
             if _is_of(one, place) and one.status in ("judged", "kept") and (one.head.name or NAME) == adapter.name:
                 with contextlib.suppress(EdgeloraError, OSError):
@@ -111,7 +111,7 @@ class Lessons:
         return None
 
     def rename(self, place: Place, adapter: StoredAdapter, to: str) -> Job:
-        """Gives an adapter of a board's store another name; its run goes by that, too."""
+        """Renames an adapter of a board's store, and updates its run."""
         to, lesson = store_name(to), self.source(place, adapter)
 
         def work(link: Link, job: Job) -> StoreState:
@@ -123,15 +123,15 @@ class Lessons:
         return place.submit(f"rename {adapter.name}", work)
 
     def start(self, place: Place, prospect: Prospect, data: Dataset, recipe: Recipe) -> Lesson:
-        """Begins a run on a board. Classes that the board's latest run has added are added to this one again.
+        """Starts a run on a board. Classes added to the board's latest run are added to this one again.
 
-        InputError where it can't be.
+        InputError if it can't start.
         """
         if prospect.problem:
             raise InputError(prospect.problem, remedy=prospect.remedy)
         there = self.of(place)
         if there and there.status in GOING:
-            raise InputError("the board is learning", remedy="pause or await it")
+            raise InputError("the board is training", remedy="pause it, or wait for its end")
         base = self.put_base(prospect.base) if prospect.renamed else prospect.base
         title = ", ".join(prospect.learned)
         parts = parted(data.only(prospect.learned), "the project", recipe.on_board)
@@ -157,9 +157,9 @@ class Lessons:
         return lesson
 
     def resume(self, place: Place, lesson: Lesson) -> None:
-        """A run goes on that was paused or cut off."""
+        """Resumes a run that was paused or interrupted."""
         if lesson.status not in ("paused", "cut off", "failed"):
-            raise InputError(f"the run is {lesson.status}", remedy="start another one")
+            raise InputError(f"the run is {lesson.status}", remedy="start a new run")
         self._submit(place, lesson)
 
     def _submit(self, place: Place, lesson: Lesson) -> None:
@@ -168,16 +168,16 @@ class Lessons:
         self.version += 1
 
     def keep(self, place: Place, lesson: Lesson, name: str = NAME) -> Job:
-        """The board uses what was learned, whatever the guard says."""
+        """Keeps the adapter, regardless of the verdict."""
         store_name(name)
         return place.submit("keep", lambda link, job: lesson.keep(link, name))
 
     def discard(self, place: Place, lesson: Lesson) -> Job:
-        """The board goes back to what it had before."""
+        """Restores the board's previous adapter."""
         return place.submit("discard", lambda link, job: lesson.discard(link))
 
     def add_classes(self, place: Place, lesson: Lesson, data: Dataset, force: bool = False) -> Job:
-        """Adds all classes of the data to what a run has learned: the job's result is `Added`."""
+        """Adds all classes of the data to a run's adapter. The job's result is `Added`."""
         base, name = lesson.base, lesson.head.name or NAME
 
         def work(link: Link, job: Job) -> Added:
@@ -191,12 +191,12 @@ class Lessons:
         return place.submit("add a class", work)
 
     def consolidate(self, place: Place, lesson: Lesson, data: Dataset) -> Job:
-        """Learns anew from all samples, added classes too; the job's result is `Consolidated`."""
+        """Retrains on all samples, with added classes. The job's result is `Consolidated`."""
         base, name = lesson.base, lesson.head.name or NAME
 
         def work(link: Link, job: Job) -> Consolidated:
             lesson.check(link)
-            job.tell("learning anew from all samples")
+            job.tell("retraining on all samples")
             if stored_adapter(link, base, name) is None:
                 lesson.note_gone()
             made = consolidate_stored(link, base, data, name)
@@ -207,7 +207,7 @@ class Lessons:
         return place.submit("relearn everything", work)
 
     def learned_samples(self) -> set[bytes]:
-        """Of all runs: see `Lesson.learned_samples`."""
+        """The samples of all runs: see `Lesson.learned_samples`."""
         return set().union(*(one.learned_samples() for one in self.runs))
 
     def _fresh(self) -> Path:
@@ -218,14 +218,14 @@ class Lessons:
 
 
 def _added_before(earlier: Lesson | None, prospect: Prospect) -> tuple[str, ...]:
-    """Classes that an earlier run has beside those that it learned, and that have samples now."""
+    """Classes that were added to an earlier run, and that still have samples."""
     if earlier is None or earlier.status not in ("judged", "kept"):
         return ()
     return tuple(label for label in prospect.added if label in earlier.head.added)
 
 
 def _is_of(lesson: Lesson, place: Place) -> bool:
-    """Whether it is this board's, by its chip's number if both are known, else by its port."""
+    """Whether a run is of this board, by its chip id if both are known, else by its port."""
     head, chip = lesson.head, place.state.id
     return head.id == chip if head.id and chip else head.port in (place.key, place.device.port)
 
@@ -246,7 +246,7 @@ def _report(folder: Path) -> Report | EdgeloraError:
 
 @dataclass(frozen=True)
 class Added:
-    """Classes that were added to an adapter. used: it is active since."""
+    """The result of adding classes. used: the new adapter was activated."""
 
     name: str
     made: AddedClasses

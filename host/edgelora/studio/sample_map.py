@@ -1,4 +1,4 @@
-"""Where samples lie as the network sees them, and which look like another class than their own. No pages in here."""
+"""Samples in the network's feature space, and those that look mislabelled. No pages in here."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from edgelora.learn.training.known import Looker
 
 from .samples import Book
 
-LEAST = 3  # samples of a class, so that each can be judged by the others
-CLEAR = 0.75  # of the squared distance to its own class: what another one is nearer than is told
-FLOOR = 0.1  # of the mean variance, which each value has at least
+LEAST = 3  # samples of a class, so that each can be compared with the others
+CLEAR = 0.75  # of the squared distance to its own class: a nearer class is reported
+FLOOR = 0.1  # of the mean variance: the floor of each value's variance
 
 
 @dataclass(frozen=True)
 class Spot:
-    """A sample on the map. id: of the book; x, y: -1 to 1; looks_like: the class that it is much nearer to, or ""."""
+    """A sample on the map. id: in the book; x, y: -1 to 1; looks_like: a class that is much nearer, or ""."""
 
     id: str
     label: str
@@ -30,12 +30,12 @@ class Spot:
 
 
 def sample_map(book: Book, base: Base) -> list[Spot]:
-    """All samples that fit a base, by what reaches its last layer. InputError where that says nothing."""
+    """All samples that fit a base, by the inputs of its last layer. InputError if there are none."""
     if base.model.has_history or base.model.class_stats is None:
-        raise InputError(f"{base.name} says nothing of its last layer's inputs", remedy="choose another base")
+        raise InputError(f"{base.name} has no statistics of its last layer's inputs", remedy="choose another base")
     data, ids = book.dataset(base), book.fitting(base)
     if data is None or len(data) < 2:
-        raise InputError("there are no samples to look at", remedy="record some in Collect")
+        raise InputError("there are no samples to map", remedy="record some in Collect")
     values = Looker(base, None).look(base.model.input.quantize(data.x)).last.astype(np.float64)
     places, like = _projected(values), _nearest(values, data.y)
     return [
@@ -55,7 +55,7 @@ def _projected(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _nearest(values: NDArray[np.float64], y: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Of each sample the class that is clearly nearer than its own, without itself; -1 for none."""
+    """Each sample's class that is clearly nearer than its own class without the sample; -1 for none."""
     classes = [k for k in np.unique(y) if (y == k).sum() >= LEAST]
     means = {k: values[y == k].mean(0) for k in classes}
     like = np.full(len(y), -1, np.int64)

@@ -1,8 +1,8 @@
-"""The samples of a project: windows that were recorded or dropped in, by class. No pages in here.
+"""The samples of a project: recorded or dropped windows, by class. No pages in here.
 
-Each is a file of its own in `samples/`, `LABEL.ID.npz`: a recording of one window, as `edgelora convert --base` takes
-it. The folder is all there is to know. A change writes one file whole or gives one another name, so the book is whole
-whatever ends the studio. What is removed lies in `samples/.removed` for a while.
+Each sample is a file in `samples/`, `LABEL.ID.npz`: a recording of one window, as `edgelora convert --base` reads it.
+The folder is the only state. A change writes or renames a file atomically, so the book is consistent whenever the
+studio ends. Removed samples stay in `samples/.removed` for a while.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ from .spectrogram import FAST_RATE, Spectrogram
 CLASSES_FILE = "classes.json"
 REMOVED = ".removed"
 MOST_LABEL = 40  # characters
-MOST_SAMPLE = 4 << 20  # bytes of a sample, unpacked: what a signal allows and what is told of it
+MOST_SAMPLE = 4 << 20  # bytes of an unpacked sample: a signal's maximum and its metadata
 MOST_REMOVED = 500  # files
 MOST_UNDO = 100
-ENOUGH = 8  # samples of a class with which learning begins to be judged: a quarter is held out
-UNEVEN = 3  # times as many in one class as in another
+ENOUGH = 8  # samples of a class that allow testing: a quarter is held out
+UNEVEN = 3  # ratio of class sizes that counts as imbalanced
 REMEDY = "remove the file from the project's folder samples"
 NO_LABEL = re.compile(r'[./\\:*?"<>|]')
 
 
 class HasFolder(Protocol):
-    """What a book needs of a desk."""
+    """The part of a desk that a book uses."""
 
     folder: Path
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One of the book. id: when it was taken, in ms; those of a file that was dropped in count on. held: judges, and
-    does not train."""
+    """A sample of the book. id: its time in ms; samples of a dropped file count on. held: used for testing, not for
+    training."""
 
     id: str
     label: str
@@ -67,13 +67,13 @@ class Sample:
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """The name of its file."""
         return f"{self.label}.{self.id}.npz"
 
 
 @dataclass(frozen=True)
 class Class:
-    """A class of the book: how many samples train and judge, and what is missing, in words, or ""."""
+    """A class of the book: its numbers of training and test samples, and what is missing, in words, or ""."""
 
     label: str
     kept: int
@@ -83,7 +83,7 @@ class Class:
 
 @dataclass(frozen=True)
 class Window:
-    """What a sample's file holds: counts, int16 [window, channels], of a signal; shape: of the network's input."""
+    """A sample's content: counts, int16 [window, channels], of a signal; shape: of the network's input."""
 
     counts: NDArray[np.int16]
     signal: Signal
@@ -91,23 +91,23 @@ class Window:
 
 
 class Book:
-    """The samples of a desk's project, in the order in which they were taken."""
+    """The samples of a desk's project, in order of time."""
 
     def __init__(self, desk: HasFolder) -> None:
         self.folder = desk.folder / "samples"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.version = 0  # rises at each change
         self.samples: tuple[Sample, ...] = ()
-        self.labels: tuple[str, ...] = ()  # those that were named by hand first
+        self.labels: tuple[str, ...] = ()  # those named on the page first
         self._undo: deque[tuple[str, Callable[[], None]]] = deque(maxlen=MOST_UNDO)
         self._lock = threading.RLock()
         self._made: dict[tuple[int, str], tuple[Dataset | None, list[str], list[str]]] = {}  # the latest data set
-        self._windows: dict[str, tuple[tuple[int, int], Window]] = {}  # by name, with when their file was written
+        self._windows: dict[str, tuple[tuple[int, int], Window]] = {}  # by name, with the file's modification time
         self._last = 0
         self.reload()
 
     def reload(self) -> None:
-        """Reads the folder again: somebody may have put files there."""
+        """Reads the folder again, as other programs may have changed it."""
         with self._lock:
             found = sorted(
                 (parts[1], parts[0])
@@ -124,7 +124,7 @@ class Book:
             self._last = max([self._last, *(int(sample.id) for sample in self.samples)])
             self.version += 1
 
-    # --- what is there
+    # --- queries
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -133,19 +133,19 @@ class Book:
         return [sample for sample in self.samples if sample.label == label]
 
     def sample(self, sample_id: str) -> Sample:
-        """The one with this id. InputError if it is gone."""
+        """The sample with this id. InputError if it is gone."""
         for sample in self.samples:
             if sample.id == sample_id:
                 return sample
         raise InputError("this sample is not in the book any more")
 
     def held(self) -> NDArray[np.bool_]:
-        """Which samples judge."""
+        """Which samples are held out for testing."""
         return np.array([sample.held for sample in self.samples], bool)
 
     @property
     def classes(self) -> list[Class]:
-        """What is there of each class, and what is missing."""
+        """Each class with its counts, and what is missing."""
         counts = {label: len(self.of(label)) for label in self.labels}
         most = max(counts.values(), default=0)
         made = []
@@ -153,22 +153,22 @@ class Book:
             held = sum(sample.held for sample in self.of(label))
             missing = ""
             if count < ENOUGH:
-                missing = f"{ENOUGH - count} more to judge by" if count else f"no samples yet: take {ENOUGH} or more"
+                missing = f"{ENOUGH - count} more for testing" if count else f"no samples yet: record {ENOUGH} or more"
             elif most > UNEVEN * count:
-                missing = f"few beside the {most} of another class"
+                missing = f"few, compared with {most} of another class"
             made.append(Class(label, count - held, held, missing))
         return made
 
     @property
     def advice(self) -> str:
-        """What to do next, in words."""
+        """Advice on the next step."""
         if len(self.labels) < 2:
-            return "Name two classes or more: a network learns to tell them apart."
+            return "Name at least two classes: the network learns to distinguish them."
         short = [entry.label for entry in self.classes if entry.missing]
-        return f"Take more of: {', '.join(short)}." if short else "There is enough of each class to learn from."
+        return f"Record more of: {', '.join(short)}." if short else "There are enough samples of each class to train."
 
     def window(self, sample: Sample) -> Window:
-        """A sample, read when it is first asked for. InputError if its file is damaged or not a sample's."""
+        """A sample's window, read on first use. InputError if its file is damaged or not a sample."""
         path = self.folder / sample.name
         try:
             there = path.stat()
@@ -188,14 +188,14 @@ class Book:
             signal = Signal.of_json(json.loads(str(arrays["signal"])))
             counts, shape = arrays["samples"], tuple(int(n) for n in arrays["shape"])
         except (KeyError, ValueError, TypeError, FormatError) as error:
-            raise InputError(f"{path.name}: is no sample of this project ({error})", remedy=REMEDY) from None
+            raise InputError(f"{path.name}: is not a sample of this project ({error})", remedy=REMEDY) from None
         if counts.dtype != np.int16 or counts.ndim != 2 or counts.shape != (signal.window, signal.channels):
             raise InputError(f"{path.name}: has counts {counts.shape}, {counts.dtype}", remedy=REMEDY)
         return Window(counts, signal, shape)
 
     @property
     def signal(self) -> Signal | None:
-        """What the newest sample is made of."""
+        """The newest sample's signal."""
         for sample in reversed(self.samples):
             with contextlib.suppress(EdgeloraError):
                 return self.window(sample).signal
@@ -204,13 +204,13 @@ class Book:
     def dataset(self, base: Base | None = None) -> Dataset | None:
         """All samples as a network's real inputs, in the book's order; None if there are none.
 
-        base: cuts and normalizes them as its signal says; None: as the newest sample. Samples of another kind of signal
-        and damaged ones are left out: `left_out` tells of them.
+        base: its signal defines windows and normalization; None: the newest sample's. Samples of another signal
+        and damaged ones are left out: see `left_out`.
         """
-        return self._dataset(base)[0]  # the caller has it for reading alone
+        return self._dataset(base)[0]  # read-only for the caller
 
     def left_out(self, base: Base | None = None) -> list[str]:
-        """Why samples are not in `dataset`, in words."""
+        """Why samples are left out of `dataset`, in words."""
         return self._dataset(base)[1]
 
     def fitting(self, base: Base | None = None) -> list[str]:
@@ -250,7 +250,7 @@ class Book:
     # --- changes
 
     def name_class(self, label: str) -> str:
-        """Adds a class without samples; its name as it is kept. InputError for what can't be one."""
+        """Adds a class without samples; returns its normalized name. InputError if it is invalid."""
         label = checked_label(label)
         with self._lock:
             if label not in self.labels:
@@ -260,17 +260,17 @@ class Book:
         return label
 
     def adopt(self, labels: Sequence[str]) -> None:
-        """Reads the folder again, in which somebody has put samples, and takes over the names of their classes."""
+        """Reads the folder again after samples were added, and adopts their class names."""
         with self._lock:
             known = [*self.labels, *(label for label in map(checked_label, labels) if label not in self.labels)]
             self._write_classes(dict.fromkeys(known))
             self.reload()
 
     def rename_class(self, label: str, to: str) -> None:
-        """Gives a class and all of its samples another name."""
+        """Renames a class with all its samples."""
         to = checked_label(to)
         if to in self.labels:
-            raise InputError(f"there is a class {to} already", remedy="relabel the samples instead")
+            raise InputError(f"class {to} exists already", remedy="relabel the samples instead")
         with self._lock:
             for sample in self.of(label):
                 self._move(sample.name, Sample(sample.id, to, False).name)
@@ -293,13 +293,13 @@ class Book:
             self.reload()
 
     def take(self, label: str, counts: NDArray[np.int16], signal: Signal, shape: Sequence[int]) -> Sample:
-        """Keeps a window, int16 [window, channels], on the disk before this returns."""
+        """Saves a window, int16 [window, channels], to disk before it returns."""
         return self.take_all([(label, counts)], signal, shape)[0]
 
     def take_all(
         self, windows: Sequence[tuple[str, NDArray[np.int16]]], signal: Signal, shape: Sequence[int]
     ) -> list[Sample]:
-        """Keeps several windows; one undo takes all of them back."""
+        """Saves several windows; one undo removes all of them."""
         for label, counts in windows:
             checked_label(label)
             if counts.shape != (signal.window, signal.channels):
@@ -312,7 +312,7 @@ class Book:
         self._check_folder()
         with self._lock:
             names = [Sample(self._next_id(), checked_label(label), False).name for label, _ in windows]
-        try:  # without the lock, which pages wait for: a thousand files take a disk some seconds
+        try:  # without the lock, which pages wait for: writing a thousand files takes seconds
             for name, (_, counts) in zip(names, windows, strict=True):
                 write_npz(self.folder / name, {"samples": counts.astype(np.int16), **told})
         except BaseException:  # all of them or none
@@ -327,7 +327,7 @@ class Book:
             return [kept[name] for name in names]
 
     def relabel(self, ids: Sequence[str], label: str) -> None:
-        """Has samples be of another class."""
+        """Changes the class of samples."""
         label = checked_label(label)
         with self._lock:
             moves = [(old.name, Sample(old.id, label, False).name) for old in map(self.sample, ids)]
@@ -342,7 +342,7 @@ class Book:
             self.reload()
 
     def remove(self, ids: Sequence[str]) -> None:
-        """Takes samples out of the book."""
+        """Removes samples from the book."""
         with self._lock:
             names = [self.sample(sample_id).name for sample_id in ids]
             self._remove(names)
@@ -351,11 +351,11 @@ class Book:
 
     @property
     def can_undo(self) -> str:
-        """What `undo` would take back, in words, or ""."""
+        """What `undo` would revert, in words, or ""."""
         return self._undo[-1][0] if self._undo else ""
 
     def undo(self) -> str:
-        """Takes the last change back; what it was, or "" if there is none."""
+        """Reverts the last change; returns what it was, or "" if there is none."""
         with self._lock:
             if not self._undo:
                 return ""
@@ -364,34 +364,34 @@ class Book:
             try:
                 back()
             except OSError as error:
-                raise InputError(f"{what} can't be taken back: {error.strerror or error}") from error
+                raise InputError(f"{what} can't be undone: {error.strerror or error}") from error
             finally:
                 while len(self._undo) > count:
                     self._undo.pop()
                 self.reload()
             return what
 
-    # --- files that are dropped in
+    # --- dropped files
 
     def drop(self, name: str, content: bytes, label: str, base: Base) -> list[Sample]:
-        """Keeps what a file holds, as windows for a base; see `dropped_windows`. It takes a while.
+        """Saves a file's content as windows for a base; see `dropped_windows`. Takes a while.
 
-        InputError for files that can't be used; nothing of them is kept then.
+        InputError for invalid files, of which nothing is kept.
         """
         signal = base.model.signal
         if signal is None:
-            raise InputError(f"{base.name} says nothing of its signal: choose another base")
+            raise InputError(f"{base.name} does not describe its signal: choose another base")
         return self.take_all(dropped_windows(name, content, label, signal), signal, base.model.input.shape)
 
     def doubts(self, samples: Sequence[Sample]) -> str:
-        """What makes it unlikely that these are what their signal says, in words; "" if nothing does."""
+        """Why samples' values are unlikely for their signal, in words; "" if they are plausible."""
         windows = [self.window(sample) for sample in samples]
         return doubts(np.concatenate([one.counts for one in windows]), windows[0].signal) if windows else ""
 
     # --- for pages
 
     def thumbnail(self, sample: Sample, points: int = 64) -> dict[str, object]:
-        """What a small picture is drawn from: rows of 0 to 255, of channels or of a spectrogram's bands."""
+        """A thumbnail's data: rows of 0 to 255, of channels or of a spectrogram's bands."""
         window = self.window(sample)
         signal, counts = window.signal, window.counts
         seconds = signal.window / signal.rate
@@ -421,11 +421,11 @@ class Book:
     # --- names of files
 
     def _check_folder(self) -> None:
-        """What is written goes to where the rest is: a folder of that name is not made anew."""
+        """Raises an error if the folder is gone, instead of creating it again."""
         if not self.folder.is_dir():
             raise InputError(
-                f"{self.folder} is not there any more: nothing was kept",
-                remedy="put the project's folder back, or end the studio and start it with where the folder is now",
+                f"{self.folder} does not exist any more: nothing was saved",
+                remedy="restore the project's folder, or restart the studio with the folder's new path",
             )
 
     def _next_id(self) -> str:
@@ -459,11 +459,11 @@ class Book:
 
 
 def checked_label(text: str) -> str:
-    """A class's name as it is kept, which is part of a file's. InputError for what can't be one."""
+    """A normalized class name, which is part of file names. InputError if it is invalid."""
     label = unicodedata.normalize("NFC", text).strip()
     if not label or len(label) > MOST_LABEL or NO_LABEL.search(label) or not label.isprintable():
         raise InputError(
-            f'{text[:60]!r} is no name of a class: give 1 to {MOST_LABEL} characters, none of them . / \\ : * ? " < > |'
+            f'{text[:60]!r} is not a class name: give 1 to {MOST_LABEL} characters, none of them . / \\ : * ? " < > |'
         )
     return label
 

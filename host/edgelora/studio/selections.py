@@ -1,4 +1,4 @@
-"""What was chosen and not begun yet: it is there after a reload, and on other pages, too. No pages in here."""
+"""Selections that are not applied yet, kept over reloads and shared by pages. No pages in here."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .training_options import Offer
 
 @dataclass
 class RunChoice:
-    """Of a project's next run. base_name: "" for the usual one; within: a budget chooses, of what was measured for
-    samples of this version; offer: what it buys."""
+    """Settings of a project's next run. base_name: "" for the default; within: a budget chooses layers, measured for
+    samples of this version; offer: the resulting choice."""
 
     desk: Desk
     base_name: str = ""
@@ -28,16 +28,16 @@ class RunChoice:
 
 @dataclass
 class DropChoice:
-    """Of files that are dropped in: a class, "" for what a file says."""
+    """The class of dropped files; "" to use the file's own labels."""
 
     desk: Desk
     label: str = ""
 
 
 class SourceWish:
-    """Of what a board is to listen to, as fields have it. What it listens to replaces that when it begins.
+    """Fields of a board's source. The running source replaces them when it starts.
 
-    kind: a source's name, "module" or "tape"; base: a name, "" for none, None where nothing was chosen yet.
+    kind: a source's name, "module" or "tape"; base: a name, "" for none, None if not chosen yet.
     """
 
     def __init__(self, place: Place) -> None:
@@ -48,7 +48,7 @@ class SourceWish:
         self.follow()
 
     def follow(self) -> None:
-        """Takes over what is listened to, where that has begun since this was last called."""
+        """Adopts the running source if it started since the last call."""
         source, base = self._live.source, self._live.base
         if self._seen == (now := (id(self._live.job), source)):
             return

@@ -1,4 +1,4 @@
-"""The studio's server: on loopback only, guarded, until Ctrl-C."""
+"""The studio's server: on loopback only, access-controlled, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ HOST = "127.0.0.1"
 
 
 def serve(folder: Path, told: Callable[[str], None], *, port: int = 0, browser: bool = True) -> None:
-    """Serves the project in a folder, which is made if need be, until Ctrl-C.
+    """Serves the project in a folder, created if missing, until Ctrl-C.
 
-    told: gets the address once, with its token, when it can be opened. port: 0 for any that is free. browser: open it.
-    Raises `MissingPackage` without the extra `studio`, FileError where the port is taken or the folder can't be made,
-    InputError where another studio has it.
+    told: gets the address with its token, once it can be opened. port: 0 for any free one. browser: open it.
+    Raises `MissingPackage` without the extra `studio`, FileError if the port is taken or the folder can't be created,
+    InputError if another studio uses the folder.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(
-            f"{folder} can't be a project's folder: {error.strerror}", remedy="give a folder that you may write in"
+            f"{folder} can't be used as a project folder: {error.strerror}", remedy="give a writable folder"
         ) from None
-    # Read when the framework is imported; the studio keeps nothing there.
+    # Read when the framework is imported; the studio stores nothing there.
     os.environ["NICEGUI_STORAGE_PATH"] = str(folder.resolve() / ".page")
     try:
         import nicegui  # noqa: F401
     except ImportError as error:
         raise MissingPackage(
-            f"the studio takes the package nicegui ({error})", remedy="pip install 'edgelora[studio]'"
+            f"the studio needs the package nicegui ({error})", remedy="pip install 'edgelora[studio]'"
         ) from None
     import uvicorn
     from fastapi import FastAPI
@@ -81,13 +81,13 @@ def serve(folder: Path, told: Callable[[str], None], *, port: int = 0, browser: 
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Nobody else serves this project meanwhile: two would fight over its boards. Not checked on Windows."""
+    """Locks the project: two studios would compete for its boards. Not checked on Windows."""
     with open(folder / ".studio.lock", "a") as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                remedy = "use its page, or end it with Ctrl-C, or give another folder"
+                remedy = "use its page, stop it with Ctrl-C, or give another folder"
                 raise InputError(f"a studio is open on {folder} already", remedy=remedy) from None
         yield
 
@@ -97,7 +97,7 @@ def _bound(port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((HOST, port))
-        listening.listen()  # who opens the address at once waits until it is served
+        listening.listen()  # early connections wait until the server runs
     except OSError as error:
         listening.close()
         raise FileError(

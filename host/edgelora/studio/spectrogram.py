@@ -1,4 +1,4 @@
-"""Pictures of what a sensor measures: columns of a spectrogram as samples come. No pages in here."""
+"""Spectrograms of a live signal, column by column. No pages in here."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-FAST_RATE = 1000  # samples a second from which a signal is shown as a spectrogram
+FAST_RATE = 1000  # samples per second: faster signals are shown as spectrograms
 COLUMN_SECONDS, SPAN_SECONDS = 0.02, 0.032
 BANDS = 48
 LOWEST_HZ = 60.0
-FLOOR_DB, TOP_DB = -96.0, -12.0  # of full scale; what is drawn darkest and brightest
-COLUMN = BANDS + 2  # bytes: the least and the most of its samples, then bands from the lowest
+FLOOR_DB, TOP_DB = -96.0, -12.0  # of full scale: drawn darkest, and brightest
+COLUMN = BANDS + 2  # bytes: minimum and maximum of its samples, then bands from the lowest
 
 
 class Spectrogram:
@@ -26,7 +26,7 @@ class Spectrogram:
         self._rest = np.zeros(0, np.int16)
 
     def feed(self, samples: NDArray[np.int16]) -> NDArray[np.uint8]:
-        """What these samples, [n], complete: [columns, COLUMN]."""
+        """The columns that samples [n] complete: [columns, COLUMN]."""
         self._rest = np.concatenate([self._rest, samples])
         count = max(0, (len(self._rest) - self._span) // self.hop + 1)
         if not count:
@@ -43,12 +43,12 @@ class Spectrogram:
 
 
 def _bands(rate: float, span: int) -> NDArray[np.float64]:
-    """The share of each bin in each band [span / 2 + 1, BANDS]: triangles whose middles are evenly spaced in mel."""
+    """The weight of each bin in each band [span / 2 + 1, BANDS]: triangles with centres evenly spaced in mel."""
     mel = np.linspace(_mel(min(LOWEST_HZ, rate / 8)), _mel(rate / 2), BANDS + 2)
     edges = 700 * (10 ** (mel / 2595) - 1)
     bins = np.fft.rfftfreq(span, 1 / rate)[:, None]
     low, middle, high = edges[:-2], edges[1:-1], edges[2:]
-    wide = rate / span  # a band that is narrower than a bin still gets its nearest
+    wide = rate / span  # a band narrower than a bin gets its nearest bin
     rising, falling = (bins - low) / np.maximum(middle - low, wide), (high - bins) / np.maximum(high - middle, wide)
     near = np.clip(1 - np.abs(bins - middle) / wide, 0, 1)
     shares: NDArray[np.float64] = np.maximum(np.clip(np.minimum(rising, falling), 0, 1), near)

@@ -1,4 +1,4 @@
-"""What could be learned from a project's samples, by which base, and what a budget of memory buys. No pages in here."""
+"""Options of a training run: classes by base, and gain by memory budget. No pages in here."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from .project import Desk
 from .samples import Book
 
 PACKAGED = Path(__file__).parent / "bases"  # made by `tools/studio_bases.py`, as `edgelora pretrain` and `quantize` do
-OWN = "own-"  # before the name of a base whose outputs have the person's names
-LEAST_OF_CLASS = 4  # samples: of these one judges
+OWN = "own-"  # prefix of a base whose outputs have the user's class names
+LEAST_OF_CLASS = 4  # samples, of which one is held out
 
 
 @dataclass(frozen=True)
 class Prospect:
-    """What learning from these samples would be: `learned` are classes that train, `added` get a row of their own.
+    """The options of training on samples: classes in `learned` are trained, those in `added` get a new output row.
 
-    base: the network as it would be taught, with the person's names if `renamed`. problem, remedy: why it can't be.
+    base: the network to train, with the user's class names if `renamed`. problem, remedy: why it can't be trained.
     """
 
     base: Base
@@ -41,20 +41,20 @@ class Prospect:
 
 
 def prospect(base: Base, data: Dataset | None) -> Prospect:
-    """How a base could learn the classes of some samples.
+    """How a base could be trained on the classes of some samples.
 
-    Those that it knows by name are trained. If it knows none of them its outputs are renamed, and trained anew.
+    Classes that it knows by name are trained. If it knows none, its outputs are renamed and retrained.
     """
     counts = counts_of(data)
     there = [label for label, count in counts.items() if count]
     known = tuple(label for label in there if label in base.model.labels)
     if not there:
-        remedy = "record some in Collect: eight of each of two classes or more"
+        remedy = "record some in Collect: eight of each of at least two classes"
         return Prospect(base, counts, problem="there are no samples yet", remedy=remedy)
     if len(there) < 2:
         return Prospect(base, counts, problem="all samples are of one class", remedy="record another class in Collect")
     if data and not fits(base, data):
-        problem = f"samples are {data.x.shape[1:]}, this base takes {base.model.input.shape}"
+        problem = f"samples are {data.x.shape[1:]}, this base needs {base.model.input.shape}"
         return Prospect(base, counts, problem=problem, remedy="choose a base for this sensor")
     learned, renamed = known, False
     if len(known) < 2:
@@ -72,21 +72,21 @@ def counts_of(data: Dataset | None) -> dict[str, int]:
 
 
 def parted(data: Dataset, name: str, on_board: bool) -> Parts:
-    """What trains and what tests. Of few samples, those that choose the epoch test too, and it is said.
+    """Splits samples into training and test data. Few samples choose the epoch and test; the report says so.
 
-    on_board: the board leads. Where this computer does, a run's last epochs learn from all samples.
+    on_board: the board controls training. Otherwise the last epochs train on all samples.
     """
     held = held_out(data.y)
-    if np.bincount(data.y, minlength=2).min() >= HELD_OUT**2:  # a quarter tests, and of the rest one judges
+    if np.bincount(data.y, minlength=2).min() >= HELD_OUT**2:  # a quarter for testing, one of the rest for validation
         return dataset.split(data, name)
     test = Dataset(data.x[held], data.y[held], data.labels, data.signal)
-    learned = "" if on_board else ", and were learned from in the last epochs"
+    learned = "" if on_board else ", and were trained on in the last epochs"
     message = f"{int(held.sum())} samples held out from training, which also chose the best epoch{learned}"
     return Parts(data, test, message, seen=int(held.sum()))
 
 
 def fits(base: Base, data: Dataset) -> bool:
-    """Whether samples have a shape that the base takes."""
+    """Whether samples have the base's input shape."""
     try:
         base.model.frames(data.x.shape[1:])
     except ValueError:
@@ -99,7 +99,7 @@ def fits(base: Base, data: Dataset) -> bool:
 
 @dataclass(frozen=True)
 class Offer:
-    """What a budget buys: a choice, and what it takes on the board."""
+    """The choice within a budget, and its cost on the board."""
 
     choice: Choice
     plan: Plan
@@ -110,7 +110,7 @@ class Offer:
 
 
 def measured_choices(desk: Desk, prospect: Prospect, data: Dataset, recipe: Recipe) -> Job:
-    """Measures on this computer what each layer is worth for these samples: the job's result is `Choices`."""
+    """Measures each layer's value for these samples on this computer. The job's result is `Choices`."""
     samples = prospect.base.samples(data.only(prospect.learned))
     mine = replace(recipe, on_board=False)
 
@@ -121,18 +121,18 @@ def measured_choices(desk: Desk, prospect: Prospect, data: Dataset, recipe: Reci
 
 
 def offer(found: Choices, board: str, ram: int, adapter: int | None) -> Offer:
-    """The best within a budget in bytes. InputError, which names the smallest that works, if none fits."""
+    """The best choice within a budget in bytes. InputError, which names the smallest budget, if none fits."""
     choice = found.within(Budget(ram, adapter))
     return Offer(choice, plan(found.elm, load_board(board), choice.chosen.recipe))
 
 
 def planned(base: Base, board: str, recipe: Recipe) -> Plan:
-    """What a run takes without a budget."""
+    """The cost of a run without a budget."""
     return plan(base.elm, load_board(board), recipe)
 
 
 def about(base: Base) -> str:
-    """What a base that comes with the studio knows, of what, and how well; "" for others, of whatever name."""
+    """A description of an included base: classes, data, accuracy; "" for other bases, whatever their name."""
     try:
         if (PACKAGED / base.name).read_bytes() == base.elm:
             return (PACKAGED / base.name).with_suffix(".txt").read_text(encoding="utf-8").strip()
@@ -145,15 +145,15 @@ def about(base: Base) -> str:
 
 
 def collected(desk: Desk, base: Base | None) -> Dataset | None:
-    """The samples of the project, cut as a base takes them; None where there are none."""
+    """The project's samples, cut into a base's windows; None if there are none."""
     return desk.of(Book).dataset(base)
 
 
 def left_out(desk: Desk, base: Base | None) -> list[str]:
-    """Why some samples of the project are not among these, in words."""
+    """Why some samples of the project are left out, in words."""
     return desk.of(Book).left_out(base)
 
 
 def collected_version(desk: Desk) -> int:
-    """Rises with each change of these."""
+    """Rises with each change of the samples."""
     return desk.of(Book).version

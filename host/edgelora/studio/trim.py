@@ -1,4 +1,4 @@
-"""The part of a recording that is wanted. No pages in here."""
+"""Trimming of recordings. No pages in here."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from .project import Desk
 from .project_files import keep_capture
 
 FOLDER = "recordings"
-USUAL_RATE = 50.0  # of files that say none, as a virtual board's sensor takes them
+USUAL_RATE = 50.0  # of files without a rate, as a virtual board's sensor reads them
 WRITTEN = {".csv", ".wav", ".npz", ".json", ".cbor"}
 
 
 def seconds_of(desk: Desk, name: str) -> float:
-    """How long a recording of the project is. InputError for what is none."""
+    """The duration of a recording of the project. InputError if it is not a recording."""
     capture = read_capture(_path(desk, name))
     return len(capture.values) / (capture.rate or USUAL_RATE)
 
 
 def trim(desk: Desk, name: str, start: float, end: float) -> str:
-    """Puts the part between two times, in seconds, beside the recording; the new file's name.
+    """Saves the part between two times, in seconds, in a new file; returns its name.
 
-    InputError for an empty part, or one that is not inside.
+    InputError for an empty part, or one outside of the recording.
     """
     path = _path(desk, name)
     capture = read_capture(path)
@@ -35,9 +35,10 @@ def trim(desk: Desk, name: str, start: float, end: float) -> str:
     first, last = round(start * rate), round(end * rate)
     if not 0 <= first < last <= len(capture.values):
         raise InputError(
-            f"{start:g} to {end:g} s: the recording has {len(capture.values) / rate:g} s", remedy="choose a part of it"
+            f"{start:g} to {end:g} s: the recording has {len(capture.values) / rate:g} s",
+            remedy="choose a part of it",
         )
-    part = f"{start:g}-{end:g} s".replace(".", "_")  # a dot ends the name of a class
+    part = f"{start:g}-{end:g} s".replace(".", "_")  # a dot ends the class name
     kept = path.with_name(f"{path.stem[:50]} {part}{path.suffix}")
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / kept.name
@@ -48,5 +49,5 @@ def trim(desk: Desk, name: str, start: float, end: float) -> str:
 def _path(desk: Desk, name: str) -> Path:
     folder = desk.folder / FOLDER
     if name not in {path.name for path in folder.glob("*") if path.suffix.lower() in WRITTEN}:
-        raise InputError("no recording is chosen", remedy="choose one")
+        raise InputError("no recording is selected", remedy="select one")
     return folder / name

@@ -1,4 +1,4 @@
-"""Where the words of a recording are. No pages in here."""
+"""Finding words in a recording. No pages in here."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 FRAME_SECONDS = 0.01
-PAUSE_SECONDS = 0.25  # within a word, at most: longer ones are between words
-LEAST_SECONDS = 0.05  # of a word: what is shorter is a click
-ABOVE_NOISE, OF_LOUDEST = 4.0, 0.1  # times the root mean square that a word's frames have at least
-QUIET_SHARE = 20  # % of the frames that are the room's noise
+PAUSE_SECONDS = 0.25  # longest pause within a word
+LEAST_SECONDS = 0.05  # shortest word: shorter sounds are clicks
+ABOVE_NOISE, OF_LOUDEST = 4.0, 0.1  # ratio of a word's root mean square to the noise, at least
+QUIET_SHARE = 20  # % of the frames assumed to be the room's noise
 
 
 def starts_of(sound: NDArray[np.int16], rate: float, window: int, hop: int) -> list[int]:
-    """Where windows of a sound, int16 [n], begin so that each has one word in its middle.
+    """Start indices of windows of a sound, int16 [n], each with one word in its middle.
 
-    A sound that goes on for longer than a window gives one every `hop`, and so does a recording of which nothing stands
-    out, as of noise. At least one if the recording is as long as a window.
+    A sound longer than a window gives one every `hop`, and so does a recording in which nothing stands
+    out, such as noise. At least one if the recording is as long as a window.
     """
     last = len(sound) - window
     if last < 0:
@@ -36,7 +36,7 @@ def starts_of(sound: NDArray[np.int16], rate: float, window: int, hop: int) -> l
 
 
 def _loud(sound: NDArray[np.int16], rate: float) -> list[tuple[int, int]]:
-    """Parts that stand out of the noise, by their first sample and the one behind the last."""
+    """Parts that stand out of the noise, as (first sample, sample after the last)."""
     frame = max(1, round(FRAME_SECONDS * rate))
     frames = sound[: len(sound) // frame * frame].reshape(-1, frame).astype(np.float64)
     level = np.sqrt((frames**2).mean(1))

@@ -1,1 +1,1 @@
-"""What the studio shows. Each view has `page(desk)`, which builds it into the page that asks for it."""
+"""The studio's views. Each module has `page(desk)`, which builds the view into the current page."""

@@ -1,4 +1,4 @@
-"""The view Act: what classes do on a board that runs by itself."""
+"""The view Act: actions of classes on a board that runs on its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from . import console, widgets
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    widgets.title("Act", "What the board does by itself when it sees a class.", desk)
+    widgets.title("Act", "What the board does on its own when it recognizes a class.", desk)
     acts = desk.of(Acts)
     widgets.follow(lambda: (acts.version, tuple(acts.there())), lambda: _alone(acts))
     widgets.follow(lambda: (acts.version, desk.selected, tuple(acts.labels(desk.selected))), lambda: _list(desk, acts))
@@ -26,7 +26,7 @@ def page(desk: Desk) -> None:
     widgets.follow(lambda: id(acts.saved), lambda: _saved(acts))
 
 
-# --- what is chosen
+# --- the actions
 
 
 def _list(desk: Desk, acts: Acts) -> None:
@@ -40,7 +40,7 @@ def _list(desk: Desk, acts: Acts) -> None:
                 remove = partial(acts.remove, act)
                 widgets.button("Remove", remove, icon="delete", label=f"Remove: {act.label}, {words}")
         if not acts.acts:
-            ui.label("No class does anything yet.").classes("quiet")
+            ui.label("No actions yet.").classes("quiet")
         _new(acts, acts.labels(desk.selected))
 
 
@@ -91,7 +91,7 @@ def _new(acts: Acts, labels: list[str]) -> None:
         widgets.button("Add", act, icon="add", label="Add action")
 
 
-# --- onto the board
+# --- save to the board
 
 
 def _saving(acts: Acts, place: Place | None) -> None:
@@ -99,15 +99,15 @@ def _saving(acts: Acts, place: Place | None) -> None:
         if not acts.there():
             widgets.empty("No board yet: plug one in, or start a virtual one, in Boards.", "memory")
         return
-    with ui.element("section").classes("card whole stack tight").props('aria-label="By itself"'):
+    with ui.element("section").classes("card whole stack tight").props('aria-label="On its own"'):
         widgets.heading("Without this computer")
         ui.label(
-            "The board gets a program, main.py, which it runs after each reset, without this computer: its sensor, the "
-            "adapter that is in use, and these actions. The studio lets go of it."
+            "Writes main.py, which the board runs after each reset, without this computer: it reads the sensor, uses "
+            "the active adapter, and performs these actions. The studio then releases the board."
         ).classes("quiet")
         nothing = ui.checkbox("Say “nothing” when a window resembles no sample", value=acts.nothing).props("dense")
         nothing.on_value_change(lambda event: acts.set_nothing(bool(event.value)))
-        vote = widgets.Choice(VOTES, value=acts.vote, label="A class is decided on by").props("dense outlined")
+        vote = widgets.Choice(VOTES, value=acts.vote, label="Votes for a decision").props("dense outlined")
         vote.classes("choice-line").on_value_change(lambda event: acts.set_vote(str(event.value)))
         act = widgets.reporting(lambda: acts.start(place))
         widgets.button("Save to the board and start", act, icon="rocket_launch", main=True)
@@ -117,24 +117,24 @@ def _saved(acts: Acts) -> None:
     if acts.saved is None:
         return
     if acts.saved.kept:
-        ui.label(f"The board had a main.py of its own: it is {acts.saved.kept} now.").classes("quiet")
+        ui.label(f"The board's previous main.py was renamed to {acts.saved.kept}.").classes("quiet")
     if acts.saved.shares:
         ui.label(f"“Nothing”: {acts.saved.shares.words}.").classes("quiet")
     elif acts.nothing:
-        ui.label("There is no class “nothing”: too few samples of the adapter's classes.").classes("quiet")
+        ui.label("“Nothing” is off: the adapter's classes have too few samples.").classes("quiet")
     with widgets.fold("The program", "code"):
         ui.label(acts.saved.main).classes("program").props('role=region aria-label="The program" tabindex=0')
 
 
-# --- boards that run by themselves
+# --- boards that run on their own
 
 
 def _alone(acts: Acts) -> None:
     for device in acts.there():
-        with ui.element("section").classes("card whole").props('aria-label="Runs by itself"'):
+        with ui.element("section").classes("card whole").props('aria-label="Runs on its own"'):
             with ui.element("div").classes("row-line"):
                 ui.icon("rocket_launch").props("aria-hidden=true")
-                ui.label(f"{device.description} runs by itself").props("role=heading aria-level=2").classes("grow")
+                ui.label(f"{device.description} runs on its own").props("role=heading aria-level=2").classes("grow")
                 connect = widgets.reporting(partial(acts.connect, device))
                 widgets.button("Stop and connect", connect, icon="link")
                 console.watch_button(acts.desk, device)
@@ -149,7 +149,7 @@ def _pins(device: Device) -> None:
     def tell() -> None:
         levels = pins_of(device) or {}
         words = ", ".join(f"pin {pin} {'high' if level else 'low'}" for pin, level in levels.items())
-        label.set_text(words or "no pin is driven yet")
+        label.set_text(words or "no output pins yet")
 
     tell()
     ui.timer(0.3, tell)

@@ -1,4 +1,4 @@
-"""The view Adapters: what the board's store holds, and the project's files."""
+"""The view Adapters: adapters in the board's store, and adapter files of the project."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from .charts import facts
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    widgets.title("Adapters", "What the board has learned, by name. It uses one of them, or the bare base.", desk)
+    widgets.title("Adapters", "The board's adapters, by name. It uses one of them, or the base alone.", desk)
     widgets.follow(lambda: desk.selected, lambda: _of_board(desk, desk.selected))
     widgets.follow(lambda: adapter_actions.files(desk), lambda: _files(desk), 1.0)
 
 
 def _of_board(desk: Desk, place: Place | None) -> None:
     if place is None:
-        return widgets.empty("No board is chosen: start or plug in one in Boards.", "memory")
+        return widgets.empty("No board is selected: plug one in, or start a virtual one, in Boards.", "memory")
     widgets.place_job(place)
-    opened: dict[str, set[str]] = {}  # what is unfolded, by adapter
+    opened: dict[str, set[str]] = {}  # expanded details, by adapter
     widgets.follow(lambda: (place.state.store, place.state.status == "away"), lambda: _store(desk, place, opened))
-    compared: list[Job] = []  # what was asked for last stays when the store changes
+    compared: list[Job] = []  # the last comparison stays when the store changes
     widgets.follow(lambda: _comparable(place), lambda: _compare(desk, place, _comparable(place), compared))
     widgets.follow(lambda: (compared[0], compared[0].state) if compared else None, lambda: _compared(compared))
 
@@ -46,29 +46,29 @@ def _store(desk: Desk, place: Place, opened: dict[str, set[str]]) -> None:
     if store is None:
         if place.state.problem:
             return widgets.problem(place.state.problem, place.state.remedy)
-        return widgets.empty("The board has no store yet: EdgeLoRA is not on it.", "layers_clear")
+        return widgets.empty("The board has no adapter store yet: install EdgeLoRA on it.", "layers_clear")
     for notice in store.notices:
         ui.label(notice).classes("quiet")
     with ui.element("div").classes("cards"):
         for adapter in store.adapters:
             _card(desk, place, adapter, store.active, opened.setdefault(adapter.name, set()))
         _bare(desk, place, store.active)
-    ui.label(f"{store.free / 1024:.0f} KB of the store are free").classes("quiet")
+    ui.label(f"{store.free / 1024:.0f} KB free in the store").classes("quiet")
 
 
 def _bare(desk: Desk, place: Place, active: str | None) -> None:
-    with ui.element("section").classes("card").props('aria-label="The bare base"'):
+    with ui.element("section").classes("card").props('aria-label="The base alone"'):
         with ui.element("div").classes("row-line"):
-            ui.label("The bare base").props("role=heading aria-level=2").classes("job-name grow")
+            ui.label("The base alone").props("role=heading aria-level=2").classes("job-name grow")
             _chip("check_circle", "in use", active is None)
-        ui.label("Without anything learned.").classes("quiet")
+        ui.label("The pretrained network without an adapter.").classes("quiet")
         if active is not None:
             with ui.element("div").classes("row-line actions"):
                 widgets.button(
                     "Use",
                     lambda: adapter_actions.activate(desk, place, adapter_actions.BARE),
                     icon="play_arrow",
-                    label="Use the bare base",
+                    label="Use the base alone",
                 )
 
 
@@ -83,9 +83,9 @@ def _card(desk: Desk, place: Place, adapter: StoredAdapter, active: str | None, 
             _chip("science", "on trial", adapter.trial)
         facts(
             [
-                ("knows", widgets.plain(", ".join(knows.classes)) or "not known here"),
-                ("how well", widgets.plain(knows.how_well) or "not measured in this project"),
-                ("since", widgets.when(knows.since) if knows.since else "not known here"),
+                ("knows", widgets.plain(", ".join(knows.classes)) or "unknown"),
+                ("accuracy", widgets.plain(knows.how_well) or "not measured in this project"),
+                ("since", widgets.when(knows.since) if knows.since else "unknown"),
             ]
         )
         with ui.element("div").classes("row-line actions"):
@@ -138,14 +138,14 @@ def _rename(desk: Desk, place: Place, adapter: StoredAdapter) -> None:
 
 def _remove(place: Place, name: str) -> None:
     with widgets.dialog(f"Remove {widgets.plain(name)}?") as dialog:
-        ui.label("It is gone from the board then. Pull it first if you may want it again.")
+        ui.label("This deletes it from the board. Pull it first to keep a copy.")
         widgets.choices(dialog, "Remove", lambda: adapter_actions.remove(place, name))
 
 
 def _release(desk: Desk, place: Place, name: str) -> None:
     with widgets.dialog(f"Release {widgets.plain(name)}") as dialog:
-        ui.label("It is signed with the project's key, and put into the folder releases, for boards to fetch.")
-        target = ui.input("Product that it is for", value=place.state.board or "").props("outlined maxlength=24")
+        ui.label("Signs it with the project's key and writes it to the folder releases, for boards to download.")
+        target = ui.input("For product", value=place.state.board or "").props("outlined maxlength=24")
         target.classes("wide")
         answer: list[Job] = []
         widgets.choices(
@@ -168,7 +168,7 @@ def _released(job: Job) -> None:
 
 
 def _when_done(job: Job, show: Callable[[Job], None]) -> None:
-    """Shows what a job came to, if the page is still there by then."""
+    """Shows a job's result when it ends, if the page is still open."""
 
     def look() -> None:
         if job.ended:
@@ -179,18 +179,18 @@ def _when_done(job: Job, show: Callable[[Job], None]) -> None:
     timer = ui.timer(widgets.POLL_SECONDS, look)
 
 
-# --- two on the same samples
+# --- compare two adapters
 
 
 def _comparable(place: Place) -> dict[str, str]:
-    """Adapters of the store by name, and the ids of their bases."""
+    """Ids of the base networks, by name of the adapter in the store."""
     return {one.name: one.base_id for one in place.state.store.adapters} if place.state.store else {}
 
 
 def _compare(desk: Desk, place: Place, ids: dict[str, str], answer: list[Job]) -> None:
     if not ids:
         return
-    names = {adapter_actions.BARE: "the bare base"} | {name: widgets.plain(name) for name in ids}
+    names = {adapter_actions.BARE: "the base alone"} | {name: widgets.plain(name) for name in ids}
     card = ui.element("section").classes("card whole").props('aria-label="Compare"')
     with card:
         widgets.heading("Compare two on your samples")
@@ -209,7 +209,7 @@ def _compare(desk: Desk, place: Place, ids: dict[str, str], answer: list[Job]) -
 
 def _begin(desk: Desk, place: Place, base: Base | None, names: Sequence[str]) -> Job:
     if base is None:
-        raise InputError("the project does not have the base of these adapters", remedy="put its .elm into Boards")
+        raise InputError("the project does not have the base of these adapters", remedy="add its .elm in Boards")
     data = desk.of(Book).dataset(base)
     if data is None:
         raise InputError("there are no samples to compare with", remedy="record some in Collect")
@@ -220,19 +220,19 @@ def _compared(answer: Sequence[Any]) -> None:
     if not answer or answer[0].state != "done":
         return
     found: adapter_actions.Comparison = answer[0].result
-    titles = [one.name or "the bare base" for one in found.answers]
+    titles = [one.name or "the base alone" for one in found.answers]
     with ui.element("table").classes("table"):
-        for what, seen in (("new samples", False), ("samples that a run of this project learned from", True)):
+        for what, seen in (("new samples", False), ("training samples", True)):
             if rows := found.rows(seen):
-                _row("th", [what, "samples", *(f"{widgets.plain(title)}: right" for title in titles)])
+                _row("th", [what, "samples", *(f"{widgets.plain(title)}: correct" for title in titles)])
                 for label, count, right in rows:
                     _row("td", [widgets.plain(label), str(count), *map(str, right)])
                 totals = [sum(column) for column in zip(*(right for _, _, right in rows), strict=True)]
                 _row("td", ["all", str(sum(count for _, count, _ in rows)), *map(str, totals)])
-        _row("td", ["time of one", "", *(f"{one.infer_us / 1000:.1f} ms" for one in found.answers)])
+        _row("td", ["inference time", "", *(f"{one.infer_us / 1000:.1f} ms" for one in found.answers)])
     if any(found.seen):
-        ui.label("Only new samples show how well an adapter does: those it learned from, it may have memorized.")
-    ui.label(f"They say different things of {found.apart} of {len(found.classes)} samples.")
+        ui.label("Only new samples show the true accuracy: an adapter may have memorized its training samples.")
+    ui.label(f"They disagree on {found.apart} of {len(found.classes)} samples.")
 
 
 def _row(kind: str, cells: Sequence[str]) -> None:
@@ -257,9 +257,9 @@ def _files(desk: Desk) -> None:
                     "Push", widgets.reporting(partial(_push, desk, name)), icon="upload", label=f"Push {name}"
                 )
         if not files:
-            ui.label("No adapters were pulled yet.").classes("quiet")
+            ui.label("No adapters yet. Pull one from a board.").classes("quiet")
         widgets.drop(
-            "An adapter that you have, a .ela file",
+            "Add an adapter file (.ela)",
             ".ela",
             lambda name, content: adapter_actions.keep_file(desk, name, content),
         )
@@ -267,5 +267,5 @@ def _files(desk: Desk) -> None:
 
 def _push(desk: Desk, name: str) -> None:
     if desk.selected is None:
-        raise InputError("no board is chosen", remedy="start or plug in one in Boards")
+        raise InputError("no board is selected", remedy="plug one in, or start a virtual one, in Boards")
     adapter_actions.push(desk, desk.selected, name)

@@ -1,4 +1,4 @@
-"""The view Boards: what is plugged in, virtual boards, and what is done to each."""
+"""The view Boards: connected boards, virtual boards, and the actions on each."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NO_BASE = ""
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    widgets.title("Boards", "What you teach: boards that are plugged in, or virtual ones of this computer.", desk)
+    widgets.title("Boards", "Boards that you can train: plugged in, or virtual on this computer.", desk)
     widgets.job_card(lambda: desk.jobs[-1] if desk.jobs else None)
     widgets.follow(lambda: tuple(desk.places), lambda: _places(desk))
     widgets.follow(lambda: desk.others, lambda: _plugged_in(desk))
@@ -71,7 +71,9 @@ def _card(desk: Desk, place: Place) -> None:
 
 def _refused(desk: Desk) -> None:
     for name, why in desk.of(Lessons).refused().items():
-        widgets.problem(f"{name} is no base: {why}", "give another file, or remove it from the project's folder bases")
+        widgets.problem(
+            f"{name} is not a base network: {why}", "replace it, or remove it from the project's folder bases"
+        )
 
 
 def _condition(word: Condition) -> None:
@@ -81,16 +83,16 @@ def _condition(word: Condition) -> None:
 
 
 def _facts(place: Place) -> None:
-    """What matters to somebody who teaches a board."""
+    """The facts that matter for training on a board."""
     state = place.state
     if state.problem:
         widgets.problem(state.problem, state.remedy)
-    rows = [("board", state.board or state.machine or "not known yet")]
+    rows = [("board", state.board or state.machine or "unknown")]
     if state.firmware:
         if not state.module:
-            rows.append(("EdgeLoRA", "not on it yet"))
-        rows.append(("base", ", ".join(state.models) or "none on it yet"))
-        rows.append(("adapter in use", state.active or "none"))
+            rows.append(("EdgeLoRA", "not installed"))
+        rows.append(("base", ", ".join(state.models) or "none yet"))
+        rows.append(("active adapter", state.active or "none"))
     facts(rows)
 
 
@@ -106,7 +108,7 @@ def _details(state: PlaceState) -> list[tuple[str, str]]:
 
 
 def _actions(desk: Desk, place: Place) -> None:
-    """What can be done to a board. Reset and Stop are not drawn again while it restarts."""
+    """Buttons for a board. Reset and Stop are not redrawn while it restarts."""
 
     def shown() -> tuple[object, ...]:
         state, is_away = place.state, place.state.status == "away"
@@ -133,14 +135,14 @@ def _first_actions(desk: Desk, place: Place) -> None:
             main=bool(state.module and not state.models),
         )
     elif desk.waits_for_firmware(place):
-        ui.label("It waits for firmware.").classes("grow")
+        ui.label("It is in its boot loader: flash firmware.").classes("grow")
         widgets.button("Flash", lambda: _flash_dialog(desk, place, None), icon="bolt", label=f"Flash {name}", main=True)
     elif state.is_virtual and not desk.is_there(place):
         widgets.button("Start", lambda: _start(desk, place), icon="power", label=f"Start {name}", main=True)
 
 
 def _can_reset(desk: Desk, place: Place) -> bool:
-    """Whether it has power and runs a program, though it may not answer, or another program may have its port."""
+    """Whether it is powered and past its boot loader; it may be silent, or its port used elsewhere."""
     return not desk.waits_for_firmware(place) and (place.state.status != "away" or desk.is_there(place))
 
 
@@ -174,16 +176,16 @@ def _start(desk: Desk, place: Place) -> None:
 
 
 def _off_thread(desk: Desk, what: str, place: Place) -> None:
-    """Stopping waits for a board's process or thread, which must not hold the page up."""
+    """Runs an action off the page's thread: stopping waits for the board's process."""
     act = desk.stop_virtual if what == "stop" else desk.release
     desk.submit(f"{what} {place.state.name}", lambda job: act(place.key))
 
 
-# --- what is plugged in and was not opened
+# --- devices that are plugged in but not opened
 
 
 def _plugged_in(desk: Desk) -> None:
-    for heading, virtual in (("Also plugged in", False), ("Virtual boards that were started elsewhere", True)):
+    for heading, virtual in (("Also plugged in", False), ("Virtual boards started elsewhere", True)):
         found = [device for device in desk.others if device.virtual == virtual]
         if found:
             widgets.heading(heading)
@@ -201,11 +203,11 @@ def _cards(desk: Desk, devices: list[Device]) -> None:
 
 def _offer(desk: Desk, device: Device) -> None:
     if device.boot_loader:
-        ui.label("It waits for firmware.")
+        ui.label("It is in its boot loader: flash firmware.")
         widgets.button("Flash", lambda: _flash_dialog(desk, None, device), icon="bolt", main=True)
         return
     if not device.known:
-        ui.label("This may be any device: opening its port may reset it.")
+        ui.label("Unknown device: opening its port may reset it.")
     widgets.button("Connect", lambda: desk.connect(device), icon="link", label=f"Connect {device.port}", main=True)
 
 
@@ -221,7 +223,7 @@ def _base_names(desk: Desk) -> dict[str, str]:
 
 
 def _base_choice(desk: Desk, none: str = "") -> widgets.Choice:
-    """Which base; none: what choosing none is called, if that is possible."""
+    """A drop-down of bases. none: the label of the choice without a base, if allowed."""
     options = ({NO_BASE: none} if none else {}) | _base_names(desk)
     choice = widgets.Choice(options, value=next(iter(options), None), label="Base network")
     return choice.props("outlined").classes("wide")
@@ -237,12 +239,12 @@ def _base_dialog(desk: Desk, place: Place) -> None:
 
         label = ui.label(about(_bases(desk)[choice.value]) if choice.value else "").classes("quiet")
         choice.on_value_change(lambda event: label.set_text(about(_bases(desk)[event.value]) if event.value else ""))
-        widgets.drop("A base of your own, a .elm file", ".elm", given)
-        widgets.choices(dialog, "Put it there", lambda: board_actions.put_base(place, _bases(desk)[choice.value]))
+        widgets.drop("Add your own base (.elm)", ".elm", given)
+        widgets.choices(dialog, "Copy to the board", lambda: board_actions.put_base(place, _bases(desk)[choice.value]))
 
 
 def _flash_dialog(desk: Desk, place: Place | None, device: Device | None) -> None:
-    """Firmware onto a board by its port, or by its boot loader's volume."""
+    """Flashes a board by its port, or by its boot loader's volume."""
     name = place.state.name if place else device.port if device else ""
     image: list[Path] = []
 
@@ -256,9 +258,7 @@ def _flash_dialog(desk: Desk, place: Place | None, device: Device | None) -> Non
             board_actions.flash_device(desk, device, given, board, base)
 
     with widgets.dialog(f"Flash {name}") as dialog:
-        ui.label(
-            "What is in the board's flash now is replaced; its files stay where the new firmware has the same layout."
-        )
+        ui.label("Replaces the board's firmware. Its files stay if the new firmware has the same flash layout.")
         board_choice, base_choice = widgets.Choice([]), widgets.Choice([])
         board_choice.set_visibility(False)
         base_choice.set_visibility(False)
@@ -273,7 +273,7 @@ def _flash_dialog(desk: Desk, place: Place | None, device: Device | None) -> Non
             image[:] = [board_actions.keep_image(desk, file, content)]
             label.set_text(f"{file} will be written")
 
-        widgets.drop("Or an image that you have, .uf2 or .bin", ".uf2,.bin", given)
+        widgets.drop("Or your own image (.uf2 or .bin)", ".uf2,.bin", given)
         label = ui.label().classes("quiet")
         widgets.choices(dialog, "Flash", write)
 
@@ -284,12 +284,12 @@ def _flash_dialog(desk: Desk, place: Place | None, device: Device | None) -> Non
 def _virtual(desk: Desk) -> None:
     with ui.element("section").classes("card whole").props('aria-label="A virtual board"'):
         widgets.heading("No board at hand? Start a virtual one")
-        ui.label("It runs real firmware on this computer, and keeps its flash in the project.").classes("quiet")
+        ui.label("It runs real firmware on this computer. Its flash is a file of the project.").classes("quiet")
         with ui.element("div").classes("row-line field-line"):
             kinds = desk.virtual_kinds
             usual = "virtual-pico" if "virtual-pico" in kinds and board_actions.can_build() else "unix"
             kind = widgets.Choice(kinds, value=usual, label="Kind").props("outlined dense").classes("field")
-            name = ui.input("Name", placeholder="chosen for you").props("outlined dense maxlength=24").classes("field")
+            name = ui.input("Name", placeholder="automatic").props("outlined dense maxlength=24").classes("field")
 
             def start() -> None:
                 desk.start_virtual(str(kind.value), name.value.strip())
@@ -302,7 +302,7 @@ def _virtual(desk: Desk) -> None:
 
 
 def _by_address(desk: Desk) -> None:
-    """Ports that are in no list: serial adapters of unknown makers, boards over the network."""
-    with widgets.fold("A port that is not listed").classes("wide"), ui.element("div").classes("row-line field-line"):
+    """Ports that are not listed: unknown serial adapters, boards over the network."""
+    with widgets.fold("Another port").classes("wide"), ui.element("div").classes("row-line field-line"):
         port = ui.input("Port", placeholder="COM3 or socket://10.0.0.2:3333").props("outlined dense").classes("field")
-        widgets.button("Open it", widgets.reporting(lambda: desk.connect_address(port.value.strip())), icon="link")
+        widgets.button("Open port", widgets.reporting(lambda: desk.connect_address(port.value.strip())), icon="link")

@@ -1,4 +1,4 @@
-"""Pictures and tables of runs. All that they show is data: nothing of it becomes markup or script."""
+"""Charts and tables of runs. All content is shown as data, never as markup or script."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MOST_POINTS = 400  # of a line in the page
 
 
 class LineChart(ui.element, component="line_chart.js"):
-    """Lines over numbers. name: what it shows; `told` says it to who can't see it. limit: an upright line."""
+    """A line chart. name: its title; `told`: its description for screen readers. limit: a vertical line."""
 
     def __init__(self, name: str, x_name: str, **settings: Any) -> None:
         super().__init__()
         self._props |= {"name": name, "xName": x_name, "told": name, "series": [], **settings}
 
     def show(self, told: str, series: Sequence[dict[str, Any]], **settings: Any) -> None:
-        """Shows other lines: each has a name and points, and may have `dots` (no line) and a `ring`."""
+        """Replaces the lines: each has a name and points, and may have `dots` (no line) and a `ring`."""
         thinned = [one | {"points": [list(p) for p in thin(one["points"])]} for one in series]
         new = {"told": told, "series": thinned, **settings}
         if any(self._props.get(name) != value for name, value in new.items()):
@@ -33,14 +33,14 @@ class LineChart(ui.element, component="line_chart.js"):
 
 
 def thin(points: Sequence[Point]) -> list[Point]:
-    """At most MOST_POINTS, each the mean of some neighbours."""
+    """At most MOST_POINTS points, each the mean of its neighbours."""
     few = -(-len(points) // MOST_POINTS)
     groups = [points[at : at + few] for at in range(0, len(points), few)] if few else []
     return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
 
 
 def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], classes: str = "") -> ui.element:
-    """A table: the first cell of each row is its header. It scrolls in itself where it is wider than the page."""
+    """A table: the first cell of each row is its header. It scrolls horizontally if wider than the page."""
     with _box(caption) as box, ui.element("table").classes(f"table {classes}"):
         _captioned(caption)
         with ui.element("thead"), ui.element("tr"):
@@ -59,7 +59,7 @@ def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], clas
 
 
 def confusion(caption: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
-    """What was named what: rows are what it was, columns what it was named. Those without any are left out."""
+    """A confusion matrix: rows are true classes, columns predictions. Empty rows and columns are left out."""
     used = [i for i, row in enumerate(counts) if sum(row) or any(other[i] for other in counts)]
     with _box(caption), ui.element("table").classes("table confusion"):
         _captioned(caption)
@@ -85,7 +85,7 @@ VERDICT_ICONS = {"good": "verified", "neutral": "info", "bad": "warning"}
 
 
 def verdict(tone: Literal["good", "neutral", "bad"], title: str, text: str) -> ui.element:
-    """What came of something, as a card. What is built inside stands below its words."""
+    """A card with an outcome. Elements built inside it appear below the text."""
     with ui.element("div").classes(f"card verdict verdict-{tone}"):
         ui.icon(VERDICT_ICONS[tone]).props("aria-hidden=true")
         with ui.element("div").classes("grow") as box, ui.element("div").props("role=status"):
@@ -107,7 +107,7 @@ def name_of(labels: Sequence[str], number: int) -> str:
 
 
 def _box(caption: str) -> ui.element:
-    """Scrolls in itself, by keys too."""
+    """A scrollable region, also by keyboard."""
     return ui.element("div").classes("table-box").props(f'tabindex=0 role=region aria-label="{attribute(caption)}"')
 
 
@@ -117,7 +117,7 @@ def _captioned(caption: str) -> None:
 
 
 class SizeSlider(ui.element, component="size_slider.js"):
-    """A slider of bytes, in 64 steps or so."""
+    """A slider of bytes, in about 64 steps."""
 
     def __init__(self, name: str, low: int, high: int, start: int, moved: Callable[[int], Awaitable[None]]) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class SizeSlider(ui.element, component="size_slider.js"):
 
 
 class PairChart(ui.element, component="pair_chart.js"):
-    """Before and after of several runs that have one measure, with their 95% intervals."""
+    """Values before and after, of runs that share a metric, with 95 % confidence intervals."""
 
     def __init__(self, runs: Sequence[tuple[str, Report]]) -> None:
         super().__init__()

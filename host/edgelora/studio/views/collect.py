@@ -1,4 +1,4 @@
-"""The view Collect: samples of one's own, taken from a board or dropped in, by class."""
+"""The view Collect: the project's samples, recorded with a board or dropped in, by class."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from .signals import KINDS, SignalView, guarded, live_problem, other_base, sourc
 COMPONENT = Path(__file__).parents[1] / "static" / "samples.js"
 COUNTDOWNS = {0: "at once", 1: "1 s", 3: "3 s", 5: "5 s"}
 COUNTS = {1: "one", 5: "5 in a row", 10: "10 in a row", 20: "20 in a row"}
-AS_TOLD = "as the file says"
+AS_TOLD = "from the file"
 
 
 class Samples(Element, component=COMPONENT):
-    """Thumbnails of samples of a class: [{"id", "held"}]. Some may be picked, one played."""
+    """Thumbnails of a class's samples: [{"id", "held"}]. Several can be selected, one played."""
 
     def __init__(
         self, label: str, picked: Callable[[list[str]], object], removed: Callable[[list[str]], object]
@@ -52,13 +52,13 @@ class Samples(Element, component=COMPONENT):
 
 
 def _ids(event: events.GenericEventArguments) -> list[str]:
-    """Of what the page says: it may say anything."""
+    """Ids in a browser event, which is untrusted."""
     return [one for one in event.args if isinstance(one, str)] if isinstance(event.args, list) else []
 
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    widgets.title("Collect", "Samples of your own: record what the board senses, class by class.", desk)
+    widgets.title("Collect", "Record samples with the board, class by class.", desk)
     widgets.follow(lambda: desk.selected and desk.selected.key, lambda: _recording(desk))
     _Shelf(desk)
     sample_map.panel(desk)
@@ -91,7 +91,7 @@ def _controls(book: Book, taker: Taker) -> None:
     def draw_classes() -> None:
         if taker.label not in book.labels:
             taker.label = book.labels[0] if book.labels else ""
-        with ui.element("div").classes("row-line").props('role=group aria-label="Class that is recorded"'):
+        with ui.element("div").classes("row-line").props('role=group aria-label="Class to record"'):
             for label in book.labels:
                 on = label == taker.label
                 made = widgets.button(label, partial(choose, label), main=on, icon="check" if on else None)
@@ -116,22 +116,22 @@ def _controls(book: Book, taker: Taker) -> None:
             field.props("dense outlined options-dense").classes("narrow")
         countdown.on_value_change(lambda event: setattr(taker, "seconds", int(event.value)))
         count.on_value_change(lambda event: setattr(taker, "count", int(event.value)))
-        ui.label("Or press space, or a button of the board.").classes("quiet")
+        ui.label("Or press space, or a button on the board.").classes("quiet")
     state = ui.label().classes("countdown").props("aria-live=polite")
-    meter = ui.linear_progress(0, show_value=False).props('rounded aria-label="Of the window that is recorded"')
+    meter = ui.linear_progress(0, show_value=False).props('rounded aria-label="Progress of the recorded window"')
 
     def act() -> None:
         taker.stop() if taker.phase != "idle" else taker.begin()
         show()
 
     def show() -> None:
-        phase, words = taker.phase, taker.problem or (taker.last and f"Taken: {taker.last}")
+        phase, words = taker.phase, taker.problem or (taker.last and f"Recorded: {taker.last}")
         if phase == "counting":
             words = f"{taker.label} in {int(taker.seconds_left) + 1}"
         elif phase == "recording":
             words = f"{taker.label}: now"
         if phase != "idle" and taker.left > 1:
-            words += f" ({taker.left} to take)"
+            words += f" ({taker.left} to go)"
         state.set_text(widgets.plain(words))
         state.classes(add=phase, remove=" ".join({"idle", "counting", "recording"} - {phase}))
         meter.set_value(round(taker.share, 2))
@@ -150,11 +150,11 @@ def _key(event: events.KeyEventArguments, act: Callable[[], None]) -> None:
         act()
 
 
-# --- what is there
+# --- the samples
 
 
 class _Told:
-    """How many samples a class has, beside those of the others: a bar and words, which change in place."""
+    """The number of samples of a class, as text and a bar relative to other classes; updated in place."""
 
     def __init__(self) -> None:
         with ui.element("div").classes("bar-track balance").props("aria-hidden=true"):
@@ -166,7 +166,7 @@ class _Told:
     def tell(self, entry: Class, most: int) -> None:
         self._kept.style(f"width: {100 * entry.kept / most:.1f}%")
         self._held.style(f"width: {100 * entry.held / most:.1f}%")
-        self._count.set_text(f"{entry.kept} to learn, {entry.held} to test")
+        self._count.set_text(f"{entry.kept} to train, {entry.held} to test")
         self._missing.set_text(entry.missing)
 
 
@@ -175,7 +175,7 @@ def _as_told(label: object) -> str:
 
 
 class _Shelf:
-    """The samples by class, and what can be done to those that are picked."""
+    """The samples by class, and the actions on selected ones."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk, self._book = desk, desk.of(Book)
@@ -196,7 +196,7 @@ class _Shelf:
         ui.timer(widgets.POLL_SECONDS, self._look)
 
     def _look(self) -> None:
-        """Follows the book without losing what has the focus."""
+        """Follows the book without losing the keyboard focus."""
         if self._version == self._book.version:
             return
         self._version = self._book.version
@@ -258,25 +258,25 @@ class _Shelf:
     def _remove_class(self, label: str) -> None:
         guarded(lambda: self._book.remove_class(label))()
 
-    # --- what is picked
+    # --- the selection
 
     def _bar(self) -> None:
         with (
             ui.element("div")
             .classes("card whole picked-bar")
-            .props('role=toolbar aria-label="Picked samples"') as self._tools
+            .props('role=toolbar aria-label="Selected samples"') as self._tools
         ):
             self._count = ui.label()
             widgets.button("Play", self._play, icon="play_arrow")
             self._to = widgets.Choice([], label="Relabel as").props("dense outlined options-dense").classes("narrow")
             widgets.button("Relabel", guarded(self._relabel), icon="label")
             widgets.button("Delete", guarded(lambda: self._remove(self._ids)), icon="delete")
-            widgets.button("Pick none", self._unpick, icon="close")
+            widgets.button("Clear selection", self._unpick, icon="close")
 
     def _show_bar(self) -> None:
         count = len(self._ids)
         self._tools.set_visibility(count > 0)
-        self._count.set_text(f"{count} picked")
+        self._count.set_text(f"{count} selected")
         if self._to.options != list(self._book.labels):
             self._to.set_options(list(self._book.labels))
 
@@ -312,8 +312,8 @@ class _Shelf:
             label.props("outlined options-dense").classes("field")
             zone = ui.element("div").classes("grow")
         ui.label(
-            "A recording (.csv, .wav, .npz, Edge Impulse's .json or .cbor) is cut into windows; "
-            "a data set (.npz with x, y) is taken as it is."
+            "A recording (.csv, .wav, .npz, Edge Impulse .json or .cbor) is cut into windows; "
+            "a data set (.npz with x, y) is added unchanged."
         ).classes("quiet small")
 
         def look() -> None:
@@ -327,16 +327,16 @@ class _Shelf:
             place = self._desk.selected
             base = (place.of(Live).base if place else None) or self._usual()
             taken = await asyncio.to_thread(self._book.drop, name, content, _as_told(label.value), base)
-            ui.notify(f"{len(taken)} samples taken", type="positive")
+            ui.notify(f"{len(taken)} samples added", type="positive")
             doubt = await asyncio.to_thread(self._book.doubts, taken)
-            return f"{doubt} They are in the project: Undo takes them back." if doubt else ""
+            return f"{doubt} They were added; Undo removes them." if doubt else ""
 
         with zone:
             widgets.drop("Drop files here, or choose them", ",".join(KINDS), given)
 
     @property
     def _drop_label(self) -> str:
-        """Of files that are dropped in, as it was chosen, also before a reload."""
+        """The label chosen for dropped files, kept over a reload."""
         label = self._desk.of(DropChoice).label
         return label if label in self._book.labels else AS_TOLD
 
@@ -344,6 +344,6 @@ class _Shelf:
         base = usual_base(self._desk, self._desk.selected)
         if base is None:
             raise InputError(
-                "there is no network whose windows to cut", remedy="put one into the project's folder bases"
+                "there is no base network, which defines the window", remedy="add one to the project's folder bases"
             )
         return base

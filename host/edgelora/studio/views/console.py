@@ -1,4 +1,4 @@
-"""A board's console: what its programs print, a line to type, Ctrl-C and a restart."""
+"""A board's console: its output, a line of input, Ctrl-C and a restart."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from . import widgets
 
 
 def button(place: Place) -> None:
-    """Opens the console of a board of the desk."""
+    """A button that opens the console of a board of the desk."""
     name = place.state.name
     show = lambda: _show(name, place.device, place.submit_on_port)  # noqa: E731
     widgets.button("Console", widgets.reporting(show), icon="terminal", label=f"Console of {name}")
 
 
 def watch_button(desk: Desk, device: Device) -> None:
-    """The same for a board that runs by itself, which goes on with what it does."""
+    """The same for a board that runs on its own and keeps running."""
 
     def submit(name: str, work: Callable[[str, Job], object]) -> Job:
         return desk.submit(name, lambda job: work(device.port, job))
 
     show = widgets.reporting(lambda: _show(device.description, device, submit))
-    widgets.button("Watch what it prints", show, icon="terminal")
+    widgets.button("Watch its output", show, icon="terminal")
 
 
 def _show(name: str, device: Device, submit: Callable[[str, Callable[[str, Job], object]], Job]) -> None:
     console = Console()
     console.open(device, submit)
     with widgets.dialog(f"Console of {widgets.plain(name)}") as made:
-        made.on("hide", console.close)  # before it is gone
-        screen = ui.label().classes("program console").props('role=log aria-label="What it prints" tabindex=0')
+        made.on("hide", console.close)  # before the element is deleted
+        screen = ui.label().classes("program console").props('role=log aria-label="Output" tabindex=0')
         state = ui.label().classes("quiet").props("aria-live=polite")
         with ui.element("div").classes("row-line"):
-            line = ui.input("A line to type").props("dense outlined autofocus spellcheck=false").classes("grow")
+            line = ui.input("Input line").props("dense outlined autofocus spellcheck=false").classes("grow")
 
             def send() -> None:
                 console.type(str(line.value or ""))
@@ -61,7 +61,7 @@ def _show(name: str, device: Device, submit: Callable[[str, Callable[[str, Job],
                 screen.set_text(console.text)
                 ui.run_javascript(f"const log = getHtmlElement({screen.id}); log && (log.scrollTop = log.scrollHeight)")
             job = console.job
-            words = "" if job is None or not job.ended else job.error or "Closed: the board is wanted elsewhere."
+            words = "" if job is None or not job.ended else job.error or "Closed: another job uses the board."
             state.set_text("" if console.is_open else words)
 
         ui.timer(widgets.POLL_SECONDS, tell)

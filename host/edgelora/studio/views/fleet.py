@@ -1,4 +1,4 @@
-"""The view Fleet: how federations stand, what they tell of their boards, and releases to a fleet."""
+"""The view Fleet: progress of federations, accuracy of their boards, and releases to a fleet."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ edgelora fleet enroll --help                  # boards, into a roster
 edgelora fleet init FOLDER --site SITE --base base.elm
 edgelora fleet run FOLDER --start             # this page shows each round as it ends"""
 SIMULATED = Plan(rounds=8)
-NOISY_CLIP = 1000  # of a frozen A, in masters
+NOISY_CLIP = 1000  # frozen A, in masters
 
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    widgets.title("Fleet", "Boards that learn together: no sample leaves a board.", desk)
+    widgets.title("Fleet", "Boards that train together: no sample leaves a board.", desk)
     _Page(desk).build()
 
 
 class _Page:
-    """The view with what was chosen on it."""
+    """The view and its selections."""
 
     def __init__(self, desk: Desk) -> None:
         self.federations = desk.of(Federations)
@@ -46,7 +46,7 @@ class _Page:
         self.error: EdgeloraError | None = None
         self.told = ""
         self.changes = 0
-        self.opened: set[str] = set()  # what is unfolded
+        self.opened: set[str] = set()  # expanded sections
 
     def build(self) -> None:
         with ui.element("div").classes("stack"):
@@ -66,7 +66,7 @@ class _Page:
     def _federation(self) -> None:
         one, names = self.federation, list(self.federations.all())
         if one is None:
-            return widgets.empty("No federation yet: simulate one below, or begin one of real boards.", "hub")
+            return widgets.empty("No federation yet: simulate one below, or start one of real boards.", "hub")
         with ui.element("section").classes("card stack"):
             choice = widgets.Choice(
                 names, value=self.name, label="Federation", on_change=lambda e: self._choose(e.value)
@@ -93,22 +93,22 @@ class _Page:
         )
         measured = [(float(i), r.accuracies) for i, r in enumerate(rounds, 1) if r.accuracies]
         if measured:
-            chart = LineChart("Accuracy on test samples, by round", "round", percent=True)
+            chart = LineChart("Test accuracy by round", "round", percent=True)
             lines = [("mean of boards", mean_of), ("worst tenth of boards", worst_tenth)]
             series = [{"name": name, "points": [(i, of(by) or 0.0) for i, by in measured]} for name, of in lines]
             mean, worst = (one["points"][-1][1] for one in series)
             message = f"After round {len(rounds)}: mean of boards {mean:.1%}, worst tenth {worst:.1%}"
             chart.show(message, series, xLow=1, high=1.0)
             rows = [(f"board {index}", f"{share:.1%}") for index, share in sorted(measured[-1][1].items(), key=_number)]
-            table("Accuracy by board, after the last round", ("board", "accuracy"), rows, "narrow-table")
+            table("Accuracy by board after the last round", ("board", "accuracy"), rows, "narrow-table")
         elif rounds:
-            message = "How well a board does is the board's own to know: nobody measured it outside of a simulation."
+            message = "Each board knows only its own accuracy; only simulations measure all boards."
             ui.label(message).classes("quiet")
         with widgets.fold("Advanced", opened=self.opened).classes("wide"):
             self._advanced(one)
 
     def _advanced(self, one: Federation) -> None:
-        """Privacy in figures, and every round."""
+        """Privacy figures, and every round."""
         plan, rounds = one.plan, one.rounds
         rows = [("masks", _masks(one)), ("global adapter", f"{len(one.adapter):,} bytes, {one.sha256[:16]}")]
         try:
@@ -117,10 +117,10 @@ class _Page:
             widgets.problem(str(error), error.remedy)
         else:
             rows = [
-                ("epsilon of an outsider", _epsilon(standing.told.outsider, plan.delta)),
-                ("epsilon of the server", _epsilon(standing.told.server, plan.delta)),
-                ("epsilon is for", ADJACENCY),
-                ("left of the budget", standing.words),
+                ("epsilon, outsiders", _epsilon(standing.told.outsider, plan.delta)),
+                ("epsilon, server", _epsilon(standing.told.server, plan.delta)),
+                ("neighbouring data sets", ADJACENCY),
+                ("remaining budget", standing.words),
                 *rows,
             ]
         facts(rows)
@@ -149,9 +149,7 @@ class _Page:
         with ui.element("section").classes("card stack"):
             widgets.heading("Publish")
             if not sites:
-                message = (
-                    "There is no fleet to publish to: put the folder of its roster into the project's folder fleets."
-                )
+                message = "No fleet to publish to: add the folder of its roster to the project's folder fleets."
                 ui.label(message).classes("quiet")
                 return
             if self.site not in sites:
@@ -165,16 +163,16 @@ class _Page:
                 )
                 fleet.on_value_change(lambda event: setattr(self, "site", str(event.value)))
                 name = ui.input("Name", value="global").props("outlined dense")
-                share = ui.number("First to, in percent of boards", value=10, min=1, max=100, precision=0)
+                share = ui.number("First share of boards, %", value=10, min=1, max=100, precision=0)
                 share.props("outlined dense")
             with ui.element("div").classes("row-line"):
 
                 def few() -> None:
                     self._do(lambda: self.federations.publish(site, one, str(name.value), int(share.value or 0)))
 
-                widgets.button("Publish to a few", few, icon="campaign", main=True)
+                widgets.button("Publish to first boards", few, icon="campaign", main=True)
                 everyone = widgets.button("To all", lambda: self._to_all(site, str(name.value)), icon="public")
-                widgets.button("Take back", lambda: self._back(site, str(name.value)), icon="undo")
+                widgets.button("Roll back", lambda: self._back(site, str(name.value)), icon="undo")
                 everyone.set_enabled(bool(self.federations.rollouts(site)))
             if self.error:
                 widgets.problem(str(self.error), self.error.remedy)
@@ -189,7 +187,7 @@ class _Page:
             return widgets.problem(str(error))
         rows = [(one.name, str(one.version), _out_to(one, one.first(roster))) for one in found]
         if rows:
-            table("Published", ("name", "version", "out to"), rows)
+            table("Published", ("name", "version", "released to"), rows)
 
     def _to_all(self, site: Site, name: str) -> None:
         self._do(lambda: self.federations.to_everyone(site, name))
@@ -201,21 +199,21 @@ class _Page:
         self.error, self.told = None, ""
         try:
             one = what()
-            self.told = f"{one.name}, version {one.version}, is out to {'all' if one.everyone else 'a few'} boards."
+            self.told = f"{one.name}, version {one.version}, is on {'all' if one.everyone else 'the first'} boards."
         except EdgeloraError as error:
             self.error = error
         self.changes += 1
 
-    # --- another one
+    # --- start a federation
 
     def _begin(self) -> None:
         with ui.element("section").classes("card stack"):
-            widgets.heading("Begin one")
-            text = f"Simulated: twins of boards on this computer, with the recordings of {DATA}, in exact integers."
+            widgets.heading("Start a federation")
+            text = f"Simulated: host twins on this computer, bit-exact, with the recordings of {DATA}."
             ui.label(text).classes("quiet")
 
             def told(what: Callable[[], object]) -> None:
-                """Does it; what is wrong is told here."""
+                """Runs an action and shows its error here."""
                 wrong.clear()
                 try:
                     what()
@@ -236,17 +234,13 @@ class _Page:
             wrong = ui.element("div")
             widgets.job_card(lambda: self.federations.job)
             with widgets.fold("Advanced").classes("wide"):
-                noise = ui.number("Noise, in clips", value=0, min=0, max=100)
+                noise = ui.number("Noise multiplier", value=0, min=0, max=100)
                 for one in (boards, rounds, noise):
                     one.props("outlined dense")
-                ui.label("Of real boards: Flower's engine carries the rounds, in an environment of its own.").classes(
-                    "quiet"
-                )
-                ui.label(COMMANDS).classes("code").props('tabindex=0 role=region aria-label="Commands that begin one"')
+                ui.label("Real boards: Flower runs the rounds, in a separate environment.").classes("quiet")
+                ui.label(COMMANDS).classes("code").props('tabindex=0 role=region aria-label="Commands to start one"')
                 with ui.element("div").classes("row-line"):
-                    folder = (
-                        ui.input("Folder of a federation or a fleet").props("outlined dense").classes("choice-line")
-                    )
+                    folder = ui.input("Folder of a federation or fleet").props("outlined dense").classes("choice-line")
 
                     def show() -> None:
                         told(lambda: self.federations.add(Path(str(folder.value)).expanduser()))
@@ -257,7 +251,7 @@ class _Page:
 def _masks(one: Federation) -> str:
     if not one.plan.masks:
         return "off: the server sees each board's update"
-    return "left out among twins: they cancel" if of_twins(one.folder) else "on: the server sees sums alone"
+    return "omitted in simulations: masks cancel" if of_twins(one.folder) else "on: the server sees only sums"
 
 
 def _plan(boards: float | None, rounds: float | None, noise: float | None) -> Plan:
@@ -279,7 +273,7 @@ def _short(epsilon: float) -> str:
 
 def _epsilon(epsilon: float, delta: float) -> str:
     if not math.isfinite(epsilon):
-        return "no bound: boards add no noise"
+        return "unbounded: boards add no noise"
     return f"{epsilon:.3g}, at delta {delta:g}"
 
 

@@ -1,4 +1,4 @@
-"""The frame around views: navigation, the board that is chosen, light and dark."""
+"""The frame around views: navigation, board selection, light and dark."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STATIC_URL = "/static"
 
 
 class View(NamedTuple):
-    """A view: its path, its name, its icon, and what builds it."""
+    """A view: its path, name, icon and builder."""
 
     path: str
     name: str
@@ -46,10 +46,10 @@ THEME_ICONS = {"auto": "brightness_auto", "light": "light_mode", "dark": "dark_m
 
 
 def show(app: FastAPI, desk: Desk) -> None:
-    """Has the app show a desk."""
+    """Adds the pages of a desk to the app."""
     pages.add_static_files(STATIC_URL, STATIC)
     add_routes(pages, desk)
-    pages.config.quasar_config["loadingBar"]["skipHijack"] = True  # it has no name for a screen reader
+    pages.config.quasar_config["loadingBar"]["skipHijack"] = True  # it has no name for screen readers
     reports.routes(app, desk)
     pages.on_exception(desk.trouble)
     logging.getLogger("nicegui").addFilter(OnlyBugs())
@@ -59,7 +59,7 @@ def show(app: FastAPI, desk: Desk) -> None:
         title="EdgeLoRA studio",
         dark=None,
         language="en-US",
-        tailwind=False,  # made in the browser, anew at each change of a class, with a note of it that is kept for ever
+        tailwind=False,  # rebuilt in the browser at each change of a class, and logged each time
         reconnect_timeout=10.0,
         show_welcome_message=False,
     )
@@ -87,21 +87,21 @@ def _built(view: View, desk: Desk) -> Callable[[], None]:
     def page() -> None:
         try:
             view.page(desk)
-        except Exception as error:  # whatever it is, the page around it stays
+        except Exception as error:  # any error: the page around it stays
             if is_bug(error):
                 log.exception("%s", view.name)
             desk.trouble(error)
-            widgets.empty(f"{view.name} can't be shown now.", "error_outline")
+            widgets.empty(f"{view.name} can't be shown.", "error_outline")
 
     return page
 
 
 def _troubles(desk: Desk) -> None:
-    """What went wrong, until somebody has read it."""
+    """Errors, until somebody closes them."""
     for one in desk.troubles:
         widgets.problem(one.what, one.remedy)
     if desk.troubles:
-        widgets.button("Close", desk.calm, icon="close", label="Close what went wrong")
+        widgets.button("Close", desk.calm, icon="close", label="Close errors")
 
 
 def _skip_link() -> None:
@@ -128,7 +128,7 @@ def _navigation() -> None:
 
 
 def _board_choice(desk: Desk) -> None:
-    """Which board the views show."""
+    """The selector of the board that views show."""
 
     def options() -> dict[str, str]:
         return {port: f"{place.state.name} ({condition(desk, place)})" for port, place in desk.places.items()}

@@ -1,4 +1,4 @@
-"""The view Learn: what a board is to learn and with how much, the run as it goes, and what becomes of it."""
+"""The view Learn: set up a training run, follow it, and keep or discard the result."""
 
 from __future__ import annotations
 
@@ -42,30 +42,30 @@ from edgelora.studio.training_options import (
 from . import widgets
 from .charts import LineChart, SizeSlider, confusion, facts, verdict
 
-LENGTHS = {16: "quick", 60: "usual", 0: "thorough"}  # epochs, 0: as many as `Recipe.fitted` says
-WHERE = {True: "board", False: "with this computer"}  # whether the board leads
+LENGTHS = {16: "quick", 60: "usual", 0: "thorough"}  # epochs; 0: as `Recipe.fitted` chooses
+WHERE = {True: "board", False: "with this computer"}  # whether the board controls training
 STATUS = {
-    "learning": "The board is learning.",
-    "pausing": "Pausing: the board finishes what it is at.",
-    "paused": "Paused. The board has all that it needs to go on.",
-    "cut off": "Cut off. The board goes on from its last checkpoint.",
-    "judged": "Done. Keep it, or discard it.",
-    "differs": "Done, but the board and its twin on this computer differ. The board keeps what it had.",
+    "learning": "The board is training.",
+    "pausing": "Pausing: the board finishes its current step.",
+    "paused": "Paused. The board has saved its state.",
+    "cut off": "Interrupted. The board resumes from its last checkpoint.",
+    "judged": "Done. Keep or discard the adapter.",
+    "differs": "Done, but the board and its host twin differ. The board keeps its previous adapter.",
     "kept": "Kept.",
-    "discarded": "Discarded: the board has what it had before.",
-    "given up": "Given up: another run has the board.",
+    "discarded": "Discarded: the previous adapter was restored.",
+    "given up": "Abandoned: another run uses the board.",
     "failed": "Failed.",
 }
 
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    widgets.title("Learn", "Your board learns your classes from your samples, by itself.", desk)
+    widgets.title("Learn", "Train your board on your own samples.", desk)
     _Page(desk).build()
 
 
 class _Page:
-    """The view with what was chosen on it."""
+    """The view and its selections."""
 
     def __init__(self, desk: Desk) -> None:
         self.desk, self.lessons = desk, desk.of(Lessons)
@@ -91,7 +91,7 @@ class _Page:
             self._setup()
 
     def _setup(self) -> None:
-        """What to learn and how: it is folded once something was learned."""
+        """The setup of a run, folded once a run has begun."""
         with (
             ui.element("section").classes("card fold-card").props('aria-label="What to learn"'),
             widgets.fold(self._setup_name, "tune", self._begins) as folded,
@@ -119,14 +119,14 @@ class _Page:
 
     @property
     def _begins(self) -> bool:
-        """Whether nothing is learned, or was."""
+        """Whether the board has no run whose result stands."""
         return self._status in ("", "discarded", "given up")
 
     @property
     def _setup_name(self) -> str:
         return "What to learn" if self._begins else "Learn again"
 
-    # --- what there is
+    # --- the current state
 
     @property
     def place(self) -> Place | None:
@@ -161,7 +161,7 @@ class _Page:
 
     @property
     def board(self) -> str:
-        """The profile that plans are for."""
+        """The board profile that plans are for."""
         board = self.place.state.board if self.place else None
         return board or "rpi_pico"
 
@@ -172,14 +172,14 @@ class _Page:
     def changed(self) -> None:
         self.version += 1
 
-    # --- what to learn
+    # --- classes
 
     def _what(self) -> None:
         with ui.element("div").classes("stack tight"):
             bases = self.lessons.bases()
             found = self.prospect
             if not bases or found is None:
-                return widgets.problem("there is no base network", "put a .elm file into the project's folder bases")
+                return widgets.problem("there is no base network", "add a .elm file to the project's folder bases")
             options = {name: _titled(base) for name, base in bases.items()}
             choice = widgets.Choice(
                 options, value=self.chosen.base_name, label="Base network", on_change=lambda e: self._choose(e.value)
@@ -195,21 +195,21 @@ class _Page:
                 for label, count in found.counts.items():
                     with ui.element("div").classes("chip").props("role=listitem"):
                         ui.icon("add_circle" if label in found.added else "school").props("aria-hidden=true")
-                        ui.label(f"{label}: {count}" + (", added afterwards" if label in found.added else ""))
+                        ui.label(f"{label}: {count}" + (", added after training" if label in found.added else ""))
             if found.renamed:
-                message = "The base knows none of these: its outputs get your names, and learn anew."
+                message = "The base knows none of these classes: its outputs get your class names, and are retrained."
                 if any(name.startswith(OWN) for name in bases):
-                    message += " (To go on with what the board has learned, choose your own base.)"
+                    message += " (To continue from an earlier run, choose your own base.)"
                 ui.label(message).classes("quiet")
             if found.added and not found.renamed:
-                message = f"{', '.join(found.added)}: new to this base. Add it under Teach it more, without learning."
+                message = f"{', '.join(found.added)}: new to this base. Add it after training, under Add classes."
                 ui.label(message).classes("quiet")
 
     def _choose(self, name: str) -> None:
         self.chosen.base_name, self.chosen.measured, self.chosen.offer = name, None, None
         self.changed()
 
-    # --- with how much
+    # --- length and memory
 
     def _budget_version(self) -> object:
         job = self.chosen.measured
@@ -222,21 +222,23 @@ class _Page:
         usual = self._planned(found, replace(USUAL, epochs=self.chosen.epochs))
         lengths = {n: self._length(n, name, found, usual) for n, name in LENGTHS.items()}
         with ui.element("div").classes("row-line how-line"):
-            long = widgets.Choice(lengths, label="How long").bind_value(self.chosen, "epochs")
+            long = widgets.Choice(lengths, label="Length").bind_value(self.chosen, "epochs")
             long.props("outlined dense").classes("choice-line")
             with ui.element("div").classes("row-line train-on").props('role=group aria-label="Train on"'):
                 ui.label("Train on").classes("quiet").props("aria-hidden=true")
                 ui.radio(WHERE).bind_value(self.chosen, "by_board").props("inline dense")
         if usual and not usual.fits and not self.chosen.within:
             needed, limit = _size(usual.arena_bytes), _size(usual.ram_bytes)
-            widgets.problem(f"learning takes {needed}, the board has {limit}", "choose by a budget, under Advanced")
+            widgets.problem(f"training needs {needed}, the board has {limit}", "choose by a budget, under Advanced")
 
     def _budget(self) -> None:
         found = self.prospect
         if found is None or found.problem or not self.data:
-            ui.label("There is nothing to choose yet.").classes("quiet")
+            ui.label("Nothing to choose yet.").classes("quiet")
             return
-        ui.checkbox("Choose by a budget of memory", value=self.chosen.within, on_change=lambda e: self._within(e.value))
+        ui.checkbox(
+            "Choose layers by a memory budget", value=self.chosen.within, on_change=lambda e: self._within(e.value)
+        )
         if not self.chosen.within:
             if usual := self._planned(found, replace(USUAL, epochs=self.chosen.epochs)):
                 facts(_taken(usual))
@@ -264,25 +266,25 @@ class _Page:
             return None
 
     def _length(self, epochs: int, name: str, found: Prospect, plan: Plan | None) -> str:
-        """How long a run would be, as well as it can be told."""
+        """A run's length in epochs, with an estimate of its time if known."""
         learned = sum(found.counts[label] - found.counts[label] // 4 for label in found.learned)
         times = Recipe(epochs=epochs).fitted(learned).epochs
         took = plan.step_us * 1e-6 * times * learned if plan and plan.step_us else None
         return f"{name}: {times} epochs" + (f", about {_seconds(took)}" if took else "")
 
     def _sliders(self, found: Choices) -> None:
-        """What a budget buys, as it is moved."""
+        """The sliders of the budgets, with the expected gain."""
         arena = max(one.arena_bytes for one in found.candidates)
         size = max(one.adapter_bytes for one in found.candidates)
         least = min(one.arena_bytes for one in found.candidates) // 2
         limit = min(arena, load_board(self.board).arena_bytes or arena)
-        chart = LineChart("What memory buys", "memory while it learns", bytes=True, percent=True, low=0, high=1)
+        chart = LineChart("Gain by memory", "training memory", bytes=True, percent=True, low=0, high=1)
         wanted = {"ram": limit, "adapter": size}
 
         choosing = [False]
 
         async def moved(name: str, count: int) -> None:
-            """One choice at a time; the last position counts."""
+            """Computes one choice at a time; only the last position counts."""
             wanted[name] = count
             if choosing[0]:
                 return
@@ -295,8 +297,8 @@ class _Page:
             finally:
                 choosing[0] = False
 
-        SizeSlider("Memory to learn in", least, arena, limit, lambda count: moved("ram", count))
-        SizeSlider("Size of the adapter", 64, size, size, lambda count: moved("adapter", count))
+        SizeSlider("Training memory", least, arena, limit, lambda count: moved("ram", count))
+        SizeSlider("Adapter size", 64, size, size, lambda count: moved("adapter", count))
         box = ui.element("div").props("aria-live=polite")
         most = max(one.gain for one in found.candidates)
 
@@ -309,7 +311,7 @@ class _Page:
             box.clear()
             with box:
                 if self.error:
-                    return widgets.problem(_first_words(self.error), "give it more memory, or a larger adapter")
+                    return widgets.problem(_first_words(self.error), "allow more memory, or a larger adapter")
                 if self.chosen.offer:
                     self._bought(self.chosen.offer, most, chart, wanted["ram"])
 
@@ -320,8 +322,8 @@ class _Page:
         points = sorted((one.arena_bytes, one.gain / most) for one in bought.choice.frontier)
         share = chosen.gain / most
         series = [{"name": "configurations", "points": points, "dots": True, "ring": [chosen.arena_bytes, share]}]
-        chart.show(f"{100 * share:.0f} % of what could be gained, with {_size(chosen.arena_bytes)}", series, limit=ram)
-        rows = [("gain expected", f"{100 * share:.0f} % of the most that is possible"), *_taken(bought.plan)]
+        chart.show(f"{100 * share:.0f} % of the possible gain, with {_size(chosen.arena_bytes)}", series, limit=ram)
+        rows = [("expected gain", f"{100 * share:.0f} % of the maximum"), *_taken(bought.plan)]
         if beyond:
             more = f"{100 * (beyond.gain - chosen.gain) / most:.0f} % more with {_size(beyond.arena_bytes)}"
             rows.append(("a larger budget", f"{more} of memory and an adapter of {_size(beyond.adapter_bytes)}"))
@@ -340,7 +342,7 @@ class _Page:
             with ui.element("div").props("aria-live=polite"):
                 ui.label(f"{lesson.head.title}: {STATUS[lesson.status]}").classes("job-name")
             if lesson.error and lesson.status in ("failed", "cut off"):
-                widgets.problem(lesson.error, "check the cable; Resume goes on" if lesson.status == "cut off" else "")
+                widgets.problem(lesson.error, "check the cable, press Resume" if lesson.status == "cut off" else "")
             widgets.follow(lambda: place.state.status == "away", lambda: self._run_buttons(place, lesson))
             if report := lesson.report:
                 with ui.element("div").classes("charts"):
@@ -348,7 +350,7 @@ class _Page:
                     confusion("Now", report.labels, report.confusion_adapted)
             self._progress(lesson)
             if lesson.report:
-                ui.link("The whole report", f"/page/{lesson.number}", new_tab=True)
+                ui.link("Full report", f"/page/{lesson.number}", new_tab=True)
 
     def _begin(self) -> None:
         place = self.place
@@ -362,7 +364,7 @@ class _Page:
         elif lesson.status in ("paused", "cut off", "failed"):
             resume = functools.partial(self.lessons.resume, place, lesson)
             made = widgets.button("Resume", functools.partial(self._try, resume), icon="play_arrow", main=True)
-            made.set_enabled(place.state.status != "away")  # its power may be on, and it cannot be reached yet
+            made.set_enabled(place.state.status != "away")  # it may be powered on but not reachable yet
 
     def _start_button(self, place: Place, text: str, main: bool = True) -> None:
         widgets.button(text, lambda: self._start(place), icon="school", main=main)
@@ -379,7 +381,7 @@ class _Page:
         self.after = None
 
     def _try(self, what: Callable[[], object]) -> None:
-        """Does it; what is wrong is told where the button is."""
+        """Runs an action and shows its error next to the button."""
         self.error = None
         try:
             what()
@@ -392,13 +394,13 @@ class _Page:
         self.changed()
 
     def _progress(self, lesson: Lesson) -> None:
-        """Charts and figures, which move while it learns."""
-        bar = ui.linear_progress(0, show_value=False).props('aria-label="Progress of learning" rounded')
+        """Charts and figures, updated during training."""
+        bar = ui.linear_progress(0, show_value=False).props('aria-label="Training progress" rounded')
         bar.set_visibility(lesson.status in UNFINISHED)
         line = ui.label().classes("quiet")
         with ui.element("div").classes("charts"):
             loss = LineChart("Loss, nats", "update", low=0)
-            right = LineChart("Accuracy on samples to test", "epoch", percent=True, low=0, high=1)
+            right = LineChart("Test accuracy", "epoch", percent=True, low=0, high=1)
         last: list[object] = []
 
         def tell() -> None:
@@ -421,10 +423,10 @@ class _Page:
                 )
             found = lesson.accuracies
             if found:
-                message = f"Accuracy on samples to test: {found[0]:.0%} before, {found[-1]:.0%} now"
+                message = f"Test accuracy: {found[0]:.0%} before, {found[-1]:.0%} now"
                 points = [(float(i), value) for i, value in enumerate(found)]
                 best = over and lesson.report and lesson.report.best_epoch
-                kept = points[best] if best and best < len(points) else None  # the one that was taken: least loss
+                kept = points[best] if best and best < len(points) else None  # the chosen epoch: least loss
                 right.show(
                     message,
                     [{"name": "right", "points": points, "ring": kept}],
@@ -435,7 +437,7 @@ class _Page:
         tell()
         ui.timer(widgets.POLL_SECONDS, tell)
 
-    # --- what came of it
+    # --- the result
 
     def _outcome(self, place: Place, lesson: Lesson) -> None:
         report = lesson.report
@@ -447,13 +449,13 @@ class _Page:
             if lesson.status == "judged":
                 self._keep_or_discard(place, lesson, good)
             elif lesson.status == "kept":
-                ui.label(f"The board uses it as {lesson.head.name}, after a reset too.").classes("quiet")
+                ui.label(f"The board uses it as {lesson.head.name}, also after a reset.").classes("quiet")
 
     def _keep_or_discard(self, place: Place, lesson: Lesson, good: bool) -> None:
         with ui.element("div").classes("row-line actions"):
             name = ui.input("Name on the board", value=NAME, validation=_name_problem)
             name.props("outlined dense hide-bottom-space")
-            keep = "Keep" if good else "Keep it all the same"
+            keep = "Keep" if good else "Keep anyway"
 
             def kept() -> None:
                 if name.validate():
@@ -471,20 +473,20 @@ class _Page:
             self._added(job.result)
         elif isinstance(job.result, Consolidated):
             found = job.result
-            message = f"Right of {found.judged_by} held-out samples: {found.before} before, {found.after} now."
-            end = "The board uses the new one." if found.better else "No better: the board keeps what it has."
-            verdict("good" if found.better else "neutral", "Learned anew from all samples", f"{message} {end}")
+            message = f"Correct of {found.judged_by} held-out samples: {found.before} before, {found.after} now."
+            end = "The board uses the new adapter." if found.better else "Not better: the board keeps its adapter."
+            verdict("good" if found.better else "neutral", "Retrained on all samples", f"{message} {end}")
 
     def _added(self, found: Added) -> None:
         made = found.made
-        names = ", ".join(row.name for row in made.classes if row.name) or "rows of your own"
-        message = "Too few samples were held to judge it. "
+        names = ", ".join(row.name for row in made.classes if row.name) or "your classes"
+        message = "Too few held-out samples to measure accuracy. "
         if made.before is not None and made.after is not None:
             message = f"Accuracy on {made.judged_by} held-out samples: {made.before:.0%} before, {made.after:.0%} now. "
-        end = "The board uses it." if found.used else "Not better, so the board keeps what it has. Record more samples."
+        end = "The board uses it." if found.used else "Not better: the board keeps its adapter. Record more samples."
         verdict("good" if found.used else "neutral", f"Added: {names}" if found.used else "Not added", message + end)
 
-    # --- afterwards
+    # --- classes added after training
 
     def _more(self) -> None:
         place, lesson, data = self.place, self.lesson, self.data
@@ -495,11 +497,11 @@ class _Page:
         new = [label for label in others if label not in lesson.head.added]
         title, why = "Add a class", "Record samples of a new class in Collect first."
         if new:
-            title, why = f"Add {', '.join(new)}", "takes a moment, and no learning"
+            title, why = f"Add {', '.join(new)}", "takes a moment, without training"
         elif others:
-            title, why = f"Add {', '.join(others)} again", "when there are more samples of it, or of the others"
-        with ui.element("section").classes("card stack").props('aria-label="Teach it more"'):
-            widgets.heading("Teach it more")
+            title, why = f"Add {', '.join(others)} again", "useful after recording more samples"
+        with ui.element("section").classes("card stack").props('aria-label="Add classes"'):
+            widgets.heading("Add classes")
             with ui.element("div").classes("row-line"):
                 add = widgets.button(
                     title,
@@ -516,12 +518,12 @@ class _Page:
                     icon="merge",
                 )
                 ui.label(
-                    "from all samples, added classes too, on this computer. The board gets it if it is better."
+                    "Retrains on this computer, on all samples and added classes. A better result goes to the board."
                 ).classes("quiet")
 
 
 def _told(lesson: Lesson) -> str:
-    """How far it is, in a line."""
+    """The progress of a run, in a line."""
     said = [
         f"update {lesson.done} of {lesson.head.total}",
         f"epoch {lesson.epoch} of {lesson.epochs}",
@@ -539,15 +541,15 @@ def _told(lesson: Lesson) -> str:
 
 def _taken(plan: Plan) -> list[tuple[str, str]]:
     arena, limit = _size(plan.arena_bytes), _size(plan.ram_bytes)
-    message = f"{arena} of {limit} to learn, {_size(plan.infer_arena_bytes)} to infer"
+    message = f"{arena} of {limit} to train, {_size(plan.infer_arena_bytes)} to infer"
     if not plan.fits:
-        message = f"{arena}: more than the {limit} that the board has. Choose by a budget."
+        message = f"{arena}: more than the board's {limit}. Choose layers by a memory budget."
     rows = [("memory", message)]
     rows.append(("adapter", _size(plan.adapter_bytes)))
     if plan.step_us and plan.infer_us:
-        rows.append(("time", f"{plan.step_us / 1000:.3g} ms to learn a sample, {plan.infer_us / 1000:.3g} ms to infer"))
+        rows.append(("time", f"{plan.step_us / 1000:.3g} ms to train a sample, {plan.infer_us / 1000:.3g} ms to infer"))
     if plan.update_joules:
-        rows.append(("energy", f"{plan.update_joules * 1000:.3g} mJ an update, by the data sheet"))
+        rows.append(("energy", f"{plan.update_joules * 1000:.3g} mJ per update, by the data sheet"))
     return rows
 
 
@@ -561,7 +563,7 @@ def _titled(base: Base) -> str:
 
 def _described(base: Base) -> str:
     signal = f"{base.model.signal}. " if base.model.signal else ""
-    mine = [label for label in base.model.labels if not label.startswith("(")]  # the others are nobody's yet
+    mine = [label for label in base.model.labels if not label.startswith("(")]  # the other outputs are unused
     return about(base) or f"{signal}Knows {', '.join(mine) or base.model.classes}."
 
 

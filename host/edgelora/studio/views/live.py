@@ -1,4 +1,4 @@
-"""The view Live: what a board senses, and what it says of it, as it comes."""
+"""The view Live: a board's signal and its predictions, live."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .signals import SignalView, adapter_choice, live_problem, other_base, sourc
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    widgets.title("Live", "What the board senses, and what it says of it.", desk)
+    widgets.title("Live", "The board's signal and its predictions, live.", desk)
     widgets.follow(lambda: desk.selected and desk.selected.key, lambda: _board(desk))
 
 
@@ -42,7 +42,7 @@ def _pause(live: Live) -> None:
         if not live.is_running:
             return
         if live.told.paused:
-            widgets.button("Go on", lambda: live.pause(False), icon="play_arrow", main=True)
+            widgets.button("Resume", lambda: live.pause(False), icon="play_arrow", main=True)
         else:
             widgets.button("Pause", live.pause, icon="pause")
         widgets.button("Stop", live.stop, icon="stop")
@@ -51,17 +51,17 @@ def _pause(live: Live) -> None:
 
 
 def _tallies(place: Place, live: Live) -> None:
-    """What each adapter said until now: the difference that it makes. Texts change in place."""
+    """Predictions counted by adapter, to compare adapters. Texts change in place."""
     cells: dict[str, list[ui.label]] = {}
 
     def draw() -> None:
         cells.clear()
         if not live.tallies:
             return
-        widgets.heading("What each adapter said")
+        widgets.heading("Predictions by adapter")
         with ui.element("div").classes("scroll"), ui.element("table").classes("plain-table"):
             with ui.element("thead"), ui.element("tr"):
-                for head in ("Adapter", "Windows", "Mean certainty", "Classes"):
+                for head in ("Adapter", "Windows", "Mean confidence", "Classes"):
                     with ui.element("th").props("scope=col"):
                         ui.label(head)
             with ui.element("tbody"):

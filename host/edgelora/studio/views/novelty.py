@@ -1,4 +1,4 @@
-"""What is like no sample, in the view Live: whether it is told apart, what that does, and a class of its own."""
+"""Unknown input in the view Live: rejecting it as "nothing", the effect, and recording it as a class."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from . import widgets
 
 
 def panel(desk: Desk, place: Place) -> None:
-    """Has the board's live view tell it apart, and says what that does."""
+    """Rejects unknown windows in the board's live view, and shows the effect."""
     live, acts = place.of(Live), desk.of(Acts)
     live.judge_of = lambda base, adapter: judge_of(desk, base, adapter)
     with ui.element("section").classes("card whole stack tight").props('aria-label="Nothing"'):
@@ -25,7 +25,7 @@ def panel(desk: Desk, place: Place) -> None:
         choice.on_value_change(lambda event: acts.set_nothing(bool(event.value)))
         label = ui.label().classes("quiet")
         with ui.element("div").classes("row-line"):
-            ui.label(f"Or teach it: {ENOUGH} windows of everyday movement become a class “{NOTHING}”.").classes("quiet")
+            ui.label(f"Or train a class “{NOTHING}” on {ENOUGH} windows of everyday movement.").classes("quiet")
             act = widgets.reporting(lambda: _record(desk, place))
             widgets.button(f"Record “{NOTHING}”", act, icon="fiber_manual_record")
 
@@ -42,9 +42,9 @@ def _words(live: Live, acts: Acts) -> str:
     judge = live.judge
     if isinstance(judge, Judge) and judge.labels():
         return judge.words
-    return "It is told apart once there are samples of the classes that the network knows."
+    return "Needs samples of the network's classes."
 
 
 def _record(desk: Desk, place: Place) -> None:
-    """The next windows are samples of the class."""
+    """Records the next windows as samples of the class."""
     desk.of(Takers).of(place).take_some(NOTHING, 0, ENOUGH)

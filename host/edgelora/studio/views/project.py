@@ -1,4 +1,4 @@
-"""A project as one file, and a sample project for who has no sensor yet."""
+"""Export and import of a project as one file; a sample project for users without a sensor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import widgets
 
 
 def sample_card(desk: Desk) -> None:
-    """Offers the sample project as long as this one is empty."""
+    """Offers the sample project while the project is empty."""
     book = desk.of(Book)
     widgets.follow(lambda: len(book) == 0 and not desk.places, lambda: _sample(desk))
 
@@ -23,27 +23,27 @@ def _sample(desk: Desk) -> None:
     if len(desk.of(Book)) or desk.places:
         return
     with ui.element("section").classes("card whole stack tight").props('aria-label="Sample project"'):
-        widgets.heading("Just looking? Take a sample project")
+        widgets.heading("Just looking? Try the sample project")
         names = ", ".join(bundle.GESTURES)
-        ui.label(f"A person's real movements ({names}), and a virtual board that measures them.").classes("quiet")
+        ui.label(f"A person's real movements ({names}), and a virtual board that plays them.").classes("quiet")
         act = widgets.reporting(lambda: bundle.sample_project(desk))
         widgets.button("Make a sample project", act, icon="auto_awesome")
 
 
 def file_card(desk: Desk) -> None:
-    """Exports the project, and takes one in."""
+    """Exports the project, and imports one."""
     with widgets.fold("The project as one file", "folder_zip"):
-        words = "Samples, networks, adapters, recordings and actions; keys, boards and reports stay here."
+        words = "Contains samples, networks, adapters, recordings and actions, but no keys, boards or reports."
         ui.label(words).classes("quiet")
         name = f"{desk.folder.name}.zip"
 
-        async def export() -> None:  # beside the pages: it may be hundreds of MB
+        async def export() -> None:  # off the page's thread: it may be hundreds of MB
             ui.download.content(await asyncio.to_thread(bundle.export, desk), name, "application/zip")
 
         async def given(name: str, content: bytes) -> None:
             count = await asyncio.to_thread(bundle.take_in, desk, content)
-            ui.notify(f"{count} files taken in", type="positive")
+            ui.notify(f"{count} files added", type="positive")
 
         widgets.button("Export", widgets.reporting(export), icon="download", label="Export the project")
 
-        widgets.drop("Add a project's file: .zip", ".zip", given)
+        widgets.drop("Import a project (.zip)", ".zip", given)

@@ -1,4 +1,4 @@
-"""Recording beside what the board says: a button that is held while one does the gesture."""
+"""Recording in the view Live: hold a button while doing the gesture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .signals import guarded
 
 
 def panel(desk: Desk, place: Place) -> None:
-    """The class that is recorded, the button, and what was taken; space is the button, too."""
+    """The class, the button, and the last recording; space works like the button."""
     book, live, taker = desk.of(Book), place.of(Live), desk.of(Takers).of(place)
     widgets.follow(
         lambda: (book.labels, live.is_running and live.base is not None), lambda: _controls(book, live, taker)
@@ -47,7 +47,7 @@ def _controls(book: Book, live: Live, taker: Taker) -> None:
             hold() if event.action.keydown else release()
 
     def tell() -> None:
-        words = taker.problem or (taker.last and f"Taken: {taker.last}")
+        words = taker.problem or (taker.last and f"Recorded: {taker.last}")
         told.set_text(widgets.plain(f"{taker.label}: now" if taker.is_held else words))
 
     ui.keyboard(key, repeating=False)
@@ -55,7 +55,7 @@ def _controls(book: Book, live: Live, taker: Taker) -> None:
 
 
 def _once(taker: Taker, hold: Callable[[], None]) -> Callable[[], None]:
-    """A key that is held down repeats itself."""
+    """Ignores the repeats of a held key."""
 
     def begin() -> None:
         if not taker.is_held:

@@ -1,4 +1,4 @@
-"""The view Reports: every run of the project, and some of them side by side."""
+"""The view Reports: the project's runs, and a comparison of selected ones."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from .charts import PairChart, table
 
 HEAD = ("run", "conclusion", "before", "after", "learned", "board", "when")
 COMPARISON = "comparison"
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # of a page without scripts
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # for pages without scripts
 
 
 def routes(app: FastAPI, desk: Desk) -> None:
-    """Has the app give reports' own pages, which are whole files without scripts."""
+    """Serves the reports' own pages, which are self-contained and have no scripts."""
 
     @app.get("/page/{name}", response_model=None)
     def _report_page(name: str) -> FileResponse | HTMLResponse:
         pages = {run: folder / "report.html" for run, folder in desk.of(Lessons).folders().items()}
         pages[COMPARISON] = desk.folder / "reports" / f"{COMPARISON}.html"
         if name not in pages or not pages[name].exists():
-            return HTMLResponse("<!doctype html><title>Not there</title>There is no such report.", 404)
+            return HTMLResponse("<!doctype html><title>Not found</title>There is no such report.", 404)
         return FileResponse(pages[name], headers={"content-security-policy": POLICY}, media_type="text/html")
 
 
 def page(desk: Desk) -> None:
     """Builds the view."""
-    widgets.title("Reports", "What runs took and gave. Mark several to see them side by side.", desk)
+    widgets.title("Reports", "Results of all runs. Select several to compare them.", desk)
     _Page(desk).build()
 
 
 class _Page:
-    """The view with the runs that are marked."""
+    """The view and its selected runs."""
 
     def __init__(self, desk: Desk) -> None:
         self.desk, self.lessons = desk, desk.of(Lessons)
@@ -53,7 +53,7 @@ class _Page:
     def _runs(self) -> None:
         found = self.lessons.reports()
         if not found:
-            return widgets.empty("No run is over yet. Have a board learn something in Learn.", "insights")
+            return widgets.empty("No finished runs yet. Train a board in Learn.", "insights")
         with ui.element("section").classes("card"), ui.element("div").classes("table-box"), ui.element("table") as box:
             box.classes("table runs")
             with ui.element("thead"), ui.element("tr"):
@@ -118,10 +118,10 @@ class _Page:
                 write_comparison(self.desk.folder / "reports" / f"{COMPARISON}.html", runs)
                 ui.navigate.to(f"/page/{COMPARISON}", new_tab=True)
 
-            widgets.button("As a page to keep", write, icon="open_in_new")
+            widgets.button("Save as a page", write, icon="open_in_new")
 
 
 def _learned(report: Report) -> list[str]:
-    """The classes that its test samples had."""
+    """The classes of its test samples."""
     there = [label for label, row in zip(report.labels, report.confusion_base, strict=False) if sum(row)]
     return there or [report.subject]

@@ -1,4 +1,4 @@
-"""A map of the samples, and those that look like another class: relabel or delete them."""
+"""A map of the samples, with those that look like another class, to relabel or delete."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edgelora.studio.samples import Book
 from . import widgets
 from .signals import usual_base
 
-SIZE = 320  # of the drawing
+SIZE = 320  # of the drawing, in pixels
 SHAPES = ("M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0", "M-5,-5h10v10h-10z", "M0,-6l6,10h-12z", "M0,-6l6,6l-6,6l-6,-6z")
 COLORS = ("#0f6b5c", "#b3480f", "#3b4fa3", "#8a1a5b", "#5f6b0f", "#555555")
 
 
 def panel(desk: Desk) -> None:
-    """Folded: the map is made when somebody asks for it."""
+    """A folded panel: the map is computed on request."""
     book = desk.of(Book)
     with widgets.fold("Look for mislabelled samples", "scatter_plot"):
         ui.label(
@@ -34,7 +34,7 @@ def panel(desk: Desk) -> None:
         async def look() -> None:
             base = usual_base(desk, desk.selected)
             if base is None:
-                raise InputError("there is no network to look with", remedy="put one into the project's folder bases")
+                raise InputError("there is no base network", remedy="add one to the project's folder bases")
             found[:] = await asyncio.to_thread(sample_map, book, base)
             made[0] += 1
 

@@ -1,4 +1,4 @@
-"""The live signal as views show it, and the choice of what is listened to."""
+"""The live signal as views show it, and the choice of its source."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SOURCES = {
     "adc": "analog pins",
     "i2s": "microphone on I2S",
     "module": "a module on the board",
-    "tape": "a recording of this computer",
+    "tape": "a recording on this computer",
 }
 USUAL_PINS = {"mpu6050": "4, 5", "lsm6ds3": "4, 5", "adc": "26", "i2s": "10, 11, 12"}
 PIN_WORDS = {"mpu6050": "Pins SDA, SCL", "lsm6ds3": "Pins SDA, SCL", "adc": "Pins", "i2s": "Pins SCK, WS, SD"}
@@ -45,7 +45,7 @@ NONE = ""
 
 
 class SignalView(Element, component=COMPONENT):
-    """A canvas of what a board senses, which fetches its frames by itself. bars: of each class below it."""
+    """A canvas of a board's signal, which fetches its own frames. bars: show one per class below it."""
 
     def __init__(self, board: str, bars: bool = True) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class SignalView(Element, component=COMPONENT):
 
 
 def active_base(desk: Desk, place: Place | None) -> Base | None:
-    """The one of the adapter that is active on the board, if the project has it."""
+    """The base of the board's active adapter, if the project has it."""
     store = place.state.store if place else None
     active = next((entry for entry in store.adapters if entry.name == store.active), None) if store else None
     bases = desk.of(Lessons).bases().values() if active else ()
@@ -62,39 +62,39 @@ def active_base(desk: Desk, place: Place | None) -> Base | None:
 
 
 def usual_base(desk: Desk, place: Place | None) -> Base | None:
-    """The one of the adapter that is active on the board, else the one that most likely fits the project's samples."""
+    """The base of the board's active adapter, else the one that most likely fits the project's samples."""
     lessons = desk.of(Lessons)
     name = lessons.usual_base(desk.of(Book).dataset(), place)
     return active_base(desk, place) or (lessons.bases()[name] if name else None)
 
 
 def recordings(desk: Desk) -> list[str]:
-    """Files of the project that can be sent to a board."""
+    """Recordings of the project that can be streamed to a board."""
     folder = desk.folder / RECORDINGS
     return sorted(path.name for path in folder.glob("*") if path.suffix.lower() in KINDS) if folder.exists() else []
 
 
 def load_tape(desk: Desk, name: str, base: Base) -> Tape:
-    """A recording of the project, as counts of the base's signal. InputError for what does not fit."""
+    """A recording of the project, as counts of the base's signal. InputError if it does not fit."""
     if name not in recordings(desk):
-        raise InputError("no recording is chosen", remedy="drop one in")
+        raise InputError("no recording is selected", remedy="add one")
     return Tape(name, read_tape(desk.folder / RECORDINGS / name, signal_of(base)))
 
 
 def keep_recording(desk: Desk, name: str, content: bytes) -> str:
-    """Puts a file that was dropped in into the project, if it is a recording; its name there."""
+    """Adds a dropped recording to the project; returns its name there."""
     kept = re.sub(r"[^\w. -]", "_", Path(name.replace("\\", "/")).name).lstrip(".")[-80:]
     if Path(kept).suffix.lower() not in KINDS:
-        raise InputError(f"{kept}: is no recording", remedy=f"give {', '.join(KINDS)}")
+        raise InputError(f"{kept}: is not a recording", remedy=f"give {', '.join(KINDS)}")
     check_recording(kept, content)
     return keep_capture(desk.folder / RECORDINGS / kept, content).name
 
 
 def sources(desk: Desk, place: Place, buttons: bool = False) -> None:
-    """The choice of what a board listens to, folded while it does."""
+    """The choice of a board's source, folded while it runs."""
     live = place.of(Live)
     with (
-        ui.element("section").classes("card whole fold-card").props('aria-label="What it listens to"'),
+        ui.element("section").classes("card whole fold-card").props('aria-label="Live input"'),
         widgets.fold(_listens_to(live), "tune", not live.is_running) as folded,
     ):
         SourceChoice(desk, place, buttons)
@@ -111,21 +111,21 @@ def sources(desk: Desk, place: Place, buttons: bool = False) -> None:
 
 def _listens_to(live: Live) -> str:
     if not live.is_running:
-        return "What it listens to"
+        return "Live input"
     source = SOURCES.get(live.source.name, live.source.name)
     network = widgets.plain(live.base.name.removesuffix(".elm")) if live.base else "no network"
-    return f"Listens to {widgets.plain(source)}, with {network}"
+    return f"Listening to {widgets.plain(source)}, with {network}"
 
 
 class SourceChoice:
-    """What a board is to listen to, and with which base: controls, and the button that begins."""
+    """Controls for a board's source and base, and the start button."""
 
     def __init__(self, desk: Desk, place: Place, buttons: bool = False) -> None:
         self._desk, self._place, self._live = desk, place, place.of(Live)
         wish = self._wish = place.of(SourceWish)
         self._shown = ""
         self._bases = desk.of(Lessons).bases()
-        named = {NONE: "no network, the signal alone"} | {name: name.removesuffix(".elm") for name in self._bases}
+        named = {NONE: "none, show the signal only"} | {name: name.removesuffix(".elm") for name in self._bases}
         if wish.base not in named:
             usual = usual_base(desk, place)
             wish.base = usual.name if usual and usual.name in named else NONE
@@ -143,13 +143,13 @@ class SourceChoice:
         if self._button:
             self._button.bind_value(wish, "buttons")
         with ui.element("div").classes("follow") as self._drop:
-            widgets.drop("Add a recording: .csv, .wav, .npz", ",".join(KINDS), self._dropped, small=True)
+            widgets.drop("Add a recording (.csv, .wav, .npz)", ",".join(KINDS), self._dropped, small=True)
         self._tape.on_value_change(lambda event: setattr(wish, "tape", event.value or ""))
         self._follow()
         ui.timer(widgets.POLL_SECONDS, self._follow)
 
     def _follow(self) -> None:
-        """What has begun elsewhere is what the fields say, and so is what another page chose."""
+        """Fields follow a start, or a choice, on another page."""
         wish = self._wish
         wish.follow()
         if self._kind.value != wish.kind:
@@ -180,7 +180,7 @@ class SourceChoice:
         self._tape.set_options(recordings(self._desk), value=kept)
 
     async def start(self) -> str:
-        """Begins with what is chosen; why its values are to be doubted, or "". InputError for what can't be."""
+        """Starts the chosen source; returns a warning about its values, or "". InputError for a bad choice."""
         base = self._bases.get(str(self._base.value))
         source = await asyncio.to_thread(self._source, base)  # reads a recording
         self._live.start(source, base)
@@ -190,36 +190,37 @@ class SourceChoice:
         kind = str(self._kind.value)
         if kind == "tape":
             if base is None:
-                raise InputError("a recording is for a network to listen to", remedy="choose a network")
+                raise InputError("a recording needs a network", remedy="choose a network")
             return load_tape(self._desk, str(self._tape.value or ""), base)
         buttons = _pins(self._wish.buttons)
         if kind == "module":
             name = str(self._module.value or "").strip()
             if not MODULE.match(name):
-                raise InputError(f"{name!r} is no module", remedy="give the name of one on the board with source()")
+                remedy = "give the name of a module on the board that has source()"
+                raise InputError(f"{name!r} is not a module name", remedy=remedy)
             return Sensor(name, (), 0, buttons)
         pins = _pins(str(self._pins.value or ""))
         wanted = {"adc": range(1, 9), "i2s": (3,)}.get(kind, (2,))
         if len(pins) not in wanted:
             raise InputError(f"{len(pins)} pins: give {PIN_WORDS[kind]}, for example {USUAL_PINS[kind]}")
-        bus = 0 if kind in ("adc", "i2s") else pins[0] // 2 % 2  # an RP2040's: GPIO 0, 1, 4, 5... are of I2C 0
+        bus = 0 if kind in ("adc", "i2s") else pins[0] // 2 % 2  # on an RP2040, GPIO 0, 1, 4, 5... belong to I2C 0
         return Sensor(kind, pins, bus, buttons)
 
 
 def _pins(text: str) -> tuple[int, ...]:
     given = [part for part in re.split(r"[,\s]+", text.strip()) if part]
     if not all(part.isascii() and part.isdigit() and int(part) < 100 for part in given):
-        raise InputError(f"{text[:40]!r} are no pins", remedy="give numbers, for example 4, 5")
+        raise InputError(f"{text[:40]!r} are not pin numbers", remedy="give numbers, for example 4, 5")
     return tuple(map(int, given))
 
 
 def adapter_choice(live: Live) -> None:
-    """Buttons that switch adapters while all goes on."""
+    """Buttons that switch adapters without a pause."""
 
     def draw() -> None:
         if live.base is None:
             return
-        with ui.element("div").classes("row-line").props('role=group aria-label="Adapter in use"'):
+        with ui.element("div").classes("row-line").props('role=group aria-label="Active adapter"'):
             ui.label("Adapter").classes("quiet")
             for name in live.adapters:
                 on = live.told.adapter == name
@@ -234,7 +235,7 @@ def _switch(live: Live, name: str) -> Callable[[], None]:
 
 
 def other_base(desk: Desk, live: Live) -> None:
-    """Offers the network of the adapter that is active, where the view goes on with another one."""
+    """Offers the active adapter's network if the view uses another one."""
 
     def wanted() -> Base | None:
         base = active_base(desk, live.place)
@@ -247,9 +248,9 @@ def other_base(desk: Desk, live: Live) -> None:
         if base := wanted():
             name = base.name.removesuffix(".elm")
             with ui.element("div").classes("row-line card whole"):
-                ui.label(f"The adapter that is active on the board is for another network, {widgets.plain(name)}.")
+                ui.label(f"The board's active adapter belongs to another network, {widgets.plain(name)}.")
                 widgets.button(
-                    "Listen with it",
+                    "Use that network",
                     widgets.reporting(lambda: live.start(live.source, base)),
                     icon="hearing",
                     main=True,
@@ -259,7 +260,7 @@ def other_base(desk: Desk, live: Live) -> None:
 
 
 def live_problem(live: Live) -> None:
-    """Why the view ended, if it failed; that it waits, if it does."""
+    """Shows why the view failed, or what it waits for."""
 
     def draw() -> None:
         job, state = live.job, live.place.state
@@ -270,7 +271,7 @@ def live_problem(live: Live) -> None:
         elif state.status == "away":
             widgets.problem(state.problem or "the board is unplugged", state.remedy)
         elif job.state == "queued" and state.job is not None and state.job is not job:
-            ui.label(f"It goes on when the board is done with: {state.job.name}").classes("quiet")
+            ui.label(f"Continues after: {state.job.name}").classes("quiet")
 
     def version() -> object:
         job, state = live.job, live.place.state
@@ -280,7 +281,7 @@ def live_problem(live: Live) -> None:
 
 
 def virtual_world(desk: Desk, place: Place) -> None:
-    """What lies around a virtual Pico: what its sensor of motion measures, its buttons."""
+    """A virtual Pico's surroundings: its motion sensor's input, and its buttons."""
     if place.device.board not in ("virtual-pico", "virtual-pico-stock") or not place.device.state_dir:
         return
     state = Path(place.device.state_dir)
@@ -291,7 +292,7 @@ def virtual_world(desk: Desk, place: Place) -> None:
     async def dropped(name: str, content: bytes) -> None:
         kept = await asyncio.to_thread(keep_recording, desk, name, content)
         await play(kept)
-        if not choice.is_deleted:  # the page may show another view meanwhile
+        if not choice.is_deleted:  # the page may show another view by now
             choice.set_options(recordings(desk), value=kept)
 
     def press() -> None:
@@ -299,9 +300,9 @@ def virtual_world(desk: Desk, place: Place) -> None:
 
     with (
         ui.element("section").classes("card whole fold-card").props('aria-label="Around the virtual board"'),
-        widgets.fold("What this virtual board measures", "precision_manufacturing"),
+        widgets.fold("Sensor input of this virtual board", "precision_manufacturing"),
     ):
-        ui.label("Its MPU-6050 on pins 4, 5 plays a recording: g and rad/s, six numbers a line, 50 a second.").classes(
+        ui.label("Its MPU-6050 on pins 4, 5 plays a recording: g and rad/s, six numbers per line, 50 lines/s.").classes(
             "quiet"
         )
         with ui.element("div").classes("row-line"):
@@ -310,15 +311,17 @@ def virtual_world(desk: Desk, place: Place) -> None:
                 .props("dense outlined options-dense")
                 .classes("field")
             )
-            widgets.button("Play it", widgets.reporting(lambda: play(str(choice.value or ""))), icon="play_circle")
-            widgets.drop("Add a recording: .csv", ",".join(KINDS), dropped, small=True)
+            widgets.button(
+                "Play recording", widgets.reporting(lambda: play(str(choice.value or ""))), icon="play_circle"
+            )
+            widgets.drop("Add a recording (.csv)", ",".join(KINDS), dropped, small=True)
         with ui.element("div").classes("row-line"):
-            pin = ui.input("Pin of a button", value="15").props("dense outlined").classes("narrow")
-            widgets.button("Press it", widgets.reporting(press), icon="touch_app")
+            pin = ui.input("Pin to press", value="15").props("dense outlined").classes("narrow")
+            widgets.button("Press button", widgets.reporting(press), icon="touch_app")
 
 
 def guarded(act: Callable[[], object]) -> Callable[[], None]:
-    """Does something, and tells in a passing word why it can't be done: for keys, which have no place of their own."""
+    """Wraps an action of a key: shows its error as a notification, as keys have no card."""
 
     def done() -> None:
         try:

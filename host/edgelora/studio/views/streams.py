@@ -1,4 +1,4 @@
-"""What the studio's own canvases fetch: frames of the live view, small pictures and sounds of samples."""
+"""Endpoints of the studio's canvases: live frames, thumbnails and sounds of samples."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from edgelora.studio.live import Cursor, Live
 from edgelora.studio.project import Desk
 from edgelora.studio.samples import Book, Sample
 
-ANSWER_SECONDS = 0.5  # until a page hears that there is nothing
+ANSWER_SECONDS = 0.5  # until a page gets an empty frame
 
 
 def add_routes(app: FastAPI, desk: Desk) -> None:
-    """Frames of a board's live view over a websocket; thumbnails and sounds of the book's samples."""
+    """Adds endpoints: a board's live frames over a websocket; thumbnails and sounds of samples."""
 
     @app.websocket("/senses/live")
     async def live_frames(socket: WebSocket, board: str = "") -> None:
@@ -43,7 +43,7 @@ def add_routes(app: FastAPI, desk: Desk) -> None:
 
 
 async def _answer(socket: WebSocket, live: Live) -> None:
-    """A frame for each question, as soon as there is something new. A page that does not ask gets nothing."""
+    """Sends one frame per request, as soon as there is new data."""
     cursor, loop, news = Cursor(), asyncio.get_running_loop(), asyncio.Event()
     with live.heard(lambda: loop.call_soon_threadsafe(news.set)):
         while True:

@@ -1,4 +1,4 @@
-"""Keeps the part of a recording that is wanted."""
+"""Trims a recording of the project."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def _panel(desk: Desk) -> None:
         async def chosen() -> None:
             seconds = await asyncio.to_thread(seconds_of, desk, str(choice.value or ""))
             start.value, end.value = 0.0, round(seconds, 2)
-            label.set_text(f"It has {seconds:.2f} s.")
+            label.set_text(f"It lasts {seconds:.2f} s.")
 
         async def cut() -> None:
             times = float(start.value or 0), float(end.value or 0)
             kept = await asyncio.to_thread(trim, desk, str(choice.value or ""), *times)
-            ui.notify(f"Kept as {kept}", type="positive")
+            ui.notify(f"Saved as {kept}", type="positive")
 
         choice.on_value_change(widgets.reporting(chosen))
-        widgets.button("Keep this part", widgets.reporting(cut), icon="content_cut")
+        widgets.button("Save this part", widgets.reporting(cut), icon="content_cut")

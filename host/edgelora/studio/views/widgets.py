@@ -1,4 +1,4 @@
-"""What views are made of. Whatever comes from a board, a file or a person is shown as text, in text nodes only."""
+"""Building blocks of views. Text from boards, files and users goes into text nodes only."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from edgelora.studio.project import Desk
 
 STATIC = Path(__file__).parents[1] / "static"
 POLL_SECONDS = 0.2
-MOST_BYTES = 32 << 20  # of a file that is dropped
+MOST_BYTES = 32 << 20  # of a dropped file
 
 
 def title(text: str, subtitle: str, desk: Desk) -> None:
-    """A view's heading, the only one of its level, and beside it what comes next on the way."""
+    """A view's heading, the only one of level 1, and the button for the next step."""
     with ui.element("header").classes("view-title"):
         with ui.element("div").classes("grow"):
             ui.label(text).props("role=heading aria-level=1").classes("view-name")
@@ -39,7 +39,7 @@ def _written(step: Step | None) -> tuple[str, str] | None:
 
 
 def _next(desk: Desk, view: str) -> None:
-    """The button that leads on: filled, and not drawn again for that, once all is there that the next view takes."""
+    """The button to the next view: filled, in place, once the step is complete."""
     step = next_step(desk, view)
     if step is None:
         return
@@ -56,12 +56,12 @@ def _next(desk: Desk, view: str) -> None:
 
 
 def heading(text: str) -> ui.label:
-    """The heading of a part of a view."""
+    """The heading of a section of a view."""
     return ui.label(text).props("role=heading aria-level=2").classes("part-name")
 
 
 class Choice(ui.select):
-    """A drop-down. is_open: while its options are shown, when what it stands in must not be drawn anew."""
+    """A drop-down. is_open: its options are shown, so its container must not be redrawn."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -71,10 +71,10 @@ class Choice(ui.select):
 
 
 def follow(version: Callable[[], object], draw: Callable[[], None], seconds: float = POLL_SECONDS) -> ui.element:
-    """A box that `draw` fills, again whenever `version` gives something else: as a tuple of what it shows.
+    """A box that `draw` fills again whenever the value of `version()` changes.
 
-    What has the keyboard's focus is lost by that: leave out of it what changes all the time. While a drop-down in it
-    is open it waits.
+    Redrawing loses the keyboard focus: leave out of `version` what changes all the time. While a drop-down in the
+    box is open, redrawing waits.
     """
     box = ui.element("div").classes("follow")
     last: list[object] = []
@@ -93,7 +93,7 @@ def follow(version: Callable[[], object], draw: Callable[[], None], seconds: flo
 
 
 def problem(what: str, remedy: str = "") -> None:
-    """A card that says what is wrong, and what to do."""
+    """A card with an error and its remedy."""
     with ui.element("div").classes("problem").props("role=alert"):
         ui.icon("error_outline").props("aria-hidden=true")
         with ui.element("div"):
@@ -103,14 +103,14 @@ def problem(what: str, remedy: str = "") -> None:
 
 
 def empty(text: str, icon: str = "inbox") -> None:
-    """What stands where there is nothing yet: what to do first."""
+    """A placeholder for an empty view: what to do first."""
     with ui.element("div").classes("empty"):
         ui.icon(icon).props("aria-hidden=true")
         ui.label(text)
 
 
 def job_card(job: Callable[[], Job | None]) -> None:
-    """How far a job is, with a button that ends it; why it failed. Follows the one that `job` gives."""
+    """A job's progress with a stop button, or its error. Follows the job that `job()` returns."""
 
     def draw() -> None:
         now = job()
@@ -139,12 +139,12 @@ def job_card(job: Callable[[], Job | None]) -> None:
 
 
 def place_job(place: Place) -> None:
-    """The latest exclusive job of a board, while it goes on or if it failed."""
+    """The latest exclusive job of a board, if it runs or failed."""
     job_card(lambda: next((job for job in reversed(place.jobs) if job.exclusive), None))
 
 
 def fold(text: str, icon: str = "", is_open: bool = False, opened: set[str] | None = None) -> ui.expansion:
-    """What is shown only when asked for. opened: remembers by `text` whether it is, where it is drawn again."""
+    """A collapsible section. opened: remembers by `text` whether it is open, over redraws."""
     made = ui.expansion(text, icon=icon or None, value=is_open or bool(opened and text in opened))
     if opened is not None:
         made.on_value_change(lambda event: opened.add(text) if event.value else opened.discard(text))
@@ -153,9 +153,9 @@ def fold(text: str, icon: str = "", is_open: bool = False, opened: set[str] | No
 
 @contextlib.contextmanager
 def dialog(text: str) -> Iterator[ui.dialog]:
-    """A dialog that opens at once and is gone when it is closed. What is built inside goes into it.
+    """A dialog that opens at once and is deleted when closed. Elements built inside go into it.
 
-    It belongs to the page, so that it stays where what was pressed is drawn again.
+    It belongs to the page, so it survives a redraw of the button that opened it.
     """
     with ui.context.client.layout:
         made = ui.dialog().props(f'aria-label="{attribute(text)}"')
@@ -167,7 +167,7 @@ def dialog(text: str) -> Iterator[ui.dialog]:
 
 
 def choices(made: ui.dialog, text: str, act: Callable[[], object], then: Callable[[], object] | None = None) -> None:
-    """The end of a dialog: leave, or act. A mistake is told there; then: what follows once it is closed."""
+    """A dialog's buttons: cancel, or act. Errors appear in the dialog; then: runs after it closes."""
 
     def done() -> None:
         act()
@@ -197,7 +197,7 @@ def reporting(act: Callable[[], object]) -> Callable[[], Awaitable[None]]:
         except (EdgeloraError, OSError) as error:
             trouble = trouble_of(error)
             words, remedy = trouble.what, trouble.remedy
-        if words and isinstance(words, str) and not box.is_deleted:  # what it stood in may have been drawn anew
+        if words and isinstance(words, str) and not box.is_deleted:  # its container may have been redrawn
             with box:
                 problem(words, remedy)
 
@@ -205,7 +205,7 @@ def reporting(act: Callable[[], object]) -> Callable[[], Awaitable[None]]:
 
 
 class Drop(Element, component=STATIC / "drop.js"):
-    """A labelled field for files, which an uploader that is not seen sends: the framework's own has no label."""
+    """A labelled file field in front of the framework's uploader, which is hidden and has no label."""
 
     def __init__(self, label: str, accept: str, uploader: ui.upload) -> None:
         super().__init__()
@@ -213,10 +213,10 @@ class Drop(Element, component=STATIC / "drop.js"):
 
 
 def drop(label: str, accept: str, given: Callable[[str, bytes], object], small: bool = False) -> None:
-    """A place to drop files at, or to choose them. given: gets the name and content of each.
+    """A drop zone for files. given: gets the name and content of each file.
 
-    It may take a while, and return what is to be told; a mistake in a file is told there too, with its name. small: as
-    large as a button, where files are not what the view is for.
+    It may take a while, and return a message to show; errors are shown with the file's name. small: as large as a
+    button.
     """
     with ui.element("div").classes("follow").props("aria-live=polite") as box:
         pass
@@ -252,17 +252,17 @@ def drop(label: str, accept: str, given: Callable[[str, bytes], object], small: 
 
 
 async def finished(made: object) -> Any:
-    """What was made, once it is there if it takes a while."""
+    """The result, awaited if it is a coroutine."""
     return await made if inspect.isawaitable(made) else made
 
 
 def plain(text: object) -> str:
-    """Text of a board or file on one line, without characters that would not show as themselves."""
+    """Text of a board or file on one line, without unprintable characters."""
     return printable(text)
 
 
 def when(iso: str) -> str:
-    """A time as people say it."""
+    """A time in a readable form."""
     try:
         return datetime.fromisoformat(iso).astimezone().strftime("%d %b %H:%M")
     except ValueError:
@@ -272,7 +272,7 @@ def when(iso: str) -> str:
 def button(
     text: str, on_click: Callable[[], object], *, icon: str | None = None, label: str = "", main: bool = False
 ) -> ui.button:
-    """A button. label: what a screen reader says where `text` alone does not tell enough."""
+    """A button. label: its name for screen readers, where `text` is ambiguous."""
     made = ui.button(text, on_click=lambda: on_click(), icon=icon)
     made.props("no-caps unelevated" if main else "no-caps outline")
     if label:
@@ -281,5 +281,5 @@ def button(
 
 
 def attribute(text: str) -> str:
-    """Text as the value of an attribute in `props`, which takes quotes and backslashes for its own."""
+    """Text as the value of an attribute in `props`, with quotes and backslashes escaped."""
     return "".join(" " if c in "\"'\\`" or not c.isprintable() else c for c in text)
