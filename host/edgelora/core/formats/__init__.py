@@ -1,1 +1,1 @@
-"""Files as bytes: networks, models, adapters, samples, bundles."""
+"""Reading and writing file formats: networks, models, adapters, samples, bundles."""

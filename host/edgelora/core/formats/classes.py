@@ -1,4 +1,4 @@
-"""Classes that a base does not have: what `.elm` says of its last layer's inputs, and the classes of `.ela`.
+"""Classes added to a base: the space record of `.elm` (its last layer's statistics), and class records of `.ela`.
 
 SPEC.md, sections 3, 8 and 9. Boards and the twin make rows from samples; here they are only read and written.
 """
@@ -24,10 +24,10 @@ CLASS_STATS_VERSION = 1
 
 @dataclass
 class ClassStats:
-    """How the K inputs of the last layer spread in pretraining, in int8 steps, without their zero point.
+    """Statistics of the K inputs of the last layer in pretraining, in int8 steps, without their zero point.
 
     inverse: int16 [K (K + 1) / 2], the lower triangle of the inverse covariance; rows int16 [classes, K] and biases
-    int32 [classes]: scores of the base's own classes, of which a nat is 2^exponent. row_shift: of rows to be made.
+    int32 [classes]: scores of the base's classes, in which a nat is 2^exponent. row_shift: of new rows.
     """
 
     row_shift: int
@@ -39,9 +39,9 @@ class ClassStats:
 
 @dataclass
 class ClassRow:
-    """A class as a record has it. number: below the base's classes one of those, which has no name here.
+    """A class of a record. number: if below the number of base classes, one of those, which has no name here.
 
-    samples: that it was made from; bias, row int16 [K]: its score is row * (x - zp) + bias.
+    samples: how many it was made from; bias, row int16 [K]: its score is row * (x - zp) + bias.
     """
 
     number: int
@@ -52,7 +52,7 @@ class ClassRow:
 
 
 def class_inputs(model: QuantModel) -> int:
-    """Inputs of the last layer, if classes can be told apart by them; else 0."""
+    """The number of the last layer's inputs, if classes can be added; else 0."""
     last = model.ops[-1]
     size = model.tensors[last.input].size
     return size if model.loss == "cross_entropy" and last.kind == "dense" and size <= MAX_CLASS_INPUTS else 0
@@ -63,11 +63,11 @@ def no_room(model: QuantModel) -> str:
     last = model.ops[-1]
     size = model.tensors[last.input].size
     if last.kind == "softmax":
-        return "ends in a softmax: make it without; boards tell probabilities of a dense layer's outputs all the same"
+        return "ends in a softmax: make it without; boards return probabilities of a dense layer's outputs anyway"
     if model.loss != "cross_entropy" or last.kind != "dense" or size > MAX_CLASS_INPUTS:
         room = f"a dense layer of at most {MAX_CLASS_INPUTS} inputs with cross_entropy"
         return f"ends in {last.kind} of {size} inputs, with {model.loss}: classes are added to {room}"
-    return "says nothing of its last layer's inputs: quantize it from its float network, with its training data"
+    return "has no statistics of its last layer's inputs: quantize it from its float network, with its training data"
 
 
 def check_class_stats(stats: ClassStats, model: QuantModel, name: str) -> None:
@@ -102,7 +102,7 @@ def pack_class_stats(stats: ClassStats) -> bytes:
 def read_class_stats(reader: Reader, labels_at: int, header: int, model: QuantModel) -> ClassStats:
     """The class statistics that lie right before the labels."""
     name, size, classes = reader.name, class_inputs(model), model.output.size
-    require(size > 0, f"{name}: has a record of classes, but its last layer can't tell any apart: make the file again")
+    require(size > 0, f"{name}: has a record of classes, but its last layer can't have classes: make the file again")
     rows, inverse = (classes, size), (size * (size + 1) // 2,)
     at = labels_at - _CLASS_STATS.size - 4 * classes - 4 * (-(-classes * size // 2)) - 4 * (-(-inverse[0] // 2))
     require(
@@ -124,7 +124,7 @@ def read_class_stats(reader: Reader, labels_at: int, header: int, model: QuantMo
 
 
 def pack_classes(classes: Sequence[ClassRow]) -> bytes:
-    """The body of a record of classes, in ascending order of number. FormatError for a name that has no room."""
+    """The body of a record of classes, in ascending order of number. FormatError for a name that is too long."""
     size = len(classes[0].row)
     for one in classes:
         length = len(one.name.encode())
@@ -140,7 +140,7 @@ def pack_row(row: NDArray[np.int16]) -> bytes:
 
 
 def unpack_classes(body: bytes, name: str = "adapter") -> list[ClassRow]:
-    """The classes of a record. FormatError where a rule is broken that needs no model to see."""
+    """The classes of a record. FormatError for any error that can be found without the model."""
     require(len(body) >= _CLASSES.size, f"{name}: its record of classes is cut: make it again")
     count, size = _CLASSES.unpack_from(body)
     span = _CLASS.size + 2 * size + 2 * size % 4

@@ -1,7 +1,7 @@
 """Adapters, `.ela` files (SPEC.md, section 9).
 
-What this module packed or unpacked keeps every rule and limit of the format.
-What breaks one is told by `FormatError`.
+Anything packed or unpacked by this module follows every rule and limit of the format.
+A violation raises `FormatError`.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ RECORD_VERSION = 1  # of each kind
 
 @dataclass
 class TensorState:
-    """What training keeps for one adapter matrix besides its int8 weights (SPEC.md section 6).
+    """Training state of one adapter matrix besides its int8 weights (SPEC.md section 6).
 
     vm, vx: mantissa and exponent of the gradient scale, (0, 0) at first; master: int16, shape of the matrix;
-    momentum: int16 of the same shape, or None when the adapter trains without.
+    momentum: int16 of the same shape, or None if the adapter trains without momentum.
     """
 
     vm: int
@@ -66,7 +66,7 @@ class TensorState:
 
 @dataclass
 class AdapterLayer:
-    """The adapter of one layer: a int8 [rank, K], b int8 [O, rank], and their training state if there is one."""
+    """The adapter of one layer: a int8 [rank, K], b int8 [O, rank], and their training state, if any."""
 
     op: int
     a: NDArray[np.int8]
@@ -83,9 +83,9 @@ class AdapterLayer:
 
 @dataclass
 class Adapter:
-    """Everything an `.ela` file holds. An `a` that is not stored in the file must be the seed's.
+    """The content of an `.ela` file. An `a` that is not stored in the file must follow from the seed.
 
-    records: what it has beside layers, a body by kind (CLASSES, MONITOR). With some it may have no layers.
+    records: content besides layers, a body by kind (CLASSES, MONITOR). With records it may have no layers.
     """
 
     base_id: bytes
@@ -97,11 +97,11 @@ class Adapter:
     draws: int = 0
     momentum: int = 0
     samples: int = 0
-    threshold: int = 0  # Q11: steps below it are left out of updates
+    threshold: int = 0  # Q11: smaller steps are left out of updates
     records: dict[int, bytes] = field(default_factory=dict)
 
     def ranks(self, ops: int) -> bytes:
-        """The rank of every op of a model of so many, 0 where there is no adapter."""
+        """The rank of each of `ops` ops, 0 without an adapter."""
         by_op = {layer.op: layer.rank for layer in self.layers}
         return bytes(by_op.get(op, 0) for op in range(ops))
 
@@ -112,7 +112,7 @@ class Adapter:
 
     @property
     def classes(self) -> list[ClassRow]:
-        """The classes that it adds, and its own rows for the base's."""
+        """The classes that it adds, and its rows for the base's classes."""
         return unpack_classes(self.records[CLASSES]) if CLASSES in self.records else []
 
     @classes.setter
@@ -123,7 +123,7 @@ class Adapter:
 
     @property
     def has_state(self) -> bool:
-        """Whether training can go on exactly where it stopped."""
+        """Whether training can resume exactly where it stopped."""
         return any(layer.b_state is not None for layer in self.layers)
 
     @property
@@ -136,7 +136,7 @@ class Adapter:
 
 
 def pack_adapter(adapter: Adapter, name: str = "adapter") -> bytes:
-    """The `.ela` file of an adapter. Raises FormatError where it breaks a limit of SPEC.md section 9."""
+    """The `.ela` file of an adapter. Raises FormatError if it breaks a limit of SPEC.md section 9."""
     _check_adapter(adapter, name)
     flags = _A_STORED * adapter.a_stored | _STATE_FOLLOWS * adapter.has_state | _A_TRAINABLE * adapter.trainable_a
     flags |= _RECORDS_FOLLOW * bool(adapter.records)
@@ -165,7 +165,7 @@ def adapter_size(model: QuantModel, ranks: Sequence[int], trainable_a: bool) -> 
 
 
 def adapter_layer_size(model: QuantModel, index: int, rank: int, trainable_a: bool) -> int:
-    """What of them is a layer's: its record, B and, if it trains, A."""
+    """The bytes of one layer: its record, B and, if it trains, A."""
     sizes = layer_size(model, index)
     return _LAYER.size + sum(-(-rank * size // 4) * 4 for size in sizes[: 1 + trainable_a])
 
@@ -173,10 +173,10 @@ def adapter_layer_size(model: QuantModel, index: int, rank: int, trainable_a: bo
 def unpack_adapter(
     data: bytes, model: QuantModel | None = None, base: bytes | None = None, name: str = "adapter"
 ) -> Adapter:
-    """The adapter in an `.ela` file, with A made from seed and base if the file leaves it out (0 without `model`).
+    """The adapter in an `.ela` file, with A computed from seed and base if not stored (0 without `model`).
 
     With `model`, sizes and base id are checked against it; `base` is the model's base id, by default that of
-    `pack_model(model)`. Raises FormatError; `name` is for its text.
+    `pack_model(model)`. Raises FormatError; `name` is for its message.
     """
     check_envelope(data, name, ADAPTER_MAGIC, ADAPTER_VERSION, _ADAPTER_HEADER)
     of_base, seed, flags, count, updates, draws, momentum, threshold, samples = _ADAPTER_HEADER.unpack_from(data)[5:]
@@ -241,7 +241,7 @@ def seeded_a(seed: int, index: int, rank: int, op: Op) -> NDArray[np.int8]:
 
 
 def _orthogonal(row: NDArray[np.int8], other: NDArray[np.int8]) -> NDArray[np.int8]:
-    """`row` without its part along `other`."""
+    """`row` without its component along `other`."""
     wide, along = row.astype(np.int64), other.astype(np.int64)
     norm, dot = int(along @ along) >> 7, int(wide @ along)
     if not norm:
@@ -251,14 +251,14 @@ def _orthogonal(row: NDArray[np.int8], other: NDArray[np.int8]) -> NDArray[np.in
 
 
 def _scaled_down(row: NDArray[np.int64]) -> NDArray[np.int8]:
-    """The row by the least power of two that makes it int8, towards 0."""
+    """The row divided by the least power of two that makes it int8, rounded towards 0."""
     shift = max(0, int(np.abs(row).max()).bit_length() - 7)
     scaled: NDArray[np.int8] = (np.sign(row) * (np.abs(row) >> shift)).astype(np.int8)
     return scaled
 
 
 def check_adapter_fits(adapter: Adapter, model: QuantModel, name: str = "adapter") -> None:
-    """Raises FormatError unless every layer and class of the adapter has its place in the model.
+    """Raises FormatError unless every layer and class of the adapter fits the model.
 
     The base id is not compared.
     """

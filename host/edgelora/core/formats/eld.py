@@ -1,4 +1,4 @@
-"""Sample files: what a board trains from by itself (SPEC.md, section 13)."""
+"""Sample files, from which a board trains on its own (SPEC.md, section 13)."""
 
 from __future__ import annotations
 

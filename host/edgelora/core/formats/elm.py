@@ -1,8 +1,8 @@
 """Models, `.elm` files (SPEC.md, section 8).
 
-Files hold weights in offset binary and biases with the input's zero point folded in; an `Op` has them as TFLite does.
-What this module packed or unpacked keeps every rule and limit of the format.
-What breaks one is told by `FormatError`.
+Files have weights in offset binary and biases with the input's zero point folded in; an `Op` has TFLite's form.
+Anything packed or unpacked by this module follows every rule and limit of the format.
+A violation raises `FormatError`.
 """
 
 from __future__ import annotations
@@ -81,18 +81,18 @@ _OTHER_ARRAYS = ("table", "slope", "exponentials", "initial", "values", "positio
 _ARRAYS = ("weights", "bias", "multiplier", "shift")  # the four offsets of an op record
 _MASK_LOW, _MASK_HIGH = 1, 2
 _MAX_SIGNAL_AT = 4 * 65535  # largest offset of a signal record
-WEIGHTS_SLACK = 4  # bytes of the file behind an op's weights and their padding, which kernels may read
+WEIGHTS_SLACK = 4  # bytes behind an op's weights and padding that kernels may read
 
 
 # --- Models ---
 
 
 def pack_model(model: QuantModel, name: str = "model") -> bytes:
-    """The `.elm` file of a model. Raises FormatError where the model breaks a limit of SPEC.md section 8."""
+    """The `.elm` file of a model. Raises FormatError if the model breaks a limit of SPEC.md section 8."""
     check_limits(model, name)
     signal = pack_signal(model.signal, model.input, name) if model.signal else None
     body = _tables_and_arrays(model)
-    if signal and len(body) > _MAX_SIGNAL_AT:  # behind the arrays it would be out of the header's reach
+    if signal and len(body) > _MAX_SIGNAL_AT:  # behind the arrays, the header's offset could not reach it
         body, signal_at = _tables_and_arrays(model, signal), _ops_at(model) + _OP.size * len(model.ops)
     else:
         signal_at = _append(body, signal)
@@ -120,12 +120,12 @@ def _ops_at(model: QuantModel) -> int:
 
 
 def _tables_and_arrays(model: QuantModel, between: bytes = b"") -> bytearray:
-    """The file's start: a blank header, both tables, what is to lie behind them, and the ops' arrays."""
+    """The file's start: a blank header, both tables, the data behind them, and the ops' arrays."""
     body = bytearray(_MODEL_HEADER.size)
     for tensor in model.tensors:
         body += _TENSOR.pack(*tensor.shape, tensor.zero_point, 0, tensor.scale)
     body += bytes(_OP.size * len(model.ops)) + between
-    weights_at: dict[bytes, int] = {}  # those that several ops have, as steps of a recurrence, are there once
+    weights_at: dict[bytes, int] = {}  # arrays shared by several ops, such as steps of a recurrence, are stored once
     for index, op in enumerate(model.ops):
         weights, *others = _stored_arrays(model, op)
         offsets = [weights_at.get(weights or b"") or _append(body, weights), *(_append(body, a) for a in others)]
@@ -142,7 +142,7 @@ def _tables_and_arrays(model: QuantModel, between: bytes = b"") -> bytearray:
 
 
 def unpack_model(data: bytes, name: str = "model") -> QuantModel:
-    """The model in an `.elm` file (weight_scale is not stored and None). Raises FormatError; `name` is for its text."""
+    """The model in an `.elm` file (weight_scale is not stored: None). Raises FormatError; `name` is for its text."""
     check_envelope(data, name, MODEL_MAGIC, MODEL_VERSION, _MODEL_HEADER)
     header = _MODEL_HEADER.unpack_from(data)
     loss, has_class_stats, signal_at = header[-3:]
@@ -195,7 +195,7 @@ def softmax_constants(scale: float) -> tuple[int, tuple[int, ...]]:
 class _Slot:
     """An array of an op: the attribute of `Op` that holds it, its type and shape there and its type in the file.
 
-    optional: it may be None, which the file tells by an offset of 0.
+    optional: it may be None, stored as an offset of 0.
     """
 
     attribute: str
@@ -209,7 +209,7 @@ _MULTIPLIERS = {"mean": 1, "multiply": 1, "prelu": 2, "add": 3}  # of kinds with
 
 
 def _slots(model: QuantModel, index: int) -> list[_Slot | None]:
-    """What the four offsets of an op record are for."""
+    """The meanings of the four offsets of an op record."""
     op = model.ops[index]
     if op.kind in WEIGHT_KINDS:
         outputs, patch = layer_size(model, index)
@@ -277,7 +277,7 @@ def _stored(model: QuantModel, op: Op, slot: _Slot) -> NDArray[Any]:
 
 
 def folded_bias(model: QuantModel, op: Op) -> NDArray[np.int64]:
-    """The bias as files have it, with which accumulators are sums over inputs as they are: b - zp_in * sum W."""
+    """The bias in a file's form, for accumulators that sum raw inputs: b - zp_in * sum W."""
     assert op.bias is not None
     return op.bias - _zero_point_share(model, op)
 
@@ -356,7 +356,7 @@ def _read_arrays(reader: Reader, model: QuantModel, index: int, op: Op, offsets:
 
 
 def _check_structure(model: QuantModel, name: str) -> None:
-    """Checks tensors, the graph and each op's geometry: what must hold before arrays can be read."""
+    """Checks tensors, the graph and each op's geometry, which must be valid before arrays can be read."""
     tensors, ops = model.tensors, model.ops
     require(1 <= len(ops) <= MAX_OPS, f"{name}: {len(ops)} ops, 1 to {MAX_OPS} are possible")
     require(
@@ -473,7 +473,7 @@ def _check_weight_limits(model: QuantModel, op: Op, where: str) -> None:
 
 
 def _check_shapes(model: QuantModel, op: Op, where: str) -> None:
-    """Whether the shapes of inputs and output are those that the kind allows."""
+    """Checks that the shapes of inputs and output are allowed for the kind."""
     if op.kind in AXIS_KINDS:
         require(1 <= op.axis <= 3, f"{where}: axis {op.axis}, must be 1 (height), 2 (width) or 3 (channels)")
     require(op.kind == "slice" or op.start == 0, f"{where}: start {op.start}, must be 0")
@@ -539,7 +539,7 @@ def _windows_touch(op: Op, source: Tensor, target: Tensor) -> bool:
 
 
 def check_op(model: QuantModel, index: int, where: str) -> None:
-    """Raises FormatError, whose text begins with `where`, unless the op is one that files can hold."""
+    """Raises FormatError, whose message begins with `where`, unless files can hold the op."""
     _check_geometry(model, model.ops[index], where)
     _check_values(model, [index], where)
 
@@ -583,7 +583,7 @@ def _check_values(model: QuantModel, indices: Iterable[int], name: str) -> None:
 
 
 def _check_positions(model: QuantModel, op: Op, where: str) -> None:
-    """Whether a gather's positions are its input's."""
+    """Checks that a gather's positions are within its input."""
     source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
     counts = tuple(target[axis] for axis in gather_axes(op))
     if op.positions is None:
@@ -594,7 +594,7 @@ def _check_positions(model: QuantModel, op: Op, where: str) -> None:
 
 
 def _check_lstm(op: Op, where: str) -> None:
-    """The limits of what is behind an lstm's multipliers and shifts."""
+    """Checks the limits of an lstm's values behind its multipliers and shifts."""
     assert op.multiplier is not None and op.shift is not None
     clip, table, power = op.multiplier[LSTM_SCALES], op.multiplier[LSTM_SCALES + 1 :], op.shift[LSTM_SCALES + 1]
     require(0 <= clip <= 1 << 15, f"{where}: its cell is clipped at {clip}, must be 0..32768")

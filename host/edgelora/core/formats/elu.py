@@ -20,23 +20,23 @@ HEADER_SIZE = 256
 SIGNED_SIZE = 192
 WHOLE, DELTA = 1, 2
 STORED, DEFLATE = 0, 1
-WINDOW_BITS = 10  # a board unpacks with 1 KB of memory
+WINDOW_BITS = 10  # a board unpacks it with 1 KB of memory
 TARGET_SIZE = 24
-NAME = re.compile(r"[A-Za-z0-9_-]{1,24}")  # it becomes part of URLs
+NAME = re.compile(r"[A-Za-z0-9_-]{1,24}")  # part of URLs
 # Magic, format, header size, kind, packing, 0, version, from version, payload and result size, 0, base id, key id,
 # name, target, SHA-256 of payload, result, origin.
 _HEADER = struct.Struct("<4sHHBBHIIIII8s8s24s24s32s32s32s")
 
 
 class BundleError(EdgeloraError, ValueError):
-    """No bundle, or none that can be made; the message says why and what to do."""
+    """A bundle is invalid, or can't be made; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose hashes are right, but which anyone may have made: `verify` tells.
+    """A bundle with correct hashes, whose origin is unknown until `verify`.
 
-    from_version: 0 for a whole one; payload: unpacked; key_id, base_id: 8 bytes.
+    from_version: 0 for a full one; payload: unpacked; key_id, base_id: 8 bytes.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Bundle:
             raise BundleError(f"{self.name} {self.version}: not signed by key {key_id(public).hex()}") from None
 
     def adapter(self, origin: bytes = b"") -> bytes:
-        """The `.ela` it makes; of a delta, from the adapter it starts from."""
+        """The resulting `.ela`; a delta needs its origin."""
         result = _added(self.payload, origin) if self.from_version else self.payload
         if hashlib.sha256(result).digest() != self.result_sha256:
             raise BundleError(f"{self.name} {self.version} starts from another version {self.from_version}")
@@ -81,7 +81,7 @@ def pack(
     origin: tuple[int, bytes] | None = None,
     compress: bool = True,
 ) -> bytes:
-    """A signed bundle of a whole `.ela`, or of its difference from `origin`, (version, `.ela`). Raises BundleError."""
+    """A signed bundle of a full `.ela`, or of its difference from `origin`, (version, `.ela`). Raises BundleError."""
     check_name(name)
     if len(adapter) > MAX_UPDATE:
         raise BundleError(f"the adapter has {len(adapter)} bytes, an update at most {MAX_UPDATE}: take lower ranks")
@@ -120,7 +120,7 @@ def pack(
 
 
 def unpack(data: bytes, where: str = "bundle") -> Bundle:
-    """Reads a bundle, and checks all of it but the signature. Raises BundleError; `where` is for its text."""
+    """Reads a bundle, and checks everything but the signature. Raises BundleError; `where` is for its message."""
     if len(data) < HEADER_SIZE or data[:4] != MAGIC:
         raise BundleError(f"{where} is no update bundle: `edgelora release` makes them")
     fields = _HEADER.unpack_from(data)
@@ -158,10 +158,10 @@ def _added(difference: bytes, origin: bytes) -> bytes:
 
 
 def public_bytes(key: Ed25519PrivateKey) -> bytes:
-    """The public half, 32 bytes (RFC 8032)."""
+    """The public key, 32 bytes (RFC 8032)."""
     return key.public_key().public_bytes_raw()
 
 
 def key_id(public: bytes) -> bytes:
-    """What a bundle calls a key: the first 8 bytes of its SHA-256."""
+    """A key's id in bundles: the first 8 bytes of its SHA-256."""
     return hashlib.sha256(public).digest()[:8]

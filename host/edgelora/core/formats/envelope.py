@@ -1,4 +1,4 @@
-"""What `.elm` and `.ela` files have in common: the header's start, the CRC, reading within bounds."""
+"""Common parts of `.elm` and `.ela` files: the header's start, the CRC, reading within bounds."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ CRC_FROM, ID_AT, ID_FROM = 16, 16, 24
 
 
 class FormatError(EdgeloraError, ValueError):
-    """A file, or an object to be written to one, breaks a rule of its format."""
+    """A file, or an object to write to one, breaks a rule of its format."""
 
 
 # --- Common ---
 
 
 class Reader:
-    """Takes records and arrays out of a file, within its bounds, and keeps which bytes were `used`."""
+    """Reads records and arrays of a file, within its bounds, and records which bytes were `used`."""
 
     def __init__(self, data: bytes, name: str) -> None:
         self.data, self.name = data, name
@@ -80,7 +80,7 @@ class Reader:
 
 
 def seal(body: bytearray) -> bytes:
-    """Puts the CRC in and makes the file immutable."""
+    """Stores the CRC and makes the file immutable."""
     struct.pack_into("<I", body, 12, zlib.crc32(memoryview(body)[CRC_FROM:]))
     return bytes(body)
 
@@ -107,7 +107,7 @@ def check_envelope(data: bytes, name: str, magic: bytes, known: int, header: str
 def check_array(array: NDArray[Any] | None, dtype: np.dtype, shape: tuple[int, ...], where: str) -> None:
     if array is None:
         raise FormatError(f"{where}: missing, must be {dtype.name} {list(shape)}")
-    if array.shape != shape:  # texts only if told: a type's name takes longer than its check
+    if array.shape != shape:  # messages only on errors: formatting a type's name is slower than the check
         raise FormatError(f"{where}: shape is {list(array.shape)}, must be {list(shape)}")
     if not np.can_cast(array.dtype, dtype, "equiv"):
         raise FormatError(f"{where}: type is {array.dtype.name}, must be {dtype.name}")

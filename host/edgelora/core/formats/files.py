@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Writing files atomically, and reading them within limits."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 
 from edgelora.base.errors import FileError
 
-SECRET = 0o600  # mode of files for the owner's eyes alone
-# Bytes of a file's content once it is unpacked: read before any of it is, whatever the file's own size.
+SECRET = 0o600  # mode of private files
+# Limits in bytes of a file's unpacked content, checked before unpacking, whatever the file's own size.
 MAX_ARRAYS_BYTES = 1 << 30  # of all arrays of a `.npz`
-MAX_RECORDING_BYTES = 1 << 28  # of a recording of any kind, and of what is dropped into the studio
+MAX_RECORDING_BYTES = 1 << 28  # of a recording of any kind, and of files dropped into the studio
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes, mode: int | None = None) -> None:
-    """Writes a whole file or nothing: the old content stays until the new one is on the disk. Raises OSError.
+    """Writes a file atomically: the old content stays until the new one is on the disk. Raises OSError.
 
-    A new file gets the mode that the umask leaves, one that is replaced keeps its mode; mode: either gets this one, and
-    never had another. A symbolic link is replaced itself, what it points to stays as it is. What is no regular file (a
+    A new file's mode follows the umask, a replaced file keeps its mode; mode: either gets this mode
+    from the start. A symbolic link is replaced itself, its target is unchanged. Anything but a regular file (a
     device, a folder) is refused.
     """
     path = Path(path)
@@ -31,7 +31,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, mode: int | None = N
         if stat.S_ISREG(there.st_mode):
             mode = mode if mode is not None else stat.S_IMODE(there.st_mode) & 0o777
         elif not stat.S_ISLNK(there.st_mode):
-            raise FileError(f"{path} is no regular file", remedy="give the name of a file")
+            raise FileError(f"{path} is not a regular file", remedy="give the name of a file")
     temporary = path.parent / f".{path.name[:100]}.{secrets.token_hex(8)}"
     try:
         _create(temporary, data, create, mode)
@@ -39,33 +39,33 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, mode: int | None = N
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None:
-            error.filename, error.filename2 = str(path), None  # nobody knows the other
+            error.filename, error.filename2 = str(path), None  # no other process knows the temporary file
         raise
     _sync_folder(path.parent)
 
 
 def read_bounded(path: str | os.PathLike[str], limit: int, follow: bool = True) -> bytes:
-    """A regular file of at most `limit` bytes. follow: where symbolic links lead too. Raises OSError."""
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe does not hold this up
+    """Reads a regular file of at most `limit` bytes. follow: follow symbolic links. Raises OSError."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe must not block
     if not follow:
         flags |= getattr(os, "O_NOFOLLOW", 0)
     with os.fdopen(os.open(path, flags), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise FileError(f"{path} is no regular file", remedy="give the name of a file")
+            raise FileError(f"{path} is not a regular file", remedy="give the name of a file")
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise FileError(f"{path} has more than {limit} bytes, which is too much for what it is to be")
+        raise FileError(f"{path} has more than {limit} bytes, too many for this kind of file")
     return data
 
 
 def write_new(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Writes a file that must not be there yet, or nothing; mode: but for the umask. Raises OSError."""
+    """Writes a file atomically that must not exist yet; mode: limited by the umask. Raises OSError."""
     _create(path, data, mode)
     _sync_folder(path.parent)
 
 
 def _create(path: Path, data: bytes, create: int, mode: int | None = None) -> None:
-    """A new file with `data` on the disk. create: its mode but for the umask; mode: exactly, if given."""
+    """Creates a file with `data` on the disk. create: its mode, limited by the umask; mode: exact, if given."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), create)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -77,12 +77,12 @@ def _create(path: Path, data: bytes, create: int, mode: int | None = None) -> No
     except BaseException as error:
         path.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None:
-            error.filename = str(path)  # a write does not tell which file it was
+            error.filename = str(path)  # errors of a write do not name the file
         raise
 
 
 def _sync_folder(folder: Path) -> None:
-    """Has the folder's new name reach the disk, where the system can do that."""
+    """Flushes the folder's entry to the disk, if the system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

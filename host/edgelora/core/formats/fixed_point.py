@@ -1,6 +1,6 @@
-"""Constants and tables of INT8 layers, derived from scales exactly as TensorFlow Lite Micro's kernels derive them.
+"""Constants and tables of INT8 layers, derived from scales exactly as by TensorFlow Lite Micro's kernels.
 
-Everything behind a rounding is in integers: gemmlowp's fixed-point functions, on int64 arrays that hold 32-bit values.
+Everything after a rounding is in integers: gemmlowp's fixed-point functions, on int64 arrays of 32-bit values.
 Sources: TensorFlow Lite's quantization_util.cc and reference kernels, gemmlowp's fixedpoint.h.
 """
 
@@ -56,7 +56,7 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
 
 
 def fold_count(multiplier: int, shift: int, count: int) -> tuple[int, int]:
-    """The multiplier and shift of a mean over `count` elements, as TensorFlow Lite's kernel folds the count in."""
+    """The multiplier and shift of a mean over `count` elements, with the count folded in as by TFLite's kernel."""
     by = min(count.bit_length() - 1, 32, 31 + shift)
     return (multiplier << by) // count, shift - by
 
@@ -64,7 +64,7 @@ def fold_count(multiplier: int, shift: int, count: int) -> tuple[int, int]:
 def add_multipliers(a: Tensor, b: Tensor, out: Tensor) -> list[tuple[int, int]]:
     """(multiplier, shift) of the two inputs and the output of an add.
 
-    Raises ValueError where the output's scale is too small for TFLite (its multiplier must be below 1).
+    Raises ValueError if the output's scale is too small for TFLite (its multiplier must be below 1).
     """
     scales = [_float32(tensor.scale) for tensor in (a, b, out)]
     twice = 2 * max(scales[:2])
@@ -75,7 +75,7 @@ def add_multipliers(a: Tensor, b: Tensor, out: Tensor) -> list[tuple[int, int]]:
 
 
 def take_off(op: Op, place: int) -> None:
-    """Makes an add take one of its inputs off."""
+    """Turns an add into a subtraction of one of its inputs."""
     assert op.multiplier is not None
     op.multiplier[place] *= -1
 
@@ -87,7 +87,7 @@ def set_multipliers(op: Op, pairs: list[tuple[int, int]]) -> None:
 
 
 def derive(model: QuantModel, op: Op, function: str = "requantize") -> None:
-    """Sets what an op's scales determine: multipliers and shifts, or tables (a lookup's is that of `function`).
+    """Sets the constants that an op's scales determine: multipliers and shifts, or tables (of `function` for a lookup).
 
     Ops with weights need their `weight_scale` set.
     """
@@ -120,10 +120,10 @@ def _float32(value: float) -> float:
 
 
 def bounded_bias(model: QuantModel, op: Op, folded: Ints, most: int) -> Ints:
-    """Biases [O] with the zero point folded in, those beyond `most` set to it where no output can tell the difference.
+    """Biases [O] with the zero point folded in; those beyond `most` are clamped if no output changes.
 
-    An accumulator is its bias and the sum of inputs times weights. The output doesn't fall as it rises, so equal
-    outputs at both ends of what it can be, before and after, are equal outputs everywhere.
+    An accumulator is its bias plus the sum of inputs times weights. The output is monotonic in it, so equal
+    outputs at both ends of its range, before and after, imply equal outputs everywhere.
     """
     assert op.weights is not None and op.multiplier is not None and op.shift is not None
     out = model.tensors[op.output].zero_point
@@ -144,7 +144,7 @@ def bounded_bias(model: QuantModel, op: Op, folded: Ints, most: int) -> Ints:
 
 
 def pair_outputs(op: Op, grids: tuple[Tensor, Tensor, Tensor], a: Ints, b: Ints) -> Ints:
-    """What an op of two inputs makes of their int8 values; grids: of the inputs and the output."""
+    """The output of an op with two inputs for their int8 values; grids: of the inputs and the output."""
     if op.kind in ("minimum", "maximum"):
         return np.minimum(a, b) if op.kind == "minimum" else np.maximum(a, b)
     assert op.multiplier is not None and op.shift is not None
@@ -161,7 +161,7 @@ def pair_outputs(op: Op, grids: tuple[Tensor, Tensor, Tensor], a: Ints, b: Ints)
 
 
 def set_pair_table(op: Op, pair: Op, grids: tuple[Tensor, Tensor, Tensor], value: int) -> None:
-    """Makes a lookup what `pair`, an op of two inputs, is where the second one is always `value`."""
+    """Turns a lookup into `pair`, an op with two inputs, with a constant second input `value`."""
     x, real, other = np.arange(-128, 128), _real_inputs(grids[0]), grids[1].scale * (value - grids[1].zero_point)
     table = pair_outputs(pair, grids, x, np.full(256, value)).astype(np.int8)
     slope: NDArray[Any] = np.ones(256)
@@ -180,7 +180,7 @@ def set_pair_table(op: Op, pair: Op, grids: tuple[Tensor, Tensor, Tensor], value
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
 LOOKUPS = ("requantize", "relu", "logistic", "tanh")
-LOGISTIC_GRID = (1 / 256, -128)  # output scale and zero point that TFLite wants
+LOGISTIC_GRID = (1 / 256, -128)  # output scale and zero point required by TFLite
 TANH_GRID = (1 / 128, 0)
 SOFTMAX_GRID = (1 / 256, -128)
 
@@ -215,7 +215,7 @@ def lookup_slope(function: str, source: Tensor, target: Tensor) -> tuple[NDArray
 
 
 def fused_range(tensor: Tensor, low: float | None, high: float | None) -> tuple[int, int]:
-    """act_min and act_max of a fused activation that clamps real values; None: there is no such bound."""
+    """act_min and act_max of a fused activation that clamps real values; None: no bound."""
     at_low, at_high = (None if bound is None else _nearest_step(tensor, bound) for bound in (low, high))
     return -128 if at_low is None else max(-128, at_low), 127 if at_high is None else min(127, at_high)
 
@@ -229,7 +229,7 @@ def _nearest_step(tensor: Tensor, real: float) -> int:
 
 
 def set_relu6(op: Op, grid: Tensor) -> None:
-    """Makes a lookup a ReLU6 of its own, which TFLite does within one grid."""
+    """Makes a lookup a separate ReLU6, which TFLite computes within one grid."""
     table = np.clip(np.arange(-128, 128), *fused_range(grid, 0.0, 6.0)).astype(np.int8)
     x = _real_inputs(grid)
     set_table(op, table, (x > 0) & (x < 6))
@@ -285,7 +285,7 @@ def set_abs(op: Op, source: Tensor, target: Tensor) -> None:
 
 
 def set_rsqrt(op: Op, source: Tensor, target: Tensor) -> None:
-    """Makes a lookup 1 / sqrt(x). ValueError for a grid with values below 0, of which TFLite has none."""
+    """Makes a lookup 1 / sqrt(x). ValueError for a grid with negative values, which TFLite does not support."""
     if source.zero_point != -128:
         raise InputError(f"its input's zero point is {source.zero_point}, must be -128: it has values below 0")
     root = 1 / (float(np.sqrt(np.float32(source.scale))) * _float32(target.scale))
@@ -303,7 +303,7 @@ def set_rsqrt(op: Op, source: Tensor, target: Tensor) -> None:
 
 
 def set_sqrt(op: Op, source: Tensor, target: Tensor) -> None:
-    """Makes a lookup a square root, rounded down. ValueError for a grid with values below 0, of which there is none."""
+    """Makes a lookup a square root, rounded down. ValueError for a grid with negative values."""
     if source.zero_point != -128:
         raise InputError(f"its input's zero point is {source.zero_point}, must be -128: it has values below 0")
     root = np.sqrt(np.float32(source.scale) * np.arange(256, dtype=np.float32)) / np.float32(target.scale)
@@ -328,7 +328,7 @@ def _inverse_root(value: int) -> tuple[int, int]:
 
 
 def set_real_function(op: Op, function: str, source: Tensor, target: Tensor) -> None:
-    """Makes a lookup one of REAL_FUNCTIONS, whose tables TFLite makes in float32.
+    """Makes a lookup one of REAL_FUNCTIONS, whose tables TFLite computes in float32.
 
     ValueError for values so far beyond the output's grid that TFLite's conversion isn't defined.
     """
@@ -337,7 +337,7 @@ def set_real_function(op: Op, function: str, source: Tensor, target: Tensor) -> 
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         y = np.asarray(compute(x), np.float32)
         steps = y * (np.float32(1) / np.float32(target.scale))
-    lowest = function == "log"  # of what has no logarithm
+    lowest = function == "log"  # of values without a logarithm
     steps = np.where(x > 0, steps, np.float32(-128 - target.zero_point)) if lowest else steps
     if not (np.abs(steps) < 2.0**30).all():
         raise InputError(f"output scale {target.scale:g} is too small for TFLite: a value is more than 2^30 steps")
@@ -348,7 +348,7 @@ def set_real_function(op: Op, function: str, source: Tensor, target: Tensor) -> 
 
 
 def round_away(x: NDArray[np.float32]) -> Ints:
-    """The nearest integers, of ties those away from zero. In float32 1/2 and what is just below it make 1."""
+    """The nearest integers, ties away from zero. In float32, 1/2 and the value just below it give 1."""
     return np.copysign(np.floor(np.abs(x.astype(np.float64)) + 0.5), x).astype(np.int64)
 
 
@@ -398,7 +398,7 @@ def quantize_multiplier_wide(real: float) -> tuple[int, int]:
 def logistic_table() -> NDArray[np.int32]:
     """TFLite's table of the logistic function for 16 bits: 2**16 times its value at 0, 1/24 ... 254/24, and the end.
 
-    Each is raised by half of what a line between two values lies too low in its middle: the error is the same at both.
+    Each is raised by half the error of linear interpolation at the middle, which balances the error.
     """
     step = 1 / 24
     value = 1 / (1 + np.exp(-step * np.arange(255)))
@@ -408,20 +408,20 @@ def logistic_table() -> NDArray[np.int32]:
 
 
 def logistic_16(v: Ints, table: Ints) -> Ints:
-    """The logistic function of values with 12 bits behind the point, with 15."""
+    """The logistic function: input with 12 fractional bits, output with 15."""
     p = _between(np.abs(3 * v), table, (2**15 - 1) << 10)
     return np.where(v >= 0, p + 512, 2**25 - p + 511) >> 10
 
 
 def tanh_16(v: Ints, table: Ints, power: int) -> Ints:
-    """The same of tanh, by tanh v = 2 * logistic(2 v) - 1; `power` more are before the point."""
+    """The same for tanh, by tanh v = 2 * logistic(2 v) - 1; the input has `power` more integer bits."""
     w = (3 * v + (1 << -power - 1)) >> -power if power < 0 else 3 * v << power
     p = _between(2 * np.abs(w), table, (2**16 - 1) << 9) >> 1
     return np.where(w >= 0, p - 2**23 + 128, 2**23 - p + 127) >> 8
 
 
 def _between(y: Ints, table: Ints, end: int) -> Ints:
-    """Between two values of a table, 2**9 steps apart; from its end on `end`."""
+    """Interpolates between two values of a table, 2**9 steps apart; `end` from its end on."""
     at = np.minimum(y >> 9, len(table) - 2)
     return np.where(y >> 9 > at, end, (table[at] << 9) + (y & 511) * (table[at + 1] - table[at]))
 

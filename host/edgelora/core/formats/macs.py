@@ -18,7 +18,7 @@ def op_macs(model: QuantModel, index: int) -> int:
 
 
 def adapter_macs(model: QuantModel, ranks: bytes, index: int) -> int:
-    """Multiply-accumulates that an op's adapter adds to an inference."""
+    """Additional multiply-accumulates of an op's adapter per inference."""
     if not ranks[index]:
         return 0
     height, width, _ = model.tensors[model.ops[index].output].shape

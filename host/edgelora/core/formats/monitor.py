@@ -1,4 +1,4 @@
-"""What makes one machine: the body of an adapter's monitor record (SPEC.md, sections 9 and 16)."""
+"""A monitored machine: the body of an adapter's monitor record (SPEC.md, sections 9 and 16)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from .envelope import FormatError, require
 from .network import QuantModel
 
-STEPS = 32  # int8 steps of an input, and of what is given back, for one spread of a value
+STEPS = 32  # int8 steps of input and reconstruction for one spread of a value
 MAX_MONITORED = 256  # outputs
-MAX_VALUES = 1024  # that have a mean and spread of their own
-MAX_WINDOWS = 16383  # of a stage of calibration
-MAX_VOTES = 16  # windows that decide together
+MAX_VALUES = 1024  # with separate means and spreads
+MAX_WINDOWS = 16383  # of a calibration stage
+MAX_VOTES = 16  # windows of a vote
 MAX_GAIN, MAX_RESIDUAL_GAIN = 32767, 16384
 MAX_RESIDUAL = 16 * 255  # of a mean residual, 1/16 step
 _HEAD = struct.Struct("<3H2B2I")  # values, outputs, threshold, least, votes, one_in, windows
@@ -23,12 +23,12 @@ _HEAD = struct.Struct("<3H2B2I")  # values, outputs, threshold, least, votes, on
 
 @dataclass(frozen=True)
 class Monitor:
-    """One machine, as its record has it.
+    """The record of one machine.
 
-    means [values], int16, and gains [values], 2^17 over a spread: of values as the front end or the sensor has them.
-    residual_means [outputs], 1/16 step, and residual_gains [outputs], 2^14 over a spread in steps: of what the network
-    gives back less its input. threshold: the highest score, 1/1024, that is no cause for alarm; `least` of the last
-    `votes` windows above it make an alarm. It was chosen for one window in `one_in` above it, from so many `windows`.
+    means [values], int16, and gains [values], 2^17 / spread: of values of the front end or the sensor.
+    residual_means [outputs], 1/16 step, and residual_gains [outputs], 2^14 / spread in steps: of the network's
+    reconstruction minus its input. threshold: the highest normal score, 1/1024; `least` of the last
+    `votes` windows above it raise an alarm. It is set to be exceeded by one in `one_in` of `windows`.
     """
 
     means: NDArray[np.int16]
@@ -43,7 +43,7 @@ class Monitor:
 
 
 def pack_monitor(monitor: Monitor, name: str = "monitor") -> bytes:
-    """The body of the record. FormatError where it breaks a limit of SPEC.md."""
+    """The body of the record. FormatError if it breaks a limit of SPEC.md."""
     _check(monitor, name)
     sizes = (len(monitor.means), len(monitor.residual_means))
     head = _HEAD.pack(*sizes, monitor.threshold, monitor.least, monitor.votes, monitor.one_in, monitor.windows)
@@ -52,7 +52,7 @@ def pack_monitor(monitor: Monitor, name: str = "monitor") -> bytes:
 
 
 def unpack_monitor(body: bytes, model: QuantModel | None = None, name: str = "monitor") -> Monitor:
-    """The record of which this is the body. FormatError for what `pack_monitor` would not write, or another model's."""
+    """The record with this body. FormatError if it is invalid, or of another model."""
     require(len(body) >= _HEAD.size, f"{name}: a record of {len(body)} bytes is cut off: calibrate again")
     values, outputs, *rest = _HEAD.unpack_from(body)
     size = _HEAD.size + 4 * (values + outputs)
@@ -70,12 +70,12 @@ def unpack_monitor(body: bytes, model: QuantModel | None = None, name: str = "mo
 
 
 def check_monitored(model: QuantModel, name: str = "model") -> None:
-    """FormatError unless a monitor can watch with this model: it gives back its input, both on the monitor's grid."""
+    """Raises FormatError unless a monitor can use this model: an autoencoder on the monitor's grids."""
     grid = all(t.scale == 1 / STEPS and t.zero_point == 0 for t in (model.input, model.output))
     size = model.input.size
     require(
         model.learns_values and size == model.output.size and size <= MAX_MONITORED and grid,
-        f"{name}: a monitor takes a network that gives back its input, of at most {MAX_MONITORED} values, both with "
+        f"{name}: a monitor needs an autoencoder of at most {MAX_MONITORED} values, input and output with "
         f"{STEPS} steps for 1.0 and zero point 0: make it with quantization.quantize_autoencoder",
     )
 

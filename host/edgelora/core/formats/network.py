@@ -1,4 +1,4 @@
-"""The quantized network as the host holds it: what `quantize` makes and `.elm` files store.
+"""The quantized network on the host, made by `quantize` and stored in `.elm` files.
 
 Arithmetic and units are those of SPEC.md, "Base network" (the TFLite INT8 quantization spec).
 """
@@ -60,7 +60,7 @@ KINDS = (
 MATRIX_KINDS = ("dense", "conv")  # can carry an adapter
 WEIGHT_KINDS = (*MATRIX_KINDS, "depthwise")
 POOL_KINDS = ("average_pool", "max_pool")
-WINDOW_KINDS = ("conv", "depthwise", *POOL_KINDS)  # look at the input through kernel, stride and padding
+WINDOW_KINDS = ("conv", "depthwise", *POOL_KINDS)  # with kernel, stride and padding
 PAIR_KINDS = ("add", "multiply", "minimum", "maximum", "prelu")  # element by element; the second input may be repeated
 TWO_INPUT_KINDS = (*PAIR_KINDS, "concatenate")
 AXIS_KINDS = ("concatenate", "slice")  # along height, width or channels
@@ -74,10 +74,10 @@ SAME_GRID_KINDS = (
     "maximum",
     "gather",
 )  # inputs and output share scale and zero point
-FORWARD_KINDS = ("lstm", "svdf_features", "svdf_time")  # pass no gradient: nothing below them trains
+FORWARD_KINDS = ("lstm", "svdf_features", "svdf_time")  # pass no gradient: layers below them can't train
 MASK_KINDS = (*WEIGHT_KINDS, *POOL_KINDS, "mean", "add", "multiply")  # can have a fused activation
 LSTM_SCALES = 11
-LEAST_NATS = 16  # that the grid of a loss tensor spans, so that a probability can be close to 1
+LEAST_NATS = 16  # spanned by a loss tensor's grid, so that a probability can be close to 1
 LOSSES = ("cross_entropy", "binary_cross_entropy", "mean_squared_error")
 
 
@@ -99,7 +99,7 @@ class Tensor:
 
     @property
     def span(self) -> tuple[float, float]:
-        """The least and the largest real value that it can hold."""
+        """The least and the largest representable real value."""
         return self.scale * (-128 - self.zero_point), self.scale * (127 - self.zero_point)
 
     def quantize(self, real: NDArray[np.floating]) -> NDArray[np.int8]:
@@ -107,7 +107,7 @@ class Tensor:
         return np.clip(self._steps(real), -128, 127).astype(np.int8)
 
     def clipped(self, real: NDArray[np.floating]) -> float:
-        """The share of real values that `quantize` cuts off, as they are beyond the grid."""
+        """The share of real values that `quantize` clips, as they are beyond the grid."""
         q = self._steps(real)
         return float(np.mean((q < -128) | (q > 127)))
 
@@ -127,7 +127,7 @@ class Op:
     ([1] for mean and multiply; [3] for add: of the two inputs, negative where one is taken off, and the output; [2] for
     prelu: from 0 on and below). A lookup has int8 [256] `table` and `slope`, with
     shift [1] dy/dx = slope * 2**shift; a softmax int32 [256] `exponentials` and shift [2], the mantissa and exponent of
-    scale_in / scale_out. `fixed_point` derives all of them. A history may have int8 `initial`, what it holds
+    scale_in / scale_out. `fixed_point` derives all of them. A history may have int8 `initial`, its content
     before the first frame, as many values as its output has more than its input; None: the zero point.
     A constant has int8 `values` of its output's shape. A gather may have uint16 `positions`: along its input's height,
     width and channels, which one each output is; None: all, in order.
@@ -149,7 +149,7 @@ class Op:
     padding: tuple[int, int] = (0, 0)  # rows above, columns left; below and right follow from the output's shape
     act_min: int = -128
     act_max: int = 127
-    mask_low: bool = False  # act_min comes from a fused activation: no gradient passes where it binds
+    mask_low: bool = False  # act_min is a fused activation's: no gradient passes where it clips
     mask_high: bool = False
     weights: NDArray[np.int8] | None = None
     bias: NDArray[np.int32] | None = None
@@ -177,14 +177,14 @@ class Op:
 
     @property
     def inputs(self) -> tuple[int, ...]:
-        """The tensors it reads."""
+        """The tensors that it reads."""
         if self.kind == "constant":
             return ()
         return (self.input, self.input2) if self.kind in TWO_INPUT_KINDS else (self.input,)
 
 
 def gather_axes(op: Op) -> tuple[int, int, int]:
-    """Which axes, from 0, of a gather's output its input's height, width and channels become."""
+    """The axes, from 0, of a gather's output to which its input's height, width and channels map."""
     height, width = (axis - 1 for axis in op.axes)
     return height, width, 3 - height - width
 
@@ -197,10 +197,8 @@ class QuantModel:
     ops: list[Op]
     labels: list[str] = field(default_factory=list)
     loss: str = "cross_entropy"
-    signal: Signal | None = None  # what inputs are made of, if that is known
-    class_stats: ClassStats | None = (
-        None  # how the last layer's inputs spread, if that is known: then classes can be added
-    )
+    signal: Signal | None = None  # how inputs are made, if known
+    class_stats: ClassStats | None = None  # statistics of the last layer's inputs, if known, for added classes
 
     def __repr__(self) -> str:
         return f"<QuantModel {self.input.shape} -> {self.output.shape}, {len(self.ops)} ops, {self.loss}>"
@@ -215,7 +213,7 @@ class QuantModel:
 
     @property
     def loss_index(self) -> int:
-        """The tensor that the loss looks at: the output or, where the loss does the last op's work, that op's input."""
+        """The tensor that the loss uses: the output or, if the loss includes the last op, that op's input."""
         last = self.ops[-1]
         done_by_loss = (self.loss, last.kind) in (("cross_entropy", "softmax"), ("binary_cross_entropy", "lookup"))
         return last.input if done_by_loss else last.output
@@ -226,19 +224,19 @@ class QuantModel:
 
     @property
     def loss_scale(self) -> float:
-        """Nats that a step of the loss tensor counts for (SPEC.md, section 4): its scale, or more on a narrow grid."""
+        """Nats per step of the loss tensor (SPEC.md, section 4): its scale, or more on a narrow grid."""
         scale = float(np.float32(self.loss_tensor.scale))
         return scale if self.loss == "mean_squared_error" else max(scale, LEAST_NATS / 255)
 
     @property
     def training_ops(self) -> int:
-        """How many ops, from the first, training runs."""
+        """How many ops, from the first, training executes."""
         return len(self.ops) - (self.loss_index != self.ops[-1].output)
 
     @property
     def trainable(self) -> list[int]:
-        """The ops that can train an adapter: those with weights that no op reads which passes no gradient."""
-        cut: set[int] = set()  # tensors that get no error
+        """The ops that can train an adapter: those with weights that get a gradient."""
+        cut: set[int] = set()  # tensors without a gradient
         for op in reversed(self.ops):
             if op.kind in FORWARD_KINDS or op.output in cut:
                 cut.update(op.inputs)
@@ -246,23 +244,23 @@ class QuantModel:
 
     @property
     def has_history(self) -> bool:
-        """Whether an inference depends on those before it: inputs are the frames of a stream."""
+        """Whether an inference depends on earlier ones: inputs are the frames of a stream."""
         return any(op.kind == "history" for op in self.ops)
 
     @property
     def learns_values(self) -> bool:
-        """Whether targets are values on the output's grid, as an autoencoder's input is, and no classes."""
+        """Whether targets are values on the output's grid, such as an autoencoder's input, instead of classes."""
         return self.loss == "mean_squared_error"
 
     @property
     def classes(self) -> int:
-        """How many classes the output tells apart: a single output that says yes or no tells two."""
+        """The number of classes of the output: a single binary output has two."""
         return 2 if self.loss == "binary_cross_entropy" and self.output.size == 1 else self.output.size
 
     def targets(self, labels: NDArray[np.integer]) -> NDArray[Any]:
-        """What training takes for labels [N]: themselves or, for yes or no at every output, int8 [N, outputs].
+        """The training targets of labels [N]: the labels or, for binary outputs, int8 [N, outputs].
 
-        ValueError where the loss has another target than a class.
+        ValueError if the loss has no class targets.
         """
         if self.loss == "mean_squared_error":
             raise InputError("mean_squared_error has values as targets, not labels: import with another --loss")
@@ -272,9 +270,9 @@ class QuantModel:
         return rows.astype(np.int8)
 
     def frames(self, shape: tuple[int, ...]) -> int:
-        """How many inputs, one behind the other, a window of this shape [height, width, channels] is.
+        """The number of consecutive inputs in a window of this shape [height, width, channels].
 
-        More than one only with history, along height or, where the input has one row, width. ValueError for others.
+        More than one only with history, along height or, if the input has one row, width. ValueError for others.
         """
         height, width, channels = self.input.shape
         times = shape[-3] * shape[-2] // (height * width) if len(shape) == 3 else 0

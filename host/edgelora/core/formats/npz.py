@@ -1,6 +1,6 @@
-"""`.npz` files: named arrays, as `numpy.savez` writes them, read as what anybody may have made.
+"""`.npz` files: named arrays, as written by `numpy.savez`, read as untrusted data.
 
-Nothing is unpickled, no memory is taken that the file only claims to need, and whatever is wrong is told by NpzError.
+Nothing is unpickled, no memory is allocated by a file's unverified sizes, and all errors are NpzError.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0
 
 
 class NpzError(EdgeloraError, ValueError):
-    """No `.npz` file, a damaged one, or one with more in it than can be used; the message says why and what to do."""
+    """Not an `.npz` file, a damaged or too large one; the message says why and what to do."""
 
 
 def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -38,7 +38,7 @@ def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]]) 
 
 
 def read_npz(path: str | Path, remedy: str, most: int = MAX_ARRAYS_BYTES) -> dict[str, NDArray[Any]]:
-    """All arrays of a file by name, which are of at most `most` bytes together.
+    """All arrays of a file by name, of at most `most` bytes together.
 
     NpzError, with the file's name and the remedy, or OSError if it can't be opened.
     """
@@ -48,7 +48,7 @@ def read_npz(path: str | Path, remedy: str, most: int = MAX_ARRAYS_BYTES) -> dic
                 raise NpzError("it holds one bare array, without a name")
             with zipfile.ZipFile(file) as archive:
                 return dict(_array(archive, member) for member in _members(archive, most))
-        except Exception as error:  # of zipfile, zlib and NumPy: hostile bytes can raise any of theirs
+        except Exception as error:  # hostile bytes can raise any error of zipfile, zlib and NumPy
             raise NpzError(f"{path}: not a readable .npz file ({_reason(error)}); {remedy}") from error
 
 
@@ -69,7 +69,7 @@ def _members(archive: zipfile.ZipFile, most: int) -> list[zipfile.ZipInfo]:
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, NDArray[Any]]:
-    """An array by its name. Its header is checked before memory is taken for it, once."""
+    """Reads an array by name. Its header is checked before its memory is allocated, once."""
     name = member.filename.removesuffix(".npy")
     with archive.open(member) as file:
         version = npy.read_magic(file)
@@ -89,12 +89,12 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, NDAr
 
 
 def _is_text(codes: NDArray[np.uint32]) -> bool:
-    """Whether all are code points of characters; others make str() fail, or what is made of it."""
+    """Whether all are valid code points; others make str(), or uses of it, fail."""
     return not ((codes > 0x10FFFF) | (codes >= 0xD800) & (codes < 0xE000)).any()
 
 
 def _fill(file: IO[bytes], room: NDArray[np.uint8]) -> None:
-    """Reads exactly as many bytes; the end of the file is read too, which checks its CRC."""
+    """Reads exactly `size` bytes and the end of the file, which checks its CRC."""
     at = 0
     while part := file.read(BLOCK):
         if at + len(part) > len(room):

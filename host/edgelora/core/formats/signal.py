@@ -1,6 +1,6 @@
-"""What a network's input is made of: a sensor's samples, how they are cut and normalized (SPEC.md, section 8).
+"""The signal of a network's input: a sensor's samples, their windows and normalization (SPEC.md, section 8).
 
-Boards make int8 inputs of int16 counts by the integers that `Normal.fixed` derives; the twin does it with their code.
+Boards compute int8 inputs from int16 counts by the integers of `Normal.fixed`; the twin uses the same code.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NORMAL = struct.Struct("<3f i h 2B")  # scale, mean, std, offset, multiplier, s
 
 @dataclass(frozen=True)
 class Normal:
-    """What a value means: `count * scale` is in units; the network takes (units - mean) / std. All are float32."""
+    """Normalization of a value: `count * scale` is in units; the input is (units - mean) / std. All are float32."""
 
     scale: float
     mean: float = 0.0
@@ -48,7 +48,7 @@ class Normal:
     def fixed(self, tensor: Tensor) -> tuple[int, int, int]:
         """(multiplier, offset, shift): an int8 of `tensor` is clamp((count * multiplier + offset) >> shift).
 
-        FormatError where a count is more steps than the integers hold.
+        FormatError if a count is more steps than the integers can represent.
         """
         step = self.std * float(np.float32(tensor.scale))
         gain, middle = self.scale / step, tensor.zero_point + 0.5 - self.mean / step
@@ -65,10 +65,10 @@ class Normal:
 
 @dataclass(frozen=True)
 class Signal:
-    """What a network's input is made of.
+    """The signal of a network's input.
 
-    rate: samples a second; channels: values of a sample; window, hop: samples from which an input is made, and from one
-    to the next; units: what `count * scale` is in, as text. normals: of each channel or, with a front end, of each of
+    rate: samples per second; channels: values of a sample; window, hop: samples of an input, and from one input
+    to the next; units: of `count * scale`, as text. normals: of each channel or, with a front end, of each of
     its outputs (one: of all of them).
     """
 
@@ -89,24 +89,24 @@ class Signal:
         return tuple(normal.scale for normal in self.normals)
 
     def counts(self, inputs: ArrayLike) -> NDArray[np.int16]:
-        """The counts of a sensor that would give these real inputs of the network [..., values]; they saturate."""
+        """A sensor's counts for given real inputs of the network [..., values]; they saturate."""
         real = np.asarray(inputs, np.float64)
         std, mean = (np.array([getattr(n, name) for n in self.normals]) for name in ("std", "mean"))
         return self.counts_of_units(real * std + mean)
 
     def counts_of_units(self, units: ArrayLike) -> NDArray[np.int16]:
-        """The counts of a sensor for values in units [..., values]; they saturate."""
+        """A sensor's counts for values in units [..., values]; they saturate."""
         counts = np.floor(np.asarray(units, np.float64) / np.array(self.scales) + 0.5)
         saturated: NDArray[np.int16] = np.clip(counts, -32768, 32767).astype(np.int16)
         return saturated
 
     def as_json(self) -> dict[str, Any]:
-        """What `of_json` takes."""
+        """The input of `of_json`."""
         return asdict(self) | {"normals": [asdict(normal) for normal in self.normals]}
 
     @staticmethod
     def of_json(fields: Any) -> Signal:
-        """Of the fields' names and values; each of `normals` too. FormatError for others."""
+        """A signal from its fields' names and values, also of each normal. FormatError for others."""
         try:
             return Signal(**fields | {"normals": tuple(Normal(**normal) for normal in fields["normals"])})
         except (TypeError, KeyError, ValueError, OverflowError) as error:
@@ -122,7 +122,7 @@ class Signal:
 
 
 def check_signal(signal: Signal, tensor: Tensor, name: str) -> None:
-    """Raises FormatError unless the file of a network with this input can hold it."""
+    """Raises FormatError unless a network with this input can have this signal."""
     where = f"{name}: signal"
     require(signal.front in FRONTS, f"{where}: front end {signal.front!r}, must be one of {', '.join(FRONTS)}")
     require(1 <= signal.channels <= MAX_CHANNELS, f"{where}: {signal.channels} channels, 1 to {MAX_CHANNELS} can be")
@@ -161,7 +161,7 @@ def pack_signal(signal: Signal, tensor: Tensor, name: str) -> bytes:
 
 
 def read_signal(reader: Reader, at: int, header: int, tensor: Tensor) -> Signal:
-    """The signal at an offset of a file. FormatError where it is not what `pack_signal` would have written."""
+    """The signal at an offset of a file. FormatError unless `pack_signal` could have written it."""
     name = reader.name
     require(at >= header, f"{name}: the signal is at {at}, in the header: make the file again")
     version, front, channels, rate, window, hop, values, size = _RECORD.unpack(
