@@ -187,7 +187,7 @@ def test_a_port_that_may_be_anythings_is_opened_only_when_told(
     assert json.loads(capsys.readouterr().out)[0]["state"] == "not asked"
     main(["doctor"])
     assert f"board on {port}" in capsys.readouterr().out
-    with pytest.raises(devices.PortError, match=f"have to be named:\n  --port {port}  CH340"):
+    with pytest.raises(devices.PortError, match=f"must be given:\n  --port {port}  CH340"):
         devices.pick_port()
     assert not opened()
     for answer, opens in (("n\n", False), ("", False), ("y\n", True)):
@@ -236,7 +236,7 @@ def test_doctor_names_what_to_mend(terminal: tuple[int, str], monkeypatch: pytes
         (Answer("ready", "", "esp32c3", "m", "1.19.1", "rv32imc", "0.1.0"), "too old"),
         (Answer("ready", "", "esp32c3", "m", "1.25.0", "rv32imc", None), "not on the board"),
         (Answer("ready", "", "esp32c3", "m", "1.25.0", "rv32imc", "0.0.9"), "version 0.0.9, this computer has 0.1.0"),
-        (Answer("ready", "", "esp32c3", "m", "1.25.0", "xtensawin", "0.1.0"), "esp32c3 should take rv32imc"),
+        (Answer("ready", "", "esp32c3", "m", "1.25.0", "xtensawin", "0.1.0"), "esp32c3 needs rv32imc"),
         (Answer("ready", "its EdgeLoRA module cannot be imported: x", "esp32c3", "m", "1.25.0", "rv32imc"), "imported"),
         (Answer("no access", "you may not"), "no access"),
     ],

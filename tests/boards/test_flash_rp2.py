@@ -40,7 +40,7 @@ def test_images_for_the_other_chip_are_refused(volume: Path, tmp_path: Path) -> 
     with pytest.raises(uf2.Uf2Error, match="made for chip family 0xe48bff59, this board is 0xe48bff56"):
         write.flash(volume, other, board="rpi_pico")
     other.write_bytes(b"\xe9 for another chip")
-    with pytest.raises(common.FlashError, match="is no UF2 file, which a Raspberry Pi Pico takes"):
+    with pytest.raises(common.FlashError, match="is not a UF2 file, which a Raspberry Pi Pico needs"):
         write.flash(volume, other, board="rpi_pico")
     strange = tmp_path / "strange.uf2"
     strange.write_bytes(uf2.serialize(uf2.parse(image(tmp_path).read_bytes()), 0x1234_5678))

@@ -148,7 +148,7 @@ def test_flash_refuses_before_touching_the_board(firmware, tmp_path):
         write.flash("/dev/does-not-exist", bad)
     with pytest.raises(common.FlashError, match="cannot open"):
         write.flash("/dev/does-not-exist", firmware)
-    with pytest.raises(common.FlashError, match="no boot loader's volume"):
+    with pytest.raises(common.FlashError, match="not a boot loader's volume"):
         write.flash(tmp_path, firmware)
 
 
@@ -289,18 +289,18 @@ def test_a_registry_that_others_may_write_is_refused(tmp_path, monkeypatch):
     folder = tmp_path / "edgelora"
     assert virtual_boards.running() == [] and folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o755)
-    with pytest.raises(virtual_boards.SimError, match="not a folder of yours alone"):
+    with pytest.raises(virtual_boards.SimError, match="not a private folder of yours"):
         virtual_boards.running()
     folder.rmdir()
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     folder.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(virtual_boards.SimError, match="not a folder of yours alone"):
+    with pytest.raises(virtual_boards.SimError, match="not a private folder of yours"):
         virtual_boards.running()
     folder.unlink()
     folder.mkdir(mode=0o700)
     monkeypatch.setattr(os, "getuid", lambda: 4321)  # who finds the folder of another user in the place of theirs
     monkeypatch.setattr(registry, "_is_safe_parent", lambda folder: True)
-    with pytest.raises(virtual_boards.SimError, match="not a folder of yours alone"):
+    with pytest.raises(virtual_boards.SimError, match="not a private folder of yours"):
         virtual_boards.running()
 
 

@@ -44,7 +44,7 @@ def test_round_trip():
         (patched(1, 28, 0xE48BFF59), "block 1: made for chip family 0xe48bff59"),
         (patched(1, 8, 0), "block 1: made for chip family none"),
         (patched(1, 8, 0x2001), "not meant for main flash"),
-        (patched(1, 16, 476), "carries 476 bytes"),
+        (patched(1, 16, 476), "has 476 bytes"),
         (patched(1, 12, BASE), "two parts"),
         (patched(1, 12, BASE + 1), "not a multiple"),
     ],

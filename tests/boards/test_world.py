@@ -116,7 +116,7 @@ def test_a_fifo_that_nobody_empties() -> None:
     [
         (("virtual-pico", "--i2c", "bmi270=x.csv"), "give mpu6050=FILE"),
         (("virtual-pico", "--press", "40"), "pins are 0 to 29"),
-        (("virtual-pico", "--press", "3@soon"), "no press"),
+        (("virtual-pico", "--press", "3@soon"), "not a press"),
         (("unix", "--press", "3"), "no sensor, no buttons, no oscillator"),
         (("virtual-pico", "--i2c", "mpu6050=two.csv"), "plays 6 channels"),
     ],

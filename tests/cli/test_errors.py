@@ -54,7 +54,7 @@ def wrong(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("bench kernels --board unix", ["unix has no clock", "--board virtual-pico"]),
         ("bench model --board unix", ["unix has no clock", "--board virtual-pico"]),
         ("bench model text.elm", ["text.elm", "not a model (.elm)"]),
-        ("bench energy --board unix", ["unix's profile names no power", "--board"]),
+        ("bench energy --board unix", ["unix's profile has no power figures", "--board"]),
         ("build --board nope -o x", ["unknown board 'nope'"]),
         ("sim nope", ["unknown board 'nope'"]),
         ("sim rpi_pico", ["real hardware"]),
@@ -81,7 +81,7 @@ def wrong(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("serve . --port 99999", ["can't listen on 0.0.0.0:99999", "choose another port or address"]),
         ("serve absent", ["absent is no directory"]),
         ("flash absent.uf2 --port /dev/nonexistent", ["absent.uf2", "No such file"]),
-        ("flash har.uf2 --drive .", ["no boot loader's volume"]),
+        ("flash har.uf2 --drive .", ["not a boot loader's volume"]),
     ],
 )
 def test_errors_are_one_line(
@@ -102,7 +102,7 @@ def test_board_refuses_what_it_cannot_use(wrong: Path, unix: str) -> None:
     commands = (
         (["eval", "other.elm", "--data", "test.npz", "--adapter", "mine.ela"], "was made for base"),
         (["pull", "/absent"], "/absent: no such file"),
-        (["flash", "text.romfs"], "text.romfs is no ROMFS image"),
+        (["flash", "text.romfs"], "text.romfs is not a ROMFS image"),
         (["flash", "har.uf2"], "takes a .romfs image"),
         (["bench", "model", "har.elm"], "virtual-pico has an RP2040"),
     )

@@ -97,10 +97,10 @@ def test_a_wav_whose_chunk_ends_outside_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "ask", "words"),
     [
-        (b"[", lambda link: link.space(), "makes no sense"),
-        (b"{}", lambda link: link.space(), "makes no sense"),
-        (b"\0", lambda link: link.sensed(), "makes no sense"),
-        (b"\0\0", lambda link: list(link.hear(np.zeros((4, 2), np.int16))), "makes no sense"),
+        (b"[", lambda link: link.space(), "is malformed"),
+        (b"{}", lambda link: link.space(), "is malformed"),
+        (b"\0", lambda link: link.sensed(), "is malformed"),
+        (b"\0\0", lambda link: list(link.hear(np.zeros((4, 2), np.int16))), "is malformed"),
         (b'{"entries": [["a", 1]], "more": true}', lambda link: link.list("/"), "does not end"),
         (b'{"offset": -500}', lambda link: link.update(bytes(756)), "-500 of 500 bytes"),
         (b'{"size": 1267650600228229401496703205376, "sha256": ""}', lambda link: link.get("/f"), "bytes"),

@@ -483,7 +483,7 @@ def test_reader_finds_frames_in_noise():
 def test_a_port_that_nobody_reads_is_given_up(terminal, monkeypatch):
     monkeypatch.setattr(serial_line, "WRITE_SECONDS", 0.3)
     line = SerialLine(terminal[1])
-    with contextlib.closing(line), pytest.raises(LineLost, match="taken nothing for 0.3 s; unplug and reconnect"):
+    with contextlib.closing(line), pytest.raises(LineLost, match="accepted no data for 0.3 s; unplug and reconnect"):
         line.write(bytes(100_000))
 
 
@@ -658,7 +658,7 @@ def test_pico_that_never_goes_on_is_given_up(pico, monkeypatch):
     link = Link.connect(pico)
     os.kill(board.pid, signal.SIGSTOP)
     try:
-        with pytest.raises(LinkError, match="stood still for 1 s"):
+        with pytest.raises(LinkError, match="not advanced for 1 s"):
             link.put("/nothing", bytes(20_000))
     finally:
         os.kill(board.pid, signal.SIGCONT)

@@ -1,1 +1,1 @@
-"""Boards: profiles, firmware, flashing, what is plugged in."""
+"""Boards: profiles, firmware, flashing, detection, the link, virtual boards."""

@@ -1,4 +1,4 @@
-"""Firmware images: the program that `make` builds, merged with a ROMFS image that holds the user's files."""
+"""Firmware images: the program built by `make`, merged with a ROMFS image of the user's files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .romfs import ROMFS_SUFFIX, BuildError, make_romfs
 
 SUFFIXES = {"rp2": ".uf2", "esp32": ".bin", "qemu": ".elf", "unix": ROMFS_SUFFIX}  # of images, by MicroPython's port
 MICROPYTHON = resources.ROOT / ".build/src/micropython"
-PROGRAMS = {  # by MicroPython's port: where `make` puts one, under `resources.programs()`
+PROGRAMS = {  # by MicroPython's port: output path of `make`, under `resources.programs()`
     "rp2": "rp2/{}/firmware.uf2",
     "esp32": "esp32/{}/firmware.bin",
     "qemu": "qemu/{}/firmware.elf",
@@ -29,7 +29,7 @@ PROGRAMS = {  # by MicroPython's port: where `make` puts one, under `resources.p
 }
 DIST = resources.natmods()
 NATIVE_ARCHES = ("armv6m", "armv7m", "armv7emsp", "rv32imc", "x64", "xtensawin")  # that `make natmods` builds
-SIGN_OF_LIFE = 5.0  # seconds after which a step is told to go on
+SIGN_OF_LIFE = 5.0  # seconds between progress lines of a step
 Tell = Callable[[str], None]
 
 
@@ -38,8 +38,8 @@ def build_firmware(board: str, files: Mapping[str, bytes], out: Path, tell: Tell
 
     On the device the files are at /rom/NAME, mapped into memory at addresses that are multiples of `FILE_ALIGNMENT`.
     The image is a UF2 for RP2 boards, one for the whole flash for ESP32 chips, and a bare ROMFS image for `unix`. Stock
-    firmware takes no files. In a checkout the program is built first unless it is up to date. tell: takes lines about
-    that, one at least every few seconds. Raises `BuildError`; then `out` is as it was.
+    firmware holds no files. In a checkout the program is built first unless it is up to date. tell: gets progress,
+    at least one every few seconds. Raises `BuildError`; then `out` is unchanged.
     """
     profile = load_board(board)
     if profile.stock:
@@ -75,8 +75,8 @@ def build_firmware(board: str, files: Mapping[str, bytes], out: Path, tell: Tell
 
 
 def add_romfs(image: bytes, romfs: bytes, profile: BoardProfile, name: str) -> bytes:
-    """A whole image for an ESP32 chip with `romfs` in its ROMFS partition. The image is checked first."""
-    from .flash.esp import check_image  # esptool takes a while to import
+    """A complete ESP32 image with `romfs` in its ROMFS partition. The given image is checked first."""
+    from .flash.esp import check_image  # esptool is slow to import
 
     assert profile.flash is not None
     layout = profile.flash
@@ -87,9 +87,9 @@ def add_romfs(image: bytes, romfs: bytes, profile: BoardProfile, name: str) -> b
 
 
 def program(profile: BoardProfile, tell: Tell | None = None) -> Path:
-    """A board's MicroPython, with EdgeLoRA in it unless it is stock: its path. tell: see above.
+    """The path of a board's MicroPython, with EdgeLoRA in it unless it is stock. tell: see above.
 
-    It is built in a checkout. An installed wheel has some boards' own; BuildError for others.
+    It is built in a checkout. An installed wheel has the programs of some boards; BuildError for others.
     """
     if resources.installed():
         if not has_program(profile):
@@ -101,7 +101,7 @@ def program(profile: BoardProfile, tell: Tell | None = None) -> Path:
 
 
 def has_program(profile: BoardProfile) -> bool:
-    """Whether a board's program is here, or can be built here."""
+    """Whether a board's program exists, or can be built here."""
     return not resources.installed() or _program_path(profile).exists()
 
 
@@ -113,7 +113,7 @@ def _program_path(profile: BoardProfile) -> Path:
 
 
 def _elsewhere(profile: BoardProfile) -> str:
-    """Where firmware for a board is to be had that this wheel has none of."""
+    """How to get firmware for a board that this wheel has none for."""
     if profile.port == "unix":
         return f"is missing: {resources.micropython_remedy()}"
     known = ", ".join(name for name in list_boards() if has_program(load_board(name))) or "no board"
@@ -126,7 +126,7 @@ def _elsewhere(profile: BoardProfile) -> str:
 
 
 def native_package(arch: str) -> Path:
-    """The folder of an architecture's package.json. In a checkout its native module is brought up to date."""
+    """The folder of an architecture's package.json. In a checkout its native module is rebuilt if outdated."""
     manifest = DIST / arch / "package.json"
     if not resources.installed():
         return _make(manifest).parent
@@ -136,7 +136,7 @@ def native_package(arch: str) -> Path:
 
 
 def _make(path: Path, tell: Tell | None = None) -> Path:
-    """Has `make` bring a file up to date."""
+    """Builds a file by `make` if outdated."""
     try:
         make = ["make", "-C", str(resources.ROOT), "--no-print-directory", str(path)]
         status, said = _run(make, tell or (lambda line: None))
@@ -150,7 +150,7 @@ def _make(path: Path, tell: Tell | None = None) -> Path:
 
 
 def _run(command: list[str], tell: Tell) -> tuple[int, str]:
-    """Runs a build, which can ask nobody anything; its status and all it said. tell: gets its steps as they go on."""
+    """Runs a build without input; returns its status and output. tell: gets progress lines."""
     said, step, started = "", "", time.monotonic()
     pieces: queue.Queue[bytes] = queue.Queue()
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
@@ -167,20 +167,20 @@ def _run(command: list[str], tell: Tell) -> tuple[int, str]:
             said += piece.decode(errors="replace")
             *whole, step = (step + piece.decode(errors="replace")).split("\n")
             for line in whole:
-                if not line.startswith("make"):  # which says that there was nothing to do
+                if not line.startswith("make"):  # `make` reports that nothing was to be done
                     tell(line)
     return process.returncode, said.strip()
 
 
 def _pump(output: IO[bytes], pieces: queue.Queue[bytes]) -> None:
-    """What a process says as it says it, then b""."""
+    """Queues a process's output as it comes, then b""."""
     while piece := output.read(4096):
         pieces.put(piece)
     pieces.put(b"")
 
 
 def check_esp_idf(profile: BoardProfile) -> None:
-    """Raises `BuildError` unless ESP-IDF and a whole MicroPython are there, to build firmware for ESP32 chips of."""
+    """Raises `BuildError` unless ESP-IDF and a complete MicroPython are installed, for building ESP32 firmware."""
     stock = f"or flash MicroPython's own {profile.stock_board} image, and then `edgelora install`"
     idf = os.environ.get("IDF_PATH")
     if not idf:

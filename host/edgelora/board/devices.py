@@ -1,4 +1,4 @@
-"""Which boards are there: MicroPython boards on USB, boot loaders, and this computer's virtual boards."""
+"""Detection of boards: MicroPython boards on USB, boot loaders, and this computer's virtual boards."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ VENDORS = {
     0x1B4F: "SparkFun",
     0x2341: "Arduino",
 }
-# What some say with no firmware's help.
+# Descriptions of devices that need no firmware.
 PRODUCTS = {
     (0x303A, 0x0002): "ESP32-S2 in its boot loader",
     (0x303A, 0x1001): "an ESP32-S3, C3 or C6 on its own USB",
     (0x303A, 0x4001): "an ESP32-S2 or S3 with MicroPython",
 }
-# Whose USB numbers are MicroPython's own: opening these ports resets nothing.
+# USB ids assigned to MicroPython: opening these ports resets nothing.
 MICROPYTHON_VENDORS = {0xF055}
 MICROPYTHON_PRODUCTS = {(0x2E8A, 0x0005), (0x303A, 0x4001)}
 
 
 class PortError(EdgeloraError, RuntimeError):
-    """There is no board to talk to, or more than one to choose from."""
+    """No board was found, or several to choose from."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """A board's serial port, or the volume of its boot loader. `board` is a profile's name where that is known for sure
-    (virtual boards).
+    """A board's serial port, or the volume of its boot loader. `board` is a profile's name if certain
+    (for virtual boards).
 
-    known: it is MicroPython by its USB numbers; others may be reset by opening their port, which may be anything's.
+    known: its USB ids are MicroPython's; opening another port may reset an unrelated device.
     state_dir: of a virtual board.
     """
 
@@ -61,11 +61,11 @@ class Device:
     state_dir: str | None = None
 
 
-Permit = Callable[[Device], bool]  # whether a port may be opened that is not known to be MicroPython's
+Permit = Callable[[Device], bool]  # whether to open a port that may not be MicroPython's
 
 
 def find_devices() -> list[Device]:
-    """All boards with a serial port, real ones first. Only looks: opens nothing."""
+    """All boards with a serial port, real ones first. Opens no port."""
     real = [
         Device(
             port.device,
@@ -96,7 +96,7 @@ def _is_micropython(port: Any) -> bool:
 
 
 def find_boot_loaders() -> list[Device]:
-    """RP2 boards whose boot loader's volume is mounted; `port` is its folder."""
+    """RP2 boards with a mounted boot loader volume; `port` is its folder."""
     return [
         Device(str(path), f"boot loader of an {board_id(path)} board", False, boot_loader=True)
         for path in rp2.volumes()
@@ -104,16 +104,16 @@ def find_boot_loaders() -> list[Device]:
 
 
 def survey(interrupt: bool = False, permit: Permit = lambda device: False) -> list[tuple[Device, Answer]]:
-    """All boards, and what each says of itself; see `ask`.
+    """All boards, each with its answer; see `ask`.
 
-    permit: whether to open a port that is not known to be MicroPython's, too.
+    permit: whether to also open a port that may not be MicroPython's.
     """
 
     def answer(device: Device, permitted: bool) -> Answer:
         if device.boot_loader:
             return Answer("boot loader", "waits for firmware: `edgelora flash`", device.board)
         if not permitted:
-            return Answer("not asked", "opening it may reset what is connected: --probe, or --port to ask this one")
+            return Answer("not asked", "opening it may reset the device: use --probe, or --port to ask this one")
         return ask(device.port, interrupt)
 
     devices = find_devices() + find_boot_loaders()
@@ -123,9 +123,9 @@ def survey(interrupt: bool = False, permit: Permit = lambda device: False) -> li
 
 
 def pick_port(port: str | None = None) -> str:
-    """The port asked for, or that of the only board. Raises `PortError` that lists what there is.
+    """The given port, or that of the only board. Raises `PortError`, which lists the candidates.
 
-    A board counts unasked if it is MicroPython by its USB numbers, or virtual with its state in this folder.
+    Without a port, boards count if their USB ids are MicroPython's, or if they are virtual with state in this folder.
     """
     if port is not None:
         return port
@@ -140,6 +140,6 @@ def pick_port(port: str | None = None) -> str:
     if ours:
         raise PortError(f"several boards found; choose one:\n{listing}")
     raise PortError(
-        "no board found that is surely meant: virtual ones of other folders, and ports that may be anything's, "
-        f"have to be named:\n{listing}"
+        "no board found for certain: virtual ones of other folders, and ports of unknown devices, "
+        f"must be given:\n{listing}"
     )

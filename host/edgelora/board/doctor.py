@@ -21,12 +21,12 @@ from .profiles import load_board
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-# Program, Debian package, what it is for.
+# Program, Debian package, purpose.
 TOOLS = (
     ("picotool", "picotool", "flashing RP2 boards whose volume is not mounted"),
     ("qemu-system-riscv32", "qemu-system-riscv", "the board virtual-riscv"),
 )
-# What a checkout is built with; `make` installs it by itself.
+# Build tools of a checkout, which `make` installs automatically.
 BUILD_TOOLS = (
     ("make", "make", "building anything"),
     ("cc", "gcc", "the host twin"),
@@ -41,9 +41,9 @@ OLDEST_MICROPYTHON = (1, 25)
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at. remedy: "" if it is ok.
+    """The result of one check. remedy: "" if it is ok.
 
-    state: "ok"; "missing", where only some uses need it; "in use", a board that another program has open; "problem".
+    state: "ok"; "missing", if only some uses need it; "in use", a board that another program has open; "problem".
     """
 
     what: str
@@ -71,8 +71,8 @@ def examine(port: str | None = None, interrupt: bool = False, permit: Permit = l
 
 
 def check_packages() -> list[Check]:
-    """The Python packages that this version needs, but for those of its own development."""
-    from packaging.requirements import Requirement  # takes a while to import
+    """Checks the Python packages that this version needs, without those for its development."""
+    from packaging.requirements import Requirement  # slow to import
 
     checks = []
     for requirement in map(Requirement, metadata.requires("edgelora") or []):
@@ -100,7 +100,7 @@ def _applies(requirement: Requirement, extra: str) -> bool:
 
 
 def check_tools() -> list[Check]:
-    """Programs and built parts."""
+    """Checks programs and built parts."""
     checks = [_check_twin()]
     for program, package, use in TOOLS if resources.installed() else (*BUILD_TOOLS, *TOOLS):
         path = shutil.which(program)
@@ -126,17 +126,17 @@ def _check_native_modules() -> list[Check]:
 
 
 def _check_sources() -> list[Check]:
-    """What firmware is built from."""
+    """Checks the sources of firmware."""
     if (MICROPYTHON / "py").exists():
         checks = [Check("MicroPython sources", "ok", str(MICROPYTHON))]
     else:
         remedy = "`make sources` (only to build firmware)"
-        checks = [Check("MicroPython sources", "missing", "not there", remedy)]
+        checks = [Check("MicroPython sources", "missing", "missing", remedy)]
     idf = os.environ.get("IDF_PATH")
     if idf and Path(idf, "tools/idf.py").exists():
         return [*checks, Check("ESP-IDF", "ok", idf)]
     detail = f"IDF_PATH is {idf}, which has no tools/idf.py" if idf else "IDF_PATH is not set"
-    remedy = "install ESP-IDF and source its export.sh (only to build ESP32 firmware; stock images need none of it)"
+    remedy = "install ESP-IDF and source its export.sh (only to build ESP32 firmware; not needed for stock images)"
     return [*checks, Check("ESP-IDF", "missing", detail, remedy)]
 
 
@@ -147,7 +147,7 @@ def check_access(port: str) -> list[Check]:
     if may is None:
         return []
     if may:
-        return [Check(what, "ok", "may be opened")]
+        return [Check(what, "ok", "accessible")]
     try:
         group = Path(port).group()
     except KeyError:
@@ -157,11 +157,11 @@ def check_access(port: str) -> list[Check]:
 
 
 def check_board(device: Device, answer: Answer) -> list[Check]:
-    """What a board says of its firmware and of the EdgeLoRA module on it."""
+    """Checks a board's firmware and its EdgeLoRA module."""
     what = f"board on {device.port}"
     board = device.board or answer.board
     if answer.state == "boot loader":
-        return [Check(what, "missing", "in its boot loader, without firmware that runs", "`edgelora flash IMAGE`")]
+        return [Check(what, "missing", "in its boot loader, without running firmware", "`edgelora flash IMAGE`")]
     if answer.state == "not asked":
         return [Check(what, "missing", f"{device.description}: not asked", answer.detail)]
     if answer.state == "in use":
@@ -175,7 +175,7 @@ def check_board(device: Device, answer: Answer) -> list[Check]:
     checks = [Check(what, "problem", f"{name}: too old", remedy) if old else Check(what, "ok", name)]
     if board and answer.native_arch and answer.native_arch != load_board(board).native_arch:
         wanted = load_board(board).native_arch
-        detail = f"its firmware loads native modules for {answer.native_arch}, {board} should take {wanted}"
+        detail = f"its firmware loads native modules for {answer.native_arch}, {board} needs {wanted}"
         checks.append(Check(f"firmware of {device.port}", "problem", detail, f"flash firmware for {board}"))
     checks.append(_check_module(device, answer))
     return checks

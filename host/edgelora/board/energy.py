@@ -12,7 +12,7 @@ from .profiles import BoardProfile, Power
 
 @dataclass(frozen=True)
 class EnergyRow:
-    """At one clock: microseconds of a training sample, updates included, and of an inference, watts, joules of both."""
+    """Costs at one clock: microseconds of a training sample, with updates, and an inference; watts; joules of both."""
 
     clock_mhz: float
     step_us: float
@@ -22,16 +22,16 @@ class EnergyRow:
     infer_joules: float
 
 
-STEPS = 2  # of training at each clock, the shorter counts: a micro-batch's last has the update in it
+STEPS = 2  # of training at each clock; the shorter counts, as a micro-batch's last step includes the update
 
 
 def energy_by_clock(
     link: Link, profile: BoardProfile, micro_batch: int, step_us: float, infer_us: float, clock_hz: int | None = None
 ) -> list[EnergyRow]:
-    """What step_us, a training sample with its share of an update at clock_hz, and infer_us take at the board's clocks.
+    """Scales step_us, a training sample with its share of an update at clock_hz, and infer_us to all clocks.
 
-    infer_us is at the usual clock. The board, whose model is open, takes a few steps at each: begin or load anew.
-    Empty where the board's power is not known at several clocks.
+    infer_us is at the usual clock. Runs a few steps at each on the board, whose model is open; begin or load later.
+    Empty unless the board's power is known at several clocks.
     """
     if not profile.clocks_mhz or profile.power is None:
         return []
@@ -50,9 +50,9 @@ def energy_by_clock(
 
 
 def check_power(profile: BoardProfile, every: float | None) -> Power:
-    """ValueError where a board's profile has no power at several clocks, or, if `every` is given, none asleep."""
+    """Raises ValueError if a board's profile has no power at several clocks or, with `every`, none asleep."""
     if not profile.clocks_mhz or profile.power is None:
-        raise InputError(f"{profile.name}'s profile names no power at several clocks: choose another --board")
+        raise InputError(f"{profile.name}'s profile has no power figures at several clocks: choose another --board")
     if every is not None and profile.power.sleep_watts is None:
-        raise InputError(f"{profile.name}'s profile names no power asleep: leave --every out")
+        raise InputError(f"{profile.name}'s profile has no power figure asleep: omit --every")
     return profile.power

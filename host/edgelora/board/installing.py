@@ -1,6 +1,6 @@
-"""EdgeLoRA onto stock MicroPython: the native module for the board's core, and the agent that serves the link.
+"""Installs EdgeLoRA on stock MicroPython: the native module for the board's core, and the agent that serves the link.
 
-Both come from the package that `mip` would take them from: a folder for each architecture with a package.json.
+Both come from the same package that `mip` uses: a folder for each architecture with a package.json.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from .probe import native_arch
 TARGET = "/lib"
 PACKAGE = f"{TARGET}/edgelora"
 MODULE = f"{PACKAGE}/__init__.mpy"
-# Modules of earlier versions, unless this one has them: from before there was a package, and in it.
+# Modules of earlier versions to remove, unless this version has them: from before the package, and in it.
 OUTDATED = re.compile(rf"{TARGET}/edgelora(_(agent|store|training|update))?\.mpy|{PACKAGE}/\w+\.mpy")
-THUMB = ("armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp")  # each runs the code of those before it
-SPARE_BYTES = 16384  # for the filesystem's own use while files are replaced
+THUMB = ("armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp")  # in order of imports
+SPARE_BYTES = 16384  # reserve of the filesystem while files are replaced
 
 
 class InstallError(EdgeloraError, RuntimeError):
-    """The board can't have the module; the message says why and what to do. The board is as it was."""
+    """The module can't be installed; the message says why and what to do. The board is unchanged."""
 
 
 @dataclass(frozen=True)
 class InstalledFile:
-    """A file on the board; copied: False where it was there already."""
+    """A file on the board; copied: False if it was there already."""
 
     path: str
     bytes: int
@@ -43,7 +43,7 @@ class InstalledFile:
 
 @dataclass(frozen=True)
 class Installation:
-    """What a board has now. arch: of the module; files: none where the firmware has EdgeLoRA built in.
+    """The result. arch: of the module; files: empty if the firmware has EdgeLoRA built in.
 
     free_heap: bytes left with the module and its agent loaded.
     """
@@ -58,10 +58,10 @@ class Installation:
 
 
 def install(port: str, packages: Path | None = None, progress: Progress = no_progress) -> Installation:
-    """Copies to the board what it lacks, checks it there and restarts MicroPython (softly) to load it.
+    """Copies missing files to the board, verifies them and soft-resets MicroPython to load them.
 
-    packages: a folder with a package for each architecture, as `make natmods` fills it; None: that of this checkout,
-    brought up to date. Each file is replaced whole or not at all. Raises `InstallError`, or what `Link` raises.
+    packages: a folder with a package for each architecture, as `make natmods` makes it; None: that of this checkout,
+    rebuilt if outdated. Each file is replaced atomically. Raises `InstallError`, or as `Link` does.
     """
     with Link.connect(port) as link:
         hello = link.hello()
@@ -82,14 +82,14 @@ def install(port: str, packages: Path | None = None, progress: Progress = no_pro
     if hello.edgelora != version:
         raise InstallError(
             f"{PACKAGE} is in place, but the board imports edgelora {hello.edgelora}: it may lack memory "
-            "(boot.py or main.py may take it), or have another edgelora on sys.path"
+            "(boot.py or main.py may use it), or have another edgelora on sys.path"
         )
     files = tuple(InstalledFile(path, len(content), path in missing) for path, content in contents.items())
     return Installation(port, hello.board, hello.micropython, arch, version, files, hello.free)
 
 
 def choose_arch(hello: Hello, packages: Path | None = None) -> str:
-    """The architecture of the module that a board loads: its own, or one that its core runs as well."""
+    """The architecture of the module for a board: its own, or a compatible one."""
     name = native_arch(hello.mpy)
     if name is None:
         raise InstallError(
@@ -106,19 +106,19 @@ def choose_arch(hello: Hello, packages: Path | None = None) -> str:
 
 
 def read_package(folder: Path) -> tuple[str, dict[str, bytes]]:
-    """The version of a package and its files, by their path on the board."""
+    """The version of a package, and its files by path on the board."""
     try:
         package = json.loads((folder / "package.json").read_text())
         files = {f"{TARGET}/{name}": (folder / url).read_bytes() for name, url in package["urls"]}
         if len(files[MODULE]) < 3:
-            raise InputError(f"{MODULE} is no module")
+            raise InputError(f"{MODULE} is not a module")
         return package["version"], files
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InstallError(f"{folder} holds no whole package ({error}); `make natmods` makes them") from None
+        raise InstallError(f"{folder} has no complete package ({error}); `make natmods` makes them") from None
 
 
 def check_format(hello: Hello, module: bytes) -> None:
-    """Raises InstallError unless the board's MicroPython loads native modules of this one's format."""
+    """Raises InstallError unless the board's MicroPython loads native modules of this format."""
     ours, boards = (module[1], module[2] & 3), (hello.mpy & 255, hello.mpy >> 8 & 3)
     if ours != boards:
         older = "update the board's MicroPython" if boards < ours else "update EdgeLoRA"
@@ -129,7 +129,7 @@ def check_format(hello: Hello, module: bytes) -> None:
 
 
 def _check_not_hidden(link: Link, contents: dict[str, bytes]) -> None:
-    """Raises InstallError if the board would import something else: / comes before TARGET, and .py before .mpy."""
+    """Raises InstallError if the board would import another module: / precedes TARGET, and .py precedes .mpy."""
     hiding = {f"/{name}" for name in ("edgelora", "edgelora.py", "edgelora.mpy")}
     hiding |= {path.replace(".mpy", ".py") for path in contents}
     for path in sorted(hiding & (_files(link, "/") | _files(link, PACKAGE)).keys()):
@@ -138,7 +138,7 @@ def _check_not_hidden(link: Link, contents: dict[str, bytes]) -> None:
 
 
 def _files(link: Link, folder: str) -> dict[str, int | None]:
-    """Path and bytes of what is in a folder, None for a folder in it; nothing if it isn't there."""
+    """Entries of a folder, as path and bytes (None for a folder); empty if the folder is missing."""
     try:
         return {f"{folder.rstrip('/')}/{entry.name}": entry.size for entry in link.list(folder)}
     except DeviceError:
@@ -146,7 +146,7 @@ def _files(link: Link, folder: str) -> dict[str, int | None]:
 
 
 def _replace(link: Link, outdated: dict[str, int | None], files: dict[str, bytes], progress: Progress) -> None:
-    """Copies `files` in place of `outdated` ones, if the filesystem has the room."""
+    """Replaces `outdated` files by `files`, if the filesystem has enough space."""
     total = sum(map(len, files.values()))
     free = link.space("/").free + sum(size or 0 for size in outdated.values())
     if files and free < total + SPARE_BYTES:

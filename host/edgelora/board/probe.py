@@ -1,4 +1,4 @@
-"""Asks what runs at a serial port, without disturbing it and within a few seconds, whatever is there."""
+"""Identifies what runs at a serial port within a few seconds, without disturbing it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .link.transport import Deadline, LineLost
 from .profiles import BoardProfile, list_boards, load_board
 
 PROMPT, RAW_PROMPT = b">>> ", b"raw REPL; CTRL-B to exit\r\n>"
-PROMPT_SECONDS = 0.6  # for a prompt to come back,
-HELLO_SECONDS = 0.6  # for an agent to say who it is,
-ANSWER_SECONDS = 3.0  # and for a line of Python to run: on the board's clock,
-REAL_TIMES = 4  # at most so many times that on the wall
-# By MicroPython's number.
+PROMPT_SECONDS = 0.6  # timeouts: for a prompt,
+HELLO_SECONDS = 0.6  # for an agent's HELLO,
+ANSWER_SECONDS = 3.0  # and for a line of Python, on the board's clock;
+REAL_TIMES = 4  # real time is limited to this multiple
+# Indexed by MicroPython's architecture number.
 NATIVE_ARCHES = (
     *(None, "x86", "x64", "armv6", "armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp"),
     *("xtensa", "xtensawin", "rv32imc", "rv64imc"),
 )
-# Prints one tuple: machine, build, version, mpy, EdgeLoRA's version or None, why it cannot be imported.
+# Prints one tuple: machine, build, version, mpy, EdgeLoRA's version or None, the import error.
 QUESTION = """
 import sys
 i, v, e = sys.implementation, None, ""
@@ -43,8 +43,8 @@ print((i._machine, getattr(i, "_build", ""), ".".join(str(n) for n in i[1][:3]),
 
 @dataclass(frozen=True)
 class Answer:
-    """What is at a port. state: "ready" (MicroPython at its prompt), "agent" (EdgeLoRA's agent), "in use" (by another
-    program), "no access", "gone" or "silent"; detail: what that means and what to do, "" if all is well.
+    """The state of a port: "ready" (MicroPython at its prompt), "agent" (EdgeLoRA's agent), "in use" (by another
+    program), "no access", "gone" or "silent". detail: its meaning and what to do, "" if all is well.
 
     board: a profile that fits the firmware; edgelora: the module's version, None without it.
     """
@@ -59,9 +59,9 @@ class Answer:
 
 
 def ask(port: str, interrupt: bool = False) -> Answer:
-    """Asks the board on `port`. A running program is left alone unless `interrupt`: then it is stopped.
+    """Asks the board on `port`. Stops a running program only if `interrupt`.
 
-    All that a program could notice is a line end and a frame without control characters on its input.
+    A running program only gets a line end and a frame without control characters as input.
     """
     try:
         line = SerialLine(port)
@@ -88,11 +88,11 @@ def _ask(line: SerialLine, interrupt: bool) -> Answer:
             "agent", "", board, hello.board, hello.micropython, native_arch(hello.mpy), hello.edgelora or None
         )
     stop = "; --interrupt stops a running program and asks again" if not interrupt else ": reset it, or flash it"
-    return Answer("silent", f"nothing answers: a program runs, or it has no MicroPython{stop}")
+    return Answer("silent", f"no answer: a program runs, or it has no MicroPython{stop}")
 
 
 def _ask_repl(line: SerialLine) -> Answer:
-    """At the prompt: runs `QUESTION` in the raw REPL and leaves it again."""
+    """Asks at the prompt: runs `QUESTION` in the raw REPL and leaves it."""
     line.write(b"\x01")
     _read(line, RAW_PROMPT, ANSWER_SECONDS)
     line.write(QUESTION.encode() + b"\x04")
@@ -110,7 +110,7 @@ def _ask_repl(line: SerialLine) -> Answer:
 
 def _ask_agent(line: SerialLine) -> Hello | None:
     request = b"\x00"
-    while min(request) < 32:  # it may end up on a prompt: no control characters
+    while min(request) < 32:  # it may arrive at a prompt: no control characters
         session = json.dumps({"session": secrets.randbits(30) | 1}).encode()
         request = encode(0, Op.HELLO, session)
     line.write(request)
@@ -124,7 +124,7 @@ def _ask_agent(line: SerialLine) -> Hello | None:
 
 
 def _read(line: SerialLine, end: bytes, seconds: float) -> bytes:
-    """What arrives until it ends with `end`, for at most `seconds`, however much is sent."""
+    """Reads until the input ends with `end`, for at most `seconds`."""
     data, deadline = b"", Deadline(line.clock, seconds, REAL_TIMES * seconds)
     while not data.endswith(end) and deadline.left:
         data = (data + line.read(4096, deadline.look))[-4096:]
@@ -134,29 +134,29 @@ def _read(line: SerialLine, end: bytes, seconds: float) -> bytes:
 def _unreachable(port: str, error: LineLost) -> Answer:
     text = str(error.__cause__ or error)
     if "Permission" in text or may_open(port) is False:
-        return Answer("no access", "you may not open it: `edgelora doctor` tells how to change that")
+        return Answer("no access", "permission denied: `edgelora doctor` says how to fix that")
     if "taken nothing" in text:
         return Answer("silent", text)
     if used_elsewhere(error):
-        return Answer("in use", "another program has it open: close that first")
-    return Answer("gone", f"it cannot be opened or went away ({text}): unplug and reconnect the board")
+        return Answer("in use", "another program has it open: close it first")
+    return Answer("gone", f"it can't be opened or was lost ({text}): unplug and reconnect the board")
 
 
 def may_open(port: str) -> bool | None:
-    """Whether this user may open a port; None where it is no file, as for "COM3" or a URL, or is not there."""
+    """Whether this user may open a port; None if it is not a file, as for "COM3" or a URL, or is missing."""
     if os.name != "posix" or "://" in port or not os.path.exists(port):
         return None
     return os.access(port, os.R_OK | os.W_OK)
 
 
 def native_arch(mpy: int) -> str | None:
-    """The architecture of native modules that firmware loads, by `sys.implementation._mpy`."""
+    """The architecture of native modules that firmware loads, from `sys.implementation._mpy`."""
     number = mpy >> 10 & 15
     return NATIVE_ARCHES[number] if number < len(NATIVE_ARCHES) else None
 
 
 def board_of(machine: str, build: str) -> str | None:
-    """The profile whose firmware says so of itself: by its build's name, else by the chip behind "with"."""
+    """The profile of a firmware: by its build's name, else by the chip after "with"."""
     profiles = [profile for profile in map(load_board, list_boards()) if not profile.is_virtual]
     for profile in profiles:
         if build and (build.lower() == profile.name or build == profile.stock_board):

@@ -1,4 +1,4 @@
-"""Board profiles: what `boards/NAME/profile.toml` says about a board."""
+"""Board profiles, read from `boards/NAME/profile.toml`."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ BOARDS_DIR = resources.boards()
 
 
 class BoardError(EdgeloraError, ValueError):
-    """No such board, or a profile that cannot be used."""
+    """An unknown board, or an invalid profile."""
 
 
 @dataclass(frozen=True)
 class FlashLayout:
     """Flash partitions of a board; sizes and offsets in bytes, offsets from `base_address`.
 
-    store_bytes: of the storage, at its end, the adapters' own; 0: they are in a folder of the filesystem.
-    image_offset: where a firmware image is written; behind 0 on chips whose boot ROM starts there.
+    store_bytes: size of the adapter store at the end of the storage; 0: it is a folder of the filesystem.
+    image_offset: where a firmware image is written; not 0 on chips whose boot ROM starts elsewhere.
     """
 
     base_address: int
@@ -41,10 +41,10 @@ class FlashLayout:
 
 @dataclass(frozen=True)
 class Power:
-    """Supply voltage, typical currents while one core computes with radios off, and the documents that say so.
+    """Supply voltage, typical currents while one core computes with radios off, and their sources.
 
-    The current at a clock is a static part and one that grows with the clock, or what a table says, in between in
-    proportion. sleep_amps: in machine.lightsleep.
+    The current at a clock is a static part plus one proportional to the clock, or linearly interpolated from a
+    table. sleep_amps: in machine.lightsleep.
     """
 
     supply_volts: float
@@ -55,7 +55,7 @@ class Power:
     sleep_amps: float | None = None
 
     def watts(self, hz: float) -> float | None:
-        """While the core computes at this clock; None where the documents say nothing."""
+        """Power while the core computes at this clock; None if not documented."""
         if self.amps_at_mhz is None:
             return self.supply_volts * (self.static_amps + self.amps_per_mhz * hz / 1e6)
         points = sorted((int(mhz), amps) for mhz, amps in self.amps_at_mhz.items())
@@ -66,13 +66,13 @@ class Power:
 
     @property
     def sleep_watts(self) -> float | None:
-        """In light sleep; None where the documents say nothing."""
+        """Power in light sleep; None if not documented."""
         return None if self.sleep_amps is None else self.supply_volts * self.sleep_amps
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What was tried of a board's support: "run (where)", "compiled" with a note if need be, or "not run"."""
+    """The test status of a board's support: "run (where)", "compiled" with an optional note, or "not run"."""
 
     image: str
     flashing: str
@@ -91,11 +91,11 @@ class Verified:
 class BoardProfile:
     """One board. aliases: other names for it in command lines.
 
-    firmware: the board whose firmware it runs: its own name unless it emulates another.
+    firmware: the board whose firmware it runs: its own name unless it emulates another one.
 
-    stock_board: MicroPython's own name of the board definition that firmware is built from, where ours adds nothing.
-    clocks_mhz: that machine.freq sets and whose energy is compared, if there are figures for more than one.
-    stock: its firmware has nothing of EdgeLoRA in it, which comes as files, by `edgelora install`.
+    stock_board: MicroPython's own name of the board definition that firmware is built from, if ours adds nothing.
+    clocks_mhz: settings of machine.freq whose energy is compared, if figures exist for more than one.
+    stock: its firmware lacks EdgeLoRA, which `edgelora install` adds as files.
     """
 
     name: str
@@ -124,13 +124,13 @@ class BoardProfile:
         return self.firmware != self.name or self.port in ("unix", "qemu")
 
     def watts(self, clock_hz: float | None = None) -> float | None:
-        """While the core computes at this clock, or at its usual one; None: not known."""
+        """Power while the core computes at this clock, or at its usual one; None if unknown."""
         hz = clock_hz or self.clock_hz
         return self.power.watts(hz) if self.power and hz else None
 
     @property
     def cycles(self) -> dict[str, float] | None:
-        """Of each term of `edgelora.learn.planning.terms`; None: nobody measured this chip's kernels."""
+        """Cycles of each term of `edgelora.learn.planning.terms`; None if this chip's kernels were not measured."""
         return _read_cycles(self.chip)
 
 
@@ -145,7 +145,7 @@ def board_names() -> list[str]:
 
 
 def board_name(name: str) -> str:
-    """The name of the board that has this alias; others as they are."""
+    """The name of the board with this alias; other names are returned unchanged."""
     return _aliases().get(name.lower(), name)
 
 
@@ -157,7 +157,7 @@ def _aliases() -> dict[str, str]:
 def load_board(name: str) -> BoardProfile:
     """Reads a board's profile, by its name or an alias.
 
-    A virtual board takes everything it does not say itself from the board it emulates.
+    A virtual board inherits missing entries from the board that it emulates.
     Raises `BoardError` for an unknown name or an incomplete profile.
     """
     name = board_name(name)
@@ -193,7 +193,7 @@ def load_board(name: str) -> BoardProfile:
 
 
 def verification_table() -> str:
-    """What was tried of every board, as docs/boards.md has it (Markdown)."""
+    """The table of test statuses in docs/boards.md (Markdown)."""
     head = ("board", *(field.name.replace("_", " ") for field in fields(Verified)))
     boards = [load_board(name) for name in list_boards()]
     rows = [(f"{b.name} ({b.chip})", *(getattr(b.verified, field.name) for field in fields(Verified))) for b in boards]
@@ -201,7 +201,7 @@ def verification_table() -> str:
 
 
 def cycles_path(chip: str) -> Path:
-    """Where the cycles of a chip's kernels are kept: `edgelora bench cost --fit` measures and writes them."""
+    """The file of a chip's kernel cycles, which `edgelora bench cost --fit` measures and writes."""
     return BOARDS_DIR / f"{chip}.cycles.toml"
 
 

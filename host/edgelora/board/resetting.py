@@ -11,14 +11,14 @@ from .profiles import load_board
 
 
 def reset(port: str, hard: bool = False) -> None:
-    """Ends what runs on the board and starts it again: MicroPython alone or, `hard`, the chip.
+    """Stops any program and restarts the board: only MicroPython or, if `hard`, the chip.
 
     Raises LinkError if the board does not answer.
     """
     board = virtual_boards.find(port)
     try:
         if board and load_board(board.board).port == "unix":
-            Link.connect(port).close()  # without a prompt of its own: it ends with its agent, and is started again
+            Link.connect(port).close()  # it has no prompt: it ends with its agent, and is started again
         else:
             reset_at_prompt(port, hard)
     except LineLost as error:

@@ -13,7 +13,7 @@ ROMFS_SUFFIX = ".romfs"
 
 
 class BuildError(EdgeloraError, RuntimeError):
-    """Firmware could not be built, or what goes into it does not fit."""
+    """Firmware could not be built, or its files do not fit."""
 
 
 def make_romfs(files: Mapping[str, bytes]) -> bytes:
@@ -36,7 +36,7 @@ def _romfs(files: Mapping[str, bytes], header_bytes: int) -> tuple[bytes, int]:
     position = header_bytes
 
     def fill(ahead: int) -> int:
-        """Makes `position` plus `ahead` aligned by a filler, whose record has 2 bytes of its own; returns its size."""
+        """Aligns `position` plus `ahead` by a filler record, which has 2 bytes of overhead; returns its size."""
         filler = -(position + 2 + ahead) % FILE_ALIGNMENT
         writer.mkdata(bytes(filler))
         return 2 + filler
@@ -48,7 +48,7 @@ def _romfs(files: Mapping[str, bytes], header_bytes: int) -> tuple[bytes, int]:
         position += fill(overhead)
         writer.mkfile(name, data)
         position += overhead + len(data)
-    position += fill(0)  # keeps the header, which makes the image's length even, from depending on the files
+    position += fill(0)  # keeps the header's size independent of the files; the header makes the image's length even
     image = bytes(writer.finalise())
     return image, len(image) - (position - header_bytes)
 
@@ -57,6 +57,6 @@ ROMFS_MAGIC = b"\xd2\xcd\x31"
 
 
 def check_romfs(image: bytes, name: str) -> None:
-    """Raises SimError for what is no ROMFS image at all."""
+    """Raises SimError if the bytes are not a ROMFS image."""
     if not image.startswith(ROMFS_MAGIC):
-        raise SimError(f"{name} is no ROMFS image: make one with `edgelora build --board unix`")
+        raise SimError(f"{name} is not a ROMFS image: make one with `edgelora build --board unix`")

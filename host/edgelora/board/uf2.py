@@ -11,24 +11,24 @@ from dataclasses import dataclass, field
 from edgelora.base.errors import EdgeloraError
 
 BLOCK_BYTES = 512
-PAYLOAD_BYTES = 256  # what the boot ROMs of RP2040 and RP2350 take: one flash page
+PAYLOAD_BYTES = 256  # required by the boot ROMs of RP2040 and RP2350: one flash page
 MAGIC_START = (0x0A324655, 0x9E5D5157)
 MAGIC_END = 0x0AB16F30
 FLAG_NOT_MAIN_FLASH = 0x00000001
 FLAG_FAMILY_ID = 0x00002000
 RP2040_FAMILY_ID = 0xE48BFF56
-ABSOLUTE_FAMILY_ID = 0xE48BFF57  # of any chip: what goes to a bare address
+ABSOLUTE_FAMILY_ID = 0xE48BFF57  # of any chip: data for an absolute address
 
 
 class Uf2Error(EdgeloraError, ValueError):
-    """The bytes are not a UF2 image that this board can take."""
+    """The bytes are not a UF2 image for this board."""
 
 
 @dataclass
 class FlashImage:
     """Pages of flash by absolute address (bytes); pages are `PAYLOAD_BYTES` long and aligned.
 
-    lead: a block that precedes them and stays as it is. RP2350 images have one, for an address behind all flash, that
+    lead: a preceding block, kept unchanged. RP2350 images have one, for an address behind all flash, that
     works around the boot ROM's erratum E10.
     """
 
@@ -41,7 +41,7 @@ class FlashImage:
             raise Uf2Error(f"address {address:#010x} is not a multiple of {PAYLOAD_BYTES}")
         for offset in range(0, len(data), PAYLOAD_BYTES):
             if address + offset in self.pages:
-                raise Uf2Error(f"two parts of the image want flash address {address + offset:#010x}")
+                raise Uf2Error(f"two parts of the image overlap at flash address {address + offset:#010x}")
             page = data[offset : offset + PAYLOAD_BYTES]
             self.pages[address + offset] = page.ljust(PAYLOAD_BYTES, b"\xff")
 
@@ -72,7 +72,7 @@ def parse(data: bytes, family_id: int = RP2040_FAMILY_ID, name: str = "UF2 image
         if flags & FLAG_NOT_MAIN_FLASH:
             raise Uf2Error(f"{where}: not meant for main flash")
         if size != PAYLOAD_BYTES:
-            raise Uf2Error(f"{where}: carries {size} bytes, the boot ROM takes {PAYLOAD_BYTES}")
+            raise Uf2Error(f"{where}: has {size} bytes, the boot ROM needs {PAYLOAD_BYTES}")
         if number != index or count != total:
             raise Uf2Error(
                 f"{where}: numbered {number} of {count}, expected {index} of {total}; the file is incomplete"
@@ -85,7 +85,7 @@ def parse(data: bytes, family_id: int = RP2040_FAMILY_ID, name: str = "UF2 image
 
 
 def family(data: bytes) -> int:
-    """The chip family that an image is for, as its last block says (the first may be a `FlashImage.lead`)."""
+    """An image's chip family, from its last block (the first may be a `FlashImage.lead`)."""
     return _block_family(data, len(data) - BLOCK_BYTES) if len(data) >= BLOCK_BYTES else 0
 
 

@@ -1,6 +1,6 @@
-"""Which virtual boards run, and the clock of each. Works everywhere; elsewhere than on Unix there are none.
+"""The registry of running virtual boards, and their clocks. Empty on systems other than Unix.
 
-The registry is a folder that only its owner may enter. What somebody else may have put there is not believed.
+The registry is a folder that only its owner may enter. Files of other users are not trusted.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
-SUPPORTED = fcntl is not None  # whether virtual boards run on this kind of computer
+SUPPORTED = fcntl is not None  # whether this system supports virtual boards
 STOP_SECONDS = 5.0
-HOLD_SECONDS = 1.0  # for those who look at an entry to be done
-CLOCK = "clock"  # in a board's state folder: f64, seconds that have passed on the board
+HOLD_SECONDS = 1.0  # for readers of an entry to finish
+CLOCK = "clock"  # in a board's state folder: f64, seconds on the board's clock
 
 
 class SimError(EdgeloraError, RuntimeError):
-    """A virtual board could not be started, or is not there."""
+    """A virtual board could not be started, or does not exist."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class SimHandle:
         return Path(self.state_dir).is_relative_to(folder.resolve())
 
     def stop(self) -> None:
-        """Unplugs the board, giving its process the chance to clean up."""
+        """Unplugs the board; its process can clean up."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Cuts the power: whatever a flash command had not finished is lost."""
+        """Cuts the power: unfinished flash commands are lost."""
         self._end(signal.SIGKILL)
 
     def _end(self, how: signal.Signals) -> None:
@@ -70,7 +70,7 @@ class SimHandle:
 
 
 def send(pid: int, how: signal.Signals) -> None:
-    """Signals a board's process; SIGKILL also what it has started, which is all in its process group."""
+    """Signals a board's process; SIGKILL also its children, as they are in its process group."""
     if how == signal.SIGKILL and os.getpgid(pid) == pid:
         os.killpg(pid, how)
     else:
@@ -78,7 +78,7 @@ def send(pid: int, how: signal.Signals) -> None:
 
 
 def registry() -> Path:
-    """The folder with an entry for each board that runs. Raises `SimError` if it is not this user's alone."""
+    """The folder with an entry for each running board. Raises `SimError` unless it is private to this user."""
     base = os.environ.get("XDG_RUNTIME_DIR")
     if base and _is_safe_parent(Path(base)):
         path = Path(base) / "edgelora"
@@ -89,14 +89,14 @@ def registry() -> Path:
     status = path.lstat()
     if not (stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077):
         raise SimError(
-            f"{path} lists virtual boards, but is not a folder of yours alone: remove it, or "
+            f"{path} lists virtual boards, but is not a private folder of yours: remove it, or "
             f"`chmod 700` it if it is yours, or set XDG_RUNTIME_DIR to a folder of your own"
         )
     return path
 
 
 def _is_safe_parent(folder: Path) -> bool:
-    """Whether nobody else can put another folder in place of one that is in `folder`."""
+    """Whether no other user can replace a folder in `folder`."""
     try:
         status = folder.lstat()
     except OSError:
@@ -109,20 +109,20 @@ def entry_of(state_dir: Path) -> Path:
 
 
 def open_entry(path: Path, flags: int) -> int:
-    """A descriptor of an entry. Raises OSError for what is no regular file of this user's."""
+    """A descriptor of an entry. Raises OSError unless it is a regular file of this user."""
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid():
         os.close(descriptor)
-        raise PermissionError(f"{path} is no regular file of yours: remove it")
+        raise PermissionError(f"{path} is not a regular file of yours: remove it")
     return descriptor
 
 
 def hold(entry: Path) -> int:
-    """A descriptor of an entry that is this process's for as long as it is open: empty, whatever one that died wrote.
+    """Locks an entry for this process and clears a dead board's text; returns its descriptor, which holds the lock.
 
-    Only who has an entry locked removes it, and only the one that is there: two boards never believe that one entry is
-    theirs, and no board loses its own. Raises BlockingIOError if another board has it, OSError as `open_entry`.
+    Only the owner of the lock removes an entry, and only the current file: two boards never own one entry,
+    and no board loses its own. Raises BlockingIOError if another board has it, OSError as `open_entry`.
     """
     deadline = time.monotonic() + HOLD_SECONDS
     while True:
@@ -132,8 +132,8 @@ def hold(entry: Path) -> int:
             if _is_at(descriptor, entry):
                 os.ftruncate(descriptor, 0)
                 return descriptor
-            os.close(descriptor)  # somebody removed it meanwhile
-        except BlockingIOError:  # somebody looks at it, if it is not another board
+            os.close(descriptor)  # it was removed meanwhile
+        except BlockingIOError:  # a reader, or another board, has it
             os.close(descriptor)
             if time.monotonic() > deadline:
                 raise
@@ -141,9 +141,9 @@ def hold(entry: Path) -> int:
 
 
 def _forget(entry: Path) -> None:
-    """Removes the entry of a board that is gone, unless another one has it by now, and the link to its port.
+    """Removes a dead board's entry, unless another board has it by now, and the link to its port.
 
-    The pseudo-terminal may be another board's soon: whoever still knows the link must not come to that one.
+    Another board may get the same pseudo-terminal: the old link must not lead to it.
     """
     with contextlib.suppress(OSError), open(open_entry(entry, os.O_RDONLY)) as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -155,14 +155,14 @@ def _forget(entry: Path) -> None:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether this open file is the one of that name."""
+    """Whether this open file is the one at that path."""
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     return False
 
 
 def is_held(entry: Path) -> bool:
-    """A board's process keeps its entry locked for as long as it lives."""
+    """Whether a live process has the entry locked."""
     try:
         return _read(entry) is not None
     except OSError:
@@ -170,7 +170,7 @@ def is_held(entry: Path) -> bool:
 
 
 def _read(entry: Path) -> str | None:
-    """What a board that runs has entered, "" while it starts; None if it is gone. OSError: see `open_entry`."""
+    """The entry of a running board, "" while it starts; None if the board is gone. OSError: see `open_entry`."""
     with open(open_entry(entry, os.O_RDONLY)) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -188,7 +188,7 @@ def running() -> list[SimHandle]:
         try:
             text = _read(entry)
         except OSError:
-            continue  # none of ours, or gone by now
+            continue  # not ours, or already gone
         if text is None:
             _forget(entry)
         elif handle := _handle(text):
@@ -197,7 +197,7 @@ def running() -> list[SimHandle]:
 
 
 def _handle(text: str) -> SimHandle | None:
-    """The board that an entry tells of; None where it starts, or did not write it."""
+    """The board described by an entry; None while it starts, or if the entry is invalid."""
     with contextlib.suppress(ValueError, TypeError):
         handle = SimHandle(**json.loads(text))
         texts = (handle.board, handle.port, handle.drive, handle.state_dir)
@@ -214,7 +214,7 @@ def find(port: str | Path) -> SimHandle | None:
 
 
 class BoardClock:
-    """Seconds that have passed on a virtual board, as its process tells. Never goes back, also over restarts."""
+    """A virtual board's clock in seconds, written by its process. Never goes back, also over restarts."""
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / CLOCK
@@ -231,7 +231,7 @@ class BoardClock:
 
     @property
     def stood(self) -> float:
-        """Real seconds since it was last seen to move."""
+        """Real seconds since it last advanced."""
         return time.monotonic() - self._moved
 
 
@@ -240,5 +240,5 @@ def clock_of(port: str | Path) -> BoardClock | None:
     try:
         board = find(port)
     except SimError:
-        return None  # whose boards those are is not known, so none of them is believed
+        return None  # the registry is not private, so it is not trusted
     return BoardClock(Path(board.state_dir)) if board else None

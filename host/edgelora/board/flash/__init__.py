@@ -1,1 +1,1 @@
-"""Firmware onto a board."""
+"""Flashing firmware to boards."""

@@ -1,4 +1,4 @@
-"""What every way of flashing shares: its error, its progress, and waiting for a board that restarts."""
+"""Common parts of flashing: the error, and waiting for a restarting board."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from edgelora.board.link.transport import Clock, Deadline, LineLost
 
 POLL_SECONDS = 0.1
 RESTART_SECONDS = 20.0
-REAL_TIMES = 30  # at most so many times that on the wall, where a board has its own clock
+REAL_TIMES = 30  # real time is limited to this multiple, for boards with their own clock
 PROMPT_SECONDS = 0.5
 
 
 class FlashError(EdgeloraError, RuntimeError):
-    """The firmware is not on the board; the message says what to do."""
+    """Flashing failed; the message says what to do."""
 
 
 def wait_for_repl(port: str, failure: str, clock: Clock | None = None) -> None:
@@ -28,7 +28,7 @@ def wait_for_repl(port: str, failure: str, clock: Clock | None = None) -> None:
         except LineLost:
             return False
         try:
-            line.write(b"\r\x03\x02")  # leaves a raw REPL that was left open
+            line.write(b"\r\x03\x02")  # leaves an open raw REPL
             said, deadline = b"", Deadline(line.clock, PROMPT_SECONDS, REAL_TIMES * PROMPT_SECONDS)
             while b">>>" not in said and deadline.left:
                 said = said[-4096:] + line.read(4096, deadline.look)

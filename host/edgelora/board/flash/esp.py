@@ -1,6 +1,6 @@
-"""Flashing ESP32 chips: checks of MicroPython images, and writing through the boot loader in ROM with esptool.
+"""Flashing ESP32 chips: checks of MicroPython images, and writing by esptool through the boot loader in ROM.
 
-An image starts where the chip's ROM looks for a boot loader and holds, at their places in flash, the boot loader, the
+An image starts where the chip's ROM expects a boot loader, and has, at their offsets in flash, the boot loader, the
 partition table and the program. Formats: ESP-IDF's "App Image Format" and "Partition Tables".
 """
 
@@ -35,7 +35,7 @@ ENTRY_MAGIC, DIGEST_MAGIC = b"\xaa\x50", b"\xeb\xeb"
 APP_TYPE = 0
 FAST_BAUD = 460_800
 CHIPS = {chip.IMAGE_CHIP_ID: chip.CHIP_NAME for name, chip in CHIP_DEFS.items() if name != "esp8266"}
-AGAIN = "the boot loader is in ROM and takes no harm: flash again"
+AGAIN = "the boot loader in ROM is intact: flash again"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Partition:
 
 
 def profile_of(data: bytes, name: str) -> BoardProfile:
-    """A board with the chip that an image says it is for. Raises `FlashError` if there is none."""
+    """A board with an image's target chip. Raises `FlashError` if there is none."""
     chip = _chip(data, name)
     for profile in map(load_board, list_boards()):
         if profile.port == "esp32" and profile.chip == chip:
@@ -60,7 +60,7 @@ def profile_of(data: bytes, name: str) -> BoardProfile:
 def check_image(data: bytes, profile: BoardProfile, name: str) -> list[Partition]:
     """Checks a whole image for a board's chip: headers, partition table, check sums and hashes of both programs.
 
-    Returns its partitions. Raises `FlashError` that says what is wrong and which file to take instead.
+    Returns its partitions. Raises `FlashError`, which names the fault and the right file.
     """
     assert profile.flash is not None
     if (chip := _chip(data, name)) != profile.chip:
@@ -85,10 +85,10 @@ def check_image(data: bytes, profile: BoardProfile, name: str) -> list[Partition
 def flash_esp(
     port: str, data: bytes, profile: BoardProfile, report: Progress, *, read_back: bool = False, name: str = "the image"
 ) -> None:
-    """Checks `data`, writes it where the chip starts from, has the chip hash what it wrote, and restarts it.
+    """Checks `data`, writes it to the chip's boot offset, verifies the chip's hash of it, and restarts the chip.
 
     port: a serial port or a URL that pyserial knows. read_back: also read all of it and compare byte by byte.
-    Raises `FlashError`; whatever happened before, running it again works.
+    Raises `FlashError`; it can be run again after any failure.
     """
     assert profile.flash is not None
     offset = profile.flash.image_offset
@@ -107,16 +107,16 @@ def flash_esp(
             log.what = "reading back"
             kept = cmds.read_flash(esp, offset, len(data), None)
             if kept != data:
-                raise FlashError(f"what the board on {port} holds differs from {name}: its flash is worn, or {AGAIN}")
+                raise FlashError(f"the flash of the board on {port} differs from {name}: it is worn, or {AGAIN}")
         report(len(data), len(data), "restarting")
         cmds.reset_chip(esp, "hard-reset")
 
 
 def _chip(data: bytes, name: str) -> str:
-    """The chip that an image's header names, as "ESP32-S3"."""
+    """The chip named by an image's header, such as "ESP32-S3"."""
     if data[:1] != bytes([ESPLoader.ESP_IMAGE_MAGIC]) or len(data) < HEADER_BYTES:
         raise FlashError(
-            f"{name} is no image for ESP32 chips: it starts with {data[:4].hex() or 'nothing'}, not with e9; "
+            f"{name} is not an ESP32 image: it starts with {data[:4].hex() or 'nothing'}, not with e9; "
             "take the .bin file that MicroPython offers for the board"
         )
     (chip_id,) = struct.unpack_from("<H", data, CHIP_ID_OFFSET)
@@ -138,7 +138,7 @@ def _partitions(table: bytes, name: str) -> list[Partition]:
 
 
 def _check_program(data: bytes, profile: BoardProfile, what: str) -> None:
-    """Checks one program of an image: its chip, its length, the check sum of its segments and its hash."""
+    """Checks one program of an image: chip, length, check sum of its segments, and hash."""
     if not data:
         raise FlashError(f"{what} is missing: the file is cut short; download it again")
     if (chip := _chip(data, what)) != profile.chip:
@@ -154,7 +154,7 @@ def _check_program(data: bytes, profile: BoardProfile, what: str) -> None:
 
 
 class _Log(EspLogBase):
-    """Takes esptool's progress and drops its chatter: what matters raises."""
+    """Forwards esptool's progress and drops its messages, as errors raise exceptions."""
 
     def __init__(self, report: Progress, what: str) -> None:
         self.what, self._report = what, report
@@ -175,7 +175,7 @@ class _Log(EspLogBase):
 
 @contextlib.contextmanager
 def _logged(report: Progress, what: str) -> Iterator[_Log]:
-    """Has esptool report to `report` meanwhile."""
+    """Redirects esptool's output to `report`."""
     before, EspLog.instance = EspLog.instance, _Log(report, what)
     try:
         yield EspLog.instance
@@ -185,7 +185,7 @@ def _logged(report: Progress, what: str) -> Iterator[_Log]:
 
 @contextlib.contextmanager
 def _connected(port: str, profile: BoardProfile) -> Iterator[ESPLoader]:
-    """The board's chip, of the profile's kind, ready to write flash; whatever goes wrong becomes a `FlashError`."""
+    """The board's chip, of the profile's kind, ready to write flash; errors become `FlashError`."""
     esp: ESPLoader | None = None
     try:
         esp = cmds.detect_chip(port)

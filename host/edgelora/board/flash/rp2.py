@@ -1,4 +1,4 @@
-"""Flashing RP2040 and RP2350 boards through their boot loader's USB volume, or by picotool where none is mounted."""
+"""Flashing RP2040 and RP2350 boards through their boot loader's USB volume, or by picotool if none is mounted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VOLUMES = ("/media/*/*", "/media/*", "/run/media/*/*", "/Volumes/*")
 VENDOR_ID = 0x2E8A
 CHUNK_BYTES = 64 * 1024
 PICOTOOL_SECONDS = 120.0
-UNPLUGGED = "unplug and reconnect it; if that was done before all was copied, flash again"
+UNPLUGGED = "unplug and reconnect it; if the copy was interrupted, flash again"
 REMEDIES = {
     errno.ENOSPC: "the volume is full: is it the boot loader's?",
     errno.EROFS: "the volume is mounted read-only: unmount it and connect the board again",
@@ -57,7 +57,7 @@ def flash_rp2(
     """
     assert profile.uf2_family_id is not None
     if data[:4] != MAGIC_START[0].to_bytes(4, "little"):
-        raise FlashError(f"{firmware} is no UF2 file, which a {profile.description} takes")
+        raise FlashError(f"{firmware} is not a UF2 file, which a {profile.description} needs")
     uf2.parse(data, profile.uf2_family_id, name=str(firmware))
     volume = Path(target) if os.path.isdir(target) else None
     port = None if volume else target
@@ -67,7 +67,7 @@ def flash_rp2(
         before = set(volumes())
         own = [Path(virtual.drive)] if virtual else None
         if not any(path.exists() for path in own or []):
-            report(0, len(data), "asking for the boot loader")
+            report(0, len(data), "entering the boot loader")
             _enter_boot_loader(port)
         report(0, len(data), "waiting for the volume")
         volume = _wait_for_volume(own, before, volume_timeout, profile, clock)
@@ -78,7 +78,7 @@ def flash_rp2(
         _check_volume(volume, profile)
         _copy(data, volume / firmware.name, report)
         report(len(data), len(data), "restarting")
-        where = f"{volume} is still there: the board refused the image, or is still writing; unplug it and try again"
+        where = f"{volume} is still mounted: the board refused the image, or is still writing; unplug it and try again"
         wait_until(lambda: not (volume / INFO_NAME).exists(), RESTART_SECONDS, where, clock)
     port = port or (virtual.port if virtual else _new_port(ports_before))
     wait_for_repl(port, f"the firmware was copied but no REPL answers on {port}: {UNPLUGGED}", clock)
@@ -92,7 +92,7 @@ def volumes() -> list[Path]:
 
 
 def board_id(volume: Path) -> str | None:
-    """What a boot loader's volume says its board is, as "RPI-RP2"; None for other folders."""
+    """The board id in a boot loader's volume, such as "RPI-RP2"; None for other folders."""
     try:
         info = (volume / INFO_NAME).read_text(errors="replace")
     except OSError:
@@ -103,7 +103,7 @@ def board_id(volume: Path) -> str | None:
 def _check_volume(volume: Path, profile: BoardProfile) -> None:
     found, wanted = board_id(volume), profile.uf2_board_id
     if found is None:
-        raise FlashError(f"{volume} is no boot loader's volume: it has no {INFO_NAME}; give the folder of {wanted}")
+        raise FlashError(f"{volume} is not a boot loader's volume: it has no {INFO_NAME}; give the folder of {wanted}")
     if found != wanted:
         raise FlashError(f"{volume} belongs to a board of type {found}, this firmware is for {wanted}")
 
@@ -124,7 +124,7 @@ def _enter_boot_loader(port: str) -> None:
         repl.start("import machine; machine.bootloader()")
         line.read(1, POLL_SECONDS)
     except LineLost:
-        pass  # the port went away, as it should
+        pass  # the port disappeared, as expected
     finally:
         line.close()
 
@@ -132,7 +132,7 @@ def _enter_boot_loader(port: str) -> None:
 def _wait_for_volume(
     own: list[Path] | None, before: set[Path], timeout: float, profile: BoardProfile, clock: Clock | None
 ) -> Path | None:
-    """The volume that appears; None if none does and picotool may reach the boot loader without one."""
+    """The new volume; None if none appears and picotool may reach the boot loader without one."""
     found: list[Path] = []
 
     def arrived() -> bool:
@@ -167,8 +167,8 @@ def _load_by_picotool(firmware: Path) -> None:
 
 
 def _copy(data: bytes, path: Path, report: Progress) -> None:
-    """Copies in pieces and syncs. A boot loader may restart as soon as it has the last block, so that errors at the
-    very end mean nothing."""
+    """Copies in chunks and syncs. A boot loader may restart as soon as it has the last block, so errors at the
+    very end are ignored."""
     done = 0
     try:
         with open(path, "wb", buffering=0) as file:

@@ -1,4 +1,4 @@
-"""Puts firmware on a board, real or virtual: one entry for every kind of board and image."""
+"""Writes firmware to a board, real or virtual: one entry point for every kind of board and image."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def flash(
     """Writes `firmware` (.uf2, .bin for ESP32, .romfs for a virtual unix board); returns the restarted board's port.
 
     target: a board's serial port, or the folder where its boot loader's volume is mounted.
-    board: the profile to check the image against; without it the image says what it is for.
-    read_back: compare all that was written, byte by byte, beyond the check sums (ESP32 chips).
+    board: the profile to check the image against; by default the image's own target.
+    read_back: also compare all bytes, not only check sums (ESP32 chips).
     The image is checked in full before the board is touched, and running it again after any failure works.
     Raises `FlashError` or `uf2.Uf2Error`.
     """
@@ -43,7 +43,7 @@ def flash(
     board = board or (virtual.board if virtual else None)
     kind = load_board(board) if board else _kind(data, firmware)
     if kind.port == "esp32":
-        from .esp import flash_esp  # esptool takes a while to import
+        from .esp import flash_esp  # esptool is slow to import
 
         flash_esp(target, data, kind, progress, read_back=read_back, name=str(firmware))
         done = f"the firmware is written and verified, but no REPL answers on {target}: press the board's reset button"
@@ -55,7 +55,7 @@ def flash(
 
 
 def _kind(data: bytes, firmware: Path) -> BoardProfile:
-    """A board of the kind that the image says it is for."""
+    """A board of the image's target."""
     if data[:4] == MAGIC_START[0].to_bytes(4, "little"):
         return rp2.profile_of(data, str(firmware))
     if data[:1] == bytes([ESP_MAGIC]):

@@ -1,4 +1,4 @@
-"""The conversation with a board over the link: its session, retries and patience (SPEC.md, section 10)."""
+"""A session with a board over the link: requests, retries and timeouts (SPEC.md, section 10)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .replies import DeviceError, Hello, LinkError, understood
 from .serial_line import CTRL_C, SerialLine
 from .transport import Deadline, Interrupted, LineLost, Transport
 
-FIRST_PAYLOAD = 256  # until HELLO tells how much the board takes
-MOST_SECONDS = 20.0  # between requests that are sent again, where the board has always answered sooner
-SLOWER = 4  # a board may take this many times its slowest answer until now
-LATE_SECONDS = 2.0  # of real time, for what came before a deadline to be read
-LEAVE_SECONDS = 3.0  # of real time for a board to say goodbye, each time it is asked
+FIRST_PAYLOAD = 256  # until HELLO tells the board's limit
+MOST_SECONDS = 20.0  # least timeout of a request before it is resent
+SLOWER = 4  # timeouts grow to this multiple of the board's slowest answer
+LATE_SECONDS = 2.0  # of real time, to read input that came before a deadline
+LEAVE_SECONDS = 3.0  # of real time for a board's goodbye, per attempt
 AGENT_SOURCE = resources.device_file("edgelora/agent.py")
 PROBE = (
     "try:\n from edgelora.agent import run, LINK_VERSION\nexcept ImportError:\n pass\n"
@@ -39,18 +39,18 @@ class LinkStats:
     requests: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
-    resent: int = 0  # requests sent again, for whatever reason
-    naks: int = 0  # of them, because the board saw damage
-    timeouts: int = 0  # of them, because nothing came back
+    resent: int = 0  # requests resent, for any reason
+    naks: int = 0  # resent as the board reported damage
+    timeouts: int = 0  # resent as no answer came
     damaged: int = 0  # answers that arrived damaged
     reconnects: int = 0
 
 
 class Channel:
-    """A conversation with one board. Use as a context manager; leaving it leaves the board at a usable REPL.
+    """A session with one board. Use as a context manager; leaving it leaves the board at a usable REPL.
 
-    One request is on its way at a time. It is sent again when the answer does not come, or the board reports damage;
-    the board carries out each request once, however often it arrives. Damage costs time, never data.
+    One request is in flight at a time. It is resent if no answer comes, or the board reports damage;
+    the board executes each request once, however often it arrives. Damage costs time, never data.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class Channel:
         reconnect: float = 0.0,
         idle_ms: int = 20000,
     ) -> None:
-        """opener: opens the line, also anew after it was lost.
+        """opener: opens the line, also again after it was lost.
 
-        timeout: seconds until a request without an answer is sent again; patience: seconds of silence from a board
-        that has said it is working. Both are on the board's clock where it has its own (virtual boards), and grow with
-        the slowest answer until now. reconnect: seconds to keep trying to reopen a lost line before giving up; idle_ms:
+        timeout: seconds until an unanswered request is resent; patience: seconds of silence of a board
+        that has reported it is working. Both are on the board's clock if it has one (virtual boards), and grow with
+        the slowest answer so far. reconnect: seconds to keep trying to reopen a lost line before giving up; idle_ms:
         the board returns to its REPL after this long without a request.
         """
         self.stats = LinkStats()
@@ -75,14 +75,14 @@ class Channel:
         self._timeout, self._patience, self._retries = timeout, patience, retries
         self._reconnect = reconnect
         self._idle_ms = idle_ms
-        self._slowest = 0.0  # seconds from a request to the first word about it
+        self._slowest = 0.0  # seconds from a request to its first answer
         self._session = 0
         self._sequence = 0
         self._reader = FrameReader()
         self._max_payload = FIRST_PAYLOAD
         self._sample_size = self._output_size = self._listening = self._sensed = 0
-        self.sensed_scales: tuple[float, ...] = ()  # units a count of the source that is open, where it says so
-        self._tells_all = False  # decisions have the probabilities of all classes
+        self.sensed_scales: tuple[float, ...] = ()  # units per count of the open source, if known
+        self._tells_all = False  # whether decisions have the probabilities of all classes
         self._line: Transport = opener()
         try:
             self._enter()
@@ -96,7 +96,7 @@ class Channel:
     ) -> Self:
         """Opens the serial port `port` (or pyserial URL) and starts the agent on the board, if it isn't running.
 
-        interrupted: once it is so, whatever goes on ends with `Interrupted`, and the board gets Ctrl-C. options: as for
+        interrupted: once it returns True, any call ends with `Interrupted`, and the board gets Ctrl-C. options: as for
         the class. Raises LinkError.
         """
         try:
@@ -113,7 +113,7 @@ class Channel:
         self.close()
 
     def close(self) -> None:
-        """Ends the agent, so that the board is at its REPL, and releases the port. Never raises."""
+        """Ends the agent, which leaves the board at its REPL, and releases the port. Never raises."""
         said = (f"{value} {name.replace('_', ' ')}" for name, value in asdict(self.stats).items() if value)
         log.info("%s", ", ".join(said) or "no requests")
         self._leave()
@@ -121,12 +121,12 @@ class Channel:
     # --- session
 
     def hello(self) -> Hello:
-        """Asks who is there."""
+        """Asks the agent for its version and state."""
         request = self._hello_request()
         return self._parse_hello(self._exchange(Op.HELLO, request, 0).payload)
 
     def _hello_request(self) -> bytes:
-        # If no agent runs, a HELLO ends up in a REPL's input line: it must hold no control characters.
+        # Without an agent, a HELLO ends up in a REPL's input line: it must have no control characters.
         while True:
             session = self._session or secrets.randbits(30) | 1
             payload = json.dumps({"session": session}).encode()
@@ -140,7 +140,7 @@ class Channel:
         return hello
 
     def _enter(self) -> None:
-        """Reaches the agent, starting it if need be."""
+        """Reaches the agent, and starts it if necessary."""
         request = self._hello_request()
         self._reader.clear()
         hello = self._try_hello(request, 3, 0.5)
@@ -180,7 +180,7 @@ class Channel:
             self._line.close()
 
     def _recover(self, error: LineLost) -> None:
-        """Reopens a lost line within `reconnect` seconds, or raises LinkError; one that was interrupted stays so."""
+        """Reopens a lost line within `reconnect` seconds, or raises LinkError; an interrupted line stays closed."""
         if isinstance(error, Interrupted):
             raise error
         deadline = time.monotonic() + self._reconnect
@@ -207,7 +207,7 @@ class Channel:
     def _next_frame(self, deadline: Deadline, damaged: int | None = None) -> Frame | None:
         """The next intact frame; None at `deadline`, or as soon as more than `damaged` frames came damaged.
 
-        What came while this computer was busy is still read after it, but not all that a board says for ever.
+        Input that came while this computer was busy is still read after it, within a limit.
         """
         last = Deadline(time.monotonic, float("inf"))
         while True:
@@ -227,7 +227,7 @@ class Channel:
     def _request(self, op: Op, payload: bytes = b"") -> bytes:
         """Sends a request until it is answered; returns the answer's payload."""
         if len(payload) > self._max_payload:
-            raise InputError(f"{op.name}: {len(payload)} bytes; this board takes {self._max_payload} in one request")
+            raise InputError(f"{op.name}: {len(payload)} bytes; this board's limit is {self._max_payload} per request")
         self._sequence = self._sequence % 127 + 1
         self.stats.requests += 1
         frame = self._exchange(op, payload, self._sequence)
@@ -240,12 +240,12 @@ class Channel:
         return frame.payload
 
     def _exchange(self, op: Op, payload: bytes, sequence: int) -> Frame:
-        """Sends a request until its answer is here. Raises LinkError when the board gives no sign of life any more."""
+        """Sends a request until its answer arrives. Raises LinkError if the board stops responding."""
         request = message = encode(sequence, op, payload)
         timeout = self._timeout
         attempt = 0
-        working: Deadline | None = None  # until when a board may be silent that is at it
-        first = True  # of what an answer to a repeated request tells, nobody knows how long it took
+        working: Deadline | None = None  # deadline of a working board's silence
+        first = True  # the delay of an answer to a resent request is unknown
         while True:
             try:
                 sent = self._line.clock()
@@ -273,13 +273,13 @@ class Channel:
                 self.stats.timeouts += 1
                 timeout = min(1.5 * timeout, max(MOST_SECONDS, self._timeout))
                 if at_it:
-                    # It has the request: a few bytes that wait in its input until it is done fetch the answer.
+                    # It has the request: a few bytes, waiting in its input until it is done, trigger the answer.
                     message = encode(sequence, Op.REPEAT, b"")
                     continue
             attempt += 1
             if attempt > self._retries:
                 raise LinkError(f"{op.name} got no answer in {attempt} attempts; check the cable, reset the board")
-            if attempt == 3 and not answer:  # damage that looked like Ctrl-C ended the agent; what it loaded is there
+            if attempt == 3 and not answer:  # damage that looked like Ctrl-C ended the agent; its loaded state remains
                 try:
                     self._enter()
                 except LineLost as error:
@@ -287,17 +287,17 @@ class Channel:
                 message, working = request, None
 
     def _may_be_silent(self) -> Deadline:
-        """How long a board may say nothing that has just said it is working."""
+        """How long a board may be silent after it has reported that it is working."""
         longer = max(1.0, SLOWER * self._slowest / self._timeout)
         return Deadline(self._line.clock, self._patience * longer)
 
     def _await(self, sequence: int, timeout: float) -> Frame | None:
-        """The next frame about `sequence`; None if none comes in time, or one came that is damaged."""
+        """The next frame of `sequence`; None on timeout, or if a damaged one came."""
         deadline = Deadline(self._line.clock, timeout)
         damaged = self._reader.damaged
         while frame := self._next_frame(deadline, damaged):
             if frame.sequence == sequence or frame.code == Status.NAK:
-                return frame  # others are answers that were sent twice
+                return frame  # others are duplicate answers
         return None
 
     def _control(self, op: Op, **fields: Any) -> dict[str, Any]:

@@ -47,24 +47,24 @@ from .replies import (
 )
 
 PUT_BLOCK = 8192
-MOST_FILE = 1 << 26  # bytes, more than a board's flash has
-MOST_LISTED = 10_000  # files of a folder, adapters of a store
+MOST_FILE = 1 << 26  # bytes: more than any board's flash
+MOST_LISTED = 10_000  # limit of a folder's files, and of a store's adapters
 UPDATE_HEADER = 256
-ROSTER_UPLOAD = "/fleet.roster.new"  # where a roster waits until its signature was checked
-FLEET_REPLY = ":fleet"  # what GET_DATA calls a board's reply
-STORE_UPLOAD = "/store.upload"  # where an adapter waits on the board until it is in the store
+ROSTER_UPLOAD = "/fleet.roster.new"  # of a roster until its signature is verified
+FLEET_REPLY = ":fleet"  # the name of a board's reply in GET_DATA
+STORE_UPLOAD = "/store.upload"  # of an adapter on the board until it is in the store
 
 
 @all_understood
 class Link(Channel):
-    """What a board does for its host. Use as a context manager; leaving it leaves the board at a usable REPL."""
+    """The requests to a board. Use as a context manager; leaving it leaves the board at a usable REPL."""
 
     # --- files
 
     def put(self, path: str, data: bytes, progress: Progress = no_progress) -> None:
-        """Writes a file: whole or not at all. An upload cut short goes on where it stopped if called again.
+        """Writes a file atomically. An interrupted upload continues where it stopped if called again.
 
-        progress: in bytes. Raises DeviceError, e.g. when the filesystem is full; the old file stays.
+        progress: in bytes. Raises DeviceError, such as for a full filesystem; the old file stays.
         """
         whole = {"path": path, "size": len(data), "sha256": _sha256(data)}
         have = self._control(Op.PUT_OPEN, **whole)
@@ -81,14 +81,14 @@ class Link(Channel):
         self._control(Op.PUT_DONE)
 
     def get(self, path: str, progress: Progress = no_progress) -> bytes:
-        """Reads a file, checked as a whole."""
+        """Reads a file and verifies its SHA-256."""
         return self._download(path, self.stat(path), progress)
 
     def _download(self, path: str, whole: FileStat, progress: Progress = no_progress) -> bytes:
         data = bytearray()
         name = path.encode()
         if not 0 <= whole.size <= MOST_FILE:
-            raise LinkError(f"the board says that {path} has {whole.size} bytes, {MOST_FILE} are possible: reset it")
+            raise LinkError(f"the board reports {whole.size} bytes for {path}, the limit is {MOST_FILE}: reset it")
         while len(data) < whole.size:
             part = self._request(Op.GET_DATA, struct.pack("<II", len(data), PUT_BLOCK) + name)
             if not part:
@@ -104,7 +104,7 @@ class Link(Channel):
         return _file_stat(self._control(Op.STAT, path=path))
 
     def list(self, path: str = "/") -> list[Entry]:
-        """What is in a folder."""
+        """The entries of a folder."""
         entries: list[Entry] = []
         while True:
             answer = self._control(Op.LIST, path=path, skip=len(entries))
@@ -113,11 +113,11 @@ class Link(Channel):
                 return entries
 
     def holds(self, path: str, content: bytes) -> bool:
-        """Whether the file `path` is there with this content."""
+        """Whether the file `path` exists with this content."""
         return self.size(path) == len(content) and self.stat(path).sha256 == _sha256(content)
 
     def size(self, path: str) -> int | None:
-        """Bytes of a file, None if there is none of that name."""
+        """Size of a file in bytes; None if it does not exist."""
         folder, _, name = path.rpartition("/")
         try:
             return {entry.name: entry.size for entry in self.list(folder or "/")}.get(name)
@@ -129,7 +129,7 @@ class Link(Channel):
         self._control(Op.REMOVE, path=path)
 
     def space(self, path: str = "/") -> Space:
-        """Room on the filesystem that holds `path`, and on the heap."""
+        """Free space of the filesystem that has `path`, and of the heap."""
         return Space(**self._control(Op.SPACE, path=path))
 
     # --- model
@@ -146,7 +146,7 @@ class Link(Channel):
         plain: bool = False,
         frames: int = 1,
     ) -> ModelInfo:
-        """Opens a base model on the board; arguments as for the device's `edgelora.Model`."""
+        """Opens a base on the board; arguments as for the device's `edgelora.Model`."""
         wanted = ranks if isinstance(ranks, int) else [int(rank) for rank in ranks]
         more: dict[str, Any] = {"recompute": list(recompute)} if recompute else {}
         if threshold or plain:
@@ -166,7 +166,7 @@ class Link(Channel):
         self._control(Op.BEGIN, seed=seed)
 
     def load(self, path: str) -> None:
-        """Goes on training from an adapter file on the board."""
+        """Continues training from an adapter file on the board."""
         self._control(Op.LOAD, path=path)
 
     def train(
@@ -177,23 +177,23 @@ class Link(Channel):
         lock_heap: bool = True,
         progress: Progress = no_progress,
     ) -> TrainReply:
-        """Trains on samples in order. windows: int8 [n, ...]; labels: [n] or, where the loss wants them, int8 targets.
+        """Trains on samples in order. windows: int8 [n, ...]; labels: [n] or, if the loss needs them, int8 targets.
 
-        lock_heap: the board proves that training allocates nothing. progress: in samples.
+        lock_heap: fail if training allocates memory on the board. progress: in samples.
         """
         windows = self._windows(windows)
         samples = np.concatenate([self._labels(labels, len(windows)), windows.view(np.uint8)], axis=1)
         return self._train(Op.TRAIN, samples, learning_rate, lock_heap, progress)
 
     def cache(self, windows: np.ndarray, path: str | None = None, progress: Progress = no_progress) -> int:
-        """Has the board keep, for `train_cached`, what the layers below the lowest adapter make of int8 windows.
+        """Caches on the board, for `train_cached`, the outputs of the layers below the lowest adapter for int8 windows.
 
-        Windows are [n, ...]. They are kept in RAM or, given a path, in a file on the board, until another model is
-        opened or the file removed. Returns a sample's bytes.
+        Windows are [n, ...]. The cache is in RAM or, given a path, in a file on the board, until another model is
+        opened or the file is removed. Returns bytes per sample.
         """
         windows = self._windows(windows)
         if len(windows) > 65536:
-            raise InputError(f"{len(windows)} samples are too many for a feature cache; it numbers them up to 65535")
+            raise InputError(f"{len(windows)} samples are too many for a feature cache; the highest index is 65535")
         size = self._control(Op.CACHE_OPEN, path=path, count=len(windows))["feature_size"]
         for start, part in self._parts(windows, 4, 1):
             self._request(Op.CACHE_PUT, struct.pack("<HH", start, 0) + part.tobytes())
@@ -203,16 +203,16 @@ class Link(Channel):
     def train_cached(
         self, picked: np.ndarray, labels: np.ndarray, learning_rate: int, lock_heap: bool = True
     ) -> TrainReply:
-        """`train` on samples of the cache, by their numbers [n], with labels [n]: the same to the last bit."""
+        """`train` on cached samples, by indices [n], with labels [n]: bit-identical to `train`."""
         numbers = np.array(picked)
         if numbers.size and not 0 <= numbers.min() <= numbers.max() <= 65535:
-            raise InputError("samples of a feature cache have numbers from 0 to 65535")
+            raise InputError("samples of a feature cache have indices from 0 to 65535")
         numbers = numbers.astype("<u2")[:, None].view(np.uint8)
         samples = np.concatenate([self._labels(labels, len(picked)), numbers], axis=1)
         return self._train(Op.TRAIN_CACHED, samples, learning_rate, lock_heap, no_progress)
 
     def _labels(self, labels: np.ndarray | Sequence[int], count: int) -> np.ndarray:
-        """Labels [n] as bytes [n, 1], or int8 targets [n, ...] as they are."""
+        """Labels [n] as bytes [n, 1], or int8 targets [n, ...] unchanged."""
         labels = np.asarray(labels)
         if len(labels) != count:
             raise InputError(f"{count} samples but {len(labels)} labels")
@@ -257,7 +257,7 @@ class Link(Channel):
     def judge(
         self, windows: np.ndarray, labels: np.ndarray, lock_heap: bool = False, progress: Progress = no_progress
     ) -> JudgeReply:
-        """Classes and losses of int8 windows [n, ...] by what infers now, without learning; see `train`."""
+        """Classes and losses of int8 windows [n, ...] by the active adapter, without training; see `train`."""
         windows = self._windows(windows)
         samples = np.hstack([self._labels(labels, len(windows)), windows.view(np.uint8)])
         predictions, losses = [np.zeros(0, np.uint8)], [np.zeros(0, np.int32)]
@@ -267,7 +267,7 @@ class Link(Channel):
             elapsed += int.from_bytes(answer[:4], "little")
             predictions.append(np.frombuffer(answer, np.uint8, len(part), 4))
             losses.append(np.frombuffer(answer[4 + len(part) :], "<i4"))
-            progress(start + len(part), len(samples), "samples held out")
+            progress(start + len(part), len(samples), "held-out samples")
         return JudgeReply(np.concatenate(predictions), np.concatenate(losses), elapsed)
 
     def listen(
@@ -278,17 +278,17 @@ class Link(Channel):
         sensor: bool = False,
         probabilities: bool = False,
     ) -> int:
-        """Has the board look at samples as its model's signal says, with a vote of k among n windows.
+        """Starts classifying a stream by the model's signal, with a vote of k among n windows.
 
-        monitor: least, votes and one_in of a `Monitor` that looks at them in the model's place, and is to be calibrated
-        or to `watch` a machine. path: of a sample file to make there; it infers nothing then, and keeps what `hear`
-        labels. sensor: the samples are those of the source that `sense` has opened, for `watch`.
-        probabilities: of all classes are told, instead of outputs. Returns how many samples `hear` sends at once.
+        monitor: least, votes and one_in of a `Monitor`, which replaces the model's decisions, to be calibrated
+        or to `watch` a machine. path: of a sample file to write on the board; then nothing is inferred, and windows
+        labelled by `hear` are saved. sensor: samples come from the source opened by `sense`, for `watch`.
+        probabilities: return those of all classes instead of outputs. Returns how many samples `hear` sends at once.
         """
         own = {name: True for name, on in (("sensor", sensor), ("all", probabilities)) if on}
         answer = self._control(Op.LISTEN_OPEN, vote=list(vote), monitor=monitor, path=path, **own)
         if path and answer.get("path") != path:
-            raise LinkError("this board's EdgeLoRA is older than the host tools: install or flash it anew")
+            raise LinkError("this board's EdgeLoRA is older than the host tools: install or flash it again")
         self._listening, self._tells_all = int(answer["chunk"]), bool(answer.get("all"))
         return self._listening
 
@@ -300,11 +300,11 @@ class Link(Channel):
         return self._monitor("state")
 
     def monitor_save(self, path: str) -> MonitorReply:
-        """Writes what the monitor infers with, and what it knows of its machine, to a file on the board."""
+        """Writes the monitor's adapter, with its machine's record, to a file on the board."""
         return self._monitor("save", path=path)
 
     def monitor_use(self, path: str) -> MonitorReply:
-        """The monitor watches the machine whose adapter this file on the board is."""
+        """Starts monitoring with the machine's adapter in this file on the board."""
         return self._monitor("use", path=path)
 
     def _monitor(self, do: str, **fields: Any) -> MonitorReply:
@@ -314,13 +314,13 @@ class Link(Channel):
     def hear(
         self, counts: np.ndarray, lock_heap: bool = True, anew: bool = False, label: int | None = None
     ) -> Iterator[ListenReply]:
-        """Sends samples, int16 [n, channels], that follow the ones before; yields what the board says to each part.
+        """Sends the next samples of the stream, int16 [n, channels]; yields the board's answer to each chunk.
 
-        lock_heap: the board proves that it allocates nothing. anew: they follow nothing. label: of the window
-        that ends with them, for the board to keep.
+        lock_heap: fail if the board allocates memory. anew: a new stream begins. label: of the window
+        that ends with them, which the board saves.
         """
         if not self._listening:
-            raise LinkError("nothing listens on the board; call listen first")
+            raise LinkError("the board is not listening; call listen first")
         counts = np.ascontiguousarray(counts, "<i2")
         for start in range(0, len(counts), self._listening):
             part = counts[start : start + self._listening].tobytes()
@@ -331,14 +331,14 @@ class Link(Channel):
 
     @property
     def _told(self) -> int | None:
-        """Outputs of each decision; None where it has probabilities instead."""
+        """Outputs per decision; None if it has probabilities instead."""
         return None if self._tells_all else self._output_size
 
     def sense(self, source: str, **settings: Any) -> tuple[float, int]:
-        """Starts a source on the board, by its name, or a module of the board's.
+        """Starts a source on the board by name, or a module on the board.
 
         `mpu6050` and `lsm6ds3` (bus, pins [SDA, SCL], rate, scales), `adc` (pins, rate, scales), `i2s` (pins [SCK, WS,
-        SD], rate, scales). buttons: pins, each with a button to ground, which `watch` tells of. Returns its samples a
+        SD], rate, scales). buttons: pins, each with a button to ground, reported by `watch`. Returns its samples per
         second and its channels.
         """
         made = self._control(Op.SENSE_OPEN, source=source, **settings)
@@ -347,20 +347,20 @@ class Link(Channel):
         return float(made["rate"]), self._sensed
 
     def sensed(self) -> tuple[np.ndarray, int]:
-        """What the source has measured since the last call, int16 [n, channels], and how many samples were lost."""
+        """New samples of the source since the last call, int16 [n, channels], and how many were lost."""
         if not self._sensed:
-            raise LinkError("nothing is measured on the board; call sense first")
+            raise LinkError("no source is open on the board; call sense first")
         answer = self._request(Op.SENSE_DATA, b"")
         values = np.frombuffer(answer, "<i2", offset=4)
         return values.reshape(-1, self._sensed).astype(np.int16), int.from_bytes(answer[:4], "little")
 
     def watch(self, lock_heap: bool = True) -> WatchReply:
-        """As `sensed`, with the buttons and, after `listen` with `sensor`, what the board says of the samples.
+        """As `sensed`, with the buttons and, after `listen` with `sensor`, the board's decisions.
 
-        lock_heap: the board proves that looking at them allocates nothing.
+        lock_heap: fail if inference allocates memory on the board.
         """
         if not self._sensed:
-            raise LinkError("nothing is measured on the board; call sense first")
+            raise LinkError("no source is open on the board; call sense first")
         answer = self._request(Op.WATCH, bytes([lock_heap]))
         return WatchReply.of(answer, self._sensed, self._told)
 
@@ -369,19 +369,19 @@ class Link(Channel):
             raise LinkError("no model is open; call open_model first")
         flat = np.ascontiguousarray(windows, dtype=np.int8).reshape(len(windows), -1)
         if flat.shape[1] != self._sample_size:
-            raise InputError(f"windows have {flat.shape[1]} values, this model takes {self._sample_size}")
+            raise InputError(f"windows have {flat.shape[1]} values, this model needs {self._sample_size}")
         return flat
 
     def _parts(self, rows: np.ndarray, head: int, answer_bytes: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Cuts rows into requests that fit a frame, and so do their answers (8 bytes + answer_bytes a row)."""
+        """Splits rows into requests that fit a frame, as do their answers (8 bytes + answer_bytes per row)."""
         most = min((self._max_payload - head) // rows.shape[1], (self._max_payload - 8) // answer_bytes)
         if not most:
-            raise InputError(f"a sample has {rows.shape[1]} bytes; this board takes {self._max_payload} in one request")
+            raise InputError(f"a sample has {rows.shape[1]} bytes; this board takes {self._max_payload} per request")
         for start in range(0, len(rows), most):
             yield start, rows[start : start + most]
 
     def flush(self, learning_rate: int) -> None:
-        """Updates with the samples of an unfinished micro-batch."""
+        """Applies the update of an unfinished micro-batch."""
         self._control(Op.FLUSH, learning_rate=learning_rate)
 
     def save(self, path: str, state: bool = False) -> int:
@@ -389,13 +389,13 @@ class Link(Channel):
         return int(self._control(Op.SAVE, path=path, state=state)["trained"])
 
     def use(self, path: str | None) -> None:
-        """Infers with an adapter file from now on; None: with the bare base."""
+        """Switches to an adapter file; None: the base alone."""
         self._control(Op.USE, path=path)
 
     # --- store
 
     def store_list(self, place: str | None = None) -> StoreState:
-        """What the board's store holds, or the one in a folder `place` on it."""
+        """The content of the board's store, or of the one in a folder `place` on it."""
         return self._store("list", place=place)
 
     def store_put(self, name: str, data: bytes, version: int | None = None, place: str | None = None) -> int:
@@ -408,23 +408,23 @@ class Link(Channel):
             self.remove(STORE_UPLOAD)
 
     def store_get(self, name: str) -> bytes:
-        """Reads what the store has under a name, checked."""
+        """Reads an adapter of the store and verifies it."""
         return self._download(":" + name, _file_stat(self._control(Op.STORE, do="get", name=name)))
 
     def class_add(self, name: str, path: str) -> None:
-        """Makes a class of a sample file on the board part of the adapter in use; its labels mean nothing."""
+        """Adds a class, from a sample file on the board, to the active adapter; the file's labels are ignored."""
         self._control(Op.CLASS, **{"do": "add", "class": name, "path": path})
 
     def class_remove(self, name: str) -> None:
-        """Takes a class out of the adapter in use."""
+        """Removes a class from the active adapter."""
         self._control(Op.CLASS, **{"do": "remove", "class": name})
 
     def class_get(self) -> bytes:
-        """Reads the adapter that the last of these made, checked; no bytes: the bare base."""
+        """Reads and verifies the adapter made by the last of these; no bytes: the base alone."""
         return self._download(":class", _file_stat(self._control(Op.CLASS, do="get")))
 
     def store_activate(self, name: str | None) -> StoreState:
-        """Has the board use an adapter, also after a reset; None: the bare base."""
+        """Activates an adapter, also after a reset; None: the base alone."""
         return self._store("activate", name=name)
 
     def store_rename(self, name: str, to: str) -> StoreState:
@@ -434,7 +434,7 @@ class Link(Channel):
         return self._store("remove", name=name, place=place)
 
     def store_pin(self, name: str, on: bool = True) -> StoreState:
-        """Pinned, an adapter stays in the board's RAM once it is there."""
+        """A pinned adapter stays in the board's RAM once loaded."""
         return self._store("pin", name=name, on=on)
 
     def _store(self, do: str, **fields: Any) -> StoreState:
@@ -450,9 +450,9 @@ class Link(Channel):
     # --- updates
 
     def update(self, bundle: bytes, progress: Progress = no_progress) -> tuple[str, int]:
-        """Has the board judge, check and install a bundle; returns its adapter's name and version.
+        """Has the board verify, evaluate and install a bundle; returns its adapter's name and version.
 
-        One cut short goes on where it stopped if called again. progress: in bytes. Raises DeviceError.
+        An interrupted one continues where it stopped if called again. progress: in bytes. Raises DeviceError.
         """
         header, payload = bundle[:UPDATE_HEADER], bundle[UPDATE_HEADER:]
         at = json.loads(self._request(Op.UPDATE_OPEN, header))["offset"]
@@ -467,40 +467,40 @@ class Link(Channel):
         return answer["name"], answer["version"]
 
     def update_state(self, confirm: bool = False) -> UpdateState:
-        """What the board trusts, and its adapters; with `confirm`, those on trial are good from now on."""
+        """The board's trusted keys and its adapters; `confirm` ends the trial of those on trial."""
         answer = self._control(Op.UPDATE_STATE, confirm=confirm)
         return UpdateState(**answer | {"adapters": [StoredAdapter(*entry) for entry in answer["adapters"]]})
 
-    # --- the board by itself
+    # --- runs controlled by the board
 
     def run_start(self, path: str, name: str, **settings: Any) -> RunReply:
         """Prepares a run over the samples of a file on the board, whose adapter becomes `name` in the board's store.
 
-        settings: epochs, seed, learning_rate, commit_every; held, the path of samples that judge, or None; resume;
+        settings: epochs, seed, learning_rate, commit_every; held, the path of validation samples, or None; resume;
         clock_hz, sleep_ms, budget_ms, budget_mj, power_mw, sleep_mw as for the device's Scheduler.
         """
         return RunReply(**self._control(Op.RUN_START, path=path, name=name, **settings))
 
     def run_go(self, ms: int) -> RunReply:
-        """Lets the run go on for about that long, at least a step."""
+        """Runs for about that long, at least a step."""
         return RunReply(**self._control(Op.RUN_GO, ms=ms))
 
     def run_suspend(self) -> RunReply:
-        """Finishes the micro-batch under way and commits; `run_start` with `resume` goes on, also after a reset."""
+        """Finishes the current micro-batch and commits; `run_start` with `resume` continues, also after a reset."""
         return RunReply(**self._control(Op.RUN_SUSPEND))
 
     # --- a fleet
 
     def fleet_identity(self, fresh: bool = False) -> bytes:
-        """The board's public key, X25519, 32 bytes; a board without one makes its secret. fresh: it must have none."""
+        """The board's public key, X25519, 32 bytes; creates the secret if missing. fresh: it must not exist."""
         return bytes.fromhex(self._control(Op.FLEET, do="identity", fresh=fresh)["public"])
 
     def fleet_forget(self) -> None:
-        """The board's secret is gone for ever: revoke its key, and enroll the board anew."""
+        """Deletes the board's secret for good: revoke its key, and enroll the board again."""
         self._control(Op.FLEET, do="forget")
 
     def fleet_install(self, roster: bytes) -> FleetState:
-        """Gives the board a signed roster. DeviceError if it doesn't trust it, has a newer one, or isn't in it."""
+        """Installs a signed roster. DeviceError if the board doesn't trust it, has a newer one, or isn't in it."""
         self.put(ROSTER_UPLOAD, roster)
         return FleetState(**self._control(Op.FLEET, do="install", path=ROSTER_UPLOAD))
 
@@ -508,27 +508,27 @@ class Link(Channel):
         return FleetState(**self._control(Op.FLEET, do="status"))
 
     def fleet_budget(self) -> FleetBudget:
-        """What its rounds have cost, and what it asks of tasks."""
+        """The privacy cost of its rounds, and its policy for tasks."""
         return FleetBudget(**self._control(Op.FLEET, do="budget"))
 
     def fleet_open(self, path: str, **settings: Any) -> int:
-        """Opens the model of the round's adapter, /fleet.ela, to take part and learn a file of samples. Its index.
+        """Opens the model of the round's adapter, /fleet.ela, to join and train on a sample file. Returns its index.
 
-        settings: neighbours (the most that it makes room for), commit_every, clock_hz, sleep_ms. With the same adapter,
-        samples, roster and neighbours what is open goes on. RAM has everything of a round but its training, so opening
-        a model drops out of one that has gone on to COHORT.
+        settings: neighbours (the most to reserve memory for), commit_every, clock_hz, sleep_ms. With the same adapter,
+        samples, roster and neighbours an open round continues. A round's state is in RAM, except training: opening
+        a model drops out of a round that has reached COHORT.
         """
         return int(self._control(Op.FLEET, do="open", path=path, **settings)["index"])
 
     def fleet_send(self, message: bytes) -> None:
-        """Gives the board a message of its fleet's server, which `fleet_go` has it work on."""
+        """Gives the board a message of its fleet's server, which `fleet_go` processes."""
         most = self._max_payload - 8
         for start in range(0, max(len(message), 1), most):
             head = struct.pack("<II", start, len(message))
             self._request(Op.FLEET_DATA, head + message[start : start + most])
 
     def fleet_go(self, ms: int) -> FleetWork:
-        """Lets it work for about so long, at least a step. DeviceError: the message is refused, nothing has changed."""
+        """Works for about that long, at least a step. DeviceError: the message is refused, nothing has changed."""
         return FleetWork(**self._control(Op.FLEET, do="go", ms=ms))
 
     def fleet_reply(self, ready: FleetWork) -> bytes:
@@ -538,36 +538,36 @@ class Link(Channel):
     # --- measuring
 
     def bench_ops(self, first: int, end: int, n: int = 20, backward: bool = False) -> Timing:
-        """Ops [first, end) of an inference or, from the last down, of a backward pass. None: the call itself."""
+        """Times ops [first, end) of an inference or, from the last down, of a backward pass. None: an empty call."""
         return Timing(**self._control(Op.BENCH, what="backward" if backward else "ops", n=n, ops=[first, end]))
 
     def bench_infer(self, n: int = 20, clock_hz: int | None = None) -> Timing:
-        """Inferences, at another clock if one is given."""
+        """Times inferences, optionally at another clock."""
         return Timing(**self._control(Op.BENCH, what="infer", n=n, clock_hz=clock_hz))
 
     def bench_train(self, n: int = 20, features: bool = False, clock_hz: int | None = None) -> Timing:
-        """Training steps with learning rate 0, from inputs or from features; begin or load anew afterwards."""
+        """Times training steps with learning rate 0, from inputs or features; begin or load again afterwards."""
         what = "train_features" if features else "train"
         return Timing(**self._control(Op.BENCH, what=what, n=n, clock_hz=clock_hz))
 
     def merge(self, op: int) -> Timing:
-        """Folds the adapter in use into an op's weights, until the next `use`, `begin` or `load`."""
+        """Merges the active adapter into an op's weights, until the next `use`, `begin` or `load`."""
         return Timing(**self._control(Op.BENCH, what="merge", n=1, ops=[op, op]))
 
     def bench_add_class(self, samples: int, n: int = 5) -> Timing:
-        """Adding a class of so many samples to the adapter in use, which it is replaced by."""
+        """Times adding a class of `samples` samples to the active adapter, which is replaced."""
         return Timing(**self._control(Op.BENCH, what="add_class", n=n, ops=[0, samples]))
 
     def bench_swap(self, first: str, second: str, n: int = 100) -> Timing:
-        """Switching between two adapters that are in RAM."""
+        """Times switching between two adapters in RAM."""
         return Timing(**self._control(Op.BENCH, what="swap", n=n, paths=[first, second]))
 
     def bench_swap_file(self, first: str, second: str, n: int = 20) -> Timing:
-        """Switching between two adapter files that are kept open: read, verify, use."""
+        """Times switching between two open adapter files: read, verify, use."""
         return Timing(**self._control(Op.BENCH, what="swap_file", n=n, paths=[first, second]))
 
     def bench_swap_store(self, names: Sequence[str], cache: int, n: int = 100, place: str | None = None) -> Timing:
-        """Switching between adapters of the store in turn, with so many bytes of RAM for them."""
+        """Times switching between adapters of the store in turn, with `cache` bytes of RAM for them."""
         return Timing(**self._control(Op.BENCH, what="swap_store", n=n, names=list(names), cache=cache, place=place))
 
 
@@ -577,11 +577,11 @@ def _sha256(data: bytes | bytearray) -> str:
 
 def _check_offset(offset: int, size: int) -> None:
     if not 0 <= offset <= size:
-        raise LinkError(f"the board says that it has {offset} of {size} bytes: reset it, and try again")
+        raise LinkError(f"the board reports {offset} of {size} bytes: reset it, and try again")
 
 
 def _more(answer: dict[str, Any], name: str, count: int) -> bool:
-    """Whether a list goes on. LinkError for one that never ends."""
+    """Whether a list continues. LinkError if it exceeds the limit."""
     if answer["more"] and (not answer[name] or count > MOST_LISTED):
         raise LinkError(f"the board's list of {name} does not end: reset it, and try again")
     return bool(answer["more"])
@@ -591,4 +591,4 @@ def _file_stat(answer: dict[str, Any]) -> FileStat:
     try:
         return FileStat(**answer)
     except TypeError:
-        raise LinkError("this board's EdgeLoRA is older than the host tools: install or flash it anew") from None
+        raise LinkError("this board's EdgeLoRA is older than the host tools: install or flash it again") from None

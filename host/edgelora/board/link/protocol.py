@@ -11,7 +11,7 @@ from enum import IntEnum
 LINK_VERSION = 2
 SYNC = 0xE5
 HEADER_SIZE = 9
-LEAST_PAYLOAD, MAX_PAYLOAD = 64, (1 << 14) - 1  # bytes of a frame that boards may take
+LEAST_PAYLOAD, MAX_PAYLOAD = 64, (1 << 14) - 1  # largest frame in bytes
 CTRL_C = 3
 
 
@@ -81,7 +81,7 @@ class Frame:
 
 
 def encode(sequence: int, code: int, payload: bytes) -> bytes:
-    """A frame as it goes over the line to the board. No byte of it is 3 (Ctrl-C)."""
+    """A frame's bytes on the line to the board. None of them is 3 (Ctrl-C)."""
     head = _start(sequence, code, len(payload))
     raw = payload + struct.pack("<I", zlib.crc32(payload, zlib.crc32(head)))
     positions = [i for i, byte in enumerate(raw) if byte == CTRL_C]
@@ -100,7 +100,7 @@ def _header(start: bytes, fixes: int) -> bytes:
 
 
 class FrameReader:
-    """Finds intact frames in a stream of bytes that may hold anything else besides."""
+    """Finds intact frames in a stream with arbitrary other bytes."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -113,7 +113,7 @@ class FrameReader:
         self._buffer.clear()
 
     def frames(self) -> Iterator[Frame]:
-        """Frames complete so far."""
+        """Yields the frames that are complete so far."""
         buffer = self._buffer
         while True:
             start = buffer.find(SYNC)

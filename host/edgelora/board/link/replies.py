@@ -1,4 +1,4 @@
-"""What the board's replies say."""
+"""The contents of a board's replies."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _NONE = 65535  # no class, no probability
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _Kind = TypeVar("_Kind", bound=type)
-# What an answer raises that is not what it should be: no JSON, other fields or kinds of them, too few bytes.
+# Exceptions of malformed answers: no JSON, wrong fields or types, too few bytes.
 _ODD = (struct.error, ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 class LinkError(EdgeloraError, RuntimeError):
-    """The board cannot be reached, or lost what the host relied on."""
+    """The board can't be reached, or lost its state."""
 
 
 class DeviceError(EdgeloraError, RuntimeError):
-    """The board refused a request; the message is the board's own. `kind` names its exception type."""
+    """The board refused a request; the message is the board's. `kind` names its exception type."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(printable(message))
@@ -40,7 +40,7 @@ class DeviceError(EdgeloraError, RuntimeError):
 
 
 def understood(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Makes whatever an odd answer of a board raises in a function a LinkError."""
+    """Turns exceptions of malformed answers in a function into LinkError."""
 
     @functools.wraps(function)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -51,15 +51,15 @@ def understood(function: Callable[_P, _R]) -> Callable[_P, _R]:
         except _ODD as error:
             said = printable(f"{type(error).__name__}: {error}")
             raise LinkError(
-                f"the board's answer makes no sense ({function.__name__}: {said})",
-                remedy="reset the board, and install or flash EdgeLoRA anew if this comes again",
+                f"the board's answer is malformed ({function.__name__}: {said})",
+                remedy="reset the board, and install or flash EdgeLoRA again if this recurs",
             ) from error
 
     return call
 
 
 def all_understood(kind: _Kind) -> _Kind:
-    """`understood`, for all methods of a class but generators."""
+    """Applies `understood` to all methods of a class except generators."""
     for name, function in list(vars(kind).items()):
         if inspect.isfunction(function) and not inspect.isgeneratorfunction(function):
             setattr(kind, name, understood(function))
@@ -68,9 +68,9 @@ def all_understood(kind: _Kind) -> _Kind:
 
 @dataclass(frozen=True)
 class Hello:
-    """Who answers. `edgelora`: module version, None without the module; `free`: heap bytes; `trained`: samples.
+    """The agent's answer to HELLO. `edgelora`: module version, None without it; `free`: heap bytes; `trained`: samples.
 
-    builtin: the firmware has EdgeLoRA's native part in it, so that no native module is needed.
+    builtin: the firmware includes EdgeLoRA's native part, so no native module is needed.
     ticks_us: the board's clock, which wraps at 2^30.
     """
 
@@ -92,7 +92,7 @@ class Hello:
     @staticmethod
     @understood
     def of(payload: bytes) -> Hello:
-        """What an agent's answer says. LinkError for an agent of another version."""
+        """Parses an agent's answer. LinkError for an agent of another version."""
         said = json.loads(payload)
         if said.get("link") != LINK_VERSION:
             raise LinkError(
@@ -107,13 +107,13 @@ class Hello:
                 f"the board's agent is of another version ({error}): reset the board, install again"
             ) from None
         if not LEAST_PAYLOAD <= hello.max_payload <= MAX_PAYLOAD:
-            raise LinkError(f"the board takes requests of {hello.max_payload!r} bytes: reset it, and try again")
+            raise LinkError(f"the board's request limit is {hello.max_payload!r} bytes: reset it, and try again")
         return hello
 
 
 @dataclass(frozen=True)
 class FileStat:
-    """Bytes that the board has, as they read back, and their SHA-256 in hex."""
+    """A file's size on the board, and the SHA-256 of its content in hex."""
 
     size: int
     sha256: str
@@ -138,7 +138,7 @@ class Space:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """An opened model. `arena`: bytes it took; `free`: heap bytes left."""
+    """An opened model. `arena`: its bytes; `free`: heap bytes left."""
 
     arena: int
     base_id: str
@@ -163,12 +163,12 @@ class TrainReply:
 
 @dataclass(frozen=True)
 class RunReply:
-    """Where a run is that the board does by itself. losses, times_us: of the samples learned since it was last asked.
+    """The progress of a run controlled by the board. losses, times_us: of samples trained since the last request.
 
-    state: "training", "paused" (its budget is used up), "low battery" or "done"; samples, updates: learned; pending:
+    state: "training", "paused" (its budget is used up), "low battery" or "done"; samples, updates: done; pending:
     samples since the last update; busy_us, energy_uj: of the whole run, over all resumes; checkpoint: bytes of it;
-    crc: of the adapter that the run left in the store at the end; notice: what was lost, if something was. Where
-    samples were held out: better (at the end), judged (one judgement of what was in use before, then one an epoch),
+    crc: of the resulting adapter in the store; notice: what was lost, if anything. If
+    samples were held out: better (at the end), judged (validations done: of the previous adapter, then one per epoch),
     best_epoch (from 0), before and best (how many are correct, the sum of losses in 1/4096 nat).
     """
 
@@ -194,9 +194,9 @@ class RunReply:
 
 @dataclass(frozen=True)
 class FleetState:
-    """A board's place in its fleet: its index in roster number `roster`, which has so many boards.
+    """A board's place in its fleet: its index in roster number `roster`, with `boards` boards.
 
-    fleet: id, hex; round: the last one that it took part in.
+    fleet: id, hex; round: the last one that it joined.
     """
 
     index: int
@@ -208,8 +208,8 @@ class FleetState:
 
 @dataclass(frozen=True)
 class FleetBudget:
-    """Rounds in a board's life that an update left in, what they have cost (millionths of 1 / z^2, digits) and its
-    policy, as /fleet.json has it or where there is none the safe one."""
+    """A board's rounds in which an update was sent, their total cost (millionths of 1 / z^2, digits) and its
+    policy from /fleet.json, or the safe default."""
 
     rounds: int
     spent: str
@@ -218,9 +218,9 @@ class FleetBudget:
 
 @dataclass(frozen=True)
 class FleetWork:
-    """How far a board is with a message. state: that of its training, "working" or "ready".
+    """A board's progress on a message. state: that of its training, "working" or "ready".
 
-    samples, steps: of its training, learned and in all; size, sha256: of the reply, when it is ready.
+    samples, steps: of its training, done and in total; size, sha256: of the reply, when it is ready.
     """
 
     state: str
@@ -232,7 +232,7 @@ class FleetWork:
 
 @dataclass(frozen=True)
 class EvalReply:
-    """predictions: uint8 [n]; logits: int8 [n, outputs] or None; elapsed_us: inference alone, on the board's clock."""
+    """predictions: uint8 [n]; logits: int8 [n, outputs] or None; elapsed_us: only inference, on the board's clock."""
 
     predictions: np.ndarray
     logits: np.ndarray | None
@@ -250,11 +250,11 @@ class JudgeReply:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a board says of a window of samples. end: samples up to the window's end, from the first that was sent.
+    """A board's decision on a window. end: samples up to the window's end, counted from the first one sent.
 
-    seen: its class; label: that of the vote, None for none yet; probability: of `seen`, None where outputs are values;
-    outputs: int8 [outputs]. score: a monitor's, 1/1024; its classes are 0 and, in an alarm, 1. probabilities: where all
-    were asked for, and then no outputs: float64, of the base's classes, then of those added, by rising numbers.
+    seen: its class; label: the vote's class, None for none yet; probability: of `seen`, None if outputs are values;
+    outputs: int8 [outputs]. score: a monitor's, 1/1024; its classes are 0 and, in an alarm, 1. probabilities: if all
+    were requested, instead of outputs: float64, of the base's classes, then of added ones, in rising order.
     """
 
     end: int
@@ -268,7 +268,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class MonitorReply:
-    """Of a board's monitor: its stage, the windows that this still takes, and its threshold, 1/1024."""
+    """A monitor's stage, the windows that the stage still needs, and its threshold, 1/1024."""
 
     stage: str
     left: int
@@ -286,7 +286,7 @@ class ListenReply:
     @staticmethod
     @understood
     def of(payload: bytes, outputs: int | None) -> ListenReply:
-        """What an answer to LISTEN_DATA says, of a model with so many outputs; None: probabilities are told instead."""
+        """Parses an answer to LISTEN_DATA of a model with `outputs` outputs; None: it has probabilities instead."""
         elapsed_us, clipped = struct.unpack_from("<II", payload)
         return ListenReply(_decisions(payload, 8, outputs), elapsed_us, clipped)
 
@@ -311,10 +311,10 @@ def _decisions(payload: bytes, at: int, outputs: int | None) -> list[Decision]:
 
 @dataclass(frozen=True)
 class WatchReply:
-    """What the board's own source has measured since the last one, and what the board says of it.
+    """New samples of the board's source since the last reply, and its decisions.
 
-    counts: int16 [n, channels]; lost: samples in all; decisions, elapsed_us, clipped: see ListenReply, none where
-    nothing listens; down: which of the buttons are pressed, by their places.
+    counts: int16 [n, channels]; lost: samples in total; decisions, elapsed_us, clipped: see ListenReply, empty if
+    no model listens; down: indices of pressed buttons.
     """
 
     counts: np.ndarray
@@ -327,7 +327,7 @@ class WatchReply:
     @staticmethod
     @understood
     def of(payload: bytes, channels: int, outputs: int | None) -> WatchReply:
-        """What an answer to WATCH says. LinkError for one that holds less than it says."""
+        """Parses an answer to WATCH. LinkError if it is truncated."""
         head = _WATCH.size
         lost, elapsed_us, clipped, samples, buttons = _WATCH.unpack_from(payload)
         counts = np.frombuffer(payload, "<i2", samples * channels, head).astype(np.int16)
@@ -338,7 +338,7 @@ class WatchReply:
 
 @dataclass(frozen=True)
 class Timing:
-    """What `n` runs of one operation took on the board's clock."""
+    """The time of `n` runs of one operation on the board's clock."""
 
     n: int
     total_us: int
@@ -352,7 +352,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class StoredAdapter:
-    """One in the board's store. base_id: hex, zeros for what is no adapter; trial: an update not confirmed yet."""
+    """An entry of the board's store. base_id: hex, zeros if not an adapter; trial: an update not confirmed yet."""
 
     name: str
     version: int
@@ -364,9 +364,9 @@ class StoredAdapter:
 
 @dataclass(frozen=True)
 class StoreState:
-    """What the board's store holds, and its name that is active, if any. free: bytes; place: a folder, or what it says.
+    """The content of the board's store, and the active name, if any. free: bytes; place: its folder or description.
 
-    notices: what opening the store found, a change that a power failure cut off.
+    notices: findings when opening the store, such as a change interrupted by a power failure.
     """
 
     adapters: list[StoredAdapter]
@@ -378,10 +378,10 @@ class StoreState:
 
 @dataclass(frozen=True)
 class UpdateState:
-    """What the board is, and trusts (ids of keys, hex): "" and none at first. active: an adapter's name or None.
+    """A board's target and trusted keys (ids, hex): "" and none at first. active: an adapter's name or None.
 
-    confirmed: names that were on trial until this request; notices: what opening the store found. declined: names and
-    versions of updates that were here and did not stay, being worse on the board's own samples or not confirmed.
+    confirmed: names whose trial this request ended; notices: findings when opening the store. declined: names and
+    versions of updates that were rejected, as worse on the board's own samples or not confirmed.
     """
 
     target: str

@@ -18,9 +18,9 @@ from .raw_repl import RawRepl
 from .transport import LOOK_SECONDS, Deadline, Interrupted, LineLost
 
 BRIDGES = {0x10C4: "CP210x", 0x1A86: "CH340", 0x0403: "FTDI"}  # serial adapters by USB vendor: DTR and RTS may reset
-WRITE_SECONDS = 10.0  # for a board to take any of what is sent
-WRITE_BLOCK = 256  # bytes written at a time where the port cannot tell how much it took
-STANDSTILL_SECONDS = 600.0  # of real time for a virtual board's clock to move at all
+WRITE_SECONDS = 10.0  # for a board to accept any data
+WRITE_BLOCK = 256  # bytes per write if the port can't report how much it accepted
+STANDSTILL_SECONDS = 600.0  # of real time for a virtual board's clock to advance
 CTRL_C = b"\r\x03\x03"
 
 
@@ -28,8 +28,8 @@ class SerialLine:
     """A serial port by name, or any URL that pyserial knows (`socket://host:port`, `rfc2217://...`)."""
 
     def __init__(self, port: str, baudrate: int = 115200, interrupted: Callable[[], bool] = lambda: False) -> None:
-        """interrupted: is asked at least every `LOOK_SECONDS`; once it is so, the board gets Ctrl-C, and whatever
-        reads or writes here raises `Interrupted`."""
+        """interrupted: is called at least every `LOOK_SECONDS`; once it returns True, the board gets Ctrl-C, and
+        reads and writes raise `Interrupted`."""
         self.port, self._interrupted = port, interrupted
         self._board = virtual_boards.clock_of(port)
         try:
@@ -43,17 +43,17 @@ class SerialLine:
         now = self._board()
         if self._board.stood > STANDSTILL_SECONDS:
             raise LineLost(
-                f"{self.port}: the virtual board's process has stood still for {STANDSTILL_SECONDS:g} s; "
-                "let it go on, or start it again"
+                f"{self.port}: the virtual board's process has not advanced for {STANDSTILL_SECONDS:g} s;  "
+                "resume it, or start it again"
             )
         return now
 
     def _look(self) -> None:
-        """Raises `Interrupted` if somebody wants it."""
+        """Raises `Interrupted` if requested."""
         if self._interrupted():
             with contextlib.suppress(OSError, TypeError):
                 self._write_some(memoryview(CTRL_C))
-            raise Interrupted(f"{self.port}: what went on was interrupted")
+            raise Interrupted(f"{self.port}: interrupted")
 
     def read(self, size: int, timeout: float) -> bytes:
         self._look()
@@ -74,7 +74,7 @@ class SerialLine:
                 taken = self._write_some(rest)
             except serial.SerialTimeoutException:
                 taken = 0
-                deadline = Deadline(self.clock, 0)  # nobody knows how much of it went out: it can't be sent again
+                deadline = Deadline(self.clock, 0)  # an unknown part was sent: it can't be resent
             except OSError as error:
                 raise LineLost(f"{self.port}: {error}") from error
             rest = rest[taken:]
@@ -82,12 +82,12 @@ class SerialLine:
                 deadline = Deadline(self.clock, WRITE_SECONDS)
             elif not deadline.left:
                 raise LineLost(
-                    f"{self.port}: the board has taken nothing for {WRITE_SECONDS:g} s; "
+                    f"{self.port}: the board has accepted no data for {WRITE_SECONDS:g} s;  "
                     "unplug and reconnect it, and check that --port names a board"
                 )
 
     def _write_some(self, data: memoryview) -> int:
-        """Writes what there is room for, waiting a moment for some; returns how many bytes that was."""
+        """Writes as much as the port accepts, waiting a moment for space; returns how many bytes."""
         descriptor = getattr(self._serial, "fd", None)
         if descriptor is None:
             block = bytes(data[:WRITE_BLOCK])
@@ -105,7 +105,7 @@ class SerialLine:
         repl.enter()
         if repl.run(probe).strip() == b"False":
             repl.run(source)
-        # From the friendly REPL, so that a person who ends the statement with Ctrl-C finds a prompt.
+        # From the friendly REPL, so that a user who ends the statement with Ctrl-C gets a prompt.
         repl.leave()
         self.write(statement.encode() + b"\r")
 
@@ -118,7 +118,7 @@ class SerialLine:
 
 
 def _open(port: str, baudrate: int) -> Any:
-    """pyserial's port, locked against other programs where that can be done."""
+    """pyserial's port, locked against other programs if possible."""
     if "://" in port:
         return serial.serial_for_url(port, baudrate, write_timeout=WRITE_SECONDS)
     line = serial.Serial(baudrate=baudrate, write_timeout=WRITE_SECONDS, exclusive=True if os.name == "posix" else None)
@@ -130,7 +130,7 @@ def _open(port: str, baudrate: int) -> Any:
 
 
 def reset(port: str, hard: bool = False) -> None:
-    """Restarts the board on `port`: MicroPython alone, or the chip. Raises LineLost if there is no REPL to be had."""
+    """Restarts the board on `port`: only MicroPython, or the chip. Raises LineLost if the REPL can't be reached."""
     line = SerialLine(port)
     try:
         repl = RawRepl(line, port)
@@ -144,7 +144,7 @@ def reset(port: str, hard: bool = False) -> None:
 
 
 def soft_reset(port: str) -> None:
-    """Has the board on `port` forget what it has imported. Raises LineLost."""
+    """Soft-resets the board on `port`, which drops its imported modules. Raises LineLost."""
     line = SerialLine(port)
     try:
         repl = RawRepl(line, port)

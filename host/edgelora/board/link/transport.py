@@ -8,7 +8,7 @@ from typing import Protocol
 
 from edgelora.base.errors import EdgeloraError
 
-LOOK_SECONDS = 0.25  # between looks at the clock while nothing comes
+LOOK_SECONDS = 0.25  # between checks of the clock while no data comes
 Clock = Callable[[], float]
 
 
@@ -17,50 +17,50 @@ class LineLost(EdgeloraError, ConnectionError):
 
 
 class Interrupted(LineLost):
-    """Somebody wants what goes on over this line to end."""
+    """The exchange over this line was interrupted on request."""
 
 
 class Deadline:
-    """Passes `seconds` from now on a clock, at the latest after `real` seconds on the wall."""
+    """A deadline `seconds` from now on a clock, at the latest after `real` seconds of real time."""
 
     def __init__(self, clock: Clock, seconds: float, real: float = float("inf")) -> None:
         self._clock, self._end, self._real_end = clock, clock() + seconds, time.monotonic() + real
 
     @property
     def left(self) -> float:
-        """Seconds until then, 0 when it has passed."""
+        """Seconds until the deadline, 0 when it has passed."""
         return max(0.0, min(self._end - self._clock(), self._real_end - time.monotonic()))
 
     @property
     def look(self) -> float:
-        """How long to wait in one go: a board's clock may be slower than the wall's, and the other way round."""
+        """How long to wait at once: a board's clock may be slower or faster than real time."""
         return min(self.left, LOOK_SECONDS)
 
 
 class Transport(Protocol):
-    """What the link needs of a line to a board."""
+    """The interface of a line to a board."""
 
     def clock(self) -> float:
-        """Seconds that count for the board: its own if it is virtual. Raises LineLost when they stand still."""
+        """The clock for timeouts in seconds: a virtual board's own. Raises LineLost if it stops."""
         ...
 
     def read(self, size: int, timeout: float) -> bytes:
-        """Up to `size` bytes as soon as there are any; b"" after `timeout` seconds. Raises LineLost."""
+        """Up to `size` bytes as soon as any are available; b"" after `timeout` seconds. Raises LineLost."""
         ...
 
     def write(self, data: bytes) -> None:
-        """Sends all of `data`. Raises LineLost, also when the board takes nothing for a while."""
+        """Sends all of `data`. Raises LineLost, also if the board accepts nothing for a while."""
         ...
 
     def launch(self, probe: str, source: str, statement: str) -> None:
-        """Runs `statement` at the board's REPL. Raises LineLost if there is no REPL to be had.
+        """Runs `statement` at the board's REPL. Raises LineLost if the REPL can't be reached.
 
         `probe` is run first; if it prints False, `source` is run before the statement.
         """
         ...
 
     def hurry(self) -> None:
-        """From now on real seconds count: somebody wants to leave."""
+        """Switches timeouts to real time, for leaving."""
         ...
 
     def close(self) -> None:

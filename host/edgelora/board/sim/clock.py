@@ -1,7 +1,7 @@
 """Makes an emulated RP2040's timer follow its system clock.
 
-rp2040py counts 8 ns for each cycle of the core, whatever clock the firmware sets. Here the timer, from which
-MicroPython has its time, counts what a cycle takes at that clock; all else stays in cycles, the same at every clock.
+rp2040py counts 8 ns for each cycle of the core, regardless of the clock that firmware sets. Here the timer, from which
+MicroPython takes its time, counts a cycle's duration at that clock; everything else stays in cycles.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COUNTED_HZ = 125e6
 XOSC_HZ, ROSC_HZ, PLL_USB_HZ = 12e6, 6.5e6, 48e6
-CLK_REF_CTRL, CLK_SYS_DIV = 0x30, 0x40  # the registers from one to the other decide about the system clock
+CLK_REF_CTRL, CLK_SYS_DIV = 0x30, 0x40  # the range of registers that set the system clock
 PLL_SYS = 0x40028  # address / 4096
 CS, FBDIV_INT, PRIM = 0x0, 0x8, 0xC
 LOCK = 1 << 31
@@ -47,7 +47,7 @@ class _Pll(BasePeripheral):
 
 
 class _Alarm:
-    """An alarm of the timer, due at a time and not after so many cycles."""
+    """An alarm of the timer, due at a time instead of after a number of cycles."""
 
     def __init__(self, time: SystemClock, alarm: IAlarm) -> None:
         self._time, self._alarm = time, alarm
@@ -62,19 +62,19 @@ class _Alarm:
         self._alarm.cancel()
 
     def follow(self) -> None:
-        """Counts the cycles anew, at the present clock."""
+        """Recomputes the cycles, at the current clock."""
         if self._due is not None:
             self._alarm.schedule(max(0.0, self._due - self._time.nanos) / self._time.scale)
 
 
 class SystemClock:
-    """Time since the chip was made, for its timer: takes the place of rp2040py's clock there."""
+    """Time since the chip's creation, for its timer: replaces rp2040py's clock."""
 
     def __init__(self, mcu: RP2040) -> None:
         self._cycles, self._clocks = mcu.clock, mcu.clocks
-        self.scale = 1.0  # nanoseconds for each that rp2040py counts
+        self.scale = 1.0  # nanoseconds per nanosecond counted by rp2040py
         self._then = self._counted = 0.0
-        self._line = getattr(mcu.timer, "line", array("d", bytes(32)))  # where the emulator's loop looks, if made here
+        self._line = getattr(mcu.timer, "line", array("d", bytes(32)))  # polled by the emulator's loop
         self._pll = mcu.peripherals[PLL_SYS] = _Pll(mcu, self._follow)
         write = self._clocks.write_uint32
 
@@ -95,7 +95,7 @@ class SystemClock:
 
     @property
     def hz(self) -> float:
-        """Of the core, as the clock registers have it; 0 while the PLL it runs from has no dividers."""
+        """The core's clock, from the clock registers; 0 while its PLL has no dividers."""
         reference = ROSC_HZ if self._clocks.ref_ctrl & 3 == 0 else XOSC_HZ
         others = (self._pll.hz, PLL_USB_HZ, ROSC_HZ, XOSC_HZ)
         source = others[min(self._clocks.sys_ctrl >> 5 & 7, 3)] if self._clocks.sys_ctrl & 1 else reference

@@ -1,4 +1,4 @@
-"""What a virtual board's process says, and how often it looks around."""
+"""Log output of a virtual board's process, and its polling interval."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The RP2040's ring oscillator as programs see it: a bit of noise at each read, from which `os.urandom` is made."""
+"""The RP2040's ring oscillator: a bit of noise per read, the source of `os.urandom`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def parse_oscillator(text: str) -> str | int:
         return text
     if text.isascii() and text.isdecimal():
         return int(text)
-    raise InputError(f"{text!r} is no oscillator: give {FREE}, {STUCK}, or a number that its bits follow from")
+    raise InputError(f"{text!r} is not an oscillator: give {FREE}, {STUCK}, or a seed")
 
 
 class RingOscillator:
-    """Takes the place of the emulator's, whose bit is always 1. Its other registers are as they were.
+    """Replaces the emulator's, whose bit is always 1. Its other registers are unchanged.
 
-    Free, its bits are the computer's own entropy: fair, which a chip's are not. By a seed they are the same at every
-    power-up. Stuck, they are 1, as those of a chip that is broken.
+    Free, its bits are the computer's entropy: unbiased, unlike a chip's. With a seed they are the same at every
+    power-up. Stuck, they are 1, like those of a broken chip.
     """
 
     def __init__(self, mcu: RP2040) -> None:
@@ -39,7 +39,7 @@ class RingOscillator:
         mcu.peripherals[PAGE] = self
 
     def become(self, mode: str | int) -> None:
-        """Free, stuck, or by a seed, from its first bit; nothing happens if it is that already."""
+        """Sets the mode: free, stuck, or a seed, from its first bit; no change if it has that mode already."""
         if mode != self.mode:
             self.mode = mode
             self._random = random.Random(mode) if isinstance(mode, int) else random.SystemRandom()

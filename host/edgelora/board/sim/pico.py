@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from rp2040py.usb.cdc import USBCDC
 
 FLASH_SECTOR = 4096
-IDLE_SLICE_NS = 1_000_000  # emulated time between looks at the host while the core sleeps,
+IDLE_SLICE_NS = 1_000_000  # emulated time between polls of the host while the core sleeps,
 BUSY_SLICE_NS = 400_000  # and while it computes
-MAX_LEAD_NS = 2_000_000  # how far emulated time may run ahead of real time while a board waits for a host
+MAX_LEAD_NS = 2_000_000  # lead of emulated time over real time while a board waits for a host
 BULK_TRANSFER_US = 50  # one 64-byte packet on a full-speed bus
 INFO_UF2 = "UF2 Bootloader v3.0\nModel: Raspberry Pi RP2\nBoard-ID: {board_id}\n"
 
 
 class _Flash:
-    """The emulated chip's flash, written through to a file so that power may be cut at any moment."""
+    """The emulated chip's flash, written through to a file, so power may be cut at any moment."""
 
     def __init__(self, path: Path, memory: bytearray, size: int, base_address: int) -> None:
         self.memory, self.size, self.base = memory, size, base_address
@@ -39,7 +39,7 @@ class _Flash:
             write_atomic(path, b"\xff" * size)
         kept = path.read_bytes()
         if len(kept) != size:
-            raise SimError(f"{path} has {len(kept)} bytes, this board's flash {size}; remove it to start afresh")
+            raise SimError(f"{path} has {len(kept)} bytes, this board's flash {size}; remove it to start again")
         memory[:size] = kept
         self._fd = os.open(path, os.O_RDWR)
 
@@ -63,7 +63,7 @@ class _Flash:
 
     @property
     def bootable(self) -> bool:
-        """The boot ROM starts flash whose first 252 bytes match the checksum behind them."""
+        """Whether the boot ROM would start: the first 252 bytes of flash match the checksum behind them."""
         crc = 0xFFFFFFFF
         for byte in self.memory[:252]:
             crc ^= byte << 24
@@ -91,7 +91,7 @@ class _Drive:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def take(self) -> FlashImage | None:
-        """A complete image that has been copied in, or None. What cannot be used is logged once and left alone."""
+        """A complete copied image, or None. Unusable files are logged once and ignored."""
         for path in self.path.glob("*.[uU][fF]2"):
             data = path.read_bytes()
             seen = (path.name, len(data), path.stat().st_mtime_ns)
@@ -99,14 +99,14 @@ class _Drive:
                 continue
             try:
                 return uf2.parse(data, name=path.name)
-            except Uf2Error as error:  # also raised while the copy is still under way
+            except Uf2Error as error:  # also raised during the copy
                 self._refused.add(seen)
                 log(str(error))
         return None
 
 
 class Pico:
-    """An emulated RP2040 on its terminal: the main loop of the board's process."""
+    """An emulated RP2040 with its terminal: the main loop of the board's process."""
 
     WATCHDOG_VECTOR = 0xB007C0D3  # scratch register 4 when the boot ROM asks for its own boot loader
 
@@ -196,7 +196,7 @@ class Pico:
         self._usb, self._device_write = usb, device_write
 
     def _feed(self) -> None:
-        """Hands what the host sent to a waiting read of the device."""
+        """Passes the host's data to a waiting read of the device."""
         if self._waiting_read is None:
             return
         if not self._input:
@@ -215,7 +215,7 @@ class Pico:
         self._drain()
 
     def _drain(self) -> None:
-        """Moves the device's output to the port, as far as there is room."""
+        """Moves the device's output to the port, as far as it has space."""
         try:
             while self._output:
                 written = os.write(self.fd, self._output[0])
@@ -238,7 +238,7 @@ class Pico:
             self.reset(from_watchdog=True)
 
     def reset(self, from_watchdog: bool = False) -> None:
-        """Restarts the chip from flash; what was under way on USB is lost."""
+        """Restarts the chip from flash; pending USB transfers are lost."""
         self.connected = False
         self._input.clear()
         self._output.clear()
@@ -250,7 +250,7 @@ class Pico:
         self.mcu.leave_reset()
 
     def boot(self) -> None:
-        """What the chip does at power-up: start the flash, or the boot loader."""
+        """Powers up: starts the flash's program, or the boot loader."""
         self.in_boot_loader = self.in_boot_loader or not self.flash.bootable
         if not self.in_boot_loader:
             self.reset()

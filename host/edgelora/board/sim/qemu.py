@@ -1,4 +1,4 @@
-"""MicroPython on a 32-bit RISC-V machine that QEMU emulates."""
+"""MicroPython on a 32-bit RISC-V machine emulated by QEMU."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEMORY_BYTES = 16 << 20  # program, RAM and flash
 
 
 class Qemu:
-    """The machine's process. Its memory is a file: what its firmware takes for flash outlives it."""
+    """The machine's process. Its memory is a file, so the firmware's flash persists."""
 
     def __init__(self, state_dir: Path, session: Session, firmware: Path | None) -> None:
         self.session = session
@@ -39,7 +39,7 @@ class Qemu:
         self.command += ["-nographic", "-monitor", "none", "-serial", "pty"]
 
     def run(self) -> None:
-        """Runs the board until the session ends. Raises `SimError` if the machine ends by itself."""
+        """Runs the board until the session ends. Raises `SimError` if the machine exits."""
         process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=sys.stderr, text=True)
         assert process.stdout is not None
         try:

@@ -1,4 +1,4 @@
-"""What every kind of virtual board's process needs: its terminal, its entry in the registry, its owner, its clock."""
+"""The session of a virtual board's process: terminal, registry entry, owner, clock."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Ended(Exception):
 
 
 class Session:
-    """The board's place in the world: terminal, registry entry, owner."""
+    """A virtual board's terminal, registry entry and owner."""
 
     def __init__(self, board: str, state_dir: Path, parent: int | None) -> None:
         self._parent = parent
         self._stop_asked = False
         self._announced = False
         self._path = entry_of(state_dir)
-        try:  # it stays open, and locked, for as long as the process lives
+        try:  # open, and locked, while the process lives
             self._entry = os.fdopen(hold(self._path), "a+")
         except BlockingIOError:
             raise SimError(f"a virtual board already runs on {state_dir}; stop it, or use another folder") from None
@@ -45,7 +45,7 @@ class Session:
         self._stop_asked = True
 
     def announce(self) -> None:
-        """Tells the world, once, that the board is up."""
+        """Announces, once, that the board is up."""
         if self._announced:
             return
         self._announced = True
@@ -57,14 +57,14 @@ class Session:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
     def check(self, passed: float) -> None:
-        """Tells the world that `passed` seconds have passed on the board. Raises `Ended` when it has to stop."""
+        """Publishes the board's time, `passed` seconds. Raises `Ended` if the board must stop."""
         self._time += passed
         os.pwrite(self._clock, struct.pack("<d", self._time), 0)
         if self._stop_asked or self._parent is not None and os.getppid() != self._parent:
             raise Ended
 
     def close(self) -> None:
-        """Leaves nothing behind but the state that a board keeps without power."""
+        """Removes everything except the state that a board keeps without power."""
         Path(self._handle.port).unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
 
@@ -78,12 +78,12 @@ class Terminal:
         self._publish()
 
     def attach(self, name: str) -> None:
-        """Takes a pseudo-terminal that an emulator has made, instead of its own."""
+        """Uses an emulator's pseudo-terminal instead of its own."""
         self._client = os.open(name, os.O_RDWR | os.O_NOCTTY)
         self._publish()
 
     def put_back(self, data: bytes) -> None:
-        """The board reads this again, behind what has come meanwhile."""
+        """Returns data to the input, behind newer data."""
         os.write(self._client, data)
 
     def _publish(self) -> None:

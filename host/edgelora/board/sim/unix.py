@@ -21,8 +21,8 @@ from .console import POLL_SECONDS
 from .session import SETTLE_SECONDS, Session
 from .virtual_board import UNIX_BINARY
 
-# Stock MicroPython has neither the module nor what makes it a board. Both are read before the board's own files hide
-# them, and are then as good as built in.
+# Stock MicroPython lacks the module and the board's part. Both are imported before the board's own files can hide
+# them, like built-in modules.
 START = """
 import sys
 try:
@@ -38,18 +38,18 @@ edgelora_unix.run("flash", "rom")
 """
 
 
-UNREAD_SECONDS = 0.3  # that input waits for a program which does not read it
+UNREAD_SECONDS = 0.3  # time that input waits for a program which does not read it
 CTRL_C = b"\x03"
 
 
 def _waiting(terminal: int) -> int:
-    """Bytes of input that nobody has read."""
+    """Bytes of unread input."""
     return int.from_bytes(fcntl.ioctl(terminal, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def _hears_ctrl_c(process: int) -> bool:
-    """Whether Ctrl-C is to end what runs, as `micropython.kbd_intr` has it. A board's USB looks for it in what comes;
-    desktop MicroPython leaves it among its input, where a program that does not read never finds it. Linux only.
+    """Whether Ctrl-C interrupts programs, as set by `micropython.kbd_intr`. A board's USB detects it in the input;
+    desktop MicroPython leaves it in the input, where a program that does not read never sees it. Linux only.
     """
     try:
         status = Path(f"/proc/{process}/status").read_text()
@@ -69,13 +69,13 @@ class Unix:
         self.drive.mkdir(exist_ok=True)
 
     def install(self, romfs: Path) -> None:
-        """Makes a ROMFS image the one that is mounted at /rom from the next start on."""
+        """Installs the ROMFS image to mount at /rom from the next start on."""
         image = romfs.read_bytes()
         check_romfs(image, romfs.name)
         write_atomic(self.rom, image)
 
     def run(self) -> None:
-        """Runs the board until the session ends. Raises `SimError` when MicroPython ends at once, again and again."""
+        """Runs the board until the session ends. Raises `SimError` if MicroPython repeatedly exits immediately."""
         device = resources.device_file("edgelora_unix.py").parent
         package = resources.natmods() / "x64"
         modules = sorted({path.stem for path in package.glob("edgelora/*.mpy")} - {"__init__"})
@@ -93,11 +93,11 @@ class Unix:
                 process.kill()
                 process.wait()
             short = time.monotonic() - started < SETTLE_SECONDS
-            failures = failures + 1 if short and process.returncode else 0  # 0: a host was quick to say goodbye
+            failures = failures + 1 if short and process.returncode else 0  # 0: a host said goodbye early
         raise SimError("MicroPython ends as soon as it is started")
 
     def _look_for_ctrl_c(self, process: subprocess.Popen[bytes]) -> None:
-        """Ctrl-C among the input interrupts, and what came before it is dropped; without, all of it stays."""
+        """Interrupts the program if the input has a Ctrl-C, and drops the input before it."""
         _, ctrl_c, rest = (data := os.read(self.terminal.fd, 4096)).rpartition(CTRL_C)
         if left := rest if ctrl_c else data:
             self.terminal.put_back(left)
@@ -105,7 +105,7 @@ class Unix:
             process.send_signal(signal.SIGINT)
 
     def _watch(self, process: subprocess.Popen[bytes], started: float) -> None:
-        """Returns when MicroPython ended, or has to be started again with a new ROMFS image."""
+        """Returns when MicroPython ended, or must be restarted with a new ROMFS image."""
         unread = 0.0
         while process.poll() is None:
             self.session.check(POLL_SECONDS)

@@ -1,16 +1,16 @@
 """Virtual boards behind a pseudo-terminal: an emulated Raspberry Pi Pico or RISC-V machine, or desktop MicroPython.
 
 `start` runs a board as a background process (`python -m edgelora.board.sim`) which outlives the caller. Its state
-folder holds what a real board keeps without power, so that starting it again there is a power cycle:
+folder has the state that a real board keeps without power, so starting it again there is a power cycle:
 
     flash.bin   the flash chip (Pico), written through at every erase and program command
     flash, rom  the filesystem's flash and the ROMFS image (unix)
-    memory.bin  the machine's memory, what its firmware takes for flash among it (RISC-V); firmware.elf is the program
-    world.json  what a Pico's sensor measures, when its buttons are pressed, what its noise is (see `world`)
-    clock       how much time has passed on the board
+    memory.bin  the machine's memory with the firmware's flash (RISC-V); firmware.elf is the program
+    world.json  a Pico's sensor input, button presses and noise source (see `world`)
+    clock       the board's time
     port        link to the board's serial port; stays valid across resets
-    drive/      the volume that firmware is copied to. A Pico shows it only while it is in its boot loader
-    sim.log     what went wrong
+    drive/      the volume for firmware. A Pico has it only in its boot loader
+    sim.log     errors
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ QEMU = "qemu-system-riscv32"
 
 POLL_SECONDS = 0.2
 REAL_SECONDS = 600.0  # for a board to come up on the slowest computer
-_children: list[subprocess.Popen[bytes]] = []  # kept so that ended boards are reaped
+_children: list[subprocess.Popen[bytes]] = []  # kept to reap ended boards
 
 
 def start(
@@ -50,10 +50,10 @@ def start(
     die_with_parent: bool = False,
     timeout: float = 20.0,
 ) -> SimHandle:
-    """Powers up a virtual board and returns once its port, or its drive, is there.
+    """Powers up a virtual board and returns once its port, or its drive, exists.
 
-    firmware: what to write to its flash first (.uf2; a .romfs image for unix, an .elf for RISC-V); None keeps what is
-    there.
+    firmware: the image to write to its flash first (.uf2; .romfs for unix, .elf for RISC-V); None keeps the current
+    content.
     A Pico with an empty flash, or started with `bootloader`, shows its drive and waits for firmware.
     die_with_parent: end the board when the calling process ends.
     Raises `SimError` with the end of the board's log if it does not come up within `timeout` seconds of its own time,
@@ -87,7 +87,7 @@ def start(
 
 
 def check_can_run(board: str) -> None:
-    """Raises `SimError` or `MissingPackage` where this computer lacks what runs a virtual board."""
+    """Raises `SimError` or `MissingPackage` if this computer can't run a virtual board."""
     profile = load_board(board)
     if not SUPPORTED:
         raise SimError("virtual boards need Linux or macOS")
@@ -104,24 +104,24 @@ def check_can_run(board: str) -> None:
 
 
 def discard(state_dir: Path) -> None:
-    """Throws a virtual board away, with all that it kept, if there is one. Raises as `check_unplugged` does."""
+    """Deletes a virtual board with its state, if there is one. Raises as `check_unplugged` does."""
     check_unplugged(state_dir)
     if state_dir.exists():
         shutil.rmtree(state_dir)
 
 
 def check_unplugged(state_dir: Path) -> None:
-    """Raises `SimError` unless a folder is one whose virtual board may be thrown away, or is not there."""
+    """Raises `SimError` unless a folder's virtual board may be deleted, or the folder is missing."""
     state_dir = state_dir.resolve()
     if is_held(entry_of(state_dir)):
         remedy = f"`edgelora sim --stop --state {state_dir}` unplugs it"
         raise SimError(f"the virtual board in {state_dir} is plugged in", remedy=remedy)
     if state_dir.exists() and not (state_dir / "sim.log").is_file():
-        raise SimError(f"{state_dir} is no virtual board's folder: remove it, or choose another one")
+        raise SimError(f"{state_dir} is not a virtual board's folder: remove it, or choose another one")
 
 
 def _wait(ready: IO[bytes], clock: BoardClock, timeout: float) -> bool:
-    """Whether there is something to read, or the board has ended, before `timeout` seconds have passed on it."""
+    """Whether there is input, or the board has ended, within `timeout` seconds of its time."""
     end, real_end = clock() + timeout, time.monotonic() + REAL_SECONDS
     while not select.select([ready], [], [], POLL_SECONDS)[0]:
         if clock() > end or time.monotonic() > real_end:
@@ -130,7 +130,7 @@ def _wait(ready: IO[bytes], clock: BoardClock, timeout: float) -> bool:
 
 
 def _cut(process: subprocess.Popen[bytes]) -> None:
-    """Ends a board that has not come up, and what it has started."""
+    """Ends a board that did not come up, with its child processes."""
     with contextlib.suppress(ProcessLookupError):
         send(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,11 +1,11 @@
-"""What lies around an emulated chip: a sensor of motion on its I2C buses that plays a recording, buttons, noise.
+"""The surroundings of an emulated chip: a motion sensor on I2C that plays a recording, buttons, noise.
 
-`world.json` in the board's state folder says what goes on there: `{"motion": [RECORDING, serial] or null, "presses":
-[[pin, seconds], ...], "oscillator": "free", "stuck" or seed}`. The board looks at it a hundred times a second of its
-own. A recording with a new serial begins then with its first sample; presses are that much later, and taken out of the
-file. All follows the board's clock.
+`world.json` in the board's state folder describes them: `{"motion": [RECORDING, serial] or null, "presses":
+[[pin, seconds], ...], "oscillator": "free", "stuck" or seed}`. The board reads it a hundred times per second of its
+own time. A recording with a new serial then starts from its first sample; presses are relative to that time, and
+removed from the file. All times are on the board's clock.
 
-`pins.json` beside it is what the board itself does: `{"PIN": 0 or 1}` of each pin that it drives, as it last was.
+`pins.json` next to it has the board's output pins: `{"PIN": 0 or 1}` with the last level of each.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ PINS = "pins.json"
 BUILT_IN = re.compile(r"demo(?::([\w-]+))?")
 LOOK_SECONDS = 0.01
 PRESS_SECONDS = 0.1
-STANDS_SECONDS = 120.0  # of real time without any on the board
-USUAL_RATE = 50.0  # of recordings that say none, in Hz
+STANDS_SECONDS = 120.0  # of real time while the board's clock stands
+USUAL_RATE = 50.0  # of recordings without a rate, in Hz
 UNITS = ("g", "rad/s")
-PER_DEGREE = (131.0, 65.5, 32.8, 16.4)  # counts for a degree a second, by the range
+PER_DEGREE = (131.0, 65.5, 32.8, 16.4)  # counts per degree/s, by range
 Clock = Callable[[], float]  # seconds on the board
 
 
 def load_motion(motion: str) -> tuple[NDArray[np.float64], float]:
     """Acceleration in g and rotation in rad/s, [n, 6], and samples a second. InputError for other files.
 
-    motion: a file's path, or one of `datasets.demo_motion` as `demo:NAME`. A file that says no units has these.
+    motion: a file's path, or one of `datasets.demo_motion` as `demo:NAME`. A file without units has these.
     """
     from edgelora.model.datasets.har import HAR_RATE, demo_motion
     from edgelora.model.datasets.recordings import (
         converted,
-        load_capture,  # a board with no sensor needs none of it
+        load_capture,  # not needed by boards without a sensor
     )
 
     if built_in := BUILT_IN.fullmatch(motion):
@@ -61,30 +61,30 @@ def load_motion(motion: str) -> tuple[NDArray[np.float64], float]:
     capture = load_capture(path)
     if capture.values.shape[1] != 6 or capture.counts:
         raise InputError(
-            f"{path}: a sensor of motion plays 6 channels: acceleration in g, then rotation in rad/s",
-            remedy="give a .csv with six numbers a line, or another recording of these",
+            f"{path}: a motion sensor plays 6 channels: acceleration in g, then rotation in rad/s",
+            remedy="give a .csv with six numbers per line, or another recording with these channels",
         )
     return converted(path, capture, UNITS), capture.rate or USUAL_RATE
 
 
 def parse_press(text: str) -> list[tuple[int, float]]:
-    """Of `PIN`, now, or `PIN@S,S,...`: at these seconds. InputError for others."""
+    """Parses `PIN`: press now, or `PIN@S,S,...`: at these seconds. InputError for other text."""
     pin, _, times = text.partition("@")
     try:
         presses = [(int(pin), float(at)) for at in (times.split(",") if times else ("0",))]
     except ValueError:
         presses = [(-1, 0.0)]
     if not all(0 <= pin <= 29 and 0 <= at < 1e6 for pin, at in presses):
-        raise InputError(f"{text!r} is no press: give PIN, or PIN@SECONDS,SECONDS; pins are 0 to 29")
+        raise InputError(f"{text!r} is not a press: give PIN, or PIN@SECONDS,SECONDS; pins are 0 to 29")
     return presses
 
 
 def set_world(
     state_dir: Path, motion: Path | str | None, presses: list[tuple[int, float]], oscillator: str | int | None = None
 ) -> None:
-    """Has the board in this folder, running or not, play a recording and press its buttons; sets what its noise is.
+    """Sets the recording, button presses and noise of the board in this folder, running or not.
 
-    motion: see `load_motion`. oscillator: see `oscillator.parse_oscillator`. None: as before, of the recording as well.
+    motion: see `load_motion`. oscillator: see `oscillator.parse_oscillator`. None: unchanged, also for the recording.
     """
     path = state_dir / WORLD
     world = _read(path)
@@ -98,7 +98,7 @@ def set_world(
 
 
 def driven_pins(state_dir: Path) -> dict[int, int]:
-    """The level of each pin that the board in this folder drives, 0 or 1; what it was when it was stopped."""
+    """The level of each output pin of the board in this folder, 0 or 1; the last one if it is stopped."""
     levels = _read(state_dir / PINS)
     return {int(pin): int(bool(level)) for pin, level in sorted(levels.items(), key=_by_pin) if pin.isdecimal()}
 
@@ -108,14 +108,14 @@ def _by_pin(entry: tuple[str, Any]) -> tuple[int, str]:
 
 
 def wait_pressed(state_dir: Path, presses: list[tuple[int, float]]) -> None:
-    """Returns when a board that runs in this folder has had all these presses; SimError if it stands still."""
+    """Waits until a running board in this folder got all these presses; SimError if its clock stops."""
     clock, path = BoardClock(state_dir), state_dir / WORLD
     end: float | None = None
     while end is None or clock() < end:
         if end is None and not _read(path).get("presses"):
             end = clock() + max(at for _, at in presses) + 2 * PRESS_SECONDS
         if clock.stood > STANDS_SECONDS:
-            raise SimError(f"the board in {state_dir} stands still: start it again")
+            raise SimError(f"the board in {state_dir} has stopped: start it again")
         time.sleep(POLL_SECONDS)
 
 
@@ -132,7 +132,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 class World:
-    """Looks after what is around a chip; `look` is to be called often."""
+    """Simulates a chip's surroundings; call `look` often."""
 
     def __init__(self, mcu: RP2040, clock: Clock, state_dir: Path) -> None:
         self._mcu, self._clock, self._path = mcu, clock, state_dir / WORLD
@@ -147,7 +147,7 @@ class World:
             _Wire(mcu, bus, self._sensor)
 
     def look(self) -> None:
-        """Does what is due."""
+        """Performs the actions that are due."""
         now = self._clock()
         if now < self._next:
             return
@@ -162,7 +162,7 @@ class World:
                 self._mcu.gpio[pin].release_input()
 
     def _tell_pins(self) -> None:
-        """What programs of the board drive, as a button, an LED or a relay would see it."""
+        """Publishes the levels that the board's programs drive, as an LED or a relay would see them."""
         from rp2040py.gpio_pin import FUNCTION_SIO, GPIOPinState
 
         levels = {
@@ -201,7 +201,7 @@ class World:
 
 
 class _Wire:
-    """Puts a device on one of the chip's I2C buses. A byte takes nine bits' time, at the bus's clock."""
+    """Connects a device to one of the chip's I2C buses. A byte takes the time of nine bits at the bus's clock."""
 
     def __init__(self, mcu: RP2040, bus: RPI2C, device: Mpu6050) -> None:
         self._bus, self._device = bus, device
@@ -232,9 +232,9 @@ class _Wire:
 
 
 class Mpu6050:
-    """The registers of InvenSense's MPU-6050 that programs use, and its FIFO, fed by its own clock.
+    """The commonly used registers of InvenSense's MPU-6050, and its FIFO, with its own sample clock.
 
-    It measures a recording, over and over, or rest: 1 g upwards. Neither filter nor self-test nor temperature is there.
+    It plays a recording in a loop, or rest: 1 g upwards. Filter, self-test and temperature are not simulated.
     """
 
     address = 0x68
@@ -256,10 +256,10 @@ class Mpu6050:
         self._registers[self.POWER] = self.ASLEEP
         self._registers[self.WHO] = self.address
         self._fifo = bytearray()
-        self._taken = self._clock()  # until then samples are in the FIFO
+        self._taken = self._clock()  # time up to which samples are in the FIFO
 
     def play(self, motion: NDArray[np.float64], rate: float) -> None:
-        """Measures this from now on: g and rad/s, [n, 6], so many samples a second."""
+        """Sets the recording to play: g and rad/s, [n, 6], at `rate` samples per second."""
         self._fill()
         self._motion, self._motion_rate, self._since = motion, rate, self._clock()
 
@@ -269,7 +269,7 @@ class Mpu6050:
         return (1 + self._registers[self.DIVIDER]) / base
 
     def _counts(self, at: float) -> bytes:
-        """Registers 0x3B to 0x48 as they are at a time: big-endian acceleration, temperature, rotation."""
+        """Registers 0x3B to 0x48 at a time: big-endian acceleration, temperature, rotation."""
         if self._registers[self.POWER] & self.ASLEEP:
             return bytes(14)
         row = self._motion[int(max(at - self._since, 0.0) * self._motion_rate + 1e-6) % len(self._motion)]
@@ -279,7 +279,7 @@ class Mpu6050:
         return struct.pack(">7h", *(min(max(round(value), -32768), 32767) for value in units))
 
     def _fill(self) -> None:
-        """Puts into the FIFO what has been measured since it was looked at."""
+        """Adds the samples since the last access to the FIFO."""
         registers, now, period = self._registers, self._clock(), self._period
         running = registers[self.USER] & self.FIFO_ON and not registers[self.POWER] & self.ASLEEP
         if not running:
@@ -287,7 +287,7 @@ class Mpu6050:
             return
         enabled = registers[self.FIFO_EN]
         missed = int((now - self._taken) / period)
-        first = max(0, missed - 2 * self.ROOM)  # what would be pushed out anyway
+        first = max(0, missed - 2 * self.ROOM)  # would be dropped anyway
         for i in range(first, missed):
             counts = self._counts(self._taken + (i + 1) * period)
             parts = ((0x08, 0, 6), (0x80, 6, 8), (0x40, 8, 10), (0x20, 10, 12), (0x10, 12, 14))
