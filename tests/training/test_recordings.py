@@ -148,7 +148,7 @@ def test_bytes_that_are_no_acquisition(tmp_path: Path, data: bytes) -> None:
         ("a.csv", "1,nan\n", "not finite"),
         ("a.csv", "", "has no samples"),
         ("a.csv", "x" * 200_000, "give numbers with commas"),
-        ("a.txt", "1,2\n", "is no kind of recording"),
+        ("a.txt", "1,2\n", "is not a recording format"),
     ],
 )
 def test_files_that_are_refused(tmp_path: Path, name: str, text: str, words: str) -> None:
@@ -159,7 +159,7 @@ def test_files_that_are_refused(tmp_path: Path, name: str, text: str, words: str
 def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recordings, "MAX_RECORDING_BYTES", 3)
     (tmp_path / "a.csv").write_text("1,2\n")
-    assert "cut it into parts" in edgelora("convert", tmp_path / "a.csv", "-o", tmp_path / "b.npz", code=1)
+    assert "split it" in edgelora("convert", tmp_path / "a.csv", "-o", tmp_path / "b.npz", code=1)
 
 
 @pytest.mark.parametrize("text", ["1,2\r3,4\r", "\ufeff1,2\r\n\r\n3,4", "\ufeffx,y\n1,2\n\n3,4\n"])
@@ -237,7 +237,7 @@ def test_more_windows_than_memory_holds_are_refused(tmp_path: Path, base: Path) 
 def test_a_wav_without_a_usable_rate(tmp_path: Path, rate: int) -> None:
     head = struct.pack("<IHHIIHH", 16, 1, 1, rate, 2 * rate & 0xFFFFFFFF, 2, 16)
     (tmp_path / "a.wav").write_bytes(b"RIFF\x2c\0\0\0WAVEfmt " + head + b"data\x08\0\0\0" + bytes(8))
-    assert f"{rate} is no rate" in edgelora("convert", tmp_path / "a.wav", "-o", tmp_path / "b.csv", code=1)
+    assert f"{rate} is not a rate" in edgelora("convert", tmp_path / "a.wav", "-o", tmp_path / "b.csv", code=1)
 
 
 def test_a_rate_that_a_wav_cannot_hold(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_a_rate_that_a_wav_cannot_hold(tmp_path: Path) -> None:
     said = edgelora("convert", tmp_path / "a.json", "-o", tmp_path / "b.wav", code=1)
     assert "1 a second or more, not 0.25" in said and not (tmp_path / "b.wav").exists()
     (tmp_path / "c.csv").write_text("timestamp,x\n0,1\n1e-320,2\n")
-    assert "inf is no rate" in edgelora("convert", tmp_path / "c.csv", "-o", tmp_path / "b.wav", code=1)
+    assert "inf is not a rate" in edgelora("convert", tmp_path / "c.csv", "-o", tmp_path / "b.wav", code=1)
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -265,7 +265,7 @@ def test_signatures_that_are_no_hex(tmp_path: Path, signature: str) -> None:
     text = (tmp_path / "a.json").read_text().replace(told["signature"], signature)
     (tmp_path / "a.json").write_text(text, encoding="utf-8")
     said = edgelora("convert", tmp_path / "a.json", "-o", tmp_path / "b.csv", "--hmac-key", KEY, code=1)
-    assert "the signature is not that of this file" in said
+    assert "the signature does not match" in said
 
 
 def test_units_that_are_not_the_bases(tmp_path: Path, base: Path) -> None:

@@ -1,1 +1,1 @@
-"""Labelled data by name."""
+"""Data sets: recordings, files, generators."""

@@ -17,7 +17,7 @@ from edgelora.base.errors import InputError, MissingPackage
 
 from .capture import Capture, checked_text, checked_values
 
-UNSIGNED = "0" * 64  # stands for a signature while it is made
+UNSIGNED = "0" * 64  # in place of the signature while it is computed
 AUDIO_UNITS = "wav"  # counts of 16 bits
 
 
@@ -35,7 +35,7 @@ def load_acquisition(path: Path, data: bytes, key: str | None) -> Capture:
     if not (isinstance(sensors, list) and sensors and all(isinstance(sensor, dict) for sensor in sensors)):
         raise InputError(f"{path}: names no sensors", remedy=remedy)
     if not isinstance(rows, list) or any(isinstance(row, str) for row in rows[:1]):
-        raise InputError(f"{path}: its values lie elsewhere, or are no list", remedy="export it as .csv or .wav")
+        raise InputError(f"{path}: its values are elsewhere, or not a list", remedy="export it as .csv or .wav")
     if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not 1e-4 <= interval <= 1e6:
         raise InputError(f"{path}: interval_ms of {str(interval)[:40]}", remedy="give milliseconds, 0.0001 to 1000000")
     values = checked_values(path, rows)
@@ -51,7 +51,7 @@ def _decoded(path: Path, data: bytes, remedy: str) -> Any:
         return json.loads(data) if path.suffix.lower() == ".json" else _cbor().loads(data)
     except (MissingPackage, KeyboardInterrupt):
         raise
-    except Exception as error:  # cbor2 has its own, and passes on those of what it builds
+    except Exception as error:  # of cbor2 itself, and of the values that it builds
         raise InputError(f"{path}: can't be read ({type(error).__name__}: {str(error)[:200]})", remedy=remedy) from None
 
 
@@ -59,12 +59,12 @@ def _cbor() -> Any:
     try:
         import cbor2
     except ImportError:
-        raise MissingPackage(".cbor files take the package cbor2: pip install 'edgelora[cbor]'") from None
+        raise MissingPackage(".cbor files need the package cbor2: pip install 'edgelora[cbor]'") from None
     return cbor2
 
 
 def _signature(path: Path, data: bytes, algorithm: str, signature: str, key: str | None) -> str:
-    """What became of the signature, in words. InputError where a key was given and it is not the file's."""
+    """The signature's status, in words. InputError if a key was given and the signature is wrong."""
     if algorithm == "none":
         if key is not None:
             raise InputError(f"{path}: is not signed: leave the key out, or ask for a signed file")
@@ -78,12 +78,12 @@ def _signature(path: Path, data: bytes, algorithm: str, signature: str, key: str
         made = hmac.new(key.encode(), data.replace(there, UNSIGNED.encode()), hashlib.sha256).hexdigest()
         if hmac.compare_digest(made.encode(), there):
             return "signed, and the signature is right"
-    raise InputError(f"{path}: the signature is not that of this file with this key: was it changed, is the key its?")
+    raise InputError(f"{path}: the signature does not match file and key: was the file changed, is the key right?")
 
 
 def packed_acquisition(path: Path, capture: Capture, key: str | None) -> bytes:
     if not capture.rate:
-        raise InputError(f"{path}: nothing says how many samples a second these are: give --rate")
+        raise InputError(f"{path}: the sample rate is unknown: give --rate")
     channels = capture.values.shape[1]
     names = capture.names or tuple(f"channel{i}" for i in range(channels))
     units = (AUDIO_UNITS,) * channels if capture.counts else capture.units or ("",) * channels

@@ -1,4 +1,4 @@
-"""A sensor's samples in .wav, .csv and .npz files. Nothing in them is trusted: values are numbers, finite, in rows of
+"""A sensor's samples in .wav, .csv and .npz files. Files are untrusted: values must be finite numbers, in rows of
 one length."""
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from edgelora.core.formats.npz import read_npz, write_npz
 
 MAX_CHANNELS = 256
 MAX_VALUES = MAX_RECORDING_BYTES // 2  # numbers of a recording: two bytes each, as counts or as the shortest text
-TIME_NAMES = ("timestamp", "time", "t")  # of a .csv's first column, in milliseconds as Edge Impulse has it
+TIME_NAMES = ("timestamp", "time", "t")  # of a .csv's first column, in milliseconds as in Edge Impulse's files
 
 
 @dataclass(frozen=True)
 class Capture:
-    """What a file holds: values, float64 [n, channels], and what it says of them.
+    """A file's content: values, float64 [n, channels], and their metadata.
 
-    rate: samples a second, None if the file doesn't say. units: of each channel; empty: it doesn't say. counts: the
-    values are a sensor's counts of 16 bits. signature: what became of it, in words; empty if the format has none.
+    rate: samples per second, None if unknown. units: of each channel; empty if unknown. counts: the
+    values are a sensor's counts of 16 bits. signature: its status, in words; empty if the format has none.
     """
 
     values: NDArray[np.float64]
@@ -54,7 +54,7 @@ def checked_values(path: Path, rows: Any) -> NDArray[np.float64]:
     if values.ndim != 2 or values.dtype.kind not in "iuf" or values.shape[1] > MAX_CHANNELS:
         raise InputError(f"{path}: has values of shape {values.shape}, type {values.dtype}", remedy=remedy)
     if values.size > MAX_VALUES:
-        raise InputError(f"{path}: has {values.size} values, {MAX_VALUES} are possible: cut it into parts")
+        raise InputError(f"{path}: has {values.size} values, the limit is {MAX_VALUES}: split it")
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise InputError(f"{path}: has values that are not finite", remedy=remedy)
@@ -69,8 +69,8 @@ def load_wav(path: Path) -> Capture:
             raw = file.readframes(file.getnframes())
             channels, rate = file.getnchannels(), file.getframerate()
     except (wave.Error, EOFError, RuntimeError) as error:  # the last where a chunk ends outside of its own
-        raise InputError(f"{path}: is no .wav that can be read ({error}): give one of 16 bits PCM") from error
-    whole = len(raw) // (2 * channels)  # a file that was cut off may end within a sample
+        raise InputError(f"{path}: can't be read as .wav ({error}): give 16 bit PCM") from error
+    whole = len(raw) // (2 * channels)  # a truncated file may end within a sample
     values = np.frombuffer(raw[: 2 * channels * whole], "<i2").reshape(whole, channels)
     return Capture(checked_values(path, values), checked_rate(path, rate), counts=True)
 
@@ -113,10 +113,10 @@ def load_npz(path: Path) -> Capture:
     remedy = "write it with numpy.savez(path, samples=..., rate=...)"
     arrays = read_npz(path, remedy, MAX_RECORDING_BYTES)
     if "samples" not in arrays:
-        raise InputError(f"{path}: array 'samples' is missing: it is no recording", remedy=remedy)
+        raise InputError(f"{path}: array 'samples' is missing: it is not a recording", remedy=remedy)
     rate = arrays.get("rate")
     if rate is not None and (rate.size != 1 or rate.dtype.kind not in "iuf"):
-        raise InputError(f"{path}: rate is no number", remedy=remedy)
+        raise InputError(f"{path}: rate is not a number", remedy=remedy)
     values = checked_values(path, arrays["samples"])
     names, units = (_texts(path, arrays.get(name, ()), values.shape[1], name) for name in ("names", "units"))
     counts = arrays["samples"].dtype == np.int16
@@ -130,7 +130,7 @@ def _texts(path: Path, told: Any, channels: int, what: str) -> tuple[str, ...]:
 
 
 def checked_text(told: Any) -> str:
-    """A name or unit as text of at most 100 characters that any file can hold.
+    """A name or unit as text of at most 100 characters, valid in any file.
 
     Half a character, a lone surrogate, which JSON can say, becomes a question mark.
     """
@@ -139,7 +139,7 @@ def checked_text(told: Any) -> str:
 
 def checked_rate(path: Path, rate: Any) -> float:
     if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0.001 <= rate <= 1e7:
-        raise InputError(f"{path}: {str(rate)[:40]} is no rate: give samples a second, 0.001 to 10000000")
+        raise InputError(f"{path}: {str(rate)[:40]} is not a rate: give samples per second, 0.001 to 10000000")
     return float(rate)
 
 

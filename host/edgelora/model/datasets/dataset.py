@@ -23,7 +23,7 @@ from edgelora.core.formats.npz import read_npz, write_npz
 from edgelora.core.formats.signal import Signal
 from edgelora.core.twin import device
 
-HELD_OUT: int = device.module("training").HELD_OUT  # one sample in so many of each class tests what the others trained
+HELD_OUT: int = device.module("training").HELD_OUT  # one sample in this many of each class is held out for testing
 LEAST_TESTED = 4  # samples
 SPLIT_SEED = 0
 
@@ -32,7 +32,7 @@ SPLIT_SEED = 0
 class Dataset:
     """Samples x, float32 [N, height, width, channels], and their labels y, int64 [N], which index `labels`.
 
-    signal: what the samples are made of, if that is known; a base that is quantized on them gets it.
+    signal: of the samples, if known; a base quantized on them gets it.
     """
 
     x: NDArray[np.float32]
@@ -42,7 +42,7 @@ class Dataset:
 
     @staticmethod
     def of(x: NDArray[Any], y: NDArray[Any], labels: Sequence[str] = (), name: str = "data") -> Dataset:
-        """Of x, float [N, height, width, channels], and y, int [N]. Raises InputError, with `name`, for others."""
+        """A data set of x, float [N, height, width, channels], and y, int [N]. InputError for invalid arrays."""
         if problem := _problem(x, y, len(labels)):
             raise InputError(f"{name}: {problem}")
         return Dataset(x.astype(np.float32), y.astype(np.int64), list(labels))
@@ -54,7 +54,7 @@ class Dataset:
         return f"<Dataset of {len(self)} samples of {self.x.shape[1:]}, {self.classes} classes>"
 
     def only(self, labels: Sequence[str]) -> Dataset:
-        """The samples of some of its classes, numbered as these are."""
+        """The samples of the given classes, renumbered in their order."""
         number = {self.labels.index(label): i for i, label in enumerate(labels)}
         chosen = np.isin(self.y, list(number))
         y = np.array([number[int(label)] for label in self.y[chosen]], np.int64)
@@ -62,15 +62,15 @@ class Dataset:
 
     @property
     def classes(self) -> int:
-        """How many classes a network for this set has to tell apart."""
+        """The number of classes of a network for this set."""
         return len(self.labels) or int(self.y.max()) + 1
 
 
 def by_name(data: Dataset, names: Sequence[str], whose: str) -> Dataset:
-    """`data` with its classes numbered as `names` has them, which are a network's; `whose` is what it is called.
+    """`data` with its classes renumbered to a network's class `names`; `whose` is the network's name.
 
-    Without names on either side, with mere numbers for `names` or one that stands twice there, numbers count as they
-    are. InputError for samples of a class whose name is none of these.
+    Without names on either side, or if `names` are only numbers or not unique, numbers are kept.
+    InputError for samples of a class that is not among the names.
     """
     if not data.labels or len(set(names)) < max(len(names), 1) or list(names) == [str(i) for i in range(len(names))]:
         return data
@@ -91,7 +91,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def channels_last(x: NDArray[Any]) -> NDArray[Any]:
-    """Samples as this project has them, [N, height, width, channels], from PyTorch's [N, C, H, W], [N, C, W] or [N, C].
+    """Samples in this project's layout, [N, height, width, channels], from PyTorch's [N, C, H, W], [N, C, W] or [N, C].
 
     Raises ValueError for other numbers of axes.
     """
@@ -106,8 +106,8 @@ def channels_last(x: NDArray[Any]) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class Parts:
-    """What trains and what tests. tested_on: what the test samples are, in words that follow "tested on"; seen: how
-    many of them are among the training samples too."""
+    """Training and test data. tested_on: a description of the test samples that follows "tested on"; seen: how
+    many of them are also training samples."""
 
     train: Dataset
     test: Dataset
@@ -116,22 +116,22 @@ class Parts:
 
 
 def parts(train: Dataset, test: Dataset, tested_on: str) -> Parts:
-    """These samples, with a word about those that are in both parts; test's classes are numbered as train's."""
+    """Training and test data, with a remark on samples in both; test's classes are renumbered to train's."""
     if train.labels and set(test.labels) <= set(train.labels):
         test = by_name(test, train.labels, tested_on)
     trained = {row.tobytes() for row in train.x}
     seen = sum(row.tobytes() in trained for row in test.x)
     if seen == len(test):
-        tested_on += ": all of them were trained on too, so this says nothing about new ones"
+        tested_on += ": all of them were also trained on, so this says nothing about new ones"
     elif seen:
-        tested_on += f": {seen} of the {len(test)} were trained on too"
+        tested_on += f": {seen} of the {len(test)} were also trained on"
     return Parts(train, test, tested_on, seen)
 
 
 def split(whole: Dataset, name: str, otherwise: str = "") -> Parts:
     """One sample in `HELD_OUT` of each class to test on, the others to train on; `name` is where they are from.
 
-    The same samples give the same parts. InputError if these are too few. otherwise: what else can be given then.
+    Deterministic. InputError if there are too few samples. otherwise: the alternative to name in the message.
     """
     held = held_out(whole.y, SPLIT_SEED)
     count = int(held.sum())
@@ -152,7 +152,7 @@ def split(whole: Dataset, name: str, otherwise: str = "") -> Parts:
 def held_out(y: NDArray[np.integer], seed: int | None = None) -> NDArray[np.bool_]:
     """Which samples to test on, of labels y [N]: one in `HELD_OUT` of each class.
 
-    They are neighbours, as windows of one recording overlap and are alike: the last ones, or from where `seed` says.
+    They are neighbours, as windows of one recording overlap: the last ones, or at a position drawn by `seed`.
     """
     rng = None if seed is None else np.random.default_rng(seed)
     held = np.zeros(len(y), bool)
@@ -168,7 +168,7 @@ def held_out(y: NDArray[np.integer], seed: int | None = None) -> NDArray[np.bool
 
 
 def save_dataset(data: Dataset, path: str | Path) -> None:
-    """Writes `data` as an `.npz` file of the arrays x, y, labels and, if it is known, signal."""
+    """Writes `data` as an `.npz` file of the arrays x, y, labels and, if known, signal."""
     arrays: dict[str, NDArray[Any]] = {"x": data.x, "y": data.y, "labels": np.array(data.labels, np.str_)}
     if data.signal:
         arrays["signal"] = np.array(json.dumps(data.signal.as_json()))
@@ -178,8 +178,8 @@ def save_dataset(data: Dataset, path: str | Path) -> None:
 def load_dataset(path: str | Path) -> Dataset:
     """Reads an `.npz` file with x, float [N, height, width, channels], y, int [N], and optionally the names `labels`.
 
-    An x of three axes, as of time series and flat images, has height 1. The file may also say, as `signal`, what
-    samples are made of: the text of a JSON object (`Signal.of_json`).
+    An x of three axes, such as time series and flat images, has height 1. The file may also have, as `signal`, the
+    samples' signal: the text of a JSON object (`Signal.of_json`).
 
     Raises ValueError, naming the file and the remedy, for missing arrays, wrong shapes or types, values that are not
     finite and labels out of range. Nothing in the file is unpickled.
@@ -195,12 +195,12 @@ def load_dataset(path: str | Path) -> Dataset:
 
 
 def load_inputs(path: str | Path) -> NDArray[Any]:
-    """The array x of an `.npz` file alone, of whatever shape and type. ValueError if there is none."""
+    """Only the array x of an `.npz` file, of any shape and type. ValueError if it is missing."""
     return _load_arrays(path, ("x",))["x"]
 
 
 def load_signal(path: str | Path) -> Signal | None:
-    """What the samples of an `.npz` file are made of, if it says so."""
+    """The signal of an `.npz` file's samples, if it has one."""
     return _signal(_load_arrays(path, ("x",)), path)
 
 
@@ -210,7 +210,7 @@ def _signal(arrays: dict[str, NDArray[Any]], path: str | Path) -> Signal | None:
     try:
         return Signal.of_json(json.loads(str(arrays["signal"])))
     except (json.JSONDecodeError, FormatError) as error:
-        raise InputError(f"{path}: signal is not the text of a JSON object that says it: {error}") from error
+        raise InputError(f"{path}: signal is not the text of a valid JSON object: {error}") from error
 
 
 def load_classes(path: str | Path) -> NDArray[np.int64] | None:
@@ -235,7 +235,7 @@ def _load_arrays(path: str | Path, needed: tuple[str, ...]) -> dict[str, NDArray
 
 
 def _problem(x: NDArray[Any], y: NDArray[Any], labels: int) -> str:
-    """What is wrong with a data set's arrays, for so many labels, or an empty string."""
+    """The fault of a data set's arrays, for `labels` labels, or ""."""
     if x.ndim != 4:
         return f"x has shape {x.shape}; it must be [samples, height, width, channels], with height 1 for time series"
     if not np.issubdtype(x.dtype, np.floating):

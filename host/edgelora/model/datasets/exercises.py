@@ -1,7 +1,7 @@
-"""Exercises that a person does and others that they never did: seglearn's recordings, to tell the unusual by.
+"""Normal and unusual exercises of a person, from seglearn's recordings, for anomaly detection.
 
 Five of the seven exercises are what is normal, two are unseen. A window of 3 s is described by 69 values that a board
-could compute: of each axis the mean, the spread and the energy of seven bands, and how axes go together.
+could compute: of each axis the mean, the spread and the energy of seven bands, and correlations of axes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EXERCISE_PEOPLE = tuple(range(1, 11))
 EXERCISES = 7
 WINDOW, HOP, TEST_HOP = 150, 12, 50  # samples of 50 Hz
 _BANDS = (1, 2, 3, 4, 6, 9, 13, 20)  # edges: bins of a third of a hertz
-_PARTS = (0.0, 0.3, 0.45, 0.65, 1.0)  # of each recording: learned, judging that, residuals, tested
+_PARTS = (0.0, 0.3, 0.45, 0.65, 1.0)  # shares of each recording: training, validation, residuals, test
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ def load_exercises(person: int, unseen: tuple[int, int]) -> Exercises:
     learned, judging, residuals, tested = (
         _values(mine, normal, start, end, TEST_HOP if end == 1 else HOP) for start, end in pairwise(_PARTS)
     )
-    learn = np.concatenate([learned, judging])  # its last quarter judges: of every exercise, by time
+    learn = np.concatenate([learned, judging])  # its last quarter validates: of every exercise, by time
     return Exercises(learn, residuals, tested, _values(mine, unseen, 0.0, 1.0, TEST_HOP))
 
 
 def load_normal_exercises(person: int, unseen: tuple[int, int]) -> NDArray[np.int16]:
-    """All windows [N, 69] of a person without these two exercises: for a base of others to learn from."""
+    """All windows [N, 69] of a person without these two exercises, to pretrain a base for others."""
     return _values(_recordings(person), _others(unseen), 0.0, 1.0, HOP)
 
 

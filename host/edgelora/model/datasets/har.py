@@ -17,17 +17,17 @@ from edgelora.core.formats.signal import Normal, Signal
 from .dataset import Dataset
 
 HAR_SUBJECTS = (1, 2, 3, 4, 5, 6)
-HAR_PEOPLE = tuple(range(1, 11))  # with those that settings were chosen on
+HAR_PEOPLE = tuple(range(1, 11))  # including those that settings were chosen on
 HAR_RATE = 50  # samples a second
 ARMS = ("left", "right")
 HAR_WINDOW = 100  # samples: 2 s
 HAR_HOP = 50  # samples: 1 s
-HAR_TRAIN_HOP = 25  # of the held-out person's training windows, of whom there is little
+HAR_TRAIN_HOP = 25  # of the held-out person's training windows, as there is little data
 TRAIN, TEST = (0.0, 0.3), (0.4, 1.0)  # shares of a recording's time that the held-out person trains and tests with
 HAR_UNITS = np.array([1, 1, 1, 4, 4, 4], np.float32)  # accelerometer in g; gyroscope in 4 rad/s, to share one scale
 # As an MPU-6050 counts with ranges of 8 g and 2000 degrees a second.
 HAR_SCALES = (1 / 4096, math.radians(1 / 16.4))
-GESTURES = {"circle": 0, "wave": 2, "shake": 4, "knock": 6}  # and the exercises that stand for them
+GESTURES = {"circle": 0, "wave": 2, "shake": 4, "knock": 6}  # and the exercises that represent them
 HAR_SIGNAL = Signal(
     HAR_RATE,
     6,
@@ -68,7 +68,7 @@ class _Recording:
 
 
 def load_har(subject: int) -> HarData:
-    """Smartwatch windows [N, 1, 100, 6] of 2 s, one a second (two to train on), with `subject` (1 to 6) held out.
+    """Smartwatch windows [N, 1, 100, 6] of 2 s, one per second (two for training), with `subject` (1 to 6) held out.
 
     Channels are three of acceleration in g and three of rotation in units of 4 rad/s. Recordings are cut by time
     before windowing, so that no window lies in two parts. Raises ModuleNotFoundError without seglearn.
@@ -87,7 +87,7 @@ def load_har(subject: int) -> HarData:
 
 
 def har_takes(subject: int, part: str) -> list[tuple[NDArray[np.int16], int]]:
-    """What a person's watch counts, int16 [n, 6], and its label: of `train` a window each, of `test` whole recordings.
+    """A person's watch data in counts, int16 [n, 6], with labels: windows of `train`, whole recordings of `test`.
 
     They are those of `load_har`; the windows of a `test` recording are one after the other, HAR_HOP apart.
     """
@@ -99,9 +99,9 @@ def har_takes(subject: int, part: str) -> list[tuple[NDArray[np.int16], int]]:
 
 
 def demo_motion(name: str) -> NDArray[np.float64]:
-    """A recording for a simulated sensor, HAR_RATE rows a second: g and rad/s, [n, 6]. InputError for other names.
+    """A recording for a simulated sensor, HAR_RATE rows per second: g and rad/s, [n, 6]. InputError for other names.
 
-    An exercise of person 3 stands for each gesture of the guide: "circle" is the first 40 % of its longest recording,
+    An exercise of person 3 represents each gesture of the guide: "circle" is the first 40 % of its longest recording,
     "circle-later" the rest, and "" all of them, one after the other.
     """
     gesture, _, part = name.partition("-")
@@ -133,7 +133,7 @@ def load_har_people(subjects: tuple[int, ...]) -> Dataset:
 
 @functools.lru_cache(maxsize=2)
 def _load_watch(subjects: tuple[int, ...]) -> tuple[list[_Recording], list[str]]:
-    """Recordings of `subjects` alone, and the exercises' names.
+    """Recordings of `subjects`, and the exercises' names.
 
     Reads the file that `seglearn.datasets.load_watch` reads: importing seglearn needs pandas, which it doesn't declare.
     """

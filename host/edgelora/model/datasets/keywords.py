@@ -3,11 +3,11 @@
 Ten keywords, other words ("unknown") and mere noise ("silence"), as in P. Warden, "Speech Commands", 2018,
 arXiv:1804.03209, but spoken by espeak-ng and flite with varied speed and pitch, in clips of 1 s at 16 kHz with random
 position, level and noise. Features are those of the board's own sound front end (SPEC.md, section 15): 98 rows of 40
-mel bands, one every 10 ms. Half a second of the clip's noise goes before, as a microphone that listens has heard it.
+mel bands, one every 10 ms. Half a second of the clip's noise precedes it, as with a listening microphone.
 
-A base is pretrained on many voices of espeak-ng, English ones and foreigners who read English words as their own, and
+A base is pretrained on many voices of espeak-ng, native and non-native speakers of English, and
 on one recorded speaker of flite. The voices that it is personalized to, `VOICES`, are never among them: other recorded
-speakers, a whisperer, and foreigners of other languages.
+speakers, a whisperer, and non-native speakers with other first languages.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ SPEAKERS = (
     "Reed adam anika antonio aunty belinda boris david ed grandma grandpa gustave ian john klatt linda max miguel "
     "pablo paul quincy rob shelby steph travis victor zac"
 )
-FOREIGN = ("fr-fr", "it", "nl", "pt-br", "ru", "sv", "tr")  # languages that no voice of `VOICES` has
+FOREIGN = ("fr-fr", "it", "nl", "pt-br", "ru", "sv", "tr")  # languages of no voice in `VOICES`
 
 
 def _speaking(who: list[str], accents: Sequence[str]) -> list[Voice]:
@@ -79,9 +79,9 @@ class Recording:
     other_clips: int  # of any other words, of each voice
     silent_clips: int  # of each voice
     seed: int
-    speed: tuple[float, float] = (0.8, 1.25)  # times the voice's own
-    pitch: tuple[float, float] = (-3.0, 3.0)  # semitones from the voice's own
-    stretch: tuple[float, float] = (1.0, 1.0)  # resampling, which makes another throat
+    speed: tuple[float, float] = (0.8, 1.25)  # relative to the voice's default
+    pitch: tuple[float, float] = (-3.0, 3.0)  # semitones from the voice's default
+    stretch: tuple[float, float] = (1.0, 1.0)  # resampling, which changes the vocal tract
     snr_db: tuple[float, float] = (5.0, 30.0)  # of the word
     level_db: tuple[float, float] = (-30.0, -15.0)  # rms of the word, of full scale
 
@@ -96,7 +96,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class KwsData:
-    """Keyword spotting with one voice held out; the parts are made when asked for.
+    """Keyword spotting with one voice held out; the parts are generated on first use.
 
     pretrain, known: the pretraining voices', to train and to test on; train, test: the held-out voice's.
     """
@@ -120,7 +120,7 @@ class KwsData:
         return spoken([VOICES[self.voice]], "test")
 
     def takes(self, part: str) -> list[tuple[NDArray[np.int16], int]]:
-        """What a microphone hears of the held-out voice, int16 [24000, 1], and its label: of `train` or `test`."""
+        """Microphone signals of the held-out voice, int16 [24000, 1], with labels: of `train` or `test`."""
         voice, how = VOICES[self.voice], PARTS[part]
         lines = _script(voice, how)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -136,13 +136,13 @@ def load_kws(voice: str) -> KwsData:
 
 
 def part_key(voices: list[Voice], part: str) -> str:
-    """A name for a part of the data as these voices speak it: another one whenever a setting changes."""
+    """A cache key of a part of the data with these voices, which changes with any setting."""
     made_by = repr((voices, asdict(PARTS[part]), LABELS, OTHER_WORDS, FORMULA))
     return hashlib.sha256(made_by.encode()).hexdigest()[:12]
 
 
 def spoken(voices: list[Voice], part: str, cache: Path = CACHE) -> Dataset:
-    """A part of the data as these voices speak it: from the cache if it was made before."""
+    """A part of the data with these voices, from the cache if possible."""
     path = cache / f"{part}-{part_key(voices, part)}.npz"
     if not path.exists():
         save_dataset(record(voices, PARTS[part]), path)
@@ -150,7 +150,7 @@ def spoken(voices: list[Voice], part: str, cache: Path = CACHE) -> Dataset:
 
 
 def record(voices: list[Voice], how: Recording) -> Dataset:
-    """Speaks, spoils and analyses every clip of a part."""
+    """Synthesizes, distorts and analyses every clip of a part."""
     plan = [(voice, *line) for voice in voices for line in _script(voice, how)]
 
     def analysed(line: tuple[Voice, int, str, int]) -> NDArray[np.int16]:
@@ -170,7 +170,7 @@ def features(sound: NDArray[np.int16]) -> NDArray[np.int16]:
 
 
 def _script(voice: Voice, how: Recording) -> list[tuple[int, str, int]]:
-    """What a voice says: label, word (empty for silence) and the number of the repetition."""
+    """The utterances of a voice: label, word (empty for silence) and number of the repetition."""
     others = _rng(voice, "", 0, how).permutation(np.resize(OTHER_WORDS.split(), how.other_clips))
     words = [(word, i) for word in KEYWORDS for i in range(how.keyword_clips)]
     words += [(str(word), i) for i, word in enumerate(others)]
@@ -179,16 +179,16 @@ def _script(voice: Voice, how: Recording) -> list[tuple[int, str, int]]:
 
 
 def _rng(voice: Voice, word: str, repetition: int, how: Recording) -> np.random.Generator:
-    """A clip's own generator, so that no clip depends on which others are made."""
+    """A clip's own generator, so that clips are independent of each other."""
     who = f"{voice.program} {voice.identity} {voice.pitch:g}"
     return np.random.default_rng([how.seed, zlib.crc32(f"{who}: {word}".encode()), repetition])
 
 
 def clip(voice: Voice, word: str, repetition: int, how: Recording) -> NDArray[np.int16]:
-    """What a microphone hears: `BEFORE` samples of noise, then a second with the word (or nothing) somewhere in it."""
+    """A microphone signal: `BEFORE` samples of noise, then a second with the word (or nothing) at a random position."""
     rng = _rng(voice, word, repetition + 1, how)
     level, snr = 10 ** (rng.uniform(*how.level_db) / 20), 10 ** (rng.uniform(*how.snr_db) / 20)
-    noise = colored_noise(rng) * level / snr  # a second that goes over into itself
+    noise = colored_noise(rng) * level / snr  # a second of noise that loops seamlessly
     second = noise.copy()
     if word:
         speed, pitch = rng.uniform(*how.speed), rng.uniform(*how.pitch)

@@ -10,12 +10,12 @@
 A machine's parameters are drawn from its number: speed, teeth, bearing, resonances, levels, mounting. Load and speed of
 each stream drift by the stream's seed. The sensor is an accelerometer such as an LSM6DS3: one axis, 833 samples a
 second, +-8 g. Faults have severities 1 to 5, each twice the amplitude of the one before. They differ in how easily they
-are detected: bearing faults at once, worn teeth hardly at 3.
+are detected: bearing faults immediately, worn teeth hardly at 3.
 
-Frequencies follow the kinematics of gears and rolling bearings. Levels are plausible choices, measured nowhere: the
+Frequencies follow the kinematics of gears and rolling bearings. Levels are plausible choices, not measured: the
 ranges in `machine`, and in g or as shares the steps of faults, the effect of load and the noise below.
 
-Counts are the same on every computer: phases are integers, waves and impulse responses tables of integers, sums exact.
+Counts are identical on every computer: phases are integers, waves and impulse responses integer tables, sums exact.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _BANDWIDTH = 0.45  # of the rate, which the sensor's filter lets pass
 
 @dataclass(frozen=True)
 class Resonance:
-    """hz: of the structure; damping: of its ringing, a share; level: g of noise that it shapes."""
+    """A resonance. hz: of the structure; damping: ratio of its decay; level: g of the noise that it shapes."""
 
     hz: float
     damping: float
@@ -78,7 +78,7 @@ class Machine:
 
 
 def machine(number: int) -> Machine:
-    """The machine of this number, always the same. InputError below 0."""
+    """The machine with this number, deterministic. InputError below 0."""
     if number < 0:
         raise InputError(f"machine {number}: give 0 or more")
     rng = np.random.default_rng([number, 1])
@@ -112,7 +112,7 @@ def machine(number: int) -> Machine:
 def vibration(of: Machine, windows: int, seed: int, fault: str | None = None, severity: int = 0) -> NDArray[np.int16]:
     """Counts of a stream of this many windows, int16 [windows * MACHINE_WINDOW], normal or with a fault.
 
-    The same arguments give the same counts. InputError for a fault or severity that is none.
+    Deterministic. InputError for an unknown fault or severity.
     """
     if fault is not None and fault not in FAULTS:
         raise InputError(f"fault {fault!r}: choose one of {', '.join(FAULTS)}")
@@ -134,7 +134,7 @@ def vibration(of: Machine, windows: int, seed: int, fault: str | None = None, se
 
 
 def machine_signal(normal: Normal) -> Signal:
-    """What a base's input is made of: the front end's outputs, normalized."""
+    """The signal of a base's input: the front end's outputs, normalized."""
     return Signal(MACHINE_RATE, 1, MACHINE_WINDOW, MACHINE_WINDOW, (normal,), "spectral", "1/256 octave")
 
 

@@ -1,4 +1,4 @@
-"""Human voices: what telephone exchanges say, in five languages, from Debian's packages.
+"""Human voices: prompts of telephone exchanges, in five languages, from Debian's packages.
 
 `asterisk-core-sounds-LANGUAGE-g722` has 131 minutes in all, one speaker a language, at 16 kHz; libspandsp decodes them.
 """

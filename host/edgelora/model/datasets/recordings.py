@@ -1,4 +1,4 @@
-"""A sensor's samples in files, by the endings of their names, and what a base's signal makes of them."""
+"""A sensor's samples in files of several formats, and their conversion to a base's signal."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from .acquisition import load_acquisition, packed_acquisition
 from .capture import Capture, load_csv, load_npz, load_wav, save_csv, save_npz, save_wav
 from .dataset import Dataset
 
-NEAR: float = device.module("pipeline").NEAR  # how far a recording's rate may be from a signal's, as on boards
+NEAR: float = device.module("pipeline").NEAR  # relative tolerance of a recording's rate, as on boards
 ENDS = 32767  # of counts, where they saturate
-MUCH_BEYOND = 0.01  # of all values: a sensor that is shaken hard is there for a moment
+MUCH_BEYOND = 0.01  # of all values: a hard shake saturates briefly
 SILENT = 7  # counts
-FAR = 12.0  # times as large as what a base learned, or as small: gestures of other people are 0.6 to 2.5 times
+FAR = 12.0  # ratio to the base's training data, up or down: gestures of other people are 0.6 to 2.5 times
 MOST_TOLD = 6
 PLAIN = {".csv": (load_csv, save_csv), ".wav": (load_wav, save_wav), ".npz": (load_npz, save_npz)}
-SIGNED = (".json", ".cbor")  # kinds that have room for a signature
-SAME = {  # units, and what they are in others
+SIGNED = (".json", ".cbor")  # formats with a signature
+SAME = {  # units, and their conversion factors
     "m/s2": ("g", 1 / 9.80665),
     "m/s^2": ("g", 1 / 9.80665),
     "mg": ("g", 0.001),
@@ -40,19 +40,19 @@ SAME = {  # units, and what they are in others
 
 
 def load_capture(path: Path, key: str | None = None) -> Capture:
-    """Reads a file by the ending of its name.
+    """Reads a recording; the file's suffix gives its format.
 
-    key: what Edge Impulse's files are signed with; a wrong signature is an InputError then. Without a key it is not
-    checked, as `signature` of the capture says. Raises InputError for files that can't be used.
+    key: of Edge Impulse's signature; a wrong signature raises InputError. Without a key it is not
+    checked, see `signature` of the capture. Raises InputError for invalid files.
     """
     kind = _kind(path, key)
     if (size := path.stat().st_size) > MAX_RECORDING_BYTES:
-        raise InputError(f"{path}: has {size} bytes, {MAX_RECORDING_BYTES} are possible: cut it into parts")
+        raise InputError(f"{path}: has {size} bytes, the limit is {MAX_RECORDING_BYTES}: split it")
     return load_acquisition(path, path.read_bytes(), key) if kind in SIGNED else PLAIN[kind][0](path)
 
 
 def save_capture(capture: Capture, path: Path, key: str | None = None) -> None:
-    """Writes a file by the ending of its name; key: signs it. InputError for what its kind can't hold."""
+    """Writes a recording in the format of the file's suffix; key: signs it. InputError if the format can't store it."""
     kind = _kind(path, key)
     if kind in SIGNED:
         write_atomic(path, packed_acquisition(path, capture, key))
@@ -61,7 +61,7 @@ def save_capture(capture: Capture, path: Path, key: str | None = None) -> None:
 
 
 def with_rate(capture: Capture, rate: float) -> Capture:
-    """The same with a rate, in Hz, that its file doesn't say."""
+    """The capture with a rate, in Hz, that its file lacks."""
     if not 0.001 <= rate <= 1e7:
         raise InputError(f"a rate of {rate:g}: give samples a second, 0.001 to 10000000")
     return replace(capture, rate=rate)
@@ -71,7 +71,7 @@ def _kind(path: Path, key: str | None) -> str:
     kind = path.suffix.lower()
     if kind not in PLAIN and kind not in SIGNED:
         raise InputError(
-            f"{path}: {kind or 'no ending'} is no kind of recording", remedy=f"give {', '.join((*PLAIN, *SIGNED))}"
+            f"{path}: {kind or 'no ending'} is not a recording format", remedy=f"give {', '.join((*PLAIN, *SIGNED))}"
         )
     if key is not None and kind not in SIGNED:
         raise InputError(f"{path}: a {kind} has no signature", remedy="leave the key out, or take a .json or .cbor")
@@ -83,7 +83,7 @@ def _kind(path: Path, key: str | None) -> str:
 
 @dataclass(frozen=True)
 class Recording:
-    """Samples as a sensor counts them, int16 [n, channels]; rate: in Hz, if the file says it."""
+    """Samples in a sensor's counts, int16 [n, channels]; rate: in Hz, if known."""
 
     counts: NDArray[np.int16]
     rate: float | None = None
@@ -111,12 +111,12 @@ def _counts(path: Path, capture: Capture, signal: Signal, units: bool) -> NDArra
     values = capture.values
     if (units or capture.units) and not capture.counts:
         if len(signal.normals) != signal.channels:
-            raise InputError(f"{path}: this base says nothing of its samples' units", remedy="give counts")
+            raise InputError(f"{path}: this base does not know its samples' units", remedy="give counts")
         return signal.counts_of_units(converted(path, capture, re.split(r"[,;\s]+", signal.units)))
     if (values != np.round(values)).any() or values.min() < -32768 or values.max() > 32767:
         raise InputError(
-            f"{path}: has values that are no counts of 16 bits",
-            remedy=f"say --units if they are in {signal.units or 'units'}",
+            f"{path}: has values that are not 16-bit counts",
+            remedy=f"give --units if they are in {signal.units or 'units'}",
         )
     return values.astype(np.int16)
 
@@ -124,7 +124,7 @@ def _counts(path: Path, capture: Capture, signal: Signal, units: bool) -> NDArra
 def converted(path: Path, capture: Capture, wanted: Sequence[str]) -> NDArray[np.float64]:
     """A capture's values [n, channels], each channel in one of these units.
 
-    InputError for a unit that none of them is known to be; a file that says no units has them.
+    InputError for a unit that can't be converted; a file without units is assumed to have them.
     """
     factors = []
     for i, unit in enumerate(capture.units):
@@ -140,9 +140,9 @@ def converted(path: Path, capture: Capture, wanted: Sequence[str]) -> NDArray[np
 
 
 def doubts(counts: NDArray[np.int16], signal: Signal) -> str:
-    """What makes it unlikely that counts [..., channels] are what a signal says, in words; "" if nothing does.
+    """Why counts [..., channels] are unlikely for a signal, in words; "" if they are plausible.
 
-    Such as units that were taken for counts, counts that were taken for units, other units, a sensor that is not there.
+    Examples: units mistaken for counts, counts mistaken for units, other units, a missing sensor.
     """
     counts = counts.reshape(-1, counts.shape[-1])
     if not counts.any():
@@ -160,9 +160,9 @@ def doubts(counts: NDArray[np.int16], signal: Signal) -> str:
     rms = np.sqrt(((counts * np.array(signal.scales)) ** 2).mean(axis=0)) / usual
     far = int(rms.argmax())
     if rms[far] > FAR:
-        return f"channel {far + 1} is {rms[far]:.0f} times as large as in what the base learned: {_expected(signal)}"
+        return f"channel {far + 1} is {rms[far]:.0f} times as large as in the base's training data: {_expected(signal)}"
     if rms.max() < 1 / FAR:
-        return f"the values are less than {1 / FAR:.0%} of what the base learned: {_expected(signal)}"
+        return f"the values are less than {1 / FAR:.0%} of those in the base's training data:  {_expected(signal)}"
     return ""
 
 
@@ -178,7 +178,7 @@ def windows_of(recordings: Sequence[tuple[str, Recording]], signal: Signal, hop:
     short, or make more windows than memory is to hold.
     """
     if signal.front != "none":
-        raise InputError(f"windows of a signal with the front end {signal.front!r} are no samples: take `listen`")
+        raise InputError(f"windows with the front end {signal.front!r} can't be samples: use `listen`")
     real = ((label, inputs_of(recording.counts, signal)) for label, recording in recordings)
     return replace(_cut(list(real), signal.window, hop or signal.hop), signal=signal)
 
@@ -186,7 +186,7 @@ def windows_of(recordings: Sequence[tuple[str, Recording]], signal: Signal, hop:
 def _cut(recordings: Sequence[tuple[str, NDArray[np.floating]]], window: int, hop: int) -> Dataset:
     """Windows [N, 1, window, channels] of labelled values [n, channels], classes in order of names.
 
-    InputError where there are none, or more than memory is to hold, which is found before any is cut.
+    InputError if there are none, or more than the memory limit, which is checked first.
     """
     starts = [range(0, len(values) - window + 1, hop) for _, values in recordings]
     count = sum(map(len, starts))
@@ -195,7 +195,7 @@ def _cut(recordings: Sequence[tuple[str, NDArray[np.floating]]], window: int, ho
     size = 4 * count * window * recordings[0][1].shape[1]
     if size > MAX_ARRAYS_BYTES:
         raise InputError(
-            f"{count} windows of {window} samples take {size} bytes, {MAX_ARRAYS_BYTES} are possible",
+            f"{count} windows of {window} samples need {size} bytes, the limit is {MAX_ARRAYS_BYTES}",
             remedy="give a larger --hop, or fewer recordings at once",
         )
     labels = sorted({label for label, _ in recordings})
@@ -207,7 +207,7 @@ def _cut(recordings: Sequence[tuple[str, NDArray[np.floating]]], window: int, ho
 def cut_windows(captures: Sequence[tuple[str, Capture]], window: int, hop: int | None = None) -> Dataset:
     """Labelled captures as windows of their own values, [N, 1, window, channels]; classes in order of names.
 
-    For a network that is yet to be trained, by any framework. hop: samples from a window to the next (half a window).
+    For training a network, in any framework. hop: samples from a window to the next (half a window).
     InputError for captures with other channels, units or rates than the first, and if all are too short
     or make more windows than memory is to hold.
     """

@@ -17,16 +17,16 @@ from edgelora.base.errors import EdgeloraError
 Wave = NDArray[np.float64]  # [time], full scale 1
 CACHE = resources.cache("kws")
 RATE = 16000  # samples a second; a clip is one second
-SPEECH_VERSION = 2  # of what `speak` gives for the same arguments: part of the names under which clips are kept
+SPEECH_VERSION = 2  # version of `speak`'s output, part of cache keys
 
 
 class SpeechError(EdgeloraError, RuntimeError):
-    """The program that speaks the keywords is not there, or failed."""
+    """The speech synthesizer is missing, or failed."""
 
 
 @dataclass(frozen=True)
 class Voice:
-    """A synthesizer's voice. pitch: in Hz, for flite, which has to be told."""
+    """A synthesizer's voice. pitch: in Hz, which flite requires."""
 
     program: str
     identity: str
@@ -43,9 +43,9 @@ def colored_noise(rng: np.random.Generator) -> Wave:
 
 
 def speak(voice: Voice, word: str, speed: float, pitch: float, stretch: float = 1.0) -> Wave:
-    """A word at 16 kHz without the silence around it. speed: times the voice's own; pitch: semitones from its own.
+    """A word at 16 kHz without surrounding silence. speed: relative to the voice's; pitch: semitones relative to it.
 
-    espeak-ng draws a voice's breath by the second at which it speaks, unless told (-D) to draw the same every time.
+    espeak-ng seeds a voice's breath noise by the time, unless deterministic (-D).
     """
     if voice.program == "flite":
         tone = voice.pitch * 2 ** (pitch / 12)

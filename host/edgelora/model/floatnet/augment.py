@@ -1,4 +1,4 @@
-"""Augmentation of motion and speech by what differs between people: how a sensor sits, how fast and how
+"""Augmentation of motion and speech by differences between people: how a sensor sits, how fast and how
 widely they move, what microphone they speak into."""
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ ONE_SPEAKER = Speaking(
 
 
 def augmentation(kind: str, shape: layers.Shape) -> train.Augment:
-    """One of `AUGMENTATIONS` for windows of this shape and of one person. ValueError if it is for others.
+    """One of `AUGMENTATIONS` for windows of this shape and of one person. ValueError if it does not fit.
 
-    Motion is varied as much as in pretraining, speech half as much (chosen with people who are in no benchmark).
+    Motion is varied as much as in pretraining, speech half as much (tuned on people outside the benchmarks).
     """
     height, _, channels = shape
     if (height == 1, channels) != {"motion": (True, 6), "speech": (False, 1)}[kind]:
@@ -69,7 +69,7 @@ def augment_speech(x: layers.Array, rng: np.random.Generator, speaking: Speaking
 
 
 def augment_motion(x: layers.Array, rng: np.random.Generator, wearer: Wearer) -> layers.Array:
-    """Windows [N, 1, time, 6] as if worn and moved by somebody else; a stretched window repeats its edge samples."""
+    """Windows [N, 1, time, 6] as if worn by another person; a stretched window repeats its edge samples."""
     n, _, time, _ = x.shape
     tempo, vigour = (
         deterministic_math.exp(deterministic_math.normal(rng, (n, 1, 1, 1), scale))

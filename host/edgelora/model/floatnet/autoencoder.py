@@ -1,4 +1,4 @@
-"""Pretraining of autoencoders: dense networks that give back their input through a narrow layer."""
+"""Pretraining of autoencoders: dense networks that reconstruct their input through a narrow layer."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from . import layers, train
 def pretrain_autoencoder(
     x: NDArray[np.float32], hidden: Sequence[int], epochs: int, seed: int = 0, progress: Progress = no_progress
 ) -> layers.FloatNet:
-    """Trains dense layers of so many outputs, and one more, to give back x [N, D]. The narrowest has no activation.
+    """Trains dense layers of these sizes, and an output layer, to reconstruct x [N, D]. The narrowest is linear.
 
-    The same data and seed give the same network, to the last bit, on every computer.
+    The same data and seed give a bit-identical network on every computer.
     """
     if x.ndim != 2 or not len(x) or not hidden or min(hidden) < 1:
         raise InputError(f"rows {x.shape} and hidden layers {list(hidden)}: give [N, D] and one layer or more")

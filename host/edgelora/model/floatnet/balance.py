@@ -1,4 +1,4 @@
-"""Equal reach for the channels of a layer, so that one INT8 grid fits them all."""
+"""Equalizes the ranges of a layer's channels, so that one INT8 grid fits them all."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def balanced(net: FloatNet, x: Array) -> FloatNet:
 
 
 def _floored(peaks: layers.Array) -> layers.Array:
-    """Peaks of channels, of those (nearly) without use as if they had a hundredth of the highest."""
+    """Peaks of channels, at least a hundredth of the highest."""
     return np.maximum(peaks, max(float(peaks.max()), 1e-6) / 100)

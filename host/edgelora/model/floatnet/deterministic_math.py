@@ -1,9 +1,9 @@
-"""Arithmetic whose result is the same on every computer, to the last bit, for networks that are trained there.
+"""Bit-identical arithmetic on every computer, for training networks.
 
-Libraries of linear algebra add in an order of their own, by processor and number of threads, and fuse or don't;
-exponentials and sines differ in their last bits by the instructions that a processor has. NumPy's own sums, products,
-quotients and square roots, element by element, don't: IEEE 754 defines them. All here is made of these, or of sums in
-which nothing is ever rounded, so that their order doesn't matter.
+Linear algebra libraries sum in an order that depends on processor and threads, and may fuse operations;
+exponentials and sines differ in their last bits between processors. NumPy's own sums, products,
+quotients and square roots, element by element, don't: IEEE 754 defines them. This module uses only these, or sums
+without rounding, whose order doesn't matter.
 """
 
 from __future__ import annotations

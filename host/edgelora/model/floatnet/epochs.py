@@ -1,3 +1,3 @@
-"""How often pretraining goes through its data, for who asks before anything is trained."""
+"""The number of pretraining epochs, importable without the training code."""
 
 MOTION_EPOCHS, SPEECH_EPOCHS = 40, 12

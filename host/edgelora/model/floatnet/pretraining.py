@@ -1,9 +1,9 @@
-"""Pretraining of the base networks that go onto the board: a small 1-D convolutional net over sensor windows, and the
+"""Pretraining of base networks for boards: a small 1-D convolutional net over sensor windows, and the
 DS-CNN for keywords.
 
 The former's int8 size is fixed by the smallest board: for windows of 100 samples on six channels 91 thousand
-multiply-accumulates an inference, activations of at most 800 bytes, 6.5 KB of weights. What lets both work for people
-they never saw is augmentation with what differs between these: how a sensor sits, how fast and how widely they move,
+multiply-accumulates per inference, activations of at most 800 bytes, 6.5 KB of weights. Both generalize to unseen
+people by augmentation with differences between people: how a sensor sits, how fast and how widely they move,
 what microphone they speak into.
 """
 
@@ -22,8 +22,8 @@ from .balance import balanced
 from .epochs import MOTION_EPOCHS, SPEECH_EPOCHS
 from .zoo import ds_cnn, har_net
 
-PRETRAINING_VERSION = 2  # of what comes out for the same data and seed: part of the names under which bases are kept
-BALANCED_ON = 512  # samples that show how far each channel reaches
+PRETRAINING_VERSION = 2  # version of the result for equal data and seed, part of cache keys
+BALANCED_ON = 512  # samples that measure each channel's range
 
 
 def pretrain(
@@ -35,9 +35,9 @@ def pretrain(
 ) -> layers.FloatNet:
     """Trains `har_net` on windows [N, 1, time, channels], `ds_cnn` on spectrograms [N, time, coefficients, 1].
 
-    The same data and seed give the same network, to the last bit, on every computer. Six-channel windows (three axes of
-    acceleration, three of angular rate) are augmented as `wearer` says, spectrograms by `augment_speech`, others not.
-    `progress` is told of every epoch and its mean loss in nats.
+    The same data and seed give a bit-identical network on every computer. Six-channel windows (three axes of
+    acceleration, three of angular rate) are augmented by `wearer`, spectrograms by `augment_speech`, others not.
+    `progress` reports every epoch and its mean loss in nats.
     """
     if not 2 <= data.classes <= MAX_CLASSES:
         raise InputError(

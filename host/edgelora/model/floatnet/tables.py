@@ -1,4 +1,4 @@
-"""Functions of one real value as tables, so that files can hold them."""
+"""Functions of one real value as tables, which files can store."""
 
 from __future__ import annotations
 

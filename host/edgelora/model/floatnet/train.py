@@ -63,9 +63,9 @@ class Adam:
 
 
 class RunningMean:
-    """Of parameters: about the mean of their last 1 / (1 - kept) values, of fewer while there are fewer.
+    """A running mean of parameters over about the last 1 / (1 - kept) values, or fewer at the start.
 
-    It generalizes better than the last ones (B. Polyak and A. Juditsky, 1992).
+    It generalizes better than the last values (B. Polyak and A. Juditsky, 1992).
     """
 
     def __init__(self, parameters: Sequence[Array], kept: float) -> None:
@@ -73,14 +73,14 @@ class RunningMean:
         self.means = [p.copy() for p in self.parameters]
 
     def step(self) -> None:
-        """Takes the parameters' values in."""
+        """Adds the parameters' current values to the mean."""
         self.steps += 1
         share = max(1 - self.kept, 10 / (self.steps + 10))
         for mean, p in zip(self.means, self.parameters, strict=True):
             mean += share * (p - mean)
 
     def assign(self) -> None:
-        """Gives the parameters their means."""
+        """Sets the parameters to their means."""
         for mean, p in zip(self.means, self.parameters, strict=True):
             p[...] = mean
 

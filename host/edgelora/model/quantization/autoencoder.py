@@ -1,4 +1,4 @@
-"""Quantization of networks that give back their input: both ends on one grid, so that an input is its own target."""
+"""Quantization of autoencoders: input and output share a grid, so an input is its own target."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .quantize import quantize
 
 
 def quantize_autoencoder(net: FloatNet, x: Array) -> QuantModel:
-    """Quantizes a network that gives back its input, calibrating on x [N, H, W, C] in spreads of its values.
+    """Quantizes an autoencoder, calibrating on x [N, H, W, C] in spreads of its values.
 
-    Input and output have `STEPS` steps for 1.0 and zero point 0, whatever x reaches: what is beyond 4 is clipped, and
-    an int8 input is the target of its own reconstruction. The loss is mean_squared_error. InputError for a network
+    Input and output have `STEPS` steps for 1.0 and zero point 0, whatever the range of x: values beyond 4 are clipped,
+    and an int8 input is the target of its reconstruction. The loss is mean_squared_error. InputError for a network
     whose output is not as large as its input.
     """
     model = quantize(net, x, head_room=1.0, ends=(1 / STEPS, 0))

@@ -1,4 +1,4 @@
-"""Shifts of the adapter branch, chosen on samples so that its integers are used well."""
+"""Shifts of the adapter branch, calibrated on samples to use its integer range well."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from edgelora.model.floatnet.layers import Array
 from .simulate import _grids, _product, accumulators
 
 PERCENTILES = (100.0, 99.99, 99.9)  # share of calibration values that an activation's range covers, in percent
-REFERENCE_RANK = 4  # of the adapter that t_shift and branch_shift are calibrated for
-REFERENCE_SEEDS = range(8)  # of the adapters that calibration averages over
+REFERENCE_RANK = 4  # rank of the adapter that t_shift and branch_shift are calibrated for
+REFERENCE_SEEDS = range(8)  # seeds of the adapters that calibration averages over
 T_RMS = 26.0  # aimed at for the int8 vector t = A x; within a factor of sqrt(2), as shifts are powers of two
 BRANCH_COVER = 8.0  # a full-scale B reaches this many standard deviations of the accumulator
 
@@ -34,7 +34,7 @@ def calibrate_adapters(model: QuantModel, x: Array) -> None:
 
 
 def set_adapter_shifts(model: QuantModel, index: int, q: Array) -> None:
-    """What `calibrate_adapters` does to one op, for op inputs q [N, H, W, C] on the int8 grid."""
+    """Calibrates one op, for its inputs q [N, H, W, C] on the int8 grid."""
     op = model.ops[index]
     if not op.is_matrix or op.weights is None:
         return

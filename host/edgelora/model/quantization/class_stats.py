@@ -1,4 +1,4 @@
-"""How the inputs of a network's last layer spread, class by class: what a board needs to add classes to it.
+"""Statistics of the inputs of a network's last layer by class, which a board needs to add classes.
 
 The head is linear discriminant analysis with one covariance for all classes, that of pretraining (R. Fisher, "The use
 of multiple measurements in taxonomic problems", 1936): a board then needs nothing but the mean of a new class.
@@ -16,21 +16,21 @@ from edgelora.model.floatnet.layers import Array
 from .simulate import simulate
 
 RIDGE = 0.1  # of the mean variance, added to each
-HEAD_ROOM = 4.0  # rows of classes to come may be this much larger than those of pretraining
+HEAD_ROOM = 4.0  # rows of added classes may be this much larger than those of pretraining
 MOST = 1 << 15
-LIMIT = 4096  # samples that are looked at, evenly spaced,
-PIECE = 256  # so many at a time
+LIMIT = 4096  # samples used, evenly spaced,
+PIECE = 256  # per batch
 
 
 def last_inputs(model: QuantModel, x: Array) -> Array:
-    """What of inputs x [N, H, W, C] reaches the last layer of the quantized network, real values [N, K]."""
+    """The last layer's inputs in the quantized network for x [N, H, W, C], real values [N, K]."""
     return simulate(model, x)[model.ops[-1].input].reshape(len(x), -1)
 
 
 def spread(model: QuantModel, x: Array, y: NDArray[np.integer]) -> ClassStats | None:
-    """Of the samples x [N, H, W, C] with labels y [N] that the network was trained on.
+    """Statistics of the network's training samples x [N, H, W, C] with labels y [N].
 
-    None where there is no room for classes: the network tells none apart, does not end in a dense layer of at most 128
+    None if classes can't be added: the network is not a classifier, does not end in a dense layer of at most 128
     inputs, or some class has fewer than two samples.
     """
     size, classes = class_inputs(model), model.output.size

@@ -1,4 +1,4 @@
-"""What an integer network with an adapter has left of the answers of a float network with the same change."""
+"""Agreement of an integer network and its adapter with a float network with the same change."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from edgelora.model.floatnet.layers import Array
 
 from .report import classes_of
 
-MUCH = 0.02  # of accuracy, beyond what chance explains; without labels, of samples
+MUCH = 0.02  # significant loss of accuracy; without labels, of agreement
 CHANCE = 2.0  # standard errors
-FULL_SAMPLES = 64  # evenly spaced, whose activations are looked at
-FULL = 0.01  # of an op's outputs at an end of their range, more than without the adapter: told as a cause
-VALUES_MUCH = 0.1  # of the root of the squares of outputs that are values
+FULL_SAMPLES = 64  # evenly spaced, whose activations are examined
+FULL = 0.01  # share of saturated outputs of an op, above the base's, that is reported as a cause
+VALUES_MUCH = 0.1  # relative root mean square error, for outputs that are values
 
 
 @dataclass(frozen=True)
 class Fidelity:
     """The integer network with an adapter against its float original, on some samples.
 
-    agreement: share of them where both predict the same; accuracies: with labels; error: of outputs that are values,
+    agreement: share of equal predictions; accuracies: with labels; error: of outputs that are values,
     relative, root of squares (of others None). full: the ops whose outputs the adapter drives to an end of the base's
-    range (of logits of classes, to the upper one), and of how large a share more than the bare base does.
+    range (for logits, the upper one), with the increase over the base alone in share of outputs.
     """
 
     samples: int
@@ -42,7 +42,7 @@ class Fidelity:
 
     @property
     def lost(self) -> bool:
-        """Whether much was lost, more than chance explains."""
+        """Whether the loss is large and significant."""
         if self.accuracy is not None and self.float_accuracy is not None:
             return self.float_accuracy - self.accuracy > max(MUCH, CHANCE * self.chance)
         if self.agreement is not None:
@@ -50,7 +50,7 @@ class Fidelity:
         return self.error is not None and self.error > VALUES_MUCH
 
     def message(self, reference: str) -> str:
-        """A line on what is left, `reference` being what it is compared with."""
+        """A line on the agreement with `reference`."""
         if self.error is not None:
             return f"error against {reference}: {self.error:.1%} of the outputs' size ({self.samples} samples)"
         same = f"both predict the same for {self.agreement:.1%} of {self.samples} samples"
@@ -60,7 +60,7 @@ class Fidelity:
 
 
 def with_adapter(elm: bytes, model: QuantModel, adapter: Adapter | None) -> Session:
-    """The host twin with an adapter in use, or bare."""
+    """The host twin with an adapter, or the base alone."""
     if adapter is None or not adapter.layers:
         return Session(elm, bytes(len(model.ops)), "infer")
     session = Session(elm, adapter.ranks(len(model.ops)), "infer", 1)
@@ -71,7 +71,7 @@ def with_adapter(elm: bytes, model: QuantModel, adapter: Adapter | None) -> Sess
 def compare_adapter(
     elm: bytes, adapter: Adapter, wanted: Array, x: Array, y: NDArray[np.integer] | None = None
 ) -> Fidelity:
-    """Compares the twin's answers with `wanted`, real outputs [N, n], on real inputs x [N, H, W, C].
+    """Compares the twin's outputs with `wanted`, real outputs [N, n], on real inputs x [N, H, W, C].
 
     y: their classes [N].
     """
@@ -100,7 +100,7 @@ def _full(elm: bytes, model: QuantModel, adapter: Adapter, x: NDArray[np.int8]) 
 
 
 def _shares_at_ends(session: Session, model: QuantModel, x: NDArray[np.int8]) -> NDArray[np.float64]:
-    """Of the outputs of each op, how many are at an end of int8 that is no bound of a fused activation."""
+    """The number of saturated outputs of each op, except at bounds of fused activations."""
     shares = np.zeros(len(model.ops))
     for row in x:
         for index, (op, q) in enumerate(zip(model.ops, session.activations(row, model)[1:], strict=True)):

@@ -1,7 +1,7 @@
-"""Adapters made part of a network's weights for good.
+"""Merging adapters into a network's weights.
 
-`merged` is what boards do (SPEC.md, section 3), by the core itself. `refitted` is what a host has time for: it chooses
-scales, roundings and biases anew, so that the INT8 network comes nearer to the base with the adapter in use.
+`merged` merges as boards do (SPEC.md, section 3), by the core itself. `refitted` takes more time on the host: it
+refits scales, roundings and biases, so that the INT8 network is closer to the base with the adapter.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from edgelora.core.twin.session import Session
 from .adapter_fit import CALIBRATION_ELEMENTS, Matrix, op_patches, weight_change, weight_scales
 
 DAMPING = 0.01  # of the inputs' mean power, added to that of every input: few samples don't tell all directions
-MOST_COMPENSATED = 2048  # inputs of a layer: with more, each weight is rounded by itself
-APART = 8  # samples from which on those that choose are others than those that measure
+MOST_COMPENSATED = 2048  # inputs of a layer: with more, each weight is rounded independently
+APART = 8  # samples from which on fitting and measuring use separate ones
 MAX_BIAS = 1 << 30  # of an accumulator, zero point folded in or not
 
 
 @dataclass(frozen=True)
 class Freedom:
-    """What can be chosen anew in an op: its bias, and a scale for each channel, or else one for all."""
+    """What can be refitted in an op: its bias, and a scale per channel, or else one for all."""
 
     bias: bool = True
     by_channel: bool = True
@@ -38,10 +38,10 @@ class Freedom:
 
 @dataclass(frozen=True)
 class MergedLayer:
-    """One layer. Errors are those of what the branch adds to the accumulators, relative, root of squares, on samples.
+    """One layer. Errors are relative root mean square errors of the branch's share in the accumulators, on samples.
 
-    clamped: weights that int8 has no room for; board_error: as boards merge; error: as it is in the result; rescaled:
-    channels with another scale.
+    clamped: weights beyond int8; board_error: merged as on boards; error: of the result; rescaled:
+    channels with a new scale.
     """
 
     op: int
@@ -54,10 +54,10 @@ class MergedLayer:
 
 @dataclass(frozen=True)
 class Distance:
-    """Outputs of a merged network beside those of the base with the adapter in use, for some samples.
+    """Outputs of a merged network compared with those of the base with the adapter, on samples.
 
     steps: the largest difference, in int8 steps; mean: of its size; same: share of samples of the same class, or None
-    where outputs are no classes.
+    if outputs are not classes.
     """
 
     samples: int
@@ -68,7 +68,7 @@ class Distance:
 
 @dataclass(frozen=True)
 class Merging:
-    """A network with an adapter in its weights, and what that cost."""
+    """A network with a merged adapter, and the errors of merging."""
 
     model: QuantModel
     layers: list[MergedLayer]
@@ -78,7 +78,7 @@ class Merging:
 def merge(
     elm: bytes, model: QuantModel, ela: bytes, x: NDArray[np.int8], refit: Mapping[int, Freedom] | None = None
 ) -> Merging:
-    """The base `model`, whose file is `elm`, with the adapter `ela` in its weights.
+    """The base `model`, whose file is `elm`, with the adapter `ela` merged into its weights.
 
     x: samples [N, frames, height, width, channels]; every other one is measured on. refit: None: as boards merge; else
     scales, roundings and biases are chosen on the rest, with the freedom that each op is given. Raises FormatError for
@@ -105,7 +105,7 @@ def merge(
 
 
 class _Seen:
-    """What the base with the adapter in use makes of samples: all tensors of the last frame of each."""
+    """All tensors of the base with the adapter, for the last frame of each sample."""
 
     def __init__(self, session: Session, model: QuantModel, x: NDArray[np.int8]) -> None:
         self.x, self._model = x, model
@@ -134,7 +134,7 @@ def _distance(seen: _Seen, model: QuantModel) -> Distance:
 
 
 def _merged_op(session: Session, model: QuantModel, layer: AdapterLayer) -> Op:
-    """The op as the core merges it."""
+    """The op as merged by the core."""
     op = model.ops[layer.op]
     assert op.weights is not None
     raw = session.merge(layer.op)
@@ -155,7 +155,7 @@ def with_folded(model: QuantModel, op: Op, folded: NDArray[np.int64]) -> Op:
 
 
 def _wanted(model: QuantModel, layer: AdapterLayer) -> Matrix:
-    """The weights that the adapter makes, unrounded."""
+    """The merged weights, unrounded."""
     op = model.ops[layer.op]
     assert op.weights is not None
     return op.weights.reshape(len(op.weights), -1) + weight_change(layer)
@@ -168,7 +168,7 @@ def _error(apart: Matrix, layer: AdapterLayer, patches: Matrix) -> float:
 
 
 def _judged(model: QuantModel, layer: AdapterLayer, plain: Op, patches: Matrix) -> tuple[Op, MergedLayer]:
-    """The op as boards merge it, and what that loses."""
+    """The op as merged by boards, and its error."""
     assert plain.weights is not None
     wanted = _wanted(model, layer)
     apart = patches @ (plain.weights.reshape(wanted.shape) - wanted).T
@@ -177,7 +177,7 @@ def _judged(model: QuantModel, layer: AdapterLayer, plain: Op, patches: Matrix) 
 
 
 def _nearer(row: MergedLayer, plain: Op, fit: _Fit, patches: Matrix, layer: AdapterLayer) -> tuple[Op, MergedLayer]:
-    """The fit, if it loses less than what boards do."""
+    """The refitted op, if its error is lower than the board's."""
     error = _error(fit.apart(patches), layer, patches)
     if error >= row.error:
         return plain, row

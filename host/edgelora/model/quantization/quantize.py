@@ -37,9 +37,9 @@ CALIBRATION_LIMIT = 512  # samples that calibration looks at, evenly spaced
 
 @dataclass(frozen=True)
 class Quantized:
-    """A network made INT8: the model, its `.elm` bytes, and how it compares with the float original.
+    """A quantized network: the model, its `.elm` bytes, and a comparison with the float original.
 
-    net: that original, if it is known layer by layer; `import-adapter` brings LoRA over by it.
+    net: the original, if its layers are known; `import-adapter` uses it to convert LoRA.
     """
 
     model: QuantModel
@@ -53,14 +53,14 @@ class Quantized:
         )
 
     def save(self, path: str | Path) -> None:
-        """Writes the `.elm` file, whole or not at all; the float original, if known, beside it (`original_path`)."""
+        """Writes the `.elm` file atomically, and the float original, if known, next to it (`original_path`)."""
         if self.net is not None:
             save_net(self.net, original_path(path))
         write_atomic(Path(path), self.elm)
 
 
 def original_path(elm: str | Path) -> Path:
-    """Where the float original of a `.elm` file is kept: base.float.npz beside base.elm."""
+    """The path of a `.elm` file's float original: base.float.npz next to base.elm."""
     return Path(elm).with_suffix(".float.npz")
 
 
@@ -72,7 +72,7 @@ def activation_tensor(shape: Shape, low: float, high: float) -> Tensor:
     low, high = min(low, 0.0), max(high, 0.0)
     if low == high:
         return Tensor(shape, 1.0, 0)
-    scale = float(np.float32((high - low) / 255))  # as files hold it
+    scale = float(np.float32((high - low) / 255))  # as in files
     return Tensor(shape, scale, int(np.clip(round(-128 - low / scale), -128, 127)))
 
 
@@ -88,7 +88,7 @@ def quantize(
 
     Of the activation ranges that cover the given percentiles, it keeps those whose logits are nearest to the float
     network's. Logits get `head_room` times the range that they have, as training makes them larger, not counting what
-    is too far below a sample's largest to be heard; 1: values that are targets, all of whose range is. ends: scale and
+    is too far below a sample's largest to matter; 1: for outputs that are values. ends: scale and
     zero point of input and output, whatever their ranges. adapted: the same network with other weights, LoRA's, whose
     activations the ranges have to hold, too. Raises ValueError for inputs that are empty, of the wrong
     shape or not finite.
@@ -96,7 +96,7 @@ def quantize(
     x = _calibration_inputs(net, x)
     runs = [layers.forward(one, x) for one in (net, *adapted)]
     wanted, activations = runs[0][-1], [np.concatenate(values) for values in zip(*runs, strict=True)]
-    logits = None if head_room == 1.0 or net.layers[-1].kind == "lookup" else _logits(net)  # a sigmoid hears each
+    logits = None if head_room == 1.0 or net.layers[-1].kind == "lookup" else _logits(net)  # each matters to a sigmoid
     of_classes = logits is not None and activations[logits + 1].shape[1:3] == (1, 1)
     if logits is not None and of_classes:
         activations[logits + 1] = heard(activations[logits + 1])
@@ -112,8 +112,8 @@ def _nearness(wanted: Array, found: Array, of_classes: bool) -> float:
 
 
 def quantize_on(net: FloatNet, data: Dataset) -> QuantModel:
-    """`quantize`, calibrated on the data that the network was trained on, with what it then can say of them: names of
-    classes, the signal, and how its last layer's inputs spread, so that boards can add classes."""
+    """`quantize`, calibrated on the network's training data, with metadata from it: names of
+    classes, the signal, and statistics of the last layer's inputs, so that boards can add classes."""
     model = quantize(net, data.x)
     model.labels = model.labels or data.labels
     model.signal = data.signal
@@ -163,7 +163,7 @@ def _quantized(
 
 
 def _joined(net: FloatNet) -> dict[int, int]:
-    """For each layer whose output a concatenate reads, which has one grid for all: the last of a chain of these."""
+    """For each layer read by a concatenate, which has one grid for all: the last of a chain of these."""
     found: dict[int, int] = {}
     for i in reversed(range(len(net.layers))):
         if net.layers[i].kind == "concatenate":
@@ -172,7 +172,7 @@ def _joined(net: FloatNet) -> dict[int, int]:
 
 
 def _logits(net: FloatNet) -> int | None:
-    """The layer that makes what the loss looks at, if an adapter can change that; None for an autoencoder's."""
+    """The layer that computes the loss's input, if an adapter can change it; None for an autoencoder."""
     shapes = layers.shapes(net)
     if math.prod(shapes[-1]) == math.prod(shapes[0]):
         return None
@@ -223,4 +223,4 @@ def _weight_scales(peak: Array, bias: Array, input_scale: float) -> NDArray[np.f
     """A scale for each channel from its largest weight; where that is (nearly) 0, one at which the bias fits int32."""
     scale = np.maximum(peak, (peak.max() or 1.0) / 1024) / 127
     scale = np.maximum(scale, np.abs(bias) / (input_scale * 2**29))  # the zero point folded in takes a little more
-    return scale.astype(np.float32).astype(np.float64)  # as files hold it
+    return scale.astype(np.float32).astype(np.float64)  # as in files

@@ -1,4 +1,4 @@
-"""What quantizing costs: accuracy before and after, and noise by layer."""
+"""The effect of quantization: accuracy before and after, and noise by layer."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from edgelora.core.twin.session import Session
 from edgelora.model.floatnet import layers as floatnet_layers
 from edgelora.model.floatnet.layers import Array, FloatNet
 
-REPORT_CHUNK = 64  # samples whose activations are held at a time
-WORST_LAYERS = 3  # that a report's text names
+REPORT_CHUNK = 64  # samples per batch of activations
+WORST_LAYERS = 3  # layers named in a report's text
 FAR = 8.0  # nats below a sample's largest logit, from where on a softmax hardly counts one: e^-8 of it
-COARSE = 0.75  # nats: steps of logits that are told of; 1.5 cost adapters half a point and more, 0.5 some, too
+COARSE = 0.75  # nats: larger steps of logits are reported; 1.5 cost adapters half a point and more, 0.5 a little
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class LayerNoise:
 
 @dataclass(frozen=True)
 class QuantReport:
-    """The float network against the INT8 one, as the host twin computes it.
+    """The float network compared with the INT8 one on the host twin.
 
     Accuracies are None without labels, and agreement (share of samples where both predict the same) too where outputs
     are no classes. `layers` are the ops that the float network has as well.
@@ -48,7 +48,7 @@ class QuantReport:
 
     @property
     def worst(self) -> list[LayerNoise]:
-        """Layers from the noisiest on."""
+        """Layers, noisiest first."""
         noisy = [layer for layer in self.layers if layer.sqnr_db is not None]
         return sorted(noisy, key=lambda layer: layer.sqnr_db or 0.0)
 
@@ -67,7 +67,7 @@ class QuantReport:
 
 
 def report(net: FloatNet, model: QuantModel, x: Array, y: NDArray[np.integer] | None = None) -> QuantReport:
-    """Compares `model` with the float network it was made from, on inputs x [N, H, W, C], with labels y [N] or not."""
+    """Compares `model` with its float original on inputs x [N, H, W, C], optionally with labels y [N]."""
     names = [layer.name for layer in net.layers]
     return compare(model, x, lambda part: list(floatnet_layers.forward(net, part)[1:]), names, y)
 
@@ -113,7 +113,7 @@ def compare(
 
 
 def classes_of(model: QuantModel, outputs: Array) -> NDArray[Any]:
-    """The predicted classes of outputs [N, ...]; one output alone says yes or no."""
+    """The predicted classes of outputs [N, ...]; a single output is binary."""
     flat = outputs.reshape(len(outputs), -1)
     if flat.shape[1] > 1:
         return np.asarray(flat.argmax(axis=1))
@@ -121,7 +121,7 @@ def classes_of(model: QuantModel, outputs: Array) -> NDArray[Any]:
 
 
 def heard(logits: Array) -> Array:
-    """Logits [..., classes] as a softmax hears them: those far below the largest one are all alike."""
+    """Logits [..., classes] clipped to the range that matters to a softmax."""
     far: Array = logits.max(axis=-1, keepdims=True) - FAR
     return np.maximum(logits, far)
 

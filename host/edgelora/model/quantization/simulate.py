@@ -18,7 +18,7 @@ from edgelora.model.floatnet.layers import Array, Layer, layer_forward
 def simulate(model: QuantModel, x: Array) -> list[Array]:
     """Real activations [N, H, W, C] of the INT8 network for real inputs x: the input's, then every op's output.
 
-    Computed in float64 with real multipliers and rounding half up: off the device's result by a step at most where a
+    Computed in float64 with real multipliers and rounding half up: differs from the device by at most a step where a
     product falls next to a half. Not for networks with history.
     """
     return [model.tensors[i].dequantize(q) for i, q in enumerate(_grids(model, x))]
@@ -83,7 +83,7 @@ def _pair(op: Op, a: Array, b: Array) -> Array:
 
 
 def _lstm(model: QuantModel, op: Op, q: Array) -> Array:
-    """The state behind all positions, or the last: to the bit, as a step's rounding goes on in the next."""
+    """The state after all positions, or the last: bit-exact, as a step's rounding carries over to the next."""
     assert op.weights is not None and op.bias is not None and op.multiplier is not None and op.shift is not None
     weights, bias = op.weights.astype(np.int64), op.bias.astype(np.int64)
     units, _, inputs = weights.shape
@@ -109,7 +109,7 @@ def _lstm(model: QuantModel, op: Op, q: Array) -> Array:
 
 
 def _svdf_features(model: QuantModel, op: Op, q: Array) -> Array:
-    """To the bit, as values have two bytes each."""
+    """Bit-exact, as values have two bytes each."""
     assert op.weights is not None and op.bias is not None
     centred = (q.reshape(len(q), -1) - model.tensors[op.input].zero_point).astype(np.int64)
     values = np.clip(_scaled(op, centred @ op.weights.astype(np.int64).T + op.bias), -(2**15), 2**15 - 1)
