@@ -238,7 +238,7 @@ def test_doctor_names_what_to_mend(terminal: tuple[int, str], monkeypatch: pytes
         (Answer("ready", "", "esp32c3", "m", "1.25.0", "rv32imc", "0.0.9"), "version 0.0.9, this computer has 0.1.0"),
         (Answer("ready", "", "esp32c3", "m", "1.25.0", "xtensawin", "0.1.0"), "esp32c3 needs rv32imc"),
         (Answer("ready", "its EdgeLoRA module cannot be imported: x", "esp32c3", "m", "1.25.0", "rv32imc"), "imported"),
-        (Answer("no access", "you may not"), "no access"),
+        (Answer("no access", "permission denied"), "no access"),
     ],
 )
 def test_doctor_judges_what_boards_say(answer: Answer, problem: str) -> None:

@@ -154,5 +154,5 @@ def test_formats_and_packages(tmp_path: Path) -> None:
         check_format(on(4, sub=2), files[MODULE])
     with pytest.raises(InstallError, match=r"format 7\.0, this one is 6\.3: update EdgeLoRA"):
         check_format(on(4, 7, 0), files[MODULE])
-    with pytest.raises(InstallError, match="no whole package"):
+    with pytest.raises(InstallError, match="no complete package"):
         read_package(tmp_path)

@@ -216,7 +216,7 @@ def test_write_atomic_keeps_modes_and_links(tmp_path: Path) -> None:
     assert not (tmp_path / "link").is_symlink() and (tmp_path / "link").read_bytes() == b"3"
     assert stat.S_IMODE((tmp_path / "link").stat().st_mode) == 0o666 & ~old
     for place in ("/dev/full", "/dev/null", tmp_path):
-        with pytest.raises(errors.FileError, match="no regular file"):
+        with pytest.raises(errors.FileError, match="not a regular file"):
             files.write_atomic(place, b"4")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["key.pem", "key.pub", "link", "new", "secret"]
 

@@ -216,7 +216,7 @@ def test_simulation_from_the_command_line_goes_on(tmp_path: Path) -> None:
     again = result("fleet", "simulate", tmp_path / "f", "--engine", "loop")
     assert first["sha256"] == again["sha256"] and first["fedavg"] > first["base"]
     page = (tmp_path / "f" / "report.html").read_text()
-    assert "worst tenth" in page and first["sha256"] in page and "masks left out" in page
+    assert "worst tenth" in page and first["sha256"] in page and "masks omitted" in page
     told = result("fleet", "report", tmp_path / "f")
     assert told["base"] == first["base"] and _undated((tmp_path / "f" / "report.html").read_text()) == _undated(page)
     state = json.loads((tmp_path / "f" / "state.json").read_text())
@@ -230,7 +230,7 @@ def _undated(page: str) -> str:
 
 def test_the_page_claims_of_masks_what_was(tmp_path: Path) -> None:
     base = fleet_base()
-    said = {"project": "saw sums alone", "twins": "masks left out", "open": "each board's update"}
+    said = {"project": "saw only sums", "twins": "masks omitted", "open": "each board's update"}
     for name, words in said.items():
         folder = tmp_path / name
         one = Federation.create(folder, replace(PLAN, masks=name != "open"), base)

@@ -260,7 +260,7 @@ def test_a_recording_that_is_too_short_is_told(
         (("base.elm", "--source", "empty.csv"), "has no samples"),
         (("base.elm", "--source", "words.csv"), "give numbers with commas"),
         (("base.elm", "--source", "far.csv"), "not 16-bit counts"),
-        (("base.elm", "--source", "short.wav"), "no .wav that can be read"),
+        (("base.elm", "--source", "short.wav"), "can't be read as .wav"),
         (("sound.elm", "--source", "slow.wav"), "has 4000 samples a second, the base takes 8000"),
         (("sound.elm", "--source", "bytes.wav"), "samples of 8 bits"),
     ],

@@ -73,7 +73,7 @@ def test_work_that_may_fail_is_done_apart() -> None:
         apart(misbehaving, "refuses")
     assert error.value.remedy == "try another"
     for how in ("dies", str(3 << 30)):
-        with pytest.raises(InputError, match="more memory than there is") as error:
+        with pytest.raises(InputError, match="more memory than available") as error:
             apart(misbehaving, how, memory=2 << 30)
     assert apart(misbehaving, str(1 << 20), memory=2 << 30) == 1 << 20
 

@@ -87,11 +87,11 @@ def test_two_boards_and_what_is_done_to_them(studios: Callable, pages: Callable,
 
     page.get_by_role("link", name="Adapters").click()
     page.get_by_text("No adapters yet. Pull one from a board").wait_for()
-    page.get_by_label("An adapter that you have").set_input_files(
+    page.get_by_label("Add an adapter file").set_input_files(
         {"name": "bad.ela", "mimeType": "", "buffer": b"no adapter"}
     )
     page.get_by_role("alert").get_by_text("bad.ela").wait_for()
-    page.get_by_label("An adapter that you have").set_input_files(adapter)
+    page.get_by_label("Add an adapter file").set_input_files(adapter)
     page.get_by_role("button", name="Push walk.ela").click()
     walk = card(page, "walk")
     walk.get_by_role("button", name="Use walk").click()

@@ -222,7 +222,7 @@ def test_what_is_no_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         said = edgelora("studio", folder, "--no-browser", code=1).stderr
-        assert "can't be a project's folder" in said and "give a folder that you may write in" in said
+        assert "can't be used as a project folder" in said and "give a writable folder" in said
 
 
 def test_a_project_is_served_once(studios) -> None:

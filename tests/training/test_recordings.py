@@ -66,10 +66,10 @@ def test_signatures(tmp_path: Path, kind: str) -> None:
     edgelora("convert", tmp_path / "plain.csv", "-o", path, *key)
     assert result("convert", path, "-o", tmp_path / "b.csv", *key)["signature"] == "signed, and the signature is right"
     assert "not checked" in edgelora("convert", path, "-o", tmp_path / "b.csv")
-    assert "not that of this file" in edgelora("convert", path, "-o", tmp_path / "c.csv", "--hmac-key", "x", code=1)
+    assert "does not match" in edgelora("convert", path, "-o", tmp_path / "c.csv", "--hmac-key", "x", code=1)
     changed = path.read_bytes().replace(b"EdgeLoRA", b"EdgeL0RA")
     path.write_bytes(changed)
-    assert "not that of this file" in edgelora("convert", path, "-o", tmp_path / "c.csv", *key, code=1)
+    assert "does not match" in edgelora("convert", path, "-o", tmp_path / "c.csv", *key, code=1)
     edgelora("convert", tmp_path / "plain.csv", "-o", path)
     assert "is not signed" in edgelora("convert", path, "-o", tmp_path / "c.csv", *key, code=1)
     assert not (tmp_path / "c.csv").exists()

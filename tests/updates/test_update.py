@@ -229,7 +229,7 @@ def test_what_strangers_put_into_the_directory_is_refused(field: Field, tmp_path
     release(code=1)
     (site / "wake.elu").unlink()
     os.mkfifo(site / "wake.elu")
-    assert "no regular file" in release(code=1)
+    assert "not a regular file" in release(code=1)
 
 
 # ---- boards: desktop MicroPython with an application

@@ -1,4 +1,4 @@
-"""Classes added to a base: the space record of `.elm` (its last layer's statistics), and class records of `.ela`.
+"""Classes added to a base: the class statistics of `.elm`, and class records of `.ela`.
 
 SPEC.md, sections 3, 8 and 9. Boards and the twin make rows from samples; here they are only read and written.
 """
