@@ -288,16 +288,15 @@ $(STAMPS)/mpy-cross: | $(STAMPS)/sources
 
 # Products
 
-$(BUILD)/cmake/CMakeCache.txt: | $(STAMPS)/packages-base
-	@$(STEP) "twin's settings" cmake -S . -B $(@D) -DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(BUILD)/twin
-
-$(BUILD)/twin/libedgelora.so: $(CORE) $(CORE_HEADERS) CMakeLists.txt host/native/twin.c | $(BUILD)/cmake/CMakeCache.txt
+$(BUILD)/twin/libedgelora.so: $(CORE) $(CORE_HEADERS) CMakeLists.txt host/native/twin.c | $(STAMPS)/packages-base
+	@$(STEP) "twin's settings" cmake -S . -B $(BUILD)/cmake -DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(BUILD)/twin \
+	    -DEDGELORA_ASSERTS=ON
 	@$(STEP) "host twin" cmake --build $(BUILD)/cmake -j$(JOBS)
 	@touch $@
 
 # The core under the sanitizers, for the C programs of tests (tests/support/sanitized.py).
 SANITIZED := $(CORE:$(MODULE)/%.c=$(BUILD)/sanitized/%.o)
-SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -DEDGELORA_ASSERTS
 $(SANITIZED): $(BUILD)/sanitized/%.o: $(MODULE)/%.c $(CORE_HEADERS)
 	@mkdir -p $(@D)
 	$(CC) -std=c99 -g -O1 -Wall -Wextra -Werror $(SANITIZERS) -I$(MODULE)/core -I$(MODULE)/crypto -c $< -o $@

@@ -35,7 +35,8 @@ GOAL = 95.0  # per cent
 VECTORS = re.compile(r"\bsimd\b|\bsimd_\w+\(|simd_level|vector")  # lines of kernels that this build has not
 OTHERS = re.compile(r"/(m0plus|dsp|simd)/|_m0plus|tables\.c|status\.c|secret\.c")
 FLAGS = ["-std=gnu11", "-O2", "-fPIC", "-w", "-DEDGELORA_NO_SIMD", f"-I{MODULE}/core", f"-I{MODULE}/crypto"]
-SANITIZERS = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]  # of harnesses, as in the suite
+# of harnesses, as in the suite
+SANITIZERS = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DEDGELORA_ASSERTS"]
 DRAWN_OPS = 250  # of the runner's calls
 HARNESSES = {  # with what arguments
     "member": ("1500", "1", "340"),

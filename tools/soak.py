@@ -46,6 +46,7 @@ FLAGS = [
     "-Wall",
     "-Wextra",
     "-fno-sanitize-recover=all",
+    "-DEDGELORA_ASSERTS",
     f"-I{MODULE}/core",
     f"-I{MODULE}/crypto",
 ]

@@ -4,7 +4,10 @@
 #ifndef EDGELORA_FIXED_H
 #define EDGELORA_FIXED_H
 
+#include <stdbool.h>
 #include <stdint.h>
+
+#include "contract.h"
 
 // Code that runs from RAM on chips whose flash is slow; the build may name a section.
 #ifndef EDGELORA_HOT
@@ -24,6 +27,11 @@
 
 static inline uint32_t align4(uint32_t n) {
     return (n + 3) & ~3u;
+}
+
+// Is it the address of a word?
+static inline bool is_aligned(const void *p) {
+    return ((uintptr_t)p & 3) == 0;
 }
 
 static inline int32_t clamp_s32(int32_t v, int32_t low, int32_t high) {

@@ -10,7 +10,7 @@ from edgelora.base.resources import ROOT
 
 CORE, CRYPTO = (ROOT / "micropython_module" / name for name in ("core", "crypto"))
 LIBRARY = ROOT / ".build" / "sanitized" / "libcore.a"
-FLAGS = ["-std=c99", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread"]
+FLAGS = ["-std=c99", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-DEDGELORA_ASSERTS"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 

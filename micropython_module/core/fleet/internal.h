@@ -4,6 +4,7 @@
 #ifndef EDGELORA_FLEET_INTERNAL_H
 #define EDGELORA_FLEET_INTERNAL_H
 
+#include "contract.h"
 #include "crypto.h"
 #include "fleet/fleet.h"
 

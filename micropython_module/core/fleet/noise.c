@@ -26,6 +26,7 @@ static uint32_t next_digit(edgelora_digits_t *d) {
 
 // True with probability a / d; 0 < a < d < 2^24.
 static bool short_chance(edgelora_digits_t *digits, uint32_t a, uint32_t d) {
+    EDGELORA_ASSERT(a && a < d && d < 1u << 24);
     for (;;) {
         uint32_t below = next_digit(digits) * d;
         a <<= DIGIT_BITS;
@@ -42,6 +43,7 @@ static bool short_chance(edgelora_digits_t *digits, uint32_t a, uint32_t d) {
 // True with probability a / d; a <= d < 2^55. A uniform number is compared with it digit by digit,
 // until one differs.
 static bool chance(edgelora_digits_t *digits, uint64_t a, uint64_t d) {
+    EDGELORA_ASSERT(a <= d && d < (uint64_t)1 << 55);
     if (a == 0 || a == d) {
         return a != 0;
     }
@@ -74,6 +76,7 @@ static bool decay(edgelora_digits_t *digits, uint32_t a, uint32_t d) {
 
 // True with probability e^(-x^2 / 2), x = a / d < 1.
 static bool half_square(edgelora_digits_t *digits, uint32_t a, uint32_t d) {
+    EDGELORA_ASSERT(a < d);
     uint64_t times = 2 * (uint64_t)d;
     bool odd = true;
     while (chance(digits, a, d) && chance(digits, a, times)) {
@@ -100,6 +103,8 @@ static bool accepted(edgelora_digits_t *digits, uint32_t q, uint32_t r, uint32_t
 
 // sigma: 1 to 65535; scale: the power of two nearest to it, 1 to 65536.
 static int32_t draw(edgelora_digits_t *digits, uint32_t sigma, uint32_t scale) {
+    EDGELORA_ASSERT(
+        sigma >= 1 && sigma <= 65535 && scale && !(scale & (scale - 1)) && scale <= 65536);
     uint32_t d = sigma * scale; // below 2^32
     for (;;) {
         uint32_t low, high = 0;

@@ -17,6 +17,7 @@ static uint32_t times(uint32_t four, uint32_t x) {
 
 void edgelora_share(const uint8_t key[32], uint32_t threshold, uint32_t x, const uint8_t secret[64],
     uint8_t out[64]) {
+    EDGELORA_ASSERT(threshold >= 1 && x >= 1 && x <= 255);
     const uint8_t nonce[12] = {0};
     edgelora_chacha20_t stream;
     uint32_t value[SHARE_WORDS] = {0}, block[SHARE_WORDS];

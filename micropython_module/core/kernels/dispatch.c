@@ -20,6 +20,12 @@ uint32_t edgelora_op_scratch(const edgelora_shape_t *g, uint32_t rank, bool back
     return packed > reference ? packed : reference;
 }
 
+// Has an op such a branch, if it has one?
+static inline bool branch_fits(const edgelora_shape_t *g, const edgelora_branch_t *branch) {
+    return !branch->rank ||
+        (g->is_matrix && branch->rank <= EDGELORA_MAX_RANK && branch->a && branch->b);
+}
+
 // An add of two tensors of one shape, neither taken off.
 static bool is_plain_sum(const edgelora_shape_t *g) {
     return is_flat(g) && g->multiplier[0] >= 0 && g->multiplier[1] >= 0;
@@ -72,6 +78,11 @@ static bool simd_backward(const edgelora_shape_t *g, const edgelora_branch_t *br
 
 EDGELORA_HOT void edgelora_op_forward(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_pass_t *pass) {
+    EDGELORA_ASSERT(pass->x || (g->traits & EDGELORA_NO_INPUT));
+    EDGELORA_ASSERT(pass->x2 || !(g->traits & EDGELORA_TWO_INPUTS));
+    EDGELORA_ASSERT(pass->y || g->op->kind == EDGELORA_CONSTANT);
+    EDGELORA_ASSERT(branch_fits(g, branch));
+    EDGELORA_ASSERT(is_aligned(pass->scratch));
     const int8_t *x = pass->x, *x2 = pass->x2;
     int8_t *y = pass->y;
     if (pass->simd && simd_forward(g, branch, pass)) {
@@ -160,6 +171,7 @@ EDGELORA_HOT void edgelora_op_mask(const edgelora_shape_t *g, const int8_t *y, u
 
 EDGELORA_HOT void edgelora_op_mask_backward(const edgelora_shape_t *g, int8_t *e,
     const uint8_t *mask, bool plain, const edgelora_simd_t *simd) {
+    EDGELORA_ASSERT(is_aligned(e));
     (simd ? simd->mask_backward
             : plain ? edgelora_mask_backward_s8
                     : edgelora_mask_backward_packed_s8)(e, g->positions * g->out_c, mask);
@@ -167,6 +179,7 @@ EDGELORA_HOT void edgelora_op_mask_backward(const edgelora_shape_t *g, int8_t *e
 
 EDGELORA_HOT void edgelora_op_b_gradient(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift) {
+    EDGELORA_ASSERT(g->is_matrix && rank && rank <= EDGELORA_MAX_RANK && t && is_aligned(gradient));
     if (error->simd && error->simd->b_gradient(g, rank, error, t, gradient, shift)) {
         return;
     }
@@ -176,6 +189,7 @@ EDGELORA_HOT void edgelora_op_b_gradient(const edgelora_shape_t *g, uint32_t ran
 
 EDGELORA_HOT int32_t edgelora_op_requantize_backward(const edgelora_shape_t *g, int8_t *e,
     int32_t exponent, bool plain, const edgelora_simd_t *simd) {
+    EDGELORA_ASSERT(g->traits & EDGELORA_SCALES);
     return (simd    ? simd->requantize_backward
             : plain ? edgelora_requantize_backward_s8
                     : edgelora_requantize_backward_packed_s8)(g, e, exponent);
@@ -183,6 +197,7 @@ EDGELORA_HOT int32_t edgelora_op_requantize_backward(const edgelora_shape_t *g, 
 
 EDGELORA_HOT int32_t edgelora_op_branch_backward(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *t_error) {
+    EDGELORA_ASSERT(branch->rank && branch_fits(g, branch));
     int32_t exponent;
     if (error->simd && error->simd->branch_backward(g, branch, error, t_error, &exponent)) {
         return exponent;
@@ -193,6 +208,9 @@ EDGELORA_HOT int32_t edgelora_op_branch_backward(const edgelora_shape_t *g,
 
 EDGELORA_HOT void edgelora_op_a_gradient(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, int32_t *gradient, int32_t shift) {
+    EDGELORA_ASSERT(
+        g->is_matrix && rank && rank <= EDGELORA_MAX_RANK && error->x && error->t_error);
+    EDGELORA_ASSERT(is_aligned(gradient));
     if (error->simd && error->simd->a_gradient(g, rank, error, gradient, shift)) {
         return;
     }
@@ -203,6 +221,10 @@ EDGELORA_HOT void edgelora_op_a_gradient(const edgelora_shape_t *g, uint32_t ran
 
 EDGELORA_HOT int32_t edgelora_op_backward(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
+    EDGELORA_ASSERT(!(g->traits & (EDGELORA_NO_GRADIENT | EDGELORA_NO_INPUT)));
+    EDGELORA_ASSERT(k == 0 || (k == 1 && (g->traits & EDGELORA_TWO_INPUTS)));
+    EDGELORA_ASSERT(dx && dx != error->e && branch_fits(g, branch));
+    EDGELORA_ASSERT(error->y || !(g->traits & EDGELORA_READS_OUTPUT));
     int32_t exponent;
     if (error->simd && simd_backward(g, branch, error, k, dx, &exponent)) {
         return exponent;

@@ -117,12 +117,15 @@ EDGELORA_HOT edgelora_status_t edgelora_use(
 
 // A matrix in training starts from its weights: masters, no scale, no momentum, no gradient.
 static void matrix_start(edgelora_session_t *s, edgelora_matrix_t *m) {
-    const int8_t *weight = arena_at(s, m->at);
-    int16_t *master = arena_at(s, matrix_master(m)), *momentum = arena_at(s, matrix_momentum(m));
-    for (uint32_t i = 0; m->trains && i < m->count; ++i) {
-        master[i] = (int16_t)(weight[i] * 256);
-        if (s->momentum) {
-            momentum[i] = 0;
+    if (m->trains) { // else there is no room for them
+        const int8_t *weight = arena_at(s, m->at);
+        int16_t *master = arena_at(s, matrix_master(m)),
+                *momentum = arena_at(s, matrix_momentum(m));
+        for (uint32_t i = 0; i < m->count; ++i) {
+            master[i] = (int16_t)(weight[i] * 256);
+            if (s->momentum) {
+                momentum[i] = 0;
+            }
         }
     }
     m->scale = 0;

@@ -50,6 +50,7 @@ static inline void copy_bytes(void *to, const void *from, uint32_t size) {
 }
 
 static inline void *arena_at(edgelora_session_t *s, uint32_t offset) {
+    EDGELORA_ASSERT(offset <= s->arena_size);
     return (uint8_t *)s + offset;
 }
 

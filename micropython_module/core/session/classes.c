@@ -100,6 +100,7 @@ typedef struct {
 
 // Class `place` of those that an adapter has; size: inputs of the last layer.
 static const edgelora_class_t *class_at(const classes_t *classes, uint32_t size, uint32_t place) {
+    EDGELORA_ASSERT(classes->record && place < classes->own + classes->added);
     const void *at = (const uint8_t *)first_class(classes->record) + place * class_span(size);
     return at;
 }

@@ -62,6 +62,7 @@ EDGELORA_HOT bool edgelora_enter(edgelora_session_t *s) {
 }
 
 EDGELORA_HOT int32_t edgelora_leave(edgelora_session_t *s, int32_t result) {
+    EDGELORA_ASSERT(s->busy);
 #ifdef HAS_EXCHANGE
     __atomic_store_n(&s->busy, 0, __ATOMIC_RELEASE);
 #else

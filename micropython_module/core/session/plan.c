@@ -59,6 +59,7 @@ static edgelora_status_t config_check(const void *model, const edgelora_config_t
 }
 
 static edgelora_span_t span(uint32_t size, uint32_t birth, uint32_t death) {
+    EDGELORA_ASSERT(align4(size) <= 0x3FFFFF && birth <= 1023 && death <= UINT16_MAX);
     return (edgelora_span_t){
         .size = align4(size) & 0x3FFFFF, .birth = birth & 1023, .death = (uint16_t)death};
 }
@@ -230,6 +231,7 @@ static uint16_t sort(edgelora_span_t *spans, uint16_t first, bool by_birth) {
 // lowest offset that is free throughout its life; returns the end. Those that have their place are
 // a list by offset: one pass finds another's.
 static uint32_t place(edgelora_span_t *spans, uint32_t n, uint32_t base, bool by_birth) {
+    EDGELORA_ASSERT(n * EDGELORA_PLANNED < NO_SPAN);
     uint16_t waiting = NO_SPAN, placed = NO_SPAN;
     for (uint32_t i = n * EDGELORA_PLANNED; i-- > 0;) {
         spans[i].offset = 0;

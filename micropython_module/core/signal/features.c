@@ -12,6 +12,7 @@ enum {
 };
 
 EDGELORA_WARM uint32_t edgelora_log2(uint32_t x) {
+    EDGELORA_ASSERT(x);
     int whole = bit_length(x) - 1;
     uint32_t rest = x - (1u << whole); // of x / 2^whole, Q16
     rest = whole < LOG_BITS ? rest << (LOG_BITS - whole) : rest >> (whole - LOG_BITS);

@@ -10,6 +10,7 @@ static inline int32_t block_shift_of(uint32_t bits) {
 }
 
 EDGELORA_HOT void edgelora_block_append(edgelora_block_t *block, const int32_t *v, uint32_t n) {
+    EDGELORA_ASSERT(block->q && block->shift >= 0);
     uint32_t bits = 0;
     for (uint32_t i = 0; i < n; ++i) {
         bits |= abs_u32(v[i]);
@@ -28,6 +29,7 @@ EDGELORA_HOT void edgelora_block_append(edgelora_block_t *block, const int32_t *
 
 EDGELORA_HOT int32_t edgelora_error_add_s8(
     int8_t *e, uint32_t count, int32_t exponent, const int8_t *more, int32_t more_exponent) {
+    EDGELORA_ASSERT(e != more);
     int32_t top = exponent > more_exponent ? exponent : more_exponent, v[EDGELORA_PIECE];
     edgelora_block_t block = {e, 0, 0}; // in place: a piece is read before it is written
     while (block.count < count) {

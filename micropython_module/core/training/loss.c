@@ -9,6 +9,7 @@ enum { LN_2 = 2839 }; // 2^12 ln 2
 
 // Q12, v >= 1
 static int32_t log2_q12(uint32_t v) {
+    EDGELORA_ASSERT(v >= 1);
     int n = bit_length(v) - 1;
     uint32_t m = n > 15 ? v >> (n - 15) : v << (15 - n); // [2^15, 2^16)
     uint32_t bits = 0;
@@ -25,6 +26,7 @@ static int32_t log2_q12(uint32_t v) {
 
 // Q16, exp(-d * scale) for d <= 255
 static uint32_t exp_q16(const edgelora_model_t *model, uint32_t d) {
+    EDGELORA_ASSERT(d <= 255);
     uint32_t w = 1u << 16;
     for (int j = 0; j < 8; ++j) {
         if (d >> j & 1) {
@@ -60,11 +62,13 @@ static uint32_t weight_sum(
 
 // Q15, of a weight, Q16, in their sum, which is at most 256 * 2^16
 static uint32_t probability(uint32_t w, uint32_t sum) {
+    EDGELORA_ASSERT(sum && w <= 1u << 16 && sum <= 256u << 16);
     return ((w << 15) + sum / 2) / sum;
 }
 
 int32_t edgelora_logits_error(
     const edgelora_model_t *model, const int8_t *q, uint32_t n, uint32_t label, int32_t *error) {
+    EDGELORA_ASSERT(label < n && n <= EDGELORA_MAX_CLASSES);
     int32_t top = largest_logit(q, n);
     uint32_t sum = weight_sum(model, q, n, top);
     int32_t loss = nats(model, (uint32_t)(top - q[label]), sum);

@@ -7,6 +7,7 @@
 #define IN_REGISTER(v) __asm("" : "+r"(v))
 
 int32_t edgelora_gradient_open(edgelora_matrix_t *m, int32_t *gradient, int32_t exponent) {
+    EDGELORA_ASSERT(m->trains && exponent == (int16_t)exponent);
     if (!m->is_set) {
         for (uint32_t i = 0; i < m->count; ++i) {
             gradient[i] = 0;
@@ -24,6 +25,7 @@ int32_t edgelora_gradient_open(edgelora_matrix_t *m, int32_t *gradient, int32_t 
 
 // The tensor's scale follows the gradient's mean magnitude: up at once, down by 1/32 an update.
 static void scale_follow(edgelora_matrix_t *m, uint32_t mean, int32_t exponent) {
+    EDGELORA_ASSERT(mean && mean <= 1u << 15);
     int z = 16 - bit_length(mean);
     uint32_t mantissa = mean << z;
     exponent -= z;
@@ -71,6 +73,7 @@ enum { MAX_U = EDGELORA_MAX_MEAN, MAX_MASTER = EDGELORA_MAX_MASTER };
 // to 2^16; n: 0..31
 EDGELORA_KERNEL static void normalize(
     int32_t *gradient, uint32_t count, int32_t h, uint32_t reciprocal, int32_t n) {
+    EDGELORA_ASSERT(h >= 0 && h <= 16 && n >= 0 && n <= 31);
     uint32_t limit = MAX_U;
     IN_REGISTER(limit);
     for (int32_t *v = gradient, *end = v + count; v != end; ++v) {
@@ -85,6 +88,7 @@ EDGELORA_KERNEL static void normalize(
 
 // u becomes its running mean, which stays between the two.
 EDGELORA_KERNEL static void smooth(int32_t *u, int16_t *mean, uint32_t count, int32_t momentum) {
+    EDGELORA_ASSERT(momentum >= 1 && momentum <= EDGELORA_MAX_MOMENTUM);
     const int32_t half = 1 << (momentum - 1);
     for (const int32_t *end = u + count; u != end; ++u, ++mean) {
         *u = *mean + ((*u - *mean + half) >> momentum);
@@ -129,6 +133,9 @@ EDGELORA_HOT static uint32_t run_of(
 
 EDGELORA_HOT void edgelora_matrix_update(
     uint8_t *arena, edgelora_matrix_t *m, const edgelora_update_t *update) {
+    EDGELORA_ASSERT(m->trains && update->shift >= 15 && update->shift <= 16);
+    EDGELORA_ASSERT(
+        update->threshold <= EDGELORA_MAX_THRESHOLD && update->momentum <= EDGELORA_MAX_MOMENTUM);
     int32_t *gradient = (int32_t *)(void *)(arena + matrix_gradient(m));
     if (!m->is_set) {
         return;

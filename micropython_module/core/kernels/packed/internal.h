@@ -17,10 +17,6 @@ enum {
     EDGELORA_MAX_ROWS = 8,          // that are multiplied together
 };
 
-static inline bool is_aligned(const void *p) {
-    return ((uintptr_t)p & 3) == 0;
-}
-
 static inline uint32_t at_most(uint32_t v, uint32_t most) {
     return v < most ? v : most;
 }

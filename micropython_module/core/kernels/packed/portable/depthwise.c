@@ -6,6 +6,7 @@
 #ifndef EDGELORA_M0PLUS
 
 EDGELORA_HOT void edgelora_plane_s8(const edgelora_plane_t *p) {
+    EDGELORA_ASSERT(p->n && p->rows && p->pitch % 4 == 0);
     uint32_t *plane = p->plane, step = p->step;
     const int8_t *x = p->x;
     for (uint32_t r = 0; r < p->rows; ++r, plane += p->pitch / 4, x += p->row) {
@@ -43,10 +44,14 @@ static inline __attribute__((always_inline)) void taps_with(
 }
 
 EDGELORA_HOT void edgelora_taps_s8(const edgelora_taps_t *t) {
+    EDGELORA_ASSERT(t->stride == 1 || t->stride == 2);
+    EDGELORA_ASSERT(t->pitch % 4 == 0 && t->out_pitch % 4 == 0);
     taps_with(t, t->pitch, t->stride, 0);
 }
 
 EDGELORA_HOT void edgelora_strip_s8(const edgelora_strip_t *s) {
+    EDGELORA_ASSERT(s->out_w >= 1 && s->out_w <= EDGELORA_STRIP && s->top <= 1 && s->bottom <= 1);
+    EDGELORA_ASSERT(s->channels && s->gap % 4 == 0 && s->acc_step % 4 == 0);
     edgelora_taps_t taps = {
         .x = s->x,
         .out_pitch = 4 * EDGELORA_STRIP_PITCH,

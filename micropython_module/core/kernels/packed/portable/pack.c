@@ -15,22 +15,26 @@ EDGELORA_KERNEL static void pack(
 }
 
 EDGELORA_HOT void edgelora_pack_quad_s8(uint32_t *quad, const int8_t *x, uint32_t groups) {
+    EDGELORA_ASSERT(is_aligned(x));
     pack(quad, x, groups, 4, 8);
 }
 
 EDGELORA_HOT void edgelora_pack_quads_s8(
     uint32_t *quad, uint32_t stride, const int8_t *x, uint32_t positions, uint32_t groups) {
+    EDGELORA_ASSERT(is_aligned(x) && stride % 4 == 0);
     for (uint32_t p = 0; p < positions; ++p) {
         edgelora_pack_quad_s8(quad + (p >> 2) * (stride / 4) + (p & 3), x + 4 * p * groups, groups);
     }
 }
 
 EDGELORA_HOT void edgelora_pack_row_s8(uint32_t *pairs, const int8_t *x, uint32_t groups) {
+    EDGELORA_ASSERT(is_aligned(x));
     pack(pairs, x, groups, 1, 2);
 }
 
 EDGELORA_HOT void edgelora_pack_columns_s8(
     uint32_t *quad, uint32_t step, const int8_t *const rows[4], uint32_t quads) {
+    EDGELORA_ASSERT(step % 4 == 0);
     for (uint32_t k = 0; k < 2; ++k, quad += 4) {
         const int8_t *upper = rows[k], *lower = rows[k + 2];
         uint32_t *to = quad;
@@ -47,6 +51,8 @@ EDGELORA_HOT void edgelora_pack_columns_s8(
 
 EDGELORA_HOT void edgelora_unpack_columns_s8(uint32_t *words, uint32_t stride, const uint8_t *from,
     uint32_t step, uint32_t groups, uint32_t coding) {
+    EDGELORA_ASSERT(is_aligned(from) && step % 4 == 0 && stride % 4 == 0);
+    EDGELORA_ASSERT(coding != EDGELORA_PAIRS);
     uint32_t *columns[4] = {
         words, words + stride / 4, words + 2 * (stride / 4), words + 3 * (stride / 4)};
     // rows 0 and 2 of a group, then 1 and 3

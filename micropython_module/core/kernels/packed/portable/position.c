@@ -6,6 +6,8 @@
 #if !defined(EDGELORA_M0PLUS) && !defined(EDGELORA_DSP)
 
 EDGELORA_HOT void edgelora_position_outputs_s8(const edgelora_position_t *r) {
+    EDGELORA_ASSERT(
+        r->pairs && r->rows && (r->rows == 1 || r->step % 4 == 0) && is_aligned(r->weights));
     uint32_t groups = 2 * r->pairs;
     while (groups > 1 && !(r->x[2 * groups - 1] | r->x[2 * groups - 2])) {
         --groups; // weights beside the row may not be there at all

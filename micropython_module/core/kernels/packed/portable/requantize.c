@@ -23,6 +23,7 @@ EDGELORA_KERNEL static void whole_range_row(int8_t *y, uint32_t step, const int3
 }
 
 EDGELORA_HOT void edgelora_requantize_rows_s8(const edgelora_requantize_t *q) {
+    EDGELORA_ASSERT(q->count && q->rows && q->min <= q->max);
     const int32_t *acc = q->acc, zero_point = q->zero_point, min = q->min, max = q->max;
     const uint32_t step = q->step, count = q->count;
     const uint32_t whole = min == -128 && max == 127;
@@ -42,6 +43,7 @@ EDGELORA_HOT void edgelora_requantize_rows_s8(const edgelora_requantize_t *q) {
 
 EDGELORA_HOT void edgelora_shift_row_s8(
     int8_t *t, uint32_t step, const int32_t *acc, uint32_t count, int32_t shift) {
+    EDGELORA_ASSERT(count % 4 == 0 && shift >= 0 && shift <= 30);
     int32_t half = (1 << shift) >> 1;
     for (; count; --count, t += step) {
         *t = (int8_t)clamp_s32((*acc++ + half) >> shift, -127, 127);
@@ -50,6 +52,7 @@ EDGELORA_HOT void edgelora_shift_row_s8(
 
 EDGELORA_HOT void edgelora_mask_bytes_s8(
     uint8_t *mask, const int8_t *y, uint32_t bytes, int32_t from, uint32_t width) {
+    EDGELORA_ASSERT(from >= -128 && from <= 128 && width <= 256);
     for (; bytes; --bytes, y += 8) {
         uint32_t bits = 0;
         for (uint32_t k = 0; k < 8; ++k) {
@@ -66,6 +69,7 @@ static inline uint32_t bytes_of_bits(uint32_t bits) {
 }
 
 EDGELORA_HOT void edgelora_apply_mask_s8(int8_t *e, const uint8_t *mask, uint32_t bytes) {
+    EDGELORA_ASSERT(bytes && is_aligned(e));
     uint32_t *word = (uint32_t *)(void *)e;
     for (const uint8_t *end = mask + bytes; mask != end; word += 2) {
         uint32_t bits = *mask++;

@@ -6,6 +6,8 @@
 #ifndef EDGELORA_M0PLUS
 
 EDGELORA_HOT void edgelora_row_products_s8(const edgelora_row_products_t *r) {
+    EDGELORA_ASSERT(r->groups && r->groups <= EDGELORA_ROW_GROUPS && r->rows);
+    EDGELORA_ASSERT(is_aligned(r->values) && r->gap % 4 == 0);
     const uint32_t *end = r->x + 2 * r->groups, ones = pair(1, 1);
     const int8_t *v = r->values;
     for (uint32_t i = 0; i < r->rows; ++i, v += r->gap) {
@@ -21,6 +23,8 @@ EDGELORA_HOT void edgelora_row_products_s8(const edgelora_row_products_t *r) {
 }
 
 EDGELORA_HOT void edgelora_branch_up_s8(const edgelora_branch_up_t *up) {
+    EDGELORA_ASSERT(up->groups && up->groups <= EDGELORA_B_GROUPS && up->outputs);
+    EDGELORA_ASSERT(up->shift >= -8 && up->shift <= 31);
     const uint32_t *b = up->b, *t = up->t;
     const int32_t n = up->shift, half = n > 0 ? 1 << (n - 1) : 0;
     for (uint32_t o = 0; o < up->outputs; ++o) {

@@ -25,6 +25,8 @@ static inline void add_pairs(pair_sums_t *sum, const edgelora_row_t *row, const 
 }
 
 EDGELORA_HOT void edgelora_add_rows_s8(const edgelora_rows_t *r) {
+    EDGELORA_ASSERT(r->columns && r->columns % 4 == 0);
+    EDGELORA_ASSERT((r->plus_end - r->plus) % 2 == 0 && (r->minus_end - r->minus) % 2 == 0);
     uint32_t *acc = (uint32_t *)(void *)r->acc, offset = (uint32_t)r->offset;
     for (uint32_t i = 0; i < r->columns; i += 4, acc += 4) {
         pair_sums_t plus = {0}, minus = {0};

@@ -119,6 +119,11 @@ EDGELORA_KERNEL static void one_row(const edgelora_tile_product_t *row, uint32_t
 }
 
 EDGELORA_HOT void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
+    EDGELORA_ASSERT(row->rows && row->count % 4 == 0 && is_aligned(row->weights));
+    EDGELORA_ASSERT(
+        row->groups && row->groups <= EDGELORA_CHUNK && row->b_groups <= EDGELORA_B_GROUPS);
+    EDGELORA_ASSERT(row->add ? row->b_shift >= 0 && row->b_shift <= 31 && !row->b_groups
+                             : row->b_shift >= -8 && row->b_shift <= 15);
     uint32_t r = 0;
     for (; r + 2 <= row->rows; r += 2) {
         two_rows(row, r);
