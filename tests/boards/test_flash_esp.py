@@ -120,7 +120,7 @@ def test_flash_that_wears_out_is_noticed(plug) -> None:
         board.flash.data[0x1_2345] = 0
 
     board.flash.write_defl_block = worn
-    with pytest.raises(common.FlashError, match="MD5 of file does not match data in flash!; the boot loader is in ROM"):
+    with pytest.raises(common.FlashError, match="MD5 of file does not match data in flash!; the boot loader in ROM"):
         write(board, image("esp32c3"))
 
 

@@ -226,7 +226,7 @@ def test_more_windows_than_memory_holds_are_refused(tmp_path: Path, base: Path) 
     save_capture(Capture(np.zeros((400_000, 3)), 50, counts=True), tmp_path / "rest.npz")
     out = tmp_path / "samples.npz"
     said = edgelora("convert", tmp_path / "rest.npz", "--window", 200_000, "--hop", 1, "-o", out, code=1)
-    assert "200001 windows of 200000 samples take 480002400000 bytes" in said and "a larger --hop" in said
+    assert "200001 windows of 200000 samples need 480002400000 bytes" in said and "a larger --hop" in said
     assert not out.exists()
     long = np.zeros((10_000_000, 3), np.int16)
     with pytest.raises(InputError, match="9999991 windows of 10 samples take 1199998920 bytes"):

@@ -43,7 +43,7 @@ class SerialLine:
         now = self._board()
         if self._board.stood > STANDSTILL_SECONDS:
             raise LineLost(
-                f"{self.port}: the virtual board's process has not advanced for {STANDSTILL_SECONDS:g} s;  "
+                f"{self.port}: the virtual board's process has not advanced for {STANDSTILL_SECONDS:g} s; "
                 "resume it, or start it again"
             )
         return now
@@ -82,7 +82,7 @@ class SerialLine:
                 deadline = Deadline(self.clock, WRITE_SECONDS)
             elif not deadline.left:
                 raise LineLost(
-                    f"{self.port}: the board has accepted no data for {WRITE_SECONDS:g} s;  "
+                    f"{self.port}: the board has accepted no data for {WRITE_SECONDS:g} s; "
                     "unplug and reconnect it, and check that --port names a board"
                 )
 

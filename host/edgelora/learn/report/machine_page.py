@@ -114,7 +114,7 @@ def _headline(report: MachineReport, title: str) -> Markup:
 
 def _sections(report: MachineReport) -> list[Markup]:
     tested = (
-        f"The host twin, equal to the board, scored {report.tested[0]} normal windows and {report.tested[1]}  "
+        f"The host twin, equal to the board, scored {report.tested[0]} normal windows and {report.tested[1]} "
         "faulty ones, none used for calibration. Scores without a network use the same normal windows."
     )
     legend = [(page.key(f"loss-{_LOOKS[name]}"), NAMES[name]) for name in _LOOKS if name in report.methods]

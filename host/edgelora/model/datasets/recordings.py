@@ -162,7 +162,7 @@ def doubts(counts: NDArray[np.int16], signal: Signal) -> str:
     if rms[far] > FAR:
         return f"channel {far + 1} is {rms[far]:.0f} times as large as in the base's training data: {_expected(signal)}"
     if rms.max() < 1 / FAR:
-        return f"the values are less than {1 / FAR:.0%} of those in the base's training data:  {_expected(signal)}"
+        return f"the values are less than {1 / FAR:.0%} of those in the base's training data: {_expected(signal)}"
     return ""
 
 
