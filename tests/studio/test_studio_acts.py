@@ -21,7 +21,7 @@ from edgelora.board.sim.world import driven_pins, set_world
 from edgelora.learn.training.actions import Act
 from edgelora.model.datasets import har
 from edgelora.studio.actions import Acts
-from edgelora.studio.project import Desk
+from edgelora.studio.project import Project
 
 GESTURES = ("circle", "wave", "shake")
 BOARD, PIN = "virtual-pico-1", 15
@@ -57,29 +57,29 @@ def became(state: Path, level: int, steady: bool = False) -> bool:
 @pytest.mark.parametrize("damaged", ["", "[]", '{"acts": 3, "vote": [], "nothing": 0}', '{"acts": [[], {"label": 1}]}'])
 def test_actions_are_kept_in_the_project(tmp_path: Path, damaged: str) -> None:
     """Choices survive a restart; what somebody has made of the file does not end it."""
-    desk = Desk(tmp_path)
+    project = Project(tmp_path)
     (tmp_path / "actions.json").write_text(damaged)
-    assert Acts(desk).acts == () and Acts(desk).vote == "2/3"
-    acts = Acts(desk)
+    assert Acts(project).acts == () and Acts(project).vote == "2/3"
+    acts = Acts(project)
     acts.add(Act("wave", "hold", "15"))
     acts.add(Act("nothing", "print", "", "still"))
     acts.set_vote("1/1")
     acts.set_nothing(False)
-    again = Acts(desk)
+    again = Acts(project)
     assert again.acts == acts.acts and again.vote == "1/1" and not again.nothing
     for act in (Act("", "hold", "15"), Act("wave", "hold", "x"), Act("wave", "fly")):
         with pytest.raises(InputError):
             again.add(act)
     again.remove(Act("wave", "hold", "15"))
-    assert [act.label for act in Acts(desk).acts] == ["nothing"]
+    assert [act.label for act in Acts(project).acts] == ["nothing"]
     edited = (tmp_path / "actions.json").read_text().replace('"print"', '"exec"')
     (tmp_path / "actions.json").write_text(edited)
-    assert Acts(desk).acts == ()
+    assert Acts(project).acts == ()
 
 
 def test_a_virtual_board_is_no_keyboard(tmp_path: Path) -> None:
     """Its emulator would lose it: nothing is saved."""
-    acts = Acts(Desk(tmp_path))
+    acts = Acts(Project(tmp_path))
     acts.add(Act("wave", "key", "space"))
     with pytest.raises(InputError, match="no keyboard"):
         acts.start(SimpleNamespace(state=SimpleNamespace(is_virtual=True)))

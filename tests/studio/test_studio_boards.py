@@ -30,17 +30,17 @@ from edgelora.learn.training.base import adapter_ranks, load_base
 from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.twin_learner import TwinLearner
 from edgelora.studio import adapter_actions
-from edgelora.studio import board_session as places
+from edgelora.studio import board_session as sessions
 from edgelora.studio import project as desks
-from edgelora.studio.board_session import Place
+from edgelora.studio.board_session import BoardSession
 from edgelora.studio.board_status import condition
 from edgelora.studio.capture import Taker
 from edgelora.studio.job import Job
 from edgelora.studio.live import Live, Sensor
-from edgelora.studio.project import Desk
-from edgelora.studio.run import Head, Lesson
-from edgelora.studio.runs import Lessons
-from edgelora.studio.samples import Book
+from edgelora.studio.project import Project
+from edgelora.studio.run import Head, StudioRun
+from edgelora.studio.runs import ProjectRuns
+from edgelora.studio.samples import ProjectSamples
 from edgelora.studio.training_options import PACKAGED
 
 BASE = PACKAGED / "motion.elm"
@@ -226,11 +226,11 @@ def test_what_nobody_has_foreseen_is_told_on_every_page(studios: Callable, pages
 )
 def test_words_for_any_error(error: Exception, words: str, tmp_path: Path) -> None:
     """On the page, and of a job; once if it repeats."""
-    desk, job = Desk(tmp_path), Job("work")
+    project, job = Project(tmp_path), Job("work")
     for _ in range(3):
-        desk.trouble(error)
+        project.trouble(error)
     job.run(lambda: (_ for _ in ()).throw(error))
-    [trouble] = desk.troubles
+    [trouble] = project.troubles
     assert words in trouble.what and job.error == trouble.what and job.remedy == trouble.remedy
 
 
@@ -243,22 +243,22 @@ def test_boards_of_other_projects_are_not_offered(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other/studio.json").write_text("{}")
     handles = [virtual_board.start("unix", None, folder, die_with_parent=True) for folder in folders]
-    desk = Desk(tmp_path / "mine")
-    desk.open()
-    until(lambda: len(desk.devices) == 2)
-    assert [device.state_dir for device in desk.others] == [str(folders[1])]
-    desk.close()
+    project = Project(tmp_path / "mine")
+    project.open()
+    until(lambda: len(project.devices) == 2)
+    assert [device.state_dir for device in project.others] == [str(folders[1])]
+    project.close()
     for handle in handles:
         handle.kill()
 
 
 @pytest.fixture
-def place(tmp_path: Path):
+def session(tmp_path: Path):
     """A place of a virtual board, and what pulls and plugs its cable."""
     handle = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
-    place = Place(Device(handle.port, "board", True, "unix", state_dir=handle.state_dir))
-    yield place
-    place.close()
+    session = BoardSession(Device(handle.port, "board", True, "unix", state_dir=handle.state_dir))
+    yield session
+    session.close()
 
 
 def until(holds: Callable[[], object], seconds: float = 60) -> None:
@@ -270,23 +270,23 @@ def until(holds: Callable[[], object], seconds: float = 60) -> None:
 
 def test_one_word_says_what_a_board_is_at(tmp_path: Path) -> None:
     """From its start over what it does to a pulled cable; a port that another program has open is no pulled one."""
-    desk = Desk(tmp_path / "project")
-    (desk.folder / "boards" / "mine").mkdir()
+    project = Project(tmp_path / "project")
+    (project.folder / "boards" / "mine").mkdir()
     (ours, theirs) = pty.openpty()
     other = SerialLine(os.ttyname(theirs))
-    taken = Place(Device(os.ttyname(theirs), "taken", True))
+    taken = BoardSession(Device(os.ttyname(theirs), "taken", True))
     until(lambda: taken.state.problem)
     taken._find = lambda: True  # it is in no list of boards
-    until(lambda: condition(desk, taken) == "used elsewhere")
+    until(lambda: condition(project, taken) == "used elsewhere")
     assert "another program" in taken.state.problem
     other.close()
     taken.close()
     os.close(ours)
 
-    start = desk.start_virtual("unix", "mine")
+    start = project.start_virtual("unix", "mine")
     assert start.wait(60) and start.state == "done", start.error
-    place, go = start.result, threading.Event()
-    until(lambda: condition(desk, place) == "ready")
+    session, go = start.result, threading.Event()
+    until(lambda: condition(project, session) == "ready")
 
     def long(link: Link, job: Job) -> None:
         go.wait(60)
@@ -295,28 +295,28 @@ def test_one_word_says_what_a_board_is_at(tmp_path: Path) -> None:
         while not (job.wanted or job.cancelled):
             time.sleep(0.01)
 
-    sensing = place.submit("sense", sense, exclusive=False)
-    until(lambda: condition(desk, place) == "listening")
-    work = place.submit("work", long)
-    until(lambda: condition(desk, place) == "working")
+    sensing = session.submit("sense", sense, exclusive=False)
+    until(lambda: condition(project, session) == "listening")
+    work = session.submit("work", long)
+    until(lambda: condition(project, session) == "working")
     go.set()
     assert work.wait(60)
-    until(lambda: condition(desk, place) == "listening")
+    until(lambda: condition(project, session) == "listening")
     sensing.cancel()
-    until(lambda: condition(desk, place) == "ready")
-    desk.stop_virtual(place.key)
-    until(lambda: condition(desk, place) == "unplugged")
+    until(lambda: condition(project, session) == "ready")
+    project.stop_virtual(session.key)
+    until(lambda: condition(project, session) == "unplugged")
     begun = Job("start mine")
-    desk.jobs.append(begun)
-    assert condition(desk, place) == "starting"
+    project.jobs.append(begun)
+    assert condition(project, session) == "starting"
     begun.end("done")
-    assert condition(desk, place) == "unplugged"
-    desk.close()
+    assert condition(project, session) == "unplugged"
+    project.close()
 
 
-def test_jobs_take_turns_and_outlive_the_board(place: Place, tmp_path: Path) -> None:
+def test_jobs_take_turns_and_outlive_the_board(session: BoardSession, tmp_path: Path) -> None:
     """What is not exclusive gives way and goes on; a lost line fails the job under way alone."""
-    until(lambda: place.state.status == "idle")
+    until(lambda: session.state.status == "idle")
     calls: list[int] = []
 
     def sense(link: Link, job: Job) -> None:
@@ -325,10 +325,10 @@ def test_jobs_take_turns_and_outlive_the_board(place: Place, tmp_path: Path) -> 
             link.hello()
             calls[-1] += 1
 
-    sensing = place.submit("sense", sense, exclusive=False)
+    sensing = session.submit("sense", sense, exclusive=False)
     until(lambda: calls and calls[-1] > 3)
-    assert place.is_free
-    space = place.submit("space", lambda link, job: link.space("/"))
+    assert session.is_free
+    space = session.submit("space", lambda link, job: link.space("/"))
     assert space.wait(60) and space.state == "done" and space.result.free > 0
     until(lambda: len(calls) == 2 and calls[-1] > 3)
     assert sensing.state == "running" and not sensing.ended
@@ -338,43 +338,43 @@ def test_jobs_take_turns_and_outlive_the_board(place: Place, tmp_path: Path) -> 
             job.progress(1, 2, "on")
             link.hello()
 
-    stopped = place.submit("stopped", endless)
+    stopped = session.submit("stopped", endless)
     until(lambda: stopped.done == 1)
-    assert not place.is_free and stopped.share == 0.5
+    assert not session.is_free and stopped.share == 0.5
     stopped.cancel()
     assert stopped.wait(60) and stopped.state == "cancelled"
 
-    lost = place.submit("lost", endless)
+    lost = session.submit("lost", endless)
     until(lambda: lost.done == 1)
-    handle = virtual_boards.find(place.device.port)
+    handle = virtual_boards.find(session.device.port)
     assert handle
     handle.kill()
     assert lost.wait(60) and lost.state == "failed" and "line" in lost.error
-    until(lambda: place.state.status == "away")
-    refused = place.submit("refused", endless)
+    until(lambda: session.state.status == "away")
+    refused = session.submit("refused", endless)
     assert refused.wait(60) and refused.state == "failed" and refused.error
     before = len(calls)
     virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
     until(lambda: len(calls) > before and calls[-1] > 3)  # by itself
-    bug = place.submit("bug", lambda link, job: 1 // 0)
+    bug = session.submit("bug", lambda link, job: 1 // 0)
     assert bug.wait(60) and "ZeroDivisionError" in bug.error and "report" in bug.remedy
-    place.close()
+    session.close()
     assert sensing.state == "cancelled"
-    with Link.connect(place.device.port) as link:  # its port is free
+    with Link.connect(session.device.port) as link:  # its port is free
         assert link.hello()
 
 
-def test_a_board_that_is_lost_ends_its_countdown(place: Place, tmp_path: Path) -> None:
-    until(lambda: place.state.status == "idle")
-    put = place.submit("put", lambda link, job: link.put("/waves.py", WAVES.encode()))
+def test_a_board_that_is_lost_ends_its_countdown(session: BoardSession, tmp_path: Path) -> None:
+    until(lambda: session.state.status == "idle")
+    put = session.submit("put", lambda link, job: link.put("/waves.py", WAVES.encode()))
     assert put.wait(60) and put.state == "done", put.error
-    live, taker = place.of(Live), Taker(place.of(Live), Book(SimpleNamespace(folder=tmp_path)))
+    live, taker = session.of(Live), Taker(session.of(Live), ProjectSamples(SimpleNamespace(folder=tmp_path)))
     live.start(Sensor("waves", ()), load_base(BASE))
     until(lambda: live.end)
     taker.label, taker.seconds = "wave", 600
     taker.begin()
     assert taker.phase == "counting"
-    handle = virtual_boards.find(place.device.port)
+    handle = virtual_boards.find(session.device.port)
     assert handle
     handle.kill()
     until(lambda: taker.phase == "idle")
@@ -388,11 +388,11 @@ HANGS = {
 }
 
 
-def hanging(place: Place, module: str, content: str) -> Live:
+def hanging(session: BoardSession, module: str, content: str) -> Live:
     """A live view of a module that never ends, once the board is in it."""
-    put = place.submit("put", lambda link, job: link.put(f"/{module}.py", content.encode()))
+    put = session.submit("put", lambda link, job: link.put(f"/{module}.py", content.encode()))
     assert put.wait(60) and put.state == "done", put.error
-    live = place.of(Live)
+    live = session.of(Live)
     live.start(Sensor(module, ()), None)
     until(lambda: live.job and live.job.state == "running")
     time.sleep(1)  # in which the board goes into it
@@ -400,15 +400,15 @@ def hanging(place: Place, module: str, content: str) -> Live:
 
 
 @pytest.mark.parametrize("module", HANGS)
-def test_a_module_that_never_ends_is_ended(place: Place, module: str) -> None:
+def test_a_module_that_never_ends_is_ended(session: BoardSession, module: str) -> None:
     """The page's Stop ends it by Ctrl-C: the board answers again, what it has loaded stays."""
-    until(lambda: place.state.status == "idle")
-    live = hanging(place, module, HANGS[module])
+    until(lambda: session.state.status == "idle")
+    live = hanging(session, module, HANGS[module])
     job = live.job
     live.stop()
     assert job and job.wait(60) and job.state == "cancelled"
-    until(lambda: place.state.status == "idle")
-    space = place.submit("space", lambda link, job: link.space("/"))
+    until(lambda: session.state.status == "idle")
+    space = session.submit("space", lambda link, job: link.space("/"))
     assert space.wait(60) and space.state == "done"
 
 
@@ -440,18 +440,18 @@ def test_a_board_that_hears_no_ctrl_c_has_its_power_cut(studios: Callable, pages
     assert after != before, "its power was cut: another process is the board now"
 
 
-def test_two_adapters_on_the_same_samples(place: Place, adapter: Path, tmp_path: Path) -> None:
+def test_two_adapters_on_the_same_samples(session: BoardSession, adapter: Path, tmp_path: Path) -> None:
     """The board says of each sample what the twin says, with one adapter and with none; its store stays as it is."""
-    base, book = load_base(BASE), Book(SimpleNamespace(folder=tmp_path))
+    base, book = load_base(BASE), ProjectSamples(SimpleNamespace(folder=tmp_path))
     drawn = np.random.default_rng(1)
     for name, scale in (("still", 0.1), ("wild", 2.0)):
         text = "\n".join(",".join(f"{value:.4f}" for value in row) for row in drawn.normal(0, scale, (300, 6)))
         book.drop(f"{name}.csv", text.encode(), name, base)
     data = book.dataset(base)
     assert data is not None
-    put = place.submit("put", lambda link, job: link.store_put("walk", adapter.read_bytes()))
+    put = session.submit("put", lambda link, job: link.store_put("walk", adapter.read_bytes()))
     assert put.wait(60) and put.result == 1
-    compared = adapter_actions.compare(place, base, data, [adapter_actions.BARE, "walk"], {data.x[0].tobytes()})
+    compared = adapter_actions.compare(session, base, data, [adapter_actions.BARE, "walk"], {data.x[0].tobytes()})
     assert compared.wait(120) and compared.state == "done", compared.error
     session = Session(base.elm, adapter_ranks(base, adapter.read_bytes()), "infer")
     for one, used in zip(compared.result.answers, (None, adapter.read_bytes()), strict=True):
@@ -461,19 +461,19 @@ def test_two_adapters_on_the_same_samples(place: Place, adapter: Path, tmp_path:
     assert compared.result.apart == 0 and compared.result.classes[0] == "still"
     for seen, counts in ((False, [("still", 4), ("wild", 5)]), (True, [("still", 1)])):
         assert [(label, count) for label, count, _ in compared.result.rows(seen)] == counts
-    store = place.submit("store", lambda link, job: link.store_list())
+    store = session.submit("store", lambda link, job: link.store_list())
     assert store.wait(60) and [entry.name for entry in store.result.adapters] == ["walk"]
 
 
 def test_what_a_project_remembers_may_be_damaged(tmp_path: Path) -> None:
     for content in ("", "[]", '{"boards": 3, "on": [], "selected": {}, "theme": "<b>"}', '{"boards": [{"port": 1}]}'):
         (tmp_path / "studio.json").write_text(content)
-        desk = Desk(tmp_path)
-        assert desk.selected is None and desk.theme == "auto"
+        project = Project(tmp_path)
+        assert project.selected is None and project.theme == "auto"
     (tmp_path / "studio.json").write_text('{"on": {"../../evil": "unix", "gone": "no-board"}}')
-    desk = Desk(tmp_path)
-    desk.open()
-    desk.close()
+    project = Project(tmp_path)
+    project.open()
+    project.close()
     assert not (tmp_path.parent / "evil").exists() and not (tmp_path / "boards" / "gone").exists()
 
 
@@ -497,11 +497,11 @@ def test_another_board_at_the_same_port(tmp_path: Path, adapter: Path, monkeypat
 
     hello = Link.hello
     monkeypatch.setattr(Link, "hello", lambda link: replace(hello(link), id=at[0]))
-    for module in (places, desks):
+    for module in (sessions, desks):
         monkeypatch.setattr(module, "find_devices", devices)
     plug(0, "")
-    desk = Desk(tmp_path / "project")
-    one = desk.connect(*devices())
+    project = Project(tmp_path / "project")
+    one = project.connect(*devices())
     until(lambda: one.state.store)
     for put in (
         one.submit("put", lambda link, job: link.store_put("walk", adapter.read_bytes())),
@@ -509,12 +509,12 @@ def test_another_board_at_the_same_port(tmp_path: Path, adapter: Path, monkeypat
     ):
         assert put.wait(60) and put.state == "done", put.error
     until(lambda: one.state.store.adapters)
-    learned = Lesson(tmp_path / "1", Head("t", str(port), "", {}, "", (), 1, "judged", id="a"))
-    desk.of(Lessons).runs.append(learned)
+    learned = StudioRun(tmp_path / "1", Head("t", str(port), "", {}, "", (), 1, "judged", id="a"))
+    project.of(ProjectRuns).runs.append(learned)
     live = one.of(Live)
     live.start(Sensor("waves", ()), None)
     until(lambda: live.end)
-    assert desk.of(Lessons).of(one) is learned
+    assert project.of(ProjectRuns).of(one) is learned
 
     port.unlink()
     handles[0].kill()
@@ -522,23 +522,23 @@ def test_another_board_at_the_same_port(tmp_path: Path, adapter: Path, monkeypat
     use = one.submit("use", lambda link, job: link.store_activate("walk"))
     assert use.wait(60) and "another board" in use.error
     until(lambda: one.state.id == "b" and one.state.store)
-    assert not one.state.store.adapters and not one.state.models and desk.of(Lessons).of(one) is None
+    assert not one.state.store.adapters and not one.state.models and project.of(ProjectRuns).of(one) is None
     assert live.job.ended and "another board" in live.job.error
-    kept = desk.of(Lessons).keep(one, learned)
+    kept = project.of(ProjectRuns).keep(one, learned)
     assert kept.wait(60) and "another board" in kept.error
-    desk.release(one.key)
+    project.release(one.key)
 
     handles[0] = virtual_board.start("unix", None, tmp_path / "a", die_with_parent=True)
     plug(0, "A")
-    first = desk.connect(*devices())
+    first = project.connect(*devices())
     until(lambda: first.state.id == "a")
     plug(1, "B")
     handles[0].kill()
     until(lambda: first.state.status == "away")
-    assert desk.held(*devices()) is None
-    second = desk.connect(*devices())
+    assert project.held(*devices()) is None
+    second = project.connect(*devices())
     until(lambda: second.state.id == "b")
-    assert first.state.status == "away" and list(desk.places.values()) == [first, second]
-    assert desk.of(Lessons).of(first) is learned
-    desk.close()
+    assert first.state.status == "away" and list(project.sessions.values()) == [first, second]
+    assert project.of(ProjectRuns).of(first) is learned
+    project.close()
     handles[1].kill()

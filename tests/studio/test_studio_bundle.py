@@ -20,23 +20,23 @@ from edgelora.base.errors import InputError
 from edgelora.learn.training.actions import Act
 from edgelora.studio import bundle
 from edgelora.studio.actions import Acts
-from edgelora.studio.project import Desk
-from edgelora.studio.samples import Book
+from edgelora.studio.project import Project
+from edgelora.studio.samples import ProjectSamples
 from edgelora.studio.training_options import PACKAGED
 
 
-def filled(folder: Path) -> Desk:
+def filled(folder: Path) -> Project:
     collect(folder, {"wave": 3, "circle é": 2})
-    desk = Desk(folder)
-    desk.of(Book).name_class("empty")
+    project = Project(folder)
+    project.of(ProjectSamples).name_class("empty")
     (folder / "bases" / "mine.elm").write_bytes((PACKAGED / "motion.elm").read_bytes())
     (folder / "adapters" / "me.ela").write_bytes(adapters(motion_base(), 1)[0])
     (folder / "keys" / "release.pem").write_text("secret")
     (folder / "recordings").mkdir()
     for name in ("lying still.csv", "wave 0_5-2 s.2.csv", "größe.CSV"):  # as the studio calls them
         (folder / "recordings" / name).write_text("1,2\n")
-    desk.of(Acts).add(Act("wave", "hold", "15"))
-    return desk
+    project.of(Acts).add(Act("wave", "hold", "15"))
+    return project
 
 
 def zipped(files: dict[str, bytes], **how: Any) -> bytes:
@@ -48,7 +48,7 @@ def zipped(files: dict[str, bytes], **how: Any) -> bytes:
 
 
 def test_a_project_goes_from_one_studio_to_another(tmp_path: Path) -> None:
-    one, two = filled(tmp_path / "one"), Desk(tmp_path / "two")
+    one, two = filled(tmp_path / "one"), Project(tmp_path / "two")
     content = bundle.export(one)
     assert content == bundle.export(one) and b"secret" not in content
     assert "keys/release.pem" not in bundle.unpacked(content)
@@ -56,8 +56,8 @@ def test_a_project_goes_from_one_studio_to_another(tmp_path: Path) -> None:
         name.partition("/")[2] for name in bundle.unpacked(content) if name.startswith("recordings/")
     }
     assert bundle.take_in(two, content) == len(bundle.unpacked(content)) - 1  # classes are taken over, not copied
-    assert set(two.of(Book).labels) == {"wave", "circle é", "empty"}
-    assert [s.name for s in two.of(Book).samples] == [s.name for s in one.of(Book).samples]
+    assert set(two.of(ProjectSamples).labels) == {"wave", "circle é", "empty"}
+    assert [s.name for s in two.of(ProjectSamples).samples] == [s.name for s in one.of(ProjectSamples).samples]
     assert two.of(Acts).acts == (Act("wave", "hold", "15"),)
     assert bundle.take_in(two, content) == 0, "once more changes nothing"
     (two.folder / "bases" / "mine.elm").write_bytes(b"another")
@@ -84,33 +84,33 @@ def test_a_project_goes_from_one_studio_to_another(tmp_path: Path) -> None:
     ],
 )
 def test_names_that_the_studio_would_not_give(tmp_path: Path, name: str) -> None:
-    desk = Desk(tmp_path / "inner" / "project")
+    project = Project(tmp_path / "inner" / "project")
     before = sorted(tmp_path.rglob("*"))
     good = (PACKAGED / "motion.elm").read_bytes()
     with pytest.raises(InputError):
-        bundle.take_in(desk, zipped({"bases/good.elm": good, name: b"PK"}))
+        bundle.take_in(project, zipped({"bases/good.elm": good, name: b"PK"}))
     assert sorted(tmp_path.rglob("*")) == before, "all or nothing"
 
 
 def test_sizes_are_counted_whatever_the_file_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = Desk(tmp_path)
+    project = Project(tmp_path)
     bomb = zipped({"recordings/x.csv": bytes(bundle.MOST_OF_ONE + 1)})
     with pytest.raises(InputError, match="too large"):
-        bundle.take_in(desk, bomb)
+        bundle.take_in(project, bomb)
     for at in (i for i in range(len(bomb)) if bomb[i : i + 4] in (b"PK\1\2", b"PK\3\4")):  # says that it is small
-        place = at + (24 if bomb[at + 2] == 1 else 22)
-        bomb = bomb[:place] + struct.pack("<I", 10) + bomb[place + 4 :]
+        session = at + (24 if bomb[at + 2] == 1 else 22)
+        bomb = bomb[:session] + struct.pack("<I", 10) + bomb[session + 4 :]
     with pytest.raises(InputError):
-        bundle.take_in(desk, bomb)
+        bundle.take_in(project, bomb)
     monkeypatch.setattr(bundle, "MOST_FILES", 3)
     with pytest.raises(InputError, match="4 files"):
-        bundle.take_in(desk, zipped({f"recordings/{i}.csv": b"1" for i in range(4)}))
+        bundle.take_in(project, zipped({f"recordings/{i}.csv": b"1" for i in range(4)}))
     monkeypatch.setattr(bundle, "MOST_BYTES", 100)
     with pytest.raises(InputError, match="too large"):
-        bundle.take_in(desk, zipped({f"recordings/{i}.csv": b"1" * 60 for i in range(2)}))
+        bundle.take_in(project, zipped({f"recordings/{i}.csv": b"1" * 60 for i in range(2)}))
     for bad in (b"", b"PK", zipped({})):
         with pytest.raises(InputError):
-            bundle.take_in(desk, bad)
+            bundle.take_in(project, bad)
     assert not list((tmp_path / "recordings").glob("*") if (tmp_path / "recordings").exists() else [])
 
 
@@ -124,7 +124,7 @@ def test_damaged_files_are_refused_in_words(tmp_path: Path, seed: int) -> None:
             damaged[rng.randrange(len(damaged))] = rng.randrange(256)
         try:
             bundle.take_in(
-                Desk(tmp_path / f"two{round_ % 2}"), bytes(damaged[: rng.choice([len(damaged)] * 3 + [500])])
+                Project(tmp_path / f"two{round_ % 2}"), bytes(damaged[: rng.choice([len(damaged)] * 3 + [500])])
             )
         except InputError as error:
             assert str(error)
@@ -136,7 +136,7 @@ def test_a_sample_project_by_one_click(studios: Callable[..., Any], pages: Calla
     page = pages(studios("project"))
     page.get_by_role("button", name="Make a sample project").click()
     page.get_by_role("region", name="virtual-pico-1", exact=True).wait_for()
-    book = Book(Desk(tmp_path / "project"))
+    book = ProjectSamples(Project(tmp_path / "project"))
     assert {label: len(book.of(label)) for label in book.labels} == dict.fromkeys(bundle.GESTURES, bundle.SAMPLES)
     assert (tmp_path / "project/recordings/row.csv").exists()
     expect(page.get_by_role("button", name="Make a sample project")).to_have_count(0)
@@ -148,6 +148,6 @@ def test_a_sample_project_by_one_click(studios: Callable[..., Any], pages: Calla
     other.get_by_text("The project as one file").click()
     other.get_by_label("Import a project (.zip)", exact=True).set_input_files(tmp_path / "mine.zip")
     other.get_by_text("files added").wait_for()
-    assert len(Book(Desk(tmp_path / "other"))) == len(book)
+    assert len(ProjectSamples(Project(tmp_path / "other"))) == len(book)
     with pytest.raises(InputError, match="samples of its own"):
-        bundle.put_samples(Desk(tmp_path / "project"))
+        bundle.put_samples(Project(tmp_path / "project"))

@@ -39,7 +39,7 @@ from edgelora.model.datasets.recordings import inputs_of, load_capture
 from edgelora.model.datasets.speech import RATE
 from edgelora.studio import samples as books
 from edgelora.studio.capture import Taker
-from edgelora.studio.samples import Book
+from edgelora.studio.samples import ProjectSamples
 
 TAKES = """
 import sys
@@ -70,20 +70,20 @@ def base() -> Base:
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Book:
-    return Book(SimpleNamespace(folder=tmp_path))
+def book(tmp_path: Path) -> ProjectSamples:
+    return ProjectSamples(SimpleNamespace(folder=tmp_path))
 
 
-def take(book: Book, base: Base, label: str, value: int) -> str:
+def take(book: ProjectSamples, base: Base, label: str, value: int) -> str:
     assert base.model.signal
     return book.take(label, np.full((100, 6), value, np.int16), base.model.signal, base.model.input.shape).id
 
 
-def reopened(book: Book) -> Book:
-    return Book(SimpleNamespace(folder=book.folder.parent))
+def reopened(book: ProjectSamples) -> ProjectSamples:
+    return ProjectSamples(SimpleNamespace(folder=book.folder.parent))
 
 
-def test_samples_train_as_they_were_measured(book: Book, base: Base, tmp_path: Path) -> None:
+def test_samples_train_as_they_were_measured(book: ProjectSamples, base: Base, tmp_path: Path) -> None:
     """Their inputs are the counts', a quarter of each class is held out, and the commands take the files."""
     signal = base.model.signal
     assert signal and book.dataset() is None
@@ -108,7 +108,7 @@ def test_samples_train_as_they_were_measured(book: Book, base: Base, tmp_path: P
         assert (sound.getframerate(), sound.getnchannels(), sound.getnframes()) == (50, 6, 100)
 
 
-def test_each_change_is_taken_back(book: Book, base: Base) -> None:
+def test_each_change_is_taken_back(book: ProjectSamples, base: Base) -> None:
     ids = [take(book, base, label, i) for i, label in enumerate("aabb")]
 
     def now() -> list[tuple[str, str]]:
@@ -153,7 +153,7 @@ def test_a_killed_studio_leaves_whole_samples(tmp_path: Path) -> None:
         time.sleep(seconds)
         process.send_signal(signal.SIGKILL)
         told = 1 + len([line for line in process.communicate()[0].split("\n") if line])
-        book = Book(SimpleNamespace(folder=tmp_path))
+        book = ProjectSamples(SimpleNamespace(folder=tmp_path))
         assert told <= len(book) <= told + 1 and not book.left_out()
         values = [int(book.window(sample).counts[0, 0]) for sample in book.samples]
         assert values == list(range(len(book)))
@@ -161,7 +161,7 @@ def test_a_killed_studio_leaves_whole_samples(tmp_path: Path) -> None:
             file.unlink()
 
 
-def test_files_that_are_dropped_in(book: Book, base: Base) -> None:
+def test_files_that_are_dropped_in(book: ProjectSamples, base: Base) -> None:
     """Recordings by the names of their files, in counts or units; data sets by their labels; nothing of a bad one."""
     signal = base.model.signal
     assert signal
@@ -205,7 +205,9 @@ def test_files_that_are_dropped_in(book: Book, base: Base) -> None:
     assert len(damaged) == 8 and len(damaged.left_out()) == 1 and len(damaged.dataset() or ()) == 7
 
 
-def test_pages_do_not_wait_for_a_file_that_is_kept(book: Book, base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_do_not_wait_for_a_file_that_is_kept(
+    book: ProjectSamples, base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The book answers, and takes a class, while a thread writes what was dropped in."""
     writing, named = threading.Event(), threading.Event()
 
@@ -224,14 +226,14 @@ def test_pages_do_not_wait_for_a_file_that_is_kept(book: Book, base: Base, monke
     assert [entry.kept + entry.held for entry in book.classes] == [0, 5]
 
 
-def test_a_sample_that_somebody_put_there_may_be_large(book: Book, base: Base) -> None:
+def test_a_sample_that_somebody_put_there_may_be_large(book: ProjectSamples, base: Base) -> None:
     (one,) = book.drop("wave.csv", csv(waves(100), "%d"), "", base)
     np.savez_compressed(book.folder / one.name, samples=np.zeros(64 << 20, np.int8))
     assert len(book.left_out(base)) == 1 and "once unpacked" in book.left_out(base)[0]
 
 
 def test_a_folder_that_is_gone_and_a_disk_that_is_full(
-    book: Book, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    book: ProjectSamples, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is kept by halves or elsewhere, and what is there stays; it goes on as soon as it can."""
     assert base.model.signal
@@ -258,12 +260,12 @@ def test_a_folder_that_is_gone_and_a_disk_that_is_full(
         with pytest.raises(OSError, match="No space left"):
             book.take_all([("wave", window[0])] * 3, *window[1:])
     assert made and list(book.folder.glob("wave.*")) == []
-    again = Book(SimpleNamespace(folder=tmp_path))
+    again = ProjectSamples(SimpleNamespace(folder=tmp_path))
     assert [sample.label for sample in again.samples] == labels == [sample.label for sample in book.samples]
     assert book.take("wave", *window).label == "wave"
 
 
-def test_sound_is_kept_raw_and_trains_as_a_board_records_it(book: Book) -> None:
+def test_sound_is_kept_raw_and_trains_as_a_board_records_it(book: ProjectSamples) -> None:
     elm, _ = layers_and_adapters((3 * AUDIO_SIZE, 5), 0)
     model = unpack_model(elm)
     model.signal = audio_signal(3, 1, Normal(0.01))
@@ -282,7 +284,7 @@ def test_sound_is_kept_raw_and_trains_as_a_board_records_it(book: Book) -> None:
     assert len(book.left_out(base)) == 1 and len(book.dataset(base) or ()) == 3
 
 
-def test_windows_begin_after_the_countdown(book: Book, base: Base) -> None:
+def test_windows_begin_after_the_countdown(book: ProjectSamples, base: Base) -> None:
     """By the number of samples that came: the window begins where the countdown ends, lost samples are told."""
     signal = base.model.signal
     assert signal

@@ -22,8 +22,8 @@ from edgelora.learn.training.base import load_base
 from edgelora.learn.training.board_run import NAME
 from edgelora.model.datasets import har
 from edgelora.studio import adapter_actions
-from edgelora.studio.board_session import Place
-from edgelora.studio.samples import ENOUGH, Book
+from edgelora.studio.board_session import BoardSession
+from edgelora.studio.samples import ENOUGH, ProjectSamples
 
 GESTURES = ("circle", "wave", "shake", "knock")  # the last one is added
 BOARD = "virtual-pico-1"
@@ -180,22 +180,22 @@ def right(studio, motion: Path, tmp_path: Path) -> dict[str, float]:
     """The share of windows of each gesture, of later, that the board names right with what it keeps in its store."""
     port = Path(studio.board_port)
     handle = virtual_board.start("virtual-pico", None, port.parent, die_with_parent=True)
-    place = Place(Device(handle.port, "board", True, "virtual-pico", state_dir=handle.state_dir))
+    session = BoardSession(Device(handle.port, "board", True, "virtual-pico", state_dir=handle.state_dir))
     try:
         bases = [load_base(path) for path in sorted((studio.folder / "bases").glob("*.elm"))]
         base = bases[-1]
-        book = Book(SimpleNamespace(folder=tmp_path / "later"))
+        book = ProjectSamples(SimpleNamespace(folder=tmp_path / "later"))
         for name in GESTURES:
             book.drop(f"{name}.csv", (motion / "later" / f"{name}.csv").read_bytes(), name, base)
         data = book.dataset(base)
         assert data is not None
-        compared = adapter_actions.compare(place, base, data, [NAME], set())
+        compared = adapter_actions.compare(session, base, data, [NAME], set())
         assert compared.wait(600) and compared.state == "done", compared.error
-        store = place.submit("store", lambda link, job: link.store_list())
+        store = session.submit("store", lambda link, job: link.store_list())
         assert store.wait(60) and store.result.active == NAME
         return {label: counts[0] / total for label, total, counts in compared.result.rows(False)}
     finally:
-        place.close()
+        session.close()
         handle.stop()
 
 

@@ -27,10 +27,10 @@ from edgelora.learn.training.board_run import RunOptions
 from edgelora.learn.training.metrics import Measure
 from edgelora.model.datasets.dataset import Dataset, save_dataset
 from edgelora.studio.job import Job
-from edgelora.studio.project import Desk
-from edgelora.studio.run import Head, Lesson, _Paused
-from edgelora.studio.runs import Lessons
-from edgelora.studio.samples import Book
+from edgelora.studio.project import Project
+from edgelora.studio.run import Head, StudioRun, _Paused
+from edgelora.studio.runs import ProjectRuns
+from edgelora.studio.samples import ProjectSamples
 
 expect.set_options(timeout=60_000)
 GESTURES = {"circle": 8, "wave": 8, "shake": 8}
@@ -267,9 +267,9 @@ def test_what_somebody_wrote_into_a_project_ends_nothing(tmp_path: Path) -> None
     for name in ("samples/wave.000001.npz", "samples/<b>.0.npz", "bases/bad.elm"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"PK\x03\x04none")
-    desk = Desk(tmp_path)
-    lessons = desk.of(Lessons)
-    assert (desk.theme, lessons.runs, "bad.elm" in lessons.bases(), desk.of(Book).dataset(None)) == (
+    project = Project(tmp_path)
+    lessons = project.of(ProjectRuns)
+    assert (project.theme, lessons.runs, "bad.elm" in lessons.bases(), project.of(ProjectSamples).dataset(None)) == (
         "auto",
         [],
         False,
@@ -279,7 +279,7 @@ def test_what_somebody_wrote_into_a_project_ends_nothing(tmp_path: Path) -> None
 
 def test_a_file_that_is_no_base_is_told(tmp_path: Path) -> None:
     """Until it is gone, or is one."""
-    lessons = Desk(tmp_path).of(Lessons)
+    lessons = Project(tmp_path).of(ProjectRuns)
     bad = tmp_path / "bases" / "bad.elm"
     bad.write_bytes(b"PK\x03\x04none")
     bad.with_name("folder.elm").mkdir()
@@ -297,7 +297,7 @@ def test_a_paused_run_counts_no_epoch_twice(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "base.elm").write_bytes(base.elm)
     for name in ("samples.npz", "test.npz"):
         save_dataset(data, tmp_path / name)
-    lesson = Lesson(tmp_path, Head("t", "p", "b", {"base_name": base.name, "epochs": 9}, "", (), 9, again=("x",)))
+    lesson = StudioRun(tmp_path, Head("t", "p", "b", {"base_name": base.name, "epochs": 9}, "", (), 9, again=("x",)))
     lesson.updates = [Update(9, 9, 0.0, 1, 1, 1.0)]
     twins: list[Callable[[Measure], None]] = []
     jobs: list[Job] = []
@@ -307,7 +307,7 @@ def test_a_paused_run_counts_no_epoch_twice(tmp_path: Path, monkeypatch: pytest.
         raise _Paused
 
     monkeypatch.setattr("edgelora.studio.run.personalize", run)
-    monkeypatch.setattr(Lesson, "_prepared", lambda *told: True)
+    monkeypatch.setattr(StudioRun, "_prepared", lambda *told: True)
     for _ in range(2):
         jobs.append(Job("learn"))
         lesson.run(None, jobs[-1])  # type: ignore[arg-type]

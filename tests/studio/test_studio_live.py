@@ -26,7 +26,7 @@ from edgelora.core.formats.elm import pack_model
 from edgelora.learn.training.base import Base
 from edgelora.learn.training.streaming import listen_on_twin
 from edgelora.studio import live as live_module
-from edgelora.studio.board_session import Place
+from edgelora.studio.board_session import BoardSession
 from edgelora.studio.live import DECISIONS_KEPT, Cursor, Live, Said, Sensor, Tape
 from edgelora.studio.spectrogram import BANDS, COLUMN, Spectrogram
 
@@ -57,23 +57,23 @@ def made(base: Base) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, made: dict[str, bytes]) -> Iterator[Place]:
+def session(tmp_path_factory: pytest.TempPathFactory, made: dict[str, bytes]) -> Iterator[BoardSession]:
     """A board that runs, with two adapters in its store."""
     state = put_board(tmp_path_factory.mktemp("desk"), stored=made)
     board = virtual_board.start("unix", None, state, die_with_parent=True)
-    place = Place(Device(board.port, "a board", True, "unix", state_dir=board.state_dir))
-    until(lambda: place.state.store)
-    yield place
-    place.close()
+    session = BoardSession(Device(board.port, "a board", True, "unix", state_dir=board.state_dir))
+    until(lambda: session.state.store)
+    yield session
+    session.close()
     board.stop()
 
 
 @pytest.fixture
-def live(place: Place) -> Iterator[Live]:
-    live = place.of(Live)
+def live(session: BoardSession) -> Iterator[Live]:
+    live = session.of(Live)
     yield live
     live.stop()
-    until(lambda: place.state.job is None)
+    until(lambda: session.state.job is None)
 
 
 def by_twin(base: Base, adapter: bytes | None, samples: np.ndarray) -> dict[int, tuple[int, float]]:
@@ -130,17 +130,17 @@ def test_a_recording_of_this_computer_is_listened_to(live: Live, base: Base) -> 
         live.start(Tape("mine.csv", samples), None)
 
 
-def test_others_get_the_board_and_it_goes_on_afterwards(live: Live, place: Place, base: Base) -> None:
+def test_others_get_the_board_and_it_goes_on_afterwards(live: Live, session: BoardSession, base: Base) -> None:
     before = live.run
     live.start(Sensor("waves"), base)
     until(lambda: live.run > before and live.end > 20)
     assert live.told.adapter == ""
-    place.submit("use", lambda link, job: link.store_activate("second"))
+    session.submit("use", lambda link, job: link.store_activate("second"))
     until(lambda: live.told.adapter == "second")  # the one that is active, unless somebody has chosen
     live.use("first")
     until(lambda: live.told.adapter == "first")
     before = live.run
-    place.submit("use none", lambda link, job: link.store_activate(None))
+    session.submit("use none", lambda link, job: link.store_activate(None))
     until(lambda: live.run > before and live.end > 20)
     live.pause()
     time.sleep(0.4)  # what was under way
@@ -151,7 +151,7 @@ def test_others_get_the_board_and_it_goes_on_afterwards(live: Live, place: Place
     until(lambda: live.end > still + 20)
     assert live.window(still + 10, 20) is None, "a pause is a hole"
     run = live.run
-    other = place.submit("another", lambda link, job: link.hello().board)
+    other = session.submit("another", lambda link, job: link.hello().board)
     assert other.wait(20) and other.result
     until(lambda: live.run > run and live.end > 20)
     assert live.is_running
@@ -160,9 +160,9 @@ def test_others_get_the_board_and_it_goes_on_afterwards(live: Live, place: Place
     assert live.job and "no module named" in live.job.error
 
 
-def test_rings_have_their_size_whatever_comes(place: Place) -> None:
+def test_rings_have_their_size_whatever_comes(session: BoardSession) -> None:
     """A page that never asks makes nothing grow; a late one gets what is kept, in order."""
-    live = Live(place)
+    live = Live(session)
     live._clear(1, 16000.0, 8160)
     live._tell(rate=16000.0, fast=True, labels=("a", "b"), scales=(1.0,))
     kept = {name: getattr(live, name).nbytes for name in ("_ring", "_pictures")}

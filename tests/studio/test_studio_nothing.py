@@ -21,12 +21,12 @@ from edgelora.board.sim import virtual_board
 from edgelora.learn.training.known import NOTHING
 from edgelora.model.datasets.har import har_takes
 from edgelora.studio.actions import Acts
-from edgelora.studio.board_session import Place
+from edgelora.studio.board_session import BoardSession
 from edgelora.studio.capture import Taker
 from edgelora.studio.live import Live, Tape
 from edgelora.studio.novelty import judge_of, packaged_rule
-from edgelora.studio.project import Desk
-from edgelora.studio.samples import ENOUGH, Book
+from edgelora.studio.project import Project
+from edgelora.studio.samples import ENOUGH, ProjectSamples
 
 STILL = np.tile(np.array([400, 800, 3900, 3, -2, 1], np.int16), (1000, 1))
 
@@ -38,10 +38,10 @@ def until(true: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def collected(folder: Path) -> Book:
+def collected(folder: Path) -> ProjectSamples:
     """A project with samples under the base's own names."""
     base = motion_base()
-    book = Book(SimpleNamespace(folder=folder))
+    book = ProjectSamples(SimpleNamespace(folder=folder))
     assert base.model.signal
     for counts, label in har_takes(PERSON, "train"):
         if label < 4:
@@ -50,23 +50,23 @@ def collected(folder: Path) -> Book:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def session(tmp_path: Path) -> Iterator[BoardSession]:
     state = put_board(tmp_path / "desk")
     board = virtual_board.start("unix", None, state, die_with_parent=True)
-    place = Place(Device(board.port, "a board", True, "unix", state_dir=board.state_dir))
-    yield place
-    place.close()
+    session = BoardSession(Device(board.port, "a board", True, "unix", state_dir=board.state_dir))
+    yield session
+    session.close()
     board.stop()
 
 
-def test_what_lies_still_is_nothing_in_the_live_view(place: Place, tmp_path: Path) -> None:
+def test_what_lies_still_is_nothing_in_the_live_view(session: BoardSession, tmp_path: Path) -> None:
     """With the person's samples, and with those of the people whom the base was trained on; off, it is a class."""
-    base, live = motion_base(), place.of(Live)
+    base, live = motion_base(), session.of(Live)
     moving = np.concatenate([counts for counts, label in har_takes(PERSON, "train") if label == 0])
     collected(tmp_path / "own")
     for folder in ("own", "empty"):
-        desk = Desk(tmp_path / folder)
-        live.judge_of = lambda base, adapter, desk=desk: judge_of(desk, base, adapter)
+        project = Project(tmp_path / folder)
+        live.judge_of = lambda base, adapter, project=project: judge_of(project, base, adapter)
         for counts, is_nothing in ((STILL, True), (moving, False)):
             name = f"{folder}, {is_nothing}"
             live.start(Tape(name, counts), base, "")
@@ -75,7 +75,7 @@ def test_what_lies_still_is_nothing_in_the_live_view(place: Place, tmp_path: Pat
             said = [one.seen == len(base.model.labels) for one in live._said]
             assert all(said) if is_nothing else not all(said), (folder, said)
             assert all(one.p == () for one in live._said if one.seen == len(base.model.labels))
-    desk.of(Acts).set_nothing(False)
+    project.of(Acts).set_nothing(False)
     until(lambda: live.told.labels == tuple(base.model.labels))
     until(lambda: live.latest and live.latest.seen < len(base.model.labels))
     live.stop()
@@ -86,11 +86,11 @@ def test_a_base_that_comes_along_has_a_rule_of_its_own(tmp_path: Path) -> None:
     rule = packaged_rule(base)
     assert rule and rule.classes == tuple(range(7))
     assert packaged_rule(base.renamed("motion.elm", ["a", "b"])) is None
-    judge = judge_of(Desk(tmp_path), base, None)
+    judge = judge_of(Project(tmp_path), base, None)
     assert judge and judge.is_nothing(STILL[:100]) and judge.labels() == (NOTHING,)
     assert judge.words.startswith("The base's training data decides what counts as nothing")
     collected(tmp_path / "own")
-    mine = judge_of(Desk(tmp_path / "own"), base, None)
+    mine = judge_of(Project(tmp_path / "own"), base, None)
     assert mine and mine.labels() and re.fullmatch(r"On held-out samples: \d+ of \d+ .*\.", mine.words)
     takes = [counts for counts, _ in har_takes(PERSON, "test")]
     assert sum(judge.is_nothing(counts) for counts in takes) < len(takes) / 3
@@ -99,7 +99,7 @@ def test_a_base_that_comes_along_has_a_rule_of_its_own(tmp_path: Path) -> None:
 def test_a_held_button_takes_what_was_done_meanwhile(tmp_path: Path) -> None:
     """Short, the window that ends when it is let go; long, one after the other; one undo takes all of them back."""
     base = motion_base()
-    live, book = Live(SimpleNamespace()), Book(SimpleNamespace(folder=tmp_path))
+    live, book = Live(SimpleNamespace()), ProjectSamples(SimpleNamespace(folder=tmp_path))
     taker = Taker(live, book)
     with pytest.raises(InputError, match="the live view is not running"):
         taker.hold()
@@ -137,7 +137,7 @@ def test_the_page_records_beside_what_it_says(
     """By mouse and by space; and one click makes a class of nothing."""
     project = tmp_path / "project"
     put_board(project)
-    Book(SimpleNamespace(folder=project)).name_class("wave")
+    ProjectSamples(SimpleNamespace(folder=project)).name_class("wave")
     page = pages(studios("project"))
     page.get_by_role("navigation", name="Views").get_by_role("link", name="Live").click()
     page.get_by_label("Source", exact=True).click()
@@ -146,7 +146,7 @@ def test_the_page_records_beside_what_it_says(
     page.get_by_role("button", name="Start", exact=True).click()
     button = page.get_by_role("button", name="Hold while you do it")
     page.locator(".headline-name").wait_for()
-    book = lambda label: len(Book(SimpleNamespace(folder=project)).of(label))  # noqa: E731
+    book = lambda label: len(ProjectSamples(SimpleNamespace(folder=project)).of(label))  # noqa: E731
     button.hover()
     page.mouse.down()
     page.get_by_text("wave: now").wait_for()

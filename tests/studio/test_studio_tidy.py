@@ -17,17 +17,17 @@ from studio_projects import collect
 from edgelora.base.errors import InputError
 from edgelora.model.datasets.recordings import load_capture
 from edgelora.studio.adapter_actions import keep_file
-from edgelora.studio.project import Desk
+from edgelora.studio.project import Project
 from edgelora.studio.sample_map import sample_map
-from edgelora.studio.samples import Book
+from edgelora.studio.samples import ProjectSamples
 from edgelora.studio.trim import seconds_of, trim
 from edgelora.studio.views.signals import keep_recording
 
 
-def swapped(folder: Path) -> tuple[Book, list[str]]:
+def swapped(folder: Path) -> tuple[ProjectSamples, list[str]]:
     """Samples of three gestures, of which two have the name of another one; their ids."""
     collect(folder, {"circle": 10, "wave": 10, "shake": 10})
-    book = Book(SimpleNamespace(folder=folder))
+    book = ProjectSamples(SimpleNamespace(folder=folder))
     wrong = [book.of("circle")[4].id, book.of("shake")[2].id]
     book.relabel(wrong, "wave")
     return book, wrong
@@ -46,7 +46,7 @@ def test_samples_under_a_wrong_name_are_found(tmp_path: Path) -> None:
 
 
 def test_few_samples_accuse_nobody(tmp_path: Path) -> None:
-    book = Book(SimpleNamespace(folder=tmp_path))
+    book = ProjectSamples(SimpleNamespace(folder=tmp_path))
     with pytest.raises(InputError, match="no samples"):
         sample_map(book, motion_base())
     collect(tmp_path, {"circle": 2, "wave": 2})
@@ -55,44 +55,44 @@ def test_few_samples_accuse_nobody(tmp_path: Path) -> None:
 
 
 def test_the_part_that_is_wanted(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
+    project = Project(tmp_path)
     values = np.arange(1200).reshape(200, 6) / 100
     (tmp_path / "recordings").mkdir()
     np.savetxt(tmp_path / "recordings" / "mine.csv", values, "%.5f", ",")
-    assert seconds_of(desk, "mine.csv") == 4
-    kept = trim(desk, "mine.csv", 0.5, 2)
+    assert seconds_of(project, "mine.csv") == 4
+    kept = trim(project, "mine.csv", 0.5, 2)
     assert kept == "mine 0_5-2 s.csv"
     assert np.allclose(load_capture(tmp_path / "recordings" / kept).values, values[25:100])
     shutil.copy(tmp_path / "recordings" / "mine.csv", tmp_path / "recordings" / "wave.1.csv")
-    assert trim(desk, "wave.1.csv", 0.5, 2) == "wave.1 0_5-2 s.csv", "still a recording of wave"
+    assert trim(project, "wave.1.csv", 0.5, 2) == "wave.1 0_5-2 s.csv", "still a recording of wave"
     for start, end in ((2, 2), (3, 1), (-1, 1), (0, 4.1)):
         with pytest.raises(InputError, match="4 s"):
-            trim(desk, "mine.csv", start, end)
+            trim(project, "mine.csv", start, end)
     for name in ("", "../studio.json", "other.csv"):
         with pytest.raises(InputError, match="no recording"):
-            trim(desk, name, 0, 1)
+            trim(project, name, 0, 1)
 
 
 def test_no_recording_takes_the_place_of_another(tmp_path: Path) -> None:
     """Two that begin alike, two parts that are called alike, two files that are dropped in under one name."""
-    desk, folder = Desk(tmp_path), tmp_path / "recordings"
+    project, folder = Project(tmp_path), tmp_path / "recordings"
     folder.mkdir()
     values = np.arange(1200).reshape(200, 6) / 100
     for number in (1, 2):
         np.savetxt(folder / f"{'long' * 20}{number}.csv", values + number, "%.5f", ",")
-    first, second = (trim(desk, f"{'long' * 20}{number}.csv", 0.5, 2) for number in (1, 2))
+    first, second = (trim(project, f"{'long' * 20}{number}.csv", 0.5, 2) for number in (1, 2))
     assert first != second
     for number, name in ((1, first), (2, second)):
         assert np.allclose(load_capture(folder / name).values, values[25:100] + number)
-    assert trim(desk, f"{'long' * 20}1.csv", 0.5, 2) == first, "the same part once more"
+    assert trim(project, f"{'long' * 20}1.csv", 0.5, 2) == first, "the same part once more"
     one, other = b"1,2\n3,4\n", b"5,6\n7,8\n"
-    names = [keep_recording(desk, "wave.csv", content) for content in (one, other, one)]
+    names = [keep_recording(project, "wave.csv", content) for content in (one, other, one)]
     assert names == ["wave.csv", "wave.2.csv", "wave.csv"] and (folder / "wave.csv").read_bytes() == one
 
 
 def test_no_adapter_takes_the_place_of_another(tmp_path: Path) -> None:
-    desk, (one, other) = Desk(tmp_path), adapters(motion_base(), 2)
-    names = [keep_file(desk, "me.ela", content).name for content in (one, other, one)]
+    project, (one, other) = Project(tmp_path), adapters(motion_base(), 2)
+    names = [keep_file(project, "me.ela", content).name for content in (one, other, one)]
     assert names == ["me.ela", "me-2.ela", "me.ela"] and (tmp_path / "adapters" / "me.ela").read_bytes() == one
 
 
@@ -112,7 +112,8 @@ def test_the_page_relabels_and_trims(studios: Callable[..., Any], pages: Callabl
     page.get_by_role("button", name="Relabel 1: wave looks like circle").click()
     page.wait_for_timeout(500)
     assert any(
-        sample.id == wrong[0] and sample.label == "circle" for sample in Book(SimpleNamespace(folder=project)).samples
+        sample.id == wrong[0] and sample.label == "circle"
+        for sample in ProjectSamples(SimpleNamespace(folder=project)).samples
     )
     page.get_by_text("Trim a recording").click()
     page.get_by_label("Recording to trim").click()

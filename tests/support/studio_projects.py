@@ -14,7 +14,7 @@ from edgelora.learn.report.sections import write_report
 from edgelora.learn.training.base import Base, load_base
 from edgelora.model.datasets.dataset import save_dataset
 from edgelora.model.datasets.har import har_takes, load_har
-from edgelora.studio.samples import Book
+from edgelora.studio.samples import ProjectSamples
 from edgelora.studio.training_options import PACKAGED
 
 PERSON = 3  # whom the base that comes with the studio has never seen
@@ -29,7 +29,7 @@ def motion() -> Base:
 
 def collect(folder: Path, gestures: dict[str, int]) -> None:
     """Puts so many samples of each gesture into a project, as its book keeps them."""
-    book, base = Book(SimpleNamespace(folder=folder)), motion()
+    book, base = ProjectSamples(SimpleNamespace(folder=folder)), motion()
     assert base.model.signal
     takes = har_takes(PERSON, "train")
     for label, (name, count) in enumerate(gestures.items(), FIRST):

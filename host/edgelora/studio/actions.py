@@ -22,12 +22,12 @@ from edgelora.learn.training.base import Base
 from edgelora.learn.training.known import NOTHING
 from edgelora.learn.training.streaming import Vote
 
-from .board_session import Place
+from .board_session import BoardSession
 from .job import Job
 from .live import Live, Sensor
-from .project import Desk
-from .runs import Lessons
-from .samples import Book
+from .project import Project
+from .runs import ProjectRuns
+from .samples import ProjectSamples
 
 FILE = "actions.json"
 VOTES = {"1/1": "each window", "2/3": "2 of the last 3 windows", "3/5": "3 of the last 5 windows"}
@@ -41,12 +41,12 @@ class Acts:
     program that was saved last.
     """
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+    def __init__(self, project: Project) -> None:
+        self.project = project
         self.version = 0  # rises at each change
         self.alone: dict[str, Device] = {}
         self.saved: Acting | None = None
-        self._path = desk.folder / FILE
+        self._path = project.folder / FILE
         self.read()
 
     def read(self) -> None:
@@ -86,80 +86,82 @@ class Acts:
 
     # --- on a board
 
-    def labels(self, place: Place | None) -> list[str]:
+    def labels(self, session: BoardSession | None) -> list[str]:
         """Names of classes that can have actions: those of the samples, else of the base."""
-        labels = list(self.desk.of(Book).labels)
-        if not labels and place and (base := self._base(place)):
+        labels = list(self.project.of(ProjectSamples).labels)
+        if not labels and session and (base := self._base(session)):
             labels = list(base.model.labels)
         return [*labels, *([NOTHING] if self.nothing and NOTHING not in labels else [])]
 
-    def _base(self, place: Place) -> Base | None:
+    def _base(self, session: BoardSession) -> Base | None:
         """The base of the board's active adapter; without one, a base that fits the samples."""
-        bases, active = self.desk.of(Lessons).bases(), place.state.active
-        entries = place.state.store.adapters if place.state.store else ()
+        bases, active = self.project.of(ProjectRuns).bases(), session.state.active
+        entries = session.state.store.adapters if session.state.store else ()
         if active:
             base_id = next((entry.base_id for entry in entries if entry.name == active), "")
             return next((base for base in bases.values() if base.base_id == base_id), None)
-        return bases.get(self.desk.of(Lessons).usual_base(self.desk.of(Book).dataset(), place) or "")
+        return bases.get(
+            self.project.of(ProjectRuns).usual_base(self.project.of(ProjectSamples).dataset(), session) or ""
+        )
 
-    def start(self, place: Place) -> Job:
+    def start(self, session: BoardSession) -> Job:
         """Saves the program on a board, releases the board, and resets it. The job's result is `Acting`.
 
         InputError without actions, or if the board can't run them.
         """
-        check_keys(self.acts, place.state.is_virtual)
-        base = self._base(place)
+        check_keys(self.acts, session.state.is_virtual)
+        base = self._base(session)
         if base is None:
             raise InputError(
                 "the project does not have the base of the active adapter", remedy="add its .elm in Boards"
             )
         if not self.acts:
             raise InputError("there are no actions yet", remedy="add an action")
-        if place.device.board and load_board(place.device.board).port == "unix":
+        if session.device.board and load_board(session.device.board).port == "unix":
             raise InputError(
                 "this virtual board can't run a program on its own", remedy="use a virtual Pico or a real board"
             )
-        source = place.of(Live).source
+        source = session.of(Live).source
         sensor = source if isinstance(source, Sensor) else Sensor()
         least, _, windows = self.vote.partition("/")
         sense, vote = Sense(sensor.source, sensor.pins, sensor.bus), Vote(int(least), int(windows))
-        wish = Wish(self.acts, sense, place.state.active or "", vote, self.nothing)
-        data = self.desk.of(Book).dataset(base)
-        place.of(Live).stop()
+        wish = Wish(self.acts, sense, session.state.active or "", vote, self.nothing)
+        data = self.project.of(ProjectSamples).dataset(base)
+        session.of(Live).stop()
 
         def save(link: Link, job: Job) -> Acting:
             return save_acting(link, base, data, wish)
 
-        saving = place.submit("save the program", save)
-        return self.desk.submit("let the board act", lambda job: self._let_go(place, saving, job))
+        saving = session.submit("save the program", save)
+        return self.project.submit("let the board act", lambda job: self._let_go(session, saving, job))
 
-    def _let_go(self, place: Place, saving: Job, job: Job) -> Acting:
+    def _let_go(self, session: BoardSession, saving: Job, job: Job) -> Acting:
         job.tell("the program is saved")
         while not saving.wait(0.2):
             if job.cancelled:
                 saving.cancel()
         if saving.state != "done":
             raise EdgeloraError(saving.error or "the program was not saved", remedy=saving.remedy)
-        device = place.device
+        device = session.device
         self.saved = saving.result
         job.tell("the board restarts with it")
-        self.desk.release(place.key)
+        self.project.release(session.key)
         reset(device.port)
         self.alone = self.alone | {device.port: device}
         self.version += 1
         made: Acting = saving.result
         return made
 
-    def connect(self, device: Device) -> Place:
+    def connect(self, device: Device) -> BoardSession:
         """Reconnects a board, which stops its program until the next reset."""
-        place = self.desk.connect(device)
+        session = self.project.connect(device)
         self.alone = {port: one for port, one in self.alone.items() if port != device.port}
         self.version += 1
-        return place
+        return session
 
     def there(self) -> list[Device]:
         """Boards that run on their own and were not reconnected."""
-        return [device for device in self.alone.values() if self.desk.held(device) is None]
+        return [device for device in self.alone.values() if self.project.held(device) is None]
 
 
 def pins_of(device: Device) -> dict[int, int] | None:

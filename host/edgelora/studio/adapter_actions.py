@@ -23,81 +23,81 @@ from edgelora.learn.updates.keys import load_key, new_key
 from edgelora.learn.updates.releasing import Release
 from edgelora.model.datasets.dataset import Dataset
 
-from .board_session import Place
+from .board_session import BoardSession
 from .job import Job
-from .project import Desk
+from .project import Project
 from .project_files import keep_network
-from .runs import Lessons
+from .runs import ProjectRuns
 
 BARE = ""  # the name of the base alone in place of an adapter's
 KEY_FILE = "release.pem"
 
 
-def activate(desk: Desk, place: Place, name: str) -> Job:
+def activate(project: Project, session: BoardSession, name: str) -> Job:
     """Activates an adapter, also after a reset; `BARE`: the base alone."""
-    bases = desk.of(Lessons).bases().values()
+    bases = project.of(ProjectRuns).bases().values()
     what = f"use {name or 'the base alone'}"
-    return _change(place, what, lambda link: activate_stored(link, bases, name or None))
+    return _change(session, what, lambda link: activate_stored(link, bases, name or None))
 
 
-def remove(place: Place, name: str) -> Job:
-    return _change(place, f"remove {name}", lambda link: link.store_remove(name))
+def remove(session: BoardSession, name: str) -> Job:
+    return _change(session, f"remove {name}", lambda link: link.store_remove(name))
 
 
-def pin(place: Place, name: str, on: bool) -> Job:
+def pin(session: BoardSession, name: str, on: bool) -> Job:
     """A pinned adapter stays in the board's RAM once loaded."""
-    return _change(place, f"{'pin' if on else 'unpin'} {name}", lambda link: link.store_pin(name, on))
+    return _change(session, f"{'pin' if on else 'unpin'} {name}", lambda link: link.store_pin(name, on))
 
 
-def _change(place: Place, what: str, change: Callable[[Link], StoreState]) -> Job:
-    return place.submit(what, lambda link, job: change(link))
+def _change(session: BoardSession, what: str, change: Callable[[Link], StoreState]) -> Job:
+    return session.submit(what, lambda link, job: change(link))
 
 
-def files(desk: Desk) -> dict[str, int]:
+def files(project: Project) -> dict[str, int]:
     """The project's `.ela` files, and their bytes."""
-    return {path.name: path.stat().st_size for path in sorted((desk.folder / "adapters").glob("*.ela"))}
+    return {path.name: path.stat().st_size for path in sorted((project.folder / "adapters").glob("*.ela"))}
 
 
-def pull(desk: Desk, place: Place, name: str) -> Job:
+def pull(project: Project, session: BoardSession, name: str) -> Job:
     """Copies an adapter from the store to the project. The job's result is its path."""
-    path = desk.folder / "adapters" / f"{store_name(name)}.ela"
+    path = project.folder / "adapters" / f"{store_name(name)}.ela"
 
     def work(link: Link, job: Job) -> Path:
         return keep_network(path, link.store_get(name))
 
-    return place.submit(f"pull {name}", work)
+    return session.submit(f"pull {name}", work)
 
 
-def push(desk: Desk, place: Place, file: str) -> Job:
+def push(project: Project, session: BoardSession, file: str) -> Job:
     """Copies a `.ela` file of the project to the store, under the file's name."""
-    path = desk.folder / "adapters" / Path(file).name
+    path = project.folder / "adapters" / Path(file).name
 
     def work(link: Link, job: Job) -> int:
         content = path.read_bytes()
         unpack_adapter(content, name=path.name)
         return link.store_put(store_name(path.stem), content)
 
-    return place.submit(f"push {path.stem}", work)
+    return session.submit(f"push {path.stem}", work)
 
 
-def keep_file(desk: Desk, name: str, content: bytes) -> Path:
+def keep_file(project: Project, name: str, content: bytes) -> Path:
     """Checks a given `.ela` and adds it to the project."""
     unpack_adapter(content, name=name)
-    return keep_network(desk.folder / "adapters" / f"{store_name(Path(name).stem)}.ela", content)
+    return keep_network(project.folder / "adapters" / f"{store_name(Path(name).stem)}.ela", content)
 
 
-def release(desk: Desk, place: Place, name: str, target: str) -> Job:
+def release(project: Project, session: BoardSession, name: str, target: str) -> Job:
     """Signs an adapter of the store as an update; creates the key the first time. The job's result is a `Release`."""
 
     def work(link: Link, job: Job) -> Release:
-        key = desk.folder / "keys" / KEY_FILE
+        key = project.folder / "keys" / KEY_FILE
         if not key.exists():
             new_key(key)
         return releasing.release(
-            desk.folder / "releases", link.store_get(name), name, load_key(key), target=target or None
+            project.folder / "releases", link.store_get(name), name, load_key(key), target=target or None
         )
 
-    return place.submit(f"release {name}", work)
+    return session.submit(f"release {name}", work)
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Comparison:
         return sum(len({one.said[i] for one in self.answers}) > 1 for i in range(len(self.classes)))
 
 
-def compare(place: Place, base: Base, data: Dataset, names: Sequence[str], learned: AbstractSet[bytes]) -> Job:
+def compare(session: BoardSession, base: Base, data: Dataset, names: Sequence[str], learned: AbstractSet[bytes]) -> Job:
     """Has the board classify samples with each adapter. The job's result is a `Comparison`.
 
     data: windows that fit the base, classes by name; learned: see `Lessons.learned_samples`. The store's
@@ -155,7 +155,7 @@ def compare(place: Place, base: Base, data: Dataset, names: Sequence[str], learn
             answers.append(Answers(name, _named(base, adapter, numbers), board.infer_us))
         return Comparison(tuple(data.labels[label] for label in data.y), tuple(answers), seen)
 
-    return place.submit("compare", work)
+    return session.submit("compare", work)
 
 
 def _named(base: Base, adapter: bytes | None, numbers: np.ndarray) -> tuple[str, ...]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from edgelora.base.errors import EdgeloraError
 from edgelora.board.link.replies import StoredAdapter
 
-from .board_session import Place
-from .project import Desk
-from .run import Lesson
-from .runs import Lessons
+from .board_session import BoardSession
+from .project import Project
+from .run import StudioRun
+from .runs import ProjectRuns
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,19 @@ class Knowledge:
     base: str
 
 
-def knowledge(desk: Desk, place: Place, adapter: StoredAdapter) -> Knowledge:
+def knowledge(project: Project, session: BoardSession, adapter: StoredAdapter) -> Knowledge:
     """An adapter's facts, from the run that made it, else from its base alone."""
-    lessons = desk.of(Lessons)
+    lessons = project.of(ProjectRuns)
     base = next((one for one in lessons.bases().values() if one.base_id == adapter.base_id), None)
     name = base.name if base else ""
-    lesson = lessons.source(place, adapter)
+    lesson = lessons.source(session, adapter)
     if lesson is None:
         return Knowledge(tuple(_named(base.model.labels)) if base else (), "", "", name)
     how_well, since = _judged(lesson)
     return Knowledge((*lesson.head.learned, *lesson.head.added), how_well, since, name)
 
 
-def _judged(lesson: Lesson) -> tuple[str, str]:
+def _judged(lesson: StudioRun) -> tuple[str, str]:
     try:
         report = lesson.report
         measure = report.measure if report else None

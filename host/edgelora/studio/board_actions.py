@@ -20,20 +20,20 @@ from edgelora.core.twin.binding import check_model
 from edgelora.learn.training.base import Base, load_base
 from edgelora.learn.training.board_learner import base_path
 
-from .board_session import Place
+from .board_session import BoardSession
 from .job import Job
-from .project import Desk
+from .project import Project
 
 BASE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,40}\.elm")
 IMAGES = (".uf2", ".bin")
 FIRMWARE = "firmware"  # the project's folder of firmware images
 
 
-def keep_base(desk: Desk, name: str, content: bytes) -> Base:
+def keep_base(project: Project, name: str, content: bytes) -> Base:
     """Checks a given `.elm` and adds it to the project; never replaces a base of that name."""
     if not BASE_NAME.fullmatch(name):
         raise InputError(f"{name!r} is not a base name", remedy="give a NAME.elm of letters, digits, - _ and .")
-    path = desk.folder / "bases" / name
+    path = project.folder / "bases" / name
     unpack_model(content, name)
     check_model(content)
     if path.exists() and path.read_bytes() != content:
@@ -42,7 +42,7 @@ def keep_base(desk: Desk, name: str, content: bytes) -> Base:
     return load_base(path)
 
 
-def put_base(place: Place, base: Base) -> Job:
+def put_base(session: BoardSession, base: Base) -> Job:
     """Copies a base to a board's ROMFS or file system unless it is there. The job's result is its path on the board."""
 
     def work(link: Link, job: Job) -> str:
@@ -52,28 +52,28 @@ def put_base(place: Place, base: Base) -> Job:
             link.put(path, base.elm, job.progress)
         return path
 
-    return place.submit(f"put {base.name} on the board", work)
+    return session.submit(f"put {base.name} on the board", work)
 
 
-def install_on(place: Place) -> Job:
+def install_on(session: BoardSession) -> Job:
     """Installs EdgeLoRA on a board with stock MicroPython. The job's result is an `Installation`."""
-    return place.submit_on_port("install EdgeLoRA", lambda port, job: install(port, None, job.progress))
+    return session.submit_on_port("install EdgeLoRA", lambda port, job: install(port, None, job.progress))
 
 
-def restart(desk: Desk, place: Place) -> Job:
+def restart(project: Project, session: BoardSession) -> Job:
     """Restarts MicroPython on a board, as at power-up, even if it is busy. Power-cycles a virtual board that hangs."""
-    place.interrupt()
+    session.interrupt()
 
     def work(port: str, job: Job) -> None:
         try:
             reset(port)
         except LinkError:
-            if not desk.is_own(place.device):
+            if not project.is_own(session.device):
                 raise
             job.tell("it does not answer: cutting its power")
-            desk.cut_power(place.device)
+            project.cut_power(session.device)
 
-    return place.submit_on_port("reset", work)
+    return session.submit_on_port("reset", work)
 
 
 def can_build() -> bool:
@@ -87,43 +87,45 @@ def flashed_kinds() -> list[str]:
     return [one.name for one in profiles if one.port == "rp2" and not one.stock and has_program(one)]
 
 
-def keep_image(desk: Desk, name: str, content: bytes) -> Path:
+def keep_image(project: Project, name: str, content: bytes) -> Path:
     """Adds a given firmware image to the project."""
     suffix = Path(name).suffix
     if suffix not in IMAGES:
         raise InputError(f"{name!r} is not a firmware image", remedy="give a .uf2 file, or a .bin file for ESP32 chips")
-    path = desk.folder / FIRMWARE / f"given{suffix}"
+    path = project.folder / FIRMWARE / f"given{suffix}"
     path.parent.mkdir(exist_ok=True)
     write_atomic(path, content)
     return path
 
 
-def built(desk: Desk, board: str, base: Base | None, job: Job) -> Path:
+def built(project: Project, board: str, base: Base | None, job: Job) -> Path:
     """Builds a board's firmware, with an optional base in it, as part of a job."""
     job.tell("building the firmware: a few minutes the first time")
-    output = desk.folder / FIRMWARE / f"{board}.uf2"
+    output = project.folder / FIRMWARE / f"{board}.uf2"
     output.parent.mkdir(exist_ok=True)
     return build_firmware(board, {base.name: base.elm} if base else {}, output, job.tell)
 
 
-def flash_place(desk: Desk, place: Place, image: Path | None, board: str | None, base: Base | None) -> Job:
+def flash_place(
+    project: Project, session: BoardSession, image: Path | None, board: str | None, base: Base | None
+) -> Job:
     """Flashes a board by its port with an image or newly built firmware; installs EdgeLoRA if the image lacks it."""
 
     def work(port: str, job: Job) -> str:
-        return _flash(port, image or built(desk, str(board), base, job), job)
+        return _flash(port, image or built(project, str(board), base, job), job)
 
-    return place.submit_on_port("flash", work)
+    return session.submit_on_port("flash", work)
 
 
-def flash_device(desk: Desk, there: Device, image: Path | None, board: str | None, base: Base | None) -> Job:
+def flash_device(project: Project, there: Device, image: Path | None, board: str | None, base: Base | None) -> Job:
     """The same for a board in its boot loader, which is connected afterwards."""
 
-    def work(job: Job) -> Place | None:
-        port = _flash(there.port, image or built(desk, str(board), base, job), job)
+    def work(job: Job) -> BoardSession | None:
+        port = _flash(there.port, image or built(project, str(board), base, job), job)
         device = next((device for device in find_devices() if device.port == port), None)
-        return desk.connect(device) if device else None
+        return project.connect(device) if device else None
 
-    return desk.submit(f"flash the {there.description}", work)
+    return project.submit(f"flash the {there.description}", work)
 
 
 def _flash(target: str, image: Path, job: Job) -> str:

@@ -89,7 +89,7 @@ class PlaceState:
         return self.store.active if self.store else None
 
 
-class Place:
+class BoardSession:
     """A board, by its port. Its thread runs until `close`, which leaves the board at a usable REPL."""
 
     def __init__(self, device: Device, key: str = "") -> None:
@@ -129,7 +129,7 @@ class Place:
             self._stale = True
             self._changed.notify_all()
 
-    def of(self, kind: Callable[[Place], T]) -> T:
+    def of(self, kind: Callable[[BoardSession], T]) -> T:
         """This board's instance of `kind`, created on first use; it outlives pages, such as `Live(place)`."""
         with self._changed:
             if kind not in self._parts:

@@ -26,9 +26,9 @@ from edgelora.model.datasets.har import har_takes
 from .actions import FILE as ACTIONS
 from .actions import Acts
 from .job import Job
-from .project import Desk
-from .runs import Lessons
-from .samples import CLASSES_FILE, Book, checked_label
+from .project import Project
+from .runs import ProjectRuns
+from .samples import CLASSES_FILE, ProjectSamples, checked_label
 
 MOST_FILES = 20_000
 MOST_BYTES = 256 << 20  # in all, unpacked
@@ -85,13 +85,13 @@ def _kind(name: str) -> Callable[[str, bytes], None] | None:
     return next((check for pattern, check in KINDS if pattern.fullmatch(name)), None)
 
 
-def export(desk: Desk) -> bytes:
+def export(project: Project) -> bytes:
     """A project's bundle. InputError if the project is too large."""
     made, total = io.BytesIO(), 0
-    paths = sorted(path for path in desk.folder.rglob("*") if path.is_file())
+    paths = sorted(path for path in project.folder.rglob("*") if path.is_file())
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as bundle:
         for path in paths:
-            name = path.relative_to(desk.folder).as_posix()
+            name = path.relative_to(project.folder).as_posix()
             if _kind(name) is None:
                 continue
             content = path.read_bytes()
@@ -131,18 +131,18 @@ def unpacked(content: bytes) -> dict[str, bytes]:
     return files
 
 
-def take_in(desk: Desk, content: bytes) -> int:
+def take_in(project: Project, content: bytes) -> int:
     """Adds a bundle's files to the project; returns how many are new.
 
     InputError, with nothing changed, for an invalid bundle, or one that has a different file of an existing name.
     """
     files = unpacked(content)
     named = [str(label) for label in json.loads(files.pop(CLASSES, b"[]"))]
-    if (desk.folder / ACTIONS).exists():
+    if (project.folder / ACTIONS).exists():
         files.pop(ACTIONS, None)  # the project's own choices stay
     new = {}
     for name, data in files.items():
-        path = desk.folder / name
+        path = project.folder / name
         if not path.exists():
             new[path] = data
         elif path.read_bytes() != data:
@@ -150,10 +150,10 @@ def take_in(desk: Desk, content: bytes) -> int:
     for path, data in new.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, data)
-    book = desk.of(Book)
+    book = project.of(ProjectSamples)
     book.adopt(named)
-    if (desk.folder / ACTIONS) in new:
-        desk.of(Acts).read()
+    if (project.folder / ACTIONS) in new:
+        project.of(Acts).read()
     return len(new)
 
 
@@ -169,12 +169,12 @@ GESTURES = {
 SAMPLES = 12
 
 
-def put_samples(desk: Desk) -> int:
+def put_samples(project: Project) -> int:
     """Fills an empty project with a person's real movements, and recordings for a virtual board to play.
 
     Returns the number of samples. InputError if the project has samples; `MissingPackage` without the recordings.
     """
-    book, base = desk.of(Book), desk.of(Lessons).bases()["motion.elm"]
+    book, base = project.of(ProjectSamples), project.of(ProjectRuns).bases()["motion.elm"]
     if len(book):
         raise InputError("the project has samples of its own", remedy="open a new one: `edgelora studio NEW`")
     assert base.model.signal
@@ -187,22 +187,22 @@ def put_samples(desk: Desk) -> int:
         units = np.concatenate([counts for counts, of in later if of == number]) * np.array(base.model.signal.scales)
         text = io.StringIO()
         np.savetxt(text, units, "%.5f", ",")
-        write_atomic(desk.folder / "recordings" / f"{label}.csv", text.getvalue().encode())
+        write_atomic(project.folder / "recordings" / f"{label}.csv", text.getvalue().encode())
     still = "0.10000,0.20000,0.97000,0.00000,0.00000,0.00000\n" * base.model.signal.window
-    write_atomic(desk.folder / "recordings" / "lying still.csv", still.encode())
+    write_atomic(project.folder / "recordings" / "lying still.csv", still.encode())
     return len(book.take_all(windows, base.model.signal, base.model.input.shape))
 
 
-def sample_project(desk: Desk) -> Job:
+def sample_project(project: Project) -> Job:
     """The same, and starts a virtual board if there is none. The job's result is the number of samples."""
 
     def work(job: Job) -> int:
         job.tell("adding a person's movements to the project")
-        count = put_samples(desk)
-        if not desk.places and desk.virtual_kinds:
-            kinds = desk.virtual_kinds
+        count = put_samples(project)
+        if not project.sessions and project.virtual_kinds:
+            kinds = project.virtual_kinds
             can_build = "virtual-pico" in kinds and not resources.installed()
-            desk.start_virtual("virtual-pico" if can_build else "unix")
+            project.start_virtual("virtual-pico" if can_build else "unix")
         return count
 
-    return desk.submit("make a sample project", work)
+    return project.submit("make a sample project", work)

@@ -11,11 +11,11 @@ from typing import Literal
 from edgelora.base.errors import EdgeloraError, InputError
 from edgelora.core.formats.signal import Signal
 
-from .board_session import Place
+from .board_session import BoardSession
 from .error_messages import trouble_of
 from .live import Live
-from .project import Desk
-from .samples import Book
+from .project import Project
+from .samples import ProjectSamples
 
 Phase = Literal["idle", "counting", "recording"]
 MOST_TAKES = 100
@@ -39,7 +39,7 @@ class Taker:
     label: of the windows; seconds: of the countdown; count: windows in a row.
     """
 
-    def __init__(self, live: Live, book: Book) -> None:
+    def __init__(self, live: Live, book: ProjectSamples) -> None:
         self.live, self.book = live, book
         self.label = ""
         self.seconds = 3
@@ -179,11 +179,11 @@ class Taker:
 class Takers:
     """The takers of a desk's boards."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._book = desk.of(Book)
-        self._takers: dict[Place, Taker] = {}
+    def __init__(self, project: Project) -> None:
+        self._book = project.of(ProjectSamples)
+        self._takers: dict[BoardSession, Taker] = {}
 
-    def of(self, place: Place) -> Taker:
-        if place not in self._takers:
-            self._takers[place] = Taker(place.of(Live), self._book)
-        return self._takers[place]
+    def of(self, session: BoardSession) -> Taker:
+        if session not in self._takers:
+            self._takers[session] = Taker(session.of(Live), self._book)
+        return self._takers[session]

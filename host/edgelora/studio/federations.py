@@ -20,7 +20,7 @@ from edgelora.fleet.simulated_boards import fleet_base
 from edgelora.learn.updates.keys import load_key
 
 from .job import Job
-from .project import Desk
+from .project import Project
 
 FOLDER = "fleets"
 DATA = "har"  # the data set of a simulation's boards
@@ -30,9 +30,9 @@ KEY_FILE = "release.pem"
 class Federations:
     """The federations of a project, and of folders added from elsewhere. Get a desk's by `desk.of(Federations)`."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
-        self.folder = desk.folder / FOLDER
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.folder = project.folder / FOLDER
         self.others: list[Path] = []
         self.job: Job | None = None  # the last simulation
         self._read: dict[Path, tuple[int, Federation | EdgeloraError]] = {}
@@ -77,12 +77,12 @@ class Federations:
             fleet_simulate.simulate(federation, DATA, "loop", job.progress)
             return federation
 
-        self.job = self.desk.submit(f"simulate {name}", work)
+        self.job = self.project.submit(f"simulate {name}", work)
         return self.job
 
     def publish(self, site: Site, federation: Federation, name: str, share: int) -> Rollout:
         """Signs the global adapter and releases it to a share of the fleet's boards, in percent."""
-        key = self.desk.folder / "keys" / KEY_FILE
+        key = self.project.folder / "keys" / KEY_FILE
         if not key.exists():
             raise InputError(
                 f"the project has no {key.parent.name}/{key.name}, this fleet's signing key",
@@ -96,7 +96,7 @@ class Federations:
 
     def back(self, site: Site, name: str) -> Rollout:
         """Rolls all boards back to the previous release."""
-        return publishing.back(site, store_name(name), load_key(self.desk.folder / "keys" / KEY_FILE))
+        return publishing.back(site, store_name(name), load_key(self.project.folder / "keys" / KEY_FILE))
 
     def rollouts(self, site: Site) -> list[Rollout]:
         """The state of each release."""

@@ -31,7 +31,7 @@ from edgelora.learn.training.board_paths import SWITCHED_PATH
 from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.streaming import signal_of
 
-from .board_session import LOST, Place
+from .board_session import LOST, BoardSession
 from .job import Job
 from .spectrogram import COLUMN, FAST_RATE, Spectrogram
 
@@ -138,8 +138,8 @@ class Judging(Protocol):
 class Live:
     """The live view of a board. Any thread may call it; the board's thread does the work."""
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, session: BoardSession) -> None:
+        self.session = session
         self.told = Told()
         self.on_fed: Callable[[], None] = lambda: None  # called after each chunk, on the board's thread
         self.on_press: Callable[[int], None] = lambda button: None  # called with the index of a pressed board button
@@ -170,7 +170,7 @@ class Live:
         self._source, self._base, self._paused = source, base, False
         self._adapter = adapter
         self.tallies, self._fetched = {}, {}
-        self._job = self.place.submit("live view", self._serve, exclusive=False)
+        self._job = self.session.submit("live view", self._serve, exclusive=False)
 
     def stop(self) -> None:
         job, self._job = self._job, None
@@ -208,7 +208,7 @@ class Live:
     @property
     def adapters(self) -> list[str]:
         """Names in the board's store that fit the base, "" for none."""
-        store = self.place.state.store
+        store = self.session.state.store
         if not self._base or not store:
             return [""]
         return ["", *(entry.name for entry in store.adapters if entry.base_id == self._base.base_id)]

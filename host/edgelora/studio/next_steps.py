@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .live import Live
-from .project import Desk
-from .runs import Lessons
-from .samples import Book
+from .project import Project
+from .runs import ProjectRuns
+from .samples import ProjectSamples
 
 
 @dataclass(frozen=True)
@@ -23,47 +23,47 @@ class Step:
     ready: bool
 
 
-def next_step(desk: Desk, view: str) -> Step | None:
+def next_step(project: Project, view: str) -> Step | None:
     """The step after a view, by its name; None if something must be done in the view first, or nothing follows."""
     find = _STEPS.get(view)
-    return find(desk) if find and desk.selected else None
+    return find(project) if find and project.selected else None
 
 
-def _after_boards(desk: Desk) -> Step | None:
-    place = desk.selected
-    return Step("see it sense", "/live", bool(place.state.models)) if place and place.state.module else None
+def _after_boards(project: Project) -> Step | None:
+    session = project.selected
+    return Step("see it sense", "/live", bool(session.state.models)) if session and session.state.module else None
 
 
-def _after_live(desk: Desk) -> Step | None:
-    place = desk.selected
-    if place is None:
+def _after_live(project: Project) -> Step | None:
+    session = project.selected
+    if session is None:
         return None
-    if _kept(desk):
+    if _kept(project):
         return Step("let it act on its own", "/act", True)
-    return Step("collect samples", "/collect", place.of(Live).is_running)
+    return Step("collect samples", "/collect", session.of(Live).is_running)
 
 
-def _after_collect(desk: Desk) -> Step | None:
-    classes = desk.of(Book).classes
+def _after_collect(project: Project) -> Step | None:
+    classes = project.of(ProjectSamples).classes
     return Step("learn", "/learn", len(classes) > 1 and not any(one.missing for one in classes)) if classes else None
 
 
-def _after_learn(desk: Desk) -> Step | None:
-    return Step("see it recognize them", "/live", True) if _kept(desk) else None
+def _after_learn(project: Project) -> Step | None:
+    return Step("see it recognize them", "/live", True) if _kept(project) else None
 
 
-def _after_adapters(desk: Desk) -> Step | None:
-    place = desk.selected
-    return Step("see it recognize them", "/live", True) if place and place.state.active else None
+def _after_adapters(project: Project) -> Step | None:
+    session = project.selected
+    return Step("see it recognize them", "/live", True) if session and session.state.active else None
 
 
-def _kept(desk: Desk) -> bool:
+def _kept(project: Project) -> bool:
     """Whether the board's latest adapter was kept."""
-    lesson = desk.of(Lessons).of(desk.selected) if desk.selected else None
+    lesson = project.of(ProjectRuns).of(project.selected) if project.selected else None
     return lesson is not None and lesson.status == "kept"
 
 
-_STEPS: dict[str, Callable[[Desk], Step | None]] = {
+_STEPS: dict[str, Callable[[Project], Step | None]] = {
     "Boards": _after_boards,
     "Live": _after_live,
     "Collect": _after_collect,

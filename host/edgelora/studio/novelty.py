@@ -16,8 +16,8 @@ from edgelora.learn.training.known import NOTHING, Known, Looker, Rule
 from edgelora.learn.training.recording import alone
 
 from .actions import Acts
-from .project import Desk
-from .samples import Book
+from .project import Project
+from .samples import ProjectSamples
 from .training_options import PACKAGED
 
 BY_BASE = "The base's training data decides what counts as nothing until you record samples."
@@ -29,8 +29,8 @@ class Judge:
     words: the rule's measured effect, a sentence, or "".
     """
 
-    def __init__(self, desk: Desk, base: Base, adapter: bytes | None) -> None:
-        self._book, self._acts = desk.of(Book), desk.of(Acts)
+    def __init__(self, project: Project, base: Base, adapter: bytes | None) -> None:
+        self._book, self._acts = project.of(ProjectSamples), project.of(Acts)
         self._base, self._adapter = base, adapter
         self._looker = Looker(base, adapter)
         self._version: tuple[int, bool] | None = None
@@ -73,11 +73,11 @@ def packaged_rule(base: Base) -> Rule | None:
     return Rule.of_json(said) if said["base"] == base.base_id else None
 
 
-def judge_of(desk: Desk, base: Base, adapter: bytes | None) -> Judge | None:
+def judge_of(project: Project, base: Base, adapter: bytes | None) -> Judge | None:
     """A judge of a base's windows; None for a base without a signal."""
     if base.model.has_history or base.model.learns_values or base.model.signal is None:
         return None
     try:
-        return Judge(desk, base, adapter)
+        return Judge(project, base, adapter)
     except EdgeloraError:
         return None

@@ -19,7 +19,7 @@ from edgelora.board.profiles import list_boards, load_board
 from edgelora.board.sim.virtual_board import start
 from edgelora.core.formats.files import write_atomic
 
-from .board_session import JOBS_KEPT, Place
+from .board_session import JOBS_KEPT, BoardSession
 from .error_messages import Trouble, trouble_of
 from .job import Job
 
@@ -31,7 +31,7 @@ THEMES = ("auto", "light", "dark")
 T = TypeVar("T")
 
 
-class Desk:
+class Project:
     """A project's folder and its state: boards by port, jobs without a board, the selected board.
 
     `studio.json` keeps state over a restart: the boards, the virtual ones by name and which of them are
@@ -43,7 +43,7 @@ class Desk:
         for name in FOLDERS:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.devices: tuple[Device, ...] = ()  # connected devices, of the last scan
-        self.places: dict[str, Place] = {}
+        self.sessions: dict[str, BoardSession] = {}
         self.jobs: deque[Job] = deque(maxlen=JOBS_KEPT)
         self.troubles: tuple[Trouble, ...] = ()  # errors outside of jobs, latest last
         self.version = 0  # rises at each change of the above
@@ -74,7 +74,7 @@ class Desk:
         for part in self._parts.values():
             if close := getattr(part, "close", None):
                 close()
-        closers = [threading.Thread(target=place.close) for place in self.places.values()]
+        closers = [threading.Thread(target=session.close) for session in self.sessions.values()]
         for thread in closers:
             thread.start()
         for thread in closers:
@@ -82,7 +82,7 @@ class Desk:
         for board in self._own_boards():
             board.stop()
 
-    def of(self, kind: Callable[[Desk], T]) -> T:
+    def of(self, kind: Callable[[Project], T]) -> T:
         """This project's instance of `kind`, created on first use, such as `Book(desk)`. It may have a `close`."""
         with self._lock:
             if kind not in self._parts:
@@ -115,31 +115,31 @@ class Desk:
     # --- boards
 
     @property
-    def selected(self) -> Place | None:
+    def selected(self) -> BoardSession | None:
         """The board that views show: the selected one, else the first."""
-        places = self.places
-        return places.get(self._state["selected"]) or next(iter(places.values()), None)
+        sessions = self.sessions
+        return sessions.get(self._state["selected"]) or next(iter(sessions.values()), None)
 
     def select(self, port: str) -> None:
         self._remember(selected=port)
 
-    def connect(self, device: Device) -> Place:
+    def connect(self, device: Device) -> BoardSession:
         """Opens the board at a port, which may reset the device, and keeps it until `release`."""
         with self._lock:
-            place = self.held(device)
-            if place is None:
+            session = self.held(device)
+            if session is None:
                 key = device.port
-                while key in self.places:  # of a known board
+                while key in self.sessions:  # of a known board
                     key += "'"
-                place = Place(device, key)
-                self.places = self.places | {key: place}
+                session = BoardSession(device, key)
+                self.sessions = self.sessions | {key: session}
             entry = {"port": device.port, "serial_number": device.serial_number, "state_dir": device.state_dir}
             self._remember(boards=[*(one for one in self._state["boards"] if one != entry), entry])
-            return place
+            return session
 
-    def held(self, device: Device) -> Place | None:
+    def held(self, device: Device) -> BoardSession | None:
         """The board of a device, if it was opened here."""
-        return next((place for place in self.places.values() if place.holds(device)), None)
+        return next((session for session in self.sessions.values() if session.holds(device)), None)
 
     @property
     def others(self) -> tuple[Device, ...]:
@@ -150,10 +150,10 @@ class Desk:
         """Whether a virtual board belongs to another project."""
         if not device.state_dir:
             return False
-        project = Path(device.state_dir).parent.parent
-        return project != self.folder and (project / STATE_FILE).is_file()
+        folder = Path(device.state_dir).parent.parent
+        return folder != self.folder and (folder / STATE_FILE).is_file()
 
-    def connect_address(self, port: str) -> Place:
+    def connect_address(self, port: str) -> BoardSession:
         """Opens a port by its name, or by an address such as `socket://10.0.0.2:3333`."""
         if not port:
             raise InputError("no port is given", remedy="give a name like COM3, or a URL like socket://10.0.0.2:3333")
@@ -163,16 +163,16 @@ class Desk:
     def release(self, key: str) -> None:
         """Releases a board: other programs can use its port."""
         with self._lock:
-            place = self.places.get(key)
-            self.places = {name: other for name, other in self.places.items() if name != key}
-            if place:
-                self._forget_virtual(place.device)
-                gone = {"serial_number": place.device.serial_number, "state_dir": place.device.state_dir}
-                ports = (key, place.device.port)
+            session = self.sessions.get(key)
+            self.sessions = {name: other for name, other in self.sessions.items() if name != key}
+            if session:
+                self._forget_virtual(session.device)
+                gone = {"serial_number": session.device.serial_number, "state_dir": session.device.state_dir}
+                ports = (key, session.device.port)
                 kept = [one for one in self._state["boards"] if one["port"] not in ports or one | gone != one]
                 self._remember(boards=kept)
-        if place:
-            place.close()
+        if session:
+            session.close()
 
     @property
     def virtual_kinds(self) -> list[str]:
@@ -189,7 +189,7 @@ class Desk:
         self._remember(on=self._on | {name: board}, virtual=self._virtual | {name: board})
         return self.submit(f"start {name}", lambda job: self._power_up(board, name, job))
 
-    def _power_up(self, board: str, name: str, job: Job) -> Place:
+    def _power_up(self, board: str, name: str, job: Job) -> BoardSession:
         state = self.folder / "boards" / name
         handle = next((there for there in virtual_boards.running() if there.state_dir == str(state)), None)
         if handle is None:
@@ -204,23 +204,23 @@ class Desk:
         device = Device(handle.port, f"virtual {board}", True, board, state_dir=handle.state_dir)
         return self.connect(device)
 
-    def is_there(self, place: Place) -> bool:
+    def is_there(self, session: BoardSession) -> bool:
         """Whether a board's port existed at the last scan."""
-        return any(device.port == place.device.port for device in self.devices)
+        return any(device.port == session.device.port for device in self.devices)
 
-    def waits_for_firmware(self, place: Place) -> bool:
+    def waits_for_firmware(self, session: BoardSession) -> bool:
         """Whether a board is in its boot loader, so it can only be flashed."""
-        return any(device.boot_loader and device.port == place.device.port for device in self.devices)
+        return any(device.boot_loader and device.port == session.device.port for device in self.devices)
 
     def stop_virtual(self, key: str) -> None:
         """Powers off a virtual board and keeps its flash. It is away until started again."""
-        place = self.places.get(key)
-        if place is None or not place.device.state_dir:
+        session = self.sessions.get(key)
+        if session is None or not session.device.state_dir:
             return
-        name = Path(place.device.state_dir).name
+        name = Path(session.device.state_dir).name
         self._remember(on={other: board for other, board in self._on.items() if other != name})
         for board in self._own_boards():
-            if board.state_dir == place.device.state_dir:
+            if board.state_dir == session.device.state_dir:
                 board.stop()
 
     def is_own(self, device: Device) -> bool:

@@ -82,7 +82,7 @@ class Head:
     version: int = VERSION
 
 
-class Lesson:
+class StudioRun:
     """One run in its folder. Another thread runs it; any thread may read it.
 
     updates: so far; accuracies: on held-out samples after each completed epoch, by the twin, which equals the board
@@ -100,7 +100,7 @@ class Lesson:
         self._since = (0.0, 0)  # when this session began to train, and after how many updates
 
     @classmethod
-    def read(cls, folder: Path) -> Lesson:
+    def read(cls, folder: Path) -> StudioRun:
         """Reads an earlier run. InputError if its folder is damaged."""
         try:
             said = json.loads((folder / "lesson.json").read_bytes())
@@ -407,7 +407,7 @@ class _Paused(Exception):
 class _Log(Metrics):
     """A run's metrics log, which also updates its lesson."""
 
-    def __init__(self, lesson: Lesson, fresh: bool) -> None:
+    def __init__(self, lesson: StudioRun, fresh: bool) -> None:
         super().__init__(lesson.folder / "metrics.jsonl", fresh)
         self._lesson = lesson
 

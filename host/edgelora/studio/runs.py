@@ -20,30 +20,30 @@ from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.retrain import Consolidated, consolidate_stored
 from edgelora.model.datasets.dataset import Dataset, save_dataset
 
-from .board_session import Place
+from .board_session import BoardSession
 from .job import Job
-from .project import Desk
+from .project import Project
 from .project_files import keep_network
-from .run import GOING, UNFINISHED, Head, Lesson
+from .run import GOING, UNFINISHED, Head, StudioRun
 from .training_options import OWN, PACKAGED, Prospect, fits, parted
 
 USUAL = Recipe(on_board=True)
 
 
 @dataclass
-class Lessons:
+class ProjectRuns:
     """Bases and training runs of a project. Get a desk's by `desk.of(Lessons)`."""
 
-    desk: Desk
-    runs: list[Lesson] = field(default_factory=list)  # latest first
+    project: Project
+    runs: list[StudioRun] = field(default_factory=list)  # latest first
     version: int = 0
 
     def __post_init__(self) -> None:
-        self.folder = self.desk.folder / "reports"
+        self.folder = self.project.folder / "reports"
         self._bases: dict[Path, tuple[int, Base | str]] = {}  # modification time, and the base or its error
         for path in sorted(self.folder.glob("*/lesson.json"), reverse=True):
             try:
-                self.runs.append(Lesson.read(path.parent))
+                self.runs.append(StudioRun.read(path.parent))
             except (EdgeloraError, OSError):
                 continue  # the reports view shows folders that can't be read
 
@@ -59,7 +59,7 @@ class Lessons:
 
     def _files(self) -> dict[str, Base | str]:
         found: dict[str, Base | str] = {}
-        for path in [*sorted((self.desk.folder / "bases").glob("*.elm")), *sorted(PACKAGED.glob("*.elm"))]:
+        for path in [*sorted((self.project.folder / "bases").glob("*.elm")), *sorted(PACKAGED.glob("*.elm"))]:
             if isinstance(found.get(path.name), Base):
                 continue
             try:
@@ -71,18 +71,18 @@ class Lessons:
             found[path.name] = self._bases[path][1]
         return found
 
-    def usual_base(self, data: Dataset | None, place: Place | None = None) -> str | None:
+    def usual_base(self, data: Dataset | None, session: BoardSession | None = None) -> str | None:
         """The base that most likely fits: for these samples, of the user's class names, newest first; then one that the
         board has."""
         bases = self.bases()
         fitting = [name for name, base in bases.items() if data is None or fits(base, data)]
         own = [name for name in fitting if name.startswith(OWN)]
-        there = {PurePosixPath(path).name for path in place.state.models} if place else set()
+        there = {PurePosixPath(path).name for path in session.state.models} if session else set()
         return next(iter([*reversed(own), *(name for name in fitting if name in there), *fitting, *bases]), None)
 
     def put_base(self, base: Base) -> Base:
         """Adds a base to the project, under an unused name."""
-        return replace(base, name=keep_network(self.desk.folder / "bases" / base.name, base.elm).name)
+        return replace(base, name=keep_network(self.project.folder / "bases" / base.name, base.elm).name)
 
     # --- reports
 
@@ -97,22 +97,22 @@ class Lessons:
 
     # --- runs
 
-    def of(self, place: Place) -> Lesson | None:
+    def of(self, session: BoardSession) -> StudioRun | None:
         """The latest run of a board."""
-        return next((one for one in self.runs if _is_of(one, place)), None)
+        return next((one for one in self.runs if _is_of(one, session)), None)
 
-    def source(self, place: Place, adapter: StoredAdapter) -> Lesson | None:
+    def source(self, session: BoardSession, adapter: StoredAdapter) -> StudioRun | None:
         """The run that made an adapter of a board's store, if this project has it."""
         for one in self.runs:
-            if _is_of(one, place) and one.status in ("judged", "kept") and (one.head.name or NAME) == adapter.name:
+            if _is_of(one, session) and one.status in ("judged", "kept") and (one.head.name or NAME) == adapter.name:
                 with contextlib.suppress(EdgeloraError, OSError):
                     if one.base.base_id == adapter.base_id:
                         return one
         return None
 
-    def rename(self, place: Place, adapter: StoredAdapter, to: str) -> Job:
+    def rename(self, session: BoardSession, adapter: StoredAdapter, to: str) -> Job:
         """Renames an adapter of a board's store, and updates its run."""
-        to, lesson = store_name(to), self.source(place, adapter)
+        to, lesson = store_name(to), self.source(session, adapter)
 
         def work(link: Link, job: Job) -> StoreState:
             store = link.store_rename(adapter.name, to)
@@ -120,16 +120,16 @@ class Lessons:
                 lesson.note_renamed(to)
             return store
 
-        return place.submit(f"rename {adapter.name}", work)
+        return session.submit(f"rename {adapter.name}", work)
 
-    def start(self, place: Place, prospect: Prospect, data: Dataset, recipe: Recipe) -> Lesson:
+    def start(self, session: BoardSession, prospect: Prospect, data: Dataset, recipe: Recipe) -> StudioRun:
         """Starts a run on a board. Classes added to the board's latest run are added to this one again.
 
         InputError if it can't start.
         """
         if prospect.problem:
             raise InputError(prospect.problem, remedy=prospect.remedy)
-        there = self.of(place)
+        there = self.of(session)
         if there and there.status in GOING:
             raise InputError("the board is training", remedy="pause it, or wait for its end")
         base = self.put_base(prospect.base) if prospect.renamed else prospect.base
@@ -142,41 +142,43 @@ class Lessons:
         write_atomic(folder / "base.elm", base.elm)
         said = asdict(replace(recipe, epochs=course.recipe.epochs)) | {"base_name": base.name}
         total = len(course.updates)
-        board = place.state.board or place.state.machine
-        head = Head(title, place.device.port, board, said, parts.tested_on, prospect.learned, total, id=place.state.id)
+        board = session.state.board or session.state.machine
+        head = Head(
+            title, session.device.port, board, said, parts.tested_on, prospect.learned, total, id=session.state.id
+        )
         head = replace(head, tested_on_seen=parts.seen, again=_added_before(there, prospect))
         if head.again:
             save_dataset(data.only([*prospect.learned, *head.again]), folder / "again.npz")
-        lesson = Lesson(folder, head)
+        lesson = StudioRun(folder, head)
         lesson._now()
         for other in self.runs:
-            if _is_of(other, place) and other.status in UNFINISHED:
+            if _is_of(other, session) and other.status in UNFINISHED:
                 other.give_up()
         self.runs.insert(0, lesson)
-        self._submit(place, lesson)
+        self._submit(session, lesson)
         return lesson
 
-    def resume(self, place: Place, lesson: Lesson) -> None:
+    def resume(self, session: BoardSession, lesson: StudioRun) -> None:
         """Resumes a run that was paused or interrupted."""
         if lesson.status not in ("paused", "cut off", "failed"):
             raise InputError(f"the run is {lesson.status}", remedy="start a new run")
-        self._submit(place, lesson)
+        self._submit(session, lesson)
 
-    def _submit(self, place: Place, lesson: Lesson) -> None:
+    def _submit(self, session: BoardSession, lesson: StudioRun) -> None:
         lesson._now(status="learning", error="")
-        lesson.job = place.submit("learn", lesson.run)
+        lesson.job = session.submit("learn", lesson.run)
         self.version += 1
 
-    def keep(self, place: Place, lesson: Lesson, name: str = NAME) -> Job:
+    def keep(self, session: BoardSession, lesson: StudioRun, name: str = NAME) -> Job:
         """Keeps the adapter, regardless of the verdict."""
         store_name(name)
-        return place.submit("keep", lambda link, job: lesson.keep(link, name))
+        return session.submit("keep", lambda link, job: lesson.keep(link, name))
 
-    def discard(self, place: Place, lesson: Lesson) -> Job:
+    def discard(self, session: BoardSession, lesson: StudioRun) -> Job:
         """Restores the board's previous adapter."""
-        return place.submit("discard", lambda link, job: lesson.discard(link))
+        return session.submit("discard", lambda link, job: lesson.discard(link))
 
-    def add_classes(self, place: Place, lesson: Lesson, data: Dataset, force: bool = False) -> Job:
+    def add_classes(self, session: BoardSession, lesson: StudioRun, data: Dataset, force: bool = False) -> Job:
         """Adds all classes of the data to a run's adapter. The job's result is `Added`."""
         base, name = lesson.base, lesson.head.name or NAME
 
@@ -188,9 +190,9 @@ class Lessons:
                 lesson.note_added([row.name for row in made.classes if row.name])
             return Added(name, made, used)
 
-        return place.submit("add a class", work)
+        return session.submit("add a class", work)
 
-    def consolidate(self, place: Place, lesson: Lesson, data: Dataset) -> Job:
+    def consolidate(self, session: BoardSession, lesson: StudioRun, data: Dataset) -> Job:
         """Retrains on all samples, with added classes. The job's result is `Consolidated`."""
         base, name = lesson.base, lesson.head.name or NAME
 
@@ -204,7 +206,7 @@ class Lessons:
                 lesson.note_learned(data)
             return made
 
-        return place.submit("relearn everything", work)
+        return session.submit("relearn everything", work)
 
     def learned_samples(self) -> set[bytes]:
         """The samples of all runs: see `Lesson.learned_samples`."""
@@ -217,17 +219,17 @@ class Lessons:
         return folder
 
 
-def _added_before(earlier: Lesson | None, prospect: Prospect) -> tuple[str, ...]:
+def _added_before(earlier: StudioRun | None, prospect: Prospect) -> tuple[str, ...]:
     """Classes that were added to an earlier run, and that still have samples."""
     if earlier is None or earlier.status not in ("judged", "kept"):
         return ()
     return tuple(label for label in prospect.added if label in earlier.head.added)
 
 
-def _is_of(lesson: Lesson, place: Place) -> bool:
+def _is_of(lesson: StudioRun, session: BoardSession) -> bool:
     """Whether a run is of this board, by its chip id if both are known, else by its port."""
-    head, chip = lesson.head, place.state.id
-    return head.id == chip if head.id and chip else head.port in (place.key, place.device.port)
+    head, chip = lesson.head, session.state.id
+    return head.id == chip if head.id and chip else head.port in (session.key, session.device.port)
 
 
 def _base_or_why(path: Path) -> Base | str:

@@ -11,7 +11,7 @@ from edgelora.base.errors import InputError
 from edgelora.learn.training.base import Base
 from edgelora.learn.training.known import Looker
 
-from .samples import Book
+from .samples import ProjectSamples
 
 LEAST = 3  # samples of a class, so that each can be compared with the others
 CLEAR = 0.75  # of the squared distance to its own class: a nearer class is reported
@@ -29,7 +29,7 @@ class Spot:
     looks_like: str
 
 
-def sample_map(book: Book, base: Base) -> list[Spot]:
+def sample_map(book: ProjectSamples, base: Base) -> list[Spot]:
     """All samples that fit a base, by the inputs of its last layer. InputError if there are none."""
     if base.model.has_history or base.model.class_stats is None:
         raise InputError(f"{base.name} has no statistics of its last layer's inputs", remedy="choose another base")
@@ -37,10 +37,10 @@ def sample_map(book: Book, base: Base) -> list[Spot]:
     if data is None or len(data) < 2:
         raise InputError("there are no samples to map", remedy="record some in Collect")
     values = Looker(base, None).look(base.model.input.quantize(data.x)).last.astype(np.float64)
-    places, like = _projected(values), _nearest(values, data.y)
+    sessions, like = _projected(values), _nearest(values, data.y)
     return [
         Spot(sample_id, data.labels[y], float(x), float(z), data.labels[k] if k >= 0 else "")
-        for sample_id, y, (x, z), k in zip(ids, data.y, places, like, strict=True)
+        for sample_id, y, (x, z), k in zip(ids, data.y, sessions, like, strict=True)
     ]
 
 
@@ -48,10 +48,10 @@ def _projected(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Two principal components, [N, 2], within -1 and 1."""
     apart = values - values.mean(0)
     _, _, axes = np.linalg.svd(apart, full_matrices=False)
-    places = np.zeros((len(values), 2))
+    sessions = np.zeros((len(values), 2))
     found = apart @ axes[:2].T
-    places[:, : found.shape[1]] = found
-    return places / max(float(np.abs(places).max()), 1e-9)
+    sessions[:, : found.shape[1]] = found
+    return sessions / max(float(np.abs(sessions).max()), 1e-9)
 
 
 def _nearest(values: NDArray[np.float64], y: NDArray[np.int64]) -> NDArray[np.int64]:

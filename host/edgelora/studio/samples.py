@@ -90,11 +90,11 @@ class Window:
     shape: tuple[int, ...]
 
 
-class Book:
+class ProjectSamples:
     """The samples of a desk's project, in order of time."""
 
-    def __init__(self, desk: HasFolder) -> None:
-        self.folder = desk.folder / "samples"
+    def __init__(self, project: HasFolder) -> None:
+        self.folder = project.folder / "samples"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.version = 0  # rises at each change
         self.samples: tuple[Sample, ...] = ()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .board_session import Place
+from .board_session import BoardSession
 from .job import Job
 from .live import OWN_SOURCES, Live, Sensor
-from .project import Desk
+from .project import Project
 from .training_options import Offer
 
 
@@ -16,7 +16,7 @@ class RunChoice:
     """Settings of a project's next run. base_name: "" for the default; within: a budget chooses layers, measured for
     samples of this version; offer: the resulting choice."""
 
-    desk: Desk
+    project: Project
     base_name: str = ""
     epochs: int = 60
     by_board: bool = True
@@ -30,7 +30,7 @@ class RunChoice:
 class DropChoice:
     """The class of dropped files; "" to use the file's own labels."""
 
-    desk: Desk
+    project: Project
     label: str = ""
 
 
@@ -40,8 +40,8 @@ class SourceWish:
     kind: a source's name, "module" or "tape"; base: a name, "" for none, None if not chosen yet.
     """
 
-    def __init__(self, place: Place) -> None:
-        self._live = place.of(Live)
+    def __init__(self, session: BoardSession) -> None:
+        self._live = session.of(Live)
         self._seen: object = None
         self.kind = self.pins = self.module = self.tape = self.buttons = ""
         self.base: str | None = None

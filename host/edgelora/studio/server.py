@@ -13,7 +13,7 @@ from pathlib import Path
 from edgelora.base.errors import FileError, InputError, MissingPackage
 
 from .auth import Guard
-from .project import Desk
+from .project import Project
 
 try:
     import fcntl
@@ -53,18 +53,18 @@ def serve(folder: Path, told: Callable[[str], None], *, port: int = 0, browser: 
         port = listening.getsockname()[1]
         token = secrets.token_urlsafe(32)
         url = f"http://{HOST}:{port}/?token={token}"
-        desk = Desk(folder)
+        project = Project(folder)
 
         @contextlib.asynccontextmanager
         async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-            desk.open()
+            project.open()
             told(url)
             if browser:
                 webbrowser.open(url)
             yield
 
         app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-        show(app, desk)
+        show(app, project)
         config = uvicorn.Config(
             Guard(app, port, token),
             log_level="warning",
@@ -76,7 +76,7 @@ def serve(folder: Path, told: Callable[[str], None], *, port: int = 0, browser: 
         try:
             uvicorn.Server(config).run(sockets=[listening])
         finally:
-            desk.close()
+            project.close()
 
 
 @contextlib.contextmanager

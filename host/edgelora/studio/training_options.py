@@ -16,8 +16,8 @@ from edgelora.model.datasets import dataset
 from edgelora.model.datasets.dataset import HELD_OUT, Dataset, Parts, held_out
 
 from .job import Job
-from .project import Desk
-from .samples import Book
+from .project import Project
+from .samples import ProjectSamples
 
 PACKAGED = Path(__file__).parent / "bases"  # made by `tools/studio_bases.py`, as `edgelora pretrain` and `quantize` do
 OWN = "own-"  # prefix of a base whose outputs have the user's class names
@@ -109,7 +109,7 @@ class Offer:
         return replace(self.choice.chosen.recipe, on_board=True)
 
 
-def measured_choices(desk: Desk, prospect: Prospect, data: Dataset, recipe: Recipe) -> Job:
+def measured_choices(project: Project, prospect: Prospect, data: Dataset, recipe: Recipe) -> Job:
     """Measures each layer's value for these samples on this computer. The job's result is `Choices`."""
     samples = prospect.base.samples(data.only(prospect.learned))
     mine = replace(recipe, on_board=False)
@@ -117,7 +117,7 @@ def measured_choices(desk: Desk, prospect: Prospect, data: Dataset, recipe: Reci
     def work(job: Job) -> Choices:
         return choices(prospect.base.elm, samples, mine, progress=job.progress)
 
-    return desk.submit("measure layers", work)
+    return project.submit("measure layers", work)
 
 
 def offer(found: Choices, board: str, ram: int, adapter: int | None) -> Offer:
@@ -144,16 +144,16 @@ def about(base: Base) -> str:
 # ---- samples ---------------------------------------------------------------------------------------------------------
 
 
-def collected(desk: Desk, base: Base | None) -> Dataset | None:
+def collected(project: Project, base: Base | None) -> Dataset | None:
     """The project's samples, cut into a base's windows; None if there are none."""
-    return desk.of(Book).dataset(base)
+    return project.of(ProjectSamples).dataset(base)
 
 
-def left_out(desk: Desk, base: Base | None) -> list[str]:
+def left_out(project: Project, base: Base | None) -> list[str]:
     """Why some samples of the project are left out, in words."""
-    return desk.of(Book).left_out(base)
+    return project.of(ProjectSamples).left_out(base)
 
 
-def collected_version(desk: Desk) -> int:
+def collected_version(project: Project) -> int:
     """Rises with each change of the samples."""
-    return desk.of(Book).version
+    return project.of(ProjectSamples).version

@@ -10,7 +10,7 @@ from edgelora.base.errors import InputError
 from edgelora.model.datasets.recordings import save_capture
 
 from .file_import import read_capture
-from .project import Desk
+from .project import Project
 from .project_files import keep_capture
 
 FOLDER = "recordings"
@@ -18,18 +18,18 @@ USUAL_RATE = 50.0  # of files without a rate, as a virtual board's sensor reads 
 WRITTEN = {".csv", ".wav", ".npz", ".json", ".cbor"}
 
 
-def seconds_of(desk: Desk, name: str) -> float:
+def seconds_of(project: Project, name: str) -> float:
     """The duration of a recording of the project. InputError if it is not a recording."""
-    capture = read_capture(_path(desk, name))
+    capture = read_capture(_path(project, name))
     return len(capture.values) / (capture.rate or USUAL_RATE)
 
 
-def trim(desk: Desk, name: str, start: float, end: float) -> str:
+def trim(project: Project, name: str, start: float, end: float) -> str:
     """Saves the part between two times, in seconds, in a new file; returns its name.
 
     InputError for an empty part, or one outside of the recording.
     """
-    path = _path(desk, name)
+    path = _path(project, name)
     capture = read_capture(path)
     rate = capture.rate or USUAL_RATE
     first, last = round(start * rate), round(end * rate)
@@ -46,8 +46,8 @@ def trim(desk: Desk, name: str, start: float, end: float) -> str:
         return keep_capture(kept, made.read_bytes()).name
 
 
-def _path(desk: Desk, name: str) -> Path:
-    folder = desk.folder / FOLDER
+def _path(project: Project, name: str) -> Path:
+    folder = project.folder / FOLDER
     if name not in {path.name for path in folder.glob("*") if path.suffix.lower() in WRITTEN}:
         raise InputError("no recording is selected", remedy="select one")
     return folder / name

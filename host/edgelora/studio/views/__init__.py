@@ -1,1 +1,1 @@
-"""The studio's views. Each module has `page(desk)`, which builds the view into the current page."""
+"""The studio's views. Each module has `page(project)`, which builds the view into the current page."""

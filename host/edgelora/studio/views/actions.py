@@ -9,27 +9,29 @@ from nicegui import ui
 from edgelora.board.devices import Device
 from edgelora.learn.training.actions import KEYS, KINDS, Act
 from edgelora.studio.actions import VOTES, Acts, pins_of
-from edgelora.studio.board_session import Place
-from edgelora.studio.project import Desk
+from edgelora.studio.board_session import BoardSession
+from edgelora.studio.project import Project
 
 from . import console, widgets
 
 
-def page(desk: Desk) -> None:
+def page(project: Project) -> None:
     """Builds the view."""
-    widgets.title("Act", "What the board does on its own when it recognizes a class.", desk)
-    acts = desk.of(Acts)
+    widgets.title("Act", "What the board does on its own when it recognizes a class.", project)
+    acts = project.of(Acts)
     widgets.follow(lambda: (acts.version, tuple(acts.there())), lambda: _alone(acts))
-    widgets.follow(lambda: (acts.version, desk.selected, tuple(acts.labels(desk.selected))), lambda: _list(desk, acts))
-    widgets.job_card(lambda: next((job for job in reversed(desk.jobs) if job.name == "let the board act"), None))
-    widgets.follow(lambda: desk.selected, lambda: _saving(acts, desk.selected))
+    widgets.follow(
+        lambda: (acts.version, project.selected, tuple(acts.labels(project.selected))), lambda: _list(project, acts)
+    )
+    widgets.job_card(lambda: next((job for job in reversed(project.jobs) if job.name == "let the board act"), None))
+    widgets.follow(lambda: project.selected, lambda: _saving(acts, project.selected))
     widgets.follow(lambda: id(acts.saved), lambda: _saved(acts))
 
 
 # --- the actions
 
 
-def _list(desk: Desk, acts: Acts) -> None:
+def _list(project: Project, acts: Acts) -> None:
     with ui.element("section").classes("card whole stack tight").props('aria-label="Actions"'):
         widgets.heading("What each class does")
         for act in acts.acts:
@@ -41,7 +43,7 @@ def _list(desk: Desk, acts: Acts) -> None:
                 widgets.button("Remove", remove, icon="delete", label=f"Remove: {act.label}, {words}")
         if not acts.acts:
             ui.label("No actions yet.").classes("quiet")
-        _new(acts, acts.labels(desk.selected))
+        _new(acts, acts.labels(project.selected))
 
 
 def _words(act: Act) -> str:
@@ -94,8 +96,8 @@ def _new(acts: Acts, labels: list[str]) -> None:
 # --- save to the board
 
 
-def _saving(acts: Acts, place: Place | None) -> None:
-    if place is None:
+def _saving(acts: Acts, session: BoardSession | None) -> None:
+    if session is None:
         if not acts.there():
             widgets.empty("No board yet: plug one in, or start a virtual one, in Boards.", "memory")
         return
@@ -109,7 +111,7 @@ def _saving(acts: Acts, place: Place | None) -> None:
         nothing.on_value_change(lambda event: acts.set_nothing(bool(event.value)))
         vote = widgets.Choice(VOTES, value=acts.vote, label="Votes for a decision").props("dense outlined")
         vote.classes("choice-line").on_value_change(lambda event: acts.set_vote(str(event.value)))
-        act = widgets.reporting(lambda: acts.start(place))
+        act = widgets.reporting(lambda: acts.start(session))
         widgets.button("Save to the board and start", act, icon="rocket_launch", main=True)
 
 
@@ -137,7 +139,7 @@ def _alone(acts: Acts) -> None:
                 ui.label(f"{device.description} runs on its own").props("role=heading aria-level=2").classes("grow")
                 connect = widgets.reporting(partial(acts.connect, device))
                 widgets.button("Stop and connect", connect, icon="link")
-                console.watch_button(acts.desk, device)
+                console.watch_button(acts.project, device)
             _pins(device)
 
 

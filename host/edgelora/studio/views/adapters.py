@@ -13,50 +13,52 @@ from edgelora.board.link.replies import StoredAdapter
 from edgelora.learn.training.base import Base
 from edgelora.studio import adapter_actions
 from edgelora.studio.adapter_status import knowledge
-from edgelora.studio.board_session import Place
+from edgelora.studio.board_session import BoardSession
 from edgelora.studio.job import Job
-from edgelora.studio.project import Desk
-from edgelora.studio.runs import Lessons
-from edgelora.studio.samples import Book
+from edgelora.studio.project import Project
+from edgelora.studio.runs import ProjectRuns
+from edgelora.studio.samples import ProjectSamples
 
 from . import widgets
 from .charts import facts
 
 
-def page(desk: Desk) -> None:
+def page(project: Project) -> None:
     """Builds the view."""
-    widgets.title("Adapters", "The board's adapters, by name. It uses one of them, or the base alone.", desk)
-    widgets.follow(lambda: desk.selected, lambda: _of_board(desk, desk.selected))
-    widgets.follow(lambda: adapter_actions.files(desk), lambda: _files(desk), 1.0)
+    widgets.title("Adapters", "The board's adapters, by name. It uses one of them, or the base alone.", project)
+    widgets.follow(lambda: project.selected, lambda: _of_board(project, project.selected))
+    widgets.follow(lambda: adapter_actions.files(project), lambda: _files(project), 1.0)
 
 
-def _of_board(desk: Desk, place: Place | None) -> None:
-    if place is None:
+def _of_board(project: Project, session: BoardSession | None) -> None:
+    if session is None:
         return widgets.empty("No board is selected: plug one in, or start a virtual one, in Boards.", "memory")
-    widgets.place_job(place)
+    widgets.place_job(session)
     opened: dict[str, set[str]] = {}  # expanded details, by adapter
-    widgets.follow(lambda: (place.state.store, place.state.status == "away"), lambda: _store(desk, place, opened))
+    widgets.follow(
+        lambda: (session.state.store, session.state.status == "away"), lambda: _store(project, session, opened)
+    )
     compared: list[Job] = []  # the last comparison stays when the store changes
-    widgets.follow(lambda: _comparable(place), lambda: _compare(desk, place, _comparable(place), compared))
+    widgets.follow(lambda: _comparable(session), lambda: _compare(project, session, _comparable(session), compared))
     widgets.follow(lambda: (compared[0], compared[0].state) if compared else None, lambda: _compared(compared))
 
 
-def _store(desk: Desk, place: Place, opened: dict[str, set[str]]) -> None:
-    store = place.state.store
+def _store(project: Project, session: BoardSession, opened: dict[str, set[str]]) -> None:
+    store = session.state.store
     if store is None:
-        if place.state.problem:
-            return widgets.problem(place.state.problem, place.state.remedy)
+        if session.state.problem:
+            return widgets.problem(session.state.problem, session.state.remedy)
         return widgets.empty("The board has no adapter store yet: install EdgeLoRA on it.", "layers_clear")
     for notice in store.notices:
         ui.label(notice).classes("quiet")
     with ui.element("div").classes("cards"):
         for adapter in store.adapters:
-            _card(desk, place, adapter, store.active, opened.setdefault(adapter.name, set()))
-        _bare(desk, place, store.active)
+            _card(project, session, adapter, store.active, opened.setdefault(adapter.name, set()))
+        _bare(project, session, store.active)
     ui.label(f"{store.free / 1024:.0f} KB free in the store").classes("quiet")
 
 
-def _bare(desk: Desk, place: Place, active: str | None) -> None:
+def _bare(project: Project, session: BoardSession, active: str | None) -> None:
     with ui.element("section").classes("card").props('aria-label="The base alone"'):
         with ui.element("div").classes("row-line"):
             ui.label("The base alone").props("role=heading aria-level=2").classes("job-name grow")
@@ -66,14 +68,16 @@ def _bare(desk: Desk, place: Place, active: str | None) -> None:
             with ui.element("div").classes("row-line actions"):
                 widgets.button(
                     "Use",
-                    lambda: adapter_actions.activate(desk, place, adapter_actions.BARE),
+                    lambda: adapter_actions.activate(project, session, adapter_actions.BARE),
                     icon="play_arrow",
                     label="Use the base alone",
                 )
 
 
-def _card(desk: Desk, place: Place, adapter: StoredAdapter, active: str | None, opened: set[str]) -> None:
-    name, knows = widgets.plain(adapter.name), knowledge(desk, place, adapter)
+def _card(
+    project: Project, session: BoardSession, adapter: StoredAdapter, active: str | None, opened: set[str]
+) -> None:
+    name, knows = widgets.plain(adapter.name), knowledge(project, session, adapter)
     in_use = adapter.name == active and not adapter.trial
     with ui.element("section").classes("card").props(f'aria-label="{widgets.attribute(name)}"'):
         with ui.element("div").classes("row-line"):
@@ -92,32 +96,37 @@ def _card(desk: Desk, place: Place, adapter: StoredAdapter, active: str | None, 
             if not in_use:
                 widgets.button(
                     "Use",
-                    lambda: adapter_actions.activate(desk, place, adapter.name),
+                    lambda: adapter_actions.activate(project, session, adapter.name),
                     icon="play_arrow",
                     label=f"Use {name}",
                     main=True,
                 )
-            widgets.button("Rename", lambda: _rename(desk, place, adapter), icon="edit", label=f"Rename {name}")
+            widgets.button("Rename", lambda: _rename(project, session, adapter), icon="edit", label=f"Rename {name}")
             widgets.button(
-                "Pull", lambda: adapter_actions.pull(desk, place, adapter.name), icon="download", label=f"Pull {name}"
+                "Pull",
+                lambda: adapter_actions.pull(project, session, adapter.name),
+                icon="download",
+                label=f"Pull {name}",
             )
-            widgets.button("Remove", lambda: _remove(place, adapter.name), icon="delete", label=f"Remove {name}")
+            widgets.button("Remove", lambda: _remove(session, adapter.name), icon="delete", label=f"Remove {name}")
         with widgets.fold("Advanced", opened=opened):
             base = knows.base.removesuffix(".elm") or adapter.base_id
             facts([("base", widgets.plain(base)), ("size", f"{adapter.size} bytes"), ("version", str(adapter.version))])
             with ui.element("div").classes("row-line"):
-                _rare_actions(desk, place, adapter, name)
+                _rare_actions(project, session, adapter, name)
 
 
-def _rare_actions(desk: Desk, place: Place, adapter: StoredAdapter, name: str) -> None:
+def _rare_actions(project: Project, session: BoardSession, adapter: StoredAdapter, name: str) -> None:
     pinned = "Unpin" if adapter.pinned else "Pin"
     widgets.button(
         pinned,
-        lambda: adapter_actions.pin(place, adapter.name, not adapter.pinned),
+        lambda: adapter_actions.pin(session, adapter.name, not adapter.pinned),
         icon="push_pin",
         label=f"{pinned} {name}",
     )
-    widgets.button("Release", lambda: _release(desk, place, adapter.name), icon="verified", label=f"Release {name}")
+    widgets.button(
+        "Release", lambda: _release(project, session, adapter.name), icon="verified", label=f"Release {name}"
+    )
 
 
 def _chip(icon: str, word: str, holds: bool) -> None:
@@ -130,28 +139,28 @@ def _chip(icon: str, word: str, holds: bool) -> None:
 # --- dialogs
 
 
-def _rename(desk: Desk, place: Place, adapter: StoredAdapter) -> None:
+def _rename(project: Project, session: BoardSession, adapter: StoredAdapter) -> None:
     with widgets.dialog(f"Rename {widgets.plain(adapter.name)}") as dialog:
         to = ui.input("New name", value=adapter.name).props("outlined maxlength=24").classes("wide")
-        widgets.choices(dialog, "Rename", lambda: desk.of(Lessons).rename(place, adapter, to.value.strip()))
+        widgets.choices(dialog, "Rename", lambda: project.of(ProjectRuns).rename(session, adapter, to.value.strip()))
 
 
-def _remove(place: Place, name: str) -> None:
+def _remove(session: BoardSession, name: str) -> None:
     with widgets.dialog(f"Remove {widgets.plain(name)}?") as dialog:
         ui.label("This deletes it from the board. Pull it first to keep a copy.")
-        widgets.choices(dialog, "Remove", lambda: adapter_actions.remove(place, name))
+        widgets.choices(dialog, "Remove", lambda: adapter_actions.remove(session, name))
 
 
-def _release(desk: Desk, place: Place, name: str) -> None:
+def _release(project: Project, session: BoardSession, name: str) -> None:
     with widgets.dialog(f"Release {widgets.plain(name)}") as dialog:
         ui.label("Signs it with the project's key and writes it to the folder releases, for boards to download.")
-        target = ui.input("For product", value=place.state.board or "").props("outlined maxlength=24")
+        target = ui.input("For product", value=session.state.board or "").props("outlined maxlength=24")
         target.classes("wide")
         answer: list[Job] = []
         widgets.choices(
             dialog,
             "Sign and release",
-            lambda: answer.append(adapter_actions.release(desk, place, name, target.value.strip())),
+            lambda: answer.append(adapter_actions.release(project, session, name, target.value.strip())),
             lambda: _when_done(answer[0], _released),
         )
 
@@ -182,12 +191,12 @@ def _when_done(job: Job, show: Callable[[Job], None]) -> None:
 # --- compare two adapters
 
 
-def _comparable(place: Place) -> dict[str, str]:
+def _comparable(session: BoardSession) -> dict[str, str]:
     """Ids of the base networks, by name of the adapter in the store."""
-    return {one.name: one.base_id for one in place.state.store.adapters} if place.state.store else {}
+    return {one.name: one.base_id for one in session.state.store.adapters} if session.state.store else {}
 
 
-def _compare(desk: Desk, place: Place, ids: dict[str, str], answer: list[Job]) -> None:
+def _compare(project: Project, session: BoardSession, ids: dict[str, str], answer: list[Job]) -> None:
     if not ids:
         return
     names = {adapter_actions.BARE: "the base alone"} | {name: widgets.plain(name) for name in ids}
@@ -200,20 +209,20 @@ def _compare(desk: Desk, place: Place, ids: dict[str, str], answer: list[Job]) -
 
         def begin() -> None:
             chosen = [str(first.value or ""), str(second.value or "")]
-            bases = {base.base_id: base for base in desk.of(Lessons).bases().values()}
+            bases = {base.base_id: base for base in project.of(ProjectRuns).bases().values()}
             base = next((bases[ids[name]] for name in chosen if ids.get(name) in bases), None)
-            answer[:] = [_begin(desk, place, base, chosen)]
+            answer[:] = [_begin(project, session, base, chosen)]
 
         widgets.button("Compare", widgets.reporting(begin), icon="compare_arrows", main=True)
 
 
-def _begin(desk: Desk, place: Place, base: Base | None, names: Sequence[str]) -> Job:
+def _begin(project: Project, session: BoardSession, base: Base | None, names: Sequence[str]) -> Job:
     if base is None:
         raise InputError("the project does not have the base of these adapters", remedy="add its .elm in Boards")
-    data = desk.of(Book).dataset(base)
+    data = project.of(ProjectSamples).dataset(base)
     if data is None:
         raise InputError("there are no samples to compare with", remedy="record some in Collect")
-    return adapter_actions.compare(place, base, data, names, desk.of(Lessons).learned_samples())
+    return adapter_actions.compare(session, base, data, names, project.of(ProjectRuns).learned_samples())
 
 
 def _compared(answer: Sequence[Any]) -> None:
@@ -245,8 +254,8 @@ def _row(kind: str, cells: Sequence[str]) -> None:
 # --- the project's files
 
 
-def _files(desk: Desk) -> None:
-    files = adapter_actions.files(desk)
+def _files(project: Project) -> None:
+    files = adapter_actions.files(project)
     with ui.element("section").classes("card whole stack tight").props('aria-label="In the project"'):
         widgets.heading("In the project")
         for name, size in files.items():
@@ -254,18 +263,18 @@ def _files(desk: Desk) -> None:
                 ui.label(name).classes("grow")
                 ui.label(f"{size} bytes").classes("quiet")
                 widgets.button(
-                    "Push", widgets.reporting(partial(_push, desk, name)), icon="upload", label=f"Push {name}"
+                    "Push", widgets.reporting(partial(_push, project, name)), icon="upload", label=f"Push {name}"
                 )
         if not files:
             ui.label("No adapters yet. Pull one from a board.").classes("quiet")
         widgets.drop(
             "Add an adapter file (.ela)",
             ".ela",
-            lambda name, content: adapter_actions.keep_file(desk, name, content),
+            lambda name, content: adapter_actions.keep_file(project, name, content),
         )
 
 
-def _push(desk: Desk, name: str) -> None:
-    if desk.selected is None:
+def _push(project: Project, name: str) -> None:
+    if project.selected is None:
         raise InputError("no board is selected", remedy="plug one in, or start a virtual one, in Boards")
-    adapter_actions.push(desk, desk.selected, name)
+    adapter_actions.push(project, project.selected, name)

@@ -14,8 +14,8 @@ from edgelora.base.errors import InputError
 from edgelora.learn.training.base import Base
 from edgelora.studio.capture import Taker, Takers
 from edgelora.studio.live import Live
-from edgelora.studio.project import Desk
-from edgelora.studio.samples import Book, Class
+from edgelora.studio.project import Project
+from edgelora.studio.samples import Class, ProjectSamples
 from edgelora.studio.selections import DropChoice
 
 from . import sample_map, trim, widgets
@@ -56,35 +56,35 @@ def _ids(event: events.GenericEventArguments) -> list[str]:
     return [one for one in event.args if isinstance(one, str)] if isinstance(event.args, list) else []
 
 
-def page(desk: Desk) -> None:
+def page(project: Project) -> None:
     """Builds the view."""
-    widgets.title("Collect", "Record samples with the board, class by class.", desk)
-    widgets.follow(lambda: desk.selected and desk.selected.key, lambda: _recording(desk))
-    _Shelf(desk)
-    sample_map.panel(desk)
-    trim.panel(desk)
+    widgets.title("Collect", "Record samples with the board, class by class.", project)
+    widgets.follow(lambda: project.selected and project.selected.key, lambda: _recording(project))
+    _Shelf(project)
+    sample_map.panel(project)
+    trim.panel(project)
 
 
 # --- recording
 
 
-def _recording(desk: Desk) -> None:
-    place = desk.selected
-    if place is None:
+def _recording(project: Project) -> None:
+    session = project.selected
+    if session is None:
         return widgets.empty(
             "No board yet: plug one in, or start a virtual one, in Boards. Files can be dropped in below."
         )
-    live, taker = place.of(Live), desk.of(Takers).of(place)
+    live, taker = session.of(Live), project.of(Takers).of(session)
     live_problem(live)
-    other_base(desk, live)
+    other_base(project, live)
     with ui.element("section").classes("card whole").props('aria-label="Recording"'):
-        SignalView(place.key, bars=False).classes("low")
-        _controls(desk.of(Book), taker)
-    sources(desk, place, buttons=True)
-    virtual_world(desk, place)
+        SignalView(session.key, bars=False).classes("low")
+        _controls(project.of(ProjectSamples), taker)
+    sources(project, session, buttons=True)
+    virtual_world(project, session)
 
 
-def _controls(book: Book, taker: Taker) -> None:
+def _controls(book: ProjectSamples, taker: Taker) -> None:
     def choose(label: str) -> None:
         taker.label = label
 
@@ -177,8 +177,8 @@ def _as_told(label: object) -> str:
 class _Shelf:
     """The samples by class, and the actions on selected ones."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk, self._book = desk, desk.of(Book)
+    def __init__(self, project: Project) -> None:
+        self._project, self._book = project, project.of(ProjectSamples)
         self._picked: dict[str, list[str]] = {}
         self._rows: dict[str, Samples] = {}
         self._told: dict[str, _Told] = {}
@@ -308,7 +308,7 @@ class _Shelf:
     def _dropping(self) -> None:
         with ui.element("div").classes("drop-line"):
             label = widgets.Choice([AS_TOLD, *self._book.labels], value=self._drop_label, label="Their class")
-            label.on_value_change(lambda event: setattr(self._desk.of(DropChoice), "label", _as_told(event.value)))
+            label.on_value_change(lambda event: setattr(self._project.of(DropChoice), "label", _as_told(event.value)))
             label.props("outlined options-dense").classes("field")
             zone = ui.element("div").classes("grow")
         ui.label(
@@ -324,8 +324,8 @@ class _Shelf:
         ui.timer(0.5, look)
 
         async def given(name: str, content: bytes) -> str:
-            place = self._desk.selected
-            base = (place.of(Live).base if place else None) or self._usual()
+            session = self._project.selected
+            base = (session.of(Live).base if session else None) or self._usual()
             taken = await asyncio.to_thread(self._book.drop, name, content, _as_told(label.value), base)
             ui.notify(f"{len(taken)} samples added", type="positive")
             doubt = await asyncio.to_thread(self._book.doubts, taken)
@@ -337,11 +337,11 @@ class _Shelf:
     @property
     def _drop_label(self) -> str:
         """The label chosen for dropped files, kept over a reload."""
-        label = self._desk.of(DropChoice).label
+        label = self._project.of(DropChoice).label
         return label if label in self._book.labels else AS_TOLD
 
     def _usual(self) -> Base:
-        base = usual_base(self._desk, self._desk.selected)
+        base = usual_base(self._project, self._project.selected)
         if base is None:
             raise InputError(
                 "there is no base network, which defines the window", remedy="add one to the project's folder bases"

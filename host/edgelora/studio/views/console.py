@@ -7,26 +7,26 @@ from collections.abc import Callable
 from nicegui import ui
 
 from edgelora.board.devices import Device
-from edgelora.studio.board_session import Place
+from edgelora.studio.board_session import BoardSession
 from edgelora.studio.console import Console
 from edgelora.studio.job import Job
-from edgelora.studio.project import Desk
+from edgelora.studio.project import Project
 
 from . import widgets
 
 
-def button(place: Place) -> None:
+def button(session: BoardSession) -> None:
     """A button that opens the console of a board of the desk."""
-    name = place.state.name
-    show = lambda: _show(name, place.device, place.submit_on_port)  # noqa: E731
+    name = session.state.name
+    show = lambda: _show(name, session.device, session.submit_on_port)  # noqa: E731
     widgets.button("Console", widgets.reporting(show), icon="terminal", label=f"Console of {name}")
 
 
-def watch_button(desk: Desk, device: Device) -> None:
+def watch_button(project: Project, device: Device) -> None:
     """The same for a board that runs on its own and keeps running."""
 
     def submit(name: str, work: Callable[[str, Job], object]) -> Job:
-        return desk.submit(name, lambda job: work(device.port, job))
+        return project.submit(name, lambda job: work(device.port, job))
 
     show = widgets.reporting(lambda: _show(device.description, device, submit))
     widgets.button("Watch its output", show, icon="terminal")

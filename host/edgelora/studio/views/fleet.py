@@ -17,7 +17,7 @@ from edgelora.fleet.roster import Site
 from edgelora.fleet.simulate import of_twins
 from edgelora.learn.report.fleet_page import mean_of, worst_tenth
 from edgelora.studio.federations import DATA, Federations
-from edgelora.studio.project import Desk
+from edgelora.studio.project import Project
 
 from . import widgets
 from .charts import LineChart, facts, table
@@ -30,17 +30,17 @@ SIMULATED = Plan(rounds=8)
 NOISY_CLIP = 1000  # frozen A, in masters
 
 
-def page(desk: Desk) -> None:
+def page(project: Project) -> None:
     """Builds the view."""
-    widgets.title("Fleet", "Boards that train together: no sample leaves a board.", desk)
-    _Page(desk).build()
+    widgets.title("Fleet", "Boards that train together: no sample leaves a board.", project)
+    _Page(project).build()
 
 
 class _Page:
     """The view and its selections."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.federations = desk.of(Federations)
+    def __init__(self, project: Project) -> None:
+        self.federations = project.of(Federations)
         self.name = ""
         self.site = ""
         self.error: EdgeloraError | None = None

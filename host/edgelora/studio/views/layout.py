@@ -13,7 +13,7 @@ from nicegui import ui
 
 from edgelora.studio.board_status import condition
 from edgelora.studio.error_messages import OnlyBugs, is_bug
-from edgelora.studio.project import THEMES, Desk
+from edgelora.studio.project import THEMES, Project
 
 from . import actions, adapters, boards, collect, fleet, learn, live, reports, widgets
 from .streams import add_routes
@@ -29,7 +29,7 @@ class View(NamedTuple):
     path: str
     name: str
     icon: str
-    page: Callable[[Desk], None]
+    page: Callable[[Project], None]
 
 
 VIEWS = (
@@ -45,17 +45,17 @@ VIEWS = (
 THEME_ICONS = {"auto": "brightness_auto", "light": "light_mode", "dark": "dark_mode"}
 
 
-def show(app: FastAPI, desk: Desk) -> None:
+def show(app: FastAPI, project: Project) -> None:
     """Adds the pages of a desk to the app."""
     pages.add_static_files(STATIC_URL, STATIC)
-    add_routes(pages, desk)
+    add_routes(pages, project)
     pages.config.quasar_config["loadingBar"]["skipHijack"] = True  # it has no name for screen readers
-    reports.routes(app, desk)
-    pages.on_exception(desk.trouble)
+    reports.routes(app, project)
+    pages.on_exception(project.trouble)
     logging.getLogger("nicegui").addFilter(OnlyBugs())
     ui.run_with(
         app,
-        root=lambda: _frame(desk),
+        root=lambda: _frame(project),
         title="EdgeLoRA studio",
         dark=None,
         language="en-US",
@@ -65,7 +65,7 @@ def show(app: FastAPI, desk: Desk) -> None:
     )
 
 
-def _frame(desk: Desk) -> None:
+def _frame(project: Project) -> None:
     for name in ("studio", "runs"):
         ui.add_head_html(f'<link rel="stylesheet" href="{STATIC_URL}/{name}.css">')
     ui.colors(primary="#0f6b5c", secondary="#345a8a", accent="#8a3b12", positive="#1b7a3d", negative="#b3261e")
@@ -73,35 +73,35 @@ def _frame(desk: Desk) -> None:
     with ui.element("div").classes("studio"):
         with ui.element("header").classes("bar"):
             ui.label("EdgeLoRA studio").classes("brand")
-            ui.label(desk.folder.name).classes("quiet project")
+            ui.label(project.folder.name).classes("quiet project")
             ui.space()
-            _board_choice(desk)
-            _theme_button(desk)
+            _board_choice(project)
+            _theme_button(project)
         _navigation()
         with ui.element("div").classes("view").props("id=view tabindex=-1"):  # in Quasar's main
-            widgets.follow(lambda: desk.troubles, lambda: _troubles(desk))
-            ui.sub_pages({view.path: _built(view, desk) for view in VIEWS})
+            widgets.follow(lambda: project.troubles, lambda: _troubles(project))
+            ui.sub_pages({view.path: _built(view, project) for view in VIEWS})
 
 
-def _built(view: View, desk: Desk) -> Callable[[], None]:
+def _built(view: View, project: Project) -> Callable[[], None]:
     def page() -> None:
         try:
-            view.page(desk)
+            view.page(project)
         except Exception as error:  # any error: the page around it stays
             if is_bug(error):
                 log.exception("%s", view.name)
-            desk.trouble(error)
+            project.trouble(error)
             widgets.empty(f"{view.name} can't be shown.", "error_outline")
 
     return page
 
 
-def _troubles(desk: Desk) -> None:
+def _troubles(project: Project) -> None:
     """Errors, until somebody closes them."""
-    for one in desk.troubles:
+    for one in project.troubles:
         widgets.problem(one.what, one.remedy)
-    if desk.troubles:
-        widgets.button("Close", desk.calm, icon="close", label="Close errors")
+    if project.troubles:
+        widgets.button("Close", project.calm, icon="close", label="Close errors")
 
 
 def _skip_link() -> None:
@@ -127,42 +127,42 @@ def _navigation() -> None:
     mark(router.current_path)
 
 
-def _board_choice(desk: Desk) -> None:
+def _board_choice(project: Project) -> None:
     """The selector of the board that views show."""
 
     def options() -> dict[str, str]:
-        return {port: f"{place.state.name} ({condition(desk, place)})" for port, place in desk.places.items()}
+        return {port: f"{one.state.name} ({condition(project, one)})" for port, one in project.sessions.items()}
 
     def chosen() -> str | None:
-        return desk.selected.key if desk.selected else None
+        return project.selected.key if project.selected else None
 
-    choice = ui.select(options(), value=chosen(), label="Board", on_change=lambda event: _choose(desk, event.value))
+    choice = ui.select(options(), value=chosen(), label="Board", on_change=lambda event: _choose(project, event.value))
     choice.props("dense outlined options-dense").classes("board-choice")
 
     def look() -> None:
         if choice.options != options() or choice.value != chosen():
             choice.set_options(options(), value=chosen())
-        choice.set_visibility(bool(desk.places))
+        choice.set_visibility(bool(project.sessions))
 
     look()
     ui.timer(0.5, look)
 
 
-def _choose(desk: Desk, port: str | None) -> None:
-    if port and (desk.selected is None or port != desk.selected.key):
-        desk.select(port)
+def _choose(project: Project, port: str | None) -> None:
+    if port and (project.selected is None or port != project.selected.key):
+        project.select(port)
 
 
-def _theme_button(desk: Desk) -> None:
+def _theme_button(project: Project) -> None:
     dark = ui.dark_mode()
     button = ui.button().props("flat round dense").classes("theme")
 
     def apply() -> None:
-        dark.value = {"auto": None, "light": False, "dark": True}[desk.theme]
-        button.props(f'icon={THEME_ICONS[desk.theme]} aria-label="Colors: {desk.theme}"')
+        dark.value = {"auto": None, "light": False, "dark": True}[project.theme]
+        button.props(f'icon={THEME_ICONS[project.theme]} aria-label="Colors: {project.theme}"')
 
     def turn() -> None:
-        desk.set_theme(THEMES[(THEMES.index(desk.theme) + 1) % len(THEMES)])
+        project.set_theme(THEMES[(THEMES.index(project.theme) + 1) % len(THEMES)])
         apply()
 
     button.on_click(turn)

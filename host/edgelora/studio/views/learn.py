@@ -18,11 +18,11 @@ from edgelora.learn.training.board_run import NAME
 from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.retrain import Consolidated
 from edgelora.model.datasets.dataset import Dataset
-from edgelora.studio.board_session import Place
+from edgelora.studio.board_session import BoardSession
 from edgelora.studio.job import Job
-from edgelora.studio.project import Desk
-from edgelora.studio.run import GOING, UNFINISHED, Lesson
-from edgelora.studio.runs import USUAL, Added, Lessons
+from edgelora.studio.project import Project
+from edgelora.studio.run import GOING, UNFINISHED, StudioRun
+from edgelora.studio.runs import USUAL, Added, ProjectRuns
 from edgelora.studio.selections import RunChoice
 from edgelora.studio.training_options import (
     OWN,
@@ -58,18 +58,18 @@ STATUS = {
 }
 
 
-def page(desk: Desk) -> None:
+def page(project: Project) -> None:
     """Builds the view."""
-    widgets.title("Learn", "Train your board on your own samples.", desk)
-    _Page(desk).build()
+    widgets.title("Learn", "Train your board on your own samples.", project)
+    _Page(project).build()
 
 
 class _Page:
     """The view and its selections."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk, self.lessons = desk, desk.of(Lessons)
-        self.chosen = desk.of(RunChoice)
+    def __init__(self, project: Project) -> None:
+        self.project, self.lessons = project, project.of(ProjectRuns)
+        self.chosen = project.of(RunChoice)
         self.error: EdgeloraError | None = None
         self.after: Job | None = None  # add a class, consolidate, keep, discard
         self.version = 0
@@ -129,31 +129,31 @@ class _Page:
     # --- the current state
 
     @property
-    def place(self) -> Place | None:
-        return self.desk.selected
+    def session(self) -> BoardSession | None:
+        return self.project.selected
 
     @property
     def _port(self) -> str | None:
-        return self.place.device.port if self.place else None
+        return self.session.device.port if self.session else None
 
     @property
     def _samples_version(self) -> int:
-        return collected_version(self.desk)
+        return collected_version(self.project)
 
     @property
-    def lesson(self) -> Lesson | None:
-        return self.lessons.of(self.place) if self.place else None
+    def lesson(self) -> StudioRun | None:
+        return self.lessons.of(self.session) if self.session else None
 
     @property
     def base(self) -> Base | None:
         bases = self.lessons.bases()
         if self.chosen.base_name not in bases:
-            self.chosen.base_name = self.lessons.usual_base(collected(self.desk, None)) or ""
+            self.chosen.base_name = self.lessons.usual_base(collected(self.project, None)) or ""
         return bases.get(self.chosen.base_name)
 
     @property
     def data(self) -> Dataset | None:
-        return collected(self.desk, self.base)
+        return collected(self.project, self.base)
 
     @property
     def prospect(self) -> Prospect | None:
@@ -162,7 +162,7 @@ class _Page:
     @property
     def board(self) -> str:
         """The board profile that plans are for."""
-        board = self.place.state.board if self.place else None
+        board = self.session.state.board if self.session else None
         return board or "rpi_pico"
 
     def recipe(self) -> Recipe:
@@ -186,7 +186,7 @@ class _Page:
             )
             choice.props("outlined dense").classes("choice-line")
             ui.label(_described(bases[self.chosen.base_name])).classes("quiet")
-            others = left_out(self.desk, self.base)
+            others = left_out(self.project, self.base)
             if others:
                 widgets.problem(f"{len(others)} samples are left out: {others[0]}", "choose a base for their sensor")
             if found.problem and not (others and not found.counts):
@@ -257,7 +257,7 @@ class _Page:
         fresh = self.chosen.measured is not None and self.chosen.measured_for == self._samples_version
         if on and not fresh and found and data:
             self.chosen.measured_for = self._samples_version
-            self.chosen.measured = measured_choices(self.desk, found, data, USUAL)
+            self.chosen.measured = measured_choices(self.project, found, data, USUAL)
 
     def _planned(self, found: Prospect, recipe: Recipe) -> Plan | None:
         try:
@@ -332,18 +332,18 @@ class _Page:
     # --- the run
 
     def _run(self) -> None:
-        place, lesson = self.place, self.lesson
-        if place is None:
+        session, lesson = self.session, self.lesson
+        if session is None:
             return widgets.empty("No board yet: connect one, or start a virtual one, in Boards.", "memory")
         if lesson is None:
             return
-        self._outcome(place, lesson)
+        self._outcome(session, lesson)
         with ui.element("section").classes("card stack").props('aria-label="The run"'):
             with ui.element("div").props("aria-live=polite"):
                 ui.label(f"{lesson.head.title}: {STATUS[lesson.status]}").classes("job-name")
             if lesson.error and lesson.status in ("failed", "cut off"):
                 widgets.problem(lesson.error, "check the cable, press Resume" if lesson.status == "cut off" else "")
-            widgets.follow(lambda: place.state.status == "away", lambda: self._run_buttons(place, lesson))
+            widgets.follow(lambda: session.state.status == "away", lambda: self._run_buttons(session, lesson))
             if report := lesson.report:
                 with ui.element("div").classes("charts"):
                     confusion("Before", report.labels, report.confusion_base)
@@ -353,29 +353,29 @@ class _Page:
                 ui.link("Full report", f"/page/{lesson.number}", new_tab=True)
 
     def _begin(self) -> None:
-        place = self.place
-        if place and self._status not in GOING:
+        session = self.session
+        if session and self._status not in GOING:
             text = "Learn" if self._begins else "Learn again"
-            self._start_button(place, text, self._status not in ("paused", "cut off", "judged"))
+            self._start_button(session, text, self._status not in ("paused", "cut off", "judged"))
 
-    def _run_buttons(self, place: Place, lesson: Lesson) -> None:
+    def _run_buttons(self, session: BoardSession, lesson: StudioRun) -> None:
         if lesson.status == "learning":
             widgets.button("Pause", lesson.pause, icon="pause")
         elif lesson.status in ("paused", "cut off", "failed"):
-            resume = functools.partial(self.lessons.resume, place, lesson)
+            resume = functools.partial(self.lessons.resume, session, lesson)
             made = widgets.button("Resume", functools.partial(self._try, resume), icon="play_arrow", main=True)
-            made.set_enabled(place.state.status != "away")  # it may be powered on but not reachable yet
+            made.set_enabled(session.state.status != "away")  # it may be powered on but not reachable yet
 
-    def _start_button(self, place: Place, text: str, main: bool = True) -> None:
-        widgets.button(text, lambda: self._start(place), icon="school", main=main)
+    def _start_button(self, session: BoardSession, text: str, main: bool = True) -> None:
+        widgets.button(text, lambda: self._start(session), icon="school", main=main)
         if self.error and not self.chosen.within:
             widgets.problem(str(self.error))
 
-    def _start(self, place: Place) -> None:
+    def _start(self, session: BoardSession) -> None:
         found, data = self.prospect, self.data
         if found is None or data is None:
             return self._say("there are no samples yet: record some in Collect")
-        self._try(lambda: self.lessons.start(place, found, data, self.recipe()))
+        self._try(lambda: self.lessons.start(session, found, data, self.recipe()))
         if found.renamed and self.lesson:
             self.chosen.base_name = str(self.lesson.head.recipe["base_name"])
         self.after = None
@@ -393,7 +393,7 @@ class _Page:
         self.error = EdgeloraError(text)
         self.changed()
 
-    def _progress(self, lesson: Lesson) -> None:
+    def _progress(self, lesson: StudioRun) -> None:
         """Charts and figures, updated during training."""
         bar = ui.linear_progress(0, show_value=False).props('aria-label="Training progress" rounded')
         bar.set_visibility(lesson.status in UNFINISHED)
@@ -439,7 +439,7 @@ class _Page:
 
     # --- the result
 
-    def _outcome(self, place: Place, lesson: Lesson) -> None:
+    def _outcome(self, session: BoardSession, lesson: StudioRun) -> None:
         report = lesson.report
         if report is None:
             return
@@ -447,11 +447,11 @@ class _Page:
         good = conclusion.tone != "bad"
         with verdict(conclusion.tone, conclusion.title, conclusion.text):
             if lesson.status == "judged":
-                self._keep_or_discard(place, lesson, good)
+                self._keep_or_discard(session, lesson, good)
             elif lesson.status == "kept":
                 ui.label(f"The board uses it as {lesson.head.name}, also after a reset.").classes("quiet")
 
-    def _keep_or_discard(self, place: Place, lesson: Lesson, good: bool) -> None:
+    def _keep_or_discard(self, session: BoardSession, lesson: StudioRun, good: bool) -> None:
         with ui.element("div").classes("row-line actions"):
             name = ui.input("Name on the board", value=NAME, validation=_name_problem)
             name.props("outlined dense hide-bottom-space")
@@ -459,10 +459,10 @@ class _Page:
 
             def kept() -> None:
                 if name.validate():
-                    self.after = self.lessons.keep(place, lesson, str(name.value))
+                    self.after = self.lessons.keep(session, lesson, str(name.value))
 
             widgets.button(keep, kept, icon="check", main=good)
-            widgets.button("Discard", lambda: self._set(after=self.lessons.discard(place, lesson)), icon="delete")
+            widgets.button("Discard", lambda: self._set(after=self.lessons.discard(session, lesson)), icon="delete")
 
     def _after(self) -> None:
         job = self.after
@@ -489,8 +489,8 @@ class _Page:
     # --- classes added after training
 
     def _more(self) -> None:
-        place, lesson, data = self.place, self.lesson, self.data
-        if place is None or lesson is None or data is None or lesson.status not in ("judged", "kept"):
+        session, lesson, data = self.session, self.lesson, self.data
+        if session is None or lesson is None or data is None or lesson.status not in ("judged", "kept"):
             return
         base = lesson.base
         others = [label for label in counts_of(data) if label not in base.model.labels]
@@ -505,7 +505,7 @@ class _Page:
             with ui.element("div").classes("row-line"):
                 add = widgets.button(
                     title,
-                    lambda: self._set(after=self.lessons.add_classes(place, lesson, data)),
+                    lambda: self._set(after=self.lessons.add_classes(session, lesson, data)),
                     icon="add",
                     main=bool(new),
                 )
@@ -514,7 +514,7 @@ class _Page:
             with ui.element("div").classes("row-line"):
                 widgets.button(
                     "Relearn everything",
-                    lambda: self._set(after=self.lessons.consolidate(place, lesson, data)),
+                    lambda: self._set(after=self.lessons.consolidate(session, lesson, data)),
                     icon="merge",
                 )
                 ui.label(
@@ -522,7 +522,7 @@ class _Page:
                 ).classes("quiet")
 
 
-def _told(lesson: Lesson) -> str:
+def _told(lesson: StudioRun) -> str:
     """The progress of a run, in a line."""
     said = [
         f"update {lesson.done} of {lesson.head.total}",

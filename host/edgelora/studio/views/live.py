@@ -4,37 +4,37 @@ from __future__ import annotations
 
 from nicegui import ui
 
-from edgelora.studio.board_session import Place
+from edgelora.studio.board_session import BoardSession
 from edgelora.studio.live import Live
-from edgelora.studio.project import Desk
+from edgelora.studio.project import Project
 
 from . import novelty, record_button, widgets
 from .signals import SignalView, adapter_choice, live_problem, other_base, sources, virtual_world
 
 
-def page(desk: Desk) -> None:
+def page(project: Project) -> None:
     """Builds the view."""
-    widgets.title("Live", "The board's signal and its predictions, live.", desk)
-    widgets.follow(lambda: desk.selected and desk.selected.key, lambda: _board(desk))
+    widgets.title("Live", "The board's signal and its predictions, live.", project)
+    widgets.follow(lambda: project.selected and project.selected.key, lambda: _board(project))
 
 
-def _board(desk: Desk) -> None:
-    place = desk.selected
-    if place is None:
+def _board(project: Project) -> None:
+    session = project.selected
+    if session is None:
         return widgets.empty("No board yet: plug one in, or start a virtual one, in Boards.", "sensors_off")
-    live = place.of(Live)
+    live = session.of(Live)
     live_problem(live)
-    other_base(desk, live)
+    other_base(project, live)
     with ui.element("section").classes("card whole").props('aria-label="Signal"'):
-        SignalView(place.key)
+        SignalView(session.key)
         with ui.element("div").classes("row-line live-actions"):
             _pause(live)
             adapter_choice(live)
-        record_button.panel(desk, place)
-    sources(desk, place)
-    virtual_world(desk, place)
-    novelty.panel(desk, place)
-    _tallies(place, live)
+        record_button.panel(project, session)
+    sources(project, session)
+    virtual_world(project, session)
+    novelty.panel(project, session)
+    _tallies(session, live)
 
 
 def _pause(live: Live) -> None:
@@ -50,7 +50,7 @@ def _pause(live: Live) -> None:
     widgets.follow(lambda: (live.is_running, live.told.paused), draw)
 
 
-def _tallies(place: Place, live: Live) -> None:
+def _tallies(session: BoardSession, live: Live) -> None:
     """Predictions counted by adapter, to compare adapters. Texts change in place."""
     cells: dict[str, list[ui.label]] = {}
 

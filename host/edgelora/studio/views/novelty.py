@@ -6,27 +6,27 @@ from nicegui import ui
 
 from edgelora.learn.training.known import NOTHING
 from edgelora.studio.actions import Acts
-from edgelora.studio.board_session import Place
+from edgelora.studio.board_session import BoardSession
 from edgelora.studio.capture import Takers
 from edgelora.studio.live import Live
 from edgelora.studio.novelty import Judge, judge_of
-from edgelora.studio.project import Desk
+from edgelora.studio.project import Project
 from edgelora.studio.samples import ENOUGH
 
 from . import widgets
 
 
-def panel(desk: Desk, place: Place) -> None:
+def panel(project: Project, session: BoardSession) -> None:
     """Rejects unknown windows in the board's live view, and shows the effect."""
-    live, acts = place.of(Live), desk.of(Acts)
-    live.judge_of = lambda base, adapter: judge_of(desk, base, adapter)
+    live, acts = session.of(Live), project.of(Acts)
+    live.judge_of = lambda base, adapter: judge_of(project, base, adapter)
     with ui.element("section").classes("card whole stack tight").props('aria-label="Nothing"'):
         choice = ui.checkbox("Say “nothing” when a window resembles no sample", value=acts.nothing).props("dense")
         choice.on_value_change(lambda event: acts.set_nothing(bool(event.value)))
         label = ui.label().classes("quiet")
         with ui.element("div").classes("row-line"):
             ui.label(f"Or train a class “{NOTHING}” on {ENOUGH} windows of everyday movement.").classes("quiet")
-            act = widgets.reporting(lambda: _record(desk, place))
+            act = widgets.reporting(lambda: _record(project, session))
             widgets.button(f"Record “{NOTHING}”", act, icon="fiber_manual_record")
 
     def tell() -> None:
@@ -45,6 +45,6 @@ def _words(live: Live, acts: Acts) -> str:
     return "Needs samples of the network's classes."
 
 
-def _record(desk: Desk, place: Place) -> None:
+def _record(project: Project, session: BoardSession) -> None:
     """Records the next windows as samples of the class."""
-    desk.of(Takers).of(place).take_some(NOTHING, 0, ENOUGH)
+    project.of(Takers).of(session).take_some(NOTHING, 0, ENOUGH)

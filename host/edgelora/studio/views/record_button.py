@@ -6,25 +6,25 @@ from collections.abc import Callable
 
 from nicegui import events, ui
 
-from edgelora.studio.board_session import Place
+from edgelora.studio.board_session import BoardSession
 from edgelora.studio.capture import Taker, Takers
 from edgelora.studio.live import Live
-from edgelora.studio.project import Desk
-from edgelora.studio.samples import Book
+from edgelora.studio.project import Project
+from edgelora.studio.samples import ProjectSamples
 
 from . import widgets
 from .signals import guarded
 
 
-def panel(desk: Desk, place: Place) -> None:
+def panel(project: Project, session: BoardSession) -> None:
     """The class, the button, and the last recording; space works like the button."""
-    book, live, taker = desk.of(Book), place.of(Live), desk.of(Takers).of(place)
+    book, live, taker = project.of(ProjectSamples), session.of(Live), project.of(Takers).of(session)
     widgets.follow(
         lambda: (book.labels, live.is_running and live.base is not None), lambda: _controls(book, live, taker)
     )
 
 
-def _controls(book: Book, live: Live, taker: Taker) -> None:
+def _controls(book: ProjectSamples, live: Live, taker: Taker) -> None:
     if not live.is_running or live.base is None or not book.labels:
         return
     if taker.label not in book.labels:

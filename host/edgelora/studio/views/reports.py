@@ -9,8 +9,8 @@ from nicegui import ui
 from edgelora.base.errors import EdgeloraError
 from edgelora.learn.report.compare import comparison, differences, write_comparison
 from edgelora.learn.report.record import Report
-from edgelora.studio.project import Desk
-from edgelora.studio.runs import Lessons
+from edgelora.studio.project import Project
+from edgelora.studio.runs import ProjectRuns
 
 from . import widgets
 from .charts import PairChart, table
@@ -20,29 +20,29 @@ COMPARISON = "comparison"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # for pages without scripts
 
 
-def routes(app: FastAPI, desk: Desk) -> None:
+def routes(app: FastAPI, project: Project) -> None:
     """Serves the reports' own pages, which are self-contained and have no scripts."""
 
     @app.get("/page/{name}", response_model=None)
     def _report_page(name: str) -> FileResponse | HTMLResponse:
-        pages = {run: folder / "report.html" for run, folder in desk.of(Lessons).folders().items()}
-        pages[COMPARISON] = desk.folder / "reports" / f"{COMPARISON}.html"
+        pages = {run: folder / "report.html" for run, folder in project.of(ProjectRuns).folders().items()}
+        pages[COMPARISON] = project.folder / "reports" / f"{COMPARISON}.html"
         if name not in pages or not pages[name].exists():
             return HTMLResponse("<!doctype html><title>Not found</title>There is no such report.", 404)
         return FileResponse(pages[name], headers={"content-security-policy": POLICY}, media_type="text/html")
 
 
-def page(desk: Desk) -> None:
+def page(project: Project) -> None:
     """Builds the view."""
-    widgets.title("Reports", "Results of all runs. Select several to compare them.", desk)
-    _Page(desk).build()
+    widgets.title("Reports", "Results of all runs. Select several to compare them.", project)
+    _Page(project).build()
 
 
 class _Page:
     """The view and its selected runs."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk, self.lessons = desk, desk.of(Lessons)
+    def __init__(self, project: Project) -> None:
+        self.project, self.lessons = project, project.of(ProjectRuns)
         self.marked: set[str] = set()
 
     def build(self) -> None:
@@ -115,7 +115,7 @@ class _Page:
             table("Runs side by side", head, rows)
 
             def write() -> None:
-                write_comparison(self.desk.folder / "reports" / f"{COMPARISON}.html", runs)
+                write_comparison(self.project.folder / "reports" / f"{COMPARISON}.html", runs)
                 ui.navigate.to(f"/page/{COMPARISON}", new_tab=True)
 
             widgets.button("Save as a page", write, icon="open_in_new")

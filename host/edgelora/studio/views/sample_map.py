@@ -8,9 +8,9 @@ from functools import partial
 from nicegui import ui
 
 from edgelora.base.errors import InputError
-from edgelora.studio.project import Desk
+from edgelora.studio.project import Project
 from edgelora.studio.sample_map import Spot, sample_map
-from edgelora.studio.samples import Book
+from edgelora.studio.samples import ProjectSamples
 
 from . import widgets
 from .signals import usual_base
@@ -20,9 +20,9 @@ SHAPES = ("M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0", "M-5,-5h10v10h-10z", "M0,-6l6,
 COLORS = ("#0f6b5c", "#b3480f", "#3b4fa3", "#8a1a5b", "#5f6b0f", "#555555")
 
 
-def panel(desk: Desk) -> None:
+def panel(project: Project) -> None:
     """A folded panel: the map is computed on request."""
-    book = desk.of(Book)
+    book = project.of(ProjectSamples)
     with widgets.fold("Look for mislabelled samples", "scatter_plot"):
         ui.label(
             "Each sample as the network sees it. What is much nearer to another class than to its own, without itself, "
@@ -32,7 +32,7 @@ def panel(desk: Desk) -> None:
         made = [0]
 
         async def look() -> None:
-            base = usual_base(desk, desk.selected)
+            base = usual_base(project, project.selected)
             if base is None:
                 raise InputError("there is no base network", remedy="add one to the project's folder bases")
             found[:] = await asyncio.to_thread(sample_map, book, base)
@@ -63,7 +63,7 @@ def _draw(found: list[Spot]) -> None:
             ui.label(label)
 
 
-def _suspects(book: Book, found: list[Spot]) -> None:
+def _suspects(book: ProjectSamples, found: list[Spot]) -> None:
     if not found:
         return
     there = {sample.id: sample.label for sample in book.samples}

@@ -15,14 +15,14 @@ from edgelora.board.sim.world import parse_press, set_world
 from edgelora.learn.training.base import Base
 from edgelora.learn.training.streaming import signal_of
 from edgelora.model.datasets.recordings import doubts
-from edgelora.studio.board_session import Place
+from edgelora.studio.board_session import BoardSession
 from edgelora.studio.error_messages import trouble_of
 from edgelora.studio.file_import import check_recording, read_tape
 from edgelora.studio.live import Live, Sensor, Source, Tape
-from edgelora.studio.project import Desk
+from edgelora.studio.project import Project
 from edgelora.studio.project_files import keep_capture
-from edgelora.studio.runs import Lessons
-from edgelora.studio.samples import Book
+from edgelora.studio.runs import ProjectRuns
+from edgelora.studio.samples import ProjectSamples
 from edgelora.studio.selections import SourceWish
 
 from . import widgets
@@ -53,51 +53,51 @@ class SignalView(Element, component=COMPONENT):
         self._props["bars"] = bars
 
 
-def active_base(desk: Desk, place: Place | None) -> Base | None:
+def active_base(project: Project, session: BoardSession | None) -> Base | None:
     """The base of the board's active adapter, if the project has it."""
-    store = place.state.store if place else None
+    store = session.state.store if session else None
     active = next((entry for entry in store.adapters if entry.name == store.active), None) if store else None
-    bases = desk.of(Lessons).bases().values() if active else ()
+    bases = project.of(ProjectRuns).bases().values() if active else ()
     return next((base for base in bases if active and base.base_id == active.base_id), None)
 
 
-def usual_base(desk: Desk, place: Place | None) -> Base | None:
+def usual_base(project: Project, session: BoardSession | None) -> Base | None:
     """The base of the board's active adapter, else the one that most likely fits the project's samples."""
-    lessons = desk.of(Lessons)
-    name = lessons.usual_base(desk.of(Book).dataset(), place)
-    return active_base(desk, place) or (lessons.bases()[name] if name else None)
+    lessons = project.of(ProjectRuns)
+    name = lessons.usual_base(project.of(ProjectSamples).dataset(), session)
+    return active_base(project, session) or (lessons.bases()[name] if name else None)
 
 
-def recordings(desk: Desk) -> list[str]:
+def recordings(project: Project) -> list[str]:
     """Recordings of the project that can be streamed to a board."""
-    folder = desk.folder / RECORDINGS
+    folder = project.folder / RECORDINGS
     return sorted(path.name for path in folder.glob("*") if path.suffix.lower() in KINDS) if folder.exists() else []
 
 
-def load_tape(desk: Desk, name: str, base: Base) -> Tape:
+def load_tape(project: Project, name: str, base: Base) -> Tape:
     """A recording of the project, as counts of the base's signal. InputError if it does not fit."""
-    if name not in recordings(desk):
+    if name not in recordings(project):
         raise InputError("no recording is selected", remedy="add one")
-    return Tape(name, read_tape(desk.folder / RECORDINGS / name, signal_of(base)))
+    return Tape(name, read_tape(project.folder / RECORDINGS / name, signal_of(base)))
 
 
-def keep_recording(desk: Desk, name: str, content: bytes) -> str:
+def keep_recording(project: Project, name: str, content: bytes) -> str:
     """Adds a dropped recording to the project; returns its name there."""
     kept = re.sub(r"[^\w. -]", "_", Path(name.replace("\\", "/")).name).lstrip(".")[-80:]
     if Path(kept).suffix.lower() not in KINDS:
         raise InputError(f"{kept}: is not a recording", remedy=f"give {', '.join(KINDS)}")
     check_recording(kept, content)
-    return keep_capture(desk.folder / RECORDINGS / kept, content).name
+    return keep_capture(project.folder / RECORDINGS / kept, content).name
 
 
-def sources(desk: Desk, place: Place, buttons: bool = False) -> None:
+def sources(project: Project, session: BoardSession, buttons: bool = False) -> None:
     """The choice of a board's source, folded while it runs."""
-    live = place.of(Live)
+    live = session.of(Live)
     with (
         ui.element("section").classes("card whole fold-card").props('aria-label="Live input"'),
         widgets.fold(_listens_to(live), "tune", not live.is_running) as folded,
     ):
-        SourceChoice(desk, place, buttons)
+        SourceChoice(project, session, buttons)
     was = [live.is_running]
 
     def look() -> None:
@@ -120,20 +120,20 @@ def _listens_to(live: Live) -> str:
 class SourceChoice:
     """Controls for a board's source and base, and the start button."""
 
-    def __init__(self, desk: Desk, place: Place, buttons: bool = False) -> None:
-        self._desk, self._place, self._live = desk, place, place.of(Live)
-        wish = self._wish = place.of(SourceWish)
+    def __init__(self, project: Project, session: BoardSession, buttons: bool = False) -> None:
+        self._project, self._session, self._live = project, session, session.of(Live)
+        wish = self._wish = session.of(SourceWish)
         self._shown = ""
-        self._bases = desk.of(Lessons).bases()
+        self._bases = project.of(ProjectRuns).bases()
         named = {NONE: "none, show the signal only"} | {name: name.removesuffix(".elm") for name in self._bases}
         if wish.base not in named:
-            usual = usual_base(desk, place)
+            usual = usual_base(project, session)
             wish.base = usual.name if usual and usual.name in named else NONE
         with ui.element("div").classes("row-line choice"):
             self._kind = widgets.Choice(SOURCES, value=wish.kind, label="Source", on_change=self._changed)
             self._pins = ui.input("Pins").classes("narrow").bind_value(wish, "pins")
             self._module = ui.input("Module").classes("narrow").bind_value(wish, "module")
-            self._tape = widgets.Choice(recordings(desk), label="Recording").classes("wide-select")
+            self._tape = widgets.Choice(recordings(project), label="Recording").classes("wide-select")
             self._base = widgets.Choice(named, label="Network").bind_value(wish, "base")
             self._button = ui.input("Button pins", placeholder="15").classes("narrow") if buttons else None
             for field in (self._kind, self._pins, self._module, self._tape, self._base, self._button):
@@ -176,8 +176,8 @@ class SourceChoice:
         self._drop.set_visibility(kind == "tape")
 
     async def _dropped(self, name: str, content: bytes) -> None:
-        kept = await asyncio.to_thread(keep_recording, self._desk, name, content)
-        self._tape.set_options(recordings(self._desk), value=kept)
+        kept = await asyncio.to_thread(keep_recording, self._project, name, content)
+        self._tape.set_options(recordings(self._project), value=kept)
 
     async def start(self) -> str:
         """Starts the chosen source; returns a warning about its values, or "". InputError for a bad choice."""
@@ -191,7 +191,7 @@ class SourceChoice:
         if kind == "tape":
             if base is None:
                 raise InputError("a recording needs a network", remedy="choose a network")
-            return load_tape(self._desk, str(self._tape.value or ""), base)
+            return load_tape(self._project, str(self._tape.value or ""), base)
         buttons = _pins(self._wish.buttons)
         if kind == "module":
             name = str(self._module.value or "").strip()
@@ -234,11 +234,11 @@ def _switch(live: Live, name: str) -> Callable[[], None]:
     return lambda: live.use(name)
 
 
-def other_base(desk: Desk, live: Live) -> None:
+def other_base(project: Project, live: Live) -> None:
     """Offers the active adapter's network if the view uses another one."""
 
     def wanted() -> Base | None:
-        base = active_base(desk, live.place)
+        base = active_base(project, live.session)
         if base is None or live.base is None or live.base.base_id == base.base_id or not live.is_running:
             return None
         fits = not isinstance(live.source, Tape) or live.base.model.signal == base.model.signal
@@ -263,7 +263,7 @@ def live_problem(live: Live) -> None:
     """Shows why the view failed, or what it waits for."""
 
     def draw() -> None:
-        job, state = live.job, live.place.state
+        job, state = live.job, live.session.state
         if job is None:
             return
         if job.state == "failed":
@@ -274,26 +274,26 @@ def live_problem(live: Live) -> None:
             ui.label(f"Continues after: {state.job.name}").classes("quiet")
 
     def version() -> object:
-        job, state = live.job, live.place.state
+        job, state = live.job, live.session.state
         return id(job), job and (job.state, job.error), state.status == "away", state.job is job
 
     widgets.follow(version, draw)
 
 
-def virtual_world(desk: Desk, place: Place) -> None:
+def virtual_world(project: Project, session: BoardSession) -> None:
     """A virtual Pico's surroundings: its motion sensor's input, and its buttons."""
-    if place.device.board not in ("virtual-pico", "virtual-pico-stock") or not place.device.state_dir:
+    if session.device.board not in ("virtual-pico", "virtual-pico-stock") or not session.device.state_dir:
         return
-    state = Path(place.device.state_dir)
+    state = Path(session.device.state_dir)
 
     async def play(name: str) -> None:
-        await asyncio.to_thread(set_world, state, desk.folder / RECORDINGS / name, [])
+        await asyncio.to_thread(set_world, state, project.folder / RECORDINGS / name, [])
 
     async def dropped(name: str, content: bytes) -> None:
-        kept = await asyncio.to_thread(keep_recording, desk, name, content)
+        kept = await asyncio.to_thread(keep_recording, project, name, content)
         await play(kept)
         if not choice.is_deleted:  # the page may show another view by now
-            choice.set_options(recordings(desk), value=kept)
+            choice.set_options(recordings(project), value=kept)
 
     def press() -> None:
         set_world(state, None, parse_press(str(pin.value or "")))
@@ -307,7 +307,7 @@ def virtual_world(desk: Desk, place: Place) -> None:
         )
         with ui.element("div").classes("row-line"):
             choice = (
-                widgets.Choice(recordings(desk), label="Recording")
+                widgets.Choice(recordings(project), label="Recording")
                 .props("dense outlined options-dense")
                 .classes("field")
             )

@@ -13,32 +13,32 @@ from nicegui import run
 
 from edgelora.base.errors import EdgeloraError
 from edgelora.studio.live import Cursor, Live
-from edgelora.studio.project import Desk
-from edgelora.studio.samples import Book, Sample
+from edgelora.studio.project import Project
+from edgelora.studio.samples import ProjectSamples, Sample
 
 ANSWER_SECONDS = 0.5  # until a page gets an empty frame
 
 
-def add_routes(app: FastAPI, desk: Desk) -> None:
+def add_routes(app: FastAPI, project: Project) -> None:
     """Adds endpoints: a board's live frames over a websocket; thumbnails and sounds of samples."""
 
     @app.websocket("/senses/live")
     async def live_frames(socket: WebSocket, board: str = "") -> None:
-        place = desk.places.get(board)
-        if place is None:
+        session = project.sessions.get(board)
+        if session is None:
             return await socket.close(1008)
         await socket.accept()
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-            await _answer(socket, place.of(Live))
+            await _answer(socket, session.of(Live))
 
     @app.get("/senses/thumb/{sample_id}")
     async def thumbnail(sample_id: str, points: int = 64) -> Response:
-        book = desk.of(Book)
+        book = project.of(ProjectSamples)
         return await _made(book, sample_id, partial(_picture, book, min(max(points, 8), 1000)), "application/json")
 
     @app.get("/senses/wav/{sample_id}")
     async def sound(sample_id: str) -> Response:
-        book = desk.of(Book)
+        book = project.of(ProjectSamples)
         return await _made(book, sample_id, book.wav, "audio/wav")
 
 
@@ -58,13 +58,13 @@ async def _answer(socket: WebSocket, live: Live) -> None:
             await socket.send_bytes(frame or b"")
 
 
-def _picture(book: Book, points: int, sample: Sample) -> bytes:
+def _picture(book: ProjectSamples, points: int, sample: Sample) -> bytes:
     import json
 
     return json.dumps(book.thumbnail(sample, points)).encode()
 
 
-async def _made(book: Book, sample_id: str, make: Callable[[Sample], bytes], kind: str) -> Response:
+async def _made(book: ProjectSamples, sample_id: str, make: Callable[[Sample], bytes], kind: str) -> Response:
     def work() -> Any:
         return make(book.sample(sample_id))
 

@@ -6,20 +6,20 @@ import asyncio
 
 from nicegui import ui
 
-from edgelora.studio.project import Desk
+from edgelora.studio.project import Project
 from edgelora.studio.trim import seconds_of, trim
 
 from . import widgets
 from .signals import recordings
 
 
-def panel(desk: Desk) -> None:
+def panel(project: Project) -> None:
     """Shown where the project has recordings."""
-    widgets.follow(lambda: tuple(recordings(desk)), lambda: _panel(desk), 1.0)
+    widgets.follow(lambda: tuple(recordings(project)), lambda: _panel(project), 1.0)
 
 
-def _panel(desk: Desk) -> None:
-    names = recordings(desk)
+def _panel(project: Project) -> None:
+    names = recordings(project)
     if not names:
         return
     with widgets.fold("Trim a recording", "content_cut"):
@@ -31,13 +31,13 @@ def _panel(desk: Desk) -> None:
         label = ui.label().classes("quiet")
 
         async def chosen() -> None:
-            seconds = await asyncio.to_thread(seconds_of, desk, str(choice.value or ""))
+            seconds = await asyncio.to_thread(seconds_of, project, str(choice.value or ""))
             start.value, end.value = 0.0, round(seconds, 2)
             label.set_text(f"It lasts {seconds:.2f} s.")
 
         async def cut() -> None:
             times = float(start.value or 0), float(end.value or 0)
-            kept = await asyncio.to_thread(trim, desk, str(choice.value or ""), *times)
+            kept = await asyncio.to_thread(trim, project, str(choice.value or ""), *times)
             ui.notify(f"Saved as {kept}", type="positive")
 
         choice.on_value_change(widgets.reporting(chosen))

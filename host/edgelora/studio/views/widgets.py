@@ -14,40 +14,40 @@ from nicegui.element import Element
 
 from edgelora.base.errors import EdgeloraError
 from edgelora.base.text import printable
-from edgelora.studio.board_session import Place
+from edgelora.studio.board_session import BoardSession
 from edgelora.studio.error_messages import trouble_of
 from edgelora.studio.job import Job
 from edgelora.studio.next_steps import Step, next_step
-from edgelora.studio.project import Desk
+from edgelora.studio.project import Project
 
 STATIC = Path(__file__).parents[1] / "static"
 POLL_SECONDS = 0.2
 MOST_BYTES = 32 << 20  # of a dropped file
 
 
-def title(text: str, subtitle: str, desk: Desk) -> None:
+def title(text: str, subtitle: str, project: Project) -> None:
     """A view's heading, the only one of level 1, and the button for the next step."""
     with ui.element("header").classes("view-title"):
         with ui.element("div").classes("grow"):
             ui.label(text).props("role=heading aria-level=1").classes("view-name")
             ui.label(subtitle).classes("quiet")
-        follow(lambda: _written(next_step(desk, text)), lambda: _next(desk, text), 0.5)
+        follow(lambda: _written(next_step(project, text)), lambda: _next(project, text), 0.5)
 
 
 def _written(step: Step | None) -> tuple[str, str] | None:
     return (step.text, step.path) if step else None
 
 
-def _next(desk: Desk, view: str) -> None:
+def _next(project: Project, view: str) -> None:
     """The button to the next view: filled, in place, once the step is complete."""
-    step = next_step(desk, view)
+    step = next_step(project, view)
     if step is None:
         return
     made = ui.button(f"Next: {step.text}", on_click=lambda: ui.navigate.to(step.path))
     made.props("no-caps icon-right=arrow_forward").classes("next")
 
     def look() -> None:
-        now = next_step(desk, view)
+        now = next_step(project, view)
         style, other = ("unelevated", "outline") if now and now.ready else ("outline", "unelevated")
         made.props(style, remove=other)
 
@@ -138,9 +138,9 @@ def job_card(job: Callable[[], Job | None]) -> None:
     follow(lambda: (id(job()), state.state if (state := job()) else None), draw)
 
 
-def place_job(place: Place) -> None:
+def place_job(session: BoardSession) -> None:
     """The latest exclusive job of a board, if it runs or failed."""
-    job_card(lambda: next((job for job in reversed(place.jobs) if job.exclusive), None))
+    job_card(lambda: next((job for job in reversed(session.jobs) if job.exclusive), None))
 
 
 def fold(text: str, icon: str = "", is_open: bool = False, opened: set[str] | None = None) -> ui.expansion:
