@@ -19,7 +19,7 @@ from edgelora.core.formats.npz import read_npz
 from edgelora.core.formats.signal import Signal
 from edgelora.model.datasets.capture import Capture
 from edgelora.model.datasets.dataset import load_dataset
-from edgelora.model.datasets.recordings import NEAR, Recording, load_capture, load_recording
+from edgelora.model.datasets.recordings import NEAR, NotCounts, Recording, load_capture, load_recording
 
 from .word_segments import starts_of
 
@@ -105,8 +105,8 @@ def _read_recording(path: Path, signal: Signal) -> Recording:
     """Reads a recording: 16-bit integers are counts, other values are in units."""
     try:
         return load_recording(path, signal)
-    except InputError as error:
-        if path.suffix.lower() != ".csv" or "no counts" not in str(error):
+    except NotCounts:
+        if path.suffix.lower() != ".csv":
             raise
         return load_recording(path, signal, units=True)
 

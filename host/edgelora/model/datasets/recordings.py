@@ -90,6 +90,10 @@ class Recording:
     signature: str = field(default="", compare=False)
 
 
+class NotCounts(InputError):
+    """Values that are not 16-bit counts, of a file without units."""
+
+
 def load_recording(path: Path, signal: Signal, units: bool = False, key: str | None = None) -> Recording:
     """Reads samples that fit a signal.
 
@@ -114,7 +118,7 @@ def _counts(path: Path, capture: Capture, signal: Signal, units: bool) -> NDArra
             raise InputError(f"{path}: this base does not know its samples' units", remedy="give counts")
         return signal.counts_of_units(converted(path, capture, re.split(r"[,;\s]+", signal.units)))
     if (values != np.round(values)).any() or values.min() < -32768 or values.max() > 32767:
-        raise InputError(
+        raise NotCounts(
             f"{path}: has values that are not 16-bit counts",
             remedy=f"give --units if they are in {signal.units or 'units'}",
         )
