@@ -453,10 +453,10 @@ def test_two_adapters_on_the_same_samples(session: BoardSession, adapter: Path, 
     assert put.wait(60) and put.result == 1
     compared = adapter_actions.compare(session, base, data, [adapter_actions.BARE, "walk"], {data.x[0].tobytes()})
     assert compared.wait(120) and compared.state == "done", compared.error
-    session = Session(base.elm, adapter_ranks(base, adapter.read_bytes()), "infer")
+    twin = Session(base.elm, adapter_ranks(base, adapter.read_bytes()), "infer")
     for one, used in zip(compared.result.answers, (None, adapter.read_bytes()), strict=True):
-        session.use(used)
-        numbers = session.predict(base.model.input.quantize(data.x))
+        twin.use(used)
+        numbers = twin.predict(base.model.input.quantize(data.x))
         assert one.said == tuple(base.model.labels[number] for number in numbers) and one.infer_us > 0
     assert compared.result.apart == 0 and compared.result.classes[0] == "still"
     for seen, counts in ((False, [("still", 4), ("wild", 5)]), (True, [("still", 1)])):
