@@ -20,11 +20,14 @@ from pathlib import Path
 import numpy as np
 from cores import MPS2_CORTEX_M33, Calls
 
-from benchmarks.kernels import SHAPES
-from benchmarks.networks import network
 from edgelora.core.formats.elm import pack_model
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.kernels import SHAPES  # noqa: E402
+from benchmarks.networks import network  # noqa: E402
+
 LEDGER = ROOT / "LEDGER.md"
 MODULE = ROOT / "micropython_module"
 CORE, CRYPTO = MODULE / "core", MODULE / "crypto"
