@@ -29,13 +29,10 @@ static inline edgelora_status_t header_check(const void *adapter, uint32_t size)
         adapter, size, 'A', EDGELORA_ADAPTER_FORMAT, sizeof(edgelora_adapter_t));
 }
 
-EDGELORA_HOT bool edgelora_rank_fits(
-    const edgelora_model_t *m, const edgelora_op_t *op, uint32_t rank) {
+bool edgelora_rank_fits(const edgelora_model_t *m, const edgelora_op_t *op, uint32_t rank) {
     const edgelora_tensor_t *in = model_tensor(m, op->input), *out = model_tensor(m, op->output);
-    return op_has(op, EDGELORA_IS_MATRIX) && rank && rank <= EDGELORA_MAX_RANK &&
-        rank * matrix_inputs(op, in) <= EDGELORA_MAX_FACTOR &&
-        rank * out->channels <= EDGELORA_MAX_FACTOR &&
-        rank * out->height * out->width <= EDGELORA_MAX_T;
+    return op_has(op, EDGELORA_IS_MATRIX) &&
+        rank_ok(rank, matrix_inputs(op, in), out->channels, (uint32_t)out->height * out->width);
 }
 
 // One layer's record against its op.
@@ -44,9 +41,10 @@ static inline bool layer_ok(const edgelora_model_t *m, const edgelora_adapter_la
         return false;
     }
     const edgelora_op_t *op = model_op(m, l->op); // not the whole shape: this is in every switch
-    return l->outputs == model_tensor(m, op->output)->channels &&
-        l->inputs == matrix_inputs(op, model_tensor(m, op->input)) &&
-        edgelora_rank_fits(m, op, l->rank);
+    const edgelora_tensor_t *in = model_tensor(m, op->input), *out = model_tensor(m, op->output);
+    return op_has(op, EDGELORA_IS_MATRIX) && l->outputs == out->channels &&
+        l->inputs == matrix_inputs(op, in) &&
+        rank_ok(l->rank, l->inputs, l->outputs, (uint32_t)out->height * out->width);
 }
 
 EDGELORA_HOT edgelora_ends_t edgelora_adapter_ends(const edgelora_adapter_t *h) {

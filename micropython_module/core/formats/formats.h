@@ -20,7 +20,13 @@ static inline uint32_t matrix_inputs(const edgelora_op_t *op, const edgelora_ten
         in->channels;
 }
 
-// The rule of ranks: can an adapter have this one on an op?
+// The rule of ranks: can an adapter have this one on a dense or conv op with K inputs?
+static inline bool rank_ok(uint32_t rank, uint32_t k, uint32_t outputs, uint32_t positions) {
+    return rank && rank <= EDGELORA_MAX_RANK && rank * k <= EDGELORA_MAX_FACTOR &&
+        rank * outputs <= EDGELORA_MAX_FACTOR && rank * positions <= EDGELORA_MAX_T;
+}
+
+// The same of any op.
 bool edgelora_rank_fits(const edgelora_model_t *m, const edgelora_op_t *op, uint32_t rank);
 
 static inline bool shifts_ok(int32_t t_shift, int32_t branch_shift) {

@@ -20,8 +20,9 @@ uint32_t edgelora_op_scratch(const edgelora_shape_t *g, uint32_t rank, bool back
     return packed > reference ? packed : reference;
 }
 
-// Has an op such a branch, if it has one?
-static inline bool branch_fits(const edgelora_shape_t *g, const edgelora_branch_t *branch) {
+// Whether an op can have this branch. Only asserts call it, which clang would warn about.
+__attribute__((unused)) static bool branch_fits(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch) {
     return !branch->rank ||
         (g->is_matrix && branch->rank <= EDGELORA_MAX_RANK && branch->a && branch->b);
 }
