@@ -1,4 +1,4 @@
-"""The whole way in Python: what `import edgelora` offers.
+"""The Python API: what `import edgelora` offers.
 
     base = edgelora.load("base.elm")
     print(edgelora.plan(base, "rpi_pico"))
@@ -6,7 +6,7 @@
         run = edgelora.personalize(base, "mine.npz", board=board)
     run.save("me.ela")
 
-Every function is a few lines over the packages below; what it can't use, it refuses with an `EdgeloraError`.
+Every function is a few lines over the packages below. It raises an `EdgeloraError` for what it can't use.
 """
 
 from __future__ import annotations
@@ -78,19 +78,19 @@ def load(path: str | Path) -> Base: ...
 @overload
 def load(path: str | Path, base: Base) -> Adapter: ...
 def load(path: str | Path, base: Base | None = None) -> Base | Adapter:
-    """The base in a .elm file or, given its base, the adapter in a .ela file. Both are checked in full."""
+    """Loads the base in a .elm file or, given its base, the adapter in a .ela file. Both are checked in full."""
     if base is None:
         return load_base(Path(path))
     return _adapter(load_adapter(Path(path), base), base)
 
 
 def pretrain(data: Data, *, seed: int = 0, epochs: int | None = None, progress: Progress = no_progress) -> FloatNet:
-    """Trains a small float network on the people that it is to know; the same on every computer."""
+    """Trains a small float network on data of many people; the result is the same on every computer."""
     return pretraining.pretrain(_samples(data, "pretrain"), seed, epochs, progress)
 
 
 def quantize(net: FloatNet | str | Path, data: Data) -> Quantized:
-    """Makes a float network, or a file that `pretrain` made, INT8, calibrated on data like what it will see."""
+    """Quantizes a float network, or one in a file that `pretrain` made, to INT8; calibrates on data as in use."""
     net = net if isinstance(net, FloatNet) else load_net(Path(net))
     part = _samples(data, "pretrain")
     model = quantize_on(net, part)
@@ -98,7 +98,7 @@ def quantize(net: FloatNet | str | Path, data: Data) -> Quantized:
 
 
 def plan(base: Network, board: str = "rpi_pico", recipe: Recipe = DEFAULTS) -> Plan:
-    """What personalizing takes on a board: arena, adapter, and time where the board was measured."""
+    """Plans personalization on a board: size of arena and adapter and, if the board was measured, time."""
     return planning_plan.plan(_base(base).elm, load_board(board), recipe)
 
 
@@ -106,11 +106,11 @@ def plan(base: Network, board: str = "rpi_pico", recipe: Recipe = DEFAULTS) -> P
 
 
 class Board:
-    """A board behind its serial port, open until `close`, which `with` calls. `link` is all that it can do.
+    """A connection to a board over its serial port, open until `close`, which `with` calls. `link` sends all requests.
 
-    port: of the board; without one, the only board that is there. virtual: starts a virtual board of this name
-    instead, with this firmware (`unix` needs none), which ends with `close`. Raises an `EdgeloraError` that lists what
-    is there, or says what the board lacks.
+    port: the board's; by default that of the only board found. virtual: instead starts a virtual board of this name
+    with this firmware (`unix` needs none); `close` ends it. Raises an `EdgeloraError` that lists the boards found, or
+    says what the board lacks.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Board:
             self._stack = stack.pop_all()
 
     def close(self) -> None:
-        """Leaves the board at its REPL and releases the port; a virtual board of this object's own ends."""
+        """Leaves the board at its REPL and releases the port; ends the virtual board that this object started."""
         self._stack.close()
 
     def __enter__(self) -> Self:
@@ -148,10 +148,10 @@ class Board:
 
 @dataclass(frozen=True, repr=False)
 class Personalized:
-    """What a personalization left. before, after: accuracy on the test samples, shares of 1; ela: the `.ela` file.
+    """The result of a personalization. before, after: accuracy on the test samples, 0 to 1; ela: the `.ela` file.
 
-    Of a network that learns values they are mean squared errors, and losses, too, are in squared units of the data.
-    report: of a board's run, with its times; a notebook shows the page.
+    For a network that learns values, before and after are mean squared errors; these and losses are in squared units
+    of the data. report: the report of a run on a board, with its times; a notebook shows its page.
     """
 
     base: Base
@@ -159,8 +159,8 @@ class Personalized:
     before: float
     after: float
     tested_on: str
-    losses: list[float]  # nats, one an update
-    remarks: Remarks  # what to know of samples and outputs before these figures are trusted
+    losses: list[float]  # nats, one per update
+    remarks: Remarks  # warnings about samples and outputs: read them before trusting these figures
     report: Report | None = None
 
     @property
@@ -168,11 +168,11 @@ class Personalized:
         return _adapter(self.ela, self.base)
 
     def save(self, path: str | Path) -> None:
-        """Writes the `.ela` file, whole or not at all."""
+        """Writes the `.ela` file atomically."""
         write_atomic(Path(path), self.ela)
 
     def save_report(self, folder: str | Path) -> Path:
-        """Writes report.json and the page, whose path it returns. Raises an `EdgeloraError` for a run without board."""
+        """Writes report.json and the page, whose path it returns. Raises an `EdgeloraError` if the run had no board."""
         if self.report is None:
             raise WorkflowError("this run has no report: give personalize() a board")
         return write_report(self.report, Path(folder))
@@ -200,9 +200,10 @@ def personalize(
     recipe: Recipe = DEFAULTS,
     progress: Progress = no_progress,
 ) -> Personalized:
-    """Trains an adapter from somebody's samples: on the board or, without one, on this computer to the same bytes.
+    """Trains an adapter on one user's samples: on the board or, without one, on this computer; the bytes are the same.
 
-    test: samples to test on; without, some of a file's or of given ones, which are then not trained on.
+    test: samples to test on. By default data by name have a test part; a file or arrays are split, and the samples for
+    the test are not trained on.
     """
     base, parts = _base(base), _parts(data, test)
     task = Task.of(base, parts, _name(data))
@@ -215,10 +216,10 @@ def personalize(
 def evaluate(
     base: Network, data: Data, adapter: Adapter | str | Path | None = None, *, board: Board | None = None
 ) -> float:
-    """Accuracy, a share of 1, of a base or of an adapter for it: on the board, or on this computer to the same bytes.
+    """Accuracy, 0 to 1, of a base alone or with an adapter: on the board or on this computer, with the same result.
 
-    Of a network that learns values it is the mean squared error, in squared units of the data. adapter: made here, or a
-    .ela file. Data by name means its test part; of a file, all samples count.
+    For a network that learns values: the mean squared error, in squared units of the data. adapter: an `Adapter` or a
+    .ela file. Data by name are tested on their test part, files and arrays on all samples.
     """
     base = _base(base)
     tested = base.samples(_samples(data, "test"))
@@ -228,10 +229,10 @@ def evaluate(
 def predict(
     base: Network, x: Data | ArrayLike, adapter: Adapter | str | Path | None = None, *, board: Board | None = None
 ) -> NDArray[np.int64]:
-    """The class of each sample, int64 [N], by a base or an adapter for it, on the board or on this computer.
+    """Predicts the class of each sample, int64 [N], by a base alone or with an adapter: on the board or this computer.
 
-    x: float [N, height, width, channels], or samples as for `evaluate`. `base.model.labels` has the classes' names;
-    classes that an adapter added have the numbers behind these. InputError for a network that learns values.
+    x: float [N, height, width, channels], or samples as for `evaluate`. `base.model.labels` names the classes;
+    classes that an adapter added are numbered after these. InputError for a network that learns values.
     """
     base = _of_classes(_base(base))
     given = _samples(x, "test").x if isinstance(x, str | Path | Dataset | tuple) else np.asarray(x, np.float32)
@@ -241,10 +242,11 @@ def predict(
 def confusion_matrix(
     base: Network, data: Data, adapter: Adapter | str | Path | None = None, *, board: Board | None = None
 ) -> NDArray[np.int64]:
-    """How many samples of each class (rows) a base, or an adapter for it, takes for each class (columns).
+    """Counts samples by true class (rows) and predicted class (columns), for a base alone or with an adapter.
 
-    Arguments are those of `evaluate`. Rows and columns are in the order of `base.model.labels`; a column more, if there
-    is one, has those that were taken for a class that the adapter added. InputError for a network that learns values.
+    Arguments are those of `evaluate`. Rows and columns are in the order of `base.model.labels`. If samples were
+    predicted to be of a class that the adapter added, one more column counts them. InputError for a network that learns
+    values.
     """
     base = _of_classes(_base(base))
     tested = base.samples(_samples(data, "test"))
@@ -255,7 +257,7 @@ def confusion_matrix(
 
 
 def _answers(base: Base, samples: Samples, adapter: Adapter | str | Path | None, board: Board | None) -> NDArray[Any]:
-    """Classes of samples, or squared errors: see `training.answers`."""
+    """Classes of samples, or squared errors: see `metrics.answers`."""
     ela = _ela(base, adapter) if adapter is not None else None
     ranks = adapter_ranks(base, ela)
     if board is None:
@@ -280,10 +282,10 @@ def blend(
     *,
     to_train: bool = False,
 ) -> Adapter:
-    """The sum of adapters of one base, each times its weight; without weights, their mean.
+    """The weighted sum of adapters of one base; without weights, their mean.
 
-    Where they have one A (frozen, of one seed), B's add up; else ranks do, up to 32. to_train: B keeps the steps that
-    training moves by; else it is as fine as int8 holds.
+    If all adapters have the same A (frozen, of one seed), their B's are added; otherwise ranks add up, to 32 at most.
+    to_train: B keeps the step size that training uses; by default it has the finest steps that int8 allows.
     """
     base = _base(base)
     files = [_ela(base, adapter) for adapter in adapters]
@@ -292,7 +294,7 @@ def blend(
 
 @dataclass(frozen=True, repr=False)
 class MergedNetwork:
-    """A network with an adapter in its weights. layers: what each has lost; distance: from the adapter in use."""
+    """A network with an adapter in its weights. layers: each one's errors; distance: to the base with the adapter."""
 
     _merged: Merged
 
@@ -305,7 +307,7 @@ class MergedNetwork:
         return self._merged.merging.distance
 
     def save(self, path: str | Path) -> None:
-        """Writes it as a .tflite or a .elm file, whole or not at all."""
+        """Writes the network as a .tflite or a .elm file, atomically."""
         write_atomic(Path(path), self._merged.file(Path(path).name))
 
     def __repr__(self) -> str:
@@ -321,11 +323,11 @@ def merge(
     x: ArrayLike | None = None,
     refit: bool = False,
 ) -> MergedNetwork:
-    """Folds an adapter into the INT8 network, as boards do; the result runs wherever TensorFlow Lite does.
+    """Merges an adapter into the INT8 network, as boards do; the result runs wherever TensorFlow Lite does.
 
-    base: a .elm, or the .tflite that it was imported from; elm: then what was imported, if with labels, a loss or
-    calibration inputs. x: inputs [N, ...], real or int8, to measure on (noise). refit: scales, roundings and biases are
-    chosen on x, nearer to the adapter in use.
+    base: a .elm, or the .tflite that it was imported from. elm: for a .tflite, the imported .elm, if the import was
+    given labels, a loss or calibration inputs. x: inputs [N, ...], real or int8, to measure on; by default noise.
+    refit: chooses scales, roundings and biases on x, so that the result is closer to the base with the adapter.
     """
     inputs = None if x is None else np.asarray(x)
     if isinstance(base, str | Path) and Path(base).suffix == ".tflite":
@@ -337,7 +339,7 @@ def merge(
     return MergedNetwork(merge_elm(network.elm, _ela(network, adapter), inputs, refit))
 
 
-# ---- what is given ---------------------------------------------------------------------------------------------------
+# ---- arguments -------------------------------------------------------------------------------------------------------
 
 
 def _base(given: Network) -> Base:

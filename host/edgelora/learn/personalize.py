@@ -1,4 +1,4 @@
-"""Personalize: a run on a board or on this computer, compared with the twin, judged, and reported."""
+"""Personalize: a run on a board or on this computer, compared with the twin, validated, and reported."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .training.recipe import Recipe, placed
 
 @dataclass(frozen=True)
 class Personalization:
-    """What a run came to. remarks: what to know before its figures are trusted; board_report: of a board's run."""
+    """A run's result. remarks: warnings to read before trusting its figures; board_report: of a run on a board."""
 
     base: Base
     task: Task
@@ -54,7 +54,7 @@ class Personalization:
 
     @property
     def twin(self) -> TwinRun:
-        """The same run on this computer, beside a board's."""
+        """The host twin's repetition of a board's run."""
         return self.board_run.twin
 
     @property
@@ -69,15 +69,15 @@ class Personalization:
         return self.board_report
 
     def differing(self) -> Personalization:
-        """The same, of a board that was found to differ from the twin afterwards."""
+        """The result for a board whose adapter was later found to differ from the twin's."""
         twin = replace(self.twin, identical=False)
         run = replace(self.board_run, verdict=Verdict.DIFFERS, activated=False, twin=twin)
         return replace(self, run=run, board_report=make_report(self.base, self.task, run, self.remarks))
 
     def add_float_lora(self, net: FloatNet, train: Dataset, test: Dataset) -> None:
-        """Into the report: float LoRA on this computer, of the same rank, placement, samples, epochs and mode.
+        """Adds float LoRA on this computer to the report, with the same rank, placement, samples, epochs and mode.
 
-        It learns without what the run held out, too.
+        It doesn't train on the held-out samples either.
         """
         course = self.board_run.course
         if course.held:
@@ -109,7 +109,7 @@ def personalize(
     options: RunOptions,
     folder: Path | None = None,
 ) -> Personalization:
-    """Learns a task on the board behind a link, with the twin beside it, or without one on this computer alone.
+    """Trains on the board behind a link while the twin repeats the run; without a link, on this computer alone.
 
     folder: where adapter.ela is written. Raises what `personalize_board` and `train_adapter` do.
     """

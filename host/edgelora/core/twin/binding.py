@@ -27,7 +27,7 @@ class TwinError(EdgeloraError, ValueError):
         self.status = status
 
     def __reduce__(self) -> tuple[type[TwinError], tuple[int, str]]:
-        """So that it comes out of a worker process as what it is."""
+        """Keeps type and status when an error is pickled by a worker process."""
         return TwinError, (self.status, str(self))
 
 
@@ -76,7 +76,7 @@ class _Sizes(C.Structure):
 
 
 class _Twin(C.Structure):
-    """What the library says of itself, see `host/native/twin.c`."""
+    """The library's description of itself, see `host/native/twin.c`."""
 
     _fields_ = [
         ("size", C.c_uint32),
@@ -92,7 +92,7 @@ class _Twin(C.Structure):
 
 
 def _about(lib: C.CDLL) -> _Twin:
-    """What the library says of itself. ResourceError unless it was made from these sources, for this Python."""
+    """The library's description of itself. ResourceError unless it was built from these sources, for this Python."""
     path, remedy = lib._name, resources.twin_remedy()
     try:
         lib.edgelora_twin.restype = C.POINTER(_Twin)
@@ -114,7 +114,7 @@ def _about(lib: C.CDLL) -> _Twin:
 
 @functools.cache
 def library() -> C.CDLL:
-    """The compiled core. ResourceError with the remedy when it is missing, or is another than it should be."""
+    """The compiled core. ResourceError with the remedy if it is missing or of another version."""
     path = resources.twin()
     if not path.exists():
         raise resources.ResourceError(f"{path} is missing: {resources.twin_remedy()}")
@@ -177,7 +177,7 @@ def _config(
     ranges = ((micro_batch, 255), (momentum, 255), (threshold, 65535), (frames, 65535))
     if not all(0 <= value <= most for value, most in ranges):
         check(statuses()["ERR_CONFIG"])
-    fixed = True  # the twin has its own copy
+    fixed = True  # the twin copies the model
     return _Config(ranks, MODES.index(mode), micro_batch, momentum, plain, threshold, frames, recompute, fixed)
 
 
@@ -187,7 +187,7 @@ def check_model(model: bytes) -> None:
 
 
 def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
-    """Whether a board takes this for the key's Ed25519 signature (RFC 8032; crypto.h says how strictly)."""
+    """Whether a board accepts this Ed25519 signature of the message (RFC 8032; crypto.h says how strictly)."""
     if (len(public_key), len(signature)) != (32, 64):
         return False
     return bool(library().edgelora_ed25519_verify(public_key, message, C.c_size_t(len(message)), signature))

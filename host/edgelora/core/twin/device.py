@@ -1,11 +1,11 @@
-"""The device's own Python on this computer: `micropython_module/python/edgelora` as it is, over the twin.
+"""The device's Python on this computer: runs `micropython_module/python/edgelora` unchanged, over the twin.
 
-What a rule of the device decides is asked here, so that no rule is written twice:
+The host calls the device's rules through this module, so that no rule is written twice:
 
     Learner = device.module("learner").Learner
 
-The files are a package of another name here, for the host's own is `edgelora`, too. What MicroPython has and CPython
-has not, or has otherwise, is `_BOARD` for them and for nobody else.
+The package has another name here, because the host's own is called `edgelora`, too. `_BOARD` holds what CPython lacks
+or does differently from MicroPython; only the device's files see it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from edgelora.base.errors import EdgeloraError, InputError
 
 from . import native, native_fleet, native_frontend
 
-NAME = f"{__name__}_python"  # of the package
-_TICKS = 1 << 30  # MicroPython's counters of time go round at it
+NAME = f"{__name__}_python"  # the package's name here
+_TICKS = 1 << 30  # MicroPython's tick counters wrap around here
 
 
 def _ticks_ms() -> int:
@@ -58,7 +58,7 @@ _BOARD: dict[str, Any] = {
     "_edgelora": native,
     "_edgelora_fleet": native_fleet,
     "_edgelora_frontend": native_frontend,
-    # a heap of small gaps is what the device collects for; here it would only take time
+    # the device collects garbage against heap fragmentation; here that would only take time
     "gc": SimpleNamespace(collect=lambda: None),
     "sys": SimpleNamespace(implementation=SimpleNamespace(_machine="host")),
     "time": SimpleNamespace(
@@ -90,7 +90,7 @@ _BUILTINS = vars(builtins) | {"__import__": _import}
 
 
 class _Loader(SourceFileLoader):
-    """Runs a module with what a board has built in, and evaluates no annotation, as bytecode beside it would."""
+    """Runs a module with `_BOARD` importable, and never from cached bytecode, which would evaluate annotations."""
 
     def get_code(self, fullname: str) -> CodeType:
         path, flags = self.get_filename(fullname), __future__.annotations.compiler_flag
@@ -134,7 +134,7 @@ def module(name: str = "") -> Any:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """What the device's Python refuses with a ValueError is an InputError of the same text here."""
+    """Turns a ValueError of the device's Python into an InputError with the same text."""
     try:
         yield
     except EdgeloraError:
@@ -144,7 +144,7 @@ def refusals() -> Iterator[None]:
 
 
 class Flash:
-    """A block device in RAM, erased: a place for the device's `Store`."""
+    """An erased block device in RAM, for the device's `Store`."""
 
     def __init__(self, blocks: int, size: int = 4096) -> None:
         self._blocks, self._size = blocks, size
@@ -152,7 +152,7 @@ class Flash:
 
     @classmethod
     def of(cls, largest: int) -> Flash:
-        """With room for a dozen entries of so many bytes beside the index."""
+        """A flash with room for the index and a dozen entries of up to `largest` bytes."""
         return cls(32 + 12 * (largest // 4096 + 1))
 
     def readblocks(self, block: int, buffer: Any, offset: int = 0) -> None:

@@ -19,14 +19,14 @@ AGAIN = 1
 
 
 class FleetError(EdgeloraError, ValueError):
-    """A member refuses: a status below 0 of edgelora_fleet_t, with its text."""
+    """A refusal by a member: a negative status of edgelora_fleet_t, with its text."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
 
     def __reduce__(self) -> tuple[type[FleetError], tuple[int, str]]:
-        """So that it comes out of a worker process as what it is."""
+        """Keeps type and status when an error is pickled by a worker process."""
         return FleetError, (self.status, str(self))
 
 
@@ -44,10 +44,11 @@ class Next(IntEnum):
 
 @dataclass(frozen=True)
 class Policy:
-    """What a board asks of every task (edgelora_policy_t).
+    """What a board requires of every task (edgelora_policy_t).
 
-    least_z: hundredths of sigma sqrt(m - colluders) / clip; most_cohort: 0 for no end; colluders: boards of a cohort
-    that may work for the server; budget: millionths of 1 / z^2 over all rounds of the board's life, 0 for no end.
+    least_z: hundredths of sigma sqrt(m - colluders) / clip; most_cohort: 0 for no limit; colluders: boards of a
+    cohort that may collude with the server; budget: millionths of 1 / z^2 over all rounds of the board's life, 0 for no
+    limit.
     """
 
     least_survivors: int = 0
@@ -98,9 +99,9 @@ def _check(status: int) -> int:
 class Member:
     """One board's side of rounds. secret, server (public key), seed: 32 bytes; fleet: 8 bytes.
 
-    seed must be fresh at every begin: masks and noise come from it. round: the last one that the board took part in;
-    spent: what all of them have cost, in millionths of 1 / z^2. neighbours: others of a cohort that it has room for.
-    FleetError (ERR_MEMBER): an index that no board has.
+    seed must be fresh for every member: masks and noise are drawn from it. round: the last round that the board took
+    part in; spent: the cost of all its rounds, in millionths of 1 / z^2. neighbours: how many other boards of a cohort
+    its memory has room for. FleetError (ERR_MEMBER): an index that no board has.
     """
 
     def __init__(
@@ -137,33 +138,33 @@ class Member:
 
     @property
     def next(self) -> Next:
-        """What it waits for."""
+        """What the member waits for."""
         return Next(self._call("next"))
 
     @property
     def round(self) -> int:
-        """The round that runs; 0 before the first TASK."""
+        """The current round; 0 before the first TASK."""
         return self._call("round") & 0xFFFFFFFF
 
     @property
     def spent(self) -> int:
-        """What all rounds have cost, this one included from its update on; 2^64 - 1: more than any budget."""
+        """The cost of all rounds, the current one included from its update on; 2^64 - 1: more than any budget."""
         spent = library().edgelora_member_spent
         spent.restype = C.c_uint64
         return int(spent(self._memory))
 
     @property
     def stage(self) -> int:
-        """That of the last message that was taken; 0 before the first."""
+        """The stage of the last accepted message; 0 before the first."""
         return self._call("stage")
 
     @property
     def culprit(self) -> int:
-        """Whose key was worthless, after work raised ERR_KEY; 0xFFFF: the server's."""
+        """The index of the board whose key was invalid, after `work` raised ERR_KEY; 0xFFFF: the server."""
         return self._call("culprit") & 0xFFFF
 
     def receive(self, message: bytes) -> bool:
-        """Takes a whole message; False if it is the last one again. FleetError: refused, and nothing has changed."""
+        """Accepts a whole message; False if it repeats the last one. FleetError: refused, and nothing has changed."""
         room = C.create_string_buffer(message, max(len(message), 1))
         return _check(self._call("receive", room, C.c_size_t(len(message)))) != AGAIN
 
@@ -173,22 +174,22 @@ class Member:
         return indices[: self._call("neighbours", indices)]
 
     def key(self, place: int, key: bytes) -> None:
-        """The public key (32 bytes) of the neighbour at a place of `neighbours`, in order. FleetError: revoked."""
+        """Sets the public key (32 bytes) of the neighbour at a place of `neighbours`, in order. FleetError: revoked."""
         if len(key) != 32:
             raise InputError(f"a public key has 32 bytes, not {len(key)}")
         _check(self._call("key", C.c_uint32(place), key))
 
     def work(self) -> int:
-        """Does one piece of work; pieces left."""
+        """Does one piece of work; returns the number of pieces left."""
         return _check(self._call("work"))
 
     def finish(self) -> None:
-        """Does all work that is left."""
+        """Does all remaining work."""
         while self.next is Next.WORK:
             self.work()
 
     def update(self, before: NDArray[np.int16], after: NDArray[np.int16]) -> None:
-        """Masters int16 [n] of the global adapter and of the trained one: clipped, and by `work` noised and masked."""
+        """Takes masters, int16 [n], before and after training. Clips the difference; `work` adds noise and masks."""
         pair = [np.ascontiguousarray(part, np.int16) for part in (before, after)]
         if pair[0].shape != pair[1].shape or pair[0].ndim != 1:
             raise InputError(f"masters are two vectors of one length, not {pair[0].shape} and {pair[1].shape}")
@@ -198,7 +199,7 @@ class Member:
         _check(self._call("update", *pointers, C.c_uint32(pair[0].size), self._reply, size))
 
     def reply(self) -> bytes:
-        """The reply, once: keep it until the next message was taken."""
+        """The reply, returned once: keep it until the next message was accepted."""
         size = self._call("reply_size")
         room: C.Array[C.c_uint32] = self._reply or (C.c_uint32 * (size // 4 + 1))()
         written = _check(self._call("reply", room, C.c_size_t(C.sizeof(room))))
@@ -212,10 +213,10 @@ class Member:
         train: Callable[[], object] = lambda: None,
         masters: Callable[[], tuple[NDArray[np.int16], NDArray[np.int16]]] | None = None,
     ) -> bytes | None:
-        """The whole drive of one message: its reply, None if it is the last message again.
+        """Processes one message completely; returns its reply, or None if it repeats the last message.
 
-        key(index): a board's public key in the roster. train: called after TASK. masters: before and after, for INPUT.
-        FleetError: refused, or a key was worthless and the round is over.
+        key(index): a board's public key in the roster. train: called after TASK. masters: returns those before and
+        after training, for INPUT. FleetError: refused, or a key was invalid and the round is over.
         """
         self.finish()
         if not self.receive(message):
@@ -234,7 +235,7 @@ class Member:
 
 
 def clip_update(before: NDArray[np.int16], after: NDArray[np.int16], clip: int) -> NDArray[np.int32]:
-    """int32 [n]: after - before (int16 [n]), shortened until the sum of squares is at most clip^2. clip: 1 to 65535."""
+    """int32 [n]: after - before (int16 [n]), scaled so that the sum of squares is at most clip^2. clip: 1 to 65535."""
     pair = [np.ascontiguousarray(part, np.int16) for part in (before, after)]
     if pair[0].shape != pair[1].shape or not 1 <= clip <= 65535:
         raise InputError(f"two vectors of one length and a clip of 1 to 65535, not {clip}")
@@ -255,9 +256,9 @@ def gaussian_noise(key: bytes, sigma: int, n: int) -> NDArray[np.int32]:
 
 
 def round_cost(clip: int, sigma: int, honest: int) -> int:
-    """Millionths of 1 / z^2 that a round takes of a budget, z = sigma sqrt(honest) / clip; 2^64 - 1 without noise.
+    """A round's cost, in millionths of 1 / z^2, where z = sigma sqrt(honest) / clip; 2^64 - 1 without noise.
 
-    clip, sigma: of the task; honest: survivors that do not work for the server, 1 without masks. Each 0 to 65535.
+    clip, sigma: the task's; honest: survivors that don't collude with the server, 1 without masks. Each 0 to 65535.
     """
     cost = library().edgelora_fleet_cost
     cost.restype = C.c_uint64

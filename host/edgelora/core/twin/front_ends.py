@@ -14,9 +14,9 @@ Grid = tuple[float, int]  # the scale and zero point of int8 values
 
 
 class FrontEnd:
-    """A front end of the core with its state. kind: "audio" or "spectral"; `settings` are of the latter.
+    """A front end of the core with its state. kind: "audio" or "spectral"; `settings` apply to the latter.
 
-    to: None for values as they are (int16), "firmware" or a grid for int8. Raises TwinError for what the core refuses.
+    to: None for int16 values without conversion, "firmware" or a grid for int8. TwinError: the core refuses these.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class FrontEnd:
         return int(getattr(self._lib, f"edgelora_{self._kind}_{name}")(*arguments))
 
     def step(self, samples: NDArray[np.int16], out: NDArray[np.int16] | NDArray[np.int8]) -> bool:
-        """Takes int16 [window]; whether out, [size] of `dtype`, was written."""
+        """Takes samples, int16 [window]; returns whether out, [size] of `dtype`, was written."""
         fits = samples.dtype == np.int16 and samples.size == self.window and samples.flags.c_contiguous
         if not fits or out.dtype != self.dtype or out.size != self.size or not out.flags.c_contiguous:
             check(statuses()["ERR_SAMPLES"])

@@ -14,9 +14,9 @@ import numpy as np
 from . import binding
 from .binding import _Config, _Part, _Sizes, _Span, check, library, statuses
 
-PLANNED = 8  # spans of an op, EDGELORA_PLANNED
+PLANNED = 8  # spans per op, EDGELORA_PLANNED
 MAX_PARTS = 8
-SMALL_INT = 1 << 30  # MicroPython's smallest small ints are below it
+SMALL_INT = 1 << 30  # small ints of 32-bit MicroPython are below it
 
 Buffer = Any  # what memoryview takes
 
@@ -28,7 +28,7 @@ def refuse(status: str) -> NoReturn:
 
 
 def address(view: memoryview) -> C.c_void_p:
-    """Where its bytes are, for as long as what it views lives."""
+    """The address of the view's bytes, valid as long as the viewed object lives."""
     if not view.nbytes:
         return C.c_void_p(C.addressof(_NOTHING))
     if view.readonly:
@@ -36,11 +36,11 @@ def address(view: memoryview) -> C.c_void_p:
     return C.c_void_p(C.addressof(C.c_char.from_buffer(view)))
 
 
-_NOTHING = C.c_uint64()  # where no bytes are
+_NOTHING = C.c_uint64()  # the address of an empty buffer
 
 
 def viewed(data: Buffer, writable: bool = False) -> memoryview:
-    """TypeError for what is no buffer, or can't be written."""
+    """A view of a buffer's bytes. TypeError if data are no buffer, or read-only where it has to be writable."""
     view = memoryview(data)
     if writable and view.readonly:
         raise TypeError("object with buffer protocol required")
@@ -53,7 +53,7 @@ def integer(value: Any) -> int:
 
 
 def _buffer(data: Buffer, writable: bool = False) -> tuple[C.c_void_p, int]:
-    """Where bytes or int8 are, and how many."""
+    """Address and size of a buffer of bytes or int8."""
     if isinstance(data, str):
         refuse("ERR_TYPE")
     view = viewed(data, writable)
@@ -77,7 +77,7 @@ def _in_range(value: Any, high: int) -> int:
 
 
 def _u32(value: Any) -> C.c_uint32:
-    """The lower half, as a board takes what is too large."""
+    """The lower 32 bits, as boards take larger values."""
     return C.c_uint32(integer(value) & 0xFFFFFFFF)
 
 
@@ -94,7 +94,7 @@ def _session(arena: Buffer) -> tuple[C.c_void_p, _Sizes]:
 
 
 def _model(model: Buffer) -> tuple[C.c_void_p, int]:
-    """A checked model, and how many ops it has."""
+    """The address of a checked model, and its number of ops."""
     where, size = _buffer(model)
     check(library().edgelora_model_check(where, C.c_uint32(size)))
     return where, int.from_bytes(memoryview(model)[26:28], "little")
@@ -130,7 +130,7 @@ def _config(ops: int, settings: tuple[Any, ...], fixed: bool) -> _Config:
 
 
 def arena_size(model: Buffer, *settings: Any) -> int:
-    """With what this computer's vector kernels take on top, where a board has none."""
+    """The arena's size, with additional room for this computer's vector kernels, which boards don't have."""
     where, ops = _model(model)
     config = _config(ops, settings, False)
     spans = (_Span * (ops * PLANNED))()
@@ -241,7 +241,7 @@ def adapter_check(arena: Buffer, adapter: Buffer) -> None:
 
 
 def _given(data: Buffer | None, empty: str, writable: bool = False) -> tuple[C.c_void_p | None, C.c_uint32]:
-    """Bytes, or nothing for None; no bytes would be nothing as well."""
+    """Address and size of a buffer, null for None. Refuses an empty buffer by the status `empty`."""
     if data is None:
         return None, C.c_uint32(0)
     where, size = _buffer(data, writable)

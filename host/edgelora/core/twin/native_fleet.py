@@ -1,6 +1,6 @@
 """Hashes of the module `_edgelora_fleet` of a board's firmware: micropython_module/binding/fleet_binding.c.
 
-Rounds run by `fleet.Member` beside it, which calls the same C.
+`fleet.Member` runs rounds, by the same C.
 """
 
 from __future__ import annotations

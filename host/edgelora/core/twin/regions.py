@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .binding import MODES, _aligned, _Config, _config, _Span, check, check_model, library
 
 SPANS = ("output", "recomputed output", "t", "mask", "error", "work", "A", "B")
-HISTORY = {"output": "history", "recomputed output": "history in training"}  # what they are in a history
+HISTORY = {"output": "history", "recomputed output": "history in training"}  # names of these regions in a history op
 LASTING = {"A", "B"}  # all others are buffers of a pass
 
 
@@ -27,7 +27,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the core's planner answers: the arena's size in bytes and what lies where in it."""
+    """The core planner's result: the arena's size in bytes, and its regions."""
 
     arena_bytes: int
     steps: int

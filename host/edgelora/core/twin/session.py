@@ -21,7 +21,7 @@ WEIGHT_ONE = 4096  # a weight of 1 in a sum of adapters
 
 
 class Scratch:
-    """What the core's own rules say of the scratch memory of a model's ops: it decides which kernels run."""
+    """The scratch memory of a model's ops, by the core's own rules; it decides which kernels run."""
 
     def __init__(self, model: bytes) -> None:
         check_model(model)
@@ -29,7 +29,7 @@ class Scratch:
         self._shape = (C.c_uint64 * (SHAPE_BYTES // 8))()
 
     def of(self, op: int, rank: int, backward: bool) -> tuple[int, int]:
-        """Bytes that an op's fast kernels need (0: there are none for its shape), and that a session has for it."""
+        """Bytes that an op's fast kernels need (0: its shape has none), and bytes that a session has for the op."""
         self._lib.edgelora_shape_into(self._shape, self._model, C.c_uint32(op))
         wanted = (self._shape, C.c_uint32(rank), C.c_bool(backward))
         return self._lib.edgelora_packed_scratch(*wanted), self._lib.edgelora_op_scratch(*wanted, C.c_bool(False))
@@ -49,7 +49,7 @@ class _Record(C.Structure):
 
 
 class _Samples:
-    """Samples as one call takes them, for as long as this lives."""
+    """The samples of one call; `record` is valid as long as this object lives."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class _Samples:
 class Session:
     """One model with one arena; the methods are those of `edgelora.Model` on the device.
 
-    plain: only the reference kernels, whose results are the same. frames: of a sample (see `edgelora_infer_sample`);
+    plain: only the reference kernels, whose results are the same. frames: per sample (see `edgelora_infer_sample`);
     more than 1 only in models with history.
     """
 
@@ -102,7 +102,7 @@ class Session:
         self.feature_size = self._lib.edgelora_feature_size(self._arena)
         self.class_size = self._lib.edgelora_class_size(self._model)
         self._used: C.Array[C.c_uint64] | None = None
-        self._loaded: C.Array[C.c_uint64] | None = None  # whose records are saved again
+        self._loaded: C.Array[C.c_uint64] | None = None  # `save` copies its records
         self._merged: dict[int, C.Array[C.c_uint64]] = {}
 
     def _buffer(self, x: NDArray[np.int8], size: int) -> C.c_void_p:
@@ -119,15 +119,15 @@ class Session:
         return self._buffer(x, self.sample_size)
 
     def infer(self, x: NDArray[np.int8]) -> int:
-        """The class of one input, int8 [input_size], with history the next of a stream; `logits` has all outputs."""
+        """The class of one input, int8 [input_size], with history a stream's next frame; `logits` has all outputs."""
         return check(self._lib.edgelora_infer(self._arena, self._input(x)))
 
     def reset(self) -> None:
-        """The next input begins a stream."""
+        """Starts a new stream with the next input."""
         check(self._lib.edgelora_reset(self._arena))
 
     def infer_sample(self, x: NDArray[np.int8]) -> int:
-        """`infer` on the last of a sample's frames, int8 [frames, input_size], which begin a stream."""
+        """`infer` on a sample's frames, int8 [frames, input_size], as a new stream; returns the last one's class."""
         return check(self._lib.edgelora_infer_sample(self._arena, self._sample(x)))
 
     @property
@@ -136,9 +136,9 @@ class Session:
         return np.frombuffer(C.string_at(address, self.output_size), np.int8)
 
     def quantize(self, counts: NDArray[np.int16]) -> tuple[NDArray[np.int8], int]:
-        """A sensor's counts, int16 [...], as the input's int8 values by the model's signal, and how many were clipped.
+        """Converts a sensor's counts, int16 [...], to int8 inputs by the model's signal; also how many were clipped.
 
-        With a front end counts are its outputs. TwinError for a model without signal.
+        With a front end, counts are its outputs. TwinError for a model without signal.
         """
         if counts.dtype != np.int16:
             check(statuses()["ERR_COUNTS"])
@@ -148,7 +148,7 @@ class Session:
         return out, check(self._lib.edgelora_quantize(self._model, *addresses))
 
     def probabilities(self) -> NDArray[np.uint16]:
-        """Probabilities of the last inference's outputs, in 1/32768 [output_size, and one for each class in use]."""
+        """Probabilities of the last inference's outputs, in 1/32768 [output_size, and one for each added class]."""
         out = np.zeros(self._lib.edgelora_class_count(self._arena), np.uint16)
         check(self._lib.edgelora_probabilities(self._arena, C.c_void_p(out.ctypes.data)))
         return out
@@ -202,7 +202,7 @@ class Session:
         return loss.value
 
     def train(self, x: NDArray[np.int8], label: int | NDArray[np.int8], learning_rate: int) -> int:
-        """One sample with its label or, for losses other than cross-entropy, its target, int8 [target_size].
+        """Trains on one sample with its label or, for losses other than cross-entropy, its target, int8 [target_size].
 
         Returns its loss in 1/4096 nat, or 1/16 squared step of the output.
         """
@@ -218,12 +218,12 @@ class Session:
         return kept
 
     def evaluate(self, x: NDArray[np.int8], label: int | NDArray[np.int8]) -> tuple[int, int]:
-        """The class of one sample by the adapter in use, and its loss as `train` has it, without learning."""
+        """The class of one sample by the adapter in use, and its loss as in `train`, without training."""
         best, losses = self.evaluate_all(x[None], np.array([label]))
         return int(best[0]), int(losses[0])
 
     def evaluate_all(self, x: NDArray[np.int8], y: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Classes and losses [N] of samples [N, ...], as `evaluate` has them, y: labels [N] or targets [N, ...]."""
+        """Classes and losses [N] of samples [N, ...], as in `evaluate`, y: labels [N] or targets [N, ...]."""
         samples = self._samples(x, y, self.sample_size)
         best, losses = np.zeros(len(x), np.int32), np.zeros(len(x), np.int32)
         found = C.c_void_p(best.ctypes.data), C.c_void_p(losses.ctypes.data)
@@ -231,7 +231,7 @@ class Session:
         return best, losses
 
     def features(self, x: NDArray[np.int8]) -> NDArray[np.int8]:
-        """What the layers below the lowest adapter make of a sample, int8 [feature_size]; it never changes."""
+        """A sample's features: outputs below the lowest adapter, int8 [feature_size]; training never changes them."""
         out = np.zeros(self.feature_size, np.int8)
         check(self._lib.edgelora_features(self._arena, self._sample(x), C.c_void_p(out.ctypes.data)))
         return out
@@ -245,16 +245,16 @@ class Session:
         return check(self._lib.edgelora_infer_features(self._arena, self._buffer(features, self.feature_size)))
 
     def forward_range(self, x: NDArray[np.int8], start: int, end: int) -> None:
-        """Ops [start, end) of an inference, after those before them."""
+        """Runs ops [start, end) of an inference; those before `start` must have run."""
         check(self._lib.edgelora_forward_range(self._arena, self._input(x), C.c_uint32(start), C.c_uint32(end)))
 
     @cached_property
     def _places(self) -> dict[int, int]:
-        """Where in the arena an op's output is."""
+        """The offset of each op's output in the arena."""
         return {region.op: region.offset for region in self._layout.regions if region.name in ("output", "history")}
 
     def activations(self, x: NDArray[np.int8], model: QuantModel) -> list[NDArray[np.int8]]:
-        """All tensors of one inference, [height, width, channels]; `model` is the one that this session has.
+        """All tensors of one inference, [height, width, channels]; `model` must be this session's.
 
         With history, x is a stream's next frame.
         """
@@ -275,9 +275,9 @@ class Session:
         return [self.activations(np.ascontiguousarray(frame), model) for frame in x.reshape(-1, *model.input.shape)][-1]
 
     def merge(self, op: int) -> bytes:
-        """Makes the adapter in use part of an op's weights until the next `use`, `begin` or `load`.
+        """Merges the adapter in use into an op's weights until the next `use`, `begin` or `load`.
 
-        Returns the merged weights, uint8 offset binary, and the bias, int32, behind them.
+        Returns the merged weights, uint8 offset binary, followed by the bias, int32.
         """
         size = self._lib.edgelora_merge_size(self._arena, C.c_uint32(op))
         buffer = (C.c_uint64 * (size // 8 + 1))()
@@ -308,9 +308,9 @@ class Session:
         return buffer
 
     def blend(self, adapters: Sequence[bytes], weights: Sequence[int], fine: bool = True) -> bytes:
-        """The sum of `.ela` files, each times its weight in 1/4096, as `.ela` bytes; what is in use stays.
+        """The weighted sum of `.ela` files, weights in 1/4096, as `.ela` bytes; the adapter in use stays.
 
-        fine: B as fine as int8 holds it, else in the steps of the finest of them.
+        fine: B has the finest steps that int8 allows; else the finest steps of the adapters.
         """
         buffers = [self._checked(adapter) for adapter in adapters]
         parts = (_Part * len(buffers))()
@@ -323,9 +323,9 @@ class Session:
         return bytes(out)[:size]
 
     def with_record(self, adapter: bytes | None, kind: int, body: bytes | None) -> bytes:
-        """These `.ela` bytes, None: the bare base, with this body as their record of a kind; None: without it.
+        """An adapter (`.ela` bytes, None: the base alone) with this body as record of a kind; None: without the record.
 
-        No bytes where nothing is left but the bare base.
+        No bytes if only the base is left.
         """
         buffer = None if adapter is None else self._checked(adapter)
         size, record = C.c_uint32(len(adapter or b"")), None if body is None else (body, len(body))
@@ -336,10 +336,10 @@ class Session:
         return bytes(out)[:room]
 
     def class_row(self, samples: NDArray[np.int8], number: int, name: str = "") -> ClassRow:
-        """A class of samples, int8 [N, sample_size], as the adapter in use has them reach the last layer.
+        """A class made of samples, int8 [N, sample_size], by their inputs of the last layer with the adapter in use.
 
-        number: below the base's classes one of those, which has no name. TwinError where the base says nothing of
-        its last layer's inputs.
+        number: one of the base's classes, which then has no name, or a higher one. TwinError if the base has no class
+        statistics.
         """
         sums = self._class_sums(samples)
         out = (C.c_uint32 * (8 + self.class_size))()
@@ -349,7 +349,7 @@ class Session:
         return ClassRow(number, name, count, bias, row)
 
     def last_inputs(self, samples: NDArray[np.int8]) -> NDArray[np.int32]:
-        """What reaches the last layer of each sample, int32 [N, class_size], less zero points; TwinError as above."""
+        """The last layer's inputs of each sample, int32 [N, class_size], minus zero points. TwinError as above."""
         return np.array([list(self._class_sums(x[None]))[: self.class_size] for x in samples], np.int32).reshape(
             -1, self.class_size
         )
@@ -366,7 +366,7 @@ class Session:
         self._loaded = buffer
 
     def use(self, adapter: bytes | None) -> None:
-        """Infers with these `.ela` bytes from now on; None: the bare base."""
+        """Infers with these `.ela` bytes from now on; None: with the base alone."""
         buffer = None if adapter is None else self._checked(adapter)
         check(self._lib.edgelora_use(self._arena, buffer, C.c_uint32(len(adapter or b""))))
         self._used = buffer
