@@ -1,4 +1,4 @@
-"""The RP2's storage in flash: the filesystem, and at its end the partition of adapters."""
+"""The RP2's flash storage: a filesystem, followed by the partition of the adapter store."""
 
 import rp2
 
@@ -6,11 +6,14 @@ STORE_BYTES = 256 * 1024
 
 _all = rp2.Flash()
 _files_bytes = _all.ioctl(4, 0) * _all.ioctl(5, 0) - STORE_BYTES
-_kept = False  # a filesystem that takes the whole storage was there: adapters go into a folder of it
+_kept = False  # an existing filesystem fills the whole storage: the store is a folder in it
 
 
 def mount():
-    """Mounts the filesystem. One of firmware without a store stays as it is; if there is none, all is made anew."""
+    """Mounts the filesystem, or formats the storage if there is none.
+
+    A filesystem that fills the whole storage, made by firmware without a store, is kept.
+    """
     global _kept
     import vfs
 
@@ -29,5 +32,5 @@ def mount():
 
 
 def store():
-    """The partition of adapters; where there is none, the folder for them."""
+    """The partition of the store, or its folder if there is no partition."""
     return "/adapters" if _kept else rp2.Flash(start=_files_bytes, len=STORE_BYTES)

@@ -151,7 +151,7 @@ def test_images_are_checked_before_the_board_is_touched(chip: str) -> None:
         (whole[:0x4000], "it is cut short, or an update"),
         (whole[: 0x9000 - base], "the program is missing: the file is cut short"),
         (whole[:-10_000], "the program is cut short or damaged"),
-        (whole[:-40], "the program is cut short or damaged|its check sum or hash is wrong"),
+        (whole[:-40], "the program is cut short or damaged|its checksum or hash is wrong"),
         (damaged(whole, 100), "the boot loader is damaged"),
         (damaged(whole, APP_OFFSET - base + 5000), "the program is damaged"),
         (damaged(whole, 0x8004 - base), "its partition table is damaged"),

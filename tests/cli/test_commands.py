@@ -428,7 +428,7 @@ def test_a_table_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_librarys_warning_is_for_who_debugs() -> None:
-    program = "import numpy, sys; from edgelora.cli import main\nwith main._telling(sys.argv[1:]): numpy.mean([])"
+    program = "import numpy, sys; from edgelora.cli import main\nwith main._shown_log(sys.argv[1:]): numpy.mean([])"
     for flags, told in (([], False), (["-v"], True)):
         done = subprocess.run([sys.executable, "-c", program, *flags], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and ("Mean of empty slice" in done.stderr) == told, done.stderr

@@ -1,6 +1,5 @@
-// Hashes, streams, authentication and random numbers of bytes as they come: in one piece or in many
-// the results are the same; signatures and points from anyone are taken or refused, and twice
-// alike.
+// Fuzzes crypto: hashes, tags, streams and random numbers don't depend on how the input is cut.
+// Arbitrary signatures and points are accepted or refused, a changed signature never accepted.
 // SPDX-License-Identifier: MIT
 
 #include "crypto.h"
@@ -37,7 +36,7 @@ static void tags(const uint8_t *data, size_t size, size_t key) {
     CHECK(edgelora_equal(whole, parts, 64));
 }
 
-// Words of a stream that were added are taken off again; and its bytes are its blocks'.
+// Subtracting what was added restores the words; the stream is the sequence of its blocks.
 static void streams(const uint8_t *data, size_t size) {
     uint8_t *copy = heap_copy(data, (uint32_t)size);
     uint32_t words[40] = {1, 2, 3}, block[16];
@@ -69,7 +68,7 @@ static void numbers(const uint8_t *data) {
     }
 }
 
-// A key, a signature and a message of anyone's.
+// An arbitrary key, signature and message.
 static void signatures(const uint8_t *data, size_t size) {
     bool taken = edgelora_ed25519_verify(data, data + 96, size - 96, data + 32);
     uint8_t changed[64];

@@ -1,4 +1,4 @@
-"""What the boards of the fault injection hold: bases, adapters, samples, an update, and rounds of a fleet."""
+"""Files of the boards in fault injection: bases, adapters, samples, an update, and rounds of a fleet."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from edgelora.learn.training.samples import Samples
 from edgelora.learn.training.warm_start import fleet_vector
 from edgelora.learn.updates import keys
 
-SEED = bytes(range(32))  # what the board draws for a round
-BOARDS, ROUND, LAST = 4, 4, 3  # of the fleet; the round under way, and the one before
+SEED = bytes(range(32))  # the board's secret seed of a round
+BOARDS, ROUND, LAST = 4, 4, 3  # boards of the fleet; the current round, and the one before
 
 
 def trained(base: bytes, rng: np.random.Generator, state: bool = False) -> bytes:
-    """An adapter of a few samples."""
+    """An adapter trained on a few samples."""
     session = Session(base, bytes([4, 4]), "frozen_a", 1)
     session.begin(5)
     for _ in range(6):
@@ -40,13 +40,13 @@ def trained(base: bytes, rng: np.random.Generator, state: bool = False) -> bytes
 
 
 def machine(rng: np.random.Generator) -> QuantModel:
-    """A base for monitors, of 6 values."""
+    """A base for monitors, with 6 inputs."""
     rows = rng.normal(0, 500, (200, 6)).astype(np.int16)
     return pretrained_autoencoder(scaled_inputs(rows, 200), (4, 2, 4), 4)
 
 
 def fill(place: Path) -> None:
-    """Makes all files in a folder."""
+    """Writes all files to a folder."""
     model = class_cases.small_base(np.random.default_rng(3))
     model.signal = Signal(50, 5, 1, 1, tuple(Normal(0.001 * (i + 1), 0.5, 2) for i in range(5)))
     base = pack_model(model)
@@ -70,7 +70,7 @@ def fill(place: Path) -> None:
 
 
 def rounds(place: Path, fleet: Fleet, base: bytes, adapter: bytes, samples: Samples) -> dict[str, object]:
-    """What the first board is sent and answers, [message, reply] in hexadecimal, by kind of round; and its secrets."""
+    """Messages to the first board and its replies, in hexadecimal, by kind of round; and its secrets."""
     secret = fleet.members[0].secret
     (place / "first.key").write_bytes(secret)
     said: dict[str, object] = {"secret": secret.hex(), "seed": SEED.hex()}

@@ -1,7 +1,7 @@
 """The `edgelora` command: arguments and printing over the library.
 
-This module imports next to nothing, so that Ctrl-C and closed streams are handled before anything takes time. A
-request to terminate, and a terminal that is closed, count as Ctrl-C in every command.
+This module imports next to nothing, so that Ctrl-C and closed streams are handled from the start. SIGTERM and a closed
+terminal count as Ctrl-C in every command.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from edgelora.base.streams import note
 
 from .exit_codes import ExitCode
 
-OBJECTS_A_LOOK = 50_000  # for garbage in cycles: imports make none, and looking took a tenth of a short command
+GC_THRESHOLD = 50_000  # objects: imports make no cycles, and collecting took a tenth of a short command
 FULL = ": free some, then give the command again; what was there is as it was"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its `ExitCode`; unless it is OK, a line on standard error gives a remedy."""
     streams.open_closed()
-    gc.set_threshold(OBJECTS_A_LOOK)
+    gc.set_threshold(GC_THRESHOLD)
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["help"]:
         argv = [*argv[1:], "--help"]
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
             from . import settings
             from .parser import make_parser
         try:
-            with _telling(argv), _ended_as_interrupted():
+            with _shown_log(argv), _ended_as_interrupted():
                 parser = make_parser(None if settings.exist() else argv)
                 settings.apply(parser)
                 args = parser.parse_args(argv)
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in argv:
             note(traceback.format_exc().rstrip())
-        return _tell(error, "--json" in argv)
+        return _print_error(error, "--json" in argv)
 
 
 @contextlib.contextmanager
@@ -110,7 +110,7 @@ class _Notes(logging.Handler):
 
 
 @contextlib.contextmanager
-def _telling(argv: list[str]) -> Iterator[None]:
+def _shown_log(argv: list[str]) -> Iterator[None]:
     """Prints the package's log and libraries' warnings with -v and --debug, and hides both otherwise."""
     level = logging.DEBUG if "--debug" in argv else logging.INFO if {"-v", "--verbose"} & set(argv) else None
     warnings.showwarning = _log_warning
@@ -135,10 +135,10 @@ def _log_warning(
     logging.getLogger("edgelora.warnings").info("%s: %s: %s", where, category.__name__, message)
 
 
-def _tell(error: Exception, as_json: bool) -> int:
+def _print_error(error: Exception, as_json: bool) -> int:
     """Prints an error to standard error, as text or JSON; returns its exit code."""
     usage = getattr(error, "usage", "")
-    message, code = _judged(error)
+    message, code = _explained(error)
     if as_json:
         said: dict[str, Any] = {"type": type(error).__name__, "message": message}
         if remedy := getattr(error, "remedy", ""):
@@ -149,7 +149,7 @@ def _tell(error: Exception, as_json: bool) -> int:
     return ExitCode.USAGE if usage else code
 
 
-def _judged(error: Exception) -> tuple[str, ExitCode]:
+def _explained(error: Exception) -> tuple[str, ExitCode]:
     """The message and exit code of an error: a user's, or a bug."""
     if isinstance(error, EdgeloraError):
         return str(error), ExitCode.FAILED

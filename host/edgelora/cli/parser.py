@@ -36,7 +36,7 @@ def make_parser(line: Sequence[str] | None = None) -> Parser:
         f"{MEANINGS[0].upper()}{MEANINGS[1:]}.",
     )
     parser.add_argument("-V", "--version", action=_Version, nargs=0, help="show program's version number and exit")
-    _add_telling(parser, False)
+    _add_verbosity(parser, False)
     parser.set_defaults(usual_port=None)
     parser.sections = GROUPS
     commands = parser.add_commands()
@@ -49,7 +49,7 @@ def make_parser(line: Sequence[str] | None = None) -> Parser:
             action="store_true",
             help="print only the result, as JSON, to standard output; errors as JSON to standard error",
         )
-        _add_telling(sub, argparse.SUPPRESS)
+        _add_verbosity(sub, argparse.SUPPRESS)
         sub.set_defaults(run=run)
         return sub
 
@@ -71,7 +71,7 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _add_telling(parser: Parser, default: Any) -> None:
+def _add_verbosity(parser: Parser, default: Any) -> None:
     parser.add_argument(
         "-v", "--verbose", action="store_true", default=default, help="print more: settings, ports, link activity"
     )

@@ -1,7 +1,7 @@
 """Cuts the power at every flash operation of an update, from its first byte to its confirmation. Runs on MicroPython.
 
-`main()` wants har.elm, 7.ela, update.trust and update.elu in the folder. The store and the unfinished update share a
-littlefs. Prints a line for each failure, and at last `CUTS <cuts> <failures>`.
+`main()` needs har.elm, 7.ela, update.trust and update.elu in the folder. The store and the unfinished update share a
+littlefs. Prints a line for each failure, and finally `CUTS <cuts> <failures>`.
 """
 
 import store_cuts
@@ -23,7 +23,7 @@ def opened(image, model, cut=NEVER, how=0):
 
 
 def update(store, updater, bundle):
-    """Takes the bundle, unless the store has it already, and confirms it after a start."""
+    """Installs the bundle unless the store has it already, and confirms it after a start."""
     try:
         kept = updater.begin(bundle[:256])
         for at in range(256 + kept, len(bundle), 512):
@@ -36,46 +36,56 @@ def update(store, updater, bundle):
     store.confirm()
 
 
+def interrupted(image, model, bundle, cut, how):
+    """Updates with a power cut at this flash operation. False: the update was over before it."""
+    store, updater, flash = opened(image, model)
+    flash.operations, flash.cut, flash.how = 0, cut, how
+    try:
+        update(store, updater, bundle)
+        return False
+    except (PowerCut, OSError, ValueError):  # ValueError: something noticed that nothing is written any more
+        if flash.cut >= 0:
+            raise
+        try:  # noqa: SIM105  MicroPython has no contextlib
+            updater.close()
+        except OSError:
+            pass  # of flash without power
+    return True
+
+
+def faults_after(image, model, bundle, old):
+    """Starts after a cut, updates again, and starts once more; yields what is wrong."""
+    store, updater, _ = opened(image, model)
+    entry = store.find("wake")
+    held = bytes(store.read("wake"))
+    if entry.version not in (7, 8) or (entry.version == 7) != (held == old) or store.active != "wake":
+        yield "version", entry.version
+    update(store, updater, bundle)
+    # If the cut came after the trial's start, that start was not confirmed: version 7 is back.
+    fell_back = any("not confirmed" in notice for notice in store.notices)
+    store, _, _ = opened(image, model)
+    store.start()
+    entry = store.find("wake")
+    if (entry.version, entry.trial) != (7 if fell_back else 8, False):
+        yield "not done again, version", entry.version
+
+
 def main():
     model = edgelora.Model("har.elm", 8, "infer")
     old, bundle = bytes(edgelora.read("7.ela")), bytes(edgelora.read("update.elu"))
     first = bytearray(b"\xff" * (BLOCK * BLOCKS))
     vfs.VfsLfs2.mkfs(Flash(first, NEVER), progsize=PAGE)
-    store, updater, _ = opened(first, model)
+    store, _, _ = opened(first, model)
     store.put("wake", old, 7)
     store.activate("wake")
     cuts = failures = 0
     for how in (0, 1, 2):
-        cut = 0
-        while True:
-            image = bytearray(first)
-            store, updater, flash = opened(image, model)
-            flash.operations, flash.cut, flash.how = 0, cut, how
-            try:
-                update(store, updater, bundle)
-                break
-            except (PowerCut, OSError, ValueError):  # the latter where somebody saw that nothing is written any more
-                if flash.cut >= 0:
-                    raise
-                try:  # noqa: SIM105  MicroPython has no contextlib
-                    updater.close()
-                except OSError:
-                    pass  # of flash without power
+        cut, image = 0, bytearray(first)
+        while interrupted(image, model, bundle, cut, how):
             cut += 1
             cuts += 1
-            store, updater, _ = opened(image, model)
-            entry = store.find("wake")
-            held = bytes(store.read("wake"))
-            if entry.version not in (7, 8) or (entry.version == 7) != (held == old) or store.active != "wake":
+            for fault in faults_after(image, model, bundle, old):
                 failures += 1
-                print("FAIL cut", cut, how, "version", entry.version)
-            update(store, updater, bundle)
-            # A cut after the trial's start makes that a start which nobody confirmed: then 7 is back.
-            fell_back = any("not confirmed" in notice for notice in store.notices)
-            store, _, _ = opened(image, model)
-            store.start()
-            entry = store.find("wake")
-            if (entry.version, entry.trial) != (7 if fell_back else 8, False):
-                failures += 1
-                print("FAIL cut", cut, how, "not done again, version", entry.version)
+                print("FAIL cut", cut, how, *fault)
+            image = bytearray(first)
     print("CUTS", cuts, failures)

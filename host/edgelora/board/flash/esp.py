@@ -58,7 +58,7 @@ def profile_of(data: bytes, name: str) -> BoardProfile:
 
 
 def check_image(data: bytes, profile: BoardProfile, name: str) -> list[Partition]:
-    """Checks a whole image for a board's chip: headers, partition table, check sums and hashes of both programs.
+    """Checks a whole image for a board's chip: headers, partition table, checksums and hashes of both programs.
 
     Returns its partitions. Raises `FlashError`, which names the fault and the right file.
     """
@@ -138,7 +138,7 @@ def _partitions(table: bytes, name: str) -> list[Partition]:
 
 
 def _check_program(data: bytes, profile: BoardProfile, what: str) -> None:
-    """Checks one program of an image: chip, length, check sum of its segments, and hash."""
+    """Checks one program of an image: chip, length, checksum of its segments, and hash."""
     if not data:
         raise FlashError(f"{what} is missing: the file is cut short; download it again")
     if (chip := _chip(data, what)) != profile.chip:
@@ -150,7 +150,7 @@ def _check_program(data: bytes, profile: BoardProfile, what: str) -> None:
     except (FatalError, RuntimeError, TypeError, struct.error):
         raise FlashError(f"{what} is cut short or damaged; download it again") from None
     if not whole:
-        raise FlashError(f"{what} is damaged: its check sum or hash is wrong; download it again")
+        raise FlashError(f"{what} is damaged: its checksum or hash is wrong; download it again")
 
 
 class _Log(EspLogBase):

@@ -30,7 +30,7 @@ def flash(
 
     target: a board's serial port, or the folder where its boot loader's volume is mounted.
     board: the profile to check the image against; by default the image's own target.
-    read_back: also compare all bytes, not only check sums (ESP32 chips).
+    read_back: also compare all bytes, not only checksums (ESP32 chips).
     The image is checked in full before the board is touched, and running it again after any failure works.
     Raises `FlashError` or `uf2.Uf2Error`.
     """

@@ -1,4 +1,4 @@
-"""Rounds with masks, by the boards' own C: the bytes of a plain loop, and whoever is lost costs only itself."""
+"""Rounds with masks, by the boards' own C: the same bytes as a plain loop, and drop-outs only affect themselves."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def members_of(site: Site, identities: list[Identity], elm: bytes, boards: Board
 
 
 def by_hand(members: list[TwinMember], lost: dict[int, set[int]] | None = None) -> Deliver:
-    """Each board answers at once, but for those that are lost from a stage on."""
+    """Boards answer at once, except those that drop out from a stage on."""
 
     def deliver(messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
         replies = {}
