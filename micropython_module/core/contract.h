@@ -1,8 +1,8 @@
-// What the core's own callers must keep: shapes, ranges, alignment, bounds of the arena.
+// Assertions of the core's internal contracts: shapes, ranges, alignment, bounds of the arena.
 // SPDX-License-Identifier: MIT
 //
-// Checked in tests, under sanitizers and in fuzzers (-DEDGELORA_ASSERTS); elsewhere nothing is
-// compiled. What a user or a file can bring about gets a status instead.
+// Checked in tests, under sanitizers and in fuzzers (-DEDGELORA_ASSERTS); other builds compile no
+// code for them. Errors that a user or a file can cause return a status instead.
 
 #ifndef EDGELORA_CONTRACT_H
 #define EDGELORA_CONTRACT_H

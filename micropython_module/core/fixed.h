@@ -9,17 +9,17 @@
 
 #include "contract.h"
 
-// Code that runs from RAM on chips whose flash is slow; the build may name a section.
+// Code that runs from RAM on chips with slow flash; the build may define its section.
 #ifndef EDGELORA_HOT
 #define EDGELORA_HOT
 #endif
 
-// Code that a native module has compiled for speed, too, and that stays in flash elsewhere.
+// Code that native modules compile for speed, like EDGELORA_HOT, but that stays in flash elsewhere.
 #ifndef EDGELORA_WARM
 #define EDGELORA_WARM
 #endif
 
-// For inner loops: inlined into a large function they would lose their registers.
+// For inner loops: inlined into a large function, they would spill registers.
 #define EDGELORA_KERNEL EDGELORA_HOT __attribute__((noinline))
 
 // 2^32 divided by the golden ratio: multiples of it, modulo 2^32, lie as far apart as they can.
@@ -29,7 +29,7 @@ static inline uint32_t align4(uint32_t n) {
     return (n + 3) & ~3u;
 }
 
-// Is it the address of a word?
+// Is p a multiple of 4?
 static inline bool is_aligned(const void *p) {
     return ((uintptr_t)p & 3) == 0;
 }
@@ -55,7 +55,7 @@ static inline int32_t trunc_shift(int32_t v, int32_t n) {
     return v < 0 ? -(int32_t)magnitude : (int32_t)magnitude;
 }
 
-// trunc_shift with n and mask = 2^n - 1 at hand; n in 0..31.
+// trunc_shift with a precomputed mask = 2^n - 1; n in 0..31.
 static inline int32_t trunc_mask(int32_t v, int32_t n, int32_t mask) {
     return (v + ((v >> 31) & mask)) >> n;
 }
@@ -64,7 +64,7 @@ static inline int32_t shift_mask(int32_t n) {
     return (int32_t)((1u << n) - 1);
 }
 
-// Bits of v: floor(log2 v) + 1, 0 for 0.
+// Bit length of v: floor(log2 v) + 1, 0 for 0.
 static inline int bit_length(uint32_t v) {
     int n = 0;
     for (int step = 16; step; step >>= 1) {
@@ -76,8 +76,8 @@ static inline int bit_length(uint32_t v) {
     return n + (int)v;
 }
 
-// floor((a * b + 2^30) / 2^31), b >= 0: the product from 16-bit halves, as M0+ has no long
-// multiply.
+// floor((a * b + 2^30) / 2^31), b >= 0. Multiplies 16-bit halves, as Cortex-M0+ has no 64-bit
+// product.
 static inline int32_t rounding_high_mul(int32_t a, int32_t b) {
     uint32_t al = (uint32_t)a & 0xFFFF, bl = (uint32_t)b & 0xFFFF;
     int32_t ah = a >> 16, bh = b >> 16;
@@ -105,15 +105,15 @@ static inline int32_t requantize(int32_t acc, int32_t multiplier, int shift) {
     return round_divide(rounding_high_mul(acc, multiplier), -shift);
 }
 
-// The same with a factor of any sign, that of -multiplier taken off.
+// Like requantize, with a multiplier of any sign: a negative one negates the result.
 static inline int32_t requantize_signed(int32_t acc, int32_t multiplier, int shift) {
     int32_t v = requantize(acc, (int32_t)abs_u32(multiplier), shift);
     return multiplier < 0 ? -v : v;
 }
 
-// `mix` is the finalizer of MurmurHash3 (32 bits): each bit of z changes about half of the
-// result's. Its factors in registers, for loops: as constants, compilers for Cortex-M0+ make dozens
-// of shifts and additions of them.
+// `mix` is the finalizer of MurmurHash3 (32 bits): each bit of z changes about half of the result's
+// bits. mix_t keeps its factors in registers in loops: compilers for Cortex-M0+ would replace
+// multiplications by constants with dozens of shifts and additions.
 typedef struct {
     uint32_t first, second;
 } mix_t;

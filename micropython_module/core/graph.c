@@ -1,9 +1,8 @@
-// What kinds of ops have, and an op's tensors.
-// SPDX-License-Identifier: MIT
+// Traits of each kind of op, and the decoded shape of an op. SPDX-License-Identifier: MIT
 
 #include "graph.h"
 
-// Words: ESP32 reads native code's constants 32 bits at a time.
+// 32 bits each: ESP32 can read constants of native code only as words.
 static const uint32_t traits[] = {
     [EDGELORA_DENSE] = EDGELORA_IS_MATRIX | EDGELORA_HAS_WEIGHTS | EDGELORA_WHOLE_INPUT |
         EDGELORA_HAS_RANGE | EDGELORA_SCALES,

@@ -1,4 +1,4 @@
-// A checked model's graph: ops with their tensors, and what their kinds have.
+// A checked model's graph: ops with their tensors, and the traits of each kind of op.
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_GRAPH_H
@@ -7,35 +7,35 @@
 #include "edgelora.h"
 #include "fixed.h"
 
-// What a kind of op has and needs.
+// Traits of a kind of op.
 enum {
-    EDGELORA_IS_MATRIX = 1,     // dense, conv: can carry an adapter
+    EDGELORA_IS_MATRIX = 1,     // dense, conv: can have an adapter
     EDGELORA_HAS_WEIGHTS = 2,   // weights, bias, and multiplier and shift for each channel
     EDGELORA_WHOLE_INPUT = 4,   // the kernel covers the input
     EDGELORA_TWO_INPUTS = 8,    // reads input2
     EDGELORA_READS_INPUT = 16,  // backward
     EDGELORA_READS_OUTPUT = 32, // backward
-    EDGELORA_HAS_WINDOW = 64,   // kernel, stride and padding mean something
-    EDGELORA_HAS_RANGE = 128,   // act_min, act_max and the mask flags mean something
-    EDGELORA_COPIES = 256,      // its output's elements are its inputs'
-    EDGELORA_HAS_AXIS = 512,    // op_axis means something
-    EDGELORA_KEEPS = 1024,      // its output lasts from one frame to the next
-    EDGELORA_NO_INPUT = 2048,   // its output is in the file
-    // backward, the error of an input needs the other one, as READS_INPUT does the same one
+    EDGELORA_HAS_WINDOW = 64,   // uses kernel, stride and padding
+    EDGELORA_HAS_RANGE = 128,   // uses act_min, act_max and the mask flags
+    EDGELORA_COPIES = 256,      // output elements are copies of input elements
+    EDGELORA_HAS_AXIS = 512,    // uses op_axis
+    EDGELORA_KEEPS = 1024,      // output persists from one frame to the next
+    EDGELORA_NO_INPUT = 2048,   // output is stored in the file
+    // the backward pass of one input reads the other input; with READS_INPUT, the same input
     EDGELORA_READS_OTHER = 4096,
-    EDGELORA_SCALES = 8192, // multiplier and shift are the output's: an error is multiplied first
-    EDGELORA_NO_GRADIENT = 16384, // has no backward pass: nothing below it trains
+    EDGELORA_SCALES = 8192, // multiplier and shift scale the output, and first of all its error
+    EDGELORA_NO_GRADIENT = 16384, // no backward pass: no layer below can train
 };
-uint32_t edgelora_traits(uint32_t kind); // 0: there is no such kind
+uint32_t edgelora_traits(uint32_t kind); // 0: unknown kind
 
-// 0: a build without lstm and SVDF, from EDGELORA_LSTM on: they are kinds that it does not know.
+// 0: a build without lstm and SVDF: kinds from EDGELORA_LSTM on are unknown.
 #ifndef EDGELORA_RECURRENT
 #define EDGELORA_RECURRENT 1
 #endif
 
-// An lstm's multipliers and shifts: two of each gate, of its input's share and its state's, in the
-// order input, forget, cell, output; then those of the cell, what is admitted to it, and the
-// output. Behind the multipliers: how large the cell may be, and the logistic function's table.
+// Indices of an lstm's multipliers and shifts. Two for each gate, of its input term and its state
+// term, in the order input, forget, cell, output; then those of the cell, its admitted update, and
+// the output. After the multipliers: the cell's clip limit and the table of the logistic function.
 enum {
     LSTM_CELL = 8,
     LSTM_ADMITTED = 9,
@@ -44,22 +44,22 @@ enum {
     LSTM_CLIP = 11,
     LSTM_TABLE = 12,
     LSTM_TABLE_SIZE = 256,
-    // of the shifts: the state's zero point, and the power of two from the cell to the tanh's Q12
+    // in the shifts only: the state's zero point, and the power of two from the cell to tanh's Q12
     LSTM_STATE_ZERO = 11,
     LSTM_TANH = 12,
 };
 
 // An op with its tensors, decoded from a checked model. A dense layer is a convolution whose kernel
-// covers the whole input: one position.
+// covers the whole input, with one position.
 typedef struct {
     const edgelora_op_t *op;
     // u8 = w + 128, |w| <= 127: [out_c, kernel_h, kernel_w, in_c], depthwise [kernel_h, kernel_w,
     // out_c], lstm [out_c, 4, in_c + out_c], svdf features [out_c / 2, K]
     const uint8_t *weights;
-    const int8_t *table, *slope; // lookup: s8 [256], of x + 128
-    // history: s8 [output - input], what it holds at first; NULL: the zero point
+    const int8_t *table, *slope; // lookup: s8 [256], indexed by x + 128
+    // history: s8 [output - input], the initial contents; NULL: the zero point
     const int8_t *initial;
-    // gather: u16, positions along height, width and channels of the input; NULL: all, in order
+    // gather: u16, input positions along height, width and channels; NULL: all, in order
     const uint16_t *gathered;
     const int16_t *taps; // svdf time: s16 [out_c, memory, rank]
     const int32_t *bias; // s32 [out_c], the input's zero point folded in; lstm [out_c, 4, 2]
@@ -69,11 +69,11 @@ typedef struct {
     uint32_t positions; // out_h * out_w
     uint32_t inputs; // K = kernel_h * kernel_w * in_c
     uint16_t in_h, in_w, in_c, out_h, out_w, out_c, kernel_h, kernel_w;
-    uint16_t in2_h, in2_w, in2_c; // sides are the output's or, repeated along it, 1
+    uint16_t in2_h, in2_w, in2_c; // each is the output's, or 1 if repeated
     int8_t zp_in, zp_in2, zp_out;
     bool is_matrix; // dense or conv
-    // all shifts are <= 0 and biases within 2^28, so that |acc| < 2^30, merged too; false until a
-    // session says so
+    // all shifts are <= 0 and biases within 2^28, so that |acc| < 2^30, also with merged weights;
+    // false until a session sets it
     bool bounded;
 } edgelora_shape_t;
 
@@ -111,7 +111,7 @@ static inline bool op_has(const edgelora_op_t *op, uint32_t trait) {
     return edgelora_traits(op->kind) & trait;
 }
 
-// Of a slice or a concatenate: 1 height, 2 width, 3 channels.
+// The axis of a slice or concatenate: 1 height, 2 width, 3 channels.
 static inline uint32_t op_axis(const edgelora_op_t *op) {
     return op->kernel_h;
 }
@@ -121,12 +121,12 @@ static inline uint32_t slice_start(const edgelora_op_t *op) {
     return op->pad_top + 256u * op->pad_left;
 }
 
-// Do both inputs have one shape? Else the second is repeated along the axes in which it has one.
+// Do both inputs have the same shape? Otherwise the second is repeated along its axes of size 1.
 static inline bool is_flat(const edgelora_shape_t *g) {
     return g->in2_h == g->out_h && g->in2_w == g->out_w && g->in2_c == g->out_c;
 }
 
-// Which axis of a gather's output an axis of its input becomes: 0 height, 1 width, 2 channels.
+// The axis of a gather's output for an axis of its input: 0 height, 1 width, 2 channels.
 static inline uint32_t gather_axis(const edgelora_op_t *op, uint32_t axis) {
     uint32_t height = op->kernel_h - 1u, width = op->kernel_w - 1u;
     return axis == 0 ? height : axis == 1 ? width : 3 - height - width;
@@ -138,7 +138,7 @@ static inline bool op_reads(const edgelora_op_t *op, uint32_t tensor) {
         (op->input == tensor || (op_has(op, EDGELORA_TWO_INPUTS) && op->input2 == tensor));
 }
 
-// How many of the first ops an older frame of a sample runs, whose ops are `count`: those up to the
+// Ops that all frames but a sample's last one have to run, of the first `count`: those up to the
 // last history.
 static inline uint32_t remembering_ops(const void *model, uint32_t count) {
     while (count && !op_has(model_op(model, count - 1), EDGELORA_KEEPS)) {
@@ -147,7 +147,7 @@ static inline uint32_t remembering_ops(const void *model, uint32_t count) {
     return count;
 }
 
-// How many ops a training pass runs: all but a last softmax or logistic that is part of the loss.
+// Ops in a training pass: all, except a last softmax or logistic that is part of the loss.
 static inline uint32_t trained_ops(const void *model) {
     const edgelora_model_t *m = model;
     uint32_t last = model_op(model, m->op_count - 1u)->kind;
@@ -156,7 +156,7 @@ static inline uint32_t trained_ops(const void *model) {
     return m->op_count - (folded ? 1u : 0u);
 }
 
-// An accumulator of output channel o, requantized.
+// Requantizes an accumulator of output channel o.
 static inline int8_t requantize_output(const edgelora_shape_t *g, int32_t acc, uint32_t o) {
     uint32_t y = (uint32_t)requantize(acc, g->multiplier[o], g->shift[o]) + (uint32_t)g->zp_out;
     return (int8_t)clamp_s32((int32_t)y, g->op->act_min, g->op->act_max);

@@ -1,12 +1,11 @@
-// A session's adapters: fresh, loaded, in use, merged, saved.
-// SPDX-License-Identifier: MIT
+// A session's adapters: begin, load, use, save. SPDX-License-Identifier: MIT
 
 #include "session/adapter.h"
 #include "session/classes.h"
 #include "session/sketch.h"
 #include "training/training.h"
 
-// The classes of an adapter that fits; NULL: it has none, or is NULL.
+// The classes of an adapter that fits, or NULL. adapter: may be NULL.
 static const edgelora_classes_t *adapter_classes(const void *adapter, uint32_t size) {
     const edgelora_record_t *r = adapter ? edgelora_record(adapter, size, EDGELORA_RECORD_CLASSES)
                                          : 0;
@@ -20,7 +19,7 @@ static edgelora_lora_t *ranked_at(edgelora_session_t *s, uint32_t i) {
     return l && l->rank ? l : 0;
 }
 
-// Makes the A of a seed in the session's A matrices.
+// Generates A of a seed into the session's A matrices.
 static void generate_a(edgelora_session_t *s, uint32_t seed) {
     for (uint32_t i = 0; i < s->op_count; ++i) {
         const edgelora_lora_t *l = ranked_at(s, i);
@@ -115,9 +114,9 @@ EDGELORA_HOT edgelora_status_t edgelora_use(
     return edgelora_leave(s, status == EDGELORA_OK ? use(s, adapter, size) : status);
 }
 
-// A matrix in training starts from its weights: masters, no scale, no momentum, no gradient.
+// Initializes a matrix's training state from its weights: masters; no scale, momentum or gradient.
 static void matrix_start(edgelora_session_t *s, edgelora_matrix_t *m) {
-    if (m->trains) { // else there is no room for them
+    if (m->trains) { // otherwise it has no such arrays
         const int8_t *weight = arena_at(s, m->at);
         int16_t *master = arena_at(s, matrix_master(m)),
                 *momentum = arena_at(s, matrix_momentum(m));

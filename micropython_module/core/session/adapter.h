@@ -6,7 +6,7 @@
 
 #include "formats/formats.h"
 
-// Walks the arrays of a checked adapter: those of a layer are read before the next one's.
+// Reads the arrays of a checked adapter in file order, layer by layer.
 typedef struct {
     const edgelora_adapter_t *header;
     const edgelora_adapter_layer_t *layer, *end;

@@ -11,7 +11,7 @@ edgelora_session_t *edgelora_session(void *arena, uint32_t arena_size) {
     return ok ? s : 0;
 }
 
-// Where a tensor lies that an op has in the file; NULL: in the arena.
+// Address of a tensor that is stored in the model file; NULL: it is in the arena.
 static const int8_t *constant_at(const edgelora_session_t *s, uint32_t tensor) {
     const edgelora_op_t *op = tensor ? model_op(session_model(s), tensor - 1) : 0;
     return op && op->kind == EDGELORA_CONSTANT ? model_at(session_model(s), op->weights) : 0;

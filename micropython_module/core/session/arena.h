@@ -1,5 +1,4 @@
-// A session's memory: what lies where in its arena.
-// SPDX-License-Identifier: MIT
+// A session's memory: the buffers in its arena. SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_ARENA_H
 #define EDGELORA_ARENA_H
@@ -7,21 +6,21 @@
 #include "formats/formats.h"
 #include "kernels/dispatch.h"
 
-enum { SESSION_MAGIC = 0x454C5332 }; // tells a session from any other buffer
+enum { SESSION_MAGIC = 0x454C5332 }; // identifies a session
 
-// What a session knows of an op.
+// Flags of an op in a session.
 enum {
     EDGELORA_OP_BOUNDED = 1,         // `bounded` of its shape
-    EDGELORA_OP_LASTS = 2,           // its output stays from one frame to the next
+    EDGELORA_OP_LASTS = 2,           // its output persists from one frame to the next
     EDGELORA_OP_PACKED_FORWARD = 4,  // edgelora_op_is_packed with the training adapter,
     EDGELORA_OP_PACKED_BACKWARD = 8, // in a backward step
-    // with the adapter in use, if USED_CHOSEN: since that came into use it has been asked
+    // with the adapter in use; valid if USED_CHOSEN, which a change of adapter clears
     EDGELORA_OP_PACKED_USED = 16,
     EDGELORA_OP_USED_CHOSEN = 32,
 };
 
-// Takes the session for one call; false: another one has it. `edgelora_leave` gives it back, and
-// returns what it is given.
+// Locks the session for one call; false: another call holds it. `edgelora_leave` unlocks it and
+// returns its argument.
 bool edgelora_enter(edgelora_session_t *s);
 int32_t edgelora_leave(edgelora_session_t *s, int32_t result);
 
@@ -54,8 +53,8 @@ static inline void *arena_at(edgelora_session_t *s, uint32_t offset) {
     return (uint8_t *)s + offset;
 }
 
-// What vector kernels work in, at the arena's end: of edgelora_simd_room bytes so many that it
-// begins at a multiple of 64. NULL: the session runs without them.
+// Memory of vector kernels at the arena's end, within edgelora_simd_room bytes, aligned to 64.
+// NULL: the session runs without vector kernels.
 static inline void *simd_work(edgelora_session_t *s) {
     const edgelora_simd_t *simd = edgelora_simd_kernels(s->simd);
     uintptr_t end = (uintptr_t)s + s->arena_size;
@@ -75,13 +74,13 @@ static inline bool op_state_has(const edgelora_op_state_t *l, uint32_t flag) {
     return l->flags & flag;
 }
 
-// A buffer of an op (EDGELORA_OUTPUT...), or NULL: it has none.
+// A buffer of an op (EDGELORA_OUTPUT...), or NULL if it has none.
 static inline void *op_buffer(edgelora_session_t *s, const edgelora_op_state_t *l, uint32_t which) {
     return l->at[which] ? arena_at(s, l->at[which]) : 0;
 }
 
-// What an op runs with in inference: nothing but its weights (rank 0), a branch of the adapter in
-// use, or other weights and bias, into which that has been merged.
+// Sets the adapter of an op for inference: none (rank 0) or a branch. lora_merged_weights and
+// lora_merged_bias hold merged weights.
 static inline void lora_use(edgelora_lora_t *l, const edgelora_branch_t *branch) {
     l->a.p = branch->a;
     l->b.p = branch->b;
@@ -142,20 +141,20 @@ static inline edgelora_status_t training_status(const edgelora_session_t *s) {
                                     : EDGELORA_ERR_NOT_BEGUN;
 }
 
-// What a pass starts from: the network's input or, instead, a sample's features.
+// The start of a pass: the network's input or a sample's features.
 typedef struct {
     const int8_t *x, *features; // of one frame
 } source_t;
 
-// Whose weights an op runs with, and where its output goes.
+// Selects the adapter that an op runs with and the buffer of its output.
 typedef enum {
     INFERENCE, // the adapter in use
     TRAINING,  // the training adapter, keeping what the backward pass needs
     RECOMPUTING,     // the training adapter, for the backward pass
 } purpose_t;
 
-// Where an op's output is. A history's in training is another one: a stream goes on, whatever is
-// learned meanwhile.
+// Offset of an op's output. Histories have a separate one in training, so that training does not
+// disturb the stream of inference.
 static inline uint32_t output_at(const edgelora_op_state_t *l, purpose_t purpose) {
     bool other = purpose == RECOMPUTING ||
         (purpose == TRAINING && op_state_has(l, EDGELORA_OP_LASTS));
@@ -166,9 +165,9 @@ static inline uint32_t output_at(const edgelora_op_state_t *l, purpose_t purpose
 const int8_t *edgelora_tensor_at(
     edgelora_session_t *s, const source_t *source, uint32_t tensor, purpose_t purpose);
 
-// Is this tensor one that the ops below the lowest adapter hand to those above?
+// Is this tensor a feature, written below the lowest adapter and read above?
 bool edgelora_is_feature(const edgelora_session_t *s, uint32_t tensor);
-// Features before this tensor's.
+// Offset of this tensor among a frame's features.
 uint32_t edgelora_feature_offset(const edgelora_session_t *s, uint32_t tensor);
 
 // The tensor that the last layer reads, and its values.

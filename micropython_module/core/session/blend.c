@@ -5,20 +5,20 @@
 #include "session/arena.h"
 #include "session/sketch.h"
 
-// The layers of some adapters on one op.
+// The layers of all adapters for one op.
 typedef struct {
     uint32_t op, rank, inputs, outputs; // rank: of the sum
-    int32_t t_shift;                    // of the sum: the largest
+    int32_t t_shift;                    // of the sum: the largest of all
     struct {
         const edgelora_adapter_layer_t *layer; // NULL: this adapter has none
-        const int8_t *a, *b; // s8 [rank, K], NULL: that of the seed; s8 [O, rank]
-        uint8_t column; // where its rank begins in the sum's
-        uint8_t leads; // its A is no other's before it
+        const int8_t *a, *b; // s8 [rank, K], NULL: from the seed; s8 [O, rank]
+        uint8_t column; // its first column in the sum's B
+        uint8_t leads; // no earlier adapter has the same A
         int8_t exponent; // of B, for the sum's A
     } of[EDGELORA_MAX_PARTS];
 } sum_t;
 
-// A walk through all layers of all adapters.
+// Iterates over the layers of all adapters.
 typedef struct {
     edgelora_session_t *session;
     const edgelora_part_t *parts;
@@ -41,7 +41,7 @@ static bool same_bytes(const int8_t *a, const int8_t *b, uint32_t n) {
     return true;
 }
 
-// Have the layers of j and k the same A? Then t is the same, and B's add up.
+// Do layers j and k have the same A? Then t is the same, and their B's can be added.
 static bool same_a(const walk_t *w, const sum_t *m, uint32_t j, uint32_t k) {
     const edgelora_adapter_layer_t *one = m->of[j].layer, *other = m->of[k].layer;
     if (one->rank != other->rank || one->t_shift != other->t_shift) {
@@ -54,7 +54,7 @@ static bool same_a(const walk_t *w, const sum_t *m, uint32_t j, uint32_t k) {
     return a && b && same_bytes(a, b, one->rank * m->inputs);
 }
 
-// Who of those before k has its A, or k.
+// The first adapter with the same A as k; k if there is none before.
 static uint32_t leader(const walk_t *w, const sum_t *m, uint32_t k) {
     for (uint32_t j = 0; j < k; ++j) {
         if (m->of[j].layer && m->of[j].leads && same_a(w, m, j, k)) {
@@ -64,7 +64,7 @@ static uint32_t leader(const walk_t *w, const sum_t *m, uint32_t k) {
     return k;
 }
 
-// The layers on the next op that has any; false: there is none.
+// Advances to the next op with a layer in any adapter; false at the end.
 static bool walk_next(walk_t *w, sum_t *m) {
     uint32_t op = EDGELORA_MAX_OPS;
     for (uint32_t k = 0; k < w->count; ++k) {
@@ -92,8 +92,7 @@ static bool walk_next(walk_t *w, sum_t *m) {
     return op < EDGELORA_MAX_OPS;
 }
 
-// What the sum's file has: the size of its As, that of the rest, its layers, and whether it stores
-// A.
+// The layout of the sum's file: bytes of all A, bytes of the rest, layers, and whether it stores A.
 typedef struct {
     uint32_t a_size, size;
     uint16_t layers;
@@ -123,11 +122,10 @@ static bool measure(walk_t *w, extent_t *e) {
         e->size += (uint32_t)sizeof(edgelora_adapter_layer_t) + align4(m.rank * m.outputs);
     }
     e->size += e->stored ? e->a_size : 0;
-    return e->layers; // adapters of records alone have no sum
+    return e->layers; // adapters that only have records can't be added
 }
 
-// Multiplies an A by the largest power of two, up to 2^most, that int8 has room for. Returns the
-// power.
+// Multiplies an A by the largest power of two, up to 2^most, that fits int8. Returns the exponent.
 static int32_t scale_up(int8_t *a, uint32_t count, int32_t most) {
     int32_t peak = 0, n = 0;
     for (uint32_t i = 0; i < count; ++i) {
@@ -143,8 +141,8 @@ static int32_t scale_up(int8_t *a, uint32_t count, int32_t most) {
     return n;
 }
 
-// Puts each A in its rows of the sum's, and sets the exponents of Bs that have it. a: s8 [rank, K],
-// or NULL where it is not stored: then there is but one.
+// Copies each A into its rows of the sum's A, and sets the exponents of the B's that use it. a: s8
+// [rank, K], or NULL if A is not stored; then all have the same A.
 static void sum_a(const walk_t *w, sum_t *m, int8_t *a) {
     for (uint32_t k = 0; k < w->count; ++k) {
         const edgelora_adapter_layer_t *l = m->of[k].layer;
@@ -178,7 +176,7 @@ static int32_t element(const walk_t *w, const sum_t *m, uint32_t o, uint32_t c, 
     int32_t sum = 0;
     for (uint32_t k = 0; k < w->count; ++k) {
         const edgelora_adapter_layer_t *l = m->of[k].layer;
-        uint32_t j = c - m->of[k].column; // wraps where c is before it
+        uint32_t j = c - m->of[k].column; // wraps around if c is before its columns
         if (l && j < l->rank) {
             int32_t shift = top - m->of[k].exponent;
             sum += round_shift(
@@ -188,8 +186,8 @@ static int32_t element(const walk_t *w, const sum_t *m, uint32_t o, uint32_t c, 
     return sum;
 }
 
-// Writes B and returns its branch_shift, the finest that has room, and unless `fine` is not finer
-// than all of those that it is made from; above EDGELORA_MAX_BRANCH_SHIFT: there is none.
+// Writes B and returns its branch_shift: the finest that fits int8 and, unless `fine`, no finer
+// than that of the finest adapter. A result above EDGELORA_MAX_BRANCH_SHIFT means that none fits.
 static int32_t sum_b(const walk_t *w, const sum_t *m, bool fine, int8_t *b) {
     int32_t top = -128, low = fine ? EDGELORA_MIN_BRANCH_SHIFT : EDGELORA_MAX_BRANCH_SHIFT,
             peak = 0;
@@ -203,7 +201,7 @@ static int32_t sum_b(const walk_t *w, const sum_t *m, bool fine, int8_t *b) {
         int32_t v = (int32_t)abs_u32(element(w, m, i / m->rank, i % m->rank, top));
         peak = v > peak ? v : peak;
     }
-    low = low < top - 12 ? top - 12 : low; // of what is finer, elements have nothing
+    low = low < top - 12 ? top - 12 : low; // elements have no finer bits
     while (low <= EDGELORA_MAX_BRANCH_SHIFT && round_shift(peak, 12 + low - top) > 127) {
         ++low;
     }

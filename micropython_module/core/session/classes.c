@@ -1,12 +1,11 @@
-// Classes that the base does not have, and a person's own picture of those that it has: a row each,
-// made from a few samples (SPEC.md, section 3).
-// SPDX-License-Identifier: MIT
+// Added classes and personalized classes of the base: one row each, computed from a few samples
+// (SPEC.md, section 3). SPDX-License-Identifier: MIT
 
 #include "session/classes.h"
 #include "training/training.h"
 #include "training/block.h"
 
-// A mean of n values below 256 in 1/16, rounded, from their sum.
+// The rounded mean of n values below 256, in 1/16, from their sum.
 static int32_t class_mean(int32_t sum, uint32_t n) {
     int32_t twice = 2 * (int32_t)n, v = 32 * sum + (int32_t)n;
     return v >= 0 ? v / twice : -((twice - 1 - v) / twice);
@@ -42,7 +41,7 @@ edgelora_status_t edgelora_class_row(
         sums[j] = class_mean(sums[j], n);
     }
     for (uint32_t i = 0; i < align4(2 * size) / 2; ++i) {
-        int32_t sum = 0; // of 128 values within 2^23
+        int32_t sum = 0; // of 128 products within 2^23
         for (uint32_t j = 0; i < size && j < size; ++j) {
             sum += (inverse_at(stats.inverse, i, j) * sums[j] + 8) >> 4;
         }
@@ -73,8 +72,8 @@ static int32_t score(const int16_t *row, int32_t bias, const int8_t *x, int32_t 
     return bias;
 }
 
-// Scores beneath the largest in steps of the loss tensor, as int8 below 127, in place of the
-// scores.
+// Converts scores to logits in place: distances from the largest in steps of the loss tensor, s8,
+// the largest at 127.
 static void as_logits(
     const edgelora_model_t *m, int32_t *scores, uint32_t n, int32_t top, uint32_t exponent) {
     int8_t *q = (int8_t *)scores;
@@ -86,11 +85,12 @@ static void as_logits(
     }
 }
 
-// Rows by place: the base's classes, each the adapter's own or else the base's, then added ones.
+// Iterates over rows by place: classes of the base, with the adapter's row if it has one, else the
+// base's; then added classes.
 typedef struct {
     class_stats_t stats;
-    const edgelora_class_t *next, *added; // of those that the adapter has, in ascending order
-    uint32_t own, known, size, place; // own: left before the added ones
+    const edgelora_class_t *next, *added; // rows of the adapter, ascending
+    uint32_t own, known, size, place; // own: rows left before the added ones
 } class_rows_t;
 
 typedef struct {
@@ -98,7 +98,7 @@ typedef struct {
     int32_t bias;
 } row_t;
 
-// Class `place` of those that an adapter has; size: inputs of the last layer.
+// Class `place` of an adapter's record; size: inputs of the last layer.
 static const edgelora_class_t *class_at(const classes_t *classes, uint32_t size, uint32_t place) {
     EDGELORA_ASSERT(classes->record && place < classes->own + classes->added);
     const void *at = (const uint8_t *)first_class(classes->record) + place * class_span(size);
@@ -132,7 +132,7 @@ static uint32_t class_of(const int8_t *q, uint32_t n) {
     return best;
 }
 
-// Puts the logits of all n classes into scratch; returns the first of the largest scores.
+// Writes the logits of all n classes to scratch; returns the first class with the largest score.
 static uint32_t put_logits(
     edgelora_session_t *s, const classes_t *classes, uint32_t n, const int8_t *x) {
     const edgelora_model_t *m = session_model(s);
@@ -144,7 +144,7 @@ static uint32_t put_logits(
     for (uint32_t k = 0; k < n; ++k) {
         row_t row = next_row(&walk);
         scores[k] = score(row.row, row.bias, x, zp, walk.size);
-        if (k < walk.known) { // what the last layer says of it
+        if (k < walk.known) { // the last layer's output for this class
             uint32_t below = (uint32_t)(top - q[k]) * m->logit_scale; // Q16 nats, < 2^31
             scores[k] -= (int32_t)(below >> (16 - exponent));
         }
@@ -164,8 +164,8 @@ int32_t edgelora_classes_decide(edgelora_session_t *s, const int8_t *x) {
         : class_at(&classes, edgelora_class_size(m), classes.own + best - known)->number;
 }
 
-// The error of the last layer's outputs from those of all classes, d: s32, Q15. What its largest
-// output says of the others' distance is theirs.
+// The error of the last layer's outputs from the errors d of all classes, s32, Q15. Logits are
+// distances from the largest output, which therefore receives minus the sum of d.
 static void output_error(const int32_t *d, const int8_t *q, uint32_t known, edgelora_block_t *e) {
     uint32_t top = class_of(q, known);
     int32_t sum = 0;
@@ -178,8 +178,8 @@ static void output_error(const int32_t *d, const int8_t *q, uint32_t known, edge
     }
 }
 
-// The error of the last layer's inputs through the rows, by the same unit, from those of all n
-// classes, d: s32, Q15, which are spent. Returns its exponent.
+// The error of the last layer's inputs through the rows, in the same unit, from the errors d of all
+// n classes, s32, Q15, which it overwrites. Returns its exponent.
 static int32_t input_error(
     const edgelora_model_t *m, const classes_t *classes, int32_t *d, uint32_t n, int8_t *e) {
     uint32_t size = edgelora_class_size(m);
@@ -199,7 +199,7 @@ static int32_t input_error(
         for (uint32_t k = 0; k < n; ++k) {
             const int16_t *row = next_row(&walk).row + block.count;
             for (uint32_t i = 0; i < count; ++i) {
-                v[i] += d[k] * row[i]; // < 2^31: all d together are at most 2^15 + n
+                v[i] += d[k] * row[i]; // < 2^31: the sum of all |d| is at most 2^15 + n
             }
         }
         edgelora_block_append(&block, v, count);

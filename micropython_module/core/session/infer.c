@@ -5,7 +5,7 @@
 #include "session/classes.h"
 #include "training/training.h"
 
-// The part of the adapter in use, which may have been merged into the weights.
+// The branch of the adapter in use; if it was merged, sets g to the merged weights instead.
 static edgelora_branch_t used_branch(const edgelora_lora_t *l, edgelora_shape_t *g) {
     if (l && l->merged) {
         g->weights = lora_merged_weights(l);
@@ -14,7 +14,7 @@ static edgelora_branch_t used_branch(const edgelora_lora_t *l, edgelora_shape_t 
     return l && l->used_rank ? lora_used(l) : (edgelora_branch_t){0};
 }
 
-// Fast kernels for an op with the adapter in use?
+// Does this op run with fast kernels and the adapter in use?
 static bool is_packed_used(
     const edgelora_session_t *s, edgelora_op_state_t *l, const edgelora_shape_t *g, uint32_t rank) {
     if (!op_state_has(l, EDGELORA_OP_USED_CHOSEN)) {
@@ -33,7 +33,7 @@ EDGELORA_HOT static void op_forward(
     edgelora_shape_into(&g, session_model(s), i);
     g.bounded = op_state_has(l, EDGELORA_OP_BOUNDED);
     edgelora_branch_t branch = purpose == INFERENCE ? used_branch(lora, &g) : lora_own(s, lora);
-    edgelora_pass_t pass; // field by field: an initializer would be cleared first
+    edgelora_pass_t pass; // field by field: an initializer would clear it first
     pass.x = edgelora_tensor_at(s, source, g.op->input, purpose);
     pass.x2 = g.traits & EDGELORA_TWO_INPUTS ? edgelora_tensor_at(s, source, g.op->input2, purpose)
                                              : 0;
@@ -57,8 +57,7 @@ static void forward(
     }
 }
 
-// The class that the last output says: the largest, or whether a single one that says yes or no
-// says yes.
+// The class from the last output: index of the largest, or 0 or 1 for a single binary output.
 static int32_t best_output(edgelora_session_t *s) {
     const edgelora_model_t *model = session_model(s);
     const int8_t *y = edgelora_output(s);
@@ -96,7 +95,7 @@ edgelora_status_t edgelora_forward_range(
     return edgelora_leave(s, EDGELORA_OK);
 }
 
-// The histories of ops [from, to) hold what a stream begins with.
+// Resets the histories of ops [from, to) to their initial contents.
 static void reset(edgelora_session_t *s, uint32_t from, uint32_t to, purpose_t purpose) {
     for (uint32_t i = from; i < to; ++i) {
         const edgelora_op_state_t *l = &session_ops(s)[i];
@@ -115,13 +114,13 @@ edgelora_status_t edgelora_reset(edgelora_session_t *s) {
     return edgelora_leave(s, EDGELORA_OK);
 }
 
-// Of how many frames the features are.
+// Number of frames that the features cover.
 static uint32_t feature_frames(const edgelora_session_t *s) {
     return remembering_ops(session_model(s), s->op_count) > s->lowest ? s->frames : 1;
 }
 
-// Runs ops below `to` on a sample, whose frames before the last only have to reach the histories.
-// Returns its last frame.
+// Runs the first `to` ops on a sample; frames before the last run only up to the last history.
+// Returns the last frame.
 static source_t forward_sample(
     edgelora_session_t *s, source_t sample, uint32_t to, purpose_t purpose) {
     uint32_t from = sample.features ? s->lowest : 0,
@@ -175,7 +174,7 @@ uint32_t edgelora_feature_size(const edgelora_session_t *s) {
 }
 
 edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8_t *out) {
-    // from the stream
+    // if false, the pass would overwrite the histories of the stream
     bool of_none = s->mode != EDGELORA_INFER || !remembering_ops(session_model(s), s->lowest);
     if (s->lowest == s->op_count || !of_none) {
         return EDGELORA_ERR_MODE;
@@ -208,7 +207,7 @@ edgelora_status_t edgelora_probabilities(edgelora_session_t *s, uint16_t *p) {
     const edgelora_model_t *model = session_model(s);
     const edgelora_tensor_t *t = model_tensor(model, s->op_count);
     uint32_t n = edgelora_output_size(model);
-    bool logits = trained_ops(model) == s->op_count; // else the last op makes probabilities of them
+    bool logits = trained_ops(model) == s->op_count; // else the last op outputs probabilities
     if (model->loss == EDGELORA_MEAN_SQUARED_ERROR || (!logits && t->zero_point != -128)) {
         return EDGELORA_ERR_OUTPUTS;
     }
@@ -224,7 +223,7 @@ edgelora_status_t edgelora_probabilities(edgelora_session_t *s, uint16_t *p) {
     } else if (logits) {
         edgelora_logits_probable(model, q, n, t->zero_point, p);
     }
-    for (uint32_t i = 0; i < n && !logits; ++i) { // no classes then; q + 128 is Q8
+    for (uint32_t i = 0; i < n && !logits; ++i) { // there are no classes; q + 128 is Q8
         p[i] = (uint16_t)((q[i] + 128) << 7);
     }
     return edgelora_leave(s, EDGELORA_OK);

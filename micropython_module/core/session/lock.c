@@ -1,15 +1,14 @@
-// A session is for one call at a time.
-// SPDX-License-Identifier: MIT
+// Locks a session for one call at a time. SPDX-License-Identifier: MIT
 
 #include "session/arena.h"
 
-// 0 -> not 0 of `busy`, if no other call has done so.
+// Sets `busy` from 0 to nonzero; fails if another call holds it.
 //
-// An interrupt's call is over before the one below it goes on, so that on one core a look and a
-// store suffice (so they do on an ESP32, where MicroPython's threads never run side by side). Two
-// cores or threads need an exchange in one step. The RP2040's cores have none: both may have seen
-// 0, and the last to store has it. What each stores is its own, from where its stack is; between
-// look and store are 4 cycles without interrupts, and the wait outlasts them.
+// A call in an interrupt ends before the interrupted call continues, so on one core a load and a
+// store suffice (also on an ESP32, where MicroPython's threads never run in parallel). Two cores or
+// threads need an atomic exchange. The RP2040's cores have none: both may load 0, and the last one
+// to store holds the lock. Each stores its own value, derived from its stack address, waits and
+// compares. Load and store are 4 cycles apart with interrupts disabled; the wait is longer.
 #if __GCC_ATOMIC_SHORT_LOCK_FREE == 2 && !defined(__XTENSA__)
 #define HAS_EXCHANGE
 #endif
@@ -22,13 +21,13 @@ EDGELORA_HOT static bool take(uint16_t *busy) {
     __asm volatile(".syntax unified\n"
                    "mrs %1, primask\n"
                    "cpsid i\n"
-                   ".balign 8\n" // one line of the flash's cache
+                   ".balign 8\n" // within one cache line of the flash
                    "ldrh %0, [%2]\n"
                    "cmp %0, #0\n"
                    "bne 1f\n"
                    "strh %3, [%2]\n"
                    "1: msr primask, %1\n"
-                   "movs %1, #8\n" // the wait, of 32 cycles
+                   "movs %1, #8\n" // wait 32 cycles
                    "2: subs %1, #1\n"
                    "bne 2b\n"
         : "=&l"(found), "=&l"(enabled)
@@ -45,8 +44,8 @@ EDGELORA_HOT static bool take(uint16_t *busy) {
 #endif
 }
 
-// What keeps an interrupt that jumps from jumping out of a call: nothing, as on boards it waits.
-// `natmod/signals.h` has that of a system where it does.
+// Keeps a signal handler from jumping out of a call. Empty on boards, where interrupts wait;
+// `natmod/signals.h` defines it for systems whose handlers jump.
 #ifndef EDGELORA_HOLD_SIGNALS
 #define EDGELORA_HOLD_SIGNALS()
 #define EDGELORA_LET_SIGNALS_COME()

@@ -1,5 +1,4 @@
-// The adapter in use as part of an op's weights.
-// SPDX-License-Identifier: MIT
+// Merges the adapter in use into an op's weights. SPDX-License-Identifier: MIT
 
 #include "session/arena.h"
 
@@ -30,7 +29,7 @@ static edgelora_status_t merge(edgelora_session_t *s, uint32_t op, void *buffer)
     uint8_t *weights = buffer;
     int32_t *bias = (int32_t *)(void *)(weights + align4(g.out_c * g.inputs));
     int shift = branch.t_shift - branch.branch_shift; // -8..39
-    shift = shift > 31 ? 31 : shift;                  // |sum| < 2^19: both give 0
+    shift = shift > 31 ? 31 : shift;                  // |sum| < 2^19: either shift gives 0
     for (uint32_t o = 0; o < g.out_c; ++o) {
         int32_t moved = 0; // sum W' - sum W
         for (uint32_t i = 0; i < g.inputs; ++i) {

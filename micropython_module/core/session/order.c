@@ -6,7 +6,7 @@
 
 enum { ROUNDS = 24, FIRST_STREAM = 1 << 16 };
 
-// The number is multiplied by halves of 16 bits, as M0+ has no long multiply.
+// Multiplies 16-bit halves, as Cortex-M0+ has no 64-bit product.
 uint32_t edgelora_draw(uint32_t seed, uint32_t k, uint32_t n, uint32_t count) {
     uint32_t v = mix(stream(seed, k) + n * EDGELORA_GOLDEN), low = v & 0xFFFF, high = v >> 16;
     uint32_t c0 = count & 0xFFFF, c1 = count >> 16;
@@ -15,8 +15,8 @@ uint32_t edgelora_draw(uint32_t seed, uint32_t k, uint32_t n, uint32_t count) {
 }
 
 // The swap-or-not shuffle (Hoang, Morris, Rogaway). Each round pairs all numbers, x with k - x, and
-// exchanges those pairs for which a random bit says so: any count will do, and every place takes
-// the same time.
+// swaps each pair if its random bit is 1. It works for any count, and every place takes the same
+// time.
 uint32_t edgelora_order(uint32_t seed, uint32_t epoch, uint32_t count, uint32_t place) {
     uint32_t key = stream(seed, FIRST_STREAM + epoch), x = place;
     for (uint32_t round = 0; round < ROUNDS; ++round) {

@@ -6,7 +6,7 @@
 #include "session/arena.h"
 #include "training/training.h"
 
-// Arenas are alike on all machines.
+// Arenas have the same layout on all machines.
 typedef char sizes_are_right[sizeof(edgelora_session_t) == 96 &&
             sizeof(edgelora_op_state_t) == 32 && sizeof(edgelora_lora_t) == 56 &&
             sizeof(edgelora_span_t) == 12
@@ -18,7 +18,7 @@ typedef struct {
     const edgelora_config_t *config;
     edgelora_span_t *spans; // [n, EDGELORA_PLANNED]
     uint32_t n, lowest, trained;
-    uint32_t ops_end; // offset behind the session, its ops and their low-rank parts
+    uint32_t ops_end; // offset after the session, its op states and their low-rank parts
     uint32_t scratch, scratch_size;
 } plan_t;
 
@@ -31,7 +31,7 @@ static edgelora_status_t config_check(const void *model, const edgelora_config_t
     if (!config->frames || (config->frames > 1 && !remembering_ops(model, m->op_count))) {
         return EDGELORA_ERR_CONFIG;
     }
-    // of all tensors, < 2^27: sizes of samples and of their features stay within 2^31
+    // elements of all tensors, < 2^27: sizes of samples and of their features stay within 2^31
     uint32_t values = 0;
     for (uint32_t i = 0; i <= m->op_count; ++i) {
         values += tensor_size(model, i);
@@ -68,7 +68,7 @@ static edgelora_span_t *span_of(const plan_t *p, uint32_t op, uint32_t which) {
     return &p->spans[op * EDGELORA_PLANNED + which];
 }
 
-// Does op i run backward? It has an error then.
+// Does op i run backward? If so, it has an error.
 static bool requires_grad(const plan_t *p, uint32_t i) {
     return span_of(p, i, EDGELORA_ERROR)->size;
 }
@@ -78,13 +78,13 @@ static bool tensor_requires_grad(const plan_t *p, uint32_t tensor) {
     return tensor && requires_grad(p, tensor - 1);
 }
 
-// The life of what is computed again, if it is: from the first time of the backward pass that reads
-// the output to the last; a death of 0: none does.
+// The lifetime of op i's recomputed output: from its first to its last read in the backward pass;
+// death 0: it is not read.
 static edgelora_span_t *read_span(const plan_t *p, uint32_t i) {
     return span_of(p, i, EDGELORA_RECOMPUTED);
 }
 
-// The backward pass reads this tensor.
+// Records that the backward pass reads this tensor at a time.
 static void read_back(plan_t *p, uint32_t tensor, uint32_t time) {
     if (tensor) {
         edgelora_span_t *read = read_span(p, tensor - 1);
@@ -94,7 +94,7 @@ static void read_back(plan_t *p, uint32_t tensor, uint32_t time) {
     }
 }
 
-// The highest op above `from` that hands error to this tensor; 0: none.
+// The highest op above `from` that propagates an error to this tensor; 0: none.
 static uint32_t highest_source(const plan_t *p, uint32_t tensor, uint32_t from) {
     for (uint32_t j = p->n; j-- > from + 1;) {
         if (requires_grad(p, j) && op_reads(model_op(p->model, j), tensor)) {
@@ -104,15 +104,15 @@ static uint32_t highest_source(const plan_t *p, uint32_t tensor, uint32_t from) 
     return 0;
 }
 
-// Training with added classes: the loss reads this tensor, the last layer's input, and has an error
-// for it.
+// Does the loss of added classes read this tensor, the last layer's input, and propagate an error
+// to it?
 static bool meets_loss(const plan_t *p, uint32_t tensor) {
     return p->config->mode != EDGELORA_INFER && edgelora_class_size(p->model) &&
         model_op(p->model, p->n - 1)->input == tensor;
 }
 
-// Forward life of op i's output: to its last reader; the loss, and whoever asks for the output,
-// read at time n. A history's lasts; samples, each a stream of its own, have another.
+// Lifetime of op i's output in the forward pass: up to its last reader. The loss and
+// edgelora_output read at time n. A history's output persists; training samples have a second one.
 static void output_span(plan_t *p, uint32_t i) {
     bool trains = p->config->mode != EDGELORA_INFER;
     uint32_t death = i + 1 == p->n || (trains && i + 1 == p->trained) || meets_loss(p, i + 1) ? p->n
@@ -128,8 +128,8 @@ static void output_span(plan_t *p, uint32_t i) {
         in_file ? 0 : tensor_size(p->model, i + 1), lasts ? 0 : i, lasts ? 2 * p->n : death);
 }
 
-// What the backward pass of op i reads; then, as all its readers are above it, whether its own
-// output is kept for the backward pass or computed again, which in turn reads its inputs.
+// Records what the backward pass of op i reads. Then, as all readers of op i's output are above it,
+// decides whether the output is kept for the backward pass or recomputed, which reads its inputs.
 static void backward_reads(plan_t *p, uint32_t i) {
     edgelora_shape_t g = edgelora_shape(p->model, i);
     uint32_t time = 2 * p->n - i;
@@ -150,7 +150,7 @@ static void backward_reads(plan_t *p, uint32_t i) {
     }
     edgelora_span_t *spans = &p->spans[i * EDGELORA_PLANNED];
     uint32_t first = read_span(p, i)->birth, last = read_span(p, i)->death;
-    if (g.traits & EDGELORA_KEEPS) { // over all forward passes of a sample
+    if (g.traits & EDGELORA_KEEPS) { // kept during all forward passes of a sample
         spans[EDGELORA_RECOMPUTED] = span(
             p->config->mode != EDGELORA_INFER ? spans[EDGELORA_OUTPUT].size : 0, 0,
             last > p->n ? last : p->n);
@@ -182,8 +182,8 @@ static void backward_spans(plan_t *p, uint32_t i) {
     bool requires1 = tensor_requires_grad(p, g.op->input),
          requires2 = (g.traits & EDGELORA_TWO_INPUTS) && tensor_requires_grad(p, g.op->input2);
     bool has_u = rank && (p->config->mode == EDGELORA_TRAINABLE_A || requires1);
-    // an error joins another that is there if an op above reads the same input, this one reads
-    // it twice, or it has one of the loss
+    // an error is added to an existing one if an op above reads the same input, this op reads it
+    // twice, or the loss has written one
     uint32_t joins = requires1 && (highest_source(p, g.op->input, i) || meets_loss(p, g.op->input))
         ? tensor_size(p->model, g.op->input)
         : 0;
@@ -198,9 +198,9 @@ static bool goes_first(const edgelora_span_t *a, const edgelora_span_t *b, bool 
     return by_birth && a->birth != b->birth ? a->birth < b->birth : a->size > b->size;
 }
 
-enum { NO_SPAN = 0xFFFF }; // the end of a list of spans, which are linked by `next`
+enum { NO_SPAN = 0xFFFF }; // end of a list of spans, linked by `next`
 
-// Sorts a list by goes_first, equals as they came, by merging runs that double; returns its first.
+// Stable bottom-up merge sort of a list by goes_first; returns its first span.
 static uint16_t sort(edgelora_span_t *spans, uint16_t first, bool by_birth) {
     for (uint32_t run = 1, runs = 2; runs > 1; run *= 2) {
         uint16_t rest = first, *to = &first;
@@ -227,9 +227,9 @@ static uint16_t sort(edgelora_span_t *spans, uint16_t first, bool by_birth) {
     return first;
 }
 
-// Places the spans of a pass at or behind `base`, the largest or the earliest first, each at the
-// lowest offset that is free throughout its life; returns the end. Those that have their place are
-// a list by offset: one pass finds another's.
+// Places the spans of a pass from `base` on, the largest or the earliest first, each at the lowest
+// offset that is free during its lifetime; returns the end. Placed spans form a list by offset, so
+// that one scan finds the place of the next.
 static uint32_t place(edgelora_span_t *spans, uint32_t n, uint32_t base, bool by_birth) {
     EDGELORA_ASSERT(n * EDGELORA_PLANNED < NO_SPAN);
     uint16_t waiting = NO_SPAN, placed = NO_SPAN;
@@ -269,7 +269,7 @@ static uint32_t lora_size(uint32_t rank) {
     return (uint32_t)(rank ? sizeof(edgelora_lora_t) : offsetof(edgelora_lora_t, matrix_a));
 }
 
-// Where everything goes, and how large the arena is. p: all but model, config and spans is 0.
+// Plans all offsets and returns the arena's size. p: zero, except model, config and spans.
 static int32_t plan(plan_t *p) {
     edgelora_status_t status = config_check(p->model, p->config);
     if (status != EDGELORA_OK) {
@@ -301,7 +301,7 @@ static int32_t plan(plan_t *p) {
         for (uint32_t k = 0; k < EDGELORA_PLANNED; ++k) {
             *span_of(p, i, k) = span(0, 0, 0);
         }
-        *span_of(p, i, EDGELORA_ERROR) = span(runs_back, 0, 0); // until backward_spans
+        *span_of(p, i, EDGELORA_ERROR) = span(runs_back, 0, 0); // lifetime: backward_spans
         output_span(p, i);
     }
     for (uint32_t i = p->n; i-- > 0;) {
@@ -331,7 +331,7 @@ static int32_t plan(plan_t *p) {
             end += a->size + b->size;
         }
     }
-    // edgelora_init plans in the arena
+    // edgelora_init plans within the arena
     uint32_t planner = p->ops_end + p->n * EDGELORA_PLANNED * (uint32_t)sizeof(edgelora_span_t);
     return (int32_t)(((end > planner ? end : planner) + 7) & ~7u);
 }
@@ -380,7 +380,7 @@ edgelora_status_t edgelora_init(
     }
     edgelora_session_t *s = arena;
     s->self.p = 0;
-    // until the ops are made
+    // used until the op states are written
     edgelora_span_t *spans = (edgelora_span_t *)(void *)((uint8_t *)arena +
         ((arena_size - planner) & ~3u));
     plan_t p = {.model = model, .config = config, .spans = spans};
@@ -441,7 +441,7 @@ edgelora_status_t edgelora_init(
             }
         }
     }
-    s->self.p = arena; // from here on it is a session
+    s->self.p = arena; // from here on the arena is a session
     s->magic = SESSION_MAGIC;
     edgelora_reset(s);
     return EDGELORA_OK;

@@ -1,5 +1,4 @@
-// An adapter file with one of its records put in, replaced or left out.
-// SPDX-License-Identifier: MIT
+// Adds, replaces or removes one record of an adapter file. SPDX-License-Identifier: MIT
 
 #include "session/arena.h"
 
@@ -14,7 +13,7 @@ static uint8_t *put_record(
     return out + record_span(size);
 }
 
-// What the file has of a kind: the body and its size, or NULL.
+// A record of a kind: its body and size; body NULL: none.
 typedef struct {
     const void *body;
     uint32_t size;
@@ -73,7 +72,7 @@ static int32_t with_record(edgelora_session_t *s, const void *adapter, uint32_t 
         at = b.body ? put_record(at, k, b.body, b.size) : at;
         begin += sizeof(edgelora_record_t);
         if (b.body && !edgelora_body_fits(session_model(s), k, begin, b.size)) {
-            return EDGELORA_ERR_FORMAT; // none is made that would be refused
+            return EDGELORA_ERR_FORMAT; // never write a record that a check would refuse
         }
     }
     h.file_size = whole;

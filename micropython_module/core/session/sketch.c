@@ -1,11 +1,11 @@
-// The A of a seed: sketches of a layer's weights (SPEC.md, section 7).
+// Generates A from a seed: random sketches of a layer's weights (SPEC.md, section 7).
 // SPDX-License-Identifier: MIT
 
 #include "session/sketch.h"
 #include "training/block.h"
 
-// s8 [K]: the sum of all rows of W with random signs, the n-th and following of a stream, on inputs
-// [from, to), scaled down to int8: the directions that the layer itself looks at.
+// s8 [K]: the sum of all rows of W with random signs, numbers n and following of a stream, for
+// inputs [from, to), scaled down to int8. This is a direction that the layer's weights use.
 static void sketch_row(const edgelora_shape_t *g, uint32_t numbers, uint32_t n, uint32_t from,
     uint32_t to, int8_t *a) {
     edgelora_block_t row = {a, 0, 0};
@@ -28,7 +28,7 @@ static void sketch_row(const edgelora_shape_t *g, uint32_t numbers, uint32_t n, 
     }
 }
 
-// Takes from v, s8 [K], its part along a, s8 [K], and scales the rest to int8.
+// Subtracts from v, s8 [K], its projection on a, s8 [K], and scales the rest to int8.
 static void orthogonalize(int8_t *v, const int8_t *a, uint32_t inputs) {
     int32_t dot = 0, norm = 0; // <= 127^2 * K < 2^28
     for (uint32_t i = 0; i < inputs; ++i) {
@@ -39,7 +39,7 @@ static void orthogonalize(int8_t *v, const int8_t *a, uint32_t inputs) {
     if (!norm) {
         return;
     }
-    int32_t part = dot / norm; // Q7, towards 0
+    int32_t part = dot / norm; // Q7, truncated towards 0
     edgelora_block_t row = {v, 0, 0}; // in place: a piece is read before it is written
     while (row.count < inputs) {
         uint32_t size = inputs - row.count < EDGELORA_PIECE ? inputs - row.count : EDGELORA_PIECE;

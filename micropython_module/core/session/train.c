@@ -1,5 +1,4 @@
-// Training: losses, the backward pass, updates.
-// SPDX-License-Identifier: MIT
+// Training: loss, backward pass, updates. SPDX-License-Identifier: MIT
 
 #include "session/classes.h"
 #include "session/infer.h"
@@ -19,8 +18,8 @@ static bool input_requires_grad(edgelora_session_t *s, uint32_t tensor) {
     return tensor && session_ops(s)[tensor - 1].requires_grad;
 }
 
-// Computes the error of input k and adds it to what has arrived there. spare: s8 [input], for the
-// former if something has. Returns whether it is the first.
+// Computes the error of input k and adds it to the error accumulated there. spare: s8 [input],
+// holds the new error if there is an earlier one. Returns whether it is the first.
 static bool propagate_error(edgelora_session_t *s, const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k, int8_t *spare) {
     uint32_t tensor = k ? g->op->input2 : g->op->input,
@@ -44,7 +43,7 @@ static bool propagate_error(edgelora_session_t *s, const edgelora_shape_t *g,
     return true;
 }
 
-// One op's step of the backward pass. Returns how many ops have received their first error.
+// Runs the backward step of one op. Returns the number of ops that have received their first error.
 static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint32_t i) {
     const edgelora_op_state_t *l = &session_ops(s)[i];
     edgelora_lora_t *lora = op_lora(s, l);
@@ -62,7 +61,7 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
         .packed = op_state_has(l, EDGELORA_OP_PACKED_BACKWARD),
         .simd = edgelora_simd_kernels(s->simd),
         .work = simd_work(s)};
-    if (!any_s8(e, g.positions * g.out_c)) { // what arrived has cancelled out
+    if (!any_s8(e, g.positions * g.out_c)) { // all contributions cancel out
         return 0;
     }
     if (l->at[EDGELORA_MASK]) {
@@ -103,7 +102,8 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
     return two ? first + propagate_error(s, &g, &branch, &error, 1, work) : first;
 }
 
-// From the loss's error down, until none is under way. under_way: ops that it has reached.
+// Runs the backward pass from the loss down, until no error is left. under_way: number of ops with
+// an error.
 static void backward(edgelora_session_t *s, const source_t *source, uint32_t under_way) {
     edgelora_op_state_t *ops = session_ops(s);
     for (uint32_t i = s->trained; under_way && i-- > s->lowest;) {
@@ -179,13 +179,14 @@ static edgelora_status_t target_check(
     return ok ? EDGELORA_OK : EDGELORA_ERR_LABEL;
 }
 
-// What a sample's output should be.
+// The label or target of a sample.
 typedef struct {
     uint32_t label;       // cross-entropy
-    const int8_t *target; // s8 [n], the others
+    const int8_t *target; // s8 [n], other losses
 } answer_t;
 
-// classes: those that are told apart, if there are any, of which the label is at `place`.
+// Checks a label or target. classes: classes of the adapter, if any; place: index of the label
+// among all classes.
 static edgelora_status_t answer_check(const edgelora_model_t *model, uint32_t trained,
     const classes_t *classes, uint32_t place, answer_t answer) {
     return classes->record && place < UINT32_MAX
@@ -193,7 +194,7 @@ static edgelora_status_t answer_check(const edgelora_model_t *model, uint32_t tr
         : target_check(model, tensor_size(model, trained), answer.label, answer.target);
 }
 
-// The loss of what a forward pass left behind, and its error.
+// Computes loss and error from the output of the last forward pass.
 static int32_t loss_of(
     edgelora_session_t *s, const source_t *last_frame, answer_t answer, purpose_t purpose) {
     const edgelora_model_t *model = session_model(s);
@@ -208,7 +209,7 @@ static int32_t loss_of(
     return loss;
 }
 
-// Has the loss put an error there?
+// Records and returns whether the loss has written a nonzero error.
 static bool arrives(edgelora_session_t *s, edgelora_op_state_t *l, uint32_t tensor) {
     l->arrived = any_s8(arena_at(s, l->at[EDGELORA_ERROR]), tensor_size(session_model(s), tensor));
     return l->arrived;

@@ -3,7 +3,7 @@
 
 #include "training/block.h"
 
-// Shift that brings values with these bits (the OR of their magnitudes) into [-127, 127].
+// Right shift that brings values into [-127, 127]; bits: the OR of their magnitudes.
 static inline int32_t block_shift_of(uint32_t bits) {
     int32_t n = bit_length(bits) - 7;
     return n < 0 ? 0 : n;
@@ -31,7 +31,7 @@ EDGELORA_HOT int32_t edgelora_error_add_s8(
     int8_t *e, uint32_t count, int32_t exponent, const int8_t *more, int32_t more_exponent) {
     EDGELORA_ASSERT(e != more);
     int32_t top = exponent > more_exponent ? exponent : more_exponent, v[EDGELORA_PIECE];
-    edgelora_block_t block = {e, 0, 0}; // in place: a piece is read before it is written
+    edgelora_block_t block = {e, 0, 0}; // in place: each piece is read before it is written
     while (block.count < count) {
         uint32_t n = count - block.count < EDGELORA_PIECE ? count - block.count : EDGELORA_PIECE;
         for (uint32_t i = 0; i < n; ++i) {

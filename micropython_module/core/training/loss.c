@@ -1,5 +1,4 @@
-// The losses in integers (SPEC.md, section 4).
-// SPDX-License-Identifier: MIT
+// Losses in integers (SPEC.md, section 4). SPDX-License-Identifier: MIT
 
 #include "graph.h"
 #include "training/block.h"
@@ -7,7 +6,7 @@
 
 enum { LN_2 = 2839 }; // 2^12 ln 2
 
-// Q12, v >= 1
+// log2(v), Q12, v >= 1
 static int32_t log2_q12(uint32_t v) {
     EDGELORA_ASSERT(v >= 1);
     int n = bit_length(v) - 1;
@@ -24,7 +23,7 @@ static int32_t log2_q12(uint32_t v) {
     return (int32_t)(((uint32_t)n << 12) + bits);
 }
 
-// Q16, exp(-d * scale) for d <= 255
+// exp(-d * scale), Q16, for d <= 255
 static uint32_t exp_q16(const edgelora_model_t *model, uint32_t d) {
     EDGELORA_ASSERT(d <= 255);
     uint32_t w = 1u << 16;
@@ -50,7 +49,7 @@ static int32_t largest_logit(const int8_t *q, uint32_t n) {
     return top;
 }
 
-// The weights' sum, Q16.
+// Sum of exp(-(top - q) * scale) over q, s8 [n], Q16.
 static uint32_t weight_sum(
     const edgelora_model_t *model, const int8_t *q, uint32_t n, int32_t top) {
     uint32_t sum = 0;
@@ -60,7 +59,7 @@ static uint32_t weight_sum(
     return sum;
 }
 
-// Q15, of a weight, Q16, in their sum, which is at most 256 * 2^16
+// w / sum, Q15; w: Q16, sum: Q16, at most 256 * 2^16
 static uint32_t probability(uint32_t w, uint32_t sum) {
     EDGELORA_ASSERT(sum && w <= 1u << 16 && sum <= 256u << 16);
     return ((w << 15) + sum / 2) / sum;
@@ -72,7 +71,7 @@ int32_t edgelora_logits_error(
     int32_t top = largest_logit(q, n);
     uint32_t sum = weight_sum(model, q, n, top);
     int32_t loss = nats(model, (uint32_t)(top - q[label]), sum);
-    for (uint32_t i = n; i-- > 0;) { // from the last down: error may lie over q
+    for (uint32_t i = n; i-- > 0;) { // last first, as error may overlap q
         uint32_t p = probability(exp_q16(model, (uint32_t)(top - q[i])), sum);
         error[i] = (int32_t)p - (i == label ? 32768 : 0);
     }
@@ -89,13 +88,13 @@ static int32_t cross_entropy(const edgelora_model_t *model, const int8_t *q, uin
     return loss;
 }
 
-// The sigmoid of a logit d with w = 2^16 + exp(-|d|): Q15
+// Sigmoid of a logit d, Q15; w = 2^16 + exp(-|d|), Q16
 static int32_t sigmoid(int32_t d, uint32_t w) {
     int32_t positive = (int32_t)(0x80000000u / w); // [2^14, 2^15]
     return d >= 0 ? positive : 32768 - positive;
 }
 
-// A logit q - zp against target g in {0, 1}: its loss; p: Q15, sigmoid minus g
+// Loss of a logit d = q - zp for target g in {0, 1}; p: sigmoid minus g, Q15
 static int32_t binary_cross_entropy(
     const edgelora_model_t *model, int32_t d, int32_t g, int32_t *p) {
     uint32_t v = abs_u32(d), w = (1u << 16) + exp_q16(model, v);

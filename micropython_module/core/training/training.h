@@ -7,37 +7,37 @@
 #include "edgelora.h"
 #include "fixed.h"
 
-// The loss tensor q, s8 [n] with zero point zp, and what it should be. e: s8 [n], its error; row:
-// s32 [n] scratch for cross-entropy. Returns the loss.
+// Computes the loss of a tensor q, s8 [n] with zero point zp, for a label or target. e: s8 [n], the
+// error, in units of 2^exponent; row: s32 [n], scratch for cross-entropy. Returns the loss.
 typedef struct {
     const int8_t *q;
     uint32_t n;
     int32_t zp;
     uint32_t label;       // cross-entropy
-    const int8_t *target; // s8 [n], the others
+    const int8_t *target; // s8 [n], other losses
 } edgelora_loss_input_t;
 int32_t edgelora_loss(const edgelora_model_t *model, const edgelora_loss_input_t *input,
     int32_t *row, int8_t *e, int32_t *exponent);
 
-// Probabilities of logits q, s8 [n] with zero point zp, as the loss of the model counts them: Q15.
+// Probabilities of logits q, s8 [n] with zero point zp, as in the model's loss, Q15.
 void edgelora_logits_probable(
     const edgelora_model_t *model, const int8_t *q, uint32_t n, int32_t zp, uint16_t *p);
 
-// The loss of logits q, s8 [n], as cross-entropy counts it: 1/4096 nat.
+// Cross-entropy of logits q, s8 [n], in 1/4096 nat.
 int32_t edgelora_logits_loss(
     const edgelora_model_t *model, const int8_t *q, uint32_t n, uint32_t label);
 
-// The same, and their error, s32 [n], Q15: probabilities, less 1 at the label. It may lie over q.
+// The same, with the error, s32 [n], Q15: probabilities, minus 1 at the label. error may overlap q.
 int32_t edgelora_logits_error(
     const edgelora_model_t *model, const int8_t *q, uint32_t n, uint32_t label, int32_t *error);
 
-// An error that pushes a value beyond the int8 grid is 0: there is nothing left to learn there.
+// Clears an error that would push a saturated value beyond the int8 range.
 static inline int32_t edgelora_within_grid(int32_t error, int8_t q) {
     return (q == 127 && error < 0) || (q == -128 && error > 0) ? 0 : error;
 }
 
-// Makes room for a product of this exponent; returns the shift that brings the product to the
-// gradient's.
+// Prepares a gradient for adding a product of this exponent; returns the shift from the product's
+// exponent to the gradient's.
 int32_t edgelora_gradient_open(edgelora_matrix_t *m, int32_t *gradient, int32_t exponent);
 typedef struct {
     uint32_t stream;
@@ -46,9 +46,9 @@ typedef struct {
     uint16_t threshold;
     uint8_t shift; // of the learning rate: 16 for B, 15 for A
     uint8_t momentum;
-    bool decays; // B, whose 0 is the base
+    bool decays; // B only: weight decay pulls it toward 0, the base
 } edgelora_update_t;
-enum { EDGELORA_WEIGHT_DECAY = 6, EDGELORA_SCALE_FALL = 5 }; // shifts: of a B toward 0, of a scale
+enum { EDGELORA_WEIGHT_DECAY = 6, EDGELORA_SCALE_FALL = 5 }; // shifts: decay of B, of a scale
 void edgelora_matrix_update(uint8_t *arena, edgelora_matrix_t *m, const edgelora_update_t *update);
 
 // Offsets of a matrix's training state in the arena.

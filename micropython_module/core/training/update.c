@@ -3,7 +3,8 @@
 
 #include "training/training.h"
 
-// For loops: as constants, compilers for Cortex-M0+ make them anew for each element.
+// Keeps a constant in a register: compilers for Cortex-M0+ would rebuild it for each element of a
+// loop.
 #define IN_REGISTER(v) __asm("" : "+r"(v))
 
 int32_t edgelora_gradient_open(edgelora_matrix_t *m, int32_t *gradient, int32_t exponent) {
@@ -23,7 +24,7 @@ int32_t edgelora_gradient_open(edgelora_matrix_t *m, int32_t *gradient, int32_t 
     return m->exponent - exponent;
 }
 
-// The tensor's scale follows the gradient's mean magnitude: up at once, down by 1/32 an update.
+// The matrix's scale follows the gradient's mean magnitude: up at once, down by 1/32 per update.
 static void scale_follow(edgelora_matrix_t *m, uint32_t mean, int32_t exponent) {
     EDGELORA_ASSERT(mean && mean <= 1u << 15);
     int z = 16 - bit_length(mean);
@@ -64,13 +65,12 @@ EDGELORA_KERNEL static uint32_t gradient_sum(const int32_t *v, uint32_t count, i
     return sum;
 }
 
-// The rule for an element, in three steps that go over many each: a Cortex-M0+ has registers for
-// one.
+// The update rule, in three loops: the registers of a Cortex-M0+ suffice for one step at a time.
 
 enum { MAX_U = EDGELORA_MAX_MEAN, MAX_MASTER = EDGELORA_MAX_MASTER };
 
-// The gradient becomes u, Q11: itself in units of its scale. |gradient >> h| < 2^15; reciprocal: up
-// to 2^16; n: 0..31
+// Normalizes the gradient in place to u, Q11, in units of its scale. |gradient >> h| < 2^15;
+// reciprocal: up to 2^16; n: 0..31
 EDGELORA_KERNEL static void normalize(
     int32_t *gradient, uint32_t count, int32_t h, uint32_t reciprocal, int32_t n) {
     EDGELORA_ASSERT(h >= 0 && h <= 16 && n >= 0 && n <= 31);
@@ -86,7 +86,7 @@ EDGELORA_KERNEL static void normalize(
     }
 }
 
-// u becomes its running mean, which stays between the two.
+// Updates the running mean and replaces u by it; the new mean lies between the old one and u.
 EDGELORA_KERNEL static void smooth(int32_t *u, int16_t *mean, uint32_t count, int32_t momentum) {
     EDGELORA_ASSERT(momentum >= 1 && momentum <= EDGELORA_MAX_MOMENTUM);
     const int32_t half = 1 << (momentum - 1);
@@ -96,9 +96,8 @@ EDGELORA_KERNEL static void smooth(int32_t *u, int16_t *mean, uint32_t count, in
     }
 }
 
-// The masters go against u, |u| <= MAX_U, which may decay toward a master of 0, the base: without a
-// gradient, B fades. z: number of the first draw in its stream; a draw's upper 16 bits are those
-// that its last product has.
+// Moves the masters against u, |u| <= MAX_U, plus weight decay toward 0, the base, if `decays`. z:
+// stream state of the first draw; a draw's upper 16 bits are those of its last product.
 EDGELORA_KERNEL static void move(int16_t *master, int8_t *weight, const int32_t *u, uint32_t count,
     uint32_t z, const edgelora_update_t *update) {
     const int32_t rate = update->learning_rate, shift = update->shift,
@@ -121,7 +120,7 @@ EDGELORA_KERNEL static void move(int16_t *master, int8_t *weight, const int32_t 
     }
 }
 
-// How many of the first elements move, or are left alone.
+// Length of the leading run of elements that move (move true) or stay (move false).
 EDGELORA_HOT static uint32_t run_of(
     const int32_t *u, uint32_t count, uint32_t threshold, bool move) {
     const int32_t *at = u, *end = u + count;
@@ -140,7 +139,7 @@ EDGELORA_HOT void edgelora_matrix_update(
     if (!m->is_set) {
         return;
     }
-    m->is_set = false; // from here on the gradient is room for u
+    m->is_set = false; // from here on the gradient's memory holds u
     uint32_t bits = gradient_bits(gradient, m->count);
     if (!bits) {
         return;
@@ -151,13 +150,13 @@ EDGELORA_HOT void edgelora_matrix_update(
     uint32_t sum = gradient_sum(gradient, m->count, h);
     scale_follow(m, (sum + m->count - 1) / m->count, exponent);
 
-    // beyond 2^31 times its scale, what is not 0 is beyond the limit
+    // n < 0: the gradient exceeds 2^31 times its scale, so that any nonzero element saturates
     int32_t n = 20 + m->scale_exponent - exponent;
     normalize(gradient, m->count, h, n < 0 ? MAX_U : 0x80000000u / m->scale, clamp_s32(n, 0, 31));
     int16_t *master = (int16_t *)(void *)(arena + matrix_master(m));
     int16_t *momentum = (int16_t *)(void *)(arena + matrix_momentum(m));
     int8_t *weight = (int8_t *)(arena + m->at);
-    for (uint32_t i = 0, n; i < m->count; i += n) { // n elements that move
+    for (uint32_t i = 0, n; i < m->count; i += n) { // n: elements that move
         int32_t *u = gradient + i;
         n = m->count - i;
         if (update->threshold) {
