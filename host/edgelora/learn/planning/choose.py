@@ -1,9 +1,9 @@
-"""A budget in, a configuration out: ranks, mode, micro-batch and what to compute again, so that all of it fits.
+"""Chooses a configuration for a memory budget: ranks, mode, micro-batch and the outputs to recompute.
 
-Which ranks are worth what is `sensitivity`'s to say; gains of layers are taken to add up. For each mode two exact
-knapsacks over the layers' ranks (multiple choice; Dudzinski and Walukiewicz, 1987), one by the bytes of the adapter
-file and one by those of the arena, leave the configurations that no cheaper one equals: the frontier. Its
-members' arenas are asked of the device's own planner, and of those that fit, the one of the highest gain is chosen.
+`sensitivity` estimates the gain of each rank; gains of layers are assumed to add up. Each mode solves two exact
+multiple-choice knapsacks over the layers' ranks (Dudzinski and Walukiewicz, 1987), one by bytes of the adapter file and
+one by bytes of the arena. They leave the frontier: configurations whose gain no cheaper one reaches. The device's own
+planner computes the arenas of these; the configuration that fits and has the highest gain is chosen.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from edgelora.learn.training.samples import Samples
 from .sensitivity import METHODS, Sensitivity, sensitivity
 
 UNITS = {"ablation": "nats of loss", "gradient": "shares of the gradient's energy"}
-WORTH = 0.02  # of the highest gain: what a larger budget has to buy to be told of
+WORTH = 0.02  # of the highest gain: the least additional gain for which a larger budget is suggested
 Costs = dict[int, dict[int, int]]  # by op and rank
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Bytes: of the arena and, if it matters, of the adapter file."""
+    """Limits in bytes: of the arena and, if not None, of the adapter file."""
 
     ram: int
     adapter: int | None = None
 
     def share(self, arena_bytes: int, adapter_bytes: int) -> float:
-        """Of what is scarcer: at most 1 if both fit."""
+        """The used share of the scarcer memory: at most 1 if both fit."""
         return max(arena_bytes / self.ram, adapter_bytes / self.adapter if self.adapter else 0.0)
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A configuration. gain: as its `Sensitivity` tells; recompute: by op, 1 = not kept; arena_bytes: so."""
+    """A configuration. gain: by its `Sensitivity`; recompute: by op, 1 = not kept; arena_bytes: with that."""
 
     recipe: Recipe
     gain: float
@@ -57,7 +57,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """frontier: of all modes, by gain, with everything kept; beyond: the next one that is worth a larger budget."""
+    """frontier: of all modes, by gain, nothing recomputed; beyond: the next candidate that is worth a larger budget."""
 
     budget: Budget
     chosen: Candidate
@@ -67,7 +67,7 @@ class Choice:
 
     @property
     def unit(self) -> str:
-        """Of gains."""
+        """The unit of gains."""
         return UNITS[self.sensitivities[0].method]
 
 
@@ -82,7 +82,7 @@ def choose(
 ) -> Choice:
     """The configuration of the highest expected gain on these samples within a budget.
 
-    Layers are those of the recipe's placement; its micro-batch is lowered where a layer has too many positions for it.
+    Layers are those of the recipe's placement; its micro-batch is lowered if a layer has too many positions for it.
     Raises ValueError, naming the smallest configuration that works, if none fits.
     """
     return choices(elm, samples, recipe, modes, method, progress).within(budget)
@@ -96,7 +96,7 @@ def choices(
     method: str = METHODS[0],
     progress: Progress = no_progress,
 ) -> Choices:
-    """What `choose` chooses from: what takes long of it, and no budget changes."""
+    """The candidates for `choose`: the part that takes long and does not depend on the budget."""
     recipes = [replace(recipe, mode=mode, cache="none", given_ranks=None) for mode in modes]
     measured = tuple(sensitivity(elm, samples, mine, method, progress) for mine in recipes)
     pool = [one for mine, gains in zip(recipes, measured, strict=True) for one in _candidates(elm, mine, gains)]
@@ -107,7 +107,7 @@ def choices(
 
 @dataclass(frozen=True)
 class Choices:
-    """Configurations of a base for somebody's samples."""
+    """Configurations of a base for one user's samples."""
 
     elm: bytes
     candidates: tuple[Candidate, ...]
@@ -132,7 +132,7 @@ class Choices:
 
 
 def frontier(gains: dict[int, dict[int, float]], costs: Costs) -> list[dict[int, int]]:
-    """Ranks by op of every allocation that no cheaper, or equally cheap, one equals in gain; the empty one is first."""
+    """Ranks by op of every allocation that has more gain than all that cost no more; the empty one is first."""
     best: list[tuple[int, float, dict[int, int]]] = [(0, 0.0, {})]
     for op, by_rank in gains.items():
         grown = best + [
@@ -161,7 +161,7 @@ def file_costs(model: QuantModel, measured: Sensitivity) -> Costs:
 
 
 def _candidates(elm: bytes, recipe: Recipe, measured: Sensitivity) -> list[Candidate]:
-    """Both frontiers of a mode and, as no knapsack knows what passes take, each layer alone; with everything kept."""
+    """Both frontiers of a mode and, as knapsacks ignore the buffers of passes, each layer alone; nothing recomputed."""
     model = unpack_model(elm)
     alone = [{op: rank} for op, gains in measured.gains.items() for rank, gain in gains.items() if gain]
     by_arena: Costs = {op: {} for op in measured.gains}
@@ -183,13 +183,13 @@ def _layout(elm: bytes, recipe: Recipe, recompute: bytes | None = None) -> Layou
 
 
 def _lasting_bytes(elm: bytes, recipe: Recipe) -> int:
-    """What adapters take of the arena whatever else is in it: matrices, their training state, and t."""
+    """Bytes of the arena that adapters always take: matrices, their training state, and t."""
     layout = _layout(elm, recipe)
     return sum(r.size for r in layout.regions if r.op >= 0 and (r.name == "t" or r.death - r.birth >= layout.steps - 1))
 
 
 def _best_fitting(elm: bytes, pool: Sequence[Candidate], budget: Budget) -> Candidate | None:
-    """Of a pool, sorted by falling gain, the first within the budget, or a better one that fits by computing again."""
+    """The first of a pool, sorted by falling gain, that fits the budget, or a better one that fits by recomputing."""
     small = [one for one in pool if not budget.adapter or one.adapter_bytes <= budget.adapter]
     best = next((one for one in small if one.arena_bytes <= budget.ram), None)
     for mode in dict.fromkeys(one.recipe.mode for one in small):
@@ -199,7 +199,7 @@ def _best_fitting(elm: bytes, pool: Sequence[Candidate], budget: Budget) -> Cand
 
 
 def _first_squeezed(elm: bytes, candidates: Sequence[Candidate], ram: int) -> Candidate | None:
-    """The first that fits with outputs computed again. By bisection, as less gain goes with less memory in a mode."""
+    """The first that fits with outputs recomputed. By bisection, as less gain takes less memory in a mode."""
     found, start, end = None, 0, len(candidates)
     while start < end:
         middle = (start + end) // 2
@@ -220,7 +220,7 @@ def _squeezed(elm: bytes, one: Candidate, ram: int) -> Candidate | None:
 
 
 def _unbeaten(pool: Sequence[Candidate]) -> list[Candidate]:
-    """Those of a pool, sorted by falling gain, that none with more gain undercuts in both sizes."""
+    """Drops from a pool, sorted by falling gain, what is no smaller in either size than one with more gain."""
     kept: list[Candidate] = []
     for one in pool:
         if all(one.arena_bytes < other.arena_bytes or one.adapter_bytes < other.adapter_bytes for other in kept):
@@ -229,7 +229,7 @@ def _unbeaten(pool: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _refusal(elm: bytes, pool: Sequence[Candidate], budget: Budget) -> str:
-    """What to say when nothing fits: the smallest configuration, an adapter on one layer."""
+    """The message if nothing fits: names the smallest configuration, an adapter on one layer."""
     alone = [one for one in pool if sum(map(bool, one.recipe.given_ranks or ())) == 1]
     smallest = min(alone, key=lambda one: budget.share(one.arena_bytes, one.adapter_bytes))
     arena, size = smallest_arena(elm, smallest.recipe), smallest.adapter_bytes

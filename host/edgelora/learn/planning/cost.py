@@ -1,9 +1,9 @@
-"""What an inference, a training step and an update take on a board: cycles, time and energy, without the board.
+"""Predicts what an inference, a training step and an update cost on a board: cycles, time and energy.
 
 The cycles of a pass are those of its ops' kernels (terms.py), of the loss and of the updates: counts times the board's
-cycles for each, which were fitted to measurements of the board (benchmarks/cost.py). Which kernel runs is asked of the
-core itself. What depends on data is taken as it is on average: fused activations stop half of the errors, a trained A
-has no zeros, and no error vanishes.
+cycles for each, which were fitted to measurements of the board (benchmarks/cost.py). The core itself says which kernel
+runs. Data-dependent costs are averages: fused activations stop half of the errors, a trained A has no zeros, and no
+error vanishes.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from edgelora.core.twin.session import Scratch
 from . import terms
 from .terms import Layer, Step
 
-# in the backward pass: what the error of an input takes
+# tensors that the backward pass reads for the error of an input
 READS_INPUT = ("max_pool", "lookup", "minimum", "maximum", "prelu")
 READS_OTHER = ("multiply", "minimum", "maximum", "prelu")
 READS_OUTPUT = ("softmax",)
-LASTING = ("history",)  # outputs that can't be computed again
+LASTING = ("history",)  # outputs that can't be recomputed
 Terms = tuple[tuple[str, float], ...]
 
 
@@ -33,8 +33,7 @@ Terms = tuple[tuple[str, float], ...]
 class Cost:
     """Predicted cycles. step_cycles: one training sample with its share of an update; 0 in mode "infer".
 
-    ops: (forward, backward) of each; forward with the adapter and, in a training step, with what is kept of it and
-    computed again.
+    ops: (forward, backward) of each op in a training step; forward includes the adapter and recomputed outputs.
     """
 
     infer_cycles: int
@@ -55,7 +54,7 @@ class Cost:
 
     @property
     def update_joules(self) -> float | None:
-        """Energy of a micro-batch's samples and the update, an estimate; None: the board's power is not known."""
+        """Estimated energy of a micro-batch's samples and the update; None if the board's power is unknown."""
         return None if self.active_watts is None else self.micro_batch * self.step_us * 1e-6 * self.active_watts
 
 
@@ -69,9 +68,9 @@ def predict(
     board: BoardProfile,
     frames: int = 1,
 ) -> Cost | None:
-    """The cost of a session on a `.elm`, configured as for `twin.layout`; None: the board was not measured.
+    """The cost of a session on a `.elm`, configured as for `regions.layout`; None if the board was not measured.
 
-    An inference is of a whole sample of `frames`, which only networks with history have more than one of.
+    An inference takes a whole sample of `frames`; only networks with history have more than one.
     """
     if board.cycles is None or board.clock_hz is None:
         return None
@@ -96,18 +95,18 @@ def predict(
 
 @dataclass(frozen=True)
 class Passes:
-    """Terms of a session's passes. infer, forward and backward have those of each op, the latter two of a step."""
+    """Terms of a session's passes. infer, forward, backward: of each op; the latter two are of a training step."""
 
     infer: tuple[Terms, ...]
     forward: tuple[Terms, ...]
     backward: tuple[Terms, ...]
-    call: Terms  # of an inference
+    call: Terms  # once per inference
     loss: Terms
     update: Terms
 
 
 def passes_of(elm: bytes, ranks: bytes, mode: str, momentum: int, recompute: bytes | None, frames: int = 1) -> Passes:
-    """What the passes of a session consist of. ValueError if ranks or flags are not those of the model's ops."""
+    """The terms of a session's passes. ValueError unless ranks and flags are as many as the model's ops."""
     network = _network(elm)
     ops = range(len(network.layers))
     if len(ranks) != len(ops) or (recompute and len(recompute) != len(ops)):
@@ -158,7 +157,7 @@ def _steps(network: _Network, needs: list[bool], trains_a: list[bool], recompute
 
 
 class _Network:
-    """A model's ops with the terms of their kernels, each made once."""
+    """A model's ops with the terms of their kernels, each computed once."""
 
     def __init__(self, elm: bytes) -> None:
         model = unpack_model(elm)
@@ -185,7 +184,7 @@ class _Network:
         return needs
 
     def room(self, ranks: bytes, needs: list[bool]) -> int:
-        """Bytes of scratch that the session has."""
+        """Bytes of the session's scratch memory."""
         sizes = [self._scratch(i, ranks[i], backward)[1] for i, backward in enumerate(needs)]
         return max(*sizes, self._loss_row if any(needs) else 0)
 
@@ -199,7 +198,7 @@ class _Network:
         return tuple(terms.backward(self.layers[op], rank, step, fast))
 
     def update(self, ranks: bytes, trains_a: bool, momentum: int) -> Terms:
-        """Of all matrices that train."""
+        """The terms of an update of all trained matrices."""
         found: list[tuple[str, float]] = []
         for layer, rank in zip(self.layers, ranks, strict=True):
             for count in (rank * layer.outputs, rank * layer.inputs if trains_a else 0):

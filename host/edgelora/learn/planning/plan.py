@@ -24,7 +24,7 @@ from .cost import predict
 class LayerPlan:
     """One op. macs, adapter_macs: multiply-accumulates of an inference; adapter_bytes: B and, if stored, A.
 
-    activation: what becomes of its output in a training step: "used at once", "kept" for the backward pass, or
+    activation: the fate of its output in a training step: "used at once", "kept" for the backward pass, or
     "recomputed"; a history's is "held" from frame to frame.
     """
 
@@ -42,11 +42,11 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """ram_bytes: the limit; recompute: by op, 1 = not kept; recompute_macs: what that costs a training step.
+    """ram_bytes: the limit; recompute: by op, 1 = not kept; recompute_macs: its cost in a training step.
 
-    arena_bytes is what the device's own planner answers; adapter_bytes is the `.ela` file's size; ranks, one an op,
-    rank is the highest. Microseconds (step: one training sample with its share of an update) and joules (of a
-    micro-batch and its update) are predicted; None where the board was not measured.
+    arena_bytes: by the device's own planner; adapter_bytes: the `.ela` file's size; ranks: one per op; rank: the
+    highest. Microseconds (step: one training sample with its share of an update) and joules (of a micro-batch and its
+    update) are predictions; None if the board was not measured.
     """
 
     base_id: str
@@ -68,7 +68,7 @@ class Plan:
     infer_us: float | None = None
     step_us: float | None = None
     update_joules: float | None = None
-    signal: Signal | None = None  # what inputs are made of
+    signal: Signal | None = None  # the sensor's signal that inputs are made from
 
     @property
     def fits(self) -> bool:
@@ -97,7 +97,7 @@ class Plan:
 
 
 def layer_plans(model: QuantModel, settings: Settings, layout: Layout | None = None) -> tuple[LayerPlan, ...]:
-    """The table of a model's ops with adapters; `layout` tells what becomes of activations."""
+    """One `LayerPlan` for each op of a model; `layout` says which activations are kept."""
     ranks, plans = settings.ranks, []
     for i, op in enumerate(model.ops):
         source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
@@ -123,7 +123,7 @@ def layer_plans(model: QuantModel, settings: Settings, layout: Layout | None = N
 def plan(elm: bytes, board: BoardProfile, recipe: Recipe) -> Plan:
     """Plans a training session of this recipe on a `.elm` model for a board, within the recipe's RAM or the board's.
 
-    Raises ValueError if it is given too little RAM; a plan that is merely too large for the board says so (`fits`).
+    Raises ValueError if the recipe's RAM is too small; a plan that only exceeds the board's RAM says so (`fits`).
     """
     model = unpack_model(elm)
     ranks = recipe.ranks(model)

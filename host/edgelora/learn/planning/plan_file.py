@@ -1,7 +1,7 @@
-"""Plans in files: what `edgelora plan -o` saves and `--plan` uses, JSON.
+"""Plan files: `edgelora plan -o` saves them and `--plan` reads them; JSON.
 
-A plan names the base that it is for, and what it promised of arena and adapter: both are reckoned anew when it is read,
-so that a damaged file, or one of a version that plans otherwise, is told apart.
+A plan names its base and the planned sizes of arena and adapter. Reading computes both sizes again, to detect a damaged
+file or one of a version that plans differently.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .plan import Plan, plan
 
 KIND, VERSION = "edgelora plan", 1
 PROMISED = ("arena_bytes", "adapter_bytes")
-LEFT_OUT = ("rank", "placement")  # of the recipe: the ranks say it
+LEFT_OUT = ("rank", "placement")  # fields of the recipe that its ranks replace
 
 
 class PlanError(EdgeloraError, ValueError):
@@ -38,7 +38,7 @@ def save_plan(path: Path, result: Plan, recipe: Recipe) -> None:
 
 
 def load_plan(path: Path, elm: bytes) -> Recipe:
-    """The recipe in a plan made for this `.elm`. Raises PlanError if it is of another base, damaged or outdated."""
+    """The recipe in a plan made for this `.elm`. Raises PlanError if it is for another base, damaged or outdated."""
     data = _read(path)
     base_id = formats_elm.base_id(elm).hex()
     if data["base_id"] != base_id:

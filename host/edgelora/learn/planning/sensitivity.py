@@ -1,11 +1,11 @@
-"""How much an adapter of each layer is worth on somebody's samples: expected gains by op and rank.
+"""Estimates how much each layer's adapter helps on one user's samples: expected gains by op and rank.
 
-Two methods, both by the integer twin, so that any network that the board trains can be asked:
+Two methods, both by the integer twin, so that they work for every network that the board can train:
 
-- "ablation": an adapter of a high rank everywhere is trained for a short while by the recipe; then all but r of a
-  layer's directions are taken away, and the loss tells what they were worth. (Importance of trained triplets: AdaLoRA,
-  Zhang et al., 2023, arXiv:2303.10512; measured by removal rather than by a gradient that has shrunk by then.)
-- "gradient": the part of the untrained layer's weight gradient that rank r can follow: the energy of its r largest
+- "ablation": trains a high-rank adapter of all layers briefly by the recipe, then removes all but r of a layer's
+  directions; the gain is what the loss says they were worth. (Importance of trained triplets: AdaLoRA, Zhang et al.,
+  2023, arXiv:2303.10512; measured by removal rather than by the gradient, which has shrunk by then.)
+- "gradient": the part of the untrained layer's weight gradient that rank r can represent: the energy of its r largest
   singular values or, with frozen A, of its projection on A's rows. (Choice of ranks by the first gradient: GoRA, He et
   al., 2025, arXiv:2502.12171; LoRA-GA, Wang et al., 2024, arXiv:2407.05000.)
 """
@@ -31,19 +31,19 @@ from edgelora.learn.training.twin_learner import TwinLearner, most_summed
 
 METHODS = ("ablation", "gradient")
 RANKS = (1, 2, 4, 8)
-SAMPLES = 128  # at most are looked at, of all classes alike
-TRIALS = 3  # of ablation, of other seeds
+SAMPLES = 128  # used at most, the same number of each class
+TRIALS = 3  # of ablation, each with another seed
 TRIAL_EPOCHS = 3
-BARE, WHOLE = (-1, 0), (-1, 1)  # a trial without any adapter, and with all of it
+BARE, WHOLE = (-1, 0), (-1, 1)  # keys of a trial: losses without and with the whole adapter
 Matrix = NDArray[np.float64]
 Gains = dict[int, dict[int, float]]
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """`gains[op][rank]`: of an adapter of that rank, growing with it; they add up over ops.
+    """`gains[op][rank]`: the gain of an adapter of that rank; it grows with the rank and adds up over ops.
 
-    ablation: nats of loss, of `base_loss`; gradient: shares of the whole gradient's energy.
+    Units: ablation: nats of loss, out of `base_loss`; gradient: shares of the whole gradient's energy.
     """
 
     method: str
@@ -52,14 +52,14 @@ class Sensitivity:
     base_loss: float | None = None
 
     def of(self, ranks: Sequence[int]) -> float:
-        """The expected gain of a rank for each op, 0 = none."""
+        """The expected gain of these ranks, one for each op, 0 = none."""
         return sum(self.gains[op][rank] for op, rank in enumerate(ranks) if rank)
 
 
 def sensitivity(
     elm: bytes, samples: Samples, recipe: Recipe, method: str = METHODS[0], progress: Progress = no_progress
 ) -> Sensitivity:
-    """Expected gains of all layers that the recipe's placement names, in the recipe's mode."""
+    """Expected gains of all layers in the recipe's placement, in its mode."""
     if method not in METHODS:
         raise InputError(f"method {method!r}: give one of {', '.join(METHODS)}")
     measure = _ablated if method == "ablation" else _followed
@@ -67,7 +67,7 @@ def sensitivity(
 
 
 def spread(samples: Samples, most: int) -> Samples:
-    """At most `most` samples, evenly out of each class."""
+    """At most `most` samples, evenly from each class."""
     if len(samples) <= most:
         return samples
     by_class = np.argsort(samples.y, kind="stable")
@@ -77,7 +77,7 @@ def spread(samples: Samples, most: int) -> Samples:
 
 
 def possible_ranks(model: QuantModel, op: int) -> list[int]:
-    """Ranks of `RANKS` that an op can carry (SPEC.md, section 9) and has a use for: as many as it has outputs."""
+    """Ranks of `RANKS` that an op supports (SPEC.md, section 9), at most its number of outputs."""
     outputs, inputs = layer_size(model, op)
     most = min(_highest_rank(model, op), outputs, inputs)
     return [rank for rank in RANKS if rank <= most]
@@ -96,7 +96,7 @@ def _highest_rank(model: QuantModel, op: int) -> int:
 
 
 def _ablated(elm: bytes, samples: Samples, recipe: Recipe, say: Progress) -> Sensitivity:
-    """The mean of several trials, of other seeds: short ones or, where these don't lower the loss, the recipe's own."""
+    """The mean of trials with different seeds: short runs or, if these don't lower the loss, the recipe's own."""
     able = _candidates(unpack_model(elm), recipe)
     seeds = [(recipe.seed + k) % (LIMITS["seed"][1] + 1) for k in range(TRIALS)]
     for epochs in sorted({TRIAL_EPOCHS, max(TRIAL_EPOCHS, recipe.epochs)}):
@@ -115,7 +115,7 @@ def _ablated(elm: bytes, samples: Samples, recipe: Recipe, say: Progress) -> Sen
 def _trial(
     elm: bytes, samples: Samples, recipe: Recipe, able: dict[int, list[int]], say: Progress
 ) -> dict[tuple[int, int], float]:
-    """Losses in nats by (op, rank), with but so many of that op's directions left, and of `BARE` and `WHOLE`."""
+    """Losses in nats by (op, rank), with only `rank` of that op's directions left, and of `BARE` and `WHOLE`."""
     model = unpack_model(elm)
     highest = {op: possible[-1] for op, possible in able.items()}
     recipe = replace(recipe.with_ranks(model, highest), cache="none")
@@ -150,12 +150,12 @@ def _largest(layer: AdapterLayer, count: int) -> AdapterLayer:
 
 
 def _growing(gains: dict[int, float]) -> dict[int, float]:
-    """A higher rank can do what a lower one can: what was measured below that, or below 0, is noise."""
+    """Makes gains grow with the rank: higher ranks include lower ones, so a drop, or a gain below 0, is noise."""
     return dict(zip(gains, np.maximum.accumulate([max(0.0, gain) for gain in gains.values()]).tolist(), strict=True))
 
 
 def _summing_to(total: float, gains: Gains) -> Gains:
-    """Scaled so that all layers at their highest ranks gain `total`: taken away one by one, they overlap."""
+    """Gains scaled so that all layers at their highest ranks gain `total`; those measured one by one overlap."""
     whole = sum(max(by_rank.values()) for by_rank in gains.values())
     return {
         op: {rank: gain * total / whole if whole else 0.0 for rank, gain in by_rank.items()}
@@ -164,7 +164,7 @@ def _summing_to(total: float, gains: Gains) -> Gains:
 
 
 def _candidates(model: QuantModel, recipe: Recipe) -> dict[int, list[int]]:
-    """The ranks to choose among for each op that the recipe's placement names."""
+    """The ranks to choose from, for each op in the recipe's placement."""
     return {op: possible_ranks(model, op) for op in placed(model.ops, recipe.placement, model.trainable)}
 
 
@@ -196,10 +196,10 @@ def _projected(gradient: Matrix, a: NDArray[np.int8]) -> float:
 
 
 def weight_gradients(elm: bytes, samples: Samples, ops: Sequence[int], progress: Progress) -> dict[int, Matrix]:
-    """Of the mean loss with respect to the int8 weights [O, K] of these ops, all in one unit.
+    """Gradients of the mean loss by the int8 weights [O, K] of these ops, all in one unit.
 
-    With A = 0 an adapter changes nothing, and where B's columns are unit vectors, A's gradient (SPEC.md, section 5) is
-    that of the rows of W which they name: a few passes of training with rank-32 adapters give all of them.
+    With A = 0 an adapter changes nothing. If B's columns are unit vectors, A's gradient (SPEC.md, section 5) is that
+    of the rows of W that they select, so a few training passes with rank-32 adapters yield all rows.
     """
     model = unpack_model(elm)
     sizes = {op: layer_size(model, op) for op in ops}

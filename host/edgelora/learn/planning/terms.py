@@ -1,8 +1,8 @@
-"""What the cycles of each kernel consist of: *terms*, named counts that follow from an op's shape and rank.
+"""Counts the work of each kernel in *terms*: named counts that follow from an op's shape and rank.
 
-A term's name begins with the part of the core that it is of. Its count says how often something happens: products of 4
-positions and 4 inputs, rows of weights, blocks, elements. cost.py multiplies the counts by a chip's cycles.
-How work is cut into blocks repeats the layouts of core/kernels/packed: a change there may need one here.
+A term's name begins with its part of the core. Its count says how often something happens: products of 4 positions and
+4 inputs, rows of weights, blocks, elements. cost.py multiplies the counts by a chip's cycles. The block sizes here
+repeat the layouts of core/kernels/packed: change both together.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from math import prod
 from edgelora.core.formats.network import MASK_KINDS, WEIGHT_KINDS, WINDOW_KINDS, Op, QuantModel
 
 Terms = Iterator[tuple[str, float]]
-LSTM_ROW, LSTM_PRODUCT = 4.4, 0.68  # of a gate: in rows and products of a plain layer, by four LSTMs on a Pico
-BLOCK_BYTES = 6144  # of packed values, that a convolution works on at a time
-CHUNK = 16  # groups of 4 values that a row is multiplied in at a time
-UP_BYTES = 512  # of B, unpacked at a time
-UP_GROUPS = 2  # of B, that a row takes along
+LSTM_ROW, LSTM_PRODUCT = 4.4, 0.68  # of a gate, in rows and products of a plain layer; from four LSTMs on a Pico
+BLOCK_BYTES = 6144  # of packed values that a convolution processes at a time
+CHUNK = 16  # groups of 4 values that a row multiplies at a time
+UP_BYTES = 512  # bytes of B unpacked at a time
+UP_GROUPS = 2  # groups of B that a row multiplies along with its weights
 STRIP = 8  # columns of a depthwise strip
 DENSE_TILE = 64  # inputs
 SMALL = (1 << 21) - (1 << 12)  # sums below are requantized faster
@@ -32,7 +32,7 @@ def groups_of(count: int) -> int:
 
 
 def left_alone(positions: int) -> int:
-    """Positions beside the groups of 4 that are reckoned alone: more than one are a group, padded."""
+    """Positions left over from groups of 4 that are computed singly: 0 or 1, as more make a padded group."""
     return int(positions > 4 and positions % 4 == 1)
 
 
@@ -44,9 +44,9 @@ def parts_of(count: int, size: int) -> int:
 class Layer:
     """An op's shape. inputs, outputs: K and O of its weights; fused: an activation masks its errors.
 
-    reads: elements of the kernel inside the input, over all positions; rows: of the parts along an axis that a
-    concatenate or slice moves. phases: of the input, along height and width, for each remainder of the stride: how
-    many positions, how many elements of the kernel read them.
+    reads: elements of the kernel inside the input, over all positions; rows: number of parts along an axis that a
+    concatenate or slice moves. phases: for height and width, for each remainder of the stride: (input positions,
+    elements of the kernel that read them).
     """
 
     kind: str
@@ -93,7 +93,7 @@ class Layer:
 
     @property
     def in_place(self) -> bool:
-        """A 1x1 convolution whose positions are the input's, of whole groups."""
+        """Whether it is a 1x1 convolution that reads the input in place: same positions, whole groups."""
         return self.taps == 1 and self.source[:2] == self.target[:2] and self.channels % 4 == 0 and not self.padded
 
 
@@ -121,7 +121,7 @@ def layer(model: QuantModel, index: int) -> Layer:
 
 
 def _phases(op: Op, axis: int, size: int) -> Iterator[tuple[int, int]]:
-    """(positions, elements of the kernel that read them) along one axis, of positions a stride apart."""
+    """(positions, elements of the kernel that read them) along one axis, for each set of positions a stride apart."""
     stride = op.stride[axis]
     for first in range(min(stride, size)):
         starts = (first + op.padding[axis] - k * op.dilation[axis] for k in range(op.kernel[axis]))
@@ -138,7 +138,7 @@ def _reads(op: Op, axis: int, size: int, outputs: int) -> int:
 
 
 def forward(layer: Layer, rank: int, whole_a: bool, fast: bool) -> Terms:
-    """An op's inference. whole_a: A's rows look at all inputs, also in a 1x1 convolution."""
+    """Terms of an op's inference. whole_a: A's rows read all inputs, also in a 1x1 convolution."""
     yield "op", 1
     if layer.kind in ("dense", "conv"):
         scanned = layer.inputs * rank
@@ -188,12 +188,12 @@ def _block_forward(g: Layer, rank: int, scanned: int) -> Terms:
 
 
 def blocks_of(quads: int, quad_bytes: int, fixed: int) -> int:
-    """Blocks that so many quads, groups of 4 positions, are worked on in."""
+    """The number of blocks in which `quads`, groups of 4 positions, are processed."""
     return parts_of(quads, max(1, (BLOCK_BYTES - fixed) // quad_bytes))
 
 
 def _gather(g: Layer) -> Terms:
-    """Packing of the inputs of all positions."""
+    """Packs the inputs of all positions."""
     if g.in_place:
         yield "pack.group", g.positions * groups_of(g.inputs)
     elif g.channels % 4 == 0:
@@ -310,12 +310,12 @@ def _other_forward(g: Layer) -> Terms:
     elif g.kind == "svdf_time":
         yield "plain.row", elements
         yield "plain.products", prod(g.source) // 2
-    elif g.kind != "constant":  # of two inputs: at most what an add takes
+    elif g.kind != "constant":  # ops with two inputs: at most the cost of an add
         yield "add", elements
 
 
 def _copies(rows: int, count: int, pitch: int) -> Terms:
-    """`rows` copies of `count` values, `pitch` apart in the longer tensor: by words where all is aligned."""
+    """`rows` copies of `count` values, `pitch` apart in the longer tensor: by words if all are aligned."""
     yield "copy.row", rows
     yield ("copy.word", rows * count / 4) if count % 4 == pitch % 4 == 0 else ("copy.value", rows * count)
 
@@ -325,9 +325,9 @@ def _copies(rows: int, count: int, pitch: int) -> Terms:
 
 @dataclass(frozen=True)
 class Step:
-    """What an op does in the backward pass. wanted: how many of its inputs get an error.
+    """An op's work in the backward pass. wanted: how many of its inputs get an error.
 
-    joined: elements of errors that are added to what is there; again: its output is computed again.
+    joined: elements of errors that are added to earlier ones; again: its output is recomputed.
     """
 
     trains_a: bool
@@ -337,7 +337,7 @@ class Step:
 
 
 def backward(layer: Layer, rank: int, step: Step, fast: bool) -> Terms:
-    """An op's step of the backward pass."""
+    """Terms of an op's backward pass."""
     yield "back", 1
     yield "back.join", step.joined
     if layer.fused:
@@ -374,7 +374,7 @@ def _outer(rows: int, count: int) -> Terms:
 
 
 def _products_over_positions(positions: int, quads: int, rank: int, quad_bytes: int) -> Terms:
-    """Sums of a matrix' gradient, of columns in quads. quad_bytes: of each, besides its values and sums."""
+    """Sums of a matrix's gradient over quads of columns. quad_bytes: bytes of a quad besides its values and sums."""
     groups, rows = min(groups_of(positions), CHUNK), min(rank, 4)
     blocks = blocks_of(quads, 32 * groups + 16 * rank + quad_bytes, 8 * groups * rows)
     chunks = parts_of(positions, 4 * CHUNK)
@@ -401,7 +401,7 @@ def _a_gradient(g: Layer, rank: int, fast: bool) -> Terms:
 
 
 def _columns(positions: int, groups: int, low_groups: int, part: int) -> tuple[int, int]:
-    """(quads of a block, columns done together) of kernels whose rows are columns of a matrix."""
+    """(quads per block, columns computed together) for kernels whose rows are columns of a matrix."""
     longest = max(groups, low_groups)
     rows = max(1, min(4, 1024 // (8 * longest)))
     fixed = 8 * longest * rows + 4 * part
@@ -428,7 +428,7 @@ def _branch_backward(g: Layer, rank: int, fast: bool) -> Terms:
 
 
 def _rows_backward(columns: int, rows: int, live: float) -> Terms:
-    """The sum of so many rows of weights, each times a value of which a share is not 0."""
+    """Sums `rows` rows of weights, each times a value; `live`: the share of values that are not 0."""
     tiles = parts_of(columns, DENSE_TILE)
     yield "dense_back.tile", tiles
     yield "dense_back.row", tiles * rows
@@ -436,7 +436,7 @@ def _rows_backward(columns: int, rows: int, live: float) -> Terms:
 
 
 def _unpacked(columns: int, rows: int, count: int) -> str:
-    """How columns of `count` values are unpacked: 4 at once where all is in whole groups."""
+    """The term that unpacks columns of `count` values: 4 at once if all are whole groups."""
     return "columns.unpack" if rows == 4 and columns % 4 == 0 and count % 4 == 0 else "columns.unpack_odd"
 
 
@@ -473,7 +473,7 @@ def _dense_backward(g: Layer, rank: int, fast: bool) -> Terms:
 
 
 def _conv_backward(g: Layer, rank: int, whole_a: bool) -> Terms:
-    """A convolution of stride 1 for each phase of both axes. whole_a: A's rows look at all inputs."""
+    """A convolution of stride 1 for each phase of both axes. whole_a: A's rows read all inputs."""
     part, low, channels = groups_of(g.outputs), groups_of(rank), g.channels
     most = [max(numbers) for axis in g.phases for numbers in zip(*axis, strict=True)]
     most_taps = most[1] * most[3]
@@ -489,7 +489,7 @@ def _conv_backward(g: Layer, rank: int, whole_a: bool) -> Terms:
             whole = count % 4 == 0
             if g.in_place and whole and rank % 4 == 0:
                 yield "pack.group", positions * groups
-                if of_a and not whole_a and rows == 4 and channels % (4 * rank) == 0:  # one row meets an input
+                if of_a and not whole_a and rows == 4 and channels % (4 * rank) == 0:  # each input is read by one row
                     yield "dx.single", positions * channels
                     continue
             else:
@@ -547,7 +547,7 @@ def _other_backward(g: Layer, wanted: int) -> Terms:
     elif g.kind == "gather":
         yield "fill", prod(g.source)
         yield from _copies(1, elements, 1)
-    else:  # lookup, or of two inputs
+    else:  # lookup, or ops with two inputs
         yield "lookup_back" if g.kind == "lookup" else "add_back", elements * wanted
 
 
@@ -555,13 +555,13 @@ def _other_backward(g: Layer, wanted: int) -> Terms:
 
 
 def call(outputs: int) -> Terms:
-    """The call of an inference, which looks for the largest output."""
+    """The call of an inference, which finds the largest output."""
     yield "infer", 1
     yield "infer.output", outputs
 
 
 def reset(elements: int) -> Terms:
-    """The begin of a sample where histories hold so many elements."""
+    """The start of a sample, if histories hold `elements` elements."""
     yield "reset", elements
 
 
@@ -572,6 +572,6 @@ def loss(kind: str, elements: int) -> Terms:
 
 
 def update(count: int, momentum: int) -> Terms:
-    """The update of a matrix of `count` elements, and the clearing of its gradient."""
+    """The update of a matrix of `count` elements, which also clears its gradient."""
     yield "update", 1
     yield "update.momentum" if momentum else "update.element", count

@@ -1,1 +1,1 @@
-"""Signed updates: keys, releases, a server for trying out."""
+"""Signed updates: keys, releases, a test server."""

@@ -1,4 +1,4 @@
-"""A file from a web server that nobody vouches for: bounded in size and time, and every failure one clear error."""
+"""Downloads a file from an untrusted web server: size and time are limited, and every failure is a `FetchError`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgelora.base.errors import EdgeloraError
 from edgelora.base.text import printable
 
 SILENCE = 20.0  # seconds without a byte
-SECONDS = 120.0  # for all of it
+SECONDS = 120.0  # for the whole download
 
 
 class FetchError(EdgeloraError, OSError):
@@ -19,9 +19,9 @@ class FetchError(EdgeloraError, OSError):
 
 
 def fetch(url: str, limit: int, seconds: float = SECONDS) -> bytes:
-    """The file at an http or https address, whole, of at most `limit` bytes and within so many seconds.
+    """Downloads the whole file at an http or https address, of at most `limit` bytes, within `seconds`.
 
-    Redirections are followed, to such addresses alone. Raises FetchError.
+    Follows redirections to http and https addresses only. Raises FetchError.
     """
     done: list[bytes | FetchError] = []
 
@@ -33,7 +33,7 @@ def fetch(url: str, limit: int, seconds: float = SECONDS) -> bytes:
         except (OSError, HTTPException, ValueError) as error:
             done.append(FetchError(f"{printable(url)}: {_told(error)}"))
 
-    # A thread of its own: looking up a name, and a head that trickles in, can't be given a deadline.
+    # In a thread: a name lookup, or headers that trickle in, can't be given a deadline.
     worker = threading.Thread(target=run, daemon=True)
     worker.start()
     worker.join(seconds)
@@ -63,7 +63,7 @@ def _whole(url: str, limit: int, silence: float) -> bytes:
         where = printable(url)
         if answer.status != 200:
             raise FetchError(f"{where}: the server answers {answer.status} {printable(answer.reason)}")
-        declared = answer.length  # None where the server does not tell
+        declared = answer.length  # None if the server does not declare it
         content = bytearray()
         while len(content) <= limit and (declared or 0) <= limit and (part := answer.read(65536)):
             content += part

@@ -1,4 +1,4 @@
-"""Signing keys of updates: made, read, named."""
+"""Signing keys of updates: creates, reads and identifies them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from edgelora.core.formats.limits import MAX_UPDATE
 
 
 def new_key(path: Path) -> Path:
-    """Writes a new private key (PEM, for the owner's eyes alone) and beside it the public one, whose path it returns.
+    """Writes a new private key (PEM, readable by its owner only) and next to it the public key, whose path it returns.
 
-    Raises BundleError or an OSError; a key is never overwritten. Then no new file is there.
+    Never overwrites a key. Raises BundleError or an OSError, and then leaves no new file.
     """
     public = path.with_suffix(".pub")
     if path == public:
@@ -41,7 +41,7 @@ def new_key(path: Path) -> Path:
 
 
 def load_key(path: Path) -> Ed25519PrivateKey:
-    """Raises BundleError unless the file holds an Ed25519 private key without a password."""
+    """Reads a private key. Raises BundleError unless the file holds an Ed25519 private key without a password."""
     try:
         key = serialization.load_pem_private_key(read_bounded(path, MAX_UPDATE), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -60,7 +60,7 @@ def load_public_keys(path: Path) -> list[bytes]:
 
 
 def pack_trust(target: str, keys: list[bytes]) -> bytes:
-    """The file that tells a board what it is and which keys it trusts."""
+    """The file that tells a board its target and the keys that it trusts."""
     if not 0 < len(target.encode()) <= TARGET_SIZE:
         raise BundleError(f"target {target!r}: give 1 to {TARGET_SIZE} bytes, as releases name it")
     return target.encode().ljust(TARGET_SIZE, b"\0") + b"".join(keys)

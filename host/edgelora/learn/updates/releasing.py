@@ -1,10 +1,10 @@
-"""A directory of releases, which any web server can serve as it is.
+"""A directory of releases, which any web server can serve unchanged.
 
 NAME.elu            the newest release, whole
 NAME.from-V.elu     the newest release as a difference from version V, where that is smaller
 NAME.vV.elu         each release, whole: what later differences start from
 
-Whoever can write into the directory is not trusted: what lies there counts only if it has a signature of the owner.
+The directory is not trusted, as others may write to it: only files with the owner's signature count.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from edgelora.core.formats.files import read_bounded, write_atomic
 from edgelora.core.formats.limits import MAX_UPDATE
 from edgelora.learn.training.base import Base
 
-ORIGINS = 4  # differences are made from the last so many releases
+ORIGINS = 4  # differences start from this many of the last releases
 
 
 class ReleaseError(EdgeloraError, RuntimeError):
-    """The release is refused; the message says why and what to do. The directory is as it was."""
+    """The release is refused; the message says why and what to do. The directory is unchanged."""
 
 
 @dataclass(frozen=True)
 class ReleasedFile:
-    """A bundle in the directory. from_version: of a difference, else 0; larger than the whole it is not written."""
+    """A bundle in the directory. from_version: of a difference, else 0; written: not if larger than the whole."""
 
     path: str
     bytes: int
@@ -43,7 +43,7 @@ class ReleasedFile:
 
 @dataclass(frozen=True)
 class Release:
-    """What was released. key_id, base_id: hex; adapter_bytes: of the `.ela`."""
+    """A release. key_id, base_id: hex; adapter_bytes: of the `.ela`."""
 
     name: str
     version: int
@@ -68,12 +68,12 @@ def release(
     force: bool = False,
     signers: Sequence[bytes] = (),
 ) -> Release:
-    """Signs an `.ela` and puts it into the directory `site`, with differences from earlier versions, each file whole.
+    """Signs an `.ela`; writes it and its differences from earlier versions to the directory `site`, each atomically.
 
-    version, target: by default one above the last release's, and the last release's. origins: earlier adapters, by
-    version, that were not released here. base: checks the adapter against it. force: also where key, target or base
-    are not the last release's. signers: public keys, 32 bytes each, whose signatures on earlier releases count beside
-    this key's. Raises ReleaseError, BundleError or FormatError.
+    version: by default the last release's plus 1; target: by default the last release's. origins: earlier adapters, by
+    version, that were not released here. base: checks the adapter against it. force: releases even if key, target or
+    base differ from the last release's. signers: public keys, 32 bytes each, whose signatures on earlier releases are
+    accepted besides this key's. Raises ReleaseError, BundleError or FormatError.
     """
     check_name(name)
     made = unpack_adapter(adapter, name=name)

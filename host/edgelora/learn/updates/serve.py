@@ -1,4 +1,4 @@
-"""A directory of releases over plain HTTP, with ranges: for trying out; any static web server does the same."""
+"""Serves a directory of releases over plain HTTP, with ranges, for tests; any static web server does the same."""
 
 from __future__ import annotations
 
@@ -14,18 +14,16 @@ from edgelora.core.formats.elu import HEADER_SIZE
 from edgelora.core.formats.files import read_bounded
 from edgelora.core.formats.limits import MAX_UPDATE
 
-BUNDLE = (
-    r"([A-Za-z0-9_-]{1,80})((?:\.(?:v|from-)\d+)?\.elu)"  # in a path: the adapter's name and the rest of the file's
-)
+BUNDLE = r"([A-Za-z0-9_-]{1,80})((?:\.(?:v|from-)\d+)?\.elu)"  # in a path: the adapter's name, the file's ending
 RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
-SILENCE, SECONDS = 30.0, 600.0  # of a client without a byte; for a request and its answer
+SILENCE, SECONDS = 30.0, 600.0  # seconds: that a client may send nothing; for a request and its answer
 EACH = CLIENTS // 2  # connections from one address, which several boards may share
 
 
 def server(site: Path, host: str, port: int, log: Callable[[str], object]) -> Server:
-    """A server of the bundles in `site`, and of nothing else, nor of what links there lead to.
+    """A server of the bundles in `site`; it serves no other files and follows no links.
 
-    port 0: any that is free. log: gets a line for each request, fit for a terminal. Run `serve_forever` on it.
+    port 0: any free port. log: gets a line for each request, safe to print on a terminal. Call its `serve_forever`.
     """
 
     def bundle(request: Request, name: str, rest: str) -> Answer:
@@ -36,7 +34,7 @@ def server(site: Path, host: str, port: int, log: Callable[[str], object]) -> Se
 
 
 def address(server: Server) -> str:
-    """Where boards find it: this computer's own address in its network where the server listens on all."""
+    """The server's address for boards: this computer's own network address if the server listens on all."""
     host, port = str(server.server_address[0]), server.server_port
     if host == "0.0.0.0":
         with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way_out:
