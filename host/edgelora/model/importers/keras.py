@@ -1,4 +1,4 @@
-"""Keras models made into INT8 bases: TensorFlow's converter quantizes them, and what it makes is imported exactly."""
+"""Converts Keras models to INT8 bases: TensorFlow's converter quantizes them, and its file is imported exactly."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .tflite.file import read_graph
 from .tflite.graph import Importer
 from .tflite.lstm import LSTM_STATE
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else it tells of the processor's instructions
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no notes about the processor's instructions
 try:
     import tensorflow as tf
     from tensorflow.lite.tools import flatbuffer_utils
@@ -39,7 +39,7 @@ except ModuleNotFoundError as missing:
 
 
 class KerasError(EdgeloraError, ValueError):
-    """A model can't be converted; the message says why and what would work."""
+    """A model can't be converted; the message names the reason and an alternative."""
 
 
 def from_keras(
@@ -49,14 +49,13 @@ def from_keras(
     labels: Sequence[str] = (),
     loss: str | None = None,
 ) -> Quantized:
-    """Quantizes a trained Keras model, or a file of one, to INT8, as TensorFlow Lite does; it is left as it was.
+    """Quantizes a trained Keras model, or the file of one, to INT8 as TensorFlow Lite does. The model isn't modified.
 
-    calibration_x: a few hundred inputs like those it will see, float [N, ...] as the model takes them. y: their
-    classes [N], if the report is to tell accuracy. labels: the classes' names; loss: one of formats.LOSSES, else what
-    the model's end suggests.
+    calibration_x: a few hundred typical inputs, float [N, ...] as the model takes them. y: their classes [N], to report
+    accuracy. labels: the names of classes; loss: one of formats.LOSSES, by default chosen from the model's last layer.
 
-    The base computes, byte for byte, what TensorFlow Lite Micro does from `convert(model, calibration_x)`. Raises
-    KerasError, or TfliteError, which names the operator that can't be used.
+    The base's outputs equal, byte for byte, those of TensorFlow Lite Micro for `convert(model, calibration_x)`. Raises
+    KerasError, or TfliteError, which names the unsupported operator.
     """
     model = load(model) if isinstance(model, str | Path) else model
     x = _inputs(model, calibration_x)
@@ -71,7 +70,7 @@ def from_keras(
 
 
 def load(path: str | Path) -> Any:
-    """The model in a .keras or .h5 file. KerasError if there is none."""
+    """The model in a .keras or .h5 file. Raises KerasError if there is none."""
     try:
         return tf.keras.models.load_model(path, compile=False)
     except (OSError, ValueError, TypeError) as error:
@@ -79,7 +78,7 @@ def load(path: str | Path) -> Any:
 
 
 def convert(model: Any, calibration_x: Any) -> bytes:
-    """The `.tflite` file of full integer quantization, with int8 ends and a batch of one."""
+    """The `.tflite` file by full integer quantization, with int8 input and output and batch size 1."""
     return _converted(model, _inputs(model, calibration_x))
 
 
@@ -95,18 +94,18 @@ def _inputs(model: Any, calibration_x: Any) -> NDArray[np.float32]:
     return x
 
 
-STEP_OPS = {"LSTM": 17, "GRU": 18, "SimpleRNN": 5}  # ops that a step takes, at least
+STEP_OPS = {"LSTM": 17, "GRU": 18, "SimpleRNN": 5}  # least number of ops of a step
 
 
 def _plain(model: Any) -> Any:
-    """The model made of what TensorFlow's converter and INT8 kernels can do; the same one where it is so already.
+    """The model rewritten for TensorFlow's converter and INT8 kernels; the model unchanged if nothing is to rewrite.
 
-    Recurrences become their steps, as the converter ends the process over a loop in integers, but for plain LSTMs, for
-    which it has an operator. Layer normalization multiplies the distance from the mean by itself, in place of TFLite's
-    squared difference, which has 14 bits inside. SELU is of ReLU and ELU, in place of a comparison and a choice.
-    TimeDistributed is left out around a Dense, as it takes the batch apart. Resizing multiplies by matrices. Attention
-    adds up all products of two matrices, which lie in memory at once.
-    KerasError for more steps than a network may have ops.
+    Recurrent layers are unrolled, as the converter aborts the process on an integer loop, except plain LSTMs, for which
+    it has an operator. Layer normalization multiplies the deviation from the mean by itself, as TFLite's squared
+    difference computes with 14 bits. SELU is composed of ReLU and ELU instead of a comparison and a select. A Dense in
+    TimeDistributed becomes a plain Dense, as TimeDistributed splits the batch. Resizing multiplies by matrices.
+    Attention sums elementwise products of two matrices, which are all in memory at once.
+    Raises KerasError if there are more steps than a network may have ops.
     """
     layers = list(model._flatten_layers())
     fused = _fused(model.name, layers)
@@ -128,19 +127,19 @@ def _plain(model: Any) -> Any:
 
 
 def _is_written_anew(layer: Any) -> bool:
-    """Whether a layer is one that `_copied` makes of other operators."""
+    """Whether the model's copy composes this layer of other operators."""
     layers = tf.keras.layers
     plain = isinstance(layer, layers.LayerNormalization) or type(layer) is layers.MultiHeadAttention
     return plain or _is_selu(layer) or _is_dense_at_each_step(layer) or _resizes(layer)
 
 
 def _is_dense_at_each_step(layer: Any) -> bool:
-    """Whether it is a Dense in a TimeDistributed, which a Dense is by itself."""
+    """Whether a layer is a Dense in a TimeDistributed, which is equivalent to the Dense."""
     return isinstance(layer, tf.keras.layers.TimeDistributed) and type(layer.layer) is tf.keras.layers.Dense
 
 
 def _resizes(layer: Any) -> bool:
-    """Whether a layer resizes between neighbours, as it is made if nothing else is asked for."""
+    """Whether a layer is a bilinear Resizing with default options."""
     plain = type(layer) is tf.keras.layers.Resizing and layer.interpolation == "bilinear"
     others = ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias")
     return plain and layer.data_format == "channels_last" and not any(getattr(layer, name, False) for name in others)
@@ -151,20 +150,20 @@ def _is_selu(layer: Any) -> bool:
 
 
 def _selu(x: Any) -> Any:
-    """Keras' selu: ELU with an alpha of its own, and scaled."""
+    """Keras' selu: a scaled ELU with a fixed alpha."""
     alpha, scale = 1.6732632423543772, 1.0507009873554805
     return scale * tf.nn.relu(x) + scale * alpha * tf.nn.elu(-tf.nn.relu(-x))
 
 
 def _parts(layer: Any) -> list[Any]:
-    """A recurrent layer, or both of a bidirectional one."""
+    """The layer, or both layers of a Bidirectional."""
     return [layer.forward_layer, layer.backward_layer] if isinstance(layer, tf.keras.layers.Bidirectional) else [layer]
 
 
 def _fused(name: str, layers: list[Any]) -> set[str]:
-    """Names of the layers that become one operator: plain LSTMs, but those that ask for their steps (unroll=True).
+    """Names of the layers that become one operator: plain LSTMs without unroll=True.
 
-    KerasError, before minutes of conversion, where the steps of the others are more than a network may have ops.
+    Raises KerasError, before minutes of conversion, if the other layers' steps take more ops than a network may have.
     """
     steps, ops, fused = {}, {}, set()
     masked = any(isinstance(layer, tf.keras.layers.Masking) or getattr(layer, "mask_zero", False) for layer in layers)
@@ -188,7 +187,7 @@ def _fused(name: str, layers: list[Any]) -> set[str]:
 
 
 def _can_fuse(layer: Any) -> bool:
-    """Whether it is the LSTM that TensorFlow Lite has an operator for."""
+    """Whether a layer is an LSTM that TensorFlow Lite's operator supports."""
     functions = tf.keras.activations.tanh, tf.keras.activations.sigmoid
     return (
         type(layer) is tf.keras.layers.LSTM
@@ -198,15 +197,15 @@ def _can_fuse(layer: Any) -> bool:
 
 
 def _has_initial_state(layer: Any) -> bool:
-    """Whether it is called with one."""
+    """Whether a layer is called with an initial state."""
     arguments = [node.arguments for node in layer._inbound_nodes]
     return any(len(a.args) > 1 or a.kwargs.get("initial_state") is not None for a in arguments)
 
 
 def _fused_loop(layer: Any) -> Any:
-    """What an LSTM runs over its steps, marked for the converter, which puts its operator in its place.
+    """An LSTM's loop over its steps, marked so that the converter replaces it by its operator.
 
-    The mark, and the order of inputs and outputs, are those of Keras 2; what is computed here is left out.
+    The mark and the order of inputs and outputs are those of Keras 2. The body is a placeholder that isn't converted.
     """
 
     def marked(x: Any, state: Any, cell: Any, kernel: Any, recurrent: Any, bias: Any) -> Any:
@@ -228,9 +227,9 @@ def _fused_loop(layer: Any) -> Any:
 
 
 def _copied(layer: Any, fused: set[str]) -> Any:
-    """A layer for `_plain`, its weights fresh."""
+    """A layer's copy or replacement for `_plain`, with new weights."""
     layers = tf.keras.layers
-    if isinstance(layer, layers.Lambda):  # its function may be one that can't be written down
+    if isinstance(layer, layers.Lambda):  # its function may not be serializable
         return layer
     config = layer.get_config()
     inner = [config[key]["config"] for key in ("layer", "backward_layer") if isinstance(config.get(key), dict)]
@@ -249,7 +248,7 @@ def _copied(layer: Any, fused: set[str]) -> Any:
 
 
 class _Normalization(tf.keras.layers.LayerNormalization):  # type: ignore[misc]
-    """Layer normalization by multiplications."""
+    """Layer normalization without squared differences."""
 
     def call(self, inputs: Any) -> Any:
         axes = [self.axis] if isinstance(self.axis, int) else list(self.axis)
@@ -261,7 +260,7 @@ class _Normalization(tf.keras.layers.LayerNormalization):  # type: ignore[misc]
 
 
 class _Attention(tf.keras.layers.MultiHeadAttention):  # type: ignore[misc]
-    """Attention by multiplications and sums, head by head."""
+    """Attention by elementwise products and sums, head by head."""
 
     def _compute_attention(
         self, query: Any, key: Any, value: Any, attention_mask: Any = None, *_: Any, **__: Any
@@ -278,7 +277,7 @@ class _Attention(tf.keras.layers.MultiHeadAttention):  # type: ignore[misc]
 
 
 class _Resizing(tf.keras.layers.Resizing):  # type: ignore[misc]
-    """Bilinear resizing, each axis by a matrix."""
+    """Bilinear resizing by one matrix product for each axis."""
 
     def call(self, inputs: Any) -> Any:
         for axis, made in ((1, self.height), (2, self.width)):
@@ -288,7 +287,7 @@ class _Resizing(tf.keras.layers.Resizing):  # type: ignore[misc]
 
 
 def _between(size: int, made: int) -> NDArray[np.float32]:
-    """What each of `size` positions adds to each of those made, [size, made]: their middles lie evenly."""
+    """Weights [size, made] of a linear interpolation from `size` to `made` positions with half-pixel centers."""
     at = np.clip((np.arange(made) + 0.5) * size / made - 0.5, 0, size - 1)
     below = np.floor(at).astype(int)
     weights = np.zeros((size, made), np.float32)
@@ -298,12 +297,12 @@ def _between(size: int, made: int) -> NDArray[np.float32]:
 
 
 def _converted(model: Any, x: NDArray[np.float32] | None = None) -> bytes:
-    """A `.tflite` file, quantized on inputs x or, without any, float."""
+    """The model's `.tflite` file, quantized with calibration inputs x; float if x is None."""
     layers = list(model._flatten_layers())
     wanted = sum(len(_parts(layer)) for layer in layers if layer.name in _fused(model.name, layers))
     model = _plain(model)
     source = tf.keras.Input(batch_shape=(1, *model.input_shape[1:]))
-    fixed = tf.keras.Model(source, model(source, training=False), name="base")  # tensors' names begin with its own
+    fixed = tf.keras.Model(source, model(source, training=False), name="base")  # a prefix of the tensors' names
     content = _lowered(model.name, tf.lite.TFLiteConverter.from_keras_model(fixed), x)
     if any(operator.code == Code.SQUARED_DIFFERENCE for operator in read_graph(content).operators):
         content = _lowered(model.name, tf.lite.TFLiteConverter.from_concrete_functions([_without_squares(fixed)]), x)
@@ -311,9 +310,9 @@ def _converted(model: Any, x: NDArray[np.float32] | None = None) -> bytes:
 
 
 def _without_squares(fixed: Any) -> Any:
-    """The model as a function in which squares are products, which the converter doesn't join with differences.
+    """The model as a function with each Square replaced by a Mul, which the converter doesn't fuse with a difference.
 
-    TFLite's squared difference, of variances and deviations, has 14 bits inside.
+    TFLite's squared difference, part of variances and deviations, computes with 14 bits.
     """
     source = tf.TensorSpec(fixed.inputs[0].shape, tf.float32, name="source")
     function = tf.function(lambda x: fixed(x, training=False), input_signature=[source]).get_concrete_function()
@@ -331,7 +330,7 @@ def _without_squares(fixed: Any) -> Any:
 
 
 def _lowered(name: str, converter: Any, x: NDArray[np.float32] | None) -> bytes:
-    """What a converter makes, quantized on inputs x or, without any, float."""
+    """The converter's `.tflite` file, quantized with calibration inputs x; float if x is None."""
     if x is not None:
         some = x[:: -(-len(x) // CALIBRATION_LIMIT)]
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -341,16 +340,16 @@ def _lowered(name: str, converter: Any, x: NDArray[np.float32] | None) -> bytes:
     with _quiet():
         try:
             return bytes(converter.convert())
-        except Exception as error:  # of many kinds
+        except Exception as error:  # the converter raises many types
             reason = str(error).strip().splitlines()[0]
             raise KerasError(f"{name}: TensorFlow's converter can't convert it ({reason})") from error
 
 
 def _with_one_grid(content: bytes, name: str, wanted: int) -> bytes:
-    """The file with the state of each LSTM on the grid of its output, and of a REVERSE_V2 that alone reads that.
+    """The file with each LSTM's state and output on one grid, which is that of a REVERSE_V2 if it is the only reader.
 
-    The converter gives the output the grid of a CONCATENATION behind it, and the kernel copies the state there as it
-    is. KerasError unless there are as many operators as layers that were to become one.
+    The converter may requantize the output to the grid of a CONCATENATION after it, but the kernel copies the state
+    there without conversion. Raises KerasError unless there are `wanted` LSTM operators.
     """
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     graph = model.subgraphs[0]
@@ -376,14 +375,14 @@ def _with_one_grid(content: bytes, name: str, wanted: int) -> bytes:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without TensorFlow's notes on standard output, and its warnings."""
+    """Suppresses TensorFlow's messages on standard output, and its warnings."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 class _Reference:
-    """The float network, as its `.tflite` file computes it: its tensors have the names that the INT8 file's have."""
+    """The float network, run from its `.tflite` file, whose tensor names match those of the INT8 file."""
 
     def __init__(self, model: Any, real: bytes, quantized: bytes) -> None:
         with _quiet():
@@ -407,7 +406,7 @@ class _Reference:
         self.tensors[-1] = self.interpreter.get_output_details()[0]["index"]
 
     def outputs(self, x: Array) -> list[Array | None]:
-        """What it has for every op of the INT8 network, [N, ...]; None where the converter put in an op."""
+        """The float output [N, ...] for each op of the INT8 network; None for ops that only the INT8 file has."""
         runs = [self._run(row) for row in x]
         return [None if values[0] is None else np.stack(values) for values in zip(*runs, strict=True)]
 
@@ -425,7 +424,7 @@ def _layer_names(model: Any) -> Iterator[str]:
 
 
 def _layer_of(tensor: str, known: set[str]) -> str:
-    """The Keras layer in a tensor's name such as `model_1/first_1/Relu;...`, where every layer has a number more."""
+    """The Keras layer in a tensor's name such as `model_1/first_1/Relu;...`, which adds a number to layer names."""
     parts = tensor.partition(";")[0].split("/")
     for part in reversed(parts):
         for name in (re.sub(r"_\d+$", "", part), part):

@@ -1,8 +1,8 @@
-"""Moves of an activation's elements, as other frameworks' views have them, made of layers.
+"""Converts other frameworks' views of an activation (transpose, reshape, slice, ...) to layers.
 
-A view says of each of its elements where it lies in a tensor [height, width, channels], flat. Permutations, reshapes,
-slices, repetitions and whatever else moves elements are indexing of that; layers are made only where somebody reads
-the elements in an order in which they don't lie.
+A view stores the index of each of its elements in the flattened tensor [height, width, channels]. Permutations,
+reshapes, slices, repetitions and other moves only index this array; layers are created only if an op reads the
+elements in an order that differs from the tensor's.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from edgelora.base.errors import InputError
 from edgelora.core.formats.limits import MAX_POSITIONS
 from edgelora.model.floatnet.layers import Layer, Shape, output_shape
 
-Places = NDArray[np.int64]  # where the elements of a view are in the flat tensor, in the view's shape
-MAX_AXES = 6  # that a permutation may have, those that stay together counted as one
+Places = NDArray[np.int64]  # index of each element of a view in the flat tensor, in the view's shape
+MAX_AXES = 6  # of a permutation; axes that stay adjacent count as one
 
 
 def laid_out(shape: tuple[int, ...]) -> Places:
-    """The places of channels-first axes, of one sample, in a tensor that has them as `channels_last` does."""
+    """The places of one sample's channels-first axes in a tensor laid out by `channels_last`."""
     axes = np.arange(math.prod(shape), dtype=np.int64)
     if len(shape) not in (2, 3):
         return axes.reshape(shape)
@@ -33,7 +33,7 @@ def laid_out(shape: tuple[int, ...]) -> Places:
 
 
 def channels_last(places: Places) -> Places:
-    """The places of channels-first axes, of one sample, as [height, width, channels]; of more than three, as rows."""
+    """The places of one sample's channels-first axes as [height, width, channels]; more than three axes become rows."""
     if places.ndim > 3:
         return places.reshape(1, -1, places.shape[-1])
     turned = np.moveaxis(places, 0, -1) if places.ndim > 1 else places
@@ -41,17 +41,17 @@ def channels_last(places: Places) -> Places:
 
 
 def is_whole(places: Places, shape: Shape) -> bool:
-    """Whether a view has each element of its tensor once."""
+    """Whether a view has each element of its tensor exactly once."""
     return places.size == math.prod(shape) and np.unique(places).size == places.size
 
 
 def is_in_order(places: Places, shape: Shape) -> bool:
-    """Whether a view is its tensor, element by element, whatever the axes are."""
+    """Whether a view has all elements of its tensor in the tensor's order, in any shape."""
     return places.size == math.prod(shape) and bool((places.reshape(-1) == np.arange(places.size)).all())
 
 
 def unrepeated(places: Places) -> Places:
-    """A view with one element along the axes along which it repeats itself."""
+    """The view with size 1 along each axis that only repeats elements."""
     for axis in range(places.ndim):
         first = places.take([0], axis)
         if (places == first).all():
@@ -60,9 +60,9 @@ def unrepeated(places: Places) -> Places:
 
 
 def layers(shape: Shape, wanted: Places) -> list[Layer]:
-    """Layers, one behind the other, that make the wanted elements [height, width, channels] of a tensor of `shape`.
+    """A chain of layers that turns a tensor of `shape` into the wanted elements [height, width, channels].
 
-    None where the tensor is so already. Raises InputError for what would take too large a table.
+    Empty if the tensor already has that order and shape. Raises InputError if a gather's table would be too large.
     """
     if is_in_order(wanted, shape):
         return _reshaped(shape, _shape(wanted))
@@ -91,7 +91,7 @@ def _reshaped(shape: Shape, wanted: Shape) -> list[Layer]:
 
 
 def _gather(shape: Shape, wanted: Places) -> Layer | None:
-    """The gather that takes the wanted elements, if each axis of the tensor follows one of theirs."""
+    """The gather that selects the wanted elements, if the index along each axis depends on one axis of `wanted`."""
     found = np.unravel_index(wanted, shape)
     follows: list[int | None] = []
     for along in found:
@@ -113,7 +113,7 @@ def _gather(shape: Shape, wanted: Places) -> Layer | None:
 
 
 def _axes(flat: Places) -> list[tuple[int, int]] | None:
-    """(length, stride) of the axes, the last one first, along which a sequence that begins with 0 goes evenly."""
+    """(length, stride) of each axis, innermost first, if a sequence that begins with 0 is a strided array."""
     axes: list[tuple[int, int]] = []
     while len(flat) > 1:
         steps = np.diff(flat)
@@ -129,11 +129,11 @@ def _axes(flat: Places) -> list[tuple[int, int]] | None:
 
 
 Order = tuple[int, ...]
-Turn = tuple[Shape, tuple[int, int, int]]  # axes, and their order
+Turn = tuple[Shape, tuple[int, int, int]]  # shape, and the order of its axes
 
 
 def _permutation(axes: list[tuple[int, int]]) -> tuple[Shape, list[Turn], Shape]:
-    """The shape that a permutation begins with, the turns of three axes that make it, and the shape at the end."""
+    """A permutation's initial shape, its factors, each a permutation of three axes, and its final shape."""
     if len(axes) > MAX_AXES:
         raise InputError(f"moves {len(axes)} axes among each other, {MAX_AXES} are possible")
     by_stride = sorted(range(len(axes)), key=lambda i: -axes[i][1])
@@ -146,7 +146,7 @@ def _permutation(axes: list[tuple[int, int]]) -> tuple[Shape, list[Turn], Shape]
 
 
 def _path(wanted: Order) -> list[tuple[Order, tuple[int, int], tuple[int, int, int]]]:
-    """The shortest way from sorted axes to the wanted order: at each step three groups change places."""
+    """The shortest path from sorted axes to the wanted order; each step permutes three groups of adjacent axes."""
     start = tuple(range(len(wanted)))
     came: dict[Order, tuple[Order, tuple[int, int], tuple[int, int, int]] | None] = {start: None}
     queue = deque([start])
@@ -190,7 +190,7 @@ def _turns(turns: list[Turn]) -> Iterator[Layer]:
 
 
 def ungrouped(weights: NDArray[Any], groups: int) -> NDArray[Any]:
-    """Weights [out, height, width, in / groups] as those of one group, with zeros for inputs of other groups."""
+    """Grouped weights [out, height, width, in / groups] as a dense kernel, 0 for inputs of other groups."""
     if groups == 1:
         return weights
     outputs, inputs = len(weights) // groups, weights.shape[3]

@@ -1,15 +1,15 @@
-"""LoRA checkpoints of PEFT made into adapters for an INT8 base, and adapters into checkpoints.
+"""Converts PEFT LoRA checkpoints to adapters for an INT8 base, and adapters to checkpoints.
 
-A checkpoint (https://huggingface.co/docs/peft, "Checkpoint format") has for each adapted module of a PyTorch network
-A = `lora_A.weight` [r, in] and B = `lora_B.weight` [out, r], for convolutions [r, in, kernel...] and [out, r, 1...];
-`adapter_config.json` beside it tells the scaling: alpha / r (LoRA, arXiv:2106.09685) or alpha / sqrt(r)
-(rank-stabilized LoRA, arXiv:2312.03732). The change of a layer's weights is scaling * B A.
+For each adapted module of a PyTorch network, a checkpoint (https://huggingface.co/docs/peft, "Checkpoint format") holds
+A = `lora_A.weight` [r, in] and B = `lora_B.weight` [out, r], for convolutions [r, in, kernel...] and [out, r, 1...].
+`adapter_config.json` in the same folder determines the scaling: alpha / r (LoRA, arXiv:2106.09685) or alpha / sqrt(r)
+(rank-stabilized LoRA, arXiv:2312.03732). A layer's weights change by scaling * B A.
 
-The integer branch (SPEC.md section 3) changes weight [o, i] by s_w[o] * 2^(branch_shift - t_shift) * (B A)[o, i], s_w
-being the base's own scale of channel o, which its multiplier tells.
+The integer branch (SPEC.md section 3) changes weight [o, i] by s_w[o] * 2^(branch_shift - t_shift) * (B A)[o, i], where
+s_w[o] is the base's weight scale of channel o, computed from its multiplier.
 
-Where batch normalization was folded into a layer, its weights are those of the module times `gain[o]`, and so is the
-change: gain[o] * scaling * (B A)[o, i]. The float network that `from_torch` leaves beside the base tells the gains, and
+If batch normalization was folded into a layer, channel o of its weights is the module's times `gain[o]`, and the change
+becomes gain[o] * scaling * (B A)[o, i]. The float network that `from_torch` saves with the base stores the gains and
 which op each module became.
 """
 
@@ -43,14 +43,14 @@ FLATTENINGS = ("chw", "hwc")
 MODEL_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."
 _KEY = re.compile(rf"(?:{re.escape(PREFIX)})?(?P<module>.+)\.lora_(?P<which>[AB])(?:\.default)?\.weight")
-# What a configuration may say without a change to scaling * B A: names, layers, training, and what is read here.
+# Settings that don't affect scaling * B A (names, layers, training), and those that this module reads.
 _NO_MATTER = {
     *("peft_type", "task_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision"),
     *("inference_mode", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "lora_dropout"),
     *("loftq_config", "eva_config", "corda_config", "lora_ga_config", "megatron_config", "megatron_core"),
     *("runtime_config", "qalora_group_size", "r", "lora_alpha", "rank_pattern", "alpha_pattern"),
 }
-_PLAIN_STARTS = ("gaussian", "orthogonal", "eva")  # of A and B; the base stays as it is
+_PLAIN_STARTS = ("gaussian", "orthogonal", "eva")  # initialize A and B, and leave the base unchanged
 _CHANGED_STARTS = ("pissa", "olora", "corda", "lora_ga")
 _CONVERT = (
     "save it as plain LoRA: model.save_pretrained(folder, path_initial_model_for_weight_conversion=...), with the "
@@ -70,7 +70,7 @@ _REMEDIES = {
 
 
 class PeftError(EdgeloraError, ValueError):
-    """A checkpoint can't be made into an adapter for this base; the message says why and what to do."""
+    """A checkpoint can't be converted to an adapter for this base; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Module:
 
     @property
     def key(self) -> tuple[int, ...]:
-        """(outputs, kernel height, kernel width, inputs): what tells which op it can be. 1-D kernels have height 1."""
+        """(outputs, kernel height, kernel width, inputs), to match modules and ops. 1-D kernels have height 1."""
         kernel = (1, 1, *self.a.shape[2:])[-2:]
         return len(self.b), *kernel, self.a.shape[1]
 
@@ -129,7 +129,7 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _check_setting(file: str, key: str, value: object) -> None:
-    """Refuses a setting with which a checkpoint is more, or other, than the change scaling * B A of weights."""
+    """Raises PeftError if, with this setting, a checkpoint changes weights by anything but scaling * B A."""
     if key in _NO_MATTER or value in (None, False, "none", "", {}, []):
         return
     said = f"{file}: {key} is {str(value)[:60]!r}"
@@ -175,7 +175,7 @@ def _scaling(name: str, rank: int, config: dict[str, Any]) -> float:
 
 
 def _setting(config: dict[str, Any], key: str, by_name: str, name: str) -> Any:
-    """A module's own value where `by_name` has one: it maps ends of names, as regular expressions, to values."""
+    """A module's setting. `by_name` maps regular expressions for name suffixes to values, and overrides `key`."""
     patterns = config.get(by_name) or {}
     if not isinstance(patterns, dict):
         raise PeftError(f"{CONFIG_FILE}: {by_name} is {patterns!r}, must be an object")
@@ -190,7 +190,7 @@ def _setting(config: dict[str, Any], key: str, by_name: str, name: str) -> Any:
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:
-    """A sort key in which conv10 comes behind conv2."""
+    """A sort key that orders conv2 before conv10."""
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name) if part]
 
 
@@ -198,8 +198,9 @@ def _natural(name: str) -> list[tuple[int, int | str]]:
 
 
 def match_modules(model: QuantModel, modules: list[Module], given: Mapping[str, int]) -> dict[str, int]:
-    """Which op each module is. `given` is taken as it is; the others of one shape, in natural order of their names, are
-    the remaining ops of that shape, in order, if there are as many. Raises PeftError with the possibilities if not."""
+    """Maps modules to ops. `given` takes precedence; the remaining modules of a shape, in natural order of their names,
+    match the remaining ops of that shape, in order, if the counts are equal; else PeftError names the options.
+    """
     unknown = given.keys() - {module.name for module in modules}
     if unknown:
         names = ", ".join(module.name for module in modules)
@@ -256,9 +257,9 @@ def _shape(key: tuple[int, ...]) -> str:
 
 
 def layer_of(net: FloatNet, name: str) -> int | None:
-    """The layer that a module of this name became; None if the network doesn't know the name.
+    """The layer that a module became; None if the network has no layer of that name.
 
-    What wrapped the one or the other may have put something before the name. Raises PeftError if there are several.
+    Wrappers may have prefixed either name. Raises PeftError if several layers match.
     """
     known = [(i, layer.name) for i, layer in enumerate(net.layers) if layer.name and layer.kind in WEIGHT_KINDS]
     for same in (str.__eq__, _ends_alike):
@@ -280,9 +281,9 @@ def _ends_alike(one: str, other: str) -> bool:
 def with_lora(
     net: FloatNet, modules: list[Module], layers: Mapping[str, int] | None = None, flatten: str = "chw"
 ) -> FloatNet:
-    """The float network with the change of a checkpoint's modules, for which normalization is folded as for weights.
+    """The float network with a checkpoint merged in; folded normalization scales the change as it does the weights.
 
-    layers: which one each module is, if their names don't tell. Raises PeftError.
+    layers: the layer of each module that names don't identify. Raises PeftError.
     """
     made, shapes = list(net.layers), floatnet_layers.shapes(net)
     for module in modules:
@@ -305,7 +306,7 @@ def with_lora(
 
 
 def _gained(layer: Layer | None, module: Module) -> Matrix:
-    """The module's B with its scaling and what was folded into its layer."""
+    """The module's B times its scaling and the gain of normalization folded into its layer."""
     b = module.scaling * module.b.astype(np.float64)
     return b if layer is None or layer.gain is None else b * layer.gain.astype(np.float64)[:, None]
 
@@ -315,12 +316,12 @@ def _depthwise(module: Module) -> str:
 
 
 def is_original(net: FloatNet, elm: bytes, model: QuantModel) -> bool:
-    """Whether the base was made of just this network, layer by layer."""
+    """Whether the base was quantized from this network, one op for each layer."""
     return net.base_id == base_id(elm) and [one.kind for one in net.layers] == [op.kind for op in model.ops]
 
 
 def _layers_of(net: FloatNet, original: bool, modules: list[Module], chosen: Mapping[str, int]) -> dict[str, int]:
-    """The layer of the float network that each module is, as far as known: in the base's original that of its op."""
+    """The float network's layer of each module, if known. In the base's float original its index is the op's."""
     if original:
         return dict(chosen)
     named = ((module.name, layer_of(net, module.name)) for module in modules)
@@ -331,7 +332,7 @@ def _layers_of(net: FloatNet, original: bool, modules: list[Module], chosen: Map
 
 
 def _to_patch(kind: str, shape: Shape, a: NDArray[Any], flatten: str) -> Matrix:
-    """PyTorch's A [r, in, kernel...] in the order of our patches, [r, K]; a dense layer reads an input of `shape`."""
+    """PyTorch's A [r, in, kernel...] in the element order of our patches, [r, K]; shape: of the layer's input."""
     height, width, channels = shape
     if a.ndim == 2 and kind == "dense" and height * width > 1 and flatten == "chw":
         if a.shape[1] != height * width * channels:
@@ -341,7 +342,7 @@ def _to_patch(kind: str, shape: Shape, a: NDArray[Any], flatten: str) -> Matrix:
 
 
 def _from_patch(model: QuantModel, index: int, a: NDArray[Any], flatten: str, conv1d: bool) -> NDArray[Any]:
-    """The reverse: A [r, K] as a PyTorch layer has it; with conv1d, kernels of height 1 become those of a Conv1d."""
+    """The inverse: A [r, K] in PyTorch's layout. With conv1d, kernels of height 1 become those of a Conv1d."""
     op = model.ops[index]
     if op.kind == "dense":
         height, width, channels = _before_reshape(model, index)
@@ -353,7 +354,7 @@ def _from_patch(model: QuantModel, index: int, a: NDArray[Any], flatten: str, co
 
 
 def _before_reshape(model: QuantModel, index: int) -> tuple[int, int, int]:
-    """The shape of what an op reads, before ops that only reshape it."""
+    """The shape of an op's input before any reshapes."""
     source = model.ops[index].input
     while source and model.ops[source - 1].kind == "reshape":
         source = model.ops[source - 1].input
@@ -373,11 +374,11 @@ def import_adapter(
     y: NDArray[np.integer] | None = None,
     net: FloatNet | None = None,
 ) -> AdapterFit:
-    """The adapter of base `elm` that changes its weights as a checkpoint's modules do.
+    """The adapter for base `elm` that changes its weights as a checkpoint's modules do.
 
-    given: the ops of modules, where names and shapes don't tell; flatten: how PyTorch's network lays out what a Linear
-    reads; rank, x and y as in `fit_adapter`. net: the float network that the checkpoint was trained on, as `from_torch`
-    leaves it beside the base: it tells what was folded into its layers, and what answers are compared with. Raises
+    given: the ops of modules that names and shapes don't identify; flatten: how PyTorch's network flattens the input of
+    a Linear; rank, x and y as in `fit_adapter`. net: the float network that the checkpoint was trained on, as saved by
+    `from_torch` with the base: it provides the gains of folded normalization and the reference outputs. Raises
     PeftError, or FormatError for ranks and shapes that adapters can't have.
     """
     model, given = unpack_model(elm), dict(given or {})
@@ -400,7 +401,7 @@ def import_adapter(
 
 
 def _named(net: FloatNet, modules: list[Module]) -> dict[str, int]:
-    """The ops of the modules that the base's float original has by name."""
+    """The ops of modules whose names the base's float original has."""
     named = {module.name: layer_of(net, module.name) for module in modules}
     for module in modules:
         index = named[module.name]
@@ -421,11 +422,11 @@ def export_adapter(
     conv1d: bool = False,
     net: FloatNet | None = None,
 ) -> Path:
-    """Writes an adapter as an FP32 checkpoint, a folder or a .safetensors file with its adapter_config.json beside it.
+    """Writes an adapter as an FP32 checkpoint: a folder, or a .safetensors file and adapter_config.json next to it.
 
-    names: the module that each op is in PyTorch; others are called as in `net` or, without it, `ops.INDEX`. net: the
-    float original of the base, for whose layers, before normalization was folded in, the checkpoint then is. Returns
-    the .safetensors file. Raises PeftError.
+    names: maps module names in PyTorch to ops; other modules are named as in `net` or, without it, `ops.INDEX`.
+    net: the base's float original; the checkpoint then applies to its layers before normalization was folded in.
+    Returns the path of the .safetensors file. Raises PeftError.
     """
     if net is not None and (net.base_id != adapter.base_id or len(net.layers) != len(model.ops)):
         raise PeftError("the float network is not the one that the adapter's base was made of")
@@ -454,7 +455,7 @@ def export_adapter(
 
 
 def _config_of(ranks: dict[str, int]) -> dict[str, Any]:
-    """A scaling of 1 everywhere: alpha is the rank."""
+    """A configuration with scaling 1 for all modules: alpha equals the rank."""
     most = max(ranks.values())
     others = {re.escape(name): rank for name, rank in ranks.items() if rank != most}
     return {

@@ -1,8 +1,9 @@
-"""Files in the safetensors format: named tensors and nothing that runs.
+"""Safetensors files: named tensors without executable content.
 
-Layout (https://huggingface.co/docs/safetensors): the size of the header, u64; the header, JSON that gives for each name
-`dtype`, `shape` and `data_offsets` [begin, end) in what follows; the tensors, little-endian, without holes. Under
-`__metadata__` the header may have texts. The format has no checksum: damage inside a tensor shows only in its values.
+Layout (https://huggingface.co/docs/safetensors): the size of the header, u64; the header, JSON with `dtype`, `shape`
+and `data_offsets` [begin, end) for each name; the tensor data, little-endian, without gaps. Offsets count from the
+start of the data. `__metadata__` in the header may hold strings. The format has no checksum: damaged tensor data isn't
+detected.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ MAX_SIDES = 8
 _SIZE = struct.Struct("<Q")
 _METADATA = "__metadata__"
 _ALIGN = 8
-_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # NumPy has no BF16: the upper half of an F32
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # NumPy lacks BF16: upper half of an F32
 
 
 class SafetensorsError(EdgeloraError, ValueError):
-    """A file is not a sound safetensors file, or holds what this project has no use for."""
+    """A file is not a valid safetensors file, or holds unsupported tensors."""
 
 
 def read_safetensors(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float32]]:
-    """All tensors of a file by name, as float32. Raises SafetensorsError for what is wrong with it, else OSError."""
+    """All tensors of a file by name, as float32. Raises SafetensorsError for invalid content, or OSError."""
     data, name = Path(path).read_bytes(), Path(path).name
     header, tensors_at = _header(data, name)
     header.pop(_METADATA, None)
@@ -45,7 +46,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float
 
 
 def write_safetensors(path: str | os.PathLike[str], tensors: dict[str, NDArray[np.float32]]) -> None:
-    """Writes tensors as F32, whole or not at all; their metadata says PyTorch, for its loaders."""
+    """Writes tensors atomically as F32; the metadata names PyTorch, which its loaders require."""
     header: dict[str, Any] = {_METADATA: {"format": "pt"}}
     body = b""
     for key, tensor in tensors.items():
@@ -58,7 +59,7 @@ def write_safetensors(path: str | os.PathLike[str], tensors: dict[str, NDArray[n
 
 
 def _header(data: bytes, name: str) -> tuple[dict[str, Any], int]:
-    """The parsed header and where it ends."""
+    """The parsed header and its end offset."""
     _require(len(data) >= _SIZE.size, f"{name}: ends after {len(data)} bytes, is no safetensors file: copy it again")
     (size,) = _SIZE.unpack_from(data)
     end = _SIZE.size + size
@@ -82,7 +83,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _span(entry: Any, limit: int, where: str) -> tuple[int, int]:
-    """Where a tensor begins and ends behind the header, once its entry is found to be sound."""
+    """A tensor's begin and end behind the header, after validating its entry."""
     known = isinstance(entry, dict) and {"dtype", "shape", "data_offsets"} <= entry.keys()
     _require(known, f"{where}: its entry has no dtype, shape or data_offsets: copy the file again")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -116,7 +117,7 @@ def _floats(raw: bytes, entry: dict[str, Any]) -> NDArray[np.float32]:
     values = np.frombuffer(raw, _DTYPES[entry["dtype"]])
     if entry["dtype"] == "BF16":
         values = (values.astype(np.uint32) << 16).view(np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # whoever takes them looks whether they are finite
+    with np.errstate(over="ignore", invalid="ignore"):  # callers check that values are finite
         return values.astype(np.float32).reshape(entry["shape"])
 
 

@@ -1,8 +1,8 @@
-"""PyTorch modules made into INT8 bases by this project's own quantizer.
+"""Converts PyTorch modules to INT8 bases with this project's own quantizer.
 
-torch.fx (https://pytorch.org/docs/stable/fx.html) tells what a module calls; each call becomes a layer of a float
-network, which has to compute what the module does, and that network is quantized. PyTorch's activations are
-[N, channels, height, width] or [N, channels, width], ours [N, height, width, channels].
+torch.fx (https://pytorch.org/docs/stable/fx.html) traces a module's calls. Each call becomes layers of a float network,
+whose outputs must match the module's; that network is quantized. PyTorch's activations are [N, channels, height, width]
+or [N, channels, width], ours [N, height, width, channels].
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ except ModuleNotFoundError as missing:
     raise MissingPackage("from_torch needs PyTorch: pip install 'edgelora[torch]'") from missing
 from .torch_decompositions import settle
 
-TRACED = 2  # samples that the module is traced with
-CHECKED = 16  # samples on which the float network has to agree with the module
-TOLERANCE = 1e-3  # of the largest output
-LEAST, EXP_MOST = 1e-6, 80.0  # of what functions take that aren't finite everywhere
-TABLED = 1.0  # of a function's range in the base, on both sides: what its table in the float original has besides
+TRACED = 2  # samples in the traced batch
+CHECKED = 16  # samples on which the float network must match the module
+TOLERANCE = 1e-3  # allowed difference, relative to the largest output
+LEAST, EXP_MOST = 1e-6, 80.0  # limits of arguments of log, rsqrt, ... and of exp, to keep results finite
+TABLED = 1.0  # margin of a function's table in the float original on both sides, in widths of the base's range
 
 
 class TorchError(EdgeloraError, ValueError):
-    """A module can't be made into a base; the message names the part of it, why, and what would work."""
+    """A module can't be converted to a base; the message names the part, the reason and an alternative."""
 
 
 def from_torch(
@@ -63,19 +63,20 @@ def from_torch(
     loss: str | None = None,
     loras: Sequence[str | Path] = (),
 ) -> Quantized:
-    """Quantizes a trained module to INT8; it is left as it was, and used in evaluation mode.
+    """Quantizes a trained module to INT8. The module is evaluated in evaluation mode and not modified.
 
-    calibration_x: a few hundred inputs like those it will see, float [N, C, H, W], [N, C, W] or [N, features] as the
-    module takes them. y: their classes [N], if the report is to tell accuracy. labels: the classes' names; loss: one
-    of model.LOSSES, else what the module's end suggests; of classes, outputs far below a sample's largest are not told
-    apart, of values (mean_squared_error) all are. Data for the base has channels last: `datasets.channels_last`.
+    calibration_x: a few hundred typical inputs, float [N, C, H, W], [N, C, W] or [N, features] as the module takes
+    them. y: their classes [N], to report accuracy. labels: the names of classes; loss: one of model.LOSSES, by default
+    chosen from the module's last layer. With a loss of classes, the output's grid clips outputs far below a sample's
+    largest; with values (mean_squared_error) it covers all outputs. Data for the base has channels last:
+    `datasets.channels_last`.
 
-    Batch normalization is folded into the layer before. `save` writes beside the base the float network and what each
-    channel was multiplied by, so that `import-adapter` folds a LoRA of the module alike. loras: PEFT checkpoints,
-    trained on this module, whose activations the base's ranges have to hold, too; give inputs like theirs among
-    calibration_x. A large one loses much in a base that was made without it.
+    Batch normalization is folded into the preceding layer. `save` writes the float network and the factor of each
+    channel next to the base, so that `import-adapter` folds a LoRA of the module in the same way. loras: PEFT
+    checkpoints trained on this module; the base's activation ranges then cover their activations, too, so include
+    inputs like theirs in calibration_x. A large LoRA loses much accuracy on a base quantized without it.
 
-    Raises TorchError, which names the module that can't be used, PeftError and SafetensorsError for checkpoints, and
+    Raises TorchError, which names the unsupported module, PeftError and SafetensorsError for checkpoints, and
     ValueError for inputs or labels that don't fit.
     """
     given = calibration_x.detach().cpu() if isinstance(calibration_x, torch.Tensor) else calibration_x
@@ -93,7 +94,7 @@ def from_torch(
 
 
 def _kept(net: FloatNet, model: QuantModel, base_id: bytes) -> FloatNet:
-    """The float original as files can hold it: functions as tables, over more than the range that the base has."""
+    """The float original in the form of its file: functions as tables, over a wider range than the base's."""
     layers = []
     for layer, op in zip(net.layers, model.ops, strict=True):
         if layer.function is not None:
@@ -105,19 +106,19 @@ def _kept(net: FloatNet, model: QuantModel, base_id: bytes) -> FloatNet:
 
 
 def float_net(module: Any, x: NDArray[np.float32]) -> tuple[FloatNet, bool]:
-    """The module as a float network, and whether it ends in a Sigmoid. x: inputs as the module takes them."""
+    """The module as a float network, and whether its last layer is a Sigmoid. x: inputs as the module takes them."""
     if x.ndim not in (2, 3, 4) or not len(x):
         raise TorchError(f"inputs are {list(x.shape)}; give [N, C, H, W], [N, C, W] or [N, features]")
     if not np.isfinite(x).all():
         raise TorchError("inputs have values that are not finite")
     module = copy.deepcopy(module).cpu().float().eval()
     if type(module).__module__.startswith("torch.nn.") and not isinstance(module, tnn.Sequential):
-        module = tnn.Sequential(module)  # a layer by itself, which would be traced into
+        module = tnn.Sequential(module)  # torch.fx would trace into a bare layer's forward
     settle(module)
     try:
         traced = fx.symbolic_trace(module)
         traced.graph.eliminate_dead_code()
-    except Exception as error:  # whatever the module's own code raises
+    except Exception as error:  # the module's own code may raise anything
         raise TorchError(
             f"{type(module).__name__} can't be traced ({error}): its forward must call the same layers for every "
             "input; put them into a torch.nn.Sequential"
@@ -140,18 +141,18 @@ def float_net(module: Any, x: NDArray[np.float32]) -> tuple[FloatNet, bool]:
     return net, converter.ends_logistic
 
 
-Made = Any  # a `_Value`, None for what isn't known, or a list of these
+Made = Any  # a `_Value`, None for an unsupported result, or a list of these
 
 
 def _listed(made: Made) -> list[_Value]:
-    """All values that a call returns."""
+    """A call's results as a flat list, without unsupported ones."""
     if isinstance(made, list):
         return [value for part in made for value in _listed(part)]
     return [] if made is None else [made]
 
 
 def _read_layers(net: FloatNet) -> FloatNet:
-    """The network without layers that nothing reads, on the way to its last one."""
+    """The network without layers that its output doesn't depend on."""
     sources = [floatnet_layers.sources(net, i) for i in range(len(net.layers))]
     read = {len(net.layers)}
     for i in reversed(range(len(net.layers))):
@@ -166,10 +167,10 @@ def _read_layers(net: FloatNet) -> FloatNet:
 
 
 class _Recurrence:
-    """A recurrent layer's weights, gates in the order in which steps take them.
+    """A recurrent layer's weights, with gates in the order that the `_*_step` methods expect.
 
-    inputs: [gates * hidden, features]; state: [gates * hidden, hidden]; input_bias: of both, but for what new_bias
-    [hidden] has, which a GRU's reset gate multiplies.
+    inputs: [gates * hidden, features]; state: [gates * hidden, hidden]; input_bias: [gates * hidden], the sum of both
+    biases. new_bias [hidden]: a GRU's state bias of the new gate, not part of the sum, as the reset gate multiplies it.
     """
 
     def __init__(self, module: Any, suffix: str) -> None:
@@ -191,7 +192,7 @@ class _Recurrence:
 
 
 class _Sizes(ShapeProp):  # type: ignore[misc]
-    """Notes shapes, the numbers that a module computes of them, such as `x.size(2)`, and tensors made of no input."""
+    """Records shapes, numbers computed from them, such as `x.size(2)`, and tensors that don't depend on the input."""
 
     def run_node(self, n: Any) -> Any:
         result = super().run_node(n)
@@ -206,9 +207,9 @@ class _Sizes(ShapeProp):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class _Value:
-    """What a call returns: a view of a tensor of the float network. places: of PyTorch's axes but the batch.
+    """A call's result: a view of a tensor of the float network. places: [PyTorch's axes without the batch].
 
-    tensor: below 0 one of `_Converter.lists`, tensors that lie one behind the other. batch: where the batch is.
+    tensor: an index, or if negative ~index into `_Converter.lists`, concatenated tensors. batch: the batch axis.
     """
 
     tensor: int
@@ -218,10 +219,10 @@ class _Value:
 
 @dataclass(frozen=True)
 class _Call:
-    """A call of `module` (functions are taken for the module that does the same), on one value.
+    """A call of `module` on one value; functions are represented by the equivalent module.
 
-    source, shape: what it reads and makes, as PyTorch has it; tensor: what it reads, as [height, width, channels], of
-    handlers that want all axes in this order.
+    source_shape, shape: of input and output in PyTorch, with the batch; tensor: the input as [height, width, channels],
+    only for handlers in `_LAID_OUT`.
     """
 
     node: Any
@@ -237,7 +238,7 @@ class _Call:
 
 
 class _Converter:
-    """Walks the traced calls and builds the layers."""
+    """Converts the traced calls to layers, in order."""
 
     def __init__(self, traced: Any, input_shape: tuple[int, ...]) -> None:
         self.traced = traced
@@ -246,10 +247,10 @@ class _Converter:
         self.net = FloatNet(_own_shape((1, *input_shape)), [])
         self.shapes = [self.net.input_shape]
         self.values: dict[Any, Made] = {}
-        self.lists: list[tuple[int, ...]] = []  # tensors of one size, behind each other: the outputs of steps
+        self.lists: list[tuple[int, ...]] = []  # concatenated tensors of equal size: outputs of steps
         self.shared: set[int] = set()  # tensors that several calls read
-        self.moved: dict[tuple[int, bytes, tuple[int, ...]], int] = {}  # tensors in other orders
-        self.ends_in_logarithms = False  # of probabilities, which the network gives as they are
+        self.moved: dict[tuple[int, bytes, tuple[int, ...]], int] = {}  # results of `_moved`
+        self.ends_in_logarithms = False  # the module ends in LogSoftmax, the network in softmax
         self.sigmoid = 0  # the last tensor that a Sigmoid wrote
         self.ends_logistic = False
 
@@ -283,7 +284,7 @@ class _Converter:
         tensor, wanted = value.tensor, moves.channels_last(value.places)
         ends = tensor and self.net.layers[tensor - 1].kind in ("softmax", "lookup")
         if ends and moves.is_in_order(wanted, self.shapes[tensor]):
-            return tensor  # the loss begins from what these read, which a reshape behind them would hide
+            return tensor  # the loss uses the input of a last softmax or lookup: no reshape may follow it
         return self._moved("output", tensor, wanted)
 
     # ---- calls ----
@@ -337,7 +338,7 @@ class _Converter:
         return f"{owners[-1]}.{node.name}" if owners else str(node.name)
 
     def _part_of(self, node: Any, given: Sequence[Made], path: str) -> Made:
-        """One of several that a call returned."""
+        """One of several results of a call."""
         place = node.args[1] if node.target is operator.getitem else 0 if node.args[1:] == ("values",) else None
         value = given[place] if isinstance(place, int) and -len(given) <= place < len(given) else None
         if value is None:
@@ -345,7 +346,7 @@ class _Converter:
         return value
 
     def _layer(self, path: str, kind: str, *inputs: int, **fields: Any) -> int:
-        """Appends a layer that reads these tensors; returns its own."""
+        """Appends a layer with these input tensors; returns its output tensor."""
         last = inputs == (len(self.net.layers),)
         layer = Layer(kind, inputs=() if last else inputs, name=path, **fields)
         return self._append(layer, *inputs)
@@ -357,7 +358,7 @@ class _Converter:
         return len(self.net.layers)
 
     def _emit(self, call: _Call, kind: str, **fields: Any) -> _Value:
-        """Appends a layer that reads the call's tensor and makes what the call makes."""
+        """Appends a layer that reads the call's tensor and returns the call's result; its shape is checked."""
         tensor = self._layer(call.path, kind, call.tensor, **fields)
         made = self.shapes[tensor]
         if made != _own_shape(call.shape):
@@ -365,7 +366,7 @@ class _Converter:
         return _Value(tensor, moves.laid_out(call.shape[1:]))
 
     def _moved(self, path: str, tensor: int, wanted: moves.Places) -> int:
-        """The tensor whose elements are these [height, width, channels] of another one; itself if they are."""
+        """A tensor with the wanted elements [height, width, channels] of another; the same one if nothing moves."""
         key = (tensor, wanted.tobytes(), wanted.shape)
         if key not in self.moved:
             made = tensor
@@ -376,9 +377,9 @@ class _Converter:
         return self.moved[key]
 
     def _rows(self, path: str, value: _Value, axes: Sequence[int]) -> int:
-        """A tensor whose channels are these axes of a value, of PyTorch's without the batch, and positions the others.
+        """A tensor with these axes of a value (PyTorch's, without the batch) as channels, and the others as positions.
 
-        Positions may lie on one axis or on two.
+        Positions may be on one axis or on two.
         """
         kept = [axis for axis in range(value.places.ndim) if axis not in axes]
         turned = value.places.transpose(*kept, *axes)
@@ -389,13 +390,13 @@ class _Converter:
         return self._moved(path, value.tensor, wanted)
 
     def _writer(self, tensor: int) -> Layer | None:
-        """The layer that wrote a tensor, if nobody else reads it."""
+        """The layer that wrote a tensor, unless several calls read the tensor."""
         return None if tensor == 0 or tensor in self.shared else self.net.layers[tensor - 1]
 
     # ---- moves ----
 
     def _move(self, node: Any, source: _Value, path: str) -> Made:
-        """Whatever only moves elements is done to their places."""
+        """Applies a call that only moves elements to their places; no layer is needed."""
         size = self._size(source.tensor)
         batch = np.stack([source.places + i * size for i in range(TRACED)], axis=source.batch)
         batch = torch.from_numpy(np.ascontiguousarray(batch, np.float64))
@@ -404,7 +405,7 @@ class _Converter:
         def value_of(n: Any) -> Any:
             if n is given:
                 return batch
-            if n in self.values:  # of which only the shape can matter
+            if n in self.values:  # such as view_as: only the shape matters
                 return torch.zeros(n.meta["tensor_meta"].shape)
             return n.meta.get("known")
 
@@ -418,7 +419,7 @@ class _Converter:
         return [self._view(source, part, path) for part in made]
 
     def _view(self, source: _Value, moved: Any, path: str) -> _Value:
-        """What the moved places are, with the batch on whatever axis keeps samples apart."""
+        """The value with the moved places. The batch axis is the one along which samples stay separate."""
         found, size = moved.numpy().round().astype(np.int64), self._size(source.tensor)
         for axis in range(found.ndim if found.size else 0):
             rows = np.moveaxis(found, axis, 0)
@@ -430,11 +431,11 @@ class _Converter:
     # ---- lists of tensors ----
 
     def _size(self, tensor: int) -> int:
-        """The elements of a tensor, or of a list of them."""
+        """The number of elements of a tensor or list of tensors."""
         return sum(self._size(part) for part in self.lists[~tensor]) if tensor < 0 else math.prod(self.shapes[tensor])
 
     def _within_one(self, value: _Value) -> _Value:
-        """A view of a list as one of a tensor in it, if it has elements of no other."""
+        """A view of a list as a view of one of its tensors, if all elements are in that tensor."""
         if value.tensor >= 0:
             return value
         parts = self.lists[~value.tensor]
@@ -443,7 +444,7 @@ class _Converter:
         return replace(value, tensor=parts[first], places=value.places - first * size) if first == last else value
 
     def _real(self, value: _Value, path: str) -> _Value:
-        """A view of a list as one of a tensor that has all of it."""
+        """A view of a list as a view of its concatenated tensors."""
         if value.tensor >= 0:
             return value
         whole, *others = self.lists[~value.tensor]
@@ -452,7 +453,7 @@ class _Converter:
         return replace(value, tensor=whole)
 
     def _in_list(self, tensors: Sequence[int], shape: tuple[int, ...]) -> _Value:
-        """A view, in order, of tensors one behind the other."""
+        """A view of this shape of concatenated tensors, in order."""
         self.lists.append(tuple(tensors))
         return self._within_one(_Value(~(len(self.lists) - 1), np.arange(math.prod(shape)).reshape(shape)))
 
@@ -462,7 +463,7 @@ class _Converter:
         return call.source
 
     def linear(self, call: _Call) -> _Value:
-        """Over the last axis; the weights of one over all features are in the order in which these lie."""
+        """Over the last axis. If the input is a whole flattened tensor, the weights are permuted in its place."""
         weights, places = _array(call.module.weight), call.source.places
         bias, shape = _bias(call.module, len(weights)), self.shapes[call.source.tensor]
         if np.array_equal(places, moves.laid_out((shape[2], *shape[:2])).reshape(-1)):
@@ -495,7 +496,7 @@ class _Converter:
         return self._emit(call, "depthwise" if depthwise else "conv", padding=(sides[0], sides[1]), **fields)
 
     def conv_transpose(self, call: _Call) -> _Value:
-        """Zeros between the positions, then a convolution with the kernel turned around."""
+        """Inserts zeros between positions, then convolves with the flipped kernel."""
         m = call.module
         axes = len(m.kernel_size)
         self._check_axes(call, axes)
@@ -513,7 +514,7 @@ class _Converter:
         return self._emit(call, "conv", kernel=kernel, padding=(sides[0], sides[1]), **fields)
 
     def batch_norm(self, call: _Call) -> _Value:
-        """Folded into the layer before, if that has weights and no other reader; else a depthwise layer of one tap."""
+        """Folded into the preceding layer if that has weights and no other reader; else a 1x1 depthwise layer."""
         m = call.module
         if m.running_mean is None:
             raise call.refusal("has no running statistics: make it with track_running_stats=True and train it")
@@ -531,7 +532,7 @@ class _Converter:
         return call.source
 
     def clamp(self, call: _Call) -> _Value:
-        """ReLU and the like: part of the layer before, or of the one before a max pool, which lets them pass."""
+        """ReLU and other clamps: fused into the preceding layer, or into the one before a max pool, which commutes."""
         m = call.module
         bounds = (0.0, math.inf) if isinstance(m, tnn.ReLU) else (float(m.min_val), float(m.max_val))
         tensor = call.source.tensor
@@ -551,12 +552,12 @@ class _Converter:
         return value
 
     def _looked_up(self, path: str, value: _Value, function: Callable[[Array], Array]) -> _Value:
-        """A function of each element, which lie where they lay."""
+        """A function of each element; places don't change."""
         value = self._whole(path, value)
         return replace(value, tensor=self._layer(path, "lookup", value.tensor, function=function))
 
     def _whole(self, path: str, value: _Value) -> _Value:
-        """The same value as all elements of a tensor, if it is a part of a larger one."""
+        """The value as a whole tensor of its own, if it is part of a larger one."""
         if moves.is_whole(value.places, self.shapes[value.tensor]):
             return value
         if value.places.size >= math.prod(self.shapes[value.tensor]):
@@ -565,7 +566,7 @@ class _Converter:
         return _Value(tensor, moves.laid_out(value.places.shape))
 
     def prelu(self, call: _Call) -> _Value:
-        """One slope is a function; of one a channel, the part below 0 is multiplied by them."""
+        """A single slope becomes a lookup; slopes by channel multiply the negative part in a depthwise layer."""
         if call.module.num_parameters == 1:
             return self.elementwise(call)
         slopes = _array(call.module.weight)
@@ -596,7 +597,7 @@ class _Converter:
             call = replace(call, tensor=self._layer(call.path, "pad", call.tensor, padding=sides))
             above = left = 0
         sizes = zip(_own_shape(call.shape), kernel, stride, self.shapes[call.tensor], (above, left), strict=False)
-        below, right = (max(p, (n - 1) * s + k - size - p) for n, k, s, size, p in sizes)  # more with ceil_mode
+        below, right = (max(p, (n - 1) * s + k - size - p) for n, k, s, size, p in sizes)  # larger with ceil_mode
         padding = ((above, below), (left, right))
         return self._emit(
             call, "average_pool" if average else "max_pool", kernel=kernel, stride=stride, padding=padding
@@ -615,7 +616,7 @@ class _Converter:
         return self._emit(call, "average_pool" if average else "max_pool", kernel=kernel, stride=kernel)
 
     def pad(self, call: _Call) -> _Value:
-        sides = [*call.module.padding, 0, 0][:4]  # left, right, and above, below
+        sides = [*call.module.padding, 0, 0][:4]  # left, right, above, below
         if min(sides) < 0 or getattr(call.module, "value", 0):
             raise call.refusal("only padding with zeros is possible")
         return self._emit(call, "pad", padding=((sides[2], sides[3]), (sides[0], sides[1])))
@@ -631,14 +632,14 @@ class _Converter:
         return _Value(tensor, _places_of(call.shape[1:], (axis,)))
 
     def log_softmax(self, call: _Call) -> _Value:
-        """At the end it becomes a softmax: boards give probabilities, and their loss begins from the logits."""
+        """Becomes a softmax, only as the last layer: boards return probabilities and compute the loss from logits."""
         if [user.op for user in call.node.users] != ["output"]:
             raise call.refusal("is possible at the end only")
         self.ends_in_logarithms = True
         return self.softmax(call)
 
     def reduce(self, call: _Call) -> Made:
-        """The mean, sum, largest, variance or deviation over some axes."""
+        """Mean, sum, maximum, variance or standard deviation over some axes."""
         m = call.module
         rows = self._columns(call, m.axes)
         count = math.prod(self.shapes[rows][:2])
@@ -663,11 +664,11 @@ class _Converter:
         return [value, None] if m.name == "max" else value
 
     def _columns(self, call: _Call, axes: tuple[int, ...]) -> int:
-        """A tensor whose positions are these axes of a value, and channels the others."""
+        """A tensor with these axes of a value as positions, and the others as channels."""
         return self._rows(call.path, call.source, [i for i in range(call.source.places.ndim) if i not in axes])
 
     def _mixed(self, call: _Call, own: Shape) -> _Value:
-        """Between neighbours, each axis by a matrix."""
+        """Linear interpolation, one matrix product for each axis."""
         value = call.source
         for axis, made in zip(range(1, value.places.ndim), own[3 - value.places.ndim : 2], strict=True):
             sides = [*value.places.shape]
@@ -693,7 +694,7 @@ class _Converter:
         return _Value(self._layer(call.path, "multiply", rows, inverse), _places_of(shape, (axis,)))
 
     def _largest(self, path: str, tensor: int) -> int:
-        """Of all positions: pools over height, then over width, each as long as a pool may be."""
+        """The maximum over all positions, by pools as large as the limits allow."""
         while math.prod(self.shapes[tensor][:2]) > 1:
             height, width, _ = self.shapes[tensor]
             high = min(height, 255)
@@ -702,7 +703,7 @@ class _Converter:
         return tensor
 
     def upsample(self, call: _Call) -> _Value:
-        """Between neighbours, by a whole factor: each position several times, then the mean of as many around it."""
+        """Linear interpolation by an integer factor: repeats positions, then averages with a depthwise layer."""
         m, (height, width, channels) = call.module, self.shapes[call.tensor]
         own = _own_shape(call.shape)
         if m.mode not in ("linear", "bilinear"):
@@ -722,7 +723,7 @@ class _Converter:
         return self._emit(call, "depthwise", weights=weights, **fields)
 
     def layer_norm(self, call: _Call) -> _Value:
-        """Over the last axes, made of what there is: means are 1x1 convolutions, the spread's root is a table."""
+        """Over the last axes, by existing ops: means are 1x1 convolutions, the inverse deviation is a table."""
         m, places = call.module, call.source.places
         axes = range(places.ndim - len(m.normalized_shape), places.ndim)
         rows = self._rows(call.path, call.source, axes)
@@ -745,7 +746,7 @@ class _Converter:
         return self._layer(path, "multiply", apart, root)
 
     def group_norm(self, call: _Call) -> _Value:
-        """Groups of channels by themselves, then a factor and a shift for each channel."""
+        """Normalizes each group of channels, then scales and shifts each channel."""
         m, shape = call.module, call.source.places.shape
         grouped = call.source.places.reshape(m.num_groups, -1)
         rows = self._rows(call.path, replace(call.source, places=grouped), (1,))
@@ -760,7 +761,7 @@ class _Converter:
     # ---- recurrences ----
 
     def recurrent(self, call: _Call) -> Made:
-        """Step by step: what a layer says of the inputs, of all steps at once, and of its state, one by one."""
+        """Unrolled: the inputs' contributions for all steps at once if possible, the state's step by step."""
         m = call.module
         if call.source.places.ndim != 2 or call.source.batch != 1 - m.batch_first or m.proj_size:
             raise call.refusal(f"reads {list(call.source_shape)}: must read [batch, time, features], batch_first=True")
@@ -793,7 +794,7 @@ class _Converter:
             )
 
     def _is_read(self, call: _Call, layer: int) -> bool:
-        """Whether anything reads the outputs of a layer's steps, and not only its last state."""
+        """Whether any call or layer reads the outputs of all steps, not only the last state."""
         outputs = any(user.target is operator.getitem and user.args[1] == 0 for user in call.node.users)
         return outputs or layer < call.module.num_layers - 1
 
@@ -804,7 +805,7 @@ class _Converter:
         return whole
 
     def _steps(self, path: str, of: _Recurrence, source: _Value, order: range) -> list[int]:
-        """The states [1, 1, hidden] after each step, in this order."""
+        """The states [1, 1, hidden] after each step, in the given order of steps."""
         given = self._given(path, of, source)
         states: list[int] = []
         cell = -1
@@ -818,7 +819,7 @@ class _Converter:
         return states
 
     def _given(self, path: str, of: _Recurrence, source: _Value) -> Callable[[int], int]:
-        """What inputs add to the gates at a step: of all at once if they lie in one tensor."""
+        """The inputs' contribution to the gates by step, computed for all steps at once if they are in one tensor."""
         weights, bias = of.inputs[:, None, None], of.input_bias
         if source.tensor < 0:
             parts = [self._within_one(replace(source, places=row)) for row in source.places]
@@ -829,7 +830,7 @@ class _Converter:
         return lambda step: self._moved(path, made, places[step])
 
     def _of_state(self, path: str, of: _Recurrence, states: list[int], x: int, part: slice) -> int:
-        """Inputs and state of some gates added up."""
+        """The sum of the inputs' and the state's contributions to some gates."""
         x = self._taken(path, x, part)
         if not states:
             return x
@@ -847,7 +848,7 @@ class _Converter:
         return self._gate(path, self._of_state(path, of, states, x, slice(None)), function)
 
     def _lstm_step(self, path: str, of: _Recurrence, x: int, cell: int, states: list[int]) -> tuple[int, int]:
-        """The cell and the state. Gates: input, forget, output, cell."""
+        """The new cell and state. Order of gates: input, forget, output, cell."""
         n = of.hidden
         gates = self._of_state(path, of, states, x, slice(None))
         opened = self._gate(path, self._taken(path, gates, slice(0, 3 * n)))
@@ -860,7 +861,7 @@ class _Converter:
         return made, self._layer(path, "multiply", self._taken(path, opened, show), shown)
 
     def _gru_step(self, path: str, of: _Recurrence, x: int, states: list[int]) -> int:
-        """Gates: reset, update, new."""
+        """The new state. Order of gates: reset, update, new."""
         n = of.hidden
         opened = self._gate(path, self._of_state(path, of, states, x, slice(0, 2 * n)))
         reset, update = self._taken(path, opened, slice(0, n)), self._taken(path, opened, slice(n, None))
@@ -882,7 +883,7 @@ class _Converter:
     # ---- two activations ----
 
     def _join(self, node: Any, path: str) -> _Value:
-        """Activations side by side along an axis; each has the grid of all."""
+        """Concatenates activations along an axis; lookups bring all to one grid."""
         dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
         parts = node.args[0] if node.args else node.kwargs.get("tensors", ())
         values = [self.values.get(part) for part in parts if isinstance(part, fx.Node)]
@@ -902,13 +903,13 @@ class _Converter:
         return _Value(whole, _places_of(tuple(node.meta["tensor_meta"].shape[1:]), (axis,)))
 
     def _flattened(self, path: str, tensor: int) -> int:
-        """The tensor with all its positions along its width."""
+        """The tensor with all positions along its width."""
         height, width, channels = self.shapes[tensor]
         places = np.arange(height * width * channels).reshape(1, height * width, channels)
         return self._moved(path, tensor, places)
 
     def _pair(self, node: Any, path: str) -> _Value:
-        """An operator of two activations, or of one and what is known, which makes it a function or a layer."""
+        """An operator of two activations, or of one and a constant, which becomes a lookup or a 1x1 depthwise layer."""
         kind, name, function = _PAIRS[node.target]
         known = [self.values.get(arg) if isinstance(arg, fx.Node) else None for arg in node.args[:2]]
         apart = any(isinstance(value, list) or value is not None and value.batch for value in known)
@@ -927,7 +928,7 @@ class _Converter:
         return self._paired(path, kind, first, second)
 
     def _paired(self, path: str, kind: str, one: _Value, two: _Value) -> _Value:
-        """Sum or product where the one that has all elements lies; of the other those that repeat are there once."""
+        """Sum or product in the order of the operand with all elements; the other is broadcast by the op."""
         shape = np.broadcast_shapes(one.places.shape, two.places.shape)
         small = [moves.unrepeated(value.places) for value in (one, two)]
         if small[1].size > small[0].size:
@@ -946,7 +947,7 @@ class _Converter:
     # ---- products of matrices ----
 
     def _product(self, node: Any, path: str) -> _Value:
-        """Of two activations; or of one and a matrix that is known."""
+        """A matrix product of two activations, or of an activation and a constant matrix."""
         one, two = (self._operand(arg, path) for arg in node.args[:2])
         if isinstance(two, torch.Tensor) and two.ndim == 2 and isinstance(one, _Value):
             weights, shape = _array(two.float().T), (*one.places.shape[:-1], two.shape[1])
@@ -964,7 +965,7 @@ class _Converter:
         return arg.meta.get("known") if isinstance(arg, fx.Node) and value is None else None
 
     def _multiplied(self, path: str, one: _Value, two: _Value) -> _Value:
-        """[..., rows, n] times [..., n, columns]: of each matrix all products [rows, columns, n], then their sums."""
+        """[..., rows, n] times [..., n, columns]: for each matrix all products [rows, columns, n], then their sums."""
         outer = np.broadcast_shapes(one.places.shape[:-2], two.places.shape[:-2])
         rows, inner, columns = *one.places.shape[-2:], two.places.shape[-1]
         left = np.broadcast_to(one.places, (*outer, rows, inner)).reshape(-1, rows, 1, inner)
@@ -979,7 +980,7 @@ class _Converter:
         return _Value(self._beside(path, made), np.moveaxis(places, -1, 0).reshape(*outer, rows, columns))
 
     def _attention(self, node: Any, path: str) -> _Value:
-        """softmax(Q K^T / sqrt(n)) V, as `scaled_dot_product_attention` has it without mask."""
+        """softmax(Q K^T / sqrt(n)) V: `scaled_dot_product_attention` without a mask."""
         query, key, value = (self._operand(arg, path) for arg in node.args[:3])
         if len(node.args) > 3 or any(bool(given) for name, given in node.kwargs.items() if name != "dropout_p"):
             raise TorchError(f"{path}: attention with a mask or a scale of its own isn't possible")
@@ -993,7 +994,7 @@ class _Converter:
         return self._multiplied(path, _Value(weights, _places_of(scaled.places.shape, last)), value)
 
     def _with_known(self, node: Any, path: str, source: _Value, place: int, function: Any) -> _Value:
-        """An activation and a number; or a parameter, which makes a layer of one tap."""
+        """An activation and a number, as a lookup; or and a parameter, as a 1x1 depthwise layer."""
         other = node.args[1 - place]
         known = other.meta.get("known") if isinstance(other, fx.Node) else None
         if isinstance(known, torch.Tensor):
@@ -1012,7 +1013,7 @@ class _Converter:
         return self._looked_up(path, source, _in_numpy(of_one))
 
     def _with_values(self, node: Any, path: str, source: _Value, place: int, values: Array) -> _Value:
-        """An activation and a parameter, told as a sum or a product."""
+        """An activation and a parameter, reduced to a sum or a product."""
         name, function = _PAIRS[node.target][1:]
         if function is operator.sub:
             source = self._looked_up(path, source, np.negative) if place else source
@@ -1026,7 +1027,7 @@ class _Converter:
     def _with_parameter(
         self, path: str, source: _Value, shape: tuple[int, ...], function: Any, values: Array
     ) -> _Value:
-        """A sum or product of each element, or channel, with its own number: a depthwise layer of one tap."""
+        """A sum or product with one constant for each element or channel, as a 1x1 depthwise layer."""
         told = values[0] if values.ndim > len(shape) and len(values) == 1 else values
         if source.places.shape != shape or told.ndim > len(shape) or not np.isfinite(told).all():
             raise TorchError(f"{path}: {list(shape)} of an activation of {list(source.places.shape)} and a parameter")
@@ -1059,7 +1060,7 @@ _ELEMENTWISE = (
 
 
 class Function:
-    """Stands for a function of one value."""
+    """Represents a function of one value, as a module."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self.function = function
@@ -1070,7 +1071,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Length:
-    """Stands for a division by the length along an axis."""
+    """Represents a division by the L2 norm along an axis."""
 
     p: float = 2.0
     dim: int = 1
@@ -1079,7 +1080,7 @@ class Length:
 
 @dataclass(frozen=True)
 class Reduction:
-    """Stands for what becomes of axes, those of PyTorch without the batch; correction: of a variance's divisor."""
+    """Represents a reduction over axes (PyTorch's, without the batch); correction: of a variance's divisor."""
 
     name: str
     axes: tuple[int, ...]
@@ -1104,7 +1105,7 @@ _HANDLERS: dict[type, Callable[[_Converter, _Call], Made]] = {
     tnn.LogSoftmax: _Converter.log_softmax,
     **dict.fromkeys((tnn.Identity, tnn.Dropout, tnn.Dropout1d, tnn.Dropout2d, tnn.AlphaDropout), _Converter.alias),
 }
-_LAID_OUT: dict[type, Callable[[_Converter, _Call], Made]] = {  # those that read [height, width, channels]
+_LAID_OUT: dict[type, Callable[[_Converter, _Call], Made]] = {  # handlers that read [height, width, channels]
     **dict.fromkeys((tnn.Conv1d, tnn.Conv2d), _Converter.conv),
     **dict.fromkeys((tnn.ConvTranspose1d, tnn.ConvTranspose2d), _Converter.conv_transpose),
     **dict.fromkeys((tnn.BatchNorm1d, tnn.BatchNorm2d), _Converter.batch_norm),
@@ -1120,7 +1121,7 @@ _LAID_OUT: dict[type, Callable[[_Converter, _Call], Made]] = {  # those that rea
 _JOINS = {torch.cat, torch.concat, torch.concatenate, torch.stack}
 _SUPPORTED = "replace it; what can be imported is listed in docs/guides/own-network.md"
 _PRODUCTS = {operator.matmul, torch.matmul, torch.bmm, "matmul", "bmm"}
-_PAIRS: dict[Any, tuple[str, str, Callable[[Any, Any], Any]]] = {  # the layer, if two activations can; words; function
+_PAIRS: dict[Any, tuple[str, str, Callable[[Any, Any], Any]]] = {  # layer of two activations; verb; function
     **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), ("add", "adds", operator.add)),
     **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), ("multiply", "multiplies", operator.mul)),
     **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub", "sub_"), ("add", "subtracts", operator.sub)),
@@ -1128,13 +1129,13 @@ _PAIRS: dict[Any, tuple[str, str, Callable[[Any, Any], Any]]] = {  # the layer, 
     **dict.fromkeys((operator.pow, torch.pow, "pow"), ("", "raises to a power", operator.pow)),
 }
 _RECURRENT = tnn.LSTM | tnn.GRU | tnn.RNN
-_RECURRENT_OPS = {tnn.LSTM: 15, tnn.GRU: 16, tnn.RNN: 4}  # that a step takes
+_RECURRENT_OPS = {tnn.LSTM: 15, tnn.GRU: 16, tnn.RNN: 4}  # ops of a step
 _MOVING_MODULES = (
     *(tnn.Flatten, tnn.Unflatten, tnn.PixelShuffle, tnn.PixelUnshuffle, tnn.ChannelShuffle, tnn.UpsamplingNearest2d),
     *(tnn.ReflectionPad1d, tnn.ReflectionPad2d, tnn.ReplicationPad1d, tnn.ReplicationPad2d),
     *(tnn.CircularPad1d, tnn.CircularPad2d),
 )
-_NAMED_MOVES = (  # functions of torch, and methods
+_NAMED_MOVES = (  # of functions in torch, and of methods
     *("flatten", "unflatten", "reshape", "squeeze", "unsqueeze", "permute", "transpose", "swapaxes", "movedim", "t"),
     *("chunk", "split", "tensor_split", "unbind", "select", "narrow", "flip", "roll", "tile", "repeat_interleave"),
     *("index_select", "clone"),
@@ -1145,7 +1146,7 @@ _MOVES = {
     *("view", "view_as", "reshape_as", "contiguous", "expand", "expand_as", "repeat", "detach", "float", "to", "type"),
     *(operator.getitem, F.pixel_shuffle, F.pixel_unshuffle, F.channel_shuffle),
 }
-_TOTAL = {  # functions of one value that are finite everywhere
+_TOTAL = {  # functions of one value that are finite for all inputs
     **dict.fromkeys((operator.neg, torch.neg, "neg"), torch.neg),
     **dict.fromkeys((operator.abs, torch.abs, "abs"), torch.abs),
     **dict.fromkeys((torch.square, "square"), torch.square),
@@ -1153,7 +1154,7 @@ _TOTAL = {  # functions of one value that are finite everywhere
     **dict.fromkeys((torch.cos, "cos"), torch.cos),
     **dict.fromkeys((torch.erf, "erf"), torch.erf),
 }
-_BOUNDED = {  # functions of one value, made finite everywhere
+_BOUNDED = {  # functions of one value, with clamped arguments to stay finite
     **dict.fromkeys((torch.exp, "exp"), lambda x: torch.exp(x.clamp(max=EXP_MOST))),
     **dict.fromkeys((torch.sqrt, "sqrt"), lambda x: torch.sqrt(torch.relu(x))),
     **dict.fromkeys((torch.log, "log"), lambda x: torch.log(x.clamp(min=LEAST))),
@@ -1166,7 +1167,7 @@ _REDUCTIONS: dict[Any, str] = {
     getter: name for name in ("mean", "sum", "amax", "max", "var", "std") for getter in (name, getattr(torch, name))
 }
 _WINDOW = ("kernel_size", "stride", "padding")
-_FUNCTIONS: dict[Any, tuple[type, tuple[str, ...]]] = {  # the module that does the same, and what it is made with
+_FUNCTIONS: dict[Any, tuple[type, tuple[str, ...]]] = {  # the equivalent module and its parameters
     **dict.fromkeys((F.relu, torch.relu, "relu", "relu_"), (tnn.ReLU, ())),
     F.relu6: (tnn.ReLU6, ()),
     F.hardtanh: (tnn.Hardtanh, ("min_val", "max_val")),
@@ -1211,7 +1212,7 @@ _IGNORED = (
     "dtype",
     "recompute_scale_factor",
     "antialias",
-)  # of functions, without a meaning here
+)  # arguments of functions that have no effect here
 
 
 def _only_moves(node: Any, modules: dict[str, Any]) -> bool:
@@ -1231,7 +1232,7 @@ def _argument(node: Any, place: int, name: str, default: Any = None) -> Any:
 
 
 def _module_of(node: Any, shape: tuple[int, ...], path: str) -> Any:
-    """The module that does what a function or method does to a tensor of `shape`."""
+    """The module equivalent to a function or method on a tensor of `shape`."""
     if node.target in _TOTAL:
         return Function(_TOTAL[node.target])
     if node.target in _REDUCTIONS:
@@ -1286,7 +1287,7 @@ def _attribute(owner: Any, path: str) -> Any:
 
 
 def _is_zero(given: Any) -> bool:
-    """Whether what a call is given, besides activations, is made of no input and 0."""
+    """Whether an argument doesn't depend on the input and is 0 or absent."""
     if isinstance(given, tuple | list):
         return all(_is_zero(part) for part in given)
     known = given.meta.get("known") if isinstance(given, fx.Node) else given
@@ -1294,12 +1295,12 @@ def _is_zero(given: Any) -> bool:
 
 
 def _number(node: Any) -> Any:
-    """The number that a node has computed of shapes; itself if it has none."""
+    """The number that a node computes from shapes; without one, the node."""
     return node.meta.get("number", node)
 
 
 def _in_numpy(function: Callable[[Any], Any]) -> Callable[[Array], Array]:
-    """A function of PyTorch's tensors as one of arrays."""
+    """A function of PyTorch tensors as one of NumPy arrays."""
 
     def of_arrays(x: Array) -> Array:
         with torch.no_grad():
@@ -1312,26 +1313,26 @@ def _in_numpy(function: Callable[[Any], Any]) -> Callable[[Array], Array]:
 
 
 def _own_shape(shape: tuple[int, ...]) -> Shape:
-    """[height, width, channels] of PyTorch's [N], [N, C], [N, C, W] or [N, C, H, W]."""
+    """PyTorch's [N], [N, C], [N, C, W] or [N, C, H, W] as [height, width, channels]."""
     height, width = (1, 1, *shape[2:])[-2:]
     return height, width, (*shape, 1)[1]
 
 
 def _places_of(shape: tuple[int, ...], axes: Sequence[int]) -> moves.Places:
-    """The places of a sample's axes in a tensor that has these as channels, and the others, in order, as positions."""
+    """The places of a sample's axes in a tensor with `axes` as channels, and the others, in order, as positions."""
     order = [*(axis for axis in range(len(shape)) if axis not in axes), *axes]
     places = np.arange(math.prod(shape), dtype=np.int64).reshape([shape[axis] for axis in order])
     return places.transpose(np.argsort(order))
 
 
 def _between(factor: int) -> NDArray[np.float64]:
-    """The weights that make steps of so many equal positions a straight line from middle to middle."""
+    """Taps that turn positions repeated `factor` times into a linear interpolation between their centers."""
     taps = np.ones(factor) if factor % 2 else np.array([0.5, *[1.0] * (factor - 1), 0.5])
     return taps / factor
 
 
 def _pair(value: int | tuple[int, ...], fill: int, axes: int = 2) -> tuple[int, int]:
-    """A module's number or numbers along [height, width]; `fill` along the height of one with one axis."""
+    """A module's parameter as (height, width); `fill` is the height's if the module has one axis."""
     values = (value,) * axes if isinstance(value, int) else tuple(value)
     height, width = (fill, *values)[-2:]
     return height, width

@@ -1,4 +1,4 @@
-"""PyTorch's modules that are traced as one call, written as calls that `torch` knows one by one."""
+"""PyTorch modules that torch.fx traces as one call, rewritten as calls that the importer supports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgelora.base.errors import InputError
 
 
 def settle(module: Any) -> None:
-    """Puts plain layers in the place of parametrized ones (weight_norm, spectral_norm) and of transformers' parts."""
+    """Replaces parametrized layers (weight_norm, spectral_norm) and transformer modules by plain ones, in place."""
     for name, part in list(module.named_children()):
         if parametrize.is_parametrized(part):
             setattr(module, name, _computed(part))
@@ -23,7 +23,7 @@ def settle(module: Any) -> None:
 
 
 def _computed(part: Any) -> Any:
-    """The layer with the weights that its parametrizations compute."""
+    """The plain layer with the weights that its parametrizations compute."""
     kind = parametrize.type_before_parametrizations(part)
     plain = kind.__new__(kind)
     plain.__dict__ = dict(part.__dict__)
@@ -60,7 +60,7 @@ class Attention(tnn.Module):  # type: ignore[misc]
     def forward(
         self, query: Any, key: Any, value: Any, key_padding_mask: Any = None, need_weights: bool = True, **more: Any
     ) -> Any:
-        """The output, and None for the weights. What is masked can't be computed."""
+        """The output, and None in place of the attention weights. Raises InputError for masks."""
         if key_padding_mask is not None or more.get("attn_mask") is not None or more.get("is_causal"):
             raise InputError("attention with a mask isn't possible")
         sides = [query, key, value]
@@ -88,7 +88,7 @@ class EncoderLayer(tnn.Module):  # type: ignore[misc]
         return Attention.fits(of.self_attn)
 
     def forward(self, x: Any) -> Any:
-        """What the layer makes of x, in evaluation mode."""
+        """The layer's output for x, in evaluation mode."""
         if self.norm_first:
             x = x + self._attended(self.norm1(x))
             return x + self._fed(self.norm2(x))
@@ -114,7 +114,7 @@ class Encoder(tnn.Module):  # type: ignore[misc]
         return all(type(layer) is tnn.TransformerEncoderLayer and EncoderLayer.fits(layer) for layer in of.layers)
 
     def forward(self, x: Any) -> Any:
-        """What the layers make of x, one after the other."""
+        """The output of all layers in sequence, for x."""
         for layer in self.layers:
             x = layer(x)
         return x if self.norm is None else self.norm(x)
