@@ -1,7 +1,7 @@
-"""The model in the making and the operator at hand: what all handlers of operators share.
+"""State and helpers shared by all operator handlers: the model being built and the current operator.
 
 TFLite's tensors have up to four axes, a QuantModel's are [height, width, channels]: [1, N] becomes 1x1xN, [1, W, C]
-becomes 1xWxC. Operators that only name the axes anew leave no op behind unless somebody needs the other shape.
+becomes 1xWxC. Operators that only reshape emit no op unless a reader needs the other shape.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from .file import FileTensor, Graph, Operator, Type
 from .flatbuffer import TfliteError
 from .refusals import CONVERT
 
-ACTIVATIONS = {  # fused ones: real bounds
+ACTIVATIONS = {  # fused activations and their real bounds
     0: ("NONE", None, None),
     1: ("RELU", 0.0, None),
     2: ("RELU_N1_TO_1", -1.0, 1.0),
     3: ("RELU6", 0.0, 6.0),
 }
-MAX_AXES = 1024  # numbers of a constant that say how axes are treated
-SCALES = (2.0**-60, 2.0**60)  # of activations: with these, no ratio of two overflows
-FORMS: dict[int, str] = {  # what a file with such activations is
+MAX_AXES = 1024  # most elements of a constant with shapes, axes or bounds
+SCALES = (2.0**-60, 2.0**60)  # limits of activation scales: no ratio of two overflows
+FORMS: dict[int, str] = {  # kind of file, by its type of activations
     Type.FLOAT32: " (a float network, or one with dynamic range quantization)",
     Type.INT16: " (16x8 quantization)",
     Type.UINT8: " (the older uint8 quantization)",
@@ -44,14 +44,14 @@ Shape = tuple[int, int, int]
 
 
 class _OperatorError(TfliteError):
-    """One that names its operator already."""
+    """An error whose message already names the operator."""
 
 
 @dataclass(frozen=True)
 class Handler:
-    """How an operator becomes ops, and what TFLite Micro wants of it, whatever it computes.
+    """The function that converts an operator to ops, and the operator's form as TFLite Micro requires it.
 
-    least, most: inputs, or None for any number; options: it must have some.
+    least, most: number of inputs; outputs: their number; None: any. options: whether the operator must have options.
     """
 
     run: Callable[[Builder], object]
@@ -62,27 +62,27 @@ class Handler:
 
 
 class Builder:
-    """The model of a graph. `found` maps the file's tensors to the model's."""
+    """Builds the model of a graph. `found` maps the file's tensors to the model's."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.model = QuantModel([], [])
         self.found: dict[int, int] = {}
-        self.makers: list[Operator] = []  # of the model's ops
-        self.constants: dict[int, NDArray[Any]] = {}  # folded from shapes
-        self.blocked: dict[int, tuple[int, tuple[int, int]]] = {}  # in the batch: the model's tensor, every n-th of it
-        self.reals: dict[int, float_islands.Real] = {}  # between DEQUANTIZE and QUANTIZE
-        self.shaped: dict[tuple[int, Shape], int] = {}  # the model's tensors in other shapes
-        self.kept: dict[tuple[int, Shape], int] = {}  # the file's constants
+        self.makers: list[Operator] = []  # the operator of each of the model's ops
+        self.constants: dict[int, NDArray[Any]] = {}  # values folded from shapes, by tensor of the file
+        self.blocked: dict[int, tuple[int, tuple[int, int]]] = {}  # outputs of SPACE_TO_BATCH_ND: model's tensor, block
+        self.reals: dict[int, float_islands.Real] = {}  # float tensors between DEQUANTIZE and QUANTIZE
+        self.shaped: dict[tuple[int, Shape], int] = {}  # results of `reshaped`
+        self.kept: dict[tuple[int, Shape], int] = {}  # results of `held`
         self.logistic: set[int] = set()  # tensors that a LOGISTIC wrote
         self.operator = Operator(-1, -1, "", (), (), None)
         self.state = state.State(graph)
-        self.rings: dict[int, state.Ring] = {}  # by the index of the operator that joins
+        self.rings: dict[int, state.Ring] = {}  # by index of their CONCATENATION
         self.inner: set[int] = set()  # operators that only serve a ring buffer
-        self.read: set[int] = set()  # tensors that are needed
+        self.read: set[int] = set()  # tensors that the output depends on
 
     def refusal(self, why: str) -> _OperatorError:
-        """An error that names the operator at hand and its output."""
+        """An error that names the current operator and its output."""
         op = self.operator
         name = next((self.graph.tensors[i].name for i in (*op.outputs, *op.inputs) if i >= 0), "")
         return _OperatorError(f"operator {op.index} {op.name} (tensor '{name}'): {why}")
@@ -94,7 +94,7 @@ class Builder:
         return len(self.model.tensors) - 1
 
     def tensor(self, place: int) -> FileTensor:
-        """An input of the operator at hand."""
+        """An input of the current operator, by position."""
         inputs = self.operator.inputs
         if place >= len(inputs) or inputs[place] < 0:
             raise self.refusal(f"input {place} is missing: the file is damaged")
@@ -102,7 +102,7 @@ class Builder:
 
     @property
     def target(self) -> FileTensor:
-        """The output of the operator at hand."""
+        """The only output of the current operator."""
         if len(self.operator.outputs) != 1 or self.operator.outputs[0] < 0:
             raise self.refusal(f"has {len(self.operator.outputs)} outputs, must have one")
         return self.graph.tensors[self.operator.outputs[0]]
@@ -127,7 +127,7 @@ class Builder:
             raise self.refusal(f"the activation '{tensor.name}' is {tensor.type_name}{form}, must be int8; {CONVERT}")
 
     def constant(self, place: int) -> NDArray[Any]:
-        """The integers of a constant input, or of one that is folded from shapes."""
+        """The integers of an input that is a constant or folded from shapes."""
         tensor = self.tensor(place)
         if self.operator.inputs[place] in self.constants:
             return self.constants[self.operator.inputs[place]]
@@ -136,7 +136,7 @@ class Builder:
         return tensor.values().astype(np.int64)
 
     def want_shape(self, shape: tuple[int, ...], output: int = 0) -> None:
-        """Refuses an output of another shape than the operator gives it."""
+        """Raises unless an output has this shape in the file."""
         told = self.graph.tensors[self.operator.outputs[output]].shape
         if told != tuple(shape):
             raise self.refusal(f"its output has shape {list(told)}, computed is {list(shape)}: the file is damaged")
@@ -145,7 +145,7 @@ class Builder:
         return self.model.tensors[index].shape
 
     def reshaped(self, index: int, shape: Shape) -> int:
-        """The tensor in another shape, by a reshape op if it has not that one already."""
+        """The tensor in this shape, by a reshape op if its own shape differs."""
         if self.shape_of(index) == shape:
             return index
         key = (index, shape)
@@ -157,7 +157,7 @@ class Builder:
         return self.shaped[key]
 
     def moved(self, index: int, wanted: moves.Places) -> int:
-        """The tensor whose elements are these [height, width, channels] of another one, flat; itself if they are."""
+        """A tensor with the wanted elements [height, width, channels] of the flattened one; the same if none moves."""
         tensor = self.model.tensors[index]
         for layer in moves.layers(tensor.shape, wanted):
             shape = self.shape_of(index)
@@ -171,11 +171,11 @@ class Builder:
         return index
 
     def spatial_source(self, place: int = 0) -> int:
-        """The tensor that the operator reads, in the shape the file gives it."""
+        """The tensor that the operator reads, in the file's shape."""
         return self.reshaped(self.source(place), spatial(self.tensor(place).shape))
 
     def channel_source(self) -> int:
-        """The tensor that the operator reads, with the file's channels; how positions are laid out doesn't matter."""
+        """The tensor that the operator reads, with the file's channels and any layout of positions."""
         index, shape = self.source(), spatial(self.tensor(0).shape)
         return index if self.shape_of(index)[2] == shape[2] else self.reshaped(index, shape)
 
@@ -208,7 +208,7 @@ class Builder:
         return op
 
     def _bounded_bias(self, op: Op, bias: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Brings biases within what files hold: those of dead channels, whose tiny scales make them huge."""
+        """Clamps the biases of dead channels, whose tiny scales make them huge, to the limit of files."""
         folded = folded_bias(self.model, op)
         bounded = bounded_bias(self.model, op, folded, MAX_BIAS)
         if (np.abs(bounded) > MAX_BIAS).any():
@@ -221,7 +221,7 @@ class Builder:
         return (bias + (bounded - folded)).astype(np.int32)
 
     def fuse(self, op: Op, target: Tensor, fused: int) -> None:
-        """Gives an op the range of a fused activation."""
+        """Sets an op's output range to that of a fused activation."""
         if fused not in ACTIVATIONS:
             possible = ", ".join(name for name, _, _ in ACTIVATIONS.values())
             raise self.refusal(f"fused activation {fused} isn't possible; {possible} are")
@@ -230,7 +230,7 @@ class Builder:
         op.mask_low, op.mask_high = low is not None, high is not None
 
     def held(self, place: int, shape: Shape) -> int:
-        """The tensor that stands for a constant input in this shape."""
+        """The tensor of a constant input in this shape, by a constant op."""
         key, tensor = (self.operator.inputs[place], shape), self.tensor(place)
         if key not in self.kept:
             op = Op("constant", 0, 0, values=tensor.values().reshape(shape))
@@ -238,7 +238,7 @@ class Builder:
         return self.kept[key]
 
     def alias(self) -> None:
-        """The operator's output is its input, with other axes."""
+        """Makes the operator's output the same tensor as its input, in another shape."""
         index = self.source()
         self.check_int8(self.target)
         if self.target.size != self.model.tensors[index].size:
@@ -247,13 +247,13 @@ class Builder:
         self.found[self.operator.outputs[0]] = index
 
     def same_as(self, one: FileTensor, other: FileTensor) -> None:
-        """Refuses state whose values would change their meaning."""
+        """Raises unless both tensors of a state are on one grid."""
         self.check_int8(one)
         if grid_of(one) != grid_of(other):
             raise self.refusal(f"'{one.name}' and '{other.name}' must have the same scale and zero point; {CONVERT}")
 
     def same_grid(self, index: int) -> None:
-        """Refuses an operator that keeps values as they are but says that they have another scale."""
+        """Raises if input and output of an operator that doesn't change values are on different grids."""
         tensor = self.model.tensors[index]
         if (tensor.scale, tensor.zero_point) != grid_of(self.target):
             raise self.refusal("input and output must have the same scale and zero point; " + CONVERT)
@@ -265,7 +265,7 @@ class Builder:
 
 
 def spatial(shape: tuple[int, ...]) -> Shape:
-    """[height, width, channels] of a tensor of batch 1."""
+    """[height, width, channels] of a tensor with batch size 1."""
     if not 2 <= len(shape) <= 4 or shape[0] != 1 or 0 in shape:
         raise TfliteError(f"a tensor has shape {list(shape)}: it must be a batch of one, with two to four axes")
     height, width, channels = (1, 1, *shape[1:])[-3:]
@@ -273,7 +273,7 @@ def spatial(shape: tuple[int, ...]) -> Shape:
 
 
 def grid_of(tensor: FileTensor) -> tuple[float, int]:
-    """Scale and zero point of an int8 activation; a uint8 one's as if 128 were taken off its values."""
+    """Scale and zero point of an int8 activation, or of a uint8 one with 128 subtracted from its values."""
     if len(tensor.scale) != 1 or len(tensor.zero_point) != 1:
         raise TfliteError(f"the activation '{tensor.name}' must have one scale and zero point; {CONVERT}")
     scale, zero_point = float(tensor.scale[0]), int(tensor.zero_point[0]) - 128 * (tensor.type == Type.UINT8)

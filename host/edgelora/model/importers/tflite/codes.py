@@ -1,4 +1,4 @@
-"""TensorFlow Lite's builtin operators by the numbers that files hold (schema.fbs), all of them: refusals name them."""
+"""All builtin operator codes of TensorFlow Lite's schema.fbs, so that refusals can name any operator."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Code(IntEnum):
-    """A builtin operator. What can be imported of them is in `operators`."""
+    """A builtin operator. `operators` lists the importable ones."""
 
     ADD = 0
     AVERAGE_POOL_2D = 1

@@ -1,4 +1,4 @@
-"""Operators that compute with shapes, which are known: they leave constants, and no op."""
+"""Operators on shapes, which are known at import: they are folded to constants and need no op."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def fold_shape(at: Builder) -> None:
 
 
 def fold(at: Builder, values: NDArray[Any]) -> None:
-    """The operator's output is a constant."""
+    """Makes the operator's output a constant."""
     if at.target.type != Type.INT32:
         raise at.refusal(f"'{at.target.name}' is {at.target.type_name}, must be int32")
     at.want_shape(values.shape)
@@ -27,7 +27,7 @@ def fold(at: Builder, values: NDArray[Any]) -> None:
 
 
 def fold_slice(at: Builder) -> None:
-    """STRIDED_SLICE of a shape: one element, or some."""
+    """STRIDED_SLICE of a shape: one element or several."""
     values, (begin, end, step) = at.constant(0), (at.constant(i).reshape(-1) for i in (1, 2, 3))
     number = at.operator.number
     begins, ends, shrinks = (number(field, "i") & 1 for field in (0, 1, 4))

@@ -1,7 +1,7 @@
-"""Imports INT8 `.tflite` files, as TensorFlow Lite's converter makes them, into a QuantModel.
+"""Imports INT8 `.tflite` files, as written by TensorFlow Lite's converter, into a QuantModel.
 
-The model computes what TensorFlow Lite Micro computes from the file, byte for byte; a file for which that can't be
-is refused by TfliteError, which names the operator, its tensor and what would work.
+The model's outputs equal, byte for byte, those of TensorFlow Lite Micro for the file. If that isn't possible,
+TfliteError names the operator, its tensor and an alternative.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from .flatbuffer import TfliteError
 from .graph import Importer
 
 CALIBRATION_INPUTS = 64
-NOISE_FRAMES = 8  # of a sample of noise, where the network has history
-CALIBRATION_WORK = 1 << 25  # patch elements looked at for one op
+NOISE_FRAMES = 8  # frames of a noise sample, for networks with history
+CALIBRATION_WORK = 1 << 25  # patch elements evaluated for one op
 
 
 def import_tflite(
@@ -37,8 +37,8 @@ def import_tflite(
 ) -> QuantModel:
     """The model in a `.tflite` file, with adapter shifts not yet calibrated (see `calibrate`).
 
-    labels: names of the outputs, else their numbers; loss: one of LOSSES, else what the network's end suggests.
-    Raises TfliteError, whose text begins with `name`, for any file that is damaged or can't be computed exactly.
+    labels: names of the outputs, by default their numbers; loss: one of LOSSES, by default chosen from the last op.
+    Raises TfliteError, whose message begins with `name`, if the file is damaged or can't be computed exactly.
     """
     try:
         importer = Importer(read_graph(data))
@@ -63,7 +63,7 @@ def set_loss(model: QuantModel, labels: Sequence[str], loss: str | None, ends_lo
 
 
 def _default_loss(model: QuantModel, ends_logistic: bool) -> str:
-    """Classes for softmax and logits, yes or no for logistic outputs, an autoencoder's or regression's distance."""
+    """cross_entropy for softmax and logits, binary_cross_entropy for logistic outputs, else mean_squared_error."""
     shape = model.output.shape
     one_position = shape[0] * shape[1] == 1
     if model.ops[-1].kind == "softmax" and one_position:
@@ -81,10 +81,10 @@ def _default_loss(model: QuantModel, ends_logistic: bool) -> str:
 def inputs_for_calibration(
     model: QuantModel, x: NDArray[Any] | None, most: int = CALIBRATION_INPUTS
 ) -> NDArray[np.int8]:
-    """Samples [N, frames, height, width, channels] on the int8 grid from x, real or int8 [N, ...]; None: noise.
+    """int8 samples [N, frames, height, width, channels] from x, real or int8 [N, ...]; noise if x is None.
 
-    They are at most so many, evenly spaced. There is one frame but in networks with history. Raises ValueError for
-    inputs that are none of this network's.
+    Takes at most `most` samples, evenly spaced. Without history in the network, frames is 1. Raises ValueError for
+    inputs that don't fit the network.
     """
     if x is None:
         rng, frames = np.random.default_rng(0), NOISE_FRAMES if model.has_history else 1
@@ -102,7 +102,7 @@ def inputs_for_calibration(
 def calibrate(model: QuantModel, x: NDArray[np.int8]) -> None:
     """Sets the adapter shifts of every conv and dense op from int8 samples [N, frames, height, width, channels].
 
-    Activations are the host twin's own, of the last frames.
+    Uses the host twin's activations at each sample's last frame.
     """
     session = Session(pack_model(model), bytes(len(model.ops)), "infer")
     runs = [session.sample_activations(sample, model) for sample in x]
@@ -119,7 +119,7 @@ def calibrate(model: QuantModel, x: NDArray[np.int8]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class LayerRow:
-    """One op: parameters are weights and biases, macs those of an inference."""
+    """One op. parameters: number of weights and biases; macs: multiply-accumulates of an inference."""
 
     op: int
     kind: str
@@ -130,7 +130,7 @@ class LayerRow:
 
 
 def layer_rows(model: QuantModel) -> list[LayerRow]:
-    """A table of the model's ops, with whether each can train an adapter."""
+    """A row for each op of the model. adapter: whether it can train one."""
     rows, trainable = [], model.trainable
     for index, op in enumerate(model.ops):
         parameters = 0 if op.weights is None or op.bias is None else op.weights.size + op.bias.size

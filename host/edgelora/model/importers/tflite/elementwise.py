@@ -1,4 +1,4 @@
-"""Operators that go element by element: of two inputs, functions of one value, softmax."""
+"""Elementwise operators of one or two inputs, and softmax."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .builder import Builder, Handler, grid_of, spatial
 from .codes import Code
 from .refusals import CONVERT
 
-MAX_TFLITE_SOFTMAX = 511  # channels; with more, TFLite's kernel shifts by too much
+MAX_TFLITE_SOFTMAX = 511  # channels; TFLite's kernel overflows its shift with more
 _PAIRS = {
     Code.ADD: "add",
     Code.SUB: "add",
@@ -44,7 +44,7 @@ _PAIRS = {
 
 @dataclass(frozen=True)
 class Operand:
-    """One of two inputs. shape: with four axes; values: int8 of a constant, else None."""
+    """One of two inputs. shape: of four axes; values: a constant's int8 values, else None."""
 
     place: int
     shape: tuple[int, ...]
@@ -63,7 +63,7 @@ def _operand(at: Builder, place: int) -> Operand:
 
 
 def pair(at: Builder) -> None:
-    """An operator of two inputs, one of which may be a constant, or repeated along axes in which it has one element."""
+    """An operator of two inputs, one of which may be a constant or broadcast along axes of size 1."""
     kind = _PAIRS[Code(at.operator.code)]
     first, second = (_operand(at, place) for place in (0, 1))
     whole = tuple(max(sides) for sides in zip(first.shape, second.shape, strict=True))
@@ -94,7 +94,7 @@ def pair(at: Builder) -> None:
 def _with_tensor(
     at: Builder, op: Op, first: Operand, second: Operand, off: int, fused: int, whole: tuple[int, ...]
 ) -> None:
-    """The first input repeated, if it has not all of the output's elements, and the second one."""
+    """Emits an op of two inputs; the first is expanded to the output's shape if it is smaller."""
     source = at.source(first.place)
     if first.shape != whole:
         places = np.arange(math.prod(first.shape)).reshape(first.shape)
@@ -116,7 +116,7 @@ def _with_tensor(
 
 
 def _with_number(at: Builder, kind: str, first: Operand, second: Operand, off: int, fused: int) -> None:
-    """With one number it is a function of one value."""
+    """With a single number as second input, the operator is a function of one value: a lookup."""
     assert second.values is not None
     source = at.source(first.place)
     shapes = [at.shape_of(source), (1, 1, 1), at.shape_of(source)]
@@ -156,7 +156,7 @@ def lookup(at: Builder) -> Op:
 
 
 def function(at: Builder) -> None:
-    """An operator that `fixed_point` has by name."""
+    """An operator that `fixed_point.derive` supports by name."""
     name = Code(at.operator.code).name.lower()
     if name in ("logistic", "tanh"):
         want_grid(at, {"logistic": LOGISTIC_GRID, "tanh": TANH_GRID}[name])
@@ -186,7 +186,7 @@ def hard_swish(at: Builder) -> None:
 
 
 def bounded_relu(at: Builder) -> None:
-    """ReLU with both bounds, as an operator of its own."""
+    """ReLU with two bounds, as a separate operator."""
     low, high = {Code.RELU_N1_TO_1: (-1.0, 1.0), Code.RELU_0_TO_1: (0.0, 1.0)}[Code(at.operator.code)]
     op = lookup(at)
     set_relu(op, at.model.tensors[op.input], at.model.tensors[op.output], low, high)
@@ -208,7 +208,7 @@ def root(at: Builder) -> None:
 
 
 def real_function(at: Builder) -> None:
-    """An operator whose table TensorFlow Lite makes in float32."""
+    """An operator whose table TensorFlow Lite computes in float32."""
     name = Code(at.operator.code).name.lower()
     if name == "gelu" and at.operator.number(0, "B"):
         name = "gelu_tanh"

@@ -1,4 +1,4 @@
-"""What a `.tflite` file says, as plain objects: tensors, operators and their options, checked to be well formed.
+"""Parses a `.tflite` file to plain objects (tensors, operators and their options) and validates them.
 
 Field numbers are those of TensorFlow Lite's schema.fbs.
 """
@@ -21,11 +21,11 @@ MAX_FILE = 16 << 20  # bytes
 MAX_TENSORS = 4096
 MAX_OPERATORS = 1024
 MAX_DIMENSIONS = 6
-MAX_FILE_ELEMENTS = 1 << 24  # of a file; what an op may have is in formats.limits
+MAX_FILE_ELEMENTS = 1 << 24  # of a tensor in a file; formats.limits has those of ops
 
 
 class Type(IntEnum):
-    """Types of tensors."""
+    """Tensor types."""
 
     FLOAT32 = 0
     FLOAT16 = 1
@@ -40,7 +40,7 @@ class Type(IntEnum):
     INT4 = 17
 
 
-OPTIONS = {  # of which kind an operator's options are: a number of the schema's BuiltinOptions
+OPTIONS = {  # number of an operator's options in the schema's BuiltinOptions
     Code.CONV_2D: 1,
     Code.DEPTHWISE_CONV_2D: 2,
     Code.AVERAGE_POOL_2D: 5,
@@ -94,7 +94,7 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class FileTensor:
-    """A tensor of the file. data: the bytes of a constant, else None; axis: of `scale` where there are several."""
+    """A tensor of the file. data: a constant's bytes, else None; axis: of `scale` if it has several values."""
 
     name: str
     shape: tuple[int, ...]
@@ -115,7 +115,7 @@ class FileTensor:
         return type_name(self.type)
 
     def values(self) -> NDArray[Any]:
-        """A constant's elements in its shape. TfliteError if it has not as many bytes as that takes."""
+        """A constant's elements in its shape. Raises TfliteError if the number of bytes doesn't match."""
         dtype = _DTYPES.get(Type(self.type)) if self.type in set(Type) else None
         if self.data is None or dtype is None:
             raise TfliteError(f"tensor '{self.name}' ({self.type_name}) must be a constant of plain numbers")
@@ -129,9 +129,9 @@ class FileTensor:
 
 @dataclass(frozen=True)
 class Operator:
-    """An operator of the file. inputs, outputs: indices of tensors, -1 for one left out.
+    """An operator of the file. inputs, outputs: indices of tensors, -1 for an omitted one.
 
-    options: None also where the file has those of another operator, which TFLite doesn't read.
+    options: None also if the file has another operator's options, which TFLite ignores.
     """
 
     index: int
@@ -148,13 +148,13 @@ class Operator:
         return Code(self.code).name if self.code in set(Code) else f"with code {self.code}"
 
     def number(self, field: int, kind: str, default: int = 0) -> int:
-        """An integer of the options."""
+        """An integer field of the options."""
         return self.options.number(field, kind, default) if self.options else default
 
 
 @dataclass(frozen=True)
 class Subgraph:
-    """Tensors, and operators in the order in which they run."""
+    """Tensors, and operators in execution order."""
 
     tensors: tuple[FileTensor, ...]
     operators: tuple[Operator, ...]
@@ -162,7 +162,7 @@ class Subgraph:
 
 @dataclass(frozen=True)
 class Graph:
-    """The network of a file: its first subgraph. other: a second one, which may give state its initial values."""
+    """A file's network: its first subgraph. other: the second subgraph, which may initialize state."""
 
     main: Subgraph
     input: int
@@ -183,7 +183,7 @@ def type_name(code: int) -> str:
 
 
 def read_graph(data: bytes) -> Graph:
-    """Reads a file. TfliteError if it is damaged, or has more than two subgraphs, or several inputs or outputs."""
+    """Reads a file. Raises TfliteError if it is damaged or has more than two subgraphs, one input or one output."""
     if len(data) > MAX_FILE:
         raise TfliteError(f"the file has {len(data)} bytes, at most {MAX_FILE} are possible")
     model = flatbuffer.root(data, b"TFL3")
@@ -244,7 +244,7 @@ def _tensor(table: Table, buffers: list[Table]) -> FileTensor:
 
 
 def _code(table: Table) -> tuple[int, str]:
-    """An operator's code, of the old byte or the newer field, and the name of a custom one."""
+    """An operator's code, from the old byte or the newer int32 field, and a custom operator's name."""
     return max(table.number(0, "b"), table.number(3, "i")), table.text(1)
 
 
@@ -259,7 +259,7 @@ def _operator(index: int, table: Table, codes: list[tuple[int, str]], tensors: i
 
 
 def _indices(table: Table, field: int, count: int, least: int, where: str) -> tuple[int, ...]:
-    """A vector of tensors, which must be there."""
+    """A vector of tensor indices, validated."""
     values = table.vector(field, "<i4")
     if len(values) > MAX_TENSORS or np.any((values < least) | (values >= count)):
         raise TfliteError(f"{where} names a tensor that isn't there: the file is damaged")

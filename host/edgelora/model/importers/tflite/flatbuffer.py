@@ -1,6 +1,6 @@
-"""A small FlatBuffers reader that trusts nothing: every offset and length is checked against the file.
+"""A small FlatBuffers reader for untrusted files: every offset and length is checked against the file.
 
-Vectors are views of the file, so what a file says about sizes can't make the host allocate more than the file has.
+Vectors are views of the file, so forged sizes can't make the host allocate more than the file's size.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from edgelora.base.errors import EdgeloraError
 
-_MAX_TEXT = 80  # bytes of a name that are worth reading
+_MAX_TEXT = 80  # bytes of a name; the rest is cut off
 
 
 class TfliteError(EdgeloraError, ValueError):
-    """A `.tflite` file is damaged, or can't be imported; the message says what would work."""
+    """A `.tflite` file is damaged or can't be imported; the message names an alternative."""
 
 
 class Table:
-    """A FlatBuffers table at byte `at` of `data`. Fields are named by their number in the schema."""
+    """A FlatBuffers table at byte `at` of `data`. Fields are addressed by their number in the schema."""
 
     def __init__(self, data: bytes, at: int) -> None:
         self._data, self._at = data, at
@@ -31,7 +31,7 @@ class Table:
             raise _damaged(f"the table at byte {at} has a bad description")
 
     def _field(self, number: int) -> int | None:
-        """Where a field lies; None if the table leaves it out."""
+        """A field's offset in the file; None if the table omits it."""
         entry = 4 + 2 * number
         if entry + 2 > self._vtable_size:
             return None
@@ -39,7 +39,7 @@ class Table:
         return self._at + offset if offset else None
 
     def _target(self, number: int) -> int | None:
-        """Where a field points."""
+        """The offset in the file that a field points to; None if the table omits it."""
         at = self._field(number)
         return None if at is None else at + _read(self._data, "<I", at)
 
@@ -57,7 +57,7 @@ class Table:
         return None if at is None else Table(self._data, at)
 
     def vector(self, field: int, dtype: str) -> NDArray[Any]:
-        """A vector of numbers as a view of the file; empty if the table leaves it out."""
+        """A vector of numbers as a view of the file; empty if the table omits it."""
         at = self._target(field)
         if at is None:
             return np.empty(0, dtype)
@@ -77,13 +77,13 @@ class Table:
         return [Table(self._data, at + 4 + 4 * i + int(offset)) for i, offset in enumerate(offsets)]
 
     def text(self, field: int) -> str:
-        """A string, with what can't be printed replaced."""
+        """A string, with unprintable characters replaced."""
         raw = self.vector(field, "u1")[:_MAX_TEXT].tobytes().decode(errors="replace")
         return "".join(letter if letter.isprintable() else "?" for letter in raw)
 
 
 def root(data: bytes, identifier: bytes) -> Table:
-    """The root table of a file that must bear this identifier."""
+    """The root table of a file, which must have this identifier."""
     if data[4:8] != identifier:
         raise TfliteError(f"this is no file of the kind {identifier.decode()}: bytes 4 to 7 are {data[4:8]!r}")
     return Table(data, _read(data, "<I", 0))

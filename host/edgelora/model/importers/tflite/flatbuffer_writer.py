@@ -1,7 +1,7 @@
-"""A small FlatBuffers writer: tables, vectors and texts as plain values, laid out one behind the other.
+"""A small FlatBuffers writer: serializes tables, vectors and strings given as plain values.
 
-A table is a `Fields`: by the field's number in the schema, what it holds. Offsets point forward, so children follow
-their parents; fields that are left out have their default.
+A table is a `Fields`, a mapping from field numbers of the schema to values. Offsets point forward, so children follow
+their parents; omitted fields have their default.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ALIGN = 16  # of bytes, as TensorFlow Lite wants of buffers
+ALIGN = 16  # of vectors of bytes: TensorFlow Lite aligns buffers so
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ def build(root: Fields, identifier: bytes) -> bytes:
 
 
 def _pad(out: bytearray, align: int, ahead: int = 0) -> None:
-    """Zeros until what comes `ahead` bytes later is at a multiple of `align`."""
+    """Appends zeros so that the offset `ahead` bytes behind them is a multiple of `align`."""
     out += bytes(-(len(out) + ahead) % align)
 
 
 def _put(out: bytearray, value: Any) -> int:
-    """Appends what an offset points to; returns where it is."""
+    """Appends a value that is stored by offset; returns its position."""
     if isinstance(value, Mapping):
         return _table(out, value)
     if isinstance(value, str):
@@ -74,7 +74,7 @@ def _point(out: bytearray, at: int, target: int) -> None:
 
 
 def _table(out: bytearray, fields: Fields) -> int:
-    """A table behind its description; scalars at multiples of their size, from the largest on."""
+    """Appends a table behind its vtable; fields are ordered by size, largest first, for alignment."""
     kinds = {number: value.kind if isinstance(value, Scalar) else "I" for number, value in fields.items()}
     order = sorted(kinds, key=lambda number: -struct.calcsize(kinds[number]))
     places, size = {}, 4

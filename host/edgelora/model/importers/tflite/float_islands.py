@@ -1,7 +1,7 @@
-"""Real numbers inside an integer network: DEQUANTIZE, functions of one value, QUANTIZE.
+"""Float operators inside an integer network: DEQUANTIZE, functions of one value, QUANTIZE.
 
-Converters write activations so for which TensorFlow Lite has no INT8 kernel, such as ELU. What lies between the two
-depends on one int8 value at a time, so the whole is one table.
+Converters write activations without an INT8 kernel in TensorFlow Lite, such as ELU, in this form. Every value between
+DEQUANTIZE and QUANTIZE depends on one int8 value, so the sequence becomes one lookup table.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Reals = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Real:
-    """A real tensor that depends, element by element, on one of the model's: float32 [256], for int8 from -128 on."""
+    """A float tensor computed elementwise from the model's tensor `source`. values: [256], for int8 -128 to 127."""
 
     source: int
     values: Reals
@@ -60,7 +60,7 @@ _TWO: dict[Code, Callable[[Reals, Reals], Reals]] = {
     Code.MAXIMUM: np.maximum,
     Code.MINIMUM: np.minimum,
 }
-FUNCTIONS = dict.fromkeys(_ONE, 1) | dict.fromkeys(_TWO, 2)  # and how many inputs they have
+FUNCTIONS = dict.fromkeys(_ONE, 1) | dict.fromkeys(_TWO, 2)  # with their number of inputs
 
 
 def begin(at: Builder) -> None:
@@ -73,7 +73,7 @@ def begin(at: Builder) -> None:
 
 
 def compute(at: Builder) -> None:
-    """An operator on real numbers; each is computed in float32, as TensorFlow Lite's kernels do."""
+    """An operator on real numbers, computed in float32 as by TensorFlow Lite's kernels."""
     code = Code(at.operator.code)
     if code == Code.SPLIT:
         return _split(at)
@@ -94,7 +94,7 @@ def compute(at: Builder) -> None:
 
 
 def _split(at: Builder) -> None:
-    """Parts of a real tensor are real parts of the model's; converters leave those of recurrent layers so."""
+    """Splits a float tensor by slicing its int8 source. Converters leave recurrent layers' SPLITs in float."""
     if at.operator.inputs[1] not in at.reals:
         raise at.refusal("splits along an axis that is a real number: the file is damaged")
     real, shape = at.reals[at.operator.inputs[1]], at.tensor(1).shape
@@ -121,7 +121,7 @@ def _operand(at: Builder, place: int) -> Reals:
 
 
 def end(at: Builder) -> None:
-    """QUANTIZE of real numbers: the table, and as slopes the rise from one value to the next."""
+    """QUANTIZE of real numbers: a lookup with the table, and its finite differences as slopes."""
     real = at.reals[at.operator.inputs[0]]
     shape = at.shape_of(real.source)
     op = at.emit(Op("lookup", real.source, 0), shape)

@@ -1,4 +1,4 @@
-"""Builds a QuantModel from the operators of a `.tflite` file, one after the other."""
+"""Builds a QuantModel from the operators of a `.tflite` file, in order."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .flatbuffer import TfliteError
 from .operators import HANDLERS
 from .refusals import CONVERT
 
-# of inputs that are an operator's own variables
+# Positions of inputs that are an operator's own variables.
 STATE_PLACES: dict[int, tuple[int, ...]] = {Code.SVDF: (4,), Code.UNIDIRECTIONAL_SEQUENCE_LSTM: (18, 19)}
 
 
 class Importer(Builder):
-    """Walks a graph and builds the model."""
+    """Converts a graph's operators to a model."""
 
     @property
     def ends_logistic(self) -> bool:
@@ -41,7 +41,7 @@ class Importer(Builder):
                 (float_islands.compute if real else HANDLERS[Code(operator.code)].run)(self)
             except _OperatorError:
                 raise
-            except ValueError as error:  # of the file or of the arithmetic: scales that TFLite itself refuses
+            except ValueError as error:  # from the file or the arithmetic, such as scales that TFLite rejects
                 raise self.refusal(str(error)) from error
         end = self.graph.output
         self._check_ops()
@@ -53,7 +53,7 @@ class Importer(Builder):
         return self.model
 
     def _check_ops(self) -> None:
-        """Refuses what a `.elm` can't hold, by its operator."""
+        """Raises TfliteError, which names the operator, for an op that `.elm` can't hold."""
         for index, operator in enumerate(self.makers):
             self.operator = operator
             try:
@@ -62,7 +62,7 @@ class Importer(Builder):
                 raise self.refusal(str(error)) from error
 
     def _needed(self) -> list[Operator]:
-        """The operators on which the output depends."""
+        """The operators that the output depends on."""
         wanted, needed = {self.graph.output}, []
         for operator in reversed(self.graph.operators):
             if wanted & set(operator.outputs):
@@ -94,7 +94,7 @@ class Importer(Builder):
             raise self.refusal("has no options of its own: the file is damaged")
 
     def _input(self) -> None:
-        """An int8 or uint8 input is the model's; a real one is dropped, with the QUANTIZE behind it."""
+        """Adds an int8 or uint8 input to the model; a float input is replaced by the output of its QUANTIZE."""
         tensor = self.graph.tensors[self.graph.input]
         if tensor.data is not None or tensor.is_variable:
             raise TfliteError(f"the input '{tensor.name}' has a value in the file: it is damaged")

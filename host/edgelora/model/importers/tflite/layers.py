@@ -20,12 +20,12 @@ from .file import Type, type_name
 from .refusals import CONVERT
 
 PADDINGS = ("same", "valid")
-BIAS_TOLERANCE = 0.02  # of the output's scale
+BIAS_TOLERANCE = 0.02  # relative to the output's scale
 
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """How an operator looks at [height, width]: as an op's fields, and the size of its output."""
+    """An operator's window over [height, width], in an op's fields, and the sizes of input and output."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -36,7 +36,7 @@ class Window:
 
     @property
     def can_turn(self) -> bool:
-        """Whether height and width can change places without any element moving."""
+        """Whether height and width can be swapped without moving any element."""
         return any(self.source[axis] == self.target[axis] == 1 for axis in (0, 1))
 
     @property
@@ -45,7 +45,7 @@ class Window:
 
 
 def weights_of(at: Builder, place: int, channels: int, axis: int) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
-    """Weights as the file has them and their scale for each of the channels, which lie along `axis`."""
+    """Weights in the file's shape, and a scale for each of the channels along `axis`."""
     tensor = at.tensor(place)
     if tensor.type != Type.INT8 or tensor.data is None or tensor.is_sparse:
         form = "sparse" if tensor.is_sparse else tensor.type_name if tensor.data is not None else "no constant"
@@ -66,7 +66,7 @@ def weights_of(at: Builder, place: int, channels: int, axis: int) -> tuple[NDArr
 
 
 def bias_of(at: Builder, channels: int, type_field: int | None = None, place: int = 2) -> NDArray[np.int32]:
-    """The bias of so many channels, 0 without; type_field: of the options, if they tell its type."""
+    """The bias [channels], zeros if omitted. type_field: the options' field of its type, if they have one."""
     if type_field is not None and at.operator.number(type_field, "b") not in (Type.FLOAT32, Type.INT32):
         raise at.refusal(f"its options tell a bias of {type_name(at.operator.number(type_field, 'b'))}")
     if len(at.operator.inputs) <= place or at.operator.inputs[place] < 0:
@@ -83,7 +83,7 @@ def bias_of(at: Builder, channels: int, type_field: int | None = None, place: in
 
 
 def _check_bias_scale(at: Builder) -> None:
-    """Refuses a FULLY_CONNECTED of one scale whose bias has another one; TFLite Micro allows this tolerance."""
+    """Raises if a FULLY_CONNECTED's bias scale isn't input * weights; the tolerance is TFLite Micro's."""
     if len(at.operator.inputs) < 3 or at.operator.inputs[2] < 0 or len(at.tensor(1).scale) != 1:
         return
     product = float(at.tensor(0).scale[0]) * float(at.tensor(1).scale[0])
@@ -94,7 +94,7 @@ def _check_bias_scale(at: Builder) -> None:
 
 
 def _window(at: Builder, kernel: tuple[int, int], strides: int, dilations: int | None) -> Window:
-    """An operator's geometry; strides, dilations: the option fields of the width, strides' height follows."""
+    """An operator's geometry. strides, dilations: option fields of the width; the height's is the next one."""
     number = at.operator.number
     padding = number(0, "b")
     if padding not in (0, 1):
@@ -113,7 +113,7 @@ def _window(at: Builder, kernel: tuple[int, int], strides: int, dilations: int |
 
 
 def emit_window(at: Builder, op: Op, window: Window, fused: int) -> None:
-    """Appends an op that looks through a window, turned if its input lies the other way round."""
+    """Appends an op with a window, transposed if its input has height and width swapped."""
     source, channels = at.source(), at.tensor(0).shape[3]
     turned = window.can_turn and at.shape_of(source) == (*window.turned.source, channels)
     if turned and at.shape_of(source) != (*window.source, channels):
@@ -127,7 +127,7 @@ def emit_window(at: Builder, op: Op, window: Window, fused: int) -> None:
 
 
 def _dilated(at: Builder) -> None:
-    """A CONV_2D between SPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND: each batch holds every n-th position."""
+    """A CONV_2D between SPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND becomes a dilated convolution."""
     source, block = at.blocked[at.operator.inputs[0]]
     shape, told, made = at.tensor(1).shape, at.tensor(0).shape, at.target.shape
     number = at.operator.number
@@ -174,7 +174,7 @@ def depthwise(at: Builder) -> None:
 
 
 def transposed(at: Builder) -> None:
-    """TRANSPOSE_CONV: its input with zeros between the positions, then a convolution with the kernel turned around."""
+    """TRANSPOSE_CONV: inserts zeros between the input's positions, then convolves with the flipped kernel."""
     (height, width, outputs), inputs = at.four_axes(at.target), at.four_axes(at.tensor(2))[2]
     shape, number = at.tensor(1).shape, at.operator.number
     if len(shape) != 4 or shape[0] != outputs or shape[3] != inputs:
@@ -204,7 +204,7 @@ def transposed(at: Builder) -> None:
 
 
 def fully_connected(at: Builder) -> None:
-    """A dense layer or, where it sees several rows, a 1x1 convolution over them."""
+    """A dense layer or, for several rows of inputs, a 1x1 convolution over them."""
     shape, source = at.tensor(1).shape, at.source()
     size = at.model.tensors[source].size
     if len(shape) != 2 or 0 in shape or size % shape[1] or at.operator.number(1, "b"):
@@ -234,7 +234,7 @@ def pool(at: Builder) -> None:
 
 
 def _over_positions(at: Builder) -> int:
-    """The tensor whose positions an operator reduces to one, what it leaves as channels; refuses another output."""
+    """A tensor with the reduced axes as positions and the others as channels; checks the output's shape."""
     shape = at.tensor(0).shape
     at.source()
     axes = {int(axis) + len(shape) * (axis < 0) for axis in at.constant(1).reshape(-1)[: len(shape) + 1]}
@@ -264,7 +264,7 @@ def mean(at: Builder) -> None:
 
 
 def total(at: Builder) -> None:
-    """A sum over positions: a depthwise convolution of ones over all of them."""
+    """A sum over positions: a depthwise convolution with a kernel of ones over all positions."""
     source = _over_positions(at)
     height, width, channels = at.shape_of(source)
     count = height * width
@@ -281,7 +281,7 @@ def total(at: Builder) -> None:
 
 
 def reduce_max(at: Builder) -> None:
-    """The largest of all positions: pools over height, then over width, each as long as a pool may be."""
+    """The maximum over all positions, by pools as large as the limits allow."""
     source = _over_positions(at)
     at.same_grid(source)
     height, width, channels = at.shape_of(source)

@@ -1,7 +1,7 @@
 """UNIDIRECTIONAL_SEQUENCE_LSTM: one op, which begins every inference with an empty state.
 
-TensorFlow Lite keeps the state between inferences until it is reset, as it is in a new interpreter. Keras' layers
-begin every window anew, and so does a base.
+TensorFlow Lite keeps the state between inferences until the interpreter is reset. Keras layers start every window with
+an empty state, and so does a base.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from .layers import bias_of, weights_of
 from .refusals import CONVERT
 
 _GATES = ("input", "forget", "cell", "output")
-_INPUT, _STATE_WEIGHTS, _BIASES = 1, 5, 12  # the first gate's
+_INPUT, _STATE_WEIGHTS, _BIASES = 1, 5, 12  # input positions of the first gate
 LSTM_STATE, _CELL = 18, 19
-_LEFT_OUT = {  # what TensorFlow Lite Micro doesn't compute
+_LEFT_OUT = {  # inputs that TensorFlow Lite Micro ignores
     "peephole connections, from the cell to the gates,": (9, 10, 11),
     "a projection of its state": (16, 17),
     "layer normalization": (20, 21, 22, 23),
 }
 _TANH = 4
 _Q12 = 12
-_GATE_GRID = 2.0**-_Q12  # of a gate before its activation
-_UNIT_GRID = 2.0**-15  # of what an activation makes
+_GATE_GRID = 2.0**-_Q12  # scale of a gate before its activation
+_UNIT_GRID = 2.0**-15  # scale of an activation's output
 
 
 def lstm(at: Builder) -> None:
-    """LSTM; where only the state behind the last position is read, nothing else is kept."""
+    """An lstm op. If only the last position of its output is read, it outputs that one alone."""
     x, state, cell = at.tensor(0), at.tensor(LSTM_STATE), at.tensor(_CELL)
     units = state.shape[-1] if state.shape else 0
     _check_form(at, x, units)
@@ -83,7 +83,7 @@ def _check_form(at: Builder, x: FileTensor, units: int) -> None:
 
 
 def _check_state(at: Builder, name: str, place: int, wanted: Type, units: int) -> None:
-    """Refuses state of another type, that isn't a variable, or that another operator has too."""
+    """Raises unless the state is a variable of the wanted type and shape that no other operator uses."""
     tensor, number = at.tensor(place), at.operator.inputs[place]
     users = sum(number in (*operator.inputs, *operator.outputs) for operator in at.graph.operators)
     if tensor.type != wanted or not tensor.is_variable or tensor.data is not None or users > 1:
@@ -98,7 +98,7 @@ def _check_state(at: Builder, name: str, place: int, wanted: Type, units: int) -
 
 
 def _power_of(at: Builder, cell: FileTensor) -> int:
-    """The power of two that the cell's scale is."""
+    """log2 of the cell's scale, which must be a power of two."""
     mantissa, exponent = math.frexp(float(cell.scale[0]))
     if mantissa != 0.5:
         raise at.refusal(f"its cell '{cell.name}' has scale {float(cell.scale[0]):g}, must be a power of two")
@@ -110,7 +110,7 @@ def _power_of(at: Builder, cell: FileTensor) -> int:
 
 
 def _set_gates(at: Builder, op: Op, inputs: int, units: int, scale: float, zero_point: int) -> None:
-    """Weights [units, 4, inputs + units], biases [units, 4, 2] and the multipliers of both parts of each gate."""
+    """Sets weights [units, 4, inputs + units], biases [units, 4, 2] and multipliers of both parts of each gate."""
     source = at.model.tensors[op.input]
     weights, bias, pairs = [], [], []
     for gate in range(len(_GATES)):
@@ -141,7 +141,7 @@ def _plain_weights(at: Builder, place: int, shape: tuple[int, int]) -> tuple[NDA
 
 
 def _set_scales(at: Builder, op: Op, power: int, scale: float, zero_point: int) -> None:
-    """What is behind the gates: multipliers of cell, admission and output, the clip and the logistic function."""
+    """Appends the multipliers of cell, admitted input and output, the clip and the logistic function's table."""
     assert op.multiplier is not None and op.shift is not None
     reals = (_UNIT_GRID, _UNIT_GRID**2 / 2.0**power, _UNIT_GRID**2 / float(np.float32(scale)))
     more = [quantize_multiplier(real) for real in reals]
@@ -157,7 +157,7 @@ def _set_scales(at: Builder, op: Op, power: int, scale: float, zero_point: int) 
 
 
 def _last_reader(at: Builder) -> Operator | None:
-    """The operator that takes the last position of the output at hand, if that is all that is read of it."""
+    """The slice of the last position of the current operator's output, if nothing else reads the output."""
     output = at.operator.outputs[0]
     readers = [operator for operator in at.graph.operators if output in operator.inputs]
     if output == at.graph.output or len(readers) != 1:
@@ -170,7 +170,7 @@ def _last_reader(at: Builder) -> Operator | None:
         part = slices.sliced(reader, shape, lambda place: _constants(at, reader, place))
         alike = made.type == Type.INT8 and grid_of(made) == grid_of(at.target)
     except TfliteError:
-        return None  # the reader tells
+        return None  # reported when the reader is imported
     last = part.cut == [1] and part.bounds[1] == (shape[1] - 1, shape[1]) and part.told_shape == made.shape
     return reader if last and alike and spatial(made.shape) == (1, 1, shape[2]) else None
 

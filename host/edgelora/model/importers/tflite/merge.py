@@ -1,7 +1,7 @@
-"""An adapter folded into the `.tflite` file that its base was imported from.
+"""Merges an adapter into the `.tflite` file that its base was imported from.
 
-Weights of the layers with an adapter are changed where they lie, as are biases and scales where a merging has chosen
-others; every other byte of the file stays. An imported op's arrays are views of the file, which tells where that is.
+The weights of layers with an adapter are patched in place, as are biases and scales if the merging has changed them;
+all other bytes of the file stay. An imported op's arrays are views of the file, which gives their offsets.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from .flatbuffer import TfliteError
 from .graph import Importer
 from .write import write_tflite
 
-INPUTS = 256  # that a merging looks at
+INPUTS = 256  # evaluated by a merging
 REMEDY = "merge into the .elm instead, from which a new file is written"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A `.tflite` file and what was imported from it: the base, its `.elm` bytes, and which operator made each op."""
+    """A `.tflite` file and its import: the base, its `.elm` bytes, and the operator that each op comes from."""
 
     name: str
     data: bytes
@@ -44,18 +44,18 @@ class Source:
     importer: Importer
 
     def weights(self, index: int) -> FileTensor:
-        """Those of the operator that became op `index`."""
+        """The weights of the operator that became op `index`."""
         return self.importer.graph.tensors[self.importer.makers[index].inputs[1]]
 
     def bias(self, index: int) -> FileTensor | None:
-        """That of the operator that became op `index`, if it has one."""
+        """The bias of the operator that became op `index`, if it has one."""
         maker = self.importer.makers[index]
         place = 3 if maker.code == Code.TRANSPOSE_CONV else 2
         found = maker.inputs[place] if len(maker.inputs) > place else -1
         return self.importer.graph.tensors[found] if found >= 0 else None
 
     def freedom(self, index: int) -> Freedom:
-        """What the file has room to choose anew for op `index`."""
+        """What can be refitted in op `index`: its bias if it has one, and a scale for each channel or for all."""
         op = self.model.ops[index]
         assert op.weights is not None
         return Freedom(self.bias(index) is not None, len(self.weights(index).scale) == len(op.weights))
@@ -64,10 +64,10 @@ class Source:
 def find_source(
     data: bytes, base_id: bytes, name: str, elm: bytes | None = None, x: NDArray[Any] | None = None
 ) -> Source:
-    """The base that an adapter of base `base_id` was made for, as imported from a `.tflite` file.
+    """The base with id `base_id`, imported from a `.tflite` file.
 
-    elm: what was made from the file; without, it is imported as it is by default, its adapters calibrated on noise or
-    else on inputs x. TfliteError if none of these is that base.
+    elm: the base as first imported, whose labels, loss and adapter shifts are then used. Without it the import uses the
+    defaults, with adapter shifts calibrated on noise, then on inputs x. Raises TfliteError if no import has that id.
     """
     try:
         importer = Importer(read_graph(data))
@@ -95,7 +95,7 @@ def find_source(
 
 
 def _calibrated(model: QuantModel, told: QuantModel | None, x: NDArray[Any] | None) -> Iterator[QuantModel]:
-    """The imported model with the adapter shifts that it may have got."""
+    """The imported model with each candidate set of adapter shifts."""
     if told is not None:
         same = [op.kind for op in model.ops] == [op.kind for op in told.ops]
         for op, its in zip(model.ops, told.ops, strict=True) if same else ():
@@ -109,20 +109,20 @@ def _calibrated(model: QuantModel, told: QuantModel | None, x: NDArray[Any] | No
 
 @dataclass(frozen=True)
 class Merged:
-    """A network with an adapter in its weights. patched: the `.tflite` that the base came from, with these weights."""
+    """A network with an adapter merged in. patched: the `.tflite` file that the base came from, with it merged."""
 
     merging: Merging
     patched: bytes | None = None
 
     def file(self, name: str) -> bytes:
-        """The file of this name: `.tflite` or `.elm`. Raises InputError for other names and what a file can't say."""
+        """The content of a `.tflite` or `.elm`. Raises InputError for other suffixes and ops that it can't hold."""
         if check_suffix(name) == ".elm":
             return pack_model(self.merging.model, name)
         return write_tflite(self.merging.model) if self.patched is None else self.patched
 
 
 def check_suffix(name: str) -> str:
-    """Which kind of file a merged network of this name is."""
+    """The suffix of a merged network's name. Raises InputError for unknown ones."""
     for suffix in (".tflite", ".elm"):
         if name.endswith(suffix):
             return suffix
@@ -130,9 +130,9 @@ def check_suffix(name: str) -> str:
 
 
 def merge_tflite(source: Source, ela: bytes, x: NDArray[Any] | None = None, refit: bool = False) -> Merged:
-    """The file with the adapter in it, measured, and with `refit` chosen, on inputs x (None: noise).
+    """The file with the adapter merged in, and its error on inputs x (None: noise). refit: fit biases and scales to x.
 
-    TfliteError where the file has one constant for several layers, of which only some change.
+    Raises TfliteError if layers share a constant and the merged weights differ.
     """
     able = (i for i, op in enumerate(source.model.ops) if op.is_matrix)
     freedom = {i: source.freedom(i) for i in able} if refit else None
@@ -146,7 +146,7 @@ def merge_tflite(source: Source, ela: bytes, x: NDArray[Any] | None = None, refi
 
 
 def merge_elm(elm: bytes, ela: bytes, x: NDArray[Any] | None = None, refit: bool = False) -> Merged:
-    """A base that is no `.tflite`, or whose `.tflite` is not at hand, with the adapter in its weights."""
+    """The base with the adapter merged in, without the `.tflite` file that it may come from."""
     model = unpack_model(elm)
     freedom = {i: Freedom() for i, op in enumerate(model.ops) if op.is_matrix} if refit else None
     return Merged(quantization_merging.merge(elm, model, ela, inputs_for_calibration(model, x, INPUTS), freedom))
@@ -172,7 +172,7 @@ def _patch(source: Source, data: bytearray, index: int, op: Op) -> None:
 
 
 def _write(file: bytes, data: bytearray, view: NDArray[Any], values: NDArray[Any]) -> None:
-    """Puts values where `view`, a view of `file`, lies, into the copy `data`."""
+    """Writes values into `data`, a copy of `file`, at the offset of `view`, a view of `file`."""
     start = int(np.frombuffer(file, np.uint8).__array_interface__["data"][0])
     at = int(view.__array_interface__["data"][0]) - start
     assert 0 <= at < len(file), "not a view of the file"
@@ -180,7 +180,7 @@ def _write(file: bytes, data: bytearray, view: NDArray[Any], values: NDArray[Any
 
 
 def _check(source: Source, data: bytes, wanted: QuantModel) -> None:
-    """Refuses a file that is not what it should be: a constant that several layers share can't change for one."""
+    """Raises unless the patched file imports as `wanted`, as a constant may be shared by several layers."""
     importer = Importer(read_graph(data))
     model = importer.run()
     for index, (op, its) in enumerate(zip(model.ops, wanted.ops, strict=True)):

@@ -1,4 +1,4 @@
-"""Operators that move values or name their axes anew: reshapes, paddings, joins, parts."""
+"""Operators that move or reshape values: reshape, transpose, pad, concatenate, slice, resize."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .refusals import CONVERT
 
 
 def space_to_batch(at: Builder) -> None:
-    """Every n-th position becomes a batch, as converters write dilated convolutions: noted, for the CONV_2D to come."""
+    """The start of a dilated convolution as converters write it: recorded for the CONV_2D that follows."""
     (top, bottom), (left, right), block = _block(at)
     source = at.spatial_source()
     at.same_grid(source)
@@ -39,7 +39,7 @@ def space_to_batch(at: Builder) -> None:
 
 
 def batch_to_space(at: Builder) -> None:
-    """The end of a dilated convolution, without the positions that are cropped."""
+    """The end of a dilated convolution: crops positions."""
     index, known = _block(at), at.operator.inputs[0]
     (top, bottom), (left, right), block = index
     if known not in at.blocked or at.blocked[known][1] != block:
@@ -62,7 +62,7 @@ def batch_to_space(at: Builder) -> None:
 
 
 def _block(at: Builder) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """What is put around or cropped along height and width, and the blocks of these."""
+    """(before, after) padded or cropped along height and along width, and the block size of both."""
     block, sides = at.constant(1).reshape(-1).tolist(), at.constant(2)
     axes = len(at.tensor(0).shape) - 2
     if axes not in (1, 2) or len(block) != axes or sides.shape != (axes, 2) or (sides < 0).any() or (sides > 255).any():
@@ -95,14 +95,14 @@ def reshape(at: Builder) -> None:
 
 
 def squeeze(at: Builder) -> None:
-    """Axes of one element go."""
+    """Drops axes of size 1."""
     if [n for n in at.tensor(0).shape if n > 1] != [n for n in at.target.shape if n > 1]:
         raise at.refusal(f"makes {list(at.target.shape)} of {list(at.tensor(0).shape)}: the file is damaged")
     at.alias()
 
 
 def expand_dims(at: Builder) -> None:
-    """An axis of one element comes."""
+    """Adds an axis of size 1."""
     shape, given = at.tensor(0).shape, at.constant(1).reshape(-1).tolist()
     single = at.tensor(1).shape in ((), (1,))
     axis = given[0] + (len(shape) + 1) * (given[0] < 0) if single else -1
@@ -113,7 +113,7 @@ def expand_dims(at: Builder) -> None:
 
 
 def transpose(at: Builder) -> None:
-    """Where only axes of one element change places nothing moves."""
+    """An alias if only axes of size 1 change places; else a gather or a chain of moves."""
     order, shape = at.constant(1).tolist(), at.tensor(0).shape
     if at.constant(1).ndim != 1 or sorted(order) != list(range(len(shape))):
         raise at.refusal(f"permutation {order[:6]} of {len(shape)} axes: the file is damaged")
@@ -131,14 +131,14 @@ def transpose(at: Builder) -> None:
 
 
 def _places(at: Builder) -> Places:
-    """Where the elements of the operator's input are."""
+    """The index of each element of the operator's input, in its shape."""
     if at.tensor(0).size > MAX_ELEMENTS:
         raise at.refusal(f"moves {at.tensor(0).size} values, {MAX_ELEMENTS} are possible")
     return np.arange(at.tensor(0).size).reshape(at.tensor(0).shape)
 
 
 def _move(at: Builder, places: Places) -> None:
-    """The operator's output has these elements of its input, flat, in its shape."""
+    """Makes the operator's output the elements of its flattened input at these places; their shape is the output's."""
     at.want_shape(places.shape)
     index = at.source()
     at.check_int8(at.target)
@@ -149,7 +149,7 @@ def _move(at: Builder, places: Places) -> None:
 
 
 def blocks(at: Builder) -> None:
-    """DEPTH_TO_SPACE and SPACE_TO_DEPTH: channels become positions of a block, or these channels."""
+    """DEPTH_TO_SPACE moves channels to the positions of a block, SPACE_TO_DEPTH the reverse."""
     (height, width, channels), block = at.four_axes(at.tensor(0)), at.operator.number(0, "i")
     deeper = at.operator.code == Code.SPACE_TO_DEPTH
     parted = block * block if not deeper else block
@@ -166,7 +166,7 @@ def blocks(at: Builder) -> None:
 
 
 def mirror_pad(at: Builder) -> None:
-    """Surrounds with what lies inside: without the outermost values, or with these."""
+    """MIRROR_PAD: reflects values at the edges, excluding the edge values (mode 0) or including them (mode 1)."""
     shape, sides, mode = at.tensor(0).shape, at.constant(1), at.operator.number(0, "b")
     least = np.array(shape) - (mode == 0) if sides.shape == (len(shape), 2) else np.zeros(1)
     if mode not in (0, 1) or sides.shape != (len(shape), 2) or (sides < 0).any() or (sides.max(axis=1) > least).any():
@@ -177,11 +177,11 @@ def mirror_pad(at: Builder) -> None:
 
 
 def resize_bilinear(at: Builder) -> None:
-    """Between neighbours, by 2, 4, 8 or 16: each position several times, then weighted sums of those around it.
+    """Bilinear resizing by 2, 4, 8 or 16: repeats positions, then computes weighted sums by a depthwise convolution.
 
-    TensorFlow Lite weighs the int8 values themselves, and rounds halves away from 0; so the sums are of a grid whose
-    zero point is 0. Their weights' sum is a power of two, and twice as large as need be: the multiplier's first
-    rounding then changes nothing.
+    TensorFlow Lite interpolates raw int8 values and rounds ties away from 0, so the sums are computed on a grid with
+    zero point 0. The sum of the weights is a power of two, and twice the least one that would do: the multiplier's
+    first rounding is then exact.
     """
     shape, wanted = at.four_axes(at.tensor(0)), at.constant(1).reshape(-1).tolist()
     align, half = (bool(at.operator.number(field, "b")) for field in (2, 3))
@@ -217,7 +217,7 @@ def resize_bilinear(at: Builder) -> None:
 
 
 def resize_nearest(at: Builder) -> None:
-    """Each output position is the nearest of the input, as TFLite's kernel finds it in float32."""
+    """Takes the nearest input position for each output position, computed in float32 as by TFLite's kernel."""
     shape, wanted = at.four_axes(at.tensor(0)), at.constant(1).reshape(-1).tolist()
     align, half = (bool(at.operator.number(field, "b")) for field in (0, 1))
     if at.tensor(1).shape != (2,) or not all(1 <= side <= MAX_POSITIONS for side in wanted) or align and half:
@@ -230,13 +230,13 @@ def resize_nearest(at: Builder) -> None:
 
 
 def nearest_positions(shape: Shape, wanted: Shape, align: bool, half: bool) -> NDArray[np.uint16]:
-    """Those of a gather that resizes height and width."""
+    """The positions of a gather that resizes height and width."""
     axes = [_nearest(size, side, align, half) for size, side in zip(shape[:2], wanted, strict=False)]
     return np.concatenate([*axes, np.arange(shape[2])]).astype(np.uint16)
 
 
 def _nearest(size: int, wanted: int, align: bool, half: bool) -> NDArray[np.int64]:
-    """Which position of `size` is the nearest to each of the wanted ones."""
+    """For each of the wanted positions, the nearest of `size` positions."""
     whole, parts_of_it = (size - 1, wanted - 1) if align and wanted > 1 else (size, wanted)
     scale = np.float32(whole) / np.float32(parts_of_it)
     place = (np.arange(wanted, dtype=np.float32) + np.float32(0.5 if half else 0)) * scale
@@ -265,7 +265,7 @@ def pad(at: Builder) -> None:
 
 
 def _want_joined(at: Builder) -> None:
-    """Refuses a CONCATENATION of shapes that don't give its output's."""
+    """Raises if a CONCATENATION's input shapes don't join to its output's."""
     shapes = [at.tensor(place).shape for place in range(len(at.operator.inputs))]
     rank, given = len(at.target.shape), at.operator.number(0, "i")
     axis = given + rank * (given < 0)
@@ -278,7 +278,7 @@ def _want_joined(at: Builder) -> None:
 
 
 def concatenate(at: Builder) -> None:
-    """Joins of two, one behind the other."""
+    """A chain of concatenations of two tensors each."""
     _want_joined(at)
     if at.operator.index in at.rings:
         return recurrent.history(at)
@@ -324,7 +324,7 @@ def split(at: Builder) -> None:
 
 
 def emit_part(at: Builder, part: slices.Part, place: int, output: int) -> None:
-    """Appends the slices that leave this part of the operator's input."""
+    """Appends one slice for each axis along which the part is smaller than the operator's input."""
     target, index = at.graph.tensors[at.operator.outputs[output]], at.spatial_source(place)
     at.check_int8(target)
     tensor = at.model.tensors[index]
@@ -342,7 +342,7 @@ def emit_part(at: Builder, part: slices.Part, place: int, output: int) -> None:
 
 
 def pack(at: Builder) -> None:
-    """Joins inputs of one shape along an axis that they don't have yet; or so numbers of a shape."""
+    """Stacks inputs of one shape along a new axis, or folds a PACK of shapes' numbers."""
     places, number = range(len(at.operator.inputs)), at.operator.number
     if at.tensor(0).type != Type.INT8:
         return constants.fold_pack(at)
@@ -367,7 +367,7 @@ def pack(at: Builder) -> None:
 
 
 def unpack(at: Builder) -> None:
-    """Parts along an axis, which they don't have any more."""
+    """Splits along an axis and drops it from the outputs."""
     shape, number = at.tensor(0).shape, at.operator.number
     given, count = number(1, "i"), len(at.operator.outputs)
     axis = given + len(shape) * (given < 0)
@@ -388,7 +388,7 @@ def unpack(at: Builder) -> None:
 
 
 def tile(at: Builder) -> None:
-    """Copies side by side along axes, which UpSampling makes along new ones of one element."""
+    """Repeats values along axes. UpSampling tiles along new axes of size 1."""
     shape, times = at.tensor(0).shape, at.constant(1).reshape(-1).tolist()
     if len(times) != len(shape) or not all(1 <= n <= MAX_POSITIONS for n in times):
         raise at.refusal(f"repeats {list(shape)} {times[:6]} times: the file is damaged")
@@ -413,7 +413,7 @@ def tile(at: Builder) -> None:
 
 
 def reverse(at: Builder) -> None:
-    """Positions or channels in reverse, as the part of a bidirectional layer that goes backwards reads them."""
+    """Reverses positions or channels, as for the backward part of a bidirectional layer."""
     shape, axes = at.tensor(0).shape, at.constant(1).reshape(-1).tolist()
     axis = axes[0] + len(shape) * (axes[0] < 0) if len(axes) == 1 else -1
     at.want_shape(shape)

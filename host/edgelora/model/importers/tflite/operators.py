@@ -1,4 +1,4 @@
-"""The operators that can be imported: their handlers, by family."""
+"""The handlers of all importable operators."""
 
 from __future__ import annotations
 

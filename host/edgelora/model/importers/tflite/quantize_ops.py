@@ -1,4 +1,4 @@
-"""QUANTIZE and DEQUANTIZE: between grids, and at the ends of a network."""
+"""QUANTIZE and DEQUANTIZE, between two grids and at a network's input and output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .refusals import CONVERT
 
 
 def requantize(at: Builder) -> None:
-    """QUANTIZE: the input's, between two grids, or to the output's uint8, which is int8 with another zero point."""
+    """QUANTIZE of the input, between two grids, or to a uint8 output, which is int8 with another zero point."""
     begins = at.operator.inputs[:1] == (at.graph.input,)
     ends = at.operator.outputs == (at.graph.output,)
     source, target = at.tensor(0), at.target
@@ -37,7 +37,7 @@ def requantize(at: Builder) -> None:
 
 
 def _quantized_input(at: Builder) -> None:
-    """The input is what QUANTIZE makes of real numbers."""
+    """Makes the QUANTIZE of a float input the model's int8 input."""
     shape, grid = spatial(at.target.shape), grid_of(at.target)
     if not at.model.tensors:
         at.add_tensor(shape, *grid)
@@ -47,7 +47,7 @@ def _quantized_input(at: Builder) -> None:
 
 
 def dequantize(at: Builder) -> None:
-    """Dropped at the end of the graph; the int8 values before it are the output."""
+    """A final DEQUANTIZE is dropped: its int8 input becomes the output. Others begin a float island."""
     at.want_shape(at.tensor(0).shape)
     if at.target.type != Type.FLOAT32:
         raise at.refusal(f"makes {at.target.type_name}, must make float32: the file is damaged")

@@ -15,15 +15,15 @@ from .layers import bias_of, weights_of
 from .refusals import CONVERT
 
 _STATE = "its state and its weights over time must both be int8 or both int16"
-_BIAS_TOLERANCE = 1e-5  # of TensorFlow Lite Micro, an absolute one
+_BIAS_TOLERANCE = 1e-5  # TensorFlow Lite Micro's, absolute
 
 
 def variable(at: Builder) -> None:
-    """VAR_HANDLE; what it stands for is told by those who use it."""
+    """Operators on variables that need no op; READ_VARIABLE's handler finds the ring buffer."""
 
 
 def read_variable(at: Builder) -> None:
-    """The beginning of a ring buffer, which is built where new positions join it."""
+    """Registers a ring buffer; its CONCATENATION emits the op."""
     ring = at.state.ring(at.operator)
     at.rings[ring.join.index] = ring
     at.inner |= ring.inner
@@ -43,7 +43,7 @@ def history(at: Builder) -> None:
 
 
 def svdf(at: Builder) -> None:
-    """SVDF: features of an input (filters), what they were over time, and for each unit a sum over time and filters.
+    """SVDF: computes filters of the input, keeps their history, and sums over time and filters for each unit.
 
     A unit has `rank` filters.
     """
@@ -72,7 +72,7 @@ def svdf(at: Builder) -> None:
 def _narrow(at: Builder, bias: NDArray[np.int32], rank: int, memory: int, scale: float) -> None:
     """With int8 state: a dense layer, a history and a depthwise convolution.
 
-    The filters of a unit lie side by side in the history, [memory, rank, units]: one kernel sums over both.
+    The history is [memory, rank, units], so one depthwise kernel sums over memory and the filters of a unit.
     """
     source, units, fused = at.source(), len(bias), at.operator.number(1, "b")
     x, features, times = (at.tensor(place) for place in range(3))
@@ -93,7 +93,7 @@ def _narrow(at: Builder, bias: NDArray[np.int32], rank: int, memory: int, scale:
 
 
 def _wide(at: Builder, bias: NDArray[np.int32], rank: int, memory: int, scale: float) -> None:
-    """With int16 state: ops of its own on both sides of a history, whose values have two bytes each."""
+    """With int16 state: svdf_features, a history of two bytes for each value, and svdf_time."""
     source, units, fused = at.source(), len(bias), at.operator.number(1, "b")
     x, features, times = (at.tensor(place) for place in range(3))
     filters = features.shape[0]
@@ -116,7 +116,7 @@ def _wide(at: Builder, bias: NDArray[np.int32], rank: int, memory: int, scale: f
 
 
 def _check_state(at: Builder, state: FileTensor, size: int) -> None:
-    """Refuses state that isn't int8 or int16, a variable, and the operator's alone."""
+    """Raises unless the state is an int8 or int16 variable that no other operator uses."""
     for tensor in (state, at.tensor(2)):
         if tensor.type not in (Type.INT8, Type.INT16) or tensor.type != state.type:
             raise at.refusal(f"'{tensor.name}' is {tensor.type_name}: {_STATE}; {CONVERT}")
@@ -129,7 +129,7 @@ def _check_state(at: Builder, state: FileTensor, size: int) -> None:
 
 
 def _check_scales(at: Builder, state_scale: float) -> None:
-    """Refuses scales by channel, which TensorFlow Lite Micro doesn't see, and a bias on another scale than the sums."""
+    """Raises for scales by channel, which TensorFlow Lite Micro ignores, or a bias scale that isn't state * weights."""
     if len(at.tensor(1).scale) != 1 or len(at.tensor(2).scale) != 1:
         raise at.refusal(f"its weights must have one scale each; {CONVERT}")
     bias = at.tensor(3)
@@ -140,7 +140,7 @@ def _check_scales(at: Builder, state_scale: float) -> None:
 
 
 def _set_multiplier(op: Op, channels: int, source: float, weights: FileTensor, target: float) -> None:
-    """TensorFlow Lite Micro divides an SVDF's scales in 32 bits, unlike those of other layers."""
+    """Sets multipliers; TensorFlow Lite Micro divides an SVDF's scales in float32, unlike other layers'."""
     with np.errstate(over="ignore", under="ignore"):
         ratio = np.float32(source) * np.float32(weights.scale[0]) / np.float32(target)
     set_multipliers(op, [quantize_multiplier(float(ratio))] * channels)

@@ -1,4 +1,4 @@
-"""Why an operator can't be imported, and what to do instead: one line for each that converters write."""
+"""Why operators can't be imported and what to do instead, for each operator that converters write."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ _WHY: dict[Code, str] = {
 
 
 def why(code: int) -> str:
-    """Why an operator is refused, and what to do."""
+    """Why an operator is refused and what to do instead."""
     if code not in set(Code):
         return "is newer than this version of edgelora: convert with an older TensorFlow, or update edgelora"
     known = Code(code)

@@ -1,4 +1,4 @@
-"""Which part of a tensor the slicing operators of a `.tflite` file take: STRIDED_SLICE, SLICE, SPLIT and SPLIT_V."""
+"""The part of a tensor that STRIDED_SLICE, SLICE, SPLIT and SPLIT_V of a `.tflite` file take."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from .file import Operator
 from .flatbuffer import TfliteError
 
 Shape = tuple[int, ...]
-Integers = Callable[[int], list[int]]  # those of a constant input, by its place
+Integers = Callable[[int], list[int]]  # a constant input, by its position
 
 
 @dataclass(frozen=True)
 class Part:
-    """[start, stop) along every axis of a tensor of some shape."""
+    """Part of a tensor of shape `of`. bounds: [start, stop) along each axis."""
 
     bounds: tuple[tuple[int, int], ...]
     of: Shape
-    dropped: frozenset[int] = frozenset()  # axes of one position that the output has no more
+    dropped: frozenset[int] = frozenset()  # axes of size 1 that the output omits
 
     @property
     def shape(self) -> Shape:
@@ -27,21 +27,21 @@ class Part:
 
     @property
     def told_shape(self) -> Shape:
-        """Without the axes that are dropped."""
+        """The shape without dropped axes."""
         return tuple(side for axis, side in enumerate(self.shape) if axis not in self.dropped)
 
     @property
     def cut(self) -> list[int]:
-        """The axes along which it is not the whole."""
+        """The axes along which the part is smaller than the tensor."""
         return [axis for axis, bound in enumerate(self.bounds) if bound != (0, self.of[axis])]
 
     def is_last(self, axis: int) -> bool:
-        """Whether it is the whole along all axes but this one, and its end along this one."""
+        """Whether the part ends at the tensor's end along this axis, and is whole along all others."""
         return self.cut in ([], [axis]) and self.bounds[axis][1] == self.of[axis]
 
 
 def sliced(operator: Operator, of: Shape, integers: Integers) -> Part:
-    """What STRIDED_SLICE or SLICE takes; axes that it drops are kept with one position. TfliteError if it can't be."""
+    """The part that STRIDED_SLICE or SLICE takes; dropped axes have size 1. Raises TfliteError for invalid ones."""
     if operator.code == Code.SLICE:
         begin, size = _of_rank(integers(1), of), _of_rank(integers(2), of)
         ends = [n if count == -1 else start + count for start, count, n in zip(begin, size, of, strict=True)]
@@ -63,7 +63,7 @@ def sliced(operator: Operator, of: Shape, integers: Integers) -> Part:
 
 
 def split(operator: Operator, of: Shape, integers: Integers, parts: int) -> list[Part]:
-    """What each of the outputs of SPLIT or SPLIT_V is. TfliteError if it can't be."""
+    """The part that each output of SPLIT or SPLIT_V takes. Raises TfliteError for invalid ones."""
     even = operator.code == Code.SPLIT
     if operator.number(0, "i") != parts:
         raise TfliteError(f"its options tell {operator.number(0, 'i')} outputs, it has {parts}: the file is damaged")

@@ -1,11 +1,11 @@
-"""The state of a `.tflite` graph: variables that are ring buffers, as streaming layers convert to.
+"""The state of a `.tflite` graph: variables that are ring buffers, as converted from streaming layers.
 
-A ring buffer is read, older positions first, joined with a frame's newer ones, and assigned the last of them:
+A ring buffer is read, oldest positions first, concatenated with a frame's new positions, and assigned the last ones:
 
-    READ_VARIABLE -> CONCATENATION with what is new -> (layers);  its last positions -> ASSIGN_VARIABLE
-    READ_VARIABLE -> all but the first -> CONCATENATION with what is new -> (layers) and ASSIGN_VARIABLE
+    READ_VARIABLE -> CONCATENATION with new positions -> (layers);  its last positions -> ASSIGN_VARIABLE
+    READ_VARIABLE -> all but the first -> CONCATENATION with new positions -> (layers) and ASSIGN_VARIABLE
 
-Either way the joined tensor is the one before with its oldest positions out and the new ones in: one `history` op.
+In both forms, the concatenated tensor drops its oldest positions and appends the new ones: one `history` op.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ RINGS = (
 
 @dataclass(frozen=True)
 class Ring:
-    """A ring buffer. join: its CONCATENATION; inner: operators that only serve it, by index; held: tensors of the file
-    that hold some of its positions.
+    """A ring buffer. join: its CONCATENATION; inner: indices of operators that only serve it; held: tensors of the file
+    with some of its positions.
 
-    initial: int8 [older], what the join's output holds before the first frame but for the newest positions.
+    initial: int8 [older], the join's output before the first frame, without the newest positions.
     """
 
     join: Operator
@@ -43,7 +43,7 @@ class Ring:
 
 
 class State:
-    """The variables of a graph: what is done with them, by name."""
+    """A graph's variables by name: their readers, writers and initial values."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
@@ -52,7 +52,7 @@ class State:
         self._initial = dict(self._initial_values())
 
     def ring(self, read: Operator) -> Ring:
-        """The ring buffer that a READ_VARIABLE reads. TfliteError for any other kind of state."""
+        """The ring buffer that a READ_VARIABLE reads. Raises TfliteError for any other kind of state."""
         name = self._name(read)
         uses = [operator for operator in self._variable_users() if self._name(operator) == name]
         if [operator.code for operator in uses] != [Code.READ_VARIABLE, Code.ASSIGN_VARIABLE]:
@@ -87,7 +87,7 @@ class State:
         )
 
     def _is_end_of_join(self, join: Operator, tensor: int, axis: int) -> bool:
-        """Whether a tensor is the last positions of a CONCATENATION's output."""
+        """Whether a tensor consists of the last positions of a CONCATENATION's output."""
         if tensor == join.inputs[1]:
             return True
         maker = next((operator for operator in self._graph.operators if tensor in operator.outputs), None)
@@ -109,7 +109,7 @@ class State:
         return self._graph.tensors[tensor].shape
 
     def _name(self, operator: Operator) -> bytes:
-        """The variable that a READ_VARIABLE or ASSIGN_VARIABLE is about."""
+        """The name of the variable that a READ_VARIABLE or ASSIGN_VARIABLE uses."""
         handle = operator.inputs[0] if operator.inputs else -1
         if handle not in self._names:
             raise TfliteError("its variable has no VAR_HANDLE: the file is damaged")
@@ -126,7 +126,7 @@ class State:
         return readers[0]
 
     def _initial_values(self) -> Iterator[tuple[bytes, NDArray[np.int8]]]:
-        """What CALL_ONCE assigns, by name of the variable."""
+        """The values that CALL_ONCE assigns, each with the name of its variable."""
         calls = [operator for operator in self._graph.operators if operator.code == Code.CALL_ONCE]
         if not calls:
             if self._graph.other is not None:
@@ -150,7 +150,7 @@ class State:
 
 
 def _check_order(graph: Subgraph, written: set[int]) -> None:
-    """Refuses variables that are read or assigned before what that takes is there."""
+    """Raises if a variable's handle or value is used before an operator has written it."""
     for operator in graph.operators:
         if operator.code in (Code.READ_VARIABLE, Code.ASSIGN_VARIABLE):
             late = [i for i in operator.inputs if i >= 0 and i not in written and graph.tensors[i].data is None]
@@ -169,7 +169,7 @@ def _constant(tensor: FileTensor) -> NDArray[np.int8]:
 
 
 def _names(graph: Subgraph) -> dict[int, bytes]:
-    """Container and name of the variable that each resource tensor stands for."""
+    """Maps each resource tensor to its variable's container and name."""
     names = {}
     for operator in graph.operators:
         if operator.code == Code.VAR_HANDLE and operator.options and len(operator.outputs) == 1:
@@ -181,7 +181,7 @@ def _names(graph: Subgraph) -> dict[int, bytes]:
 
 
 def _join_axis(join: Operator, shape: tuple[int, ...]) -> int:
-    """The axis of a ring buffer's CONCATENATION, all before which must be of one."""
+    """The axis of a ring buffer's CONCATENATION; all axes before it must have size 1."""
     given = join.number(0, "i")
     axis = given + len(shape) * (given < 0)
     if not 0 <= axis < len(shape) or math.prod(shape[:axis]) != 1:

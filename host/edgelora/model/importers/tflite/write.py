@@ -1,8 +1,8 @@
-"""QuantModels as INT8 `.tflite` files, which TensorFlow Lite Micro computes to the same bytes.
+"""Writes QuantModels as INT8 `.tflite` files with the same outputs, byte for byte, in TensorFlow Lite Micro.
 
-A file has scales, from which runtimes derive multipliers; a `.elm` has multipliers. They are turned back, and what no
-scale or operator gives to the bit is refused. Dense layers become 1x1 convolutions, as all runtimes have scales by
-channel there.
+Runtimes derive multipliers from a file's scales; a `.elm` stores multipliers. The writer computes scales from them and
+raises InputError if no scale or operator is bit-exact. Dense layers become 1x1 convolutions, for which all runtimes
+support scales by channel.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .file import OPTIONS, Type
 from .flatbuffer_writer import Fields, Scalar, build
 from .moves import nearest_positions
 
-VERSIONS = {  # of operators with int8 activations, in TensorFlow Lite's own register; 1 otherwise
+VERSIONS = {  # TensorFlow Lite's versions of operators with int8 activations; 1 otherwise
     Code.ADD: 2,
     Code.AVERAGE_POOL_2D: 2,
     Code.CONCATENATION: 2,
@@ -62,13 +62,13 @@ VERSIONS = {  # of operators with int8 activations, in TensorFlow Lite's own reg
     Code.TRANSPOSE: 2,
     Code.TRANSPOSE_CONV: 3,
 }
-ALPHAS = (0.01, 0.05, 0.1, 0.2, 0.25, 0.3, 0.5, 0.02, 0.001)  # of leaky ReLUs, that are tried
+ALPHAS = (0.01, 0.05, 0.1, 0.2, 0.25, 0.3, 0.5, 0.02, 0.001)  # alphas tried for leaky ReLUs
 SAME, VALID = 0, 1
-SMALLEST = 2.0**-34  # times the output's scale: a multiplier of 0
+SMALLEST = 2.0**-34  # ratio to the output's scale that gives a multiplier of 0
 
 
 def write_tflite(model: QuantModel) -> bytes:
-    """The file. Raises InputError, which names the op, for what a `.tflite` can't say to the bit."""
+    """The `.tflite` file of a model. Raises InputError, which names the op, if it can't be written bit-exactly."""
     writer = _Writer(model)
     for index, op in enumerate(model.ops):
         try:
@@ -79,7 +79,7 @@ def write_tflite(model: QuantModel) -> bytes:
 
 
 def scales_of(model: QuantModel, op: Op) -> NDArray[np.float32]:
-    """A float32 scale for each channel of the weights that gives exactly the op's multipliers and shifts."""
+    """float32 weight scales [O] from which runtimes derive exactly the op's multipliers and shifts."""
     assert op.multiplier is not None and op.shift is not None
     scale_in, scale_out = (float(np.float32(model.tensors[i].scale)) for i in (op.input, op.output))
     found = np.empty(len(op.multiplier), np.float32)
@@ -92,7 +92,7 @@ def scales_of(model: QuantModel, op: Op) -> NDArray[np.float32]:
 
 
 class _Writer:
-    """Buffers, tensors and operators in the making. `tensors` are the file's; the first ones are the model's."""
+    """Collects the file's buffers, tensors and operators. The first tensors are the model's."""
 
     def __init__(self, model: QuantModel) -> None:
         self._model = model
@@ -164,7 +164,7 @@ class _Writer:
         handler(op)
 
     def _fused(self, op: Op) -> Scalar:
-        """The fused activation that gives the op's range."""
+        """The fused activation with the op's output range."""
         target = self._model.tensors[op.output]
         for code, (_, low, high) in ACTIVATIONS.items():
             if fused_range(target, low, high) == (op.act_min, op.act_max):
@@ -172,7 +172,7 @@ class _Writer:
         raise InputError(f"its range {op.act_min} to {op.act_max} is that of no activation")
 
     def _window(self, op: Op) -> tuple[int, tuple[tuple[int, int], ...]]:
-        """SAME or VALID, and what has to be padded before: pairs for height and width."""
+        """SAME or VALID, and the explicit padding before the operator: pairs for height and width, or none."""
         source, target = self._model.tensors[op.input].shape, self._model.tensors[op.output].shape
         for code, name in ((VALID, "valid"), (SAME, "same")):
             with contextlib.suppress(ValueError):  # of a kernel that is larger than the input
@@ -189,7 +189,7 @@ class _Writer:
         return VALID, tuple(sides)
 
     def _padded(self, op: Op, sides: tuple[tuple[int, int], ...]) -> int:
-        """The op's input, with these positions around it."""
+        """The op's input, padded by these numbers of positions."""
         if not sides:
             return op.input
         source = self._model.tensors[op.input]
@@ -225,7 +225,7 @@ class _Writer:
         self._operator(Code.CONV_2D, inputs, op.output, options)
 
     def _transposed_conv(self, op: Op, pad: Op) -> None:
-        """A convolution of an input with zeros between its positions."""
+        """Writes a pad with stride and the conv after it as one TRANSPOSE_CONV."""
         assert op.weights is not None
         target = self._model.tensors[op.output].shape
         weights, bias = self._weights(replace(op, weights=op.weights[:, ::-1, ::-1]), op.weights.shape, 0)
@@ -238,7 +238,7 @@ class _Writer:
         self._operator(Code.TRANSPOSE_CONV, inputs, op.output, options | {3: self._fused(op)})
 
     def _transposed_padding(self, op: Op, pad: Op) -> int:
-        """SAME or VALID, of a convolution behind zeros between positions."""
+        """SAME or VALID, for a TRANSPOSE_CONV."""
         source, target = (self._model.tensors[i].shape for i in (pad.input, op.output))
         for code, name in ((SAME, "same"), (VALID, "valid")):
             with contextlib.suppress(ValueError):  # of a kernel that is larger than the output
@@ -330,7 +330,7 @@ class _Writer:
     def _pad(self, op: Op) -> None:
         if op.stride != (1, 1):
             self._check_transposed(op)
-            return  # its reader says it
+            return  # written with the conv that reads it
         source, target = self._model.tensors[op.input].shape, self._model.tensors[op.output].shape
         (top, left), rest = op.padding, [target[axis] - source[axis] - op.padding[axis] for axis in range(2)]
         self._pad_operator(op.input, op.output, ((top, rest[0]), (left, rest[1])))
@@ -368,7 +368,7 @@ class _Writer:
         raise InputError("its table is that of no operator of TensorFlow Lite")
 
     def _tables(self, op: Op) -> Iterator[tuple[Code, Fields | None, NDArray[np.int8] | None]]:
-        """Operators of one value on the op's grids, and their tables."""
+        """Candidate operators for a lookup on the op's grids, and their tables."""
         source, target = self._model.tensors[op.input], self._model.tensors[op.output]
         grid = (target.scale, target.zero_point)
         named: dict[str, tuple[Code, Fields | None]] = {"requantize": (Code.QUANTIZE, {}), "relu": (Code.RELU, None)}
@@ -389,12 +389,12 @@ class _Writer:
 
 
 def _taken_off(op: Op) -> list[int]:
-    """Which inputs an op takes off."""
+    """Positions of the inputs that an add subtracts."""
     return [] if op.kind != "add" or op.multiplier is None else np.flatnonzero(op.multiplier[:2] < 0).tolist()
 
 
 def _check_derived(model: QuantModel, op: Op) -> None:
-    """Refuses an op whose multipliers or tables are not those that its tensors' scales give."""
+    """Raises if an op's multipliers or tables differ from those derived from its tensors' scales."""
     if op.kind in WEIGHT_KINDS or op.kind == "lookup":
         return
     again = replace(op)
