@@ -1,1 +1,1 @@
-"""Boards that learn together: averaging, privacy, roster, secure sums, members, gateway."""
+"""Federated learning of a fleet: averaging, privacy, roster, secure aggregation, members, gateway."""

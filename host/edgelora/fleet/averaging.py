@@ -1,8 +1,8 @@
-"""The average of a fleet, in exact integers: the same bytes whatever the order, the engine or the number of gateways.
+"""The average of a fleet, in exact integers: the same bytes for any order of boards, engine or number of gateways.
 
-What boards train and the server averages are *masters*, int16, 256 to a step of the int8 weights, and behind them,
-where A trains, the scale of each matrix's gradient (`training.fleet_vector`). All boards of a fleet begin a round with
-the same adapter, so their masters lie on one grid, and a sum of differences says all there is to know.
+Boards train and the server averages *masters*: int16, 256 to a step of the int8 weights. If A trains, the scale of each
+matrix's gradient follows them (`training.fleet_vector`). All boards of a fleet begin a round with the same adapter, so
+their masters share one grid, and the sum of the differences is all that the server needs.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from edgelora.core.formats.ela import Adapter, TensorState
 from edgelora.core.twin import device
 from edgelora.learn.training.warm_start import scale_of
 
-STRIDE = 0x9E3779B1  # between the seeds of boards that are next to each other
-UNITS = 256  # of a server's rate and momentum
+STRIDE = 0x9E3779B1  # between the seeds of adjacent boards
+UNITS = 256  # the server's rate and momentum are in 1/256
 
 
 def with_vector(adapter: Adapter, vector: NDArray[np.int16]) -> Adapter:
-    """The same adapter with these masters and scales [n], and what else is of training fresh: momentum, counts."""
+    """The adapter with these masters and scales [n]; momentum and counts are reset."""
     count = len(vector) - (len(adapter.states) if adapter.trainable_a else 0)
     masters, scales = vector[:count], iter(vector[count:])
     at = 0
@@ -49,7 +49,7 @@ def with_vector(adapter: Adapter, vector: NDArray[np.int16]) -> Adapter:
 
 
 def board_seed(seed: int, index: int) -> int:
-    """The seed of a board's run in a round, of the round's seed and the board's place in the roster."""
+    """The seed of a board's run in a round, from the round's seed and the board's index in the roster."""
     return (seed + STRIDE * index) % 2**32
 
 
@@ -59,7 +59,7 @@ def mean(total: NDArray[np.int64], survivors: int) -> NDArray[np.int64]:
 
 
 def moved(vector: NDArray[np.int16], step: NDArray[np.int64]) -> NDArray[np.int16]:
-    """A vector [n] after the server's step [n]."""
+    """A vector [n] after the server's step [n], clipped to the range of a shared vector."""
     most = device.module("training").MOST_SHARED
     after: NDArray[np.int16] = np.clip(vector.astype(np.int64) + step, -most, most).astype(np.int16)
     return after
@@ -68,10 +68,10 @@ def moved(vector: NDArray[np.int16], step: NDArray[np.int64]) -> NDArray[np.int1
 def server_step(
     velocity: NDArray[np.int64], average: NDArray[np.int64], rate: int, momentum: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The server's velocity of masters and its step [n] of a round's average [n]; scales take the average as it is.
+    """The server's new velocity of masters and its step [n] for a round's average [n]; scales move by the average.
 
-    rate, momentum: in 1/256, toward minus infinity.
-    With rate 256 and momentum 0 the step is the average: federated averaging as it was published.
+    rate, momentum: in 1/256; momentum rounds toward minus infinity.
+    With rate 256 and momentum 0 the step is the average: plain federated averaging.
     """
     masters, scales = average[: len(velocity)], average[len(velocity) :]
     velocity = ((momentum * velocity) >> 8) + masters

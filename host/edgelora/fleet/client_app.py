@@ -1,4 +1,4 @@
-"""The ClientApp that a Flower project of `edgelora fleet init` names: thin, as a node's work is in `flower`."""
+"""The ClientApp that a Flower project of `edgelora fleet init` names; `flower` does a node's work."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ app = ClientApp()
 
 @app.train()  # type: ignore[untyped-decorator]
 def train(message: Message, context: Context) -> Message:
-    """One round of the boards of this node."""
+    """Runs one round of the twins on this node."""
     return flower.train(message, context)
 
 
 @app.train("stage")  # type: ignore[untyped-decorator]
 def stage(message: Message, context: Context) -> Message:
-    """One stage of a round of the boards behind this node's gateway."""
+    """Runs one stage of a round for the boards behind this node's gateway."""
     return flower.pass_on(message, context)
 
 
 @app.query("boards")  # type: ignore[untyped-decorator]
 def boards(message: Message, context: Context) -> Message:
-    """Which boards these are."""
+    """Lists the boards behind this node's gateway."""
     return flower.query_boards(message, context)

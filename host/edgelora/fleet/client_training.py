@@ -1,4 +1,4 @@
-"""What one board does with a round's adapter, on this computer: the board's own run (SPEC.md, 13), by the twin."""
+"""A board's training run on a round's adapter (SPEC.md, 13), on this computer by the host twin."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from edgelora.learn.training.twin_learner import TwinLearner
 
 
 def fleet_recipe(rank: int, mode: str) -> Recipe:
-    """How all boards of a fleet train; epochs, rate and seed are a round's."""
+    """The recipe of all boards of a fleet; each round sets epochs, rate and seed."""
     return Recipe(rank=rank, mode=mode, on_board=True, epochs=1)
 
 
 @functools.lru_cache(maxsize=2)
 def learner_of(elm: bytes, rank: int, mode: str) -> TwinLearner:
-    """A session for the boards of a fleet, one after the other."""
+    """One training session that all boards of a fleet use in turn."""
     recipe = fleet_recipe(rank, mode)
     return TwinLearner(elm, recipe.ranks(unpack_model(elm)), recipe)
 
 
 def fresh_adapter(elm: bytes, rank: int, mode: str, seed: int, state: bool = True) -> bytes:
-    """The adapter that a fleet begins with, with training state unless told: B is 0, A is the seed's."""
+    """The adapter that a fleet begins with: B is 0, A comes from the seed. state: with training state."""
     learner = learner_of(elm, rank, mode)
     learner.begin(seed)
     return learner.save(state)
@@ -32,5 +32,5 @@ def fresh_adapter(elm: bytes, rank: int, mode: str, seed: int, state: bool = Tru
 
 @functools.lru_cache(maxsize=2)
 def model_of(elm: bytes, rank: int, mode: str) -> Any:
-    """The device's model for the boards of a fleet, one after the other."""
+    """One device `Model` that all boards of a fleet use in turn."""
     return board_model(elm, fleet_recipe(rank, mode))

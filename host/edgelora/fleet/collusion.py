@@ -1,12 +1,11 @@
-"""What chance does to a round: cohorts with more colluders than boards reckon with, and rounds without a sum.
+"""Probabilities of a round: that a cohort has more colluders than tolerated, and that the round ends without a sum.
 
-A board's thresholds are made for c boards of its cohort that work for the server (`colluders` of a task). Up to c,
-nothing is left to chance: whatever the server says, a sum that it can open has the updates of m - c honest boards.
+A board sets its thresholds for c colluders in its cohort of m boards (`colluders` of a task). With up to c colluders
+the guarantee is certain: whatever the server claims, each sum that it can open has the updates of m - c honest boards.
 
-Against a server that lies, c has to be at least as large as the number C of colluders in the whole fleet: it chooses
-who is in a cohort, and may choose all of them. A smaller c holds with a probability, `crowded`, and only where the
-server can't choose: an honest one that draws cohorts at random, and whose colluders only look on. For a lying server
-the probability says nothing.
+Against a malicious server, c must be at least C, the number of colluders in the whole fleet: that server chooses the
+cohort and may put all colluders in it. A smaller c fails with probability `crowded`, which holds only for an honest
+server that draws cohorts at random and whose colluders are passive. For a malicious server it says nothing.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from edgelora.base.errors import InputError
 def crowded(boards: int, colluders: int, cohort: int, tolerated: int) -> float:
     """P[more than `tolerated` of `colluders` are in a cohort], drawn at random from all `boards` without replacement.
 
-    The hypergeometric tail, of exact integers, for one round. Not against a server that chooses cohorts: that has
-    all colluders in one, and only `tolerated` >= `colluders` counts. InputError: more in a part than in the whole.
+    The hypergeometric tail, in exact integers, for one round. It does not apply to a server that chooses cohorts: that
+    one puts all colluders in one, and only `tolerated` >= `colluders` protects. InputError: a part exceeds the whole.
     """
     if not (0 <= colluders <= boards and 0 <= cohort <= boards and tolerated >= 0):
         raise InputError(
@@ -35,10 +34,10 @@ def crowded(boards: int, colluders: int, cohort: int, tolerated: int) -> float:
 
 
 def abandoned(cohort: int, agreeing: int, dropouts: float) -> float:
-    """P[fewer than agreeing + 1 boards of a cohort are left], when each is lost with probability `dropouts`.
+    """P[fewer than agreeing + 1 boards of a cohort are left] when each drops out with probability `dropouts`.
 
-    agreeing: u, the others with which a board has to agree; with fewer left, the round ends without a sum. Boards
-    are lost independently of each other, over the whole round. InputError: a probability outside 0 to 1.
+    agreeing: u, how many others a board needs to agree with; with fewer left, the round ends without a sum. Boards
+    drop out independently; `dropouts` is for the whole round. InputError: a probability outside 0 to 1.
     """
     if not (0 <= dropouts <= 1 and cohort >= 0 and agreeing >= 0):
         raise InputError(f"{cohort} boards of which {dropouts:g} are lost: give a share from 0 to 1")

@@ -1,13 +1,13 @@
-"""A deployment of Flower on disk and as processes: a project, certificates, keys of nodes; SuperLink, SuperNodes, runs.
+"""A deployment of Flower: its project, certificates and node keys on disk; its SuperLink, SuperNodes and runs.
 
     folder/plan.json ...   the federation (`federation`)
-           app/            a Flower project: the names of our apps, and where the federation is
-           tls/            a certificate authority of our own, and the SuperLink's certificate
+           app/            a Flower project: names our apps and the federation's folder
+           tls/            our own certificate authority, and the SuperLink's certificate
            nodes/          a key pair for each SuperNode
            flower/         Flower's home: its configuration, the SuperLink's database, token and secret, logs
 
-Everything stays on this computer's loopback. Where another host is given, nodes reach the SuperLink there, by a door of
-ours (`nodes_door`) that passes nothing else. Flower sends no telemetry.
+Everything stays on this computer's loopback. If another host is given, nodes reach the SuperLink there through our
+proxy (`nodes_door`), which forwards nothing but their requests. Flower's telemetry is off.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "GRPC_VERBOSITY": "ERROR",
 }
-DAYS = 3650  # of certificates
+DAYS = 3650  # that a certificate is valid
 READY_SECONDS, STOP_SECONDS = 90.0, 10.0
 LOOPBACK = ("127.0.0.1", "localhost")
-NETWORK = "fleet"  # what Flower's configuration calls the SuperLink
+NETWORK = "fleet"  # the SuperLink's name in Flower's configuration
 _PROJECT = """[build-system]
 requires = ["hatchling"]
 build-backend = "hatchling.build"
@@ -89,7 +89,7 @@ __all__ = ["app"]
 
 
 class DeploymentError(EdgeloraError, RuntimeError):
-    """A process of Flower did not do what it was started for; the message says where its log is."""
+    """A process of Flower failed; the message names its log."""
 
 
 # ---- files
@@ -102,9 +102,9 @@ def write_project(
     address: str = "127.0.0.1:9092",
     gateways: Path | None = None,
 ) -> Path:
-    """A Flower project for the federation in `folder`: its boards are twins with `data`, or those of a site.
+    """Writes a Flower project for the federation in `folder`; its path. Boards are twins with `data`, or a site's.
 
-    gateways: a folder with one for each node of a simulation, 0, 1 and so on.
+    gateways: a folder with a gateway's folder for each node of a simulation: 0, 1 and so on.
     """
     if bool(data) == bool(site):
         raise InputError("a federation has twins with data, or boards of a fleet's folder: give one of these")
@@ -123,25 +123,25 @@ def write_project(
 
 
 def write_connection(folder: Path, address: str) -> None:
-    """Flower's configuration for a SuperLink that nodes reach at this address."""
+    """Writes Flower's configuration for a SuperLink that nodes reach at this address."""
     authority = json.dumps(str((folder / "tls" / "ca.crt").resolve()))
     write_config(folder, control_of(address), f'root-certificates = {authority}\n\n[edgelora]\nnodes = "{address}"\n')
 
 
 def write_config(folder: Path, address: str, more: str) -> None:
-    """Flower's own: where the SuperLink takes commands. more: of that connection, and tables beside it."""
+    """Writes Flower's configuration. address: where the SuperLink takes commands; more: further lines of TOML."""
     config = f'[superlink]\ndefault = "{NETWORK}"\n\n[superlink.{NETWORK}]\naddress = "{address}"\n'
     write_atomic(folder / "flower" / "config.toml", (config + more).encode())
 
 
 def control_of(address: str) -> str:
-    """Where a SuperLink listens that nodes reach at this address: on loopback, at the next port unless that is it."""
+    """Where a SuperLink listens whose nodes use this address: the address if on loopback, else loopback's next port."""
     host, _, port = address.rpartition(":")
     return address if host in LOOPBACK else f"127.0.0.1:{int(port) % 65535 + 1}"
 
 
 def write_certificates(folder: Path, host: str) -> None:
-    """ca.crt, server.crt and server.key (P-256) for a SuperLink on this host."""
+    """Writes ca.crt, server.crt and server.key (P-256) for a SuperLink on this host."""
     now = datetime.datetime.now(datetime.UTC)
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "EdgeLoRA fleet")])
@@ -170,7 +170,7 @@ def write_certificates(folder: Path, host: str) -> None:
 
 
 def write_node_key(folder: Path, name: str) -> Path:
-    """A SuperNode's key pair, `name` and `name.pub` (P-384, OpenSSH's format); the path of the private one."""
+    """Writes a SuperNode's key pair, `name` and `name.pub` (P-384, OpenSSH format); the private key's path."""
     key = ec.generate_private_key(ec.SECP384R1())
     write_atomic(folder / name, _private(key, serialization.PrivateFormat.OpenSSH), SECRET)
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
@@ -186,7 +186,7 @@ def _private(key: ec.EllipticCurvePrivateKey, form: serialization.PrivateFormat)
 
 
 class Deployment:
-    """Flower's processes for the federation in a folder; `with` ends those that it started."""
+    """Flower's processes for the federation in a folder; leaving `with` ends those that it started."""
 
     def __init__(self, folder: Path, port: int = 9092, host: str = "127.0.0.1") -> None:
         self.folder, self.port, self.host = folder, port, host
@@ -209,11 +209,11 @@ class Deployment:
 
     @property
     def control(self) -> str:
-        """Where it listens: whoever reaches that runs code as its owner."""
+        """Where the SuperLink listens for commands: whoever reaches it runs code as its owner."""
         return control_of(self.address)
 
     def start_superlink(self, wait: bool = True) -> None:
-        """With TLS, authentication of nodes, and a database that survives it. DeploymentError: the port is taken."""
+        """Starts it with TLS, node authentication and a database on disk. DeploymentError: the port is taken."""
         if wait and self._listens():
             raise DeploymentError(
                 f"{self.control} is taken", remedy="a run may go on there: end it, or leave out that Flower is started"
@@ -225,7 +225,7 @@ class Deployment:
         host, _, port = self.control.rpartition(":")
         where = [f"--host={host}", f"--port={port}"]
         if self.control != self.address and not self._door:
-            write_connection(self.folder, self.address)  # that of an earlier edgelora had one address for all
+            write_connection(self.folder, self.address)  # an earlier edgelora wrote one address for nodes and commands
             self._door = nodes_door(self.host, self.port, int(port), tls)
             self._door.start()
         self._start_link([*certificates, *options, database, *where], [f"--root-certificates={tls / 'ca.crt'}"])
@@ -233,7 +233,7 @@ class Deployment:
             self.wait(self._listens, "superlink")
 
     def start_simulator(self) -> None:
-        """A SuperLink without nodes, whose runs simulate them with Ray: for this computer alone, without TLS."""
+        """Starts a SuperLink whose runs simulate nodes with Ray: for this computer alone, without TLS."""
         write_config(self.folder, self.address, "insecure = true\n")
         options = ["--insecure", "--simulation", "--disable-runtime-dependency-installation"]
         where = ["--host=127.0.0.1", f"--port={self.port}"]
@@ -241,7 +241,7 @@ class Deployment:
         self.wait(self._listens, "superlink")
 
     def _start_link(self, options: list[str], trust: list[str]) -> None:
-        """Flower's, whose commands take a token that is drawn for it, and what runs its apps, which has a secret."""
+        """Starts the SuperLink with a new token for its commands, and the executor of its apps with a new secret."""
         _program("flower-superlink")
         write_credentials(self.folder / "flower", self.control)
         secret = self.folder / "flower" / "executor.secret"
@@ -254,14 +254,14 @@ class Deployment:
         self._start("executor", [_program("flower-superexec"), *until, secret_option, *trust])
 
     def start(self, gateways: Sequence[Path] = (), nodes: int = 0) -> None:
-        """A SuperLink, and a SuperNode for each gateway's folder, or so many without; when they are all there."""
+        """Starts a SuperLink, a SuperNode for each gateway's folder, and `nodes` without one; waits for all."""
         self.start_superlink()
         for place, gateway in enumerate([*gateways, *[None] * nodes]):
             self.start_node(f"node{place}", free_port(), gateway)
         self.wait_nodes(len(gateways) + nodes)
 
     def start_node(self, name: str, runtime_port: int, gateway: Path | None = None, register: bool = True) -> None:
-        """A SuperNode: with a key of its own, which is registered; gateway: the folder that its gateway writes."""
+        """Starts a SuperNode with its own key. register: its key first; gateway: the folder that its gateway writes."""
         key = self.folder / "nodes" / name
         if not key.exists():
             write_node_key(key.parent, name)
@@ -274,12 +274,12 @@ class Deployment:
         self._start(name, [_program("flower-supernode"), *map(str, options), *_runtime(self.folder)])
 
     def register(self, name: str) -> None:
-        """Makes a node's key known to the SuperLink; one that is known stays so."""
+        """Registers a node's key with the SuperLink; a registered key stays registered."""
         public = str((self.folder / "nodes" / f"{name}.pub").resolve())
         self._control("supernode", "register", public)
 
     def run(self, nodes: int = 0) -> int:
-        """Submits a run of the app; its number. nodes: to simulate. DeploymentError if it is refused."""
+        """Submits a run of the app; its number. nodes: how many to simulate. DeploymentError if it is refused."""
         simulated = ["--federation-config", f"num-supernodes={nodes} client-resources-num-cpus=1"] if nodes else []
         said = self._control("run", str((self.folder / "app").resolve()), NETWORK, *simulated)
         if said is None:
@@ -287,16 +287,16 @@ class Deployment:
         return int(said["run-id"])
 
     def status(self, run: int) -> str:
-        """Of a run, in Flower's words."""
+        """A run's status, in Flower's words."""
         said = self._control("ls", NETWORK, "--run-id", str(run)) or {}
         return str((said.get("runs") or [{}])[0].get("status", ""))
 
     def completed(self, run: int) -> bool:
-        """Whether it has ended, as it should."""
+        """Whether a run has ended without an error."""
         return self.status(run) == "finished:completed"
 
     def wait_run(self, run: int, seconds: float = 600.0) -> None:
-        """Until it has ended. DeploymentError if it failed, or goes on for longer."""
+        """Waits until a run has ended. DeploymentError if it fails or takes longer than `seconds`."""
         end = time.monotonic() + seconds
         while not (status := self.status(run)).startswith("finished"):
             if time.monotonic() > end:
@@ -310,7 +310,7 @@ class Deployment:
             )
 
     def nodes_online(self) -> int:
-        """SuperNodes that the SuperLink hears of."""
+        """How many SuperNodes are online."""
         nodes = (self._control("supernode", "list") or {}).get("nodes", [])
         return sum(str(node.get("status", "")).startswith("online") for node in nodes)
 
@@ -321,7 +321,7 @@ class Deployment:
         self._control("stop", str(run), NETWORK)
 
     def stop(self, name: str, number: int = signal.SIGTERM) -> None:
-        """Ends a process that this started, and its children."""
+        """Ends a process that this deployment started, and its children."""
         process = self.processes.pop(name, None)
         if process is None:
             return
@@ -335,7 +335,7 @@ class Deployment:
         process.wait()
 
     def signal(self, name: str, number: int, process: subprocess.Popen[bytes] | None = None) -> list[int]:
-        """To a process and all that it started, in sessions of their own too; who they were."""
+        """Signals a process and all its descendants, including those in other sessions; their ids."""
         whole = family((process or self.processes[name]).pid)
         for pid in whole:
             with contextlib.suppress(ProcessLookupError):
@@ -346,7 +346,7 @@ class Deployment:
         return self.folder / "flower" / f"{name}.log"
 
     def wait(self, done: Callable[[], bool], name: str, seconds: float = READY_SECONDS) -> None:
-        """DeploymentError if the process ends, or nothing comes of it in time."""
+        """Waits until `done`. DeploymentError if the process ends first, or the time runs out."""
         end = time.monotonic() + seconds
         while not done():
             ended = self.processes[name].poll() is not None
@@ -367,7 +367,7 @@ class Deployment:
             )
 
     def _control(self, *words: str) -> dict[str, Any] | None:
-        """What a command of `flwr` says as JSON; None where it fails."""
+        """The JSON output of a `flwr` command; None if it fails."""
         command = [_program("flwr"), *words, "--format", "json"]
         if words[0] == "supernode":
             command[len(words) + 1 : len(words) + 1] = [NETWORK]
@@ -382,13 +382,13 @@ class Deployment:
 
     @property
     def _environment(self) -> dict[str, str]:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # of what they start themselves
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for programs that they start
         home = str((self.folder / "flower").resolve())
         return os.environ | QUIET | {"PATH": path, "FLWR_HOME": home, superlink.ADDRESS: self.control}
 
 
 def family(pid: int) -> list[int]:
-    """A process and what comes of it, parents first."""
+    """The ids of a process and its descendants, parents first."""
     listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
     parents = [(int(child), int(parent)) for child, parent in map(str.split, listed.splitlines())]
     found = [pid]
@@ -403,14 +403,14 @@ def _split(address: str) -> tuple[str, int]:
 
 
 def free_port() -> int:
-    """One of this computer that nobody listens on now."""
+    """A port of this computer that is free now."""
     with socket.socket() as line:
         line.bind(("127.0.0.1", 0))
         return int(line.getsockname()[1])
 
 
 def address_of(folder: Path) -> str:
-    """Where nodes reach the SuperLink, as Flower's configuration in a federation's folder has it."""
+    """Where nodes reach the SuperLink, from Flower's configuration in a federation's folder. InputError."""
     path = folder / "flower" / "config.toml"
     try:
         config = tomllib.loads(path.read_text())
@@ -423,7 +423,7 @@ _TLS = {"ca-certfile": "ca.crt", "certfile": "server.crt", "keyfile": "server.ke
 
 
 def _runtime(folder: Path) -> list[str]:
-    """The node's own interface for the processes that it starts, with the same certificates."""
+    """A SuperNode's options for its interface to the processes that it starts, with the same certificates."""
     return [f"--ssl-{name}={folder / 'tls' / file}" for name, file in _TLS.items()]
 
 
@@ -441,7 +441,7 @@ def _program(name: str) -> str:
 
 
 def federated(deployment: Deployment, federation: Callable[[], Federation], run: int) -> Iterator[Federation]:
-    """The federation as it stands, whenever a round was added, until its run has ended."""
+    """Yields the federation after each new round, until its run has ended."""
     done = -1
     while True:
         ended = deployment.status(run).startswith("finished")

@@ -1,14 +1,14 @@
-"""A federation on disk: its plan, where it stands, what it told of its boards; and the rounds that any engine carries.
+"""A federation on disk, with its plan, checkpoint and privacy ledger; and its rounds, which any engine can run.
 
-    folder/plan.json    the settings                     read once, when it begins
-           base.elm     the network that all boards have
-           state.json   the checkpoint: rewritten whole after every round, and before one is asked for
+    folder/plan.json    the settings of all rounds
+           base.elm     the base of all boards
+           state.json   the checkpoint: replaced atomically before and after every round
            global.ela   the adapter of the last round, with its masters and scales
-           ended.txt    why a run on Flower ended before its time, if one did
-           ledger.db    what was told of boards (`ledger`), where they are twins; else it is in their site's folder
+           ended.txt    why a run on Flower ended early, if one did
+           ledger.db    the privacy ledger (`ledger`) of twins; that of other boards is in their site's folder
 
-Whoever was stopped in a round repeats it: the same boards are asked, and train from the same adapter with the same
-seed. So a federation that was killed and resumed ends with the bytes of one that was not.
+A round that was interrupted is repeated: the same boards are asked, and train from the same adapter with the same seed.
+So a federation that was killed and resumed ends with the same bytes as one that ran through.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 VERSION = 2
-MOST_SILENT = 3  # rounds in a row without a sum, before it is asked for help
-MAX_ENDED = 4096  # bytes of a file
-ROOM_SECONDS = (5.0, 3600.0)  # between looks whether a full disk has room; for so long at most
+MOST_SILENT = 3  # rounds in a row without a sum before a run is aborted
+MAX_ENDED = 4096  # bytes of ended.txt
+ROOM_SECONDS = (5.0, 3600.0)  # between retries on a full disk; in all
 
 
 @dataclass(frozen=True)
 class Call:
-    """What a round asks of boards. step: rounds before it.
+    """A round's request to boards. step: how many rounds came before it.
 
-    number: boards answer one once, and only above all before, also of other federations of their fleet: it is the time
-    of day in seconds, or one more than that of the attempt before. charge: an engine calls it with boards before it
-    sends what lets somebody see their updates; BudgetSpent if that is not to be sent.
+    number: boards answer each number once, and only if it is above all earlier ones, including those of other
+    federations of their fleet: it is the Unix time in seconds, or the previous attempt's number plus one. charge: an
+    engine calls it with boards before it sends the message that exposes their updates; BudgetSpent: don't send that.
     """
 
     step: int
@@ -72,14 +72,14 @@ class Call:
     rate: int
     seed: int
     charge: Callable[[Collection[int]], None]
-    attempt: int  # in the ledger
+    attempt: int  # the ledger's id of this attempt
 
 
 @dataclass(frozen=True)
 class Total:
-    """What came back: the sum of the survivors' updates int64 [n]; bytes to and from boards, if they were counted.
+    """A round's outcome: the sum of the survivors' updates int64 [n]; down, up: bytes to and from boards, if counted.
 
-    why: a round came to nothing.
+    why: the reason for a round without a sum.
     """
 
     vector: NDArray[np.int64]
@@ -91,7 +91,7 @@ class Total:
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """What is left of a round. accuracies: of boards by index, where this computer has their data."""
+    """The record of a finished round. accuracies: by board index, if this computer has the boards' data."""
 
     step: int
     asked: int
@@ -106,14 +106,14 @@ class RoundRecord:
     accuracies: dict[str, float] = field(default_factory=dict)
 
 
-Exchange = Callable[[Call], Total]  # one engine: plain loop, pool, Flower
-Judge = Callable[[bytes | None], dict[str, float]]  # accuracies by board of a global adapter, None: of the base
+Exchange = Callable[[Call], Total]  # an engine: plain loop, pool, Flower
+Judge = Callable[[bytes | None], dict[str, float]]  # accuracies by board with a global adapter, None: the base alone
 Wait = Callable[[OSError], None]
-Boards = Sequence[int] | Mapping[int, bytes]  # by index; public keys
+Boards = Sequence[int] | Mapping[int, bytes]  # indices, or public keys by index
 
 
 class Federation:
-    """Where a federation stands. Every change is on the disk before anyone hears of it."""
+    """A federation and its state. Every change is on disk before the method that makes it returns."""
 
     def __init__(self, folder: Path, plan: Plan, base: Base, state: dict[str, Any]) -> None:
         self.folder, self.plan, self.base, self._state = folder, plan, base, state
@@ -124,7 +124,7 @@ class Federation:
 
     @classmethod
     def create(cls, folder: Path, plan: Plan, base: Base, site: Site | None = None) -> Federation:
-        """Begins one, of a site's boards or of twins. InputError if the folder already has one, LedgerError."""
+        """Begins a federation of a site's boards, or of twins. InputError if the folder has one, LedgerError."""
         if (folder / "state.json").exists():
             raise InputError(f"{folder} already has a federation", remedy="resume it, or give another folder")
         fresh = fresh_adapter(base.elm, plan.rank, plan.mode, plan.seed)
@@ -149,7 +149,7 @@ class Federation:
 
     @classmethod
     def open(cls, folder: Path) -> Federation:
-        """One that was begun before. InputError if its files can't be used."""
+        """Opens an existing federation. InputError if its files can't be used."""
         path = folder / "state.json"
         if not path.exists():
             raise InputError(f"{folder} has no federation", remedy="begin one with edgelora fleet init")
@@ -176,15 +176,15 @@ class Federation:
             raise InputError(f"{path} is damaged ({error!r}): take its folder from a backup") from error
 
     def _save(self, state: dict[str, Any]) -> None:
-        """The state from here on; where it can't be written, it is what it was."""
+        """Replaces the state on disk and in memory; if the disk refuses it, the state in memory stays the old one."""
         packed = json.dumps(state, allow_nan=True).encode()
-        write_atomic(self.folder / "state.json", packed, SECRET)  # who knows the secret knows who was asked
+        write_atomic(self.folder / "state.json", packed, SECRET)  # its secret would reveal which boards were asked
         self._state = state
         write_atomic(self.folder / "global.ela", self.adapter)
 
     @contextlib.contextmanager
     def carried(self) -> Iterator[None]:
-        """While rounds are carried: nobody else carries any meanwhile. InputError: somebody does. Not on Windows."""
+        """Locks the federation while it runs rounds. InputError: another process does. No lock on Windows."""
         if self._carried or fcntl is None:
             yield
             return
@@ -207,7 +207,7 @@ class Federation:
                 self._carried = False
 
     def of_site(self, site: Site) -> None:
-        """Its boards are those of this site from now on: with that site's ledger, which has its rounds. LedgerError."""
+        """Switches to this site's boards and ledger. LedgerError if that ledger lacks this federation's rounds."""
         ledger, place = Ledger(site.folder), str(site.folder.resolve())
         if self._state["site"] != place:
             if not self.done:
@@ -218,7 +218,7 @@ class Federation:
 
     @property
     def ended(self) -> str:
-        """Why the last run ended before its time, in words; "" if it did not."""
+        """Why the last run ended early, in words; "" if it did not."""
         try:
             return printable(read_bounded(self.folder / "ended.txt", MAX_ENDED).decode(errors="replace"))
         except OSError:
@@ -230,7 +230,7 @@ class Federation:
             write_atomic(self.folder / "ended.txt", why.encode()[:MAX_ENDED])
 
     def settle(self) -> None:
-        """Makes `global.ela` what the checkpoint says, where the disk had no room for both."""
+        """Rewrites `global.ela` from the checkpoint if they differ, as after a full disk."""
         path = self.folder / "global.ela"
         if not path.is_file() or path.read_bytes() != self.adapter:
             write_atomic(path, self.adapter)
@@ -239,7 +239,7 @@ class Federation:
 
     @property
     def adapter(self) -> bytes:
-        """The global adapter's file, with masters, scales and otherwise fresh state."""
+        """The global adapter's file: with masters and scales; momentum and counts are 0."""
         return base64.b64decode(self._state["adapter"])
 
     @property
@@ -252,7 +252,7 @@ class Federation:
 
     @property
     def before(self) -> dict[str, float]:
-        """Accuracies with the bare base, by board, where rounds are judged."""
+        """Accuracies with the base alone, by board, if rounds are evaluated."""
         return dict(self._state.get("before", {}))
 
     @property
@@ -261,17 +261,17 @@ class Federation:
 
     @property
     def spent(self) -> Spent:
-        """What was told of the site's boards, by all its federations. LedgerError."""
+        """The privacy cost of all the site's federations so far. LedgerError."""
         self.ledger.check(self._id, self.done)
         return self.ledger.spent()
 
     @property
     def epsilons(self) -> Epsilons:
-        """Of the site's boards, by all its federations, at the plan's delta. LedgerError, MissingPackage."""
+        """Epsilons of all the site's federations so far, at the plan's delta. LedgerError, MissingPackage."""
         return epsilons(self.spent, self.plan.delta)
 
     def standing(self, recorded: bool = False) -> Standing:
-        """Epsilons, and what is left of the budget. recorded: without the accountant, as of the last round."""
+        """Epsilons and the budget left. recorded: if dp-accounting is missing, use those recorded in the last round."""
         left = self.plan.rounds - self.done
         try:
             return standing(self.plan, self.spent, left)
@@ -298,7 +298,7 @@ class Federation:
     # ---- rounds ----
 
     def call(self, boards: Boards, rate: int) -> Call:
-        """The next round's, of these boards; a site's have keys. BudgetSpent above the budget."""
+        """The next round's call to these boards; a site's boards come with keys. BudgetSpent above the budget."""
         step = self.done
         if self._state["site"] and not isinstance(boards, Mapping):
             raise InputError("boards of a fleet are charged by their keys", remedy="give `Roster.members`")
@@ -318,9 +318,9 @@ class Federation:
     def finish(
         self, call: Call, total: Total, seconds: float, judge: Judge | None = None, wait: Wait | None = None
     ) -> RoundRecord:
-        """Averages and saves. A round with too few survivors moves nothing, and counts as one all the same.
+        """Averages and saves. A round with too few survivors changes no weights, but still counts as a round.
 
-        wait: is told why it can't be saved; it is tried again when that returns.
+        wait: is called with the error if saving fails; when it returns, saving is tried again.
         """
         published = total.survivors >= max(1, self.plan.least)
         _kept(lambda: self._end(call, total, published), wait)
@@ -356,7 +356,7 @@ class Federation:
         return one
 
     def _end(self, call: Call, total: Total, published: bool) -> None:
-        """In the ledger. An engine that has charged nobody, and brings a sum, has let all be seen."""
+        """Ends the attempt in the ledger. If an engine returns a sum and has charged nobody, all boards are charged."""
         if total.survivors and not self.ledger.charged(call.attempt):
             self.ledger.charge(call.attempt, call.boards, None)
         self.ledger.end(call.attempt, published)
@@ -370,10 +370,10 @@ def federate(
     judge: Judge | None = None,
     stop: int | None = None,
 ) -> None:
-    """Carries the rounds that are left, or those before `stop`, by an engine. BudgetSpent at the budget's end.
+    """Runs the remaining rounds, or those before `stop`, by an engine. BudgetSpent at the budget's end.
 
-    boards: a site's with their keys; asked before each round, if it is a function. A round that the disk has
-    no room for waits for some: boards have worked for it. RoundAborted after `MOST_SILENT` rounds without a sum.
+    boards: a site's with their keys; a function is called before each round. If the disk is full, a finished round
+    waits for space, as boards have worked for it. RoundAborted after `MOST_SILENT` rounds in a row without a sum.
     """
     plan, silent = federation.plan, 0
     with federation.carried():
@@ -392,7 +392,7 @@ def federate(
 def _round(
     federation: Federation, exchange: Exchange, everyone: Boards, progress: Progress, judge: Judge | None
 ) -> Total | None:
-    """Carries one; None where too few were drawn for a sum, and nobody was asked for nothing."""
+    """Runs one round; None if sampling drew too few boards for a sum, so that no board was asked."""
     plan, enough = federation.plan, max(1, federation.plan.least)
     call = federation.call(everyone, plan.rate or fleet_recipe(plan.rank, plan.mode).initial_rate)
     started = time.monotonic()
@@ -406,7 +406,7 @@ def _round(
 
 
 def _begin(ledger: Ledger, site: Site | None) -> None:
-    """Makes the ledger where no round needs one that is not there. LedgerError: one does."""
+    """Makes the ledger if it is missing. LedgerError if the site has had rounds, which that ledger would lack."""
     if site and site.has_had_rounds and not ledger.there:
         raise LedgerError(
             f"{ledger.path} is missing, and boards of this fleet have had rounds: what was told of them is not known",
@@ -416,7 +416,7 @@ def _begin(ledger: Ledger, site: Site | None) -> None:
 
 
 def _kept(what: Callable[[], None], wait: Wait | None) -> None:
-    """Does what the disk may have no room for, again whenever `wait` returns."""
+    """Runs `what`, which may raise OSError on a full disk; runs it again each time `wait` returns."""
     while True:
         try:
             return what()
@@ -427,7 +427,7 @@ def _kept(what: Callable[[], None], wait: Wait | None) -> None:
 
 
 def _for_room(tell: Callable[[str], None]) -> Wait:
-    """Waits where a disk is full, for so long in all; raises what is no matter of that."""
+    """Waits while a disk is full, `ROOM_SECONDS` at most in all; raises other errors."""
     end = time.monotonic() + ROOM_SECONDS[1]
 
     def wait(error: OSError) -> None:
@@ -440,7 +440,7 @@ def _for_room(tell: Callable[[str], None]) -> Wait:
 
 
 def _odd(state: dict[str, Any]) -> str:
-    """What of it is not of its type or in its range; "" if all is. Raises what reading damaged JSON may."""
+    """The part of a state that has a wrong type or range; "" if none. Raises KeyError and others on damaged JSON."""
     number = state.get("number", 0)
     rows = state["rounds"]
     if len(bytes.fromhex(state["secret"])) != 32 or not _is(number, 0, 1 << 32) or not isinstance(rows, list):
@@ -460,7 +460,7 @@ def _odd(state: dict[str, Any]) -> str:
 
 
 def _is(value: Any, least: float, most: float, kind: type = int) -> bool:
-    """Whether it is a number, a whole one or any, within these."""
+    """Whether the value is a number in this range. kind: int, or float for any number."""
     known = isinstance(value, int | float) and not isinstance(value, bool) and (kind is float or isinstance(value, int))
     return known and least <= value <= most
 

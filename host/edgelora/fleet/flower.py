@@ -1,10 +1,10 @@
-"""Flower's side of a federation: what a message to a node holds, our Strategy, and what a node answers.
+"""A federation on Flower: the messages to nodes, our Strategy, and the nodes' answers.
 
     ServerApp (server_app.py)  --Strategy-->  SuperLink / Ray / PoolGrid  -->  ClientApp (client_app.py)
 
-A node, one SuperNode a gateway, is told in each round which boards it speaks for. Boards that live on a node as twins
-are trained there, and their sum goes back; boards behind a gateway have messages of their own (`secagg`), which nodes
-carry and can't read.
+A node is one SuperNode for each gateway. In each round the server assigns it boards: twins are trained on the node,
+which returns their sum; boards behind a gateway exchange messages with the server (`secagg`), which nodes forward but
+can't read.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from .secagg_rounds import federate_site
 from .simulated_boards import boards_of, sum_of
 from .web import GatewayClient
 
-STARTING = 30.0  # seconds that a node may take beside what its boards have: every message starts a process
-ASKED, ANSWERED = "edgelora.call", "edgelora.total"  # records of a message and of its reply
+STARTING = 30.0  # seconds that a node may take in addition to its boards: every message starts a process
+ASKED, ANSWERED = "edgelora.call", "edgelora.total"  # names of the records in a message and in its reply
 
 
 @dataclass(frozen=True)
 class Twins:
-    """Boards that nodes have as twins. data: as `simulated_boards.Boards` has it."""
+    """Boards that nodes run as twins. data: see `simulated_boards.Boards`, `spec`."""
 
     data: str
     plan: Plan
@@ -68,8 +68,10 @@ class Twins:
 
 
 def train(message: Message, context: Context) -> Message:
-    """A node's answer: the sum of its twins' updates, int64 little-endian, and of how many. Neither losses nor counts
-    of samples leave it."""
+    """A node's answer: the sum of its twins' updates, int64 little-endian, and the number of twins.
+
+    Neither losses nor sample counts leave the node.
+    """
     asked: Any = message.content.config_records[ASKED]
     plan = Plan.of_json(json.loads(asked["plan"]), "the server's plan")
     boards = boards_of(asked["data"], asked["base"], asked["name"], plan.boards)
@@ -80,16 +82,15 @@ def train(message: Message, context: Context) -> Message:
 
 
 class FleetStrategy(Strategy):  # type: ignore[misc]
-    """Federated averaging in exact integers, over nodes of any number, with a checkpoint after each round.
+    """Federated averaging in exact integers, over any number of nodes, with a checkpoint after each round.
 
-    work: boards that nodes have as twins, or the site whose boards are behind gateways.
+    work: boards that nodes run as twins, or the site whose boards are behind gateways.
 
-    Rounds are the federation's own and not those of Flower's loop, for three reasons: that loop begins at round 1 and
-    forgets, and a federation goes on where it stands; who is asked has to be on the disk, and within the budget, before
-    anybody is; and a round of boards behind gateways is several exchanges, in which each board's message comes of
-    others' replies, where `configure_train` and `aggregate_train` are one. So with a site `configure_train` has nothing
-    to say; with twins it makes the messages of the one exchange that there is. What comes of it all is Flower's
-    `Result`.
+    `federate` drives the rounds instead of Flower's loop, for three reasons. Flower's loop begins at round 1 and keeps
+    no state, while a federation resumes. The boards of a round must be on disk, and within the budget, before any is
+    asked. And a round of boards behind gateways takes several exchanges, in which each board's message depends on the
+    replies of others, while `configure_train` and `aggregate_train` make one exchange. So `configure_train` yields
+    nothing for a site, and the messages of the only exchange for twins. The result is Flower's `Result`.
     """
 
     def __init__(
@@ -107,8 +108,8 @@ class FleetStrategy(Strategy):  # type: ignore[misc]
         for name, value in settings.items():
             log(INFO, "\t\t├── %s: %s", name, value)
 
-    def start(self, grid: Grid, stop: int | None = None) -> Result:  # other arguments than Flower's, which can't resume
-        """All rounds that are left; what the federation has come to, rounds of earlier runs included."""
+    def start(self, grid: Grid, stop: int | None = None) -> Result:  # Flower's own arguments can't resume
+        """Runs the remaining rounds; the federation's result, including rounds of earlier runs."""
         told = self.progress, self.judge, stop
         if isinstance(self.work, Site):
             federate_site(self.federation, self.work, Gateways(grid).deliver, *told)
@@ -127,7 +128,7 @@ class FleetStrategy(Strategy):  # type: ignore[misc]
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """A message for each node that has boards in this round: they are dealt out in turn."""
+        """A message for each node with boards in this round: boards are assigned to nodes in turn."""
         call = self._call
         nodes = sorted(grid.get_node_ids())
         if call is None or not nodes or isinstance(self.work, Site):
@@ -144,14 +145,14 @@ class FleetStrategy(Strategy):  # type: ignore[misc]
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """For a caller that has a loop of its own: what they add up to."""
+        """The sum of the replies, for a caller that runs Flower's own loop."""
         if self._call is None:
             return None, None
         total = self._total(self._call, replies)
         return ArrayRecord([total.vector]), MetricRecord({"survivors": total.survivors})
 
     def _total(self, call: Call, replies: Iterable[Message]) -> Total:
-        """The sum of what nodes answered: in any order, each once, none but those that were asked."""
+        """The sum of the nodes' answers, in any order: the first of each node that was asked, no others."""
         size = len(fleet_vector(call.adapter))
         vector, survivors, up, left = np.zeros(size, np.int64), 0, 0, dict(self._sent)
         for reply in replies:
@@ -170,7 +171,7 @@ class FleetStrategy(Strategy):  # type: ignore[misc]
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Nothing: how well a board does is the board's own to know."""
+        """No messages: a board's accuracy is private to it."""
         return []
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
@@ -178,9 +179,9 @@ class FleetStrategy(Strategy):  # type: ignore[misc]
 
 
 def result_of(federation: Federation) -> Result:
-    """A federation in Flower's own words. Rounds count from 1; 0 is the bare base, where boards are judged.
+    """A federation as Flower's `Result`. Rounds count from 1; 0 is the base alone, if boards are evaluated.
 
-    What rounds report there is what the server knows of all boards together, no board's own.
+    Rounds report what the server knows about all boards together, and nothing about one board.
     """
     result = Result(arrays_of(federation.adapter))
     for one in federation.rounds:
@@ -194,13 +195,13 @@ def result_of(federation: Federation) -> Result:
 
 
 def metrics_of(one: RoundRecord) -> MetricRecord:
-    """The numbers of a round: who was asked and survived, seconds, bytes, the norm of the average, epsilons."""
+    """A round's numbers: boards asked, survivors, seconds, bytes, the norm of the average, epsilons."""
     numbers = {name: value for name, value in asdict(one).items() if isinstance(value, int | float)}
     return MetricRecord({name: value for name, value in numbers.items() if name != "step"})
 
 
 def arrays_of(adapter: bytes) -> ArrayRecord:
-    """The masters int16 of a global `.ela` by layer: `OP.a` [rank, K] where A trains, `OP.b` [O, rank]."""
+    """The masters int16 of a global `.ela` by layer: `OP.a` [rank, K] if A trains, `OP.b` [O, rank]."""
     states = {
         f"{layer.op}.{matrix}": state
         for layer in unpack_adapter(adapter).layers
@@ -210,7 +211,7 @@ def arrays_of(adapter: bytes) -> ArrayRecord:
 
 
 class Gateways:
-    """Boards behind gateways, one a node: what `stages` hands over goes to the gateway that has the board."""
+    """Boards behind gateways, one for each node: forwards each message to the gateway that has the board."""
 
     def __init__(self, grid: Grid) -> None:
         self._grid, self._node_of = grid, dict[int, int]()
@@ -238,7 +239,7 @@ class Gateways:
         return found
 
     def _look(self, seconds: float) -> None:
-        """Who is where: a board that is at two gateways is asked at the first that has it there now."""
+        """Asks each gateway for its boards. A board at several is asked at the first where it is not away."""
         nodes = sorted(self._grid.get_node_ids())
         ask = [Message(RecordDict(), dst_node_id=node, message_type="query.boards") for node in nodes]
         self._node_of.clear()
@@ -258,7 +259,7 @@ def letters(messages: dict[int, bytes], mine: list[int], adapter: bytes, seconds
 
 
 def opened(reply: Message) -> Iterator[tuple[int, bytes]]:
-    """A gateway's replies by board; nothing where it failed or sent what is none."""
+    """A gateway's replies by board; nothing if it failed or its answer is malformed."""
     if reply.has_error() or ANSWERED not in reply.content.config_records:
         return
     answer: Any = reply.content.config_records[ANSWERED]
@@ -270,7 +271,7 @@ def opened(reply: Message) -> Iterator[tuple[int, bytes]]:
 
 
 def query_boards(message: Message, context: Context) -> Message:
-    """Which boards the gateway of this node has; which it had, and may have again within the round."""
+    """The boards that this node's gateway has; and those away, which may come back within the round."""
     boards = _gateway(context).boards()
     away = [board.index for board in boards if board.state == "away"]
     here = [board.index for board in boards if board.state != "away"]
@@ -278,7 +279,7 @@ def query_boards(message: Message, context: Context) -> Message:
 
 
 def pass_on(message: Message, context: Context) -> Message:
-    """One stage: messages to boards through the gateway, and what they said."""
+    """Runs one stage: sends messages to boards through the gateway; their replies."""
     asked: Any = message.content.config_records[ASKED]
     messages = dict(zip(asked["boards"], asked["messages"], strict=True))
     found = _gateway(context).exchange(messages, asked["adapter"], asked["seconds"])
@@ -289,7 +290,7 @@ def pass_on(message: Message, context: Context) -> Message:
 
 def _gateway(context: Context) -> GatewayClient:
     path = context.node_config.get("gateway")
-    if path is None and (several := context.run_config.get("gateways")):  # nodes of a simulation have numbers alone
+    if path is None and (several := context.run_config.get("gateways")):  # nodes of a simulation have only numbers
         path = Path(str(several)) / str(context.node_config["partition-id"])
     if path is None:
         raise InputError(

@@ -1,7 +1,7 @@
-"""The gateway: boards on serial lines, boards that poll over HTTP, boards of this computer; and one mailbox for all.
+"""The gateway: one mailbox for boards on serial lines, boards that poll over HTTP, and boards of this computer.
 
-It sees messages and can't read what is sealed in them; it holds no key. What the server's end does with it goes over
-a loopback interface, see `local`.
+It forwards messages, can't read what is sealed in them, and holds no key. The server uses it over a loopback
+interface, see `web.local_server`.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from edgelora.board.link.transport import LineLost
 from .mailbox import Letter, Mailbox
 from .messages import Member
 
-LOOK_SECONDS = 0.25  # between looks whether a board has mail
-PING_SECONDS = 10.0  # between looks whether a board without mail is still there
+LOOK_SECONDS = 0.25  # between checks for a board's mail
+PING_SECONDS = 10.0  # between pings of a board without mail
 RETRY_SECONDS = (1.0, 30.0)  # before a line is opened again: at first, at most
-HTTP_SECONDS = 600.0  # without a poll a board is called away; it may sleep
-ROUND_SECONDS = 3600.0  # after so long without a message the board's round is over, however it ended
+HTTP_SECONDS = 600.0  # after this time without a poll a board counts as away; boards may sleep
+ROUND_SECONDS = 3600.0  # after this time without a message a board's round counts as over
 
 
 class _Gone(Exception):
-    """The gateway stops, or the board's letter was replaced: nobody waits for what it does."""
+    """The gateway stops, or the board's letter was replaced: nobody waits for its reply."""
 
 
 @dataclass(frozen=True)
 class Attached:
-    """A board that a line led to. ping: it is still there; look: gives it what waits for it beside messages, and says
-    what that was; between rounds alone, as a round lasts in the board's memory.
+    """A board on a line. ping: checks that it still answers; look: brings it rosters and updates, and yields a line of
+    text about each update. Call `look` only between rounds, as a board keeps a round in RAM.
 
-    Both raise LineLost or LinkError if the board is gone, or is to be without the gateway for a while.
+    Both raise LineLost or LinkError if the board is gone, or its line must be closed for a while.
     """
 
     index: int
@@ -48,7 +48,7 @@ class Attached:
     look: Callable[[], Iterable[str]]
 
 
-Check = Callable[[int, int, str], None]  # a Progress, whose exception stops what reports it
+Check = Callable[[int, int, str], None]  # a Progress; its exception stops the work that calls it
 Open = Callable[[str, Check], AbstractContextManager[Attached]]
 Tell = Callable[[Mapping[str, Any]], None]
 
@@ -65,7 +65,7 @@ class BoardState:
 
 
 class Gateway:
-    """names: of boards by index. tell: gets events, from any thread, as fields with plain values."""
+    """names: of boards, by index. tell: is called with events, from any thread, as fields with plain values."""
 
     def __init__(self, names: Mapping[int, str], tell: Tell, workers: int = os.cpu_count() or 1) -> None:
         self.mail = Mailbox(self._posted)
@@ -81,18 +81,18 @@ class Gateway:
     # --- boards
 
     def add_line(self, port: str, open_board: Open) -> None:
-        """A board on a serial line, in a thread of its own, from now until `stop`."""
+        """Serves the board on a serial line in its own thread, until `stop`."""
         thread = threading.Thread(target=self._line, args=(port, open_board), name=port)
         self._threads.append(thread)
         thread.start()
 
     def add_local(self, index: int, member: Member) -> None:
-        """A board of this computer."""
+        """Adds a board of this computer."""
         self._local[index] = member, threading.Lock()
         self._set(index, "local", "idle")
 
     def polled(self, index: int) -> None:
-        """A board, or whoever says that it is that one, has asked for its mail."""
+        """Records that a board has polled for its mail."""
         with self._lock:
             new = index not in self._polled
             self._polled[index] = time.monotonic()
@@ -100,7 +100,7 @@ class Gateway:
             self.tell("here", index, way="http")
 
     def boards(self) -> list[BoardState]:
-        """All that were there at some time, by index."""
+        """All boards seen so far, by index."""
         now = time.monotonic()
         with self._lock:
             seen = {i: ("http", "idle" if now - at < HTTP_SECONDS else "away", "") for i, at in self._polled.items()}
@@ -108,11 +108,11 @@ class Gateway:
         return [BoardState(i, self._names.get(i, ""), *found[i]) for i in sorted(found)]
 
     def away(self) -> set[int]:
-        """Those of `boards` that are not there now."""
+        """Indices of the boards that are away now."""
         return {board.index for board in self.boards() if board.state == "away"}
 
     def stop(self) -> None:
-        """Ends what boards do, and waits until all are left at a usable REPL."""
+        """Stops all boards' work, and waits until each has a usable REPL again."""
         self._stop.set()
         self._pool.shutdown(cancel_futures=True)
         for thread in self._threads:
@@ -124,7 +124,7 @@ class Gateway:
 
     def tell(self, event: str, index: int | None = None, **fields: Any) -> None:
         named = {} if index is None else {"board": index, "name": self._names.get(index, "")}
-        with contextlib.suppress(OSError):  # a full disk costs the event, and no board
+        with contextlib.suppress(OSError):  # a full disk loses the event, but no board
             self._say({"event": event, **named, **fields})
 
     def _set(self, index: int, way: str, state: str, port: str = "") -> None:
@@ -135,7 +135,7 @@ class Gateway:
 
     def _line(self, port: str, open_board: Open) -> None:
         pause, said = RETRY_SECONDS[0], ""
-        doing: list[tuple[int, Letter]] = []  # the letter under way
+        doing: list[tuple[int, Letter]] = []  # the letter that the board works on
 
         def check(*_: object) -> None:
             if self.stopping or doing and not self.mail.is_current(*doing[0]):
@@ -149,9 +149,9 @@ class Gateway:
                     self.tell("here", board.index, way="serial", port=port)
                     self._serve(port, board, doing)
             except _Gone:
-                continue  # to open it anew is what makes sure that it does nothing any more
+                continue  # opening the line again stops what the board does
             except (EdgeloraError, OSError) as error:
-                if str(error) != said:  # once
+                if str(error) != said:  # report an error once
                     said = str(error)
                     self.tell("away", doing[0][0] if doing else None, port=port, why=said)
                 self._mark_away(port)
@@ -165,7 +165,7 @@ class Gateway:
                     self._states[index] = way, "away", at
 
     def _serve(self, port: str, board: Attached, doing: list[tuple[int, Letter]]) -> None:
-        """Until the gateway stops. Raises what the line raises; a letter that is not answered then is tried again."""
+        """Serves a board until the gateway stops. Raises the line's errors; an unanswered letter is then retried."""
         done: Letter | None = None
         pinged = time.monotonic()
         while not self.stopping:
@@ -202,7 +202,7 @@ class Gateway:
 
     def _posted(self, index: int) -> None:
         if index in self._local:
-            with contextlib.suppress(RuntimeError):  # it is shut down
+            with contextlib.suppress(RuntimeError):  # the pool is shut down
                 self._pool.submit(self._work, index)
 
     def _work(self, index: int) -> None:
@@ -214,7 +214,7 @@ class Gateway:
             self._set(index, "local", "working")
             try:
                 self._answer(index, member, letter, "local")
-            except Exception as error:  # a thread that dies says nothing
+            except Exception as error:  # a pool's thread would swallow it
                 self.tell("refused", index, stage=letter.message[4], why=repr(error))
                 self.mail.fail(index, letter)
             self._set(index, "local", "idle")
@@ -222,7 +222,7 @@ class Gateway:
 
 @contextlib.contextmanager
 def running(gateway: Gateway) -> Iterator[Gateway]:
-    """Stops it at the end, also at Ctrl-C."""
+    """Stops the gateway at the end, also at Ctrl-C."""
     try:
         yield gateway
     finally:

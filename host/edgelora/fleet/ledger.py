@@ -1,16 +1,16 @@
-"""The ledger of a fleet: what each attempt at a round could tell of which boards, for all federations of its site.
+"""The privacy ledger of a fleet: what each attempt at a round may reveal of each board, in all federations of a site.
 
-    site/ledger.db    SQLite; rows are added, and neither changed nor taken away
+    site/ledger.db    SQLite, append-only
 
-    attempts    what was asked for: sigma, clip, least, masks, share (of which z comes), as it was when it began
-    asked       the boards that were drawn for it: the index that they had then, and their public key
-    charged     the boards whose updates could be seen from then on: before the message that let them be
-    ended       whether its average was published. One that was charged and has no end may have been
+    attempts    the settings when it began: sigma, clip, least, masks, share; z is computed from them
+    asked       the boards sampled for it: their index at that time, and their public key
+    charged     the boards whose updates became visible; written before the message that exposes them
+    ended       whether the average was published. A charged attempt without an end counts as published
 
-Boards are known by their public keys: a roster that is made anew buys nothing, and neither does another federation.
-Triggers keep programs from changing rows by mistake; who owns the file can write another one. So a ledger that is
-missing, or that lacks rounds which a federation has, is an error and never begun anew. Twins have no keys and no site:
-their federation's folder has the ledger.
+The ledger identifies boards by public key, so neither a new roster nor another federation resets their budget.
+Triggers keep programs from changing rows by mistake, but the file's owner can replace it. So a ledger that is missing,
+or that lacks rounds of a federation, is an error and never recreated. Twins have no keys and no site: their ledger is
+in their federation's folder.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .privacy import Spent, check_budget, inverse_square
 
 NAME = "ledger.db"
 APPLICATION, VERSION = 0x454C4C31, 1  # "ELL1"
-LOCK_SECONDS = 60.0  # that another federation of the site may take to add rows
+LOCK_SECONDS = 60.0  # that another federation of the site may hold the lock
 _BACKUP = (
     "put it back from a backup; without it nobody knows what was told of these boards, and no epsilon holds for them"
 )
@@ -60,20 +60,20 @@ _RELEASED = (
 
 
 class LedgerError(EdgeloraError, RuntimeError):
-    """A ledger is missing, damaged, or another one than the federation's. Nothing was asked of boards."""
+    """A ledger is missing, damaged, or not the federation's. No board was asked."""
 
 
 class Ledger:
-    """A site's, in `folder`. Each method is one transaction, on the disk when it returns. Raises LedgerError, OSError.
+    """The ledger in `folder`. Each method is one transaction, on disk when it returns. Raises LedgerError, OSError.
 
-    Any number of processes may use one at once.
+    Several processes may use a ledger at once.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
 
     def begin(self) -> None:
-        """Makes the file where there is none. The folder has had no rounds: the caller knows."""
+        """Makes the file if it is missing. The caller has checked that the site has had no rounds."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, SECRET))
@@ -84,14 +84,14 @@ class Ledger:
 
     @property
     def there(self) -> bool:
-        """Whether there is a file that was begun."""
+        """Whether the file exists and is not empty."""
         return self.path.is_file() and self.path.stat().st_size > 0
 
     def attempt(self, federation: str, step: int, plan: Plan, asked: Mapping[int, bytes]) -> int:
-        """Writes down what is asked for, of which boards (keys by index); its number. It costs nothing yet.
+        """Records an attempt and the boards it asks (keys by index); its number. It charges nobody yet.
 
-        BudgetSpent, and nothing is written, if it may not be charged to all of them. What this federation has begun
-        before and not ended is over: it was not published.
+        BudgetSpent, and nothing is written, if charging all of them would exceed the budget. This federation's earlier
+        attempts without an end are ended as not published.
         """
         with self._changed() as db:
             db.execute(
@@ -120,9 +120,9 @@ class Ledger:
         return number
 
     def charge(self, number: int, boards: Collection[int], plan: Plan | None) -> None:
-        """From now on the updates of these boards may be seen; some may be charged already.
+        """Charges boards, whose updates may be visible from now on; a board that is charged already stays so.
 
-        plan: BudgetSpent, and nothing is written, above its budget; None: it has happened already.
+        plan: BudgetSpent, and nothing is written, above its budget; None: charge without a check, after the fact.
         """
         with self._changed() as db:
             _charge(db, number, boards)
@@ -130,7 +130,7 @@ class Ledger:
                 check_budget(plan, _spent(db))
 
     def end(self, number: int, published: bool) -> None:
-        """The attempt is over. What is written down already stays."""
+        """Ends an attempt; an end that is recorded already stays."""
         with self._changed() as db:
             db.execute(
                 "INSERT INTO ended SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM ended WHERE attempt = ?1)",
@@ -138,12 +138,12 @@ class Ledger:
             )
 
     def spent(self) -> Spent:
-        """By all federations of the site."""
+        """The privacy cost of all federations of the site."""
         with self._opened() as db:
             return _spent(db)
 
     def asked(self, federation: str) -> list[list[int]]:
-        """The boards of each attempt of a federation, by the index that they had."""
+        """The boards of each attempt of a federation, by their index at that time."""
         query = (
             "SELECT attempts.id, asked.place FROM attempts LEFT JOIN asked ON asked.attempt = attempts.id "
             "WHERE federation = ? ORDER BY attempts.id, asked.place"
@@ -160,7 +160,7 @@ class Ledger:
             return bool(db.execute("SELECT 1 FROM charged WHERE attempt = ? LIMIT 1", (number,)).fetchone())
 
     def check(self, federation: str, rounds: int) -> None:
-        """LedgerError unless it has as many attempts of a federation as that has rounds, which had one each."""
+        """LedgerError if the ledger has fewer attempts of a federation than that has rounds."""
         with self._opened() as db:
             [count] = db.execute("SELECT count(*) FROM attempts WHERE federation = ?", (federation,)).fetchone()
         if count < rounds:
@@ -174,13 +174,13 @@ class Ledger:
 
     @contextlib.contextmanager
     def _changed(self, begun: bool = True) -> Iterator[sqlite3.Connection]:
-        """All that is done with it is on the disk at the end, or nothing."""
+        """One atomic transaction, on disk at the end."""
         with self._opened(begun) as db:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
             except BaseException:
-                if db.in_transaction:  # a full disk has ended it
+                if db.in_transaction:  # SQLite itself rolls back on a full disk
                     db.execute("ROLLBACK")
                 raise
             db.execute("COMMIT")
@@ -195,14 +195,14 @@ class Ledger:
                 sqlite3.connect(address, timeout=LOCK_SECONDS, isolation_level=None, uri=True)
             ) as db:
                 db.execute("PRAGMA trusted_schema = OFF")
-                db.execute("PRAGMA synchronous = EXTRA")  # also that a rollback journal is gone
+                db.execute("PRAGMA synchronous = EXTRA")  # also syncs the removal of the rollback journal
                 known = [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
                 if begun and known[1] > VERSION:
                     raise LedgerError(f"{self.path} is of a newer edgelora", remedy="update this one")
                 if begun and known != [APPLICATION, VERSION]:
                     raise LedgerError(f"{self.path} is no ledger", remedy=_BACKUP)
                 yield db
-        except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:  # the others: of damaged rows
+        except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:  # the last two come from damaged rows
             raise self._told(error) from error
 
     def _told(self, error: Exception) -> Exception:
@@ -226,7 +226,7 @@ def _schema() -> Iterator[str]:
                 f"CREATE TRIGGER {name}_{change} BEFORE {change} ON {name} "
                 f"BEGIN SELECT RAISE(ABORT, 'rows of a ledger stay as they are'); END"
             )
-        yield (  # INSERT OR REPLACE would take a row away, and tell no trigger
+        yield (  # INSERT OR REPLACE would delete a row without the DELETE trigger
             f"CREATE TRIGGER {name}_insert BEFORE INSERT ON {name} "
             f"WHEN EXISTS (SELECT 1 FROM {name} WHERE {_PRIMARY.get(name, _ROW)}) "
             f"BEGIN SELECT RAISE(ABORT, 'rows of a ledger stay as they are'); END"
@@ -237,7 +237,7 @@ def _schema() -> Iterator[str]:
 
 
 def _charge(db: sqlite3.Connection, number: int, boards: Collection[int]) -> None:
-    """By the indices that they were asked with; those that are charged already are left as they are."""
+    """Charges boards, by their indices in the attempt; those that are charged already stay as they are."""
     asked = dict(db.execute("SELECT place, board FROM asked WHERE attempt = ?", (number,)))
     if strange := set(boards) - set(asked):
         raise sqlite3.DatabaseError(f"attempt {number} lacks boards {sorted(strange)}")
@@ -247,7 +247,7 @@ def _charge(db: sqlite3.Connection, number: int, boards: Collection[int]) -> Non
 
 
 def _z(sigma: Any, clip: Any, boards: Any) -> float:
-    """Of a row, which may be anything in a file that was not made here."""
+    """z of a row. Raises on values that a damaged or foreign file may have."""
     if not all(isinstance(one, int) for one in (sigma, clip, boards)) or sigma < 0 or clip < 1 or boards < 1:
         raise sqlite3.DatabaseError(f"an attempt with sigma {sigma!r}, clip {clip!r}, least {boards!r}")
     return noise_in_clips(sigma, clip, boards)

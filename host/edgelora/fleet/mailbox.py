@@ -1,8 +1,8 @@
-"""What waits for boards and what they have answered: the gateway's middle, without lines, servers or clocks of its own.
+"""The gateway's mailbox: messages that wait for boards, and the boards' replies; without lines or servers.
 
-Who replies was proven before: it is the board on a line, one of this computer, or one that polls and has its key.
-Whether a reply is right only the server can tell. So a letter keeps one for each way that the board has, none larger
-than its stage can have, and those that the server did not take are not given to it again.
+The caller has authenticated the sender: the board on a line, a board of this computer, or one that polls with its key.
+Only the server can check a reply's content. So a letter keeps one reply for each way to the board, none larger than its
+stage allows, and never gives the server a reply again that it has refused.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ MAX_TICKETS = 64
 
 @dataclass
 class Letter:
-    """A message for a board. replies: by sender; given: those that the server has; refused: those it did not take.
+    """A message for a board. replies: by sender; given: those that the server has; refused: those that it refused.
 
-    most: bytes of a reply. waited: for its reply; else the board was away when it was posted.
+    most: largest reply in bytes. waited: the server waits for its reply; False: the board was away at posting.
     """
 
     message: bytes
@@ -39,7 +39,7 @@ class Letter:
     posted: float = field(default_factory=time.monotonic)
 
     def ended(self, seconds: float) -> bool:
-        """Whether the round of this letter is over for its board: no other follows, or has within so many seconds."""
+        """Whether this letter's round is over for its board: it was the last one, it failed, or `seconds` passed."""
         last = self.message[4] == Stage.UNMASK and bool(self.replies)
         return last or self.failed or time.monotonic() - self.posted > seconds
 
@@ -49,24 +49,24 @@ class Letter:
 
 
 class Mailbox:
-    """Letters by board. Every method may be called from any thread. posted: is told of boards that have mail now."""
+    """Letters by board. All methods are thread-safe. posted: called with the index of each board that gets mail."""
 
     def __init__(self, posted: Callable[[int], None] = lambda index: None) -> None:
         self._changed = threading.Condition()
         self._letters: dict[int, Letter] = {}
         self._adapters: dict[str, bytes] = {}
         self._tickets: dict[int, list[int]] = {}
-        self._tasks: dict[int, Task] = {}  # by round: of the last that began here
+        self._tasks: dict[int, Task] = {}  # by round, of the last TASK messages
         self._last = 0
         self._posted = posted
 
     # --- for the server
 
     def post(self, messages: Mapping[int, bytes], adapter: bytes = b"", away: Collection[int] = ()) -> int:
-        """Puts a message before each of these boards, in place of what lay there; a ticket for `replies`.
+        """Posts a message to each of these boards in place of the previous one; a ticket for `replies`.
 
-        Nobody waits for those of `away`, which reply in time or not. The bytes that lie there already keep their
-        replies. Raises InputError, and then nothing has changed.
+        `replies` does not wait for boards in `away`, but returns their replies if they come in time. A message that is
+        posted again, byte for byte, keeps its replies. Raises InputError, and then nothing has changed.
         """
         for index, message in messages.items():
             if index_of(message) != index:
@@ -96,9 +96,9 @@ class Mailbox:
         return ticket
 
     def replies(self, ticket: int, seconds: float) -> tuple[dict[int, list[bytes]], list[int]]:
-        """Replies by board, and the boards that are waited for, when there are none or the time has passed.
+        """Replies by board, and the boards still missing; returns when none is missing or `seconds` have passed.
 
-        Raises InputError for a ticket that there never was, or that is too old.
+        Raises InputError for a ticket that is unknown or too old.
         """
         end = time.monotonic() + seconds
         with self._changed:
@@ -114,7 +114,7 @@ class Mailbox:
         return [index for index, letter in letters if letter.waited and not letter.failed and not letter.fresh]
 
     def given(self, ticket: int) -> None:
-        """The server has the replies of this ticket; those that it does not take it will not get again."""
+        """Marks the replies of this ticket as received by the server; it never gets them again."""
         with self._changed:
             for index in self._tickets.pop(ticket, []):
                 self._letters[index].given |= set(self._letters[index].fresh)
@@ -122,32 +122,32 @@ class Mailbox:
     # --- for boards
 
     def letter(self, index: int) -> Letter | None:
-        """What lies before a board."""
+        """The board's current letter."""
         with self._changed:
             return self._letters.get(index)
 
     def wanted(self, index: int, sender: str) -> Letter | None:
-        """What lies before a board, unless this sender has answered it and was not refused."""
+        """The board's current letter, unless this sender has answered it and the server did not refuse that."""
         with self._changed:
             letter = self._letters.get(index)
             answer = letter.replies.get(sender) if letter else None
             return None if letter and answer is not None and answer not in letter.refused else letter
 
     def adapter(self, sha256: str) -> bytes | None:
-        """The global adapter of this hash, in hex, if it is the one of now."""
+        """The global adapter, if it is the current one. sha256: its hash in hex."""
         with self._changed:
             return self._adapters.get(sha256)
 
     def room(self, index: int) -> int:
-        """The most bytes that a board may reply now; 0 where it has no letter."""
+        """The most bytes that a board may reply now; 0 if it has no letter."""
         with self._changed:
             letter = self._letters.get(index)
             return letter.most if letter else 0
 
     def reply(self, index: int, reply: bytes, sender: str) -> bool:
-        """Takes a reply if a letter waits for its stage and round, and it is no larger than those are; else False.
+        """Stores a reply and returns True if a letter waits for its stage and round, and it is not too large.
 
-        sender: a way that the board has, of which the last reply counts.
+        sender: a way to the board; the last reply of each counts.
         """
         with self._changed:
             letter = self._letters.get(index)
@@ -161,7 +161,7 @@ class Mailbox:
             return True
 
     def fail(self, index: int, letter: Letter) -> None:
-        """The board will not answer this letter: nobody needs to wait for it."""
+        """Marks a letter that the board will not answer: `replies` no longer waits for it."""
         with self._changed:
             letter.failed = True
             self._changed.notify_all()

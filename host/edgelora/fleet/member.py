@@ -1,4 +1,4 @@
-"""A board of this computer in a round: the boards' own C, and the boards' training, by the host twin."""
+"""A board of this computer as a member of rounds: runs the boards' own C and training by the host twin."""
 
 from __future__ import annotations
 
@@ -24,17 +24,16 @@ from .messages import Stage, Task, index_of, public_of, round_of
 from .policy import MAX_POLICY, SAFE, parse_policy, policy_json
 from .roster import KEY_SIZE, Roster
 
-Train = Callable[[Task, bytes, int], NDArray[np.int16]]  # task, global `.ela`, the board's index: the vector after
+Train = Callable[[Task, bytes, int], NDArray[np.int16]]  # task, global `.ela`, board index -> vector after training
 
 
 class MemberError(EdgeloraError, ValueError):
-    """A board of this computer can't do what a message asks for; the message says why."""
+    """A board of this computer can't do what the server asks; the error's text says why."""
 
 
 @dataclass(frozen=True)
 class Past:
-    """What a board keeps of its rounds: the number of the last, how many there were, and what they have cost, in
-    millionths of 1 / z^2."""
+    """What a board keeps of its rounds: last: the last one's number; rounds: how many; cost: in millionths of 1/z^2."""
 
     last: int = 0
     rounds: int = 0
@@ -42,7 +41,7 @@ class Past:
 
 
 class Identity:
-    """A board's secret in a file, for the owner's eyes alone; beside it what its rounds have cost, and its policy."""
+    """A board's secret in a file that only its owner may read; next to it, its rounds' cost and its policy."""
 
     def __init__(self, path: Path) -> None:
         self.secret = read_bounded(path, KEY_SIZE)
@@ -53,7 +52,7 @@ class Identity:
 
     @classmethod
     def create(cls, path: Path, policy: Policy = SAFE) -> Identity:
-        """Makes a secret; a file that is there is never overwritten. policy: what the board asks of every task."""
+        """Makes a secret; never overwrites an existing file. policy: what the board requires of every task."""
         path.parent.mkdir(parents=True, exist_ok=True)
         write_new(path, os.urandom(KEY_SIZE), SECRET)
         made = cls(path)
@@ -62,7 +61,7 @@ class Identity:
 
     @property
     def policy(self) -> Policy:
-        """What is safe, where it has none of its own. Raises InputError."""
+        """The board's policy; `SAFE` if it has no file. Raises InputError."""
         try:
             return parse_policy(read_bounded(self._policy, MAX_POLICY), str(self._policy))
         except FileNotFoundError:
@@ -83,10 +82,10 @@ class Identity:
 
 
 class TwinMember:
-    """Takes part in rounds as a board does. roster: that of now, signed and checked. Raises MemberError.
+    """Takes part in rounds as a board does. roster: returns the current verified roster. Raises MemberError.
 
-    policy: instead of the identity's own. seed: gives 32 bytes, fresh whenever it is called; what comes of them hides
-    the update.
+    policy: replaces the identity's own. seed: returns 32 fresh random bytes on each call; the masks and noise that hide
+    the update come from them.
     """
 
     def __init__(
@@ -123,7 +122,7 @@ class TwinMember:
         )
 
     def answer(self, message: bytes, adapter: bytes = b"") -> bytes:
-        """Its reply. adapter: the global `.ela`, with TASK. FleetError: it refuses, and waits for the right message."""
+        """The board's reply. adapter: the global `.ela`, with TASK. FleetError: it refuses, and waits for another."""
         stage = round_of(message)[0] if index_of(message) is not None else 0
         if stage == Stage.TASK and self._roster_of().number != self._roster.number:
             self._begin()
@@ -136,12 +135,12 @@ class TwinMember:
             )
         except FleetError:
             raise
-        except BaseException:  # it has taken the message, and can't answer it
+        except BaseException:  # it has accepted the message, and can't answer it
             self._begin()
             raise
         if reply is None:
             return self._reply
-        if stage in (Stage.COHORT, Stage.INPUT):  # before the reply leaves
+        if stage in (Stage.COHORT, Stage.INPUT):  # save before the reply leaves
             left = stage == Stage.INPUT
             self._spent = Past(self._twin.round, self._spent.rounds + left, self._twin.spent)
             self._identity.keep(self._spent)
@@ -162,7 +161,7 @@ class TwinMember:
 
 
 def training_of(elm: bytes, samples: Callable[[int], Samples]) -> Train:
-    """A board's own run on its samples, by index. elm: the base. Raises MemberError."""
+    """A function that trains as a board does. elm: the base; samples: of a board, by index. Raises MemberError."""
     base = base_id(elm)
 
     def train(task: Task, adapter: bytes, index: int) -> NDArray[np.int16]:

@@ -1,4 +1,4 @@
-"""Messages of a round (SPEC.md, section 17): what a task asks for, envelopes, keys, and who is whose neighbour."""
+"""Messages of a round (SPEC.md, section 17): tasks, envelopes, keys, bodies about cohorts, thresholds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WORD = 1 << 32
 
 
 class Stage(IntEnum):
-    """Kinds of messages, in their order; even ones come from boards."""
+    """Kinds of messages, in their order; even ones are sent by boards."""
 
     TASK = 1
     READY = 2
@@ -49,21 +49,21 @@ class Stage(IntEnum):
 
 
 class Member(Protocol):
-    """A board in a round: of this computer (`member.TwinMember`), or at a line (`serial_member.BoardMember`)."""
+    """A board in a round: of this computer (`member.TwinMember`) or on a line (`serial_member.BoardMember`)."""
 
     def answer(self, message: bytes, adapter: bytes = b"") -> bytes:
-        """Its reply. adapter: the global `.ela`, which comes with TASK. Raises an EdgeloraError where it refuses."""
+        """The board's reply. adapter: the global `.ela`, with TASK. Raises an EdgeloraError if the board refuses."""
         ...
 
 
 @dataclass(frozen=True)
 class Task:
-    """What boards are to do in a round.
+    """The task of boards in a round.
 
-    roster: its number; adapter_sha256: of the global `.ela`; parameters: values of an update; learning_rate: 0, the
-    mode's own; clip: the most that an update's L2 norm may be, in units of masters; sigma: standard deviation of a
-    board's noise; least: survivors of a cohort below which nothing is opened; cohort: boards of one at most; colluders:
-    boards of one that may work for the server; without masks these two say nothing.
+    roster: its number; adapter_sha256: of the global `.ela`; parameters: values of an update; learning_rate: 0 for the
+    mode's default; clip: the largest L2 norm of an update, in units of masters; sigma: standard deviation of a board's
+    noise, in the same units; least: fewest survivors of a cohort whose sum is opened; cohort: most boards of a cohort;
+    colluders: boards of a cohort that may work for the server. cohort and colluders have no meaning without masks.
     """
 
     roster: int
@@ -118,7 +118,7 @@ class Task:
 
 
 def agree(secret: bytes, public: bytes) -> bytes:
-    """X25519, 32 bytes. Raises ValueError where nothing comes of it but zeros."""
+    """The shared secret of X25519, 32 bytes. Raises ValueError if it is all zeros."""
     return X25519PrivateKey.from_private_bytes(secret).exchange(X25519PublicKey.from_public_bytes(public))
 
 
@@ -133,7 +133,7 @@ def hmac512(key: bytes, content: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Channel:
-    """What two members of a fleet share: the key that all pads between them come of.
+    """The shared key of two members of a fleet in a round; all pads between them are derived from it.
 
     prk: 64 bytes; fleet: 8 bytes; number: of the round.
     """
@@ -147,7 +147,7 @@ class Channel:
         return cls(hmac512(b"edgelora fleet 1", agree(secret, public)), fleet, number)
 
     def pad(self, label: bytes, sender: int, receiver: int) -> bytes:
-        """64 bytes that only these two can tell from others."""
+        """64 bytes that only these two can distinguish from random ones."""
         where = struct.pack("<8s8sIHH", label, self.fleet, self.number, sender, receiver)
         return hmac512(self.prk, where)
 
@@ -159,7 +159,7 @@ class Channel:
         return message + self._tag(stage, index, message)
 
     def unwrap(self, message: bytes, stage: Stage, index: int) -> bytes | None:
-        """The body, or None unless the message is of this stage, board and round, and untouched."""
+        """The body; None if the message is of another stage, board or round, or was changed."""
         body = message[ENVELOPE.size : -TAG_SIZE]
         if message[: ENVELOPE.size] != ENVELOPE.pack(MAGIC, stage, 0, index, self.number, len(body)):
             return None
@@ -171,35 +171,35 @@ class Channel:
         return hmac512(self.pad(b"msg", *ends), content)[:TAG_SIZE]
 
     def opened(self, index: int, body: bytes) -> bytes:
-        """The body of OPENED, sealed or unsealed."""
+        """Seals or unseals the body of OPENED."""
         return stream(self.pad(b"open", index, SERVER)[:32], bytes(12), len(body), body)
 
 
 def stream(key: bytes, nonce: bytes, size: int, onto: bytes = b"") -> bytes:
-    """ChaCha20's stream of a key, 32 bytes, and a nonce, 12 bytes, from block 0; XOR `onto` if given."""
+    """ChaCha20's key stream from block 0, XOR `onto` if given. key: 32 bytes; nonce: 12 bytes."""
     cipher = Cipher(ChaCha20(key, bytes(4) + nonce), None).encryptor()
     return cipher.update(onto or bytes(size))
 
 
 def mask(seed: bytes, number: int, count: int) -> NDArray[np.uint32]:
-    """u32[count] of a seed, 32 bytes, in a round."""
+    """The mask u32[count] of a seed, 32 bytes, in a round."""
     return np.frombuffer(stream(seed, struct.pack("<I8x", number), 4 * count), "<u4")
 
 
 def pair_seed(secret: bytes, public: bytes) -> bytes:
-    """The seed, 32 bytes, of the mask that two neighbours share, by their mask keys of the round."""
+    """The seed, 32 bytes, of the mask that two neighbours share, from their mask keys of the round."""
     return hmac512(b"edgelora mask 1", agree(secret, public))[:32]
 
 
 def index_of(message: bytes) -> int | None:
-    """The board that a message says it is to or from; nothing is checked but its form."""
+    """The index of the board in a message's envelope; None if malformed. Does not authenticate."""
     if len(message) < AROUND or message[:4] != MAGIC or ENVELOPE.unpack_from(message)[5] != len(message) - AROUND:
         return None
     return int(ENVELOPE.unpack_from(message)[3])
 
 
 def round_of(message: bytes) -> tuple[int, int]:
-    """Stage and round that a message says it is of. The message has a form, see `index_of`."""
+    """Stage and round in a message's envelope. The message must be well-formed, see `index_of`."""
     _, stage, _, _, number, _ = ENVELOPE.unpack_from(message)
     return stage, number
 
@@ -213,12 +213,12 @@ def cohort_body(cohort: Sequence[int]) -> bytes:
 
 
 def survivors_body(cohort: Sequence[int], left: Collection[int]) -> bytes:
-    """The body of SURVIVORS: that of COHORT, and a bit for each of it."""
+    """The body of SURVIVORS: the body of COHORT, and a bit for each board: 1 if it is left."""
     bits = np.packbits([board in left for board in cohort], bitorder="little")
     return cohort_body(cohort) + bits.tobytes()
 
 
 def thresholds(task: Task, count: int) -> tuple[int, int]:
-    """Of a cohort of so many: shares that open a secret, and others that a board needs to go on."""
+    """For a cohort of `count`: how many shares open a secret, and how many others a board needs to go on."""
     opening = (count - 1 + task.colluders) // 2 + 1
     return opening, max(opening, task.least - 1)

@@ -1,7 +1,7 @@
-"""Where SuperNodes of other computers reach a SuperLink: its interface for nodes and nothing else.
+"""A proxy through which SuperNodes of other computers reach a SuperLink: only its interface for nodes.
 
-Flower's SuperLink has one address for all: nodes, who are authenticated, its app processes, and the commands by which
-anyone runs code on it as its owner. So it listens on loopback, and this passes on what nodes say.
+Flower's SuperLink has one address for authenticated nodes, its app processes, and commands that run code as its owner.
+So the SuperLink listens on loopback, and this proxy forwards the nodes' requests.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _NOT_PASSED = {"host", "connection", "keep-alive", "transfer-encoding", "content
 
 
 def nodes_door(host: str, port: int, inner: int, tls: Path) -> Server:
-    """Passes nodes' requests to the SuperLink at port `inner` of loopback.
+    """A server that forwards nodes' requests to the SuperLink at port `inner` of loopback.
 
-    tls: a folder with ca.crt, server.crt and server.key, which are the SuperLink's, too. FileError: the port is taken.
+    tls: the SuperLink's folder with ca.crt, server.crt and server.key. FileError: the port is taken.
     """
     trusted = ssl.create_default_context(cafile=tls / "ca.crt")
     own = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

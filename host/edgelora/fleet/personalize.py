@@ -1,6 +1,6 @@
-"""After a federation: a board personalizes from the global adapter or, where that is clearly better, from the base.
+"""Personalizing after a federation: a board starts from the global adapter or, if clearly better, from the base alone.
 
-By `edgelora.fleet.personalize`, as a board does it.
+Runs the board's own `edgelora.fleet.personalize`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from .plan import Plan
 
 
 def personalized(base: Base, plan: Plan, adapter: bytes | None, samples: Samples, seed: int) -> bytes:
-    """The adapter that a board has then: that of a run from the better start, or one that is the bare base.
+    """The adapter of a run from the better start; if the run does not help, a fresh one that equals the base alone.
 
-    adapter: the global `.ela` with training state; None: from the base alone. InputError where too few samples could
-    judge.
+    adapter: the global `.ela` with training state; None: start from the base alone. InputError: too few samples to
+    validate.
     """
     model = model_of(base.elm, plan.rank, plan.mode)
     store, source = board_store(model), Source(samples)
@@ -47,7 +47,7 @@ def _from_either(model: Any, store: Any, source: Source, seed: int, adapter: byt
 
 
 def _from_base(model: Any, store: Any, source: Source, seed: int) -> None:
-    """What a board's personalizing is compared with: the same without a global adapter."""
+    """Personalizes without a global adapter, for comparison."""
     training = device.module("training")
     learned, held = training.split(source)
     if held is None:
@@ -62,5 +62,5 @@ def _from_base(model: Any, store: Any, source: Source, seed: int) -> None:
 
 
 def bare_start(base: Base, plan: Plan, seed: int) -> bytes:
-    """A fresh adapter with training state, which is the bare base: what training without a fleet starts with."""
+    """A fresh adapter with training state, which equals the base alone: the start of training without a fleet."""
     return fresh_adapter(base.elm, plan.rank, plan.mode, seed)

@@ -1,4 +1,4 @@
-"""What a federation is to do: the settings of all its rounds, a JSON file beside its state."""
+"""A federation's plan: the settings of all its rounds, in a JSON file next to its state."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from edgelora.core.formats.files import write_atomic
 from .messages import MAX_COHORT, Task
 
 MOST_CLIP = MOST_SIGMA = 65535
-RATES = {"trainable_a": 4500, "frozen_a": 3000}  # of the first round, by mode
-NOISY = {"rounds": 40, "server_rate": 256}  # each round costs epsilon, and the server's steps carry the noise, too
+RATES = {"trainable_a": 4500, "frozen_a": 3000}  # learning rates of the first round, by mode
+NOISY = {"rounds": 40, "server_rate": 256}  # each round costs epsilon, and the server's rate scales the noise, too
 LIMITS: dict[str, tuple[float, float]] = {
     "boards": (1, 65535),
     "rounds": (1, 100_000),
@@ -39,7 +39,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 
 
 def noise_in_clips(sigma: int, clip: int, boards: int) -> float:
-    """z: the noise of a sum of so many boards, each with a standard deviation of sigma, in clips."""
+    """z: the standard deviation of the noise in a sum of `boards` updates with sigma each, in clips."""
     return sigma * math.sqrt(boards) / clip
 
 
@@ -47,12 +47,12 @@ def noise_in_clips(sigma: int, clip: int, boards: int) -> float:
 class Plan:
     """A federation's settings. InputError outside `LIMITS`.
 
-    share: the chance of a board to be asked in a round; noise: z, the noise of a sum in clips; least: the fewest boards
-    whose sum is opened; cohort: the most boards of one sum: where more are asked there are several; colluders: so many
-    boards of one may work for the server. rate, of the first round, 0: the mode's own; it falls to 0 over rounds.
-    server_rate, server_momentum: in 1/256 (`averaging.server_step`). budget: the most epsilon, 0: none; deadline:
-    seconds that boards have to train; patience: those that they have for a message after that. seed 0: the sampling's
-    seed is drawn, else a run can be repeated.
+    share: probability that a round asks a board; noise: z, the noise of a sum in clips; least: fewest boards whose sum
+    is opened; cohort: most boards of one sum; if more are asked, there are several cohorts; colluders: boards of a
+    cohort that may work for the server. rate: of the first round, 0: the mode's default; it falls linearly toward 0
+    over the rounds. server_rate, server_momentum: in 1/256 (`averaging.server_step`). budget: largest epsilon, 0: no
+    limit; deadline: seconds for training; patience: seconds for each message after that. seed: 0 draws a random secret
+    for sampling; other seeds make a run reproducible.
     """
 
     boards: int = 8
@@ -94,34 +94,34 @@ class Plan:
 
     @property
     def sigma(self) -> int:
-        """Standard deviation of a board's own noise, in masters: its share where the fewest boards are left."""
+        """Standard deviation of one board's noise, in masters: enough for z if only `least` boards survive."""
         return math.ceil(self.noise * self.clip / math.sqrt(self.least))
 
     @property
     def multiplier(self) -> float:
-        """The noise of a sum in clips, at least: z as the integers have it."""
+        """The least noise of a sum in clips: z after rounding sigma up."""
         return noise_in_clips(self.sigma, self.clip, self.least)
 
     @property
     def alone(self) -> float:
-        """The noise of one board's own update in clips: all that hides it from a server without masks."""
+        """The noise of one board's update in clips; without masks nothing else hides it from the server."""
         return noise_in_clips(self.sigma, self.clip, 1)
 
     @property
     def seen(self) -> float:
-        """The noise of what the server sees of a board, in clips: of a sum, or without masks of the board alone."""
+        """The noise in what the server sees, in clips: in a sum with masks, in one board's update without."""
         return self.multiplier if self.masks else self.alone
 
     @property
     def usual_cohort(self) -> int:
-        """Boards of a sum in a round in which as many are asked as the share says."""
+        """The size of a cohort in a round that asks the expected number of boards."""
         asked = max(round(self.boards * self.share), 1)
         return asked // -(-asked // self.cohort)
 
     def task(
         self, roster: int, base_id: bytes, adapter_sha256: bytes, parameters: int, rate: int = 0, seed: int = 0
     ) -> Task:
-        """What boards are asked to do in a round of these settings."""
+        """The task of a round with these settings."""
         return Task(
             roster=roster,
             base_id=base_id,
@@ -139,7 +139,7 @@ class Plan:
         )
 
     def rate_of(self, step: int, rate: int) -> int:
-        """The learning rate of round `step`, from 0, where the first has `rate`."""
+        """The learning rate of round `step`, counted from 0. rate: that of the first round."""
         return max(1, rate * (self.rounds - step) // self.rounds)
 
     def as_json(self) -> dict[str, Any]:
@@ -147,11 +147,11 @@ class Plan:
 
     @classmethod
     def suited(cls, **given: Any) -> Plan:
-        """A plan whose mode, rates and rounds suit the others, where they are not given.
+        """A plan whose mode, rates and rounds suit the given settings, unless they are given, too.
 
-        A fleet whose A trains, too, learns more. Noise goes with the root of the values that are summed: with some, A
-        stays as the seed has it, and a quarter of them is left. More rounds and larger steps of the server learn more,
-        but each has its noise.
+        A fleet learns more with trainable A. The noise's norm grows with the root of the number of values: so with
+        noise A is frozen, which leaves a quarter of the values. More rounds and larger server steps learn more, but
+        each round adds noise.
         """
         noisy = bool(given.get("noise"))
         mode = given.get("mode") or ("frozen_a" if noisy else "trainable_a")

@@ -1,6 +1,6 @@
-"""What a board asks of every task, whoever sends it, and what its rounds may tell of it over its whole life.
+"""A board's policy: what it requires of every task, and how much all rounds of its life may reveal of it.
 
-A file of JSON on the board, /fleet.json, or beside the secret of a board of this computer (SPEC.md, section 17).
+A JSON file: /fleet.json on a board, or next to the secret of a board of this computer (SPEC.md, section 17).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .privacy import gaussian_epsilon
 POLICY_PATH = "/fleet.json"  # on a board
 MAX_POLICY = 4096  # bytes of a file
 MILLION = 1_000_000
-MOST_COST = 2**64 - 1  # of a round without noise
+MOST_COST = 2**64 - 1  # the cost of a round without noise
 _fleet = device.module("fleet")
 _MOST: dict[str, int] = dict(zip(_fleet.RULES, _fleet.LIMITS, strict=True))
 
@@ -29,8 +29,8 @@ def _policy(rules: dict[str, int]) -> Policy:
     return Policy(**rules | {"masks": bool(rules.get("masks", 0))})  # type: ignore[arg-type]
 
 
-SAFE = _policy(dict(zip(_fleet.RULES, _fleet.SAFE, strict=True)))  # of a board that was given none
-# Of fleets whose server may see what sums tell: nothing of one board alone, and nothing of noise.
+SAFE = _policy(dict(zip(_fleet.RULES, _fleet.SAFE, strict=True)))  # the policy of a board without a file
+# For fleets whose server may see sums: requires masks, but no noise.
 SUMS = Policy(masks=True)
 NAMED = {"safe": SAFE, "sums": SUMS}
 
@@ -45,18 +45,18 @@ def parse_policy(data: bytes, name: str = "policy") -> Policy:
         raise InputError(f"{name}: give an object of some of {', '.join(_MOST)}")
     for field, value in wanted.items():
         most = _MOST[field]
-        if type(value) is not int or not 0 <= value <= most:  # true is no number
+        if type(value) is not int or not 0 <= value <= most:  # rejects true, which is an int
             raise InputError(f"{name}: {field} is {value!r}: give a whole number from 0 to {most}")
     return _policy(wanted)
 
 
 def policy_json(policy: Policy) -> bytes:
-    """As boards read it."""
+    """The policy as boards read it."""
     return (json.dumps(asdict(policy) | {"masks": int(policy.masks)}) + "\n").encode()
 
 
 def refusal(policy: Policy, task: Task) -> str:
-    """Why a board with this policy, which has taken part in no round, refuses a task; "" if it does not."""
+    """Why a board with this policy refuses a task; "" if it accepts it. The board has taken part in no round."""
     secret, server = os.urandom(32), os.urandom(32)
     board = Member(secret, public_of(server), bytes(8), os.urandom(32), 0, roster=task.roster, policy=policy)
     board.finish()
@@ -73,11 +73,10 @@ def refusal(policy: Policy, task: Task) -> str:
 
 @dataclass(frozen=True)
 class Told:
-    """What all rounds of a board's life may tell of it, as epsilons at one delta: a board's update being replaced by
-    zeros. Infinite where its policy bounds nothing.
+    """What all rounds of a board's life may reveal of it, as epsilons at one delta, for zero-out adjacency.
 
-    outsider: who sees the global adapters alone. server: an honest one that looks at all it gets. lying: one that does
-    as it likes, with as many colluding boards as the policy takes off.
+    An epsilon is infinite if the policy sets no bound. outsider: someone who sees only the global adapters. server: an
+    honest but curious server. lying: a malicious server with as many colluding boards as the policy allows for.
     """
 
     outsider: float
@@ -87,11 +86,12 @@ class Told:
 
 
 def told_by(policy: Policy, delta: float, cost: float | None = None, least: int = 0) -> Told:
-    """Of the budget, or of `cost`, in millionths of 1 / z^2 as a board counts it. least: survivors of each round.
+    """Epsilons of the policy's budget, or of `cost`, in millionths of 1/z^2 as a board counts it.
 
-    A board counts no noise of colluders; where there are none, a sum has that of all `least` boards, which are as many
-    as a cohort may have if nothing is known. A board can't tell who was asked, so that no chance of being asked makes
-    the outsider's smaller here: a federation's plan may say so.
+    least: survivors of each round; 0: unknown, then the policy's largest cohort. A board does not count the noise of
+    colluders; without colluders a sum has the noise of all `least` boards, so an honest server's epsilon is smaller. A
+    board does not know who was asked, so sampling does not reduce the outsider's epsilon here; a federation's plan may
+    reduce it.
     """
     spent = (policy.budget or math.inf) / MILLION if cost is None else cost / MILLION
     most = least or min(policy.most_cohort or MAX_COHORT, MAX_COHORT)

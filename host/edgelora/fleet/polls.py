@@ -1,7 +1,7 @@
-"""How boards that poll prove who they are (SPEC.md, section 17): every answer has a challenge, every request a tag.
+"""Authentication of boards that poll (SPEC.md, section 17): every answer has a challenge, every request a tag.
 
-A gateway draws a key pair when it starts. What that and a board's key of the roster have in common is theirs alone: the
-gateway needs no secret of the server, and what proves a board to one gateway proves nothing to another.
+A gateway draws a key pair when it starts, and shares a secret with each board by that board's key in the roster. So it
+needs no secret of the server, and a tag for one gateway is of no use at another.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from dataclasses import dataclass
 from .messages import TAG_SIZE, agree, hmac512, public_of
 from .roster import Roster
 
-FIELD = "Fleet"  # of HTTP's heads, both ways
-CHALLENGE_SIZE = 16  # u64 number, 8 bytes of the gateway's own
+FIELD = "Fleet"  # HTTP header field of requests and answers
+CHALLENGE_SIZE = 16  # u64 number, 8 bytes of the gateway's MAC of it
 _LABEL, _ABOUT = b"edgelora poll 1", b"poll\0\0\0\0"
 _GIVEN = re.compile(r"([0-9a-f]{32})([0-9a-f]{32})([0-9a-f]{64})?")
 
 
 def poll_key(secret: bytes, public: bytes) -> bytes:
-    """What a board and a gateway share, 64 bytes, by the secret of one and the public key of the other.
+    """The shared key of a board and a gateway, 64 bytes, from the secret of one and the public key of the other.
 
-    ValueError: there is nothing, as for a board that was revoked.
+    ValueError: not a valid public key, as that of a revoked board.
     """
     return hmac512(_LABEL, agree(secret, public))
 
 
 def tag_of(key: bytes, fleet: bytes, index: int, challenge: bytes, digest: bytes = b"") -> bytes:
-    """16 bytes that prove board `index`. digest: SHA-256 of what it posts; nothing where it asks."""
+    """16 bytes that authenticate board `index`. digest: SHA-256 of what it posts; empty for GET."""
     return hmac512(key, _ABOUT + fleet + challenge + struct.pack("<H", index) + digest)[:TAG_SIZE]
 
 
 def field_of(key: bytes, fleet: bytes, index: int, challenge: bytes, body: bytes = b"") -> str:
-    """The field of a board's request."""
+    """The header field of a board's request."""
     digest = hashlib.sha256(body).digest() if body else b""
     return (challenge + tag_of(key, fleet, index, challenge, digest) + digest).hex()
 
 
 @dataclass
 class _Known:
-    """A board that polls. public: its key in the roster; last: number of the challenge that it answered last."""
+    """A board that polls. public: its key in the roster; last: the highest challenge number that it has answered."""
 
     public: bytes
     key: bytes
@@ -53,10 +53,10 @@ class _Known:
 
 
 class Door:
-    """Who may poll one gateway. Every method may be called from any thread."""
+    """Authenticates the boards that poll one gateway. All methods are thread-safe."""
 
     def __init__(self, roster: Callable[[], Roster]) -> None:
-        """roster: that of now, asked with every request that has a tag."""
+        """roster: returns the current one; called for every request that has a tag."""
         self._roster = roster
         self._secret, self._own = os.urandom(32), os.urandom(32)
         self._public = public_of(self._secret)
@@ -65,7 +65,7 @@ class Door:
         self._known: dict[int, _Known] = {}
 
     def challenge(self) -> str:
-        """The field of an answer: this gateway's public key, and a challenge that no other answer has."""
+        """The header field of an answer: this gateway's public key, and a challenge that is unique to the answer."""
         with self._lock:
             self._number += 1
             return (self._public + self._challenge(self._number)).hex()
@@ -75,9 +75,9 @@ class Door:
         return packed + hmac512(self._own, packed)[: CHALLENGE_SIZE - len(packed)]
 
     def proven(self, index: int, field: str) -> bytes | None:
-        """SHA-256 of what this board posts, empty where it asks; None unless the field of its request proves it.
+        """SHA-256 of what this board posts, empty for GET; None if its request's header field does not authenticate it.
 
-        Each challenge is good for one request, and for none once the board has answered a later one.
+        Each challenge is valid for one request, and no longer valid once the board has answered a later one.
         """
         found = _GIVEN.fullmatch(field)
         if not found:

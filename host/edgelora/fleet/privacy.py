@@ -1,25 +1,25 @@
-"""What a fleet has told of its boards: the accountant of differential privacy, and who is asked in a round.
+"""The accountant of differential privacy of a fleet, and the Poisson sampling of boards for a round.
 
-Two epsilons are reported, both of a board's whole data (user level), both for zero-out adjacency (`ADJACENCY`):
+It reports two epsilons, both at user level (a board's whole data), both for zero-out adjacency (`ADJACENCY`):
 
-    outsider   sees the global adapters. Which boards were asked is secret, so sampling amplifies (Poisson, by us)
-    server     knows who was asked: the Gaussian mechanism alone, as often as it may have seen the board that it saw
-               most; with masks it sees sums, without them each board's update with that board's noise alone
+    outsider   sees the global adapters. Which boards were asked is secret, so Poisson sampling amplifies privacy
+    server     knows who was asked: the Gaussian mechanism without amplification, composed over the rounds of the board
+               seen most often; with masks it sees sums, without them each board's update with only its own noise
 
-Why zero-out, and not that a board is removed: a sum is divided by the survivors that there were, and a round ends
-without one where they are too few. Both depend on how many boards there are, whatever they have learned. A removed
-board moves the divisor, so the average moves by up to two clips over the survivors instead of one (z 1, 20 boards
+Why zero-out adjacency, and not removal of a board: a sum is divided by the number of survivors, and a round ends
+without a sum if they are too few. Both depend on how many boards there are, whatever they have learned. Removing a
+board changes the divisor, so the average moves by up to two clips over the survivors instead of one (z 1, 20 boards
 instead of 21: epsilon 10.31, not 4.38), and from `least` boards to one less there is no average at all. A fixed
-divisor would leave the second. A board that sends zeros changes neither: what is protected is what a board has
-learned, not that it exists.
+divisor would not solve the latter. A board that sends zeros changes neither: what a board has learned is protected,
+but not that it exists.
 
-Sampling amplifies only for those who do not know how many boards answered: what the averages themselves reveal about
-that number is not counted. The server's epsilon needs no such assumption, and holds for everybody: what others see is
-computed from what the server sees.
+Sampling amplifies only against those who do not know how many boards answered: what the averages themselves reveal
+about that number is not counted. The server's epsilon needs no such assumption and holds for everybody, since what
+others see is computed from what the server sees.
 
-The arithmetic is dp-accounting's: privacy loss distributions (PLD), rounded up. A board's noise is discrete; a sum of
-such from `least` boards differs from one discrete Gaussian by far less than the digits told, from a sigma of 3 on
-(Kairouz, Liu, Steinke 2021, theorem 1).
+The arithmetic is that of dp-accounting: privacy loss distributions (PLD), rounded up. A board's noise is discrete; for
+sigma >= 3, the sum of the noise of `least` boards differs from one discrete Gaussian by far less than the reported
+digits (Kairouz, Liu, Steinke 2021, theorem 1).
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from .plan import Plan
 
 ADJACENCY = "zero-out adjacency: a board's updates replaced by zeros, the number of survivors unchanged"
 FINEST, COARSEST = 2.0**-20, 2.0**-7  # grid of privacy losses
-STEPS = 32  # of the grid in a round's standard deviation of the loss: epsilon is too large by 1e-4 of it, about
-MOST_STEPS = 2**17  # of the grid up to the mean loss of all rounds, which is about epsilon where that is large
-UNLIKELY = 1e-3  # that a board is asked more often than `planned` counts
+STEPS = 32  # grid steps per standard deviation of a round's loss: epsilon is too large by about 1e-4 of itself
+MOST_STEPS = 2**17  # grid steps up to the mean loss of all rounds, which is close to a large epsilon
+UNLIKELY = 1e-3  # probability that a board is asked more often than `planned` counts
 
 
 class BudgetSpent(EdgeloraError, RuntimeError):
-    """The next round would tell more of a board than the plan allows."""
+    """The next round would exceed the plan's privacy budget."""
 
 
 @dataclass(frozen=True)
 class Epsilons:
-    """Of all rounds so far; infinite without noise, 0 before the first."""
+    """The epsilons of all rounds so far; infinite without noise, 0 before the first."""
 
     outsider: float
     server: float
@@ -64,27 +64,27 @@ class Epsilons:
 
 @dataclass(frozen=True)
 class Spent:
-    """What was told of boards, by the ledger.
+    """The privacy cost in the ledger.
 
-    released: (z, share, times) of rounds whose average was or may be seen by all; server: of the board that the server
-    may have seen most, the sum of 1 / z^2 over its rounds: the noise of them all is one Gaussian's with that 1 / z^2.
+    released: (z, share, times) of rounds whose average was or may have been published; server: the sum of 1 / z^2 over
+    the rounds of the board that the server may have seen most often: they compose to one Gaussian with that 1 / z^2.
     """
 
     released: tuple[tuple[float, float, int], ...] = ()
     server: float = 0.0
 
     def plus(self, plan: Plan, released: int, seen: int) -> Spent:
-        """With so many rounds of a plan more, in which the board that was seen most is seen so often."""
+        """The cost after `released` more rounds of a plan, in which the board seen most is seen `seen` times."""
         server = self.server + seen * inverse_square(plan.seen) if seen else self.server
         return Spent((*self.released, (plan.multiplier, plan.share, released)), server)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What a federation's boards have told, and what is left of its budget.
+    """The epsilons of a federation's boards, and what is left of its budget.
 
-    told: by all federations of the site. rounds: of the plan, that are left; within: how many of them are within the
-    budget, as `planned` counts them. recorded: without the accountant told is as the last round has it, within 0.
+    told: epsilons of all federations of the site. rounds: the plan's remaining rounds; within: how many of them fit the
+    budget, as `planned` counts. recorded: dp-accounting is missing: told is the last round's record, and within is 0.
     """
 
     told: Epsilons
@@ -96,12 +96,12 @@ class Standing:
 
     @property
     def left(self) -> float | None:
-        """Of the budget, 0 or more; None where there is none."""
+        """What is left of the budget, 0 or more; None without a budget."""
         return max(0.0, self.budget - self.told.most) if self.budget else None
 
     @property
     def words(self) -> str:
-        """What is left of the budget."""
+        """What is left of the budget, in words."""
         if self.left is None:
             return "no budget was set"
         if self.recorded:
@@ -127,7 +127,10 @@ def inverse_square(z: float) -> float:
 
 
 def sampled(secret: bytes, step: int, boards: Sequence[int], share: float) -> list[int]:
-    """The boards that are asked in round `step`: each by its own throw (Poisson sampling), from a secret seed."""
+    """The boards that round `step` asks: Poisson sampling, each independently with probability `share`.
+
+    secret: 32 bytes, the seed.
+    """
     below = math.ceil(share * 2**64)
 
     def thrown(board: int) -> int:
@@ -138,7 +141,7 @@ def sampled(secret: bytes, step: int, boards: Sequence[int], share: float) -> li
 
 
 def epsilons(spent: Spent, delta: float) -> Epsilons:
-    """At this delta, for zero-out adjacency; never below the truth."""
+    """Epsilons at this delta, for zero-out adjacency; upper bounds."""
     counts: dict[tuple[float, float], int] = {}
     for z, share, times in spent.released:
         counts[z, share] = counts.get((z, share), 0) + times
@@ -148,7 +151,7 @@ def epsilons(spent: Spent, delta: float) -> Epsilons:
 
 
 def check_budget(plan: Plan, after: Spent) -> None:
-    """Whether what would be told then is within the plan's budget, which it has. BudgetSpent if it is not."""
+    """BudgetSpent if the cost `after` the next round exceeds the plan's budget. The plan has one."""
     told = epsilons(after, plan.delta)
     if told.most > plan.budget:
         hidden = "" if plan.masks else ", or one with masks"
@@ -160,22 +163,22 @@ def check_budget(plan: Plan, after: Spent) -> None:
 
 
 def planned(plan: Plan, spent: Spent, rounds: int) -> Epsilons:
-    """After so many rounds more, none repeated: of the server with the board that is asked most, but for `UNLIKELY`."""
+    """Epsilons after `rounds` more rounds, none repeated; the server's may be exceeded with probability `UNLIKELY`."""
     return epsilons(spent.plus(plan, rounds, most_asked(plan.boards, plan.share, rounds)), plan.delta)
 
 
 def standing(plan: Plan, spent: Spent, rounds: int) -> Standing:
-    """Where so many of the plan's rounds are left."""
+    """The standing of a plan with `rounds` rounds left."""
     return Standing(epsilons(spent, plan.delta), plan.delta, plan.budget, rounds, _within(plan, spent, rounds))
 
 
 def _within(plan: Plan, spent: Spent, rounds: int) -> int:
-    """How many of so many rounds more are within the plan's budget."""
+    """How many of `rounds` more rounds fit the plan's budget."""
     if not plan.budget:
         return rounds
     if epsilons(spent, plan.delta).most > plan.budget:
         return 0
-    low, high = 0, rounds + 1  # the first is within it, the last is not
+    low, high = 0, rounds + 1  # low fits the budget, high does not
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if planned(plan, spent, middle).most <= plan.budget else (low, middle)
@@ -183,22 +186,22 @@ def _within(plan: Plan, spent: Spent, rounds: int) -> int:
 
 
 def most_asked(boards: int, share: float, rounds: int) -> int:
-    """How often a board is asked at most, of all, but for a chance of `UNLIKELY`; all rounds at a share of 1."""
+    """How often any board is asked at most, except with probability `UNLIKELY`; `rounds` at a share of 1."""
     if share == 1:
         return rounds
     left, times = 1.0, 0
-    while times < rounds and boards * left > UNLIKELY:  # left: the chance that a board is asked `times` times or more
+    while times < rounds and boards * left > UNLIKELY:  # left: P[a board is asked `times` times or more]
         log = math.lgamma(rounds + 1) - math.lgamma(times + 1) - math.lgamma(rounds - times + 1)
         left -= math.exp(log + times * math.log(share) + (rounds - times) * math.log1p(-share))
         times += 1
     return times if boards * left > UNLIKELY else times - 1
 
 
-# ---- one Gaussian: exact, and without the accountant, as a board's own policy is judged
+# ---- one Gaussian: exact, without dp-accounting; for a board's policy
 
 
 def gaussian_epsilon(cost: float, delta: float) -> float:
-    """The least epsilon of Gaussian sums whose 1 / z^2 add up to `cost`, exact (Balle, Wang 2018); inf for no end."""
+    """The exact epsilon of Gaussian sums whose 1 / z^2 add up to `cost` (Balle, Wang 2018); inf for infinite cost."""
     if cost <= 0:
         return 0.0
     if not math.isfinite(cost):
@@ -206,7 +209,7 @@ def gaussian_epsilon(cost: float, delta: float) -> float:
     a = math.sqrt(cost)
 
     def normal(x: float) -> float:
-        return math.erfc(-x / math.sqrt(2)) / 2  # exact far below 0, too
+        return math.erfc(-x / math.sqrt(2)) / 2  # accurate far below 0, too
 
     def told(epsilon: float) -> float:
         """The delta of an epsilon."""
@@ -222,12 +225,12 @@ def gaussian_epsilon(cost: float, delta: float) -> float:
     return high
 
 
-# ---- privacy loss distributions: both epsilons of a federation, so that rounding never tells them apart
+# ---- privacy loss distributions: for both epsilons of a federation, so that both are rounded alike
 
 
-@functools.lru_cache(maxsize=1024)  # some take 0.1 s and more, and are asked about before and after a round
+@functools.lru_cache(maxsize=1024)  # some take 0.1 s or more, and are needed before and after a round
 def _epsilon(rounds: tuple[tuple[float, float, int], ...], delta: float) -> float:
-    """Of rounds (z, share, times), composed."""
+    """Epsilon of the composition of rounds (z, share, times)."""
     if not rounds:
         return 0.0
     if not all(z for z, _, _ in rounds):
@@ -243,7 +246,7 @@ def _epsilon(rounds: tuple[tuple[float, float, int], ...], delta: float) -> floa
 
 
 def _merged(rounds: Sequence[tuple[float, float, int]]) -> list[tuple[float, float, int]]:
-    """Gaussians that are not sampled as the one that they compose to."""
+    """The rounds, with all unsampled Gaussians (share 1) replaced by the one that they compose to."""
     plain = sum(times * inverse_square(z) for z, share, times in rounds if share == 1)
     rest = [one for one in rounds if one[1] < 1]
     return [*rest, (1 / math.sqrt(plain), 1.0, 1)] if plain else rest
@@ -252,9 +255,9 @@ def _merged(rounds: Sequence[tuple[float, float, int]]) -> list[tuple[float, flo
 def _grid(rounds: Sequence[tuple[float, float, int]]) -> float:
     """The grid of losses, a power of 2.
 
-    "Connect the dots" (Doroshenko and others 2022) spreads a loss over the two points of the grid around it, so it adds
-    at most a quarter of the grid's square to a round's variance. A 32nd of the standard deviation adds 1 part in 4,096,
-    and half as much to the deviation, to which epsilon is about proportional.
+    "Connect the dots" (Doroshenko and others 2022) splits a loss between the two grid points around it, which adds at
+    most a quarter of the squared grid step to a round's variance. A step of 1/32 of the standard deviation adds 1 part
+    in 4,096 to the variance and half as much to the deviation, and epsilon is about proportional to the deviation.
     """
     merged = _merged(rounds)
     variance = sum(times * _deviation(z, share) ** 2 for z, share, times in merged)
@@ -264,7 +267,7 @@ def _grid(rounds: Sequence[tuple[float, float, int]]) -> float:
 
 
 def _deviation(z: float, share: float) -> float:
-    """About the standard deviation of a round's privacy loss."""
+    """The approximate standard deviation of a round's privacy loss."""
     return min(1 / z, share * math.sqrt(math.expm1(min(z**-2, 100.0))))
 
 

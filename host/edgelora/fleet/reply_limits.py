@@ -1,4 +1,4 @@
-"""How large what a board replies in a round can be, by stage and by the round's task."""
+"""The largest reply of a board in a round, by stage and by the round's task."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from edgelora.base.errors import InputError
 
 from .messages import AROUND, ENVELOPE, MAX_COHORT, MAX_PARAMETERS, SEALED_SIZE, TAG_SIZE, Stage, Task
 
-# Bytes of a body of n values and k neighbours (SPEC.md, section 17, Messages): fixed, for each value, each neighbour.
+# Bytes of a body (SPEC.md, section 17, Messages): fixed, for each of n values, for each of k neighbours.
 _BODIES = {
     Stage.READY: (0, 0, 0),
     Stage.ADVERT: (32, 0, TAG_SIZE),
@@ -18,14 +18,14 @@ _BODIES = {
 
 
 def task_in(message: bytes) -> Task | None:
-    """The task of a message, if it is a TASK. Raises InputError where that is none."""
+    """The task in a TASK message; None for other stages. Raises InputError if the task is malformed."""
     if message[4] != Stage.TASK:
         return None
     return Task.unpack(message[ENVELOPE.size : -TAG_SIZE])
 
 
 def largest_reply(message: bytes, task: Task | None) -> int:
-    """The most bytes of a board's reply to the server's message. task: the round's; None: any round's."""
+    """The most bytes of a board's reply to the server's message. task: the round's; None: the largest of any round."""
     values, neighbours = MAX_PARAMETERS, MAX_COHORT - 1
     if task:
         values, neighbours = task.parameters, task.cohort - 1 if task.masks else 0

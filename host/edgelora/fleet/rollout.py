@@ -1,11 +1,11 @@
-"""The finished global adapter, out to boards by their existing updates: to a few first, then to all, or back.
+"""Staged rollout of a global adapter by signed updates: to a few canary boards, then to all, or rolled back.
 
-site/updates/canary/    releases as the few get them
-site/updates/all/       releases as all others do
-site/updates/NAME.json  how far the newest has come
+site/updates/canary/    releases for canary boards
+site/updates/all/       releases for all other boards
+site/updates/NAME.json  the state of the newest release
 
-Which boards are the few, a hash says, anew for each version. A board that fetches a release tries it from its next
-start on and falls back by itself if its application does not confirm it (SPEC.md, section 14).
+A hash selects the canary boards of each version. A board that fetches a release tries it from its next start, and
+returns to the previous one if its application does not confirm it (SPEC.md, section 14).
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ MOST_BACK = 100  # versions
 
 
 class PublishError(EdgeloraError, RuntimeError):
-    """An adapter can't be published, or not taken back; the message says why. Boards get what they got before."""
+    """An adapter can't be published or rolled back; the message says why. Boards' releases are unchanged."""
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """How far a release has come. share: percent of boards that get it first; everyone: it is out to all.
+    """The state of a release. share: percent of boards that get it first; everyone: all boards get it.
 
-    line: versions that were out to all, the newest last, without what was taken back: the way back.
+    line: versions that all boards got, the newest last, without those rolled back; `back` returns along it.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Rollout:
     line: tuple[int, ...] = ()
 
     def first(self, roster: Roster) -> list[int]:
-        """The boards that get it first, ascending: `share` percent by a hash, one at least."""
+        """The canary boards, ascending: about `share` percent, selected by a hash, and at least one."""
         drawn = {index: self._draw(roster.fleet, index) for index in roster.active}
         few = [index for index, draw in drawn.items() if draw * 100 < self.share << 32]
         return few or sorted(drawn, key=drawn.__getitem__)[:1]
@@ -64,9 +64,9 @@ class Rollout:
 def to_few(
     site: Site, adapter: bytes, name: str, key: Ed25519PrivateKey, share: int, base: Base | None = None
 ) -> tuple[Rollout, Release]:
-    """Signs an `.ela` and lets `share` percent of boards have it. base: checks it against that.
+    """Signs an `.ela` and publishes it to `share` percent of the boards. base: check the adapter against it.
 
-    Training state stays out of it. Raises PublishError, ReleaseError, BundleError or FormatError.
+    The release has no training state. Raises PublishError, ReleaseError, BundleError or FormatError.
     """
     if not 1 <= share <= 100:
         raise PublishError(f"a share of {share} %: give 1 to 100")
@@ -89,16 +89,16 @@ def to_few(
 
 
 def to_all(site: Site, name: str) -> Rollout:
-    """Lets all boards have what the first have. Raises PublishError."""
+    """Publishes the canary boards' release to all boards. Raises PublishError."""
     rollout = state(site, name)
     if rollout is None:
         raise PublishError(f"{name} was not published", remedy="publish it to a share of boards first")
     source, target = folder(site, False), folder(site, True)
     paths = [*source.glob(f"{name}.from-*.elu"), source / f"{name}.v{rollout.version}.elu", source / f"{name}.elu"]
     files = {path.name: read_bounded(path, MAX_UPDATE + HEADER_SIZE, False) for path in paths}
-    for file, content in files.items():  # the newest last: what it starts from is there by then
+    for file, content in files.items():  # `NAME.elu` last, after the files that it needs
         write_atomic(target / file, content)
-    for stale in target.glob(f"{name}.from-*.elu"):  # versions stay: those that were out to all
+    for stale in target.glob(f"{name}.from-*.elu"):  # earlier versions stay, for `back`
         if stale.name not in files:
             stale.unlink()
     line = rollout.line if rollout.everyone else (*rollout.line, rollout.version)
@@ -108,9 +108,9 @@ def to_all(site: Site, name: str) -> Rollout:
 
 
 def back(site: Site, name: str, key: Ed25519PrivateKey) -> Rollout:
-    """Gives all boards, under a new number, what they had before the newest release. Raises PublishError.
+    """Publishes to all boards, under a new version, the adapter before the newest release. Raises PublishError.
 
-    Called again it goes further back, never to what was taken back.
+    Each further call goes one version further back, and never to one that was rolled back.
     """
     rollout = state(site, name)
     earlier = releases(folder(site, True), name, [public_bytes(key)])
@@ -128,7 +128,7 @@ def back(site: Site, name: str, key: Ed25519PrivateKey) -> Rollout:
 
 
 def state(site: Site, name: str) -> Rollout | None:
-    """How far the newest release of a name has come, None if there is none. Raises PublishError."""
+    """The state of the newest release of a name, None if there is none. Raises PublishError."""
     check_name(name)
     path = site.folder / "updates" / f"{name}.json"
     try:
@@ -144,17 +144,17 @@ def state(site: Site, name: str) -> Rollout | None:
 
 
 def published(site: Site) -> list[str]:
-    """Names that something was published under."""
+    """The names of all releases."""
     return sorted(path.stem for path in (site.folder / "updates").glob("*.json"))
 
 
 def folder(site: Site, everyone: bool) -> Path:
-    """Where releases lie that all boards get, or the first."""
+    """The folder of releases for all boards, or for canary boards."""
     return site.folder / "updates" / ("all" if everyone else "canary")
 
 
 def folder_of(site: Site, name: str, index: int) -> Path:
-    """Where a board finds its releases."""
+    """The folder from which a board gets its releases."""
     rollout = state(site, name)
     return folder(site, not (rollout and not rollout.everyone and index in rollout.first(site.roster())))
 

@@ -1,13 +1,13 @@
-"""The roster of a fleet (SPEC.md, section 17): which boards belong to it, signed; and the folder that it lives in.
+"""The roster of a fleet (SPEC.md, section 17), the signed list of its boards; and the folder that holds it.
 
-site/roster.elg     the roster, signed: it goes to every board
-site/release.pub    whose signature counts
-site/server.key     the X25519 secret of the server that adds updates up, for the owner's eyes alone
-site/last-round     the highest number of a round that boards were given
-site/ledger.db      what rounds have told of boards (`ledger`)
-site/boards.json    names of boards, and keys that were revoked: of no meaning to boards
+site/roster.elg     the signed roster, which every board gets
+site/release.pub    public keys whose signatures are trusted
+site/server.key     the X25519 secret of the server that sums updates; only its owner may read it
+site/last-round     the highest round number given to boards
+site/ledger.db      the privacy ledger (`ledger`)
+site/boards.json    names of boards, and revoked keys; for the host only
 
-The release key signs rosters and is not in the folder, so the folder may go as it is to the server.
+The release key, which signs rosters, is not in the folder, so the folder can be copied to the server.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ SIGNATURE_SIZE = 64
 HEADER_SIZE = HEADER.size + SIGNATURE_SIZE
 MAX_ROSTER = HEADER_SIZE + MAX_BOARDS * KEY_SIZE
 MAX_NAMES = 16 << 20
-MAX_NUMBER = 12  # bytes of a file
+MAX_NUMBER = 12  # bytes of last-round
 REVOKED = bytes(KEY_SIZE)
 BOARD_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}")
 SERVER = 0xFFFF  # the server's index
 
 
 class RosterError(EdgeloraError, ValueError):
-    """A roster, or a folder with one, can't be used or changed; the message says why. What was there is as it was."""
+    """A roster or its folder can't be used or changed; the message says why. Files are unchanged."""
 
 
 @dataclass(frozen=True)
 class Roster:
-    """A roster whose signature was right, or one to be signed.
+    """A roster with a verified signature, or one to be signed.
 
-    number: rises with every change. keys: X25519 public keys, 32 bytes each, by index; `REVOKED` where a board was.
-    server: that of the server. release: the Ed25519 key that signs, 32 bytes.
+    number: rises with every change. keys: X25519 public keys, 32 bytes each, by index; `REVOKED` for a revoked board.
+    server: the server's X25519 public key. release: the Ed25519 public key that verifies the signature, 32 bytes.
     """
 
     number: int
@@ -63,7 +63,7 @@ class Roster:
 
     @property
     def fleet(self) -> bytes:
-        """8 bytes that messages of this fleet are bound to."""
+        """The fleet's id, 8 bytes, to which its messages are bound."""
         named = self.target.encode().ljust(TARGET_SIZE, b"\0")
         return hashlib.sha512(b"edgelora fleet" + self.release + named).digest()[:8]
 
@@ -105,7 +105,7 @@ class Roster:
 
     @classmethod
     def read(cls, data: bytes, trusted: Sequence[bytes], where: str = "roster") -> Roster:
-        """A roster that one of the trusted keys (Ed25519, 32 bytes each) has signed. Raises RosterError."""
+        """Reads a roster signed by one of the trusted keys (Ed25519, 32 bytes each). Raises RosterError."""
         if len(data) < HEADER_SIZE or data[:4] != MAGIC:
             raise RosterError(f"{where} is no roster", remedy="`edgelora fleet enroll` makes one")
         _, version, size, number, count, signer, target, server, zeros = HEADER.unpack_from(data)
@@ -132,7 +132,7 @@ class Roster:
 
 
 def is_public(key: bytes) -> bool:
-    """Whether others can agree on a secret with the owner of this X25519 key, 32 bytes."""
+    """Whether these 32 bytes are a usable X25519 public key."""
     try:
         X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(key))
     except ValueError:
@@ -141,7 +141,7 @@ def is_public(key: bytes) -> bool:
 
 
 def check_public(key: bytes) -> None:
-    """Raises RosterError unless these are 32 bytes that can be a board's public key."""
+    """Raises RosterError unless these are a usable public key, 32 bytes."""
     if not is_public(key):
         raise RosterError(
             f"{len(key)} bytes that are no public key of a board",
@@ -163,7 +163,7 @@ def parse_public(content: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class _Notes:
-    """What the host alone knows of boards, by their public key in hex."""
+    """Notes about boards that only the host keeps. names: by public key in hex; revoked: public keys in hex."""
 
     names: dict[str, str] = field(default_factory=dict)
     revoked: list[str] = field(default_factory=list)
@@ -171,7 +171,7 @@ class _Notes:
 
 @dataclass(frozen=True)
 class Board:
-    """A row of the roster. key: hex, or "" of one that is revoked."""
+    """A row of the roster. key: in hex, "" if revoked."""
 
     index: int
     name: str
@@ -180,7 +180,7 @@ class Board:
 
 
 class Site:
-    """The folder of a fleet. What it holds is checked whenever it is read."""
+    """The folder of a fleet. Its files are verified whenever they are read."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -188,7 +188,7 @@ class Site:
 
     @classmethod
     def create(cls, folder: Path, target: str, key: Ed25519PrivateKey) -> Site:
-        """A fleet without boards. Raises RosterError if one is there already, or an OSError."""
+        """Makes a fleet without boards. Raises RosterError if the folder has one already, or an OSError."""
         if not 0 < len(target.encode()) <= TARGET_SIZE or "\0" in target:
             raise RosterError(f"target {target!r}: give 1 to {TARGET_SIZE} bytes, the product that its boards are")
         site = cls(folder)
@@ -206,7 +206,7 @@ class Site:
     # --- what it holds
 
     def data(self) -> bytes:
-        """The signed roster as it goes to boards. Raises RosterError or an OSError."""
+        """The signed roster's file, as boards get it. Raises RosterError or an OSError."""
         data = read_bounded(self.path, MAX_ROSTER)
         Roster.read(data, self.trusted(), str(self.path))
         return data
@@ -224,11 +224,11 @@ class Site:
 
     @property
     def has_had_rounds(self) -> bool:
-        """Whether boards of this fleet were given a number of a round."""
+        """Whether boards of this fleet were given a round number."""
         return (self.folder / "last-round").exists()
 
     def next_number(self, number: int) -> int:
-        """A number for a round, this one if it is above all before; it is on the disk. Raises RosterError."""
+        """A round number above all earlier ones: `number` if possible. It is saved on disk. Raises RosterError."""
         path = self.folder / "last-round"
         try:
             number = max(number, int(read_bounded(path, MAX_NUMBER)) + 1)
@@ -259,15 +259,15 @@ class Site:
     # --- changes
 
     def enroll(self, public: bytes, name: str, key: Ed25519PrivateKey, again: bool = False) -> tuple[Roster, int]:
-        """Adds a board by its X25519 public key, 32 bytes; its index for ever. Raises RosterError or an OSError.
+        """Adds a board by its X25519 public key, 32 bytes; its permanent index. Raises RosterError or an OSError.
 
-        again: also a key that was revoked once.
+        again: accept a key that was revoked.
         """
         made = self.enroll_all([(public, name)], key, again)
         return made, len(made.keys) - 1
 
     def enroll_all(self, boards: Sequence[tuple[bytes, str]], key: Ed25519PrivateKey, again: bool = False) -> Roster:
-        """Adds boards, by public key and name ("": none), in one new roster: all or none. See `enroll`."""
+        """Adds all boards, by public key and name ("": none), in one new roster, or none of them. See `enroll`."""
         notes, roster = self._notes(), self.roster()
         keys, names, revoked = dict.fromkeys(roster.keys), dict(notes.names), set(notes.revoked)
         called = {names[known.hex()] for known in keys if known.hex() in names}
@@ -296,7 +296,7 @@ class Site:
         return made
 
     def revoke(self, board: str, key: Ed25519PrivateKey) -> tuple[Roster, Board]:
-        """Takes a board out, by name, index or key; its index stays empty. Raises RosterError or an OSError."""
+        """Revokes a board, by name, index or key; its index is not used again. Raises RosterError or an OSError."""
         row, roster, notes = self.find(board), self.roster(), self._notes()
         keys = (*roster.keys[: row.index], REVOKED, *roster.keys[row.index + 1 :])
         names = {known: name for known, name in notes.names.items() if known != row.key}
@@ -307,13 +307,13 @@ class Site:
     def _write(self, notes: _Notes, roster: Roster, key: Ed25519PrivateKey) -> None:
         signed = roster.pack(key)
         text = json.dumps({"names": notes.names, "revoked": notes.revoked}, indent=1)
-        write_atomic(self.folder / "boards.json", text.encode())  # first: of keys that no roster has it means nothing
+        write_atomic(self.folder / "boards.json", text.encode())  # first: names of keys outside the roster are harmless
         write_atomic(self.path, signed)
 
     # --- parts
 
     def trusted(self) -> list[bytes]:
-        """Ed25519 keys whose signature counts, 32 bytes each. Raises RosterError or an OSError."""
+        """The Ed25519 public keys that are trusted, 32 bytes each. Raises RosterError or an OSError."""
         path = self.folder / "release.pub"
         trusted = read_bounded(path, KEY_SIZE * 16)
         if not trusted or len(trusted) % KEY_SIZE:

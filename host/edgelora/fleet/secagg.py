@@ -1,13 +1,13 @@
-"""The server's side of a round (SPEC.md, section 17): the sum of what boards have learned, and nothing of any one.
+"""The server's side of secure aggregation (SPEC.md, section 17): the sum of boards' updates, and no single one.
 
     round = Round(task, number, roster, secret, invited)
     while not round.done:
         ...  # send round.message(board) to every board of round.waiting, give replies to round.receive
-        round.close_stage()  # the deadline: who has not answered is lost
+        round.close_stage()  # the deadline: boards that have not answered are dropped
     round.result().vector
 
-Double masking of Bonawitz et al. (2017), between all boards of a cohort, which confirm to each other who is left before
-any share leaves them. No input, no output, no clock.
+Double masking as in Bonawitz et al. (2017), between all boards of a cohort. Before boards send any share, they confirm
+to each other who is left. This module does no I/O and reads no clock.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ from .roster import KEY_SIZE, Roster, is_public
 from .shamir import secret_of
 
 _CONFIRM = struct.Struct(f"<H{TAG_SIZE}s")
-NOISE_BOUND = 16  # standard deviations, which a draw of a discrete Gaussian does not leave
+NOISE_BOUND = 16  # standard deviations; draws of the discrete Gaussian stay within
 
 
 class ReplyRefused(EdgeloraError, ValueError):
-    """A reply is not what this board can say now. The round is as it was: the right one is still taken."""
+    """A reply is not valid for this board now. The round is unchanged and still accepts the right reply."""
 
 
 class RoundAborted(EdgeloraError, RuntimeError):
-    """Too few boards are left. No board's update can be told from those of others, and no sum was made."""
+    """The round ended without a sum, usually because too few boards were left. Masked updates stay masked."""
 
 
 @dataclass(frozen=True)
 class Sum:
-    """vector: int64 [n], the sum of updates with their noise; survivors: whose, ascending."""
+    """vector: int64 [n], the sum of updates with their noise; survivors: indices of their boards, ascending."""
 
     vector: NDArray[np.int64]
     survivors: list[int]
@@ -63,9 +63,9 @@ class Sum:
 class _Board:
     """What the server knows of a board in this round.
 
-    key: its mask key; tags, sealed: by other board, its tag and its sealed shares for that one; vector: u32[n] with
-    masks in it; confirms: by survivor, a tag; shares: by board that gave it some, a share of that one's seed or, if
-    that is lost, of its mask key.
+    key: its public mask key; tags, sealed: by other board, its tag and its sealed shares for that board; vector:
+    u32[n], masked; confirms: by survivor, a tag; shares: by other board, a share of that board's seed or, if that board
+    was lost, of its mask key.
     """
 
     channel: Channel
@@ -80,7 +80,7 @@ class _Board:
 class Round:
     """A round with the boards `invited`, by index. secret: the server's X25519 secret. Raises InputError.
 
-    stage: of the messages that boards are to have now. done: there is a result, or the round has been aborted.
+    stage: of the messages that boards get now. done: there is a result, or the round was aborted.
     """
 
     def __init__(self, task: Task, number: int, roster: Roster, secret: bytes, invited: Sequence[int]) -> None:
@@ -109,7 +109,7 @@ class Round:
         self._why = ""
         self._sum: Sum | None = None
 
-    # --- what boards are to have, and what they say
+    # --- messages to boards, and their replies
 
     @property
     def done(self) -> bool:
@@ -122,7 +122,7 @@ class Round:
 
     @property
     def why(self) -> str:
-        """Why there is none, where the round was aborted."""
+        """Why the round was aborted; "" if it was not."""
         return f"round {self.number}: {self._why}" if self._why else ""
 
     @property
@@ -131,7 +131,7 @@ class Round:
         return [] if self.done else [index for index in self._bodies if index not in self._answered]
 
     def message(self, index: int) -> bytes | None:
-        """What a board is to have now; None where it is out of the round. The same bytes whenever it is asked for."""
+        """The board's message in this stage, the same bytes on each call; None if the board is out of the round."""
         if self.done or index not in self._bodies:
             return None
         return self._boards[index].channel.wrap(self.stage, index, self._bodies[index])
@@ -151,7 +151,7 @@ class Round:
         self._answered.add(index)
 
     def close_stage(self) -> None:
-        """The deadline: who has not answered is lost. Raises RoundAborted where too few are left."""
+        """The deadline: drops boards that have not answered. Raises RoundAborted if too few are left."""
         if self.done:
             self.result()
             return
@@ -175,7 +175,7 @@ class Round:
         raise RoundAborted(f"round {self.number}: {why}", remedy="the next round may have more boards")
 
     def result(self) -> Sum:
-        """Raises RoundAborted, or InputError before the round is over."""
+        """The sum. Raises RoundAborted, or InputError before the round is over."""
         if self._why:
             raise RoundAborted(f"round {self.number}: {self._why}")
         if self._sum is None:
@@ -185,7 +185,7 @@ class Round:
     # --- replies
 
     def _take(self, stage: Stage, index: int, board: _Board, body: bytes) -> bool:
-        """Keeps what a reply says; False, and nothing is kept, where its form is wrong."""
+        """Stores a reply's content; False, and stores nothing, if it is malformed."""
         if stage == Stage.READY:
             return not body
         if stage == Stage.MASKED:
@@ -206,7 +206,7 @@ class Round:
         return bool(board.shares)
 
     def _take_advert(self, index: int, board: _Board, body: bytes) -> bool:
-        """A mask key, and a tag for each other board of the cohort."""
+        """Stores a mask key, and a tag for each other board of the cohort."""
         tags = _parts(body[KEY_SIZE:], TAG_SIZE, self._others(index, self._cohort))
         if tags is None or not is_public(body[:KEY_SIZE]):
             return False
@@ -248,7 +248,7 @@ class Round:
         self._open(Stage.INPUT, bodies)
 
     def _show_survivors(self) -> None:
-        """Nobody is asked to confirm unless all that is needed can come: what is asked for is already revealed."""
+        """Asks for confirmations only if enough boards are left to finish: whatever boards answer is revealed."""
         survivors = sorted(self._answered)
         self._keep_or_abort(survivors)
         if len(survivors) <= self._agreeing:
@@ -293,16 +293,16 @@ class Round:
         return [other for other in boards if other != index]
 
     def _advertised(self) -> list[int]:
-        """Boards that have shown a mask key for this round, ascending."""
+        """Boards that have sent a mask key for this round, ascending."""
         return [index for index, board in self._boards.items() if board.key]
 
     def _sharers(self) -> list[int]:
-        """Boards that have given shares."""
+        """Boards that have sent shares, ascending."""
         return [index for index, board in self._boards.items() if board.sealed]
 
     @property
     def survivors(self) -> list[int]:
-        """Boards whose input came, ascending."""
+        """Boards whose masked update has arrived, ascending."""
         return [index for index, board in self._boards.items() if board.vector is not None]
 
     # --- masks
@@ -323,7 +323,7 @@ class Round:
         return total
 
     def _opened(self, index: int) -> bytes:
-        """A board's secret from the others' shares, whose x-coordinates are their places among the cohort's others."""
+        """A board's secret from the others' shares. x-coordinates: 1, 2, ... in the cohort without that board."""
         places = enumerate(self._others(index, self._cohort), 1)
         shares = {place: share for place, peer in places if (share := self._boards[peer].shares.get(index))}
         if len(shares) < self._threshold:
@@ -333,7 +333,7 @@ class Round:
             self.abort(f"shares of board {index} contradict each other: one of the cohort does not tell the truth")
         return secret
 
-    # --- what is known of a board that has come this far
+    # --- data that a board has sent by this stage
 
     def _advert(self, sender: int, receiver: int) -> bytes:
         board = self._boards[sender]
@@ -346,7 +346,7 @@ class Round:
 
 
 def _parts(body: bytes, size: int, owners: Sequence[int]) -> dict[int, bytes] | None:
-    """The body in parts of so many bytes, one for each of `owners`; None if it has another size."""
+    """The body in parts of `size` bytes, one for each of `owners`; None if its length does not match."""
     if len(body) != size * len(owners):
         return None
     return {owner: body[size * place : size * (place + 1)] for place, owner in enumerate(owners)}

@@ -1,4 +1,4 @@
-"""A federation's rounds by secure sums: each board has messages of its own, which somebody carries (`secagg.Round`)."""
+"""A federation's rounds by secure aggregation (`secagg.Round`): each board gets its own messages from `Deliver`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from .plan import Plan
 from .roster import Roster, Site
 from .secagg import ReplyRefused, Round, RoundAborted
 
-# Messages by board, the global adapter (with TASK alone) and the seconds that boards have: their replies.
+# Messages by board, the global adapter (only with TASK) and the seconds that boards have -> replies by board.
 Deliver = Callable[[dict[int, bytes], bytes, float], dict[int, list[bytes]]]
-LEAST_REST = 1.0  # seconds of a stage that are worth another try
+LEAST_REST = 1.0  # seconds left in a stage below which messages are not sent again
 
 
 def task_of(federation: Federation, roster: Roster, call: Call) -> Task:
@@ -39,13 +39,13 @@ def task_of(federation: Federation, roster: Roster, call: Call) -> Task:
 
 
 def in_stages(federation: Federation, roster: Roster, secret: bytes, deliver: Deliver) -> Exchange:
-    """An engine of messages for each board. secret: the server's, as the roster names it.
+    """An engine that sends each board its own messages. secret: the server's, whose public key is in the roster.
 
-    More boards than a cohort has are parted into several, each with a sum of its own, which are added up.
+    If there are more boards than a cohort may have, they are split into several cohorts, whose sums are added.
 
-    Boards are charged before the message without which nothing of their updates can be seen. With masks that is UNMASK:
-    until so many of a cohort have given shares of its seed, a board's MASKED is random numbers to the server and to
-    colluders. Without masks it is INPUT, to which a board answers with its update, also too late.
+    Boards are charged just before the first message that can expose their updates. With masks that is UNMASK: until
+    enough boards of a cohort have given shares of a board's seed, its MASKED is random numbers to the server and to
+    colluders. Without masks it is INPUT, which a board answers with its update, even if late.
     """
 
     def exchange(call: Call) -> Total:
@@ -68,7 +68,7 @@ def in_stages(federation: Federation, roster: Roster, secret: bytes, deliver: De
 
 
 def parted(boards: Sequence[int], task: Task) -> list[list[int]]:
-    """Boards in as few cohorts as have room for all, of sizes that differ by one at most, mixed by the round's seed."""
+    """Splits boards into the fewest possible cohorts, whose sizes differ by at most one; the round's seed shuffles."""
     count = -(-len(boards) // task.cohort) if task.masks else 1
     mixed = np.random.default_rng(task.seed).permutation(sorted(boards)).tolist()
     return [sorted(mixed[first::count]) for first in range(max(count, 1))]
@@ -82,9 +82,9 @@ def federate_site(
     judge: Judge | None = None,
     stop: int | None = None,
 ) -> None:
-    """`federate` for the boards of a site, in each round those of its roster of then: boards refuse any other.
+    """`federate` for the boards of a site. Each round reads the current roster, since boards refuse any other.
 
-    Numbers rise over all federations of the site, whatever its clock does.
+    Round numbers rise over all federations of the site, even if the clock is set back.
     """
     read: list[Roster] = []
 
@@ -103,15 +103,15 @@ def federate_site(
 
 
 class _Sent:
-    """Carries a round's stages, and counts bytes."""
+    """Runs a round's stages, and counts the bytes."""
 
     def __init__(self, deliver: Deliver) -> None:
         self._deliver, self.down, self.up = deliver, 0, 0
 
     def stage(self, made: list[Round], adapter: bytes, plan: Plan) -> None:
-        """One stage of all cohorts: until every board has answered or the time is over.
+        """Runs one stage of all cohorts, until every board has answered or the time is up.
 
-        What is refused may be a forgery: the board's own may still come, so its message is sent again.
+        A refused reply may be a forgery, and the board's own reply may still come; so its message is sent again.
         """
         seconds = plan.deadline if adapter else plan.patience
         end = time.monotonic() + seconds
@@ -132,7 +132,7 @@ class _Sent:
                 one.close_stage()
 
     def _take(self, made: Round, index: int, replies: list[bytes]) -> bool:
-        """Whether one of these was the board's."""
+        """Whether the round accepted one of these replies, or there were none."""
         for reply in replies:
             self.up += len(reply)
             try:

@@ -1,4 +1,4 @@
-"""A board at the end of a serial line, as a member of a fleet's rounds."""
+"""A board on a serial line as a member of a fleet's rounds."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from edgelora.board.link.client import Link
 
 from .messages import Stage
 
-ADAPTER_PATH = "/fleet.ela"  # of the round's global adapter on a board
-COHORT_AT = 16 + 64  # in a TASK message: u16
-GO_MS = 200  # of the board's time for each request: how long an exception of `progress` may take
+ADAPTER_PATH = "/fleet.ela"  # the round's global adapter on a board
+COHORT_AT = 16 + 64  # offset of `cohort`, u16, in a TASK message
+GO_MS = 200  # that a board works for each request; an exception of `progress` takes effect after that
 
 
 class BoardMember:
-    """A board behind a link, which has the base of the round's adapter. samples: path on it of what it learns.
+    """A board behind a link, with the base of the round's adapter. samples: path of its training samples on the board.
 
-    link: is the caller's, as is enrolment. progress: of a training in samples, told after each fraction of a second,
-    and after the board's slow steps otherwise; an exception of it ends `answer`, which goes on with the same message.
+    The caller opens the link and enrolls the board. progress: is called with trained samples a few times a second, and
+    after other slow steps; if it raises, `answer` ends, and a later `answer` to the same message continues the work.
     """
 
     def __init__(self, link: Link, samples: str, progress: Progress = no_progress, **settings: int | None) -> None:
         self._link, self._samples, self._progress, self._settings = link, samples, progress, settings
 
     def answer(self, message: bytes, adapter: bytes = b"") -> bytes:
-        """What the board replies. adapter: the global `.ela`, with TASK. DeviceError: the board refuses the message."""
+        """The board's reply. adapter: the global `.ela`, with TASK. DeviceError: the board refuses the message."""
         if adapter and message[4:5] == bytes([Stage.TASK]):
             if not self._link.holds(ADAPTER_PATH, adapter):
                 self._link.put(ADAPTER_PATH, adapter)
@@ -38,5 +38,5 @@ class BoardMember:
 
 
 def neighbours_in(task: bytes) -> int:
-    """Others of a cohort by a TASK message, so that a board makes room for no more; 0 if it tells none."""
+    """The most neighbours that a TASK message allows, so that a board allocates for no more; 0 if it has no cohort."""
     return max(int.from_bytes(task[COHORT_AT : COHORT_AT + 2], "little") - 1, 0)

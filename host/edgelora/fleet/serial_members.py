@@ -1,4 +1,4 @@
-"""Boards on serial lines, for the gateway: which board it is, its roster, and what it does in a round."""
+"""Boards on serial lines, for the gateway: identifies them, brings rosters and updates, and runs their rounds."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from .roster import RosterError, Site
 from .serial_member import BoardMember
 
 NO_MEMORY = "MemoryError"  # kind of a board's error
-NO_ROOM = "no memory to check the adapter"  # of what it says of an update then
+NO_ROOM = "no memory to check the adapter"  # in a board's error text when it lacks RAM to check an update
 TRIAL_SECONDS = 60.0
-SLOWEST = 10  # times that a virtual board's seconds may be longer
+SLOWEST = 10  # how many times slower than real time a virtual board's clock may run
 Version = tuple[str, int]  # an adapter's name and version
 
 
 class _OnLine:
     """A board that gets the newest roster before each round. fresh: it was restarted, and has done nothing since.
 
-    With its modules on the heap a board may have room for a training only then. LineLost: it is to be restarted; what
-    it has trained is in its flash, and a round is in its memory from its end alone.
+    A board with its modules on the heap may have enough RAM for training only when fresh. LineLost: restart the board;
+    its training results are in flash, and it keeps a round in RAM only after the training.
     """
 
     def __init__(self, link: Link, site: Site, samples: str, check: Check, fresh: bool) -> None:
@@ -63,10 +63,10 @@ class _OnLine:
 
 
 def bring_roster(link: Link, site: Site) -> bool:
-    """Gives a board the roster if it has none or an older one; whether it got it. DeviceError: it refuses it."""
+    """Sends a board the roster if it has none or an older one; whether it did. DeviceError: the board refuses it."""
     try:
         there = link.fleet_status().roster
-    except DeviceError:  # it has none that it can read
+    except DeviceError:  # the board has no valid roster
         there = 0
     if there >= site.roster().number:
         return False
@@ -75,7 +75,7 @@ def bring_roster(link: Link, site: Site) -> bool:
 
 
 def bring_policy(link: Link, policy: Policy | None) -> Policy:
-    """Gives a board what it is to ask of every task; None: it keeps what it has, or gets what is safe. What it asks."""
+    """Sends a board its policy; None: keeps the board's own, or sends `SAFE` if it has none. The resulting policy."""
     if policy is None and not any("/" + entry.name == POLICY_PATH for entry in link.list("/")):
         policy = SAFE
     if policy is not None:
@@ -85,11 +85,11 @@ def bring_policy(link: Link, policy: Policy | None) -> Policy:
 
 @dataclass
 class _Line:
-    """What outlives a connection to a board on a port.
+    """State of a port that outlives a connection to its board.
 
-    crowded: it is to be restarted for the room; given: updates that its application is to try next, and gets the board
-    for; tried: those that it has had it for, until it was told what became of them; refused: those that it did not
-    take, which it is not given again.
+    crowded: restart the board to free RAM; given: updates that the board's application is to try next; tried: updates
+    that it has had time to try, until their results are reported; refused: updates that the board has refused, which
+    are not sent again.
     """
 
     crowded: bool = False
@@ -99,9 +99,9 @@ class _Line:
 
 
 def bring_updates(link: Link, site: Site, index: int, line: _Line, fresh: bool) -> Iterator[Version]:
-    """Gives a board what is published for it and newer than what it has: it is on trial from its next start on.
+    """Sends a board the releases that are newer than its own; yields each. It tries them from its next start.
 
-    LineLost: the board has no room for that, and is to be restarted, if it isn't fresh.
+    LineLost: the board lacks RAM for that and was not fresh: restart it.
     """
     for name in published(site):
         try:
@@ -118,14 +118,14 @@ def bring_updates(link: Link, site: Site, index: int, line: _Line, fresh: bool) 
             if not fresh and (error.kind == NO_MEMORY or NO_ROOM in str(error)):
                 line.crowded = True
                 raise LineLost("the board has no memory left to check an update: it is restarted") from None
-            line.refused.add((name, version))  # it has fallen back from it, or it is for another base
+            line.refused.add((name, version))  # the board rolled it back before, or has another base
             continue
         line.given.add(given)
         yield given
 
 
 def verdicts(link: Link, line: _Line) -> Iterator[str]:
-    """What became of updates that the board's application has tried."""
+    """Reports whether the board's application has confirmed the updates that it tried."""
     if not line.tried:
         return
     there = {(a.name, a.version): a.trial for a in link.update_state().adapters}
@@ -137,10 +137,11 @@ def verdicts(link: Link, line: _Line) -> Iterator[str]:
 
 
 def serial_boards(site: Site, samples: str, trial: float = TRIAL_SECONDS) -> Open:
-    """Opens boards by their port. samples: path on them of what they learn.
+    """A function that opens the board on a port. samples: path of the training samples on boards.
 
-    trial: seconds that a board's application has it to itself after an update, to confirm that; 0: none, then an update
-    waits for the board's next start. MemberError: the board is not enrolled; LineLost, LinkError: there is none.
+    trial: seconds after an update in which the gateway leaves the board to its application, which may confirm the
+    update; 0: the update waits for the board's next start. MemberError: the board is not enrolled; LineLost, LinkError:
+    no board answers.
     """
 
     lines: defaultdict[str, _Line] = defaultdict(_Line)
@@ -169,7 +170,7 @@ def serial_boards(site: Site, samples: str, trial: float = TRIAL_SECONDS) -> Ope
             def look() -> Iterator[str]:
                 try:
                     site.roster()
-                except (RosterError, OSError):  # told when there is a round: the board is well
+                except (RosterError, OSError):  # the next round reports it; the board is fine
                     return
                 bring_roster(link, site)
                 yield from verdicts(link, line)
@@ -190,7 +191,7 @@ def serial_boards(site: Site, samples: str, trial: float = TRIAL_SECONDS) -> Ope
 
 
 def _wait(port: str, seconds: float, check: Check) -> None:
-    """So long on the board's clock, if it has its own."""
+    """Waits on the board's clock if it has one, else on the computer's."""
     waited = Deadline(clock_of(port) or time.monotonic, seconds, SLOWEST * seconds)
     while waited.left:
         check(0, 0, "trial")

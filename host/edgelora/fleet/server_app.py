@@ -1,4 +1,4 @@
-"""The ServerApp that a Flower project of `edgelora fleet init` names. Its run config says where the federation is."""
+"""The ServerApp that a Flower project of `edgelora fleet init` names. Its run config has the federation's folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ app = ServerApp()
 
 @app.main()  # type: ignore[untyped-decorator]
 def main(grid: Grid, context: Context) -> None:
-    """Carries the federation's rounds that are left; killed, it goes on with the next run."""
+    """Runs the federation's remaining rounds; if it is killed, the next run continues."""
     federation = Federation.open(Path(str(context.run_config["state"])))
     base, data, site = federation.base, context.run_config.get("data"), context.run_config.get("site")
     work = Twins(str(data), federation.plan, base.elm, base.name) if data else Site(Path(str(site)))
@@ -30,7 +30,7 @@ def main(grid: Grid, context: Context) -> None:
     strategy.summary()
     try:
         strategy.start(grid)
-    except BudgetSpent as error:  # an end as good as any other
+    except BudgetSpent as error:  # a regular end
         federation.ended = str(error)
     except Exception as error:
         federation.ended = str(error) or repr(error)

@@ -1,4 +1,4 @@
-"""Shamir's sharing of secrets, byte by byte over GF(2^8) with AES's polynomial 0x11B: how shares are put together."""
+"""Reconstruction in Shamir's secret sharing, byte by byte over GF(2^8) with AES's polynomial 0x11B."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _doubled(value: int) -> int:
 
 
 def _powers() -> list[int]:
-    """Powers of 3, which generates the field: 255 of them, twice."""
+    """The 255 powers of 3, a generator of the field, twice."""
     powers = [1]
     while len(powers) < 510:
         powers.append(_doubled(powers[-1]) ^ powers[-1])
@@ -29,7 +29,7 @@ _PRODUCT: NDArray[np.uint8] = np.array(
 
 
 def _weights(places: Sequence[int], at: int) -> list[int]:
-    """Lagrange's weights at `at` of values that lie at `places`, all different, none of them `at`."""
+    """Lagrange weights at x = `at` for values at x = `places`, which are distinct and differ from `at`."""
     whole = sum(_LOG[other ^ at] for other in places)
     return [
         _POWER[(whole - _LOG[place ^ at] - sum(_LOG[place ^ other] for other in places if other != place)) % 255]
@@ -38,7 +38,7 @@ def _weights(places: Sequence[int], at: int) -> list[int]:
 
 
 def value_at(shares: Mapping[int, bytes], at: int) -> bytes:
-    """What the polynomials through these shares, by their x-coordinates, are at another one; at 0, the secret."""
+    """The polynomials through these shares, by x-coordinate, evaluated at x = `at`; at 0, the secret."""
     if at in shares:
         return shares[at]
     parts = zip(_weights(list(shares), at), shares.values(), strict=True)
@@ -46,7 +46,7 @@ def value_at(shares: Mapping[int, bytes], at: int) -> bytes:
 
 
 def secret_of(shares: Mapping[int, bytes], threshold: int) -> bytes | None:
-    """The secret of `threshold` shares or more, by x-coordinates from 1; None where they contradict each other."""
+    """The secret from at least `threshold` shares, by x-coordinates from 1; None if they contradict each other."""
     first = dict(list(shares.items())[:threshold])
     for place, share in list(shares.items())[threshold:]:
         if value_at(first, place) != share:

@@ -1,6 +1,6 @@
-"""A Flower `Grid` over processes of this computer: the same apps as in a deployment, without its servers.
+"""A Flower `Grid` over a process pool: the same apps as in a deployment, without its servers.
 
-Ray's workers cost more than a twin's training; a pool of as many processes as cores runs the same ClientApp.
+A pool with a process for each core runs the same ClientApp as Ray, whose workers cost more than a twin's training.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from flwr.supercore.task_identity import TaskIdentity
 from edgelora.base.workers import begin
 
 CLIENT_APP = "edgelora.fleet.client_app"
-FAILED = 1  # of an error that a reply tells
+FAILED = 1  # code of an error in a reply
 
 
 class PoolGrid(Grid):  # type: ignore[misc]
-    """So many nodes, numbered from 0. A message is answered by the module's `app`, in one of the processes.
+    """`nodes` nodes, numbered from 0. The module's `app` answers messages in one of the pool's processes.
 
-    run_config: what a Flower project would tell the app.
+    run_config: the app's run config, as from a Flower project.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class PoolGrid(Grid):  # type: ignore[misc]
         run_config: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._nodes, self._app, self._config = nodes, client_app, dict(run_config)
-        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 0, nodes, 0  # who writes messages here
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 0, nodes, 0  # the sender of messages
         self._pool = ProcessPoolExecutor(workers or os.cpu_count(), initializer=begin)
         self._numbers = itertools.count(1)
         self._waiting: dict[str, Future[Message]] = {}
@@ -49,7 +49,7 @@ class PoolGrid(Grid):  # type: ignore[misc]
         self._pool.shutdown(wait=error is None, cancel_futures=True)
 
     def set_run(self, run: Any) -> None:
-        """Flower's runs have numbers; this grid has one run."""
+        """Does nothing: this grid has only one run."""
 
     @property
     def run(self) -> Any:
@@ -73,7 +73,7 @@ class PoolGrid(Grid):  # type: ignore[misc]
         return names
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Those that are there by now."""
+        """The replies that have arrived."""
         done = [name for name in message_ids if name in self._waiting and self._waiting[name].done()]
         return [self._waiting.pop(name).result() for name in done]
 
@@ -81,14 +81,14 @@ class PoolGrid(Grid):  # type: ignore[misc]
         names = list(self.push_messages(messages))
         wait([self._waiting[name] for name in names], timeout)
         replies = list(self.pull_messages(names))
-        for name in names:  # too late: nobody asks for them again
+        for name in names:  # late replies are dropped
             if late := self._waiting.pop(name, None):
                 late.cancel()
         return replies
 
 
 def answer(client_app: str, message: Message, run_config: dict[str, str]) -> Message:
-    """What a node answers, in this process; an error of the app is the reply."""
+    """A node's answer, computed in this process; an error of the app becomes the reply."""
     app = importlib.import_module(client_app).app
     node = message.metadata.dst_node_id
     try:

@@ -1,4 +1,4 @@
-"""Federations of twins on this computer: by a plain loop, or by Flower's apps over a pool of processes."""
+"""Federations of twins on this computer: in a plain loop, or by Flower's apps over a pool of processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_JUDGED = 64  # boards whose accuracy is measured after a round
 
 
 def plain_loop(federation: Federation, boards: Boards) -> Exchange:
-    """The reference: one board after the other, in this process, without any engine."""
+    """The reference engine: one board after the other, in this process, without Flower."""
     plan, elm = federation.plan, federation.base.elm
 
     def exchange(call: Call) -> Total:
@@ -35,7 +35,7 @@ def plain_loop(federation: Federation, boards: Boards) -> Exchange:
 
 
 def judge_of(federation: Federation, boards: Boards) -> Judge:
-    """Accuracies of boards, of at most `MOST_JUDGED` of them, evenly chosen."""
+    """A function that measures the accuracies of at most `MOST_JUDGED` boards, evenly spaced."""
     count = min(MOST_JUDGED, federation.plan.boards)
     chosen = [place * federation.plan.boards // count for place in range(count)]
 
@@ -55,7 +55,7 @@ def simulate(
     nodes: int | None = None,
     workers: int | None = None,
 ) -> None:
-    """Carries the rounds that are left. BudgetSpent at the budget's end. nodes: of the pool, if not one a board."""
+    """Runs the remaining rounds. BudgetSpent at the budget's end. nodes: of the pool, None: one for each board."""
     base = federation.base
     boards = boards_of(data, base.elm, base.name, federation.plan.boards)
     judge = judge_of(federation, boards) if judged else None
@@ -74,9 +74,9 @@ def pooled(
     judge: Judge | None = None,
     gateways: Path | None = None,
 ) -> None:
-    """Flower's apps over processes of this computer. work: data of twins, or the site whose boards are behind gateways.
+    """Runs Flower's apps over a process pool. work: data of twins, or the site whose boards are behind gateways.
 
-    gateways: a folder that has one for each node: 0, 1 and so on.
+    gateways: a folder with a gateway's folder for each node: 0, 1 and so on.
     """
     try:
         from .flower import FleetStrategy, Twins
@@ -92,13 +92,13 @@ def pooled(
 
 
 def of_twins(folder: Path) -> bool:
-    """Whether a federation's boards are twins alone: one without a Flower project, or whose project has their data."""
+    """Whether all boards of a federation are twins: it has no Flower project, or its project names their data."""
     try:
         project = tomllib.loads((folder / "app" / "pyproject.toml").read_text())
         return bool(project["tool"]["flwr"]["app"]["config"]["data"])
     except FileNotFoundError:
         return True
-    except (OSError, ValueError, KeyError, TypeError):  # whose it is, is not said: nothing is claimed
+    except (OSError, ValueError, KeyError, TypeError):  # unknown: don't claim it
         return False
 
 
@@ -109,10 +109,10 @@ def write_page(
     before: Mapping[str, float] = MappingProxyType({}),
     measured: Mapping[int, dict[str, float]] = MappingProxyType({}),
 ) -> Path:
-    """The page of a federation as it stands.
+    """Writes the page of a federation in its present state; its path.
 
-    before, measured: accuracies by board with the bare base, and after rounds by their number from 1, where the
-    federation does not have them.
+    before, measured: accuracies by board with the base alone, and after rounds by their number from 1, if the
+    federation itself has not recorded them.
     """
     plan, standing = federation.plan, federation.standing(recorded=True)
     rounds = [

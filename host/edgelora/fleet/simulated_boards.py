@@ -1,9 +1,9 @@
-"""Boards of a fleet on this computer: their samples by name, and what each makes of a round.
+"""Simulated boards of a fleet: their samples, by the name of a data set or by folder, and their updates in a round.
 
-`har`: the eight of the figures: left and right arm of people 3 to 6, and a base that was pretrained on 1 and 2.
-`har-choosing`: people 7 to 10 and the same base, on which settings were chosen. With more boards than these, board i
-is the arm i modulo 8, with `FEW` of its training windows drawn for itself. A folder: a board for each of its `.npz`
-files, in their names' order.
+`har`: eight boards, on which the figures are measured: left and right arm of people 3 to 6; the base is pretrained on
+people 1 and 2. `har-choosing`: people 7 to 10 and the same base, used to choose settings. With more than eight boards,
+board i has `FEW` randomly drawn training windows of arm i modulo 8. A folder: one board for each of its `.npz` files,
+in order of their names.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from .plan import Plan
 
 BASE_PEOPLE = (1, 2)
 PEOPLE: dict[str, tuple[int, ...]] = {"har": (3, 4, 5, 6), "har-choosing": (7, 8, 9, 10)}
-FEW = 40  # training windows of a board, where there are more boards than recordings
+FEW = 40  # training windows of a board, if there are more boards than recordings
 
 
 def fleet_base(seed: int = 0, progress: Progress = no_progress, people: tuple[int, ...] = BASE_PEOPLE) -> Base:
-    """A base of these people, by itself that of the fleets by name; from the cache if it was made before."""
+    """A base pretrained on these people's data, by default that of `har` and `har-choosing`; cached."""
     windows = load_har_people(people)
     name = "-".join(["har-fleet", *map(str, people if people != BASE_PEOPLE else ())])
     net = pretrained(name, lambda: windows, seed, progress)
@@ -50,14 +50,14 @@ def fleet_base(seed: int = 0, progress: Progress = no_progress, people: tuple[in
 
 @dataclass(frozen=True)
 class BoardData:
-    """What one board has seen, and what tests it."""
+    """A board's training samples and test samples."""
 
     train: Samples
     test: Samples
 
 
 class Boards:
-    """Boards with their data, made when they are asked for. spec: a fleet by name, a folder, or people's numbers."""
+    """`count` boards with their data. spec: the name of a data set, a folder, or people's numbers."""
 
     def __init__(self, spec: str | tuple[int, ...], base: Base, count: int) -> None:
         self.base, self.count = base, count
@@ -84,7 +84,7 @@ class Boards:
         return self.count
 
     def of(self, index: int) -> BoardData:
-        """The data of a board, the same each time."""
+        """The data of a board, the same on each call."""
         one = self._samples[index % len(self._samples)]
         if self.count <= len(self._samples):
             return one
@@ -96,7 +96,7 @@ class Boards:
 
 @functools.lru_cache(maxsize=2)
 def boards_of(spec: str | tuple[int, ...], elm: bytes, name: str, count: int) -> Boards:
-    """`Boards`, once for each process."""
+    """`Boards`, cached in each process."""
     return Boards(spec, Base(name, elm, unpack_model(elm, name)), count)
 
 
@@ -113,7 +113,7 @@ def sum_of(
 def update_of(
     plan: Plan, elm: bytes, adapter: bytes, rate: int, seed: int, index: int, samples: Samples
 ) -> NDArray[np.int32]:
-    """A board's update [n]: what its run changed, clipped to the plan's norm, with its share of noise."""
+    """A board's update [n]: the change by its training run, clipped to the plan's norm, with the board's noise."""
     own = board_seed(seed, index)
     return private_update(
         fleet_vector(adapter), fleet_training(elm, adapter, samples, own, plan.epochs, rate), plan, own
@@ -121,8 +121,11 @@ def update_of(
 
 
 def private_update(before: NDArray[np.int16], after: NDArray[np.int16], plan: Plan, seed: int) -> NDArray[np.int32]:
-    """The boards' own C: exact clip, then discrete noise. A simulation's noise comes of the round's seed, so that it
-    can be repeated; a board's own comes of its generator."""
+    """Clips an update exactly, then adds discrete noise, both by the boards' own C.
+
+    A simulation's noise comes from the round's seed, so that it is reproducible; a real board's from its random
+    generator.
+    """
     update = clip_update(before, after, plan.clip)
     if not plan.sigma:
         return update
@@ -131,7 +134,7 @@ def private_update(before: NDArray[np.int16], after: NDArray[np.int16], plan: Pl
 
 
 def accuracies(plan: Plan, elm: bytes, adapter: bytes | None, boards: Boards, indices: list[int]) -> list[float]:
-    """Share of each board's test samples that an adapter classifies correctly; None: the bare base."""
+    """Accuracy on each board's test samples with an adapter; None: with the base alone."""
     learner = learner_of(elm, plan.rank, plan.mode)
     learner.use(adapter)
     tests = [boards.of(index).test for index in indices]

@@ -1,8 +1,8 @@
-"""Flower's SuperLink, whose commands take a token: `python -m edgelora.fleet.superlink` with its arguments.
+"""Flower's SuperLink with a token for its commands: `python -m edgelora.fleet.superlink` with its arguments.
 
-Its commands run code as its owner, and Flower as it is published lets whoever reaches them give some. It has a place
-for accounts, though; here the one account is whoever may read `credentials.yaml` in Flower's home. Where that place is
-no more, the SuperLink does not start.
+Its commands run code as its owner, and plain Flower accepts them from whoever reaches it. We use Flower's hook for
+accounts: the only account is whoever can read `credentials.yaml` in Flower's home. If a Flower release lacks that hook,
+the SuperLink does not start.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path
 
 from edgelora.core.formats.files import SECRET, write_atomic
 
-ADDRESS = "EDGELORA_SUPERLINK"  # of the environment: where the SuperLink takes commands, as `flwr` calls it
+ADDRESS = "EDGELORA_SUPERLINK"  # environment variable: where the SuperLink takes commands, as `flwr` writes it
 
 
 def write_credentials(home: Path, address: str) -> None:
-    """Makes a token for the SuperLink at an address, for its owner's eyes alone, where `flwr` finds it."""
+    """Makes a token for the SuperLink at an address, where `flwr` finds it; only its owner may read it."""
     credentials = {"authn-type": "oidc", "oidc-access-token": secrets.token_hex(32), "oidc-refresh-token": "none"}
     named = {
         f"flower.account-auth.{address}.{name}": base64.b64encode(text.encode()).decode()
@@ -45,7 +45,7 @@ def main() -> None:
     Metadata = Sequence[tuple[str, str | bytes]]
 
     class Token(NoOpControlAuthnPlugin):  # type: ignore[misc]
-        """Whoever has the token is the one account that there is; nobody is given another."""
+        """Accepts one account, whoever has the token; it has no login and no refresh."""
 
         def get_login_details(self) -> AccountAuthLoginDetails | None:
             return None
@@ -62,7 +62,7 @@ def main() -> None:
             return None, None
 
     config_loader.get_control_authn_ee_plugins = lambda: {AuthnType.OIDC: Token}
-    os.environ["FLWR_OIDC_ENABLED"] = "1"  # without a plug-in for accounts it ends
+    os.environ["FLWR_OIDC_ENABLED"] = "1"  # without an account plug-in the SuperLink then ends
     flower_superlink()
 
 

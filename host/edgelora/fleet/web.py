@@ -1,6 +1,6 @@
-"""The gateway's two servers: one that WiFi boards poll, and one on loopback for the server's end. Clients are hostile.
+"""The gateway's two HTTP servers: one that WiFi boards poll, and one on loopback for the server. Clients are untrusted.
 
-Boards (SPEC.md, section 17)         the server's end, with a token
+Boards (SPEC.md, section 17)         the server, with a token
 GET  /fleet/INDEX, proven (`polls`)  GET    /boards
 POST /fleet/INDEX, proven            POST   /messages
 GET  /fleet/roster                   GET    /replies/TICKET?seconds=S
@@ -36,25 +36,25 @@ from .polls import FIELD, Door
 from .rollout import folder_of
 from .roster import Roster, Site
 
-SECONDS = 30.0  # for a request and its answer, of boards
-MAX_POSTED = 256 << 20  # bytes that the server's end may post
-POLL_SECONDS = 20.0  # that it may wait for replies in one request
+SECONDS = 30.0  # for a board's request and its answer
+MAX_POSTED = 256 << 20  # bytes that the server may post
+POLL_SECONDS = 20.0  # that the server may wait for replies in one request
 STATE_FILE = "gateway.json"
 BOARD, TICKET = r"/fleet/(\d{1,5})", r"/replies/(\d{1,18})"
 UNAUTHORIZED = Answer(HTTPStatus.UNAUTHORIZED)
-RESTART = (1.0, 60.0)  # seconds between looks for a gateway that was started again; for so long at most
+RESTART = (1.0, 60.0)  # seconds between attempts to find a restarted gateway; in all
 
 
 class GatewayError(EdgeloraError, OSError):
-    """The gateway can't be reached, or does not take what it was given."""
+    """The gateway can't be reached, or refuses a request."""
 
 
 class _GatewayGone(GatewayError):
-    """It is not there, or another one is in its place, which knows nothing of what this one was given."""
+    """The gateway is gone, or another one has taken its place, which lacks the posted messages."""
 
 
 class _Rosters:
-    """The roster of a site, read and checked once for each change of its file."""
+    """The roster of a site, read and verified once for each change of its file."""
 
     def __init__(self, site: Site) -> None:
         self._site, self._lock = site, threading.Lock()
@@ -72,7 +72,7 @@ class _Rosters:
 
 
 def board_server(gateway: Gateway, site: Site, host: str, port: int) -> Server:
-    """What WiFi boards poll, and fetch updates from."""
+    """The server that WiFi boards poll, and fetch updates from."""
     rosters = _Rosters(site)
     door = Door(rosters)
 
@@ -88,7 +88,7 @@ def board_server(gateway: Gateway, site: Site, host: str, port: int) -> Server:
         return NOT_FOUND if content is None else Answer(content=content)
 
     def is_board(index: int) -> bool:
-        """Whether the roster of now has it: boards are enrolled while a gateway runs."""
+        """Whether the current roster has this index: boards may be enrolled while a gateway runs."""
         try:
             return index < len(rosters().keys)
         except (EdgeloraError, OSError) as error:
@@ -96,7 +96,7 @@ def board_server(gateway: Gateway, site: Site, host: str, port: int) -> Server:
             return False
 
     def bundle(request: Request, index: str, name: str, rest: str) -> Answer:
-        """A release, from the folder that this board has its releases from."""
+        """A release, from this board's folder of releases."""
         if not is_board(int(index)):
             return NOT_FOUND
         try:
@@ -106,7 +106,7 @@ def board_server(gateway: Gateway, site: Site, host: str, port: int) -> Server:
             return NOT_FOUND
 
     def proven(request: Request, index: int) -> bytes | None:
-        """What `Door.proven` says of this request; whoever is not proven is told nothing but the next challenge."""
+        """`Door.proven` of this request. A client that fails it gets nothing but the next challenge."""
         request.fields[FIELD] = door.challenge()
         return door.proven(index, request.headers.get(FIELD, ""))
 
@@ -141,13 +141,13 @@ def board_server(gateway: Gateway, site: Site, host: str, port: int) -> Server:
     return Server(host, port, app, SECONDS)
 
 
-# ---- the server's end
+# ---- for the server
 
 
 def local_server(gateway: Gateway, state: Path) -> Server:
-    """The loopback interface; its address and token are in `state`/gateway.json, for the owner's eyes alone.
+    """The loopback interface; its address and token are in `state`/gateway.json, which only the owner may read.
 
-    FileError: another gateway has that folder.
+    FileError: another gateway uses that folder.
     """
     with contextlib.suppress(GatewayError):
         GatewayClient(state).boards()
@@ -171,7 +171,7 @@ def local_server(gateway: Gateway, state: Path) -> Server:
             asked = json.loads(content)
             messages = {int(i): base64.b64decode(text, validate=True) for i, text in asked["messages"].items()}
             adapter = base64.b64decode(asked["adapter"], validate=True)
-            away = gateway.away() if adapter else ()  # of a round's later stages nobody is left out
+            away = gateway.away() if adapter else ()  # later stages of a round wait for all boards
             return _json({"ticket": gateway.mail.post(messages, adapter, away)})
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return Answer(HTTPStatus.BAD_REQUEST)
@@ -203,7 +203,7 @@ def _json(value: Any) -> Answer:
 
 
 class GatewayClient:
-    """What the server's end does with a gateway of this computer. path: its gateway.json, or the folder of it."""
+    """The server's client for a gateway on this computer. path: its gateway.json, or the folder with it."""
 
     def __init__(self, path: Path) -> None:
         self._file = path / STATE_FILE if path.is_dir() else path
@@ -220,19 +220,19 @@ class GatewayClient:
             ) from None
 
     def boards(self) -> list[BoardState]:
-        """Boards that are or were there."""
+        """All boards that the gateway has seen."""
         return [BoardState(**row) for row in self._ask("GET", "/boards")["boards"]]
 
     def exchange(self, messages: dict[int, bytes], adapter: bytes = b"", seconds: float = 60) -> dict[int, list[bytes]]:
-        """Posts a message for each of these boards; their replies when all are there, or after so many seconds.
+        """Posts a message for each of these boards; their replies, when all have arrived or after `seconds`.
 
-        adapter: the global `.ela`, with TASK. A board that is away then may come back and reply meanwhile; it is not
-        waited for. A board that is on a line and polls may have two replies: the round takes the right one. Where it
-        takes none, call again: others are given then. A gateway that is started again meanwhile is given the messages
-        again; its boards go on with what they have.
+        adapter: the global `.ela`, with TASK. The call does not wait for boards that are away, but returns their
+        replies if they come in time. A board that is on a line and also polls may have two replies: the round accepts
+        the right one. If it accepts none, call again to get other replies. If the gateway restarts, the messages are
+        posted again, and its boards continue their work.
         """
         end = time.monotonic() + seconds
-        gone = math.inf  # when to give it up
+        gone = math.inf  # when to give up
         while True:
             try:
                 self._find()
