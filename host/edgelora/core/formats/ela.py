@@ -83,9 +83,9 @@ class AdapterLayer:
 
 @dataclass
 class Adapter:
-    """The content of an `.ela` file. An `a` that is not stored in the file must follow from the seed.
+    """The content of an `.ela` file. If A is not stored in the file, it must be the one derived from the seed.
 
-    records: content besides layers, a body by kind (CLASSES, MONITOR). With records it may have no layers.
+    records: bodies of records by kind (CLASSES, MONITOR). An adapter with records may have no layers.
     """
 
     base_id: bytes
@@ -112,7 +112,7 @@ class Adapter:
 
     @property
     def classes(self) -> list[ClassRow]:
-        """The classes that it adds, and its rows for the base's classes."""
+        """The classes that the adapter adds, and its rows for the base's classes."""
         return unpack_classes(self.records[CLASSES]) if CLASSES in self.records else []
 
     @classes.setter
@@ -160,7 +160,7 @@ def pack_adapter(adapter: Adapter, name: str = "adapter") -> bytes:
 
 
 def adapter_size(model: QuantModel, ranks: Sequence[int], trainable_a: bool) -> int:
-    """Bytes of the `.ela` file, without training state, of an adapter with these ranks, one an op (0: none)."""
+    """Bytes of an `.ela` file without training state. ranks: one for each op, 0 for none."""
     return _ADAPTER_HEADER.size + sum(adapter_layer_size(model, i, r, trainable_a) for i, r in enumerate(ranks) if r)
 
 
@@ -295,7 +295,7 @@ def _read_state(reader: Reader, shape: tuple[int, ...], at: int, momentum: int, 
 
 
 def _read_records(reader: Reader, at: int) -> tuple[dict[int, bytes], int]:
-    """The bodies of the records from `at` to the file's end, by kind, and where that is."""
+    """The bodies of the records from `at` to the file's end, by kind, and the end's offset."""
     found: dict[int, bytes] = {}
     while not found or at < len(reader.data):
         [(kind, version, size)] = reader.records(_RECORD, at, 1, "a record behind its layers")

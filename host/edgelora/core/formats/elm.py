@@ -92,7 +92,7 @@ def pack_model(model: QuantModel, name: str = "model") -> bytes:
     check_limits(model, name)
     signal = pack_signal(model.signal, model.input, name) if model.signal else None
     body = _tables_and_arrays(model)
-    if signal and len(body) > _MAX_SIGNAL_AT:  # behind the arrays, the header's offset could not reach it
+    if signal and len(body) > _MAX_SIGNAL_AT:  # beyond the reach of the header's offset: put it before the arrays
         body, signal_at = _tables_and_arrays(model, signal), _ops_at(model) + _OP.size * len(model.ops)
     else:
         signal_at = _append(body, signal)
@@ -120,7 +120,7 @@ def _ops_at(model: QuantModel) -> int:
 
 
 def _tables_and_arrays(model: QuantModel, between: bytes = b"") -> bytearray:
-    """The file's start: a blank header, both tables, the data behind them, and the ops' arrays."""
+    """The file's start: a blank header, both tables, the data `between`, and the ops' arrays."""
     body = bytearray(_MODEL_HEADER.size)
     for tensor in model.tensors:
         body += _TENSOR.pack(*tensor.shape, tensor.zero_point, 0, tensor.scale)

@@ -337,7 +337,7 @@ def set_real_function(op: Op, function: str, source: Tensor, target: Tensor) -> 
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         y = np.asarray(compute(x), np.float32)
         steps = y * (np.float32(1) / np.float32(target.scale))
-    lowest = function == "log"  # of values without a logarithm
+    lowest = function == "log"  # x <= 0 has no logarithm
     steps = np.where(x > 0, steps, np.float32(-128 - target.zero_point)) if lowest else steps
     if not (np.abs(steps) < 2.0**30).all():
         raise InputError(f"output scale {target.scale:g} is too small for TFLite: a value is more than 2^30 steps")
@@ -370,7 +370,7 @@ def fixed_slope(real: NDArray[np.floating]) -> tuple[NDArray[np.int8], NDArray[n
 
 
 def softmax_exponentials(scale: float) -> NDArray[np.int32]:
-    """exp(-scale * d) as Q31 for d = 0..255, 0 where TFLite leaves an element out."""
+    """exp(-scale * d) as Q31 for d = 0..255, 0 for elements that TFLite skips."""
     real = min(_float32(scale) * 2 ** (31 - SOFTMAX_INTEGER_BITS), float(INT32_MAX))
     if real <= 1:
         raise InputError(f"input scale {scale:g} of a softmax is too small for TFLite")
@@ -414,14 +414,14 @@ def logistic_16(v: Ints, table: Ints) -> Ints:
 
 
 def tanh_16(v: Ints, table: Ints, power: int) -> Ints:
-    """The same for tanh, by tanh v = 2 * logistic(2 v) - 1; the input has `power` more integer bits."""
+    """tanh v = 2 * logistic(2 v) - 1: input with 12 - `power` fractional bits, output with 15."""
     w = (3 * v + (1 << -power - 1)) >> -power if power < 0 else 3 * v << power
     p = _between(2 * np.abs(w), table, (2**16 - 1) << 9) >> 1
     return np.where(w >= 0, p - 2**23 + 128, 2**23 - p + 127) >> 8
 
 
 def _between(y: Ints, table: Ints, end: int) -> Ints:
-    """Interpolates between two values of a table, 2**9 steps apart; `end` from its end on."""
+    """Interpolates between two values of a table, 2**9 steps apart; `end` beyond the table."""
     at = np.minimum(y >> 9, len(table) - 2)
     return np.where(y >> 9 > at, end, (table[at] << 9) + (y & 511) * (table[at + 1] - table[at]))
 

@@ -1,7 +1,7 @@
 """The limits of the formats: what the host checks, what the core checks and the table of SPEC.md, section 8.
 
-This is their one source. `make tables` writes the core's `edgelora_limits.h` and SPEC's table from it, and
-`tests/formats/test_limits.py` holds both to it.
+This module is their only source. `make tables` generates the core's `edgelora_limits.h` and SPEC's table from it, and
+`tests/formats/test_limits.py` compares both with it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ MAX_BINARY = 256
 MAX_VALUES = 65536
 MIN_LOGIT_SCALE, MAX_LOGIT_SCALE = 4112, 1 << 23
 
-# What an input is made of
+# Signals
 MAX_CHANNELS = 256
 MAX_WINDOW = 1 << 20
 MAX_HOP = 1 << 24
 MAX_NORMAL_MULTIPLIER, MAX_NORMAL_OFFSET, MAX_NORMAL_SHIFT = 32767, 1 << 30, 30
 
-# Classes that adapters add
+# Classes added by adapters
 MAX_ADDED = 16
 MAX_CLASS_INPUTS = 128
 MAX_CLASS_BIAS = 1 << 29
@@ -56,9 +56,9 @@ MAX_SCALE_EXPONENT = 8192
 MAX_PARTS = 8
 MAX_PART_WEIGHT = 32767
 
-MAX_UPDATE = 1 << 20  # bytes of an update's bundle, and of the adapter in it: boards have their own, lower ones
+MAX_UPDATE = 1 << 20  # bytes of an update's bundle and of the adapter in it; boards set lower limits
 
-# What each limits, and why where a number alone would not tell.
+# The meaning of each limit, and its reason if not obvious.
 TABLE = {
     "MAX_OPS": "ops of a model: the times of a training pass, 0 to 2 * ops, have 10 bits",
     "MAX_ELEMENTS": "elements of a tensor",

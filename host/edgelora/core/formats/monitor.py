@@ -28,7 +28,8 @@ class Monitor:
     means [values], int16, and gains [values], 2^17 / spread: of values of the front end or the sensor.
     residual_means [outputs], 1/16 step, and residual_gains [outputs], 2^14 / spread in steps: of the network's
     reconstruction minus its input. threshold: the highest normal score, 1/1024; `least` of the last
-    `votes` windows above it raise an alarm. It is set to be exceeded by one in `one_in` of `windows`.
+    `votes` windows above it raise an alarm. It was chosen from `windows` normal windows so that one in `one_in`
+    exceeds it.
     """
 
     means: NDArray[np.int16]

@@ -124,19 +124,19 @@ class Op:
 
     weights: int8 [out, kernel_h, kernel_w, in] (dense: kernel 1x1 over the flattened input; depthwise:
     [kernel_h, kernel_w, out]); bias: int32 [out]; multiplier, shift: int32/int8 [out], TFLite's fixed-point form
-    ([1] for mean and multiply; [3] for add: of the two inputs, negative where one is taken off, and the output; [2] for
-    prelu: from 0 on and below). A lookup has int8 [256] `table` and `slope`, with
+    ([1] for mean and multiply; [3] for add: of the two inputs, negative for a subtracted one, and the output; [2] for
+    prelu: of inputs >= 0 and < 0). A lookup has int8 [256] `table` and `slope`, with
     shift [1] dy/dx = slope * 2**shift; a softmax int32 [256] `exponentials` and shift [2], the mantissa and exponent of
     scale_in / scale_out. `fixed_point` derives all of them. A history may have int8 `initial`, its content
-    before the first frame, as many values as its output has more than its input; None: the zero point.
-    A constant has int8 `values` of its output's shape. A gather may have uint16 `positions`: along its input's height,
-    width and channels, which one each output is; None: all, in order.
+    before the first frame [elements of the output - elements of the input]; None: the zero point.
+    A constant has int8 `values` of its output's shape. A gather may have uint16 `positions`: along height, width and
+    channels of its input, the index that each output takes; None: all, in order.
 
     An lstm has weights [units, 4, inputs + units] of the gates input, forget, cell and output, biases [units, 4, 2] of
-    both parts, into which their zero points are folded, and `LSTM_SCALES` multipliers and shifts: of both parts of each
-    gate, the cell, what is admitted to it, and the output. Behind the multipliers are the largest cell, 2^15 where none
-    is clipped, and the 256 values of the logistic function's table; behind the shifts the state's zero point and the
-    power of two from the cell's grid to Q12. SVDF features have weights [filters, inputs] and write int16, two bytes
+    both parts, with their zero points folded in, and `LSTM_SCALES` multipliers and shifts: of both parts of each gate,
+    the cell, the input admitted to it, and the output. The multipliers are followed by the cell's clipping limit, 2^15
+    for none, and the 256 values of the logistic function's table; the shifts by the state's zero point and the power of
+    two from the cell's grid to Q12. SVDF features have weights [filters, inputs] and write int16, two bytes
     each; SVDF time has int16 `taps` [units, memory, rank] over such rows.
     """
 
@@ -172,12 +172,12 @@ class Op:
 
     @property
     def is_matrix(self) -> bool:
-        """Whether it can carry an adapter."""
+        """Whether the op can carry an adapter."""
         return self.kind in MATRIX_KINDS
 
     @property
     def inputs(self) -> tuple[int, ...]:
-        """The tensors that it reads."""
+        """The tensors that the op reads."""
         if self.kind == "constant":
             return ()
         return (self.input, self.input2) if self.kind in TWO_INPUT_KINDS else (self.input,)
@@ -191,7 +191,7 @@ def gather_axes(op: Op) -> tuple[int, int, int]:
 
 @dataclass
 class QuantModel:
-    """A graph of INT8 layers in an order in which they can run: op i writes tensor i + 1 and reads earlier ones."""
+    """A graph of INT8 layers in execution order: op i writes tensor i + 1 and reads earlier ones."""
 
     tensors: list[Tensor]
     ops: list[Op]
@@ -272,7 +272,8 @@ class QuantModel:
     def frames(self, shape: tuple[int, ...]) -> int:
         """The number of consecutive inputs in a window of this shape [height, width, channels].
 
-        More than one only with history, along height or, if the input has one row, width. ValueError for others.
+        More than one only with history, along height or, if the input has one row, width. Raises ValueError for other
+        shapes.
         """
         height, width, channels = self.input.shape
         times = shape[-3] * shape[-2] // (height * width) if len(shape) == 3 else 0

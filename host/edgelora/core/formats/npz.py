@@ -89,12 +89,12 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, NDAr
 
 
 def _is_text(codes: NDArray[np.uint32]) -> bool:
-    """Whether all are valid code points; others make str(), or uses of it, fail."""
+    """Whether all are valid code points; str(), or code that uses the text, fails on others."""
     return not ((codes > 0x10FFFF) | (codes >= 0xD800) & (codes < 0xE000)).any()
 
 
 def _fill(file: IO[bytes], room: NDArray[np.uint8]) -> None:
-    """Reads exactly `size` bytes and the end of the file, which checks its CRC."""
+    """Fills `room` exactly and reads to the end of the file, which checks its CRC."""
     at = 0
     while part := file.read(BLOCK):
         if at + len(part) > len(room):

@@ -1,1 +1,1 @@
-"""Networks and adapters from other frameworks."""
+"""Imports networks and adapters from other frameworks."""

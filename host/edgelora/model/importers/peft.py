@@ -167,7 +167,7 @@ def _module(name: str, pair: dict[str, NDArray[np.float32]], config: dict[str, A
 
 
 def _scaling(name: str, rank: int, config: dict[str, Any]) -> float:
-    """alpha / r or alpha / sqrt(r)."""
+    """alpha / r, or alpha / sqrt(r) if rank-stabilized."""
     alpha = _setting(config, "lora_alpha", "alpha_pattern", name)
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
         raise PeftError(f"{CONFIG_FILE}: lora_alpha is {alpha!r}, must be a number")

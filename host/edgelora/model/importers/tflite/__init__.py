@@ -1,1 +1,1 @@
-"""INT8 `.tflite` files."""
+"""Imports, merges and writes INT8 `.tflite` files."""

@@ -30,7 +30,7 @@ Fields = Mapping[int, "Value | Fields"]
 
 
 def build(root: Fields, identifier: bytes) -> bytes:
-    """A file with this root table."""
+    """The bytes of a file with this root table."""
     out = bytearray(8)
     out[4:8] = identifier
     struct.pack_into("<I", out, 0, _table(out, root))

@@ -83,7 +83,7 @@ def bias_of(at: Builder, channels: int, type_field: int | None = None, place: in
 
 
 def _check_bias_scale(at: Builder) -> None:
-    """Raises if a FULLY_CONNECTED's bias scale isn't input * weights; the tolerance is TFLite Micro's."""
+    """With one weight scale, raises if the bias scale isn't input * weights, within TFLite Micro's tolerance."""
     if len(at.operator.inputs) < 3 or at.operator.inputs[2] < 0 or len(at.tensor(1).scale) != 1:
         return
     product = float(at.tensor(0).scale[0]) * float(at.tensor(1).scale[0])

@@ -76,7 +76,7 @@ def find_source(
         raise TfliteError(f"{name}: {error}") from error
     told = None if elm is None else unpack_model(elm)
     found = "another network"
-    with contextlib.suppress(TfliteError, FormatError):  # labels or a loss that are not for this network
+    with contextlib.suppress(TfliteError, FormatError):  # labels or a loss that don't fit this network
         set_loss(model, told.labels if told else (), told.loss if told else None, importer.ends_logistic)
         for made in _calibrated(model, told, x):
             packed = pack_model(made)

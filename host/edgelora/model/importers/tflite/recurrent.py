@@ -109,7 +109,7 @@ def _wide(at: Builder, bias: NDArray[np.int32], rank: int, memory: int, scale: f
     op = Op("svdf_time", held, 0, taps=np.ascontiguousarray(taps), bias=bias)
     _set_multiplier(op, 1, scale, times, grid_of(at.target)[0])
     at.emit(op, (1, 1, units))
-    if fused:  # without effect, or refused
+    if fused:  # has no effect, else `svdf` raises
         grid = at.model.tensors[op.output]
         at.fuse(op, grid, fused)
         op.mask_low = op.mask_high = False

@@ -175,7 +175,7 @@ class _Writer:
         """SAME or VALID, and the explicit padding before the operator: pairs for height and width, or none."""
         source, target = self._model.tensors[op.input].shape, self._model.tensors[op.output].shape
         for code, name in ((VALID, "valid"), (SAME, "same")):
-            with contextlib.suppress(ValueError):  # of a kernel that is larger than the input
+            with contextlib.suppress(ValueError):  # the kernel is larger than the input
                 at = layers.geometry(Layer("conv", op.kernel, op.stride, op.dilation, name), source)
                 if (at.output, (at.pad_h[0], at.pad_w[0])) == (target[:2], op.padding):
                     return code, ()
@@ -241,7 +241,7 @@ class _Writer:
         """SAME or VALID, for a TRANSPOSE_CONV."""
         source, target = (self._model.tensors[i].shape for i in (pad.input, op.output))
         for code, name in ((SAME, "same"), (VALID, "valid")):
-            with contextlib.suppress(ValueError):  # of a kernel that is larger than the output
+            with contextlib.suppress(ValueError):  # the kernel is larger than the output
                 at = layers.geometry(Layer("conv", op.kernel, pad.stride, (1, 1), name), target)
                 before = (op.kernel[0] - 1 - at.pad_h[0], op.kernel[1] - 1 - at.pad_w[0])
                 if (at.output, before, op.stride, op.dilation) == (source[:2], op.padding, (1, 1), (1, 1)):
