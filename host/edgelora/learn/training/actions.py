@@ -1,8 +1,8 @@
-"""What a board does by itself when it sees a class: a program for it, `main.py`, which it runs after each reset.
+"""Actions of a board for the classes that it predicts: writes its `main.py`, which runs after each reset.
 
-sensor -> pipeline -> network with an adapter of the store -> vote -> "nothing" if it is like no sample -> actions
+sensor -> pipeline -> network with an adapter of the store -> vote -> "nothing" if unlike all samples -> actions
 
-Whatever a person or a board has named comes into the program as a literal, and what may not be there is refused before.
+Names from a person or a board are checked and then written to the program as literals.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .recipe import inference
 from .streaming import Vote, signal_of
 
 MAIN_PATH, RULE_PATH = "/main.py", "/main.json"
-KEPT_PATH = "/main.old.py"  # a main.py that somebody else wrote
+KEPT_PATH = "/main.old.py"  # a copy of a main.py that EdgeLoRA did not write
 MADE_BY = '"""What this board does by itself when it sees a class. Made by EdgeLoRA'
 MOST_ACTIONS = 50
 MOST_TEXT = 200  # characters
@@ -41,7 +41,7 @@ BROKER = re.compile(r"([A-Za-z0-9.-]{1,100})(?::([0-9]{1,5}))?/(.{1,100})")
 
 @dataclass(frozen=True)
 class Act:
-    """One thing to do. label: of the class, or "nothing"; kind: of `KINDS`; target: a pin, a key, an address."""
+    """One action. label: of the class, or "nothing"; kind: of `KINDS`; target: a pin, a key, an address."""
 
     label: str
     kind: str
@@ -51,7 +51,7 @@ class Act:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of action. words: what it does; target, text: what these are called, "" for none; usual: a text."""
+    """A kind of action. words: its description; target, text: what these are called, "" if unused; usual: a text."""
 
     words: str
     target: str
@@ -122,13 +122,13 @@ KINDS: dict[str, Kind] = {
 
 
 def check_keys(acts: Sequence[Act], is_virtual: bool) -> None:
-    """InputError for keys on a virtual board: its emulator knows no keyboard, and the board is not reached any more."""
+    """InputError for keys on a virtual board: its emulator has no keyboard, and the board would become unreachable."""
     if is_virtual and any(act.kind == "key" for act in acts):
         raise InputError("a virtual board is no keyboard", remedy="take a real board, or another action")
 
 
 def parse_act(text: str) -> Act:
-    """Of `CLASS=KIND TARGET TEXT`, such as `wave=hold 15`. InputError for what is none."""
+    """Parses `CLASS=KIND TARGET TEXT`, such as `wave=hold 15`. InputError for other text."""
     label, sign, rest = text.partition("=")
     kind, _, rest = rest.strip().partition(" ")
     if not sign or kind not in KINDS:
@@ -143,7 +143,7 @@ def parse_act(text: str) -> Act:
 
 
 def checked_act(act: Act) -> Act:
-    """The same. InputError for one that can't be."""
+    """Returns the action unchanged. InputError if it is not possible."""
     if act.kind not in KINDS:
         raise InputError(f"no action {act.kind[:40]!r}", remedy=f"choose one of {', '.join(KINDS)}")
     KINDS[act.kind].call(act)
@@ -152,7 +152,7 @@ def checked_act(act: Act) -> Act:
 
 @dataclass(frozen=True)
 class Sense:
-    """Where a board's samples come from: a name as `Link.sense` takes it, or a module on the board with source()."""
+    """The source of a board's samples: a name as for `Link.sense`, or a module on the board with source()."""
 
     source: str = "mpu6050"
     pins: tuple[int, ...] = (4, 5)
@@ -160,7 +160,7 @@ class Sense:
 
 
 def _sensor(sense: Sense, front: str) -> tuple[list[str], str]:
-    """Imports, and the expression that makes the source. It may use `signal`."""
+    """The imports, and the expression that creates the source. The expression may use `signal`."""
     scales = ", scales=signal.scales" if front == "none" else ""
     pins = [int(pin) for pin in sense.pins]
     wanted = {"mpu6050": (2, 2), "lsm6ds3": (2, 2), "i2s": (3, 3), "adc": (1, 8)}.get(sense.source)
@@ -185,8 +185,8 @@ def _sensor(sense: Sense, front: str) -> tuple[list[str], str]:
 
 @dataclass(frozen=True)
 class Wish:
-    """What a board is to do. adapter: a name in its store, "" for the bare base; vote: what decides on a class;
-    nothing: whether a window that is like no sample is "nothing"."""
+    """The settings of a board's program. adapter: a name in its store, "" for the base alone; vote: decides on a class;
+    nothing: whether a window unlike all samples is "nothing"."""
 
     acts: tuple[Act, ...]
     sense: Sense = field(default_factory=Sense)
@@ -196,9 +196,9 @@ class Wish:
 
 
 def program(base: Base, path: str, ranks: bytes, labels: Sequence[str], wish: Wish, has_rule: bool) -> str:
-    """The text of `main.py`. path: of the base on the board; labels: of its classes, added ones too.
+    """The text of `main.py`. path: of the base on the board; labels: of its classes, including added ones.
 
-    InputError for actions of classes that are not there, or that can't be.
+    InputError for actions of unknown classes, and for impossible actions.
     """
     signal = signal_of(base)
     there = [*labels, *([NOTHING] if has_rule else [])]
@@ -252,15 +252,15 @@ def program(base: Base, path: str, ranks: bytes, labels: Sequence[str], wish: Wi
 
 
 def _ranks(base: Base, ranks: bytes) -> str:
-    """As short as it can be said."""
+    """Ranks as the shortest Python expression."""
     each = {rank for rank, op in zip(ranks, base.model.ops, strict=True) if op.is_matrix}
     return str(each.pop()) if len(each) == 1 else f"bytes({tuple(ranks)})".replace(",)", ")")
 
 
 @dataclass(frozen=True)
 class Acting:
-    """What a board was given. main: the program; rule: what `edgelora.known` reads, None without; shares: what the rule
-    does, None where it was not measured; kept: where a main.py that somebody else wrote is on the board now."""
+    """Files for a board. main: the program; rule: the file for `edgelora.known`, None without; shares: the rule's
+    effect, None if not measured; kept: the board's copy of a main.py that EdgeLoRA did not write."""
 
     main: str
     rule: str | None
@@ -269,9 +269,9 @@ class Acting:
 
 
 def acting_of(base: Base, path: str, adapter: bytes | None, data: Dataset | None, wish: Wish) -> Acting:
-    """The program of a board that has the base at this path, with an adapter's bytes; data: the person's samples.
+    """The program of a board that has the base at this path, with an adapter's bytes; data: the user's samples.
 
-    Without samples, or with too few of them, nothing is told apart from everything else: then there is no rule.
+    Without samples, or with too few, there is no rule to detect "nothing".
     """
     known = Known(base, adapter, data) if data is not None and wish.nothing else None
     rule, shares = (known.rule, known.shares) if known else (None, None)
@@ -283,7 +283,7 @@ def _main(base: Base, path: str, adapter: bytes | None, wish: Wish, has_rule: bo
 
 
 def labels_of(base: Base, adapter: bytes | None) -> list[str]:
-    """Names of all classes that a board tells apart with an adapter, in the device's order."""
+    """Names of all classes that a board distinguishes with an adapter, in the device's order."""
     names = dict(enumerate(base.model.labels))
     rows = unpack_adapter(adapter, base.model).classes if adapter else []
     names |= {row.number: row.name for row in rows if row.name}
@@ -291,11 +291,11 @@ def labels_of(base: Base, adapter: bytes | None) -> list[str]:
 
 
 def save_acting(link: Link, base: Base, data: Dataset | None, wish: Wish) -> Acting:
-    """Puts the program onto a board, whose next reset begins it. The base is put there if it is missing.
+    """Writes the program to a board, which runs it from its next reset on. Writes the base if it is missing.
 
-    A main.py that EdgeLoRA did not make is kept as KEPT_PATH.
+    Copies a main.py that EdgeLoRA did not write to KEPT_PATH.
 
-    InputError where its store has not the adapter, or for a wish that can't be.
+    InputError if the board's store lacks the adapter, or for impossible settings.
     """
     adapter = stored_adapter(link, base, wish.adapter) if wish.adapter else None
     if wish.adapter and adapter is None:
@@ -303,7 +303,7 @@ def save_acting(link: Link, base: Base, data: Dataset | None, wish: Wish) -> Act
             f"the board's store has no adapter {wish.adapter} for {base.name}",
             remedy="keep what was learned first, or see `edgelora store list`",
         )
-    made = acting_of(base, base.paths[1], adapter, data, wish)  # a wish that can't be changes nothing
+    made = acting_of(base, base.paths[1], adapter, data, wish)  # raises before anything is changed
     open_base(link, base, inference(adapter_ranks(base, adapter)))
     path = base_path(link, base)
     if path and path != base.paths[1]:
@@ -318,7 +318,7 @@ def save_acting(link: Link, base: Base, data: Dataset | None, wish: Wish) -> Act
 
 
 def _keep_own(link: Link) -> str | None:
-    """Copies a main.py that EdgeLoRA did not make, and says where to."""
+    """Copies a main.py that EdgeLoRA did not write; returns the copy's path."""
     there = link.get(MAIN_PATH) if link.size(MAIN_PATH) else b""
     if not there or there.startswith(MADE_BY.encode()):
         return None

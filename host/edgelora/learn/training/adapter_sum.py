@@ -1,4 +1,4 @@
-"""Adapters added up, each times a weight, by the core's own arithmetic (SPEC.md, section 3)."""
+"""Weighted sums of adapters, by the core's own arithmetic (SPEC.md, section 3)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MOST_WEIGHT = 32767 / WEIGHT_ONE
 
 @dataclass(frozen=True)
 class BlendedLayer:
-    """A layer of a sum. adds: all have one A, so B's were added; else ranks. error: what rounding B changes of the
-    weighted sum of branches, relative, root of squares over the weights that they stand for."""
+    """A layer of a sum. adds: all adapters have the same A, so B's were added; else ranks add up. error: the rounding
+    error of B in the weights that the sum of branches stands for, relative Frobenius norm."""
 
     op: int
     rank: int
@@ -31,7 +31,7 @@ class BlendedLayer:
 
 @dataclass(frozen=True)
 class Blend:
-    """The sum as `.ela` bytes, and its layers. a_stored: its A is in the file, as no one seed gives it."""
+    """The sum as `.ela` bytes, and its layers. a_stored: A is in the file, as no single seed generates it."""
 
     ela: bytes
     a_stored: bool
@@ -39,11 +39,11 @@ class Blend:
 
 
 def blend(base: Base, adapters: Sequence[bytes], weights: Sequence[float] | None = None, fine: bool = True) -> Blend:
-    """The sum of `.ela` files for this base, each times its weight; without weights, their mean.
+    """The weighted sum of `.ela` files for this base; without weights, their mean.
 
-    fine: B as fine as int8 holds it, for inference; else in the steps of the finest adapter, which training moves by.
+    fine: B has the finest steps that int8 allows, for inference; else the finest adapter's, for further training.
 
-    Raises InputError for weights, and TwinError for adapters, that can't be added up.
+    Raises InputError for invalid weights, and TwinError for adapters that can't be added.
     """
     shares = [1 / max(len(adapters), 1)] * len(adapters) if weights is None else list(weights)
     if len(shares) != len(adapters):

@@ -1,6 +1,6 @@
-"""Scores that tell faults from normal windows: by a base, by an adapter, and by two baselines without a network.
+"""Scores to detect faults: by a base, by an adapter, and by two baselines without a network.
 
-The baselines know the same normal windows. `z_score`: the mean square of values in standard deviations;
+The baselines use the same normal windows. `z_score`: the mean square of values in standard deviations;
 `mahalanobis`: the Mahalanobis distance, in floats.
 """
 
@@ -33,7 +33,7 @@ def scores_by_method(
 def _baselines(
     watch: Watch, normal: Normal, tested: NDArray[np.int16], faulty: NDArray[np.int16]
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Scores of windows without a network, by all that calibrates one."""
+    """Scores of windows without a network, from all windows that a network calibrates on."""
 
     def rows(values: NDArray[np.int16]) -> NDArray[np.float64]:
         return watch.inputs(values) / STEPS

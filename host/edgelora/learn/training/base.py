@@ -1,4 +1,4 @@
-"""A base network as the host holds it, with its adapters and its data."""
+"""A base network on the host, with its adapters and data."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class WorkflowError(EdgeloraError, RuntimeError):
 
 @dataclass(frozen=True)
 class Base:
-    """A base network as the host holds it: the `.elm` bytes, what they say, and its short file name."""
+    """A base network on the host: the `.elm` bytes, the model they hold, and its short file name."""
 
     name: str
     elm: bytes
@@ -54,13 +54,13 @@ class Base:
 
     @property
     def paths(self) -> tuple[str, str]:
-        """Where a board may have it: in ROMFS, or in its filesystem."""
+        """Possible paths of the base on a board: in ROMFS, or in its filesystem."""
         return f"/rom/{self.name}", f"/{self.name}"
 
     def renamed(self, name: str, labels: Sequence[str]) -> Base:
-        """The same network under another name, its first outputs called so: to teach it other classes than its own.
+        """The same network with another name and labels for its first outputs, to train it on other classes.
 
-        Outputs behind them keep their names, in brackets. InputError if there are more labels than outputs.
+        The other outputs keep their names, in brackets. InputError if there are more labels than outputs.
         """
         if not 2 <= len(labels) <= self.model.classes or len(set(labels)) < len(labels):
             raise InputError(
@@ -72,13 +72,13 @@ class Base:
         return Base(name, pack_model(model, name), model)
 
     def numbered(self, part: Dataset) -> Dataset:
-        """The same data with this network's own numbers for classes that it names."""
+        """The same data, with this network's numbers for the classes that it has by name."""
         named = len(self.model.labels) == self.model.classes and not self.model.learns_values
         names = self.model.labels if named else []
         return by_name(part, names, self.name)
 
     def inputs(self, part: Dataset) -> NDArray[np.int8]:
-        """Windows quantized to this network's input, [N, ...]. WorkflowError when they are of another shape."""
+        """Windows quantized to this network's input, [N, ...]. WorkflowError if their shape differs."""
         return self._inputs(part, self._frames(part))
 
     def _frames(self, part: Dataset) -> int:
@@ -90,8 +90,8 @@ class Base:
     def samples(self, part: Dataset) -> Samples:
         """Windows quantized to this network's input, classes by name where both have names (`datasets.by_name`).
 
-        The target of a network that learns values is its own input, the last frame of a window. ValueError when they
-        do not fit it.
+        The target of a network that learns values is its own input, the last frame of a window. ValueError if data do
+        not fit the network.
         """
         part = self.numbered(part)
         targets: NDArray[Any] = part.y
@@ -134,14 +134,14 @@ def load_base(path: Path) -> Base:
 
 
 def load_adapter(path: Path, base: Base) -> bytes:
-    """Reads an `.ela` file and checks that it is one for this base."""
+    """Reads an `.ela` file and checks that it is for this base."""
     adapter = path.read_bytes()
     unpack_adapter(adapter, base.model, formats_elm.base_id(base.elm), path.name)
     return adapter
 
 
 def adapter_ranks(base: Base, adapter: bytes | None) -> bytes:
-    """The rank of every op in an adapter, for a session to infer with it; all 0 without one."""
+    """The rank of every op in an adapter, for a session that infers with it; all 0 without an adapter."""
     count = len(base.model.ops)
     return unpack_adapter(adapter, base.model).ranks(count) if adapter else bytes(count)
 
@@ -156,7 +156,7 @@ NAMED: dict[str, Callable[[str], Any]] = {"har": _har, "kws": load_kws}  # with 
 
 
 def is_named(spec: str) -> bool:
-    """Whether this is data by name, `har:SUBJECT` or `kws:VOICE`, and no file."""
+    """Whether this names data, `har:SUBJECT` or `kws:VOICE`, rather than a file."""
     kind, colon, _ = spec.partition(":")
     return bool(colon) and kind in NAMED
 
@@ -175,7 +175,7 @@ def _named(spec: str) -> Any:
 
 
 def load_parts(spec: str, test: str | None) -> Parts:
-    """What trains and what tests: the parts of data by name, two files, or one that is split."""
+    """The training and test data: the parts of data by name, two files, or one file that is split."""
     if test:
         return dataset.parts(load_part(spec, "train"), load_part(test, "test"), f"the test samples of {test}")
     if is_named(spec):
@@ -185,12 +185,12 @@ def load_parts(spec: str, test: str | None) -> Parts:
 
 
 def pretrained_har(subject: int, seed: int, progress: Progress = no_progress, cache: Path = CACHE) -> FloatNet:
-    """The base pretrained without `subject`: from the cache if it was made before."""
+    """The base pretrained without `subject`, from the cache if it is there."""
     return pretrained(f"har-{subject}", lambda: load_har(subject).pretrain, seed, progress, cache)
 
 
 def pretrained_kws(seed: int, progress: Progress = no_progress, cache: Path = CACHE) -> FloatNet:
-    """The base pretrained on all voices but those in `keywords.VOICES`: from the cache if it was made before."""
+    """The base pretrained on all voices but those in `keywords.VOICES`, from the cache if it is there."""
     name = f"kws-{part_key(PRETRAINING, 'pretrain')}"
     return pretrained(name, lambda: keywords.spoken(PRETRAINING, "pretrain"), seed, progress, cache)
 
@@ -198,7 +198,7 @@ def pretrained_kws(seed: int, progress: Progress = no_progress, cache: Path = CA
 def pretrained(
     name: str, load: Callable[[], Dataset], seed: int, progress: Progress = no_progress, cache: Path = CACHE
 ) -> FloatNet:
-    """A base of data that have this name in the cache: from there if it was made before."""
+    """A base pretrained on data of this name, from the cache if it is there."""
     path = cache / f"{name}-{seed}-{PRETRAINING_VERSION}.npz"
     if not path.exists():
         save_net(pretraining.pretrain(load(), seed, progress=progress), path)

@@ -23,9 +23,9 @@ from .samples import Samples
 class BoardLearner:
     """A board behind a link.
 
-    ranks: to infer with an adapter of these; None: to train by the recipe. frames: of a sample. settings: of its
-    session. train_us: microseconds for `trained` samples; last_us, last_loss: of the last call; infer_us: a window's
-    share of the last prediction.
+    ranks: of the adapter to infer with; None: to train by the recipe. frames: per sample. settings: of its session.
+    train_us: microseconds for `trained` samples; last_us, last_loss: of the last call; infer_us: microseconds per
+    window of the last prediction.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class BoardLearner:
         return rows
 
     def answers(self, samples: Samples) -> NDArray[Any]:
-        """What the board says of each sample, as `measure.answers` has it of the twin."""
+        """The board's answer for each sample, as `metrics.answers` returns the twin's."""
         if self.base.model.learns_values:
             return errors(self.base, self.outputs(samples.x), samples)
         return self.predict(samples.x)
@@ -119,14 +119,14 @@ class BoardLearner:
 
 
 def base_path(link: Link, base: Base) -> str | None:
-    """Where the board has the base; None if it doesn't."""
+    """The path of the base on the board; None if the board lacks it."""
     return next((path for path in base.paths if link.holds(path, base.elm)), None)
 
 
 def open_base(link: Link, base: Base, settings: Settings, frames: int = 1) -> ModelInfo:
-    """Opens the base on the board, from ROMFS if it is there, else from its filesystem, where it is put if missing.
+    """Opens the base on the board, from ROMFS or its filesystem; writes it to the filesystem if it is missing.
 
-    frames: of a sample.
+    frames: per sample.
     """
     path = base_path(link, base)
     if path is None:
@@ -141,6 +141,6 @@ def open_base(link: Link, base: Base, settings: Settings, frames: int = 1) -> Mo
 
 
 def _training(base: Base, recipe: Recipe) -> Settings:
-    """Of a recipe, with outputs computed again so that it fits its RAM."""
+    """The settings of a recipe, with outputs recomputed so that training fits the recipe's RAM."""
     recompute = choose_recompute(base.elm, recipe, recipe.ram) if recipe.ram else None
     return recipe.settings(recipe.ranks(base.model), recompute)

@@ -1,7 +1,7 @@
-"""A training run that the board does by itself: its own order of samples, pace, budgets and checkpoints.
+"""A training run that the board drives: with its own order of samples, pace, budgets and checkpoints.
 
-The host puts the samples there as a file, prepares the run and lets it go on, a fraction of a second at a time. When
-the host goes away in between, nothing is lost: the run is resumed from the board's store.
+The host writes the samples to a file on the board, prepares the run and continues it for a fraction of a second at a
+time. If the host disconnects, nothing is lost: the run resumes from the board's store.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from .early_stopping import Course, Outcome, Score
 from .metrics import Measure
 from .samples import MicroBatch
 
-NAME = "personal"  # of the run, and in the end of the adapter in the board's store,
-KEPT_NAME = NAME + ".new"  # if it is better than what was there; else it has this one
-GO_MS = 200  # of the board's time for each request: how long Ctrl-C may take
+NAME = "personal"  # of the run and, at its end, of the adapter in the board's store
+KEPT_NAME = NAME + ".new"  # of the new adapter, unless it is better than the one in the store
+GO_MS = 200  # the board's time for each request, and so the longest delay of Ctrl-C
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How the board works: its clock, milliseconds of sleep after an update, budgets until it suspends, and commits.
+    """A board's pace: its clock, milliseconds of sleep after an update, budgets until it suspends, and commits.
 
-    commit_every: updates from one write to flash to the next; after a power cut as many are repeated at most.
+    commit_every: updates between writes to flash; after a power cut, at most as many are repeated.
     """
 
     clock_hz: int | None = None
@@ -62,7 +62,7 @@ class Pace:
 
 
 class UpdateLog(Protocol):
-    """What records each update of a run: `metrics.Metrics` writes a file."""
+    """Records each update of a run: `report.metrics.Metrics` writes a file."""
 
     def update(
         self,
@@ -77,7 +77,7 @@ class UpdateLog(Protocol):
 
 
 class NoLog:
-    """A log that keeps nothing."""
+    """A log that discards updates."""
 
     def update(self, *_: Any, **__: Any) -> None:
         pass
@@ -85,13 +85,13 @@ class NoLog:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a board's run goes, whom it tells, and who may stop it: all that its result does not depend on.
+    """Options of a board's run that don't change the adapter: callbacks, pace, resuming and use of the adapter.
 
-    note: takes what the board remarks, such as a checkpoint that a power cut spoiled. tested: is called, from the
-    twin's thread, with how right the test samples are after each epoch. stop: whether a run by the board itself is to
-    be suspended, as by Ctrl-C. resume: from the board's checkpoint. pace: of a run by the board itself. force: the
-    board infers with the adapter even if it is not better. ask: has the board, with what is in use, say what the test
-    samples are; without, it gets these as they are.
+    note: gets the board's notices, such as a checkpoint that a power cut damaged. tested: is called, from the twin's
+    thread, with the measure of the test samples after each epoch. stop: returns whether to suspend a run that the board
+    drives, as Ctrl-C does. resume: from the board's checkpoint. pace: of a run that the board drives. force: the board
+    infers with the adapter even if it is not better. ask: returns the board's answers for the test samples, with the
+    adapter in use; by default these samples are sent to the board.
     """
 
     metrics: UpdateLog = NoLog()
@@ -105,7 +105,7 @@ class RunOptions:
     ask: Callable[[], NDArray[Any]] | None = None
 
     def log(self, done: int, batch: MicroBatch, loss: float, us: int, watts: float | None) -> None:
-        """An update, number `done` from 1: its mean loss, nats, the board's microseconds, and its power."""
+        """Logs update number `done`, from 1: its mean loss, nats, the board's microseconds, and its power."""
         joules = None if watts is None else us * 1e-6 * watts
         self.metrics.update(done, batch.epoch + 1, loss, batch.learning_rate, len(batch.picked), us, joules)
 
@@ -113,7 +113,7 @@ class RunOptions:
 class Suspended(EdgeloraError, RuntimeError):
     """The run was suspended before its end, because its budget is used up or somebody pressed Ctrl-C.
 
-    The board has everything that is needed to go on.
+    The board has everything that it needs to resume the run.
     """
 
     def __init__(self, reply: RunReply, updates: int, interrupted: bool) -> None:
@@ -124,9 +124,9 @@ class Suspended(EdgeloraError, RuntimeError):
 
 @dataclass(frozen=True)
 class BoardTraining:
-    """What such a run tells: losses in nats, one an update and one an epoch; where it ended; a sample's microseconds.
+    """The record of such a run: losses in nats, per update and per epoch; its end; microseconds per sample.
 
-    The latter is None, and losses have only the last updates, if a resumed run had less or nothing left to learn.
+    After a resume, losses are of the remaining updates only; microseconds are None if nothing was left to train.
     """
 
     losses: list[float]
@@ -136,7 +136,7 @@ class BoardTraining:
 
     @property
     def outcome(self) -> Outcome:
-        """Of a run that samples were held out from."""
+        """The outcome of a run with held-out samples."""
         before, kept = (Score(right, -loss) for right, loss in (self.end.before, self.end.best))
         return Outcome(self.end.judged - 1, self.end.best_epoch, before, kept)
 
@@ -144,9 +144,9 @@ class BoardTraining:
 def train_on_board(
     link: Link, base: Base, course: Course, profile: BoardProfile | None, options: RunOptions
 ) -> BoardTraining:
-    """Runs a course on a board whose model is open for it. `Suspended` if it does not come to the end.
+    """Runs a course on a board whose model is open for it. Raises `Suspended` if the run stops before its end.
 
-    By the samples held out the board keeps the best adapter; without any it keeps the last.
+    The board keeps the adapter with the best score on the held-out samples; without any, the last one.
     """
     recipe, held, pace = course.recipe, course.held, options.pace
     if pace.clock_hz and profile and profile.clock_hz is None:
@@ -191,7 +191,7 @@ def train_on_board(
 
 
 class _Record:
-    """Losses of single samples, gathered into updates and epochs."""
+    """Losses of single samples, grouped by update and epoch."""
 
     def __init__(self, course: Course, start: int, watts: float | None, options: RunOptions) -> None:
         samples, recipe = course.samples, course.recipe
@@ -230,7 +230,7 @@ class _Record:
 
 
 def left_in_store(link: Link, end: RunReply) -> bytes:
-    """The adapter that a run by the board itself has kept; it is at ADAPTER_PATH then, too."""
+    """The adapter that a board's own run kept; writes it to ADAPTER_PATH, too."""
     adapter = link.store_get(KEPT_NAME if end.better is False else NAME)
     if end.crc != zlib.crc32(adapter):
         raise WorkflowError("the adapter in the board's store is not the one that it trained: train again")
@@ -239,7 +239,7 @@ def left_in_store(link: Link, end: RunReply) -> bytes:
 
 
 def settle_store(link: Link, end: RunReply, adapter: bytes, previous: bytes | None, activated: bool) -> None:
-    """The run's name in the store is the adapter's, if that is activated, else that of what was there before."""
+    """Stores the adapter under the run's name, if it is activated; else restores the previous one."""
     if activated and end.better is False:
         link.store_put(NAME, adapter)
         link.store_remove(KEPT_NAME)
@@ -252,7 +252,7 @@ def settle_store(link: Link, end: RunReply, adapter: bytes, previous: bytes | No
 
 @contextlib.contextmanager
 def _interrupts_noted() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C is noted, so that the board can be told; a second one is as ever."""
+    """Records a Ctrl-C, so that the run can be suspended; a second one interrupts as usual."""
     noted: list[int] = []
 
     def note(number: int, _frame: object) -> None:

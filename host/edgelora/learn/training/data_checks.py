@@ -1,4 +1,4 @@
-"""What to know of samples, and of what a network makes of them, before its figures are trusted."""
+"""Warnings about samples and a network's outputs, to read before trusting its figures."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from edgelora.core.twin.session import Session
 from .base import Base, adapter_ranks
 from .samples import Clipping, Samples
 
-CLIPPED_FROM = 0.01  # share of input values beyond the base's range that is told
-SATURATED_FROM = 0.1  # share of samples with an output at an end of its grid that is told
-FEW_TEST_SAMPLES = 20  # the interval of an accuracy on fewer is wider than 20 points to either side
+CLIPPED_FROM = 0.01  # share of input values beyond the base's range from which a note warns
+SATURATED_FROM = 0.1  # share of samples with an output at an end of its grid from which a note warns
+FEW_TEST_SAMPLES = 20  # with fewer, the confidence interval of an accuracy is wider than 20 points to either side
 G = 9.80665  # m/s2
 
 
 @dataclass(frozen=True)
 class Remarks:
-    """Shares of 1. clipped: of input values beyond the input's range; saturated: see `saturated`. notes: in words."""
+    """Shares, 0 to 1. clipped: of input values beyond the input's range; saturated: see `saturated`. notes: texts."""
 
     clipped: float
     saturated: float
@@ -27,7 +27,7 @@ class Remarks:
 
 
 def remarks(base: Base, adapter: bytes | None, test: Samples, trained: Samples | None = None) -> Remarks:
-    """Of what was trained, if it was, and of the test samples, which a network with this adapter answers."""
+    """Remarks on the training samples, if any, and on the test samples and their outputs with this adapter."""
     judged, what = (test, "test") if trained is None else (trained, "training")
     share = saturated(base, adapter, test)
     notes = [_too_few(base, test), _clipped(base, judged, what), _beyond(base, judged, what), _saturated(share)]
@@ -38,14 +38,14 @@ def remarks(base: Base, adapter: bytes | None, test: Samples, trained: Samples |
 
 
 def saturated(base: Base, adapter: bytes | None, test: Samples) -> float:
-    """The share of samples whose largest logit is at an end of its grid, by the host twin: it can't grow further there.
+    """The share of samples whose largest logit is at an end of its grid and so can't grow further, by the host twin.
 
-    Smaller ones at the lower end are as good as any: quantizing leaves what a softmax doesn't hear out of the grid.
+    Smaller logits at the lower end don't count: quantization leaves values out of the grid that a softmax ignores.
     """
     model = base.model
     if model.learns_values:
         return 0.0
-    floor = -127 - model.ops[model.loss_index - 1].mask_low  # where an activation function ends is no end of the grid
+    floor = -127 - model.ops[model.loss_index - 1].mask_low  # a bound of an activation function is no end of the grid
     session = Session(base.elm, adapter_ranks(base, adapter), "infer", 1, frames=test.frames)
     session.use(adapter)
     count = 0

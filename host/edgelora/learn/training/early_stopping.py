@@ -1,16 +1,16 @@
-"""Never worse: samples that are held out of training, which say when an adapter was best and whether it helps.
+"""Early stopping: held-out samples choose the best epoch and decide whether the adapter helps.
 
     training samples --+-- learn -------> an adapter after each epoch --+
                        |                                                v
-                       +-- held out ----> judged on the board, beside what was in use before
+                       +-- held out ----> scored on the board, and compared with what was in use
                                                  |
-                              better: both parts are learned, from there on, for a few short steps
-                                      (by a board that the host drives)
+                              better: it trains on both parts for a few more epochs with small steps
+                                      (only if the host drives the board)
 
-The last one in `HELD_OUT` of each class is held out: neighbours in time, as windows of a recording overlap. The adapter
-with the least loss is kept. It is in use afterwards only if it is more often right than what was in use before, or as
-often with less loss. Of few samples each third in turn is held out from a short run of its own, and what these runs
-say of it judges the adapter of all.
+The last 1 / `HELD_OUT` of each class is held out: neighbours in time, as windows of a recording overlap. The adapter
+with the least loss is kept. The board uses it only if it is correct for more samples than what was in use before, or
+for as many with less loss. Small data sets use cross-validation: each third is held out from a short run, and the
+scores of these runs decide on the adapter of all samples.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from .recipe import CAUTION, Recipe
 from .samples import MicroBatch, Samples, schedule
 
 _training = device.module("training")
-LEAST_JUDGED: int = _training.LEAST_JUDGED  # samples held out, of two classes or more: fewer judge nothing
+LEAST_JUDGED: int = _training.LEAST_JUDGED  # held-out samples, of two classes or more, needed for a score
 FINISHING_EPOCHS = 3
-FOLDS = 3  # parts of few samples, each held out from a run of its own
+FOLDS = 3  # of cross-validation with few samples
 
 
 class Verdict(StrEnum):
-    """What the samples held out say of an adapter.
+    """The result of validating an adapter on the held-out samples.
 
-    CAUTIOUS: too few samples to hold any out, so a board alone trained with short steps. SINGLE_CLASS: all samples
-    are of one class, and the adapter may have forgotten the others. WORSE: whatever the samples held out say, it names
-    fewer of the test samples right or, of values, has a larger error on them. DIFFERS: the host twin made another
-    adapter of the same samples, so nothing that board or host say of it can be relied on.
+    CAUTIOUS: too few samples to hold any out, so a board's own run took small steps. SINGLE_CLASS: all samples are of
+    one class, and the adapter may have forgotten the others. WORSE: its accuracy on the test samples fell or, for
+    values, its error rose, whatever the held-out samples say. DIFFERS: the host twin made another adapter from the same
+    samples, so no figure of board or host is reliable.
     """
 
     BETTER = "better"
@@ -53,7 +53,7 @@ class Verdict(StrEnum):
 
     @property
     def is_for_use(self) -> bool:
-        """Whether the board infers with the adapter, unless somebody decides otherwise."""
+        """Whether the board infers with the adapter, unless the user decides otherwise."""
         return self in (Verdict.BETTER, Verdict.CAUTIOUS)
 
 
@@ -61,7 +61,7 @@ class Verdict(StrEnum):
 class Score:
     """How an adapter does on held-out samples: how many are correct, and minus the sum of losses, in 1/4096 nat.
 
-    The larger the better, in this order, beside what was in use before; among epochs the least loss counts.
+    Scores compare with those of what was in use before in this order, larger is better; epochs compare by loss.
     """
 
     right: int
@@ -69,7 +69,7 @@ class Score:
 
     @classmethod
     def of(cls, samples: Samples, predicted: NDArray[Any], losses: NDArray[Any]) -> Score:
-        """Of classes and losses [N]. Where samples have targets, only losses count."""
+        """The score of predicted classes and losses [N]. If samples have targets, only losses count."""
         right = int(np.sum(predicted == samples.y)) if samples.given_targets is None else 0
         return cls(right, -int(np.sum(losses, dtype=np.int64)))
 
@@ -77,7 +77,7 @@ class Score:
         return Score(self.right + other.right, self.minus_loss + other.minus_loss)
 
     def milder(self, other: Score) -> bool:
-        """Whether it comes before another of the same run: losses tell early of overfitting."""
+        """Whether it is better than another epoch's of the same run: loss shows overfitting early."""
         return bool(_training.milder(*self.pair, *other.pair))
 
     def __gt__(self, other: Score) -> bool:
@@ -85,27 +85,27 @@ class Score:
 
     @property
     def pair(self) -> tuple[int, int]:
-        """As boards have it: how many are correct, and the sum of losses."""
+        """The score as boards store it: how many are correct, and the sum of losses."""
         return self.right, -self.minus_loss
 
 
 class Judge(Protocol):
-    """A learner that can be judged, and can keep an adapter."""
+    """A learner that can score samples and keep an adapter."""
 
     def judge(self, samples: Samples) -> Score:
-        """By what infers now: the training adapter, unless another one is in use."""
+        """Scores what infers now: the training adapter, unless another one is in use."""
         ...
 
     def keep(self) -> None:
-        """Saves the training adapter as it is, instead of what was kept before."""
+        """Keeps the current training adapter, instead of the one kept before."""
         ...
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a guard found: how many epochs were judged, which was best (from 0); how that and what was before did.
+    """A guard's result: the number of scored epochs, the best epoch (from 0), the scores of before and of the kept one.
 
-    None of the epochs is judged where few samples were, in turn, held out from runs of their own.
+    epochs is 0 after cross-validation.
     """
 
     epochs: int
@@ -120,7 +120,7 @@ class Outcome:
 
 @dataclass
 class Guard:
-    """Watches a run. before: of what was in use before; by_epoch: of each epoch; best: the kept one's number."""
+    """Scores a run's epochs. before: score of what was in use before; by_epoch: of each epoch; best: the kept epoch."""
 
     held: Samples
     epochs: int
@@ -129,7 +129,7 @@ class Guard:
     best: int = 0
 
     def epoch_ended(self, learner: Judge) -> None:
-        """Judges, and keeps what is best."""
+        """Scores the epoch, and keeps its adapter if it is the best."""
         now = learner.judge(self.held)
         if not self.by_epoch or now.milder(self.by_epoch[self.best]):
             self.best = len(self.by_epoch)
@@ -138,11 +138,11 @@ class Guard:
 
     @property
     def enough(self) -> bool:
-        """Whether it is time to stop."""
+        """Whether to stop the run early."""
         return bool(_training.is_enough(len(self.by_epoch) - 1 - self.best, self.epochs))
 
     def finishing(self) -> Guard:
-        """For the end of a run, which learns from the samples held out too: what is worse on them is not kept."""
+        """A guard for the final epochs, which train on held-out samples too; keeps no adapter with a worse score."""
         best = self.by_epoch[self.best]
         return Guard(self.held, FINISHING_EPOCHS, best, [best])
 
@@ -158,9 +158,9 @@ class Guard:
 
 @dataclass(frozen=True)
 class Course:
-    """What a run learns from, what judges it (None: nothing can) and its recipe, fitted to the samples.
+    """A run's training samples, its held-out ones (None: too few) and its recipe, fitted to the samples.
 
-    everything: both parts, in their order.
+    everything: both parts, in their original order.
     """
 
     samples: Samples
@@ -170,20 +170,20 @@ class Course:
 
     @cached_property
     def updates(self) -> list[MicroBatch]:
-        """Of the run, but for its end."""
+        """The run's updates, without its final epochs."""
         return schedule(self.samples, self.recipe)
 
     @property
     def finishing(self) -> Recipe:
-        """Of a run's end."""
+        """The recipe of a run's final epochs."""
         rate = max(1, self.recipe.initial_rate // 2)
         return replace(self.recipe, epochs=FINISHING_EPOCHS, learning_rate=rate)
 
     @property
     def folds(self) -> list[tuple[Samples, Samples]]:
-        """Few samples as parts to learn from and to judge by, each sample in one of the latter; none if others judge.
+        """(training, held-out) parts for cross-validation with few samples; none with `held` or in a board's own run.
 
-        A class's samples go to the parts in turn. A board that trains by itself has no time for several runs.
+        A class's samples go to the folds in turn. A board that drives its run has no time for several runs.
         """
         if self.held or self.recipe.on_board or _is_one_sided(self.samples):
             return []
@@ -196,7 +196,7 @@ class Course:
         return [(self.samples.part(turn != i), self.samples.part(turn == i)) for i in range(int(turn.max()) + 1)]
 
     def guard(self, learner: Judge) -> Guard | None:
-        """For a learner that infers with what was in use before."""
+        """A guard for a learner that infers with what was in use before."""
         return Guard(self.held, self.recipe.epochs, learner.judge(self.held)) if self.held else None
 
     def verdict(self, guard: Guard | Outcome | None) -> Verdict:
@@ -206,7 +206,7 @@ class Course:
 
     @property
     def said(self) -> str:
-        """In a sentence, what was held out, or why nothing was."""
+        """A sentence that says what was held out, or why nothing was."""
         if self.held:
             return f"{len(self.held)} of the samples were held out from training, and judged it before any were learned"
         if _is_one_sided(self.samples):
@@ -222,7 +222,7 @@ class Course:
 
 
 def prepared(samples: Samples, recipe: Recipe) -> Course:
-    """Holds samples out, if there are enough to judge by, and fits the recipe to the others."""
+    """Holds samples out, if there are enough to validate, and fits the recipe to the others."""
     held = held_out(samples.y)
     classes = samples.given_targets is not None or len(np.unique(samples.y[held])) > 1
     if held.sum() < LEAST_JUDGED or not classes:

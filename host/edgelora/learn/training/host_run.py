@@ -1,8 +1,8 @@
 """`edgelora train-adapter`: an adapter trained on the host, by the bit-exact twin.
 
-It is trained as a board would train it, to the same bytes, or with what a board has no room for: quantization-aware
-(`qat`). With several tries, each is trained without a part of the samples and judged on that part; the best one's
-settings then train on all of them. Test data choose nothing.
+It trains as a board would, to the same bytes, or quantization-aware (`qat`), for which a board has no room. With
+several tries, each holds out a part of the samples and is validated on it; the best try's settings then train on all
+samples. Test data choose nothing.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from .recipe import LIMITS, Recipe
 from .samples import Samples
 from .twin_learner import TwinLearner
 
-RATE_FACTORS = (1.0, 0.5, 2.0)  # of the recipe's rate, in turn, unless it is given
-Trainer = Callable[[bytes, Samples, Recipe, Progress], Run]  # of a `.elm`; module-level, for other processes
+RATE_FACTORS = (1.0, 0.5, 2.0)  # of the recipe's rate, in turn, unless the rate is given
+Trainer = Callable[[bytes, Samples, Recipe, Progress], Run]  # trains a `.elm`; module-level, for other processes
 
 
 @dataclass(frozen=True)
 class Try:
-    """Settings tried, and the accuracy (share of 1) or the error on samples that they weren't trained on."""
+    """Settings tried, and the validation accuracy (0 to 1) or error."""
 
     seed: int
     learning_rate: int
@@ -43,7 +43,7 @@ class Try:
 
     @property
     def merit(self) -> float:
-        """The larger the better."""
+        """Larger is better."""
         return self.validation_accuracy if self.validation_accuracy is not None else -(self.validation_error or 0.0)
 
 
@@ -63,7 +63,7 @@ class Trained:
 
 
 def as_board(elm: bytes, samples: Samples, recipe: Recipe, progress: Progress = no_progress) -> Run:
-    """A board's own training of the same samples."""
+    """Trains on the samples as a board does."""
     course = prepared(samples, recipe)
     learner = TwinLearner(elm, recipe.ranks(unpack_model(elm)), course.recipe, samples.frames)
     if recipe.on_board:
@@ -86,7 +86,7 @@ def train_adapter(
     progress: Progress = no_progress,
     trainer: Trainer = as_board,
 ) -> Trained:
-    """Trains by the recipe or, of several `tries` with other seeds and a board's rates, by the best one's."""
+    """Trains by the recipe; with several `tries`, by the best of its `variants`: other seeds and, as boards, rates."""
     if tries < 1:
         raise InputError(f"{tries} tries: give 1 or more")
     tried: list[Try] = []
@@ -105,7 +105,7 @@ def train_adapter(
 
 
 def variants(recipe: Recipe, count: int, factors: Sequence[float] = RATE_FACTORS) -> list[Recipe]:
-    """The recipe and others: seeds counting on, the rate also times these factors in turn unless it is given."""
+    """The recipe and variants: seeds count up, the rate is multiplied by these factors in turn unless it is given."""
     low, high = LIMITS["learning_rate"]
     factors = factors if recipe.learning_rate is None else (1.0,)
     seeds = LIMITS["seed"][1] + 1
@@ -120,9 +120,9 @@ def variants(recipe: Recipe, count: int, factors: Sequence[float] = RATE_FACTORS
 
 
 def split(samples: Samples) -> tuple[Samples, Samples]:
-    """Samples to train on, and the last of each class, one in `HELD_OUT`, to judge by.
+    """(training, validation) samples; the latter are the last 1 / `HELD_OUT` of each class.
 
-    Raises WorkflowError if no class has as many.
+    Raises WorkflowError if no class has `HELD_OUT` samples.
     """
     held = held_out(samples.y)
     if not held.any():
@@ -133,7 +133,7 @@ def split(samples: Samples) -> tuple[Samples, Samples]:
 def _try_all(
     base: Base, samples: Samples, recipes: Sequence[Recipe], trainer: Trainer, progress: Progress
 ) -> list[Try]:
-    """Every recipe's validation, in parallel."""
+    """Validates every recipe, in parallel."""
     kept, held = split(samples)
     tried: list[Try] = []
     for one in in_parallel(_try, [(base, kept, held, recipe, trainer) for recipe in recipes]):
