@@ -1,4 +1,4 @@
-// What differs from MicroPython's own MPS2 boards: the serial port's address, and an FPU.
+// Differences from MicroPython's MPS2 boards: the serial port's address and an FPU.
 // SPDX-License-Identifier: MIT
 
 #include <stddef.h>
@@ -16,7 +16,7 @@ static volatile uint32_t *const COPROCESSORS = (volatile uint32_t *)0xE000ED88;
 enum { OUTPUT_FULL = 1, INPUT_FULL = 2, BOTH_ON = 3 };
 
 void uart_init(void) {
-    *COPROCESSORS |= 0xFu << 20; // the FPU
+    *COPROCESSORS |= 0xFu << 20; // enable the FPU
     UART->divider = 16;
     UART->control = BOTH_ON;
 }

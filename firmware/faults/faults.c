@@ -1,5 +1,5 @@
 // The module `faults`: makes the n-th allocation, flash operation or jump of the bytecode fail. For
-// tests alone.
+// tests only.
 // SPDX-License-Identifier: MIT
 //
 //     faults.arm(kind, n, forever)   the n-th (from 0) fails, and all that follow if forever;
@@ -26,7 +26,7 @@ static struct {
     mp_int_t at, counted;
 } faults;
 
-// Does this one fail?
+// Counts an event and returns whether it fails.
 static bool fails(int kind) {
     if (faults.kind != kind || (kind == FLASH && faults.listing)) {
         return false;
@@ -46,14 +46,14 @@ void *__wrap_gc_alloc(size_t size, unsigned int flags) {
     return fails(ALLOCATION) ? NULL : __real_gc_alloc(size, flags);
 }
 
-// A block that shrinks is no allocation.
+// Shrinking a block does not count as an allocation.
 void *__wrap_gc_realloc(void *at, size_t size, bool allow_move) {
     bool grows = size > (at ? gc_nbytes(at) : 0);
     return grows && fails(ALLOCATION) ? NULL : __real_gc_realloc(at, size, allow_move);
 }
 
-// os.ilistdir of MicroPython 1.25 goes on with memory of others where a folder can't be read: that
-// never fails.
+// Never fails: os.ilistdir of MicroPython 1.25 uses memory it does not own if a folder can't be
+// read.
 int __real_lfs2_dir_open(void *lfs, void *dir, const char *path);
 int __wrap_lfs2_dir_open(void *lfs, void *dir, const char *path);
 int __real_lfs2_dir_read(void *lfs, void *dir, void *info);
@@ -73,8 +73,8 @@ int __wrap_lfs2_dir_read(void *lfs, void *dir, void *info) {
     return status;
 }
 
-// Files of a littlefs whose power is off, closed when they are collected: after an error its list
-// of them is not sound.
+// Files of a littlefs that has lost power are closed when they are collected; after an error its
+// list of open files is corrupt.
 static const void *mounted;
 int __real_lfs2_mount(void *lfs, const void *config);
 int __wrap_lfs2_mount(void *lfs, const void *config);
@@ -160,7 +160,7 @@ static mp_obj_t readblocks(size_t count, const mp_obj_t *args) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(readblocks_obj, 3, 4, readblocks);
 
-// Bits go to 0 alone. Without an offset a whole block is erased first, as MicroPython has it.
+// Writes only clear bits. Without an offset, a whole block is erased first, as in MicroPython.
 static mp_obj_t writeblocks(size_t count, const mp_obj_t *args) {
     mp_buffer_info_t buffer;
     mp_get_buffer_raise(args[2], &buffer, MP_BUFFER_READ);
@@ -192,7 +192,7 @@ static mp_obj_t ioctl(mp_obj_t self, mp_obj_t operation, mp_obj_t arg) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_3(ioctl_obj, ioctl);
 
-// What the flash holds.
+// The contents of the flash.
 static mp_obj_t image(mp_obj_t self) {
     flash_t *flash = MP_OBJ_TO_PTR(self);
     return mp_obj_new_bytes(flash->memory, flash->blocks * BLOCK);
@@ -209,7 +209,7 @@ static mp_obj_t restore(mp_obj_t self, mp_obj_t image) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(restore_obj, restore);
 
-// The power is off: what is collected later can write nothing.
+// Turns the power off: objects collected later can't write.
 static mp_obj_t off(mp_obj_t self) {
     flash_t *flash = MP_OBJ_TO_PTR(self);
     free(flash->memory);

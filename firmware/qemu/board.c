@@ -1,8 +1,7 @@
-// The parts of a board that MicroPython's QEMU port leaves out, for QEMU's `virt` machine.
+// The parts of a board that MicroPython's QEMU port lacks, for QEMU's `virt` machine.
 // SPDX-License-Identifier: MIT
 //
-// The port's own functions are replaced by the linker (--wrap), so that its sources stay as they
-// are.
+// The linker replaces functions of the port (--wrap), so that its sources stay unchanged.
 
 #include <stdint.h>
 
@@ -39,18 +38,18 @@
 static uint8_t input_memory[512];
 static ringbuf_t input = {input_memory, sizeof(input_memory), 0, 0};
 
-// Interrupts only end a wait: they stay masked, and nothing is done on them.
+// Interrupts only end a wait: they stay masked and have no handler.
 static void init_wait(void) {
     __asm volatile("csrci mstatus, 8");
     IRQ_PRIORITY(UART_IRQ) = 1;
     IRQ_ENABLED = 1 << UART_IRQ;
-    // QEMU hands over up to 14 bytes at once with a FIFO that interrupts for so many; for fewer,
-    // four characters later.
+    // With a FIFO threshold of 14, QEMU delivers up to 14 bytes at once; fewer arrive four
+    // characters later.
     UART_FIFO = 0xc1;
-    UART_LINE = 0x83; // the two registers below are the divisor of the clock
+    UART_LINE = 0x83; // maps the next two registers to the clock divisor
     UART_DATA = 1;
     UART_INTERRUPTS = 0;
-    UART_LINE = 3; // 8 bits, and they are data and interrupts again
+    UART_LINE = 3; // 8 bits; maps the two registers to data and interrupts again
     UART_INTERRUPTS = UART_HAS_INPUT;
     __asm volatile("csrw mie, %0" : : "r"(EXTERNAL_INTERRUPT | TIMER_INTERRUPT));
 }
@@ -65,13 +64,13 @@ static uint64_t now(void) {
     return (uint64_t)high << 32 | low;
 }
 
-// Where a Ctrl-C is a byte like others, as in a program that the REPL reads, no more is taken than
-// is read: one behind the program's end is meant for it.
+// While Ctrl-C is an ordinary byte, as in a program that the REPL reads, only as much input is
+// taken as is read: a Ctrl-C after the end of the program must interrupt it.
 static bool wants_input(void) {
     return mp_interrupt_char < 0 ? !ringbuf_avail(&input) : ringbuf_free(&input) > 0;
 }
 
-// Moves input to where it waits to be read, and acts on a Ctrl-C among it.
+// Moves input to the read buffer, and handles Ctrl-C.
 void board_poll(void) {
     while (wants_input() && (UART_STATUS & UART_HAS_INPUT)) {
         int c = UART_DATA;
@@ -124,7 +123,7 @@ mp_uint_t mp_hal_ticks_cpu(void) {
     return now();
 }
 
-// There is no calendar clock: the epoch is the last reset.
+// There is no real-time clock: the epoch is the last reset.
 uint64_t mp_hal_time_ns(void) {
     return now() * (1000 / TICKS_PER_US);
 }
@@ -140,7 +139,7 @@ void mp_hal_delay_ms(mp_uint_t ms) {
     }
 }
 
-// machine.reset() ends in exit(): the machine starts again, and its serial port stays.
+// machine.reset() calls exit(): restarts the machine and keeps its serial port.
 void __wrap_exit(int status) {
     (void)status;
     RESET = RESET_NOW;
@@ -148,7 +147,7 @@ void __wrap_exit(int status) {
     }
 }
 
-// What a board does after power-up and at each soft reset.
+// Runs after power-up and at each soft reset.
 void __real_mp_init(void);
 void __wrap_mp_init(void) {
     init_wait();

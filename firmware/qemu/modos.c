@@ -1,4 +1,4 @@
-// os.urandom: the hart's own source of entropy, the seed register of RISC-V's Zkr.
+// os.urandom, from the hart's entropy source: the seed register of RISC-V's Zkr.
 // SPDX-License-Identifier: MIT
 
 #include "py/mperrno.h"

@@ -1,8 +1,8 @@
 // Bulk input from the USB serial port.
 // SPDX-License-Identifier: MIT
 //
-// MicroPython moves its serial input byte by byte and polls the USB stack for each byte, at about
-// 1000 cycles a byte. Here a packet is moved at once. Ctrl-C and plain sys.stdin work as ever.
+// MicroPython moves serial input byte by byte and polls the USB stack for each byte, at about 1000
+// cycles per byte. This module moves whole packets. Ctrl-C and sys.stdin work as before.
 
 #include <string.h>
 
@@ -11,16 +11,16 @@
 #include "py/ringbuf.h"
 #include "py/runtime.h"
 #include "shared/runtime/interrupt_char.h"
-#ifndef NO_QSTR // the search for qstrs does not know TinyUSB's folders
+#ifndef NO_QSTR // the qstr search does not know TinyUSB's folders
 #include "pico/time.h"
 #include "shared/tinyusb/mp_usbd.h"
 #include "tusb.h"
 #endif
 
 #define PACKET_BYTES 64
-#define PATIENCE_MS 20  // of one call of readinto
+#define PATIENCE_MS 20  // timeout of one call of readinto
 
-// Up to size bytes of USB input. Acts on a Ctrl-C among them: what came before it is dropped.
+// Reads up to size bytes of USB input. Handles Ctrl-C, and drops the bytes before it.
 static size_t read_usb(uint8_t itf, uint8_t *out, size_t size) {
     size_t n = tud_cdc_n_read(itf, out, size);
     uint8_t *interrupt;
@@ -34,8 +34,8 @@ static size_t read_usb(uint8_t itf, uint8_t *out, size_t size) {
     return n;
 }
 
-// Runs the USB stack. Its receive callback would move bytes one by one to stdin's ring, as long as
-// there is room: so the ring, which is empty here, looks full meanwhile.
+// Runs the USB stack. Its receive callback would move bytes one by one to stdin's ring buffer while
+// there is room: so the ring, which is empty here, is made to look full.
 static void run_usb(void) {
     uint16_t get = stdin_ringbuf.iget;
     stdin_ringbuf.iput = get == 0 ? stdin_ringbuf.size - 1 : get - 1;
@@ -50,8 +50,8 @@ static int64_t expire(alarm_id_t id, void *expired) {
 }
 
 // readinto(buffer, start, end) -> the position reached. Returns at `end`, or after PATIENCE_MS with
-// what has come; one timer for many packets, as setting one costs as much as moving several of
-// them.
+// the bytes received so far. One timer serves many packets, as setting it costs as much as moving
+// several packets.
 static mp_obj_t edgelora_stdin_readinto(mp_obj_t buffer, mp_obj_t start_in, mp_obj_t end_in) {
     mp_buffer_info_t info;
     mp_get_buffer_raise(buffer, &info, MP_BUFFER_WRITE);

@@ -13,8 +13,8 @@
 #include "py/runtime.h"
 
 enum { SYS_OPEN = 8, SYS_WRITE = 13, SYS_LSEEK = 15, SYS_MMAP2 = 80, SYS_EXIT = 118 };
-enum { READ = 1, WRITE = 2, EXECUTE = 4 }; // of memory
-enum { PRIVATE = 2, ANONYMOUS = 0x800 };     // mappings
+enum { READ = 1, WRITE = 2, EXECUTE = 4 }; // memory protection
+enum { PRIVATE = 2, ANONYMOUS = 0x800 };     // mapping flags
 enum { CODE_SIZE = 128 << 10 };
 
 long xtensa_syscall(long number, ...);
@@ -49,7 +49,7 @@ void mp_hal_stdout_tx_strn_cooked(const char *text, size_t size) {
 
 void gc_collect(void) {
     xtensa_spill();
-    char *here = (char *)__builtin_frame_address(0) - 16; // the caller's a0 to a3 are there
+    char *here = (char *)__builtin_frame_address(0) - 16; // holds the caller's a0 to a3
     gc_collect_start();
     gc_collect_root((void **)here, (MP_STATE_THREAD(stack_top) - here) / sizeof(void *));
     gc_collect_end();

@@ -1,4 +1,4 @@
-// What this MicroPython has: the language and the modules that the device tests need.
+// Configuration of this MicroPython: the language and the modules that the device tests need.
 // SPDX-License-Identifier: MIT
 
 #include <alloca.h>
@@ -27,7 +27,7 @@
 #define MICROPY_PY_VFS (1)
 #define MICROPY_PY_SYS_PATH_ARGV_DEFAULTS (1)
 
-// As on an ESP32, code does not run from the heap but from memory of its own, from 0x40000000 on.
+// As on an ESP32, code runs from separate memory, from 0x40000000 on, not from the heap.
 void *xtensa_commit_code(void *code, size_t size, void *relocations);
 #define MP_PLAT_COMMIT_EXEC(code, size, relocations) xtensa_commit_code(code, size, relocations)
 

@@ -1,15 +1,15 @@
-// Variable arguments: LLVM 22 counts them wrongly on windowed cores.
+// Variable arguments: LLVM 22 miscounts them on windowed cores.
 // SPDX-License-Identifier: MIT
-// A function saves the registers a2 to a7 of its arguments, as far as they are unnamed; the others
-// are on its caller's stack.
+// A function saves its unnamed arguments of registers a2 to a7; further ones are on its caller's
+// stack.
 
 #ifndef EDGELORA_XTENSA_STDARG_H
 #define EDGELORA_XTENSA_STDARG_H
 
 typedef struct {
-    char *stack;     // 32 bytes below the arguments there
-    char *registers; // where a2 would be; the compiler says where the first unnamed one is
-    int next;        // offset: up to 24 in registers, from 32 on in stack
+    char *stack;     // 32 bytes below the arguments on the stack
+    char *registers; // where a2 would be; the compiler gives the offset of the first unnamed one
+    int next;        // offset: up to 24 into registers, from 32 on into stack
 } va_list;
 typedef va_list __gnuc_va_list;
 

@@ -1,4 +1,4 @@
-// What differs between the firmware module and the native module.
+// Differences between the firmware module and the native module.
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_COMPAT_H
@@ -11,9 +11,9 @@
 #define edgelora_raise(text) mp_raise_ValueError(text)
 #define edgelora_free(p, size) m_free(p)
 
-// Makes `_core`, which the firmware has as a module: a class whose attributes are the functions of
-// a list. A dictionary that is made for all of them takes less of the heap than one that grows, and
-// a function less code than as many calls in place.
+// Creates `_core` in native modules: a class whose attributes are the functions of a list (in
+// firmware it is a module). A dictionary of the final size takes less heap than one that grows, and
+// one function less code than a call per attribute.
 #define EDGELORA_ONE(name, obj) +1
 #define EDGELORA_STORE(name, obj) edgelora_store(core[2], name, &obj);
 #define EDGELORA_STORE_CORE(core_name, type_name, LIST) \
@@ -27,9 +27,9 @@ static __attribute__((noinline)) void edgelora_store(
     mp_obj_dict_store(dict, MP_OBJ_NEW_QSTR(name), MP_OBJ_FROM_PTR(function));
 }
 
-// An ESP32's code is in memory that reads whole words only. Constants are elsewhere, unless they
-// were linked in among the code: then no text can be read, and a name is all that the exception can
-// say.
+// On ESP32, code is in memory that only supports word reads. Constants are in other memory, unless
+// they are linked into the code: then texts can't be read, and the exception only has the status
+// name.
 #ifdef __XTENSA__
 #define EDGELORA_CHECK_CONSTANTS(text, name) \
     if ((uintptr_t)(text) - (uintptr_t)mpy_init + (1u << 17) < 1u << 18) { \

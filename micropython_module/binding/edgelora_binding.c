@@ -11,7 +11,8 @@ static void check(int32_t status) {
     }
 }
 
-// Bytes or int8: of a str's characters, or of floats, an int8 would be made without a word.
+// A buffer of bytes or int8. Refuses others, as characters of a str or floats would silently be
+// read as int8.
 static mp_buffer_info_t buffer(mp_obj_t obj, int flags) {
     mp_buffer_info_t info;
     mp_get_buffer_raise(obj, &info, flags);
@@ -21,8 +22,8 @@ static mp_buffer_info_t buffer(mp_obj_t obj, int flags) {
     return info;
 }
 
-// An int, or -1 for one that is too large for MicroPython's small ints, of 31 bits at least.
-// TypeError for anything else.
+// An int, or -1 if it exceeds MicroPython's small ints, which have at least 31 bits. TypeError
+// for anything else.
 static mp_int_t integer(mp_obj_t obj) {
     mp_int_t v = mp_obj_get_int_truncated(obj);
     return mp_obj_is_small_int(obj) || obj == mp_const_true || obj == mp_const_false ? v : -1;
@@ -41,7 +42,7 @@ static const edgelora_model_t *checked_model(mp_obj_t obj) {
     return info.buf;
 }
 
-// The bytes of a buffer that must have this size.
+// The bytes of a buffer; raises an error unless it has this size.
 static void *sized(mp_obj_t obj, uint32_t size, int flags) {
     mp_buffer_info_t info = buffer(obj, flags);
     check(info.len == size ? EDGELORA_OK : EDGELORA_ERR_SIZE);
@@ -83,8 +84,8 @@ static mp_int_t in_range(mp_obj_t obj, mp_int_t high) {
     return v;
 }
 
-// The arguments (ranks, mode, micro_batch, momentum, threshold, recompute or None, plain, frames)
-// from args on.
+// Arguments from args on: ranks, mode, micro_batch, momentum, threshold, recompute or None,
+// plain, frames.
 enum { CONFIG_ARGS = 8 };
 static edgelora_config_t config(const edgelora_model_t *m, const mp_obj_t *args) {
     mp_buffer_info_t ranks = buffer(args[0], MP_BUFFER_READ);
@@ -133,7 +134,7 @@ static mp_obj_t core_init(size_t n_args, const mp_obj_t *args) {
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(
     core_init_obj, 2 + CONFIG_ARGS, 2 + CONFIG_ARGS, core_init);
 
-// What a function returned that answers with a number or a status < 0.
+// Converts a result to an int; raises an error for a status < 0.
 static mp_obj_t result(int32_t found) {
     check(found);
     return MP_OBJ_NEW_SMALL_INT(found);
@@ -170,8 +171,8 @@ static mp_obj_t core_forward_range(size_t n_args, const mp_obj_t *args) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_forward_range_obj, 4, 4, core_forward_range);
 
-// core_backward_range(arena, x, from, to): backward steps of ops [from, to); spoils the adapter in
-// training
+// core_backward_range(arena, x, from, to): backward steps of ops [from, to); corrupts the
+// training adapter
 static mp_obj_t core_backward_range(size_t n_args, const mp_obj_t *args) {
     edgelora_session_t *s = session(args[0]);
     const int8_t *x = input(s, args[1]);
@@ -203,7 +204,7 @@ static mp_obj_t core_infer_features(mp_obj_t arena, mp_obj_t f) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_infer_features_obj, core_infer_features);
 
-// The values of a buffer of 16-bit integers, 'h' or 'H', and how many there are.
+// The values of a buffer of 16-bit integers, 'h' or 'H', and their count.
 static void *words(mp_obj_t obj, int flags, int typecode, uint32_t *count) {
     mp_buffer_info_t info;
     mp_get_buffer_raise(obj, &info, flags);
@@ -212,7 +213,7 @@ static void *words(mp_obj_t obj, int flags, int typecode, uint32_t *count) {
     return info.buf;
 }
 
-// core_quantize(arena, counts, out) -> how many of them were clipped
+// core_quantize(arena, counts, out) -> number of clipped values
 static mp_obj_t core_quantize(mp_obj_t arena, mp_obj_t counts_in, mp_obj_t out) {
     edgelora_session_t *s = session(arena);
     uint32_t count;
@@ -257,7 +258,7 @@ static mp_obj_t core_output(mp_obj_t arena) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_output_obj, core_output);
 
-// core_adapter_check(arena, adapter): whole file against the session's model
+// core_adapter_check(arena, adapter): validates the whole file for the session's model
 static mp_obj_t core_adapter_check(mp_obj_t arena, mp_obj_t adapter) {
     edgelora_session_t *s = session(arena);
     mp_buffer_info_t info = buffer(adapter, MP_BUFFER_READ);
@@ -273,7 +274,7 @@ static mp_obj_t core_use(mp_obj_t arena, mp_obj_t adapter) {
     if (adapter != mp_const_none) {
         info = buffer(adapter, MP_BUFFER_READ);
         check(info.len ? EDGELORA_OK
-                       : EDGELORA_ERR_TRUNCATED); // no bytes may be NULL, which is the bare base
+                       : EDGELORA_ERR_TRUNCATED); // an empty buffer may be NULL: the base alone
     }
     check(edgelora_use(s, info.buf, info.len));
     return mp_const_none;
@@ -303,7 +304,7 @@ static uint16_t learning_rate(mp_obj_t obj) {
 typedef edgelora_status_t train_function(edgelora_session_t *s, const int8_t *data, uint32_t label,
     const int8_t *target, uint16_t learning_rate, int32_t *loss);
 
-// The target in a buffer; NULL, and *label, if the model's loss takes an int.
+// The target in a buffer; if the model's loss takes an int, returns NULL and sets *label.
 static const int8_t *answer(edgelora_session_t *s, mp_obj_t in, uint32_t *label) {
     *label = 0;
     if (edgelora_target_size(s->model.p)) {
@@ -338,7 +339,7 @@ static mp_obj_t core_train_features(size_t n_args, const mp_obj_t *args) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_train_features_obj, 4, 4, core_train_features);
 
-// core_evaluate(arena, x, label or target, loss) -> class; loss: 4 bytes, which it is written to
+// core_evaluate(arena, x, label or target, loss) -> class; writes the loss to `loss`, 4 bytes
 static mp_obj_t core_evaluate(size_t n_args, const mp_obj_t *args) {
     edgelora_session_t *s = session(args[0]);
     const int8_t *x = sample(s, args[1]);
@@ -369,8 +370,8 @@ static mp_obj_t core_merge(mp_obj_t arena, mp_obj_t op_in, mp_obj_t out) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_3(core_merge_obj, core_merge);
 
-// core_blend(arena, out or None, fine, adapter, weight, adapter, weight, ...) -> bytes of their
-// sum; weights in 1/4096
+// core_blend(arena, out or None, fine, adapter, weight, adapter, weight, ...) -> bytes of the
+// sum's file; weights in 1/4096
 static mp_obj_t core_blend(size_t n_args, const mp_obj_t *args) {
     edgelora_session_t *s = session(args[0]);
     edgelora_part_t parts[EDGELORA_MAX_PARTS];
@@ -385,7 +386,7 @@ static mp_obj_t core_blend(size_t n_args, const mp_obj_t *args) {
     if (args[1] != mp_const_none) {
         out = buffer(args[1], MP_BUFFER_WRITE);
         check(out.len ? EDGELORA_OK
-                      : EDGELORA_ERR_SIZE); // no bytes may be NULL, which asks for the size
+                      : EDGELORA_ERR_SIZE); // an empty buffer may be NULL, which asks for the size
     }
     return result(edgelora_blend(s, parts, count, mp_obj_is_true(args[2]), out.buf, out.len));
 }
@@ -398,13 +399,13 @@ static mp_obj_t core_class_size(mp_obj_t arena) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_class_size_obj, core_class_size);
 
-// core_class_count(arena) -> classes that inference tells apart
+// core_class_count(arena) -> number of classes in inference
 static mp_obj_t core_class_count(mp_obj_t arena) {
     return MP_OBJ_NEW_SMALL_INT(edgelora_class_count(session(arena)));
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_class_count_obj, core_class_count);
 
-// core_class_sample(arena, x, sums): adds what of x reaches the last layer to sums, s32 [class
+// core_class_sample(arena, x, sums): adds the last layer's inputs for x to sums, s32 [class
 // size]
 static mp_obj_t core_class_sample(mp_obj_t arena, mp_obj_t x, mp_obj_t sums) {
     edgelora_session_t *s = session(arena);
@@ -415,7 +416,7 @@ static mp_obj_t core_class_sample(mp_obj_t arena, mp_obj_t x, mp_obj_t sums) {
 static MP_DEFINE_CONST_FUN_OBJ_3(core_class_sample_obj, core_class_sample);
 
 // core_class_row(arena, sums, n, out): row, bias and count of a class from the sums of n samples,
-// which are spent
+// which it overwrites
 static mp_obj_t core_class_row(size_t n_args, const mp_obj_t *args) {
     edgelora_session_t *s = session(args[0]);
     uint32_t size = edgelora_class_size(s->model.p);
@@ -442,7 +443,7 @@ static mp_obj_t core_record(mp_obj_t adapter, mp_obj_t kind) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_record_obj, core_record);
 
-// Bytes, or nothing for None; no bytes may be NULL, which would be nothing as well
+// Bytes, or NULL for None; raises `empty` for an empty buffer, which may be NULL as well
 static mp_buffer_info_t buffer_or_none(mp_obj_t obj, int flags, edgelora_status_t empty) {
     mp_buffer_info_t info = {.buf = NULL, .len = 0};
     if (obj != mp_const_none) {
@@ -452,8 +453,8 @@ static mp_buffer_info_t buffer_or_none(mp_obj_t obj, int flags, edgelora_status_
     return info;
 }
 
-// core_with_record(arena, adapter or None, kind, body or None, out or None) -> bytes of the adapter
-// with it
+// core_with_record(arena, adapter or None, kind, body or None, out or None) -> bytes of the new
+// adapter file
 static mp_obj_t core_with_record(size_t n_args, const mp_obj_t *args) {
     edgelora_session_t *s = session(args[0]);
     mp_buffer_info_t adapter = buffer_or_none(args[1], MP_BUFFER_READ, EDGELORA_ERR_TRUNCATED);
@@ -503,8 +504,8 @@ static mp_obj_t core_crc32(mp_obj_t data, mp_obj_t crc) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_crc32_obj, core_crc32);
 
-// core_verify(public key, message, signature) -> whether it is that key's Ed25519 signature of the
-// message
+// core_verify(public key, message, signature) -> whether the Ed25519 signature of the message is
+// valid for that key
 static mp_obj_t core_verify(mp_obj_t key_in, mp_obj_t message_in, mp_obj_t signature_in) {
     mp_buffer_info_t key = buffer(key_in, MP_BUFFER_READ);
     mp_buffer_info_t message = buffer(message_in, MP_BUFFER_READ);
@@ -515,7 +516,7 @@ static mp_obj_t core_verify(mp_obj_t key_in, mp_obj_t message_in, mp_obj_t signa
 }
 static MP_DEFINE_CONST_FUN_OBJ_3(core_verify_obj, core_verify);
 
-// core_order(seed, epoch, count, place) -> number of the sample at that place of an epoch
+// core_order(seed, epoch, count, place) -> the sample at that place of an epoch's order
 static mp_obj_t core_order(size_t n_args, const mp_obj_t *args) {
     mp_int_t epoch = in_range(args[1], 65535), count = in_range(args[2], 1 << 24),
              place = in_range(args[3], count - 1);
@@ -524,7 +525,8 @@ static mp_obj_t core_order(size_t n_args, const mp_obj_t *args) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_order_obj, 4, 4, core_order);
 
-// core_draw(seed, stream, n, count) -> number below count: number n of that stream, scaled down
+// core_draw(seed, stream, n, count) -> a number below count: number n of that stream, scaled
+// down
 static mp_obj_t core_draw(size_t n_args, const mp_obj_t *args) {
     mp_int_t k = in_range(args[1], 1 << 24), count = in_range(args[3], 0x3FFFFFFF);
     return MP_OBJ_NEW_SMALL_INT(edgelora_draw((uint32_t)mp_obj_get_int_truncated(args[0]),
@@ -532,8 +534,8 @@ static mp_obj_t core_draw(size_t n_args, const mp_obj_t *args) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_draw_obj, 4, 4, core_draw);
 
-// Every function of `_core`, for both builds. Names are spelled out for MicroPython's search for
-// qstrs.
+// Every function of `_core`, for both builds. Names are written in full, so that MicroPython's
+// build finds the qstrs.
 #define EDGELORA_FUNCTIONS(X) \
     X(MP_QSTR_model_check, core_model_check_obj) \
     X(MP_QSTR_arena_size, core_arena_size_obj) \

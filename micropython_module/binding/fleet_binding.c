@@ -1,5 +1,5 @@
-// The MicroPython binding of a fleet's board and of what it takes of cryptography, a module of its
-// own: parses arguments, calls the core, turns a status into an exception.
+// The MicroPython binding of fleet members and their cryptography, a separate module: parses
+// arguments, calls the core, turns a status into an exception.
 // SPDX-License-Identifier: MIT
 
 #include "compat.h"
@@ -23,7 +23,7 @@ static mp_buffer_info_t buffer(mp_obj_t obj, int flags) {
     return info;
 }
 
-// The bytes of a buffer that must have this size.
+// The bytes of a buffer; raises an error unless it has this size.
 static void *sized(mp_obj_t obj, size_t size, int flags) {
     mp_buffer_info_t info = buffer(obj, flags);
     check(info.len == size ? EDGELORA_FLEET_OK : EDGELORA_FLEET_ERR_SIZE);
@@ -51,7 +51,7 @@ static edgelora_sha512_t *hash(mp_obj_t obj) {
     return s;
 }
 
-// core_sha512_begin() -> state of a hash of nothing, of which a bytearray can be added to
+// core_sha512_begin() -> initial state of a hash
 static mp_obj_t core_sha512_begin(void) {
     edgelora_sha512_t s;
     edgelora_sha512_begin(&s);
@@ -83,7 +83,7 @@ static mp_obj_t core_x25519_public(mp_obj_t secret) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_x25519_public_obj, core_x25519_public);
 
-// core_x25519(secret, public key) -> what the two share, u8[32]; an error where that is zero
+// core_x25519(secret, public key) -> shared secret, u8[32]; an error if it is zero
 static mp_obj_t core_x25519(mp_obj_t secret, mp_obj_t public_key) {
     uint8_t out[32];
     check(edgelora_x25519(out, key(secret), key(public_key)) ? EDGELORA_FLEET_OK
@@ -133,14 +133,14 @@ static mp_obj_t core_member_begin(size_t n_args, const mp_obj_t *args) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_member_begin_obj, 10, 10, core_member_begin);
 
-// core_member_next(memory) -> what it waits for, edgelora_next_t
+// core_member_next(memory) -> the next action, edgelora_next_t
 static mp_obj_t core_member_next(mp_obj_t memory) {
     return MP_OBJ_NEW_SMALL_INT(edgelora_member_next(member(memory)));
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_member_next_obj, core_member_next);
 
-// core_member_state(memory) -> (round, stage of the last message taken, index of who has a
-// worthless key)
+// core_member_state(memory) -> (round, stage of the last accepted message, index of the board with
+// a bad key)
 static mp_obj_t core_member_state(mp_obj_t memory) {
     edgelora_member_t *m = member(memory);
     mp_obj_t items[3] = {
@@ -169,22 +169,22 @@ static mp_obj_t core_member_task(mp_obj_t memory) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_member_task_obj, core_member_task);
 
-// core_member_spent(memory) -> what all rounds have cost, u64
+// core_member_spent(memory) -> total cost of all rounds, u64
 static mp_obj_t core_member_spent(mp_obj_t memory) {
     uint64_t spent = edgelora_member_spent(member(memory));
     return mp_obj_new_bytes((const uint8_t *)&spent, sizeof(spent));
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_member_spent_obj, core_member_spent);
 
-// core_member_receive(memory, message) -> 0, or 1 for the last one again; what was taken is not the
-// same afterwards
+// core_member_receive(memory, message) -> 0, or 1 for a repeated message; overwrites an accepted
+// message
 static mp_obj_t core_member_receive(mp_obj_t memory, mp_obj_t message) {
     mp_buffer_info_t info = buffer(message, MP_BUFFER_RW);
     return result(edgelora_member_receive(member(memory), info.buf, info.len));
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_member_receive_obj, core_member_receive);
 
-// core_member_neighbours(memory) -> their indices, u16 each
+// core_member_neighbours(memory) -> indices of the neighbours, u16 each
 static mp_obj_t core_member_neighbours(mp_obj_t memory) {
     uint16_t indices[EDGELORA_FLEET_MAX_NEIGHBOURS];
     uint32_t count = edgelora_member_neighbours(member(memory), indices);
@@ -230,7 +230,7 @@ static mp_obj_t core_member_reply(mp_obj_t memory, mp_obj_t reply) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_member_reply_obj, core_member_reply);
 
-// Names are spelled out for MicroPython's search for qstrs.
+// Names are written in full, so that MicroPython's build finds the qstrs.
 #define FLEET_FUNCTIONS(X) \
     X(MP_QSTR_sha512_begin, core_sha512_begin_obj) \
     X(MP_QSTR_sha512_add, core_sha512_add_obj) \

@@ -1,4 +1,4 @@
-// The MicroPython binding of the front ends, a module of its own: parses arguments, calls the core.
+// The MicroPython binding of the front ends, a separate module: parses arguments, calls the core.
 // SPDX-License-Identifier: MIT
 
 #include "compat.h"
@@ -16,7 +16,7 @@ static mp_int_t number(mp_obj_t obj) {
     return v;
 }
 
-// A buffer of so many bytes. words: of 16-bit values, at an even address.
+// A buffer of `size` bytes. words: it must hold 16-bit values at an even address.
 static void *values(mp_obj_t obj, uint32_t size, bool words, int flags) {
     mp_buffer_info_t info;
     mp_get_buffer_raise(obj, &info, flags);
@@ -122,7 +122,7 @@ static mp_obj_t core_spectral_step(mp_obj_t state, mp_obj_t samples, mp_obj_t ou
 }
 static MP_DEFINE_CONST_FUN_OBJ_3(core_spectral_step_obj, core_spectral_step);
 
-// Names are spelled out for MicroPython's search for qstrs.
+// Names are written in full, so that MicroPython's build finds the qstrs.
 #define FRONTEND_FUNCTIONS(X) \
     X(MP_QSTR_audio_state_size, core_audio_state_size_obj) \
     X(MP_QSTR_audio_begin, core_audio_begin_obj) \

@@ -1,4 +1,5 @@
-// Traits of each kind of op, and the decoded shape of an op. SPDX-License-Identifier: MIT
+// Traits of each kind of op, and the decoded shape of an op.
+// SPDX-License-Identifier: MIT
 
 #include "graph.h"
 

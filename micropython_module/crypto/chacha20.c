@@ -49,7 +49,7 @@ void edgelora_chacha20_rounds(const uint32_t state[16], uint32_t block[16]) {
         for (uint32_t i = 0; i < 4; i++) {
             quarter_round(block, i, 4 + i, 8 + i, 12 + i);
         }
-        for (uint32_t i = 0; i < 4; i++) {  // of diagonals
+        for (uint32_t i = 0; i < 4; i++) {  // diagonal rounds
             quarter_round(block, i, 4 + (i + 1) % 4, 8 + (i + 2) % 4, 12 + (i + 3) % 4);
         }
     }

@@ -1,14 +1,14 @@
-// ChaCha20's block on a Cortex-M0+: 2,323 cycles, of which a quarter round takes 12 and its loads
-// and stores 10 to 14.
+// ChaCha20's block on a Cortex-M0+: 2,323 cycles; a quarter round takes 12, its loads and stores 10
+// to 14.
 // SPDX-License-Identifier: MIT
 
 #include "crypto.h"
 
 #ifdef EDGELORA_CHACHA20_M0PLUS
 
-#pragma GCC diagnostic ignored "-Wunused-parameter"  // the assembly takes them from their registers
+#pragma GCC diagnostic ignored "-Wunused-parameter"  // assembly reads arguments from registers
 
-// Where word n of the block is: six in high registers, the others at their place in a frame of 16.
+// Location of word n of the block: six in high registers, the others in a frame of 16 words.
 #define WORD_0 HIGH, "r8"
 #define WORD_1 HIGH, "r9"
 #define WORD_2 HIGH, "r10"
@@ -70,7 +70,7 @@ __attribute__((naked, noinline)) void edgelora_chacha20_rounds(
         "mov r7, r11\n"
         "push {r4-r7}\n"
         "movs r2, #10\n"
-        "push {r0-r2}\n"  // behind the frame: state, block, double rounds left
+        "push {r0-r2}\n"  // above the frame: state, block, double rounds left
         "sub sp, #64\n"
         "mov r2, sp\n"
         COPY_4
@@ -114,7 +114,7 @@ __attribute__((naked, noinline)) void edgelora_chacha20_rounds(
         "ldr r0, [sp, #64]\n"
         "ldr r1, [sp, #68]\n"
         ADD_2 ADD_2 ADD_2 ADD_2 ADD_2 ADD_2 ADD_2 ADD_2
-        "movs r4, #0\n"  // with the block, what is in the frame tells the key
+        "movs r4, #0\n"  // wipe the frame: with the block, it reveals the key
         "movs r5, #0\n"
         "movs r6, #0\n"
         "movs r7, #0\n"

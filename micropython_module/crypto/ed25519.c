@@ -1,8 +1,8 @@
 // Verification of Ed25519 signatures (RFC 8032).
 // SPDX-License-Identifier: MIT
 //
-// Points are those of -x^2 + y^2 = 1 + d x^2 y^2, with the formulas of Hisil, Wong, Carter and
-// Dawson (2008), which hold for all pairs of points.
+// Points satisfy -x^2 + y^2 = 1 + d x^2 y^2. The formulas of Hisil, Wong, Carter and Dawson (2008)
+// are complete: they hold for all pairs of points.
 
 #include "crypto.h"
 #include "field.h"
@@ -193,7 +193,7 @@ static bool fe_equal(const edgelora_fe_t a, const edgelora_fe_t b) {
 
 typedef struct {
     edgelora_fe_t x, y, z;  // (x / z, y / z)
-    edgelora_fe_t e, h; // e h / z is the product of the two coordinates, which only additions need
+    edgelora_fe_t e, h; // e h / z is the product of both coordinates; only additions need it
 } point_t;
 
 typedef struct {
@@ -220,7 +220,7 @@ static void addend_begin(addend_t *q, const edgelora_fe_t x, const edgelora_fe_t
     edgelora_fe_multiply(q->product, q->product, d);
 }
 
-// The end of both operations, e and h already in p.
+// The common end of both operations; e and h are already in p.
 static void point_end(point_t *p, const edgelora_fe_t f, const edgelora_fe_t g) {
     edgelora_fe_multiply(p->x, p->e, f);
     edgelora_fe_multiply(p->y, p->h, g);
@@ -271,8 +271,8 @@ static void point_encode(uint8_t bytes[32], const edgelora_fe_t x, const edgelor
     bytes[31] |= (uint8_t)(bytes_x[0] << 7);
 }
 
-// Affine coordinates; false if the bytes are no point's encoding. x = sqrt(u / v), u = y^2 - 1, v =
-// d y^2 + 1.
+// Decodes affine coordinates; false if the bytes do not encode a point. x = sqrt(u / v), u = y^2 -
+// 1, v = d y^2 + 1.
 static bool point_decode(edgelora_fe_t x, edgelora_fe_t y, const uint8_t bytes[32]) {
     edgelora_fe_t u, v, t, one;
     uint8_t encoded[32];
@@ -289,7 +289,7 @@ static bool point_decode(edgelora_fe_t x, edgelora_fe_t y, const uint8_t bytes[3
     edgelora_fe_multiply(t, t, x);
     edgelora_fe_multiply(t, t, v); // u v^7
     edgelora_fe_power(t, t);
-    edgelora_fe_multiply(x, x, t); // if u / v is a square, a root of it or of its negative
+    edgelora_fe_multiply(x, x, t); // if u / v is a square, the root of it or of its negative
     for (uint32_t tries = 0;; tries++) {
         edgelora_fe_square(t, x);
         edgelora_fe_multiply(t, t, v);
@@ -319,14 +319,14 @@ static bool is_small_order(const edgelora_fe_t x, const edgelora_fe_t y) {
         point_double(&p);
     }
     edgelora_fe_small(zero, 0);
-    return fe_equal(p.x, zero); // of (0, 1) and (0, -1) only the first is 8 times a point
+    return fe_equal(p.x, zero); // only (0, 1), not (0, -1), is 8 times a point
 }
 
-// Scalars, in 33 bytes
+// Scalars, 33 bytes
 
 enum { SCALAR_BYTES = 33 };
 
-// r - n L; returns what there is to borrow, < 0 if the result is negative.
+// r -= n L; returns the borrow, < 0 if the result is negative.
 static int32_t scalar_subtract(uint8_t *r, int32_t n) {
     int32_t carry = 0;
     for (uint32_t i = 0; i < SCALAR_BYTES; i++) {
@@ -346,8 +346,8 @@ static bool scalar_decode(uint8_t *r, const uint8_t bytes[32]) {
     return scalar_subtract(difference, 1) < 0;
 }
 
-// r = digest mod L, byte by byte from the last. 256 r + byte < 2^261 lacks less than one L after
-// the multiple its upper bits tell.
+// r = digest mod L, byte by byte from the last. Subtracting the multiple of L that the upper bits
+// of 256 r + byte < 2^261 give leaves at least -L.
 static void scalar_reduce(uint8_t *r, const uint8_t digest[64]) {
     for (uint32_t i = 0; i < SCALAR_BYTES; i++) {
         r[i] = 0;
@@ -372,7 +372,7 @@ static void scalar_triple(uint8_t *r, const uint8_t *a) {
     }
 }
 
-// Digit i, -1, 0 or 1, of the non-adjacent form of a: the bits of 3 a less those of a, halved.
+// Digit i, -1, 0 or 1, of the non-adjacent form of a: the bits of 3 a minus those of a, halved.
 static int32_t scalar_digit(const uint8_t *a, const uint8_t *triple, uint32_t i) {
     i++;
     return (triple[i / 8] >> i % 8 & 1) - (a[i / 8] >> i % 8 & 1);

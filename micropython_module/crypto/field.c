@@ -1,7 +1,7 @@
 // The field modulo p = 2^255 - 19: portable.
 // SPDX-License-Identifier: MIT
 //
-// As 2^256 = 2 p + 38, what is carried out of the eighth word comes back as 38 of the first.
+// As 2^256 = 2 p + 38, a carry out of the eighth word adds 38 to the first.
 
 #include "field.h"
 #include "words.h"
@@ -32,8 +32,8 @@ static uint32_t fe_carried(uint32_t *r, uint32_t value) {
 
 #ifndef EDGELORA_FIELD_M0PLUS
 
-// r += carry 2^256 for carry < 2^18. If that has a carry again, r < 38 2^18 is left, and takes it
-// without another.
+// r += carry 2^256 for carry < 2^18. If that carries again, r < 38 2^18 remains, so that adding the
+// second carry can't overflow.
 static void fe_fold(uint32_t *r, uint32_t carry) {
     r[0] += FE_FOLD * fe_carried(r, FE_FOLD * carry);
 }
@@ -48,8 +48,8 @@ void edgelora_fe_add(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t
     fe_fold(r, (uint32_t)v);
 }
 
-// a - b without a borrow is a + (2^256 - 1 - b) + 1 - 2^256, with one a - b + 2^256: of which 38
-// are taken away again, twice at most.
+// Without a borrow, a - b is a + (2^256 - 1 - b) + 1 - 2^256. With one, the result is a - b +
+// 2^256, from which 38 is subtracted, at most twice.
 void edgelora_fe_subtract(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t b) {
     uint32_t borrow = 0;
     for (uint32_t i = 0; i < FE_WORDS; i++) {
@@ -67,7 +67,7 @@ void edgelora_fe_subtract(edgelora_fe_t r, const edgelora_fe_t a, const edgelora
 }
 
 static inline uint64_t word_product(uint32_t a, uint32_t b) {
-#if defined(__XTENSA__) || defined(__ARM_ARCH_6M__)  // no long multiplication, or none on all
+#if defined(__XTENSA__) || defined(__ARM_ARCH_6M__)  // no 64-bit product, or not on all cores
     uint32_t low = (a & 0xffff) * (b & 0xffff);
     uint32_t middle = (a >> 16) * (b & 0xffff) + (low >> 16);
     uint32_t other = (a & 0xffff) * (b >> 16) + (middle & 0xffff);
@@ -78,7 +78,7 @@ static inline uint64_t word_product(uint32_t a, uint32_t b) {
 #endif
 }
 
-// r = the lower half + 38 times the upper one of 16 words.
+// r = lower half + 38 * upper half of 16 words.
 static void fe_reduce(uint32_t *r, const uint32_t *product) {
     uint64_t v = 0;
     for (uint32_t i = 0; i < FE_WORDS; i++) {
@@ -108,7 +108,7 @@ void edgelora_fe_square(edgelora_fe_t r, const edgelora_fe_t a) {
     uint32_t product[2 * FE_WORDS] = {0};
     for (uint32_t i = 0; i < FE_WORDS; i++) {
         uint64_t v = 0;
-        for (uint32_t j = i + 1; j < FE_WORDS; j++) {  // each of two
+        for (uint32_t j = i + 1; j < FE_WORDS; j++) {  // each product counts twice
             v = edgelora_sum64(v, edgelora_sum64(word_product(a[i], a[j]), product[i + j]));
             product[i + j] = (uint32_t)v;
             v >>= 32;
@@ -140,7 +140,7 @@ void edgelora_fe_multiply_a24(edgelora_fe_t r, const edgelora_fe_t a) {
 
 #endif
 
-// From a^(2^k - 1) come those of 2 k and k + 1, along the bits of 250.
+// Computes a^(2^k - 1) for growing k: doubles or increments k along the bits of 250.
 void edgelora_fe_power(edgelora_fe_t r, const edgelora_fe_t a) {
     edgelora_fe_t x, before;
     edgelora_fe_copy(x, a);
@@ -193,7 +193,7 @@ void edgelora_fe_decode(edgelora_fe_t r, const uint8_t bytes[32]) {
     r[FE_WORDS - 1] &= 0x7fffffff;
 }
 
-// r = r mod 2^255 + add + 19 for the bit at 2^255
+// r = r mod 2^255 + add + 19 * (bit at 2^255)
 static void fe_fold_top(uint32_t *r, uint32_t add) {
     add += 19 * (r[FE_WORDS - 1] >> 31);
     r[FE_WORDS - 1] &= 0x7fffffff;
@@ -205,8 +205,8 @@ void edgelora_fe_encode(uint8_t bytes[32], const edgelora_fe_t a) {
     edgelora_fe_copy(v, a);
     fe_fold_top(v, 0);  // v <= 2^255 + 18
     fe_fold_top(v, 0);  // v < 2^255
-    // v has its top bit then if it was >= p, and is v - p + 2^255; if it was not, 19 are taken away
-    // again.
+    // if v was >= p, its top bit is now set and it is v - p + 2^255; otherwise 19 is subtracted
+    // again
     fe_fold_top(v, 19);
     uint32_t borrow = 19 & ((v[FE_WORDS - 1] >> 31) - 1);
     for (uint32_t i = 0; i < FE_WORDS; i++) {

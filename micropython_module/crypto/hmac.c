@@ -5,7 +5,7 @@
 
 enum { HMAC_BLOCK = 128, HMAC_DIGEST = 64, HMAC_INNER = 0x36, HMAC_OUTER = 0x5c };
 
-// Begins a hash with the block of a key, each byte of it XOR pad.
+// Begins a hash with the key's block, each byte XOR pad.
 static void add_key(edgelora_sha512_t *s, const uint8_t *key, size_t size, uint8_t pad) {
     edgelora_sha512_begin(s);
     for (size_t i = 0; i < HMAC_BLOCK; i++) {

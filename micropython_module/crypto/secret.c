@@ -1,4 +1,4 @@
-// What all that holds secrets needs.
+// Comparing and wiping secrets.
 // SPDX-License-Identifier: MIT
 
 #include "crypto.h"
@@ -9,7 +9,7 @@ bool edgelora_equal(const void *a, const void *b, size_t size) {
     for (size_t i = 0; i < size; i++) {
         differ |= bytes_a[i] ^ bytes_b[i];
     }
-    EDGELORA_DECLASSIFY(differ); // who asks acts on it, for all to see: a tag is taken or refused
+    EDGELORA_DECLASSIFY(differ); // the caller's reaction is public: it accepts or refuses a tag
     return differ == 0;
 }
 

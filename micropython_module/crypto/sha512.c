@@ -103,7 +103,7 @@ static const uint64_t round_constants[HASH_ROUNDS] = {
 
 #ifndef EDGELORA_SHA512_M0PLUS
 
-// x rotated right by n, not a multiple of 32. In halves: a shift of 64 bits is a library call on
+// x rotated right by n, not a multiple of 32. Works on halves: a 64-bit shift is a library call on
 // small cores.
 static uint64_t rotated(uint64_t x, uint32_t n) {
     uint32_t low = (uint32_t)x, high = (uint32_t)(x >> 32);
@@ -147,7 +147,7 @@ static void copy_words64(uint64_t *to, const uint64_t *from, uint32_t count) {
 
 static void compress(edgelora_sha512_t *s) {
     uint64_t v[2 * HASH_STEP],
-        w[2 * HASH_WORDS];  // the state behind room for the next 8 a; words, and those after them
+        w[2 * HASH_WORDS];  // room for the next 8 a, then the state; 16 words and the next 16
     copy_words64(v + HASH_STEP, s->state, HASH_STEP);
     copy_words64(w, s->block, HASH_WORDS);
     for (uint32_t t = 0; t < HASH_ROUNDS; t += HASH_STEP) {

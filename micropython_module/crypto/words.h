@@ -1,6 +1,6 @@
-// Sums and choices of words that are secret. A core without a carry flag or a comparison that makes
-// a number, as Xtensa's, compares and branches for the carry of a 64-bit sum: there it is found
-// from the bits.
+// Constant-time sums and selections of secret words. On cores without a carry flag or a
+// compare-to-register instruction, like Xtensa, compilers branch for the carry of a 64-bit sum:
+// there it is computed from bits.
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_CRYPTO_WORDS_H
@@ -8,14 +8,14 @@
 
 #include <stdint.h>
 
-// All ones if bit is 1, 0 if it is 0. The compiler knows nothing of it: it makes no branch of what
-// is chosen by it.
+// All ones if bit is 1, 0 if it is 0. The value is opaque to the compiler, which therefore can't
+// turn a selection into a branch.
 static inline uint32_t edgelora_mask_of(uint32_t bit) {
     __asm__("" : "+r"(bit));
     return 0 - bit;
 }
 
-// What a + b carries: 0 or 1.
+// The carry of a + b: 0 or 1.
 static inline uint32_t edgelora_carry(uint32_t a, uint32_t b) {
     uint32_t sum = a + b;
 #ifdef __XTENSA__

@@ -4,8 +4,8 @@
 #include "crypto.h"
 #include "field.h"
 
-// The ladder: (x2 : z2) and (x3 : z3) = (x2 : z2) + the point at x1, become (2 (x2 : z2)) and their
-// sum.
+// A step of the Montgomery ladder: with (x3 : z3) - (x2 : z2) = the point at x1, replaces (x2 : z2)
+// by its double and (x3 : z3) by the sum of both.
 static void ladder_step(const edgelora_fe_t x1, edgelora_fe_t x2, edgelora_fe_t z2,
     edgelora_fe_t x3, edgelora_fe_t z3, edgelora_fe_t a, edgelora_fe_t b) {
     edgelora_fe_add(a, x2, z2);
@@ -47,7 +47,7 @@ bool edgelora_x25519(uint8_t out[32], const uint8_t scalar[32], const uint8_t u[
         edgelora_fe_swap(f.x2, f.x3, swap);
         edgelora_fe_swap(f.z2, f.z3, swap);
         ladder_step(f.x1, f.x2, f.z2, f.x3, f.z3, f.a, f.b);
-    }  // the last bit is 0: nothing is left to swap
+    }  // the last bit is 0: no final swap
     edgelora_fe_invert(f.z2, f.z2);
     edgelora_fe_multiply(f.x2, f.x2, f.z2);
     edgelora_fe_encode(out, f.x2);
@@ -57,7 +57,7 @@ bool edgelora_x25519(uint8_t out[32], const uint8_t scalar[32], const uint8_t u[
         any |= out[i];
     }
     any = (0 - any) >> 31;
-    EDGELORA_DECLASSIFY(any);  // whether a point is of small order: its sender knows
+    EDGELORA_DECLASSIFY(any);  // public: the sender knows whether its point has small order
     return any != 0;
 }
 

@@ -1,5 +1,4 @@
-// The C library functions that compilers call by themselves; a native module has no libc to link
-// to.
+// C library functions that compilers call implicitly; a native module has no libc to link to.
 // SPDX-License-Identifier: MIT
 
 #include "py/dynruntime.h"
@@ -12,8 +11,8 @@ void *memmove(void *dest, const void *src, size_t n) {
     return mp_fun_table.memmove_(dest, src, n);
 }
 
-// Other words than memmove's: of two equal functions gcc makes one a call of the other, and
-// memcpy's, inline, allows no overlap.
+// Must differ from memmove: gcc would merge two equal functions into one, and inlined memcpy does
+// not allow overlap.
 void *memcpy(void *dest, const void *src, size_t n) {
     mp_fun_table.memmove_(dest, src, n);
     return dest;

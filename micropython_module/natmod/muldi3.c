@@ -1,12 +1,12 @@
-// A function of libgcc, which Xtensa's assemblers and linkers come without here.
+// A function of libgcc, which the Xtensa tools used here lack.
 // SPDX-License-Identifier: MIT
 
 #include <stdint.h>
 
 uint64_t __muldi3(uint64_t a, uint64_t b);
 
-// A product of 64 bits from those of half words: nothing that the compiler would make a call of
-// this from.
+// A 64-bit product from 16-bit halves, so that the compiler does not turn it into a call of this
+// function.
 uint64_t __muldi3(uint64_t a, uint64_t b) {
     const uint32_t low = 0xFFFF, a0 = (uint32_t)a & low, a1 = (uint32_t)a >> 16,
                    b0 = (uint32_t)b & low, b1 = (uint32_t)b >> 16;

@@ -1,11 +1,10 @@
-// Ctrl-C that waits until a call of the core is done.
+// Delays Ctrl-C until a call of the core returns.
 // SPDX-License-Identifier: MIT
 //
-// Desktop MicroPython, as it is released, jumps out of whatever C code runs when its signal handler
-// is called: a session would stay locked for good, with a sample learned in part. Linux holds the
-// signal back meanwhile, and hands it over when the call is done. A native module has no C library
-// to ask it by. Other systems on x64 are not asked: the first call finds out by `sys.platform`, in
-// mpy_init.
+// The signal handler of released desktop MicroPython jumps out of any C code: a session would stay
+// locked forever, with a sample half learned. So the signal is blocked during the call, and Linux
+// delivers it afterwards. A native module has no C library, hence the system call. Other x64
+// systems don't block it: mpy_init checks `sys.platform` at the first call.
 
 #ifndef EDGELORA_SIGNALS_H
 #define EDGELORA_SIGNALS_H
@@ -15,7 +14,7 @@
 
 extern bool edgelora_has_signals;
 
-// how: 0 holds SIGINT back, 1 lets it come
+// how: 0 blocks SIGINT, 1 unblocks it
 static inline void edgelora_mask_sigint(long how) {
     const uint64_t interrupt = 1u << (2 - 1);
     if (edgelora_has_signals) {

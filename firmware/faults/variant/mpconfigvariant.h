@@ -1,5 +1,5 @@
 #include "../../unix/variant/mpconfigvariant.h"
 
-// Every jump of the bytecode: where an interrupt can come.
+// Called at every jump of the bytecode, where an interrupt can occur.
 void edgelora_faults_jump(void);
 #define MICROPY_VM_HOOK_LOOP edgelora_faults_jump();

@@ -1,17 +1,16 @@
-// Ctrl-C as boards have it: it waits until the C code that runs is done.
+// Ctrl-C as on boards: it waits until the running C code returns.
 // SPDX-License-Identifier: MIT
 //
-// Desktop MicroPython raises KeyboardInterrupt out of its signal handler, in the middle of whatever
-// C code runs: the core's, a filesystem's or the collector's, which all leave behind what they were
-// changing. Or, without MICROPY_ASYNC_KBD_INTR, it ends at a second Ctrl-C that comes before the
-// first was heard.
+// Desktop MicroPython raises KeyboardInterrupt from its signal handler, in the middle of any C
+// code: the core, a filesystem or the garbage collector, whose data it leaves half-changed. Without
+// MICROPY_ASYNC_KBD_INTR, it exits at a second Ctrl-C before the first is handled.
 
 #include <signal.h>
 
 #include "py/mphal.h"
 #include "py/runtime.h"
 
-// in place of mp_hal_set_interrupt_char, see mpconfigvariant.mk
+// replaces mp_hal_set_interrupt_char, see mpconfigvariant.mk
 void __wrap_mp_hal_set_interrupt_char(char c);
 
 static void interrupt(int signal_number) {

@@ -1,8 +1,8 @@
 // Bulk input from the terminal.
 // SPDX-License-Identifier: MIT
 //
-// MicroPython's own read of many bytes returns when all are there, and no Ctrl-C ends it. This one
-// takes what is there.
+// MicroPython's read of many bytes only returns when all have arrived, and Ctrl-C does not
+// interrupt it. This one returns available bytes.
 
 #include <errno.h>
 #include <unistd.h>
@@ -10,8 +10,8 @@
 #include "py/obj.h"
 #include "py/runtime.h"
 
-// readinto(buffer, start, end) -> the position reached. Waits for a byte if none is there; an
-// OSError if none can come.
+// readinto(buffer, start, end) -> the position reached. Waits for at least one byte; OSError if the
+// input has ended.
 static mp_obj_t edgelora_stdin_readinto(mp_obj_t buffer, mp_obj_t start_in, mp_obj_t end_in) {
     mp_buffer_info_t info;
     mp_get_buffer_raise(buffer, &info, MP_BUFFER_WRITE);

@@ -1,4 +1,4 @@
-// What rounds cost a board.
+// Privacy cost of rounds.
 // SPDX-License-Identifier: MIT
 
 #include "fleet/internal.h"
@@ -10,7 +10,7 @@ uint64_t edgelora_fleet_cost(uint32_t clip, uint32_t sigma, uint32_t honest) {
     if (!variance) {
         return UINT64_MAX;
     }
-    for (uint32_t bit = 52; bit-- > 0;) {  // by hand: not every board has a division of 64 bits
+    for (uint32_t bit = 52; bit-- > 0;) {  // long division: not every board has a 64-bit one
         rest = rest << 1 | (squares >> bit & 1);
         cost <<= 1;
         if (rest >= variance) {

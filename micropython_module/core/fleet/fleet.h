@@ -1,28 +1,25 @@
-// A board in a fleet that learns together: its side of secure aggregation, and the privacy of its
-// update.
+// A fleet member: the board's side of secure aggregation, and differential privacy of its update.
 // SPDX-License-Identifier: MIT
 //
 // A member is in the caller's memory, at a multiple of 8 bytes; it allocates nothing. Messages,
-// checks and arithmetic: SPEC.md, section 17. The drive is the same for each message, and the
-// member tells what comes next:
+// checks and arithmetic: SPEC.md, section 17. The caller's loop is the same for every message;
+// edgelora_member_next returns what to do:
 //
 //     begin(...)
 //     for each message:
-//         receive(message)        0: taken; 1: the last one again, send the last reply again; below
-//                                 0: refused, nothing changed
+//         receive(message)        0: accepted; 1: repeated, send the last reply again; below 0:
+//                                 refused, state unchanged
 //         TRAIN   after TASK      train as long as it takes, then `reply`
 //         KEYS    after COHORT    `key` for each of `neighbours`, from the roster
-//         UPDATE  after INPUT     `update` with masters before and after, in the memory of the
-//                                 reply
-//         WORK                    `work`: one X25519, or about as much, a call
-//         REPLY                   `reply`, kept until the next message is taken
-//         OVER                    this round is over for this board: a TASK of a later round begins
-//                                 the next
+//         UPDATE  after INPUT     `update` with masters before and after, and memory for the reply
+//         WORK                    `work`: each call takes about as long as one X25519
+//         REPLY                   `reply`; keep it until the next message is accepted
+//         OVER                    the round is over for this board: wait for a later TASK
 //
-// The round's number goes to flash before the reply to COHORT (or to INPUT, in a round without
-// masks) leaves the board, and what it costs before the reply to INPUT does: `begin` takes both,
-// and no TASK of that round or an earlier one is taken again. A reset before that costs nothing:
-// begin, and receive the same TASK again.
+// Write the round's number to flash before sending the reply to COHORT (or to INPUT, in a round
+// without masks), and the total cost before sending the reply to INPUT. `begin` takes both, and the
+// member refuses any TASK of that round or an earlier one. After a reset before that nothing is
+// lost: begin, and receive the same TASK again.
 
 #ifndef EDGELORA_FLEET_H
 #define EDGELORA_FLEET_H
@@ -31,12 +28,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define EDGELORA_FLEET_MAX_NEIGHBOURS 64 // others of a cohort
+#define EDGELORA_FLEET_MAX_NEIGHBOURS 64 // other boards of a cohort
 #define EDGELORA_FLEET_MAX_PARAMETERS 65536
 #define EDGELORA_FLEET_SERVER 0xFFFF // the server's index
 #define EDGELORA_FLEET_ENVELOPE 32 // bytes of a message around its body
 
-// Every status: name, value, what went wrong and the remedy.
+// Every status: name, value, cause and remedy.
 #define EDGELORA_FLEET_LIST(X) \
     X(OK, 0, "ok") \
     X(AGAIN, 1, "the last message once more: send the last reply again") \
@@ -82,7 +79,7 @@ typedef enum {
 
 const char *edgelora_fleet_text(int32_t status);
 
-// Stages of a round: even ones come from boards.
+// Stages of a round; boards send those with even numbers.
 typedef enum {
     EDGELORA_TASK = 1,
     EDGELORA_READY = 2,
@@ -98,7 +95,7 @@ typedef enum {
     EDGELORA_OPENED = 12,
 } edgelora_stage_t;
 
-// What a member waits for.
+// The next action of a member's caller.
 typedef enum {
     EDGELORA_NEXT_MESSAGE = 0,
     EDGELORA_NEXT_WORK = 1,
@@ -109,31 +106,30 @@ typedef enum {
     EDGELORA_NEXT_OVER = 6,
 } edgelora_next_t;
 
-// What a board asks of every task, whoever sends it. All zero: nothing but what SPEC.md asks of all
-// tasks.
+// A board's requirements for every task. All zero: only those that SPEC.md has for all tasks.
 typedef struct {
-    uint16_t least_survivors; // a task's m is at least this
-    uint16_t least_z; // hundredths: sigma sqrt(m - colluders) / clip is at least this
-    uint16_t least_cohort, most_cohort; // boards of a cohort; 0: as many as there are
-    // of the cohort, so many may work for the server: a task's is at least this, and their noise
-    // counts for nothing
+    uint16_t least_survivors; // minimum of a task's m
+    uint16_t least_z; // minimum of sigma sqrt(m - colluders) / clip, in hundredths
+    uint16_t least_cohort, most_cohort; // boards of a cohort; 0: no limit
+    // boards of the cohort that may collude with the server; minimum of a task's value. Their noise
+    // is not counted
     uint16_t colluders;
-    uint8_t survivors_percent; // survivors are at least this share of the cohort
+    uint8_t survivors_percent; // minimum share of survivors in the cohort
     uint8_t masks; // 1: only tasks with masks
-    // the most that all rounds together may cost, see edgelora_fleet_cost; 0: no end
+    // maximum total cost of all rounds, see edgelora_fleet_cost; 0: unlimited
     uint32_t budget;
 } edgelora_policy_t;
 
-// What a board is. Pointers are looked at during `begin` only.
+// A board's identity and state. Pointers are only used during `begin`.
 typedef struct {
     const uint8_t *secret; // u8[32] X25519 secret of this board
     const uint8_t *server; // u8[32] the server's public key, from the roster
     const uint8_t *fleet; // u8[8] fleet id
-    const uint8_t *seed; // u8[32] fresh from the board's generator, never used again
-    uint32_t round; // the last one that this board took part in, from flash; 0: none
-    uint64_t spent; // what all rounds so far have cost, from flash
-    uint32_t roster; // its number
-    uint16_t index; // of this board in it, below 0xFFFF
+    const uint8_t *seed; // u8[32] fresh random bytes, never reused
+    uint32_t round; // last round this board took part in, from flash; 0: none
+    uint64_t spent; // total cost of all rounds so far, from flash
+    uint32_t roster; // number of the roster
+    uint16_t index; // index of this board in the roster, below 0xFFFF
     edgelora_policy_t policy;
 } edgelora_board_t;
 
@@ -147,19 +143,20 @@ typedef struct {
     uint32_t seed;
     uint32_t clip; // C, 1 to 65535
     uint16_t sigma;
-    uint16_t least; // m, survivors of a cohort below which nothing is opened
-    uint16_t cohort; // boards of a cohort at most, 2 to 65
-    // of the others in a cohort, so many may work for the server: thresholds are made for them
+    uint16_t least; // m, the minimum of survivors; with fewer nothing is opened
+    uint16_t cohort; // maximum of boards in a cohort, 2 to 65
+    // boards of the cohort that may collude with the server; thresholds account for them
     uint16_t colluders;
     uint16_t masks; // 1; 0 in a round without masks
 } edgelora_task_t;
 
 typedef struct edgelora_member edgelora_member_t;
 
-// Bytes of a member with room for so many others of its cohort, 64 at most.
+// Bytes of a member with room for `neighbours` other boards of its cohort, at most 64.
 uint32_t edgelora_member_size(uint32_t neighbours);
 
-// The first work is the key that it has with the server. ERR_MEMBER: memory or index.
+// The first piece of work computes the pair key with the server. ERR_MEMBER: invalid memory or
+// index.
 edgelora_fleet_status_t edgelora_member_begin(
     void *memory, uint32_t size, const edgelora_board_t *board);
 
@@ -168,64 +165,62 @@ edgelora_member_t *edgelora_member(void *memory, uint32_t size);
 
 edgelora_next_t edgelora_member_next(const edgelora_member_t *m);
 
-// Of the round that runs, 0 before the first TASK. The stage is that of the last message that was
-// taken.
+// Number of the current round, 0 before the first TASK; stage of the last accepted message.
 uint32_t edgelora_member_round(const edgelora_member_t *m);
 edgelora_stage_t edgelora_member_stage(const edgelora_member_t *m);
 const edgelora_task_t *edgelora_member_task(const edgelora_member_t *m);
 
-// What all rounds have cost, that of this one included once its update has left or, with `update`,
-// is about to leave.
+// Total cost of all rounds. It includes the current round from `edgelora_member_update` on.
 uint64_t edgelora_member_spent(const edgelora_member_t *m);
 
-// A whole message; its memory serves as room to work in: what was taken is not the same afterwards.
-// OK, AGAIN or an error, after which the state is what it was.
+// Receives a whole message, and overwrites it if accepted. Returns OK, AGAIN or an error, which
+// leaves the state unchanged.
 edgelora_fleet_status_t edgelora_member_receive(
     edgelora_member_t *m, uint8_t *message, size_t size);
 
-// Writes the indices of the neighbours, which are all others of the cohort, u16[64] at most,
-// ascending. Their number, 0 before COHORT.
+// Writes the indices of the neighbours, i.e. all other boards of the cohort, at most u16[64],
+// ascending. Returns their number, 0 before COHORT.
 uint32_t edgelora_member_neighbours(const edgelora_member_t *m, uint16_t *indices);
 
-// The public key of the neighbour at a place in that list, as the roster has it: in order; one that
-// was given may be given again. ERR_REVOKED (it is all zero) leaves the member where it was before
+// Sets the public key, from the roster, of the neighbour at a place in that list. Call it in order;
+// repeated calls are allowed. ERR_REVOKED (an all-zero key) returns the member to its state before
 // COHORT.
 edgelora_fleet_status_t edgelora_member_key(
     edgelora_member_t *m, uint32_t place, const uint8_t key[32]);
 
-// Does one piece of work. Pieces left, 0 if none is; ERR_KEY: the round is over, `culprit` is whose
-// key it was (0xFFFF: the server's).
+// Does one piece of work and returns the number of pieces left. ERR_KEY: the round is over;
+// `culprit` is the index of the board with the bad key (0xFFFF: the server).
 int32_t edgelora_member_work(edgelora_member_t *m);
 uint16_t edgelora_member_culprit(const edgelora_member_t *m);
 
-// before, after: s16 [n], masters of the global adapter and of the trained one, in the file's
-// order. reply: memory of the reply, 32 + 4 n bytes at a multiple of 4, stays in use until `reply`
-// has been called with it.
+// before, after: s16 [n], masters of the global and the trained adapter, in the file's order.
+// reply: memory for the reply, 32 + 4 n bytes at a multiple of 4, in use until
+// `edgelora_member_reply` has been called with it.
 edgelora_fleet_status_t edgelora_member_update(edgelora_member_t *m, const int16_t *before,
     const int16_t *after, uint32_t n, void *reply, size_t capacity);
 
-// Bytes of the reply to the message that was taken last; 0 before the first and once it was
+// Bytes of the reply to the last accepted message; 0 before the first one and after the reply was
 // written.
 uint32_t edgelora_member_reply_size(const edgelora_member_t *m);
 
-// Writes the reply, once. Its size, or an error.
+// Writes the reply, once. Returns its size or an error.
 int32_t edgelora_member_reply(edgelora_member_t *m, void *reply, size_t capacity);
 
-// ---- what an update is made of
+// ---- parts of an update
 
 // out: s32 [n] = after - before, scaled down so that the sum of squares is at most clip^2. clip: 1
 // to 65535.
 void edgelora_fleet_update(
     const int16_t *before, const int16_t *after, uint32_t n, uint32_t clip, int32_t *out);
 
-// Adds a discrete Gaussian of standard deviation sigma (0 to 65535) to each, drawn from the key's
-// stream.
+// Adds discrete Gaussian noise with standard deviation sigma (0 to 65535), drawn from the key's
+// stream, to each value.
 void edgelora_fleet_noise(const uint8_t key[32], uint32_t sigma, int32_t *values, uint32_t n);
 
-// What a round costs a board: 1 / z^2 in millionths, rounded up, where z = sigma sqrt(honest) /
-// clip is the noise in clips of the sum that can be opened. Costs add up: rounds tell no more
-// together than one sum with the noise of their total. clip, sigma, honest: up to 65535. UINT64_MAX
-// without noise.
+// Privacy cost of a round for a board: 1 / z^2 in millionths, rounded up, where z = sigma
+// sqrt(honest) / clip is the noise of the opened sum in units of clip. Costs add up: several rounds
+// reveal no more than one sum with noise for their total cost. clip, sigma, honest: up to 65535.
+// UINT64_MAX without noise.
 uint64_t edgelora_fleet_cost(uint32_t clip, uint32_t sigma, uint32_t honest);
 
 #endif

@@ -1,4 +1,4 @@
-// What the files of a fleet's member share.
+// Internals of a fleet member.
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_FLEET_INTERNAL_H
@@ -34,16 +34,16 @@ static inline void put_u32(uint8_t *p, uint32_t value) {
     put_u16(p + 2, value >> 16);
 }
 
-// ---- keys.c: what two of a fleet know of each other
+// ---- keys.c: pair keys, pads, masks
 
-// What a pad is for: its round and the two ends.
+// The purpose of a pad: its round, sender and receiver.
 typedef struct {
     const uint8_t *fleet;  // u8[8]
     uint32_t round;
     uint32_t from, to;     // indices
 } edgelora_pad_context_t;
 
-// secret becomes the key that all pads of this pair are made of. False if X25519 is all zero.
+// prk: the key of all pads between a secret's owner and a key's owner. False if X25519 gives zero.
 bool edgelora_pair_key(uint8_t prk[64], const uint8_t secret[32], const uint8_t key[32]);
 
 // label: up to 8 characters.
@@ -52,30 +52,29 @@ void edgelora_pad(
 void edgelora_tag(const uint8_t prk[64], const char *label, edgelora_pad_context_t context,
     const uint8_t *data, size_t size, uint8_t tag[16]);
 
-// Of what two mask keys have in common: the seed of a mask (out may be shared); and prk becomes
-// that of pads which need both a pair's lasting secrets and the round's.
+// From the shared secret of two mask keys: derives the seed of a mask (seed may be shared); binds
+// prk to the round, so that its pads depend on both the pair's long-term and the round's secrets.
 void edgelora_mask_seed(const uint8_t shared[32], uint8_t seed[32]);
 void edgelora_bind(uint8_t prk[64], const uint8_t shared[32]);
 
 // ---- budget.c
 
-// Both, or UINT64_MAX where that is more.
+// spent + cost, saturating at UINT64_MAX.
 uint64_t edgelora_add_cost(uint64_t spent, uint64_t cost);
 
 // ---- shares.c
 
-// out: the share at x (1 to 255) of secret [64], by the polynomials of threshold t that the key
-// makes.
+// out: the share at x (1 to 255) of secret [64]; the key generates the polynomials of threshold t.
 void edgelora_share(const uint8_t key[32], uint32_t threshold, uint32_t x, const uint8_t secret[64],
     uint8_t out[64]);
 
 // ---- noise.c
 
-// Digits of a key's stream, and what draws by them.
+// Draws from the digits of a key's stream.
 typedef struct {
     edgelora_chacha20_t stream;
     uint32_t block[16];
-    uint32_t at;  // digits taken of block, 64: all
+    uint32_t at;  // digits used of block, 64: all
 } edgelora_digits_t;
 
 void edgelora_digits_begin(edgelora_digits_t *d, const uint8_t key[32]);

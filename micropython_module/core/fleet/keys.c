@@ -1,4 +1,4 @@
-// Keys, pads and tags of a pair.
+// Keys, pads and tags between two parties.
 // SPDX-License-Identifier: MIT
 
 #include "fleet/internal.h"

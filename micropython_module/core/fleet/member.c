@@ -1,4 +1,4 @@
-// A member of a fleet: which message is taken when, and what answers it.
+// A fleet member's state machine: messages it accepts and its replies.
 // SPDX-License-Identifier: MIT
 
 #include "fleet/internal.h"
@@ -10,54 +10,54 @@ enum {
     ADVERT_BYTES = 2 + KEY_BYTES + TAG_BYTES,  // an entry of PEERS
     INPUT_BYTES = 2 + SEALED_BYTES,            // an entry of INPUT
     CONFIRM_BYTES = 2 + TAG_BYTES,             // an entry of UNMASK
-    NOISE_STEP = 128,                          // values that one piece of work draws noise for
+    NOISE_STEP = 128,                          // values that get noise in one piece of work
 };
 
 static const uint8_t MAGIC[4] = {'E', 'L', 'F', '1'};
 static const char ROUND[] = "edgelora round", SURVIVORS[] = "edgelora survivors";
 
-// What is known of a neighbour.
+// Flags of a neighbour.
 enum { ADVERTISED = 1, SHARED = 2, ALIVE = 4 };
 
 typedef struct {
     uint16_t index;
     uint8_t known;
     uint8_t unused;
-    uint8_t pair[64];    // the key that pads are made of; before that its roster's key
-    uint8_t key[32];     // its mask key; the seed of the mask in common
-    uint8_t shares[64];  // of its b and e, 32 each
+    uint8_t pair[64];    // the pair key of pads; first the roster's public key
+    uint8_t key[32];     // its mask key, then the seed of the common mask
+    uint8_t shares[64];  // shares of its b and e, 32 each
 } peer_t;
 
 struct edgelora_member {
     uint32_t magic;
     uint16_t capacity, index;
     uint8_t next;          // edgelora_next_t
-    uint8_t stage;         // of the last message that was taken, 0 before the first
-    bool keyed;            // `pair` is there
+    uint8_t stage;         // of the last accepted message, 0 before the first
+    bool keyed;            // `pair` is set
     uint8_t unused;
     uint16_t culprit;
-    uint16_t neighbours;   // all others of the cohort
+    uint16_t neighbours;   // all other boards of the cohort
     uint16_t threshold;    // t
     uint16_t agreeing;     // u
-    uint16_t place;        // the neighbour whose key or work comes next
-    uint16_t pieces;       // of an update's work that are done
+    uint16_t place;        // the neighbour with the next key or work
+    uint16_t pieces;       // finished pieces of an update's work
     uint32_t round, roster;
     uint64_t spent;
     edgelora_policy_t policy;
     edgelora_task_t task;
-    uint8_t body[TASK_BYTES];  // of TASK as it came
+    uint8_t body[TASK_BYTES];  // of TASK as received
     uint8_t fleet[8];
     uint8_t tag[TAG_BYTES],
-        tag_before[TAG_BYTES];  // of the last message that was taken, and of that before COHORT
+        tag_before[TAG_BYTES];  // of the last accepted message, and of the one before COHORT
     uint8_t server[32], secret[32];
-    uint8_t pair[64];      // with the server
+    uint8_t pair[64];      // pair key with the server
     edgelora_random_t random;
     struct {
         uint8_t e[32], b[32], c[32], z[32];
-    } keys;                // of this round
+    } keys;                // keys of this round
     uint8_t mask_key[32];  // E
-    uint8_t context[32];   // of TASK, round and COHORT
-    uint8_t survivors[32]; // of context and SURVIVORS
+    uint8_t context[32];   // digest of TASK, round and COHORT
+    uint8_t survivors[32]; // digest of context and SURVIVORS
     edgelora_digits_t digits;
     uint32_t *values;      // u32[n], in the caller's reply
     peer_t peers[];        // ascending
@@ -143,8 +143,8 @@ static uint32_t count_of(const edgelora_member_t *m, uint32_t known) {
     return count;
 }
 
-// The place of the first neighbour from `place` on of which so much is known; `neighbours` if there
-// is none.
+// The place of the first neighbour from `place` on with all flags of `known`; `neighbours` if
+// none.
 static uint32_t next_of(const edgelora_member_t *m, uint32_t place, uint32_t known) {
     while (place < m->neighbours && !knows(&m->peers[place], known)) {
         ++place;
@@ -174,12 +174,12 @@ static bool in_range(const edgelora_member_t *m, const edgelora_task_t *t) {
     if (!t->masks) {
         return fits;
     }
-    // all of the smallest cohort may be honest, and the largest has room
+    // the minimum of survivors fits a cohort, and a full cohort fits this member
     return fits && t->cohort >= 2 && t->least <= t->cohort && t->cohort <= m->capacity + 1u;
 }
 
-// Boards whose noise is in what can be opened, whoever works for the server: without masks that is
-// an update alone.
+// Minimum of honest boards whose noise is in an opened sum; without masks, 1: the update of one
+// board.
 static uint32_t honest_of(const edgelora_policy_t *p, const edgelora_task_t *t) {
     uint32_t honest = t->least > p->colluders ? (uint32_t)(t->least - p->colluders) : 0;
     return t->masks ? honest : 1;
@@ -196,7 +196,7 @@ static bool allowed(const edgelora_policy_t *p, const edgelora_task_t *t) {
     return private && t->colluders >= p->colluders && t->cohort >= p->least_cohort;
 }
 
-// With this round's.
+// Total cost including this round.
 static uint64_t spent_after(const edgelora_member_t *m, const edgelora_task_t *t) {
     return edgelora_add_cost(
         m->spent, edgelora_fleet_cost(t->clip, t->sigma, honest_of(&m->policy, t)));
@@ -270,7 +270,7 @@ static bool is_cohort(const edgelora_member_t *m, const uint8_t *body, size_t si
     return ascending && own && fits && last != EDGELORA_FLEET_SERVER;
 }
 
-// label: a string, of which the 0 at its end is no part.
+// label: a string, hashed without its terminating 0.
 static void begin_digest(
     edgelora_sha512_t *s, const char *label, size_t label_size, const void *data, size_t size) {
     edgelora_sha512_begin(s);
@@ -284,7 +284,7 @@ static void end_digest(edgelora_sha512_t *s, uint8_t out[32]) {
     __builtin_memcpy(out, digest, 32);
 }
 
-// What all of a round must see alike: its task, its number and its cohort.
+// Digest of what all boards of a round must agree on: task, round number and cohort.
 static void context_of(
     const edgelora_member_t *m, const uint8_t *cohort, size_t size, uint8_t out[32]) {
     uint8_t round[4];
@@ -296,10 +296,10 @@ static void context_of(
     end_digest(&s, out);
 }
 
-// Both are more than half of the others and those that collude together. So of two groups of boards
-// that were told of other survivors one at most opens anything; and a board's secret is opened with
-// the help of boards that are tied to it by a mask, each of which has seen as many survivors as the
-// task's least. False if the cohort has too few for that.
+// Sets both thresholds above half of the others plus colluders. If the server sends different
+// survivors to two groups of boards, at most one group can open anything; and only boards that
+// share a mask with a board open its secret, each of which has seen at least the task's minimum of
+// survivors. False if the cohort is too small.
 static bool set_thresholds(edgelora_member_t *m, uint32_t others) {
     uint32_t half = (others + m->task.colluders) / 2 + 1;
     uint32_t agreeing = half + 1 > m->task.least ? half : m->task.least - 1u;
@@ -333,7 +333,7 @@ static bool is_tag(const uint8_t pair[64], const char *label, edgelora_pad_conte
     return edgelora_equal(right, tag, sizeof right);
 }
 
-// The place of a neighbour, not before `from`; `neighbours` if it is none.
+// The place of a neighbour, from `from` on; `neighbours` if it is none.
 static uint32_t place_of(const edgelora_member_t *m, uint32_t from, uint32_t index) {
     while (from < m->neighbours && m->peers[from].index < index) {
         ++from;
@@ -407,7 +407,7 @@ static bool is_bit(const uint8_t *bits, uint32_t i) {
     return bits[i / 8] >> i % 8 & 1;
 }
 
-// body: that of COHORT once more, so that no board has to keep it, and a bit for each of it.
+// body: the body of COHORT again, so that boards need not store it, and one bit per board.
 static edgelora_fleet_status_t take_survivors(
     edgelora_member_t *m, const uint8_t *body, size_t size) {
     uint8_t context[32];
@@ -448,7 +448,7 @@ static edgelora_fleet_status_t take_survivors(
     return EDGELORA_FLEET_OK;
 }
 
-// Shares leave a board only when so many others have seen the same survivors.
+// A board releases shares only after enough others have confirmed the same survivors.
 static edgelora_fleet_status_t take_unmask(edgelora_member_t *m, const uint8_t *body, size_t size) {
     uint32_t place = 0;
     if (size % CONFIRM_BYTES) {
@@ -470,7 +470,7 @@ static edgelora_fleet_status_t take_unmask(edgelora_member_t *m, const uint8_t *
     return EDGELORA_FLEET_OK;
 }
 
-// The stage that comes after the last message that was taken, in a round that runs.
+// The stage after the last accepted message of the current round.
 static uint32_t expected(const edgelora_member_t *m) {
     return m->stage == EDGELORA_TASK && !m->task.masks ? EDGELORA_INPUT : m->stage + 2u;
 }
@@ -541,14 +541,14 @@ edgelora_fleet_status_t edgelora_member_receive(
 edgelora_fleet_status_t edgelora_member_key(
     edgelora_member_t *m, uint32_t place, const uint8_t key[32]) {
     if (m->next != EDGELORA_NEXT_KEYS ||
-        place > m->place) { // one that was given may be given again
+        place > m->place) { // a key may be repeated for an earlier place
         return EDGELORA_FLEET_ERR_ORDER;
     }
     uint32_t any = 0;
     for (uint32_t i = 0; i < KEY_BYTES; ++i) {
         any |= key[i];
     }
-    if (!any) {  // as if there had been no cohort
+    if (!any) {  // back to the state before COHORT
         m->stage = EDGELORA_TASK;
         m->neighbours = 0;
         __builtin_memcpy(m->tag, m->tag_before, sizeof m->tag);
@@ -572,7 +572,7 @@ static int32_t leave(edgelora_member_t *m, uint32_t culprit) {
     return EDGELORA_FLEET_ERR_KEY;
 }
 
-// The key with the server.
+// Computes the pair key with the server.
 static int32_t work_begin(edgelora_member_t *m) {
     if (!edgelora_pair_key(m->pair, m->secret, m->server)) {
         return leave(m, EDGELORA_FLEET_SERVER);
@@ -582,7 +582,7 @@ static int32_t work_begin(edgelora_member_t *m) {
     return 0;
 }
 
-// The key with each neighbour, bound to the round; then this round's mask key.
+// Computes the pair key with each neighbour, bound to the round; then this round's mask key.
 static int32_t work_cohort(edgelora_member_t *m) {
     if (m->place == m->neighbours) {
         edgelora_x25519_public(m->mask_key, m->keys.e);
@@ -599,7 +599,7 @@ static int32_t work_cohort(edgelora_member_t *m) {
     return (int32_t)(m->neighbours - m->place + 1u);
 }
 
-// What the mask key has in common with that of each that advertised.
+// Computes the common mask seed with each neighbour that advertised a mask key.
 static int32_t work_peers(edgelora_member_t *m) {
     peer_t *peer = &m->peers[m->place];
     uint8_t shared[KEY_BYTES];
@@ -631,7 +631,7 @@ static void add_mask(const edgelora_member_t *m, const uint8_t seed[32], bool pl
     edgelora_wipe(&stream, sizeof stream);
 }
 
-// Noise in pieces, then the board's own mask, then one with each neighbour.
+// Adds noise in pieces, then the board's own mask, then the mask with each neighbour.
 static int32_t work_input(edgelora_member_t *m) {
     uint32_t n = m->task.parameters, steps = m->task.sigma ? (n + NOISE_STEP - 1) / NOISE_STEP : 0;
     uint32_t masks = m->task.masks ? 1 + count_of(m, SHARED) : 0, done = m->pieces;
@@ -760,7 +760,7 @@ static void write_opened(const edgelora_member_t *m, uint8_t *body) {
     edgelora_wipe(pad, sizeof pad);
 }
 
-// What is not needed any more.
+// Wipes secrets that are no longer needed.
 static void forget(edgelora_member_t *m) {
     if (m->stage == EDGELORA_INPUT) {
         edgelora_wipe(&m->keys, sizeof m->keys);

@@ -1,12 +1,12 @@
-// Discrete Gaussian noise, exact and in integers, after Canonne, Kamath and Steinke (2020): a
-// discrete Laplace draw that is accepted or not. Here the Laplace's scale t is a power of two, so
-// that its lower part is bits as they come, and chances are settled by the first digits of a
-// uniform number, mostly one, without division.
+// Discrete Gaussian noise, exact and in integers, after Canonne, Kamath and Steinke (2020):
+// rejection sampling from a discrete Laplace distribution. Here the Laplace's scale t is a power
+// of two, so that its lower part is uniform bits; Bernoulli draws compare the first digits of a
+// uniform number, mostly one digit, without division.
 // SPDX-License-Identifier: MIT
 
 #include "fleet/internal.h"
 
-enum { DIGIT_BITS = 8, DIGITS = 64 };  // of a block
+enum { DIGIT_BITS = 8, DIGITS = 64 };  // per block
 
 void edgelora_digits_begin(edgelora_digits_t *d, const uint8_t key[32]) {
     const uint8_t nonce[12] = {0};
@@ -17,7 +17,7 @@ void edgelora_digits_begin(edgelora_digits_t *d, const uint8_t key[32]) {
 static uint32_t next_digit(edgelora_digits_t *d) {
     if (d->at == DIGITS) {
         edgelora_chacha20_block(&d->stream, d->block);
-        // draws are accepted or not: their number tells of the noise (SPEC.md, section 17)
+        // rejections: the number of draws depends on the noise (SPEC.md, section 17)
         EDGELORA_DECLASSIFY(d->block);
         d->at = 0;
     }
@@ -40,8 +40,8 @@ static bool short_chance(edgelora_digits_t *digits, uint32_t a, uint32_t d) {
     }
 }
 
-// True with probability a / d; a <= d < 2^55. A uniform number is compared with it digit by digit,
-// until one differs.
+// True with probability a / d; a <= d < 2^55. Compares a uniform number with a / d digit by
+// digit, until one differs.
 static bool chance(edgelora_digits_t *digits, uint64_t a, uint64_t d) {
     EDGELORA_ASSERT(a <= d && d < (uint64_t)1 << 55);
     if (a == 0 || a == d) {
@@ -86,7 +86,7 @@ static bool half_square(edgelora_digits_t *digits, uint32_t a, uint32_t d) {
     return odd;
 }
 
-// e^(-(q + r / d)^2 / 2) as a product.
+// True with probability e^(-(q + r / d)^2 / 2), computed as a product.
 static bool accepted(edgelora_digits_t *digits, uint32_t q, uint32_t r, uint32_t d) {
     for (uint32_t i = 0; i < q * q; ++i) {
         if (!decay(digits, 1, 2)) {

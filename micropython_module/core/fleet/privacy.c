@@ -1,11 +1,11 @@
-// An update whose length is bounded. All of it is secret: no branch and no address depends on a
-// value or on their norm.
+// Clips an update to a bounded norm. Constant time: no branch and no address depends on a value or
+// on the norm.
 // SPDX-License-Identifier: MIT
 
 #include "fleet/fleet.h"
 #include "words.h"
 
-enum { MOST_BITS = 48 };  // of a sum of squares: 65536 values within +-65535
+enum { MOST_BITS = 48 };  // bits of a sum of squares: 65536 values within +-65535
 
 // ceil(sqrt(value)) of a value below 2^MOST_BITS
 static uint32_t root_up(uint64_t value) {
@@ -21,8 +21,8 @@ static uint32_t root_up(uint64_t value) {
     return (uint32_t)root + ((any | (0 - any)) >> 31);
 }
 
-// min(2^16, floor(2^16 clip / norm)); clip: 1 to 65535, norm: 0 to 2^24. Digit by digit: a core's
-// own division, or its compiler's, may take as long as its numbers tell.
+// min(2^16, floor(2^16 clip / norm)); clip: 1 to 65535, norm: 0 to 2^24. Bit by bit: division by
+// the core or compiler may take data-dependent time.
 static uint32_t factor_of(uint32_t clip, uint32_t norm) {
     uint32_t quotient = 0, rest = clip;
     uint32_t over = edgelora_mask_of(
@@ -45,7 +45,7 @@ void edgelora_fleet_update(
             squares, (uint32_t)d * (uint32_t)d);  // below 2^32, whatever its sign
         out[i] = d;
     }
-    uint32_t factor = factor_of(clip, root_up(squares)); // Q16; at 2^16 the update is left as it is
+    uint32_t factor = factor_of(clip, root_up(squares)); // Q16; 2^16 leaves the update unchanged
     for (uint32_t i = 0; i < n; ++i) {
         uint32_t minus = edgelora_mask_of((uint32_t)out[i] >> 31);
         uint32_t size = ((uint32_t)out[i] ^ minus) - minus;

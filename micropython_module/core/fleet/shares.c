@@ -1,11 +1,11 @@
-// Shamir's shares over GF(256), without tables.
+// Shamir secret sharing over GF(256), without tables.
 // SPDX-License-Identifier: MIT
 
 #include "fleet/internal.h"
 
 enum { SHARE_WORDS = SHARE_BYTES / 4 };
 
-// Four elements of GF(256) (0x11B) times x. x is public.
+// Multiplies four elements of GF(256) (0x11B) by x. x is public.
 static uint32_t times(uint32_t four, uint32_t x) {
     uint32_t product = 0;
     for (uint32_t bit = 0x80; bit; bit >>= 1) {

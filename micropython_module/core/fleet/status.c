@@ -1,4 +1,4 @@
-// Texts of a fleet's statuses.
+// Status texts of fleets.
 // SPDX-License-Identifier: MIT
 
 #include "fleet/fleet.h"

@@ -1,11 +1,11 @@
-// Reading `.ela` (SPEC.md, section 9): every byte from outside is checked here.
+// Validates `.ela` files (SPEC.md, section 9): every byte of a file is checked here.
 // SPDX-License-Identifier: MIT
 
 #include "formats/formats.h"
 
 enum { ALL_FLAGS = EDGELORA_A_STORED | EDGELORA_STATE | EDGELORA_A_TRAINABLE | EDGELORA_RECORDS };
 
-// The arrays of one matrix's training state from `at` on; false if a value can't be.
+// Checks one matrix's training state from `at` on; false if a value is out of range.
 static bool state_ok(const uint8_t *at, uint32_t count, bool momentum) {
     uint16_t scale = *(const uint16_t *)(const void *)at;
     int16_t exponent = *(const int16_t *)(const void *)(at + 2);
@@ -35,12 +35,12 @@ bool edgelora_rank_fits(const edgelora_model_t *m, const edgelora_op_t *op, uint
         rank_ok(rank, matrix_inputs(op, in), out->channels, (uint32_t)out->height * out->width);
 }
 
-// One layer's record against its op.
+// Checks a layer record against its op.
 static inline bool layer_ok(const edgelora_model_t *m, const edgelora_adapter_layer_t *l) {
     if (l->op >= m->op_count || !shifts_ok(l->t_shift, l->branch_shift)) {
         return false;
     }
-    const edgelora_op_t *op = model_op(m, l->op); // not the whole shape: this is in every switch
+    const edgelora_op_t *op = model_op(m, l->op); // not edgelora_shape: each use() runs this
     const edgelora_tensor_t *in = model_tensor(m, op->input), *out = model_tensor(m, op->output);
     return op_has(op, EDGELORA_IS_MATRIX) && l->outputs == out->channels &&
         l->inputs == matrix_inputs(op, in) &&
@@ -67,7 +67,8 @@ bool edgelora_body_fits(
     return kind != EDGELORA_RECORD_CLASSES || edgelora_classes_fit(m, body, body_size);
 }
 
-// The records from `at` to the file's end: whole, known, ascending, padded with 0.
+// Checks that the records from `at` to the file's end are complete, known, ascending and
+// zero-padded.
 static edgelora_status_t records_fit(
     const edgelora_model_t *m, const uint8_t *file, uint32_t at, uint32_t size) {
     uint32_t last = 0;
@@ -161,7 +162,7 @@ const edgelora_record_t *edgelora_record(
 edgelora_status_t edgelora_adapter_check(
     const edgelora_session_t *s, const void *adapter, uint32_t size) {
     edgelora_status_t status = header_check(adapter, size);
-    // first: a damaged file is not called one of another base
+    // before the base id: a damaged file must not be reported as one for another base
     status = status == EDGELORA_OK ? edgelora_crc_check(adapter, size) : status;
     edgelora_ends_t ends = {0};
     status = status == EDGELORA_OK ? edgelora_adapter_fits(s, adapter, size, &ends) : status;
@@ -173,7 +174,7 @@ edgelora_status_t edgelora_adapter_check(
     // Weights are above -128; their padding, which brings every matrix to whole words, is 0.
     for (const uint32_t *word = (const uint32_t *)(const void *)(layers + h->layer_count);
         word < (const uint32_t *)adapter + ends.weights / 4; ++word) {
-        // of each byte its top bit: one of the others is set
+        // top bit of each byte: set if any of its lower 7 bits is
         uint32_t low_bits = (*word & 0x7F7F7F7Fu) + 0x7F7F7F7Fu;
         if (*word & ~low_bits & 0x80808080u) {
             return EDGELORA_ERR_FORMAT;

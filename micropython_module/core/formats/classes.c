@@ -1,12 +1,11 @@
-// What `.elm` says of the last layer's inputs, and the classes of `.ela` (SPEC.md, sections 8 and
-// 9).
+// Validates class statistics of `.elm` and class records of `.ela` (SPEC.md, sections 8 and 9).
 // SPDX-License-Identifier: MIT
 
 #include "formats/formats.h"
 
 enum { CLASS_STATS_VERSION = 1 };
 
-// Inputs of the last op, if classes can be told apart by them; else 0.
+// Inputs of the last op; 0 if the model can't have added classes.
 static uint32_t head_inputs(const edgelora_model_t *m) {
     const edgelora_op_t *op = model_op(m, m->op_count - 1u);
     uint32_t size = tensor_size(m, op->input);
@@ -14,7 +13,7 @@ static uint32_t head_inputs(const edgelora_model_t *m) {
     return head && size <= EDGELORA_MAX_CLASS_INPUTS ? size : 0;
 }
 
-// Bytes of the record: head, biases, rows, triangle.
+// Bytes of the statistics: header, biases, rows, triangle.
 static uint32_t class_stats_size(uint32_t inputs, uint32_t classes) {
     return (uint32_t)sizeof(edgelora_class_stats_t) + 4 * classes + align4(2 * classes * inputs) +
         align4(inputs * (inputs + 1));

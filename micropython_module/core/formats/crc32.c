@@ -4,8 +4,8 @@
 #include "edgelora.h"
 #include "fixed.h"
 
-// The CRC of each byte, reflected polynomial 0xEDB88320. Words: ESP32 reads native code's constants
-// 32 bits at a time.
+// The CRC of each byte, reflected polynomial 0xEDB88320. 32 bits each: ESP32 can read constants of
+// native code only as words.
 static const uint32_t crc_table[256] = {
     0x00000000,
     0x77073096,

@@ -1,4 +1,4 @@
-// What checks of files share with the rest of the core.
+// File checks, and helpers that the rest of the core shares with them.
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_FORMATS_H
@@ -20,7 +20,7 @@ static inline uint32_t matrix_inputs(const edgelora_op_t *op, const edgelora_ten
         in->channels;
 }
 
-// The rule of ranks: can an adapter have this one on a dense or conv op with K inputs?
+// Can an adapter have this rank on a dense or conv op with K inputs?
 static inline bool rank_ok(uint32_t rank, uint32_t k, uint32_t outputs, uint32_t positions) {
     return rank && rank <= EDGELORA_MAX_RANK && rank * k <= EDGELORA_MAX_FACTOR &&
         rank * outputs <= EDGELORA_MAX_FACTOR && rank * positions <= EDGELORA_MAX_T;
@@ -34,21 +34,22 @@ static inline bool shifts_ok(int32_t t_shift, int32_t branch_shift) {
         branch_shift >= EDGELORA_MIN_BRANCH_SHIFT && branch_shift <= EDGELORA_MAX_BRANCH_SHIFT;
 }
 
-// What both headers start with, but for the CRC. size: what the caller has.
+// Checks the common start of both headers, except the CRC. size: bytes that the caller has.
 edgelora_status_t edgelora_header_check(
     const void *file, uint32_t size, char kind, uint32_t version, uint32_t header_size);
-// The CRC of a file whose header has passed; of one that is finished.
+// Checks the CRC of a file with a valid header; writes the CRC of a finished file.
 edgelora_status_t edgelora_crc_check(const void *file, uint32_t size);
 void edgelora_crc_write(void *file, uint32_t size);
-// The header of an adapter for this base, but for what it holds.
+// Initializes an adapter header for this base, with no layers, flags or counts.
 void edgelora_adapter_header(edgelora_adapter_t *h, const edgelora_model_t *m, uint32_t file_size);
 
-// Bytes of a matrix's training state in its file: scale, masters and, if there is momentum, means.
+// Bytes of a matrix's training state in a file: scale, masters and, with momentum, running
+// means.
 static inline uint32_t matrix_state_size(uint32_t count, bool momentum) {
     return 4 + (momentum ? 2 : 1) * align4(2 * count);
 }
 
-// The class statistics of a checked model that has one.
+// The class statistics of a checked model that has them.
 typedef struct {
     const edgelora_class_stats_t *head;
     const int32_t *biases; // [classes]
@@ -58,9 +59,9 @@ typedef struct {
 
 class_stats_t model_class_stats(const void *model);
 edgelora_status_t edgelora_class_stats_check(const void *model);
-// The body of a record of classes, for this model.
+// Checks the body of a class record for this model.
 bool edgelora_classes_fit(const edgelora_model_t *m, const void *body, uint32_t body_size);
-// The body of a record of a known kind, for this model; at a multiple of 4.
+// Checks the body of a record of a known kind for this model; body: at a multiple of 4.
 bool edgelora_body_fits(
     const edgelora_model_t *m, uint32_t kind, const void *body, uint32_t body_size);
 
@@ -83,7 +84,7 @@ static inline const int16_t *class_row(const edgelora_class_t *c) {
     return behind;
 }
 
-// Bytes of a record in its file.
+// Bytes of a record in a file.
 static inline uint32_t record_span(uint32_t body_size) {
     return (uint32_t)sizeof(edgelora_record_t) + align4(body_size);
 }
@@ -91,20 +92,20 @@ static inline uint32_t record_span(uint32_t body_size) {
 // Where the parts of an adapter file end, in bytes from its start.
 typedef struct {
     uint32_t weights; // A and B of all layers
-    uint32_t layers;  // and their training state: its records follow
+    uint32_t layers;  // training state of all layers; records follow
 } edgelora_ends_t;
 
-// Those of a file whose header and layer records are right.
+// The ends of a file with valid header and layer records.
 edgelora_ends_t edgelora_adapter_ends(const edgelora_adapter_t *h);
-// Header, base, layer records and the heads of other records of an adapter file, without CRC and
-// values: nothing that is read by them lies outside.
+// Checks header, base id, layer records and headers of other records of an adapter file, so that
+// every read they imply stays within the file. Checks neither CRC nor values.
 edgelora_status_t edgelora_adapter_fits(
     const edgelora_session_t *s, const void *adapter, uint32_t size, edgelora_ends_t *ends);
-// Of what a session relies on in a model's buffer: header, tables, positions of gathers, the head
-// of the signal. Another number, or 0, if any of it has changed since the model was checked; never
-// 0 before. size: of the file as it was checked.
+// A hash of what a session relies on in a model's buffer: header, tables, positions of gathers,
+// the header of the signal record. It differs, or is 0, if any of it has changed since the model
+// was checked; for an unchanged model it is never 0. size: file size when checked.
 uint32_t edgelora_model_stamp(const void *model, uint32_t size);
-// The signal record of a model file whose tensors have passed, if it has one.
+// Checks the signal record, if any, of a model file with valid tensors.
 edgelora_status_t edgelora_signal_check(const void *model, uint32_t size);
 
 #endif

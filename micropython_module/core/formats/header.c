@@ -1,11 +1,11 @@
-// What `.elm` and `.ela` start with.
+// The common start of `.elm` and `.ela`.
 // SPDX-License-Identifier: MIT
 
 #include <stddef.h>
 
 #include "formats/formats.h"
 
-// Both headers are alike up to there.
+// Both headers are equal up to here.
 enum { BEHIND_CRC = offsetof(edgelora_model_t, base_id) };
 
 edgelora_status_t edgelora_header_check(

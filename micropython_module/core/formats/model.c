@@ -1,9 +1,9 @@
-// Reading `.elm` (SPEC.md, section 8): every byte from outside is checked here.
+// Validates `.elm` files (SPEC.md, section 8): every byte of a file is checked here.
 // SPDX-License-Identifier: MIT
 
 #include "formats/formats.h"
 
-// Is [offset, offset + count * element) an aligned part of the file behind its header?
+// Is [offset, offset + count * element) aligned, within the file and after its header?
 static bool array_in_file(uint32_t size, uint32_t offset, uint32_t count, uint32_t element) {
     return (offset & 3) == 0 && offset >= sizeof(edgelora_model_t) && offset <= size &&
         count <= (size - offset) / element;
@@ -15,7 +15,7 @@ static bool tensor_ok(const edgelora_tensor_t *t) {
         t->channels <= EDGELORA_MAX_ELEMENTS / positions;
 }
 
-// A file and its size, for what follows.
+// The file under check.
 typedef struct {
     const uint8_t *at;
     uint32_t size;
@@ -52,18 +52,18 @@ static bool requantization_ok(const file_t *file, const edgelora_op_t *op, uint3
         in_s8(file, op->shift, count, EDGELORA_MIN_SHIFT, EDGELORA_MAX_SHIFT);
 }
 
-// Those of an add's inputs are negative where they are taken off.
+// Checks an add's multipliers; a negative one subtracts its input.
 static bool add_ok(const file_t *file, const edgelora_op_t *op) {
     return in_s32(file, op->multiplier, 3, -INT32_MAX, INT32_MAX) &&
         ((const int32_t *)(const void *)(file->at + op->multiplier))[2] >= 0 &&
         in_s8(file, op->shift, 3, EDGELORA_MIN_SHIFT, EDGELORA_MAX_ADD_SHIFT);
 }
 
-// Kernels read the last row of weights in pairs of words: a word more than there is may be read,
-// and is not used.
+// Kernels read the last row of weights in pairs of words: they may read one word after it, and
+// ignore its value.
 enum { WEIGHTS_SLACK = 4 };
 
-// Weights: u8 [count], count <= 2^30, 0 is not one. Biases: s32 [biases].
+// Weights: u8 [count], count <= 2^30, value 0 is not allowed. Biases: s32 [biases].
 static bool weights_ok(
     const file_t *file, const edgelora_op_t *op, uint32_t count, uint32_t biases) {
     if (!array_in_file(file->size, op->weights, align4(count) + WEIGHTS_SLACK, 1) ||
@@ -78,8 +78,8 @@ static bool weights_ok(
     return true;
 }
 
-// An error of the input sums so many products of one element; a dense layer has one position, so
-// that each of its inputs is read once by an output.
+// Bounds the products that an input element's error sums up. A dense layer has one position: each
+// output reads each input once.
 static bool matrix_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
     const edgelora_tensor_t *out) {
     bool dense = op->kind == EDGELORA_DENSE;
@@ -90,7 +90,7 @@ static bool matrix_ok(const file_t *file, const edgelora_op_t *op, const edgelor
         requantization_ok(file, op, out->channels);
 }
 
-// The sum of a position's error over windows and multipliers is within O * kernel * 127 * 127.
+// The sum of a position's error over windows and multipliers is at most O * kernel * 127 * 127.
 static bool depthwise_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
     const edgelora_tensor_t *out) {
     uint32_t kernel = (uint32_t)op->kernel_h * op->kernel_w;
@@ -100,12 +100,12 @@ static bool depthwise_ok(const file_t *file, const edgelora_op_t *op, const edge
         requantization_ok(file, op, out->channels);
 }
 
-// Along one axis: every window holds at least one input element.
+// Along one axis: does every window contain at least one input element?
 static bool windows_ok(uint32_t stride, uint32_t pad, uint32_t kernel, uint32_t in, uint32_t out) {
     return kernel > pad && (out - 1) * stride < in + pad;
 }
 
-// As many windows over one position as a window has elements keep the backward sum in 32 bits.
+// At most as many windows cover a position as a window has elements: the backward sum fits 32 bits.
 static bool pool_ok(
     const edgelora_op_t *op, const edgelora_tensor_t *in, const edgelora_tensor_t *out) {
     return op->dilation_h == 1 && op->dilation_w == 1 &&
@@ -119,8 +119,8 @@ static bool same_shape(const edgelora_tensor_t *a, const edgelora_tensor_t *b) {
     return a->height == b->height && a->width == b->width && a->channels == b->channels;
 }
 
-// Ops that go element by element: the first input has the output's shape, the second one's sides
-// are its or 1. As many products are added for an error as an element is repeated.
+// Elementwise ops: the first input has the output's shape; each side of the second is equal or 1.
+// The error of a repeated element sums one product per repetition.
 static bool pair_ok(
     const edgelora_tensor_t *a, const edgelora_tensor_t *b, const edgelora_tensor_t *out) {
     uint32_t parts = (uint32_t)b->height * b->width * b->channels;
@@ -135,8 +135,8 @@ static bool same_grid(
     return a->zero_point == out->zero_point && b->zero_point == out->zero_point;
 }
 
-// Each axis of the input becomes one of the output's, of which a table says what is where; without
-// one they are alike.
+// Each axis of the input becomes one of the output. A table lists the input positions along it;
+// without a table both sides are equal.
 static bool gather_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
     const edgelora_tensor_t *out) {
     const uint32_t from[3] = {in->height, in->width, in->channels},
@@ -197,8 +197,8 @@ static bool pad_ok(
         op->pad_left + (in->width - 1u) * op->stride_w < out->width;
 }
 
-// With the largest exponential 1 a position's outputs add up to about 256, whatever the
-// others are.
+// As the largest exponential is 1, a position's outputs add up to about 256, for any values of the
+// others.
 static bool softmax_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
     const edgelora_tensor_t *out) {
     return in->channels <= EDGELORA_MAX_SOFTMAX && out->zero_point == -128 &&
@@ -208,7 +208,7 @@ static bool softmax_ok(const file_t *file, const edgelora_op_t *op, const edgelo
         ((const int8_t *)file->at)[op->shift + 1] <= EDGELORA_MAX_SHIFT;
 }
 
-// The output is the state behind every position or behind the last. Weights: u8 [units, 4, inputs +
+// The output is the state after every position or after the last. Weights: u8 [units, 4, inputs +
 // units]; bias: s32 [units, 4, 2].
 static bool lstm_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
     const edgelora_tensor_t *out) {
@@ -241,8 +241,8 @@ static bool svdf_time_ok(const file_t *file, const edgelora_op_t *op, const edge
         requantization_ok(file, op, 1);
 }
 
-// Fields that a kind does not use hold 1 (kernel, stride, dilation), 0 (padding, flags) or the
-// whole range.
+// Unused fields of a kind must be 1 (kernel, stride, dilation), 0 (padding, flags) or the full
+// range.
 static bool unused_ok(const edgelora_op_t *op, uint32_t has) {
     bool window = has & EDGELORA_HAS_WINDOW, range = has & EDGELORA_HAS_RANGE;
     bool pad = op->kind == EDGELORA_PAD, gather = op->kind == EDGELORA_GATHER;
@@ -299,7 +299,7 @@ static edgelora_status_t op_check(
         case EDGELORA_MAXIMUM:
             ok = pair_ok(in, in2, out) && same_grid(in, in2, out);
             break;
-        case EDGELORA_PRELU: // slopes are in the file: they get no error
+        case EDGELORA_PRELU: // slopes are stored in the file: they get no error
             ok = pair_ok(in, in2, out) && requantization_ok(file, op, 2) && op->input2 &&
                 ops[op->input2 - 1].kind == EDGELORA_CONSTANT;
             break;
@@ -348,7 +348,8 @@ static edgelora_status_t op_check(
     return ok ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
 }
 
-// Tensors come before their readers, and all but the last have one; that is computed.
+// Every tensor comes before its readers; all except the last have a reader, and the last is
+// computed.
 static bool graph_ok(const edgelora_model_t *m, const edgelora_op_t *ops) {
     for (uint32_t i = 0; i < m->op_count; ++i) {
         if (ops[i].input > i || ops[i].input2 > i || ops[i].output != i + 1) {
@@ -371,7 +372,7 @@ static edgelora_status_t loss_check(const edgelora_model_t *m) {
     }
     const edgelora_tensor_t *t = model_tensor(m, trained_ops(m));
     uint32_t size = tensor_size(m, trained_ops(m));
-    // scores of classes are divided by it; the loss of the farthest logit stays in 32 bits
+    // class scores are divided by it; the loss of the farthest logit fits 32 bits
     bool ok = m->logit_scale >= EDGELORA_MIN_LOGIT_SCALE &&
         m->logit_scale <= EDGELORA_MAX_LOGIT_SCALE;
     if (m->loss == EDGELORA_CROSS_ENTROPY) {
@@ -420,8 +421,8 @@ edgelora_status_t edgelora_model_check(const void *model, uint32_t size) {
     return status == EDGELORA_OK ? loss_check(m) : status;
 }
 
-// A session's every call waits for this where its model can change: the factor stays in a register,
-// as compilers for Cortex-M0+ make a dozen shifts and additions of one that they know.
+// Runs before every call of a session whose model can change. The factor stays in a register:
+// compilers for Cortex-M0+ would replace a constant factor with a dozen shifts and additions.
 static uint32_t stamp_words(uint32_t h, const void *from, uint32_t words) {
     uint32_t factor = mix_constants().first;
 #pragma GCC unroll 4
@@ -432,8 +433,8 @@ static uint32_t stamp_words(uint32_t h, const void *from, uint32_t words) {
     return h;
 }
 
-// Each table is looked at where those before it, which are as they were, say that it is; checked
-// against the size all the same, as a hash is no proof.
+// Finds each table by the values of earlier ones, which are unchanged. Offsets are still checked
+// against the size, as an equal hash is no proof.
 uint32_t edgelora_model_stamp(const void *model, uint32_t size) {
     const edgelora_model_t *m = model;
     uint32_t h = stamp_words(size, m, sizeof(*m) / 4);

@@ -1,4 +1,4 @@
-// What a network's input is made of: samples, their normalization (SPEC.md, section 8).
+// The signal record: samples of a network's input and their normalization (SPEC.md, section 8).
 // SPDX-License-Identifier: MIT
 
 #include "formats/formats.h"
@@ -26,7 +26,7 @@ static bool normal_ok(const edgelora_normal_t *n) {
         !n->unused;
 }
 
-// Without a front end samples are the input; with one, its outputs are.
+// Without a front end the samples are the input; with one, its outputs are.
 static bool values_ok(const edgelora_signal_t *signal, uint32_t input) {
     if (signal->front == EDGELORA_FRONT_NONE) {
         return signal->window * signal->channels == input && signal->values == signal->channels;

@@ -1,4 +1,4 @@
-// Texts of statuses.
+// Status texts.
 // SPDX-License-Identifier: MIT
 
 #include "edgelora.h"

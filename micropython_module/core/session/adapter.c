@@ -1,4 +1,5 @@
-// A session's adapters: begin, load, use, save. SPDX-License-Identifier: MIT
+// A session's adapters: begin, load, use, save.
+// SPDX-License-Identifier: MIT
 
 #include "session/adapter.h"
 #include "session/classes.h"

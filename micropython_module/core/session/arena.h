@@ -1,4 +1,5 @@
-// A session's memory: the buffers in its arena. SPDX-License-Identifier: MIT
+// A session's memory: the buffers in its arena.
+// SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_ARENA_H
 #define EDGELORA_ARENA_H

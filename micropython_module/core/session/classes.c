@@ -1,5 +1,6 @@
 // Added classes and personalized classes of the base: one row each, computed from a few samples
-// (SPEC.md, section 3). SPDX-License-Identifier: MIT
+// (SPEC.md, section 3).
+// SPDX-License-Identifier: MIT
 
 #include "session/classes.h"
 #include "training/training.h"

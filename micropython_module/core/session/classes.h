@@ -1,4 +1,5 @@
-// Classes of adapters. SPDX-License-Identifier: MIT
+// Classes of adapters.
+// SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_SESSION_CLASSES_H
 #define EDGELORA_SESSION_CLASSES_H

@@ -1,4 +1,5 @@
-// Locks a session for one call at a time. SPDX-License-Identifier: MIT
+// Locks a session for one call at a time.
+// SPDX-License-Identifier: MIT
 
 #include "session/arena.h"
 

@@ -1,4 +1,5 @@
-// Merges the adapter in use into an op's weights. SPDX-License-Identifier: MIT
+// Merges the adapter in use into an op's weights.
+// SPDX-License-Identifier: MIT
 
 #include "session/arena.h"
 

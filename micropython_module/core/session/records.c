@@ -1,4 +1,5 @@
-// Adds, replaces or removes one record of an adapter file. SPDX-License-Identifier: MIT
+// Adds, replaces or removes one record of an adapter file.
+// SPDX-License-Identifier: MIT
 
 #include "session/arena.h"
 

@@ -1,4 +1,5 @@
-// Generates A from a seed. SPDX-License-Identifier: MIT
+// Generates A from a seed.
+// SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_SKETCH_H
 #define EDGELORA_SKETCH_H

@@ -1,4 +1,5 @@
-// Training: loss, backward pass, updates. SPDX-License-Identifier: MIT
+// Training: loss, backward pass, updates.
+// SPDX-License-Identifier: MIT
 
 #include "session/classes.h"
 #include "session/infer.h"

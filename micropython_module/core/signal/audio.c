@@ -1,5 +1,5 @@
-// The sound front end: what TFLite Micro's "micro frontend" computes as wake words use it, to the
-// bit.
+// The sound front end: bit-exact with TFLite Micro's "micro frontend" as configured for wake
+// words.
 // SPDX-License-Identifier: MIT
 
 #include <stddef.h>
@@ -12,8 +12,8 @@ enum {
     AUDIO_MAGIC = 0x31415545, // "EUA1"
     STEPS = EDGELORA_AUDIO_SPAN / EDGELORA_AUDIO_STEP,
     FIRST_BIN = 5,
-    NOISE_BITS = 10,  // of the noise's fraction
-    SMOOTH_BITS = 14, // of the factors below
+    NOISE_BITS = 10,  // fraction bits of the noise
+    SMOOTH_BITS = 14, // fraction bits of the factors below
     // even_smoothing 0.025, odd_smoothing 0.06 and min_signal_remaining 0.05 of TFLite Micro's
     // front end
     SMOOTH_EVEN = (1 << SMOOTH_BITS) * 25 / 1000,
@@ -22,7 +22,7 @@ enum {
     SNR_SHIFT = 6,
     SNR_BITS = 12,
     OUTPUT_BITS = 6,
-    LOG_SHIFT = 3, // 9 bits of the FFT's size, less half of the weights' 12
+    LOG_SHIFT = 3, // 9 bits of the FFT's size, minus half of the 12 of the weights
     LN_2 = 45426,  // 2^16 ln 2
 };
 
@@ -60,12 +60,12 @@ uint32_t edgelora_audio_output_size(const edgelora_audio_t *audio) {
     return audio->quantizer.kind ? EDGELORA_AUDIO_SIZE : 2 * EDGELORA_AUDIO_SIZE;
 }
 
-// Windows 480 samples into the FFT's places; the last 32 of 512 are 0. Returns the left shift with
-// which the largest fills 16 bits.
+// Windows 480 samples into the FFT's input places; the last 32 of 512 are 0. Returns the left
+// shift with which the largest fills 16 bits.
 EDGELORA_WARM __attribute__((noinline)) static int apply_window(
     const int16_t *samples, word_t *words) {
     const int16_t *window = edgelora_audio_window, *end = window + EDGELORA_AUDIO_SPAN;
-    uint32_t bits = 0; // of all magnitudes; that of -32768 is bit 15, and does not count
+    uint32_t bits = 0; // OR of all magnitudes; ignores bit 15, the magnitude of -32768
     uint32_t n = 0;
     for (; window < end; n += 4) {
         word_t *x = words + fft_place(n);
@@ -84,7 +84,7 @@ EDGELORA_WARM __attribute__((noinline)) static int apply_window(
     return 15 - bit_length(bits & 0x7FFF);
 }
 
-// Of a flank's energies, weighted: what the channel that rises gets.
+// The weighted sum of a flank's energies for its rising channel.
 EDGELORA_WARM __attribute__((noinline)) static uint64_t weighted(
     const word_t *energies, const uint16_t *weights, uint32_t bins) {
     uint32_t low = 0, high = 0; // sums of up to 16 products of 12 and 16 bits
@@ -103,8 +103,8 @@ static inline uint64_t total(const word_t *energies, uint32_t bins) {
     return sum;
 }
 
-// `pairs` bits more of a square root: the next two bits of the number at the top of `word` each
-// time.
+// Extends a square root by `pairs` bits; each takes the next two bits of the number from the top
+// of `word`.
 EDGELORA_WARM __attribute__((noinline)) static uint32_t root_bits(
     uint32_t word, int pairs, uint32_t root, uint32_t *rest) {
     uint32_t r = *rest; // <= 2 root < 2^26
@@ -121,7 +121,7 @@ EDGELORA_WARM __attribute__((noinline)) static uint32_t root_bits(
     return root;
 }
 
-// The root of v < 2^48, to the nearest; of 32 bits at most 65535.
+// The square root of v < 2^48, rounded to nearest; at most 65535 if v has 32 bits.
 static inline uint32_t rounded_root(uint64_t v) {
     uint32_t high = (uint32_t)(v >> 32), low = (uint32_t)v, rest = 0;
     uint32_t first = high ? high : low, most = high ? UINT32_MAX : 0xFFFF;
@@ -138,7 +138,7 @@ static inline uint32_t scaled(uint32_t a, uint32_t b, int bits) {
     return ((a >> 16) * b << (16 - bits)) + ((a & 0xFFFF) * b >> bits);
 }
 
-// Takes off the channel's noise, which follows the signal, and returns what is left of it.
+// Updates the channel's noise estimate and returns the signal minus the noise.
 static inline uint32_t without_noise(uint32_t *noise, uint32_t signal, uint32_t smoothing) {
     uint32_t fine = signal << NOISE_BITS, rest = (1 << SMOOTH_BITS) - smoothing, last = *noise;
     // (fine * smoothing + last * rest) / 2^14: the upper halves' products are whole multiples of
@@ -152,7 +152,7 @@ static inline uint32_t without_noise(uint32_t *noise, uint32_t signal, uint32_t 
     return left > least ? left : least;
 }
 
-// PCAN's gain at a noise: a parabola for each bit length.
+// PCAN's gain for a noise level: one parabola per bit length.
 static inline uint32_t gain_at(uint32_t noise) {
     if (noise <= 2) {
         return (uint32_t)edgelora_audio_gains[noise];
@@ -164,7 +164,7 @@ static inline uint32_t gain_at(uint32_t noise) {
     return (uint32_t)(((slope * place + (1 << 14)) >> 15) + curve[0]);
 }
 
-// Automatic gain, and a square below a ratio of 2 to 1 that the line above goes on from.
+// Automatic gain; quadratic below a ratio of 2 to 1, linear above.
 static inline uint32_t compressed(uint32_t signal, uint32_t noise) {
     uint32_t ratio = scaled(signal, gain_at(noise), SNR_SHIFT);
     if (ratio < 2u << SNR_BITS) {
@@ -187,7 +187,7 @@ static inline uint32_t logarithm(uint32_t v) {
 EDGELORA_WARM static void features(edgelora_audio_t *audio, int shift, void *out) {
     const word_t *energies = audio->words + FIRST_BIN;
     const uint16_t *weights = edgelora_audio_weights;
-    uint64_t falling = 0; // what the flank before left for this channel
+    uint64_t falling = 0; // this channel's share of the previous flank
     for (uint32_t i = 0; i <= EDGELORA_AUDIO_SIZE; ++i) {
         uint32_t bins = edgelora_audio_widths[i];
         uint64_t rising = weighted(energies, weights, bins), sum = falling + rising;
@@ -195,7 +195,7 @@ EDGELORA_WARM static void features(edgelora_audio_t *audio, int shift, void *out
         energies += bins;
         weights += bins;
         if (!i) {
-            continue; // the first flank falls only
+            continue; // the first flank only falls
         }
         uint32_t channel = i - 1, signal = rounded_root(sum) >> shift;
         signal = without_noise(

@@ -1,4 +1,4 @@
-// What the front ends share beside the FFT.
+// Helpers of all front ends: logarithm and quantization.
 // SPDX-License-Identifier: MIT
 
 #include "signal/internal.h"
@@ -7,14 +7,14 @@
 
 enum {
     LOG_BITS = 16,
-    LINE_BITS = 9, // of a line of the table
-    LARGEST_SHIFT = 15, // a value of 15 bits stays within 30
+    LINE_BITS = 9, // bits of a segment of the table
+    LARGEST_SHIFT = 15, // keeps a value of 15 bits within 30
 };
 
 EDGELORA_WARM uint32_t edgelora_log2(uint32_t x) {
     EDGELORA_ASSERT(x);
     int whole = bit_length(x) - 1;
-    uint32_t rest = x - (1u << whole); // of x / 2^whole, Q16
+    uint32_t rest = x - (1u << whole); // fraction of x / 2^whole, Q16
     rest = whole < LOG_BITS ? rest << (LOG_BITS - whole) : rest >> (whole - LOG_BITS);
     uint32_t line = rest >> LINE_BITS;
     int32_t start = edgelora_logarithms[line], rise = edgelora_logarithms[line + 1] - start;
@@ -26,15 +26,15 @@ bool edgelora_holds_frontend(const void *state, uint32_t size, uint32_t expected
     return size == expected && !((uintptr_t)state & 7);
 }
 
-// unit / 2^unit_bits / scale as a multiplier in [2^30, 2^31) and a shift, to the nearest. scale:
-// the bits of a normal, positive f32 m * 2^(e - 150), m in [2^23, 2^24).
+// unit / 2^unit_bits / scale as a multiplier in [2^30, 2^31) and a shift, rounded to nearest.
+// scale: bits of a normal, positive f32 m * 2^(e - 150), m in [2^23, 2^24).
 static bool ratio(edgelora_quantizer_t *q, uint32_t unit, int unit_bits, uint32_t scale) {
     uint32_t e = scale >> 23, m = (scale & 0x7FFFFFu) | 1u << 23, quotient = 0, rest = unit;
     if (e < 1 || e > 254) { // the sign is bit 8 of e
         return false;
     }
     int shift = 31 + 150 - unit_bits - (int)e;
-    for (; quotient < 1u << 30; --shift) { // one more bit of unit / m
+    for (; quotient < 1u << 30; --shift) { // adds one bit of unit / m
         rest <<= 1;
         quotient = quotient << 1 | (rest >= m);
         rest -= rest >= m ? m : 0;

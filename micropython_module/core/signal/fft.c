@@ -1,4 +1,4 @@
-// A real FFT of 512 points on 16 bits, as kissfft has it in TFLite Micro's front end, to the bit.
+// A real FFT of 512 points in 16 bits, bit-exact with kissfft in TFLite Micro's front end.
 // SPDX-License-Identifier: MIT
 
 #include "fixed.h"
@@ -23,9 +23,8 @@ static inline void put(word_t *x, int32_t r, int32_t i) {
     x->point.i = (int16_t)i;
 }
 
-// Butterflies of inputs that are turned by nothing (the twiddle (32767, 0) leaves |x| <= 8191 as it
-// is), `apart` words apart, each `shift`ed left first: the first stage's, and the first of each
-// group.
+// Butterflies without rotation (the twiddle (32767, 0) does not change |x| <= 8191): those of the
+// first stage and the first of each group. Inputs are `apart` words apart, shifted left by `shift`.
 EDGELORA_KERNEL static void plain(word_t *x, uint32_t apart, int shift) {
     for (const word_t *end = x + FFT_POINTS; x < end; x += 4 * apart) {
         int32_t r[4], i[4];
@@ -48,8 +47,8 @@ static inline point_t turned(word_t x, int32_t cosine, int32_t sine) {
         (r * cosine + i * sine + (1 << 14)) >> 15, (i * cosine - r * sine + (1 << 14)) >> 15};
 }
 
-// The other butterflies that join transforms of m points to ones of 4 m. Sums may leave 16 bits:
-// their lower halves are kept.
+// The remaining butterflies, which combine transforms of m points into transforms of 4 m. Sums wrap
+// around to 16 bits.
 EDGELORA_KERNEL static void turning(word_t *words, uint32_t m, uint32_t turn) {
     const int16_t *sine = edgelora_sines, *cosine = edgelora_sines + 128;
     for (uint32_t k = 1, at = turn; k < m; ++k, at += turn) {
@@ -74,7 +73,7 @@ static inline uint32_t energy(int32_t r, int32_t i) {
     return (uint32_t)(r * r) + (uint32_t)(i * i);
 }
 
-// Of the transform of 256 complex values, the energies of that of 512 real ones.
+// Converts the transform of 256 complex values to the energies of the transform of 512 real values.
 EDGELORA_KERNEL static void unpack(word_t *x, uint32_t first) {
     const int16_t *sine = edgelora_sines + first;
     word_t *low = x + first, *high = x + FFT_POINTS - first;
@@ -93,7 +92,7 @@ EDGELORA_KERNEL static void unpack(word_t *x, uint32_t first) {
 
 void edgelora_fft_energies(word_t *words, int shift, uint32_t first) {
     plain(words, 1, shift);
-    for (uint32_t m = 4; m < FFT_POINTS; m *= 4) { // transforms of m points become ones of 4 m
+    for (uint32_t m = 4; m < FFT_POINTS; m *= 4) { // joins transforms of m points
         plain(words, m, 0);
         turning(words, m, 2 * (FFT_POINTS / 4 / m));
     }

@@ -1,5 +1,5 @@
-// The vibration front end: bands of the spectrum and of the envelope's, and statistics of the
-// values.
+// The vibration front end: bands of the spectrum and of the envelope's spectrum, and statistics of
+// the values.
 // SPDX-License-Identifier: MIT
 
 #include <stddef.h>
@@ -14,19 +14,19 @@ enum {
     BANDS = EDGELORA_SPECTRAL_BANDS,
     ENVELOPE_BANDS = EDGELORA_SPECTRAL_ENVELOPE,
     DECIMATION = 8,
-    PARTS = FRAME / DECIMATION, // values of the envelope that a frame gives
-    ENVELOPE_FRAMES = 8,        // that fill the envelope's own frame
+    PARTS = FRAME / DECIMATION, // values of the envelope per frame
+    ENVELOPE_FRAMES = 8,        // frames that fill an envelope
     FULL_SHIFT = 15,
 };
 
-// One channel among those of a frame.
+// One channel of a frame of interleaved channels.
 typedef struct {
     const int16_t *x;
     uint32_t step;
     int32_t mean;
 } channel_t;
 
-// The value without the frame's mean, within +-32767.
+// The value minus the frame's mean, within +-32767.
 static inline int32_t value_at(const channel_t *c, uint32_t n) {
     return clamp_s32(c->x[n * c->step] - c->mean, -32767, 32767);
 }
@@ -91,8 +91,8 @@ static int headroom(uint32_t largest) {
     return FULL_SHIFT - bit_length(largest);
 }
 
-// The values, shifted left by `shift` as headroom tells, with the Hann window where the FFT wants
-// them. The window is made of cosines of the FFT's: it rises up to n = 256 and falls behind.
+// Writes the values, shifted left by `shift` (see headroom) and Hann-windowed, to the FFT's input
+// places. The window uses the FFT's cosine table: it rises up to n = 256 and falls after it.
 EDGELORA_WARM __attribute__((noinline)) static void spread(
     const channel_t *c, int shift, word_t *words) {
     int32_t down = FULL_SHIFT - shift, round = (1 << down) >> 1;
@@ -110,7 +110,7 @@ EDGELORA_WARM __attribute__((noinline)) static void spread(
     }
 }
 
-// sums[i] += Q16 log2 of band i's energy, 1 at least, `octaves` taken off.
+// sums[i] += Q16 log2 of band i's energy (at least 1), minus `octaves`.
 static void add_bands(
     const word_t *energies, const uint8_t *widths, uint32_t bands, int octaves, int32_t *sums) {
     const word_t *bin = energies + 1;
@@ -123,8 +123,8 @@ static void add_bands(
     }
 }
 
-// The frame's part of the envelope, s16 >= 0: sums of 8 magnitudes behind the high-pass x[n] -
-// 2 x[n - 1] + x[n - 2], shifted right until the largest fits.
+// The frame's part of the envelope, s16 >= 0: sums of 8 magnitudes after the high-pass x[n] - 2 x[n
+// - 1] + x[n - 2], shifted right until the largest fits.
 EDGELORA_WARM __attribute__((noinline)) static void add_envelope(
     edgelora_spectral_t *s, const channel_t *c) {
     uint32_t place = s->frame % ENVELOPE_FRAMES, bits = 0;
@@ -150,7 +150,7 @@ EDGELORA_WARM __attribute__((noinline)) static void add_envelope(
     }
 }
 
-// The spectrum of a whole envelope.
+// Adds the bands of a complete envelope's spectrum.
 static void add_envelope_bands(edgelora_spectral_t *s) {
     uint32_t most = 0, sum = 0, largest = 0;
     for (uint32_t i = 0; i < ENVELOPE_FRAMES; ++i) {
@@ -171,8 +171,8 @@ static void add_envelope_bands(edgelora_spectral_t *s) {
         s->words, edgelora_envelope_widths, ENVELOPE_BANDS, 2 * (shift - (int)most), s->envelope);
 }
 
-// Sum of squares of the frame's values; *largest: a number of as many bits as the largest
-// magnitude, which *peak follows.
+// Sum of squares of the frame's values; *largest: a number with the bit length of the largest
+// magnitude. Updates *peak with that magnitude.
 EDGELORA_WARM __attribute__((noinline)) static uint64_t squares(
     const channel_t *c, uint16_t *peak, uint32_t *largest) {
     uint32_t low = 0, high = 0, most = *peak, bits = 0;
@@ -198,7 +198,7 @@ EDGELORA_WARM __attribute__((noinline)) static uint64_t fourths(const channel_t 
     return sum;
 }
 
-// What counts of the window's fourth powers is what is as loud as its loudest frame.
+// Adds fourth powers of a frame in units that follow the loudest frame of the window.
 static void add_fourths(edgelora_spectral_t *s, uint64_t sum, uint32_t shift) {
     uint32_t apart = 4 *
         (shift < s->fourths_shift ? s->fourths_shift - shift : shift - s->fourths_shift);
@@ -233,7 +233,7 @@ static void finish(const edgelora_spectral_t *s, void *out) {
         edgelora_put_feature(
             &s->quantizer, out, i++, divided(s->envelope[k], 256 * count / ENVELOPE_FRAMES));
     }
-    // silence counts as if one value were 1
+    // silence counts as a single value of 1
     int32_t values = (int32_t)edgelora_log2(FRAME * count), second = 0, fourth = 0, peak = 0;
     if (s->peak) {
         second = log2_u64(s->squares);

@@ -10,15 +10,15 @@
 extern const int16_t edgelora_sines[507];
 
 extern const int16_t edgelora_audio_window[480]; // Hann, Q12
-// Of the mel triangles' flanks: bins of each, from bin 5 on; and of each bin its weight, Q12, on
-// the rising flank that it lies on (4096 less that on the falling one).
+// Flanks of the mel triangles: number of bins of each, from bin 5 on; and the weight of each bin,
+// Q12, on its rising flank (4096 minus the weight on the falling one).
 extern const uint8_t edgelora_audio_widths[41];
 extern const uint16_t edgelora_audio_weights[236];
-// PCAN's gain by the noise: at 0, at 1, then start, slope, curvature, 0 for bit lengths 2 to 32
+// PCAN's gain by noise: at 0, at 1, then start, slope, curvature, 0 for bit lengths 2 to 32
 extern const int16_t edgelora_audio_gains[125];
 extern const uint16_t edgelora_logarithms[129]; // Q16 log2(1 + i / 128) - i / 128
 
-// Bins of each band, from bin 1 on, 255 together.
+// Number of bins of each band, from bin 1 on, 255 in total.
 extern const uint8_t edgelora_spectral_widths[40];
 extern const uint8_t edgelora_envelope_widths[24];
 

@@ -1,4 +1,5 @@
-// Losses in integers (SPEC.md, section 4). SPDX-License-Identifier: MIT
+// Losses in integers (SPEC.md, section 4).
+// SPDX-License-Identifier: MIT
 
 #include "graph.h"
 #include "training/block.h"
