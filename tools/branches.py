@@ -1,14 +1,14 @@
-"""Prints which share of the branches of core and crypto the C-level tests take: `make coverage`.
+"""Measures the branch coverage of core and crypto by the C-level tests: `make coverage`.
 
-Three builds with clang's source-based coverage, as a processor takes only its own kernels: the widest vectors, AVX2,
-and none. The tests of the core take them in place of the usual builds (tests/support/other_twin.py). What other
-processors run (assembly for Cortex-M0+, DSP, NEON) is not built here: tests/core/test_cores.py compares it with the
-rest.
+Makes three builds with clang's source-based coverage, since a processor runs only its own kernels: the widest vectors,
+AVX2, and none. The tests of the core run with them instead of the usual builds (tests/support/other_twin.py). Code for
+other processors (assembly for Cortex-M0+, DSP, NEON) is not built here: tests/core/test_cores.py compares its results
+with the others'.
 
-A branch counts twice, for true and for false (or for a case of a switch), in the source: each is taken if any build,
-any file that includes it, any test has taken it. Those that can't be taken are listed with their reasons in
-tests/core/untakable_branches.txt and counted apart; one that is taken all the same is an error. Exits with 1 for that,
-for an entry that isn't in the source, if a test fails, and below the goal.
+A condition in the source has two branches, true and false (or one for each case of a switch). A branch is taken if any
+test takes it, in any build and in any file that includes it. Branches that can't be taken are listed with reasons in
+tests/core/untakable_branches.txt and counted separately. Exits with 1 if a listed branch is taken, if a listed branch
+is not in the source, if a test fails, or if the coverage is below the goal.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ UNTAKABLE = ROOT / "tests" / "core" / "untakable_branches.txt"
 GOAL = 95.0  # per cent of branches
 BUILDS = {"vnni": "", "avx2": "-DEDGELORA_NO_VNNI", "no-simd": "-DEDGELORA_NO_SIMD"}
 FLAGS = "-O1 -g -fprofile-instr-generate -fcoverage-mapping"
-TESTS = (  # below tests, with a twin
+TESTS = (  # in tests/, with a twin
     *("core/test_core.py", "core/test_class_training.py", "core/test_fleet_member.py", "core/test_fleet_privacy.py"),
     *("core/test_ed25519.py", "core/test_frontends.py", "core/test_extremes.py", "core/test_misuse.py"),
     *("core/test_changed.py", "core/test_order.py"),
@@ -38,7 +38,7 @@ TESTS = (  # below tests, with a twin
     *("fuzz/test_fuzz.py", "formats/test_damage.py"),
 )
 NO_SIMD_TESTS = ("core/test_core.py", "core/test_class_training.py", "fuzz/test_fuzz.py")
-RUNNER_TESTS = ("core/test_cores.py", "core/test_crypto.py")  # with runners of all builds at once
+RUNNER_TESTS = ("core/test_cores.py", "core/test_crypto.py")  # with the runners of all builds
 LEFT_OUT = "not mutator and not instructions_are_counted and not program_that_dies"
 
 
@@ -66,7 +66,7 @@ class Build:
 
 
 def compiled(name: str) -> Build:
-    """The library, the archive of its objects and the runner over them."""
+    """Compiles the library, the archive of its objects, and the runner that links them."""
     made = Build(name)
     make = ["cmake", "-S", ROOT, "-B", made.folder, "-DCMAKE_C_COMPILER=clang-22", "-DCMAKE_BUILD_TYPE=Coverage"]
     make += [f"-DCMAKE_C_FLAGS={FLAGS} {BUILDS[name]}", f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={made.folder}"]
@@ -83,7 +83,7 @@ def compiled(name: str) -> Build:
 
 
 def run(test: str, build: Build, runners: list[Build]) -> str:
-    """Runs a file of tests with a build; returns what it says if it fails."""
+    """Runs a file of tests with a build; its output if it fails."""
     env = os.environ | {
         "LLVM_PROFILE_FILE": f"{WORK}/raw/{build.name}-%4m.profraw",
         "EDGELORA_OTHER_TWIN": str(build.twin),
@@ -100,7 +100,7 @@ def run(test: str, build: Build, runners: list[Build]) -> str:
 
 
 def measure(builds: list[Build]) -> int:
-    """Runs all tests with all builds, a line for each; returns how many failed."""
+    """Runs all tests with their builds and prints a line for each; returns how many failed."""
     shutil.rmtree(WORK / "raw", ignore_errors=True)
     widest, avx2, no_simd = builds
     plan = [(test, widest, builds) for test in RUNNER_TESTS]
@@ -123,7 +123,7 @@ def measure(builds: list[Build]) -> int:
 class Place:
     """A condition in the source; lines and columns from 1."""
 
-    file: str  # below micropython_module
+    file: str  # path in micropython_module
     line: int
     function: str
     column: int
@@ -133,7 +133,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Branch:
-    """A way that a condition may go."""
+    """One of the two outcomes of a condition."""
 
     file: str
     function: str
@@ -145,7 +145,7 @@ class Branch:
 
 
 def taken(builds: list[Build]) -> dict[Place, tuple[bool, bool]]:
-    """Of each condition whether it was ever true and ever false."""
+    """For each condition: whether it was ever true, and ever false."""
     merged = WORK / "merged.profdata"
     raw = sorted((WORK / "raw").iterdir())
     subprocess.run(["llvm-profdata-22", "merge", "-sparse", *raw, "-o", merged], check=True)
@@ -165,7 +165,7 @@ def taken(builds: list[Build]) -> dict[Place, tuple[bool, bool]]:
 
 
 def branches_of(place: Place, lines: list[str]) -> tuple[Branch, Branch]:
-    """Its two ways."""
+    """The two branches of a condition."""
     whole = [*lines[place.line - 1 : place.end_line]]
     whole[-1] = whole[-1][: place.end_column - 1]
     whole[0] = whole[0][place.column - 1 :]
@@ -175,13 +175,13 @@ def branches_of(place: Place, lines: list[str]) -> tuple[Branch, Branch]:
 
 
 def untakable() -> set[str]:
-    """Entries of the list, without their reasons."""
+    """The entries of tests/core/untakable_branches.txt, without their reasons."""
     lines = UNTAKABLE.read_text().splitlines()
     return {line.rsplit(" | ", 1)[0] for line in lines if line and not line.startswith("#")}
 
 
 def report(found: dict[Place, tuple[bool, bool]], excused: set[str]) -> int:
-    """Prints what was not taken, the share of each file and of all; returns the exit code."""
+    """Prints the branches not taken, and the coverage of each file and in total; returns the exit code."""
     count: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])  # branches, missed, untakable
     wrong, seen = [], set()
     for place in sorted(found):
@@ -210,7 +210,7 @@ def report(found: dict[Place, tuple[bool, bool]], excused: set[str]) -> int:
 
 
 def main(names: list[str]) -> int:
-    """Builds, runs, prints; returns the exit code. "report": of what was run before."""
+    """Builds, runs and reports; returns the exit code. "report": reports the previous run."""
     start = time.monotonic()
     if names == ["report"]:
         return report(taken([Build(name) for name in BUILDS]), untakable())

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 LONGEST = 72
-# Verbs whose last letters are those of a past tense, a participle or a third person.
+# Verbs whose ending looks like a past tense, a participle or a third person.
 VERBS = {
     "Bring",
     "Don't",
@@ -22,7 +22,7 @@ VERBS = {
     "Bias",
     "Focus",
 }
-# What subjects began with that were no commands.
+# First words of earlier subjects that were not imperatives.
 NO_VERBS = {
     *(
         "A",
@@ -83,7 +83,7 @@ NO_VERBS = {
 
 
 def is_command(word: str) -> bool:
-    """Whether a word may be an imperative: capitalised, no participle, no third person, no plural."""
+    """Whether a word may be an imperative: capitalized, no participle, no third person, no plural."""
     if word in VERBS:
         return True
     if not re.fullmatch(r"[A-Z][a-z]+(-[a-z]+)*", word) or word in NO_VERBS:
@@ -92,11 +92,11 @@ def is_command(word: str) -> bool:
 
 
 def faults(message: str) -> list[str]:
-    """What is wrong with a message, of which git's own comments count for nothing."""
+    """The faults of a message; git's comment lines are ignored."""
     text = message.split("\n# ------------------------ >8 ------------------------", 1)[0]
     lines = [line.rstrip() for line in text.split("\n") if not line.startswith("#")]
     subject, rest = lines[0], lines[1:]
-    if subject.startswith(("fixup! ", "squash! ")):  # another commit's, which it becomes
+    if subject.startswith(("fixup! ", "squash! ")):  # git merges it into another commit
         return []
     found = []
     if len(subject) > LONGEST:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Prints how the modules of the C core depend on each other, and the circles among them.
+"""Prints the dependencies between the modules of the C core, and the cycles among them.
 
-A module is a `.c` file with the header of its name, or a header alone. It depends on the modules whose headers it
-includes, and on those that define a function or constant that it names; where each processor has its own definition,
-on all of them. Nothing has to be built. Exits with 1 if there is a circle.
+A module is a `.c` file with the header of the same name, or a header without a `.c` file. It depends on the modules
+whose headers it includes, and on those that define a function or constant that it uses; if each processor has its own
+definition, on all of these. Needs no build. Exits with 1 if there is a cycle.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def module_of(path: Path, root: Path) -> str:
 
 
 def bodies(header: str) -> str:
-    """What stands in braces and macros of a header: it declares functions without depending on them."""
+    """The code in braces and macros of a header: its declarations are no dependencies."""
     kept, depth = [], 0
     for part in re.split(r"([{}]|^[ \t]*#(?:[^\n]*\\\n)*[^\n]*)", header, flags=re.MULTILINE):
         depth += (part == "{") - (part == "}")
@@ -37,7 +37,7 @@ def bodies(header: str) -> str:
 
 
 def dependencies(root: Path = CORE) -> Graph:
-    """Each module of a tree of C files, with those that it depends on."""
+    """Each module of a folder of C files, with the modules that it depends on."""
     texts = {path: COMMENT.sub("", path.read_text()) for path in sorted(root.rglob("*.[ch]"))}
     definers: Graph = {}
     for path, text in texts.items():
@@ -55,7 +55,7 @@ def dependencies(root: Path = CORE) -> Graph:
 
 
 def circles(graph: Graph) -> list[list[str]]:
-    """The sets of modules that reach each other (strongly connected components of more than one)."""
+    """The cycles: strongly connected components of more than one module."""
 
     def reached(start: str) -> set[str]:
         seen: set[str] = set()

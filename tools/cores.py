@@ -1,9 +1,9 @@
-"""The core and the cryptography on every processor that can be emulated here, and on this machine.
+"""Runs core and cryptography on every processor that can be emulated here, and on this machine.
 
-Calls are collected, carried out together by a runner (tools/runner) and answered in their order; names and arguments
-are those of `session.Session`. Runners are Linux programs under qemu's user mode, which start once and then answer
-calls in milliseconds. Cortex-M runs on a whole emulated board as well: there `count` counts instructions (QEMU has no
-model of cycles).
+Calls are collected, run together by a runner (tools/runner), and answered in order; names and arguments are those of
+`session.Session`. Runners are Linux programs under QEMU's user mode, which start once and then answer calls in
+milliseconds. Cortex-M also runs on an emulated board without an operating system: there `count` counts instructions
+(QEMU has no model of cycles).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NATMOD = ROOT / "micropython_module" / "natmod"
 CORE_CALLS = ("open", "begin", "load", "use", "merge", "train", "flush", "save", "infer", "count")
 CALLS = (*CORE_CALLS, "crypto", "front_end", "member", "session")
 CRYPTO_CALLS = ("x25519", "public", "xor", "add", "subtract", "hmac", "random", "verify", "field")
-BYTES = ("infer", "save", "crypto", "front_end", "member", "session")  # calls that answer bytes
+BYTES = ("infer", "save", "crypto", "front_end", "member", "session")  # calls that return bytes
 FRONT_ENDS = ("audio", "spectral")
 MEMBER_CALLS = ("begin", "receive", "key", "work", "update", "reply")
 SESSION_CALLS = ("probabilities", "features", "evaluate", "classes", "blend", "record", "reset")
@@ -42,12 +42,12 @@ Answers = list[bytes | int]
 
 
 class Calls:
-    """Calls to the core, to be carried out by a `Program` or a `Machine`."""
+    """Calls to the core, for a `Program` or a `Machine` to run."""
 
     def __init__(self) -> None:
         self._script = bytearray()
         self.names: list[str] = []
-        self.kinds: list[str] = []  # names, and what of it is asked
+        self.kinds: list[str] = []  # names of the calls, with the function
 
     def __bytes__(self) -> bytes:
         return struct.pack("<I", len(self.names)) + self._script
@@ -103,34 +103,34 @@ class Calls:
         self._call("infer", x, shift)
 
     def count(self, x: NDArray[np.int8], start: int, end: int) -> None:
-        """Instructions of ops [start, end) of an inference; -1 where they can't be counted."""
+        """Counts the instructions of ops [start, end) of an inference; -1 if they can't be counted."""
         self._call("count", x, 0, start, end)
 
     def crypto(self, what: str, data: bytes, shift: int = 0) -> None:
-        """A function of the cryptography; tools/runner/secrets.c says what it takes. shift: as for `infer`."""
+        """A function of the cryptography, see tools/runner/secrets.c for `data`. shift: as for `infer`."""
         self._call("crypto", CRYPTO_CALLS.index(what), data, shift)
         self.kinds[-1] += f" {what}"
 
     def front_end(self, kind: str, settings: tuple[int, ...], samples: NDArray[np.int16]) -> None:
-        """Features of whole steps of samples. settings: what `begin` takes in C, u32."""
+        """Features of all whole steps of samples. settings: the arguments of `begin` in C, u32."""
         words = struct.pack(f"<{1 + len(settings)}I", FRONT_ENDS.index(kind), *settings)
         self._call("front_end", words, np.ascontiguousarray(samples, np.int16).view(np.int8))
         self.kinds[-1] += f" {kind}"
 
     def member(self, what: str, data: bytes = b"") -> None:
-        """A call of the one member of a fleet; tools/runner/members.c says what it takes."""
+        """A call of the runner's only fleet member, see tools/runner/members.c for `data`."""
         self._call("member", MEMBER_CALLS.index(what), data)
         self.kinds[-1] += f" {what}"
 
     def session(self, what: str, x: NDArray[np.int8], label: int | NDArray[np.int8]) -> None:
-        """More of what boards do with a sample, and of what it is; tools/runner/sessions.c says what it answers."""
+        """Another operation of a session on a sample and its label, see tools/runner/sessions.c for the answer."""
         is_label = isinstance(label, int | np.integer)
         number, target = (label, b"") if is_label else (0, label)
         self._call("session", SESSION_CALLS.index(what), x, 0, target, number)
         self.kinds[-1] += f" {what}"
 
     def answers(self, data: bytes) -> Answers:
-        """What each call answered: bytes for BYTES (of `infer` all outputs), else a number (status, loss)."""
+        """Each call's answer: bytes for BYTES (all outputs for `infer`), else a number (status, loss)."""
         return list(self._answers(data))
 
     def _answers(self, data: bytes) -> Iterator[bytes | int]:
@@ -144,7 +144,7 @@ class Calls:
 
 @dataclass(frozen=True)
 class Core:
-    """A processor: its compiler with options, and the emulator that runs its programs."""
+    """A processor: the compiler with options, and the emulator for its programs."""
 
     name: str
     compiler: tuple[str, ...]
@@ -159,7 +159,7 @@ def _cortex_m(name: str, emulated: str) -> Core:
     return Core(name, compiler, ("qemu-arm", "-cpu", emulated))
 
 
-# The kernels with the widest vectors that this machine has, those with AVX2, and those of machines without vectors.
+# The kernels for this machine's widest vectors, those for AVX2, and those without vectors.
 HOST = Core("x86-64", ("cc", "-std=gnu99", "-O3"))
 AVX2 = Core("x86-64-avx2", (*HOST.compiler, "-DEDGELORA_NO_VNNI"))
 NO_SIMD = Core("x86-64-no-simd", (*HOST.compiler, "-DEDGELORA_NO_SIMD"))
@@ -168,7 +168,7 @@ _SANITIZED = ("cc", "-std=gnu99", "-O1", "-g", *_SANITIZERS)
 SANITIZED = Core("sanitizers", _SANITIZED)
 SANITIZED_NO_SIMD = Core("sanitizers-no-simd", (*_SANITIZED, "-DEDGELORA_NO_SIMD"))
 AARCH64 = Core("aarch64", ("aarch64-linux-gnu-gcc", "-std=gnu99", "-O3", "-static"), ("qemu-aarch64",))
-CORTEX_M0PLUS = _cortex_m("cortex-m0plus", "cortex-m0")  # the same instructions; reads that are not aligned fault
+CORTEX_M0PLUS = _cortex_m("cortex-m0plus", "cortex-m0")  # the same instructions; unaligned reads fault
 CORTEX_M4 = _cortex_m("cortex-m4", "cortex-m4")
 CORTEX_M7 = _cortex_m("cortex-m7", "cortex-m7")
 CORTEX_M33 = _cortex_m("cortex-m33", "cortex-m33")
@@ -184,7 +184,7 @@ CORES = (
 )
 
 
-# Answers of this one are bytes of stack (tools/stacks.py).
+# This core answers each call with its bytes of stack (tools/stacks.py).
 STACKS = Core("cortex-m0plus-stacks", (*CORTEX_M0PLUS.compiler, "-DEDGELORA_STACKS"), CORTEX_M0PLUS.emulator)
 
 SHARED = (
@@ -197,7 +197,7 @@ INCLUDE = tuple(f"-I{folder}" for folder in (CORE, CRYPTO, RUNNER))
 
 
 def built(core: Core) -> Path:
-    """The program of a core. Raises `RuntimeError` unless `build` has made it of the sources as they are."""
+    """The runner of a core. Raises `RuntimeError` unless `build` has made it from the current sources."""
     out = PROGRAMS / core.name
     read = [*SOURCES, *CORE.rglob("*.h"), *CRYPTO.rglob("*.h"), *RUNNER.glob("*.h"), Path(__file__)]
     if not out.exists() or out.stat().st_mtime <= max(file.stat().st_mtime for file in read):
@@ -206,7 +206,7 @@ def built(core: Core) -> Path:
 
 
 def build(core: Core) -> Path:
-    """Compiles the kernels and their runner for a core, unless that is done."""
+    """Compiles the runner for a core, unless it is up to date."""
     with contextlib.suppress(RuntimeError):
         return built(core)
     out = PROGRAMS / core.name
@@ -216,8 +216,8 @@ def build(core: Core) -> Path:
         _run(*compiler, *SOURCES, "-o", out, *(["-lgcc"] * bool(core.emulator)))
         return out
     objects = []
-    for source in [*SOURCES, NATMOD / "muldi3.c", XTENSA / "start.S"]:  # its compiler makes objects only
-        objects.append(PROGRAMS / f"{len(objects)}_{source.stem}.o")  # stems may be alike
+    for source in [*SOURCES, NATMOD / "muldi3.c", XTENSA / "start.S"]:  # this compiler only makes objects
+        objects.append(PROGRAMS / f"{len(objects)}_{source.stem}.o")  # stems may repeat
         _run(*compiler, "-c", source, "-o", objects[-1])
     _run("xtensa-lx106-elf-ld", "-Ttext=0x400000", "-z", "noexecstack", "-o", out, *objects)
     return out
@@ -228,7 +228,7 @@ def _run(*command: str | Path) -> None:
 
 
 class Program:
-    """A core's runner at work. `run` may be called again and again; a program that dies is started anew."""
+    """A running core's runner. `run` may be called repeatedly; a crashed program is restarted."""
 
     def __init__(self, core: Core) -> None:
         self.core = core
@@ -236,7 +236,7 @@ class Program:
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, calls: Calls) -> Answers:
-        """What the calls answered. RuntimeError, with what it said, if the program died of them."""
+        """Runs the calls; their answers. RuntimeError, with the program's output, if it crashes."""
         if self._process is None:
             pipe = subprocess.PIPE
             self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, stderr=pipe)
@@ -253,7 +253,7 @@ class Program:
             raise RuntimeError(f"{self.core.name}: the program died\n{message}") from None
 
     def close(self) -> None:
-        """Ends its input, and it with that; kills it if it doesn't."""
+        """Closes the program's input, which ends it; kills it after a timeout."""
         if self._process:
             try:
                 self._process.communicate(timeout=10)
@@ -272,7 +272,7 @@ def _read(pipe: BinaryIO, size: int) -> bytes:
 
 @dataclass(frozen=True)
 class Machine:
-    """A Cortex-M on one of Arm's MPS2 boards, without an operating system. code, ram: where memory is."""
+    """A Cortex-M on one of Arm's MPS2 boards, without an operating system. code, ram: addresses of its memories."""
 
     core: str
     machine: str
@@ -282,7 +282,7 @@ class Machine:
     calls_bytes: int = 0x100000
 
     def build(self, folder: Path) -> Path:
-        """Compiles the kernels and their runner to an executable in `folder`."""
+        """Compiles the runner to an executable in `folder`."""
         out = folder / f"{self.core}.elf"
         rooms = {"CALLS_ROOM": self.calls_bytes, "ANSWERS_ROOM": 0x80000, "ARENA_ROOM": 0x40000}
         link = [
@@ -297,10 +297,10 @@ class Machine:
         return out
 
     def run(self, calls: Calls, elf: Path) -> Answers:
-        """What the calls answered.
+        """Runs the calls; their answers.
 
-        Raises `RuntimeError` for more calls than there is room for, `subprocess.SubprocessError` if the machine hangs
-        or runs out of room for answers.
+        Raises `RuntimeError` if the calls exceed the machine's memory for them, `subprocess.SubprocessError` if the
+        machine hangs or the answers exceed their memory.
         """
         script = bytes(calls)
         if len(script) > self.calls_bytes:

@@ -1,6 +1,6 @@
-"""The top-level documents are pages of the site too, and links between them and docs/ work in both places.
+"""Adds the top-level documents to the site, and rewrites links between them and docs/, so that these work in both.
 
-In the repository a page of docs/ links to `../SPEC.md` and README.md to `docs/boards.md`. In the site all of them lie
+In the repository, a page of docs/ links to `../SPEC.md`, and README.md to `docs/boards.md`. In the site all pages are
 in one folder, with README.md as the first page.
 """
 
@@ -16,7 +16,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parent.parent
 PAGES = {name: name for name in ("DESIGN.md", "SPEC.md", "CHANGELOG.md", "LEDGER.md", "CONTRIBUTING.md")}
 PAGES["README.md"] = "index.md"
-LINK = re.compile(rf"\]\(((?:\.\./)*)\.\./({'|'.join(PAGES)})(?=[)#])")  # from docs/ to the top
+LINK = re.compile(rf"\]\(((?:\.\./)*)\.\./({'|'.join(PAGES)})(?=[)#])")  # from docs/ to the top folder
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -1,9 +1,9 @@
-"""Has every n-th allocation, flash operation and interrupt fail in every action on a board: `make faults`.
+"""Injects a fault at each allocation, flash operation and interrupt of every action on a board: `make faults`.
 
-The firmware of `make firmware-faults` runs tests/device/programs/faults_suite.py in parts, two at a time. What is done
-is kept in .build/faults/done-*.json, by firmware and programs: a run that was interrupted goes on where it was.
-Prints by action what the state was after each fault, that before, that after or, of what has several parts, some of
-each; and how many were lost or stuck. Exits with 1 if any was, or if an action ended in another way.
+The firmware of `make firmware-faults` runs tests/device/programs/faults_suite.py in parts, two at a time. Results are
+kept in .build/faults/done-*.json, by firmware and programs, so that an interrupted run resumes. Prints for each action
+how often its state after a fault was the old one, the new one or, if the state has several parts, a mix; and how often
+it was lost or the board was stuck. Exits with 1 if any was lost or stuck, or if an action ended in another way.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS, BUILD = ROOT / "tests" / "device" / "programs", ROOT / ".build" / "faults"
 FIRMWARE = BUILD / "micropython"
 FAULTS = ("allocation", "allocation for ever", "flash", "flash for ever", "interrupt")
-PART = 400  # n of a part
-LONGEST = 3600  # seconds of a part
+PART = 400  # faults in a part
+LONGEST = 3600  # seconds that a part may take
 COLUMNS = ("faults", "before", "after", "between", "lost", "stuck")
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
@@ -33,7 +33,7 @@ import fault_cases  # noqa: E402
 
 
 def run(code: str, folder: Path) -> list[str]:
-    """Lines that the firmware prints in a folder."""
+    """Runs code on the firmware in a folder; the lines that it prints."""
     code = f"import sys; sys.path.insert(0, {str(folder)!r}); import faults_suite; faults_suite.{code}"
     command = [folder / FIRMWARE.name, "-X", "heapsize=4m", "-c", code]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=LONGEST)
@@ -43,7 +43,7 @@ def run(code: str, folder: Path) -> list[str]:
 
 
 def journal() -> Path:
-    """Where parts are kept that were run with these programs and this firmware."""
+    """The file of results of this firmware with these programs."""
     digest = hashlib.sha256(FIRMWARE.read_bytes())
     for path in sorted([*PROGRAMS.glob("faults_*.py"), Path(fault_cases.__file__)]):
         digest.update(path.read_bytes())
@@ -51,7 +51,7 @@ def journal() -> Path:
 
 
 def parts(sizes: list[list[int]]) -> list[tuple[int, int, int, int]]:
-    """(action, fault, first, end) of all; the last part of each fault has no end."""
+    """All parts as (action, fault, first, end); end is 0 in the last part of each fault."""
     found = []
     for action, counts in enumerate(sizes):
         for fault, count in enumerate(counts):
@@ -61,14 +61,14 @@ def parts(sizes: list[list[int]]) -> list[tuple[int, int, int, int]]:
 
 
 def made(folder: Path, part: tuple[int, int, int, int]) -> tuple[list[int], list[str]]:
-    """What a part came to, and lines of what went wrong."""
+    """Runs a part; its counts, and the lines about failures."""
     lines = run("part({}, {}, {}, {})".format(*part), folder)
     ended = next(line for line in lines if line.startswith("PART "))
     return [int(word) for word in ended.split()[1:]], [line for line in lines if re.match("LOST|STUCK", line)]
 
 
 def main() -> int:
-    """Runs what has not been run; returns the exit code."""
+    """Runs the parts without a result; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", default="", help="actions whose names have this")
@@ -82,7 +82,7 @@ def main() -> int:
         for folder in folders:
             folder.mkdir()
             fault_cases.fill(folder)
-            for source in [FIRMWARE, *PROGRAMS.glob("faults_*.py")]:  # whatever is built or edited meanwhile
+            for source in [FIRMWARE, *PROGRAMS.glob("faults_*.py")]:  # copies: a build or an edit must not change a run
                 shutil.copy2(source, folder)
         told = [line.split(maxsplit=7) for line in run("sizes()", folders[0]) if line.startswith("SIZE ")]
         names = [words[7] for words in told]
@@ -100,7 +100,7 @@ def run_parts(
     done: dict[str, tuple[list[int], list[str]]],
     path: Path,
 ) -> None:
-    """Those that are not done, each in a folder that no other one is in; progress on stderr, failures on stdout."""
+    """Runs the parts without a result, each in a folder of its own; progress on stderr, failures on stdout."""
     left = [part for part in all_parts if json.dumps(part) not in done]
     free, start, count = list(folders), time.monotonic(), 0
 
@@ -128,7 +128,7 @@ def run_parts(
 def report(
     all_parts: list[tuple[int, int, int, int]], names: list[str], done: dict[str, tuple[list[int], list[str]]]
 ) -> int:
-    """Prints totals; the exit code."""
+    """Prints totals; returns the exit code."""
     totals = {name: [0] * len(COLUMNS) for name in dict.fromkeys(names[part[0]] for part in all_parts)}
     for part in all_parts:
         for i, count in enumerate(done[json.dumps(part)][0]):

@@ -1,4 +1,4 @@
-"""Seeds for the fuzzers of tests/fuzz, drawn anew: `fuzz_seeds.py FOLDER`. Each harness has a folder there."""
+"""Writes new random seeds for the fuzzers of tests/fuzz: `fuzz_seeds.py FOLDER`. Each harness has a folder in it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edgelora.core.formats.network import QuantModel
 from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.twin.session import Session
 
-MAX_FILE = 4000  # bytes of a model or an adapter: small files are fuzzed fast
+MAX_FILE = 4000  # bytes of a model or an adapter: small files make fuzzing fast
 CHAINS = (
     ("cross_entropy", ("conv", "average_pool", "mean", "dense")),
     ("cross_entropy", ("depthwise", "residual", "max_pool", "dense", "softmax")),
@@ -76,14 +76,14 @@ PROGRAMS = (
 
 
 def work(model: QuantModel) -> int:
-    """Multiplications of an inference, as fuzz_session.c bounds them."""
+    """The number of multiplications of an inference, as fuzz_session.c limits it."""
     return sum(
         model.tensors[op.output].size * (model.tensors[op.input].size if op.kind == "dense" else 16) for op in model.ops
     )
 
 
 def is_written(model: QuantModel) -> bool:
-    """Whether it is a small file; what is drawn may be outside a limit of the format, too."""
+    """Whether the model makes a small file; a drawn model may also exceed a limit of the format."""
     try:
         return len(pack_model(model)) < MAX_FILE
     except FormatError:
@@ -91,7 +91,7 @@ def is_written(model: QuantModel) -> bool:
 
 
 def models(rng: np.random.Generator, drawn: int) -> Iterator[QuantModel]:
-    """Small ones of each chain, with what inputs are made of or how they spread; and of drawn ops."""
+    """Small models: of each chain, with signal settings; one with class statistics; and of drawn ops."""
     for loss, kinds in CHAINS:
         found = 0
         for seed in range(200):
@@ -113,7 +113,7 @@ def models(rng: np.random.Generator, drawn: int) -> Iterator[QuantModel]:
 
 
 def adapters(rng: np.random.Generator, data: bytes, model: QuantModel) -> Iterator[bytes]:
-    """Trained a little, in each mode; with records."""
+    """Slightly trained adapters in each mode, with records."""
     ranks = bytes(2 if i in model.trainable else 0 for i in range(len(model.ops)))
     if not any(ranks):
         return
@@ -133,18 +133,18 @@ def adapters(rng: np.random.Generator, data: bytes, model: QuantModel) -> Iterat
 
 
 def command_of(name: str, *values: str) -> bytes:
-    """A command of a program, 4 bytes."""
+    """A command of a fuzzed program, 4 bytes."""
     return bytes([NAMES.index(name), *map(int, values), 0, 0, 0])[:4]
 
 
 def configuration(rng: np.random.Generator, program: int) -> bytes:
-    """16 bytes, as fuzz_session.c reads them: mode, micro-batch, momentum, frames, threshold, recompute, ranks."""
+    """16 bytes in fuzz_session.c's format: mode, micro-batch, momentum, frames, threshold, recompute, ranks."""
     mode = 1 + program % 2
     return bytes([mode, 2, (mode == 2) * 3, 1, 0, 0, int(rng.integers(2)), int(rng.integers(256)), *[2] * 8])
 
 
 def inputs(rng: np.random.Generator, drawn: int) -> Iterator[bytes]:
-    """A model, one of its adapters and a program, as tests/fuzz/input.h reads them."""
+    """A model, one of its adapters and a program, in the format of tests/fuzz/input.h."""
     for model in models(rng, drawn):
         data = pack_model(model)
         for i, adapter in enumerate(adapters(rng, data, model) or ()):

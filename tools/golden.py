@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/*.txt: models and training runs as tests/support/reference.py computes them.
+"""Writes tests/golden/*.txt: models and training runs, computed by tests/support/reference.py.
 
-Lines of a file, each a word and its values; bytes are in hex:
+Each line is a word and its values; bytes are in hex:
 
-    elm BYTES                                       the model; the runs below it are on this model
+    elm BYTES                                       the model of the runs below it
     run NAME micro_batch N learning_rate N          starts a run
-    start BYTES                                     the adapter it begins from (.ela)
-    step TARGET LOSS LOGITS INPUT                   one sample, of one frame or more: its loss and outputs before it is
-                                                    learned; the target is a label or, with other losses, bytes
-    final BYTES                                     the adapter afterwards, with training state, after a flush
-    plain BYTES                                     the same without state
+    start BYTES                                     the adapter before the run (.ela)
+    step TARGET LOSS LOGITS INPUT                   one sample of one frame or more: its loss and outputs before the
+                                                    update; the target is a label or, with other losses, bytes
+    final BYTES                                     the adapter with training state, after a flush
+    plain BYTES                                     the same adapter without training state
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CHAINS = {
     "stream": ("cross_entropy", ("conv", "history", "slice", "conv", "history", "dense")),
     "autoencoder": ("mean_squared_error", ("conv", "lookup", "dense", "autoencoder")),
 }
-OPS = {  # wider than what chains have: a row in parts of 8 columns; windows far outside
+OPS = {  # wider than those of chains: a row in parts of 8 columns; windows far outside the input
     "strips": DrawnOp("depthwise", (4, 17, 2), (2, 15, 2), (3, 3)),
     "dilated": DrawnOp("conv", (1, 47, 3), (1, 19, 5), (1, 5), (1, 2), (1, 9), (0, 12), rank=3),
 }
@@ -65,7 +65,7 @@ def _drawn(op: DrawnOp) -> Iterator[QuantModel]:
 
 
 def _file(models: Iterable[QuantModel]) -> list[str]:
-    """The lines for the first small model whose whole depth learns."""
+    """The lines of the first small model in which every layer learns."""
     for model in models:
         if len(pack_model(model)) < 5000 and model.input.size <= 150 and model.output.size <= 100:
             lines = ["elm " + pack_model(model).hex()]

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes LEDGER.md, the size, stack and cycles of every kernel of the core, so that a regression shows in a diff.
 
-`make ledger` builds what is measured, then runs this. With --no-cycles, quick, the cycles stay as LEDGER.md has them.
+`make ledger` builds everything, then runs this. --no-cycles is quick and keeps the cycles that LEDGER.md has.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ LEDGER = ROOT / "LEDGER.md"
 MODULE = ROOT / "micropython_module"
 CORE, CRYPTO = MODULE / "core", MODULE / "crypto"
 NATIVE = ROOT / ".build" / "natmod" / "armv6m" / "build" / "edgelora.native.mpy"
-KERNELS = ("core/kernels", "core/signal", "core/training", "crypto")  # folders of what has a line
+KERNELS = ("core/kernels", "core/signal", "core/training", "crypto")  # folders of the functions in the ledger
 BOARD = "virtual-pico"
-NOISE_CYCLES, NOISE = 100, 0.001  # what a time may move by with nothing changed: so many cycles plus this part of it
+NOISE_CYCLES, NOISE = 100, 0.001  # noise of a time: this many cycles plus this share of it
 TOOLS = "arm-none-eabi-"
-# As the rp2 firmware's build compiles: pico-sdk's flags, then for the core those of micropython_module/usermod.
+# The flags of the rp2 firmware's build: pico-sdk's, then for the core those of micropython_module/usermod.
 FLAGS = ("-mcpu=cortex-m0plus", "-mthumb", "-Os", "-DNDEBUG", "-ffunction-sections", "-fdata-sections")
 CORE_FLAGS = (*FLAGS, "-O3", '-DEDGELORA_HOT=__attribute__((section(".time_critical.edgelora")))')
 HEAD = """# Kernel ledger
@@ -72,7 +72,7 @@ call. One instruction (SMLADX) makes two multiply-accumulates, so that 0.50 is t
 
 @dataclass(frozen=True, order=True)
 class Kernel:
-    """A function: bytes of its code and of its stack frame."""
+    """A function: code and stack frame in bytes."""
 
     file: str
     name: str
@@ -82,7 +82,7 @@ class Kernel:
 
 @dataclass(frozen=True, order=True)
 class Cycles:
-    """A kernel at one size: cycles (or instructions) of the plain and of the fast kernel, the latter's for a MAC."""
+    """A kernel at one size: cycles (or instructions) of the plain and of the fast one; the latter's for each MAC."""
 
     op: str
     shape: str
@@ -93,7 +93,7 @@ class Cycles:
 
 @dataclass(frozen=True)
 class Ledger:
-    """What LEDGER.md says. totals: bytes by what they are of."""
+    """The content of LEDGER.md. totals: bytes by component."""
 
     compiler: str
     kernels: list[Kernel]
@@ -119,7 +119,7 @@ class Ledger:
 
 
 def parse(text: str) -> Ledger:
-    """The ledger of which `text` is the str()."""
+    """Parses a ledger from its text, the inverse of str()."""
     compiler = re.search(r"arm-none-eabi-gcc (\S+)", text)
     if not compiler:
         raise ValueError("this is no kernel ledger: write one with `make ledger`")
@@ -135,7 +135,7 @@ def parse(text: str) -> Ledger:
 
 
 def measure(cycles: list[Cycles], instructions: list[Cycles]) -> Ledger:
-    """The ledger of the core as it is now. Without a native module that was built, its total is left out."""
+    """The ledger of the current core. If a native module was not built, its total is left out."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         _compile(CORE, CORE_FLAGS, place)
@@ -148,7 +148,7 @@ def measure(cycles: list[Cycles], instructions: list[Cycles]) -> Ledger:
 
 
 def bench() -> list[Cycles]:
-    """Cycles on the virtual board, from its firmware as it is built."""
+    """Measures cycles on the virtual board, with its firmware as built."""
     command = [sys.executable, "-m", "edgelora", "bench", "kernels", "--board", BOARD, "--json"]
     times = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)["kernels"]
     plain = {(t["op"], t["shape"]): t["cycles"] for t in times if t["variant"] == "plain"}
@@ -160,7 +160,7 @@ def bench() -> list[Cycles]:
 
 
 def count() -> list[Cycles]:
-    """Instructions on an emulated Cortex-M33."""
+    """Counts instructions on an emulated Cortex-M33."""
     calls, rng = Calls(), np.random.default_rng(0)
     for shape in SHAPES:
         model = network([shape])
@@ -177,7 +177,7 @@ def count() -> list[Cycles]:
 
 
 def settled(new: list[Cycles], old: list[Cycles]) -> list[Cycles]:
-    """The new times, but the written ones where the difference is noise, so that small steps add up until they show."""
+    """The new times; if the difference is noise, the old one, so that slow drift adds up until it shows."""
     before = {(c.op, c.shape): c for c in old}
     return [_steadier(c, before.get((c.op, c.shape), c)) for c in new]
 
@@ -188,13 +188,13 @@ def _steadier(new: Cycles, old: Cycles) -> Cycles:
 
 
 def frames(disassembly: str) -> dict[str, int]:
-    """Bytes of stack that each function of objdump's disassembly takes by push and sub."""
+    """Bytes of stack that each function in objdump's disassembly takes by push and sub."""
     functions = re.split(r"^[0-9a-f]+ <([^>]+)>:$", disassembly, flags=re.MULTILINE)[1:]
     return {_base(name): _frame(code) for name, code in zip(functions[::2], functions[1::2], strict=True)}
 
 
 def _frame(code: str) -> int:
-    """What follows a return was jumped to from inside the function, whose frame is there again."""
+    """The deepest stack of a function. Code after a return is a jump target, where the frame is in place again."""
     depth = deepest = 0
     for what, operands in re.findall(r"\t(push|pop|sub|add)\t(\{[^}]+\}|sp, #\d+)", code):
         size = 4 * len(operands.split(",")) if what in ("push", "pop") else int(operands.split("#")[1])
@@ -206,12 +206,12 @@ def _frame(code: str) -> int:
 
 
 def kernel_sources() -> list[Path]:
-    """The files whose functions have a line: those of which something is left on the Cortex-M0+."""
+    """The source files whose functions are in the ledger: all that compile to code on the Cortex-M0+."""
     return sorted(path for folder in KERNELS for path in (MODULE / folder).rglob("*.c") if path.parent.name != "dsp")
 
 
 def _compile(sources: Path, flags: Sequence[str], place: Path) -> None:
-    """Each source's object, and what it says of stacks, where the source is under MODULE, but in `place`."""
+    """Compiles each source to an object and a stack usage file, in `place` at its path in MODULE."""
     for source in sorted(sources.rglob("*.c")):
         out = _object(source, place)
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -237,7 +237,7 @@ def _kernels_of(source: Path, path: Path) -> list[Kernel]:
 
 
 def _stacks(path: Path) -> dict[str, int]:
-    """Frames of an object's functions: the compiler's figure, or, where it sees none (naked functions), the code's."""
+    """Stack frames of an object's functions, from the compiler or, for naked functions, from the code."""
     stacks = frames(_run("objdump", "--disassemble", "--no-show-raw-insn", path))
     seen: dict[str, int] = {}
     for line in path.with_suffix(".su").read_text().splitlines():
@@ -268,7 +268,7 @@ def _sections(objects: list[Path]) -> Counter[str]:
 
 
 def _base(symbol: str) -> str:
-    """The function of which the symbol is a clone (name.constprop.0), or it is."""
+    """The function's name of a symbol, which may be a clone (name.constprop.0)."""
     return symbol.partition(".")[0]
 
 
@@ -277,7 +277,7 @@ def _run(tool: str, *arguments: str | Path, cwd: Path | None = None) -> str:
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Cells are not padded: a new row must leave the others' lines alone."""
+    """A Markdown table. Cells are not padded, so that a new row does not change other lines."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n" + "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
 

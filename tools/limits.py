@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the limits of host/edgelora/core/formats/limits.py where they are needed too: `make tables`.
+"""Copies the limits of host/edgelora/core/formats/limits.py to C and SPEC.md: `make tables`.
 
 tools/limits.py header     prints micropython_module/core/edgelora_limits.h
-tools/limits.py spec       prints SPEC.md with its table as it should be
+tools/limits.py spec       prints SPEC.md with an updated table
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BEGIN = "| limit | value | of |\n| --- | --- | --- |\n"
 
 
 def limits() -> dict[str, tuple[int, str]]:
-    """Name -> value and what it limits."""
+    """Name -> value and description."""
     source = runpy.run_path(str(ROOT / "host" / "edgelora" / "core" / "formats" / "limits.py"))
     return {name: (source[name], what) for name, what in source["TABLE"].items()}
 
@@ -36,7 +36,7 @@ def header() -> str:
 
 
 def shown(value: int) -> str:
-    """As a person reads it: large powers of two as such."""
+    """The value as text, large powers of two as 2^n."""
     power = value > 100_000 and value & (value - 1) == 0
     return f"2^{value.bit_length() - 1}" if power else str(value)
 

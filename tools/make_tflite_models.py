@@ -1,7 +1,7 @@
-"""Small random INT8 `.tflite` files for tests/importers/test_import.py, by Keras and TensorFlow's converter.
+"""Makes small random INT8 `.tflite` files for tests/importers/test_import.py, with Keras and TensorFlow's converter.
 
-`make keras-models` runs it in the environment that has TensorFlow. Files named `refused-*.tflite` are ones that
-`edgelora import` has to refuse.
+`make keras-models` runs this in the environment that has TensorFlow. `edgelora import` must refuse the files named
+`refused-*.tflite`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def conv_net(rng: np.random.Generator) -> K.Model:
 
 
 def separable_net(rng: np.random.Generator) -> K.Model:
-    """Depthwise separable layers with batch normalization, as keyword networks have them."""
+    """Depthwise separable layers with batch normalization, as in keyword networks."""
     layers = [L.Conv2D(6, (5, 3), strides=2, padding="same", use_bias=False), L.BatchNormalization(), L.ReLU()]
     for _ in range(2):
         layers += [
@@ -110,7 +110,7 @@ def time_series_net(rng: np.random.Generator) -> K.Model:
 
 
 def causal_net(rng: np.random.Generator) -> K.Model:
-    """Dilated causal 1-D convolutions with a residual connection, as a TCN has them."""
+    """Dilated causal 1-D convolutions with a residual connection, as in a TCN."""
     x = source = K.Input((32, 2))
     x = L.Conv1D(5, 3, padding="causal", activation="relu")(x)
     y = L.Conv1D(5, 3, padding="causal", dilation_rate=1, activation="relu")(x)
@@ -127,7 +127,7 @@ def dense_net(rng: np.random.Generator) -> K.Model:
 
 
 def activation_net(rng: np.random.Generator) -> K.Model:
-    """Activations that the converter keeps as operators of their own."""
+    """Activations that the converter keeps as separate operators."""
     x = source = K.Input((7, 6, 2))
     for name in rng.permutation(["leaky_relu", "hard_swish", "tanh", "sigmoid", "relu6"])[:3]:
         x = L.Activation(str(name))(L.Conv2D(4, 3, padding="same")(x))
@@ -148,7 +148,7 @@ def per_step_net(rng: np.random.Generator) -> K.Model:
 
 
 def reshaped_net(rng: np.random.Generator) -> K.Model:
-    """Flat features that Edge Impulse's blocks reshape before they convolve."""
+    """Flat features, which Edge Impulse's blocks reshape before convolutions."""
     shape = (16, 3) if rng.random() < 0.5 else (8, 6)
     layers = [L.Reshape(shape), L.Conv1D(5, 3, padding="same", activation="relu"), L.MaxPooling1D(2, padding="same")]
     layers += [L.Conv1D(6, 3, padding="same", activation="relu"), L.MaxPooling1D(2), L.Flatten()]
@@ -156,7 +156,7 @@ def reshaped_net(rng: np.random.Generator) -> K.Model:
 
 
 def recurrent_net(rng: np.random.Generator) -> K.Model:
-    """An unrolled recurrent layer: few steps, as its operators come for each of them."""
+    """An unrolled recurrent layer, with few steps, since each step adds operators."""
     make = (L.LSTM, L.GRU, L.SimpleRNN)[int(rng.integers(3))]
     units = int(rng.integers(3, 12))
     layer = make(units, unroll=True, return_sequences=bool(rng.random() < 0.3))
@@ -164,7 +164,7 @@ def recurrent_net(rng: np.random.Generator) -> K.Model:
 
 
 def upsampling_net(rng: np.random.Generator) -> K.Model:
-    """What segmentation and decoders have: transposed convolutions, nearest neighbours, PReLU."""
+    """Layers of segmentation networks and decoders: transposed convolutions, nearest neighbours, PReLU."""
     padding = str(rng.choice(["same", "valid"]))
     strides = tuple(int(s) for s in rng.integers(1, 4, 2))
     x = source = K.Input((5, 4, 3))
@@ -175,7 +175,7 @@ def upsampling_net(rng: np.random.Generator) -> K.Model:
 
 
 def arithmetic_net(rng: np.random.Generator) -> K.Model:
-    """Gates, differences, extremes, other orders of axes, a batch normalization behind an activation."""
+    """Gates, differences, minimum and maximum, permuted axes, a batch normalization after an activation."""
     x = source = K.Input((6, 5, 3))
     x = L.BatchNormalization()(L.Conv2D(4, 3, padding="same", activation="relu")(x))
     gate = L.Dense(4, activation="sigmoid")(L.GlobalAveragePooling2D(keepdims=True)(x))
@@ -207,7 +207,7 @@ FIXED = (per_step_net, *LATER)  # with a dynamic batch, TFLite Micro can't run t
 
 
 def randomize(model: K.Model, rng: np.random.Generator) -> None:
-    """Weights as after training: biases and statistics of batch normalization that are not 0 and 1."""
+    """Sets weights as after training: biases and statistics of batch normalization other than 0 and 1."""
     for variable in model.variables:
         if any(name in variable.path for name in ("bias", "beta", "moving_mean")):
             variable.assign(rng.normal(0, 0.3, variable.shape))
@@ -235,7 +235,7 @@ def convert(model: K.Model, rng: np.random.Generator, io_type: tf.DType, per_ten
 
 
 def is_integer(content: bytes) -> bool:
-    """No real numbers between input and output."""
+    """Whether no tensor between input and output is float32."""
     interpreter = tf.lite.Interpreter(model_content=content)
     ends = {end["index"] for end in interpreter.get_input_details() + interpreter.get_output_details()}
     tensors = interpreter.get_tensor_details()
@@ -243,7 +243,7 @@ def is_integer(content: bytes) -> bool:
 
 
 def converted(build: Build, seed: int, io_type: tf.DType, fixed_batch: bool) -> bytes:
-    """The file of a seed. The converter leaves an operator in floats now and then: it is asked again."""
+    """The file of a seed. The converter sometimes leaves an operator in floats; then it is run again."""
     for _ in range(20):
         rng = np.random.default_rng(seed)
         K.backend.clear_session()
@@ -257,7 +257,7 @@ def converted(build: Build, seed: int, io_type: tf.DType, fixed_batch: bool) -> 
 
 
 def write_refused(folder: Path) -> None:
-    """Float and hybrid files, one with 16-bit activations and one with a softsign."""
+    """Writes float and hybrid files, one with 16-bit activations and one with a softsign."""
     K.utils.set_random_seed(0)
     conv = sequential((8, 8, 1), L.Conv2D(3, 3), L.Flatten(), L.Dense(64))
     (folder / "refused-float.tflite").write_bytes(tf.lite.TFLiteConverter.from_keras_model(conv).convert())

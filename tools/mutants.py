@@ -1,12 +1,12 @@
-"""Changes the core's C in small ways, one at a time, and tells which changes no test sees: `make mutants SAMPLE=200`.
+"""Mutation testing of the core's C: reports the small changes that no test detects: `make mutants SAMPLE=200`.
 
-A mutant is one change of one line: a comparison, an operator, a constant by 1, a statement left out, a condition
-turned round. So many are drawn by a seed, evenly, from all of core and crypto that a processor without vectors runs
-(without tables and texts). Of each only its file is compiled; it then meets tests, the fastest first, up to the first
-that sees it: a runner with calls whose answers the NumPy reference gave before (golden runs, drawn ops:
-tests/core/test_cores.py), harnesses of the fuzzers, and the tests of its folder with a twin made of it. A mutant that
-hangs is seen, one that compiles to the same code is none. What can't make a difference is listed with the reason in
-tests/core/equivalent_mutants.txt and counted apart. Exits with 1 if less than the goal are seen.
+A mutant changes one line: a comparison, an operator, a constant by 1, a statement removed, a condition negated. A seed
+draws them uniformly from the code of core and crypto that a processor without vectors runs (without tables and
+strings). For each mutant only its file is compiled. Then tests run, the fastest first, until one detects it: a runner
+with calls whose answers the NumPy reference computed before (golden runs, drawn ops: tests/core/test_cores.py), the
+fuzzers' harnesses, and the tests of its folder with a twin of the mutant. A mutant that hangs counts as detected; one
+that compiles to the same code does not count. Equivalent mutants are listed with reasons in
+tests/core/equivalent_mutants.txt and counted separately. Exits with 1 if the share detected is below the goal.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ RUNNER = ROOT / "tools" / "runner"
 RUNNER_SOURCES = tuple(path.stem for path in sorted(RUNNER.glob("*.c")) if path.stem != "cortex_m")
 EQUIVALENT = ROOT / "tests" / "core" / "equivalent_mutants.txt"
 GOAL = 95.0  # per cent
-VECTORS = re.compile(r"\bsimd\b|\bsimd_\w+\(|simd_level|vector")  # lines of kernels that this build has not
+VECTORS = re.compile(r"\bsimd\b|\bsimd_\w+\(|simd_level|vector")  # lines for vectors, which this build lacks
 OTHERS = re.compile(r"/(m0plus|dsp|simd)/|_m0plus|tables\.c|status\.c|secret\.c")
 FLAGS = ["-std=gnu11", "-O2", "-fPIC", "-w", "-DEDGELORA_NO_SIMD", f"-I{MODULE}/core", f"-I{MODULE}/crypto"]
-# of harnesses, as in the suite
+# flags of the harnesses, as in the suite
 SANITIZERS = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DEDGELORA_ASSERTS"]
-DRAWN_OPS = 250  # of the runner's calls
-HARNESSES = {  # with what arguments
+DRAWN_OPS = 250  # that the runner's calls use
+HARNESSES = {  # with their arguments
     "member": ("1500", "1", "340"),
     "signal": ("400", "1", "60"),
     "crypto": ("300", "1", "300"),
@@ -67,7 +67,7 @@ PLANS: dict[str, tuple[str | tuple[str, ...], ...]] = {  # by folder: the runner
         ("core/test_extremes.py",),
     ),
 }
-LONGEST = 100  # seconds of a processor: a mutant that hangs is seen
+LONGEST = 100  # seconds of processor time; a mutant that takes longer hangs and is detected
 SWAPS = {
     "<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==", "+": "-", "-": "+", "*": "+", "/": "*",
     "&&": "||", "||": "&&", "<<": ">>", ">>": "<<", "&": "|", "|": "&", "+=": "-=", "-=": "+=", "++": "--", "^": "&",
@@ -82,9 +82,9 @@ DECLARATION = re.compile(
 
 @dataclass(frozen=True)
 class Mutant:
-    """A line of a file that is another one."""
+    """A file with one changed line."""
 
-    file: str  # below micropython_module
+    file: str  # path in micropython_module
     number: int  # of the line, from 1
     old: str
     new: str
@@ -94,7 +94,7 @@ class Mutant:
 
 
 def code_of(line: str) -> str:
-    """A line without its comment and texts, of the same length before them."""
+    """A line without its comment, with the content of strings masked; columns stay the same."""
     return re.sub(r'"[^"]*"', lambda text: "_" * len(text.group()), line.split("//")[0])
 
 
@@ -117,7 +117,7 @@ def changes(line: str) -> Iterator[str]:
 
 
 def mutants() -> list[Mutant]:
-    """All of the core that this build has."""
+    """All mutants of the code that this build has."""
     found = []
     for path in [*sorted((MODULE / "core").rglob("*.c")), *sorted((MODULE / "crypto").rglob("*.c"))]:
         name = path.relative_to(MODULE).as_posix()
@@ -140,34 +140,34 @@ def mutants() -> list[Mutant]:
 
 
 def compile_file(source: Path, made: Path, include: tuple[Path, ...], flags: list[str]) -> bool:
-    """Whether it compiles."""
+    """Compiles a file; whether it succeeds."""
     command = ["cc", *FLAGS, *flags, *(f"-I{folder}" for folder in include), "-c", str(source), "-o", str(made)]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 @dataclass(frozen=True)
 class Objects:
-    """What is linked: the core's objects by file, and those of drivers and harnesses."""
+    """Objects to link: the core's by source file, and those of drivers and harnesses."""
 
     core: dict[str, Path]
     others: dict[str, Path]
     flags: list[str]
 
     def but(self, file: str, source: Path) -> Objects:
-        """With another source in the place of a file's; ValueError unless it compiles."""
+        """A copy in which another source replaces a file's; ValueError if it does not compile."""
         made = source.with_suffix(".sanitized.o" if self.flags else ".o")
         if not compile_file(source, made, ((MODULE / file).parent,), self.flags):
             raise ValueError(source)
         return Objects({**self.core, file: made}, self.others, self.flags)
 
     def archive(self, out: Path) -> Path:
-        """The core."""
+        """Archives the core's objects."""
         out.unlink(missing_ok=True)
         subprocess.run(["ar", "rcs", out, *self.core.values()], check=True)
         return out
 
     def link(self, out: Path, *names: str, options: tuple[str, ...] = ()) -> Path:
-        """A program or library of these others over the core; one that defines what the core has goes before it."""
+        """Links these others with the core to a program or library; their definitions precede the core's."""
         archive = self.archive(out.with_suffix(".a"))
         whole = ["-Wl,--whole-archive", archive, "-Wl,--no-whole-archive"] if "-shared" in options else [archive]
         own = [self.others[name] for name in names]
@@ -177,7 +177,7 @@ class Objects:
 
 
 def objects(folders: str = "", flags: list[str] | None = None) -> Objects:
-    """The core as it is, or what a regular expression finds of it, compiled."""
+    """Compiles the unchanged core. folders: a regular expression of the files to take."""
     flags = flags or []
     folder = WORK / ("sanitized" if flags else "objects")
     folder.mkdir(parents=True, exist_ok=True)
@@ -202,21 +202,21 @@ def objects(folders: str = "", flags: list[str] | None = None) -> Objects:
 
 @dataclass(frozen=True)
 class Tests:
-    """What mutants meet. questions: of the runner; answers: what it has to say; seeds: of harnesses that sweep."""
+    """The tests for mutants. questions, answers: the runner's calls and right answers; seeds: of sweeping harnesses."""
 
     questions: Path
     answers: bytes
     seeds: dict[str, list[str]]
-    steps: int = 9  # of a plan, at most
+    steps: int = 9  # most tests of a plan
 
     def plan(self, file: str) -> tuple[str | tuple[str, ...], ...]:
-        """What a file's mutants meet."""
+        """The tests for a file's mutants."""
         return PLANS[next(name for name in PLANS if file.startswith(name + "/"))][: self.steps]
 
     def sees(self, parts: Objects, checked: Objects, what: str | tuple[str, ...], folder: Path) -> str:
-        """How something of a plan sees what is changed, "" if it doesn't.
+        """How one test of a plan detects the change, "" if it doesn't.
 
-        checked: under sanitizers, for C programs. folder: to work in.
+        checked: objects under sanitizers, for harnesses. folder: to work in.
         """
         if what == "runner":
             return self.asked(parts.link(folder / "runner", *RUNNER_SOURCES))
@@ -240,7 +240,7 @@ class Tests:
         return how and " ".join(Path(test).stem for test in what) + how
 
     def asked(self, program: Path) -> str:
-        """How a runner's answers differ from the first that does on, "" if none does."""
+        """The first difference in a runner's answers, "" if there is none."""
         limited = ["prlimit", f"--cpu={LONGEST}", program]
         with self.questions.open("rb") as given:
             process = subprocess.Popen(limited, stdin=given, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -256,7 +256,7 @@ class Tests:
 
 
 def _end(command: list[str | Path], env: dict[str, str] | None = None) -> str:
-    """Runs it, for as long as LONGEST on a processor, so that a busy machine makes none hang; "", or how it ends."""
+    """Runs a command; "", or how it failed. Limits processor time, so that a busy machine makes nothing hang."""
     done = subprocess.run(
         ["prlimit", f"--cpu={LONGEST}", *command], env=env, cwd=ROOT, capture_output=True, check=False
     )
@@ -265,7 +265,7 @@ def _end(command: list[str | Path], env: dict[str, str] | None = None) -> str:
 
 
 def prepared(parts: Objects, steps: int) -> Tests:
-    """Seeds, and calls whose answers the NumPy reference and golden files give; of the core as it is all tests hold."""
+    """Makes the tests: seeds, and calls with answers from the NumPy reference and golden files."""
     sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests" / "core")]
     import numpy as np
     from drawn_runs import Runs
@@ -296,7 +296,7 @@ def prepared(parts: Objects, steps: int) -> Tests:
 
 
 def seen(parts: Objects, checked: Objects, tests: Tests, mutant: Mutant, folder: Path) -> str:
-    """What sees the mutant; "": nothing does; "same": it compiles to the same code, or not at all."""
+    """Which test detects the mutant; "": none; "same": it compiles to the same code, or does not compile."""
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / Path(mutant.file).name
     lines = (MODULE / mutant.file).read_text().splitlines()
@@ -330,7 +330,7 @@ def equivalents() -> set[tuple[str, str, str]]:
 
 
 class Tally:
-    """Tries mutants one after the other and prints each as it is known."""
+    """Tries mutants one after the other and prints each result."""
 
     def __init__(
         self, parts: Objects, checked: Objects, tests: Tests, drawn: Iterator[Mutant], sample: int, end: float
@@ -345,7 +345,7 @@ class Tally:
         return self.killed + self.equivalent + len(self.survivors)
 
     def work(self, folder: Path) -> None:
-        """Until the sample is whole, or the time over."""
+        """Tries mutants until the sample is complete, or the time is up."""
         while self.tried() < self.sample and time.monotonic() < self.end:
             mutant = next(self.drawn, None)
             if mutant is None:
@@ -364,7 +364,7 @@ class Tally:
             print(f"[{self.tried()}/{self.sample}] {time.monotonic() - start:5.1f} s {verdict:32} {mutant}", flush=True)
 
     def unchanged_passes(self, jobs: int) -> bool:
-        """Whether no plan sees anything in the core as it is; else their verdicts mean nothing."""
+        """Whether the unchanged core passes all plans; otherwise the results mean nothing."""
 
         def check(name: str) -> bool:
             folder = WORK / "unchanged" / name.replace("/", "_")
@@ -379,7 +379,7 @@ class Tally:
             return all(list(pool.map(check, reversed(PLANS))))
 
     def report(self) -> int:
-        """Prints survivors and shares; returns the exit code."""
+        """Prints the survivors and the mutation score; returns the exit code."""
         for mutant in self.survivors:
             print(f"survived: {mutant}")
         differ, every = self.killed + len(self.survivors), self.tried()
@@ -391,7 +391,7 @@ class Tally:
 
 
 def main() -> int:
-    """Draws, tries and prints; returns the exit code."""
+    """Draws mutants, tries them and prints the results; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sample", type=int, default=200)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 31))

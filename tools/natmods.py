@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Packages native modules for `mip` and `edgelora install`, and prints their sizes.
 
-natmods.py package ARCH... fills dist/ARCH with the module, the Python beside it and package.json, which a release
-serves as they are. natmods.py sizes prints what each module takes.
+natmods.py package ARCH... fills dist/ARCH with the native module, the package's Python modules and package.json, which
+a release serves unchanged. natmods.py sizes prints the size of each module.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / ".build" / "natmod"
 DIST = ROOT / "dist"
 PYTHON = ROOT / "micropython_module" / "python"
-# Where a native module is on a board, and where the build leaves it, in its architecture's folder.
+# Path of a native module on a board -> its path in the architecture's build folder.
 NATIVE = {
     "edgelora/__init__.mpy": "edgelora.mpy",
     "edgelora/frontend.mpy": "frontend/frontend.mpy",
     "edgelora/_fleet.mpy": "_fleet/_fleet.mpy",
 }
-VIPER_RODATA, VIPER_BSS = 0x20, 0x40  # what a .mpy's scope flags tell
+VIPER_RODATA, VIPER_BSS = 0x20, 0x40  # scope flags of a .mpy
 
 
 def package(arch: str) -> None:
-    """One folder a release serves. package.json is written last: where it is, the rest is complete."""
+    """Makes a folder that a release serves. package.json is written last, as a sign that the rest is complete."""
     folder = DIST / arch
     shutil.rmtree(folder, ignore_errors=True)
     files = {name: BUILD / arch / path for name, path in NATIVE.items()} | {
@@ -42,19 +42,19 @@ def package(arch: str) -> None:
 
 
 def pure_modules() -> list[str]:
-    """The package's modules of Python alone, by their path in it; they are the same for each architecture."""
+    """Paths in the package of its pure Python modules, which are the same for each architecture."""
     names = sorted(f"edgelora/{path.stem}.mpy" for path in (PYTHON / "edgelora").glob("*.py"))
     return [name for name in names if name not in NATIVE]
 
 
 def linked(arch: str, name: str) -> Path:
-    """A native module of a package, as it is before Python is merged in."""
+    """The native module of a package, before Python is merged into it."""
     path = BUILD / arch / NATIVE[name]
     return path.parent / "build" / f"{path.stem}.native.mpy"
 
 
 def sizes(native: bytes) -> tuple[int, int, int]:
-    """Bytes of code, constants and variables of a linked module, before Python is merged in."""
+    """Bytes of code, constants and variables of a linked module, before Python is merged into it."""
     at = 4
 
     def number() -> int:
@@ -79,7 +79,7 @@ def sizes(native: bytes) -> tuple[int, int, int]:
 
 
 def table() -> str:
-    """A line for each native module of each packaged architecture, and one for each module of Python beside it."""
+    """A line for each native module of each packaged architecture, and for each Python module of the package."""
     lines = [f"{'native module':24} {'text':>7} {'rodata':>7} {'bss':>5} {'.mpy':>7}  bytes"]
     for folder in sorted(path.parent for path in DIST.glob("*/package.json")):
         for name in NATIVE:

@@ -1,8 +1,8 @@
-"""Proves the functions prove_* of tests/proofs with CBMC, each within a time of its own: `make proofs`.
+"""Proves the functions prove_* of tests/proofs with CBMC, each within a time limit: `make proofs`.
 
-CBMC tries all values that are assumed, and checks on the way every array access, pointer, shift, division and signed
-overflow. A line for each says that it is proven, that it fails, or that it did not end: then nothing is known.
-`proofs.py [--seconds N] [NAME...]`: those alone. Exits with 1 if one fails, with 2 if one did not end.
+CBMC covers all values that the assumptions allow, and also checks every array access, pointer, shift, division and
+signed overflow. A line for each proof says whether it is proven, fails, or did not end, in which case nothing is known.
+`proofs.py [--seconds N] [NAME...]` runs only the named ones. Exits with 1 if one fails, with 2 if one did not end.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER, MODULE = ROOT / "tests" / "proofs", ROOT / "micropython_module"
-UNWIND = {"parsers": 8, "fft": 5, "softmax": 7, "fixed": 7}  # loops go round so often at most, which is proven, too
+UNWIND = {"parsers": 8, "fft": 5, "softmax": 7, "fixed": 7}  # most iterations of a loop; that bound is proven, too
 CHECKED = ("signed-overflow", "undefined-shift", "div-by-zero", "bounds", "pointer")
 CHECKS = [f"--{what}-check" for what in CHECKED]
-LONGEST = 300  # seconds of a proof
+LONGEST = 300  # seconds for a proof
 NOT_ENDED = "not ended"
 
 
 def functions() -> list[tuple[Path, str]]:
-    """Each proof and its file."""
+    """All proofs: file and name."""
     files = sorted(FOLDER.glob("*.c"))
     return [
         (file, name) for file in files for name in re.findall(r"^void prove_(\w+)\(", file.read_text(), re.MULTILINE)
@@ -32,7 +32,7 @@ def functions() -> list[tuple[Path, str]]:
 
 
 def prove(file: Path, name: str, seconds: int = LONGEST) -> tuple[bool, str]:
-    """Whether it holds, and what was said if not: `NOT_ENDED` within so many seconds, or what fails."""
+    """Whether the proof holds; if not: `NOT_ENDED` after `seconds`, or what fails."""
     command = ["cbmc", str(file), "--function", f"prove_{name}", *CHECKS, f"-I{MODULE / 'core'}", f"-I{FOLDER}"]
     command += ["--unwind", str(UNWIND[file.stem]), "--unwinding-assertions", "--object-bits", "9"]
     try:
@@ -45,7 +45,7 @@ def prove(file: Path, name: str, seconds: int = LONGEST) -> tuple[bool, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Prints a line for each proof and how many ended how; returns the exit code."""
+    """Runs proofs, prints a line for each and the counts of outcomes; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=LONGEST, help="of each proof")
     parser.add_argument("names", nargs="*")

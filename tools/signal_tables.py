@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Prints micropython_module/core/signal/tables.c: the constants of SPEC.md, section 15.
 
-Where TensorFlow Lite Micro's front end computes a table in 32-bit floats as it starts, each operation is rounded to
-32 bits here, so that the table is the same. `make tables` writes that file; a test compares it with what this prints.
+If TensorFlow Lite Micro's front end computes a table in 32-bit floats at its start, each operation is rounded to 32
+bits here, too, so that the tables are equal. `make tables` writes that file; a test compares it with this output.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import struct
 from collections.abc import Sequence
 
-TURN = 256  # sines: steps of half a turn
+TURN = 256  # steps of the sines' argument in half a turn
 WINDOW, WINDOW_BITS = 480, 12
 RATE, FFT = 16000, 512
 CHANNELS, LOW, HIGH, WEIGHT_BITS = 40, 125.0, 7500.0, 12
@@ -20,7 +20,7 @@ BANDS, ENVELOPE_BANDS, BINS = 40, 24, 256
 
 
 def f32(value: float) -> float:
-    """To the nearest 32-bit float."""
+    """The value rounded to the nearest 32-bit float."""
     return struct.unpack("f", struct.pack("f", value))[0]
 
 
@@ -29,12 +29,12 @@ def rounded(value: float) -> int:
 
 
 def sines() -> list[int]:
-    """Q15 sin(pi j / 256), j in [0, 3 * 63 * 2 + 128]: cosines are 128 further on."""
+    """Q15 sin(pi j / 256), j in [0, 3 * 63 * 2 + 128]; cosines have an offset of 128."""
     return [math.floor(32767 * math.sin(math.pi * j / TURN) + 0.5) for j in range(2 * 3 * 63 + TURN // 2 + 1)]
 
 
 def window() -> list[int]:
-    """The Hann window, Q12. In 32-bit floats it is no mirror image of itself: [17] and [462] differ."""
+    """The Hann window, Q12. In 32-bit floats it is not symmetric: [17] and [462] differ."""
     turn = f32(f32(f32(math.pi) * 2.0) / WINDOW)
     whole = []
     for i in range(WINDOW):
@@ -48,9 +48,9 @@ def mel(frequency: float) -> float:
 
 
 def triangles() -> tuple[int, list[int], list[int]]:
-    """The first bin, how many bins each of 41 rising flanks has, and the bins' weights, Q12.
+    """The first bin, the number of bins on each of 41 rising edges, and the bins' weights, Q12.
 
-    A bin's weight on the falling flank beside it is 4096 less its weight.
+    A bin's weight on the falling edge of the previous triangle is 4096 minus its weight.
     """
     hz = f32(0.5 * RATE / (FFT // 2))
     low, high = mel(LOW), mel(HIGH)
@@ -77,7 +77,7 @@ def gain(x: int) -> int:
 
 
 def gains() -> list[int]:
-    """The gain at 0 and 1, then for each bit length from 2 on a parabola: at its start, slope, curvature, unused."""
+    """The gain at 0 and 1, then a parabola for each bit length from 2: start value, slope, curvature, unused."""
     table = [gain(0), gain(1)]
     for bits in range(2, 33):
         start = 1 << (bits - 1)
@@ -94,7 +94,7 @@ def logarithms() -> list[int]:
 
 
 def edges(bands: int) -> list[int]:
-    """Widths of so many bands over bins 1 to 255, each a bin at least, and as equal on a logarithmic axis as may be."""
+    """Widths of bands over bins 1 to 255: at least one bin each, and as equal as possible on a logarithmic axis."""
     ends = [1]
     for left in range(bands, 0, -1):
         ends.append(max(ends[-1] + 1, math.floor(ends[-1] * (BINS / ends[-1]) ** (1 / left) + 0.5)))

@@ -1,9 +1,9 @@
-"""Runs every fuzzer of tests/fuzz for a time, on seeds drawn anew and a corpus that is kept: `make soak TIME=600`.
+"""Runs every fuzzer of tests/fuzz for a time, on new random seeds and a persistent corpus: `make soak TIME=600`.
 
-Builds of the C: `asan` (AddressSanitizer and UBSan), `integer` (wraps and truncations, but for those of
-tests/fuzz/wraps.txt), `msan` (MemorySanitizer). Needs clang-22 with its compiler-rt and libFuzzer. `host`: what the
-host does with bytes of others (fuzz_host.py), guided by atheris where that is installed. Files are in .build/fuzz: a
-corpus for each harness, and in `found` what failed. All have the same time. The last line is the sum; exits with 1 if
+Builds of the C: `asan` (AddressSanitizer and UBSan), `integer` (wraps and truncations, except those in
+tests/fuzz/wraps.txt), `msan` (MemorySanitizer). Needs clang-22 with its compiler-rt and libFuzzer. `host`: the host's
+parsers of untrusted bytes (fuzz_host.py), guided by atheris if that is installed. .build/fuzz has a corpus for each
+harness, and failing inputs in `found`. All fuzzers get the same time. The last line is the total; exits with 1 if
 anything failed.
 """
 
@@ -31,7 +31,7 @@ VARIANTS = {
     "msan": ["-fsanitize=memory", "-fsanitize-memory-track-origins"],
 }
 ALL = [*VARIANTS, "host"]
-HARNESSES = {  # sources beside fuzz_NAME.c, and bytes of an input at most
+HARNESSES = {  # sources in addition to fuzz_NAME.c, and most bytes of an input
     "files": (["mutator.c"], 2000),
     "session": (["mutator.c"], 2500),
     "member": ([], 340),
@@ -56,7 +56,7 @@ OPTIONS = {"ASAN_OPTIONS": "quarantine_size_mb=1:malloc_context_size=4"}
 
 @dataclass
 class Result:
-    """What one run did."""
+    """The result of one run."""
 
     name: str
     executions: int
@@ -65,7 +65,7 @@ class Result:
 
 
 def compile_core(variant: str, jobs: int) -> Path:
-    """The core and crypto as a library; files that are newer than their objects are compiled."""
+    """Compiles core and crypto to a library; only files that are newer than their objects."""
     folder = WORK / variant
     folder.mkdir(parents=True, exist_ok=True)
     sources = [*(MODULE / "core").rglob("*.c"), *(MODULE / "crypto").rglob("*.c")]
@@ -88,7 +88,7 @@ def compile_core(variant: str, jobs: int) -> Path:
 
 
 def link(variant: str, name: str, library: Path) -> Path:
-    """A fuzzer."""
+    """Links a fuzzer; its program."""
     program = WORK / variant / name
     sources = [FUZZ / f"fuzz_{name}.c", *(FUZZ / more for more in HARNESSES[name][0])]
     subprocess.run(
@@ -98,7 +98,7 @@ def link(variant: str, name: str, library: Path) -> Path:
 
 
 def link_sweep(variant: str, name: str, library: Path) -> Path:
-    """The same harness, driven by every field of the seeds."""
+    """Links the same harness with a driver that varies every field of the seeds."""
     program = WORK / variant / f"sweep_{name}"
     sources = [FUZZ / f"fuzz_{name}.c", FUZZ / "sweep.c"]
     flags = [*FLAGS, *VARIANTS[variant], "-fsanitize=fuzzer-no-link"]
@@ -131,7 +131,7 @@ def fuzz(variant: str, name: str, program: Path, seconds: int) -> Result:
 
 
 def sweep(variant: str, name: str, program: Path, seconds: int) -> Result:
-    """Sweeps drawn seeds until the time is over."""
+    """Sweeps random seeds until the time is up."""
     seeds, executions = sorted((WORK / "seeds" / name).iterdir()), 0
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -149,13 +149,13 @@ def sweep(variant: str, name: str, program: Path, seconds: int) -> Result:
 
 
 def host_targets() -> list[str]:
-    """Names of those of fuzz_host.py."""
+    """The names of fuzz_host.py's targets."""
     listed = subprocess.run([sys.executable, FUZZ / HOST, "--list"], capture_output=True, text=True, check=True)
     return listed.stdout.split()
 
 
 def fuzz_host(variant: str, name: str, program: Path, seconds: int) -> Result:
-    """Runs a target of fuzz_host.py; without atheris on mutants that nothing guides."""
+    """Runs a target of fuzz_host.py; without atheris, mutations are not guided by coverage."""
     corpus, found, seeds = WORK / "corpus" / f"host-{name}", WORK / "found", WORK / "seeds" / f"host-{name}"
     for folder in (corpus, found):
         folder.mkdir(parents=True, exist_ok=True)
@@ -175,7 +175,7 @@ def fuzz_host(variant: str, name: str, program: Path, seconds: int) -> Result:
 
 
 def main() -> int:
-    """Shares the time among all builds and harnesses; returns the exit code."""
+    """Divides the time among all builds and harnesses, and runs them; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seconds", type=int, help="of all fuzzers together, without building")
     parser.add_argument("--variants", nargs="+", choices=ALL, default=ALL)

@@ -1,7 +1,7 @@
-"""Prints the deepest stack that each call took on an emulated Cortex-M0+, by painting it: `make stacks`.
+"""Prints the deepest stack of each call on an emulated Cortex-M0+, measured by painting the stack: `make stacks`.
 
-The core as for the boards, over drawn networks of every kind of op in every mode, the cryptography, a fleet's round and
-the front ends. Bytes include the runner's own steps (some 50 to 100). What MicroPython puts on top is not in it.
+Covers the core as built for boards: random networks with every kind of op in every mode, cryptography, a fleet's round
+and the front ends. The figures include the runner's own frames (some 50 to 100 bytes), but not MicroPython's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOSSES = ("cross_entropy", "binary_cross_entropy", "mean_squared_error")
 
 
 def calls_of(seed: int) -> cores.Calls:
-    """A drawn network's life."""
+    """Calls that use, train and save a random network."""
     rng = np.random.default_rng(seed)
     model = random_model(seed, loss=LOSSES[seed % 3]) if seed % 4 else small_base(rng)
     ranks = ranks_of(model, random_ranks(rng, model))
@@ -45,7 +45,7 @@ def calls_of(seed: int) -> cores.Calls:
 
 
 def crypto_calls() -> cores.Calls:
-    """The functions that secrets and signatures take."""
+    """Calls of key agreement and signature verification."""
     calls = cores.Calls()
     for what in ("x25519", "public"):
         calls.crypto(what, bytes(range(1, 33)) + bytes([9]) + bytes(31))
@@ -54,7 +54,7 @@ def crypto_calls() -> cores.Calls:
 
 
 def front_end_calls(seed: int) -> cores.Calls:
-    """Two windows of sound, and two of three channels of vibration, as values of 16 bits and of 8."""
+    """Calls with two windows of sound, and two of three channels of vibration, as 16-bit and as 8-bit values."""
     calls, rng = cores.Calls(), np.random.default_rng(seed)
     for how in ((0, 0, 0), (1, 0, 0)):
         calls.front_end("audio", how, rng.integers(-32768, 32768, 160 * 6))
@@ -64,13 +64,13 @@ def front_end_calls(seed: int) -> cores.Calls:
 
 
 def numbers(program: cores.Program, calls: cores.Calls) -> list[int]:
-    """What each call answered, which is a number here, of `infer` and `save` too."""
+    """The answer of each call as a number, also for `infer` and `save`."""
     answers = program.run(calls)
     return [int.from_bytes(one, "little") if isinstance(one, bytes) else one for one in answers]
 
 
 def deepest(count: int) -> dict[str, int]:
-    """Bytes by call."""
+    """The deepest stack by call, in bytes. count: of random networks."""
     program = cores.Program(cores.STACKS)
     lives = [*map(calls_of, range(count)), crypto_calls(), front_end_calls(0), round_of_a_board(0).calls]
     found: dict[str, int] = defaultdict(int)
@@ -84,7 +84,7 @@ def deepest(count: int) -> dict[str, int]:
 
 
 def main(count: int = 60) -> None:
-    """Prints a table."""
+    """Prints the table. count: of random networks."""
     cores.build(cores.STACKS)
     print("| call | bytes of stack |\n| --- | --- |")
     for name, taken in sorted(deepest(count).items(), key=lambda row: -row[1]):

@@ -1,8 +1,8 @@
-"""Rooms, floors, imports and circles of the host's Python: `python tools/structure.py [HOST]`.
+"""The layers of the host's Python: rooms, floors, arrows and circles: `python tools/structure.py [HOST]`.
 
-A room is a module or folder at the top of the package; its floor is one above the highest room that it imports. An
-arrow is a room that imports another. A circle is a set of modules of which each imports, maybe by others, itself;
-imports inside functions count, those for type checkers alone do not.
+A room is a top-level module or folder of the package; its floor is one above the highest room that it imports. An arrow
+is an import of one room by another. A circle is an import cycle: a set of modules that import each other, directly or
+indirectly. Imports inside functions count, those only for type checkers do not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Graph = dict[str, set[str]]
 
 @dataclass(frozen=True)
 class Structure:
-    """The modules of a package and who imports whom, by dotted names without the package's own."""
+    """The modules of a package and their imports, by dotted names without the package's name."""
 
     lines: dict[str, int]
     imports: Graph
@@ -35,7 +35,7 @@ class Structure:
 
     @property
     def floors(self) -> dict[str, int]:
-        """Each room's floor, from 0. Rooms of a circle have none."""
+        """Each room's floor, from 0. Rooms in a circle have none."""
         arrows, found = self.arrows, dict[str, int]()
         while ready := [one for one in arrows if one not in found and arrows[one] <= found.keys()]:
             found |= {one: 1 + max((found[other] for other in arrows[one]), default=-1) for one in ready}
@@ -52,7 +52,7 @@ def room(name: str) -> str:
 
 
 def structure(package: Path) -> Structure:
-    """Reads all modules of the package in a folder. Its own `__init__` and `__main__` are no rooms."""
+    """Reads all modules of the package in a folder. Its top-level `__init__` and `__main__` are no rooms."""
     paths = {_name(package, path): path for path in sorted(package.rglob("*.py"))}
     trees = {name: ast.parse(path.read_text()) for name, path in paths.items() if name not in ("", "__main__")}
     imports = {
@@ -68,7 +68,7 @@ def _name(package: Path, path: Path) -> str:
 
 
 def _module(target: str, modules: dict[str, ast.Module]) -> str:
-    """The longest part of a dotted name that is a module; a name of it may come behind."""
+    """The longest prefix of a dotted name that is a module; the rest may be a name in it."""
     while target and target not in modules:
         target = target.rpartition(".")[0]
     return target
@@ -88,7 +88,7 @@ def _targets(package: str, path: Path, name: str, tree: ast.Module) -> Iterator[
 
 
 def _run(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those for type checkers alone."""
+    """All nodes except those only for type checkers."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             continue

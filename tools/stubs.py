@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes the stubs of the device's modules, for editors, from the annotations and docstrings that these carry.
+"""Writes stubs of the device's modules, for editors, from the modules' annotations and docstrings.
 
 stubs.py FOLDER fills FOLDER/edgelora with a .pyi for each module that applications import, and `_types.pyi`. A module's
-stub has its public constants, functions and classes, those that it takes from modules with an underscore among them,
-and private classes that these name. Whatever of a public class has no annotation is an error.
+stub has its public constants, functions and classes, including those imported from modules with an underscore, and
+the private classes that their annotations name. A member of a public class without an annotation is an error.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 DEVICE = Path(__file__).resolve().parents[1] / "micropython_module" / "python" / "edgelora"
-TYPES = DEVICE / "_types.pyi"  # by hand: what annotations name and no module defines
-SPECIAL = ("__init__", "__iter__", "__aiter__", "__anext__")  # methods that are called by other names
+TYPES = DEVICE / "_types.pyi"  # written by hand: types in annotations that no module defines
+SPECIAL = ("__init__", "__iter__", "__aiter__", "__anext__")  # methods that Python calls implicitly
 LONGEST = 120
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -31,7 +31,7 @@ class StubError(Exception):
 
 @dataclass
 class Module:
-    """A module's source. imported: by name, what an `import` says of it; comments: by line, those behind code."""
+    """A module's source. imported: `import` nodes by imported name; comments: trailing comments by line."""
 
     name: str
     lines: list[str]
@@ -56,7 +56,7 @@ class Module:
         return {node.name: node for node in self.tree.body if isinstance(node, Definition)}
 
     def assigned(self, name: str) -> ast.expr | None:
-        """The value of a name that the module assigns."""
+        """The expression that the module assigns to a name, None if it doesn't."""
         for node in self.tree.body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name:
                 return node.value
@@ -70,16 +70,16 @@ class Module:
 
 
 def public_modules() -> list[str]:
-    """Those that applications import."""
+    """Names of the modules that applications import."""
     return sorted(p.stem for p in DEVICE.glob("*.py") if p.stem == "__init__" or not p.stem.startswith("_"))
 
 
-# ---- what a stub has
+# ---- a stub's content
 
 
 @dataclass
 class Part:
-    """Something that a stub says, and where it comes from. constant: for each name its type."""
+    """A part of a stub, and its source module. constants: type by name."""
 
     module: Module
     node: ast.stmt
@@ -91,7 +91,7 @@ class Part:
 
 
 def parts_of(module: Module) -> list[Part]:
-    """What applications can import of a module, in the order of its source, and private classes that this names."""
+    """What applications can import, in source order, and the private classes that it names in annotations."""
     exported = module.listed("__all__")
     found = [
         part
@@ -136,7 +136,7 @@ def candidates(module: Module, exported: object) -> Iterator[Part]:
 
 
 def constants(module: Module, node: ast.Assign) -> dict[str, str]:
-    """Types of names that are given literals. StubError for a public one that is given anything else."""
+    """Types of names that are assigned literals. StubError if a public name is assigned anything else."""
     target, value = node.targets[0], node.value
     names = target.elts if isinstance(target, ast.Tuple) else [target]
     values = value.elts if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) else [value]
@@ -160,7 +160,7 @@ def type_of(value: object) -> str:
 
 
 def named(part: Part) -> set[str]:
-    """Names in what a stub says of a part: in annotations, bases, decorators."""
+    """The names in a part's stub: in annotations, bases and decorators."""
     node = part.node
     if isinstance(node, Function):
         said = [*(arg.annotation for arg in arguments_of(node)), node.returns, *node.decorator_list]
@@ -192,7 +192,7 @@ def names_in(nodes: Sequence[ast.expr | None]) -> set[str]:
 
 
 def members(module: Module, node: ast.ClassDef) -> list[ast.stmt]:
-    """Attributes, then methods and properties, that others use; of a private class those with annotations."""
+    """Attributes, then methods and properties, that others use; in a private class only those with annotations."""
     methods = [
         member
         for member in node.body
@@ -204,7 +204,7 @@ def members(module: Module, node: ast.ClassDef) -> list[ast.stmt]:
     return [*attributes, *methods]
 
 
-# ---- how a stub says it
+# ---- a stub's text
 
 
 def stub(name: str) -> str:
@@ -224,7 +224,7 @@ def constant_lines(part: Part) -> Iterator[str]:
 
 
 def imports(module: Module, parts: list[Part]) -> str:
-    """The lines for names that a stub does not define itself."""
+    """The import lines of names that a stub does not define itself."""
     there = set().union(*(part.names for part in parts))
     found: dict[str, set[str]] = {}
     for part in parts:
@@ -240,7 +240,7 @@ def imports(module: Module, parts: list[Part]) -> str:
 
 
 def docstring_of(module: Module, node: ast.Module | Definition) -> str:
-    """A docstring as the source has it, quotes and all; "" without one."""
+    """A docstring as in the source, with its quotes; "" without one."""
     if not ast.get_docstring(node):
         return ""
     first = node.body[0]
@@ -290,7 +290,7 @@ def described(module: Module, node: ast.ClassDef) -> set[str]:
         lender = module.imported.get(name)
         home = Module.read(lender.module) if isinstance(lender, ast.ImportFrom) and lender.module else module
         base = home.definitions().get(name)
-        found |= described(home, base) if isinstance(base, ast.ClassDef) else set()  # Python's own have none
+        found |= described(home, base) if isinstance(base, ast.ClassDef) else set()  # built-in bases have no source
     return found
 
 
@@ -307,7 +307,7 @@ def function_lines(module: Module, node: Function, within: str = "") -> str:
 
 
 def header(node: Function, indent: str, end: str) -> str:
-    """A function's head in a line, or in one for each argument."""
+    """A function's header on one line, or with a line for each argument."""
     kind = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
     start, close = f"{indent}{kind} {node.name}(", f") -> {annotation(node.returns)}:{end}"
     arguments = list(argument_texts(node.args))
@@ -343,7 +343,7 @@ def argument_text(arg: ast.arg, default: ast.expr | None) -> str:
 
 
 def annotation(node: ast.expr | None) -> str:
-    """As the source has it; without quotes, which stubs need nowhere."""
+    """An annotation as in the source, but without quotes, which stubs never need."""
     assert node
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
@@ -351,7 +351,7 @@ def annotation(node: ast.expr | None) -> str:
 
 
 def write(folder: Path) -> None:
-    """All stubs, in folder/edgelora."""
+    """Writes all stubs to folder/edgelora."""
     target = folder / "edgelora"
     target.mkdir(parents=True, exist_ok=True)
     for name in public_modules():

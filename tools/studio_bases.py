@@ -1,8 +1,8 @@
-"""Writes what comes with the studio: bases for motion and sound, what they know, and when a window is like nothing.
+"""Writes the bases that come with the studio, for motion and sound, with their rules that detect unknown windows.
 
 python tools/studio_bases.py [motion] [sound]
 
-The one for sound is that of `edgelora demo keywords`. It takes speech voices (`make setup`), and an hour on two cores.
+The base for sound is that of `edgelora demo keywords`. It needs speech voices (`make setup`), and an hour on two cores.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from edgelora.model.floatnet.layers import FloatNet
 from edgelora.model.quantization.quantize import quantize_on
 
 FOLDER = resources.ROOT / "host" / "edgelora" / "studio" / "bases"
-PERSON = 3  # who is not among those that it was trained on
-EVERY = 4  # of their windows, those that the rule is made of
+PERSON = 3  # not among the people that the base was trained on
+EVERY = 4  # the rule uses one in this many of their windows
 
 
 @dataclass(frozen=True)
 class Packaged:
-    """A base as it is shipped: its .elm, the rule of nothing, and what it is, for people."""
+    """A base as shipped: its .elm, its rule for unknown windows, and a description for users."""
 
     elm: bytes
     rule: str
@@ -73,7 +73,7 @@ def _listed(base: Base) -> str:
 
 
 def _quantized(name: str, net: FloatNet, data: Dataset) -> tuple[Base, str]:
-    """The base, and the rule of some of what it was trained on."""
+    """The base, and the rule from a part of its training data."""
     model = quantize_on(net, data)
     base = Base(name, pack_model(model), model)
     rule = Known(base, None, replace(data, x=data.x[::EVERY], y=data.y[::EVERY])).rule

@@ -1,9 +1,9 @@
-"""Pictures of the studio, made by a person's way on its page: real server, real browser, a virtual board, real data.
+"""Takes pictures of the studio by using its page as a person does: real server and browser, virtual board, real data.
 
     make pictures        docs/pictures/studio-*.png, those of docs/guides/studio.md, and all views in out/pictures
 
-All views are taken at 1,280 and 400 px, light and dark. The data are a watch's recordings of a person whom the base has
-never seen, under names of gestures: they go onto the page as a CSV file of each gesture, as anybody's would.
+All views are taken at 1,280 and 400 px, light and dark. The data are a watch's recordings of a person who is not in the
+base's training data, renamed as gestures; each gesture is uploaded to the page as a CSV file.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ EVERY = ROOT / "out" / "pictures"
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync")
 VIEWS = ("Boards", "Live", "Collect", "Learn", "Act", "Adapters", "Fleet", "Reports")
-PERSON, FIRST = 3, 3  # whose recordings, from which of their classes on
+PERSON, FIRST = 3, 3  # person of the recordings; first class used
 GESTURES = ("circle", "wave", "shake", "knock")
-OVERLAP = 4  # so many windows on is the one that follows without a gap
-NARROW = 400  # px, of a window beside an editor, or of a phone
-COLORS = "96"  # of a picture
+OVERLAP = 4  # every 4th window follows the previous one without overlap or gap
+NARROW = 400  # px, a window next to an editor, or a phone
+COLORS = "96"  # in a picture's palette
 PATIENCE_MS = 300_000  # a computer may be busy
 
 
 def recordings(folder: Path) -> dict[str, Path]:
-    """A CSV file of each gesture, in counts of an MPU-6050: windows one after the other; and one of three gestures."""
+    """Writes CSV files of consecutive windows in counts of an MPU-6050: one for each gesture, and one with three."""
     takes = har_takes(PERSON, "train")
     files, rows = {}, {}
     for label, name in enumerate(GESTURES, FIRST):
@@ -60,7 +60,7 @@ def recordings(folder: Path) -> dict[str, Path]:
 
 @contextmanager
 def studio(project: Path, board: str) -> Iterator[str]:
-    """A studio of an empty project whose virtual board is on; its address."""
+    """Runs the studio of an empty project with its virtual board on; the studio's address."""
     project.mkdir(parents=True)
     federate(project)
     (project / "studio.json").write_text(json.dumps({"on": {"my-board": board}}))
@@ -78,7 +78,7 @@ def studio(project: Path, board: str) -> Iterator[str]:
 
 
 def federate(project: Path) -> None:
-    """A federation of twins in the project, of the people whose recordings come with seglearn."""
+    """Runs a federation of twins in the project, with the people whose recordings come with seglearn."""
     base = load_base(PACKAGED / "motion.elm")
     plan = Plan(boards=8, rounds=4, masks=False)
     federation = Federation.create(project / "fleets" / "watches", plan, base)
@@ -86,7 +86,7 @@ def federate(project: Path) -> None:
 
 
 class Person:
-    """Somebody at the page, with a camera."""
+    """A user of the page who takes pictures."""
 
     def __init__(self, page: Page, files: dict[str, Path]) -> None:
         self.page, self.files = page, files
@@ -104,7 +104,7 @@ class Person:
         self.page.get_by_text("/motion.elm").first.wait_for()
 
     def listen(self, network: str) -> None:
-        """Has the board listen to a recording, over and over."""
+        """Lets the board classify a recording in a loop."""
         self.go("Live")
         self.page.get_by_label("Source", exact=True).click()
         self.page.get_by_role("option", name="a recording on this computer").click()
@@ -113,7 +113,7 @@ class Person:
         self.page.get_by_label("Network").click()
         self.page.get_by_role("option", name=network, exact=True).click()
         self.press("Start")
-        self.page.wait_for_timeout(21_000)  # until all gestures were there
+        self.page.wait_for_timeout(21_000)  # until all gestures have been played
         self.recognize()
 
     def recognize(self) -> None:
@@ -124,7 +124,7 @@ class Person:
         self.go("Collect")
         self.page.get_by_label("Drop files here").set_input_files(self.files[gesture])
         self.page.get_by_role("group", name=f"Samples of {gesture}").get_by_role("button").first.wait_for()
-        self.page.wait_for_timeout(6000)  # until its small pictures are there, and the note of it is gone
+        self.page.wait_for_timeout(6000)  # until its thumbnails are shown, and the notice has disappeared
 
     def learn(self) -> None:
         self.go("Learn")
@@ -132,7 +132,7 @@ class Person:
         self.page.get_by_role("button", name="Keep", exact=True).wait_for()
 
     def act(self, label: str, kind: str, pin: str = "15") -> None:
-        """Has a class do something."""
+        """Gives a class an action."""
         self.go("Act")
         for field, option in (("When it sees", label), ("Do", kind)):
             self.page.get_by_label(field, exact=True).click()
@@ -142,7 +142,7 @@ class Person:
         self.page.get_by_role("button", name=f"Remove: {label}, ").wait_for()
 
     def picture(self, path: Path, width: int = 1280, theme: str = "light", height: int = 900) -> None:
-        """The view as it is, whole; small as a file."""
+        """Takes a picture of the whole view, as a small file."""
         page = self.page
         page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
         page.set_viewport_size({"width": width, "height": height})
@@ -158,7 +158,7 @@ class Person:
 
 
 def take_all(person: Person) -> None:
-    """The way of docs/guides/studio.md, then every view."""
+    """Takes the pictures of docs/guides/studio.md, then of every view."""
     page = person.page
     page.get_by_role("combobox", name="Board").wait_for()
     page.get_by_text("ready").first.wait_for()

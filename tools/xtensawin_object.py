@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Rewrites an Xtensa object of LLVM's as GNU's assembler would have written it, which is what mpy_ld.py understands.
+"""Rewrites an Xtensa object of LLVM's assembler in the form of GNU's, which mpy_ld.py requires.
 
-Offsets of literals go from their relocations into the section, and `l32r` instructions yet to be relocated hold 0.
+Moves the offsets of literals from their relocations into the section, and sets unrelocated `l32r` instructions to 0.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def relocations(data: bytearray) -> Iterator[tuple[int, int, int, int]]:
-    """Where each relocation of an ELF32 file is, the type of its symbol, its own type, and where it applies."""
+    """Each relocation of an ELF32 file: its offset, its symbol's type, its own type, and the offset that it patches."""
     (table,), (count,) = struct.unpack_from("<I", data, 32), struct.unpack_from("<H", data, 48)
     sections = [struct.unpack_from("<10I", data, table + 40 * i) for i in range(count)]
     for _, kind, _, _, offset, size, link, info, _, _ in sections:
