@@ -1,8 +1,8 @@
-"""What is like no sample: the rule by which a board says "nothing" (edgelora.known on the device), and what it costs.
+"""Detects windows unlike all samples: the rule by which a board says "nothing" (edgelora.known on the device).
 
-A window is compared with the samples of the class that the network says: by what reaches the network's last layer, and
-by how much each value of the input moves. Both are distances in spreads, in the integers that a board has; beyond a
-limit, which held samples of the person's own set, it is nothing.
+A window is compared with the samples of its predicted class: by the inputs of the network's last layer, and by how much
+each input value moves. Both are distances in spreads, in the integers that a board computes. A window beyond the limit
+is "nothing"; the user's own samples, each left out in turn, set the limit.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from .base import Base, adapter_ranks
 _known = device.module("known")
 NOTHING: str = _known.NOTHING
 VERSION: int = _known.VERSION
-LEAST_OF_CLASS = 2  # samples: each is judged by the others
-LEAST_OF_LIMIT = 4  # for a limit of their own; classes of fewer have that of all samples
-ROOM_LAST, ROOM_MOVES = 1.5, 5.0  # limits above the farthest own sample; squares of spreads
-FLOOR = 0.1  # of the mean variance, which each value has at least
+LEAST_OF_CLASS = 2  # samples: each is compared with the others
+LEAST_OF_LIMIT = 4  # samples for a class's own limit; smaller classes take that of all samples
+ROOM_LAST, ROOM_MOVES = 1.5, 5.0  # limit / squared distance of the farthest own sample
+FLOOR = 0.1  # of the mean variance: the least variance of each value
 LARGEST_GAIN = 32767
-UNIT = 1 << 18  # a gain, times a spread in 1/16
+UNIT = 1 << 18  # gain * spread in 1/16
 
 
 @dataclass(frozen=True)
 class Near:
-    """How far values are from a class's: means int16 [classes, n], 1/16; gains uint16 [n], 2^18 over their spread in
+    """Distances of values from a class: means int16 [classes, n], 1/16; gains uint16 [n], 2^18 over their spread in
     1/16; limits [classes]: of the mean squared distance, in 1/1024 of a spread's square."""
 
     means: NDArray[np.int16]
@@ -56,7 +56,7 @@ def _scores(values: NDArray[np.integer], means: NDArray[np.int64], gains: NDArra
 
 
 def _near(values: NDArray[np.integer], y: NDArray[np.integer], room: float) -> Near:
-    """Of values [N, n], 1/16, whose classes are 0, 1, ...: each sample's distance is from the others of its class."""
+    """For values [N, n], 1/16, of classes 0, 1, ...; limits: from each sample's distance to the others of its class."""
     count = int(y.max()) + 1
     sums = np.array([values[y == k].sum(0) for k in range(count)])
     sizes = np.bincount(y, minlength=count)[:, None]
@@ -78,10 +78,10 @@ def _int16(values: NDArray[np.floating]) -> NDArray[np.int16]:
 
 @dataclass(frozen=True)
 class Rule:
-    """When windows are like samples of a class. classes: numbers of those that it knows; others are nothing.
+    """Decides whether windows are like samples of a class. classes: the known classes' numbers; others are "nothing".
 
-    adapter_id: of the adapter that it was made with, see `adapter_id`. last: by what reaches the last layer, None for a
-    base without class statistics; moves: by how its values move.
+    adapter_id: of the adapter that the rule was made with, see `adapter_id`. last: compares the last layer's inputs,
+    None for a base without class statistics; moves: compares how much input values move.
     """
 
     base_id: str
@@ -91,7 +91,7 @@ class Rule:
     moves: Near
 
     def text(self) -> str:
-        """As the board reads it: JSON."""
+        """The rule as the board reads it: JSON."""
         said = {"version": VERSION, "base": self.base_id, "adapter": self.adapter_id, "classes": list(self.classes)}
         for name, near in (("last", self.last), ("moves", self.moves)):
             said[name] = near and {
@@ -103,7 +103,7 @@ class Rule:
 
     @classmethod
     def of_json(cls, said: dict[str, Any]) -> Rule:
-        """Of what `text` holds, read by a JSON reader: of a file of this package."""
+        """A rule from the parsed JSON of `text`; for trusted files of this package only."""
         nears = [
             near
             and Near(
@@ -114,7 +114,7 @@ class Rule:
         return cls(said["base"], said["adapter"], tuple(map(int, said["classes"])), *nears)
 
     def accepts(self, seen: Seen, said: Sequence[int] | None = None) -> NDArray[np.bool_]:
-        """Which windows are not nothing. said: other classes than those that the network says."""
+        """Which windows are not "nothing". said: classes to compare with instead of the predicted ones."""
         said = seen.said if said is None else said
         places = np.array([self.classes.index(k) if k in self.classes else -1 for k in said], np.int64)
         like = (places >= 0) & self.moves.accepts(seen.moves, places)
@@ -123,7 +123,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a network has of windows. said: their classes, logits int8 [N, outputs]; last, moves: see `Rule`, 1/16."""
+    """A network's view of windows. said: predicted classes, logits: int8 [N, outputs]; last, moves: as `Rule`, 1/16."""
 
     said: list[int]
     logits: NDArray[np.int8]
@@ -136,7 +136,7 @@ class Seen:
 
 
 class Looker:
-    """The host twin of a board that infers with an adapter, None for the bare base."""
+    """The host twin of a board that infers with an adapter, or with None: the base alone."""
 
     def __init__(self, base: Base, adapter: bytes | None) -> None:
         self.base = base
@@ -155,7 +155,7 @@ class Looker:
 
 
 def _moves(x: NDArray[np.int8], values: int) -> NDArray[np.int32]:
-    """Of each value of inputs [N, ...]: 64 times the root of its mean distance from its mean, [N, values]."""
+    """Movement of each value of inputs [N, ...]: 64 times the root of its mean distance from its mean, [N, values]."""
     moves = np.zeros((len(x), values), np.int32)
     for one, moved in zip(x, moves, strict=True):
         _known.movement(one.tobytes(), one.size // values, moved)
@@ -163,15 +163,15 @@ def _moves(x: NDArray[np.int8], values: int) -> NDArray[np.int32]:
 
 
 def adapter_id(adapter: bytes | None) -> str:
-    """The start of the SHA-256 of an adapter's bytes, as hexadecimal digits; "" for the bare base."""
+    """The start of the SHA-256 of an adapter's bytes, as hexadecimal digits; "" for the base alone."""
     return hashlib.sha256(adapter).hexdigest()[:16] if adapter else ""
 
 
 class Known:
-    """A person's samples as an adapter, None for the bare base, sees them: each is looked at once.
+    """A user's samples as seen with an adapter (None: the base alone); each is inferred once.
 
-    rule: what is like them; None where they are too few, or the base remembers what came before, so that a window says
-    nothing alone. WorkflowError for samples of another shape than the base's input.
+    rule: made from the samples; None if they are too few, if the base learns values, or if it has history, so that a
+    single window is not enough. WorkflowError if samples have another shape than the base's input.
     """
 
     def __init__(self, base: Base, adapter: bytes | None, data: Dataset) -> None:
@@ -190,7 +190,7 @@ class Known:
 
     @property
     def shares(self) -> Shares | None:
-        """How a rule of three quarters of the samples does on the last quarter; None where there is no rule."""
+        """The results of a rule from three quarters of the samples on the last quarter; None without a rule."""
         if self.rule is None:
             return None
         held = held_out(self._y)
@@ -202,7 +202,7 @@ class Known:
         return Shares(_counted(own), self._left_out(held), _counted(lying))
 
     def _left_out(self, held: NDArray[np.bool_]) -> tuple[int, int]:
-        """Held windows of each class of the base that a rule of the other ones accepts, whose logits decide."""
+        """(accepted, all) held-out windows of base classes, by rules without their class; the other logits predict."""
         seen, y = self._seen, self._y
         accepted = total = 0
         for left in sorted(set(y[y < seen.logits.shape[1]].tolist())):
@@ -228,7 +228,7 @@ def _rule(base: Base, adapter_id: str, seen: Seen, y: NDArray[np.int64]) -> Rule
 
 
 def _numbers(base: Base, adapter: bytes | None, data: Dataset) -> list[int | None]:
-    """The network's number of each class of the data, None for what it does not know."""
+    """The network's number of each class of the data, None for unknown classes."""
     known = {label: number for number, label in enumerate(base.model.labels)}
     if adapter:
         rows = unpack_adapter(adapter, base.model).classes
@@ -238,8 +238,8 @@ def _numbers(base: Base, adapter: bytes | None, data: Dataset) -> list[int | Non
 
 @dataclass(frozen=True)
 class Shares:
-    """What a rule does, each as (accepted, all): own samples that the rule was not made of; windows of classes that it
-    was not told of, in turn; windows of a sensor that lies still."""
+    """A rule's results, each as (accepted, all). own: samples held out from the rule; unknown: windows of classes left
+    out of the rule, in turn; still: windows of a sensor at rest."""
 
     own: tuple[int, int]
     unknown: tuple[int, int]
@@ -247,7 +247,7 @@ class Shares:
 
     @property
     def words(self) -> str:
-        """For people."""
+        """The shares as text for users."""
         parts = (
             (self.own, "of own samples are seen"),
             (self.unknown, "of classes it was not shares of are taken for another"),
@@ -261,6 +261,6 @@ def _counted(accepted: NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def _still(x: NDArray[np.int8], values: int) -> NDArray[np.int8]:
-    """Inputs whose values do not move: the mean of each window's, as of a sensor that lies so."""
+    """Inputs whose values don't move: the means of each window, as of a sensor at rest."""
     rows = x.reshape(len(x), -1, values).astype(np.float64)
     return np.broadcast_to(np.round(rows.mean(1, keepdims=True)), rows.shape).astype(np.int8).reshape(x.shape)

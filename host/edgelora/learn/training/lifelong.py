@@ -1,4 +1,4 @@
-"""Learning for years on this computer, as a board does it: by the device's own `Learner` (SPEC.md, section 13)."""
+"""Lifelong learning on this computer as on a board, by the device's own `Learner` (SPEC.md, section 13)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .recipe import Recipe
 
 @dataclass(frozen=True)
 class Consolidated(Outcome):
-    """What a consolidation found. better: than what was in use, whose place it takes then."""
+    """A consolidation's result. better: the new adapter beats the one in use and replaces it."""
 
     better: bool
 
@@ -31,10 +31,10 @@ class Consolidated(Outcome):
 
 
 class Lifelong:
-    """A board's `Learner` with a reservoir of so many slots and a store, both empty. InputError for what it refuses.
+    """A board's `Learner` with an empty reservoir of `slots` and an empty store. InputError for what it refuses.
 
     recipe: mode, rates and seed; epochs: of `consolidate`. classes: the base's and those that may be added, 0: the
-    base's alone. only: classes that count, None: all. model, reservoir, store, learner: the device's own.
+    base's only. only: classes that count, None: all. model, reservoir, store, learner: the device's own.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Lifelong:
         self.put(in_use)
 
     def put(self, adapter: bytes | None) -> None:
-        """Uses this adapter, None: the bare base, and goes on from there."""
+        """Uses this adapter, None: the base alone, and continues from it."""
         with device.refusals():
             if adapter:
                 self.store.put(NAME, adapter)
@@ -67,7 +67,7 @@ class Lifelong:
         self.restart()
 
     def restart(self) -> None:
-        """As a reset leaves it: what is in use is what is trained on, too."""
+        """Restarts as after a reset: training continues from the adapter in use."""
         settings = self.recipe.seed, self.recipe.initial_rate, self._judge_every, self._only
         with device.refusals():
             self.reservoir = device.module("reservoir").Reservoir(self._path)
@@ -77,45 +77,45 @@ class Lifelong:
 
     @property
     def in_use(self) -> bytes | None:
-        """The adapter that infers, None: the bare base."""
+        """The adapter that infers, None: the base alone."""
         found = self.learner.in_use
         return bytes(found) if found else None
 
     @property
     def learned(self) -> bytes:
-        """What is being trained, in use or not."""
+        """The adapter in training, in use or not."""
         return bytes(self.model.save())
 
     @property
     def judges(self) -> int:
-        """How many samples judge; 0: too few."""
+        """The number of held-out samples; 0 if too few."""
         held = self.reservoir.parts()[1]
         return held.count if held else 0
 
     def learn(self, sample: NDArray[np.int8], label: int) -> int | None:
-        """The sample's loss before it is learned, 1/4096 nat; None if it judges."""
+        """Trains on a sample; returns its loss before that, 1/4096 nat, or None if it is held out."""
         with device.refusals():
             loss: int | None = self.learner.learn(sample.tobytes(), label)
         return loss
 
     def consolidate(self) -> Consolidated:
-        """Trains an adapter anew from the reservoir, and uses it if it is better."""
+        """Trains a new adapter from the reservoir, and uses it if it is better."""
         with device.refusals():
             [run] = deque(self.learner.consolidate(self.recipe.epochs), 1)
         before, kept = (Score(right, -loss) for right, loss in (run.before, run.best))
         return Consolidated(run.judged - 1, run.best_epoch, before, kept, run.better)
 
     def add_class(self, name: str, samples: Iterable[NDArray[np.int8]]) -> int:
-        """A class that the base does not have, or the person's own picture of one that it has. Its number."""
+        """Adds a class that the base lacks, or the user's own version of one that it has. Returns its number."""
         with device.refusals():
             number: int = self.learner.add_class(name, [sample.tobytes() for sample in samples])
         return number
 
     def remove_class(self, name: str) -> None:
-        """The adapter without it, to the byte what it was; its samples go."""
+        """Removes a class and its samples; the adapter's bytes are those from before the class."""
         with device.refusals():
             self.learner.remove_class(name)
 
     def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]:
-        """Classes [N] of samples, by what is in use."""
+        """Classes [N] of samples, with the adapter in use."""
         return np.array([self.model.infer_sample(sample.tobytes()) for sample in x], np.int64)

@@ -1,7 +1,7 @@
 """The training loop: one run, the same on a board and on the host twin, down to the adapter's bytes.
 
-The host decides the order of samples and the learning rate of every update; both follow from the recipe alone. Whoever
-learns only sees int8 windows, labels and integer rates."""
+The host decides the order of samples and the learning rate of every update; both follow from the recipe alone. Learners
+see only int8 windows, labels and integer rates."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from .samples import Samples, schedule
 
 
 class Learner(Protocol):
-    """What a board behind a link and the host twin have in common."""
+    """The interface of learners: a board behind a link, or the host twin."""
 
     def cache(self, x: NDArray[np.int8]) -> None:
-        """Keeps the features of these samples from now on."""
+        """Computes and keeps the features of these samples."""
         ...
 
     def train_cached(self, picked: NDArray[np.int64], y: NDArray[Any], learning_rate: int) -> list[int]:
-        """`train` on samples of the cache, by their numbers: the same to the last bit."""
+        """`train` on cached samples, by their numbers; bit-identical."""
         ...
 
     def begin(self, seed: int) -> None: ...
     def load(self, adapter: bytes) -> None: ...
     def train(self, x: NDArray[np.int8], y: NDArray[Any], learning_rate: int) -> list[int]:
-        """Trains on these samples in order, y: labels or targets; their losses in 1/4096 nat."""
+        """Trains on these samples in order, y: labels or targets; returns their losses in 1/4096 nat."""
         ...
 
     def flush(self, learning_rate: int) -> None: ...
@@ -41,33 +41,33 @@ class Learner(Protocol):
     def use(self, adapter: bytes | None) -> None: ...
     def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]: ...
     def judge(self, samples: Samples) -> Score:
-        """By what infers now: the training adapter, unless another one is in use."""
+        """Scores what infers now: the training adapter, unless another one is in use."""
         ...
 
     def keep(self) -> None:
-        """The training adapter as it is now is what `kept` returns."""
+        """Keeps the current training adapter; `kept` returns it."""
         ...
 
     def kept(self) -> bytes: ...
     def go_on(self) -> None:
-        """What was kept is the training adapter again, with a fresh training state."""
+        """Loads the kept adapter for training, with a fresh training state."""
         ...
 
 
 @dataclass
 class Run:
-    """What a training run left behind: the adapter kept, and the state at its end.
+    """A training run's result: the kept adapter, and the training state at the end.
 
-    losses: nats, one an update (mean of its samples); final_epochs: those over all samples, held-out ones included,
-    that the adapter kept has behind the epoch that was judged.
+    losses: nats, one per update (mean of its samples); final_epochs: how many epochs over all samples, held-out ones
+    included, the kept adapter trained for after the best epoch.
     """
 
     adapter: bytes
     state: bytes
     losses: list[float] = field(default_factory=list)
     epoch_losses: list[float] = field(default_factory=list)
-    verdict: Verdict | None = None  # of the samples held out, None: nobody asked
-    said: str = ""  # what was held out
+    verdict: Verdict | None = None  # by the held-out samples; None: not validated
+    said: str = ""  # which samples were held out, a sentence
     final_epochs: int = 0
 
 
@@ -83,8 +83,8 @@ def train(
 ) -> Run:
     """Runs the recipe's updates from number `done` to before `stop`; the learner has begun or loaded an adapter.
 
-    `checkpoint` is called at the end of every epoch, between two updates. guard: keeps the best adapter, and may end
-    the run before its time; without one the last is kept.
+    `checkpoint` is called at the end of every epoch, between two updates. guard: keeps the best adapter, and may stop
+    the run early; without a guard the last adapter is kept.
     """
     recipe = recipe.fitted(len(samples.of_epoch))
     losses, epoch_losses = _learn(learner, samples, recipe, progress, checkpoint, done, stop, guard)
@@ -103,7 +103,7 @@ def _learn(
     stop: int | None,
     guard: Guard | None,
 ) -> tuple[list[float], list[float]]:
-    """The updates of `train` by a recipe fitted to the samples: their losses, and those of epochs."""
+    """Runs the updates of `train` by a recipe fitted to the samples; returns losses of updates and of epochs."""
     updates = schedule(samples, recipe)
     if guard and guard.enough:
         done = len(updates)
@@ -135,9 +135,9 @@ def _learn(
 
 
 def cross_judged(learner: Learner, course: Course, progress: Progress = no_progress) -> Outcome | None:
-    """What runs on parts of few samples say of an adapter of them all, beside what infers now; None: others judge.
+    """Cross-validates with few samples, compared with what infers now; None if the course has no folds.
 
-    The learner has to begin anew afterwards.
+    The learner has to `begin` again afterwards.
     """
     folds = course.folds
     if not folds:
@@ -160,10 +160,10 @@ def guarded(
     stop: int | None = None,
     finishing: Progress = no_progress,
 ) -> Run:
-    """`train` by a course and, where it helped, a few epochs over all samples at its end, told to `finishing`.
+    """`train` by a course and, if that helped, a few final epochs over all samples, which report to `finishing`.
 
-    A board that trains by itself goes without that end.
-    The state is that before, on a board too: a run that is cut off in its end repeats that end.
+    A run that the board drives has no final epochs. The state is that before the final epochs, on a board too: a run
+    that is interrupted in them repeats them.
     """
     run = train(learner, course.samples, course.recipe, progress, checkpoint, done, stop, guard)
     finishes = stop is None and not course.recipe.on_board

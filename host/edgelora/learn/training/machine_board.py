@@ -1,4 +1,4 @@
-"""One machine learned on a board, from the counts of its vibration: every stage runs there, and on the twin too."""
+"""Learns one machine on a board from the counts of its vibration; every stage also runs on the twin."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from .streaming import signal_of
 
 @dataclass(frozen=True)
 class BoardMachine:
-    """One machine on a board. adapter: its `.ela`, with the record in it; scores: of the windows that it then watched.
+    """One machine on a board. adapter: its `.ela`, including the record; scores: of the watched windows.
 
-    verdict: of the adapter, which is in use if that is BETTER; step_us: a training step, window_us: a window's share of
-    front end, network and monitor, on the board's clock; identical: has the twin the same samples, adapter, record and
-    scores, to the last bit? If not the verdict is DIFFERS, and the board uses nothing of it.
+    verdict: on the adapter, which is in use if it is BETTER; step_us: a training step, window_us: front end, network
+    and monitor for one window, by the board's clock; identical: whether the twin's samples, adapter, record and scores
+    are bit-identical. If not, the verdict is DIFFERS, and the board uses none of them.
     """
 
     adapter: bytes
@@ -61,11 +61,11 @@ def learn_on_board(
     metrics: UpdateLog,
     progress: Progress = no_progress,
 ) -> BoardMachine:
-    """Streams counts of normal operation to a board, which learns the machine stage by stage; then it watches others.
+    """Streams counts of normal operation to a board, which learns the machine stage by stage and then watches others.
 
-    normal: counts of `phases.total` windows; watched: of whole windows, right behind them. Nothing else is sent: the
-    board makes features, inputs and samples of the counts, keeps the samples in its flash, trains by itself, and is the
-    judge of what it has learned.
+    normal: counts of `phases.total` windows; watched: counts of the whole windows that follow. Only counts are sent:
+    the board makes features, inputs and samples of them, keeps the samples in its flash, drives its own training, and
+    validates the adapter.
     """
     recipe = replace(recipe, on_board=True)
     signal = signal_of(base)
@@ -121,7 +121,7 @@ def learn_on_board(
 
 
 class _Stream:
-    """Counts that go to a board's monitor, a stage's windows at a time."""
+    """Sends counts to a board's monitor, a stage's windows at a time."""
 
     def __init__(self, link: Link, window: int, normal: NDArray[np.int16], total: int, progress: Progress) -> None:
         self._link, self._window, self._normal, self._total = link, window, normal, total
@@ -133,14 +133,14 @@ class _Stream:
         self._link.monitor_calibrate(stage, windows, path)
         part = self._normal[self._at * self._window : (self._at + windows) * self._window]
         self._at += windows
-        self.hear(part, stage, lock_heap=path is None)  # a flash file takes from the heap
+        self.hear(part, stage, lock_heap=path is None)  # writing a flash file allocates heap
         state = self._link.monitor_state()
         if state.left:
             raise WorkflowError(f"the board's monitor still takes {state.left} windows of stage {stage}: begin anew")
         return state
 
     def hear(self, counts: NDArray[np.int16], what: str, lock_heap: bool = True) -> tuple[list[Decision], int]:
-        """What the board says of these windows, and its microseconds for them."""
+        """Sends windows; returns the board's decisions and its microseconds for them."""
         decisions: list[Decision] = []
         elapsed, before = 0, self._heard
         for reply in self._link.hear(counts, lock_heap):
@@ -160,7 +160,7 @@ def _same(
     watched: NDArray[np.int16],
     decisions: Sequence[Decision],
 ) -> bool:
-    """Whether the twin's machine is the board's: adapter, record, scores and alarms."""
+    """Whether the twin's machine equals the board's: adapter, record, scores and alarms."""
     scores, alarms = mine.watch.watched(watched)
     return (
         mine.run.adapter == adapter

@@ -1,4 +1,4 @@
-"""The base of machines, and simulated machines as windows of features."""
+"""The pretrained base for machines, and simulated machines as windows of features."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from .monitor import Normal, Phases, Watch
 from .recipe import Recipe
 
 MACHINE_RECIPE = Recipe(rank=16, epochs=40)
-PRETRAINED_MACHINES = range(40)  # these the base knows,
-CHOOSING_MACHINES = range(100, 110)  # on these settings were chosen,
-REPORTED_MACHINES = range(200, 210)  # and these figures are of
+PRETRAINED_MACHINES = range(40)  # for pretraining the base
+CHOOSING_MACHINES = range(100, 110)  # for choosing settings
+REPORTED_MACHINES = range(200, 210)  # for reported figures
 NORMAL_SEED, TEST_SEED = 0, 1  # of streams: to calibrate on, to test on
-_WINDOWS = 200  # of each machine that the base knows
-_SCALED_BY = 48  # of them
+_WINDOWS = 200  # of each machine for pretraining
+_SCALED_BY = 48  # of these, for mean and spread
 _HIDDEN, _EPOCHS = (24, 6, 24), 30
-_VERSION = 2  # of what comes out: part of the name under which the base is kept
+_VERSION = 2  # of the base: part of its file name in the cache
 
 
 def features_of(counts: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -56,7 +56,7 @@ def fault_windows(number: int, count: int) -> dict[tuple[str, int], NDArray[np.i
 
 
 def scaled_inputs(values: NDArray[np.int16], by: int) -> NDArray[np.float32]:
-    """Values [N, n] in spreads of the first `by` of them, as a monitor's network takes them."""
+    """Values [N, n] in spreads of the first `by` windows, the input of a monitor's network."""
     elm = pack_model(_giving_nothing(values.shape[1]))
     watch = Watch(Base("values.elm", elm, unpack_model(elm)), None, Phases())
     rows = watch.learn(Normal(values[:by], values, values[:0], values[:0])).x
@@ -64,7 +64,7 @@ def scaled_inputs(values: NDArray[np.int16], by: int) -> NDArray[np.float32]:
 
 
 def _giving_nothing(values: int) -> QuantModel:
-    """A base for a monitor before there is one: its outputs are 0."""
+    """A placeholder for a monitor's base, whose outputs are 0."""
     grid = Tensor((1, 1, values), 1 / STEPS, 0)
     op = Op(
         "dense",
@@ -87,7 +87,7 @@ def pretrained_autoencoder(
 
 
 def machine_base(seed: int = 0, progress: Progress = no_progress, cache: Path = CACHE) -> Base:
-    """The base that all machines share, pretrained on simulated ones: from the cache if it was made before."""
+    """The base that all machines share, pretrained on simulated ones, from the cache if it is there."""
     path = cache / f"machine-{seed}-{_VERSION}.elm"
     if not path.exists():
         rows = []

@@ -1,8 +1,8 @@
-"""One machine and what is usual for it, by the device's own `Monitor` on this computer (SPEC.md, section 16).
+"""Learns one machine's normal operation, by the device's own `Monitor` on this computer (SPEC.md, section 16).
 
     values --(mean, spread)--> int8 --(base, adapter)--> residuals --(mean, spread)--> score --(threshold)--> alarm
 
-Each arrow is learned from windows of its own, of the machine as it normally is: what judges has never trained.
+Each stage calibrates on separate windows of normal operation, so that no window validates what it trained.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from .loop import Run
 from .recipe import Recipe
 from .samples import Samples
 
-SCORE_ONE = 1024  # a score of residuals that are as large as usual
-_LEAST_SPREAD = 2  # windows from which there is one
+SCORE_ONE = 1024  # the score of residuals as large as in normal operation
+_LEAST_SPREAD = 2  # windows that a spread needs
 
 
 @dataclass(frozen=True)
 class Phases:
-    """How many windows each stage of a calibration takes, and what alarms are to be.
+    """The number of windows for each stage of a calibration, and the settings of alarms.
 
-    scale: for mean and spread of values; learn: for the adapter, of which the last quarter judges it; residuals: for
-    mean and spread of errors; threshold: for the scores of which the highest set it, so that one normal window in
-    `one_in` is above it. An alarm is `least` of the last `votes` windows above it.
+    scale: for mean and spread of values; learn: for the adapter, the last quarter held out; residuals: for mean and
+    spread of errors; threshold: its highest scores set the threshold, so that one normal window in `one_in` exceeds it.
+    An alarm: `least` of the last `votes` windows exceed the threshold.
     """
 
     scale: int = 48
@@ -77,7 +77,7 @@ class Phases:
 
 @dataclass(frozen=True)
 class Normal:
-    """Windows of normal operation by stage, int16 [N, values]: no stage's are another's, but for `scale`."""
+    """Windows of normal operation by stage, int16 [N, values]; only those of `scale` may also be another stage's."""
 
     scale: NDArray[np.int16]
     learn: NDArray[np.int16]
@@ -86,7 +86,7 @@ class Normal:
 
 
 class _Kept:
-    """What a board's sample file takes while a monitor learns."""
+    """Collects the samples that a board's monitor writes to a file while it learns."""
 
     def __init__(self) -> None:
         self.windows: list[bytes] = []
@@ -96,7 +96,7 @@ class _Kept:
 
 
 class Watch:
-    """The device's `Monitor` on this computer: of a base and an adapter of it, None: the bare base."""
+    """The device's `Monitor` on this computer, for a base with an adapter; None: the base alone."""
 
     def __init__(self, base: Base, adapter: bytes | None, phases: Phases) -> None:
         check_monitored(base.model, base.name)
@@ -116,7 +116,7 @@ class Watch:
             self._own.update(row)
 
     def learn(self, normal: Normal) -> Samples:
-        """The first two stages. What the second makes samples of, each its own target."""
+        """Runs the first two stages. Returns the second one's samples, each its own target."""
         kept = _Kept()
         self._stage("scale", normal.scale)
         self._stage("learn", normal.learn, kept)
@@ -124,14 +124,14 @@ class Watch:
         return Samples(x, np.zeros(len(x), np.int64), x.reshape(len(x), -1))
 
     def settle(self, normal: Normal) -> None:
-        """The last two stages. It watches then."""
+        """Runs the last two stages, and then watches."""
         self._stage("residuals", normal.residuals)
         self._stage("threshold", normal.threshold)
         self._own.calibrate("watch")
 
     @property
     def monitor(self) -> Monitor:
-        """What is usual, as its record has it."""
+        """The calibration, as in its record."""
         return unpack_monitor(bytes(self._own.record()), self._base.model)
 
     @property
@@ -170,9 +170,9 @@ def watch_of(base: Base, adapter: bytes, name: str = "adapter") -> Watch:
 
 @dataclass(frozen=True)
 class Machine:
-    """One machine learned on the twin. run: of its adapter; own: with that; plain: with the base alone.
+    """One machine learned on the twin. run: the adapter's; own: watches with it; plain: watches with the base alone.
 
-    activated: the adapter was better on normal windows that it had not learned, and is what watches.
+    activated: the adapter was better on held-out normal windows, so that `own` is in use.
     """
 
     run: Run
@@ -186,7 +186,7 @@ class Machine:
 
 
 def learn_machine(base: Base, normal: Normal, recipe: Recipe, phases: Phases) -> Machine:
-    """All stages on the twin, as a board does them by itself."""
+    """Runs all stages on the twin, as a board does on its own."""
     plain = Watch(base, None, phases)
     run = as_board(base.elm, plain.learn(normal), replace(recipe, on_board=True))
     own = Watch(base, run.adapter, phases)

@@ -1,6 +1,6 @@
-"""Classes added to a base on a board, from samples of a person: judged by held samples, repeated by the twin.
+"""Adds classes to a base on a board from a user's samples; validates on held-out samples and compares with the twin.
 
-samples -> board: an adapter with a row a class -> the twin: the same bytes? -> held samples: more right? -> the store
+samples -> board: an adapter with a row per class -> twin: the same bytes? -> held-out samples: better? -> store
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from .recipe import inference
 
 @dataclass(frozen=True)
 class AddedClasses:
-    """An adapter with classes, as the board made it. identical: the twin made the same bytes.
+    """The board's adapter with added classes. identical: the twin made the same bytes.
 
-    before, after: share of held samples that are correct with what was in use and with it; None where too few judge.
+    before, after: accuracy on held-out samples of what was in use and of this adapter; None if these are too few.
     """
 
     ela: bytes
@@ -47,16 +47,16 @@ class AddedClasses:
 
     @property
     def is_better(self) -> bool:
-        """Whether it may be used: nothing judges, or it names more of the held samples right. What differs never."""
+        """Whether to use it: it equals the twin's, and its accuracy is higher or could not be validated."""
         return self.identical and (self.before is None or self.after is None or self.after > self.before)
 
 
 def add_classes(
     link: Link, base: Base, data: Dataset, before: bytes | None, progress: Progress = no_progress
 ) -> AddedClasses:
-    """Makes each class of the data one of the adapter `before` (None: of the bare base), on the board, in its RAM.
+    """Adds each class of the data to the adapter `before` (None: the base alone), on the board, in its RAM.
 
-    Classes that the base has by name get a row of their own. A quarter of each class is held out and judges.
+    Classes that the base has by name get an additional row. A quarter of each class is held out for validation.
     """
     if base.model.class_stats is None:
         raise InputError(f"{base.name} {no_room(base.model)}")
@@ -96,9 +96,9 @@ def add_classes(
 def add_stored_classes(
     link: Link, base: Base, data: Dataset, name: str, progress: Progress = no_progress, force: bool = False
 ) -> tuple[AddedClasses, bool]:
-    """Adds classes to the adapter of that name in the board's store, and whether it is used: then it is active there.
+    """Adds classes to the adapter of that name in the board's store; also returns whether it is now active there.
 
-    Without such an adapter for this base it begins with the bare base. force: it is used whatever judges,
+    Without such an adapter for this base, starts from the base alone. force: activates it even if it is not better,
     unless the twin made another one.
     """
     before = stored_adapter(link, base, name)
@@ -113,7 +113,7 @@ def add_stored_classes(
 
 
 def remove_stored_class(link: Link, base: Base, label: str, name: str) -> bytes | None:
-    """Takes a class out of the adapter of that name in the store: what is left of it, None: nothing, and it is gone."""
+    """Removes a class from the adapter of that name in the store. Returns the rest, None if nothing is left."""
     before = stored_adapter(link, base, name)
     if before is None:
         raise InputError(f"the board's store has no adapter {name} for this base: see `edgelora store list`")
@@ -127,13 +127,13 @@ def remove_stored_class(link: Link, base: Base, label: str, name: str) -> bytes 
 
 
 def stored_adapter(link: Link, base: Base, name: str) -> bytes | None:
-    """The adapter of that name in the board's store, if it is one for this base."""
+    """The adapter of that name in the board's store, if it is for this base."""
     mine = (entry for entry in link.store_list().adapters if entry.name == name and entry.base_id == base.base_id)
     return link.store_get(name) if next(mine, None) else None
 
 
 def without_classes(link: Link, base: Base, name: str) -> None:
-    """InputError if that adapter in the board's store has added classes: what is made anew in its place has none."""
+    """InputError if that adapter in the board's store has added classes, which a newly trained one would lack."""
     before = stored_adapter(link, base, name)
     rows = unpack_adapter(before, base.model).classes if before else []
     if rows:
@@ -145,9 +145,9 @@ def without_classes(link: Link, base: Base, name: str) -> None:
 
 
 def activate_stored(link: Link, bases: Iterable[Base], name: str | None) -> StoreState:
-    """Has the board use an adapter of its store, also after a reset; None: the bare base.
+    """Activates an adapter of the board's store, also after a reset; None: the base alone.
 
-    A store refuses what is of another base than the one that is open, so the adapter's own is opened, if it is one of
+    A store refuses adapters of another base than the open one, so the adapter's base is opened, if it is one of
     these.
     """
     ids = {entry.name: entry.base_id for entry in link.store_list().adapters}
@@ -158,7 +158,7 @@ def activate_stored(link: Link, bases: Iterable[Base], name: str | None) -> Stor
 
 
 def remove_class(link: Link, base: Base, name: str, before: bytes) -> bytes | None:
-    """The adapter without a class, as the board makes it; None: nothing is left but the bare base."""
+    """The board's adapter without a class; None if only the base is left."""
     _open(link, base, unpack_adapter(before, base.model).ranks(len(base.model.ops)), before)
     link.class_remove(name)
     return link.class_get() or None
@@ -176,7 +176,7 @@ def _use(link: Link, adapter: bytes | None) -> None:
 
 
 def numbers_of(base: Base, rows: list[ClassRow]) -> dict[str, int]:
-    """Numbers of classes by name: the base's, then added ones."""
+    """Numbers of classes by name: the base's, then added classes."""
     names = {name: number for number, name in enumerate(base.model.labels)}
     return names | {row.name: row.number for row in rows if row.name}
 

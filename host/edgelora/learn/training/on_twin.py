@@ -1,4 +1,4 @@
-"""A board that trains by itself, on this computer: the device's own Python over the twin, with a store in RAM."""
+"""A board's own training on this computer: the device's own Python over the twin, with a store in RAM."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ CACHE = 1 << 18  # bytes for adapters in use: more than any board has
 
 
 def board_model(elm: bytes, recipe: Recipe, frames: int = 1) -> Any:
-    """The device's `Model`, to train by a recipe. frames: of a sample."""
+    """The device's `Model`, to train by a recipe. frames: per sample."""
     ranks = recipe.ranks(unpack_model(elm))
     return device.module().Model(elm, *recipe.settings(ranks), False, frames)
 
 
 def board_store(model: Any) -> Any:
-    """An empty `Store`, with room for what a run of the model leaves in it."""
+    """An empty `Store`, with room for the adapters of a run of the model."""
     flash = device.Flash.of(native.adapter_size(model.arena, True))
     store = device.module("store").Store(flash, CACHE)
     store.open(model)
@@ -35,9 +35,9 @@ def board_store(model: Any) -> Any:
 
 
 def begun_run(model: Any, store: Any, samples: Samples, held: Samples | None, recipe: Recipe, **more: Any) -> Any:
-    """The device's training `Run` of these samples, at its begin. more: `start`, `keep_state`."""
+    """The device's training `Run` of these samples, at its start. more: `start`, `keep_state`."""
     judges = None if held is None else Source(held)
-    settings = recipe.epochs, recipe.seed, recipe.initial_rate, 1 << 30  # nothing is lost here that was not committed
+    settings = recipe.epochs, recipe.seed, recipe.initial_rate, 1 << 30  # no commits: nothing is lost here without them
     return device.module("training").Run(model, Source(samples), store, NAME, *settings, held=judges, **more)
 
 
@@ -48,9 +48,9 @@ def board_training(
     progress: Progress = no_progress,
     on_epoch: Callable[[bytes], None] | None = None,
 ) -> Run:
-    """A board's own training by a course, to its end. previous: what was in use before; None: the bare base.
+    """A board's own training by a course, to its end. previous: the adapter in use before; None: the base alone.
 
-    on_epoch: takes the adapter as each epoch leaves it.
+    on_epoch: called with the adapter after each epoch.
     """
     model = board_model(elm, course.recipe, course.samples.frames)
     store = board_store(model)
@@ -71,7 +71,7 @@ def board_training(
 
 
 def _stepped(run: Any, progress: Progress, on_epoch: Callable[[bytes], None] | None) -> list[int]:
-    """Takes a run to its end; the loss of each sample, 1/4096 nat."""
+    """Completes a run; returns the loss of each sample, 1/4096 nat."""
     losses: list[int] = []
     passed = 0
     while not run.done:

@@ -38,10 +38,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be learned, and how a report names it.
+    """The data of a personalization, and their names in a report.
 
-    subject: whose samples they are; tested_on: what the test samples are, in words that follow "tested on"; seen: how
-    many of them training sees, too.
+    subject: the samples' user or source; tested_on: names the test samples, after the words "tested on"; seen: how many
+    of them are also training samples.
     """
 
     samples: Samples
@@ -52,17 +52,17 @@ class Task:
 
     @classmethod
     def of(cls, base: Base, parts: Parts, subject: str) -> Self:
-        """Of data for a base. WorkflowError when they do not fit it."""
+        """A task from data for a base. WorkflowError if the data do not fit it."""
         return cls(base.samples(parts.train), base.samples(parts.test), subject, parts.tested_on, parts.seen)
 
 
 @dataclass(frozen=True)
 class TwinRun:
-    """The same run on the host twin: has it the board's adapter and training state, byte for byte, and does it say the
-    same of each test sample?
+    """The same run on the host twin. identical: adapter and training state equal the board's, byte for byte, and so do
+    its answers for all test samples.
 
-    epochs: how right it is on the test samples after each epoch. Twin and board being the same, it is what the board
-    was, which had no time to measure it.
+    epochs: the measure on the test samples after each epoch. If twin and board are identical it is the board's, too,
+    which had no time to evaluate.
     """
 
     identical: bool
@@ -71,10 +71,10 @@ class TwinRun:
 
 @dataclass(frozen=True)
 class Costs:
-    """What a run costs, by the board's own clock.
+    """A run's costs, by the board's own clock.
 
-    train_step_us: a sample's share, updates included, None if a resumed run had nothing left to train. energy: by
-    clock, where the board's power is known at several. clock_hz: of training, if not the board's usual one.
+    train_step_us: per sample, updates included, None if a resumed run had nothing left to train. energy: by clock, if
+    the board's power is known at several. clock_hz: during training, if not the board's usual one.
     """
 
     train_step_us: float | None
@@ -87,10 +87,10 @@ class Costs:
 
 @dataclass(frozen=True)
 class BoardRun:
-    """A personalization on a board: the run, what the test samples got before and after (`answers`), and its costs.
+    """A personalization on a board: the run, `answers` for the test samples before and after, and its costs.
 
-    hello: who did it. end: of a run that the board did by itself. activated: the board infers with the adapter since;
-    it does not unless that is better than the base and the twin's. twin: the same run on this computer.
+    hello: the board. end: of a run that the board drove. activated: the board now infers with the adapter: it equals
+    the twin's, and its verdict or `force` allows it. twin: the same run on this computer.
     """
 
     course: Course
@@ -111,8 +111,8 @@ class BoardRun:
 
 @dataclass(frozen=True)
 class _Trained:
-    """What training left. step_us and end: as in `Costs` and `BoardRun`; previous: what the board's store had under the
-    run's name, which a run by the board itself is judged against."""
+    """The result of training. step_us and end: as in `Costs` and `BoardRun`; previous: the store's adapter of the run's
+    name before, with which a board's own run compares its adapter."""
 
     run: Run
     outcome: Outcome | None
@@ -124,14 +124,14 @@ class _Trained:
 def personalize_board(link: Link, base: Base, task: Task, recipe: Recipe, options: RunOptions) -> BoardRun:
     """Evaluates, trains, saves and evaluates again on the board; every epoch ends with a checkpoint in its flash.
 
-    Some of the samples are held out (`guard`): they choose the epoch whose adapter is kept, and whether the board
-    infers with it afterwards. The host twin does the same run beside it: an adapter that differs from the twin's is
-    never in use. Recipes say whether the board trains, and judges, by itself; else the host hands it every sample.
-    InputError where a board by itself would write over added classes of the store's adapter NAME.
+    Some of the samples are held out (`Guard`): they choose the epoch whose adapter is kept, and decide whether the
+    board infers with it afterwards. The host twin repeats the run in parallel: an adapter that differs from the twin's
+    is never used. The recipe's `on_board` decides whether the board drives the run or the host sends every sample.
+    InputError if a board's own run would overwrite added classes of the store's adapter NAME.
     """
     course, test = prepared(task.samples, recipe), task.test
     learner = BoardLearner(link, base, course.recipe, options.progress, frames=course.samples.frames)
-    if recipe.on_board:  # else the store stays as it is; it is opened after the model, which needs room in one piece
+    if recipe.on_board:  # only then the store changes. Open it after the model, which needs contiguous RAM
         without_classes(link, base, NAME)
     learner.use(None)
     ask = options.ask or (lambda: learner.answers(test))
@@ -151,7 +151,7 @@ def personalize_board(link: Link, base: Base, task: Task, recipe: Recipe, option
         verdict = Verdict.WORSE
     try:
         again, epochs, answered = on_twin.result()
-    except BaseException:  # nobody has compared it
+    except BaseException:  # the adapter was not compared
         _settle(link, trained, False)
         raise
     identical = again.adapter == run.adapter and again.state == run.state and np.array_equal(answered, after)
@@ -198,7 +198,7 @@ def _train_from_host(
 
 
 def _costs(learner: BoardLearner, trained: _Trained, profile: BoardProfile | None, options: RunOptions) -> Costs:
-    """Measures what is not known yet, on the board with the adapter in use."""
+    """Measures the remaining costs, on the board with the adapter in use."""
     link, recipe, progress = learner.link, learner.recipe, options.progress
     clock_hz = options.pace.clock_hz if recipe.on_board else None
     infer_us = learner.infer_us or link.bench_infer().mean_us
@@ -216,7 +216,7 @@ def _costs(learner: BoardLearner, trained: _Trained, profile: BoardProfile | Non
 
 
 def _settle(link: Link, trained: _Trained, activated: bool) -> None:
-    """The board infers with the adapter, if that is activated, else with its base; so does its store."""
+    """Makes the board and its store use the adapter, if it is activated, else the base alone."""
     if trained.end:
         settle_store(link, trained.end, trained.run.adapter, trained.previous, activated)
     if not activated:
@@ -224,7 +224,7 @@ def _settle(link: Link, trained: _Trained, activated: bool) -> None:
 
 
 def _beside(work: Callable[[], _T]) -> Future[_T]:
-    """Has a thread do it, which ends with the program whatever it does then."""
+    """Runs `work` in a daemon thread, which ends with the program."""
     done: Future[_T] = Future()
 
     def run() -> None:
@@ -240,9 +240,9 @@ def _beside(work: Callable[[], _T]) -> Future[_T]:
 def _run_on_twin(
     base: Base, course: Course, test: Samples, previous: bytes | None, tested: Callable[[Measure], None]
 ) -> tuple[Run, list[Measure], NDArray[Any]]:
-    """What a board's run by this course comes to, how right it is after each epoch, and what it says of test samples.
+    """Repeats a board's run of this course: the run, its measure after each epoch, its answers for the test samples.
 
-    previous: what was in use before, as a run by the board itself is judged against; None: the bare base.
+    previous: the adapter in use before, with which a board's own run compares; None: the base alone.
     """
     recipe, ranks = course.recipe, course.recipe.ranks(base.model)
     session = Session(base.elm, ranks, "infer", frames=test.frames)
@@ -272,10 +272,10 @@ def _checkpoint(link: Link) -> None:
 
 
 def _resume(learner: BoardLearner, course: Course, guard: Guard | None) -> int:
-    """Loads the board's checkpoint; the number of updates it has behind it, 0 if there is none.
+    """Loads the board's checkpoint; returns its number of updates, 0 if there is none.
 
-    The host twin repeats these updates, so that a checkpoint of other samples or another recipe is told apart. What it
-    judged goes into the guard.
+    The host twin repeats these updates, to detect a checkpoint of other samples or of another recipe. Its scores go
+    into the guard.
     """
     link, base = learner.link, learner.base
     if STATE_PATH.lstrip("/") not in {entry.name for entry in link.list("/")}:

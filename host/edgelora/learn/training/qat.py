@@ -1,9 +1,10 @@
-"""Quantization-aware training: adapters for which the host spends what a board doesn't have.
+"""Quantization-aware training of adapters on the host, with more memory and time than a board has.
 
 The masters are real numbers, A and B of a LoRA on the base's real weights. For every update they are rounded to an
 adapter, with which the bit-exact twin takes the batch forward and backward, and Adam moves the masters by the gradients
 at what they were rounded to (straight-through estimation; Y. Bengio et al., 2013, arXiv:1308.3432). The result is the
-masters' running mean, rounded as `import-adapter` does. Samples may be augmented anew each time, so that long runs pay.
+masters' running mean, rounded as `import-adapter` does. Samples may be augmented anew for each batch,
+which makes long runs worthwhile.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ from .recipe import Recipe
 from .samples import Samples
 from .twin_learner import TwinLearner, most_summed
 
-RECIPE = Recipe(mode="trainable_a", micro_batch=32, epochs=60)  # rates and momenta of recipes are a board's
+RECIPE = Recipe(mode="trainable_a", micro_batch=32, epochs=60)  # a recipe's rate and momentum apply to boards only
 RATE = RATE_TRAINED_A  # Adam's, falling to 0
-KEPT = 0.98  # by the masters' running mean in each update
-CALIBRATION_SAMPLES = 64  # evenly spaced: their largest sums choose t_shift
+KEPT = 0.98  # share of the masters' running mean kept in each update
+CALIBRATION_SAMPLES = 64  # evenly spaced; their largest sums set t_shift
 Matrix = NDArray[np.float64]
 
 
@@ -49,9 +50,9 @@ def train_qat(
     progress: Progress = no_progress,
     augment: Augment | None = None,
 ) -> Run:
-    """Trains by the recipe's ranks, batch, epochs and seed; its state lets a board train on with its momentum.
+    """Trains by the recipe's ranks, batch, epochs and seed; with its state a board can continue training.
 
-    augment: of real windows [N, height, width, channels]. ValueError if A is frozen or a batch of one sample too large.
+    augment: applies to real windows [N, height, width, channels]. ValueError if A is frozen or a sample too large.
     """
     model = unpack_model(elm)
     ranks = recipe.ranks(model)
@@ -89,7 +90,7 @@ def train_qat(
 
 
 class Masters:
-    """Those of all layers. parameters: A and B of each in turn."""
+    """The masters of all layers. parameters: A and B of each layer in turn."""
 
     def __init__(self, elm: bytes, ranks: bytes, rng: np.random.Generator, samples: Samples) -> None:
         model = unpack_model(elm)
@@ -110,14 +111,14 @@ class Masters:
         return self._adapter([layer.rounded() for layer in self._layers])
 
     def fitted(self) -> Adapter:
-        """The nearest in what branches compute: slower, B by least squares for the rounded A."""
+        """The adapter closest in its branches' outputs; slower: fits B to the rounded A by least squares."""
         return self._adapter([layer.fitted() for layer in self._layers])
 
     def _adapter(self, layers: list[AdapterLayer]) -> Adapter:
         return Adapter(self._base_id, 0, layers, trainable_a=True, a_stored=True)
 
     def gradients(self, rounded: Adapter, twins: dict[int, tuple[Matrix, Matrix]]) -> list[Matrix]:
-        """Of the parameters, from the twin's of what they were rounded to."""
+        """Gradients of the parameters, from the twin's gradients of the rounded adapter."""
         pairs = (
             master.gradients(layer, *twins[layer.op])
             for master, layer in zip(self._layers, rounded.layers, strict=True)
@@ -126,7 +127,7 @@ class Masters:
 
 
 class _Master:
-    """Of one op: its real weights change by ALPHA / rank * B A, A [rank, K] and B [O, rank] as float LoRA begins."""
+    """One op's masters: real weights change by ALPHA / rank * B A; A [rank, K], B [O, rank] start as in float LoRA."""
 
     def __init__(self, model: QuantModel, op: int, rank: int, rng: np.random.Generator, x: NDArray[np.int8]) -> None:
         outputs, inputs = layer_size(model, op)
@@ -141,7 +142,7 @@ class _Master:
 
     @property
     def _steps(self) -> Matrix:
-        """The real values of A's int8 steps [rank]: the largest entry of each row is 127 of them."""
+        """The real size of A's int8 steps [rank]: a row's largest entry is 127 steps."""
         peaks = np.abs(self.a).max(axis=1)
         return np.where(peaks > 0, peaks, 1.0) / 127
 
@@ -149,7 +150,7 @@ class _Master:
         return np.rint(self.a / self._steps[:, None]).astype(np.int8)
 
     def calibrate(self) -> None:
-        """Chooses the t_shift that the largest t fits, for what the bare base reads."""
+        """Chooses the t_shift that the largest t fits, for this op's inputs in the base alone."""
         sums = self._patches @ self._rounded_a().T.astype(np.float32)
         self._t_shift = fitting_t_shift(float(np.abs(sums).max()))
 
@@ -162,6 +163,6 @@ class _Master:
         return fit_layer(self._model, self._op, self.a, steps, len(self.a), self._inputs)[0]
 
     def gradients(self, layer: AdapterLayer, a: Matrix, b: Matrix) -> tuple[Matrix, Matrix]:
-        """dA and dB from the twin's, which leave constant factors out: shifts and, of B's, the output's multiplier."""
+        """dA and dB from the twin's, which omit constant factors: shifts and, for B, the output's multiplier."""
         d_a = a * 2.0 ** (layer.branch_shift - layer.t_shift) / self._steps[:, None]
         return d_a, b * (self._per_output_step * 2.0**layer.t_shift * self._steps)

@@ -1,4 +1,4 @@
-"""How to personalize: what a run's result depends on, besides base and samples."""
+"""Recipes: the settings that, with base and samples, determine a run's result."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ LEARNING_RATES: dict[str, int] = dict(zip(MODES, _board.LEARNING_RATES[1:], stri
 MOMENTA: dict[str, int] = dict(zip(MODES, _board.MOMENTA[1:], strict=True))
 PLACEMENTS = ("all", "pointwise", "last_block", "last")
 CACHES = ("none", "ram", "flash")
-LEAST_UPDATES: int = _training.LEAST_UPDATES  # of a run that chooses its own number of epochs,
-LEAST_EPOCHS: int = _training.LEAST_EPOCHS  # and so many epochs at least
-CAUTION = 2  # a run that nothing judges takes steps smaller by this
+LEAST_UPDATES: int = _training.LEAST_UPDATES  # of a run whose number of epochs is not given
+LEAST_EPOCHS: int = _training.LEAST_EPOCHS  # of such a run
+CAUTION = 2  # a run without held-out samples divides its step size by this
 LIMITS = {  # of the fields of a recipe, whose formats and arithmetic set them
     "rank": (1, MAX_RANK),
     "micro_batch": (1, 255),
@@ -41,7 +41,7 @@ class HasKernel(Protocol):
 
 
 def placed(layers: Sequence[HasKernel], placement: str, able: Sequence[int] | None = None) -> list[int]:
-    """Which layers carry an adapter, by index; able: of these only.
+    """Which layers carry an adapter, by index; able: restricts to these.
 
     all: conv and dense layers; pointwise: dense layers and convolutions with a kernel of 1x1; last_block: the last two
     of these; last: the last of all.
@@ -53,9 +53,9 @@ def placed(layers: Sequence[HasKernel], placement: str, able: Sequence[int] | No
 
 
 class Settings(NamedTuple):
-    """What a session is opened with, in the order in which the twin's and the board's take it.
+    """A session's settings, in the order of the twin's and the board's arguments.
 
-    ranks: one byte an op; momentum: its shift; recompute: which outputs are computed again, one byte an op.
+    ranks: one byte per op; momentum: its shift; recompute: which outputs are recomputed, one byte per op.
     """
 
     ranks: bytes
@@ -67,13 +67,13 @@ class Settings(NamedTuple):
 
     @property
     def of_arena(self) -> tuple[bytes, str, int, int, bytes | None]:
-        """Those that decide what lies in the arena, and how long a step takes."""
+        """The settings that decide the arena's layout and a step's time."""
         return self[:5]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to personalize. ValueError outside `LIMITS`.
+    """Settings of a run. ValueError outside `LIMITS`.
 
     learning_rate: of the first update, in int8 steps / 8192, falling to 0; None: the mode's own (`initial_rate`).
     momentum: shift of the gradient's running mean, 0: none; None: the mode's own (`momentum_shift`).
@@ -88,10 +88,10 @@ class Recipe:
     seed: int = 0
     placement: str = "all"
     ram: int | None = None  # bytes that the arena may take; None: what the board has
-    cache: str = "none"  # where a sample's features, what lies below the lowest adapter, are kept after its first use
+    cache: str = "none"  # where features, outputs below the lowest adapter, are kept after a sample's first use
     threshold: int = 0  # 1/2048 of the average gradient: smaller elements are left out of an update
-    given_ranks: tuple[int, ...] | None = None  # one an op, 0 = none, instead of rank and placement
-    on_board: bool = False  # the board draws the order of samples itself (SPEC.md, 13), and keeps no features
+    given_ranks: tuple[int, ...] | None = None  # one per op, 0 = none, instead of rank and placement
+    on_board: bool = False  # the board drives its run, with its own order of samples (SPEC.md, 13) and no features
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -111,14 +111,14 @@ class Recipe:
             raise InputError("a board that trains by itself keeps no features: leave --cache or --on-board out")
 
     def fitted(self, samples: int, cautious: bool = False) -> Recipe:
-        """The same with a number of epochs of so many samples; cautious: and smaller steps, unless rates are given."""
+        """The recipe with epochs for this number of samples; cautious: also smaller steps, unless the rate is given."""
         epochs = self.epochs or _training.fitting_epochs(max(1, samples), self.micro_batch)
         rate = self.initial_rate // CAUTION if cautious and self.learning_rate is None else self.learning_rate
         return replace(self, epochs=epochs, learning_rate=rate)
 
     @property
     def initial_rate(self) -> int:
-        """Of the first update, falling to 0: int8 steps / 8192 for an average gradient."""
+        """The rate of the first update, falling to 0: int8 steps / 8192 for an average gradient."""
         return LEARNING_RATES[self.mode] if self.learning_rate is None else self.learning_rate
 
     @property
@@ -129,7 +129,7 @@ class Recipe:
     def ranks(self, model: QuantModel) -> bytes:
         """The rank of every op: the recipe's where an adapter is placed, 0 elsewhere; or those given.
 
-        InputError where a given one could not train: below an lstm or SVDF, which passes no gradient.
+        InputError if a given one can't train: below an lstm or SVDF, which passes no gradient.
         """
         able = model.trainable
         if self.given_ranks is not None:
@@ -150,16 +150,16 @@ class Recipe:
         return bytes(self.rank if i in chosen else 0 for i in range(len(model.ops)))
 
     def settings(self, ranks: bytes, recompute: bytes | None = None) -> Settings:
-        """Of a session with these ranks, the recipe's own (`ranks`) or others."""
+        """Settings of a session with these ranks, the recipe's own (`ranks`) or others."""
         return Settings(ranks, self.mode, self.micro_batch, self.momentum_shift, recompute, self.threshold)
 
     def with_ranks(self, model: QuantModel, ranks: dict[int, int]) -> Recipe:
-        """The same with these ranks, by op, and a micro-batch that is not too large for these layers (SPEC.md, 9)."""
+        """The recipe with these ranks, by op, and a micro-batch that is not too large for these layers (SPEC.md, 9)."""
         most = min(MAX_SUMMED // model.tensors[model.ops[op].output].positions for op in ranks)
         given = tuple(ranks.get(op, 0) for op in range(len(model.ops)))
         return replace(self, given_ranks=given, micro_batch=min(self.micro_batch, most))
 
 
 def inference(ranks: bytes) -> Settings:
-    """Of a session that infers with adapters of these ranks."""
+    """Settings of a session that infers with adapters of these ranks."""
     return Recipe().settings(ranks)._replace(mode="infer")

@@ -1,6 +1,6 @@
-"""What to compute again where memory is short: outputs that the backward pass needs and that are not kept.
+"""Chooses outputs that the backward pass recomputes instead of keeping, if memory is short.
 
-The set that fits with the fewest extra multiply-accumulates is looked for (Chen et al., 2016, arXiv:1604.06174).
+Searches the set that fits with the fewest extra multiply-accumulates (Chen et al., 2016, arXiv:1604.06174).
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from edgelora.core.twin.regions import Layout
 
 from .recipe import Recipe
 
-EXACT = 12  # outputs among which every set is tried; of more, sets grow step by step
-CHAIN = 5  # outputs below one that a step may take along
+EXACT = 12  # up to this many outputs, every set is tried; with more, a set grows step by step
+CHAIN = 5  # outputs below one that a step may add with it
 
 
 @functools.lru_cache(maxsize=8)
 def choose_recompute(elm: bytes, recipe: Recipe, limit: int) -> bytes | None:
-    """Which outputs to compute again so that training fits `limit` bytes, one byte an op; None: none need be.
+    """Which outputs to recompute so that training fits `limit` bytes, one byte per op; None if all can be kept.
 
-    Of at most `EXACT` outputs the cheapest set that fits; of more, one grown by what saves most. Raises ValueError,
-    naming the smallest arena found, if nothing fits.
+    With at most `EXACT` outputs: the cheapest set that fits; with more: a set grown by what saves most. Raises
+    ValueError, naming the smallest arena found, if nothing fits.
     """
     sizes = []
     for flags, size in _options(elm, recipe):
@@ -42,12 +42,12 @@ def choose_recompute(elm: bytes, recipe: Recipe, limit: int) -> bytes | None:
 
 
 def smallest_arena(elm: bytes, recipe: Recipe) -> int:
-    """Bytes that training takes at least, with whatever it saves computed again."""
+    """The smallest arena of training, in bytes, with any set of outputs recomputed."""
     return min(size for _, size in _options(elm, recipe))
 
 
 def _options(elm: bytes, recipe: Recipe) -> Iterator[tuple[bytes, int]]:
-    """Sets of outputs to compute again, a byte an op, and the arena with each: none first, then as they are tried."""
+    """Sets of outputs to recompute, one byte per op, and the arena's bytes with each: the empty one first."""
     model = unpack_model(elm)
     ranks, count = recipe.ranks(model), len(model.ops)
 
@@ -65,12 +65,12 @@ def _options(elm: bytes, recipe: Recipe) -> Iterator[tuple[bytes, int]]:
 
 
 def again_macs(model: QuantModel, ranks: bytes, index: int) -> int:
-    """Multiply-accumulates of computing an op's output again, its adapter included."""
+    """Multiply-accumulates of recomputing an op's output, its adapter included."""
     return op_macs(model, index) + adapter_macs(model, ranks, index)
 
 
 def _recomputable(model: QuantModel, keep: Layout) -> list[int]:
-    """Ops whose outputs the backward pass reads, or would read to compute such an output again."""
+    """Ops whose outputs the backward pass reads, or would read to recompute such an output."""
     able = {i for i in range(len(model.ops)) if activation(keep, i) == "kept"}
     for i in reversed(range(len(model.ops))):
         if i in able:
@@ -90,7 +90,7 @@ def _by_cost(costs: dict[int, int]) -> Iterator[tuple[int, ...]]:
 
 
 def _growing(model: QuantModel, able: list[int], arena: Callable[[tuple[int, ...]], int]) -> Iterator[tuple[int, ...]]:
-    """Sets that grow by an output, or by one and what it comes from: alone it may only keep these instead."""
+    """Sets that grow by one output, or by one and its inputs, which otherwise might be kept for it."""
     chosen: tuple[int, ...] = ()
     while len(chosen) < len(able):
         steps = [step for i in able if i not in chosen for step in _chains(model, i, chosen)]
@@ -111,7 +111,7 @@ def _chains(model: QuantModel, index: int, chosen: tuple[int, ...]) -> Iterator[
 
 
 def activation(layout: Layout, op: int) -> str:
-    """What becomes of an op's output in a training step: "used at once", "kept", "recomputed" or "held" (a history)."""
+    """The fate of an op's output in a training step: "used at once", "kept", "recomputed" or "held" (a history)."""
     mine = {region.name: region for region in layout.regions if region.op == op}
     if "history" in mine:
         return "held"

@@ -1,4 +1,4 @@
-"""Samples of one's own from a board's sensor: the newest window becomes a sample when somebody says what it was."""
+"""Records samples from a board's sensor: the newest window becomes a sample when the user labels it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from edgelora.model.datasets.recordings import inputs_of
 
 from .streaming import front_end_of
 
-LEAD_SECONDS = 0.5  # in which a front end learns a room's noise
-QUIET_SECONDS = 0.125  # of a window, which stand for that noise
+LEAD_SECONDS = 0.5  # for a front end to adapt to a room's noise
+QUIET_SECONDS = 0.125  # of a window, which represent that noise
 
 
 @dataclass
 class Takes:
-    """Labelled windows of a stream of counts, or what the signal's front end makes of it: then `shape` is the base's
-    input, [height, width, channels].
+    """Labelled windows of a stream of counts or, with a front end, of its outputs: then `shape` is the base's input,
+    [height, width, channels].
 
-    heard: samples so far; lost: those that the board could not keep up with. `data` has what was there before, too.
+    heard: sensor samples so far; lost: those that the board was too slow for. before: earlier data, part of `data`.
     """
 
     signal: Signal
@@ -34,7 +34,7 @@ class Takes:
     heard: int = 0
     lost: int = 0
     _window: NDArray[np.int16] = field(init=False)  # the newest rows: samples, or outputs of the front end
-    _rows: int = field(init=False)  # of a window
+    _rows: int = field(init=False)  # rows per window
     _front: AudioFrontEnd | SpectralFrontEnd | None = field(default=None, init=False)
     _taken: list[tuple[str, NDArray[np.float32]]] = field(default_factory=list)
 
@@ -52,8 +52,8 @@ class Takes:
         self._window = np.zeros((0, width), np.int16)
 
     def hear(self, counts: NDArray[np.int16], lost: int) -> None:
-        """Samples that follow those before, int16 [n, channels], and how many were lost in all."""
-        if lost > self.lost:  # a window has no holes
+        """Adds the stream's next samples, int16 [n, channels]; lost: how many were lost in total."""
+        if lost > self.lost:  # windows must have no gaps
             self._window, self.lost = self._window[:0], lost
             if self._front:
                 self._front.reset()
@@ -63,27 +63,27 @@ class Takes:
 
     @property
     def ready(self) -> bool:
-        """Whether a whole window has come."""
+        """Whether a whole window has arrived."""
         return len(self._window) == self._rows
 
     def take(self, label: str) -> bool:
-        """Takes the window that ends now. False if none is whole yet."""
+        """Makes the newest window a sample. False if no window is complete yet."""
         if self.ready:
             self._taken.append((label, inputs_of(self._window, self.signal)))
         return self.ready
 
     def undo(self) -> str | None:
-        """Takes the last sample back that was taken here: its label, None if there is none."""
+        """Removes the last sample taken here. Returns its label, None if there is none."""
         return self._taken.pop()[0] if self._taken else None
 
     @property
     def taken(self) -> int:
-        """How many were taken here."""
+        """The number of samples taken here."""
         return len(self._taken)
 
     @property
     def counts(self) -> dict[str, int]:
-        """Samples by class, those from before among them."""
+        """The number of samples by class, earlier data included."""
         there = self.before
         counts = {name: int((there.y == i).sum()) for i, name in enumerate(there.labels)} if there else {}
         for label, _ in self._taken:
@@ -92,8 +92,8 @@ class Takes:
 
     @property
     def data(self) -> Dataset:
-        """All samples, [N, 1, window, channels] or [N, *shape]; classes in the order in which they came. InputError if
-        there are none."""
+        """All samples, [N, 1, window, channels] or [N, *shape]; classes in the order of their first sample. InputError
+        if there are none."""
         if not self.counts:
             raise InputError("no samples were taken")
         labels, there = list(self.counts), self.before
@@ -105,9 +105,9 @@ class Takes:
 
 
 def alone(counts: NDArray[np.int16], signal: Signal, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """The input [height, width, channels] of one window, int16 [window, channels], as it is in the middle of a stream.
+    """The input [height, width, channels] of one window, int16 [window, channels], as if within a stream.
 
-    A front end for sound has learned the room's noise by then: before the window it hears `lead_of`.
+    A front end for sound needs to adapt to the room's noise, so `lead_of` precedes the window.
     """
     takes = Takes(signal, shape=shape)
     if signal.front == "audio":
@@ -118,7 +118,7 @@ def alone(counts: NDArray[np.int16], signal: Signal, shape: tuple[int, ...]) -> 
 
 
 def lead_of(counts: NDArray[np.int16], signal: Signal) -> NDArray[np.int16]:
-    """What a front end hears before a window by itself: its quietest part, again and again, int16 [n, channels]."""
+    """The lead-in of a front end before a single window: its quietest part, repeated, int16 [n, channels]."""
     part = min(round(QUIET_SECONDS * signal.rate), len(counts))
     parts = counts[: len(counts) // part * part].reshape(-1, part, counts.shape[1])
     quietest = np.square(parts.astype(np.float64)).sum((1, 2)).argmin()

@@ -1,4 +1,4 @@
-"""An adapter in a board's store, learned anew from all samples: by the twin, as a board's own learner consolidates."""
+"""Retrains an adapter of a board's store from all samples, on the twin, as a board's own learner consolidates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .recipe import Recipe
 
 @dataclass(frozen=True)
 class Consolidated:
-    """What learning anew came to: samples that judge, how many were correct before and would be now."""
+    """The result of retraining: the number of held-out samples, and how many were correct before and after."""
 
     judged_by: int
     before: int
@@ -29,11 +29,11 @@ class Consolidated:
 
 
 def consolidate_stored(link: Link, base: Base, data: Dataset, name: str) -> Consolidated:
-    """Learns the adapter of that name in a board's store anew from all samples, added classes too.
+    """Retrains the adapter of that name in a board's store from all samples, including added classes.
 
-    The twin does it, as a board's own learner would, to the byte; the board gets what is better. The classes of the
-    data are those that count: others of the base may be forgotten. An adapter of classes alone learns layers as the
-    default recipe has them. InputError without such an adapter, or if the data have no samples of an added class.
+    The twin makes the bytes that a board's own learner would make; the board gets the adapter if it is better. Only the
+    data's classes count: others of the base may be forgotten. An adapter that has only classes gets the layers of the
+    default recipe. InputError without such an adapter, or if the data have no samples of an added class.
     """
     before = stored_adapter(link, base, name)
     if before is None:
@@ -62,7 +62,7 @@ def consolidate_stored(link: Link, base: Base, data: Dataset, name: str) -> Cons
 
 
 def _in_turn(y: NDArray[np.int64]) -> list[int]:
-    """Samples, by number, one of each class after the other."""
+    """Numbers of samples, with the classes taking turns."""
     turn = np.zeros(len(y), np.int64)
     for one in np.unique(y):
         turn[y == one] = np.arange((y == one).sum())

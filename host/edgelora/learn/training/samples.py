@@ -1,4 +1,4 @@
-"""Samples of one person, and the order in which a run takes them."""
+"""Samples of one user, and the order in which a run takes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .recipe import Recipe
 
 @dataclass(frozen=True)
 class Clipping:
-    """What a grid makes of real values from `low` to `high`: the share of them that is beyond it, and cut off."""
+    """Clipping of real values from `low` to `high` by a grid: share of values that are beyond it."""
 
     share: float
     low: float
@@ -30,10 +30,10 @@ class Clipping:
 
 @dataclass(frozen=True)
 class Samples:
-    """Quantized windows of one person: x int8 [N, height, width, channels], y [N].
+    """Quantized windows of one user: x int8 [N, height, width, channels], y [N].
 
-    With history x is [N, frames, height, width, channels]. targets: what is trained, if not y itself. clipping: of the
-    real values that x was quantized from; target_clipping: of those that targets were.
+    With history x is [N, frames, height, width, channels]. targets: what training aims at, y by default. clipping: of
+    the real values that x was quantized from; target_clipping: of those of the targets.
     """
 
     x: NDArray[np.int8]
@@ -54,7 +54,7 @@ class Samples:
     def of_epoch(self) -> NDArray[np.int64]:
         """The samples of an epoch, by index, before they are put in order (SPEC.md, 13).
 
-        Each is there once; then those of rare classes again. Samples with targets are there once.
+        Each occurs once; then those of rare classes occur again. Samples with targets occur once.
         """
         everyone = np.arange(len(self))
         if self.given_targets is not None or not len(self):
@@ -64,7 +64,7 @@ class Samples:
         return np.concatenate([everyone, np.array(again, np.int64)])
 
     def part(self, chosen: NDArray[np.bool_]) -> Samples:
-        """Some of them."""
+        """The chosen samples."""
         given = None if self.given_targets is None else self.given_targets[chosen]
         return replace(self, x=self.x[chosen], y=self.y[chosen], given_targets=given)
 
@@ -98,9 +98,9 @@ class MicroBatch:
 
 
 def schedule(samples: Samples, recipe: Recipe) -> list[MicroBatch]:
-    """The updates of a run over samples, by a recipe that is fitted to them.
+    """The updates of a run over samples, by a recipe fitted to them.
 
-    Each epoch has a new order, and micro-batches go across epoch borders.
+    Each epoch has a new order, and micro-batches may span two epochs.
     """
     of_epoch = samples.of_epoch
     count = len(of_epoch)

@@ -30,14 +30,14 @@ SPECTRAL_FRAME, SPECTRAL_SIZE = 512, 68  # samples, values of a row
 
 @dataclass(frozen=True)
 class Vote:
-    """A class is decided on when at least `least` of the last `windows` windows are of it."""
+    """The decision is a class if at least `least` of the last `windows` windows are of it."""
 
     least: int = 1
     windows: int = 1
 
 
 def signal_of(base: Base) -> Signal:
-    """What the base's input is made of. WorkflowError if it doesn't say."""
+    """The sensor signal of the base's input. WorkflowError if the base has none."""
     if base.model.signal is None:
         raise WorkflowError(
             f"{base.name} says nothing of its signal: quantize or import it with --data that has one, such as har:3"
@@ -45,7 +45,7 @@ def signal_of(base: Base) -> Signal:
     return base.model.signal
 
 
-Switches = Sequence[tuple[int, int]]  # (sample, number): what infers windows that end behind it; 0: the bare base
+Switches = Sequence[tuple[int, int]]  # (sample, adapter number for windows that end after it; 0: the base alone)
 
 
 def listen_on_board(
@@ -56,10 +56,10 @@ def listen_on_board(
     vote: Vote = Vote(),
     switches: Switches = (),
 ) -> Iterator[ListenReply]:
-    """What a board says of samples, int16 [n, channels], part by part, as they are sent.
+    """A board's decisions on samples, int16 [n, channels], part by part, as they are sent.
 
-    The board cuts them into windows, normalizes and infers: with the first of the adapters, from 1, until `switches`,
-    in their order, say another. The sound goes on meanwhile, and so does what the network remembers.
+    The board cuts them into windows, normalizes and infers: with adapter 1 until `switches`, in their order, name
+    another. Switching interrupts neither the stream nor the network's history.
     """
     signal_of(base)
     BoardLearner(link, base, Recipe(), ranks=_ranks_of_all(base, adapters))
@@ -84,7 +84,7 @@ def listen_on_twin(
     vote: Vote = Vote(),
     switches: Switches = (),
 ) -> Iterator[ListenReply]:
-    """The same by the board's own Python on this computer, a reply for each window."""
+    """`listen_on_board` by the board's own Python on this computer, with a reply for each window."""
     signal_of(base)
     model = _opened(base, _ranks_of_all(base, adapters))
     used = [None, *map(model.adapter, adapters)]
@@ -99,7 +99,7 @@ def listen_on_twin(
 
 
 class _Counts:
-    """A source of samples that are all there, as the board's pipeline takes one. left: int16 [n, channels]."""
+    """A source of recorded samples for the board's pipeline. left: those not yet read, int16 [n, channels]."""
 
     scales, overruns = None, 0
 
@@ -124,7 +124,7 @@ def _opened(base: Base, ranks: bytes) -> Any:
 
 
 def _pipeline(base: Base, model: Any, vote: Vote = Vote()) -> tuple[_Counts, Any]:
-    """A source, and the device's `Pipeline` of what it brings."""
+    """A source, and the device's `Pipeline` of its samples."""
     signal = signal_of(base)
     source = _Counts(signal)
     with device.refusals():
@@ -135,7 +135,7 @@ def _pipeline(base: Base, model: Any, vote: Vote = Vote()) -> tuple[_Counts, Any
 
 
 def _windows(pipeline: Any) -> Iterator[bytes]:
-    """The input that each whole window becomes, until the source has ended."""
+    """The input of each whole window, until the source ends."""
     while not pipeline.ended:
         if pipeline.step():
             yield bytes(pipeline.x)
@@ -154,7 +154,7 @@ def _stretches(samples: int, adapters: Sequence[bytes], switches: Switches) -> I
 
 
 def _ranks_of_all(base: Base, adapters: Sequence[bytes]) -> bytes:
-    """The rank of every op, which these adapters have in common: sessions switch among such. InputError if not."""
+    """The rank of every op, which all adapters of a session must share. InputError if they don't."""
     ranks = [adapter_ranks(base, adapter) for adapter in adapters or (None,)]
     if len(set(ranks)) > 1:
         raise InputError(
@@ -166,14 +166,14 @@ def _ranks_of_all(base: Base, adapters: Sequence[bytes]) -> bytes:
 
 @dataclass(frozen=True)
 class Take:
-    """Samples, int16 [n, channels], of a class: their last window, or where all are asked for each of them."""
+    """Samples, int16 [n, channels], of a class; functions use their last window or all of them."""
 
     counts: NDArray[np.int16]
     label: int
 
 
 def record_on_board(link: Link, base: Base, path: str, takes: Sequence[Take], progress: Progress = no_progress) -> None:
-    """Has a board hear these, and keep what its front end makes of each take's last window, in a sample file."""
+    """Sends takes to a board, which writes its front end's outputs for each one's last window to a sample file."""
     signal_of(base)
     BoardLearner(link, base, Recipe(), ranks=adapter_ranks(base, None))
     link.listen(path=path)
@@ -185,8 +185,8 @@ def record_on_board(link: Link, base: Base, path: str, takes: Sequence[Take], pr
 def hear_on_board(
     link: Link, base: Base, adapter: bytes | None, takes: Sequence[Take], progress: Progress = no_progress
 ) -> NDArray[np.int64]:
-    """What a board says of each take's last window [takes]. adapter: None for the bare base; one that the board has, if
-    its flash holds it at `ADAPTER_PATH`, is not sent."""
+    """A board's class for each take's last window [takes]. adapter: None for the base alone; not sent if the board's
+    flash already holds it at `ADAPTER_PATH`."""
     board = BoardLearner(link, base, Recipe(), ranks=adapter_ranks(base, adapter))
     if adapter and link.holds(ADAPTER_PATH, adapter):
         link.use(ADAPTER_PATH)
@@ -196,7 +196,7 @@ def hear_on_board(
 
 
 def hear_all(link: Link, takes: Sequence[Take], progress: Progress = no_progress) -> NDArray[np.int64]:
-    """What a board says of every window of these takes, with what it has open and in use [windows]."""
+    """A board's class for every window of these takes [windows], with its open model and the adapter in use."""
     told = _decisions(link, takes, progress)
     return np.array([decision.seen for decisions in told for decision in decisions], np.int64)
 
@@ -209,18 +209,18 @@ def _decisions(link: Link, takes: Sequence[Take], progress: Progress) -> Iterato
 
 
 def as_recorded(base: Base, takes: Sequence[Take]) -> Samples:
-    """What a board that records keeps of these takes, by the host twin: the last window of each."""
+    """The samples that `record_on_board` keeps of these takes, by the host twin: each one's last window."""
     return _heard(base, takes, last=True)
 
 
 def as_heard(base: Base, takes: Sequence[Take]) -> Samples:
-    """Every window of these takes as a board makes it of their counts, by the host twin."""
+    """Every window of these takes as a board computes it from their counts, by the host twin."""
     return _heard(base, takes, last=False)
 
 
 def _heard(base: Base, takes: Sequence[Take], last: bool) -> Samples:
     model = _opened(base, bytes(len(base.model.ops)))
-    model.infer = lambda x: 0  # windows are wanted, and no decisions
+    model.infer = lambda x: 0  # only windows are needed, no decisions
     source, pipeline = _pipeline(base, model)
     x: list[bytes] = []
     y: list[int] = []
@@ -235,7 +235,7 @@ def _heard(base: Base, takes: Sequence[Take], last: bool) -> Samples:
 
 
 def front_end_of(signal: Signal, inputs: int) -> AudioFrontEnd | SpectralFrontEnd:
-    """The one that boards take for a signal."""
+    """The front end that boards use for a signal."""
     if signal.front == "audio":
         return AudioFrontEnd()
     rows = max(inputs // SPECTRAL_SIZE, 1)

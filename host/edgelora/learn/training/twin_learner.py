@@ -22,7 +22,7 @@ from .samples import Samples
 
 
 class TwinLearner:
-    """The host twin as a learner. frames: of a sample."""
+    """The host twin as a learner. frames: per sample."""
 
     def __init__(self, model: bytes, ranks: bytes, recipe: Recipe, frames: int = 1) -> None:
         self.session = Session(model, *recipe.settings(ranks), frames=frames)
@@ -53,13 +53,13 @@ class TwinLearner:
         self.load(self._kept)
 
     def losses(self, x: NDArray[np.int8], y: NDArray[Any]) -> NDArray[np.int32]:
-        """Of samples with the adapter in use, as `train` has them, without learning."""
+        """Losses of samples with the adapter in use, as `train` returns them, without training."""
         return self.session.evaluate_all(x, y)[1]
 
     def gradients(self) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """Of A [rank, K] and B [O, rank] by op, as SPEC.md's section 5 has them, of the samples since `load`.
+        """Gradients of A [rank, K] and B [O, rank] by op, as in SPEC.md, section 5, over the samples since `load`.
 
-        They must be fewer than a micro-batch, and A trainable. An update at rate 0 ends them: the sums are in the
+        Samples must be fewer than a micro-batch, and A trainable. Ends with an update at rate 0: the sums are in the
         arena, their exponent is in the scale that follows their mean (section 6).
         """
         sums = [self.session.gradients(matrix) for matrix in "AB"]
@@ -75,7 +75,7 @@ class TwinLearner:
 
 
 def judged(session: Session, samples: Samples) -> Score:
-    """How what infers now does on samples."""
+    """The score on samples of what infers now."""
     return Score.of(samples, *session.evaluate_all(samples.x, samples.targets))
 
 
@@ -88,7 +88,7 @@ def _scaled(sums: NDArray[np.int64], state: TensorState | None) -> NDArray[np.fl
 
 
 def most_summed(model: QuantModel, ops: Iterable[int]) -> int:
-    """How many samples' gradients `TwinLearner.gradients` can be asked for, with adapters on these ops."""
+    """The most samples that `TwinLearner.gradients` can sum, with adapters on these ops."""
     positions = max(model.tensors[model.ops[op].output].positions for op in ops)
     return min(LIMITS["micro_batch"][1], MAX_SUMMED // positions) - 1
 
@@ -103,7 +103,7 @@ def train_twin(
 ) -> Run:
     """The whole run, or its first `stop` updates, on the host twin: all activations kept, nothing cached.
 
-    on_epoch: takes the adapter as each epoch leaves it.
+    on_epoch: called with the adapter after each epoch.
     """
     recipe = replace(recipe, cache="none")
     learner = TwinLearner(model, ranks, recipe, samples.frames)
@@ -119,7 +119,7 @@ def guard_twin(
     stop: int | None = None,
     on_epoch: Callable[[bytes], None] | None = None,
 ) -> Run:
-    """The same by a course, whose guard it takes along."""
+    """`train_twin` by a course, with its guard."""
     course = replace(course, recipe=replace(course.recipe, cache="none"))
     learner = TwinLearner(model, course.recipe.ranks(unpack_model(model)), course.recipe, course.samples.frames)
     learner.begin(course.recipe.seed)

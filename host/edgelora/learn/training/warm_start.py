@@ -1,4 +1,4 @@
-"""Runs that start from an adapter, as a fleet's rounds do (SPEC.md, section 13), and what such runs share."""
+"""Runs that start from an adapter, as in a fleet's rounds (SPEC.md, section 13), and the vectors that they share."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from .samples import Samples
 
 
 def fleet_vector(adapter: bytes) -> NDArray[np.int16]:
-    """What a fleet shares of a `.ela` with training state, [n] (SPEC.md, 17): masters, then, where A trains, scales.
+    """The vector [n] that a fleet shares of a `.ela` with training state (SPEC.md, 17): masters; if A trains, scales.
 
-    Each layer by layer, A's if it trains, then B's; a matrix has one scale.
+    Both layer by layer, A's if it trains, then B's; one scale per matrix.
     """
     with device.refusals():
         return np.frombuffer(device.module("training").fleet_vector(adapter), np.int16)
 
 
 def scale_of(shared: int) -> tuple[int, int]:
-    """The scale `(vm, vx)` of such a value, to 1/256 octave; (0, 0) of 0."""
+    """The scale `(vm, vx)` of a shared scale value, to 1/256 octave; (0, 0) for 0."""
     return (0x8000 + ((shared & 255) << 7), (shared >> 8) - 16) if shared else (0, 0)
 
 
 def restarted(adapter: bytes, draws: int) -> bytes:
-    """The `.ela` that a run starts from: its masters and scales; momentum and counts fresh, draws from there on."""
+    """The `.ela` that a run starts from: same masters and scales, fresh momentum and counts, draws from `draws` on."""
     with device.refusals():
         return bytes(device.module("training").restarted(adapter, draws))
 
@@ -42,10 +42,10 @@ def restarted(adapter: bytes, draws: int) -> bytes:
 def fleet_training(
     model: bytes, start: bytes, samples: Samples, seed: int, epochs: int, rate: int = 0
 ) -> NDArray[np.int16]:
-    """A board's run of one round, by its own Python: the vector [n] that it ends with.
+    """A board's run of one round, by its own Python. Returns the vector [n] at its end.
 
-    model: `.elm`; start: the global `.ela`, with training state; seed: the board's own of this round; rate 0: the
-    mode's.
+    model: `.elm`; start: the global `.ela`, with training state; seed: the board's own for this round; rate 0:
+    the mode's.
     """
     opened, recipe = _opened(model, start, samples.frames, threading.get_ident())
     recipe = replace(recipe, seed=seed, epochs=epochs, learning_rate=rate or None)
@@ -58,7 +58,7 @@ def fleet_training(
 
 @functools.lru_cache(maxsize=8)
 def _opened(model: bytes, start: bytes, frames: int, thread: int) -> tuple[Any, Recipe]:
-    """The device's model for boards that train from an adapter, one after the other in each thread; how they train: its
+    """The device's model for boards that train from an adapter, reused within a thread, and their recipe: the adapter's
     ranks, mode and momentum, the board's own order."""
     found = unpack_adapter(start)
     recipe = Recipe(
