@@ -1,4 +1,4 @@
-"""A small network that learns values, its inputs, and its error as anybody would compute it."""
+"""A small autoencoder, and its reconstruction error computed in floats."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHAPE = (1, 4, 3)
 
 
 def rows(count: int, seed: int, gain: float = 1.0, kind: int = 0) -> Dataset:
-    """Inputs of two degrees of freedom, which each kind mixes in its own way."""
+    """Inputs with two degrees of freedom; each `kind` mixes them differently."""
     rng = np.random.default_rng(seed)
     mix = np.random.default_rng(kind).normal(size=(2, 12))
     x = gain * np.tanh(rng.normal(size=(count, 2)) @ mix).reshape(count, *SHAPE)
@@ -23,7 +23,7 @@ def rows(count: int, seed: int, gain: float = 1.0, kind: int = 0) -> Dataset:
 
 
 def autoencoder() -> Base:
-    """A network of 12 inputs and as many outputs, which has learned nothing."""
+    """An untrained network with 12 inputs and 12 outputs."""
     net = layers.build(SHAPE, [layers.dense(8, "relu"), layers.dense(12)], 3)
     model = quantize(net, rows(64, 1).x)
     model.loss = "mean_squared_error"
@@ -32,7 +32,7 @@ def autoencoder() -> Base:
 
 
 def real_error(base: Base, adapter: bytes | None, data: Dataset) -> float:
-    """Of the data as they are, on the grid of outputs."""
+    """The mean squared reconstruction error in the data's units; targets are rounded to the output's grid."""
     session = Session(base.elm, adapter_ranks(base, adapter), "infer", 1)
     session.use(adapter)
     output = base.model.output

@@ -1,6 +1,6 @@
 """A copy of the checkout in which a test makes the change that a row of CONTRIBUTING.md describes.
 
-Files are hard links to the checkout's: one that is edited is written anew, so that the checkout stays as it is.
+Files are hard links to the checkout's; an edit replaces the file, so that the checkout stays unchanged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COPIED += ("CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "CMakeLists.txt", "mkd
 
 @dataclass(frozen=True)
 class Row:
-    """A task, its cells: the last one has the names of tests, all others those of files."""
+    """A task and its cells: the last cell names tests, all others name files."""
 
     task: str
     cells: tuple[str, ...]
@@ -45,7 +45,7 @@ def rows() -> dict[str, Row]:
 
 @dataclass
 class Tree:
-    """A copy whose files may be changed as rows allow."""
+    """A copy of the checkout in which a row's files may be changed."""
 
     root: Path
     row: Row
@@ -61,14 +61,14 @@ class Tree:
         return cls(root, row)
 
     def apply(self, diff: Path) -> None:
-        """Makes a change, which has to keep to the row's files; new ones lie beside these."""
+        """Applies a patch, which may only change the row's files and add files next to them."""
         for old, new in re.findall(r"^diff --git a/(\S+) b/(\S+)$", diff.read_text(), re.M):
             named = new in self.row.files if old == new and (self.root / new).exists() else self._is_beside(new)
             assert named, f"CONTRIBUTING.md, {self.row.task}: {new} is not named"
         self.run(["git", "apply", "--whitespace=nowarn", str(diff)], {"GIT_CEILING_DIRECTORIES": str(self.root.parent)})
 
     def _is_beside(self, name: str) -> bool:
-        """Whether a new file lies beside one that the row names, or in a folder beside one that it names."""
+        """Whether a new file is next to one that the row names, or in a folder next to one that it names."""
         files = {Path(one).parent for one in self.row.files if (self.root / one).is_file()}
         folders = {Path(one).parent for one in self.row.files if (self.root / one).is_dir()}
         return Path(name).parent in files or Path(name).parent.parent in folders
@@ -77,19 +77,19 @@ class Tree:
         return (self.root / name).read_text()
 
     def python(self, code: str, *arguments: object, **variables: str) -> str:
-        """What a program prints that uses the copy's packages."""
+        """Runs a program with the copy's packages; its output."""
         return self.run([sys.executable, "-S", "-c", code, *map(str, arguments)], variables)
 
     def edgelora(self, *arguments: object, **variables: str) -> str:
         return self.run([sys.executable, "-S", "-m", "edgelora", *map(str, arguments)], variables)
 
     def make(self, target: str) -> None:
-        """Runs `make` in the copy, whose build folder is its own from then on."""
+        """Runs `make` in the copy, in its own build folder."""
         self.own_build()
         self.run(["make", "--no-print-directory", target, f"PYTHON={sys.executable}"], {"MAKEFLAGS": ""})
 
     def own_build(self) -> Path:
-        """The folder of what is built: links to the checkout's, but for the twin and the board `unix`."""
+        """The copy's own build folder: links to the checkout's, except for the twin and the board `unix`."""
         folder = self.root / ".build"
         if folder.is_symlink():
             folder.unlink()
@@ -100,12 +100,12 @@ class Tree:
         return folder
 
     def pytest(self, *arguments: str) -> str:
-        """Runs tests of the copy, which all pass."""
+        """Runs tests in the copy and asserts that all pass; their output."""
         options = ("-q", "-p", "no:cacheprovider", "-o", "addopts=")
         return self.run([sys.executable, "-S", "-m", "pytest", *options, *arguments], {})
 
     def run(self, command: list[str], variables: dict[str, str]) -> str:
-        """-S leaves out what makes the checkout's package the one that is imported; other packages are on the path."""
+        """Runs a command; its output. Python gets -S, so that the copy's package is imported, not the checkout's."""
         own = [str(self.root / name) for name in ("host", "tests/support", "")]
         packages = [*own, *site.getsitepackages()]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(packages)} | variables
@@ -126,7 +126,7 @@ def _ignored(folder: str, names: list[str]) -> set[str]:
 
 
 def build_twin(tree: Tree, *more: str) -> None:
-    """The copy's core as a library, without optimization: it is to say what it does, not to be quick."""
+    """Compiles the copy's core to a library, without optimization, which is faster to build."""
     made = tree.own_build() / "twin"
     made.mkdir(exist_ok=True)
     digest = tree.python("from edgelora.base.resources import core_digest; print(core_digest())").strip()

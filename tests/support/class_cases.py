@@ -11,7 +11,7 @@ INPUTS, KNOWN = 7, 3
 
 
 def small_base(rng: np.random.Generator) -> QuantModel:
-    """Two dense layers, whose last one's inputs spread as drawn."""
+    """Two dense layers, with random class statistics."""
     model = QuantModel(
         [Tensor((1, 1, 5), 0.1, 3), Tensor((1, 1, INPUTS), 0.05, -20), Tensor((1, 1, KNOWN), 0.1, 4)], []
     )
@@ -26,7 +26,7 @@ def small_base(rng: np.random.Generator) -> QuantModel:
 
 
 def drawn_class_stats(rng: np.random.Generator, inputs: int, classes: int) -> ClassStats:
-    """How the last layer's inputs might spread."""
+    """Random class statistics: how the last layer's inputs might spread."""
     half = rng.normal(0, 1, (inputs, inputs))
     inverse = np.rint(20000 * (half @ half.T) / np.abs(half @ half.T).max())[np.tril_indices(inputs)]
     rows = rng.integers(-3000, 3000, (classes, inputs)).astype(np.int16)

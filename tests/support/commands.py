@@ -14,7 +14,7 @@ from edgelora.cli.main import main
 
 
 def edgelora(*args: object, code: int = 0) -> str:
-    """Runs the command, which has to end with `code`: what it printed on standard output or, if not 0, error."""
+    """Runs the command and asserts its exit code; its standard output or, if `code` is not 0, its standard error."""
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as error:
         ended = main([str(arg) for arg in args])
     assert ended == code, error.getvalue()
@@ -22,12 +22,12 @@ def edgelora(*args: object, code: int = 0) -> str:
 
 
 def result(*args: object) -> Any:
-    """What the command prints with --json: all of its standard output."""
+    """The command's output with --json."""
     return json.loads(edgelora(*args, "--json"))
 
 
 def execute(port: str, code: str) -> str:
-    """What code prints that runs at the board's REPL, without spaces around it; it may reset the board."""
+    """Runs code at the board's REPL; its output, stripped. The code may reset the board."""
     line = SerialLine(port)
     try:
         repl = RawRepl(line, port)

@@ -1,4 +1,4 @@
-"""Makes the cases of the device test suite, one JSON object a line, from the NumPy reference alone."""
+"""Makes the cases of the device test suite, one JSON object per line, with the NumPy reference."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgelora.core.twin.session import Session
 
 @dataclass(frozen=True)
 class Case:
-    """A random model of these kinds (all cases together have every kind), and how it is trained."""
+    """A random model with ops of these kinds (all cases together have every kind), and its training."""
 
     name: str
     seed: int
@@ -31,7 +31,7 @@ class Case:
     momentum: int = 0
     loss: str = "cross_entropy"
     plain: bool = False
-    classes: bool = False  # some are added
+    classes: bool = False  # whether classes are added
 
 
 CASES = (
@@ -40,7 +40,7 @@ CASES = (
     Case("dense", 13, ("dense", "dense"), "trainable_a", 1),
     Case("stream", 3, ("conv", "history", "slice", "depthwise", "conv", "history", "dense"), "trainable_a", 2, 2),
 )
-GRAPHS = (  # take minutes on an emulated Pico
+GRAPHS = (  # these take minutes on an emulated Pico
     Case("graph", 14, ("conv", "depthwise", "residual", "max_pool", "conv", "mean", "softmax"), "trainable_a", 2, 3),
     Case("plain", 14, ("conv", "depthwise", "residual", "max_pool", "conv", "dense"), "trainable_a", 2, plain=True),
     Case("binary", 15, ("pad", "branches", "slice", "reshape", "dense"), "frozen_a", 3, loss="binary_cross_entropy"),
@@ -118,8 +118,8 @@ def make_case(case: Case) -> dict:
 def classes_added(
     model: QuantModel, elm: bytes, ranks: bytes, ela: bytes, inputs: list[np.ndarray], momentum: int
 ) -> dict:
-    """One of the base's classes and one of a board's own, added to an adapter, and what is said then, by the twin; and
-    samples that it learns on with, by the reference."""
+    """Adds one of the base's classes and a new one to an adapter; the twin's answers, and further training samples with
+    the reference's results."""
     session = Session(elm, ranks)
     samples = [np.stack([np.clip(x + step, -128, 127) for step in range(3)]).astype(np.int8) for x in inputs]
     session.use(ela)

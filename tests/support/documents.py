@@ -1,4 +1,4 @@
-"""Blocks of code in README.md and docs/, and the marks before them that say what tests do with them."""
+"""Code blocks in README.md and docs/, and the marks before them that tell tests how to use them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BLOCK = re.compile(r"(?:^<!-- (tested.*?) -->\n)?^```(\w*)\n(.*?)^```$", re.DOT
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its mark ("" if it has none), its language ("" if it is none), its text."""
+    """A fenced block: its mark and language ("" if it has none), and its text."""
 
     mark: str
     language: str
@@ -26,7 +26,7 @@ def pages() -> list[Path]:
 
 
 def blocks(page: Path | str, language: str | None = None, mark: str | None = None) -> list[str]:
-    """The texts of a page's blocks (a path from the project's folder), of a language or with a mark."""
+    """The texts of a page's blocks, optionally of one language or mark. page: relative to the project's folder."""
     return [
         block.text
         for block in all_blocks(ROOT / page)

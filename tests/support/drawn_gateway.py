@@ -1,4 +1,4 @@
-"""`edgelora` as it is, but for this: what its twins draw is kept, so that others can draw the same. FOLDER WORDS..."""
+"""`edgelora`, but its twins save their random seeds, so that tests can draw the same: FOLDER ARGUMENTS..."""
 
 from __future__ import annotations
 

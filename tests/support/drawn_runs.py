@@ -1,4 +1,4 @@
-"""What is run with a drawn op on every core: calls, and the answers that the reference has for them."""
+"""Runs of a random op for every core: calls, and the reference's answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RATE = 20_000
 
 
 class Runs:
-    """calls: of both variants of the kernels; answers: what they have to be. x, y: inputs without adapter, outputs."""
+    """calls: for both variants of the kernels; answers: the expected ones. x, y: inputs without an adapter, outputs."""
 
     def __init__(self, drawn: DrawnOp) -> None:
         self.drawn = drawn

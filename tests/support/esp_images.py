@@ -1,4 +1,4 @@
-"""Whole images for ESP32 chips, laid out as MicroPython's and written by esptool's own code."""
+"""Complete flash images for ESP32 chips, laid out like MicroPython's and written by esptool's code."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def partition_table(flash_bytes: int, romfs: bool) -> bytes:
 
 
 def image(board: str, app_bytes: int = 40_000, flash_bytes: int = FLASH_BYTES, romfs: bool = False) -> bytes:
-    """A whole image, laid out as MicroPython's."""
+    """A complete flash image, laid out like MicroPython's."""
     layout = load_board(board).flash
     assert layout
     parts = (

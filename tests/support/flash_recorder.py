@@ -1,6 +1,6 @@
-"""A virtual Pico (`edgelora.board.sim`) that also records what its flash commands leave: FILE, then its own arguments.
+"""A virtual Pico (`edgelora.board.sim`) that also records its flash writes: FILE, then the Pico's arguments.
 
-A record is u32 offset and u32 size, in bytes, and the bytes that are there now: an erased sector or a programmed page.
+A record is u32 offset, u32 size in bytes, and the bytes after the command: an erased sector or a programmed page.
 """
 
 import struct

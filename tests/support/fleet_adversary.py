@@ -1,9 +1,9 @@
-"""A server that lies, with boards that work for it, against honest boards in C.
+"""A malicious server with colluding boards, against honest boards in C.
 
-The adversary has the server's secret and every secret of its colluders. It can put any message together for any
-board at any time; only parts that an honest board has authenticated must come from that board. Honest boards are the
-members in C, which decide what is taken; what comes out of them is kept with the state after it, so that every way
-on can be tried. `Adversary.recover` computes sums from nothing but the bytes that it got.
+The adversary has the server's secret and all secrets of its colluders. It can send any message to any board at any
+time; only the parts that an honest board authenticates must come from that board. Honest boards are members in C, which
+accept or refuse messages; their replies are kept with the state after them, so that every continuation can be tried.
+`Adversary.recover` computes sums only from the bytes that the adversary received.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Rule = Callable[[ref.Task, int], tuple[int, int]]
 
 
 class TooFew(Exception):
-    """Of a secret's shares the server has fewer than open it."""
+    """The server has too few shares to open a secret."""
 
 
 def clone(member: Member) -> Member:
-    """The same member once more; between a reply and the next message it holds no pointer."""
+    """A copy of a member; between a reply and the next message a member holds no pointer."""
     other = Member.__new__(Member)
     other._memory = type(member._memory).from_buffer_copy(member._memory)
     other._reply = None
@@ -40,7 +40,7 @@ def clone(member: Member) -> Member:
 
 @dataclass(frozen=True)
 class Secrets:
-    """What an honest board draws in a round: known to tests alone, to tell what a share is of."""
+    """An honest board's random values in a round, which only tests know, to identify shares."""
 
     e: bytes
     b: bytes
@@ -55,7 +55,7 @@ class Secrets:
 
 @dataclass
 class Board:
-    """An honest board: its member after the last message that went to it, and what it has sent."""
+    """An honest board: its member after the last message, and what it has sent."""
 
     index: int
     member: Member
@@ -66,19 +66,19 @@ class Board:
     threshold: int
     mask_key: bytes = b""
     adverts: dict[int, bytes] = field(default_factory=dict)  # tags, by receiver
-    listed: Included = frozenset()  # of PEERS: those that it deals shares to
+    listed: Included = frozenset()  # boards in its PEERS, to which it deals shares
     shares: dict[int, bytes] = field(default_factory=dict)  # sealed, by receiver
 
 
 def rule(task: ref.Task, count: int) -> tuple[int, int]:
-    """t and u as SPEC.md has them."""
+    """t and u as in SPEC.md."""
     t, u = ref.thresholds(task.pack(), count)
     return t, u
 
 
 @dataclass(frozen=True)
 class Taken:
-    """After INPUT: the member, what went into its sum, the masked vector."""
+    """After INPUT: the member, the boards in its INPUT, the masked vector."""
 
     member: Member
     included: Included
@@ -94,11 +94,11 @@ class Confirmed:
 
 
 class Adversary:
-    """One round with `count` boards of which the last `colluders` work for the server.
+    """One round with `count` boards, of which the last `colluders` work for the server.
 
-    Only what concerns a single board is asked of its member: `taken`, `confirmed` and `opened` go on from the state
-    after the stage before, whatever else was tried there, and are kept. others: tasks of boards that are told one of
-    their own. thresholds: what t and u are, if the members have been changed.
+    A member only depends on its own messages, so `taken`, `confirmed` and `opened` continue from the state after the
+    previous stage, independent of other attempts, and are cached. others: boards that get a task of their own.
+    thresholds: t and u, if the members have been changed.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Adversary:
         others: Mapping[int, ref.Task] | None = None,
         thresholds: Rule = rule,
     ) -> None:
-        drawn = [random.Random(f"{seed} {i}") for i in range(count)]  # a board's are the same in any cohort
+        drawn = [random.Random(f"{seed} {i}") for i in range(count)]  # a board draws the same values in any cohort
         self.task, self.number, self.cohort = task, number, list(range(count))
         self.honest, self.colluders = self.cohort[: count - colluders], self.cohort[count - colluders :]
         self.server = random.Random(f"{seed} server").randbytes(32)
@@ -147,7 +147,7 @@ class Adversary:
         return message
 
     def send(self, member: Member, index: int, stage: int, body: bytes) -> tuple[Member, bytes] | None:
-        """The member after that message and the body of its reply; None if it refuses. The one given stays as it is."""
+        """A copy of the member after that message, and the body of its reply; None if it refuses."""
         self.calls += 1
         after = clone(member)
         board = self.boards[index]
@@ -159,7 +159,7 @@ class Adversary:
         return after, reply[16:-16]
 
     def step(self, index: int, stage: int, body: bytes) -> bytes | None:
-        """The same with a board's own member, which goes on if it takes the message."""
+        """Sends to a board's own member, which advances if it accepts; the body of its reply, or None."""
         board = self.boards[index]
         got = self.send(board.member, index, stage, body)
         if got is None:
@@ -167,16 +167,16 @@ class Adversary:
         board.member = got[0]
         return got[1]
 
-    # ---- until shares are with the server: all boards see one cohort
+    # ---- until the server has the shares: all boards see one cohort
 
     def begin(self, listed: Mapping[int, Included] | None = None) -> bool:
-        """TASK, COHORT and PEERS, with everybody in each list or those `listed`. False if a board refuses any."""
+        """Sends TASK, COHORT and PEERS; lists all others in PEERS, or those `listed`. False if a board refuses."""
         return all(self.cohort_to(i, self.cohort) for i in self.honest) and all(
             self.peers(i, (listed or {}).get(i, self.others(i))) for i in self.honest
         )
 
     def cohort_to(self, index: int, cohort: list[int]) -> bool:
-        """TASK and COHORT."""
+        """Sends TASK and COHORT; whether the board accepts both."""
         board = self.boards[index]
         if self.step(index, ref.TASK, board.task.pack()) is None:
             return False
@@ -192,20 +192,20 @@ class Adversary:
         return frozenset(self.cohort) - {index}
 
     def near(self, index: int) -> Included:
-        """Whose shares a board can be shown in INPUT."""
+        """The boards whose shares INPUT can show to a board."""
         return frozenset(j for j in self.boards[index].listed if j in self.mates or index in self.boards[j].listed)
 
     def mask_key(self, index: int) -> bytes:
         return self.boards[index].mask_key if index in self.boards else ref.public_of(self.mates[index].e)
 
     def peers_body(self, index: int, listed: Included, other: Mapping[int, bytes] | None = None) -> bytes:
-        """other: tags of adverts to put in the place of what boards sent."""
+        """The body of PEERS. other: replaces tags of adverts."""
         entries = [struct.pack("<H", j) + self.mask_key(j) + ((other or {}).get(j) or self.advert(j, index))
                    for j in sorted(listed)]  # fmt: skip
         return b"".join(entries)
 
     def advert(self, source: int, target: int) -> bytes:
-        """The tag of an entry of PEERS."""
+        """The tag of an entry in PEERS."""
         if source in self.boards:
             return self.boards[source].adverts[target]
         return self._lasting_pair(source, target).tag("advert", source, target, self.mask_key(source))
@@ -222,30 +222,30 @@ class Adversary:
     # ---- one board's choices
 
     def _lasting_pair(self, mate: int, index: int) -> ref.Pair:
-        """What a colluder and an honest board have in common before PEERS."""
+        """The shared keys of a colluder and an honest board before PEERS."""
         pair = ref.Pair(self.secrets[mate], self.keys[index], FLEET, self.number)
         pair.bind(self.context)
         return pair
 
     def _mate_pair(self, mate: int, index: int) -> ref.Pair:
-        """The same with this round's keys."""
+        """The shared keys of a colluder and an honest board, bound to this round's mask keys."""
         pair = self._lasting_pair(mate, index)
         pair.bind(ref.x25519(self.mates[mate].e, self.boards[index].mask_key))
         return pair
 
     def part(self, source: int, target: int) -> bytes:
-        """Of INPUT. A colluder deals shares of nothing."""
+        """An entry of INPUT. A colluder deals shares of zeros."""
         if source in self.boards:
             return self.boards[source].shares[target]
         return bytes(64) + self._mate_pair(source, target).tag("sharetag", source, target, bytes(64))
 
     def input_body(self, index: int, included: Included, other: Mapping[int, bytes] | None = None) -> bytes:
-        """other: parts to put in the place of what boards sent."""
+        """The body of INPUT. other: replaces entries."""
         parts = [struct.pack("<H", j) + ((other or {}).get(j) or self.part(j, index)) for j in sorted(included)]
         return struct.pack("<H", len(parts)) + b"".join(parts)
 
     def taken(self, index: int, included: Included) -> Taken | None:
-        """INPUT with these; None if the board refuses."""
+        """Sends INPUT with these boards; None if the board refuses."""
         key = index, included
         if key not in self._taken:
             got = self.send(self.boards[index].member, index, ref.INPUT, self.input_body(index, included))
@@ -257,7 +257,7 @@ class Adversary:
         return value.to_bytes((len(self.cohort) + 7) // 8, "little")
 
     def confirmed(self, index: int, included: Included, survivors: Included) -> Confirmed | None:
-        """SURVIVORS after INPUT; None if the board refuses one of them."""
+        """Sends INPUT, then SURVIVORS; None if the board refuses one of them."""
         key = index, included, survivors
         if key not in self._confirmed:
             taken = self.taken(index, included)
@@ -271,14 +271,14 @@ class Adversary:
         return {j: reply[16 * n : 16 * n + 16] for n, j in enumerate(sorted(alive))}
 
     def mate_tag(self, mate: int, index: int, survivors: Included) -> bytes:
-        """A colluder confirms whatever is asked of it."""
+        """A colluder's confirmation of any survivors."""
         digest = hashlib.sha512(b"edgelora survivors" + self.context + self.bits(survivors)).digest()[:32]
         return self._mate_pair(mate, index).tag("confirm", mate, index, digest)
 
     def opened(
         self, index: int, included: Included, survivors: Included, tags: Mapping[int, bytes]
     ) -> dict[int, str] | None:
-        """UNMASK with these tags of boards (colluders' are added): whose share comes out, of its b or of its e."""
+        """Sends UNMASK with these tags (and the colluders'); by board, whether a share of its b or its e is opened."""
         mates = [j for j in included & survivors if j in self.mates]
         key = index, included, survivors, frozenset([*tags, *mates])
         if key not in self._opened:
@@ -290,7 +290,7 @@ class Adversary:
         return self._opened[key]
 
     def _shares_of(self, index: int, included: Included, reply: bytes) -> dict[int, str]:
-        """What a reply opens, told by comparing with the shares themselves."""
+        """What a reply opens, found by comparison with the true shares."""
         pair = ref.Pair(self.server, self.keys[index], FLEET, self.number)
         text = ref.xor(reply, ref.stream(pair.pad("open", index, ref.SERVER)[:32], len(reply)))
         assert len(text) == 32 * len(included)
@@ -305,7 +305,7 @@ class Adversary:
         return out
 
     def share(self, owner: int, holder: int) -> bytes:
-        """The share of a board's b and e that another has."""
+        """The share of a board's b and e that another board holds."""
         board = self.boards[owner]
         x = self._x(owner, holder)
         whole: bytes = ref.share(board.drawn.c, board.threshold, x, board.drawn.b + board.drawn.e)
@@ -314,10 +314,10 @@ class Adversary:
     def _x(self, owner: int, holder: int) -> int:
         return sorted(self.others(owner)).index(holder) + 1
 
-    # ---- what comes of it
+    # ---- results
 
     def truth(self, indices: Iterable[int]) -> Vector:
-        """The sum of what boards put in, with their noise."""
+        """The true sum of the boards' updates, with their noise."""
         total = np.zeros(self.task.parameters, np.int64)
         for i in indices:
             board = self.boards[i]
@@ -326,7 +326,7 @@ class Adversary:
         return total
 
     def _joined(self, owner: int, kind: str, holders: Iterable[int]) -> bytes:
-        """A board's b or e from the bytes that holders opened and those that colluders have."""
+        """A board's b or e, from the shares that holders opened and those that colluders hold."""
         board = self.boards[owner]
         parts = {self._x(owner, h): self._raw[h, owner, kind] for h in holders}
         for mate in board.listed & set(self.colluders):
@@ -341,7 +341,7 @@ class Adversary:
     def recover(
         self, targets: Included, included: Mapping[int, Included], opened: Mapping[int, Mapping[int, str]]
     ) -> Vector:
-        """The sum of the targets' updates, from what the adversary has alone: vectors, opened shares, its mates'."""
+        """The sum of the targets' updates, only from the adversary's data: vectors, opened and colluders' shares."""
         holders = {
             kind: {w: [h for h in opened if opened[h].get(w) == kind] for w in self.honest} for kind in ("b", "e")
         }

@@ -1,4 +1,4 @@
-"""A fleet of boards in Python, by the reference, for tests of the server, of gateways and of boards."""
+"""A fleet of reference boards in Python, for tests of the server, of gateways and of boards."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NONE = np.zeros(0, np.int16)
 
 
 class PythonMember(ref.Member):
-    """A board by the reference, which checks what the server sends. vector: int32[n], its update, without noise."""
+    """A reference board that also checks the server's messages. vector: int32[n], its update, without noise."""
 
     def __init__(self, index: int, secret: bytes, roster: Roster, vector: np.ndarray) -> None:
         super().__init__(secret, roster.server, roster.fleet, hashlib.sha256(secret).digest(), index)
@@ -75,7 +75,7 @@ class PythonMember(ref.Member):
 
 @dataclass
 class Fleet:
-    """So many boards with drawn identities and updates, and their server."""
+    """Boards with random identities and updates, and their server."""
 
     roster: Roster
     server: bytes
@@ -110,7 +110,7 @@ class Fleet:
         return Round(task, number, self.roster, self.server, range(len(self.members)))
 
     def run(self, made: Round, lost: dict[Stage, Sequence[int]], drawn: random.Random | None = None) -> None:
-        """Goes through a round; lost: who falls silent from which of the server's messages on; drawn: mixes replies."""
+        """Runs a round. lost: boards that stop answering, by the stage from which they do; drawn: shuffles replies."""
         gone: set[int] = set()
         while not made.done:
             gone |= set(lost.get(made.stage, ()))

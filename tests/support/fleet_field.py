@@ -1,4 +1,4 @@
-"""Virtual boards with a base and samples, enrolled as a person does it, beside boards in Python."""
+"""Virtual boards with a base and samples, enrolled by commands, together with boards in Python."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ class Boards:
         return clip_update(fleet_vector(self.adapter), after, task.clip)
 
     def enroll(self, which: int) -> Site:
-        """As a person does: the board gets base and samples, trusts the fleet's key, and is enrolled over its line."""
+        """Enrolls by commands: the board gets base and samples, trusts the fleet's key, and joins over its line."""
         self.furnish(which)
         key, port = self.folder / "release.pem", ("--port", self.port(which))
         edgelora("update", "--trust", self.folder / "release.pub", "--target", "band", *port)
         enroll = ["fleet", "enroll", self.folder / "fleet", "--key", key, "--target", "band", *port]
         assert result(*enroll)["index"] == which
-        assert result(*enroll)["index"] == which  # again: it is there
+        assert result(*enroll)["index"] == which  # enrolled already
         assert f"enrolled already, as {which}" in edgelora(*enroll, "--name", "another", code=1)
         return Site(self.folder / "fleet")
 
@@ -87,14 +87,14 @@ class Boards:
 
 
 class Local(PythonMember):
-    """A board in Python that the gateway has."""
+    """A board in Python that is local to the gateway."""
 
     def answer(self, message: bytes, adapter: bytes = b"") -> bytes:
         return super().answer(message)
 
 
 def join_locals(site: Site, key: Path, count: int) -> tuple[Roster, list[Local]]:
-    """Enrolls boards in Python beside those that are there, with drawn updates."""
+    """Enrolls additional boards in Python, with random updates."""
     secrets = [hashlib.sha256(bytes([which])).digest() for which in range(count)]
     first = len(site.roster().keys)
     roster = site.enroll_all([(public_of(secret), "") for secret in secrets], load_key(key))

@@ -1,4 +1,4 @@
-"""The fleet's part of the core as a library of its own, from sources that a test has changed."""
+"""The core's fleet code as a separate library, from sources that a test changes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgelora.base.resources import ROOT
 
 
 def changed(folder: Path, changes: Mapping[str, str], root: Path = ROOT) -> C.CDLL:
-    """Compiles fleet/ and what it needs with each text of member.c in place of another; each must be there once."""
+    """Compiles fleet/ and its dependencies after replacing texts in member.c; each must occur once."""
     module, copy = root / "micropython_module", folder / "source"
     for part in ("core", "crypto"):
         shutil.copytree(module / part, copy / part)

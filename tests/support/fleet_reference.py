@@ -1,4 +1,4 @@
-"""A member of a fleet and its server in plain Python, from SPEC.md, section 17: never from the C."""
+"""A member of a fleet and its server in plain Python, written from SPEC.md, section 17, and not from the C code."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def xor(a: bytes, b: bytes) -> bytes:
 
 
 class Pair:
-    """What two of a fleet have in common; pads of one round."""
+    """The shared key of two members of a fleet; pads of one round."""
 
     def __init__(self, secret: bytes, public: bytes, fleet: bytes, number: int) -> None:
         self.prk = mac(b"edgelora fleet 1", x25519(secret, public))
@@ -106,7 +106,7 @@ def cohort_body(cohort: list[int]) -> bytes:
 
 
 def thresholds(task: bytes, count: int) -> tuple[int, int]:
-    """t and u of a cohort of so many."""
+    """t and u for a cohort of `count` boards."""
     least = struct.unpack_from("<H", task, 62)[0]
     t = (count - 1 + struct.unpack_from("<H", task, 66)[0]) // 2 + 1
     return t, max(t, least - 1)
@@ -128,7 +128,7 @@ def gf_times(a: int, b: int) -> int:
 
 @functools.cache
 def products(a: int) -> bytes:
-    """a times each byte."""
+    """The products of a with each byte in GF(2^8)."""
     return bytes(gf_times(a, b) for b in range(256))
 
 
@@ -141,7 +141,7 @@ def share(key: bytes, threshold: int, x: int, secret: bytes) -> bytes:
 
 
 def joined(shares: dict[int, bytes]) -> bytes:
-    """The secret of shares by x: Lagrange at 0."""
+    """The secret from shares by x: Lagrange interpolation at 0."""
     inverse = _inverses()
     size = len(next(iter(shares.values())))
     out = bytearray(size)
@@ -174,7 +174,7 @@ def clipped(before: NDArray[np.int16], after: NDArray[np.int16], clip: int) -> l
 
 
 class Noise:
-    """Discrete Gaussian by digits of a key's stream; `taken` digits so far."""
+    """Discrete Gaussian noise from the digits of a key's stream. taken: digits used so far."""
 
     def __init__(self, key: bytes) -> None:
         self._digits = self._of(key)
@@ -247,7 +247,7 @@ def mask(seed: bytes, number: int, n: int) -> NDArray[np.uint32]:
 
 
 class Member:
-    """The honest answers of one board, with nothing refused: what SPEC.md has it send."""
+    """The answers of an honest board by SPEC.md; it refuses nothing."""
 
     def __init__(self, secret: bytes, server: bytes, fleet: bytes, seed: bytes, index: int) -> None:
         self.secret, self.server, self.fleet, self.index = secret, server, fleet, index
@@ -324,15 +324,15 @@ class Member:
         return b"".join(self.confirm(j) for j in self.alive)
 
     def confirm(self, j: int) -> bytes:
-        """What tells another which survivors this board has seen."""
+        """The tag that confirms to another board the survivors that this board has seen."""
         return self.pairs[j].tag("confirm", self.index, j, self.survivors)
 
     def update(self) -> NDArray[np.int64]:
-        """What goes into the sum, clipped and with noise."""
+        """The update, clipped and with noise."""
         return np.array(clipped(*self.masters, self.clip)) + np.array(Noise(self.z).draws(self.sigma, self.n))
 
     def opened(self) -> bytes:
-        """The shares of b of survivors, of e of the others."""
+        """The shares of the survivors' b and of the other boards' e."""
         return b"".join(part[:32] if j in self.alive else part[32:] for j, part in self.given.items())
 
     def _opened(self, body: bytes) -> bytes:
@@ -345,7 +345,7 @@ class Member:
 
 @dataclass
 class Server:
-    """Makes an honest server's messages and takes the sum. keys: public keys of all boards by index."""
+    """Makes an honest server's messages and computes the sum. keys: public keys of all boards by index."""
 
     secret: bytes
     keys: list[bytes]
@@ -362,7 +362,7 @@ class Server:
         self.replies.setdefault(reply[4], {})[index] = reply[16:-16]
 
     def others(self, stage: int, index: int) -> list[int]:
-        """Of a cohort those others whose reply of a stage came, ascending."""
+        """The other boards of the cohort whose reply of a stage has arrived, ascending."""
         return [j for j in self.cohort if j != index and j in self.replies[stage]]
 
     def message(self, stage: int, index: int) -> bytes:
@@ -385,7 +385,7 @@ class Server:
         return b"".join(struct.pack("<H", j) + self._confirm(j, index) for j in self.others(CONFIRM, index))
 
     def bits(self) -> bytes:
-        """Survivors, a bit for each of the cohort."""
+        """The survivors, as one bit for each board of the cohort."""
         bits = bytearray((len(self.cohort) + 7) // 8)
         for place, j in enumerate(self.cohort):
             bits[place // 8] |= (j in self.replies[MASKED]) << place % 8
@@ -403,7 +403,7 @@ class Server:
         return self.replies[CONFIRM][j][16 * asked.index(index) :][:16]
 
     def total(self) -> NDArray[np.int64]:
-        """The sum of what survivors put in; AssertionError if shares are too few."""
+        """The sum of the survivors' updates; AssertionError if there are too few shares."""
         masked, n = self.replies[MASKED], self.task.parameters
         total = np.zeros(n, np.uint32)
         for body in masked.values():
@@ -423,7 +423,7 @@ class Server:
         return {j: text[32 * n :][:32] for n, j in enumerate(self.others(SHARES, i))}
 
     def _of(self, j: int, secret: bytes) -> NDArray[np.uint32]:
-        """What is to be taken from the sum: a survivor's own mask, or those that survivors share with a lost board."""
+        """The mask to subtract from the sum: a survivor's own, or those that survivors share with a lost board."""
         n = self.task.parameters
         if j in self.replies[MASKED]:
             return mask(secret, self.number, n)

@@ -1,31 +1,28 @@
-"""Every way in which a lying server can lead small cohorts, asked of the members in C: is there one that opens too
-little?
+"""Exhaustive search of a malicious server's strategies against small cohorts of members in C: does any of them open a
+sum of too few boards?
 
-The server's choices, and why these are all that matter:
+The server's choices, and why these cover all strategies:
 
-- *Task, number, cohort.* What a board authenticates covers all three, so that boards which were told different ones
-  are in rounds of their own (`test_parts_of_another_round_are_refused` sends each part across). A board that the
-  server leaves alone can do no more for it than one that it may lead as it likes. So one cohort with everybody in
-  it, of every size, is searched.
-- *PEERS.* Whoever is listed gets a share and may still be left out of INPUT, where masks are decided: the full list
-  gives the server all that any other does (`test_shorter_lists_of_peers` tries the others).
-- *INPUT.* Any subset of the others for any board. More entries make a board hold more shares and agree more
-  easily; they only harm if a mask stays in a vector that the server wants to open. So for boards whose vector is
-  not used all are listed, and for the others the largest lists whose masks can be taken away, which `_settle`
-  finds: it begins with all and leaves out what can't be taken away until nothing changes. What boards do is
-  monotone in these lists, so what is left contains every list that works.
-- *SURVIVORS.* Any set that has the board itself, for any board, or none, as if it were off from then on. Boards
-  with one set are a group. A confirmed set that opens nothing changes nothing, so groups of which no member opens a
-  share, even if all survive, are not made.
-- *UNMASK.* All tags that there are: more tags never harm the server.
-- *Restarts.* A board that was reset takes no message of a round that it has sent anything of (`test_restarts`): it
+- *Task, number, cohort.* Boards authenticate all three, so boards that get different ones are in separate rounds
+  (`test_parts_of_another_round_are_refused` sends each part across). A board that gets no messages helps the server no
+  more than one that it controls through messages. So the search covers one cohort of all boards, for each size.
+- *PEERS.* A listed board gets a share and may still be left out of INPUT, where masks are decided: so the full list
+  gives the server everything that a shorter one does (`test_shorter_lists_of_peers` tries those).
+- *INPUT.* Any subset of the other boards, for each board. With more entries a board holds more shares and agrees more
+  easily; they only harm the server if a mask remains in a vector that it wants to open. So boards whose vector is not
+  used get the full list. The others get the largest lists whose masks can be removed, which `_settle` finds: it starts
+  with the full lists and drops entries whose masks can't be removed until nothing changes. The boards' behavior is
+  monotone in these lists, so the result contains every list that works.
+- *SURVIVORS.* For each board any set that contains it, or none, as if it were off from then on. Boards with the same
+  set form a group. A confirmed set that opens nothing changes nothing, so the search skips groups of which no member
+  opens a share even if all survive.
+- *UNMASK.* All available tags: more tags never harm the server.
+- *Restarts.* After a reset a board refuses all messages of a round in which it has sent anything (`test_restarts`): it
   is off.
-- *Order.* Replies depend on messages to that board alone, and a message needs parts of replies of the stage before
-  only.
+- *Order.* A reply depends only on messages to that board, and a message only on replies of the previous stage.
 
-What is taken, and what comes out, is told by the members (`Adversary`). A way that works is shown twice more: by
-linear algebra over the masks that are unknown (`exposed`), and by the sum itself, which `Adversary.recover`
-computes.
+The members themselves decide which messages they accept and what they reply (`Adversary`). A strategy that works is
+verified twice: by linear algebra over the unknown masks (`exposed`), and by the sum that `Adversary.recover` computes.
 """
 
 from __future__ import annotations
@@ -42,7 +39,7 @@ PRIME = 1_000_003
 
 @dataclass(frozen=True)
 class Way:
-    """What the server did and what it can compute: the sum of `targets` alone."""
+    """A strategy of the server by which it can compute the sum of only `targets`."""
 
     targets: Included
     included: Mapping[int, Included]
@@ -56,11 +53,11 @@ class Way:
         return f"opens {sorted(self.targets)}: INPUT {lists} (others: all); SURVIVORS {views}; opened {opened}"
 
 
-# ---- what can be computed
+# ---- what the server can compute
 
 
 def known_keys(a: Adversary, opened: Mapping[int, Mapping[int, str]]) -> dict[str, Included]:
-    """Boards whose b and whose e the server has shares enough of."""
+    """The boards whose b, and those whose e, the server has enough shares of."""
     mates = {w: len(a.boards[w].listed & set(a.colluders)) for w in a.honest}
     count = {kind: {w: mates[w] + sum(o.get(w) == kind for o in opened.values()) for w in a.honest} for kind in "be"}
     return {kind: frozenset(w for w in a.honest if count[kind][w] >= a.boards[w].threshold) for kind in "be"}
@@ -69,7 +66,7 @@ def known_keys(a: Adversary, opened: Mapping[int, Mapping[int, str]]) -> dict[st
 def unknown_masks(
     a: Adversary, rows: Iterable[int], included: Mapping[int, Included], opened: Mapping[int, Mapping[int, str]]
 ) -> np.ndarray:
-    """A row for each masked vector: how often it has each mask that the server does not know."""
+    """A row for each masked vector: the coefficient of each mask that the server does not know."""
     keys, columns = known_keys(a, opened), {}
     entries = []
     for row, i in enumerate(rows):
@@ -87,7 +84,7 @@ def unknown_masks(
 
 
 def rank(matrix: np.ndarray) -> int:
-    """Modulo a prime."""
+    """The rank of a matrix modulo a prime."""
     m, found = matrix % PRIME, 0
     for column in range(m.shape[1]):
         pivot = next((row for row in range(found, m.shape[0]) if m[row, column]), None)
@@ -105,17 +102,17 @@ def rank(matrix: np.ndarray) -> int:
 def exposed(
     a: Adversary, targets: Included, included: Mapping[int, Included], opened: Mapping[int, Mapping[int, str]]
 ) -> bool:
-    """Whether some combination of these boards' updates alone is free of unknown masks."""
+    """Whether some linear combination of only these boards' vectors is free of unknown masks."""
     rows = sorted(targets)
     return rank(unknown_masks(a, rows, included, opened)) < len(rows)
 
 
-# ---- every way
+# ---- all strategies
 
 
 @dataclass
 class Search:
-    """For sums of fewer than `need` honest boards; of those that have board `of`, if given. tried: views so far."""
+    """Searches for sums of fewer than `need` honest boards; with board `of`, if given. tried: views tried so far."""
 
     a: Adversary
     need: int
@@ -129,7 +126,7 @@ class Search:
     def ways(self) -> Iterator[Way]:
         for views in self._all_views():
             self.tried += 1
-            known = known_keys(self.a, self._opened(self.full, views))["b"]  # with less listed it is less
+            known = known_keys(self.a, self._opened(self.full, views))["b"]  # shorter lists give fewer
             for target in self._targets(known):
                 way = self._settle(target, views)
                 if way:
@@ -162,7 +159,7 @@ class Search:
         return views
 
     def _partitions(self, boards: list[int]) -> Iterator[list[list[int]]]:
-        """Of each subset of the boards."""
+        """All partitions of each subset of the boards."""
         if not boards:
             yield []
             return
@@ -174,7 +171,7 @@ class Search:
                 yield [*groups[:n], [first, *groups[n]], *groups[n + 1 :]]
 
     def _can_open(self, group: list[int]) -> bool:
-        """A member of the group opens shares when the group and colluders alone confirm that all survive."""
+        """Whether a member of the group opens shares if only the group and colluders confirm that all survive."""
         return bool(self._opened(self.full, dict.fromkeys(group, frozenset(self.a.cohort))))
 
     def _opened(self, included: Mapping[int, Included], views: Mapping[int, Included]) -> dict[int, dict[int, str]]:
@@ -192,7 +189,7 @@ class Search:
         return opened
 
     def _settle(self, targets: Included, views: Mapping[int, Included]) -> Way | None:
-        """The way with the largest lists for these targets, if there is one."""
+        """The strategy with the largest lists for these targets, if there is one."""
         included = dict(self.full)
         while True:
             opened = self._opened(included, views)
@@ -208,7 +205,7 @@ class Search:
             included |= lists
 
     def _shown(self, way: Way) -> Way:
-        """The same, after it was shown by algebra and by the sum itself."""
+        """Verifies a strategy by algebra and by the sum itself, and returns it."""
         assert exposed(self.a, way.targets, way.included, way.opened), way
         assert np.array_equal(self.a.recover(way.targets, way.included, way.opened), self.a.truth(way.targets)), way
         return way

@@ -1,4 +1,4 @@
-"""A fleet's round as calls of one of its boards: for the member on every core."""
+"""A fleet's round as the calls of one board's member, to run on every core."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ STAGES = (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT, ref.SURVIVORS, ref.UNMASK)
 
 
 class Recorded:
-    """The host twin's member, with the calls that it takes and what they answered."""
+    """The host twin's member, which records calls and their answers."""
 
     def __init__(self, secret: bytes, server: bytes, seed: bytes, index: int, roster: int) -> None:
         self.member = Member(secret, server, FLEET, seed, index, roster=roster)
         self.calls, self.answers = Calls(), Answers()
-        self.made = list[tuple[str, bytes]]()  # the calls, each with its data
+        self.made = list[tuple[str, bytes]]()  # calls with their data
         self._add("begin", secret + server + FLEET + seed + struct.pack("<II", roster, index))
 
     def _add(self, what: str, data: bytes = b"", answer: bytes = bytes(4)) -> None:
@@ -57,7 +57,7 @@ class Recorded:
 
 
 def round_of_a_board(seed: int, count: int = 6, parameters: int = 100) -> Recorded:
-    """The first of `count` boards in a drawn round; all of them are the host's."""
+    """The first of `count` boards in a random round; all run on the host."""
     rng = random.Random(seed)
     task = ref.Task(
         roster=rng.randint(0, 2**32 - 1), base=rng.randbytes(8), adapter=rng.randbytes(32), parameters=parameters,
@@ -78,7 +78,7 @@ def round_of_a_board(seed: int, count: int = 6, parameters: int = 100) -> Record
 
 
 def round_in_clear(seed: int, spread: int, parameters: int = 40) -> Recorded:
-    """The first of two boards in a round without masks and noise; all but secrets is the same for every seed.
+    """The first of two boards in a round without masks and noise; only secrets depend on the seed.
 
     spread: of the masters after training.
     """

@@ -1,4 +1,4 @@
-"""Folders that are costly to fill and are filled once in a run of the tests, whichever worker comes first."""
+"""Folders that are expensive to fill, and are filled once in a test run, by the first worker that needs them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, fill: Callable[[Path], None]) -> Path:
-    """The folder NAME of this run, filled by `fill`. Tests only read in it."""
+    """The folder `name` of this test run, filled by `fill`. Tests only read it."""
     base = factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with open(folder.with_suffix(".lock"), "w") as lock:

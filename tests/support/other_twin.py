@@ -1,8 +1,8 @@
-"""A pytest plugin: tests with another build of the core in place of the usual ones.
+"""A pytest plugin that runs tests with another build of the core instead of the usual ones.
 
-EDGELORA_OTHER_TWIN names the library, EDGELORA_OTHER_CORE an archive of the same objects, which C programs of tests are
-linked with by EDGELORA_OTHER_CC, EDGELORA_OTHER_RUNNERS programs of tools/runner over such objects, in place of those
-of every core.
+EDGELORA_OTHER_TWIN names the library, EDGELORA_OTHER_CORE an archive of the same objects, with which the compiler
+EDGELORA_OTHER_CC links the tests' C programs. EDGELORA_OTHER_RUNNERS names programs of tools/runner with such objects,
+which replace those of all cores.
 """
 
 import os
@@ -19,11 +19,11 @@ import cores
 
 OTHER = Path(os.environ["EDGELORA_OTHER_TWIN"])
 resources.twin = lambda: OTHER
-resources.core_digest = lambda: ""  # it may have been made from changed sources
+resources.core_digest = lambda: ""  # the build may have changed sources
 
 
 def build(source: Path, folder: Path, *others: Path) -> Path:
-    """`sanitized.build` with the archive, without sanitizers."""
+    """Replaces `sanitized.build`: links with the archive, without sanitizers."""
     program = folder / source.stem
     includes = [f"-I{sanitized.CORE}", f"-I{sanitized.CRYPTO}"]
     command = [*os.environ["EDGELORA_OTHER_CC"].split(), "-std=gnu11", "-pthread", *includes]

@@ -1,4 +1,4 @@
-"""Epsilons by NumPy: privacy loss distributions of our own, the analytic Gaussian, and two normals of any spread."""
+"""Epsilons in NumPy: our own privacy loss distributions, the analytic Gaussian, and pairs of normal distributions."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtr
 
-Rounds = Sequence[tuple[float, float, int]]  # z, share of boards that are asked, how often
+Rounds = Sequence[tuple[float, float, int]]  # z, share of boards that are asked, number of rounds
 Vector = NDArray[np.float64]
 
 
 def gaussian(mu: float, delta: float) -> float:
-    """Of Gaussian noise where a board moves the mean by mu standard deviations (Balle and Wang 2018, theorem 8)."""
+    """Epsilon if a board moves a Gaussian's mean by mu standard deviations (Balle and Wang 2018, theorem 8)."""
     return root(lambda e: hockey_stick(mu, e) - delta, mu * mu + 20 * mu)
 
 
 def hockey_stick(mu: float, epsilon: float) -> float:
-    """The least delta of that at an epsilon."""
+    """The least delta of that Gaussian at an epsilon."""
     if not mu:
         return 0.0
     return float(ndtr(mu / 2 - epsilon / mu) - math.exp(epsilon + log_ndtr(-mu / 2 - epsilon / mu)))
 
 
 def composed(rounds: Rounds, delta: float) -> float:
-    """Of Poisson-sampled Gaussians, one after the other: N(0, z^2) against share * N(1, z^2) + (1 - share) * N(0, z^2).
+    """Epsilon of composed Poisson-sampled Gaussians: N(0, z^2) against share * N(1, z^2) + (1 - share) * N(0, z^2).
 
-    The larger of both directions. Losses are on a fine grid, each split between the two points around it so that its
-    mean stays; their distributions are multiplied as Fourier transforms.
+    The larger of both directions. Each loss is split between the two points around it on a fine grid, which keeps its
+    mean; distributions are convolved by Fourier transforms.
     """
     if all(share == 1 for _, share, _ in rounds):
         return gaussian(math.sqrt(sum(times / z**2 for z, _, times in rounds)), delta)
@@ -37,7 +37,7 @@ def composed(rounds: Rounds, delta: float) -> float:
 
 
 def normals(one: tuple[float, float], other: tuple[float, float], delta: float) -> float:
-    """Of an output that is one normal distribution or the other (mean, standard deviation): by integration."""
+    """Epsilon between two normal distributions (mean, standard deviation) of an output, by integration."""
     around = 40 * one[1]
     x = np.linspace(min(one[0], other[0]) - around, max(one[0], other[0]) + around, 1_000_001)
     p, q = (np.exp(-(((x - m) / s) ** 2) / 2) / s / math.sqrt(2 * math.pi) for m, s in (one, other))
@@ -71,7 +71,7 @@ def _one_way(rounds: Rounds, delta: float, way: int) -> float:
 
 
 def _losses(z: float, share: float, way: int) -> tuple[Vector, Vector]:
-    """Losses, and the chance of each where the output is of the first of the pair: with the board, or without it."""
+    """Losses and their probabilities under the first distribution of the pair: with the board, or without it."""
     x = np.linspace(-40 * z - 2, 40 * z + 2, 400_001)
     with np.errstate(divide="ignore"):
         loss = np.logaddexp(np.log(share) + (2 * x - 1) / (2 * z * z), np.log1p(-share))
@@ -90,7 +90,7 @@ def _on_grid(loss: Vector, mass: Vector, grid: float, size: int) -> Vector:
 
 
 def root(falling: Callable[[float], float], high: float) -> float:
-    """Where a falling function is 0, from 0 on."""
+    """The root of a decreasing function in [0, high]."""
     low = 0.0
     for _ in range(200):
         middle = (low + high) / 2

@@ -1,4 +1,4 @@
-"""The command line in a process of its own, and what a run leaves."""
+"""The command line in a separate process, and the metrics that a run writes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ COMMAND = Path(sys.executable).parent / "edgelora"
 
 
 def edgelora(*args: object, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs the command, which has to exit with `code`."""
+    """Runs the command and asserts its exit code."""
     done = subprocess.run([COMMAND, *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == code, done.stderr
     return done
 
 
 def result(*args: object) -> Any:
-    """What the command prints with --json: all of its standard output."""
+    """The command's output with --json."""
     return json.loads(edgelora(*args, "--json").stdout)
 
 
@@ -28,7 +28,7 @@ def read_report(run: Path) -> dict[str, Any]:
 
 
 def metric_lines(run: Path) -> list[dict[str, Any]]:
-    """The updates of a run that may be going on."""
+    """The metrics of a run's updates so far; the run may be in progress."""
     path = run / "metrics.jsonl"
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     return [line for line in map(json.loads, lines) if line["event"] == "update"]

@@ -15,10 +15,10 @@ _HEADER = struct.Struct("<4sHH8sIHHI")  # magic, version, header size, base id, 
 def pack_reservoir(
     x: NDArray[np.int8], labels: NDArray[np.int64], seen: NDArray[np.int64], seed: int, base_id: bytes
 ) -> bytes:
-    """A reservoir's file: samples int8 [slots, ...], labels [slots], -1 where a slot is blank, counts seen [classes].
+    """A reservoir's file: samples int8 [slots, ...], labels [slots], -1 for a blank slot, counts seen [classes].
 
-    Blank bytes are 0xFF. The two records of counts are those of the last sample and of the one before it, whose class
-    is not known here: only the last is given, the other one is left blank.
+    Blank bytes are 0xFF. A file has two records of counts, after the last sample and after the one before it. The class
+    of the last sample is unknown here, so the earlier record is left blank.
     """
     rows = x.reshape(len(x), -1)
     head = _HEADER.pack(MAGIC, VERSION, _HEADER.size + 4, base_id, rows.shape[1], len(x), len(seen), seed)

@@ -1,4 +1,4 @@
-"""C programs over the core under AddressSanitizer and UBSan."""
+"""C programs that link the core, under AddressSanitizer and UBSan."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
 def build(source: Path, folder: Path, *others: Path) -> Path:
-    """Compiles C files with the core that `make sanitized` has compiled; returns the program, named as the first."""
+    """Compiles C files and links them with the core of `make sanitized`; the program is named after the first file."""
     sources = [file for part in (CORE, CRYPTO) for file in part.rglob("*.[ch]")]
     if not LIBRARY.exists() or LIBRARY.stat().st_mtime < max(file.stat().st_mtime for file in sources):
         raise RuntimeError(f"{LIBRARY} is older than the core: run `make sanitized`")
@@ -26,7 +26,7 @@ def build(source: Path, folder: Path, *others: Path) -> Path:
 
 
 def build_for_addresses(source: Path, folder: Path) -> Path:
-    """Compiles a C file and the core under AddressSanitizer alone: what values that no check has seen may do."""
+    """Compiles a C file and the core under AddressSanitizer without UBSan, to test the effect of unchecked values."""
     flags = [*FLAGS, "-fsanitize=address", f"-I{CORE}", f"-I{CRYPTO}"]
     sources = [file for part in (CORE, CRYPTO) for file in part.rglob("*.c")] + [source]
     objects = [folder / f"{i}.o" for i in range(len(sources))]

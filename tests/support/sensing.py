@@ -1,4 +1,4 @@
-"""A studio's project with a virtual board that senses: desktop MicroPython with a source of its own."""
+"""A studio's project with a virtual board that has a sensor: desktop MicroPython with the source `waves`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def source():
 
 
 def waves(samples: int) -> np.ndarray:
-    """What that source measures first, int16 [samples, 6]."""
+    """The first samples of that source, int16 [samples, 6]."""
     return (np.arange(samples)[:, None] * 37 * np.arange(1, 7) % 8001 - 4000).astype(np.int16)
 
 
@@ -49,7 +49,7 @@ def motion_base() -> Base:
 
 
 def adapters(base: Base, count: int) -> list[bytes]:
-    """Random ones of the same ranks."""
+    """Random adapters with the same ranks."""
     rng = np.random.default_rng(7)
     ranks = {index: 4 for index, op in enumerate(base.model.ops) if op.is_matrix}
     made = [random_adapter(rng, base.model, ranks=ranks) for _ in range(count)]
@@ -59,7 +59,7 @@ def adapters(base: Base, count: int) -> list[bytes]:
 
 
 def put_board(folder: Path, name: str = "desk", stored: dict[str, bytes] | None = None) -> Path:
-    """A board in a project, not running, with the module `waves` and these adapters in its store; its folder."""
+    """Adds a stopped board with the module `waves` and these adapters in its store to a project; its folder."""
     state = folder / "boards" / name
     state.mkdir(parents=True)
     board = virtual_board.start("unix", None, state, die_with_parent=True)

@@ -1,6 +1,6 @@
-"""The vibration front end of SPEC.md, section 15, in NumPy: in integers, to the bit, and in floats.
+"""The vibration front end of SPEC.md, section 15, in NumPy: bit-exact in integers, and in floats.
 
-Nothing here is shared with the C under test: tables are formulas, the FFT is recursive, sums are of whole arrays.
+It shares nothing with the C code under test: tables are computed by formula, the FFT is recursive, sums are of arrays.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def transform(r: Ints, i: Ints) -> tuple[Ints, Ints]:
     a, b = (rounded(part * 8191) for part in transform(*quarters))
     angle = np.arange(4)[:, None] * (2 * np.pi * np.arange(n // 4) / n)
     c, s = q15(np.cos(angle)), q15(np.sin(angle))
-    turned = np.arange(4)[:, None] > 0  # the first as it is
+    turned = np.arange(4)[:, None] > 0  # the first has no twiddle factor
     p, q = np.where(turned, rounded(a * c + b * s), a), np.where(turned, rounded(b * c - a * s), b)
     (ar, br, cr, dr), (ai, bi, ci, di) = (np.moveaxis(part, -2, 0) for part in (p, q))
     rows_r = ar + br + cr + dr, ar - cr + bi - di, ar + cr - br - dr, ar - cr - bi + di
@@ -43,7 +43,7 @@ def transform(r: Ints, i: Ints) -> tuple[Ints, Ints]:
 
 
 def energies(x: Ints) -> Ints:
-    """|X[k]|^2 of bins 0 to 255, of which 0 means nothing."""
+    """|X[k]|^2 of bins 0 to 255; bin 0 has no meaning."""
     r, i = transform(s16(x[0::2]), s16(x[1::2]))
     k = np.arange(256)
     ar, ai = rounded(r * 16383), rounded(i * 16383)
@@ -52,12 +52,12 @@ def energies(x: Ints) -> Ints:
     turned_r = s16(rounded((ai - bi) * c - (ar - br) * s))
     turned_i = s16(rounded(-(ai - bi) * s - (ar - br) * c))
     first = ((ar + br + turned_r) >> 1) ** 2 + ((ai + bi + turned_i) >> 1) ** 2
-    # the upper half comes of the lower half's values, k = 128 included
+    # the upper half is computed from the lower half's values, including k = 128
     second = ((ar + br - turned_r) >> 1) ** 2 + ((turned_i - ai - bi) >> 1) ** 2
     return np.where(k < 128, first, second[-k % 256])
 
 
-# What log2(1 + t) has above t, at 128ths, in 65536ths.
+# log2(1 + t) - t at t = j / 128, in 1/65536.
 BENDS = [int(np.floor(65536 * (np.log2(1 + j / 128) - j / 128) + 0.5)) for j in range(129)]
 
 
@@ -69,7 +69,7 @@ def log2_q16(x: int) -> int:
 
 
 def edges(bands: int) -> list[int]:
-    """Of bands over bins 1 to 255."""
+    """The edges of bands over bins 1 to 255."""
     found = [1]
     for left in range(bands, 0, -1):
         found.append(max(found[-1] + 1, int(np.floor(found[-1] ** (1 - 1 / left) * 256 ** (1 / left) + 0.5))))
@@ -84,7 +84,7 @@ def windowed(v: Ints) -> tuple[Ints, int]:
 
 
 def logs(x: Ints, bands: int) -> tuple[Ints, int]:
-    """Q16 log2 of the bands' energies of values without their mean, and the octaves to take off them."""
+    """Q16 log2 of the bands' energies of values without their mean, and the octaves to subtract from them."""
     inside, shift = windowed(x)
     found = energies(inside)
     ends = edges(bands)
@@ -97,7 +97,7 @@ def centred(x: Ints) -> Ints:
 
 
 def spectral(x: NDArray[np.int16], frames: int) -> Ints:
-    """int64 [windows, 68] of one channel."""
+    """The features of one channel, int64 [windows, 68]."""
     whole = x[: len(x) // (FRAME * frames) * FRAME * frames].astype(np.int64)
     older = np.concatenate([whole[:1], whole[:1], whole])
     beats = np.abs(older[2:] - 2 * older[1:-1] + older[:-2]).reshape(-1, 8).sum(axis=1)
@@ -153,7 +153,7 @@ def _log2_wide(v: int) -> int:
 
 
 def spectral_float(x: NDArray[np.int16], frames: int) -> Floats:
-    """The same by formula, without any rounding: float64 [windows, 68] in 1/256 octave."""
+    """The same features without rounding: float64 [windows, 68] in 1/256 octave."""
     whole = x[: len(x) // (FRAME * frames) * FRAME * frames].astype(float)
     older = np.concatenate([whole[:1], whole[:1], whole])
     beats = np.abs(older[2:] - 2 * older[1:-1] + older[:-2]).reshape(-1, 8).sum(axis=1)

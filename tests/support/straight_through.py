@@ -1,9 +1,9 @@
-"""A float model to differentiate numerically: what the integer gradients of the reference are measured against.
+"""A float model for numerical differentiation, with which tests compare the reference's integer gradients.
 
-Activations are those of an integer forward pass plus what a change of the adapter adds to them, unrounded. Rounding
-and clamping count as the identity, except where a fused activation masks the gradient.
+Activations are those of an integer forward pass plus the unrounded effect of a change of the adapter. Rounding and
+clamping count as the identity (straight-through), except where a fused activation masks the gradient.
 
-Many changes are tried at once: values are [positions, channels, changes], with 1 for changes where nothing changed.
+Many changes are evaluated at once: values are [positions, channels, changes]; the last axis is 1 if nothing changed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from edgelora.core.formats.ela import Adapter
 from edgelora.core.formats.network import PAIR_KINDS, Op, QuantModel
 
 Floats = NDArray[np.float64]
-ATONCE = 64  # changes
+ATONCE = 64  # changes evaluated at once
 
 
 class FloatModel:
@@ -41,14 +41,14 @@ class FloatModel:
         ops = list(enumerate(model.ops))
         self.factors = {index: _factor(op) for index, op in ops if op.multiplier is not None}
         self.weights = {index: weight_matrix(op).astype(np.float64) for index, op in ops if op.is_matrix}
-        self.passes = [~_masked(op, self.trace.y[index + 1])[..., None] for index, op in ops]  # where changes go on
-        # z of each op, and t of each adapter (keyed -1 - op), at the adapter itself
+        self.passes = [~_masked(op, self.trace.y[index + 1])[..., None] for index, op in ops]  # False if masked
+        # z of each op, and t of each adapter (keyed -1 - op), with the unchanged adapter
         self.origin: dict[int, Floats] = {}
-        self.unchanged = [self.trace.y[0].astype(np.float64)[..., None]]  # y of each tensor, at the adapter itself
+        self.unchanged = [self.trace.y[0].astype(np.float64)[..., None]]  # y of each tensor, unchanged
         self.unchanged, self.origin = self._run({})
 
     def loss(self, changed: dict[tuple[int, str], Floats]) -> Floats:
-        """The losses with one matrix replaced by each of several; the key is (op, "a" or "b")."""
+        """The losses with one matrix, key (op, "a" or "b"), replaced by each of several."""
         y = self._run(changed)[0][self.model.loss_index]
         y = y.reshape(-1, y.shape[-1])
         tensor, target = self.model.loss_tensor, np.reshape(self.target, (-1, 1))
@@ -62,7 +62,7 @@ class FloatModel:
 
     @property
     def is_stuck(self) -> NDArray[np.bool_]:
-        """Logits at an end of their grid that the loss would have beyond it: the integers let them be."""
+        """Which logits are at an end of their grid and pushed further by the loss; integers give them no gradient."""
         q = self.trace.y[self.model.loss_index].reshape(-1)
         if self.model.loss == "mean_squared_error":
             return np.zeros(len(q), bool)
@@ -73,7 +73,7 @@ class FloatModel:
         return (q == 127) & wanted | (q == -128) & ~wanted
 
     def gradient(self, key: tuple[int, str]) -> Floats:
-        """Central differences of one matrix."""
+        """The gradient of one matrix by central differences."""
         matrix = getattr(self.layers[key[0]], key[1]).astype(np.float64)
         steps = 0.01 * np.eye(matrix.size).reshape(-1, *matrix.shape)
         found = [
@@ -83,7 +83,7 @@ class FloatModel:
         return np.concatenate(found).reshape(matrix.shape) / 0.02
 
     def _run(self, changed: dict[tuple[int, str], Floats]) -> tuple[list[Floats], dict[int, Floats]]:
-        first = min((index for index, _ in changed), default=0)  # what lies below is as it was
+        first = min((index for index, _ in changed), default=0)  # ops before it are unchanged
         y, seen = self.unchanged[: first + 1], {}
         for index in range(first, len(self.model.ops)):
             z = seen[index] = self._op(index, y, changed, seen)
@@ -103,7 +103,7 @@ class FloatModel:
             return (rows * op.weights.reshape(-1, outputs, 1)).sum(axis=1) * self.factors[index][:, None]
         if op.kind == "average_pool":
             return windows(model, op, source, 0).sum(axis=1) / _counts(model, op)[..., None]
-        if op.kind == "max_pool":  # of the element that is the largest now
+        if op.kind == "max_pool":  # follows the element that is the largest now
             first = windows(model, op, whole, -129).argmax(axis=1)[:, None, :, None]
             return np.take_along_axis(windows(model, op, x, 0), first, axis=1)[:, 0]
         if op.kind == "mean":
@@ -120,10 +120,10 @@ class FloatModel:
         return self._moved(op, x, other)
 
     def _pair(self, index: int, a: Floats, b: Floats) -> Floats:
-        """Two inputs, element by element."""
+        """An op of two inputs, element by element."""
         model, op = self.model, self.model.ops[index]
         now, then = self.trace.y[op.input][..., None], repeated(model, op, self.trace.y[op.input2])[..., None]
-        if op.kind in ("minimum", "maximum"):  # of the one that is taken now
+        if op.kind in ("minimum", "maximum"):  # follows the input that is taken now
             return np.where(now <= then if op.kind == "minimum" else now >= then, a, b)
         factor = self.factors[index]
         if op.kind == "add":
@@ -133,7 +133,7 @@ class FloatModel:
         return product if op.kind == "multiply" else np.where(now < zero, product, (a - zero) * factor[0])
 
     def _moved(self, op: Op, x: Floats, other: Floats) -> Floats:
-        """What only moves values: concatenate, slice, history, pad, reshape, gather."""
+        """Ops that only move values: concatenate, slice, history, pad, reshape, gather."""
         places = _places(x)
         if op.kind == "reshape":
             return x.reshape(-1, self.model.tensors[op.output].shape[2], x.shape[-1])
@@ -147,7 +147,7 @@ class FloatModel:
             moved = np.take(image(self.model, op.input, places), sliced(self.model, op), axis=op.axis - 1)
         elif op.kind == "gather":
             moved = gathered(self.model, op, image(self.model, op.input, places))
-        elif op.kind == "history":  # what it holds of frames before is constant
+        elif op.kind == "history":  # its values of earlier frames are constant
             moved = np.zeros(self.model.tensors[op.output].shape, int)
             moved.reshape(-1)[-places.size :] = places.reshape(-1)
         else:
@@ -178,18 +178,18 @@ def _product(matrix: Floats, rows: Floats) -> Floats:
 
 
 def _places(x: Floats) -> NDArray[np.int64]:
-    """The number of each element, from 1, in the shape of an activation."""
+    """The elements' numbers, from 1, in the shape of an activation."""
     return np.arange(1, x.shape[0] * x.shape[1] + 1).reshape(x.shape[:2])
 
 
 def _taken(places: NDArray[np.int64], x: Floats) -> Floats:
-    """Elements by their number; 0 where that is 0."""
+    """The elements with these numbers; 0 for number 0."""
     flat = x.reshape(-1, x.shape[-1])
     return np.concatenate([np.zeros((1, x.shape[-1])), flat])[places]
 
 
 def _masked(op: Op, y: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Outputs behind which the activation lets no gradient pass."""
+    """The outputs at which the activation blocks the gradient."""
     return (op.mask_low & (y == op.act_min)) | (op.mask_high & (y == op.act_max))
 
 

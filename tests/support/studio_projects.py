@@ -1,4 +1,4 @@
-"""Projects of a studio with samples of gestures in them: windows of a person's watch under names of their own."""
+"""Projects of a studio with samples of gestures: windows of one person's watch, with new names."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from edgelora.model.datasets.har import har_takes, load_har
 from edgelora.studio.samples import ProjectSamples
 from edgelora.studio.training_options import PACKAGED
 
-PERSON = 3  # whom the base that comes with the studio has never seen
-FIRST = 3  # of the recordings' classes, so that the base names none of the gestures right by chance
+PERSON = 3  # not in the training data of the base that comes with the studio
+FIRST = 3  # first class of the recordings to use, so that the base can't classify a gesture correctly by chance
 BOARD = "desk"
 
 
@@ -28,7 +28,7 @@ def motion() -> Base:
 
 
 def collect(folder: Path, gestures: dict[str, int]) -> None:
-    """Puts so many samples of each gesture into a project, as its book keeps them."""
+    """Adds samples of each gesture to a project, by `ProjectSamples`. gestures: number of samples by name."""
     book, base = ProjectSamples(SimpleNamespace(folder=folder)), motion()
     assert base.model.signal
     takes = har_takes(PERSON, "train")
@@ -40,7 +40,7 @@ def collect(folder: Path, gestures: dict[str, int]) -> None:
 
 
 def project(folder: Path, gestures: dict[str, int], board: str = "unix") -> Path:
-    """A project whose virtual board is on as soon as the studio is, with these samples."""
+    """A project with these samples, whose virtual board starts with the studio."""
     folder.mkdir(parents=True)
     collect(folder, gestures)
     (folder / "studio.json").write_text(json.dumps({"on": {BOARD: board}}))
@@ -48,7 +48,7 @@ def project(folder: Path, gestures: dict[str, int], board: str = "unix") -> Path
 
 
 def reported(folder: Path) -> list[Report]:
-    """Puts reports of two runs into a project, and one that is damaged."""
+    """Adds reports of two runs to a project, and a damaged one."""
     counts = [[5, 1, 0], [2, 4, 0], [0, 0, 6]]
     made = [
         Report(
@@ -86,7 +86,7 @@ def reported(folder: Path) -> list[Report]:
 
 
 def federated(folder: Path, rounds: int = 2) -> Federation:
-    """A federation of two twins in a project, whose rounds were carried by the plain loop."""
+    """Adds a federation of two twins to a project, and runs its rounds in a plain loop."""
     people = folder.parent / "people"
     people.mkdir()
     for person in (3, 4):

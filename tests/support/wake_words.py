@@ -1,4 +1,4 @@
-"""The wake words of `pymicro_wakeword`: real streaming networks, and what TensorFlow Lite Micro makes of frames."""
+"""The wake words of `pymicro_wakeword`: real streaming networks, and TensorFlow Lite Micro's outputs for frames."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from edgelora.core.formats.elm import pack_model
 from edgelora.model.importers.tflite.convert import import_tflite
 from edgelora.model.importers.tflite.file import read_graph
 
-PACKAGE = find_spec("pymicro_wakeword")  # its files are wanted, not its code
+PACKAGE = find_spec("pymicro_wakeword")  # only for its files
 MODELS = Path(str(PACKAGE and PACKAGE.origin)).parent / "models"
 WAKE_WORDS = ("alexa", "hey_jarvis", "hey_mycroft", "okay_nabu")
 FRAMES = 120
-LAST_CONVOLUTION = 63  # of alexa: the tensor that it writes
+LAST_CONVOLUTION = 63  # output tensor of the last convolution in alexa
 
 
 def wake_word(name: str) -> bytes:
@@ -27,7 +27,7 @@ def wake_word(name: str) -> bytes:
 
 
 def sound(frames: int, seed: int = 0) -> NDArray[np.int8]:
-    """Frames of three steps of 40 mel bands, louder and softer by turns: int8 [frames, 1, 3, 40]."""
+    """Random frames of three steps of 40 mel bands with varying loudness: int8 [frames, 1, 3, 40]."""
     rng, level, found = np.random.default_rng(seed), 0.0, []
     for _ in range(frames):
         level = 0.9 * level + rng.normal()
@@ -36,7 +36,7 @@ def sound(frames: int, seed: int = 0) -> NDArray[np.int8]:
 
 
 def ending_at(file: bytes, tensor: int) -> bytes:
-    """The network whose output is one of its inner tensors."""
+    """The network with one of its inner tensors as output."""
     model = schema.ModelT.InitFromPackedBuf(bytearray(file))
     model.subgraphs[0].outputs, model.signatureDefs = [tensor], None
     builder = schema.flatbuffers.Builder(1024)
@@ -45,7 +45,7 @@ def ending_at(file: bytes, tensor: int) -> bytes:
 
 
 def inner_tensors(file: bytes) -> list[int]:
-    """What its layers compute: the outputs of convolutions, ring buffers and parts of them."""
+    """The outputs of the layers: of convolutions, ring buffers and their parts."""
     graph = read_graph(file)
     computed = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONCATENATION", "STRIDED_SLICE", "SPLIT_V")
     return [tensor for op in graph.operators if op.name in computed for tensor in op.outputs]
@@ -65,9 +65,9 @@ def micro_outputs(file: bytes, frames: NDArray[np.int8]) -> list[list[int]]:
 
 @functools.cache
 def device_files() -> dict[str, bytes]:
-    """For the device suite: the network and, ending at its last convolution, its inside, each with its frames.
+    """Files for the device suite: the network, and the part up to its last convolution, each with frames.
 
-    A `.frames` file is frames, each with the outputs that belong to it behind it.
+    A `.frames` file has frames, each followed by its outputs.
     """
     frames, files = sound(100), {}
     for name, file in (("alexa", wake_word("alexa")), ("inside", ending_at(wake_word("alexa"), LAST_CONVOLUTION))):
