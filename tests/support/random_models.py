@@ -1,7 +1,7 @@
-"""Random QuantModels, the same for the same seed, calibrated so that activations and adapter branches are alive.
+"""Random QuantModels, reproducible by seed, calibrated so that activations and adapter branches are not constant.
 
-Two sorts: *device* models use everything `.elm` allows (any padding, odd zero points, edge multipliers), *oracle*
-models only what a `.tflite` file can say, with multipliers that follow from the scales.
+There are two sorts: *device* models use everything that `.elm` allows (any padding, odd zero points, edge multipliers);
+*oracle* models use only what a `.tflite` file can express, with multipliers computed from the scales.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Plan:
-    """Ranges of the sizes of a model."""
+    """Size ranges of a model."""
 
     height: int
     width: int
@@ -70,7 +70,7 @@ class Plan:
 
 
 SHAPES = {"small": Plan(6, 12, 4, 6), "medium": Plan(14, 40, 10, 24), "wide": Plan(6, 130, 5, 9)}
-BLOCKS = {  # what a chain can have besides single kinds
+BLOCKS = {  # groups of ops that a chain can have in addition to single kinds
     "residual": ("depthwise or conv", "add"),
     "branches": ("conv", "conv", "concatenate"),
     "gate": ("lookup", "add"),
@@ -90,7 +90,7 @@ def random_model(
 ) -> QuantModel:
     """A model of some ops, or of the given `kinds` and BLOCKS in order; `edges` adds edge-case values (device only).
 
-    Where its end does not suit the loss, a dense layer is put there.
+    If the last op does not suit the loss, a dense layer is appended.
     """
     builder = _Builder(np.random.default_rng(seed), SHAPES[size], oracle, edges)
     model = builder.model
@@ -107,7 +107,7 @@ def random_model(
 
 
 def model_of(drawn: DrawnOp) -> QuantModel:
-    """A model whose last op is the drawn one; before it, unless it is alone, 1x1 convolutions make its inputs."""
+    """A model whose last op is the drawn one; unless that is alone, 1x1 convolutions before it compute its inputs."""
     rng = np.random.default_rng(drawn.seed)
     first = (*drawn.source[:2], int(rng.integers(1, 4)))
     builder = _Builder(
@@ -135,13 +135,13 @@ def model_of(drawn: DrawnOp) -> QuantModel:
 
 
 def _window_to(source: Shape, target: Shape) -> DrawnOp:
-    """A 1x1 convolution that leaves out positions, to a tensor that is repeated along axes."""
+    """A 1x1 convolution with stride, whose output is broadcast along axes."""
     stride = tuple(255 if target[i] == 1 else 1 for i in range(2))
     return DrawnOp("conv", source, target, stride=stride)
 
 
 def random_target(rng: np.random.Generator, model: QuantModel) -> int | NDArray[np.int8]:
-    """A label, or target bytes for the loss tensor."""
+    """A label, or a target for each value of the loss tensor."""
     if model.loss == "cross_entropy":
         return int(rng.integers(model.loss_tensor.size))
     low, high = (0, 2) if model.loss == "binary_cross_entropy" else (-128, 128)
@@ -149,7 +149,7 @@ def random_target(rng: np.random.Generator, model: QuantModel) -> int | NDArray[
 
 
 def random_frames(rng: np.random.Generator, model: QuantModel) -> int:
-    """How many frames a sample has: one unless the model has history."""
+    """A number of frames for a sample: 1 unless the model has history."""
     return int(rng.integers(1, 5)) if model.has_history else 1
 
 
@@ -169,7 +169,7 @@ def random_input(rng: np.random.Generator, model: QuantModel) -> NDArray[np.int8
 
 
 def random_ranks(rng: np.random.Generator, model: QuantModel) -> dict[int, int]:
-    """A rank for some of the layers that can carry an adapter, at least one."""
+    """Ranks for some of the layers that can have an adapter, at least one."""
     able = model.trainable
     chosen = [index for index in able if rng.random() < 0.7] or able[:1]
     return {index: int(rng.integers(1, min(7, MAX_FACTOR // max(layer_size(model, index)) + 1))) for index in chosen}
@@ -182,7 +182,7 @@ def random_adapter(
     momentum: int = 0,
     ranks: dict[int, int] | None = None,
 ) -> Adapter:
-    """An adapter as after long training: B, and a trainable A, are noise. It has no state; default ranks are random."""
+    """An adapter as after long training: B and a trainable A are noise. Without training state; ranks: None: random."""
     seed = int(rng.integers(0, 2**32))
     ranks = ranks or random_ranks(rng, model)
     adapter = fresh_adapter(model, ranks, seed, base_id(pack_model(model)), trainable_a, momentum)
@@ -198,7 +198,7 @@ def _fill(rng: np.random.Generator, layer: AdapterLayer, trainable_a: bool) -> N
         layer.a = rng.integers(-127, 128, layer.a.shape).astype(np.int8)
 
 
-# --- What TFLite says with names ---
+# --- TFLite's named settings as numbers ---
 
 
 def fused_range(tensor: Tensor, mask_low: bool, mask_high: bool) -> tuple[int, int]:
@@ -218,7 +218,7 @@ NEAREST = ((False, False), (False, True), (True, False))  # align_corners and ha
 
 
 def nearest(source: Shape, target: Shape, align: bool, half: bool) -> NDArray[np.uint16]:
-    """The positions of a gather that resizes height and width, as TFLite finds them in float32."""
+    """The positions of a gather that resizes height and width, computed in float32 like TFLite's."""
     found = []
     for size, wanted in zip(source[:2], target[:2], strict=True):
         corners = align and wanted > 1
@@ -228,7 +228,7 @@ def nearest(source: Shape, target: Shape, align: bool, half: bool) -> NDArray[np
     return np.concatenate([*found, np.arange(source[2])]).astype(np.uint16)
 
 
-# --- How models grow ---
+# --- Building models ---
 
 MIDDLE = (
     *("conv",) * 4,
@@ -237,11 +237,11 @@ MIDDLE = (
     *("history",) * 2,
     *("multiply", "minimum", "maximum", "prelu", "repeated", "difference", "gather", "transposed", "recurrent"),
 )
-FORWARD = ("lstm", "svdf")  # test_lstm.py and test_stream.py have those that TFLite can say
+FORWARD = ("lstm", "svdf")  # test_lstm.py and test_stream.py test those that TFLite can express
 
 
 def _random_kinds(rng: np.random.Generator, loss: str, middle: tuple[str, ...]) -> tuple[str, ...]:
-    """Kinds with at least one layer that can carry an adapter."""
+    """Kinds with at least one layer that can have an adapter."""
     body = [str(kind) for kind in rng.choice(middle, rng.integers(0, 6))]
     if loss == "mean_squared_error" and rng.random() < 0.7:
         return (*body, "dense", "autoencoder") if rng.random() < 0.5 else (*body, "conv")
@@ -265,7 +265,7 @@ Shape = tuple[int, int, int]
 
 @dataclass
 class _Builder:
-    """Appends ops, each looked at with a few inputs so that its output is spread over the int8 range."""
+    """Appends ops; a few inputs calibrate each, so that its output uses the int8 range."""
 
     rng: np.random.Generator
     plan: Plan
@@ -290,13 +290,13 @@ class _Builder:
         return self.model.tensors[-1].shape
 
     def end_for(self, loss: str) -> None:
-        """Makes the last output one that the loss can look at."""
+        """Appends an op if the last output does not suit the loss."""
         one = self.shape[0] * self.shape[1] == 1 and self.shape[2] >= 2
         if not one and loss == "cross_entropy" or not self.model.ops or math.prod(self.shape) > 250:
             self._dense(last=True)
 
     def _dense(self, last: bool, shape: Shape | None = None) -> None:
-        """Over the means of channels where there are more inputs than a dense layer takes."""
+        """Appends a dense layer, after a mean over positions if there are too many inputs."""
         if math.prod(self.shape) > MAX_PATCH:
             self.op("mean")
         self.op("dense", shape=shape, last=last)
@@ -367,7 +367,7 @@ class _Builder:
             state = self._made("add", state, self._made("multiply", keep, change))
 
     def _svdf(self) -> None:
-        """With int16 state."""
+        """Appends an SVDF layer with int16 state."""
         if math.prod(self.shape) > MAX_PATCH:
             self.op("mean")
         units, rank, memory = (int(self.rng.integers(1, most)) for most in (7, 4, 6))
@@ -401,14 +401,14 @@ class _Builder:
         return len(self.model.ops)
 
     def _transposed(self, last: bool) -> None:
-        """A transposed convolution: positions parted by zeros, and a convolution over them."""
+        """Appends a transposed convolution: a pad that inserts zeros between positions, and a convolution."""
         rng, source = self.rng, self.shape
         if source[0] * source[1] > 100:
             return self.op("conv", last=last)
         stride = (1, int(rng.integers(2, 4))) if source[0] == 1 else (int(rng.integers(2, 4)), int(rng.integers(1, 4)))
         kernel = tuple(int(rng.integers(1, 6)) for _ in range(2))
         parted = tuple((source[i] - 1) * stride[i] + 1 for i in range(2))
-        same = rng.random() < 0.5  # the output; what a convolution of that leaves is the input
+        same = rng.random() < 0.5  # SAME of the output: a convolution of that has the input's size
         spare = [int(rng.integers(0, stride[i])) for i in range(2)]
         if same:
             out = [source[i] * stride[i] - spare[i] for i in range(2)]
@@ -422,7 +422,7 @@ class _Builder:
         self.op("conv", drawn=drawn, last=last)
 
     def _pair(self, kind: str, last: bool, takes_off: int = -1) -> None:
-        """An op of two inputs: with a constant, or with another one of the same tensor; one may be repeated."""
+        """Appends an op of two inputs: with a constant, or with another op of the same tensor; one may be broadcast."""
         rng, end, shape = self.rng, len(self.model.ops), self.shape
         made = self.model.tensors[end]
         grid = (made.scale, made.zero_point) if kind in SAME_GRID_KINDS else None
@@ -447,7 +447,7 @@ class _Builder:
         function: str | None = None,
         takes_off: int = -1,
     ) -> None:
-        """Appends one op; what is not given is random. A wanted shape of a window kind is one of stride 1."""
+        """Appends one op; arguments that are None are random. A window kind with a given shape has stride 1."""
         end = len(self.model.ops)
         op = Op(kind, end if source is None else source, end + 1)
         if kind in TWO_INPUT_KINDS:
@@ -480,7 +480,7 @@ class _Builder:
             trace.y.append(op_forward(self.model, end, trace))
 
     def constant(self, shape: Shape, grid: tuple[float, int] | None) -> None:
-        """Appends values of the file."""
+        """Appends a constant."""
         scale, zero_point = grid or (_scale(self.rng), _zero_point(self.rng))
         op = Op("constant", 0, len(self.model.ops) + 1, values=self.rng.integers(-128, 128, shape).astype(np.int8))
         self.model.ops.append(op)
@@ -489,15 +489,15 @@ class _Builder:
             trace.y.append(op_forward(self.model, op.output - 1, trace))
 
     def _partner(self, op: Op) -> int:
-        """A second input; where grids may differ it can be any tensor of the shape, else the same one twice."""
+        """A second input: any tensor of the same shape if grids may differ, else the first input again."""
         shape = self.model.tensors[op.input].shape
         parted = {made.output for made in self.model.ops if made.kind == "pad" and made.stride != (1, 1)}
-        unsaid = parted if self.oracle else set()  # within a TRANSPOSE_CONV, where no other operator reads
+        unsaid = parted if self.oracle else set()  # inside a TRANSPOSE_CONV, which no other operator can read
         same = [i for i, tensor in enumerate(self.model.tensors) if tensor.shape == shape and i not in unsaid]
         return int(self.rng.choice(same)) if op.kind in ("add", "multiply") else op.input
 
     def _shape(self, op: Op, wanted: Shape | None) -> Shape:
-        """The output's shape; sets the op's geometry. A wanted shape of a window kind keeps the input's positions."""
+        """The output's shape; sets the op's geometry. A window kind with `wanted` keeps the input's positions."""
         rng, source = self.rng, self.model.tensors[op.input].shape
         if op.kind in WINDOW_KINDS:
             height, width = self._same_geometry(op) if wanted else _geometry(rng, op, source, self.oracle)
@@ -522,7 +522,7 @@ class _Builder:
             sides[op.axis - 1] = int(rng.integers(1, source[op.axis - 1] + 1))
             op.start = int(rng.integers(0, source[op.axis - 1] - sides[op.axis - 1] + 1))
             return tuple(sides)
-        if op.kind == "history":  # along the first axis of more than one, or another one before it
+        if op.kind == "history":  # along the first axis longer than 1, or one before it
             along = int(rng.integers(0, 1 + next((i for i in range(3) if source[i] > 1), 2)))
             return tuple(n + int(rng.integers(1, 2 * n + 4)) if i == along else n for i, n in enumerate(source))
         if op.kind == "pad":
@@ -553,7 +553,7 @@ class _Builder:
         return source[:2]
 
     def _quantize(self, op: Op, grid: tuple[float, int] | None, function: str | None = None) -> None:
-        """Gives an op its weights, its output a grid, and derives the rest."""
+        """Sets an op's weights and its output's grid, and derives the rest."""
         rng, model, source = self.rng, self.model, self.model.tensors[op.input]
         function = function or str(rng.choice(LOOKUPS))
         fixed = {"softmax": SOFTMAX_GRID, "logistic": LOGISTIC_GRID, "tanh": TANH_GRID}
@@ -576,13 +576,13 @@ class _Builder:
         derive(model, op, function)
 
     def _zero_point(self, op: Op) -> int:
-        """One that leaves a fused activation room."""
+        """A random zero point; a low one for a fused activation."""
         if op.mask_low:
             return -128 if self.rng.random() < 0.7 else int(self.rng.integers(-128, 0))
         return _zero_point(self.rng)
 
     def _weights(self, op: Op) -> float:
-        """Random weights, a bias that centres the accumulators, adapter shifts; returns the accumulators' spread."""
+        """Sets random weights, a bias that centers the accumulators, adapter shifts; the accumulators' spread."""
         rng, model = self.rng, self.model
         outputs = model.tensors[op.output].shape[2]
         source = model.tensors[op.input]
@@ -601,7 +601,7 @@ class _Builder:
         return spread
 
     def _real_spread(self, op: Op) -> float:
-        """The standard deviation of an op's real output, for kinds without weights; never next to nothing."""
+        """The standard deviation of an op's real output, for kinds without weights; with a lower limit."""
         real = [[self._real(i, trace) for i in op.inputs] for trace in self.traces]
         if op.kind in ("multiply", "prelu"):
             real = [[pair[0] * repeated(self.model, op, pair[1])] for pair in real]
@@ -625,7 +625,7 @@ class _Builder:
 
 
 def _forward_op(rng: np.random.Generator, model: QuantModel, op: Op, edges: bool) -> None:
-    """Gives an lstm or an SVDF its arrays, with values that spread over the range, and its output a grid."""
+    """Sets the arrays of an lstm or SVDF, with values that use the range, and its output's grid."""
     source, target = model.tensors[op.input], model.tensors[op.output]
     zero_point = 0 if op.kind == "svdf_features" else _zero_point(rng)
     model.tensors[op.output] = Tensor(target.shape, _scale(rng), zero_point)
@@ -653,7 +653,7 @@ def _lstm_arrays(rng: np.random.Generator, op: Op, source: Tensor, units: int, e
     op.bias = rng.integers(-5000, 5000, (units, 4, 2)).astype(np.int32)
     gain = float(rng.choice([0.3, 1, 4]))
     gates = [gain / math.sqrt(n) * float(rng.uniform(0.5, 2)) for _ in range(4) for n in (inputs, units)]
-    power = int(rng.integers(-5, 3))  # of the cell's grid to Q12
+    power = int(rng.integers(-5, 3))  # exponent from the cell's grid to Q12
     reals = [*gates, 2.0**-15, 2.0 ** -(30 - 12 + power), float(rng.uniform(100, 300)) * 2.0**-30]
     pairs = np.array([quantize_multiplier(real) for real in reals])
     clip = int(rng.choice([2**15, 2**15 - 1, 3000, 0], p=[0.5, 0.3, 0.15, 0.05]))
@@ -717,7 +717,8 @@ def _tflite_axis(size: int, kernel: int, stride: int, dilation: int, same: bool)
 
 
 def _branch_shifts(rng: np.random.Generator, model: QuantModel, op: Op, inputs: list[NDArray], acc: NDArray) -> None:
-    """t_shift puts t at a standard deviation of about 40, branch_shift a full B at that of the accumulators."""
+    """Sets t_shift so that t has a standard deviation of about 40; branch_shift, so that a full B's branch has the
+    accumulators' deviation."""
     a = rng.integers(-127, 128, (4, weight_matrix(op).shape[1]))
     spread = np.std([patches(model, op, x) @ a.T for x in inputs])
     op.t_shift = int(np.clip(np.rint(np.log2(spread / 40 + 1)), 0, 24))
@@ -733,7 +734,7 @@ def _range(rng: np.random.Generator, op: Op, target: Tensor, oracle: bool) -> tu
 
 
 def _edge_sums(rng: np.random.Generator, op: Op) -> None:
-    """Biases up to the limit, and any shifts of the branch."""
+    """Sets biases up to the limit, and any shifts of the branch."""
     if op.kind in WEIGHT_KINDS and rng.random() < 0.7:
         large = rng.integers(-(2**30), 2**30 + 1, len(op.bias)) >> rng.integers(0, 14, len(op.bias))
         op.bias = np.where(rng.random(len(op.bias)) < rng.choice([0.1, 1]), large, op.bias).astype(np.int32)
@@ -742,7 +743,7 @@ def _edge_sums(rng: np.random.Generator, op: Op) -> None:
 
 
 def _edge_multipliers(rng: np.random.Generator, op: Op) -> None:
-    """Gives a few channels multipliers no float quantizer would choose, and left shifts."""
+    """Sets multipliers of a few channels that no float quantizer would choose, and left shifts."""
     for channel in range(len(op.multiplier)):
         choice = rng.integers(0, 40)
         if choice < 4:  # the same factor, written with a left shift
@@ -759,5 +760,5 @@ def _edge_multipliers(rng: np.random.Generator, op: Op) -> None:
 
 
 def ranks_of(model: QuantModel, ranks: dict[int, int]) -> bytes:
-    """The rank of each op, a byte each, as sessions take them."""
+    """The rank of each op, one byte each, as sessions take them."""
     return bytes(ranks.get(i, 0) for i in range(len(model.ops)))

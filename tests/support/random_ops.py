@@ -1,6 +1,6 @@
-"""One op with its shapes, drawn from all that `.elm` allows and bounded by its work.
+"""Random ops with their shapes, from everything that `.elm` allows, within a limit of work.
 
-Whoever draws gives the source of integers: hypothesis, which makes failures small, or a generator with a seed.
+The caller supplies the source of integers: hypothesis, which shrinks failing examples, or a generator with a seed.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from edgelora.core.formats.network import (
     gather_axes,
 )
 
-Draw = Callable[[int, int], int]  # an integer of [low, high]
+Draw = Callable[[int, int], int]  # an integer in [low, high]
 Shape = tuple[int, int, int]
 
-WORK = 19  # multiply-accumulates of an op are at most 2 to this
+WORK = 19  # an op has at most 2^WORK multiply-accumulates
 ELEMENTS = 32_000  # of a tensor, which may have up to 2^20
 POSITIONS = 65_535
 
 
 @dataclass(frozen=True)
 class DrawnOp:
-    """An op and its tensors' shapes; what the kind does not use has its default.
+    """An op and its tensors' shapes; fields that the kind does not use have their defaults.
 
-    source2: of the second input, if there is one; known: that is a constant; takes_off: the add's input that is taken
-    off, or -1. seed: of all values. tflite: a `.tflite` file can say it. edges: has
-    multipliers, biases and shifts no quantizer would choose. alone: the op is the model's only one; else a 1x1
-    convolution with an adapter makes its inputs, so that errors pass through it. shift: bytes from a multiple of 4 to
-    the model's input. rank: of the op's own adapter.
+    source2: shape of the second input, if there is one; known: that is a constant; takes_off: the input of an add that
+    is subtracted, or -1. seed: of all values. tflite: a `.tflite` file can express the op. edges: has multipliers,
+    biases and shifts that no quantizer would choose. alone: the op is the model's only one; else a 1x1 convolution with
+    an adapter computes its inputs, so that errors pass through the op. shift: offset in bytes of the model's input from
+    a multiple of 4. rank: of the op's own adapter.
     """
 
     kind: str
@@ -65,8 +65,8 @@ class DrawnOp:
 
 def drawn_op(draw: Draw, tflite: bool = False, kinds: tuple[str, ...] = (), work: int = WORK) -> DrawnOp:
     """An op of one of `kinds`, or of any, with at most 2^work multiply-accumulates."""
-    unsaid = FORWARD_KINDS if tflite else ()  # recurrent_sketches.py has them
-    drawable = tuple(kind for kind in KINDS if kind not in ("constant", *unsaid))  # a constant only others read
+    unsaid = FORWARD_KINDS if tflite else ()  # recurrent_sketches.py tests them
+    drawable = tuple(kind for kind in KINDS if kind not in ("constant", *unsaid))  # a constant is an input of others
     kind = pick(draw, kinds or (*drawable, *("conv",) * 4, *("depthwise",) * 5, "dense"))
     work = 2 ** draw(min(12, work), work)
     shapes = _window_op if kind in WINDOW_KINDS else _OTHERS[kind]
@@ -92,7 +92,7 @@ def drawn_op(draw: Draw, tflite: bool = False, kinds: tuple[str, ...] = (), work
 
 
 def generated(rng: np.random.Generator) -> Draw:
-    """Integers of a generator."""
+    """A source of integers from a generator."""
     return lambda low, high: int(rng.integers(low, high + 1))
 
 
@@ -101,13 +101,13 @@ def pick(draw: Draw, choices: tuple) -> object:
 
 
 def side(draw: Draw, most: int, caps: tuple[int, ...] = (8, 24, 40, 130, 130, POSITIONS)) -> int:
-    """1 to `most`: evenly up to one of the caps, so that small ones are frequent and large ones occur."""
+    """A size from 1 to `most`: uniform up to a random cap, so that small sizes are frequent and large ones occur."""
     return draw(1, max(1, min(most, pick(draw, caps))))
 
 
 # --- Windows ---
 
-LARGEST = {"conv": 4096, "depthwise": 1024}  # elements of a kernel; of a pool's 512
+LARGEST = {"conv": 4096, "depthwise": 1024}  # most elements of a kernel; 512 for pools
 CHANNELS = (4, 17, 17, 70, 70, 300, POSITIONS)
 
 
@@ -128,7 +128,7 @@ def _window_op(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
     depth = side(draw, min(work, ELEMENTS), CHANNELS)
     target = side(draw, work // depth, CHANNELS) if kind == "conv" else depth
     elements = max(1, min(work, ELEMENTS) // max(depth, target))
-    work = max(1, work // (depth * target if kind == "conv" else depth))  # of each channel, or pair of them
+    work = max(1, work // (depth * target if kind == "conv" else depth))  # for each channel, or pair of channels
     usual = draw(0, 3) > 0  # the same along both axes, and small
     plan: list[Axis] = []
     most = min(LARGEST.get(kind, 512), work)
@@ -187,7 +187,7 @@ def _valid_axis(draw: Draw, kernel: int, stride: int, dilation: int, outs: int, 
 
 
 def _any_axis(draw: Draw, kernel: int, stride: int, dilation: int, outs: int, sizes: int) -> Axis:
-    """Padding and outputs as they come: windows may lie wholly outside."""
+    """Any padding and number of outputs: windows may be completely outside the input."""
     size = side(draw, sizes)
     before = side(draw, 256, (3, 3, kernel, 256)) - 1
     near = max(1, (size + before + kernel - dilation * (kernel - 1)) // stride)
@@ -195,7 +195,7 @@ def _any_axis(draw: Draw, kernel: int, stride: int, dilation: int, outs: int, si
 
 
 def _pool_axis(draw: Draw, kernel: int, stride: int, dilation: int, outs: int, sizes: int) -> Axis:
-    """Any padding with which every window touches the input."""
+    """Any padding such that every window overlaps the input."""
     size, before = side(draw, sizes), draw(0, kernel - 1)
     return Axis(size, side(draw, min(outs, (size + before - 1) // stride + 1)), kernel, stride, 1, before)
 
@@ -207,7 +207,7 @@ _AXES = {"same": _same_axis, "valid": _valid_axis, "any": _any_axis}
 
 
 def shape(draw: Draw, elements: int, channels: int = POSITIONS) -> Shape:
-    """Any tensor of at most so many elements and channels."""
+    """Any tensor shape with at most `elements` and `channels`."""
     depth = side(draw, min(channels, elements), CHANNELS)
     first = side(draw, min(POSITIONS, elements // depth))
     second = side(draw, min(POSITIONS, elements // depth) // first)
@@ -231,18 +231,18 @@ def _same(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
 
 
 def _pair(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
-    """Two inputs, the second of which may be repeated along some axes."""
+    """Two inputs; the second may be broadcast along some axes."""
     source = shape(draw, min(work, ELEMENTS))
     repeats = draw(0, 1)
     second = tuple(1 if repeats and draw(0, 1) else side for side in source)
     far = any(one == 1 and side > 255 for one, side in zip(second[:2], source[:2], strict=True))
-    known = kind == "prelu" or draw(0, 3) == 0 or tflite and far  # no stride of a window makes one of so many
+    known = kind == "prelu" or draw(0, 3) == 0 or tflite and far  # no window's stride reduces that many to 1
     takes_off = draw(0, 1) if kind == "add" and draw(0, 2) == 0 else -1
     return {"source": source, "source2": second, "target": source, "known": known, "takes_off": takes_off}
 
 
 def _gather(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
-    """Any order of axes, and of sides that are the input's or others."""
+    """A gather with any order of axes; sizes are the input's or others."""
     source = shape(draw, min(work, ELEMENTS))
     first = draw(1, 3)
     axes = (first, int(pick(draw, tuple(axis for axis in (1, 2, 3) if axis != first))))
@@ -257,7 +257,7 @@ def _gather(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
 
 
 def _lstm(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
-    """Its output has all positions, or one."""
+    """An LSTM whose output has all positions, or one."""
     units = side(draw, min(math.isqrt(work // 4) or 1, 8192), CHANNELS)
     source = shape(draw, max(1, min(work // (4 * units * units), ELEMENTS)), 8192)
     steps = max(1, min(source[0] * source[1], work // (4 * units * (units + source[2])), ELEMENTS // units))
@@ -313,7 +313,7 @@ def _pad(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
     columns = min(width + left + right, max(width, ELEMENTS // (rows * depth)))
     padding = (min(top, rows - height), min(left, columns - width))
     stride = (1, 1)
-    if not tflite and draw(0, 2) == 0:  # what is between positions is filled, too
+    if not tflite and draw(0, 2) == 0:  # also pads between positions
         room = ((rows - padding[0] - 1) // max(1, height - 1), (columns - padding[1] - 1) // max(1, width - 1))
         stride = tuple(side(draw, min(255, most)) for most in room)
     return {

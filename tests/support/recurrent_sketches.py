@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from tflite_writer import BUILTIN, TYPE, Sketch, schema
 
-BIASES, STATE, CELL = 12, 18, 19  # places of an LSTM's inputs
+BIASES, STATE, CELL = 12, 18, 19  # indices of an LSTM's inputs
 
 
 class LstmSketch(Sketch):
-    """Layers one behind the other over [1, steps, inputs]."""
+    """A chain of LSTM layers over [1, steps, inputs]."""
 
     def lstm(
         self,
@@ -21,7 +21,7 @@ class LstmSketch(Sketch):
         weights: tuple[int, int] = (-127, 128),
         largest: int = 3000,
     ) -> LstmSketch:
-        """Gates spread over +-gain or so; power: of the cell's scale; grid: of the state."""
+        """Appends an LSTM. Gates spread over about +-gain; power: exponent of the cell's scale; grid: of the state."""
         _, steps, inputs = self.tensors[self.last].shape
         scale = self.tensors[self.last].quantization.scale[0]
         rng, places = self.rng, np.full(24, -1)
@@ -44,7 +44,7 @@ class LstmSketch(Sketch):
         )
 
     def last_step(self) -> LstmSketch:
-        """All that Keras returns without return_sequences."""
+        """Appends the selection of the last step: Keras' output without return_sequences."""
         shape, quantization = self.tensors[self.last].shape, self.tensors[self.last].quantization
         grid = (quantization.scale[0], quantization.zeroPoint[0])
         options = schema.StridedSliceOptionsT(beginMask=5, endMask=5, shrinkAxisMask=2)
@@ -63,7 +63,7 @@ class SvdfSketch(Sketch):
     def svdf(
         self, units: int, memory: int, rank: int = 1, fused: int = 0, zero_point: int = 3, wide: bool = False
     ) -> SvdfSketch:
-        """Another one, on grids that its values fill; `state` is the number of its state, int16 if it is wide."""
+        """Appends an SVDF layer with grids that its values fill; `state` is its state tensor, int16 if `wide`."""
         source, filters, rng = self.tensors[self.last], units * rank, self.rng
         inputs, scale = source.shape[1], source.quantization.scale[0]
         features = self.weights(filters, inputs, scale=0.013)

@@ -46,7 +46,7 @@ def trunc_shift(a: Ints, n: int) -> Ints:
 
 
 def block(v: Ints, x: int) -> tuple[Ints, int]:
-    """q and exponent with v * 2^x ~ q * 2^exponent, q within +-127."""
+    """q and exponent such that v * 2^x ~ q * 2^exponent, with q within +-127."""
     n, largest = 0, int(np.abs(int32(v)).max())
     while largest >> n > 127:
         n += 1
@@ -73,7 +73,8 @@ def requantize(acc: Ints, multiplier: Ints, shift: Ints) -> Ints:
 
 
 def taps(model: QuantModel, op: Op) -> NDArray[np.intp]:
-    """Input position of each kernel element of each output position, [positions, kernel]; outside: their number."""
+    """Input position of each kernel element of each output position, [positions, kernel]; outside the input: the
+    number of input positions."""
     sizes = model.tensors[op.input].shape[:2], model.tensors[op.output].shape[:2], op.kernel
     return _taps(*(tuple(map(int, pair)) for pair in (*sizes, op.stride, op.padding, op.dilation)))
 
@@ -109,9 +110,9 @@ def patches(model: QuantModel, op: Op, x: Ints) -> Ints:
 
 @dataclass
 class Trace:
-    """What a forward pass computed: y[i] is tensor i [positions, channels]; t and branch by op index.
+    """The results of a forward pass: y[i] is tensor i [positions, channels]; t and branch by op index.
 
-    held: by op index, what histories hold; a stream's frames share it.
+    held: by op index, the content of histories; a stream's frames share it.
     """
 
     y: list[Ints]
@@ -131,7 +132,7 @@ def forward(
 ) -> Trace:
     """Runs the int8 input x, of the model's input shape, through the base and, if given, the adapter.
 
-    held: of the stream whose next frame x is, empty before its first; None: x begins one.
+    held: of the stream to which x is the next frame, empty before the first; None: x begins a stream.
     """
     layers = {layer.op: layer for layer in adapter.layers} if adapter else {}
     trace = Trace([np.asarray(x, np.int64).reshape(-1, model.input.shape[2])], {} if held is None else held)
@@ -141,7 +142,7 @@ def forward(
 
 
 def forward_sample(model: QuantModel, x: NDArray, adapter: Adapter | None = None) -> Trace:
-    """The last pass over a sample, int8 [frames, *input shape], which begins a stream."""
+    """The forward pass of the last frame of a sample, int8 [frames, *input shape], which begins a stream."""
     held: dict[int, Ints] = {}
     return [forward(model, frame, adapter, held) for frame in x.reshape(-1, *model.input.shape)][-1]
 
@@ -200,7 +201,7 @@ def int16(v: Ints) -> Ints:
 
 
 def lstm_forward(model: QuantModel, op: Op, x: Ints) -> Ints:
-    """The state behind every position, or behind the last."""
+    """The state after every position, or after the last."""
     units = model.tensors[op.output].shape[2]
     zero = int(op.shift[11])
     state, cell, states = np.full(units, zero, np.int64), np.zeros(units, np.int64), []
@@ -211,7 +212,7 @@ def lstm_forward(model: QuantModel, op: Op, x: Ints) -> Ints:
 
 
 def lstm_step(op: Op, x: Ints, state: Ints, cell: Ints) -> tuple[Ints, Ints]:
-    """State and cell [units] behind one position x [inputs]."""
+    """State and cell [units] after one position x [inputs]."""
     weights, bias = op.weights.astype(np.int64), op.bias.astype(np.int64)
     pairs = list(zip(op.multiplier[:11].astype(np.int64), op.shift[:11].astype(np.int64), strict=True))
     gates = []
@@ -230,7 +231,7 @@ def lstm_step(op: Op, x: Ints, state: Ints, cell: Ints) -> tuple[Ints, Ints]:
 
 
 def logistic_q25(op: Op, y: Ints, most: int) -> Ints:
-    """2^25 times the logistic function at y / 2^9 / 24 >= 0, between two values of the table."""
+    """2^25 times the logistic function at y / 2^9 / 24 >= 0, interpolated in the table."""
     table = op.multiplier[12:].astype(np.int64)
     at = np.minimum(y >> 9, 254)
     between = table[at] * 512 + (y & 511) * (table[at + 1] - table[at])
@@ -238,27 +239,27 @@ def logistic_q25(op: Op, y: Ints, most: int) -> Ints:
 
 
 def logistic_16(op: Op, v: Ints) -> Ints:
-    """Q15 of Q12."""
+    """The logistic function, Q15, of v, Q12."""
     p = logistic_q25(op, np.abs(3 * v), 0x7FFF << 10)
     return np.where(v >= 0, p + 512, (1 << 25) - p + 511) >> 10
 
 
 def tanh_16(op: Op, v: Ints, power: int) -> Ints:
-    """Q15 of v * 2^power, Q12: tanh v = 2 * logistic(2 v) - 1."""
+    """tanh, Q15, of v * 2^power, Q12: tanh v = 2 * logistic(2 v) - 1."""
     v = round_shift(3 * v, -power) if power < 0 else int32(3 * v << power)
     p = logistic_q25(op, 2 * np.abs(v), 0xFFFF << 9) >> 1
     return np.where(v >= 0, p - (1 << 23) + 128, (1 << 23) - p + 127) >> 8
 
 
 def svdf_features(model: QuantModel, op: Op, x: Ints) -> Ints:
-    """int16 [filters], two bytes each."""
+    """The features int16 [filters], as two bytes each."""
     acc = int32((x.reshape(-1) - model.tensors[op.input].zero_point) @ op.weights.astype(np.int64).T + op.bias)
     values = int16(requantize(acc, *(array.astype(np.int64) for array in (op.multiplier, op.shift))))
     return values.astype("<i2").view(np.int8).astype(np.int64)[None]
 
 
 def svdf_time(model: QuantModel, op: Op, x: Ints) -> Ints:
-    """Sums over time and rank wrap around."""
+    """The output of an SVDF's time filter. Sums over time and rank wrap around."""
     units, memory, rank = op.taps.shape
     rows = np.ascontiguousarray(x.astype(np.int8)).view("<i2").astype(np.int64).reshape(memory, units, rank)
     acc = wrap32(op.bias + (op.taps.astype(np.int64) * rows.transpose(1, 0, 2)).sum(axis=(1, 2)))
@@ -272,12 +273,12 @@ def image(model: QuantModel, index: int, values: Ints) -> Ints:
 
 
 def sliced(model: QuantModel, op: Op) -> NDArray[np.intp]:
-    """The positions along a slice's axis that it takes."""
+    """The positions that a slice takes along its axis."""
     return op.start + np.arange(model.tensors[op.output].shape[op.axis - 1])
 
 
 def history_forward(model: QuantModel, op: Op, held: Ints | None, x: Ints) -> Ints:
-    """The last values of what is held and x behind it; None: before the first frame."""
+    """The newest values of the history with x appended. held: None before the first frame."""
     target = model.tensors[op.output]
     if held is None:
         held = np.full(target.size - x.size, target.zero_point) if op.initial is None else op.initial.astype(np.int64)
@@ -285,7 +286,7 @@ def history_forward(model: QuantModel, op: Op, held: Ints | None, x: Ints) -> In
 
 
 def inner(model: QuantModel, op: Op) -> tuple[slice, slice]:
-    """Where a pad's input lies in its output."""
+    """The slices of a pad's output that hold its input."""
     shape = model.tensors[op.input].shape
     ends = [op.padding[i] + (shape[i] - 1) * op.stride[i] + 1 for i in range(2)]
     return slice(op.padding[0], ends[0], op.stride[0]), slice(op.padding[1], ends[1], op.stride[1])
@@ -304,7 +305,7 @@ def depthwise_sums(model: QuantModel, op: Op, x: Ints) -> Ints:
 
 
 def gathered(model: QuantModel, op: Op, whole: Ints) -> Ints:
-    """What a gather makes of [height, width, channels]."""
+    """The output of a gather from [height, width, channels]."""
     height, width = (axis - 1 for axis in op.axes)
     order = [height, width, 3 - height - width]
     counts = [model.tensors[op.output].shape[axis] for axis in order]
@@ -315,7 +316,7 @@ def gathered(model: QuantModel, op: Op, whole: Ints) -> Ints:
 
 
 def repeated(model: QuantModel, op: Op, values: Ints) -> Ints:
-    """A second input in the shape of the output, [positions, channels]."""
+    """A second input, broadcast to the shape of the output, [positions, channels]."""
     target = model.tensors[op.output].shape
     return np.broadcast_to(image(model, op.input2, values), target).reshape(-1, target[2])
 
@@ -395,7 +396,7 @@ def window_counts(window: NDArray[np.intp], positions: int) -> Ints:
 
 
 def step_in_nats(model: QuantModel) -> float:
-    """What a step of the loss tensor counts for: its scale, stored as float32, but a grid spans 16 nats or more."""
+    """The value of a step of the loss tensor: its scale, stored as float32; at least 16 / 255 nats for logits."""
     s = float(np.float32(model.loss_tensor.scale))
     return s if model.loss == "mean_squared_error" else max(s, 16 / 255)
 
@@ -430,7 +431,7 @@ def loss(model: QuantModel, q: Ints, target: int | NDArray) -> tuple[int, Ints, 
 
 
 def within_grid(v: Ints, q: Ints) -> Ints:
-    """Errors, but 0 where they push q beyond the int8 grid."""
+    """Errors, set to 0 if they push q beyond the int8 grid."""
     return np.where((q == 127) & (v < 0) | (q == -128) & (v > 0), 0, v)
 
 
@@ -459,14 +460,14 @@ def cross_entropy(model: QuantModel, q: Ints, label: int) -> tuple[int, Ints, in
 
 
 def class_rows(stats: ClassStats, classes: list[ClassRow]) -> list[tuple[Ints, int]]:
-    """Row and bias of every class: the base's, each the adapter's own or else the base's, then added ones."""
+    """Row and bias of every class: first the base's classes, with the adapter's row if it has one; then added ones."""
     own = {row.number: (row.row.astype(np.int64), row.bias) for row in classes}
     known = [own.pop(k, (stats.rows[k].astype(np.int64), int(stats.biases[k]))) for k in range(len(stats.biases))]
     return known + [own[number] for number in sorted(own)]
 
 
 def class_logits(model: QuantModel, rows: list[tuple[Ints, int]], x: Ints, q: Ints) -> Ints:
-    """Logits of all classes from the last layer's inputs x, less their zero point, and its outputs q."""
+    """Logits of all classes from the last layer's inputs x, minus their zero point, and its outputs q."""
     assert model.class_stats
     scale, exponent = softmax_constants(model)[0], model.class_stats.exponent
     scores = np.array([int((row * x).sum()) + bias for row, bias in rows])
@@ -519,7 +520,7 @@ def mean_squared_error(model: QuantModel, q: Ints, goal: Ints) -> tuple[int, Int
 
 @dataclass
 class Gradient:
-    """A tensor times 2^exponent; G of a micro-batch, or the product of one sample."""
+    """A tensor times 2^exponent: G of a micro-batch, or the product of one sample."""
 
     value: Ints
     exponent: int
@@ -534,7 +535,7 @@ Error = tuple[Ints, int]  # int8 values of a whole tensor and their exponent
 def backward(
     model: QuantModel, adapter: Adapter, trace: Trace, e: Ints, x: int, below: Error | None = None
 ) -> Gradients:
-    """dB and, for a trainable A, dA of every layer the error of one sample reaches. below: of the last op's input."""
+    """dB and, for a trainable A, dA of every layer that a sample's error reaches. below: of the last op's input."""
     layers = {layer.op: layer for layer in adapter.layers}
     needs = needed(model, layers)
     products: Gradients = {}
@@ -558,7 +559,7 @@ def backward(
 
 
 def needed(model: QuantModel, layers: dict[int, AdapterLayer]) -> list[bool]:
-    """For each op, whether the error of its output is wanted."""
+    """For each op, whether its output requires grad."""
     needs: list[bool] = []
     for index, op in enumerate(model.ops):
         needs.append(index in layers or any(source > 0 and needs[source - 1] for source in op.inputs))
@@ -566,7 +567,7 @@ def needed(model: QuantModel, layers: dict[int, AdapterLayer]) -> list[bool]:
 
 
 def merge_error(errors: dict[int, Error], tensor: int, new: Error) -> None:
-    """Adds a contribution to what has arrived at a tensor; one that is 0 everywhere changes nothing."""
+    """Adds a contribution to the error of a tensor; one that is 0 everywhere changes nothing."""
     if not new[0].any():
         return
     if tensor in errors:
@@ -584,7 +585,7 @@ def masked(op: Op, y: Ints, error: Error) -> Error:
 def op_backward(
     model: QuantModel, index: int, layer: AdapterLayer | None, trace: Trace, error: Error, products: Gradients
 ) -> list[Error]:
-    """The errors of an op's inputs from that of its output, mask applied; products go to `products`."""
+    """The errors of an op's inputs from the error of its output, with the mask applied; adds to `products`."""
     op, (e, x) = model.ops[index], error
     if op.kind in ("conv", "dense"):
         return [matrix_backward(model, index, layer, trace, e, x, products)]
@@ -613,7 +614,7 @@ def op_backward(
         along = tuple(sliced(model, op) if axis == op.axis - 1 else slice(None) for axis in range(3))
         whole[along] = image(model, op.output, e)
         return [(whole.reshape(trace.y[op.input].shape), x)]
-    if op.kind == "history":  # what it held is given
+    if op.kind == "history":  # earlier frames get no error
         source = trace.y[op.input]
         return [(e.reshape(-1)[-source.size :].reshape(source.shape), x)]
     if op.kind == "pad":
@@ -628,7 +629,7 @@ def op_backward(
 
 
 def pair_backward(model: QuantModel, op: Op, k: int, trace: Trace, e: Ints, x: int) -> Error:
-    """The error of input k of two."""
+    """The error of input k of an op of two inputs."""
     if op.kind == "prelu" and k:  # a constant
         return np.zeros_like(trace.y[op.input2]), x
     first, second = trace.y[op.input], repeated(model, op, trace.y[op.input2])
@@ -711,7 +712,7 @@ def matrix_backward(
 
 
 def input_sums(model: QuantModel, op: Op, by_patch: Ints) -> Ints:
-    """Sums [positions, K] over all pairs that read the same input element: [input positions, C]."""
+    """Sums [positions, K] over all entries that read the same input element: [input positions, C]."""
     height, width, channels = model.tensors[op.input].shape
     if op.kind == "dense":
         return int32(by_patch.reshape(height * width, channels))
@@ -755,7 +756,7 @@ def follow(vm: int, vx: int, am: int, ax: int) -> tuple[int, int]:
 def update(
     state: TensorState, gradient: Gradient, momentum: int, threshold: int, learning_rate: int, draws: Ints, k: int
 ) -> int:
-    """One step of one tensor; returns how many of `draws`, one an element at most, it took."""
+    """Updates one tensor; returns how many of `draws` it used, at most one for each element."""
     h = max(0, int(np.abs(gradient.value).max()).bit_length() - 15)
     g, x = trunc_shift(gradient.value, h), gradient.exponent + h
     state.vm, state.vx = follow(state.vm, state.vx, *mean_size(g, x))
@@ -768,7 +769,7 @@ def update(
         n = state.momentum[taken].astype(np.int64)
         step = np.clip(n + round_shift(u - n, momentum), -(2**14), 2**14)
         state.momentum[taken] = step
-    if k == 16:  # a B leans toward 0
+    if k == 16:  # weight decay of B
         step = step + round_shift(state.master[taken].astype(np.int64), 6)
     delta = int32(step * learning_rate + (draws[: len(step)] >> (32 - k))) >> k
     state.master[taken] = np.clip(state.master[taken] - delta, -32512, 32512)
@@ -790,14 +791,14 @@ def mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def numbers(seed: int, k: int, first: int, count: int) -> Ints:
-    """Numbers first, first + 1, ... of stream(seed, k)."""
+    """`count` numbers of stream(seed, k), from number `first` on."""
     stream = int(mix(np.array((seed + k * GOLDEN) % 2**32, np.uint64)))
     n = (first + np.arange(count, dtype=np.uint64)) & np.uint64(2**32 - 1)
     return mix((np.uint64(stream) + n * np.uint64(GOLDEN)) & np.uint64(2**32 - 1)).astype(np.int64)
 
 
 def initial_a(seed: int, index: int, rank: int, weights: Ints, pointwise: bool) -> NDArray[np.int8]:
-    """A of an op with weights [O, K]: rows are signed sums of all rows of W, on parts of the inputs or orthogonal."""
+    """A of an op with weights [O, K]: signed sums of all rows of W, on disjoint parts of the inputs or orthogonal."""
     signs = 2 * (numbers(seed, index + 1, 0, rank * len(weights)) >> 31) - 1
     groups = -(-weights.shape[1] // 4)
     part = np.arange(weights.shape[1]) // 4
@@ -830,7 +831,7 @@ def fresh_adapter(
     momentum: int = 0,
     threshold: int = 0,
 ) -> Adapter:
-    """An untrained adapter with a rank for each op of `ranks`, and the state training starts from."""
+    """An untrained adapter with a rank for each op of `ranks`, and fresh training state."""
     adapter = Adapter(base_id, seed, [], trainable_a, trainable_a, momentum=momentum, threshold=threshold)
     for index, rank in sorted(ranks.items()):
         op = model.ops[index]
@@ -847,9 +848,9 @@ def fresh_state(weights: NDArray[np.int8], momentum: int) -> TensorState:
 
 
 class Trainer:
-    """Trains a copy of `adapter`, in its own mode and momentum if no others are given.
+    """Trains a copy of `adapter`, in its own mode and momentum unless others are given.
 
-    It goes on where the adapter's state stopped; without state, or in another mode or momentum, it starts anew.
+    It continues from the adapter's training state; without state, or with another mode or momentum, it starts afresh.
     """
 
     def __init__(
@@ -883,7 +884,7 @@ class Trainer:
                 layer.a = weights_of(layer.a_state.master)
 
     def train(self, x: NDArray, target: int | NDArray, learning_rate: int) -> int:
-        """Learns one sample (see `loss` for its target) and returns its loss as it was before."""
+        """Learns one sample (see `loss` for its target) and returns its loss before the update."""
         trace = forward_sample(self.model, x, self.adapter)
         q, below = trace.y[self.model.loss_index].reshape(-1), None
         if self.adapter.classes:
@@ -901,7 +902,7 @@ class Trainer:
         return value
 
     def flush(self, learning_rate: int) -> None:
-        """Updates from the samples since the last update, if there are any."""
+        """Updates with the samples since the last update, if there are any."""
         if self.pending == 0:
             return
         for layer in self.adapter.layers:
@@ -924,7 +925,7 @@ class Trainer:
         adapter.draws = (adapter.draws + taken) % 2**32
 
     def export(self, state: bool = True) -> Adapter:
-        """The adapter as it is now, with or without what training needs to go on."""
+        """The current adapter, with or without training state."""
         adapter = copy.deepcopy(self.adapter)
         if not state:
             for layer in adapter.layers:
@@ -936,7 +937,7 @@ class Trainer:
 
 
 def cut(model: QuantModel, lowest: int) -> list[int]:
-    """The tensors that ops from `lowest` on read from before it, in ascending order."""
+    """The tensors before op `lowest` that it and later ops read, ascending."""
     read = {source for op in model.ops[lowest:] for source in op.inputs if source <= lowest}
     return sorted(source for source in read if not source or model.ops[source - 1].kind != "constant")
 
@@ -956,7 +957,7 @@ def merge(model: QuantModel, layer: AdapterLayer) -> QuantModel:
 
 
 def blend(model: QuantModel, adapters: list[Adapter], weights: list[int], fine: bool = True) -> Adapter | None:
-    """The sum of adapters, each times its weight in 1/4096; None where there is none."""
+    """The sum of adapters, each times its weight in 1/4096; None if it can't be expressed as an adapter."""
     stored = any(adapter.a_stored or adapter.seed != adapters[0].seed for adapter in adapters)
     layers = []
     for index in sorted({layer.op for adapter in adapters for layer in adapter.layers}):
@@ -972,11 +973,11 @@ def blend(model: QuantModel, adapters: list[Adapter], weights: list[int], fine: 
     return Adapter(adapters[0].base_id, adapters[0].seed, layers, a_stored=bool(stored))
 
 
-Part = tuple[Adapter, AdapterLayer, int]  # a layer, of which adapter, and its weight
+Part = tuple[Adapter, AdapterLayer, int]  # an adapter, its layer, and its weight
 
 
 def same_as(parts: list[Part]) -> list[list[Part]]:
-    """Those with one A each, in the order of the first."""
+    """Groups of parts with the same A, in the order of their first part."""
     groups: list[list[Part]] = []
     for part in parts:
         for group in groups:

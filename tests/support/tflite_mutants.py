@@ -1,6 +1,6 @@
-"""`.tflite` files with something in them changed, and TensorFlow Lite Micro to say whether the importer may take them.
+"""Mutation testing of the `.tflite` importer, with TensorFlow Lite Micro as the oracle.
 
-A file that `import_tflite` takes must be one that TFLite Micro runs, with the same output for the same input. A long
+If `import_tflite` accepts a mutated file, TFLite Micro must run it, with the same output for the same input. For a long
 search: `python tests/support/tflite_mutants.py COUNT [SEED [FILE...]]`.
 """
 
@@ -41,7 +41,7 @@ Rng = np.random.Generator
 
 
 def seeds(rng: Rng) -> list[Callable[[], bytes]]:
-    """Makers of sound files: random graphs, and chains with the operators and forms that these don't have."""
+    """Functions that make valid files: random graphs, and chains with operators and forms that those lack."""
 
     def graph() -> bytes:
         return write_tflite(random_model(int(rng.integers(1 << 20)), oracle=True, loss=LOSSES[rng.integers(3)]))
@@ -85,7 +85,7 @@ def tables() -> bytes:
 
 
 def functions() -> bytes:
-    """Tables of later versions, real numbers between integers, reductions, a dilated convolution in batches."""
+    """Functions of newer versions as tables, floats between integers, reductions, a dilated convolution in batches."""
     sketch, shape = Sketch(1, 1, 16, 5, grid=(0.05, -128)), (1, 1, 16, 5)
     sketch.add(BUILTIN.RSQRT, None, shape, grid=(0.04, -100)).add(BUILTIN.ABS, None, shape, grid=(0.04, -20))
     sketch.add(BUILTIN.DEQUANTIZE, None, shape, kind=TYPE.FLOAT32).add(BUILTIN.ELU, None, shape, kind=TYPE.FLOAT32)
@@ -117,7 +117,7 @@ def parts() -> bytes:
 
 
 def pairs() -> bytes:
-    """Two inputs: constants of any shape, one number, a tensor that is repeated."""
+    """Ops of two inputs: constants of any shape, a scalar, a tensor that is broadcast."""
     sketch = Sketch(1, 4, 5, 3)
     data = sketch.rng.integers(-128, 128, 3).astype(np.int8)
     sketch.add(BUILTIN.MUL, schema.MulOptionsT(), (1, 4, 5, 3), sketch.tensor((3,), data=data), grid=(0.1, -7))
@@ -132,7 +132,7 @@ def pairs() -> bytes:
 
 
 def steps() -> bytes:
-    """UNPACK, something for each part, PACK."""
+    """UNPACK, operators on the parts, PACK."""
     sketch = Sketch(1, 3, 4)
     three = [sketch.tensor((1, 4)) for _ in range(3)]
     sketch._operator(BUILTIN.UNPACK, [sketch.last], three, schema.UnpackOptionsT(num=3, axis=1))
@@ -169,7 +169,7 @@ def features_over_time() -> bytes:
 
 
 def blocks() -> bytes:
-    """Depth and space, mirrored sides, groups of channels, neighbours mixed, sums and means over some axes."""
+    """Depth to space, mirror padding, grouped convolution, interpolation, sums and means over some axes."""
     sketch = Sketch(1, 3, 4, 8)
     sketch.add(BUILTIN.DEPTH_TO_SPACE, schema.DepthToSpaceOptionsT(blockSize=2), (1, 6, 8, 2))
     sides = sketch.ints((0, 0), (1, 0), (0, 2), (0, 0))
@@ -239,7 +239,7 @@ def flattened() -> bytes:
 
 
 def mutant(file: bytes, rng: Rng) -> tuple[bytes, list[str]]:
-    """The file with one or two changes, and what they are."""
+    """The file with one or two changes, and their descriptions."""
     model = schema.ModelT.InitFromPackedBuf(bytearray(file))
     told: list[str] = []
     for _ in range(int(rng.integers(1, 3))):
@@ -261,7 +261,7 @@ def _tensor(model: Any, rng: Rng) -> tuple[int, Any]:
 
 
 def _shape(model: Any, rng: Rng) -> str:
-    """Axes that change places, appear, go, join, part or grow: mostly the same number of elements."""
+    """Swaps, adds, removes, joins, splits or enlarges axes: mostly with the same number of elements."""
     at, tensor = _tensor(model, rng)
     shape = [int(side) for side in ([] if tensor.shape is None else tensor.shape)]
     before, axis, way = list(shape), int(rng.integers(len(shape) + 1)), int(rng.integers(6))
@@ -284,7 +284,7 @@ def _shape(model: Any, rng: Rng) -> str:
 
 
 def _buffer(model: Any, rng: Rng) -> str:
-    """An activation with a value, a constant without or of another size, two that share one."""
+    """Gives an activation a value, a constant none or one of another size, or lets two tensors share one."""
     at, tensor = _tensor(model, rng)
     way = int(rng.integers(4))
     if way == 0:
@@ -340,7 +340,7 @@ def _operators(model: Any, rng: Rng) -> Any:
 
 
 def _option(model: Any, rng: Rng) -> str:
-    """One number of an operator's options, or all of them gone."""
+    """Changes one number of an operator's options, or removes all options."""
     operator = _operators(model, rng)
     options = operator.builtinOptions
     names = [name for name, value in vars(options).items() if isinstance(value, int | float)] if options else []
@@ -355,7 +355,7 @@ def _option(model: Any, rng: Rng) -> str:
 
 
 def _integer(model: Any, rng: Rng) -> str:
-    """One of the numbers in a constant of int32, such as axes, paddings and new shapes."""
+    """Changes one number in an int32 constant, such as axes, paddings and new shapes."""
     graph = model.subgraphs[0]
     places = [t for t in graph.tensors if t.type == TYPE.INT32 and model.buffers[t.buffer].data is not None]
     if not places:
@@ -369,7 +369,7 @@ def _integer(model: Any, rng: Rng) -> str:
 
 
 def _wire(model: Any, rng: Rng) -> str:
-    """Another tensor, one left out, one more, or the same ones in another order."""
+    """Replaces, removes, adds or reorders an operator's tensors."""
     operator, count = _operators(model, rng), len(model.subgraphs[0].tensors)
     field = "inputs" if rng.integers(3) else "outputs"
     wires = [int(i) for i in (getattr(operator, field) if getattr(operator, field) is not None else [])]
@@ -390,7 +390,7 @@ def _wire(model: Any, rng: Rng) -> str:
 
 
 def _order(model: Any, rng: Rng) -> str:
-    """Two operators change places, one goes, comes twice or becomes another one."""
+    """Swaps two operators; or removes, repeats or replaces one."""
     operators, way = model.subgraphs[0].operators, int(rng.integers(4))
     one, two = (int(i) for i in rng.integers(0, len(operators), 2))
     if way == 0:
@@ -418,7 +418,7 @@ CHANGES = [_shape] * 5 + [_buffer] * 2 + [_type, _flag, _grid, _option, _option,
 
 
 def verdict(file: bytes, rng: Rng) -> str:
-    """Refused, equal, unused or what is wrong: TFLite Micro refuses what the importer takes, or differs."""
+    """Refused, equal, unused, or the fault: TFLite Micro refuses what the importer accepts, or differs."""
     try:
         model = import_tflite(file)
     except TfliteError:
@@ -428,7 +428,7 @@ def verdict(file: bytes, rng: Rng) -> str:
 
 
 def _difference(file: bytes, model: QuantModel, inputs: list[NDArray]) -> str:
-    """How TFLite Micro's outputs for these inputs differ from the model's, or an empty string."""
+    """How TFLite Micro's outputs for these inputs differ from the model's; "" if they are equal."""
     theirs = _in_another_process(file, model, inputs)
     if isinstance(theirs, str):
         return f"TFLite Micro: {theirs}"
@@ -442,7 +442,7 @@ def _difference(file: bytes, model: QuantModel, inputs: list[NDArray]) -> str:
 
 
 def _has_unused(file: bytes) -> bool:
-    """Whether there are operators that the output doesn't need: the importer leaves them out, TFLite Micro does not."""
+    """Whether there are operators that the output doesn't need: the importer skips them, TFLite Micro does not."""
     graph = read_graph(file)
     wanted = {graph.output} | {i for op in graph.operators if op.code == Code.ASSIGN_VARIABLE for i in op.inputs}
     for operator in reversed(graph.operators):
@@ -453,14 +453,14 @@ def _has_unused(file: bytes) -> bool:
 
 
 def as_type(q: NDArray[np.int8], tensor: Tensor, dtype: type) -> NDArray:
-    """int8 values as a file's end has them."""
+    """int8 values in the type of a file's input or output."""
     if dtype == np.float32:
         return (q.astype(np.float32) - np.float32(tensor.zero_point)) * np.float32(tensor.scale)
     return (q.astype(np.int16) + 128).astype(np.uint8) if dtype == np.uint8 else q
 
 
 def _in_another_process(file: bytes, model: QuantModel, inputs: list[NDArray]) -> list[tuple[type, NDArray]] | str:
-    """TFLite Micro's outputs; it may well crash on a damaged file."""
+    """TFLite Micro's outputs, or its error, from a separate process, as it may crash on a damaged file."""
     fork = multiprocessing.get_context("fork")
     mine, its = fork.Pipe()
     child = fork.Process(target=_run, args=(its, file, model, inputs))
@@ -481,7 +481,7 @@ def _run(pipe: Connection, file: bytes, model: QuantModel, inputs: list[NDArray]
         interpreter = runtime.Interpreter.from_bytes(file, arena_size=4_000_000)
         source, outputs = interpreter.get_input_details(0), []
         for x in inputs:
-            if not model.has_history:  # an LSTM would go on from the input before
+            if not model.has_history:  # an LSTM would continue from the previous input
                 interpreter.reset()
             interpreter.set_input(as_type(x, model.input, source["dtype"]).reshape(source["shape"]), 0)
             interpreter.invoke()
@@ -493,7 +493,7 @@ def _run(pipe: Connection, file: bytes, model: QuantModel, inputs: list[NDArray]
 
 
 def search(count: int, seed: int, files: Sequence[bytes] = ()) -> tuple[Counter[str], list[str]]:
-    """Verdicts of so many mutants, and the wrong ones with what was changed. files: to begin with, besides `seeds`."""
+    """Verdicts of `count` mutants, and the wrong ones with their changes. files: to mutate in addition to `seeds`."""
     rng = np.random.default_rng(seed)
     makers, counts, wrong = seeds(rng), Counter[str](), []
     for number in range(count):

@@ -1,6 +1,6 @@
-"""QuantModels as INT8 `.tflite` files, and TensorFlow Lite Micro to run them: the oracle of the base layers.
+"""Writes QuantModels as INT8 `.tflite` files, and runs them in TensorFlow Lite Micro: the oracle of the base's layers.
 
-A file holds scales, not multipliers; TFLite Micro derives the multipliers from them.
+A file has scales, not multipliers; TFLite Micro computes the multipliers from them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edgelora.core.formats.network import Op, QuantModel, Tensor, gather_axes
 
 ACTIVATIONS = {(False, False): 0, (True, False): 1, (True, True): 3}  # masks -> NONE, RELU, RELU6
 
-# The interpreter has room for more variables than any file here has; counting them reads a file object by object.
+# The interpreter's default suffices for all files here; counting variables would parse a file object by object.
 runtime.count_resource_variables = lambda file: 64
 
 BUILTIN, TYPE = schema.BuiltinOperator, schema.TensorType
@@ -80,13 +80,13 @@ class _Writer:
         self.tensors: list[schema.TensorT] = []
         self.operators: list[schema.OperatorT] = []
         self.codes: list[int] = []
-        self.initial: list[tuple[str, NDArray[np.int8], Tensor]] = []  # of variables: name, values, and their grid
+        self.initial: list[tuple[str, NDArray[np.int8], Tensor]] = []  # variables: name, initial values, grid
 
     def activation(self, tensor: Tensor) -> int:
         return self._tensor([1, *tensor.shape], schema.TensorType.INT8, [tensor.scale], [tensor.zero_point])
 
     def op(self, model: QuantModel, op: Op, tensors: list[int]) -> None:
-        """Writes one op; `tensors` are the file's numbers of the model's tensors."""
+        """Writes one op; `tensors`: indices in the file of the model's tensors."""
         source, target = model.tensors[op.input], model.tensors[op.output]
         inputs, outputs = [tensors[i] for i in op.inputs], [tensors[op.output]]
         fused = ACTIVATIONS[op.mask_low, op.mask_high]
@@ -98,7 +98,7 @@ class _Writer:
             self.buffers.append(_buffer(op.values.tobytes()))
             return
         if op.kind == "pad" and op.stride != (1, 1):
-            return  # its reader is a TRANSPOSE_CONV
+            return  # becomes part of a TRANSPOSE_CONV
         maker = model.ops[op.input - 1] if op.input else op
         if op.kind == "conv" and maker.kind == "pad" and maker.stride != (1, 1):
             self._transposed(model, op, maker, tensors, fused)
@@ -163,7 +163,7 @@ class _Writer:
         self._operator(_CODES[op.kind], inputs, outputs, options)
 
     def _transposed(self, model: QuantModel, op: Op, pad: Op, tensors: list[int], fused: int) -> None:
-        """TRANSPOSE_CONV, for a pad with strides and the convolution behind it."""
+        """Writes a TRANSPOSE_CONV for a pad with strides and the convolution after it."""
         source, target = model.tensors[pad.input], model.tensors[op.output]
         before = [op.kernel[i] - 1 - op.padding[i] for i in range(2)]
         same = [same_padding(target.shape[i], op.kernel[i], pad.stride[i], 1) for i in range(2)]
@@ -180,7 +180,7 @@ class _Writer:
         self._operator(BUILTIN.TRANSPOSE_CONV, inputs, [tensors[op.output]], options)
 
     def _gather(self, model: QuantModel, op: Op, source: int, target: int) -> None:
-        """TRANSPOSE, or RESIZE_NEAREST_NEIGHBOR, whichever it is."""
+        """Writes a TRANSPOSE, or a RESIZE_NEAREST_NEIGHBOR if the op has positions."""
         shape, wanted = model.tensors[op.input].shape, model.tensors[op.output].shape
         if op.positions is None:
             order = [gather_axes(op).index(axis) + 1 for axis in range(3)]
@@ -196,7 +196,7 @@ class _Writer:
         raise ValueError(f"no resizing takes positions {op.positions}")
 
     def _dense(self, model: QuantModel, op: Op, tensors: list[int], fused: int) -> None:
-        """A fully connected layer between two reshapes, as its input and output have two axes."""
+        """Writes a fully connected layer between two reshapes, as its input and output have two axes."""
         source, target = model.tensors[op.input], model.tensors[op.output]
         flat = self._tensor([1, source.size], schema.TensorType.INT8, [source.scale], [source.zero_point])
         self._reshape(tensors[op.input], flat, [1, source.size])
@@ -236,7 +236,7 @@ class _Writer:
         )
 
     def _initialization(self) -> schema.SubGraphT:
-        """The subgraph that gives variables their first values."""
+        """The subgraph that initializes variables."""
         self.tensors, self.operators = [], []
         for name, values, tensor in self.initial:
             data = self._tensor(values.shape, schema.TensorType.INT8, [tensor.scale], [tensor.zero_point], values)
@@ -244,7 +244,7 @@ class _Writer:
         return self._subgraph("NoOp", [], [])
 
     def part(self, source: int, target: int, axis: int, start: int, count: int) -> None:
-        """STRIDED_SLICE: `count` positions of a tensor along an axis; 0: to the end."""
+        """Writes a STRIDED_SLICE: `count` positions of a tensor along an axis; 0: to the end."""
         rank = len(self.tensors[source].shape)
         begin, end = [0] * rank, [0] * rank
         begin[axis], end[axis] = start, start + count
@@ -255,14 +255,14 @@ class _Writer:
         self._operator(schema.BuiltinOperator.STRIDED_SLICE, [source, *bounds], [target], options)
 
     def handle(self, name: str) -> int:
-        """A variable of this name."""
+        """Writes the handle of a variable with this name; its tensor."""
         resource = self._tensor([], schema.TensorType.RESOURCE)
         options = schema.VarHandleOptionsT(container="", sharedName=name)
         self._operator(schema.BuiltinOperator.VAR_HANDLE, [], [resource], options)
         return resource
 
     def read(self, handle: int, shape: tuple[int, ...], tensor: Tensor) -> int:
-        """The value of a variable, on the grid of `tensor`."""
+        """Writes a read of a variable, on the grid of `tensor`; the value's tensor."""
         value = self._tensor(shape, schema.TensorType.INT8, [tensor.scale], [tensor.zero_point])
         self._operator(schema.BuiltinOperator.READ_VARIABLE, [handle], [value], schema.ReadVariableOptionsT())
         return value
@@ -276,7 +276,7 @@ class _Writer:
         self._operator(schema.BuiltinOperator.CONCATENATION, [first, second], [target], options)
 
     def _history(self, model: QuantModel, op: Op, source: int, target: int) -> None:
-        """A ring buffer, in one of its two forms: with the positions held, or with all of the output."""
+        """Writes a ring buffer, in one of two forms: its variable has the older positions, or the whole output."""
         tensor, fresh = model.tensors[op.output], model.tensors[op.input]
         axis = next(i for i in range(3) if tensor.shape[i] != fresh.shape[i])
         shape = [1, *tensor.shape]
@@ -342,7 +342,7 @@ class _Writer:
 
 
 class Sketch(_Writer):
-    """A file in the making: a chain of operators from one int8 input of any rank."""
+    """Builds a file: a chain of operators from one int8 input of any rank."""
 
     def __init__(self, *shape: int, grid: tuple[float, int] = GRID, kind: int = schema.TensorType.INT8) -> None:
         super().__init__()
@@ -393,7 +393,7 @@ def _buffer(data: bytes) -> schema.BufferT:
 
 
 def _padding(op: Op, source: Tensor, target: Tensor) -> int:
-    """SAME or VALID, whichever the op has."""
+    """TFLite's code for the op's padding, SAME or VALID."""
     for code, same in ((schema.Padding.VALID, False), (schema.Padding.SAME, True)):
         plan = []
         for axis in range(2):
