@@ -85,7 +85,7 @@ class Mutant:
     """A file with one changed line."""
 
     file: str  # path in micropython_module
-    number: int  # of the line, from 1
+    number: int  # line number, from 1
     old: str
     new: str
 

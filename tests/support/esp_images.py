@@ -12,7 +12,7 @@ from esptool.targets import CHIP_DEFS
 from edgelora.board.profiles import list_boards, load_board
 
 BOARDS = [name for name in list_boards() if load_board(name).port == "esp32"]
-FLASH_BYTES = 4 << 20  # of the emulated boards
+FLASH_BYTES = 4 << 20  # flash size of the emulated boards
 APP_OFFSET = 0x1_0000
 
 

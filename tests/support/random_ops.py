@@ -26,7 +26,7 @@ Draw = Callable[[int, int], int]  # an integer in [low, high]
 Shape = tuple[int, int, int]
 
 WORK = 19  # an op has at most 2^WORK multiply-accumulates
-ELEMENTS = 32_000  # of a tensor, which may have up to 2^20
+ELEMENTS = 32_000  # most elements of a tensor; the format allows 2^20
 POSITIONS = 65_535
 
 

@@ -37,7 +37,7 @@ INPUTS, SECONDS = 4, 20
 Rng = np.random.Generator
 
 
-# ---- files to begin with ---------------------------------------------------------------------------------------------
+# ---- files to mutate -------------------------------------------------------------------------------------------------
 
 
 def seeds(rng: Rng) -> list[Callable[[], bytes]]:
@@ -235,7 +235,7 @@ def flattened() -> bytes:
     return sketch.dense(12, 16, fusedActivationFunction=3).file()
 
 
-# ---- what is changed -------------------------------------------------------------------------------------------------
+# ---- mutations -------------------------------------------------------------------------------------------------------
 
 
 def mutant(file: bytes, rng: Rng) -> tuple[bytes, list[str]]:
@@ -414,7 +414,7 @@ def _end(model: Any, rng: Rng) -> str:
 CHANGES = [_shape] * 5 + [_buffer] * 2 + [_type, _flag, _grid, _option, _option, _integer, _wire, _wire, _order, _end]
 
 
-# ---- what comes of it ------------------------------------------------------------------------------------------------
+# ---- verdicts --------------------------------------------------------------------------------------------------------
 
 
 def verdict(file: bytes, rng: Rng) -> str:

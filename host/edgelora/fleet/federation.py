@@ -99,8 +99,8 @@ class RoundRecord:
     seconds: float
     down: int
     up: int
-    norm: float  # of the average, in masters
-    sha256: str  # of the global adapter after it
+    norm: float  # L2 norm of the average, in units of masters
+    sha256: str  # of the global adapter after the round
     outsider: float
     server: float
     accuracies: dict[str, float] = field(default_factory=dict)

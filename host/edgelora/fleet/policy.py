@@ -68,7 +68,7 @@ def refusal(policy: Policy, task: Task) -> str:
     return ""
 
 
-# ---- what costs come to
+# ---- epsilons of a board's cost
 
 
 @dataclass(frozen=True)
