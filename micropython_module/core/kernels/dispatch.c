@@ -1,4 +1,5 @@
-// Which kernels run an op: the one place where kinds, and reference and packed kernels, part.
+// Dispatches ops to kernels: the only place that selects by kind, and between reference, packed and
+// SIMD kernels.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/dispatch.h"
@@ -27,7 +28,7 @@ __attribute__((unused)) static bool branch_fits(
         (g->is_matrix && branch->rank <= EDGELORA_MAX_RANK && branch->a && branch->b);
 }
 
-// An add of two tensors of one shape, neither taken off.
+// Is this an add of two tensors of the same shape, without subtraction?
 static bool is_plain_sum(const edgelora_shape_t *g) {
     return is_flat(g) && g->multiplier[0] >= 0 && g->multiplier[1] >= 0;
 }
@@ -124,7 +125,7 @@ EDGELORA_HOT void edgelora_op_forward(
         case EDGELORA_GATHER:
             edgelora_gather_forward_s8(g, x, y);
             break;
-        case EDGELORA_CONSTANT: // is in the file
+        case EDGELORA_CONSTANT: // stored in the file
             break;
         case EDGELORA_CONCATENATE:
             edgelora_concatenate_forward_s8(g, x, x2, y);

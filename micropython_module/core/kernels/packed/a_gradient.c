@@ -3,19 +3,19 @@
 
 #include "kernels/packed/gradient.h"
 
-enum { LEAST_POSITIONS = 16 }; // that are worth packing whole rows of the input
+enum { LEAST_POSITIONS = 16 }; // minimum for packing whole rows of the input
 
-// What a kernel reads lies in runs: rows of the kernel or, if they are dilated, single elements.
-// In values: what runs and input rows have, where windows begin and how far apart.
+// A kernel reads its inputs in runs: kernel rows or, if dilated, single elements. Sizes, starts
+// and distances of runs, input rows and windows are in values.
 typedef struct {
-    uint32_t count, length, quads; // of a run: values, quads with `lead`
-    uint32_t lead;                 // values of any kind that come first (edgelora_window_lead)
-    uint32_t columns;              // runs beside each other
+    uint32_t count, length, quads; // count: runs; per run: values, quads including `lead`
+    uint32_t lead;                 // undefined leading values (edgelora_window_lead)
+    uint32_t columns;              // runs per kernel row
     int32_t height, width;         // of the input
-    int32_t down, right, start; // from a window to the next one's row, column; the first column
+    int32_t down, right, start; // from one window to the next, by row, by column; the first column
     int32_t run_down, run_right;
     uint32_t out_w;
-    int8_t edge; // what lies beside the input
+    int8_t edge; // value of the padding
 } runs_t;
 
 static runs_t runs_of(const edgelora_shape_t *g, const int8_t *x) {
@@ -41,7 +41,7 @@ static runs_t runs_of(const edgelora_shape_t *g, const int8_t *x) {
         .edge = g->zp_in};
 }
 
-// Where a position's window begins: row and value in it, which may be beside the input; positions
+// Start of a position's window: row and value in the row, possibly outside the input; positions
 // left in the row.
 typedef struct {
     int32_t y, x;
@@ -57,7 +57,7 @@ static inline void corner_next(corner_t *at, const runs_t *runs) {
     }
 }
 
-// Values [from, from + count) of an input's row, or of none (NULL), in `patch`.
+// Copies values [from, from + count) of an input row, or of padding (NULL), to `patch`.
 EDGELORA_KERNEL static const int8_t *edge_run(
     const runs_t *runs, const int8_t *row, int32_t from, uint32_t count, int8_t *patch) {
     const int8_t *end = patch + count;
@@ -72,15 +72,15 @@ EDGELORA_KERNEL static const int8_t *edge_run(
     return patch;
 }
 
-// Packs what the kernel reads at the n positions from `at` on: quads [from, from + quads). What
-// stands behind a run in its last quad is of any value.
+// Packs the kernel's inputs at n positions from `at` on: quads [from, from + quads). Values
+// after a run in its last quad are undefined.
 EDGELORA_HOT static void pack_runs(const runs_t *runs, const int8_t *x, corner_t *at, uint32_t n,
     uint32_t from, uint32_t quads, uint32_t *to, int8_t *patch) {
     uint32_t step = 4 * EDGELORA_GROUP_WORDS * ((n + 3) / 4);
     uint32_t first_run = from / runs->quads, first_quad = from % runs->quads;
     const int8_t *rows[4];
     for (uint32_t k = 0; k < n; k += 4, to += EDGELORA_GROUP_WORDS) {
-        corner_t four[4]; // positions that there aren't meet errors of 0
+        corner_t four[4]; // missing positions are multiplied by errors of 0
         for (uint32_t i = 0; i < 4; ++i) {
             four[i] = *at;
             if (k + i < n) {
@@ -111,7 +111,7 @@ EDGELORA_HOT static void pack_runs(const runs_t *runs, const int8_t *x, corner_t
     }
 }
 
-// The same of a 1x1 convolution that takes its input as it is: x from the first position on.
+// The same for a 1x1 convolution over all input positions: x from the first position on.
 EDGELORA_HOT static void pack_positions(const edgelora_shape_t *g, const int8_t *x, uint32_t n,
     uint32_t from, uint32_t quads, uint32_t *to) {
     uint32_t step = 4 * EDGELORA_GROUP_WORDS * ((n + 3) / 4), channels = g->in_c, last = n - 1;
@@ -124,7 +124,7 @@ EDGELORA_HOT static void pack_positions(const edgelora_shape_t *g, const int8_t 
     }
 }
 
-// gradient: s32 [rank, K] += acc: s32 [rank, quads, 4], of the quads from `from` on.
+// gradient, s32 [rank, K], += acc, s32 [rank, quads, 4], for the quads from `from` on.
 EDGELORA_HOT static void add_runs(const edgelora_shape_t *g, const runs_t *runs, uint32_t rank,
     const int32_t *acc, uint32_t from, uint32_t quads, int32_t *gradient, int32_t shift) {
     uint32_t run = from / runs->quads, first = from % runs->quads;
@@ -148,16 +148,16 @@ EDGELORA_KERNEL static int32_t column_sum(const int8_t *v, uint32_t step, uint32
     return sum;
 }
 
-// In the memory that the op's other kernels have. patch: 4 values at each of 4 positions. Where
-// runs are rows of a kernel that meets each row of the input once a run, as many rows as fit beside
-// whole runs are packed once for all runs.
+// The layout, within the memory of the op's other kernels. patch: 4 values at each of 4
+// positions. If runs are kernel rows and each run reads each input row once, as many input rows
+// as fit in addition to whole runs are packed once for all runs.
 static gradient_t a_layout(const edgelora_shape_t *g, uint32_t rank) {
-    runs_t runs = runs_of(g, 0); // as many quads with any x
+    runs_t runs = runs_of(g, 0); // the number of quads does not depend on x
     uint32_t room = edgelora_packed_scratch(g, rank, true);
     if (runs.count > 1 && runs.columns == 1 && runs.down == 1 && !(g->out_w & 3)) {
         uint32_t rows = at_most(4 * EDGELORA_CHUNK / g->out_w, g->in_h);
         for (; rows * g->out_w >= LEAST_POSITIONS;
-            --rows) { // sums of all runs: as of a higher rank
+            --rows) { // sums of all runs count like a higher rank
             gradient_t l = edgelora_gradient_layout(
                 rows * g->out_w, runs.quads, rank * runs.count, 16, room);
             if (l.quads == runs.quads) {
@@ -189,7 +189,7 @@ EDGELORA_HOT static void a_gradient_by_rows(const edgelora_shape_t *g, const run
             pack_runs(runs, error->x, &at, rows * g->out_w, q, quads, x, (int8_t *)s + l->patch);
             what.acc = (int32_t *)(void *)s;
             for (uint32_t run = 0; run < runs->count; ++run, what.acc += rank * what.columns) {
-                // rows of the output at which this run reads these
+                // output rows at which this run reads these rows
                 int32_t ahead = pad - (int32_t)run * runs->run_down, from = (int32_t)y + ahead,
                         end = from + (int32_t)rows, first = from < 0 ? 0 : from;
                 end = end < out_h ? end : out_h;
@@ -201,7 +201,7 @@ EDGELORA_HOT static void a_gradient_by_rows(const edgelora_shape_t *g, const run
                 what.x = x + EDGELORA_GROUP_WORDS * row_groups * (uint32_t)(first - from);
                 what.skip = EDGELORA_GROUP_BYTES * (rows * row_groups - what.n / 4);
                 what.add = first > (ahead > 0 ? ahead : 0);
-                if (!what.add) { // x - zp is what counts
+                if (!what.add) { // subtracts the zero point
                     int32_t last = (int32_t)g->in_h + ahead;
                     last = last < out_h ? last : out_h;
                     for (uint32_t j = 0; j < rank; ++j) {
@@ -239,7 +239,7 @@ EDGELORA_HOT void edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint3
     uint8_t *s = error->scratch;
     uint32_t all = runs.count * runs.quads;
     const int32_t *acc = (const int32_t *)(const void *)s;
-    int32_t bias[EDGELORA_MAX_RANK]; // x - zp is what counts
+    int32_t bias[EDGELORA_MAX_RANK]; // subtracts the zero point
     for (uint32_t j = 0; j < rank; ++j) {
         bias[j] = -g->zp_in * column_sum(error->t_error + j, rank, g->positions);
     }

@@ -1,4 +1,4 @@
-// What assembly takes from C: where fields of structs are, and constants.
+// Makes constants and offsets of struct fields available to assembly.
 // SPDX-License-Identifier: MIT
 //
 //     OFFSETS(frame_t, count, x)            at the start of a function of assembly
@@ -6,15 +6,15 @@
 //     "ldr r0, " SLOT(frame_t.count) "\n"   of the frame, from sp on
 //     "ldr r1, " FIELD(r0, row_t.x) "\n"
 //
-// Each is a local symbol of the assembler's, so that the compiler alone lays structs out. The
-// statements that set them emit no code.
+// Each offset is a local symbol of the assembler, so that only the compiler lays out structs. The
+// statements that define the symbols emit no code.
 
 #ifndef EDGELORA_ASSEMBLY_H
 #define EDGELORA_ASSEMBLY_H
 
 #include <stddef.h>
 
-#pragma GCC diagnostic ignored "-Wunused-parameter" // the assembly takes them from their registers
+#pragma GCC diagnostic ignored "-Wunused-parameter" // assembly reads arguments from registers
 
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)
@@ -29,14 +29,14 @@
     SET(type, sizeof(type)); \
     EACH(SET_OFFSET, type, __VA_ARGS__)
 
-// Words behind each other from the struct's start on, as `ldmia` takes them.
+// Asserts that fields are consecutive words from the struct's start on, as `ldmia` requires.
 #define ASSERT_WORD(type, i, field) \
     typedef char type##_##field##_is_word[offsetof(type, field) == 4 * (i) ? 1 : -1];
 #define ASSERT_WORDS(type, ...) EACH(ASSERT_WORD, type, __VA_ARGS__)
 
-// m(t, place, field) of each of up to 16 fields.
+// Applies m(t, place, field) to up to 16 fields. clang-format off
+// Applies m(t, place, field) to up to 16 fields.
 // clang-format off
-#define EACH(m, t, ...) \
     EACH_OF(__VA_ARGS__, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)(m, t, 0, __VA_ARGS__)
 #define EACH_OF(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, count, ...) EACH_##count
 #define EACH_1(m, t, i, a) m(t, i, a)

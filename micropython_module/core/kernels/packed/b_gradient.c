@@ -13,8 +13,8 @@ uint32_t edgelora_b_gradient_packed_scratch(const edgelora_shape_t *g, uint32_t 
     return rank && g->op->kind != EDGELORA_DENSE ? b_layout(g, rank).size : 0;
 }
 
-// edgelora_pack_columns_s8, one value after the other, of positions that are `channels` apart;
-// those from `count` on are 0. step: words.
+// edgelora_pack_columns_s8 one value at a time, for positions `channels` apart; those from `count`
+// on are 0. step: words.
 EDGELORA_KERNEL static void pack_odd_columns(uint32_t *quad, uint32_t step, const int8_t *e,
     uint32_t channels, uint32_t columns, uint32_t count) {
     for (uint32_t c = 0; c < columns; ++c, ++quad) {

@@ -1,4 +1,4 @@
-// An int8 block that is written column by column.
+// Writes an int8 block column by column.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/internal.h"
@@ -45,8 +45,8 @@ EDGELORA_HOT static uint32_t store_columns(edgelora_columns_t *b, const edgelora
     return bits;
 }
 
-// What has been written before the columns from c on. Where positions lie one behind the other,
-// what is behind c is not yet: the words up to it are all that is scaled.
+// Rescales everything written before the columns from c on. If positions are contiguous, nothing
+// after c is written yet, and only the words up to c are scaled.
 EDGELORA_HOT static void rescale_written(const edgelora_columns_t *b, const edgelora_cursor_t *at,
     uint32_t c, uint32_t count, uint32_t written, int32_t shift) {
     bool in_order = !b->first && (!b->row || b->row == at->width * b->step);
@@ -67,7 +67,7 @@ EDGELORA_HOT void edgelora_columns_put(edgelora_columns_t *b, const edgelora_cur
         b->shift = first < 0 ? 0 : first;
     }
     uint32_t bits = store_columns(b, at, c, columns, count, padded, v);
-    if (bits >> 7) { // these values are too large for the block's shift
+    if (bits >> 7) { // values too large for the block's shift
         int32_t more = bit_length(bits) - 7;
         rescale_written(b, at, c, count, written, more);
         b->shift += more;

@@ -1,11 +1,11 @@
 // Depthwise 3x3, forward and, with stride 1, backward.
 // SPDX-License-Identifier: MIT
 //
-// A channel at a time, some output rows at a time: the channel's input rows become a plane, which
-// the kernel runs over. With stride 1 the columns are in parts of up to EDGELORA_STRIP, each with
-// its plane.
+// Works on one channel and some output rows at a time: copies the channel's input rows to a plane
+// and runs the kernel over it. With stride 1, columns are split into parts of up to EDGELORA_STRIP,
+// with one plane each.
 //
-// Time alone: the lines `depthwise*` of `edgelora bench kernels`.
+// Time of these kernels: lines `depthwise*` of `edgelora bench kernels`.
 
 #include "kernels/packed/planes.h"
 #include "kernels/packed/extras.h"
@@ -50,7 +50,7 @@ static reach_t rows_reached(const edgelora_shape_t *g, uint32_t oy, uint32_t row
     return (reach_t){from, to, (uint32_t)(from - top), (uint32_t)(bottom - to)};
 }
 
-// What is the same for all channels in a part of the columns. Returns its first input column.
+// Sets what all channels share in a part of the columns. Returns the part's first input column.
 static inline __attribute__((always_inline)) uint32_t part_begin(const edgelora_shape_t *g,
     const planes_t *l, uint32_t part, uint32_t *plane, edgelora_plane_t *in,
     edgelora_strip_t *strip) {
@@ -66,7 +66,7 @@ static inline __attribute__((always_inline)) uint32_t part_begin(const edgelora_
     return (uint32_t)from;
 }
 
-// Stride 1: `rows` output rows, of which y is the first.
+// Stride 1: `rows` output rows, from y on.
 EDGELORA_HOT static void strips_forward(const edgelora_shape_t *g, const planes_t *l,
     const reach_t *reach, uint32_t rows, edgelora_requantize_t *requantize, const int8_t *x,
     int8_t *y, uint32_t *plane, int32_t *acc) {
@@ -90,7 +90,7 @@ EDGELORA_HOT static void strips_forward(const edgelora_shape_t *g, const planes_
             strip.acc = acc + part * l->width;
             for (uint32_t k = o, end = o + requantize->rows; k < end;
                 k += strip.channels, strip.acc += padded) {
-                bool fill = k % each == 0 || k == o; // channels of one input share a plane
+                bool fill = k % each == 0 || k == o; // outputs of one input channel share a plane
                 strip.channels = each == 1 ? requantize->rows : 1;
                 strip.weights = g->weights + k;
                 strip.bias = g->bias + k;
@@ -103,13 +103,14 @@ EDGELORA_HOT static void strips_forward(const edgelora_shape_t *g, const planes_
     }
 }
 
-// Backward, the error is the input, and the kernel is turned around.
+// Can the backward step run as a forward one, with the error as input and the kernel rotated by 180
+// degrees?
 static bool is_turned(const edgelora_shape_t *g) {
     const edgelora_op_t *op = g->op;
     return op->stride_h == 1 && op->stride_w == 1 && op->pad_top <= 2;
 }
 
-// op: becomes that of the shape which is returned.
+// Returns the shape of the backward step as a forward op; op: receives its op.
 static edgelora_shape_t turned(const edgelora_shape_t *g, edgelora_op_t *op) {
     edgelora_shape_t e = *g;
     *op = *g->op;
@@ -176,7 +177,7 @@ EDGELORA_HOT int32_t edgelora_depthwise_strips_backward_s8(
     return error->exponent + block.shift;
 }
 
-// Other strides: the same, with whole rows.
+// Other strides: the same with whole rows.
 EDGELORA_HOT static void rows_forward(const edgelora_shape_t *g, const planes_t *l,
     const reach_t *reach, uint32_t rows, edgelora_requantize_t *requantize, const int8_t *x,
     int8_t *y, uint32_t *plane, int32_t *acc) {
@@ -198,7 +199,7 @@ EDGELORA_HOT static void rows_forward(const edgelora_shape_t *g, const planes_t 
         .out_h = rows,
         .out_w = g->out_w,
         .acc = acc};
-    // outputs of the channel in the plane
+    // output channels per input channel
     uint32_t each = g->out_c / g->in_c, padded = (requantize->count + 3) & ~3u, left = 0;
     for (uint32_t o = 0; o < g->out_c; o += requantize->rows) {
         requantize->rows = at_most(g->out_c - o, l->each);

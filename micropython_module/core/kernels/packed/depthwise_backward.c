@@ -1,12 +1,12 @@
 // Depthwise 3x3, backward: the transposed kernel over a plane of errors, with zeros between them
-// where the stride is 2. Stride 1 has strips (depthwise.c).
+// for stride 2. Stride 1 uses strips (depthwise.c).
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/internal.h"
 
 typedef struct {
-    uint32_t left, pitch;   // words before the first column, of a row
-    uint32_t rows, in_rows; // of the input's error at a time, of a plane
+    uint32_t left, pitch;   // words before the first column, words of a row
+    uint32_t rows, in_rows; // rows of the input's error at a time, rows of a plane
     uint32_t acc, size;     // bytes of the plane; then s32 [rows * in_w]
 } plane_layout_t;
 
@@ -30,7 +30,7 @@ uint32_t edgelora_depthwise_backward_packed_scratch(const edgelora_shape_t *g) {
     return strips ? strips : transposed_plane_layout(g).size;
 }
 
-// Rows of errors into every second row and word.
+// Spreads rows of errors to every second row and word.
 EDGELORA_HOT static void spread_plane(edgelora_plane_t in) {
     for (; in.rows; --in.rows, in.plane += in.pitch / 4, in.x += in.row) {
         for (uint32_t i = 0; i < in.n; ++i) {
@@ -41,7 +41,7 @@ EDGELORA_HOT static void spread_plane(edgelora_plane_t in) {
     }
 }
 
-// As tap_words, from the last weight to the first.
+// Like tap_words, last weight first.
 static void transposed_tap_words(uint32_t *words, const uint8_t *first, uint32_t step) {
     const uint8_t *w = first + 8 * step;
     for (uint32_t r = 0; r < 3; ++r, w -= 3 * step) {
@@ -66,8 +66,8 @@ EDGELORA_HOT int32_t edgelora_depthwise_backward_packed_s8(
         for (uint32_t i = 0; i < l.pitch * l.in_rows; ++i) {
             plane[i] = 0;
         }
-        // the plane's row 0 is that of the last kernel row for input row iy; error row oy stands at
-        // oy * stride
+        // row 0 of the plane is the one that the last kernel row reads for input row iy; error row
+        // oy is at oy * stride
         int32_t top = (int32_t)iy + g->op->pad_top - 2, bottom = top + (int32_t)rows + 2;
         int32_t from = top < 0 ? 0 : (top + stride_h - 1) / stride_h,
                 to = bottom <= 0 ? 0 : (bottom - 1) / stride_h + 1;

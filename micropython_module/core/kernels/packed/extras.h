@@ -1,5 +1,5 @@
-// What some processors have beside the primitives. Others decline, so that none of it is compiled
-// in: kernels ask, and know no processor.
+// Optional kernels of some processors, in addition to the primitives. On others these functions
+// return false or 0 and compile to nothing, so that callers need not know the processor.
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_EXTRAS_H
@@ -7,7 +7,7 @@
 
 #include "kernels/packed/planes.h"
 
-// Errors of four columns of inputs from t's errors, if one row of A alone is not 0 in these
+// Errors of four columns of inputs from t's errors, if only one row of A is nonzero in these
 // columns.
 typedef struct {
     const int8_t *a;  // s8 [rank, columns], 4-aligned, from these four columns on
@@ -21,16 +21,16 @@ typedef struct {
 
 #ifdef EDGELORA_M0PLUS
 
-// m0plus/bounds.c: what no output's B t is beyond, |t| <= 127.
+// m0plus/bounds.c: upper bound of |B t| over all outputs, |t| <= 127.
 uint32_t edgelora_largest_branch_sum(const edgelora_shape_t *g, const edgelora_branch_t *branch);
-// |acc| < EDGELORA_22_BITS for all outputs, to which a branch adds `branch_sum` at most.
+// Is |acc| < EDGELORA_22_BITS for all outputs, to which a branch adds at most `branch_sum`?
 bool edgelora_fits_22_bits(const edgelora_shape_t *g, uint32_t branch_sum);
 // edgelora_tile_product_t
 static inline uint32_t one_left(uint32_t positions) {
     return positions > 4 && (positions & 3) == 1;
 }
 
-// The one row of A that is not 0 in the four columns, if there is one, else the rank.
+// The only row of A that is nonzero in the four columns; the rank if there is no such row.
 static inline uint32_t only_row(const edgelora_one_row_t *o) {
     uint32_t only = o->rank;
     const int8_t *a = o->a;
@@ -46,8 +46,8 @@ static inline uint32_t only_row(const edgelora_one_row_t *o) {
     return only;
 }
 
-// Errors of inputs that one row of A alone reads; false: more rows do. A frozen A has such inputs:
-// its rows look at parts of them.
+// Errors of inputs that only one row of A reads; false: several rows read them. A frozen A has such
+// inputs, as its rows cover separate parts.
 static inline bool edgelora_one_row_s8(const edgelora_one_row_t *o) {
     uint32_t j = only_row(o);
     if (j == o->rank) {
@@ -61,8 +61,8 @@ static inline bool edgelora_one_row_s8(const edgelora_one_row_t *o) {
     return true;
 }
 
-// m0plus/depthwise_2.c: `rows` output rows of stride 2, of which y is the first; false: it is not
-// for this op.
+// m0plus/depthwise_2.c: `rows` output rows with stride 2, from y on; false: not supported for this
+// op.
 bool edgelora_pairs_forward(const edgelora_shape_t *g, const planes_t *l, const reach_t *reach,
     uint32_t rows, edgelora_requantize_t *requantize, const int8_t *x, int8_t *y, uint32_t *plane,
     int32_t *acc);
@@ -102,14 +102,14 @@ static inline bool edgelora_pairs_forward(const edgelora_shape_t *g, const plane
 
 #ifdef EDGELORA_DSP
 
-// dsp/tile_outputs.c: outputs [o, o + rows) of a tile's positions, within int8's range. rows: an
-// even number; weights: rows of whole groups, EDGELORA_OFFSET, one behind the other.
+// dsp/tile_outputs.c: outputs [o, o + rows) of a tile's positions, clamped to int8. rows: even;
+// weights: contiguous rows of whole groups, EDGELORA_OFFSET.
 bool edgelora_gives_tile_outputs(const edgelora_shape_t *g);
 void edgelora_tile_outputs_s8(const edgelora_shape_t *g, uint32_t o, uint32_t rows,
     const void *weights, const uint32_t *x, uint32_t count, int8_t *y);
 
-// dsp/depthwise.c: the whole op, in scratch as edgelora_depthwise_forward_packed_s8 has it; false:
-// it is not for this one.
+// dsp/depthwise.c: the whole op, with the scratch of edgelora_depthwise_forward_packed_s8; false:
+// not supported for this op.
 bool edgelora_depthwise_strips_s8(
     const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch);
 

@@ -1,10 +1,10 @@
-// Finds the inputs of a position and packs them.
+// Gathers and packs the inputs of positions.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/internal.h"
 
-// One axis of a window: the kernel elements [from, to) that read inside the input; the first of all
-// reads at `start`.
+// One axis of a window: the kernel elements [from, to) read inside the input; element 0 reads at
+// `start`.
 typedef struct {
     int32_t start;
     uint32_t from, to;
@@ -76,8 +76,8 @@ EDGELORA_HOT static uint32_t *pack_quad(uint32_t *quad, const int8_t *x, uint32_
     return quad + EDGELORA_GROUP_WORDS * groups;
 }
 
-// The values of a window of one row that lies inside the input, from a word on, or NULL: where they
-// are, or in patch. x: 4-aligned; behind the window there is a word more.
+// Word-aligned values of a one-row window inside the input, in place or copied to patch; NULL: not
+// such a window. x: 4-aligned; one more word after the window is readable.
 static inline const int8_t *words_of_row(const edgelora_shape_t *g, const int8_t *x, uint32_t oy,
     uint32_t ox, int8_t *patch, uint32_t lead) {
     const edgelora_op_t *op = g->op;
@@ -155,7 +155,7 @@ EDGELORA_HOT void edgelora_gather_tile_s8(const edgelora_shape_t *g, const int8_
     const uint32_t inputs = g->inputs, groups = (inputs + 3) / 4, step = op->stride_w * g->in_c,
                    row = (uint32_t)g->in_w * g->in_c, pad = op->pad_left * g->in_c,
                    size = g->in_h * row;
-    // windows that lie inside a row of the input, as words
+    // windows inside a row of the input, read as words
     const bool alike = lead && !op->pad_top && op->stride_h == 1;
     for (uint32_t k = 0; k < count; ++k) {
         uint32_t *quad = quads + (k >> 2) * (stride / 4) + (k & 3);
@@ -182,8 +182,8 @@ EDGELORA_HOT uint32_t *edgelora_pack_part_s8(
     return pack_quad(quad, from, (n + 3) / 4);
 }
 
-// The errors [first, first + taps), `back` apart, of a row that has `size` of n values each; zeros
-// where there are none.
+// Packs the errors [first, first + taps), `back` apart, of a row of `size` positions with n values
+// each; zeros outside the row.
 EDGELORA_HOT static uint32_t *gather_error_row(uint32_t *quad, const int8_t *row, int32_t first,
     uint32_t taps, int32_t back, uint32_t size, uint32_t n, int8_t *patch) {
     uint32_t groups = (n + 3) / 4;
@@ -217,8 +217,8 @@ EDGELORA_HOT static void gather_errors(const edgelora_shape_t *g, const edgelora
     }
 }
 
-// What one element of the kernel meets at positions [k, k + count) of a tile, which are one row's:
-// the errors of `row` (NULL: there is none) from `first` on, 4-aligned, zeros where there are none.
+// Packs the errors that one kernel element reads at positions [k, k + count) of a tile, all in one
+// row: those of `row` (NULL: outside) from `first` on, 4-aligned, zeros outside the row.
 EDGELORA_HOT static void gather_tap(uint32_t *quads, uint32_t stride, uint32_t k, uint32_t count,
     const int8_t *row, int32_t first, uint32_t size, uint32_t groups) {
     int32_t from = first < 0 ? -first : 0, to = row ? (int32_t)size - first : 0;
@@ -238,9 +238,9 @@ EDGELORA_HOT static void gather_tap(uint32_t *quads, uint32_t stride, uint32_t k
     }
 }
 
-enum { LONG_ROW = 8 }; // from which on a row goes element by element of the kernel
+enum { LONG_ROW = 8 }; // minimum length of rows that are packed one kernel element at a time
 
-// edgelora_gather_errors_s8 of one tensor's errors, s8 [out_h, out_w, 4 * groups].
+// edgelora_gather_errors_s8 for one tensor of errors, s8 [out_h, out_w, 4 * groups].
 EDGELORA_HOT static void gather_taps(const edgelora_shape_t *g, const edgelora_phase_t *py,
     const edgelora_phase_t *px, edgelora_cursor_t at, uint32_t count, const int8_t *e,
     uint32_t groups, uint32_t *quads, uint32_t stride) {

@@ -1,4 +1,4 @@
-// Products of columns with t or its error, chunk by chunk, and those of a single position.
+// Products of columns with t or its error, chunk by chunk; gradients of a single position.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/gradient.h"
@@ -18,7 +18,7 @@ gradient_t edgelora_gradient_layout(
 }
 
 EDGELORA_KERNEL void edgelora_gradient_products(const factor_t *factor, const products_t *what) {
-    edgelora_tile_product_t row; // field by field: an initializer would be cleared first
+    edgelora_tile_product_t row; // field by field: an initializer would clear it first
     row.x = what->x;
     row.count = what->columns;
     row.weights = what->words;
@@ -44,7 +44,7 @@ EDGELORA_KERNEL void edgelora_gradient_products(const factor_t *factor, const pr
     }
 }
 
-// to = v - zero point; returns their OR. count: >= 1
+// to = v - zero point; returns the OR of all values. count: >= 1
 EDGELORA_KERNEL static int32_t take_off(
     const int8_t *v, int32_t zero_point, uint32_t count, int32_t *to) {
     int32_t signs = 0;

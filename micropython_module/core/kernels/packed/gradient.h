@@ -1,37 +1,39 @@
-// What the gradients of A and of B share.
+// Common parts of the gradients of A and B.
 // SPDX-License-Identifier: MIT
 //
-// Columns, of the outputs' errors for B and of what the kernel reads for A, take the place of
-// positions, columns of t or its error that of rows; the products go over positions, a chunk at a
-// time.
+// Both use the tile product with other roles: columns (of the outputs' errors for B, of the
+// kernel's inputs for A) act as positions, and columns of t or its error as rows. Products sum
+// over positions, one chunk at a time.
 
 #ifndef EDGELORA_GRADIENT_H
 #define EDGELORA_GRADIENT_H
 
 #include "kernels/packed/internal.h"
 
-enum { OUTER_VALUES = 192 };   // of a dense layer, in the scratch of its backward step
+enum { OUTER_VALUES = 192 };   // values of a dense layer in the scratch of its backward step
 
 typedef struct {
-    // of a chunk; columns / 4 and columns of t that are multiplied together
+    // groups of a chunk; columns / 4 and columns of t that are multiplied together
     uint32_t groups, quads, rows;
     uint32_t words, x, patch, size; // acc: s32 [rank, quads, 4]; patch: s8 [4, patch_quads, 4]
-    uint32_t in_rows; // of the input, that are packed together for all runs; 0: each run's own
+    uint32_t in_rows; // input rows that are packed once for all runs; 0: each run packs separately
 } gradient_t;
 
-// Of `all` quads in at most `room` bytes; quads: 0 if not even one fits. patch: bytes of a quad.
+// The layout for `all` quads in at most `room` bytes; quads: 0 if none fits. patch: bytes of a
+// quad.
 gradient_t edgelora_gradient_layout(
     uint32_t positions, uint32_t all, uint32_t rank, uint32_t patch, uint32_t room);
 
-// What the products of a tile's columns go along with: t or its error, s8 [positions, rank].
+// The other factor of a tile's columns: t or its error, s8 [positions, rank].
 typedef struct {
     const int8_t *t;
     uint32_t rank;
-    const int32_t *bias; // s32 [rank], that the sums start from
+    const int32_t *bias; // s32 [rank], initial values of the sums
 } factor_t;
 
-// Products of `columns` columns with n positions of the factor, from p on; bytes from what is read
-// of 4 columns to the next 4. add: to acc, s32 [rank, columns]. words: room for 4 rows of n.
+// Products of `columns` columns with n positions of the factor, from p on. skip: bytes from the
+// data read of 4 columns to the next 4. add: accumulates in acc, s32 [rank, columns]. words:
+// room for 4 rows of n.
 typedef struct {
     const uint32_t *x;
     int32_t *acc;
@@ -42,7 +44,7 @@ typedef struct {
 
 void edgelora_gradient_products(const factor_t *factor, const products_t *what);
 
-// Of a tile's first `columns` columns; p, n and add are its user's.
+// Initializes products of a tile's first `columns` columns; the caller sets p, n and add.
 static inline products_t products_of(const gradient_t *l, uint8_t *s, uint32_t columns) {
     products_t what;
     what.x = (const uint32_t *)(const void *)(s + l->x);
@@ -56,7 +58,7 @@ static inline products_t products_of(const gradient_t *l, uint8_t *s, uint32_t c
     return what;
 }
 
-// One position: a row of the gradient for each factor, += factor * (v - zero point). gradient: s32
+// For one position: gradient row += factor * (v - zero point), for each factor. gradient: s32
 // [rows, count]; values: room for OUTER_VALUES.
 void edgelora_outer_gradient(const int8_t *factor, uint32_t rows, const int8_t *v,
     int32_t zero_point, uint32_t count, int32_t *gradient, int32_t shift, int32_t *values);

@@ -1,4 +1,4 @@
-// What the packed engine's files share.
+// Internals of the packed engine.
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_PACKED_INTERNAL_H
@@ -7,14 +7,14 @@
 #include "kernels/packed/packed.h"
 #include "kernels/packed/primitives.h"
 
-// Sizes in bytes, but where they say otherwise.
+// Sizes in bytes unless stated otherwise.
 enum {
-    EDGELORA_TILE_BYTES = 6144,     // what a tile is made to fit, if it can
-    EDGELORA_PACKED_BYTES = 16384,  // no packed kernel needs more
+    EDGELORA_TILE_BYTES = 6144,     // target size of a tile
+    EDGELORA_PACKED_BYTES = 16384,  // maximum scratch of a packed kernel
     EDGELORA_GROUP_BYTES = 32,      // of a quad
     EDGELORA_GROUP_WORDS = 8,       // of a quad, in words
     EDGELORA_ACC_BYTES = 1024,      // of accumulators
-    EDGELORA_MAX_ROWS = 8,          // that are multiplied together
+    EDGELORA_MAX_ROWS = 8,          // rows multiplied together
 };
 
 static inline uint32_t at_most(uint32_t v, uint32_t most) {
@@ -23,7 +23,7 @@ static inline uint32_t at_most(uint32_t v, uint32_t most) {
 
 static inline int8_t *fill_s8(int8_t *to, uint32_t n, int8_t v) {
     for (; n; --n) {
-        __asm volatile(""); // a loop, no call of memset: n is small
+        __asm volatile(""); // keeps a loop instead of a call of memset: n is small
         *to++ = v;
     }
     return to;
@@ -47,12 +47,12 @@ static inline int32_t at_most_31(int32_t n) {
     return n > 31 ? 31 : n;
 }
 
-// matrix.c: a 1x1 convolution whose positions are the input's, of whole groups.
+// matrix.c: is this a 1x1 convolution over all input positions, with whole groups of channels?
 bool edgelora_takes_input_as_it_is(const edgelora_shape_t *g);
 
-// gather.c: a window of the input, and packing.
+// gather.c: windows of the input, and packing.
 
-// A position in an image whose rows are `width` positions; it moves on row by row.
+// A position in an image with `width` positions per row; it advances row by row.
 typedef struct {
     uint32_t y, x, width;
 } edgelora_cursor_t;
@@ -65,26 +65,25 @@ static inline void cursor_next(edgelora_cursor_t *at) {
 // The K inputs of one output position, and zeros up to a whole group.
 void edgelora_gather_s8(
     const edgelora_shape_t *g, const int8_t *x, const edgelora_cursor_t *at, int8_t *patch);
-// How many values the word holds before a window of one row begins, if all windows begin alike and
-// need no more groups with them: then inputs can be packed as they lie, for weights behind as many
+// Number of values before a one-row window in its first word, if it is the same for all windows and
+// needs no additional group: then inputs can be packed in place, and weights get as many leading
 // zeros.
 uint32_t edgelora_window_lead(const edgelora_shape_t *g, const int8_t *x);
-// Packs the inputs of the next `count` output positions, 4 of them `stride` bytes; the `lead`
-// before them, and those up to a whole group, are of any value. patch: s8 [groups, 4] of scratch;
-// lead: 0, or that of the windows of x.
+// Packs the inputs of the next `count` output positions; 4 of them take `stride` bytes. `lead`
+// values before each and padding up to a whole group are undefined. patch: s8 [groups, 4] of
+// scratch; lead: 0, or edgelora_window_lead of x.
 void edgelora_gather_tile_s8(const edgelora_shape_t *g, const int8_t *x, edgelora_cursor_t *at,
     uint32_t count, int8_t *patch, uint32_t *quads, uint32_t stride, uint32_t lead);
-// Along one axis: the input positions first, first + stride, ... that the same elements of the
-// kernel read, `tap` and, `tap_step` apart, those behind it. Among themselves they are a
-// convolution of stride 1: element m reads position n for output start + n - m * back, if there is
-// one.
+// A phase along one axis: the input positions first, first + stride, ..., which the same kernel
+// elements read: `tap` and every `tap_step`-th after it. Together they form a convolution of stride
+// 1: element m reads position n for output start + n - m * back, if it exists.
 typedef struct {
     uint32_t first, count, tap, taps, tap_step;
     int32_t start, back;
 } edgelora_phase_t;
 
-// Packs what the transposed kernel reads for the next `count` input positions of a phase of both
-// axes: t's errors, rank of them, and the outputs', from the last element of the kernel to the
+// Packs the errors that the transposed kernel reads for the next `count` input positions of a phase
+// of both axes: `rank` errors of t and those of the outputs, from the last kernel element to the
 // first.
 void edgelora_gather_errors_s8(const edgelora_shape_t *g, const edgelora_phase_t *py,
     const edgelora_phase_t *px, const edgelora_error_t *error, uint32_t rank, edgelora_cursor_t *at,
@@ -94,74 +93,74 @@ uint32_t *edgelora_pack_part_s8(uint32_t *quad, const int8_t *from, uint32_t n, 
 
 // unpack.c: rows of weights.
 
-// E and O of `count` bytes, `step` apart; coding: bytes.
+// Unpacks E and O of `count` bytes, `step` apart; coding: bytes.
 void edgelora_unpack_s8(
     uint32_t *words, const uint8_t *from, uint32_t count, uint32_t step, edgelora_coding_t coding);
-// Rows of `count` bytes, one behind the other, as words: each from a word on, and zeros up to a
-// whole group, behind `lead` zeros, 0..3. coding: bytes. It reads the words that hold some of them,
-// and at most one more.
+// Copies contiguous rows of `count` bytes to word-aligned rows, each with `lead` leading zeros,
+// 0..3, and zeros up to a whole group. coding: bytes. Reads the words that contain these bytes, and
+// at most one more.
 void edgelora_align_rows_u8(uint32_t *words, const uint8_t *from, uint32_t count, uint32_t rows,
     uint32_t lead, edgelora_coding_t coding);
-// E and O of `rows` columns from `from` on: bytes [taps][n], a tap's columns `tap` bytes behind the
-// one before, elements `step` apart.
+// Unpacks E and O of `rows` columns from `from` on: bytes [taps][n], with taps `tap` bytes apart
+// and elements `step` apart.
 void edgelora_unpack_taps_s8(uint32_t *words, uint32_t groups, const uint8_t *from, uint32_t rows,
     uint32_t taps, int32_t tap, uint32_t n, uint32_t step, edgelora_coding_t coding);
-// edgelora_tile_product_s8 with rows of any number of groups, chunk by chunk; 4 positions take
+// edgelora_tile_product_s8 for rows of any number of groups, chunk by chunk; 4 positions take
 // `stride` bytes.
 void edgelora_tile_product_chunks_s8(
     edgelora_tile_product_t *whole, uint32_t groups, uint32_t stride);
 
 // requantize.c
 
-// An op's requantization but for rows, count and y.
+// Initializes the requantization of an op; the caller sets rows, count and y.
 edgelora_requantize_t edgelora_requantize_of(const edgelora_shape_t *g, const int32_t *acc);
 // The outputs y[o, o + rows) of `count` positions, of any op.
 void edgelora_requantize_outputs_s8(
     const edgelora_shape_t *g, uint32_t o, edgelora_requantize_t *requantize, int8_t *y);
-// |bias| <= limit for all outputs.
+// Is |bias| <= limit for all outputs?
 bool edgelora_biases_within(const edgelora_shape_t *g, int32_t limit);
 
-// Outputs of any range within int8's: within an op's.
+// Clamps int8 outputs to an op's range.
 static inline void clamp_outputs(int8_t *y, uint32_t count, int32_t min, int32_t max) {
     for (const int8_t *end = y + count; (min > -128 || max < 127) && y != end; ++y) {
         *y = (int8_t)clamp_s32(*y, min, max);
     }
 }
 
-// depthwise.c: the errors of a depthwise op's inputs with stride 1; scratch: 0 = it is not for this
-// one.
+// depthwise.c: errors of the inputs of a depthwise op with stride 1; scratch 0: not supported for
+// this op.
 uint32_t edgelora_depthwise_strips_backward_scratch(const edgelora_shape_t *g);
 int32_t edgelora_depthwise_strips_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 
 // position.c: the outputs of one position.
 
-// in: its s8 [K]; x: room for their pairs.
+// in: s8 [K] of the position; x: room for their pairs.
 void edgelora_position_forward_s8(
     const edgelora_shape_t *g, const int8_t *in, uint32_t *x, int8_t *y);
 
-// What a branch leaves and needs there.
+// Results and scratch of a branch at one position.
 typedef struct {
     int8_t *t;     // s8 [rank]
     int32_t *sums; // s32 [rank]
-    int32_t *bias; // s32 [out_c]: with B t
+    int32_t *bias; // s32 [out_c], including B t
     int8_t *row;   // s8 [groups, 4], if K is not whole groups
 } edgelora_low_t;
 void edgelora_position_branch_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const int8_t *in, uint32_t *x, const edgelora_low_t *low, int8_t *y);
 
-// columns.c: an int8 block (SPEC.md: block) that is written tile by tile and column by column.
+// columns.c: an int8 block (SPEC.md: block), written tile by tile and column by column.
 
 typedef struct {
     int8_t *q;               // 4-aligned, with room for whole words
-    uint32_t written;        // bytes of q up to the last one that may have been written
+    uint32_t written;        // bytes of q up to the last one written so far
     int32_t shift;
-    // bytes: where the first of a grid's positions lies, from a position to the next one of its
-    // row, from a row to the next
+    // in bytes: offset of a grid's first position, from one position to the next in its row, from
+    // one row to the next
     uint32_t first, step, row;
 } edgelora_columns_t;
 
-// v: s32 [columns, padded], the columns from c on of `count` positions from `at` on.
+// Writes v, s32 [columns, padded]: columns from c on of `count` positions from `at` on.
 void edgelora_columns_put(edgelora_columns_t *b, const edgelora_cursor_t *at, uint32_t c,
     uint32_t columns, uint32_t count, uint32_t padded, const int32_t *v);
 

@@ -1,4 +1,4 @@
-// Which outputs pass gradient.
+// Masks of outputs that pass gradient.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/internal.h"

@@ -1,27 +1,28 @@
 // Dense and conv, forward.
 // SPDX-License-Identifier: MIT
 //
-// A tile of output positions, as many as fit some kilobytes: their inputs are packed, 4 positions
-// to a quad, then each output's row of weights is unpacked once and multiplied with all of them.
-// One or two positions go one by one (position.c).
+// Works on tiles of output positions that fit some kilobytes: packs their inputs, 4 positions
+// per quad, then unpacks each output's row of weights once and multiplies it with all of them.
+// One or two positions are computed separately (position.c).
 //
-// Time alone: the lines `conv*` and `dense` of `edgelora bench kernels`.
+// Time of these kernels: lines `conv*` and `dense` of `edgelora bench kernels`.
 
 #include "kernels/packed/extras.h"
 #include "kernels/packed/internal.h"
 
-enum { B_BYTES = 512 }; // of B, unpacked at a time
+enum { B_BYTES = 512 }; // unpacked bytes of B at a time
 
 // A tile's parts in the scratch memory; offsets in bytes.
 typedef struct {
     uint32_t groups, t_groups; // of a position's inputs and t
     uint32_t stride;           // bytes of 4 positions: quads of [t, inputs]
-    uint32_t quads;            // fours of positions; 0: one position
-    uint32_t rows;             // that are multiplied together
+    uint32_t quads;            // positions / 4; 0: one position
+    uint32_t rows;             // rows multiplied together
     uint32_t acc;              // s32 [rows, quads, 4]; one position: s32 [out_c], bias and branch
-    // rows that are not whole groups, in words: of weights, of A (one position: words)
+    // word-aligned copies of rows that are not whole groups: of weights, of A (one position:
+    // words)
     uint32_t words;
-    uint32_t b, b_rows;        // E and O of so many rows of B
+    uint32_t b, b_rows;        // E and O of `b_rows` rows of B
     uint32_t t_bias;           // s32 [rank]: -zp_in * sums of A's rows; one position: sums
     uint32_t t;                // s8 [quads, 4, t_groups * 4]
     uint32_t patch;            // s8 [groups * 4]
@@ -33,8 +34,8 @@ static inline bool is_single(uint32_t positions) {
     return positions <= 2;
 }
 
-// Rows of weights that are not whole groups are aligned so many at a time; at least two, as their
-// room is that of a row's pair words, too.
+// Number of rows of weights that are not whole groups to align at a time; at least two, as the
+// same memory holds a row's pair words.
 static inline uint32_t aligned_rows(uint32_t groups) {
     uint32_t rows = 2 * EDGELORA_GROUP_BYTES / groups;
     return rows < 2 ? 2 : at_most(rows, EDGELORA_MAX_ROWS);
@@ -74,21 +75,21 @@ uint32_t edgelora_matrix_forward_packed_scratch(const edgelora_shape_t *g, uint3
     return tile_layout(g->positions, g->inputs, g->out_c, rank).size;
 }
 
-// What a layer's tiles have in common.
+// Common properties of a layer's tiles.
 typedef struct {
     bool in_22_bits; // all accumulators
-    bool b_joins;    // B t goes along with the rows of weights
+    bool b_joins;    // B t is multiplied with the rows of weights
     bool b_is_small; // edgelora_tile_product_t
-    bool a_is_dense; // all rows of A look at all inputs
+    bool a_is_dense; // all rows of A read all inputs
     uint32_t lead;   // zeros before rows of weights that are not whole groups
     struct {
-        uint16_t from, groups; // of inputs that a row of A looks at: at least one
+        uint16_t from, groups; // groups of inputs that a row of A reads, at least one
     } part[EDGELORA_MAX_RANK];
 } common_t;
 
-enum { WORDS_SUM = 128 }; // whose bytes' sums fit 16 bits
+enum { WORDS_SUM = 128 }; // number of words whose byte sums fit 16 bits
 
-// Of s8 values in words.
+// Sum of s8 values in words.
 static int32_t sum_of_words(const uint32_t *word, uint32_t words) {
     const uint32_t lower = 0x00FF00FF;
     int32_t sum = -512 * (int32_t)words;
@@ -104,7 +105,8 @@ static int32_t sum_of_words(const uint32_t *word, uint32_t words) {
     return sum;
 }
 
-// t_bias: -zp_in * the sums of A's rows; common: where in the inputs these are not 0.
+// Sets t_bias to -zp_in * sums of A's rows, and in common the groups of inputs where rows are
+// nonzero.
 EDGELORA_HOT static void t_bias_and_parts(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, common_t *common, int32_t *t_bias) {
     const int8_t *a = branch->a;
@@ -130,7 +132,7 @@ EDGELORA_HOT static void t_bias_and_parts(
     }
 }
 
-// The branch of a tile: t for all positions, into the quads and to t if it is to be kept.
+// Computes t for all positions of a tile, into the quads and to t if it is kept.
 EDGELORA_HOT static void tile_down(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const tile_t *l, const common_t *common, uint8_t *scratch, uint32_t count, int8_t *t) {
     uint32_t rank = branch->rank, width = 4 * l->t_groups, padded = (count + 3) & ~3u;
@@ -174,7 +176,7 @@ EDGELORA_HOT static void tile_down(const edgelora_shape_t *g, const edgelora_bra
     }
 }
 
-// The outputs of a tile, behind tile_down.
+// Computes the outputs of a tile, after tile_down.
 EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const tile_t *l, const common_t *common, uint8_t *scratch, bool at_once, bool first,
     uint32_t count, int8_t *y) {
@@ -211,7 +213,7 @@ EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_
         row.b = b + done * 2 * l->t_groups;
         if (rank && !done && (first || g->out_c > l->b_rows)) {
             uint32_t n = at_most(g->out_c - o, l->b_rows);
-            uint32_t together = rank & 3 ? 1 : n; // rows without padding are one
+            uint32_t together = rank & 3 ? 1 : n; // rows without padding form one
             for (uint32_t r = 0; r < n; r += together) {
                 const uint8_t *from = (const uint8_t *)branch->b + (o + r) * rank;
                 edgelora_unpack_s8(
@@ -251,7 +253,7 @@ EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_
     }
 }
 
-// One or two positions, one by one.
+// Computes one or two positions, separately.
 EDGELORA_HOT static void positions_forward(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, uint8_t *scratch) {
     tile_t l = tile_layout(g->positions, g->inputs, g->out_c, branch->rank);
@@ -299,7 +301,7 @@ EDGELORA_KERNEL static void tiles_forward(const edgelora_shape_t *g,
     common.b_is_small = branch_sum <= INT16_MAX;
     common.b_joins = l.t_groups <= EDGELORA_B_GROUPS &&
         (!l.t_groups || n <= 0 || edgelora_biases_within(g, (1 << (30 - n)) - 1));
-    bool at_once = !branch->rank && edgelora_gives_tile_outputs(g); // sums become outputs at once
+    bool at_once = !branch->rank && edgelora_gives_tile_outputs(g); // directly from sums to outputs
     common.lead = g->inputs & 3 ? edgelora_window_lead(g, x) : 0;
     bool in_place = edgelora_takes_input_as_it_is(g) && is_aligned(x);
     edgelora_cursor_t at = {0, 0, g->out_w};
@@ -322,7 +324,7 @@ EDGELORA_KERNEL static void tiles_forward(const edgelora_shape_t *g,
 
 EDGELORA_HOT void edgelora_matrix_forward_packed_s8(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, void *scratch) {
-    if (g->op->kind == EDGELORA_DENSE && !branch->rank) { // nothing in the way
+    if (g->op->kind == EDGELORA_DENSE && !branch->rank) { // no packing needed
         edgelora_position_forward_s8(g, x, scratch, y);
     } else if (is_single(g->positions)) {
         positions_forward(g, branch, x, y, t, scratch);

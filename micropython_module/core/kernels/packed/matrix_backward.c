@@ -1,21 +1,22 @@
-// Dense and conv, backward: the input's error and t's error.
+// Dense and conv, backward: errors of the input and of t.
 // SPDX-License-Identifier: MIT
 //
-// Rows are columns of the weights (of an input channel, of B), positions are those of the error
-// that is computed.
+// Here rows are columns of the weights (of an input channel, of B), and positions are those of the
+// computed error.
 
 #include "kernels/packed/extras.h"
 #include "kernels/packed/internal.h"
 
 enum { DENSE_INPUTS = 64, DENSE_BYTES = 784, ROWS_BYTES = 1024, MOST_ROWS = 4 };
 
-// What fits behind the sums, on machines with pointers of 4 bytes and of 8.
+// Number of rows that fit after the sums, for pointers of 4 or 8 bytes.
 enum { DENSE_ROWS = (DENSE_BYTES - 4 * DENSE_INPUTS) / sizeof(edgelora_row_t) };
 
-// Parts of the scratch memory: a position's errors are `groups`, behind `t_groups` of t's.
+// Parts of the scratch memory. A position has `t_groups` of t's errors, then `groups` of the
+// outputs' errors.
 typedef struct {
     uint32_t groups, t_groups;
-    // bytes of 4 positions, fours of positions, rows that are multiplied together
+    // bytes of 4 positions, positions / 4, rows multiplied together
     uint32_t stride, quads, rows;
     uint32_t acc;                 // s32 [rows, quads, 4]
     uint32_t words;               // E and O of `rows` rows
@@ -23,7 +24,7 @@ typedef struct {
     uint32_t x, size;
 } transposed_t;
 
-// part: groups of the longest part that is packed at once.
+// part: groups of the longest part packed at once.
 static transposed_t transposed_layout(
     uint32_t positions, uint32_t groups, uint32_t t_groups, uint32_t part) {
     transposed_t l = {
@@ -57,12 +58,12 @@ static uint32_t parts_of(uint32_t count, uint32_t size) {
     return (count + size - 1) / size;
 }
 
-// The most errors that a position meets along an axis.
+// Maximum number of errors that a position reads along an axis.
 static uint32_t most_taps(uint32_t kernel, uint32_t stride, uint32_t dilation) {
     return parts_of(kernel, stride / common_divisor(stride, dilation));
 }
 
-// conv: of any phase.
+// conv: maximum over all phases.
 static transposed_t input_layout(const edgelora_shape_t *g, uint32_t rank) {
     const edgelora_op_t *op = g->op;
     uint32_t taps = most_taps(g->kernel_h, op->stride_h, op->dilation_h) *
@@ -72,7 +73,7 @@ static transposed_t input_layout(const edgelora_shape_t *g, uint32_t rank) {
         taps * part, taps * t_part, part > t_part ? part : t_part);
 }
 
-// Of the input positions `first`, first + stride, ... < size; first < stride.
+// The phase of input positions `first`, first + stride, ... < size; first < stride.
 static edgelora_phase_t phase_of(uint32_t first, uint32_t stride, uint32_t pad, uint32_t dilation,
     uint32_t kernel, uint32_t size) {
     uint32_t divisor = common_divisor(stride, dilation), step = stride / divisor, tap = 0,
@@ -99,13 +100,13 @@ uint32_t edgelora_matrix_backward_packed_scratch(const edgelora_shape_t *g, uint
     if (g->op->kind == EDGELORA_DENSE) {
         return DENSE_BYTES;
     }
-    // nobody wants the error of the model's input
+    // the error of the model's input is not needed
     uint32_t input = g->op->input ? input_layout(g, rank).size : 0,
              branch = rank ? branch_layout(g).size : 0;
     return input > branch ? input : branch;
 }
 
-// How far sums of e's and of t's products go to the right before they are added.
+// Right shifts of the sums of e's and of t's products before they are added.
 typedef struct {
     int32_t exponent, e_shift, t_shift;
 } joint_t;
@@ -116,7 +117,7 @@ static joint_t joint(const edgelora_branch_t *branch, const edgelora_error_t *er
     return (joint_t){top, at_most_31(top - e), branch->rank ? at_most_31(top - t) : 0};
 }
 
-// Rows of bytes, `inputs` each, and a value for each.
+// Rows of `inputs` bytes, with one value each.
 typedef struct {
     const uint8_t *rows;
     const int8_t *values;
@@ -124,8 +125,8 @@ typedef struct {
     edgelora_coding_t coding;
 } weighted_rows_t;
 
-// acc: s32 [count] += columns [i, i + count) of the rows times their values. Most of these are 0
-// behind a mask.
+// acc, s32 [count], += columns [i, i + count) of the rows times their values. After a mask, most
+// values are 0.
 EDGELORA_HOT static void add_odd_rows(
     const weighted_rows_t *w, uint32_t inputs, uint32_t i, uint32_t count, int32_t *acc) {
     const uint8_t *row = w->rows + i;
@@ -138,15 +139,15 @@ EDGELORA_HOT static void add_odd_rows(
     }
 }
 
-// Rows that are left of weighted ones, from a column on.
+// The remaining weighted rows, from a column on.
 typedef struct {
     const uint8_t *row;
     const int8_t *values, *end;
     uint32_t inputs;
 } rows_left_t;
 
-// As many of them as fit, by their signs: from the list's front on those to be taken with minus, up
-// to its end the others; of either an even number, if need be one with a value of 0.
+// Lists as many of them as fit, by sign: negative ones from the front, the others up to the end; an
+// even number of each, padded with a row of value 0.
 EDGELORA_KERNEL static void list_rows(
     rows_left_t *rows, edgelora_row_t *list, edgelora_rows_t *listed) {
     const uint8_t *row = rows->row;
@@ -178,7 +179,7 @@ EDGELORA_KERNEL static void list_rows(
     rows->values = values;
 }
 
-// The same of whole words. list: room for DENSE_ROWS.
+// Like add_odd_rows, for whole words. list: room for DENSE_ROWS.
 EDGELORA_HOT static void add_rows(const weighted_rows_t *w, uint32_t inputs, uint32_t i,
     uint32_t count, int32_t *acc, edgelora_row_t *list) {
     if (inputs & 3) {
@@ -186,7 +187,7 @@ EDGELORA_HOT static void add_rows(const weighted_rows_t *w, uint32_t inputs, uin
         return;
     }
     rows_left_t left = {w->rows + i, w->values, w->values + w->count, inputs};
-    edgelora_rows_t rows; // field by field: no call of memset
+    edgelora_rows_t rows; // field by field, to avoid a call of memset
     rows.acc = acc;
     rows.columns = count;
     rows.coding = (uint32_t)w->coding;
@@ -196,8 +197,8 @@ EDGELORA_HOT static void add_rows(const weighted_rows_t *w, uint32_t inputs, uin
     }
 }
 
-// Some inputs of dense at a time. One of the two sums stays as it is: the other one, cut to its
-// exponent, is what it starts from.
+// Computes some inputs of a dense op at a time. The sum with the larger exponent starts from the
+// other sum, shifted to that exponent.
 EDGELORA_HOT static int32_t dense_backward(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, const joint_t *j, int8_t *dx) {
     int32_t *acc = error->scratch;
@@ -222,7 +223,7 @@ EDGELORA_HOT static int32_t dense_backward(const edgelora_shape_t *g,
     return j->exponent + block.shift;
 }
 
-// The kernel's elements of a phase as rows of words, from the last to the first. w: [n][kernel_h,
+// Unpacks a phase's kernel elements as rows of words, last element first. w: [n][kernel_h,
 // kernel_w, in_c] from the column on.
 EDGELORA_HOT static void unpack_phase(const edgelora_shape_t *g, const edgelora_phase_t *py,
     const edgelora_phase_t *px, const uint8_t *w, uint32_t rows, uint32_t n,
@@ -237,25 +238,25 @@ EDGELORA_HOT static void unpack_phase(const edgelora_shape_t *g, const edgelora_
     }
 }
 
-// What a convolution's phases have in common.
+// Common state of a convolution's phases.
 typedef struct {
     const edgelora_shape_t *g;
     const edgelora_branch_t *branch;
     const edgelora_error_t *error;
     joint_t joint;
     transposed_t layout;
-    bool in_place; // a 1x1 kernel's errors, of whole groups: a position meets its own
+    bool in_place; // 1x1 kernel, whole groups: each position reads its own errors
 } conv_t;
 
-// One of an error's two sums: of A and t's errors, or of W and the outputs'.
+// One of an error's two sums: A times t's errors, or W times the outputs' errors.
 typedef struct {
     edgelora_tile_product_t row;
     const uint8_t *w;
-    uint32_t n, groups; // of an element of the kernel, of a position
+    uint32_t n, groups; // per kernel element; per position
     edgelora_coding_t coding;
 } term_t;
 
-// Columns of a phase from c on times the tile.
+// Multiplies columns of a phase, from c on, with the tile.
 EDGELORA_HOT static void term_products(const conv_t *conv, const edgelora_phase_t *py,
     const edgelora_phase_t *px, term_t *term, uint32_t c, uint32_t rows) {
     const transposed_t *l = &conv->layout;
@@ -266,8 +267,8 @@ EDGELORA_HOT static void term_products(const conv_t *conv, const edgelora_phase_
     edgelora_tile_product_chunks_s8(&term->row, term->groups, l->stride);
 }
 
-// The errors of a phase's positions, which the grid of `block` is of. Of its two sums, what the
-// errors' exponents ask to be shifted comes first.
+// Computes the errors of a phase's positions, the grid of `block`. The sum that the exponents
+// require to be shifted is computed first.
 EDGELORA_HOT static void phase_backward(const conv_t *conv, const edgelora_phase_t *py,
     const edgelora_phase_t *px, edgelora_columns_t *block) {
     const edgelora_shape_t *g = conv->g;
@@ -291,7 +292,7 @@ EDGELORA_HOT static void phase_backward(const conv_t *conv, const edgelora_phase
     terms[1].row.x = x;
     bool low_first = rank && !conv->joint.e_shift;
     term_t *first = terms + low_first, *second = terms + !low_first;
-    // columns of A as words, of all rows that there are
+    // columns of A as words, of all rows
     bool by_rows = rank && !low_first && conv->in_place && l->rows == 4 && is_aligned(branch->a);
     edgelora_one_row_t one_row;
     one_row.columns = g->in_c;
@@ -338,7 +339,7 @@ EDGELORA_HOT static void phase_backward(const conv_t *conv, const edgelora_phase
     }
 }
 
-// Input positions that no kernel element reads.
+// Clears input positions that no kernel element reads.
 EDGELORA_HOT static void clear_phase(
     const edgelora_shape_t *g, const edgelora_phase_t *py, const edgelora_phase_t *px, int8_t *dx) {
     const edgelora_op_t *op = g->op;

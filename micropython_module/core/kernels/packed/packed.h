@@ -1,4 +1,4 @@
-// The packed engine's kernels: int8 products two at a time, bit-equal to the reference.
+// The packed engine's kernels: int8 products two at a time, bit-exact with the reference.
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_PACKED_H
@@ -6,14 +6,14 @@
 
 #include "kernels/operands.h"
 
-// Bytes of 4-aligned scratch for an op's packed kernels, forward and, if asked for, backward; 0:
-// there are none for its shape. The same on every machine. rank: of the adapter, 0 = none.
+// Bytes of 4-aligned scratch for an op's packed kernels, forward and, if `backward`, backward; 0:
+// none for its shape. The same on every machine. rank: of the adapter, 0 = none.
 uint32_t edgelora_packed_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward);
 
-// Whether the gradient of A fits there; it needs no memory of its own.
+// Does the gradient of A fit into that scratch? It needs no additional memory.
 bool edgelora_a_gradient_is_packed(const edgelora_shape_t *g, uint32_t rank);
 
-// A kernel's own part of it, whatever its size.
+// Scratch of one kernel, without an upper limit.
 uint32_t edgelora_matrix_forward_packed_scratch(const edgelora_shape_t *g, uint32_t rank);
 uint32_t edgelora_matrix_backward_packed_scratch(const edgelora_shape_t *g, uint32_t rank);
 uint32_t edgelora_b_gradient_packed_scratch(const edgelora_shape_t *g, uint32_t rank);
@@ -21,7 +21,7 @@ uint32_t edgelora_depthwise_forward_packed_scratch(const edgelora_shape_t *g);
 uint32_t edgelora_depthwise_backward_packed_scratch(const edgelora_shape_t *g);
 uint32_t edgelora_pool_packed_scratch(const edgelora_shape_t *g);
 
-// As their namesakes of reference.h, bit for bit.
+// Bit-exact with the functions of the same names in reference.h.
 void edgelora_matrix_forward_packed_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const int8_t *x, int8_t *y, int8_t *t, void *scratch);
 void edgelora_depthwise_forward_packed_s8(
@@ -37,7 +37,7 @@ int32_t edgelora_branch_backward_packed_s8(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *t_error);
 void edgelora_b_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift);
-// for an op that edgelora_a_gradient_is_packed
+// only if edgelora_a_gradient_is_packed
 void edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, int32_t *gradient, int32_t shift);
 int32_t edgelora_depthwise_backward_packed_s8(

@@ -1,10 +1,10 @@
-// Pairs of int8 values in one word, and their products: the arithmetic in which cores differ.
+// Pairs of int8 values in one word, and their products: the arithmetic that differs between cores.
 // SPDX-License-Identifier: MIT
 //
-// A *pair word* of weights a, b has a in its lower half and b in the upper one, one of inputs c, d
-// has c in the upper half and d in the lower one: crosswise, dot2 is a * c + b * d. Of each *group*
-// of 4 values i .. i + 3 there are the pair words E of (i, i + 2) and O of (i + 1, i + 3). Weights
-// are in [-127, 127].
+// A *pair word* of weights a, b has a in the lower half and b in the upper half; one of inputs c, d
+// is crossed, with c in the upper half and d in the lower half. dot2 is a * c + b * d. Each *group*
+// of 4 values i .. i + 3 has the pair words E of (i, i + 2) and O of (i + 1, i + 3). Weights are in
+// [-127, 127].
 
 #ifndef EDGELORA_PAIR_H
 #define EDGELORA_PAIR_H
@@ -13,8 +13,7 @@
 
 #include "fixed.h"
 
-// Whose primitives: the one place where this is decided. What these processors have beside them:
-// extras.h.
+// Selects the primitives: the only place that does. Optional kernels of these processors: extras.h.
 #if defined(__ARM_ARCH_6M__)
 #define EDGELORA_M0PLUS
 #elif defined(__ARM_FEATURE_DSP) // Cortex-M4, M7, M33
@@ -24,7 +23,7 @@
 
 #ifdef EDGELORA_DSP
 
-// Halves are values of their own.
+// Halves are independent values.
 static inline uint32_t pair(uint32_t low, uint32_t high) {
     uint32_t word;
     __asm("pkhbt %0, %1, %2, lsl #16" : "=r"(word) : "r"(low), "r"(high));
@@ -35,7 +34,7 @@ static inline int32_t dot2(uint32_t w, uint32_t x, int32_t sum) {
     return __smladx(w, x, sum);
 }
 
-// Bytes 0 and 2, bytes 1 and 3, minus 128 each: E and O of weights in offset binary
+// E and O of weights in offset binary: bytes 0 and 2, bytes 1 and 3, minus 128 each
 static inline uint32_t evens(uint32_t bytes) {
     return __uxtab16(0xFF80FF80u, bytes);
 }
@@ -46,7 +45,7 @@ static inline uint32_t odds(uint32_t bytes) {
     return odds;
 }
 
-// E and O of inputs, s8: crossed.
+// E and O of inputs, s8, crossed.
 static inline uint32_t crossed_evens(uint32_t bytes) {
     uint32_t out;
     __asm("sxtb16 %0, %1, ror #16" : "=r"(out) : "r"(bytes));
@@ -79,9 +78,9 @@ static inline int32_t add_high_mul(int32_t c, int32_t a, int32_t b) {
 
 #else
 
-// The word is a + b * 2^16: then the upper half of the words' product is dot2, but for what its
-// lower half, a * d, borrows; bit 15 tells that, and adding to it carries it up. |dot2| <= 2 * 127
-// * 128: no overflow.
+// The word is a + b * 2^16. Then the upper half of the words' product is dot2, minus 1 if the lower
+// half, a * d, is negative; bit 15 shows that, and adding 2^15 carries it up. |dot2| <= 2 * 127 *
+// 128: no overflow.
 static inline uint32_t pair(uint32_t low, uint32_t high) {
     return low + (high << 16);
 }

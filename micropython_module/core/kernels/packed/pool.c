@@ -1,13 +1,13 @@
-// Pools and means: sums of four channels at a time, maxima of four elements at a time.
+// Pools and means: sums over four channels at a time, maxima of four elements at a time.
 // SPDX-License-Identifier: MIT
 //
-// Time alone: the lines `*_pool` and `mean` of `edgelora bench kernels`.
+// Time of these kernels: lines `*_pool` and `mean` of `edgelora bench kernels`.
 
 #include "kernels/packed/internal.h"
 #include "training/block.h"
 
 enum {
-    LANE_POSITIONS = 257, // whose bytes' sum fits 16 bits
+    LANE_POSITIONS = 257, // number of bytes whose sum fits 16 bits
     MAX_DIVISOR = 361,    // see average_outputs
 };
 
@@ -16,7 +16,7 @@ static bool is_max(const edgelora_shape_t *g) {
 }
 
 uint32_t edgelora_pool_packed_scratch(const edgelora_shape_t *g) {
-    if (is_max(g)) { // offsets of a window's elements, the last one again up to whole calls
+    if (is_max(g)) { // offsets of a window's elements; the last is repeated to fill the last call
         return 4u * ((uint32_t)g->kernel_h * g->kernel_w + 3);
     }
     return 4u * g->in_c; // sums
@@ -53,12 +53,12 @@ static inline uint32_t window_count(const edgelora_shape_t *g, uint32_t oy, uint
         range_at(ox, op->stride_w, op->pad_left, g->kernel_w, g->in_w).count;
 }
 
-// A block of positions, whose bytes are added up for each channel: onto `start` or, if `add`, onto
-// that and what is there.
+// A block of positions whose bytes are summed per channel: sums = `start` + bytes or, if `add`,
+// sums += `start` + bytes.
 typedef struct {
     const int8_t *x;
     uint32_t rows, columns;  // rows * columns <= LANE_POSITIONS
-    uint32_t step, row_step; // bytes from a position, a row to the next
+    uint32_t step, row_step; // bytes from one position, one row to the next
     uint32_t channels;
     int32_t start;
     bool add;
@@ -68,9 +68,9 @@ static inline int32_t block_start(const block_t *b, const int32_t *sum) {
     return b->start + (b->add ? *sum : 0);
 }
 
-// Four channels at a time, x and steps 4-aligned. A word of bytes adds its evens to two sums in one
-// word, and its three upper bytes to another: there the third is taken out at the end, as the evens
-// tell it.
+// Four channels at a time; x and steps are 4-aligned. Each word of bytes adds its even bytes to two
+// 16-bit sums in one word, and its three upper bytes to another word; byte 2 is subtracted from
+// that at the end, as the even sums give it.
 EDGELORA_KERNEL static void add_words(const block_t *b, int32_t *sums) {
     const uint32_t step = b->step, size = b->columns * step, gap = b->row_step - size;
     const int32_t offset = 128 * (int32_t)(b->rows * b->columns);
@@ -130,8 +130,9 @@ EDGELORA_HOT static void window_sums(
     }
 }
 
-// y = sums / count, halves away from 0. Up to MAX_DIVISOR by the reciprocal: with n <= 128.5 *
-// count, n * reciprocal fits 32 bits and its error, n * count / 2^24, is below 1 / count.
+// y = sums / count, halves rounded away from 0. Counts up to MAX_DIVISOR use the reciprocal: with n
+// <= 128.5 * count, n * reciprocal fits 32 bits and its error, n * count / 2^24, is below 1 /
+// count.
 EDGELORA_KERNEL static void average_outputs(
     const edgelora_shape_t *g, const int32_t *sums, uint32_t count, int8_t *y) {
     const int32_t min = g->op->act_min, max = g->op->act_max;
@@ -160,7 +161,7 @@ EDGELORA_HOT static void mean_outputs(const edgelora_shape_t *g, const int32_t *
     edgelora_requantize_rows_s8(&r);
 }
 
-// y = the largest of four; y may be one of them.
+// y = maximum of four; y may be one of them.
 EDGELORA_KERNEL static void largest_of_four(
     int8_t *y, const int8_t *a, const int8_t *b, const int8_t *c, const int8_t *d, uint32_t count) {
     for (uint32_t i = 0; i < count; ++i) {
@@ -173,7 +174,8 @@ EDGELORA_KERNEL static void largest_of_four(
     }
 }
 
-// Offsets of a window's elements from the first one, up to whole calls; returns how many there are.
+// Writes the offsets of a window's elements from the first one, padded to whole calls; returns
+// their number.
 EDGELORA_HOT static uint32_t window_offsets(
     const edgelora_shape_t *g, const pool_window_t *w, uint32_t *offsets) {
     uint32_t n = 0;
@@ -233,7 +235,7 @@ EDGELORA_HOT void edgelora_pool_forward_packed_s8(
     }
 }
 
-// By words where both lie so; they don't overlap.
+// Copies words if both are 4-aligned; the buffers don't overlap.
 EDGELORA_KERNEL static void copy_words(int8_t *to, const int8_t *from, uint32_t count) {
     if (is_aligned(to) && is_aligned(from)) {
         uint32_t *out = (uint32_t *)(void *)to;
@@ -248,7 +250,7 @@ EDGELORA_KERNEL static void copy_words(int8_t *to, const int8_t *from, uint32_t 
     copy_fours_s8(to, from, count);
 }
 
-// The output positions along an axis whose windows hold input position i.
+// The output positions along an axis whose windows contain input position i.
 static inline range_t windows_along(
     uint32_t i, uint32_t stride, uint32_t pad, uint32_t kernel, uint32_t outputs) {
     uint32_t at = i + pad, from = at < kernel ? 0 : (at - kernel) / stride + 1,
@@ -260,7 +262,7 @@ static inline bool is_same(range_t a, range_t b) {
     return a.from == b.from && a.count == b.count;
 }
 
-// row: s32 [in_c], the sum of what these windows hand down.
+// row: s32 [in_c], the sum of the errors of these windows.
 EDGELORA_KERNEL static void average_row(const edgelora_shape_t *g, const edgelora_error_t *error,
     range_t wy, range_t wx, int32_t *row) {
     for (uint32_t c = 0; c < g->in_c; ++c) {
@@ -278,7 +280,8 @@ EDGELORA_KERNEL static void average_row(const edgelora_shape_t *g, const edgelor
     }
 }
 
-// Neighbours under the same windows get the same: it is reckoned once, and copied.
+// Neighbouring positions under the same windows have the same error: it is computed once and
+// copied.
 EDGELORA_HOT static int32_t average_backward(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
     const edgelora_op_t *op = g->op;

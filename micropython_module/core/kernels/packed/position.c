@@ -1,12 +1,12 @@
-// Dense and conv at one position: rows are taken as they lie in the model.
+// Dense and conv at one position: reads rows of weights in place, in the model.
 // SPDX-License-Identifier: MIT
 //
-// Time alone: the lines `dense` of `edgelora bench kernels`.
+// Time of these kernels: lines `dense` of `edgelora bench kernels`.
 
 #include "kernels/packed/internal.h"
 
-// Packs a row of inputs behind `lead` zeros, and zeros up to the word after an even number of
-// groups.
+// Packs a row of inputs with `lead` zeros before it, and zeros up to one word after an even number
+// of groups.
 static inline void pack_row(uint32_t *to, const int8_t *x, uint32_t inputs, uint32_t lead) {
     uint32_t groups = (lead + inputs + 3) / 4;
     if (!lead && (inputs & 3) == 0 && is_aligned(x)) {
@@ -16,7 +16,7 @@ static inline void pack_row(uint32_t *to, const int8_t *x, uint32_t inputs, uint
         for (uint32_t at = 0u - lead, i = 0; i < groups; ++i, at += 4) {
             uint32_t v[4];
             for (uint32_t k = 0; k < 4; ++k) {
-                // before the row, at + k is huge
+                // before the row, at + k wraps to a huge value
                 v[k] = at + k < inputs ? (uint32_t)(int32_t)x[at + k] : 0;
             }
             *to++ = pair(v[2], v[0]);
@@ -30,11 +30,11 @@ static inline void pack_row(uint32_t *to, const int8_t *x, uint32_t inputs, uint
     *to = 0;
 }
 
-// A row that doesn't start at a multiple of 4 is read from the one before it, with as many zeros
-// before its inputs.
+// A row that does not start at a multiple of 4 is read from the previous multiple on, with as many
+// leading zeros in the inputs.
 static inline void bounded_outputs(const edgelora_shape_t *g, const int8_t *in, bool packed,
     uint32_t *x, const int32_t *bias, int8_t *y) {
-    edgelora_position_t p; // field by field: an initializer would be cleared first
+    edgelora_position_t p; // field by field: an initializer would clear it first
     p.x = x;
     p.weights = g->weights;
     p.step = g->inputs;
@@ -70,7 +70,7 @@ static inline void bounded_outputs(const edgelora_shape_t *g, const int8_t *in, 
     }
 }
 
-// `packed`: x holds the pairs of `in` already.
+// `packed`: x already holds the pairs of `in`.
 EDGELORA_HOT static void outputs(const edgelora_shape_t *g, const int8_t *in, bool packed,
     uint32_t *x, const int32_t *bias, int8_t *y) {
     if (g->bounded) {
@@ -92,7 +92,7 @@ EDGELORA_HOT void edgelora_position_forward_s8(
     outputs(g, in, false, x, g->bias, y);
 }
 
-// t = A x, from the pairs of x. row: s8 [groups, 4] for a row that is not whole groups; sums: s32
+// t = A x, from the pairs of x. row: s8 [groups, 4] for rows that are not whole groups; sums: s32
 // [rank]
 EDGELORA_HOT static void down(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const uint32_t *x, int8_t *row, int32_t *sums, int8_t *t) {
@@ -128,13 +128,13 @@ EDGELORA_HOT static void down(const edgelora_shape_t *g, const edgelora_branch_t
     }
 }
 
-// bias = the op's and B t. Rows of one or two whole groups are words.
+// bias = the op's bias + B t. Rows of one or two whole groups are read as words.
 EDGELORA_HOT static void up(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const int8_t *t, int32_t *bias) {
     uint32_t rank = branch->rank;
     int32_t shift = -branch->branch_shift;
     if (rank == 4 || rank == 4 * EDGELORA_B_GROUPS) {
-        uint32_t pairs[2 * EDGELORA_B_GROUPS + 1]; // and the word behind
+        uint32_t pairs[2 * EDGELORA_B_GROUPS + 1]; // and one word after
         edgelora_branch_up_t p;
         pack_row(pairs, t, rank, 0);
         p.t = pairs;

@@ -1,7 +1,7 @@
 // The contract of the packed engine: int8 products, two at a time.
 // SPDX-License-Identifier: MIT
 //
-// portable/ keeps it in C, dsp/ and m0plus/ in assembly; their results are equal bit for bit.
+// portable/ implements it in C, dsp/ and m0plus/ in assembly, bit-exact with each other.
 //
 //   group   4 values of a row, v0 v1 v2 v3; a row is padded with 0 to whole groups
 //   pair    two values in one word. Weights and inputs are crossed: dot2 of two pairs is the sum of
@@ -30,20 +30,19 @@
 
 enum {
     EDGELORA_CHUNK = 16, // groups of a row that are multiplied at once
-    EDGELORA_B_GROUPS = 2, // of a row of B that go along with them
-    EDGELORA_ROW_GROUPS = 128, // of a row whose values' sum fits 16 bits for each half of a pair
-    EDGELORA_22_BITS = (1 << 21) - (1 << 12), // accumulators below it take a shorter requantization
+    EDGELORA_B_GROUPS = 2, // groups of a row of B that are multiplied with them
+    EDGELORA_ROW_GROUPS = 128, // groups of a row whose sum fits 16 bits in each half of a pair
+    EDGELORA_22_BITS = (1 << 21) - (1 << 12), // accumulators below it use a shorter requantization
     // columns of a strip, words of a row of its plane
     EDGELORA_STRIP = 8,
     EDGELORA_STRIP_PITCH = 10,
 };
 
-// How the bytes of weights are to be read. A word of bytes is xored with it to become offset
-// binary.
+// Encoding of weights. XOR of a word of bytes with it gives offset binary.
 typedef enum {
     EDGELORA_OFFSET = 0, // value + 128
     EDGELORA_SIGNED = (int)0x80808080, // s8
-    EDGELORA_PAIRS = 1, // no bytes: E and O of each group
+    EDGELORA_PAIRS = 1, // not bytes but E and O of each group
 } edgelora_coding_t;
 
 // Rows of weights times all positions of a tile.
@@ -54,24 +53,24 @@ typedef struct {
     const void *weights; // rows, 4-aligned
     uint32_t groups; // of a row, 1..EDGELORA_CHUNK
     uint32_t coding; // edgelora_coding_t
-    uint32_t skip; // bytes from what is read of 4 positions to the next 4
+    uint32_t skip; // bytes from the end of the data read of 4 positions to the next 4
     const int32_t *bias; // s32 [rows]: acc = bias + products
     uint32_t add; // 1: acc = trunc_shift(acc, b_shift) + products, without bias and B
     uint32_t rows; // >= 1
-    uint32_t gap; // bytes from what is read of a row of weights to the next row
+    uint32_t gap; // bytes from the end of the data read of a row of weights to the next row
     // E and O of B [rows, b_groups]; each position has b_groups of t before its inputs
     const uint32_t *b;
     uint32_t b_groups; // 0..EDGELORA_B_GROUPS: acc += round_shift(products of B and t, b_shift)
     int32_t b_shift; // -8..15; if > 0, |bias| < 2^(30 - b_shift); of acc: 0..31
     uint32_t b_is_small; // 1: |B t| < 2^15 for every row
-    uint32_t one_left; // 1: of the last 4 positions only the first one is wanted; count > 4
+    uint32_t one_left; // 1: only the first of the last 4 positions is needed; count > 4
 } edgelora_tile_product_t;
 
 // Requantization of rows of accumulators to the outputs y, y + 1, ...
 typedef struct {
     const int32_t *acc; // s32 [rows, count padded to a multiple of 4], |acc| < 2^30
     uint32_t count, rows; // >= 1
-    uint32_t step; // of y, from a position to the next
+    uint32_t step; // of y, from one position to the next
     const int32_t *multiplier;
     const int8_t *shift; // [rows], <= 0
     int8_t *y;
@@ -83,10 +82,10 @@ typedef struct {
 typedef struct {
     // E and O of each group: an even number of groups (padded with 0) and one word more
     const uint32_t *x;
-    // rows of EDGELORA_OFFSET, 4-aligned; the words of `pairs` are read, whatever the row's size
+    // rows of EDGELORA_OFFSET, 4-aligned; `pairs` words are read, even if the row is shorter
     const uint8_t *weights;
     uint32_t pairs; // of groups, >= 1
-    uint32_t step; // bytes from a row to the next, a multiple of 4
+    uint32_t step; // bytes from one row to the next, a multiple of 4
     uint32_t rows; // >= 1
     const int32_t *bias, *multiplier;
     const int8_t *shift; // <= 0
@@ -99,7 +98,7 @@ typedef struct {
     const uint32_t *x; // E and O of each group
     const int8_t *values; // s8 rows, 4-aligned
     uint32_t groups; // of a row, 1..EDGELORA_ROW_GROUPS
-    uint32_t gap; // bytes from what is read of a row to the next one
+    uint32_t gap; // bytes from the end of the data read of a row to the next row
     uint32_t rows; // >= 1
     int32_t *acc; // s32 [rows]
     int32_t zero_point;
@@ -120,30 +119,30 @@ typedef struct {
 // n). x is `edge` outside [0, n).
 typedef struct {
     uint32_t *plane; // word 0 of the first row
-    uint32_t pitch; // bytes from a row to the next
+    uint32_t pitch; // bytes from one row to the next
     const int8_t *x;
-    uint32_t step, row; // of x, from an element, a row to the next
+    uint32_t step, row; // of x, from one element, one row to the next
     uint32_t n, rows; // >= 1
     int32_t edge;
 } edgelora_plane_t;
 
-// One channel through a 3x3 kernel.
+// A 3x3 kernel over one channel.
 typedef struct {
-    const uint32_t *x; // a plane's word where the first output's kernel starts
-    uint32_t pitch; // bytes from an input row to the next
+    const uint32_t *x; // the plane's word where the first output's kernel starts
+    uint32_t pitch; // bytes from one input row to the next
     uint32_t out_pitch; // bytes from an output row's input to the next one's
     uint32_t stride; // 1 or 2, along a row
     uint32_t out_h, out_w;
     int32_t *acc; // s32 [out_h, out_w]
     int32_t bias;
-    uint32_t w[6]; // of each kernel row: the pair of the first two weights, then the third
+    uint32_t w[6]; // for each kernel row: the pair of the first two weights, then the third
 } edgelora_taps_t;
 
-// Up to EDGELORA_STRIP columns of some channels, one after the other, through a 3x3 kernel with
-// stride 1. The plane's rows are EDGELORA_STRIP_PITCH words. Kernel rows in the padding may be left
-// out: their products are added to the bias.
+// A 3x3 kernel with stride 1 over up to EDGELORA_STRIP columns of several channels, one after the
+// other. The plane's rows are EDGELORA_STRIP_PITCH words. Kernel rows in the padding can be
+// skipped: their products are added to the bias.
 typedef struct {
-    // where the first output's kernel starts, be it with a row that is left out
+    // where the first output's kernel starts, even if its first row is skipped
     const uint32_t *x;
     uint32_t out_w; // 1..EDGELORA_STRIP
     int32_t *acc; // s32 [top + middle + bottom, out_w], and
@@ -153,24 +152,25 @@ typedef struct {
     const uint8_t *weights; // EDGELORA_OFFSET: 3x3, `step` bytes apart
     int32_t step;
     const int32_t *bias; // s32 [channels]
-    int32_t zero_point; // of the input: what the padding holds
+    int32_t zero_point; // of the input: the padding's value
     uint32_t channels; // >= 1
     uint32_t acc_step; // bytes from a channel's acc to the next one's
-    // fills x before each channel and goes on to the next one's input; NULL: it is filled
+    // fills x before each channel and advances to the next channel's input; NULL: x is already
+    // filled
     edgelora_plane_t *plane;
 } edgelora_strip_t;
 
-// Rows of a strip's plane for stride 2, of pairs that don't overlap: word i holds x[2 * i] in its
+// Rows of a strip's plane for stride 2, as non-overlapping pairs: word i holds x[2 * i] in its
 // upper half and x[2 * i + 1] in its lower one. Rows are EDGELORA_STRIP_PITCH words.
 typedef struct {
     uint32_t *plane;
     const int8_t *x;
-    uint32_t step, row; // of x, from an element, a row to the next
+    uint32_t step, row; // of x, from one element, one row to the next
     uint32_t n; // words of a row, 1..9
     uint32_t rows; // >= 1
 } edgelora_pairs_t;
 
-// Up to EDGELORA_STRIP columns of one channel through a 3x3 kernel with stride 2 along a row.
+// A 3x3 kernel with stride 2 along a row over up to EDGELORA_STRIP columns of one channel.
 typedef struct {
     const uint32_t *x; // where the first output's kernel starts: a plane of edgelora_pairs_t
     uint32_t out_w; // 1..EDGELORA_STRIP
@@ -179,10 +179,10 @@ typedef struct {
     uint32_t rows; // >= 1
     uint32_t x_step; // bytes from an output row's input to the next one's
     int32_t bias;
-    uint32_t w[6]; // as edgelora_taps_t has them
+    uint32_t w[6]; // as in edgelora_taps_t
 } edgelora_strip_2_t;
 
-// gradient += trunc_shift(factor * v, shift), a row for each factor.
+// gradient += trunc_shift(factor * v, shift), one row per factor.
 typedef struct {
     int32_t *gradient; // s32 [rows, count], and
     uint32_t gap; // bytes from the end of a row to the next one
@@ -191,27 +191,27 @@ typedef struct {
     const int32_t *v; // s32 [count], |v| < 2^15
     uint32_t count; // >= 1
     int32_t shift; // 0..31
-    int32_t signs; // the OR of v: not below 0 where no v is
+    int32_t signs; // the OR of v: >= 0 if all v are
 } edgelora_outer_t;
 
-// A row of bytes and what it is taken times.
+// A row of bytes and its factor.
 typedef struct {
     const uint8_t *row; // 4-aligned
     uint32_t value; // 0..127
 } edgelora_row_t;
 
-// acc += `plus` rows times their values - `minus` rows times theirs, of either an even number.
-// Bytes u0 and u2 of a word, in the halves of another one, times a value are two products in one
-// word. Those of two rows fit there: 2 * 127 * 255 < 2^16.
+// acc += `plus` rows times their values - `minus` rows times theirs; both are even numbers of rows.
+// Bytes u0 and u2, moved to the halves of a word, times a value give two products in one word. The
+// sum of two rows fits: 2 * 127 * 255 < 2^16.
 typedef struct {
     int32_t *acc; // s32 [columns]
     uint32_t columns; // a multiple of 4, >= 4
     const edgelora_row_t *minus, *minus_end, *plus, *plus_end;
-    int32_t offset; // 128 * (sum of the values of `plus` - of those of `minus`)
+    int32_t offset; // 128 * (sum of values of `plus` - sum of values of `minus`)
     uint32_t coding; // edgelora_coding_t, bytes
 } edgelora_rows_t;
 
-// A channel's weight words: of each kernel row, the pair of the first two weights and the third.
+// A channel's weight words: for each kernel row, the pair of the first two weights, then the third.
 static inline void tap_words(uint32_t *words, const uint8_t *w, int32_t step) {
     for (const uint32_t *end = words + 6; words < end; words += 2) {
         uint32_t first = (uint32_t)*w - 128;
@@ -231,52 +231,53 @@ void edgelora_branch_up_s8(const edgelora_branch_up_t *up);
 void edgelora_plane_s8(const edgelora_plane_t *plane);
 void edgelora_taps_s8(const edgelora_taps_t *taps);
 void edgelora_strip_s8(const edgelora_strip_t *strip);
-// On the M0+ alone; others have edgelora_plane_s8 and edgelora_taps_s8 for it.
+// Only on Cortex-M0+; other cores use edgelora_plane_s8 and edgelora_taps_s8.
 void edgelora_pairs_s8(const edgelora_pairs_t *pairs);
 void edgelora_strip_2_s8(const edgelora_strip_2_t *strip);
 
 void edgelora_add_rows_s8(const edgelora_rows_t *rows);
 
-// One position's part of quads. x: s8 [groups, 4], 4-aligned.
+// Packs one position into quads. x: s8 [groups, 4], 4-aligned.
 void edgelora_pack_quad_s8(uint32_t *quad, const int8_t *x, uint32_t groups);
-// The same for positions that follow each other in x, 4 to `stride` bytes.
+// The same for consecutive positions in x; 4 positions take `stride` bytes.
 void edgelora_pack_quads_s8(
     uint32_t *quad, uint32_t stride, const int8_t *x, uint32_t positions, uint32_t groups);
-// E and O of one position next to each other.
+// Packs one position as adjacent E and O.
 void edgelora_pack_row_s8(uint32_t *pairs, const int8_t *x, uint32_t groups);
-// A group of 4 positions as quads, `step` bytes apart: their columns, s8 [4 * quads] at each of
-// `rows`, 4-aligned. The first of a column's values is in the upper half.
+// Packs the columns of 4 positions as quads, `step` bytes apart: s8 [4 * quads] at each of `rows`,
+// 4-aligned. The first of a column's values is in the upper half.
 void edgelora_pack_columns_s8(
     uint32_t *quad, uint32_t step, const int8_t *const rows[4], uint32_t quads);
-// E and O of 4 neighbouring columns, `stride` bytes from one column's to the next's. from:
-// 4-aligned, `step` bytes a row, 4 rows a group; coding: bytes.
+// Unpacks E and O of 4 adjacent columns, `stride` bytes from one column to the next. from:
+// 4-aligned, `step` bytes per row, 4 rows per group; coding: bytes.
 void edgelora_unpack_columns_s8(uint32_t *words, uint32_t stride, const uint8_t *from,
     uint32_t step, uint32_t groups, uint32_t coding);
 
-// q: a value every `step` bytes, the lower 8 bits of trunc_shift(v, shift); returns the OR of the
-// magnitudes of all that these are the lower bits of. n: values, >= 1; |v| < 2^31.
+// Stores the lower 8 bits of trunc_shift(v, shift) in q, one value every `step` bytes; returns the
+// OR of the full magnitudes. n: values, >= 1; |v| < 2^31.
 uint32_t edgelora_store_column_s8(
     int8_t *q, uint32_t step, const int32_t *v, uint32_t n, int32_t shift);
-// Of 4 columns, a byte each, the OR of v ^ 2 v: its highest bit h, but for bit 0, says that
-// 2^(h - 1) <= |v| <= 2^h for the largest v; without one v is 0 or -1. e: 4-aligned, step: a
-// multiple of 4, rows: >= 1.
+// The OR of v ^ 2 v for 4 columns, one byte each. Its highest bit h > 0 means that 2^(h - 1) <= |v|
+// <= 2^h for the largest v; without such a bit, every v is 0 or -1. e: 4-aligned, step: a multiple
+// of 4, rows: >= 1.
 uint32_t edgelora_columns_bits_s8(const int8_t *e, uint32_t step, uint32_t rows);
-// e: a value every `step` bytes, becomes trunc_shift(e * m, 24). n: values, >= 1; |e * m| < 2^31, m
-// a multiple of 2^9 but where e is 0.
+// Replaces e, one value every `step` bytes, by trunc_shift(e * m, 24). n: values, >= 1; |e * m| <
+// 2^31; m is a multiple of 2^9 unless e is 0.
 void edgelora_scale_column_s8(int8_t *e, uint32_t step, uint32_t n, int32_t m);
 // v += trunc_shift(w, n), n in 0..31; |w| < 2^31
 void edgelora_add_shifted_s32(int32_t *v, const int32_t *w, int32_t n, uint32_t count);
-// acc = trunc_shift(acc, shift) + v * factor, v a value every `step` bytes; of the M0+ alone
+// acc = trunc_shift(acc, shift) + v * factor, one v every `step` bytes; only on Cortex-M0+
 void edgelora_add_scaled_s32(
     int32_t *acc, uint32_t count, int32_t shift, const int8_t *v, uint32_t step, int32_t factor);
 void edgelora_outer_s32(const edgelora_outer_t *outer);
-// t: a value every `step` bytes, clamp(round_shift(acc, shift), -127, 127); count: a multiple of 4.
+// t = clamp(round_shift(acc, shift), -127, 127), one value every `step` bytes; count: a multiple of
+// 4.
 void edgelora_shift_row_s8(
     int8_t *t, uint32_t step, const int32_t *acc, uint32_t count, int32_t shift);
-// A bit for each of 8 * bytes values: 0 <= y - from < width. from: -128..128, width: 0..256.
+// One bit for each of 8 * bytes values: 0 <= y - from < width. from: -128..128, width: 0..256.
 void edgelora_mask_bytes_s8(
     uint8_t *mask, const int8_t *y, uint32_t bytes, int32_t from, uint32_t width);
-// e, s8 [bytes, 8], 4-aligned: 0 where the mask's bit is 0. bytes: >= 1.
+// Sets e, s8 [bytes, 8], 4-aligned, to 0 where the mask's bit is 0. bytes: >= 1.
 void edgelora_apply_mask_s8(int8_t *e, const uint8_t *mask, uint32_t bytes);
 
 #endif

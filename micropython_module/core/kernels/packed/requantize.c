@@ -1,4 +1,4 @@
-// From accumulators to outputs, and back for errors.
+// Requantizes accumulators to outputs, and scales errors in the backward pass.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/internal.h"
@@ -44,7 +44,7 @@ static inline int32_t shared_multiplier(const edgelora_shape_t *g, uint32_t k, i
     return g->multiplier[k] >> at_most_31(16 + top - g->shift[k]);
 }
 
-// Does a magnitude of a column, times m, reach `least`? end: its rows * step.
+// Does any magnitude in a column, times m, reach `least`? end: rows * step.
 EDGELORA_KERNEL static bool column_reaches(
     const int8_t *e, uint32_t step, uint32_t end, int32_t m, int32_t least) {
     for (uint32_t i = 0; i < end; i += step) {
@@ -56,7 +56,7 @@ EDGELORA_KERNEL static bool column_reaches(
     return false;
 }
 
-// edgelora_columns_bits_s8 of one column.
+// edgelora_columns_bits_s8 for one column.
 EDGELORA_KERNEL static uint32_t column_bits(const int8_t *e, uint32_t step, uint32_t rows) {
     int32_t bits = 0;
     for (; rows; --rows, e += step) {
@@ -65,16 +65,16 @@ EDGELORA_KERNEL static uint32_t column_bits(const int8_t *e, uint32_t step, uint
     return (uint32_t)bits;
 }
 
-// What a tensor of errors is, column by column: a column has one multiplier.
+// A tensor of errors by columns; each column has one multiplier.
 typedef struct {
     const edgelora_shape_t *g;
     int8_t *e;
     uint32_t channels, rows;
-    int32_t top;   // of the multipliers' shifts
-    uint32_t four; // bits of the group that column c is of, c and those behind it
+    int32_t top;   // maximum of the multipliers' shifts
+    uint32_t four; // bits of the group of column c: of c and the columns after it
 } scaled_t;
 
-// 2^h of column c, 1 if there is no h; columns are asked for in their order.
+// 2^h of column c, 1 if it has no h. Call it for ascending columns.
 EDGELORA_KERNEL static uint32_t column_bound(scaled_t *s, uint32_t c) {
     if (s->channels & 3) {
         s->four = column_bits(s->e + c, s->channels, s->rows);
@@ -88,8 +88,8 @@ EDGELORA_KERNEL static uint32_t column_bound(scaled_t *s, uint32_t c) {
     return (bits + 1) >> 1 | (uint32_t)!bits;
 }
 
-// The bits of the largest |e * m|. A column's largest has as many as its bound, or one less: which,
-// is looked up only where it matters.
+// The bit length of the largest |e * m|. A column's largest product has the bit length of its bound
+// or one less; the column is only scanned if that matters.
 EDGELORA_KERNEL static int32_t product_bits(scaled_t *s) {
     uint32_t end = s->rows * s->channels;
     int32_t bits = 0;
@@ -101,14 +101,14 @@ EDGELORA_KERNEL static int32_t product_bits(scaled_t *s) {
         int32_t most = bit_length((uint32_t)(bound * m));
         if (column_reaches(s->e + c, s->channels, end, m, 1 << (most - 1))) {
             bits = most;
-        } else if (bound > 1) { // else the column may be 0
+        } else if (bound > 1) { // otherwise the column may be 0
             bits = most - 1;
         }
     }
     return bits;
 }
 
-// What the products' bits are cut by, for a single row, which is then scaled.
+// Scales a single row; returns the number of bits by which the products are shifted right.
 EDGELORA_KERNEL static int32_t scale_row(const scaled_t *s) {
     const int32_t *multiplier = s->g->multiplier;
     const int8_t *shift = s->g->shift;
@@ -135,7 +135,7 @@ EDGELORA_HOT static int32_t scale_columns(scaled_t *s) {
     int32_t n = product_bits(s) - 7;
     n = n < 0 ? 0 : n; // at most 15
     for (uint32_t c = 0; c < s->channels; ++c) {
-        // what goes over the top are bits of the products that no product has
+        // bits shifted out at the top belong to products that do not occur
         uint32_t m = (uint32_t)shared_multiplier(s->g, c, s->top) << (24 - n);
         edgelora_scale_column_s8(s->e + c, s->channels, s->rows, (int32_t)m);
     }
@@ -144,7 +144,7 @@ EDGELORA_HOT static int32_t scale_columns(scaled_t *s) {
 
 EDGELORA_HOT int32_t edgelora_requantize_backward_packed_s8(
     const edgelora_shape_t *g, int8_t *e, int32_t exponent) {
-    // what has one multiplier is one column
+    // a tensor with a single multiplier counts as one column
     bool each = g->traits & EDGELORA_HAS_WEIGHTS;
     scaled_t s = {
         g, e, each ? g->out_c : 1, each ? g->positions : g->positions * g->out_c, -128, 0};

@@ -1,4 +1,4 @@
-// Which ops have packed kernels, and the memory that these need.
+// Decides which ops have packed kernels, and their memory.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/internal.h"

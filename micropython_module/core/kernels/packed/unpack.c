@@ -1,4 +1,4 @@
-// Rows and columns of weights as pairs, and products of rows of any length.
+// Unpacks rows and columns of weights to pairs; products of rows of any length.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/internal.h"
@@ -28,7 +28,7 @@ EDGELORA_KERNEL void edgelora_align_rows_u8(uint32_t *words, const uint8_t *from
                    zeros = ~(0xFFFFFFFFu << 8 * lead), none = 0x80808080u ^ (uint32_t)coding;
     for (; rows; --rows, from += count) {
         const uint32_t right = 8 * (((uintptr_t)from - lead) & 3), left = 32 - right;
-        // the word of the first zero, or the next one, if it holds nothing of the row
+        // starts at the word of the first zero, or at the next one if that holds none of the row
         bool before = ((uintptr_t)from & 3) < lead;
         const uint32_t *in = (const uint32_t *)(const void *)(from - ((uintptr_t)from & 3));
         uint32_t *start = words, *end = words + groups, word = before ? 0 : *in++;
@@ -53,7 +53,7 @@ EDGELORA_HOT void edgelora_unpack_taps_s8(uint32_t *words, uint32_t groups, cons
     edgelora_coding_t coding) {
     uint32_t part = (n + 3) / 4;
     for (uint32_t t = 0; t < taps; ++t, from += tap, words += 2 * part) {
-        // groups of 4 columns at once, elements that they leave
+        // groups of 4 columns at once; then the remaining elements
         uint32_t whole = rows == 4 && is_aligned(from) && !(step & 3) ? n / 4 : 0,
                  rest = n - 4 * whole;
         if (whole) {

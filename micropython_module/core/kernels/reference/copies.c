@@ -9,7 +9,7 @@ void edgelora_copy_s8(int8_t *to, const int8_t *from, uint32_t count) {
     }
 }
 
-// A part of a tensor along an axis: of each of its rows, `whole` elements, those from `from` on.
+// A part of a tensor along an axis: elements from `from` on of each row of `whole` elements.
 typedef struct {
     uint32_t rows, whole, from, count;
 } part_t;
@@ -38,7 +38,7 @@ static void part_put(const part_t *p, int8_t *whole, const int8_t *part) {
     }
 }
 
-// Where input k of a concatenate lies in its output.
+// The part of a concatenate's output that input k becomes.
 static part_t joined(const edgelora_shape_t *g, uint32_t k) {
     uint32_t axis = op_axis(g->op);
     uint32_t all = axis == 1 ? g->out_h
@@ -87,7 +87,7 @@ static uint32_t newest(const edgelora_shape_t *g) {
 
 void edgelora_history_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
     uint32_t count = newest(g), older = g->positions * g->out_c - count;
-    edgelora_copy_s8(y, y + count, older); // downwards, from the start: they may overlap
+    edgelora_copy_s8(y, y + count, older); // ascending, as the buffers overlap
     edgelora_copy_s8(y + older, x, count);
 }
 
@@ -102,10 +102,10 @@ void edgelora_history_reset_s8(const edgelora_shape_t *g, int8_t *y) {
     }
 }
 
-// Where the pieces of a pad's input lie in its output: whole rows or, with strides, positions.
+// The places of a pad's input in its output, in pieces: whole rows or, with strides, positions.
 typedef struct {
     uint32_t first, row, piece, count,
-        size; // offsets of the first, from row to row, piece to piece
+        size; // offset of the first piece; distance of rows, of pieces
 } pieces_t;
 
 static pieces_t padded(const edgelora_shape_t *g) {
@@ -141,8 +141,8 @@ void edgelora_pad_backward_s8(const edgelora_shape_t *g, const int8_t *e, int8_t
     }
 }
 
-// An axis of a gather's input: the outputs along the axis that it becomes, how far they lie apart,
-// and which of its positions each is; NULL: they are all, in order.
+// An axis of a gather's input: the number of outputs along its output axis, their distance, and the
+// input position of each; NULL: all positions, in order.
 typedef struct {
     const uint16_t *from;
     uint32_t count, step;
@@ -178,7 +178,7 @@ void edgelora_gather_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8
     }
 }
 
-// Adds the errors of what was read at position (iy, ix). row: s32 [in_c]
+// Adds the errors of all outputs that read position (iy, ix). row: s32 [in_c]
 static void gathered_sums(
     const gathered_t *axes, const int8_t *e, uint32_t iy, uint32_t ix, int32_t *row) {
     for (uint32_t i = 0; i < axes[0].count; ++i) {

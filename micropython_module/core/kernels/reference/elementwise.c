@@ -1,9 +1,9 @@
-// Ops that go element by element: those of two inputs, lookup.
+// Elementwise ops: those of two inputs, lookup.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/reference/reference.h"
 
-// A row of a sum. a, b: q - zp, in [-255, 255]; 20 bits of fraction keep the sum below 2^30
+// A row of an add. a, b: q - zp, in [-255, 255]; 20 fraction bits keep the sum below 2^30
 static void add_row(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, uint32_t step,
     uint32_t n, int8_t *y) {
     const int32_t *multiplier = g->multiplier;
@@ -17,7 +17,7 @@ static void add_row(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2
     }
 }
 
-// A row of any other kind.
+// A row of any other op with two inputs.
 static void pair_row(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, uint32_t step,
     uint32_t n, int8_t *y) {
     bool slopes = g->op->kind == EDGELORA_PRELU;
@@ -36,7 +36,7 @@ static void pair_row(const edgelora_shape_t *g, const int8_t *x, const int8_t *x
     }
 }
 
-// The element of the second input that output element (y, x, c) is made of.
+// Index of the element of the second input that output element (y, x, c) reads.
 static uint32_t partner(const edgelora_shape_t *g, uint32_t y, uint32_t x, uint32_t c) {
     return ((g->in2_h == 1 ? 0 : y) * g->in2_w + (g->in2_w == 1 ? 0 : x)) * g->in2_c +
         (g->in2_c == 1 ? 0 : c);
@@ -56,8 +56,8 @@ void edgelora_pair_forward_s8(
     }
 }
 
-// e times the factor from input k of an add to its output: Q15 of both multipliers' product. dx may
-// be e.
+// dx = e times the factor of input k of an add, the product of both multipliers in Q15. dx may be
+// e.
 static int32_t add_backward(
     const edgelora_shape_t *g, const int8_t *e, uint32_t count, uint32_t k, int8_t *dx) {
     int32_t high = (int32_t)abs_u32(g->multiplier[k]) >> 16,
@@ -74,19 +74,19 @@ static int32_t add_backward(
     return block.shift - 15 + 20 + g->shift[k] + g->shift[2];
 }
 
-// The exponent of a PReLU's slopes: that of the larger one, for factors below 2^15.
+// The exponent of a PReLU's slopes: that of the larger one, so that factors are below 2^15.
 static int32_t prelu_top(const edgelora_shape_t *g) {
     return g->shift[0] > g->shift[1] + 8 ? g->shift[0] : g->shift[1] + 8;
 }
 
-// What output element i hands to input k; j: the second input's element.
+// The error that output element i contributes to input k; j: the second input's element.
 static int32_t share(
     const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, uint32_t i, uint32_t j) {
     int32_t e = error->e[i], top;
-    if (g->op->kind == EDGELORA_ADD) { // which is multiplied behind
+    if (g->op->kind == EDGELORA_ADD) { // scaled afterwards
         return e;
     }
-    const int8_t *a = error->x + i, *b = error->x2 + j; // only what traits say is read
+    const int8_t *a = error->x + i, *b = error->x2 + j; // only read if traits say so
     switch (g->op->kind) {
         case EDGELORA_MULTIPLY:
             return e * (k ? *a - g->zp_in : *b - g->zp_in2);
@@ -105,13 +105,13 @@ static int32_t share(
     }
 }
 
-// Along one axis: the outputs [from, to) that element i of an input of this size is part of.
+// Along one axis: the outputs [from, to) that read element i of an input of this size.
 static void repeat_span(uint32_t i, uint32_t size, uint32_t outputs, uint32_t *from, uint32_t *to) {
     *from = size == outputs ? i : 0;
     *to = size == outputs ? i + 1 : outputs;
 }
 
-// dx: of each element of input k the sum over all outputs that it is part of; returns the shift.
+// dx: for each element of input k, the sum over all outputs that read it; returns the shift.
 static int32_t shares(
     const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
     uint32_t height = k ? g->in2_h : g->in_h, width = k ? g->in2_w : g->in_w,

@@ -3,8 +3,8 @@
 
 #include "kernels/reference/reference.h"
 
-// The K inputs of output position (oy, ox); outside the input they are its zero point. Dense: the
-// input itself.
+// The K inputs of output position (oy, ox); outside the input, its zero point. Dense: the input
+// itself.
 static const int8_t *patch_of(
     const edgelora_shape_t *g, const int8_t *x, int32_t oy, int32_t ox, int8_t *patch) {
     const edgelora_op_t *op = g->op;
@@ -25,7 +25,7 @@ static const int8_t *patch_of(
     return patch;
 }
 
-// Row j of A times the patch, scaled down by 2^t_shift.
+// Row j of A times the patch, divided by 2^t_shift.
 static int8_t branch_down(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, uint32_t j, const int8_t *patch) {
     const int8_t *a = branch->a + j * g->inputs;
@@ -36,7 +36,7 @@ static int8_t branch_down(
     return (int8_t)clamp_s32(round_shift(sum, branch->t_shift), -127, 127);
 }
 
-// Row o of B times t, scaled by 2^branch_shift.
+// Row o of B times t, divided by 2^branch_shift.
 static int32_t branch_up(const edgelora_branch_t *branch, uint32_t o, const int8_t *t) {
     const int8_t *b = branch->b + o * branch->rank;
     int32_t sum = 0;

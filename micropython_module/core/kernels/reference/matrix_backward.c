@@ -61,7 +61,7 @@ static void input_sums(const edgelora_shape_t *g, const edgelora_branch_t *branc
 int32_t edgelora_matrix_backward_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const edgelora_error_t *error, int8_t *dx) {
     edgelora_block_t block = {dx, 0, 0};
-    int32_t *sum = error->scratch, *branch_sum = sum + g->in_c; // the latter only with a branch
+    int32_t *sum = error->scratch, *branch_sum = sum + g->in_c; // branch_sum only with a branch
     int32_t exponent = error->exponent,
             branch_exponent = error->t_exponent + branch->branch_shift - branch->t_shift;
     int32_t top = branch->rank && branch_exponent > exponent ? branch_exponent : exponent;

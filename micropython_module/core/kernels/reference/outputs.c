@@ -1,4 +1,4 @@
-// What all kinds share: masks, and errors behind the requantization.
+// Common to all kinds: masks, and scaling of errors by the output's multipliers.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/reference/reference.h"

@@ -64,7 +64,7 @@ static bool is_first_max(const edgelora_shape_t *g, const window_t *w, const int
     return true;
 }
 
-// Adds what the window of one output position hands to input position (iy, ix).
+// Adds the error of one output position's window to input position (iy, ix).
 static void pool_row(const edgelora_shape_t *g, const window_t *w, const int8_t *e, const int8_t *x,
     int32_t iy, int32_t ix, int32_t *row) {
     if (g->op->kind == EDGELORA_MAX_POOL) {
@@ -82,17 +82,17 @@ static void pool_row(const edgelora_shape_t *g, const window_t *w, const int8_t 
     }
 }
 
-// The output positions [from, to) along one axis whose windows hold position i.
+// The output positions [from, to) along one axis whose windows contain position i.
 static void windows_over(
     int32_t i, int32_t stride, int32_t kernel, int32_t outputs, int32_t *from, int32_t *to) {
-    int32_t last = i / stride + 1; // i: with the padding before it
+    int32_t last = i / stride + 1; // i includes the padding before it
     *from = i < kernel ? 0 : (i - kernel) / stride + 1;
     *to = last < outputs ? last : outputs;
 }
 
 int32_t edgelora_pool_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
-    if (g->op->kind == EDGELORA_MEAN) { // e is already multiplied; every position gets it
+    if (g->op->kind == EDGELORA_MEAN) { // e is already scaled; every position gets it
         for (uint32_t p = 0; p < (uint32_t)g->in_h * g->in_w; ++p) {
             for (uint32_t c = 0; c < g->in_c; ++c) {
                 *dx++ = error->e[c];

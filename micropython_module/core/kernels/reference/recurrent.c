@@ -1,9 +1,9 @@
-// Recurrence with 16-bit state: lstm, and the two halves of an SVDF.
+// Recurrent ops with 16-bit state: lstm and the two halves of an SVDF.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/reference/reference.h"
 
-// Small rather than fast: all but the products is done once a unit.
+// Small rather than fast: everything except the products runs once per unit.
 #define SMALL __attribute__((noinline))
 
 static int32_t clamp_s16(int32_t v) {
@@ -32,8 +32,8 @@ EDGELORA_WARM SMALL static int32_t products(
     return acc;
 }
 
-// 2^25 times the logistic function of y / 2^9 / 24, between two values of the table; from its end
-// on `most`.
+// 2^25 times the logistic function of y / 2^9 / 24, interpolated in the table; `most` beyond its
+// end.
 SMALL static int32_t logistic_q25(const edgelora_shape_t *g, uint32_t y, int32_t most) {
     const int32_t *table = g->multiplier + LSTM_TABLE;
     uint32_t at = y >> 9;
@@ -62,7 +62,7 @@ static int32_t gate(const edgelora_shape_t *g, uint32_t k, const uint8_t *w, con
     return clamp_s16(scaled_s16(g, own, k) + scaled_s16(g, back, k + 1));
 }
 
-// A unit's step: its cell, and the state that it returns.
+// One step of a unit: updates its cell and returns its state.
 static int8_t unit(
     const edgelora_shape_t *g, uint32_t u, const int8_t *x, const int8_t *held, int16_t *cell) {
     uint32_t inputs = g->in_c + (uint32_t)g->out_c;
@@ -83,7 +83,7 @@ static int8_t unit(
 void edgelora_lstm_forward_s8(
     const edgelora_shape_t *g, const int8_t *x, int8_t *y, int16_t *work) {
     uint32_t units = g->out_c, row = g->positions > 1 ? units : 0;
-    int8_t *held = (int8_t *)(work + units); // the state behind the position before
+    int8_t *held = (int8_t *)(work + units); // the state after the previous position
     for (uint32_t u = 0; u < units; ++u) {
         work[u] = 0;
         held[u] = g->shift[LSTM_STATE_ZERO];
@@ -105,7 +105,7 @@ void edgelora_svdf_features_forward_s8(const edgelora_shape_t *g, const int8_t *
     }
 }
 
-// Sums wrap around, as TensorFlow Lite Micro's do.
+// Sums wrap around, as in TensorFlow Lite Micro.
 void edgelora_svdf_time_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
     const int16_t *taps = g->taps;
     uint32_t row = g->in_c / (uint32_t)g->out_c; // bytes of a unit's filters

@@ -1,9 +1,9 @@
-// One kernel for each operation, as SPEC.md says it.
+// One kernel for each operation, as SPEC.md defines it.
 // SPDX-License-Identifier: MIT
 //
-// They know nothing of packed/, whose kernels equal them bit for bit; an op that has none there
-// runs on these. What is marked EDGELORA_HOT runs for most models: it is an operation's only
-// kernel.
+// They do not depend on packed/, whose kernels are bit-exact with these; an op without a packed
+// kernel runs on these. Kernels marked EDGELORA_HOT run in most models: they are an operation's
+// only kernel.
 //
 // Test: tests/core/test_core.py, against tests/support/reference.py; tests/core/test_oracle.py,
 // against TFLite Micro.
@@ -14,10 +14,10 @@
 #include "kernels/operands.h"
 #include "training/block.h"
 
-// Bytes of scratch that an op's kernels need, forward and, if asked for, backward.
+// Bytes of scratch that an op's kernels need, forward and, if `backward`, backward.
 uint32_t edgelora_reference_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward);
 
-// Dense and conv. t: s8 [positions, rank] to keep, or NULL; patch: s8 [K] of scratch.
+// Dense and conv. t: s8 [positions, rank] to store, or NULL; patch: s8 [K], scratch.
 void edgelora_matrix_forward_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const int8_t *x, int8_t *y, int8_t *t, int8_t *patch);
 // t_error: s8 [positions, rank] = B^T e; returns its exponent.
@@ -26,8 +26,8 @@ int32_t edgelora_branch_backward_s8(const edgelora_shape_t *g, const edgelora_br
 // dx: s8 [in_h, in_w, in_c] = W^T e + A^T t_error; returns its exponent.
 int32_t edgelora_matrix_backward_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const edgelora_error_t *error, int8_t *dx);
-// gradient += the products of a sample: of B, s32 [out_c, rank], with what the forward pass kept of
-// t; of A, s32 [rank, K].
+// gradient += the products of a sample: of B, s32 [out_c, rank], from t of the forward pass; of A,
+// s32 [rank, K].
 void edgelora_b_gradient_s8(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
     const int8_t *t, int32_t *gradient, int32_t shift);
 void edgelora_a_gradient_s8(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
@@ -41,7 +41,7 @@ int32_t edgelora_depthwise_backward_s8(
 // Masks: bit i = low < y[i] < high.
 void edgelora_mask_s8(const int8_t *y, uint32_t count, int32_t low, int32_t high, uint8_t *mask);
 void edgelora_mask_backward_s8(int8_t *e, uint32_t count, const uint8_t *mask);
-// e: s8 [positions, out_c], times the channel's output multiplier (mean: times the only one);
+// Multiplies e, s8 [positions, out_c], by the channel's output multiplier (mean: the only one);
 // returns the new exponent.
 int32_t edgelora_requantize_backward_s8(const edgelora_shape_t *g, int8_t *e, int32_t exponent);
 
@@ -50,7 +50,7 @@ void edgelora_pool_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t
 int32_t edgelora_pool_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 
-// Element by element. pair: add, multiply, minimum, maximum, prelu.
+// Elementwise. pair: add, multiply, minimum, maximum, prelu.
 void edgelora_pair_forward_s8(
     const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y);
 int32_t edgelora_pair_backward_s8(
@@ -64,11 +64,11 @@ int32_t edgelora_softmax_backward_s8(
 
 // These have no backward pass. lstm: from an empty state; work: s16 [out_c] and s8 [out_c].
 void edgelora_lstm_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y, int16_t *work);
-// y: s16 [out_c / 2], little-endian; x: such rows, the newest last
+// features: y is s16 [out_c / 2], little-endian; time: x has such rows, newest last
 void edgelora_svdf_features_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
 void edgelora_svdf_time_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
 
-// Copies. Backward: e's exponent stays.
+// Copies. The backward pass keeps e's exponent.
 EDGELORA_HOT void edgelora_copy_s8(int8_t *to, const int8_t *from, uint32_t count);
 void edgelora_concatenate_forward_s8(
     const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y);
@@ -79,10 +79,10 @@ void edgelora_slice_backward_s8(const edgelora_shape_t *g, const int8_t *e, int8
 void edgelora_pad_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
 void edgelora_pad_backward_s8(const edgelora_shape_t *g, const int8_t *e, int8_t *dx);
 void edgelora_gather_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
-// A sum where several outputs are of one element; returns its exponent.
+// Sums errors of outputs that copy the same element; returns the exponent.
 int32_t edgelora_gather_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
-// y: what the frame before left there; x joins it behind, and as much of the oldest leaves.
+// y: contents after the previous frame; appends x and drops as many of the oldest values.
 EDGELORA_HOT void edgelora_history_forward_s8(
     const edgelora_shape_t *g, const int8_t *x, int8_t *y);
 EDGELORA_HOT void edgelora_history_backward_s8(

@@ -3,13 +3,12 @@
 
 #include "kernels/reference/reference.h"
 
-// floor((a * b + 2^30) / 2^31) for any signs but both -2^31: gemmlowp's
-// SaturatingRoundingDoublingHighMul
+// floor((a * b + 2^30) / 2^31) unless a = b = -2^31: gemmlowp's SaturatingRoundingDoublingHighMul
 static int32_t doubling_high_mul(int32_t a, int32_t b) {
     if (b >= 0) {
         return rounding_high_mul(a, b);
     }
-    return rounding_high_mul(b, a); // here one of them is never negative
+    return rounding_high_mul(b, a); // one operand is never negative here
 }
 
 // 1 / (1 + x) in Q31 for x in [0, 1), Q31: gemmlowp's Newton steps, values of Q29.

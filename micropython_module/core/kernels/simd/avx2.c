@@ -1,4 +1,4 @@
-// AVX2: 16-bit values, two products of each lane in one instruction.
+// AVX2: 16-bit values, two products per lane in one instruction.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/simd/simd.h"
@@ -72,7 +72,7 @@ static inline lanes_t lanes_round_divide(lanes_t v, lanes_t n) {
         _mm256_srav_epi32(v, n), _mm256_cmpgt_epi32(_mm256_and_si256(v, mask), half));
 }
 
-// requantize's second step for shift <= 0, v = rounding_high_mul(acc, multiplier), half: of
+// Second step of requantize for shift <= 0; v = rounding_high_mul(acc, multiplier), half: of
 // 2^-shift.
 static inline lanes_t lanes_rounded(lanes_t acc, lanes_t v, lanes_t shift, lanes_t half) {
     lanes_t away = _mm256_srai_epi32(_mm256_and_si256(acc, shift), 31);
@@ -94,7 +94,7 @@ static inline lanes_t lanes_trunc_shift(lanes_t v, int32_t n) {
         _mm256_add_epi32(v, _mm256_and_si256(_mm256_srai_epi32(v, 31), mask)), count);
 }
 
-// The lowest bytes.
+// Stores the lowest byte of each lane.
 static inline void lanes_store_s8(int8_t *to, lanes_t v) {
     __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     _mm_storel_epi64((__m128i *)(void *)to, _mm_packs_epi16(words, words));
@@ -107,7 +107,7 @@ static inline void lanes_of_halves(lanes_t *sum, __m256i low, __m256i high) {
 
 #include "kernels/simd/lanes_x86.h"
 
-typedef int16_t unit_t;   // of inputs
+typedef int16_t unit_t;   // inputs
 typedef int16_t weight_t; // of weights: [groups][LANES][4]
 
 #include "kernels/simd/rows.h"
@@ -118,7 +118,7 @@ static inline void group_store(weight_t *group, uint32_t lane, const uint8_t *fo
     }
 }
 
-// Four lanes of four groups.
+// Packs four lanes of four groups.
 static inline void groups_from_rows(
     weight_t *to, const uint8_t *from, uint32_t step, uint32_t flip) {
     __m128i groups[4];
@@ -128,7 +128,7 @@ static inline void groups_from_rows(
     }
 }
 
-// All lanes of a group; rows: each of LANES bytes.
+// Packs all lanes of a group; rows: LANES bytes each.
 static inline void group_from_columns(weight_t *to, const uint8_t *const *row, uint32_t flip) {
     const __m128i flips = _mm_set1_epi32((int)flip);
     __m128i r[4];
@@ -141,12 +141,12 @@ static inline void group_from_columns(weight_t *to, const uint8_t *const *row, u
         (__m256i *)(void *)(to + 16), _mm256_cvtepi8_epi16(_mm_unpackhi_epi16(a, b)));
 }
 
-static inline void rows_offset(int32_t *offset, const rows_t *rows) { // nothing
+static inline void rows_offset(int32_t *offset, const rows_t *rows) { // not needed
     (void)offset;
     (void)rows;
 }
 
-// acc: s32 [n, LANES]: `rows` of it, from `first` on, = start (NULL: acc) + products.
+// acc, s32 [n, LANES]: `rows` rows from `first` on = start (NULL: acc) + products.
 static inline __attribute__((always_inline)) void products(int32_t *acc, const int32_t *start,
     const weight_t *panel, const rows_t *in, uint32_t first, const int rows) {
     const unit_t *x[ROWS];

@@ -1,7 +1,7 @@
-// The kernels, on the lanes of the file that includes this.
+// The kernels, on the vector lanes of the including file.
 // SPDX-License-Identifier: MIT
 //
-// Everything with many products is one matrix product: a block of rows of inputs, converted to
+// Every op with many products is one matrix product: a block of rows of inputs, converted to
 // units, times a panel of LANES columns of weights.
 //
 //   panel   [groups][LANES][4] weights: 4 values of each lane in turn
@@ -15,7 +15,7 @@
 //   gradient of B outputs          positions                         columns of t
 //   gradient of A inputs           positions                         columns of t's error
 //
-// A phase of a stride is the input positions that the same kernel elements read.
+// A phase of a stride: the input positions that the same kernel elements read.
 
 enum {
     BLOCK_BYTES = 49152, // of inputs at a time
@@ -28,7 +28,7 @@ enum {
 
 // Work memory of a matrix product,
 typedef struct {
-    int8_t rows[BLOCK_BYTES + 16]; // gather writes behind a row's end
+    int8_t rows[BLOCK_BYTES + 16]; // gather writes past a row's end
     int8_t t_rows[BLOCK_ROWS * EDGELORA_MAX_RANK];
     unit_t units[UNITS_ARE_BYTES ? 1 : BLOCK_BYTES],
         t_units[UNITS_ARE_BYTES ? 1 : BLOCK_ROWS * EDGELORA_MAX_RANK];
@@ -36,7 +36,7 @@ typedef struct {
     uint32_t at[BLOCK_ROWS], t_at[BLOCK_ROWS];
     weight_t panel[CHUNK * 4 * LANES];
     int32_t acc[BLOCK_ROWS * LANES], branch_acc[BLOCK_ROWS * LANES];
-    uint32_t places[BLOCK_ROWS]; // of rows: which position each is
+    uint32_t places[BLOCK_ROWS]; // position of each row
     int32_t sums[SUMS];          // [panels, rank, LANES]
 } work_t;
 
@@ -52,14 +52,14 @@ typedef union {
     taps_work_t taps;
 } any_work_t;
 
-// Where a panel's values come from: segments of `count` values, each padded to whole groups.
+// The source of a panel's values: segments of `count` values, each padded to whole groups.
 typedef struct {
     const uint8_t *from;
-    uint32_t step;          // rows: from a lane to the next; columns: from a value to the next
-    bool columns;           // lanes are next to each other
+    uint32_t step;          // rows: between lanes; columns: between values
+    bool columns;           // lanes are adjacent
     uint32_t flip;          // FLIP_OFFSET of offset binary, FLIP_SIGNED of s8
     uint32_t count;         // of a segment
-    const uint32_t *starts; // of segments, in bytes; NULL: one, at 0
+    const uint32_t *starts; // of segments, in bytes; NULL: one segment, at 0
 } source_t;
 
 static inline uint32_t lesser(uint32_t a, uint32_t b) {
@@ -123,7 +123,7 @@ static rows_t rows_of(
 
 // Panels
 
-// Lanes [0, lanes) of groups [first, end), of one segment.
+// Packs lanes [0, lanes) of groups [first, end) of one segment.
 static void panel_of_rows(
     weight_t *panel, const source_t *s, uint32_t lanes, uint32_t first, uint32_t end) {
     uint32_t whole = s->count / 4 < end ? s->count / 4 : end;
@@ -135,7 +135,7 @@ static void panel_of_rows(
                 groups_from_rows(
                     panel + 4 * ((i - first) * LANES + l), row + 4 * i, s->step, s->flip);
             }
-        } else if (l < (lanes & ~3u) && whole >= first) { // done with the lane before
+        } else if (l < (lanes & ~3u) && whole >= first) { // done with the previous lane
             i = first + ((whole - first) & ~3u);
         }
         for (; i < end; ++i) {
@@ -177,12 +177,12 @@ static void panel_of_columns(
     }
 }
 
-// acc [n, LANES] = start + products of rows with a panel, whose values are those of the runs one
-// after the other. s: NULL, the panel holds all of them already.
+// acc [n, LANES] = start + products of rows with a panel, whose values follow the order of the
+// runs. s: NULL if the panel already holds all values.
 static void panel_products(int32_t *acc, weight_t *panel, const int32_t *start, const source_t *s,
     uint32_t lanes, const rows_t *x) {
     uint32_t all = x->runs * x->groups;
-    rows_t part = *x; // whole runs of it, or a piece of the only one
+    rows_t part = *x; // whole runs, or a piece of a single one
     part.runs = x->runs > 1 ? CHUNK / x->groups : 1;
     for (uint32_t first = 0; first < all;) {
         if (x->runs > 1) {
@@ -217,12 +217,12 @@ static inline lanes_t lanes_round_shift(lanes_t v, int32_t n) {
                  : lanes_shift_left(v, -n);
 }
 
-// Rows that a block has room for, of so many groups; 0: not one.
+// Number of rows of `groups` groups that fit a block; 0: none.
 static uint32_t block_rows(uint32_t groups) {
     return lesser(BLOCK_BYTES / (4 * groups), BLOCK_ROWS);
 }
 
-// The inputs of output positions [p, p + n), a row of whole groups each.
+// Gathers the inputs of output positions [p, p + n), one row of whole groups each.
 static void gather(
     const edgelora_shape_t *g, const int8_t *x, uint32_t p, uint32_t n, int8_t *rows) {
     const edgelora_op_t *op = g->op;
@@ -245,7 +245,7 @@ static void gather(
             if (iy < 0 || iy >= g->in_h) {
                 rows = fill_run(rows, g->kernel_w * channels, g->zp_in);
             } else if (dilation == 1 && x0 >= 0 && x0 + kernel_w <= in_w) {
-                if (run < 16 && end - in >= 16) { // more than asked for: what follows goes over it
+                if (run < 16 && end - in >= 16) { // more than needed: the next run overwrites it
                     __builtin_memcpy(rows, in, 16);
                 } else {
                     copy_run(rows, in, run);
@@ -266,13 +266,13 @@ static void gather(
     }
 }
 
-// A convolution's input with its padding, in units, of which every output position reads a run of
-// each row of the kernel.
+// A convolution's padded input, in units; every output position reads one run for each kernel
+// row.
 typedef struct {
-    uint32_t pitch, step_y, step_x; // units of a row, from an output position to the next
+    uint32_t pitch, step_y, step_x; // units of a row; from one output position to the next
 } image_t;
 
-// false: there is no room for it, or runs are not whole groups that a panel holds.
+// false: no room, or runs are not whole groups that fit a panel.
 static bool image_of(const edgelora_shape_t *g, const int8_t *x, work_t *w, image_t *image) {
     const edgelora_op_t *op = g->op;
     uint32_t channels = g->in_c, width = (g->out_w - 1u) * op->stride_w + g->kernel_w,
@@ -303,7 +303,7 @@ static bool image_of(const edgelora_shape_t *g, const int8_t *x, work_t *w, imag
     return true;
 }
 
-// Output positions [p, p + n) of an image.
+// Rows of output positions [p, p + n) of an image.
 static rows_t image_rows(
     const edgelora_shape_t *g, const image_t *image, work_t *w, uint32_t p, uint32_t n) {
 #if UNITS_ARE_BYTES
@@ -322,7 +322,7 @@ static rows_t image_rows(
     return r;
 }
 
-// Outputs [o, o + lanes) of n positions.
+// Requantizes outputs [o, o + lanes) of n positions.
 static void outputs(const edgelora_shape_t *g, uint32_t o, uint32_t lanes, const int32_t *acc,
     uint32_t n, int8_t *y) {
     y += o;
@@ -358,7 +358,7 @@ static void outputs(const edgelora_shape_t *g, uint32_t o, uint32_t lanes, const
 
 // Dense and conv, forward
 
-// t of the rows' positions, to t_rows [n, whole groups] and, if it is kept, to t.
+// Computes t of the rows' positions, to t_rows [n, whole groups] and, if it is kept, to t.
 static rows_t branch_down(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const int32_t *t_start, work_t *w, const rows_t *x, int8_t *t) {
     uint32_t rank = branch->rank, pitch = (rank + 3) & ~3u, n = x->n;
@@ -458,7 +458,7 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
 
 // Backward
 
-// An int8 block (SPEC.md: block) whose positions come in any order.
+// An int8 block (SPEC.md: block) whose positions are written in any order.
 typedef struct {
     int8_t *q;
     uint32_t size;
@@ -479,7 +479,7 @@ static void trunc_bytes(int8_t *v, uint32_t count, int32_t n) {
     }
 }
 
-// acc [n, LANES]: `lanes` values from q + first + step * place on.
+// Writes acc [n, LANES]: `lanes` values each from q + first + step * place on.
 static void block_put(block_t *b, const int32_t *acc, uint32_t n, const uint32_t *places,
     uint32_t step, uint32_t first, uint32_t lanes) {
     lanes_t magnitudes = lanes_of(0);
@@ -495,7 +495,7 @@ static void block_put(block_t *b, const int32_t *acc, uint32_t n, const uint32_t
     int32_t shift = bit_length(bits) - 7;
     if (!b->begun) {
         __builtin_memset(
-            b->q, 0, b->size); // values that have not come yet are shifted with the others
+            b->q, 0, b->size); // values not yet written are shifted together with the others
         b->begun = true;
     }
     if (shift > b->shift) {
@@ -546,9 +546,9 @@ static bool branch_backward(const edgelora_shape_t *g, const edgelora_branch_t *
     return true;
 }
 
-// The kernel elements along one axis that read input positions of a phase, the last first, and the
-// output positions at which they do: `at` of the first input position, one more for each next one.
-// From an element to the next, output positions rise by the same.
+// The kernel elements along one axis that read input positions of a phase, last first, and their
+// output positions: `at` for the first input position, one more for each following one. Output
+// positions of consecutive elements have a constant distance.
 typedef struct {
     uint32_t count;
     uint16_t element[256];
@@ -567,7 +567,8 @@ static void readers_of(
     }
 }
 
-// Errors e [out_h, out_w, n] that kernel elements meet at one input position of a phase.
+// Gathers the errors of e [out_h, out_w, n] that kernel elements read at one input position of a
+// phase.
 static void gather_errors(const edgelora_shape_t *g, const readers_t *ry, const readers_t *rx,
     int32_t y, int32_t x, const int8_t *e, uint32_t n, int8_t *row) {
     uint32_t padded = (n + 3) & ~3u;
@@ -585,16 +586,16 @@ static void gather_errors(const edgelora_shape_t *g, const readers_t *ry, const 
     }
 }
 
-// The errors that positions of a phase read, with zeros around them: runs of kernel elements.
+// A zero-padded copy of the errors that a phase reads, as runs of kernel elements.
 typedef struct {
     int32_t top, left; // the first output position
     uint32_t height, width; // in output positions
-    uint32_t wide; // positions of the phase in a row
-    uint32_t runs, run; // kernel elements: rows of them, and of each row
-    uint32_t apart; // rows of outputs from a run to the next
+    uint32_t wide; // positions of the phase per row
+    uint32_t runs, run; // kernel elements: rows, and elements per row
+    uint32_t apart; // output rows from one run to the next
 } window_t;
 
-// false: kernel elements don't read next to each other.
+// false: kernel elements don't read adjacent outputs.
 static bool window_of(
     window_t *v, const readers_t *ry, const readers_t *rx, uint32_t high, uint32_t wide) {
     uint32_t reach_y = (uint32_t)(ry->at[ry->count - 1] - ry->at[0]),
@@ -629,7 +630,7 @@ static void window_fill(
     }
 }
 
-// Positions [p, p + n) of a phase; values: of an output position, in whole groups.
+// Rows of positions [p, p + n) of a phase; values: per output position, in whole groups.
 static rows_t window_rows(const window_t *v, const unit_t *units, uint32_t values, uint32_t p,
     uint32_t n, uint32_t *at, int32_t *offset) {
     rows_t r = {units, at, offset, v->runs, v->run * values / 4, v->apart * v->width * values, n};
@@ -647,17 +648,17 @@ static void trunc_all(int32_t *v, int32_t n, uint32_t count) { // count: a multi
     }
 }
 
-// What all phases of an input's error have in common.
+// Common state of all phases of an input's error.
 typedef struct {
     const edgelora_shape_t *g;
     const edgelora_branch_t *branch;
     const edgelora_error_t *error;
-    int32_t e_shift, t_shift; // of both sums, to their common exponent
+    int32_t e_shift, t_shift; // shifts of both sums to their common exponent
     block_t block;
 } joint_t;
 
-// Input channels of positions whose errors are e, and t where there is a branch: of kernel elements
-// (taps) that begin at `starts` in a row of weights.
+// Computes input channels for positions with errors e and, with a branch, t, from kernel
+// elements (taps) that start at `starts` in a row of weights.
 static void input_errors(joint_t *j, work_t *w, uint32_t channels, const uint32_t *starts,
     const rows_t *e, const rows_t *t) {
     const edgelora_shape_t *g = j->g;
@@ -692,7 +693,7 @@ static void input_errors(joint_t *j, work_t *w, uint32_t channels, const uint32_
     }
 }
 
-// Rows of n positions behind each other in w->rows: of outputs, then of t.
+// Gathers rows of n positions to w->rows: errors of the outputs, then of t.
 static void gathered_errors(
     joint_t *j, work_t *w, uint32_t channels, const uint32_t *starts, uint32_t taps, uint32_t n) {
     uint32_t groups = taps * ((j->g->out_c + 3u) / 4),
@@ -809,7 +810,8 @@ static bool matrix_backward(const edgelora_shape_t *g, const edgelora_branch_t *
     return true;
 }
 
-// Columns of t or of its error [positions, rank], of positions [p, p + n): rows [rank, groups, 4].
+// Transposes columns of t or of its error [positions, rank], for positions [p, p + n), to rows
+// [rank, groups, 4].
 static void turn_columns(int8_t *to, const int8_t *t, uint32_t rank, uint32_t p, uint32_t n) {
     uint32_t pitch = (n + 3) & ~3u;
     for (uint32_t j = 0; j < rank; ++j, to += pitch) {
@@ -900,28 +902,28 @@ static bool a_gradient(const edgelora_shape_t *g, uint32_t rank, const edgelora_
     return true;
 }
 
-// Depthwise: 16 channels at a time, over a copy of the input in 16 bits with its padding.
+// Depthwise: 16 channels at a time, over a padded 16-bit copy of the input.
 
-// One direction's geometry: output (y, x) reads, for each kernel element, what stands at (y *
-// stride_h, x * stride_w) plus its offset.
+// Geometry of one direction: for each kernel element, output (y, x) reads at (y * stride_h, x *
+// stride_w) plus the element's offset.
 typedef struct {
     uint32_t out_h, out_w, channels, stride_h, stride_w;
     uint32_t reach_h, width; // rows that an output reads; values of a row
     uint32_t taps;
     uint32_t tap_y[MOST_TAPS], tap_x[MOST_TAPS];
-    // of the input: row y, column x stands at (y * apart_h + top, x * apart_w + left)
+    // of the input: row y, column x is at (y * apart_h + top, x * apart_w + left)
     const int8_t *in;
     uint32_t in_h, in_w, apart_h, apart_w;
     int32_t top, left;
     int8_t edge;
 } plane_t;
 
-static uint32_t plane_rows(const plane_t *p) { // of outputs at a time; 0: not one
+static uint32_t plane_rows(const plane_t *p) { // output rows at a time; 0: none
     uint32_t row = p->width * ((p->channels + 15) & ~15u) * 2, room = TAPS_BYTES / row;
     return room < p->reach_h ? 0 : lesser((room - p->reach_h) / p->stride_h + 1, p->out_h);
 }
 
-// The input that output rows [y, y + rows) read.
+// Fills the plane with the input of output rows [y, y + rows).
 static void plane_fill(const plane_t *p, int16_t *plane, uint32_t y, uint32_t rows) {
     uint32_t pitch = (p->channels + 15) & ~15u, row = p->width * pitch, first = y * p->stride_h,
              count = (rows - 1) * p->stride_h + p->reach_h;
@@ -943,8 +945,8 @@ static void plane_fill(const plane_t *p, int16_t *plane, uint32_t y, uint32_t ro
     }
 }
 
-// Weights of channels [c, c + lanes), pairs of taps together. weights: u8 [taps, channels]; turned:
-// the last tap first.
+// Packs weights of channels [c, c + lanes), with pairs of taps interleaved. weights: u8 [taps,
+// channels]; turned: last tap first.
 static void plane_weights(const plane_t *p, const uint8_t *weights, bool turned, uint32_t c,
     uint32_t lanes, int16_t *to) {
     for (uint32_t t = 0; t < p->taps; t += 2, to += 32) {
@@ -964,7 +966,7 @@ static void plane_offsets(const plane_t *p, uint32_t *offset) {
     for (uint32_t t = 0; t < p->taps; ++t) {
         offset[t] = (p->tap_y[t] * p->width + p->tap_x[t]) * pitch;
     }
-    offset[p->taps] = offset[0]; // meets weights of 0
+    offset[p->taps] = offset[0]; // multiplied by weights of 0
 }
 
 static bool depthwise_forward(const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *work) {
@@ -1051,8 +1053,8 @@ static bool depthwise_backward(
     if (taps > MOST_TAPS - 1 || g->in_c != g->out_c) {
         return false;
     }
-    // input position i reads the plane from i on: there output o stands at o * stride + reach - 1 -
-    // pad, whose kernel is turned around
+    // input position i reads the plane from i on with the reversed kernel; output o is at o
+    // * stride + reach - 1 - pad
     uint32_t reach_h = (g->kernel_h - 1u) * op->dilation_h + 1,
              reach_w = (g->kernel_w - 1u) * op->dilation_w + 1;
     plane_t p = {
@@ -1119,7 +1121,7 @@ static bool depthwise_backward(
     return true;
 }
 
-// Element by element, and pools
+// Elementwise ops and pools
 
 // requantize; small: |v| < 2^30 and shift <= 0
 static inline lanes_t lanes_scaled(lanes_t v, int32_t multiplier, int32_t shift, bool small) {
@@ -1131,7 +1133,7 @@ static inline lanes_t lanes_scaled(lanes_t v, int32_t multiplier, int32_t shift,
                      : lanes_round_divide(lanes_high_mul(v, m), lanes_of(-shift));
 }
 
-// One operand of a sum: requantize(d << 20) for |d| < 256.
+// One operand of an add: requantize(d << 20) for |d| < 256.
 typedef struct {
     lanes_t high, low, half, shift; // of the multiplier: 20 bits and 11; half: of 2^-shift
 } addend_t;
@@ -1184,7 +1186,7 @@ static void add_forward(const edgelora_shape_t *g, const int8_t *x, const int8_t
     }
 }
 
-// As edgelora_error_add_s8.
+// Like edgelora_error_add_s8.
 static int32_t error_add(
     int8_t *e, uint32_t count, int32_t exponent, const int8_t *more, int32_t more_exponent) {
     int32_t top = exponent > more_exponent ? exponent : more_exponent, shift = top - exponent,
@@ -1225,7 +1227,7 @@ static void scale_errors(
     }
 }
 
-// most = magnitudes of e, where those are larger; |e| <= 127
+// most = max(most, |e|); |e| <= 127
 static void most_of(uint8_t *most, const int8_t *e, uint32_t count) {
     for (uint32_t i = 0; i < count; ++i) {
         uint8_t v = (uint8_t)(e[i] < 0 ? -e[i] : e[i]);

@@ -1,4 +1,4 @@
-// What AVX2 and AVX-512 have in common; included behind their target.
+// Common to AVX2 and AVX-512; included after their target.
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_LANES_X86_H
@@ -6,7 +6,7 @@
 
 #include <immintrin.h>
 
-// 16 bytes of 4 columns, `step` bytes apart, to 4 lanes of each of 4 groups.
+// Transposes 16 bytes of 4 columns, `step` bytes apart, to 4 lanes of each of 4 groups.
 static inline void four_groups(__m128i *groups, const uint8_t *from, uint32_t step, __m128i flip) {
     __m128i r[4];
     for (int k = 0; k < 4; ++k) {
@@ -21,14 +21,14 @@ static inline void four_groups(__m128i *groups, const uint8_t *from, uint32_t st
     groups[3] = _mm_unpackhi_epi64(b, d);
 }
 
-// A bit for each of 16 values: low <= y <= high.
+// One bit for each of 16 values: low <= y <= high.
 static inline uint32_t sixteen_within(const int8_t *y, int8_t low, int8_t high) {
     __m128i v = _mm_loadu_si128((const __m128i *)(const void *)y),
             inside = _mm_min_epi8(_mm_max_epi8(v, _mm_set1_epi8(low)), _mm_set1_epi8(high));
     return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(v, inside));
 }
 
-// Depthwise: 16 channels; weights of two taps go together.
+// Depthwise: 16 channels; weights of two taps are interleaved.
 
 static inline void taps_join(int16_t *to, const int16_t *a, const int16_t *b) {
     __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)a),

@@ -14,7 +14,7 @@ enum { WIDTH = 8, LANES = 8, ROWS = 4, ZERO_WEIGHT = 0 };
 #define FLIP_OFFSET 0x80808080u
 #define FLIP_SIGNED 0u
 
-typedef int8_t unit_t;   // of inputs
+typedef int8_t unit_t;   // inputs
 typedef int8_t weight_t; // of weights: [groups][LANES][4]
 
 #include "kernels/simd/rows.h"
@@ -74,7 +74,7 @@ static inline int32x4_t four_round_divide(int32x4_t v, int32x4_t n) {
 
 LANES_OF_TWO(lanes_round_divide, four_round_divide) // round_divide, n in 0..31
 
-// requantize's second step for shift <= 0, v = rounding_high_mul(acc, multiplier), half: of
+// Second step of requantize for shift <= 0; v = rounding_high_mul(acc, multiplier), half: of
 // 2^-shift.
 static inline lanes_t lanes_rounded(lanes_t acc, lanes_t v, lanes_t shift, lanes_t half) {
     for (int k = 0; k < 2; ++k) {
@@ -100,7 +100,7 @@ static inline lanes_t lanes_trunc_shift(lanes_t v, int32_t n) {
     return v;
 }
 
-// The lowest bytes.
+// Stores the lowest byte of each lane.
 static inline void lanes_store_s8(int8_t *to, lanes_t v) {
     vst1_s8(to, vmovn_s16(vcombine_s16(vmovn_s32(v.val[0]), vmovn_s32(v.val[1]))));
 }
@@ -111,7 +111,7 @@ static inline void widen_16(int16_t *to, const int8_t *from) {
     vst1q_s16(to + 8, vmovl_high_s8(v));
 }
 
-// A bit for each of 16 values: low <= y <= high.
+// One bit for each of 16 values: low <= y <= high.
 static inline uint32_t sixteen_within(const int8_t *y, int8_t low, int8_t high) {
     static const uint8_t bit[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
     int8x16_t v = vld1q_s8(y);
@@ -120,7 +120,7 @@ static inline uint32_t sixteen_within(const int8_t *y, int8_t low, int8_t high) 
     return vaddv_u8(vget_low_u8(inside)) | (uint32_t)vaddv_u8(vget_high_u8(inside)) << 8;
 }
 
-// Depthwise: 16 channels; weights of two taps go together.
+// Depthwise: 16 channels; weights of two taps are interleaved.
 
 static inline void taps_join(int16_t *to, const int16_t *a, const int16_t *b) {
     for (int k = 0; k < 16; ++k) {
@@ -151,7 +151,7 @@ static inline void group_store(weight_t *group, uint32_t lane, const uint8_t *fo
     __builtin_memcpy(group + 4 * lane, four, 4);
 }
 
-// Four lanes of four groups.
+// Packs four lanes of four groups.
 static inline void groups_from_rows(
     weight_t *to, const uint8_t *from, uint32_t step, uint32_t flip) {
     uint32x4x4_t r;
@@ -159,14 +159,14 @@ static inline void groups_from_rows(
         uint32x4_t row = vreinterpretq_u32_u8(vld1q_u8(from + k * step));
         r.val[k] = veorq_u32(row, vdupq_n_u32(flip));
     }
-    uint32_t turned[16]; // of group i, its four lanes: what a store with four registers interleaves
+    uint32_t turned[16]; // four lanes of group i, for an interleaving store of four registers
     vst4q_u32(turned, r);
     for (uint32_t i = 0; i < 4; ++i, to += 4 * LANES) {
         __builtin_memcpy(to, turned + 4 * i, 16);
     }
 }
 
-// All lanes of a group; rows: each of LANES bytes.
+// Packs all lanes of a group; rows: LANES bytes each.
 static inline void group_from_columns(weight_t *to, const uint8_t *const *row, uint32_t flip) {
     uint8x8x4_t r;
     for (int k = 0; k < 4; ++k) {
@@ -175,7 +175,7 @@ static inline void group_from_columns(weight_t *to, const uint8_t *const *row, u
     vst4_u8((uint8_t *)to, r);
 }
 
-static inline void rows_offset(int32_t *offset, const rows_t *rows) { // nothing
+static inline void rows_offset(int32_t *offset, const rows_t *rows) { // not needed
     (void)offset;
     (void)rows;
 }
@@ -186,8 +186,8 @@ static inline int8x16_t four_everywhere(const unit_t *x) {
     return vreinterpretq_s8_s32(vdupq_n_s32(four));
 }
 
-// acc: s32 [n, LANES]: `rows` of it, from `first` on, = start (NULL: acc) + products. Two products
-// fit 16 bits, as of two factors one is in [-127, 127].
+// acc, s32 [n, LANES]: `rows` rows from `first` on = start (NULL: acc) + products. Two products fit
+// 16 bits, as one factor of each is in [-127, 127].
 static inline __attribute__((always_inline)) void products(int32_t *acc, const int32_t *start,
     const weight_t *panel, const rows_t *in, uint32_t first, const int rows) {
     const unit_t *x[ROWS];

@@ -1,4 +1,4 @@
-// Which of these kernels a processor has.
+// Detects which vector kernels the processor supports.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/simd/simd.h"
@@ -9,7 +9,7 @@
 
 enum { AVX2 = 1, VNNI = 2 };
 
-static uint32_t states_saved(void) { // of registers, by the operating system
+static uint32_t states_saved(void) { // register states that the operating system saves
     uint32_t low, high;
     __asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return low;

@@ -1,10 +1,10 @@
 // Whole ops on processors with vectors: phones, gateways, the host twin.
 // SPDX-License-Identifier: MIT
 //
-// Bytes are multiplied in lanes, not in pairs of a word, and an op is one matrix product with
-// vectors at both ends, so that these processors have kernels of whole ops where others have the
-// primitives of primitives.h. Results are equal bit for bit. They work in memory behind the arena,
-// as its size is the same on every machine; without it a session runs without them.
+// Bytes are multiplied in vector lanes, not in pairs of a word, and an op is one matrix product
+// with vector code before and after it. So these processors have kernels of whole ops instead of
+// the primitives of primitives.h. Results are bit-exact. They use memory after the planned arena,
+// whose size is the same on every machine; without it a session runs without them.
 //
 // Test: tests/core/test_cores.py. Time: `edgelora bench host`.
 
@@ -20,8 +20,8 @@
 #define EDGELORA_NEON
 #endif
 
-// Kernels, as their namesakes of reference.h. One that answers false has done nothing: the shape is
-// not among its own.
+// Kernels with the semantics of the same names in reference.h. A kernel that returns false does not
+// support the shape and has done nothing.
 typedef struct edgelora_simd {
     uint32_t work_size; // bytes of work memory, at a multiple of 64
     bool (*matrix_forward)(const edgelora_shape_t *g, const edgelora_branch_t *branch,
@@ -36,7 +36,7 @@ typedef struct edgelora_simd {
     bool (*a_gradient)(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
         int32_t *gradient, int32_t shift);
     int32_t (*requantize_backward)(const edgelora_shape_t *g, int8_t *e, int32_t exponent);
-    // exponent: of what is written
+    // exponent: of the written error
     bool (*branch_backward)(const edgelora_shape_t *g, const edgelora_branch_t *branch,
         const edgelora_error_t *error, int8_t *t_error, int32_t *exponent);
     bool (*matrix_backward)(const edgelora_shape_t *g, const edgelora_branch_t *branch,
@@ -49,8 +49,8 @@ typedef struct edgelora_simd {
         int8_t *e, uint32_t count, int32_t exponent, const int8_t *more, int32_t more_exponent);
 } edgelora_simd_t;
 
-// Which kernels this processor runs: 0, none. It asks the processor, which takes a while: once a
-// session.
+// The level of kernels that this processor supports; 0: none. It queries the processor, which is
+// slow: call it once per session.
 uint32_t edgelora_simd_level(void);
 // The kernels of a level; NULL for level 0.
 const edgelora_simd_t *edgelora_simd_kernels(uint32_t level);

@@ -1,4 +1,4 @@
-// Code for a processor that the build's own options don't name.
+// Compiles code for a processor that the build's options don't select.
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_TARGET_H

@@ -1,4 +1,4 @@
-// AVX-512 with VNNI: four products of bytes of each lane in one instruction.
+// AVX-512 with VNNI: four products of bytes per lane in one instruction.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/simd/simd.h"
@@ -10,7 +10,7 @@ EDGELORA_TARGET_BEGIN("avx2,avx512f,avx512bw,avx512vl,avx512vnni")
 
 #include <immintrin.h>
 
-// As assembly: with the intrinsics compilers copy sums from register to register.
+// In assembly: with intrinsics, compilers copy sums between registers.
 static inline __m256i add_dot2(__m256i sum, __m256i a, __m256i b) {
     __asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "vm"(b));
     return sum;
@@ -88,7 +88,7 @@ static inline lanes_t lanes_round_divide(lanes_t v, lanes_t n) {
     return _mm512_mask_add_epi32(down, up, down, one);
 }
 
-// requantize's second step for shift <= 0, v = rounding_high_mul(acc, multiplier), half: of
+// Second step of requantize for shift <= 0; v = rounding_high_mul(acc, multiplier), half: of
 // 2^-shift.
 static inline lanes_t lanes_rounded(lanes_t acc, lanes_t v, lanes_t shift, lanes_t half) {
     lanes_t away = _mm512_srai_epi32(_mm512_and_si512(acc, shift), 31);
@@ -109,7 +109,7 @@ static inline lanes_t lanes_trunc_shift(lanes_t v, int32_t n) {
         _mm_cvtsi32_si128(n));
 }
 
-// The lowest bytes.
+// Stores the lowest byte of each lane.
 static inline void lanes_store_s8(int8_t *to, lanes_t v) {
     _mm_storeu_si128((__m128i *)(void *)to, _mm512_cvtepi32_epi8(v));
 }
@@ -121,8 +121,8 @@ static inline void lanes_of_halves(lanes_t *sum, __m256i low, __m256i high) {
 
 #include "kernels/simd/lanes_x86.h"
 
-typedef int8_t unit_t;    // of inputs
-typedef uint8_t weight_t; // of weights + 128: [groups][LANES][4]
+typedef int8_t unit_t;    // inputs
+typedef uint8_t weight_t; // weights + 128: [groups][LANES][4]
 
 #include "kernels/simd/rows.h"
 
@@ -130,7 +130,7 @@ static inline void group_store(weight_t *group, uint32_t lane, const uint8_t *fo
     __builtin_memcpy(group + 4 * lane, four, 4);
 }
 
-// Four lanes of four groups.
+// Packs four lanes of four groups.
 static inline void groups_from_rows(
     weight_t *to, const uint8_t *from, uint32_t step, uint32_t flip) {
     __m128i groups[4];
@@ -140,7 +140,7 @@ static inline void groups_from_rows(
     }
 }
 
-// All lanes of a group; rows: each of LANES bytes.
+// Packs all lanes of a group; rows: LANES bytes each.
 static inline void group_from_columns(weight_t *to, const uint8_t *const *row, uint32_t flip) {
     const __m128i flips = _mm_set1_epi32((int)flip);
     __m128i r[4];
@@ -156,7 +156,7 @@ static inline void group_from_columns(weight_t *to, const uint8_t *const *row, u
     _mm_storeu_si128(out + 3, _mm_unpackhi_epi16(c, d));
 }
 
-static inline __m128i row_offset(const rows_t *rows, uint32_t r) { // in four parts
+static inline __m128i row_offset(const rows_t *rows, uint32_t r) { // four partial sums
     const __m512i all = _mm512_set1_epi8(-128); // 128 each
     uint32_t run = 4 * rows->groups, rest = run & 63;
     __mmask64 last = ((__mmask64)1 << rest) - 1;
@@ -174,7 +174,7 @@ static inline __m128i row_offset(const rows_t *rows, uint32_t r) { // in four pa
     return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
 }
 
-// As weights have 128 too much.
+// The excess of products, as weights are stored + 128.
 static inline void rows_offset(int32_t *offset, const rows_t *rows) {
     uint32_t r = 0;
     for (; r + 4 <= rows->n; r += 4) {
@@ -189,7 +189,7 @@ static inline void rows_offset(int32_t *offset, const rows_t *rows) {
     }
 }
 
-// acc: s32 [n, LANES]: `rows` of it, from `first` on, = start (NULL: acc) + products.
+// acc, s32 [n, LANES]: `rows` rows from `first` on = start (NULL: acc) + products.
 static inline __attribute__((always_inline)) void products(int32_t *acc, const int32_t *start,
     const weight_t *panel, const rows_t *in, uint32_t first, const int rows) {
     const unit_t *x[ROWS];

@@ -1,15 +1,16 @@
 // Depthwise 3x3, forward.
 // SPDX-License-Identifier: MIT
 //
-// Channels go through planes of their rows, four at a time if words of x hold four. A plane's words
-// are pairs that don't overlap; two outputs side by side take two of them, three with stride 2:
+// Copies rows of channels to planes, four channels at a time if words of x hold four. A plane's
+// words are non-overlapping pairs; two adjacent outputs read two of them, three with stride 2:
 //
 //   | a b | c d | e f |   weights of a kernel row u v w, as pairs (u v) and (v w)
 //   stride 1:  a u + b v + c w,  b u + c v + d w
 //   stride 2:  a u + b v + c w,  c u + d v + e w
 //
-// SMLAD makes two of the products, SMLABT and SMLATB one. Eight outputs' sums stay in registers
-// until they are bytes: 5 instructions each, as doubled sums spare SMMLAR's operand a shift.
+// SMLAD computes two of the products, SMLABT and SMLATB one. Sums of eight outputs stay in
+// registers until they are bytes: 5 instructions each, as doubled sums save a shift of SMMLAR's
+// operand.
 
 #include "kernels/packed/dsp/dsp.h"
 #include "kernels/packed/extras.h"
@@ -24,10 +25,10 @@ typedef struct {
     uint32_t pitch;    // words of a plane's row
     uint32_t rows;     // of output, at a time
     uint32_t plane;    // words of a plane
-    uint32_t from, to; // elements of a row that hold inputs
+    uint32_t from, to; // elements of a row with inputs
 } layout_t;
 
-// One row of one channel fits where rows of overlapping words do.
+// One row of one channel fits wherever rows of overlapping words do.
 static layout_t layout(const edgelora_shape_t *g, uint32_t planes, uint32_t room) {
     uint32_t stride = g->op->stride_w, pairs = (g->out_w + 1u) / 2;
     layout_t l = {.pitch = pairs * stride + 1, .from = g->op->pad_left};
@@ -39,35 +40,35 @@ static layout_t layout(const edgelora_shape_t *g, uint32_t planes, uint32_t room
             l.plane = ((l.rows - 1) * g->op->stride_h + 3) * l.pitch;
             ++times;
         } while (l.rows > 1 && 4 * l.planes * l.plane > room);
-        bool fits = 4 * l.planes * l.plane <= room; // a row of four wide planes may not
+        bool fits = 4 * l.planes * l.plane <= room; // a row of four wide planes may not fit
         if (l.planes == 1 || (fits && l.rows >= at_most(PLANES, g->out_h))) {
             return l;
         }
     }
 }
 
-// Some columns of one channel. Sums and what leads to them are doubled, as SMMLAR takes them.
+// Some columns of one channel. Sums, weights and bias are doubled for SMMLAR.
 typedef struct {
     int32_t multiplier, n, start; // n: 1..21; start: half of 2^n and the zero point times 2^n
     const uint32_t *x;
-    uint32_t out_pitch;           // bytes from an output row's input to the next one's
+    uint32_t out_pitch;           // bytes from one output row's input to the next
     int8_t *y;                    // the row's last output with an even place
-    uint32_t step, y_gap;         // bytes from an output to the next one, from before a row to y
-    const int8_t *y_end;          // what y is behind the last row
+    uint32_t step, y_gap;         // bytes from one output to the next, from before a row to y
+    const int8_t *y_end;          // y after the last row
     int32_t bias;                 // doubled
     uint32_t pitch;               // bytes
     uint32_t w[CHANNEL_WEIGHTS];  // doubled
-    uint32_t pairs, outputs;      // that a row's 4 and 8 leave out: bytes of code
+    uint32_t pairs, outputs;      // bytes of code that a row's 4 and 8 skip
 } strip_t;
 
-// Behind it in the frame, code of the first pairs of the third kernel row and of the first output;
-// `pairs` and `outputs` become those of the first and second kernel row.
+// Follows it in the stack frame: code of the first pairs of the third kernel row and of the first
+// output; `pairs` and `outputs` become those of the first and second kernel row.
 typedef struct {
     strip_t s;
     uint32_t first_2, first_output;
 } strip_frame_t;
 
-// Two outputs, sums a and b, of words from byte x on; from: what they add to.
+// Two outputs, sums a and b, of words from byte x on; from: the values they add to.
 #define PAIR_1(x, next, a, b, from_a, from_b) \
     "ldrd r12, lr, [r0, #" x " / 2]\n" \
     "smlad " a ", r12, r1, " from_a "\n" \
@@ -97,7 +98,7 @@ enum { PAIR_1_CODE = 20, PAIR_2_CODE = 24, ODD_CODE = 20, EVEN_CODE = 24 };
     "add r0, r0, r3\n" \
     "ldrd r1, r2, " SLOT(strip_frame_t.s.w + weights) "\n" \
     "ldr pc, " SLOT(first) "\n"
-// Code of a row's first pair or output behind what is left out.
+// Code of a row's first pair or output after the skipped ones.
 #define FIRST(label, skip, slot) \
     "adr r2, " label "\n" \
     "add r2, r2, " skip "\n" \
@@ -163,7 +164,7 @@ NAKED static void strip_of_stride_2(const strip_t *strip) {
     STRIP(PAIR_2);
 }
 
-// What is the same for all channels in the columns from x on.
+// Sets what all channels share in the columns from x on.
 static inline void strip_columns(const edgelora_shape_t *g, strip_t *s, uint32_t x) {
     uint32_t width = at_most(g->out_w - x, STRIP_OUTPUTS), skip = STRIP_OUTPUTS - width;
     s->pairs = skip / 2 * (g->op->stride_w == 1 ? PAIR_1_CODE : PAIR_2_CODE);
@@ -178,7 +179,7 @@ static inline void strip_channel(const edgelora_shape_t *g, strip_t *s, uint32_t
     s->bias = 2 * g->bias[o];
 }
 
-// `rows` output rows of a channel from its plane; y: the first row's.
+// Computes `rows` output rows of a channel from its plane; y: the first row.
 EDGELORA_KERNEL static void strip_rows(
     const edgelora_shape_t *g, strip_t *s, const uint32_t *plane, int8_t *y, uint32_t rows) {
     uint32_t stride = g->op->stride_w, width = g->out_w;
@@ -194,19 +195,19 @@ EDGELORA_KERNEL static void strip_rows(
     }
 }
 
-// Rows of four channels.
+// Rows of four channels to copy to planes.
 typedef struct {
     uint32_t edge;         // zero points
     uint32_t row_bytes;    // of a plane's row, to the last pair's end
     uint32_t x_gap, gap;   // bytes from the end of a row of x, of a plane, to the next one
-    uint32_t first, odd, last; // 1: the first word is half edge, pairs are odd, the last is too
+    uint32_t first, odd, last; // 1: first word is half edge, pairs are odd, last word is half edge
     uint32_t *to;
     uint32_t plane;        // bytes
     const int8_t *x;
     uint32_t step, rows;
 } four_t;
 
-// Of two inputs' words, r7 and r8, a word for each plane: bytes 0 and 1 of both, bytes 2 and 3
+// Writes a word per plane from two inputs' words, r7 and r8: bytes 0 and 1 of both, bytes 2 and 3
 #define PUT_FOUR \
     "pkhbt r9, r7, r8, lsl #16\n" \
     "pkhtb r8, r8, r7, asr #16\n" \
@@ -301,7 +302,7 @@ static four_t four_rows(const edgelora_shape_t *g, const layout_t *l) {
         .step = g->in_c};
 }
 
-// Input rows of one channel; to: the first row's word with its first input.
+// Copies input rows of one channel; to: the first row's word with its first input.
 EDGELORA_KERNEL static void fill_one(const layout_t *l, uint32_t *to, const int8_t *x,
     uint32_t step, uint32_t row, uint32_t rows, uint32_t edge) {
     const uint32_t first = l->from & 1, pairs = (l->to - l->from - first) / 2, last = l->to & 1;

@@ -1,8 +1,8 @@
-// What the primitives for cores with DSP instructions (Cortex-M4, M7, M33) share.
+// Helpers of the primitives for cores with DSP instructions (Cortex-M4, M7, M33).
 // SPDX-License-Identifier: MIT
 //
-// Loops that need all 14 registers are assembly: what the compiler makes of them spills sums.
-// `ldrd` takes two words that are 4-aligned.
+// Loops that need all 14 registers are in assembly: the compiler would spill sums. `ldrd` loads two
+// 4-aligned words.
 //
 // Test: tests/core/test_cores.py. Instructions: `make ledger`.
 
@@ -14,7 +14,7 @@
 
 #ifdef EDGELORA_DSP
 
-// noipa: the compiler would take the assembly to leave all registers as they are.
+// noipa: otherwise the compiler would assume that the assembly preserves all registers.
 #define NAKED EDGELORA_KERNEL __attribute__((naked, noipa))
 
 #define SAVE "push {r4-r11, lr}\n"
@@ -23,7 +23,7 @@
 // sum += both products of the pairs
 #define DOT2(w, x, sum) "smladx " sum ", " w ", " x ", " sum "\n"
 
-// Whether half of 2^-shift and the zero point times 2^-shift can be added before the shift.
+// Can half of 2^-shift and zero point * 2^-shift be added before the shift?
 static inline uint32_t rounds_at_once(int32_t shift) {
     return shift < 0 && shift >= -21;
 }

@@ -1,4 +1,4 @@
-// The outputs of one position, two rows at a time: 19 instructions for 16 products, 10 an output.
+// The outputs of one position, two rows at a time: 19 instructions per 16 products, 10 per output.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/dsp/dsp.h"
@@ -6,10 +6,10 @@
 
 #ifdef EDGELORA_DSP
 
-// As the assembly's frame has it.
+// Copied to the assembly's stack frame.
 typedef struct {
     const uint32_t *x;
-    uint32_t first;              // what the first turn of 4 pairs leaves out: bytes of code
+    uint32_t first;              // bytes of code that the first turn of 4 pairs skips
     uint32_t step;               // bytes from the end of a row to the one after the next
     const uint32_t *end;         // of x
     const uint8_t *row, *next;   // of weights
@@ -18,9 +18,9 @@ typedef struct {
     int8_t *y, *y_end;
     int32_t zero_point;
 } two_outputs_t;
-#define PAIR_CODE 76 // bytes of code of a pair of groups
+#define PAIR_CODE 76 // bytes of code per pair of groups
 
-// Two groups of a row: 9 instructions for 8 products
+// Two groups of a row: 9 instructions per 8 products
 #define TWO_GROUPS(w, sum) \
     "ldrd r10, r11, [" w "], #8\n" \
     "uxtab16 r12, lr, r10\n" \
@@ -28,8 +28,8 @@ typedef struct {
     "uxtab16 r12, lr, r11\n" \
     "uxtab16 r11, lr, r11, ror #8\n" DOT2("r12", "r8", sum) DOT2("r11", "r9", sum)
 
-// The sum times the multiplier, both rounded away from 0: a negative value less 1 first, whose
-// carry gives it back where the shift is 0.
+// Multiplies the sum and shifts it, rounding both away from 0: subtracts 1 from a negative value
+// first; if the shift is 0, the carry adds it back.
 #define ROUND(sum, multiplier, shift) \
     "rsbs " shift ", " shift ", #0\n" \
     "lsl " sum ", " sum ", #1\n" \
@@ -40,7 +40,7 @@ typedef struct {
     "ssat " sum ", #8, " sum "\n"
 
 // Pairs of rows up to y_end. r0: x, r1, r2: weights, r3: end of x, r4, r5: sums, r6-r9: x of two
-// groups, r10-r12: weights, lr: what makes bytes signed.
+// groups, r10-r12: weights, lr: constant that makes bytes signed.
 NAKED static void two_outputs(const two_outputs_t *o) {
     OFFSETS(two_outputs_t, first, row, bias, zero_point, y, step)
     __asm volatile(

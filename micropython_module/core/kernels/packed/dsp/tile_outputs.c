@@ -1,5 +1,5 @@
-// Rows of weights times a tile, to outputs: two rows and four positions at a time, 11 instructions
-// for 16 products, 7 an output. Sums never leave their registers.
+// Rows of weights times a tile, directly to outputs: two rows and four positions at a time, 11
+// instructions per 16 products, 7 per output. Sums stay in registers.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/dsp/dsp.h"
@@ -7,17 +7,18 @@
 
 #ifdef EDGELORA_DSP
 
-// As the assembly's frame has it, behind the starts of a pair of rows' sums (four times the first
-// row's bias, four times the second's) and its words: | first E | second E | first O | second O |.
+// Copied to the assembly's stack frame, after the initial sums of a pair of rows (four times the
+// first row's bias, four times the second's) and its words: | first E | second E | first O | second
+// O |.
 typedef struct {
-    uint32_t first;            // groups that the first turn of four leaves out: bytes of code
+    uint32_t first;            // bytes of code for the groups that the first turn of four skips
     uint32_t words;            // bytes
     const uint32_t *x, *x_end; // quads
     int8_t *y;
     uint32_t step;
     const int32_t *bias, *multiplier;
     const int8_t *shift;
-    uint32_t last;             // positions that the last quad leaves out: bytes of code
+    uint32_t last;             // bytes of code for the positions that the last quad skips
     const uint32_t *weights;
     uint32_t row_bytes;        // of weights
     int32_t odd_zero_point;    // 2 * zero point + 1

@@ -1,4 +1,4 @@
-// Rows of weights times a tile: two rows and four positions at a time, 11 instructions for 16
+// Rows of weights times a tile: two rows and four positions at a time, 11 instructions per 16
 // products.
 // SPDX-License-Identifier: MIT
 //
@@ -9,16 +9,16 @@
 
 #ifdef EDGELORA_DSP
 
-// What a quad's sums begin with.
+// Initial values of a quad's sums.
 enum { BEGIN_START, BEGIN_ACC, BEGIN_SHIFTED };
 
-// As the assembly's frame has it.
+// Copied to the assembly's stack frame.
 typedef struct {
     int32_t start[8];      // BEGIN_START: of both rows, four times each
     const uint32_t *words;
-    uint32_t first;        // groups that the first turn of four leaves out; their bytes of code
+    uint32_t first;        // groups that the first turn of four skips; then their bytes of code
     const uint32_t *end;   // of words
-    uint32_t skip;         // bytes of x from what is read of a quad to the next one
+    uint32_t skip;         // bytes from the end of the data read of a quad to the next one
     int32_t *acc, *next;   // rows of sums
     int32_t *acc_end;
     int32_t shift;         // BEGIN_SHIFTED: acc >> shift
@@ -26,7 +26,7 @@ typedef struct {
     const uint32_t *x;
 } products_t;
 
-// The frame, and where a quad's sums begin: code in r12.
+// Sets up the stack frame; r12: code that initializes a quad's sums.
 #define PRODUCTS_START(group_code) \
     "sub sp, #" AT(products_t) "\n" \
     "ldmia r0!, {r1-r9}\n" \
@@ -160,7 +160,7 @@ NAKED static void one_row_products(const products_t *p) {
         "add sp, #" AT(products_t) "\n" RESTORE);
 }
 
-// E and O of one row or, side by side, of two.
+// Unpacks E and O of one row or, interleaved, of two.
 static inline void unpack_rows(uint32_t *words, const uint32_t *first, const uint32_t *second,
     uint32_t groups, uint32_t coding, const uint32_t rows) {
     for (const uint32_t *end = words + 2 * rows * groups; words != end; words += 2 * rows) {
@@ -184,7 +184,7 @@ static inline void copy_rows(uint32_t *words, const uint32_t *first, const uint3
     }
 }
 
-// `n` groups of words, up to `end`; skip: of x.
+// Multiplies `n` groups of words, up to `end`; skip: of x.
 static inline void products(products_t *p, uint32_t n, uint32_t *end, uint32_t skip,
     uint32_t begin, const uint32_t *x, const uint32_t rows) {
     p->words = end - 2 * rows * n;
@@ -196,7 +196,7 @@ static inline void products(products_t *p, uint32_t n, uint32_t *end, uint32_t s
     (rows == 2 ? two_rows_products : one_row_products)(p);
 }
 
-// Behind B t: to the left, and the bias.
+// After B t: shifts left and adds the bias.
 static inline void shift_left(
     int32_t *acc, uint32_t count, int32_t shift, const int32_t *bias, const uint32_t rows) {
     for (uint32_t r = 0; r < rows; ++r) {
@@ -206,7 +206,7 @@ static inline void shift_left(
     }
 }
 
-// Row r, and the next one if `rows` is 2, which the compiler knows.
+// Row r, and the next one if `rows` is 2, a compile-time constant.
 static inline __attribute__((always_inline)) void rows_with_quads(
     const edgelora_tile_product_t *row, uint32_t r, const uint32_t rows) {
     uint32_t words[2 * 2 * EDGELORA_CHUNK], *end = words + 2 * rows * row->groups,
@@ -222,7 +222,7 @@ static inline __attribute__((always_inline)) void rows_with_quads(
     p.shift = row->b_shift;
     for (uint32_t k = 0; k < rows && !row->add; ++k) {
         int32_t start = row->bias[r + k];
-        if (row->b_groups) { // B t to the right starts from (bias + 1 / 2) * 2^shift
+        if (row->b_groups) { // with a right shift, B t starts from (bias + 1 / 2) * 2^shift
             start = p.shift > 0 ? (int32_t)((uint32_t)(2 * start + 1) << (p.shift - 1)) : 0;
         }
         for (uint32_t i = 0; i < 4; ++i) {

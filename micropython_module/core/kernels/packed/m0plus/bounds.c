@@ -1,4 +1,4 @@
-// Which ops have accumulators that fit in 22 bits.
+// Decides which ops have accumulators that fit 22 bits.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/extras.h"
@@ -23,7 +23,7 @@ EDGELORA_KERNEL uint32_t edgelora_largest_branch_sum(
 }
 
 EDGELORA_HOT bool edgelora_fits_22_bits(const edgelora_shape_t *g, uint32_t branch_sum) {
-    // of an output
+    // per output
     uint32_t inputs = g->is_matrix ? g->inputs : (uint32_t)g->kernel_h * g->kernel_w;
     uint32_t sum = inputs * MAX_PRODUCT;
     return edgelora_biases_within(g, (int32_t)(EDGELORA_22_BITS - 1 - sum - branch_sum));

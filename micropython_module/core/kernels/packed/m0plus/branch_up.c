@@ -1,20 +1,21 @@
-// B times the t of one position: 32 cycles an output at rank 4, 49 at rank 8.
+// B times t of one position: 32 cycles per output at rank 4, 49 at rank 8.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/m0plus/m0plus.h"
 
 #ifdef EDGELORA_M0PLUS
 
-// As `ldmia` takes them.
+// In the order of `ldmia`.
 ASSERT_WORDS(edgelora_branch_up_t, t, b, groups, bias, sums, outputs, shift)
 
-// The frame.
+// The stack frame.
 typedef struct {
     uint32_t half, bits, end; // end: of sums
     uint32_t unused;
 } up_frame_t;
 
-// A group of B times its E and O of t; r3: mask, r8: what makes bytes signed, lr: offset binary
+// A group of B times its E and O of t; r3: mask, r8: constant that makes bytes signed, lr: offset
+// binary
 #define UP_GROUP(e, o) \
     "ldmia r0!, {r4}\n" \
     "mov r7, lr\n" \

@@ -1,4 +1,4 @@
-// Sums that become a block's values: 11 cycles each to store them, 11.5 to add two of them, 11.75
+// Converts sums to values of an error block: 11 cycles each to store, 11.5 to add two sums, 11.75
 // to add a product.
 // SPDX-License-Identifier: MIT
 
@@ -6,8 +6,8 @@
 
 #ifdef EDGELORA_M0PLUS
 
-// A value in `v`: stored, and its magnitude. r0: q, r1: bits, r7: shift, r8: step; r3, r5 are lost.
-// v + sign, shifted, is the complement of the magnitude where v < 0.
+// Stores a value `v` and ORs its magnitude into the bits. r0: q, r1: bits, r7: shift, r8: step; r3,
+// r5 are lost. v + sign, shifted, is the complement of the magnitude where v < 0.
 #define STORE(v) \
     "asrs r5, " v ", #31\n" \
     "adds " v ", " v ", r5\n" \
@@ -38,7 +38,7 @@ NAKED uint32_t edgelora_store_column_s8(
         "ldmia r2!, {r4}\n" STORE("r4")
         "cmp r2, r9\n"
         "beq 4f\n"
-        "1:\n"                 // an even number is left: an odd number of pairs?
+        "1:\n"                 // an even number remains: an odd number of pairs?
         "mov r6, r9\n"
         "subs r6, r6, r2\n"
         "lsls r6, r6, #28\n"
@@ -96,9 +96,9 @@ NAKED uint32_t edgelora_columns_bits_s8(const int8_t *e, uint32_t step, uint32_t
         "pop {r4-r7, pc}\n");
 }
 
-// e * (m + 1) >> 24 is trunc_shift(e * m, 24), or one below it where that is negative: the e that
-// is added is less than a product's lowest bit. The zeros, of which a mask leaves many, stay.
-// r0: e, r5: m + 1
+// e * (m + 1) >> 24 is trunc_shift(e * m, 24), or one less for a negative product: the added e is
+// less than a product's lowest bit. Zeros, which are frequent after a mask, are skipped. r0: e, r5:
+// m + 1
 #define SCALE(offset) \
     "ldrsb r6, [r0, " offset "]\n" \
     "muls r6, r5\n" \
@@ -109,7 +109,7 @@ NAKED uint32_t edgelora_columns_bits_s8(const int8_t *e, uint32_t step, uint32_t
     "strb r6, [r0, " offset "]\n" \
     "9:\n"
 
-// 10 cycles a value, 6 for a 0. r1: 0, r2-r4: 1 to 3 steps, r8: 4 steps, r9: end of the fours,
+// 10 cycles per value, 6 for a 0. r1: 0, r2-r4: 1 to 3 steps, r8: 4 steps, r9: end of the fours,
 // r12: end.
 NAKED void edgelora_scale_column_s8(int8_t *e, uint32_t step, uint32_t n, int32_t m) {
     __asm volatile(
@@ -198,7 +198,7 @@ NAKED void edgelora_add_shifted_s32(int32_t *v, const int32_t *w, int32_t n, uin
     "muls r7, r4\n" \
     "adds " acc ", " acc ", r7\n"
 
-// 14 cycles a value. r12: end of acc
+// 14 cycles per value. r12: end of acc
 NAKED void edgelora_add_scaled_s32(int32_t *acc, uint32_t count, int32_t shift, const int8_t *v,
     uint32_t step, int32_t factor) {
     __asm volatile(
@@ -207,7 +207,7 @@ NAKED void edgelora_add_scaled_s32(int32_t *acc, uint32_t count, int32_t shift, 
         "movs r5, r1\n"
         "movs r1, r3\n"
         "movs r3, r2\n"
-        "ldr r2, [sp, #20]\n"  // step and factor, behind 5 registers
+        "ldr r2, [sp, #20]\n"  // step and factor, above 5 registers
         "ldr r4, [sp, #24]\n"
         "lsls r6, r5, #2\n"
         "adds r6, r6, r0\n"
@@ -230,13 +230,13 @@ NAKED void edgelora_add_scaled_s32(int32_t *acc, uint32_t count, int32_t shift, 
         "pop {r4-r7, pc}\n");
 }
 
-// As `ldmia` takes them.
+// In the order of `ldmia`.
 ASSERT_WORDS(edgelora_outer_t, gradient, gap, factor, rows, v, count, shift, signs)
 
-// The frame.
+// The stack frame.
 typedef struct {
     uint32_t count;
-    uint32_t fours; // code of what is left of a row when its fours begin
+    uint32_t fours; // code of the rest of a row before its fours
 } outer_frame_t;
 
 // v = trunc_shift(v * r3, r2); sign is lost
@@ -256,7 +256,7 @@ typedef struct {
 #define ADD_ONE(op, v, at, was) \
     "ldr " was ", [r0, #" at "]\n" \
     op " " v ", " was ", " v "\n"
-// Four products, which `shift` shifts; `was` is lost
+// Four products, shifted by `shift`; `was` is lost
 #define FOUR(op, shift, was) \
     "ldmia r1!, {r4, r5, r6, r7}\n" \
     "muls r4, r3\n" \
@@ -296,7 +296,7 @@ NAKED void edgelora_outer_s32(const edgelora_outer_t *outer) {
         "adr r4, 6f\n"         // no shift
         "cmp r2, #0\n"
         "beq 8f\n"
-        "adr r4, 4f\n"         // shifts that round to 0: plain ones where no v is below 0
+        "adr r4, 4f\n"         // shifts that round toward 0: plain ones if all v are >= 0
         "cmp r7, #0\n"
         "bmi 8f\n"
         "adr r4, 7f\n"
@@ -361,7 +361,7 @@ NAKED void edgelora_outer_s32(const edgelora_outer_t *outer) {
         "cmp r1, r12\n"
         "bne 8b\n"
         "b 5b\n"
-        "9:\n"                  // products by the factor's magnitude are taken off
+        "9:\n"                  // subtracts products by the factor's magnitude
         "rsbs r3, r3, #0\n"
         "mov lr, r3\n"
         "8:\n" FOUR("subs", SHIFT_FOUR, "r3")

@@ -1,4 +1,4 @@
-// Depthwise 3x3 with stride 2 along a row: strips whose pairs don't overlap.
+// Depthwise 3x3 with stride 2 along a row: strips of non-overlapping pairs.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/extras.h"
@@ -8,8 +8,8 @@
 typedef struct {
     uint32_t width;      // of this strip
     edgelora_pairs_t in; // whole words
-    // words of the plane that hold one input beside the edge, in their lower, in their upper half;
-    // 0: none. Their columns of the input
+    // words of the plane with one input next to the edge, in the lower half, in the upper half; 0:
+    // none. Their input columns
     uint32_t *first, *last;
     uint32_t first_column, last_column, column;
 } pairs_strip_t;
@@ -18,7 +18,7 @@ typedef struct {
 static pairs_strip_t pairs_strip(
     const edgelora_shape_t *g, uint32_t at, uint32_t width, uint32_t *plane) {
     int32_t start = (int32_t)(2 * at) - g->op->pad_left;
-    uint32_t from = start < 0 ? (uint32_t)-start : 0, // elements of the strip that hold inputs
+    uint32_t from = start < 0 ? (uint32_t)-start : 0, // elements of the strip with inputs
         to = at_most((uint32_t)(g->in_w - start), 2 * width + 2);
     pairs_strip_t s = {.width = width};
     uint32_t word = (from + 1) / 2;
@@ -65,7 +65,7 @@ EDGELORA_HOT static void fill_pairs(
 EDGELORA_HOT bool edgelora_pairs_forward(const edgelora_shape_t *g, const planes_t *l,
     const reach_t *reach, uint32_t rows, edgelora_requantize_t *requantize, const int8_t *x,
     int8_t *y, uint32_t *plane, int32_t *acc) {
-    if (g->op->stride_w != 2 || g->out_w <= 2) { // a row of overlapping words is longer
+    if (g->op->stride_w != 2 || g->out_w <= 2) { // rows of overlapping words are longer
         return false;
     }
     uint32_t each = g->out_c / g->in_c, padded = (requantize->count + 3) & ~3u,
@@ -83,9 +83,9 @@ EDGELORA_HOT bool edgelora_pairs_forward(const edgelora_shape_t *g, const planes
             strip.acc = acc + at;
             strip.gap = 4 * (g->out_w - s.width);
             for (uint32_t k = o, end = o + requantize->rows; k < end; ++k, strip.acc += padded) {
-                if (each == 1) { // no division, which is slow
+                if (each == 1) { // avoids a slow division
                     fill_pairs(g, &s, x + k, in_rows);
-                } else if (k % each == 0 || k == o) { // channels of one input share a plane
+                } else if (k % each == 0 || k == o) { // outputs of one input channel share a plane
                     fill_pairs(g, &s, x + k / each, in_rows);
                 }
                 tap_words(strip.w, g->weights + k, g->out_c);

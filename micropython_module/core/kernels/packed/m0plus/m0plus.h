@@ -1,9 +1,8 @@
-// What the primitives for Cortex-M0+ (RP2040) share.
+// Helpers of the primitives for Cortex-M0+ (RP2040).
 // SPDX-License-Identifier: MIT
 //
-// Cycles are counted with loads of 2, ldm of 1 + n, taken branches of 2, everything else 1. `muls;
-// asrs #16; adcs` adds two products to a sum: the shift leaves bit 15, the borrow's correction, in
-// the carry.
+// Cycle counts: loads take 2, ldm 1 + n, taken branches 2, everything else 1. `muls; asrs #16;
+// adcs` adds two products to a sum: the shift leaves bit 15, the borrow's correction, in the carry.
 //
 // Test: tests/device/test_device.py, on the virtual Pico. Time: `edgelora bench kernels --board
 // virtual-pico`.

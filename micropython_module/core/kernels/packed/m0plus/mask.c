@@ -5,7 +5,7 @@
 
 #ifdef EDGELORA_M0PLUS
 
-// n: 0x80 in the bytes of y that no bit is for, of those whose lower 7 bits and r7 reach 128 if y <
+// n: 0x80 in the bytes of y without a mask bit: those whose lower 7 bits plus r7 reach 128 if y <
 // 0. `a`: lost
 #define BELOW(y, a) \
     "movs " a ", " y "\n" \
@@ -14,10 +14,9 @@
     "bics " y ", " a "\n" \
     "bics " y ", r3\n"
 
-// Values that no upper bound leaves out are compared 4 at a time: 25 cycles for 8. With others,
-// from the last of 8 to the first, the carry of each comparison, set outside the range, is shifted
-// in: 55 cycles. r3: 0x7F7F7F7F, r7: 128 - (from + 128) in each byte, r2: 0x00204081, r12: end of
-// the mask.
+// Without an upper bound, compares 4 values at a time: 25 cycles for 8. With one, shifts in the
+// carry of each comparison, set outside the range, from the last of 8 to the first: 55 cycles. r3:
+// 0x7F7F7F7F, r7: 128 - (from + 128) in each byte, r2: 0x00204081, r12: end of the mask.
 NAKED void edgelora_mask_bytes_s8(
     uint8_t *mask, const int8_t *y, uint32_t bytes, int32_t from, uint32_t width) {
     __asm volatile(

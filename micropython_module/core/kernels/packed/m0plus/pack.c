@@ -1,4 +1,4 @@
-// Packing inputs: 14 cycles a group. Unpacking columns of weights.
+// Packs inputs: 14 cycles per group. Unpacks columns of weights.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/m0plus/m0plus.h"
@@ -59,7 +59,7 @@ NAKED void edgelora_pack_quad_s8(uint32_t *quad, const int8_t *x, uint32_t group
     "str r6, [r0, #" e "]\n" \
     "str r7, [r0, #" o "]\n"
 
-// The frame.
+// The stack frame.
 #define QUADS_FRAME 4
 
 // r0: quad, r1: x, r2: code of a position's groups, lr: end of its x, r8: its size, r9: from behind
@@ -174,7 +174,7 @@ NAKED void edgelora_pack_row_s8(uint32_t *pairs, const int8_t *x, uint32_t group
     "lsls r5, r7, #16\n" \
     "orrs r7, r5\n"
 
-// A word of both rows.
+// Packs a word of both rows.
 #define COLUMNS \
     "ldmia r1!, {r4}\n" \
     "ldmia r2!, {r5}\n" \
@@ -185,8 +185,8 @@ NAKED void edgelora_pack_row_s8(uint32_t *pairs, const int8_t *x, uint32_t group
     "add r0, r8\n"
 
 // 31 cycles for 8 values. r0: quad, r1: upper row, r2: lower row, r8: from behind a quad's words to
-// the next ones, r9: end of the upper row, r10: 0x80808080, r11: halves left, lr: where the upper
-// row's address is.
+// the next ones, r9: end of the upper row, r10: 0x80808080, r11: halves left, lr: place of the
+// upper row's address.
 NAKED void edgelora_pack_columns_s8(
     uint32_t *quad, uint32_t step, const int8_t *const rows[4], uint32_t quads) {
     __asm volatile(

@@ -1,11 +1,11 @@
-// Rows of a plane: 8.5 cycles a word, 6 in rows of up to 11.
+// Fills rows of a plane: 8.5 cycles per word, 6 in rows of up to 11.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/m0plus/m0plus.h"
 
 #ifdef EDGELORA_M0PLUS
 
-// The frame, of short rows.
+// The stack frame, for short rows.
 #define PLANE_FRAME 4
 
 // r0: plane, r1: x, r2: step, r3: x[i - 1] * 2^16, r4: end of the row's x, r5: 0, r12: its size,
@@ -16,7 +16,7 @@ NAKED void edgelora_plane_s8(const edgelora_plane_t *plane) {
     __asm volatile(".syntax unified\n" SAVE "bl edgelora_plane_rows\n" RESTORE);
 }
 
-// The same for assembly, which has saved what it needs: all registers are lost.
+// The same for assembly callers, which have saved the registers they need: all registers are lost.
 NAKED void edgelora_plane_rows(const edgelora_plane_t *plane) {
     OFFSETS(edgelora_plane_t, x, step, n, row, pitch, edge, rows, plane)
     __asm volatile(

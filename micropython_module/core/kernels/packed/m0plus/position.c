@@ -5,17 +5,17 @@
 
 #ifdef EDGELORA_M0PLUS
 
-// The frame.
+// The stack frame.
 typedef struct {
     uint32_t gap;               // bytes between rows
-    uint32_t multiplier, shift; // where they end
+    uint32_t multiplier, shift; // their ends
     // less min; max - min; min; the end of y: `ldmia` takes the four
     uint32_t zero_point, range, min, y;
     uint32_t first_pair;        // its code
 } outputs_frame_t;
 
 
-// r7: mask; r8: what makes the bytes signed
+// r7: mask; r8: constant that makes bytes signed
 #define SPLIT(w, o) \
     "lsrs " o ", " w ", #8\n" \
     "ands " w ", r7\n" \
@@ -23,8 +23,8 @@ typedef struct {
     "add " w ", r8\n" \
     "add " o ", r8\n"
 
-// r0: x, r1: weights, r6: sum; r9: start of x, r10: first pair's code, or what gets to it over the
-// gap, r11: end of bias, r12: index * 4, from -rows * 4 to 0; lr: end of x.
+// r0: x, r1: weights, r6: sum; r9: start of x, r10: code of the first pair, or code that skips the
+// gap and continues there, r11: end of bias, r12: index * 4, from -rows * 4 to 0; lr: end of x.
 NAKED void edgelora_position_outputs_s8(const edgelora_position_t *rows) {
     OFFSETS(outputs_frame_t, shift, y, zero_point, range, min, multiplier, gap, first_pair)
     OFFSETS(edgelora_position_t, rows, bias, shift, y, zero_point, min, max, multiplier, pairs,
@@ -67,10 +67,10 @@ NAKED void edgelora_position_outputs_s8(const edgelora_position_t *rows) {
         "adds r2, r2, r4\n"
         "adds r2, #4\n"
         "mov lr, r2\n"
-        "subs r1, #1\n"         // the first time around: 8 - (pairs - 1) % 8 - 1 pairs are left out
+        "subs r1, #1\n"         // the first turn skips 8 - (pairs - 1) % 8 - 1 pairs
         "movs r2, #7\n"
         "bics r2, r1\n"
-        "movs r1, #50\n"        // bytes of code a pair
+        "movs r1, #50\n"        // bytes of code per pair
         "muls r2, r1\n"
         "adr r1, 3f\n"
         "adds r2, r2, r1\n"

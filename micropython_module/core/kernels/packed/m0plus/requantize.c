@@ -1,26 +1,26 @@
-// From accumulators to outputs: 34 cycles each, 25 if all are below 22 bits. Of a ReLU, whose least
-// output is the zero point: 21 then, and 7 to 8 for what is not above 0.
+// Requantizes accumulators to outputs: 34 cycles each, 25 if all fit 22 bits. With a ReLU (minimum
+// = zero point): 21 then, and 7 to 8 for sums that are not above 0.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/m0plus/m0plus.h"
 
 #ifdef EDGELORA_M0PLUS
 
-// The frame: what the next row needs.
+// The stack frame: state for the next row.
 typedef struct {
     uint32_t multiplier, shift, y, rows; // rows: left
     uint32_t count, zero_point, in_22_bits;
-    uint32_t padding; // bytes of acc behind a row
+    uint32_t padding; // bytes of acc after a row
     uint32_t min;
 } output_frame_t;
 
-// As `ldmia` takes them.
+// In the order of `ldmia`.
 ASSERT_WORDS(edgelora_requantize_t, acc, count, rows, step, multiplier, shift, y, zero_point, min,
     max, in_22_bits)
 
-// r1: acc; r5, r6: multiplier; r7: y; r8: n, r9: zero point, r10: max, r11: min, r12: step. A
-// negative value is rounded away from 0 by taking 1 off first; where n is 0 the carry of that gives
-// it back.
+// r1: acc; r5, r6: multiplier; r7: y; r8: n, r9: zero point, r10: max, r11: min, r12: step.
+// Subtracts 1 from a negative value first to round it away from 0; if n is 0, the carry adds it
+// back.
 #define OUTPUT(over, back, in) \
     "ldmia r0!, {r1}\n" \
     HIGH_MUL("r1", "r2", "r3", "movs r3, r5\nmuls r3, r2\n", "movs r4, r5\nmuls r4, r1\n", "r6", \
@@ -43,8 +43,8 @@ ASSERT_WORDS(edgelora_requantize_t, acc, count, rows, step, multiplier, shift, y
 
 // The same for |acc| < 2^21 - 2^12 with m = r5 * 2^21 + r9 * 2^11 + r8, -2^10 <= r8 < 2^10, r9 <
 // 2^10: every product stays in 32 bits, and floors of floors are floors. r4: zero point, r6: n. The
-// sign is taken before the rounding bit is added: what that makes 0 comes out as -1, and the carry
-// of the last shift gives it back. 44 bytes, 24 cycles.
+// sign is taken before the rounding bit is added: a value that this makes 0 gives -1, which the
+// carry of the last shift corrects. 44 bytes, 24 cycles.
 #define SHORT_OUTPUT(over, back, in) \
     "ldmia r0!, {r1}\n" \
     "mov r2, r8\n" \
@@ -70,7 +70,7 @@ ASSERT_WORDS(edgelora_requantize_t, acc, count, rows, step, multiplier, shift, y
     in ":\n" \
     "strb r1, [r7]\n" \
     "add r7, r12\n"
-// The same of a ReLU: a sum that is not above 0 becomes the zero point at once, others need no
+// The same for a ReLU: a sum that is not above 0 becomes the zero point at once, others need no
 // sign. Both roundings are one addition, r11: floors of floors are floors. r6: n + 10. Sums are
 // below 2^32.
 #define POSITIVE_OUTPUT(k) \
@@ -99,7 +99,7 @@ ASSERT_WORDS(edgelora_requantize_t, acc, count, rows, step, multiplier, shift, y
     "7" k ":\n" \
     "strb r4, [r7]\n" \
     "add r7, r12\n"
-// The next sum, whose products are behind `products`, or on to the next NOT_POSITIVE
+// Loads the next sum; continues at `products` or at the next NOT_POSITIVE
 #define NEXT_SUM(products) \
     "ldmia r0!, {r1}\n" \
     "cmp r1, #0\n" \
@@ -109,7 +109,7 @@ ASSERT_WORDS(edgelora_requantize_t, acc, count, rows, step, multiplier, shift, y
     "mov r1, r10\n" \
     "b " back "b\n"
 
-// 34 cycles an output, 25 one in 22 bits.
+// 34 cycles per output, 25 within 22 bits.
 NAKED void edgelora_requantize_rows_s8(const edgelora_requantize_t *output) {
     OFFSETS(output_frame_t, multiplier, shift, y, rows, count, padding, zero_point, in_22_bits,
         min)

@@ -1,14 +1,14 @@
-// Rows of int8 values times one position: 20 cycles for 4 products, 27 for a row.
+// Rows of int8 values times one position: 20 cycles per 4 products, 27 per row.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/m0plus/m0plus.h"
 
 #ifdef EDGELORA_M0PLUS
 
-// As `ldmia` takes them.
+// In the order of `ldmia`.
 ASSERT_WORDS(edgelora_row_products_t, x, values, groups, gap, rows, acc, zero_point)
 
-// The frame.
+// The stack frame.
 typedef struct {
     uint32_t gap, left, zero_point, x; // left: rows
 } row_frame_t;

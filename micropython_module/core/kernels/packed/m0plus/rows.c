@@ -1,26 +1,26 @@
-// Rows of weights, each times one value, summed: 28 cycles for 8 products, 34 of s8.
+// Sum of rows of weights, each times one value: 28 cycles for 8 products, 34 for s8.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/m0plus/m0plus.h"
 
 #ifdef EDGELORA_M0PLUS
 
-// As `ldmia` takes them.
+// In the order of `ldmia`.
 ASSERT_WORDS(edgelora_row_t, row, value)
 ASSERT_WORDS(edgelora_rows_t, acc, columns, minus, minus_end, plus, plus_end, offset, coding)
 
-// The frame: `ldmia` takes the start of the sums, and what a sign needs.
+// The stack frame: `ldmia` loads the initial sums and the state of a sign.
 typedef struct {
-    uint32_t low, high; // what the sums of words and of their upper halves start from
+    uint32_t low, high; // initial sums of words and of their upper halves
     uint32_t minus, minus_end, minus_entry, minus_exit; // rows, code
     uint32_t plus, plus_end, plus_entry, plus_exit;
-    uint32_t acc, columns, coding; // columns: bytes, of which r5 are done
+    uint32_t acc, columns, coding; // columns: bytes; r5 of them are done
 } rows_frame_t;
 
 // r0: rows, r1: sums of two rows' even bytes, r6: of their odd ones, r5: bytes that are done, r7:
 // 0x00FF00FF, r8: sum of all r1, r9: of all r6, r10, r11: sums of their upper halves, r12: code
-// behind the rows, lr: their end. What r8 and r9 have beside the upper halves are the sums of the
-// lower ones. flip: what makes the word offset binary.
+// behind the rows, lr: their end. r8 and r9 without the upper halves are the sums of the lower
+// halves. flip: instruction that makes the word offset binary.
 #define TWO_ROWS(flip) \
     "ldmia r0!, {r1, r3}\n" \
     "ldr r1, [r1, r5]\n" flip("r1") \
@@ -50,8 +50,8 @@ typedef struct {
     "ldr r4, " SLOT(rows_frame_t.coding) "\n" \
     "eors " word ", r4\n"
 
-// What a sign needs: its rows at r0 and r1 to the frame at r2, `none`: code if there are none. r6:
-// coding.
+// Stores the state of a sign, with rows at r0 and r1, in the frame at r2; `none`: code if it has no
+// rows. r6: coding.
 #define SIGN(none) \
     "adr r5, " none "f\n" \
     "adds r5, #1\n" \
@@ -74,7 +74,7 @@ typedef struct {
     "2:\n" \
     "stmia r2!, {r0, r1, r4, r5}\n"
 
-// On to the rows of a sign
+// Continues with the rows of a sign
 #define GO(slot) \
     "add r1, sp, #" AT(slot) "\n" \
     "ldmia r1!, {r0, r2, r3, r4}\n" \

@@ -5,7 +5,7 @@
 
 #ifdef EDGELORA_M0PLUS
 
-// r4: acc, r3: half of 2^shift, r7: shift. Values outside are brought in range behind the loop.
+// r4: acc, r3: half of 2^shift, r7: shift. Values out of range are clamped after the loop.
 #define LOW(over, back) \
     "ldmia r2!, {r4}\n" \
     "adds r4, r4, r3\n" \
@@ -26,13 +26,13 @@
     "adds r4, r4, r5\n" \
     "b " back "b\n"
 
-// 11 cycles a value
+// 11 cycles per value
 NAKED void edgelora_shift_row_s8(
     int8_t *t, uint32_t step, const int32_t *acc, uint32_t count, int32_t shift) {
     __asm volatile(
         ".syntax unified\n"
         "push {r4-r7, lr}\n"
-        "ldr r7, [sp, #20]\n"     // shift, behind 5 registers
+        "ldr r7, [sp, #20]\n"     // shift, above 5 registers
         "lsls r6, r3, #2\n"
         "adds r6, r6, r2\n"
         "movs r3, #1\n"

@@ -5,8 +5,8 @@
 
 #ifdef EDGELORA_M0PLUS
 
-// The frame. A row is of one of three kinds: all kernel rows, without the last one, without the
-// first one.
+// The stack frame. There are three kinds of rows: with all kernel rows, without the last, without
+// the first.
 typedef struct {
     uint32_t rows_end;                // of x, of the rows of this kind
     uint32_t pairs;                   // code of a row's pairs of outputs
@@ -28,8 +28,8 @@ typedef struct {
 
 
 
-// The words of kernel row 0 for the outputs r6 and r7 of columns 2 * \k and 2 * \k + 1, with their
-// bias: 11 cycles
+// Products of kernel row 0 plus bias for the outputs r6 and r7 of columns 2 * \k and 2 * \k + 1: 11
+// cycles
 #define STRIP_FIRST_PAIR(w) \
     "ldr r6, [r0, #8 * \\k]\n" \
     "ldr r7, [r0, #8 * \\k + 4]\n" \
@@ -43,7 +43,8 @@ typedef struct {
     "mov r5, " w "\n" \
     DOT2("r3", "r5", "r6") DOT2("r4", "r5", "r7")
 
-// to = x[row k, two columns on] * third weight: one product for each output; two such fit 16 bits
+// to = x[row k, two columns on] * third weight: one product for each output; two of them fit 16
+// bits
 #define STRIP_THIRD(k, w, to) \
     "ldr " to ", [r0, #" AT(STRIP_PITCH) " * " k " + 8 * \\k + 8]\n" \
     "mov r5, " w "\n" \
@@ -83,7 +84,7 @@ typedef struct {
     "mov " first ", r3\n" \
     "subs r5, #128\n" \
     "mov " third ", r5\n"
-// The bias with the products of a row of zero points
+// The bias plus the products of a row of zero points
 #define ROW_BIAS(at) \
     "adds r7, r3, r4\n" \
     "adds r7, r7, r5\n" \

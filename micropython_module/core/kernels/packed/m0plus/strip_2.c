@@ -1,5 +1,5 @@
-// A 3x3 kernel with stride 2 over a strip of columns, whose pairs don't overlap: 31 cycles for an
-// output, 8.5 for a pair.
+// A 3x3 kernel with stride 2 over a strip of columns, in non-overlapping pairs: 31 cycles per
+// output, 8.5 per pair.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/m0plus/m0plus.h"
@@ -77,7 +77,7 @@ NAKED void edgelora_pairs_s8(const edgelora_pairs_t *pairs) {
         "4:\n" RESTORE);
 }
 
-// The frame.
+// The stack frame.
 typedef struct {
     uint32_t outputs, first; // code of a row's outputs; bytes to the first one's word
     uint32_t gap, x_step;
@@ -85,8 +85,8 @@ typedef struct {
 } strip_2_frame_t;
 
 
-// Outputs go one by one: the word between two is loaded once, for the one that ends with it and the
-// one that begins. `cur` of column \k ends, `next` begins: 31 cycles.
+// Computes one output at a time. The word between two outputs is loaded once, for the one that ends
+// there and the one that begins. `cur` of column \k ends, `next` begins: 31 cycles.
 #define WORD(row, word) "ldr r2, [r0, #" AT(STRIP_PITCH) " * " row " + 4 * " word "]\n"
 #define THIRD(w2, cur) \
     "mov r3, " w2 "\n" \

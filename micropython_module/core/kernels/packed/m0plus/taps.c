@@ -1,14 +1,14 @@
-// A 3x3 kernel over a plane: 18 cycles for a kernel row and two outputs.
+// A 3x3 kernel over a plane: 18 cycles per kernel row and two outputs.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/m0plus/m0plus.h"
 
 #ifdef EDGELORA_M0PLUS
 
-// The frame.
+// The stack frame.
 typedef struct {
     uint32_t acc, bias;
-    uint32_t pairs_end, pairs_size; // of the inputs of a row's pairs of outputs
+    uint32_t pairs_end, pairs_size; // inputs of a row's pairs of outputs
     uint32_t next_row;              // bytes from there to the next row
     uint32_t rows;                  // left
     uint32_t odd;                   // 1: a row has one output more than its pairs

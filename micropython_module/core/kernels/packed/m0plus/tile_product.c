@@ -5,18 +5,19 @@
 
 #ifdef EDGELORA_M0PLUS
 
-// The frame: weight words of the row, whose ends are one, and what the next row needs.
+// The stack frame: weight words of the row, which end at the same place, and state for the next
+// row.
 typedef struct {
-    // both end where their array ends
+    // both are aligned to the end of their array
     uint32_t words[2 * EDGELORA_CHUNK], b_words[2 * EDGELORA_B_GROUPS];
     int32_t b_shift;                         // of B t
     uint32_t weights, coding, gap, bias;     // of the next row
     uint32_t acc_bytes, x, rows, b, b_bytes; // rows: left; b: of the next row
     uint32_t words_start;
-    uint32_t first_word; // code of it, if B t goes to the left: then r11 is 0 and lr the bias
+    uint32_t first_word; // its code, if B t is shifted left: then r11 is 0 and lr the bias
 } product_frame_t;
 
-// As `ldmia` takes them.
+// In the order of `ldmia`.
 ASSERT_WORDS(edgelora_tile_product_t, x, acc, count, weights, groups, coding, skip, bias, add, rows,
     gap, b, b_groups, b_shift, b_is_small, one_left)
 
@@ -72,7 +73,7 @@ ASSERT_WORDS(edgelora_tile_product_t, x, acc, count, weights, groups, coding, sk
     "adr r5, " two "f\n" \
     "1:\n"
 
-// B t with one group, where a row's products fit 16 bits: added before they are taken apart; 27
+// B t with one group, if a row's products fit 16 bits: adds them before separating the halves; 27
 // cycles and 10 more
 #define SMALL_UP \
     "ldr r1, [sp, #" AT(product_frame_t.b_words) " + 8]\n" \
@@ -144,7 +145,7 @@ NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
         "subs r3, r3, r2\n"
         "add r3, sp\n"
         "str r3, " SLOT(product_frame_t.words_start) "\n"
-        "movs r4, #60\n"        // bytes of code a group
+        "movs r4, #60\n"        // bytes of code per group
         "muls r4, r5\n"
         "movs r5, #241\n"
         "lsls r5, r5, #2\n"     // 964: all groups, + 4
@@ -200,7 +201,7 @@ NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
         "2:\n"
         "mov r10, r5\n"
         "20:\n"                 // a row: weights
-        "add r0, sp, #" AT(product_frame_t.b_words) "\n"    // where the words end
+        "add r0, sp, #" AT(product_frame_t.b_words) "\n"    // end of the words
         "ldr r1, " SLOT(product_frame_t.weights) "\n"
         "ldr r2, " SLOT(product_frame_t.coding) "\n"
         "ldr r3, " SLOT(product_frame_t.words_start) "\n"
@@ -279,12 +280,12 @@ NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
         "ldr r0, " SLOT(product_frame_t.x) "\n"
         "b 5f\n"
         ".balign 4\n"
-        "6:\n"                  // what is there in place of the bias
+        "6:\n"                  // starts from acc instead of the bias
         "mov r1, r8\n"
         "ldmia r1!, {r4-r7}\n"
         "bx lr\n"
         ".balign 4\n"
-        "36:\n"                // the same, cut
+        "36:\n"                // the same, truncated
         "mov r1, r8\n"
         "ldmia r1!, {r4-r7}\n"
         "ldr r1, " SLOT(product_frame_t.b_shift) "\n" CUT("r4") CUT("r5") CUT("r6") CUT("r7")

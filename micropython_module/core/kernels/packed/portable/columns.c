@@ -1,11 +1,11 @@
-// Sums that become a block's values.
+// Converts sums to values of an error block.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/portable/portable.h"
 
 #ifndef EDGELORA_M0PLUS
 
-// v + sign, shifted, is trunc_shift(v, shift) but for the sign: one below it where v < 0, the
+// (v + sign) >> shift is trunc_shift(v, shift) for v >= 0; for v < 0 it is one less, i.e. the
 // complement of the magnitude.
 EDGELORA_HOT uint32_t edgelora_store_column_s8(
     int8_t *q, uint32_t step, const int32_t *v, uint32_t n, int32_t shift) {

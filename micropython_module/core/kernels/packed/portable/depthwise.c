@@ -22,12 +22,12 @@ EDGELORA_HOT void edgelora_plane_s8(const edgelora_plane_t *p) {
     }
 }
 
-// `gap`: bytes from the end of a row of acc to the next one. The compiler may know pitch and
-// stride.
+// `gap`: bytes from the end of a row of acc to the next one. pitch and stride may be compile-time
+// constants.
 static inline __attribute__((always_inline)) void taps_with(
     const edgelora_taps_t *t, uint32_t pitch, uint32_t stride, uint32_t gap) {
-    // The third weight meets the low half of the next word: word 2 may be the first one of the row
-    // below.
+    // The third weight multiplies the low half of the next word, not the high half of word 2, which
+    // may belong to the row below.
     const uint32_t w[6] = {t->w[0], t->w[1] << 16, t->w[2], t->w[3] << 16, t->w[4], t->w[5] << 16};
     const int32_t bias = t->bias;
     int32_t *acc = t->acc;

@@ -1,4 +1,4 @@
-// Packing inputs, unpacking columns of weights.
+// Packs inputs, unpacks columns of weights.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/portable/portable.h"

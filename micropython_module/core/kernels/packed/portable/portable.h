@@ -1,4 +1,4 @@
-// What the portable primitives share.
+// Helpers of the portable primitives.
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_PORTABLE_H
@@ -10,8 +10,8 @@ static inline uint32_t word_at(const void *p) {
     return *(const uint32_t *)p;
 }
 
-// requantize for |acc| < 2^30 and shift <= 0; half: of 2^-shift. A negative value is rounded away
-// from 0 by taking 1 off first, unless the shift is 0; the accumulator's sign tells, as what is
+// requantize for |acc| < 2^30 and shift <= 0; half: of 2^-shift. Subtracts 1 from a negative value
+// first to round it away from 0, unless the shift is 0. The accumulator's sign decides, as a value
 // rounded to 0 stays 0.
 static inline int8_t output(int32_t acc, int32_t multiplier, int32_t shift, int32_t half,
     int32_t zero_point, int32_t min, int32_t max) {

@@ -10,11 +10,11 @@ EDGELORA_HOT void edgelora_position_outputs_s8(const edgelora_position_t *r) {
         r->pairs && r->rows && (r->rows == 1 || r->step % 4 == 0) && is_aligned(r->weights));
     uint32_t groups = 2 * r->pairs;
     while (groups > 1 && !(r->x[2 * groups - 1] | r->x[2 * groups - 2])) {
-        --groups; // weights beside the row may not be there at all
+        --groups; // weights after the row may not exist
     }
     const uint32_t *end = r->x + 2 * groups;
     for (uint32_t i = 0; i < r->rows; ++i) {
-        uint32_t other = i + 1 < r->rows; // 0: the same row again
+        uint32_t other = i + 1 < r->rows; // 0: repeats the same row
         const uint8_t *w = r->weights + i * r->step;
         int32_t first = r->bias[i], second = r->bias[i + other];
         const uint8_t *next = w + other * r->step;

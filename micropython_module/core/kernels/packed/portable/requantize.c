@@ -1,12 +1,12 @@
-// From accumulators to int8, and the masks of outputs.
+// Requantizes accumulators to int8; masks of outputs.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/portable/portable.h"
 
 #ifndef EDGELORA_M0PLUS
 
-// One row whose range is all of int8, n in 1..21. start: half of 2^n and the zero point times 2^n,
-// which can be added before the shift.
+// One row with the full range of int8, n in 1..21. start: half of 2^n plus zero point * 2^n, added
+// before the shift.
 EDGELORA_KERNEL static void whole_range_row(int8_t *y, uint32_t step, const int32_t *acc,
     uint32_t count, int32_t multiplier, int32_t n, int32_t start) {
 #define WHOLE_RANGE(k) saturate_s8(add_high_mul(start + (acc[k] >> 31), acc[k], multiplier) >> n)
@@ -62,7 +62,7 @@ EDGELORA_HOT void edgelora_mask_bytes_s8(
     }
 }
 
-// 255 in the bytes whose bits are set, of 4.
+// Expands 4 bits to bytes of 255 or 0.
 static inline uint32_t bytes_of_bits(uint32_t bits) {
     uint32_t ones = bits * 0x00204081u & 0x01010101u;
     return (ones << 8) - ones;

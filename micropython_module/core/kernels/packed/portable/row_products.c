@@ -1,4 +1,4 @@
-// Rows of A times one position, and B times its t.
+// Rows of A times one position, and B times t of the position.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/portable/portable.h"

@@ -1,11 +1,12 @@
-// Rows of weights, each times one value: their sum.
+// Sum of rows of weights, each times one value.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/portable/portable.h"
 
 #ifndef EDGELORA_M0PLUS
 
-// Two products in each word, of bytes 0 and 2, 1 and 3, and their upper halves.
+// Sums of words with two products each, of bytes 0 and 2 or 1 and 3, and sums of their upper
+// halves.
 typedef struct {
     uint32_t even, odd, even_high, odd_high;
 } pair_sums_t;

@@ -1,12 +1,12 @@
-// Rows of weights times a tile: two rows and four positions at a time, as cores with 16 registers
-// and more hold them.
+// Rows of weights times a tile: two rows and four positions at a time, which fits cores with at
+// least 16 registers.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/portable/portable.h"
 
 #if !defined(EDGELORA_M0PLUS) && !defined(EDGELORA_DSP)
 
-// A row's E and O, `rows` words from one to the next.
+// Unpacks a row's E and O; consecutive words are `rows` words apart.
 static inline void unpack_row(
     uint32_t *words, const uint32_t *weights, uint32_t groups, uint32_t coding, uint32_t rows) {
     for (; groups; --groups, words += 2 * rows) {
@@ -35,7 +35,7 @@ static inline void add_word(
     }
 }
 
-// Behind B t, which for a shift to the right started from (bias + 1 / 2) * 2^shift
+// After B t; for a right shift, sums started from (bias + 1 / 2) * 2^shift
 static inline void shift_quad(quad_t *sum, int32_t shift, int32_t bias) {
     if (shift > 0) {
         *sum = (quad_t){sum->a >> shift, sum->b >> shift, sum->c >> shift, sum->d >> shift};
@@ -54,7 +54,7 @@ static inline quad_t trunc_quad(const quad_t *acc, int32_t n, int32_t mask) {
         trunc_mask(acc->d, n, mask)};
 }
 
-// Row r, and the next one if `rows` is 2, which the compiler knows.
+// Row r, and the next one if `rows` is 2, a compile-time constant.
 static inline __attribute__((always_inline)) void rows_with_quads(
     const edgelora_tile_product_t *row, uint32_t r, const uint32_t rows) {
     uint32_t words[2 * 2 * (EDGELORA_B_GROUPS + EDGELORA_CHUNK)],
