@@ -34,9 +34,9 @@
     typedef char type##_##field##_is_word[offsetof(type, field) == 4 * (i) ? 1 : -1];
 #define ASSERT_WORDS(type, ...) EACH(ASSERT_WORD, type, __VA_ARGS__)
 
-// Applies m(t, place, field) to up to 16 fields. clang-format off
 // Applies m(t, place, field) to up to 16 fields.
 // clang-format off
+#define EACH(m, t, ...) \
     EACH_OF(__VA_ARGS__, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)(m, t, 0, __VA_ARGS__)
 #define EACH_OF(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, count, ...) EACH_##count
 #define EACH_1(m, t, i, a) m(t, i, a)
