@@ -496,7 +496,7 @@ static mp_obj_t core_counts(mp_obj_t arena) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_counts_obj, core_counts);
 
-// core_crc32(data, crc) -> CRC-32 of data behind data whose CRC is crc
+// core_crc32(data, crc) -> CRC-32 continued over data; crc: CRC of the data before it
 static mp_obj_t core_crc32(mp_obj_t data, mp_obj_t crc) {
     mp_buffer_info_t info = buffer(data, MP_BUFFER_READ);
     return mp_obj_new_int_from_uint(

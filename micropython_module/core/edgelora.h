@@ -353,7 +353,7 @@ typedef struct {
     uint32_t at[EDGELORA_SPANS]; // offsets of its buffers, 0 = none
     uint16_t lora; // offset of its edgelora_lora_t, 0 = not dense or conv
     int16_t exponent; // exponent of the error
-    // the output is recomputed before the backward step of this op; EDGELORA_MAX_OPS = never
+    // index of the op before whose backward step the output is recomputed; EDGELORA_MAX_OPS = none
     uint16_t recomputed_for;
     uint8_t requires_grad : 1; // runs backward
     uint8_t arrived : 1; // the error holds a contribution

@@ -1,16 +1,16 @@
 // The field modulo 2^255 - 19 on a Cortex-M0+, which multiplies 32 by 32 bits to 32.
 // SPDX-License-Identifier: MIT
 //
-// Products of 8 by 8 words are three of 4 by 4 (Karatsuba, with differences). Those go column by
-// column; a word's product is made of four of its halves. Cycles: a product of 4 by 4 words 490, a
-// square of 4 words 300, joining three of them 190, folding 190. Time and addresses depend on no
-// operand. Stack: 220 bytes.
+// A product of 8 by 8 words takes three products of 4 by 4 (Karatsuba, with differences), each
+// computed column by column; a product of two words takes four products of halves. Cycles: a
+// product of 4 by 4 words 490, a square of 4 words 300, joining three of them 190, folding 190.
+// Constant time: neither time nor addresses depend on operands. Stack: 220 bytes.
 
 #include "field.h"
 
 #ifdef EDGELORA_FIELD_M0PLUS
 
-#pragma GCC diagnostic ignored "-Wunused-parameter"  // the assembly takes them from their registers
+#pragma GCC diagnostic ignored "-Wunused-parameter"  // assembly reads arguments from registers
 
 #define NAKED __attribute__((naked, noinline))
 
@@ -38,7 +38,7 @@
     "adds r0, r0, r2\n" \
     "adcs r4, r1\n"
 
-// The same of A[i] by itself, in which both mixed products are one.
+// The square of A[i], whose two mixed products are equal.
 #define WORD_SQUARE(i) \
     "ldr r1, [sp, #4 * " #i "]\n" \
     "lsrs r4, r1, #16\n" \
@@ -52,7 +52,7 @@
     "adds r0, r0, r2\n" \
     "adcs r4, r1\n"
 
-// To the column's sum (c0, c1, c2), once or twice.
+// Adds a product to the column's sum (c0, c1, c2), once or twice.
 #define ADD_PRODUCT(c0, c1, c2) \
     "movs r3, #0\n" \
     "adds " c0 ", " c0 ", r0\n" \
@@ -66,7 +66,7 @@
 #define TWICE(i, j, column) WORD_PRODUCT(i, j) ADD_PRODUCT column ADD_AGAIN column
 #define SQUARE(i, column) WORD_SQUARE(i) ADD_PRODUCT column
 
-// Word k of the result, which r12 points at; its register becomes the top of the next column.
+// Stores word k of the result, to r12; its register becomes the top of the next column.
 #define STORE(k, c0) \
     "mov r0, r12\n" \
     "str " c0 ", [r0, #4 * " #k "]\n"
@@ -190,8 +190,8 @@ NAKED static uint32_t difference4(uint32_t *r, const uint32_t *a, const uint32_t
     "eors r4, r2\n" \
     "eors r5, r2\n"
 
-// product[16], of which the halves are those of low and high words: adds their sum and middle[8],
-// negated if sign is -1, at word 4. That sum is not negative. middle is lost.
+// The halves of product[16] are the products of low and of high words. Adds their sum and
+// middle[8], negated if sign is -1, at word 4; the total is not negative. middle is lost.
 NAKED static void join(uint32_t *product, uint32_t *middle, uint32_t sign) {
     __asm volatile(
         ".syntax unified\n"
@@ -220,8 +220,8 @@ NAKED static void join(uint32_t *product, uint32_t *middle, uint32_t sign) {
         "pop {r4-r7, pc}\n");
 }
 
-// A word of the product and 38 of the word 8 behind it, with what the word before carried. r5: 38,
-// r6: 0
+// Adds 38 times the word 8 places higher to a word of the product, with the carry of the previous
+// word. r5: 38, r6: 0
 #define FOLD_WORD(i, carry, next) \
     "ldr r3, [r1, #32 + 4 * " #i "]\n" \
     "lsrs " next ", r3, #16\n" \
@@ -238,7 +238,7 @@ NAKED static void join(uint32_t *product, uint32_t *middle, uint32_t sign) {
     "adcs " next ", r6\n" \
     "stmia r0!, {r3}\n"
 
-// Adds 38 r2 to the 8 words before r0, and 38 to their first if that has a carry. r6: 0
+// Adds 38 r2 to the 8 words before r0, and 38 to the first if that carries. r6: 0
 #define FOLD_CARRY \
     "movs r5, #38\n" \
     "muls r2, r5\n" \
@@ -305,8 +305,8 @@ NAKED void edgelora_fe_add(edgelora_fe_t r, const edgelora_fe_t a, const edgelor
     "sbcs r5, r7\n" \
     "stmia r6!, {r4, r5}\n"
 
-// What is borrowed from 2^256 is 38 too many, and 38 of the first word again if taking those away
-// borrows.
+// A borrow from 2^256 makes the result 38 too large: subtracts 38, and again 38 from the first word
+// if that borrows.
 NAKED void edgelora_fe_subtract(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t b) {
     __asm volatile(
         ".syntax unified\n"
@@ -378,8 +378,8 @@ NAKED void edgelora_fe_multiply_a24(edgelora_fe_t r, const edgelora_fe_t a) {
         "1: .word 121665 - 65536\n");
 }
 
-// (a_0 + a_1 2^128) (b_0 + b_1 2^128) has (a_0 - a_1) (b_1 - b_0) + a_0 b_0 + a_1 b_1 in its
-// middle.
+// The middle term of (a_0 + a_1 2^128) (b_0 + b_1 2^128) is (a_0 - a_1) (b_1 - b_0) + a_0 b_0 + a_1
+// b_1.
 void edgelora_fe_multiply(edgelora_fe_t r, const edgelora_fe_t a, const edgelora_fe_t b) {
     uint32_t product[16], middle[8], other[4];
     uint32_t sign = difference4(middle, a, a + 4) ^ difference4(other, b + 4, b);

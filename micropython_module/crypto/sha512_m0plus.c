@@ -5,7 +5,7 @@
 
 #ifdef EDGELORA_SHA512_M0PLUS
 
-#pragma GCC diagnostic ignored "-Wunused-parameter"  // the assembly takes them from their registers
+#pragma GCC diagnostic ignored "-Wunused-parameter"  // assembly reads arguments from registers
 
 // (r2, r3) = (r4, r5), low and high words, rotated right by n < 32; or that XOR (r2, r3). r6 is
 // lost.
@@ -47,7 +47,7 @@
 #define STORE(at) \
     "str r2, [r0, #" #at "]\n" \
     "str r3, [r0, #" #at " + 4]\n"
-// One word of both functions of three.
+// One word of both functions of three variables.
 #define CHOICE(at, sum, carry) \
     "ldr r4, [r0, #32 + " #at "]\n" /* e, f, g */ \
     "ldr r5, [r0, #40 + " #at "]\n" \
@@ -65,8 +65,8 @@
     "ands r4, r5\n" \
     "orrs r7, r4\n" carry " " sum ", r7\n"
 
-// v: a to h, with room for 8 more before them, in which each round writes its a; what was d becomes
-// e in its place. w, k: of 8 rounds.
+// v: a to h, with room for 8 more words before them, where each round writes its a; d becomes e in
+// place. w, k: words and constants of 8 rounds.
 __attribute__((naked, noinline)) void edgelora_sha512_rounds(
     uint64_t *v, const uint64_t *w, const uint64_t *k) {
     __asm volatile(

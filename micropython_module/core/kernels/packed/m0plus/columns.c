@@ -27,7 +27,7 @@ NAKED uint32_t edgelora_store_column_s8(
         "mov r4, r8\n"
         "mov r5, r9\n"
         "push {r4, r5}\n"
-        "ldr r7, [sp, #28]\n"  // shift, behind 7 registers
+        "ldr r7, [sp, #28]\n"  // shift, above 7 registers
         "mov r8, r1\n"
         "movs r1, #0\n"
         "lsls r6, r3, #2\n"

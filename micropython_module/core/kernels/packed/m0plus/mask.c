@@ -22,7 +22,7 @@ NAKED void edgelora_mask_bytes_s8(
     __asm volatile(
         ".syntax unified\n"
         "push {r4-r7, lr}\n"
-        "ldr r4, [sp, #20]\n"    // width, behind 5 registers
+        "ldr r4, [sp, #20]\n"    // width, above 5 registers
         "adds r2, r2, r0\n"
         "mov r12, r2\n"
         "lsls r5, r1, #30\n"     // y in words?

@@ -19,7 +19,7 @@ typedef struct {
 
 // r0: rows, r1: sums of two rows' even bytes, r6: of their odd ones, r5: bytes that are done, r7:
 // 0x00FF00FF, r8: sum of all r1, r9: of all r6, r10, r11: sums of their upper halves, r12: code
-// behind the rows, lr: their end. r8 and r9 without the upper halves are the sums of the lower
+// after the rows, lr: their end. r8 and r9 without the upper halves are the sums of the lower
 // halves. flip: instruction that makes the word offset binary.
 #define TWO_ROWS(flip) \
     "ldmia r0!, {r1, r3}\n" \

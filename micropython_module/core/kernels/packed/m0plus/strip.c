@@ -55,7 +55,7 @@ typedef struct {
     "asrs r3, r3, #16\n" \
     "adcs r6, r3\n"
 
-// The output r6 of column 8 alone
+// Only the output r6 of column 8
 #define STRIP_FIRST_SINGLE(w) \
     "ldr r6, [r0, #32]\n" \
     "mov r5, " w "\n" \

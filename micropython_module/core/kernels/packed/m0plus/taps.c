@@ -44,7 +44,7 @@ typedef struct {
     DOT2("r3", "r5", "r7") \
     "adds " p ", #16\n"
 
-// One output alone
+// A single output
 #define TAP(p, w, w2) \
     "ldr r3, [" p "]\n" \
     "mov r5, " w "\n" \

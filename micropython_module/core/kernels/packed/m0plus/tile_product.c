@@ -111,14 +111,14 @@ ASSERT_WORDS(edgelora_tile_product_t, x, acc, count, weights, groups, coding, sk
     "asrs " sum ", r1\n" \
     "subs " sum ", " sum ", r2\n"
 
-// A group of the quad at r0 + `at`, of its first position alone: r6 += products
+// A group of the quad at r0 + `at`, only its first position: r6 += products
 #define ONE_GROUP(at) \
     "ldmia r1!, {r4, r5}\n" \
     "ldr r2, [r0, #" at "]\n" \
     "ldr r3, [r0, #" at " + 16]\n" \
     DOT2("r2", "r4", "r6") DOT2("r3", "r5", "r6")
 
-// r0: x; r4-r7: sums; r8: acc, r9: end, r10: code behind the start of a quad, r11: bias, r12: skip,
+// r0: x; r4-r7: sums; r8: acc, r9: end, r10: code after the start of a quad, r11: bias, r12: skip,
 // lr: code of the first weight word.
 NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
     OFFSETS(product_frame_t, x, acc_bytes, weights, coding, b_words, words_start, bias, rows,
@@ -133,7 +133,7 @@ NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
         "mov r12, r7\n"
         "str r1, " SLOT(product_frame_t.x) "\n"
         "lsls r3, r3, #2\n"
-        "ldr r2, [r0, #32]\n"  // one_left: its four are not there; 2 more, which tell that
+        "ldr r2, [r0, #32]\n"  // one_left: excludes its four; adds 2 as a flag
         "movs r7, #18\n"
         "muls r2, r7\n"
         "subs r3, r3, r2\n"
@@ -338,7 +338,7 @@ NAKED void edgelora_tile_product_s8(const edgelora_tile_product_t *row) {
         "bne 5f\n"
         "cmp r10, lr\n"
         "beq 4f\n"
-        "mov r3, r8\n"         // to what is there
+        "mov r3, r8\n"         // adds to acc
         "ldr r6, [r3]\n"
         "ldr r1, " SLOT(product_frame_t.b_shift) "\n" CUT("r6")
         "4:\n"
