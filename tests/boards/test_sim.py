@@ -182,11 +182,12 @@ def test_a_board_that_cannot_start_says_why(tmp_path):
 def test_one_board_a_state_folder_and_it_dies_with_its_parent(tmp_path):
     code = f"""
 from pathlib import Path
-from edgelora import cli, sim, virtual_boards
+from edgelora.board import virtual_boards
+from edgelora.board.sim import virtual_board
 state = Path({str(tmp_path)!r})
-print(sim.start("virtual-pico", None, state, die_with_parent=True).pid)
+print(virtual_board.start("virtual-pico", None, state, die_with_parent=True).pid)
 try:
-    sim.start("virtual-pico", None, state)
+    virtual_board.start("virtual-pico", None, state)
 except virtual_boards.SimError as error:
     print("already runs" in str(error))
 """
@@ -359,7 +360,7 @@ def test_a_board_that_is_started_while_others_look_is_found(tmp_path, monkeypatc
     """Who looks removes entries of boards that died: never that of one which has just come in the place of one."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     entry = virtual_boards.entry_of(tmp_path / "state")
-    look = "from edgelora import virtual_boards\nprint(flush=True)\nwhile True: virtual_boards.running()"
+    look = "from edgelora.board import virtual_boards\nprint(flush=True)\nwhile True: virtual_boards.running()"
     command = [sys.executable, "-c", look]
     others = [subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) for _ in range(3)]
     try:

@@ -407,7 +407,7 @@ def test_commands_say_what_epsilon_is_of(tmp_path: Path) -> None:
     assert told["rounds"] == 2 and told["rounds_left"] == 0 and told["rounds_within_budget"] == 0
     assert ADJACENCY in edgelora("fleet", "status", tmp_path / "one")
     page = (tmp_path / "one" / "report.html").read_text()
-    assert "zero-out adjacency" in page and "of the budget" in page
+    assert "zero-out adjacency" in page and "remaining budget" in page
     db = sqlite3.connect(tmp_path / "one" / "ledger.db")
     for statement in (
         "UPDATE attempts SET sigma = 9",

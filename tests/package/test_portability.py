@@ -46,7 +46,7 @@ with contextlib.redirect_stdout(io.StringIO()) as out:
         except SystemExit as end:
             assert not end.code
 assert "virtual-pico" in out.getvalue() and "COM3" not in out.getvalue()
-from edgelora import virtual_boards
+from edgelora.board import virtual_boards
 assert virtual_boards.running() == [] and virtual_boards.find("COM3") is None
 with contextlib.redirect_stderr(io.StringIO()) as err:
     assert main(["sim", "unix"]) == 1

@@ -229,7 +229,7 @@ def test_more_windows_than_memory_holds_are_refused(tmp_path: Path, base: Path) 
     assert "200001 windows of 200000 samples need 480002400000 bytes" in said and "a larger --hop" in said
     assert not out.exists()
     long = np.zeros((10_000_000, 3), np.int16)
-    with pytest.raises(InputError, match="9999991 windows of 10 samples take 1199998920 bytes"):
+    with pytest.raises(InputError, match="9999991 windows of 10 samples need 1199998920 bytes"):
         windows_of([("rest", Recording(long))], SIGNAL, 1)
 
 

@@ -15,6 +15,7 @@
     ├── TorchError           a PyTorch module can't be imported
     ├── PeftError            a PEFT checkpoint can't be imported
     ├── SafetensorsError     a `.safetensors` file can't be read
+    ├── NotCounts            a recording without units has other values than 16-bit counts
     ├── PlanError            a plan file can't be used
     ├── ReportError          a report or metrics file can't be read
     │                        --- boards

@@ -32,7 +32,7 @@ class Request(OnFlash):
 
         self.agent = _Agent(4096)
         self.agent.line.alive = self.agent.line.working = lambda *_: None
-        self.agent._working()["said"] = None
+        self.agent._more_by_op()["said"] = None
         for request in self.first:
             self.ask(*request)
 
@@ -40,7 +40,7 @@ class Request(OnFlash):
         agent = self.agent
         data = fields if isinstance(fields, (bytes, bytearray)) else json.dumps(fields).encode()
         agent.line.body[: len(data)] = data
-        handler = agent._handlers.get(op) or agent._working()[op]
+        handler = agent._by_op.get(op) or agent._more_by_op()[op]
         return handler(len(data))
 
     def act(self):

@@ -72,6 +72,10 @@ _BOARD: dict[str, Any] = {
 }
 
 
+class _NoPins(EdgeloraError, ImportError):
+    """Device code wants `machine`; as on boards without it, this is an ImportError."""
+
+
 def _import(
     name: str,
     globals: Mapping[str, object] | None = None,
@@ -82,7 +86,7 @@ def _import(
     if level == 0 and name in _BOARD:
         return _BOARD[name]
     if level == 0 and name == "machine":
-        raise ImportError("this computer has no pins")
+        raise _NoPins("this computer has no pins")
     return builtins.__import__(name, globals, locals, fromlist or (), level)
 
 

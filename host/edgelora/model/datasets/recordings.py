@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.base.errors import InputError
+from edgelora.base.errors import EdgeloraError, InputError
 from edgelora.core.formats.files import MAX_ARRAYS_BYTES, MAX_RECORDING_BYTES, write_atomic
 from edgelora.core.formats.signal import Signal
 from edgelora.core.twin import device
@@ -90,8 +90,8 @@ class Recording:
     signature: str = field(default="", compare=False)
 
 
-class NotCounts(InputError):
-    """Values that are not 16-bit counts, of a file without units."""
+class NotCounts(EdgeloraError, ValueError):
+    """A recording without units has values that are not 16-bit counts."""
 
 
 def load_recording(path: Path, signal: Signal, units: bool = False, key: str | None = None) -> Recording:
