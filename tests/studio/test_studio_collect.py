@@ -47,9 +47,9 @@ from types import SimpleNamespace
 from pathlib import Path
 import numpy as np
 from sensing import motion_base
-from edgelora.studio.book import Book
+from edgelora.studio.samples import ProjectSamples
 base = motion_base()
-book = Book(SimpleNamespace(folder=Path(sys.argv[1])))
+book = ProjectSamples(SimpleNamespace(folder=Path(sys.argv[1])))
 for i in range(100000):
     book.take("ab"[i % 2], np.full((100, 6), i, np.int16), base.model.signal, base.model.input.shape)
     print(i, flush=True)
