@@ -326,7 +326,7 @@ class Handlers:
         request = self._agent.json(size)
         model = self._opened()
         self._pipeline = self._monitor = None
-        gc.collect()
+        self._drop_done_run()
         signal = model.signal
         if signal is None:
             raise ValueError("the base says nothing of its signal: make it from data that does")
@@ -470,6 +470,8 @@ class Handlers:
         request = self._agent.json(size)
         model, name = self._opened(), request["name"]
         self._scheduler = self._window = None
+        if not self._monitor:
+            self._pipeline = None  # a monitor's goes on after the run
         gc.collect()
         if not 0 <= request.get("sleep_ms", 0) <= _MOST_SLEEP_MS:
             raise ValueError(f"sleep_ms of {request['sleep_ms']}: 0 to {_MOST_SLEEP_MS} over the link")
@@ -515,6 +517,12 @@ class Handlers:
             raise ValueError("no run has been started: start one, or resume it")
         return self._scheduler.training
 
+    def _drop_done_run(self):
+        # A run that is over has buffers which would leave a small heap in pieces.
+        if self._scheduler and self._scheduler.training.done:
+            self._scheduler = self._window = None
+        gc.collect()
+
     def _progress(self):
         run = self._running()
         self.trained = run.position
@@ -544,6 +552,7 @@ class Handlers:
 
     def _save(self, size):
         request = self._agent.json(size)
+        self._drop_done_run()
         self._opened().save(request["path"], request["state"])
         return {"trained": self.trained}
 
