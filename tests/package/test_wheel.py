@@ -335,6 +335,13 @@ def test_caches_are_where_the_system_keeps_them(user: User) -> None:
     assert all(Path(path).is_relative_to(user.folder.parent / ".cache" / "edgelora") for path in found)
 
 
+@pytest.mark.parametrize("line", ["bench", "bench kernels --board virtual-pico", "bench fleet --json"])
+def test_benchmarks_say_where_they_are(user: User, line: str) -> None:
+    """They are no part of the wheel, whatever options one of them is given."""
+    said = user.run(*line.split(), code=1)
+    assert "benchmarks are not part of the installed package" in said and "clone the repository" in said
+
+
 def test_imports_without_modules_of_posix(user: User) -> None:
     """As on Windows, where none of them is to be had; other packages, which know Windows, may have them here."""
     code = """

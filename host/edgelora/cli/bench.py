@@ -12,14 +12,25 @@ from edgelora.base.errors import InputError
 
 if TYPE_CHECKING:
     from .arguments import Add
+    from .command_line import Parser
 
 
 def add_commands(add: Add, commands: Any) -> None:
     if resources.installed():
-        add("bench", cmd_bench, commands).add_argument("name", nargs=argparse.REMAINDER, help="ignored")
+        _take_anything(add("bench", cmd_bench, commands))
         return
     sys.path.insert(0, str(resources.ROOT))
     import_module("benchmarks.command").add_commands(add, commands)
+
+
+def _take_anything(parser: Parser) -> None:
+    """Has a command line of any benchmark reach `cmd_bench`, which says where benchmarks are."""
+    known = parser.parse_known_args
+
+    def parse(words: Any, namespace: Any = None) -> Any:
+        return known([word for word in words if word in ("-h", "--help", "--json")], namespace)
+
+    setattr(parser, "parse_known_args", parse)  # noqa: B010  mypy refuses to assign a method
 
 
 def cmd_bench(args: argparse.Namespace) -> int:
@@ -28,6 +39,6 @@ def cmd_bench(args: argparse.Namespace) -> int:
     Only in a checkout: benchmarks are no part of the installed package.
     """
     raise InputError(
-        "benchmarks are no part of the installed package",
+        "benchmarks are not part of the installed package",
         remedy="clone the repository, `make setup`, and run them there",
     )
