@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +144,19 @@ def test_a_recording_in_other_units(tmp_path: Path) -> None:
     set_world(tmp_path, tmp_path / "m.json", [(3, 1.0)])
     set_world(tmp_path, None, [])
     assert json.loads((tmp_path / "world.json").read_text())["motion"][0] == str(tmp_path / "m.json")
+
+
+def test_those_who_change_the_world_at_once_lose_nothing(tmp_path: Path) -> None:
+    """A recording given while another process presses buttons, again and again: all presses are there, and it plays."""
+    program = f"from edgelora.board.sim.world import set_world; from pathlib import Path; s = Path({str(tmp_path)!r})"
+    pressing = [
+        subprocess.Popen([sys.executable, "-c", f"{program}\nfor i in range(100): set_world(s, None, [({pin}, 0)])"])
+        for pin in (1, 2)
+    ]
+    for name in itertools.cycle(("circle", "wave")):
+        set_world(tmp_path, f"demo:{name}", [])
+        assert json.loads((tmp_path / "world.json").read_text())["motion"][0] == f"demo:{name}"
+        if all(one.poll() is not None for one in pressing):
+            break
+    pins = [pin for pin, _ in json.loads((tmp_path / "world.json").read_text())["presses"]]
+    assert sorted(pins) == [1] * 100 + [2] * 100

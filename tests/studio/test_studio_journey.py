@@ -109,6 +109,7 @@ class Person:
 
     def measure(self, label: str) -> None:
         self.give("Add a recording (.csv)", self.motion / f"{label}.csv")
+        expect(self.page.get_by_label("Recording", exact=True)).to_have_value(f"{label}.csv")  # it plays
 
     def name(self, label: str) -> None:
         self.page.get_by_role("textbox", name="New class").fill(label)

@@ -15,7 +15,8 @@ import math
 import re
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,16 +86,18 @@ def set_world(
     """Sets the recording, button presses and noise of the board in this folder, running or not.
 
     motion: see `load_motion`. oscillator: see `oscillator.parse_oscillator`. None: unchanged, also for the recording.
+    presses: added to those that the board has not taken yet.
     """
-    path = state_dir / WORLD
-    world = _read(path)
-    playing = world.get("motion")
+    playing = None
     if motion:
         load_motion(str(motion))
         where = motion if BUILT_IN.fullmatch(str(motion)) else Path(motion).resolve()
         playing = [str(where), time.time_ns()]
     state_dir.mkdir(parents=True, exist_ok=True)
-    _write(path, playing, presses, world.get("oscillator", FREE) if oscillator is None else oscillator)
+    with _changing(state_dir / WORLD) as world:
+        world["motion"] = playing or world.get("motion")
+        world["presses"] = [*world.get("presses", ()), *presses]
+        world["oscillator"] = world.get("oscillator", FREE) if oscillator is None else oscillator
 
 
 def driven_pins(state_dir: Path) -> dict[int, int]:
@@ -119,8 +122,16 @@ def wait_pressed(state_dir: Path, presses: list[tuple[int, float]]) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _write(path: Path, playing: Any, presses: list[tuple[int, float]], oscillator: Any) -> None:
-    write_atomic(path, json.dumps({"motion": playing, "presses": presses, "oscillator": oscillator}).encode())
+@contextmanager
+def _changing(path: Path) -> Iterator[dict[str, Any]]:
+    """The world to change, then writes it. Several processes change it: each waits until the one before has written."""
+    import fcntl  # virtual boards run only on systems that have it
+
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        world = _read(path)
+        yield world
+        write_atomic(path, json.dumps(world).encode())
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -191,10 +202,10 @@ class World:
         except (EdgeloraError, OSError, TypeError, ValueError, IndexError) as error:
             log(f"{self._path.name}: {error}")
             presses = []
-        if presses:
-            _write(self._path, world.get("motion"), [], world.get("oscillator", FREE))
-            changed = self._path.stat().st_mtime_ns
         self._seen = changed
+        if presses:
+            with _changing(self._path) as world:
+                world["presses"] = world.get("presses", [])[len(presses) :]
         self._due = sorted(
             self._due + [(at + PRESS_SECONDS * (not down), pin, down) for pin, at in presses for down in (True, False)]
         )
