@@ -293,7 +293,7 @@ print([view.name for view in layout.VIEWS][-2:])
 def guide(tree: Tree) -> None:
     if (program := Path(sys.executable).with_name("mkdocs")).exists():  # `make docs` installs it
         tree.run([str(program), "build", "-q", "-d", str(tree.root / "site")], {})
-        assert "They come and go." in (tree.root / "site" / "guides" / "tides" / "index.html").read_text()
+        assert "They come and go." in (tree.root / "site" / "guides" / "tides.html").read_text()
     else:
         assert "- guides/tides.md" in tree.read("mkdocs.yml").split("nav:")[1]
 

@@ -310,7 +310,9 @@ def test_make_docs_fails_where_a_link_is_broken(tmp_path: Path) -> None:
     (tmp_path / "mkdocs.yml").write_text("site_name: x\nvalidation: {links: {anchors: warn}}\n")
     page, stamp = tmp_path / "docs" / "index.md", tmp_path / ".build" / "stamps" / "docs"
     stamp.parent.mkdir(parents=True)
-    command = ["make", "-f", ROOT / "Makefile", "-C", tmp_path, f"VENV={ROOT / '.venv'}", "-o", stamp, "docs"]
+    stubs = tmp_path / "dist" / "stubs" / "edgelora" / "__init__.pyi"
+    made = ["-o", stamp, "-o", stubs]
+    command = ["make", "-f", ROOT / "Makefile", "-C", tmp_path, f"VENV={ROOT / '.venv'}", *made, "docs"]
     for text, works in (("# One\n\n[there](#one)\n", True), ("# One\n\n[nowhere](#two)\n", False)):
         page.write_text(text)
         done = subprocess.run(command, env=os.environ | {"MAKEFLAGS": ""}, capture_output=True, text=True, check=False)

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from edgelora.base.resources import ROOT
 
-COPIED = ("host", "micropython_module", "boards", "benchmarks", "docs", "tools", "firmware", "tests", "SPEC.md")
-COPIED += ("CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "CMakeLists.txt", "mkdocs.yml", "pyproject.toml")
+COPIED = ("host", "micropython_module", "boards", "benchmarks", "docs", "examples", "tools", "firmware", "tests")
+COPIED += ("dist/stubs", "Makefile", "CMakeLists.txt", "mkdocs.yml", "pyproject.toml")
+COPIED += tuple(sorted(page.name for page in ROOT.glob("*.md")))
 
 
 @dataclass(frozen=True)
