@@ -749,3 +749,11 @@ def test_agents_of_other_versions_are_told() -> None:
     for other, words in (({**said, "link": 99}, "link version 99"), ({"link": LINK_VERSION}, "another version")):
         with pytest.raises(LinkError, match=words):
             Hello.of(json.dumps(other).encode())
+
+
+def test_a_full_heap_names_its_remedy() -> None:
+    """MicroPython's message alone helps nobody; the board's own messages name theirs."""
+    full = DeviceError("MemoryError", "memory allocation failed, allocating 5121 bytes")
+    assert str(full).startswith("memory allocation failed, allocating 5121 bytes: reset the board")
+    assert "flash EdgeLoRA's" in full.remedy
+    assert not DeviceError("MemoryError", "no room for a feature cache of 9 bytes in RAM; keep it in flash").remedy

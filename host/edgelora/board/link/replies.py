@@ -20,6 +20,10 @@ from .protocol import LEAST_PAYLOAD, LINK_VERSION, MAX_PAYLOAD
 _DECISION = struct.Struct("<I4H")  # end, class seen, class of the vote, probability, score; outputs follow
 _WATCH = struct.Struct("<3IHBx")  # samples lost, microseconds, clipped, samples, buttons; samples, decisions follow
 _NONE = 65535  # no class, no probability
+# Modules of an unmodified MicroPython are in the heap; EdgeLoRA's firmware executes them from flash.
+_HEAP_FULL = (
+    "reset the board and try again; if it runs MicroPython's own firmware, flash EdgeLoRA's: it leaves more heap free"
+)
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _Kind = TypeVar("_Kind", bound=type)
@@ -35,7 +39,8 @@ class DeviceError(EdgeloraError, RuntimeError):
     """The board refused a request; the message is the board's. `kind` names its exception type."""
 
     def __init__(self, kind: str, message: str) -> None:
-        super().__init__(printable(message))
+        full = kind == "MemoryError" and message.startswith("memory allocation failed")
+        super().__init__(printable(message), remedy=_HEAP_FULL if full else "")
         self.kind = printable(kind)
 
 
