@@ -17,9 +17,9 @@ from edgelora.model.floatnet import balance
 from edgelora.model.floatnet.zoo import ds_cnn
 from edgelora.model.quantization.quantize import quantize
 
-# Where a shell runs the suite in the background it is ignored, which children inherit; tests interrupt some.
+# A shell ignores SIGINT in background jobs, and children inherit that; some tests send SIGINT to their children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# Nothing is built by tests: what `make` is asked for is up to date, or it fails and the error tells the target.
+# Tests build nothing: what they ask `make` for must be up to date, else it fails with an error that names the target.
 os.environ["MAKEFLAGS"] = f"q -- MAKE={ROOT}/tests/support/make_nothing.sh"
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(ROOT / ".build" / "hypothesis"))
 
@@ -29,7 +29,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many drawn ops agreed on every core."""
+    """Prints how many random ops agreed on every core."""
     counts: Counter[str] = Counter()
     for report in terminalreporter.getreports("passed"):
         counts.update({name: n for name, n in report.user_properties if report.when == "call" and name == "drawn ops"})
@@ -37,7 +37,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{name}, the same on every core: {count}")
 
 
-# Files that take longest, which begin first: none is left to one worker when the others have ended.
+# The slowest files begin first, so that none is left to one worker while the other is idle.
 LONGEST = (
     "package/test_readme.py",
     "studio/test_studio_journey.py",

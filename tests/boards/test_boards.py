@@ -1,4 +1,4 @@
-"""What board profiles say, against the sources that know."""
+"""Board profiles against docs, esptool and MicroPython's sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What builds promise: the core has floors and no mutable globals, kernels run from RAM, images have models in them."""
+"""Builds: the core's include order, no mutable globals, kernels in RAM, build messages, apt."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODULE = ROOT / "micropython_module"
 CORE = sorted(path for folder in ("core", "crypto") for path in (MODULE / folder).rglob("*.c"))
 ARM = ("arm-none-eabi-gcc", "-mthumb")
 COMPILERS = {"host": ("cc",), **{cpu: (*ARM, f"-mcpu={cpu}") for cpu in ("cortex-m0plus", "cortex-m33")}}
-OBJECTS = {  # where `make` leaves what it compiles of the core
+OBJECTS = {  # the core's object files, by target
     "host": ".build/cmake/CMakeFiles/twin.dir/micropython_module",
     "cortex-m0plus": f".build/rp2/rpi_pico/CMakeFiles/firmware.dir{MODULE}",
     "cortex-m33": f".build/rp2/rpi_pico2/CMakeFiles/firmware.dir{MODULE}",
@@ -43,7 +43,7 @@ def test_core_compiles_without_a_warning(target: str) -> None:
 
 @pytest.mark.parametrize("target", OBJECTS)
 def test_core_has_no_mutable_globals(target: str) -> None:
-    """In objects as they were built; tables of functions are data only until the host has relocated them."""
+    """Checks the objects as built. Tables of function pointers only count as data on hosts that relocate them."""
     folder = ROOT / OBJECTS[target]
     objects = [folder / path.relative_to(MODULE).with_suffix(".c.o") for path in CORE]
     done = subprocess.run(["size", "-A", *objects], capture_output=True, text=True, check=True)
@@ -55,15 +55,15 @@ def test_core_has_no_mutable_globals(target: str) -> None:
 
 
 def test_rooms_of_the_core_know_only_those_below_them() -> None:
-    """Reference kernels know nothing of packed ones, and dispatch alone knows both."""
-    floors = ("", "training", "kernels/reference", "kernels/packed", "kernels", "formats", "session")  # from below
+    """Reference kernels never include packed ones; only dispatch includes both."""
+    floors = ("", "training", "kernels/reference", "kernels/packed", "kernels", "formats", "session")  # lowest first
     beside = {("kernels/packed", "kernels/reference")}
     upward = []
     for path in sorted((MODULE / "core").rglob("*.[ch]")):
         name = path.relative_to(MODULE / "core").as_posix()
         for included in re.findall(r'^#include "(.+)"', path.read_text(), re.MULTILINE):
             here, there = (max((f for f in floors if n.startswith(f)), key=len) for n in (name, included))
-            operands = included == "kernels/operands.h"  # what all kernels are given
+            operands = included == "kernels/operands.h"  # arguments of all kernels
             if not operands and (floors.index(there) > floors.index(here) or (here, there) in beside):
                 upward.append((name, included))
     assert upward == []
@@ -71,7 +71,7 @@ def test_rooms_of_the_core_know_only_those_below_them() -> None:
 
 @pytest.mark.parametrize("board", RP2_BOARDS)
 def test_kernels_of_the_rp2_images_run_from_ram(board: str) -> None:
-    """All but those of the reference that have a packed twin, and those of seldom operators."""
+    """Except reference kernels that have a packed version, and kernels of rare operators."""
     seldom = re.compile(
         "edgelora_(pair|lstm|svdf_features|svdf_time|softmax|gather|concatenate|slice|pad|lookup)_(forward|backward)_s8"
     )
@@ -118,7 +118,7 @@ def test_esp32_images_take_a_model(board: str) -> None:
 
 @pytest.mark.parametrize("board", BOARDS)
 def test_esp32_definitions_lead_to_micropythons(board: str, tmp_path: Path) -> None:
-    """As far as it goes without ESP-IDF: files that are included are there, and say what they should."""
+    """As far as possible without ESP-IDF: the included files exist and have the expected settings."""
     port = build.MICROPYTHON / "ports/esp32"
     script = tmp_path / "settings.cmake"
     script.write_text(
@@ -153,7 +153,7 @@ def test_building_for_esp32_says_what_it_needs(tmp_path: Path, monkeypatch: pyte
 
 
 def step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
-    """Has a script take the place of `make`."""
+    """Puts a script on the path in place of `make`."""
     make = tmp_path / "bin" / "make"
     make.parent.mkdir(exist_ok=True)
     make.write_text(f"#!/bin/sh\n{script}\n")
@@ -162,7 +162,7 @@ def step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
 
 
 def test_builds_tell_what_they_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Each step as it begins to take long, and what failed; nothing waits for an answer."""
+    """Slow steps and failures are reported; no step waits for input."""
     monkeypatch.setattr(build, "SIGN_OF_LIFE", 0.2)
     told: list[str] = []
     step(monkeypatch, tmp_path, "printf 'cross compiler  '; sleep 1; echo 'ok 1 s'; echo 'make: up to date'; cat")
@@ -175,7 +175,7 @@ def test_builds_tell_what_they_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 @pytest.fixture
 def nobody(tmp_path: Path) -> dict[str, str]:
-    """The environment of somebody who is not root, on a Debian without packages; apt-get and sudo are recorded."""
+    """The environment of a user who is not root, on a Debian without packages; apt-get and sudo calls are recorded."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name, script in {
@@ -198,7 +198,7 @@ def test_sudo_is_never_run_unasked(nobody: dict[str, str], tmp_path: Path) -> No
     assert done.returncode == 1 and "\n  sudo apt-get install --no-install-recommends cmake g++\n" in done.stdout
     assert not (tmp_path / "done").exists()
     (tmp_path / "bin" / "id").write_text("#!/bin/sh\necho 0\n")
-    assert subprocess.run([APT, "cmake"], **run).returncode == 0  # root is not asked
+    assert subprocess.run([APT, "cmake"], **run).returncode == 0  # root gets no question
     updated, installed = (tmp_path / "done").read_text().splitlines()
     assert updated.endswith(" -qq update") and installed.endswith(" -qq install --no-install-recommends cmake")
 
@@ -223,7 +223,7 @@ exit 100
 def test_apt_waits_for_its_locks(
     why: str, times: int, tried: int, status: int, nobody: dict[str, str], tmp_path: Path
 ) -> None:
-    """For 5 minutes, 2 seconds at a time; other errors end it at once."""
+    """For 5 minutes, every 2 seconds; other errors are not retried."""
     script = BUSY.format(done=tmp_path / "done", times=times, why=why)
     (tmp_path / "bin" / "apt-get").write_text(f"#!/bin/sh\n{script}")
     (tmp_path / "bin" / "sleep").write_text("#!/bin/sh\n")
@@ -235,7 +235,7 @@ def test_apt_waits_for_its_locks(
 
 
 def test_builds_call_apt_by_what_waits() -> None:
-    """No script but that one runs apt-get itself."""
+    """Only tools/apt.sh runs apt-get."""
     scripts = [ROOT / "Makefile", *(ROOT / ".ci").iterdir(), *(ROOT / "tools").rglob("*.sh")]
     runs = re.compile(r"apt-get [-\"]")
     assert [path.name for path in scripts if runs.search(path.read_text())] == ["apt.sh"]
@@ -245,7 +245,7 @@ def test_builds_call_apt_by_what_waits() -> None:
 def test_who_is_not_root_is_asked_on_a_terminal(
     answer: bytes, installs: bool, nobody: dict[str, str], tmp_path: Path
 ) -> None:
-    """Also where the output goes to a log, as in `make`."""
+    """Even if the output goes to a log, as in `make`."""
     child, terminal = pty.fork()
     if not child:
         os.execvpe("sh", ["sh", "-c", f"exec {APT} cmake > {tmp_path}/log 2>&1"], nobody)

@@ -1,4 +1,4 @@
-"""Finding boards, asking what they are, and diagnosing: on virtual boards, and on ports that misbehave."""
+"""Finding, identifying and diagnosing boards: virtual boards, and ports that misbehave."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edgelora.board.probe import Answer, ask, board_of
 from edgelora.board.sim import virtual_board
 from edgelora.cli.main import main
 
-SECONDS = 15.0  # that asking may take on a busy computer, whatever is at the port
+SECONDS = 15.0  # limit for identifying whatever is at a port, on a busy computer
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def unix(tmp_path_factory: pytest.TempPathFactory) -> virtual_boards.SimHandle:
 
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, str]]:
-    """A serial port at whose other end the test sits."""
+    """A serial port; the test has its other end."""
     here, there = os.openpty()
     tty.setraw(there)
     yield here, os.ttyname(there)
@@ -163,7 +163,7 @@ def usb_port(device: str, vid: int | None, pid: int | None, **more: str) -> Simp
 
 
 class Person(io.StringIO):
-    """Somebody at a terminal, and what they type."""
+    """A user at a terminal, with typed input."""
 
     def isatty(self) -> bool:
         return True

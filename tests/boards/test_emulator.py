@@ -1,4 +1,4 @@
-"""The part of the Pico's emulator that is ours (tools/emulator/thumb.h) against the emulator's own core."""
+"""The project's part of the Pico emulator (tools/emulator/thumb.h) against the emulator's own core."""
 
 import ctypes
 import random
@@ -54,7 +54,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 
 def differs_from_arm(op: int, r: list[int], carry: bool) -> bool:
-    """Where the emulator's own core is not as the manual: carries into limits, shifts by 0 or over 31, BLX of LR."""
+    """Whether the emulator's core differs from Arm's manual: carries at limits, shifts by 0 or over 31, BLX of LR."""
     by, kind = r[op >> 3 & 7] & 255, op >> 6
     shifts = kind in (0b0100000010, 0b0100000011, 0b0100000100, 0b0100000111) and (by == 0 or by > 31)
     adds = kind == 0b0100000101 and carry and r[op & 7] in (0x7FFFFFFF, 0xFFFFFFFF)
@@ -63,7 +63,7 @@ def differs_from_arm(op: int, r: list[int], carry: bool) -> bool:
 
 
 def drawn_special(rng: random.Random) -> tuple[int, int]:
-    """Barriers, special registers to and from a register, CPS, SEV, and what is next to them."""
+    """Barriers, MRS and MSR, CPS, SEV, and neighbouring encodings."""
     number = rng.choice((5, 16, rng.randrange(32)))
     return rng.choice(
         (
@@ -90,7 +90,7 @@ def drawn_value(rng: random.Random) -> int:
 
 
 def test_one_instruction_is_that_of_the_emulators_own_core(library: ctypes.CDLL) -> None:
-    """Registers, flags, cycles and memory, for drawn instructions; at least those of 50 of the 64 groups are run."""
+    """Registers, flags, cycles and memory after random instructions, which cover at least 50 of the 64 groups."""
     rng = random.Random(SEED)
     mcu = RP2040()
     mcu.flash[:256] = rng.randbytes(256)
@@ -105,7 +105,7 @@ def test_one_instruction_is_that_of_the_emulators_own_core(library: ctypes.CDLL)
     for _ in range(8_000):
         op = rng.getrandbits(16)
         second = rng.getrandbits(16) | 0xD000
-        if rng.random() < 0.1:  # few would be drawn
+        if rng.random() < 0.1:  # rare among random words
             op, second = drawn_special(rng)
         words = (op | second << 16).to_bytes(4, "little")
         before, flags = [drawn_value(rng) for _ in range(15)] + [CODE], [rng.random() < 0.5 for _ in LOW_FLAGS]
@@ -142,7 +142,7 @@ def test_one_instruction_is_that_of_the_emulators_own_core(library: ctypes.CDLL)
 
 
 def test_the_cores_peripherals_are_the_emulators_own(library: ctypes.CDLL) -> None:
-    """The divider, spinlocks, the core's number and the timer, written and read in a drawn order."""
+    """The divider, spinlocks, the core's number and the timer, written and read in random order."""
     rng = random.Random(SEED)
     mcu = RP2040()
     time = SystemClock(mcu)
@@ -166,7 +166,7 @@ def test_the_cores_peripherals_are_the_emulators_own(library: ctypes.CDLL) -> No
         registers[:] = before
         for index, value in enumerate(before):
             mcu.core.registers[index] = value
-        if rng.random() < 0.05:  # another clock, from now on
+        if rng.random() < 0.05:  # change the clock frequency
             time._pll.write_uint32(0x8, rng.choice((125, 100, 133, 40)))
             time._pll.write_uint32(0xC, rng.randrange(1, 8) << 16 | rng.randrange(1, 8) << 12)
             mcu.clocks.write_uint32(0x3C, 1)

@@ -1,4 +1,4 @@
-"""Flashing ESP32 chips: images made by esptool's own writers, boot loaders emulated by esp32-mock-bootloader."""
+"""Flashing ESP32 chips: images written by esptool's code, boot loaders emulated by esp32-mock-bootloader."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgelora.cli.main import main
 
 
 class Wire(BootloaderConnection):
-    """A line that breaks after so many bytes from the host."""
+    """A connection that breaks after `lasts` bytes from the host."""
 
     def __init__(self, sock: socket.socket, lasts: float) -> None:
         super().__init__(sock=sock)
@@ -37,11 +37,11 @@ class Wire(BootloaderConnection):
 
 
 class Board:
-    """An emulated boot loader behind a TCP port. Its flash outlives connections."""
+    """An emulated boot loader behind a TCP port. Its flash persists across connections."""
 
     def __init__(self, chip: str) -> None:
         self.chip, self.flash = chip, FlashImage()
-        self.lines: list[float] = []  # how many bytes the next connections last: 0 for none, those not listed for ever
+        self.lines: list[float] = []  # bytes until each next connection breaks: 0 at once; later ones never break
         self.server = socket.create_server(("127.0.0.1", 0))
         self.url = f"socket://127.0.0.1:{self.server.getsockname()[1]}"
         self.stop = threading.Event()
@@ -61,7 +61,7 @@ class Board:
 
 @pytest.fixture
 def plug() -> Iterator[type[Board]]:
-    """Makes boards that are unplugged when the test ends."""
+    """Makes emulated boards, which are closed when the test ends."""
     boards: list[Board] = []
 
     def make(chip: str) -> Board:
@@ -176,7 +176,7 @@ def test_the_command_finds_the_chip_by_the_image_and_misses_the_repl(plug, tmp_p
     board, path = plug("esp32s3"), tmp_path / "micropython.bin"
     path.write_bytes(image("esp32s3"))
     monkeypatch.setattr("edgelora.board.flash.common.RESTART_SECONDS", 1.0)
-    assert main(["flash", str(path), "--port", board.url]) == 1  # the emulation runs no program
+    assert main(["flash", str(path), "--port", board.url]) == 1  # the emulator runs no program
     assert "is written and verified, but no REPL answers on socket://" in capsys.readouterr().err
     assert bytes(board.flash.data[: path.stat().st_size]) == path.read_bytes()
     assert main(["flash", "--board", "esp32c3", "--firmware", str(path), "--port", board.url]) == 1

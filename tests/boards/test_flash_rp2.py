@@ -1,4 +1,4 @@
-"""Flashing RP2 boards: what can go wrong between an image and a boot loader's volume. test_sim.py has the good ends."""
+"""Flashing RP2 boards: errors between an image and a boot loader's volume. test_sim.py tests successful flashing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PICO, PICO2 = (load_board(name) for name in ("rpi_pico", "rpi_pico2"))
 
 @pytest.fixture
 def volume(tmp_path: Path) -> Path:
-    """A folder that looks like the boot loader's volume of a Pico."""
+    """A folder that looks like the volume of a Pico's boot loader."""
     path = tmp_path / "RPI-RP2"
     path.mkdir()
     (path / "INFO_UF2.TXT").write_text("UF2 Bootloader v3.0\nModel: Raspberry Pi RP2\nBoard-ID: RPI-RP2\n")

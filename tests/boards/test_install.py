@@ -1,4 +1,4 @@
-"""EdgeLoRA onto stock MicroPython: `edgelora install`, and `mip` from the same packages."""
+"""EdgeLoRA on stock MicroPython: `edgelora install`, and `mip` with the same packages."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ sys.path.insert(0, str(ROOT / "tools"))
 import natmods  # noqa: E402
 
 MODULE = "/lib/edgelora/__init__.mpy"
-NATIVE = [f"/lib/{name}" for name in natmods.NATIVE]  # the module first
-PURE = [f"/lib/{name}" for name in natmods.pure_modules()]  # Python alone
+NATIVE = [f"/lib/{name}" for name in natmods.NATIVE]  # native modules come first
+PURE = [f"/lib/{name}" for name in natmods.pure_modules()]  # pure Python modules
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_mip_installs_from_a_release(board: virtual_boards.SimHandle) -> None:
 
 
 def test_repairs_and_leaves_alone(board: virtual_boards.SimHandle, capsys: pytest.CaptureFixture[str]) -> None:
-    """What mip has installed; that an empty board gets everything is test_pico_end_to_end's."""
+    """Repairs what mip has installed. test_pico_end_to_end.py tests an empty board."""
     first = install_by_command(board, capsys)
     assert first["arch"] == "rv32imc" and first["free_heap"] > 0
     assert [(file["path"], file["copied"]) for file in first["files"]] == [(path, False) for path in (*NATIVE, *PURE)]
@@ -135,7 +135,7 @@ def on(arch: int, version: int = 6, sub: int = 3) -> Hello:
 
 def test_architectures() -> None:
     assert choose_arch(on(4)) == "armv6m"
-    assert choose_arch(on(6)) == "armv7m"  # an M4 without FPU runs what an M3 runs
+    assert choose_arch(on(6)) == "armv7m"  # an M4 without FPU runs code for an M3
     assert choose_arch(on(8)) == "armv7emsp"
     assert choose_arch(on(11)) == "rv32imc"
     with pytest.raises(InstallError, match="a board needs a module for xtensa; there are armv6m, "):

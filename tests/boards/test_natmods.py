@@ -1,4 +1,4 @@
-"""Native modules for stock MicroPython, as `make natmods` packages them."""
+"""Native modules for stock MicroPython, as packaged by `make natmods`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 import natmods  # noqa: E402
 
-ARCHES = {"x64": 2, "armv6m": 4, "armv7m": 5, "armv7emsp": 7, "xtensawin": 10, "rv32imc": 11}  # as a .mpy numbers them
+ARCHES = {"x64": 2, "armv6m": 4, "armv7m": 5, "armv7emsp": 7, "xtensawin": 10, "rv32imc": 11}  # their codes in .mpy
 
 
 def test_packages_are_complete_and_without_variables() -> None:
@@ -36,13 +36,13 @@ def test_packages_are_complete_and_without_variables() -> None:
             text, rodata, bss = natmods.sizes(linked)
             held = arch == "x64" and name == next(
                 iter(natmods.NATIVE)
-            )  # whether signals can be held back (natmod/signals.h)
+            )  # the flag by which signals are held back (natmod/signals.h)
             assert bss == held and least < text + rodata < len(linked)
 
 
 @pytest.mark.parametrize("name", ["frontend", *(["edgelora", "_fleet"] if FULL else [])])
 def test_two_checkouts_make_the_same_bytes(name: str, tmp_path: Path) -> None:
-    """No path gets into a module, neither of the sources nor of the build; one makefile makes them all."""
+    """A module contains no path of the sources or of the build; one makefile builds all modules."""
     shutil.copytree(ROOT / "micropython_module", tmp_path / "elsewhere" / "micropython_module")
     done = subprocess.run(
         ["make", "-C", tmp_path / "elsewhere" / "micropython_module" / "natmod", "-j2", "ARCH=armv6m", f"MOD={name}"]
@@ -65,7 +65,7 @@ def test_no_module_knows_where_it_was_made() -> None:
 
 
 def test_a_native_module_can_be_one_source(tmp_path: Path) -> None:
-    """No two files of one native module use a name for two things, as for Xtensa all of them are compiled as one."""
+    """For Xtensa, all files of a module are compiled as one: no two files may define the same name."""
     module = ROOT / "micropython_module"
     signal, fleet, crypto = ([*(module / part).rglob("*.c")] for part in ("core/signal", "core/fleet", "crypto"))
     rest = [path for path in (module / "core").rglob("*.c") if path not in (*signal, *fleet)]

@@ -1,4 +1,4 @@
-"""Virtual boards, with real firmware on the emulated chip."""
+"""Virtual boards: real firmware on the emulated chip."""
 
 import contextlib
 import fcntl
@@ -62,7 +62,7 @@ def wait(condition, seconds=10.0):
 
 @pytest.mark.parametrize("command", [["sim"], ["demo", "har", "--board"], ["demo", "machine", "--board"]])
 def test_what_a_virtual_board_lacks_is_told_first(command, tmp_path, monkeypatch, capsys):
-    """Before anything is pretrained, and in words."""
+    """What is missing is reported before any pretraining, without a traceback."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sim_start, "find_spec", lambda name: None)
     monkeypatch.setattr(sim_start, "UNIX_BINARY", tmp_path / "micropython")
@@ -76,7 +76,7 @@ def test_what_a_virtual_board_lacks_is_told_first(command, tmp_path, monkeypatch
 
 
 def test_what_is_told_of_a_board_in_use_works(tmp_path, monkeypatch, capsys):
-    """A demo does not pretrain for nothing, and its remedy unplugs the board that is in its way, and no other."""
+    """A demo stops before pretraining, and the command in its message unplugs only the board that is in its way."""
     monkeypatch.chdir(tmp_path)
     state = tmp_path / "out" / "har" / "unix.board"
     with running(None, state, "unix"), running(None, tmp_path / "other", "unix") as other:
@@ -111,11 +111,11 @@ with open('kept', 'w') as f: f.write('still here')
     assert board not in virtual_boards.running()
     with running(None, tmp_path) as board:
         assert execute(board.port, "print(open('kept').read(), open('/rom/b.bin').read())") == "still here second"
-        # a reset is not a power cycle of the port: the same path answers again
+        # a reset does not power-cycle the port: the same path answers again
         transport = SerialTransport(board.port)
         transport.enter_raw_repl(soft_reset=False)
         transport.exec_raw_no_follow("x = 1; import machine; machine.reset()")
-        time.sleep(0.3)  # the Ctrl-C of the next client must not come before the reset
+        time.sleep(0.3)  # so that the next client's Ctrl-C comes after the reset
         transport.close()
         assert execute(board.port, "print('x' in globals())") == "False"
 
@@ -124,7 +124,7 @@ def test_flashing_through_the_boot_loader(firmware, tmp_path):
     with running(None, tmp_path / "empty") as board:
         drive = Path(board.drive)
         assert "Board-ID: RPI-RP2" in (drive / "INFO_UF2.TXT").read_text()
-        # a copy that breaks off leaves the boot loader waiting; a whole one boots
+        # after an incomplete copy the boot loader waits; after a complete one the board boots
         (drive / "fw.uf2").write_bytes(firmware.read_bytes()[:100_000])
         time.sleep(0.3)
         assert drive.exists()
@@ -164,7 +164,7 @@ def test_serial_port_is_transparent_both_ways(firmware, tmp_path):
         assert transport.serial.read(1) == b"!"
         data = os.urandom(4096)
         transport.serial.write(data)
-        time.sleep(1.0)  # a reader that is late must not lose bytes
+        time.sleep(1.0)  # a slow reader must not lose bytes
         transport.serial.timeout = 10
         assert transport.serial.read(4096) == data
         transport.close()
@@ -198,7 +198,8 @@ except virtual_boards.SimError as error:
 
 @pytest.mark.parametrize("typed, left", [(b"print(1)\r", b"print(1)\r"), (b"x\r\x03\x03\r\x01", b"\r\x01")])
 def test_what_is_typed_ahead_reaches_the_unix_board(typed, left, tmp_path):
-    """While a program runs that reads nothing, but what comes before a Ctrl-C, which ends it."""
+    """Input typed while a program runs that reads none; a Ctrl-C ends the program and discards what was typed before
+    it."""
     begun = "print('begun', flush=True); import time; time.sleep(60)"
     program = subprocess.Popen([sys.executable, "-c", begun], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert program.stdout.readline() == b"begun\n"
@@ -269,7 +270,7 @@ def test_riscv_board(tmp_path):
 
 
 def bursts(port: str) -> None:
-    """Programs of every length around that of the serial port's FIFO, and a Ctrl-C close behind one."""
+    """Programs of every length around the serial FIFO's size, and a Ctrl-C right after one."""
     with serial.Serial(port, timeout=10) as line:
         line.write(b"\r\x03\x03\r\x01")
         line.read_until(b"exit\r\n>")
@@ -299,7 +300,7 @@ def test_a_registry_that_others_may_write_is_refused(tmp_path, monkeypatch):
         virtual_boards.running()
     folder.unlink()
     folder.mkdir(mode=0o700)
-    monkeypatch.setattr(os, "getuid", lambda: 4321)  # who finds the folder of another user in the place of theirs
+    monkeypatch.setattr(os, "getuid", lambda: 4321)  # the folder now belongs to another user
     monkeypatch.setattr(registry, "_is_safe_parent", lambda folder: True)
     with pytest.raises(virtual_boards.SimError, match="not a private folder of yours"):
         virtual_boards.running()
@@ -339,7 +340,7 @@ def test_entries_that_no_board_made_are_not_believed(tmp_path, monkeypatch):
 
 
 def test_nobody_comes_to_another_board_by_the_port_of_one_that_died(tmp_path):
-    """The kernel gives its pseudo-terminal to the next one that asks."""
+    """The kernel reuses the dead board's pseudo-terminal for the next process that opens one."""
     board = virtual_board.start("unix", None, tmp_path / "state", die_with_parent=True)
     name = os.readlink(board.port)
     virtual_boards.send(board.pid, signal.SIGKILL)
@@ -357,7 +358,7 @@ def test_nobody_comes_to_another_board_by_the_port_of_one_that_died(tmp_path):
 
 
 def test_a_board_that_is_started_while_others_look_is_found(tmp_path, monkeypatch):
-    """Who looks removes entries of boards that died: never that of one which has just come in the place of one."""
+    """Readers remove entries of dead boards, but never the entry of a board that is starting in the same place."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     entry = virtual_boards.entry_of(tmp_path / "state")
     look = "from edgelora.board import virtual_boards\nprint(flush=True)\nwhile True: virtual_boards.running()"
@@ -368,12 +369,12 @@ def test_a_board_that_is_started_while_others_look_is_found(tmp_path, monkeypatc
             one.stdout.readline()
         for turn in range(500):
             descriptor = virtual_boards.hold(entry)
-            assert virtual_boards.running() == [], f"in turn {turn}"  # it starts: what one that died wrote is gone
+            assert virtual_boards.running() == [], f"in turn {turn}"  # starting: a dead board's entry is cleared
             handle = virtual_boards.SimHandle("unix", "port", "drive", 2**31 - 1, str(tmp_path / "state"))
             os.write(descriptor, json.dumps(asdict(handle)).encode())
             time.sleep(0.001)
             assert virtual_boards.running() == [handle], f"in turn {turn}"
-            os.close(descriptor)  # its power is cut
+            os.close(descriptor)  # the power is cut
             if turn % 2:
                 handle.kill()
     finally:

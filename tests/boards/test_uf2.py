@@ -72,7 +72,7 @@ def test_the_block_in_front_of_an_rp2350_image_stays():
 def test_any_flipped_header_bit_is_noticed():
     whole = image(2)
     pages = set(uf2.parse(whole).pages)
-    for position in [*range(8), *range(12, 32), *range(508, 512)]:  # 8 to 11 are flags, some of no meaning
+    for position in [*range(8), *range(12, 32), *range(508, 512)]:  # bytes 8 to 11 are flags, some without effect
         for bit in range(8):
             data = bytearray(whole)
             data[position] ^= 1 << bit

@@ -1,4 +1,4 @@
-"""A sensor of motion and buttons around the emulated Pico, seen by the board's own drivers."""
+"""A motion sensor and buttons at the emulated Pico, read by the board's own drivers."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ print([rows, sensor.overruns, pressed])
 
 
 def motion(samples: int) -> np.ndarray:
-    """g and rad/s, each row another one."""
+    """Rows in g and rad/s, all different."""
     n = np.arange(samples)
     return np.column_stack([n / 100, -n / 200, np.ones(samples), n / 20, np.zeros(samples), -n / 10])
 
 
 def test_a_recording_through_the_boards_own_driver(tmp_path: Path) -> None:
-    """Every sample of 0.6 s in order, in the range that the program chose; the button is pressed when it was to be."""
+    """Every sample of 0.6 s in order, in the range set by the program; the button is pressed on schedule."""
     rows = motion(200)
     np.savetxt(tmp_path / "motion.csv", rows, "%.9g", ",")
     state = tmp_path / "board"
     told = ("--i2c", f"mpu6050={tmp_path / 'motion.csv'}", "--press", "3@0.01")
     board = result("sim", "virtual-pico", "--firmware", PICO, "--state", state)
     assert result("sim", "virtual-pico", "--state", state, *told) == board, "it runs on"
-    set_world(state, None, [(15, 0.25 * i) for i in range(1, 21)])  # whenever the program begins, it sees two
+    set_world(state, None, [(15, 0.25 * i) for i in range(1, 21)])  # two of these, whenever the program starts
     seen, overruns, pressed = json.loads(execute(board["port"], LOOK))
     edgelora("sim", "virtual-pico", "--stop", "--state", state)
     scale = np.array([8192] * 3 + [np.degrees(32.8)] * 3)
     first = round(seen[0][0] / 8192 * 100)
-    wanted = np.rint(rows[(first + np.arange(len(seen)) // 2) % 200] * scale)  # the recording has half the rate
+    wanted = np.rint(rows[(first + np.arange(len(seen)) // 2) % 200] * scale)  # the recording has half this rate
     shifted = np.rint(rows[(first + (1 + np.arange(len(seen))) // 2) % 200] * scale)
     assert overruns == 0 and min(np.abs(np.array(seen) - w).max() for w in (wanted, shifted)) <= 1
     assert 10 < len(pressed) < 90 and 0.1 < (pressed[-1] - pressed[0]) / 1000 < 0.7
@@ -64,7 +64,7 @@ NOISE = "import os, json; print(json.dumps(list(os.urandom(512))))"
 
 
 def test_noise_of_the_ring_oscillator(tmp_path: Path) -> None:
-    """Random bytes are the computer's, or follow from a seed at every power-up, or are always alike."""
+    """Random bytes of the three modes: from the computer, reproducible from a seed, or constant."""
     state = tmp_path / "board"
     drawn = {}
     for mode in ("free", "free", "7", "7", "8", "stuck"):
@@ -147,7 +147,7 @@ def test_a_recording_in_other_units(tmp_path: Path) -> None:
 
 
 def test_those_who_change_the_world_at_once_lose_nothing(tmp_path: Path) -> None:
-    """A recording given while another process presses buttons, again and again: all presses are there, and it plays."""
+    """One process sets recordings while two others press buttons: no press and no recording is lost."""
     program = f"from edgelora.board.sim.world import set_world; from pathlib import Path; s = Path({str(tmp_path)!r})"
     pressing = [
         subprocess.Popen([sys.executable, "-c", f"{program}\nfor i in range(100): set_world(s, None, [({pin}, 0)])"])

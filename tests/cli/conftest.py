@@ -1,4 +1,4 @@
-"""What tests of commands share: a base, boards, samples."""
+"""Fixtures of the command tests: a base, boards, samples."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from edgelora.model.datasets import har as datasets_har
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a quickly trained base, a second one, firmware, and a few of person 3's windows.
+    """A folder with a quickly trained base, a second base, firmware, and some of person 3's windows.
 
-    Its steps.json has what each step printed.
+    steps.json has the output of each step.
     """
     return made_once(tmp_path_factory, "made", fill)
 
@@ -40,14 +40,14 @@ def fill(folder: Path) -> None:
 
 
 def some(part: dataset.Dataset, count: int) -> dataset.Dataset:
-    """Windows spread over all of `part`."""
+    """`count` windows, spread over all of `part`."""
     picked = np.linspace(0, len(part) - 1, count).astype(int)
     return dataset.Dataset(part.x[picked], part.y[picked], part.labels)
 
 
 @pytest.fixture
 def unix(made: Path, tmp_path: Path) -> Iterator[str]:
-    """A unix board with the base in ROMFS, started by the command: its port."""
+    """The port of a unix board with the base in ROMFS, started by the command."""
     board = result("sim", "unix", "--firmware", made / "har.romfs", "--state", tmp_path / "board")
     yield board["port"]
     assert result("sim", "unix", "--stop", "--state", tmp_path / "board") == {"stopped": [board["port"]]}
@@ -55,7 +55,7 @@ def unix(made: Path, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def spoken(keyword_elm: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the keyword network, noise to train it on and to test it on, and less of it."""
+    """A folder with the keyword network and random samples: two sizes each of training and test data."""
     folder = tmp_path_factory.mktemp("spoken")
     (folder / "kws.elm").write_bytes(keyword_elm)
     rng = np.random.default_rng(2)

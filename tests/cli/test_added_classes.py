@@ -1,4 +1,4 @@
-"""Classes added to a board's network and taken out again, by the real commands over the real link."""
+"""Adding and removing classes on a board, by real commands over the real link."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CENTRES = {"rest": (4, -6, 0, 5, -3), "walk": (-8, 3, 5, -4, 2), "wave": (0, 9, 
 
 
 def windows(names: list[str], count: int, seed: int, spread: float = 0.5) -> dataset.Dataset:
-    """So many of each class, around its centre."""
+    """`count` windows of each class, around its centre."""
     rng = np.random.default_rng(seed)
     x = np.concatenate([rng.normal(CENTRES[name], spread, (count, 5)) for name in names])
     return dataset.Dataset(x.astype(np.float32)[:, None, None], np.repeat(range(len(names)), count), names)
@@ -29,7 +29,7 @@ def windows(names: list[str], count: int, seed: int, spread: float = 0.5) -> dat
 
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[str]:
-    """Of a desktop board that has no base yet."""
+    """The port of a desktop board that has no base yet."""
     board = result("sim", "unix", "--state", tmp_path / "board")
     yield board["port"]
     result("sim", "unix", "--stop", "--state", tmp_path / "board")

@@ -1,4 +1,4 @@
-"""An autoencoder personalized on a board, by the real command over the real link."""
+"""Personalizing an autoencoder on a board, by the real command over the real link."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FEW = ("--rank", 4, "--epochs", 6)
 
 @pytest.fixture
 def base(tmp_path: Path) -> Base:
-    """Its file is there, and samples to train on, to test on, and of another kind."""
+    """A base, its file, and data sets: train, test, and `other` of another kind."""
     base = autoencoder()
     (tmp_path / base.name).write_bytes(base.elm)
     parts = {"train": rows(60, 2), "test": rows(40, 3), "other": rows(60, 2, kind=1)}
@@ -28,20 +28,20 @@ def base(tmp_path: Path) -> Base:
 
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[str]:
-    """Of a desktop board that has no base yet."""
+    """The port of a desktop board that has no base yet."""
     board = result("sim", "unix", "--state", tmp_path / "board")
     yield board["port"]
     result("sim", "unix", "--stop", "--state", tmp_path / "board")
 
 
 def test_an_autoencoder_is_personalized(base: Base, port: str, tmp_path: Path) -> None:
-    """From the host and by the board alone: the error falls, the twin agrees, and the report is of errors."""
+    """By the host and by the board alone: the error falls, the twin agrees, and the report shows errors only."""
     elm, tested, host, alone = (tmp_path / name for name in (base.name, "test.npz", "host", "alone"))
     parts = ("--data", tmp_path / "train.npz", "--test", tested, *FEW)
     printed = result("personalize", elm, *parts, "--port", port, "-o", host)
     result("personalize", elm, *parts, "--resume", "--port", port, "-o", tmp_path / "again")
     assert (tmp_path / "again" / "adapter.ela").read_bytes() == (host / "adapter.ela").read_bytes()
-    budget = ("--on-board", "--budget-ms", 1000, "--sleep-ms", 100)  # asleep for most of it, on a busy machine too
+    budget = ("--on-board", "--budget-ms", 1000, "--sleep-ms", 100)  # mostly asleep, even on a busy computer
     suspended = result("personalize", elm, *parts, *budget, "--port", port, "-o", alone)
     assert 0 < suspended["updates"] < 36 and not (alone / "report.json").exists()
     edgelora("personalize", elm, *parts, "--on-board", "--resume", "--port", port, "-o", alone)
@@ -76,7 +76,7 @@ def test_an_autoencoder_is_personalized(base: Base, port: str, tmp_path: Path) -
 
 
 def test_what_makes_errors_larger_is_not_activated(base: Base, port: str, tmp_path: Path) -> None:
-    """A network that learned one kind is tested on it, and learns another: exit code 3, unless it is forced."""
+    """A network that has learned the test samples' kind trains on another kind: exit code 3 unless forced."""
     elm, learned = tmp_path / base.name, tmp_path / "learned.elm"
     edgelora("train-adapter", elm, "--data", tmp_path / "train.npz", *FEW, "-o", tmp_path / "mine.ela")
     edgelora("merge", elm, tmp_path / "mine.ela", "-o", learned)

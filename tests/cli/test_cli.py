@@ -1,4 +1,4 @@
-"""The `edgelora` command from end to end: real firmware on virtual boards, over the real link."""
+"""The `edgelora` command end to end: real firmware on virtual boards, over the real link."""
 
 from __future__ import annotations
 
@@ -106,13 +106,13 @@ def test_personalization_on_unix(made: Path, unix: str, tmp_path: Path, mode: st
 
 
 def test_planned_ranks_on_unix(made: Path, unix: str, tmp_path: Path) -> None:
-    """A budget in, a plan out, and a board that trains within it, to the host's bytes."""
+    """A plan for a budget; a board trains within it, to the same bytes as the host."""
     elm, file = made / "har.elm", tmp_path / "plan.json"
     budget = ["--ram", "11K", "--adapter", 280]
     planned = result("plan", elm, "--data", "har:3", *budget, "-o", file, "--report", tmp_path / "plan.html")
     assert (planned["fits"], planned["ram_bytes"]) == (True, 11 * 1024)
     assert planned["arena_bytes"] <= 11 * 1024 and planned["adapter_bytes"] <= 280
-    assert len(set(planned["ranks"]) - {0}) > 1 or 0 in planned["ranks"][:3]  # not alike
+    assert len(set(planned["ranks"]) - {0}) > 1 or 0 in planned["ranks"][:3]  # ranks differ between layers
     page = (tmp_path / "plan.html").read_text()
     assert f"at ranks {' '.join(map(str, planned['ranks']))}," in page and "<script" not in page
     assert page.count('<tr class="marked">') == 1 and page.count("(the choice)") == 1
@@ -123,7 +123,7 @@ def test_planned_ranks_on_unix(made: Path, unix: str, tmp_path: Path) -> None:
     assert report["host_twin_identical"] is True and report["float_lora_accuracy"] > 0
     assert report["arena_bytes"] == planned["arena_bytes"] and report["adapter_bytes"] == planned["adapter_bytes"]
     assert (report["mode"], [row["rank"] for row in report["layers"]]) == (planned["mode"], planned["ranks"])
-    edgelora("train-adapter", elm, *few, "-o", tmp_path / "host.ela", code=3)  # worse, but written
+    edgelora("train-adapter", elm, *few, "-o", tmp_path / "host.ela", code=3)  # less accurate, but written
     assert (tmp_path / "host.ela").read_bytes() == (tmp_path / "run" / "adapter.ela").read_bytes()
     with contextlib.closing(Link.connect(unix)) as link:
         link.hello()
@@ -159,7 +159,7 @@ def test_plan_files_that_are_refused(made: Path, tmp_path: Path) -> None:
 
 
 def test_imported_model_on_unix(made: Path, unix: str, tmp_path: Path) -> None:
-    """From a .tflite file to an adapter trained on a board; the base's outputs there are TensorFlow Lite Micro's."""
+    """From a .tflite file to an adapter trained on a board; the base's outputs there equal TensorFlow Lite Micro's."""
     pytest.importorskip("tflite_micro")
     from tflite_writer import TflmModel, write_tflite
 
@@ -226,7 +226,7 @@ def test_tensorflows_quickstart_on_unix(unix: str, tmp_path: Path) -> None:
 
 
 def test_wake_word_on_unix(unix: str, tmp_path: Path) -> None:
-    """A streaming network with one output: imported, planned, personalized from windows of frames, judged."""
+    """A streaming network with one output: imported, planned, personalized from windows of frames, evaluated."""
     pytest.importorskip("tflite_micro")
     from wake_words import sound, wake_word
 
@@ -271,7 +271,7 @@ def test_a_trial_leaves_the_boards_own_adapter(made: Path, unix: str, tmp_path: 
 
 
 def test_memory_savers_on_unix(spoken: Path, unix: str, tmp_path: Path) -> None:
-    """What saves memory or time changes no byte; each run is the host twin's, which saves neither."""
+    """Settings that save memory or time change no byte: each run equals the host twin's, which uses none of them."""
     elm, port = spoken / "kws.elm", ["--port", unix]
     parts = ["--data", spoken / "train.npz", "--test", spoken / "test.npz"]
 
@@ -290,7 +290,7 @@ def test_memory_savers_on_unix(spoken: Path, unix: str, tmp_path: Path) -> None:
     for place in ("ram", "flash"):
         cached, _ = adapter(place, *last, "--cache", place)
         assert cached == plain
-    assert "/features.bin: no such file" in edgelora("pull", "/features.bin", *port, code=1).stderr  # it is tidied up
+    assert "/features.bin: no such file" in edgelora("pull", "/features.bin", *port, code=1).stderr  # was removed
     waiting, _ = adapter("threshold", *last, "--threshold", 2048)
     assert waiting != plain and len(waiting) == len(plain)
 
@@ -338,8 +338,8 @@ def test_demo(tmp_path: Path) -> None:
         path.name for path in tmp_path.iterdir()
     }
     made = {name: (tmp_path / name).read_bytes() for name in ("har.elm", "adapter.ela")}
-    again = edgelora(*command, "-o", tmp_path)  # a new board: what the first one learned must not judge this run
-    assert "pretrain" not in again.stderr  # the base is there
+    again = edgelora(*command, "-o", tmp_path)  # a new board: the first board's adapter must not affect this run
+    assert "pretrain" not in again.stderr  # the base exists
     assert "host twin identical: yes" in again.stdout
     assert made == {name: (tmp_path / name).read_bytes() for name in made}
     assert not virtual_boards.running()

@@ -1,4 +1,4 @@
-"""The command line: help, spelling, settings, completion, files on a board, runs that go on and runs compared."""
+"""The command line: help, spelling, settings, completion, files on a board, resumed and compared runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HOSTILE = "a\x1b[2J<script>alert(1)</script>\u202e"
 
 
 def commands(parser: Parser, name: str = "") -> Iterator[tuple[str, str]]:
-    """Every command and its line of help."""
+    """All commands with their line of help."""
     assert parser.commands is not None
     for action in parser.commands._choices_actions:
         inner = parser.commands.choices[action.dest]
@@ -42,7 +42,7 @@ def commands(parser: Parser, name: str = "") -> Iterator[tuple[str, str]]:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to be in, with nothing set anywhere: its settings, and the user's in home/edgelora."""
+    """An empty current folder without settings; the user's settings would be in home/edgelora."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
     for variable in settings.VARIABLES.values():
         monkeypatch.delenv(variable, raising=False)
@@ -73,7 +73,7 @@ def test_help_is_a_line_a_command_in_groups(
 
 
 def test_a_list_of_commands_imports_nothing_heavy() -> None:
-    """Nor does a command import what others need."""
+    """And no command imports packages that only others need."""
     heavy = ("numpy", "rich", "jinja2", "serial", "esptool", "cryptography", "shtab", "importlib.metadata", "asyncio")
     script = "import sys; from edgelora.cli.main import main; main([WORDS]); print(*sys.modules, file=sys.stderr)"
 
@@ -290,7 +290,7 @@ def test_watch_follows_a_run_to_its_end(tmp_path: Path) -> None:
     run.join()
     assert [line.get("step") for line in lines] == [1, 2, 3, None]
     assert lines[0] | {"loss": 0.5} == lines[0] and lines[-1] == {"state": "done", "event": "end"}
-    with Metrics(path) as metrics:  # resumed: it goes on behind its first end
+    with Metrics(path) as metrics:  # resumed: it continues after the first end
         metrics.update(4, 2, 0.1, 100, 8, None)
     said = edgelora("watch", path).splitlines()
     assert said[-1] == "done after 4 updates" and len(said) == 6
@@ -375,7 +375,7 @@ def test_compare(tmp_path: Path) -> None:
 
 
 def test_intervals() -> None:
-    """Against the published ones of 81 of 263 (Wilson's, without correction), and at the ends."""
+    """Against published intervals for 81 of 263 (Wilson's, without continuity correction), and at both ends."""
     low, high = wilson(81 / 263, 263) or (0, 0)
     assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
     assert (wilson(0.0, 10) or (1, 0))[0] == 0.0 and (wilson(1.0, 10) or (1, 0))[1] == pytest.approx(1.0)
@@ -383,7 +383,7 @@ def test_intervals() -> None:
 
 
 def test_nothing_is_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A step that reports nothing is told of, more than once if it is long; a short one isn't."""
+    """A long step that reports nothing prints lines repeatedly; a short one prints none."""
     with console.step("short"):
         pass
     assert capsys.readouterr().err == ""
@@ -411,7 +411,7 @@ def test_help_of_a_command_has_two_ways(capsys: pytest.CaptureFixture[str]) -> N
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_a_table_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only there: a file gets whole cells."""
+    """Only on a terminal: cells are never truncated in a file."""
     rows: list[tuple[object, ...]] = [("a name that is long" * 3, 12, "and words on it " * 5), ("short", 1, "")]
     screen = io.StringIO()
     screen.isatty = lambda: True  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""The command at its edges: Ctrl-C, closed and full streams, full disks, links, text that acts on a terminal, bugs."""
+"""Edge cases of the command: Ctrl-C, closed and full streams, full disks, links, control characters, bugs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HOSTILE = "a\x1b[2J\rb\u202e\nc\x9b"
 
 
 def shell(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Runs a line of shell in which `edgelora` is the command."""
+    """Runs a line of shell, in which `edgelora` is the command."""
     script = f'set -o pipefail; edgelora() {{ {COMMAND} "$@"; }}; {line}'
     return subprocess.run(["bash", "-c", script], cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
 
@@ -124,7 +124,7 @@ def test_errors_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_one_tree_of_errors() -> None:
-    """What the package raises is of its own tree, or of the kinds that tell of a bug."""
+    """The package only raises errors of its own tree, or built-in ones that indicate a bug."""
     outside = {
         "ValueError",
         "RuntimeError",
@@ -143,14 +143,15 @@ def test_one_tree_of_errors() -> None:
 
 
 def test_the_drawing_of_errors_is_complete() -> None:
-    """Every exception class but the private ones is below `EdgeloraError`, once, and drawn in errors.py."""
+    """Every exception class except the private ones derives from `EdgeloraError`, has a unique name, and is drawn in
+    the tree of errors.py."""
     inner = {
         "OutputClosed",
         "Ended",
         "Cancelled",
         "Interrupted",
         "Refused",
-    }  # caught by who starts what raises them; they tell of no mistake
+    }  # caught by the caller; they do not report an error
     bases: dict[str, list[str]] = {}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -223,7 +224,7 @@ def test_write_atomic_keeps_modes_and_links(tmp_path: Path) -> None:
 
 
 def _full(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    """The disk is full from the so-manieth file on that is brought to it."""
+    """Simulates a full disk: every fsync fails after the first `after`."""
     calls = iter(range(100))
     real = os.fsync
 
@@ -250,9 +251,9 @@ def test_a_full_disk_leaves_nothing_half_made(
 def test_time_left_is_told_once_something_is_done(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It runs down where nothing new is reported, and no rate is made of nothing."""
+    """The time left counts down between reports; without progress there is no estimate."""
     now = [100.0]
-    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])  # the one that all of Python has
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])  # shared by all of Python
     lines = console._Lines("rounds")
     for second, done in ((0, 0), (10, 0), (20, 1), (30, None), (60, None), (61, 2)):
         now[0] = 100.0 + second
@@ -267,10 +268,10 @@ def test_time_left_is_told_once_something_is_done(
     ]
 
 
-# Reports as (seconds since the command began, done, total), and what is told to be left after each.
+# Reports as (seconds since the command began, done, total, expected time left after it).
 LATE = [(600, 1, 11, None), (610, 2, 11, 90.0), (630, 4, 11, 70.0)]  # after ten minutes of other work
 RESUMED = [(5, 90, 100, None), (10, 91, 100, 45.0)]  # 89 were done before
-PHASES = [(0, 0, 2, None), (50, 2, 2, 0.0), (100, 2, 8, None), (101, 3, 8, 5.0)]  # done rises, total is another
+PHASES = [(0, 0, 2, None), (50, 2, 2, 0.0), (100, 2, 8, None), (101, 3, 8, 5.0)]  # done rises, total changes
 AGAIN = [(0, 0, 4, None), (8, 4, 4, 0.0), (30, 1, 4, None), (40, 2, 4, 20.0)]
 
 
@@ -278,7 +279,7 @@ AGAIN = [(0, 0, 4, None), (8, 4, 4, 0.0), (30, 1, 4, None), (40, 2, 4, 20.0)]
 def test_time_left_is_of_the_present_phase(
     reports: list[tuple[int, int, int, float | None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a command did before the phase began, or a run before it was resumed, is no part of the rate."""
+    """The rate excludes what a command did before this phase, or a run before it was resumed."""
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     lines, bar = console._Lines("learn"), progress.TimeLeft()

@@ -1,4 +1,4 @@
-"""Mistakes of a user: one line that says what was given, what is allowed and the remedy."""
+"""User errors: one line with what was given, what is allowed, and the remedy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgelora.model.datasets import dataset
 
 @pytest.fixture(scope="module")
 def wrong(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of `made`, with files that are no good."""
+    """A copy of `made` with additional invalid files."""
     folder = tmp_path_factory.mktemp("wrong") / "files"
     shutil.copytree(made, folder)
     (folder / "text.elm").write_text("this is not a model")
@@ -98,7 +98,7 @@ def test_errors_are_one_line(
 
 
 def test_board_refuses_what_it_cannot_use(wrong: Path, unix: str) -> None:
-    """The board goes on with what it has."""
+    """Afterwards the board works as before."""
     commands = (
         (["eval", "other.elm", "--data", "test.npz", "--adapter", "mine.ela"], "was made for base"),
         (["pull", "/absent"], "/absent: no such file"),

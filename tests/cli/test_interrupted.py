@@ -1,4 +1,4 @@
-"""Runs that the host or the board leaves in the middle: what is kept, and that they go on to the same bytes."""
+"""Runs that are interrupted on the host or the board: what is kept, and that they resume to the same bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgelora.board.sim import virtual_board
 
 
 def interrupted(arguments: list[object], run: Path, after: int, stop: Callable[[subprocess.Popen[str]], None]) -> str:
-    """Starts `edgelora`, calls `stop` once it has made `after` updates; its exit code and standard error."""
+    """Starts `edgelora` and calls `stop` after `after` updates; the exit code and standard error."""
     process = subprocess.Popen([COMMAND, *map(str, arguments)], stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 90
@@ -30,8 +30,8 @@ def interrupted(arguments: list[object], run: Path, after: int, stop: Callable[[
 
 
 def check_resumed(arguments: list[object], run: Path, least: int) -> None:
-    """Goes on with at least `least` updates behind it, to the same bytes as a run without interruption."""
-    edgelora(*arguments, "--resume", "--force")  # so few epochs may not be better
+    """Resumes a run with at least `least` updates done, to the same bytes as an uninterrupted run."""
+    edgelora(*arguments, "--resume", "--force")  # after so few epochs the adapter may be worse
     report = read_report(run)
     assert report["host_twin_identical"] is True
     assert 0 < len(report["losses"]) <= report["steps"] - least

@@ -1,4 +1,4 @@
-"""Commands on the emulated Pico, from an empty flash on."""
+"""Commands on the emulated Pico, starting with empty flash."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
     state, run = tmp_path / "board", tmp_path / "run"
     board = result("sim", "virtual-pico", "--state", state)
     flashed = result("flash", made / "har.uf2", "--drive", board["drive"])
-    assert (flashed["port"], flashed["installed"]["files"]) == (board["port"], [])  # the image has all of it
+    assert (flashed["port"], flashed["installed"]["files"]) == (board["port"], [])  # the image includes EdgeLoRA
     port = ["--port", board["port"]]
     few = ["--data", made / "train.npz", "--test", made / "test.npz", "--epochs", 2, "--force"]
     edgelora("personalize", made / "har.elm", *few, *port, "-o", run)
@@ -55,7 +55,8 @@ def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
 
 
 def test_stock_firmware(made: Path, tmp_path: Path) -> None:
-    """A Pico with MicroPython's own image: EdgeLoRA comes as files, the base is read from the filesystem into RAM."""
+    """A Pico with MicroPython's own image: EdgeLoRA is installed as files; the base is loaded from the filesystem into
+    RAM."""
     state, run = tmp_path / "board", tmp_path / "run"
     port = ["--port", virtual_board.start("virtual-pico-stock", None, state, bootloader=True).port]
     installed = result("flash", program(load_board("virtual-pico-stock")), *port)["installed"]
@@ -76,7 +77,7 @@ def test_stock_firmware(made: Path, tmp_path: Path) -> None:
 
 
 def test_the_demo_on_stock_firmware(tmp_path: Path) -> None:
-    """It takes most of the heap that a native module leaves, in pieces that have to fit."""
+    """The demo uses most of the heap that a native module leaves free, in blocks that must fit."""
     report = result("demo", "har", "--board", "virtual-pico-stock", "-o", tmp_path)
     assert report["host_twin_identical"] is True and report["activated"] is True
 
@@ -90,7 +91,7 @@ def test_keywords_on_the_virtual_pico(spoken: Path, tmp_path: Path) -> None:
     settings = [*few, "--rank", 4, "--placement", "pointwise", "--port", board["port"], "-o", tmp_path / "run"]
     modes = [("frozen_a", [], 48), ("trainable_a", ["--ram", "80K"], 80)]
     for mode, ram, bound in modes if FULL else modes[fresh.SEED % 2 :][:1]:
-        edgelora("personalize", elm, *settings, "--mode", mode, *ram, "--force")  # noise may make it worse
+        edgelora("personalize", elm, *settings, "--mode", mode, *ram, "--force")  # random samples may make it worse
         report = read_report(tmp_path / "run")
         assert report["host_twin_identical"] is True
         assert "RP2040" in report["board"]

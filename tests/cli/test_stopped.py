@@ -1,4 +1,4 @@
-"""What Ctrl-C says: of a board only where there is one, and that nothing half made is left."""
+"""What Ctrl-C prints: boards are only mentioned if there is one, and no partial file is left."""
 
 from __future__ import annotations
 

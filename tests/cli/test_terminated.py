@@ -1,4 +1,4 @@
-"""A request to terminate, and a closed terminal, count as Ctrl-C; who is not to hear of them does not."""
+"""SIGTERM and a closed terminal act like Ctrl-C, unless the signal is ignored."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from processes import COMMAND
 
 from edgelora.cli.main import _ended_as_interrupted, main
 
-ENDED = (0, 130)  # it serves until Ctrl-C, and may get that before it begins
+ENDED = (0, 130)  # `serve` runs until Ctrl-C, which may come before it begins
 
 
 def serving(folder: Path, ignored: bool = False, terminal: bool = False) -> tuple[subprocess.Popen[str], int]:
-    """`edgelora serve` that has told its address; its terminal's other end, if it has one. ignored: as under nohup."""
+    """An `edgelora serve` that has printed its address; its terminal's other end, or -1. ignored: as under nohup."""
     ours, theirs = pty.openpty() if terminal else (-1, None)
 
     def begin() -> None:
         os.setsid()
         if terminal:
-            os.close(os.open(os.ttyname(0), os.O_RDWR))  # it becomes the session's
+            os.close(os.open(os.ttyname(0), os.O_RDWR))  # makes it the session's controlling terminal
         if ignored:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
@@ -46,7 +46,7 @@ def test_a_terminal_that_is_closed_ends_a_command_twice(tmp_path: Path) -> None:
     os.close(terminal)
     assert process.wait(30) in ENDED
     process, _ = serving(tmp_path)
-    for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):  # as a shell does, and a system that is shut down
+    for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):  # as sent by a shell, and by a system that shuts down
         process.send_signal(number)
     assert process.wait(30) in ENDED
 
@@ -61,7 +61,7 @@ def test_what_is_to_be_ignored_is(tmp_path: Path) -> None:
 
 
 def test_a_command_that_is_called_leaves_handlers_as_they_were() -> None:
-    """A background job's, too, which ignores Ctrl-C and not this."""
+    """Also for a background job, which ignores Ctrl-C but not SIGTERM."""
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)]
     assert main(["boards"]) == 0
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)] == before
@@ -71,5 +71,5 @@ def test_a_command_that_is_called_leaves_handlers_as_they_were() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
     finally:
         signal.signal(signal.SIGINT, ignoring)
-        for number in (signal.SIGTERM, signal.SIGHUP):  # nobody hears of a second one, as the command ends
+        for number in (signal.SIGTERM, signal.SIGHUP):  # further signals are ignored while the command ends
             assert signal.signal(number, signal.SIG_DFL) == signal.SIG_IGN
