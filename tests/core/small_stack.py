@@ -1,4 +1,4 @@
-"""The twin in a thread with a stack of so many KB, on each of its engines; prints what it ran."""
+"""Runs the twin, with each of its engines, in a thread with a stack of the given KB; prints what it ran."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Assembly takes offsets of structs from the compiler: each function sets just the symbols that it uses."""
+"""Assembly takes offsets of structs from the compiler: each function sets exactly the symbols that it uses."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ from edgelora.base.resources import ROOT
 CORE = ROOT / "micropython_module" / "core"
 CPU = {"m0plus": "cortex-m0plus", "dsp": "cortex-m33"}
 SOURCES = sorted(path for folder in CPU for path in CORE.rglob(f"{folder}/*.c"))
-USE = r"\.L[A-Za-z_][\w.]*"  # the compiler's own labels have a digit behind their L
+USE = r"\.L[A-Za-z_][\w.]*"  # the compiler's own labels have a digit after L
 
 
 def functions(source: Path) -> Iterator[tuple[set[str], set[str]]]:
@@ -29,7 +29,7 @@ def functions(source: Path) -> Iterator[tuple[set[str], set[str]]]:
 def test_functions_set_what_they_use(source: Path) -> None:
     for are_set, used in functions(source):
         assert used <= are_set
-        assert all("." not in name[2:] for name in are_set - used)  # only a struct's size may be of no use
+        assert all("." not in name[2:] for name in are_set - used)  # only a struct's size may be unused
 
 
 def test_there_are_such_functions() -> None:

@@ -1,4 +1,4 @@
-"""Models and adapters that change in memory after their check, and buffers that overlap: the contract of edgelora.h."""
+"""Models and adapters that change in memory after their check, and overlapping buffers: the contract of edgelora.h."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def models() -> Iterator[QuantModel]:
-    """Of dense layers; of the kinds that read in other ways; each with room for classes."""
+    """Dense layers only, then kinds that read their inputs in other ways; all with room for classes."""
     rng = np.random.default_rng(0)
     yield small_base(rng)
     for kinds in (("conv", "gather", "depthwise", "dense"), ("conv", "residual", "max_pool", "dense")):
@@ -40,7 +40,7 @@ def models() -> Iterator[QuantModel]:
 
 
 def with_classes(model: QuantModel) -> bytes:
-    """An adapter with a row for one of the base's classes and for four that are added."""
+    """An adapter with a row for one of the base's classes and for four added classes."""
     data, size = pack_model(model), class_inputs(model)
     session = Session(data, bytes(2 if op.is_matrix else 0 for op in model.ops), "trainable_a", 2)
     session.begin(1)

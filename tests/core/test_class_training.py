@@ -1,4 +1,4 @@
-"""Training with added classes: the C core against the NumPy reference, and that against derivatives."""
+"""Training with added classes: the C core against the NumPy reference, and the reference against derivatives."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgelora.core.twin.binding import TwinError
 
 
 def classed_case(seed: int) -> tuple[Case, list[ClassRow]] | None:
-    """A random model that has room for classes, and rows of some; None: it ends otherwise."""
+    """A random model that has room for classes, and rows of some classes; None if its last op can't have classes."""
     case = random_case(seed, 8, "cross_entropy")
     model, rng = case.model, np.random.default_rng(seed)
     op, known = model.ops[-1], model.output.size
@@ -27,7 +27,7 @@ def classed_case(seed: int) -> tuple[Case, list[ClassRow]] | None:
         return None
     model.class_stats = drawn_class_stats(rng, inputs, known)
     if seed % 4 == 0:
-        model.tensors[-1] = replace(model.output, scale=float(rng.choice([2.0, 40.0])))  # nats a step
+        model.tensors[-1] = replace(model.output, scale=float(rng.choice([2.0, 40.0])))  # nats per step
     own = [k for k in range(known) if rng.random() < 0.3]
     numbers = own + sorted(rng.choice(range(known, 40), int(rng.integers(1, 4)), replace=False).tolist())
     rows = [
@@ -41,7 +41,7 @@ def classed_case(seed: int) -> tuple[Case, list[ClassRow]] | None:
 
 @pytest.mark.parametrize("first", [0, 40])
 def test_training_with_classes_equals_reference(first: int) -> None:
-    """Every layer learns from samples of added classes: in both modes, from features, with outputs computed again."""
+    """In both modes, from features, and with recomputed outputs, every layer learns from samples of added classes."""
     tried = moved = 0
     for seed in range(first, first + 40):
         found = classed_case(seed)

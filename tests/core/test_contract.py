@@ -1,4 +1,4 @@
-"""The core's contracts (contract.h): they fire where they are checked, and are no code where they are not."""
+"""The core's contracts (contract.h): assertions fire in checked builds and add no code to releases."""
 
 import subprocess
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_the_twin_of_tests_checks() -> None:
 
 @pytest.mark.parametrize("source", ["kernels/dispatch.c", "session/plan.c", "training/update.c"])
 def test_is_no_code_in_a_release(source: str, tmp_path: Path) -> None:
-    """The same bytes as of a source without them."""
+    """The object file equals one compiled without contracts."""
     objects = []
     for define in ([], ["-DEDGELORA_CONTRACT_H", "-DEDGELORA_ASSERT(c)=((void)0)"]):
         made = tmp_path / "object.o"

@@ -42,7 +42,7 @@ Sample = tuple[np.ndarray, object, int]  # input, target, learning rate
 
 @dataclass
 class Case:
-    """A random model with a random configuration of training, and samples."""
+    """A random model with a random training configuration, and samples."""
 
     model: QuantModel
     data: bytes
@@ -112,7 +112,7 @@ def test_forward_equals_reference(size: str) -> None:
 
 
 def check_training(case: Case, seed: int) -> None:
-    """Losses and files of a whole run are the reference's, with and without the kernels of this machine."""
+    """Losses and files of a whole run equal the reference's, with and without the kernels of this machine."""
     options = (case.mode == "trainable_a", case.momentum, case.threshold)
     start = reference.fresh_adapter(case.model, case.ranks, seed, base_id(case.data), *options)
     trainer = reference.Trainer(case.model, start, case.micro_batch)
@@ -138,7 +138,7 @@ def test_training_of_wide_models_equals_reference() -> None:
 
 
 def test_the_deepest_graph_trains_as_the_reference() -> None:
-    """Its steps, 0 to 1022, fill their 10 bits; one op more is refused by boards and host."""
+    """Its steps, 0 to 1022, fill their 10 bits; boards and host refuse one op more."""
     case = case_of(random_model(1, kinds=("residual",) * 255 + ("dense",), edges=False), np.random.default_rng(1), 2)
     assert len(case.model.ops) == MAX_OPS == 511
     check_training(case, 1)
@@ -156,7 +156,7 @@ def test_the_deepest_graph_trains_as_the_reference() -> None:
 
 
 def placed(regions: list[Region], order: Callable[[Region], object]) -> tuple[int, list[int]]:
-    """The end, and where each is if one after the other in this order gets the lowest place that is free."""
+    """The end, and the offsets, if regions are placed in this order, each at the lowest free offset."""
     base, places = min(region.offset for region in regions), dict[Region, int]()
     for region in sorted(regions, key=order):
         others = [r for r in places if r.birth <= region.death and region.birth <= r.death]
@@ -170,7 +170,7 @@ def placed(regions: list[Region], order: Callable[[Region], object]) -> tuple[in
 
 @pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
 def test_buffers_have_the_lowest_places(mode: str) -> None:
-    """The largest first or, if that takes less, the earliest."""
+    """Regions are placed by size or by birth, whichever order needs less."""
     for seed in range(30):
         model = random_model(seed, "medium" if seed % 2 else "small")
         ranks = ranks_of(model, random_ranks(np.random.default_rng(seed), model))
@@ -183,7 +183,8 @@ def test_buffers_have_the_lowest_places(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
 def test_buffers_of_a_chain_live_no_longer_than_they_are_read(mode: str) -> None:
-    """Outputs up to their reader or, where A learns, to the backward step that reads them; errors from step to step."""
+    """Outputs live until their reader or, if A is trained, until the backward step that reads them; errors for one
+    step."""
     for seed in range(10):
         model = random_model(seed, kinds=("conv", "conv", "average_pool", "conv", "dense"), edges=False)
         ops = len(model.ops)
@@ -199,7 +200,7 @@ def test_buffers_of_a_chain_live_no_longer_than_they_are_read(mode: str) -> None
 
 @pytest.mark.parametrize("shift", [-3, 9, 25])
 def test_a_branch_whose_error_is_zero_changes_nothing(shift: int) -> None:
-    """A lookup without slope gives errors of 0 with an exponent that would push out its sibling's."""
+    """A lookup with slope 0 produces zero errors whose exponent would shift out the sibling's error."""
     for seed in range(20):
         rng = np.random.default_rng(seed)
         model = random_model(seed, kinds=("conv", "gate", "dense"), edges=False)
@@ -208,7 +209,7 @@ def test_a_branch_whose_error_is_zero_changes_nothing(shift: int) -> None:
 
 
 def test_the_runs_reach_what_they_should() -> None:
-    """Training moves most matrices of the cases above, and every kind passes errors on in some."""
+    """Training changes most matrices of the cases above, and every kind passes errors on in some case."""
     moved = total = 0
     passing = set()
     for seed in range(180):
@@ -238,7 +239,7 @@ def test_recomputing_outputs_changes_nothing(first: int) -> None:
 
 
 def kept_features(case: Case, x: np.ndarray, lowest: int) -> list[np.ndarray]:
-    """By the reference: of every frame if an op from the lowest adapter on has a history, else of the last."""
+    """Reference features: of all frames if an op from the lowest adapter on has a history, else of the last one."""
     held, features = {}, []
     for frame in x:
         trace = reference.forward(case.model, frame, held=held)
@@ -338,7 +339,8 @@ def test_merging_equals_reference(first: int) -> None:
 
 
 def random_parts(rng: np.random.Generator, model: QuantModel) -> list[Adapter]:
-    """Adapters of one model: of one seed or several, trained A's that are equal or not, the base's shifts or others."""
+    """Adapters of one model: with one seed or several, with equal trained A's or different ones, with other shifts or
+    not."""
     count, mode = int(rng.integers(1, 5)), int(rng.integers(0, 4))
     ranks = {index: int(rng.integers(1, 5)) for index in random_ranks(rng, model)}
     first = random_adapter(rng, model, mode == 2, ranks=ranks)
@@ -358,7 +360,7 @@ def random_parts(rng: np.random.Generator, model: QuantModel) -> list[Adapter]:
         for layer in part.layers:
             if rng.random() < 0.2:
                 layer.t_shift, layer.branch_shift = int(rng.integers(0, 25)), int(rng.integers(-15, 9))
-            if part.a_stored and rng.random() < 0.2:  # room to scale up
+            if part.a_stored and rng.random() < 0.2:  # so that it can be scaled up
                 layer.a = (layer.a >> int(rng.integers(0, 8))).astype(np.int8)
     return parts
 
@@ -385,7 +387,7 @@ def test_sums_of_adapters_equal_reference(first: int) -> None:
 
 
 def test_sums_of_a_trained_a_and_a_seed_s() -> None:
-    """Of one rank and shift: neither is taken for the other."""
+    """A trained A and a seed's A with equal ranks and shifts are not confused."""
     for seed in range(10):
         rng = np.random.default_rng(seed)
         model = random_model(4000 + seed, kinds=("conv", "dense"), edges=False)
@@ -399,7 +401,7 @@ def test_sums_of_a_trained_a_and_a_seed_s() -> None:
 
 
 def test_adapters_of_several_seeds_take_turns() -> None:
-    """Where nothing is trained the A of each seed is made when its adapter comes into use."""
+    """Without training, a session computes A from the seed of each adapter that it uses."""
     model = random_model(2, kinds=("conv", "dense"), edges=False)
     rng, ranks = np.random.default_rng(2), {0: 2, 1: 3}
     session = Session(pack_model(model), ranks_of(model, ranks), "infer")
@@ -421,7 +423,7 @@ def test_adapters_of_several_seeds_take_turns() -> None:
 
 
 def test_sums_that_are_exact() -> None:
-    """A single adapter is itself, and two of one seed, or with room for both ranks, add up to their branches' sum."""
+    """One adapter is its own sum; two with one seed, or with room for both ranks, give their branches' exact sum."""
     for seed in range(20):
         rng = np.random.default_rng(seed)
         model = random_model(4000 + seed, kinds=("conv", "conv", "dense"), edges=False)
@@ -464,7 +466,7 @@ STREAMS = ("conv", "history", "depthwise", "conv", "history", "conv", "history",
 
 
 def test_training_and_features_leave_a_stream_as_it_is() -> None:
-    """Frames give the same outputs whatever is learned between them, and samples the same whatever was heard."""
+    """Training between frames does not affect the stream, and the stream does not affect training."""
     for seed in range(20):
         rng = np.random.default_rng(seed)
         case = case_of(random_model(seed, kinds=STREAMS, edges=False), rng, 6)
@@ -497,7 +499,7 @@ def test_a_sample_is_a_stream_of_its_own() -> None:
 
 
 def test_features_of_a_stream_are_a_training_session_s() -> None:
-    """Below its lowest adapter an inference's histories are the stream's: they make no features."""
+    """An inference session keeps only the stream's histories below the lowest adapter, so it can't compute features."""
     for seed in range(6):
         rng = np.random.default_rng(seed)
         model = random_model(seed, kinds=STREAMS, edges=False)
@@ -518,7 +520,7 @@ def test_features_of_a_stream_are_a_training_session_s() -> None:
 
 
 def test_softmax_of_many_equal_values() -> None:
-    """The sum of exponentials is the largest that there is: each output is less than half a step."""
+    """The sum of exponentials has its maximum: each output is less than half a step."""
     for channels in (255, 511, 512, 513, 1024):
         model = model_of(DrawnOp("softmax", (1, 2, channels), (1, 2, channels), alone=True, seed=channels))
         x = np.zeros(model.input.shape, np.int8)
@@ -529,7 +531,7 @@ def test_softmax_of_many_equal_values() -> None:
 
 
 def test_outputs_that_are_no_probabilities() -> None:
-    """A last op that makes them of logits has the grid of probabilities, or says that it has none."""
+    """If the last op computes probabilities from logits, its output has their grid; else `probabilities` is refused."""
     found = []
     for seed in range(20):
         model = random_model(seed, kinds=("dense", "lookup"), edges=False, loss="binary_cross_entropy")
@@ -556,10 +558,10 @@ def test_only_models_with_history_have_frames() -> None:
     ops = [Op("slice", 0, 1, axis=1), Op("history", 1, 2), Op("max_pool", 2, 3, kernel=(2, 1))]
     wide = pack_model(QuantModel([large, small, held, small], ops, loss="mean_squared_error"))
     assert Session(wide, bytes(3), "infer", frames=2000).output_size == 1024
-    for frames in (2048, 4096, 65535):  # of 2^20 values and more: sizes in bytes would wrap
+    for frames in (2048, 4096, 65535):  # frames of 2^20 values: sizes in bytes would wrap
         with pytest.raises(TwinError, match="2\\^31 values"):
             Session(wide, bytes(3), "infer", frames=frames)
-    there = pickle.loads(pickle.dumps(error.value))  # as out of a worker process
+    there = pickle.loads(pickle.dumps(error.value))  # like an error from a worker process
     assert (type(there), there.status, str(there)) == (TwinError, error.value.status, str(error.value))
 
 
@@ -641,7 +643,7 @@ def test_an_adapter_of_another_base_is_refused() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_session_never_writes_outside_its_arena(mode: str) -> None:
-    """The plan's regions do not overlap while both are in use, and all lie in the arena."""
+    """Regions of the plan with overlapping lifetimes don't overlap in memory, and all lie in the arena."""
     for seed in range(40):
         model = random_model(seed, edges=False, loss=LOSSES[seed % 3])
         data = pack_model(model)

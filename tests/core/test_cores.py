@@ -1,8 +1,8 @@
-"""Every op, drawn from all that models may have, gives the same bytes everywhere.
+"""Every op, drawn from everything that models may have, gives the same bytes everywhere.
 
-Fast kernels = plain kernels = the NumPy reference = TensorFlow Lite Micro (forward, where a `.tflite` file can say the
-op), on every core that can be emulated here and, under sanitizers, on this machine. Draws are new in every run:
-hypothesis makes a failure small and prints the op, which then becomes one of FIXED.
+Fast kernels = plain kernels = the NumPy reference = TensorFlow Lite Micro (forward, where a `.tflite` file can express
+the op), on every core that can be emulated here and, under sanitizers, on this machine. Draws are new in every run:
+hypothesis shrinks a failing op and prints it; such ops are then added to FIXED.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def programs() -> Iterator[list[Program]]:
 
 
 def check(programs: list[Program], drawn: DrawnOp) -> None:
-    """All agree on what a drawn op computes and, where errors pass through it, on what is learned."""
+    """All cores agree on the op's outputs and, if errors pass through it, on the result of training."""
     runs = Runs(drawn)
     if drawn.tflite:
         tflm = tflite_writer.TflmModel(tflite_writer.write_tflite(runs.model))
@@ -133,7 +133,7 @@ def check(programs: list[Program], drawn: DrawnOp) -> None:
 
 
 def check_named(programs: list[Program], drawn: DrawnOp) -> None:
-    """`check`, whose failure says which op it was."""
+    """Runs `check`; a failure names the op."""
     try:
         check(programs, drawn)
     except AssertionError as error:
@@ -168,7 +168,7 @@ def test_fixed_ops(programs: list[Program], name: str) -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("same", [True, False], ids=["same", "valid"])
 def test_depthwise_of_every_width(programs: list[Program], same: bool, stride: int, record_property: Callable) -> None:
-    """Strips of 3x3 kernels part a row into columns: every width to 70, in heights that need one strip or more."""
+    """Strips of 3x3 kernels split a row into columns: all widths up to 70, with heights of one strip and more."""
     rng = np.random.default_rng()
     for width in range(3, 71):
         height, channels = int(rng.integers(3, 30)), int(rng.integers(1, 4))
@@ -190,7 +190,7 @@ def test_depthwise_of_every_width(programs: list[Program], same: bool, stride: i
 
 
 def test_depthwise_of_any_stride_and_padding(programs: list[Program], record_property: Callable) -> None:
-    """Kernels of 3x3 whose windows begin before the input or end behind it, with several outputs of a channel."""
+    """3x3 kernels whose windows start before the input or end after it, with several outputs per channel."""
     rng = np.random.default_rng(fresh.SEED)
     for _ in range(60):
         channels, times = int(rng.integers(1, 6)), int(rng.choice([1, 1, 2, 5]))
@@ -221,7 +221,7 @@ def unhexed(text: str) -> np.ndarray:
 
 
 def golden_calls(path: Path) -> tuple[Calls, Answers]:
-    """The runs of a golden file, and what they answer."""
+    """The calls of a golden file, and their expected answers."""
     calls, expected, elm, model = Calls(), Answers(), b"", None
     lines = path.read_text().splitlines()
     sample = next(line.split()[-1] for line in lines if line.startswith("step"))
@@ -307,7 +307,7 @@ def features(front_end: FrontEnd, steps: np.ndarray) -> bytes:
 
 @pytest.mark.parametrize("seed", fresh_seeds(2))
 def test_what_boards_do_with_a_sample_is_the_same_everywhere(programs: list[Program], seed: int) -> None:
-    """Evaluation, features, classes and adapters that add up: a drawn network's, and one's with room for classes."""
+    """Evaluation, features, classes and blended adapters, for a random network and for one with room for classes."""
     for model in (random_model(seed), small_base(np.random.default_rng(seed))):
         rng, calls = np.random.default_rng(seed), Calls()
         frames = random_frames(rng, model)
@@ -325,7 +325,7 @@ def test_what_boards_do_with_a_sample_is_the_same_everywhere(programs: list[Prog
 
 
 def test_instructions_are_counted(tmp_path: Path) -> None:
-    """Kernels of the bench on a whole emulated board, whose counts the ledger has."""
+    """Counts the benchmark's kernels on an emulated board, as for the ledger."""
     calls = Calls()
     for shape in SHAPES:
         model = network([shape])
@@ -338,12 +338,12 @@ def test_instructions_are_counted(tmp_path: Path) -> None:
     for k, shape in enumerate(SHAPES):
         fast, plain = answers[6 * k : 6 * k + 3], answers[6 * k + 3 : 6 * k + 6]
         assert fast[:2] == plain[:2], shape
-        assert min(fast[2], plain[2]) > shape.macs / 2, shape  # instructions: two products in one is the most
+        assert min(fast[2], plain[2]) > shape.macs / 2, shape  # an instruction computes at most two products
 
 
 def test_a_program_that_dies_is_started_anew() -> None:
     program, calls = Program(SANITIZED), Calls()
-    calls.infer(np.zeros(4, np.int8))  # of no session
+    calls.infer(np.zeros(4, np.int8))  # without a session
     with pytest.raises(RuntimeError, match="sanitizers: the program died"):
         program.run(calls)
     again = Calls()

@@ -1,6 +1,6 @@
 """X25519, ChaCha20, HMAC, signatures, random numbers: against vectors, `cryptography`, Python, on all emulated cores.
 
-Secrets are new in every run. An answer that differs is shown with what was asked.
+Secrets are new in every run. A wrong answer is shown with its question.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ ITERATED = {  # RFC 7748, 5.2: rounds, result
     1000: "684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51",
     1000000: "7c3911e0ab2586fd864497297e575e6f3bc601c0883c30df5f4dd2d24f665424",
 }
-AGREED = (  # RFC 7748, 6.1: both secrets, both public keys, what they share
+AGREED = (  # RFC 7748, 6.1: both secrets, both public keys, the shared secret
     "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a",
     "5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb",
     "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a",
@@ -85,7 +85,7 @@ AGREED = (  # RFC 7748, 6.1: both secrets, both public keys, what they share
 
 
 def exchanged(secret: bytes, public: bytes) -> bytes:
-    """OpenSSL's answer, with whether it is not zero."""
+    """OpenSSL's answer, and whether it is nonzero."""
     try:
         return X25519PrivateKey.from_private_bytes(secret).exchange(X25519PublicKey.from_public_bytes(public)) + b"\1"
     except ValueError:
@@ -119,7 +119,7 @@ def test_x25519_is_that_of_openssl(programs: list[Program]) -> None:
 
 
 def test_x25519_of_points_that_are_special(programs: list[Program]) -> None:
-    """Of small order on the curve or its twist, not below p, with a top bit: as OpenSSL has them."""
+    """Small order on the curve or its twist, u not below p, top bit set: same results as OpenSSL."""
     order_8 = 0xB8495F16056286FDB1329CEB8D09DA6AC49FF1FAE35616AEB8413B7C7AEBE0
     small = [0, 1, order_8, 39382357235489614581723060781553021112529911719440698176882885853963445705823, P - 1, P]
     points = {u + top for u in [*small, *range(P, 2**255), 2, 9, 2**255 - 1] for top in (0, 2**255)}
@@ -127,7 +127,7 @@ def test_x25519_of_points_that_are_special(programs: list[Program]) -> None:
     scalars = [bytes(32), b"\xff" * 32, rng.randbytes(32)]
     pairs = [(scalar, u.to_bytes(32, "little")) for u in sorted(points) for scalar in scalars]
     answers = [exchanged(*pair) for pair in pairs]
-    assert len(answers) - len(list(filter(any, answers))) == 3 * 2 * (len(small) + 1)  # and p + 1
+    assert len(answers) - len(list(filter(any, answers))) == 3 * 2 * (len(small) + 1)  # small orders, and p + 1
     questions = [("x25519", scalar + u) for scalar, u in pairs]
     check([of(programs, HOST), of(programs, SANITIZED)], questions, answers)
     some = range(0, len(questions), 11)
@@ -138,7 +138,7 @@ def test_x25519_of_points_that_are_special(programs: list[Program]) -> None:
 
 
 def operands(rng: random.Random) -> bytes:
-    """Of 256 bits: any, or of words that carry far."""
+    """256 bits: random, or words that cause long carries."""
     if rng.random() < 0.4:
         return rng.randbytes(32)
     words = (0, 1, 2, 37, 38, 39, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFF0000, 0xFFFFFFDA, 0xFFFFFFFF)
@@ -203,7 +203,7 @@ STREAMS = [  # RFC 8439, 2.3.2, 2.4.2: nonce, counter, text, result
 
 
 def stream(key: bytes, nonce: bytes, counter: int, size: int) -> bytes:
-    """OpenSSL's, whose counter has 64 bits: the upper ones are the nonce's first."""
+    """OpenSSL's stream; its counter has 64 bits, of which the upper 32 are the nonce's first word."""
     cipher = Cipher(algorithms.ChaCha20(key, struct.pack("<I", counter) + nonce), None)
     return cipher.encryptor().update(bytes(size))
 
@@ -285,7 +285,7 @@ def test_signatures_are_judged_alike(programs: list[Program]) -> None:
 
 
 def drawn(seed: bytes, sizes: list[int]) -> bytes:
-    """What crypto.h says of requests, 0 for a number of 64 bits."""
+    """What crypto.h specifies for these requests; 0 requests a number of 64 bits."""
     key, out, pool = seed, b"", b""
 
     def request(size: int) -> bytes:

@@ -91,7 +91,7 @@ def challenge(r: bytes, key: bytes, message: bytes) -> int:
 
 @dataclass(frozen=True)
 class Case:
-    """What is verified."""
+    """A signature to verify."""
 
     key: bytes
     message: bytes
@@ -102,13 +102,13 @@ class Case:
 
 
 def sound(key: bytes) -> bool:
-    """Whether the key is a canonical point of no small order."""
+    """Whether the key is a canonical point that is not of small order."""
     point = decode(key)
     return point is not None and times(8, point) != NEUTRAL
 
 
 def valid(case: Case) -> bool:
-    """What crypto.h says is accepted."""
+    """Whether crypto.h says that the signature is accepted."""
     s = int.from_bytes(case.signature[32:], "little")
     if s >= L or not sound(case.key):
         return False
@@ -142,7 +142,7 @@ def run(program: Path, what: str, payloads: list[bytes]) -> list[str]:
 
 
 def verdicts(cases: list[Case], program: Path) -> list[bool]:
-    """The sanitized program's answers, which are the twin's."""
+    """The sanitized program's answers; the twin's must be equal."""
     answers = [answer == "1" for answer in run(program, "v", [case.payload() for case in cases])]
     assert answers == [binding.verify(case.key, case.message, case.signature) for case in cases]
     return answers
@@ -198,7 +198,7 @@ def test_vectors_of_the_rfc(sanitized: Path) -> None:
 
 
 def test_accepts_what_cryptography_signs(sanitized: Path) -> None:
-    """Of all lengths up to two blocks of SHA-512 and more, and not for another message."""
+    """All message lengths up to more than two blocks of SHA-512; none for another message."""
     rng = random.Random(0)
     cases = [signed(i, rng.randbytes(i if i < 300 else rng.randrange(2000))) for i in range(400)]
     others = [Case(a.key, b.message, a.signature) for a, b in itertools.pairwise(cases)]
@@ -237,7 +237,7 @@ SECRET, NONCE = 0x1234567890ABCDEF << 160 | 77, 0xFEDCBA0987654321 << 170 | 99
 
 
 def forged(a: int, key: bytes, r: int, nonce: bytes, message: bytes) -> Case:
-    """A signature with a key and an R of any encoding, of which a B and r B are the parts of order L."""
+    """A signature with a key and an R in any encoding, whose components of order L are a B and r B."""
     s = (r + challenge(nonce, key, message) * a) % L
     return Case(key, message, nonce + s.to_bytes(32, "little"))
 
@@ -247,7 +247,7 @@ def messages() -> list[bytes]:
 
 
 def cases_of_small_order() -> list[Case]:
-    """Keys and nonces among the torsion points, alone and added to points of order L."""
+    """Keys and R's from the torsion points, alone and added to points of order L."""
     points = [
         (a, encode(add(times(a, BASE), t)), r, encode(add(times(r, BASE), u)))
         for a, r in ((SECRET, NONCE), (0, NONCE), (SECRET, 0), (0, 0))
@@ -263,7 +263,7 @@ def test_points_of_small_and_mixed_order(sanitized: Path) -> None:
     assert answers == [valid(case) for case in cases]
     for case, answer in zip(cases, answers, strict=True):
         assert answer == (openssl(case) and sound(case.key))
-    # Both verdicts occur for keys with a part of small order, and for an R of small order.
+    # Both verdicts occur for keys with a torsion component, and for an R of small order.
     mixed = {answer for case, answer in zip(cases, answers, strict=True) if times(L, decode(case.key)) != NEUTRAL}
     small = {answer for case, answer in zip(cases, answers, strict=True) if decode(case.signature[:32]) in TORSION}
     assert mixed == small == {True, False}
@@ -277,7 +277,7 @@ def test_other_encodings_of_s_and_r(sanitized: Path) -> None:
     cases = [Case(case.key, case.message, case.signature[:32] + n.to_bytes(32, "little")) for n in wrong]
     assert len(cases) > 15
     key = encode(times(SECRET, BASE))
-    for y, sign in ((1, 1), (1 + P, 0), (1 + P, 1)):  # the neutral element, and otherwise written
+    for y, sign in ((1, 1), (1 + P, 0), (1 + P, 1)):  # other encodings of the neutral element
         cases.append(forged(SECRET, key, 0, (y | sign << 255).to_bytes(32, "little"), b"message"))
     assert not any(verdicts(cases, sanitized))
     assert verdicts([forged(SECRET, key, 0, encode(NEUTRAL), b"message")], sanitized) == [True]

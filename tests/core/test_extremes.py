@@ -1,4 +1,4 @@
-"""Layers at the limits of SPEC.md, section 8, with the largest values that there are: no sum leaves its 32 bits."""
+"""Layers at the limits of SPEC.md, section 8, with the largest values: all sums stay within 32 bits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Shape = tuple[int, int, int]
 
 
 def layer(kind: str, index: int, model: QuantModel, target: Shape, sign: int, **window: tuple[int, int]) -> None:
-    """Adds a layer whose weights are all of the largest size: of one sign (1, -1) or, by rows, of both (0)."""
+    """Adds a layer whose weights all have the largest magnitude: of one sign (1, -1) or alternating by row (0)."""
     source = model.tensors[-1]
     model.tensors.append(Tensor(target, 0.5, 0))
     op = Op(kind, index, index + 1, **window)
@@ -37,10 +37,10 @@ def layer(kind: str, index: int, model: QuantModel, target: Shape, sign: int, **
 def extreme(
     kind: str, source: Shape, target: Shape, sign: int, zero_point: int, **window: tuple[int, int]
 ) -> QuantModel:
-    """A 1x1 convolution, through which errors pass to its adapter, and the layer at a limit."""
+    """A 1x1 convolution with an adapter, followed by the layer at a limit, through which errors pass."""
     model = QuantModel([Tensor((*source[:2], 1), 0.5, 0)], [], loss="mean_squared_error")
     layer("conv", 0, model, source, 1)
-    model.ops[0].bias[:], model.ops[0].shift[:] = 0, -7  # all values of its output occur
+    model.ops[0].bias[:], model.ops[0].shift[:] = 0, -7  # so that its output takes all values
     model.tensors[1] = Tensor(source, 0.5, zero_point)
     layer(kind, 1, model, target, sign, **window)
     return model
@@ -78,7 +78,7 @@ def test_layers_at_a_limit_equal_the_reference(case: str, sign: int) -> None:
         ranks = {op: rank for op, rank in enumerate(most) if rank}
         mixed = rng.choice(np.array([-128, 127], np.int8), model.input.shape)
         samples = [np.full(model.input.shape, 127, np.int8), mixed]
-        wrong = np.full(model.output.size, -128, np.int8)  # of outputs that are all 127, or their opposite
+        wrong = np.full(model.output.size, -128, np.int8)  # for outputs that are all 127, or -128
         for trainable_a in (False, True):
             start = reference.fresh_adapter(model, ranks, 1, base_id(data), trainable_a, 0)
             trainer = reference.Trainer(model, start, 1)
@@ -94,7 +94,7 @@ def test_layers_at_a_limit_equal_the_reference(case: str, sign: int) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_adapters_of_the_largest_values_equal_the_reference(case: str) -> None:
-    """In inference, merged, and as a start of training."""
+    """In inference, and merged."""
     kind, source, target, window = CASES[case]
     for sign in (1, -1, 0):
         model = extreme(kind, source, target, sign, -128, **window)

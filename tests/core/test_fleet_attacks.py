@@ -1,4 +1,4 @@
-"""What a lying server has tried on boards with a sensible policy, attack by attack, and what the members in C say."""
+"""Attacks of a malicious server on boards with a sensible policy, one by one, and how the members in C react."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def made(count: int, colluders: int = 0, task: ref.Task = TASK, policy: Policy =
 
 
 def refusal(a: Adversary, index: int, stage: int, body: bytes, number: int | None = None) -> str:
-    """The name of a board's refusal, after which it is what it was; empty if it took the message."""
+    """The name of a board's refusal, which must not change its state; "" if it accepts the message."""
     member, masters = a.boards[index].member, a.boards[index].masters
     state = member.state
     try:
@@ -53,7 +53,7 @@ def asked(a: Adversary, index: int) -> None:
 def opened_by(
     a: Adversary, included: Mapping[int, Included], views: Mapping[int, Included]
 ) -> dict[int, dict[int, str]]:
-    """Shares that come out when every board is told its survivors and gets all tags that there are."""
+    """The shares that boards open if each gets its set of survivors and all available tags."""
     confirmed = {i: got for i, view in views.items() if (got := a.confirmed(i, included[i], view))}
     opened = {}
     for i in confirmed:
@@ -68,7 +68,7 @@ def opened_by(
 def computes(
     a: Adversary, targets: Included, included: Mapping[int, Included], opened: Mapping[int, Mapping[int, str]]
 ) -> bool:
-    """Whether the server gets the sum of these boards' updates, from what it has been sent alone."""
+    """Whether the server can compute the sum of these boards' updates from the messages it received."""
     try:
         return bool(np.array_equal(a.recover(targets, included, opened), a.truth(targets)))
     except TooFew:
@@ -79,7 +79,7 @@ def computes(
 
 
 def test_colluder_and_a_board() -> None:
-    """For a raw update: no such task is taken, and no such cohort."""
+    """The server wants one raw update: the board refuses every such task and cohort."""
     a = made(2, 1)
     for change in ({"sigma": 0}, {"least": 2}, {"masks": 0}, {"colluders": 0}, {"cohort": 29}):
         assert refusal(a, 0, ref.TASK, replace(TASK, **change).pack()) == "POLICY"
@@ -88,7 +88,7 @@ def test_colluder_and_a_board() -> None:
 
 
 def test_colluder_and_a_board_without_policy() -> None:
-    """The board follows the task: told that one of two may collude it answers no cohort of two; told none, it does."""
+    """The board follows the task: if one of two boards may collude, it refuses a cohort of two; else it accepts."""
     for colluders, status in ((1, "COHORT"), (0, "")):
         a = made(2, 1, replace(TASK, least=1, sigma=0, colluders=colluders), Policy())
         asked(a, 0)
@@ -115,7 +115,7 @@ def test_cohorts_that_the_policy_has_not() -> None:
 
 
 def test_cohort_for_each_board() -> None:
-    """Parts of boards that were told another cohort count for nothing, though each is one that the policy has."""
+    """Authenticated parts from boards in another cohort are refused, even if the policy allows each cohort."""
     a = made(60)
     victim, cohort = 0, list(range(30))
     for i in cohort:
@@ -133,14 +133,14 @@ def test_cohort_for_each_board() -> None:
 
 @pytest.fixture(scope="module")
 def shared() -> Adversary:
-    """A cohort of which three work for the server, until all shares are with it."""
+    """A cohort with three colluders, up to the stage where the server has all shares."""
     a = made(COUNT, MATES)
     assert a.begin()
     return a
 
 
 def test_thin_lists() -> None:
-    """One fewer than have to agree is too few at each stage, those that work for the server counted."""
+    """One entry fewer than required is refused at each stage, colluders included."""
     a = made(COUNT, MATES)
     u = rule(TASK, COUNT)[1]
     victim, everybody = 0, frozenset(a.cohort)
@@ -151,7 +151,7 @@ def test_thin_lists() -> None:
     assert all(a.peers(i, a.others(i)) for i in a.honest)
     assert a.taken(victim, frozenset(others[: u - 1])) is None
     thin, full = frozenset(others[:u]), a.others(victim)
-    assert a.confirmed(victim, thin, everybody - {others[0]}) is None  # of those that it has nothing of
+    assert a.confirmed(victim, thin, everybody - {others[0]}) is None  # survivors that are not in its list
     assert a.confirmed(victim, full, frozenset([victim, *others[: u - 1]])) is None
     view, tags = frozenset([victim, *others[:u]]), {}
     for j in others[MATES:u]:
@@ -164,7 +164,7 @@ def test_thin_lists() -> None:
 
 
 def test_two_views_of_survivors(shared: Adversary) -> None:
-    """Of two groups that were told different survivors one at most opens anything, wherever they are cut."""
+    """Of two groups with different survivors, at most one opens anything, for any sizes of the groups."""
     a, u = shared, rule(TASK, COUNT)[1]
     included, everybody = {i: a.others(i) for i in a.honest}, frozenset(a.cohort)
     for size in (1, u - MATES + 1, len(a.honest) // 2):
@@ -176,13 +176,13 @@ def test_two_views_of_survivors(shared: Adversary) -> None:
 
 
 def test_silent_board(shared: Adversary) -> None:
-    """A board that hears nothing once its vector is out, and others that all whose masks are in it are lost."""
+    """A board is cut off after sending its vector; others are told that all boards whose masks are in it are lost."""
     a, u = shared, rule(TASK, COUNT)[1]
     victim, everybody = 0, frozenset(a.cohort)
     near = frozenset([*a.honest[1 : u - MATES + 1], *a.colluders])
     included = {i: a.others(i) for i in a.honest} | {victim: near}
     lost = near - frozenset(a.colluders)
-    for away in (lost, frozenset(sorted(lost)[: COUNT - u - 2])):  # all, or as many as they believe
+    for away in (lost, frozenset(sorted(lost)[: COUNT - u - 2])):  # all, or as many as the others accept
         told = everybody - away
         opened = opened_by(a, included, {i: told for i in a.honest if i in told and i != victim})
         assert bool(opened) == (away != lost)
@@ -190,7 +190,7 @@ def test_silent_board(shared: Adversary) -> None:
 
 
 def test_what_can_be_opened(shared: Adversary) -> None:
-    """As few as agree without those that work for the server, though all are said to survive: of u + 1 - c boards."""
+    """The smallest sum that can be opened is of u + 1 - c boards, the honest minimum, if all are said to survive."""
     a, u = shared, rule(TASK, COUNT)[1]
     group = frozenset(a.honest[: u + 1 - MATES])
     view = group | frozenset(a.colluders)
@@ -205,7 +205,8 @@ def test_what_can_be_opened(shared: Adversary) -> None:
 
 
 def test_cohort_of_which_an_eighth_is_on() -> None:
-    """1,000 boards are no cohort; of 65 of which 8 are on too few answer, whatever is told of survivors."""
+    """A cohort of 1,000 is refused; in a cohort of 65 with 8 boards on, too few take part, whatever survivors are
+    claimed."""
     a = made(65)
     on = random.Random(fresh.SEED).sample(a.cohort, 8)
     asked(a, on[0])
@@ -220,7 +221,8 @@ def test_cohort_of_which_an_eighth_is_on() -> None:
 
 
 def test_all_colluders_in_one_cohort() -> None:
-    """30 of 1,000 work for the server, and it takes them all: boards that reckon with 30 tell it nothing alone."""
+    """The server puts all 30 colluders of 1,000 boards in one cohort: with a policy for 30, no single update is
+    exposed."""
     policy, task = replace(POLICY, colluders=30, least_survivors=40), replace(TASK, colluders=30, least=40)
     for colluders in (3, 29):
         assert refusal(made(65, 30, policy=policy), 0, ref.TASK, replace(task, colluders=colluders).pack()) == "POLICY"
@@ -233,16 +235,16 @@ def test_all_colluders_in_one_cohort() -> None:
     included = {i: view - {i} for i in group} | {victim: frozenset(a.honest[: u - 30]) | mates}
     told = dict.fromkeys(group, view | {victim})
     opened = opened_by(a, included, told)
-    assert not computes(a, frozenset([victim]), included, {})  # its 30 shares are too few
+    assert not computes(a, frozenset([victim]), included, {})  # 30 shares are too few
     assert not computes(a, frozenset([victim]), included, opened)
     included |= {i: (view | {victim}) - {i} for i in group}
     opened = opened_by(a, included, told)
-    assert opened and not computes(a, frozenset([victim]), included, opened)  # masks of the group stay in it
+    assert opened and not computes(a, frozenset([victim]), included, opened)  # the group's masks remain in it
     assert not computes(a, frozenset([0]), included, opened)
 
 
 def test_colluder_shows_another_boards_mask_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that its mask would cancel that board's: what it deals has to be sealed by a secret that it does not have."""
+    """Its mask would cancel that board's, but its shares must be sealed with a secret that it does not have."""
     assert copied() is None
     unbound = fleet_library.changed(tmp_path, {"    edgelora_bind(peer->pair, shared);\n": ""})
     monkeypatch.setattr(twin_fleet, "library", lambda: unbound)
@@ -251,7 +253,7 @@ def test_colluder_shows_another_boards_mask_key(tmp_path: Path, monkeypatch: pyt
 
 
 class Copier(Adversary):
-    """Its colluder shows boards 1 and 2 the mask key of board 0, and knows lasting secrets alone."""
+    """Its colluder shows boards 1 and 2 the mask key of board 0, and knows only long-term secrets."""
 
     def mask_key(self, index: int) -> bytes:
         return self.boards[0].mask_key if index in self.mates else super().mask_key(index)
@@ -261,7 +263,7 @@ class Copier(Adversary):
 
 
 def copied() -> tuple[Vector, Vector] | None:
-    """What comes of it: the sum of two of four boards and what the server takes for it, or None."""
+    """The result of the attack: the sum of two of four boards as the server computes it, and the true sum; or None."""
     a = Copier(fresh.SEED, 4, 1, ref.Task(parameters=2, sigma=10, least=2, cohort=4, colluders=1))
     full, everybody = {i: a.others(i) for i in a.honest}, frozenset(a.cohort)
     assert a.begin()
@@ -281,7 +283,8 @@ def copied() -> tuple[Vector, Vector] | None:
 
 
 def test_same_task_in_400_rounds() -> None:
-    """Noise would average out: the board counts what rounds cost, also over resets, and refuses once it is spent."""
+    """Averaging would remove the noise: the board counts the cost of rounds, across resets, and refuses after its
+    budget."""
     task = replace(TASK, parameters=1, least=6, cohort=6, colluders=1)
     cost = round_cost(task.clip, task.sigma, task.least - 1)
     rounds = 12
@@ -306,7 +309,7 @@ def test_same_task_in_400_rounds() -> None:
 
 
 def whole_round(a: Adversary, board: Member, number: int) -> int:
-    """Until MASKED, with members of fresh seeds for the others. What the board has spent then."""
+    """Runs a round until MASKED, with fresh seeds for the other members; the board's spent budget."""
     server = ref.Server(a.server, a.keys, FLEET, number, a.task)
     members = {0: board}
     for i in a.honest[1:]:

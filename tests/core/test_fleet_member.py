@@ -1,4 +1,4 @@
-"""A fleet's member in C: equal to the reference of SPEC.md byte for byte, sums with drop-outs, and what it refuses."""
+"""A fleet's member in C: equal to the reference of SPEC.md byte for byte, sums with dropouts, and refused messages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Masters = NDArray[np.int16]
 
 @dataclass
 class Board:
-    """A board of a drawn fleet: in C, and beside it the reference with the same secrets."""
+    """A board of a random fleet: the member in C, and the reference with the same secrets."""
 
     member: Member
     other: ref.Member
@@ -33,7 +33,7 @@ class Board:
 
 
 class Fleet:
-    """`count` boards with drawn keys, for one round of a task."""
+    """`count` boards with random keys, for one round of a task."""
 
     def __init__(self, rng: random.Random, count: int, task: ref.Task, number: int = 7) -> None:
         self.rng, self.task, self.number = rng, task, number
@@ -61,7 +61,7 @@ class Fleet:
         return reply
 
     def stage(self, stage: int, indices: list[int], check: bool = True) -> None:
-        """One stage with these boards; each reply is the reference's."""
+        """One stage with these boards; each reply must equal the reference's."""
         messages = {index: self.server.message(stage, index) for index in indices}
         for index, message in messages.items():
             reply = self.answer(index, message)
@@ -71,7 +71,7 @@ class Fleet:
             self.server.take(index, reply)
 
     def expected(self) -> NDArray[np.int64]:
-        """The sum of what survivors learned, by the reference."""
+        """The sum of the survivors' updates, by the reference."""
         total = np.zeros(self.task.parameters, np.int64)
         for index in self.server.replies[ref.MASKED]:
             board = self.boards[index]
@@ -81,7 +81,7 @@ class Fleet:
 
 
 def drawn_round(seed: int) -> None:
-    """Boards are lost before every stage; those that are left answer as the reference, and the sum is exact."""
+    """Boards drop out before every stage; the others answer like the reference, and the sum is exact."""
     rng = random.Random(seed)
     colluders = rng.choice((0, 0, 1, 2))
     task = ref.Task(
@@ -126,14 +126,14 @@ STATUS = {name: -value for value, name in enumerate(NAMES.split(), 1)}
 
 
 class Suspect:
-    """One board of a fleet, to which a bad message goes at every stage before the right one."""
+    """One board of a fleet, which gets invalid messages at every stage before the right one."""
 
     def __init__(self, fleet: Fleet, index: int) -> None:
         self.fleet, self.index, self.member = fleet, index, fleet.boards[index].member
         self.refused = 0
 
     def refuses(self, message: bytes, status: str = "") -> None:
-        """With that status, or any; nothing has changed afterwards."""
+        """Asserts a refusal with that status, or any; the state must not change."""
         state = self.member.state
         with pytest.raises(FleetError) as caught:
             self.member.receive(message)
@@ -142,7 +142,7 @@ class Suspect:
         self.refused += 1
 
     def sealed(self, stage: int, body: bytes, number: int | None = None) -> bytes:
-        """What the server itself may say, right or wrong."""
+        """A message that the server's key seals, valid or not."""
         server = self.fleet.server
         number = server.number if number is None else number
         pair = ref.Pair(server.secret, server.keys[self.index], FLEET, number)
@@ -151,7 +151,7 @@ class Suspect:
 
 
 def mutants(rng: random.Random, message: bytes, count: int) -> list[bytes]:
-    """Bits flipped, bytes put in, cut off, parts exchanged."""
+    """Messages with flipped bits, inserted bytes, cut ends, swapped parts."""
     out = []
     for n in range(count):
         data = bytearray(message)
@@ -208,7 +208,7 @@ def damaged(rng: random.Random, part: bytes, first: int) -> bytes:
 
 
 def wrong_entries(rng: random.Random, parts: list[bytes], fewest: int, aliens: list[bytes]) -> list[tuple[bytes, str]]:
-    """Entries that begin with an index: out of order, twice, crossed, changed, of another board, too few."""
+    """Invalid lists of entries: out of order, repeated, swapped, changed, of a board outside the cohort, too few."""
     a, b, *rest = parts
     wrong = [[b, a, *rest], [a, *parts], [*parts, parts[-1]], [a[:2] + b[2:], b[:2] + a[2:], *rest]]
     wrong += [[alien, *parts] for alien in aliens] + [
@@ -232,7 +232,7 @@ def wrong_peers(rng: random.Random, suspect: Suspect, right: bytes) -> list[tupl
 
 def wrong_inputs(rng: random.Random, suspect: Suspect, right: bytes) -> list[tuple[bytes, str]]:
     server, index = suspect.fleet.server, suspect.index
-    own = server.replies[ref.SHARES][index][:80]  # what this board sealed for the other way
+    own = server.replies[ref.SHARES][index][:80]  # sealed by this board, for the other direction
     aliens = [struct.pack("<H", index) + own, struct.pack("<H", 200) + own]
     parts = cut(right[2:], 82)
     wrong = wrong_entries(rng, parts, server.agreeing, aliens)
@@ -243,7 +243,7 @@ def wrong_inputs(rng: random.Random, suspect: Suspect, right: bytes) -> list[tup
 
 
 def wrong_survivors(suspect: Suspect, right: bytes) -> list[tuple[bytes, str]]:
-    """Of SURVIVORS: another cohort, too few, or without the board itself."""
+    """Invalid bodies of SURVIVORS: another cohort, too few survivors, or without the board itself."""
     server, index = suspect.fleet.server, suspect.index
     count = len(server.cohort)
     head, bits = right[: 2 + 2 * count], int.from_bytes(right[2 + 2 * count :], "little")
@@ -267,7 +267,7 @@ def wrong_confirms(rng: random.Random, suspect: Suspect, right: bytes) -> list[t
 
 
 def authentic_lies(rng: random.Random, suspect: Suspect, stage: int) -> list[tuple[bytes, str]]:
-    """Bodies that the server seals rightly and that break a rule, with what the board says to them."""
+    """Bodies sealed by the server's key that break a rule, with the status of the refusal."""
     fleet, index = suspect.fleet, suspect.index
     right = fleet.server.body(stage, index)
     if stage == ref.TASK:
@@ -284,7 +284,7 @@ def authentic_lies(rng: random.Random, suspect: Suspect, stage: int) -> list[tup
 
 
 def attacked_round(seed: int) -> int:
-    """A whole round of 21 boards, one under attack at every stage. What it refused."""
+    """A whole round of 21 boards, with one under attack at every stage; how many messages it refused."""
     rng = random.Random(seed)
     task = ref.Task(parameters=20, sigma=10, least=8, cohort=21, colluders=1)
     fleet = Fleet(rng, 21, task)
@@ -296,7 +296,7 @@ def attacked_round(seed: int) -> int:
             suspect.member.finish()
         lies = authentic_lies(rng, suspect, stage)
         right = fleet.server.message(stage, suspect.index)
-        if stage > ref.TASK:  # replayed, of another stage, or of another round
+        if stage > ref.TASK:  # replayed, from another stage, or from another round
             last = sent[stage - 2]
             assert not suspect.member.receive(last)
             for before in list(sent.values())[:-1]:
@@ -305,7 +305,7 @@ def attacked_round(seed: int) -> int:
                 suspect.refuses(suspect.sealed(wrong, right[16:-16]), "ORDER" if wrong % 2 else "MESSAGE")
             suspect.refuses(suspect.sealed(stage, right[16:-16], fleet.number + 1), "ROUND")
             suspect.refuses(suspect.sealed(ref.TASK, replace(task, seed=1).pack()), "ROUND")
-        for i in set(everybody) - {suspect.index}:  # another board's
+        for i in set(everybody) - {suspect.index}:  # for another board
             suspect.refuses(fleet.server.message(stage, i), "MESSAGE")
         for body, status in lies:
             suspect.refuses(suspect.sealed(stage, body), status)
@@ -313,7 +313,7 @@ def attacked_round(seed: int) -> int:
             suspect.refuses(bad, "MESSAGE")
         sent[stage] = right
         fleet.stage(stage, everybody)
-        if stage < ref.UNMASK:  # its own answer sent back
+        if stage < ref.UNMASK:  # its own reply, reflected
             own = fleet.server.replies[stage + 1][suspect.index]
             suspect.refuses(ref.seal(fleet.server.pairs[suspect.index], stage + 1, suspect.index, fleet.number, own))
     assert np.array_equal(fleet.server.total(), fleet.expected())
@@ -323,7 +323,8 @@ def attacked_round(seed: int) -> int:
 
 
 def test_refuses_what_is_not_right() -> None:
-    """At least 1,000 forged, replayed, reordered, cut, mutated messages: none is taken, the right one after them is."""
+    """At least 1,000 forged, replayed, reordered, cut, mutated messages are refused; the valid one after them is
+    accepted."""
     for seed in fresh.fresh_seeds(1):
         assert attacked_round(seed) >= 1000
 
@@ -334,16 +335,16 @@ def test_refuses_what_is_not_right() -> None:
         (Policy(least_survivors=9), ref.Task(least=8)),
         (Policy(least_z=100), ref.Task(sigma=333, least=9, clip=1000)),  # sigma sqrt(m) = 999
         (Policy(least_z=65535), ref.Task(sigma=65535, least=65, clip=65535)),
-        (Policy(least_z=100, colluders=2), ref.Task(sigma=377, least=9, clip=1000, colluders=2)),  # of seven: 997
-        (Policy(colluders=9), ref.Task(least=9, colluders=9)),  # none of the survivors has to be honest
-        (Policy(least_z=100), ref.Task(sigma=999, least=9, masks=0)),  # nobody hides a single board's noise
+        (Policy(least_z=100, colluders=2), ref.Task(sigma=377, least=9, clip=1000, colluders=2)),  # seven: 997
+        (Policy(colluders=9), ref.Task(least=9, colluders=9)),  # possibly none of the survivors is honest
+        (Policy(least_z=100), ref.Task(sigma=999, least=9, masks=0)),  # without masks the noise of one board counts
         (Policy(colluders=3, least_survivors=4), ref.Task(least=9, colluders=2)),
         (Policy(least_cohort=20), ref.Task(least=9, cohort=19)),
         (Policy(masks=True), ref.Task(masks=0)),
     ],
 )
 def test_policy(policy: Policy, task: ref.Task) -> None:
-    """What is a little less private than the board allows is refused; what just is not, taken."""
+    """A task slightly less private than the policy is refused; one that just meets it is accepted."""
     fleet = Fleet(random.Random(fresh.SEED), 2, task)
     same = fleet.secrets[0], ref.public_of(fleet.server.secret), FLEET, bytes(32), 0
     member = Member(*same, roster=task.roster, policy=policy)
@@ -360,7 +361,7 @@ def test_policy(policy: Policy, task: ref.Task) -> None:
 
 
 def test_revoked_neighbour() -> None:
-    """The cohort is as if it had not come; one without that board is taken."""
+    """The message is discarded; a cohort without the revoked board is accepted."""
     task = ref.Task(least=2)
     fleet = Fleet(random.Random(fresh.SEED), 4, task)
     fleet.stage(ref.TASK, [0, 1, 2, 3])
@@ -381,13 +382,14 @@ LOW_ORDER = (1).to_bytes(32, "little")
 
 
 def dishonest_tags(fleet: Fleet, index: int) -> bytes:
-    """Those of a board that shows LOW_ORDER as its mask key."""
+    """The tags of a board that shows LOW_ORDER as its mask key."""
     other = fleet.boards[index].other
     return b"".join(other.pairs[j].tag("advert", index, j, LOW_ORDER) for j in other.others)
 
 
 def test_worthless_keys() -> None:
-    """Of the server, of a neighbour, of its mask key: the board leaves the round, and says whose it was."""
+    """A low-order key of the server or a neighbour, or a low-order mask key: the board leaves the round and names its
+    owner."""
     rng = random.Random(fresh.SEED)
     member = Member(rng.randbytes(32), LOW_ORDER, FLEET, rng.randbytes(32), 0)
     with pytest.raises(FleetError, match="worthless"):
@@ -415,7 +417,7 @@ def test_worthless_keys() -> None:
 
 
 def test_rounds_follow_each_other() -> None:
-    """A later round's task is taken at any stage, with masks of its own; a past one never, after a reset neither."""
+    """A later round's task is accepted at any stage, with new masks; a past one never, not even after a reset."""
     rng = random.Random(fresh.SEED)
     fleet = Fleet(rng, 4, ref.Task())
     adverts = []
@@ -442,7 +444,7 @@ def test_rounds_follow_each_other() -> None:
 
 
 def test_a_round_knows_nothing_of_the_one_before() -> None:
-    """Who advertised then and is away now has no part in what the others send."""
+    """A board that advertised in the last round but is away in this one does not affect the messages of others."""
     fleet = Fleet(random.Random(fresh.SEED), 6, ref.Task(parameters=4))
     everyone = list(fleet.boards)
     for stage in (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT):
@@ -455,7 +457,7 @@ def test_a_round_knows_nothing_of_the_one_before() -> None:
 
 
 def test_memory_of_fewer_neighbours() -> None:
-    """A member with room for seven others takes no task of nine boards; indices and seeds are checked."""
+    """A member with room for seven others refuses a task for nine boards; indices and seeds are checked."""
     fleet = Fleet(random.Random(fresh.SEED), 8, ref.Task(cohort=9))
     same = fleet.secrets[0], ref.public_of(fleet.server.secret), FLEET, bytes(32)
     small = Member(*same, 0, roster=1, neighbours=7)
@@ -467,7 +469,7 @@ def test_memory_of_fewer_neighbours() -> None:
 
 
 def test_fuzzed_under_sanitizers(tmp_path: Path) -> None:
-    """Mutated messages of a round, as they are and sealed anew by the server's key: fuzz_fleet.c says what holds."""
+    """Mutated messages of a round, unsealed and sealed with the server's key; fuzz_fleet.c lists the assertions."""
     program = sanitized.build(Path(__file__).with_name("fuzz_fleet.c"), tmp_path)
     rng = random.Random(fresh.SEED)
     fleet = Fleet(rng, 20, ref.Task(parameters=40, sigma=3, cohort=20), number=99)
@@ -489,7 +491,7 @@ def test_fuzzed_under_sanitizers(tmp_path: Path) -> None:
 
 
 def test_refuses_the_next_stage_before_its_reply() -> None:
-    """A message comes while the board trains, waits for keys, works, or has a reply to give: not its turn."""
+    """A message that comes while the board trains, waits for keys, works, or has a pending reply is out of order."""
     fleet = Fleet(random.Random(fresh.SEED), 4, ref.Task())
     suspect, server = Suspect(fleet, 0), fleet.server
     member, board = suspect.member, fleet.boards[0]
@@ -517,7 +519,7 @@ def test_refuses_the_next_stage_before_its_reply() -> None:
 
 
 def test_secrets_are_gone_once_they_were_used() -> None:
-    """Of a round: mask keys and common seeds behind INPUT, keys of pairs and neighbours' shares behind UNMASK."""
+    """Mask keys and seeds are erased after INPUT; keys of pairs and neighbours' shares after UNMASK."""
     task = ref.Task(parameters=8, sigma=2, cohort=9)
     fleet = Fleet(random.Random(fresh.SEED), 9, task)
     member, other = fleet.boards[0].member, fleet.boards[0].other
@@ -537,7 +539,7 @@ def test_secrets_are_gone_once_they_were_used() -> None:
 
 
 def test_budget() -> None:
-    """Rounds add up until no more is left; what has been spent is counted once an update is about to leave."""
+    """Rounds add up to the budget; a round is counted as soon as an update is ready to be sent."""
     rng = random.Random(fresh.SEED)
     task = ref.Task(sigma=2000, clip=1000, least=2)  # 1 / z^2 = 1 / 8
     fleet = Fleet(rng, 3, task)
@@ -550,7 +552,7 @@ def test_budget() -> None:
         before = member.spent
         for stage in STAGES[: 6 if number == 7 else 3]:
             fleet.stage(stage, [0, 1, 2], check=False)
-            assert member.spent == before, stage  # of a round in which nothing leaves, nothing
+            assert member.spent == before, stage  # no update is sent yet, so nothing is spent
             if stage == ref.PEERS:
                 break
         fleet.stage(ref.INPUT, [0, 1, 2], check=False)
@@ -559,9 +561,9 @@ def test_budget() -> None:
     with pytest.raises(FleetError, match="budget"):
         member.receive(later.message(ref.TASK, 0))
     cheaper = ref.Server(fleet.server.secret, fleet.server.keys, FLEET, 10, replace(task, sigma=20000, clip=1))
-    with pytest.raises(FleetError, match="budget"):  # a millionth is too much, too
+    with pytest.raises(FleetError, match="budget"):  # even a millionth is too much
         member.receive(cheaper.message(ref.TASK, 0))
-    for spent in (0, 250_001):  # as it would be after a reset
+    for spent in (0, 250_001):  # as after a reset
         again = Member(*same, roster=1, round=9, spent=spent, policy=policy)
         again.finish()
         if spent:
@@ -572,7 +574,7 @@ def test_budget() -> None:
 
 
 def test_cost() -> None:
-    """ceil(10^6 clip^2 / (sigma^2 honest)), drawn and at the ends."""
+    """ceil(10^6 clip^2 / (sigma^2 honest)), for random and extreme values."""
     drawn = random.Random(fresh.SEED)
     ends = [(1, 1, 1), (65535, 65535, 65535), (65535, 1, 1), (1, 65535, 65535)]
     for clip, sigma, honest in [*ends, *(tuple(drawn.randint(1, 65535) for _ in "abc") for _ in range(500))]:
@@ -581,7 +583,7 @@ def test_cost() -> None:
 
 
 def test_colluders_add_no_noise() -> None:
-    """What a board counts: of the survivors that its task asks for, those that its policy takes to be honest."""
+    """The board counts the noise of the task's least survivors minus the colluders of its own policy."""
     for masks, colluders, cost in ((1, 0, 250_000), (1, 3, 10**6), (0, 3, 10**6)):
         task = ref.Task(sigma=10, clip=10, least=4, masks=masks, colluders=3)
         fleet = Fleet(random.Random(fresh.SEED), 8, task)

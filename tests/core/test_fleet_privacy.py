@@ -1,4 +1,4 @@
-"""The clip never leaves an update longer than it says; noise is the reference's, and is distributed as it should be."""
+"""Clipping bounds the length of every update; the noise equals the reference's and has the right distribution."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FALSE_ALARMS = 1e-6  # of each test of a distribution, at most
 
 
 def clip_cases(rng: np.random.Generator) -> list[tuple[NDArray[np.int16], NDArray[np.int16]]]:
-    """Masters of 1 to 65536 parameters: extremes, all alike, few that are large, drawn widely and narrowly."""
+    """Masters of 1 to 65536 parameters: extremes, one large difference, wide and narrow random values."""
     cases = []
     for n in (1, 2, 3, int(rng.integers(4, 900)), int(rng.integers(900, 5000))):
         spread = int(rng.integers(1, 32768))
@@ -43,7 +43,7 @@ def length_fits(before: NDArray[np.int16], after: NDArray[np.int16], clip: int) 
 
 
 def test_clip() -> None:
-    """Never above C, the reference's values, and not shorter than truncation makes it."""
+    """The length is at most C, values equal the reference's, and only truncation shortens them."""
     rng = np.random.default_rng(fresh.SEED)
     for _ in range(fresh.rounds(80)):
         for before, after in clip_cases(rng):
@@ -90,7 +90,7 @@ def test_noise_equals_the_reference(sigma: int) -> None:
 
 
 def test_noise_of_every_sigma() -> None:
-    """Also where the scale of the draw goes from one power of two to the next."""
+    """Including sigmas around the powers of two at which the draw's scale changes."""
     near = {round(2**b * math.sqrt(2)) + d for b in range(16) for d in (-1, 0, 1)}
     drawn = random.Random(fresh.SEED).sample(range(1, 65536), 100)
     for sigma in sorted({s for s in near if 1 <= s <= 65535} | set(drawn)):
@@ -99,14 +99,14 @@ def test_noise_of_every_sigma() -> None:
 
 
 def masses(sigma: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Values within 12 sigma and the exact discrete Gaussian's chances of them (the rest is below 1e-31)."""
+    """Values within 12 sigma and the exact discrete Gaussian's probabilities (the rest is below 1e-31)."""
     values = np.arange(-12 * sigma - 1, 12 * sigma + 2)
     weights = np.exp(-(values.astype(np.float64) ** 2) / (2 * sigma * sigma))
     return values, weights / weights.sum()
 
 
 def chi_square_tail(x: float, degrees: int) -> float:
-    """At least the chance that chi-square is above x: Laurent and Massart (2000), solved for the exponent."""
+    """An upper bound on the probability that chi-square exceeds x: Laurent and Massart (2000), solved for it."""
     over = x - degrees
     if over <= 0:
         return 1.0
@@ -115,7 +115,7 @@ def chi_square_tail(x: float, degrees: int) -> float:
 
 
 def binned(sigma: int, drawn: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Counts and expected counts of neighbouring values put together until at least 50 are expected."""
+    """Counts and expected counts, with neighbouring values merged until at least 50 are expected."""
     values, chances = masses(sigma)
     counts = np.bincount(drawn.astype(np.int64) - values[0], minlength=len(values)).astype(np.float64)
     cumulated = np.cumsum(chances) * drawn.size
@@ -129,7 +129,7 @@ def binned(sigma: int, drawn: NDArray[np.int32]) -> tuple[NDArray[np.float64], N
 
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_noise_is_a_discrete_gaussian(sigma: int) -> None:
-    """Chi-square of bins and Kolmogorov-Smirnov's largest distance, each with a chance of a false alarm below 1e-6."""
+    """Chi-square of bins and Kolmogorov-Smirnov's largest distance, each with a false-alarm probability below 1e-6."""
     n = 2_000_000 if fresh.FULL else 200_000
     drawn = gaussian_noise(key_of((sigma, "distribution")), sigma, n)
     counts, expected = binned(sigma, drawn)
@@ -144,7 +144,7 @@ def test_noise_is_a_discrete_gaussian(sigma: int) -> None:
 
 @pytest.mark.parametrize("sigma", [1, 5, 400])
 def test_tests_of_distributions_can_fail(sigma: int) -> None:
-    """A sigma 6 % off is noticed."""
+    """A sigma that is off by 6 % is detected."""
     n = 100_000
     drawn = np.rint(np.random.default_rng(fresh.SEED).normal(0, sigma * 1.06, n)).astype(np.int32)
     counts, expected = binned(sigma, drawn)
@@ -154,7 +154,7 @@ def test_tests_of_distributions_can_fail(sigma: int) -> None:
 
 
 def test_noise_has_no_memory() -> None:
-    """Neighbouring draws, and those of other keys, are not correlated: 6 standard errors, a false alarm in 5e8."""
+    """Neighbouring draws, and draws of other keys, are uncorrelated: 6 standard errors, a false alarm in 5e8."""
     n = 200_000
     drawn = gaussian_noise(key_of("memory"), 400, n).astype(np.float64) / 400
     others = gaussian_noise(key_of("other"), 400, n).astype(np.float64) / 400

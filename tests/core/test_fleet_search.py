@@ -1,9 +1,9 @@
-"""A lying server with up to two colluders leads up to six boards in every way; the members in C stand firm.
+"""Every strategy of a malicious server with up to two colluders against up to six boards; the members in C withstand.
 
-`fleet_search` says which ways there are. Of n boards with c colluders, no sum of fewer than u + 1 - c honest boards
-can be computed, so none of fewer than m - c, and no single board's update; one of u + 1 - c can, and is found. Which
-t and u do is asked of members that take both from the task: just those of `holds`. Every find is shown by the sum
-itself.
+`fleet_search` lists the strategies. Of n boards with c colluders, no sum of fewer than u + 1 - c honest boards can be
+computed, so none of fewer than m - c, and no single board's update; a sum of u + 1 - c can be, and is found. The effect
+of t and u is tested with members that take both from the task: only those that `holds` accepts are safe. Every strategy
+found is verified by computing the sum.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ LARGE = [(n, c, rule(task_of(n, c, 1), n)[1] + 1) for n in (8, 9) for c in range
 
 
 def begun(n: int, c: int, task: ref.Task, seed: int = fresh.SEED, thresholds: Rule = rule) -> Adversary:
-    """All boards honest but the last c."""
+    """All boards are honest except the last c."""
     made = Adversary(seed, n, c, task, thresholds=thresholds)
     assert made.begin()
     return made
 
 
 def smallest(a: Adversary, least: int = 1) -> int:
-    """Boards of the smallest sum that can be computed, from `least` on; 0 if there is none."""
+    """The number of boards in the smallest sum that can be computed, at least `least`; 0 if there is none."""
     for size in range(least, len(a.honest) + 1):
         found = Search(a, size + 1).hole()
         if found:
@@ -54,7 +54,8 @@ def smallest(a: Adversary, least: int = 1) -> int:
 
 @pytest.mark.parametrize(("n", "c", "m"), CASES + LARGE)
 def test_no_sum_is_of_too_few(n: int, c: int, m: int) -> None:
-    """Neither a single board's nor one of fewer than m - c; the honest boards that have to confirm are the fewest."""
+    """No single update, and no sum of fewer than m - c boards; the smallest sum has as many boards as honest ones must
+    confirm."""
     for seed in fresh.fresh_seeds(1)[:2]:
         made = begun(n, c, task_of(n, c, m), seed)
         fewest = rule(made.task, n)[1] + 1 - c
@@ -66,7 +67,7 @@ def test_no_sum_is_of_too_few(n: int, c: int, m: int) -> None:
 
 @pytest.mark.parametrize(("n", "c", "m"), [case for case in ALL if case not in CASES])
 def test_cohorts_that_could_not_agree(n: int, c: int, m: int) -> None:
-    """Nobody goes on with a cohort of which more have to agree than there are."""
+    """Boards refuse a cohort smaller than the number that must agree."""
     a = Adversary(fresh.SEED, n, c, task_of(n, c, m))
     for i in a.honest:
         assert a.step(i, ref.TASK, a.task.pack()) is not None
@@ -75,7 +76,7 @@ def test_cohorts_that_could_not_agree(n: int, c: int, m: int) -> None:
 
 
 def test_every_cohort_that_could_not_agree() -> None:
-    """Of up to 65 boards, with any number of colluders."""
+    """Up to 65 boards, with any number of colluders."""
     a = Adversary(fresh.SEED, 65, 0, task_of(65, 0, 1))
     member = a.boards[0].member
     for number, (n, c) in enumerate(itertools.product(range(2, 66), range(66)), 1):
@@ -90,7 +91,7 @@ def test_every_cohort_that_could_not_agree() -> None:
 
 
 def test_one_sum_a_round() -> None:
-    """Sums that can be opened at once have no board in common: each would be more than half of the honest ones."""
+    """Two sums that can be opened at once would be disjoint, but each has more than half of the honest boards."""
     for n, c in itertools.product(range(2, 66), range(64)):
         t, u = rule(task_of(n, c, 1), n)
         assert u > n - 1 or (2 * (u + 1 - c) > n - c and holds(n, c, t, u))
@@ -98,7 +99,7 @@ def test_one_sum_a_round() -> None:
 
 @pytest.mark.parametrize(("n", "c"), sorted({case[:2] for case in CASES if case[0] < 6}))
 def test_one_sum_in_every_state(n: int, c: int) -> None:
-    """Of all that boards have sent with full lists, one sum at most is free of unknown masks, however many views."""
+    """With full lists, at most one sum of the sent vectors is free of unknown masks, for any combination of views."""
     a, sums = begun(n, c, task_of(n, c, 1)), set()
     search = Search(a, 0)
     for views in search._all_views():
@@ -107,12 +108,12 @@ def test_one_sum_in_every_state(n: int, c: int) -> None:
     assert sums <= {0, 1} and 1 in sums
 
 
-# ---- what the search leaves out
+# ---- what the search skips
 
 
 @pytest.mark.parametrize(("n", "c"), [(4, 0), (5, 0), (5, 1)])
 def test_shorter_lists_of_peers(n: int, c: int) -> None:
-    """PEERS that leave boards out, in every way but for the names of boards, open no more than full ones."""
+    """PEERS that omit boards, in every way up to renaming boards, expose no more than full lists."""
     task = task_of(n, c, 1)
     t, u = rule(task, n)
     honest, seen, tried = range(n - c), set(), 0
@@ -135,7 +136,7 @@ def test_shorter_lists_of_peers(n: int, c: int) -> None:
 
 
 def drawn_server(rng: random.Random, a: Adversary) -> tuple[dict[int, Included], dict[int, dict[int, str]]]:
-    """INPUT lists, and what is opened when some boards are called lost, and others that count on them hear no more."""
+    """Random INPUT lists, and what is opened if some boards are called lost and others that list them are cut off."""
 
     def thinned(boards: Iterable[int], kept: float) -> Included:
         return frozenset(j for j in boards if rng.random() < kept)
@@ -152,7 +153,7 @@ def drawn_server(rng: random.Random, a: Adversary) -> tuple[dict[int, Included],
 
 
 def drawn_servers(seeds: range) -> tuple[int, int]:
-    """Of so many servers, those that got shares and those that got a sum of too few boards."""
+    """The number of random servers that got shares, and that got a sum of too few boards."""
     shares = sums = 0
     for seed in seeds:
         rng = random.Random(seed)
@@ -168,7 +169,7 @@ def drawn_servers(seeds: range) -> tuple[int, int]:
 
 
 def test_drawn_servers(without: Without) -> None:
-    """Of servers that draw what they say to up to eight boards none gets too little; with u lowered by two some do."""
+    """Random servers with up to eight boards never get a sum of too few; some do if u is lowered by two."""
     seeds = fresh.fresh_seeds(200)
     shares, sums = drawn_servers(seeds)
     assert shares > len(seeds) // 10 and not sums
@@ -177,7 +178,7 @@ def test_drawn_servers(without: Without) -> None:
 
 
 def enumerated(a: Adversary, need: int) -> bool:
-    """The same question by brute force and algebra alone: all lists, all views, for every board."""
+    """The same question answered by brute force and algebra: all lists and all views, for every board."""
     lists = {}
     for i in a.honest:
         near = sorted(a.near(i))
@@ -212,25 +213,25 @@ def opened_by(
     return opened
 
 
-# Boards, colluders, t, u: some of them safe and some not.
+# Boards, colluders, t, u: some are safe and some are not.
 SMALL = [(2, 0, 1, 1), (3, 0, 2, 2), (3, 0, 1, 1), (3, 0, 2, 1), (3, 1, 2, 2), (3, 1, 1, 2), (4, 1, 3, 3), (4, 2, 3, 3),
          (4, 2, 2, 3), (4, 2, 3, 2)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("n", "c", "t", "u"), SMALL + ([(4, 1, 2, 2), (4, 1, 3, 2)] if fresh.FULL else []))
 def test_search_and_enumeration_agree(n: int, c: int, t: int, u: int, told) -> None:  # type: ignore[no-untyped-def]
-    """What the search does not try brings nothing: brute force finds a way just where the search does."""
+    """The search skips nothing that matters: brute force finds a strategy exactly when the search does."""
     for need, seed in itertools.product((2, 3), fresh.fresh_seeds(1)[:2]):
         made = told(n, c, t, u, seed)
         assert (Search(made, need).hole() is not None) == enumerated(made, need), (need, seed)
 
 
-# ---- the search is able to find
+# ---- the search finds weaknesses
 
 
 @pytest.fixture(scope="module")
 def changed(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    """Members of changed sources, compiled once for the same changes."""
+    """Members compiled from changed sources, once for each set of changes."""
     made: dict[tuple[tuple[str, str], ...], object] = {}
 
     def use(*changes: tuple[str, str]) -> object:
@@ -258,7 +259,7 @@ T, U = "m->threshold = (uint16_t)half;", "m->agreeing = (uint16_t)agreeing;"
 
 @pytest.fixture
 def told(without: Without):  # type: ignore[no-untyped-def]
-    """Adversaries of n boards, c of them colluders, whose members take t and u from the task."""
+    """Adversaries with n boards, c of them colluders, whose members take t and u from the task."""
     without((T, "m->threshold = m->task.learning_rate;"), (U, "m->agreeing = m->task.epochs;"))
 
     def make(n: int, c: int, t: int, u: int, seed: int = fresh.SEED) -> Adversary:
@@ -269,17 +270,17 @@ def told(without: Without):  # type: ignore[no-untyped-def]
 
 
 def holds(n: int, c: int, t: int, u: int) -> bool:
-    """Whether colluders open nothing alone, and those that confirm to a board can't do without all whose masks it has.
+    """Whether colluders alone open nothing, and boards that confirm need one whose mask is in a silent board's vector.
 
-    Else there are u - c honest boards whose masks are in a silent board's vector, and others that call them lost: as
-    many as agree and as open a secret.
+    Otherwise there are u - c honest boards whose masks are in a silent board's vector, and others that call them lost:
+    enough to agree and to open a secret.
     """
     return t > c and u + max(u + 1, t) > n - 1 + c
 
 
 @pytest.mark.parametrize(("n", "c"), [(n, c) for n in range(2, 7 if fresh.FULL else 6) for c in range(min(3, n - 1))])
 def test_thresholds_that_do(n: int, c: int, told) -> None:  # type: ignore[no-untyped-def]
-    """Any other t and u, and a single board's update is found; these are found safe."""
+    """With any other t and u, a single board's update is found; these are found to be safe."""
     for t, u in itertools.product(range(1, n), range(max(1, c), n)):
         made = told(n, c, t, u)
         if not holds(n, c, t, u):
@@ -293,8 +294,8 @@ def test_thresholds_that_do(n: int, c: int, told) -> None:  # type: ignore[no-un
 
 @pytest.mark.parametrize(("n", "c"), [(4, 0), (5, 0), (5, 1), (6, 0), (6, 1), (6, 2)])
 def test_u_lowered(n: int, c: int, without: Without) -> None:
-    """By one: a single update where n - 1 + c is odd (else it has one to spare), and one board fewer than m - c where
-    all have to agree. By two: a single one."""
+    """Lowered by one: a single update if n - 1 + c is odd (else there is one to spare), and one board fewer than m - c
+    if all must agree. Lowered by two: a single update."""
     m, odd = rule(task_of(n, c, 1), n)[1] + 1, (n - 1 + c) % 2
     without((U, "m->agreeing = (uint16_t)(agreeing - 1);"))
     assert smallest(begun(n, c, task_of(n, c, m))) == (1 if odd else m - c)
@@ -306,13 +307,13 @@ def test_u_lowered(n: int, c: int, without: Without) -> None:
 
 @pytest.mark.parametrize(("n", "c"), [(3, 1), (4, 2)])
 def test_t_lowered(n: int, c: int, without: Without) -> None:
-    """Colluders open secrets without anybody's help."""
+    """Colluders open secrets without an honest board's help."""
     without((T, "m->threshold = (uint16_t)(half - 1);"))
     assert smallest(begun(n, c, task_of(n, c, 1), thresholds=lambda task, n: (rule(task, n)[0] - 1, 0))) == 1
 
 
 def test_confirmations_uncounted(without: Without) -> None:
-    """Boards that were told different survivors open secrets of one another: a sum of two in place of three."""
+    """Boards with different survivors open secrets for each other: a sum of two instead of three."""
     without(("if (size / CONFIRM_BYTES < m->agreeing)", "if (size / CONFIRM_BYTES < 0 * m->agreeing)"))
     for n, c in ((4, 0), (5, 1)) if fresh.FULL else ((4, 0),):
         assert smallest(begun(n, c, task_of(n, c, 1))) == 2
@@ -324,7 +325,7 @@ def test_entries_of_input_uncounted(without: Without) -> None:
 
 
 def test_survivors_that_are_told(without: Without) -> None:
-    """If m were counted in what the server says alone: it makes up those beyond u."""
+    """If u ignored m and only the claimed survivors were counted, the server could invent those beyond u."""
     without(("half + 1 > m->task.least ? half : m->task.least - 1u", "half"))
     made = begun(6, 0, task_of(6, 0, 6), thresholds=lambda task, n: rule(replace(task, least=1), n))
     assert smallest(made) == 4
@@ -332,7 +333,7 @@ def test_survivors_that_are_told(without: Without) -> None:
 
 @pytest.mark.parametrize(("n", "c", "found"), [(4, 0, 2), (5, 0, 3), (5, 1, 2), (6, 0, 3), (6, 1, 3)])
 def test_a_colluder_more(n: int, c: int, found: int) -> None:
-    """One more than the task says makes sums of one honest board fewer, and opens no single one; two more do."""
+    """One more than in the task reduces the smallest sum by one board, but exposes no single update; two more do."""
     task = task_of(n, c, 1)
     m = rule(task, n)[1] + 1
     assert found == m - c - 1
@@ -341,11 +342,11 @@ def test_a_colluder_more(n: int, c: int, found: int) -> None:
         assert smallest(begun(n, c + 2, task)) == 1
 
 
-# ---- rounds that boards are not in together
+# ---- boards in different rounds
 
 
 def across(own: Adversary, other: Adversary) -> set[str]:
-    """Stages at which a board takes what another has authenticated in another round with the same keys."""
+    """Stages at which a board accepts what another board authenticated in another round with the same keys."""
     taken = set()
     everybody = frozenset(own.cohort)
     for i, j in itertools.permutations(own.honest, 2):
@@ -379,7 +380,7 @@ OTHERS = {"number": 8, "sigma": 11, "least": 2, "colluders": 1, "cohort": 4, "se
 
 @pytest.mark.parametrize("what", OTHERS)
 def test_parts_of_another_round_are_refused(what: str) -> None:
-    """Of another number, another task or another cohort: even if boards had the same keys in both."""
+    """Parts from a round with another number, task or cohort are refused, even if boards have the same keys in both."""
     assert not across(made(), made(**{what: OTHERS[what]}))
     assert across(made(), made()) == {"PEERS", "INPUT", "UNMASK"}
 
@@ -393,7 +394,7 @@ def test_parts_across_are_taken_without_context(without: Without) -> None:
 
 
 def told_more() -> Adversary:
-    """Board 0 is told that all six have to agree, the others that a majority has."""
+    """Board 0 is told that all six must agree; the others that a majority must."""
     return Adversary(fresh.SEED, 6, 0, task_of(6, 0, 1), others={0: task_of(6, 0, 6)})
 
 
@@ -402,7 +403,7 @@ def test_a_board_that_was_told_more() -> None:
 
 
 def test_a_board_that_was_told_more_without_context(without: Without) -> None:
-    """Its update comes out with four others', in place of all: the server leaves it alone once it has its vector."""
+    """Its update appears in a sum with four others instead of all: the server abandons it once it has its vector."""
     without(CONTEXT)
     made = told_more()
     assert made.begin()
@@ -411,11 +412,11 @@ def test_a_board_that_was_told_more_without_context(without: Without) -> None:
 
 
 def test_restarts() -> None:
-    """A board that was reset takes part in a round only if it had sent nothing of it but READY, with other secrets."""
+    """After a reset a board only takes part in a round in which it had sent nothing but READY, with new secrets."""
     a = begun(4, 0, task_of(4, 0, 2))
     same = a.secrets[0], ref.public_of(a.server), FLEET
     cohort, keys = ref.cohort_body(a.cohort), set()
-    for seed, last in ((b"1" * 32, 0), (b"2" * 32, a.number - 1)):  # in flash before it took part
+    for seed, last in ((b"1" * 32, 0), (b"2" * 32, a.number - 1)):  # the last round in flash, before it took part
         member = Member(*same, seed, 0, round=last, roster=1)
         member.finish()
         got = a.send(member, 0, ref.TASK, a.task.pack())

@@ -1,4 +1,4 @@
-"""The front ends: sound against TensorFlow Lite Micro's own code, vibration against NumPy in integers and in floats."""
+"""Front ends: audio against TensorFlow Lite Micro's own code, vibration against NumPy in integers and in floats."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_tables_are_those_of_their_script() -> None:
 
 
 def micro_frontend(samples: Samples) -> NDArray[np.int16]:
-    """What TensorFlow Lite Micro's front end makes of them, in steps of 0.0390625."""
+    """The features of TensorFlow Lite Micro's front end, in steps of 0.0390625."""
     oracle, rows = MicroFrontend(), []
     for start in range(0, len(samples) - HOP + 1, HOP):
         found = oracle.process_samples(samples[start : start + HOP].tobytes()).features
@@ -50,7 +50,7 @@ def cut(values: NDArray[np.floating] | NDArray[np.integer]) -> Samples:
 
 
 def flat_behind_the_window(rng: np.random.Generator, steps: int) -> Samples:
-    """Windows of equal magnitude all along, as complex corners that turn: sums of the FFT leave 16 bits."""
+    """Samples with a flat magnitude after windowing, as rotating complex corners: sums of the FFT exceed 16 bits."""
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(480) + 0.5) / 480)
     even = np.tile(np.clip(3000 / np.maximum(hann, 0.05), 0, 32767), steps // 3 + 1)
     n = np.arange(len(even))
@@ -85,7 +85,7 @@ def test_sound_equals_the_micro_frontend(seed: int) -> None:
 @pytest.mark.parametrize("value", [0, 1, -1, 32767, -32768])
 def test_sound_that_stands_still(value: int) -> None:
     samples = np.full(60 * HOP, value, np.int16)
-    samples[40 * HOP :] = 0  # what is left of the noise's estimate
+    samples[40 * HOP :] = 0  # what remains of the noise estimate
     assert np.array_equal(AudioFrontEnd().feed(samples), micro_frontend(samples))
 
 
@@ -169,11 +169,11 @@ def test_vibration_equals_the_integer_reference(seed: int, frames: int) -> None:
         assert found.shape == (2, 68)
 
 
-@pytest.mark.parametrize("seed", [1155848515, *fresh.fresh_seeds(2)])  # the first has such a band
+@pytest.mark.parametrize("seed", [1155848515, *fresh.fresh_seeds(2)])  # the first has a band of next to nothing
 def test_vibration_is_what_the_formulas_say(seed: int) -> None:
     """Noise of 300 to 5000 steps: bands within 6/256 octave on average, 95 % within 1/8; statistics within 1/64.
 
-    What is off by more is a band of one bin in which a frame has next to nothing.
+    Larger errors occur only in a band of one bin that is almost empty in a frame.
     """
     rng = np.random.default_rng(seed)
     for _ in range(4):
@@ -197,18 +197,18 @@ def test_one_channel_of_several() -> None:
 
 
 def test_a_fault_is_heard() -> None:
-    """Beats of a bearing move kurtosis, crest and the envelope's band at their rate, at nearly the same rms."""
+    """Impacts of a bearing raise kurtosis, crest and the envelope's band at their rate, at nearly the same rms."""
     rng = np.random.default_rng(fresh.SEED)
     n = np.arange(512 * 64)
     well = 1000 * np.sin(0.12 * n) + 100 * rng.normal(size=len(n))
-    beats = 900 * np.exp(-(n % 128) / 8) * np.sin(2.0 * n)  # 4 times in 512: bin 32 of the envelope's 512
+    beats = 900 * np.exp(-(n % 128) / 8) * np.sin(2.0 * n)  # 4 in 512 samples: bin 32 of the envelope's 512
     before, after = (SpectralFrontEnd().feed(cut(x)).astype(int).mean(axis=0) for x in (well, well + beats))
     band = np.searchsorted(np.cumsum(np.diff(signal_reference.edges(24))), 32)
     assert after[40 + band] - before[40 + band] > 3 * 256
     assert abs(after[64] - before[64]) < 64 and after[67] - before[67] > 20
 
 
-# ---- what can't be
+# ---- invalid settings and samples
 
 
 def test_settings_and_samples_that_cannot_be() -> None:

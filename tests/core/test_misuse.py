@@ -1,4 +1,4 @@
-"""What the core must refuse, under AddressSanitizer and UBSan with buffers of exactly their size."""
+"""Invalid input that the core must refuse, under AddressSanitizer and UBSan, in buffers of exact size."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def misuse(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(program: Path, folder: Path, model: bytes, *adapters: bytes) -> list[int]:
-    """The statuses of `use`, of each adapter."""
+    """The status that `use` returns for each adapter."""
     files = [f"{i}.file" for i in range(1 + len(adapters))]
     for name, data in zip(files, (model, *adapters), strict=True):
         (folder / name).write_bytes(data)
@@ -39,7 +39,7 @@ def run(program: Path, folder: Path, model: bytes, *adapters: bytes) -> list[int
 
 
 def sealed(data: bytes, **fields: tuple[str, int, int | bytes]) -> bytes:
-    """The file with these fields, each (format, offset, value), and a CRC that is right."""
+    """The file with these fields, each (format, offset, value), and a correct CRC."""
     changed = bytearray(data)
     for layout, at, value in fields.values():
         struct.pack_into(layout, changed, at, value)
@@ -55,7 +55,7 @@ def adapter_of(model: QuantModel, mode: str, state: bool = False, ranks: bytes =
 
 
 def test_use_takes_only_what_fits(misuse: Path, tmp_path: Path) -> None:
-    """Adapters of another base and forged ones: nothing outside is read or written, and the one in use stays."""
+    """Adapters of another base and forged ones cause no access out of bounds, and the active one remains."""
     model, wide = (random_model(seed, size, KINDS, edges=False) for seed, size in ((3, "small"), (4, "medium")))
     data, status = pack_model(model), binding.statuses()
     ours = {"base": ("<8s", 16, base_id(data))}
@@ -90,7 +90,7 @@ def test_use_takes_only_what_fits(misuse: Path, tmp_path: Path) -> None:
 
 
 def weights_last(data: bytes, model: QuantModel, op: int, behind: int) -> bytes:
-    """The model with the weights of an op at its end, in a buffer of words, and so many bytes behind them."""
+    """The model with an op's weights at its end, followed by `behind` bytes in a buffer of whole words."""
     at = struct.unpack_from("<I", data, 32)[0] + 36 * op + 20
     weights = struct.unpack_from("<I", data, at)[0]
     size, padding = model.ops[op].weights.size, bytes(-len(data) % 4)
@@ -102,7 +102,7 @@ def weights_last(data: bytes, model: QuantModel, op: int, behind: int) -> bytes:
 
 
 def test_a_word_is_behind_weights(misuse: Path, tmp_path: Path) -> None:
-    """Kernels may read it; less is refused by boards and host alike."""
+    """Kernels may read a word after the weights; boards and host refuse files with less."""
     model = next(
         model
         for model in (random_model(seed, "small", KINDS, edges=False) for seed in range(50))
@@ -123,7 +123,7 @@ def test_a_word_is_behind_weights(misuse: Path, tmp_path: Path) -> None:
 
 
 def test_threads_take_turns_on_the_twin() -> None:
-    """A class or a status: a session in use says so, here by its flag."""
+    """Calls on a session in use, simulated by its flag, raise an error."""
     model = random_model(3, "small", KINDS, edges=False)
     session = Session(pack_model(model), RANKS)
     x = np.zeros(session.input_size, np.int8)

@@ -1,4 +1,4 @@
-"""Reference and device core equal TensorFlow Lite Micro on every byte of every layer's output."""
+"""The reference and the device core equal TensorFlow Lite Micro in every byte of every layer's output."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ class Core:
 
 
 def check(model: QuantModel, inputs: list[np.ndarray], what: str = "") -> list[int]:
-    """All three agree on the inputs, which are a stream's frames; returns the outputs that occurred."""
+    """Checks that all three agree on the inputs, the frames of a stream; returns the outputs that occurred."""
     tflm, core, held = TflmModel(write_tflite(model)), Core(model), {}
     seen = []
     for x in inputs:
@@ -86,7 +86,7 @@ def test_chains_equal_tflite_micro(chain: str, size: str) -> None:
     for seed in SEEDS:
         model = random_model(seed, size, CHAINS[chain], oracle=True)
         distinct.update(check(model, some_inputs(model, seed), f"seed {seed}"))
-    assert len(distinct) > 60  # the outputs are not just saturated
+    assert len(distinct) > 60  # not only saturated outputs
 
 
 @pytest.mark.parametrize("first", range(0, 200, 50))
@@ -126,7 +126,7 @@ def test_every_feature_of_tflite_was_tried() -> None:
 
 @pytest.mark.parametrize("function", LOOKUPS)
 def test_lookup_tables(function: str) -> None:
-    """Every input, over scales from next to nothing to steps of more than 1."""
+    """All inputs, with scales from almost 0 to steps of more than 1."""
     rng = np.random.default_rng(1)
     every = np.arange(-128, 128).astype(np.int8).reshape(1, 256, 1)
     for _ in range(80):
@@ -140,7 +140,7 @@ def test_lookup_tables(function: str) -> None:
 
 
 def test_softmax() -> None:
-    """Up to 511 channels (with more, equal inputs leave what TFLite's kernel can divide by)."""
+    """Up to 511 channels (for more, equal inputs produce sums that TFLite's kernel can't divide by)."""
     rng = np.random.default_rng(2)
     for _ in range(150):
         shape = (1, 3, int(rng.choice([1, 2, 3, 10, 100, 511])))
@@ -153,7 +153,7 @@ def test_softmax() -> None:
 
 
 def test_add_rounds_as_tflite() -> None:
-    """All pairs of inputs, over scales far apart and results next to ties."""
+    """All pairs of inputs, with very different scales and results next to ties."""
     rng = np.random.default_rng(3)
     a, b = (v.astype(np.int8) for v in np.meshgrid(np.arange(-128, 128), np.arange(-128, 128)))
     x = np.stack([a.reshape(-1)[:65000], b.reshape(-1)[:65000]], axis=-1)[None]
@@ -163,7 +163,7 @@ def test_add_rounds_as_tflite() -> None:
 
 
 def _sum_of_channels(rng: np.random.Generator) -> QuantModel:
-    """A model that brings two channels to grids of their own and adds them."""
+    """A model that requantizes two channels to grids of their own and adds them."""
     tensors = [Tensor((1, 13000, 2), 1.0, 0)]
     ops = []
     for channel in range(2):
@@ -181,7 +181,7 @@ def _sum_of_channels(rng: np.random.Generator) -> QuantModel:
 
 
 def test_rounding_is_double() -> None:
-    """Biases where rounding once, or multiplying the scales in float32, would give another byte."""
+    """Biases for which single rounding, or multiplying the scales in float32, would give another byte."""
     rng = np.random.default_rng(5)
     apart = 0
     for _ in range(20):
@@ -204,7 +204,7 @@ def test_rounding_is_double() -> None:
 
 
 def test_mean_folds_the_count_into_the_multiplier() -> None:
-    """Inputs whose sums lie next to a tie, over counts that are no powers of two."""
+    """Inputs whose sums are next to a tie, with counts that are not powers of two."""
     rng = np.random.default_rng(6)
     for _ in range(60):
         count, s_in = int(rng.integers(2, 3000)), float(np.float32(np.exp(rng.uniform(-6, 0))))
@@ -228,7 +228,7 @@ def _dense(bias: np.ndarray, s_in: float, s_w: float, s_out: float) -> QuantMode
 
 
 def _move_sums(x: np.ndarray, wanted: np.ndarray) -> None:
-    """Changes x [1, count, channels] so that each channel's sum comes as near to the wanted one as int8 allows."""
+    """Changes x [1, count, channels] so that each channel's sum is as close to the wanted one as int8 allows."""
     missing = wanted - x.sum(axis=(0, 1))
     room = np.where(missing > 0, 127 - x, x + 128)
     before = np.cumsum(room, axis=1) - room

@@ -1,4 +1,4 @@
-"""The order of samples and other draws against SPEC.md, section 13, in plain numbers."""
+"""The order of samples and other random draws against SPEC.md, section 13, in plain Python."""
 
 from __future__ import annotations
 

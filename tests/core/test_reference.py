@@ -1,4 +1,4 @@
-"""The reference itself: its gradients against finite differences, its numbers against SPEC.md, and that it learns."""
+"""The reference: its gradients against finite differences, its numbers against SPEC.md, and that it learns."""
 
 import importlib.util
 import math
@@ -58,14 +58,14 @@ CHAINS = {
     "transposed": ("conv", "transposed", "conv", "mean", "dense"),
     "recurrent": ("conv", "recurrent", "dense"),
 }
-LOSS = {"autoencoder": "mean_squared_error", "lookup": "binary_cross_entropy"}  # else cross_entropy
+LOSS = {"autoencoder": "mean_squared_error", "lookup": "binary_cross_entropy"}  # others: cross_entropy
 SAMPLES = 4
-STEPS = 1600 if FULL else 500  # of learning: from a dozen nats down
+STEPS = 1600 if FULL else 500  # training steps; the loss starts at about a dozen nats
 
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_gradients_equal_finite_differences(chain: str) -> None:
-    """Direction and size; truncation shrinks gradients a little at each layer, more where large terms cancel."""
+    """Direction and size; truncation shrinks gradients slightly in each layer, more where large terms cancel."""
     cosines, sizes = [], []
     for seed in range(12):
         if seed >= 9 and len(sizes) >= 12:
@@ -76,7 +76,7 @@ def test_gradients_equal_finite_differences(chain: str) -> None:
         integer, exact = _gradients(model, adapter, rng)
         for (index, which), expected in exact.items():
             arrived = (index, which) in integer and integer[index, which].value.any()
-            if not expected.any() or not arrived:  # nothing passes, or less than the resolution of int8 errors
+            if not expected.any() or not arrived:  # no error passes, or it is below the resolution of int8 errors
                 assert not arrived and np.abs(expected).max() < 0.01, f"seed {seed}, op {index}, {which}"
                 continue
             found = _dequantized(model, adapter, index, which, integer)
@@ -99,14 +99,14 @@ def _gradients(model: QuantModel, adapter: Adapter, rng: np.random.Generator) ->
         trace = forward_sample(model, x, adapter)
         _, e, exponent = loss(model, trace.y[model.loss_index].reshape(-1), target)
         if np.abs(e).max() * 2.0**exponent < 0.02:
-            continue  # next to the resolution of the loss
+            continue  # near the resolution of the loss
         if taken == SAMPLES or FloatModel(model, adapter, x, target).is_stuck.any():
-            continue  # what is left of an error that was cut off cancels out, down to that resolution
+            continue  # the remaining parts of a clipped error cancel out, down to that resolution
         if any(y.size > 1 and (y == y[0, 0]).all() for op, y in zip(model.ops, trace.y[1:], strict=True) if op.inputs):
-            continue  # so do those of many elements that are all one value
+            continue  # the same for tensors of many equal elements
         products, is_coarse = _products(model, adapter, trace, e, exponent)
         if is_coarse:
-            continue  # so does what a mask leaves of one
+            continue  # the same for the part of an error that a mask leaves
         taken += 1
         for key, product in products.items():
             integer[key] = accumulate(integer.get(key), product)
@@ -119,7 +119,7 @@ def _gradients(model: QuantModel, adapter: Adapter, rng: np.random.Generator) ->
 def _products(
     model: QuantModel, adapter: Adapter, trace: Trace, e: np.ndarray, exponent: int
 ) -> tuple[Gradients, bool]:
-    """What a sample adds to gradients, and whether all that a mask left of some error was less than a fourth of it."""
+    """A sample's contribution to the gradients, and whether a mask removed over three quarters of some error."""
     coarse = []
 
     def watched(op: Op, y: np.ndarray, error: tuple[np.ndarray, int]) -> tuple[np.ndarray, int]:
@@ -132,7 +132,7 @@ def _products(
 
 
 def _dequantized(model: QuantModel, adapter: Adapter, index: int, which: str, integer: Gradients) -> np.ndarray:
-    """G as a real number: with its exponent and the constant factors that section 5 leaves out."""
+    """G as a real number, including its exponent and the constant factors that section 5 leaves out."""
     op, layer = model.ops[index], next(layer for layer in adapter.layers if layer.op == index)
     gradient = integer[index, which]
     unit = 1.0 if model.loss == "mean_squared_error" else step_in_nats(model)
@@ -146,7 +146,7 @@ def _dequantized(model: QuantModel, adapter: Adapter, index: int, which: str, in
 @pytest.mark.parametrize("momentum", [0, 3])
 @pytest.mark.parametrize("kinds", [("conv", "dense"), ("conv", "residual", "max_pool", "dense", "softmax")])
 def test_learns(kinds: tuple[str, ...], trainable_a: bool, momentum: int) -> None:
-    """Four classes of noisy patterns, which the untrained base cannot tell apart, are learned."""
+    """Four classes of noisy patterns, which the untrained base can't distinguish, are learned."""
     model = _able_model(4, kinds)
     rng = np.random.default_rng(0)
     patterns = rng.integers(-90, 91, (4, *model.input.shape))
@@ -164,7 +164,7 @@ def test_learns(kinds: tuple[str, ...], trainable_a: bool, momentum: int) -> Non
 
 
 def _able_model(outputs: int, kinds: tuple[str, ...]) -> QuantModel:
-    """The first random model of these kinds with that many outputs, fit for learning."""
+    """The first random model of these kinds with that many outputs that is suitable for learning."""
     for seed in range(1000):
         model = random_model(seed, "medium", kinds, oracle=True)
         wide = model.input.size >= 40 and all(tensor.size >= 60 for tensor in model.tensors[:2])
@@ -202,7 +202,7 @@ def test_notation() -> None:
 def test_requantize_rounds_half_away_from_zero_and_wraps() -> None:
     half = np.int64(1 << 30)
     found = requantize(np.array([-3, -1, 1, 3]), half, np.int64(0))
-    assert found.tolist() == [-1, 0, 1, 2]  # the first of the two roundings is half up
+    assert found.tolist() == [-1, 0, 1, 2]  # the first rounding is half up
     found = requantize(np.array([-6, -2, 2, 6]), np.int64(2**31 - 1), np.int64(-2))
     assert found.tolist() == [-2, -1, 1, 2]  # the second is half away from zero
     assert requantize(np.array([1 << 30]), half, np.int64(1)).tolist() == [-(1 << 30)]

@@ -1,4 +1,4 @@
-"""No kernel leaves the scratch that the planner gives its op."""
+"""No kernel writes outside the scratch that the planner gives its op."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""No branch and no address depends on a secret of a board in a fleet: valgrind is told that secrets were never written.
+"""No branch and no address depends on a secret of a fleet's board: valgrind treats secrets as uninitialized memory.
 
-It then reports whatever looks at them to choose what comes next, on this machine's compiler at two settings. What is
-public though it comes of secrets, and why, stands beside each `EDGELORA_DECLASSIFY` of the C code. What boards' own
-compilers and assembly make of it is run for different secrets: the instructions have to be the same ones.
+It then reports branches and addresses that depend on them, as compiled for this machine at two optimization levels.
+Values that are derived from secrets but public are marked by `EDGELORA_DECLASSIFY` in the C code, with the reason. Code
+from the boards' own compilers and assembly is run with different secrets: the executed instructions must be equal.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ SOURCES = (
     *(source for folder in (CRYPTO, CORE / "fleet", CORE / "signal") for source in sorted(folder.glob("*.c"))),
 )
 KINDS = ("crypto", "member", "clip", "share", "noise", "leak")
-FOUND = 9  # exit status where valgrind found something
+FOUND = 9  # exit status if valgrind found something
 
 
 class Secrets:
-    """Calls of secrets.c."""
+    """The calls that secrets.c makes."""
 
     def __init__(self) -> None:
         self.script, self.answers = b"", list[bytes]()
 
     def add(self, kind: str, what: int, data: bytes, secret: bytes | range, answer: bytes) -> None:
-        """secret: where data is secret, a byte for each, or places of it."""
+        """secret: which bytes of data are secret: a flag for each, or their positions."""
         marks = secret if isinstance(secret, bytes) else bytes(i in secret for i in range(len(data)))
         assert len(marks) == len(data)
         self.script += struct.pack("<III", KINDS.index(kind), what, len(data)) + data + marks
@@ -78,7 +78,7 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def run(program: Path, calls: Secrets) -> tuple[int, str, list[bytes]]:
-    """valgrind's status, what it says, and the answers."""
+    """Runs the calls in valgrind: its exit status, its report, and the answers."""
     options = ["--quiet", f"--error-exitcode={FOUND}", "--track-origins=no", "--undef-value-errors=yes"]
     command = [shutil.which("valgrind") or "valgrind", *options, program]
     done = subprocess.run(command, input=calls.script, capture_output=True, timeout=500, check=False)
@@ -96,7 +96,7 @@ def _answers(data: bytes) -> Iterator[bytes]:
 def check(program: Path, calls: Secrets) -> None:
     status, said, answers = run(program, calls)
     assert status == 0, said
-    assert answers == calls.answers  # so the calls were carried out, on what was given
+    assert answers == calls.answers  # so the calls were carried out on the given data
 
 
 @pytest.mark.parametrize("what", [0, 1], ids=["a branch", "an address"])
@@ -136,7 +136,7 @@ def test_cryptography(program: Path) -> None:
 
 
 def test_clip(program: Path) -> None:
-    """Also of an update that is short enough, of none at all, and of the longest."""
+    """Updates shorter than the clip, unchanged ones, and the longest."""
     rng = np.random.default_rng(fresh.SEED)
     calls = Secrets()
     for spread, n in ((0, 9), (1, 9), (40, 300), (32767, 300), (32767, 1)):
@@ -149,7 +149,7 @@ def test_clip(program: Path) -> None:
 
 
 def test_shares_and_noise(program: Path) -> None:
-    """Of noise the key is secret; its digits are not, from where they are compared on."""
+    """The noise's key is secret; its digits are declassified where their comparison begins."""
     rng = random.Random(fresh.SEED)
     calls = Secrets()
     for threshold, x in ((1, 1), (3, 2), (17, 255)):
@@ -164,7 +164,7 @@ def test_shares_and_noise(program: Path) -> None:
 
 
 def test_a_member_in_a_round(program: Path) -> None:
-    """A whole round of a board: its secret, the seed of its keys, and masters after training are secret."""
+    """A whole round of a board: its secret, the seed of its keys, and the trained masters are secret."""
     for seed in range(fresh.SEED, fresh.SEED + 3):
         made = round_of_a_board(seed)
         calls = Secrets()
@@ -182,7 +182,7 @@ BLOCK = re.compile(rb"Trace \d+: 0x[0-9a-f]+ \[[0-9a-f]+/([0-9a-f]+)/")
 
 
 def path_of(core: Core, calls: Calls, answers: Answers, folder: Path) -> tuple[int, str]:
-    """How many blocks of instructions an emulated core runs in these calls, and a hash of which they are, in order."""
+    """The number of basic blocks that an emulated core executes in these calls, and a hash of their sequence."""
     script = bytes(calls)
     (folder / "calls").write_bytes(struct.pack("<I", len(script)) + script)
     with (folder / "calls").open("rb") as given:
@@ -199,7 +199,7 @@ def path_of(core: Core, calls: Calls, answers: Answers, folder: Path) -> tuple[i
 
 
 def secret_calls(seed: int, spread: int) -> tuple[Calls, Answers]:
-    """A round with secrets of this seed, and what masks, shares and nonces take of cryptography."""
+    """A round with secrets of this seed, and the cryptography of masks, shares and nonces."""
     made, rng = round_in_clear(seed, spread), random.Random(seed)
     key, nonce, data = rng.randbytes(32), bytes(12), rng.randbytes(100)
     stream = np.frombuffer(ref.stream(key, len(data), nonce), "<u4")
@@ -216,6 +216,6 @@ def secret_calls(seed: int, spread: int) -> tuple[Calls, Answers]:
 
 @pytest.mark.parametrize("core", [CORTEX_M0PLUS, CORTEX_M33, RV32, XTENSAWIN], ids=lambda core: core.name)
 def test_boards_run_the_same_instructions_for_all_secrets(core: Core, tmp_path: Path) -> None:
-    """An update that is clipped and one that is not, with other keys: one path through the code."""
+    """One update is clipped and one is not, with different keys: both take the same path through the code."""
     paths = {path_of(core, *secret_calls(fresh.SEED + i, spread), tmp_path) for i, spread in enumerate((9, 30000))}
     assert len(paths) == 1 and next(iter(paths))[0] > 10_000, paths

@@ -1,4 +1,4 @@
-"""The twin keeps to small stacks: a thread's may have 128 KB, of which Python takes its part."""
+"""The twin works in threads with small stacks, such as 128 KB, part of which Python uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stack that calls take on an emulated Cortex-M0+: no deeper than the least that boards leave it."""
+"""The stack use of calls on an emulated Cortex-M0+ stays below the least stack of all boards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import stacks
 
 MOST = 2048  # bytes; MicroPython's stack on an RP2040 has 8 KB
 KNOWN = {"open", "begin", "train", "flush", "save", "infer", "merge", "use", "member work", "front_end audio"}
-LEAST = 60  # bytes: a call that is refused at once takes about as many
+LEAST = 60  # bytes: about what a call needs that is refused at once
 
 
 def test_no_call_goes_deep() -> None:
