@@ -1,9 +1,9 @@
-// Buffers that change after their check: nothing outside is read or written, whatever the results.
+// Buffers that change after their check: no access out of bounds, whatever the results.
 // SPDX-License-Identifier: MIT
 //
-// Usage: changed MODEL.elm ADAPTER.ela TIMES SEED. The adapter has classes. Every buffer is of its
-// own size on the heap, under AddressSanitizer alone: values that no check has seen may overflow
-// sums, which harms nobody. Prints how often each was changed.
+// Usage: changed MODEL.elm ADAPTER.ela TIMES SEED. The adapter has classes. Every buffer has its
+// exact size on the heap, under AddressSanitizer alone, since unchecked values may overflow sums
+// harmlessly. Prints how often each was changed.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,8 +39,8 @@ static void *copy_of(const void *data, uint32_t size) {
     return copy;
 }
 
-// One to four fields of 1, 2 or 4 bytes, at the front more often than elsewhere, get values that
-// are seldom right.
+// Sets one to four fields of 1, 2 or 4 bytes, more often near the start, to values that are mostly
+// invalid.
 static void change(uint8_t *file, uint32_t size) {
     static const uint32_t values[] = {
         0, 1, 2, 3, 15, 16, 127, 128, 255, 256, 4096, 32767, 32768, 65535, 1u << 20, INT32_MAX,
@@ -79,7 +79,7 @@ static edgelora_session_t *open_session(world_t *w, edgelora_mode_t mode) {
     return w->s = edgelora_session(w->arena, w->arena_size);
 }
 
-// What a session does with an adapter that it has taken.
+// What a session does with an adapter after accepting it.
 static void work(world_t *w) {
     edgelora_session_t *s = w->s;
     uint32_t n = edgelora_class_count(s), size = edgelora_class_size(w->model);
@@ -117,7 +117,7 @@ static uint32_t change_adapter(world_t *w, const void *file, uint32_t size) {
     w->classes = edgelora_class_count(w->s);
     CHECK(w->classes > edgelora_output_size(w->model));
     change(adapter, size);
-    // refused or not: read within its size
+    // refused or not: no read beyond its size
     edgelora_record(adapter, size, EDGELORA_RECORD_CLASSES);
     edgelora_record(adapter, drawn(size), EDGELORA_RECORD_MONITOR);
     work(w);
@@ -130,7 +130,7 @@ static uint32_t change_adapter(world_t *w, const void *file, uint32_t size) {
     return 1;
 }
 
-// A changed model's session is none, if anything that it relies on has changed; else it runs.
+// A session refuses to run if a part of the model that it relies on has changed; otherwise it runs.
 static uint32_t change_model(world_t *w, uint32_t size, uint32_t structure) {
     uint8_t *before = copy_of(w->model, size);
     w->classes = edgelora_class_count(w->s);
@@ -146,7 +146,7 @@ static uint32_t change_model(world_t *w, uint32_t size, uint32_t structure) {
     return !same;
 }
 
-// Buffers that overlap what they must not are refused.
+// Buffers that must not overlap are refused if they do.
 static void refuse_overlaps(world_t *w, const void *file, uint32_t size) {
     edgelora_session_t *s = w->s;
     uint8_t *arena = w->arena, *model = w->model;
@@ -211,8 +211,7 @@ static void refuse_overlaps(world_t *w, const void *file, uint32_t size) {
     free(own), free(out), free(sums);
 }
 
-// Whatever a model's words are, its stamp is not 0, which says that nothing looks. The last word is
-// that which makes the hash 0.
+// A model's stamp is never 0, which means unchecked. The last word is chosen so that the hash is 0.
 static void no_stamp_is_0(void) {
     enum { SIGNAL = 40, WORDS = SIGNAL + sizeof(edgelora_signal_t) / 4 };
     uint32_t file[WORDS] = {0}, factor = mix_constants().first, inverse = factor;
@@ -227,7 +226,7 @@ static void no_stamp_is_0(void) {
         inverse *= 2 - factor * inverse; // modulo 2^32
     }
     uint32_t turned = edgelora_model_stamp(file, sizeof(file)) *
-        inverse; // the hash before its last word
+        inverse; // the hash before the last word
     file[WORDS - 1] = turned >> 13 | turned << 19;
     CHECK(inverse * factor == 1 && edgelora_model_stamp(file, sizeof(file)) == 1);
     file[WORDS - 1] ^= 1;

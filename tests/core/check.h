@@ -1,4 +1,4 @@
-// What the C programs of these tests hold: else they end with its line.
+// The assertion of these C programs: a failure prints its line and exits.
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_TEST_CHECK_H

@@ -1,4 +1,4 @@
-// What valgrind is told of secrets; comes before every file of the program of secrets.c.
+// Tells valgrind about secrets; included before every file of the program secrets.c.
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_TESTS_DECLASSIFY_H

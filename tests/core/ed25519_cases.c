@@ -1,8 +1,8 @@
-// Parts of the Ed25519 verification on cases from standard input, for tests under sanitizers.
+// Runs parts of the Ed25519 verification on cases from standard input, for tests under sanitizers.
 // SPDX-License-Identifier: MIT
 //
-// A case: what ('v' verify: key, signature, message; 'd' decode: a point), u32 size, its bytes.
-// Each is answered by a line.
+// A case: kind ('v' verify: key, signature, message; 'd' decode: a point), u32 size, that many
+// bytes. Prints a line for each.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 #include "ed25519.c"
 
 static void *copy(const uint8_t *data, size_t size) {
-    void *out = malloc(size);  // of exactly this size, so that reading past it is noticed
+    void *out = malloc(size);  // exactly this size, so that reads beyond it are detected
     if (size) {
         memcpy(out, data, size);
     }

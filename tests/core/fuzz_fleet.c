@@ -1,12 +1,12 @@
-// A fleet's member under the sanitizers, at the hands of whoever can write to it and of a server
-// that says anything: every message of a round mutated, as it is and with a tag made right again.
-// Buffers are of exactly their size on the heap.
+// A fleet's member under the sanitizers, with messages from anyone who can reach it and from a
+// malicious server: every message of a round mutated, as it is and with a corrected tag. Buffers
+// have their exact size on the heap.
 // SPDX-License-Identifier: MIT
 //
 // Usage: fuzz_fleet ROUND SEED COUNT. ROUND: secret[32], server's public key[32], fleet[8],
 // seed[32], u16 index, u16 boards, u32 roster, public key[32] of each board, then the six messages
-// to the board, each behind its u32 size. Prints how many messages were refused, and how many that
-// had been made right were taken; what was refused must have changed nothing.
+// to the board, each after its u32 size. Prints how many messages were refused, and how many of the
+// corrected ones were accepted; a refused message must not change the member.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@
 
 typedef struct {
     const uint8_t *at;
-    uint8_t pair[64];  // with the server
+    uint8_t pair[64]; // shared with the server
     uint32_t index, boards, size;
     const uint8_t *keys, *fleet;
 } round_t;
@@ -35,7 +35,7 @@ static void *copy_of(const void *data, size_t size) {
     return copy;
 }
 
-// Whatever comes next up to the reply. Ends early if a neighbour is no board of the roster.
+// Completes the steps up to the reply. Ends early if a neighbour is not in the roster.
 static void answer(const round_t *r, edgelora_member_t *m) {
     uint16_t near[EDGELORA_FLEET_MAX_NEIGHBOURS];
     uint32_t count = edgelora_member_neighbours(m, near);
@@ -90,7 +90,7 @@ static size_t mutate(uint8_t **message, size_t size) {
     return size;
 }
 
-// As the server would seal it: its sizes, index and tag are right.
+// Seals a message like the server: correct sizes, index and tag.
 static void make_right(const round_t *r, uint8_t *message, size_t size, uint32_t number) {
     if (size < EDGELORA_FLEET_ENVELOPE) {
         return;

@@ -1,10 +1,10 @@
-// The core used in ways that it must refuse, under the sanitizers: every buffer is of exactly its
-// size on the heap.
+// Invalid uses that the core must refuse, under the sanitizers: every buffer has its exact size on
+// the heap.
 // SPDX-License-Identifier: MIT
 //
-// Usage: misuse MODEL.elm OTHER.ela...: adapters that are of another base or don't fit. The model
-// has ranks 2 on all its dense and conv ops. Prints the status of `use` for each; exits with 0 if
-// all else holds.
+// Usage: misuse MODEL.elm OTHER.ela...: adapters of another base or with other shapes. The model
+// has rank 2 on all dense and conv ops. Prints the status of `use` for each; exits with 0 if all
+// other checks pass.
 
 #include <pthread.h>
 #include <stdio.h>
@@ -56,7 +56,7 @@ static int8_t *sample_of(const void *model, uint32_t k) {
     return x;
 }
 
-// A call while another is under way is refused, and changes nothing.
+// A call while another one runs is refused and changes nothing.
 static void refuse_while_busy(edgelora_session_t *s, uint32_t arena_size) {
     const void *model = s->model.p;
     uint32_t room = edgelora_adapter_size(s, false), op = s->lowest;
@@ -98,7 +98,7 @@ static void refuse_while_busy(edgelora_session_t *s, uint32_t arena_size) {
     }
     CHECK(!memcmp(before, s, arena_size));
     s->busy = 0;
-    // nor does an error leave a session busy
+    // an error does not leave the session busy
     CHECK(edgelora_train(s, x, 9999, 0, 1, &loss) == EDGELORA_ERR_LABEL);
     CHECK(edgelora_load(s, x, 0) < 0 && edgelora_use(s, file, room - 4) < 0 &&
         edgelora_merge(s, 9999, merged) < 0);
@@ -124,7 +124,7 @@ static void refuse_wrong_arguments(edgelora_session_t *s, uint32_t arena_size) {
     CHECK(
         edgelora_begin(s, 5) == EDGELORA_OK && edgelora_train(s, x, 0, 0, 1, &loss) == EDGELORA_OK);
     CHECK(edgelora_save(s, true, file, room) ==
-        EDGELORA_ERR_PENDING); // one of two samples of an update
+        EDGELORA_ERR_PENDING); // only one of two samples of the update
     CHECK(
         edgelora_flush(s, 1) == EDGELORA_OK && edgelora_save(s, true, file, room) == (int32_t)room);
     CHECK(edgelora_use(s, file, room) == EDGELORA_OK);
@@ -153,7 +153,7 @@ static void refuse_wrong_arguments(edgelora_session_t *s, uint32_t arena_size) {
             EDGELORA_ERR_ALIGN},
         {edgelora_with_record(s, file, room, MONITOR, "bye", 3, s, whole), EDGELORA_ERR_ALIAS},
         {edgelora_with_record(s, file, room, MONITOR, out + 8, 3, out, whole), EDGELORA_ERR_ALIAS},
-        {edgelora_with_record(s, 0, 0, MONITOR, 0, 0, out, whole), 0}, // nothing but the base
+        {edgelora_with_record(s, 0, 0, MONITOR, 0, 0, out, whole), 0}, // the base alone
     };
     for (uint32_t i = 0; i < sizeof(calls) / sizeof(calls[0]); ++i) {
         if (calls[i].found != calls[i].wanted) {
@@ -166,8 +166,7 @@ static void refuse_wrong_arguments(edgelora_session_t *s, uint32_t arena_size) {
     free(before), free(file), free(merged), free(out), free(x);
 }
 
-// Settings that no session has; those of an inference alone, which learns nothing; memory that
-// holds no session.
+// Invalid settings; sessions for inference only, which refuse to train; memory without a session.
 static void refuse_wrong_settings(const void *model, uint32_t op) {
     uint32_t count = ((const edgelora_model_t *)model)->op_count, no_matrix = 0;
     uint8_t none[EDGELORA_MAX_OPS] = {0}, one[EDGELORA_MAX_OPS] = {0},
@@ -185,7 +184,7 @@ static void refuse_wrong_settings(const void *model, uint32_t op) {
     all[0].mode = EDGELORA_TRAINABLE_A + 1, all[1].micro_batch = 0,
     all[2].momentum = EDGELORA_MAX_MOMENTUM + 1;
     all[3].threshold = EDGELORA_MAX_THRESHOLD + 1, all[4].frames = 0,
-    all[5].frames = 2; // of a model that remembers nothing
+    all[5].frames = 2; // for a model without history
     all[6].ranks = none, all[7].ranks = wrong, all[8].ranks = large;
     static const int32_t wanted[10] = {
         EDGELORA_ERR_CONFIG, EDGELORA_ERR_CONFIG, EDGELORA_ERR_CONFIG, EDGELORA_ERR_CONFIG,
@@ -223,7 +222,7 @@ static void refuse_wrong_settings(const void *model, uint32_t op) {
     s->magic ^= 1;
     s->self.p = arena + 8;
     CHECK(!edgelora_session(arena, size));
-    // as many bytes as it takes, and none for vectors: the same results
+    // exactly the needed size, without memory for vectors: the same results
     CHECK(edgelora_init(arena, size, model, &good) == EDGELORA_OK &&
         edgelora_save(s, false, arena, 0) == EDGELORA_ERR_NOT_BEGUN);
     CHECK(edgelora_flush(s, 1) == EDGELORA_ERR_NOT_BEGUN &&
@@ -231,8 +230,8 @@ static void refuse_wrong_settings(const void *model, uint32_t op) {
     free(arena), free(spans), free(x), free(features);
 }
 
-// Elements of any width at any step; texts of statuses that there are and that there aren't; front
-// ends that no memory holds.
+// Elements of any width with any stride; texts of valid and invalid statuses; memory without a
+// front end.
 static void take_texts_and_front_ends(void) {
     uint8_t from[64], to[64];
     for (uint32_t i = 0; i < sizeof from; ++i) {
@@ -289,7 +288,7 @@ static void *infer_meanwhile(void *arg) {
     return 0;
 }
 
-// A run's adapter, with another thread in the way or not; every refused sample is given again.
+// The adapter of a run, with or without another thread interfering; a refused sample is repeated.
 static void *run(edgelora_session_t *s, second_t *second, uint32_t *size) {
     pthread_t thread;
     CHECK(!second || !pthread_create(&thread, 0, infer_meanwhile, second));
@@ -330,7 +329,7 @@ int main(int argc, char **argv) {
         void *other = read_file(argv[i], &other_size);
         int32_t best = edgelora_infer(s, x);
         printf("%d\n", edgelora_use(s, other, other_size));
-        CHECK(edgelora_infer(s, x) == best); // with the one before
+        CHECK(edgelora_infer(s, x) == best); // with the previous adapter
         free(other);
     }
     refuse_while_busy(s, arena_size);

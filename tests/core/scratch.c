@@ -1,5 +1,5 @@
-// Every op keeps to its own scratch, forward and backward, on all of a processor's kernels: what
-// lies behind it is guarded, and under AddressSanitizer poisoned.
+// Every op stays within its own scratch, forward and backward, with all kernels of a processor: the
+// memory after it is guarded and, under AddressSanitizer, poisoned.
 // SPDX-License-Identifier: MIT
 //
 // Usage: scratch MODEL.elm...: prints how many ops ran.
@@ -25,12 +25,12 @@ typedef struct {
     const void *model;
     edgelora_session_t *s;
     uint8_t *scratch, ranks[EDGELORA_MAX_OPS];
-    uint32_t bytes, used; // behind the arena; of the op that runs
+    uint32_t bytes, used; // after the arena; by the running op
 } world_t;
 
 static uint64_t ran;
 
-// So much scratch, and a guard behind it.
+// Provides `size` bytes of scratch, followed by a guard.
 static void give(world_t *w, uint32_t size) {
     CHECK(size <= w->bytes - GUARD);
     w->used = size;
@@ -76,7 +76,7 @@ static void run(world_t *w, edgelora_mode_t mode, bool plain, bool vectors) {
     edgelora_session_t *s = w->s = edgelora_session(room, arena);
     w->scratch = room + arena;
     w->bytes = arena + GUARD;
-    s->scratch = arena; // from where it was planned to behind the arena
+    s->scratch = arena; // moved from its planned place to after the arena
     int8_t *x = malloc(edgelora_input_size(m)), *target = calloc(target_size + 1, 1);
     for (uint32_t i = 0; i < edgelora_input_size(m); ++i) {
         x[i] = (int8_t)(i * 37 + 11);

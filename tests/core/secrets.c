@@ -1,9 +1,9 @@
-// Calls whose secrets valgrind takes for memory that was never written: it tells of every branch
-// and every address that depends on them.
+// Calls whose secrets are marked as uninitialized for valgrind, which reports every branch and
+// address that depends on them.
 // SPDX-License-Identifier: MIT
 //
 // Standard input: calls, each u32 kind, u32 what, u32 size, data, and a byte for each byte of data:
-// 1, it is secret. Standard output: u32 size of each answer, and its bytes.
+// 1 if it is secret. Standard output: u32 size of each answer, and its bytes.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +37,7 @@ static uint32_t call(
             memset(out, 0, 400);
             edgelora_fleet_noise(data, what, (int32_t *)(void *)out, 100);
             return 400;
-        default: // what the test has to find: 0: a branch, else an address
+        default: // for the test to detect: 0: a branch, else an address
             out[0] = what ? table[data[0]] : 7;
             if (!what && data[0] & 1) {
                 puts("odd");

@@ -1,10 +1,10 @@
-// Runs the core on damaged files under the sanitizers: every byte position of a model and of an
-// adapter flipped in several ways of ten, with the CRC left stale and with it made right again, and
-// every truncation. Whatever the checks accept is used: inference, training, saving.
+// Runs the core on damaged files under the sanitizers: every byte of a model and of an adapter
+// flipped in several of ten ways, with a stale and with a corrected CRC, and every truncation.
+// Files that pass the checks are used: inference, training, saving.
 // SPDX-License-Identifier: MIT
 //
-// Usage: fuzz_files MODEL.elm ADAPTER.ela WAYS SEED. At each byte so many of the ten ways to flip
-// it, from one that the seed says on. Prints counts; a crash or a sanitizer report is the failure.
+// Usage: fuzz_files MODEL.elm ADAPTER.ela WAYS SEED. WAYS: how many of the ten flips each byte
+// gets; SEED selects the first. Prints counts; a crash or a sanitizer report is a failure.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,8 +49,8 @@ static int64_t work(const void *model) {
     return macs;
 }
 
-// A sum of a file that may be an adapter, of itself and of one of another seed: it lies inside, and
-// whatever is made of an adapter is one.
+// Blends a file that may be an adapter with itself and with one of another seed: all reads are in
+// bounds, and the blend of an accepted adapter is accepted.
 static void blend(edgelora_session_t *s, const void *adapter, uint32_t size, bool accepted) {
     uint8_t *other = malloc(size);
     memcpy(other, adapter, size);
@@ -73,7 +73,7 @@ static void blend(edgelora_session_t *s, const void *adapter, uint32_t size, boo
     free(other);
 }
 
-// With a record put in, replaced or left out, an adapter that is accepted is one again.
+// Adding, replacing or removing a record of an accepted adapter yields an accepted adapter.
 static void change_records(
     edgelora_session_t *s, const void *adapter, uint32_t size, bool accepted) {
     static const uint32_t body[2] = {1, 2};
@@ -85,7 +85,7 @@ static void change_records(
             void *out = malloc((size_t)room);
             int32_t made = edgelora_with_record(
                 s, adapter, size, kind, given, 5, out, (uint32_t)room);
-            // a body that is none for this model makes no adapter
+            // an invalid body for this model is refused
             bool none = given && made == EDGELORA_ERR_FORMAT;
             if (!none &&
                 (made != room ||
@@ -97,8 +97,7 @@ static void change_records(
     }
 }
 
-// Everything a session can do, on a checked model and, if there is one, a file that may be an
-// adapter.
+// Everything a session can do with a checked model and, if given, a file that may be an adapter.
 static bool run(const void *model, const void *adapter, uint32_t adapter_size, edgelora_mode_t mode,
     uint8_t rank) {
     const edgelora_model_t *m = model;
@@ -137,7 +136,7 @@ static bool run(const void *model, const void *adapter, uint32_t adapter_size, e
         if (accepted) {
             edgelora_load(s, adapter, adapter_size);
         }
-        // what `use` takes without a look at values and CRC lies inside as well
+        // `use` checks neither values nor CRC; reads must still be in bounds
         if (edgelora_use(s, adapter, adapter_size) == EDGELORA_OK) {
             edgelora_infer(s, x);
         }
@@ -183,7 +182,7 @@ static bool run(const void *model, const void *adapter, uint32_t adapter_size, e
         void *out = malloc(room);
         if (edgelora_save(s, true, out, room) != (int32_t)room ||
             edgelora_adapter_check(s, out, room) != EDGELORA_OK) {
-            abort(); // what it saves it must accept
+            abort(); // it must accept what it saves
         }
         free(out);
     }
@@ -202,7 +201,7 @@ static bool model_accepted(const uint8_t *file, uint32_t size, counts_t *counts)
     return true;
 }
 
-static const uint8_t *base; // for adapters
+static const uint8_t *base; // the base of adapters
 
 static bool adapter_accepted(const uint8_t *file, uint32_t size, counts_t *counts) {
     bool frozen = run(base, file, size, EDGELORA_FROZEN_A, 2);
@@ -236,7 +235,7 @@ static counts_t damage(const uint8_t *file, uint32_t size,
         uint8_t *copy = malloc(length ? length : 1);
         memcpy(copy, file, length);
         counts.stale_accepted += accepted(copy, length, &counts);
-        if (length >= 16) { // also with a header that agrees with the length
+        if (length >= 16) { // also with that length in the header
             memcpy(copy + 8, &length, 4);
             make_crc_right(copy, length);
             counts.stale_accepted += accepted(copy, length, &counts);

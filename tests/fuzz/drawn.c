@@ -1,7 +1,7 @@
-// Runs a harness on drawn bytes, where there is no libFuzzer.
+// Runs a harness on random bytes, without libFuzzer.
 // SPDX-License-Identifier: MIT
 //
-// Usage: drawn COUNT SEED SIZE: so many inputs of up to SIZE bytes.
+// Usage: drawn COUNT SEED SIZE: COUNT inputs of up to SIZE bytes.
 
 #include "input.h"
 
@@ -17,7 +17,7 @@ int main(int argc, char **argv) {
         for (uint32_t i = 0; i < size; ++i) {
             drawn = drawn * 6364136223846793005u + 1442695040888963407u;
             data[i] = (uint8_t)(drawn >> 35 & 1 ? drawn >> 40
-                                                : (drawn >> 40) % 13); // small numbers mean more
+                                                : (drawn >> 40) % 13); // small numbers do more
         }
         LLVMFuzzerTestOneInput(data, size);
         free(data);

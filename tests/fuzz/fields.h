@@ -1,4 +1,4 @@
-// The fields of .elm and .ela, and the values at which a check might go wrong.
+// The fields of .elm and .ela, and values at which a check might fail.
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_FUZZ_FIELDS_H
@@ -6,7 +6,7 @@
 
 #include "input.h"
 
-// A field of a record: its place and bytes.
+// A field of a record: offset and width in bytes.
 typedef struct {
     uint16_t at, width;
 } field_t;
@@ -108,7 +108,7 @@ static const field_t RECORD_FIELDS[] = {
     {20, 1},
 };
 
-// Limits of SPEC.md; each is tried with 1 less and 1 more, too.
+// Limits of SPEC.md; each is also tried minus 1 and plus 1.
 static const uint32_t LIMITS[] = {
     0,
     1,
@@ -143,7 +143,7 @@ static const uint32_t LIMITS[] = {
     UINT32_MAX,
 };
 
-// Makes the CRC of a file right again.
+// Corrects a file's CRC.
 static inline void right_crc(uint8_t *file, uint32_t size) {
     if (size >= sizeof(edgelora_adapter_t)) {
         uint32_t crc = edgelora_crc32(0, file + 16, size - 16);

@@ -1,5 +1,6 @@
-// Fuzzes crypto: hashes, tags, streams and random numbers don't depend on how the input is cut.
-// Arbitrary signatures and points are accepted or refused, a changed signature never accepted.
+// Fuzzes crypto: hashes, tags, streams and random numbers must not depend on how the input is
+// split. Arbitrary signatures and points are accepted or refused; a changed signature is never
+// accepted.
 // SPDX-License-Identifier: MIT
 
 #include "crypto.h"
@@ -36,7 +37,7 @@ static void tags(const uint8_t *data, size_t size, size_t key) {
     CHECK(edgelora_equal(whole, parts, 64));
 }
 
-// Subtracting what was added restores the words; the stream is the sequence of its blocks.
+// Subtracting the stream restores the words; the stream is the sequence of its blocks.
 static void streams(const uint8_t *data, size_t size) {
     uint8_t *copy = heap_copy(data, (uint32_t)size);
     uint32_t words[40] = {1, 2, 3}, block[16];

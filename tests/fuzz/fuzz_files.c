@@ -1,11 +1,11 @@
-// Checks of .elm and .ela, and what reads a file that has passed them.
+// Fuzzes the checks of .elm and .ela, and the readers of files that have passed them.
 // SPDX-License-Identifier: MIT
 
 #include "input.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-// A session as far as checks of adapters look at it.
+// A session with only the parts that checks of adapters read.
 static edgelora_session_t session_of(const void *model) {
     edgelora_session_t s = {.model = {.p = model}};
     return s;

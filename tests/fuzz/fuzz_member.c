@@ -1,10 +1,10 @@
-// A fleet's member at the hands of a server and neighbours that know every key: rounds in any order
-// of messages, right or with flaws, sealed right or not.
+// A fleet's member against a server and neighbours that know every key: messages in any order and
+// rounds, valid or flawed, with valid or invalid seals.
 // SPDX-License-Identifier: MIT
 //
-// X25519 is a stand-in that agrees both ways, as the real one takes longer than all else;
-// tests/core/fuzz_fleet.c has the real one. What is refused must leave the member as it was. The
-// program: 16 bytes of the board's, then commands of 8 bytes.
+// X25519 is replaced by a fast commutative stand-in, since the real one would take most of the
+// time; tests/core/fuzz_fleet.c uses the real one. A refused message must not change the member.
+// The program: 16 bytes of the board's settings, then commands of 8 bytes.
 
 #include "fleet/internal.h"
 #include "input.h"
@@ -68,19 +68,18 @@ typedef struct {
     edgelora_member_t *m;
     void *before;
     uint32_t size, index, round;
-    uint8_t server[64]; // the key with the server
-    uint8_t lasting[BOARDS][64]; // with each board
-    uint8_t pairs[BOARDS]
-                 [64]; // the same, bound to the round; after PEERS those that shares are sent by
+    uint8_t server[64]; // shared key with the server
+    uint8_t lasting[BOARDS][64]; // long-term keys shared with each board
+    uint8_t pairs[BOARDS][64]; // the same, bound to the round; from PEERS on, to mask keys
     uint8_t mask_key[32]; // of the member, from its reply to COHORT
-    uint8_t body[TASK_BYTES]; // of the task that was taken last
-    uint8_t cohort[2 + 2 * BOARDS]; // the body of COHORT that was
+    uint8_t body[TASK_BYTES]; // of the last accepted task
+    uint8_t cohort[2 + 2 * BOARDS]; // body of the last accepted COHORT
     uint32_t cohort_size;
-    uint8_t context[32], seen[32]; // of these; and of SURVIVORS
+    uint8_t context[32], seen[32]; // hash of the two above; hash of SURVIVORS
     bool listed[BOARDS]; // in PEERS
     uint8_t *reply;
     uint32_t reply_size;
-    uint32_t near_count; // others of the cohort
+    uint32_t near_count; // number of others in the cohort
 } world_t;
 
 static const uint8_t FLEET[8] = "a fleet";
@@ -149,7 +148,7 @@ static edgelora_pad_context_t from(const world_t *w, uint32_t index) {
     return (edgelora_pad_context_t){FLEET, w->round, index, w->index};
 }
 
-// Seals a body that lies at message + 16 and hands the message over; true if it was taken.
+// Seals the body at message + 16 and sends the message; true if it was accepted.
 static bool send(
     world_t *w, uint32_t stage, uint8_t *message, uint32_t body_size, const uint8_t *c) {
     uint32_t size = body_size + EDGELORA_FLEET_ENVELOPE, flaw = c[1];
@@ -180,7 +179,7 @@ static bool send(
     edgelora_fleet_status_t status = edgelora_member_receive(w->m, exact, size);
     CHECK(status <= EDGELORA_FLEET_AGAIN && *edgelora_fleet_text(status));
     CHECK(status == EDGELORA_FLEET_OK || !memcmp(before, w->m, w->size));
-    if (status == EDGELORA_FLEET_OK) { // and once more
+    if (status == EDGELORA_FLEET_OK) { // repeated
         memcpy(exact, message, size);
         CHECK(edgelora_member_receive(w->m, exact, size) == EDGELORA_FLEET_AGAIN);
         CHECK(edgelora_member_stage(w->m) == (edgelora_stage_t)stage || (flaw & 14) == 6);
@@ -190,7 +189,7 @@ static bool send(
     return status == EDGELORA_FLEET_OK;
 }
 
-// H(label || a || word, if there is one || b)[:32]
+// H(label || a || word, if given || b)[:32]
 static void digest(const char *label, const void *a, size_t a_size, const void *b, size_t b_size,
     const uint8_t *word, uint8_t out[32]) {
     uint8_t whole[64];
@@ -259,7 +258,7 @@ static void cohort(world_t *w, const uint8_t *c) {
     }
 }
 
-// Whether the member has been told of a board, or the command says so.
+// Whether the member knows of a board, or the command forces it.
 static bool is_told(const world_t *w, uint32_t stage, uint32_t i, const uint8_t *c) {
     if (i == w->index) {
         return c[7] == 255;
@@ -275,7 +274,7 @@ static bool is_told(const world_t *w, uint32_t stage, uint32_t i, const uint8_t 
     return c[7] == 254;
 }
 
-// What a board says to the member in PEERS, INPUT or UNMASK, behind its index.
+// A board's entry in PEERS, INPUT or UNMASK, after its index.
 static uint32_t entry(const world_t *w, uint32_t stage, uint32_t i, uint8_t *p) {
     if (stage == EDGELORA_PEERS) {
         uint8_t e[32];
@@ -293,7 +292,7 @@ static uint32_t entry(const world_t *w, uint32_t stage, uint32_t i, uint8_t *p) 
     return SEALED_BYTES;
 }
 
-// Those of the boards that the command does not leave out, ascending or the other way.
+// The entries of all boards that the command does not omit, ascending or descending.
 static uint32_t entries(
     world_t *w, uint32_t stage, uint8_t *body, const uint8_t *c, uint32_t *count) {
     uint32_t wanted = ~(c[2] | (uint32_t)c[3] << 8), size = 0;
@@ -330,7 +329,7 @@ static void input(world_t *w, const uint8_t *c) {
     uint32_t count = 0, size = 0;
     if (edgelora_member_task(w->m)->masks) {
         size = entries(w, EDGELORA_INPUT, message + 18, c, &count);
-    } else if (c[2] & 1) { // a share that nobody asked for
+    } else if (c[2] & 1) { // a share, though the task has no masks
         size = 2 + SEALED_BYTES;
     }
     put_u16(message + 16, count + (c[6] == 254));
@@ -408,7 +407,7 @@ static void reply(world_t *w, const uint8_t *c) {
         new_reply(w);
     }
     edgelora_stage_t stage = edgelora_member_stage(w->m);
-    // into less room; an update into other memory than that which it is in
+    // too little room; an update must be in the reply's memory
     if (next == EDGELORA_NEXT_REPLY) {
         CHECK(edgelora_member_reply(w->m, w->reply, edgelora_member_reply_size(w->m) - 1) ==
             EDGELORA_FLEET_ERR_SIZE);
@@ -429,7 +428,7 @@ static void reply(world_t *w, const uint8_t *c) {
     }
 }
 
-// Whatever comes next, done right, up to the reply.
+// Completes all steps up to the reply, correctly.
 static void answer(world_t *w, const uint8_t *c) {
     for (uint32_t i = 0; edgelora_member_next(w->m) == EDGELORA_NEXT_KEYS; ++i) {
         const uint8_t key[32] = {9};
@@ -445,7 +444,7 @@ static void answer(world_t *w, const uint8_t *c) {
     reply(w, c);
 }
 
-// The right message of the stage that is next, or its answer: so that drawn commands meet every
+// Sends the valid message of the next stage, or answers it, so that random commands reach every
 // stage.
 static void go_on(world_t *w, const uint8_t *c) {
     edgelora_next_t next = edgelora_member_next(w->m);
@@ -549,7 +548,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size_t end = size < HEAD + COMMAND * MAX_COMMANDS ? size : HEAD + COMMAND * MAX_COMMANDS;
     for (size_t at = HEAD; w.m && at + COMMAND <= end; at += COMMAND) {
         if (data[at] % COMMANDS == BEGIN && data[at + 1] > 200 && at + HEAD <= size) {
-            begin(&w, data + at); // the next command is its, too
+            begin(&w, data + at); // the next command belongs to it
         } else {
             step(&w, data + at);
         }

@@ -1,8 +1,8 @@
 // Sequences of API calls on a model and adapters that the fuzzer mutates.
 // SPDX-License-Identifier: MIT
 //
-// Every call is made on two sessions, one with portable kernels only and one with all that this
-// processor has: they must agree. A call that is refused must leave the arena as it was. What is
+// Every call is made on two sessions, one with portable kernels only and one with all kernels of
+// this processor: they must agree. A refused call must leave the arena unchanged. Adapters that are
 // saved, blended or given a record must pass the check. The program: 16 bytes of configuration,
 // then commands of 4 bytes.
 
@@ -66,17 +66,17 @@ typedef struct {
     edgelora_config_t config;
     edgelora_session_t *s[2];
     uint32_t arena[2],
-        given[2]; // bytes of what is compared; and with what vector kernels work in behind it
+        given[2]; // compared bytes; the same plus the vector kernels' memory
     void *before[2];
     slot_t slots[SLOTS];
-    void *kept[KEPT]; // buffers that a session may use: they stay until the end
+    void *kept[KEPT]; // buffers that a session may use: freed at the end
     uint32_t kept_count;
     int8_t *x, *target, *features;
     int32_t *sums[2];
     uint32_t summed;
-    bool inferred; // outputs are those of an inference
-    bool trusted;  // the adapter in use has passed the check
-    bool spoiled;  // the training adapter is anything
+    bool inferred; // outputs are from an inference
+    bool trusted; // the adapter in use has passed the check
+    bool spoiled; // the training adapter has arbitrary values
 } world_t;
 
 static void *keep(world_t *w, void *buffer) {
@@ -97,7 +97,7 @@ static void put_slot(world_t *w, uint32_t k, uint8_t *data, uint32_t size) {
     w->slots[k % SLOTS] = (slot_t){keep(w, data), size, right};
 }
 
-// Values for an input, a target or features.
+// Fills an input, a target or features.
 static void fill(int8_t *v, uint32_t count, uint32_t pattern, bool bits) {
     for (uint32_t i = 0; i < count; ++i) {
         uint32_t drawn = (i + 1) * (2654435761u * (pattern | 1));
@@ -121,7 +121,7 @@ static const int8_t *target_for(world_t *w, uint32_t pattern) {
     return pattern == 8 ? 0 : w->target;
 }
 
-// A buffer that a call fills on each side; both must hold the same.
+// A buffer that a call fills on each side; both must be equal.
 typedef struct {
     uint8_t *of[2];
     uint32_t size;
@@ -197,7 +197,7 @@ static void ranges(world_t *w, const uint8_t *c) {
     if (w->trusted) {
         outputs_same(w);
     }
-    w->inferred = false; // nothing has decided
+    w->inferred = false; // no class was chosen
 }
 
 static void features(world_t *w, const uint8_t *c) {
@@ -238,7 +238,7 @@ static void merge(world_t *w, const uint8_t *c) {
         return;
     }
     pair_t p = make_pair(edgelora_merge_size(w->s[0], op));
-    memset(p.of[0], 0, p.size); // the padding behind the weights is left alone
+    memset(p.of[0], 0, p.size); // padding after the weights is not written
     memset(p.of[1], 0, p.size);
     int32_t r[2];
     BOTH(r, edgelora_merge(s, op, p.of[k]));
@@ -323,7 +323,7 @@ static void class_sample(world_t *w, const uint8_t *c) {
     }
 }
 
-// A class of the samples so far, put into an adapter.
+// Adds a class computed from the samples so far to an adapter.
 static void class_row_of(world_t *w, const uint8_t *c) {
     uint32_t inputs = edgelora_class_size(w->model),
              size = (uint32_t)sizeof(edgelora_classes_t) + class_span(inputs);
@@ -451,7 +451,7 @@ static void init(world_t *w) {
 }
 
 static void backward_range(world_t *w, const uint8_t *c) {
-    if (UNINITIALIZED_IS_SEEN) { // it works on whatever buffers hold
+    if (UNINITIALIZED_IS_SEEN) { // it reads whatever its buffers hold
         return;
     }
     int32_t r[2];
@@ -526,7 +526,7 @@ static void step(world_t *w, const uint8_t *c) {
             if (w->features) {
                 BOTH(r, edgelora_infer_features(s, w->features));
                 after_inference(w, r);
-                w->inferred = false; // outputs below the features are not this sample's
+                w->inferred = false; // outputs before the features are from another sample
             }
             break;
         case TRAIN_FEATURES:
@@ -570,7 +570,7 @@ static void step(world_t *w, const uint8_t *c) {
     }
 }
 
-// Bounds of what is run, so that an input takes microseconds.
+// Limits of size, so that an input takes microseconds.
 static bool is_small(const void *model) {
     const edgelora_model_t *m = model;
     uint64_t macs = 0, values = edgelora_input_size(model);

@@ -1,8 +1,8 @@
-// Front ends with any settings and samples, in any order of steps and resets.
+// Front ends with arbitrary settings and samples, and steps and resets in any order.
 // SPDX-License-Identifier: MIT
 //
-// The program: which front end, kind, scale, zero point, frames, channels; then steps of 2 bytes,
-// whose samples are drawn.
+// The program: front end, kind, scale, zero point, frames, channels; then steps of 2 bytes, whose
+// samples are random.
 
 #include "input.h"
 #include "signal/frontend.h"

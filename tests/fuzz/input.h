@@ -1,4 +1,4 @@
-// What the fuzzers of files and sessions read: a model, an adapter and a program of API calls.
+// The input of the fuzzers of files and sessions: a model, an adapter and a program of API calls.
 // SPDX-License-Identifier: MIT
 //
 // An input is u16 model size, u16 adapter size (little-endian), the model, the adapter; the rest is
@@ -34,7 +34,7 @@ static inline uint32_t smaller(uint32_t a, uint32_t b) {
     return a < b ? a : b;
 }
 
-// Any bytes are an input: parts that the sizes put outside are cut.
+// Accepts any bytes: parts that exceed the input are cut.
 static inline input_t input_of(const uint8_t *data, size_t size) {
     input_t in = {0};
     if (size < INPUT_HEAD) {
@@ -50,7 +50,7 @@ static inline input_t input_of(const uint8_t *data, size_t size) {
     return in;
 }
 
-// A copy on the heap of exactly this size, so that AddressSanitizer sees every byte read beyond it.
+// A copy on the heap of exactly this size, so that AddressSanitizer detects every read beyond it.
 static inline void *heap_copy(const void *data, uint32_t size) {
     void *copy = malloc(size ? size : 1);
     CHECK(copy);

@@ -1,5 +1,5 @@
-// Mutates inputs by what their fields mean, and makes the CRCs right again: else nearly every
-// change of a file is refused for its CRC.
+// Mutates inputs field by field and corrects the CRCs: otherwise the CRC check would refuse nearly
+// every changed file.
 // SPDX-License-Identifier: MIT
 
 #include "fields.h"
@@ -29,7 +29,7 @@ static uint32_t below(work_t *w, uint32_t count) {
     return count ? (uint32_t)(w->drawn % count) : 0;
 }
 
-// libFuzzer's own mutations, which MemorySanitizer does not see write.
+// libFuzzer's own mutations, whose writes MemorySanitizer does not see.
 static uint32_t mutate(uint8_t *data, uint32_t size, uint32_t room) {
     uint32_t changed = (uint32_t)LLVMFuzzerMutate(data, size, room);
 #if __has_feature(memory_sanitizer)
@@ -57,7 +57,7 @@ static uint32_t value_for(
             return (uint32_t)((uint64_t)old + 4 * below(w, 33) + UINT32_MAX - 63);
         case 5:
             return (uint32_t)((uint64_t)size + below(w, 9) + UINT32_MAX - 3);
-        case 6: // the value of another field
+        case 6: // the value at another place
             return size > 8 ? get(file + 2 * below(w, (size - 4) / 2), width) : 0;
         default:
             return old ^ 1u << below(w, 8 * width);
@@ -75,7 +75,7 @@ static void change_field(work_t *w, uint8_t *file, uint32_t size, uint32_t recor
 #define CHANGE(w, file, size, record, table) \
     change_field(w, file, size, record, (table)[below(w, COUNT(table))])
 
-// An element of an array that an op points at.
+// Changes an element of an op's array.
 static void change_array(work_t *w, uint32_t op) {
     static const field_t POINTERS[] = {
         FIELD(edgelora_op_t, weights), FIELD(edgelora_op_t, bias), FIELD(edgelora_op_t, multiplier),
@@ -105,7 +105,7 @@ static void change_model(work_t *w) {
         CHANGE(w, w->model, size, (uint32_t)tensor, TENSOR_FIELDS);
     } else if (kind < 7) {
         CHANGE(w, w->model, size, 4u * m.signal, SIGNAL_FIELDS);
-    } else if (kind < 8 && m.labels >= 400) { // class statistics lie before the labels
+    } else if (kind < 8 && m.labels >= 400) { // class statistics are before the labels
         change_field(
             w, w->model, size, m.labels - 4 * below(w, 100), (field_t){0, below(w, 2) ? 4 : 1});
     } else if (op_inside) {
@@ -223,7 +223,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
     return give(&w, data, size, max_size);
 }
 
-// The model and adapter of one, or its model alone, with the rest of the other.
+// Combines the model and adapter, or only the model, of one input with the rest of the other.
 size_t LLVMFuzzerCustomCrossOver(const uint8_t *one, size_t one_size, const uint8_t *two,
     size_t two_size, uint8_t *out, size_t max_size, unsigned int seed) {
     static work_t w;

@@ -1,8 +1,8 @@
-// Every field of a model and of an adapter at every value where a check might go wrong, alone and
-// in pairs, with the CRC right again: each such file goes through a harness.
+// Runs a harness with every field of a model and of an adapter set to every value at which a check
+// might fail, one at a time and in pairs, with corrected CRCs.
 // SPDX-License-Identifier: MIT
 //
-// Usage: sweep PAIRS SEED INPUT...: of each input every field alone, then as many drawn pairs of
+// Usage: sweep PAIRS SEED INPUT...: for each input all single fields, then PAIRS random pairs of
 // fields. Prints the number of executions.
 
 #include "fields.h"
@@ -78,7 +78,7 @@ static uint32_t value_of(uint32_t way, uint32_t old, uint32_t size) {
                                    : others[way - 3 * COUNT(LIMITS)];
 }
 
-// The file with a field at a value; its old one is returned.
+// Sets a field to a value; returns the old one.
 static uint32_t put(sweep_t *s, const uint8_t *data, place_t p, uint32_t way) {
     uint32_t old = 0, value;
     memcpy(&old, data + p.at, p.width);

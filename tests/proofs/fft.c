@@ -1,4 +1,4 @@
-// No sum and no product of the FFT overflows, whatever the samples are.
+// No sum and no product of the FFT overflows, for any samples.
 // SPDX-License-Identifier: MIT
 
 #include "signal/fft.c"
@@ -12,7 +12,7 @@ void prove_halves(void) {
     PROVE(half(x) >= -16383 && half(x) <= 16383);
 }
 
-// A turned quarter is within 16 bits with room for sums of four.
+// A rotated quarter is within 16 bits, with room for sums of four.
 void prove_turned(void) {
     word_t x;
     int32_t c = nondet_s32(), s = nondet_s32();
@@ -21,7 +21,7 @@ void prove_turned(void) {
     PROVE(p.r >= -16383 && p.r <= 16383 && p.i >= -16383 && p.i <= 16383);
 }
 
-// One group of untwisted butterflies, of any shift that is allowed.
+// One group of butterflies without twiddle factors, with any allowed shift.
 void prove_plain(void) {
     word_t words[FFT_POINTS];
     int32_t shift = nondet_s32();
@@ -29,7 +29,7 @@ void prove_plain(void) {
     plain(words, FFT_POINTS / 4, shift);
 }
 
-// Squares of 16 bits, and their sum as unsigned.
+// Squares of 16-bit values, and their unsigned sum.
 void prove_energy(void) {
     int32_t r = nondet_s32(), i = nondet_s32();
     ASSUME(r >= -32768 && r <= 32767 && i >= -32768 && i <= 32767);

@@ -29,7 +29,7 @@ void prove_align(void) {
     PROVE(align4(n) % 4 == 0 && align4(n) >= n && align4(n) - n < 4);
 }
 
-// Halves up, for a sum that stays within 32 bits.
+// Rounds halves up, if the sum stays within 32 bits.
 void prove_round_shift(void) {
     int32_t v = nondet_s32(), n = nondet_s32();
     ASSUME(n >= 1 && n <= 30 && v < 1 << 30 && v >= -(1 << 30));
@@ -45,7 +45,7 @@ void prove_trunc_shift(void) {
     PROVE(trunc_shift(v, 32) == 0);
 }
 
-// Halves away from zero.
+// Rounds halves away from zero.
 void prove_round_divide(void) {
     int32_t v = nondet_s32(), n = nondet_s32();
     ASSUME(n >= 1 && n <= 31);
@@ -55,15 +55,15 @@ void prove_round_divide(void) {
     PROVE(round_divide(v, 0) == v);
 }
 
-// The 32-bit halves never overflow where they are signed: CBMC's own checks.
+// Signed 32-bit halves never overflow, by CBMC's own checks.
 void prove_high_mul_bounds(void) {
     int32_t a = nondet_s32(), b = nondet_s32();
     ASSUME(b >= 0);
     rounding_high_mul(a, b);
 }
 
-// Equal to the 64-bit product, for multipliers that are a power of two: the carries between the
-// halves.
+// Equal to the 64-bit product, for multipliers that are a power of two: tests the carries between
+// the halves.
 void prove_high_mul(void) {
     int32_t a = nondet_s32(), k = nondet_s32();
     ASSUME(k >= 0 && k <= 30);

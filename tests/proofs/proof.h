@@ -1,5 +1,5 @@
-// What proofs are made of: any values, what is assumed of them, what then holds. Proven by CBMC
-// (`make proofs`).
+// The vocabulary of proofs: arbitrary values, assumptions on them, and what then holds. Proven by
+// CBMC (`make proofs`).
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_PROOF_H

@@ -1,4 +1,4 @@
-// Softmax's integers stay within 32 bits, whatever the table holds that a checked model may.
+// Softmax's integers stay within 32 bits, for any table that a checked model may have.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/reference/softmax.c"
@@ -11,8 +11,7 @@ void edgelora_block_append(edgelora_block_t *block, const int32_t *values, uint3
     (void)block, (void)values, (void)count;
 }
 
-// The sum of exponentials has a bit length that leaves shifts in range; CBMC checks the shifts
-// themselves.
+// The bit length of the sum of exponentials keeps shifts in range; CBMC checks the shifts.
 void prove_sum(void) {
     uint32_t n = nondet_u32(), sum = 0;
     ASSUME(n >= 1 && n <= 1024);
@@ -27,7 +26,7 @@ void prove_sum(void) {
     PROVE(shift >= 22 && shift <= 33);
 }
 
-// What goes back: |value| before the block is within 32 bits.
+// The backward step's values are within 32 bits before they are scaled to a block.
 void prove_backward_bounds(void) {
     int32_t y = nondet_s32(), e = nondet_s32(), sum = nondet_s32(), scale = nondet_s32();
     ASSUME(y >= -128 && y <= 127 && e >= -127 && e <= 127 && scale >= 64 && scale <= 127);

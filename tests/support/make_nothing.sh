@@ -1,4 +1,4 @@
 #!/bin/sh
-# Stands for make where a test would have it build something.
+# Replaces make in tests that would otherwise build something.
 echo "tests build nothing: run this target first, or \`make test\`"
 exit 1
