@@ -1,4 +1,4 @@
-"""A board that acts by itself: outputs, requests and keys on desktop MicroPython, and when it says "nothing"."""
+"""A board that acts on its own: outputs, requests and keys on desktop MicroPython, and when it says "nothing"."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def run(folder: Path, call: str) -> list[str]:
 
 
 def test_outputs_follow_the_class(tmp_path: Path) -> None:
-    """Each acts when its class is seen anew, and Hold lets go when another one is; no decision changes nothing."""
+    """Each output acts when its class is seen after another one; Hold releases on another class; no decision changes
+    nothing."""
     line, told, refused = run(tmp_path, "pins()")
     assert line == "seen b" and "no class x" in refused
     done = json.loads(told)
@@ -50,7 +51,7 @@ def test_outputs_follow_the_class(tmp_path: Path) -> None:
 
 
 class Server:
-    """Listens on a port, and keeps what comes; answers is what it sends when that is enough."""
+    """Listens on a port and records what arrives; `answers` returns the response once the request is complete."""
 
     def __init__(self, answers: Callable[[bytes], bytes]) -> None:
         self.listening = socket.create_server(("127.0.0.1", 0))
@@ -81,7 +82,7 @@ def _http(data: bytes) -> bytes:
 
 
 def test_requests_do_not_hold_up_what_is_seen(tmp_path: Path) -> None:
-    """HTTP and MQTT, as they are on the line; nobody at an address is told, and nothing ends."""
+    """HTTP and MQTT bytes as sent; an address without a server is reported, and the run continues."""
     web, broker = Server(_http), Server(lambda data: b"\x20\x02\x00\x00")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         deaf = taken.getsockname()[1]
@@ -98,7 +99,7 @@ def test_requests_do_not_hold_up_what_is_seen(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_is_cut_off_promises_nothing(tmp_path: Path) -> None:
-    """Downloads of updates go on where they were, requests of actions don't."""
+    """Downloads of updates resume, requests of actions don't: the message must not promise it."""
     server = Server(lambda data: b"HTTP/")
     assert run(tmp_path, f"cut({server.port})") == [f"127.0.0.1:{server.port}: the server ended the connection"]
 
@@ -116,7 +117,7 @@ def test_a_keyboard_is_described_as_usb_has_it(tmp_path: Path) -> None:
 
 
 def test_what_ctrl_c_leaves(tmp_path: Path) -> None:
-    """A pulse is over, a key is let go and a request is given up: nothing stays as it was for a moment."""
+    """A pulse ends, a key is released and a request is abandoned: no output stays in a temporary state."""
     server = Server(lambda data: b"")
     outputs, over = (json.loads(line) for line in run(tmp_path, f"stopped({server.port})"))
     pins = [one for one in outputs if one[0] == 4]
@@ -130,7 +131,7 @@ def test_what_ctrl_c_leaves(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def person() -> tuple[Base, Dataset, np.ndarray]:
-    """The studio's base, four exercises of a person by their own names, and a recording: an exercise, rest, another."""
+    """The studio's base, four of a person's exercises by name, and a recording: an exercise, rest, another exercise."""
     base, data = motion_base(), har.load_har(3)
     own = data.train.only([data.train.labels[i] for i in (0, 2, 4, 6)])
     signal = base.model.signal
@@ -170,7 +171,7 @@ def test_a_board_says_nothing_where_the_twin_does(tmp_path: Path, person: Any, h
     (tmp_path / "case.json").write_text(json.dumps(case))
     said, *refused = (json.loads(line) for line in run(tmp_path, "known('case.json')"))
     assert said == said_by_twin(base, adapter, rule, counts)
-    others = ["base", "adapter", "adapter"]  # the last: the bare base instead of the adapter, or the other way round
+    others = ["base", "adapter", "adapter"]  # the last: the base alone instead of the adapter, or the other way round
     assert refused == [f"the rule of nothing is for another {other}: save it again" for other in others]
     rest = said[len(said) // 2 - 3 : len(said) // 2 + 1]
     assert set(rest) == {"nothing"}, said
@@ -188,7 +189,7 @@ def test_what_lies_still_is_nothing_and_own_samples_are_not(person: Any) -> None
 
 @pytest.mark.parametrize("seed", fresh_seeds(2))
 def test_few_samples_make_no_rule_or_a_sound_one(person: Any, seed: int) -> None:
-    """Of any number of samples of each class: a rule's numbers are within what the device takes."""
+    """For any number of samples of each class, a rule's numbers are in the device's range."""
     base, data, _ = person
     rng = np.random.default_rng(seed)
     picked = rng.permutation(len(data))[: int(rng.integers(1, 9))]

@@ -1,4 +1,4 @@
-"""One device suite over all builds that run: in firmware (unix, rp2, Cortex-M33) and native (all but armv7m)."""
+"""The device suite on all builds that run here: in firmware (unix, rp2, Cortex-M33) and native (all but armv7m)."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from edgelora.core.formats.elm import pack_model
 from edgelora.core.twin.session import Session
 
 SUITE = Path(__file__).parent / "programs" / "device_suite.py"
-NATIVE = ROOT / ".build" / "natmod"  # the native module alone
+NATIVE = ROOT / ".build" / "natmod"  # native modules only
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The suite and its cases, as they lie on a device."""
+    """The suite and its cases, as on a device's filesystem."""
     folder = tmp_path_factory.mktemp("suite")
     device_cases.write_cases(folder / "cases.json", device_cases.CASES)
     device_cases.write_cases(folder / "graphs.json", device_cases.GRAPHS)
@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check(output: str, least: int = 50) -> None:
-    """The suite's own lines decide, not an exit status; it has at least so many checks."""
+    """Checks the suite's own lines, not an exit status; `least`: the minimum number of checks."""
     failures = [line for line in output.splitlines() if line.startswith("FAIL")]
     assert not failures, failures
     ended = re.search(r"^SUITE (\d+) (\d+)", output, re.MULTILINE)
@@ -62,7 +62,7 @@ def run_desktop(micropython: Path, code: str, folder: Path) -> str:
 
 
 def frames() -> list[str]:
-    """The cases of a real streaming network, with plain and with fast kernels."""
+    """The cases of a real streaming network."""
     return [name for name in wake_words.device_files() if name.endswith(".frames")]
 
 
@@ -83,7 +83,7 @@ def test_threads_on_one_session_get_an_error_and_no_garbage(tmp_path: Path) -> N
 
 
 def interrupted(micropython: Path, folder: Path, times: int, before: str = "", heap: bool = True) -> tuple[int, bytes]:
-    """Samples learned, and the adapter, of a program that Ctrl-C met so many times, at any moment."""
+    """The number of samples learned, and the adapter, of a program interrupted by Ctrl-C at `times` random moments."""
     shutil.copy(SUITE.parent / "interrupted.py", folder)
     code = f"{before}import interrupted; interrupted.main([2, 2, 2], {times}, {heap})"
     rng = np.random.default_rng(fresh_seeds(1)[0])
@@ -98,7 +98,7 @@ def interrupted(micropython: Path, folder: Path, times: int, before: str = "", h
 
 
 def interruptible(folder: Path) -> bytes:
-    """The base of the program that is interrupted."""
+    """The base of the interrupted program."""
     model = random_models.random_model(3, "medium", ("conv", "conv", "dense"), edges=False)
     data = pack_model(model)
     (folder / "base.elm").write_bytes(data)
@@ -106,7 +106,7 @@ def interruptible(folder: Path) -> bytes:
 
 
 def learned(data: bytes, samples: list[int]) -> bytes:
-    """The adapter that its samples make, by number, without interrupts; the class is odd or even as the number is."""
+    """The adapter after these samples, given by number, without interrupts; a sample's class is its number's parity."""
     session = Session(data, bytes([2, 2, 2]), "trainable_a", 2, momentum=2)
     session.begin(1)
     size = session.sample_size
@@ -117,14 +117,14 @@ def learned(data: bytes, samples: list[int]) -> bytes:
 
 
 def test_ctrl_c_comes_between_calls_of_the_core(tmp_path: Path) -> None:
-    """No session stays locked, no sample is learned in part: the adapter is that of a run without interrupts."""
+    """No session stays locked and no sample is learned in part: the adapter is that of a run without interrupts."""
     data = interruptible(tmp_path)
     samples, adapter = interrupted(UNIX_BINARY, tmp_path, 300)
     assert samples > 300 and learned(data, [done % 4 for done in range(samples)]) == adapter
 
 
 def test_ctrl_c_waits_for_calls_of_the_native_module(tmp_path: Path) -> None:
-    """On MicroPython as it is released, which jumps out of C code: the signal comes when the call is over."""
+    """Released MicroPython would jump out of C code; the signal is held back until the call returns."""
     data = interruptible(tmp_path)
     shutil.copytree(build.DIST / "x64", tmp_path / "x64")
     before = "import sys; sys.path.insert(0, 'x64'); "
@@ -140,7 +140,7 @@ def test_x64_native_module(folder: Path) -> None:
 
 @contextlib.contextmanager
 def running(board: str, state: Path) -> Iterator[virtual_boards.SimHandle]:
-    """A virtual board, started from an image of its own with an empty filesystem."""
+    """A virtual board, started from its own image with an empty filesystem."""
     handle = virtual_board.start(board, build.build_firmware(board, {}, state / "image"), state, die_with_parent=True)
     try:
         yield handle
@@ -155,7 +155,7 @@ def run_board(port: str, code: str) -> str:
 
 
 def run_suite(board: virtual_boards.SimHandle, folder: Path, *cases: str) -> str:
-    """Runs the suite on a board; also tells from where it has the module: a path begins with a slash."""
+    """Runs the suite on a board; also prints the path of the module, which begins with a slash if it is a file."""
     models = [name.replace(".frames", ".elm") for name in cases if name.endswith(".frames")]
     with Link.connect(board.port) as link:
         for name in (SUITE.name, *cases, *models):
@@ -184,7 +184,7 @@ def test_stock_firmware_with_the_module_installed(name: str, cases: list[str], f
 
 @pytest.fixture(scope="module")
 def cortex_m33(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The port of an emulated Cortex-M33 with the suite and the native module in ROMFS, as at 0x80000000."""
+    """The port of an emulated Cortex-M33 with the suite and the native module in ROMFS at 0x80000000."""
     files = {name: (folder / name).read_bytes() for name in ("cases.json", "graphs.json", "device_suite.py")}
     files["edgelora.mpy"] = (NATIVE / "armv7emsp" / "edgelora.mpy").read_bytes()
     rom = tmp_path_factory.mktemp("cortex_m33") / "suite.romfs"
@@ -225,7 +225,7 @@ def test_armv7emsp_native_module(cortex_m33: str) -> None:
     check(run_board(cortex_m33, MOUNT + path + RUN_FROM_ROM))
 
 
-# A module of Espressif's compiler has instructions that no emulated core has.
+# Modules from Espressif's compiler have instructions that no emulated core implements.
 emulated_xtensa = pytest.mark.skipif(
     bool(shutil.which("xtensa-esp32s2-elf-gcc")), reason="made by Espressif's compiler"
 )
@@ -249,7 +249,7 @@ def test_xtensawin_native_module(folder: Path) -> None:
 
 @emulated_xtensa
 def test_xtensawin_module_with_constants_among_its_code_is_refused(tmp_path: Path) -> None:
-    """An ESP32 could not read them."""
+    """An ESP32 can't read such constants."""
     link = "import mpy_ld; mpy_ld.ARCH_DATA['xtensawin'].separate_rodata = False; mpy_ld.main()"
     made, linked = NATIVE / "xtensawin" / "build", tmp_path / "linked.mpy"
     options = ["--arch", "xtensawin", "--qstrs", made / "edgelora.config.h", "-o", linked, made / "all.o"]

@@ -1,6 +1,6 @@
-"""The n-th allocation, flash operation or interrupt fails in every action on a board: nothing lost or stuck.
+"""The n-th allocation, flash operation or interrupt fails in every action on a board: nothing is lost or stuck.
 
-Some n here; `make faults` has all of them (tools/faults.py).
+Tests some n; `make faults` tests all of them (tools/faults.py).
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from edgelora.base.resources import ROOT, stubs
 
 PROGRAMS = Path(__file__).parent / "programs"
 FIRMWARE = ROOT / ".build" / "faults" / "micropython"  # make firmware-faults
-MOST = 8  # of each action and fault
-GROUP, GROUPS = 16, 9  # actions that run in one process, as a heap has room for
-ASKS_HARDWARE = {"ADC", "MPU6050", "LSM6DS3", "I2S", "Host", "Press"}  # nothing of them is kept: sources_suite.py
-TAKES_NO_MEMORY = {  # and changes nothing that is kept
+MOST = 8  # tested n for each action and fault
+GROUP, GROUPS = 16, 9  # actions that run in one process, limited by its heap
+ASKS_HARDWARE = {"ADC", "MPU6050", "LSM6DS3", "I2S", "Host", "Press"}  # they keep nothing: sources_suite.py
+TAKES_NO_MEMORY = {  # and change nothing that is kept
     "edgelora.Model.counts",
     "edgelora.Model.probabilities",
-    "edgelora.agent.run",  # requests are called as it calls them
+    "edgelora.agent.run",  # its requests are called directly
     "edgelora.pipeline.Pipeline.decision",  # `step`, under asyncio
     "edgelora.training.Scheduler.run",
     "edgelora.recorder.Recorder.run",
-    "edgelora.store.default_place",  # of the firmware
-    "edgelora.actions.Action.on",  # as those of its kinds
+    "edgelora.store.default_place",  # depends on the firmware
+    "edgelora.actions.Action.on",  # called as those of its kinds
     "edgelora.actions.Set.on",
     "edgelora.actions.Toggle.on",
     "edgelora.actions.Say.on",
-    "edgelora.monitor.Monitor.probabilities",  # an error
-    "edgelora.store.Store.use",  # made by `open`, and called as `activate` does and by itself
+    "edgelora.monitor.Monitor.probabilities",  # always an error
+    "edgelora.store.Store.use",  # called by `open`, `activate` and on its own
 }
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All that the actions take."""
+    """All files that the actions need."""
     place = tmp_path_factory.mktemp("faults")
     fault_cases.fill(place)
     return place
 
 
 def run(folder: Path, code: str, program: str = "faults_suite") -> str:
-    """What the suite prints."""
+    """The suite's output."""
     code = f"import sys; sys.path.insert(0, {str(PROGRAMS)!r}); import {program}; {code}"
     command = [FIRMWARE, "-X", "heapsize=4m", "-c", code]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=850)
@@ -68,7 +68,7 @@ def test_nothing_is_lost_or_stuck(group: int, folder: Path) -> None:
 
 @pytest.mark.parametrize("code", ["asked()", f"stopped({MOST})"])
 def test_nothing_is_written_after_flash_has_failed(code: str, folder: Path) -> None:
-    """What can't be read is not taken for absent; littlefs would write over files of a state that it takes for new."""
+    """Unreadable files are not taken for missing; littlefs would overwrite files when its cached state is outdated."""
     said = run(folder, f"unread_suite.{code}", "unread_suite")
     wrong = [line[:400] for line in said.splitlines() if line.startswith("WRONG")]
     assert not wrong, "\n".join(wrong[:10])
@@ -82,7 +82,7 @@ def test_all_actions_are_in_a_group(folder: Path) -> None:
 
 
 def public() -> Iterator[tuple[str, str, str]]:
-    """(module, class or "", name) of all functions that code on a board may call."""
+    """(module, class or "", name) of all functions that programs on a board may call."""
     paths = (stubs() / "edgelora").glob("*.pyi")
     for path in sorted(path for path in paths if path.stem != "_types"):
         module = "edgelora" if path.stem == "__init__" else f"edgelora.{path.stem}"
@@ -96,7 +96,7 @@ def public() -> Iterator[tuple[str, str, str]]:
 
 
 def is_called(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Whether it is public, and no property."""
+    """Whether it is public and not a property."""
     decorators = [ast.unparse(what) for what in function.decorator_list]
     return not function.name.startswith("_") and "property" not in decorators
 

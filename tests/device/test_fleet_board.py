@@ -62,7 +62,7 @@ SLASHES = ("fleet.key/", "/fleet.key//", "/./fleet.key/.", "/fleet.key/../fleet.
 
 @dataclass(frozen=True)
 class Person:
-    """A network, windows of one person, and an adapter to start from."""
+    """A network, windows of one person, and an initial adapter."""
 
     elm: bytes
     samples: Samples
@@ -89,7 +89,7 @@ def trust() -> bytes:
 
 
 def prepare(link: Link, person: Person) -> bytes:
-    """A board's public key; it has base and samples, and trusts the release key."""
+    """Prepares a board, which gets base, samples and the release key; its public key."""
     base = base_id(person.elm)
     samples = pack_samples(person.samples.x, person.samples.y, None, base)
     for path, content in (("/base.elm", person.elm), (SAMPLES_PATH, samples), ("/update.trust", trust())):
@@ -142,7 +142,7 @@ def learned(person: Person, task: Task, index: int) -> np.ndarray:
 
 
 class Desktop:
-    """Desktop MicroPython as a board, whose power can be cut."""
+    """Desktop MicroPython as a board whose power can be cut."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -168,7 +168,7 @@ def desktop(tmp_path: Path) -> Iterator[Desktop]:
 
 
 def drive(round_: Round, members: dict, adapter: bytes, until: int = 99) -> None:
-    """Stages of a round; who raises is lost."""
+    """Runs the stages of a round; a member that raises drops out."""
     while not round_.done and round_.stage < until:
         for index in list(round_.waiting):
             message = round_.message(index)
@@ -181,7 +181,7 @@ def drive(round_: Round, members: dict, adapter: bytes, until: int = 99) -> None
 
 
 class Recorded(SerialLine):
-    """A line that keeps what passes."""
+    """A line that records all bytes."""
 
     passed = bytearray()
 
@@ -196,7 +196,7 @@ class Recorded(SerialLine):
 
 
 def shown(passed: bytes, samples: Samples) -> int:
-    """In how many pieces, of 12 values that are not alike, samples occur in what passed a line."""
+    """How many pieces of samples, each 12 varied values, occur in a line's bytes."""
     pieces = {
         row[at : at + 12]
         for row in (x.tobytes() for x in samples.x)
@@ -207,7 +207,7 @@ def shown(passed: bytes, samples: Samples) -> int:
 
 
 def test_round_over_the_link(desktop: Desktop, person: Person) -> None:
-    """One board and five in Python: their sum is what the twin learned and what the others say."""
+    """One board and five in Python: the sum is what the board's twin learned plus the others' updates."""
     drawn = random.Random(4)
     with Link(lambda: Recorded(desktop.port)) as link:
         public = prepare(link, person)
@@ -235,7 +235,7 @@ def test_round_over_the_link(desktop: Desktop, person: Person) -> None:
 def test_a_reset_costs_the_round_nothing_but_what_was_in_ram(
     desktop: Desktop, person: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After training: it is not done again. After COHORT: the board can't answer that round any more, but the next."""
+    """After training: it is not repeated. After COHORT: the board can no longer answer that round, but the next one."""
     drawn = random.Random(5)
     secrets = [drawn.randbytes(32) for _ in range(5)]
     with Link.connect(desktop.port) as link:
@@ -246,8 +246,8 @@ def test_a_reset_costs_the_round_nothing_but_what_was_in_ram(
         members: dict = others(5, 1, roster, secrets, task.parameters)
         round_ = Round(task, 7, roster, SERVER, range(6))
         stopped = stop_after(9)
-        monkeypatch.setattr(fleet_board, "GO_MS", 0)  # a step, however quick the board is
-        with pytest.raises(InterruptedError):  # amid the training, and the host goes away
+        monkeypatch.setattr(fleet_board, "GO_MS", 0)  # one step per request, however fast the board is
+        with pytest.raises(InterruptedError):  # during training, and the host disconnects
             BoardMember(link, SAMPLES_PATH, stopped, commit_every=1).answer(round_.message(0) or b"", person.adapter)
     desktop.restart()
     with Link.connect(desktop.port) as link:
@@ -271,7 +271,7 @@ def test_a_reset_costs_the_round_nothing_but_what_was_in_ram(
                 member.answer(message, person.adapter)
         with pytest.raises(DeviceError, match="past"):
             member.answer(task_message)
-        for index in range(1, 6):  # without it
+        for index in range(1, 6):  # without the board
             round_.receive(index, members[index].answer(round_.message(index) or b""))
         round_.close_stage()
         drive(round_, {i: members[i] for i in range(1, 6)}, person.adapter)
@@ -296,7 +296,7 @@ def flipped(data: bytes, at: int) -> bytes:
 
 
 def test_identity_and_roster(desktop: Desktop, person: Person) -> None:
-    """The secret stays; rosters are taken only as they have to be."""
+    """The secret is constant; only valid rosters are accepted."""
     with Link.connect(desktop.port) as link:
         public = prepare(link, person)
         with pytest.raises(DeviceError, match="has an identity"):
@@ -347,9 +347,9 @@ def test_identity_and_roster(desktop: Desktop, person: Person) -> None:
 
 
 def test_round_over_http(desktop: Desktop, person: Person, tmp_path: Path) -> None:
-    """A board on the air asks a gateway for its roster, the adapter and messages; the round is what it is by line.
+    """A board that polls a gateway for its roster, the adapter and messages; the round is the same as over the link.
 
-    It proves itself to the gateway, and to the one that comes in its place within the round.
+    It authenticates itself to the gateway, and to another one that replaces it during the round.
     """
     with Link.connect(desktop.port) as link:
         public = prepare(link, person)
@@ -365,7 +365,7 @@ def test_round_over_http(desktop: Desktop, person: Person, tmp_path: Path) -> No
     url = f"http://127.0.0.1:{server.server_address[1]}"
     with running(gateway), ThreadPoolExecutor(1) as pool:
         board = pool.submit(on_device, f"fleet_runs.poll({url!r}, 6)", tmp_path / "board")
-        while not gateway.boards():  # it has the roster by now, and another one comes
+        while not gateway.boards():  # the board has the first roster by now; then another board joins
             time.sleep(0.02)
         roster, _ = site.enroll(public_of(drawn.randbytes(32)), "", RELEASE)
         task = task_of(person, roster, least=3)
@@ -390,7 +390,7 @@ def test_round_over_http(desktop: Desktop, person: Person, tmp_path: Path) -> No
 
 
 def test_round_on_the_virtual_pico(person: Person, tmp_path: Path) -> None:
-    """A chip whose noise is stuck makes no key; one that is well takes part in a round."""
+    """A chip with stuck noise makes no key; a working one takes part in a round."""
     set_world(tmp_path / "pico", None, [], "stuck")
     board = virtual_board.start("virtual-pico", PICO, tmp_path / "pico", die_with_parent=True)
     drawn = random.Random(8)
@@ -423,7 +423,7 @@ def test_round_on_the_virtual_pico(person: Person, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not FULL, reason="two minutes of an emulated Pico")
 def test_rounds_on_a_stock_pico(tmp_path: Path) -> None:
-    """With modules on the heap, the base of the fleets by name, a frozen A, 24 neighbours and noise."""
+    """With modules on the heap, the fleets' base by name, a frozen A, 24 neighbours and noise."""
     base = fleet_base()
     few = boards_of("har", base.elm, base.name, 8).of(0).train
     start = Federation.create(tmp_path / "federation", Plan.suited(mode="frozen_a"), base).adapter
@@ -442,7 +442,7 @@ def test_rounds_on_a_stock_pico(tmp_path: Path) -> None:
         members: dict = others(30, 1, roster, secrets, task.parameters)
         wanted = learned(person, task, 0) + sum(members[i].vector for i in range(1, 31))
         for number, sigma in ((1, 0), (2, 100)):
-            soft_reset(board.port)  # as a gateway does where a board has no room left
+            soft_reset(board.port)  # as a gateway does if a board runs out of memory
             with Link.connect(board.port) as link:
                 members[0] = BoardMember(link, SAMPLES_PATH)
                 round_ = Round(replace(task, sigma=sigma), number, roster, SERVER, range(31))
@@ -470,13 +470,13 @@ def test_noise_that_is_stuck_makes_no_key(tmp_path: Path) -> None:
 
 
 def test_power_cut_at_every_flash_operation_of_an_identity(tmp_path: Path) -> None:
-    """What is in flash is the round before or after, never less than what was answered; a secret never changes."""
+    """Flash has the round before or after the cut, never an earlier one than was answered; the secret never changes."""
     made, failures = map(int, on_device("fleet_runs.cuts()", tmp_path).split()[-2:])
     assert failures == 0 and made > 10
 
 
 def test_personalized_from_the_global_adapter(person: Person, tmp_path: Path) -> None:
-    """A run from the better start, if it is better than base and own adapter; on the host it is the same bytes."""
+    """A run from the better start becomes active if it beats base and own adapter; the host computes the same bytes."""
     (tmp_path / "base.elm").write_bytes(person.elm)
     base = base_id(person.elm)
     (tmp_path / "many.eld").write_bytes(pack_samples(person.many.x, person.many.y, None, base))

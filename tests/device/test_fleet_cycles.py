@@ -1,4 +1,4 @@
-"""The bench of a fleet's member, on the desktop's MicroPython: a whole round, byte for byte the twin's."""
+"""The benchmark of a fleet's member, on desktop MicroPython: a whole round, equal to the twin's byte for byte."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgelora.board.sim.virtual_board import UNIX_BINARY
 
 
 class Desktop:
-    """All that was to be run so far, run anew each time: the member's secrets are the same."""
+    """Runs all code so far again each time: the member's secrets are the same."""
 
     def __init__(self) -> None:
         self.code: list[str] = []

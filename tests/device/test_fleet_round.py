@@ -1,4 +1,4 @@
-"""A masked round of a board behind a gateway and of twins: the bytes that twins alone, without masks, come to."""
+"""A masked round of a board behind a gateway and of twins gives the same bytes as twins alone without masks."""
 
 from __future__ import annotations
 

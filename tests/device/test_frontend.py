@@ -1,4 +1,4 @@
-"""Front ends on boards against the twin's, to the bit."""
+"""Front ends on boards against the twin's, bit for bit."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from edgelora.core.twin.session import Session
 from edgelora.model.datasets import prompts
 
 PROGRAM = Path(__file__).parent / "programs" / "frontends.py"
-CHECKS = 17  # of what a program could do wrong
-MOST_CYCLES = {"Audio": 116_000, "Spectral": 280_000}  # of a step, on the emulated Pico
+CHECKS = 17  # of wrong uses
+MOST_CYCLES = {"Audio": 116_000, "Spectral": 280_000}  # per step, on the emulated Pico
 
 
 def sound(seed: int) -> NDArray[np.int16]:
@@ -88,7 +88,7 @@ def test_x64_native_modules(folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["audio", "spectral"])
 def test_from_samples_to_a_decision(kind: str, folder: Path) -> None:
-    """A pipeline with a front end, byte for byte what the twin makes of the same recording."""
+    """A pipeline with a front end equals the twin's result for the same recording, byte for byte."""
     front = AudioFrontEnd() if kind == "audio" else SpectralFrontEnd(2, 1)
     rows, every = (7, 3) if kind == "audio" else (2, 1)
     elm, _ = layers_and_adapters((rows * front.size, 5), 0)
@@ -113,7 +113,7 @@ def test_from_samples_to_a_decision(kind: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["virtual-pico", "virtual-pico-stock"])
 def test_emulated_pico(name: str, folder: Path, tmp_path: Path) -> None:
-    """In firmware and, installed on stock firmware, as native modules: the same features, in bounded time."""
+    """In firmware and as native modules on stock firmware: the same features, within a limit of cycles."""
     handle = virtual_board.start(
         name, build.build_firmware(name, {}, tmp_path / "image"), tmp_path, die_with_parent=True
     )
@@ -144,5 +144,5 @@ def test_emulated_pico(name: str, folder: Path, tmp_path: Path) -> None:
         (front, signal) for front in MOST_CYCLES for signal in ("noise", "silence")
     ]
     for time in times:
-        slower = 1.1 if name.endswith("stock") else 1  # compiled for size, mostly
+        slower = 1.1 if name.endswith("stock") else 1  # mostly compiled for size
         assert time.most < slower * MOST_CYCLES[time.front_end], time

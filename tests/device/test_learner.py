@@ -1,4 +1,4 @@
-"""The reservoir and learning for years: a board does what its twin does, and no cut costs more than a sample."""
+"""The reservoir and long-term learning: a board does the same as its twin, and a power cut costs one sample at most."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from edgelora.learn.training.samples import Samples
 from edgelora.model.datasets import har as datasets_har
 from edgelora.model.quantization.quantize import quantize_on
 
-SLOTS, SEED, EVERY = 40, 5, 4  # as the programs have them
-LIVED, CONSOLIDATED = 36, 28  # samples of a life on the virtual Pico, and those before its consolidation
+SLOTS, SEED, EVERY = 40, 5, 4  # as in the programs
+LIVED, CONSOLIDATED = 36, 28  # samples of a life on the virtual Pico, and before its consolidation
 MIX = 0x9E3779B9
 
 
 @pytest.fixture(scope="module")
 def life() -> tuple[bytes, Samples]:
-    """The wearable network of person 3, and 110 of their windows, of all classes in turn."""
+    """The wearable network of person 3, and 110 of their windows with all classes in turn."""
     people = datasets_har.load_har(3)
     model = quantize_on(pretrained_har(3, 0), people.pretrain)
     samples = every(Samples(model.input.quantize(people.train.x), people.train.y), 110)
@@ -64,7 +64,7 @@ def run(code: str, folder: Path) -> str:
 
 
 def test_draws_are_those_that_spec_says() -> None:
-    """And as likely as each other: within 5 standard deviations."""
+    """And uniformly distributed, within 5 standard deviations."""
     import reference
 
     for seed, stream, n, count in ((0, 0, 0, 1), (7, 131072, 3, 10), (2**32 - 1, 131073, 2**32 - 1, 2**30 - 1)):
@@ -76,7 +76,7 @@ def test_draws_are_those_that_spec_says() -> None:
 
 
 def reservoir_of(path: Path, elm: bytes, slots: int, seed: int = SEED) -> Any:
-    """The device's own, on this computer."""
+    """The device's own reservoir, on this computer."""
     return board.module("reservoir").Reservoir.create(str(path), board.module().Model(elm, mode="infer"), slots, seed)
 
 
@@ -99,7 +99,7 @@ def test_reservoir_is_its_twin(slots: int, life: tuple[bytes, Samples], folder: 
 
 
 def test_reservoir_is_balanced(tmp_path: Path) -> None:
-    """Of classes that come 800, 80 and 8 times all have as much as there is, and every sample is as likely to stay."""
+    """Of classes with 800, 80 and 8 samples, each has its fair share, and every sample is equally likely to stay."""
     counts, stays, runs = (800, 80, 8), np.zeros(888), 60
     elm, _ = layers_and_adapters((2, 3), 0)
     for seed in range(runs):
@@ -123,7 +123,7 @@ def test_reservoir_survives_cuts(folder: Path) -> None:
 
 
 def test_guide_years(life: tuple[bytes, Samples], folder: Path, tmp_path: Path) -> None:
-    """The guide's lines: a life, in which it is idle once."""
+    """Runs the guide's code: a life with one idle period."""
     [code] = blocks("docs/guides/years.md", "python", "tested: years")
     code = code.replace("/rom/har.elm", "base.elm").replace("/samples.elr", "samples.elr")
     for name in ("base.elm", "stream.eld"):
@@ -139,7 +139,7 @@ def test_guide_years(life: tuple[bytes, Samples], folder: Path, tmp_path: Path) 
 
 
 def test_guide_classes(folder: Path, tmp_path: Path) -> None:
-    """The guide's lines, with square waves as the class that the base does not know."""
+    """Runs the guide's code, with square waves as the new class."""
     [code] = blocks("docs/guides/classes.md", "python", "tested: classes")
     code = code.replace("/rom/har.elm", "base.elm").replace("/me.ela", "me.ela")
     for name in ("base.elm", "stream.eld"):
@@ -186,12 +186,12 @@ def test_learner_is_its_twin(mode: str, momentum: int, life: tuple[bytes, Sample
 
 
 def test_learner_is_its_twin_after_power_cuts(life: tuple[bytes, Samples], folder: Path) -> None:
-    """Cut at changes of the store, in a judgement or in a consolidation: it goes on as the twin does from there."""
+    """With cuts at the store's changes, during an evaluation or a consolidation, the board continues like the twin."""
     elm, samples = life
     recipe = Recipe(rank=4, momentum=3, seed=SEED, epochs=2)
 
     def twin_of(cut_at: int, left: str | None) -> str | None:
-        """What is in use at the end, if the power failed at that sample and left that in use."""
+        """The adapter in use at the end, if the power failed at that sample and left `left` in use."""
         learner = Lifelong(elm, recipe, SLOTS, judge_every=EVERY)
         for i, (x, y) in enumerate(zip(samples.x, samples.y, strict=True)):
             if i == 80:
@@ -221,15 +221,15 @@ def test_learner_is_its_twin_after_power_cuts(life: tuple[bytes, Samples], folde
 
 
 def waved(i: int, shape: tuple[int, ...]) -> np.ndarray:
-    """As the program has it."""
+    """The same wave as in learner_runs.py."""
     size = int(np.prod(shape))
     values = [(i % 40 + 60 * (k // 30 % 2 * 2 - 1)) & 255 for k in range(size)]
     return np.array(values, np.uint8).view(np.int8).reshape(shape)
 
 
 def test_added_classes_outlive_a_consolidation(life: tuple[bytes, Samples], folder: Path) -> None:
-    """A class of one's own is learned, judged and consolidated over as the twin does, wherever the power is cut; its
-    removal leaves, to the byte, the layers that there were."""
+    """An added class is learned, evaluated and consolidated as on the twin, wherever the power is cut; its removal
+    leaves the other layers unchanged, to the byte."""
     elm, samples = life
     recipe = Recipe(rank=4, momentum=3, seed=SEED, epochs=4)
     shape, known = samples.x.shape[1:], unpack_model(elm).classes
@@ -276,7 +276,7 @@ def test_added_classes_outlive_a_consolidation(life: tuple[bytes, Samples], fold
             assert board(cut, how)[1] == wanted, (cut, how)
 
 
-LOPSIDED: dict[str, Callable[[list[list[int]]], list[tuple[int, int]]]] = {  # of the samples of each class, by number
+LOPSIDED: dict[str, Callable[[list[list[int]]], list[tuple[int, int]]]] = {  # from the numbers of the samples by class
     "one sample": lambda of: [(of[0][0], 0)],
     "one class": lambda of: [(i, 0) for i in of[0]] * 3,
     "two classes": lambda of: [(i, y) for pair in zip(*of[:2], strict=False) for y, i in enumerate(pair)] * 2,
@@ -293,7 +293,7 @@ LOTS = np.random.default_rng(1).integers(0, 7, 200)
 
 @pytest.mark.parametrize("what", LOPSIDED)
 def test_nothing_worse_comes_of_lopsided_data(what: str, life: tuple[bytes, Samples], folder: Path) -> None:
-    """Of one sample, of few classes, of wrong labels: what was in use stays, on the board as on the twin."""
+    """One sample, few classes or wrong labels: the active adapter remains, on the board and on the twin."""
     elm, samples = life
     names = ["wave", "saw"] if "added" in what else []
     shape, known = samples.x.shape[1:], unpack_model(elm).classes
@@ -317,7 +317,8 @@ def test_nothing_worse_comes_of_lopsided_data(what: str, life: tuple[bytes, Samp
 
 
 def test_classes_that_count_can_be_told(life: tuple[bytes, Samples], folder: Path) -> None:
-    """Of two classes nothing is used that may have forgotten the others, unless these are said to be all that count."""
+    """After training on two classes no adapter is activated, as it might forget the others, unless `only` excludes
+    these."""
     elm, samples = life
     two = [i for i in np.flatnonzero(samples.y < 2).tolist()] * 3
     used = []
@@ -337,7 +338,7 @@ def test_classes_that_count_can_be_told(life: tuple[bytes, Samples], folder: Pat
 
 
 def test_a_class_that_harms_others_is_not_added(life: tuple[bytes, Samples], folder: Path) -> None:
-    """Two samples of a known class, under another name: known ones would be taken for it, so all stays as it was."""
+    """Two samples of a known class under another name: known samples would be misclassified, so nothing changes."""
     elm, samples = life
     known = unpack_model(elm).classes
     recipe = Recipe(rank=4, momentum=3, seed=SEED)
@@ -359,19 +360,19 @@ def test_a_run_does_not_drop_classes(folder: Path) -> None:
 
 
 def small_life() -> tuple[bytes, Samples]:
-    """A small network on windows of three axes, and samples of three classes that it learns, but for the first one."""
+    """A small network on windows of three axes, and samples of three classes, except for the first one."""
     elm, _ = layers_and_adapters((24, 16, 4), 0)
     model = unpack_model(elm)
     model.signal = Signal(50, 3, 8, 4, (Normal(0.001, 0, 1),) * 3)
     rng = np.random.default_rng(7)
-    labels = np.arange(LIVED) % 3  # so that six judge before it consolidates
-    labels[0] = 3  # and no class is without
+    labels = np.arange(LIVED) % 3  # so that six are held out before the consolidation
+    labels[0] = 3  # and every class has a sample
     x = np.clip(rng.normal(0, 110, (4, 24))[labels] + rng.normal(0, 10, (LIVED, 24)), -128, 127)
     return pack_model(model), Samples(x.astype(np.int8).reshape(-1, *model.input.shape), labels)
 
 
 class TwinLife:
-    """What `cut_life.Life` does, from a state that it tells."""
+    """The twin of `cut_life.Life`, from a state that the board printed."""
 
     def __init__(self, elm: bytes, samples: Samples, found: dict[str, Any] | None = None) -> None:
         recipe = Recipe(rank=4, micro_batch=4, momentum=2, seed=SEED, epochs=6)
@@ -392,7 +393,7 @@ class TwinLife:
         return {"in_use": in_use and in_use.hex(), "seen": reservoir.seen, "full": full}
 
     def live(self) -> Iterator[tuple[int, str | None]]:
-        """Samples that have come, and what is in use, whenever one of them may have changed."""
+        """The number of samples so far and the active adapter, whenever one of them may have changed."""
         while (n := sum(self.learner.reservoir.seen)) < LIVED:
             yield n, self.told()["in_use"]
             if n == CONSOLIDATED:
@@ -404,13 +405,13 @@ class TwinLife:
 
 
 def taken(n: int) -> list[int]:
-    """What the recorder has after n samples: it takes one back of three."""
+    """The recorder's samples after n samples: every third undoes the one before."""
     return [i % 4 for i in range(n) if i % 3 != 2]
 
 
 def test_power_cuts_at_flash_commands_of_the_virtual_pico(tmp_path: Path) -> None:
-    """A learner and a recorder in the Pico's own flash: what each command leaves, half done and done, is a state that
-    the twin knows, and from there on both do the same. What goes on from there is desktop MicroPython.
+    """A learner and a recorder in the Pico's own flash: each command, half done or complete, leaves a state that the
+    twin knows, and from there both continue in the same way. The board is resumed on desktop MicroPython.
     """
     elm, samples = small_life()
     programs = Path(__file__).parent / "programs"
@@ -421,7 +422,7 @@ def test_power_cuts_at_flash_commands_of_the_virtual_pico(tmp_path: Path) -> Non
         for name, content in (("base.elm", elm), ("stream.eld", stream)):
             link.put(f"/{name}", content)
         link.put("/cut_life.py", (programs / "cut_life.py").read_bytes())
-    execute(board.port, "import cut_life; cut_life.pico(0)")  # makes the files and the store
+    execute(board.port, "import cut_life; cut_life.pico(0)")  # creates the files and the store
     board.kill()
     shutil.copy(tmp_path / "pico" / "flash.bin", tmp_path / "flash")
     (tmp_path / "record").touch()
@@ -450,7 +451,7 @@ def test_power_cuts_at_flash_commands_of_the_virtual_pico(tmp_path: Path) -> Non
         n = sum(found["seen"])
         before, after = taken(n - 1), taken(n)
         assert found.pop("taken") in (before, [*before, (n - 1) % 4], after), number
-        assert found["in_use"] in in_use[n] | in_use.get(n - 1, set()), number  # counted, not judged yet
+        assert found["in_use"] in in_use[n] | in_use.get(n - 1, set()), number  # counted, but not evaluated yet
         again = TwinLife(elm, samples, found)
         assert again.told() == found
         for _ in again.live():

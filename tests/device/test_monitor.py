@@ -1,4 +1,4 @@
-"""One machine on desktop MicroPython: a monitor says what its twin says, to the bit, and refuses what is hostile."""
+"""A machine on desktop MicroPython: a monitor equals its twin bit for bit, and refuses hostile records."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WATCHED = 40
 
 
 def values(count: int, seed: int) -> np.ndarray:
-    """Counts [count, VALUES] of two degrees of freedom: one value is constant, one leaps from end to end."""
+    """Counts [count, VALUES] with two degrees of freedom: one value is constant, one jumps between extremes."""
     rng = np.random.default_rng(seed)
     mix = np.random.default_rng(1).normal(0, 400, (2, VALUES))
     rows = 1000 * np.arange(VALUES) - 5000 + rng.normal(size=(count, 2)) @ mix + rng.normal(0, 60, (count, VALUES))
@@ -58,7 +58,7 @@ def base() -> Base:
 
 @pytest.fixture(scope="module")
 def stream() -> np.ndarray:
-    """All stages' values, then what is watched twice: half of it is not normal."""
+    """The values of all stages, then twice a stream to watch, half of which is not normal."""
     rows = values(PHASES.total + 2 * WATCHED, 4)
     rows[PHASES.total + 20 : PHASES.total + 40, :3] += 900
     rows[-20:, 7:] -= np.arange(0, 40000, 2000, np.int16)[:, None]
@@ -67,7 +67,7 @@ def stream() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def mine(base: Base, stream: np.ndarray) -> tuple[Samples, bytes, Watch]:
-    """The twin's samples, an adapter of them, and what is usual with it."""
+    """The twin's samples, an adapter trained on them, and the statistics with it."""
     normal = PHASES.cut(stream)
     samples = Watch(base, None, PHASES).learn(normal)
     recipe = Recipe(rank=4, epochs=8)
@@ -119,7 +119,7 @@ def test_a_monitor_is_its_twin(base: Base, stream: np.ndarray, mine: Any, folder
 
 
 def test_a_monitor_is_its_reference(base: Base, stream: np.ndarray, mine: Any) -> None:
-    """What the device's Python makes of windows is what array arithmetic makes of them."""
+    """The device's Python and array arithmetic give the same results for the same windows."""
     samples, adapter, watch = mine
     normal, monitor = PHASES.cut(stream), watch.monitor
     session = Session(base.elm, adapter_ranks(base, adapter), "infer", 1)
@@ -154,7 +154,7 @@ def test_a_monitor_is_its_reference(base: Base, stream: np.ndarray, mine: Any) -
 
 
 def hostile(monitor: Monitor) -> list[bytes]:
-    """Bodies of records that break a rule each, as a file could have them."""
+    """Record bodies that each break a rule, as a file could contain them."""
     body = bytearray(pack_monitor(monitor))
 
     def with_(form: str, at: int, value: int) -> bytes:
@@ -170,7 +170,7 @@ def hostile(monitor: Monitor) -> list[bytes]:
 
 
 def test_hostile_records(base: Base, mine: Any, folder: Path) -> None:
-    """The host and a board refuse the same ones; on a board what watched goes on watching."""
+    """The host and a board refuse the same records; a watching monitor continues."""
     _, adapter, watch = mine
     (folder / "machine.ela").write_bytes(watch.ela)
     bodies = hostile(watch.monitor)
@@ -206,7 +206,7 @@ def test_stages_have_an_order(folder: Path) -> None:
 
 
 def test_thresholds_are_exceeded_as_often_as_was_asked() -> None:
-    """Whatever the scores' distribution: 1 in 50, and never more on average, with ties less."""
+    """For a skewed distribution of scores: 1 in 50, and on average never more; with ties less."""
     rng = np.random.default_rng(0)
     shares = []
     for _ in range(400):
@@ -241,7 +241,7 @@ print(monitor.stage, better, again.threshold == monitor.threshold > 0, again.rec
 
 
 def test_guide_machine(tmp_path: Path) -> None:
-    """The guide's lines, with fewer windows of a made-up sensor: what is stored is what watches."""
+    """Runs the guide's code with fewer windows of a simulated sensor: the stored monitor equals the watching one."""
     [code] = blocks("docs/guides/machine.md", "python", "tested: machine")
     less = {'"scale", 48': '"scale", 8', "144": "16", '"learn", 48': '"learn", 8', ", 40, h": ", 2, h"}
     for said, fewer in (less | {'"residuals", 64': '"residuals", 8', "149": "49"}).items():

@@ -1,4 +1,4 @@
-"""From samples to decisions on desktop MicroPython: sources against made-up chips, pipelines against the twin."""
+"""From samples to decisions on desktop MicroPython: sources on simulated chips, pipelines against the twin."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_sources(tmp_path: Path) -> None:
 
 @dataclass
 class Case:
-    """A base with a signal, samples for it, and how they are looked at."""
+    """A base with a signal, samples for it, and settings of the pipeline."""
 
     model: QuantModel
     counts: np.ndarray
@@ -75,7 +75,7 @@ class Case:
         return Base("base.elm", pack_model(self.model), self.model)
 
     def expected(self) -> list[list[Any]]:
-        """Windows cut here, of what the twin makes of each; the board's own Python on this computer says the same."""
+        """The twin's results for windows that are cut here; the board's own Python on this computer must agree."""
         session, signal = Session(self.base.elm, bytes(len(self.model.ops)), "infer", 1), self.model.signal
         rows: list[list[Any]] = []
         seen, clipped = deque(maxlen=self.vote[1]), 0
@@ -92,7 +92,7 @@ class Case:
 
 
 def sensing(seed: int, hop: int, kinds: tuple[str, ...] = ("conv", "dense")) -> QuantModel:
-    """A random network whose input is windows of a sensor; counts of some thousands span the input's grid."""
+    """A random network whose input is windows of a sensor; counts of a few thousand span the input's grid."""
     model = random_model(seed, "medium", kinds, edges=False)
     rng = np.random.default_rng(seed)
     channels, scale = model.input.shape[2], model.input.scale
@@ -104,7 +104,7 @@ def sensing(seed: int, hop: int, kinds: tuple[str, ...] = ("conv", "dense")) -> 
 
 
 def drawn(seed: int, channels: int, samples: int) -> np.ndarray:
-    """Slow waves, so that neighbouring windows are alike, and some values far beyond any grid."""
+    """Slow waves, so that consecutive windows are similar, and some values far outside the grid."""
     rng = np.random.default_rng(seed)
     steps = rng.normal(0, 400, (samples, channels)).cumsum(0) % 8000 - 4000
     steps[rng.random(samples) < 0.01] = 32767
@@ -116,7 +116,7 @@ def drawn(seed: int, channels: int, samples: int) -> np.ndarray:
     [(3, 3, (1, 1), 7), (3, 1000, (2, 3), 64), (8, 1, (3, 5), 1), (4, 17, (1, 4), 5000)],
 )
 def test_decisions_are_the_twins(tmp_path: Path, seed: int, hop: int, vote: tuple[int, int], chunk: int) -> None:
-    """Byte for byte, whatever the chunks, with windows that overlap or leave samples out; the heap is locked."""
+    """Byte for byte, for any chunk size, with windows that overlap or skip samples; the heap is locked."""
     model = sensing(seed, hop)
     case = Case(model, drawn(seed, model.signal.channels, 3000 if hop > 100 else 600), vote, chunk)
     *decisions, (most, windows, overruns) = case.run(tmp_path)
@@ -158,7 +158,7 @@ def test_windows_are_learned_as_by_the_twin(tmp_path: Path) -> None:
 
 
 def test_a_front_end(tmp_path: Path) -> None:
-    """Rows of its outputs, the newest last, each value with its own normalization; the first step gives none."""
+    """Rows of its outputs, the newest last, each value with its own normalization; the first step has no output."""
     rows = 15
     model = _wide(3 * rows)
     normals = tuple(Normal(0.001 * (i + 1), 0.2, 1.5) for i in range(3))
@@ -180,7 +180,7 @@ def test_a_front_end(tmp_path: Path) -> None:
 
 
 def _wrapped(values: list[list[int]]) -> np.ndarray:
-    """As array('h') keeps them."""
+    """Wraps values like array('h')."""
     return np.array(values, np.int64).astype(np.int16)
 
 
@@ -245,7 +245,7 @@ WORDS = {
 }
 
 
-# ---- the model takes real values, counts and tells probabilities
+# ---- the model takes real values and counts, and returns probabilities
 
 
 MODEL = """
@@ -295,7 +295,7 @@ def test_a_model_takes_real_values_and_counts(tmp_path: Path) -> None:
     model = sensing(8, 3)
     counts = drawn(8, model.signal.channels, model.signal.window)
     rng = np.random.default_rng(8)
-    step = model.input.scale  # values between two steps, as a board may have floats of 32 bits, and some far beyond
+    step = model.input.scale  # values between two steps, as a board's floats may have 32 bits, and some far outside
     real = (rng.integers(-200, 200, model.input.size) + rng.uniform(-0.4, 0.4, model.input.size)) * step
     (tmp_path / "base.elm").write_bytes(pack_model(model))
     case = {"real": real.tolist(), "counts": counts.reshape(-1).tolist()}

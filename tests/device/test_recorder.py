@@ -1,4 +1,4 @@
-"""Samples of one's own on desktop MicroPython: windows by a button, taken back, power cuts at every flash operation."""
+"""A user's samples on desktop MicroPython: windows by a button, undoing them, power cuts at every flash operation."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from edgelora.core.twin.session import Session
 
 PROGRAM = Path(__file__).parent / "programs" / "recorder_runs.py"
 WINDOW, CHANNELS, SAMPLES = 32, 3, 1000
-FINE = WINDOW // 16  # samples to which a window is the button's
+FINE = WINDOW // 16  # samples: the precision at which a button's press places its window
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A base on windows of three axes, and 20 seconds of them."""
+    """A base on windows of three axes, and 20 seconds of counts."""
     elm, _ = layers_and_adapters((WINDOW * CHANNELS, 5), 0)
     model = unpack_model(elm)
     normals = tuple(Normal(0.001, 0.1 * i, 1 + i) for i in range(CHANNELS))
@@ -46,9 +46,10 @@ def run(folder: Path, what: str, case: object = None) -> str:
 
 
 def test_buttons_take_and_take_back(folder: Path) -> None:
-    """A press takes the window before it as its button's class, a long one takes the last back, a bounce is none.
+    """A press records the preceding window with the button's class, a long press undoes the last one, a bounce does
+    nothing.
 
-    The window is, to the byte, what the twin makes of the counts; the heap is locked.
+    The window equals the twin's for the same counts, to the byte; the heap is locked.
     """
     presses = [[100, 110], [200, 240], [300, 301], [400, 460], [500, 507]]
     buttons = [[presses, 2], [[[5, 9], [600, 610], [700, 710]], 4]]
@@ -82,7 +83,7 @@ def test_calls_under_asyncio_into_a_reservoir(folder: Path) -> None:
 
 
 def test_power_cuts_on_littlefs(folder: Path) -> None:
-    """What is found is what was there before or after; the next sample is written behind it."""
+    """The file is the one before or after; the next sample is appended to it."""
     output = run(folder, "cuts")
     assert "FAIL" not in output, output[:1000]
     assert int(re.search(r"^CUTS (\d+) 0$", output, re.MULTILINE)[1]) > 60

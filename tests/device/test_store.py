@@ -35,7 +35,7 @@ RECORDER = ROOT / "tests" / "support" / "flash_recorder.py"
 
 
 def run_device(code: str, heap: str = "4m", timeout: int = 300) -> str:
-    """The output of code on desktop MicroPython, with this folder's device scripts at hand."""
+    """The output of code on desktop MicroPython, which can import the device programs."""
     done = subprocess.run(
         [UNIX_BINARY, "-X", f"heapsize={heap}", "-c", code],
         cwd=DEVICE,
@@ -48,7 +48,7 @@ def run_device(code: str, heap: str = "4m", timeout: int = 300) -> str:
 
 
 def check_cuts(output: str, least: int) -> None:
-    """No failure, and at least so many cuts were made."""
+    """Asserts that there were no failures, and at least this many cuts."""
     failures = [line for line in output.splitlines() if line.startswith("FAIL")]
     assert not failures, failures[:10]
     ended = re.search(r"^CUTS (\d+) 0$", output, re.MULTILINE)
@@ -99,7 +99,7 @@ BAD_NAMES = ("../up", "a/b", "a\\b", ".hidden", "..", "a\x1b[2J", "a\nb", "ä", 
 
 
 def test_names_on_the_board_are_safe_in_paths_and_on_terminals(tmp_path: Path) -> None:
-    """Others are refused; found in flash, where only another hand can have put them, they are read as safe ones."""
+    """Other names are refused; if flash contains one, which the store never writes, it is read as a safe name."""
     command = [UNIX_BINARY, "-X", "heapsize=4m", tmp_path / "names.py", *BAD_NAMES]
     (tmp_path / "names.py").write_text(NAMES)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
@@ -115,7 +115,7 @@ def test_names_on_the_board_are_safe_in_paths_and_on_terminals(tmp_path: Path) -
 
 
 def test_commands(tmp_path: Path) -> None:
-    """Every `edgelora store` command on desktop MicroPython, and what it refuses."""
+    """Every `edgelora store` command on desktop MicroPython, and its refusals."""
     elm, adapters = layers_and_adapters((32, 32, 8), 2)
     _, (foreign,) = layers_and_adapters((16, 16, 8), 1)
     for name, content in {"walk.ela": adapters[0], "run.ela": adapters[1], "bad.ela": adapters[0][:-1]}.items():
@@ -141,7 +141,7 @@ def test_commands(tmp_path: Path) -> None:
         assert {a["base_id"] for a in state["adapters"]} == {base_id(elm).hex()}
         store("get", "stroll", "-o", tmp_path / "got.ela")
         assert (tmp_path / "got.ela").read_bytes() == adapters[1]
-        with Link.connect(board.port) as link:  # with a model open: it infers with what is activated
+        with Link.connect(board.port) as link:  # with an open model, which uses the activated adapter
             link.put("/soak.elm", elm)
             link.store_put("foreign", foreign)
             link.open_model("/soak.elm", mode="infer")
@@ -184,7 +184,7 @@ def test_commands(tmp_path: Path) -> None:
 
 
 def test_files_of_firmware_without_a_store_stay(tmp_path: Path) -> None:
-    """A Pico whose filesystem takes the whole storage keeps it, with adapters in a folder. Other data does not stay."""
+    """A Pico whose filesystem fills the whole storage keeps it, with adapters in a folder. Other data is erased."""
     _, (adapter,) = layers_and_adapters((32, 8), 1)
     (tmp_path / "a.ela").write_bytes(adapter)
     image = build.build_firmware("virtual-pico", {}, tmp_path / "fw.uf2")
@@ -246,7 +246,7 @@ tell(lambda: [entry.name for entry in store.list()])
 
 
 def test_a_change_that_failed_is_not_told_of_while_flash_can_not_be_read(tmp_path: Path) -> None:
-    """What is in RAM then is an index that was never written."""
+    """The cached index then contains a change that was never written."""
     (tmp_path / "store").mkdir()
     said = run_device(UNREADABLE.format(folder=str(tmp_path / "store"))).split("\n")[:3]
     assert said == ["OSError", "StoreError", "['old']"], said
@@ -279,7 +279,7 @@ print(model.labels[3:], model.used)
 
 
 def test_a_class_is_added_to_what_the_store_has_switched_to(tmp_path: Path) -> None:
-    """Not to what the model itself was told to use last."""
+    """Even if the model itself was last told to use another one."""
     (tmp_path / "base.elm").write_bytes(pack_model(class_cases.small_base(np.random.default_rng(0))))
     done = subprocess.run(
         [UNIX_BINARY, "-c", SWITCHED], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
@@ -302,7 +302,7 @@ store.start()
 
 @dataclass
 class RecordedPico:
-    """A virtual Pico whose flash commands are recorded, and the steps that were done with it, each with its state."""
+    """A virtual Pico whose flash commands are recorded; the steps done with it, each with the state after it."""
 
     folder: Path
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -355,7 +355,8 @@ class RecordedPico:
 def test_power_cut_at_every_flash_command_of_the_virtual_pico(tmp_path: Path) -> None:
     """Put, replace, evict, pin, rename, activate, remove, update, fall back: 0 adapters lost, 0 unusable stores.
 
-    What every command leaves, half done and done, is judged by the same code on desktop MicroPython; some are booted.
+    The state after every command, half done and complete, is checked by the same code on desktop MicroPython; some are
+    booted.
     """
     elm, adapters = layers_and_adapters(WIDTHS, 4)
     for i, adapter in enumerate(adapters):
@@ -368,7 +369,7 @@ def test_power_cut_at_every_flash_command_of_the_virtual_pico(tmp_path: Path) ->
     edgelora("push", tmp_path / "bench.elm", MODEL, "--port", board.port)
     edgelora("push", tmp_path / "app.py", "--port", board.port)
     edgelora("update", "--trust", tmp_path / "key.pub", "--target", "band", "--port", board.port)
-    edgelora("store", "list", "--port", board.port)  # makes it
+    edgelora("store", "list", "--port", board.port)  # creates the store
     board.kill()
     shutil.copy(tmp_path / "pico" / "flash.bin", tmp_path / "flash")
     (tmp_path / "record").touch()
@@ -423,7 +424,7 @@ def test_power_cut_at_every_flash_command_of_the_virtual_pico(tmp_path: Path) ->
 
 
 def boot_some(pico: RecordedPico, state: list[Any], every: int) -> None:
-    """Starts the virtual Pico itself where the power was cut after each so many commands: the store is usable."""
+    """Starts the virtual Pico with the power cut after every so many commands: the store is usable."""
     flash = bytearray((pico.folder / "flash").read_bytes())
     records = iter(pico.records())
     done = 0
@@ -449,7 +450,7 @@ def boot_some(pico: RecordedPico, state: list[Any], every: int) -> None:
 
 
 def test_soak(tmp_path: Path) -> None:
-    """20,000 random operations with real networks, and power cuts: nothing lost, nothing wrong, nothing left behind."""
+    """20,000 random operations with real networks and power cuts: nothing lost, wrong or leaked."""
     elm, adapters = layers_and_adapters((32, 32, 32, 8), 8)
     (tmp_path / "soak.elm").write_bytes(elm)
     for i, adapter in enumerate(adapters):

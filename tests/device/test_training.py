@@ -1,4 +1,4 @@
-"""Training on the board by itself: interrupted at every step and flash operation it ends with the twin's bytes."""
+"""On-board training: interrupted at every step and flash operation, it ends with the twin's bytes."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ from edgelora.model.quantization.quantize import quantize
 
 DEVICE = Path(__file__).parent / "programs"
 STEPS = 40
-HELD = 7  # samples that judge
+HELD = 7  # held-out samples
 SETTINGS = {"epochs": 2, "seed": 7, "learning_rate": 6000, "rank": 4, "on_board": True}
 
 
 def device(code: str, folder: Path) -> str:
-    """What code that uses training_runs prints on desktop MicroPython."""
+    """The output of code that uses training_runs, on desktop MicroPython."""
     done = subprocess.run(command(code), cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     assert not done.stderr and "Traceback" not in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
@@ -59,7 +59,7 @@ def command(code: str) -> list[str]:
 
 
 def killed(code: str, folder: Path) -> None:
-    """Runs code until it waits, and kills its interpreter."""
+    """Runs code until it waits, then kills its interpreter."""
     with subprocess.Popen(
         command(code), cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -87,7 +87,7 @@ def person() -> tuple[bytes, Samples]:
 
 
 def every(samples: Samples, count: int, start: int = 0) -> Samples:
-    """So many of them, over all of their length."""
+    """`count` samples, spread over all."""
     chosen = np.zeros(len(samples), bool)
     chosen[start :: (len(samples) - start) // count] = True
     return samples.part(chosen & (np.cumsum(chosen) <= count))
@@ -95,7 +95,7 @@ def every(samples: Samples, count: int, start: int = 0) -> Samples:
 
 @pytest.fixture(scope="module")
 def har(person: tuple[bytes, Samples]) -> tuple[bytes, Samples]:
-    """Their network, and 15 of their windows of unlike classes, of which an epoch has 20: 4, 4, 4, 2 x 2 and 1 x 4."""
+    """Their network, and 15 of their windows of unequal classes; an epoch has 20 of them: 4, 4, 4, 2 x 2 and 1 x 4."""
     samples = person[1]
     chosen = np.zeros(len(samples), bool)
     for label, count in {1: 4, 2: 4, 3: 4, 0: 2, 6: 1}.items():
@@ -108,7 +108,7 @@ def har(person: tuple[bytes, Samples]) -> tuple[bytes, Samples]:
 
 @pytest.fixture(scope="module")
 def held(person: tuple[bytes, Samples]) -> Samples:
-    """Windows that judge."""
+    """Held-out windows."""
     return every(person[1], HELD, 4)
 
 
@@ -131,7 +131,7 @@ def by_the_twin(elm: bytes, samples: Samples, recipe: Recipe) -> tuple[bytes, by
 
 
 def guarded(elm: bytes, samples: Samples, held: Samples, recipe: Recipe, previous: bytes | None = None):
-    """What the twin keeps of a run that held samples judge, its state at the end, and its guard."""
+    """The twin's adapter from a run with held-out samples, its final state, and its guard."""
     course = Course(samples, held, samples, recipe)
     learner = TwinLearner(elm, recipe.ranks(unpack_model(elm)), recipe)
     learner.use(previous)
@@ -141,7 +141,7 @@ def guarded(elm: bytes, samples: Samples, held: Samples, recipe: Recipe, previou
 
 
 def order_of(seed: int, epoch: int, count: int, place: int) -> int:
-    """SPEC.md, section 13, in words of its own."""
+    """SPEC.md, section 13, written independently."""
     mix, golden = (lambda z: int(reference.mix(np.array(z % 2**32, np.uint64)))), reference.GOLDEN
     key = mix(seed + (65536 + epoch) * golden)
     for number in range(0, 48, 2):
@@ -160,7 +160,7 @@ def test_the_order_is_the_permutation_that_spec_says(seed: int, epoch: int, coun
 
 
 def test_the_order_shuffles() -> None:
-    """Every sample comes at every place, and after every other, as often as by chance: within 5 standard deviations."""
+    """Every sample is equally likely at every position and after every other one, within 5 standard deviations."""
     count, runs = 24, 2000
     places, pairs = np.zeros((count, count)), np.zeros((count, count))
     for run in range(runs):
@@ -180,7 +180,7 @@ def test_the_order_shuffles() -> None:
 def test_killed_after_each_step(
     mode: str, judged: bool, har: tuple[bytes, Samples], held: Samples, folder: Path
 ) -> None:
-    """With the checkpoint in flash, and in memory that survives besides (trainable A)."""
+    """With the checkpoint in flash and, for trainable A, also in memory that survives a reset."""
     rtc = mode == "trainable_a"
     recipe = Recipe(mode=mode, **SETTINGS)
     adapter, state = guarded(*har, held, recipe)[:2] if judged else by_the_twin(*har, recipe)
@@ -198,7 +198,7 @@ def test_killed_after_each_step(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_started_from_an_adapter(mode: str, har: tuple[bytes, Samples], held: Samples, folder: Path) -> None:
-    """A run from masters and scales, whatever state and counts it comes with, equals the twin's after any reset."""
+    """A run from given masters and scales, with any state and counts, equals the twin's after any reset."""
     elm, samples = har
     recipe = Recipe(mode=mode, **SETTINGS | {"seed": 3})
     ranks = recipe.ranks(unpack_model(elm))
@@ -252,14 +252,14 @@ def test_keyword_network_with_adapters_on_every_pointwise_layer(keyword_elm: byt
 def test_power_cut_at_every_flash_operation(
     rtc: bool, by: str | None, rate: int, better: bool | None, folder: Path
 ) -> None:
-    """A run that is judged and better becomes what was in use; one that is not leaves it, and its best beside it."""
+    """A better adapter replaces the active one; otherwise the active one stays, with the run's best next to it."""
     output = device(f"training_runs.cuts('frozen_a', {rtc}, {by!r}, {rate})", folder)
     made, failures = map(int, told(output, "CUTS").split())
     assert failures == 0 and made > 80 and told(output, "BETTER") == str(better), output
 
 
 def test_judged_as_by_the_twin(har: tuple[bytes, Samples], held: Samples, folder: Path) -> None:
-    """Early ends, micro-batches across epochs and longer than one, nothing better: best, verdict and adapter."""
+    """Early stopping, micro-batches across epochs and longer than one, no improvement: best, verdict and adapter."""
     ends = json.loads(told(device("training_runs.judged()", folder), "JUDGED"))
     found = set()
     for mode, epochs, rate, batch, before, best, best_epoch, judged, better, adapter in ends:
@@ -313,7 +313,7 @@ def test_scheduling_on_desktop_micropython(folder: Path) -> None:
 
 
 def test_sample_files_of_board_and_host_are_alike(har: tuple[bytes, Samples], folder: Path) -> None:
-    """The board records what the host would write, and reads targets that the host wrote."""
+    """The board writes the same file as the host, and reads targets that the host wrote."""
     base_id = formats_elm.base_id(har[0])
     targets = np.arange(-3, 3, dtype=np.int8).reshape(2, 3)
     with_targets = Samples(np.array([[5, -5], [6, -6]], np.int8), np.zeros(2, int), targets)
@@ -327,7 +327,7 @@ def test_sample_files_of_board_and_host_are_alike(har: tuple[bytes, Samples], fo
 
 
 def test_guide_asleep(folder: Path) -> None:
-    """The guide's lines, run twice: the first time the battery is low after two updates."""
+    """Runs the guide's code twice: the first time the battery is low after two updates."""
     [code] = blocks("docs/guides/asleep.md", "python", "tested: asleep")
     (folder / "store").unlink(missing_ok=True)
     code = code.replace("/rom/har.elm", "base.elm").replace("/samples.eld", "samples.eld").replace("100,", "1,")
@@ -349,7 +349,7 @@ def link_to(board: virtual_boards.SimHandle) -> Link:
 
 
 def start(link: Link, elm: bytes, recipe: Recipe, samples: Samples, **settings: object):
-    """Opens the base on a board and prepares a run over the samples, which it goes on with if it is unfinished."""
+    """Opens the base on a board and prepares a run over the samples; an unfinished run is resumed."""
     content = packed(samples, formats_elm.base_id(elm))
     for path, data_ in (("/base.elm", elm), (SAMPLES_PATH, content)):
         if not link.holds(path, data_):
@@ -360,7 +360,7 @@ def start(link: Link, elm: bytes, recipe: Recipe, samples: Samples, **settings: 
     return link.run_start(SAMPLES_PATH, NAME, resume=True, **fixed, **settings)
 
 
-# On the board by mpremote: the clock follows what is set and comes back; a plain loop with light sleep, windows that
+# On the board by mpremote: the clock follows what is set and is restored; a plain loop with light sleep, windows that
 # end by battery, time and energy, and a task.
 ON_PICO = """
 import asyncio, binascii, time, machine, edgelora, edgelora.training as training
@@ -403,7 +403,7 @@ print("LEARNED", binascii.hexlify(run.store.read("me")).decode())
 
 
 def test_scheduler_on_the_virtual_pico_killed_and_resumed(har: tuple[bytes, Samples], tmp_path: Path) -> None:
-    """At 48 MHz with pauses; the power is cut three times, and the end is the twin's."""
+    """At 48 MHz with pauses; the power is cut three times, and the result is the twin's."""
     elm, samples = har
     recipe = Recipe(**{**SETTINGS, "epochs": 1})
     adapter, state = by_the_twin(elm, samples, recipe)
@@ -437,7 +437,7 @@ def test_scheduler_on_the_virtual_pico_killed_and_resumed(har: tuple[bytes, Samp
         slow, fast = map(int, told(output, "RATIOS").split())
         assert abs(slow - 1000 * 125 / 48) < 10 and abs(fast - 1000 * 125 / 133) < 10
         position, step_us, clock = map(int, told(output, "STEPS").split())
-        assert (position, clock) == (9, 125_000_000) and step_us * 48 > 800_000  # cycles, at the slow clock
+        assert (position, clock) == (9, 125_000_000) and step_us * 48 > 800_000  # cycles at the slow clock
         assert told(output, "INTERRUPTED") == "12 125000000"
         assert told(output, "BATTERY") == "low battery 16 2"
         assert (told(output, "TIME"), told(output, "ENERGY")) == ("paused 24", "paused 32 True")
@@ -470,7 +470,7 @@ def test_personalize_on_board(har: tuple[bytes, Samples], tmp_path: Path, capsys
     ]
     run += ["--on-board", "--epochs", "2", "--rank", "4", "--sleep-ms", "100", "--commit-every", "2", "--json"]
     try:
-        assert main([*run, "--budget-ms", "1000"]) == 0  # asleep for most of it, on a busy machine too
+        assert main([*run, "--budget-ms", "1000"]) == 0  # mostly asleep, even on a busy computer
         reply = json.loads(capsys.readouterr().out)
         assert reply["state"] == "paused" and 0 < reply["updates"] < 29 and reply["pending"] == 0
 

@@ -1,4 +1,4 @@
-# Actions against a made-up machine, and the rule of nothing: JSON on one line of output for each call.
+# Actions on simulated hardware, and the rule for "nothing": each call prints a line of JSON.
 
 import json
 import sys
@@ -38,7 +38,7 @@ Machine.Pin = Pin
 
 
 class Steps:
-    """A pipeline that sees these classes, one after the other."""
+    """A pipeline that sees these classes in order."""
 
     pending = False
 
@@ -57,7 +57,7 @@ class Steps:
 
 
 def pins():
-    """What is done with each kind of output while classes come and go."""
+    """What each kind of output does as classes change."""
     every = {
         "a": [actions.Hold(1), actions.Set(2, 1), actions.Toggle(3), actions.Pulse(4, ms=1)],
         "b": [actions.Set(2, 0), actions.Say("seen b")],
@@ -72,7 +72,7 @@ def pins():
 
 
 def talk(port, broker, deaf):
-    """Requests, of which two have nobody who answers."""
+    """Requests, of which two go to ports where nobody answers."""
     every = {
         "a": [
             actions.Get(f"http://127.0.0.1:{port}/lamp?on=1"),
@@ -88,7 +88,7 @@ def talk(port, broker, deaf):
 
 
 class Stopped(Steps):
-    """Somebody presses Ctrl-C as soon as a class was seen."""
+    """Simulates Ctrl-C right after a class is seen."""
 
     def step(self):
         if not self.names[1:]:
@@ -97,7 +97,7 @@ class Stopped(Steps):
 
 
 def stopped(port):
-    """What outputs are left like by Ctrl-C while they are in the middle of something."""
+    """The outputs after Ctrl-C in the middle of a pulse, a key press and a request."""
     Machine.USBDevice = Usb
     get = actions.Get(f"http://127.0.0.1:{port}/")
     every = {"a": [actions.Pulse(4, ms=60_000), actions.Press("b"), get]}
@@ -111,12 +111,12 @@ def stopped(port):
 
 
 def cut(port):
-    """A request whose answer is cut off."""
+    """A request whose response is cut off."""
     actions.run(Steps(["a"] * 60, ["a"]), {"a": [actions.Get(f"http://127.0.0.1:{port}/")]})
 
 
 def known(path):
-    """What a board says of a recording with the rule, with a heap that is locked."""
+    """What a board says about a recording under the rule, with the heap locked."""
     with open(path) as file:
         case = json.load(file)
     model = edgelora.Model(case["base"], 0, "infer")
@@ -152,7 +152,7 @@ def known(path):
 
 
 class Usb:
-    """machine.USBDevice, which keeps what it is told."""
+    """Replaces machine.USBDevice and records the calls."""
 
     class BUILTIN_DEFAULT:
         itf_max, ep_max = 2, 3
@@ -165,7 +165,7 @@ class Usb:
     def config(self, device, config, strings, opened, reset, control, done):
         Usb.configuration, Usb.control = config, control
 
-    busy = 0  # how many reports of a key that is let go are refused, while the one before is under way
+    busy = 0  # how many reports of a key release are refused while the previous one is being sent
 
     def submit_xfer(self, endpoint, report):
         if not report[2] and Usb.busy:
@@ -176,7 +176,7 @@ class Usb:
 
 
 def keyboard():
-    """The configuration that a computer gets, answers to what it asks, and reports of a key."""
+    """The configuration that the computer gets, answers to its requests, and reports of a key."""
     Machine.USBDevice = Usb
     press = [actions.Press("b"), actions.Press("space")]
     told_of = lambda kind, what, value: Usb.control(1, bytes((kind, what, 0, value, 2, 0, 255, 0)))  # noqa: E731

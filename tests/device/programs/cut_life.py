@@ -1,9 +1,9 @@
-"""A life of a learner and a recorder on a Pico's flash. It goes on from wherever it was cut: what comes next follows
-from what is there. Runs on the emulated Pico, which records its flash commands, and on desktop MicroPython.
+"""Runs a learner and a recorder on a Pico's flash, and resumes them after a power cut, from the state in flash alone.
+Runs on the emulated Pico, which records its flash commands, and on desktop MicroPython.
 
-`pico(until)` lives in the Pico's own flash; `main(folder, cuts)` goes on from what recorded commands leave. The folder
-has `flash` (the image at first), `record` (of flash_recorder.py) and `layout.json`: offsets of storage and store, and
-these cuts: [command, whether it was only half done].
+`pico(until)` uses the Pico's own flash; `main(folder, cuts)` resumes from the states that recorded commands leave. The
+folder has `flash` (the initial image), `record` (of flash_recorder.py) and `layout.json`: offsets of storage and store,
+and the cuts: [command, whether it was only half done].
 """
 
 import binascii
@@ -19,7 +19,7 @@ from edgelora.store import Store
 from edgelora.training import SampleFile
 
 SLOTS, SEED, EVERY, NAME = 24, 5, 4, "me"
-CONSOLIDATED, EPOCHS = 28, 6  # samples after which, and with which, it consolidates
+CONSOLIDATED, EPOCHS = 28, 6  # number of samples before the consolidation, and its epochs
 
 
 class Life:
@@ -55,7 +55,7 @@ class Life:
                 self.recorder.undo()
 
     def taken(self):
-        # What the recorder has in flash: a label each.
+        # The recorder's samples in flash: one label each.
         samples, window = self.recorder.store, bytearray(self.stream.sample_size)
         return [samples.read(i, window) for i in range(samples.count)]
 

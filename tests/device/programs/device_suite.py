@@ -11,7 +11,7 @@ import micropython
 import edgelora
 
 passed = failed = 0
-BUSY_AT = 60  # in an arena: not 0 while a call is under way
+BUSY_AT = 60  # offset in the arena: not 0 during a call
 strangers = []  # adapters of other bases
 
 
@@ -26,7 +26,7 @@ def report(name, ok, detail=""):
 
 
 class Watched:
-    """The C functions, of which one is another."""
+    """The C functions, with one of them replaced."""
 
     def __init__(self, core, merge):
         self.core, self.merge = core, merge
@@ -36,7 +36,7 @@ class Watched:
 
 
 def check_public_names():
-    """What `help(edgelora)` prints are the names that programs use; the C functions are in one of their own."""
+    """`help(edgelora)` lists the names that programs use; the C functions are in a module of their own."""
     names = dir(edgelora)
     report("names", not [name for name in names if name.startswith("core_")] and "Model" in names, names)
     functions = dir(edgelora._core)
@@ -118,11 +118,11 @@ def check_training(case):
 
 
 def check_sums(name, model, case):
-    """Adapters added up, in a buffer of its own and in one that is given."""
+    """Sums of adapters, in a new buffer and in a given one."""
     parts = [model.adapter(unhex(part)) for part in case["parts"]]
     try:
         weights = [w / 4096 for w in case["weights"]]
-    except TypeError:  # a MicroPython without real numbers
+    except TypeError:  # MicroPython without floats
         return
     for fine, right in ((True, unhex(case["sums"][0])), (False, unhex(case["sums"][1]))):
         report(name + " sum", bytes(model.blend(parts, weights, fine).buffer) == right)
@@ -142,7 +142,7 @@ def check_sums(name, model, case):
 
 
 def check_classes(name, model, case, adapter):
-    """Classes of a few samples, told apart with a locked heap; without them the adapter is what it was."""
+    """Classes from a few samples, classified with the heap locked; after their removal the adapter is unchanged."""
     own, new = [[unhex(x) for x in part] for part in case["samples"]]
     model.use(adapter)
     report(name + " own class", bytes(model.add_class(1, own).buffer) == unhex(case["known"]))
@@ -173,7 +173,7 @@ def check_classes(name, model, case, adapter):
 
 
 def check_records(name, model, adapter, has_room):
-    """A record put into an adapter, kept by training, taken out again."""
+    """A record is added to an adapter, kept by training, and removed."""
     record = model.with_record(adapter, 2, b"usual")
     report(name + " record", bytes(record.record(2)) == b"usual" and record.record(1) is None)
     report(name + " record taken out", bytes(model.with_record(record, 2, None).buffer) == bytes(adapter.buffer))
@@ -188,7 +188,7 @@ def check_records(name, model, adapter, has_room):
 
 
 def check_stream(name, model, case):
-    """Frames one by one, while a sample is looked at between them."""
+    """Frames one by one, with another sample evaluated between them."""
     model.reset()
     for i, (x, logits) in enumerate(case["stream"]):
         model.infer(unhex(x))
@@ -201,7 +201,7 @@ def check_stream(name, model, case):
 
 
 def check_names(name, model):
-    """Names of outputs in place of the file's; what objects say of themselves."""
+    """Output names in place of the file's; the repr of objects."""
     names = ["output " + str(i) for i in range(model.output_size)]
     named = edgelora.Model(model.buffer, 0, "infer", 1, labels=names)
     report(name + " given names", named.labels == names)
@@ -212,7 +212,7 @@ def check_names(name, model):
 
 
 def check_network(path, plain):
-    """A network, and frames in a file beside it, each with the outputs that belong to it."""
+    """Runs a network on a file of frames, each followed by its expected outputs."""
     model = edgelora.Model(path[:-7] + ".elm", 0, "infer", 1, plain=plain)
     check_names(path[:-7], model)
     x, right = bytearray(model.input_size), bytearray(model.output_size)
@@ -227,7 +227,7 @@ def check_network(path, plain):
 
 
 def check_signatures():
-    """RFC 8032's third vector, and what is near to it."""
+    """RFC 8032's third vector, and changed versions of it."""
     verify = edgelora._core.verify
     key = unhex("fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025")
     signature = unhex(
@@ -246,7 +246,7 @@ def check_signatures():
 
 
 def check_order():
-    """SPEC.md, section 13, reckoned by its words."""
+    """SPEC.md, section 13."""
     order = edgelora._core.order
     report("order", [order(7, 3, 12, i) for i in range(12)] == [2, 1, 10, 6, 7, 8, 11, 0, 4, 9, 5, 3])
     report("order of many", order(0xFFFFFFFF, 65535, 40000, 39999) == 16267)
@@ -275,7 +275,7 @@ def check_refusals(name, model, adapter, x):
 
 
 def check_misuse(name, model, checked, x, logits):
-    """Adapters of other bases, values of other kinds, a call within a call: refused, and what is in use stays."""
+    """Adapters of other bases, values of other types and a nested call are refused, and the active adapter remains."""
     model.use(checked)
     for other in strangers:
         report(name + " stranger", refused(lambda other=other: model.use(other), "another base"))
@@ -314,7 +314,7 @@ def check_misuse(name, model, checked, x, logits):
 
 
 def check_changed(case):
-    # Bytes that change in memory after their check: an error or anything, but nothing that ends the board.
+    # Bytes that change in memory after their check may cause an error or any result, but never a crash.
     name, data = case["name"], bytearray(unhex(case["elm"]))
     configuration = unhex(case["ranks"]), case["mode"], case["micro_batch"], case["momentum"]
     model = edgelora.Model(data, *configuration, frames=case["frames"])

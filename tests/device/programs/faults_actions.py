@@ -1,4 +1,4 @@
-"""What is done on a board while something fails: actions of models, stores, samples and training (faults_suite.py)."""
+"""Actions in which faults_suite.py injects failures: of models, stores, samples and training."""
 
 import gc
 import os
@@ -13,12 +13,12 @@ from edgelora import store as stores
 from edgelora.store import Store
 
 BLOCKS = 48
-READ = 256  # bytes that littlefs reads at once: with 32 there are eight times as many n, of which neighbours are alike
+READ = 256  # littlefs' read size in bytes: with 32 there would be eight times as many n, with similar neighbours
 flash = faults.Flash(BLOCKS)
 
 
 def power(image):
-    """A board that starts with this in its flash. What the one before has left in memory can't write any more."""
+    """Starts a board with this flash image. Objects in memory of the previous board can no longer write."""
     global flash
     old, flash = flash, faults.Flash(BLOCKS)
     flash.restore(image)
@@ -43,13 +43,13 @@ def model(mode="frozen_a", micro_batch=1):
     return edgelora.Model(BASE, ranks=4, mode=mode, micro_batch=micro_batch)
 
 
-# ---- what is done: `make` to begin with, `act`, `look` at what there is, `anew` after a reset
+# ---- actions: `make` prepares, `act` runs, `look` returns the state, `anew` opens it after a reset
 
 
 class Action:
     on_flash = False
-    in_parts = False  # each part of its state is that before or that after
-    littlefs = False  # whose own memory is not what its flash holds after an error of that: it has to be mounted anew
+    in_parts = False  # each part of the state may be from before or after the action
+    littlefs = False  # after a flash error littlefs' memory may differ from its flash, so it must be mounted again
 
     def make(self):
         pass
@@ -58,17 +58,17 @@ class Action:
         self.make()
 
     def goes_on(self):
-        """What has to be possible after a reset; None, or what is wrong."""
+        """Checks what must be possible after a reset; None, or what is wrong."""
 
 
 def stored():
-    """A store in a folder of this computer."""
+    """Creates a store in a folder of this computer."""
     if not any(entry[0] == "store" for entry in os.ilistdir()):
         Store("store", cache=4096, adapters=8).put("a", TWO)
 
 
 class OnModel(Action):
-    """An action of a model alone: a reset would leave nothing of it."""
+    """An action of a model alone, of which nothing survives a reset."""
 
     def __init__(self, name, act, mode="frozen_a", used=None, micro_batch=1):
         self.name, self.acts, self.mode, self.used, self.micro_batch = name, act, mode, used, micro_batch
@@ -79,7 +79,7 @@ class OnModel(Action):
             self.m.begin(5)
             self.m.train(memoryview(X)[: self.m.sample_size], 1, 9000)
         self.first, self.second = self.m.adapter(ONE), self.m.adapter(TWO)
-        if self.used == "store":  # switched last: the model is about to again
+        if self.used == "store":  # used last, so that the model has to switch back
             stored()
             store = Store("store", cache=4096, adapters=8)
             store.open(self.m)
@@ -117,11 +117,11 @@ class Opening(Action):
 
 
 POSIX = vfs.mount()[0][0]
-kept = []  # MicroPython closes files when it collects them, and their filesystem may not be collected before
+kept = []  # a file is closed when MicroPython collects it, so its filesystem must not be collected earlier
 
 
 def mounted(place="/s"):
-    """The flash, as a littlefs at a place; this computer's files are at / unless that is the place."""
+    """Mounts the flash as a littlefs at a place; this computer's files are at / unless that is the place."""
     for filesystem, path in vfs.mount():
         if path == place or isinstance(filesystem, vfs.VfsLfs2):
             vfs.umount(path)
@@ -132,7 +132,7 @@ def mounted(place="/s"):
 
 
 class OnFlash(Action):
-    """An action on a littlefs, at /s, whose first state is made once."""
+    """An action on a littlefs at /s, whose initial state is made once."""
 
     on_flash = littlefs = True
     image = None
@@ -211,12 +211,12 @@ class OnStore(Action):
         return sorted(entries), store.active, store.in_use, (infers, used)
 
     def told_anew(self, seen):
-        """Of a state, what a reset leaves."""
+        """The part of a state that survives a reset."""
         return seen[:2]
 
 
 class Opening_(OnStore):
-    """A store that is opened anew: of a start that was cut off, or where there is none yet."""
+    """Opening a store again after an interrupted start, or creating one."""
 
     def __init__(self, kind, name, fresh):
         super().__init__(kind, name, None)
@@ -257,7 +257,7 @@ class Erasing(OnStore):
 
 
 class Starting(OnStore):
-    """A start with an update to try: one that fails is one that nobody confirmed, and the next falls back."""
+    """A start with an update to try: a failed one is unconfirmed, so the next start falls back."""
 
     fallen = None
 
@@ -320,7 +320,7 @@ class Samples(OnFlash):
 
 
 class Creating(OnFlash):
-    """A file of samples that takes the place of another one."""
+    """Creating a file of samples that replaces an existing one."""
 
     name = "create a file of samples"
 
@@ -334,7 +334,7 @@ class Creating(OnFlash):
 
 
 class Recording(OnFlash):
-    """A recorder's buttons; the window is the sample."""
+    """A recorder's buttons; a sample is a window."""
 
     def __init__(self, name, act):
         self.name, self.acts = name, act
@@ -364,7 +364,7 @@ class Recording(OnFlash):
 
 
 class Reservoirs(OnFlash):
-    """A sample that has a slot may not have been counted yet."""
+    """A sample that has a slot may not be counted yet."""
 
     in_parts = True
 
@@ -393,7 +393,7 @@ class Reservoirs(OnFlash):
 
 
 class NewReservoir(OnFlash):
-    """A reservoir that takes the place of another one."""
+    """Creating a reservoir that replaces an existing one."""
 
     name = "create a reservoir"
 
@@ -407,7 +407,7 @@ class NewReservoir(OnFlash):
 
 
 class Training(OnFlash):
-    """A run to its end; one that was interrupted goes on, and ends alike."""
+    """A whole training run; an interrupted one resumes, with the same result."""
 
     def __init__(self, name, held=0):
         self.name, self.held = name, held
@@ -433,7 +433,7 @@ class Training(OnFlash):
 
 
 class Judging(Training):
-    """A run that is judged, its store in a partition."""
+    """A run with held-out samples, its store in a partition."""
 
     littlefs = False
 
@@ -468,7 +468,7 @@ def scheduled(run):
 
 
 class Suspending(Training):
-    """A run that is broken off: whatever it has done, its end is as if it had not been."""
+    """A suspended run: its result is the same as without suspending."""
 
     def __init__(self, name, act):
         super().__init__(name, 0)
@@ -523,7 +523,7 @@ class Discarding(Suspending):
 
 
 class Learning(OnFlash):
-    """A learner gets a sample, which may be in its reservoir and not yet learned; or consolidates."""
+    """Learning a sample, which may be in the reservoir but not learned yet; or a consolidation."""
 
     in_parts = True
 
@@ -564,11 +564,11 @@ class Learning(OnFlash):
         unfinished = self.begun and [e.name for e in store.list() if "." in e.name] != []
         used, m = learner.in_use and bytes(learner.in_use), self.m
         assert used == (entries[0][1] if entries else None) or self.begun, "it goes on with another than the store has"
-        infers = used  # and what it learned last, while a consolidation is under way
+        infers = used  # while a consolidation is unfinished, also the samples learned last
         if self.infers:
             infers = used, m.infer(memoryview(X)[: m.input_size]), bytes(m.output), list(m.labels)
         seen = list(learner.reservoir.seen)
-        added = "wave" in m.labels and seen[m.output_size] or None  # of no class that there is, they count nothing
+        added = "wave" in m.labels and seen[m.output_size] or None  # counts of a class that does not exist are ignored
         return seen[: m.output_size], added, sorted(entries), store.active, unfinished, infers
 
     def told_anew(self, seen):
@@ -589,7 +589,7 @@ def consolidate(learner):
 
 
 class Identity(OnFlash):
-    """What a fleet's board is: made once, its rounds only go up; flash may have a round before it is known here."""
+    """The identity of a fleet's board: created once, its round only increases; flash may be ahead of memory."""
 
     in_parts = True
 
@@ -659,7 +659,7 @@ class Updating(OnFlash):
 
 
 class Putting(OnFlash):
-    """A file that the host sends the agent."""
+    """A file that the host sends to the agent."""
 
     name = "a file put by the host"
     DATA = TWO * 3
@@ -696,7 +696,7 @@ class Putting(OnFlash):
 
 
 class File(OnModel):
-    """An adapter's file that is used in place, opened in the action."""
+    """An adapter file that is used in place and opened in the action."""
 
     def act(self):
         with_file = edgelora.AdapterFile("one.ela")
@@ -707,7 +707,7 @@ class File(OnModel):
 
 
 class Watching(Action):
-    """A monitor of a machine: its stages, a window of each, its record. `until`: the stage that the action ends."""
+    """A monitor of a machine: its stages, a window of each, its record. `until`: the stage the action completes."""
 
     in_parts = False
     STAGES = (("scale", 6), ("learn", 6), ("residuals", 6), ("threshold", 39), ("watch", 0))
@@ -729,12 +729,12 @@ class Watching(Action):
         self.values, self.result = self.row(), None
 
     def row(self):
-        """A machine's next values."""
+        """The machine's next values."""
         self.at += 1
         return array("h", [(i * 977 + self.at * (131 + 7 * i)) % 4000 - 2000 for i in range(self.m.input_size)])
 
     def append(self, x, target):
-        """As of a SampleFile."""
+        """Like a SampleFile's."""
 
     def act(self):
         self.result = self.acts(self.monitor, self)
@@ -749,7 +749,7 @@ class Watching(Action):
 
 
 class OfAnother(Watching):
-    """A monitor that watches takes another machine's record."""
+    """A watching monitor loads another machine's record."""
 
     def make(self):
         super().make()
@@ -763,7 +763,7 @@ class OfAnother(Watching):
 
 
 class Told(Action):
-    """What is made anew whenever it is asked for: its result is there or not."""
+    """Objects that are created on every call: either there is a result or not."""
 
     def __init__(self, name, act, make=None):
         self.name, self.acts, self.makes = name, act, make
@@ -781,7 +781,7 @@ class Told(Action):
 
 
 class Acting(Action):
-    """A run of actions: whatever ends it, no pin stays high."""
+    """A run of actions: however it ends, no pin stays high."""
 
     name = "actions.run"
 
@@ -805,7 +805,7 @@ class Acting(Action):
 
 
 class Pin:
-    """As machine.Pin."""
+    """Replaces machine.Pin."""
 
     OUT = 1
     levels = {}
@@ -840,7 +840,7 @@ def Pulse(pin, ms):
 
 
 class Counts:
-    """A source of five channels."""
+    """A source with five channels."""
 
     rate, channels, scales, overruns, samples = 50, 5, None, 0, 12
 
@@ -896,7 +896,7 @@ RULE = {
 
 
 def featured(kind):
-    """Features of a stream, from its beginning."""
+    """The features of a stream, from its beginning."""
 
     def act(action):
         from edgelora import frontend
@@ -916,7 +916,7 @@ def featured(kind):
 
 
 def recorded(action):
-    """A recording's decisions."""
+    """The decisions for a recording."""
     from edgelora.pipeline import Pipeline
     from edgelora.sources import Channel, Recording
 
@@ -935,7 +935,7 @@ def recorded(action):
 
 
 def divided(action):
-    """Which samples of a file teach and which judge, the first ones' checksum, and what a fleet shares."""
+    """The split of a file into training and held-out samples, the training part's checksum, and a fleet's share."""
     from edgelora import training
     from edgelora.reservoir import Reservoir
 

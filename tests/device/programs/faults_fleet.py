@@ -1,7 +1,7 @@
-"""A fleet's board while something fails: rosters, every message of a round, a gateway by HTTP (faults_suite.py).
+"""Actions of a fleet's board in which faults_suite.py injects failures: rosters, every message of a round, HTTP.
 
-The board's noise is its own, and what it draws for a round is fixed: so messages that fault_cases.py has made with a
-twin of it are for it, and its replies are the twin's, to the byte.
+The board draws fixed values for a round: so messages that fault_cases.py has made with its twin are valid for it, and
+its replies must be the twin's, to the byte.
 """
 
 import json
@@ -29,7 +29,7 @@ fleet.Identity.draw = draw
 
 
 class OnBoard(OnFlash):
-    """Of a board whose filesystem is all littlefs, as a fleet's files have fixed places."""
+    """An action on a board whose whole filesystem is a littlefs, as a fleet's files have fixed paths."""
 
     place = "/"
     in_parts = True
@@ -57,7 +57,7 @@ class OnBoard(OnFlash):
 
 
 class Round(OnBoard):
-    """A message of a round. Behind its training a board that starts anew is out of it, and answers the next one."""
+    """A message of a round. A board that restarts after its training is out of the round, and answers the next one."""
 
     def __init__(self, kind, stage, opened=False):
         self.kind, self.stage, self.opened = kind, stage, opened
@@ -84,7 +84,7 @@ class Round(OnBoard):
         reply = self.m.reply and bytes(self.m.reply)
         assert reply is None or reply in self.replies[: self.stage + 1], "another reply than the twin's"
         if reply != self.replies[self.stage]:
-            reply = None  # to the message before
+            reply = None  # still the reply to the previous message
         taken_part = fleet.Identity().round
         last = len(self.messages) - 1
         assert not reply or self.stage == 0 or taken_part == 4, "a reply left that might be given again"
@@ -103,7 +103,7 @@ class Round(OnBoard):
 
 
 class Installing(OnBoard):
-    """A newer roster in the old one's place."""
+    """Installing a newer roster in place of the old one."""
 
     name = "install a roster"
     roster = "old.roster"
@@ -125,7 +125,7 @@ class Installing(OnBoard):
 
 
 class Model(OnBoard):
-    """The model of a fleet's adapter."""
+    """Opening the model of a fleet's adapter."""
 
     name = "open a fleet's model"
     in_parts = False
@@ -144,13 +144,13 @@ class Model(OnBoard):
 
 
 class Personal(OnBoard):
-    """A board's own adapter after the rounds. Trials may stay until it is made."""
+    """Making a board's own adapter after the rounds. Trials may stay until it is made."""
 
     name = "personalize a fleet's board"
     in_parts = False
 
     def make(self):
-        training.LEAST_UPDATES, training.LEAST_EPOCHS = 2, 1  # as it would take a thousand times as long
+        training.LEAST_UPDATES, training.LEAST_EPOCHS = 2, 1  # the real values would take a thousand times as long
         super().make()
 
     def open(self):
@@ -172,7 +172,7 @@ class Personal(OnBoard):
 
 
 class Few:
-    """Samples of two classes, as few as can judge."""
+    """Samples of two classes, just enough for held-out samples."""
 
     count, sample_size, target_size = 24, 5, 0
 
@@ -186,7 +186,7 @@ class Few:
 
 
 class Socket:
-    """The server's end as well: it answers what was asked."""
+    """A client socket that also plays the server: it answers the request it was sent."""
 
     def __init__(self, *_):
         self.asked, self.answer = b"", None
@@ -215,7 +215,7 @@ class Socket:
 
 
 class Web:
-    """The modules `socket` and `select`."""
+    """Replaces the modules `socket` and `select`."""
 
     AF_INET = SOCK_STREAM = 0
     socket = Socket
@@ -241,7 +241,7 @@ class Poll:
         return True
 
 
-CHALLENGE = b"Fleet: 09" + b"0" * 94 + b"\r\n\r\n"  # a gateway's public key, and zeros
+CHALLENGE = b"Fleet: 09" + b"0" * 94 + b"\r\n\r\n"  # a gateway's public key and a challenge of zeros
 
 
 def respond(method, path, body):
@@ -262,7 +262,7 @@ class OnAir(OnBoard):
 
 
 class Fetching(OnAir):
-    """The gateway's roster."""
+    """Fetching the gateway's roster."""
 
     name = "fetch a roster"
     roster = "old.roster"
@@ -280,7 +280,7 @@ class Fetching(OnAir):
 
 
 class Polling(OnAir):
-    """A task of a gateway, for which roster and adapter have to be got. "draw a key" has the tests of noise."""
+    """A task from a gateway that requires fetching roster and adapter. "draw a key" tests the noise source."""
 
     name = "poll a gateway"
     roster = "old.roster"
@@ -321,7 +321,7 @@ class Polling(OnAir):
 
 
 class Downloading(OnAir):
-    """An update from a web server."""
+    """Downloading an update from a web server."""
 
     name = "fetch an update"
     in_parts = False

@@ -1,4 +1,4 @@
-"""What a host asks of a board over the link while something fails: requests of the agent (faults_suite.py)."""
+"""Requests of a host to the agent, over the link, in which faults_suite.py injects failures."""
 
 import json
 import struct
@@ -12,9 +12,9 @@ ADAPTERS = "/s/adapters"
 
 
 class Request(OnFlash):
-    """Requests in their order, each (op, fields or bytes), as `agent` has them; `first` before the failure.
+    """Requests in order, each (op, fields or bytes) as `agent` defines them; `first` precede the failure.
 
-    state: what the board holds of it.
+    state: a function that returns the board's resulting state.
     """
 
     def __init__(self, name, requests, state, first=()):
@@ -55,7 +55,7 @@ class Request(OnFlash):
 
 
 def model(action):
-    """What the open model computes, and its training."""
+    """The outputs of the open model, and its training state."""
     m = action.agent._more.model
     counts = m.counts()
     return m.infer(memoryview(X)[: m.input_size]), bytes(m.output), counts, bytes(m.save(state=not counts[2]))

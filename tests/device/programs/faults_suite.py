@@ -1,17 +1,17 @@
-"""Has the n-th allocation, flash operation (once, or from there on) and interrupt fail in every action, for all n.
+"""Fails the n-th allocation, flash operation (once, or from then on) and interrupt in every action, for all n.
 
 Runs on the firmware of `make firmware-faults`, in the folder that test_faults.py fills.
 
-    main(most, *names)              of each action and fault about so many n, spread over all; 0: all. A line for each
-                                    action, and at last `FAULTS <n tried> <lost> <stuck>`
+    main(most, *names)              for each action and fault about `most` values of n, evenly spaced; 0: all. Prints a
+                                    line for each action, and finally `FAULTS <n tried> <lost> <stuck>`
     sizes()                         `SIZE <number of the action> <n of each fault, -1: it has none> <name>`
-    part(number, fault, first, end) n from first to end (0: to the last one); `PART <tried> <before> <after> <between>
-                                    <lost> <stuck>`: what the state was after the fault
+    part(number, fault, first, end) n from first to end (0: all); `PART <tried> <before> <after> <between> <lost>
+                                    <stuck>`: how often the state after the fault was which
     called(*wanted)                 `CALLED <name>` of each function that an action calls
 
-`LOST` and `STUCK` lines tell what went wrong. After a fault an action's state is that before it or that after it: for
-who goes on with the same objects, and for who starts anew from flash. Then the action is made again, both ways, and
-must succeed.
+`LOST` and `STUCK` lines report failures. After a fault an action's state must be that before it or that after it, both
+for a program that continues with the same objects and for one that restarts from flash. Then the action is repeated, in
+both cases, and must succeed.
 """
 
 import gc
@@ -28,7 +28,7 @@ FAULTS = (
     ("flash for ever", faults.FLASH, True),
     ("interrupt", faults.INTERRUPT, False),
 )
-ERRORS = (MemoryError, OSError, KeyboardInterrupt, ValueError)  # the last: what tells of one of the others
+ERRORS = (MemoryError, OSError, KeyboardInterrupt, ValueError)  # ValueError may report one of the others
 ACTIONS = board.ACTIONS + faults_link.ACTIONS + faults_fleet.ACTIONS
 
 
@@ -47,7 +47,7 @@ def stuck(action, fault, n, why):
 
 
 def seen(action):
-    """Its state, or what keeps it from being looked at."""
+    """The action's state, or the error while getting it."""
     try:
         return action.look()
     except ERRORS as error:
@@ -55,7 +55,7 @@ def seen(action):
 
 
 def right(action, found, before, after):
-    """Whether a state is one of the two; of an action in parts, whether each part is."""
+    """Whether a state is one of the two or, if the action is in parts, each part is."""
     if found == before:
         Count.before += 1
     elif found == after:
@@ -69,12 +69,12 @@ def right(action, found, before, after):
 
 
 def part_of(action, state):
-    """Of a state, what a reset leaves."""
+    """The part of a state that survives a reset."""
     return action.told_anew(state) if hasattr(action, "told_anew") and not isinstance(state, str) else state
 
 
 def again(action, after, same):
-    """Makes the action anew unless it was made; None, or what is wrong then."""
+    """Repeats the action unless it was completed; None, or what is wrong."""
     try:
         if not same(seen(action), after):
             action.act()
@@ -87,7 +87,7 @@ def again(action, after, same):
 
 
 def attempt(action, kind, n, forever):
-    """What was counted, as `faults.disarm` tells it, and the error. No interrupt comes after the action."""
+    """The count that `faults.disarm` returns, and the error. No interrupt comes after the action."""
     faults.arm(kind, n, forever)
     try:
         action.act()
@@ -97,7 +97,7 @@ def attempt(action, kind, n, forever):
 
 
 def one(action, fault, kind, forever, n, before, after):
-    """Whether something was left to fail."""
+    """Injects the n-th fault; False if the action has fewer."""
     action.make()
     count, error = attempt(action, kind, n, forever)
     if count >= 0:
@@ -108,7 +108,7 @@ def one(action, fault, kind, forever, n, before, after):
         return started_anew(action, fault, n, error, image, before, after, True)
     found = seen(action)
     if not right(action, found, before, after):
-        # where flash can't be read to the end nobody knows what it has: what was in use goes on, then
+        # if flash stays unreadable its content is unknown: the active adapter must remain
         if forever and part_of(action, found) == part_of(action, after):
             Count.between += 1
         else:
@@ -116,7 +116,7 @@ def one(action, fault, kind, forever, n, before, after):
     wrong = again(action, after, lambda a, b: a == b)
     if wrong:
         stuck(action, fault, n, f"{error!r}: {wrong}")
-    if image and not wrong:  # what was made again is in flash
+    if image and not wrong:  # the repeated action must be in flash
         board.power(board.flash.image())
         action.anew()
         found = part_of(action, seen(action))
@@ -127,7 +127,7 @@ def one(action, fault, kind, forever, n, before, after):
 
 
 def right_anew(action, found, before, after):
-    """`right`, of a state that is not counted."""
+    """`right` without counting."""
     counts = Count.before, Count.after, Count.between
     found = right(action, found, before, after)
     Count.before, Count.after, Count.between = counts
@@ -135,7 +135,7 @@ def right_anew(action, found, before, after):
 
 
 def started_anew(action, fault, n, error, image, before, after, counts=False):
-    """After a reset. True."""
+    """Checks the state after a reset; returns True."""
     board.power(image)
     try:
         action.anew()
@@ -156,7 +156,7 @@ def started_anew(action, fault, n, error, image, before, after, counts=False):
 
 
 def states(action):
-    """Before and after it."""
+    """The states before and after the action."""
     action.make()
     before = action.look()
     action.act()
@@ -165,7 +165,7 @@ def states(action):
 
 
 def size(action, kind):
-    """How many times something might fail, -1 where nothing is."""
+    """How many operations of this kind the action has; -1 if the kind does not apply."""
     if kind == faults.FLASH and not action.on_flash:
         return -1
     action.make()
@@ -175,7 +175,7 @@ def size(action, kind):
 
 
 def some(action, fault, kind, forever, first, end, step, before, after):
-    """n from first to end, 0: to the last one."""
+    """Injects faults from n = first to end; 0: all."""
     n, most = first, end or 2 * size(action, kind) + 1000
     while n < most and one(action, fault, kind, forever, n, before, after):
         n += step
@@ -216,7 +216,7 @@ def part(number, fault, first, end):
 
 
 def called(*wanted):
-    """Has each of these functions, (module, class or "", name), tell that an action has called it."""
+    """Makes each of these functions, (module, class or "", name), report if an action calls it."""
     told, acting = set(), []
 
     def telling(full, function):

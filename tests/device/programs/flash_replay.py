@@ -1,8 +1,8 @@
-"""Opens a store as a power cut at each of a Pico's recorded flash commands would have left it. Runs on MicroPython.
+"""Opens a store in the state after a power cut at each of a Pico's recorded flash commands. Runs on MicroPython.
 
-`main(folder)`: the folder has `flash` (the image at first), `record` (of flash_recorder.py) and `steps.json`: offsets
-of the storage and the store in the flash, CRCs of the versions, by step the records it took and the state it led to.
-Prints a line for each failure, and at last `CUTS <cuts> <failures>`.
+`main(folder)`: the folder has `flash` (the initial image), `record` (of flash_recorder.py) and `steps.json`: offsets of
+the storage and the store in the flash, CRCs of the versions, and for each step its number of records and the state
+after it. Prints a line for each failure, and finally `CUTS <cuts> <failures>`.
 """
 
 import json
@@ -18,7 +18,7 @@ BLOCK, PAGE = store_cuts.BLOCK, store_cuts.PAGE
 
 
 class Flash:
-    """Part of an image, as a block device."""
+    """Part of an image as a block device."""
 
     def __init__(self, memory):
         self.memory = memory
@@ -69,7 +69,7 @@ def check_files(memory):
 
 
 def half(there, data):
-    """A command that the power stopped half way: what was there, and the first half of what was to be."""
+    """The result of a command cut off half way: the first half of the new data, then the old data."""
     return data[: len(data) // 2] + there[len(data) // 2 :]
 
 

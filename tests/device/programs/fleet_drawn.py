@@ -1,4 +1,4 @@
-"""Imported, has a board keep what it draws for a round, so that a twin can draw the same."""
+"""When imported, makes a board save its random values of a round, so that a twin can use the same ones."""
 
 from edgelora import fleet
 

@@ -1,4 +1,4 @@
-"""What a board is in a fleet, on MicroPython: noise that is stuck, power cuts."""
+"""A fleet's board on MicroPython: stuck noise, power cuts."""
 
 import os
 
@@ -10,7 +10,7 @@ from edgelora import fleet
 
 
 class Os:
-    """The module os, with noise of one's own."""
+    """The module os with another source of noise."""
 
     def __init__(self, noise):
         self.urandom = noise
@@ -40,7 +40,7 @@ def biased(share):
 
 
 def stuck():
-    """No key is made of noise that is none; a source that is not even, as rings are, is taken."""
+    """No key is made from a stuck source; a biased one, as ring oscillators are, is accepted."""
     for machine, noise, good in (
         ("", os.urandom, True),
         ("", None, False),
@@ -72,7 +72,7 @@ def stuck():
 
 
 def cuts():
-    """Prints `<cuts> <failures>`."""
+    """Cuts the power at every flash operation of an identity. Prints `<cuts> <failures>`."""
     first = bytearray(b"\xff" * (BLOCK * BLOCKS))
     vfs.VfsLfs2.mkfs(Flash(first, NEVER), progsize=PAGE)
     store_cuts.mount(Flash(first, NEVER))
@@ -108,7 +108,7 @@ def cuts():
 
 
 def flash():
-    """The flash of this folder's board is this program's filesystem."""
+    """Mounts the flash of the board in this folder as this program's filesystem."""
     import edgelora_flash
 
     device = edgelora_flash.FileFlash("flash", 256)
@@ -118,7 +118,7 @@ def flash():
 
 
 def poll(url, replies):
-    """A board that is on the air: sends so many replies to a gateway, and prints its number of steps."""
+    """A board that polls a gateway: sends this many replies, and prints its number of steps."""
     import time
 
     from edgelora.store import Store, default_place
@@ -129,7 +129,7 @@ def poll(url, replies):
     try:
         for _ in fleet.fetch_roster(url, identity):
             pass
-    except fleet.FleetError:  # a board that starts again has it
+    except fleet.FleetError:  # after a restart the board already has it
         assert fleet.Roster().index(identity.public) is not None
     member = fleet.Member(None, SampleFile("/samples.eld"), Store(default_place()), identity)
     poller, steps = fleet.Poller(member, url), 0
@@ -138,7 +138,7 @@ def poll(url, replies):
             for _ in poller.steps():
                 steps += 1
                 time.sleep_ms(1)
-        except (ValueError, OSError) as error:  # of a round that it was in before it started again; no gateway is there
+        except (ValueError, OSError) as error:  # from the round before the restart, or without a gateway
             print("REFUSED", error)
             time.sleep_ms(20)
         replies -= poller.heard
@@ -146,8 +146,9 @@ def poll(url, replies):
 
 
 def personalized():
-    """What becomes the adapter is no worse by samples that judged than the base and the one before, and the
-    same if power goes at times. Here are base.elm, many.eld, global.ela, own.ela; prints how often what had won."""
+    """The new adapter is no worse on held-out samples than the base and the previous adapter, and the same after power
+    cuts. Needs base.elm, many.eld, global.ela, own.ela; prints how many held-out samples each adapter classifies
+    correctly."""
     import edgelora
     from edgelora.store import Store
     from edgelora.training import Judge, SampleFile, better, split
@@ -190,7 +191,7 @@ def personalized():
 
 
 class _Odd:
-    """Samples that the bare base names right, but for the first two thirds, whose labels are any others."""
+    """Samples that the base classifies correctly, except the first two thirds, which have wrong labels."""
 
     def __init__(self, model, samples):
         self.count, self.sample_size, self.target_size = samples.count, model.sample_size, 0
@@ -211,7 +212,7 @@ class _Odd:
 
 
 def _personalized(make_store, model, samples, adapter, steps=0):
-    # (what was best, steps taken), or None if it is stopped after so many steps.
+    # (what was best, number of steps), or None if stopped after that many steps.
     run, count = fleet.personalize(model, samples, make_store(), "me", adapter), 0
     while count != steps or not steps:
         try:
@@ -222,7 +223,7 @@ def _personalized(make_store, model, samples, adapter, steps=0):
 
 
 def personalized_or_not():
-    """An adapter stays where the bare base is better, and what was tried of an older global adapter is forgotten."""
+    """The adapter remains if the base is better, and trials with an older global adapter are discarded."""
     import edgelora
     from edgelora.store import Store
     from edgelora.training import SampleFile

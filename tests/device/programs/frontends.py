@@ -1,5 +1,4 @@
-# Front ends on a board: prints what they make of files of samples, a line of hex each, and PASS or FAIL of what a
-# program could do wrong.
+# Front ends on a board: prints their outputs for files of samples, a line of hex each, and PASS or FAIL for wrong uses.
 
 import binascii
 from array import array
@@ -10,7 +9,7 @@ from edgelora.frontend import Audio, Spectral
 
 
 def features(name, front, path, channels=1):
-    """Prints the outputs of each step that has some; the steps allocate nothing."""
+    """Prints the outputs of each step that has any; steps must not allocate."""
     samples = array("h", [0] * (front.window * channels))
     out = array(front.typecode, [0] * front.size)
     with open(path, "rb") as file:
@@ -25,7 +24,7 @@ def features(name, front, path, channels=1):
 
 
 def pipeline(path):
-    """Prints what a base with a front end decides about samples.raw, from the recording to the logits."""
+    """Prints what a base with a front end decides on samples.raw, from the recording to the logits."""
     from edgelora import Model
     from edgelora.pipeline import Pipeline
     from edgelora.sources import Recording
@@ -57,7 +56,7 @@ def refused(name, call, expected):
 def misuse():
     sound, out, raw = Audio(), array("h", [0] * 40), bytearray(321)
     good = array("h", [0] * 160)
-    sound.step(memoryview(raw)[:320], memoryview(bytearray(80)))  # bytes do, at an even address
+    sound.step(memoryview(raw)[:320], memoryview(bytearray(80)))  # bytes are accepted at an even address
     for name, samples, to in (
         ("odd", memoryview(raw)[1:], out),
         ("few samples", array("h", [0] * 159), out),

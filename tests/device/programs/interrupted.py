@@ -1,4 +1,4 @@
-"""Trains, infers and saves until Ctrl-C came so many times, and tells what was learned. Here is base.elm."""
+"""Trains, infers and saves until Ctrl-C has come this many times, and prints what was learned. Needs base.elm."""
 
 import sys
 
@@ -8,7 +8,7 @@ RATE = 20000
 
 
 def work(model, x):
-    # An interrupted call is over before the interrupt is heard of: the counts tell what was learned.
+    # The interrupt is raised after the interrupted call returns, so the counts include its result.
     while True:
         done = model.counts()[1]
         model.train(x[done % 4], done % 2, RATE)
@@ -17,7 +17,7 @@ def work(model, x):
 
 
 def work_without_heap(model, x):
-    # For MicroPython that interrupts its own C code anywhere, too: what takes from the heap may be broken then.
+    # For MicroPython builds that interrupt C code anywhere: after that, functions that allocate may fail.
     while True:
         model.train(x[0], 0, RATE)
         model.infer(x[0])

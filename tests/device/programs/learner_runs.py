@@ -1,4 +1,4 @@
-"""The reservoir and the learner, on MicroPython. Here are base.elm and stream.eld, what comes in turn."""
+"""The reservoir and the learner, on MicroPython. Needs base.elm, and stream.eld with the samples in order."""
 
 import binascii
 import json
@@ -28,7 +28,7 @@ def stream():
 
 
 def fill(path, slots):
-    """The slots that samples get, opened anew half way."""
+    """Prints the slots that samples get; the reservoir is reopened half way."""
     reservoir = Reservoir.create(path, edgelora.Model("base.elm", mode="infer"), slots, SEED)
     got = []
     for i, label, sample in stream():
@@ -42,7 +42,7 @@ def fill(path, slots):
 
 
 def torn():
-    """Every sample's writing cut at many bytes: it has no slot then or it has, and is counted or not; others stay."""
+    """Cuts the writing of every sample at many bytes: it has its slot or not, is counted or not; others stay."""
     path, cuts = "torn.elr", 0
     reservoir = Reservoir.create(path, edgelora.Model("base.elm", mode="infer"), 12, SEED)
     for _, label, sample in stream():
@@ -70,9 +70,9 @@ def torn():
 
 
 def cut_life(cut, how, epochs):
-    """A life whose power fails at a store's change `cut` (before, half way, after it: `how`). Prints `CUT`: the changes
-    made before the end, where it was cut (a sample's number, -1: in the consolidation) and what was in use then and at
-    the end."""
+    """A life with a power cut at the store's change `cut` (`how`: before, half way, after it). Prints `CUT`: the number
+    of changes, where the cut was (a sample's number, -1: in the consolidation) and the active adapter then and at the
+    end."""
     memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
     path, told = "cutlife.elr", []
     Reservoir.create(path, edgelora.Model("base.elm", mode="infer"), SLOTS, SEED)
@@ -87,7 +87,7 @@ def cut_life(cut, how, epochs):
         assert learner.store.active == (learner.in_use and NAME)
         return learner.in_use and binascii.hexlify(learner.in_use).decode()
 
-    born(store_cuts.Flash(memory, store_cuts.NEVER))  # an empty store
+    born(store_cuts.Flash(memory, store_cuts.NEVER))  # creates an empty store
     flash = store_cuts.Flash(memory, cut, how)
     learner = born(flash)
     for i, label, sample in stream():
@@ -112,7 +112,7 @@ def cut_life(cut, how, epochs):
 
 
 def learn(mode, momentum, epochs):
-    """A life: samples as they come, a reset, a consolidation with a reset in it, and more samples."""
+    """A life: samples, a reset, a consolidation with a reset in it, and more samples."""
     memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
     path, told = "life.elr", []
     Reservoir.create(path, edgelora.Model("base.elm", mode="infer"), SLOTS, SEED)
@@ -139,7 +139,7 @@ def learn(mode, momentum, epochs):
         pass
     for i, label, sample in stream():
         if i == 60:
-            learner = born()  # what was not in use is gone
+            learner = born()  # unfinished training was discarded
         if i == 80:
             tell()
             for run in learner.consolidate(epochs):
@@ -169,8 +169,8 @@ def learn(mode, momentum, epochs):
 
 
 def given(pairs, names, only=None):
-    """What is in use after samples of the stream have come with these labels and a consolidation, if enough judge; and
-    before that, when classes were added: `names`, of square waves. only: the classes that count."""
+    """The active adapters: after classes `names` of square waves are added, after samples of the stream with these
+    labels, and after a consolidation, if there are enough held-out samples. only: the classes that count."""
     memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
     model = edgelora.Model("base.elm", ranks=4, mode="frozen_a", momentum=3)
     reservoir = Reservoir.create("given.elr", model, SLOTS, SEED, model.output_size + len(names))
@@ -201,9 +201,10 @@ def waved(i, size):
 
 
 def add(epochs, cut=store_cuts.NEVER, how=0):
-    """A life with a class of one's own: added, learned, consolidated over, removed.
+    """A life with an added class: added, learned, consolidated, removed.
 
-    The power fails at the store's change `cut` of the consolidation, if there are so many."""
+    The power fails at the store's change `cut` of the consolidation, if it has that many.
+    """
     memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
     path, told = "classlife.elr", []
     first = edgelora.Model("base.elm", mode="infer")
@@ -237,7 +238,7 @@ def add(epochs, cut=store_cuts.NEVER, how=0):
             except store_cuts.PowerCut:
                 operations = cut
                 learner = born(store_cuts.Flash(memory, store_cuts.NEVER))
-                for _ in learner.consolidate(epochs, 2):  # through already, it makes the same, which is not better
+                for _ in learner.consolidate(epochs, 2):  # if it was complete, repeating it is no improvement
                     pass
             learner = born(store_cuts.Flash(memory, store_cuts.NEVER))
             tell()
@@ -257,7 +258,7 @@ def add(epochs, cut=store_cuts.NEVER, how=0):
 
 
 def harm():
-    """A class made of two samples of another one: what is in use before and after, and the reservoir's counts."""
+    """A class added from two samples of another one: the active adapters before and after, the reservoir's counts."""
     memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
     model = edgelora.Model("base.elm", ranks=4, mode="frozen_a", momentum=3)
     store = Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=4096, adapters=8)
@@ -280,7 +281,7 @@ def harm():
 
 
 def dropped():
-    """A run by the name of an adapter with classes of its own is refused, before anything is written."""
+    """A run under the name of an adapter with added classes is refused before anything is written."""
     memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
     flash = store_cuts.Flash(memory, store_cuts.NEVER)
     model = edgelora.Model("base.elm", ranks=4, mode="frozen_a", momentum=3)

@@ -1,4 +1,4 @@
-"""Stands in for `edgelora` where only the link is under test: training is a running sum that shows order and count."""
+"""Replaces `edgelora` in tests of the link: training is a running sum that depends on the samples' order and number."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""A monitor through its stages, on MicroPython, with the heap locked. Here are base.elm, mine.ela, values.s16."""
+"""A monitor through its stages, on MicroPython, with the heap locked. Needs base.elm, mine.ela, values.s16."""
 
 import json
 from array import array
@@ -37,7 +37,8 @@ def feed(monitor, rows, count, lock):
 
 
 def main(counts, least, votes, one_in):
-    """What the last stage says of each window, after stages of so many, and files of what was learned."""
+    """Runs the stages, each with this many windows; prints the last one's scores and alarms, and saves what was
+    learned."""
     model = edgelora.Model("base.elm", ranks=4)
     monitor = Monitor(model, least, votes, one_in)
     rows = windows(model.input_size)
@@ -59,7 +60,7 @@ def main(counts, least, votes, one_in):
 
 
 def refuse(count):
-    """Tries hostile0.ela and on; each must leave the monitor as it is."""
+    """Loads hostile0.ela and so on; each must leave the monitor unchanged."""
     monitor = Monitor(edgelora.Model("base.elm", ranks=4))
     monitor.use(monitor.model.adapter("machine.ela"))
     body, used = bytes(monitor.record()), monitor.model.used
@@ -74,7 +75,7 @@ def refuse(count):
 
 
 def order():
-    """What stages say that come too soon."""
+    """Prints the errors of stages that are called too early."""
     monitor = Monitor(edgelora.Model("base.elm", ranks=4))
     told = []
     for call in (

@@ -1,4 +1,4 @@
-# Runs a pipeline over a recording and prints what it decides, a JSON object a line.
+# Runs a pipeline over a recording and prints its decisions, a JSON object per line.
 
 import json
 
@@ -10,7 +10,7 @@ from edgelora.sources import Recording
 
 
 class Differences:
-    """A front end of the test's own: of 4 samples with 2 channels the sums, and nothing in its first step."""
+    """A front end for the test: sums over 4 samples of 2 channels, without output in its first step."""
 
     window, hop, size = 4, 2, 3
 

@@ -1,4 +1,4 @@
-"""A recorder, on MicroPython: here are base.elm, mine.s16 and case.json."""
+"""A recorder, on MicroPython. Needs base.elm, mine.s16 and case.json."""
 
 import asyncio
 import binascii
@@ -8,7 +8,7 @@ import time
 import micropython
 import vfs
 
-# The recorder's clock is the stream's: a sample is 20 ms.
+# The recorder's clock follows the stream: a sample is 20 ms.
 clock = [0]
 
 
@@ -29,7 +29,7 @@ from edgelora.training import SampleFile  # noqa: E402
 
 
 class Button:
-    """Is pressed from one sample of the stream to another."""
+    """A button that is pressed from one sample of the stream to another."""
 
     def __init__(self, presses):
         self.presses = presses
@@ -48,7 +48,7 @@ def contents(samples):
 
 
 def run(case):
-    """Buttons by a script. A CRC is a small integer here: nothing is taken from the heap."""
+    """Buttons by a script. CRCs are small integers here, so nothing is allocated."""
     module.time = Time
     clock[0] = 0
     model = edgelora.Model("base.elm", 0, "infer")
@@ -74,7 +74,7 @@ def run(case):
 
 
 def calls():
-    """Without buttons, under asyncio, into a reservoir."""
+    """Records into a reservoir without buttons, under asyncio."""
     model = edgelora.Model("base.elm", 0, "infer")
     reservoir = Reservoir.create("mine.elr", model, 8)
     recorder = Recorder(model, Recording("mine.s16", model.signal.rate, model.signal.channels), reservoir, chunk=5)
@@ -100,7 +100,7 @@ def calls():
 
 
 class Flash:
-    """A flash in RAM that keeps a list of what is done to it."""
+    """Flash in RAM that records its operations."""
 
     BLOCK = 4096
 
@@ -130,7 +130,7 @@ class Flash:
 
 
 def cuts():
-    """Samples taken and taken back on littlefs, the power cut before, within and after each of its flash operations."""
+    """Recording and undoing samples on littlefs, with a power cut before, within and after each flash operation."""
     flash = Flash(bytearray(24 * Flash.BLOCK))
     vfs.VfsLfs2.mkfs(flash, progsize=256)
     model = edgelora.Model("base.elm", 0, "infer")

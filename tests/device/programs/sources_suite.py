@@ -1,4 +1,4 @@
-# Sources against made-up hardware: prints PASS or FAIL for each check and SUITE with the counts at the end.
+# Sources on simulated hardware: prints PASS or FAIL for each check, and finally SUITE with the counts.
 
 import struct
 import sys
@@ -74,7 +74,7 @@ class Microphone:
         self.wanted = buffer
 
     def fill(self):
-        """What the driver does when a buffer is full: words of 32 bits, the sample in the upper half."""
+        """What the driver does when a buffer is full: words of 32 bits, with the sample in the upper half."""
         words = array("h", bytes(len(self.wanted)))
         for i in range(0, len(words), 2):
             words[i], words[i + 1] = 0x5A5A, self.sample
@@ -100,7 +100,7 @@ from edgelora.sources import ADC, I2S, LSM6DS3, MPU6050, Channel, Host, Recordin
 
 
 class Chip:
-    """An I2C bus with one sensor: registers, and a FIFO behind one of them that does not move on."""
+    """An I2C bus with one sensor: registers, and a FIFO behind a register whose address does not advance."""
 
     def __init__(self, address, fifo, known):
         self.address, self.fifo_at = address, fifo
@@ -141,7 +141,7 @@ def check_mpu6050():
     report("mpu rate", source.rate == 50 and source.channels == 6)
     report("mpu scales", abs(source.scales[0] * 8192 - 1) < 1e-6 and abs(source.scales[3] * 32.8 * 57.29578 - 1) < 1e-6)
     chip.put(b"".join(struct.pack(">6h", *sample) for sample in SAMPLES) + b"\x00" * 5)
-    chip.registers[0x72], chip.registers[0x73] = 0, 3 * 12 + 5  # the sensor is within the fourth
+    chip.registers[0x72], chip.registers[0x73] = 0, 3 * 12 + 5  # the fourth sample is incomplete
     buffer = array("h", bytes(2 * 6 * 8))
     report("mpu samples", locked(source, buffer) == 3 and list(buffer)[:18] == [v for s in SAMPLES for v in s], buffer)
     chip.put(b"".join(struct.pack(">6h", *sample) for sample in SAMPLES))
@@ -157,27 +157,27 @@ def check_mpu6050():
 
 
 def locked_after(source, buffer):
-    # An overflow may note what it writes, in a made-up chip that takes memory.
+    # An overflow may allocate here, as the simulated chip records what it writes.
     return source.read_into(buffer)
 
 
 def check_lsm6ds3():
     chip = Chip(0x6A, 0x3E, {0x0F: 0x69})
-    wanted = [1 / 4096] * 3 + [0.0010642251] * 3  # a base's
+    wanted = [1 / 4096] * 3 + [0.0010642251] * 3  # the scales of a base
     source = LSM6DS3(chip, 52, g=8, dps=2000, scales=wanted)
     written = dict(chip.written)
     report("lsm range", (written[0x10], written[0x11]) == (0x3C, 0x3C), chip.written)
     report("lsm fifo", written[0x08] == 0x09 and written[0x0A] == 0x1E and written[0x12] == 0x44)
     data = b""
     for sample in SAMPLES:
-        data += struct.pack("<6h", *(sample[3:] + sample[:3]))  # rotation lies first
+        data += struct.pack("<6h", *(sample[3:] + sample[:3]))  # rotation comes first
     chip.put(data)
     chip.registers[0x3A], chip.registers[0x3B] = 18, 0
     buffer = array("h", bytes(2 * 18))
     count = locked(source, buffer)
     gains = [0.000244 * 4096] * 3 + [0.07 / 57.29578 / 0.0010642251] * 3
     right = [max(-32768, min(32767, v * g)) for s in SAMPLES for v, g in zip(s, gains)]  # noqa: B905
-    # a gain has 12 bits behind the point: 4 counts of 32767
+    # a gain has 12 fractional bits: 4 counts of 32767
     near = all(abs(a - b) <= 0.51 + abs(b) / 8192 for a, b in zip(buffer, right))  # noqa: B905
     report("lsm samples in wanted units", count == 3 and near, (list(buffer), right))
     chip.registers[0x3B] = 0x40

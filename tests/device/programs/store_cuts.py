@@ -1,7 +1,7 @@
 """Cuts the power at every flash operation of a store's life, and again while it opens. Runs on MicroPython.
 
 `main(kind, puts, again)`: kind "partition" (raw flash) or "folder" (littlefs on the same flash). Prints a line for each
-failure, and at last `CUTS <cuts> <failures>`.
+failure, and finally `CUTS <cuts> <failures>`.
 """
 
 import os
@@ -21,13 +21,13 @@ class PowerCut(Exception):
     pass
 
 
-DEAD = OSError(5)  # what unwinds after a cut, and files that are collected, get; made before the heap may be locked
+DEAD = OSError(5)  # raised while unwinding after a cut and for collected files; made before the heap may be locked
 
 
 class Flash:
     """NOR flash whose power fails at change `cut`: before it takes effect (how 0), half way (1), after it (2).
 
-    A cut at a read leaves what the change before it left.
+    A cut at a read leaves the result of the previous change.
     """
 
     def __init__(self, memory, cut=-1, how=0):
@@ -89,7 +89,7 @@ NEVER = 1 << 30  # no cut
 
 
 def adapter(version, size):
-    """Bytes like those of a .ela, told apart by version and size."""
+    """Bytes like those of a .ela, distinguishable by version and size."""
     text = b"%d," % version
     return b"ELA1" + bytes(12) + BASE + (text * (size // len(text) + 1))[: size - 24]
 
@@ -110,7 +110,7 @@ def folder(flash):
 
 
 class Model:
-    """What a store needs of a model to read adapters into the cache. arena: the bytes in use."""
+    """The parts of a model that a store needs to read adapters into the cache. arena: the bytes in use."""
 
     base_id = BASE
 
@@ -119,7 +119,7 @@ class Model:
 
 
 def life(puts):
-    """Steps, each with what is there after it: {name: (version, size)}, the active name."""
+    """Steps, each with the state after it: {name: (version, size)}, the active name."""
     a, b = 1000, 5000
 
     def put(name, version, size):
@@ -135,20 +135,20 @@ def life(puts):
     yield lambda s: s.pin("b"), {"a": (2, b), "b": (1, b)}, "a"
     yield lambda s: s.rename("a", "c"), {"c": (2, b), "b": (1, b)}, "c"
     yield put("a", 7, a), {"a": (7, a), "c": (2, b), "b": (1, b)}, "c"
-    yield use_in_turn, {"a": (7, a), "c": (2, b), "b": (1, b)}, "c"  # reads into a cache that holds only one: evicts
+    yield use_in_turn, {"a": (7, a), "c": (2, b), "b": (1, b)}, "c"  # reads into a cache for only one, so it evicts
     yield lambda s: s.remove("b"), {"a": (7, a), "c": (2, b)}, "c"
     yield install("c", 9, a), {"a": (7, a), "c": (2, b)}, "c"
     yield lambda s: s.start(), {"a": (7, a), "c": (9, a)}, "c"
     yield lambda s: s.confirm(), {"a": (7, a), "c": (9, a)}, "c"
     yield install("a", 8, b), {"a": (7, a), "c": (9, a)}, "c"
     yield lambda s: s.start(), {"a": (8, b), "c": (9, a)}, "c"
-    yield lambda s: s.start(), {"a": (7, a), "c": (9, a)}, "c"  # not confirmed: it falls back
+    yield lambda s: s.start(), {"a": (7, a), "c": (9, a)}, "c"  # not confirmed, so it falls back
     yield put("d", 3, b), {"a": (7, a), "c": (9, a), "d": (3, b)}, "c"
     yield put("e", 10, b), {"a": (7, a), "c": (9, a), "d": (3, b), "e": (10, b)}, "c"
     yield lambda s: s.replace("c", "e", "d"), {"a": (7, a), "c": (10, b)}, "c"
     yield put("c", 9, a), {"a": (7, a), "c": (9, a)}, "c"
     yield lambda s: s.activate(None), {"a": (7, a), "c": (9, a)}, None
-    for version in range(10, 10 + puts):  # with 20 the index goes all round its ring
+    for version in range(10, 10 + puts):  # with 20 the index goes around its whole ring
         yield put("c", version, a), {"a": (7, a), "c": (version, a)}, None
 
 
@@ -165,7 +165,7 @@ def store_state(store):
 
 
 def check(store, allowed):
-    """What is wrong, or None: every committed adapter is there, whole, in one of the allowed states."""
+    """What is wrong, or None: every committed adapter is complete, and the state is an allowed one."""
     state = store_state(store)
     if state not in allowed:
         return f"{state} is none of {allowed}"
@@ -175,7 +175,7 @@ def check(store, allowed):
 
 
 def opened(open_store, image, cut=NEVER, how=0):
-    """The store after a restart on this flash; None if the power failed. And the flash."""
+    """The store after a restart with this flash, or None if the power failed; and the flash."""
     flash = Flash(image, cut, how)
     try:
         return open_store(flash), flash
@@ -186,7 +186,7 @@ def opened(open_store, image, cut=NEVER, how=0):
 
 
 def contents(open_store, image):
-    """What is in flash, as far as anyone can see it: a filesystem hides what it had not finished."""
+    """The visible content of flash: a filesystem hides unfinished files."""
     if open_store is partition:
         return image
     mount(Flash(image, NEVER))
@@ -198,7 +198,7 @@ def contents(open_store, image):
 
 
 def cut_open(open_store, image, allowed, how):
-    """Cuts the power at every operation of opening: how many there are, and what is wrong after the next start."""
+    """Cuts the power at every operation of opening: the number of operations, and failures after the next start."""
     found = []
     cut = 0
     while True:
@@ -214,7 +214,7 @@ def cut_open(open_store, image, allowed, how):
 
 
 def cut_step(open_store, image, step, before, after, cut, how, again):
-    """Cuts the power at an operation of a step: what is wrong then, and whether the step had that many."""
+    """Cuts the power at an operation of a step: the failures, and whether the step had that many operations."""
     image = bytearray(image)
     there = contents(open_store, bytearray(image))
     store, flash = opened(open_store, image)
@@ -240,7 +240,7 @@ def cut_step(open_store, image, step, before, after, cut, how, again):
     if store.notices:
         found.append(f"told twice: {store.notices}")
     if store_state(store) == before != after:
-        step(store)  # it can be done again
+        step(store)  # repeating it must work
         error = check(store, (after,))
         if error:
             found.append("done again: " + error)
@@ -248,7 +248,7 @@ def cut_step(open_store, image, step, before, after, cut, how, again):
 
 
 class WithoutLayers:
-    """The C functions, to which any bytes are an adapter."""
+    """The C functions, except that they accept any bytes as an adapter."""
 
     def __getattr__(self, name):
         return getattr(edgelora._core, name)
@@ -261,7 +261,7 @@ class WithoutLayers:
 
 
 def main(kind, puts, again):
-    """puts: of one more adapter at the end; again: every so many cuts, one more while the store opens."""
+    """puts: number of puts of one more adapter at the end; again: at every `again`-th cut, cut again while opening."""
     edgelora.store._core = WithoutLayers()
     open_store = {"partition": partition, "folder": folder}[kind]
     image = bytearray(b"\xff" * (BLOCK * BLOCKS))
@@ -275,7 +275,7 @@ def main(kind, puts, again):
         for text in found:
             failures += 1
             print("FAIL", text)
-    opened(open_store, image)  # makes it
+    opened(open_store, image)  # creates the store
     for number, (step, held, active) in enumerate(life(puts)):
         after = held, active
         for how in (0, 1, 2):

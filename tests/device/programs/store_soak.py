@@ -1,8 +1,8 @@
-"""Random operations on a store, with real networks and power cuts, against a plain model of it. Runs on MicroPython.
+"""Random operations on a store, with real networks and power cuts, against a simple model of it. Runs on MicroPython.
 
 `main(folder, operations, seed)`: the folder has `soak.elm` and adapters `0.ela` to `7.ela` for it. Prints `WEAR least
-most` (erases of a block), `HEAP bytes` (what the second half of the operations has left behind), counts, and at last
-`SOAK <operations> <cuts>`.
+most` (erases of a block), `HEAP bytes` (leaked by the second half of the operations), counts, and finally `SOAK
+<operations> <cuts>`.
 """
 
 import gc
@@ -15,13 +15,13 @@ from store_cuts import BLOCK, NEVER, PowerCut
 import edgelora
 from edgelora.store import Store, StoreError
 
-BLOCKS = 8  # so few that the store is full at times
+BLOCKS = 8  # so few that the store is sometimes full
 NAMES = ["wake", "sleep", "walk", "run", "sit"]
 CACHE = 2 * 4096
 
 
 class Flash(store_cuts.Flash):
-    """Counts its erases."""
+    """Flash that counts its erases."""
 
     def __init__(self):
         super().__init__(bytearray(b"\xff" * (BLOCK * BLOCKS)), NEVER)
@@ -39,7 +39,7 @@ class Flash(store_cuts.Flash):
 
 
 class Expected:
-    """What a store must hold, by name. held: [version, content, pinned]; waiting: [version, content, started]."""
+    """A store's expected content, by name. held: [version, content, pinned]; waiting: [version, content, started]."""
 
     def __init__(self, other=None):
         self.held = {n: list(e) for n, e in other.held.items()} if other else {}
@@ -51,7 +51,7 @@ class Expected:
         return sorted(rows + [(n, e[0], False, True) for n, e in self.waiting.items()]), self.active
 
     def content(self, name):
-        """What `use` must make the network do."""
+        """The adapter that `use` must select."""
         waiting = self.waiting.get(name)
         return waiting[1] if waiting and waiting[2] else self.held[name][1]
 
@@ -132,7 +132,7 @@ class Soak:
         self.reset()
 
     def reset(self):
-        """The power comes back: what must be there is there, and the application starts."""
+        """Restores the power and opens the store; the application starts."""
         self.flash.power()
         self.store = store = Store(self.flash, CACHE, adapters=16)
         self.notices += len(store.notices)
@@ -142,7 +142,7 @@ class Soak:
         self.twin.use(None if name is None else self.twin.adapter(self.expected.content(name)))
 
     def infer(self):
-        """The network answers as its twin does, which has the adapters from elsewhere."""
+        """The network's outputs must be those of its twin, which gets the adapters without the store."""
         for i in range(len(self.window)):
             self.window[i] = random.getrandbits(8)
         assert self.model.infer(self.window) == self.twin.infer(self.window)
@@ -154,7 +154,7 @@ class Soak:
         assert losses[0] == losses[1], "training differs"
 
     def change(self, after, call):
-        """A change of the store, at times with a power cut in it: done, refused, or as if it had never been."""
+        """A change of the store, sometimes with a power cut: it is made, refused, or without effect."""
         before = self.expected
         if random.getrandbits(3) == 0:
             self.flash.power(random.getrandbits(3), random.getrandbits(8) % 3)
@@ -207,7 +207,7 @@ class Soak:
             known = random.choice([None] + usable)
             locked = known in store._cached
             if locked:
-                micropython.heap_lock()  # what is in RAM is switched to without the heap
+                micropython.heap_lock()  # switching to a cached adapter must not allocate
             try:
                 store.use(known)
             finally:
@@ -252,7 +252,7 @@ class Soak:
                 self.infer()
 
     def another(self, name):
-        """A second Store on the same flash: the first must not write over what it did."""
+        """A second Store on the same flash: the first must not overwrite its changes."""
         content = self.contents[0]
         after = Expected(self.expected).put(name, content)
         try:
@@ -271,7 +271,7 @@ class Soak:
         self.started()
 
     def check(self):
-        """All at once: every adapter is whole, the cache within its bytes, and nothing taken twice."""
+        """Checks that every adapter is complete, the cache within its size, and no block used twice."""
         store, expected = self.store, self.expected
         for name in expected.usable():
             assert bytes(store.read(name)) == expected.content(name), name + " is not whole"

@@ -1,4 +1,4 @@
-"""Runs that are interrupted and go on, and their scheduler, on MicroPython. Here are base.elm and what ends in .eld."""
+"""Interrupted and resumed runs, and their scheduler, on MicroPython. Needs base.elm and the .eld files."""
 
 import binascii
 import sys
@@ -18,7 +18,7 @@ NAME = "me"
 
 
 class Rtc:
-    """Memory like an ESP32's, that survives in a file (if there is a path) what RAM does not."""
+    """Memory like an ESP32's RTC memory: with a path, it survives in a file when RAM does not."""
 
     def __init__(self, path=None):
         self.path, self.kept = path, b""
@@ -48,7 +48,7 @@ def make(
 
 
 def kept(run):
-    """What the run has left in the store."""
+    """The adapter that the run has left in the store."""
     return run.store.read(NAME + (".new" if run.better is False else ""))
 
 
@@ -65,7 +65,7 @@ def wait_to_be_killed(mode, steps, rtc, ranks=4, held=None):
 
 
 def finish(mode, rtc, ranks=4, held=None):
-    """Goes on to the end. Prints the adapter, and what is left in the store."""
+    """Resumes the run to its end. Prints the adapter and the store's entries."""
     run = make(mode, flash(), Rtc("rtc") if rtc else None, ranks, held=held)
     assert not run.notice, run.notice
     while not run.done:
@@ -78,8 +78,8 @@ def finish(mode, rtc, ranks=4, held=None):
 
 
 def started(mode):
-    """A run from the masters of start.ela, cut off by a reset after some steps: the masters that it leaves, and then a
-    judged one from there."""
+    """Runs from the masters of start.ela, each reset after some steps and resumed: prints the final masters. Then a run
+    from there with held-out samples."""
     memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
     place = store_cuts.Flash(memory, store_cuts.NEVER)
     for steps in (0, 1, 8, 15, 33, 40):
@@ -93,7 +93,7 @@ def started(mode):
             while not run.done:
                 run.step()
         assert run.done and run.store.find(NAME) is None
-        again = make(mode, place, start="start.ela", keep_state=True)  # a reset behind its end
+        again = make(mode, place, start="start.ela", keep_state=True)  # a reset after its end
         assert again.position == again.steps
         again.step()
         assert again.done and again.state == run.state
@@ -112,7 +112,8 @@ def started(mode):
 
 
 def judged():
-    """Runs that held samples judge: their end for each setting, as JSON, and again if every judgement is suspended."""
+    """Runs with held-out samples: prints the result for each setting as JSON, without and with suspending every
+    evaluation."""
     import json
 
     told = []
@@ -133,7 +134,7 @@ def judged():
                 if suspends and run._judge.at == 1:
                     run.suspend()
                     assert run.between
-                    if not run.done:  # what is suspended goes on behind this judgement
+                    if not run.done:  # the suspended run resumes after this evaluation
                         judged, updates = run.judged, run.updates
                         run = make(mode, store_cuts.Flash(memory, store_cuts.NEVER), **settings)
                         assert (run.judged, run.updates, run._judge.at) == (judged, updates, 0)
@@ -146,7 +147,7 @@ def judged():
 
 
 def blank(previous):
-    """Flash with an empty store, or with what was in use before."""
+    """Flash with an empty store, or with a previous adapter."""
     memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
     if previous:
         Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=0, adapters=8).put(NAME, previous)
@@ -154,9 +155,9 @@ def blank(previous):
 
 
 def cuts(mode, with_rtc, held=None, rate=RATE):
-    """A power cut at every flash operation of a run, before, within and after it. Prints `CUTS <cuts> <failures>`.
+    """Cuts the power before, within and after every flash operation of a run. Prints `CUTS <cuts> <failures>`.
 
-    held: judged by these, and by an adapter with another A that is in use before. rate: of the run.
+    held: held-out samples; the adapter in use before then has another A. rate: of the run.
     """
     made = failures = cut = 0
     wanted = previous = None
@@ -179,7 +180,7 @@ def cuts(mode, with_rtc, held=None, rate=RATE):
             except store_cuts.PowerCut:
                 made += 1
                 store = Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=0, adapters=8)
-                if wanted and contents(store) != wanted:  # else the cut was behind its end
+                if wanted and contents(store) != wanted:  # else the cut was after its end
                     again = make(mode, store_cuts.Flash(memory, store_cuts.NEVER), rtc, held=held, rate=rate)
                     while not again.done:
                         again.step()
@@ -206,7 +207,7 @@ def refused(text, *args, **settings):
 
 
 def mix_ups():
-    """Checkpoints of other runs are refused, damaged ones and lost generations begin anew, and all of it says so."""
+    """Checkpoints of other runs are refused; after damaged or lost ones a run starts again, and reports it."""
     place = store_cuts.Flash(bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS), store_cuts.NEVER)
     rtc = Rtc()
     run = make("frozen_a", place, rtc)
@@ -223,13 +224,13 @@ def mix_ups():
     refused("another base", "frozen_a", place, rtc, held="foreign.eld")
     refused("other held samples", "frozen_a", place, rtc, held="held.eld")
     assert entries == [(entry.name, entry.version) for entry in run.store.list()]
-    assert make("frozen_a", place, rtc, samples="more.eld").count == run.count  # recorded since: for the next run
+    assert make("frozen_a", place, rtc, samples="more.eld").count == run.count  # recorded later: for the next run
     foreign = Rtc()
     foreign.memory(b"the application's own")
     assert make("frozen_a", place, foreign).resumes and foreign.memory() == b"the application's own"
 
     again = make("frozen_a", place, rtc)
-    assert (again.resumes, again.position, again.notice) == (2, 16, "")  # one more is that of more.eld
+    assert (again.resumes, again.position, again.notice) == (2, 16, "")  # the extra resume is that of more.eld
     again.store.remove(NAME + ".run")
     again = make("frozen_a", place, rtc)
     assert again.position == 0 and "gone" in again.notice
@@ -244,7 +245,7 @@ def mix_ups():
     assert not again.store.list()
     assert make("frozen_a", place, epochs=3).position == 0
 
-    # what is in use but can't be judged is not replaced; a judged run whose best is lost begins anew
+    # an active adapter that can't be evaluated is not replaced; a run whose best adapter is lost starts again
     place = store_cuts.Flash(blank(None), store_cuts.NEVER)
     model = edgelora.Model("base.elm", ranks=2)
     model.begin(1)
@@ -266,7 +267,7 @@ def mix_ups():
 
 
 def splitting():
-    """Views of a file: who judges, what they read, and how many an unfinished run has."""
+    """Views of a file: which samples are held out, what they read, and how many an unfinished run has."""
     model = edgelora.Model("base.elm")
     file = training.SampleFile("many.eld")
     learned, held = training.split(file)
@@ -286,7 +287,7 @@ def new_run(mode="frozen_a", epochs=EPOCHS):
 
 
 class Clock:
-    """Time that goes on by 100 microseconds whenever it is asked for: a step takes as long, and so does a commit."""
+    """A clock that advances by 100 microseconds per call, so that a step or a commit takes as long."""
 
     now = 0
 
@@ -302,11 +303,11 @@ class Clock:
 
 
 def scheduling():
-    """Windows, budgets, battery, tasks, interruptions; steps on a locked heap."""
+    """Windows, budgets, battery, tasks, interrupts; steps with the heap locked."""
     import asyncio
 
     reference = new_run()
-    micropython.heap_lock()  # up to the first commit
+    micropython.heap_lock()  # until the first commit
     for _ in range(15):
         reference.step()
     micropython.heap_unlock()
@@ -314,10 +315,10 @@ def scheduling():
         reference.step()
     wanted = reference.store.read(NAME)
 
-    # the budget of time: no window takes more, and whole micro-batches where there is room, else single steps
+    # the time budget: no window exceeds it; windows have whole micro-batches if they fit, else single steps
     training.time = Clock()
     slept = []
-    # (fewer where a commit takes its time).
+    # (fewer with a commit).
     steps = [5, 10, 15, 19, 23, 28, 32, 37, 40]
     for budget_ms, windows in ((3, [16, 32, 40]), (1, [8, 16, 24, 32, 40]), (0.5, steps)):
         run = new_run()
@@ -334,7 +335,7 @@ def scheduling():
         assert scheduler.spend() == training.DONE and run.store.read(NAME) == wanted
     assert slept == [1, 1]
 
-    # the budget of energy, which can be too small for anything
+    # the energy budget, which can be too small for a step
     run = new_run()
     scheduler = training.Scheduler(run, budget_mj=2, power=lambda hz: 1000, sleep_mw=1)
     assert scheduler.spend() == training.PAUSED and run.position == 16
@@ -347,14 +348,14 @@ def scheduling():
         pass
     training.time = time
 
-    # the battery: suspended, so that nothing is learned twice, and awake again later
+    # low battery: the run is suspended, so that no step is repeated, and resumes later
     run, levels = new_run(), [3.9, 3.8, 3.1, 3.0, 3.9, 3.9]
     scheduler = training.Scheduler(run, battery=lambda: levels.pop(0) if levels else 4.0, battery_floor=3.2)
     assert scheduler.spend() == training.LOW_BATTERY and (run.position, run._generations[0][2]) == (16, 2)
     assert scheduler.spend() == training.LOW_BATTERY and run.position == 16
     assert scheduler.spend() == training.DONE and run.store.read(NAME) == wanted
 
-    # a task among others, which are never kept waiting for longer than a step
+    # a task among others, which never wait longer than a step
     run, turns = new_run(), [0]
     scheduler = training.Scheduler(run, sleep_ms=1)
 
@@ -369,7 +370,7 @@ def scheduling():
     asyncio.run(both())
     assert scheduler.state == training.DONE and turns[0] >= run.steps and run.store.read(NAME) == wanted
 
-    # an interruption anywhere in a step, at the clock it lowered
+    # an interrupt anywhere in a step restores the clock
     class Machine:
         clock = 125
 
@@ -381,7 +382,7 @@ def scheduling():
     training.machine, seen = Machine(), []
 
     class Stubborn:
-        """Samples that are interrupted every third time they are read."""
+        """Samples whose every third read is interrupted."""
 
         def __init__(self, samples):
             self.count, self.crc, self.turn = samples.count, samples.crc, 0
@@ -411,7 +412,7 @@ def scheduling():
 
 
 def samples():
-    """Recording: what a cut leaves half-written is no sample, and goes when the next is recorded."""
+    """A sample that a power cut left half-written is ignored, and overwritten by the next one."""
     model = edgelora.Model("base.elm", mode="infer")
     file = training.SampleFile.create("recorded.eld", model)
     window = bytearray(model.sample_size)

@@ -1,4 +1,4 @@
-"""Two threads on one session. Here are base.elm and its ranks; prints whether each got what it would have got alone."""
+"""Two threads on one session. Needs base.elm and its ranks; prints whether the results equal those of one alone."""
 
 import _thread
 import sys
@@ -10,7 +10,7 @@ RATE, SAMPLES = 20000, 60
 
 
 def patiently(call, *args):
-    """What the call gives once the session is free, and how often it was not."""
+    """Repeats the call until the session is free: its result, and how often the session was busy."""
     refused = 0
     while True:
         try:

@@ -1,13 +1,13 @@
-"""Flash that can't be read once: what is there is not taken for absent, and nothing that is written undoes another.
+"""Flash that fails once to read: existing files are not taken for missing, and no write undoes another one.
 
-Runs on the firmware of `make firmware-faults`, in the folder that test_faults.py fills. littlefs keeps what it has read
-in memory, also of a read that failed: a board that goes on writing then may write over a state of long ago.
+Runs on the firmware of `make firmware-faults`, in the folder that test_faults.py fills. littlefs caches what it has
+read, even from a failed read: a board that continues to write may then overwrite the filesystem with an old state.
 
-    asked()        every n-th operation of flash fails once in what asks whether a file is there; `ASKED <n tried>`
-    stopped(most)  so many in each action on a littlefs, which ends with an error and writes nothing behind the failure;
-                   `STOPPED <n tried>`
+    asked()        each flash operation fails once in every function that asks whether a file exists; `ASKED <n tried>`
+    stopped(most)  about `most` failures in each action on a littlefs, which must end with an error and write nothing
+                   after the failure; `STOPPED <n tried>`
 
-`WRONG` lines tell where it does not.
+`WRONG` lines report failures.
 """
 
 import os
@@ -27,14 +27,14 @@ EIO = 5
 
 
 class Clock:
-    """What a run keeps of it is the same each time."""
+    """A constant clock, so that what a run saves of it is always the same."""
 
     sleep_ms = ticks_ms = ticks_us = lambda *_: 0
     ticks_diff = ticks_add = lambda *_: 0
 
 
 training.time = Clock
-fleet._entropy = lambda: bytes(513)  # so are keys
+fleet._entropy = lambda: bytes(513)  # keys are constant, too
 
 
 class Files(faults_fleet.OnBoard):
@@ -130,7 +130,7 @@ def stopped(most):
 
 
 def one(action, n):
-    """Flash fails once or from there on: who stops at the first failure leaves the same."""
+    """A single flash failure must have the same effect as a permanent one: the action stops at the first failure."""
     ended = []
     for forever in (False, True):
         action.make()

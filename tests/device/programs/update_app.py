@@ -1,7 +1,7 @@
-"""An application that takes updates, for tests: desktop MicroPython runs it in a folder with the base and the keys.
+"""An application that installs updates, for tests: desktop MicroPython runs it in a folder with the base and the keys.
 
-Each argument is a step: put=VERSION=FILE, start, confirm, fetch=URL, within=MS, without=MODULE. Prints a JSON line:
-what became of each fetch, and what the store holds.
+Each argument is a step: put=VERSION=FILE, start, confirm, fetch=URL, within=MS, without=MODULE. Prints a JSON line: the
+result of each fetch, and the store's content.
 """
 
 import binascii
@@ -22,7 +22,7 @@ updater = Updater(store, *trusted("update.trust"), model, part="update.part", ow
 fetched = []
 confirmed = []
 steps = 0  # of all fetches
-within = 60000  # milliseconds that a fetch may take
+within = 60000  # limit of a fetch in milliseconds
 
 
 def put(value):
@@ -55,7 +55,7 @@ for argument in sys.argv[1:]:
     elif what == "within":
         within = int(value)
     elif what == "without":
-        sys.modules[value] = json  # one that has nothing of that module
+        sys.modules[value] = json  # a module without the expected names
 
 entry = store.find("wake")
 try:

@@ -37,31 +37,31 @@ def update(store, updater, bundle):
 
 
 def interrupted(image, model, bundle, cut, how):
-    """Updates with a power cut at this flash operation. False: the update was over before it."""
+    """Updates with a power cut at this flash operation. False if the update has fewer operations."""
     store, updater, flash = opened(image, model)
     flash.operations, flash.cut, flash.how = 0, cut, how
     try:
         update(store, updater, bundle)
         return False
-    except (PowerCut, OSError, ValueError):  # ValueError: something noticed that nothing is written any more
+    except (PowerCut, OSError, ValueError):  # ValueError: a check found that nothing is written any more
         if flash.cut >= 0:
             raise
         try:  # noqa: SIM105  MicroPython has no contextlib
             updater.close()
         except OSError:
-            pass  # of flash without power
+            pass  # the flash has no power
     return True
 
 
 def faults_after(image, model, bundle, old):
-    """Starts after a cut, updates again, and starts once more; yields what is wrong."""
+    """Restarts after a cut, updates again, and restarts once more; yields what is wrong."""
     store, updater, _ = opened(image, model)
     entry = store.find("wake")
     held = bytes(store.read("wake"))
     if entry.version not in (7, 8) or (entry.version == 7) != (held == old) or store.active != "wake":
         yield "version", entry.version
     update(store, updater, bundle)
-    # If the cut came after the trial's start, that start was not confirmed: version 7 is back.
+    # If the cut came after the trial's start, that start was not confirmed: version 7 is active again.
     fell_back = any("not confirmed" in notice for notice in store.notices)
     store, _, _ = opened(image, model)
     store.start()
