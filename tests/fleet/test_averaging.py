@@ -1,4 +1,4 @@
-"""Averages and checkpoints: exact integers, the same bytes in whatever order, stopped or not."""
+"""Averages and checkpoints: exact integers, and the same bytes in any order and after interruptions."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_scale_is_shared_to_a_256th_of_an_octave(seed: int) -> None:
 
 
 def test_a_round_begins_with_the_scales_of_the_round_before(tmp_path: Path) -> None:
-    """The boards' mean, however the server moves masters; a matrix of it begins with it, and its means with 0."""
+    """Scales become the boards' mean, whatever the server does to masters; matrices start with these and momentum 0."""
     base = fleet_base()
     plan = replace(PLAN, rounds=2, server_rate=1000)
     one = Federation.create(tmp_path, plan, base)
@@ -238,12 +238,12 @@ def test_the_page_claims_of_masks_what_was(tmp_path: Path) -> None:
         page = unescape(write_page(one, folder / "report.html").read_text())
         assert [each for each in said.values() if each in page] == [words]
         assert ("Nothing hides" in page) == (name == "open")
-    (tmp_path / "twins" / "app" / "pyproject.toml").write_text("[tool")  # whose boards they were, nobody knows
+    (tmp_path / "twins" / "app" / "pyproject.toml").write_text("[tool")  # unknown boards
     assert not of_twins(tmp_path / "twins")
 
 
 def test_a_board_with_too_few_samples_is_named(tmp_path: Path) -> None:
-    """With what can be done, which is not an option that `fleet simulate` lacks."""
+    """And the message suggests no option that `fleet simulate` does not have."""
     (tmp_path / "data").mkdir()
     np.savez(tmp_path / "data" / "a.npz", x=np.zeros((3, 32, 1, 3), np.float32), y=np.arange(3))
     given = ("--engine", "loop", "--boards", 1, "--data", tmp_path / "data")

@@ -1,4 +1,4 @@
-"""Boards whose power goes in every stage of a round, on a line and on the air: they cost it themselves alone."""
+"""Boards that lose power in each stage of a round, on a line or polling: only they drop out."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def boards(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Boards]:
 
 
 def test_power_cuts_in_every_stage(boards: Boards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before a stage's message, or a moment after: whoever is left at the end has its share in the sum, no one else."""
+    """Before a stage's message or a moment after it: the sum has exactly the updates of the boards left at the end."""
     monkeypatch.setattr(gateway, "RETRY_SECONDS", (0.1, 0.2))
     drawn = random.Random(fresh.SEED)
     for which in (LINE, AIR):
@@ -107,10 +107,10 @@ def test_power_cuts_in_every_stage(boards: Boards, tmp_path: Path, monkeypatch: 
                 if rounds.stage == cut_at and after:
                     time.sleep(after)
                     cut()
-                if rounds.stage == cut_at and cut_at != Stage.TASK:  # whoever could still answer has, soon
+                if rounds.stage == cut_at and cut_at != Stage.TASK:  # whoever can still answer does so soon
                     lost = {LINE, AIR}
                 until(lambda those=waiting - lost | waiting & {LINE}: all(map(answered, those)), 240)
-                if not cut_at:  # a gateway that is started again has none of it
+                if not cut_at:  # a restarted gateway has lost the messages
                     for which in (LINE, AIR):
                         del made.mail._letters[which]
                         made.mail.post({which: rounds.message(which) or b""}, boards.adapter)

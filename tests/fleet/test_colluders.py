@@ -1,4 +1,4 @@
-"""What chance does to a round, against whole enumeration and 10,000 simulated rounds."""
+"""Probabilities of colluders and dropouts in a round, against full enumeration and 10,000 simulated rounds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_crowded_counts_every_cohort(boards: int, colluders: int, cohort: int) -
 
 @pytest.mark.parametrize(("cohort", "agreeing"), [(1, 0), (5, 2), (5, 4), (9, 6), (4, 4)])
 def test_abandoned_counts_every_loss(cohort: int, agreeing: int) -> None:
-    """Each board is lost in one of four cases."""
+    """Each board is lost with probability 1/4."""
     dropouts = Fraction(1, 4)
     total = Fraction(0)
     for lost in itertools.product((False, True), repeat=cohort):
@@ -34,13 +34,14 @@ def test_abandoned_counts_every_loss(cohort: int, agreeing: int) -> None:
 
 
 def close(count: int, rounds: int, p: float) -> bool:
-    """Within six standard deviations, and one round for what is rare."""
+    """Whether a count is within six standard deviations, and one round for rare events."""
     return abs(count - rounds * p) <= 6 * math.sqrt(rounds * p * (1 - p)) + 1
 
 
 @pytest.mark.parametrize("cohort", [50, 65])
 def test_drawn_cohorts(cohort: int) -> None:
-    """30 colluders in 1,000 boards; of a cohort that is chosen all may be colluders, whatever the chance says."""
+    """30 colluders among 1,000 boards. In a cohort that the server chooses, all may be colluders, whatever the
+    probability."""
     rng, rounds = np.random.default_rng(fresh.SEED), 10_000
     counts = np.array([(rng.permutation(1000)[:cohort] < 30).sum() for _ in range(rounds)])
     for tolerated in (0, 1, 2, 5, 10, 30):

@@ -1,4 +1,5 @@
-"""A disk that gets full under a federation, a roster or a gateway: nothing is lost or half written, and it goes on."""
+"""A disk that gets full during a federation, an enrollment or a gateway: nothing is lost or half written, and it
+resumes."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ PLAN = Plan(boards=2, rounds=3, rank=1, masks=False, seed=6)
 
 
 class Disk:
-    """Refuses the writes whose numbers are given, from 0; counts them."""
+    """Counts writes from 0, and refuses those with the given numbers."""
 
     def __init__(self) -> None:
         self.refused: set[int] = set()
@@ -38,7 +39,7 @@ class Disk:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def full(self, *writes: int) -> None:
-        """Those of the writes from now on, or all."""
+        """Refuses these writes, counted from now, or all."""
         self.refused = {self.asked + write for write in writes} if writes else set(range(self.asked, 10**6))
 
 
@@ -52,7 +53,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 def carry(one: Federation, told: list[str], meanwhile: Callable[[], None] = lambda: None) -> None:
-    """The rounds that are left. meanwhile: is done while boards train."""
+    """Runs the remaining rounds. meanwhile: called while boards train."""
     base = one.base
     plain = plain_loop(one, boards_of("har", base.elm, base.name, PLAN.boards))
 
@@ -65,7 +66,7 @@ def carry(one: Federation, told: list[str], meanwhile: Callable[[], None] = lamb
 
 
 def whole(folder: Path) -> None:
-    """What is there is what a round left, and nothing beside it."""
+    """The folder has complete files of one round, and no others."""
     files = {".carried", "plan.json", "base.elm", "state.json", "global.ela", "ledger.db"}
     assert {path.name for path in folder.iterdir()} <= files
     assert (folder / "global.ela").read_bytes() == Federation.open(folder).adapter
@@ -91,13 +92,13 @@ def test_a_disk_that_stays_full_leaves_the_round_before(
     one = Federation.create(folder, PLAN, base)
     fleet_federation.federate(one, lambda call: federation.Total(0 * fleet_vector_of(call), 2), stop=1)
     before = one.sha256
-    for meanwhile in (disk.full, lambda: disk.full(1)):  # the checkpoint, and the adapter beside it alone
+    for meanwhile in (disk.full, lambda: disk.full(1)):  # the checkpoint, then only the adapter
         with pytest.raises(OSError, match="No space") as caught:
             carry(one, [], meanwhile)
         assert Path(caught.value.filename).name in ("state.json", "global.ela")
         disk.refused = set()
         one = Federation.open(folder)
-    assert one.done == 2 and one.sha256 != before  # its checkpoint was written the second time
+    assert one.done == 2 and one.sha256 != before  # the second time its checkpoint was written
     assert (folder / "global.ela").read_bytes() != one.adapter
     disk.full()
     attempts = one.asked

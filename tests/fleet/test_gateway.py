@@ -1,4 +1,4 @@
-"""The gateway: boards on lines that break, boards that poll, hostile clients; a masked round through all of them."""
+"""The gateway: boards on unreliable lines, polling boards, hostile clients; a masked round through all of them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ADAPTER = b"the global adapter"
 
 
 class Line:
-    """A board on a line. breaks: how often it is lost in the middle; frozen: it says nothing until that is set."""
+    """A board on a line. breaks: how often the connection is lost; frozen: the board is silent until this is set."""
 
     def __init__(self, member: PythonMember, breaks: int = 0, frozen: threading.Event | None = None) -> None:
         self.member, self.breaks, self.frozen, self.closed = member, breaks, frozen, 0
@@ -66,7 +66,7 @@ def polls(port: int, member: PythonMember, source: str = "127.0.0.1") -> Polls:
 
 
 class Polling(threading.Thread):
-    """A WiFi board: it polls, and answers what it has not answered."""
+    """A WiFi board: it polls, and answers each new message."""
 
     def __init__(self, port: int, member: PythonMember) -> None:
         super().__init__(daemon=True)
@@ -88,7 +88,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def drive(made: Round, client: GatewayClient, seconds: float) -> list[int]:
-    """Goes through a round; how many replies were refused in each stage."""
+    """Runs a round; returns how many replies were refused in each stage."""
     refused = []
     while not made.done:
         refused.append(0)
@@ -127,12 +127,12 @@ def test_a_round_over_lines_that_break_and_boards_that_poll(quick: None, tmp_pat
             client = GatewayClient(tmp_path)
             rounds = fleet.round(task)
             drive(rounds, client, 1.5)
-            assert rounds.result().survivors == [0, *range(2, 12)]  # the frozen one costs the round itself alone
+            assert rounds.result().survivors == [0, *range(2, 12)]  # only the frozen board dropped out
             assert np.array_equal(rounds.result().vector, fleet.sum(rounds.result().survivors))
             thawed.set()
             again = fleet.round(task, 2)
             drive(again, client, 20)
-            assert again.result().survivors == list(range(12))  # it is back
+            assert again.result().survivors == list(range(12))  # it has returned
             assert np.array_equal(again.result().vector, fleet.sum(range(12)))
             states = {board.index: board for board in client.boards()}
             assert [states[i].way for i in (0, 3, 6)] == ["serial", "http", "local"] and len(states) == 12
@@ -169,7 +169,7 @@ def test_a_board_that_refuses_holds_nobody_up(quick: None, tmp_path: Path) -> No
 
 
 def test_a_board_that_comes_back_within_a_round(quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was away at the beginning: it is asked, and nobody waits for it."""
+    """A board that is offline when the round begins gets its message when it returns, and no one waits for it."""
     monkeypatch.setattr(gateway, "PING_SECONDS", 0.0)
     fleet, back = Fleet.drawn(3, 5, parameters=5), threading.Event()
     lines = [Line(member) for member in fleet.members]
@@ -209,7 +209,7 @@ def test_a_board_that_comes_back_within_a_round(quick: None, tmp_path: Path, mon
 def test_a_gateway_that_starts_again_costs_boards_nothing(
     quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped while boards train, with another address and token afterwards; its log's disk is full."""
+    """Stopped while boards train, then restarted with another address and token; the disk of its log is full."""
     monkeypatch.setattr(web, "RESTART", (0.05, 10.0))
     monkeypatch.setattr(web, "POLL_SECONDS", 0.2)
 
@@ -238,7 +238,7 @@ def test_a_gateway_that_starts_again_costs_boards_nothing(
 
 
 def test_updates_wait_for_the_end_of_a_round(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is given to a board takes the place of a round in its memory; whether it is there is asked all the same."""
+    """Updates would evict a round from the board's memory; the gateway still pings the board meanwhile."""
     monkeypatch.setattr(gateway, "PING_SECONDS", 0.0)
     fleet, asked, given = Fleet.drawn(3, 6, parameters=5), [0], list[int]()
 
@@ -279,7 +279,7 @@ def test_updates_wait_for_the_end_of_a_round(quick: None, monkeypatch: pytest.Mo
 
 
 def test_a_reply_that_the_server_refuses_is_followed_by_another(quick: None, tmp_path: Path) -> None:
-    """A board that is on a line and polls may have two: the round takes the right one."""
+    """A board that polls and is on a line may send two replies: the round takes the valid one."""
     fleet = Fleet.drawn(4, 4, parameters=5)
     rounds = fleet.round(fleet.task(4, masks=False))
     with running(Gateway({}, lambda event: None)) as made, local_server(made, tmp_path) as inner:
@@ -313,19 +313,19 @@ def test_the_mailbox_takes_what_it_waits_for() -> None:
     made = fleet.round(fleet.task(1))
     mail, first = Mailbox(), made.message(0) or b""
     reply = fleet.members[0].answer(first)
-    assert not mail.reply(0, reply, "a") and not mail.room(0)  # nothing waits
+    assert not mail.reply(0, reply, "a") and not mail.room(0)  # no message is waiting
     ticket = mail.post({0: first})
     for bad in (b"", reply[:20], first, made.message(1) or b"", fleet.members[1].answer(made.message(1) or b"")):
         assert not mail.reply(0, bad, "a")
     for way in ("a", "b"):
         assert mail.reply(0, reply[:-1] + way.encode(), way)
-    assert mail.reply(0, reply, "b")  # a way's last reply counts
+    assert mail.reply(0, reply, "b")  # the last reply of each way counts
     assert mail.replies(ticket, 0)[0][0] == [reply[:-1] + b"a", reply]
-    assert mail.wanted(0, "a") is None and mail.wanted(0, "c") is mail.letter(0)  # who has answered is not asked
+    assert mail.wanted(0, "a") is None and mail.wanted(0, "c") is mail.letter(0)  # has answered already
     mail.given(ticket)
     assert mail.wanted(0, "a") is None
-    assert mail.replies(mail.post({0: first}), 0) == ({}, [0])  # what was given is not given again
-    assert mail.wanted(0, "a") is mail.letter(0)  # the server has refused it
+    assert mail.replies(mail.post({0: first}), 0) == ({}, [0])  # replies are returned only once
+    assert mail.wanted(0, "a") is mail.letter(0)  # the server refused the reply
     for wrong in ({1: first}, {0: b""}):
         with pytest.raises(InputError):
             mail.post(wrong)
@@ -335,7 +335,7 @@ def test_the_mailbox_takes_what_it_waits_for() -> None:
 
 @pytest.mark.parametrize("masks", [True, False])
 def test_replies_are_no_larger_than_their_stage(masks: bool) -> None:
-    """The bound is that of the round, to the byte where all neighbours take part; of any round without its task."""
+    """The bound is exact if all neighbours take part; without the task, it is the largest of any round."""
     fleet = Fleet.drawn(7, 5, parameters=9)
     made = fleet.round(fleet.task(7, masks=masks))
     mail, later, exact = Mailbox(), Mailbox(), []
@@ -430,7 +430,7 @@ def test_a_board_that_is_enrolled_meanwhile(servers: tuple[Gateway, int, int, st
 
 
 def waiting_board(made: Gateway, index: int, fleet: Fleet) -> bytes:
-    """Puts a task before a board of `servers`."""
+    """Posts a task for a board of `servers`."""
     rounds = fleet.round(fleet.task(1))
     message = rounds.message(index) or b""
     made.mail.post({index: message})
@@ -438,7 +438,7 @@ def waiting_board(made: Gateway, index: int, fleet: Fleet) -> bytes:
 
 
 def test_who_has_no_key_is_told_nothing(servers: tuple[Gateway, int, int, str]) -> None:
-    """To a stranger, boards that are asked and boards that are not look alike, to the byte."""
+    """A stranger gets the same bytes for boards with a waiting message and for those without."""
     made, port, _, _ = servers
     fleet = Fleet.drawn(3, 1)
     message = waiting_board(made, 2, fleet)
@@ -468,11 +468,11 @@ def test_a_proof_is_good_for_one_request_at_one_gateway(servers: tuple[Gateway, 
     board.ask("GET", field="")
     seen = board.proof()
     assert board.ask("GET")[1] == message
-    assert thief.ask("GET", field=seen) == (204, b"")  # heard, and said again
+    assert thief.ask("GET", field=seen) == (204, b"")  # overheard and replayed
     kept = board.proof()
     thief.ask("GET", field="")
     assert thief.ask("GET")[1] == message
-    assert board.ask("GET", field=kept) == (204, b"")  # an answer to a later challenge was given meanwhile
+    assert board.ask("GET", field=kept) == (204, b"")  # another challenge has been issued meanwhile
     site = Site(tmp_path / "fleet")
     with running(Gateway({}, lambda event: None)) as second, board_server(second, site, "127.0.0.1", 0) as outer:
         outer.start()
@@ -489,20 +489,20 @@ def test_a_proof_is_good_for_one_request_at_one_gateway(servers: tuple[Gateway, 
 
 
 def test_forged_replies_put_no_board_out(servers: tuple[Gateway, int, int, str]) -> None:
-    """Of 262 KB each, from more addresses than a letter ever kept replies of."""
+    """Forged replies of 262 KB each, from more addresses than a letter keeps replies for."""
     made, port, _, _ = servers
     fleet = Fleet.drawn(3, 1)
     message = waiting_board(made, 2, fleet)
     reply = fleet.members[2].answer(message)
     forged = reply[:12] + struct.pack("<I", 262144) + bytes(262144 + 16)
     for sender in range(1, 21):
-        with contextlib.suppress(ConnectionError):  # it hangs up before it has read all of it
+        with contextlib.suppress(ConnectionError):  # the gateway closes the connection early
             assert polls(port, fleet.members[2], f"127.0.0.{sender}").ask("POST", forged, "00" * 64)[0] == 413
     letter = made.mail.letter(2)
     assert letter and not letter.replies
     board = polls(port, fleet.members[2])
     assert board.get() == message
-    assert board.post(reply[:-1] + b"\0\0") == 413 and board.post(reply) == 204  # its own bound, too
+    assert board.post(reply[:-1] + b"\0\0") == 413 and board.post(reply) == 204  # the exact bound applies, too
     assert letter.replies == {"http": reply}
 
 
@@ -517,7 +517,7 @@ def test_a_board_that_was_revoked_polls_in_vain(servers: tuple[Gateway, int, int
 
 
 def test_clients_that_hold_on_are_dropped(servers: tuple[Gateway, int, int, str]) -> None:
-    """A byte now and then keeps no connection."""
+    """Sending a byte now and then does not keep a connection open."""
     _, port, _, _ = servers
     begun = time.monotonic()
     slow = socket.create_connection(("127.0.0.1", port), timeout=10)
@@ -533,7 +533,7 @@ def test_clients_that_hold_on_are_dropped(servers: tuple[Gateway, int, int, str]
 def test_many_slow_clients_keep_no_board_out(
     servers: tuple[Gateway, int, int, str], monkeypatch: pytest.MonkeyPatch, addresses: int
 ) -> None:
-    """They hold all connections that they get, for as long as they like: each poll is answered all the same."""
+    """They keep all connections they can get, for as long as possible: every poll is still answered."""
     _, port, _, _ = servers
     server = next(one for one in made_servers if one.server_port == port)
     monkeypatch.setattr(server, "_seconds", 3600.0)

@@ -1,4 +1,4 @@
-"""`edgelora fleet gateway` as it runs: boards of this computer, the server's end beside it, Ctrl-C."""
+"""The `edgelora fleet gateway` process: boards on this computer, the server's connection, Ctrl-C."""
 
 from __future__ import annotations
 

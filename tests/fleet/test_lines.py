@@ -1,4 +1,4 @@
-"""Boards on serial lines through the gateway: enrolled over the line, unplugged, frozen, back again."""
+"""Boards on serial lines through the gateway: enrolled over the line, unplugged, frozen, reconnected."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def boards(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Boards]:
 
 
 def send(board: SimHandle, number: int) -> None:
-    """A signal to the board's process and to MicroPython, which it has started."""
+    """Sends a signal to the board's process and to the MicroPython process that it has started."""
     children = Path(f"/proc/{board.pid}/task/{board.pid}/children").read_text().split()
     for pid in [board.pid, *map(int, children)]:
         os.kill(pid, number)
@@ -104,7 +104,7 @@ def test_boards_on_lines(boards: Boards, tmp_path: Path, monkeypatch: pytest.Mon
         def freeze() -> None:
             send(boards.boards[0], signal.SIGSTOP)
 
-        expect(run(1, 120, {}, {"TASK": unplug}))  # it goes on with what it was at
+        expect(run(1, 120, {}, {"TASK": unplug}))  # it continues its task
         assert any(event["event"] == "away" and event["port"] == boards.port(1) for event in events)
         expect(run(2, 6, {"INPUT": freeze}, {}), {0})
         send(boards.boards[0], signal.SIGCONT)
@@ -118,29 +118,29 @@ def test_boards_on_lines(boards: Boards, tmp_path: Path, monkeypatch: pytest.Mon
             return answer(self, message, adapter)
 
         restarted: list[str] = []
-        monkeypatch.setattr(serial_members, "soft_reset", restarted.append)  # which ends a desktop board
+        monkeypatch.setattr(serial_members, "soft_reset", restarted.append)  # a soft reset would end a desktop board
         monkeypatch.setattr(BoardMember, "answer", full)
         expect(run(3, 120, {}, {}))
         assert len(restarted) == 1 and any("it is restarted" in event.get("why", "") for event in events)
         message = Round(task, 3, roster, site.secret(), range(6)).message(0) or b""
-        found = client.exchange({0: message}, boards.adapter, 60)  # a round of the past
+        found = client.exchange({0: message}, boards.adapter, 60)  # a past round
         assert found == {} and any(event["event"] == "refused" and event["board"] == 0 for event in events)
         endless = Round(replace(task, epochs=60_000), 4, roster, site.secret(), range(6))
         made.mail.post({0: endless.message(0) or b""}, boards.adapter)
         until(lambda: [b.state for b in client.boards() if b.index == 0] == ["working"])
         time.sleep(1)
-        begun = time.monotonic()  # as at Ctrl-C, in the middle of a training
+        begun = time.monotonic()  # as at Ctrl-C, during training
     assert time.monotonic() - begun < 20
     for which in range(2):
         with Link.connect(boards.port(which)) as link:
-            assert link.fleet_status().round == 3  # usable, and what it has done is in its flash
+            assert link.fleet_status().round == 3  # usable, and its rounds are in flash
             budget = link.fleet_budget()
-            assert budget.rounds >= 2 and int(budget.spent) == MOST_COST  # of rounds without noise
+            assert budget.rounds >= 2 and int(budget.spent) == MOST_COST  # two rounds without noise
 
 
 @pytest.mark.parametrize("boards", [2], indirect=True)
 def test_updates_reach_boards_on_lines(boards: Boards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The few get it; the other has it when it is out to all. It waits for a board's own next start, if so told."""
+    """The first few get it; the other one gets it when all do. Here it waits for the board's next start."""
     monkeypatch.setattr(gateway, "PING_SECONDS", 0.2)
     for which in range(2):
         site = boards.enroll(which)

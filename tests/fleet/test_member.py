@@ -1,4 +1,4 @@
-"""Boards of this computer in rounds: the boards' C against the boards in Python, training included."""
+"""Boards on this computer in rounds: the boards' C and boards in Python, including training."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def twins(fleet: Fleet, folder: Path, indices: range, train, policy: Policy = SU
 
 
 def run(made: Round, members: dict[int, TwinMember], fleet: Fleet, adapter: bytes, lost: dict[Stage, set[int]]) -> None:
-    """Even ones may be boards in Python."""
+    """Runs a round; the boards that are not in `members` are boards in Python."""
     gone: set[int] = set()
     while not made.done:
         gone |= lost.get(made.stage, set())
@@ -73,7 +73,7 @@ def task_for(adapter: bytes, **changes: object) -> Task:
 
 
 def test_twins_and_python_boards_sum_up_exactly(start: tuple[Base, bytes, Samples], tmp_path: Path) -> None:
-    """Half the boards are the boards' C; each trains as a board does, and loses what the clip takes."""
+    """Half the boards run the boards' C; each trains like a board, and its update is clipped."""
     base, adapter, samples = start
     few = {i: samples.part(np.arange(len(samples)) % 12 == i) for i in range(12)}
     fleet = Fleet.drawn(12, 4, parameters=len(fleet_vector(adapter)))
@@ -95,7 +95,7 @@ def test_twins_and_python_boards_sum_up_exactly(start: tuple[Base, bytes, Sample
 
 
 def test_noise_is_in_the_sum(start: tuple[Base, bytes, Samples], tmp_path: Path) -> None:
-    """With the seeds that the boards drew from, the sum is that of updates and noise to the last bit."""
+    """The sums with and without noise differ by noise with the expected spread."""
     _, adapter, _ = start
     fleet = Fleet.drawn(8, 6, parameters=len(fleet_vector(adapter)))
     moved = fleet_vector(adapter) + np.int16(3)
@@ -121,7 +121,7 @@ def test_a_round_is_answered_once_in_a_board_s_life(start: tuple[Base, bytes, Sa
     ready = members[0].answer(first, adapter)
     assert members[0].answer(first, adapter) == ready  # a line was lost
     run(made, members, fleet, adapter, {})
-    again = twins(fleet, tmp_path / "twins", range(1), calm)[0]  # it starts anew
+    again = twins(fleet, tmp_path / "twins", range(1), calm)[0]  # a restart
     for number in (1, 4, 5):
         old = Round(task_for(adapter), number, fleet.roster, fleet.server, range(8)).message(0) or b""
         with pytest.raises(FleetError):
@@ -152,7 +152,7 @@ def test_what_a_twin_refuses(start: tuple[Base, bytes, Samples], tmp_path: Path)
         member.answer(message(2, base_id=bytes(8)), adapter)
     with pytest.raises(MemberError, match="parameters"):
         member.answer(message(3, parameters=5), adapter)
-    assert member.answer(right, adapter)  # after all that
+    assert member.answer(right, adapter)  # after all these
     [careful] = twins(fleet, tmp_path / "twins", range(1), train, Policy(least_z=100)).values()
     with pytest.raises(FleetError, match="less private"):
         careful.answer(message(10, sigma=10), adapter)

@@ -1,4 +1,4 @@
-"""What is tried under noise (`edgelora bench fleet methods`): rounds are a federation's, methods do what they say."""
+"""Methods to improve training under noise (`edgelora bench fleet methods`): rounds equal a federation's."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_rounds_are_those_of_a_federation(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(federation, "epsilons", lambda *_: Epsilons(0.0, 0.0))
     plan, base = replace(PLAN, mode=mode), fleet_base()
     tried = fleet_methods.federated(base, plan, Method(CLIPS, mode), "har")
-    one = Federation.create(tmp_path, replace(plan, share=1.0), base)  # whoever it is given, is asked
+    one = Federation.create(tmp_path, replace(plan, share=1.0), base)  # all given boards are asked
     plain = plain_loop(one, boards_of("har", base.elm, base.name, plan.boards))
     for step, asked in enumerate(tried.asked):
         call = replace(one.call(asked, plan.rate), seed=fleet_methods.round_seed(plan, step))
@@ -57,7 +57,7 @@ def test_a_and_b_move_in_turns(alternate: str) -> None:
 
 
 def _moved(before: Adapter, after: Adapter) -> set[str]:
-    """Which masters differ."""
+    """The kinds of masters that differ."""
     found = set()
     for old, new in zip(before.layers, after.layers, strict=True):
         for name in ("a_state", "b_state"):
@@ -100,7 +100,7 @@ def test_each_board_has_its_turn() -> None:
 
 @pytest.mark.parametrize(("rounds", "bands", "momentum"), [(20, 10, 0.75), (20, 5, 0.75), (9, 4, 0.0)])
 def test_what_one_board_adds_is_bounded_by_its_turns(rounds: int, bands: int, momentum: float) -> None:
-    """Whatever it sends: columns that are `bands` apart have nothing in common, and each has norm 1."""
+    """For any updates: columns that are `bands` apart are orthogonal, and each has norm 1."""
     factor = banded_factor(rounds, bands, momentum)
     assert (np.triu(factor, 1) == 0).all() and (np.tril(factor, -bands) == 0).all()
     assert np.linalg.norm(factor, axis=0) == pytest.approx(1.0)
@@ -114,7 +114,7 @@ def test_the_factor_is_a_root_of_what_rounds_come_to() -> None:
     series = whole[:, 0] / whole[0, 0]
     square = np.convolve(series, series)[:12]
     velocity = step = 0.0
-    for round_, value in enumerate(square):  # of one average of 1 in round 0
+    for round_, value in enumerate(square):  # for a single average of 1, in round 0
         velocity = 0.75 * velocity + (round_ == 0)
         step += velocity
         assert value == pytest.approx(step)

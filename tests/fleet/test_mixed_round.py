@@ -1,4 +1,4 @@
-"""A round of unlike boards through the gateway, noise and masks on: the bytes that twins alone come to."""
+"""A round of different boards through the gateway, with noise and masks, gives the same bytes as twins alone."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ PLAN = Plan(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a round came to. noiseless: what would be the sum without noise."""
+    """The result of a round. noiseless: the sum without noise."""
 
     adapter: bytes
     survivors: int
@@ -93,7 +93,7 @@ def federated(folder: Path, base: Base, site: Site, train: Train, deliver: Deliv
 
 
 def write_data(folder: Path) -> None:
-    """A file for each board: some windows of an arm."""
+    """A file for each board with some of an arm's windows."""
     folder.mkdir()
     for index in range(PLAN.boards):
         windows, _ = load_har_arm(3 + index // 2, ARMS[index % 2])
@@ -102,7 +102,7 @@ def write_data(folder: Path) -> None:
 
 
 def furnished(kind: str, folder: Path, base: Base, samples: bytes) -> SimHandle:
-    """A board with base and samples that trusts the fleet's key. If it is on a line, it keeps what it draws."""
+    """A board with base, samples and the fleet's key. If it is on a line, it saves its random values."""
     firmware = None if kind == "unix" else build_firmware(kind, {}, folder / f"{kind}.firmware")
     board = virtual_board.start(kind, firmware, folder / kind, die_with_parent=True)
     if load_board(kind).stock:
@@ -120,13 +120,13 @@ def furnished(kind: str, folder: Path, base: Base, samples: bytes) -> SimHandle:
             link.put(path, content)
     if kind != "unix":
         soft_reset(board.port)
-        execute(board.port, "import fleet_drawn")  # and its gateway's agent runs in what is then there
+        execute(board.port, "import fleet_drawn")  # for the agent, which the gateway starts afterwards
     return board
 
 
 @contextlib.contextmanager
 def opened(site: Site, folder: Path, ports: list[str]) -> Iterator[str]:
-    """`edgelora fleet gateway`: the address for boards on the air, and everything on its way."""
+    """Runs `edgelora fleet gateway`; yields the address for polling boards, and prints all events at the end."""
     words = ["fleet", "gateway", site.folder, "--http", 0, "--host", "127.0.0.1", "--json"]
     words += ["--twins", folder / "twins", "--model", folder / "base.elm", "--data", folder / "data"]
     words += [word for port in ports for word in ("--port", port)]
@@ -144,7 +144,7 @@ def opened(site: Site, folder: Path, ports: list[str]) -> Iterator[str]:
 
 @contextlib.contextmanager
 def on_the_air(url: str, folder: Path) -> Iterator[None]:
-    """The desktop board's program, with its flash; it ends when it has sent its six replies."""
+    """Runs the desktop board's program, on its flash; it ends after six replies."""
     code = f"import sys; sys.path.insert(0, {str(PROGRAMS)!r}); import fleet_runs, fleet_drawn; "
     code += f"fleet_runs.poll({url!r}, 6)"
     command = [str(UNIX_BINARY), "-X", "heapsize=4m", "-c", code]
@@ -157,7 +157,7 @@ def on_the_air(url: str, folder: Path) -> Iterator[None]:
 
 
 def alone(folder: Path, base: Base, drawn: list[bytes], train: Train) -> Outcome:
-    """Twins that draw what others drew, with keys of their own, in this process."""
+    """Twins in this process with keys of their own and the other boards' random values."""
     folder.mkdir()
     key = Ed25519PrivateKey.generate()
     identities = [Identity.create(folder / f"{index}.key", SUMS) for index in range(len(drawn))]
@@ -202,7 +202,7 @@ def test_unlike_boards_come_to_the_bytes_of_twins_alone(
         assert result(*enroll, "--port", board.port)["index"] == index
     edgelora(*enroll, "--twins", PLAN.boards - len(KINDS), "--identities", tmp_path / "twins", "--policy", "sums")
     site = Site(tmp_path / "fleet")
-    boards[0].kill()  # it goes on the air
+    boards[0].kill()  # it will poll
     with opened(site, tmp_path, [board.port for board in boards[1:]]) as url, on_the_air(url, tmp_path / KINDS[0]):
         mixed = federated(tmp_path / "mixed", base, site, train, GatewayClient(site.folder / "gateway").exchange)
     boards[0] = virtual_board.start(KINDS[0], None, tmp_path / KINDS[0], die_with_parent=True)

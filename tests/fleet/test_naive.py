@@ -1,4 +1,4 @@
-"""What people do to a fleet without meaning it: each is told, or does no harm."""
+"""Typical user mistakes with a fleet: each is reported, or does no harm."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def base() -> Base:
 
 
 class Twins:
-    """A site with three boards of this computer, and their answers."""
+    """A site with three boards on this computer, and their answers."""
 
     def __init__(self, folder: Path, base: Base) -> None:
         self.key = Ed25519PrivateKey.generate()
@@ -90,7 +90,7 @@ def survivors(one: Federation) -> list[int]:
 
 
 def test_clocks_that_jump_put_no_board_out(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither within a federation nor from one to the next of the same boards."""
+    """Neither within a federation nor between two federations of the same boards."""
     twins, now = Twins(tmp_path, base), [0.0]
     monkeypatch.setattr(time, "time", lambda: now[0])
     for name, clocks in (("one", (1.8e9, 4.1e9, 1.7e9)), ("other", (0.0, 1.8e9))):
@@ -106,7 +106,7 @@ def test_clocks_that_jump_put_no_board_out(base: Base, tmp_path: Path, monkeypat
 
 
 def test_rounds_without_boards_ask_for_help_and_go_on(base: Base, tmp_path: Path) -> None:
-    """The gateway was not started; all boards were revoked."""
+    """No gateway is running, or all boards are revoked."""
     twins = Twins(tmp_path, base)
     one = Federation.create(tmp_path / "one", PLAN, base)
     with pytest.raises(RoundAborted, match=r"3 rounds one after the other .*see that the gateway"):
@@ -151,7 +151,7 @@ def test_too_few_boards_for_a_federation(tmp_path: Path) -> None:
 
 
 def test_too_few_samples_of_a_board(base: Base, tmp_path: Path) -> None:
-    """What could be given is told, and no option that this command has not."""
+    """The message says what to provide, and suggests no option that this command does not have."""
     (tmp_path / "base.elm").write_bytes(base.elm)
     (tmp_path / "boards").mkdir()
     for board in range(3):
@@ -183,7 +183,7 @@ def test_one_federation_is_carried_once_at_a_time(base: Base, tmp_path: Path) ->
 
 
 def mutants(value: Any, drawn: random.Random) -> Iterator[Any]:
-    """The JSON of a state with one value that is none of its kind, or none, somewhere."""
+    """The JSON of a state in which one value is missing or has the wrong type."""
     odd = (None, -1, 1e300, "", "x", [], {}, [[]], True, 2**70, "AAAA", {"a": 1})
     while True:
         made = json.loads(json.dumps(value))
@@ -223,7 +223,7 @@ def test_a_damaged_checkpoint_is_refused_in_words(base: Base, tmp_path: Path) ->
 
 
 def test_two_gateways_for_one_board(tmp_path: Path) -> None:
-    """The second waits for the line; the first keeps it."""
+    """The second gateway can't open the line; the first keeps it."""
     board = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
     key = Ed25519PrivateKey.generate()
     site = Site.create(tmp_path / "site", "band", key)

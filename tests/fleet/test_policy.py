@@ -1,4 +1,4 @@
-"""What a board asks of every task, what that comes to over its life, and how a person gives and reads it."""
+"""A board's policy: what it requires of tasks, its privacy over the board's life, and its commands."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_what_a_policy_comes_to() -> None:
     told = told_by(SAFE, 1e-5)
     assert told.lying == gaussian_epsilon(2.6, 1e-5) < 8
     assert told.server == told.outsider == gaussian_epsilon(2.6 * 63 / 65, 1e-5) < told.lying
-    known = told_by(SAFE, 1e-5, least=20)  # the noise of two colluders protects from an honest server
+    known = told_by(SAFE, 1e-5, least=20)  # two colluders' noise protects from an honest server
     assert known.lying == told.lying and known.server == gaussian_epsilon(2.6 * 18 / 20, 1e-5)
     assert math.isinf(told_by(SUMS, 1e-5).lying) and told_by(SAFE, 1e-5, 0).lying == 0
 
@@ -112,7 +112,7 @@ def test_enrolled_boards_have_a_policy_and_tell_what_they_spent(board: SimHandle
     own.write_bytes(policy_json(replace(SAFE, budget=100_000)))
     said = edgelora(*enroll, "--policy", own)
     assert "server that lies, with 2 colluding boards, 1.2" in said and "zero-out adjacency" in said
-    assert result(*enroll)["policy"]["budget"] == 100_000  # the board's own stays
+    assert result(*enroll)["policy"]["budget"] == 100_000  # the board's own policy stays
     with Link.connect(board.port) as link:
         assert parse_policy(link.get(POLICY_PATH)).budget == 100_000
     budget = result("fleet", "budget", *port)
@@ -141,7 +141,7 @@ def test_boards_of_this_computer_have_one_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", [("--least", 13), ("--colluders", 12), ("--share", 0.03)])
 def test_a_plan_of_which_no_round_could_have_a_sum_is_not_begun(wrong: tuple[str, object], tmp_path: Path) -> None:
-    """40 boards of which 12 are asked: fewer than a sum needs, with all of them there. 11 + 1 are enough."""
+    """40 boards of which 12 are asked: fewer than a sum needs, even if all answer. 11 + 1 are enough."""
     edgelora("keygen", tmp_path / "release.pem")
     enroll = ("fleet", "enroll", tmp_path / "fleet", "--key", tmp_path / "release.pem", "--target", "band")
     edgelora(*enroll, "--twins", 40, "--identities", tmp_path / "twins")
@@ -152,7 +152,7 @@ def test_a_plan_of_which_no_round_could_have_a_sum_is_not_begun(wrong: tuple[str
 
 
 def test_usual_cohorts() -> None:
-    """Of 65 and less one cohort; of more several, whose sizes differ by one at most."""
+    """Up to 65 boards form one cohort; more form several, whose sizes differ by one at most."""
     for boards in (2, 64, 65, 66, 130, 131, 1000):
         count = Plan(boards=boards, least=1, cohort=65).usual_cohort
         parts = parted(range(boards), Plan(boards=boards, least=1, cohort=65).task(1, bytes(8), bytes(32), 1))

@@ -1,4 +1,4 @@
-"""The ledger of a fleet: rows that stay, who is charged and when, and what is said where it is missing."""
+"""A fleet's privacy ledger: its rows are immutable; who is charged and when; a missing ledger is an error."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from edgelora.fleet.simulated_boards import boards_of, fleet_base
 from edgelora.learn.training.base import Base
 from edgelora.learn.training.warm_start import fleet_vector
 
-ANY = Policy()  # whatever a task asks for
+ANY = Policy()  # accepts any task
 PLAN = Plan(boards=3, rounds=2, rank=1, least=2, colluders=0, seed=4, patience=1.0)
 KEYS = {index: bytes([index + 1]) * 32 for index in range(3)}
 
@@ -56,7 +56,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 class Boards:
-    """A site with boards of this computer. lost: who answers nothing from a stage's message on."""
+    """A site with boards on this computer. lost: boards that stop answering, by the stage from which they do."""
 
     def __init__(self, folder: Path, base: Base, count: int = 3) -> None:
         key = Ed25519PrivateKey.generate()
@@ -115,7 +115,7 @@ def test_an_attempt_has_what_was_asked_for(ledger: Ledger) -> None:
     ledger.charge(number, [9, 5], None)
     assert ledger.spent() == Spent(((plan.multiplier, 0.3, 1),), pytest.approx(1 / plan.alone**2))
     ledger.end(number, False)
-    ledger.end(number, True)  # what is written down stays
+    ledger.end(number, True)  # the recorded end stays
     assert ledger.spent().released == () and ledger.spent().server > 0
     assert rows(ledger, "SELECT begun > 1.7e9 FROM attempts") == [(1,)]
 
@@ -205,7 +205,7 @@ def test_a_damaged_file_is_told_as_one(ledger: Ledger, seed: int) -> None:
 def test_without_the_accountant_the_last_round_says_how_much_was_told(
     tmp_path: Path, base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in the studio, whose environment has none; where it is computed, it is said that it can't be."""
+    """As in the studio, whose environment lacks it; a computation reports that it is missing."""
     one = Federation.create(tmp_path, replace(PLAN, noise=3.1415, clip=1000, budget=9.0), base)
     nothing = np.zeros(len(fleet_vector(one.adapter)), np.int64)
     told = Epsilons(1.5, 2.5)
@@ -229,7 +229,7 @@ def test_without_the_accountant_the_last_round_says_how_much_was_told(
 
 
 def unreported(boards: Boards) -> None:
-    """A SuperNode or a gateway is dead: nothing reaches a board."""
+    """A SuperNode or a gateway is down: no board is reached."""
     boards.lost = {Stage.TASK: {0, 1, 2}}
 
 
@@ -238,7 +238,7 @@ def untrained(boards: Boards) -> None:
 
 
 def unmasked(boards: Boards) -> None:
-    """Masked updates of two come, and nobody is asked to open them."""
+    """Two masked updates arrive, and no board is asked to open them."""
     boards.lost = {Stage.INPUT: {1, 2}}
 
 
@@ -257,7 +257,7 @@ def test_rounds_whose_updates_nobody_can_see_cost_nothing(
 
 
 def test_boards_whose_updates_are_in_a_sum_are_charged_and_no_others(tmp_path: Path, base: Base) -> None:
-    """Board 0 is lost before its update left it. Shares that were asked for may come, whoever is lost then."""
+    """Board 0 is lost before it sends its update. Requested shares may still arrive, so asked boards are charged."""
     boards = Boards(tmp_path, base, 6)
     plan = replace(PLAN, boards=6, colluders=0)
     one = Federation.create(tmp_path / "one", plan, base, boards.site)
@@ -274,7 +274,7 @@ def test_boards_whose_updates_are_in_a_sum_are_charged_and_no_others(tmp_path: P
 
 
 def test_without_masks_a_board_is_charged_that_was_asked_for_its_update(tmp_path: Path, base: Base) -> None:
-    """It may come too late for the round, and be read all the same."""
+    """Its update may arrive too late for the round, and still be read."""
     boards = Boards(tmp_path, base)
     one = Federation.create(tmp_path / "one", replace(PLAN, masks=False, rounds=1), base, boards.site)
     boards.lost = {Stage.TASK: {0}, Stage.INPUT: {1, 2}}
@@ -310,7 +310,7 @@ def test_an_engine_that_charges_nobody_has_let_all_be_seen(tmp_path: Path, base:
 
 
 def test_boards_that_are_too_few_for_a_sum_are_not_asked(tmp_path: Path, base: Base) -> None:
-    """A round is over without them. Where that is to be expected of every round, somebody has to look."""
+    """Such a round is skipped. If every round must be expected to be one, the user has to act."""
     plan = replace(PLAN, share=0.7, rounds=12, seed=2)
     one = Federation.create(tmp_path / "one", plan, base)
     nothing = np.zeros(len(fleet_vector(one.adapter)), np.int64)

@@ -1,4 +1,4 @@
-"""The global adapter on its way to boards: to a few first, to all, and back; boards that do not confirm fall back."""
+"""Publishing the global adapter: to a few boards, to all, rolled back; boards that do not confirm fall back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ APP = ROOT / "tests" / "device" / "programs" / "update_app.py"
 
 
 def adapters_of(base: Base, count: int) -> list[bytes]:
-    """Adapters with training state, as a federation leaves them, each of another seed."""
+    """Adapters with training state, like a federation's, each from another seed."""
     recipe = Recipe(mode="trainable_a", rank=8)
     learner = TwinLearner(base.elm, recipe.ranks(base.model), recipe)
     made = []
@@ -59,7 +59,7 @@ def fleet() -> Fleet:
 
 
 class Board:
-    """A desktop MicroPython in a folder that is its flash; each `run` is a start of its application."""
+    """Desktop MicroPython in a folder that is its flash; each `run` is a start of its application."""
 
     def __init__(self, site: Site, base: Base, folder: Path) -> None:
         self.folder = folder
@@ -129,7 +129,7 @@ def test_boards_get_it_by_turns_and_fall_back(fleet: Fleet, base: Base, tmp_path
 
 
 def test_back_and_further_back(fleet: Fleet, base: Base, tmp_path: Path) -> None:
-    """Never to what was taken back; what is published then has the way back before it."""
+    """A rollback never returns to a withdrawn adapter; one published later can be rolled back past it."""
     site, adapters = fleet.site(tmp_path / "fleet"), adapters_of(base, 3)
 
     def out(number: int) -> None:
@@ -137,7 +137,7 @@ def test_back_and_further_back(fleet: Fleet, base: Base, tmp_path: Path) -> None
         rollout.to_all(site, "wake")
 
     def back() -> int:
-        """Which adapter all boards have then."""
+        """Rolls back; which adapter all boards have then."""
         version = rollout.back(site, "wake", fleet.key).version
         released = releases(rollout.folder(site, True), "wake", [public_bytes(fleet.key)])[version]
         return [bare(adapter) for adapter in adapters].index(released.adapter())
@@ -173,7 +173,7 @@ def test_the_few_are_a_share_and_others_each_time() -> None:
     assert all(800 < len(few) < 1000 for few in seen) and len(seen[0] & seen[1]) < 150
     few = Fleet.drawn(3, 2).roster
     chosen = [rollout.Rollout("wake", version, 1, False).first(few) for version in range(1, 40)]
-    assert all(len(first) == 1 for first in chosen) and len({*map(tuple, chosen)}) == 3  # one at least
+    assert all(len(first) == 1 for first in chosen) and len({*map(tuple, chosen)}) == 3  # at least one
     assert rollout.Rollout("wake", 1, 100, False).first(few) == [0, 1, 2]
 
 
@@ -190,7 +190,7 @@ def test_what_can_not_be_published(fleet: Fleet, base: Base, tmp_path: Path) -> 
     with pytest.raises(EdgeloraError):
         rollout.to_few(site, adapter[:-1], "wake", fleet.key, 10)
     stranger = Fleet.drawn(1, 9)
-    with pytest.raises(PublishError, match="add its .pub"):  # before there is anything that boards would refuse
+    with pytest.raises(PublishError, match="add its .pub"):  # before publishing what boards would refuse
         rollout.to_few(site, adapter, "wake", stranger.key, 100)
     rollout.to_few(site, adapter, "wake", fleet.key, 100)
     trusted = site.folder / "release.pub"

@@ -1,4 +1,4 @@
-"""A federation's global adapter on virtual Picos: to the few, back where it is not confirmed, to all, rolled back."""
+"""A federation's global adapter on virtual Picos: to a few, falls back if not confirmed, to all, rolled back."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from edgelora.learn.training.twin_learner import TwinLearner
 from edgelora.learn.updates.keys import load_public_keys, pack_trust
 
 PLAN = Plan(boards=4, rounds=1, rank=2, rate=6000, least=3, colluders=0, seed=5, patience=120.0)
-TRIAL = 0.7  # seconds of the boards
-REFUSED = 2  # the version that the application does not find good
+TRIAL = 0.7  # seconds on the boards
+REFUSED = 2  # the version that the application does not confirm
 APP = f"""
 import binascii, edgelora, hashlib
 from edgelora.store import Store, default_place
@@ -66,7 +66,7 @@ def until(true: Callable[[], bool], seconds: float = 120) -> None:
 
 
 def bare(adapter: bytes) -> bytes:
-    """As it is published: without training state."""
+    """As published: without training state."""
     made = unpack_adapter(adapter, name="walk")
     for layer in made.layers:
         layer.a_state = layer.b_state = None
@@ -81,7 +81,7 @@ def adapter_of(base: Base, seed: int) -> bytes:
 
 
 class Picos:
-    """Two virtual Picos with one flash, but for what they are to each other; their power can be cut."""
+    """Two virtual Picos with the same flash, except for their identities; their power can be cut."""
 
     def __init__(self, folder: Path, files: dict[str, bytes]) -> None:
         self.folder = folder
@@ -104,7 +104,7 @@ class Picos:
         return str(self.folder / str(which) / "port")
 
     def started(self, which: int) -> list[tuple[int, str]]:
-        """Versions and SHA-256 of what the board's application began with, start by start."""
+        """Version and SHA-256 of the adapter at each start of the board's application."""
         with Link.connect(self.port(which)) as link:
             lines = link.get("/started").decode().splitlines()
         return [(int(version), sha256) for version, sha256 in map(str.split, lines)]
@@ -136,7 +136,7 @@ def picos(tmp_path: Path, base: Base) -> Iterator[Picos]:
 
 
 def share_of_one(site: Site, version: int) -> tuple[int, int]:
-    """A share of boards that has one Pico among the few, and which."""
+    """A share of boards such that one Pico is among the first few; the share, and which Pico."""
     for share in range(1, 101):
         few = [index for index in Rollout("walk", version, share, False).first(site.roster()) if index < 2]
         if len(few) == 1:
@@ -182,12 +182,12 @@ def test_a_global_adapter_comes_to_picos_by_turns_and_goes(
         for which in (0, 1):
             until(told(which, "walk 1, confirmed"))
 
-        share, first = share_of_one(site, 2)  # an adapter that the application does not find good
+        share, first = share_of_one(site, 2)  # the application does not confirm this adapter
         assert first in publish(tmp_path / "1.ela", *key, "--share", share)["first"]
         until(told(first, "walk 2, not confirmed: from its next start on the board has what it had"))
         came = events.count(back(first))
         picos.cut(first)
-        until(lambda: events.count(back(first)) > came)  # a round waits for no board that is away as it begins
+        until(lambda: events.count(back(first)) > came)  # offline boards would miss the start of the round
 
         one = Federation.create(tmp_path / "federation", PLAN, base)
         exchange = in_stages(one, site.roster(), site.secret(), GatewayClient(tmp_path).exchange)

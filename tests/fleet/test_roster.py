@@ -1,4 +1,4 @@
-"""The roster: signed, whole or not at all, and what others have made is refused."""
+"""The roster: signed, written atomically; rosters of others are refused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_boards_come_and_go(site: Site, key: Ed25519PrivateKey) -> None:
     assert made.index_of(publics[3]) == 3 and made.index_of(publics[1]) is None and made.index_of(REVOKED) is None
     with pytest.raises(RosterError, match="was revoked"):
         site.enroll(publics[1], "", key)
-    assert site.enroll(publics[1], "b1", key, again=True)[1] == 4  # an index is never used twice
+    assert site.enroll(publics[1], "b1", key, again=True)[1] == 4  # an index is never reused
     with pytest.raises(RosterError, match="enrolled already, as 0 b0"):
         site.enroll(publics[0], "", key)
     with pytest.raises(RosterError, match="another board is called b0"):
@@ -58,7 +58,7 @@ def test_only_the_owners_roster_counts(site: Site, key: Ed25519PrivateKey) -> No
     data, trusted = site.data(), [public_bytes(key)]
     with pytest.raises(RosterError, match="sign with the key"):
         site.enroll(board_key(), "b", Ed25519PrivateKey.generate())
-    assert site.data() == data  # as it was
+    assert site.data() == data  # unchanged
     with pytest.raises(RosterError, match="not trusted here"):
         Roster.read(data, [public_bytes(Ed25519PrivateKey.generate())])
     drawn = random.Random(1)
@@ -131,7 +131,7 @@ def test_commands(tmp_path: Path) -> None:
 
 
 def test_a_federation_with_noise_draws_its_own_seed(tmp_path: Path) -> None:
-    """Who is asked must be secret; so is the file that tells it, from its first byte on."""
+    """Who is asked must be secret, and so must the file that determines it, from its first byte on."""
     init = ("fleet", "init", tmp_path / "federation", "--data", "har", "--noise", 1)
     assert "leave --seed out" in edgelora(*init, "--seed", 5, code=1)
     secret = tmp_path / "secret"

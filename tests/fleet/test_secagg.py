@@ -1,4 +1,4 @@
-"""Secure sums: exact whoever is lost, nothing below the thresholds, and nothing taken that a board has not said."""
+"""Secure sums: exact for any dropouts, nothing below the thresholds, and only authentic replies are accepted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgelora.fleet.shamir import secret_of, value_at
 
 
 class TwinBoard:
-    """A board by the boards' C. vector: int32[n], below the clip."""
+    """A board run by the boards' C. vector: int32[n], below the clip."""
 
     def __init__(self, fleet: Fleet, index: int, seed: bytes) -> None:
         roster, secret = fleet.roster, fleet.members[index].secret
@@ -76,7 +76,7 @@ def test_the_order_of_replies_and_a_round_without_masks_change_nothing() -> None
 
 @pytest.mark.parametrize("stage", [*Stage][::2])
 def test_below_the_threshold_it_ends_cleanly(stage: Stage) -> None:
-    """The server has asked for no share then, but in the last stage, where seeds stay closed that have too few."""
+    """No shares were requested then, except in the last stage, where seeds with too few shares stay closed."""
     fleet = Fleet.drawn(30, 4, parameters=20)
     made = fleet.round(fleet.task(21))
     with pytest.raises(RoundAborted, match=f"left after {stage.name}|shares of board|too few boards"):
@@ -90,7 +90,7 @@ def test_below_the_threshold_it_ends_cleanly(stage: Stage) -> None:
 
 
 def test_thresholds() -> None:
-    """More than half of the others and the colluders, and as many as the fewest survivors: else nothing is opened."""
+    """More than half of the others and the colluders, and at least the least survivors: else nothing is opened."""
     for colluders, least, most_lost in ((0, 2, 4), (2, 2, 3), (0, 9, 1)):
         for lost in (most_lost, most_lost + 1):
             fleet = Fleet.drawn(10, 6, parameters=5)
@@ -104,15 +104,15 @@ def test_thresholds() -> None:
                 assert made.stage == Stage.INPUT
 
 
-# ---- what is not a board's
+# ---- replies that are not a board's
 
 
 def test_forged_replayed_reordered_and_changed_replies_are_refused_without_harm() -> None:
-    """At every stage of a round, at every board; the right reply that comes after them is taken, the sum is exact."""
+    """At every stage, for every board; then the valid reply is accepted, and the sum is exact."""
     fleet, drawn = Fleet.drawn(14, 8, parameters=16), random.Random(8)
     task = fleet.task(10)
     made, old = fleet.round(task, 2), fleet.round(task, 1)
-    said: list[bytes] = []  # earlier in this round, and all of another
+    said: list[bytes] = []  # earlier in this round, and all replies of another one
     while not old.done:
         for index in old.waiting:
             said.append(fleet.members[index].answer(old.message(index) or b""))
@@ -159,7 +159,7 @@ def changed(reply: bytes, drawn: random.Random) -> bytes:
 
 
 def test_a_board_that_lies_about_shares_gives_no_sum() -> None:
-    """A tag is right for what a board itself says: the sum is not made where shares contradict each other."""
+    """A board's tag authenticates its own lie: there is no sum if shares contradict each other."""
     for lost in ([], [0]):
         fleet = Fleet.drawn(14, 9, parameters=16)
         made = fleet.round(fleet.task(8))
@@ -200,7 +200,7 @@ def test_rounds_that_can_not_be() -> None:
 
 
 def test_shares_of_the_field_of_aes() -> None:
-    """Worked by hand: p(x) = 0x53 + 0xCA x, where 0x53 times 0xCA is 1."""
+    """Computed by hand: p(x) = 0x53 + 0xCA x, where 0x53 times 0xCA is 1."""
     shares = {1: bytes([0x53 ^ 0xCA]), 0x53: bytes([0x53 ^ 1])}
     assert value_at(shares, 0) == b"\x53" and secret_of(shares, 2) == b"\x53"
     assert secret_of(shares | {2: value_at(shares, 2)}, 2) == b"\x53"

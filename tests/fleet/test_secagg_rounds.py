@@ -1,4 +1,4 @@
-"""Rounds with masks, by the boards' own C: the same bytes as a plain loop, and drop-outs only affect themselves."""
+"""Rounds with masks, by the boards' own C: the same bytes as a plain loop; only boards that drop out are missing."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_boards_that_are_lost_cost_themselves_and_too_many_the_round(tmp_path: P
         assert (one.sha256 == before) == (survivors == 0)
         assert ("boards are left" in told[0]) == (survivors == 0)
         for identity in identities:
-            identity.keep(Past())  # the next round is of the same second
+            identity.keep(Past())  # the next round is in the same second
 
 
 def test_boards_take_the_rounds_of_a_server_that_starts_again_within_a_second(

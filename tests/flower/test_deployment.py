@@ -1,4 +1,4 @@
-"""A deployment with TLS and authenticated nodes: strangers stay out, who is frozen or killed costs a round itself."""
+"""A deployment with TLS and authenticated nodes: strangers are refused; a frozen or killed node only drops out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgelora.fleet.plan import Plan
 from edgelora.fleet.simulated_boards import fleet_base
 
 PLAN = Plan(boards=9, rounds=4, masks=False, seed=7, deadline=40.0)
-MOST_SECONDS = 90.0  # of a round with a node that is frozen and one that is dead
+MOST_SECONDS = 90.0  # of a round with a frozen node and a dead one
 
 
 def waited(done: Callable[[], bool], seconds: float = 300.0) -> None:

@@ -1,4 +1,4 @@
-"""Epsilon is what an independent computation comes to, whatever happened to the federation; and what it claims."""
+"""Epsilon equals an independent computation, whatever happened to the federation, and means what it claims."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def base() -> Base:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    """Six boards."""
+    """A site with six boards."""
     key = Ed25519PrivateKey.generate()
     made = Site.create(tmp_path / "site", "band", key)
     made.enroll_all([(Identity.create(tmp_path / f"{i}.key", SUMS).public, "") for i in range(6)], key)
@@ -81,7 +81,8 @@ def test_epsilon_is_an_independent_pld_to_three_digits_and_never_below(rounds: l
 def test_a_removed_board_would_cost_more_than_one_that_sends_zeros() -> None:
     """One round, z 1, least and survivors 20: why epsilon is stated for zero-out adjacency.
 
-    The boards' updates are C, the one in question has -C or, removed, nothing; the divisor follows the survivors.
+    The other boards' updates are C; the board in question has -C or is removed, and the divisor depends on the number
+    of survivors.
     """
     clip, spread = 1.0, 1.0 / math.sqrt(20)
     zeros = privacy_loss.normals((20 * clip / 21, spread / 21**0.5), (19 * clip / 21, spread / 21**0.5), DELTA)
@@ -93,8 +94,8 @@ def test_a_removed_board_would_cost_more_than_one_that_sends_zeros() -> None:
 
 
 def test_what_the_number_of_survivors_would_tell_an_outsider() -> None:
-    """Sampling hides a board from who does not know how many answered. Who knew who was asked would be told more,
-    and never more than the server."""
+    """Sampling hides a board from an outsider who does not know how many boards answered. An outsider who knew which
+    boards were asked would learn more, but never more than the server."""
     z, share, rounds = 2.0, 0.1, 20
     told = privacy.epsilons(Spent(((z, share, rounds),), rounds / z**2), DELTA)
     chances = [math.comb(rounds, n) * share**n * (1 - share) ** (rounds - n) for n in range(rounds + 1)]
@@ -132,7 +133,7 @@ def test_what_is_left_is_what_fits() -> None:
 
 
 def carry(one: Federation, keys: dict[int, bytes], stop: int, charged: Callable[[Call], None] | None = None) -> None:
-    """Rounds that all boards come through, where they are enough. charged: what the engine does before that."""
+    """Runs rounds that no board drops out of, if there are enough boards. charged: called before, by the engine."""
     nothing = np.zeros(len(fleet_vector(one.adapter)), np.int64)
 
     def exchange(call: Call) -> Total:
@@ -148,14 +149,14 @@ def begun(folder: Path, site: Site, base: Base, **changed: object) -> Federation
 
 
 class Counted:
-    """What a site's boards were asked for, as the test counts it: (z, share) by round, 1 / z^2 by board's key."""
+    """The test's own count of what boards were asked for: (z, share) by round, 1 / z^2 by board's key."""
 
     def __init__(self) -> None:
         self.rounds: dict[tuple[float, float], int] = {}
         self.boards: dict[bytes, float] = {}
 
     def add(self, one: Federation, keys: dict[int, bytes], since: int = 0) -> None:
-        """All attempts of a federation from `since` on, by its settings of now."""
+        """Adds all attempts of a federation from `since` on, with its current settings."""
         plan = one.plan
         for asked in one.asked[since:]:
             if len(asked) >= plan.least or not plan.masks:
@@ -183,7 +184,7 @@ def restarted(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation
 
 
 def edited(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
-    """Noise from 1 to 10, the clip and the share, after four rounds."""
+    """Noise from 1 to 10, then other clip and share, after four rounds."""
     counted, one = Counted(), begun(folder / "one", site, base)
     carry(one, site.roster().members, 4)
     counted.add(one, site.roster().members)
@@ -197,7 +198,7 @@ def edited(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
 
 
 def deleted(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
-    """The federation's whole folder, and another one in its place."""
+    """The federation's folder is deleted, and another federation created in its place."""
     counted, one = Counted(), begun(folder / "one", site, base)
     carry(one, site.roster().members, 5)
     counted.add(one, site.roster().members)
@@ -210,7 +211,7 @@ def deleted(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
 
 
 def parallel(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
-    """Two on one site, in turn."""
+    """Two federations on one site, taking turns."""
     counted = Counted()
     both = begun(folder / "one", site, base), begun(folder / "other", site, base, noise=1.5, share=0.8)
     for stop in (1, 2, 3):
@@ -223,7 +224,7 @@ def parallel(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]
 
 
 def killed(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
-    """After UNMASK was sent: the server may have seen that sum, nobody else has."""
+    """Killed after sending UNMASK: only the server may have seen that sum."""
     counted, one = Counted(), begun(folder / "one", site, base, share=1.0)
     carry(one, site.roster().members, 2)
 
@@ -241,7 +242,7 @@ def killed(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
 
 
 def bare(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
-    """Without masks the server sees each board's update with that board's noise."""
+    """Without masks the server sees each board's update with only that board's noise."""
     counted, one = Counted(), begun(folder / "one", site, base, masks=False, noise=4.0)
     carry(one, site.roster().members, 4)
     counted.add(one, site.roster().members)
@@ -249,7 +250,7 @@ def bare(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
 
 
 def enrolled_again(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
-    """The same boards in another order, in a roster that was made anew."""
+    """The same boards in another order, in a new roster."""
     counted, one, keys = Counted(), begun(folder / "one", site, base, share=0.5), site.roster().members
     carry(one, keys, 6)
     counted.add(one, keys)
@@ -273,7 +274,7 @@ def test_epsilon_is_of_all_that_was_done(
 
 
 def test_two_federations_have_one_budget(tmp_path: Path, site: Site, base: Base) -> None:
-    """Whichever comes to its end first: also where both have begun a round that only one can have."""
+    """Whichever ends first, even if both have begun a round that only one of them can afford."""
     both = [begun(tmp_path / name, site, base, share=1.0, noise=2.0, budget=4.5) for name in ("one", "other")]
     keys = site.roster().members
     for stop in range(1, 10):
@@ -327,7 +328,7 @@ def test_an_attempt_costs_from_the_message_on_that_lets_updates_be_seen(tmp_path
 
 
 def guided(site: Path, folder: Path, base: Base, *instead: object) -> list[object]:
-    """The words of the guide's `fleet init`, with these paths, and with other settings of the same names."""
+    """The arguments of the guide's `fleet init`, with these paths and changed settings."""
     text = (ROOT / "docs" / "guides" / "fleet.md").read_text().replace("\\\n", " ")
     [line] = re.findall(r"edgelora (fleet init .*)", text)
     words: list[object] = list(line.split())
@@ -343,7 +344,7 @@ def guided(site: Path, folder: Path, base: Base, *instead: object) -> list[objec
 
 
 def test_the_guides_federation_is_within_its_budget_to_its_end(tmp_path: Path, base: Base) -> None:
-    """The plan of 200 boards, also where one of them is asked in each round; and all its rounds, with ten boards."""
+    """The plan for 200 boards, even for one that is asked in every round; and all its rounds, with ten boards."""
     key = Ed25519PrivateKey.generate()
     many = Site.create(tmp_path / "many", "band", key)
     many.enroll_all([(Identity.create(tmp_path / "keys" / f"{i}.key", SUMS).public, "") for i in range(200)], key)

@@ -1,4 +1,4 @@
-"""Flower's engines: one hash whatever carries the rounds, and what a node that fails costs."""
+"""Flower's engines: the same hash for every transport, and the effect of failing nodes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PLAN = Plan(boards=12, rounds=2, share=0.6, noise=1.0, clip=2000, least=3, masks
 
 
 class Shuffled(PoolGrid):
-    """Replies in any order, one of them twice, and one of somebody who was not asked."""
+    """Replies in random order, one of them twice, and one from a node that was not asked."""
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         replies = list(super().send_and_receive(messages, timeout=timeout))
@@ -49,7 +49,7 @@ def carried(folder: Path, grid: Grid, plan: Plan = PLAN) -> str:
 
 
 def test_what_comes_of_it_is_flowers_own_result(tmp_path: Path) -> None:
-    """Rounds of an earlier run included; the accuracies are boards' together."""
+    """Including the rounds of an earlier run; accuracies are averaged over boards."""
     base = fleet_base()
     one = Federation.create(tmp_path, PLAN, base)
     boards = boards_of("har", base.elm, base.name, PLAN.boards)
@@ -128,7 +128,7 @@ def test_a_folder_without_boards_is_told() -> None:
 
 
 def test_why_a_run_ended_is_told(tmp_path: Path) -> None:
-    """Nobody answers, as no gateway runs; the budget is spent, which is an end like any other."""
+    """No node answers, as no gateway runs; or the budget is spent, which is a normal end."""
     base, key = fleet_base(), Ed25519PrivateKey.generate()
     site = Site.create(tmp_path / "site", "band", key)
     site.enroll_all([(Identity.create(tmp_path / f"{i}.key").public, "") for i in range(3)], key)
@@ -147,8 +147,8 @@ def test_why_a_run_ended_is_told(tmp_path: Path) -> None:
 
 
 def test_boards_are_asked_where_they_are_or_were() -> None:
-    """One that two gateways had is asked at the one that has it now; one that is away, where it was."""
-    had = [([0, 1], [2, 3]), ([2], [0, 4])]  # here, away; by node
+    """A board at two gateways is asked at the one where it is now; an offline one, where it was."""
+    had = [([0, 1], [2, 3]), ([2], [0, 4])]  # here, offline; by node
     asked: dict[int, list[int]] = {}
 
     class Two(PoolGrid):

@@ -1,4 +1,4 @@
-"""An attack of ours: was this board in the round? Against the global adapter it does no better than epsilon allows."""
+"""A membership inference attack on the global adapter does no better than epsilon allows."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def test_whether_a_board_took_part_is_told_by_an_open_average_and_not_by_a_priva
     told = privacy.planned(TIGHT, privacy.Spent(), 1)
     bound = (math.exp(told.server) + TIGHT.delta) / (1 + math.exp(told.server))
     assert told.server < 1.5
-    spread = 2 / math.sqrt(SHADOWS / 2)  # two standard errors and more
+    spread = 2 / math.sqrt(SHADOWS / 2)  # more than two standard errors
     assert accuracy[TIGHT] < min(bound, 0.5 + 1 / (2 * TIGHT.multiplier)) + spread
     assert accuracy[OPEN] > 0.9 > accuracy[TIGHT] + 0.2, accuracy
 
 
 def attacked(plan: Plan, before: np.ndarray, after: list[np.ndarray]) -> float:
-    """The share of rounds that the attack names right; half of them have board 0 among the eight.
+    """The attack's accuracy; in half of the rounds board 0 is one of the eight.
 
-    It knows everybody's samples, and so what each would send without noise: it looks how far the average went board
-    0's way, by the likelihood ratio of normal distributions. Half of the rounds, its shadows, give it the threshold; it
-    is judged on the others.
+    The attacker knows all samples, and so each board's update without noise. It measures how far the average moved
+    towards board 0's update, by the likelihood ratio of normal distributions. The threshold is fitted on half of the
+    rounds, the shadows, and the accuracy is that on the others.
     """
     drawn = random.Random(5)
     sent = np.array([clip_update(before, one, plan.clip) for one in after], float)

@@ -1,4 +1,4 @@
-"""Epsilons of what is tried under noise: exact for Gaussian noise, and equal where they are said to be."""
+"""Epsilons of the methods under noise: exact for Gaussian noise, and equal where they should be."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DELTA = 1e-5
 
 @pytest.mark.parametrize(("z", "times"), [(1.0, 1), (1.0, 9), (2.0, 7), (0.5, 2), (4.96, 2)])
 def test_epsilon_of_gaussian_noise_is_exact(z: float, times: int) -> None:
-    """By Balle and Wang's formula (2018), theorem 8, for as many rounds as one of less noise."""
+    """By Balle and Wang (2018), theorem 8, as for one round with less noise."""
     told, mu = epsilon(z, 1.0, times, DELTA), math.sqrt(times) / z
     delta = CDF(mu / 2 - told / mu) - math.exp(told) * CDF(-mu / 2 - told / mu)
     assert delta == pytest.approx(DELTA, rel=0.01)

@@ -1,4 +1,4 @@
-"""A SuperLink that others may reach: who has its certificate authority's file alone runs no code of his on it."""
+"""A SuperLink on a network: a stranger who only has its certificate authority's file can't run code on it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from edgelora.fleet.superlink import write_credentials
 
 PLAN = Plan(boards=4, rounds=1, masks=False, seed=7, deadline=60.0)
 VERSION = {"flwr-package-name": "flwr", "flwr-package-version": flwr.__version__, "flwr-component-name": "any"}
-OUTSIDE = "127.0.0.2"  # an address of this computer that is not loopback's own: what others reach
+OUTSIDE = "127.0.0.2"  # an address of this computer other than loopback's usual one
 APP = """
 from flwr.serverapp import ServerApp
 from flwr.clientapp import ClientApp
@@ -39,7 +39,7 @@ def main(grid, context):
 
 
 class Stranger:
-    """Somebody with `ca.crt` and an app of his own. Runs `flwr`."""
+    """A stranger with `ca.crt` and an app. Runs `flwr`."""
 
     def __init__(self, folder: Path, authority: Path, mark: Path) -> None:
         self.folder, self.authority = folder, authority
@@ -48,7 +48,7 @@ class Stranger:
         (folder / "app" / "fleet_app" / "client.py").write_text(APP.format(str(mark)).replace("client =", "app ="))
 
     def run(self, address: str) -> bool:
-        """Whether the SuperLink at this address took his run."""
+        """Whether the SuperLink at this address accepted the run."""
         write_config(self.folder, address, f"root-certificates = {json.dumps(str(self.authority))}\n")
         command = [Path(sys.executable).parent / "flwr", "run", self.folder / "app", "fleet", "--format", "json"]
         environment = os.environ | QUIET | {"FLWR_HOME": str(self.folder / "flower")}
@@ -65,7 +65,7 @@ def test_a_stranger_runs_nothing_where_nodes_come_in(tmp_path: Path) -> None:
     mark = tmp_path / "owned"
     stranger = Stranger(tmp_path / "stranger", tmp_path / "fed" / "tls" / "ca.crt", mark)
     authority = json.dumps(str(stranger.authority))
-    write_config(tmp_path / "fed", f"{OUTSIDE}:{port}", f"root-certificates = {authority}\n")  # as it was once
+    write_config(tmp_path / "fed", f"{OUTSIDE}:{port}", f"root-certificates = {authority}\n")  # as in old versions
     with Deployment(tmp_path / "fed", port, OUTSIDE) as made:
         made.start_superlink()
         assert not stranger.run(f"{OUTSIDE}:{port}")
@@ -85,7 +85,7 @@ def test_a_stranger_runs_nothing_where_nodes_come_in(tmp_path: Path) -> None:
             line.close()
         for place in range(2):
             made.start_node(f"node{place}", free_port())
-        made.wait_nodes(2)  # they come in where the stranger did not
+        made.wait_nodes(2)  # they connect, unlike the stranger
         run = made.run()
         made.wait_run(run)
         shown = subprocess.run(
@@ -94,7 +94,7 @@ def test_a_stranger_runs_nothing_where_nodes_come_in(tmp_path: Path) -> None:
             capture_output=True, text=True, timeout=120,
         ).stdout  # fmt: skip
         assert "[ROUND 1/1] round 1: 4 of 4 boards" in shown and "Aggregated MetricRecord" in shown
-        assert "survivors" in shown[shown.index("Final results") :]  # what its tools show of a run
+        assert "survivors" in shown[shown.index("Final results") :]  # flwr's output for a run
         end = time.monotonic() + 5
         while time.monotonic() < end:
             assert not mark.exists()
@@ -103,7 +103,7 @@ def test_a_stranger_runs_nothing_where_nodes_come_in(tmp_path: Path) -> None:
 
 
 def test_a_stranger_with_an_account_here_runs_nothing_either(tmp_path: Path) -> None:
-    """Who can't read the token that the SuperLink's owner has. Who can runs what he likes, so this test can fail."""
+    """A user who can't read the token of the SuperLink's owner. With the token code runs, so the test can fail."""
     write_project(tmp_path / "fed", "har", address=f"{OUTSIDE}:{free_port()}")
     mark, home = tmp_path / "owned", tmp_path / "fed" / "flower"
     stranger = Stranger(tmp_path / "stranger", tmp_path / "fed" / "tls" / "ca.crt", mark)
@@ -115,7 +115,7 @@ def test_a_stranger_with_an_account_here_runs_nothing_either(tmp_path: Path) -> 
         assert not stranger.run(made.control)
         token = (home / "credentials.yaml").read_text()
         mine = tmp_path / "stranger" / "flower" / "credentials.yaml"
-        write_credentials(mine.parent, made.control)  # of his own
+        write_credentials(mine.parent, made.control)  # the stranger's own
         assert mine.read_text() != token and not stranger.run(made.control)
         context = ssl.create_default_context(cafile=str(stranger.authority))
         for path, refused in (

@@ -1,4 +1,4 @@
-"""A command that started Flower's processes and virtual boards ends them when it is told to end."""
+"""A command that has started Flower's processes and virtual boards ends them when it is terminated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgelora.fleet.deployment import free_port
 
 
 def alive(folder: Path) -> dict[int, str]:
-    """Processes that have something of the folder in their command line, and what that is."""
+    """Processes whose command line mentions the folder, with that command line."""
     found = {}
     for place in Path("/proc").glob("[0-9]*"):
         try:
@@ -31,7 +31,7 @@ def alive(folder: Path) -> dict[int, str]:
 
 
 def told_to_end(command: list[object], folder: Path, how: int, when: Callable[[str], bool]) -> int:
-    """The exit code of a command that gets a signal once its processes are such; nothing of it is left then."""
+    """The exit code of a command that gets a signal once its processes run; afterwards none of them is left."""
     process = subprocess.Popen([COMMAND, *map(str, command)], stderr=subprocess.PIPE, start_new_session=True)
     try:
         end = time.monotonic() + 240
@@ -53,7 +53,7 @@ def told_to_end(command: list[object], folder: Path, how: int, when: Callable[[s
 
 @pytest.mark.timeout(600)
 def test_nothing_is_left_of_a_fleet(tmp_path: Path) -> None:
-    """Of a demo amid its start, of a simulation in a pool, of rounds on Flower."""
+    """Of a starting demo, of a simulation in a pool, of rounds on Flower."""
     demo, run, pool = (tmp_path / name for name in ("demo", "a run", "pool"))
     words: list[object] = ["demo", "fleet", "--boards", "unix", "--twins", 3, "-o", demo]
     assert told_to_end(words, demo, signal.SIGHUP, lambda those: "flower-supernode" in those) == 130

@@ -40,7 +40,7 @@ def trained_adapter(data: bytes, model: QuantModel, mode: str, state: bool) -> b
     session.begin(5)
     for _ in range(4):
         session.train(random_sample(rng, model, frames), random_target(rng, model), 60000)
-    # one: without the second of two, a file is right again
+    # only one of them, as undoing the second of two would restore a valid file
     record = MONITOR, b"usual"
     if model.class_stats:
         session.use(session.save())
@@ -61,7 +61,7 @@ MODELS = {  # loss and kinds
 
 
 def small_model(name: str) -> QuantModel:
-    """The first of these models that is quick to run some ten thousand times."""
+    """The first of these models that is fast enough to run some ten thousand times."""
     loss, kinds = MODELS[name]
     models = (random_model(seed, kinds=kinds, edges=False, loss=loss) for seed in range(100))
     able = (model for model in models if work(model) < 1500 and model.input.size < 60)
@@ -76,7 +76,7 @@ def small_model(name: str) -> QuantModel:
 
 
 def drawn_model(seed: int) -> QuantModel:
-    """The first of the models of a drawn op that is."""
+    """The first fast model of a random op."""
     draw = generated(np.random.default_rng(seed))
     models = (model_of(drawn_op(draw, kinds=("conv", "depthwise", "dense", "max_pool"), work=12)) for _ in range(1000))
     able = (model for model in models if model.ops[0].is_matrix and model.input.size < 200 and work(model) < 2**13)
@@ -84,7 +84,7 @@ def drawn_model(seed: int) -> QuantModel:
 
 
 def work(model: QuantModel) -> int:
-    """As fuzz_files.c bounds it."""
+    """Work as limited by fuzz_files.c."""
     shapes = [(op, model.tensors[op.input].shape, model.tensors[op.output]) for op in model.ops]
     return sum(
         out.size * math.prod(source if op.kind == "dense" else (*op.kernel, source[2])) for op, source, out in shapes
@@ -134,12 +134,12 @@ def flip_and_truncate(fuzz_files: Path, tmp_path: Path, model: QuantModel, mode:
 
 HOST_ONLY = re.compile(
     "scale|UTF-8|padding|logit_scale or E|unused|newline|byte 7|byte 65|the offset of|exponentials"
-)  # boards do not look
+)  # boards do not check this
 
 
 @pytest.mark.parametrize("name", [*MODELS, "drawn"])
 def test_host_and_core_agree_on_what_is_right(name: str) -> None:
-    """Bytes changed, with base id and CRC made right: both accept a model or both refuse it."""
+    """After changed bytes, with corrected base id and CRC, both accept a model or both refuse it."""
     seed = fresh_seeds(1)[0]
     data = pack_model(drawn_model(seed) if name == "drawn" else small_model(name))
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""`.elm` and `.ela`: round trips, the layout of SPEC.md, and that every broken rule is told."""
+"""`.elm` and `.ela`: round trips, the layout of SPEC.md, and an error for every broken rule."""
 
 import dataclasses
 import hashlib
@@ -31,7 +31,7 @@ def _model(seed: int = 4) -> QuantModel:
 
 
 def _adapter(state: bool = True, trainable_a: bool = True, momentum: int = 3) -> tuple[QuantModel, Adapter]:
-    """An adapter of a small model, with state after a little training."""
+    """An adapter of a small model, with training state after a few updates."""
     model, rng = _model(), np.random.default_rng(1)
     model.class_stats = drawn_class_stats(rng, model.tensors[-2].size, model.output.size)
     adapter = random_adapter(rng, model, trainable_a, momentum, ranks={0: 5, 2: 3, 4: 2})
@@ -43,7 +43,7 @@ def _adapter(state: bool = True, trainable_a: bool = True, momentum: int = 3) ->
 
 
 def _sealed(data: bytearray, model: bool = True) -> bytes:
-    """The data with its size, base id and CRC put right."""
+    """The data with its size, base id and CRC corrected."""
     struct.pack_into("<I", data, 8, len(data))
     if model:
         data[16:24] = hashlib.sha256(data[24:]).digest()[:8]
@@ -72,7 +72,7 @@ def test_model_round_trip(seed: int) -> None:
 
 
 def test_model_layout() -> None:
-    """Every field of a two-layer model, read by hand."""
+    """Every field of a two-layer model, parsed by the test itself."""
     scale = float(np.float32(0.1))
     weights = np.arange(-3, 3, dtype=np.int8).reshape(2, 1, 1, 3)
     ints = {"bias": np.array([5, -6], np.int32), "multiplier": np.array([7, 2**31 - 1], np.int32)}
@@ -100,12 +100,12 @@ def test_model_layout() -> None:
     start = at + 2 * OP
     assert fields[:17] == (1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 0, 0, -9, 127, 10, -11, 0)
     assert fields[17:] == (start, start + 8, start + 16, start + 24)
-    folded = (5 - 7 * 6, -6 + 7 * 3)  # the zero point is -7, the sums of the weights -6 and 3
+    folded = (5 - 7 * 6, -6 + 7 * 3)  # zero point -7, sums of the weights -6 and 3
     assert data[start : start + 28] == struct.pack("<6B2x2i2i2b2x", *range(125, 131), *folded, 7, 2**31 - 1, -8, 2)
 
 
 def test_graph_layout() -> None:
-    """The fields of ops with a second input, tables or an axis, read by hand."""
+    """The fields of ops with a second input, tables or an axis, parsed by the test itself."""
     grid = (0.5, 3)
     tensors = [Tensor((1, 2, 3), *grid), Tensor((1, 2, 6), *grid), Tensor((1, 2, 6), 0.25, 0), Tensor((1, 2, 6), *grid)]
     pair = {"multiplier": np.array([1, 2, 3], np.int32), "shift": np.array([-1, 0, -31], np.int8)}
@@ -154,7 +154,7 @@ OP_AT = HEADER + 6 * TENSOR  # of _model(), which has six tensors
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
 def test_the_loss_of_a_narrow_grid_spans_16_nats(loss: str) -> None:
-    """Whatever less the tensor's own scale says; a file with that one is refused. A wider grid counts as it is."""
+    """A narrower grid counts as 16 nats; a file with the tensor's own scale is refused. A wider grid counts as is."""
     for nats, counted in ((1.6, 16), (15.9, 16), (16.1, 16.1), (60, 60)):
         model = _one_layer(loss, nats / 255)
         data = pack_model(model)
@@ -255,7 +255,7 @@ def test_base_id_is_checked_by_itself() -> None:
 
 
 def _set(path: str, value: object) -> Callable[[QuantModel], None]:
-    """A change of `ops[0]` or, for `path` "tensor n field", of a tensor."""
+    """Returns a change of `ops[0]` or, for `path` "tensor n field", of a tensor."""
 
     def change(model: QuantModel) -> None:
         if path.startswith("tensor"):
@@ -309,7 +309,7 @@ def test_broken_models_are_not_written(change: Callable[[QuantModel], None], wor
 
 
 def _graph() -> QuantModel:
-    """Every kind that `_model` lacks, at a known place."""
+    """A model with every kind that `_model` lacks, each at a known index."""
     middle = ("residual", "branches", "slice", "pad", "history", "reshape", "multiply", "minimum", "prelu", "gather")
     kinds = ("depthwise", "max_pool", *middle, "lookup", "softmax")
     model = random_model(6, "medium", kinds, edges=False)
@@ -318,7 +318,7 @@ def _graph() -> QuantModel:
 
 
 def _first(kind: str, **fields: object) -> Callable[[QuantModel], None]:
-    """A change of the first op of a kind."""
+    """Returns a change of the first op of a kind."""
 
     def change(model: QuantModel) -> None:
         op = next(op for op in model.ops if op.kind == kind)
@@ -329,7 +329,7 @@ def _first(kind: str, **fields: object) -> Callable[[QuantModel], None]:
 
 
 def _output(kind: str, **fields: object) -> Callable[[QuantModel], None]:
-    """A change of the output tensor of the first op of a kind."""
+    """Returns a change of the output tensor of the first op of a kind."""
 
     def change(model: QuantModel) -> None:
         at = next(op.output for op in model.ops if op.kind == kind)
@@ -471,7 +471,7 @@ def test_adapter_layout() -> None:
 
 
 def _records(model: QuantModel) -> dict[int, bytes]:
-    """One of each kind, for this model."""
+    """A record of each kind, valid for this model."""
     assert model.class_stats
     row = np.arange(model.class_stats.rows.shape[1], dtype=np.int16)
     return {CLASSES: pack_classes([ClassRow(model.output.size, "wave", 3, 7, row)]), MONITOR: b"usual"}
@@ -479,7 +479,7 @@ def _records(model: QuantModel) -> dict[int, bytes]:
 
 @pytest.mark.parametrize(("state", "trainable_a"), [(False, False), (True, False), (True, True)])
 def test_records_lie_behind_layers_and_state(state: bool, trainable_a: bool) -> None:
-    """The core puts them in, takes them out as the host does; `load` keeps them, sums have none."""
+    """The core adds and removes records like the host; `load` keeps them, sums have none."""
     model, adapter = _adapter(state, trainable_a, 0)
     plain, records = pack_adapter(adapter), _records(model)
     both = pack_adapter(dataclasses.replace(adapter, records=records))
@@ -657,7 +657,7 @@ def test_write_atomic_replaces_a_file_or_leaves_it(tmp_path, monkeypatch) -> Non
 
 
 def test_slopes_and_outputs_are_constants_and_computed() -> None:
-    """A PReLU's slopes are in the file; what a network puts out is not."""
+    """A PReLU's slopes must be a constant; a network's output must not be one."""
     tensors = [Tensor((1, 1, 4), 0.1, 0)] * 3
     values = np.zeros((1, 1, 4), np.int8)
     multiplier, shift = np.full(2, 1 << 30, np.int32), np.zeros(2, np.int8)

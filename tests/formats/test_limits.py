@@ -1,4 +1,4 @@
-"""The limits have one source: the host's checks, the core's and SPEC's table agree at each limit and around it."""
+"""The limits have one source: the host's checks, the core's and SPEC's table agree at each limit and next to it."""
 
 from __future__ import annotations
 
@@ -48,11 +48,12 @@ def test_the_core_has_every_limit() -> None:
         assert re.search(rf"\bEDGELORA_{name}\b", core), name
 
 
-# ---- files that break a rule, as an honest packer would lay them out ------------------------------------------------
+# ---- files that break a rule, laid out as a correct packer would
+# ------------------------------------------------------
 
 
 def unchecked(pack: Callable[[], bytes]) -> bytes:
-    """What packs a file, without the host's checks of what is packed."""
+    """Packs a file without the host's checks."""
     with pytest.MonkeyPatch.context() as patch:
         for module, name in ((elm, "_check_structure"), (elm, "_check_values"), (ela, "_check_adapter")):
             patch.setattr(module, name, lambda *args: None)
@@ -85,7 +86,7 @@ def core_takes(data: bytes) -> bool:
 
 
 def sealed(data: bytes, layout: str, at: int, value: int) -> bytes:
-    """A model with a field changed, its base id and CRC right."""
+    """A model with a changed field, with base id and CRC corrected."""
     changed = bytearray(data)
     struct.pack_into(layout, changed, at, value)
     changed[16:24] = base_id(changed)
@@ -97,7 +98,7 @@ def sealed(data: bytes, layout: str, at: int, value: int) -> bytes:
 
 
 def model_of(op: Op, source: Shape, target: Shape, second: Shape | None = None, loss: str = "") -> QuantModel:
-    """One op, the second input of which is a constant, with arrays of ones."""
+    """A model of one op with arrays of ones; its second input, if any, is a constant."""
     grid = SOFTMAX_GRID if op.kind == "softmax" else (0.5, 0)
     model = QuantModel([Tensor(source, 0.5, 0)], [], loss=loss or "mean_squared_error")
     if second:
@@ -120,7 +121,7 @@ def model_of(op: Op, source: Shape, target: Shape, second: Shape | None = None, 
 
 
 def split(n: int, most: int = 65535) -> tuple[int, int]:
-    """Two factors of n, each at most `most`; n is not a prime beyond it."""
+    """Two factors of n, each at most `most`."""
     return next((a, n // a) for a in range(1, n + 1) if n % a == 0 and n // a <= most)
 
 
@@ -130,7 +131,7 @@ def chain(n: int) -> QuantModel:
 
 
 def dense(n: int, outputs: int = 2) -> QuantModel:
-    """Of n inputs."""
+    """A dense layer with n inputs."""
     return model_of(Op("dense", 0, 1), (1, *split(n)), (1, 1, outputs))
 
 
@@ -161,7 +162,7 @@ def outputs(loss: str) -> Callable[[int], QuantModel]:
 
 
 def with_array(kind: str, attribute: str) -> Callable[[int], QuantModel]:
-    """An op whose last value of an array is n."""
+    """An op with an array whose last value is n."""
 
     def make(n: int) -> QuantModel:
         second = (1, 1, 2) if kind in PAIR_KINDS else None
@@ -177,7 +178,7 @@ def lstm(inputs: int, units: int, steps: int = 3) -> QuantModel:
 
 
 def with_value(attribute: str, place: int, kind: str = "lstm") -> Callable[[int], QuantModel]:
-    """An lstm, or an SVDF's features, with n in an array."""
+    """An lstm, or an SVDF's features, with n in one of its arrays."""
 
     def make(n: int) -> QuantModel:
         model = lstm(2, 3) if kind == "lstm" else features(2)
@@ -188,7 +189,7 @@ def with_value(attribute: str, place: int, kind: str = "lstm") -> Callable[[int]
 
 
 def features(n: int) -> QuantModel:
-    """Of n inputs."""
+    """An SVDF's features with n inputs."""
     return model_of(Op("svdf_features", 0, 1), (1, *split(n)), (1, 1, 4))
 
 
@@ -212,7 +213,7 @@ def logit_scale(loss: str) -> Callable[[int], QuantModel]:
 
 
 def sensed(n: int, window: int = 1, hop: int = 1, front: str = "none") -> QuantModel:
-    """An input of n channels, or with a front end of 4 values."""
+    """A model with an input of n channels, or with a front end of 4 values."""
     values = n if front == "none" else 4
     model = model_of(Op("reshape", 0, 1), (1, 1, values), (1, 1, values))
     normals = tuple(Normal(1) for _ in range(values))
@@ -233,7 +234,7 @@ def spread(field: str) -> Callable[[int], QuantModel]:
 
 
 def head(n: int) -> QuantModel:
-    """Of n inputs, to which classes could be added."""
+    """A last layer with n inputs to which classes can be added."""
     model = model_of(Op("dense", 0, 1), (1, 1, n), (1, 1, 2), loss="cross_entropy")
     counts = np.zeros(2, np.int32), np.zeros((2, n), np.int16), np.zeros(n * (n + 1) // 2, np.int16)
     model.class_stats = ClassStats(1, 1, *counts)
@@ -242,11 +243,11 @@ def head(n: int) -> QuantModel:
 
 @dataclass(frozen=True)
 class Edge:
-    """Below a limit, at it, and the next that there can be beyond it."""
+    """A limit `at`, the nearest possible value within it, and the nearest one beyond it."""
 
     make: Callable[[int], QuantModel]
     at: int
-    within: int  # beside it
+    within: int  # next to it
     beyond: int
 
 
@@ -319,7 +320,7 @@ def test_host_and_core_agree_around_a_limit_of_models(name: str, case: Edge) -> 
     ],
 )
 def test_core_holds_limits_of_what_a_host_derives(name: str, make: Callable[[int], bytes]) -> None:
-    """Files of other hosts may have any value there."""
+    """Files from other hosts may contain any value."""
     at, out = getattr(limits, name), -1 if name.startswith("MIN_") else 1
     assert [core_takes(make(n)) for n in (at - out, at, at + out)] == [True, True, False]
 
@@ -362,13 +363,13 @@ def test_int16_values_have_no_zero_point(kind: str, tensor: int) -> None:
 
 
 def with_normal(layout: str, at: int, value: int) -> bytes:
-    """The signal's first normalization with another integer."""
+    """A model whose signal's first normalization has another integer."""
     data = pack_model(sensed(3))
     return sealed(data, layout, 4 * struct.unpack_from("<H", data, 66)[0] + 20 + at, value)
 
 
 def test_a_squared_error_has_any_scale() -> None:
-    """Nothing divides by its logit_scale or multiplies with it."""
+    """It does not use logit_scale."""
     for scale in (1e-9, 0.25, 128, 129, 1e6, 3e38):
         model = model_of(Op("reshape", 0, 1), (1, 1, 2), (1, 1, 2))
         model.tensors = [replace(tensor, scale=scale) for tensor in model.tensors]
@@ -377,7 +378,7 @@ def test_a_squared_error_has_any_scale() -> None:
 
 
 def test_a_signal_may_lie_behind_any_size_of_weights() -> None:
-    """The header has 16 bits for its place: with more than 256 KB of weights it lies before them."""
+    """The header has 16 bits for its offset: with more than 256 KB of weights the signal is placed before them."""
     for inputs in (100, 16384):
         model = model_of(Op("dense", 0, 1), (1, inputs // 4, 4), (1, 1, 40))
         model.signal = Signal(10, 4, inputs // 4, 1, (Normal(model.input.scale),) * 4)
@@ -388,7 +389,7 @@ def test_a_signal_may_lie_behind_any_size_of_weights() -> None:
 
 
 def test_slopes_of_prelu_are_constants() -> None:
-    """Not the input, nor what another op makes."""
+    """Neither the input nor the output of another op."""
     model = model_of(Op("prelu", 0, 1), (1, 1, 3), (1, 1, 3), (1, 1, 3))
     assert core_takes(pack_model(model))
     at = struct.unpack_from("<I", pack_model(model), 32)[0] + 36 + 18  # input2 of the second op
@@ -399,19 +400,20 @@ def test_slopes_of_prelu_are_constants() -> None:
     assert not core_takes(data) and not host_reads(data)
 
 
-# ---- models drawn without a thought of what is allowed --------------------------------------------------------------
+# ---- random models, valid or not
+# --------------------------------------------------------------------------------------
 
 SIDES = (1, 1, 1, 2, 3, 28, 254, 255, 256, 257, 512, 1024, 16384, 65535)
 
 
 def careless(rng: np.random.Generator) -> QuantModel:
-    """An op of shapes and a window near limits, which fit each other as chance has it, of at most 2^20 weights."""
+    """An op with shapes and a window near limits, which may or may not fit, and at most 2^20 weights."""
     while True:
         kind = str(rng.choice(["dense", "conv", "depthwise", "average_pool", "mean", "add", "softmax", "pad"]))
         source, target = (tuple(int(side) for side in rng.choice(SIDES, 3)) for _ in range(2))
         windowed = kind in ("conv", "depthwise", "average_pool")
         kernel = tuple(int(k) for k in rng.choice([1, 2, 3, 16, 31, 255], 2)) if windowed else (1, 1)
-        if rng.random() < 0.9:  # as an op's shapes have to be
+        if rng.random() < 0.9:  # make valid shapes likely
             target = (1, 1, target[2]) if kind in ("dense", "mean") else target
             target = (*target[:2], source[2]) if kind in ("mean", "average_pool", "depthwise", "pad") else target
             target = source if kind in ("add", "softmax") else target
@@ -422,7 +424,7 @@ def careless(rng: np.random.Generator) -> QuantModel:
 
 
 def test_whatever_the_host_packs_the_core_takes() -> None:
-    """And what it refuses the core does, too."""
+    """And the core refuses whatever the host refuses."""
     packed = refused = 0
     for seed in fresh_seeds(400):
         model = careless(np.random.default_rng(seed))
@@ -449,17 +451,17 @@ def trainable(model: QuantModel, rank: int, momentum: int = 0) -> Adapter:
 
 
 def ranked(make: Callable[[int], QuantModel], rank: int) -> Callable[[int], tuple[QuantModel, Adapter]]:
-    """A rank on a layer of which some product with the rank is n."""
+    """An adapter with this rank, on a layer whose size times the rank is n."""
     return lambda n: (make(n // rank), trainable(make(n // rank), rank))
 
 
 def spots(n: int) -> QuantModel:
-    """A convolution of n positions."""
+    """A convolution with n positions."""
     return model_of(Op("conv", 0, 1), (*split(n), 1), (*split(n), 1))
 
 
 def with_field(field: str, sign: int = 1) -> Callable[[int], tuple[QuantModel, Adapter]]:
-    """One value of an adapter."""
+    """An adapter with one changed value."""
 
     def make(n: int) -> tuple[QuantModel, Adapter]:
         model = dense(3)
@@ -478,7 +480,7 @@ def with_field(field: str, sign: int = 1) -> Callable[[int], tuple[QuantModel, A
 
 
 def with_classes(count: int, **fields: int | str) -> tuple[QuantModel, Adapter]:
-    """So many added to a base of three, the last of them with these fields."""
+    """`count` classes added to a base of three, the last with these fields."""
     model = small_base(np.random.default_rng(0))
     adapter = Adapter(base_id(pack_model(model)), 1)
     rows = [ClassRow(KNOWN + i, "name", 3, 5, np.ones(INPUTS, np.int16)) for i in range(count)]
@@ -487,7 +489,7 @@ def with_classes(count: int, **fields: int | str) -> tuple[QuantModel, Adapter]:
     return model, adapter
 
 
-ADAPTER_EDGES = [  # limit, beside it, beyond it, what makes one
+ADAPTER_EDGES = [  # limit, value within it, value beyond it, function that makes a case
     ("MAX_RANK", 31, 33, lambda n: (dense(3), trainable(dense(3), n))),
     ("MAX_FACTOR", 65532, 65536, ranked(dense, 4)),
     ("MAX_FACTOR", 65535, 65540, ranked(dense, 5)),
@@ -530,7 +532,7 @@ def test_host_and_core_agree_around_a_limit_of_adapters(
             packs = False
         assert packs == good, f"{name}: {n}"
         if name == "MAX_NAME" and not good:
-            continue  # a file has no more bytes for it
+            continue  # the file has no room for a longer name
         data = unchecked(lambda adapter=adapter: pack_adapter(adapter))
         assert adapter_taken(model, data) == good, f"{name}: {n}, by the core"
 
@@ -554,7 +556,7 @@ def status_of(call: Callable[[], object]) -> str:
 
 
 def test_limits_of_calls() -> None:
-    """The core's own: of a session's settings, of samples of a class, of sums."""
+    """Limits that only the core has: of a session's settings, of samples per class, of sums."""
     data = pack_model(spots(1024))
     batches = [status_of(lambda n=n: Session(data, bytes([1]), "frozen_a", n)) for n in (63, 64, 65)]
     assert limits.MAX_SUMMED == 1024 * 64 and batches == ["OK", "OK", "ERR_CONFIG"]

@@ -1,4 +1,4 @@
-"""`.npz` files of any sort: read as they were written, or refused in one line; nothing is ever unpickled."""
+"""`.npz` files of any kind are read correctly or refused with one line; nothing is ever unpickled."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from edgelora.model.quantization.quantize import quantize
 
 X = np.random.default_rng(0).normal(size=(8, 1, 12, 2)).astype(np.float32)
 Y = np.arange(8) % 3
-SIGNALLING = np.full(X.shape, 0x7FF0000000000001, np.uint64).view(np.float64)  # NaNs that arithmetic warns of
+SIGNALLING = np.full(X.shape, 0x7FF0000000000001, np.uint64).view(np.float64)  # signalling NaNs: arithmetic warns
 
 
 def archive(**members: bytes) -> bytes:
@@ -46,7 +46,7 @@ def npy(header: str, content: bytes = b"") -> bytes:
 
 
 def claiming(size: int) -> bytes:
-    """An archive whose table tells another size of its array than it has."""
+    """An archive whose table states a wrong size for its array."""
     whole = bytearray(saved(x=X))
     struct.pack_into("<I", whole, whole.rindex(b"PK\1\2") + 24, size)
     return bytes(whole)
@@ -73,7 +73,7 @@ def test_what_is_written_is_read(tmp_path: Path, compressed: bool) -> None:
 
 
 def test_cut_or_with_bits_flipped_anywhere(tmp_path: Path) -> None:
-    """A file is read as it was, or refused: nothing else is ever raised."""
+    """A file is read or refused with an NpzError: no other exception is raised."""
     file, rng, refused = tmp_path / "a.npz", np.random.default_rng(1), 0
     for whole in (saved(x=X[:1], y=Y[:2]), saved(True, x=X[:1], y=Y[:2])):
         damaged = [whole[:size] for size in range(0, len(whole), 3)]
@@ -137,7 +137,7 @@ def test_too_many_and_equal_names_are_refused(tmp_path: Path, monkeypatch: pytes
 
 
 def test_what_unpacks_to_too_much_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
-    """Some hundred kilobytes that claim, and have, 300 MiB of samples; what is read takes its size once."""
+    """A few hundred kilobytes that unpack to 300 MiB of samples; reading takes memory for the data only once."""
     rows, path = 300 << 20 >> 3, tmp_path / "bomb.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed, packed.open("samples.npy", "w") as file:
         file.write(npy(LARGE.replace("<f4", "<i2") % f"{rows}, 4"))
@@ -177,7 +177,7 @@ def test_arrays_that_are_no_data_set(tmp_path: Path, arrays: dict[str, np.ndarra
 
 
 def test_commands_tell_it_in_one_line(tmp_path: Path) -> None:
-    """Data, a float network, calibration inputs: the file, what is wrong, what to do."""
+    """For data, a float network, calibration inputs: the line names the file, the error and the remedy."""
     net = layers.build((1, 12, 2), [layers.conv(4, (1, 3)), layers.dense(3)], 5)
     base, bad, good = tmp_path / "toy.elm", tmp_path / "bad.npz", tmp_path / "good.npz"
     base.write_bytes(pack_model(quantize(net, X)))

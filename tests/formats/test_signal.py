@@ -1,4 +1,4 @@
-"""Signals: what files say of a sensor's samples, and the integers that make int8 inputs of them."""
+"""Signals: what files state about a sensor's samples, and the integer arithmetic that makes int8 inputs of counts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edgelora.model.datasets.har import load_har
 
 
 def sensing(seed: int = 2, **changes: object) -> QuantModel:
-    """A network whose input is windows of a sensor with a channel that is upside down."""
+    """A network whose input is windows of a sensor; some channels have a negative scale."""
     model = random_model(seed, "medium", ("conv", "dense"), edges=False)
     channels = model.input.shape[2]
     normals = tuple(Normal(0.002 * (i + 1) * (-1) ** i, 0.1 * i, 1 + i) for i in range(channels))
@@ -47,7 +47,7 @@ def test_files_keep_it() -> None:
 
 
 def reference(counts: np.ndarray, normal: Normal, tensor: Tensor) -> tuple[np.ndarray, float]:
-    """int8 of counts by the real formula of SPEC.md, and how far from a rounding's edge the nearest count is."""
+    """The int8 values of counts by SPEC.md's real-valued formula, and the unrounded values."""
     real = (counts.astype(np.longdouble) * normal.scale - normal.mean) / normal.std
     steps = real / np.longdouble(np.float32(tensor.scale)) + tensor.zero_point + 0.5
     return np.clip(np.floor(steps), -128, 127).astype(np.int8), steps
@@ -55,13 +55,13 @@ def reference(counts: np.ndarray, normal: Normal, tensor: Tensor) -> tuple[np.nd
 
 @pytest.mark.parametrize("seed", range(20))
 def test_integers_do_what_the_formula_says(seed: int) -> None:
-    """Every int16 count: equal but within 1/100 of a step of a rounding's edge, where it may be the next."""
+    """For every int16 count: equal, except close to a rounding boundary, where the result may be off by one."""
     rng = np.random.default_rng(seed)
     model = sensing()
     channels = model.input.shape[2]
     normals = []
     for _ in range(channels):
-        step = model.input.scale * float(np.exp(rng.uniform(-3, 1)))  # units a step of the input
+        step = model.input.scale * float(np.exp(rng.uniform(-3, 1)))  # units per step of the input
         std = float(np.exp(rng.uniform(-3, 3)))
         normals.append(
             Normal(std * step * 10 ** rng.uniform(-3, 1) * rng.choice((-1, 1)), std * step * rng.normal(0, 50), std)
@@ -99,7 +99,7 @@ def test_what_is_no_whole_sample_or_has_no_signal() -> None:
 
 
 def test_counts_come_back() -> None:
-    """A sensor's counts for an input of the network make that input."""
+    """Counts computed from an input of the network give the same input."""
     model = sensing()
     rng = np.random.default_rng(1)
     channels = model.signal.channels
@@ -133,7 +133,7 @@ def test_broken_signals_are_not_written(changes: dict[str, object], words: str) 
 
 @pytest.mark.parametrize("values", [0, 8])
 def test_values_that_the_input_is_not_made_of_are_refused(values: int) -> None:
-    """By host and core, of a front end: none, or more than divide the input."""
+    """By host and core: a front end with no values, or with a number that does not divide the input."""
     model = sensing()
     size = model.input.size
     assert size % 8
@@ -231,7 +231,7 @@ def _weight(table: tuple[int, ...], d: int) -> int:
 
 
 def test_probabilities_are_those_of_the_loss() -> None:
-    """Of logits, by SPEC.md's words; of a last softmax or logistic, its output; of values there are none."""
+    """From logits by SPEC.md's formula; after a softmax or logistic, the output itself; none for values."""
     for seed, loss, kinds in ((2, "cross_entropy", ("conv", "dense")), (3, "binary_cross_entropy", ("dense", "dense"))):
         model = random_model(seed, "medium", kinds, edges=False, loss=loss)
         data = pack_model(model)

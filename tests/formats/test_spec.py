@@ -1,4 +1,4 @@
-"""SPEC.md is true: its worked dumps, tables and limits are what C and Python have."""
+"""SPEC.md is correct: its worked dumps, tables and limits match C and Python."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_worked_frame() -> None:
     ],
 )
 def test_byte_tables_have_no_gaps(anchor: str, size: int) -> None:
-    """The offsets of the first table behind `anchor` add up, to the size that the text names."""
+    """Offsets of the first table after `anchor` are contiguous and add up to the stated size."""
     table = SPEC[SPEC.rindex(anchor) :].split("| offset |", 1)[1].split("\n\n", 1)[0]
     end = 0
     for offset, bits, count in re.findall(r"^\| (\d+) \| [uif](\d+)(?:\[(\d+)\])? \|", table, re.MULTILINE):
@@ -116,5 +116,5 @@ def test_versions_agree() -> None:
 
 
 def test_a_rank_has_one_limit() -> None:
-    """In files, recipes and words."""
+    """The same limit in files, recipes and text."""
     assert LIMITS["rank"] == (1, MAX_RANK) and f"rank r, 1..{MAX_RANK} |" in SPEC

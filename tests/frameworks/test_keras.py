@@ -1,4 +1,4 @@
-"""`from_keras` and `edgelora import` of Keras files: the base computes what TensorFlow Lite Micro does."""
+"""`from_keras` and `edgelora import` of Keras files: the base computes the same as TensorFlow Lite Micro."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMMAND = Path(sys.executable).parent / "edgelora"
 
 
 def problem(seed: int, count: int = 600) -> tuple[np.ndarray, np.ndarray]:
-    """Windows [count, 32, 2] of three frequencies at random phases, and their classes."""
+    """Windows [count, 32, 2] with three frequencies and random phases, and their classes."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 3, count)
     phase = rng.uniform(0, 2 * np.pi, (count, 1, 2))
@@ -35,7 +35,7 @@ def problem(seed: int, count: int = 600) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def trained() -> tf.keras.Model:
-    """A residual network of 1-D convolutions with normalization."""
+    """A residual network of 1-D convolutions with batch normalization."""
     K.utils.set_random_seed(0)
     source = K.Input((32, 2))
     x = L.Conv1D(8, 5, strides=2, padding="same", use_bias=False, name="first")(source)
@@ -70,7 +70,7 @@ def test_base_is_tflite_micros_to_the_byte(trained: tf.keras.Model, made: Quanti
 
 
 def test_tensorflows_quickstart_for_beginners(tmp_path: Path) -> None:
-    """Flatten of 28x28, Dense(128), Dropout, Dense(10): to the byte TFLite Micro's, and it learns other images."""
+    """Flatten of 28x28, Dense(128), Dropout, Dense(10): equals TFLite Micro to the byte, and adapts to other images."""
     rng = np.random.default_rng(0)
     kinds = rng.random((2, 10, 7, 7)).repeat(4, 2).repeat(4, 3)
 
@@ -136,7 +136,7 @@ def test_command_imports_a_file(trained: tf.keras.Model, made: Quantized, tmp_pa
 
 
 def test_recurrences_are_unrolled(tmp_path: Path) -> None:
-    """A loop in integers ends TensorFlow's process: layers as people write them become their steps, the model stays."""
+    """Quantized loops crash TensorFlow, so recurrent layers are unrolled in a copy; the user's model is unchanged."""
     K.utils.set_random_seed(1)
     layers = [L.Bidirectional(L.SimpleRNN(4)), L.Lambda(lambda t: 2 * t), L.Dense(3)]
     model = K.Sequential([K.Input((6, 2)), L.SimpleRNN(5, return_sequences=True), *layers])
@@ -169,10 +169,10 @@ LSTMS = {
 
 @pytest.mark.parametrize("name", LSTMS)
 def test_plain_lstm_is_one_op(name: str) -> None:
-    """Of any number of steps: TensorFlow Lite Micro's bytes from an empty state, and near to Keras' values."""
+    """For any number of steps: TensorFlow Lite Micro's bytes from an empty state, and values close to Keras'."""
     K.utils.set_random_seed(5)
     model = K.Sequential([K.Input((70, 3)), *LSTMS[name](), L.Dense(3)])
-    for layer in model._flatten_layers():  # as after training, which opens gates: not all near to 0
+    for layer in model._flatten_layers():  # as after training: gates open, so that states are not all near 0
         if isinstance(layer, L.LSTM):
             layer.set_weights([2 * value for value in layer.get_weights()])
     x = np.random.default_rng(0).normal(size=(80, 70, 3)).astype(np.float32)
@@ -219,7 +219,7 @@ def test_lstm_with_an_initial_state_is_its_steps() -> None:
 
 
 def check_outputs(made: Quantized, file: bytes, x: np.ndarray) -> None:
-    """Outputs of float samples, the first axis of x, are TensorFlow Lite Micro's of the file, to the byte."""
+    """Asserts that outputs for float samples, along the first axis of x, equal TensorFlow Lite Micro's, to the byte."""
     interpreter = runtime.Interpreter.from_bytes(file, arena_size=1_000_000)
     session = Session(made.elm, bytes(len(made.model.ops)), "infer")
     for row in made.model.input.quantize(x.reshape(len(x), *made.model.input.shape)):
@@ -230,7 +230,7 @@ def check_outputs(made: Quantized, file: bytes, x: np.ndarray) -> None:
 
 
 def test_layer_normalization_is_made_of_multiplications() -> None:
-    """TFLite's squared difference has no op here."""
+    """There is no op for TFLite's squared difference."""
     K.utils.set_random_seed(2)
     layers = [L.Dense(12), L.LayerNormalization(), L.ReLU(), L.Conv1D(6, 3), L.LayerNormalization(center=False)]
     model = K.Sequential([K.Input((8, 5)), *layers, L.GlobalAveragePooling1D(), L.Dense(3)])
@@ -242,7 +242,8 @@ def test_layer_normalization_is_made_of_multiplications() -> None:
 
 
 def test_deviations_are_made_of_multiplications() -> None:
-    """The table of the square root is LiteRT's, which TensorFlow Lite Micro lacks; what is before it, is Micro's."""
+    """Square roots equal LiteRT's table, as TensorFlow Lite Micro lacks the operator; graphs without one equal TFLite
+    Micro."""
     K.utils.set_random_seed(4)
     source = K.Input((12, 3))
     x = L.Conv1D(5, 3)(source)

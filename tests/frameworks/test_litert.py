@@ -1,4 +1,4 @@
-"""Operators that TensorFlow Lite Micro lacks and LiteRT has: tables equal LiteRT's."""
+"""Operators that LiteRT has and TensorFlow Lite Micro lacks: tables equal LiteRT's."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def litert(file: bytes, x: NDArray[np.int8] = EVERY) -> NDArray[np.int8]:
 
 @pytest.mark.parametrize("name", ["GELU", "EXP", "LOG", "RELU_N1_TO_1", "RELU_0_TO_1", "ABS", "RSQRT", "SQRT"])
 def test_tables_are_litert_s(name: str) -> None:
-    """Every input, over random scales and zero points."""
+    """All inputs, with random scales and zero points."""
     rng = np.random.default_rng(list(name.encode()))
     taken = 0
     for turn in range(TURNS):

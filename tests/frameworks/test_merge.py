@@ -1,4 +1,4 @@
-"""Merged files in TensorFlow Lite itself, which verifies the whole of a file before it runs it."""
+"""Merged files in TensorFlow Lite, which verifies a whole file before running it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from edgelora.model.importers.tflite.merge import find_source, merge_elm, merge_
 
 
 def mean_of(model: QuantModel, x: np.ndarray) -> np.ndarray:
-    """What all but the last, dense layer make of x."""
+    """The input of the last layer, which is dense."""
     at = next(i for i, op in enumerate(model.ops) if op.kind == "mean")
     return reference.forward(model, x).y[at + 1].reshape(-1)
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_tensorflow_lite_takes_patched_and_written_files(seed: int) -> None:
-    """Both are whole, and its reference kernels compute what the twin does, but for a step here and there."""
+    """Both are valid, and TensorFlow Lite's reference kernels give the twin's outputs, except for rare single steps."""
     file = write_tflite(random_model(seed, "medium", ("conv", "depthwise", "residual", "mean", "dense"), oracle=True))
     model = import_tflite(file)
     convert.calibrate(model, inputs_for_calibration(model, None))
@@ -49,6 +49,6 @@ def test_tensorflow_lite_takes_patched_and_written_files(seed: int) -> None:
             session.infer(x)
             pooled = next(op["outputs"][0] for op in lite._get_ops_details() if op["op_name"] == "MEAN")
             assert np.array_equal(lite.get_tensor(pooled).reshape(-1), mean_of(twins, x))
-            # Its dense layer rounds a rare product otherwise than TensorFlow Lite Micro's, whose bits the twin has.
+            # Its dense layer sometimes rounds differently from TensorFlow Lite Micro's, which the twin equals.
             steps = np.abs(lite.get_tensor(target["index"]).reshape(-1).astype(int) - session.logits)
             assert steps.max() <= 1 and np.mean(steps) <= 0.05

@@ -1,4 +1,4 @@
-"""`from_torch`: what comes out computes what the module does, near enough; all else is refused, by name."""
+"""`from_torch`: the base computes approximately the same as the module; unsupported modules are refused by name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from edgelora.model.quantization.report import heard
 
 
 def randomized(module: tnn.Module, seed: int = 0) -> tnn.Module:
-    """Weights as after training: biases and statistics of batch normalization that are not 0 and 1."""
+    """Sets weights as after training: nonzero biases, batch normalization statistics other than 0 and 1."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in module.state_dict().items():
         if "running_var" in name or (tensor.ndim == 1 and "weight" in name):
@@ -66,7 +66,7 @@ def expected(module: tnn.Module, x: np.ndarray) -> np.ndarray:
 def check_near(
     module: tnn.Module, *shape: int, decibel: float = 20, seed: int = 0, loss: str | None = None
 ) -> Quantized:
-    """On new inputs the twin's output is the module's as far as a softmax hears it, up to this much noise."""
+    """Asserts a signal-to-noise ratio of the twin's outputs on new inputs, in the range that matters to a softmax."""
     made = edgelora.from_torch(randomized(module, seed).eval(), noise(200, *shape, seed=1), loss=loss)
     x = noise(100, *shape, seed=2)
     signal, found = expected(module, x), outputs(made, x)
@@ -82,7 +82,7 @@ def kinds(made: Quantized) -> list[str]:
 
 
 class Residual(tnn.Module):
-    """Blocks whose ends meet, in forward's own words."""
+    """A residual block, written in forward."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class Residual(tnn.Module):
 
 
 class Written(tnn.Module):
-    """Functions and methods in place of modules."""
+    """Functions and methods instead of modules."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class Written(tnn.Module):
 
 
 class Squeeze(tnn.Module):
-    """Squeeze-and-excitation, whose scale [N, channels, 1, 1] is written in the way that is given."""
+    """Squeeze-and-excitation; `way`: how the scale [N, channels, 1, 1] is written."""
 
     def __init__(self, channels: int, axes: int, way: str) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class Squeeze(tnn.Module):
 
 
 class Shared(tnn.Module):
-    """What several layers read can't be changed for one of them."""
+    """Normalization can't be folded into a layer whose output other layers read, too."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -211,7 +211,7 @@ def test_networks(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETS)
 def test_values_are_near_over_all_of_their_range(name: str) -> None:
-    """Told that outputs are values, nothing of them is left out."""
+    """With the loss of values, the whole output range is compared."""
     build, shape, _ = NETS[name]
     check_near(build(), *shape, loss="mean_squared_error")
 
@@ -228,7 +228,7 @@ def test_squeeze_and_excitation(way: str, axes: int) -> None:
 
 
 class Attention(tnn.Module):
-    """A scale for each position, one for all channels, and the mean of each channel taken along."""
+    """A scale per position, broadcast over channels, and the mean of each channel, broadcast over positions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -244,7 +244,7 @@ def test_what_is_repeated_may_be_any_axis() -> None:
     assert {"multiply", "add"} < set(kinds(made))
 
 
-WORDS: list[Callable] = [  # functions of one value, in forward's own words
+WORDS: list[Callable] = [  # functions of one value, written in forward
     lambda x: x * torch.sigmoid(x),
     lambda x: x * F.relu6(x + 3) / 6,
     lambda x: 0.5 * x * (1 + torch.tanh(0.8 * (x + 0.04 * x**3))),
@@ -264,7 +264,7 @@ def test_functions_in_forwards_own_words(words: Callable) -> None:
 
 
 def test_a_network_that_was_saved_is_the_same(tmp_path: Path) -> None:
-    """Whatever it consists of: what lies beside the base computes what the module does."""
+    """The float network saved with the base computes the same as the module, for every kind of layer."""
     cases = [(build(), shape) for build, shape, _ in NETS.values()]
     cases += [(tnn.Sequential(Squeeze(3, 1, "view"), activation), (3, 20)) for activation in ACTIVATIONS]
     for module, shape in cases:
@@ -277,7 +277,7 @@ def test_a_network_that_was_saved_is_the_same(tmp_path: Path) -> None:
 
 
 def test_random_geometry() -> None:
-    """Kernels, strides, paddings and dilations that TensorFlow's SAME and VALID can't say."""
+    """Kernels, strides, paddings and dilations that TensorFlow's SAME and VALID can't express."""
     rng = np.random.default_rng(0)
     for seed in range(25):
         groups = int(rng.choice([1, 4]))
@@ -287,7 +287,7 @@ def test_random_geometry() -> None:
         check_near(tnn.Sequential(*layers, tnn.Linear(size, 3)), 4, 9, 12, seed=seed)
 
 
-GEOMETRY = ((1, 4), (1, 4), (1, 3), (0, 4))  # of kernel, stride, dilation, padding
+GEOMETRY = ((1, 4), (1, 4), (1, 3), (0, 4))  # ranges of kernel, stride, dilation, padding
 
 ACTIVATIONS = (
     *(tnn.ReLU(inplace=True), tnn.ReLU6(), tnn.Hardtanh(-0.5, 2.0), tnn.Sigmoid(), tnn.Tanh(), tnn.LeakyReLU(0.1)),
@@ -297,7 +297,7 @@ ACTIVATIONS = (
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda module: type(module).__name__)
 def test_activations(activation: tnn.Module) -> None:
-    """Behind a pool that can't have them, so that they are ops of their own; their slopes are those of autograd."""
+    """After a pool, into which they can't be fused, so that they are ops; their slopes equal autograd's."""
     made = check_near(tnn.Sequential(tnn.AvgPool1d(2), activation), 3, 20, decibel=28)
     source, target = made.model.tensors[1:3]
     op = made.model.ops[1]
@@ -348,7 +348,7 @@ def test_int8_accuracy_is_near_float(trained: tuple[tnn.Module, Quantized]) -> N
 
 
 def test_lora_of_the_module_fits_its_base(trained: tuple[tnn.Module, Quantized], tmp_path: Path) -> None:
-    """A PEFT checkpoint of a convolution and of the Linear behind Flatten moves the base as it moves the module."""
+    """A PEFT checkpoint of a convolution and of a Linear after Flatten changes the base's outputs like the module's."""
     module, made = trained
     rng = np.random.default_rng(3)
     shapes = {"3": ((2, 8, 3, 3), (8, 2, 1, 1)), "6": ((2, 96), (8, 2))}
@@ -422,7 +422,7 @@ NORMALIZED: dict[str, tuple[Callable[[], tnn.Module], tuple[int, ...], tuple[str
 
 
 def lora_of(module: tnn.Module, names: tuple[str, ...], folder: Path, seed: int, rank: int = 2) -> tnn.Module:
-    """Writes a checkpoint that changes these layers by about half of what they are; returns the module so changed."""
+    """Writes a checkpoint that changes these layers by about half their size; returns the changed module."""
     rng, stored, changed = np.random.default_rng(seed), {}, copy.deepcopy(module)
     for name in names:
         weight = changed.get_submodule(name).weight
@@ -439,7 +439,7 @@ def lora_of(module: tnn.Module, names: tuple[str, ...], folder: Path, seed: int,
 
 @pytest.mark.parametrize("name", NORMALIZED)
 def test_lora_is_folded_as_batch_normalization_is(name: str, tmp_path: Path) -> None:
-    """The float network that is kept computes, with the LoRA, what the module with it does; integers stay near."""
+    """The saved float network with the LoRA computes the same as the module with it; integers stay close."""
     build, shape, layers = NORMALIZED[name]
     module = randomized(build(), 4).eval()
     changed = lora_of(module, layers, tmp_path, 5)
@@ -458,7 +458,7 @@ def test_lora_is_folded_as_batch_normalization_is(name: str, tmp_path: Path) -> 
 
 
 def test_lora_of_a_depthwise_layer_is_refused_by_name(tmp_path: Path) -> None:
-    """Though it has the shape of another layer, which could take it."""
+    """Even if it has the shape of another layer that could have an adapter."""
     module = tnn.Sequential(tnn.Conv2d(1, 4, 3), tnn.Conv2d(4, 4, 3, groups=4), tnn.Flatten(), tnn.Linear(16, 2))
     made = edgelora.from_torch(randomized(module).eval(), noise(50, 1, 6, 6))
     one = peft.Module("1", np.ones((1, 1, 3, 3), np.float32), np.ones((4, 1), np.float32), 1.0)
@@ -469,7 +469,7 @@ def test_lora_of_a_depthwise_layer_is_refused_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_trained_lora_keeps_its_accuracy(seed: int, tmp_path: Path) -> None:
-    """Of a trained network with batch normalization whose user means other classes."""
+    """A network with batch normalization, trained, then adapted by LoRA to a user's other classes."""
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     module = tnn.Sequential(
@@ -499,12 +499,12 @@ def test_trained_lora_keeps_its_accuracy(seed: int, tmp_path: Path) -> None:
     rows, modules = dataset.channels_last(test_x), peft.load_checkpoint(tmp_path)
     fidelity = peft.import_adapter(made.elm, modules, x=rows, y=test_y, net=made.net).fidelity
     assert fidelity.float_accuracy == pytest.approx(float(np.mean(predicted(adapted, test_x) == test_y)), abs=0.005)
-    assert fidelity.float_accuracy > 0.5 and not fidelity.lost  # the bare base: none
+    assert fidelity.float_accuracy > 0.5 and not fidelity.lost  # the base alone: 0
     assert abs(fidelity.accuracy - fidelity.float_accuracy) < 0.02
 
 
 class Lora(tnn.Module):
-    """A layer with a LoRA of rank 4 and a scaling of 2."""
+    """A layer with a LoRA of rank 4 and scaling 2."""
 
     def __init__(self, layer: tnn.Module) -> None:
         super().__init__()
@@ -603,7 +603,7 @@ def test_bad_inputs_are_refused() -> None:
         edgelora.from_torch(tnn.Linear(3, 2), noise(5, 3), labels=["a", "b", "c"])
 
 
-ACCEPTED: dict[str, tuple[Callable, tuple[int, ...]]] = {  # what moves, joins, reduces: in forward's own words
+ACCEPTED: dict[str, tuple[Callable, tuple[int, ...]]] = {  # moves, joins and reductions, written in forward
     "grouped": (
         lambda: tnn.Sequential(tnn.Conv1d(4, 8, 3, groups=2), tnn.ReLU(), tnn.Conv1d(8, 8, 1, groups=4)),
         (4, 9),
@@ -688,7 +688,7 @@ def test_whatever_moves_elements_is_followed(name: str) -> None:
 
 
 def test_moves_cost_nothing_where_nobody_reads_their_order() -> None:
-    """A normalization between permutations, as ConvNeXt has it, and a gate on halves that lie turned."""
+    """A normalization between permutations, as in ConvNeXt, and an activation between transpositions."""
 
     class Turned(tnn.Module):
         def __init__(self) -> None:
@@ -705,7 +705,7 @@ def test_moves_cost_nothing_where_nobody_reads_their_order() -> None:
 
 
 def test_lora_of_a_linear_over_time(tmp_path: Path) -> None:
-    """Of sequences, as PEFT trains it most: the float network that is kept takes it, and integers stay near."""
+    """On sequences, as most often trained by PEFT: the saved float network accepts it, and integers stay close."""
 
     class Mixed(tnn.Module):
         def __init__(self) -> None:
@@ -732,7 +732,7 @@ def test_lora_of_a_linear_over_time(tmp_path: Path) -> None:
 
 
 class Moves(tnn.Module):
-    """Axes turned, parts taken, activations joined and enlarged."""
+    """Transposes, slices, concatenations and upsampling."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -760,7 +760,7 @@ def test_moves_and_joins() -> None:
 
 @pytest.mark.parametrize("shape", [(12,), (6, 9), (4, 5, 7)])
 def test_layer_normalization(shape: tuple[int, ...]) -> None:
-    """Over the last axis, which is channels for features alone; as a module and as a function."""
+    """Over the last axis, which holds channels if there are only features; as a module and as a function."""
 
     class Normed(tnn.Module):
         def __init__(self) -> None:
@@ -816,7 +816,7 @@ def test_transposed_convolutions(axes: int, stride: int, fields: dict) -> None:
 
 
 def test_numbers_of_shapes_are_known() -> None:
-    """`x.size(2)` and `x.shape[-1]`, as pools over all positions are often written."""
+    """`x.size(2)` and `x.shape[-1]`, as often written in pools over all positions."""
 
     class Sized(tnn.Module):
         def __init__(self) -> None:
@@ -961,7 +961,7 @@ def test_recurrences_that_are_refused(rnn: Callable[[], tnn.Module], message: st
 
 
 class Attends(tnn.Module):
-    """Attention in forward's own words, or in PyTorch's."""
+    """Attention, written in forward or by PyTorch's function."""
 
     def __init__(self, way: str) -> None:
         super().__init__()

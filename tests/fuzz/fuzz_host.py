@@ -1,11 +1,11 @@
-"""What the host does with bytes of others: it takes them or raises an EdgeloraError, soon and in bounded memory.
+"""The host with untrusted bytes: it accepts them or raises an EdgeloraError, quickly and in bounded memory.
 
     fuzz_host.py --list                          names of the targets
     fuzz_host.py TARGET --seeds FOLDER           writes seeds
-    fuzz_host.py TARGET --draw COUNT SEED        so many mutants of the seeds, without a fuzzer
+    fuzz_host.py TARGET --draw COUNT SEED        runs COUNT mutants of the seeds, without a fuzzer
     fuzz_host.py TARGET ARGUMENTS OF LIBFUZZER   guided by coverage; needs atheris
 
-Where a file ends in a checksum or a signature, it is made right again, as everyone can do that to a file of one's own.
+Checksums and signatures at the end of a file are corrected, as anyone can do that for a file of their own.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ from edgelora.studio import bundle
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-SECONDS = 20  # of an input at most
-MOST = 4096  # bytes of an input
+SECONDS = 20  # limit per input
+MOST = 4096  # largest input in bytes
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = public_bytes(KEY)
 FOLDER = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
@@ -71,7 +71,7 @@ MODEL = unpack_model(BASE)
 
 @dataclass(frozen=True)
 class Target:
-    """read: what is done with the bytes; seeds: sound ones."""
+    """read: the function that uses the bytes; seeds: valid inputs."""
 
     read: Callable[[bytes], object]
     seeds: Callable[[], Iterator[bytes]]
@@ -84,7 +84,7 @@ def file_of(data: bytes, name: str) -> Path:
 
 
 def sealed(data: bytes) -> bytes:
-    """With the CRC of `.elm` and `.ela` right again."""
+    """Corrects the CRC of `.elm` and `.ela`."""
     return data[:12] + struct.pack("<I", zlib.crc32(data[16:])) + data[16:] if len(data) >= 16 else data
 
 
@@ -94,7 +94,7 @@ def sealed(data: bytes) -> bytes:
 def read_model(data: bytes) -> None:
     data = sealed(data)
     model = unpack_model(data)
-    check_model(data)  # what the host takes the core takes
+    check_model(data)  # the core accepts what the host accepts
     unpack_model(pack_model(model))
 
 
@@ -139,7 +139,7 @@ def tflites() -> Iterator[bytes]:
 
     for seed in range(12):
         kinds = ("conv", "average_pool", "mean", "dense") if seed % 2 else ("dense", "softmax")
-        with contextlib.suppress(ValueError):  # what `.tflite` has no word for
+        with contextlib.suppress(ValueError):  # what `.tflite` can't express
             data = write_tflite(random_model(seed, kinds=kinds))
             if len(data) < MOST:
                 yield data
@@ -187,7 +187,7 @@ def tasks() -> Iterator[bytes]:
 
 
 def read_json(data: bytes) -> None:
-    """Files that hold JSON: a report, a federation's plan, what a signal is made of."""
+    """Files that contain JSON: a report, a federation's plan, a signal."""
     with contextlib.suppress(EdgeloraError):
         record.Report.from_json(data)
     with contextlib.suppress(ValueError, RecursionError):
@@ -210,7 +210,7 @@ def jsons() -> Iterator[bytes]:
 
 
 def archive(data: bytes) -> bytes:
-    """Bytes as a `.npz`: as they are or, so that a CRC is right, as arrays, whose ends the last byte of each tells."""
+    """Bytes as a `.npz`: as they are or, so that CRCs are correct, as arrays separated by the bytes FF FE."""
     if data[:2] == b"PK":
         return data
     made = io.BytesIO()
@@ -290,7 +290,7 @@ def read_frames(data: bytes) -> None:
 
 
 class Answered(Link):
-    """A link to a board that answers everything alike."""
+    """A link to a board that gives every request the same reply."""
 
     def __init__(self, payload: bytes) -> None:
         self.payload, self._max_payload = payload, 1000
@@ -426,13 +426,13 @@ TARGETS = {
 
 
 def one(target: Target, data: bytes) -> None:
-    """Whatever else it raises is a bug."""
+    """Any other exception is a bug."""
     with contextlib.suppress(EdgeloraError):
         target.read(data)
 
 
 def mutant(drawn: random.Random, seeds: list[bytes]) -> bytes:
-    """A seed with some bytes others, cut, or with a part of another."""
+    """A seed with changed, removed or inserted bytes."""
     data = bytearray(drawn.choice(seeds))
     for _ in range(drawn.choice((1, 1, 2, 4, 8))):
         at, size = drawn.randrange(len(data) + 1), drawn.choice((1, 1, 2, 4, 8))
@@ -455,7 +455,7 @@ def mutant(drawn: random.Random, seeds: list[bytes]) -> bytes:
 
 
 def functions_of_ours() -> Iterator[FunctionType]:
-    """All that are loaded, those of classes as well."""
+    """All loaded functions of the package, including methods."""
     for module in [module for name, module in sys.modules.items() if name.startswith("edgelora.")]:
         for owner in [module, *(kind for kind in vars(module).values() if isinstance(kind, type))]:
             for value in vars(owner).values():
@@ -465,7 +465,7 @@ def functions_of_ours() -> Iterator[FunctionType]:
 
 
 def main() -> None:
-    """As the arguments say."""
+    """Runs the command line."""
     if sys.argv[1:] == ["--list"]:
         return print(*TARGETS)
     target, arguments = TARGETS[sys.argv[1]], sys.argv[2:]
@@ -490,7 +490,7 @@ def main() -> None:
     else:
         import atheris
 
-        for seed in target.seeds():  # modules come when they are used
+        for seed in target.seeds():  # lazily imported modules are loaded now
             one(target, seed)
         for function in functions_of_ours():
             atheris.instrument_func(function)

@@ -1,4 +1,4 @@
-"""What `make coverage` counts: both ways of a condition, and that its list of untakable ones is about the source."""
+"""`make coverage` counts both ways of a condition, and its list of untakable branches matches the source."""
 
 from __future__ import annotations
 
@@ -43,4 +43,4 @@ def test_untakable_branches_are_conditions_of_the_source() -> None:
         text = " ".join((branches.MODULE / file).read_text().split())
         assert condition in text, (file, condition)
         assert way in ("true", "false") and len(reason) > 5, (file, condition)
-        assert function in text or file.endswith(("avx2.c", "vnni.c")), (file, function)  # theirs are the engine's
+        assert function in text or file.endswith(("avx2.c", "vnni.c")), (file, function)  # those are in engine.h

@@ -1,4 +1,4 @@
-"""The fuzzers' harnesses for seconds, without a fuzzer: fields at their limits, crossed with calls, and drawn bytes."""
+"""The fuzzers' harnesses for some seconds, without a fuzzer: fields at limits, crossed with calls, and random bytes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(command: list[str | Path]) -> int:
-    """Its count of executions."""
+    """Runs a program; the number of executions that it prints."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stderr[-4000:]}"
     return int(done.stdout.split()[0])

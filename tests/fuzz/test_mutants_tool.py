@@ -1,4 +1,4 @@
-"""What `make mutants` changes, and that it sees a change and a line that does nothing."""
+"""Which changes `make mutants` makes, and that it detects one and recognizes a change without effect."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_equivalents_are_changes_of_lines_that_exist() -> None:
 
 
 def test_a_change_is_seen_and_one_without_effect_is_not(tmp_path: Path) -> None:
-    """By a harness, in seconds; the same code is none."""
+    """A harness detects it within seconds; identical code is no mutant."""
     file = "core/signal/audio.c"
     lines = (mutants.MODULE / file).read_text().splitlines()
     number, line = next((n, line) for n, line in enumerate(lines, 1) if line.strip() == "audio->steps = 0;")

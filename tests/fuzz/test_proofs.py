@@ -1,4 +1,4 @@
-"""The proofs of `make proofs` that take seconds hold, and a claim that is wrong is not proven."""
+"""The proofs of `make proofs` that take seconds hold, and a wrong claim is not proven."""
 
 from __future__ import annotations
 
