@@ -309,7 +309,9 @@ def merge(arena: Buffer, op: Any, out: Buffer) -> None:
 
 def blend(arena: Buffer, out: Buffer | None, fine: Any, *given: Any) -> int:
     s, _ = _session(arena)
-    count = min(len(given) // 2, MAX_PARTS)
+    count = len(given) // 2
+    if count > MAX_PARTS:
+        refuse("ERR_BLEND")
     parts = (_Part * MAX_PARTS)()
     for i in range(count):
         where, parts[i].size = _buffer(given[2 * i])
