@@ -21,6 +21,7 @@ BINDINGS = resources.ROOT / "micropython_module" / "binding"
 BOTH_ENDS = {"core/formats", "board/link"}  # the other ends of files and of the link, which say what they write
 NOT_THE_DEVICES = {  # names with one value by chance, or of the core's own enums, by module
     ("core/twin/binding.py", "MODES"),  # the device's package is loaded over it
+    ("core/twin/session.py", "flush"),  # both pass it on to the binding
     ("model/importers/tflite/write.py", "SAME"),
     ("fleet/roster.py", "SERVER"),  # an index in the core's messages
 }
@@ -89,8 +90,9 @@ def written_again(path: str, source: str) -> list[str]:
         return []
     tree = ast.parse(source)
     mine = constants(tree).items()
-    again = [name for name, value in mine if (name, value) in VALUES and (path, name) not in NOT_THE_DEVICES]
-    return again + [name for name, body in bodies(ast.parse(source)) if body in BODIES]
+    again = [name for name, value in mine if (name, value) in VALUES]
+    again += [name for name, body in bodies(ast.parse(source)) if body in BODIES]
+    return [name for name in again if (path, name) not in NOT_THE_DEVICES]
 
 
 def _trees() -> list[ast.Module]:
