@@ -463,7 +463,7 @@ def test_lora_of_a_depthwise_layer_is_refused_by_name(tmp_path: Path) -> None:
     made = edgelora.from_torch(randomized(module).eval(), noise(50, 1, 6, 6))
     one = peft.Module("1", np.ones((1, 1, 3, 3), np.float32), np.ones((4, 1), np.float32), 1.0)
     assert peft.match_modules(made.model, [one], {}) == {"1": 0}
-    with pytest.raises(peft.PeftError, match="module 1 is a depthwise convolution, which carries no adapter"):
+    with pytest.raises(peft.PeftError, match="module 1 is a depthwise convolution, which can.t have an adapter"):
         peft.import_adapter(made.elm, [one], net=made.net)
 
 
@@ -565,26 +565,29 @@ REFUSED = [
         r"0\.2 \(Softmin\): not supp",
     ),
     (tnn.Sequential(tnn.ConvTranspose1d(3, 2, 3, dilation=2)), r"^0 \(ConvTranspose1d\): groups and dilation"),
-    (tnn.Sequential(tnn.Conv1d(3, 3, 3, padding=1, padding_mode="circular")), "only 'zeros' is possible"),
+    (tnn.Sequential(tnn.Conv1d(3, 3, 3, padding=1, padding_mode="circular")), "only 'zeros' is supported"),
     (tnn.Sequential(tnn.AdaptiveAvgPool1d(3)), "can't be shared evenly"),
     (tnn.Sequential(tnn.Softmax(0)), "over axis 0 of .*, the batch"),
     (tnn.Sequential(tnn.BatchNorm1d(3, track_running_stats=False)), "track_running_stats=True"),
-    (tnn.Sequential(tnn.Identity()), "isn't that of its last layer"),
+    (tnn.Sequential(tnn.Identity()), "doesn't come from its last layer"),
     (Calls(lambda x: torch.cumsum(x, 2)), r"cumsum \(cumsum\): not supported"),
-    (Calls(lambda x: x / 0), "can be divided by a number that isn't 0"),
+    (Calls(lambda x: x / 0), "only division by a number other than 0"),
     (Calls(lambda x: 2**x), "must have an exponent of 1 to 8"),
-    (Calls(lambda x: x * float("inf")), "inf is no number"),
+    (Calls(lambda x: x * float("inf")), "inf is not a number"),
     (Calls(lambda x: (x, x)), "returns several values"),
-    (Calls(lambda x: x.reshape(2, -1, 4)), "Calls makes 2 outputs of 16 samples"),
-    (Calls(lambda x: x.std(2) / x.mean(2)), "divides two activations, which only sums, differences and products can"),
-    (Calls(lambda x: x.mean()), r"mean over axes \[\] of .*; possible are axes of a sample"),
+    (Calls(lambda x: x.reshape(2, -1, 4)), "Calls makes 2 outputs for 16 samples"),
+    (
+        Calls(lambda x: x.std(2) / x.mean(2)),
+        "divides two activations, which is supported only for sums, differences and products",
+    ),
+    (Calls(lambda x: x.mean()), r"mean over axes \[\] of .*; give axes of a sample"),
     (Calls(lambda x: x.max(2)[1]), "takes 1 of 2 results"),
-    (Calls(lambda x: x[:, :, :1].std(2)), "of one value, which has no spread"),
-    (Calls(lambda x: 1 / (x + torch.arange(24.0).view(3, 8)).mul(torch.ones(3, 8))), "divided by a number"),
+    (Calls(lambda x: x[:, :, :1].std(2)), "over a single value, which has no variance"),
+    (Calls(lambda x: 1 / (x + torch.arange(24.0).view(3, 8)).mul(torch.ones(3, 8))), "only division by a number"),
     (Calls(lambda x: torch.arange(1.0, 25).view(3, 8) / x), "divides an activation and a parameter"),
     (Calls(lambda x: x.unflatten(1, (3, 1)).sum(3).unsqueeze(1).unsqueeze(1)), "returns .* axes of a sample"),
     (Calls(lambda x: x if x.sum() > 0 else -x), "can't be traced"),
-    (Calls(lambda x: F.dropout(x)), "something else than its layers"),
+    (Calls(lambda x: F.dropout(x)), "something other than its layers"),
 ]
 
 
@@ -858,11 +861,11 @@ def test_a_last_position_and_both_sides_of_a_cut(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        (lambda x: x[1:], "a part of the batch, or takes nothing"),
-        (lambda x: x.permute(1, 0, 2), "moves a part of the batch"),
+        (lambda x: x[1:], "takes or moves part of the batch, or takes nothing"),
+        (lambda x: x.permute(1, 0, 2), "must stay axis 0"),
         (lambda x: torch.cat([x, x], dim=0), "along axes of a sample"),
-        (lambda x: F.log_softmax(x, dim=1) + 1, "at the end only"),
-        (lambda x: F.interpolate(x, size=9, mode="area"), "mode 'area': possible are"),
+        (lambda x: F.log_softmax(x, dim=1) + 1, "only at the end"),
+        (lambda x: F.interpolate(x, size=9, mode="area"), "mode 'area': supported are"),
     ],
 )
 def test_other_moves_are_refused(part: Callable[[torch.Tensor], torch.Tensor], message: str) -> None:
@@ -942,7 +945,7 @@ def test_weights_of_a_recurrence_are_in_the_file_once() -> None:
 @pytest.mark.parametrize(
     ("rnn", "message"),
     [
-        (lambda: tnn.LSTM(4, 6, batch_first=True), "its 60 steps take 15 ops each, 511 are possible"),
+        (lambda: tnn.LSTM(4, 6, batch_first=True), "its 60 steps take 15 ops each, the limit is 511"),
         (lambda: tnn.GRU(4, 6), r"reads \[2, 60, 4\]: must read \[batch, time, features\], batch_first=True"),
         (lambda: tnn.LSTM(4, 6, proj_size=3, batch_first=True), "must read"),
     ],
@@ -1010,5 +1013,5 @@ def test_masks_are_refused() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.attention(x, x, x, attn_mask=torch.ones(7, 7))[0]
 
-    with pytest.raises(TorchError, match="attention with a mask isn't possible"):
+    with pytest.raises(TorchError, match="attention with a mask isn't supported"):
         edgelora.from_torch(Masked(), noise(8, 7, 12))

@@ -202,7 +202,7 @@ def test_reductions_that_are_refused() -> None:
     )
     sketch = Sketch(1, 1031, 2)
     sketch.add(BUILTIN.SUM, schema.ReducerOptionsT(), (1, 2), sketch.ints(1))
-    refuse(sketch, "operator 0 SUM .* adds 1031 values up, at most 1024")
+    refuse(sketch, "operator 0 SUM .* sums 1031 values, the limit is 1024")
 
 
 @pytest.mark.parametrize("name", ["ELU", "NEG", "ABS", "SQUARE", "EXP", "TANH", "SIN", "COS", "RELU"])
@@ -318,7 +318,7 @@ def test_padding() -> None:
     other = Sketch(1, 5, 3)
     value = other.tensor((), GRID, data=np.array(GRID[1] + 1, np.int8))
     other.add(BUILTIN.PADV2, schema.PadV2OptionsT(), (1, 6, 3), other.ints((0, 0), (0, 1), (0, 0)), value)
-    refuse(other, "another value than zero")
+    refuse(other, "a value other than zero")
 
 
 def test_shape_arithmetic_is_folded() -> None:
@@ -367,7 +367,7 @@ def test_depth_to_space_and_back(block: int) -> None:
     for size in (0, 7):
         sketch = Sketch(1, 3, 4, 6)
         sketch.add(BUILTIN.SPACE_TO_DEPTH, schema.SpaceToDepthOptionsT(blockSize=size), (1, 1, 1, 294))
-        refuse(sketch, f"parts 3x4x6 by {size}: the file is damaged")
+        refuse(sketch, f"splits 3x4x6 by {size}: the file is damaged")
 
 
 @pytest.mark.parametrize("mode", ["REFLECT", "SYMMETRIC"])
@@ -400,9 +400,9 @@ def test_resize_bilinear(factors: tuple[int, int], grid: tuple[float, int]) -> N
 @pytest.mark.parametrize(
     ("wanted", "fields", "message"),
     [
-        ((10, 12), {"halfPixelCenters": True}, "from 5x4 to 10x12: possible are half pixel centers and factors"),
-        ((10, 8), {}, "mixes neighbours"),
-        ((10, 8), {"alignCorners": True}, "mixes neighbours"),
+        ((10, 12), {"halfPixelCenters": True}, "from 5x4 to 10x12: supported are half pixel centers and factors"),
+        ((10, 8), {}, "interpolates from"),
+        ((10, 8), {"alignCorners": True}, "interpolates from"),
         ((3, 3), {"halfPixelCenters": True}, "resize with interpolation='nearest'"),
     ],
 )
@@ -577,11 +577,11 @@ def test_padding_in_batches_is_refused() -> None:
 
 
 def test_transposed_convolutions_that_are_refused() -> None:
-    refuse(transposed((1, 9, 6, 4), schema.Padding.SAME, strideH=2, strideW=2), "9x6, of an input of 4x3")
+    refuse(transposed((1, 9, 6, 4), schema.Padding.SAME, strideH=2, strideW=2), "9x6 doesn't fit its input 4x3")
     refuse(transposed((1, 8, 6, 4), schema.Padding.SAME, strideH=0, strideW=2), "strides .0, 2.")
     other = transposed((1, 8, 6, 4), schema.Padding.SAME, strideH=2, strideW=2)
     other.tensors[other.last].shape = [1, 8, 5, 4]
-    refuse(other, "told is .1, 8, 6, 4.")
+    refuse(other, "declared is .1, 8, 6, 4.")
 
 
 PAIRS = {
@@ -846,14 +846,14 @@ def refuse(sketch: Sketch | bytes, message: str) -> None:
 @pytest.mark.parametrize(
     ("code", "remedy"),
     [
-        ("UNIDIRECTIONAL_SEQUENCE_RNN", "networks with state.*recurrent layers with unroll=True"),
+        ("UNIDIRECTIONAL_SEQUENCE_RNN", "networks with state.*unroll=True for recurrent layers"),
         ("WHILE", "networks with state"),
         ("DIV", "batch normalization"),
         ("GATHER", "fixed batch"),
         ("BATCH_MATMUL", "multiplies two activations as matrices, as attention does"),
         ("BIDIRECTIONAL_SEQUENCE_LSTM", "networks with state"),
         ("SQUARED_DIFFERENCE", "layer normalization"),
-        ("CAST", "one word is taken for another; look words up outside"),
+        ("CAST", "which confuses words; look words up outside"),
         ("STABLEHLO_DOT_GENERAL", "StableHLO"),
         ("BITCAST", "own-network.md"),
         ("CUSTOM", "TFLITE_BUILTINS_INT8"),
@@ -895,12 +895,12 @@ def grids(count: int) -> schema.QuantizationParametersT:
         (lambda w: setattr(w.tensors[0], "type", TYPE.FLOAT32), "float32 .a float network.*must be int8; convert with"),
         (lambda w: setattr(w.tensors[0], "type", TYPE.INT16), "input 't0' is int16"),
         (lambda w: setattr(w.tensors[1], "type", TYPE.INT4), "weights 't1' are int4"),
-        (lambda w: setattr(w.tensors[1], "buffer", 0), "weights 't1' are no constant"),
+        (lambda w: setattr(w.tensors[1], "buffer", 0), "weights 't1' are not constant"),
         (lambda w: setattr(w.tensors[1], "shape", [3, 11]), "weights \\[3, 11\\]"),
         (lambda w: setattr(w.tensors[1], "sparsity", schema.SparsityParametersT()), "are sparse"),
-        (lambda w: setattr(w.tensors[1].quantization, "zeroPoint", [1]), "must have zero points 0"),
-        (lambda w: setattr(w.tensors[1].quantization, "scale", [1.0, 2.0]), "zero points 0, one for each scale"),
-        (lambda w: setattr(w.tensors[1], "quantization", grids(2)), "one scale, or one a channel"),
+        (lambda w: setattr(w.tensors[1].quantization, "zeroPoint", [1]), "one zero point for each scale, all 0"),
+        (lambda w: setattr(w.tensors[1].quantization, "scale", [1.0, 2.0]), "one zero point for each scale, all 0"),
+        (lambda w: setattr(w.tensors[1], "quantization", grids(2)), "one scale, or one per channel"),
         (lambda w: setattr(w.tensors[2], "type", TYPE.UINT8), "uint8 .the older"),
         (lambda w: setattr(w.tensors[2], "quantization", None), "one scale and zero point"),
         (lambda w: setattr(w.tensors[2].quantization, "scale", [float("nan")]), "has scale nan"),
@@ -910,14 +910,14 @@ def grids(count: int) -> schema.QuantizationParametersT:
         (lambda w: setattr(w.tensors[0], "shape", [2, 12]), "batch of one"),
         (lambda w: setattr(w.tensors[0], "isVariable", True), "networks with state"),
         (lambda w: setattr(w.tensors[0], "shape", [1] * 9), "at most 6"),
-        (lambda w: w.operators.clear(), "isn't computed from the input"),
+        (lambda w: w.operators.clear(), "doesn't depend on the input"),
         (lambda w: setattr(w.operators[0], "inputs", [0]), "has 1 inputs and 1 outputs"),
         (lambda w: setattr(w.operators[0], "inputs", [1, 1, -1]), "is a constant, must be an activation"),
         (lambda w: setattr(w.operators[0], "outputs", []), "has 3 inputs and 0 outputs"),
-        (lambda w: setattr(w.operators[0], "outputs", [0]), "value from elsewhere"),
-        (lambda w: w.operators.append(w.operators[0]), "operator 1 .* value from elsewhere"),
-        (lambda w: setattr(w.operators[0], "inputs", [99]), "isn't there"),
-        (lambda w: setattr(w.operators[0], "opcodeIndex", 7), "has code 7 of 1"),
+        (lambda w: setattr(w.operators[0], "outputs", [0]), "already has a value"),
+        (lambda w: w.operators.append(w.operators[0]), "operator 1 .* already has a value"),
+        (lambda w: setattr(w.operators[0], "inputs", [99]), "doesn't exist"),
+        (lambda w: setattr(w.operators[0], "opcodeIndex", 7), "has code index 7"),
         (lambda w: setattr(w.operators[0].builtinOptions, "fusedActivationFunction", 4), "fused activation 4"),
         (lambda w: setattr(w.operators[0].builtinOptions, "weightsFormat", 1), "weights"),
     ],
@@ -940,7 +940,7 @@ def test_lowest_weight_is_refused() -> None:
 def test_other_pairs_are_refused() -> None:
     sketch = Sketch(1, 4, 4, 6)
     sketch.add(BUILTIN.ADD, schema.AddOptionsT(), (1, 4, 4, 6), sketch.tensor((5,), data=np.ones(5, np.int8)))
-    refuse(sketch, "operator 0 ADD .* same shape, or one element")
+    refuse(sketch, "operator 0 ADD .* same shape, or size 1")
     sketch = Sketch(1, 4, 1, 6)
     slopes = sketch.tensor((4, 1), data=np.ones((4, 1), np.int8))
     refuse(sketch.add(BUILTIN.PRELU, None, (1, 4, 4, 6), slopes), "must be computed, and have the output's shape")
@@ -958,7 +958,7 @@ def test_layers_of_other_shapes_are_refused() -> None:
     refuse(sketch, r"weights \[4, 1, 1, 4\] for 6 channels in, 4 out")
     sketch = Sketch(1, 4, 4, 6)
     sketch.add(BUILTIN.CONV_2D, conv_options(padding=1), (1, 5, 4, 4), sketch.weights(4, 1, 1, 6), sketch.bias(4))
-    refuse(sketch, "output is 5x4, computed is 4x4")
+    refuse(sketch, "output is 5x4, must be 4x4")
 
 
 def dead_channels(kind: str, bias: list[int], live: int = 0, fused: int = 1) -> Sketch:
@@ -1028,7 +1028,7 @@ def test_several_subgraphs_inputs_and_outputs_are_refused() -> None:
     for change, message in (
         (lambda: setattr(graph, "inputs", [0, 0]), "2 inputs"),
         (lambda: setattr(graph, "outputs", [2, 2]), "2 outputs"),
-        (lambda: model.subgraphs.append(graph), "2 subgraphs, must have one or, for state, one more that CALL_ONCE"),
+        (lambda: model.subgraphs.append(graph), "2 subgraphs, must have one, or two if CALL_ONCE"),
         (lambda: model.subgraphs.extend([graph, graph]), "3 subgraphs"),
         (lambda: setattr(model, "version", 2), "schema version 2"),
     ):

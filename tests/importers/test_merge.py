@@ -119,7 +119,7 @@ def test_keras_files_equal_the_board() -> None:
         try:
             check_merged(path.read_bytes(), seed, trainable_a=bool(seed % 2))
         except TfliteError as error:
-            assert "a constant of the file that another layer shares" in str(error)
+            assert "a constant that another layer shares" in str(error)
             refused.append(path)
     # Adapters of an unrolled layer's steps differ, its weights are in the file once; one of nine has a single step.
     unrolled = [path for path in part if path.name.startswith("recurrent_net-")]
@@ -256,12 +256,12 @@ def test_what_no_file_can_say_is_refused() -> None:
     refused(
         r"op 0 \(conv\) can't be written as .tflite: channel 0 has multiplier", multiplier=model.ops[0].multiplier + 1
     )
-    refused("is that of no activation", act_min=-77)
+    refused("isn't that of an activation", act_min=-77)
     table = np.arange(256).astype(np.int8)
     lookup = copy.deepcopy(random_model(2, kinds=("conv", "lookup", "dense"), oracle=True))
     at = next(op for op in lookup.ops if op.kind == "lookup")
     at.table = table
-    with pytest.raises(InputError, match="table is that of no operator"):
+    with pytest.raises(InputError, match="table isn't that of any"):
         write.write_tflite(lookup)
     stream = random_model(3, kinds=("conv", "history", "dense"), oracle=True)
     with pytest.raises(InputError, match="a network with history comes from a .tflite"):
@@ -290,7 +290,7 @@ def test_groups_of_channels_are_refused() -> None:
     model, elm = imported(file)
     source = find_source(file, base_id(elm), "base.tflite")
     adapter = random_adapter(np.random.default_rng(0), model, trainable_a=True, ranks={0: 2})
-    with pytest.raises(TfliteError, match=r"base.tflite: op 0 has groups of channels.*merge into the .elm instead"):
+    with pytest.raises(TfliteError, match=r"base.tflite: op 0 has channel groups.*merge into the .elm instead"):
         merge_tflite(source, pack_adapter(adapter))
 
 
@@ -342,7 +342,7 @@ def test_the_file_must_be_the_bases(tmp_path: Path) -> None:
     assert result(*given, *told[2:])["inputs"] == 9
     text = edgelora("merge", tmp_path / "base.elm", tmp_path / "base.ela", "-o", tmp_path / "mine.elm", "--refit")
     assert "beside the adapter in use, on 128 samples of noise" in text
-    assert "give a name that ends so" in edgelora(*command[:4], tmp_path / "mine.bin", code=1)
+    assert "give a name with that ending" in edgelora(*command[:4], tmp_path / "mine.bin", code=1)
     assert "--elm is for a .tflite" in edgelora(
         "merge", tmp_path / "base.elm", tmp_path / "base.ela", "--elm", tmp_path / "base.elm", code=1
     )

@@ -64,9 +64,9 @@ def test_any_permutation_of_axes_and_any_part(seed: int) -> None:
 
 def test_a_table_that_no_gather_can_hold_is_refused() -> None:
     size = 1 << 17
-    with pytest.raises(InputError, match=f"moves {size} values to {size} places"):
+    with pytest.raises(InputError, match=f"moves {size} values to {size} positions"):
         moves.layers((1, 1, size), np.random.default_rng(0).permutation(size).reshape(1, 2, -1))
-    with pytest.raises(InputError, match="moves 8 axes among each other, 6 are possible"):
+    with pytest.raises(InputError, match="moves 8 axes, the limit is 6"):
         moves.layers((1, 1, 256), places(*[2] * 8).transpose(range(7, -1, -1)).reshape(1, 16, 16))
 
 

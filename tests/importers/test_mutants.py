@@ -97,16 +97,16 @@ def options_of_another_operator() -> Sketch:
     ("make", "message"),
     [
         (turned_output, r"operator 0 FULLY_CONNECTED .* output has shape \[16, 1\], for 16 outputs"),
-        (softmax_of_another_rank, r"operator 0 SOFTMAX .* shape \[1, 12\], computed is \[1, 3, 4\]"),
+        (softmax_of_another_rank, r"operator 0 SOFTMAX .* shape \[1, 12\], must be \[1, 3, 4\]"),
         (constant_input, "the input 't0' has a value in the file"),
-        (other_axis, r"operator 0 SPLIT .* \[1, 4, 2, 1\], computed is \[1, 4, 1, 2\]"),
-        (joined_batches, r"operator 0 CONCATENATION .* \[2, 1, 4, 4\], computed is \[1, 2, 2, 8\]"),
-        (other_axis_of_one, "operator 0 EXPAND_DIMS .* computed is"),
-        (no_zero_points, "operator 0 FULLY_CONNECTED .* zero points 0, one for each scale"),
+        (other_axis, r"operator 0 SPLIT .* \[1, 4, 2, 1\], must be \[1, 4, 1, 2\]"),
+        (joined_batches, r"operator 0 CONCATENATION .* \[2, 1, 4, 4\], must be \[1, 2, 2, 8\]"),
+        (other_axis_of_one, "operator 0 EXPAND_DIMS .* must be"),
+        (no_zero_points, "operator 0 FULLY_CONNECTED .* one zero point for each scale, all 0"),
         (bias_of_another_scale, "operator 0 FULLY_CONNECTED .* bias 't1' has scale 0.5"),
-        (bias_told_as_left_out, "operator 0 CONV_2D .* bias is told as left out"),
+        (bias_told_as_left_out, "operator 0 CONV_2D .* omits its bias"),
         (one_input_more, "operator 0 RELU .* has 2 inputs"),
-        (options_of_another_operator, "operator 0 ADD .* has no options of its own"),
+        (options_of_another_operator, "operator 0 ADD .* lacks its options"),
     ],
 )
 def test_what_mutants_have_shown(make, message: str) -> None:

@@ -160,15 +160,15 @@ def test_damage_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        (b"[" * 100_000, "not sound JSON"),
+        (b"[" * 100_000, "not valid JSON"),
         (b"[]", "not a JSON object"),
         (b'{"a": 1}', "its entry has no dtype"),
         (b'{"a": {"dtype": "I8", "shape": [4], "data_offsets": [0, 4]}}', "its type is 'I8'"),
         (b'{"a": {"dtype": "F32", "shape": [true], "data_offsets": [0, 4]}}', "its shape is"),
         (b'{"a": {"dtype": "F32", "shape": [0, 99999999999999999999], "data_offsets": [0, 0]}}', "its shape is"),
         (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}', "its data_offsets are"),
-        (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}', "it lies at 4..8 of 4"),
-        (b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}', "and has 8"),
+        (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}', "it is at 4..8 of 4"),
+        (b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}', "and needs 8"),
         (b'{"a": {"dtype": "F16", "shape": [1], "data_offsets": [0, 2]}}', "tensors end at 2"),
         (b'{"a": {"dtype": "F16", "shape": [1], "data_offsets": [2, 4]}}', "begins at 2"),
         (b'{"a": {}, "a": {}}', "twice"),
@@ -202,15 +202,15 @@ def test_other_checkpoints_are_refused(tmp_path: Path, tensors: dict[str, NDArra
     ones = np.ones((2, 2), np.float32)
     for content, config, message in (
         ({a: ones}, {}, "has no lora_B"),
-        ({a: ones, b: np.ones((2, 3), np.float32)}, {}, "do not fit"),
-        ({a: np.ones((4, 1, 3)), b: np.ones((4, 1, 1))}, {}, "a convolution of 4 groups, .* without LoRA of it"),
+        ({a: ones, b: np.ones((2, 3), np.float32)}, {}, "do not match"),
+        ({a: np.ones((4, 1, 3)), b: np.ones((4, 1, 1))}, {}, "a convolution of 4 groups, .* without LoRA on it"),
         ({a: ones * np.inf, b: ones}, {}, "not finite"),
         ({a: ones, b: ones, "m.lora_magnitude_vector": ones}, {}, "only plain LoRA"),
         ({a: ones, b: ones}, {"use_dora": True}, "use_dora is 'True'"),
-        ({a: ones, b: ones}, {"peft_type": "LOHA"}, "not plain LoRA"),
+        ({a: ones, b: ones}, {"peft_type": "LOHA"}, "only plain LoRA is supported"),
         ({a: ones, b: ones}, {"lora_alpha": "x", "r": 2}, "lora_alpha"),
         ({a: ones, b: ones}, {"alpha_pattern": ["m"], "r": 2}, "must be an object"),
-        ({a: ones, b: ones}, {"alpha_pattern": {"(": 1}, "r": 2}, "no regular expression"),
+        ({a: ones, b: ones}, {"alpha_pattern": {"(": 1}, "r": 2}, "not a regular expression"),
         ({}, {}, "no lora_A"),
     ):
         with pytest.raises(peft.PeftError, match=message):
@@ -443,7 +443,7 @@ def test_names_tell_which_op_a_module_is(elm: bytes, original: floatnet_layers.F
     found = peft.import_adapter(packed, [peft.Module("wrapped.bee", a, b, 1.0)], net=alike)
     assert [fit.op for fit in found.fits] == [2]
     alike.layers[0].name = "bee"
-    with pytest.raises(peft.PeftError, match="bee is 2 layers .*0, 2.* a module of its own"):
+    with pytest.raises(peft.PeftError, match="bee is used as 2 layers .*0, 2.* its own module"):
         peft.import_adapter(packed, [peft.Module("bee", a, b, 1.0)], net=alike)
 
 
@@ -454,7 +454,7 @@ def test_a_float_network_of_another_base(elm: bytes, original: floatnet_layers.F
     a, b = np.ones((1, 8, 1, 1), np.float32), np.ones((6, 1), np.float32)
     [layer] = peft.import_adapter(elm, [peft.Module("features.10", a, b, 1.0)], net=other).adapter.layers
     assert np.allclose(adapter_fit.real_change(model, layer), other.layers[2].gain[:, None], rtol=0.05)
-    with pytest.raises(peft.PeftError, match="module x is no layer of the float network; it has features.0, "):
+    with pytest.raises(peft.PeftError, match="module x is not a layer of the float network, which has features.0, "):
         peft.import_adapter(elm, [peft.Module("x", a, b, 1.0)], net=other)
     with pytest.raises(peft.PeftError, match="the float network takes"):
         peft.import_adapter(elm, [peft.Module("x", a, b, 1.0)], net=replace(other, input_shape=(5, 7, 3)))
@@ -471,7 +471,7 @@ def test_export_takes_back_what_was_folded(
     for one, other in zip(modules, back, strict=True):
         before, after = (m.scaling * m.b @ m.a.reshape(len(m.a), -1) for m in (one, other))
         assert np.linalg.norm(after - before) < 0.05 * np.linalg.norm(before)
-    with pytest.raises(peft.PeftError, match="not the one that the adapter's base was made of"):
+    with pytest.raises(peft.PeftError, match="adapter's base was not made from this"):
         peft.export_adapter(adapter, model, tmp_path / "d", net=replace(original, base_id=bytes(8)))
 
 
@@ -537,7 +537,7 @@ def test_no_loss_is_told_where_there_is_none(
 @pytest.mark.parametrize(
     ("setting", "remedy"),
     [
-        ({"init_lora_weights": "pissa"}, "base's own weights.*path_initial_model_for_weight_conversion"),
+        ({"init_lora_weights": "pissa"}, "base's weights.*path_initial_model_for_weight_conversion"),
         ({"init_lora_weights": "pissa_niter_16"}, "path_initial_model_for_weight_conversion"),
         ({"init_lora_weights": "olora"}, "path_initial_model_for_weight_conversion"),
         ({"init_lora_weights": "corda"}, "path_initial_model_for_weight_conversion"),
@@ -550,8 +550,8 @@ def test_no_loss_is_told_where_there_is_none(
         ({"bias": "all"}, "bias='none'"),
         ({"bias": "lora_only"}, "bias='none'"),
         ({"lora_bias": True}, "lora_bias=False"),
-        ({"modules_to_save": ["head"]}, "without whole modules"),
-        ({"layer_replication": [[0, 4], [2, 5]]}, "each once"),
+        ({"modules_to_save": ["head"]}, "only LoRA layers are imported"),
+        ({"layer_replication": [[0, 4], [2, 5]]}, "has each layer once"),
         ({"target_parameters": ["experts.weight"]}, "target_modules"),
         ({"use_qalora": True}, "use_qalora=False"),
         ({"alora_invocation_tokens": [1, 2]}, "doesn't know the setting"),

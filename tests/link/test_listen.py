@@ -258,11 +258,11 @@ def test_a_recording_that_is_too_short_is_told(
         (("base.elm", "--source", "sound.wav"), "channels, the base takes 3"),
         (("base.elm", "--source", "floats.csv"), "give --units if they are in g"),
         (("base.elm", "--source", "empty.csv"), "has no samples"),
-        (("base.elm", "--source", "words.csv"), "give numbers with commas"),
+        (("base.elm", "--source", "words.csv"), "give comma-separated numbers"),
         (("base.elm", "--source", "far.csv"), "not 16-bit counts"),
         (("base.elm", "--source", "short.wav"), "can't be read as .wav"),
-        (("sound.elm", "--source", "slow.wav"), "has 4000 samples a second, the base takes 8000"),
-        (("sound.elm", "--source", "bytes.wav"), "samples of 8 bits"),
+        (("sound.elm", "--source", "slow.wav"), "has 4000 samples per second, the base takes 8000"),
+        (("sound.elm", "--source", "bytes.wav"), "has 8-bit samples"),
     ],
 )
 def test_recordings_that_are_refused(folder: Path, arguments: tuple[str, ...], words: str) -> None:

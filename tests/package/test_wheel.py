@@ -261,7 +261,7 @@ LACKING = [
     (("demo", "har", "--board", "rpi_pico_w", "--port", "/dev/ttyACM7"), "needs a checkout"),
     (("demo", "machine", "--board", "virtual-riscv"), "apt-get install qemu-system-riscv"),
     (("demo", "machine", "--board", "rpi_pico_w", "--port", "/dev/ttyACM7"), "needs a checkout"),
-    (("demo", "keywords"), "espeak-ng and flite are not installed, which speak the keywords: apt-get install"),
+    (("demo", "keywords"), "speaking keywords needs espeak-ng and flite: apt-get install"),
     (("demo", "fleet"), "pip install 'edgelora[fleet]'"),
 ]
 

@@ -410,7 +410,7 @@ def test_what_is_wrong_with_files_is_told_while_pages_go_on(
         "nan.csv: has values that are not finite",
         "bomb.npz: not a readable .npz file (its arrays have 314572928 bytes once unpacked",
         "empty.csv: is empty",
-        "notes.txt: is no file that can be used here",
+        "notes.txt: can't be used here",
         "_b_.csv: ",
     ):
         page.get_by_role("alert").filter(has_text=words).wait_for()

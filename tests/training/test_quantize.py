@@ -316,7 +316,7 @@ def test_what_no_softmax_hears_takes_no_steps(trained):
     assert not logits_note(quantize(wide, x))
 
 
-@pytest.mark.parametrize(("scale", "said"), [(0.001, "spans 0.26 nats"), (0.1, ""), (1.5, "steps of 1.5 nats")])
+@pytest.mark.parametrize(("scale", "said"), [(0.001, "only 0.26 nats"), (0.1, ""), (1.5, "steps of 1.5 nats")])
 def test_grids_of_logits_that_cost_are_told(trained, scale, said):
     model = replace(trained[1], tensors=[*trained[1].tensors[:-1], replace(trained[1].output, scale=scale)])
     assert (said in logits_note(model)) and bool(logits_note(model)) == bool(said)

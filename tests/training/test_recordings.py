@@ -64,7 +64,7 @@ def test_signatures(tmp_path: Path, kind: str) -> None:
     path, key = tmp_path / f"a{kind}", ("--hmac-key", KEY)
     save_capture(capture(), tmp_path / "plain.csv")
     edgelora("convert", tmp_path / "plain.csv", "-o", path, *key)
-    assert result("convert", path, "-o", tmp_path / "b.csv", *key)["signature"] == "signed, and the signature is right"
+    assert result("convert", path, "-o", tmp_path / "b.csv", *key)["signature"] == "signed, and the signature is valid"
     assert "not checked" in edgelora("convert", path, "-o", tmp_path / "b.csv")
     assert "does not match" in edgelora("convert", path, "-o", tmp_path / "c.csv", "--hmac-key", "x", code=1)
     changed = path.read_bytes().replace(b"EdgeLoRA", b"EdgeL0RA")
@@ -84,10 +84,10 @@ def told(**changes: Any) -> dict[str, Any]:
 
 
 HOSTILE = [
-    (told(signature=None), "has no protected, signature, payload"),
+    (told(signature=None), "lacks protected, signature or payload"),
     (told(protected={"ver": "v2", "alg": "none"}), "its version is 'v2'"),
-    (told(protected={"ver": "v1", "alg": "RS256"}), "signed by 'RS256'"),
-    ([], "has no protected"),
+    (told(protected={"ver": "v1", "alg": "RS256"}), "signed with 'RS256'"),
+    ([], "lacks protected"),
     (told(payload={"values": [[1.0, 2], [3]]}), "different lengths"),
     (told(payload={"values": [[1.0, float("nan")]]}), "not finite"),
     (told(payload={"values": [[1.0, 1e400]]}), "not finite"),
@@ -98,7 +98,7 @@ HOSTILE = [
     (told(payload={"values": []}), "has no samples"),
     (told(payload={"values": ["Ref-BINARY-i16 (100 bytes)"]}), "export it as .csv or .wav"),
     (told(payload={"values": {"a": 1}}), "export it as .csv or .wav"),
-    (told(payload={"values": [[1] * 3]}), "2 sensors, 3 values"),
+    (told(payload={"values": [[1] * 3]}), "2 sensors but 3 values"),
     (told(payload={"sensors": []}), "names no sensors"),
     (told(payload={"sensors": [1, 2]}), "names no sensors"),
     (told(payload={"interval_ms": 0}), "interval_ms of 0"),
@@ -132,7 +132,7 @@ def test_hostile_acquisitions(tmp_path: Path, what: Any, words: str) -> None:
 def test_bytes_that_are_no_acquisition(tmp_path: Path, data: bytes) -> None:
     for kind in (".json", ".cbor"):
         (tmp_path / f"a{kind}").write_bytes(data)
-        with pytest.raises(InputError, match="can't be read|has no protected") as error:
+        with pytest.raises(InputError, match="can't be read|lacks protected") as error:
             load_capture(tmp_path / f"a{kind}")
         assert error.value.remedy
 
@@ -141,13 +141,13 @@ def test_bytes_that_are_no_acquisition(tmp_path: Path, data: bytes) -> None:
     ("name", "text", "words"),
     [
         ("a.csv", "x,y\n", "has no samples"),
-        ("a.csv", "1,2\n3\n", "give numbers with commas"),
-        ("a.csv", "x,y\n1,2,3\n", "its head names 2"),
-        ("a.csv", "timestamp,x\n2,1\n2,1\n", "does not grow"),
+        ("a.csv", "1,2\n3\n", "give comma-separated numbers"),
+        ("a.csv", "x,y\n1,2,3\n", "its header names 2"),
+        ("a.csv", "timestamp,x\n2,1\n2,1\n", "does not increase"),
         ("a.csv", "1,inf\n", "not finite"),
         ("a.csv", "1,nan\n", "not finite"),
         ("a.csv", "", "has no samples"),
-        ("a.csv", "x" * 200_000, "give numbers with commas"),
+        ("a.csv", "x" * 200_000, "give comma-separated numbers"),
         ("a.txt", "1,2\n", "is not a recording format"),
     ],
 )
@@ -243,7 +243,7 @@ def test_a_wav_without_a_usable_rate(tmp_path: Path, rate: int) -> None:
 def test_a_rate_that_a_wav_cannot_hold(tmp_path: Path) -> None:
     save_capture(Capture(np.ones((9, 1)), 0.25, ("x",), ("g",)), tmp_path / "a.json")
     said = edgelora("convert", tmp_path / "a.json", "-o", tmp_path / "b.wav", code=1)
-    assert "1 a second or more, not 0.25" in said and not (tmp_path / "b.wav").exists()
+    assert "at least 1 Hz, not 0.25" in said and not (tmp_path / "b.wav").exists()
     (tmp_path / "c.csv").write_text("timestamp,x\n0,1\n1e-320,2\n")
     assert "inf is not a rate" in edgelora("convert", tmp_path / "c.csv", "-o", tmp_path / "b.wav", code=1)
 
@@ -271,7 +271,7 @@ def test_signatures_that_are_no_hex(tmp_path: Path, signature: str) -> None:
 def test_units_that_are_not_the_bases(tmp_path: Path, base: Path) -> None:
     save_capture(Capture(np.ones((20, 3)), 50, ("x", "y", "z"), ("dps",) * 3), tmp_path / "a.json")
     said = edgelora("convert", tmp_path / "a.json", "--base", base, "-o", tmp_path / "b.npz", code=1)
-    assert "channel x is in 'dps', and not in g: convert it" in said
+    assert "channel x is in 'dps', not in g: convert it" in said
 
 
 def test_counts_of_a_watch_are_its_windows() -> None:
@@ -303,7 +303,7 @@ REST = np.random.default_rng(2).normal(0, 0.004, (200, 6)) + (0, 0, 1, 0, 0, 0) 
         (np.random.default_rng(3).normal(0, (1, 1, 1, 9, 9, 9), (200, 6)), False, ""),  # shaken
         (0 * REST, False, "all values are 0"),
         (0 * REST + 0.5, False, "no value ever changes"),
-        (REST * ([9.81] * 3 + [1] * 3), False, "ends of 16 bits"),  # m/s2
+        (REST * ([9.81] * 3 + [1] * 3), False, "limits of 16 bits"),  # m/s2
         (MOTION.counts_of_units(REST), False, "are they in g, then rad/s, or counts of 0.0002441, 0.001"),
         (np.round(REST + np.random.default_rng(4).normal(0, 1, (200, 6))), True, "less than 8%"),  # g taken for counts
     ],

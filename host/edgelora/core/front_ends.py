@@ -94,7 +94,7 @@ def heard_as(kind: str, tensor: Tensor) -> Signal:
     """
     rows = tensor.size // AUDIO_SIZE
     if not rows or tensor.size % AUDIO_SIZE:
-        raise InputError(f"an input of {tensor.size} values is no rows of {AUDIO_SIZE}: leave --front out")
+        raise InputError(f"an input of {tensor.size} values is not rows of {AUDIO_SIZE}: omit --front")
     if kind == "audio":
         return audio_signal(rows, rows, Normal(AUDIO_UNIT))
     if tensor.zero_point != -128:
@@ -112,10 +112,10 @@ class SpectralFrontEnd(_Stream):
 
     def __init__(self, channels: int = 1, channel: int = 0, frames: int = 8, to: Tensor | None = None) -> None:
         if not 1 <= channels <= MOST_CHANNELS or not 0 <= channel < channels:
-            raise InputError(f"channel {channel} of {channels}: there may be 1 to {MOST_CHANNELS}, the first is 0")
+            raise InputError(f"channel {channel} of {channels}: give 1 to {MOST_CHANNELS} channels, numbered from 0")
         if frames % FRAMES_OF_ENVELOPE or not 0 < frames <= MOST_FRAMES:
             raise InputError(
-                f"{frames} frames a window: give a multiple of {FRAMES_OF_ENVELOPE}, at most {MOST_FRAMES}"
+                f"{frames} frames per window: give a multiple of {FRAMES_OF_ENVELOPE}, at most {MOST_FRAMES}"
             )
         self.channels = channels
         core = FrontEnd("spectral", 68, FRAME * channels, _grid(to), (channels, channel, frames))

@@ -22,25 +22,25 @@ AUDIO_UNITS = "wav"  # counts of 16 bits
 
 
 def load_acquisition(path: Path, data: bytes, key: str | None) -> Capture:
-    remedy = "give a file of Edge Impulse's acquisition format, version v1"
+    remedy = "give a file in Edge Impulse's acquisition format, version v1"
     told = _decoded(path, data, remedy)
     parts = [told.get(name) if isinstance(told, dict) else None for name in ("protected", "signature", "payload")]
     protected, signature, payload = parts
     if not (isinstance(protected, dict) and isinstance(signature, str) and isinstance(payload, dict)):
-        raise InputError(f"{path}: has no protected, signature, payload", remedy=remedy)
+        raise InputError(f"{path}: lacks protected, signature or payload", remedy=remedy)
     if protected.get("ver") != "v1":
-        raise InputError(f"{path}: its version is {str(protected.get('ver'))[:40]!r}, known is 'v1'", remedy=remedy)
+        raise InputError(f"{path}: its version is {str(protected.get('ver'))[:40]!r}, must be 'v1'", remedy=remedy)
     said = _signature(path, data, str(protected.get("alg"))[:40], signature, key)
     sensors, rows, interval = (payload.get(name) for name in ("sensors", "values", "interval_ms"))
     if not (isinstance(sensors, list) and sensors and all(isinstance(sensor, dict) for sensor in sensors)):
         raise InputError(f"{path}: names no sensors", remedy=remedy)
     if not isinstance(rows, list) or any(isinstance(row, str) for row in rows[:1]):
-        raise InputError(f"{path}: its values are elsewhere, or not a list", remedy="export it as .csv or .wav")
+        raise InputError(f"{path}: its values are in another file, or not a list", remedy="export it as .csv or .wav")
     if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not 1e-4 <= interval <= 1e6:
         raise InputError(f"{path}: interval_ms of {str(interval)[:40]}", remedy="give milliseconds, 0.0001 to 1000000")
     values = checked_values(path, rows)
     if len(sensors) != values.shape[1]:
-        raise InputError(f"{path}: {len(sensors)} sensors, {values.shape[1]} values in a row: correct it")
+        raise InputError(f"{path}: {len(sensors)} sensors but {values.shape[1]} values per row: correct it")
     names, units = (tuple(checked_text(sensor.get(what, "")) for sensor in sensors) for what in ("name", "units"))
     counts = set(units) == {AUDIO_UNITS}
     return Capture(values, 1000 / interval, names, () if counts else units, counts, said)
@@ -70,15 +70,15 @@ def _signature(path: Path, data: bytes, algorithm: str, signature: str, key: str
             raise InputError(f"{path}: is not signed: leave the key out, or ask for a signed file")
         return "not signed"
     if algorithm != "HS256":
-        raise InputError(f"{path}: signed by {algorithm!r}, known are 'HS256' and 'none': export it anew")
+        raise InputError(f"{path}: signed with {algorithm!r}, must be 'HS256' or 'none': export it again")
     if key is None:
         return "signed, not checked: no key was given"
     there = signature.encode(errors="replace")
     if len(there) == 64 and data.count(there) == 1:
         made = hmac.new(key.encode(), data.replace(there, UNSIGNED.encode()), hashlib.sha256).hexdigest()
         if hmac.compare_digest(made.encode(), there):
-            return "signed, and the signature is right"
-    raise InputError(f"{path}: the signature does not match file and key: was the file changed, is the key right?")
+            return "signed, and the signature is valid"
+    raise InputError(f"{path}: the signature does not match: the file was changed, or the key is wrong")
 
 
 def packed_acquisition(path: Path, capture: Capture, key: str | None) -> bytes:

@@ -43,13 +43,13 @@ class Capture:
 
 def checked_values(path: Path, rows: Any) -> NDArray[np.float64]:
     """Values [n, channels] of rows of numbers, or of numbers. InputError for others."""
-    remedy = "give rows of finite numbers, as many in each"
+    remedy = "give rows of finite numbers, the same number in each"
     try:
         values = np.asarray(rows)
     except (ValueError, OverflowError):  # rows of several lengths
         raise InputError(f"{path}: its rows have different lengths", remedy=remedy) from None
     if values.size == 0:
-        raise InputError(f"{path}: has no samples: give numbers with commas, a row a sample")
+        raise InputError(f"{path}: has no samples: give comma-separated numbers, one sample per row")
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or values.dtype.kind not in "iuf" or values.shape[1] > MAX_CHANNELS:
         raise InputError(f"{path}: has values of shape {values.shape}, type {values.dtype}", remedy=remedy)
@@ -65,11 +65,11 @@ def load_wav(path: Path) -> Capture:
     try:
         with wave.open(str(path), "rb") as file:
             if file.getsampwidth() != 2:
-                raise InputError(f"{path}: has samples of {8 * file.getsampwidth()} bits", remedy="make it 16 bits")
+                raise InputError(f"{path}: has {8 * file.getsampwidth()}-bit samples", remedy="convert it to 16 bits")
             raw = file.readframes(file.getnframes())
             channels, rate = file.getnchannels(), file.getframerate()
     except (wave.Error, EOFError, RuntimeError) as error:  # the last where a chunk ends outside of its own
-        raise InputError(f"{path}: can't be read as .wav ({error}): give 16 bit PCM") from error
+        raise InputError(f"{path}: can't be read as .wav ({error}): give 16-bit PCM") from error
     whole = len(raw) // (2 * channels)  # a truncated file may end within a sample
     values = np.frombuffer(raw[: 2 * channels * whole], "<i2").reshape(whole, channels)
     return Capture(checked_values(path, values), checked_rate(path, rate), counts=True)
@@ -85,15 +85,17 @@ def load_csv(path: Path) -> Capture:
             with warnings.catch_warnings(action="ignore"):  # of NumPy, where there is nothing after the head
                 values = np.loadtxt(rows, np.float64, delimiter=",", ndmin=2)
         except ValueError as error:
-            raise InputError(f"{path}: {error}: give numbers with commas between them, a sample a line") from error
+            raise InputError(f"{path}: {error}: give comma-separated numbers, one sample per line") from error
     values = checked_values(path, values)
     if names and len(names) != values.shape[1]:
-        raise InputError(f"{path}: has {values.shape[1]} columns, its head names {len(names)}: correct the head")
+        raise InputError(f"{path}: has {values.shape[1]} columns, its header names {len(names)}: correct the header")
     if not names or names[0].lower() not in TIME_NAMES:
         return Capture(values, names=tuple(names))
     steps = np.diff(values[:, 0])
     if not len(steps) or not (steps > 0).all() or values.shape[1] < 2:
-        raise InputError(f"{path}: its column {names[0]!r} does not grow, or is alone: correct it, or leave it out")
+        raise InputError(
+            f"{path}: its time column {names[0]!r} does not increase, or is the only one: correct or remove it"
+        )
     with np.errstate(over="ignore"):
         rate = float(1000 / np.median(steps))
     return Capture(values[:, 1:], checked_rate(path, rate), tuple(names[1:]))
@@ -146,9 +148,9 @@ def checked_rate(path: Path, rate: Any) -> float:
 def save_wav(path: Path, capture: Capture) -> None:
     whole = capture.values.astype(np.int16)
     if not capture.rate or not (whole == capture.values).all():
-        raise InputError(f"{path}: a .wav has counts of 16 bits and a rate: give --rate, or write another kind")
+        raise InputError(f"{path}: a .wav holds 16-bit counts at a rate: give --rate, or write another format")
     if round(capture.rate) < 1:
-        raise InputError(f"{path}: a .wav has a rate of 1 a second or more, not {capture.rate:g}: write another kind")
+        raise InputError(f"{path}: a .wav needs a rate of at least 1 Hz, not {capture.rate:g}: write another format")
     made = io.BytesIO()
     with wave.open(made, "wb") as file:
         file.setparams((whole.shape[1], 2, round(capture.rate), len(whole), "NONE", ""))

@@ -122,7 +122,7 @@ def parts(train: Dataset, test: Dataset, tested_on: str) -> Parts:
     trained = {row.tobytes() for row in train.x}
     seen = sum(row.tobytes() in trained for row in test.x)
     if seen == len(test):
-        tested_on += ": all of them were also trained on, so this says nothing about new ones"
+        tested_on += ": all of them were also trained on, so this says nothing about new samples"
     elif seen:
         tested_on += f": {seen} of the {len(test)} were also trained on"
     return Parts(train, test, tested_on, seen)

@@ -117,7 +117,7 @@ def vibration(of: Machine, windows: int, seed: int, fault: str | None = None, se
     if fault is not None and fault not in FAULTS:
         raise InputError(f"fault {fault!r}: choose one of {', '.join(FAULTS)}")
     if (severity not in SEVERITIES) if fault else severity:
-        raise InputError(f"severity {severity}: a fault has one of {SEVERITIES[0]} to {SEVERITIES[-1]}, no fault 0")
+        raise InputError(f"severity {severity}: give {SEVERITIES[0]} to {SEVERITIES[-1]} with a fault, 0 without one")
     rng = np.random.default_rng([of.number, 2, seed, FAULTS.index(fault) + 1 if fault else 0, severity])
     worse = {name: 2.0 ** (severity - 1) if name == fault else 0.0 for name in FAULTS}
     count = windows * MACHINE_WINDOW

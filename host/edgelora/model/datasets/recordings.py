@@ -63,7 +63,7 @@ def save_capture(capture: Capture, path: Path, key: str | None = None) -> None:
 def with_rate(capture: Capture, rate: float) -> Capture:
     """The capture with a rate, in Hz, that its file lacks."""
     if not 0.001 <= rate <= 1e7:
-        raise InputError(f"a rate of {rate:g}: give samples a second, 0.001 to 10000000")
+        raise InputError(f"a rate of {rate:g}: give samples per second, 0.001 to 10000000")
     return replace(capture, rate=rate)
 
 
@@ -106,7 +106,7 @@ def load_recording(path: Path, signal: Signal, units: bool = False, key: str | N
         raise InputError(f"{path}: has {channels} channels, the base takes {signal.channels}")
     if capture.rate and abs(capture.rate - signal.rate) > NEAR * signal.rate:
         raise InputError(
-            f"{path}: has {capture.rate:g} samples a second, the base takes {signal.rate:g}", remedy="resample it"
+            f"{path}: has {capture.rate:g} samples per second, the base takes {signal.rate:g}", remedy="resample it"
         )
     return Recording(_counts(path, capture, signal, units), capture.rate, capture.signature)
 
@@ -115,7 +115,7 @@ def _counts(path: Path, capture: Capture, signal: Signal, units: bool) -> NDArra
     values = capture.values
     if (units or capture.units) and not capture.counts:
         if len(signal.normals) != signal.channels:
-            raise InputError(f"{path}: this base does not know its samples' units", remedy="give counts")
+            raise InputError(f"{path}: this base does not record its samples' units", remedy="give counts")
         return signal.counts_of_units(converted(path, capture, re.split(r"[,;\s]+", signal.units)))
     if (values != np.round(values)).any() or values.min() < -32768 or values.max() > 32767:
         raise NotCounts(
@@ -137,7 +137,7 @@ def converted(path: Path, capture: Capture, wanted: Sequence[str]) -> NDArray[np
         if unit in wanted:
             factor = 1.0
         elif other not in wanted:
-            raise InputError(f"{path}: channel {name} is in {unit!r}, and not in {' or '.join(wanted)}: convert it")
+            raise InputError(f"{path}: channel {name} is in {unit!r}, not in {' or '.join(wanted)}: convert it")
         factors.append(factor)
     values: NDArray[np.float64] = capture.values * np.array(factors or 1.0)
     return values
@@ -155,7 +155,7 @@ def doubts(counts: NDArray[np.int16], signal: Signal) -> str:
         return "no value ever changes: is the sensor connected?"
     beyond = float((np.abs(counts.astype(np.int32)) >= ENDS).mean())
     if beyond > MUCH_BEYOND:
-        return f"{beyond:.0%} of the values are at the ends of 16 bits: {_expected(signal)}"
+        return f"{beyond:.0%} of the values are at the limits of 16 bits: {_expected(signal)}"
     if signal.front != "none" or len(signal.normals) != signal.channels:
         quiet = int(np.abs(counts.astype(np.int32)).max())
         return f"no value is beyond {quiet}: is the microphone connected?" if quiet <= SILENT else ""
@@ -182,7 +182,7 @@ def windows_of(recordings: Sequence[tuple[str, Recording]], signal: Signal, hop:
     short, or make more windows than memory is to hold.
     """
     if signal.front != "none":
-        raise InputError(f"windows with the front end {signal.front!r} can't be samples: use `listen`")
+        raise InputError(f"windows with the front end {signal.front!r} can't be used as samples: use `listen`")
     real = ((label, inputs_of(recording.counts, signal)) for label, recording in recordings)
     return replace(_cut(list(real), signal.window, hop or signal.hop), signal=signal)
 
@@ -224,7 +224,9 @@ def cut_windows(captures: Sequence[tuple[str, Capture]], window: int, hop: int |
             if mine != its:
                 raise InputError(f"{name} has {what} {its}, {first_name} {mine}: convert or leave out one of them")
         if first.rate and capture.rate and abs(capture.rate - first.rate) > NEAR * first.rate:
-            raise InputError(f"{name} has {capture.rate:g} samples a second, {first_name} {first.rate:g}: resample one")
+            raise InputError(
+                f"{name} has {capture.rate:g} samples per second, {first_name} {first.rate:g}: resample one"
+            )
     return _cut([(label, capture.values) for label, capture in captures], window, hop or max(1, window // 2))
 
 

@@ -62,8 +62,8 @@ def check_speech(*programs: str) -> None:
     """Raises `SpeechError` if a program that speaks keywords is missing; without names any of them."""
     missing = [program for program in programs or ("espeak-ng", "flite") if shutil.which(program) is None]
     if missing:
-        speaks = "are not installed, which speak" if missing[1:] else "is not installed, which speaks"
-        raise SpeechError(f"{' and '.join(missing)} {speaks} the keywords: apt-get install espeak-ng flite")
+        names = " and ".join(missing)
+        raise SpeechError(f"speaking keywords needs {names}: apt-get install espeak-ng flite")
 
 
 def _run(program: str, *arguments: str) -> bytes:

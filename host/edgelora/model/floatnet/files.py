@@ -133,7 +133,7 @@ def _places(arrays: dict[str, NDArray[Any]], i: int) -> tuple[Places, tuple[int,
     first, second, third = (int(axis) for axis in arrays[f"{i}.order"])
     rows, columns, channels = (tuple(int(n) for n in arrays[f"{i}.places{axis}"]) for axis in range(3))
     if sorted((first, second, third)) != [0, 1, 2] or not (rows and columns and channels):
-        raise InputError(f"layer {i}: a gather of axes {(first, second, third)}, or of nothing")
+        raise InputError(f"layer {i}: its gather has axes {(first, second, third)}, or no positions")
     return (rows, columns, channels), (first, second, third)
 
 
@@ -147,7 +147,7 @@ def _sides(stored: NDArray[Any], i: int) -> Sides:
 def _function(ends: NDArray[Any], values: NDArray[Any], i: int) -> Sampled:
     low, high = (float(end) for end in ends)
     if not (values.ndim == 1 and len(values) > 1 and low < high and math.isfinite(high - low)):
-        raise InputError(f"layer {i}: its function has no values over a range")
+        raise InputError(f"layer {i}: its function needs values over a finite range")
     _check_finite(values, f"layer {i}: its function")
     return Sampled(low, high, values)
 
@@ -172,7 +172,7 @@ def _check_graph(net: FloatNet) -> None:
         if layer.places is not None and any(
             not 0 <= place < side for places, side in zip(layer.places, shape, strict=True) for place in places
         ):
-            raise InputError(f"layer {i}: it takes places that {shape} has not")
+            raise InputError(f"layer {i}: it takes positions outside {shape}")
         shapes.append(output_shape(layer, *(shapes[tensor] for tensor in read)))
 
 

@@ -40,9 +40,7 @@ def pretrain(
     `progress` reports every epoch and its mean loss in nats.
     """
     if not 2 <= data.classes <= MAX_CLASSES:
-        raise InputError(
-            f"samples of {data.classes} classes: give some of 2 to {MAX_CLASSES}, a network chooses among them"
-        )
+        raise InputError(f"samples of {data.classes} classes: give samples of 2 to {MAX_CLASSES} classes")
     _, height, _, channels = data.x.shape
     if height > 1 and channels > 1:
         raise InputError(f"samples are {data.x.shape[1:]}; give [N, 1, time, channels] or [N, time, coefficients, 1]")

@@ -74,7 +74,7 @@ def load(path: str | Path) -> Any:
     try:
         return tf.keras.models.load_model(path, compile=False)
     except (OSError, ValueError, TypeError) as error:
-        raise KerasError(f"{path}: no model that Keras can read ({str(error).splitlines()[0]})") from error
+        raise KerasError(f"{path}: Keras can't read it as a model ({str(error).splitlines()[0]})") from error
 
 
 def convert(model: Any, calibration_x: Any) -> bytes:
@@ -85,9 +85,9 @@ def convert(model: Any, calibration_x: Any) -> bytes:
 def _inputs(model: Any, calibration_x: Any) -> NDArray[np.float32]:
     shape = model.input_shape
     if not isinstance(shape, tuple) or not isinstance(model.output_shape, tuple):
-        raise KerasError(f"{model.name} has several inputs or outputs: one of each is possible")
+        raise KerasError(f"{model.name} has several inputs or outputs: only one of each is supported")
     if None in shape[1:]:
-        raise KerasError(f"{model.name} takes inputs of any size {shape[1:]}: make it for one, with keras.Input(shape)")
+        raise KerasError(f"{model.name} takes inputs of any size {shape[1:]}: fix the size with keras.Input(shape)")
     x = np.asarray(calibration_x, np.float32)
     if not len(x) or x.shape[1:] != shape[1:] or not np.isfinite(x).all():
         raise KerasError(f"inputs are {list(x.shape)}, must be finite [N, {', '.join(map(str, shape[1:]))}]")
@@ -179,9 +179,9 @@ def _fused(name: str, layers: list[Any]) -> set[str]:
     if sum(ops.values()) > MAX_OPS:
         layers_text = ", ".join(f"{layer} of {count} steps" for layer, count in steps.items())
         raise KerasError(
-            f"{name}: its recurrent layers ({layers_text}) take at least {sum(ops.values())} ops, {MAX_OPS} are "
-            "possible: put a convolution with strides or a pool before them, give them shorter windows, or take a "
-            "plain LSTM, which is one op"
+            f"{name}: its recurrent layers ({layers_text}) take at least {sum(ops.values())} ops, the "
+            f"limit is {MAX_OPS}: put a strided convolution or a pool before them, give them shorter windows, or use "
+            "a plain LSTM, which is one op"
         )
     return fused
 
@@ -266,7 +266,7 @@ class _Attention(tf.keras.layers.MultiHeadAttention):  # type: ignore[misc]
         self, query: Any, key: Any, value: Any, attention_mask: Any = None, *_: Any, **__: Any
     ) -> Any:
         if attention_mask is not None:
-            raise KerasError(f"{self.name}: attention with a mask isn't possible")
+            raise KerasError(f"{self.name}: attention with a mask isn't supported")
         heads = []
         for head in range(self.num_heads):
             q, k, v = (side[:, :, head] for side in (query, key, value))
@@ -361,8 +361,8 @@ def _with_one_grid(content: bytes, name: str, wanted: int) -> bytes:
     ]
     if len(found) != wanted:
         raise KerasError(
-            f"{name}: TensorFlow's converter made {len(found)} operators of {wanted} LSTM layers: give these "
-            "unroll=True"
+            f"{name}: TensorFlow's converter made {len(found)} operators of {wanted} LSTM layers: set "
+            "unroll=True on them"
         )
     for operator in found:
         output = operator.outputs[0]

@@ -75,7 +75,9 @@ def layers(shape: Shape, wanted: Places) -> list[Layer]:
         return [*_reshaped(shape, turned[0]), *_turns(turned[1]), *_reshaped(turned[2], _shape(wanted))]
     count, size = math.prod(shape), wanted.size
     if max(count, size) > MAX_POSITIONS:
-        raise InputError(f"moves {count} values to {size} places, without an order that boards have")
+        raise InputError(
+            f"moves {count} values to {size} positions in an irregular order, the limit is {MAX_POSITIONS}"
+        )
     flat = _gather((1, 1, count), wanted.reshape(1, 1, size))
     assert flat is not None
     return [*_reshaped(shape, (1, 1, count)), flat, *_reshaped((1, 1, size), _shape(wanted))]
@@ -135,7 +137,7 @@ Turn = tuple[Shape, tuple[int, int, int]]  # shape, and the order of its axes
 def _permutation(axes: list[tuple[int, int]]) -> tuple[Shape, list[Turn], Shape]:
     """A permutation's initial shape, its factors, each a permutation of three axes, and its final shape."""
     if len(axes) > MAX_AXES:
-        raise InputError(f"moves {len(axes)} axes among each other, {MAX_AXES} are possible")
+        raise InputError(f"moves {len(axes)} axes, the limit is {MAX_AXES}")
     by_stride = sorted(range(len(axes)), key=lambda i: -axes[i][1])
     lengths = [axes[i][0] for i in by_stride]
     wanted = tuple(by_stride.index(i) for i in reversed(range(len(axes))))

@@ -62,8 +62,8 @@ _REMEDIES = {
     "fan_in_fan_out": "it is for base layers that store [in, out]; train nn.Linear and nn.Conv layers with false",
     "bias": "train with bias='none': biases of the base stay as they are",
     "lora_bias": "train with lora_bias=False: an adapter has no bias",
-    "modules_to_save": "train without whole modules in it: only LoRA of them comes over",
-    "layer_replication": "train the layers that the base has, each once",
+    "modules_to_save": "train without it: only LoRA layers are imported, no complete modules",
+    "layer_replication": "train without replicated layers: the base has each layer once",
     "target_parameters": "name layers in target_modules instead",
     "use_qalora": "train with use_qalora=False",
 }
@@ -103,12 +103,14 @@ def load_checkpoint(path: Path) -> list[Module]:
     for key, tensor in read_safetensors(file).items():
         match = _KEY.fullmatch(key)
         if not match:
-            raise PeftError(f"{file.name}: {key!r} is no lora_A.weight or lora_B.weight: only plain LoRA can be used")
+            raise PeftError(
+                f"{file.name}: {key!r} is not a lora_A.weight or lora_B.weight: only plain LoRA is supported"
+            )
         if not np.isfinite(tensor).all():
             raise PeftError(f"{file.name}: {key!r} has values that are not finite: train it again, or copy it again")
         pairs[match["module"]][match["which"]] = tensor
     if not pairs:
-        raise PeftError(f"{file.name}: no lora_A.weight in it: choose an adapter_model.safetensors of PEFT")
+        raise PeftError(f"{file.name}: has no lora_A.weight: choose PEFT's adapter_model.safetensors")
     return [_module(name, pairs[name], config, file.name) for name in sorted(pairs, key=_natural)]
 
 
@@ -116,13 +118,13 @@ def _config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
     except ValueError as error:
-        raise PeftError(f"{path.name}: not sound JSON ({error}): copy it again") from None
+        raise PeftError(f"{path.name}: not valid JSON ({error}): copy it again") from None
     except FileNotFoundError:
-        raise PeftError(f"{path} is missing: it tells lora_alpha; copy it beside the .safetensors file") from None
+        raise PeftError(f"{path} is missing: it holds lora_alpha; copy it next to the .safetensors file") from None
     if not isinstance(config, dict):
-        raise PeftError(f"{path.name}: holds no JSON object: copy it again")
+        raise PeftError(f"{path.name}: is not a JSON object: copy it again")
     if config.get("peft_type", "LORA") != "LORA":
-        raise PeftError(f"{path.name}: peft_type is {config['peft_type']!r}, not plain LoRA: only that can be used")
+        raise PeftError(f"{path.name}: peft_type is {config['peft_type']!r}, only plain LoRA is supported")
     for key, value in config.items():
         _check_setting(path.name, key, value)
     return config
@@ -139,13 +141,13 @@ def _check_setting(file: str, key: str, value: object) -> None:
         known = isinstance(value, str) and value.startswith(_CHANGED_STARTS)
         remedy = _CONVERT if known else f"train from true, {', '.join(map(repr, _PLAIN_STARTS))} or false"
         raise PeftError(
-            f"{said}: such a start changes the base's own weights, of which this base knows nothing; {remedy}"
+            f"{said}: this initialization changes the base's weights, but this base has its original ones; {remedy}"
         )
     if key == "use_rslora":
         if value is not True:
             raise PeftError(f"{said}, must be true or false")
         return
-    raise PeftError(f"{said}: only plain LoRA can be used; {_REMEDIES.get(key, _UNKNOWN)}")
+    raise PeftError(f"{said}: only plain LoRA is supported; {_REMEDIES.get(key, _UNKNOWN)}")
 
 
 def _module(name: str, pair: dict[str, NDArray[np.float32]], config: dict[str, Any], file: str) -> Module:
@@ -155,11 +157,11 @@ def _module(name: str, pair: dict[str, NDArray[np.float32]], config: dict[str, A
     a, b = pair["A"], pair["B"]
     if 2 < a.ndim == b.ndim and b.shape[1] < len(a) and len(a) % b.shape[1] == 0:
         raise PeftError(
-            f"{file}: module {name} is a convolution of {len(a) // b.shape[1]} groups, which carries no adapter: train "
-            "without LoRA of it"
+            f"{file}: module {name} is a convolution of {len(a) // b.shape[1]} groups, which can't have an adapter: "
+            "train without LoRA on it"
         )
     if not 2 <= a.ndim <= 4 or b.ndim != a.ndim or b.shape[1] != len(a) or b[0, 0].size != 1:
-        raise PeftError(f"{file}: module {name} has A {list(a.shape)} and B {list(b.shape)}, which do not fit")
+        raise PeftError(f"{file}: module {name} has A {list(a.shape)} and B {list(b.shape)}, which do not match")
     told = _setting(config, "r", "rank_pattern", name)
     if told not in (None, len(a)):
         raise PeftError(f"{CONFIG_FILE}: r of module {name} is {told!r}, {file} has rank {len(a)}: copy both again")
@@ -183,7 +185,7 @@ def _setting(config: dict[str, Any], key: str, by_name: str, name: str) -> Any:
         try:
             found = re.fullmatch(rf"(.*\.)?({pattern})", name)
         except re.error as error:
-            raise PeftError(f"{CONFIG_FILE}: {by_name} {pattern!r} is no regular expression ({error})") from None
+            raise PeftError(f"{CONFIG_FILE}: {by_name} {pattern!r} is not a regular expression ({error})") from None
         if found:
             return value
     return config.get(key)
@@ -204,7 +206,7 @@ def match_modules(model: QuantModel, modules: list[Module], given: Mapping[str, 
     unknown = given.keys() - {module.name for module in modules}
     if unknown:
         names = ", ".join(module.name for module in modules)
-        raise PeftError(f"no module {sorted(unknown)[0]!r} in the checkpoint, it has {names}")
+        raise PeftError(f"no module {sorted(unknown)[0]!r} in the checkpoint, which has {names}")
     if len(set(given.values())) < len(given):
         raise PeftError("two modules are mapped to the same op")
     free: dict[tuple[int, ...], list[int]] = defaultdict(list)
@@ -237,7 +239,7 @@ def _check_given(model: QuantModel, module: Module, index: int) -> None:
         raise PeftError(f"module {module.name} is mapped to op {index}; conv and dense ops are {ops}")
     if module.key != _op_key(model, index):
         wanted = _shape(_op_key(model, index))
-        raise PeftError(f"module {module.name} is {_shape(module.key)}, op {index} is {wanted}: map it to another")
+        raise PeftError(f"module {module.name} is {_shape(module.key)}, op {index} is {wanted}: map it to another op")
 
 
 def _choices(model: QuantModel, names: list[str], ops: list[int], key: tuple[int, ...]) -> str:
@@ -246,7 +248,7 @@ def _choices(model: QuantModel, names: list[str], ops: list[int], key: tuple[int
         return f"{what}: say which with --map {names[0]}={ops[0]}"
     has = "; ".join(f"{i}: {_shape(_op_key(model, i))}" for i, op in enumerate(model.ops) if op.is_matrix)
     fit = f"{len(ops)} ops of the base" if ops else "no op of the base"
-    return f"{', '.join(names)} ({_shape(key)}) fits {fit}; its ops are {has}. Is it another base?"
+    return f"{', '.join(names)} ({_shape(key)}) fits {fit}; its ops are {has}. Is it for another base?"
 
 
 def _shape(key: tuple[int, ...]) -> str:
@@ -266,8 +268,8 @@ def layer_of(net: FloatNet, name: str) -> int | None:
         found = [i for i, other in known if same(name, other)]
         if len(found) > 1:
             raise PeftError(
-                f"module {name} is {len(found)} layers of the float network ({', '.join(map(str, found))}), an adapter "
-                "has to change one: give each layer a module of its own, and train without LoRA of a shared one"
+                f"module {name} is used as {len(found)} layers of the float network ({', '.join(map(str, found))}), "
+                "an adapter changes only one: give each layer its own module, and train without LoRA on a shared one"
             )
         if found:
             return found[0]
@@ -290,7 +292,7 @@ def with_lora(
         index = (layers or {}).get(module.name, layer_of(net, module.name))
         if index is None:
             names = ", ".join(layer.name or str(i) for i, layer in enumerate(net.layers) if layer.weights is not None)
-            raise PeftError(f"module {module.name} is no layer of the float network; it has {names}")
+            raise PeftError(f"module {module.name} is not a layer of the float network, which has {names}")
         layer = made[index]
         assert layer.weights is not None
         if layer.kind == "depthwise":
@@ -299,7 +301,7 @@ def with_lora(
         b, a = _gained(layer, module), _to_patch(layer.kind, shape, module.a, flatten)
         if (len(b), a.shape[1]) != (len(layer.weights), layer.weights[0].size):
             raise PeftError(
-                f"module {module.name} is {_shape(module.key)}, which layer {index} of the float network isn't"
+                f"module {module.name} is {_shape(module.key)}, layer {index} of the float network has another shape"
             )
         made[index] = replace(layer, weights=(layer.weights + (b @ a).reshape(layer.weights.shape)).astype(np.float32))
     return replace(net, layers=made)
@@ -312,7 +314,7 @@ def _gained(layer: Layer | None, module: Module) -> Matrix:
 
 
 def _depthwise(module: Module) -> str:
-    return f"module {module.name} is a depthwise convolution, which carries no adapter: train without LoRA of it"
+    return f"module {module.name} is a depthwise convolution, which can't have an adapter: train without LoRA on it"
 
 
 def is_original(net: FloatNet, elm: bytes, model: QuantModel) -> bool:
@@ -336,7 +338,7 @@ def _to_patch(kind: str, shape: Shape, a: NDArray[Any], flatten: str) -> Matrix:
     height, width, channels = shape
     if a.ndim == 2 and kind == "dense" and height * width > 1 and flatten == "chw":
         if a.shape[1] != height * width * channels:
-            raise PeftError(f"A has {a.shape[1]} inputs, its layer {height * width * channels}")
+            raise PeftError(f"A has {a.shape[1]} inputs, its layer has {height * width * channels}")
         a = a.reshape(len(a), channels, height, width)
     return np.moveaxis(a, 1, -1).reshape(len(a), -1).astype(np.float64)
 
@@ -388,7 +390,9 @@ def import_adapter(
     chosen = match_modules(model, modules, given)
     layers = _layers_of(net, original, modules, chosen) if net else {}
     if net is not None and net.input_shape != model.input.shape:
-        raise PeftError(f"the float network takes {net.input_shape}, the base {model.input.shape}: is it another's?")
+        raise PeftError(
+            f"the float network takes {net.input_shape}, the base {model.input.shape}: is it another base's network?"
+        )
     adapted = None if net is None else with_lora(net, modules, layers, flatten)
     products = {}
     for m in modules:
@@ -429,13 +433,13 @@ def export_adapter(
     Returns the path of the .safetensors file. Raises PeftError.
     """
     if net is not None and (net.base_id != adapter.base_id or len(net.layers) != len(model.ops)):
-        raise PeftError("the float network is not the one that the adapter's base was made of")
+        raise PeftError("the adapter's base was not made from this float network")
     target = Path(output)
     file = target if target.suffix == ".safetensors" else target / MODEL_FILE
     called = {op: name for name, op in (names or {}).items()}
     unknown = called.keys() - {layer.op for layer in adapter.layers}
     if unknown:
-        raise PeftError(f"the adapter has no layer of op {min(unknown)}, mapped from {called[min(unknown)]}")
+        raise PeftError(f"the adapter has no layer for op {min(unknown)}, mapped from {called[min(unknown)]}")
     tensors, ranks = {}, {}
     for layer in adapter.layers:
         known = net.layers[layer.op] if net else None

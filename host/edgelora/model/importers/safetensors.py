@@ -60,17 +60,19 @@ def write_safetensors(path: str | os.PathLike[str], tensors: dict[str, NDArray[n
 
 def _header(data: bytes, name: str) -> tuple[dict[str, Any], int]:
     """The parsed header and its end offset."""
-    _require(len(data) >= _SIZE.size, f"{name}: ends after {len(data)} bytes, is no safetensors file: copy it again")
+    _require(
+        len(data) >= _SIZE.size, f"{name}: ends after {len(data)} bytes, so it is not a safetensors file: copy it again"
+    )
     (size,) = _SIZE.unpack_from(data)
     end = _SIZE.size + size
     _require(
         size <= MAX_HEADER and end <= len(data),
-        f"{name}: its header would end at {end}, the file at {len(data)}: it is cut, or no safetensors file",
+        f"{name}: its header would end at {end}, the file at {len(data)}: it is truncated, or not a safetensors file",
     )
     try:
         header = json.loads(data[_SIZE.size : end].decode(), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise SafetensorsError(f"{name}: its header is not sound JSON ({error}): copy it again") from None
+        raise SafetensorsError(f"{name}: its header is not valid JSON ({error}): copy it again") from None
     _require(isinstance(header, dict), f"{name}: its header is not a JSON object: copy it again")
     return header, end
 
@@ -96,7 +98,7 @@ def _span(entry: Any, limit: int, where: str) -> tuple[int, int]:
     size = math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
     _require(
         end <= limit and end - begin == size,
-        f"{where}: it lies at {begin}..{end} of {limit} bytes and has {size}: the file is cut or damaged",
+        f"{where}: it is at {begin}..{end} of {limit} bytes and needs {size}: the file is truncated or damaged",
     )
     return begin, end
 

@@ -129,14 +129,14 @@ def float_net(module: Any, x: NDArray[np.float32]) -> tuple[FloatNet, bool]:
     converter = _Converter(traced, x.shape[1:])
     net = converter.run()
     if len(expected) != len(x[:CHECKED]):
-        raise TorchError(f"{type(module).__name__} makes {len(expected)} outputs of {len(x[:CHECKED])} samples")
+        raise TorchError(f"{type(module).__name__} makes {len(expected)} outputs for {len(x[:CHECKED])} samples")
     expected = expected.exp() if converter.ends_in_logarithms else expected
     got = floatnet_layers.predict(net, channels_last(x[:CHECKED]))
     wanted = channels_last(expected.numpy().reshape(-1, *expected.shape[1:] or (1,))).reshape(got.shape)
     if not np.allclose(got, wanted, rtol=0, atol=TOLERANCE * max(1e-6, float(np.abs(wanted).max()))):
         raise TorchError(
-            f"{type(module).__name__} computes something else than its layers in order: its forward must not depend on "
-            "values, state or chance"
+            f"{type(module).__name__} computes something other than its layers in order: its forward must not depend "
+            "on values, state or random numbers"
         )
     return net, converter.ends_logistic
 
@@ -259,7 +259,7 @@ class _Converter:
         for node in self.traced.graph.nodes:
             if node.op == "placeholder":
                 if self.values:
-                    raise TorchError(f"the module takes several inputs ({node.name}): one is possible")
+                    raise TorchError(f"the module takes several inputs ({node.name}): only one is supported")
                 self.values[node] = self.source
             elif node.op == "output":
                 end = self._end(node.args[0])
@@ -268,19 +268,21 @@ class _Converter:
             if len(node.users) > 1:
                 self.shared |= {value.tensor for value in _listed(self.values.get(node))}
         if not end or end != len(self.net.layers):
-            raise TorchError("the module's output isn't that of its last layer: end with a Linear layer or a Softmax")
+            raise TorchError(
+                "the module's output doesn't come from its last layer: end with a Linear layer or a Softmax"
+            )
         self.ends_logistic = self.sigmoid == end
         return _read_layers(self.net)
 
     def _end(self, returned: Any) -> int:
         value = self.values.get(returned) if isinstance(returned, fx.Node) else None
         if not isinstance(value, _Value):
-            raise TorchError("the module returns several values: one is possible")
+            raise TorchError("the module returns several values: only one is supported")
         value = self._real(value, "output")
         if value.batch:
-            raise TorchError(f"the module returns the batch as axis {value.batch}: it moves a part of the batch")
+            raise TorchError(f"the module returns the batch as axis {value.batch}: it must stay axis 0")
         if value.places.ndim > 3:
-            raise TorchError(f"the module returns {value.places.ndim} axes of a sample: up to three are possible")
+            raise TorchError(f"the module returns {value.places.ndim} axes of a sample: up to three are supported")
         tensor, wanted = value.tensor, moves.channels_last(value.places)
         ends = tensor and self.net.layers[tensor - 1].kind in ("softmax", "lookup")
         if ends and moves.is_in_order(wanted, self.shapes[tensor]):
@@ -342,7 +344,7 @@ class _Converter:
         place = node.args[1] if node.target is operator.getitem else 0 if node.args[1:] == ("values",) else None
         value = given[place] if isinstance(place, int) and -len(given) <= place < len(given) else None
         if value is None:
-            raise TorchError(f"{path}: takes {place} of {len(given)} results, which isn't a tensor that is known")
+            raise TorchError(f"{path}: takes {place} of {len(given)} results, which isn't a known tensor")
         return value
 
     def _layer(self, path: str, kind: str, *inputs: int, **fields: Any) -> int:
@@ -362,7 +364,7 @@ class _Converter:
         tensor = self._layer(call.path, kind, call.tensor, **fields)
         made = self.shapes[tensor]
         if made != _own_shape(call.shape):
-            raise InputError(f"makes {list(call.shape[1:])}, only {list(made)} in our order is possible")
+            raise InputError(f"makes {list(call.shape[1:])}, only {list(made)} in channels-last order is supported")
         return _Value(tensor, moves.laid_out(call.shape[1:]))
 
     def _moved(self, path: str, tensor: int, wanted: moves.Places) -> int:
@@ -426,7 +428,7 @@ class _Converter:
             apart = all(np.array_equal(row, rows[0] + i * size) for i, row in enumerate(rows))
             if len(rows) == TRACED and apart and rows[0].min() >= 0 and rows[0].max() < size:
                 return self._within_one(_Value(source.tensor, np.asarray(rows[0]), axis))
-        raise TorchError(f"{path}: takes or moves a part of the batch, or takes nothing: keep each sample whole")
+        raise TorchError(f"{path}: takes or moves part of the batch, or takes nothing: keep each sample intact")
 
     # ---- lists of tensors ----
 
@@ -479,7 +481,7 @@ class _Converter:
         m = call.module
         self._check_axes(call, len(m.kernel_size))
         if m.padding_mode != "zeros":
-            raise call.refusal(f"padding_mode {m.padding_mode!r}: only 'zeros' is possible")
+            raise call.refusal(f"padding_mode {m.padding_mode!r}: only 'zeros' is supported")
         kernel, stride, dilation = (_pair(v, 1) for v in (m.kernel_size, m.stride, m.dilation))
         if m.padding == "same":
             sides = [(d * (k - 1) // 2, d * (k - 1) - d * (k - 1) // 2) for d, k in zip(dilation, kernel, strict=True)]
@@ -501,12 +503,12 @@ class _Converter:
         axes = len(m.kernel_size)
         self._check_axes(call, axes)
         if m.groups != 1 or any(d != 1 for d in m.dilation):
-            raise call.refusal("groups and dilation of a transposed convolution aren't possible")
+            raise call.refusal("groups and dilation of a transposed convolution aren't supported")
         kernel, stride = _pair(m.kernel_size, 1), _pair(m.stride, 1)
         pads, more = _pair(m.padding, 0, axes), _pair(m.output_padding, 0, axes)
         sides = [(k - 1 - p, k - 1 - p + o) for k, p, o in zip(kernel, pads, more, strict=True)]
         if min(before for before, _ in sides) < 0:
-            raise call.refusal(f"padding {list(pads)}, at most one less than the kernel is possible")
+            raise call.refusal(f"padding {list(pads)} must be less than the kernel")
         if stride != (1, 1):
             call = replace(call, tensor=self._layer(call.path, "pad", call.tensor, stride=stride, padding="valid"))
         weights = _array(m.weight).reshape(m.in_channels, m.out_channels, *kernel).transpose(1, 2, 3, 0)
@@ -585,9 +587,9 @@ class _Converter:
         axes = 1 if isinstance(m, tnn.AvgPool1d | tnn.MaxPool1d) else 2
         self._check_axes(call, axes)
         if getattr(m, "divisor_override", None) or getattr(m, "return_indices", False):
-            raise call.refusal("divisor_override and return_indices aren't possible")
+            raise call.refusal("divisor_override and return_indices aren't supported")
         if _pair(getattr(m, "dilation", 1), 1, axes) != (1, 1):
-            raise call.refusal("dilation of a pool isn't possible")
+            raise call.refusal("dilation of a pool isn't supported")
         kernel, stride = _pair(m.kernel_size, 1, axes), _pair(m.stride, 1, axes)
         if average and kernel == self.shapes[call.tensor][:2] and _own_shape(call.shape)[:2] == (1, 1):
             return self._emit(call, "mean")
@@ -618,7 +620,7 @@ class _Converter:
     def pad(self, call: _Call) -> _Value:
         sides = [*call.module.padding, 0, 0][:4]  # left, right, above, below
         if min(sides) < 0 or getattr(call.module, "value", 0):
-            raise call.refusal("only padding with zeros is possible")
+            raise call.refusal("only padding with zeros is supported")
         return self._emit(call, "pad", padding=((sides[2], sides[3]), (sides[0], sides[1])))
 
     def softmax(self, call: _Call) -> _Value:
@@ -627,14 +629,14 @@ class _Converter:
             dim = 0 if len(call.shape) == 3 else 1
         axis = dim % len(call.shape) - 1
         if axis < 0:
-            raise call.refusal(f"over axis {dim} of {list(call.shape)}, the batch")
+            raise call.refusal(f"is over axis {dim} of {list(call.shape)}, the batch")
         tensor = self._layer(call.path, "softmax", self._rows(call.path, call.source, (axis,)))
         return _Value(tensor, _places_of(call.shape[1:], (axis,)))
 
     def log_softmax(self, call: _Call) -> _Value:
         """Becomes a softmax, only as the last layer: boards return probabilities and compute the loss from logits."""
         if [user.op for user in call.node.users] != ["output"]:
-            raise call.refusal("is possible at the end only")
+            raise call.refusal("is supported only at the end")
         self.ends_in_logarithms = True
         return self.softmax(call)
 
@@ -651,7 +653,7 @@ class _Converter:
                 made = self._layer(call.path, "lookup", made, function=lambda x: x * count)
         else:
             if count == 1 and m.correction == 1:
-                raise call.refusal("is of one value, which has no spread")
+                raise call.refusal("is over a single value, which has no variance")
             minus = self._layer(call.path, "lookup", self._layer(call.path, "mean", rows), function=np.negative)
             apart = self._layer(call.path, "add", rows, minus)
             made = self._layer(call.path, "mean", self._layer(call.path, "multiply", apart, apart))
@@ -684,7 +686,7 @@ class _Converter:
         m, shape = call.module, call.source.places.shape
         axis = m.dim % len(call.source_shape) - 1
         if m.p != 2 or axis < 0:
-            raise call.refusal("divides by another length than that of a sample's values along an axis")
+            raise call.refusal("divides by something other than the norm of a sample's values along an axis")
         rows = self._rows(call.path, call.source, (axis,))
         ones, bias = np.ones((1, 1, 1, shape[axis]), np.float32), np.zeros(1, np.float32)
         squares = self._layer(call.path, "multiply", rows, rows)
@@ -707,7 +709,7 @@ class _Converter:
         m, (height, width, channels) = call.module, self.shapes[call.tensor]
         own = _own_shape(call.shape)
         if m.mode not in ("linear", "bilinear"):
-            raise call.refusal(f"mode {m.mode!r}: possible are 'nearest', 'linear' and 'bilinear'")
+            raise call.refusal(f"mode {m.mode!r}: supported are 'nearest', 'linear' and 'bilinear'")
         factors = own[0] // height, own[1] // width
         if m.align_corners or (height * factors[0], width * factors[1]) != own[:2]:
             return self._mixed(call, own)
@@ -766,7 +768,7 @@ class _Converter:
         if call.source.places.ndim != 2 or call.source.batch != 1 - m.batch_first or m.proj_size:
             raise call.refusal(f"reads {list(call.source_shape)}: must read [batch, time, features], batch_first=True")
         if not all(_is_zero(given) for given in (*call.node.args[1:], *call.node.kwargs.values())):
-            raise call.refusal("begins with a state that isn't 0, which isn't possible")
+            raise call.refusal("has an initial state other than 0, which isn't supported")
         steps, directions = len(call.source.places), 1 + m.bidirectional
         self._check_steps(call, steps * directions * m.num_layers)
         source, last = call.source, []
@@ -789,8 +791,8 @@ class _Converter:
         each = _RECURRENT_OPS[type(call.module)]
         if steps * each > MAX_OPS:
             raise call.refusal(
-                f"its {steps} steps take {each} ops each, {MAX_OPS} are possible in a network: put a convolution with "
-                "strides or a pool before it, or give it shorter windows"
+                f"its {steps} steps take {each} ops each, the limit is {MAX_OPS} for a network: put a strided "
+                "convolution or a pool before it, or give it shorter windows"
             )
 
     def _is_read(self, call: _Call, layer: int) -> bool:
@@ -890,7 +892,9 @@ class _Converter:
         known = [self._real(value, path) for value in values if isinstance(value, _Value) and not value.batch]
         axis = dim % len(node.meta["tensor_meta"].shape) - 1
         if len(known) != len(parts) or not known or axis < 0:
-            raise TorchError(f"{path}: joins along axis {dim}; only activations, along axes of a sample, can be joined")
+            raise TorchError(
+                f"{path}: concatenates along axis {dim}; only activations, along axes of a sample, can be concatenated"
+            )
         if node.target is torch.stack:
             known = [replace(value, places=np.expand_dims(value.places, axis)) for value in known]
         rows = [self._rows(path, value, (axis,)) for value in known]
@@ -914,7 +918,7 @@ class _Converter:
         known = [self.values.get(arg) if isinstance(arg, fx.Node) else None for arg in node.args[:2]]
         apart = any(isinstance(value, list) or value is not None and value.batch for value in known)
         if len(known) < 2 or node.kwargs or apart:
-            raise TorchError(f"{path}: {name} what isn't one tensor and another, or a number")
+            raise TorchError(f"{path}: {name} something other than two tensors, or a tensor and a number")
         first, second = (self._real(value, path) if isinstance(value, _Value) else None for value in known)
         if first is None or second is None:
             place = 0 if second is None else 1
@@ -922,7 +926,9 @@ class _Converter:
             assert value is not None
             return self._with_known(node, path, value, place, function)
         if not kind:
-            raise TorchError(f"{path}: {name} two activations, which only sums, differences and products can")
+            raise TorchError(
+                f"{path}: {name} two activations, which is supported only for sums, differences and products"
+            )
         if function is operator.sub:
             second = self._looked_up(path, second, np.negative)
         return self._paired(path, kind, first, second)
@@ -955,7 +961,9 @@ class _Converter:
             tensor = self._layer(path, "conv", rows, weights=weights[:, None, None], bias=bias)
             return _Value(tensor, np.arange(math.prod(shape)).reshape(shape))
         if not isinstance(one, _Value) or not isinstance(two, _Value) or min(one.places.ndim, two.places.ndim) < 2:
-            raise TorchError(f"{path}: multiplies what isn't two activations of matrices, or one and a known matrix")
+            raise TorchError(
+                f"{path}: multiplies something other than two matrices of activations, or one and a constant matrix"
+            )
         return self._multiplied(path, one, two)
 
     def _operand(self, arg: Any, path: str) -> Any:
@@ -983,9 +991,9 @@ class _Converter:
         """softmax(Q K^T / sqrt(n)) V: `scaled_dot_product_attention` without a mask."""
         query, key, value = (self._operand(arg, path) for arg in node.args[:3])
         if len(node.args) > 3 or any(bool(given) for name, given in node.kwargs.items() if name != "dropout_p"):
-            raise TorchError(f"{path}: attention with a mask or a scale of its own isn't possible")
+            raise TorchError(f"{path}: attention with a mask or a custom scale isn't supported")
         if not all(isinstance(side, _Value) for side in (query, key, value)):
-            raise TorchError(f"{path}: must attend to activations")
+            raise TorchError(f"{path}: its queries, keys and values must be activations")
         scale = query.places.shape[-1] ** -0.5
         scores = self._multiplied(path, query, replace(key, places=key.places.swapaxes(-1, -2)))
         scaled = self._looked_up(path, scores, lambda x: x * scale)
@@ -1004,11 +1012,11 @@ class _Converter:
             other = float(values.reshape(()))
         number = _number(other) if isinstance(other, fx.Node) else other
         if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-            raise TorchError(f"{path}: {number!r} is no number")
+            raise TorchError(f"{path}: {number!r} is not a number")
         if function is operator.pow and (place or number not in range(1, 9)):
             raise TorchError(f"{path}: a power must have an exponent of 1 to 8")
         if function is operator.truediv and (place or number == 0):
-            raise TorchError(f"{path}: can be divided by a number that isn't 0, no more")
+            raise TorchError(f"{path}: only division by a number other than 0 is supported")
         of_one = (lambda x: function(x, number)) if place == 0 else (lambda x: function(number, x))
         return self._looked_up(path, source, _in_numpy(of_one))
 
@@ -1021,7 +1029,7 @@ class _Converter:
         elif function is operator.truediv and place == 0 and values.all():
             function, values = operator.mul, 1 / values
         if function not in (operator.add, operator.mul):
-            raise TorchError(f"{path}: {name} an activation and a parameter, which isn't possible in this way")
+            raise TorchError(f"{path}: {name} an activation and a parameter, which isn't supported here")
         return self._with_parameter(path, source, tuple(node.meta["tensor_meta"].shape[1:]), function, values)
 
     def _with_parameter(
@@ -1260,7 +1268,7 @@ def _reduction(node: Any, shape: tuple[int, ...], path: str) -> Reduction:
     listed = [dims] if isinstance(dims, int) else list(dims or ())
     axes = {dim % len(shape) for dim in listed if isinstance(dim, int) and not isinstance(dim, bool)}
     if not axes or 0 in axes or len(axes) < len(listed):
-        raise TorchError(f"{path}: {name} over axes {listed} of {list(shape)}; possible are axes of a sample, as dim=")
+        raise TorchError(f"{path}: {name} over axes {listed} of {list(shape)}; give axes of a sample, as dim=")
     unbiased = _argument(node, 2, "unbiased", True) if spread else True
     keeps = bool(_argument(node, 3 if spread else 2, "keepdim", False))
     return Reduction(

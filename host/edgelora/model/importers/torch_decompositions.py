@@ -62,7 +62,7 @@ class Attention(tnn.Module):  # type: ignore[misc]
     ) -> Any:
         """The output, and None in place of the attention weights. Raises InputError for masks."""
         if key_padding_mask is not None or more.get("attn_mask") is not None or more.get("is_causal"):
-            raise InputError("attention with a mask isn't possible")
+            raise InputError("attention with a mask isn't supported")
         sides = [query, key, value]
         if not self.batch_first:
             sides = [side.transpose(0, 1) for side in sides]

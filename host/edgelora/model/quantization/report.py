@@ -131,14 +131,14 @@ def logits_note(model: QuantModel) -> str:
     step = float(np.float32(model.loss_tensor.scale))
     if model.loss_scale > step:
         return (
-            f"the logits' grid spans {255 * step:.2g} nats, on which no probability can be close to 1: the loss "
-            f"counts {255 * model.loss_scale:.0f} for it, in nats of its own; calibrate the network on samples that it "
-            "is sure of, or train it longer, for a wider one"
+            f"the logits' range is only {255 * step:.2g} nats, in which no probability can come close to 1: the loss "
+            f"treats it as {255 * model.loss_scale:.0f}; for a wider range, calibrate the network on samples that it "
+            "classifies confidently, or train it longer"
         )
     if model.loss == "cross_entropy" and step > COARSE:
         return (
-            f"the logits' grid has steps of {step:.2g} nats, which blur classes that are close and what adapters learn "
-            "of them: train the network with smoothed labels, which keep logits small, and convert it again"
+            f"the logits have steps of {step:.2g} nats, too coarse for similar classes and for what adapters learn of "
+            "them: train the network with label smoothing, which keeps logits small, and convert it again"
         )
     return ""
 

@@ -20,8 +20,8 @@ export default {
     },
     why(file) {
       const ending = file.name.slice(file.name.lastIndexOf(".")).toLowerCase();
-      if (!this.accept.split(",").includes(ending)) return `is no file that can be used here: give ${this.accept}`;
-      if (file.size > this.most) return `has ${file.size} bytes, ${this.most} are possible: cut it into parts`;
+      if (!this.accept.split(",").includes(ending)) return `can't be used here: give ${this.accept}`;
+      if (file.size > this.most) return `has ${file.size} bytes, the limit is ${this.most}: split it`;
       if (!file.size) return "is empty";
       return "";
     },

@@ -139,7 +139,7 @@ class Builder:
         """Raises unless an output has this shape in the file."""
         told = self.graph.tensors[self.operator.outputs[output]].shape
         if told != tuple(shape):
-            raise self.refusal(f"its output has shape {list(told)}, computed is {list(shape)}: the file is damaged")
+            raise self.refusal(f"its output has shape {list(told)}, must be {list(shape)}: the file is damaged")
 
     def shape_of(self, index: int) -> Shape:
         return self.model.tensors[index].shape
@@ -152,7 +152,7 @@ class Builder:
         if key not in self.shaped:
             tensor = self.model.tensors[index]
             if math.prod(shape) != tensor.size:
-                raise self.refusal(f"its input has {tensor.size} elements, not those of {list(shape)}")
+                raise self.refusal(f"its input has {tensor.size} elements, must have shape {list(shape)}")
             self.shaped[key] = self.append(Op("reshape", index, 0), shape, tensor.scale, tensor.zero_point)
         return self.shaped[key]
 
@@ -183,7 +183,7 @@ class Builder:
 
     def append(self, op: Op, shape: Shape, scale: float, zero_point: int) -> int:
         if len(self.model.ops) >= MAX_OPS:
-            raise self.refusal(f"the network takes more than {MAX_OPS} ops: make it shorter")
+            raise self.refusal(f"the network needs more than {MAX_OPS} ops: use fewer layers")
         op.output = self.add_tensor(shape, scale, zero_point)
         self.model.ops.append(op)
         self.makers.append(self.operator)
@@ -197,7 +197,7 @@ class Builder:
         target = self.target
         self.check_int8(target)
         if math.prod(shape) != target.size:
-            raise self.refusal(f"its output has shape {list(target.shape)}, computed is {list(shape)}")
+            raise self.refusal(f"its output has shape {list(target.shape)}, must be {list(shape)}")
         self.found[self.operator.outputs[0]] = self.append(op, shape, *grid_of(target))
         if op.multiplier is None and op.kind in (*WEIGHT_KINDS, "mean", "add", "multiply", "prelu", "softmax"):
             fixed_point.derive(self.model, op)
@@ -215,7 +215,7 @@ class Builder:
             channel = int(np.abs(bounded).argmax())
             raise self.refusal(
                 f"channel {channel} of the weights '{self.tensor(1).name}' has a bias of {bounded[channel]} with the "
-                f"zero point folded in, at most {MAX_BIAS} is possible: its weights are too small for their "
+                f"zero point folded in, the limit is {MAX_BIAS}: its weights are too small for their "
                 "bias; prune the channel, or train with weight decay on biases too"
             )
         return (bias + (bounded - folded)).astype(np.int32)
@@ -224,7 +224,7 @@ class Builder:
         """Sets an op's output range to that of a fused activation."""
         if fused not in ACTIVATIONS:
             possible = ", ".join(name for name, _, _ in ACTIVATIONS.values())
-            raise self.refusal(f"fused activation {fused} isn't possible; {possible} are")
+            raise self.refusal(f"fused activation {fused} isn't supported, only {possible}")
         _, low, high = ACTIVATIONS[fused]
         op.act_min, op.act_max = fused_range(target, low, high)
         op.mask_low, op.mask_high = low is not None, high is not None

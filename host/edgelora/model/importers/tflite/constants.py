@@ -14,7 +14,7 @@ from .file import Type
 
 def fold_shape(at: Builder) -> None:
     if at.operator.number(0, "b") != Type.INT32:
-        raise at.refusal("its options ask for another type than int32")
+        raise at.refusal("its output type must be int32")
     fold(at, np.array(at.tensor(0).shape, np.int64))
 
 
@@ -32,9 +32,9 @@ def fold_slice(at: Builder) -> None:
     number = at.operator.number
     begins, ends, shrinks = (number(field, "i") & 1 for field in (0, 1, 4))
     if values.ndim != 1 or not len(begin) == len(end) == len(step) == 1 or step[0] == 0:
-        raise at.refusal("only shapes can be sliced, along their one axis")
+        raise at.refusal("only a tensor's shape can be sliced here, along its only axis")
     if number(2, "i") or number(3, "i"):
-        raise at.refusal("slices with an ellipsis or a new axis aren't possible")
+        raise at.refusal("slices with an ellipsis or a new axis aren't supported")
     part = values[slice(None if begins else int(begin[0]), None if ends else int(end[0]), int(step[0]))]
     if shrinks:
         index = int(begin[0])
@@ -48,7 +48,7 @@ def fold_pack(at: Builder) -> None:
     parts = [at.constant(place).reshape(-1) for place in range(len(at.operator.inputs))]
     count, axis = at.operator.number(0, "i"), at.operator.number(1, "i")
     if not 1 <= len(parts) <= 8 or count != len(parts) or axis or any(len(part) != 1 for part in parts):
-        raise at.refusal("only single numbers of shapes can be packed")
+        raise at.refusal("only single dimensions of shapes can be packed")
     fold(at, np.concatenate(parts))
 
 

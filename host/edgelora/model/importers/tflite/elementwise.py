@@ -70,7 +70,7 @@ def pair(at: Builder) -> None:
     for operand in (first, second):
         if any(side not in (1, most) for side, most in zip(operand.shape, whole, strict=True)):
             shapes = f"{list(at.tensor(0).shape)} and {list(at.tensor(1).shape)}"
-            raise at.refusal(f"its inputs are {shapes}: they must have the same shape, or one element along an axis")
+            raise at.refusal(f"its inputs are {shapes}: they must have the same shape, or size 1 along an axis")
     at.want_shape(whole[4 - max(len(at.tensor(0).shape), len(at.tensor(1).shape)) :])
     swapped = first.values is not None or first.shape != whole == second.shape
     if swapped and kind != "prelu":
@@ -78,7 +78,7 @@ def pair(at: Builder) -> None:
     if first.values is not None or kind == "prelu" and first.shape != whole:
         raise at.refusal("one of its inputs must be computed, and have the output's shape")
     if math.prod(whole) > MAX_ELEMENTS:
-        raise at.refusal(f"makes {math.prod(whole)} values, {MAX_ELEMENTS} are possible")
+        raise at.refusal(f"makes {math.prod(whole)} values, the limit is {MAX_ELEMENTS}")
     if kind in ("minimum", "maximum") and not first.grid == second.grid == grid_of(at.target):
         raise at.refusal("inputs and output must have the same scale and zero point; " + CONVERT)
     if kind == "prelu" and second.values is None:
@@ -139,7 +139,7 @@ def softmax(at: Builder) -> None:
     if beta != 1:
         raise at.refusal(f"beta is {beta:g}, must be 1")
     if at.shape_of(source)[2] > MAX_TFLITE_SOFTMAX:
-        raise at.refusal(f"{at.shape_of(source)[2]} channels, at most {MAX_TFLITE_SOFTMAX} are possible")
+        raise at.refusal(f"{at.shape_of(source)[2]} channels, the limit is {MAX_TFLITE_SOFTMAX}")
     want_grid(at, SOFTMAX_GRID)
     at.emit(Op("softmax", source, 0), at.shape_of(source))
 

@@ -185,14 +185,14 @@ def type_name(code: int) -> str:
 def read_graph(data: bytes) -> Graph:
     """Reads a file. Raises TfliteError if it is damaged or has more than two subgraphs, one input or one output."""
     if len(data) > MAX_FILE:
-        raise TfliteError(f"the file has {len(data)} bytes, at most {MAX_FILE} are possible")
+        raise TfliteError(f"the file has {len(data)} bytes, the limit is {MAX_FILE}")
     model = flatbuffer.root(data, b"TFL3")
     if model.number(0, "I") != 3:
         raise TfliteError(f"the file has schema version {model.number(0, 'I')}, must be 3")
     graphs = model.tables(2, MAX_OPERATORS, "subgraphs")
     if not 1 <= len(graphs) <= 2:
         raise TfliteError(
-            f"the file has {len(graphs)} subgraphs, must have one or, for state, one more that CALL_ONCE runs: "
+            f"the file has {len(graphs)} subgraphs, must have one, or two if CALL_ONCE runs the second for state: "
             "convert without control flow and recurrence"
         )
     buffers = model.tables(4, MAX_TENSORS, "buffers")
@@ -215,12 +215,14 @@ def _tensor(table: Table, buffers: list[Table]) -> FileTensor:
     name = table.text(3)
     shape = tuple(table.vector(0, "<i4")[: MAX_DIMENSIONS + 1].tolist())
     if len(shape) > MAX_DIMENSIONS or not all(0 <= side <= MAX_FILE_ELEMENTS for side in shape):
-        raise TfliteError(f"tensor '{name}' has shape {list(shape)}: at most {MAX_DIMENSIONS} fixed sides are possible")
+        raise TfliteError(
+            f"tensor '{name}' has shape {list(shape)}: at most {MAX_DIMENSIONS} fixed sides are supported"
+        )
     if math.prod(shape) > MAX_FILE_ELEMENTS:
-        raise TfliteError(f"tensor '{name}' has {math.prod(shape)} elements, at most {MAX_FILE_ELEMENTS} are possible")
+        raise TfliteError(f"tensor '{name}' has {math.prod(shape)} elements, the limit is {MAX_FILE_ELEMENTS}")
     number = table.number(2, "I")
     if number >= len(buffers):
-        raise TfliteError(f"tensor '{name}' is in buffer {number}, the file has {len(buffers)}: it is damaged")
+        raise TfliteError(f"tensor '{name}' is in buffer {number}, the file has {len(buffers)} buffers: it is damaged")
     content = buffers[number].vector(0, "u1")
     quantization = table.table(4)
     scale, zero_point, axis = np.empty(0, "<f4"), np.empty(0, "<i8"), 0
@@ -251,7 +253,7 @@ def _code(table: Table) -> tuple[int, str]:
 def _operator(index: int, table: Table, codes: list[tuple[int, str]], tensors: int) -> Operator:
     number = table.number(0, "I")
     if number >= len(codes):
-        raise TfliteError(f"operator {index} has code {number} of {len(codes)}: the file is damaged")
+        raise TfliteError(f"operator {index} has code index {number}, the file has {len(codes)} codes: it is damaged")
     inputs, outputs = (_indices(table, field, tensors, -1, f"operator {index}") for field in (1, 2))
     code, custom = codes[number]
     has_its_own = code in set(Code) and table.number(3, "B") == OPTIONS.get(Code(code))
@@ -262,5 +264,5 @@ def _indices(table: Table, field: int, count: int, least: int, where: str) -> tu
     """A vector of tensor indices, validated."""
     values = table.vector(field, "<i4")
     if len(values) > MAX_TENSORS or np.any((values < least) | (values >= count)):
-        raise TfliteError(f"{where} names a tensor that isn't there: the file is damaged")
+        raise TfliteError(f"{where} refers to a tensor that doesn't exist: the file is damaged")
     return tuple(values.tolist())

@@ -28,7 +28,7 @@ class Table:
         self._vtable = at - _read(data, "<i", at)
         self._vtable_size = _read(data, "<H", self._vtable)
         if self._vtable_size < 4 or self._vtable + self._vtable_size > len(data):
-            raise _damaged(f"the table at byte {at} has a bad description")
+            raise _damaged(f"the table at byte {at} has an invalid vtable")
 
     def _field(self, number: int) -> int | None:
         """A field's offset in the file; None if the table omits it."""
@@ -63,7 +63,7 @@ class Table:
             return np.empty(0, dtype)
         count, item = _read(self._data, "<I", at), np.dtype(dtype).itemsize
         if count * item > len(self._data) - at - 4:
-            raise _damaged(f"a vector of {count} elements at byte {at} reaches over the end")
+            raise _damaged(f"a vector of {count} elements at byte {at} runs past the end")
         return np.frombuffer(self._data, dtype, count, at + 4)
 
     def tables(self, field: int, most: int, what: str) -> list[Table]:
@@ -72,7 +72,7 @@ class Table:
         offsets = self.vector(field, "<u4")
         if at is None or len(offsets) > most:
             if at is not None:
-                raise TfliteError(f"the file has {len(offsets)} {what}, at most {most} are possible")
+                raise TfliteError(f"the file has {len(offsets)} {what}, the limit is {most}")
             return []
         return [Table(self._data, at + 4 + 4 * i + int(offset)) for i, offset in enumerate(offsets)]
 
@@ -85,13 +85,13 @@ class Table:
 def root(data: bytes, identifier: bytes) -> Table:
     """The root table of a file, which must have this identifier."""
     if data[4:8] != identifier:
-        raise TfliteError(f"this is no file of the kind {identifier.decode()}: bytes 4 to 7 are {data[4:8]!r}")
+        raise TfliteError(f"not a {identifier.decode()} file: bytes 4 to 7 are {data[4:8]!r}")
     return Table(data, _read(data, "<I", 0))
 
 
 def _read(data: bytes, kind: str, at: int) -> Any:
     if at < 0 or at + struct.calcsize(kind) > len(data):
-        raise _damaged(f"byte {at} is asked for, it has {len(data)}")
+        raise _damaged(f"byte {at} is past its end at {len(data)}")
     return struct.unpack_from(kind, data, at)[0]
 
 

@@ -78,12 +78,12 @@ def compute(at: Builder) -> None:
     if code == Code.SPLIT:
         return _split(at)
     if code not in FUNCTIONS:
-        raise at.refusal("computes on real numbers, which is possible for functions of one value only")
+        raise at.refusal("computes on floats, which is supported only for functions of one value")
     if at.target.type != Type.FLOAT32 or at.operator.number(0, "b") and code in _TWO:
-        raise at.refusal("makes other than float32, or has a fused activation, between real numbers")
+        raise at.refusal("makes another type than float32, or has a fused activation, in a float part")
     known = [at.reals[i] for i in at.operator.inputs if i in at.reals]
     if any(real.source != known[0].source for real in known):
-        raise at.refusal("computes on real numbers of two tensors: possible are functions of one value")
+        raise at.refusal("computes on floats of two tensors: only functions of one value are supported")
     at.want_shape(max((at.graph.tensors[i].shape for i in at.operator.inputs), key=len))
     with np.errstate(all="ignore"):
         if code in _ONE:
@@ -96,16 +96,16 @@ def compute(at: Builder) -> None:
 def _split(at: Builder) -> None:
     """Splits a float tensor by slicing its int8 source. Converters leave recurrent layers' SPLITs in float."""
     if at.operator.inputs[1] not in at.reals:
-        raise at.refusal("splits along an axis that is a real number: the file is damaged")
+        raise at.refusal("splits along an axis given as a float: the file is damaged")
     real, shape = at.reals[at.operator.inputs[1]], at.tensor(1).shape
     found = slices.split(at.operator, shape, at.integers, len(at.operator.outputs))
     if math.prod(shape) > MAX_ELEMENTS:
-        raise at.refusal(f"parts {math.prod(shape)} values, {MAX_ELEMENTS} are possible")
+        raise at.refusal(f"splits {math.prod(shape)} values, the limit is {MAX_ELEMENTS}")
     places = np.arange(math.prod(shape)).reshape(shape)
     for place, (output, part) in enumerate(zip(at.operator.outputs, found, strict=True)):
         at.want_shape(part.told_shape, place)
         if at.graph.tensors[output].type != Type.FLOAT32:
-            raise at.refusal("makes other than float32 of real numbers: the file is damaged")
+            raise at.refusal("makes another type than float32 from floats: the file is damaged")
         if output in at.read:
             taken = places[tuple(slice(*bound) for bound in part.bounds)]
             at.reals[output] = Real(at.moved(real.source, taken.reshape(1, -1, taken.shape[-1])), real.values)
@@ -116,7 +116,7 @@ def _operand(at: Builder, place: int) -> Reals:
     if index in at.reals:
         return at.reals[index].values
     if tensor.data is None or tensor.type != Type.FLOAT32 or tensor.size != 1:
-        raise at.refusal(f"its input '{tensor.name}' must be one real number: possible are functions of one value")
+        raise at.refusal(f"its input '{tensor.name}' must be a single float: only functions of one value are supported")
     return np.asarray(tensor.values().reshape(-1), np.float32)
 
 
@@ -130,7 +130,7 @@ def end(at: Builder) -> None:
         steps = real.values / np.float32(target.scale)
     if not (np.abs(steps) < 2.0**30).all():
         raise at.refusal(
-            "some values are no numbers, or far beyond the output's scale: TensorFlow Lite can't tell them"
+            "some values are NaN, or far outside the output's range: TensorFlow Lite's result is undefined"
         )
     whole = round_away(steps)
     table = np.clip(whole + target.zero_point, -128, 127).astype(np.int8)

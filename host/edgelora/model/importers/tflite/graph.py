@@ -31,7 +31,7 @@ class Importer(Builder):
             self.operator = operator
             self._check_known()
             if any(i in written or i < 0 or self.graph.tensors[i].data is not None for i in operator.outputs):
-                raise self.refusal("writes a tensor that has its value from elsewhere: the file is damaged")
+                raise self.refusal("writes a tensor that already has a value: the file is damaged")
             written.update(operator.outputs)
         self._input()
         for operator in self._needed():
@@ -46,7 +46,7 @@ class Importer(Builder):
         end = self.graph.output
         self._check_ops()
         if end not in self.found or not self.model.ops:
-            raise TfliteError("the output isn't computed from the input by any layer that this project has")
+            raise TfliteError("the output doesn't depend on the input through any supported layer")
         shape = self.graph.tensors[end].shape
         if 2 <= len(shape) <= 4 and shape[0] == 1:
             self.found[end] = self.reshaped(self.found[end], spatial(shape))
@@ -91,7 +91,7 @@ class Importer(Builder):
         if not form.least <= inputs <= most or form.outputs not in (None, outputs):
             raise self.refusal(f"has {inputs} inputs and {outputs} outputs: the file is damaged")
         if form.options and self.operator.options is None:
-            raise self.refusal("has no options of its own: the file is damaged")
+            raise self.refusal("lacks its options: the file is damaged")
 
     def _input(self) -> None:
         """Adds an int8 or uint8 input to the model; a float input is replaced by the output of its QUANTIZE."""

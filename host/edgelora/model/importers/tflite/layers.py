@@ -48,18 +48,18 @@ def weights_of(at: Builder, place: int, channels: int, axis: int) -> tuple[NDArr
     """Weights in the file's shape, and a scale for each of the channels along `axis`."""
     tensor = at.tensor(place)
     if tensor.type != Type.INT8 or tensor.data is None or tensor.is_sparse:
-        form = "sparse" if tensor.is_sparse else tensor.type_name if tensor.data is not None else "no constant"
+        form = "sparse" if tensor.is_sparse else tensor.type_name if tensor.data is not None else "not constant"
         raise at.refusal(f"its weights '{tensor.name}' are {form}, must be a dense int8 constant; {CONVERT}")
     weights, scale = tensor.values(), tensor.scale.astype(np.float64)
     if weights.size and weights.min() == -128:
         raise at.refusal(
-            f"a weight of '{tensor.name}' is -128; .elm files hold -127 to 127, as TensorFlow Lite's specification "
-            "wants: quantize weights symmetrically, in the narrow range"
+            f"a weight of '{tensor.name}' is -128; .elm files hold -127 to 127, as TensorFlow Lite "
+            "specifies: quantize weights symmetrically, in the narrow range"
         )
     if tensor.zero_point.any() or len(tensor.zero_point) != len(scale):
-        raise at.refusal(f"its weights '{tensor.name}' must have zero points 0, one for each scale")
+        raise at.refusal(f"its weights '{tensor.name}' must have one zero point for each scale, all 0")
     if len(scale) not in (1, channels) or not (scale >= 0).all():
-        raise at.refusal(f"its weights '{tensor.name}' must have one scale, or one a channel")
+        raise at.refusal(f"its weights '{tensor.name}' must have one scale, or one per channel")
     if len(scale) > 1 and tensor.axis != axis:
         raise at.refusal(f"its weights '{tensor.name}' have scales along axis {tensor.axis}, must be {axis}")
     return weights, np.broadcast_to(scale, channels)
@@ -68,10 +68,10 @@ def weights_of(at: Builder, place: int, channels: int, axis: int) -> tuple[NDArr
 def bias_of(at: Builder, channels: int, type_field: int | None = None, place: int = 2) -> NDArray[np.int32]:
     """The bias [channels], zeros if omitted. type_field: the options' field of its type, if they have one."""
     if type_field is not None and at.operator.number(type_field, "b") not in (Type.FLOAT32, Type.INT32):
-        raise at.refusal(f"its options tell a bias of {type_name(at.operator.number(type_field, 'b'))}")
+        raise at.refusal(f"its options declare a bias of type {type_name(at.operator.number(type_field, 'b'))}")
     if len(at.operator.inputs) <= place or at.operator.inputs[place] < 0:
         if len(at.operator.inputs) > place and at.operator.code != Code.FULLY_CONNECTED:
-            raise at.refusal("its bias is told as left out, on which TensorFlow Lite Micro crashes: give zeros")
+            raise at.refusal("it omits its bias, which crashes TensorFlow Lite Micro: use a bias of zeros")
         return np.zeros(channels, np.int32)
     tensor = at.tensor(place)
     if tensor.type != Type.INT32 or tensor.data is None or tensor.shape != (channels,):
@@ -103,12 +103,12 @@ def _window(at: Builder, kernel: tuple[int, int], strides: int, dilations: int |
     dilation = (1, 1) if dilations is None else (number(dilations + 1, "i", 1), number(dilations, "i", 1))
     for what, pair in (("kernel", kernel), ("stride", stride), ("dilation", dilation)):
         if not all(1 <= value <= 255 for value in pair):
-            raise at.refusal(f"{what} {pair[0]}x{pair[1]}, 1 to 255 are possible")
+            raise at.refusal(f"{what} {pair[0]}x{pair[1]}, must be 1 to 255")
     source, target = at.four_axes(at.tensor(0)), at.four_axes(at.target)
     layer = Layer("conv", kernel, stride, dilation, PADDINGS[padding])
     planned = layers.geometry(layer, source)
     if planned.output != target[:2]:
-        raise at.refusal(f"its output is {target[0]}x{target[1]}, computed is {planned.output[0]}x{planned.output[1]}")
+        raise at.refusal(f"its output is {target[0]}x{target[1]}, must be {planned.output[0]}x{planned.output[1]}")
     return Window(kernel, stride, dilation, (planned.pad_h[0], planned.pad_w[0]), source[:2], target[:2])
 
 
@@ -134,7 +134,9 @@ def _dilated(at: Builder) -> None:
     plain = all(number(field, "i", 1) == 1 for field in (1, 2, 4, 5)) and number(0, "b") == 1
     height, width, channels = at.shape_of(source)
     if not plain or len(shape) != 4 or shape[3] != channels or len(made) != 4 or len(told) != 4:
-        raise at.refusal("between SPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND a convolution must be VALID, of steps of 1")
+        raise at.refusal(
+            "a convolution between SPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND must be VALID, with strides of 1"
+        )
     rows, columns = height - block[0] * (shape[1] - 1), width - block[1] * (shape[2] - 1)
     at.want_shape((told[0], rows // block[0], columns // block[1], shape[0]))
     weights, scale = weights_of(at, 1, shape[0], 0)
@@ -154,7 +156,7 @@ def conv(at: Builder) -> None:
     if not groups or shape[0] != outputs or shape[3] * groups != inputs or outputs % groups:
         raise at.refusal(f"weights {list(shape)} for {inputs} channels in, {outputs} out")
     if groups > 1 and inputs * outputs * shape[1] * shape[2] > MAX_ELEMENTS:
-        raise at.refusal(f"{groups} groups of weights {list(shape)} are too many, with the zeros between them")
+        raise at.refusal(f"{groups} groups of weights {list(shape)} are too many once padded to one dense kernel")
     at.source()
     weights, scale = weights_of(at, 1, outputs, 0)
     weights = moves.ungrouped(weights, groups)
@@ -166,7 +168,9 @@ def depthwise(at: Builder) -> None:
     outputs, inputs = at.four_axes(at.target)[2], at.four_axes(at.tensor(0))[2]
     shape, multiplier = at.tensor(1).shape, at.operator.number(3, "i")
     if len(shape) != 4 or shape[0] != 1 or shape[3] != outputs or outputs != inputs * multiplier:
-        raise at.refusal(f"weights {list(shape)} for {inputs} channels in, {outputs} out, {multiplier} for each")
+        raise at.refusal(
+            f"weights {list(shape)} for {inputs} channels in, {outputs} out, {multiplier} per input channel"
+        )
     at.source()
     weights, scale = weights_of(at, 1, outputs, 3)
     op = Op("depthwise", 0, 0, weights=weights[0], bias=bias_of(at, outputs), weight_scale=scale)
@@ -180,17 +184,17 @@ def transposed(at: Builder) -> None:
     if len(shape) != 4 or shape[0] != outputs or shape[3] != inputs:
         raise at.refusal(f"weights {list(shape)} for {inputs} channels in, {outputs} out")
     if at.constant(0).tolist() != list(at.target.shape):
-        raise at.refusal(f"its output has shape {list(at.target.shape)}, told is {at.integers(0)[:4]}")
+        raise at.refusal(f"its output has shape {list(at.target.shape)}, declared is {at.integers(0)[:4]}")
     kernel, stride, padding = shape[1:3], (number(2, "i"), number(1, "i")), number(0, "b")
     if padding not in (0, 1) or not all(1 <= value <= 255 for value in (*kernel, *stride)):
-        raise at.refusal(f"kernel {list(kernel)} and strides {list(stride)} of 1 to 255 are possible, SAME or VALID")
+        raise at.refusal(f"kernel {list(kernel)}, strides {list(stride)}: must be 1 to 255, with SAME or VALID padding")
     at.source(2)
     source = at.spatial_source(2)
     tensor = at.model.tensors[source]
     layer = Layer("conv", kernel, stride, (1, 1), PADDINGS[padding])
     planned = layers.geometry(layer, (height, width, outputs))
     if planned.output != tensor.shape[:2]:
-        raise at.refusal(f"its output is {height}x{width}, of an input of {tensor.shape[0]}x{tensor.shape[1]}")
+        raise at.refusal(f"its output {height}x{width} doesn't fit its input {tensor.shape[0]}x{tensor.shape[1]}")
     weights, scale = weights_of(at, 1, outputs, 0)
     bias = bias_of(at, outputs, 4, 3)
     if stride != (1, 1):
@@ -208,7 +212,7 @@ def fully_connected(at: Builder) -> None:
     shape, source = at.tensor(1).shape, at.source()
     size = at.model.tensors[source].size
     if len(shape) != 2 or 0 in shape or size % shape[1] or at.operator.number(1, "b"):
-        raise at.refusal(f"weights {list(shape)} for an input of {size}; they must be [outputs, inputs], in order")
+        raise at.refusal(f"weights {list(shape)} for an input of {size}; they must be [outputs, inputs]")
     _check_bias_scale(at)
     outputs, inputs = shape
     if at.target.shape[-1:] != (outputs,):
@@ -271,7 +275,7 @@ def total(at: Builder) -> None:
     if max(height, width) > 255:
         height = next((n for n in range(1, 256) if count % n == 0 and count // n <= 255), 0)
     if not height or count > MAX_DEPTHWISE:
-        raise at.refusal(f"adds {count} values up, at most {MAX_DEPTHWISE} are possible, in rows of up to 255")
+        raise at.refusal(f"sums {count} values, the limit is {MAX_DEPTHWISE}, in rows of up to 255")
     width = count // height
     source = at.reshaped(source, (height, width, channels))
     weights = np.ones((height, width, channels), np.int8)

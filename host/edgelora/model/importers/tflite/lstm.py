@@ -48,8 +48,7 @@ def lstm(at: Builder) -> None:
     at.want_shape((1, steps, units))
     if steps == 1:
         raise at.refusal(
-            "sees one position, which makes sense if its state lasts from one inference to the next; here every "
-            "inference begins anew: give it whole windows"
+            "sees one position, but its state doesn't last from one inference to the next: give it complete windows"
         )
     source = at.reshaped(at.source(), (1, steps, inputs))
     scale, zero_point = grid_of(state)
@@ -73,9 +72,9 @@ def _check_form(at: Builder, x: FileTensor, units: int) -> None:
     given = at.operator.inputs
     for what, places in _LEFT_OUT.items():
         if any(given[place] >= 0 for place in places):
-            raise at.refusal(f"has {what} which TensorFlow Lite Micro doesn't compute: take a plain LSTM layer")
+            raise at.refusal(f"has {what} which TensorFlow Lite Micro doesn't support: use a plain LSTM layer")
     if given[_INPUT] < 0 or given[_STATE_WEIGHTS] < 0:
-        raise at.refusal("has no input gate, which TensorFlow Lite Micro wants: take a plain LSTM layer")
+        raise at.refusal("has no input gate, which TensorFlow Lite Micro requires: use a plain LSTM layer")
     if at.operator.number(0, "b") != _TANH:
         raise at.refusal(f"its activation is number {at.operator.number(0, 'b')}, must be tanh")
     if at.operator.number(3, "B"):
@@ -105,7 +104,7 @@ def _power_of(at: Builder, cell: FileTensor) -> int:
     power = exponent - 1
     least, most = (limit - _Q12 for limit in (MIN_TANH_SHIFT, MAX_TANH_SHIFT))
     if not least <= power <= most:
-        raise at.refusal(f"its cell '{cell.name}' has scale 2^{power}, 2^{least} to 2^{most} are possible")
+        raise at.refusal(f"its cell '{cell.name}' has scale 2^{power}, must be 2^{least} to 2^{most}")
     return power
 
 
@@ -125,8 +124,8 @@ def _set_gates(at: Builder, op: Op, inputs: int, units: int, scale: float, zero_
     whole = np.stack(bias, axis=1)
     if (np.abs(whole) > MAX_BIAS).any():
         raise at.refusal(
-            f"a gate has a bias of {int(np.abs(whole).max())} with the zero point folded in, at most "
-            f"{MAX_BIAS} is possible: its weights are too small for their bias"
+            f"a gate has a bias of {int(np.abs(whole).max())} with the zero point folded in, the "
+            f"limit is {MAX_BIAS}: its weights are too small for their bias"
         )
     op.bias = whole.astype(np.int32)
     set_multipliers(op, pairs)

@@ -30,7 +30,7 @@ from .graph import Importer
 from .write import write_tflite
 
 INPUTS = 256  # evaluated by a merging
-REMEDY = "merge into the .elm instead, from which a new file is written"
+REMEDY = "merge into the .elm instead, which writes a new file"
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,9 @@ def find_source(
     if elm is None:
         remedy = "give --elm, the .elm that was imported from it (labels, a loss and calibration inputs are part of it)"
     elif formats_elm.base_id(elm) == base_id:
-        remedy = "the .elm that is given was made from another .tflite file: give that one"
+        remedy = "the given .elm was made from another .tflite file: give that file"
     else:
-        remedy = (
-            f"the .elm that is given is base {formats_elm.base_id(elm).hex()}: give the one that the adapter is for"
-        )
+        remedy = f"the given .elm is base {formats_elm.base_id(elm).hex()}: give the adapter's base"
     raise TfliteError(f"the adapter was made for base {base_id.hex()}, {name} is {found}: {remedy}")
 
 
@@ -126,7 +124,7 @@ def check_suffix(name: str) -> str:
     for suffix in (".tflite", ".elm"):
         if name.endswith(suffix):
             return suffix
-    raise InputError(f"{name}: a merged network is a .tflite or a .elm: give a name that ends so")
+    raise InputError(f"{name}: a merged network is a .tflite or .elm file: give a name with that ending")
 
 
 def merge_tflite(source: Source, ela: bytes, x: NDArray[Any] | None = None, refit: bool = False) -> Merged:
@@ -157,7 +155,7 @@ def _patch(source: Source, data: bytearray, index: int, op: Op) -> None:
     assert before.weights is not None and op.weights is not None and op.bias is not None
     if weights.size != op.weights.size:
         raise TfliteError(
-            f"{source.name}: op {index} has groups of channels, the file no room for weights between these: {REMEDY}"
+            f"{source.name}: op {index} has channel groups, the file no room for weights across groups: {REMEDY}"
         )
     _write(source.data, data, before.weights, op.weights)
     if bias is not None and bias.data is not None:
@@ -189,6 +187,6 @@ def _check(source: Source, data: bytes, wanted: QuantModel) -> None:
             if mine is not None and not np.array_equal(mine, other):
                 name = source.importer.makers[index].outputs[0]
                 raise TfliteError(
-                    f"{source.name}: {what} of op {index} (tensor '{source.importer.graph.tensors[name].name}') are a "
-                    f"constant of the file that another layer shares: {REMEDY}"
+                    f"{source.name}: {what} of op {index} (tensor '{source.importer.graph.tensors[name].name}') is a "
+                    f"constant that another layer shares: {REMEDY}"
                 )

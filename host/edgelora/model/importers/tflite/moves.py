@@ -28,10 +28,10 @@ def space_to_batch(at: Builder) -> None:
     height, width, channels = at.shape_of(source)
     if top or bottom or left or right:
         raise at.refusal(
-            "pads, which TensorFlow Lite Micro does wrong: pad before, with ZeroPadding or padding='causal'"
+            "pads, which TensorFlow Lite Micro computes wrongly: pad before it, with ZeroPadding or padding='causal'"
         )
     if height % block[0] or width % block[1]:
-        raise at.refusal(f"parts {height}x{width} positions by {block[0]}x{block[1]}: the file is damaged")
+        raise at.refusal(f"splits {height}x{width} positions by {block[0]}x{block[1]}: the file is damaged")
     rows, columns = height // block[0], width // block[1]
     at.want_shape((block[0] * block[1], *([rows, columns] if len(at.target.shape) == 4 else [columns]), channels))
     at.check_int8(at.target)
@@ -43,7 +43,7 @@ def batch_to_space(at: Builder) -> None:
     index, known = _block(at), at.operator.inputs[0]
     (top, bottom), (left, right), block = index
     if known not in at.blocked or at.blocked[known][1] != block:
-        raise at.refusal("is possible behind a SPACE_TO_BATCH_ND of the same blocks and a CONV_2D")
+        raise at.refusal("is supported only after a SPACE_TO_BATCH_ND of the same blocks and a CONV_2D")
     source = at.blocked[known][0]
     at.same_grid(source)
     height, width, channels = at.shape_of(source)
@@ -68,7 +68,7 @@ def _block(at: Builder) -> tuple[tuple[int, int], tuple[int, int], tuple[int, in
     if axes not in (1, 2) or len(block) != axes or sides.shape != (axes, 2) or (sides < 0).any() or (sides > 255).any():
         raise at.refusal(f"blocks {block[:4]} of {list(at.tensor(0).shape)}: the file is damaged")
     if not all(1 <= n <= 255 for n in block):
-        raise at.refusal(f"blocks {block[:4]}, 1 to 255 are possible")
+        raise at.refusal(f"blocks {block[:4]}, must be 1 to 255")
     whole = [(0, 0)] * (2 - axes) + [(int(before), int(after)) for before, after in sides]
     height, width = [1] * (2 - axes) + block
     return whole[0], whole[1], (height, width)
@@ -81,7 +81,7 @@ def reshape(at: Builder) -> None:
         if [n for n in source.shape[1:] if n > 1] != [n for n in target.shape[1:] if n > 1] or source.shape[
             :1
         ] != target.shape[:1]:
-            raise at.refusal("reshapes what SPACE_TO_BATCH_ND made: only axes of one element can come and go")
+            raise at.refusal("reshapes the output of SPACE_TO_BATCH_ND: only axes of size 1 can be added or removed")
         at.same_grid(at.blocked[known][0])
         at.blocked[at.operator.outputs[0]] = at.blocked[known]
         return
@@ -97,7 +97,7 @@ def reshape(at: Builder) -> None:
 def squeeze(at: Builder) -> None:
     """Drops axes of size 1."""
     if [n for n in at.tensor(0).shape if n > 1] != [n for n in at.target.shape if n > 1]:
-        raise at.refusal(f"makes {list(at.target.shape)} of {list(at.tensor(0).shape)}: the file is damaged")
+        raise at.refusal(f"makes {list(at.target.shape)} from {list(at.tensor(0).shape)}: the file is damaged")
     at.alias()
 
 
@@ -133,7 +133,7 @@ def transpose(at: Builder) -> None:
 def _places(at: Builder) -> Places:
     """The index of each element of the operator's input, in its shape."""
     if at.tensor(0).size > MAX_ELEMENTS:
-        raise at.refusal(f"moves {at.tensor(0).size} values, {MAX_ELEMENTS} are possible")
+        raise at.refusal(f"moves {at.tensor(0).size} values, the limit is {MAX_ELEMENTS}")
     return np.arange(at.tensor(0).size).reshape(at.tensor(0).shape)
 
 
@@ -154,7 +154,7 @@ def blocks(at: Builder) -> None:
     deeper = at.operator.code == Code.SPACE_TO_DEPTH
     parted = block * block if not deeper else block
     if block < 1 or (height % block or width % block if deeper else channels % parted):
-        raise at.refusal(f"parts {height}x{width}x{channels} by {block}: the file is damaged")
+        raise at.refusal(f"splits {height}x{width}x{channels} by {block}: the file is damaged")
     if deeper:
         sides = (height // block, block, width // block, block, channels)
         made: tuple[int, ...] = (1, height // block, width // block, channels * block * block)
@@ -191,7 +191,7 @@ def resize_bilinear(at: Builder) -> None:
     factors = [side // size if side % size == 0 else 0 for side, size in zip(wanted, shape[:2], strict=False)]
     if align or not half or not set(factors) <= {1, 2, 4, 8, 16}:
         raise at.refusal(
-            f"mixes neighbours, from {shape[0]}x{shape[1]} to {wanted[0]}x{wanted[1]}: possible are half pixel centers "
+            f"interpolates from {shape[0]}x{shape[1]} to {wanted[0]}x{wanted[1]}: supported are half pixel centers "
             "and factors of 1, 2, 4, 8 and 16; resize with interpolation='nearest', or outside the network"
         )
     source = at.spatial_source()
@@ -251,7 +251,7 @@ def pad(at: Builder) -> None:
     if sides.shape != (len(shape), 2) or (sides < 0).any() or (sides > 255).any():
         raise at.refusal(f"paddings must be {len(shape)} pairs of 0 to 255")
     if at.operator.code == Code.PADV2 and at.tensor(2).values().reshape(-1).tolist() != [grid_of(at.target)[1]]:
-        raise at.refusal("pads with another value than zero, which isn't possible")
+        raise at.refusal("pads with a value other than zero, which isn't supported")
     at.want_shape(tuple(n + int(before + after) for n, (before, after) in zip(shape, sides, strict=True)))
     if not sides.any():
         return at.alias()
@@ -270,7 +270,7 @@ def _want_joined(at: Builder) -> None:
     rank, given = len(at.target.shape), at.operator.number(0, "i")
     axis = given + rank * (given < 0)
     if not 0 <= axis < rank or any(len(shape) != rank for shape in shapes):
-        raise at.refusal(f"axis {given} of {rank}: inputs and output must have as many axes, it one of them")
+        raise at.refusal(f"axis {given} of {rank}: inputs and output must have the same number of axes, and this axis")
     others = {(*shape[:axis], *shape[axis + 1 :]) for shape in shapes}
     if len(others) > 1:
         raise at.refusal(f"{list(map(list, shapes[:4]))} can't be joined along axis {given}")
@@ -284,11 +284,11 @@ def concatenate(at: Builder) -> None:
         return recurrent.history(at)
     places = range(len(at.operator.inputs))
     if at.operator.number(1, "b"):
-        raise at.refusal("a fused activation isn't possible here: put it into the layers before")
+        raise at.refusal("a fused activation isn't supported here: move it to the layers before")
     given, rank = at.operator.number(0, "i"), len(at.target.shape)
     axis = given + rank * (given < 0) + 4 - rank
     if not max(1, 5 - rank) <= axis <= 3:
-        raise at.refusal(f"axis {given} of {rank}: only those behind the batch can be joined")
+        raise at.refusal(f"axis {given} of {rank}: only axes after the batch can be joined")
     for place in places:
         at.same_grid(at.source(place))
     if len(places) == 1:
@@ -332,7 +332,7 @@ def emit_part(at: Builder, part: slices.Part, place: int, output: int) -> None:
         raise at.refusal("input and output must have the same scale and zero point; " + CONVERT)
     at.want_shape(part.told_shape, output)
     if 0 in part.cut:
-        raise at.refusal("takes a part of the batch")
+        raise at.refusal("takes part of the batch")
     for axis in part.cut:
         where, (start, stop) = axis + 4 - len(part.of), part.bounds[axis]
         height, width, channels = (stop - start if i == where - 1 else n for i, n in enumerate(at.shape_of(index)))
@@ -349,7 +349,7 @@ def pack(at: Builder) -> None:
     shape, count, given = at.tensor(0).shape, number(0, "i"), number(1, "i")
     axis = given + (len(shape) + 1) * (given < 0)
     if count != len(places) or not 0 <= axis <= len(shape) or any(at.tensor(i).shape != shape for i in places):
-        raise at.refusal(f"packs {len(places)} inputs, told are {count}, along axis {given}: the file is damaged")
+        raise at.refusal(f"packs {len(places)} inputs, declared are {count}, along axis {given}: the file is damaged")
     at.check_int8(at.target)
     at.want_shape((*shape[:axis], count, *shape[axis:]))
     outer, inner = math.prod(shape[:axis]), math.prod(shape[axis:])
@@ -403,7 +403,7 @@ def tile(at: Builder) -> None:
         index = at.reshaped(index, (outer, side, inner))
         positions = [np.arange(outer), np.tile(np.arange(side), n), np.arange(inner)]
         if max(outer, side * n, inner) > MAX_POSITIONS:
-            raise at.refusal(f"repeats {outer} x {side} x {inner} values, at most {MAX_POSITIONS} a side")
+            raise at.refusal(f"repeats {outer} x {side} x {inner} values, the limit is {MAX_POSITIONS} per side")
         op = Op("gather", index, 0, positions=np.concatenate(positions).astype(np.uint16))
         grid = at.model.tensors[index]
         index = at.append(op, (outer, side * n, inner), grid.scale, grid.zero_point)
@@ -421,7 +421,7 @@ def reverse(at: Builder) -> None:
     at.same_grid(source)
     where = axis + 3 - len(shape)
     if at.tensor(1).shape != (1,) or not 0 < axis < len(shape) or where < 0:
-        raise at.refusal(f"reverses axes {axes[:6]} of {list(shape)}, must be one of those behind the batch")
+        raise at.refusal(f"reverses axes {axes[:6]} of {list(shape)}, must be one after the batch")
     positions = [np.arange(side)[:: -1 if i == where else 1] for i, side in enumerate(at.shape_of(source))]
     at.emit(Op("gather", source, 0, positions=np.concatenate(positions).astype(np.uint16)), at.shape_of(source))
 

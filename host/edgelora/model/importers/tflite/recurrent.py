@@ -34,7 +34,7 @@ def read_variable(at: Builder) -> None:
 def history(at: Builder) -> None:
     initial = at.rings[at.operator.index].initial
     if at.operator.number(1, "b"):
-        raise at.refusal("a fused activation isn't possible here: put it into the layers before")
+        raise at.refusal("a fused activation isn't supported here: move it to the layers before")
     source = at.source(1)
     at.same_grid(source)
     op = at.emit(Op("history", source, 0), spatial(at.target.shape))
@@ -66,7 +66,7 @@ def svdf(at: Builder) -> None:
     op = at.model.ops[-1]
     if fused and op.act_min > -128 or op.act_max < 127:
         name = ACTIVATIONS[fused][0]
-        raise at.refusal(f"TensorFlow Lite Micro leaves its activation {name} out: its output's grid must begin at 0")
+        raise at.refusal(f"TensorFlow Lite Micro skips its activation {name}: its output's range must begin at 0")
 
 
 def _narrow(at: Builder, bias: NDArray[np.int32], rank: int, memory: int, scale: float) -> None:

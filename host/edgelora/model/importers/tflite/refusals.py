@@ -11,34 +11,34 @@ CONVERT = (
     "converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]"
 )
 STATELESS = (
-    f"networks with state are possible where {state.RINGS}; "
-    "convert other ones without state, to see a whole window at once, recurrent layers with unroll=True"
+    f"networks with state are supported where {state.RINGS}; "
+    "convert others without state, on a complete window, with unroll=True for recurrent layers"
 )
 _LIST = "what can be imported is listed in docs/guides/own-network.md"
 _NORMALIZATION = (
-    "batch normalization is possible right behind a layer with weights, before its activation, where the converter "
+    "batch normalization is supported directly after a layer with weights, before its activation, where the converter "
     "folds it in; scale inputs outside the network"
 )
 _FIXED_BATCH = "give the network a fixed batch of one: keras.Input(batch_shape=(1, ...))"
-_RECURRENT = "is a recurrent layer of its own arithmetic: " + STATELESS
-_LOOP = "is control flow, which no board runs: " + STATELESS
+_RECURRENT = "is a recurrent layer that isn't supported: " + STATELESS
+_LOOP = "is control flow, which boards don't run: " + STATELESS
 _ATTENTION = (
     "multiplies two activations as matrices, as attention does: convert with edgelora.from_keras, which writes "
-    "attention over short sequences as products and sums; or take convolutions, or squeeze and excitation"
+    "attention over short sequences as products and sums; or use convolutions, or squeeze and excitation"
 )
-_FLOAT_ONLY = "has no INT8 kernel in TensorFlow Lite: compute it outside the network, or take another activation"
+_FLOAT_ONLY = "has no INT8 kernel in TensorFlow Lite: compute it outside the network, or use another activation"
 _CHOICE = (
-    "compares or selects values, for which there is no INT8 arithmetic here: express it by ReLU, Minimum and Maximum, "
+    "compares or selects values, which has no INT8 arithmetic here: express it with ReLU, Minimum and Maximum, "
     "or compute it outside the network"
 )
-_INDEX = "makes indices of values, which nothing can learn through: end the network before it, and find them outside"
-_REDUCE = "pools in a way that no op has: take a mean, a sum or the largest"
-_INTEGERS = "computes on integers that are no activations: " + _FIXED_BATCH
+_INDEX = "computes indices, which have no gradient: end the network before it, and compute them outside"
+_REDUCE = "reduces in an unsupported way: use a mean, a sum or a maximum"
+_INTEGERS = "computes on integers that aren't activations: " + _FIXED_BATCH
 _CAST = (
-    "makes whole numbers of real ones, as Embedding does with the numbers of words: an int8 input rounds these, and "
-    "one word is taken for another; look words up outside, and let the network begin with what is found"
+    "casts floats to integers, as Embedding does with word indices: an int8 input rounds these, which confuses words; "
+    "look words up outside, and make the embeddings the network's input"
 )
-_MOVES = "moves values between batch, height, width and channels: do that to the data, outside the network"
+_MOVES = "moves values between batch, height, width and channels: do that outside the network"
 _STABLEHLO = f"is an operator of StableHLO, not of TensorFlow Lite: {CONVERT}"
 
 _WHY: dict[Code, str] = {
@@ -53,18 +53,18 @@ _WHY: dict[Code, str] = {
         _RECURRENT,
     ),
     **dict.fromkeys((Code.WHILE, Code.IF, Code.CALL), _LOOP),
-    **dict.fromkeys((Code.DIV, Code.FLOOR_DIV), "divides by values that are no constant: " + _NORMALIZATION),
+    **dict.fromkeys((Code.DIV, Code.FLOOR_DIV), "divides by values that aren't constant: " + _NORMALIZATION),
     **dict.fromkeys((Code.BATCH_MATMUL,), _ATTENTION),
     Code.SQUARED_DIFFERENCE: (
-        "is part of a layer normalization or a deviation: convert with edgelora.from_keras, which writes these as "
-        "products; or train with BatchNormalization right behind a layer with weights, where it is folded in"
+        "is part of a layer normalization or a variance: convert with edgelora.from_keras, which writes these as "
+        "products; or train with BatchNormalization directly after a layer with weights, where it is folded in"
     ),
-    Code.L2_NORMALIZATION: "scales each sample by its own length: leave it out, or normalize outside the network",
-    Code.LOCAL_RESPONSE_NORMALIZATION: "scales each sample by its own size: train with BatchNormalization instead",
+    Code.L2_NORMALIZATION: "scales each sample by its norm: leave it out, or normalize outside the network",
+    Code.LOCAL_RESPONSE_NORMALIZATION: "scales each sample by its neighbors: train with BatchNormalization instead",
     **dict.fromkeys((Code.GATHER, Code.GATHER_ND, Code.REDUCE_PROD), "computes on a shape: " + _FIXED_BATCH),
     **dict.fromkeys(
         (Code.EMBEDDING_LOOKUP, Code.EMBEDDING_LOOKUP_SPARSE, Code.HASHTABLE_LOOKUP, Code.ONE_HOT),
-        "looks words or numbers up in a table: do that outside, and let the network begin with what it finds",
+        "looks values up in a table: do that outside, and make the result the network's input",
     ),
     **dict.fromkeys(
         (
@@ -85,9 +85,9 @@ _WHY: dict[Code, str] = {
     **dict.fromkeys((Code.FILL, Code.RANGE, Code.RANK, Code.SHAPE, Code.BROADCAST_ARGS), _INTEGERS),
     Code.CAST: _CAST,
     Code.REVERSE_SEQUENCE: _MOVES,
-    **dict.fromkeys((Code.CONV_3D, Code.CONV_3D_TRANSPOSE), "has three axes of positions: two are possible (Conv2D)"),
-    Code.CUSTOM: f"is no builtin operator, so nothing says what it computes: leave its layer out, or {CONVERT}",
-    Code.DELEGATE: "is a network compiled for another processor: import the file from before that",
+    **dict.fromkeys((Code.CONV_3D, Code.CONV_3D_TRANSPOSE), "has three spatial axes: two are supported (Conv2D)"),
+    Code.CUSTOM: f"is a custom operator, whose function is unknown: leave its layer out, or {CONVERT}",
+    Code.DELEGATE: "is compiled for another processor: import the file from before its compilation",
 }
 
 
@@ -98,4 +98,4 @@ def why(code: int) -> str:
     known = Code(code)
     if known.name.startswith("STABLEHLO"):
         return _STABLEHLO
-    return _WHY.get(known, f"has no counterpart here: replace its layer; {_LIST}")
+    return _WHY.get(known, f"isn't supported: replace its layer; {_LIST}")

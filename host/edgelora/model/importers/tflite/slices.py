@@ -50,9 +50,9 @@ def sliced(operator: Operator, of: Shape, integers: Integers) -> Part:
     number = operator.number
     begins, ends_open, drops = number(0, "i"), number(1, "i"), number(4, "i")
     if any(value != 1 for value in step):
-        raise TfliteError(f"takes steps {step[:6]}, they must be 1")
+        raise TfliteError(f"has steps {step[:6]}, they must be 1")
     if number(2, "i") or number(3, "i") or number(5, "B"):
-        raise TfliteError("slices with an ellipsis, a new axis or an offset aren't possible")
+        raise TfliteError("slices with an ellipsis, a new axis or an offset aren't supported")
     bounds = []
     for axis, n in enumerate(of):
         bit = 1 << axis
@@ -66,7 +66,7 @@ def split(operator: Operator, of: Shape, integers: Integers, parts: int) -> list
     """The part that each output of SPLIT or SPLIT_V takes. Raises TfliteError for invalid ones."""
     even = operator.code == Code.SPLIT
     if operator.number(0, "i") != parts:
-        raise TfliteError(f"its options tell {operator.number(0, 'i')} outputs, it has {parts}: the file is damaged")
+        raise TfliteError(f"its options declare {operator.number(0, 'i')} outputs, it has {parts}: the file is damaged")
     [given] = integers(0 if even else 2) or [0]
     axis = given + len(of) * (given < 0)
     if not 0 <= axis < len(of):
@@ -96,5 +96,5 @@ def _inside(value: int, n: int) -> int:
 
 def _checked(bounds: tuple[tuple[int, int], ...], of: Shape, dropped: frozenset[int] = frozenset()) -> Part:
     if not all(0 <= start < stop <= n for (start, stop), n in zip(bounds, of, strict=True)):
-        raise TfliteError(f"takes {[list(bound) for bound in bounds]} of {list(of)}: nothing, or what isn't there")
+        raise TfliteError(f"takes {[list(bound) for bound in bounds]} of {list(of)}: empty, or out of range")
     return Part(bounds, of, dropped)

@@ -23,8 +23,8 @@ from .file import FileTensor, Graph, Operator, Subgraph, Type
 from .flatbuffer import TfliteError
 
 RINGS = (
-    "a variable must be a ring buffer, as streaming layers make it: read once, joined in front of a frame's new "
-    "positions, and assigned the last positions of that"
+    "a variable must be a ring buffer, as in streaming layers: read once, concatenated before a frame's new "
+    "positions, and assigned the last positions of the result"
 )
 
 
@@ -75,10 +75,10 @@ class State:
         )
         value = self._initial[name]
         if not fits or value.size != math.prod(held):
-            raise TfliteError(f"what it holds isn't what is assigned to it; {RINGS}")
+            raise TfliteError(f"the value assigned to it doesn't match it; {RINGS}")
         older = math.prod(joined) - math.prod(self._shape(join.inputs[1]))
         if not 0 < older <= value.size:
-            raise TfliteError(f"joins {list(held)} to {list(joined)}; {RINGS}")
+            raise TfliteError(f"concatenates {list(held)} to {list(joined)}; {RINGS}")
         return Ring(
             join,
             frozenset(inner),
@@ -122,7 +122,7 @@ class State:
         [target] = operator.outputs if len(operator.outputs) == 1 else [-1]
         readers = [other for other in self._graph.operators if target in other.inputs]
         if target < 0 or len(readers) != 1 or readers[0].inputs.count(target) != 1 or len(readers[0].outputs) != 1:
-            raise TfliteError(f"what it reads is used {len(readers)} times; {RINGS}")
+            raise TfliteError(f"its value is used {len(readers)} times; {RINGS}")
         return readers[0]
 
     def _initial_values(self) -> Iterator[tuple[bytes, NDArray[np.int8]]]:
@@ -130,11 +130,11 @@ class State:
         calls = [operator for operator in self._graph.operators if operator.code == Code.CALL_ONCE]
         if not calls:
             if self._graph.other is not None:
-                raise TfliteError("the file has 2 subgraphs, must have one or, for state, one more that CALL_ONCE runs")
+                raise TfliteError("the file has 2 subgraphs, must have one, or two if CALL_ONCE runs the second")
             return
         once, first = self._graph.other, min((op.index for op in self._variable_users()), default=calls[0].index + 1)
         if len(calls) > 1 or calls[0].number(0, "i") != 1 or once is None or calls[0].index > first:
-            raise TfliteError("must have one CALL_ONCE at most, of the file's second subgraph and before all variables")
+            raise TfliteError("must have at most one CALL_ONCE, of the file's second subgraph, before all variables")
         names = _names(once)
         _check_order(once, set())
         for operator in once.operators:
@@ -143,7 +143,7 @@ class State:
             handle, value = operator.inputs if len(operator.inputs) == 2 else (-1, -1)
             if operator.code != Code.ASSIGN_VARIABLE or handle not in names or value < 0:
                 raise TfliteError(
-                    f"operator {operator.index} {operator.name} of the subgraph that CALL_ONCE runs isn't possible "
+                    f"operator {operator.index} {operator.name} of the subgraph that CALL_ONCE runs isn't supported "
                     "there: it may only assign constants to variables"
                 )
             yield names[handle], _constant(once.tensors[value])
@@ -174,7 +174,9 @@ def _names(graph: Subgraph) -> dict[int, bytes]:
     for operator in graph.operators:
         if operator.code == Code.VAR_HANDLE and operator.options and len(operator.outputs) == 1:
             if graph.tensors[operator.outputs[0]].type != Type.RESOURCE:
-                raise TfliteError(f"operator {operator.index} VAR_HANDLE makes no resource: the file is damaged")
+                raise TfliteError(
+                    f"operator {operator.index} VAR_HANDLE doesn't create a resource: the file is damaged"
+                )
             parts = [operator.options.vector(field, "u1").tobytes() for field in (0, 1)]
             names[operator.outputs[0]] = b"\0".join(parts)
     return names
@@ -186,6 +188,6 @@ def _join_axis(join: Operator, shape: tuple[int, ...]) -> int:
     axis = given + len(shape) * (given < 0)
     if not 0 <= axis < len(shape) or math.prod(shape[:axis]) != 1:
         raise TfliteError(
-            f"operator {join.index} joins it along axis {given} of {list(shape)}, must be the first; {RINGS}"
+            f"operator {join.index} concatenates it along axis {given} of {list(shape)}, must be the first; {RINGS}"
         )
     return axis

@@ -87,7 +87,9 @@ def scales_of(model: QuantModel, op: Op) -> NDArray[np.float32]:
         real = pair[0] * 2.0 ** (pair[1] - 31) if pair[0] else SMALLEST
         found[channel] = real * scale_out / scale_in
         if quantize_multiplier(scale_in * float(found[channel]) / scale_out) != pair:
-            raise InputError(f"channel {channel} has multiplier {pair[0]} and shift {pair[1]}, which no scale gives")
+            raise InputError(
+                f"channel {channel} has multiplier {pair[0]} and shift {pair[1]}, to which no scale corresponds"
+            )
     return found
 
 
@@ -160,7 +162,7 @@ class _Writer:
         _check_derived(self._model, op)
         handler = getattr(self, f"_{op.kind}", None)
         if handler is None:
-            raise InputError(f"a network with {op.kind} comes from a .tflite: merge into that one")
+            raise InputError(f"a network with {op.kind} comes from a .tflite: merge into that file")
         handler(op)
 
     def _fused(self, op: Op) -> Scalar:
@@ -169,7 +171,7 @@ class _Writer:
         for code, (_, low, high) in ACTIVATIONS.items():
             if fused_range(target, low, high) == (op.act_min, op.act_max):
                 return Scalar("b", code)
-        raise InputError(f"its range {op.act_min} to {op.act_max} is that of no activation")
+        raise InputError(f"its range {op.act_min} to {op.act_max} isn't that of an activation")
 
     def _window(self, op: Op) -> tuple[int, tuple[tuple[int, int], ...]]:
         """SAME or VALID, and the explicit padding before the operator: pairs for height and width, or none."""
@@ -184,7 +186,7 @@ class _Writer:
             reach = (target[axis] - 1) * op.stride[axis] + (op.kernel[axis] - 1) * op.dilation[axis] + 1
             behind = reach - source[axis] - op.padding[axis]
             if behind <= -op.stride[axis]:
-                raise InputError(f"its output is {target[:2]}, its windows would give more")
+                raise InputError(f"its output is {target[:2]}, smaller than its windows give")
             sides.append((op.padding[axis], max(behind, 0)))
         return VALID, tuple(sides)
 
@@ -246,7 +248,7 @@ class _Writer:
                 before = (op.kernel[0] - 1 - at.pad_h[0], op.kernel[1] - 1 - at.pad_w[0])
                 if (at.output, before, op.stride, op.dilation) == (source[:2], op.padding, (1, 1), (1, 1)):
                     return code
-        raise InputError("behind zeros between positions its windows are those of no TRANSPOSE_CONV")
+        raise InputError("its windows after inserted zeros don't match a TRANSPOSE_CONV")
 
     def _depthwise(self, op: Op) -> None:
         assert op.weights is not None
@@ -283,7 +285,7 @@ class _Writer:
         axes = self._known(np.array([1, 2], "<i4"), Type.INT32)
         self._operator(Code.MEAN, [op.input, axes], op.output, {0: Scalar("B", 1)})
         if (op.act_min, op.act_max) != (-128, 127):
-            raise InputError("a mean with an activation is no operator")
+            raise InputError("a mean with an activation isn't an operator")
 
     def _constant(self, op: Op) -> None:
         assert op.values is not None
@@ -294,7 +296,7 @@ class _Writer:
         off = _taken_off(op)
         inputs = [op.input, op.input2] if off != [0] else [op.input2, op.input]
         if len(off) > 1:
-            raise InputError("it takes both inputs off")
+            raise InputError("it subtracts both inputs")
         self._operator(Code.SUB if off else Code.ADD, inputs, op.output, {0: self._fused(op)})
 
     def _multiply(self, op: Op) -> None:
@@ -322,7 +324,7 @@ class _Writer:
                 options = {0: Scalar("B", align), 1: Scalar("B", half)}
                 self._operator(Code.RESIZE_NEAREST_NEIGHBOR, inputs, op.output, options)
                 return
-        raise InputError("it takes positions that no resizing takes")
+        raise InputError("its positions don't match a resize operator")
 
     def _concatenate(self, op: Op) -> None:
         self._operator(Code.CONCATENATION, [op.input, op.input2], op.output, {0: Scalar("i", op.axis)})
@@ -341,7 +343,7 @@ class _Writer:
         fits = (sides, op.padding) == (self._model.tensors[op.output].shape[:2], (0, 0))
         kinds = {reader.kind for reader in self._model.ops if op.output in reader.inputs}
         if kinds != {"conv"} or not fits:
-            raise InputError("zeros between positions are part of a TRANSPOSE_CONV only, behind which a conv is")
+            raise InputError("inserted zeros can only be part of a TRANSPOSE_CONV, followed by a conv")
 
     def _reshape(self, op: Op) -> None:
         self._reshaped(op.input, op.output, self._model.tensors[op.output].shape)
@@ -365,7 +367,7 @@ class _Writer:
             if table is not None and op.table is not None and np.array_equal(table, op.table):
                 self._operator(code, [op.input], op.output, options)
                 return
-        raise InputError("its table is that of no operator of TensorFlow Lite")
+        raise InputError("its table isn't that of any TensorFlow Lite operator")
 
     def _tables(self, op: Op) -> Iterator[tuple[Code, Fields | None, NDArray[np.int8] | None]]:
         """Candidate operators for a lookup on the op's grids, and their tables."""
@@ -404,4 +406,4 @@ def _check_derived(model: QuantModel, op: Op) -> None:
     for name in ("multiplier", "shift", "exponentials"):
         mine, its = getattr(op, name), getattr(again, name)
         if mine is not None and not np.array_equal(mine, its):
-            raise InputError(f"its {name} {mine[:3]} is not what its tensors' scales give, {its[:3]}")
+            raise InputError(f"its {name} {mine[:3]} differs from {its[:3]}, which its tensors' scales give")
