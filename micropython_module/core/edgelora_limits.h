@@ -4,53 +4,53 @@
 #ifndef EDGELORA_LIMITS_H
 #define EDGELORA_LIMITS_H
 
-// ops of a model: the times of a training pass, 0 to 2 * ops, have 10 bits
+// ops of a model: the steps of a training pass, 0 to 2 * ops, fit 10 bits
 #define EDGELORA_MAX_OPS 511
 // elements of a tensor
 #define EDGELORA_MAX_ELEMENTS 1048576
 // positions of a tensor
 #define EDGELORA_MAX_POSITIONS 65535
-// K of dense and conv: with any weights and inputs a sum stays within 2^28 of its bias
+// inputs K of a dense or conv output: for any values, a sum stays within 2^28 of its bias
 #define EDGELORA_MAX_PATCH 16384
-// O * kernel_h * kernel_w, of dense 1x1: so many products an error sums
+// O * kernel_h * kernel_w (1x1 for dense): products summed for an error
 #define EDGELORA_MAX_WEIGHT_ROWS 65536
 // kernel_h * kernel_w of depthwise
 #define EDGELORA_MAX_DEPTHWISE 1024
-// size of a bias with the zero point folded in
+// absolute value of a bias with the zero point folded in
 #define EDGELORA_MAX_BIAS 1073741824
-// shift of a multiplier, at least
+// least shift of a multiplier
 #define EDGELORA_MIN_SHIFT (-31)
-// the same, at most
+// largest shift of a multiplier
 #define EDGELORA_MAX_SHIFT 30
-// the same of an add, at most
+// largest shift of an add's multiplier
 #define EDGELORA_MAX_ADD_SHIFT 0
-// elements of a pool's window
+// positions of a pool's window
 #define EDGELORA_MAX_POOLED 512
 // outputs for which an element of a second input is repeated
 #define EDGELORA_MAX_REPEATED 65535
 // channels of softmax
 #define EDGELORA_MAX_SOFTMAX 1024
-// power of two from an lstm's cell to Q12, at least
+// least power of two that scales an lstm's cell to Q12
 #define EDGELORA_MIN_TANH_SHIFT (-15)
-// the same, at most
+// largest power of two that scales an lstm's cell to Q12
 #define EDGELORA_MAX_TANH_SHIFT 14
-// t_shift, at least
+// least t_shift
 #define EDGELORA_MIN_T_SHIFT 0
-// the same, at most
+// largest t_shift
 #define EDGELORA_MAX_T_SHIFT 24
-// branch_shift, at least
+// least branch_shift
 #define EDGELORA_MIN_BRANCH_SHIFT (-15)
-// the same, at most
+// largest branch_shift
 #define EDGELORA_MAX_BRANCH_SHIFT 8
-// channels of cross_entropy's loss tensor, which are at least 2; number of a class added is below
+// channels of cross_entropy's loss tensor, at least 2; an added class's number is below it
 #define EDGELORA_MAX_CLASSES 256
 // elements of binary_cross_entropy's loss tensor
 #define EDGELORA_MAX_BINARY 256
 // elements of mean_squared_error's loss tensor
 #define EDGELORA_MAX_VALUES 65536
-// logit_scale, at least, but with mean_squared_error: 16 / 255 nats a step
+// least logit_scale, except with mean_squared_error: 16 / 255 nats a step
 #define EDGELORA_MIN_LOGIT_SCALE 4112
-// the same, at most: 128 nats a step
+// largest logit_scale: 128 nats a step
 #define EDGELORA_MAX_LOGIT_SCALE 8388608
 // channels of a signal
 #define EDGELORA_MAX_CHANNELS 256
@@ -58,23 +58,23 @@
 #define EDGELORA_MAX_WINDOW 1048576
 // hop of a signal
 #define EDGELORA_MAX_HOP 16777216
-// size of a normalization's multiplier
+// absolute value of a normalization's multiplier
 #define EDGELORA_MAX_NORMAL_MULTIPLIER 32767
-// size of its offset
+// absolute value of a normalization's offset
 #define EDGELORA_MAX_NORMAL_OFFSET 1073741824
-// its shift
+// shift of a normalization
 #define EDGELORA_MAX_NORMAL_SHIFT 30
 // classes that an adapter adds to the base's
 #define EDGELORA_MAX_ADDED 16
-// inputs of the last layer, for classes to be added: scores stay within 32 bits
+// inputs of a last layer that can have added classes: scores stay within 32 bits
 #define EDGELORA_MAX_CLASS_INPUTS 128
-// size of a class's bias
+// absolute value of a class's bias
 #define EDGELORA_MAX_CLASS_BIAS 536870912
 // exponent of class statistics
 #define EDGELORA_MAX_SCORE 12
 // row_shift of class statistics
 #define EDGELORA_MAX_ROW_SHIFT 24
-// samples that a class is made from
+// samples from which a class is made
 #define EDGELORA_MAX_CLASS_SAMPLES 1024
 // bytes of an added class's name
 #define EDGELORA_MAX_NAME 24
@@ -84,21 +84,21 @@
 #define EDGELORA_MAX_FACTOR 65536
 // rank * positions of a layer
 #define EDGELORA_MAX_T 1048576
-// positions * micro_batch of a layer with an adapter: so many products a gradient sums
+// positions * micro_batch of a layer with an adapter: products summed for a gradient
 #define EDGELORA_MAX_SUMMED 65536
 // shift of the momentum
 #define EDGELORA_MAX_MOMENTUM 8
 // threshold
 #define EDGELORA_MAX_THRESHOLD 16384
-// size of a master
+// absolute value of a master
 #define EDGELORA_MAX_MASTER 32512
-// size of a running mean n
+// absolute value of a running mean n
 #define EDGELORA_MAX_MEAN 16384
-// size of vx
+// absolute value of vx
 #define EDGELORA_MAX_SCALE_EXPONENT 8192
-// adapters that are added up at once
+// adapters in a sum
 #define EDGELORA_MAX_PARTS 8
-// size of a weight in such a sum, 1/4096
+// absolute value of an adapter's weight in a sum, in 1/4096
 #define EDGELORA_MAX_PART_WEIGHT 32767
 
 #endif

@@ -182,7 +182,7 @@ def _one_layer(loss: str, scale: float) -> QuantModel:
     ("layout", "at", "value", "words"),
     [
         ("<4s", 0, b"ELA1", "not a model"),
-        ("<H", 4, 1, "version is 1, known is 2"),
+        ("<H", 4, 1, "version is 1, must be 2"),
         ("<H", 6, 60, "header size is 60"),
         ("<H", 24, 5, "tensors for a graph"),
         ("<H", 24, 60000, "tensor table ends"),
@@ -289,7 +289,7 @@ def _set(path: str, value: object) -> Callable[[QuantModel], None]:
         (_set("tensor 5 scale", 129.0), "output scale 129"),
         (lambda model: setattr(model.ops[1], "kernel", (27, 19)), "window of 513"),
         (_set("tensor 5 shape", (1, 1, 257)), "257 outputs"),
-        (lambda model: model.ops[0].bias.fill(-(2**30) - 2**20), "bias of size"),
+        (lambda model: model.ops[0].bias.fill(-(2**30) - 2**20), "has a bias of"),
         (lambda model: model.ops[0].multiplier.fill(-1), "negative multiplier"),
         (lambda model: model.ops[0].shift.fill(31), "shifts 31"),
         (lambda model: model.ops[0].shift.fill(-32), "shifts -32"),
@@ -341,27 +341,27 @@ def _output(kind: str, **fields: object) -> Callable[[QuantModel], None]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (_first("depthwise", kernel=(40, 30)), "patches of 1200 inputs, at most 1024"),
+        (_first("depthwise", kernel=(40, 30)), "patches of 1200 inputs, the limit is 1024"),
         (_first("depthwise", bias=None), "bias of op 0.*missing"),
         (_first("max_pool", dilation=(2, 1)), "dilation"),
         (_output("max_pool", zero_point=1, scale=7.0), "share scale"),
-        (_first("add", input2=0), "no second input"),
+        (_first("add", input2=0), "can't be a second input"),
         (_first("add", shift=np.array([0, 1, 0], np.int8)), "shifts 0..1, must be in -31..0"),
         (_first("add", kernel=(2, 1)), "kernel"),
         (_first("concatenate", axis=4), "axis 4"),
-        (_output("concatenate", shape=(1, 1, 1)), "do not join"),
+        (_output("concatenate", shape=(1, 1, 1)), "can't be concatenated"),
         (_output("concatenate", scale=3.0), "share scale"),
         (_first("concatenate", act_min=0), "output range"),
         (_first("slice", axis=0), "axis 0"),
-        (_first("slice", start=-1), "no part along axis"),
-        (_first("slice", start=60), "no part along axis"),
+        (_first("slice", start=-1), "not a slice along axis"),
+        (_first("slice", start=60), "not a slice along axis"),
         (_output("slice", scale=3.0), "share scale"),
         (_first("pad", start=1), "start 1, must be 0"),
         (_output("history", shape=(1, 1, 1)), "must have more elements"),
         (_output("history", zero_point=77), "share scale"),
         (_first("history", initial=np.zeros(3, np.int8)), "initial of op .* shape"),
-        (_first("pad", padding=(255, 0)), "smaller than input and padding"),
-        (_first("pad", stride=(1, 2)), "smaller than input"),
+        (_first("pad", padding=(255, 0)), "smaller than the input and its padding"),
+        (_first("pad", stride=(1, 2)), "smaller than the input"),
         (_first("reshape", stride=(1, 2)), "stride"),
         (_first("add", multiplier=np.array([-(2**31), 1, 1], np.int32)), "multiplier of -2.31"),
         (_first("add", multiplier=np.array([1, 1, -1], np.int32)), "negative multiplier -1"),
@@ -377,7 +377,7 @@ def _output(kind: str, **fields: object) -> Callable[[QuantModel], None]:
         (_first("gather", axes=(0, 2)), "axes"),
         (_first("gather", positions=np.full(3, 9, np.uint16)), "positions of op .* shape"),
         (_first("reshape", mask_high=True), "flags"),
-        (_output("reshape", shape=(1, 1, 1)), "as many elements"),
+        (_output("reshape", shape=(1, 1, 1)), "same number of elements"),
         (_first("lookup", table=None), "table of op .*missing"),
         (_first("lookup", slope=np.full(256, -128, np.int8)), "slope of -128"),
         (_first("lookup", shift=np.array([31], np.int8)), "shifts 31"),
@@ -663,7 +663,7 @@ def test_slopes_and_outputs_are_constants_and_computed() -> None:
     multiplier, shift = np.full(2, 1 << 30, np.int32), np.zeros(2, np.int8)
     slopes = [Op("constant", 0, 1, values=values), Op("lookup", 0, 1, table=np.zeros(256, np.int8))]
     slopes[1].slope, slopes[1].shift = np.zeros(256, np.int8), np.zeros(1, np.int8)
-    for first, words in zip(slopes, ("", "must be a constant's"), strict=True):
+    for first, words in zip(slopes, ("", "must be a constant"), strict=True):
         prelu = Op("prelu", 0, 2, input2=1, multiplier=multiplier, shift=shift)
         model = QuantModel(tensors, [first, prelu], loss="mean_squared_error")
         if not words:

@@ -171,7 +171,7 @@ for momentum in (5, 6):
     )
     said = tree.python(code).splitlines()
     assert said[:2] == ["taken", "5"], said
-    assert "inconsistent" in said[2] and "at most 5 is possible" in said[3]
+    assert "inconsistent" in said[2] and "the limit is 5" in said[3]
 
 
 @row("another limit of the formats")

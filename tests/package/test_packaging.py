@@ -106,7 +106,7 @@ def test_a_twin_of_other_sources_is_refused(monkeypatch: pytest.MonkeyPatch, tmp
     twin._about(lib)
     header = tmp_path / "micropython_module" / "core" / "fixed.h"
     header.write_text(header.read_text() + "\n")
-    with pytest.raises(resources.ResourceError, match=r"was made from other sources than these: `make twin`"):
+    with pytest.raises(resources.ResourceError, match=r"was built from other sources than these: `make twin`"):
         twin._about(lib)
 
 
@@ -116,12 +116,12 @@ def test_a_twin_with_other_records_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
     lib = twin.library()
     monkeypatch.setattr(twin, "__version__", "0.0.1")
-    with pytest.raises(resources.ResourceError, match=rf"of version {edgelora.__version__}, not 0.0.1: `make twin`"):
+    with pytest.raises(resources.ResourceError, match=rf"has version {edgelora.__version__}, not 0.0.1: `make twin`"):
         twin._about(lib)
     monkeypatch.setattr(twin, "_Config", Longer)
-    with pytest.raises(resources.ResourceError, match="other records than its Python"):
+    with pytest.raises(resources.ResourceError, match="other structs than its Python"):
         twin._about(lib)
-    with pytest.raises(resources.ResourceError, match="is no twin of this EdgeLoRA"):
+    with pytest.raises(resources.ResourceError, match="is not a twin of this EdgeLoRA"):
         twin._about(ctypes.CDLL(None))
 
 

@@ -110,7 +110,7 @@ def test_an_adapter_adds_classes_to_what_it_has() -> None:
         (lambda rows: setattr(rows[0], "name", "rest"), "has a name"),
         (lambda rows: setattr(rows[0], "bias", 1 << 30), "a bias of"),
         (lambda rows: setattr(rows[0], "samples", 0), "no samples"),
-        (lambda rows: rows.extend(ClassRow(10 + i, "x", 1, 0, rows[0].row) for i in range(16)), "at most 16"),
+        (lambda rows: rows.extend(ClassRow(10 + i, "x", 1, 0, rows[0].row) for i in range(16)), "the limit is 16"),
         (lambda rows: [setattr(row, "row", row.row[:-1]) for row in rows], "inputs, the model has"),
     ],
 )

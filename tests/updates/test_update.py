@@ -205,7 +205,7 @@ def test_what_strangers_put_into_the_directory_is_refused(field: Field, tmp_path
             (field.bundle(8, name=b"sleep".ljust(24, b"\0")), "another file"),
             (field.bundle(8, name=escapes), "another file"),
             (field.bundle(8, origin=7), "another file"),
-            (field.bundle(8, result_size=1 << 30), "more than an update may have"),
+            (field.bundle(8, result_size=1 << 30), "the limit of an update is"),
             (bytes(3 << 20), "more than"),
         ],
         "wake.v7.elu": [

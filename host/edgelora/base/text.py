@@ -50,7 +50,7 @@ def printable_lines(text: object) -> str:
 def store_name(name: str) -> str:
     """Returns a valid name in a board's store, which is safe in a path. Raises InputError if it is invalid."""
     if not STORE_NAME.fullmatch(name):
-        raise InputError(f"name {name!r}: give 1 to 24 of A-Z a-z 0-9 - _ and, but not first, .")
+        raise InputError(f"name {name!r}: give 1 to 24 of A-Z a-z 0-9 - _ . but no leading .")
     return name
 
 

@@ -63,21 +63,23 @@ def no_room(model: QuantModel) -> str:
     last = model.ops[-1]
     size = model.tensors[last.input].size
     if last.kind == "softmax":
-        return "ends in a softmax: make it without; boards return probabilities of a dense layer's outputs anyway"
+        return "ends in a softmax: make it without; boards compute probabilities from a dense layer's outputs"
     if model.loss != "cross_entropy" or last.kind != "dense" or size > MAX_CLASS_INPUTS:
         room = f"a dense layer of at most {MAX_CLASS_INPUTS} inputs with cross_entropy"
-        return f"ends in {last.kind} of {size} inputs, with {model.loss}: classes are added to {room}"
+        return f"ends in {last.kind} of {size} inputs, with {model.loss}: classes can be added only to {room}"
     return "has no statistics of its last layer's inputs: quantize it from its float network, with its training data"
 
 
 def check_class_stats(stats: ClassStats, model: QuantModel, name: str) -> None:
     size, classes = class_inputs(model), model.output.size
-    require(size > 0, f"{name}: only a network that ends in a dense layer and tells classes has room for more")
+    require(size > 0, f"{name}: classes can be added only to a classifier that ends in a dense layer")
     require(
-        0 <= stats.row_shift <= MAX_ROW_SHIFT, f"{name}: row shift {stats.row_shift} of its class statistics, 0 to 24"
+        0 <= stats.row_shift <= MAX_ROW_SHIFT,
+        f"{name}: row shift {stats.row_shift} of its class statistics, must be 0 to 24",
     )
     require(
-        0 <= stats.exponent <= MAX_SCORE, f"{name}: exponent {stats.exponent} of its class statistics, 0 to {MAX_SCORE}"
+        0 <= stats.exponent <= MAX_SCORE,
+        f"{name}: exponent {stats.exponent} of its class statistics, must be 0 to {MAX_SCORE}",
     )
     check_array(stats.biases, np.dtype(np.int32), (classes,), f"{name}: biases of its class statistics")
     check_array(stats.rows, np.dtype(np.int16), (classes, size), f"{name}: rows of its class statistics")
@@ -87,7 +89,7 @@ def check_class_stats(stats: ClassStats, model: QuantModel, name: str) -> None:
     worst = int(np.abs(stats.biases.astype(np.int64)).max())
     require(
         worst <= MAX_CLASS_BIAS,
-        f"{name}: a bias of {worst} in its class statistics, at most {MAX_CLASS_BIAS} is possible",
+        f"{name}: a bias of {worst} in its class statistics, the limit is {MAX_CLASS_BIAS}",
     )
 
 
@@ -111,7 +113,7 @@ def read_class_stats(reader: Reader, labels_at: int, header: int, model: QuantMo
     [(version, row_shift, exponent, zero)] = reader.records(_CLASS_STATS, at, 1, "its class statistics")
     require(
         version == CLASS_STATS_VERSION,
-        f"{name}: its class statistics have version {version}, known is 1: update edgelora",
+        f"{name}: its class statistics have version {version}, must be 1: update edgelora",
     )
     require_zero(zero, name, "byte 3 of its class statistics")
     at += _CLASS_STATS.size
@@ -128,7 +130,7 @@ def pack_classes(classes: Sequence[ClassRow]) -> bytes:
     size = len(classes[0].row)
     for one in classes:
         length = len(one.name.encode())
-        require(length <= MAX_NAME, f"the name {one.name!r} takes {length} bytes, at most {MAX_NAME}: shorten it")
+        require(length <= MAX_NAME, f"the name {one.name!r} takes {length} bytes, the limit is {MAX_NAME}: shorten it")
     body = _CLASSES.pack(len(classes), size)
     for one in classes:
         body += _CLASS.pack(one.bias, one.number, one.samples, one.name.encode()) + pack_row(one.row)
@@ -141,7 +143,7 @@ def pack_row(row: NDArray[np.int16]) -> bytes:
 
 def unpack_classes(body: bytes, name: str = "adapter") -> list[ClassRow]:
     """The classes of a record. FormatError for any error that can be found without the model."""
-    require(len(body) >= _CLASSES.size, f"{name}: its record of classes is cut: make it again")
+    require(len(body) >= _CLASSES.size, f"{name}: its record of classes is truncated: make it again")
     count, size = _CLASSES.unpack_from(body)
     span = _CLASS.size + 2 * size + 2 * size % 4
     require(
@@ -167,13 +169,13 @@ def check_classes_fit(classes: Sequence[ClassRow], model: QuantModel, name: str)
     """Raises FormatError unless these classes can be used with the model."""
     require(
         model.class_stats is not None,
-        f"{name}: has classes, and the model has no room for any: it was made for another",
+        f"{name}: adds classes, which this model can't have: it was made for another",
     )
     size, known = class_inputs(model), model.output.size
     added = [one for one in classes if one.number >= known]
-    require(len(added) <= MAX_ADDED, f"{name}: adds {len(added)} classes, at most {MAX_ADDED} are possible")
+    require(len(added) <= MAX_ADDED, f"{name}: adds {len(added)} classes, the limit is {MAX_ADDED}")
     for one in classes:
-        require(len(one.row) == size, f"{name}: class {one.number} is of {len(one.row)} inputs, the model has {size}")
+        require(len(one.row) == size, f"{name}: class {one.number} has {len(one.row)} inputs, the model has {size}")
         require(
             bool(one.name) == (one.number >= known),
             f"{name}: class {one.number} {'has a name, which only added ones have' if one.name else 'has no name'}",

@@ -181,12 +181,12 @@ def unpack_adapter(
     check_envelope(data, name, ADAPTER_MAGIC, ADAPTER_VERSION, _ADAPTER_HEADER)
     of_base, seed, flags, count, updates, draws, momentum, threshold, samples = _ADAPTER_HEADER.unpack_from(data)[5:]
     require(flags <= 15, f"{name}: flags {flags:#x} has unknown bits: a newer host made the file")
-    require(momentum <= MAX_MOMENTUM, f"{name}: momentum shift {momentum}, at most {MAX_MOMENTUM} is possible")
+    require(momentum <= MAX_MOMENTUM, f"{name}: momentum shift {momentum}, the limit is {MAX_MOMENTUM}")
     if base is None and model is not None:
         base = base_id(pack_model(model))
     require(
         base is None or base == of_base,
-        f"adapter {name} was made for base {of_base.hex()}, this model is {(base or b'').hex()}: use its own model",
+        f"adapter {name} was made for base {of_base.hex()}, this model is {(base or b'').hex()}: use the right one",
     )
     stored, trainable = bool(flags & _A_STORED), bool(flags & _A_TRAINABLE)
     require(stored or not trainable, f"{name}: A is trainable but not stored: make the file again")
@@ -211,7 +211,7 @@ def unpack_adapter(
             layer.b_state, at = _read_state(reader, layer.b.shape, at, momentum, f"B of op {layer.op}")
     if flags & _RECORDS_FOLLOW:
         adapter.records, at = _read_records(reader, at)
-    require(at == len(data), f"{name}: {len(data) - at} bytes are left over at the end: it is damaged, fetch it again")
+    require(at == len(data), f"{name}: {len(data) - at} bytes are left over at its end: it is damaged, copy it again")
     _check_adapter(adapter, name)
     if model is not None:
         check_adapter_fits(adapter, model, name)
@@ -276,7 +276,7 @@ def check_adapter_fits(adapter: Adapter, model: QuantModel, name: str = "adapter
         )
         height, width, _ = model.tensors[model.ops[layer.op].output].shape
         work = layer.rank * height * width
-        require(work <= MAX_T, f"{where}: rank * positions is {work}, at most {MAX_T}: take a lower rank")
+        require(work <= MAX_T, f"{where}: rank * positions is {work}, the limit is {MAX_T}: use a lower rank")
 
 
 def _mix(z: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -298,7 +298,7 @@ def _read_records(reader: Reader, at: int) -> tuple[dict[int, bytes], int]:
     """The bodies of the records from `at` to the file's end, by kind, and the end's offset."""
     found: dict[int, bytes] = {}
     while not found or at < len(reader.data):
-        [(kind, version, size)] = reader.records(_RECORD, at, 1, "a record behind its layers")
+        [(kind, version, size)] = reader.records(_RECORD, at, 1, "a record after its layers")
         _check_kind(kind, version, reader.name)
         require(kind > max(found, default=0), f"{reader.name}: records are not in ascending order: make it again")
         body, at = reader.next_array("<u1", (size,), at + _RECORD.size, f"record {kind}")
@@ -310,7 +310,7 @@ def _check_kind(kind: int, version: int, name: str) -> None:
     known = kind in (CLASSES, MONITOR) and version == RECORD_VERSION
     require(
         known,
-        f"{name}: has a record of kind {kind}, version {version}, known are kinds {CLASSES} and {MONITOR}, version "
+        f"{name}: has a record of kind {kind}, version {version}, must be kind {CLASSES} or {MONITOR}, version "
         f"{RECORD_VERSION}: update edgelora",
     )
 
@@ -332,7 +332,7 @@ def _check_adapter(adapter: Adapter, name: str) -> None:
         unpack_classes(adapter.records[CLASSES], name)
     order = [layer.op for layer in adapter.layers]
     alone = bool(adapter.records) and not adapter.a_stored
-    require(len(order) >= 1 or alone, f"{name}: has no layers, must have one at least, or records alone")
+    require(len(order) >= 1 or alone, f"{name}: has no layers, must have at least one, or only records")
     require(order == sorted(set(order)), f"{name}: layers are for ops {order}, must be ascending, each op once")
     require(
         all(0 <= op < MAX_OPS for op in order),
@@ -357,7 +357,7 @@ def _check_layer(adapter: Adapter, layer: AdapterLayer, where: str) -> None:
     ):
         require(
             (state is not None) == wanted,
-            f"{where}: training state of {what} is {'missing' if wanted else 'not wanted'}",
+            f"{where}: training state of {what} is {'missing' if wanted else 'not allowed'}",
         )
         if state is not None:
             _check_state(state, weights, adapter.momentum > 0, f"{where}: state of {what}")
@@ -368,14 +368,16 @@ def _check_state(state: TensorState, weights: NDArray[np.int8], momentum: bool, 
     require(scaled or (state.vm, state.vx) == (0, 0), f"{where}: scale ({state.vm}, {state.vx}) is not normalized")
     check_array(state.master, np.dtype(np.int16), weights.shape, f"{where}: masters")
     largest = int(np.abs(state.master.astype(np.int32)).max())
-    require(largest <= MAX_MASTER, f"{where}: a master of size {largest}, at most {MAX_MASTER} is possible")
+    require(largest <= MAX_MASTER, f"{where}: a master of size {largest}, the limit is {MAX_MASTER}")
     agree = np.array_equal((state.master.astype(np.int32) + 128) >> 8, weights)
     require(agree, f"{where}: masters and int8 weights do not agree")
-    require((state.momentum is not None) == momentum, f"{where}: momentum is {'missing' if momentum else 'not wanted'}")
+    require(
+        (state.momentum is not None) == momentum, f"{where}: momentum is {'missing' if momentum else 'not allowed'}"
+    )
     if state.momentum is not None:
         check_array(state.momentum, np.dtype(np.int16), weights.shape, f"{where}: momentum")
         worst = int(np.abs(state.momentum.astype(np.int32)).max())
-        require(worst <= MAX_MEAN, f"{where}: momentum of size {worst}, at most {MAX_MEAN} is possible")
+        require(worst <= MAX_MEAN, f"{where}: momentum of size {worst}, the limit is {MAX_MEAN}")
 
 
 def _check_sizes(rank: int, outputs: int, patch: int, where: str) -> None:
@@ -383,4 +385,4 @@ def _check_sizes(rank: int, outputs: int, patch: int, where: str) -> None:
     require(outputs >= 1, f"{where}: no outputs")
     require(1 <= patch <= MAX_PATCH, f"{where}: patches of {patch} inputs, must be 1..{MAX_PATCH}")
     worst = max(rank * patch, outputs * rank)
-    require(worst <= MAX_FACTOR, f"{where}: a matrix of {worst} elements, at most {MAX_FACTOR}: take a lower rank")
+    require(worst <= MAX_FACTOR, f"{where}: a matrix of {worst} elements, the limit is {MAX_FACTOR}: use a lower rank")

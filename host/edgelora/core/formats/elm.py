@@ -75,7 +75,7 @@ from .signal import check_signal, pack_signal, read_signal
 _MODEL_HEADER = struct.Struct("<4sHHII 8s HH IIII I 8H 2B H")
 _TENSOR = struct.Struct("<3H b B f")  # shape, zero point, 0, scale
 _OP = struct.Struct("<BB HH 2B 2B 2B 2B 2b bb H IIII")
-_BIAS_LIMIT = f"has a bias of size {{}} with the zero point folded in, at most {MAX_BIAS} is possible"
+_BIAS_LIMIT = f"has a bias of {{}} with the zero point folded in, the limit is {MAX_BIAS}"
 _CODES = {kind: code for code, kind in enumerate(KINDS, 1)}
 _OTHER_ARRAYS = ("table", "slope", "exponentials", "initial", "values", "positions", "taps")
 _ARRAYS = ("weights", "bias", "multiplier", "shift")  # the four offsets of an op record
@@ -175,7 +175,7 @@ def unpack_model(data: bytes, name: str = "model") -> QuantModel:
     reader.check_gaps()
     require(
         (header[12], header[13:21]) == softmax_constants(model.loss_scale),
-        f"{name}: logit_scale or E is not that of the scale {model.loss_scale:g}: make the file again",
+        f"{name}: logit_scale or E does not match the scale {model.loss_scale:g}: make the file again",
     )
     return model
 
@@ -346,7 +346,7 @@ def _read_arrays(reader: Reader, model: QuantModel, index: int, op: Op, offsets:
             if slot.attribute == "weights":
                 end = offset + _padded_size(math.prod(slot.shape)) + WEIGHTS_SLACK
                 room = f"{reader.name}: {where} end less than {WEIGHTS_SLACK} bytes before the file does"
-                require(end <= len(reader.data), f"{room}: put a word behind them")
+                require(end <= len(reader.data), f"{room}: append a word")
     if op.weights is not None and op.bias is not None:
         require(op.weights.all(), f"{reader.name}: a weight of op {index} is 0, which is -128: make the file again")
         worst = int(np.abs(op.bias.astype(np.int64)).max())
@@ -358,7 +358,7 @@ def _read_arrays(reader: Reader, model: QuantModel, index: int, op: Op, offsets:
 def _check_structure(model: QuantModel, name: str) -> None:
     """Checks tensors, the graph and each op's geometry, which must be valid before arrays can be read."""
     tensors, ops = model.tensors, model.ops
-    require(1 <= len(ops) <= MAX_OPS, f"{name}: {len(ops)} ops, 1 to {MAX_OPS} are possible")
+    require(1 <= len(ops) <= MAX_OPS, f"{name}: {len(ops)} ops, must be 1 to {MAX_OPS}")
     require(
         len(tensors) == len(ops) + 1, f"{name}: {len(tensors)} tensors for a graph of {len(ops)} ops, need one more"
     )
@@ -368,7 +368,7 @@ def _check_structure(model: QuantModel, name: str) -> None:
     for index, op in enumerate(ops):
         _check_geometry(model, op, f"{name}: op {index} ({op.kind})")
     _check_loss(model, name)
-    require(not any("\n" in label for label in model.labels), f"{name}: a label contains a newline, take it out")
+    require(not any("\n" in label for label in model.labels), f"{name}: a label contains a newline: remove it")
     if model.signal:
         check_signal(model.signal, model.input, name)
     if model.class_stats:
@@ -385,12 +385,12 @@ def _check_graph(model: QuantModel, name: str) -> None:
         require(bool(op.inputs) or op.input == 0, f"{where}: input is {op.input}, this kind has none")
         require(
             all(0 <= source <= index for source in op.inputs),
-            f"{where} reads tensor {reads}, only 0 to {index} are there by then: reorder the ops",
+            f"{where} reads tensor {reads}, only 0 to {index} are computed before it: reorder the ops",
         )
         require(op.kind in TWO_INPUT_KINDS or op.input2 == 0, f"{where}: input2 is {op.input2}, this kind has none")
         unread -= set(op.inputs)
     require(model.ops[-1].kind != "constant", f"{name}: the output is a constant: it must be computed")
-    require(not unread, f"{name}: no op reads the output of op {min(unread, default=1) - 1}: take it out")
+    require(not unread, f"{name}: no op reads the output of op {min(unread, default=1) - 1}: remove it")
 
 
 def _check_loss(model: QuantModel, name: str) -> None:
@@ -402,20 +402,20 @@ def _check_loss(model: QuantModel, name: str) -> None:
             height * width == 1,
             f"{name}: the output is {height}x{width}, must have one position: end with mean or dense",
         )
-        require(2 <= channels <= MAX_CLASSES, f"{name}: {channels} outputs, 2 to {MAX_CLASSES} are possible")
+        require(2 <= channels <= MAX_CLASSES, f"{name}: {channels} outputs, must be 2 to {MAX_CLASSES}")
     else:
         most = MAX_BINARY if model.loss == "binary_cross_entropy" else MAX_VALUES
-        require(tensor.size <= most, f"{name}: {tensor.size} outputs, {model.loss} can have {most}")
+        require(tensor.size <= most, f"{name}: {tensor.size} outputs, the limit with {model.loss} is {most}")
     logit_scale, _ = softmax_constants(model.loss_scale)
-    scale = f"{name}: output scale {tensor.scale:g}, at most {MAX_LOGIT_SCALE / 65536:g} is possible"
+    scale = f"{name}: output scale {tensor.scale:g}, the limit is {MAX_LOGIT_SCALE / 65536:g}"
     require(model.learns_values or logit_scale <= MAX_LOGIT_SCALE, f"{scale} with {model.loss}")
 
 
 def _check_tensor(tensor: Tensor, where: str) -> None:
     require(all(1 <= side <= 65535 for side in tensor.shape), f"{where}: shape {tensor.shape}, sides are 1 to 65535")
-    require(tensor.size <= MAX_ELEMENTS, f"{where}: {tensor.size} elements, at most {MAX_ELEMENTS} are possible")
+    require(tensor.size <= MAX_ELEMENTS, f"{where}: {tensor.size} elements, the limit is {MAX_ELEMENTS}")
     positions = tensor.shape[0] * tensor.shape[1]
-    require(positions <= MAX_POSITIONS, f"{where}: {positions} positions, at most {MAX_POSITIONS} are possible")
+    require(positions <= MAX_POSITIONS, f"{where}: {positions} positions, the limit is {MAX_POSITIONS}")
     require(-128 <= tensor.zero_point <= 127, f"{where}: zero point {tensor.zero_point} is not an int8")
     good = 0 < tensor.scale < float(np.finfo(np.float32).max) and float(np.float32(tensor.scale)) > 0
     require(good, f"{where}: scale {tensor.scale} is not a positive float32")
@@ -449,9 +449,9 @@ def _check_geometry(model: QuantModel, op: Op, where: str) -> None:
         require(len(grids) == 1, f"{where}: inputs and output must share scale and zero point")
     if op.kind in POOL_KINDS:
         area = op.kernel[0] * op.kernel[1]
-        require(area <= MAX_POOLED, f"{where}: a window of {area}, at most {MAX_POOLED} is possible: use mean")
+        require(area <= MAX_POOLED, f"{where}: a window of {area}, the limit is {MAX_POOLED}: use mean")
         touch = _windows_touch(op, model.tensors[op.input], model.tensors[op.output])
-        require(touch, f"{where}: a window lies outside the input, correct padding or shape")
+        require(touch, f"{where}: a window lies outside the input: correct its padding or shape")
     if op.kind in (*WEIGHT_KINDS, "lstm", "svdf_features"):
         _check_weight_limits(model, op, where)
     if op.kind in ("svdf_features", "svdf_time"):
@@ -468,8 +468,8 @@ def _check_weight_limits(model: QuantModel, op: Op, where: str) -> None:
     kernel = op.kernel[0] * op.kernel[1]
     rows = outputs * kernel
     most = MAX_DEPTHWISE if op.kind == "depthwise" else MAX_PATCH
-    require(patch <= most, f"{where}: patches of {patch} inputs, at most {most} are possible")
-    require(rows <= MAX_WEIGHT_ROWS, f"{where}: outputs * kernel is {rows}, at most {MAX_WEIGHT_ROWS} is possible")
+    require(patch <= most, f"{where}: patches of {patch} inputs, the limit is {most}")
+    require(rows <= MAX_WEIGHT_ROWS, f"{where}: outputs * kernel is {rows}, the limit is {MAX_WEIGHT_ROWS}")
 
 
 def _check_shapes(model: QuantModel, op: Op, where: str) -> None:
@@ -490,11 +490,13 @@ def _check_shapes(model: QuantModel, op: Op, where: str) -> None:
     elif op.kind in PAIR_KINDS:
         require(source == target, f"{where}: {source} in, {target} out, must be equal")
         fits = all(side in (1, whole) for side, whole in zip(other, target, strict=True))
-        require(fits, f"{where}: {other} is no second input for {target}: its sides must be equal or 1")
+        require(fits, f"{where}: {other} can't be a second input for {target}: its sides must be equal or 1")
         times = math.prod(target) // math.prod(other)
-        require(times <= MAX_REPEATED, f"{where}: its second input is repeated {times} times, at most {MAX_REPEATED}")
+        require(
+            times <= MAX_REPEATED, f"{where}: its second input is repeated {times} times, the limit is {MAX_REPEATED}"
+        )
         known = op.kind != "prelu" or op.input2 > 0 and model.ops[op.input2 - 1].kind == "constant"
-        require(known, f"{where}: its slopes, input2, must be a constant's")
+        require(known, f"{where}: its slopes, input2, must be a constant")
     elif op.kind == "gather":
         require(
             len({*op.axes}) == 2 and all(1 <= axis <= 3 for axis in op.axes),
@@ -503,30 +505,32 @@ def _check_shapes(model: QuantModel, op: Op, where: str) -> None:
     elif op.kind == "slice":
         whole = tuple(source[i] if i == op.axis - 1 else target[i] for i in range(3))
         fits = source == whole and 0 <= op.start <= source[op.axis - 1] - target[op.axis - 1]
-        require(fits, f"{where}: {shapes}, which is no part along axis {op.axis} from {op.start} on")
+        require(fits, f"{where}: {shapes}, which is not a slice along axis {op.axis} from {op.start}")
     elif op.kind == "history":
         require(math.prod(source) < math.prod(target), f"{where}: {shapes}, its output must have more elements")
     elif op.kind == "concatenate":
         fits = all(target[i] == (source[i] + other[i] if i == op.axis - 1 else source[i]) for i in range(3))
         same = all(source[i] == other[i] for i in range(3) if i != op.axis - 1)
-        require(fits and same, f"{where}: {source} and {other} do not join to {target} along axis {op.axis}")
+        require(fits and same, f"{where}: {source} and {other} can't be concatenated to {target} along axis {op.axis}")
     elif op.kind == "pad":
         fits = all(target[i] > op.padding[i] + (source[i] - 1) * op.stride[i] for i in range(2))
-        require(fits, f"{where}: {shapes}: the output is smaller than input and padding {op.padding}")
+        require(fits, f"{where}: {shapes}: the output is smaller than the input and its padding {op.padding}")
     elif op.kind == "reshape":
-        require(math.prod(source) == math.prod(target), f"{where}: {shapes}, must have as many elements")
+        require(math.prod(source) == math.prod(target), f"{where}: {shapes}, must have the same number of elements")
     elif op.kind == "lstm":
-        require(target[:2] in (source[:2], (1, 1)), f"{where}: {shapes}, must have as many positions or one")
+        require(
+            target[:2] in (source[:2], (1, 1)), f"{where}: {shapes}, must have the same number of positions, or one"
+        )
     elif op.kind == "svdf_features":
         fits = target[:2] == (1, 1) and target[2] % 2 == 0
         require(fits, f"{where}: {shapes}, its output must be one position of int16, two bytes each")
     elif op.kind == "svdf_time":
         fits = source[1] == 1 and target[:2] == (1, 1) and source[2] % (2 * target[2]) == 0
-        require(fits, f"{where}: {shapes}, which are no int16 rows of as many filters for each of the outputs")
+        require(fits, f"{where}: {shapes}, must be int16 rows with the same number of filters for each output")
     elif op.kind in ("lookup", "softmax"):
         require(source == target, f"{where}: {shapes}, must be equal")
         wide = op.kind == "softmax" and source[2] > MAX_SOFTMAX
-        require(not wide, f"{where}: {source[2]} channels, at most {MAX_SOFTMAX} are possible")
+        require(not wide, f"{where}: {source[2]} channels, the limit is {MAX_SOFTMAX}")
 
 
 def _windows_touch(op: Op, source: Tensor, target: Tensor) -> bool:
@@ -568,7 +572,7 @@ def _check_values(model: QuantModel, indices: Iterable[int], name: str) -> None:
                 _check_lstm(op, where)
             require(least >= 0, f"{name}: op {index} has a negative multiplier {least}")
             require(
-                op.multiplier.min() > -(2**31), f"{name}: op {index} has a multiplier of -2^31, which has no positive"
+                op.multiplier.min() > -(2**31), f"{name}: op {index} has a multiplier of -2^31, which can't be negated"
             )
         if op.shift is not None:
             _check_op_shifts(op, where)
@@ -579,7 +583,7 @@ def _check_values(model: QuantModel, indices: Iterable[int], name: str) -> None:
         if op.exponentials is not None:
             top = 2**31 - 1
             whole = op.exponentials[0] == top and op.exponentials.min() >= 0
-            require(whole, f"{where}: exponentials must be at least 0, the first {top}")
+            require(whole, f"{where}: exponentials must be at least 0, the first one {top}")
 
 
 def _check_positions(model: QuantModel, op: Op, where: str) -> None:
@@ -587,10 +591,10 @@ def _check_positions(model: QuantModel, op: Op, where: str) -> None:
     source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
     counts = tuple(target[axis] for axis in gather_axes(op))
     if op.positions is None:
-        require(source == counts, f"{where}: {source} in, {target} out need positions")
+        require(source == counts, f"{where}: {source} in, {target} out: its positions are missing")
         return
     for size, part in zip(source, np.split(op.positions, np.cumsum(counts)[:-1]), strict=True):
-        require(int(part.max()) < size, f"{where}: takes position {part.max()} of {size}")
+        require(int(part.max()) < size, f"{where}: reads position {part.max()} of {size}")
 
 
 def _check_lstm(op: Op, where: str) -> None:
@@ -599,7 +603,7 @@ def _check_lstm(op: Op, where: str) -> None:
     clip, table, power = op.multiplier[LSTM_SCALES], op.multiplier[LSTM_SCALES + 1 :], op.shift[LSTM_SCALES + 1]
     require(0 <= clip <= 1 << 15, f"{where}: its cell is clipped at {clip}, must be 0..32768")
     whole = table.min() >= 1 << 15 and table.max() < 1 << 16
-    require(whole, f"{where}: its table of the logistic function must be 32768..65535")
+    require(whole, f"{where}: its logistic table must be 32768..65535")
     good = MIN_TANH_SHIFT <= power <= MAX_TANH_SHIFT
     require(good, f"{where}: its cell is scaled by 2^{power}, must be {MIN_TANH_SHIFT}..{MAX_TANH_SHIFT}")
 

@@ -62,7 +62,9 @@ class Bundle:
         """The resulting `.ela`; a delta needs its origin."""
         result = _added(self.payload, origin) if self.from_version else self.payload
         if hashlib.sha256(result).digest() != self.result_sha256:
-            raise BundleError(f"{self.name} {self.version} starts from another version {self.from_version}")
+            raise BundleError(
+                f"{self.name} {self.version} is a change of version {self.from_version}, not of the given one"
+            )
         return result
 
 
@@ -84,7 +86,9 @@ def pack(
     """A signed bundle of a full `.ela`, or of its difference from `origin`, (version, `.ela`). Raises BundleError."""
     check_name(name)
     if len(adapter) > MAX_UPDATE:
-        raise BundleError(f"the adapter has {len(adapter)} bytes, an update at most {MAX_UPDATE}: take lower ranks")
+        raise BundleError(
+            f"the adapter has {len(adapter)} bytes, the limit of an update is {MAX_UPDATE}: use lower ranks"
+        )
     if not 0 < len(target.encode()) <= TARGET_SIZE or "\0" in target:
         raise BundleError(
             f"target {target!r}: give 1 to {TARGET_SIZE} bytes, the name of a product that boards compare"
@@ -122,14 +126,14 @@ def pack(
 def unpack(data: bytes, where: str = "bundle") -> Bundle:
     """Reads a bundle, and checks everything but the signature. Raises BundleError; `where` is for its message."""
     if len(data) < HEADER_SIZE or data[:4] != MAGIC:
-        raise BundleError(f"{where} is no update bundle: `edgelora release` makes them")
+        raise BundleError(f"{where} is not an update bundle: `edgelora release` makes one")
     fields = _HEADER.unpack_from(data)
     form, size, kind, packing, _, version, from_version, payload_size, result_size, _, base_id, signer = fields[1:13]
     if (form, size) != (VERSION, HEADER_SIZE) or kind not in (WHOLE, DELTA) or packing > DEFLATE:
-        raise BundleError(f"{where} has format {form}.{kind}.{packing}: a newer edgelora made it, update this one")
+        raise BundleError(f"{where} has format {form}.{kind}.{packing}: a newer edgelora made it: update this one")
     payload = data[HEADER_SIZE:]
     if result_size > MAX_UPDATE:
-        raise BundleError(f"{where} is to unpack to {result_size} bytes, more than an update may have: {MAX_UPDATE}")
+        raise BundleError(f"{where} unpacks to {result_size} bytes, the limit of an update is {MAX_UPDATE}")
     if len(payload) != payload_size or hashlib.sha256(payload).digest() != fields[15]:
         raise BundleError(f"{where} is damaged: remove it, and release or fetch it again")
     try:

@@ -87,18 +87,21 @@ def seal(body: bytearray) -> bytes:
 
 def check_envelope(data: bytes, name: str, magic: bytes, known: int, header: struct.Struct) -> None:
     suffix = {MODEL_MAGIC: "a model (.elm)", ADAPTER_MAGIC: "an adapter (.ela)"}
-    require(data[:4] == magic, f"{name}: starts with {bytes(data[:4])!r}, is not {suffix[magic]}: choose another file")
+    require(
+        data[:4] == magic, f"{name}: starts with {bytes(data[:4])!r}, so it is not {suffix[magic]}: choose another file"
+    )
     require(
         len(data) >= header.size, f"{name}: ends after {len(data)} bytes, the header has {header.size}: copy it again"
     )
     _, version, header_size, size, crc = ENVELOPE.unpack_from(data)
     require(
         version == known,
-        f"{name}: format version is {version}, known is {known}: update edgelora, or make it again",
+        f"{name}: format version is {version}, must be {known}: update edgelora, or make it again",
     )
     require(header_size == header.size, f"{name}: header size is {header_size}, must be {header.size}: make it again")
     require(
-        size == len(data), f"{name}: has {len(data)} bytes, should have {size}: it was cut or mixed up, copy it again"
+        size == len(data),
+        f"{name}: has {len(data)} bytes, should have {size}: it was truncated or mixed up, copy it again",
     )
     actual = zlib.crc32(memoryview(data)[CRC_FROM:])
     require(actual == crc, f"{name}: CRC-32 is {actual:08x}, the file says {crc:08x}: it is damaged, make it again")

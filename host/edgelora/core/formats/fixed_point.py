@@ -308,7 +308,7 @@ def set_sqrt(op: Op, source: Tensor, target: Tensor) -> None:
         raise InputError(f"its input's zero point is {source.zero_point}, must be -128: it has values below 0")
     root = np.sqrt(np.float32(source.scale) * np.arange(256, dtype=np.float32)) / np.float32(target.scale)
     if not root[-1] < 2.0**30:
-        raise InputError(f"output scale {target.scale:g} is too small for TFLite: a value is more than 2^30 steps")
+        raise InputError(f"output scale {target.scale:g} is too small for TFLite: a value has more than 2^30 steps")
     table = np.clip(np.floor(root).astype(np.int64) + target.zero_point, -128, 127).astype(np.int8)
     real = np.maximum(_real_inputs(source), source.scale)
     set_table(op, table, 0.5 * real**-0.5 * (source.scale / target.scale))
@@ -340,7 +340,7 @@ def set_real_function(op: Op, function: str, source: Tensor, target: Tensor) -> 
     lowest = function == "log"  # x <= 0 has no logarithm
     steps = np.where(x > 0, steps, np.float32(-128 - target.zero_point)) if lowest else steps
     if not (np.abs(steps) < 2.0**30).all():
-        raise InputError(f"output scale {target.scale:g} is too small for TFLite: a value is more than 2^30 steps")
+        raise InputError(f"output scale {target.scale:g} is too small for TFLite: a value has more than 2^30 steps")
     table = np.clip(round_away(steps) + target.zero_point, -128, 127).astype(np.int8)
     real = x.astype(np.float64)
     slope = derivative(np.where(x > 0, real, source.scale) if lowest else real)

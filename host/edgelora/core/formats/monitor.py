@@ -54,10 +54,10 @@ def pack_monitor(monitor: Monitor, name: str = "monitor") -> bytes:
 
 def unpack_monitor(body: bytes, model: QuantModel | None = None, name: str = "monitor") -> Monitor:
     """The record with this body. FormatError if it is invalid, or of another model."""
-    require(len(body) >= _HEAD.size, f"{name}: a record of {len(body)} bytes is cut off: calibrate again")
+    require(len(body) >= _HEAD.size, f"{name}: its record of {len(body)} bytes is truncated: calibrate again")
     values, outputs, *rest = _HEAD.unpack_from(body)
     size = _HEAD.size + 4 * (values + outputs)
-    require(len(body) == size, f"{name}: a record of {len(body)} bytes, its counts make {size}: calibrate again")
+    require(len(body) == size, f"{name}: its record has {len(body)} bytes, its counts need {size}: calibrate again")
     table = np.frombuffer(body, "<u2", offset=_HEAD.size).reshape(-1, 2)
     means, gains = table[:, 0].astype(np.int16), table[:, 1].astype(np.uint16)
     monitor = Monitor(means[:values], gains[:values], means[values:], gains[values:], *rest)
@@ -66,7 +66,10 @@ def unpack_monitor(body: bytes, model: QuantModel | None = None, name: str = "mo
         check_monitored(model, name)
         fits = model.input.size % values == 0 and model.output.size == outputs
         there = f"{model.input.size} inputs and {model.output.size} outputs"
-        require(fits, f"{name}: it is for {values} values and {outputs} outputs, the model has {there}: take its own")
+        require(
+            fits,
+            f"{name}: it is for {values} values and {outputs} outputs, the model has {there}: use the monitor's model",
+        )
     return monitor
 
 
@@ -84,20 +87,21 @@ def check_monitored(model: QuantModel, name: str = "model") -> None:
 def _check(monitor: Monitor, name: str) -> None:
     values, outputs = len(monitor.means), len(monitor.residual_means)
     within = 1 <= values <= MAX_VALUES and 1 <= outputs <= MAX_MONITORED
-    require(within, f"{name}: {values} values and {outputs} outputs, up to {MAX_VALUES} and {MAX_MONITORED} can be")
+    require(within, f"{name}: {values} values and {outputs} outputs, the limits are {MAX_VALUES} and {MAX_MONITORED}")
     for gains, most, what in (
         (monitor.gains, MAX_GAIN, "gain"),
-        (monitor.residual_gains, MAX_RESIDUAL_GAIN, "gain of a residual"),
+        (monitor.residual_gains, MAX_RESIDUAL_GAIN, "residual gain"),
     ):
         low, high = int(gains.min()), int(gains.max())
         require(1 <= low <= high <= most, f"{name}: a {what} is {low if low < 1 else high}, must be 1 to {most}")
     worst = int(np.abs(monitor.residual_means.astype(np.int32)).max())
-    require(worst <= MAX_RESIDUAL, f"{name}: a mean residual of size {worst}, at most {MAX_RESIDUAL} is possible")
+    require(worst <= MAX_RESIDUAL, f"{name}: a mean residual of {worst}, the limit is {MAX_RESIDUAL}")
     votes = 1 <= monitor.least <= monitor.votes <= MAX_VOTES
-    require(votes, f"{name}: {monitor.least} of {monitor.votes} windows, 1 to {MAX_VOTES} can be")
+    require(votes, f"{name}: {monitor.least} of {monitor.votes} windows, must be 1 to {MAX_VOTES}")
     counted = monitor.one_in >= 2 and monitor.one_in - 1 <= monitor.windows <= MAX_WINDOWS
     if not counted or not 0 <= monitor.threshold <= 65535:
         raise FormatError(
-            f"{name}: a threshold of {monitor.threshold} for one window in {monitor.one_in}, from {monitor.windows}, "
-            f"can't be: give 2 or more, of {monitor.one_in - 1} to {MAX_WINDOWS} windows, up to 65535"
+            f"{name}: a threshold of {monitor.threshold} for one window in {monitor.one_in}, from {monitor.windows} "
+            f"windows, is invalid: give one in 2 or more, {monitor.one_in - 1} to {MAX_WINDOWS} windows, "
+            "and a threshold up to 65535"
         )

@@ -45,7 +45,7 @@ def read_npz(path: str | Path, remedy: str, most: int = MAX_ARRAYS_BYTES) -> dic
     with open(path, "rb") as file:
         try:
             if file.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
-                raise NpzError("it holds one bare array, without a name")
+                raise NpzError("it holds a single array without a name")
             with zipfile.ZipFile(file) as archive:
                 return dict(_array(archive, member) for member in _members(archive, most))
         except Exception as error:  # hostile bytes can raise any error of zipfile, zlib and NumPy
@@ -62,7 +62,7 @@ def _members(archive: zipfile.ZipFile, most: int) -> list[zipfile.ZipInfo]:
     members = archive.infolist()
     size = sum(member.file_size for member in members)
     if size > most:
-        raise NpzError(f"its arrays have {size} bytes once unpacked, at most {most} are possible")
+        raise NpzError(f"its arrays have {size} bytes once unpacked, the limit is {most}")
     if len(members) > MAX_ARRAYS or len({member.filename for member in members}) < len(members):
         raise NpzError(f"it has {len(members)} arrays, some of the same name, or more than {MAX_ARRAYS}")
     return members
@@ -80,11 +80,11 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, NDAr
             raise NpzError(f"array {name!r} holds Python objects, which are never loaded")
         count, left = math.prod(shape), member.file_size - file.tell()
         if any(side < 0 for side in shape) or count * dtype.itemsize != left:
-            raise NpzError(f"array {name!r} is told to be {dtype} {list(shape)[:6]} but has {left} bytes")
+            raise NpzError(f"array {name!r} is declared as {dtype} {list(shape)[:6]} but has {left} bytes")
         values = np.zeros(count, dtype)
         _fill(file, values.view(np.uint8) if left else np.zeros(0, np.uint8))
         if dtype.kind == "U" and left and not _is_text(values.view(dtype.byteorder + "u4")):
-            raise NpzError(f"array {name!r} has text that is no Unicode")
+            raise NpzError(f"array {name!r} has text that is not valid Unicode")
     return name, values.reshape(shape, order="F" if by_columns else "C")
 
 
@@ -102,4 +102,4 @@ def _fill(file: IO[bytes], room: NDArray[np.uint8]) -> None:
         room[at : at + len(part)] = np.frombuffer(part, np.uint8)
         at += len(part)
     if at < len(room):
-        raise NpzError("an array was cut off")
+        raise NpzError("an array is truncated")

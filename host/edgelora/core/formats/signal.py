@@ -125,11 +125,11 @@ def check_signal(signal: Signal, tensor: Tensor, name: str) -> None:
     """Raises FormatError unless a network with this input can have this signal."""
     where = f"{name}: signal"
     require(signal.front in FRONTS, f"{where}: front end {signal.front!r}, must be one of {', '.join(FRONTS)}")
-    require(1 <= signal.channels <= MAX_CHANNELS, f"{where}: {signal.channels} channels, 1 to {MAX_CHANNELS} can be")
-    require(0.001 <= signal.rate <= MAX_RATE, f"{where}: {signal.rate:g} Hz, 0.001 to {MAX_RATE:g} are possible")
+    require(1 <= signal.channels <= MAX_CHANNELS, f"{where}: {signal.channels} channels, must be 1 to {MAX_CHANNELS}")
+    require(0.001 <= signal.rate <= MAX_RATE, f"{where}: {signal.rate:g} Hz, must be 0.001 to {MAX_RATE:g}")
     most = MAX_WINDOW // signal.channels
-    require(1 <= signal.window <= most, f"{where}: windows of {signal.window} samples, 1 to {most} are possible")
-    require(1 <= signal.hop <= MAX_HOP, f"{where}: a hop of {signal.hop} samples, 1 to {MAX_HOP} are possible")
+    require(1 <= signal.window <= most, f"{where}: windows of {signal.window} samples, must be 1 to {most}")
+    require(1 <= signal.hop <= MAX_HOP, f"{where}: a hop of {signal.hop} samples, must be 1 to {MAX_HOP}")
     values = len(signal.normals)
     if signal.front == "none":
         require(
@@ -137,12 +137,12 @@ def check_signal(signal: Signal, tensor: Tensor, name: str) -> None:
             f"{where}: {signal.window} samples of {signal.channels} are not the {tensor.size} values of the input",
         )
         fits = values == signal.channels
-        require(fits, f"{where}: {values} normalizations for {signal.channels} channels, need one for each")
+        require(fits, f"{where}: {values} normalizations for {signal.channels} channels, must be one for each")
     else:
         fits = 1 <= values <= 65535 and tensor.size % values == 0
         require(fits, f"{where}: {values} normalizations, must divide the {tensor.size} values of the input")
     size = len(signal.units.encode())
-    require(size <= MAX_UNITS, f"{where}: units of {size} bytes, at most {MAX_UNITS} are possible")
+    require(size <= MAX_UNITS, f"{where}: units of {size} bytes, the limit is {MAX_UNITS}")
 
 
 def pack_signal(signal: Signal, tensor: Tensor, name: str) -> bytes:
@@ -169,7 +169,7 @@ def read_signal(reader: Reader, at: int, header: int, tensor: Tensor) -> Signal:
     )
     require(
         version == SIGNAL_VERSION,
-        f"{name}: the signal's version is {version}, known is {SIGNAL_VERSION}: update edgelora, or make it again",
+        f"{name}: the signal's version is {version}, must be {SIGNAL_VERSION}: update edgelora, or make it again",
     )
     require(front < len(FRONTS), f"{name}: front end {front} is unknown: a newer host made the file")
     records = reader.records(_NORMAL, at + _RECORD.size, values, "the signal's normalizations")
@@ -189,7 +189,7 @@ def read_signal(reader: Reader, at: int, header: int, tensor: Tensor) -> Signal:
         derived = normal.fixed(tensor)
         require(
             (multiplier, offset, shift) == derived,
-            f"{name}: the signal's integers of channel {i} are not that of its scale, mean and std, which are "
+            f"{name}: the signal's integers of channel {i} don't match its scale, mean and std, which give "
             f"{derived}: make the file again",
         )
     return signal

@@ -97,18 +97,18 @@ def _about(lib: C.CDLL) -> _Twin:
     try:
         lib.edgelora_twin.restype = C.POINTER(_Twin)
     except AttributeError:
-        raise resources.ResourceError(f"{path} is no twin of this EdgeLoRA: {remedy}") from None
+        raise resources.ResourceError(f"{path} is not a twin of this EdgeLoRA: {remedy}") from None
     about: _Twin = lib.edgelora_twin().contents
     records = about.size, about.span, about.config, about.sizes
     if records != tuple(map(C.sizeof, (_Twin, _Span, _Config, _Sizes))):
-        raise resources.ResourceError(f"{path} has other records than its Python: {remedy}")
+        raise resources.ResourceError(f"{path} has other structs than its Python module: {remedy}")
     if about.shape > SHAPE_BYTES:
         raise resources.ResourceError(f"{path} needs {about.shape} bytes for a shape, not {SHAPE_BYTES}: {remedy}")
     if about.version.decode() != __version__:
-        raise resources.ResourceError(f"{path} is of version {about.version.decode()}, not {__version__}: {remedy}")
+        raise resources.ResourceError(f"{path} has version {about.version.decode()}, not {__version__}: {remedy}")
     digest = resources.core_digest()
     if digest and about.sources.decode() != digest:
-        raise resources.ResourceError(f"{path} was made from other sources than these: {remedy}")
+        raise resources.ResourceError(f"{path} was built from other sources than these: {remedy}")
     return about
 
 

@@ -228,7 +228,7 @@ class Member:
                 self.key(place, key(index))
         if self.next is Next.UPDATE:
             if masters is None:
-                raise InputError("the member is asked for its update: give masters")
+                raise InputError("the member needs masters for its update: give them")
             self.update(*masters())
         self.finish()
         return self.reply()

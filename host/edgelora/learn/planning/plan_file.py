@@ -63,7 +63,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict) or data.get("kind") != KIND:
         raise PlanError(f"{path}: not a plan: make one with `edgelora plan -o`")
     if data.get("version") != VERSION:
-        raise PlanError(f"{path}: version {data.get('version')}, known is {VERSION}: update edgelora, or plan again")
+        raise PlanError(f"{path}: version {data.get('version')}, must be {VERSION}: update edgelora, or plan again")
     missing = [name for name in ("base_id", "board", "recipe", *PROMISED) if name not in data]
     if missing or not isinstance(data["recipe"], dict):
         raise PlanError(f"{path}: damaged, {', '.join(missing) or 'recipe'} missing: plan again")
