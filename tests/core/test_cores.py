@@ -37,7 +37,8 @@ from benchmarks.networks import network
 from edgelora.base.resources import ROOT
 from edgelora.core.formats.ela import unpack_adapter
 from edgelora.core.formats.elm import base_id, pack_model, unpack_model
-from edgelora.core.twin.front_ends import FrontEnd
+from edgelora.core.formats.network import Tensor
+from edgelora.core.front_ends import AudioFrontEnd, SpectralFrontEnd
 from edgelora.core.twin.session import Session
 from edgelora.learn.training.recipe import Recipe
 
@@ -287,22 +288,17 @@ def test_a_member_of_a_fleet_answers_as_the_twin_does(program: Program, count: i
 @pytest.mark.parametrize("seed", fresh_seeds(2))
 def test_features_are_the_twins(program: Program, seed: int) -> None:
     rng, calls, expected = np.random.default_rng(seed), Calls(), Answers()
-    audio = ("audio", 40, 160, 12, ())
-    spectral = ("spectral", 68, 512 * 3, 16, (3, 1, 8))
-    grid = (float(np.float32(2.0 ** rng.uniform(-8, 2))), int(rng.integers(-128, 128)))
-    bits = int(np.float32(grid[0]).view(np.uint32))
-    ways = ((audio, None, (0, 0, 0)), (audio, "firmware", (1, 0, 0)), (audio, grid, (2, bits, grid[1] & 0xFFFFFFFF)))
-    ways += ((spectral, None, (0, 0, 0)), (spectral, grid, (2, bits, grid[1] & 0xFFFFFFFF)))
-    for (kind, size, window, steps, channels), to, how in ways:
-        samples = (rng.integers(-32768, 32768, (steps, window)) >> rng.integers(0, 12)).astype(np.int16)
-        calls.front_end(kind, (*channels, *how), samples.reshape(-1))
-        expected.append(features(FrontEnd(kind, size, window, to, channels), samples))
+    grid = Tensor((1, 1, 40), float(np.float32(2.0 ** rng.uniform(-8, 2))), int(rng.integers(-128, 128)))
+    raw, scaled = (0, 0, 0), (2, int(np.float32(grid.scale).view(np.uint32)), grid.zero_point & 0xFFFFFFFF)
+    sounds = ((AudioFrontEnd(), raw), (AudioFrontEnd("firmware"), (1, 0, 0)), (AudioFrontEnd(grid), scaled))
+    shaken = ((SpectralFrontEnd(3, 1), raw), (SpectralFrontEnd(3, 1, to=grid), scaled))
+    for kind, steps, settings_of, fronts in (("audio", 12, (), sounds), ("spectral", 16, (3, 1, 8), shaken)):
+        for front, how in fronts:
+            shape = (steps * front.window * front.channels,)
+            samples = (rng.integers(-32768, 32768, shape) >> rng.integers(0, 12)).astype(np.int16)
+            calls.front_end(kind, (*settings_of, *how), samples)
+            expected.append(front.feed(samples).tobytes())
     assert program.run(calls) == expected and all(expected)
-
-
-def features(front_end: FrontEnd, steps: np.ndarray) -> bytes:
-    out = np.zeros(front_end.size, front_end.dtype)
-    return b"".join(out.tobytes() for samples in steps if front_end.step(samples, out))
 
 
 @pytest.mark.parametrize("seed", fresh_seeds(2))

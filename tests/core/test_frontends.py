@@ -20,7 +20,6 @@ from edgelora.core.formats.fixed_point import quantize_multiplier
 from edgelora.core.formats.network import Tensor
 from edgelora.core.front_ends import AudioFrontEnd, SpectralFrontEnd
 from edgelora.core.twin.binding import TwinError
-from edgelora.core.twin.front_ends import FrontEnd
 from edgelora.model.datasets import speech
 
 Samples = NDArray[np.int16]
@@ -213,10 +212,8 @@ def test_a_fault_is_heard() -> None:
 
 def test_settings_and_samples_that_cannot_be() -> None:
     for wrong in ((0, 0, 8), (3, 3, 8), (17, 0, 8), (1, 0, 12), (1, 0, 0), (1, 0, 264)):
-        with pytest.raises(InputError, match="channel|multiple of 8"):
-            SpectralFrontEnd(*wrong)
         with pytest.raises(TwinError, match="channels are 1 to 16"):
-            FrontEnd("spectral", 68, 512, None, wrong)
+            SpectralFrontEnd(*wrong)
     with pytest.raises(InputError, match="'loud'"):
         AudioFrontEnd("loud")
     for scale in (0.0, -1.0, float("nan"), float("inf"), 1e-9, 1e30):

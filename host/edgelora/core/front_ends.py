@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,31 +10,32 @@ from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
 
+from .formats.elm import pack_input
 from .formats.network import Tensor
 from .formats.signal import Normal, Signal
-from .twin.front_ends import FrontEnd
+from .twin import device
 
-AUDIO_RATE, AUDIO_HOP, AUDIO_SPAN, AUDIO_SIZE = 16000, 160, 480, 40  # samples: 10 ms and 30 ms; values
+_board = device.module("frontend")
+AUDIO_RATE = 16000  # samples a second
+AUDIO_HOP: int = _board.Audio.hop  # samples, 10 ms
+AUDIO_SPAN: int = _board.Audio.span  # samples, 30 ms
+AUDIO_SIZE: int = _board.Audio.size  # values
 AUDIO_UNIT = 5 / 128  # of a value
-FRAME, FRAMES_OF_ENVELOPE = 512, 8
-MOST_FRAMES, MOST_CHANNELS = 256, 16
+SPECTRAL_FRAME: int = _board.Spectral.window  # samples
 
 
 class _Stream:
-    """What front ends share: samples come in pieces of any length, and wait here until there are enough for a step."""
+    """A board's front end for samples in pieces of any length, which wait here until there are enough for a step."""
 
-    channels = 1
-
-    def __init__(self, core: FrontEnd, span: int, stride: int) -> None:
-        """span: samples that an output is of; stride: from one to the next."""
-        self._core, self.span, self.stride = core, span, stride
-        self.window = self.hop = core.window // self.channels
-        self.size, self.dtype, self.state_bytes = core.size, core.dtype, core.state_bytes
+    def __init__(self, front: Any, channels: int = 1) -> None:
+        self._front, self.channels = front, channels
+        self.window, self.hop, self.span, self.stride = front.window, front.hop, front.span, front.stride
+        self.size, self.dtype, self.state_bytes = front.size, np.dtype(front.typecode), len(front.state)
         self._rest = np.zeros(0, np.int16)
 
     def step(self, samples: NDArray[np.int16], out: NDArray[Any]) -> bool:
         """One step as on a board: int16 [window, channels] in; whether out, [size] of `dtype`, was written."""
-        return self._core.step(samples, out)
+        return bool(self._front.step(samples, out))
 
     def feed(self, samples: NDArray[np.int16]) -> NDArray[Any]:
         """Takes int16 of any length, after those it took before; features [windows, size] that are complete with it.
@@ -47,19 +49,20 @@ class _Stream:
         steps = len(waiting) // taken
         rows, row = [], np.zeros(self.size, self.dtype)
         for i in range(steps):
-            if self._core.step(waiting[i * taken : (i + 1) * taken], row):
+            if self.step(waiting[i * taken : (i + 1) * taken], row):
                 rows.append(row.copy())
         self._rest = waiting[steps * taken :].copy()
         return np.array(rows, self.dtype).reshape(-1, self.size)
 
     def reset(self) -> None:
         """The next sample is the first of a stream; what waits is forgotten."""
-        self._core.reset()
+        self._front.reset()
         self._rest = self._rest[:0]
 
 
-def _grid(to: Tensor | None) -> tuple[float, int] | None:
-    return None if to is None else (to.scale, to.zero_point)
+def _grid(to: Tensor | str | None) -> Any:
+    """What a board's front end takes for values in this form."""
+    return SimpleNamespace(buffer=pack_input(to)) if isinstance(to, Tensor) else to
 
 
 class AudioFrontEnd(_Stream):
@@ -71,10 +74,8 @@ class AudioFrontEnd(_Stream):
     """
 
     def __init__(self, to: Tensor | str | None = None) -> None:
-        if isinstance(to, str) and to != "firmware":
-            raise InputError(f"features for {to!r}: give None, 'firmware' or a model's input tensor")
-        core = FrontEnd("audio", AUDIO_SIZE, AUDIO_HOP, to if isinstance(to, str) else _grid(to))
-        super().__init__(core, AUDIO_SPAN, AUDIO_HOP)
+        with device.refusals():
+            super().__init__(_board.Audio(_grid(to)))
 
 
 def audio_signal(rows: int, every: int, normal: Normal) -> Signal:
@@ -106,17 +107,9 @@ class SpectralFrontEnd(_Stream):
     """Vibration of one channel: 68 values of each window of `frames` frames (SPEC.md, section 15).
 
     channels: how many come interleaved, of which `channel` is taken. frames: of 512 samples, a multiple of 8 up to 256.
-    to: None for int16 in 1/256 octave, or a model's input tensor for int8. Raises InputError for settings out of range,
-    TwinError for a scale that can't be.
+    to: None for int16 in 1/256 octave, or a model's input tensor for int8. Raises TwinError for settings out of range
+    and for a scale that can't be.
     """
 
     def __init__(self, channels: int = 1, channel: int = 0, frames: int = 8, to: Tensor | None = None) -> None:
-        if not 1 <= channels <= MOST_CHANNELS or not 0 <= channel < channels:
-            raise InputError(f"channel {channel} of {channels}: give 1 to {MOST_CHANNELS} channels, numbered from 0")
-        if frames % FRAMES_OF_ENVELOPE or not 0 < frames <= MOST_FRAMES:
-            raise InputError(
-                f"{frames} frames per window: give a multiple of {FRAMES_OF_ENVELOPE}, at most {MOST_FRAMES}"
-            )
-        self.channels = channels
-        core = FrontEnd("spectral", 68, FRAME * channels, _grid(to), (channels, channel, frames))
-        super().__init__(core, FRAME * frames, FRAME * frames)
+        super().__init__(_board.Spectral(channels, channel, frames, _grid(to)), channels)

@@ -73,6 +73,7 @@ from .network import (
 from .signal import check_signal, pack_signal, read_signal
 
 _MODEL_HEADER = struct.Struct("<4sHHII 8s HH IIII I 8H 2B H")
+_TENSORS_AT = 28  # in the header
 _TENSOR = struct.Struct("<3H b B f")  # shape, zero point, 0, scale
 _OP = struct.Struct("<BB HH 2B 2B 2B 2B 2b bb H IIII")
 _BIAS_LIMIT = f"has a bias of {{}} with the zero point folded in, the limit is {MAX_BIAS}"
@@ -109,6 +110,17 @@ def pack_model(model: QuantModel, name: str = "model") -> bytes:
     return seal(body)
 
 
+def pack_input(tensor: Tensor) -> bytes:
+    """The part of a `.elm` file that front ends read: the place of the input's record, and that record."""
+    header = bytearray(_MODEL_HEADER.size)
+    struct.pack_into("<I", header, _TENSORS_AT, len(header))
+    return bytes(header) + _packed(tensor)
+
+
+def _packed(tensor: Tensor) -> bytes:
+    return _TENSOR.pack(*tensor.shape, tensor.zero_point, 0, tensor.scale)
+
+
 def check_limits(model: QuantModel, name: str) -> None:
     """Raises FormatError where a model's tensors or ops break a limit of SPEC.md section 8: no file can hold it."""
     _check_structure(model, name)
@@ -123,7 +135,7 @@ def _tables_and_arrays(model: QuantModel, between: bytes = b"") -> bytearray:
     """The file's start: a blank header, both tables, the data `between`, and the ops' arrays."""
     body = bytearray(_MODEL_HEADER.size)
     for tensor in model.tensors:
-        body += _TENSOR.pack(*tensor.shape, tensor.zero_point, 0, tensor.scale)
+        body += _packed(tensor)
     body += bytes(_OP.size * len(model.ops)) + between
     weights_at: dict[bytes, int] = {}  # arrays shared by several ops, such as steps of a recurrence, are stored once
     for index, op in enumerate(model.ops):
