@@ -85,6 +85,11 @@ class Signal:
         object.__setattr__(self, "rate", round(self.rate * 1000) / 1000)
 
     @property
+    def values(self) -> int:
+        """How many normalizations there are."""
+        return len(self.normals)
+
+    @property
     def scales(self) -> tuple[float, ...]:
         return tuple(normal.scale for normal in self.normals)
 
@@ -130,7 +135,7 @@ def check_signal(signal: Signal, tensor: Tensor, name: str) -> None:
     most = MAX_WINDOW // signal.channels
     require(1 <= signal.window <= most, f"{where}: windows of {signal.window} samples, must be 1 to {most}")
     require(1 <= signal.hop <= MAX_HOP, f"{where}: a hop of {signal.hop} samples, must be 1 to {MAX_HOP}")
-    values = len(signal.normals)
+    values = signal.values
     if signal.front == "none":
         require(
             signal.window * signal.channels == tensor.size,
@@ -148,7 +153,7 @@ def check_signal(signal: Signal, tensor: Tensor, name: str) -> None:
 def pack_signal(signal: Signal, tensor: Tensor, name: str) -> bytes:
     """The record of a checked signal, padded to a multiple of 4 bytes."""
     units = signal.units.encode()
-    fields = (signal.channels, round(signal.rate * 1000), signal.window, signal.hop, len(signal.normals), len(units))
+    fields = (signal.channels, round(signal.rate * 1000), signal.window, signal.hop, signal.values, len(units))
     record = _RECORD.pack(SIGNAL_VERSION, FRONTS.index(signal.front), *fields)
     for i, normal in enumerate(signal.normals):
         try:

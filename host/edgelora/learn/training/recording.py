@@ -3,21 +3,51 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
 from edgelora.core.formats.signal import Signal
-from edgelora.core.front_ends import AudioFrontEnd, SpectralFrontEnd
 from edgelora.model.datasets.dataset import Dataset
 from edgelora.model.datasets.recordings import inputs_of
 
-from .streaming import front_end_of
+from .streaming import Cutter
 
 LEAD_SECONDS = 0.5  # for a front end to adapt to a room's noise
 QUIET_SECONDS = 0.125  # of a window, which represent that noise
+
+
+class _Newest:
+    """In a model's place in the device's pipeline: keeps the newest values that a window consists of, not quantized."""
+
+    def __init__(self, signal: Signal, size: int) -> None:
+        self.signal = signal if signal.front != "none" else replace(signal, hop=1)  # a window ends with each sample
+        self.input_size = size
+        self.reset()
+
+    def reset(self) -> None:
+        self._values = np.zeros(0, np.int16)
+
+    def quantize_counts(self, counts: Any, out: Any) -> int:
+        """Adds a row of a front end or, without one, a window."""
+        self._values = np.concatenate([self._values, counts])[-self.input_size :]
+        return 0
+
+    def infer(self, x: Any) -> int:
+        return 0
+
+    @property
+    def is_whole(self) -> bool:
+        return len(self._values) == self.input_size
+
+    @property
+    def rows(self) -> NDArray[np.int16]:
+        """The values, with those of the signal's normalizations in a row."""
+        return self._values.reshape(-1, self.signal.values)
 
 
 @dataclass
@@ -33,9 +63,8 @@ class Takes:
     shape: tuple[int, ...] = ()
     heard: int = 0
     lost: int = 0
-    _window: NDArray[np.int16] = field(init=False)  # the newest rows: samples, or outputs of the front end
-    _rows: int = field(init=False)  # rows per window
-    _front: AudioFrontEnd | SpectralFrontEnd | None = field(default=None, init=False)
+    _newest: _Newest = field(init=False)
+    _cutter: Cutter = field(init=False)
     _taken: list[tuple[str, NDArray[np.float32]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -43,33 +72,28 @@ class Takes:
             raise InputError("the samples that are there are of another signal: write to another file")
         if self.before and not self.before.labels:
             raise InputError("the samples that are there have no names of classes: write to another file")
-        self._rows, width = self.signal.window, self.signal.channels
-        if self.signal.front != "none":
-            self._front = front_end_of(self.signal, math.prod(self.shape))
-            self._rows, width = math.prod(self.shape) // self._front.size, self._front.size
-        else:
-            self.shape = (1, self._rows, width)
-        self._window = np.zeros((0, width), np.int16)
+        if self.signal.front == "none":
+            self.shape = (1, self.signal.window, self.signal.channels)
+        self._newest = _Newest(self.signal, math.prod(self.shape))
+        self._cutter = Cutter(self._newest, self.signal)
 
     def hear(self, counts: NDArray[np.int16], lost: int) -> None:
         """Adds the stream's next samples, int16 [n, channels]; lost: how many were lost in total."""
         if lost > self.lost:  # windows must have no gaps
-            self._window, self.lost = self._window[:0], lost
-            if self._front:
-                self._front.reset()
+            self._cutter.pipeline.reset()
+            self.lost = lost
         self.heard += len(counts)
-        rows = self._front.feed(counts) if self._front else counts
-        self._window = np.concatenate([self._window, rows])[-self._rows :]
+        deque(self._cutter.windows(counts), 0)
 
     @property
     def ready(self) -> bool:
         """Whether a whole window has arrived."""
-        return len(self._window) == self._rows
+        return self._newest.is_whole
 
     def take(self, label: str) -> bool:
         """Makes the newest window a sample. False if no window is complete yet."""
         if self.ready:
-            self._taken.append((label, inputs_of(self._window, self.signal)))
+            self._taken.append((label, inputs_of(self._newest.rows, self.signal)))
         return self.ready
 
     def undo(self) -> str | None:

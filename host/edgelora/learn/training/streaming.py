@@ -16,7 +16,6 @@ from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import Decision, LinkError, ListenReply
 from edgelora.core.formats.signal import Signal
-from edgelora.core.front_ends import AudioFrontEnd, SpectralFrontEnd
 from edgelora.core.twin import device
 
 from .base import Base, WorkflowError, adapter_ranks
@@ -24,8 +23,6 @@ from .board_learner import BoardLearner
 from .board_paths import ADAPTER_PATH, SWITCHED_PATH
 from .recipe import Recipe
 from .samples import Samples
-
-SPECTRAL_FRAME, SPECTRAL_SIZE = 512, 68  # samples, values of a row
 
 
 @dataclass(frozen=True)
@@ -85,35 +82,49 @@ def listen_on_twin(
     switches: Switches = (),
 ) -> Iterator[ListenReply]:
     """`listen_on_board` by the board's own Python on this computer, with a reply for each window."""
-    signal_of(base)
+    signal = signal_of(base)
     model = _opened(base, _ranks_of_all(base, adapters))
     used = [None, *map(model.adapter, adapters)]
-    source, pipeline = _pipeline(base, model, vote)
+    cutter = Cutter(model, signal, vote)
+    pipeline = cutter.pipeline
     for number, start, end in _stretches(len(counts), adapters, switches):
         model.use(used[number])
-        source.left = counts[start:end]
-        for _ in _windows(pipeline):
+        for _ in cutter.windows(counts[start:end]):
             outputs = np.frombuffer(bytes(model.output), np.int8)
             decision = Decision(pipeline.end, pipeline.seen, pipeline.label, _certainty(base, pipeline), outputs)
             yield ListenReply([decision], 0, pipeline.clipped)
 
 
-class _Counts:
-    """A source of recorded samples for the board's pipeline. left: those not yet read, int16 [n, channels]."""
+class Cutter:
+    """The device's `pipeline`, and its source: samples that come in pieces.
+
+    model: the device's, or what has as much of it as the pipeline uses. InputError if the signal does not fit it.
+    """
 
     scales, overruns = None, 0
 
-    def __init__(self, signal: Signal) -> None:
+    def __init__(self, model: Any, signal: Signal, vote: Vote = Vote()) -> None:
         self.rate, self.channels = signal.rate, signal.channels
-        self.left = np.zeros((0, signal.channels), np.int16)
+        self._left = np.zeros((0, signal.channels), np.int16)
+        with device.refusals():
+            self.pipeline = device.module("pipeline").Pipeline(
+                model, self, vote=(vote.least, vote.windows), chunk=max(signal.hop, signal.window)
+            )
+
+    def windows(self, counts: NDArray[np.int16]) -> Iterator[bytes]:
+        """The int8 input of each window that ends in these samples, int16 [n, channels], the stream's next."""
+        self._left = counts
+        while not self.pipeline.ended:
+            if self.pipeline.step():
+                yield bytes(self.pipeline.x)
 
     @property
     def ended(self) -> bool:
-        return not len(self.left)
+        return not len(self._left)
 
     def read_into(self, buffer: memoryview) -> int:
-        taken = self.left[: len(buffer) // self.channels]
-        self.left = self.left[len(taken) :]
+        taken = self._left[: len(buffer) // self.channels]
+        self._left = self._left[len(taken) :]
         np.frombuffer(buffer, np.int16)[: taken.size] = taken.reshape(-1)
         return len(taken)
 
@@ -121,24 +132,6 @@ class _Counts:
 def _opened(base: Base, ranks: bytes) -> Any:
     """The device's `Model`, to infer with."""
     return device.module().Model(base.elm, ranks, "infer", 1)
-
-
-def _pipeline(base: Base, model: Any, vote: Vote = Vote()) -> tuple[_Counts, Any]:
-    """A source, and the device's `Pipeline` of its samples."""
-    signal = signal_of(base)
-    source = _Counts(signal)
-    with device.refusals():
-        pipeline = device.module("pipeline").Pipeline(
-            model, source, vote=(vote.least, vote.windows), chunk=max(signal.hop, signal.window)
-        )
-    return source, pipeline
-
-
-def _windows(pipeline: Any) -> Iterator[bytes]:
-    """The input of each whole window, until the source ends."""
-    while not pipeline.ended:
-        if pipeline.step():
-            yield bytes(pipeline.x)
 
 
 def _stretches(samples: int, adapters: Sequence[bytes], switches: Switches) -> Iterator[tuple[int, int, int]]:
@@ -221,25 +214,16 @@ def as_heard(base: Base, takes: Sequence[Take]) -> Samples:
 def _heard(base: Base, takes: Sequence[Take], last: bool) -> Samples:
     model = _opened(base, bytes(len(base.model.ops)))
     model.infer = lambda x: 0  # only windows are needed, no decisions
-    source, pipeline = _pipeline(base, model)
+    cutter = Cutter(model, signal_of(base))
     x: list[bytes] = []
     y: list[int] = []
     for take in takes:
-        pipeline.reset()
-        source.left = take.counts
-        windows = deque(_windows(pipeline), 1 if last else None)
+        cutter.pipeline.reset()
+        windows = deque(cutter.windows(take.counts), 1 if last else None)
         x += windows
         y += [take.label] * len(windows)
     values = np.frombuffer(b"".join(x), np.int8).reshape(-1, *base.model.input.shape)
     return Samples(values, np.array(y, np.int64))
-
-
-def front_end_of(signal: Signal, inputs: int) -> AudioFrontEnd | SpectralFrontEnd:
-    """The front end that boards use for a signal."""
-    if signal.front == "audio":
-        return AudioFrontEnd()
-    rows = max(inputs // SPECTRAL_SIZE, 1)
-    return SpectralFrontEnd(signal.channels, 0, signal.window // (SPECTRAL_FRAME * rows))
 
 
 def _certainty(base: Base, pipeline: Any) -> float | None:

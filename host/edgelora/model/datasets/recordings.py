@@ -114,7 +114,7 @@ def load_recording(path: Path, signal: Signal, units: bool = False, key: str | N
 def _counts(path: Path, capture: Capture, signal: Signal, units: bool) -> NDArray[np.int16]:
     values = capture.values
     if (units or capture.units) and not capture.counts:
-        if len(signal.normals) != signal.channels:
+        if signal.values != signal.channels:
             raise InputError(f"{path}: this base does not record its samples' units", remedy="give counts")
         return signal.counts_of_units(converted(path, capture, re.split(r"[,;\s]+", signal.units)))
     if (values != np.round(values)).any() or values.min() < -32768 or values.max() > 32767:
@@ -156,7 +156,7 @@ def doubts(counts: NDArray[np.int16], signal: Signal) -> str:
     beyond = float((np.abs(counts.astype(np.int32)) >= ENDS).mean())
     if beyond > MUCH_BEYOND:
         return f"{beyond:.0%} of the values are at the limits of 16 bits: {_expected(signal)}"
-    if signal.front != "none" or len(signal.normals) != signal.channels:
+    if signal.front != "none" or signal.values != signal.channels:
         quiet = int(np.abs(counts.astype(np.int32)).max())
         return f"no value is beyond {quiet}: is the microphone connected?" if quiet <= SILENT else ""
     mean, std = (np.array([getattr(normal, name) for normal in signal.normals]) for name in ("mean", "std"))
