@@ -21,6 +21,7 @@ from edgelora.core.formats.envelope import FormatError
 from edgelora.core.formats.network import QuantModel
 from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.twin.session import Session
+from edgelora.core.twin.trainable import trainable
 
 MAX_FILE = 4000  # bytes of a model or an adapter: small files make fuzzing fast
 CHAINS = (
@@ -114,7 +115,8 @@ def models(rng: np.random.Generator, drawn: int) -> Iterator[QuantModel]:
 
 def adapters(rng: np.random.Generator, data: bytes, model: QuantModel) -> Iterator[bytes]:
     """Slightly trained adapters in each mode, with records."""
-    ranks = bytes(2 if i in model.trainable else 0 for i in range(len(model.ops)))
+    able = trainable(model)
+    ranks = bytes(2 if i in able else 0 for i in range(len(model.ops)))
     if not any(ranks):
         return
     frames = min(random_frames(rng, model), 3)

@@ -24,13 +24,14 @@ from random_models import (
     ranks_of,
 )
 from random_ops import DrawnOp
+from reference import FORWARD_KINDS
 
 from edgelora.core.formats.ela import Adapter, pack_adapter, seeded_a, unpack_adapter
 from edgelora.core.formats.elm import base_id, pack_model
 from edgelora.core.formats.envelope import FormatError
 from edgelora.core.formats.fixed_point import LOGISTIC_GRID, derive
 from edgelora.core.formats.limits import MAX_OPS
-from edgelora.core.formats.network import FORWARD_KINDS, KINDS, LOSSES, TWO_INPUT_KINDS, Op, QuantModel, Tensor
+from edgelora.core.formats.network import KINDS, LOSSES, TWO_INPUT_KINDS, Op, QuantModel, Tensor
 from edgelora.core.twin import binding
 from edgelora.core.twin import regions as twin_regions
 from edgelora.core.twin.binding import MODES, TwinError, check_model

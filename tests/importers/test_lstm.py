@@ -20,6 +20,7 @@ from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin import binding
 from edgelora.core.twin.binding import TwinError, check_model
 from edgelora.core.twin.session import Session
+from edgelora.core.twin.trainable import trainable
 from edgelora.learn.training.recipe import Recipe
 from edgelora.model.importers.tflite.convert import import_tflite
 from edgelora.model.importers.tflite.flatbuffer import TfliteError
@@ -192,7 +193,7 @@ def test_nothing_below_an_lstm_or_svdf_trains(kinds: tuple[str, ...]) -> None:
     """What nobody chose trains above it; choosing a layer below is an error."""
     model = random_model(1, kinds=kinds, edges=False)
     elm, last = pack_model(model), len(model.ops) - 1
-    assert model.trainable == [last]
+    assert trainable(model) == [last]
     assert Recipe(rank=4).ranks(model) == bytes([*[0] * last, 4])
     everywhere = bytes([2, *[0] * (last - 1), 2])
     Session(elm, everywhere, "infer").infer(np.zeros(model.input.shape, np.int8))
@@ -209,7 +210,7 @@ def test_nothing_below_an_lstm_or_svdf_trains(kinds: tuple[str, ...]) -> None:
 
 def test_a_network_without_a_layer_that_trains_is_refused() -> None:
     model = random_model(1, kinds=("conv", "lstm"), edges=False, loss="mean_squared_error")
-    assert not model.trainable
+    assert not trainable(model)
     with pytest.raises(InputError, match="no layer can train"):
         Recipe().ranks(model)
 

@@ -90,7 +90,7 @@ def make_case(case: Case) -> dict:
         "name": case.name,
         "elm": data.hex(),
         "ranks": every.hex(),
-        "everywhere": bytes(2 if i in model.trainable else 0 for i in range(len(model.ops))).hex(),
+        "everywhere": bytes(2 if i in reference.trainable(model) else 0 for i in range(len(model.ops))).hex(),
         "mode": case.mode,
         "micro_batch": case.micro_batch,
         "momentum": case.momentum,

@@ -13,7 +13,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 from random_ops import DrawnOp
-from reference import Trace, depthwise_sums, fresh_adapter, op_forward, patches, repeated, weight_matrix
+from reference import (
+    FORWARD_KINDS,
+    Trace,
+    depthwise_sums,
+    fresh_adapter,
+    op_forward,
+    patches,
+    repeated,
+    trainable,
+    weight_matrix,
+)
 
 from edgelora.core.formats.ela import Adapter, AdapterLayer
 from edgelora.core.formats.elm import base_id, pack_model
@@ -29,7 +39,6 @@ from edgelora.core.formats.fixed_point import (
 from edgelora.core.formats.limits import MAX_FACTOR, MAX_PATCH
 from edgelora.core.formats.network import (
     AXIS_KINDS,
-    FORWARD_KINDS,
     MASK_KINDS,
     PAIR_KINDS,
     POOL_KINDS,
@@ -170,7 +179,7 @@ def random_input(rng: np.random.Generator, model: QuantModel) -> NDArray[np.int8
 
 def random_ranks(rng: np.random.Generator, model: QuantModel) -> dict[int, int]:
     """Ranks for some of the layers that can have an adapter, at least one."""
-    able = model.trainable
+    able = trainable(model)
     chosen = [index for index in able if rng.random() < 0.7] or able[:1]
     return {index: int(rng.integers(1, min(7, MAX_FACTOR // max(layer_size(model, index)) + 1))) for index in chosen}
 

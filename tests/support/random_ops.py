@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from reference import FORWARD_KINDS
 
 from edgelora.core.formats.network import (
-    FORWARD_KINDS,
     KINDS,
     MATRIX_KINDS,
     PAIR_KINDS,

@@ -20,6 +20,7 @@ from edgelora.core.formats.network import PAIR_KINDS, Op, QuantModel
 
 Ints = NDArray[np.int64]
 GOLDEN = 0x9E3779B9
+FORWARD_KINDS = ("lstm", "svdf_features", "svdf_time")  # pass no gradient: layers below them can't train
 
 
 # --- 1. Conventions ---
@@ -54,6 +55,15 @@ def block(v: Ints, x: int) -> tuple[Ints, int]:
 
 
 # --- 2. Base network, 3. Adapter branch ---
+
+
+def trainable(model: QuantModel) -> list[int]:
+    """The ops that can train an adapter: those with weights that get a gradient."""
+    cut: set[int] = set()  # tensors without a gradient
+    for op in reversed(model.ops):
+        if op.kind in FORWARD_KINDS or op.output in cut:
+            cut.update(op.inputs)
+    return [index for index, op in enumerate(model.ops) if op.is_matrix and op.output not in cut]
 
 
 def high_multiply(a: Ints, b: Ints) -> Ints:

@@ -74,7 +74,6 @@ SAME_GRID_KINDS = (
     "maximum",
     "gather",
 )  # inputs and output share scale and zero point
-FORWARD_KINDS = ("lstm", "svdf_features", "svdf_time")  # pass no gradient: layers below them can't train
 MASK_KINDS = (*WEIGHT_KINDS, *POOL_KINDS, "mean", "add", "multiply")  # can have a fused activation
 LSTM_SCALES = 11
 LEAST_NATS = 16  # spanned by a loss tensor's grid, so that a probability can be close to 1
@@ -232,15 +231,6 @@ class QuantModel:
     def training_ops(self) -> int:
         """How many ops, from the first, training executes."""
         return len(self.ops) - (self.loss_index != self.ops[-1].output)
-
-    @property
-    def trainable(self) -> list[int]:
-        """The ops that can train an adapter: those with weights that get a gradient."""
-        cut: set[int] = set()  # tensors without a gradient
-        for op in reversed(self.ops):
-            if op.kind in FORWARD_KINDS or op.output in cut:
-                cut.update(op.inputs)
-        return [index for index, op in enumerate(self.ops) if op.is_matrix and op.output not in cut]
 
     @property
     def has_history(self) -> bool:

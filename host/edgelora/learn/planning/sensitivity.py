@@ -24,6 +24,7 @@ from edgelora.core.formats.ela import Adapter, AdapterLayer, pack_adapter, seede
 from edgelora.core.formats.elm import base_id, unpack_model
 from edgelora.core.formats.limits import MAX_ELEMENTS, MAX_FACTOR, MAX_RANK
 from edgelora.core.formats.network import QuantModel, layer_size
+from edgelora.core.twin.trainable import trainable
 from edgelora.learn.training.loop import train
 from edgelora.learn.training.recipe import LIMITS, Recipe, placed
 from edgelora.learn.training.samples import Samples
@@ -165,7 +166,7 @@ def _summing_to(total: float, gains: Gains) -> Gains:
 
 def _candidates(model: QuantModel, recipe: Recipe) -> dict[int, list[int]]:
     """The ranks to choose from, for each op in the recipe's placement."""
-    return {op: possible_ranks(model, op) for op in placed(model.ops, recipe.placement, model.trainable)}
+    return {op: possible_ranks(model, op) for op in placed(model.ops, recipe.placement, trainable(model))}
 
 
 # ---- gradient --------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from edgelora.base.errors import InputError
 from edgelora.core.formats.limits import MAX_MOMENTUM, MAX_RANK, MAX_SUMMED, MAX_THRESHOLD
 from edgelora.core.formats.network import MATRIX_KINDS, QuantModel
 from edgelora.core.twin import device
+from edgelora.core.twin.trainable import trainable
 
 _board, _training = device.module(), device.module("training")
 MODES: tuple[str, ...] = _board.MODES[1:]  # of training: only B, or A too
@@ -131,7 +132,7 @@ class Recipe:
 
         InputError if a given one can't train: below an lstm or SVDF, which passes no gradient.
         """
-        able = model.trainable
+        able = trainable(model)
         if self.given_ranks is not None:
             if len(self.given_ranks) != len(model.ops):
                 raise InputError(

@@ -20,6 +20,7 @@ from edgelora.core.formats.envelope import FormatError
 from edgelora.core.formats.macs import op_macs
 from edgelora.core.formats.network import QuantModel, layer_size
 from edgelora.core.twin.session import Session
+from edgelora.core.twin.trainable import trainable
 from edgelora.model.quantization.calibrate import set_adapter_shifts
 
 from .builder import Shape
@@ -131,9 +132,9 @@ class LayerRow:
 
 def layer_rows(model: QuantModel) -> list[LayerRow]:
     """A row for each op of the model. adapter: whether it can train one."""
-    rows, trainable = [], model.trainable
+    rows, able = [], trainable(model)
     for index, op in enumerate(model.ops):
         parameters = 0 if op.weights is None or op.bias is None else op.weights.size + op.bias.size
         shape = model.tensors[op.output].shape
-        rows.append(LayerRow(index, op.kind, shape, parameters, op_macs(model, index), index in trainable))
+        rows.append(LayerRow(index, op.kind, shape, parameters, op_macs(model, index), index in able))
     return rows
