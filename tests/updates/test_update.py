@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fresh
@@ -40,6 +41,7 @@ from edgelora.core.formats import elu
 from edgelora.core.formats.ela import pack_adapter, unpack_adapter
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.twin import device
 from edgelora.learn.training import base as training_base
 from edgelora.learn.training.loop import train
 from edgelora.learn.training.recipe import Recipe
@@ -801,6 +803,28 @@ def test_trust_is_placed_once(field: Field, plugged: str, tmp_path: Path) -> Non
         assert result("update", f"{address}/wake.elu", "--port", plugged)["installed"] == ["wake", 8]
         assert "404" in edgelora("update", f"{address}/sleep.elu", "--port", plugged, code=1)
     assert "nothing to confirm" in edgelora("update", "--confirm", "--port", plugged, code=1)
+
+
+@pytest.mark.parametrize("what", ["check", "judge"])
+def test_a_board_without_memory_is_recognized(
+    what: str, field: Field, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the class of the board's error, whichever of the two it has no memory for."""
+
+    def full(*_: Any) -> None:
+        raise MemoryError
+
+    update, checks = device.module("update"), device.module("_update_check")
+    (tmp_path / "own").touch()
+    updater = update.Updater(SimpleNamespace(find=lambda name: None), [], "band", own=[str(tmp_path / "own")])
+    updater._head = update.Header(field.bundle(8)[: update.HEADER_SIZE])
+    monkeypatch.setattr(update, "open_base", full)
+    monkeypatch.setattr(checks, "held_in", lambda own, model: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(checks, "compare", full)
+    with pytest.raises(update.NoMemory, match=f"no memory to {what} the adapter") as refused:
+        updater._check(field.adapters[8]) if what == "check" else next(updater._weigh(None, b""))
+    assert DeviceError(type(refused.value).__name__, str(refused.value)).lacks_memory
+    assert not DeviceError("UpdateError", "no memory to check the adapter").lacks_memory
 
 
 def test_a_worse_update_is_told_over_serial(field: Field, plugged: str, tmp_path: Path) -> None:

@@ -27,8 +27,6 @@ from . import console
 from .arguments import Add, add_port, connect, port_of, show
 from .console import emit
 
-NO_MEMORY = "no memory to check the adapter"  # in the reply of a board that has to be restarted
-
 TRUST_PATH = "/update.trust"  # on the board
 
 
@@ -217,7 +215,7 @@ def _install(args: argparse.Namespace, content: bytes) -> tuple[str, int]:
             with connect(args) as link, console.progress("update", args.json) as progress:
                 return link.update(content, progress)
         except DeviceError as error:
-            if again or NO_MEMORY not in str(error):
+            if again or not error.lacks_memory:
                 raise
         note("the board has no memory left to check the adapter: it is restarted, and sent it again", args.json)
         soft_reset(port_of(args))

@@ -28,8 +28,6 @@ from .rollout import folder_of, published
 from .roster import RosterError, Site
 from .serial_member import BoardMember
 
-NO_MEMORY = "MemoryError"  # kind of a board's error
-NO_ROOM = "no memory to check the adapter"  # in a board's error text when it lacks RAM to check an update
 TRIAL_SECONDS = 60.0
 SLOWEST = 10  # how many times slower than real time a virtual board's clock may run
 Version = tuple[str, int]  # an adapter's name and version
@@ -54,7 +52,7 @@ class _OnLine:
         try:
             reply = self._member.answer(message, adapter)
         except DeviceError as error:
-            if not first or self.fresh or error.kind != NO_MEMORY:
+            if not first or self.fresh or not error.lacks_memory:
                 raise
             self.crowded = True
             raise LineLost("the board has no memory left to train: it is restarted") from None
@@ -115,7 +113,7 @@ def bring_updates(link: Link, site: Site, index: int, line: _Line, fresh: bool) 
         try:
             given = link.update(bundle)
         except DeviceError as error:
-            if not fresh and (error.kind == NO_MEMORY or NO_ROOM in str(error)):
+            if not fresh and error.lacks_memory:
                 line.crowded = True
                 raise LineLost("the board has no memory left to check an update: it is restarted") from None
             line.refused.add((name, version))  # the board rolled it back before, or has another base

@@ -34,7 +34,8 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
     from .store import Store
 
 __all__ = (
-    "HEADER_SIZE", "OWN", "TRUST", "Header", "NotNewer", "UpdateError", "Updater", "Worse", "key_id", "trusted",
+    "HEADER_SIZE", "OWN", "TRUST", "Header", "NoMemory", "NotNewer", "UpdateError", "Updater", "Worse", "key_id",
+    "trusted",
 )  # fmt: skip
 
 HEADER_SIZE = 256
@@ -52,6 +53,10 @@ OWN = ("/samples.elr", "/held.eld")  # samples of the board's own: a reservoir, 
 
 class NotNewer(UpdateError):
     """There is no update: the board has had this version, or a later one."""
+
+
+class NoMemory(UpdateError):
+    """The board lacks memory to check or to judge the adapter beside what runs. After a reset it may have enough."""
 
 
 class Worse(UpdateError):
@@ -258,7 +263,7 @@ class Updater:
         except ValueError as error:
             raise UpdateError("the adapter does not fit: %s" % error) from None
         except MemoryError:
-            raise UpdateError("no memory to check the adapter beside what runs: reset the board, then update") from None
+            raise NoMemory("no memory to check the adapter beside what runs: reset the board, then update") from None
         if not data[28] & 1 and any(ranks.get(op, 0) != rank for op, rank in enumerate(model.ranks)):
             raise UpdateError("the adapter does not fit: its A comes from a seed, and its ranks are not the model's")
         return model
@@ -278,7 +283,7 @@ class Updater:
         try:
             found = yield from compare(model, self.model is not None, held, data, old)
         except MemoryError:
-            raise UpdateError("no memory to judge the adapter beside what runs: reset the board, then update") from None
+            raise NoMemory("no memory to judge the adapter beside what runs: reset the board, then update") from None
         finally:
             held.close()
         if found and found[0] < found[1]:

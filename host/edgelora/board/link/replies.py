@@ -43,6 +43,11 @@ class DeviceError(EdgeloraError, RuntimeError):
         super().__init__(printable(message), remedy=_HEAP_FULL if full else "")
         self.kind = printable(kind)
 
+    @property
+    def lacks_memory(self) -> bool:
+        """Whether the board had too little free RAM, of which it has more after a restart."""
+        return self.kind in ("MemoryError", "NoMemory")
+
 
 def understood(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Turns exceptions of malformed answers in a function into LinkError."""

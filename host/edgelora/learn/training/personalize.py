@@ -192,7 +192,10 @@ def _train_from_host(
     def finishing(done: int, total: int, what: str) -> None:
         progress(done, total, f"all samples: {what}")
 
-    run = guarded(learner, course, guard, record, lambda: _checkpoint(learner.link), done, finishing=finishing)
+    def checkpoint() -> None:
+        learner.link.save(STATE_PATH, state=True)
+
+    run = guarded(learner, course, guard, record, checkpoint, done, finishing=finishing)
     step_us = round(learner.train_us / learner.trained, 1) if learner.trained else None
     return _Trained(run, guard.outcome if guard else across, step_us)
 
@@ -261,14 +264,6 @@ def _run_on_twin(
         run = guard_twin(base.elm, course, course.guard(learner), on_epoch=test_epoch)
     session.use(run.adapter)
     return run, epochs, answers(base, session, test)
-
-
-def _checkpoint(link: Link) -> None:
-    try:
-        link.save(STATE_PATH, state=True)
-    except RuntimeError as error:
-        if "pending" not in str(error):
-            raise
 
 
 def _resume(learner: BoardLearner, course: Course, guard: Guard | None) -> int:
