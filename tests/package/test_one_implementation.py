@@ -6,14 +6,24 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from benchmarks.swap import layers_and_adapters
 from edgelora.base import resources
+from edgelora.core.formats.elm import unpack_model
+from edgelora.core.formats.network import QuantModel
+from edgelora.core.formats.signal import Normal, Signal
+from edgelora.core.front_ends import AUDIO_UNIT, AudioFrontEnd, SpectralFrontEnd, audio_signal
 from edgelora.core.twin import device, native, native_fleet, native_frontend
+from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.recording import Takes
 
 DEVICE = resources.ROOT / "micropython_module" / "python" / "edgelora"
 HOST = resources.ROOT / "host" / "edgelora"
@@ -134,6 +144,63 @@ def test_a_copy_is_found(name: str) -> None:
         changed = changed.replace("self, ", "")
     assert written_again("learn/training/metrics.py", source)
     assert changed != source and not {name, "of"} & set(written_again("learn/training/metrics.py", changed))
+
+
+class Broken(Exception):
+    """Raised by a function of the device that a test has broken."""
+
+
+def broken(*_: Any, **__: Any) -> None:
+    raise Broken
+
+
+def a_model() -> QuantModel:
+    return unpack_model(layers_and_adapters((8, 4), 0)[0])
+
+
+HEARD, FELT = audio_signal(3, 1, Normal(AUDIO_UNIT)), Signal(50, 1, 8, 4, (Normal(0.1),))
+SOUND = np.zeros((512, 1), np.int16)  # as long as the longer of their steps
+RUN_BY_THE_HOST: dict[str, Callable[[], object]] = {  # what the host does by these functions of the device
+    "frontend.Audio.step": lambda: AudioFrontEnd().feed(SOUND),
+    "frontend.Spectral.step": lambda: SpectralFrontEnd().feed(SOUND),
+    "pipeline._front_of": lambda: Takes(HEARD, shape=(3, 40, 1)),
+    "pipeline.Pipeline.step": lambda: Takes(FELT).hear(SOUND, 0),
+    ".Model._everywhere": lambda: Recipe().ranks(a_model()),
+}
+
+
+@pytest.mark.parametrize("name", RUN_BY_THE_HOST)
+def test_the_host_runs_the_devices_function(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    RUN_BY_THE_HOST[name]()
+    module, *way, function = name.split(".")
+    owner = functools.reduce(getattr, way, device.module(module))
+    monkeypatch.setattr(owner, function, broken)
+    with pytest.raises(Broken):
+        RUN_BY_THE_HOST[name]()
+
+
+def recognized_by_text(source: str) -> list[str]:
+    """Where a module looks for words in the message of an error that it caught."""
+    found = []
+    for handler in ast.walk(ast.parse(source)):
+        if not isinstance(handler, ast.ExceptHandler) or not handler.name:
+            continue
+        compared = [ast.unparse(node) for node in ast.walk(handler) if isinstance(node, ast.Compare)]
+        found += [text for text in compared if re.search(rf" in .*\b{handler.name}\b", text)]
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_errors_are_recognized_by_class_or_status(path: str) -> None:
+    """The words of the core and of boards are for people."""
+    esptools = ["'Could not open' in str(error)"]  # it has one class for all errors
+    assert recognized_by_text((HOST / path).read_text()) == (esptools if path == "board/flash/esp.py" else [])
+
+
+def test_recognition_by_text_is_found() -> None:
+    source = "try:\n    f()\nexcept ValueError as error:\n    if 'pending' {} str(error): raise\n"
+    assert recognized_by_text(source.format("in")) and recognized_by_text(source.format("not in"))
+    assert not recognized_by_text(source.format("=="))
 
 
 def test_the_boards_modules_are_all_there() -> None:
