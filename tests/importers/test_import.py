@@ -1,4 +1,4 @@
-"""`edgelora import`: what comes out computes what TensorFlow Lite Micro does with the file; all else is refused."""
+"""`edgelora import`: the base computes the same as TensorFlow Lite Micro with the file; other files are refused."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def sessions(model: QuantModel) -> list[Session]:
 
 
 def outputs(model: QuantModel, inputs: list[NDArray]) -> list[list[NDArray]]:
-    """What each session makes of each input."""
+    """The outputs of each session for each input."""
     both = sessions(model)
     for session in both:
         assert session.infer(inputs[0]) >= 0
@@ -57,7 +57,7 @@ def outputs(model: QuantModel, inputs: list[NDArray]) -> list[list[NDArray]]:
 
 
 def check_same(file: bytes, seed: int = 0, count: int = 6) -> QuantModel:
-    """Imports a file with int8 ends; its output is TFLite Micro's for some inputs. Returns the model."""
+    """Imports a file with int8 input and output, and compares outputs with TFLite Micro's. Returns the model."""
     model = import_tflite(file)
     interpreter = runtime.Interpreter.from_bytes(file, arena_size=4_000_000)
     shape = interpreter.get_input_details(0)["shape"]
@@ -71,11 +71,12 @@ def check_same(file: bytes, seed: int = 0, count: int = 6) -> QuantModel:
     return model
 
 
-# ---- random models, written as .tflite and read again ----------------------------------------------------------------
+# ---- random models, written as .tflite and imported again
+# -------------------------------------------------------------
 
 
 def kinds_that_count(model: QuantModel) -> list[str]:
-    """Those of ops that do something; with one number an op of two inputs is a lookup."""
+    """The kinds of ops that compute something; an op of two inputs whose second one is a single number is a lookup."""
     tensors = model.tensors
     numbers = {op.output for op in model.ops if op.kind == "constant" and tensors[op.output].size == 1}
     return [
@@ -86,7 +87,7 @@ def kinds_that_count(model: QuantModel) -> list[str]:
 
 
 def _copies(model: QuantModel, op: Op) -> bool:
-    """Whether an op is a reshape, a slice that takes all, or a gather that leaves all where it is."""
+    """Whether an op is a reshape, a slice of everything, or a gather that moves nothing."""
     whole = op.kind == "slice" and model.tensors[op.input].shape == model.tensors[op.output].shape
     return op.kind == "reshape" or whole or op.kind == "gather" and op.positions is None and op.axes == (1, 2)
 
@@ -132,7 +133,7 @@ def test_keras_models_that_cant_be_imported() -> None:
 
 
 def _check_ends(path: Path, count: int) -> None:
-    """A model whose input and output are int8, uint8 or real: the same values as TFLite Micro's."""
+    """Compares a model whose input and output are int8, uint8 or float with TFLite Micro."""
     file = path.read_bytes()
     model = import_tflite(file)
     interpreter = runtime.Interpreter.from_bytes(file, arena_size=4_000_000)
@@ -186,7 +187,7 @@ SOME = [((1, 7, 5, 6), axes) for axes in [(3,), (1,), (2,), (2, 3), (1, 3), (1, 
     ("shape", "axes"), [*MEANS, *SOME, ((1, 9, 6), (-1,)), ((1, 3, 300, 2), (1, 2)), ((1, 600, 2), (1,))]
 )
 def test_reductions(name: str, shape: tuple[int, ...], axes: tuple[int, ...], keep: bool) -> None:
-    """Over any axes; those that a pool can't hold at once, too."""
+    """Over any axes, including those that don't fit one pool."""
     gone = {axis % len(shape) for axis in axes}
     out = tuple(1 if i in gone else n for i, n in enumerate(shape) if keep or i not in gone)
     grid = {"MEAN": (0.02, -7), "SUM": (0.3, 9), "REDUCE_MAX": GRID}[name]
@@ -207,7 +208,7 @@ def test_reductions_that_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["ELU", "NEG", "ABS", "SQUARE", "EXP", "TANH", "SIN", "COS", "RELU"])
 def test_real_numbers_between_integers_are_a_table(name: str) -> None:
-    """Every input: DEQUANTIZE, the function in float32, QUANTIZE."""
+    """For all inputs: DEQUANTIZE, the function in float32, QUANTIZE."""
     rng = np.random.default_rng(list(name.encode()))
     for turn in range(40):
         scales = np.exp(rng.uniform(-2, 2, 2) - (5 if name == "EXP" else 3)).astype(np.float32).tolist()
@@ -258,7 +259,8 @@ def test_fused_activations(fused: int, padding: int) -> None:
 
 
 def test_one_dimensional_chain_moves_nothing() -> None:
-    """EXPAND_DIMS, convolutions along either axis, pools along the other and SQUEEZE, as Conv1D layers become."""
+    """EXPAND_DIMS, convolutions along either axis, pools along the other one and SQUEEZE, as Conv1D layers are
+    converted."""
     sketch = Sketch(1, 24, 3)
     sketch.add(BUILTIN.EXPAND_DIMS, schema.ExpandDimsOptionsT(), (1, 1, 24, 3), sketch.ints(1))
     sketch.add(BUILTIN.CONV_2D, conv_options(padding=1), (1, 1, 22, 5), sketch.weights(5, 1, 3, 3), sketch.bias(5))
@@ -322,7 +324,7 @@ def test_padding() -> None:
 
 
 def test_shape_arithmetic_is_folded() -> None:
-    """SHAPE, STRIDED_SLICE and PACK, as Flatten with a dynamic batch becomes; no op is left of them."""
+    """SHAPE, STRIDED_SLICE and PACK, as from Flatten with a dynamic batch, leave no op."""
     sketch = Sketch(1, 3, 4, 2)
     source = sketch.last
     shape, one, both = (sketch._tensor(side, TYPE.INT32) for side in ([4], [], [2]))
@@ -343,7 +345,7 @@ def test_transpose_of_axes_of_one_moves_nothing() -> None:
 
 
 def test_transpose_of_the_batch_s_axis_and_of_five() -> None:
-    """As channel shuffles and time-major recurrences have them."""
+    """As in channel shuffles and time-major recurrences."""
     turned = Sketch(1, 2, 6, 4)
     turned.add(BUILTIN.TRANSPOSE, None, (4, 1, 2, 6), turned.ints(3, 0, 1, 2))
     turned.add(BUILTIN.RESHAPE, None, (1, 48), turned.ints(1, 48))
@@ -384,7 +386,7 @@ def test_mirror_pad(mode: str) -> None:
 @pytest.mark.parametrize("grid", [GRID, (0.02, 0), (0.02, -128), (0.02, 127)])
 @pytest.mark.parametrize("factors", [(2, 2), (4, 4), (1, 2), (8, 2), (16, 1), (1, 1)])
 def test_resize_bilinear(factors: tuple[int, int], grid: tuple[float, int]) -> None:
-    """Every rounding of halves counts, so small values, of both signs, are drawn too."""
+    """Rounding of every half counts, so small values of both signs are tested, too."""
     shape = (1, 5 * factors[0], 4 * factors[1], 2)
     sketch = Sketch(1, 5, 4, 2, grid=grid)
     options = schema.ResizeBilinearOptionsT(halfPixelCenters=True)
@@ -413,7 +415,7 @@ def test_resize_bilinear_that_is_refused(wanted: tuple[int, int], fields: dict, 
 
 @pytest.mark.parametrize("name", ["ADD", "SUB", "MUL"])
 def test_both_inputs_are_repeated(name: str) -> None:
-    """Each along an axis of its own, as products of matrices have it."""
+    """Each along an axis of its own, as in outer products."""
     sketch = Sketch(1, 6, 4)
     source = sketch.last
     rows = sketch.add(BUILTIN.RESHAPE, None, (1, 6, 1, 4), sketch.ints(1, 6, 1, 4)).last
@@ -438,7 +440,7 @@ def test_grouped_convolution(groups: int) -> None:
 
 
 def test_parts_of_real_numbers() -> None:
-    """The first step of a GRU as the converter leaves it, when one of the parts is not read."""
+    """The first step of a converted GRU, where one of the parts is not read."""
     sketch = Sketch(1, 6).dense(6, 12)
     whole = sketch.add(BUILTIN.DEQUANTIZE, None, (1, 12), kind=TYPE.FLOAT32).last
     axis = sketch._tensor([], TYPE.INT32, data=np.array(-1, np.int32))
@@ -468,7 +470,7 @@ def test_transpose(order: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize(("align", "half"), NEAREST)
 def test_resize_nearest(align: bool, half: bool) -> None:
-    """All sizes up to 40 from all up to 12: the kernel's float32 decides at ties."""
+    """All output sizes up to 40 for input sizes up to 12: at ties the kernel's float32 decides."""
     for size in range(1, 13):
         for wanted in range(1, 41, 1 + size % 3):
             sketch = Sketch(1, size, 13 - size, 2)
@@ -479,7 +481,7 @@ def test_resize_nearest(align: bool, half: bool) -> None:
 
 
 def test_pack_and_unpack() -> None:
-    """Parts of any axis, joined along another one: the steps of an unrolled recurrence, and their outputs."""
+    """Parts along any axis, joined along another one: the steps of an unrolled recurrence, and their outputs."""
     for axis in (1, 2, 3):
         for to in (1, 2, 3):
             sketch, shape = Sketch(1, 3, 4, 5), [1, 3, 4, 5]
@@ -502,7 +504,7 @@ def test_pack_and_unpack() -> None:
 
 
 def test_weights_of_several_layers_are_in_the_file_once() -> None:
-    """So are constants: the steps of an unrolled recurrence share both."""
+    """And constants: the steps of an unrolled recurrence share both."""
     sketch = Sketch(1, 40)
     weights, bias = sketch.weights(40, 40), sketch.tensor((1, 40), data=np.arange(40, dtype=np.int8))
     for _ in range(3):
@@ -551,7 +553,7 @@ def test_transposed_convolution(
 @pytest.mark.parametrize("crops", [(0, 0), (1, 0), (0, 2)])
 @pytest.mark.parametrize("block", [2, 4])
 def test_dilated_convolutions_in_batches(flat: bool, crops: tuple[int, int], block: int) -> None:
-    """SPACE_TO_BATCH_ND, CONV_2D, BATCH_TO_SPACE_ND, with the reshapes of 1-D layers or without."""
+    """SPACE_TO_BATCH_ND, CONV_2D, BATCH_TO_SPACE_ND, with or without the reshapes of 1-D layers."""
     inner, after, one = 16 // block, 16 // block - 2, () if flat else (1,)
     sketch = Sketch(1, *one, 16, 5)
     blocks, sides = ([block], [[0, 0]]) if flat else ([1, block], [[0, 0], [0, 0]])
@@ -595,7 +597,7 @@ PAIRS = {
 
 
 def pair_of(name: str, other: tuple[int, ...], rng: np.random.Generator, swapped: bool, fused: int = 0) -> Sketch:
-    """A tensor and a constant, each on a grid of its own where that may be."""
+    """A tensor and a constant, each on its own grid if the operator allows it."""
     same = name in ("MINIMUM", "MAXIMUM")
     grids = [(float(np.float32(np.exp(rng.uniform(-4, 0)))), int(rng.integers(-128, 128))) for _ in range(3)]
     size = sum(grids[i][0] for i in range(2)) if name in ("ADD", "SUB") else grids[0][0] * (1 + 40 * grids[1][0])
@@ -627,21 +629,21 @@ def test_pairs_with_constants(name: str, swapped: bool) -> None:
 
 @pytest.mark.parametrize("name", ["ADD", "MUL", "PRELU", "SUB"])
 def test_slopes_of_pairs_with_numbers(name: str) -> None:
-    """The slope is that of the table, away from its corners."""
+    """The slope equals the table's, away from its corners."""
     rng = np.random.default_rng(4)
     for _ in range(30):
         op = import_tflite(pair_of(name, (1,), rng, name == "SUB").file()).ops[0]
         table, slope = op.table.astype(float), op.slope * 2.0 ** float(op.shift[0])
         inside = (table[16:] < 127) & (table[16:] > -128) & (table[:-16] < 127) & (table[:-16] > -128)
         rise = ((table[16:] - table[:-16]) / 16)[inside]
-        if len(rise) > 60:  # enough beside the corner of a PReLU
+        if len(rise) > 60:  # enough points away from a PReLU's corner
             assert np.median(np.abs(rise - slope[8:-8][inside])) < 0.07
 
 
 @pytest.mark.parametrize("name", ["ADD", "SUB", "MUL", "MAXIMUM"])
 @pytest.mark.parametrize("swapped", [False, True])
 def test_pairs_of_tensors_that_are_repeated(name: str, swapped: bool) -> None:
-    """A tensor and its mean over positions, as squeeze-and-excitation has them."""
+    """A tensor and its mean over positions, as in squeeze-and-excitation."""
     sketch = Sketch(1, 4, 5, 6)
     sketch.add(BUILTIN.MEAN, schema.ReducerOptionsT(keepDims=True), (1, 1, 1, 6), sketch.ints(1, 2))
     target = sketch.tensor((1, 4, 5, 6), GRID if name == "MAXIMUM" else (0.11, -5))
@@ -653,7 +655,7 @@ def test_pairs_of_tensors_that_are_repeated(name: str, swapped: bool) -> None:
 
 @pytest.mark.parametrize("name", ["leaky_relu", "hard_swish", "relu6", "relu", "quantize", "abs", "elu", "rsqrt"])
 def test_tables(name: str) -> None:
-    """Every input, over random scales and over ratios that fall on ties."""
+    """All inputs, with random scales and with ratios that produce ties."""
     rng = np.random.default_rng(0)
     for turn in range(80):
         pair = rng.integers(1, 60, 2) * 2.0**-9 if turn % 2 else np.exp(rng.uniform(-7, 0) + rng.uniform(-2, 2, 2))
@@ -673,7 +675,7 @@ def test_tables(name: str) -> None:
 
 
 def test_a_value_just_below_a_tie() -> None:
-    """In float32 0.49999997 and 0.5 make 1, which would round it up."""
+    """In float32 0.49999997 + 0.5 is 1, which would round the value up."""
     sketch = Sketch(1, 16, 16, 1, grid=(0.99999994, 116))
     sketch.add(BUILTIN.ELU, None, (1, 16, 16, 1), grid=(16.0, -43))
     every = np.arange(-128, 128).astype(np.int8).reshape(16, 16, 1)
@@ -683,7 +685,7 @@ def test_a_value_just_below_a_tie() -> None:
 
 @pytest.mark.parametrize("name", ["leaky_relu", "hard_swish", "relu6", "abs", "elu", "gelu", "exp", "relu_n1_to_1"])
 def test_slopes_of_tables(name: str) -> None:
-    """The slope is that of the table, away from its corners."""
+    """The slope equals the table's, away from its corners."""
     sketch, grid = Sketch(1, 1, 1, 9, grid=(0.08, -20)), (0.08, -20) if name == "relu6" else (0.06, -60)
     options = {
         "leaky_relu": schema.LeakyReluOptionsT(alpha=0.25),
@@ -712,7 +714,7 @@ def test_real_input_and_output_are_dropped() -> None:
 
 @pytest.mark.parametrize("scale", [GRID[0], 0.03])
 def test_uint8_input_and_output(scale: float, tmp_path: Path) -> None:
-    """Another zero point costs nothing; another scale a lookup."""
+    """Another zero point costs nothing; another scale costs a lookup."""
     sketch = Sketch(1, 12, grid=(scale, GRID[1] + 128), kind=TYPE.UINT8)
     sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), (1, 12)).dense(12, 5)
     sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), (1, 5), grid=(scale, GRID[1] + 128), kind=TYPE.UINT8)
@@ -743,7 +745,7 @@ def test_losses_follow_from_the_end() -> None:
 
 
 def test_calibration_is_that_of_quantize() -> None:
-    """From the core's activations come the shifts that quantization finds in its simulation."""
+    """The shifts from the core's activations equal those from quantization's simulation."""
     layers = [
         floatnet_layers.conv(8, (1, 5), (1, 2)),
         floatnet_layers.average_pool((1, 2)),
@@ -813,7 +815,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = unpack_model(target.read_bytes())
     assert model.labels == ["walk", "run", "sit"] and model.ops[0].t_shift > 0
     assert result["base_id"] == base_id(target.read_bytes()).hex()
-    long = ",".join(name * 90 for name in "abc")  # longer than a file's name can be
+    long = ",".join(name * 90 for name in "abc")  # longer than a filename can be
     assert main(["import", str(source), "-o", str(target), "--labels", long]) == 0
     assert main(["import", str(source), "-o", str(target), "--labels", "a,b,c"]) == 0
     out, note = capsys.readouterr()
@@ -865,7 +867,7 @@ def test_unsupported_operators(code: str, remedy: str) -> None:
 
 
 def test_refusals_are_a_plain_line_that_names_the_operator() -> None:
-    """Whatever the operator: never a number in place of its name, never the names of all that can be imported."""
+    """Every operator: never a number instead of its name, never a list of all supported operators."""
     names = {code.name for code in Code}
     for code in set(Code) - set(HANDLERS):
         file = Sketch(1, 12).dense(12, 12).add(code, None, (1, 12)).dense(12, 3).file()
@@ -882,7 +884,7 @@ def test_operators_newer_than_the_schema_are_told() -> None:
     refuse(Sketch(1, 12).dense(12, 12).add(999, None, (1, 12)), "newer than this version of edgelora")
 
 
-SIGNALLING = np.array([0x7F800001], "<u4").view("<f4")  # a NaN that arithmetic warns of
+SIGNALLING = np.array([0x7F800001], "<u4").view("<f4")  # a signalling NaN, for which arithmetic warns
 
 
 def grids(count: int) -> schema.QuantizationParametersT:
@@ -962,7 +964,7 @@ def test_layers_of_other_shapes_are_refused() -> None:
 
 
 def dead_channels(kind: str, bias: list[int], live: int = 0, fused: int = 1) -> Sketch:
-    """A layer of channels with nothing but a bias, whose scales are as small as converters make those of dead ones."""
+    """A layer whose channels have only a bias, with scales as small as converters give dead channels."""
     sketch, count = Sketch(1, 4, 4, 6, grid=(0.0235, -128)), len(bias)
     shape = (count, 1, 1, 6) if kind == "conv" else (1, 1, 1, count) if kind == "depthwise" else (count, 96)
     values = np.zeros(shape, np.int8)
@@ -985,7 +987,7 @@ def dead_channels(kind: str, bias: list[int], live: int = 0, fused: int = 1) -> 
 @pytest.mark.parametrize("fused", [0, 1, 3])
 @pytest.mark.parametrize("kind", ["conv", "depthwise", "dense"])
 def test_biases_of_dead_channels_are_bounded(kind: str, fused: int) -> None:
-    """Such as MLPerf Tiny's person detection has: |bias| a hair over 2^30, or as large as int32 holds."""
+    """As in MLPerf Tiny's person detection: |bias| slightly over 2^30, or as large as int32 allows."""
     hair = (1 << 30) + 5
     bias = [hair, -hair, 2**31 - 1, -(2**31), 1000, 0]
     model = check_same(dead_channels(kind, bias, fused=fused).file())
@@ -994,7 +996,7 @@ def test_biases_of_dead_channels_are_bounded(kind: str, fused: int) -> None:
 
 
 def test_biases_that_matter_are_refused_by_name() -> None:
-    """Where a bias beyond the limit can change an output, the operator and its weights are named."""
+    """If a bias beyond the limit can change an output, the error names the operator and its weights."""
     sketch = dead_channels("conv", [(1 << 30) + 5, 0, 0, 0, 0, 0])
     coarse = sketch.tensors[sketch.last].quantization
     for i in (1, 2):
@@ -1054,7 +1056,7 @@ def some_files() -> list[bytes]:
 
 
 def sound_or_refused(file: bytes) -> bool:
-    """Whether a file, whatever is in it, makes a model that the core takes; else it is refused."""
+    """Whether a file, valid or not, gives a model that the core accepts; otherwise it must be refused."""
     try:
         model = import_tflite(file)
     except TfliteError:
@@ -1083,7 +1085,7 @@ def test_flipped_bits(seed: int) -> None:
 
 
 def test_forged_counts_take_no_memory_and_no_time() -> None:
-    """A vector that claims all of memory, and tables that all are the same one."""
+    """A vector that claims all of memory, and tables that are all the same."""
     file = bytearray(Sketch(1, 4).dense(4, 4).file())
     for at in range(0, len(file) - 4, 4):
         forged = bytes(file[:at]) + b"\xff\xff\xff\x7f" + bytes(file[at + 4 :])
@@ -1091,7 +1093,7 @@ def test_forged_counts_take_no_memory_and_no_time() -> None:
 
 
 def test_codes_are_the_schema_s() -> None:
-    """All of them, so that each refusal has a name."""
+    """All codes, so that every refusal names its operator."""
     theirs = {name: code for name, code in vars(BUILTIN).items() if isinstance(code, int)}
     theirs.pop("PLACEHOLDER_FOR_GREATER_OP_CODES")
     assert {code.name: int(code) for code in Code} == theirs
@@ -1109,7 +1111,7 @@ def test_extras_that_are_missing_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for extra in ("tensorflow", "torch"):
-        monkeypatch.setitem(sys.modules, extra, None)  # not to be had, even where it is installed
+        monkeypatch.setitem(sys.modules, extra, None)  # simulates a missing package
     for front in ("edgelora.importers.keras", "edgelora.importers.torch"):
         monkeypatch.delitem(sys.modules, front, raising=False)
     np.savez(tmp_path / "x.npz", x=np.zeros((3, 4), np.float32))

@@ -1,4 +1,4 @@
-"""LSTM operators against TensorFlow Lite Micro, whose state a base leaves empty before every inference."""
+"""LSTM operators against TensorFlow Lite Micro, with the empty state that a base has before every inference."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tflite_writer import BUILTIN, TYPE, schema
 
 
 def micro_outputs(file: bytes, inputs: list[np.ndarray]) -> list[list[int]]:
-    """TensorFlow Lite Micro's, each from an empty state."""
+    """TensorFlow Lite Micro's outputs, each from an empty state."""
     interpreter, found = runtime.Interpreter.from_bytes(file, arena_size=1 << 20), []
     for x in inputs:
         interpreter.reset()
@@ -43,14 +43,14 @@ def micro_outputs(file: bytes, inputs: list[np.ndarray]) -> list[list[int]]:
 
 
 def inputs_of(rng: np.random.Generator, model: QuantModel, count: int = 8) -> list[np.ndarray]:
-    """Noise, and the ends of the range."""
+    """Random inputs, and the ends of the range."""
     noise = [rng.integers(-128, 128, model.input.shape) for _ in range(count)]
     ends = [rng.choice([-128, 127], model.input.shape), np.full(model.input.shape, rng.choice([-128, 127]))]
     return [x.astype(np.int8) for x in (*noise, *ends)]
 
 
 def check_same(file: bytes, rng: np.random.Generator) -> QuantModel:
-    """Every byte is TensorFlow Lite Micro's, of the twin and of the reference."""
+    """The twin and the reference equal TensorFlow Lite Micro in every byte."""
     model = import_tflite(file)
     elm = pack_model(model)
     check_model(elm)
@@ -66,7 +66,7 @@ def check_same(file: bytes, rng: np.random.Generator) -> QuantModel:
 
 @pytest.mark.parametrize("seed", fresh_seeds(8))
 def test_lstm_is_that_of_tflite_micro(seed: int) -> None:
-    """Sizes, grids, cells of every power of two that fits, clips; saturated gates, states and sums."""
+    """Sizes, grids, cells with every valid power of two, clips; saturated gates, states and sums."""
     rng = np.random.default_rng(seed)
     for _ in range(6):
         steps, inputs = int(rng.integers(2, 20)), int(rng.integers(1, 20))
@@ -75,7 +75,7 @@ def test_lstm_is_that_of_tflite_micro(seed: int) -> None:
         )
         sketch.rng = np.random.default_rng(int(rng.integers(1 << 30)))
         for _ in range(int(rng.integers(1, 3))):
-            wide = rng.random() < 0.3  # weights at their ends, biases that saturate
+            wide = rng.random() < 0.3  # extreme weights, biases that saturate
             sketch.lstm(
                 int(rng.integers(1, 20)),
                 power=int(rng.integers(-15, 0)),
@@ -109,13 +109,13 @@ def test_parts_that_are_not_the_last_state_are_slices() -> None:
 
 @pytest.mark.parametrize("axis", [1, 2, -1, -2])
 def test_reversed_positions(axis: int) -> None:
-    """As the part of a bidirectional layer that goes backwards reads them."""
+    """As for the backward part of a bidirectional layer."""
     model = check_same(LstmSketch(1, 9, 4).reverse(axis).lstm(3).reverse(axis).file(), np.random.default_rng(2))
     assert [op.kind for op in model.ops] == ["gather", "lstm", "gather"]
 
 
 def test_bytes_are_the_states_whatever_grid_the_file_tells() -> None:
-    """TensorFlow's converter gives the output the grid of a CONCATENATION behind it; TFLite copies the state there."""
+    """TensorFlow's converter gives the output the grid of a CONCATENATION after it; TFLite copies the state there."""
     sketch = LstmSketch(1, 9, 4).lstm(3)
     sketch.tensors[sketch.last].quantization.scale = [1 / 100]
     sketch.tensors[sketch.last].quantization.zeroPoint = [5]
@@ -190,7 +190,7 @@ def test_other_lstm_is_refused(file: Callable[[], bytes], message: str) -> None:
 
 @pytest.mark.parametrize("kinds", [("conv", "lstm", "dense"), ("conv", "svdf", "dense")])
 def test_nothing_below_an_lstm_or_svdf_trains(kinds: tuple[str, ...]) -> None:
-    """What nobody chose trains above it; choosing a layer below is an error."""
+    """By default only layers above it train; choosing a layer below it is an error."""
     model = random_model(1, kinds=kinds, edges=False)
     elm, last = pack_model(model), len(model.ops) - 1
     assert trainable(model) == [last]
@@ -216,7 +216,7 @@ def test_a_network_without_a_layer_that_trains_is_refused() -> None:
 
 
 def test_a_build_without_lstm_says_so(tmp_path: Path) -> None:
-    """As the native module for stock RP2040 firmware is built, which has no room for it."""
+    """Like the native module for stock RP2040 firmware, which has no room for it."""
     library = tmp_path / "without.so"
     sources = [path for path in (CORE / "formats", CORE) for path in path.glob("*.c")]
     flags = ["-std=c99", "-shared", "-fPIC", "-DEDGELORA_RECURRENT=0", f"-I{CORE}"]

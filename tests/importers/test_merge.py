@@ -1,4 +1,4 @@
-"""`edgelora merge`: TensorFlow Lite Micro computes from the file what a board does that has merged the adapter."""
+"""`edgelora merge`: TensorFlow Lite Micro computes the same from the merged file as a board that merges the adapter."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def imported(file: bytes) -> tuple[QuantModel, bytes]:
 
 
 def merged_by_the_board(elm: bytes, adapter: Adapter, ela: bytes) -> Session:
-    """A session that has every layer of the adapter merged."""
+    """A session that has merged every layer of the adapter."""
     model = unpack_model(elm)
     session = Session(elm, adapter.ranks(len(model.ops)), "infer")
     session.use(ela)
@@ -55,7 +55,7 @@ def merged_by_the_board(elm: bytes, adapter: Adapter, ela: bytes) -> Session:
 
 
 class Micro:
-    """A file in TensorFlow Lite Micro; inputs and outputs as int8, whatever type its ends have."""
+    """A file in TensorFlow Lite Micro; inputs and outputs are int8, whatever the file's types are."""
 
     def __init__(self, file: bytes, model: QuantModel) -> None:
         self._model, self._runs = model, runtime.Interpreter.from_bytes(file, arena_size=4_000_000)
@@ -76,7 +76,7 @@ class Micro:
 
 
 def check_merged(file: bytes, seed: int, trainable_a: bool) -> None:
-    """Merges a random adapter into a file: it computes what the board does, and only constants of it are changed."""
+    """Merges a random adapter into a file: outputs equal the board's, and only constants of the file change."""
     model, elm = imported(file)
     adapter = random_adapter(np.random.default_rng(seed), model, trainable_a)
     ela = pack_adapter(adapter)
@@ -113,7 +113,7 @@ def test_random_files_equal_the_board() -> None:
 def test_keras_files_equal_the_board() -> None:
     files = [path for path in sorted(KERAS.glob("*.tflite")) if not path.name.startswith("refused-")]
     assert len(files) == 126, "make keras-models"
-    part = files if FULL else files[SEED % 2 :: 2]  # the others in the next run
+    part = files if FULL else files[SEED % 2 :: 2]  # the other half in other runs
     refused = []
     for seed, path in enumerate(part):
         try:
@@ -121,7 +121,7 @@ def test_keras_files_equal_the_board() -> None:
         except TfliteError as error:
             assert "a constant that another layer shares" in str(error)
             refused.append(path)
-    # Adapters of an unrolled layer's steps differ, its weights are in the file once; one of nine has a single step.
+    # Adapters of an unrolled layer's steps differ, but the file has its weights once; one of nine has a single step.
     unrolled = [path for path in part if path.name.startswith("recurrent_net-")]
     assert set(refused) <= set(unrolled) and 0 <= len(unrolled) - len(refused) <= 1 < len(unrolled)
 
@@ -140,11 +140,12 @@ def test_streaming_files_equal_the_board() -> None:
     assert micro_outputs(out, frames) == expected != micro_outputs(file, frames)
 
 
-# ---- scales, roundings and biases chosen anew ------------------------------------------------------------------------
+# ---- refitted scales, roundings and biases
+# ----------------------------------------------------------------------------
 
 
 def learned(seed: int, model: QuantModel) -> Adapter:
-    """An adapter whose branches are about as large as those that boards learn, some weights beyond int8's room."""
+    """An adapter with branches about as large as boards learn; some weights exceed int8's range."""
     rng = np.random.default_rng(seed)
     adapter = random_adapter(rng, model)
     for layer in adapter.layers:
@@ -160,7 +161,7 @@ def real_sessions(elm: bytes, adapter: Adapter, merging: Merging) -> tuple[Sessi
 
 
 def test_refitted_files_are_their_own_and_nearer() -> None:
-    """TensorFlow Lite Micro equals the twin, and on inputs that chose nothing outputs are nearer to the adapter's."""
+    """TensorFlow Lite Micro equals the twin, and on other inputs the outputs are closer to the adapter's."""
     apart: dict[bool, list[float]] = {False: [], True: []}
     for seed in range(30):
         original = random_model(seed, oracle=True, kinds=MATRICES)
@@ -183,7 +184,7 @@ def test_refitted_files_are_their_own_and_nearer() -> None:
 
 
 def test_one_scale_stays_one() -> None:
-    """A layer with one scale for all channels keeps to one, which grows for the weights that int8 has no room for."""
+    """A layer with one scale for all channels keeps a single one, which grows for weights that exceed int8's range."""
     file = Sketch(1, 12).dense(12, 5).file()
     model, elm = imported(file)
     adapter = random_adapter(np.random.default_rng(0), model, ranks={0: 3})
@@ -197,11 +198,12 @@ def test_one_scale_stays_one() -> None:
     assert merge_tflite(source, pack_adapter(adapter)).merging.layers[0].rescaled == 0
 
 
-# ---- bases that come from no file ------------------------------------------------------------------------------------
+# ---- bases without a file
+# ---------------------------------------------------------------------------------------------
 
 
 def test_elm_files_are_written_as_tflite() -> None:
-    """All but streams, whose .tflite is at hand; multipliers are turned back into scales to the bit."""
+    """Except streams, which always have a .tflite; scales computed from multipliers are exact."""
     done = 0
     for seed in (*range(60), *fresh_seeds(10)):
         original = random_model(seed, oracle=True, loss=LOSSES[seed % 3])
@@ -272,7 +274,7 @@ def test_what_no_file_can_say_is_refused() -> None:
 
 
 def shared(same_use: bool) -> bytes:
-    """Two 1x1 convolutions with one constant for their weights."""
+    """Two 1x1 convolutions that share one constant as weights."""
     sketch = Sketch(1, 4, 4, 6)
     weights = sketch.weights(6, 1, 1, 6)
     for _ in range(2):
@@ -314,7 +316,7 @@ def test_a_shared_constant_is_refused_unless_all_want_the_same(tmp_path: Path) -
 
 
 def test_the_file_must_be_the_bases(tmp_path: Path) -> None:
-    """As imported by default, or as the .elm says; else the error says which of them is wrong."""
+    """As imported by default, or as in the .elm; otherwise the error says which of them is wrong."""
     file, other = (write_tflite(random_model(seed, oracle=True, kinds=("conv", "conv", "dense"))) for seed in (1, 2))
     for name, content in (("base", file), ("other", other)):
         (tmp_path / f"{name}.tflite").write_bytes(content)
@@ -353,7 +355,7 @@ def test_the_file_must_be_the_bases(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", [3, 5, 8])
 def test_vela_compiles_merged_files(seed: int, tmp_path: Path) -> None:
-    """A patched file and a written one: every operator of weights runs on the NPU."""
+    """A patched file and a written one: every operator with weights runs on the NPU."""
     model = random_model(seed, "medium", ("conv", "depthwise", "residual", "mean", "dense"), oracle=True)
     file = write_tflite(model)
     model, elm = imported(file)

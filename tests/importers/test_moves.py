@@ -1,4 +1,4 @@
-"""Views of a tensor as layers: whatever the order of the elements, the layers make it."""
+"""Views of a tensor as layers, for any order of its elements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgelora.model.importers import moves
 
 
 def kinds(shape: tuple[int, int, int], wanted: np.ndarray) -> list[str]:
-    """The layers, after checking that they make the wanted elements."""
+    """The kinds of layers, after checking that they produce the wanted elements."""
     layers = moves.layers(shape, wanted)
     x = np.arange(math.prod(shape)).reshape(1, *shape).astype(np.float32)
     for layer in layers:

@@ -1,4 +1,4 @@
-"""Changed `.tflite` files: what the importer takes of them, TensorFlow Lite Micro computes to the same bytes."""
+"""Mutated `.tflite` files: for those that the importer accepts, TensorFlow Lite Micro computes the same bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MUTANTS = 6000 if FULL else 600
 
 
 def test_mutants_are_refused_or_equal() -> None:
-    """Another search in every run."""
+    """Searches with another seed in every run."""
     counts, wrong = search(MUTANTS, SEED)
     assert not wrong, "\n".join(wrong)
     assert counts["equal"] > MUTANTS // 20 and counts["refused"] > MUTANTS // 2, counts

@@ -1,4 +1,4 @@
-"""LoRA checkpoints: the safetensors format, modules and ops, layouts, and what becomes of the change in integers."""
+"""LoRA checkpoints: the safetensors format, modules and ops, layouts, and the change of integer weights."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def checkpoint(folder: Path, tensors: dict[str, NDArray[np.float32]], dtype: str
 
 @pytest.fixture(scope="module")
 def net() -> floatnet_layers.FloatNet:
-    """Two kinds of convolutions, a 1x1 one, and a dense layer behind positions that have to be flattened."""
+    """Two kinds of convolutions, a 1x1 one, and a dense layer after positions that must be flattened."""
     return floatnet_layers.build((5, 6, 3), LAYERS, 2)
 
 
@@ -77,7 +77,7 @@ def elm(net: floatnet_layers.FloatNet, x: NDArray[np.float32]) -> bytes:
 
 @pytest.fixture(scope="module")
 def tensors(net: floatnet_layers.FloatNet) -> dict[str, NDArray[np.float32]]:
-    """LoRA for all layers in PyTorch's layouts, which changes the weights by about as much as they are."""
+    """LoRA for all layers in PyTorch's layouts, about as large as the weights."""
     rng, found = np.random.default_rng(3), {}
     for name, layer in zip(NAMES, net.layers, strict=True):
         assert layer.weights is not None
@@ -93,7 +93,7 @@ def tensors(net: floatnet_layers.FloatNet) -> dict[str, NDArray[np.float32]]:
 def merged(
     net: floatnet_layers.FloatNet, tensors: dict[str, NDArray[np.float32]], scaling: float
 ) -> floatnet_layers.FloatNet:
-    """The float network with the change in its weights, worked out in PyTorch's layouts, then moved to ours."""
+    """The float network with changed weights, computed in PyTorch's layouts and then transposed to ours."""
     layers, shapes = [], floatnet_layers.shapes(net)
     for i, (name, layer) in enumerate(zip(NAMES, net.layers, strict=True)):
         a, b = (tensors[f"base_model.model.{name}.lora_{which}.weight"] for which in "AB")
@@ -122,7 +122,7 @@ def twin_logits(elm: bytes, adapter: Adapter | None, x: NDArray[np.float32]) -> 
 
 @pytest.mark.parametrize("dtype", CODES)
 def test_types(tmp_path: Path, dtype: str) -> None:
-    values = np.array([[1.5, -2.25, 0.0], [1024.0, -0.125, 3.0]], np.float32)  # exact in all of them
+    values = np.array([[1.5, -2.25, 0.0], [1024.0, -0.125, 3.0]], np.float32)  # exact in every type
     (tmp_path / "f").write_bytes(safetensors({"b": values, "a": values.T[:2].copy()}, dtype))
     found = read_safetensors(tmp_path / "f")
     assert {name: tensor.dtype for name, tensor in found.items()} == {"a": np.float32, "b": np.float32}
@@ -137,7 +137,7 @@ def test_what_is_written_is_read(tmp_path: Path, tensors: dict[str, NDArray[np.f
 
 
 def test_damage_is_told(tmp_path: Path) -> None:
-    """Cut anywhere a file is refused; with any bits flipped it is refused, or read as what it then says."""
+    """A truncated file is refused; with flipped bits it is refused, or read as it is."""
     file, values = tmp_path / "f", np.ones((2, 3), np.float32)
     whole = safetensors({"a": values, "b": values})
     for size in range(len(whole)):
@@ -221,7 +221,7 @@ def test_other_checkpoints_are_refused(tmp_path: Path, tensors: dict[str, NDArra
 
 
 def test_signalling_nans_are_told(tmp_path: Path) -> None:
-    """Those that arithmetic warns of."""
+    """Also NaNs for which arithmetic warns."""
     bad = np.full((2, 2), 0x7FF0000000000001, np.uint64).view(np.float64)
     given = checkpoint(tmp_path / "c", {"m.lora_A.weight": bad, "m.lora_B.weight": bad}, "F64")
     with pytest.raises(peft.PeftError, match="not finite"), np.errstate(invalid="raise"):
@@ -254,7 +254,7 @@ def test_modules_find_their_ops(elm: bytes) -> None:
 
 
 def test_ambiguous_modules_have_to_be_mapped(keyword_elm: bytes) -> None:
-    """The keyword network has four convolutions alike: all of them go in order, two need to be told."""
+    """The keyword network has four equal convolutions: for all of them the order decides, for two a map is required."""
     model = unpack_model(keyword_elm)
     alike = [i for i, op in enumerate(model.ops) if op.kind == "conv" and op.kernel == (1, 1)]
     modules = [peft.Module(f"m{i}", np.ones((1, 64, 1, 1)), np.ones((64, 1)), 1.0) for i in (1, 2, 10, 11)]
@@ -296,7 +296,7 @@ def test_the_integer_network_computes_what_the_float_one_does(
 
 
 def test_a_large_lora_does_not_saturate_the_layers_after_it(x: NDArray[np.float32]) -> None:
-    """Their t has room for what the changed layers before hand them, not only for what the bare base does."""
+    """Their t has room for the outputs of adapted layers before them, not only for those of the base alone."""
     net = floatnet_layers.build((5, 6, 3), [floatnet_layers.conv(8, (3, 3)), floatnet_layers.dense(5)], 2)
     rng, layers = np.random.default_rng(4), []
     for name, layer in zip(NAMES, net.layers, strict=False):
@@ -334,7 +334,7 @@ def test_flattening_hwc(elm: bytes, x: NDArray[np.float32], tensors: dict[str, N
 
 
 def test_lower_rank(elm: bytes, tensors: dict[str, NDArray[np.float32]]) -> None:
-    """The best approximation of rank 1, by the singular values; and a change of 0."""
+    """The best approximation of rank 1, by singular values; and a change of 0."""
     a, b = (tensors[f"base_model.model.head.lora_{which}.weight"] for which in "AB")
     imported = peft.import_adapter(elm, [peft.Module("head", a, b, 1.0)], rank=1, flatten="hwc")
     steps = adapter_fit.weight_scales(unpack_model(elm), unpack_model(elm).ops[3])[:, None]
@@ -348,7 +348,7 @@ def test_lower_rank(elm: bytes, tensors: dict[str, NDArray[np.float32]]) -> None
 
 @pytest.mark.parametrize("seed", range(12))
 def test_there_and_back(tmp_path: Path, seed: int) -> None:
-    """Any adapter, exported and imported, changes the weights as before, up to rounding."""
+    """Any adapter, exported and imported again, changes the weights as before, up to rounding."""
     kinds = [("conv", "mean", "dense"), ("conv", "max_pool", "reshape", "dense"), ("conv", "conv", "dense")][seed % 3]
     model = random_model(seed, kinds=kinds, edges=False)
     elm, rng = pack_model(model), np.random.default_rng(seed)
@@ -397,12 +397,13 @@ def test_commands(
     assert "adapter_model.safetensors: ends after 3 bytes" in capsys.readouterr().err
 
 
-# ---- the float network beside the base -------------------------------------------------------------------------------
+# ---- the float network saved with the base
+# -----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def original(net: floatnet_layers.FloatNet, elm: bytes) -> floatnet_layers.FloatNet:
-    """The same network, whose first and third layers have had batch normalization folded into them."""
+    """The same network before batch normalization was folded into its first and third layers."""
     rng = np.random.default_rng(8)
     layers = [replace(layer, name=name) for layer, name in zip(net.layers, NAMES, strict=True)]
     for i in (0, 2):
@@ -428,7 +429,7 @@ def test_what_was_folded_into_a_layer_is_folded_into_its_lora(
 
 
 def test_names_tell_which_op_a_module_is(elm: bytes, original: floatnet_layers.FloatNet) -> None:
-    """Where the float network has them, whatever order they sort in, and whatever wraps the module."""
+    """If the float network has names, in any order, and with any prefix of wrappers."""
     alike = floatnet_layers.build((4, 4, 2), [floatnet_layers.conv(2, (3, 3)) for _ in range(3)], 0)
     x = np.random.default_rng(0).normal(size=(50, 4, 4, 2)).astype(np.float32)
     model = quantize(alike, x)
@@ -448,7 +449,7 @@ def test_names_tell_which_op_a_module_is(elm: bytes, original: floatnet_layers.F
 
 
 def test_a_float_network_of_another_base(elm: bytes, original: floatnet_layers.FloatNet) -> None:
-    """It tells what to fold by name alone, and refuses what it doesn't know."""
+    """It is used by names alone, and modules that it does not have are refused."""
     model = unpack_model(elm)
     other = replace(original, base_id=b"")
     a, b = np.ones((1, 8, 1, 1), np.float32), np.ones((6, 1), np.float32)
@@ -463,7 +464,7 @@ def test_a_float_network_of_another_base(elm: bytes, original: floatnet_layers.F
 def test_export_takes_back_what_was_folded(
     tmp_path: Path, elm: bytes, original: floatnet_layers.FloatNet, tensors: dict[str, NDArray[np.float32]]
 ) -> None:
-    """A checkpoint is one of the network before folding, by its modules' names, as it was when it came."""
+    """A checkpoint is for the network before folding, with its modules' names, as it was imported."""
     modules = peft.load_checkpoint(checkpoint(tmp_path / "c", tensors))
     adapter, model = peft.import_adapter(elm, modules, net=original).adapter, unpack_model(elm)
     back = peft.load_checkpoint(peft.export_adapter(adapter, model, tmp_path / "d", net=original))
@@ -476,7 +477,7 @@ def test_export_takes_back_what_was_folded(
 
 
 def labelled(net: floatnet_layers.FloatNet, x: NDArray[np.float32]) -> dataset.Dataset:
-    """Data on which this float network is always right."""
+    """Data that this float network classifies correctly."""
     return dataset.Dataset(x, floatnet_layers.predict(net, x).argmax(axis=1))
 
 
@@ -488,7 +489,7 @@ def test_a_loss_is_told(
     tensors: dict[str, NDArray[np.float32]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """In figures of the float network with its LoRA, by an exit code, and with the base's ranges that are too small."""
+    """By accuracies of the float network with LoRA, an exit code, and a note that the base's ranges are too small."""
     modules = peft.load_checkpoint(checkpoint(tmp_path / "c", tensors))
     (tmp_path / "base.elm").write_bytes(elm)
     run = ["import-adapter", str(tmp_path / "base.elm"), str(tmp_path / "c"), "-o", str(tmp_path / "user.ela")]
@@ -565,7 +566,7 @@ def test_no_loss_is_told_where_there_is_none(
 def test_settings_that_change_what_is_computed_are_refused(
     tmp_path: Path, tensors: dict[str, NDArray[np.float32]], setting: dict[str, Any], remedy: str
 ) -> None:
-    """The sentence names the key, its value and what to do."""
+    """The message names the key, its value and the remedy."""
     [(key, value)] = setting.items()
     with pytest.raises(peft.PeftError, match=remedy) as told:
         peft.load_checkpoint(checkpoint(tmp_path / "c", tensors, **setting))
@@ -574,7 +575,7 @@ def test_settings_that_change_what_is_computed_are_refused(
 
 
 def test_settings_that_change_nothing_are_taken(tmp_path: Path, tensors: dict[str, NDArray[np.float32]]) -> None:
-    """All that PEFT writes by itself, and the starts that leave the base as it is."""
+    """All settings that PEFT writes by default, and initializations that do not change the base."""
     plain = peft.load_checkpoint(checkpoint(tmp_path / "plain", tensors))
     usual = {
         **{"alora_invocation_tokens": None, "arrow_config": None, "auto_mapping": None, "bias": "none"},

@@ -1,4 +1,4 @@
-"""Operators over every scale that a file can hold: what the importer takes of them, TensorFlow Lite Micro computes."""
+"""Operators with every scale that a file can have: TensorFlow Lite Micro equals what the importer accepts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_every_scale_is_refused_or_equal(name: str) -> None:
 
 
 def drawn(name: str, rng: Rng) -> Sketch:
-    """One operator between grids whose scales are far apart or near each other, powers of two and beside them."""
+    """One operator between grids with very different or similar scales, powers of two and their neighbours."""
     wide = float(rng.choice([3, 10, 25]))
     source = grid(rng, wide)
     if name == "RSQRT" and rng.integers(4):
@@ -116,7 +116,7 @@ def weighted(name: str, source: Grid, target: Grid, rng: Rng, wide: float) -> Sk
 @pytest.mark.parametrize("name", ["LOGISTIC", "TANH"])
 @pytest.mark.parametrize("step", [15.99, 16, 17.87, 31.9])
 def test_steps_of_more_than_sixteen_leave_nothing_between_the_ends(name: str, step: float) -> None:
-    """TFLite Micro puts the zero point itself at the lower end."""
+    """TFLite Micro maps the zero point itself to the lower end."""
     sketch = table(name, (step, 101), ENDS[name], np.random.default_rng(0))
     assert verdict(sketch.file(), np.random.default_rng(0)) == "equal"
 

@@ -1,4 +1,4 @@
-"""Streaming networks: the wake words of `pymicro_wakeword`, frame by frame, and state that isn't a ring buffer."""
+"""Streaming networks: the wake words of `pymicro_wakeword`, frame by frame, and state that is not a ring buffer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def session(model: QuantModel, **options) -> Session:
 
 @pytest.mark.parametrize("name", WAKE_WORDS)
 def test_wake_words_are_those_of_tflite_micro(name: str) -> None:
-    """Every byte of the output and of what the layers compute, over frames that carry state on."""
+    """Every byte of the output and of inner layers' outputs, over frames with state."""
     frames = sound(FRAMES)
     for tensor in [None, *inner_tensors(wake_word(name))]:
         file = wake_word(name) if tensor is None else ending_at(wake_word(name), tensor)
@@ -66,10 +66,10 @@ def test_what_layers_read_of_a_sample_is_that_of_its_last_frame() -> None:
 
 @pytest.mark.parametrize("seed", fresh_seeds(6))
 def test_svdf_is_that_of_tflite_micro(seed: int) -> None:
-    """Every byte, over frames that carry state on: ranks, memories of one, activations, layers one behind the other."""
+    """Every byte, over frames with state: ranks, memories of one, activations, consecutive layers."""
     rng = np.random.default_rng(seed)
     expected: list = []
-    while len({tuple(y) for y in expected}) <= 20:  # a draw whose outputs all sit at an end of the grid tells little
+    while len({tuple(y) for y in expected}) <= 20:  # outputs that are all at one end of the grid would test little
         inputs = int(rng.integers(1, 30))
         sketch = SvdfSketch(1, inputs, grid=(0.04, int(rng.integers(-128, 128))))
         for _ in range(2):
@@ -263,7 +263,7 @@ def test_broken_initialization_is_refused(change: Callable[[schema.ModelT], None
 
 
 def test_slices_and_splits() -> None:
-    """STRIDED_SLICE, SLICE, SPLIT and SPLIT_V, along several axes, of which not all parts are read."""
+    """STRIDED_SLICE, SLICE, SPLIT and SPLIT_V, along several axes, with parts that are not read."""
     sketch = Sketch(1, 8, 6, 10)
     bounds = [sketch.ints(0, 1, -5, 2), sketch.ints(1, 7, 0, 9), sketch.ints(1, 1, 1, 1)]
     options = schema.StridedSliceOptionsT(beginMask=1, endMask=1 + 4)

@@ -1,4 +1,4 @@
-"""The link: whatever happens to the line, files arrive whole and every sample is trained once."""
+"""The link: with any fault of the line, files arrive complete and every sample is trained once."""
 
 import contextlib
 import hashlib
@@ -64,10 +64,10 @@ Fault = Callable[[bytes], bytes]
 
 
 class FaultyLine(SerialLine):
-    """A line that damages what passes: `on_write` and `on_read` hold faults, each for one write or read, None for none.
+    """A line that damages data. `on_write` and `on_read`: a fault for each of the next writes or reads, or None.
 
-    noise: (distance, fault) pairs: after so many more bytes read, however many reads bring them, what comes is damaged.
-    cut: bytes that may still be written before the cable is pulled.
+    noise: (distance, fault) pairs: the fault applies after that many more bytes have been read, in any number of reads.
+    cut: bytes that can be written before the cable is pulled.
     """
 
     def __init__(self, port: str) -> None:
@@ -126,7 +126,7 @@ def after_noise(data: bytes) -> bytes:
 
 
 def trained(seed: int, windows: np.ndarray, labels: np.ndarray, learning_rate: int) -> list[int]:
-    """What link_model.py makes of these samples."""
+    """The losses of link_model.py for these samples."""
     losses, total = [], seed
     for window, label in zip(windows, labels, strict=True):
         for x in window.view(np.uint8):
@@ -137,7 +137,7 @@ def trained(seed: int, windows: np.ndarray, labels: np.ndarray, learning_rate: i
 
 @contextlib.contextmanager
 def micropython(folder: Path, search: str, first: str = ""):
-    """Desktop MicroPython that runs the agent in `folder`, with modules from `search` and `first` run: its port."""
+    """Runs the agent on desktop MicroPython in `folder`, with modules from `search`, after code `first`; its port."""
     if not UNIX.exists():
         pytest.fail("the unix firmware is missing: run `make firmware-unix`")
     shutil.copy(DEVICE / "agent.py", folder)
@@ -154,7 +154,7 @@ def micropython(folder: Path, search: str, first: str = ""):
 
 @pytest.fixture
 def terminal():
-    """A serial port at whose other end the test sits, as its descriptor."""
+    """A serial port whose other end, a descriptor, is the test's."""
     here, there = pty.openpty()
     tty.setraw(there)
     yield here, os.ttyname(there)
@@ -164,7 +164,7 @@ def terminal():
 
 @pytest.fixture
 def desktop(tmp_path):
-    """A desktop with the stand-in model: its port."""
+    """The port of a desktop board with link_model.py in place of `edgelora`."""
     (tmp_path / "edgelora").mkdir()
     shutil.copy(ROOT / "tests/device/programs/link_model.py", tmp_path / "edgelora/__init__.py")
     shutil.copy(DEVICE / "_handlers.py", tmp_path / "edgelora")
@@ -175,14 +175,14 @@ def desktop(tmp_path):
 
 @pytest.fixture
 def learning(tmp_path):
-    """A link to a desktop with the real module."""
+    """A link to a desktop board with the real module."""
     with micropython(tmp_path, "['', '.frozen']") as port, Link.connect(port) as link:
         yield link
 
 
 @contextlib.contextmanager
 def faulty(port: str, **options):
-    """A link over a FaultyLine, which is returned too."""
+    """A link over FaultyLines, and the list of these."""
     lines = []
 
     def opener():
@@ -193,7 +193,7 @@ def faulty(port: str, **options):
         yield link, lines
 
 
-SLOW = 9  # the label of a sample that takes half a second, in link_model.py
+SLOW = 9  # in link_model.py, the label of a sample that takes half a second
 SAMPLES = 12
 FRAME = HEADER_SIZE + 4 + SAMPLES * 17 + 4
 POSITIONS = [*range(HEADER_SIZE), HEADER_SIZE + 5, FRAME // 2, FRAME - 2]
@@ -232,7 +232,7 @@ def test_damaged_answers_train_once(desktop):
         total = 7
         for fault in [*faults, twice, after_noise]:
             windows, labels = samples(rng)
-            lines[0].on_read = [fault, fault]  # the announcement of work and the answer may come in one read or two
+            lines[0].on_read = [fault, fault]  # the announcement of work and the answer may come in one read or in two
             reply = link.train(windows, labels, 5)
             want = trained(total, windows, labels, 5)
             assert reply.losses.tolist() == want
@@ -242,7 +242,7 @@ def test_damaged_answers_train_once(desktop):
 
 def test_file_over_a_bad_line(desktop):
     rng = random.Random(3)
-    data = rng.randbytes(250_000) + bytes([3]) * 5000  # the byte that is Ctrl-C, too
+    data = rng.randbytes(250_000) + bytes([3]) * 5000  # including the byte of Ctrl-C
 
     def fault(reach: int) -> Fault:
         at = rng.randrange(reach)
@@ -284,7 +284,7 @@ def test_upload_resumes_in_a_new_session(desktop):
         link.put("file", data, lambda done, total, what: steps.append(done))
         assert steps[0] > 40_000 and steps[-1] == len(data)
         assert link.get("file") == data
-        # what is left of another file is not taken for the beginning of this one
+        # the remains of another file are not taken for the beginning of this one
         link._control(Op.PUT_OPEN, path="file", size=9000, sha256="")
         link._request(Op.PUT_DATA, bytes(4) + b"x" * 4096)
         link.put("file", data[::-1])
@@ -292,7 +292,7 @@ def test_upload_resumes_in_a_new_session(desktop):
 
 
 def sample_files() -> tuple[bytes, bytes]:
-    """Two sample files of one size and, as each part ends in its own CRC-32, of one CRC-32."""
+    """Two sample files with the same size and, as each part ends with its own CRC-32, the same CRC-32."""
     rng = np.random.default_rng(7)
     x = rng.integers(-128, 128, (300, 40)).astype(np.int8)
     files = [pack_samples(x, np.arange(300) % 4 + shift, None, bytes(8)) for shift in (0, 1)]
@@ -350,7 +350,7 @@ def test_training_survives_the_line(desktop):
 
 def test_requests_are_refused_with_reasons(desktop):
     with faulty(desktop) as (link, _):
-        link.put("new/folder/of/a", b"file")  # the folders that a file lies in are made
+        link.put("new/folder/of/a", b"file")  # missing folders are created
         for request, reason in [
             (lambda: link.get("nowhere"), "nowhere: no such file"),
             (lambda: link.put("new/folder/of/a/file", b"x"), "new/folder/of/a/file: "),
@@ -368,7 +368,7 @@ def test_requests_are_refused_with_reasons(desktop):
         assert link.hello().model
 
 
-# --- requests that are whole, and hold anything
+# --- complete requests with any content
 
 ODD = [None, True, 0, 1, -1, 3, 255, 256, 2**31, 2**32, 10**12, 1.5, "", "x", "no/where", "é", "\0", "p" * 3000]
 ODD += [[], {}, [[]], [1e9], ["x", 5], [0, -1], {"path": "x"}]
@@ -397,7 +397,7 @@ MEANT: dict[Op, dict[str, object]] = {
 
 
 def odd_payloads(op: Op, meant: dict[str, object]) -> list[bytes]:
-    """Bytes of many sizes, JSON of other types, and what is meant but for one field, which is missing or odd."""
+    """Bytes of many sizes, JSON of other types, and the valid request with one field missing or wrong."""
     noise = random.Random(op)
     payloads = [noise.randbytes(size) for size in (0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 100, 4000)]
     payloads += [bytes(size) for size in (1, 3, 4, 8, 257)] + [b"\xff" * size for size in (4, 8, 300)]
@@ -444,7 +444,7 @@ def test_a_full_disk_has_no_room(tmp_path):
         link._control(Op.PUT_OPEN, path="/ram/file", size=30_000, sha256="")
         for start in range(0, len(content), 4000):
             link._request(Op.PUT_DATA, start.to_bytes(4, "little") + content[start : start + 4000])
-        link._control(Op.PUT_OPEN, path="/ram/file", size=30_000, sha256="")  # goes on, with blocks that count twice
+        link._control(Op.PUT_OPEN, path="/ram/file", size=30_000, sha256="")  # resumes, so that blocks count twice
         link._request(Op.PUT_DATA, len(content).to_bytes(4, "little") + bytes(600))
         assert link.space("/ram").free == 0
 
@@ -465,7 +465,7 @@ def test_frames_hold_no_ctrl_c():
 
 
 def test_reader_finds_frames_in_noise():
-    # An answer is a frame without fix-ups, as one to the board without a byte 3.
+    # An answer is a frame without fix-ups, like one to the board without a byte 3.
     frame = encode(5, Status.OK, b"answer!")
     assert frame[5:7] == b"\x80\x80"
     reader = FrameReader()
@@ -511,7 +511,7 @@ def test_a_board_at_work_says_so(desktop):
 
 
 class Task:
-    """A model with adapters above its first layers, samples for it, and what the host twin makes of both."""
+    """A model with adapters above its first layers, samples for it, and the host twin's results."""
 
     def __init__(self, kinds: tuple[str, ...], loss: str, lowest: int, seed: int) -> None:
         rng = np.random.default_rng(8)
@@ -578,7 +578,7 @@ def test_a_cache_refuses_what_it_does_not_hold(learning):
                 learning.train_cached([1, 5], task.y[[1, 5]], 9000, lock_heap)
         with pytest.raises(DeviceError, match="sample 5 does not come next"):
             learning._request(Op.CACHE_PUT, bytes([5, 0, 0, 0]) + task.x[5].tobytes())
-        assert learning.hello().trained == 2  # of the refused, none
+        assert learning.hello().trained == 2  # none of a refused request
         with pytest.raises(DeviceError, match="label"):
             learning.train_cached([0], [200], 9000)
         with pytest.raises(ValueError, match="0 to 65535"):
@@ -609,7 +609,7 @@ def test_labels_and_targets_that_do_not_fit_are_refused(learning):
 
 @pytest.fixture(scope="module")
 def pico(tmp_path_factory):
-    """A virtual Pico: its port."""
+    """The port of a virtual Pico."""
     if not PICO.exists():
         pytest.fail("the rp2 firmware is missing: run `make firmware-rp2`")
     board = virtual_board.start("virtual-pico", PICO, tmp_path_factory.mktemp("pico"), die_with_parent=True)
@@ -630,7 +630,7 @@ def test_pico_full_disk_keeps_the_old_file(pico):
 
 
 def test_pico_stands_still_and_goes_on(pico):
-    """Its process gets no time for longer than the host is patient, in all that the host may be doing."""
+    """The emulator's process is stopped for longer than the host's patience, during each kind of work."""
     board = virtual_boards.find(pico)
     data = random.Random(10).randbytes(16_000)
     with faulty(pico, timeout=0.3, patience=0.6, retries=1) as (link, _):
@@ -646,7 +646,7 @@ def test_pico_stands_still_and_goes_on(pico):
         assert link.get("/file") == data
         link.remove("/file")
     pauses = threading.Thread(target=pause, args=(board.pid, 2.0))
-    pauses.start()  # on the way into the raw REPL, too
+    pauses.start()  # also on the way into the raw REPL
     with faulty(pico, timeout=0.3, patience=0.6, retries=1) as (link, _):
         assert link.hello().micropython
     pauses.join()
@@ -678,7 +678,7 @@ def test_pico_that_stands_still_can_be_left(pico):
 
 
 def test_a_desktop_whose_input_ends_in_a_frame_ends():
-    """It asked for the rest for ever, at the full speed of a core."""
+    """It used to wait for the rest forever, at full CPU load."""
     code = "import sys\nsys.path[:] = ['.frozen']\nfrom edgelora.agent import run\nrun()"
     done = subprocess.run([UNIX, "-c", code], input=b"\xe5\x81\x81", capture_output=True, timeout=60, check=False)
     assert done.returncode == 1 and b"OSError" in done.stderr + done.stdout
@@ -703,13 +703,13 @@ def test_pico_bad_line_and_cable_loss(pico):
 def test_pico_ctrl_c_leaves_a_repl(pico):
     with Link.connect(pico) as link:
         link.hello()
-    assert execute(pico, "print(1+1)") == "2"  # after a proper end
+    assert execute(pico, "print(1+1)") == "2"  # after a normal end
 
-    for half in (b"", encode(1, Op.PUT_DATA, bytes(range(256)) * 4)[:500]):  # between frames; inside one
+    for half in (b"", encode(1, Op.PUT_DATA, bytes(range(256)) * 4)[:500]):  # between frames, and inside one
         link = Link.connect(pico)
         link._line.write(half)
         link._line.write(b"\x03")
-        time.sleep(2)  # emulated milliseconds take their time
+        time.sleep(2)  # emulated milliseconds take longer
         link._line.write(b"\x03")
         time.sleep(1)
         link._line.close()
@@ -752,7 +752,7 @@ def test_agents_of_other_versions_are_told() -> None:
 
 
 def test_a_full_heap_names_its_remedy() -> None:
-    """MicroPython's message alone helps nobody; the board's own messages name theirs."""
+    """MicroPython's message alone does not help users, so a remedy is added; the board's own messages have theirs."""
     full = DeviceError("MemoryError", "memory allocation failed, allocating 5121 bytes")
     assert str(full).startswith("memory allocation failed, allocating 5121 bytes: reset the board")
     assert "flash EdgeLoRA's" in full.remedy

@@ -1,4 +1,4 @@
-"""`edgelora listen`: a recording goes to a board, which cuts, normalizes and infers; the twin says the same."""
+"""`edgelora listen`: a recording is sent to a board, which cuts windows, normalizes and infers like the twin."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
 
 
 def sensing(hop: int, loss: str = "cross_entropy", seed: int = 3, rate: float = 50) -> QuantModel:
-    """A small network, on windows of three axes."""
+    """A small network on windows of three axes."""
     model = random_model(seed, "medium", ("conv", "dense"), edges=False, loss=loss)
     channels = model.input.shape[2]
     normals = tuple(Normal(model.input.scale * (0.02 + 0.01 * i), 0.5, 1 + i) for i in range(channels))
@@ -49,7 +49,7 @@ def drawn(channels: int, samples: int, seed: int = 1) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bases, an adapter of the first, recordings."""
+    """Bases, an adapter of the first one, recordings."""
     folder = tmp_path_factory.mktemp("listen")
     model = sensing(4)
     data = pack_model(model)
@@ -76,7 +76,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def hear(folder: Path, kind: str, front: AudioFrontEnd | SpectralFrontEnd, rows: int, every: int) -> None:
-    """A base with this front end, rows of whose features are its input, and a recording for it."""
+    """A base with this front end, whose input is rows of its features, and a recording for it."""
     elm, _ = layers_and_adapters((rows * front.size, 5), 0)
     model = unpack_model(elm)
     normals = (Normal(0.01, 3.0, 1.0 if kind == "audio" else 4.0),)
@@ -93,7 +93,7 @@ def hear(folder: Path, kind: str, front: AudioFrontEnd | SpectralFrontEnd, rows:
 
 
 def both(port: str, *command: object) -> dict[str, Any]:
-    """What the board says, after it was compared with the twin's: decisions with all their bytes."""
+    """The board's result, after comparing it with the twin's, including all outputs."""
     board, twin = result("listen", *command, "--port", port), result("listen", *command, "--twin")
     for key in ("decisions", "samples", "clipped", "rate", "adapters"):
         assert board[key] == twin[key], key
@@ -121,7 +121,7 @@ def every_case(port: str, folder: Path) -> None:
 
 
 def recording(port: str, folder: Path) -> None:
-    """A board keeps its own windows of sound, labelled: the file that the twin would have written."""
+    """A board records labelled windows of sound: the same file as the twin's."""
     base = load_base(folder / "audio.elm")
     rng = np.random.default_rng(7)
     length = base.model.signal.window + 2 * base.model.signal.hop
@@ -155,7 +155,8 @@ def test_on_unix(unix: str, folder: Path) -> None:
 
 
 def test_a_wake_word_hears_sound(unix: str, tmp_path: Path) -> None:
-    """A `.tflite` that listens: its data says so, and its normalization is that of deployed firmware, to the bit."""
+    """A `.tflite` with audio input: its data contains the signal, and the normalization is deployed firmware's, to the
+    bit."""
     pytest.importorskip("tflite_micro")
     from wake_words import wake_word
 
@@ -187,7 +188,7 @@ def test_a_wake_word_hears_sound(unix: str, tmp_path: Path) -> None:
 
 
 def switching(port: str, folder: Path) -> None:
-    """A wake word, a second one by its adapter, the bare base: while sound and the network's memory go on."""
+    """A wake word, a second one by another adapter, the base alone, while sound and the network's history continue."""
     pytest.importorskip("tflite_micro")
     from wake_words import wake_word
 
@@ -228,7 +229,7 @@ def test_switching_on_unix(unix: str, folder: Path) -> None:
 
 
 def test_values_in_units(folder: Path, tmp_path: Path) -> None:
-    """They become the counts that a sensor would have."""
+    """Values are converted to the counts that a sensor would measure."""
     signal = load_base(folder / "base.elm").model.signal
     counts = drawn(3, 300)
     np.savetxt(tmp_path / "units.csv", counts * np.array(signal.scales), "%.9g", ",")
@@ -310,7 +311,7 @@ def test_requests_out_of_turn(unix: str, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def unix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Desktop MicroPython as a board: its port."""
+    """The port of desktop MicroPython as a board."""
     board = virtual_board.start("unix", None, tmp_path_factory.mktemp("unix"), die_with_parent=True)
     yield board.port
     board.stop()
@@ -318,7 +319,7 @@ def unix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def pico(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A virtual Pico: its port."""
+    """The port of a virtual Pico."""
     board = virtual_board.start("virtual-pico", PICO, tmp_path_factory.mktemp("pico"), die_with_parent=True)
     yield board.port
     board.kill()

@@ -1,4 +1,4 @@
-"""One machine learned by a board from raw counts, and `edgelora demo machine`, the whole way."""
+"""A board learns a machine from raw counts; and `edgelora demo machine`, end to end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NEEDS_MINUTES = pytest.mark.skipif(not FULL, reason="takes minutes: make test-al
 
 @pytest.fixture(scope="module")
 def base() -> Base:
-    """Of four machines alone: it learns in a second."""
+    """A base of only four machines, which trains in a second."""
     rows = [scaled_inputs(normal_windows(number, 40), 40) for number in range(4)]
     model = pretrained_autoencoder(np.concatenate(rows), (12, 4, 12), 8)
     model.signal = machine_signal(Normal(1 / 256))
@@ -34,7 +34,7 @@ def base() -> Base:
 
 
 def test_a_board_learns_a_machine(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a desktop board: samples, adapter, record, scores and alarms are the twin's, and the page tells of them."""
+    """On a desktop board: samples, adapter, record, scores and alarms equal the twin's, and the page shows them."""
     monkeypatch.setattr(demo, "machine_base", lambda progress: base)
     monkeypatch.setattr(demo, "WATCHED", 8)
     monkeypatch.setattr(demo, "TESTED", 40)

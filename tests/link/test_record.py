@@ -1,4 +1,4 @@
-"""`edgelora record`: a board's source comes over the link, and windows of it become labelled samples."""
+"""`edgelora record`: a board's source is read over the link, and its windows become labelled samples."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def source():
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Desktop MicroPython with a source of its own: its port."""
+    """The port of desktop MicroPython with a source of its own."""
     board = virtual_board.start("unix", None, tmp_path_factory.mktemp("unix"), die_with_parent=True)
     with Link.connect(board.port) as link:
         link.put("/counter.py", COUNTER.encode())
@@ -68,7 +68,7 @@ def base(tmp_path: Path) -> Path:
 
 
 def heard(data: Dataset) -> np.ndarray:
-    """The number of each window's first sample; all its samples follow from it."""
+    """The number of each window's first sample, after checking all its other samples."""
     first = np.rint(data.x[:, 0, 0, 0] / 0.01)
     steps = (first[:, None] + np.arange(20)) % 1000
     counts = (steps[:, :, None] * [1, 2, 3]).astype(np.int16)
@@ -111,10 +111,10 @@ def test_what_is_refused(board: str, base: Path, tmp_path: Path) -> None:
 
 
 def test_a_front_end_makes_samples(tmp_path: Path) -> None:
-    """What is taken is what the base's front end makes of the stream: to int8, a board's own sample."""
+    """A recorded sample has the features of the base's front end; as int8, it is a board's own sample."""
     elm, _ = layers_and_adapters((3 * AUDIO_SIZE, 5), 0)
     model = unpack_model(elm)
-    model.signal = audio_signal(3, 3, Normal(0.01))  # of values that are not all clipped
+    model.signal = audio_signal(3, 3, Normal(0.01))  # with values that are not all clipped
     base = Base("sound.elm", pack_model(model), model)
     sound = np.random.default_rng(1).normal(0, 3000, (6080, 1)).astype(np.int16)  # 36 rows
     takes = Takes(base.model.signal, shape=model.input.shape)

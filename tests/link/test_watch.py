@@ -1,4 +1,4 @@
-"""WATCH: what the board's own source measures, and what the board says of it, in one answer."""
+"""WATCH: samples of the board's own source and the board's decisions on them, in one answer."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def watched(link: Link, samples: int) -> list[WatchReply]:
 
 
 def test_samples_come_with_what_the_board_says_of_them(link: Link, base: Base) -> None:
-    """Every sample, in order, and of each window what the twin says, all outputs; the heap stays locked."""
+    """Every sample in order, and for each window all outputs as on the twin; the heap stays locked."""
     opened(link, base, "drawn")
     link.listen((2, 3), sensor=True)
     replies = watched(link, 400)
@@ -103,7 +103,7 @@ def test_samples_come_with_what_the_board_says_of_them(link: Link, base: Base) -
 
 
 def test_an_answer_holds_no_more_than_fits(link: Link, base: Base) -> None:
-    """Where every sample ends a window, decisions take the room: fewer samples come at once, none is lost."""
+    """If every sample ends a window, decisions take up the space: an answer has fewer samples, but none is lost."""
     dense = replace(base.model, signal=replace(base.model.signal, hop=1))
     elm = pack_model(dense)
     many = Base("many.elm", elm, unpack_model(elm))
@@ -133,7 +133,8 @@ def test_raw_samples_alone_and_what_is_refused(link: Link, base: Base) -> None:
 
 
 def test_probabilities_of_all_classes(link: Link) -> None:
-    """Of added ones, too, whose numbers have gaps; the heap stays locked although there are more since it listens."""
+    """Including added classes with gaps in their numbers; the heap stays locked although classes are added while
+    listening."""
     model = small_base(np.random.default_rng(5))
     model.signal = Signal(50, 5, 1, 1, [Normal(model.input.scale)] * 5)
     elm = pack_model(model)
@@ -161,7 +162,7 @@ def test_probabilities_of_all_classes(link: Link) -> None:
 
 
 def test_a_picos_sensor_and_buttons(tmp_path: Path) -> None:
-    """What its MPU-6050 measures, in order, and which button is down when it is pressed, in the same answers."""
+    """The MPU-6050's values in order, and the pressed button, in the same answers."""
     motion = np.random.default_rng(1).uniform(-1, 1, (40, 6))
     np.savetxt(tmp_path / "motion.csv", motion, "%.6f", ",")
     board = virtual_board.start("virtual-pico", PICO, tmp_path / "pico", die_with_parent=True)
@@ -189,7 +190,7 @@ def test_a_picos_sensor_and_buttons(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", ["while True:\n    pass\n", "while True:\n    print('for ever')\n"])
 def test_a_source_that_never_ends_is_interrupted(tmp_path: Path, module: str) -> None:
-    """Ctrl-C ends it, on the board too; what the board has loaded stays."""
+    """Ctrl-C interrupts it, also on the board; the session continues."""
     board = virtual_board.start("unix", None, tmp_path, die_with_parent=True)
     wanted = threading.Event()
     with Link.connect(board.port, interrupted=wanted.is_set) as mine:

@@ -1,4 +1,4 @@
-"""The hook that checks commit messages, with subjects of this repository's history."""
+"""The hook that checks commit messages, with subjects from this repository's history."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ BODY = "\n\nA reason that tells why.\n"
 
 
 def refusal(path: Path, message: str) -> str:
-    """What the hook says of a message; nothing if it takes it."""
+    """The hook's message; "" if it accepts the commit message."""
     path.write_text(message, encoding="utf-8")
     done = subprocess.run([sys.executable, SCRIPT, path], capture_output=True, text=True)
     assert done.returncode == bool(done.stderr) and not done.stdout

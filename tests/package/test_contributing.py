@@ -1,6 +1,6 @@
-"""CONTRIBUTING.md's tables are true: an example of each task changes the files of its row alone, and takes effect.
+"""CONTRIBUTING.md's tables are correct: an example of each task changes only the files of its row, and has an effect.
 
-`changes/NAME.diff` is the example, the function NAME sees its effect in a copy of the checkout.
+`changes/NAME.diff` is the example; the function NAME checks its effect in a copy of the checkout.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EFFECTS: dict[str, Effect] = {}
 
 
 def row(task: str) -> Callable[[Effect], Effect]:
-    """Marks the function that sees the effect of a row's example."""
+    """Registers the function that checks the effect of a row's example."""
 
     def marked(effect: Effect) -> Effect:
         EFFECTS[task] = effect
@@ -46,7 +46,7 @@ def test_row(task: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("one", ROWS.values(), ids=lambda one: one.task)
 def test_row_names_what_is_there(one: Row) -> None:
-    """One to three files, but for the tasks that C, the host and the document each have to know; and tests."""
+    """One to three files, except for tasks that concern C, the host and a document; and tests."""
     assert not [path for path in one.files if not (ROOT / path).exists()]
     assert one.tests and not [name for name in one.tests if not list((ROOT / "tests").rglob(name))]
     assert 1 <= len(one.files) <= (3 if len(one.cells) == 3 else 12)
@@ -291,7 +291,7 @@ print([view.name for view in layout.VIEWS][-2:])
 
 @row("a guide")
 def guide(tree: Tree) -> None:
-    if (program := Path(sys.executable).with_name("mkdocs")).exists():  # `make docs` installs it
+    if (program := Path(sys.executable).with_name("mkdocs")).exists():  # installed by `make docs`
         tree.run([str(program), "build", "-q", "-d", str(tree.root / "site")], {})
         assert "They come and go." in (tree.root / "site" / "guides" / "tides.html").read_text()
     else:
@@ -367,12 +367,12 @@ def wrapper(tree: Tree, module: str) -> Path:
 
 
 def on_micropython(tree: Tree, module: str, code: str) -> str:
-    """What a program prints on desktop MicroPython, with the copy's module."""
+    """The output of a program on desktop MicroPython, with the copy's module."""
     return tree.run([str(wrapper(tree, module)), code], {})
 
 
 def on_board(tree: Tree, module: str, code: str) -> str:
-    """What the copy's host prints with `board`, a desktop board of the copy's Python."""
+    """The output of the copy's host with `board`, a desktop board that runs the copy's Python."""
     start = f"import edgelora\nwith edgelora.Board(virtual='unix') as board:\n    {code}\n"
     return tree.python(start, EDGELORA_MICROPYTHON=str(wrapper(tree, module)))
 
@@ -398,7 +398,7 @@ def outputs(plain):
 
 @row("a packed kernel for an operation")
 def packed_kernel(tree: Tree) -> None:
-    """It is wrong by one, so that one sees which kernel ran."""
+    """The example is off by one, which shows which kernel ran."""
     build_twin(tree)
     said = tree.python(LOOKUP + "print([outputs(plain)[1][:2] for plain in (True, False)])")
     assert said == "[[10, -20], [11, -19]]\n"
@@ -485,6 +485,6 @@ def device_function(tree: Tree) -> None:
 
 
 def firmware_says(tree: Tree, code: str) -> str:
-    """What a program prints on the copy's own desktop MicroPython, which is built for it."""
+    """The output of a program on the copy's own desktop MicroPython, which is built for it."""
     tree.make("firmware-unix")
     return tree.run([str(tree.root / ".build" / "unix" / "micropython"), "-c", code], {})

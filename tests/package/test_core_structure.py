@@ -1,4 +1,4 @@
-"""Modules of the C core depend on each other without a circle (tools/core_structure.py)."""
+"""Modules of the C core have no circular dependencies (tools/core_structure.py)."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def test_rooms_of_the_core_know_those_above_them_in_the_design() -> None:
 
 
 PROCESSOR = re.compile(r"M0PLUS|_DSP|X86|NEON|SIMD|VNNI|__ARM|__arm|__x86|__aarch|__riscv|__XTENSA")
-WHOLE_FILES = ("m0plus/", "dsp/", "portable/", "simd/avx2.c", "simd/neon.c", "simd/vnni.c")  # of one processor each
-CHOOSERS = {  # what is decided there by the processor that a build is for
+WHOLE_FILES = ("m0plus/", "dsp/", "portable/", "simd/avx2.c", "simd/neon.c", "simd/vnni.c")  # each for one processor
+CHOOSERS = {  # decisions in these files that depend on the target processor
     "kernels/packed/pair.h": "whose primitives the packed engine has",
     "kernels/packed/extras.h": "what these have beside them",
     "kernels/simd/simd.h": "whether there are vectors",
@@ -45,7 +45,7 @@ CHOOSERS = {  # what is decided there by the processor that a build is for
 
 
 def test_kernels_are_chosen_in_few_places() -> None:
-    """Between kernels of ops chooses kernels/dispatch.c; what a processor is asks one header of each engine."""
+    """Only kernels/dispatch.c chooses between kernels of ops; only one header of each engine tests for processors."""
     seen = set()
     for path in sorted(core_structure.CORE.rglob("*.[ch]")):
         file = path.relative_to(core_structure.CORE).as_posix()

@@ -1,8 +1,8 @@
 """Figures in documents are what their commands print now.
 
-Bytes and shares have to be equal. Times are those of the emulated Pico, which repeat to about a hundred cycles: they
-may differ by that and by what the last digit leaves out. Whoever changes a figure runs its command and writes down
-its output. Figures of this computer's own time are left out: they are another's elsewhere.
+Bytes and percentages must be equal. Times are those of the emulated Pico, which are repeatable to about a hundred
+cycles: they may differ by that and by rounding of the last digit. After a change, run the figure's command and copy its
+output. Times on this computer are not checked, as they differ elsewhere.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from processes import edgelora
 from edgelora.base.resources import ROOT
 
 JITTER = 0.002  # ms on the emulated Pico, 250 cycles
-DEMO_JITTER = 0.015  # ms, of what a demo's agent measures: its host's clock decides what wakes it meanwhile
-RATIO_JITTER = 0.003  # of a step of 11 ms to an inference of 2.9, each of which differs by JITTER
+DEMO_JITTER = 0.015  # ms, for a demo's times on the board: the host's timing decides when interrupts occur
+RATIO_JITTER = 0.003  # for a step of 11 ms relative to an inference of 2.9 ms, each within JITTER
 NUMBER = r"([\d,]+(?:\.\d+)?)"
 DEMO = "demo har"
 FROZEN = "bench model har.elm --board virtual-pico --rank 8 --placement all"
@@ -33,7 +33,7 @@ Get = Callable[[dict[str, Any]], list[float]]
 
 
 def field(*names: str, per: float = 1) -> Get:
-    """Fields of what a command prints, in units of `per`."""
+    """Fields of a command's output, in units of `per`."""
     return lambda told: [told[name] / per for name in names]
 
 
@@ -47,7 +47,7 @@ def train_ratio(told: dict[str, Any]) -> list[float]:
 
 @dataclass(frozen=True)
 class Figure:
-    """Numbers of a page: those at each `#` of `pattern`, where `~` is any. slack: in their unit, beside rounding."""
+    """Numbers on a page, at each `#` of `pattern`; `~` matches any number. slack: in their unit, besides rounding."""
 
     page: str
     pattern: str
@@ -126,7 +126,7 @@ FIGURES = [
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Any]]:
-    """What a command prints with --json, run once; the demo's base is the others' har.elm."""
+    """The output of a command with --json, run once; all use the demo's har.elm as base."""
     told: dict[str, dict[str, Any]] = {}
 
     def demo(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The glossary is the law: code, commands and documents have no word that docs/glossary.md lists under *not*."""
+"""Code, commands and documents use no word that docs/glossary.md lists under *not*."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ KINDS = (".py", ".c", ".h", ".md", ".toml", ".sh", ".html", ".js", "")
 
 
 def banned() -> dict[str, str]:
-    """Words of the columns *not*, with what to say instead."""
+    """Words of the columns *not*, with their replacements."""
     rows = [line.strip("|").split("|") for line in GLOSSARY.read_text().splitlines() if line.startswith("| ")]
     return {word: row[0].strip() for row in rows for word in re.findall(r"`([^`]+)`", row[-1]) if len(row) == 3}
 
 
 def found(text: str, words: dict[str, str]) -> list[str]:
-    """Each with its line. A word's plural counts, as a word of an identifier does; lines of a remark are one text."""
+    """Occurrences with their lines. Plurals and parts of identifiers count; lines of one comment are joined."""
     any_of = "|".join(re.escape(word).replace(r"\ ", r"(?:[ _]|\s*\n\s*(?://|#|\*)?\s*)") for word in words)
     pattern = rf"(?<![A-Za-z])({any_of})(?:e?s)?(?![A-Za-z])"
     return [f"{text.count(chr(10), 0, match.start()) + 1}: {match[1]!r}" for match in re.finditer(pattern, text, re.I)]
@@ -52,6 +52,6 @@ def test_second_words_are_found(text: str) -> None:
 
 
 def test_other_words_are_not() -> None:
-    """Parts of words are none, and the glossary's own words are allowed."""
+    """Parts of words do not count, and the glossary's own words are allowed."""
     assert not found("recommended amendments snapshotting", banned())
     assert not found(" ".join(banned().values()), banned())

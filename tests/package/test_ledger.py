@@ -1,4 +1,4 @@
-"""LEDGER.md is about the core as it is. The remedy for a stale one: `make ledger`."""
+"""LEDGER.md describes the current core. If it is stale: `make ledger`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_lists_every_benchmark() -> None:
 def test_bytes_are_those_compiled_now() -> None:
     now = ledger.measure(WRITTEN.cycles, WRITTEN.instructions)
     assert WRITTEN.kernels == now.kernels, STALE
-    assert WRITTEN.totals == WRITTEN.totals | now.totals, STALE  # the native module may not be built
+    assert WRITTEN.totals == WRITTEN.totals | now.totals, STALE  # native modules may not be built
 
 
 def test_noise_leaves_a_line_alone() -> None:

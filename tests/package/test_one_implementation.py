@@ -1,6 +1,6 @@
-"""A rule of the device is written once: no host module defines again what the device's Python does.
+"""Each rule of the device has one implementation: no host module redefines what the device's Python does.
 
-`edgelora.core.twin.device` runs that Python on this computer, so the host asks it.
+`edgelora.core.twin.device` runs that Python on this computer for the host.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from edgelora.learn.training.recording import Takes
 DEVICE = resources.ROOT / "micropython_module" / "python" / "edgelora"
 HOST = resources.ROOT / "host" / "edgelora"
 BINDINGS = resources.ROOT / "micropython_module" / "binding"
-BOTH_ENDS = {"core/formats", "board/link"}  # the other ends of files and of the link, which say what they write
-NOT_THE_DEVICES = {  # names with one value by chance, or of the core's own enums, by module
-    ("core/twin/binding.py", "MODES"),  # the device's package is loaded over it
+BOTH_ENDS = {"core/formats", "board/link"}  # the other ends of files and the link, with their own readers and writers
+NOT_THE_DEVICES = {  # names with equal values by chance, or of the core's own enums, by module
+    ("core/twin/binding.py", "MODES"),  # the device's package is loaded by it
     ("core/twin/session.py", "flush"),  # both pass it on to the binding
     ("model/importers/tflite/write.py", "SAME"),
     ("fleet/roster.py", "SERVER"),  # an index in the core's messages
 }
-SMALL = 12  # nodes of a syntax tree: what is smaller says nothing
+SMALL = 12  # nodes of a syntax tree: smaller functions are not compared
 
 
 class _Normal(ast.NodeTransformer):
-    """A tree without the names that its author chose, annotations, and what is told to readers."""
+    """Removes names chosen by the author, annotations, docstrings and messages from a syntax tree."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
@@ -63,7 +63,7 @@ class _Normal(ast.NodeTransformer):
 
 
 def bodies(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """(name, what it does) of each function that is not small."""
+    """(name, normalized body) of each function that is not small."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             told = ast.get_docstring(node) is not None
@@ -75,7 +75,7 @@ def bodies(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def constants(tree: ast.Module) -> dict[str, object]:
-    """Numbers, texts and tuples of such that a module names, without underscores before."""
+    """Public numbers, strings and tuples of these that a module defines."""
     found: dict[str, object] = {}
     for node in tree.body:
         if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
@@ -95,7 +95,7 @@ def constants(tree: ast.Module) -> dict[str, object]:
 
 
 def written_again(path: str, source: str) -> list[str]:
-    """What of the device a host module defines again: functions, and constants with name and value."""
+    """What a host module redefines from the device: functions, and constants with the same name and value."""
     if path.rpartition("/")[0] in BOTH_ENDS:
         return []
     tree = ast.parse(source)
@@ -119,7 +119,7 @@ def test_no_rule_of_the_device_is_written_again(path: str) -> None:
     assert written_again(path, (HOST / path).read_text()) == []
 
 
-COPIES = {  # as somebody might write them for the host
+COPIES = {  # as an author might write them for the host
     "shared_scale": """
         def of(vm: int, vx: int) -> int:
             '''As boards do.'''
@@ -204,7 +204,7 @@ def test_recognition_by_text_is_found() -> None:
 
 
 def test_the_boards_modules_are_all_there() -> None:
-    """A board's built-in functions have their names here, and its Python, whole, is what is loaded."""
+    """Built-in functions of a board have their names here, and all of its Python is what is loaded."""
     for module, source in ((native, "edgelora"), (native_frontend, "frontend"), (native_fleet, "fleet")):
         listed = re.findall(r"X\(MP_QSTR_(\w+),", (BINDINGS / f"{source}_binding.c").read_text())
         wanted = {name for name in listed if source != "fleet" or name.startswith("sha512")}
@@ -214,7 +214,7 @@ def test_the_boards_modules_are_all_there() -> None:
 
 
 def test_a_boards_builtins_are_for_its_python_alone() -> None:
-    """What MicroPython has and this computer has not is seen by the device's modules, and by nobody else."""
+    """Only the device's modules see what MicroPython has and this computer's Python lacks."""
     import time
 
     training = device.module("training")

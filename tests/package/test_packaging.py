@@ -1,4 +1,4 @@
-"""What is promised of the package: its dependencies, its twin and its public names."""
+"""Packaging: the package's dependencies, its twin and its public names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgelora.base import resources
 
 twin = importlib.import_module("edgelora.core.twin.binding")
 PROJECT = tomllib.loads((resources.ROOT / "pyproject.toml").read_text())["project"]
-# The distribution of a module, where it has another name.
+# The distribution of a module, if it has another name.
 MODULES = {
     "serial": "pyserial",
     "esp_pylib": "esp-pylib",
@@ -48,17 +48,17 @@ EXTRAS = {
         path.relative_to(resources.ROOT).as_posix(): "studio"
         for path in (resources.ROOT / "host" / "edgelora" / "studio" / "views").glob("*.py")
     },
-}  # modules that may need more than the package itself does
+}  # modules that need an extra
 
 
 def declared(extra: str | None = None) -> set[str]:
-    """Names of the distributions that the package, or an extra of it, asks for."""
+    """Names of the distributions that the package, or one of its extras, requires."""
     lines = PROJECT["dependencies"] if extra is None else PROJECT["optional-dependencies"][extra]
     return {re.split(r"[<>=!~\[]", line)[0].lower() for line in lines}
 
 
 def imports(path: Path) -> set[str]:
-    """The top modules that a file imports from other packages than its own and Python's."""
+    """Top-level modules that a file imports, except for its own package and the standard library."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -79,7 +79,7 @@ def test_every_import_is_declared() -> None:
 
 def test_dependencies_are_ranges_and_the_lock_has_them_all() -> None:
     assert all(re.fullmatch(r"[a-z0-9-]+>=[\d.]+", line) for line in PROJECT["dependencies"])  # no upper bound
-    extras = set(PROJECT["optional-dependencies"]) - {"fleet"}  # which has other pins, in an environment of its own
+    extras = set(PROJECT["optional-dependencies"]) - {"fleet"}  # it has other pins and an environment of its own
     assert declared().union(*map(declared, extras)) <= locked("requirements.lock")
     assert declared() | declared("fleet") <= locked("requirements-fleet.lock")
 
@@ -146,7 +146,7 @@ def test_public_names() -> None:
 
 
 def test_importing_it_is_quick() -> None:
-    """Nothing of size is imported before it is asked for."""
+    """No large package is imported before it is needed."""
     script = "import sys, edgelora; print([name for name in sys.modules if name.startswith(('numpy', 'edgelora.'))])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == "[]\n"

@@ -1,11 +1,11 @@
-"""The package where Python has none of Unix's modules, as on Windows: everything but virtual boards is there."""
+"""The package without Python's Unix modules, as on Windows: everything except virtual boards works."""
 
 import subprocess
 import sys
 
 import pytest
 
-# Other packages have their own ways there: they are imported first, as they are here.
+# Other packages have their own ways on Windows: they are imported first, with all modules.
 WINDOWS = """
 import contextlib, importlib, importlib.abc, io, os, pkgutil, signal, sys
 import cryptography, esptool, mpremote.romfs, nicegui.ui, numpy, packaging.requirements, platformdirs, rich.progress
@@ -61,7 +61,7 @@ def test_without_the_modules_of_unix(code: str, tmp_path) -> None:
 
 
 def test_a_port_is_a_name_and_no_path(tmp_path, monkeypatch) -> None:
-    """A file or folder called like a port, in the folder one happens to be in, changes nothing about the port."""
+    """A file or folder in the current folder with a port's name does not affect the port."""
     from edgelora.board import doctor, probe
     from edgelora.board.flash import esp as flash_esp
     from edgelora.board.flash import write

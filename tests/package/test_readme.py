@@ -1,6 +1,6 @@
-"""README.md and docs/ are true: marked blocks run as printed, commands parse, lines fit.
+"""README.md and docs/ are correct: marked blocks run as printed, commands parse, lines fit.
 
-Marked blocks of a page run in order in a folder as `make demo` leaves it, the board's flash included, with this
+Marked blocks of a page run in order in a folder as `make demo` leaves it, including the board's flash, with this
 checkout's tools on the path.
 """
 
@@ -32,7 +32,7 @@ PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 README = ROOT / "README.md"
 START = "docs/guides/getting-started.md"
 BOARD = "out/har/virtual-pico.board"
-# What the demo leaves, by its own steps but for training on the board, which takes minutes.
+# The demo's result by its own steps, except for training on the board, which takes minutes.
 DEMO = f"""
 edgelora pretrain har:3 --epochs 10 -o base.npz
 mkdir -p out/har
@@ -45,7 +45,7 @@ edgelora sim virtual-pico --stop --state {BOARD}
 
 
 def run(script: str, folder: Path) -> str:
-    """What a shell script prints that ends well. Boards that it starts are stopped."""
+    """The output of a shell script, which must succeed. Boards that it starts are stopped."""
     try:
         done = subprocess.run(
             ["bash", "-euxc", script],
@@ -109,7 +109,7 @@ def test_guide(after_demo: Path, name: str) -> None:
 
 
 def test_python(tmp_path: Path) -> None:
-    """The whole way through `import edgelora`, with a virtual board."""
+    """All of `import edgelora` in order, with a virtual board."""
     [script] = blocks("docs/reference/python.md", "python", "tested: on the computer")
     assert len(script.split("\n\n")[1].splitlines()) <= 10
     (tmp_path / "way.py").write_text(script)
@@ -121,10 +121,11 @@ def test_python(tmp_path: Path) -> None:
 
 
 def test_from_keras_to_a_report(after_demo: Path) -> None:
-    """Trains and converts a Keras model where TensorFlow is, then all the way to the emulated Pico's own training."""
+    """Trains and converts a Keras model in TensorFlow's environment, then continues up to training on the emulated
+    Pico."""
     [script] = blocks(README, "sh", "tested: own network")
     first, rest = script.split("\n", 1)
-    assert first == "make frameworks"  # whoever runs the tests has done so
+    assert first == "make frameworks"  # already run by whoever runs the tests
     run(rest, after_demo)
     report = json.loads((after_demo / "out/run/report.json").read_text())
     assert report["host_twin_identical"] and "RP2040" in report["board"]
@@ -134,15 +135,14 @@ def test_from_keras_to_a_report(after_demo: Path) -> None:
 
 
 class Port:
-    """What a board's program prints."""
+    """The output of a board's program."""
 
     def __init__(self, port: Path) -> None:
         self._fd = os.open(port, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
         self.said = ""
 
     def until(self, pattern: str, times: int = 1) -> list[str]:
-        """The lines that match, when so many have come since the last call; the board's clock is slow on a busy
-        computer."""
+        """Matching lines, once this many have come since the call; a board's clock is slow on a busy computer."""
         end, start = time.monotonic() + 600, len(self.said)
         while len(found := re.findall(pattern, self.said[start:], re.MULTILINE)) < times:
             assert time.monotonic() < end, self.said[-2000:]
@@ -156,17 +156,17 @@ class Port:
 
 
 def test_first_gesture(after_demo: Path) -> None:
-    """Three gestures by buttons, learned, kept over a power cut; then a fourth, which is added. The Pico's own driver
-    reads motion that a person's watch had measured, by the page's own commands."""
+    """Three gestures recorded by buttons, learned, kept over a power cut; then a fourth one is added. The Pico's own
+    driver reads motion that was measured on a person's watch, by the page's own commands."""
     page, folder = "docs/guides/first-gesture.md", after_demo
     start, record, fourth = (blocks(page, "sh", f"tested: {part}")[0] for part in ("start", "record", "fourth"))
     names = ("circle", "wave", "shake", "knock")
     state = folder / "pico"
 
     def recognized(name: str) -> bool:
-        """Whether most of what is said of a later part of the recording is its name."""
+        """Whether most decisions on a later part of the recording are its name."""
         set_world(state, f"demo:{name}-later", [])
-        said = port.until(f"^(?:{'|'.join(names)})$", 4)[2:]  # the first windows hold what was before
+        said = port.until(f"^(?:{'|'.join(names)})$", 4)[2:]  # the first windows still contain earlier samples
         return said.count(name) > len(said) / 2
 
     def shell(script: str) -> None:
@@ -200,7 +200,7 @@ def test_first_gesture(after_demo: Path) -> None:
                 board.kill()
 
 
-# An MPU-6050 whose FIFO has five samples whenever it is asked.
+# An MPU-6050 with five samples in its FIFO at every read.
 FIFO = """
 import sys
 
@@ -232,7 +232,7 @@ exec(open("sensor_loop.py").read())
 
 
 def test_a_sensor_and_a_pipeline(after_demo: Path) -> None:
-    """The guide's program with a made-up sensor: ten seconds of samples are nine windows."""
+    """The guide's program with a simulated sensor: ten seconds of samples are nine windows."""
     [code] = blocks("docs/guides/from-sensor-to-decision.md", "python", "tested: sensor")
     (after_demo / "sensor_loop.py").write_text(code.replace("/rom/har.elm", "out/har/har.elm"))
     (after_demo / "fifo.py").write_text(FIFO)
@@ -246,7 +246,7 @@ def test_a_sensor_and_a_pipeline(after_demo: Path) -> None:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The arguments of every `edgelora` command of a shell block, or of a transcript."""
+    """The arguments of every `edgelora` command in a shell block or transcript."""
     lines = text.replace("\\\n", " ").splitlines()
     found = [re.sub(r"^\$ ", "", line) for line in lines]
     return [shlex.split(line, comments=True)[1:] for line in found if line.startswith("edgelora ")]
@@ -254,11 +254,11 @@ def commands(text: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
 def test_page(page: Path) -> None:
-    """Commands parse, Python compiles, named files exist, and lines are short, but for tables and links."""
+    """Commands parse, Python compiles, named files exist, and lines are short, except for tables and links."""
     for block in all_blocks(page):
         if block.language in ("sh", ""):
             for arguments in commands(block.text):
-                make_parser().parse_args(arguments)  # exits, and says why, if the command has no such option
+                make_parser().parse_args(arguments)  # exits with a message if the command has no such option
         elif block.language == "python" and not block.text.startswith("--8<--"):
             ast.parse(block.text)
     text = page.read_text()
@@ -273,7 +273,7 @@ PROSE = [*pages(), *(ROOT / f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING
 
 @pytest.mark.parametrize("page", PROSE, ids=lambda page: page.stem)
 def test_a_number_that_ends_a_sentence_begins_no_list(page: Path) -> None:
-    """A line that begins with `6. ` renders as an item of a list: the item before it has to be there."""
+    """A line that begins with `6. ` renders as a list item, so it must follow item 5."""
     text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.M | re.S)
     for block in re.split(r"\n(?=#)", text):
         last = 0
@@ -283,12 +283,12 @@ def test_a_number_that_ends_a_sentence_begins_no_list(page: Path) -> None:
 
 
 def prose(page: Path) -> str:
-    """A page without its blocks of code."""
+    """A page without its code blocks."""
     return re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.M | re.S)
 
 
 def anchors(page: Path) -> set[str]:
-    """Of its headings, as GitHub and the site make them."""
+    """The anchors of its headings, as on GitHub and the site."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.M)
     return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", text).strip().lower()) for text in headings}
 
@@ -328,7 +328,7 @@ def test_lines_of_prose_are_short(name: str) -> None:
 
 
 def test_readme_begins_with_what_to_run() -> None:
-    """Two targets of the Makefile, and in plain sentences the words that people search for."""
+    """Two targets of the Makefile, and the words that people search for, in plain sentences."""
     text = README.read_text()
     first = blocks(README, "sh")[0]
     asked = re.findall(r"^make (\S+)", first, re.M)
@@ -354,7 +354,7 @@ def test_readme_is_one_page() -> None:
 
 
 def test_an_experiment_begins_with_its_question_date_and_answer() -> None:
-    """The index lists every page by its question and date."""
+    """The index lists every page with its question and date."""
     folder = ROOT / "docs" / "experiments"
     index = (folder / "index.md").read_text()
     experiments = sorted(set(folder.glob("*.md")) - {folder / "index.md"})

@@ -1,4 +1,4 @@
-"""What comments, docstrings and documents name exists: files, modules and what is in them, sections and headings."""
+"""What comments, docstrings and documents refer to exists: files, modules and their names, sections and headings."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ LIST = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
 LISTED = subprocess.run(LIST, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
 FILES = [name for name in LISTED if (ROOT / name).is_file()]
 C, PYTHON, HASHED = (".c", ".h", ".S"), (".py", ".pyi"), (".toml", ".mk", ".cmake", ".sh", ".yml")
-# Named here, but of users, of MicroPython and ESP-IDF, or made by a build or a run.
+# Files of users, of MicroPython and ESP-IDF, or made by a build or a run.
 FOREIGN = {
     *("app.py", "boot.py", "main.py", "edgelora.toml", "config.toml", "idf.py", "mpy_ld.py", "edgelora.py", "all.c"),
     *("pyproject.toml", "mpconfigvariant.h", "cycles.toml", "twin_sources.h", "modos.c"),
 }
-HISTORY = {"CHANGELOG.md"}  # tells of what was
+HISTORY = {"CHANGELOG.md"}  # describes earlier versions
 FILE = re.compile(r"(?<![\w/.*<{$-])((?:[\w-]+/)*[A-Za-z_][\w-]*(?:\.cycles)?\.(?:py|pyi|c|h|S|md|toml|sh))(?![\w/(.])")
 DOTTED = re.compile(r"(?<![\w./])edgelora((?:\.[A-Za-z_]\w*)+)")
 MEMBER = re.compile(r"`([a-z_]+)\.([A-Z]\w+)[`.(\[]")
@@ -35,7 +35,7 @@ ANCHOR = re.compile(r"((?:DESIGN|SPEC)\.md)#([\w-]+)")
 
 
 def prose(path: Path) -> Iterator[tuple[int, str]]:
-    """What a file says to people: (line, text), lines that belong together in one."""
+    """The text that a file says to readers: (line, text), with the lines of a comment or paragraph joined."""
     text = path.read_text()
     if path.suffix == ".md":
         yield from _paragraphs(re.sub(r"^ *```.*?^ *```$", lambda m: "\n" * m[0].count("\n"), text, flags=re.M | re.S))
@@ -71,7 +71,7 @@ def _joined(text: str, mark: str) -> str:
 
 @cache
 def _ends() -> frozenset[str]:
-    """Every path of the checkout, and what each ends with after a slash."""
+    """Every path of the checkout, and all its endings after a slash."""
     return frozenset("/".join(PurePosixPath(name).parts[at:]) for name in FILES for at in range(name.count("/") + 1))
 
 
@@ -84,7 +84,7 @@ def missing_files(text: str) -> set[str]:
 
 @cache
 def _names(path: Path) -> frozenset[str]:
-    """What a module or class of Python defines or imports, anywhere but in functions."""
+    """The names that a Python module defines or imports, also in classes, but not in functions."""
     found: set[str] = set()
     waiting: list[ast.AST] = [ast.parse(path.read_text())]
     while waiting:
@@ -95,7 +95,7 @@ def _names(path: Path) -> frozenset[str]:
                 found.add(node.id)
             elif isinstance(node, ast.alias):
                 found.add(node.asname or node.name)
-            elif isinstance(node, ast.Dict):  # of names that a module gives when it is asked for them
+            elif isinstance(node, ast.Dict):  # of names that a module returns from __getattr__
                 found.update(str(key.value) for key in node.keys if isinstance(key, ast.Constant))
             if not isinstance(node, ast.FunctionDef):
                 waiting.append(node)
@@ -103,7 +103,7 @@ def _names(path: Path) -> frozenset[str]:
 
 
 def _is_there(package: Path, names: list[str]) -> bool:
-    """Whether names lead from a package by folders and modules to one, or to what is defined in it."""
+    """Whether names lead from a package through folders and modules to a module or to a name defined in it."""
     here = package
     for at, name in enumerate(names):
         if (here / name).is_dir():
@@ -117,7 +117,7 @@ def _is_there(package: Path, names: list[str]) -> bool:
 
 
 def missing_names(text: str) -> set[str]:
-    """Dotted names of the host's or the device's package that lead nowhere."""
+    """Dotted names of the host's or the device's package that do not exist."""
     bare = FILE.sub("", re.sub(r"edgelora\.(?:toml|mpy|h|py|config\.h)\b", "", text))
     found = {m[1][1:] for m in DOTTED.finditer(bare)}
     return {f"edgelora.{one}" for one in found if not any(_is_there(p, one.split(".")) for p in (HOST, DEVICE))}
@@ -125,7 +125,7 @@ def missing_names(text: str) -> set[str]:
 
 @cache
 def _identifiers() -> frozenset[str]:
-    """Every word of the code that begins with `edgelora_` or `EDGELORA_`, without what C's remarks say."""
+    """Every word of the code that begins with `edgelora_` or `EDGELORA_`, except in comments of C."""
     found: set[str] = set()
     paths = [ROOT / name for name in FILES if PurePosixPath(name).suffix != ".md"]
     for path in (path for path in paths if path != Path(__file__)):
@@ -135,13 +135,13 @@ def _identifiers() -> frozenset[str]:
 
 
 def missing_identifiers(text: str) -> set[str]:
-    """What the core, the binding, a Makefile or the environment would call so, if it were there."""
+    """Names with these prefixes that neither the core, the binding, a Makefile nor the environment defines."""
     return {name for name in PREFIXED.findall(text) if name not in _identifiers() and not name.endswith("_")}
 
 
 @cache
 def _modules() -> dict[str, list[Path]]:
-    """Python modules of the checkout, by their own names."""
+    """Python modules of the checkout by their short names."""
     found: dict[str, list[Path]] = {}
     for name in FILES:
         path = ROOT / name
@@ -151,7 +151,7 @@ def _modules() -> dict[str, list[Path]]:
 
 
 def missing_members(text: str) -> set[str]:
-    """What is written `module.Name`, where a module of this name has no such name."""
+    """References `module.Name` where no module with this name defines it."""
     found = {(m[1], m[2]) for m in MEMBER.finditer(text)}
     modules = _modules()
     return {
@@ -174,7 +174,7 @@ def _sections() -> frozenset[str]:
 
 
 def missing_sections(text: str, of_spec: bool = False) -> set[str]:
-    """Numbers of sections that SPEC.md has not, and anchors that DESIGN.md or SPEC.md has not."""
+    """Numbers of sections that SPEC.md does not have, and anchors that DESIGN.md or SPEC.md does not have."""
     named = [m[1] for pattern in (SECTIONS, INNER)[: 1 + of_spec] for m in pattern.finditer(text)]
     numbers = {number for part in named for number in re.findall(r"\d+", part)}
     anchors = {f"{m[1]}#{m[2]}" for m in ANCHOR.finditer(text) if m[2] not in _headings(m[1])}
@@ -220,7 +220,7 @@ def test_what_is_missing_is_found(text: str, said: str, tmp_path: Path) -> None:
 
 
 def test_comments_of_c_are_read(tmp_path: Path) -> None:
-    """Texts are none, and lines of one remark are one."""
+    """Strings are skipped, and consecutive lines are one comment."""
     path = tmp_path / "a.c"
     path.write_text('char *a = "// no.c";\nint b; // sections 8 and\n       // 99 of SPEC\n/* c.h */\n')
     assert list(prose(path)) == [(2, "sections 8 and 99 of SPEC"), (4, "/* c.h */")]

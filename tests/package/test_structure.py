@@ -1,4 +1,4 @@
-"""The host package is seven storeys: imports point down, nothing imports itself, and DESIGN.md draws them."""
+"""The host package has storeys: imports point down, there are no circular imports, and DESIGN.md lists the storeys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgelora.base.resources import ROOT
 from tools.structure import Structure, room, structure
 
 PACKAGE = ROOT / "host" / "edgelora"
-STOREYS = ("cli", "studio", "api", "fleet", "learn", "board", "model", "core", "base")  # from the top down
+STOREYS = ("cli", "studio", "api", "fleet", "learn", "board", "model", "core", "base")  # top to bottom
 FOUND = structure(PACKAGE)
 
 
@@ -30,14 +30,14 @@ def test_imports_point_down() -> None:
 
 
 def test_structure_stays_small() -> None:
-    """What was reached: `python tools/structure.py` prints it."""
+    """Limits at what was reached; `python tools/structure.py` prints the current values."""
     assert len(set(FOUND.floors.values())) <= 8
     assert sum(map(len, FOUND.arrows.values())) <= 33
     assert FOUND.circles == []
 
 
 def test_one_function_personalizes() -> None:
-    """Command, API, studio and demo call it; none runs a board and makes its report by itself."""
+    """Command, API, studio and demo call it; no other module runs a board and makes a report."""
     makers = {name for name, others in FOUND.imports.items() if "learn.report.builder" in others}
     assert makers == {"learn.personalize"}
 
@@ -61,14 +61,14 @@ def test_circles_are_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("face", sorted(PACKAGE.rglob("__init__.py")), ids=lambda path: path.parent.name)
 def test_packages_hold_a_docstring_alone(face: Path) -> None:
-    """Imports name the module that has a name. The package's own face is what users import."""
+    """Imports name the module that defines a name. Only the package's own `__init__` is for users."""
     tree = ast.parse(face.read_text())
     assert ast.get_docstring(tree)
     assert face.parent == PACKAGE or len(tree.body) == 1
 
 
 def test_nothing_imports_benchmarks() -> None:
-    """They are no part of the wheel; the command alone looks for them."""
+    """They are not part of the wheel; only the command looks for them."""
     for path in PACKAGE.rglob("*.py"):
         names = [
             node.module or "" for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)
@@ -77,19 +77,19 @@ def test_nothing_imports_benchmarks() -> None:
 
 
 def test_the_drawing_of_the_storeys() -> None:
-    """DESIGN.md draws them from the top down."""
+    """DESIGN.md lists them from top to bottom."""
     text = (ROOT / "DESIGN.md").read_text().split("\n## The storeys\n")[1].split("\n## ")[0]
     rows = [re.match(r"\| `(\w+)`", line) for line in text.splitlines()]
     assert [row[1] for row in rows if row] == list(STOREYS)
 
 
 DEVICE = ROOT / "micropython_module" / "python" / "edgelora"
-HANDLERS = {"agent", "_handlers"}  # answer a host; the agent is also lent to boards without the package
+HANDLERS = {"agent", "_handlers"}  # answer a host; the agent is also sent to boards without the package
 
 
 @pytest.mark.parametrize("path", sorted(DEVICE.glob("*.py")), ids=lambda path: path.stem)
 def test_device_modules_import_each_other_relatively(path) -> None:
-    """They work under any package's name, so that the host can load them beside its own `edgelora`."""
+    """So that the host can load them under another package name, next to its own `edgelora`."""
     absolute = [
         node
         for node in ast.walk(ast.parse(path.read_text()))
@@ -106,7 +106,7 @@ def test_device_modules_import_each_other_relatively(path) -> None:
 
 
 def test_the_agent_replaces_files_as_the_package_does() -> None:
-    """It is lent to boards without the package, so it carries the one function that both need."""
+    """The agent is also sent to boards without the package, so it has its own copy of this function."""
     found = []
     for name in ("agent", "__init__"):
         tree = ast.parse((DEVICE / f"{name}.py").read_text())

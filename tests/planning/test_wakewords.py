@@ -1,4 +1,4 @@
-"""Deployed wake words from sound: outputs are TensorFlow Lite Micro's, decisions pymicro-wakeword's."""
+"""Deployed wake words from sound: outputs equal TensorFlow Lite Micro's, decisions equal pymicro-wakeword's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_wake_words_that_are_spoken() -> None:
 
 
 def test_the_rule() -> None:
-    """The mean of the last so many is above the cutoff, once for as long as it is."""
+    """True while the mean of the last few probabilities is above the cutoff; each such stretch counts once."""
     word = wakewords.WakeWord("w", "w", b"", 0.5, 2)
     said = wakewords.decide(word, np.array([1, 0, 1, 0.25, 0, 1, 1]))
     assert said.tolist() == [False, False, False, True, False, False, True]

@@ -43,7 +43,7 @@ VOID = {"meta", "br", "hr", "img", "input", "link"}
 
 
 def example(**changes: object) -> Report:
-    """A run as the demo leaves it, on a small random network."""
+    """A run like the demo's, on a small random network."""
     rng = np.random.default_rng(3)
     model = random_model(13, "medium", ("conv", "average_pool", "conv", "conv", "mean", "dense"))
     elm = pack_model(model)
@@ -113,7 +113,7 @@ def example(**changes: object) -> Report:
 
 
 def of_values(**changes: object) -> Report:
-    """The run of a network that learns values: errors, and nothing of classes."""
+    """A run of a network that learns values: errors, but no classes."""
     none = dict.fromkeys(("float_lora_accuracy", "float_base_accuracy", "gained", "lost"))
     empty = {name: [] for name in ("labels", "confusion_base", "confusion_adapted", "epoch_accuracies")}
     report = example(base_accuracy=None, adapted_accuracy=None, float_lora_losses=[], **none, **empty)
@@ -156,7 +156,7 @@ class Page(HTMLParser):
 
 
 def bare() -> Report:
-    """A run of which only the required fields are known, and no times."""
+    """A run with only the required fields, and no times."""
     return Report("unix", 0.5, 0.5, None, None, 1024, 10, None, None, None, 1, 1, 1, "trainable_a")
 
 
@@ -210,7 +210,8 @@ def test_page_without_the_optional_parts() -> None:
 
 
 def test_page_tells_a_worse_run() -> None:
-    """Better, worse, or neither; an adapter below its base is not activated, measurably worse or not."""
+    """Better, worse, or neither; an adapter below its base is not activated, whether or not the difference is
+    measurable."""
     for gained, lost, activated, said in (
         (50, 3, True, "Better than before"),
         (5, 3, True, "No measurable difference"),
@@ -257,7 +258,7 @@ def test_page_tells_a_worse_run() -> None:
     ],
 )
 def test_the_conclusion_is_the_same_everywhere(changes: dict[str, Any], state: State, short: str, said: str) -> None:
-    """The page, its table of runs, a notebook and `repr` have the words of one function."""
+    """The page, its table of runs, a notebook and `repr` use the words of one function."""
     report = example(**{"activated": True, "gained": 50, "lost": 3, "held_out": 20} | changes)
     conclusion = report.conclusion
     assert (conclusion.state, conclusion.short) == (state, short) and said in conclusion.text
@@ -268,7 +269,7 @@ def test_the_conclusion_is_the_same_everywhere(changes: dict[str, Any], state: S
 
 
 def test_the_conclusion_tells_which_adapter_was_kept() -> None:
-    """Epochs over all samples, which the ones that judged are among then, are no secret."""
+    """Including epochs over all samples, held-out ones too."""
     report = example(best_epoch=6, held_out=20, samples=60, judged=Verdict.BETTER)
     assert "Kept: the adapter of epoch 6, chosen by 20 held-out samples." in report.conclusion.text
     longer = dataclasses.replace(report, final_epochs=2)
@@ -279,7 +280,7 @@ def test_the_conclusion_tells_which_adapter_was_kept() -> None:
 
 
 def test_page_of_values_tells_errors() -> None:
-    """By the interval of the change: better, worse, or neither; nothing of classes."""
+    """By the interval of the change: better, worse, or neither; nothing about classes."""
     for change, activated, after, said in (
         (Change(-0.021, -0.0089), True, 0.0251, "Better than before"),
         (Change(-0.021, 0.0003), True, 0.03, "No measurable difference"),
@@ -352,7 +353,7 @@ def test_page_tells_each_class_and_epoch() -> None:
 
 
 def test_device_code_is_of_the_run() -> None:
-    """It compiles whatever the names are, and has the ranks of the layers."""
+    """It compiles for any names, and has the layers' ranks."""
     alike = example(base_path='/a"b\n.elm')
     alike.layers = [dataclasses.replace(row, rank=4 if row.weights else 0) for row in alike.layers]
     called: list[object] = []
@@ -454,14 +455,14 @@ ODD += ({"a": 1}, [None] * 3, [MARKUP[0]] * 3, [0] * 300, [[1, 2], [3]], list(ra
 
 
 def places(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where in JSON a value can be changed."""
+    """The paths in JSON at which a value can be changed."""
     yield path
     for key in data if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ():
         yield from places(data[key], (*path, key))
 
 
 def changed(data: Any, path: tuple[Any, ...], value: Any) -> Any:
-    """The same with another value there."""
+    """The same data with another value at the path."""
     if not path:
         return value
     copy = dict(data) if isinstance(data, dict) else list(data)
@@ -470,7 +471,8 @@ def changed(data: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 
 def check_record(data: Any) -> bool:
-    """A record is refused in one line that names the file, or its page has no markup but its own: was it taken?"""
+    """Whether a record is accepted: it is refused in one line with the file's name, or its page has only its own
+    markup."""
     try:
         report = Report.from_json(json.dumps(data), "odd.json")
     except ReportError as error:
@@ -489,14 +491,14 @@ def check_record(data: Any) -> bool:
 
 @pytest.mark.parametrize("run", [example(), of_values()], ids=["classes", "values"])
 def test_any_value_anywhere_is_refused_or_shown_as_text(run: Report) -> None:
-    """Every field, every kind of oddity: seed, rank and epochs as well as texts."""
+    """Every field with every kind of odd value, numbers as well as strings."""
     data = json.loads(run.to_json()) | {"losses": [0.5] * 3, "epoch_losses": [0.5] * 2, "float_lora_losses": [0.4]}
     data["memory"], data["layers"], data["energy"] = data["memory"][:2], data["layers"][:2], data["energy"][:2]
     if run.confusion_base:
         data["confusion_base"] = data["confusion_adapted"] = [[3, 1], [0, 4]]
     else:
         data["float_lora_losses"] = []
-    odd = itertools.cycle(random.Random(fresh.SEED).sample(ODD, len(ODD)))  # each place meets others in the next run
+    odd = itertools.cycle(random.Random(fresh.SEED).sample(ODD, len(ODD)))  # a place gets other values in other runs
     tried = [
         check_record(changed(data, path, value))
         for path in places(data)
@@ -523,7 +525,7 @@ def test_many_oddities_at_once(seed: int | None) -> None:
     for _ in range(200):
         data = whole
         for path in rng.sample(where, rng.randint(1, 4)):
-            with contextlib.suppress(KeyError, IndexError, TypeError):  # what it was in has been changed already
+            with contextlib.suppress(KeyError, IndexError, TypeError):  # its container has already been replaced
                 data = changed(data, path, rng.choice(ODD))
         check_record(data)
 
@@ -602,7 +604,7 @@ def test_damaged_metrics_are_told(tmp_path: Path) -> None:
 
 
 def test_plan_page_marks_the_choice(tmp_path: Path) -> None:
-    """Also a choice that is not of the frontier; the table stays sorted by gain."""
+    """Even if the choice is not on the frontier; the table stays sorted by gain."""
     model = random_model(13, "medium", ("conv", "mean", "dense"))
     result = plan(pack_model(model), load_board("rpi_pico"), Recipe(seed=1))
     count = len(model.ops)
@@ -621,6 +623,6 @@ def test_plan_page_marks_the_choice(tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_report_says_when_it_comes(tmp_path: Path) -> None:
-    """A run that goes on, or was killed."""
+    """The run is in progress, or was killed."""
     with pytest.raises(FileError, match="does not exist: a run writes it at its end; `edgelora watch`"):
         read_report(tmp_path / "report.json")

@@ -1,4 +1,4 @@
-"""Intervals and the sign test against values known from elsewhere."""
+"""Intervals and the sign test against published values."""
 
 import math
 
@@ -12,13 +12,13 @@ from edgelora.learn.report.statistics import Interval, difference_verdict, mean_
     [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (5, 10, 0.2366, 0.7634), (81, 263, 0.2553, 0.3662)],
 )
 def test_wilson(right: int, count: int, low: float, high: float) -> None:
-    """The last is Newcombe's example of 1998, method 3."""
+    """The last case is Newcombe's example of 1998, method 3."""
     assert wilson(right / count, count) == pytest.approx((low, high), abs=6e-5)
 
 
 @pytest.mark.parametrize(("count", "t"), [(6, 2.5706), (11, 2.2281), (31, 2.0423), (121, 1.9799)])
 def test_mean_interval(count: int, t: float) -> None:
-    """Against tables of Student's t, of values whose mean is 3 and whose sum of squares is known."""
+    """Against tables of Student's t, for values with mean 3 and a known sum of squares."""
     values = [3 + (-1) ** i for i in range(count // 2 * 2)] + [3] * (count % 2)
     spread = t * math.sqrt(count // 2 * 2 / (count - 1) / count)
     assert mean_interval(values) == pytest.approx((3 - spread, 3 + spread), rel=1e-4)
@@ -43,7 +43,7 @@ def test_sign_test(gained: int, lost: int, p: float) -> None:
 
 
 def test_sign_test_of_many() -> None:
-    """Thousands of changed samples overflow no float; the p-value nears the normal approximation's."""
+    """Thousands of changed samples do not overflow floats; the p-value approaches the normal approximation's."""
     z = (20_300 - 20_000 - 0.5) / math.sqrt(10_000)
     assert sign_test(20_300, 19_700) == pytest.approx(math.erfc(z / math.sqrt(2)), rel=0.01)
 
