@@ -1,4 +1,4 @@
-"""A studio in a process of its own, and Debian's chromium to see it."""
+"""A studio in its own process, and Debian's chromium to view it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from processes import COMMAND
 
-CHROMIUM = shutil.which("chromium-headless-shell") or "/usr/bin/chromium"  # the former draws no window around a page
+CHROMIUM = shutil.which("chromium-headless-shell") or "/usr/bin/chromium"  # the shell has no window frame
 ARGUMENTS = [
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
-WAIT_MS = 60_000  # for what takes a board some time, on a machine that is busy with other tests
+WAIT_MS = 60_000  # for slow operations of a board, on a computer that is busy with other tests
 
 
 class Studio:
-    """A server of a project, from `start` to `stop`. url: the whole address, with its token."""
+    """The server of a project, from `start` to `stop`. url: the whole address, with its token."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,7 +55,7 @@ class Studio:
         return self.url.partition("token=")[2]
 
     def stop(self, how: int = signal.SIGINT) -> int:
-        """Its exit code."""
+        """Stops the server; its exit code."""
         self.process.send_signal(how)
         try:
             return self.process.wait(60)
@@ -65,14 +65,14 @@ class Studio:
 
     @property
     def board_port(self) -> str:
-        """Of the one virtual board that was started in it."""
+        """The port of the one virtual board that it has started."""
         (state,) = (self.folder / "boards").iterdir()
         return str(state / "port")
 
 
 @pytest.fixture
 def studios(tmp_path: Path) -> Iterator[Callable[[str], Studio]]:
-    """Opens studios, each of a project by its name; none complains of a bug of its own."""
+    """Opens studios of projects by name; none may log an error of its own."""
     opened: list[Studio] = []
 
     def studio(name: str = "project") -> Studio:
@@ -100,7 +100,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def pages(browser: Browser) -> Iterator[Callable[[Studio], Page]]:
-    """Opens a studio's page by its address; no page has an error of its own."""
+    """Opens a studio's page by its address; no page may have a script error."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
     context.set_default_timeout(WAIT_MS)
     errors: list[str] = []

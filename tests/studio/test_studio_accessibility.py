@@ -1,4 +1,4 @@
-"""No view has a fault of accessibility by axe-core's rules, wide and narrow, light and dark; the focus is seen."""
+"""No view violates an accessibility rule of axe-core, wide and narrow, light and dark; the focus is visible."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOUND = """async () => (await axe.run()).violations
 
 
 def test_no_view_has_a_fault(studios: Callable[..., Any], browser: Browser, tmp_path: Path) -> None:
-    folder = project(tmp_path / "project", {"W" * MOST_LABEL: 4, "wave": 4})  # as wide as it gets
+    folder = project(tmp_path / "project", {"W" * MOST_LABEL: 4, "wave": 4})  # the widest possible
     reported(folder)
     federated(folder)
     context = browser.new_context()
@@ -37,7 +37,7 @@ def test_no_view_has_a_fault(studios: Callable[..., Any], browser: Browser, tmp_
             page.set_viewport_size({"width": width, "height": 900})
             page.emulate_media(color_scheme=theme, reduced_motion="reduce")
             page.wait_for_function(f"document.body.classList.contains('body--{theme}')")
-            page.wait_for_timeout(200)  # until charts have their new size
+            page.wait_for_timeout(200)  # until charts have been resized
             faults |= dict.fromkeys(f"{view}, {theme}, {width} px: {fault}" for fault in page.evaluate(FOUND))
             assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{view} is wider than its window"
     page.get_by_role("navigation", name="Views").get_by_role("link", name="Boards").click()
@@ -48,7 +48,7 @@ def test_no_view_has_a_fault(studios: Callable[..., Any], browser: Browser, tmp_
     assert not faults, "\n".join(faults)
 
 
-# What has the focus, in words, if no line around it or around what it is in shows that; null: nothing has it.
+# The HTML of the focused element if neither it nor an element around it has an outline; null if nothing has the focus.
 UNSEEN = """() => {
   const now = document.activeElement;
   if (!now || now === document.body || now.dataset.seen) return null;
@@ -62,7 +62,7 @@ UNSEEN = """() => {
 
 
 def test_the_focus_is_seen_on_every_control(studios: Callable[..., Any], browser: Browser, tmp_path: Path) -> None:
-    """Of each view, and of a dialog, by the Tab key."""
+    """In each view and in a dialog, with the Tab key."""
     folder = project(tmp_path / "project", {"rest": 4, "wave": 4})
     reported(folder)
     context = browser.new_context(reduced_motion="reduce")
@@ -80,10 +80,10 @@ def test_the_focus_is_seen_on_every_control(studios: Callable[..., Any], browser
 
 
 def tabbed(page: Page, view: str) -> list[str]:
-    """Controls of a view that don't show that they have the focus."""
+    """Controls of a view whose focus is not visible."""
     page.get_by_role("navigation", name="Views").get_by_role("link", name=view).click()
     page.get_by_role("heading", name=view, exact=True).first.wait_for()
-    page.wait_for_timeout(500)  # until it is drawn
+    page.wait_for_timeout(500)  # until it is rendered
     page.evaluate("document.activeElement.blur()")
     page.evaluate("document.querySelectorAll('[data-seen]').forEach((one) => delete one.dataset.seen)")
     return walked(page)
@@ -102,7 +102,7 @@ def walked(page: Page) -> list[str]:
 
 
 def unfold(page: Page, view: str) -> None:
-    """Has a view show what it only shows when asked."""
+    """Expands what a view only shows on demand."""
     if view == "Boards":
         page.get_by_text("The project as one file").click()
         expect(page.get_by_role("button", name="Export the project")).to_be_visible()

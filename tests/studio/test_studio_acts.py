@@ -1,4 +1,4 @@
-"""The maker's path ends in a board that acts by itself after a reset, and when nobody is there but its sensor."""
+"""The maker's path ends with a board that acts on its own after a reset, with only its sensor connected."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from edgelora.studio.project import Project
 GESTURES = ("circle", "wave", "shake")
 BOARD, PIN = "virtual-pico-1", 15
 LEARN_MS = 300_000
-STILL_SECONDS = 20  # of the board's own time, after which a class must have been decided on
+STILL_SECONDS = 20  # on the board's clock, by which a class must have been recognized
 
 
 @pytest.fixture(scope="module")
 def motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a person does later than their samples, as motion: g and rad/s; and a sensor that lies still."""
+    """Motion of a person after the recorded samples, in g and rad/s; and of a sensor that lies still."""
     folder = tmp_path_factory.mktemp("motion")
     data = har._load_watch(har.HAR_SUBJECTS)[0]
     for label, name in enumerate(GESTURES, FIRST):
@@ -42,7 +42,7 @@ def motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def became(state: Path, level: int, steady: bool = False) -> bool:
-    """Whether the pin gets a level in the board's time; steady: and has it at the end of that."""
+    """Whether the pin reaches a level within STILL_SECONDS on the board's clock; steady: and has it at the end."""
     clock = virtual_boards.BoardClock(state)
     begin, seen = clock(), False
     while clock() < begin + STILL_SECONDS:
@@ -56,7 +56,7 @@ def became(state: Path, level: int, steady: bool = False) -> bool:
 
 @pytest.mark.parametrize("damaged", ["", "[]", '{"acts": 3, "vote": [], "nothing": 0}', '{"acts": [[], {"label": 1}]}'])
 def test_actions_are_kept_in_the_project(tmp_path: Path, damaged: str) -> None:
-    """Choices survive a restart; what somebody has made of the file does not end it."""
+    """Choices survive a restart; a damaged file is ignored."""
     project = Project(tmp_path)
     (tmp_path / "actions.json").write_text(damaged)
     assert Acts(project).acts == () and Acts(project).vote == "2/3"
@@ -78,7 +78,7 @@ def test_actions_are_kept_in_the_project(tmp_path: Path, damaged: str) -> None:
 
 
 def test_a_virtual_board_is_no_keyboard(tmp_path: Path) -> None:
-    """Its emulator would lose it: nothing is saved."""
+    """The emulator has no USB keyboard, so nothing is saved."""
     acts = Acts(Project(tmp_path))
     acts.add(Act("wave", "key", "space"))
     with pytest.raises(InputError, match="no keyboard"):
@@ -125,9 +125,7 @@ def test_from_samples_to_a_board_that_acts(
     assert became(state, 0)
     assert studio.stop() == 130
 
-    board = virtual_board.start(
-        "virtual-pico", None, state, die_with_parent=True
-    )  # its power is on, and nobody asks it anything
+    board = virtual_board.start("virtual-pico", None, state, die_with_parent=True)  # powered, without a host
     try:
         set_world(state, motion / "wave.csv", [])
         assert became(state, 1)

@@ -1,4 +1,4 @@
-"""Boards without EdgeLoRA, on the page: one that waits for firmware is flashed, one with stock firmware gets it."""
+"""Boards without EdgeLoRA on the page: a board that waits for firmware is flashed, stock firmware gets EdgeLoRA."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def firmware(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_board_in_its_boot_loader_is_flashed(
     studios: Callable, pages: Callable, firmware: Path, tmp_path: Path
 ) -> None:
-    """Its flash is empty, so it shows the drive of a Pico's boot loader; the page is opened anew meanwhile."""
+    """Its flash is empty, so it shows the drive of a Pico's boot loader; the page is reloaded meanwhile."""
     board = virtual_board.start("virtual-pico", None, tmp_path / BOARD, die_with_parent=True)
     assert (Path(board.drive) / "INFO_UF2.TXT").exists()
     studio = studios()

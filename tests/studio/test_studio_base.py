@@ -1,4 +1,4 @@
-"""The bases that come with the studio are what the commands make."""
+"""The bases that come with the studio are those that the commands make."""
 
 import runpy
 

@@ -1,4 +1,4 @@
-"""Boards and adapters on the page; what stays when pages close, cables are pulled and the studio ends."""
+"""Boards and adapters on the page; what is kept when pages close, cables are pulled and the studio ends."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def card(page: Page, name: str):
 
 @pytest.fixture
 def adapter(tmp_path: Path) -> Path:
-    """An adapter as training begins with, for the base that comes with the studio."""
+    """An untrained adapter for the base that comes with the studio."""
     base, recipe = load_base(BASE), Recipe()
     learner = TwinLearner(base.elm, recipe.ranks(base.model), recipe)
     learner.begin(1)
@@ -96,7 +96,7 @@ def test_two_boards_and_what_is_done_to_them(studios: Callable, pages: Callable,
     walk = card(page, "walk")
     walk.get_by_role("button", name="Use walk").click()
     walk.get_by_text("in use").wait_for()
-    walk.get_by_text("not measured in this project").wait_for()  # it came as a file
+    walk.get_by_text("not measured in this project").wait_for()  # it was added as a file
     walk.get_by_role("button", name="Advanced").click()
     walk.get_by_role("button", name="Pin walk").click()
     walk.get_by_text("pinned").wait_for()
@@ -120,7 +120,7 @@ def test_two_boards_and_what_is_done_to_them(studios: Callable, pages: Callable,
     assert (studio.folder / "adapters" / "stroll.ela").read_bytes() == adapter.read_bytes()
     page.get_by_label("Board", exact=True).click()
     page.get_by_role("option", name="one").click()
-    expect(stroll).to_have_count(0)  # the other board has a store of its own
+    expect(stroll).to_have_count(0)  # each board has its own store
     page.get_by_label("Board", exact=True).click()
     page.get_by_role("option", name="two").click()
     stroll.get_by_role("button", name="Remove stroll").click()
@@ -131,18 +131,18 @@ def test_two_boards_and_what_is_done_to_them(studios: Callable, pages: Callable,
     card(page, "two").get_by_role("button", name="Stop two").click()
     card(page, "two").get_by_text("unplugged", exact=True).wait_for()
     expect(card(page, "one").get_by_text("ready")).to_be_visible()
-    card(page, "two").get_by_role("button", name="Start two").click()  # and the studio ends while it starts
+    card(page, "two").get_by_role("button", name="Start two").click()  # the studio ends while the board starts
 
 
 def test_a_board_stays_usable_and_a_project_as_it_was(studios: Callable, pages: Callable, tmp_path: Path) -> None:
-    """A board that runs already is not opened unasked, and it is at its REPL when the studio has ended."""
+    """A running board is not opened without a click, and has its REPL when the studio has ended."""
     board = virtual_board.start("unix", None, tmp_path / "outside", die_with_parent=True)
     with Link.connect(board.port) as link:
         link.put("/mine", b"1")
     studio = studios()
     page = pages(studio)
     page.get_by_text(board.port).wait_for()
-    with Link.connect(board.port) as link:  # nobody has it
+    with Link.connect(board.port) as link:  # its port is free
         assert link.get("/mine") == b"1"
     page.get_by_role("button", name=f"Connect {board.port}").click()
     card(page, "outside").get_by_text("ready").wait_for()
@@ -150,7 +150,7 @@ def test_a_board_stays_usable_and_a_project_as_it_was(studios: Callable, pages: 
     card(page, "inside").get_by_role("button", name="Choose inside").click()
     page.get_by_role("button", name="Colors: auto").click()
     assert studio.stop() == 130
-    assert [one.state_dir for one in virtual_boards.running()] == [board.state_dir]  # its own has no power
+    assert [one.state_dir for one in virtual_boards.running()] == [board.state_dir]  # the studio's own board is off
     with Link.connect(board.port) as link:
         assert link.get("/mine") == b"1"
     studio.start()
@@ -166,7 +166,7 @@ def test_a_board_stays_usable_and_a_project_as_it_was(studios: Callable, pages: 
 
 
 def test_a_virtual_board_without_power_stays_on_the_desk(studios: Callable, pages: Callable) -> None:
-    """Stopped, it is there after a restart of the studio, with what it had; forgotten, it is not."""
+    """A stopped board is kept over a restart of the studio, with its files; a forgotten one is not."""
     studio = studios()
     page = pages(studio)
     start_virtual(page, "unix", "one")
@@ -200,7 +200,7 @@ def test_a_request_to_terminate_counts_as_ctrl_c(studios: Callable, pages: Calla
 
 
 def test_what_nobody_has_foreseen_is_told_on_every_page(studios: Callable, pages: Callable) -> None:
-    """As a choice that can't be written, until somebody has read it; the rest of the page goes on."""
+    """For example a setting that can't be written: shown until someone closes it, while the rest of the page works."""
     studio = studios()
     first, second = pages(studio), pages(studio)
     (studio.folder / "studio.json").unlink(missing_ok=True)
@@ -225,7 +225,7 @@ def test_what_nobody_has_foreseen_is_told_on_every_page(studios: Callable, pages
     ],
 )
 def test_words_for_any_error(error: Exception, words: str, tmp_path: Path) -> None:
-    """On the page, and of a job; once if it repeats."""
+    """On the page and for a job; repeated errors are shown once."""
     project, job = Project(tmp_path), Job("work")
     for _ in range(3):
         project.trouble(error)
@@ -238,7 +238,7 @@ def test_words_for_any_error(error: Exception, words: str, tmp_path: Path) -> No
 
 
 def test_boards_of_other_projects_are_not_offered(tmp_path: Path) -> None:
-    """A virtual board that a project has started is its own; one of no project may be connected."""
+    """A virtual board started by a project belongs to it; one of no project may be connected."""
     folders = [tmp_path / "other/boards/theirs", tmp_path / "free"]
     (tmp_path / "other").mkdir()
     (tmp_path / "other/studio.json").write_text("{}")
@@ -254,7 +254,7 @@ def test_boards_of_other_projects_are_not_offered(tmp_path: Path) -> None:
 
 @pytest.fixture
 def session(tmp_path: Path):
-    """A place of a virtual board, and what pulls and plugs its cable."""
+    """The session of a virtual board."""
     handle = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
     session = BoardSession(Device(handle.port, "board", True, "unix", state_dir=handle.state_dir))
     yield session
@@ -269,7 +269,7 @@ def until(holds: Callable[[], object], seconds: float = 60) -> None:
 
 
 def test_one_word_says_what_a_board_is_at(tmp_path: Path) -> None:
-    """From its start over what it does to a pulled cable; a port that another program has open is no pulled one."""
+    """From its start through jobs to a pulled cable; a port that another program has open does not count as pulled."""
     project = Project(tmp_path / "project")
     (project.folder / "boards" / "mine").mkdir()
     (ours, theirs) = pty.openpty()
@@ -315,7 +315,7 @@ def test_one_word_says_what_a_board_is_at(tmp_path: Path) -> None:
 
 
 def test_jobs_take_turns_and_outlive_the_board(session: BoardSession, tmp_path: Path) -> None:
-    """What is not exclusive gives way and goes on; a lost line fails the job under way alone."""
+    """A non-exclusive job gives way and resumes; a lost connection only fails the running job."""
     until(lambda: session.state.status == "idle")
     calls: list[int] = []
 
@@ -355,7 +355,7 @@ def test_jobs_take_turns_and_outlive_the_board(session: BoardSession, tmp_path: 
     assert refused.wait(60) and refused.state == "failed" and refused.error
     before = len(calls)
     virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
-    until(lambda: len(calls) > before and calls[-1] > 3)  # by itself
+    until(lambda: len(calls) > before and calls[-1] > 3)  # without a request
     bug = session.submit("bug", lambda link, job: 1 // 0)
     assert bug.wait(60) and "ZeroDivisionError" in bug.error and "report" in bug.remedy
     session.close()
@@ -389,19 +389,19 @@ HANGS = {
 
 
 def hanging(session: BoardSession, module: str, content: str) -> Live:
-    """A live view of a module that never ends, once the board is in it."""
+    """A live view of a module that never returns, once the board runs it."""
     put = session.submit("put", lambda link, job: link.put(f"/{module}.py", content.encode()))
     assert put.wait(60) and put.state == "done", put.error
     live = session.of(Live)
     live.start(Sensor(module, ()), None)
     until(lambda: live.job and live.job.state == "running")
-    time.sleep(1)  # in which the board goes into it
+    time.sleep(1)  # until the board runs it
     return live
 
 
 @pytest.mark.parametrize("module", HANGS)
 def test_a_module_that_never_ends_is_ended(session: BoardSession, module: str) -> None:
-    """The page's Stop ends it by Ctrl-C: the board answers again, what it has loaded stays."""
+    """The page's Stop interrupts it by Ctrl-C: the board answers again, and keeps its model."""
     until(lambda: session.state.status == "idle")
     live = hanging(session, module, HANGS[module])
     job = live.job
@@ -413,7 +413,7 @@ def test_a_module_that_never_ends_is_ended(session: BoardSession, module: str) -
 
 
 def test_a_board_that_hears_no_ctrl_c_has_its_power_cut(studios: Callable, pages: Callable) -> None:
-    """Reset gets a virtual board back whatever it is at."""
+    """Reset restores a virtual board in any state."""
     studio = studios()
     page = pages(studio)
     start_virtual(page, "unix", "one")
@@ -441,7 +441,7 @@ def test_a_board_that_hears_no_ctrl_c_has_its_power_cut(studios: Callable, pages
 
 
 def test_two_adapters_on_the_same_samples(session: BoardSession, adapter: Path, tmp_path: Path) -> None:
-    """The board says of each sample what the twin says, with one adapter and with none; its store stays as it is."""
+    """The board's answers equal the twin's for each sample, with an adapter and with none; its store is unchanged."""
     base, book = load_base(BASE), ProjectSamples(SimpleNamespace(folder=tmp_path))
     drawn = np.random.default_rng(1)
     for name, scale in (("still", 0.1), ("wild", 2.0)):
@@ -478,9 +478,9 @@ def test_what_a_project_remembers_may_be_damaged(tmp_path: Path) -> None:
 
 
 def test_another_board_at_the_same_port(tmp_path: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was asked of a board is not done with the one that was plugged in instead; that one has its own page.
+    """Requests for a board do not reach another one that was plugged in instead; that one has its own page.
 
-    Where USB tells them apart both are on the desk; else their chips' numbers tell, which this board has none of.
+    If USB serial numbers differ, both boards are listed; otherwise chip ids distinguish them, which are simulated here.
     """
     port, at, one = tmp_path / "ttyACM0", ["", ""], None
     handles = [virtual_board.start("unix", None, tmp_path / name, die_with_parent=True) for name in ("a", "b")]
@@ -492,7 +492,7 @@ def test_another_board_at_the_same_port(tmp_path: Path, adapter: Path, monkeypat
 
     def devices() -> list[Device]:
         if one and "use" in [job.name for job in one.jobs] and not port.is_symlink():
-            plug(1, "")  # before anybody else looks
+            plug(1, "")  # before any other lookup
         return [Device(str(port), "a board", False, None, at[1])] if port.is_symlink() else []
 
     hello = Link.hello

@@ -1,4 +1,4 @@
-"""A project as one file: what goes out comes in again, and nothing else does; a sample project by one click."""
+"""A project as one file: exporting and importing it, hostile files, and a sample project with one click."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def filled(folder: Path) -> Project:
     (folder / "adapters" / "me.ela").write_bytes(adapters(motion_base(), 1)[0])
     (folder / "keys" / "release.pem").write_text("secret")
     (folder / "recordings").mkdir()
-    for name in ("lying still.csv", "wave 0_5-2 s.2.csv", "größe.CSV"):  # as the studio calls them
+    for name in ("lying still.csv", "wave 0_5-2 s.2.csv", "größe.CSV"):  # names as the studio gives them
         (folder / "recordings" / name).write_text("1,2\n")
     project.of(Acts).add(Act("wave", "hold", "15"))
     return project
@@ -55,7 +55,7 @@ def test_a_project_goes_from_one_studio_to_another(tmp_path: Path) -> None:
     assert {path.name for path in (one.folder / "recordings").iterdir()} == {
         name.partition("/")[2] for name in bundle.unpacked(content) if name.startswith("recordings/")
     }
-    assert bundle.take_in(two, content) == len(bundle.unpacked(content)) - 1  # classes are taken over, not copied
+    assert bundle.take_in(two, content) == len(bundle.unpacked(content)) - 1  # classes are merged, not copied
     assert set(two.of(ProjectSamples).labels) == {"wave", "circle é", "empty"}
     assert [s.name for s in two.of(ProjectSamples).samples] == [s.name for s in one.of(ProjectSamples).samples]
     assert two.of(Acts).acts == (Act("wave", "hold", "15"),)
@@ -97,7 +97,7 @@ def test_sizes_are_counted_whatever_the_file_says(tmp_path: Path, monkeypatch: p
     bomb = zipped({"recordings/x.csv": bytes(bundle.MOST_OF_ONE + 1)})
     with pytest.raises(InputError, match="too large"):
         bundle.take_in(project, bomb)
-    for at in (i for i in range(len(bomb)) if bomb[i : i + 4] in (b"PK\1\2", b"PK\3\4")):  # says that it is small
+    for at in (i for i in range(len(bomb)) if bomb[i : i + 4] in (b"PK\1\2", b"PK\3\4")):  # claims a small size
         session = at + (24 if bomb[at + 2] == 1 else 22)
         bomb = bomb[:session] + struct.pack("<I", 10) + bomb[session + 4 :]
     with pytest.raises(InputError):
@@ -116,7 +116,7 @@ def test_sizes_are_counted_whatever_the_file_says(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("seed", fresh_seeds(2))
 def test_damaged_files_are_refused_in_words(tmp_path: Path, seed: int) -> None:
-    """Bytes changed anywhere: taken as it was, or refused; never anything else."""
+    """After random changes a file is imported unchanged or refused; nothing else happens."""
     content, rng = bundle.export(filled(tmp_path / "one")), random.Random(seed)
     for round_ in range(60):
         damaged = bytearray(content)
@@ -131,7 +131,7 @@ def test_damaged_files_are_refused_in_words(tmp_path: Path, seed: int) -> None:
 
 
 def test_a_sample_project_by_one_click(studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path) -> None:
-    """And what was made goes out as one file, which another project takes in."""
+    """Then it is exported as one file, which another project imports."""
     (tmp_path / "project").mkdir()
     page = pages(studios("project"))
     page.get_by_role("button", name="Make a sample project").click()

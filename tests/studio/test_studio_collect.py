@@ -1,4 +1,4 @@
-"""Collecting: samples on the disk are whole whatever ends the studio, files that are dropped in, keys, undo."""
+"""Collecting: samples on disk are complete however the studio ends, dropped files, keys, undo."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def reopened(book: ProjectSamples) -> ProjectSamples:
 
 
 def test_samples_train_as_they_were_measured(book: ProjectSamples, base: Base, tmp_path: Path) -> None:
-    """Their inputs are the counts', a quarter of each class is held out, and the commands take the files."""
+    """Inputs are computed from counts, a quarter of each class is held out, and commands accept the files."""
     signal = base.model.signal
     assert signal and book.dataset() is None
     for i in range(9):
@@ -143,7 +143,7 @@ def test_each_change_is_taken_back(book: ProjectSamples, base: Base) -> None:
 
 
 def test_a_killed_studio_leaves_whole_samples(tmp_path: Path) -> None:
-    """Whatever it was at: all that it told of are there, and each file is whole."""
+    """At any moment: all samples that it reported are there, and each file is complete."""
     path = os.pathsep.join(sys.path)
     for seconds in (0.15, 0.7):
         command = [sys.executable, "-c", TAKES, str(tmp_path)]
@@ -162,7 +162,7 @@ def test_a_killed_studio_leaves_whole_samples(tmp_path: Path) -> None:
 
 
 def test_files_that_are_dropped_in(book: ProjectSamples, base: Base) -> None:
-    """Recordings by the names of their files, in counts or units; data sets by their labels; nothing of a bad one."""
+    """Recordings by filename, in counts or units; data sets by their labels; nothing from an invalid file."""
     signal = base.model.signal
     assert signal
     counts = waves(260)
@@ -208,7 +208,7 @@ def test_files_that_are_dropped_in(book: ProjectSamples, base: Base) -> None:
 def test_pages_do_not_wait_for_a_file_that_is_kept(
     book: ProjectSamples, base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The book answers, and takes a class, while a thread writes what was dropped in."""
+    """The book answers and adds a class while a thread writes a dropped file."""
     writing, named = threading.Event(), threading.Event()
 
     def slow(path: Path, arrays: Any) -> None:
@@ -235,7 +235,7 @@ def test_a_sample_that_somebody_put_there_may_be_large(book: ProjectSamples, bas
 def test_a_folder_that_is_gone_and_a_disk_that_is_full(
     book: ProjectSamples, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is kept by halves or elsewhere, and what is there stays; it goes on as soon as it can."""
+    """Nothing is partly kept or saved elsewhere, existing samples stay, and it works again as soon as possible."""
     assert base.model.signal
     window = np.zeros((100, 6), np.int16), base.model.signal, base.model.input.shape
     labels = ["\u0645\u0648\u062c\u0629", "\U0001f44b", *(f"class {i}" for i in range(60))]
@@ -285,7 +285,7 @@ def test_sound_is_kept_raw_and_trains_as_a_board_records_it(book: ProjectSamples
 
 
 def test_windows_begin_after_the_countdown(book: ProjectSamples, base: Base) -> None:
-    """By the number of samples that came: the window begins where the countdown ends, lost samples are told."""
+    """Counted in samples: the window begins when the countdown ends; lost samples are reported."""
     signal = base.model.signal
     assert signal
     live: Any = SimpleNamespace(
@@ -329,7 +329,7 @@ def test_windows_begin_after_the_countdown(book: ProjectSamples, base: Base) -> 
 
 
 def test_a_person_collects(studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path) -> None:
-    """By key and by button, relabelled, deleted and taken back, a file dropped in: the folder has it all."""
+    """By key and by button, relabelling, deleting, undo, a dropped file: the folder contains the result."""
     put_board(tmp_path / "project")
     page = pages(studios("project"))
     folder = tmp_path / "project/samples"
@@ -345,7 +345,7 @@ def test_a_person_collects(studios: Callable[..., Any], pages: Callable[..., Pag
     page.get_by_role("button", name="wave", exact=True).wait_for()
     page.get_by_role("button", name="Record", exact=True).click()
     page.get_by_text("wave in 2").wait_for()
-    page.reload()  # in the middle of it
+    page.reload()  # during the countdown
     page.get_by_role("button", name="Stop", exact=True).and_(page.locator(".record")).wait_for()
     page.get_by_text("Recorded: wave: 1").wait_for()
     page.get_by_label("Countdown").click()
@@ -386,7 +386,7 @@ def test_a_person_collects(studios: Callable[..., Any], pages: Callable[..., Pag
 def test_what_is_wrong_with_files_is_told_while_pages_go_on(
     studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path
 ) -> None:
-    """Each file that was dropped in says what became of it: that it is read, refused, or to be doubted."""
+    """Each dropped file reports its result: read, refused, or doubtful."""
     studio = studios("project")
     page = pages(studio)
     page.get_by_role("link", name="Collect").click()
@@ -404,7 +404,7 @@ def test_what_is_wrong_with_files_is_told_while_pages_go_on(
     }
     files = [{"name": name, "mimeType": "", "buffer": content} for name, content in given.items()]
     page.get_by_label("Drop files here, or choose them").set_input_files(files)
-    page.get_by_text("wave.csv is read").wait_for()  # the server speaks meanwhile
+    page.get_by_text("wave.csv is read").wait_for()  # the server answers meanwhile
     for words in (
         "still.csv: all values are 0",
         "nan.csv: has values that are not finite",
@@ -420,7 +420,7 @@ def test_what_is_wrong_with_files_is_told_while_pages_go_on(
 
 
 def test_a_sample_of_sound_is_what_a_board_hears_in_a_room() -> None:
-    """By itself, as in the middle of noise: a front end that begins with the window takes the noise for sound."""
+    """Alone, as in the middle of noise: a front end that starts with the window would take the noise for sound."""
     rng = np.random.default_rng(1)
     signal, rows = keywords.SIGNAL, keywords.ROWS
     room = rng.normal(0, 300, 3 * RATE)

@@ -1,4 +1,4 @@
-"""The console: what comes is text of a bounded size, what is typed gets to the board, and it gives way to others."""
+"""The console: output is text of limited size, input reaches the board, and it gives way to jobs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def until(true: Callable[[], object], seconds: float = 120) -> None:
 
 
 def test_what_a_board_prints_is_text_of_a_bounded_size() -> None:
-    """Escapes, bytes that are no UTF-8, a character cut in two, lines without end."""
+    """Escape sequences, bytes that are not UTF-8, a character split in two, lines without end."""
     board, port = os.openpty()
     tty.setraw(port)
     console, wanted = Console(), threading.Event()

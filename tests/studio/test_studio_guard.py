@@ -1,4 +1,4 @@
-"""Who the studio speaks to, and that nothing that a board says is more than text."""
+"""Whom the studio answers, and that text from a board is never more than text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COOKIE = f"edgelora-studio-{PORT}={TOKEN}"
 
 
 async def inner(scope: Any, receive: Any, send: Any) -> None:
-    """What is guarded."""
+    """The guarded application."""
     if scope["type"] == "websocket":
         return await send({"type": "websocket.accept"})
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/html")]})
@@ -35,7 +35,7 @@ async def inner(scope: Any, receive: Any, send: Any) -> None:
 
 
 def asked(kind: str, path: str = "/", query: str = "", **headers: str) -> list[dict[str, Any]]:
-    """What the guard sends to a request. headers: with _ for -."""
+    """The guard's reply to a request. headers: with _ for -."""
     sent: list[dict[str, Any]] = []
 
     async def send(message: Any) -> None:
@@ -98,7 +98,7 @@ def test_the_address_opens_it_once_and_leaves_a_cookie() -> None:
 
 
 def test_cookies_of_studios_that_have_ended_are_taken_away() -> None:
-    """They are of the host, whatever the port, and would pile up; those of studios that are open stay."""
+    """Cookies apply to all ports of a host, and would accumulate; those of other open studios are kept."""
     with socket.socket() as other, socket.socket() as ended:
         for one in (other, ended):
             one.bind(("127.0.0.1", 0))
@@ -155,13 +155,13 @@ def test_a_running_studio_refuses(studios) -> None:
     assert status(web_socket, origin=own, **upgrade) == 403
     assert status(web_socket, cookie=cookie, **upgrade) == 403
     assert status(web_socket, cookie=cookie, origin="http://evil.example", **upgrade) == 403
-    with socket.socket() as other, pytest.raises(OSError):  # on loopback alone
+    with socket.socket() as other, pytest.raises(OSError):  # only on loopback
         other.settimeout(2)
         other.connect((_own_address(), studio.port))
 
 
 def _own_address() -> str:
-    """Of this computer in its network; another loopback address where it has none."""
+    """This computer's address in its network; without one, another loopback address."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
         try:
             out.connect(("192.0.2.1", 9))
@@ -197,7 +197,7 @@ ATTACKS = """async (studio) => {
 
 @contextmanager
 def another_site() -> Iterator[str]:
-    """A page of another server of this computer: for cookies it is the same site."""
+    """A page from another server on this computer, which is the same site for cookies."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -230,7 +230,7 @@ def test_a_project_is_served_once(studios) -> None:
     said = edgelora("studio", studio.folder, "--no-browser", code=1).stderr
     assert "a studio is open on" in said and "another folder" in said
     assert studio.stop() == 130
-    studio.start()  # what is left of the last one is in nobody's way
+    studio.start()  # the remains of the last one don't matter
 
 
 def test_another_page_of_the_same_browser_gets_nothing(studios, pages) -> None:
@@ -250,13 +250,13 @@ def test_another_page_of_the_same_browser_gets_nothing(studios, pages) -> None:
         assert all("Boards" not in frame.content() for frame in framed)
 
 
-# --- a board that means harm
+# --- a malicious board
 
 EVIL = '<img src=x onerror="window.hurt=1"><script>window.hurt=1</script>"\'`${window.hurt=1}{{hurt=1}}\u202e\x1b[2J'
 
 
 def _request(data: bytes) -> tuple[int, int, bytes, bytes] | None:
-    """A request's sequence, operation and payload, and what follows it; SPEC.md, section 10."""
+    """The first request in the data: sequence, operation, payload, and the rest; SPEC.md, section 10."""
     start = data.find(b"\xe5")
     if start < 0 or len(data) < start + 9:
         return None
@@ -272,7 +272,7 @@ def _request(data: bytes) -> tuple[int, int, bytes, bytes] | None:
 
 
 def _frame(sequence: int, code: int, payload: bytes) -> bytes:
-    """An answer as it comes from a board."""
+    """A board's answer as a frame."""
     size = len(payload)
     start = bytes((0xE5, sequence | 128, code | 128, size & 127 | 128, size >> 7 | 128))
     check = zlib.crc32(start + b"\x80\x80")
@@ -281,7 +281,7 @@ def _frame(sequence: int, code: int, payload: bytes) -> bytes:
 
 
 class EvilBoard:
-    """A board on a socket that speaks the link, and has markup wherever it may say something of its own."""
+    """A board on a socket that speaks the link, with markup in every text of its own."""
 
     def __init__(self) -> None:
         self._server = socket.create_server(("127.0.0.1", 0))

@@ -1,7 +1,7 @@
-"""A person's whole way on the page, with a virtual Pico: from nothing to gestures of their own, kept, and one more.
+"""A person's whole path on the page with a virtual Pico: from nothing to gestures of their own, kept, and one more.
 
-The first time by keyboard alone, with samples that the board's own button takes. Again by mouse, with the cable pulled:
-while the board is given a base, while it senses, and while it learns.
+First only by keyboard, with samples taken by the board's own button. Then by mouse, with the cable pulled while the
+board gets a base, while it senses, and while it learns.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edgelora.studio import adapter_actions
 from edgelora.studio.board_session import BoardSession
 from edgelora.studio.samples import ENOUGH, ProjectSamples
 
-GESTURES = ("circle", "wave", "shake", "knock")  # the last one is added
+GESTURES = ("circle", "wave", "shake", "knock")  # the last one is added later
 BOARD = "virtual-pico-1"
 BUTTON = "15"  # its pin
 LEARN_MS = 300_000
@@ -33,7 +33,7 @@ LEARN_MS = 300_000
 
 @pytest.fixture(scope="module")
 def motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four of a person's exercises as a sensor's motion, g and rad/s: the first 40 % to record, the rest for later."""
+    """Four of a person's exercises as motion in g and rad/s: the first 40 % to record, the rest for later."""
     folder = tmp_path_factory.mktemp("motion")
     data = har._load_watch(har.HAR_SUBJECTS)[0]
     for name, label in zip(GESTURES, (0, 2, 4, 6), strict=True):
@@ -46,7 +46,7 @@ def motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Person:
-    """Somebody at the page, who knows what is written on it. keys: and has no mouse."""
+    """A user of the page, who follows its texts. keys: only uses the keyboard."""
 
     def __init__(self, studio, page: Page, motion: Path, keys: bool) -> None:
         self.studio, self.page, self.motion, self.keys = studio, page, motion, keys
@@ -88,7 +88,7 @@ class Person:
         self.press("Copy to the board")
 
     def pull_cable(self) -> None:
-        """The board is gone from one moment to the next."""
+        """The board disappears at once."""
         board = virtual_boards.find(self.studio.board_port)
         assert board
         board.kill()
@@ -100,7 +100,7 @@ class Person:
         self.board().get_by_text("unplugged", exact=True).wait_for(state="detached")
 
     def sense(self) -> None:
-        """The sensor of the virtual board measures a gesture, over and over, and the page shows it."""
+        """The virtual board's sensor measures a gesture repeatedly, and the page shows it."""
         self.go("Collect")
         self.do(self.page.locator(".q-expansion-item .q-item", has_text="Sensor input of this virtual board"))
         self.measure("circle")
@@ -117,38 +117,38 @@ class Person:
         self.page.get_by_role("button", name=label, exact=True, pressed=True).wait_for()
 
     def record(self, label: str) -> None:
-        """One sample of a gesture, from the board's sensor."""
+        """Records one sample of a gesture from the board's sensor."""
         self.name(label)
         self.choose("Countdown", self.page.get_by_role("option", name="at once"))
         taken, again = self.page.get_by_text(f"Recorded: {label}"), self.page.get_by_text("record again")
-        for _ in range(20):  # a slow computer's board may have lost samples, which the page says
+        for _ in range(20):  # on a slow computer the board may lose samples, which the page reports
             self.press("Record")
             taken.or_(again).wait_for()
             if taken.is_visible():
                 return
-            self.page.wait_for_timeout(4000)  # until that is over
+            self.page.wait_for_timeout(4000)  # until the problem is over
         raise AssertionError("nothing was recorded")
 
     def record_on_board(self, label: str) -> None:
-        """Eight samples of a gesture, each when the board's own button is pressed."""
+        """Records eight samples of a gesture, each by pressing the board's own button."""
         self.measure(label)
         self.name(label)
-        presses = ",".join(f"{2.1 + 0.3 * i:.1f}" for i in range(ENOUGH))  # the first window is of this gesture alone
+        presses = ",".join(f"{2.1 + 0.3 * i:.1f}" for i in range(ENOUGH))  # the first window has only this gesture
         self.page.get_by_label("Pin to press").fill(f"{BUTTON}@{presses}")
-        self.page.get_by_text("ms a window").wait_for()  # a whole one has come
+        self.page.get_by_text("ms a window").wait_for()  # a whole window has arrived
         self.press("Press button")
         samples = self.page.get_by_role("group", name=f"Samples of {label}").get_by_role("button")
         expect(samples).to_have_count(ENOUGH, timeout=LEARN_MS)
 
     def drop(self, label: str) -> None:
-        """More samples of a gesture, from a file."""
+        """Adds samples of a gesture from a file."""
         self.go("Collect")
         self.give("Drop files here, or choose them", self.motion / f"{label}.csv")
         shown = self.page.get_by_role("region", name=f"Class {label}", exact=True)
         shown.get_by_text(re.compile(r"[1-9]\d* to test")).wait_for()
 
     def follow(self, step: str, view: str) -> None:
-        """Goes on to what comes next."""
+        """Clicks on the next step."""
         self.press(f"Next: {step}")
         self.page.get_by_role("heading", name=view, exact=True).first.wait_for()
 
@@ -163,7 +163,7 @@ class Person:
             "n => Number((/update (\\d+) of/.exec(document.querySelector('#view').innerText) || [0, 0])[1]) >= n",
             arg=count,
             timeout=LEARN_MS,
-            polling=250,  # ms; at each frame it would take half of a core
+            polling=250,  # ms; polling at each frame would take half a core
         )
 
     def keep(self) -> None:
@@ -178,7 +178,7 @@ class Person:
 
 
 def right(studio, motion: Path, tmp_path: Path) -> dict[str, float]:
-    """The share of windows of each gesture, of later, that the board names right with what it keeps in its store."""
+    """The share of later windows of each gesture that the board classifies correctly with the adapter in its store."""
     port = Path(studio.board_port)
     handle = virtual_board.start("virtual-pico", None, port.parent, die_with_parent=True)
     session = BoardSession(Device(handle.port, "board", True, "virtual-pico", state_dir=handle.state_dir))
@@ -223,7 +223,7 @@ def test_from_an_empty_page_to_gestures_of_ones_own(
         page.get_by_role("button", name="Record", exact=True).wait_for()
         person.pull_cable()
         person.plug_in()
-        person.go("Collect")  # where it goes on by itself
+        person.go("Collect")  # it resumes there
     if pulled:
         person.record("circle")
         page.get_by_role("button", name="Undo", exact=False).first.wait_for()
@@ -238,7 +238,7 @@ def test_from_an_empty_page_to_gestures_of_ones_own(
         person.go("Learn")
         person.press("Resume")
     else:
-        page.close()  # which ends nothing
+        page.close()  # the run continues
         person.page = page = pages(studio)
         person.go("Learn")
         page.get_by_text("The board is training.").or_(page.get_by_text("Done. Keep or")).first.wait_for()

@@ -1,4 +1,4 @@
-"""Learning on the page: gestures of one's own, a fourth one, a run that is paused, whose page and cable go."""
+"""Learning on the page: a user's gestures, a fourth one, a paused run, a closed page and a pulled cable."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Studios, Pages = Callable[..., Any], Callable[..., Page]  # as conftest.py has t
 
 
 def learn_view(page: Page) -> Page:
-    """The view, once the board has come."""
+    """Opens the view once the board is connected."""
     expect(page.get_by_role("combobox", name="Board")).to_have_value(re.compile(BOARD))
     page.get_by_role("link", name="Learn").click()
     page.get_by_role("heading", name="Learn", exact=True).first.wait_for()
@@ -52,7 +52,7 @@ def begin(page: Page, how_long: str) -> None:
 
 
 def test_two_pages_at_once(studios: Studios, pages: Pages, tmp_path: Path) -> None:
-    """What one page changes the other one shows, and a drop-down that is open there stays so meanwhile."""
+    """Each page shows the other's changes, and an open drop-down stays open meanwhile."""
     project(tmp_path / "project", {"circle": 4, "wave": 4})
     studio = studios("project")
     page, other = learn_view(pages(studio)), pages(studio)
@@ -62,7 +62,7 @@ def test_two_pages_at_once(studios: Studios, pages: Pages, tmp_path: Path) -> No
     other.get_by_role("link", name="Collect").click()
     other.get_by_role("button", name="Remove wave").click()
     other.get_by_text("Undo: ").wait_for()
-    page.wait_for_timeout(1000)  # in which it would be drawn anew
+    page.wait_for_timeout(1000)  # in which the view would be redrawn
     option.click()
     page.get_by_text("all samples are of one class").wait_for()
     other.get_by_role("button", name="Undo: ").click()
@@ -70,7 +70,7 @@ def test_two_pages_at_once(studios: Studios, pages: Pages, tmp_path: Path) -> No
 
 
 def test_choices_survive_a_reload(studios: Studios, pages: Pages, tmp_path: Path) -> None:
-    """What is chosen and not begun yet, of a run, a source and files; another page has it, too."""
+    """Settings of a run, a source and files before they are used; another page has them, too."""
     project(tmp_path / "project", {"circle": 4, "wave": 4})
     studio = studios("project")
     page = learn_view(pages(studio))
@@ -84,7 +84,7 @@ def test_choices_survive_a_reload(studios: Studios, pages: Pages, tmp_path: Path
     page.get_by_label("Source", exact=True).click()
     page.get_by_role("option", name="analog pins").click()
     pins = page.get_by_label("Pins", exact=True)
-    expect(pins).to_have_value("26")  # the usual one
+    expect(pins).to_have_value("26")  # the default
     pins.fill("27, 28")
     page.get_by_label("Network").click()
     page.get_by_role("option", name="none, show").click()
@@ -108,7 +108,7 @@ def test_choices_survive_a_reload(studios: Studios, pages: Pages, tmp_path: Path
 
 
 def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) -> None:
-    """Three within a budget, kept over a restart of board and studio; then a fourth, and all of them anew."""
+    """Three within a budget, kept over a restart of board and studio; then a fourth, and all of them relearned."""
     folder = project(tmp_path / "project", GESTURES)
     studio = studios("project")
     page = learn_view(pages(studio))
@@ -133,8 +133,8 @@ def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) ->
 
     begin(page, "quick")
     expect(page.get_by_text("Better on held-out samples only")).to_be_visible()
-    expect(page.get_by_text("accuracy on new samples may be lower")).to_be_visible()  # these chose the epoch
-    assert page.get_by_role("table").count() == 2  # who was named what, before and now
+    expect(page.get_by_text("accuracy on new samples may be lower")).to_be_visible()  # held-out samples chose the epoch
+    assert page.get_by_role("table").count() == 2  # confusion matrices before and after
     report = read_report(folder / "reports" / "001")
     assert report["host_twin_identical"] and report["activated"] and report["labels"][:3] == list(GESTURES)
     assert report["adapted_accuracy"] > report["base_accuracy"]
@@ -155,7 +155,7 @@ def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) ->
     page.get_by_label("New name").fill("gestures")
     page.get_by_role("dialog").get_by_role("button", name="Rename").click()
     card = page.get_by_role("region", name="gestures", exact=True)
-    expect(card.get_by_text("circle, wave, shake", exact=True)).to_be_visible()  # still its run's
+    expect(card.get_by_text("circle, wave, shake", exact=True)).to_be_visible()  # the run's name is kept
     studio.stop()
 
     collect(folder, GESTURES | {"knock": 8})
@@ -174,7 +174,7 @@ def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) ->
 
 
 def test_learning_again_after_a_class_was_added(studios: Studios, pages: Pages, tmp_path: Path) -> None:
-    """By the length and the leader that are chosen, the class is added again; discarded, it is as it was before."""
+    """The class is added again with the chosen length and leader; discarding it restores the previous adapter."""
     folder = project(tmp_path / "project", dict.fromkeys(("circle", "wave"), 8))
     studio = studios("project")
     page = learn_view(pages(studio))
@@ -190,7 +190,7 @@ def test_learning_again_after_a_class_was_added(studios: Studios, pages: Pages, 
     added, _ = stored(studio)
     studio = studios("project")
     page = learn_view(pages(studio))
-    page.get_by_text("Learn again").first.click()  # unfolds
+    page.get_by_text("Learn again").first.click()  # expands it
     page.get_by_role("radio", name="with this computer", exact=True).click()
     page.get_by_label("Length").click()
     page.get_by_role("option", name="usual").click()
@@ -209,7 +209,7 @@ def test_learning_again_after_a_class_was_added(studios: Studios, pages: Pages, 
 
 
 def stored(studio: Any, name: str = "") -> tuple[StoreState, bytes]:
-    """What the board's store has, and an adapter of it or b"": the studio ends, and the board is started again."""
+    """The content of the board's store, and one adapter or b"": stops the studio, and starts the board for this."""
     studio.stop()
     board = virtual_board.start("unix", None, studio.folder / "boards" / BOARD)
     try:
@@ -226,8 +226,8 @@ def stored(studio: Any, name: str = "") -> tuple[StoreState, bytes]:
 def test_a_run_outlives_its_page_and_its_cable(
     studios: Studios, pages: Pages, tmp_path: Path, leads: str, how_long: str, updates: int
 ) -> None:
-    """Paused and resumed, then without a page, then without a board: it ends with the bytes of one that never was."""
-    folder = project(tmp_path / "project", dict.fromkeys(GESTURES, 40))  # enough for a fast board to be cut off
+    """Paused and resumed, then without a page, then without a board: the result has the bytes of an undisturbed run."""
+    folder = project(tmp_path / "project", dict.fromkeys(GESTURES, 40))  # enough to interrupt a fast board
     run = folder / "reports" / "001"
     studio = studios("project")
     page = learn_view(pages(studio))
@@ -256,7 +256,7 @@ def test_a_run_outlives_its_page_and_its_cable(
 
 
 def test_what_somebody_wrote_into_a_project_ends_nothing(tmp_path: Path) -> None:
-    """State, runs, samples and bases that are none: the project opens with what is left."""
+    """Invalid state, runs, samples and bases: the project opens with what is left."""
     whole = {"title": "t", "port": "p", "board": "b", "recipe": {}, "tested_on": "", "learned": [], "total": 1}
     lies = ["[]", "7", '"x"', "{", json.dumps(whole | {"status": "won"}), json.dumps(whole | {"total": "many"})]
     lies += [json.dumps(whole | {"recipe": said}) for said in ([], {"mode": "none"})]
@@ -278,7 +278,7 @@ def test_what_somebody_wrote_into_a_project_ends_nothing(tmp_path: Path) -> None
 
 
 def test_a_file_that_is_no_base_is_told(tmp_path: Path) -> None:
-    """Until it is gone, or is one."""
+    """Until it is removed or replaced by a valid one."""
     lessons = Project(tmp_path).of(ProjectRuns)
     bad = tmp_path / "bases" / "bad.elm"
     bad.write_bytes(b"PK\x03\x04none")
@@ -291,7 +291,7 @@ def test_a_file_that_is_no_base_is_told(tmp_path: Path) -> None:
 
 
 def test_a_paused_run_counts_no_epoch_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host twin of what was paused goes on for a while: it says nothing of the run that has gone on since."""
+    """The paused part's host twin runs for a while, but reports nothing for the resumed run."""
     base = motion_base()
     data = Dataset(np.zeros((2, *base.model.input.shape), np.float32), np.arange(2), base.model.labels[:2])
     (tmp_path / "base.elm").write_bytes(base.elm)

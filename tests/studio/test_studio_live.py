@@ -1,4 +1,4 @@
-"""The live view: what a board says is what its page shows, adapters are switched meanwhile, others get the board."""
+"""The live view: it shows the board's decisions, switches adapters meanwhile, and gives way to other jobs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def made(base: Base) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory, made: dict[str, bytes]) -> Iterator[BoardSession]:
-    """A board that runs, with two adapters in its store."""
+    """A running board with two adapters in its store."""
     state = put_board(tmp_path_factory.mktemp("desk"), stored=made)
     board = virtual_board.start("unix", None, state, die_with_parent=True)
     session = BoardSession(Device(board.port, "a board", True, "unix", state_dir=board.state_dir))
@@ -77,13 +77,13 @@ def live(session: BoardSession) -> Iterator[Live]:
 
 
 def by_twin(base: Base, adapter: bytes | None, samples: np.ndarray) -> dict[int, tuple[int, float]]:
-    """Class and probability of each window, by its end."""
+    """Class and probability of each window, by the window's end."""
     replies = listen_on_twin(base, [adapter] if adapter else [], samples)
     return {d.end: (d.seen, d.probability or 0.0) for reply in replies for d in reply.decisions}
 
 
 def test_what_is_shown_is_what_the_board_says(live: Live, base: Base, made: dict[str, bytes]) -> None:
-    """Samples of the board's own source, and of each window what the twin says with the adapter that is on."""
+    """Samples of the board's own source, and the twin's decision for each window with the active adapter."""
     live.start(Sensor("waves"), base, "")
     cursor, samples, said = Cursor(), b"", []
 
@@ -136,14 +136,14 @@ def test_others_get_the_board_and_it_goes_on_afterwards(live: Live, session: Boa
     until(lambda: live.run > before and live.end > 20)
     assert live.told.adapter == ""
     session.submit("use", lambda link, job: link.store_activate("second"))
-    until(lambda: live.told.adapter == "second")  # the one that is active, unless somebody has chosen
+    until(lambda: live.told.adapter == "second")  # the active one, unless an adapter has been chosen
     live.use("first")
     until(lambda: live.told.adapter == "first")
     before = live.run
     session.submit("use none", lambda link, job: link.store_activate(None))
     until(lambda: live.run > before and live.end > 20)
     live.pause()
-    time.sleep(0.4)  # what was under way
+    time.sleep(0.4)  # what was in progress
     still = live.end
     time.sleep(0.4)
     assert live.end == still and live.told.paused and live.is_running
@@ -161,7 +161,7 @@ def test_others_get_the_board_and_it_goes_on_afterwards(live: Live, session: Boa
 
 
 def test_rings_have_their_size_whatever_comes(session: BoardSession) -> None:
-    """A page that never asks makes nothing grow; a late one gets what is kept, in order."""
+    """Nothing grows for a page that never asks; a late page gets what is kept, in order."""
     live = Live(session)
     live._clear(1, 16000.0, 8160)
     live._tell(rate=16000.0, fast=True, labels=("a", "b"), scales=(1.0,))
@@ -181,7 +181,7 @@ def test_rings_have_their_size_whatever_comes(session: BoardSession) -> None:
 
 
 def test_minutes_take_no_memory() -> None:
-    """Motion and sound as they come, 2,500 parts of each: what the view holds afterwards is as it was at half."""
+    """Motion and sound, 2,500 parts each: the view holds as much memory at the end as at half time."""
     live, cursor, rng = Live(SimpleNamespace()), Cursor(), np.random.default_rng(2)
     own = tracemalloc.Filter(True, str(Path(live_module.__file__).parent / "*.py"))
     for rate, channels in ((50.0, 6), (16000.0, 1)):
@@ -200,7 +200,7 @@ def test_minutes_take_no_memory() -> None:
 
 
 def test_columns_of_a_spectrogram() -> None:
-    """The same however samples are cut; a tone is brightest at its own band, silence is dark."""
+    """The same for any split of the samples; a tone is brightest in its own band, silence is dark."""
     rate, seconds = 16000, 1.0
     time_of = np.arange(int(rate * seconds)) / rate
     tone = (8000 * np.sin(2 * np.pi * 1000 * time_of)).astype(np.int16)
@@ -215,7 +215,7 @@ def test_columns_of_a_spectrogram() -> None:
 
 
 def test_a_page_sees_and_switches(studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path) -> None:
-    """Frames are drawn, an adapter is switched while it runs, a hidden page gets nothing, names are text."""
+    """Frames are drawn, an adapter is switched while running, a hidden page gets nothing, names are text."""
     hostile = "<img src=x onerror=alert(1)>"
     model = motion_base().model
     model.labels = [hostile, *model.labels[1:]]
@@ -238,7 +238,7 @@ def test_a_page_sees_and_switches(studios: Callable[..., Any], pages: Callable[.
     page.get_by_role("button", name="Start").click()
     page.locator(".bar-seen").wait_for()
     assert re.fullmatch(r".+, ?\d+ %", page.locator(".headline").inner_text().replace("\n", " "))
-    expect(page.get_by_label("Source", exact=True)).not_to_be_visible()  # folded while it listens
+    expect(page.get_by_label("Source", exact=True)).not_to_be_visible()  # folded while listening
     expect(page.get_by_role("button", name="Listening to waves, with mine")).to_be_visible()
     page.evaluate("""() => {
         window.ends = [];
@@ -264,7 +264,7 @@ def test_a_page_sees_and_switches(studios: Callable[..., Any], pages: Callable[.
         Object.defineProperty(document, "hidden", { get: () => window.away });
         window.away = true;
     }""")
-    page.wait_for_timeout(800)  # an answer that was on its way
+    page.wait_for_timeout(800)  # an answer in transit
     count = len(frames)
     page.wait_for_timeout(1000)
     assert len(frames) == count, "a hidden page asks for nothing"
@@ -274,7 +274,7 @@ def test_a_page_sees_and_switches(studios: Callable[..., Any], pages: Callable[.
 
 @pytest.mark.skipif(not FULL, reason="two minutes: it watches two boards for a while")
 def test_what_the_view_costs() -> None:
-    """The bench watches both kinds: no sample is lost, with a page or without, and every window is looked at."""
+    """The benchmark of both kinds: no sample is lost, with or without a page, and every window is classified."""
     told = result("bench", "studio", "--seconds", 10, "--span", 6)
     rates = {"motion": 1.0, "sound": 10.0}  # windows a second
     assert {kind["kind"] for kind in told["kinds"]} == set(rates) and len(told["memory"]) > 5

@@ -1,4 +1,4 @@
-"""A window that is like no sample is "nothing" on the page as on a board, and a held button records beside it."""
+"""A window unlike any sample is "nothing" on the page as on a board; a held button records in the live view."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def until(true: Callable[[], object], seconds: float = 60) -> None:
 
 
 def collected(folder: Path) -> ProjectSamples:
-    """A project with samples under the base's own names."""
+    """A project with samples that have the base's own class names."""
     base = motion_base()
     book = ProjectSamples(SimpleNamespace(folder=folder))
     assert base.model.signal
@@ -60,7 +60,7 @@ def session(tmp_path: Path) -> Iterator[BoardSession]:
 
 
 def test_what_lies_still_is_nothing_in_the_live_view(session: BoardSession, tmp_path: Path) -> None:
-    """With the person's samples, and with those of the people whom the base was trained on; off, it is a class."""
+    """With the user's samples, and with the base's training data; if switched off, it is a class."""
     base, live = motion_base(), session.of(Live)
     moving = np.concatenate([counts for counts, label in har_takes(PERSON, "train") if label == 0])
     collected(tmp_path / "own")
@@ -97,7 +97,8 @@ def test_a_base_that_comes_along_has_a_rule_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_held_button_takes_what_was_done_meanwhile(tmp_path: Path) -> None:
-    """Short, the window that ends when it is let go; long, one after the other; one undo takes all of them back."""
+    """A short press takes the window that ends with it, a long one takes consecutive windows; one undo removes them
+    all."""
     base = motion_base()
     live, book = Live(SimpleNamespace()), ProjectSamples(SimpleNamespace(folder=tmp_path))
     taker = Taker(live, book)
@@ -134,7 +135,7 @@ def test_a_held_button_takes_what_was_done_meanwhile(tmp_path: Path) -> None:
 def test_the_page_records_beside_what_it_says(
     studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path
 ) -> None:
-    """By mouse and by space; and one click makes a class of nothing."""
+    """By mouse and by space; one click adds a class for "nothing"."""
     project = tmp_path / "project"
     put_board(project)
     ProjectSamples(SimpleNamespace(folder=project)).name_class("wave")

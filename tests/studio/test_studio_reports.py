@@ -29,7 +29,7 @@ def cells(page: Page, table: str) -> list[list[str]]:
 
 
 def test_runs_side_by_side(studios: Studios, pages: Pages, tmp_path: Path) -> None:
-    """The table is that of `compare`; a damaged run is told of; pages are files without scripts."""
+    """The table equals that of `compare`; a damaged run is reported; pages are files without scripts."""
     folder = tmp_path / "project"
     runs = [(f"{number:03d}", report) for number, report in enumerate(reported(folder), 1)]
     studio = studios("project")
@@ -53,7 +53,7 @@ def test_runs_side_by_side(studios: Studios, pages: Pages, tmp_path: Path) -> No
 
 
 def test_a_federation_and_its_releases(studios: Studios, pages: Pages, tmp_path: Path) -> None:
-    """Rounds, boards and epsilons as they are in its files; the adapter goes to a few, to all, and back."""
+    """Rounds, boards and epsilons as in its files; the adapter is published to a few, to all, and rolled back."""
     folder = tmp_path / "project"
     federation = federated(folder)
     key = folder / "keys" / "release.pem"
@@ -89,7 +89,7 @@ def test_a_federation_and_its_releases(studios: Studios, pages: Pages, tmp_path:
 
 
 def test_a_federation_is_simulated_to_its_end(studios: Studios, pages: Pages, tmp_path: Path) -> None:
-    """What can't be is told where it was asked for; one that was begun before goes on, and ends as without a page."""
+    """Errors are shown next to the form; an unfinished federation resumes, with the same result as without a page."""
     folder, plan = tmp_path / "project", Plan(boards=3, rounds=2, masks=False)
     for place in (folder / "fleets" / "three-of-us", tmp_path / "alone"):
         Federation.create(place, plan, motion())

@@ -1,4 +1,4 @@
-"""Words of one's own: the base for sound that comes along, recordings cut at their words, a board that names them."""
+"""A user's own words: the included base for sound, recordings that are cut into words, a board that recognizes them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from edgelora.model.datasets.speech import RATE
 from edgelora.studio.training_options import PACKAGED, about
 from edgelora.studio.word_segments import starts_of
 
-WORDS = ("lamp", "curtain")  # which the base was not taught
-VOICE = keywords.VOICES["slt"]  # nor has it heard her
-SAID = 10  # times each
+WORDS = ("lamp", "curtain")  # not in the base's training data
+VOICE = keywords.VOICES["slt"]  # nor is her voice
+SAID = 10  # repetitions of each
 WINDOW, HOP = 15_920, 4_000
 LEARN_MS = 300_000
 
 
 def said(word: str, count: int, seed: int) -> NDArray[np.int16]:
-    """A recording of somebody who says a word, with a second between."""
+    """A recording of a word, repeated with about a second between."""
     rng = np.random.default_rng(seed)
     parts = []
     for _ in range(count):
@@ -49,7 +49,7 @@ def write_wav(path: Path, sound: NDArray[np.int16]) -> Path:
 
 @pytest.mark.parametrize("seed", fresh_seeds(3))
 def test_windows_are_cut_at_words(seed: int) -> None:
-    """Bursts in noise, of a word's length with a pause within: each is in the middle of one window."""
+    """Bursts in noise, with a word's length and a pause inside: each is in the middle of one window."""
     rng = np.random.default_rng(seed)
     sound, middles = rng.normal(0, 30, RATE), []
     for _ in range(6):
@@ -80,7 +80,7 @@ def test_sound_that_goes_on_is_cut_by_the_hop() -> None:
 
 
 def test_the_base_for_sound_is_as_it_says() -> None:
-    """Small, for a voice that it never heard; what it tells of itself is of these bytes alone."""
+    """Small, and as accurate as stated for a new voice; the statement only applies to these bytes."""
     base = load_base(PACKAGED / "sound.elm")
     assert len(base.elm) < 100_000 and base.model.signal == keywords.SIGNAL
     told = re.search(r"it names (\d+)% right \(standard deviation \d+%, worst (\d+)%\)", about(base))
@@ -91,7 +91,7 @@ def test_the_base_for_sound_is_as_it_says() -> None:
 
 
 def test_words_of_ones_own(studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path) -> None:
-    """From an empty page: the base for sound, a recording of each of two words, learn, the verdict; it hears them."""
+    """From an empty page: the base for sound, a recording of each of two words, learn, the verdict, recognition."""
     page = pages(studios())
     page.context.set_default_timeout(LEARN_MS)
     press = lambda name: page.get_by_role("button", name=name, exact=True).click()  # noqa: E731
@@ -138,7 +138,7 @@ def test_words_of_ones_own(studios: Callable[..., Any], pages: Callable[..., Pag
     expect(page.get_by_label("Recording", exact=True)).to_have_value("later.wav")
     choose("Network", "own-sound")
     press("Start")
-    often = re.compile(rf"(?=.*\b{WORDS[1]} \d\d).*\bnothing \d\d")  # between its words there is silence
+    often = re.compile(rf"(?=.*\b{WORDS[1]} \d\d).*\bnothing \d\d")  # silence between its words
     told = page.get_by_role("cell", name=often).inner_text()
     counts = {label: int(count) for label, count in (part.rsplit(" ", 1) for part in told.split(", "))}
     assert counts[WORDS[1]] > counts.get(WORDS[0], 0), counts

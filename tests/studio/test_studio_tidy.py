@@ -1,4 +1,4 @@
-"""Samples under a wrong name are found, and recordings are trimmed."""
+"""Mislabelled samples are found, and recordings are trimmed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edgelora.studio.views.signals import keep_recording
 
 
 def swapped(folder: Path) -> tuple[ProjectSamples, list[str]]:
-    """Samples of three gestures, of which two have the name of another one; their ids."""
+    """Samples of three gestures, two of them with another gesture's label; their ids."""
     collect(folder, {"circle": 10, "wave": 10, "shake": 10})
     book = ProjectSamples(SimpleNamespace(folder=folder))
     wrong = [book.of("circle")[4].id, book.of("shake")[2].id]
@@ -74,7 +74,7 @@ def test_the_part_that_is_wanted(tmp_path: Path) -> None:
 
 
 def test_no_recording_takes_the_place_of_another(tmp_path: Path) -> None:
-    """Two that begin alike, two parts that are called alike, two files that are dropped in under one name."""
+    """Recordings with equal beginnings, parts with equal names, and two dropped files with one name."""
     project, folder = Project(tmp_path), tmp_path / "recordings"
     folder.mkdir()
     values = np.arange(1200).reshape(200, 6) / 100

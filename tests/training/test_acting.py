@@ -1,4 +1,4 @@
-"""Programs that a board runs by itself: what is in them, and what can't get into them."""
+"""Programs that a board runs on its own: their content, and what can't be injected into them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def named(labels: tuple[str, ...]) -> Base:
 
 
 def parts(main: str) -> tuple[list[str], dict[str, list[str]]]:
-    """Statements that are no docstring, and calls by class."""
+    """Statements except docstrings, and calls by class."""
     tree = ast.parse(main)
     actions = next(s for s in tree.body if isinstance(s, ast.Assign) and ast.unparse(s.targets[0]) == "actions")
     assert isinstance(actions.value, ast.Dict)
@@ -107,7 +107,7 @@ def test_every_sensor(source: str, pins: tuple[int, ...], line: str) -> None:
 
 @pytest.mark.parametrize("seed", fresh_seeds(3))
 def test_names_are_literals_whatever_they_are(seed: int) -> None:
-    """A base's labels, a path on a board and texts may hold anything: the program has the same statements."""
+    """A base's labels, a path and texts may contain anything: the program has the same statements."""
     rng = np.random.default_rng(seed)
     drawn = ["".join(rng.choice(HOSTILE, int(rng.integers(1, 5)))) for _ in range(4)]
     labels = tuple(f"{i}{text}" for i, text in enumerate(drawn[:2]))
@@ -185,7 +185,7 @@ def test_actions_as_they_are_typed() -> None:
 
 
 class Files:
-    """A board's flash, as a link has it."""
+    """A board's flash with the methods of a link."""
 
     def __init__(self, **files: bytes) -> None:
         self.files = {f"/{name}.py": data for name, data in files.items()}
@@ -211,7 +211,7 @@ def test_a_program_that_somebody_else_wrote_is_kept(monkeypatch: pytest.MonkeyPa
 
 
 def test_each_sample_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the board has the base in its ROMFS, too: the rule is made once, and its report is of that rule."""
+    """Even if the board has the base in its ROMFS: the rule is made once, and its report is for that rule."""
     base, wish = motion_base(), Wish((Act("PEN", "hold", "1"),))
     data = har.load_har(3).train
     looked = []
@@ -245,7 +245,7 @@ def test_samples_of_another_shape_are_told(tmp_path: Path) -> None:
 
 
 def test_a_program_on_this_computer(tmp_path: Path) -> None:
-    """By the command: main.py with an adapter's ranks, and the rule of a person's samples beside it."""
+    """By the command: main.py with an adapter's ranks, and the rule from a user's samples next to it."""
     base = motion_base()
     (tmp_path / "motion.elm").write_bytes(base.elm)
     [ela] = adapters(base, 1)

@@ -1,4 +1,4 @@
-"""What `import edgelora` offers beside runs: answers of a base and of adapters, given as objects or as files."""
+"""`import edgelora` beyond runs: predictions of a base and of adapters, given as objects or as files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def samples(base: Base, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_answers_of_a_base_and_of_adapters(base: Base, tmp_path: Path) -> None:
-    """Classes, accuracy and confusion matrix agree; an adapter may be a file; a board says the same."""
+    """Classes, accuracy and confusion matrix agree; an adapter may be a file; a board gives the same answers."""
     x, y = samples(base, 60)
     run = edgelora.personalize(base, (x, y), (x, y), recipe=edgelora.Recipe(rank=2, epochs=20, learning_rate=20000))
     run.save(tmp_path / "me.ela")
@@ -50,7 +50,7 @@ def test_answers_of_a_base_and_of_adapters(base: Base, tmp_path: Path) -> None:
 
 
 def test_what_a_recipe_is_given() -> None:
-    """By the names that everybody knows; what is not given is the mode's own, also after a change of the mode."""
+    """With the usual names; other settings have the mode's defaults, also after a change of the mode."""
     given = edgelora.Recipe(learning_rate=700, momentum=1)
     assert (given.initial_rate, given.momentum_shift) == (700, 1)
     usual = edgelora.Recipe(mode="trainable_a")

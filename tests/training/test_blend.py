@@ -1,4 +1,4 @@
-"""Adapters added up on the host: `edgelora blend`, and `blend` and `merge` of `import edgelora`."""
+"""Blending adapters on the host: `edgelora blend`, and `blend` and `merge` of `import edgelora`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from edgelora.model.importers.tflite.convert import import_tflite, inputs_for_ca
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A base as .elm and .tflite, two adapters of one seed, one of another, and one whose A was trained."""
+    """A base as .elm and .tflite, two adapters with one seed, one with another seed, and one with a trained A."""
     file = write_tflite(random_model(1, "medium", ("conv", "conv", "mean", "dense"), oracle=True))
     (tmp_path / "base.tflite").write_bytes(file)
     model = import_tflite(file)
@@ -93,7 +93,7 @@ def test_from_python(folder: Path) -> None:
 
 
 def test_averages_go_on_training(folder: Path) -> None:
-    """A mean of adapters of one seed, in training's steps, is what sessions of that seed load and train on."""
+    """Sessions with the same seed load the mean of two such adapters and train on from it."""
     base = edgelora.load(folder / "base.elm")
     mean = edgelora.blend(base, [folder / "one.ela", folder / "two.ela"], to_train=True)
     one = edgelora.load(folder / "one.ela", base)

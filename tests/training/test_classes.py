@@ -1,4 +1,4 @@
-"""Classes added to a base: the twin against integers of NumPy, what an adapter keeps, and that they are told apart."""
+"""Added classes: the twin against NumPy integers, what an adapter stores, and classification."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def whole_inverse(stats: ClassStats) -> NDArray[np.int64]:
 
 
 def wanted_row(stats: ClassStats, x: NDArray[np.int64]) -> tuple[int, list[int]]:
-    """Bias and row of a class whose inputs of the last layer are x [N, K]."""
+    """Bias and row of a class whose samples have the last layer's inputs x [N, K]."""
     n = len(x)
     mean = (32 * x.sum(axis=0) + n) // (2 * n)
     sums = ((whole_inverse(stats) * mean + 8) >> 4).sum(axis=1)
@@ -76,7 +76,7 @@ def test_rows_and_decisions_are_those_of_the_specification() -> None:
 
 
 def test_an_adapter_adds_classes_to_what_it_has() -> None:
-    """Beside layers that train on; judged by its scores; what had none is what it was."""
+    """Layers keep training, its scores decide, and without classes it is the same adapter."""
     rng = np.random.default_rng(5)
     model = small_base(rng)
     elm = pack_model(model)
@@ -153,7 +153,7 @@ def test_records_that_hold_no_class_are_refused(body: bytes, words: str) -> None
 
 @pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
 def test_classes_alone_begin_a_training(mode: str) -> None:
-    """An adapter without layers is loaded as a fresh one of seed 0, with its classes."""
+    """An adapter without layers is loaded like an untrained one with seed 0 and these classes."""
     model = small_base(np.random.default_rng(6))
     row = ClassRow(4, "wave", 1, 5, np.ones(INPUTS, np.int16))
     loaded, begun = (Session(pack_model(model), bytes([2, 2]), mode, 1) for _ in range(2))
@@ -171,7 +171,7 @@ def test_a_base_without_room_for_classes_says_so() -> None:
     with pytest.raises(TwinError, match="must say how its last layer"):
         session.class_row(np.zeros((3, 5), np.int8), 3, "wave")
     x, y = np.zeros((6, 1, 1, 5), np.float32), np.arange(6) % 3
-    assert class_stats.spread(model, x, y[:6] // 2) is None  # nothing spreads
+    assert class_stats.spread(model, x, y[:6] // 2) is None  # no spread
     assert "quantize it from its float network" in no_room(model)
     model.loss = "mean_squared_error"
     assert "ends in dense of" in no_room(model) and "mean_squared_error" in no_room(model)

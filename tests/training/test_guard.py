@@ -1,4 +1,4 @@
-"""Samples held out of training: they choose the epoch, end the run, and say whether the adapter is used."""
+"""Held-out samples choose the epoch, end the run early, and decide whether the adapter is used."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ RECIPE = Recipe(rank=2, placement="last")
 
 @pytest.fixture(scope="module")
 def task(keyword_elm: bytes) -> tuple[Base, Samples, Samples]:
-    """A base, and two sets of samples that it has to relearn: the classes of their twos are others than it says."""
+    """A base, and two sets of samples that it has to relearn: their classes differ from its answers."""
     base = Base("kws.elm", keyword_elm, unpack_model(keyword_elm))
     rng = np.random.default_rng(5)
     kinds = rng.integers(-128, 128, (4, *base.model.input.shape))
@@ -50,7 +50,7 @@ def test_what_is_held_out(task: tuple[Base, Samples, Samples]) -> None:
 
 
 def test_the_best_is_kept(task: tuple[Base, Samples, Samples]) -> None:
-    """What is kept is what held-out samples rank first; the loss counts what `train` tells; nothing is learned."""
+    """The best adapter by held-out samples is kept; the loss equals that of `train`; evaluation changes nothing."""
     base, samples, _ = task
     recipe = replace(RECIPE, epochs=30, learning_rate=60000, momentum=0)
     course = prepared(samples, recipe)
@@ -70,7 +70,7 @@ def test_the_best_is_kept(task: tuple[Base, Samples, Samples]) -> None:
 
 
 def test_few_samples_judge_what_others_teach(task: tuple[Base, Samples, Samples]) -> None:
-    """Each is held out once; what they teach each other decides, also where the adapter knows them all by heart."""
+    """Each sample is held out once; the folds decide, even if the final adapter overfits all samples."""
     base, samples, _ = task
     few = samples.part(np.arange(48) < 12)
     course = prepared(few, RECIPE)
@@ -82,12 +82,12 @@ def test_few_samples_judge_what_others_teach(task: tuple[Base, Samples, Samples]
     own = TwinLearner(base.elm, RECIPE.ranks(base.model), RECIPE).predict(noise)
     assert as_board(base.elm, replace(few, x=noise, y=own), RECIPE).verdict is not Verdict.BETTER  # the base is right
     one = prepared(few.part(few.y == 1), RECIPE)
-    alone = prepared(few.part(np.arange(12) < 4), RECIPE)  # one of each class: a part would have nothing to learn
+    alone = prepared(few.part(np.arange(12) < 4), RECIPE)  # one of each class, so that a fold would lack a class
     assert one.folds == alone.folds == prepared(few, replace(RECIPE, on_board=True)).folds == []
 
 
 class Scripted:
-    """A learner whose adapter does after each epoch as is written here."""
+    """A learner with given scores after each epoch."""
 
     def __init__(self, *judged: tuple[int, int]) -> None:
         self.judged, self.epoch, self.kept = [Score(*one) for one in judged], 0, -1
@@ -101,7 +101,7 @@ class Scripted:
 
 
 def test_verdict_and_end(task: tuple[Base, Samples, Samples]) -> None:
-    """The epoch with the least loss is kept; more right than before is better, then less loss; an equal one is not."""
+    """Keeps the epoch with the lowest loss; better means more correct samples or, if equal, a lower loss."""
     _, samples, _ = task
     for judged, best, verdict in (
         ([(7, -90), (9, -70), (9, -60), (10, -80)], 2, Verdict.BETTER),
@@ -136,7 +136,7 @@ def test_board_and_twin_agree(task: tuple[Base, Samples, Samples], tmp_path: Pat
             now, best = Score.of(run.course.held, reply.predictions, reply.losses), run.outcome.kept
             assert now == best if on_board else now > best, "all samples were learned last, but by a board alone"
             assert run.twin.identical
-            if not on_board:  # its end was cut off: resumed, the run repeats that, and is the same
+            if not on_board:  # the run's end was cut off: resumed, it is repeated with the same result
                 once_more = personalize_board(link, base, ours, recipe, RunOptions(metrics, resume=True))
                 assert once_more.run.adapter == run.run.adapter and once_more.verdict is Verdict.BETTER
     finally:

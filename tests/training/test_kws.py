@@ -58,7 +58,7 @@ def test_every_voice_speaks(voice):
 @speaks
 @pytest.mark.parametrize("voice", [keywords.VOICES["whisper"], Voice("espeak-ng", "en-us-nyc+f2")])
 def test_a_voice_with_breath_says_the_same_at_any_time(voice):
-    """espeak-ng seeds what it draws by the clock's seconds unless told not to."""
+    """espeak-ng seeds its noise by the clock's seconds unless told otherwise."""
     first = speech.speak(voice, "seven", 1, 0)
     begun = int(time.time())
     while int(time.time()) == begun:
@@ -92,7 +92,7 @@ def test_the_same_seed_gives_the_same_clips_whoever_else_speaks():
 
 @speaks
 def test_features_are_what_a_board_makes_of_the_sound():
-    """Of a second that follows noise, without a rest; on the signal's scale, from which the counts come back."""
+    """A second of sound that directly follows noise; in the signal's scale, from which counts are recovered."""
     slt = keywords.VOICES["slt"]
     data = keywords.record([slt], FEW)
     sound = keywords.clip(slt, "yes", 0, FEW)

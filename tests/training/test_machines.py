@@ -1,4 +1,4 @@
-"""Simulated machines are the same everywhere; areas under curves are what they are by definition."""
+"""Simulated machines are the same everywhere; areas under curves match their definition."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_vibration_is_the_same_everywhere() -> None:
 
 
 def test_faults_grow() -> None:
-    """Of each fault, the feature that is furthest from usual is further at severity 5 than at 1."""
+    """The most unusual feature of each fault deviates more at severity 5 than at 1."""
     usual = normal_windows(7, 60)
     middle, spread = usual.mean(0), usual.std(0) + 8
 
@@ -63,6 +63,6 @@ def test_phases() -> None:
 
 
 def test_how_many_events_a_count_leaves_possible() -> None:
-    """As tables of Poisson's distribution have it, for one side of 95 %."""
+    """As in tables of the Poisson distribution, one-sided 95 %."""
     found = [round(most_events(count), 2) for count in (0, 1, 2, 10)]
     assert found == [3.0, 4.74, 6.3, 16.96]

@@ -46,7 +46,7 @@ LAYERS = {
 
 
 def as_float64(net: floatnet_layers.FloatNet) -> floatnet_layers.FloatNet:
-    """The same network in double precision, with biases that are not zero, for finite differences."""
+    """The network in double precision with nonzero biases, for finite differences."""
     rng = np.random.default_rng(1)
     for layer in net.layers:
         if layer.weights is not None:
@@ -118,7 +118,7 @@ def test_backward_stops_below_lowest():
     assert [pair is not None for pair in gradients] == [False, True, False, True]
 
 
-# TensorFlow's SAME padding puts the odd row or column after; VALID drops what the last stride doesn't fill.
+# TensorFlow's SAME padding puts the odd row or column after the input; VALID drops an incomplete last stride.
 @pytest.mark.parametrize(
     ("size", "kernel", "stride", "dilation", "padding", "expected"),
     [
@@ -168,7 +168,7 @@ def test_kernel_larger_than_input_is_refused():
 
 
 def two_tone(seed: int, count: int = 240, pitch: float = 1.0, channels: int = 2) -> Dataset:
-    """Noisy windows [count, 1, 32, channels] of three classes that differ in frequency, at random phases."""
+    """Noisy windows [count, 1, 32, channels] of three classes with different frequencies and random phases."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 3, count)
     phase = rng.uniform(0, 2 * np.pi, (count, 1, 1, channels))
@@ -329,7 +329,7 @@ def test_net_file_round_trip_and_bad_file(tmp_path):
 
 
 def graph() -> floatnet_layers.FloatNet:
-    """Branches, a function, explicit padding, folded normalization."""
+    """A network with branches, a function, explicit padding and folded normalization."""
     conv = floatnet_layers.build((5, 6, 2), [floatnet_layers.conv(4, (3, 2))], seed=0).layers[0]
     conv = replace(conv, name="stem.0", gain=np.arange(1, 5, dtype=np.float32), padding=((1, 1), (0, 1)))
     table = tables.sampled(np.tanh, -4.0, 4.0)

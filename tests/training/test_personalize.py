@@ -37,7 +37,7 @@ MICROPYTHON = ROOT / ".build" / "unix" / "micropython"
 def test_a_worse_adapter_is_not_activated(
     keyword_elm: bytes, tmp_path: Path, on_board: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The base is right about all test samples; labels to train on are scrambled."""
+    """The base classifies all test samples correctly; training labels are scrambled."""
     base = Base("kws.elm", keyword_elm, unpack_model(keyword_elm))
     rng = np.random.default_rng(5)
     x = rng.integers(-128, 128, (32, *base.model.input.shape)).astype(np.int8)
@@ -50,7 +50,7 @@ def test_a_worse_adapter_is_not_activated(
     try:
         with Link.connect(board.port) as link, Metrics(tmp_path / "metrics.jsonl") as metrics:
             options = RunOptions(metrics)
-            if on_board:  # an earlier run's adapter is in use, and would be after a reset
+            if on_board:  # an earlier run's adapter is active, also after a reset
                 once = replace(task, test=samples)
                 earlier = personalize_board(link, base, once, replace(recipe, seed=1), options)
                 assert earlier.activated
@@ -87,7 +87,7 @@ def test_a_worse_adapter_is_not_activated(
 
 
 def shifted(base: Base, number: int) -> Task:
-    """Samples to learn and to test, labels as the base has them but `number` further on."""
+    """Training and test samples whose labels are the base's answers plus `number`."""
     rng = np.random.default_rng(6)
     x = rng.integers(-128, 128, (64, *base.model.input.shape)).astype(np.int8)
     y = (Session(base.elm, bytes(len(base.model.ops)), "infer").predict(x) + number) % base.model.classes
@@ -95,7 +95,7 @@ def shifted(base: Base, number: int) -> Task:
 
 
 def test_a_second_run_learns_its_own_samples(keyword_elm: bytes, tmp_path: Path) -> None:
-    """The same windows under other labels make files of the same size."""
+    """The same windows with other labels make files of the same size."""
     base = Base("kws.elm", keyword_elm, unpack_model(keyword_elm))
     recipe = Recipe(rank=2, epochs=2, on_board=True)
     board = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
@@ -115,7 +115,7 @@ def test_what_differs_from_the_twin_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A board that learns a label that nobody gave it: not in use even by force, and the same words everywhere."""
+    """A board that learns wrong labels is never activated, not even by force, and all outputs say the same."""
     base = Base("kws.elm", keyword_elm, unpack_model(keyword_elm))
     task = shifted(base, 0)
     samples, test = task.samples, task.test
@@ -154,7 +154,7 @@ def test_what_differs_from_the_twin_is_an_error(
 def test_what_nobody_has_compared_is_not_in_use(
     keyword_elm: bytes, tmp_path: Path, on_board: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C while the twin is awaited: the board has learned, and its base stays in use."""
+    """Ctrl-C before the twin has finished: the board has trained, but its base stays active."""
 
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt

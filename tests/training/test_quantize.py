@@ -31,7 +31,7 @@ LAYERS = [
 ]
 
 
-# Values of TensorFlow Lite's QuantizeMultiplier, worked out by hand.
+# Values of TensorFlow Lite's QuantizeMultiplier, computed by hand.
 @pytest.mark.parametrize(
     ("real", "expected"),
     [
@@ -78,7 +78,7 @@ def test_constant_zero_activation_has_a_usable_scale():
 
 
 def problem(seed: int, count: int = 300) -> tuple[np.ndarray, np.ndarray]:
-    """Windows [count, 1, 32, 2] of three frequencies at random phases, and their classes."""
+    """Windows [count, 1, 32, 2] with three frequencies and random phases, and their classes."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 3, count)
     phase = rng.uniform(0, 2 * np.pi, (count, 1, 1, 2))
@@ -210,7 +210,7 @@ def test_channel_without_weights_keeps_its_bias():
 
 
 def test_simulation_is_near_the_core_for_every_kind():
-    """On the core's own inputs of every op, so that no step is counted twice."""
+    """With the core's own inputs for every op, so that errors do not accumulate."""
     furthest = dict.fromkeys((kind for kind in KINDS if kind != "history"), -1.0)
     for seed in range(130):
         kinds = (("conv", "lstm", "dense"), ("conv", "svdf", "dense"))[seed % 2] if seed >= 90 else None
@@ -228,7 +228,7 @@ def test_simulation_is_near_the_core_for_every_kind():
 
 
 def test_report_is_of_the_core(trained):
-    """Accuracies and agreement are those of what the twin predicts; a layer made noisy comes first."""
+    """Accuracies and agreement equal those of the twin's predictions; a layer with added noise comes first."""
     net, model = trained
     x, y = problem(1)
     session = Session(elm.pack_model(model), bytes(5), "infer")
@@ -289,7 +289,7 @@ def test_bad_calibration_inputs_are_refused(trained, x, message):
 
 @pytest.mark.parametrize(("ending", "roomy"), [([], 5), ([floatnet_layers.dense(64)], None)])
 def test_logits_have_room(ending: list, roomy: int | None) -> None:
-    """The layer that makes them has twice its range, the others theirs; what an autoencoder makes are no logits."""
+    """The layer that computes logits has twice its range, others their own; an autoencoder's outputs are not logits."""
     x, _ = problem(3)
     net = floatnet_layers.build((1, 32, 2), [*LAYERS, *ending], 0)
     tight, model = (quantize(net, x, (100.0,), head_room) for head_room in (1.0, HEAD_ROOM))
@@ -303,7 +303,7 @@ def test_logits_have_room(ending: list, roomy: int | None) -> None:
 
 
 def test_what_no_softmax_hears_takes_no_steps(trained):
-    """A class that is hundreds of nats below all others leaves their logits, and what is predicted, as they are."""
+    """A class that is hundreds of nats below the others affects neither their logits nor predictions."""
     net, model = trained
     last = net.layers[-1]
     weights = np.concatenate([last.weights, np.zeros_like(last.weights[:1])])

@@ -1,4 +1,4 @@
-"""Recordings in files: every kind becomes every other; what is hostile, damaged or signed by others is refused."""
+"""Recordings in files: each format converts to each other; hostile, damaged or wrongly signed files are refused."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_signatures(tmp_path: Path, kind: str) -> None:
 
 
 def told(**changes: Any) -> dict[str, Any]:
-    """An acquisition, with some of it changed; None leaves a field out."""
+    """An acquisition with changed fields; None removes a field."""
     payload = {"device_type": "x", "interval_ms": 10, "sensors": [{"name": "a", "units": "g"}] * 2}
     payload |= {"values": [[1.0, 2], [3, 4]]} | changes.pop("payload", {})
     whole = {"protected": {"ver": "v1", "alg": "none"}, "signature": "0" * 64, "payload": payload} | changes
@@ -123,9 +123,9 @@ def test_hostile_acquisitions(tmp_path: Path, what: Any, words: str) -> None:
         b"\x9b\xff\xff\xff\xff\xff\xff\xff\xff",  # a list of 2^64 - 1
         b"\x5b\x7f\xff\xff\xff\xff\xff\xff\xff",  # bytes of 2^63 - 1
         b"\x81" * 100_000,  # lists in lists
-        b"\xd8\x1c\x81\xd8\x1d\x00",  # a list that holds itself
+        b"\xd8\x1c\x81\xd8\x1d\x00",  # a list that contains itself
         b"\xc0\x63abc",  # no date
-        b"\xa1\x80\x01",  # a list for a key
+        b"\xa1\x80\x01",  # a list as a key
         b"[" * 100_000,
     ],
 )
@@ -185,7 +185,7 @@ def base(tmp_path: Path) -> Path:
 
 
 def test_windows_to_train_on(tmp_path: Path, base: Path) -> None:
-    """Each kind of file by its own units; classes by the files' names."""
+    """Each file format with its own units; classes from filenames."""
     rows = np.round(np.random.default_rng(2).normal(0, 1, (40, 3)), 3)
     acceleration = Capture(rows * 9.80665, 50, ("x", "y", "z"), ("m/s2",) * 3)
     save_capture(acceleration, tmp_path / "wave.1.json")
@@ -205,7 +205,7 @@ def test_windows_to_train_on(tmp_path: Path, base: Path) -> None:
 
 
 def test_windows_without_a_base(tmp_path: Path) -> None:
-    """Edge Impulse's recordings become samples that a network can be trained on, in their own units."""
+    """Edge Impulse's recordings become training samples in their own units."""
     rows = np.round(np.random.default_rng(3).normal(0, 9, (40, 3)), 3)
     for name, part in (("wave.1.json", rows), ("rest.a.cbor", rows[:20]), ("rest.b.json", rows[:5])):
         save_capture(Capture(part, 50, ("x", "y", "z"), ("m/s2",) * 3), tmp_path / name)
@@ -222,7 +222,7 @@ def test_windows_without_a_base(tmp_path: Path) -> None:
 
 
 def test_more_windows_than_memory_holds_are_refused(tmp_path: Path, base: Path) -> None:
-    """Before any is cut: a recording of 1 MB would make 500 GB of windows."""
+    """Before any window is cut: a recording of 1 MB would make 500 GB of windows."""
     save_capture(Capture(np.zeros((400_000, 3)), 50, counts=True), tmp_path / "rest.npz")
     out = tmp_path / "samples.npz"
     said = edgelora("convert", tmp_path / "rest.npz", "--window", 200_000, "--hop", 1, "-o", out, code=1)
@@ -275,7 +275,7 @@ def test_units_that_are_not_the_bases(tmp_path: Path, base: Path) -> None:
 
 
 def test_counts_of_a_watch_are_its_windows() -> None:
-    """What `demo har` sends to a board, cut as the base's signal says, is the data that it is tested and trained on."""
+    """The counts that `demo har` sends to a board, cut by the base's signal, equal its training and test data."""
     data = load_har(3)
     signal = data.test.signal
     assert signal
@@ -293,7 +293,7 @@ def test_counts_of_a_watch_are_its_windows() -> None:
 
 MOTION = Signal(50, 6, 100, 50, (Normal(8 / 32768),) * 3 + (Normal(0.001, 0, 4),) * 3, units="g, then rad/s")
 SOUND = Signal(16000, 1, 16000, 8000, (Normal(0.01),), front="audio")
-REST = np.random.default_rng(2).normal(0, 0.004, (200, 6)) + (0, 0, 1, 0, 0, 0)  # g, rad/s: a sensor lies still
+REST = np.random.default_rng(2).normal(0, 0.004, (200, 6)) + (0, 0, 1, 0, 0, 0)  # g, rad/s: a sensor that lies still
 
 
 @pytest.mark.parametrize(

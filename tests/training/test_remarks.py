@@ -1,4 +1,4 @@
-"""Classes by name, inputs and outputs beyond their grids, and samples that say little."""
+"""Notes on class names, on inputs and outputs beyond their grids, and on samples that say little."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMES = ["still", "walk", "run"]
 
 
 def steps(count: int, seed: int, labels: list[str] = NAMES) -> Dataset:
-    """Noisy steps of which the class is the place."""
+    """Noisy steps, whose position is the class."""
     rng = np.random.default_rng(seed)
     y = rng.permutation(np.arange(count) % 3)
     x = rng.normal(0, 0.1, (count, 1, 12, 2))
@@ -49,7 +49,7 @@ def made(head_room: float = HEAD_ROOM) -> Base:
 
 
 def test_permuted_names_are_the_same_classes(base: Base) -> None:
-    """Samples with names in another order train the same adapter."""
+    """Samples with class names in another order train the same adapter."""
     own = steps(24, 2)
     order = ["run", "still", "walk"]
     other = Dataset(own.x, np.array([order.index(NAMES[label]) for label in own.y]), order)
@@ -65,14 +65,14 @@ def test_unknown_names_are_refused_with_what_to_do(base: Base) -> None:
     with pytest.raises(InputError, match="toy.elm has no class 'swim'; its classes are 'still', 'walk', 'run': name"):
         base.samples(strange)
     unused = Dataset(strange.x[strange.y < 2], strange.y[strange.y < 2], strange.labels)
-    assert np.array_equal(base.samples(unused).y, unused.y)  # no sample is of it
+    assert np.array_equal(base.samples(unused).y, unused.y)  # the unknown class has no samples
 
 
 def test_without_names_numbers_count(base: Base) -> None:
     own = steps(24, 2, [])
     assert np.array_equal(base.samples(own).y, own.y)
     named = steps(24, 2, ["a", "b", "c"])
-    for names in ([], ["a"], ["a", "a", "b"]):  # none, one for three outputs, one twice
+    for names in ([], ["a"], ["a", "a", "b"]):  # none, one for three outputs, a duplicate
         model = replace(base.model, labels=names)
         assert np.array_equal(Base("nameless.elm", base.elm, model).samples(named).y, named.y)
     with pytest.raises(WorkflowError, match="labels go up to 5"):
@@ -80,18 +80,18 @@ def test_without_names_numbers_count(base: Base) -> None:
 
 
 def test_test_samples_are_numbered_as_those_trained() -> None:
-    """Also for a base without names: both files have some."""
+    """Even if the base has no names, but both files have."""
     train, test = steps(12, 2), steps(9, 3, ["run", "walk", "still"])
     matched = parts(train, test, "others").test
     assert [matched.labels[label] for label in matched.y] == [test.labels[label] for label in test.y]
     assert matched.labels == train.labels
     more = steps(9, 3, ["run", "walk", "swim"])
-    assert parts(train, more, "others").test is more  # left for the base to judge
+    assert parts(train, more, "others").test is more  # left to the base
     assert by_name(test, [], "nobody") is test
 
 
 def test_clipped_inputs_are_counted(base: Base) -> None:
-    """Units off by 9.81 are told with that remedy; a range too narrow with another; below 1 % nothing is."""
+    """Units off by 9.81 and a too narrow range give different notes; below 1 % there is none."""
     own, test = steps(60, 2), base.samples(steps(60, 3))
     low, high = base.model.input.span
     for factor in (1.0, 9.80665, 100.0):
@@ -115,7 +115,7 @@ def test_values_at_the_ends_are_not_beyond_them(base: Base) -> None:
 
 
 def test_saturated_outputs_are_counted(base: Base) -> None:
-    """The share that the adapter's own answers have, sample by sample; logits without room are told."""
+    """The share equals that of the adapter's answers, sample by sample; logits without room give a note."""
     samples, data = base.samples(steps(60, 2)), steps(40, 3)
     adapter = train_adapter(base, samples, base.samples(data), Recipe(rank=4, epochs=2)).run.adapter
     for ela in (None, adapter):
@@ -148,7 +148,7 @@ def test_samples_that_say_little(base: Base) -> None:
 
 
 def test_commands_tell(base: Base, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Both in text and in JSON, of what trains and of what tests; other names are refused."""
+    """In text and in JSON, for training and test samples; other names are refused."""
     (tmp_path / "toy.elm").write_bytes(base.elm)
     own, test = steps(40, 2), steps(12, 3)
     save_dataset(Dataset(own.x * np.float32(9.8), own.y, NAMES), tmp_path / "train.npz")

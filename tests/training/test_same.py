@@ -1,4 +1,4 @@
-"""A pretrained base is the same on every computer: other kernels, threads and instructions change no byte of it."""
+"""A pretrained base is the same on every computer: other kernels, threads and instructions change no byte."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy._core import _multiarray_umath as numpy_core
 
 from edgelora.model.floatnet import deterministic_math
 
-# Trains a base of either kind for an epoch, with everything that makes them: what prints is its bytes.
+# Trains a base of either kind for an epoch, with all steps, and prints hashes of its bytes.
 TRAINING = """
 import hashlib
 import numpy as np
@@ -64,7 +64,7 @@ def test_a_base_is_the_same_on_every_computer() -> None:
 
 
 def test_products_are_exact_sums_of_rounded_factors() -> None:
-    """In whatever order; and near to those of float64."""
+    """In any order; and close to float64."""
     rng = np.random.default_rng(0)
     for rows, inner, columns in ((1, 1, 1), (7, 5, 3), (40, 4000, 9), (64, 600, 64)):
         a = (rng.normal(size=(rows, inner)) * 10.0 ** rng.integers(-3, 3)).astype(np.float32)

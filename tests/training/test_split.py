@@ -1,4 +1,4 @@
-"""What a network is tested on: never quietly what it was trained on, and always said."""
+"""Test samples: a network is never silently tested on its training samples, and the output says what was used."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LABELS = ["walk", "run", "sit"]
 
 
 def samples(*counts: int) -> dataset.Dataset:
-    """So many windows of each class; every one is another."""
+    """This many windows of each class, all different."""
     y = np.repeat(np.arange(len(counts)), counts)
     x = np.random.default_rng(len(y)).normal(size=(len(y), 1, 12, 2)).astype(np.float32)
     return dataset.Dataset(x, y, LABELS)
@@ -33,7 +33,7 @@ def rows(part: dataset.Dataset) -> set[bytes]:
 
 @pytest.fixture
 def toy(tmp_path: Path) -> Path:
-    """A folder with a base that has learned nothing."""
+    """A folder with an untrained base."""
     net = layers.build((1, 12, 2), [layers.conv(4, (1, 3)), layers.dense(3)], 5)
     (tmp_path / "toy.elm").write_bytes(pack_model(quantize(net, samples(9, 9, 9).x)))
     return tmp_path
@@ -67,7 +67,7 @@ def test_a_class_of_one_sample_is_named_and_too_few_are_refused() -> None:
 
 
 def test_without_test_samples_some_are_held_out(toy: Path) -> None:
-    """A command that trains on a file, chooses by it or tests on it sees the same parts."""
+    """Commands that train on a file, choose by it or test on it use the same split."""
     whole, file = samples(24, 12, 8), toy / "x.npz"
     dataset.save_dataset(whole, file)
     trained = train(toy, "--data", file)

@@ -1,4 +1,4 @@
-"""Training on the host: the board's bytes, the choice among tries, interruption."""
+"""Training on the host: the board's bytes, choosing among tries, interrupts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CLASSES = 3
 
 
 def toy(count: int, seed: int) -> dataset.Dataset:
-    """Noisy steps of which the class is the place; the base below has learned nothing."""
+    """Noisy steps, whose position is the class; the base below is untrained."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, CLASSES, count)
     x = rng.normal(0, 0.3, (count, 1, 12, 2))
@@ -65,7 +65,7 @@ def test_part(base: Base) -> Samples:
 @pytest.mark.parametrize("cache", ["none", "ram"])
 @pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
 def test_the_boards_bytes_and_answers(base: Base, samples: Samples, test_part: Samples, mode: str, cache: str) -> None:
-    """The adapter is that of the board's own training; what is said about it is what an `.ela` of it answers."""
+    """The adapter equals that of on-board training; the reported answers are those of its `.ela`."""
     recipe = Recipe(rank=4, mode=mode, epochs=8, seed=4, learning_rate=20000, cache=cache, placement="last")
     trained = train_adapter(base, samples, test_part, recipe)
     course = prepared(samples, recipe)
@@ -85,7 +85,7 @@ def test_the_boards_bytes_and_answers(base: Base, samples: Samples, test_part: S
 
 
 def test_tries(base: Base, samples: Samples, test_part: Samples) -> None:
-    """The best of validation is trained again on all samples; what it is tested on changes nothing."""
+    """The best by validation is trained again on all samples; test samples do not affect the choice."""
     recipe = Recipe(rank=1, epochs=2, seed=2**32 - 2)
     tried = train_adapter(base, samples, test_part, recipe, tries=4)
     assert [one.seed for one in tried.tries] == [2**32 - 2, 2**32 - 1, 0, 1]
@@ -95,7 +95,7 @@ def test_tries(base: Base, samples: Samples, test_part: Samples) -> None:
     assert tried.run == train_adapter(base, samples, test_part, tried.recipe).run
     turned = Samples(test_part.x, (test_part.y + 1) % CLASSES)
     again = train_adapter(base, samples, turned, recipe, tries=4)
-    told = replace(again.run, verdict=tried.run.verdict)  # that the test samples find it worse
+    told = replace(again.run, verdict=tried.run.verdict)  # the test samples find it worse
     assert (again.tries, told) == (tried.tries, tried.run)
     given = Recipe(learning_rate=60000)
     assert {one.learning_rate for one in variants(given, 5)} == {60000}
@@ -104,7 +104,7 @@ def test_tries(base: Base, samples: Samples, test_part: Samples) -> None:
 
 
 def test_quantization_aware(base: Base, samples: Samples, test_part: Samples) -> None:
-    """It learns what it is tested on, as a plain adapter of the ranks asked for, the same from the same seed."""
+    """It learns the task as a plain adapter of the given ranks, reproducible by seed."""
     recipe = Recipe(rank=1, mode="trainable_a", micro_batch=8, epochs=12, seed=7)
     trained = train_adapter(base, samples, test_part, recipe, trainer=train_qat)
     adapter = unpack_adapter(trained.run.adapter, base.model)
@@ -114,14 +114,14 @@ def test_quantization_aware(base: Base, samples: Samples, test_part: Samples) ->
     assert trained.run.epoch_losses[-1] < 0.7 * trained.run.epoch_losses[0]
     assert [one.seed for one in train_adapter(base, samples, test_part, recipe, 2, trainer=train_qat).tries] == [7, 8]
     learner = TwinLearner(base.elm, recipe.ranks(base.model), recipe)
-    learner.load(trained.run.state)  # a board can train on from there
+    learner.load(trained.run.state)  # a board can continue from there
     assert learner.save(False) == trained.run.adapter
     with pytest.raises(ValueError, match="A is frozen"):
         train_qat(base.elm, samples, replace(recipe, mode="frozen_a"))
 
 
 def test_masters_are_rounded_to_the_change_they_stand_for(base: Base, samples: Samples) -> None:
-    """While training, and at the end."""
+    """During training, and at the end."""
     masters = some_masters(base, samples)
     wanted = [ALPHA / 2 * b @ a for a, b in zip(masters.parameters[::2], masters.parameters[1::2], strict=True)]
     for adapter in (masters.rounded(), masters.fitted()):
@@ -131,7 +131,7 @@ def test_masters_are_rounded_to_the_change_they_stand_for(base: Base, samples: S
 
 
 def some_masters(base: Base, samples: Samples) -> qat.Masters:
-    """Of rank 2, as if they had learned."""
+    """Masters of rank 2, as if trained."""
     masters = qat.Masters(base.elm, bytes([2, 2]), np.random.default_rng(3), samples)
     for b in masters.parameters[1::2]:
         b[:] = np.random.default_rng(4).normal(0, 0.2, b.shape)
@@ -140,7 +140,7 @@ def some_masters(base: Base, samples: Samples) -> qat.Masters:
 
 
 def test_masters_gradients_are_those_of_the_twins_loss(base: Base, samples: Samples) -> None:
-    """In direction and size, for moves of masters over many steps of their rounding."""
+    """In direction and size, for changes of masters over many rounding steps."""
     masters = some_masters(base, samples)
     learner = TwinLearner(base.elm, bytes([2, 2]), Recipe(mode="trainable_a", micro_batch=len(samples) + 1))
 
@@ -228,7 +228,7 @@ def test_interruption_writes_nothing(base: Base, tmp_path: Path, tries: int, epo
     try:
         assert process.stderr is not None
         assert any(line.startswith("train-adapter: 1/") for line in iter(process.stderr.readline, ""))
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all of its processes
+        os.killpg(process.pid, signal.SIGINT)  # as from a terminal, to all of its processes
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
@@ -238,7 +238,7 @@ def test_interruption_writes_nothing(base: Base, tmp_path: Path, tries: int, epo
 
 
 def test_rounding_is_measured_beside_training_in_integers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One short run of the comparison: rounding loses little, and every figure is there."""
+    """One short run of the comparison: rounding loses little, and all figures are there."""
     monkeypatch.setattr(bench_qat, "RECIPE", replace(RECIPE, epochs=2))
     run = bench_qat.run_one("har", "3", 0, Recipe(rank=2, epochs=1))
     assert abs(run.float_trainable_a - run.rounded_trainable_a) < 0.05

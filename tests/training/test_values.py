@@ -1,4 +1,4 @@
-"""Autoencoders: their own input is the target, and what counts is the error."""
+"""Autoencoders: their own input is the target, and the error is the measure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def base() -> Base:
 
 @pytest.mark.parametrize("tries", [1, 2])
 def test_the_error_falls(base: Base, tries: int) -> None:
-    """As measured from what the adapter answers; the best of several tries has the least error."""
+    """As measured by the adapter's outputs; the best of several tries has the lowest error."""
     samples, data = base.samples(rows(60, 2)), rows(40, 3)
     test = base.samples(data)
     result = train_adapter(base, samples, test, Recipe(rank=4, epochs=6), tries)
@@ -62,7 +62,7 @@ def test_only_networks_that_give_back_their_input(base: Base) -> None:
 
 
 def test_from_python(base: Base) -> None:
-    """The same figures as the commands tell."""
+    """The same figures as the commands'."""
     run = api.personalize(base, rows(60, 2), rows(40, 3), recipe=Recipe(rank=4, epochs=6))
     assert run.after == pytest.approx(real_error(base, run.ela, rows(40, 3)), rel=1e-9) and run.after < 0.7 * run.before
     assert api.evaluate(base, rows(40, 3), run.adapter) == run.after

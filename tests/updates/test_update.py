@@ -1,4 +1,4 @@
-"""Updates in the field: what is released arrives over HTTP and serial, and nothing else does."""
+"""Updates in the field: releases arrive over HTTP and serial, and nothing else is installed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ APP = ROOT / "tests" / "device" / "programs" / "update_app.py"
 
 @dataclass(frozen=True)
 class Field:
-    """A base, three adapters that were trained for it one after the other, and a key. Boards have the first, 7."""
+    """A base, three adapters trained for it one after the other, and a key. Boards have the first one, version 7."""
 
     folder: Path
     elm: bytes
@@ -70,7 +70,7 @@ class Field:
         return self.folder / "release.pem"
 
     def bundle(self, version: int, origin: int | None = None, **changes: Any) -> bytes:
-        """A bundle for the boards, or one that isn't: header fields are changed and signed again."""
+        """A bundle for the boards, or an invalid one: changed header fields, signed again."""
         start = (origin, self.adapters[origin]) if origin else None
         adapter = self.adapters.get(version, self.adapters[8])
         made = elu.pack(adapter, "wake", version, "band", keys.load_key(self.key), start)
@@ -95,7 +95,7 @@ FIELDS = {
 
 
 def resigned(data: bytes, key: Path, content: bytes | None = None, **changes: Any) -> bytes:
-    """A bundle with other header fields or `content` (its payload), and a signature that is right for them."""
+    """A bundle with changed header fields or `content` (its payload), and a valid signature."""
     header = bytearray(data[:192])
     if content is None:
         content = data[256:]
@@ -186,7 +186,7 @@ def test_releases_make_a_directory_that_only_goes_forward(field: Field, tmp_path
 
 
 def test_what_strangers_put_into_the_directory_is_refused(field: Field, tmp_path: Path) -> None:
-    """Nothing is numbered after it, no difference starts from it, and it is not read where a link leads."""
+    """No version follows from it, no difference starts from it, and links are not followed."""
     site = tmp_path / "site"
     stranger = tmp_path / "stranger.pem"
     keys.new_key(stranger)
@@ -278,7 +278,7 @@ def board(field: Field, tmp_path: Path) -> Board:
 
 @contextlib.contextmanager
 def served(site: Path) -> Iterator[tuple[str, Callable[[], list[str]]]]:
-    """A real `edgelora serve`: its address, and what it has logged so far."""
+    """A real `edgelora serve`: its address, and a function that returns its log so far."""
     with (
         open(site.parent / "serve.log", "w+") as log,
         subprocess.Popen(
@@ -326,7 +326,7 @@ def test_update_over_http_from_release_to_confirmation(field: Field, board: Boar
         assert fetched["fetched"] == [["installed", 8]]
         assert (fetched["version"], fetched["sha256"], fetched["part"]) == (7, digest(field.adapters[7]), None)
         assert len(log()) == 1 and '"GET /wake.from-7.elu HTTP/1.0" 200' in log()[0]
-        assert "is not above 8" in board.run(f"fetch={url}")["fetched"][0][1]  # before its trial, too
+        assert "is not above 8" in board.run(f"fetch={url}")["fetched"][0][1]  # also before its trial
 
         trial = board.run("start")
         assert (trial["version"], trial["trial"], trial["sha256"]) == (8, True, digest(field.adapters[8]))
@@ -338,7 +338,7 @@ def test_update_over_http_from_release_to_confirmation(field: Field, board: Boar
         release(9)
         assert board.run(f"fetch={url}")["fetched"] == [["installed", 9]]
         assert board.run("start")["version"] == 9
-        back = board.run("start")  # nobody confirmed
+        back = board.run("start")  # not confirmed
         assert (back["version"], back["sha256"]) == (8, digest(field.adapters[8]))
         assert "9 was not confirmed: version 8 is back" in back["notices"][0]
         assert back["in_use"]
@@ -363,7 +363,7 @@ def test_firmware_without_deflate_takes_what_is_not_compressed(field: Field, boa
 
 @contextlib.contextmanager
 def speaking(*answers: bytes | Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server that gives each connection the next answer, byte for byte, and hangs up: its address."""
+    """The address of a server that sends the next answer to each connection, byte for byte, and hangs up."""
 
     def serve_all() -> None:
         for answer in answers:
@@ -471,7 +471,7 @@ def test_servers_that_misbehave(field: Field, board: Board) -> None:
         with speaking(MISSING, answered) as address:
             state = board.run(f"fetch={address}/wake.elu")
         assert state["fetched"][0][0] == kind and why in state["fetched"][0][1], state
-        assert why != "silent" or state["steps"] > 20  # while the server was silent for a second, the board could work
+        assert why != "silent" or state["steps"] > 20  # the board continued to work while the server was silent
         assert (state["version"], state["sha256"], state["part"]) == (7, digest(field.adapters[7]), None)
     state = board.run("fetch=http://127.0.0.1:1/wake.elu", "fetch=https://127.0.0.1/wake.elu", "fetch=http://x/wake")
     assert [kind for kind, _ in state["fetched"]] == ["OSError", "UpdateError", "UpdateError"]
@@ -486,7 +486,7 @@ def test_a_server_that_drips_is_given_up_and_gone_on_with(at: str, field: Field,
         connection.sendall(whole[:sent])
         with contextlib.suppress(OSError):
             for byte in whole[sent : sent + 300]:
-                connection.sendall(bytes([byte]))  # never silent for as long as the board allows
+                connection.sendall(bytes([byte]))  # never silent for the board's timeout
                 time.sleep(0.1)
 
     with speaking(MISSING, drip, MISSING, whole, whole) as address:
@@ -501,7 +501,7 @@ def test_a_server_that_drips_is_given_up_and_gone_on_with(at: str, field: Field,
 
 
 def test_update_from_servers_that_misbehave(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One clear error each, whatever the server does; and never more than was asked for."""
+    """Each gives one clear error, and never more data than requested."""
     monkeypatch.setattr(download, "SILENCE", 0.5)
 
     def trickle(connection: socket.socket) -> None:
@@ -559,7 +559,7 @@ def test_update_from_servers_that_misbehave(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_serve_shows_only_what_it_holds(tmp_path: Path) -> None:
-    """Links lead nowhere, requests can't act on the terminal, clients that hang up make no traceback."""
+    """Links are not served, requests can't control the terminal, aborted connections cause no traceback."""
     site, logged = tmp_path / "site", []
     site.mkdir()
     (tmp_path / "secret").write_bytes(b"secret")
@@ -590,7 +590,7 @@ def test_serve_shows_only_what_it_holds(tmp_path: Path) -> None:
 
 
 def test_serve_hangs_up_on_who_holds_too_many_connections(tmp_path: Path) -> None:
-    """Others are served meanwhile, and what was held is closed at last."""
+    """Others are served meanwhile, and idle connections are closed in the end."""
     (tmp_path / "wake.elu").write_bytes(b"bundle")
     with contextlib.ExitStack() as held, served_here(tmp_path) as address:
         port = int(address.rpartition(":")[2])
@@ -612,7 +612,7 @@ def test_serve_hangs_up_on_who_holds_too_many_connections(tmp_path: Path) -> Non
 
 
 def hostile(field: Field) -> dict[str, tuple[bytes, str]]:
-    """Bundles that boards with version 7, which fell back from 8, must refuse, and why."""
+    """Bundles that boards with version 7, which fell back from 8, must refuse, with the reason."""
     good, delta = field.bundle(9), field.bundle(9, origin=7)
     adapter, key = field.adapters[9], field.key
     stranger = field.folder / "stranger.pem"
@@ -702,7 +702,7 @@ def served_here(site: Path) -> Iterator[str]:
 
 
 def own_samples(field: Field, count: int = 20) -> Samples:
-    """The person's last windows, that judge."""
+    """The user's last windows, held out."""
     har = datasets_har.load_har(3)
     model = unpack_model(field.elm)
     every = np.arange(0, len(har.test), len(har.test) // count)
@@ -710,7 +710,7 @@ def own_samples(field: Field, count: int = 20) -> Samples:
 
 
 def spoiled(field: Field, *versions: int) -> None:
-    """Adapters of these versions are whole, and name little right."""
+    """Replaces adapters of these versions by valid ones with low accuracy."""
     for version in versions:
         adapter = unpack_adapter(field.adapters[8])
         for layer in adapter.layers:
@@ -746,10 +746,10 @@ def test_an_update_that_is_worse_on_the_boards_own_samples_is_not_kept(
         assert state["in_use"] and state["notices"] == [said] and state["declined"] == [["wake", 20]]
         state = fetched(20)
         assert state["fetched"][0][0] == "NotNewer" and state["declined"] == [["wake", 20]]
-        place.write_bytes(content[:40])  # what is damaged, or too little, judges nothing
+        place.write_bytes(content[:40])  # a damaged or too small file is ignored
         assert fetched(21, "start", "start")["fetched"] == [["installed", 21]]
         place.write_bytes(content)
-        field.adapters[23] = field.adapters[9]  # as much right as 7, or more
+        field.adapters[23] = field.adapters[9]  # as many correct as version 7, or more
         assert fetched(23)["fetched"] == [["installed", 23]]
         state = board.run("start")
         assert (state["version"], state["trial"]) == (23, True)
@@ -770,7 +770,7 @@ def test_power_cut_at_every_flash_operation(field: Field, board: Board) -> None:
 
 @pytest.fixture
 def plugged(field: Field, tmp_path: Path) -> Iterator[str]:
-    """A desktop board at its agent, with the base and version 7 of the adapter, and no keys: its port."""
+    """The port of a desktop board at its agent, with the base and version 7 of the adapter, but no keys."""
     image = build.build_firmware("unix", {"har.elm": field.elm}, tmp_path / "har.romfs")
     state = tmp_path / "plugged"
     state.mkdir()
@@ -842,13 +842,13 @@ def test_a_worse_update_is_told_over_serial(field: Field, plugged: str, tmp_path
 
 
 def refuses_all(link: Link, bundles: dict[str, tuple[bytes, str]]) -> None:
-    """Each bundle is refused over serial for its reason, and leaves the board as it was."""
+    """Each bundle is refused over serial for its reason, and the board is unchanged."""
     before = link.update_state()
     for name, (content, why) in bundles.items():
         with pytest.raises(DeviceError, match=why):
             link.update(content)
         assert link.update_state() == before, name
-        waits = name in ("truncated", "truncated in its header", "nothing")  # the first for its last byte
+        waits = name in ("truncated", "truncated in its header", "nothing")  # its last byte is missing, so it is kept
         assert waits or link.size("/update.part") is None, name
 
 
@@ -863,7 +863,7 @@ store.start()
 
 
 class Pico:
-    """A virtual Pico whose power can be cut; after each start its application is run."""
+    """A virtual Pico whose power can be cut; its application runs after each start."""
 
     def __init__(self, image: Path, state: Path) -> None:
         self.state = state
@@ -876,7 +876,7 @@ class Pico:
         execute(self.port, "from app import *")
 
     def wake(self) -> tuple[int, str]:
-        """Version and SHA-256 of what the application infers with."""
+        """Version and SHA-256 of the application's active adapter."""
         digested = "binascii.hexlify(hashlib.sha256(store._in_use().buffer).digest()).decode()"
         version, sha256 = execute(
             self.port, f"import hashlib, binascii\nprint(store.find('wake').version, {digested})"
@@ -907,10 +907,10 @@ def test_virtual_pico_is_updated_over_serial(field: Field, tmp_path: Path) -> No
         release(7)
         release(8)
         delta = (site / "wake.from-7.elu").read_bytes()
-        with Link.connect(pico.port) as link:  # the host goes away in the middle, and the power does
+        with Link.connect(pico.port) as link:  # the host disconnects in the middle, then the power fails
             assert json.loads(link._request(Op.UPDATE_OPEN, delta[:256])) == {"offset": 0}
             link._request(Op.UPDATE_DATA, struct.pack("<I", 0) + delta[256:500])
-        execute(pico.port, "pass")  # the agent has ended, and put away what it had
+        execute(pico.port, "pass")  # the agent has ended and saved the part
         pico.restart()
         assert pico.wake() == (7, digest(field.adapters[7]))
         with Link.connect(pico.port) as link:
@@ -919,13 +919,13 @@ def test_virtual_pico_is_updated_over_serial(field: Field, tmp_path: Path) -> No
             link._request(Op.UPDATE_DONE)
         pico.restart()
         assert pico.wake() == (8, digest(field.adapters[8]))
-        pico.restart()  # nobody confirmed
+        pico.restart()  # not confirmed
         assert pico.wake() == (7, digest(field.adapters[7]))
 
-        # Over serial no name is asked for, and no application's model has ranks.
+        # Over serial no name is given, and no application's model fixes the ranks.
         bundles = {name: made for name, made in hostile(field).items() if name not in ("wrong name", "other ranks")}
         assert len(bundles) >= 12
-        if not fresh.FULL:  # each costs the emulator seconds; the same code refuses all of them on desktop MicroPython
+        if not fresh.FULL:  # each takes seconds in the emulator; desktop MicroPython runs the same code for all of them
             chosen = random.Random(fresh.SEED).sample(
                 sorted(bundles.keys() - {"truncated"}), 4
             )  # which waits for its rest
