@@ -26,7 +26,7 @@ from edgelora.core.formats.network import MASK_KINDS, MATRIX_KINDS, POOL_KINDS, 
 from edgelora.core.twin import regions
 from edgelora.core.twin.session import Session
 from edgelora.learn.planning.cost import passes_of, predict
-from edgelora.learn.training.recipe import MODES, Recipe
+from edgelora.learn.training.recipe import MODES, Settings
 from edgelora.learn.training.recompute import choose_recompute, smallest_arena
 from edgelora.model.floatnet import balance
 from edgelora.model.floatnet.layers import FloatNet
@@ -399,9 +399,9 @@ def held_out() -> list[Trial]:
             for ranks in ((4,), (5, 0, 1, 3, 2, 6))
         )
         trials.append(Trial(name, elm, bytes(alike), momentum=3))
-        recipe = Recipe(mode="trainable_a", micro_batch=BATCH, momentum=1, given_ranks=mixed)
-        again = choose_recompute(elm, recipe, smallest_arena(elm, recipe))
-        trials.append(Trial(name, elm, bytes(mixed), recipe.mode, recipe.momentum_shift, again))
+        settings = Settings(bytes(mixed), "trainable_a", BATCH, 1, None, 0)
+        again = choose_recompute(elm, settings, smallest_arena(elm, settings))
+        trials.append(Trial(name, elm, settings.ranks, settings.mode, settings.momentum, again))
     return trials
 
 

@@ -44,7 +44,8 @@ def _unshared(base: Base, plan: Plan, samples: Samples, seed: int) -> bytes:
     learner = learner_of(base.elm, plan.rank, plan.mode)
     learner.load(restarted(bare_start(base, plan, plan.seed), seed))
     epochs = max(1, round(plan.share * plan.rounds)) * plan.epochs
-    return train(learner, samples, replace(fleet_recipe(plan.rank, plan.mode), epochs=epochs, seed=seed)).adapter
+    recipe = replace(fleet_recipe(plan.rank, plan.mode), epochs=epochs, seed=seed)
+    return train(learner, samples, recipe.resolved(base.model, len(samples.of_epoch))).adapter
 
 
 def accuracies_of(base: Base, plan: Plan, boards: Boards, adapters: Sequence[bytes]) -> list[float]:

@@ -212,14 +212,16 @@ def _trained(one: Carried, step: int, seed: int, samples: Samples) -> NDArray[np
         learning_rate=plan.rate_of(step, plan.rate),
         seed=seed,
     )
+    places = len(samples.of_epoch)
+    settings = recipe.resolved(one.base.model, places)
     learner.load(restarted(one.adapter, seed))
     if not one.method.alternate:
-        return fleet_vector(train(learner, samples, recipe).state)
-    updates = plan.epochs * -(-len(samples.of_epoch) // recipe.micro_batch)
+        return fleet_vector(train(learner, samples, settings).state)
+    updates = plan.epochs * -(-places // recipe.micro_batch)
     state = learner.save(True)
     for update in range(updates):
         before = unpack_adapter(state)
-        after = unpack_adapter(train(learner, samples, recipe, done=update, stop=update + 1).state)
+        after = unpack_adapter(train(learner, samples, settings, done=update, stop=update + 1).state)
         turn = step if one.method.alternate == "rounds" else update
         state = pack_adapter(_put_back(before, after, "ab"[turn % 2]))
         learner.load(state)

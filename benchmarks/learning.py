@@ -158,10 +158,11 @@ def run_one(name: str, subject: str, seed: int, recipe: Recipe) -> LearningRun:
     integer, floats = {}, {}
     for mode in MODES:
         mine = task.recipe_for(mode, seed, recipe)
-        learner = TwinLearner(elm, mine.ranks(model), mine)
+        settings = mine.resolved(model, len(samples.of_epoch))
+        learner = TwinLearner(elm, settings.session)
         base = float(np.mean(learner.predict(test.x) == test.y))
         learner.begin(seed)
-        train(learner, samples, mine)
+        train(learner, samples, settings)
         integer[mode] = float(np.mean(learner.predict(test.x) == test.y))
         floats[mode] = train_float_lora(
             net,

@@ -83,10 +83,11 @@ def bench_model(
 ) -> ModelTime:
     """Times a `.elm` on a board, with adapters of random B by the recipe (and on the last block, for the cache)."""
     model = unpack_model(elm)
-    ranks = recipe.ranks(model)
+    settings = recipe.settings(model)
+    ranks = settings.ranks
     if not any(ranks):
         raise InputError(f"placement {recipe.placement} leaves no layer to adapt: choose another")
-    last = replace(recipe, placement="last_block")
+    last = replace(recipe, placement="last_block").settings(model)
     rng = np.random.default_rng(0)
     x = rng.integers(-128, 128, (STEPS, model.input.size)).astype(np.int8)
     y = rng.integers(0, model.output.size, STEPS)
@@ -106,7 +107,7 @@ def bench_model(
     try:
         link.put(ELM, elm)
         link.put(ADAPTER, random_adapter(elm, ranks, recipe.mode, rng))
-        info = link.open_model(ELM, ranks, recipe.mode, recipe.micro_batch, recipe.momentum_shift)
+        info = link.open_model(ELM, *settings)
         count = len(model.ops)
         progress(0, 5, "layers of the base")
         infer, base = ops(0, count), [ops(i, i + 1) for i in range(count)]
@@ -126,9 +127,8 @@ def bench_model(
         merged = ops(0, count)
         difference = np.abs(logits() - unmerged)
         progress(4, 5, "from the feature cache")
-        last_ranks = last.ranks(model)
-        cached_info = link.open_model(ELM, last_ranks, recipe.mode, recipe.micro_batch, recipe.momentum_shift)
-        link.put(ADAPTER, random_adapter(elm, last_ranks, recipe.mode, rng))
+        cached_info = link.open_model(ELM, *last)
+        link.put(ADAPTER, random_adapter(elm, last.ranks, recipe.mode, rng))
         link.load(ADAPTER)
         link.cache(x[:CACHED])
         cached = cycles(link.train_cached(np.arange(STEPS) % CACHED, y, 0).elapsed_us / STEPS)
@@ -137,7 +137,7 @@ def bench_model(
         for path in (ELM, ADAPTER):
             with contextlib.suppress(RuntimeError):  # the earlier error says more
                 link.remove(path)
-    plans = layer_plans(model, recipe.settings(ranks))
+    plans = layer_plans(model, settings)
     layers = tuple(
         LayerTime(i, p.kind, p.output, p.rank, p.macs, base[i], with_adapter[i], backward.get(i))
         for i, p in enumerate(plans)

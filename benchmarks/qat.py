@@ -119,7 +119,7 @@ class _Case:
         return session.accuracy(self.test.x, self.test.y)
 
     def integer(self, recipe: Recipe) -> float:
-        return self.accuracy(recipe, train_twin(self.elm, recipe.ranks(self.model), self.samples, recipe).adapter)
+        return self.accuracy(recipe, train_twin(self.elm, self.samples, recipe).adapter)
 
     def qat(self, recipe: Recipe, augment: Augment) -> float:
         return self.accuracy(recipe, train_qat(self.elm, self.samples, recipe, augment=augment).adapter)

@@ -111,7 +111,7 @@ def run_one(
             session = Session(elm, bytes(chosen), "infer")
             if any(chosen):
                 mine = replace(recipe, given_ranks=chosen)
-                session.use(train_twin(elm, bytes(chosen), samples, mine).adapter)
+                session.use(train_twin(elm, samples, mine).adapter)
             known[chosen] = session.accuracy(test.x, test.y)
         return known[chosen]
 

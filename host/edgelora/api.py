@@ -52,7 +52,7 @@ from edgelora.learn.training.board_run import RunOptions
 from edgelora.learn.training.data_checks import Remarks
 from edgelora.learn.training.metrics import loss_unit
 from edgelora.learn.training.personalize import Task
-from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.recipe import Recipe, inference
 from edgelora.learn.training.samples import Samples
 from edgelora.model.datasets import dataset
 from edgelora.model.datasets.dataset import Dataset, Parts
@@ -264,7 +264,7 @@ def _answers(base: Base, samples: Samples, adapter: Adapter | str | Path | None,
         session = Session(base.elm, ranks, "infer", 1, frames=samples.frames)
         session.use(ela)
         return metrics.answers(base, session, samples)
-    learner = BoardLearner(board.link, base, Recipe(), ranks=ranks, frames=samples.frames)
+    learner = BoardLearner(board.link, base, inference(ranks), frames=samples.frames)
     learner.use(ela)
     return learner.answers(samples)
 

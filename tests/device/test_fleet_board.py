@@ -79,8 +79,7 @@ def person() -> Person:
     x, y = model.input.quantize(people.train.x), people.train.y
     samples = Samples(x[::9][:24], y[::9][:24])
     recipe = Recipe(rank=8, seed=5, on_board=True, epochs=1)
-    ranks = recipe.ranks(unpack_model(elm))
-    adapter = train_twin(elm, ranks, Samples(x[1::9][:16], y[1::9][:16]), recipe).state
+    adapter = train_twin(elm, Samples(x[1::9][:16], y[1::9][:16]), recipe).state
     return Person(elm, samples, adapter, Samples(x[::5], y[::5]))
 
 
@@ -482,8 +481,7 @@ def test_personalized_from_the_global_adapter(person: Person, tmp_path: Path) ->
     (tmp_path / "many.eld").write_bytes(pack_samples(person.many.x, person.many.y, None, base))
     (tmp_path / "global.ela").write_bytes(person.adapter)
     recipe = Recipe(rank=8, seed=9, on_board=True, epochs=4)
-    ranks = recipe.ranks(unpack_model(person.elm))
-    (tmp_path / "own.ela").write_bytes(train_twin(person.elm, ranks, person.samples, recipe).adapter)
+    (tmp_path / "own.ela").write_bytes(train_twin(person.elm, person.samples, recipe).adapter)
     count, *right = map(int, on_device("fleet_runs.personalized()", tmp_path).split()[1:])
     assert all(count // 2 < found <= count for found in right)
     here = Base("base.elm", person.elm, unpack_model(person.elm))
@@ -500,8 +498,7 @@ def test_personalizing_keeps_what_is_better_and_forgets_what_is_old(tmp_path: Pa
     (tmp_path / "base.elm").write_bytes(base.elm)
     (tmp_path / "many.eld").write_bytes(pack_samples(samples.x, samples.y, None, base_id(base.elm)))
     recipe = Recipe(rank=8, on_board=True, epochs=1)
-    ranks = recipe.ranks(base.model)
-    runs = [train_twin(base.elm, ranks, samples, replace(recipe, seed=seed)) for seed in range(3)]
+    runs = [train_twin(base.elm, samples, replace(recipe, seed=seed)) for seed in range(3)]
     for name, adapter in (("global", runs[0].state), ("own", runs[1].adapter), ("other", runs[2].state)):
         (tmp_path / f"{name}.ela").write_bytes(adapter)
     assert on_device("fleet_runs.personalized_or_not()", tmp_path).split()[-1] in ("global", "base")

@@ -126,14 +126,18 @@ def folder(har: tuple[bytes, Samples], held: Samples, tmp_path_factory: pytest.T
 
 
 def by_the_twin(elm: bytes, samples: Samples, recipe: Recipe) -> tuple[bytes, bytes]:
-    run = train_twin(elm, recipe.ranks(unpack_model(elm)), samples, recipe)
+    run = train_twin(elm, samples, recipe)
     return run.adapter, run.state
+
+
+def course_of(elm: bytes, samples: Samples, held: Samples, recipe: Recipe) -> Course:
+    return Course(samples, held, samples, recipe.resolved(unpack_model(elm), len(samples.of_epoch)))
 
 
 def guarded(elm: bytes, samples: Samples, held: Samples, recipe: Recipe, previous: bytes | None = None):
     """The twin's adapter from a run with held-out samples, its final state, and its guard."""
-    course = Course(samples, held, samples, recipe)
-    learner = TwinLearner(elm, recipe.ranks(unpack_model(elm)), recipe)
+    course = course_of(elm, samples, held, recipe)
+    learner = TwinLearner(elm, course.settings.session)
     learner.use(previous)
     guard = course.guard(learner)
     run = guard_twin(elm, course, guard)
@@ -201,8 +205,7 @@ def test_started_from_an_adapter(mode: str, har: tuple[bytes, Samples], held: Sa
     """A run from given masters and scales, with any state and counts, equals the twin's after any reset."""
     elm, samples = har
     recipe = Recipe(mode=mode, **SETTINGS | {"seed": 3})
-    ranks = recipe.ranks(unpack_model(elm))
-    first, second = (train_twin(elm, ranks, samples, recipe, stop=stop).state for stop in (3, 4))
+    first, second = (train_twin(elm, samples, recipe, stop=stop).state for stop in (3, 4))
     for name, state in (("start", first), ("other", second)):
         (folder / f"{name}.ela").write_bytes(state)
     output = device(f"training_runs.started({mode!r})", folder)
@@ -211,12 +214,12 @@ def test_started_from_an_adapter(mode: str, har: tuple[bytes, Samples], held: Sa
     assert set(re.findall(r"^VECTOR (.*)$", output, re.MULTILINE)) == {wanted.tobytes().hex()}
     assert not np.array_equal(wanted, fleet_training(elm, first, samples, 8, 2, 6000))
     assert not np.array_equal(wanted, fleet_training(elm, second, samples, SETTINGS["seed"], 2, 6000))
-    course = Course(samples, held, samples, Recipe(mode=mode, **SETTINGS))
-    learner = TwinLearner(elm, ranks, course.recipe)
+    course = course_of(elm, samples, held, Recipe(mode=mode, **SETTINGS))
+    learner = TwinLearner(elm, course.settings.session)
     learner.use(None)
     guard = course.guard(learner)
     learner.load(restarted(first, SETTINGS["seed"]))
-    assert told(output, "ADAPTER") == train(learner, samples, course.recipe, guard=guard).adapter.hex()
+    assert told(output, "ADAPTER") == train(learner, samples, course.settings, guard=guard).adapter.hex()
 
 
 def trained_values(adapter: bytes) -> int:

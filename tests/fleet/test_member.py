@@ -34,7 +34,7 @@ def start() -> tuple[Base, bytes, Samples]:
     model = quantize(pretrained_har(3, 0), train.x)
     base = Base("har.elm", pack_model(model), model)
     recipe = Recipe(rank=8)
-    learner = TwinLearner(base.elm, recipe.ranks(model), recipe)
+    learner = TwinLearner(base.elm, recipe.settings(model))
     learner.begin(5)
     return base, learner.save(True), base.samples(train)
 

@@ -26,7 +26,7 @@ from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.twin.session import Session
 from edgelora.learn.training.base import Base
 from edgelora.learn.training.board_learner import BoardLearner
-from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.recipe import inference
 from edgelora.learn.training.streaming import listen_on_twin
 
 PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
@@ -74,7 +74,7 @@ def base() -> Base:
 
 def opened(link: Link, base: Base, name: str, **settings: object) -> None:
     link.put(f"/{name}.py", DRAWN.format(**{"scales": None, "most": 400, "step": 37} | settings).encode())
-    BoardLearner(link, base, Recipe(), ranks=bytes(len(base.model.ops)))
+    BoardLearner(link, base, inference(bytes(len(base.model.ops))))
     assert link.sense(name) == (50, 3)
 
 
@@ -139,7 +139,7 @@ def test_probabilities_of_all_classes(link: Link) -> None:
     model.signal = Signal(50, 5, 1, 1, [Normal(model.input.scale)] * 5)
     elm = pack_model(model)
     base = Base("gaps.elm", elm, unpack_model(elm))
-    BoardLearner(link, base, Recipe(), ranks=bytes(2))
+    BoardLearner(link, base, inference(bytes(2)))
     counts = np.random.default_rng(6).integers(-100, 100, (300, 5)).astype(np.int16)
     link.listen(probabilities=True)
     for name, part in (("hop", counts[:9]), ("skip", counts[9:30])):

@@ -35,7 +35,7 @@ def test_networks_compute_what_tensorflow_does(name):
         assert session.logits.tobytes() == tflm(x).tobytes()
         outputs.add(session.logits.tobytes())
     assert len(outputs) == 4
-    settings = Recipe().settings(Recipe().ranks(model))
+    settings = Recipe().settings(model)
     assert sum(plan.macs for plan in layer_plans(model, settings) if plan.kind in WEIGHT_KINDS) == MACS[name]
 
 

@@ -146,7 +146,7 @@ def test_choices_keep_budgets(task, method, ram, adapter):
     chosen = choice.chosen
     planned = plan(elm, PICO, chosen.recipe)
     assert planned.arena_bytes == chosen.arena_bytes <= ram
-    run = train_twin(elm, bytes(chosen.recipe.given_ranks), samples, replace(chosen.recipe, epochs=1))
+    run = train_twin(elm, samples, replace(chosen.recipe, epochs=1))
     assert len(run.adapter) == planned.adapter_bytes == chosen.adapter_bytes <= (adapter or 1 << 20)
     for other in choice.frontier:
         fits = other.arena_bytes <= ram and other.adapter_bytes <= (adapter or 1 << 20)
@@ -199,7 +199,7 @@ def test_networks_with_history():
     samples = Samples(x.reshape(12, 3, *model.input.shape), rng.integers(0, model.classes, 12))
     for method in METHODS:
         chosen = choose(elm, samples, Recipe(), Budget(1 << 20), method=method).chosen
-        run = train_twin(elm, bytes(chosen.recipe.given_ranks), samples, chosen.recipe)
+        run = train_twin(elm, samples, chosen.recipe)
         assert len(run.adapter) == chosen.adapter_bytes and run.epoch_losses[-1] < run.epoch_losses[0]
 
 

@@ -43,8 +43,8 @@ def cost(model: QuantModel, recipe: Recipe, flags: tuple[int, ...]) -> int:
 
 
 def arena(elm: bytes, recipe: Recipe, flags: tuple[int, ...]) -> int:
-    ranks = recipe.ranks(unpack_model(elm))
-    return regions.layout(elm, ranks, recipe.mode, recipe.micro_batch, recipe.momentum_shift, bytes(flags)).arena_bytes
+    settings = recipe.settings(unpack_model(elm))._replace(recompute=bytes(flags))
+    return regions.layout(elm, *settings.of_arena).arena_bytes
 
 
 @pytest.mark.parametrize("kinds, mode, seeds", CASES)
@@ -56,17 +56,17 @@ def test_the_cheapest_set_that_fits(kinds, mode, seeds, monkeypatch):
         elm = pack_model(model)
         every = list(product((0, 1), repeat=len(model.ops)))
         arenas = {flags: arena(elm, recipe, flags) for flags in every}
-        keep, least = arenas[every[0]], min(arenas.values())
-        assert choose_recompute(elm, recipe, keep) is None
+        settings, keep, least = recipe.settings(model), arenas[every[0]], min(arenas.values())
+        assert choose_recompute(elm, settings, keep) is None
         for limit in {size for size in arenas.values() if size < keep}:
-            chosen = tuple(choose_recompute(elm, recipe, limit))
+            chosen = tuple(choose_recompute(elm, settings, limit))
             assert arenas[chosen] <= limit
             assert cost(model, recipe, chosen) == min(cost(model, recipe, f) for f in every if arenas[f] <= limit)
         with pytest.raises(ValueError, match=f"at least {least} bytes"):
-            choose_recompute(elm, recipe, least - 1)
+            choose_recompute(elm, settings, least - 1)
         with monkeypatch.context() as patch:  # step by step, as in larger networks
             patch.setattr(recompute, "EXACT", 0)
-            assert arenas[tuple(choose_recompute(elm, recipe, keep - 1))] < keep
+            assert arenas[tuple(choose_recompute(elm, settings, keep - 1))] < keep
 
 
 def test_large_networks_are_shrunk_step_by_step():
@@ -74,8 +74,8 @@ def test_large_networks_are_shrunk_step_by_step():
     elm = quantized(build((12, 12, 2), [conv(16, (3, 3)), *block * 10, mean(), dense(4)], 0))
     recipe = Recipe(rank=2, mode="trainable_a", placement="pointwise")
     keep = arena(elm, recipe, (0,) * 23)
-    limit = keep * 3 // 4
-    assert arena(elm, recipe, tuple(choose_recompute(elm, recipe, limit))) <= limit
+    limit, settings = keep * 3 // 4, recipe.settings(unpack_model(elm))
+    assert arena(elm, recipe, tuple(choose_recompute(elm, settings, limit))) <= limit
 
 
 def quantized(net: FloatNet) -> bytes:

@@ -48,10 +48,11 @@ def example(**changes: object) -> Report:
     model = random_model(13, "medium", ("conv", "average_pool", "conv", "conv", "mean", "dense"))
     elm = pack_model(model)
     recipe = Recipe(seed=1)
-    plan = regions.layout(elm, recipe.ranks(model), recipe.mode, recipe.micro_batch, recipe.momentum_shift)
+    settings = recipe.settings(model)
+    plan = regions.layout(elm, *settings.of_arena)
     layers = [
         LayerRow(p.op, p.kind, list(p.input), list(p.output), p.weights, p.rank, p.adapter_bytes)
-        for p in layer_plans(model, recipe.settings(recipe.ranks(model)))
+        for p in layer_plans(model, settings)
     ]
     losses = (1.5 * np.exp(-np.arange(96) / 30) + 0.25 + rng.normal(0, 0.14, 96)).clip(0.03).tolist()
     epoch_losses = [float(np.mean(losses[at : at + 12])) for at in range(0, 96, 12)]

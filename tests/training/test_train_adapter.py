@@ -23,7 +23,7 @@ from edgelora.learn.training.base import Base, WorkflowError, adapter_ranks
 from edgelora.learn.training.early_stopping import Verdict, prepared
 from edgelora.learn.training.host_run import split, train_adapter, variants
 from edgelora.learn.training.qat import RECIPE, train_qat
-from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.recipe import Recipe, Settings
 from edgelora.learn.training.samples import Samples
 from edgelora.learn.training.twin_learner import TwinLearner, guard_twin
 from edgelora.model.datasets import dataset
@@ -68,8 +68,8 @@ def test_the_boards_bytes_and_answers(base: Base, samples: Samples, test_part: S
     """The adapter equals that of on-board training; the reported answers are those of its `.ela`."""
     recipe = Recipe(rank=4, mode=mode, epochs=8, seed=4, learning_rate=20000, cache=cache, placement="last")
     trained = train_adapter(base, samples, test_part, recipe)
-    course = prepared(samples, recipe)
-    guard = course.guard(TwinLearner(base.elm, recipe.ranks(base.model), recipe))
+    course = prepared(base.model, samples, recipe)
+    guard = course.guard(TwinLearner(base.elm, recipe.settings(base.model)))
     board = guard_twin(base.elm, course, guard)
     assert (trained.run.adapter, trained.run.losses) == (board.adapter, board.losses)
     assert (trained.recipe, trained.tries, trained.run.verdict) == (recipe, [], Verdict.BETTER)
@@ -113,7 +113,7 @@ def test_quantization_aware(base: Base, samples: Samples, test_part: Samples) ->
     assert np.mean(trained.after == test_part.y) > np.mean(trained.before == test_part.y) + 0.2
     assert trained.run.epoch_losses[-1] < 0.7 * trained.run.epoch_losses[0]
     assert [one.seed for one in train_adapter(base, samples, test_part, recipe, 2, trainer=train_qat).tries] == [7, 8]
-    learner = TwinLearner(base.elm, recipe.ranks(base.model), recipe)
+    learner = TwinLearner(base.elm, recipe.settings(base.model))
     learner.load(trained.run.state)  # a board can continue from there
     assert learner.save(False) == trained.run.adapter
     with pytest.raises(ValueError, match="A is frozen"):
@@ -142,7 +142,7 @@ def some_masters(base: Base, samples: Samples) -> qat.Masters:
 def test_masters_gradients_are_those_of_the_twins_loss(base: Base, samples: Samples) -> None:
     """In direction and size, for changes of masters over many rounding steps."""
     masters = some_masters(base, samples)
-    learner = TwinLearner(base.elm, bytes([2, 2]), Recipe(mode="trainable_a", micro_batch=len(samples) + 1))
+    learner = TwinLearner(base.elm, Settings(bytes([2, 2]), "trainable_a", len(samples) + 1, 2, None, 0))
 
     def loss() -> float:
         learner.load(pack_adapter(masters.rounded()))

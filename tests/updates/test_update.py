@@ -125,11 +125,13 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Field:
     base = training_base.Base("har.elm", elm, model)
     samples = base.samples(har.train)
     recipe = Recipe(mode="trainable_a", rank=8)
-    learner = TwinLearner(elm, recipe.ranks(model), recipe, samples.frames)
+    learner = TwinLearner(elm, recipe.settings(model), samples.frames)
     adapters = {}
     for version, epochs in ((7, 3), (8, 4), (9, 5)):
         learner.begin(recipe.seed)
-        adapters[version] = train(learner, samples, replace(recipe, epochs=epochs)).adapter
+        adapters[version] = train(
+            learner, samples, replace(recipe, epochs=epochs).resolved(model, len(samples.of_epoch))
+        ).adapter
         (folder / f"{version}.ela").write_bytes(adapters[version])
     (folder / "har.elm").write_bytes(elm)
     keys.new_key(folder / "release.pem")
@@ -624,7 +626,7 @@ def hostile(field: Field) -> dict[str, tuple[bytes, str]]:
     malformed[12:16] = struct.pack("<I", zlib.crc32(malformed[16:]))
     frozen = Recipe(mode="frozen_a", rank=4)
     model = unpack_model(field.elm)
-    narrow = TwinLearner(field.elm, frozen.ranks(model), frozen, 1)
+    narrow = TwinLearner(field.elm, frozen.settings(model), 1)
     narrow.begin(1)
     others = {
         "narrow": narrow.save(False),

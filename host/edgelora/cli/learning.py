@@ -27,7 +27,7 @@ from edgelora.learn.training.host_run import Trainer
 from edgelora.learn.training.metrics import answers, measured
 from edgelora.learn.training.personalize import Task
 from edgelora.learn.training.qat import RECIPE, train_qat
-from edgelora.learn.training.recipe import LIMITS, Recipe
+from edgelora.learn.training.recipe import LIMITS, Recipe, inference
 from edgelora.model.floatnet import augment as floatnet_augment
 from edgelora.model.floatnet.augment import AUGMENTATIONS
 from edgelora.model.floatnet.files import load_net
@@ -224,7 +224,7 @@ def cmd_eval(args: argparse.Namespace) -> None:
             found = measured(base, answers(base, session, test), test)
     else:
         with connect(args) as link, console.progress("eval", args.json) as progress:
-            board = BoardLearner(link, base, Recipe(), progress, ranks, test.frames)
+            board = BoardLearner(link, base, inference(ranks), progress, test.frames)
             board.use(adapter)
             found = measured(base, board.answers(test), test)
     where = "host twin" if args.twin else "board"

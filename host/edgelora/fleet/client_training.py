@@ -20,7 +20,7 @@ def fleet_recipe(rank: int, mode: str) -> Recipe:
 def learner_of(elm: bytes, rank: int, mode: str) -> TwinLearner:
     """One training session that all boards of a fleet use in turn."""
     recipe = fleet_recipe(rank, mode)
-    return TwinLearner(elm, recipe.ranks(unpack_model(elm)), recipe)
+    return TwinLearner(elm, recipe.settings(unpack_model(elm)))
 
 
 def fresh_adapter(elm: bytes, rank: int, mode: str, seed: int, state: bool = True) -> bytes:
@@ -33,4 +33,4 @@ def fresh_adapter(elm: bytes, rank: int, mode: str, seed: int, state: bool = Tru
 @functools.lru_cache(maxsize=2)
 def model_of(elm: bytes, rank: int, mode: str) -> Any:
     """One device `Model` that all boards of a fleet use in turn."""
-    return board_model(elm, fleet_recipe(rank, mode))
+    return board_model(elm, fleet_recipe(rank, mode).settings(unpack_model(elm)))

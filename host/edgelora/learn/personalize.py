@@ -20,7 +20,7 @@ from .training.early_stopping import Verdict
 from .training.host_run import Trained, train_adapter
 from .training.metrics import Measure, measured
 from .training.personalize import BoardRun, Task, TwinRun, personalize_board
-from .training.recipe import Recipe, placed
+from .training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Personalization:
         return replace(self, run=run, board_report=make_report(self.base, self.task, run, self.remarks))
 
     def add_float_lora(self, net: FloatNet, train: Dataset, test: Dataset) -> None:
-        """Adds float LoRA on this computer to the report, with the same rank, placement, samples, epochs and mode.
+        """Adds float LoRA on this computer to the report, with the same ranks, samples, epochs and mode.
 
         It doesn't train on the held-out samples either.
         """
@@ -83,18 +83,16 @@ class Personalization:
         if course.held:
             learned = ~held_out(train.y)
             train = Dataset(train.x[learned], train.y[learned], train.labels)
-        recipe = course.recipe
+        settings = course.settings
         found = train_float_lora(
             net,
             train,
             test,
-            recipe.rank,
-            placed(net.layers, recipe.placement),
-            epochs=recipe.epochs,
-            seed=recipe.seed,
-            train_a=recipe.mode == "trainable_a",
-            batch=recipe.micro_batch,
-            ranks=recipe.given_ranks,
+            epochs=settings.epochs,
+            seed=settings.seed,
+            train_a=settings.session.mode == "trainable_a",
+            batch=settings.session.micro_batch,
+            ranks=settings.session.ranks,
         )
         report = self.report
         report.float_base_accuracy, report.float_lora_accuracy = found.base_accuracy, found.accuracy

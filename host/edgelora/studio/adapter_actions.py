@@ -17,7 +17,7 @@ from edgelora.core.formats.ela import unpack_adapter
 from edgelora.learn.training.base import Base, adapter_ranks
 from edgelora.learn.training.board_learner import BoardLearner
 from edgelora.learn.training.new_classes import activate_stored
-from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.recipe import inference
 from edgelora.learn.updates import releasing
 from edgelora.learn.updates.keys import load_key, new_key
 from edgelora.learn.updates.releasing import Release
@@ -149,7 +149,7 @@ def compare(session: BoardSession, base: Base, data: Dataset, names: Sequence[st
         for name in names:
             job.tell(name or "the base alone")
             adapter = link.store_get(name) if name else None
-            board = BoardLearner(link, base, Recipe(), job.progress, adapter_ranks(base, adapter), frames)
+            board = BoardLearner(link, base, inference(adapter_ranks(base, adapter)), job.progress, frames)
             board.use(adapter)
             numbers = board.predict(x)
             answers.append(Answers(name, _named(base, adapter, numbers), board.infer_us))

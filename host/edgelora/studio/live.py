@@ -28,7 +28,7 @@ from edgelora.core.formats.signal import Signal
 from edgelora.learn.training.base import Base, adapter_ranks
 from edgelora.learn.training.board_learner import BoardLearner
 from edgelora.learn.training.board_paths import SWITCHED_PATH
-from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.recipe import inference
 from edgelora.learn.training.streaming import signal_of
 
 from .board_session import LOST, BoardSession
@@ -436,7 +436,7 @@ class _Watching:
         fitting = [entry.name for entry in store.adapters if entry.base_id == self._base.base_id]
         self._active = store.active if store.active in fitting else ""
         ranks = self._ranks(self._wished or next(iter(fitting), ""))
-        BoardLearner(self._link, self._base, Recipe(), ranks=ranks)
+        BoardLearner(self._link, self._base, inference(ranks))
         return ranks
 
     @property

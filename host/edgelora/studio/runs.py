@@ -135,12 +135,12 @@ class ProjectRuns:
         base = self.put_base(prospect.base) if prospect.renamed else prospect.base
         title = ", ".join(prospect.learned)
         parts = parted(data.only(prospect.learned), "the project", recipe.on_board)
-        course = early_stopping.prepared(base.samples(parts.train), recipe)
+        course = early_stopping.prepared(base.model, base.samples(parts.train), recipe)
         folder = self._fresh()
         save_dataset(parts.train, folder / "samples.npz")
         save_dataset(parts.test, folder / "test.npz")
         write_atomic(folder / "base.elm", base.elm)
-        said = asdict(replace(recipe, epochs=course.recipe.epochs)) | {"base_name": base.name}
+        said = asdict(replace(recipe, epochs=course.settings.epochs)) | {"base_name": base.name}
         total = len(course.updates)
         board = session.state.board or session.state.machine
         head = Head(

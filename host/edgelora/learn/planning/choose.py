@@ -17,9 +17,8 @@ from edgelora.core.formats.ela import adapter_layer_size, adapter_size
 from edgelora.core.formats.elm import unpack_model
 from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin import regions
-from edgelora.core.twin.regions import Layout
-from edgelora.learn.training.recipe import MODES, Recipe
-from edgelora.learn.training.recompute import choose_recompute, smallest_arena
+from edgelora.learn.training.recipe import MODES, Recipe, Settings
+from edgelora.learn.training.recompute import smallest_arena, within
 from edgelora.learn.training.samples import Samples
 
 from .sensitivity import METHODS, Sensitivity, sensitivity
@@ -166,25 +165,22 @@ def _candidates(elm: bytes, recipe: Recipe, measured: Sensitivity) -> list[Candi
     alone = [{op: rank} for op, gains in measured.gains.items() for rank, gain in gains.items() if gain]
     by_arena: Costs = {op: {} for op in measured.gains}
     for op, rank in ((op, rank) for op, gains in measured.gains.items() for rank in gains):
-        by_arena[op][rank] = _lasting_bytes(elm, recipe.with_ranks(model, {op: rank}))
+        by_arena[op][rank] = _lasting_bytes(elm, recipe.with_ranks(model, {op: rank}).settings(model))
     cheap = [frontier(measured.gains, costs)[1:] for costs in (file_costs(model, measured), by_arena)]
     recipes = dict.fromkeys(recipe.with_ranks(model, ranks) for ranks in (*alone, *cheap[0], *cheap[1]))
-    return [_candidate(elm, model, mine, measured.of(mine.ranks(model))) for mine in recipes]
+    return [_candidate(elm, model, mine, measured) for mine in recipes]
 
 
-def _candidate(elm: bytes, model: QuantModel, recipe: Recipe, gain: float) -> Candidate:
-    size = adapter_size(model, recipe.given_ranks or (), recipe.mode == "trainable_a")
-    return Candidate(recipe, gain, _layout(elm, recipe).arena_bytes, size)
+def _candidate(elm: bytes, model: QuantModel, recipe: Recipe, measured: Sensitivity) -> Candidate:
+    settings = recipe.settings(model)
+    size = adapter_size(model, settings.ranks, settings.mode == "trainable_a")
+    arena = regions.layout(elm, *settings.of_arena).arena_bytes
+    return Candidate(recipe, measured.of(settings.ranks), arena, size)
 
 
-def _layout(elm: bytes, recipe: Recipe, recompute: bytes | None = None) -> Layout:
-    ranks = bytes(recipe.given_ranks or ())
-    return regions.layout(elm, *recipe.settings(ranks, recompute).of_arena)
-
-
-def _lasting_bytes(elm: bytes, recipe: Recipe) -> int:
+def _lasting_bytes(elm: bytes, settings: Settings) -> int:
     """Bytes of the arena that adapters always take: matrices, their training state, and t."""
-    layout = _layout(elm, recipe)
+    layout = regions.layout(elm, *settings.of_arena)
     return sum(r.size for r in layout.regions if r.op >= 0 and (r.name == "t" or r.death - r.birth >= layout.steps - 1))
 
 
@@ -209,14 +205,15 @@ def _first_squeezed(elm: bytes, candidates: Sequence[Candidate], ram: int) -> Ca
 
 
 def _squeezed(elm: bytes, one: Candidate, ram: int) -> Candidate | None:
-    if _lasting_bytes(elm, one.recipe) >= ram:
+    settings = one.recipe.settings(unpack_model(elm))
+    if _lasting_bytes(elm, settings) >= ram:
         return None
     try:
-        recompute = choose_recompute(elm, one.recipe, ram)
+        settings = within(elm, settings, ram)
     except ValueError:
         return None
-    size = _layout(elm, one.recipe, recompute).arena_bytes
-    return replace(one, recompute=tuple(recompute or ()), arena_bytes=size)
+    size = regions.layout(elm, *settings.of_arena).arena_bytes
+    return replace(one, recompute=tuple(settings.recompute or ()), arena_bytes=size)
 
 
 def _unbeaten(pool: Sequence[Candidate]) -> list[Candidate]:
@@ -232,8 +229,9 @@ def _refusal(elm: bytes, pool: Sequence[Candidate], budget: Budget) -> str:
     """The message if nothing fits: names the smallest configuration, an adapter on one layer."""
     alone = [one for one in pool if sum(map(bool, one.recipe.given_ranks or ())) == 1]
     smallest = min(alone, key=lambda one: budget.share(one.arena_bytes, one.adapter_bytes))
-    arena, size = smallest_arena(elm, smallest.recipe), smallest.adapter_bytes
-    ranks = " ".join(map(str, smallest.recipe.given_ranks or ()))
+    settings = smallest.recipe.settings(unpack_model(elm))
+    arena, size = smallest_arena(elm, settings), smallest.adapter_bytes
+    ranks = " ".join(map(str, settings.ranks))
     enough = f"--ram {max(arena, budget.ram)} --adapter {max(size, budget.adapter or 0)}"
     return (
         f"no adapter fits {budget}: the smallest, ranks {ranks} in mode {smallest.recipe.mode}, takes {arena} bytes of "

@@ -15,7 +15,7 @@ from edgelora.core.formats.signal import Signal
 from edgelora.core.twin import regions
 from edgelora.core.twin.regions import Layout
 from edgelora.learn.training.recipe import Recipe, Settings
-from edgelora.learn.training.recompute import activation, again_macs, choose_recompute
+from edgelora.learn.training.recompute import activation, again_macs, within
 
 from .cost import predict
 
@@ -126,35 +126,34 @@ def plan(elm: bytes, board: BoardProfile, recipe: Recipe) -> Plan:
     Raises ValueError if the recipe's RAM is too small; a plan that only exceeds the board's RAM says so (`fits`).
     """
     model = unpack_model(elm)
-    ranks = recipe.ranks(model)
+    settings = recipe.settings(model)
     limit = recipe.ram or board.arena_bytes
     try:
-        recompute = choose_recompute(elm, recipe, limit)
+        settings = within(elm, settings, limit)
     except ValueError:
         if recipe.ram:
             raise
-        recompute = None
-    settings = recipe.settings(ranks, recompute)
+    ranks, recompute = settings.ranks, settings.recompute or b""
     layout = regions.layout(elm, *settings.of_arena)
     infer = regions.layout(elm, ranks, "infer", 1)
     cost = predict(elm, *settings.of_arena, board)
     return Plan(
         base_id=formats_elm.base_id(elm).hex(),
         board=board.name,
-        mode=recipe.mode,
+        mode=settings.mode,
         rank=max(ranks),
         ranks=tuple(ranks),
-        micro_batch=recipe.micro_batch,
+        micro_batch=settings.micro_batch,
         momentum=settings.momentum,
         model_bytes=len(elm),
-        adapter_bytes=adapter_size(model, ranks, recipe.mode == "trainable_a"),
+        adapter_bytes=adapter_size(model, ranks, settings.mode == "trainable_a"),
         arena_bytes=layout.arena_bytes,
         infer_arena_bytes=infer.arena_bytes,
         ram_bytes=limit,
         layers=layer_plans(model, settings, layout),
         layout=layout,
-        recompute=tuple(recompute or ()),
-        recompute_macs=sum(again_macs(model, ranks, i) for i, again in enumerate(recompute or ()) if again),
+        recompute=tuple(recompute),
+        recompute_macs=sum(again_macs(model, ranks, i) for i, again in enumerate(recompute) if again),
         infer_us=cost.infer_us if cost else None,
         step_us=cost.step_us if cost else None,
         update_joules=cost.update_joules if cost else None,

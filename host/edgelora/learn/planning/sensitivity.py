@@ -26,7 +26,7 @@ from edgelora.core.formats.limits import MAX_ELEMENTS, MAX_FACTOR, MAX_RANK
 from edgelora.core.formats.network import QuantModel, layer_size
 from edgelora.core.twin.trainable import trainable
 from edgelora.learn.training.loop import train
-from edgelora.learn.training.recipe import LIMITS, Recipe, placed
+from edgelora.learn.training.recipe import LIMITS, Recipe, Settings, placed
 from edgelora.learn.training.samples import Samples
 from edgelora.learn.training.twin_learner import TwinLearner, most_summed
 
@@ -120,11 +120,12 @@ def _trial(
     model = unpack_model(elm)
     highest = {op: possible[-1] for op, possible in able.items()}
     recipe = replace(recipe.with_ranks(model, highest), cache="none")
-    learner = TwinLearner(elm, recipe.ranks(model), recipe, samples.frames)
-    learner.begin(recipe.seed)
+    settings = recipe.resolved(model, len(samples.of_epoch))
+    learner = TwinLearner(elm, settings.session, samples.frames)
+    learner.begin(settings.seed)
     what = f"trial in {recipe.mode}, seed {recipe.seed}"
-    adapter = unpack_adapter(train(learner, samples, recipe, lambda i, n, _: say(i, n, what)).adapter, model)
-    judge = TwinLearner(elm, recipe.ranks(model), replace(recipe, micro_batch=1), samples.frames)
+    adapter = unpack_adapter(train(learner, samples, settings, lambda i, n, _: say(i, n, what)).adapter, model)
+    judge = TwinLearner(elm, settings.session._replace(micro_batch=1), samples.frames)
 
     def loss(left: dict[int, int]) -> float:
         layers = [_largest(layer, left.get(layer.op, layer.rank)) for layer in adapter.layers]
@@ -209,14 +210,14 @@ def weight_gradients(elm: bytes, samples: Samples, ops: Sequence[int], progress:
     chunk = most_summed(model, ops)
     if not chunk:
         raise InputError("a layer has too many positions to sum its gradient over samples: use the method ablation")
-    recipe = Recipe(mode="trainable_a", micro_batch=chunk + 1, momentum=0)
     starts = range(0, len(samples), chunk)
     found = {op: np.zeros(sizes[op]) for op in ops}
     for number in range(passes):
         parts = {op: slice(number * rows[op], min((number + 1) * rows[op], sizes[op][0])) for op in ops}
         parts = {op: part for op, part in parts.items() if part.start < part.stop}
         ranks = bytes(parts[op].stop - parts[op].start if op in parts else 0 for op in range(len(model.ops)))
-        learner = TwinLearner(elm, ranks, recipe, samples.frames)
+        settings = Settings(ranks, "trainable_a", chunk + 1, 0, None, 0)
+        learner = TwinLearner(elm, settings, samples.frames)
         for done, at in enumerate(starts, 1):
             learner.load(_unit_rows(elm, model, parts))
             learner.train(samples.x[at : at + chunk], samples.targets[at : at + chunk], 0)

@@ -18,7 +18,6 @@ from edgelora.learn.training.data_checks import Remarks
 from edgelora.learn.training.loop import confusion
 from edgelora.learn.training.metrics import loss_unit, measured
 from edgelora.learn.training.personalize import BoardRun, Task
-from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.samples import Samples
 
 from .record import Change, LayerRow, Report
@@ -27,9 +26,9 @@ from .statistics import mean_interval
 
 def make_report(base: Base, task: Task, run: BoardRun, remarks: Remarks) -> Report:
     """All measurements of a run, in one report."""
-    samples, recipe = run.course.samples, run.course.recipe
+    samples, resolved = run.course.samples, run.course.settings
     test, hello, costs = task.test, run.hello, run.costs
-    epochs = (run.outcome and run.outcome.epochs) or recipe.epochs
+    epochs = (run.outcome and run.outcome.epochs) or resolved.epochs
     settings = run.settings
     layout = regions.layout(base.elm, *settings.of_arena)
     profile = profile_of(hello)
@@ -50,7 +49,7 @@ def make_report(base: Base, task: Task, run: BoardRun, remarks: Remarks) -> Repo
         board=hello.board,
         firmware=f"{hello.micropython}, edgelora {hello.edgelora}",
         subject=task.subject,
-        seed=recipe.seed,
+        seed=resolved.seed,
         labels=base.model.labels,
         float_lora_accuracy=None,
         host_twin_identical=run.twin.identical,
@@ -64,10 +63,12 @@ def make_report(base: Base, task: Task, run: BoardRun, remarks: Remarks) -> Repo
         swap_us=round(costs.swap_us, 1),
         swap_flash_us=round(costs.swap_flash_us, 1),
         predicted_infer_us=round(cost.infer_us, 1) if cost else None,
-        predicted_train_step_us=round(cost.step_us * slower, 1) if cost and recipe.cache == "none" else None,
+        predicted_train_step_us=round(cost.step_us * slower, 1) if cost and resolved.cache == "none" else None,
         active_watts=profile.watts() if profile else None,
         power_source=power.source if power else "",
-        update_joules=_update_joules(costs.train_step_us, recipe, profile.watts(costs.clock_hz) if profile else None),
+        update_joules=_update_joules(
+            costs.train_step_us, settings.micro_batch, profile.watts(costs.clock_hz) if profile else None
+        ),
         energy=costs.energy,
         checkpoint_bytes=run.end.checkpoint if run.end else None,
         samples=len(samples),
@@ -77,10 +78,10 @@ def make_report(base: Base, task: Task, run: BoardRun, remarks: Remarks) -> Repo
         epochs=epochs,
         steps=sum(batch.epoch < epochs for batch in run.course.updates),
         rank=max(settings.ranks),
-        mode=recipe.mode,
-        micro_batch=recipe.micro_batch,
+        mode=settings.mode,
+        micro_batch=settings.micro_batch,
         momentum=settings.momentum,
-        learning_rate=recipe.initial_rate,
+        learning_rate=resolved.learning_rate,
         losses=[loss * unit for loss in run.run.losses],
         epoch_losses=[loss * unit for loss in run.run.epoch_losses],
         layers=[
@@ -97,7 +98,7 @@ def make_report(base: Base, task: Task, run: BoardRun, remarks: Remarks) -> Repo
         final_epochs=run.run.final_epochs,
         base_path=run.base_path,
         adapter_path=ADAPTER_PATH,
-        store_name=NAME if recipe.on_board else "",
+        store_name=NAME if resolved.on_board else "",
         clipped=remarks.clipped,
         saturated=remarks.saturated,
         **_measures(base, test, run),
@@ -130,5 +131,5 @@ def _measures(base: Base, test: Samples, run: BoardRun) -> dict[str, Any]:
     }
 
 
-def _update_joules(step_us: float | None, recipe: Recipe, watts: float | None) -> float | None:
-    return None if step_us is None or watts is None else recipe.micro_batch * step_us * 1e-6 * watts
+def _update_joules(step_us: float | None, micro_batch: int, watts: float | None) -> float | None:
+    return None if step_us is None or watts is None else micro_batch * step_us * 1e-6 * watts

@@ -15,15 +15,14 @@ from .base import Base, WorkflowError
 from .board_paths import ADAPTER_PATH, CACHE_PATH, STATE_PATH, TRIAL_PATH
 from .early_stopping import Score
 from .metrics import errors
-from .recipe import Recipe, Settings, inference
-from .recompute import choose_recompute
+from .recipe import Settings
 from .samples import Samples
 
 
 class BoardLearner:
     """A board behind a link.
 
-    ranks: of the adapter to infer with; None: to train by the recipe. frames: per sample. settings: of its session.
+    settings: of its session; frames: per sample.
     train_us: microseconds for `trained` samples; last_us, last_loss: of the last call; infer_us: microseconds per
     window of the last prediction.
     """
@@ -32,14 +31,12 @@ class BoardLearner:
         self,
         link: Link,
         base: Base,
-        recipe: Recipe,
+        settings: Settings,
         progress: Progress = no_progress,
-        ranks: bytes | None = None,
         frames: int = 1,
     ) -> None:
-        self.link, self.base, self.recipe, self.progress = link, base, recipe, progress
-        self.settings = _training(base, recipe) if ranks is None else inference(ranks)
-        self.info = open_base(link, base, self.settings, frames)
+        self.link, self.base, self.settings, self.progress = link, base, settings, progress
+        self.info = open_base(link, base, settings, frames)
         self.trained = self.train_us = self.last_us = 0
         self.infer_us = 0.0
         self.last_loss = 0.0  # nats, mean
@@ -51,8 +48,8 @@ class BoardLearner:
         self.link.put(STATE_PATH, adapter)
         self.link.load(STATE_PATH)
 
-    def cache(self, x: NDArray[np.int8]) -> None:
-        self.link.cache(x, CACHE_PATH if self.recipe.cache == "flash" else None, self.progress)
+    def cache(self, x: NDArray[np.int8], where: str) -> None:
+        self.link.cache(x, CACHE_PATH if where == "flash" else None, self.progress)
 
     def train_cached(self, picked: NDArray[np.int64], y: NDArray[Any], learning_rate: int) -> list[int]:
         return self._trained(self.link.train_cached(picked, y, learning_rate))
@@ -138,9 +135,3 @@ def open_base(link: Link, base: Base, settings: Settings, frames: int = 1) -> Mo
             f"the board's {path} has base id {info.base_id}, {base.name} has {base.base_id}: flash again"
         )
     return info
-
-
-def _training(base: Base, recipe: Recipe) -> Settings:
-    """The settings of a recipe, with outputs recomputed so that training fits the recipe's RAM."""
-    recompute = choose_recompute(base.elm, recipe, recipe.ram) if recipe.ram else None
-    return recipe.settings(recipe.ranks(base.model), recompute)

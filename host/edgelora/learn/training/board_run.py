@@ -148,7 +148,7 @@ def train_on_board(
 
     The board keeps the adapter with the best score on the held-out samples; without any, the last one.
     """
-    recipe, held, pace = course.recipe, course.held, options.pace
+    settings, held, pace = course.settings, course.held, options.pace
     if pace.clock_hz and profile and profile.clock_hz is None:
         raise InputError(f"{profile.name} has no clock that can be set: leave --clock out")
     for path, part in ((SAMPLES_PATH, course.samples), (HELD_PATH, held)):
@@ -162,9 +162,9 @@ def train_on_board(
     reply = link.run_start(
         SAMPLES_PATH,
         NAME,
-        epochs=recipe.epochs,
-        seed=recipe.seed,
-        learning_rate=recipe.initial_rate,
+        epochs=settings.epochs,
+        seed=settings.seed,
+        learning_rate=settings.learning_rate,
         commit_every=pace.commit_every,
         held=HELD_PATH if held else None,
         resume=options.resume,
@@ -194,9 +194,9 @@ class _Record:
     """Losses of single samples, grouped by update and epoch."""
 
     def __init__(self, course: Course, start: int, watts: float | None, options: RunOptions) -> None:
-        samples, recipe = course.samples, course.recipe
-        self._schedule, self._epochs = course.updates, recipe.epochs
-        self._batch, self._count = recipe.micro_batch, len(samples.of_epoch)
+        settings = course.settings
+        self._schedule, self._epochs = course.updates, settings.epochs
+        self._batch, self._count = settings.session.micro_batch, len(course.samples.of_epoch)
         self._start, self._watts, self._options = start, watts, options
         self._nats: list[float] = []
         self._us: list[int] = []

@@ -23,10 +23,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin import device
 from edgelora.model.datasets.dataset import HELD_OUT, held_out
 
-from .recipe import CAUTION, Recipe
+from .recipe import CAUTION, Recipe, RunSettings
 from .samples import MicroBatch, Samples, schedule
 
 _training = device.module("training")
@@ -158,7 +159,7 @@ class Guard:
 
 @dataclass(frozen=True)
 class Course:
-    """A run's training samples, its held-out ones (None: too few) and its recipe, fitted to the samples.
+    """A run's training samples, its held-out ones (None: too few) and its settings.
 
     everything: both parts, in their original order.
     """
@@ -166,18 +167,18 @@ class Course:
     samples: Samples
     held: Samples | None
     everything: Samples
-    recipe: Recipe
+    settings: RunSettings
 
     @cached_property
     def updates(self) -> list[MicroBatch]:
         """The run's updates, without its final epochs."""
-        return schedule(self.samples, self.recipe)
+        return schedule(self.samples, self.settings)
 
     @property
-    def finishing(self) -> Recipe:
-        """The recipe of a run's final epochs."""
-        rate = max(1, self.recipe.initial_rate // 2)
-        return replace(self.recipe, epochs=FINISHING_EPOCHS, learning_rate=rate)
+    def finishing(self) -> RunSettings:
+        """The settings of a run's final epochs."""
+        rate = max(1, self.settings.learning_rate // 2)
+        return replace(self.settings, epochs=FINISHING_EPOCHS, learning_rate=rate)
 
     @property
     def folds(self) -> list[tuple[Samples, Samples]]:
@@ -185,7 +186,7 @@ class Course:
 
         A class's samples go to the folds in turn. A board that drives its run has no time for several runs.
         """
-        if self.held or self.recipe.on_board or _is_one_sided(self.samples):
+        if self.held or self.settings.on_board or _is_one_sided(self.samples):
             return []
         turn = np.zeros(len(self.samples), np.int64)
         for one in np.unique(self.samples.y):
@@ -197,7 +198,7 @@ class Course:
 
     def guard(self, learner: Judge) -> Guard | None:
         """A guard for a learner that infers with what was in use before."""
-        return Guard(self.held, self.recipe.epochs, learner.judge(self.held)) if self.held else None
+        return Guard(self.held, self.settings.epochs, learner.judge(self.held)) if self.held else None
 
     def verdict(self, guard: Guard | Outcome | None) -> Verdict:
         if guard:
@@ -221,14 +222,14 @@ class Course:
         return f"{len(self.samples)} samples are too few to hold some out: {steps}"
 
 
-def prepared(samples: Samples, recipe: Recipe) -> Course:
-    """Holds samples out, if there are enough to validate, and fits the recipe to the others."""
+def prepared(model: QuantModel, samples: Samples, recipe: Recipe) -> Course:
+    """Holds samples out, if there are enough to validate, and resolves the recipe for the base and the others."""
     held = held_out(samples.y)
     classes = samples.given_targets is not None or len(np.unique(samples.y[held])) > 1
     if held.sum() < LEAST_JUDGED or not classes:
-        return Course(samples, None, samples, recipe.fitted(len(samples.of_epoch), cautious=True))
+        return Course(samples, None, samples, recipe.resolved(model, len(samples.of_epoch), cautious=True))
     learned = samples.part(~held)
-    return Course(learned, samples.part(held), samples, recipe.fitted(len(learned.of_epoch)))
+    return Course(learned, samples.part(held), samples, recipe.resolved(model, len(learned.of_epoch)))
 
 
 def _is_one_sided(samples: Samples) -> bool:

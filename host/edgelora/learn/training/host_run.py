@@ -64,8 +64,8 @@ class Trained:
 
 def as_board(elm: bytes, samples: Samples, recipe: Recipe, progress: Progress = no_progress) -> Run:
     """Trains on the samples as a board does."""
-    course = prepared(samples, recipe)
-    learner = TwinLearner(elm, recipe.ranks(unpack_model(elm)), course.recipe, samples.frames)
+    course = prepared(unpack_model(elm), samples, recipe)
+    learner = TwinLearner(elm, course.settings.session, samples.frames)
     if recipe.on_board:
         run = board_training(elm, course, progress=progress)
         learner.load(run.adapter)
@@ -152,4 +152,4 @@ def _try(base: Base, kept: Samples, held: Samples, recipe: Recipe, trainer: Trai
 
 
 def _learner(base: Base, recipe: Recipe, samples: Samples) -> TwinLearner:
-    return TwinLearner(base.elm, recipe.ranks(base.model), recipe, samples.frames)
+    return TwinLearner(base.elm, recipe.settings(base.model), samples.frames)

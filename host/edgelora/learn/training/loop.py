@@ -1,7 +1,7 @@
 """The training loop: one run, the same on a board and on the host twin, down to the adapter's bytes.
 
-The host decides the order of samples and the learning rate of every update; both follow from the recipe alone. Learners
-see only int8 windows, labels and integer rates."""
+The host decides the order of samples and the learning rate of every update; both follow from the run's settings.
+Learners see only int8 windows, labels and integer rates."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from edgelora.base.progress import Progress, no_progress
 
 from .early_stopping import Course, Guard, Outcome, Score, Verdict
-from .recipe import Recipe
+from .recipe import RunSettings
 from .samples import Samples, schedule
 
 
 class Learner(Protocol):
     """The interface of learners: a board behind a link, or the host twin."""
 
-    def cache(self, x: NDArray[np.int8]) -> None:
-        """Computes and keeps the features of these samples."""
+    def cache(self, x: NDArray[np.int8], where: str) -> None:
+        """Computes the features of these samples and keeps them; where: one of `recipe.CACHES`."""
         ...
 
     def train_cached(self, picked: NDArray[np.int64], y: NDArray[Any], learning_rate: int) -> list[int]:
@@ -74,20 +74,19 @@ class Run:
 def train(
     learner: Learner,
     samples: Samples,
-    recipe: Recipe,
+    settings: RunSettings,
     progress: Progress = no_progress,
     checkpoint: Callable[[], None] | None = None,
     done: int = 0,
     stop: int | None = None,
     guard: Guard | None = None,
 ) -> Run:
-    """Runs the recipe's updates from number `done` to before `stop`; the learner has begun or loaded an adapter.
+    """Runs the updates from number `done` to before `stop`; the learner has begun or loaded an adapter.
 
     `checkpoint` is called at the end of every epoch, between two updates. guard: keeps the best adapter, and may stop
     the run early; without a guard the last adapter is kept.
     """
-    recipe = recipe.fitted(len(samples.of_epoch))
-    losses, epoch_losses = _learn(learner, samples, recipe, progress, checkpoint, done, stop, guard)
+    losses, epoch_losses = _learn(learner, samples, settings, progress, checkpoint, done, stop, guard)
     if guard is None:
         learner.keep()
     return Run(learner.kept(), learner.save(True), losses, epoch_losses)
@@ -96,32 +95,32 @@ def train(
 def _learn(
     learner: Learner,
     samples: Samples,
-    recipe: Recipe,
+    settings: RunSettings,
     progress: Progress,
     checkpoint: Callable[[], None] | None,
     done: int,
     stop: int | None,
     guard: Guard | None,
 ) -> tuple[list[float], list[float]]:
-    """Runs the updates of `train` by a recipe fitted to the samples; returns losses of updates and of epochs."""
-    updates = schedule(samples, recipe)
+    """Runs the updates of `train`; returns losses of updates and of epochs."""
+    updates = schedule(samples, settings)
     if guard and guard.enough:
         done = len(updates)
-    if recipe.cache != "none" and done < len(updates):
-        learner.cache(samples.x)
+    if settings.cache != "none" and done < len(updates):
+        learner.cache(samples.x, settings.cache)
     losses: list[float] = []
     by_epoch: dict[int, list[int]] = {}
     for step, batch in enumerate(updates[done:stop], done):
         labels = samples.targets[batch.picked]
-        if recipe.cache == "none":
+        if settings.cache == "none":
             raw = learner.train(samples.x[batch.picked], labels, batch.learning_rate)
         else:
             raw = learner.train_cached(batch.picked, labels, batch.learning_rate)
-        if len(batch.picked) < recipe.micro_batch:
+        if len(batch.picked) < settings.session.micro_batch:
             learner.flush(batch.learning_rate)
         losses.append(sum(raw) / 4096 / len(raw))
         by_epoch.setdefault(batch.epoch, []).extend(raw)
-        progress(step + 1, len(updates), f"epoch {batch.epoch + 1}/{recipe.epochs} loss {losses[-1]:.3f}")
+        progress(step + 1, len(updates), f"epoch {batch.epoch + 1}/{settings.epochs} loss {losses[-1]:.3f}")
         last_of_epoch = step + 1 == len(updates) or updates[step + 1].epoch != batch.epoch
         if not last_of_epoch:
             continue
@@ -144,8 +143,8 @@ def cross_judged(learner: Learner, course: Course, progress: Progress = no_progr
         return None
     before, kept = learner.judge(course.samples), Score(0, 0)
     for learned, held in folds:
-        learner.begin(course.recipe.seed)
-        _learn(learner, learned, course.recipe, progress, None, 0, None, None)
+        learner.begin(course.settings.seed)
+        _learn(learner, learned, course.settings, progress, None, 0, None, None)
         kept += learner.judge(held)
     return Outcome(0, 0, before, kept)
 
@@ -165,8 +164,8 @@ def guarded(
     A run that the board drives has no final epochs. The state is that before the final epochs, on a board too: a run
     that is interrupted in them repeats them.
     """
-    run = train(learner, course.samples, course.recipe, progress, checkpoint, done, stop, guard)
-    finishes = stop is None and not course.recipe.on_board
+    run = train(learner, course.samples, course.settings, progress, checkpoint, done, stop, guard)
+    finishes = stop is None and not course.settings.on_board
     if finishes and guard and guard.verdict is Verdict.BETTER:
         learner.go_on()
         last = guard.finishing()

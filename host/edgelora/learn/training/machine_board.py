@@ -24,6 +24,7 @@ from .machines import features_of
 from .monitor import Machine, Phases, Watch, learn_machine
 from .new_classes import stored_adapter
 from .recipe import Recipe
+from .recompute import within
 from .streaming import signal_of
 
 
@@ -70,13 +71,13 @@ def learn_on_board(
     recipe = replace(recipe, on_board=True)
     signal = signal_of(base)
     stream = _Stream(link, signal.window, normal, phases.total + len(watched) // signal.window, progress)
-    board = BoardLearner(link, base, recipe, progress)
+    board = BoardLearner(link, base, within(base.elm, recipe.settings(base.model), recipe.ram), progress)
     board.use(None)
     link.listen(monitor={"least": phases.least, "votes": phases.votes, "one_in": phases.one_in})
 
     features = features_of(np.concatenate([normal, watched]))
     parts = phases.cut(features)
-    course = prepared(Watch(base, None, phases).learn(parts), recipe)
+    course = prepared(base.model, Watch(base, None, phases).learn(parts), recipe)
     if course.held is None:
         raise WorkflowError(f"{phases.learn} windows to learn are too few to hold some out that judge: give 24 or more")
     stream.stage("scale", phases.scale)

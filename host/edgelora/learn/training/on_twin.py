@@ -8,22 +8,20 @@ from typing import Any
 import numpy as np
 
 from edgelora.base.progress import Progress, no_progress
-from edgelora.core.formats.elm import unpack_model
 from edgelora.core.twin import device, native
 
 from .board_run import NAME
 from .early_stopping import Course, Verdict
 from .loop import Run
-from .recipe import Recipe
+from .recipe import RunSettings, Settings
 from .samples import Samples, Source
 
 CACHE = 1 << 18  # bytes for adapters in use: more than any board has
 
 
-def board_model(elm: bytes, recipe: Recipe, frames: int = 1) -> Any:
-    """The device's `Model`, to train by a recipe. frames: per sample."""
-    ranks = recipe.ranks(unpack_model(elm))
-    return device.module().Model(elm, *recipe.settings(ranks), False, frames)
+def board_model(elm: bytes, settings: Settings, frames: int = 1) -> Any:
+    """The device's `Model`, to train. frames: per sample."""
+    return device.module().Model(elm, *settings, False, frames)
 
 
 def board_store(model: Any) -> Any:
@@ -34,11 +32,13 @@ def board_store(model: Any) -> Any:
     return store
 
 
-def begun_run(model: Any, store: Any, samples: Samples, held: Samples | None, recipe: Recipe, **more: Any) -> Any:
+def begun_run(
+    model: Any, store: Any, samples: Samples, held: Samples | None, settings: RunSettings, **more: Any
+) -> Any:
     """The device's training `Run` of these samples, at its start. more: `start`, `keep_state`."""
     judges = None if held is None else Source(held)
-    settings = recipe.epochs, recipe.seed, recipe.initial_rate, 1 << 30  # no commits: nothing is lost here without them
-    return device.module("training").Run(model, Source(samples), store, NAME, *settings, held=judges, **more)
+    given = settings.epochs, settings.seed, settings.learning_rate, 1 << 30  # no commits: nothing is lost without them
+    return device.module("training").Run(model, Source(samples), store, NAME, *given, held=judges, **more)
 
 
 def board_training(
@@ -52,12 +52,12 @@ def board_training(
 
     on_epoch: called with the adapter after each epoch.
     """
-    model = board_model(elm, course.recipe, course.samples.frames)
+    model = board_model(elm, course.settings.session, course.samples.frames)
     store = board_store(model)
     if previous:
         store.put(NAME, previous)
     with device.refusals():
-        run = begun_run(model, store, course.samples, course.held, course.recipe)
+        run = begun_run(model, store, course.samples, course.held, course.settings)
         losses = _stepped(run, progress, on_epoch)
     adapter, state = bytes(store.read(NAME if run.better is not False else f"{NAME}.new")), bytes(run.state)
     batches = [losses[at : at + model.micro_batch] for at in range(0, len(losses), model.micro_batch)]

@@ -29,7 +29,8 @@ from .loop import Run, cross_judged, guarded
 from .metrics import Measure, answers, measured
 from .new_classes import stored_adapter, without_classes
 from .on_twin import board_training
-from .recipe import Recipe, Settings
+from .recipe import Recipe, RunSettings, Settings
+from .recompute import within
 from .samples import Samples
 from .twin_learner import TwinLearner, guard_twin
 
@@ -129,23 +130,24 @@ def personalize_board(link: Link, base: Base, task: Task, recipe: Recipe, option
     is never used. The recipe's `on_board` decides whether the board drives the run or the host sends every sample.
     InputError if a board's own run would overwrite added classes of the store's adapter NAME.
     """
-    course, test = prepared(task.samples, recipe), task.test
-    learner = BoardLearner(link, base, course.recipe, options.progress, frames=course.samples.frames)
-    if recipe.on_board:  # only then the store changes. Open it after the model, which needs contiguous RAM
+    course, test = prepared(base.model, task.samples, recipe), task.test
+    settings = within(base.elm, course.settings.session, recipe.ram)
+    learner = BoardLearner(link, base, settings, options.progress, course.samples.frames)
+    if course.settings.on_board:  # only then the store changes. Open it after the model, which needs contiguous RAM
         without_classes(link, base, NAME)
     learner.use(None)
     ask = options.ask or (lambda: learner.answers(test))
     before = ask()
     hello = link.hello()
     profile = profile_of(hello)
-    previous = stored_adapter(link, base, NAME) if recipe.on_board else None
+    previous = stored_adapter(link, base, NAME) if course.settings.on_board else None
     on_twin = _beside(lambda: _run_on_twin(base, course, test, previous, options.tested))
-    train = _train_by_itself if recipe.on_board else _train_from_host
+    train = _train_by_itself if course.settings.on_board else _train_from_host
     trained = replace(train(learner, course, profile, options), previous=previous)
     run = trained.run
     link.use(ADAPTER_PATH)
     after = ask()
-    costs = _costs(learner, trained, profile, options)
+    costs = _costs(learner, course.settings, trained, profile, options)
     verdict = course.verdict(trained.outcome)
     if measured(base, after, test).merit < measured(base, before, test).merit:
         verdict = Verdict.WORSE
@@ -182,7 +184,7 @@ def _train_from_host(
     across = cross_judged(learner, course, lambda done, total, what: progress(done, total, f"a part: {what}"))
     done = _resume(learner, course, guard) if options.resume else 0
     if not done:
-        learner.begin(course.recipe.seed)
+        learner.begin(course.settings.seed)
     watts = profile.watts() if profile else None
 
     def record(done: int, total: int, what: str) -> None:
@@ -200,20 +202,22 @@ def _train_from_host(
     return _Trained(run, guard.outcome if guard else across, step_us)
 
 
-def _costs(learner: BoardLearner, trained: _Trained, profile: BoardProfile | None, options: RunOptions) -> Costs:
+def _costs(
+    learner: BoardLearner, settings: RunSettings, trained: _Trained, profile: BoardProfile | None, options: RunOptions
+) -> Costs:
     """Measures the remaining costs, on the board with the adapter in use."""
-    link, recipe, progress = learner.link, learner.recipe, options.progress
-    clock_hz = options.pace.clock_hz if recipe.on_board else None
+    link, progress = learner.link, options.progress
+    clock_hz = options.pace.clock_hz if settings.on_board else None
     infer_us = learner.infer_us or link.bench_infer().mean_us
     progress(0, 2, "measured: time of a swap")
     swap_us = link.bench_swap(ADAPTER_PATH, ADAPTER_PATH, 20).mean_us
     swap_flash_us = link.bench_swap_file(ADAPTER_PATH, ADAPTER_PATH, 10).mean_us
-    if recipe.cache == "flash" and learner.trained:
+    if settings.cache == "flash" and learner.trained:
         link.remove(CACHE_PATH)
     energy = []
     progress(1, 2, "measured: time at every clock")
     if trained.step_us is not None and profile:
-        energy = energy_by_clock(link, profile, recipe.micro_batch, trained.step_us, infer_us, clock_hz)
+        energy = energy_by_clock(link, profile, settings.session.micro_batch, trained.step_us, infer_us, clock_hz)
     progress(2, 2, "measured")
     return Costs(trained.step_us, infer_us, swap_us, swap_flash_us, energy, clock_hz)
 
@@ -247,8 +251,8 @@ def _run_on_twin(
 
     previous: the adapter in use before, with which a board's own run compares; None: the base alone.
     """
-    recipe, ranks = course.recipe, course.recipe.ranks(base.model)
-    session = Session(base.elm, ranks, "infer", frames=test.frames)
+    settings = course.settings
+    session = Session(base.elm, settings.session.ranks, "infer", frames=test.frames)
     epochs: list[Measure] = []
 
     def test_epoch(adapter: bytes) -> None:
@@ -256,10 +260,10 @@ def _run_on_twin(
         epochs.append(measured(base, answers(base, session, test), test))
         tested(epochs[-1])
 
-    if recipe.on_board:
+    if settings.on_board:
         run = board_training(base.elm, course, previous, on_epoch=test_epoch)
     else:
-        learner = TwinLearner(base.elm, ranks, recipe, test.frames)
+        learner = TwinLearner(base.elm, settings.session, test.frames)
         learner.use(previous)
         run = guard_twin(base.elm, course, course.guard(learner), on_epoch=test_epoch)
     session.use(run.adapter)

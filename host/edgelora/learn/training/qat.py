@@ -62,8 +62,8 @@ def train_qat(
     if recipe.mode != "trainable_a" or batch < 1:
         what = "a layer has too many positions" if batch < 1 else "A is frozen"
         raise InputError(f"{what}: quantization-aware training sums gradients of A and B over a batch")
-    counting = Recipe(mode="trainable_a", micro_batch=batch + 1, momentum=recipe.momentum_shift)
-    learner = TwinLearner(elm, ranks, counting, samples.frames)
+    counting = recipe.settings(model)._replace(micro_batch=batch + 1, threshold=0)
+    learner = TwinLearner(elm, counting, samples.frames)
     optimizer, mean = Adam(masters.parameters), RunningMean(masters.parameters, KEPT)
     losses: list[float] = []
     epoch_losses: list[float] = []

@@ -73,6 +73,22 @@ class Settings(NamedTuple):
 
 
 @dataclass(frozen=True)
+class RunSettings:
+    """A recipe resolved for a base and a number of samples: all that decides a run, with no default left open.
+
+    session: settings of its session; epochs: over all samples; learning_rate: of the first update; cache, on_board: as
+    in `Recipe`.
+    """
+
+    session: Settings
+    epochs: int
+    learning_rate: int
+    seed: int
+    cache: str = "none"
+    on_board: bool = False
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Settings of a run. ValueError outside `LIMITS`.
 
@@ -85,7 +101,7 @@ class Recipe:
     micro_batch: int = 8
     momentum: int | None = None
     learning_rate: int | None = None
-    epochs: int = 0  # over all samples; 0: as `fitted` to their number
+    epochs: int = 0  # over all samples; 0: as fitted to their number (`epochs_over`)
     seed: int = 0
     placement: str = "all"
     ram: int | None = None  # bytes that the arena may take; None: what the board has
@@ -111,11 +127,14 @@ class Recipe:
         if self.on_board and self.cache != "none":
             raise InputError("a board that trains by itself keeps no features: leave --cache or --on-board out")
 
-    def fitted(self, samples: int, cautious: bool = False) -> Recipe:
-        """The recipe with epochs for this number of samples; cautious: also smaller steps, unless the rate is given."""
-        epochs = self.epochs or _training.fitting_epochs(max(1, samples), self.micro_batch)
-        rate = self.initial_rate // CAUTION if cautious and self.learning_rate is None else self.learning_rate
-        return replace(self, epochs=epochs, learning_rate=rate)
+    def resolved(self, model: QuantModel, samples: int, cautious: bool = False) -> RunSettings:
+        """The settings of a run over this number of samples; cautious: with smaller steps, unless the rate is given."""
+        rate = self.initial_rate // CAUTION if cautious and self.learning_rate is None else self.initial_rate
+        return RunSettings(self.settings(model), self.epochs_over(samples), rate, self.seed, self.cache, self.on_board)
+
+    def epochs_over(self, samples: int) -> int:
+        """The epochs of a run over this number of samples."""
+        return self.epochs or int(_training.fitting_epochs(max(1, samples), self.micro_batch))
 
     @property
     def initial_rate(self) -> int:
@@ -150,9 +169,9 @@ class Recipe:
             raise InputError("no layer can train: there is no dense layer or convolution behind the last lstm or SVDF")
         return bytes(self.rank if i in chosen else 0 for i in range(len(model.ops)))
 
-    def settings(self, ranks: bytes, recompute: bytes | None = None) -> Settings:
-        """Settings of a session with these ranks, the recipe's own (`ranks`) or others."""
-        return Settings(ranks, self.mode, self.micro_batch, self.momentum_shift, recompute, self.threshold)
+    def settings(self, model: QuantModel) -> Settings:
+        """Settings of a session that trains by the recipe and recomputes no output. InputError as `ranks`."""
+        return Settings(self.ranks(model), self.mode, self.micro_batch, self.momentum_shift, None, self.threshold)
 
     def with_ranks(self, model: QuantModel, ranks: dict[int, int]) -> Recipe:
         """The recipe with these ranks, by op, and a micro-batch that is not too large for these layers (SPEC.md, 9)."""
@@ -163,4 +182,4 @@ class Recipe:
 
 def inference(ranks: bytes) -> Settings:
     """Settings of a session that infers with adapters of these ranks."""
-    return Recipe().settings(ranks)._replace(mode="infer")
+    return Settings(ranks, "infer", Recipe.micro_batch, MOMENTA[Recipe.mode], None, Recipe.threshold)

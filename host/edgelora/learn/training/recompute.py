@@ -16,21 +16,21 @@ from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin import regions
 from edgelora.core.twin.regions import Layout
 
-from .recipe import Recipe
+from .recipe import Settings
 
 EXACT = 12  # up to this many outputs, every set is tried; with more, a set grows step by step
 CHAIN = 5  # outputs below one that a step may add with it
 
 
 @functools.lru_cache(maxsize=8)
-def choose_recompute(elm: bytes, recipe: Recipe, limit: int) -> bytes | None:
+def choose_recompute(elm: bytes, settings: Settings, limit: int) -> bytes | None:
     """Which outputs to recompute so that training fits `limit` bytes, one byte per op; None if all can be kept.
 
     With at most `EXACT` outputs: the cheapest set that fits; with more: a set grown by what saves most. Raises
     ValueError, naming the smallest arena found, if nothing fits.
     """
     sizes = []
-    for flags, size in _options(elm, recipe):
+    for flags, size in _options(elm, settings):
         if size <= limit:
             return flags if any(flags) else None
         sizes.append(size)
@@ -41,19 +41,24 @@ def choose_recompute(elm: bytes, recipe: Recipe, limit: int) -> bytes | None:
     )
 
 
-def smallest_arena(elm: bytes, recipe: Recipe) -> int:
+def within(elm: bytes, settings: Settings, limit: int | None) -> Settings:
+    """The settings, with outputs recomputed so that training fits `limit` bytes, if given. ValueError as above."""
+    return settings._replace(recompute=choose_recompute(elm, settings, limit)) if limit else settings
+
+
+def smallest_arena(elm: bytes, settings: Settings) -> int:
     """The smallest arena of training, in bytes, with any set of outputs recomputed."""
-    return min(size for _, size in _options(elm, recipe))
+    return min(size for _, size in _options(elm, settings))
 
 
-def _options(elm: bytes, recipe: Recipe) -> Iterator[tuple[bytes, int]]:
+def _options(elm: bytes, settings: Settings) -> Iterator[tuple[bytes, int]]:
     """Sets of outputs to recompute, one byte per op, and the arena's bytes with each: the empty one first."""
     model = unpack_model(elm)
-    ranks, count = recipe.ranks(model), len(model.ops)
+    ranks, count = settings.ranks, len(model.ops)
 
     def layout(chosen: tuple[int, ...]) -> Layout:
         flags = bytes(i in chosen for i in range(count))
-        return regions.layout(elm, *recipe.settings(ranks, flags).of_arena)
+        return regions.layout(elm, *settings._replace(recompute=flags).of_arena)
 
     keep = layout(())
     yield bytes(count), keep.arena_bytes

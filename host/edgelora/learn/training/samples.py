@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgelora.core.formats.network import Tensor
 from edgelora.core.twin import binding, device
 
-from .recipe import Recipe
+from .recipe import RunSettings
 
 
 @dataclass(frozen=True)
@@ -97,26 +97,21 @@ class MicroBatch:
     epoch: int
 
 
-def schedule(samples: Samples, recipe: Recipe) -> list[MicroBatch]:
-    """The updates of a run over samples, by a recipe fitted to them.
-
-    Each epoch has a new order, and micro-batches may span two epochs.
-    """
-    of_epoch = samples.of_epoch
+def schedule(samples: Samples, settings: RunSettings) -> list[MicroBatch]:
+    """The updates of a run over samples. Each epoch has a new order, and micro-batches may span two epochs."""
+    of_epoch, size = samples.of_epoch, settings.session.micro_batch
     count = len(of_epoch)
-    order = of_epoch[np.concatenate(list(_orders(count, recipe)))]
-    starts = range(0, len(order), recipe.micro_batch)
+    order = of_epoch[np.concatenate(list(_orders(count, settings)))]
+    starts = range(0, len(order), size)
     falling_rate = device.module("training").falling_rate
     return [
-        MicroBatch(
-            order[at : at + recipe.micro_batch], falling_rate(recipe.initial_rate, step, len(starts)), at // count
-        )
+        MicroBatch(order[at : at + size], falling_rate(settings.learning_rate, step, len(starts)), at // count)
         for step, at in enumerate(starts)
     ]
 
 
-def _orders(count: int, recipe: Recipe) -> Iterator[NDArray[np.int64]]:
+def _orders(count: int, settings: RunSettings) -> Iterator[NDArray[np.int64]]:
     """The permutation of each epoch: the board's own, or one that the host draws."""
-    rng = np.random.default_rng(recipe.seed)
-    for epoch in range(recipe.epochs):
-        yield binding.order(recipe.seed, epoch, count) if recipe.on_board else rng.permutation(count)
+    rng = np.random.default_rng(settings.seed)
+    for epoch in range(settings.epochs):
+        yield binding.order(settings.seed, epoch, count) if settings.on_board else rng.permutation(count)

@@ -21,7 +21,7 @@ from edgelora.core.twin import device
 from .base import Base, WorkflowError, adapter_ranks
 from .board_learner import BoardLearner
 from .board_paths import ADAPTER_PATH, SWITCHED_PATH
-from .recipe import Recipe
+from .recipe import inference
 from .samples import Samples
 
 
@@ -59,7 +59,7 @@ def listen_on_board(
     another. Switching interrupts neither the stream nor the network's history.
     """
     signal_of(base)
-    BoardLearner(link, base, Recipe(), ranks=_ranks_of_all(base, adapters))
+    BoardLearner(link, base, inference(_ranks_of_all(base, adapters)))
     paths = [None, *(SWITCHED_PATH.format(number) for number in range(1, len(adapters) + 1))]
     for path, adapter in zip(paths[1:], adapters, strict=True):
         link.put(str(path), adapter)
@@ -168,7 +168,7 @@ class Take:
 def record_on_board(link: Link, base: Base, path: str, takes: Sequence[Take], progress: Progress = no_progress) -> None:
     """Sends takes to a board, which writes its front end's outputs for each one's last window to a sample file."""
     signal_of(base)
-    BoardLearner(link, base, Recipe(), ranks=adapter_ranks(base, None))
+    BoardLearner(link, base, inference(adapter_ranks(base, None)))
     link.listen(path=path)
     for done, take in enumerate(takes, 1):
         deque(link.hear(take.counts, anew=True, label=take.label), 0)
@@ -180,7 +180,7 @@ def hear_on_board(
 ) -> NDArray[np.int64]:
     """A board's class for each take's last window [takes]. adapter: None for the base alone; not sent if the board's
     flash already holds it at `ADAPTER_PATH`."""
-    board = BoardLearner(link, base, Recipe(), ranks=adapter_ranks(base, adapter))
+    board = BoardLearner(link, base, inference(adapter_ranks(base, adapter)))
     if adapter and link.holds(ADAPTER_PATH, adapter):
         link.use(ADAPTER_PATH)
     else:

@@ -17,21 +17,21 @@ from edgelora.core.twin.session import Session
 
 from .early_stopping import Course, Guard, Score
 from .loop import Run, guarded, train
-from .recipe import LIMITS, Recipe
+from .recipe import LIMITS, Recipe, Settings
 from .samples import Samples
 
 
 class TwinLearner:
     """The host twin as a learner. frames: per sample."""
 
-    def __init__(self, model: bytes, ranks: bytes, recipe: Recipe, frames: int = 1) -> None:
-        self.session = Session(model, *recipe.settings(ranks), frames=frames)
+    def __init__(self, model: bytes, settings: Settings, frames: int = 1) -> None:
+        self.session = Session(model, *settings, frames=frames)
         self._features = np.zeros((0, 0), np.int8)  # [N, feature_size]
         self._kept = b""
         self.begin, self.load, self.flush = self.session.begin, self.session.load, self.session.flush
         self.save, self.use, self.predict = self.session.save, self.session.use, self.session.predict
 
-    def cache(self, x: NDArray[np.int8]) -> None:
+    def cache(self, x: NDArray[np.int8], where: str) -> None:
         self._features = np.stack([self.session.features(row) for row in x])
 
     def train_cached(self, picked: NDArray[np.int64], y: NDArray[Any], learning_rate: int) -> list[int]:
@@ -93,23 +93,12 @@ def most_summed(model: QuantModel, ops: Iterable[int]) -> int:
     return min(LIMITS["micro_batch"][1], MAX_SUMMED // positions) - 1
 
 
-def train_twin(
-    model: bytes,
-    ranks: bytes,
-    samples: Samples,
-    recipe: Recipe,
-    stop: int | None = None,
-    on_epoch: Callable[[bytes], None] | None = None,
-) -> Run:
-    """The whole run, or its first `stop` updates, on the host twin: all activations kept, nothing cached.
-
-    on_epoch: called with the adapter after each epoch.
-    """
-    recipe = replace(recipe, cache="none")
-    learner = TwinLearner(model, ranks, recipe, samples.frames)
-    learner.begin(recipe.seed)
-    checkpoint = (lambda: on_epoch(learner.save(False))) if on_epoch else None
-    return train(learner, samples, recipe, checkpoint=checkpoint, stop=stop)
+def train_twin(model: bytes, samples: Samples, recipe: Recipe, stop: int | None = None) -> Run:
+    """The whole run, or its first `stop` updates, on the host twin: all activations kept, nothing cached."""
+    settings = replace(recipe, cache="none").resolved(unpack_model(model), len(samples.of_epoch))
+    learner = TwinLearner(model, settings.session, samples.frames)
+    learner.begin(settings.seed)
+    return train(learner, samples, settings, stop=stop)
 
 
 def guard_twin(
@@ -119,9 +108,9 @@ def guard_twin(
     stop: int | None = None,
     on_epoch: Callable[[bytes], None] | None = None,
 ) -> Run:
-    """`train_twin` by a course, with its guard."""
-    course = replace(course, recipe=replace(course.recipe, cache="none"))
-    learner = TwinLearner(model, course.recipe.ranks(unpack_model(model)), course.recipe, course.samples.frames)
-    learner.begin(course.recipe.seed)
+    """`train_twin` by a course, with its guard. on_epoch: called with the adapter after each epoch."""
+    course = replace(course, settings=replace(course.settings, cache="none"))
+    learner = TwinLearner(model, course.settings.session, course.samples.frames)
+    learner.begin(course.settings.seed)
     checkpoint = (lambda: on_epoch(learner.save(False))) if on_epoch else None
     return guarded(learner, course, guard, checkpoint=checkpoint, stop=stop)

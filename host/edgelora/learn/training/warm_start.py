@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgelora.core.formats.ela import unpack_adapter
 from edgelora.core.formats.elm import unpack_model
+from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin import device
 
 from .on_twin import begun_run, board_model, board_store
@@ -47,25 +48,26 @@ def fleet_training(
     model: `.elm`; start: the global `.ela`, with training state; seed: the board's own for this round; rate 0:
     the mode's.
     """
-    opened, recipe = _opened(model, start, samples.frames, threading.get_ident())
+    opened, base, recipe = _opened(model, start, samples.frames, threading.get_ident())
     recipe = replace(recipe, seed=seed, epochs=epochs, learning_rate=rate or None)
+    settings = recipe.resolved(base, len(samples))
     with device.refusals():
-        run = begun_run(opened, board_store(opened), samples, None, recipe, start=start, keep_state=True)
+        run = begun_run(opened, board_store(opened), samples, None, settings, start=start, keep_state=True)
         while not run.done:
             run.step()
         return fleet_vector(bytes(run.state))
 
 
 @functools.lru_cache(maxsize=8)
-def _opened(model: bytes, start: bytes, frames: int, thread: int) -> tuple[Any, Recipe]:
-    """The device's model for boards that train from an adapter, reused within a thread, and their recipe: the adapter's
-    ranks, mode and momentum, the board's own order."""
-    found = unpack_adapter(start)
+def _opened(model: bytes, start: bytes, frames: int, thread: int) -> tuple[Any, QuantModel, Recipe]:
+    """The device's model for boards that train from an adapter, reused within a thread, and their base and recipe: the
+    adapter's ranks, mode and momentum, the board's own order."""
+    found, base = unpack_adapter(start), unpack_model(model)
     recipe = Recipe(
         mode="trainable_a" if found.trainable_a else "frozen_a",
-        given_ranks=tuple(found.ranks(len(unpack_model(model).ops))),
+        given_ranks=tuple(found.ranks(len(base.ops))),
         momentum=found.momentum,
         threshold=found.threshold,
         on_board=True,
     )
-    return board_model(model, recipe, frames), recipe
+    return board_model(model, recipe.settings(base), frames), base, recipe

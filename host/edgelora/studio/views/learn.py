@@ -268,7 +268,7 @@ class _Page:
     def _length(self, epochs: int, name: str, found: Prospect, plan: Plan | None) -> str:
         """A run's length in epochs, with an estimate of its time if known."""
         learned = sum(found.counts[label] - found.counts[label] // 4 for label in found.learned)
-        times = Recipe(epochs=epochs).fitted(learned).epochs
+        times = Recipe(epochs=epochs).epochs_over(learned)
         took = plan.step_us * 1e-6 * times * learned if plan and plan.step_us else None
         return f"{name}: {times} epochs" + (f", about {_seconds(took)}" if took else "")
 
