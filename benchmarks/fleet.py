@@ -34,7 +34,7 @@ from edgelora.fleet.averaging import board_seed
 from edgelora.fleet.deployment import Deployment, free_port, write_project
 from edgelora.fleet.federation import Exchange, Federation
 from edgelora.fleet.gateway import Gateway
-from edgelora.fleet.member import Identity, Train, TwinMember, training_of
+from edgelora.fleet.member import Identity, TwinMember
 from edgelora.fleet.messages import Member, Stage, Task
 from edgelora.fleet.personalize import bare_start
 from edgelora.fleet.plan import Plan
@@ -44,6 +44,7 @@ from edgelora.fleet.simulate import plain_loop, pooled, simulate
 from edgelora.fleet.simulated_boards import Boards, boards_of, fleet_base
 from edgelora.fleet.web import local_server
 from edgelora.learn.training.base import Base
+from edgelora.learn.training.samples import Samples
 
 from .fleet_controls import accuracies_of, alone, central, unshared_of
 from .fleet_methods import methods
@@ -145,8 +146,8 @@ class _Hashed:
 class _Repeatable:
     """A simulated board with noise and masks derived from the round's seed, so that a repeated round has the same."""
 
-    def __init__(self, identity: Identity, site: Site, train: Train) -> None:
-        self._made = functools.partial(TwinMember, identity, site.roster, train)
+    def __init__(self, identity: Identity, site: Site, base: Base, samples: Callable[[int], Samples]) -> None:
+        self._made = functools.partial(TwinMember, identity, site.roster, base.elm, samples)
         self._member = self._made()
 
     def answer(self, message: bytes, adapter: bytes = b"") -> bytes:
@@ -181,12 +182,13 @@ def hashes(base: Base, engines: Sequence[str], progress: Progress = no_progress)
 
 def _enrolled(folder: Path, base: Base, plan: Plan) -> _Hashed:
     data = boards_of("har", base.elm, base.name, plan.boards)
-    train = training_of(base.elm, lambda index: data.of(index).train)
     key = Ed25519PrivateKey.generate()
     site = Site.create(folder / "site", "bench", key)
     identities = [Identity.create(folder / "boards" / f"{index}.key", Policy()) for index in range(plan.boards)]
     site.enroll_all([(identity.public, "") for identity in identities], key)
-    boards: dict[int, Member] = {i: _Repeatable(one, site, train) for i, one in enumerate(identities)}
+    boards: dict[int, Member] = {
+        i: _Repeatable(one, site, base, lambda index: data.of(index).train) for i, one in enumerate(identities)
+    }
     return _Hashed(Federation.create(folder / "federation", plan, base, site), site, boards)
 
 

@@ -22,10 +22,11 @@ from edgelora.board.build import build_firmware
 from edgelora.board.link.raw_repl import RawRepl
 from edgelora.board.link.serial_line import SerialLine
 from edgelora.board.sim.virtual_board import start
-from edgelora.core.twin.fleet import Member
 from edgelora.fleet.messages import Stage, Task, public_of
 from edgelora.fleet.roster import Roster
 from edgelora.fleet.secagg import Round
+
+from .fleet_member import Member
 
 PARAMETERS = 640  # rank 8 on human activity recognition has 632
 CLIP, SIGMA, NEIGHBOURS = 2000, 400, 24

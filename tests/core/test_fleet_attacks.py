@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from fleet_adversary import FLEET, Adversary, Included, TooFew, Vector, rule
 
-from edgelora.core.twin import fleet as twin_fleet
-from edgelora.core.twin.fleet import FleetError, Member, Policy, round_cost
+from benchmarks.fleet_member import Member
+from edgelora.core.twin import native_fleet
+from edgelora.core.twin.fleet import Policy, round_cost
+from edgelora.core.twin.native_fleet import FleetError
 
 MATES, LEAST, COUNT = 3, 25, 40
 POLICY = Policy(
@@ -247,7 +249,7 @@ def test_colluder_shows_another_boards_mask_key(tmp_path: Path, monkeypatch: pyt
     """Its mask would cancel that board's, but its shares must be sealed with a secret that it does not have."""
     assert copied() is None
     unbound = fleet_library.changed(tmp_path, {"    edgelora_bind(peer->pair, shared);\n": ""})
-    monkeypatch.setattr(twin_fleet, "library", lambda: unbound)
+    monkeypatch.setattr(native_fleet, "library", lambda: unbound)
     got = copied()
     assert got is not None and np.array_equal(*got)
 

@@ -15,7 +15,9 @@ import pytest
 import sanitized
 from numpy.typing import NDArray
 
-from edgelora.core.twin.fleet import FleetError, Member, Next, Policy, round_cost
+from benchmarks.fleet_member import Member, Next
+from edgelora.core.twin.fleet import Policy, round_cost
+from edgelora.core.twin.native_fleet import FleetError
 
 FLEET = b"a fleet!"
 STAGES = (ref.TASK, ref.COHORT, ref.PEERS, ref.INPUT, ref.SURVIVORS, ref.UNMASK)

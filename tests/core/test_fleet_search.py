@@ -21,8 +21,9 @@ import pytest
 from fleet_adversary import FLEET, Adversary, Included, Rule, rule
 from fleet_search import Search, exposed, rank, unknown_masks
 
-from edgelora.core.twin import fleet as twin_fleet
-from edgelora.core.twin.fleet import FleetError, Member
+from benchmarks.fleet_member import Member
+from edgelora.core.twin import native_fleet
+from edgelora.core.twin.native_fleet import FleetError
 
 MOST = 7 if fresh.FULL else 6
 ALL = [(n, c, m) for n in range(2, MOST + 1) for c in range(min(4 if fresh.FULL else 3, n)) for m in range(1, n + 1)]
@@ -249,7 +250,7 @@ Without = Callable[..., None]
 def without(changed, monkeypatch: pytest.MonkeyPatch) -> Without:  # type: ignore[no-untyped-def]
     def use(*changes: tuple[str, str]) -> None:
         library = changed(*changes)
-        monkeypatch.setattr(twin_fleet, "library", lambda: library)
+        monkeypatch.setattr(native_fleet, "library", lambda: library)
 
     return use
 
@@ -365,7 +366,7 @@ def across(own: Adversary, other: Adversary) -> set[str]:
     return taken
 
 
-def takes(a: Adversary, member: twin_fleet.Member, index: int, stage: int, body: bytes) -> bool:
+def takes(a: Adversary, member: Member, index: int, stage: int, body: bytes) -> bool:
     return a.send(member, index, stage, body) is not None
 
 

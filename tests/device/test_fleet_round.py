@@ -14,7 +14,7 @@ from edgelora.core.formats.elu import public_bytes
 from edgelora.fleet import federation
 from edgelora.fleet.federation import Federation
 from edgelora.fleet.gateway import Gateway, running
-from edgelora.fleet.member import Identity, TwinMember, training_of
+from edgelora.fleet.member import Identity, TwinMember
 from edgelora.fleet.plan import Plan
 from edgelora.fleet.policy import SUMS
 from edgelora.fleet.roster import Site
@@ -49,12 +49,11 @@ def test_a_board_and_twins_come_to_the_bytes_of_twins_alone(tmp_path: Path) -> N
             site = Site.create(tmp_path / "site", TARGET, key)
             site.enroll_all([(link.fleet_identity(), "board"), *((one.public, "") for one in identities)], key)
             link.fleet_install(site.data())
-            train = training_of(base.elm, lambda index: boards.of(index).train)
             with running(Gateway({}, lambda event: None)) as gateway, local_server(gateway, tmp_path) as inner:
                 inner.start()
                 gateway.add_local(0, BoardMember(link, SAMPLES, neighbours=PLAN.boards - 1))
                 for identity in identities:
-                    member = TwinMember(identity, site.roster, train)
+                    member = TwinMember(identity, site.roster, base.elm, lambda index: boards.of(index).train)
                     gateway.add_local(member.index, member)
                 mixed = Federation.create(tmp_path / "mixed", PLAN, base)
                 exchange = in_stages(mixed, site.roster(), site.secret(), GatewayClient(tmp_path).exchange)

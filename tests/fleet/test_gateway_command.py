@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 from commands import edgelora, result
+from fleet_boards import learned
 
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.twin.fleet import clip_update
-from edgelora.fleet.member import training_of
 from edgelora.fleet.messages import Task
 from edgelora.fleet.roster import Site
 from edgelora.fleet.secagg import Round
@@ -87,9 +87,9 @@ def test_a_round_of_twins_through_the_command(tmp_path: Path) -> None:
         events += map(json.loads, process.stdout)
         assert process.wait(30) == 0
     boards = Boards(str(data), base, 3)
-    learn = training_of(base.elm, lambda index: boards.of(index).train)
     before = fleet_vector(adapter)
-    wanted = [clip_update(before, learn(task, adapter, index), 700) for index in range(3)]
+    after = [learned(task, base.elm, adapter, boards.of(index).train, index) for index in range(3)]
+    wanted = [clip_update(before, one, 700) for one in after]
     assert np.array_equal(rounds.result().vector, np.sum(wanted, axis=0)) and np.abs(wanted).sum() > 1000
     assert [event["event"] for event in events] == ["open", *["answered"] * 18, "stopped"]
     assert len((tmp_path / "log").read_text().splitlines()) == 20

@@ -7,7 +7,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from commands import edgelora, execute, result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fleet_boards import learned
 from numpy.typing import NDArray
 
 from edgelora.base.resources import ROOT
@@ -34,7 +35,7 @@ from edgelora.core.twin.fleet import clip_update
 from edgelora.fleet import federation
 from edgelora.fleet import federation as fleet_federation
 from edgelora.fleet.federation import Call, Federation, Total
-from edgelora.fleet.member import Identity, Train, TwinMember, training_of
+from edgelora.fleet.member import Identity, TwinMember
 from edgelora.fleet.plan import Plan
 from edgelora.fleet.policy import SUMS, policy_json
 from edgelora.fleet.privacy import Epsilons
@@ -43,12 +44,14 @@ from edgelora.fleet.secagg_rounds import Deliver, in_stages, task_of
 from edgelora.fleet.simulated_boards import Boards, fleet_base
 from edgelora.fleet.web import GatewayClient
 from edgelora.learn.training.base import Base
+from edgelora.learn.training.samples import Samples
 from edgelora.learn.training.warm_start import fleet_vector
 from edgelora.learn.updates.keys import load_public_keys, pack_trust
 from edgelora.model.datasets.har import ARMS, load_har_arm
 
 PROGRAMS = ROOT / "tests" / "device" / "programs"
 GATEWAY = ROOT / "tests" / "support" / "drawn_gateway.py"
+Taught = Callable[[int], Samples]  # of a board, by index
 KINDS = ("unix", "virtual-pico", "virtual-riscv")  # one over HTTP, two on lines
 TARGET, SAMPLES, WINDOWS = "band", "/samples.eld", 40
 PLAN = Plan(
@@ -75,7 +78,7 @@ class Outcome:
     noiseless: NDArray[np.int64]
 
 
-def federated(folder: Path, base: Base, site: Site, train: Train, deliver: Deliver) -> Outcome:
+def federated(folder: Path, base: Base, site: Site, samples: Taught, deliver: Deliver) -> Outcome:
     """One round of all boards of a site."""
     made = Federation.create(folder, PLAN, base)
     boards, found = site.roster().active, []
@@ -88,7 +91,10 @@ def federated(folder: Path, base: Base, site: Site, train: Train, deliver: Deliv
     fleet_federation.federate(made, kept, boards)
     [(call, total)] = found
     task, before = task_of(made, site.roster(), call), fleet_vector(call.adapter)
-    bare = [clip_update(before, train(task, call.adapter, index), PLAN.clip) for index in boards]
+    bare = []
+    for index in boards:
+        after = learned(task, base.elm, call.adapter, samples(index), index)
+        bare.append(clip_update(before, after, PLAN.clip))
     return Outcome(made.adapter, total.survivors, total.vector, np.sum(bare, axis=0))
 
 
@@ -156,7 +162,7 @@ def on_the_air(url: str, folder: Path) -> Iterator[None]:
             process.kill()
 
 
-def alone(folder: Path, base: Base, drawn: list[bytes], train: Train) -> Outcome:
+def alone(folder: Path, base: Base, drawn: list[bytes], samples: Taught) -> Outcome:
     """Twins in this process with keys of their own and the other boards' random values."""
     folder.mkdir()
     key = Ed25519PrivateKey.generate()
@@ -164,14 +170,14 @@ def alone(folder: Path, base: Base, drawn: list[bytes], train: Train) -> Outcome
     site = Site.create(folder / "site", TARGET, key)
     site.enroll_all([(identity.public, "") for identity in identities], key)
     members = [
-        TwinMember(identity, site.roster, train, seed=lambda seed=seed: seed)  # type: ignore[misc]
+        TwinMember(identity, site.roster, base.elm, samples, seed=lambda seed=seed: seed)  # type: ignore[misc]
         for identity, seed in zip(identities, drawn, strict=True)
     ]
 
     def deliver(messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
         return {index: [members[index].answer(message, adapter)] for index, message in messages.items()}
 
-    return federated(folder / "federation", base, site, train, deliver)
+    return federated(folder / "federation", base, site, samples, deliver)
 
 
 @pytest.fixture
@@ -190,7 +196,7 @@ def test_unlike_boards_come_to_the_bytes_of_twins_alone(
     (tmp_path / "drawn").mkdir()
     write_data(tmp_path / "data")
     data = Boards(str(tmp_path / "data"), base, PLAN.boards)
-    train = training_of(base.elm, lambda index: data.of(index).train)
+    samples = lambda index: data.of(index).train  # noqa: E731
     edgelora("keygen", tmp_path / "release.pem")
     enroll = ["fleet", "enroll", tmp_path / "fleet", "--key", tmp_path / "release.pem", "--target", TARGET]
     seen = [data.of(index).train for index in range(len(KINDS))]
@@ -204,7 +210,7 @@ def test_unlike_boards_come_to_the_bytes_of_twins_alone(
     site = Site(tmp_path / "fleet")
     boards[0].kill()  # it will poll
     with opened(site, tmp_path, [board.port for board in boards[1:]]) as url, on_the_air(url, tmp_path / KINDS[0]):
-        mixed = federated(tmp_path / "mixed", base, site, train, GatewayClient(site.folder / "gateway").exchange)
+        mixed = federated(tmp_path / "mixed", base, site, samples, GatewayClient(site.folder / "gateway").exchange)
     boards[0] = virtual_board.start(KINDS[0], None, tmp_path / KINDS[0], die_with_parent=True)
     stack.callback(boards[0].kill)
     for index, board in enumerate(boards):
@@ -213,7 +219,7 @@ def test_unlike_boards_come_to_the_bytes_of_twins_alone(
     drawn = [(tmp_path / "drawn" / str(index)).read_bytes() for index in range(PLAN.boards)]
     assert len(set(drawn)) == PLAN.boards
 
-    twins = alone(tmp_path / "alone", base, drawn, train)
+    twins = alone(tmp_path / "alone", base, drawn, samples)
     assert mixed.survivors == twins.survivors == PLAN.boards
     assert np.array_equal(mixed.vector, twins.vector)
     assert mixed.adapter == twins.adapter

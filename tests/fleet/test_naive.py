@@ -28,7 +28,7 @@ from edgelora.core.formats.elu import public_bytes
 from edgelora.fleet import federation
 from edgelora.fleet.federation import Call, Federation, Total
 from edgelora.fleet.gateway import Gateway, running
-from edgelora.fleet.member import Identity, TwinMember, training_of
+from edgelora.fleet.member import Identity, TwinMember
 from edgelora.fleet.plan import Plan
 from edgelora.fleet.policy import SUMS
 from edgelora.fleet.roster import RosterError, Site
@@ -58,8 +58,8 @@ class Twins:
         identities = [Identity.create(folder / f"{i}.key", SUMS) for i in range(3)]
         self.site.enroll_all([(one.public, "") for one in identities], self.key)
         boards = boards_of("har", base.elm, base.name, 3)
-        train = training_of(base.elm, lambda i: boards.of(i).train.part(np.arange(len(boards.of(i).train)) < 8))
-        self.members = [TwinMember(one, self.site.roster, train) for one in identities]
+        samples = lambda i: boards.of(i).train.part(np.arange(len(boards.of(i).train)) < 8)  # noqa: E731
+        self.members = [TwinMember(one, self.site.roster, base.elm, samples) for one in identities]
 
     def deliver(self, messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
         replies = {}

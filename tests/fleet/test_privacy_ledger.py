@@ -26,7 +26,7 @@ from edgelora.fleet import federation as fleet_federation
 from edgelora.fleet import ledger as ledgers
 from edgelora.fleet.federation import Call, Federation, Total
 from edgelora.fleet.ledger import Ledger, LedgerError
-from edgelora.fleet.member import Identity, TwinMember, training_of
+from edgelora.fleet.member import Identity, TwinMember
 from edgelora.fleet.messages import Stage
 from edgelora.fleet.plan import Plan
 from edgelora.fleet.privacy import Epsilons, Spent
@@ -64,8 +64,8 @@ class Boards:
         identities = [Identity.create(folder / f"{i}.key") for i in range(count)]
         self.site.enroll_all([(one.public, "") for one in identities], key)
         data = boards_of("har", base.elm, base.name, count)
-        train = training_of(base.elm, lambda i: data.of(i).train.part(np.arange(len(data.of(i).train)) < 8))
-        self.members = [TwinMember(one, self.site.roster, train, ANY) for one in identities]
+        samples = lambda i: data.of(i).train.part(np.arange(len(data.of(i).train)) < 8)  # noqa: E731
+        self.members = [TwinMember(one, self.site.roster, base.elm, samples, ANY) for one in identities]
         self.lost: dict[Stage, set[int]] = {}
 
     def deliver(self, messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:

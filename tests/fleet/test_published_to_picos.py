@@ -23,7 +23,7 @@ from edgelora.core.formats.elm import base_id
 from edgelora.fleet import federation, gateway
 from edgelora.fleet.federation import Federation
 from edgelora.fleet.gateway import Gateway, running
-from edgelora.fleet.member import Identity, TwinMember, training_of
+from edgelora.fleet.member import Identity, TwinMember
 from edgelora.fleet.plan import Plan
 from edgelora.fleet.policy import SUMS, policy_json
 from edgelora.fleet.rollout import Rollout
@@ -169,13 +169,13 @@ def test_a_global_adapter_comes_to_picos_by_turns_and_goes(
         return found
 
     data = boards_of("har", base.elm, base.name, PLAN.boards)
-    train = training_of(base.elm, lambda index: data.of(index).train.part(np.arange(len(data.of(index).train)) < 8))
+    samples = lambda index: data.of(index).train.part(np.arange(len(data.of(index).train)) < 8)  # noqa: E731
     with running(Gateway({}, events.append)) as made, local_server(made, tmp_path) as inner:
         inner.start()
         for which in (0, 1):
             made.add_line(picos.port(which), serial_boards(site, "/samples.eld", TRIAL))
         for path in sorted((tmp_path / "twins").glob("*.key")):
-            member = TwinMember(Identity(path), site.roster, train)
+            member = TwinMember(Identity(path), site.roster, base.elm, samples)
             made.add_local(member.index, member)
         publish(tmp_path / "0.ela", *key, "--share", 100)
         publish("--all")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from fleet_boards import Fleet
 
+from benchmarks.fleet_member import Member
 from edgelora.base.errors import InputError
-from edgelora.core.twin.fleet import Member
 from edgelora.fleet.messages import Stage, Task
 from edgelora.fleet.secagg import ReplyRefused, Round, RoundAborted
 from edgelora.fleet.shamir import secret_of, value_at

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgelora.fleet import federation
 from edgelora.fleet.federation import Federation
-from edgelora.fleet.member import Identity, Past, TwinMember, training_of
+from edgelora.fleet.member import Identity, Past, TwinMember
 from edgelora.fleet.plan import Plan
 from edgelora.fleet.policy import SUMS
 from edgelora.fleet.roster import Site
@@ -31,8 +31,7 @@ def site_of(folder: Path, count: int) -> tuple[Site, list[Identity]]:
 
 
 def members_of(site: Site, identities: list[Identity], elm: bytes, boards: Boards) -> list[TwinMember]:
-    train = training_of(elm, lambda index: boards.of(index).train)
-    return [TwinMember(one, site.roster, train) for one in identities]
+    return [TwinMember(one, site.roster, elm, lambda index: boards.of(index).train) for one in identities]
 
 
 def by_hand(members: list[TwinMember], lost: dict[int, set[int]] | None = None) -> Deliver:
@@ -103,13 +102,12 @@ def test_boards_are_enrolled_and_revoked_while_a_federation_runs(tmp_path: Path)
     site = Site.create(tmp_path / "site", "watch", key)
     identities = [Identity.create(tmp_path / f"twin-{i}.key", SUMS) for i in range(8)]
     site.enroll_all([(one.public, "") for one in identities[:7]], key)
-    train = training_of(base.elm, lambda index: boards.of(index).train)
-    members = [TwinMember(one, site.roster, train) for one in identities[:7]]
+    members = members_of(site, identities[:7], base.elm, boards)
 
     def between(done: int, *_: object) -> None:
         if done == 1:
             site.enroll(identities[7].public, "late", key)
-            members.append(TwinMember(identities[7], site.roster, train))
+            members.extend(members_of(site, identities[7:], base.elm, boards))
         elif done == 2:
             site.revoke("0", key)
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from edgelora.base.resources import ROOT
 from edgelora.fleet import federation, privacy
 from edgelora.fleet.federation import Call, Federation, Total
-from edgelora.fleet.member import Identity, TwinMember, training_of
+from edgelora.fleet.member import Identity, TwinMember
 from edgelora.fleet.plan import Plan
 from edgelora.fleet.policy import SUMS
 from edgelora.fleet.privacy import ADJACENCY, BudgetSpent, Spent
@@ -359,8 +359,8 @@ def test_the_guides_federation_is_within_its_budget_to_its_end(tmp_path: Path, b
     identities = [Identity.create(tmp_path / "few" / f"{i}.key", SUMS) for i in range(10)]
     few.enroll_all([(one.public, "") for one in identities], key)
     data = boards_of("har", base.elm, base.name, 10)
-    train = training_of(base.elm, lambda i: data.of(i).train.part(np.arange(len(data.of(i).train)) < 8))
-    members = [TwinMember(one, few.roster, train) for one in identities]
+    samples = lambda i: data.of(i).train.part(np.arange(len(data.of(i).train)) < 8)  # noqa: E731
+    members = [TwinMember(one, few.roster, base.elm, samples) for one in identities]
 
     def deliver(messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
         return {index: [members[index].answer(message, adapter)] for index, message in messages.items()}

@@ -22,6 +22,7 @@ from edgelora.core.formats.network import QuantModel
 from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.front_ends import AUDIO_UNIT, AudioFrontEnd, SpectralFrontEnd, audio_signal
 from edgelora.core.twin import device, native, native_fleet, native_frontend
+from edgelora.fleet import member
 from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.recording import Takes
 
@@ -34,6 +35,11 @@ NOT_THE_DEVICES = {  # names with equal values by chance, or of the core's own e
     ("core/twin/session.py", "flush"),  # both pass it on to the binding
     ("model/importers/tflite/write.py", "SAME"),
     ("fleet/roster.py", "SERVER"),  # an index in the core's messages
+}
+WORDED = {  # calculations with the device's numbers for texts alone, or for a rule of the host's own, by module
+    ("learn/training/early_stopping.py", "len(self.samples) >= HELD_OUT * LEAST_JUDGED"),
+    ("model/datasets/dataset.py", "HELD_OUT * LEAST_TESTED"),
+    ("studio/training_options.py", "np.bincount(data.y, minlength=2).min() >= HELD_OUT ** 2"),
 }
 SMALL = 12  # nodes of a syntax tree: smaller functions are not compared
 
@@ -105,18 +111,46 @@ def written_again(path: str, source: str) -> list[str]:
     return [name for name in again if (path, name) not in NOT_THE_DEVICES]
 
 
+def taken(tree: ast.Module) -> Iterator[str]:
+    """Names that a host module gives to the device's constants."""
+    for node in tree.body:
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or not isinstance(node.value, ast.Attribute):
+            continue
+        if node.value.attr in CONSTANTS and re.match(r"_|device\.module", ast.unparse(node.value)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from map(ast.unparse, targets)
+
+
+def calculated(path: str, source: str) -> list[str]:
+    """Arithmetic and comparisons by size with the device's constants in a host module: the device has that rule."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        parts: list[ast.expr] = []
+        if isinstance(node, ast.BinOp):
+            parts = [node.left, node.right]
+        elif isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Lt | ast.LtE | ast.Gt | ast.GtE):
+            parts = [node.left, *node.comparators]
+        if any(isinstance(part, ast.Name) and part.id in TAKEN for each in parts for part in ast.walk(each)):
+            found.add(ast.unparse(node))
+    longest = {one for one in found if not any(one != other and one in other for other in found)}
+    return sorted(one for one in longest if (path, one) not in WORDED)
+
+
 def _trees() -> list[ast.Module]:
     return [ast.parse(path.read_text()) for path in sorted(DEVICE.glob("*.py"))]
 
 
 BODIES = {body for tree in _trees() for _, body in bodies(tree)}
 VALUES = {pair for tree in _trees() for pair in constants(tree).items() if pair[0] not in ("VERSION", "MAGIC", "NONE")}
+CONSTANTS = {name for tree in _trees() for name in constants(tree)} - {"VERSION"}  # which many formats have
 MODULES = sorted(path.relative_to(HOST).as_posix() for path in HOST.rglob("*.py"))
+TAKEN = {name for path in MODULES for name in taken(ast.parse((HOST / path).read_text()))}
 
 
 @pytest.mark.parametrize("path", MODULES)
 def test_no_rule_of_the_device_is_written_again(path: str) -> None:
-    assert written_again(path, (HOST / path).read_text()) == []
+    source = (HOST / path).read_text()
+    assert written_again(path, source) == [] and calculated(path, source) == []
 
 
 COPIES = {  # as an author might write them for the host
@@ -203,12 +237,31 @@ def test_recognition_by_text_is_found() -> None:
     assert not recognized_by_text(source.format("=="))
 
 
+def test_a_calculation_with_the_devices_constants_is_found() -> None:
+    path, source = (
+        "model/datasets/dataset.py",
+        "count = max(1, len(mine) // HELD_OUT)\nfew = LEAST_JUDGED > held.sum()\n",
+    )
+    assert calculated(path, source) == ["LEAST_JUDGED > held.sum()", "len(mine) // HELD_OUT"]
+    assert calculated(path, "said = f'1 in {HELD_OUT}'\nok = count // OTHERS\n") == []
+
+
+def test_a_member_of_this_computer_is_the_devices() -> None:
+    """It has other files, but keeps rounds, spends budgets and answers by the device's Python alone."""
+    fleet = device.module("fleet")
+    for mine, its, own in (
+        (member.TwinMember, fleet.Member, {"begin", "answer", "_roster", "_open", "_train"}),
+        (member._Counted, fleet.Identity, {"_save"}),
+    ):
+        assert issubclass(mine, its)
+        assert {name for name in vars(mine) if name in vars(its) and not name.startswith("__")} == own
+
+
 def test_the_boards_modules_are_all_there() -> None:
     """Built-in functions of a board have their names here, and all of its Python is what is loaded."""
     for module, source in ((native, "edgelora"), (native_frontend, "frontend"), (native_fleet, "fleet")):
         listed = re.findall(r"X\(MP_QSTR_(\w+),", (BINDINGS / f"{source}_binding.c").read_text())
-        wanted = {name for name in listed if source != "fleet" or name.startswith("sha512")}
-        assert wanted and wanted <= set(vars(module)), wanted - set(vars(module))
+        assert listed and set(listed) <= set(vars(module)), set(listed) - set(vars(module))
     for path in DEVICE.glob("*.py"):
         assert Path(device.module("" if path.stem == "__init__" else "training").__file__).parent == DEVICE
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from edgelora.cli import gateway
 from edgelora.cli.main import main
-from edgelora.core.twin.fleet import Member
-from edgelora.fleet import member
+from edgelora.fleet.member import TwinMember
 
 FOLDER = Path(sys.argv[1])
 
 
-class Keeping(Member):
-    def __init__(self, secret: bytes, server: bytes, fleet: bytes, seed: bytes, index: int, **settings: Any) -> None:
-        (FOLDER / str(index)).write_bytes(seed)
-        super().__init__(secret, server, fleet, seed, index, **settings)
+class Keeping(TwinMember):
+    def __init__(self, *settings: Any) -> None:
+        seed = os.urandom(32)
+        super().__init__(*settings, seed=lambda: seed)
+        (FOLDER / str(self.index)).write_bytes(seed)
 
 
-setattr(member, "Twin", Keeping)  # noqa: B010 (its name there is its own)
+setattr(gateway, "TwinMember", Keeping)  # noqa: B010 (its name there is its own)
 sys.exit(main(sys.argv[2:]))

@@ -18,7 +18,7 @@ from edgelora.core.formats.network import QuantModel
 from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.twin.fleet import Policy
 from edgelora.core.twin.session import Session
-from edgelora.fleet.member import Identity, Past, TwinMember, training_of
+from edgelora.fleet.member import Identity, Past, TwinMember
 from edgelora.fleet.messages import Task
 from edgelora.fleet.secagg import Round
 from edgelora.learn.training.machines import pretrained_autoencoder, scaled_inputs
@@ -80,7 +80,8 @@ def rounds(place: Path, fleet: Fleet, base: bytes, adapter: bytes, samples: Samp
         first = TwinMember(
             identity,
             lambda: fleet.roster,
-            training_of(base, lambda index: samples),
+            base,
+            lambda index: samples,
             Policy(masks=False),
             lambda: SEED,
         )

@@ -18,7 +18,9 @@ import fleet_reference as ref
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.core.twin.fleet import FleetError, Member, Policy
+from benchmarks.fleet_member import Member
+from edgelora.core.twin.fleet import Policy
+from edgelora.core.twin.native_fleet import FleetError
 
 FLEET = b"a fleet!"
 Vector = NDArray[np.int64]
@@ -33,7 +35,7 @@ class TooFew(Exception):
 def clone(member: Member) -> Member:
     """A copy of a member; between a reply and the next message a member holds no pointer."""
     other = Member.__new__(Member)
-    other._memory = type(member._memory).from_buffer_copy(member._memory)
+    other._memory = member._memory[:]
     other._reply = None
     return other
 

@@ -12,11 +12,15 @@ from pathlib import Path
 import fleet_reference as ref
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
 
 from edgelora.core.formats.elu import public_bytes
+from edgelora.fleet.averaging import board_seed
 from edgelora.fleet.messages import MAX_COHORT, Stage, Task, public_of
 from edgelora.fleet.roster import Roster, Site
 from edgelora.fleet.secagg import Round
+from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.warm_start import fleet_training
 
 PARAMETERS = 632
 
@@ -125,3 +129,8 @@ class Fleet:
 
     def sum(self, indices: Sequence[int]) -> np.ndarray:
         return np.sum([self.members[index].vector.astype(np.int64) for index in indices], axis=0)
+
+
+def learned(task: Task, elm: bytes, adapter: bytes, samples: Samples, index: int) -> NDArray[np.int16]:
+    """The vector [n] of a board after its training for a task."""
+    return fleet_training(elm, adapter, samples, board_seed(task.seed, index), task.epochs, task.learning_rate)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from commands import edgelora, result
-from fleet_boards import PythonMember
+from fleet_boards import PythonMember, learned
 
 from edgelora.base.resources import ROOT
 from edgelora.board.link.client import Link
@@ -18,7 +18,6 @@ from edgelora.board.virtual_boards import SimHandle
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import base_id, pack_model
 from edgelora.core.twin.fleet import clip_update
-from edgelora.fleet.member import training_of
 from edgelora.fleet.messages import Task, public_of
 from edgelora.fleet.policy import SUMS
 from edgelora.fleet.roster import Roster, Site
@@ -67,7 +66,7 @@ class Boards:
             bring_policy(link, SUMS)
 
     def update(self, task: Task, index: int) -> np.ndarray:
-        after = training_of(self.base.elm, self.samples.__getitem__)(task, self.adapter, index)
+        after = learned(task, self.base.elm, self.adapter, self.samples[index], index)
         return clip_update(fleet_vector(self.adapter), after, task.clip)
 
     def enroll(self, which: int) -> Site:

@@ -9,8 +9,8 @@ import sys
 import fleet_reference as ref
 import numpy as np
 
+from benchmarks.fleet_member import Member, Next
 from edgelora.base.resources import ROOT
-from edgelora.core.twin.fleet import Member, Next
 
 sys.path.insert(0, str(ROOT / "tools"))
 

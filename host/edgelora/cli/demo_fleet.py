@@ -23,7 +23,7 @@ from edgelora.fleet import gateway as fleet_gateway
 from edgelora.fleet.deployment import Deployment, check_flower, free_port, write_project
 from edgelora.fleet.federation import Federation, Judge
 from edgelora.fleet.gateway import Gateway
-from edgelora.fleet.member import Identity, TwinMember, training_of
+from edgelora.fleet.member import Identity, TwinMember
 from edgelora.fleet.plan import Plan
 from edgelora.fleet.policy import SUMS
 from edgelora.fleet.roster import Site
@@ -83,11 +83,10 @@ def demo_fleet(boards: list[str], twins: int, rounds: int, output: Path, quiet: 
         site, identities = _enrolled(output / "site", base, data, ports, twins)
         roster = site.roster()
         gateway = stack.enter_context(fleet_gateway.running(Gateway({}, lambda event: None)))
-        train = training_of(base.elm, lambda index: data.of(index).train)
         for port in ports:
             gateway.add_line(port, serial_boards(site, SAMPLES))
         for identity in identities:
-            member = TwinMember(identity, site.roster, train)
+            member = TwinMember(identity, site.roster, base.elm, lambda index: data.of(index).train)
             gateway.add_local(member.index, member)
         (output / "gateway").mkdir()
         stack.enter_context(local_server(gateway, output / "gateway")).start()

@@ -15,7 +15,7 @@ from edgelora.base.errors import InputError
 from edgelora.base.streams import flush, note, say
 from edgelora.base.text import plain, printable
 from edgelora.fleet.gateway import Gateway, running
-from edgelora.fleet.member import Identity, TwinMember, training_of
+from edgelora.fleet.member import Identity, TwinMember
 from edgelora.fleet.messages import Stage
 from edgelora.fleet.roster import Site
 from edgelora.fleet.serial_members import TRIAL_SECONDS, serial_boards
@@ -90,12 +90,11 @@ def run(args: argparse.Namespace) -> None:
 def _add_twins(gateway: Gateway, site: Site, secrets: Path, model: Path, data: str) -> None:
     base = load_base(model)
     boards = Boards(data, base, len(site.roster().keys))
-    train = training_of(base.elm, lambda index: boards.of(index).train)
     paths = sorted(secrets.glob("*.key"))
     if not paths:
         raise InputError(f"{secrets} has no secrets of boards", remedy="`edgelora fleet enroll --twins` makes them")
     for path in paths:
-        member = TwinMember(Identity(path), site.roster, train)
+        member = TwinMember(Identity(path), site.roster, base.elm, lambda index: boards.of(index).train)
         gateway.add_local(member.index, member)
 
 

@@ -17,7 +17,6 @@ from edgelora.core.formats.ela import Adapter, TensorState
 from edgelora.core.twin import device
 from edgelora.learn.training.warm_start import scale_of
 
-STRIDE = 0x9E3779B1  # between the seeds of adjacent boards
 UNITS = 256  # the server's rate and momentum are in 1/256
 
 
@@ -50,7 +49,7 @@ def with_vector(adapter: Adapter, vector: NDArray[np.int16]) -> Adapter:
 
 def board_seed(seed: int, index: int) -> int:
     """The seed of a board's run in a round, from the round's seed and the board's index in the roster."""
-    return (seed + STRIDE * index) % 2**32
+    return int(device.module("fleet").board_seed(seed, index))
 
 
 def mean(total: NDArray[np.int64], survivors: int) -> NDArray[np.int64]:

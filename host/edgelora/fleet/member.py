@@ -1,30 +1,27 @@
-"""A board of this computer as a member of rounds: runs the boards' own C and training by the host twin."""
+"""A board of this computer as a member of rounds: runs the boards' own Python and C, over files of this computer."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from edgelora.base.errors import EdgeloraError
-from edgelora.core.formats.elm import base_id
 from edgelora.core.formats.files import SECRET, read_bounded, write_atomic, write_new
-from edgelora.core.twin.fleet import FleetError, Policy
-from edgelora.core.twin.fleet import Member as Twin
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.warm_start import fleet_training, fleet_vector
+from edgelora.core.twin import device, native_fleet
+from edgelora.core.twin.fleet import Policy
+from edgelora.learn.training.on_twin import UNCOMMITTED, bare_store
+from edgelora.learn.training.samples import Samples, Source
+from edgelora.learn.training.warm_start import fleet_model
 
-from .averaging import board_seed
-from .messages import Stage, Task, index_of, public_of, round_of
+from .messages import Stage, index_of, public_of, round_of
 from .policy import MAX_POLICY, SAFE, parse_policy, policy_json
-from .roster import KEY_SIZE, Roster
+from .roster import KEY_SIZE, REVOKED, Roster
 
-Train = Callable[[Task, bytes, int], NDArray[np.int16]]  # task, global `.ela`, board index -> vector after training
+_Identity: Any = device.module("fleet").Identity
+_Member: Any = device.module("fleet").Member
 
 
 class MemberError(EdgeloraError, ValueError):
@@ -81,94 +78,84 @@ class Identity:
         write_atomic(self._path, f"{spent.last} {spent.rounds} {spent.cost}\n".encode())
 
 
-class TwinMember:
+class _Counted(_Identity):  # type: ignore[misc]
+    """The device's identity over the files of a board of this computer. draw: returns 32 fresh random bytes."""
+
+    def __init__(self, files: Identity, draw: Callable[[], bytes]) -> None:
+        self._files, self._secret, self._counted, self.draw = files, files.secret, 0, draw
+        past = files.spent
+        self.round, self.rounds, self.spent = past.last, past.rounds, past.cost
+
+    def _save(self, number: int, spent: int, rounds: int) -> None:
+        self._files.keep(Past(number, rounds, spent))
+
+
+class _Listed:
+    """A verified roster as the device's member asks it."""
+
+    def __init__(self, roster: Roster) -> None:
+        self.number, self.server, self.fleet, self._roster = roster.number, roster.server, roster.fleet, roster
+
+    def index(self, public: bytes) -> int:
+        index = self._roster.index_of(public)
+        if index is None:
+            raise MemberError("this board is not in the roster, or was revoked", remedy="enroll it")
+        return index
+
+    def key(self, index: int) -> bytes:
+        return self._roster.keys[index] if index < len(self._roster.keys) else REVOKED
+
+
+class TwinMember(_Member):  # type: ignore[misc]
     """Takes part in rounds as a board does. roster: returns the current verified roster. Raises MemberError.
 
-    policy: replaces the identity's own. seed: returns 32 fresh random bytes on each call; the masks and noise that hide
-    the update come from them.
+    elm: its base; samples: returns what it learns, by its index in the roster. policy: replaces the identity's own.
+    seed: returns 32 fresh random bytes on each call; the masks and noise that hide the update come from them.
     """
+
+    index: int
+    adapter: bytes
+    samples: Source | None
 
     def __init__(
         self,
         identity: Identity,
         roster: Callable[[], Roster],
-        train: Train,
+        elm: bytes,
+        samples: Callable[[int], Samples],
         policy: Policy | None = None,
         seed: Callable[[], bytes] = lambda: os.urandom(32),
     ) -> None:
-        self._identity, self._roster_of, self._train = identity, roster, train
-        self._policy, self._seed = identity.policy if policy is None else policy, seed
-        self._begin()
+        self._files, self._current, self._elm, self._samples_of, self._seed = identity, roster, elm, samples, seed
+        rules = asdict(identity.policy if policy is None else policy)
+        super().__init__(None, None, None, None, b"", native_fleet.MAX_NEIGHBOURS, rules, UNCOMMITTED)
 
-    def _begin(self) -> None:
-        roster = self._roster = self._roster_of()
-        index = roster.index_of(self._identity.public)
-        if index is None:
-            raise MemberError("this board is not in the roster, or was revoked", remedy="enroll it")
-        self.index = index
-        self._reply = b""
-        self._vectors: tuple[NDArray[np.int16], NDArray[np.int16]] | None = None
-        self._spent = self._identity.spent
-        self._twin = Twin(
-            self._identity.secret,
-            roster.server,
-            roster.fleet,
-            self._seed(),
-            index,
-            round=self._spent.last,
-            spent=self._spent.cost,
-            roster=roster.number,
-            policy=self._policy,
-        )
+    def begin(self) -> None:
+        """Anew, with the roster and the files as they are now."""
+        self.identity = _Counted(self._files, self._seed)
+        super().begin()
+
+    def _roster(self) -> _Listed:
+        return _Listed(self._current())
+
+    def _train(self) -> Iterator[str]:
+        self.adapter = self._came  # from here to the update no other takes its place
+        yield from super()._train()
+
+    def _open(self) -> Any:
+        samples = self._samples_of(self.index)
+        model = fleet_model(self._elm, self.adapter, samples.frames)
+        self.samples, self.store = Source(samples), bare_store(model)
+        return model
 
     def answer(self, message: bytes, adapter: bytes = b"") -> bytes:
-        """The board's reply. adapter: the global `.ela`, with TASK. FleetError: it refuses, and waits for another."""
+        """The board's reply. adapter: the global `.ela`, with TASK. FleetError: the core refuses the message."""
         stage = round_of(message)[0] if index_of(message) is not None else 0
-        if stage == Stage.TASK and self._roster_of().number != self._roster.number:
-            self._begin()
+        if stage == Stage.TASK and self._current().number != self.roster.number:
+            self.begin()
+        self._came = adapter
         try:
-            reply = self._twin.answer(
-                message,
-                self._roster.keys.__getitem__,
-                lambda: self._learn(Task.unpack(message[16:-16]), adapter),
-                self._both,
-            )
-        except FleetError:
-            raise
-        except BaseException:  # it has accepted the message, and can't answer it
-            self._begin()
-            raise
-        if reply is None:
-            return self._reply
-        if stage in (Stage.COHORT, Stage.INPUT):  # save before the reply leaves
-            left = stage == Stage.INPUT
-            self._spent = Past(self._twin.round, self._spent.rounds + left, self._twin.spent)
-            self._identity.keep(self._spent)
-        self._reply = reply
-        return reply
-
-    def _learn(self, task: Task, adapter: bytes) -> None:
-        if hashlib.sha256(adapter).digest() != task.adapter_sha256 or adapter[16:24] != task.base_id:
-            raise MemberError("the adapter that came with the task is another one than it names")
-        before = fleet_vector(adapter)
-        if len(before) != task.parameters:
-            raise MemberError(f"the task is of {task.parameters} parameters, the adapter has {len(before)}")
-        self._vectors = before, self._train(task, adapter, self.index)
-
-    def _both(self) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-        assert self._vectors is not None
-        return self._vectors
-
-
-def training_of(elm: bytes, samples: Callable[[int], Samples]) -> Train:
-    """A function that trains as a board does. elm: the base; samples: of a board, by index. Raises MemberError."""
-    base = base_id(elm)
-
-    def train(task: Task, adapter: bytes, index: int) -> NDArray[np.int16]:
-        if task.base_id != base:
-            raise MemberError(f"the task is for base {task.base_id.hex()}, this board has {base.hex()}")
-        return fleet_training(
-            elm, adapter, samples(index), board_seed(task.seed, index), task.epochs, task.learning_rate
-        )
-
-    return train
+            with device.refusals(MemberError):
+                return bytes(super().answer(message))
+        finally:
+            self.model = self.samples = None  # the thread's other boards use the model

@@ -5,8 +5,6 @@ Runs the board's own `edgelora.fleet.personalize`.
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from edgelora.base.errors import InputError
@@ -32,18 +30,11 @@ def personalized(base: Base, plan: Plan, adapter: bytes | None, samples: Samples
         if adapter is None:
             _from_base(model, store, source, seed)
         else:
-            _from_either(model, store, source, seed, adapter)
+            for _ in device.module("fleet").personalize(model, source, store, NAME, adapter, seed):
+                pass
     if store.find(NAME):
         return bytes(store.read(NAME))
     return fresh_adapter(base.elm, plan.rank, plan.mode, seed, state=False)
-
-
-def _from_either(model: Any, store: Any, source: Source, seed: int, adapter: bytes) -> None:
-    with tempfile.TemporaryDirectory(prefix="edgelora-") as folder:
-        path = Path(folder) / "global.ela"
-        path.write_bytes(adapter)
-        for _ in device.module("fleet").personalize(model, source, store, NAME, str(path), seed):
-            pass
 
 
 def _from_base(model: Any, store: Any, source: Source, seed: int) -> None:

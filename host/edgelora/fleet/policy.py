@@ -11,8 +11,8 @@ import os
 from dataclasses import asdict, dataclass
 
 from edgelora.base.errors import InputError
-from edgelora.core.twin import device
-from edgelora.core.twin.fleet import FleetError, Member, Policy
+from edgelora.core.twin import device, native_fleet
+from edgelora.core.twin.fleet import Policy
 
 from .messages import MAX_COHORT, Channel, Stage, Task, public_of
 from .privacy import gaussian_epsilon
@@ -58,12 +58,15 @@ def policy_json(policy: Policy) -> bytes:
 def refusal(policy: Policy, task: Task) -> str:
     """Why a board with this policy refuses a task; "" if it accepts it. The board has taken part in no round."""
     secret, server = os.urandom(32), os.urandom(32)
-    board = Member(secret, public_of(server), bytes(8), os.urandom(32), 0, roster=task.roster, policy=policy)
-    board.finish()
     message = Channel.between(server, public_of(secret), bytes(8), 1).wrap(Stage.TASK, 0, task.pack())
+    board = bytearray(native_fleet.member_size(native_fleet.MAX_NEIGHBOURS))
+    keys = secret, public_of(server), bytes(8), os.urandom(32)
+    native_fleet.member_begin(board, *keys, 0, task.roster, 0, policy.pack(), bytes(8))
+    while native_fleet.member_work(board):
+        pass
     try:
-        board.receive(message)
-    except FleetError as error:
+        native_fleet.member_receive(board, bytearray(message))
+    except native_fleet.FleetError as error:
         return str(error)
     return ""
 

@@ -31,8 +31,8 @@ def ranks_of(adapter):
     return ranks
 
 
-def open_base(base_id, ranks, mode="infer", **settings):
-    """A model of these ranks by op, of the base with this id."""
-    base = read(base_path(base_id))
+def open_base(base, ranks, mode="infer", **settings):
+    """A model of these ranks by op, of a base: its id, or its bytes."""
+    base = read(base_path(base) if len(base) == 8 else base)
     count = struct.unpack_from("<H", base, 26)[0]
     return Model(base, [ranks.get(op, 0) for op in range(count)], mode, **settings)

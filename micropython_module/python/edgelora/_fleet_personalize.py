@@ -28,7 +28,7 @@ _TRIAL = "trial."  # of names of the runs that tell which start is better
 
 
 def personalize(
-    model: Model, samples: Any, store: Store, name: str, adapter: str = ADAPTER, seed: int = 0, **pace: Any
+    model: Model, samples: Any, store: Store, name: str, adapter: str | bytes = ADAPTER, seed: int = 0, **pace: Any
 ) -> Generator[str, None, str | None]:
     """After the fleet's rounds: learns from the global adapter, or from the base where that is clearly better.
 

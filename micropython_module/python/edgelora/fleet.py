@@ -58,7 +58,6 @@ _ENTROPY = 513  # bytes that seed a key, one of them the register before
 _WINDOW, _MOST, _LONGEST = 128, 927, 121  # bytes, equal bits among them and in a row: with noise, once in 2^30
 _STIRS, _MACHINE = 0xD5, sys.implementation._machine  # how an RP2040's os.urandom stirs 8 bits into a byte
 _BLOCK = 512
-_GOLDEN = 0x9E3779B1
 _ELSEWHERE = {"Poller": "_fleet_http", "fetch_roster": "_fleet_http", "personalize": "_fleet_personalize"}
 
 TRAINING, WORKING = "training", "working"
@@ -83,12 +82,16 @@ def _sha512(*parts):
 
 
 def _read(path, size=None):
+    if not isinstance(path, str):
+        return path[:size]
     with open(path, "rb") as file:
         return file.read() if size is None else file.read(size)
 
 
-def hash_of(path: str) -> bytes | None:
-    """SHA-256 of a file, None if there is none."""
+def hash_of(path: str | bytes) -> bytes | None:
+    """SHA-256 of a file, None if there is none; or of bytes."""
+    if not isinstance(path, str):
+        return hashlib.sha256(path).digest()
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
@@ -348,16 +351,17 @@ def _found(file, count, public):
                 return start + at // 32
 
 
-def open_model(adapter: str = ADAPTER) -> Model:
-    """The model that learns from an adapter, with its ranks, mode and momentum, of its base on the board."""
+def open_model(adapter: str | bytes = ADAPTER, base: bytes | None = None, **more: Any) -> Model:
+    """The model that learns from an adapter, its path or its bytes: with its ranks, mode and momentum, of its base on
+    the board or, if given, of the bytes of a base. more: as `Model` takes it."""
     head = _read(adapter, 48 + 12 * 511)
     if len(head) < 48 or head[:4] != b"ELA1":
-        raise FleetError("%s is no adapter" % adapter)
+        raise FleetError("the global adapter is no adapter")
     flags, momentum, threshold = struct.unpack_from("<H10xHH", head, 28)
-    if base_path(head[16:24]) is None:
+    if not base and base_path(head[16:24]) is None:
         raise FleetError("the adapter is for base %s, which this board does not have" % hex_id(head[16:24]))
     mode = "trainable_a" if flags & 4 else "frozen_a"
-    return open_base(head[16:24], ranks_of(head), mode, momentum=momentum, threshold=threshold)
+    return open_base(base or head[16:24], ranks_of(head), mode, momentum=momentum, threshold=threshold, **more)
 
 
 def install(path: str, identity: Identity, to: str = ROSTER) -> Iterator[None]:
@@ -406,6 +410,11 @@ def _packed(rules, path=POLICY):
     return struct.pack(_POLICY, *[int(rules.get(name, 0)) for name in RULES])
 
 
+def board_seed(seed: int, index: int) -> int:
+    """The seed of a board's run in a round, from the round's seed and the board's index in the roster."""
+    return (seed + 0x9E3779B1 * index) & 0xFFFFFFFF
+
+
 class Member:
     """This board in the rounds of its fleet: a message goes in, work is done in short steps, `reply` goes out.
 
@@ -417,7 +426,7 @@ class Member:
     model: Model | None
     samples: Any
     store: Store
-    adapter: str
+    adapter: str | bytes  # the global adapter of the round, its path or its bytes
     identity: Identity
     roster: Roster
     index: int  # of this board
@@ -431,7 +440,7 @@ class Member:
         samples: Any,
         store: Store,
         identity: Identity,
-        adapter: str = ADAPTER,
+        adapter: str | bytes = ADAPTER,
         neighbours: int = 32,
         rules: dict[str, int] | None = None,
         commit_every: int = 32,
@@ -447,7 +456,7 @@ class Member:
 
     def begin(self) -> None:
         """Anew, with the roster that is installed now. Of a round under way nothing is left but its training."""
-        roster, identity = Roster(), self.identity
+        roster, identity = self._roster(), self.identity
         self.index = roster.index(identity.public)
         _core.member_begin(
             self._memory, identity.secret, roster.server, roster.fleet, identity.draw(), identity.round, roster.number,
@@ -456,6 +465,12 @@ class Member:
         self.roster, self.run, self.reply = roster, None, None
         self._values = None  # of an update that is under way
         self._taking = 0  # the round that this member takes part in, once its number is about to go to flash
+
+    def _roster(self):
+        return Roster()
+
+    def _open(self):
+        return open_model(self.adapter)
 
     @property
     def round(self) -> int:
@@ -522,9 +537,9 @@ class Member:
     def _train(self):
         base, wanted, parameters, epochs, rate, seed, _ = _core.member_task(self._memory)
         if hash_of(self.adapter) != wanted:
-            raise FleetError("%s is not this round's adapter: put that there, then give the task again" % self.adapter)
+            raise FleetError("the adapter is not this round's: put that in its place, then give the task again")
         if self.model is None:
-            self.model = open_model(self.adapter)
+            self.model = self._open()
         if base != self.model.base_id:
             said = hex_id(base), hex_id(self.model.base_id)
             raise FleetError("the round is for base %s, the model that is open is %s" % said)
@@ -532,7 +547,7 @@ class Member:
         if count != parameters:
             raise FleetError("the task tells of %d parameters, its adapter has %d" % (parameters, count))
         gc.collect()
-        seed = (seed + _GOLDEN * self.index) & 0xFFFFFFFF
+        seed = board_seed(seed, self.index)
         self.run = None
         try:
             self.run = self._begin(epochs, seed, rate)

@@ -137,14 +137,14 @@ def module(name: str = "") -> Any:
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
-    """Turns a ValueError of the device's Python into an InputError with the same text."""
+def refusals(error: type[EdgeloraError] = InputError) -> Iterator[None]:
+    """Turns a ValueError of the device's Python into an InputError, or another, with the same text."""
     try:
         yield
     except EdgeloraError:
         raise
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    except ValueError as refusal:
+        raise error(str(refusal)) from None
 
 
 class Flash:

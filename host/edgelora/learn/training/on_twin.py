@@ -13,10 +13,11 @@ from edgelora.core.twin import device, native
 from .board_run import NAME
 from .early_stopping import Course, Verdict
 from .loop import Run
-from .recipe import RunSettings, Settings
-from .samples import Samples, Source
+from .recipe import Settings
+from .samples import Source
 
 CACHE = 1 << 18  # bytes for adapters in use: more than any board has
+UNCOMMITTED = 1 << 30  # updates between commits: nothing is lost here without them
 
 
 def board_model(elm: bytes, settings: Settings, frames: int = 1) -> Any:
@@ -24,21 +25,17 @@ def board_model(elm: bytes, settings: Settings, frames: int = 1) -> Any:
     return device.module().Model(elm, *settings, False, frames)
 
 
-def board_store(model: Any) -> Any:
+def bare_store(model: Any) -> Any:
     """An empty `Store`, with room for the adapters of a run of the model."""
     flash = device.Flash.of(native.adapter_size(model.arena, True))
-    store = device.module("store").Store(flash, CACHE)
+    return device.module("store").Store(flash, CACHE)
+
+
+def board_store(model: Any) -> Any:
+    """The same, opened with the model."""
+    store = bare_store(model)
     store.open(model)
     return store
-
-
-def begun_run(
-    model: Any, store: Any, samples: Samples, held: Samples | None, settings: RunSettings, **more: Any
-) -> Any:
-    """The device's training `Run` of these samples, at its start. more: `start`, `keep_state`."""
-    judges = None if held is None else Source(held)
-    given = settings.epochs, settings.seed, settings.learning_rate, 1 << 30  # no commits: nothing is lost without them
-    return device.module("training").Run(model, Source(samples), store, NAME, *given, held=judges, **more)
 
 
 def board_training(
@@ -56,8 +53,10 @@ def board_training(
     store = board_store(model)
     if previous:
         store.put(NAME, previous)
+    settings, judges = course.settings, None if course.held is None else Source(course.held)
+    given = settings.epochs, settings.seed, settings.learning_rate, UNCOMMITTED
     with device.refusals():
-        run = begun_run(model, store, course.samples, course.held, course.settings)
+        run = device.module("training").Run(model, Source(course.samples), store, NAME, *given, held=judges)
         losses = _stepped(run, progress, on_epoch)
     adapter, state = bytes(store.read(NAME if run.better is not False else f"{NAME}.new")), bytes(run.state)
     batches = [losses[at : at + model.micro_batch] for at in range(0, len(losses), model.micro_batch)]

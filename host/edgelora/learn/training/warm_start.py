@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import functools
 import threading
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.core.formats.ela import unpack_adapter
-from edgelora.core.formats.elm import unpack_model
-from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin import device
 
-from .on_twin import begun_run, board_model, board_store
-from .recipe import Recipe
-from .samples import Samples
+from .board_run import NAME
+from .on_twin import UNCOMMITTED, board_store
+from .samples import Samples, Source
 
 
 def fleet_vector(adapter: bytes) -> NDArray[np.int16]:
@@ -48,26 +44,22 @@ def fleet_training(
     model: `.elm`; start: the global `.ela`, with training state; seed: the board's own for this round; rate 0:
     the mode's.
     """
-    opened, base, recipe = _opened(model, start, samples.frames, threading.get_ident())
-    recipe = replace(recipe, seed=seed, epochs=epochs, learning_rate=rate or None)
-    settings = recipe.resolved(base, len(samples))
     with device.refusals():
-        run = begun_run(opened, board_store(opened), samples, None, settings, start=start, keep_state=True)
+        opened = fleet_model(model, start, samples.frames)
+        settings = epochs, seed, rate, UNCOMMITTED
+        run = device.module("training").Run(
+            opened, Source(samples), board_store(opened), NAME, *settings, start=start, keep_state=True
+        )
         while not run.done:
             run.step()
         return fleet_vector(bytes(run.state))
 
 
+def fleet_model(model: bytes, start: bytes, frames: int) -> Any:
+    """The device's model for boards that train from an adapter, reused within a thread. frames: of a sample."""
+    return _opened(model, start, frames, threading.get_ident())
+
+
 @functools.lru_cache(maxsize=8)
-def _opened(model: bytes, start: bytes, frames: int, thread: int) -> tuple[Any, QuantModel, Recipe]:
-    """The device's model for boards that train from an adapter, reused within a thread, and their base and recipe: the
-    adapter's ranks, mode and momentum, the board's own order."""
-    found, base = unpack_adapter(start), unpack_model(model)
-    recipe = Recipe(
-        mode="trainable_a" if found.trainable_a else "frozen_a",
-        given_ranks=tuple(found.ranks(len(base.ops))),
-        momentum=found.momentum,
-        threshold=found.threshold,
-        on_board=True,
-    )
-    return board_model(model, recipe.settings(base), frames), base, recipe
+def _opened(model: bytes, start: bytes, frames: int, thread: int) -> Any:
+    return device.module("fleet").open_model(start, model, frames=frames)
