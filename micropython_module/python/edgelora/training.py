@@ -186,27 +186,34 @@ def split(samples: Any, count: int = 0) -> tuple[Samples, Samples | None]:
     `LEAST_JUDGED` could be held, or labels of one class. samples: a `SampleFile`, or what has `sample_size` and
     `target_size` as well.
     """
-    count = count or samples.count
-    labels, left = bytearray(count), {}
-    buffer = bytearray(samples.sample_size)
-    for i in range(count):
-        if not samples.target_size:
+    labels, buffer = bytearray(count or samples.count), bytearray(samples.sample_size)
+    if not samples.target_size:
+        for i in range(len(labels)):
             labels[i] = samples.read(i, buffer)
-        left[labels[i]] = left.get(labels[i], 0) + 1
-    for label in left:
-        left[label] //= HELD_OUT
-    learned, held, classes = array("I"), array("I"), set()
-    for i in range(count - 1, -1, -1):
+    learned, held = apart(labels)
+    if not can_judge([labels[i] for i in held], samples.target_size > 0):
+        return Part(samples, array("I", range(len(labels)))), None
+    return Part(samples, learned), Part(samples, held)
+
+
+def apart(labels: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+    """(learned, held): numbers of the samples that have these labels. Held is the last one in `HELD_OUT` of each class:
+    they are neighbours in time, as windows of a recording overlap."""
+    left, held = {}, {}
+    for label in labels:
+        left[label] = left.get(label, 0) + 1
+        held[label] = left[label] // HELD_OUT
+    parts = array("I"), array("I")
+    for i in range(len(labels)):
         label = labels[i]
-        if left[label]:
-            left[label] -= 1
-            held.append(i)
-            classes.add(label)
-        else:
-            learned.append(i)
-    if len(held) < LEAST_JUDGED or len(classes) < 2 and not samples.target_size:
-        return Part(samples, array("I", range(count))), None
-    return Part(samples, array("I", reversed(learned))), Part(samples, array("I", reversed(held)))
+        parts[left[label] <= held[label]].append(i)
+        left[label] -= 1
+    return parts
+
+
+def can_judge(labels: Sequence[int], targets: bool = False) -> bool:
+    """Whether samples with these labels are enough to judge by: `LEAST_JUDGED`, of two classes or with targets."""
+    return len(labels) >= LEAST_JUDGED and (targets or len(set(labels)) > 1)
 
 
 class Judge:

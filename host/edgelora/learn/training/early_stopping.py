@@ -225,8 +225,7 @@ class Course:
 def prepared(model: QuantModel, samples: Samples, recipe: Recipe) -> Course:
     """Holds samples out, if there are enough to validate, and resolves the recipe for the base and the others."""
     held = held_out(samples.y)
-    classes = samples.given_targets is not None or len(np.unique(samples.y[held])) > 1
-    if held.sum() < LEAST_JUDGED or not classes:
+    if not _training.can_judge(samples.y[held].tolist(), samples.given_targets is not None):
         return Course(samples, None, samples, recipe.resolved(model, len(samples.of_epoch), cautious=True))
     learned = samples.part(~held)
     return Course(learned, samples.part(held), samples, recipe.resolved(model, len(learned.of_epoch)))

@@ -27,7 +27,6 @@ from edgelora.model.datasets.dataset import Dataset, held_out
 from .base import Base, adapter_ranks
 from .board_learner import open_base
 from .board_paths import CLASS_PATH
-from .early_stopping import LEAST_JUDGED
 from .recipe import inference
 
 
@@ -87,7 +86,7 @@ def add_classes(
     mine = bytes(model.used.buffer)
     numbers = numbers_of(base, unpack_adapter(mine, base.model).classes)
     y = np.array([numbers[data.labels[label]] for label in data.y[held]], np.int64)
-    judges = len(y) >= LEAST_JUDGED and len(np.unique(y)) > 1
+    judges = device.module("training").can_judge(y.tolist())
     shares = [_right(session, ela, x[held], y) for ela in (before, made)] if judges else [None, None]
     found = unpack_adapter(made, base.model).classes
     return AddedClasses(made, found, made == mine, len(y) if judges else 0, *shares)

@@ -23,7 +23,8 @@ from edgelora.core.formats.npz import read_npz, write_npz
 from edgelora.core.formats.signal import Signal
 from edgelora.core.twin import device
 
-HELD_OUT: int = device.module("training").HELD_OUT  # one sample in this many of each class is held out for testing
+_training = device.module("training")
+HELD_OUT: int = _training.HELD_OUT  # one sample in this many of each class is held out for testing
 LEAST_TESTED = 4  # samples
 SPLIT_SEED = 0
 
@@ -133,7 +134,7 @@ def split(whole: Dataset, name: str, otherwise: str = "") -> Parts:
 
     Deterministic. InputError if there are too few samples. otherwise: the alternative to name in the message.
     """
-    held = held_out(whole.y, SPLIT_SEED)
+    held = _drawn(whole.y)
     count = int(held.sum())
     if count < LEAST_TESTED:
         raise InputError(
@@ -149,17 +150,20 @@ def split(whole: Dataset, name: str, otherwise: str = "") -> Parts:
     return parts(kept, tested, tested_on)
 
 
-def held_out(y: NDArray[np.integer], seed: int | None = None) -> NDArray[np.bool_]:
-    """Which samples to test on, of labels y [N]: one in `HELD_OUT` of each class.
+def held_out(y: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Which samples boards hold out to validate by, of labels y [N]: the last ones, one in `HELD_OUT` of each class."""
+    held = np.zeros(len(y), bool)
+    held[np.array(_training.apart(y.tolist())[1], np.int64)] = True
+    return held
 
-    They are neighbours, as windows of one recording overlap: the last ones, or at a position drawn by `seed`.
-    """
-    rng = None if seed is None else np.random.default_rng(seed)
+
+def _drawn(y: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Which samples to test on, as many as `held_out` has, of each class neighbours at a position that is drawn."""
+    rng, last = np.random.default_rng(SPLIT_SEED), held_out(y)
     held = np.zeros(len(y), bool)
     for label in np.unique(y):
-        mine = np.flatnonzero(y == label)
-        count = len(mine) // HELD_OUT
-        start = len(mine) - count if rng is None else int(rng.integers(len(mine) - count + 1))
+        mine, count = np.flatnonzero(y == label), int(last[y == label].sum())
+        start = int(rng.integers(len(mine) - count + 1))
         held[mine[start : start + count]] = True
     return held
 
