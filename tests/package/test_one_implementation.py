@@ -23,8 +23,13 @@ from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.front_ends import AUDIO_UNIT, AudioFrontEnd, SpectralFrontEnd, audio_signal
 from edgelora.core.twin import device, native, native_fleet, native_frontend
 from edgelora.fleet import member
+from edgelora.fleet.averaging import board_seed
+from edgelora.learn.training.early_stopping import prepared
 from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.recording import Takes
+from edgelora.learn.training.samples import Samples
+from edgelora.model.datasets.dataset import held_out
+from edgelora.studio.file_import import unlike
 
 DEVICE = resources.ROOT / "micropython_module" / "python" / "edgelora"
 HOST = resources.ROOT / "host" / "edgelora"
@@ -200,6 +205,10 @@ RUN_BY_THE_HOST: dict[str, Callable[[], object]] = {  # what the host does by th
     "pipeline._front_of": lambda: Takes(HEARD, shape=(3, 40, 1)),
     "pipeline.Pipeline.step": lambda: Takes(FELT).hear(SOUND, 0),
     ".Model._everywhere": lambda: Recipe().ranks(a_model()),
+    "training.apart": lambda: held_out(np.arange(8) % 2),
+    "training.can_judge": lambda: prepared(a_model(), Samples(SOUND[:8].astype(np.int8), np.arange(8) % 2), Recipe()),
+    "pipeline.far": lambda: unlike(FELT, FELT),
+    "fleet.board_seed": lambda: board_seed(1, 2),
 }
 
 

@@ -6,7 +6,6 @@ needs no secret of the server, and a tag for one gateway is of no use at another
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import re
@@ -35,12 +34,6 @@ def poll_key(secret: bytes, public: bytes) -> bytes:
 def tag_of(key: bytes, fleet: bytes, index: int, challenge: bytes, digest: bytes = b"") -> bytes:
     """16 bytes that authenticate board `index`. digest: SHA-256 of what it posts; empty for GET."""
     return hmac512(key, _ABOUT + fleet + challenge + struct.pack("<H", index) + digest)[:TAG_SIZE]
-
-
-def field_of(key: bytes, fleet: bytes, index: int, challenge: bytes, body: bytes = b"") -> str:
-    """The header field of a board's request."""
-    digest = hashlib.sha256(body).digest() if body else b""
-    return (challenge + tag_of(key, fleet, index, challenge, digest) + digest).hex()
 
 
 @dataclass

@@ -17,9 +17,10 @@ from edgelora.base.workers import apart
 from edgelora.core.formats.files import MAX_RECORDING_BYTES
 from edgelora.core.formats.npz import read_npz
 from edgelora.core.formats.signal import Signal
+from edgelora.core.twin import device
 from edgelora.model.datasets.capture import Capture
 from edgelora.model.datasets.dataset import load_dataset
-from edgelora.model.datasets.recordings import NEAR, NotCounts, Recording, load_capture, load_recording
+from edgelora.model.datasets.recordings import NotCounts, Recording, load_capture, load_recording
 
 from .word_segments import starts_of
 
@@ -131,8 +132,9 @@ def unlike(mine: Signal, wanted: Signal) -> str:
     """Why signals differ, in words; "" if they match."""
     if (mine.channels, mine.front) != (wanted.channels, wanted.front) or mine.window < wanted.window:
         return f"has another signal ({mine})"
-    if abs(mine.rate - wanted.rate) > NEAR * wanted.rate:
+    far = device.module("pipeline").far
+    if far(mine.rate, wanted.rate):
         return f"has {mine.rate:g} samples per second, {wanted.rate:g} are needed"
-    if wanted.front == "none" and not np.allclose(mine.scales, wanted.scales, rtol=NEAR):
+    if wanted.front == "none" and any(map(far, mine.scales, wanted.scales)):
         return "has counts of another size"
     return ""

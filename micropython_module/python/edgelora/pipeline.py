@@ -21,7 +21,8 @@ NEAR = 0.05  # how far a source's rate and scales may be from the base's
 _IDLE_MS = 5  # between looks at a source that has nothing
 
 
-def _far(a, b):
+def far(a: float, b: float) -> bool:
+    """Whether a rate or a scale is too far from a base's."""
     return abs(a - b) > NEAR * abs(b)
 
 
@@ -76,13 +77,13 @@ class Pipeline:
         channels = signal.channels
         if source.channels != channels:
             raise ValueError("the source has %d channels, the base takes %d" % (source.channels, channels))
-        if _far(source.rate, signal.rate):
+        if far(source.rate, signal.rate):
             raise ValueError("the source has %s samples a second, the base takes %s" % (source.rate, signal.rate))
         if front is None and signal.front != "none":
             front = _front_of(model, signal)
         if front is None and source.scales:
             for mine, wanted in zip(source.scales, signal.scales):
-                if _far(mine, wanted):
+                if far(mine, wanted):
                     raise ValueError(
                         "the source's counts are of %s, the base's of %s: make the source with scales=signal.scales"
                         % (mine, wanted)

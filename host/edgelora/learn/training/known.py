@@ -22,6 +22,7 @@ from edgelora.core.twin.session import Session
 from edgelora.model.datasets.dataset import Dataset, held_out
 
 from .base import Base, adapter_ranks
+from .new_classes import numbers_of
 
 _known = device.module("known")
 NOTHING: str = _known.NOTHING
@@ -229,10 +230,7 @@ def _rule(base: Base, adapter_id: str, seen: Seen, y: NDArray[np.int64]) -> Rule
 
 def _numbers(base: Base, adapter: bytes | None, data: Dataset) -> list[int | None]:
     """The network's number of each class of the data, None for unknown classes."""
-    known = {label: number for number, label in enumerate(base.model.labels)}
-    if adapter:
-        rows = unpack_adapter(adapter, base.model).classes
-        known |= {row.name: row.number for row in rows if row.name}
+    known = numbers_of(base, unpack_adapter(adapter, base.model).classes if adapter else [])
     return [known.get(label) for label in data.labels]
 
 

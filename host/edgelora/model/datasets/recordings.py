@@ -20,7 +20,7 @@ from .acquisition import load_acquisition, packed_acquisition
 from .capture import Capture, load_csv, load_npz, load_wav, save_csv, save_npz, save_wav
 from .dataset import Dataset
 
-NEAR: float = device.module("pipeline").NEAR  # relative tolerance of a recording's rate, as on boards
+_pipeline = device.module("pipeline")
 ENDS = 32767  # of counts, where they saturate
 MUCH_BEYOND = 0.01  # of all values: a hard shake saturates briefly
 SILENT = 7  # counts
@@ -104,7 +104,7 @@ def load_recording(path: Path, signal: Signal, units: bool = False, key: str | N
     channels = capture.values.shape[1]
     if channels != signal.channels:
         raise InputError(f"{path}: has {channels} channels, the base takes {signal.channels}")
-    if capture.rate and abs(capture.rate - signal.rate) > NEAR * signal.rate:
+    if capture.rate and _pipeline.far(capture.rate, signal.rate):
         raise InputError(
             f"{path}: has {capture.rate:g} samples per second, the base takes {signal.rate:g}", remedy="resample it"
         )
@@ -223,7 +223,7 @@ def cut_windows(captures: Sequence[tuple[str, Capture]], window: int, hop: int |
         ):
             if mine != its:
                 raise InputError(f"{name} has {what} {its}, {first_name} {mine}: convert or leave out one of them")
-        if first.rate and capture.rate and abs(capture.rate - first.rate) > NEAR * first.rate:
+        if first.rate and capture.rate and _pipeline.far(capture.rate, first.rate):
             raise InputError(
                 f"{name} has {capture.rate:g} samples per second, {first_name} {first.rate:g}: resample one"
             )
