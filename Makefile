@@ -1,7 +1,7 @@
-# What to run: `make demo` (or `make demo BOARD=unix`), `make test`, `make test-studio` (a part of it), `make test-all` (all
-# that is drawn, coverage), `make lint`, `make pictures` (of the studio), `make docs` (.build/site), `make wheel` (dist/edgelora-*.whl), `make ledger` (LEDGER.md), `make lock` (requirements.lock),
-# `make tables` (constants of the front ends, limits of the formats).
-# Other output goes to .build and .venv.
+# Targets: `make demo` (or `make demo BOARD=unix`), `make test`, `make test-studio` (a part of it), `make test-all`
+# (more random cases, coverage), `make lint`, `make pictures` (of the studio), `make docs` (.build/site), `make wheel`
+# (dist/edgelora-*.whl), `make ledger` (LEDGER.md), `make lock` (requirements.lock), `make tables` (constants of the
+# front ends, limits of the formats). Other output goes to .build and .venv.
 BOARD ?= virtual-pico
 PYTHON ?= python3
 CC ?= cc
@@ -58,9 +58,9 @@ CORE_HEADERS := $(sort $(shell find $(MODULE)/core $(MODULE)/crypto -name "*.h")
 DEVICE_CODE := $(CORE) $(CORE_HEADERS) $(wildcard $(MODULE)/binding/*)
 FIRMWARE_CODE := $(DEVICE_CODE) $(DEVICE_PYTHON) $(wildcard $(MODULE)/usermod/*) firmware/manifest.py
 
-# MicroPython takes its version from git; this keeps it from finding this project's.
+# MicroPython takes its version from git; without this it would find this project's.
 export GIT_CEILING_DIRECTORIES := $(BUILD)/src
-# Python keeps what it compiles: tests start a thousand processes, and each would compile the package anew.
+# Python may keep its bytecode: tests start a thousand processes, and each would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: all setup sources twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods sanitized wheel wheel-env lock frameworks fleet prompts keras-models gallery demo test soak faults proofs coverage mutants stacks test-studio pictures test-all cores lint docs tables ledger clean
@@ -88,7 +88,7 @@ frameworks: $(STAMPS)/frameworks
 fleet: $(STAMPS)/fleet
 prompts: $(STAMPS)/packages-prompts
 keras-models: $(STAMPS)/keras-models
-# How many of 148 networks, as people write them, come in; NETWORKS names some: 'keras-*lstm*'.
+# How many of 148 typical networks can be imported; NETWORKS selects some: 'keras-*lstm*'.
 gallery: frameworks twin
 	@OPENBLAS_NUM_THREADS=1 $(FRAMEWORKS)/bin/python tools/gallery --only $(or $(NETWORKS),'*')
 
@@ -100,46 +100,47 @@ demo: setup firmware-$(PORT)
 	@$(VENV)/bin/edgelora demo har --board $(BOARD)
 endif
 
-# `make test` with ten times as much of what is drawn anew in every run, long loops at full length, and coverage printed,
-# which takes half as long again.
+# `make test` with ten times as many random cases, long loops at full length, and a coverage report, which alone adds
+# half of the time.
 test-all: export EDGELORA_FULL := 1
 test-all: COVERAGE := --cov=edgelora --cov-report=term:skip-covered
 test-all: test faults
 test: all cores sanitized $(STAMPS)/packages-proofs prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m $(STAMPS)/packages-browser $(STAMPS)/axe frameworks keras-models fleet wheel-env
-# Twice as many workers as cores, as they wait for boards and pages; BLAS threads of two would wait for each other.
+# Twice as many workers as cores, since they wait for boards and pages; with more BLAS threads they would compete.
 	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(COVERAGE)
 	@$(FRAMEWORKS)/bin/pytest tests/frameworks
 	@OPENBLAS_NUM_THREADS=1 $(FLEET)/bin/pytest tests/flower
 
-# The studio's page in a real browser, which `make test` includes.
+# Tests of the studio, also in a real browser; `make test` includes them.
 test-studio: setup firmware-unix firmware-rp2 firmware-rp2-stock natmods $(STAMPS)/packages-browser $(STAMPS)/axe
 	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest tests/studio
 
-# Fuzzers for TIME seconds in all, under each sanitizer; the corpus stays in .build/fuzz (docs/verification.md).
+# Runs fuzzers for TIME seconds in all, under each sanitizer; keeps the corpus in .build/fuzz (docs/verification.md).
 TIME ?= 600
 soak: setup $(STAMPS)/packages-clang $(STAMPS)/atheris
 	@nice -n 10 $(VENV)/bin/python tools/soak.py $(TIME)
 
-# Every n-th allocation, flash operation and Ctrl-C fails in every action on a board; goes on where it was.
+# Makes the n-th allocation or flash operation of every action on a board fail, or interrupts it, for every n;
+# continues after the parts that are done.
 faults: setup firmware-faults
 	@nice -n 10 $(VENV)/bin/python tools/faults.py
 
-# Bounds of fixed-point arithmetic, softmax, FFT and checks of files, proven by CBMC.
+# Proves bounds of fixed-point arithmetic, softmax, FFT and checks of files with CBMC.
 proofs: $(STAMPS)/venv $(STAMPS)/packages-proofs
 	@nice -n 10 $(VENV)/bin/python tools/proofs.py
 
-# Branches of core and crypto that the C-level tests and fuzzers take.
+# Measures which branches of core and crypto the C-level tests and fuzzers take.
 coverage: setup $(STAMPS)/packages-clang
 	@nice -n 10 $(VENV)/bin/python tools/branches.py
-# Stack that calls take on an emulated Cortex-M0+.
+# Measures the stack that calls use on an emulated Cortex-M0+.
 stacks: cores
 	@$(VENV)/bin/python tools/stacks.py
-# Changes of their code, of which tests should see all.
+# Mutation testing of core and crypto: changes their code, and tests should detect every change.
 SAMPLE ?= 200
 mutants: setup
 	@nice -n 10 $(VENV)/bin/python tools/mutants.py --sample $(SAMPLE)
 
-# Of the studio, for its guide: a person's way on its page, and every view.
+# Takes the pictures of the studio's guide: each step of a user's work, and every view.
 pictures: setup firmware-unix $(STAMPS)/packages-browser
 	@tools/apt_install.sh pngquant
 	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/python tools/studio_pictures.py
@@ -206,7 +207,7 @@ $(STAMPS)/packages-clang: $(STAMPS)/packages-base
 	@$(STEP) "clang, fuzzers" tools/apt_install.sh $(PACKAGES_CLANG)
 	@touch $@
 
-# Guides the fuzzers of the host's Python; where there is no build of it for this Python, nothing does.
+# Guides the fuzzers of the host's Python by coverage; where it has no build for this Python, they run unguided.
 $(STAMPS)/atheris: $(STAMPS)/venv
 	@$(STEP) "atheris" sh -c '$(VENV)/bin/pip install --disable-pip-version-check atheris==3.0.0 || true'
 	@touch $@
@@ -227,18 +228,18 @@ $(STAMPS)/packages-lint: $(STAMPS)/packages-base
 	@$(STEP) "cppcheck" tools/apt_install.sh $(PACKAGES_LINT)
 	@touch $@
 
-# Drives the studio's page in tests and for its pictures.
+# For tests and pictures of the studio.
 $(STAMPS)/packages-browser: $(STAMPS)/packages-base
 	@$(STEP) "browser" tools/apt_install.sh $(PACKAGES_BROWSER)
 	@touch $@
 
-# Rules of accessibility, which a test has the page judged by.
+# Accessibility rules, by which a test checks the studio's pages.
 $(STAMPS)/axe: $(STAMPS)/packages-browser
 	@command -v npm > /dev/null || tools/apt_install.sh npm
 	@$(STEP) "axe-core" npm install --prefix $(BUILD)/axe --no-save --ignore-scripts --no-audit --no-fund axe-core@$(AXE)
 	@touch $@
 
-# Human voices, to hear wake words in.
+# Recorded human voices, in which tests detect wake words.
 $(STAMPS)/packages-prompts: $(STAMPS)/packages-base
 	@$(STEP) "human voices" tools/apt_install.sh $(PACKAGES_PROMPTS)
 	@touch $@
@@ -256,14 +257,14 @@ $(STAMPS)/docs: pyproject.toml requirements.lock | $(STAMPS)/venv
 	@$(STEP) "documentation tools" $(VENV)/bin/pip install --disable-pip-version-check -c requirements.lock -e '.[docs]'
 	@touch $@
 
-# An environment beside the project's own, as TensorFlow and PyTorch are large.
+# An environment of their own, since TensorFlow and PyTorch are large.
 $(STAMPS)/frameworks: pyproject.toml requirements.lock | $(STAMPS)/packages-base
 	@$(STEP) "frameworks" $(PYTHON) -m venv $(FRAMEWORKS)
 	@$(STEP) "tensorflow pytorch" $(FRAMEWORKS)/bin/pip install --disable-pip-version-check -c requirements.lock \
 	    -e '.[demo,cbor,dev,keras,litert,torch]'
 	@touch $@
 
-# Flower and the privacy accountant: its pins are its own, as it holds other packages back.
+# Flower and the privacy accountant: they have pins of their own, since Flower needs older versions of other packages.
 $(STAMPS)/fleet: pyproject.toml requirements-fleet.lock | $(STAMPS)/packages-base
 	@$(STEP) "fleet" $(PYTHON) -m venv $(FLEET)
 	@$(STEP) "flower" $(FLEET)/bin/pip install --disable-pip-version-check -c requirements-fleet.lock -e '.[sim,demo,fleet]' \
@@ -306,14 +307,14 @@ $(BUILD)/sanitized/libcore.a: $(CORE) $(CORE_HEADERS) | $(STAMPS)/packages-base
 	@$(STEP) "core under sanitizers" $(MAKE) -j$(JOBS) $(SANITIZED)
 	@ar rcs $@ $(SANITIZED)
 
-# Frozen code of an earlier build may have names that are the firmware's own now.
+# Frozen code of an earlier build may have names that the firmware itself defines now.
 $(BUILD)/unix/micropython: $(FIRMWARE_CODE) $(wildcard firmware/unix/* firmware/unix/variant/*) | $(STAMPS)/mpy-cross
 	@rm -f $(@D)/frozen_content.c
 	@$(STEP) "firmware unix" $(MAKE) -C $(MICROPYTHON)/ports/unix -j$(JOBS) BUILD=$(@D) \
 	    VARIANT_DIR=$(CURDIR)/firmware/unix/variant USER_C_MODULES=$(MODULE)
 	@touch $@
 
-# The same in which what is asked for fails, for tests (firmware/faults/faults.c).
+# The same firmware with failures on request, for tests (firmware/faults/faults.c).
 $(BUILD)/faults/micropython: $(FIRMWARE_CODE) $(wildcard firmware/unix/* firmware/unix/variant/* firmware/faults/* firmware/faults/variant/*) \
     | $(STAMPS)/mpy-cross
 	@rm -f $(@D)/frozen_content.c
@@ -335,7 +336,7 @@ $(BUILD)/esp32/%/firmware.bin: boards/%/mpconfigboard.h boards/%/mpconfigboard.c
 	    USER_C_MODULES=$(MODULE)/usermod/micropython.cmake FROZEN_MANIFEST=$(CURDIR)/firmware/esp32/manifest.py
 	@touch $@
 
-# Not a board's image: a core on which the native module for ESP32s can be run.
+# Not a board's image: a program for an emulated core that runs the native module for ESP32s.
 $(BUILD)/xtensa/micropython: $(wildcard firmware/xtensa/* tools/xtensawin*) | $(STAMPS)/packages-xtensa $(STAMPS)/sources
 	@$(STEP) "firmware xtensa" $(MAKE) -C firmware/xtensa -j$(JOBS) TOP=$(MICROPYTHON) BUILD=$(@D)
 	@touch $@
@@ -346,7 +347,7 @@ $(BUILD)/cortex_m33/firmware.elf: $(FIRMWARE_CODE) $(wildcard firmware/cortex_m3
 	    BOARD_DIR=$(CURDIR)/firmware/cortex_m33 USER_C_MODULES=$(MODULE) FROZEN_MANIFEST=$(CURDIR)/firmware/manifest.py
 	@touch $@
 
-# Stock firmware: MicroPython's own board, and nothing of this project in it.
+# Stock firmware: MicroPython's own board definition, without anything of this project.
 $(BUILD)/rp2/RPI_PICO/firmware.uf2: firmware/rp2/manifest_stock.py | $(STAMPS)/mpy-cross $(STAMPS)/sources-rp2
 	@$(STEP) "firmware RPI_PICO" $(MAKE) -C $(MICROPYTHON)/ports/rp2 -j$(JOBS) BUILD=$(@D) BOARD=RPI_PICO \
 	    FROZEN_MANIFEST=$(CURDIR)/firmware/rp2/manifest_stock.py
@@ -357,12 +358,12 @@ $(BUILD)/qemu/%/firmware.elf: boards/%/mpconfigboard.mk boards/%/mpconfigboard.h
 	@$(STEP) "firmware $*" $(MAKE) -C $(MICROPYTHON)/ports/qemu -j$(JOBS) BUILD=$(@D) BOARD=$* BOARD_DIR=$(CURDIR)/boards/$*
 	@touch $@
 
-# Of the device's modules, for editors, from their annotations.
+# Type stubs of the device's modules, for editors, from their annotations.
 $(DIST)/stubs/edgelora/__init__.pyi: $(DEVICE_PYTHON) $(MODULE)/python/edgelora/_types.pyi tools/stubs.py
 	@rm -rf $(DIST)/stubs
 	@$(PYTHON) tools/stubs.py $(DIST)/stubs
 
-# Three native modules: the core, the front ends, and what a fleet's boards need.
+# Three native modules: the core, the front ends, and the functions for boards of a fleet.
 NATMODS_OF = $(addprefix $(BUILD)/natmod/$(1)/,edgelora.mpy frontend/frontend.mpy _fleet/_fleet.mpy)
 $(call NATMODS_OF,xtensawin): $(wildcard tools/xtensawin*)
 $(foreach arch,$(NATIVE_ARCHES),$(eval $(call NATMODS_OF,$(arch)): | $(STAMPS)/$(COMPILER_$(arch))))
@@ -386,14 +387,14 @@ $(PURE_MODULES): $(BUILD)/natmod/%.mpy: $(MODULE)/python/%.py | $(STAMPS)/mpy-cr
 $(DIST)/%/package.json: $(call NATMODS_OF,%) $(PURE_MODULES) tools/natmods.py
 	@$(VENV)/bin/python tools/natmods.py package $*
 
-# What packages carry of boards' programs: those of virtual boards, and of Picos.
+# The firmware that packages contain: that of virtual boards, and of Picos.
 PROGRAMS := unix/micropython rp2/rpi_pico/firmware.uf2 rp2/rpi_pico2/firmware.uf2 rp2/RPI_PICO/firmware.uf2 \
     qemu/virtual-riscv/firmware.elf
 $(PROGRAMS:%=$(DIST)/programs/%): $(DIST)/programs/%: $(BUILD)/%
 	@mkdir -p $(@D)
 	@cp $< $@
 
-# The emulator that `make setup` compiles: the package on PyPI takes twenty times as long.
+# The emulator that `make setup` compiles: the package on PyPI is twenty times slower.
 $(DIST)/emulator/rp2040py/__init__.py: $(STAMPS)/emulator
 	@rm -rf $(DIST)/emulator
 	@$(VENV)/bin/python -m zipfile -e $(BUILD)/emulator/current/rp2040py-*-abi3-*.whl $(DIST)/emulator
@@ -402,8 +403,8 @@ $(DIST)/emulator/rp2040py/__init__.py: $(STAMPS)/emulator
 	@find $(DIST)/emulator -name '*.[ch]' -delete -o -name '*.p[yx][xdi]' -delete
 	@touch $@
 
-# One wheel for all versions of Python, and its sources with native modules, programs and emulator. Its programs for this
-# computer need glibc 2.34 or later, which is what its name says then (PEP 600).
+# One wheel for all versions of Python, and an sdist with native modules, firmware and emulator. The binaries for this
+# computer need glibc 2.34 or later, as the wheel's name says (PEP 600).
 WHEEL_PLATFORM := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),_PYTHON_HOST_PLATFORM=manylinux_2_34_x86_64)
 PACKAGED := CMakeLists.txt pyproject.toml $(wildcard *.md) $(CORE) $(CORE_HEADERS) $(DIST)/stubs/edgelora/__init__.pyi \
     $(DEVICE_PYTHON) $(wildcard boards/*.toml boards/*/profile.toml firmware/unix/*.py) \
@@ -413,7 +414,7 @@ $(STAMPS)/wheel: $(PACKAGED) $(NATIVE_ARCHES:%=$(DIST)/%/package.json) $(PROGRAM
 	@$(STEP) "wheel" env $(WHEEL_PLATFORM) $(VENV)/bin/python -m build --no-isolation --outdir $(DIST)
 	@touch $@
 
-# An environment as a user has it: the wheel alone, with the lowest versions of what it needs. The demo's data lie beside.
+# An environment like a user's: the wheel alone, with its dependencies' lowest versions; the demo's data apart from it.
 $(STAMPS)/wheel-env: $(STAMPS)/wheel requirements.lock
 	@rm -rf $(BUILD)/wheel-env
 	@$(STEP) "wheel's environment" $(PYTHON) -m venv $(BUILD)/wheel-env

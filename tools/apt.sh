@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs apt-get with these arguments, and waits up to 5 minutes while another program holds one of its locks.
-# apt's own DPkg::Lock::Timeout is for dpkg's lock alone; those of package lists and of archives fail at once.
+# apt's own DPkg::Lock::Timeout applies to dpkg's lock only; with those of package lists and archives it fails at once.
 set -uo pipefail
 
 errors=$(mktemp)

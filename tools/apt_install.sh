@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs those of the named Debian packages that are missing; elsewhere than on Debian, says what is needed.
-# Who is not root is asked first on a terminal; without one it prints the command to run, and fails.
+# Installs the named Debian packages that are missing; on other systems, prints what is needed.
+# Without root it asks first, on a terminal; where there is none it prints the command to run, and fails.
 set -euo pipefail
 
 if ! command -v dpkg-query > /dev/null; then

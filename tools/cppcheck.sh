@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Static analysis of all C; what did not change since the last time is not looked at again.
+# Static analysis of all C; files unchanged since the last run are skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p .build/cppcheck

@@ -36,7 +36,7 @@ apt_source() {
     (cd "$dest/apt" && "$apt" "${options[@]}" -qq source --download-only "$1")
 }
 
-# Unpacks the upstream archive of a Debian source package to a folder, whole or not at all.
+# Unpacks the upstream archive of a Debian source package to a folder, which appears only when complete.
 unpack() { # package, folder
     [ -e "$2/.complete" ] && return
     echo "fetching $1"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints a lock file: what is installed in virtual environments, but for this project. lock.sh VENV...
+# Prints a lock file of the packages in virtual environments, except this project. lock.sh VENV...
 set -euo pipefail
 echo "# What \`make setup\` and the tests use, exactly: \`make lock\` writes it from what is installed in the environments."
 for venv in "$@"; do

@@ -8,7 +8,7 @@ shift
 root=$(cd "$(dirname "$0")/.." && pwd)
 log="$root/.build/logs/${name// /-}.log"
 mkdir -p "${log%/*}"
-if command -v flock > /dev/null; then # two builds at a time must not meet in one folder
+if command -v flock > /dev/null; then # two builds must not use a folder at the same time
     exec 9> "${log%.log}.lock"
     flock 9
 fi
