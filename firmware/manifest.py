@@ -1,2 +1,2 @@
-# The Python that every EdgeLoRA firmware carries.
+# The Python modules of every EdgeLoRA firmware.
 package("edgelora", base_path="../micropython_module/python")

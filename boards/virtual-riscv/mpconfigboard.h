@@ -1,4 +1,4 @@
-// What the board adds to MicroPython's QEMU port; see firmware/qemu/board.c.
+// The parts that MicroPython's QEMU port lacks; see firmware/qemu/board.c.
 #include <mpconfigport.h>
 
 #undef MICROPY_PY_SYS_STDIO_BUFFER
@@ -14,7 +14,7 @@
 #undef MICROPY_HEAP_SIZE
 #define MICROPY_HEAP_SIZE (512 * 1024)
 
-// Input is looked at now and then while a program runs, so that Ctrl-C ends it.
+// A running program polls for input regularly, so that Ctrl-C ends it.
 extern void board_poll(void);
 extern void board_wait(int timeout_ms);
 #define MICROPY_VM_HOOK_COUNT (64)

@@ -1,9 +1,9 @@
 """Learns gestures from a motion sensor and buttons: edgelora push examples/gestures/main.py
 
-A press of a gesture's button takes the two seconds before it as one of that gesture; a press of a
-second takes the last one back. The last button learns the first three. The fourth takes no
-learning: after four presses, and after every four more, it is a class that the base does not have.
-What was recorded and learned is in flash, and goes on after a reset.
+A short press of a gesture's button records the two seconds before it as that gesture; a press of
+one second deletes the last recording. The last button learns the first three gestures. The fourth
+needs no training: after four presses, and again after every four more, it is added as a class that
+the base does not have. Recordings and results are kept in flash; learning continues after a reset.
 """
 
 import time
@@ -17,13 +17,13 @@ from edgelora.sources import MPU6050
 from edgelora.store import Store, default_place
 from edgelora.training import Part, Run, SampleFile, begun, split, unfinished
 
-LEARNED = ("circle", "wave", "shake")  # in place of classes of the base
-ADDED = "knock"  # behind all of the base's classes
-PINS = (10, 11, 12, 13)  # their buttons, each between its pin and ground
+LEARNED = ("circle", "wave", "shake")  # replace classes of the base
+ADDED = "knock"  # comes after all classes of the base
+PINS = (10, 11, 12, 13)  # the gestures' buttons, each between its pin and ground
 LEARN = 14
-EPOCHS = 8  # of 24 samples, of which 18 are learned: 18 updates
+EPOCHS = 8  # with 24 samples, 18 of them for training: 18 updates
 FILE = "/gestures.eld"
-LAYERS, ADAPTER = "learned", "gestures"  # what learning makes; the same with the added gesture
+LAYERS, ADAPTER = "learned", "gestures"  # adapters: as learned, and with the added gesture
 
 
 def button(pin):
@@ -31,20 +31,20 @@ def button(pin):
 
 
 def windows(number):
-    """A gesture's samples, one after the other in the same buffer."""
+    """Yields a gesture's samples, one after the other in the same buffer."""
     for i in range(samples.count):
         if samples.read(i, window) == number:
             yield window
 
 
 def use():
-    """What was learned last infers, with the added gesture if it has that."""
+    """Uses the adapter learned last, with the added gesture if there is one."""
     name = ADAPTER if store.find(ADAPTER) else LAYERS
     model.use(model.adapter(store.read(name)) if store.find(name) else None)
 
 
 def learn():
-    """One bounded step after another; a reset in between costs the last few updates at most."""
+    """Learns in short steps; a reset in between loses the last few updates at most."""
     numbers = [i for i in range(samples.count) if samples.read(i, window) < len(LEARNED)]
     learned, held = split(Part(samples, array("H", numbers)), begun(store, LAYERS)) if numbers else (None, None)
     if held is None:
@@ -53,13 +53,13 @@ def learn():
     while not run.done:
         run.step()
     if store.find(ADAPTER):
-        store.remove(ADAPTER)  # its rows were made of other layers
+        store.remove(ADAPTER)  # its rows are for the previous layers
     use()
     print("learned:", run.best[0], "of", held.count, "right, before", run.before[0])
 
 
 def add():
-    """A row for the added gesture, and for each of the others: what they look like to the layers in use."""
+    """Adds a row for the added gesture, and recomputes those of the others."""
     if recorder.counts[len(LEARNED)] < 4:
         return
     for i in range(len(LEARNED)):
@@ -80,7 +80,7 @@ use()
 try:
     samples = SampleFile(FILE, append=True)
 except OSError as error:
-    if error.errno != 2:  # there is a file, which can't be read
+    if error.errno != 2:  # the file exists, but can't be read
         raise
     samples = SampleFile.create(FILE, model)
 if unfinished(store, LAYERS):
@@ -103,7 +103,7 @@ while True:
         learn()
         add()
         recorder.reset()
-    if model.used and recorder.ready and recorder.windows - looked >= 8:  # each second
+    if model.used and recorder.ready and recorder.windows - looked >= 8:  # once a second
         looked = recorder.windows
         seen = model.infer(recorder.x)
         print(LEARNED[seen] if seen < len(LEARNED) else model.labels[seen])

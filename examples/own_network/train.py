@@ -7,7 +7,7 @@ import tensorflow as tf
 from edgelora.model.datasets.har import load_har
 
 keras.utils.set_random_seed(0)
-har = load_har(3)  # windows of 2 s [1, 100, 6] from a wrist; person 3 stays out of pretraining
+har = load_har(3)  # windows of 2 s [1, 100, 6] from a wrist; person 3 is excluded from pretraining
 x, y = har.pretrain.x, har.pretrain.y
 model = keras.Sequential(
     [
@@ -30,7 +30,7 @@ converter.inference_input_type = converter.inference_output_type = tf.int8
 with open("model.tflite", "wb") as file:
     file.write(converter.convert())
 
-# calibration for adapters; what the person does, to train on, and what they do later, to test on
+# data of the calibration; the person's earlier data, for training, and later data, for testing
 np.savez("calibration.npz", x=x[::10])
 np.savez("mine.npz", x=har.train.x[::3], y=har.train.y[::3], labels=har.labels)
 np.savez("test.npz", x=har.test.x[::4], y=har.test.y[::4], labels=har.labels)

@@ -11,7 +11,7 @@ MICROPY_FLOAT_IMPL = float
 SRC_C += board.c
 vpath board.c $(BOARD_DIR)
 
-# The memory of MicroPython's MPS2 boards, where this one has it.
+# The memory sizes of MicroPython's MPS2 boards, at this board's addresses.
 LDSCRIPT = $(BUILD)/an505.ld
 $(LDSCRIPT): mcu/arm/mps2.ld
 	@mkdir -p $(@D)

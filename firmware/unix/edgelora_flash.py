@@ -40,7 +40,7 @@ _store = None
 
 
 def store():
-    """The partition of adapters: a file, opened while the host's folders are still in sight."""
+    """The partition of adapters: a file, opened before the host's folders become inaccessible."""
     global _store
     if _store is None:
         _store = FileFlash("store", STORE_BLOCKS)

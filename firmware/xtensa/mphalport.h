@@ -1,1 +1,1 @@
-// No hardware to talk to: output is a Linux system call, in main.c.
+// There is no hardware: output is a Linux system call, in main.c.

@@ -1,5 +1,5 @@
-// A place to drop files at, or to choose them: an ordinary field for files, with its label, in front of the framework's
-// uploader, which sends them. What can't be sent is told, by its name: the uploader drops it without a word.
+// A place to drop or choose files: an ordinary file input with its label, in front of the framework's uploader, which
+// sends them. Files that can't be sent are reported by name here, as the uploader ignores them silently.
 
 export default {
   template: `

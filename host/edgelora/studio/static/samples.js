@@ -1,4 +1,4 @@
-// Small pictures of samples, drawn from data as they come into sight. One can be picked, and played: as sound, or by
+// Small pictures of samples, drawn when they are scrolled into view. One can be selected and played: as sound, or by
 // a cursor that moves over its traces.
 
 const LIGHT = ["#0b6e5e", "#b3480f", "#3b4fa3"];

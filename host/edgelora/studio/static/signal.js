@@ -1,16 +1,16 @@
-// What a board senses, on a canvas: traces, or a spectrogram; below, what it said of each window, and bars.
+// The signal of a board's sensor on a canvas: traces, or a spectrogram; below, the class of each window, and bars.
 //
-// The page asks the server for each frame when it has drawn the one before, so a page that is hidden asks for none.
-// Everything here is of a fixed size. Names are only ever put into text nodes and drawn as text.
+// The page requests a frame when it has drawn the one before, so a hidden page requests none. All buffers have a
+// fixed size. Names are only put into text nodes or drawn as text.
 
-const SPAN = 8; // seconds that are shown
+const SPAN = 8; // seconds shown
 const LEAST_MS = 30; // between frames
-const DASHES = [[], [7, 3], [2, 2.5]]; // color is never the only sign
+const DASHES = [[], [7, 3], [2, 2.5]]; // lines differ not in color alone
 const LIGHT = ["#0b6e5e", "#b3480f", "#3b4fa3"];
 const DARK = ["#6fd0bc", "#ffb38a", "#aab8ff"];
 const SOUND = [[11, 16, 28], [27, 58, 107], [18, 125, 120], [139, 190, 86], [250, 232, 120]];
-const STRIP = 26; // pixels: what was said of each window
-const TAIL = 18; // the axis of time
+const STRIP = 26; // pixels: the classes of windows
+const TAIL = 18; // pixels: the time axis
 const IDLE = "Not listening yet: choose a source below, and press Start.";
 
 function spread(stops) {
@@ -84,7 +84,7 @@ export default {
       socket.onclose = () => { if (!this.gone) setTimeout(() => this.open(), 1000); };
       this.socket = socket;
     },
-    // Asks for what is new, unless an answer is on its way or nobody would see it.
+    // Requests new data, unless an answer is on its way or the page is hidden.
     ask() {
       if (this.waits || document.hidden || this.socket?.readyState !== WebSocket.OPEN) return;
       this.waits = true;
@@ -173,7 +173,7 @@ export default {
       }
       this.columns = first + count;
     },
-    // A column of the wave's outline.
+    // Draws a column of the waveform's outline.
     drawColumn(x) {
       const pen = this.wave.getContext("2d"), low = this.envelope[2 * x], most = this.envelope[2 * x + 1];
       pen.clearRect(x, 0, 1, 128);
@@ -235,7 +235,7 @@ export default {
           }
         const kept = this.scales[number] || { low: 0, most: 0 };
         const wide = Math.max(most - low, 20 * told.scales[lane[0]]) * 0.08;
-        // Grows at once, shrinks slowly.
+        // The scale grows at once and shrinks slowly.
         kept.low = Math.min(low - wide, kept.low + (low - wide - kept.low) * 0.04);
         kept.most = Math.max(most + wide, kept.most + (most + wide - kept.most) * 0.04);
         this.scales[number] = kept;
@@ -281,7 +281,7 @@ export default {
       const width = this.picture.width, wave = Math.min(70, high / 3), tall = high - wave - 4;
       const at = this.columns % width, per = this.width / width;
       pen.imageSmoothingEnabled = false;
-      const head = width - at; // the oldest columns, which lie behind the newest
+      const head = width - at; // the number of oldest columns, which follow the newest in the ring
       pen.drawImage(this.picture, at, 0, head, this.picture.height, 0, wave + 4, head * per, tall);
       if (at) pen.drawImage(this.picture, 0, 0, at, this.picture.height, head * per, wave + 4, at * per, tall);
       pen.strokeStyle = this.ink.line;
@@ -353,7 +353,7 @@ export default {
       this.rows = labels.map((label) => {
         const row = document.createElement("div"), name = document.createElement("span"), share = document.createElement("span");
         const track = document.createElement("span"), bar = document.createElement("span");
-        row.className = label.startsWith("(") ? "bar-row bar-spare" : "bar-row"; // an output that nobody taught
+        row.className = label.startsWith("(") ? "bar-row bar-spare" : "bar-row"; // an output without a class
         name.className = "bar-name";
         name.textContent = label;
         track.className = "bar-track";
@@ -367,7 +367,7 @@ export default {
     },
     tell() {
       const [, seen, , , p] = this.said[this.said.length - 1];
-      const known = seen < p.length; // else outputs are values, or the window is like no sample
+      const known = seen < p.length; // else the outputs are values, or the window resembles no sample
       this.rows.forEach(({ row, bar, share }, i) => {
         const value = known ? p[i] ?? 0 : i === seen ? 1 : 0;
         bar.style.width = `${100 * value}%`;
@@ -381,7 +381,7 @@ export default {
       this.$refs.sure.textContent = known ? `${Math.round(100 * (p[seen] ?? 0))} %` : "";
       const now = performance.now();
       if (this.bars && name !== this.spoken && now - this.spokenAt > 4000) {
-        this.$refs.polite.textContent = name; // rare, so that it can be listened to
+        this.$refs.polite.textContent = name; // seldom enough for a screen reader to read it out
         this.spoken = name;
         this.spokenAt = now;
       }

@@ -1,4 +1,4 @@
-// What a chart has that follows the width of its box: `width` in pixels, of the element `ref="box"`.
+// Mixin for charts that are as wide as their box: `width` in pixels, that of the element `ref="box"`.
 const USUAL = 480, LEAST = 240;
 
 export const asWideAsThePage = {

@@ -1,4 +1,4 @@
-// Lines over numbers, drawn as SVG in the page's own colors. Color is never the only sign: lines differ in dashes.
+// A line chart, drawn as SVG in the page's own colors. Lines differ in dashes too, not in color alone.
 import { asWideAsThePage } from "/static/wide.js";
 
 const LEFT = 46, RIGHT = 12, TOP = 10, BOTTOM = 38;

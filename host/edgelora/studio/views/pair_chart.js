@@ -1,4 +1,4 @@
-// Before and after of several runs, each with its 95% interval, below each other.
+// Values before and after several runs with their 95% intervals, a row for each run.
 import { asWideAsThePage } from "/static/wide.js";
 
 const ROW = 54, LEFT = 10, RIGHT = 20, TOP = 6, BOTTOM = 30;

@@ -1,4 +1,4 @@
-// A slider of sizes as the browser itself has it, which keys and screen readers know. It holds its own position.
+// The browser's own slider, for sizes: it works with keys and screen readers. It keeps its position itself.
 export default {
   template: `
     <label class="slider-line">
