@@ -147,7 +147,7 @@ def _person(subject: str, shots: tuple[int, ...], draws: int) -> list[ClassesRun
     elm, known = pack_model(model), model.output.size
     x, test = model.input.quantize(data.train.x), model.input.quantize(data.test.x)
     session, floats = Session(elm, bytes(len(model.ops)), "infer"), FloatHead.of(model, data)
-    judge = Session(elm, Recipe().ranks(model), "infer")
+    judge = Session(elm, Recipe().ranks(elm), "infer")
     names = [*model.labels, *(f"new {label}" for label in range(known, known + len(HELD_OUT)))]
 
     def shares(by: Session, adapter: bytes | None) -> list[float]:

@@ -120,7 +120,7 @@ class _Person:
         return Lifelong(self.elm, self.recipe, slots)
 
     def accuracy(self, adapter: bytes | None, test: Samples) -> float:
-        judge = TwinLearner(self.elm, self.recipe.settings(self.model))
+        judge = TwinLearner(self.elm, self.recipe.settings(self.elm))
         judge.use(adapter)
         return float(np.mean(judge.predict(test.x) == test.y))
 
@@ -168,14 +168,14 @@ def _arms(person: _Person, subject: str) -> dict[str, float]:
     rng = np.random.default_rng(person.recipe.seed)
     arms = [load_har_arm(int(subject), arm) for arm in ("left", "right")]
     test = person.samples(arms[0][1])
-    learner, naive = person.born(STORED), TwinLearner(person.elm, person.recipe.settings(person.model))
+    learner, naive = person.born(STORED), TwinLearner(person.elm, person.recipe.settings(person.elm))
     naive.begin(person.recipe.seed)
     after: dict[str, list[float]] = {"naive_forgetting": [], "forgetting": []}
     for part, _ in arms:
         samples = person.samples(part)
         mixed = rng.permutation(len(samples))
         samples = Samples(samples.x[mixed], samples.y[mixed])
-        train(naive, samples, person.recipe.resolved(person.model, len(samples)))
+        train(naive, samples, person.recipe.resolved(person.elm, len(samples)))
         after["naive_forgetting"].append(person.accuracy(naive.save(False), test))
         _lives(learner, samples).consolidate()
         after["forgetting"].append(person.accuracy(learner.in_use, test))

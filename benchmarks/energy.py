@@ -47,7 +47,7 @@ def bench_energy(
     targets = model.targets(rng.integers(0, model.classes, recipe.micro_batch))
     try:
         link.put(ELM, elm)
-        link.open_model(ELM, *recipe.settings(model))
+        link.open_model(ELM, *recipe.settings(elm))
         link.begin(recipe.seed)
         step_us = link.train(x, targets, recipe.initial_rate).elapsed_us / recipe.micro_batch
         rows = energy_by_clock(link, profile, recipe.micro_batch, step_us, link.bench_infer(STEPS).mean_us)

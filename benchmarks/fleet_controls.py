@@ -45,7 +45,7 @@ def _unshared(base: Base, plan: Plan, samples: Samples, seed: int) -> bytes:
     learner.load(restarted(bare_start(base, plan, plan.seed), seed))
     epochs = max(1, round(plan.share * plan.rounds)) * plan.epochs
     recipe = replace(fleet_recipe(plan.rank, plan.mode), epochs=epochs, seed=seed)
-    return train(learner, samples, recipe.resolved(base.model, len(samples.of_epoch))).adapter
+    return train(learner, samples, recipe.resolved(base.elm, len(samples.of_epoch))).adapter
 
 
 def accuracies_of(base: Base, plan: Plan, boards: Boards, adapters: Sequence[bytes]) -> list[float]:

@@ -213,7 +213,7 @@ def _trained(one: Carried, step: int, seed: int, samples: Samples) -> NDArray[np
         seed=seed,
     )
     places = len(samples.of_epoch)
-    settings = recipe.resolved(one.base.model, places)
+    settings = recipe.resolved(one.base.elm, places)
     learner.load(restarted(one.adapter, seed))
     if not one.method.alternate:
         return fleet_vector(train(learner, samples, settings).state)

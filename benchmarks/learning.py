@@ -158,7 +158,7 @@ def run_one(name: str, subject: str, seed: int, recipe: Recipe) -> LearningRun:
     integer, floats = {}, {}
     for mode in MODES:
         mine = task.recipe_for(mode, seed, recipe)
-        settings = mine.resolved(model, len(samples.of_epoch))
+        settings = mine.resolved(elm, len(samples.of_epoch))
         learner = TwinLearner(elm, settings.session)
         base = float(np.mean(learner.predict(test.x) == test.y))
         learner.begin(seed)

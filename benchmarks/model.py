@@ -83,11 +83,11 @@ def bench_model(
 ) -> ModelTime:
     """Times a `.elm` on a board, with adapters of random B by the recipe (and on the last block, for the cache)."""
     model = unpack_model(elm)
-    settings = recipe.settings(model)
+    settings = recipe.settings(elm)
     ranks = settings.ranks
     if not any(ranks):
         raise InputError(f"placement {recipe.placement} leaves no layer to adapt: choose another")
-    last = replace(recipe, placement="last_block").settings(model)
+    last = replace(recipe, placement="last_block").settings(elm)
     rng = np.random.default_rng(0)
     x = rng.integers(-128, 128, (STEPS, model.input.size)).astype(np.int8)
     y = rng.integers(0, model.output.size, STEPS)

@@ -114,7 +114,7 @@ class _Case:
         return _Case(parts, net, model, pack_model(model), samples, test)
 
     def accuracy(self, recipe: Recipe, adapter: bytes | None) -> float:
-        session = Session(self.elm, recipe.ranks(self.model), "infer", 1)
+        session = Session(self.elm, recipe.ranks(self.elm), "infer", 1)
         session.use(adapter)
         return session.accuracy(self.test.x, self.test.y)
 

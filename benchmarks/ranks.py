@@ -117,7 +117,7 @@ def run_one(
 
     runs = []
     for rank in ranks:
-        uniform = tuple(replace(recipe, rank=rank).ranks(model))
+        uniform = tuple(replace(recipe, rank=rank).ranks(elm))
         budget = adapter_size(model, uniform, mode == "trainable_a")
         chosen = {"uniform": uniform} | {method: _within(model, budget, measured[method]) for method in METHODS}
         runs.append(

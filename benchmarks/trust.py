@@ -196,7 +196,7 @@ def _integer(elm: bytes, train: Dataset, test: Dataset, recipe: Recipe, case: st
     samples = Samples(model.input.quantize(train.x), train.y)
     x = model.input.quantize(test.x)
     run = as_board(elm, samples, recipe)
-    learner = TwinLearner(elm, recipe.settings(model))
+    learner = TwinLearner(elm, recipe.settings(elm))
     base = float(np.mean(learner.predict(x) == test.y))
     learner.use(run.adapter)
     trained = float(np.mean(learner.predict(x) == test.y))

@@ -29,7 +29,7 @@ from edgelora.board.link.client import Link
 from edgelora.board.profiles import load_board
 from edgelora.board.sim import virtual_board
 from edgelora.core.formats.ela import Adapter, pack_adapter, unpack_adapter
-from edgelora.core.formats.elm import base_id, pack_model
+from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.files import write_atomic
 from edgelora.core.twin.session import Session
 from edgelora.learn.personalize import personalize as learn_personalize
@@ -94,7 +94,8 @@ def quantize(net: FloatNet | str | Path, data: Data) -> Quantized:
     net = net if isinstance(net, FloatNet) else load_net(Path(net))
     part = _samples(data, "pretrain")
     model = quantize_on(net, part)
-    return Quantized(model, pack_model(model), quantization_report.report(net, model, part.x, part.y))
+    elm = pack_model(model)
+    return Quantized(model, elm, quantization_report.report(net, elm, model, part.x, part.y))
 
 
 def plan(base: Network, board: str = "rpi_pico", recipe: Recipe = DEFAULTS) -> Plan:
@@ -354,7 +355,7 @@ def _losses(base: Base, losses: list[float]) -> list[float]:
 
 
 def _adapter(ela: bytes, base: Base) -> Adapter:
-    return unpack_adapter(ela, base.model, base_id(base.elm))
+    return base.adapter(ela)
 
 
 def _bytes(given: Adapter | str | Path) -> bytes:

@@ -263,7 +263,7 @@ def test_golden_runs(program: Program, path: Path) -> None:
 @pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
 def test_keyword_network_learns_as_the_twin_does(program: Program, keyword_elm: bytes, mode: str) -> None:
     model = unpack_model(keyword_elm)
-    ranks, rng = Recipe(rank=4).ranks(model), np.random.default_rng(5)
+    ranks, rng = Recipe(rank=4).ranks(keyword_elm), np.random.default_rng(5)
     session, calls = Session(keyword_elm, ranks, mode, 2, 3), Calls()
     calls.open(keyword_elm, ranks, mode, 2, 3)
     calls.begin(7)

@@ -71,9 +71,9 @@ def mine(base: Base, stream: np.ndarray) -> tuple[Samples, bytes, Watch]:
     normal = PHASES.cut(stream)
     samples = Watch(base, None, PHASES).learn(normal)
     recipe = Recipe(rank=4, epochs=8)
-    learner = TwinLearner(base.elm, recipe.settings(base.model))
+    learner = TwinLearner(base.elm, recipe.settings(base.elm))
     learner.begin(3)
-    adapter = loop.train(learner, samples, recipe.resolved(base.model, len(samples.of_epoch))).adapter
+    adapter = loop.train(learner, samples, recipe.resolved(base.elm, len(samples.of_epoch))).adapter
     watch = Watch(base, adapter, PHASES)
     watch.learn(normal)
     watch.settle(normal)

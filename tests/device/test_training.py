@@ -25,7 +25,7 @@ from edgelora.cli.main import main
 from edgelora.core.formats import elm as formats_elm
 from edgelora.core.formats.ela import unpack_adapter
 from edgelora.core.formats.eld import pack_samples
-from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.formats.elm import pack_model
 from edgelora.core.twin import binding
 from edgelora.learn.training import base as training_base
 from edgelora.learn.training.board_paths import SAMPLES_PATH
@@ -131,7 +131,7 @@ def by_the_twin(elm: bytes, samples: Samples, recipe: Recipe) -> tuple[bytes, by
 
 
 def course_of(elm: bytes, samples: Samples, held: Samples, recipe: Recipe) -> Course:
-    return Course(samples, held, samples, recipe.resolved(unpack_model(elm), len(samples.of_epoch)))
+    return Course(samples, held, samples, recipe.resolved(elm, len(samples.of_epoch)))
 
 
 def guarded(elm: bytes, samples: Samples, held: Samples, recipe: Recipe, previous: bytes | None = None):
@@ -232,7 +232,7 @@ def test_keyword_network_with_adapters_on_every_pointwise_layer(keyword_elm: byt
     x = rng.integers(-128, 128, (9, 49, 10, 1)).astype(np.int8)
     fill(tmp_path, keyword_elm, samples := Samples(x, rng.integers(0, 4, 9)))
     recipe = Recipe(placement="pointwise", **SETTINGS)
-    ranks = recipe.ranks(unpack_model(keyword_elm))
+    ranks = recipe.ranks(keyword_elm)
     adapter, state = by_the_twin(keyword_elm, samples, recipe)
     for steps in range(18):
         (tmp_path / "store").unlink(missing_ok=True)
@@ -357,7 +357,7 @@ def start(link: Link, elm: bytes, recipe: Recipe, samples: Samples, **settings: 
     for path, data_ in (("/base.elm", elm), (SAMPLES_PATH, content)):
         if not link.holds(path, data_):
             link.put(path, data_)
-    ranks = recipe.ranks(unpack_model(elm))
+    ranks = recipe.ranks(elm)
     link.open_model("/base.elm", ranks, recipe.mode, recipe.micro_batch, recipe.momentum_shift)
     fixed = {"epochs": recipe.epochs, "seed": recipe.seed, "learning_rate": recipe.initial_rate, "commit_every": 1}
     return link.run_start(SAMPLES_PATH, NAME, resume=True, **fixed, **settings)

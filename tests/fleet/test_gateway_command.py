@@ -42,7 +42,7 @@ def test_a_round_of_twins_through_the_command(tmp_path: Path) -> None:
         part = np.arange(len(train.x)) % 3 == index
         np.savez(data / f"{index}.npz", x=train.x[part], y=train.y[part], labels=np.array(train.labels))
     recipe = Recipe(rank=4)
-    learner = TwinLearner(base.elm, recipe.settings(model))
+    learner = TwinLearner(base.elm, recipe.settings(base.elm))
     learner.begin(5)
     adapter = learner.save(True)
 

@@ -167,7 +167,7 @@ def test_updates_reach_boards_on_lines(boards: Boards, tmp_path: Path, monkeypat
 def test_a_board_without_memory_for_an_update_is_restarted_once(tmp_path: Path) -> None:
     fleet = Fleet.drawn(2, 3)
     site, base = fleet.site(tmp_path / "fleet"), fleet_base()
-    learner = TwinLearner(base.elm, Recipe(rank=1).settings(base.model))
+    learner = TwinLearner(base.elm, Recipe(rank=1).settings(base.elm))
     learner.begin(1)
     rollout.to_few(site, learner.save(True), "wake", fleet.key, 100)
     rollout.to_all(site, "wake")

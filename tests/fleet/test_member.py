@@ -36,7 +36,7 @@ def start() -> tuple[Base, bytes, Samples]:
     model = quantize(pretrained_har(3, 0), train.x)
     base = Base("har.elm", pack_model(model), model)
     recipe = Recipe(rank=8)
-    learner = TwinLearner(base.elm, recipe.settings(model))
+    learner = TwinLearner(base.elm, recipe.settings(base.elm))
     learner.begin(5)
     return base, learner.save(True), base.samples(train)
 

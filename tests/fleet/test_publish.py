@@ -39,7 +39,7 @@ APP = ROOT / "tests" / "device" / "programs" / "update_app.py"
 def adapters_of(base: Base, count: int) -> list[bytes]:
     """Adapters with training state, like a federation's, each from another seed."""
     recipe = Recipe(mode="trainable_a", rank=8)
-    learner = TwinLearner(base.elm, recipe.settings(base.model))
+    learner = TwinLearner(base.elm, recipe.settings(base.elm))
     made = []
     for seed in range(count):
         learner.begin(seed)

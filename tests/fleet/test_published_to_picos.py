@@ -75,7 +75,7 @@ def bare(adapter: bytes) -> bytes:
 
 def adapter_of(base: Base, seed: int) -> bytes:
     recipe = Recipe(mode=PLAN.mode, rank=PLAN.rank)
-    learner = TwinLearner(base.elm, recipe.settings(base.model))
+    learner = TwinLearner(base.elm, recipe.settings(base.elm))
     learner.begin(seed)
     return learner.save(True)
 

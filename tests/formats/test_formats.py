@@ -555,9 +555,9 @@ def test_broken_rules_of_records_are_told(layout: str, at: int, value: int, word
 def test_an_adapter_of_another_base_is_refused() -> None:
     _, adapter = _adapter()
     other = _model(5)
-    mine, its = adapter.base_id.hex(), base_id(pack_model(other)).hex()
-    with pytest.raises(FormatError, match=f"adapter me.ela was made for base {mine}, this model is {its}"):
-        unpack_adapter(pack_adapter(adapter), other, name="me.ela")
+    mine, its = adapter.base_id, base_id(pack_model(other))
+    with pytest.raises(FormatError, match=f"adapter me.ela was made for base {mine.hex()}, this model is {its.hex()}"):
+        unpack_adapter(pack_adapter(adapter), other, its, "me.ela")
     with pytest.raises(FormatError, match="the model has|carry adapters"):
         unpack_adapter(pack_adapter(adapter), random_model(9, "small", ("mean", "dense")), adapter.base_id)
 

@@ -193,15 +193,15 @@ def test_nothing_below_an_lstm_or_svdf_trains(kinds: tuple[str, ...]) -> None:
     """By default only layers above it train; choosing a layer below it is an error."""
     model = random_model(1, kinds=kinds, edges=False)
     elm, last = pack_model(model), len(model.ops) - 1
-    assert trainable(model) == [last]
-    assert Recipe(rank=4).ranks(model) == bytes([*[0] * last, 4])
+    assert trainable(elm, last + 1) == [last]
+    assert Recipe(rank=4).ranks(elm) == bytes([*[0] * last, 4])
     everywhere = bytes([2, *[0] * (last - 1), 2])
     Session(elm, everywhere, "infer").infer(np.zeros(model.input.shape, np.int8))
     with pytest.raises(TwinError, match="0 on layers below an lstm or SVDF"):
         Session(elm, everywhere, "frozen_a")
     with pytest.raises(InputError, match=r"op 0 \(conv\) can't train: it is below an lstm or SVDF"):
-        Recipe(given_ranks=tuple(everywhere)).ranks(model)
-    session = Session(elm, Recipe(rank=4).ranks(model), "frozen_a", 1)
+        Recipe(given_ranks=tuple(everywhere)).ranks(elm)
+    session = Session(elm, Recipe(rank=4).ranks(elm), "frozen_a", 1)
     session.begin(1)
     before = session.save()
     session.train(np.full(model.input.shape, 50, np.int8), 0, 60000)
@@ -209,10 +209,10 @@ def test_nothing_below_an_lstm_or_svdf_trains(kinds: tuple[str, ...]) -> None:
 
 
 def test_a_network_without_a_layer_that_trains_is_refused() -> None:
-    model = random_model(1, kinds=("conv", "lstm"), edges=False, loss="mean_squared_error")
-    assert not trainable(model)
+    elm = pack_model(random_model(1, kinds=("conv", "lstm"), edges=False, loss="mean_squared_error"))
+    assert not trainable(elm, 2)
     with pytest.raises(InputError, match="no layer can train"):
-        Recipe().ranks(model)
+        Recipe().ranks(elm)
 
 
 def test_a_build_without_lstm_says_so(tmp_path: Path) -> None:

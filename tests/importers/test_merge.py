@@ -157,7 +157,7 @@ def real_sessions(elm: bytes, adapter: Adapter, merging: Merging) -> tuple[Sessi
     count = len(merging.model.ops)
     used = Session(elm, adapter.ranks(count), "infer")
     used.use(pack_adapter(adapter))
-    return used, Session(pack_model(merging.model), bytes(count), "infer")
+    return used, Session(merging.elm, bytes(count), "infer")
 
 
 def test_refitted_files_are_their_own_and_nearer() -> None:

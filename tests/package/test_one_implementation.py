@@ -17,11 +17,10 @@ import pytest
 
 from benchmarks.swap import layers_and_adapters
 from edgelora.base import resources
-from edgelora.core.formats.elm import unpack_model
-from edgelora.core.formats.network import QuantModel
 from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.front_ends import AUDIO_UNIT, AudioFrontEnd, SpectralFrontEnd, audio_signal
 from edgelora.core.twin import device, native, native_fleet, native_frontend
+from edgelora.core.twin.trainable import trainable
 from edgelora.fleet import member
 from edgelora.fleet.averaging import board_seed
 from edgelora.learn.training.early_stopping import prepared
@@ -193,10 +192,7 @@ def broken(*_: Any, **__: Any) -> None:
     raise Broken
 
 
-def a_model() -> QuantModel:
-    return unpack_model(layers_and_adapters((8, 4), 0)[0])
-
-
+A_MODEL = layers_and_adapters((8, 4), 0)[0]
 HEARD, FELT = audio_signal(3, 1, Normal(AUDIO_UNIT)), Signal(50, 1, 8, 4, (Normal(0.1),))
 SOUND = np.zeros((512, 1), np.int16)  # as long as the longer of their steps
 RUN_BY_THE_HOST: dict[str, Callable[[], object]] = {  # what the host does by these functions of the device
@@ -204,9 +200,9 @@ RUN_BY_THE_HOST: dict[str, Callable[[], object]] = {  # what the host does by th
     "frontend.Spectral.step": lambda: SpectralFrontEnd().feed(SOUND),
     "pipeline._front_of": lambda: Takes(HEARD, shape=(3, 40, 1)),
     "pipeline.Pipeline.step": lambda: Takes(FELT).hear(SOUND, 0),
-    ".Model._everywhere": lambda: Recipe().ranks(a_model()),
+    ".Model._everywhere": lambda: trainable(A_MODEL, 2),
     "training.apart": lambda: held_out(np.arange(8) % 2),
-    "training.can_judge": lambda: prepared(a_model(), Samples(SOUND[:8].astype(np.int8), np.arange(8) % 2), Recipe()),
+    "training.can_judge": lambda: prepared(A_MODEL, Samples(SOUND[:8].astype(np.int8), np.arange(8) % 2), Recipe()),
     "pipeline.far": lambda: unlike(FELT, FELT),
     "fleet.board_seed": lambda: board_seed(1, 2),
 }

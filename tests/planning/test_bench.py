@@ -7,7 +7,7 @@ from benchmarks.continual import bench_continual
 from benchmarks.kernels import SHAPES
 from benchmarks.model import random_adapter
 from benchmarks.networks import Shape, network
-from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.formats.elm import pack_model
 from edgelora.core.twin.binding import check_model
 from edgelora.core.twin.session import Session
 from edgelora.learn.training.recipe import Recipe
@@ -66,7 +66,7 @@ def test_kernels_run_alike_in_both_variants(shape):
 
 @pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
 def test_noise_makes_an_adapter_that_matters(keyword_elm, mode):
-    ranks = Recipe(rank=4, placement="pointwise").ranks(unpack_model(keyword_elm))
+    ranks = Recipe(rank=4, placement="pointwise").ranks(keyword_elm)
     session = Session(keyword_elm, ranks, mode)
     x = np.random.default_rng(2).integers(-128, 128, 490).astype(np.int8)
     session.infer(x)

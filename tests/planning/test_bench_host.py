@@ -26,7 +26,8 @@ MACS = {"keyword DS-CNN": 2_656_768, "image ResNet": 12_501_632}
 def test_networks_compute_what_tensorflow_does(name):
     file = NETWORKS[name](np.random.default_rng(3))
     model = import_tflite(file)
-    session = Session(pack_model(model), bytes(len(model.ops)), "infer")
+    elm = pack_model(model)
+    session = Session(elm, bytes(len(model.ops)), "infer")
     tflm = tflite_writer.TflmModel(file)
     rng, outputs = np.random.default_rng(4), set()
     for _ in range(4):
@@ -35,7 +36,7 @@ def test_networks_compute_what_tensorflow_does(name):
         assert session.logits.tobytes() == tflm(x).tobytes()
         outputs.add(session.logits.tobytes())
     assert len(outputs) == 4
-    settings = Recipe().settings(model)
+    settings = Recipe().settings(elm)
     assert sum(plan.macs for plan in layer_plans(model, settings) if plan.kind in WEIGHT_KINDS) == MACS[name]
 
 

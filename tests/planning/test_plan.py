@@ -31,10 +31,10 @@ PICO = load_board("rpi_pico")
 KEYWORDS = {"rank": 4, "placement": "pointwise"}
 
 
-def cost(model: QuantModel, recipe: Recipe, flags: tuple[int, ...]) -> int:
+def cost(model: QuantModel, ranks: bytes, flags: tuple[int, ...]) -> int:
     """Multiply-accumulates to recompute the flagged outputs, adapters included."""
     total = 0
-    for flag, rank, op in zip(flags, recipe.ranks(model), model.ops, strict=True):
+    for flag, rank, op in zip(flags, ranks, model.ops, strict=True):
         if flag and op.weights is not None:
             height, width, outputs = model.tensors[op.output].shape
             patch = op.weights.size // outputs
@@ -43,7 +43,7 @@ def cost(model: QuantModel, recipe: Recipe, flags: tuple[int, ...]) -> int:
 
 
 def arena(elm: bytes, recipe: Recipe, flags: tuple[int, ...]) -> int:
-    settings = recipe.settings(unpack_model(elm))._replace(recompute=bytes(flags))
+    settings = recipe.settings(elm)._replace(recompute=bytes(flags))
     return regions.layout(elm, *settings.of_arena).arena_bytes
 
 
@@ -56,12 +56,13 @@ def test_the_cheapest_set_that_fits(kinds, mode, seeds, monkeypatch):
         elm = pack_model(model)
         every = list(product((0, 1), repeat=len(model.ops)))
         arenas = {flags: arena(elm, recipe, flags) for flags in every}
-        settings, keep, least = recipe.settings(model), arenas[every[0]], min(arenas.values())
+        settings, keep, least = recipe.settings(elm), arenas[every[0]], min(arenas.values())
         assert choose_recompute(elm, settings, keep) is None
         for limit in {size for size in arenas.values() if size < keep}:
             chosen = tuple(choose_recompute(elm, settings, limit))
             assert arenas[chosen] <= limit
-            assert cost(model, recipe, chosen) == min(cost(model, recipe, f) for f in every if arenas[f] <= limit)
+            costs = [cost(model, settings.ranks, f) for f in every if arenas[f] <= limit]
+            assert cost(model, settings.ranks, chosen) == min(costs)
         with pytest.raises(ValueError, match=f"at least {least} bytes"):
             choose_recompute(elm, settings, least - 1)
         with monkeypatch.context() as patch:  # step by step, as in larger networks
@@ -74,7 +75,7 @@ def test_large_networks_are_shrunk_step_by_step():
     elm = quantized(build((12, 12, 2), [conv(16, (3, 3)), *block * 10, mean(), dense(4)], 0))
     recipe = Recipe(rank=2, mode="trainable_a", placement="pointwise")
     keep = arena(elm, recipe, (0,) * 23)
-    limit, settings = keep * 3 // 4, recipe.settings(unpack_model(elm))
+    limit, settings = keep * 3 // 4, recipe.settings(elm)
     assert arena(elm, recipe, tuple(choose_recompute(elm, settings, limit))) <= limit
 
 
@@ -114,13 +115,13 @@ def test_training_with_recomputation_gives_the_same_bytes(keyword_elm):
     planned = plan(keyword_elm, PICO, recipe)
     flags = bytes(planned.recompute)
     assert planned.fits and planned.arena_bytes <= recipe.ram
-    assert planned.recompute_macs == cost(unpack_model(keyword_elm), recipe, planned.recompute) > 0
+    rng, model, ranks = np.random.default_rng(1), unpack_model(keyword_elm), recipe.ranks(keyword_elm)
+    assert planned.recompute_macs == cost(model, ranks, planned.recompute) > 0
     assert [p.activation == "recomputed" for p in planned.layers] == [bool(flag) for flag in flags]
-    rng, model = np.random.default_rng(1), unpack_model(keyword_elm)
     samples = [(random_input(rng, model), int(rng.integers(12))) for _ in range(5)]
     runs = []
     for again in (None, flags):
-        session = Session(keyword_elm, recipe.ranks(model), recipe.mode, 2, recipe.momentum_shift, again)
+        session = Session(keyword_elm, ranks, recipe.mode, 2, recipe.momentum_shift, again)
         session.begin(3)
         losses = [session.train(x, label, 20000) for x, label in samples]
         session.flush(20000)

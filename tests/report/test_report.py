@@ -48,7 +48,7 @@ def example(**changes: object) -> Report:
     model = random_model(13, "medium", ("conv", "average_pool", "conv", "conv", "mean", "dense"))
     elm = pack_model(model)
     recipe = Recipe(seed=1)
-    settings = recipe.settings(model)
+    settings = recipe.settings(elm)
     plan = regions.layout(elm, *settings.of_arena)
     layers = [
         LayerRow(p.op, p.kind, list(p.input), list(p.output), p.weights, p.rank, p.adapter_bytes)

@@ -62,7 +62,7 @@ def card(page: Page, name: str):
 def adapter(tmp_path: Path) -> Path:
     """An untrained adapter for the base that comes with the studio."""
     base, recipe = load_base(BASE), Recipe()
-    learner = TwinLearner(base.elm, recipe.settings(base.model))
+    learner = TwinLearner(base.elm, recipe.settings(base.elm))
     learner.begin(1)
     path = tmp_path / "walk.ela"
     path.write_bytes(learner.save(False))

@@ -44,7 +44,7 @@ class Boards:
         whole = self.base.samples(train)
         self.samples = [whole.part(np.arange(len(whole)) % 4 == which) for which in range(2)]
         recipe = Recipe(rank=4)
-        learner = TwinLearner(self.base.elm, recipe.settings(model))
+        learner = TwinLearner(self.base.elm, recipe.settings(self.base.elm))
         learner.begin(5)
         self.adapter = learner.save(True)
         self.boards = [self.start(which) for which in range(len(kinds))]

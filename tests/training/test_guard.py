@@ -37,27 +37,27 @@ def task(keyword_elm: bytes) -> tuple[Base, Samples, Samples]:
 
 def test_what_is_held_out(task: tuple[Base, Samples, Samples]) -> None:
     base, samples, _ = task
-    course = prepared(base.model, samples, RECIPE)
+    course = prepared(base.elm, samples, RECIPE)
     assert (len(course.samples), len(course.held)) == (36, 12) and course.settings.epochs == 134
-    few = prepared(base.model, samples.part(np.arange(48) < 12), RECIPE)
+    few = prepared(base.elm, samples.part(np.arange(48) < 12), RECIPE)
     assert few.held is None and few.verdict(None) is Verdict.CAUTIOUS
     assert few.settings.learning_rate == RECIPE.initial_rate // 2 and "too few" in few.said
-    lopsided = prepared(base.model, replace(samples, y=(np.arange(48) > 0).astype(samples.y.dtype)), RECIPE)
+    lopsided = prepared(base.elm, replace(samples, y=(np.arange(48) > 0).astype(samples.y.dtype)), RECIPE)
     assert lopsided.held is None and "nearly all of one class" in lopsided.said
-    one = prepared(base.model, samples.part(samples.y == 1), RECIPE)
+    one = prepared(base.elm, samples.part(samples.y == 1), RECIPE)
     assert one.held is None and one.verdict(None) is Verdict.SINGLE_CLASS and "one class" in one.said
-    assert prepared(base.model, samples, replace(RECIPE, epochs=2)).settings.epochs == 2
+    assert prepared(base.elm, samples, replace(RECIPE, epochs=2)).settings.epochs == 2
 
 
 def test_the_best_is_kept(task: tuple[Base, Samples, Samples]) -> None:
     """The best adapter by held-out samples is kept; the loss equals that of `train`; evaluation changes nothing."""
     base, samples, _ = task
     recipe = replace(RECIPE, epochs=30, learning_rate=60000, momentum=0)
-    course = prepared(base.model, samples, recipe)
-    learner = TwinLearner(base.elm, recipe.settings(base.model))
+    course = prepared(base.elm, samples, recipe)
+    learner = TwinLearner(base.elm, recipe.settings(base.elm))
     guard = course.guard(learner)
     run = as_board(base.elm, samples, recipe)
-    session = Session(base.elm, recipe.ranks(base.model), recipe.mode)
+    session = Session(base.elm, recipe.ranks(base.elm), recipe.mode)
     session.use(run.adapter)
     losses = [session.evaluate(x, int(y)) for x, y in zip(course.held.x, course.held.y, strict=True)]
     assert [best for best, _ in losses] == list(session.predict(course.held.x))
@@ -73,19 +73,18 @@ def test_few_samples_judge_what_others_teach(task: tuple[Base, Samples, Samples]
     """Each sample is held out once; the folds decide, even if the final adapter overfits all samples."""
     base, samples, _ = task
     few = samples.part(np.arange(48) < 12)
-    course = prepared(base.model, few, RECIPE)
+    course = prepared(base.elm, few, RECIPE)
     assert [len(held) for _, held in course.folds] == [4, 4, 4]
     assert sorted(x.tobytes() for _, held in course.folds for x in held.x) == sorted(x.tobytes() for x in few.x)
     assert all(len(np.unique(learned.y)) == 4 for learned, _ in course.folds)
     assert as_board(base.elm, few, RECIPE).verdict is Verdict.BETTER
     noise = np.random.default_rng(6).integers(-128, 128, few.x.shape, np.int8)
-    own = TwinLearner(base.elm, RECIPE.settings(base.model)).predict(noise)
+    own = TwinLearner(base.elm, RECIPE.settings(base.elm)).predict(noise)
     assert as_board(base.elm, replace(few, x=noise, y=own), RECIPE).verdict is not Verdict.BETTER  # the base is right
-    one = prepared(base.model, few.part(few.y == 1), RECIPE)
-    alone = prepared(
-        base.model, few.part(np.arange(12) < 4), RECIPE
-    )  # one of each class, so that a fold would lack a class
-    assert one.folds == alone.folds == prepared(base.model, few, replace(RECIPE, on_board=True)).folds == []
+    one = prepared(base.elm, few.part(few.y == 1), RECIPE)
+    # one of each class, so that a fold would lack a class
+    alone = prepared(base.elm, few.part(np.arange(12) < 4), RECIPE)
+    assert one.folds == alone.folds == prepared(base.elm, few, replace(RECIPE, on_board=True)).folds == []
 
 
 class Scripted:

@@ -69,7 +69,7 @@ def test_a_worse_adapter_is_not_activated(
         here = replace(report, **{name: f"{tmp_path}{getattr(report, name)}" for name in ("base_path", "adapter_path")})
         command = [MICROPYTHON, "-c", device_code(here)]
         told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
-        adapted = Session(base.elm, recipe.ranks(base.model), "infer")
+        adapted = Session(base.elm, recipe.ranks(base.elm), "infer")
         adapted.use(run.run.adapter)
         seen = int(adapted.predict(np.zeros((1, *base.model.input.shape), np.int8))[0])
         assert told == base.model.labels[seen]

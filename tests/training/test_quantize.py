@@ -19,7 +19,7 @@ from edgelora.model.floatnet import train
 from edgelora.model.floatnet.balance import balanced
 from edgelora.model.quantization.calibrate import BRANCH_COVER, T_RMS, calibrate_adapters
 from edgelora.model.quantization.quantize import HEAD_ROOM, activation_tensor, quantize
-from edgelora.model.quantization.report import logits_note, report
+from edgelora.model.quantization.report import QuantReport, logits_note, report
 from edgelora.model.quantization.simulate import accumulators, simulate, simulate_op
 
 LAYERS = [
@@ -77,6 +77,12 @@ def test_constant_zero_activation_has_a_usable_scale():
     assert activation_tensor((1, 1, 1), 0, 0).scale == 1.0
 
 
+def noise_of(
+    net: floatnet_layers.FloatNet, model: QuantModel, x: np.ndarray, y: np.ndarray | None = None
+) -> QuantReport:
+    return report(net, pack_model(model), model, x, y)
+
+
 def problem(seed: int, count: int = 300) -> tuple[np.ndarray, np.ndarray]:
     """Windows [count, 1, 32, 2] with three frequencies and random phases, and their classes."""
     rng = np.random.default_rng(seed)
@@ -96,7 +102,7 @@ def trained():
 
 def test_int8_accuracy_is_near_float(trained):
     net, model = trained
-    result = report(net, model, *problem(1))
+    result = noise_of(net, model, *problem(1))
     assert result.float_accuracy > 0.9
     assert abs(result.int8_accuracy - result.float_accuracy) < 0.02
     assert result.agreement > 0.97
@@ -156,7 +162,7 @@ def test_depthwise_is_quantized_channel_by_channel():
     assert np.abs(op.weights.astype(int)).max(axis=(0, 1)).tolist() == [127] * 3
     np.testing.assert_allclose(op.weights * op.weight_scale, net.layers[0].weights, atol=0.51 * op.weight_scale.max())
     assert (op.t_shift, op.branch_shift) == (0, 0) and model.ops[1].t_shift > 0
-    assert report(net, model, x).worst[0].sqnr_db > 25
+    assert noise_of(net, model, x).worst[0].sqnr_db > 25
     assert np.array_equal(unpack_model(pack_model(model)).ops[0].weights, op.weights)
 
 
@@ -178,7 +184,7 @@ def test_balancing_keeps_the_function_and_evens_channels():
         np.testing.assert_allclose(predicted, wanted, rtol=1e-4, atol=1e-4)
         peaks = floatnet_layers.forward(even, x)[1].max(axis=(0, 1, 2))
         np.testing.assert_allclose(peaks, peaks[0], rtol=1e-4)
-        noises = ([layer.sqnr_db for layer in report(n, quantize(n, x), x).layers[2:]] for n in (even, net))
+        noises = ([layer.sqnr_db for layer in noise_of(n, quantize(n, x), x).layers[2:]] for n in (even, net))
         gains.append(np.subtract(*noises))
     assert np.mean(gains, axis=0).min() > 0.5 and np.mean(gains, axis=0)[0] > 1.5
 
@@ -233,14 +239,14 @@ def test_report_is_of_the_core(trained):
     x, y = problem(1)
     session = Session(elm.pack_model(model), bytes(5), "infer")
     predicted = session.predict(model.input.quantize(x))
-    result = report(net, model, x, y)
+    result = noise_of(net, model, x, y)
     assert result.int8_accuracy == np.mean(predicted == y) and result.samples == len(x)
     assert result.agreement == np.mean(predicted == floatnet_layers.predict(net, x).argmax(axis=1))
-    assert report(net, model, x).float_accuracy is None
+    assert noise_of(net, model, x).float_accuracy is None
     named = replace(net, layers=[replace(layer, name=f"layer{i}") for i, layer in enumerate(net.layers)])
     coarse = quantize(named, x)
     coarse.ops[4].weights = (coarse.ops[4].weights // 32 * 24).astype(np.int8)
-    worst = report(named, coarse, x, y)
+    worst = noise_of(named, coarse, x, y)
     assert worst.worst[0].op == 4 and "op 4   dense" in str(worst) and "layer4" in str(worst)
 
 
@@ -310,7 +316,7 @@ def test_what_no_softmax_hears_takes_no_steps(trained):
     far = replace(last, weights=weights, bias=np.append(last.bias, np.float32(-300)))
     wide = replace(net, layers=[*net.layers[:-1], far], labels=[*net.labels, "never"])
     x, y = problem(4)
-    told = report(wide, quantize(wide, x), x, y)
+    told = noise_of(wide, quantize(wide, x), x, y)
     assert quantize(wide, x).output.scale == pytest.approx(model.output.scale, rel=0.1)
     assert told.agreement >= 0.98 and told.layers[-1].sqnr_db > 30
     assert not logits_note(quantize(wide, x))

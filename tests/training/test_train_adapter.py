@@ -68,8 +68,8 @@ def test_the_boards_bytes_and_answers(base: Base, samples: Samples, test_part: S
     """The adapter equals that of on-board training; the reported answers are those of its `.ela`."""
     recipe = Recipe(rank=4, mode=mode, epochs=8, seed=4, learning_rate=20000, cache=cache, placement="last")
     trained = train_adapter(base, samples, test_part, recipe)
-    course = prepared(base.model, samples, recipe)
-    guard = course.guard(TwinLearner(base.elm, recipe.settings(base.model)))
+    course = prepared(base.elm, samples, recipe)
+    guard = course.guard(TwinLearner(base.elm, recipe.settings(base.elm)))
     board = guard_twin(base.elm, course, guard)
     assert (trained.run.adapter, trained.run.losses) == (board.adapter, board.losses)
     assert (trained.recipe, trained.tries, trained.run.verdict) == (recipe, [], Verdict.BETTER)
@@ -113,7 +113,7 @@ def test_quantization_aware(base: Base, samples: Samples, test_part: Samples) ->
     assert np.mean(trained.after == test_part.y) > np.mean(trained.before == test_part.y) + 0.2
     assert trained.run.epoch_losses[-1] < 0.7 * trained.run.epoch_losses[0]
     assert [one.seed for one in train_adapter(base, samples, test_part, recipe, 2, trainer=train_qat).tries] == [7, 8]
-    learner = TwinLearner(base.elm, recipe.settings(base.model))
+    learner = TwinLearner(base.elm, recipe.settings(base.elm))
     learner.load(trained.run.state)  # a board can continue from there
     assert learner.save(False) == trained.run.adapter
     with pytest.raises(ValueError, match="A is frozen"):

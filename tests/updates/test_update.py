@@ -125,12 +125,12 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Field:
     base = training_base.Base("har.elm", elm, model)
     samples = base.samples(har.train)
     recipe = Recipe(mode="trainable_a", rank=8)
-    learner = TwinLearner(elm, recipe.settings(model), samples.frames)
+    learner = TwinLearner(elm, recipe.settings(elm), samples.frames)
     adapters = {}
     for version, epochs in ((7, 3), (8, 4), (9, 5)):
         learner.begin(recipe.seed)
         adapters[version] = train(
-            learner, samples, replace(recipe, epochs=epochs).resolved(model, len(samples.of_epoch))
+            learner, samples, replace(recipe, epochs=epochs).resolved(elm, len(samples.of_epoch))
         ).adapter
         (folder / f"{version}.ela").write_bytes(adapters[version])
     (folder / "har.elm").write_bytes(elm)
@@ -625,8 +625,7 @@ def hostile(field: Field) -> dict[str, tuple[bytes, str]]:
     malformed[46:60] = b"\xff" * 14
     malformed[12:16] = struct.pack("<I", zlib.crc32(malformed[16:]))
     frozen = Recipe(mode="frozen_a", rank=4)
-    model = unpack_model(field.elm)
-    narrow = TwinLearner(field.elm, frozen.settings(model), 1)
+    narrow = TwinLearner(field.elm, frozen.settings(field.elm), 1)
     narrow.begin(1)
     others = {
         "narrow": narrow.save(False),

@@ -12,7 +12,7 @@ from typing import Any
 from edgelora.base import streams
 from edgelora.base.errors import InputError
 from edgelora.base.streams import say
-from edgelora.core.formats.ela import pack_adapter, unpack_adapter
+from edgelora.core.formats.ela import pack_adapter
 from edgelora.core.formats.elm import base_id
 from edgelora.core.formats.files import write_atomic
 from edgelora.core.twin.session import Session
@@ -404,7 +404,7 @@ def cmd_export_adapter(args: argparse.Namespace) -> None:
     from edgelora.model.importers import peft
 
     base = load_base(args.model)
-    adapter = unpack_adapter(load_adapter(args.adapter, base), base.model, name=args.adapter.name)
+    adapter = base.adapter(args.adapter.read_bytes(), args.adapter.name)
     net, _ = _original(args, base)
     path = peft.export_adapter(adapter, base.model, args.output, dict(args.map), args.flatten, args.conv1d, net)
     layers = [layer.op for layer in adapter.layers]

@@ -10,7 +10,7 @@ from typing import Any
 from edgelora.base.errors import InputError
 from edgelora.base.streams import note, say
 from edgelora.core.formats.ela import unpack_adapter
-from edgelora.core.formats.elm import base_id, pack_model
+from edgelora.core.formats.elm import base_id
 from edgelora.core.formats.files import write_atomic
 from edgelora.learn.training import adapter_sum
 from edgelora.learn.training.base import is_named, load_adapter, load_base
@@ -137,11 +137,10 @@ def _inputs(args: argparse.Namespace) -> Any:
 
 
 def _result(args: argparse.Namespace, content: bytes, merging: Any) -> dict[str, Any]:
-    elm = pack_model(merging.model)
     return {
         "output": str(args.output),
         "bytes": len(content),
-        "base_id": base_id(elm).hex(),
+        "base_id": base_id(merging.elm).hex(),
         "refit": args.refit,
         "distance": asdict(merging.distance),
         "layers": [asdict(row) for row in merging.layers],

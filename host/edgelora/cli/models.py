@@ -13,6 +13,7 @@ from edgelora.board.profiles import BoardProfile, load_board
 from edgelora.core.formats.elm import base_id, pack_model
 from edgelora.core.formats.files import write_atomic
 from edgelora.core.formats.network import LOSSES, QuantModel
+from edgelora.core.formats.signal import Signal
 from edgelora.core.front_ends import HEARD_AS, heard_as
 from edgelora.core.twin.binding import check_model
 from edgelora.learn.planning.choose import Budget, Candidate, Choice, choose
@@ -124,7 +125,7 @@ def cmd_quantize(args: argparse.Namespace) -> None:
     with console.step("quantize", args.json):
         model = quantize_on(net, part)
         elm = pack_model(model, args.output.name)
-        quality = report(net, model, part.x, part.y)
+        quality = report(net, elm, model, part.x, part.y)
     write_atomic(args.output, elm)
     _note_logits(model)
     result = {"output": str(args.output), "bytes": len(elm), "base_id": base_id(elm).hex()} | asdict(quality)
@@ -147,10 +148,7 @@ def cmd_import(args: argparse.Namespace) -> None:
     if args.front and (signal or args.model.suffix != ".tflite"):
         raise InputError("--front is for .tflite files whose --data says nothing of a signal: leave it out")
     if args.model.suffix in (".keras", ".h5"):
-        model, elm, quality = _import_keras(args, x)
-        if signal:
-            model.signal = signal
-            elm = pack_model(model, args.output.name)
+        model, elm, quality = _import_keras(args, x, signal)
     else:
         model = tflite.import_tflite(args.model.read_bytes(), args.labels, args.loss, args.model.name)
         if x is None:
@@ -162,7 +160,7 @@ def cmd_import(args: argparse.Namespace) -> None:
             check_model(elm)
     write_atomic(args.output, elm)
     _note_logits(model)
-    layers = tflite.layer_rows(model)
+    layers = tflite.layer_rows(elm, model)
     result = {
         "output": str(args.output),
         "bytes": len(elm),
@@ -206,13 +204,13 @@ def _calibration_inputs(args: argparse.Namespace, model: QuantModel, x: Any) -> 
         raise InputError(f"{args.data}: {error}") from error
 
 
-def _import_keras(args: argparse.Namespace, x: Any) -> tuple[QuantModel, bytes, QuantReport]:
+def _import_keras(args: argparse.Namespace, x: Any, signal: Signal | None) -> tuple[QuantModel, bytes, QuantReport]:
     if x is None:
         raise WorkflowError(f"{args.model.name}: quantizing it needs --data, inputs like those that it will see")
     with console.step("convert with TensorFlow", args.json):
         from edgelora.model.importers.keras import from_keras
 
-        made = from_keras(args.model, x, load_classes(args.data), args.labels, args.loss)
+        made = from_keras(args.model, x, load_classes(args.data), args.labels, args.loss, signal)
     return made.model, made.elm, made.report
 
 

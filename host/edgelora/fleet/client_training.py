@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from edgelora.core.formats.elm import unpack_model
 from edgelora.learn.training.on_twin import board_model
 from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.twin_learner import TwinLearner
@@ -20,7 +19,7 @@ def fleet_recipe(rank: int, mode: str) -> Recipe:
 def learner_of(elm: bytes, rank: int, mode: str) -> TwinLearner:
     """One training session that all boards of a fleet use in turn."""
     recipe = fleet_recipe(rank, mode)
-    return TwinLearner(elm, recipe.settings(unpack_model(elm)))
+    return TwinLearner(elm, recipe.settings(elm))
 
 
 def fresh_adapter(elm: bytes, rank: int, mode: str, seed: int, state: bool = True) -> bytes:
@@ -33,4 +32,4 @@ def fresh_adapter(elm: bytes, rank: int, mode: str, seed: int, state: bool = Tru
 @functools.lru_cache(maxsize=2)
 def model_of(elm: bytes, rank: int, mode: str) -> Any:
     """One device `Model` that all boards of a fleet use in turn."""
-    return board_model(elm, fleet_recipe(rank, mode).settings(unpack_model(elm)))
+    return board_model(elm, fleet_recipe(rank, mode).settings(elm))

@@ -163,7 +163,7 @@ class Federation:
             if state["version"] != VERSION:
                 raise InputError(f"{path}: version {state['version']}, this edgelora knows {VERSION}: update it")
             base = load_base(folder / "base.elm")
-            unpack_adapter(base64.b64decode(state["adapter"]), base.model)
+            base.adapter(base64.b64decode(state["adapter"]))
             one = cls(folder, Plan.read(folder / "plan.json"), base, state)
             if len(one._velocity) != _masters(unpack_adapter(one.adapter)):
                 raise InputError(f"{path} is damaged: velocity and adapter differ in length")

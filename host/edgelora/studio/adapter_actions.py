@@ -162,5 +162,5 @@ def _named(base: Base, adapter: bytes | None, numbers: np.ndarray) -> tuple[str,
     """Class names: the base's, and those that an adapter added."""
     names = dict(enumerate(base.model.labels))
     if adapter:
-        names |= {row.number: row.name for row in unpack_adapter(adapter, base.model).classes if row.name}
+        names |= {row.number: row.name for row in base.adapter(adapter).classes if row.name}
     return tuple(names.get(int(number), f"class {number}") for number in numbers)

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from edgelora.base.errors import EdgeloraError, InputError
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import Decision, LinkError
-from edgelora.core.formats.ela import unpack_adapter
 from edgelora.core.formats.signal import Signal
 from edgelora.learn.training.base import Base, adapter_ranks
 from edgelora.learn.training.board_learner import BoardLearner
@@ -488,7 +487,7 @@ class _Watching:
                 self._link.put(path, data)
                 self._paths[adapter] = path
             self._link.use(self._paths[adapter])
-            rows = unpack_adapter(data, base.model).classes
+            rows = base.adapter(data).classes
             added = sorted((row for row in rows if row.number >= base.model.output.size), key=lambda row: row.number)
             self._numbers = [row.number for row in added]
             labels += [row.name for row in added]

@@ -30,7 +30,7 @@ from edgelora.base.text import printable, store_name
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import LinkError
 from edgelora.board.link.transport import LineLost
-from edgelora.core.formats.ela import pack_adapter, unpack_adapter
+from edgelora.core.formats.ela import pack_adapter
 from edgelora.core.formats.files import write_atomic
 from edgelora.core.twin.session import Session
 from edgelora.learn.personalize import personalize
@@ -299,7 +299,7 @@ class StudioRun:
 
     def _take_classes_out(self, link: Link, base: Base, previous: bytes) -> None:
         """Removes added classes from the active adapter during training, which measures and trains its layers."""
-        adapter = unpack_adapter(previous, base.model)
+        adapter = base.adapter(previous)
         if adapter.layers:
             adapter.classes = []
             link.store_put(NAME, pack_adapter(adapter))

@@ -135,7 +135,7 @@ class ProjectRuns:
         base = self.put_base(prospect.base) if prospect.renamed else prospect.base
         title = ", ".join(prospect.learned)
         parts = parted(data.only(prospect.learned), "the project", recipe.on_board)
-        course = early_stopping.prepared(base.model, base.samples(parts.train), recipe)
+        course = early_stopping.prepared(base.elm, base.samples(parts.train), recipe)
         folder = self._fresh()
         save_dataset(parts.train, folder / "samples.npz")
         save_dataset(parts.test, folder / "test.npz")

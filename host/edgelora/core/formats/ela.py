@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .classes import ClassRow, check_classes_fit, pack_classes, unpack_classes
-from .elm import _padded, base_id, pack_model
+from .elm import _padded
 from .envelope import (
     ADAPTER_MAGIC,
     ADAPTER_VERSION,
@@ -175,15 +175,13 @@ def unpack_adapter(
 ) -> Adapter:
     """The adapter in an `.ela` file, with A computed from seed and base if not stored (0 without `model`).
 
-    With `model`, sizes and base id are checked against it; `base` is the model's base id, by default that of
-    `pack_model(model)`. Raises FormatError; `name` is for its message.
+    With `model`, sizes are checked against it; base: the id of the base that it must be for. Raises FormatError; `name`
+    is for its message.
     """
     check_envelope(data, name, ADAPTER_MAGIC, ADAPTER_VERSION, _ADAPTER_HEADER)
     of_base, seed, flags, count, updates, draws, momentum, threshold, samples = _ADAPTER_HEADER.unpack_from(data)[5:]
     require(flags <= 15, f"{name}: flags {flags:#x} has unknown bits: a newer host made the file")
     require(momentum <= MAX_MOMENTUM, f"{name}: momentum shift {momentum}, the limit is {MAX_MOMENTUM}")
-    if base is None and model is not None:
-        base = base_id(pack_model(model))
     require(
         base is None or base == of_base,
         f"adapter {name} was made for base {of_base.hex()}, this model is {(base or b'').hex()}: use the right one",

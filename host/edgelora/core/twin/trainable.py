@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from edgelora.core.formats.elm import pack_model
-from edgelora.core.formats.network import QuantModel
-
 from . import device
 
 
-def trainable(model: QuantModel) -> list[int]:
-    """The ops that get a rank when a board's program gives one for all: those with weights that get a gradient."""
-    file = SimpleNamespace(buffer=pack_model(model))
-    ranks = device.module().Model._everywhere(file, 1, len(model.ops))
+def trainable(elm: bytes, ops: int) -> list[int]:
+    """The ops that get a rank when a board's program gives one for all: those with weights that get a gradient.
+
+    ops: how many the model in the file has.
+    """
+    ranks = device.module().Model._everywhere(SimpleNamespace(buffer=elm), 1, ops)
     return [op for op, rank in enumerate(ranks) if rank]

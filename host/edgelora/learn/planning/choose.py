@@ -165,14 +165,14 @@ def _candidates(elm: bytes, recipe: Recipe, measured: Sensitivity) -> list[Candi
     alone = [{op: rank} for op, gains in measured.gains.items() for rank, gain in gains.items() if gain]
     by_arena: Costs = {op: {} for op in measured.gains}
     for op, rank in ((op, rank) for op, gains in measured.gains.items() for rank in gains):
-        by_arena[op][rank] = _lasting_bytes(elm, recipe.with_ranks(model, {op: rank}).settings(model))
+        by_arena[op][rank] = _lasting_bytes(elm, recipe.with_ranks(model, {op: rank}).settings(elm))
     cheap = [frontier(measured.gains, costs)[1:] for costs in (file_costs(model, measured), by_arena)]
     recipes = dict.fromkeys(recipe.with_ranks(model, ranks) for ranks in (*alone, *cheap[0], *cheap[1]))
     return [_candidate(elm, model, mine, measured) for mine in recipes]
 
 
 def _candidate(elm: bytes, model: QuantModel, recipe: Recipe, measured: Sensitivity) -> Candidate:
-    settings = recipe.settings(model)
+    settings = recipe.settings(elm)
     size = adapter_size(model, settings.ranks, settings.mode == "trainable_a")
     arena = regions.layout(elm, *settings.of_arena).arena_bytes
     return Candidate(recipe, measured.of(settings.ranks), arena, size)
@@ -205,7 +205,7 @@ def _first_squeezed(elm: bytes, candidates: Sequence[Candidate], ram: int) -> Ca
 
 
 def _squeezed(elm: bytes, one: Candidate, ram: int) -> Candidate | None:
-    settings = one.recipe.settings(unpack_model(elm))
+    settings = one.recipe.settings(elm)
     if _lasting_bytes(elm, settings) >= ram:
         return None
     try:
@@ -229,7 +229,7 @@ def _refusal(elm: bytes, pool: Sequence[Candidate], budget: Budget) -> str:
     """The message if nothing fits: names the smallest configuration, an adapter on one layer."""
     alone = [one for one in pool if sum(map(bool, one.recipe.given_ranks or ())) == 1]
     smallest = min(alone, key=lambda one: budget.share(one.arena_bytes, one.adapter_bytes))
-    settings = smallest.recipe.settings(unpack_model(elm))
+    settings = smallest.recipe.settings(elm)
     arena, size = smallest_arena(elm, settings), smallest.adapter_bytes
     ranks = " ".join(map(str, settings.ranks))
     enough = f"--ram {max(arena, budget.ram)} --adapter {max(size, budget.adapter or 0)}"

@@ -126,7 +126,7 @@ def plan(elm: bytes, board: BoardProfile, recipe: Recipe) -> Plan:
     Raises ValueError if the recipe's RAM is too small; a plan that only exceeds the board's RAM says so (`fits`).
     """
     model = unpack_model(elm)
-    settings = recipe.settings(model)
+    settings = recipe.settings(elm)
     limit = recipe.ram or board.arena_bytes
     try:
         settings = within(elm, settings, limit)

@@ -98,7 +98,7 @@ def _highest_rank(model: QuantModel, op: int) -> int:
 
 def _ablated(elm: bytes, samples: Samples, recipe: Recipe, say: Progress) -> Sensitivity:
     """The mean of trials with different seeds: short runs or, if these don't lower the loss, the recipe's own."""
-    able = _candidates(unpack_model(elm), recipe)
+    able = _candidates(elm, unpack_model(elm), recipe)
     seeds = [(recipe.seed + k) % (LIMITS["seed"][1] + 1) for k in range(TRIALS)]
     for epochs in sorted({TRIAL_EPOCHS, max(TRIAL_EPOCHS, recipe.epochs)}):
         mine = replace(recipe, epochs=epochs)
@@ -120,7 +120,7 @@ def _trial(
     model = unpack_model(elm)
     highest = {op: possible[-1] for op, possible in able.items()}
     recipe = replace(recipe.with_ranks(model, highest), cache="none")
-    settings = recipe.resolved(model, len(samples.of_epoch))
+    settings = recipe.resolved(elm, len(samples.of_epoch))
     learner = TwinLearner(elm, settings.session, samples.frames)
     learner.begin(settings.seed)
     what = f"trial in {recipe.mode}, seed {recipe.seed}"
@@ -165,9 +165,9 @@ def _summing_to(total: float, gains: Gains) -> Gains:
     }
 
 
-def _candidates(model: QuantModel, recipe: Recipe) -> dict[int, list[int]]:
+def _candidates(elm: bytes, model: QuantModel, recipe: Recipe) -> dict[int, list[int]]:
     """The ranks to choose from, for each op in the recipe's placement."""
-    return {op: possible_ranks(model, op) for op in placed(model.ops, recipe.placement, trainable(model))}
+    return {op: possible_ranks(model, op) for op in placed(model.ops, recipe.placement, trainable(elm, len(model.ops)))}
 
 
 # ---- gradient --------------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def _candidates(model: QuantModel, recipe: Recipe) -> dict[int, list[int]]:
 
 def _followed(elm: bytes, samples: Samples, recipe: Recipe, say: Progress) -> Sensitivity:
     model = unpack_model(elm)
-    able = _candidates(model, recipe)
+    able = _candidates(elm, model, recipe)
     gradients = weight_gradients(elm, samples, list(able), say)
     gains = {}
     for op, possible in able.items():

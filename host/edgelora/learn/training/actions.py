@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from edgelora.base.errors import InputError
 from edgelora.base.text import store_name
 from edgelora.board.link.client import Link
-from edgelora.core.formats.ela import unpack_adapter
 from edgelora.core.twin import device
 from edgelora.model.datasets.dataset import Dataset
 
@@ -285,7 +284,7 @@ def _main(base: Base, path: str, adapter: bytes | None, wish: Wish, has_rule: bo
 def labels_of(base: Base, adapter: bytes | None) -> list[str]:
     """Names of all classes that a board distinguishes with an adapter, in the device's order."""
     names = dict(enumerate(base.model.labels))
-    rows = unpack_adapter(adapter, base.model).classes if adapter else []
+    rows = base.adapter(adapter).classes if adapter else []
     names |= {row.number: row.name for row in rows if row.name}
     return list(names.values())
 

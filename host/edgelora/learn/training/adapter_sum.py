@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgelora.base.errors import InputError
-from edgelora.core.formats.ela import unpack_adapter
-from edgelora.core.formats.elm import base_id
 from edgelora.core.twin.session import WEIGHT_ONE, Session
 from edgelora.model.quantization.adapter_fit import weight_change
 
@@ -54,9 +52,8 @@ def blend(base: Base, adapters: Sequence[bytes], weights: Sequence[float] | None
     session = Session(base.elm, bytes(len(base.model.ops)), "infer")
     steps = [round(weight * WEIGHT_ONE) for weight in shares]
     ela = session.blend(adapters, steps, fine)
-    known = base_id(base.elm)
-    parts = [unpack_adapter(adapter, base.model, known) for adapter in adapters]
-    result = unpack_adapter(ela, base.model, known)
+    parts = [base.adapter(adapter) for adapter in adapters]
+    result = base.adapter(ela)
     layers = []
     for layer in result.layers:
         mine = [

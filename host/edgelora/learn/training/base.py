@@ -14,7 +14,7 @@ from edgelora.base import resources
 from edgelora.base.errors import EdgeloraError, InputError
 from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats import elm as formats_elm
-from edgelora.core.formats.ela import unpack_adapter
+from edgelora.core.formats.ela import Adapter, unpack_adapter
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin.binding import check_model
@@ -51,6 +51,10 @@ class Base:
     def __repr__(self) -> str:
         shapes = f"{self.model.input.shape} -> {self.model.output.shape}"
         return f"<Base {self.name}: {shapes}, {len(self.elm)} bytes, {self.base_id}>"
+
+    def adapter(self, ela: bytes, name: str = "adapter") -> Adapter:
+        """The adapter in a `.ela` file for this base. FormatError for other files; `name` is for its message."""
+        return unpack_adapter(ela, self.model, formats_elm.base_id(self.elm), name)
 
     @property
     def paths(self) -> tuple[str, str]:
@@ -136,14 +140,14 @@ def load_base(path: Path) -> Base:
 def load_adapter(path: Path, base: Base) -> bytes:
     """Reads an `.ela` file and checks that it is for this base."""
     adapter = path.read_bytes()
-    unpack_adapter(adapter, base.model, formats_elm.base_id(base.elm), path.name)
+    base.adapter(adapter, path.name)
     return adapter
 
 
 def adapter_ranks(base: Base, adapter: bytes | None) -> bytes:
     """The rank of every op in an adapter, for a session that infers with it; all 0 without an adapter."""
     count = len(base.model.ops)
-    return unpack_adapter(adapter, base.model).ranks(count) if adapter else bytes(count)
+    return base.adapter(adapter).ranks(count) if adapter else bytes(count)
 
 
 def _har(subject: str) -> HarData:

@@ -23,7 +23,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin import device
 from edgelora.model.datasets.dataset import HELD_OUT, held_out
 
@@ -222,13 +221,13 @@ class Course:
         return f"{len(self.samples)} samples are too few to hold some out: {steps}"
 
 
-def prepared(model: QuantModel, samples: Samples, recipe: Recipe) -> Course:
+def prepared(elm: bytes, samples: Samples, recipe: Recipe) -> Course:
     """Holds samples out, if there are enough to validate, and resolves the recipe for the base and the others."""
     held = held_out(samples.y)
     if not _training.can_judge(samples.y[held].tolist(), samples.given_targets is not None):
-        return Course(samples, None, samples, recipe.resolved(model, len(samples.of_epoch), cautious=True))
+        return Course(samples, None, samples, recipe.resolved(elm, len(samples.of_epoch), cautious=True))
     learned = samples.part(~held)
-    return Course(learned, samples.part(held), samples, recipe.resolved(model, len(learned.of_epoch)))
+    return Course(learned, samples.part(held), samples, recipe.resolved(elm, len(learned.of_epoch)))
 
 
 def _is_one_sided(samples: Samples) -> bool:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from edgelora.base.errors import InputError
 from edgelora.base.progress import Progress, no_progress
 from edgelora.base.workers import in_parallel
-from edgelora.core.formats.elm import unpack_model
 from edgelora.model.datasets.dataset import HELD_OUT, held_out
 
 from .base import Base, WorkflowError
@@ -64,7 +63,7 @@ class Trained:
 
 def as_board(elm: bytes, samples: Samples, recipe: Recipe, progress: Progress = no_progress) -> Run:
     """Trains on the samples as a board does."""
-    course = prepared(unpack_model(elm), samples, recipe)
+    course = prepared(elm, samples, recipe)
     learner = TwinLearner(elm, course.settings.session, samples.frames)
     if recipe.on_board:
         run = board_training(elm, course, progress=progress)
@@ -152,4 +151,4 @@ def _try(base: Base, kept: Samples, held: Samples, recipe: Recipe, trainer: Trai
 
 
 def _learner(base: Base, recipe: Recipe, samples: Samples) -> TwinLearner:
-    return TwinLearner(base.elm, recipe.settings(base.model), samples.frames)
+    return TwinLearner(base.elm, recipe.settings(base.elm), samples.frames)

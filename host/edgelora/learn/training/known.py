@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.core.formats.ela import unpack_adapter
 from edgelora.core.twin import device
 from edgelora.core.twin.session import Session
 from edgelora.model.datasets.dataset import Dataset, held_out
@@ -230,7 +229,7 @@ def _rule(base: Base, adapter_id: str, seen: Seen, y: NDArray[np.int64]) -> Rule
 
 def _numbers(base: Base, adapter: bytes | None, data: Dataset) -> list[int | None]:
     """The network's number of each class of the data, None for unknown classes."""
-    known = numbers_of(base, unpack_adapter(adapter, base.model).classes if adapter else [])
+    known = numbers_of(base, base.adapter(adapter).classes if adapter else [])
     return [known.get(label) for label in data.labels]
 
 

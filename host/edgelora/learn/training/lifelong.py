@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.core.formats.elm import unpack_model
 from edgelora.core.twin import device
 
 from .board_run import NAME
@@ -52,7 +51,7 @@ class Lifelong:
         self._folder = tempfile.TemporaryDirectory(prefix="edgelora-", ignore_cleanup_errors=True)
         self._path = f"{self._folder.name}/samples.elr"
         with device.refusals():
-            self.model = board_model(elm, recipe.settings(unpack_model(elm)))
+            self.model = board_model(elm, recipe.settings(elm))
             create = device.module("reservoir").Reservoir.create
             create(self._path, self.model, slots, recipe.seed, classes).close()
             self.store = board_store(self.model)

@@ -71,13 +71,13 @@ def learn_on_board(
     recipe = replace(recipe, on_board=True)
     signal = signal_of(base)
     stream = _Stream(link, signal.window, normal, phases.total + len(watched) // signal.window, progress)
-    board = BoardLearner(link, base, within(base.elm, recipe.settings(base.model), recipe.ram), progress)
+    board = BoardLearner(link, base, within(base.elm, recipe.settings(base.elm), recipe.ram), progress)
     board.use(None)
     link.listen(monitor={"least": phases.least, "votes": phases.votes, "one_in": phases.one_in})
 
     features = features_of(np.concatenate([normal, watched]))
     parts = phases.cut(features)
-    course = prepared(base.model, Watch(base, None, phases).learn(parts), recipe)
+    course = prepared(base.elm, Watch(base, None, phases).learn(parts), recipe)
     if course.held is None:
         raise WorkflowError(f"{phases.learn} windows to learn are too few to hold some out that judge: give 24 or more")
     stream.stage("scale", phases.scale)

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
-from edgelora.core.formats.ela import MONITOR, unpack_adapter
-from edgelora.core.formats.elm import base_id
+from edgelora.core.formats.ela import MONITOR
 from edgelora.core.formats.envelope import FormatError
 from edgelora.core.formats.monitor import (
     MAX_VOTES,
@@ -158,7 +157,7 @@ class Watch:
 
 def watch_of(base: Base, adapter: bytes, name: str = "adapter") -> Watch:
     """The watch that a machine's `.ela` describes. FormatError without a monitor record, or with another base's."""
-    found = unpack_adapter(adapter, base.model, base_id(base.elm), name)
+    found = base.adapter(adapter, name)
     body = found.records.get(MONITOR)
     if body is None:
         raise FormatError(f"{name}: has no record of a machine: calibrate a monitor with it")

@@ -16,7 +16,7 @@ from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import StoreState
 from edgelora.core.formats.classes import ClassRow, no_room
-from edgelora.core.formats.ela import Adapter, unpack_adapter
+from edgelora.core.formats.ela import Adapter
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import base_id
 from edgelora.core.formats.limits import MAX_CLASS_SAMPLES, MAX_NAME
@@ -69,7 +69,7 @@ def add_classes(
             )
     held = held_out(data.y)
     x = base.model.input.quantize(data.x)
-    adapter = unpack_adapter(before, base.model) if before else Adapter(base_id(base.elm), 0)
+    adapter = base.adapter(before) if before else Adapter(base_id(base.elm), 0)
     ranks = adapter.ranks(len(base.model.ops))
     session, model = Session(base.elm, ranks, "infer"), device.module().Model(base.elm, ranks, "infer", 1)
     _open(link, base, ranks, before)
@@ -84,11 +84,11 @@ def add_classes(
     link.remove(CLASS_PATH)
     made = link.class_get()
     mine = bytes(model.used.buffer)
-    numbers = numbers_of(base, unpack_adapter(mine, base.model).classes)
+    numbers = numbers_of(base, base.adapter(mine).classes)
     y = np.array([numbers[data.labels[label]] for label in data.y[held]], np.int64)
     judges = device.module("training").can_judge(y.tolist())
     shares = [_right(session, ela, x[held], y) for ela in (before, made)] if judges else [None, None]
-    found = unpack_adapter(made, base.model).classes
+    found = base.adapter(made).classes
     return AddedClasses(made, found, made == mine, len(y) if judges else 0, *shares)
 
 
@@ -134,7 +134,7 @@ def stored_adapter(link: Link, base: Base, name: str) -> bytes | None:
 def without_classes(link: Link, base: Base, name: str) -> None:
     """InputError if that adapter in the board's store has added classes, which a newly trained one would lack."""
     before = stored_adapter(link, base, name)
-    rows = unpack_adapter(before, base.model).classes if before else []
+    rows = base.adapter(before).classes if before else []
     if rows:
         labels = ", ".join(row.name or base.model.labels[row.number] for row in rows)
         raise InputError(
@@ -158,7 +158,7 @@ def activate_stored(link: Link, bases: Iterable[Base], name: str | None) -> Stor
 
 def remove_class(link: Link, base: Base, name: str, before: bytes) -> bytes | None:
     """The board's adapter without a class; None if only the base is left."""
-    _open(link, base, unpack_adapter(before, base.model).ranks(len(base.model.ops)), before)
+    _open(link, base, base.adapter(before).ranks(len(base.model.ops)), before)
     link.class_remove(name)
     return link.class_get() or None
 

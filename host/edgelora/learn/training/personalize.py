@@ -130,7 +130,7 @@ def personalize_board(link: Link, base: Base, task: Task, recipe: Recipe, option
     is never used. The recipe's `on_board` decides whether the board drives the run or the host sends every sample.
     InputError if a board's own run would overwrite added classes of the store's adapter NAME.
     """
-    course, test = prepared(base.model, task.samples, recipe), task.test
+    course, test = prepared(base.elm, task.samples, recipe), task.test
     settings = within(base.elm, course.settings.session, recipe.ram)
     learner = BoardLearner(link, base, settings, options.progress, course.samples.frames)
     if course.settings.on_board:  # only then the store changes. Open it after the model, which needs contiguous RAM

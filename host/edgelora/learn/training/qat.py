@@ -55,14 +55,14 @@ def train_qat(
     augment: applies to real windows [N, height, width, channels]. ValueError if A is frozen or a sample too large.
     """
     model = unpack_model(elm)
-    ranks = recipe.ranks(model)
+    ranks = recipe.ranks(elm)
     rng = np.random.default_rng(recipe.seed)
     masters = Masters(elm, ranks, rng, samples)
     batch = min(recipe.micro_batch, most_summed(model, masters.ops))
     if recipe.mode != "trainable_a" or batch < 1:
         what = "a layer has too many positions" if batch < 1 else "A is frozen"
         raise InputError(f"{what}: quantization-aware training sums gradients of A and B over a batch")
-    counting = recipe.settings(model)._replace(micro_batch=batch + 1, threshold=0)
+    counting = recipe.settings(elm)._replace(micro_batch=batch + 1, threshold=0)
     learner = TwinLearner(elm, counting, samples.frames)
     optimizer, mean = Adam(masters.parameters), RunningMean(masters.parameters, KEPT)
     losses: list[float] = []

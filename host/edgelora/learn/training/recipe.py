@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from edgelora.base.errors import InputError
+from edgelora.core.formats.elm import unpack_model
 from edgelora.core.formats.limits import MAX_MOMENTUM, MAX_RANK, MAX_SUMMED, MAX_THRESHOLD
 from edgelora.core.formats.network import MATRIX_KINDS, QuantModel
 from edgelora.core.twin import device
@@ -127,10 +129,10 @@ class Recipe:
         if self.on_board and self.cache != "none":
             raise InputError("a board that trains by itself keeps no features: leave --cache or --on-board out")
 
-    def resolved(self, model: QuantModel, samples: int, cautious: bool = False) -> RunSettings:
+    def resolved(self, elm: bytes, samples: int, cautious: bool = False) -> RunSettings:
         """The settings of a run over this number of samples; cautious: with smaller steps, unless the rate is given."""
         rate = self.initial_rate // CAUTION if cautious and self.learning_rate is None else self.initial_rate
-        return RunSettings(self.settings(model), self.epochs_over(samples), rate, self.seed, self.cache, self.on_board)
+        return RunSettings(self.settings(elm), self.epochs_over(samples), rate, self.seed, self.cache, self.on_board)
 
     def epochs_over(self, samples: int) -> int:
         """The epochs of a run over this number of samples."""
@@ -146,12 +148,12 @@ class Recipe:
         """Shift of the gradient's running mean; 0: none."""
         return MOMENTA[self.mode] if self.momentum is None else self.momentum
 
-    def ranks(self, model: QuantModel) -> bytes:
-        """The rank of every op: the recipe's where an adapter is placed, 0 elsewhere; or those given.
+    def ranks(self, elm: bytes) -> bytes:
+        """The rank of every op of a base: the recipe's where an adapter is placed, 0 elsewhere; or those given.
 
         InputError if a given one can't train: below an lstm or SVDF, which passes no gradient.
         """
-        able = trainable(model)
+        model, able = _base(elm)
         if self.given_ranks is not None:
             if len(self.given_ranks) != len(model.ops):
                 raise InputError(
@@ -169,15 +171,22 @@ class Recipe:
             raise InputError("no layer can train: there is no dense layer or convolution behind the last lstm or SVDF")
         return bytes(self.rank if i in chosen else 0 for i in range(len(model.ops)))
 
-    def settings(self, model: QuantModel) -> Settings:
+    def settings(self, elm: bytes) -> Settings:
         """Settings of a session that trains by the recipe and recomputes no output. InputError as `ranks`."""
-        return Settings(self.ranks(model), self.mode, self.micro_batch, self.momentum_shift, None, self.threshold)
+        return Settings(self.ranks(elm), self.mode, self.micro_batch, self.momentum_shift, None, self.threshold)
 
     def with_ranks(self, model: QuantModel, ranks: dict[int, int]) -> Recipe:
         """The recipe with these ranks, by op, and a micro-batch that is not too large for these layers (SPEC.md, 9)."""
         most = min(MAX_SUMMED // model.tensors[model.ops[op].output].positions for op in ranks)
         given = tuple(ranks.get(op, 0) for op in range(len(model.ops)))
         return replace(self, given_ranks=given, micro_batch=min(self.micro_batch, most))
+
+
+@functools.lru_cache(maxsize=8)
+def _base(elm: bytes) -> tuple[QuantModel, list[int]]:
+    """The model in a `.elm`, and which of its ops can train."""
+    model = unpack_model(elm)
+    return model, trainable(elm, len(model.ops))
 
 
 def inference(ranks: bytes) -> Settings:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
 from edgelora.board.link.client import Link
-from edgelora.core.formats.ela import unpack_adapter
 from edgelora.model.datasets.dataset import Dataset
 
 from .base import Base
@@ -38,7 +37,7 @@ def consolidate_stored(link: Link, base: Base, data: Dataset, name: str) -> Cons
     before = stored_adapter(link, base, name)
     if before is None:
         raise InputError(f"the board's store has no adapter {name} for this base", remedy="let it learn first")
-    adapter = unpack_adapter(before, base.model)
+    adapter = base.adapter(before)
     numbers = numbers_of(base, adapter.classes)
     if missing := [row.name for row in adapter.classes if row.name and row.name not in data.labels]:
         remedy = "give some, or take the class out"

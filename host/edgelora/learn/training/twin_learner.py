@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.core.formats.ela import TensorState, unpack_adapter
-from edgelora.core.formats.elm import unpack_model
 from edgelora.core.formats.limits import MAX_SUMMED
 from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin.session import Session
@@ -95,7 +94,7 @@ def most_summed(model: QuantModel, ops: Iterable[int]) -> int:
 
 def train_twin(model: bytes, samples: Samples, recipe: Recipe, stop: int | None = None) -> Run:
     """The whole run, or its first `stop` updates, on the host twin: all activations kept, nothing cached."""
-    settings = replace(recipe, cache="none").resolved(unpack_model(model), len(samples.of_epoch))
+    settings = replace(recipe, cache="none").resolved(model, len(samples.of_epoch))
     learner = TwinLearner(model, settings.session, samples.frames)
     learner.begin(settings.seed)
     return train(learner, samples, settings, stop=stop)

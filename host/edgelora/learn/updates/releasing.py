@@ -17,7 +17,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgelora.base.errors import EdgeloraError
-from edgelora.core.formats import elm, elu
+from edgelora.core.formats import elu
 from edgelora.core.formats.ela import unpack_adapter
 from edgelora.core.formats.elu import HEADER_SIZE, Bundle, BundleError, check_name, public_bytes
 from edgelora.core.formats.files import read_bounded, write_atomic
@@ -78,7 +78,7 @@ def release(
     check_name(name)
     made = unpack_adapter(adapter, name=name)
     if base:
-        unpack_adapter(adapter, base.model, elm.base_id(base.elm), name)
+        base.adapter(adapter, name)
     trusted = [public_bytes(key), *signers]
     newest = site / f"{name}.elu"
     last = _released(newest, name, trusted) if os.path.lexists(newest) else None

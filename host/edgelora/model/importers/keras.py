@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgelora.base.errors import EdgeloraError, MissingPackage
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.limits import MAX_OPS
+from edgelora.core.formats.signal import Signal
 from edgelora.core.twin.binding import check_model
 from edgelora.model.floatnet.layers import Array
 from edgelora.model.quantization import report
@@ -48,11 +49,13 @@ def from_keras(
     y: NDArray[np.integer] | None = None,
     labels: Sequence[str] = (),
     loss: str | None = None,
+    signal: Signal | None = None,
 ) -> Quantized:
     """Quantizes a trained Keras model, or the file of one, to INT8 as TensorFlow Lite does. The model isn't modified.
 
     calibration_x: a few hundred typical inputs, float [N, ...] as the model takes them. y: their classes [N], to report
     accuracy. labels: the names of classes; loss: one of formats.LOSSES, by default chosen from the model's last layer.
+    signal: the base's, which says what inputs are windows of.
 
     The base's outputs equal, byte for byte, those of TensorFlow Lite Micro for `convert(model, calibration_x)`. Raises
     KerasError, or TfliteError, which names the unsupported operator.
@@ -63,10 +66,11 @@ def from_keras(
     base = import_tflite(content, labels, loss, model.name)
     own = x.reshape(len(x), *base.input.shape)
     tflite_convert.calibrate(base, inputs_for_calibration(base, own))
+    base.signal = signal
     elm = pack_model(base, "as .elm")
     check_model(elm)
     reference = _Reference(model, _converted(model), content)
-    return Quantized(base, elm, report.compare(base, own, reference.outputs, reference.names, y))
+    return Quantized(base, elm, report.compare(elm, base, own, reference.outputs, reference.names, y))
 
 
 def load(path: str | Path) -> Any:

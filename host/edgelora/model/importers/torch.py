@@ -89,7 +89,7 @@ def from_torch(
     set_loss(model, labels, loss, ends_logistic)
     elm = pack_model(model, "as .elm")
     check_model(elm)
-    report = quantization_report.report(net, model, own, y)
+    report = quantization_report.report(net, elm, model, own, y)
     return Quantized(model, elm, report, _kept(net, model, formats_elm.base_id(elm)))
 
 

@@ -68,9 +68,10 @@ class Distance:
 
 @dataclass(frozen=True)
 class Merging:
-    """A network with a merged adapter, and the errors of merging."""
+    """A network with a merged adapter and its `.elm`, and the errors of merging."""
 
     model: QuantModel
+    elm: bytes
     layers: list[MergedLayer]
     distance: Distance
 
@@ -101,7 +102,8 @@ def merge(
         ops[layer.op] = op
         layers.append(row)
     result = replace(model, ops=ops)
-    return Merging(result, layers, _distance(seen, result))
+    packed = pack_model(result)
+    return Merging(result, packed, layers, _distance(seen, packed, result))
 
 
 class _Seen:
@@ -121,9 +123,9 @@ class _Seen:
         return op_patches(self._model, op, np.stack([run[op.input] for run in few]))
 
 
-def _distance(seen: _Seen, model: QuantModel) -> Distance:
+def _distance(seen: _Seen, elm: bytes, model: QuantModel) -> Distance:
     frames = seen.x.shape[1]
-    session = Session(pack_model(model), bytes(len(model.ops)), "infer", frames=frames)
+    session = Session(elm, bytes(len(model.ops)), "infer", frames=frames)
     classes, outputs = [], []
     for sample in seen.x:
         classes.append(session.infer_sample(np.ascontiguousarray(sample)))

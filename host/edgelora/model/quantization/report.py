@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin.session import Session
 from edgelora.model.floatnet import layers as floatnet_layers
@@ -66,25 +65,26 @@ class QuantReport:
 # ---- report ----------------------------------------------------------------------------------------------------------
 
 
-def report(net: FloatNet, model: QuantModel, x: Array, y: NDArray[np.integer] | None = None) -> QuantReport:
-    """Compares `model` with its float original on inputs x [N, H, W, C], optionally with labels y [N]."""
+def report(net: FloatNet, elm: bytes, model: QuantModel, x: Array, y: NDArray[np.integer] | None = None) -> QuantReport:
+    """Compares `model`, whose file is `elm`, with its float original on inputs x [N, H, W, C]. y: labels [N]."""
     names = [layer.name for layer in net.layers]
-    return compare(model, x, lambda part: list(floatnet_layers.forward(net, part)[1:]), names, y)
+    return compare(elm, model, x, lambda part: list(floatnet_layers.forward(net, part)[1:]), names, y)
 
 
 def compare(
+    elm: bytes,
     model: QuantModel,
     x: Array,
     reference: Callable[[Array], Sequence[Array | None]],
     names: Sequence[str],
     y: NDArray[np.integer] | None = None,
 ) -> QuantReport:
-    """Compares `model`, run by the host twin, with a float network on real inputs x [N, H, W, C].
+    """Compares `model`, whose file `elm` the host twin runs, with a float network on real inputs x [N, H, W, C].
 
     reference: what the float network has for every op's output, for some inputs [n, H, W, C] (None: nothing); the last
     must be there. names: of the float layers. y: classes [N].
     """
-    session = Session(pack_model(model), bytes(len(model.ops)), "infer")
+    session = Session(elm, bytes(len(model.ops)), "infer")
     power: dict[int, NDArray[np.float64]] = {}  # of signal and noise
     predicted: list[tuple[NDArray[Any], NDArray[Any]]] = []
     for start in range(0, len(x), REPORT_CHUNK):

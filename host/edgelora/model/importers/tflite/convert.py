@@ -130,9 +130,9 @@ class LayerRow:
     adapter: bool
 
 
-def layer_rows(model: QuantModel) -> list[LayerRow]:
-    """A row for each op of the model. adapter: whether it can train one."""
-    rows, able = [], trainable(model)
+def layer_rows(elm: bytes, model: QuantModel) -> list[LayerRow]:
+    """A row for each op of the model, whose file is `elm`. adapter: whether it can train one."""
+    rows, able = [], trainable(elm, len(model.ops))
     for index, op in enumerate(model.ops):
         parameters = 0 if op.weights is None or op.bias is None else op.weights.size + op.bias.size
         shape = model.tensors[op.output].shape

@@ -115,7 +115,7 @@ class Merged:
     def file(self, name: str) -> bytes:
         """The content of a `.tflite` or `.elm`. Raises InputError for other suffixes and ops that it can't hold."""
         if check_suffix(name) == ".elm":
-            return pack_model(self.merging.model, name)
+            return self.merging.elm
         return write_tflite(self.merging.model) if self.patched is None else self.patched
 
 
