@@ -12,7 +12,7 @@ import struct
 from array import array
 
 from . import _core, _write
-from .training import LEAST_JUDGED, Part
+from .training import Part, can_judge
 
 if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
     from collections.abc import Container
@@ -129,8 +129,8 @@ class Reservoir:
             slot = self._full[i]
             if classes is None or self._labels[slot] in classes:
                 (learned if slot < first else held).append(i)
-        few = len(held) < LEAST_JUDGED or len(self.tally(classes)[1]) < 2
-        return Part(self, array("H", learned)), None if few else Part(self, array("H", held))
+        is_enough = can_judge([self._labels[self._full[i]] for i in held])
+        return Part(self, array("H", learned)), Part(self, array("H", held)) if is_enough else None
 
     def tally(self, classes: Container[int] | None = None) -> tuple[dict[int, int], dict[int, int]]:
         """(learned, held): counts of samples of each class to learn, and to validate by. classes: of these alone."""
