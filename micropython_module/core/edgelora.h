@@ -37,11 +37,11 @@
 
 // Error texts of front ends, whose native module has none of the others.
 #define EDGELORA_TEXT_FRONTEND \
-    "not a front end that was begun, or one that can't be: channels are 1 to 16 and the channel " \
+    "front end was not begun, or its settings are invalid: channels are 1 to 16 and the channel " \
     "one of them, frames a multiple of 8 up to 256, the scale a positive number"
 #define EDGELORA_TEXT_SAMPLES \
-    "front ends take int16 samples, array('h') or bytes at an even address, as many as window " \
-    "says, and size outputs: array('h'), or bytes if the values are int8"
+    "front ends take `window` int16 samples, array('h') or bytes at an even address, and `size` " \
+    "outputs: array('h'), or bytes if the values are int8"
 
 // Every status: name, value, cause and remedy.
 #define EDGELORA_STATUS_LIST(X) \
@@ -53,10 +53,10 @@
     X(ERR_MAGIC, -3, "not an EdgeLoRA file of this kind: check the path") \
     X(ERR_VERSION, -4, \
         "file has a format version this firmware does not know: update the firmware or make the " \
-        "file anew") \
+        "file again") \
     X(ERR_CRC, -5, "CRC-32 does not match: the file is damaged, transfer it again") \
     X(ERR_FORMAT, -6, \
-        "file is inconsistent (an offset, size or value is out of range): make it anew") \
+        "file is inconsistent (an offset, size or value is out of range): make it again") \
     X(ERR_UNSUPPORTED, -7, \
         "model has a layer or a loss that this build can't run (on stock RP2040 firmware lstm " \
         "and SVDF too)") \
@@ -73,7 +73,7 @@
         "a model without history, and at most 2^31 values in all tensors of all frames) is out " \
         "of range, or positions * micro_batch of a layer is over 65536") \
     X(ERR_ARENA, -12, \
-        "arena is too small, is not a session, or its model was changed in memory: ask " \
+        "arena is too small, is not a session, or its model was changed in memory: call " \
         "arena_size and open the model again") \
     X(ERR_SIZE, -13, \
         "buffer has the wrong size for this model's input, target or features, or for this " \
@@ -87,8 +87,8 @@
     X(ERR_NOT_BEGUN, -16, "no training adapter yet: call begin or load first") \
     X(ERR_PENDING, -17, "samples are pending: flush before saving the training state") \
     X(ERR_SEED, -18, \
-        "adapter's frozen A has another seed than the one in training: use it in a session of " \
-        "its own") \
+        "adapter's frozen A has another seed than the one in training: use it in its own " \
+        "session") \
     X(ERR_MERGE, -19, \
         "op has no adapter in use to merge: it must be dense or conv, and the adapter in use " \
         "must have a rank there") \
@@ -100,26 +100,24 @@
         "memoryview of one") \
     X(ERR_BLEND, -22, \
         "adapters can't be added up: 1 to 8 at once, weights from -8 to 8, a layer's ranks 32 " \
-        "and its matrices 65536 elements together, B within int8: take fewer, of lower ranks, " \
+        "and its matrices 65536 elements together, B within int8: give fewer, of lower ranks, " \
         "with smaller weights") \
     X(ERR_SIGNAL, -23, \
-        "model says nothing of its signal: make it from data that does, or quantize inputs by " \
+        "model doesn't describe its signal: make it from data that does, or quantize inputs by " \
         "its scale") \
-    X(ERR_OUTPUTS, -24, "model's outputs are values, no probabilities: take them as they are") \
+    X(ERR_OUTPUTS, -24, "model's outputs are values, not probabilities: use them as they are") \
     X(ERR_COUNTS, -25, \
         "samples must be int16: array('h') or a memoryview of one; probabilities go into an " \
         "array('H')") \
     X(ERR_FRONTEND, -26, EDGELORA_TEXT_FRONTEND) \
     X(ERR_SAMPLES, -27, EDGELORA_TEXT_SAMPLES) \
     X(ERR_RECORD, -28, \
-        "adapter has a record that this firmware does not know, or of a version that it does not " \
-        "know: update the firmware, or make the adapter without it") \
+        "adapter has a record of a kind or version that this firmware does not know: update " \
+        "the firmware, or make the adapter without it") \
     X(ERR_CLASSES, -29, \
-        "no class can be made: the base must say how its last layer's inputs spread (quantize it " \
-        "with the data it was trained on), and a class takes 1 to 1024 samples") \
-    X(ERR_ALIAS, -30, \
-        "buffers overlap: none may lie in the arena, and what is written in none that is read, " \
-        "so give each a buffer of its own")
+        "class can't be made: the base needs statistics of its last layer's inputs (quantize it " \
+        "with its training data), and a class takes 1 to 1024 samples") \
+    X(ERR_ALIAS, -30, "buffers overlap each other or the arena: give each its own memory")
 
 typedef enum {
 #define EDGELORA_STATUS_ENUM(name, value, text) EDGELORA_##name = value,

@@ -223,5 +223,5 @@ def test_settings_and_samples_that_cannot_be() -> None:
         AudioFrontEnd().feed(np.zeros(480))
     front = AudioFrontEnd()
     for samples, out in ((159, 40), (160, 39)):
-        with pytest.raises(TwinError, match="as many as window says"):
+        with pytest.raises(TwinError, match="`window` int16 samples"):
             front.step(np.zeros(samples, np.int16), np.zeros(out, np.int16))

@@ -331,8 +331,8 @@ def test_identity_and_roster(desktop: Desktop, person: Person) -> None:
             (roster_of([other, bytes(32)], 6).pack(RELEASE), "not enrolled"),
             (newer[:-1], "signature"),
             (newer + b"x", "signature"),
-            (newer[:100], "no roster"),
-            (bytes([newer[0] ^ 1]) + newer[1:], "no roster"),
+            (newer[:100], "not a roster"),
+            (bytes([newer[0] ^ 1]) + newer[1:], "not a roster"),
             *((flipped(newer, at), None) for at in (4, 8, 12, 16, 24, 48, 80, 96, 160, 223)),
         ):  # fmt: skip
             with pytest.raises(DeviceError, match=why):

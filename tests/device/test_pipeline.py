@@ -235,9 +235,9 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 
 WORDS = {
-    "none": "says nothing of its signal",
+    "none": "doesn't describe its signal",
     "channels": "has 5 channels, the base takes",
-    "rate": "60 samples a second, the base takes 50",
+    "rate": "60 samples per second, the base takes 50",
     "scales": "make the source with scales=signal.scales",
     "vote": "k of the last n windows",
     "front": "the front end",

@@ -79,7 +79,7 @@ def test_buttons_take_and_take_back(folder: Path) -> None:
 def test_calls_under_asyncio_into_a_reservoir(folder: Path) -> None:
     early, taken, counts, held, refused = json.loads(run(folder, "calls"))
     assert not early and taken == [True] * 5 and counts == [3, 2, 0, 0, 0] and held == 5
-    assert "nothing is taken back" in refused[0] and "class 99: the model has 5" in refused[1]
+    assert "can't take samples back" in refused[0] and "class 99: the model has 5" in refused[1]
 
 
 def test_power_cuts_on_littlefs(folder: Path) -> None:

@@ -151,7 +151,7 @@ def test_commands(tmp_path: Path) -> None:
             assert (link.eval(windows, logits=True).logits != before).any()
             with pytest.raises(DeviceError, match="made for base"):
                 link.store_put("more", foreign)
-            with pytest.raises(DeviceError, match="no adapter of this model's base"):
+            with pytest.raises(DeviceError, match="not an adapter for this model's base"):
                 link.store_activate("foreign")
             assert link.store_remove("foreign").active == "run"
         for told, args in (

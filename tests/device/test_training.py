@@ -486,7 +486,7 @@ def test_personalize_on_board(har: tuple[bytes, Samples], tmp_path: Path, capsys
                 time.sleep(0.02)
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=60)
-        assert process.returncode == 130 and "--resume goes on" in errors
+        assert process.returncode == 130 and "--resume continues" in errors
 
         assert main([*run, "--resume", "--seed", "1"]) == 1
         assert "other settings" in capsys.readouterr().err
@@ -496,6 +496,6 @@ def test_personalize_on_board(har: tuple[bytes, Samples], tmp_path: Path, capsys
         told = [json.loads(line) for line in metrics.read_text().splitlines()]
         steps = [line["step"] for line in told if line["event"] == "update"]
         assert steps == list(range(1, 30)), "suspended runs repeat nothing"
-        assert main([*run, "--cache", "ram"]) == 1 and "leave --cache" in capsys.readouterr().err
+        assert main([*run, "--cache", "ram"]) == 1 and "omit --cache" in capsys.readouterr().err
     finally:
         board.kill()

@@ -94,7 +94,7 @@ def test_what_is_no_whole_sample_or_has_no_signal() -> None:
     with pytest.raises(TwinError, match="int16"):
         session.quantize(np.zeros(model.signal.channels, np.int32))
     plain = Session(pack_model(replace(model, signal=None)), bytes(len(model.ops)), "infer", 1)
-    with pytest.raises(TwinError, match="says nothing of its signal"):
+    with pytest.raises(TwinError, match="doesn't describe its signal"):
         plain.quantize(np.zeros(3, np.int16))
 
 
@@ -254,5 +254,5 @@ def test_probabilities_are_those_of_the_loss() -> None:
     assert session.probabilities().tolist() == ((session.logits.astype(int) + 128) << 7).tolist()
     model = random_model(5, "medium", ("conv", "autoencoder"), edges=False, loss="mean_squared_error")
     session = Session(pack_model(model), bytes(len(model.ops)), "infer", 1)
-    with pytest.raises(TwinError, match="no probabilities"):
+    with pytest.raises(TwinError, match="not probabilities"):
         session.probabilities()

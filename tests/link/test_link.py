@@ -363,7 +363,7 @@ def test_requests_are_refused_with_reasons(desktop):
             with pytest.raises(DeviceError, match=reason):
                 request()
         link.open_model("base.elm")
-        with pytest.raises(DeviceError, match="no whole number of samples of 17"):
+        with pytest.raises(DeviceError, match="not a whole number of samples of 17"):
             link._request(Op.TRAIN, bytes(4 + 20))
         assert link.hello().model
 
@@ -596,7 +596,7 @@ def test_labels_and_targets_that_do_not_fit_are_refused(learning):
     for y in (task.y.astype(float), task.y.astype(int), np.full(9, 256), np.full(9, -1)):
         with pytest.raises(ValueError, match="labels from 0 to 255, or targets as int8"):
             learning.train(task.x, y, 9000)
-    with pytest.raises(DeviceError, match="no whole number of samples"):
+    with pytest.raises(DeviceError, match="not a whole number of samples"):
         learning.train(task.x, np.zeros(9, int), 9000)
     assert learning.bench_train(2).n == learning.bench_train(2, features=True).n == 2
     learning.open_model("model.elm", task.ranks, "infer")

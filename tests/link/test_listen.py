@@ -224,7 +224,7 @@ def switching(port: str, folder: Path) -> None:
 def test_switching_on_unix(unix: str, folder: Path) -> None:
     switching(unix, folder)
     few = ("listen", folder / "word.elm", "--source", folder / "long.wav", "--adapter", folder / "one.ela", "--twin")
-    assert "adapters from 0, the bare base, to 1" in edgelora(*few, "--switch", "0.5=2", code=1)
+    assert "adapters from 0 (the base alone) to 1" in edgelora(*few, "--switch", "0.5=2", code=1)
     assert "give SECONDS=N" in edgelora(*few, "--switch", "soon", code=2)
 
 
@@ -254,7 +254,7 @@ def test_a_recording_that_is_too_short_is_told(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("silent.elm", "--source", "mine.csv"), "says nothing of its signal"),
+        (("silent.elm", "--source", "mine.csv"), "doesn't describe its signal"),
         (("base.elm", "--source", "two.csv"), "has 2 channels, the base takes 3"),
         (("base.elm", "--source", "sound.wav"), "channels, the base takes 3"),
         (("base.elm", "--source", "floats.csv"), "give --units if they are in g"),
@@ -300,9 +300,9 @@ def test_requests_out_of_turn(unix: str, folder: Path) -> None:
             link.listen((3, 2))
         most = link.listen()
         link._listening = most + 1
-        with pytest.raises(DeviceError, match="no whole samples of 3 channels, or too many"):
+        with pytest.raises(DeviceError, match="not whole samples of 3 channels, or too many"):
             next(link.hear(np.zeros((most + 1, 3), np.int16)))
-        with pytest.raises(DeviceError, match="no whole samples of 3 channels"):
+        with pytest.raises(DeviceError, match="not whole samples of 3 channels"):
             next(link.hear(np.zeros((1, 2), np.int16)))
         link.open_model("/base.elm", 0, "infer")
         with pytest.raises(LinkError, match="call listen first"):

@@ -106,7 +106,7 @@ def test_what_is_refused(board: str, base: Path, tmp_path: Path) -> None:
         with pytest.raises(LinkError, match="call sense first"):
             link.sensed()
         link._sensed = 3
-        with pytest.raises(DeviceError, match="nothing is measured"):
+        with pytest.raises(DeviceError, match="no source is open"):
             link.sensed()
 
 

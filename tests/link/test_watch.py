@@ -128,7 +128,7 @@ def test_raw_samples_alone_and_what_is_refused(link: Link, base: Base) -> None:
         WatchReply.of(bytes(12) + b"\x09" + bytes(3), 3, 5)
     with pytest.raises(DeviceError, match="no module named"):
         link.sense("nothing_of_that_name")
-    with pytest.raises(DeviceError, match="nothing is measured"):
+    with pytest.raises(DeviceError, match="no source is open"):
         link.watch()
 
 

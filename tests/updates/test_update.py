@@ -413,7 +413,7 @@ def test_interrupted_download_goes_on(who: str, field: Field, board: Board, tmp_
             stop.set()
         output = process.communicate()[0]
     if who == "server":
-        assert "OSError" in output and "the next try goes on" in output
+        assert "OSError" in output and "the next try continues" in output
     kept = part.stat().st_size
     assert 256 < kept < len(whole)
     assert board.run()["version"] == 7
@@ -456,10 +456,10 @@ def test_servers_that_misbehave(field: Field, board: Board) -> None:
         (MISSING, "UpdateError", "the server has no /wake.elu"),
         (answer(b"", "500 Oops"), "UpdateError", "status 500"),
         (moved, "UpdateError", "redirects to http://elsewhere/wake.elu"),
-        (b"SSH-2.0-OpenSSH\r\n\r\n", "UpdateError", "no HTTP"),
-        (b"\xff\xfe\r\n\r\n", "UpdateError", "no HTTP"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "UpdateError", "not HTTP"),
+        (b"\xff\xfe\r\n\r\n", "UpdateError", "not HTTP"),
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000, "UpdateError", "head does not end"),
-        (answer(b"<html>" * 100), "UpdateError", "no update bundle"),
+        (answer(b"<html>" * 100), "UpdateError", "not an update bundle"),
         (answer(whole, length=len(whole) + 1), "UpdateError", "declares"),
         (answer(whole, length=1 << 40), "UpdateError", "declares"),
         (answer(whole, "206 Partial"), "UpdateError", "another part"),
@@ -495,7 +495,7 @@ def test_a_server_that_drips_is_given_up_and_gone_on_with(at: str, field: Field,
         url = f"{address}/wake.elu"
         state = board.run("within=2000", f"fetch={url}", "within=60000", f"fetch={url}")
     (kind, why), installed = state["fetched"]
-    assert kind == "OSError" and "takes too long; the next try goes on" in why
+    assert kind == "OSError" and "takes too long; the next try continues" in why
     assert installed == ["installed", 8]
 
 
@@ -524,21 +524,21 @@ def test_update_from_servers_that_misbehave(monkeypatch: pytest.MonkeyPatch) -> 
         (MISSING, "the server answers 404 Not Found"),
         (answer(b"", "404 \x1b[2JGone"), r"the server answers 404 .x1b\[2JGone"),
         (answer(b"x", "204 Empty"), "the server answers 204"),
-        (b"SSH-2.0-OpenSSH\r\n\r\n", "is no HTTP"),
-        (b"HTTP/1.1 \xff\x1b\r\n\r\n", "is no HTTP"),
-        (b"", "is no HTTP|hung up|closed"),
-        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000, "is no HTTP"),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000, "is no HTTP"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "is not HTTP"),
+        (b"HTTP/1.1 \xff\x1b\r\n\r\n", "is not HTTP"),
+        (b"", "is not HTTP|hung up|closed"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000, "is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000, "is not HTTP"),
         (answer(b"half", length=8), "sent 4 bytes of 8"),
         (answer(b"x", length=1 << 40), "more than 1000 bytes"),
         (answer(bytes(2000)), "more than 1000 bytes"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "is no HTTP"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nx", "is no HTTP"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nx", "is not HTTP"),
         (to_file, "not allowed|answers 302"),
-        (to_ftp, "unknown url type|no address|answers 302"),
+        (to_ftp, "unknown url type|not a valid address|answers 302"),
         (endless, "more than 1000 bytes"),
         (lambda connection: time.sleep(1.5), "timed out"),
-        (trickle, "not here after 1 s|is no HTTP"),
+        (trickle, "no complete answer within 1 s|is not HTTP"),
     ]
     for answered, why in cases:
         with speaking(answered) as address, pytest.raises(FetchError) as told:
@@ -546,10 +546,10 @@ def test_update_from_servers_that_misbehave(monkeypatch: pytest.MonkeyPatch) -> 
         assert re.search(why, str(told.value)) and str(told.value).isprintable(), (why, told.value)
     for url, why in (
         ("http://127.0.0.1:1/x.elu", "is the address right"),
-        ("http://127.0.0.1:port/x.elu", "no HTTP|no address|nonnumeric"),
-        ("http://a\x1b b/x.elu", "no HTTP|no address|can't contain"),
-        ("http://" + "a" * 300 + "/x.elu", "no address|is the address right"),
-        ("http:///x.elu", "no host|no address"),
+        ("http://127.0.0.1:port/x.elu", "not HTTP|not a valid address|nonnumeric"),
+        ("http://a\x1b b/x.elu", "not HTTP|not a valid address|can't contain"),
+        ("http://" + "a" * 300 + "/x.elu", "not a valid address|is the address right"),
+        ("http:///x.elu", "no host|not a valid address"),
     ):
         with pytest.raises(FetchError, match=why) as told:
             updates_download.fetch(url, 1000)
@@ -673,7 +673,7 @@ def hostile(field: Field) -> dict[str, tuple[bytes, str]]:
         "other ranks": (holding("narrow"), "does not fit"),
         "format of the future": (field.bundle(9, format=2), "older"),
         "kind of the future": (field.bundle(9, kind=3), "older"),
-        "no bundle": (b"<html>" * 100, "no update bundle"),
+        "no bundle": (b"<html>" * 100, "not an update bundle"),
     }
 
 
@@ -742,7 +742,7 @@ def test_an_update_that_is_worse_on_the_boards_own_samples_is_not_kept(
         place.write_bytes(content)
         state = fetched(20, "start")
         kind, said = state["fetched"][0]
-        assert kind == "Worse" and re.search(r"version 20 of wake is worse .* of \d+ it names \d+ right", said)
+        assert kind == "Worse" and re.search(r"version 20 of wake is worse .* of \d+, \d+ are correct", said)
         assert (state["version"], state["trial"], state["active"], state["part"]) == (7, False, "wake", None)
         assert state["in_use"] and state["notices"] == [said] and state["declined"] == [["wake", 20]]
         state = fetched(20)

@@ -36,40 +36,38 @@
 // Every status: name, value, cause and remedy.
 #define EDGELORA_FLEET_LIST(X) \
     X(OK, 0, "ok") \
-    X(AGAIN, 1, "the last message once more: send the last reply again") \
+    X(AGAIN, 1, "the last message was repeated: send the last reply again") \
     X(ERR_MEMBER, -1, \
-        "not a member that was begun, or its memory is too small or not at a multiple of 8 " \
-        "bytes: ask member_size and begin") \
+        "member was not begun, or its memory is too small or not at a multiple of 8 " \
+        "bytes: call member_size and begin") \
     X(ERR_ORDER, -2, "not this member's turn: do what `next` says") \
     X(ERR_MESSAGE, -3, \
         "not a message of this fleet's server to this board, or damaged: send it again") \
     X(ERR_ROUND, -4, \
-        "message of a round that is past, or of another one than is running: begin a round with " \
-        "a higher number") \
+        "message of a past round, or of another than the current one: begin a round with a " \
+        "higher number") \
     X(ERR_ROSTER, -5, \
         "the round is made for another roster than this board has: send the board the newest " \
         "roster") \
-    X(ERR_TASK, -6, "the task has a value out of range (SPEC.md, section 17): make it anew") \
+    X(ERR_TASK, -6, "the task has a value out of range (SPEC.md, section 17): make it again") \
     X(ERR_POLICY, -7, \
-        "the task is less private than this board's own policy allows: more noise, more " \
-        "survivors, a larger cohort, more colluders, or masks") \
+        "the task is less private than this board's own policy allows: give more noise, " \
+        "more survivors, a larger cohort, more colluders, or masks") \
     X(ERR_COHORT, -8, \
-        "the cohort is not ascending, lacks this board, or has not as many boards as the task " \
-        "and this board's policy ask for") \
+        "the cohort is not ascending, lacks this board, or has fewer boards than the task and " \
+        "this board's policy require") \
     X(ERR_REVOKED, -9, \
         "a neighbour is revoked in this board's roster: leave it out of the cohort") \
     X(ERR_PEER, -10, \
-        "a neighbour's part is not from it, or not one of the neighbours: leave that board out") \
-    X(ERR_FEW, -11, \
-        "fewer boards of the cohort are left than have to agree: the round can't go on") \
-    X(ERR_KEY, -12, \
-        "a key is worthless (X25519 gives zero): revoke the board that `culprit` names") \
+        "a neighbour's message is not from it, or not from a neighbour: leave that board out") \
+    X(ERR_FEW, -11, "too few boards of the cohort are left to agree: the round can't continue") \
+    X(ERR_KEY, -12, "a key is invalid (X25519 gives zero): revoke the board that `culprit` names") \
     X(ERR_SIZE, -13, \
-        "memory for the reply is too small, not at a multiple of 4 bytes, or masters are not as " \
-        "many as the task says") \
+        "memory for the reply is too small, not at a multiple of 4 bytes, or the number " \
+        "of masters differs from the task's") \
     X(ERR_BUDGET, -14, \
-        "the round costs more than is left of this board's budget: it takes part in none of this " \
-        "noise any more")
+        "the round costs more than is left of this board's budget: it joins no more rounds with " \
+        "this noise")
 
 typedef enum {
 #define EDGELORA_FLEET_ENUM(name, value, text) EDGELORA_FLEET_##name = value,

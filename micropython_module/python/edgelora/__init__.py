@@ -542,7 +542,7 @@ class Model:
                 number += 1
         key = b"" if number < self.output_size else name.encode()
         if len(key) > 24 or b"\0" in key:
-            raise ValueError("%r is no name for a class: give 1 to 24 bytes" % name)
+            raise ValueError("%r can't be a class's name: give 1 to 24 bytes" % name)
         size, count = _core.class_size(self.arena), 0
         sums, entry = bytearray(4 * size), bytearray(32 + (2 * size + 3) // 4 * 4)
         struct.pack_into("<2H24s", entry, 4, number, 0, key)

@@ -45,7 +45,7 @@ class FleetHandlers:
             rounds, spent = (found.rounds, found.spent) if found else (0, 0)
             return {"rounds": rounds, "spent": str(spent), "policy": fleet.policy()}
         elif do != "status":
-            raise ValueError(f"nothing named {do} to do with a fleet")
+            raise ValueError(f"unknown request {do} for a fleet")
         return self._status()
 
     def _status(self):
@@ -106,7 +106,7 @@ class FleetHandlers:
             raise ValueError("no member is open: open the model and the fleet first")
         if self._steps is None:
             if self._message is None or self._kept != len(self._message):
-                raise ValueError("no whole message has come: send it first")
+                raise ValueError("no complete message has come: send it first")
             self._steps, self._message = member.steps(self._message), None
         state = ""
         try:

@@ -53,7 +53,7 @@ class _Gateway:
             if status == 204:
                 return None
             if status != 200 or http.length is None or not 32 <= http.length <= _LARGEST:
-                raise FleetError("the gateway's answer to %s is of no use: status %d" % (path, status))
+                raise FleetError("the gateway answered %s with status %d" % (path, status))
             data = bytearray(http.length)
             yield from http.read_exactly(data)
             return data
@@ -101,7 +101,7 @@ class _Gateway:
         except ValueError:
             given = b""
         if 2 * len(given) != _FIELD:
-            raise FleetError("what answers is no gateway of this board's fleet, or an older one: update it")
+            raise FleetError("the answer is not from a gateway of this board's fleet, or from an older one: update it")
         if given[:32] != self._public:
             self._public = None
             self._key = _hmac(b"edgelora poll 1", _core.x25519(secret, given[:32]))

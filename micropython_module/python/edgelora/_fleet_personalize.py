@@ -52,7 +52,7 @@ def personalize(
     if not run:
         learned, held = split(samples, max(begun(store, trial) for trial in trials))
         if held is None:
-            raise FleetError("too few samples to judge what is better: record more")
+            raise FleetError("too few samples to validate: record more")
         for trial, start in starts:
             tried = store.find(trial) or store.find(trial + ".new") and not unfinished(store, trial)
             if not tried:

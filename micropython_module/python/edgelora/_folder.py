@@ -38,7 +38,7 @@ class Folder:
             with open(self._name("index.%d" % newest), "rb") as file:
                 file.readinto(index)
         elif torn and self._numbers():
-            raise StoreError("the index in %s is damaged: remove the folder to begin anew" % self._path)
+            raise StoreError("the index in %s is damaged: remove the folder to start again" % self._path)
         return size, torn
 
     def _whole(self, turn, room):
@@ -94,7 +94,7 @@ class Folder:
     def read(self, places, data):
         with open(self._name("%04x" % places[0]), "rb") as file:
             if file.readinto(data) != len(data):
-                raise StoreError("file %04x of the store is too short: it was changed by another hand" % places[0])
+                raise StoreError("file %04x of the store is too short: something else changed it" % places[0])
 
     def free(self, used):
         info = os.statvfs(self._path)

@@ -184,7 +184,7 @@ class Handlers:
     def _windows(self, start, size, stride, skip):
         # Views of the windows in a request, made before the heap is locked.
         if size <= start or (size - start) % stride:
-            raise ValueError(f"{size - start} bytes are no whole number of samples of {stride}")
+            raise ValueError(f"{size - start} bytes are not a whole number of samples of {stride}")
         return [self.line.body[at + skip : at + stride] for at in range(start, size, stride)]
 
     def _train(self, size):
@@ -329,7 +329,7 @@ class Handlers:
         self._drop_done_run()
         signal = model.signal
         if signal is None:
-            raise ValueError("the base says nothing of its signal: make it from data that does")
+            raise ValueError("the base doesn't describe its signal: make it from data that does")
         # As many samples at once as fit a request, and whose decisions fit an answer.
         payload, self._tells_all = self.line.max_payload, bool(request.get("all"))
         told = 2 + 2 * (model.output_size + _MOST_ADDED) if self._tells_all else model.output_size
@@ -337,7 +337,7 @@ class Handlers:
         decisions = (payload - 8) // self.decision_size
         chunk = min((payload - 4) // (2 * signal.channels), (decisions - 1) * signal.hop)
         if chunk < 1:
-            raise ValueError("a sample, or what it leads to, does not fit a request")
+            raise ValueError("a sample, or its result, does not fit a request")
         vote, path = request.get("vote"), request.get("path")
         self.chunk = chunk
         self._of_sensor = bool(request.get("sensor"))
@@ -385,7 +385,7 @@ class Handlers:
         if flags & _ANEW:
             pipeline.reset()
         if len(data) % (2 * channels) or pipeline.source.put(data) != len(data) // (2 * channels):
-            raise ValueError(f"{len(data)} bytes are no whole samples of {channels} channels, or too many")
+            raise ValueError(f"{len(data)} bytes are not whole samples of {channels} channels, or too many")
         gc.collect()
         if self._certain is not None:
             self._certain = pipeline.model.probabilities()  # an adapter that is used by now may have other classes
@@ -407,7 +407,7 @@ class Handlers:
             if flags & _LOCK_HEAP:
                 micropython.heap_unlock()
         if flags & _RECORD and not recorder.take(label):
-            raise ValueError("no whole window has come yet that could be kept: send more samples before")
+            raise ValueError("no complete window has come yet: send more samples first")
         return at, elapsed
 
     def _tell(self, out, at):
@@ -445,7 +445,7 @@ class Handlers:
         elif do == "use":
             monitor.use(self.model.adapter(path))
         elif do != "state":
-            raise ValueError(f"nothing named {do} to do with a monitor")
+            raise ValueError(f"unknown request {do} for a monitor")
         return {"stage": monitor.stage, "left": monitor.left, "threshold": monitor.threshold}
 
     # --- samples of the board's own sensor
@@ -626,7 +626,7 @@ class Handlers:
             for name in steps:
                 call(name)
         else:
-            raise ValueError(f"nothing named {what} to measure")
+            raise ValueError(f"unknown measurement {what}")
         return call, steps
 
     # --- classes
@@ -692,7 +692,7 @@ class Handlers:
         elif do == "pin":
             store.pin(name, request["on"])
         elif do != "list":
-            raise ValueError(f"nothing named {do} to do with the store")
+            raise ValueError(f"unknown request {do} for the store")
         return self._store_list(store, request.get("skip", 0))
 
     def _store_list(self, store, skip):
@@ -735,7 +735,7 @@ class Handlers:
 
     def _updating(self):
         if not self._update:
-            raise ValueError("no update has begun: send the bundle again, it goes on where it was")
+            raise ValueError("no update has begun: send the bundle again, it continues where it was")
         return self._update
 
     def _update_data(self, size):

@@ -91,11 +91,11 @@ class Http:
         deadline = time.ticks_add(time.ticks_ms(), self._timeout_ms)
         while True:
             if time.ticks_diff(self._end_ms, time.ticks_ms()) < 0:
-                raise OSError("the server takes too long; the next try goes on from here")
+                raise OSError("the server takes too long; the next try continues from here")
             if self._poll.poll(0):
                 return
             if time.ticks_diff(deadline, time.ticks_ms()) < 0:
-                raise OSError("the server is silent; the next try goes on from here")
+                raise OSError("the server is silent; the next try continues from here")
             yield
 
     def _fill(self):
@@ -116,7 +116,7 @@ class Http:
             byte = bytes((yield from self.read(1)) or self.ended())
             left -= 1
             if not left:
-                raise UpdateError("the server's answer is no HTTP: its head does not end")
+                raise UpdateError("the server's answer is not HTTP: its head does not end")
             if byte != b"\n":
                 line += byte
                 continue
@@ -124,7 +124,7 @@ class Http:
             line = b""
             if status is None:
                 if not text.startswith("HTTP/1.") or not text[9:12].isdigit():
-                    raise UpdateError("the server's answer is no HTTP")
+                    raise UpdateError("the server's answer is not HTTP")
                 status = int(text[9:12])
             elif text:
                 key, _, value = text.partition(":")
@@ -133,4 +133,4 @@ class Http:
                 return status, fields
 
     def ended(self):
-        raise OSError("the server ended the connection; the next try goes on from here")
+        raise OSError("the server ended the connection; the next try continues from here")

@@ -29,7 +29,7 @@ class Keyboard:
         try:
             from machine import USBDevice
         except ImportError:
-            raise ValueError("this board is no keyboard: its MicroPython has no machine.USBDevice")
+            raise ValueError("this board can't be a keyboard: its MicroPython has no machine.USBDevice")
         self._usb = usb = USBDevice()
         own = usb.BUILTIN_DEFAULT
         self._interface, self._end = own.itf_max, own.ep_max | 0x80

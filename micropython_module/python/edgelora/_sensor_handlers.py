@@ -7,7 +7,7 @@ from array import array
 import micropython
 
 _HEAD = 16  # bytes of an answer before its samples
-_ENDED = "Ctrl-C ended what the source was at"
+_ENDED = "Ctrl-C interrupted the source"
 
 
 def _source_of(request):
@@ -68,7 +68,7 @@ class SensorHandlers:
     def opened(self):
         """The source."""
         if not self.source:
-            raise ValueError("nothing is measured: open a source first")
+            raise ValueError("no source is open: open one first")
         return self.source
 
     def data(self, size):

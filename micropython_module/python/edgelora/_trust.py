@@ -34,4 +34,4 @@ def text(field):
     try:
         return bytes(field).rstrip(b"\0").decode()
     except ValueError:
-        raise UpdateError("a name in what came is no text") from None
+        raise UpdateError("a received name is not text") from None

@@ -385,7 +385,7 @@ class _Agent:
                 Handlers = _imported("_handlers").Handlers
             except ImportError:
                 raise ValueError(
-                    "this board's EdgeLoRA is older than the host tools: install or flash it anew"
+                    "this board's EdgeLoRA is older than the host tools: install or flash it again"
                 ) from None
             self._more = Handlers(self)
             gc.collect()

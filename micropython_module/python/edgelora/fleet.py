@@ -129,7 +129,7 @@ class Identity:
             _only_absent(error)
             raise FleetError("this board has no identity yet: edgelora fleet enroll --port PORT makes one") from None
         if not _is_identity(data):
-            raise FleetError("%s is damaged: have it forgotten, and enroll the board anew" % path)
+            raise FleetError("%s is damaged: forget it, and enroll the board again" % path)
         self._starts, self.round, self._secret, self.spent, self.rounds = struct.unpack_from("<II32sQI", data, 8)
         self._calls = self._counted = 0
         if self._secret == _REVOKED:
@@ -333,7 +333,7 @@ class Roster:
 
 def _roster_head(head, path):
     if len(head) != _HEADER_SIZE or head[:4] != b"ELG1":
-        raise FleetError("%s is no roster" % path)
+        raise FleetError("%s is not a roster" % path)
     _, version, size, number, count, signer, target, server, zeros = struct.unpack_from(_HEADER, head)
     if (version, size) != (1, _HEADER_SIZE):
         raise FleetError("a roster of format %d: this firmware is older, update it" % version)
@@ -356,7 +356,7 @@ def open_model(adapter: str | bytes = ADAPTER, base: bytes | None = None, **more
     the board or, if given, of the bytes of a base. more: as `Model` takes it."""
     head = _read(adapter, 48 + 12 * 511)
     if len(head) < 48 or head[:4] != b"ELA1":
-        raise FleetError("the global adapter is no adapter")
+        raise FleetError("the global adapter is not an adapter")
     flags, momentum, threshold = struct.unpack_from("<H10xHH", head, 28)
     if not base and base_path(head[16:24]) is None:
         raise FleetError("the adapter is for base %s, which this board does not have" % hex_id(head[16:24]))
@@ -537,7 +537,7 @@ class Member:
     def _train(self):
         base, wanted, parameters, epochs, rate, seed, _ = _core.member_task(self._memory)
         if hash_of(self.adapter) != wanted:
-            raise FleetError("the adapter is not this round's: put that in its place, then give the task again")
+            raise FleetError("the adapter is not this round's: put that in its place, then send the task again")
         if self.model is None:
             self.model = self._open()
         if base != self.model.base_id:
@@ -545,7 +545,7 @@ class Member:
             raise FleetError("the round is for base %s, the model that is open is %s" % said)
         count = len(fleet_vector(_read(self.adapter))) // 2
         if count != parameters:
-            raise FleetError("the task tells of %d parameters, its adapter has %d" % (parameters, count))
+            raise FleetError("the task has %d parameters, its adapter %d" % (parameters, count))
         gc.collect()
         seed = board_seed(seed, self.index)
         self.run = None

@@ -219,7 +219,7 @@ class Learner:
         """
         self._at_rest()
         if label not in self._classes():
-            raise ValueError("class %d is none of the base's, nor was it added: add_class() does that" % label)
+            raise ValueError("class %d is not the base's, nor was it added: call add_class()" % label)
         loss = None
         if not self.reservoir.judges(label):
             loss = self._update(sample, label)
@@ -232,7 +232,7 @@ class Learner:
         if self._cut:
             self._settle()
         if unfinished(self.store, self.name):
-            raise ValueError("a consolidation is unfinished: go on with consolidate(), or give it up with discard()")
+            raise ValueError("a consolidation is unfinished: continue with consolidate(), or abandon it with discard()")
 
     def _classes(self):
         # Numbers of all classes: the base's and those of what is in use.
@@ -332,7 +332,7 @@ class Learner:
             text = "no samples of class %s: learn some, or give `only` the classes that count"
             raise ValueError(text % ", ".join(map(str, sorted(self.untold))))
         if not held:
-            raise ValueError("too few samples to judge by: consolidate when more have come, of two classes at least")
+            raise ValueError("too few samples to validate: consolidate when there are more, of at least two classes")
         settings = (epochs, self.seed, self.learning_rate, commit_every)
         run = _Consolidation(self._accepts, self.model, learned, self.store, self.name, *settings, held=held)
         while not run.done:
@@ -374,7 +374,7 @@ class Learner:
             if _clear(without - right, held.count - without):
                 if number >= model.output_size and number not in before:
                     reservoir.forget(number)
-                text = "%s: of %d samples that judge %d would be correct, and %d are without it: give more samples"
+                text = "%s: of %d held-out samples %d would be correct, %d are without it: give more samples"
                 raise ValueError(text % (name, held.count, right, without))
         self._keep(adapter)
         return number

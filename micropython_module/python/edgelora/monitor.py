@@ -51,7 +51,7 @@ def _check(model):
         if data[start + 6] or int.from_bytes(data[start + 8 : start + 12], "little") != _GRID:
             raise ValueError("a monitor takes a base with 32 steps for 1.0 and zero point 0 on both ends")
     if not model.target_size or not model.input_size == model.output_size <= 256:
-        raise ValueError("a monitor takes a base that gives back its input, of at most 256 values")
+        raise ValueError("a monitor takes an autoencoder of at most 256 values")
 
 
 class Monitor:

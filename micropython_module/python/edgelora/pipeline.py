@@ -73,12 +73,12 @@ class Pipeline:
     ) -> None:
         signal = model.signal
         if signal is None:
-            raise ValueError("this base says nothing of its signal: make it from data that does")
+            raise ValueError("this base doesn't describe its signal: make it from data that does")
         channels = signal.channels
         if source.channels != channels:
             raise ValueError("the source has %d channels, the base takes %d" % (source.channels, channels))
         if far(source.rate, signal.rate):
-            raise ValueError("the source has %s samples a second, the base takes %s" % (source.rate, signal.rate))
+            raise ValueError("the source has %s samples per second, the base takes %s" % (source.rate, signal.rate))
         if front is None and signal.front != "none":
             front = _front_of(model, signal)
         if front is None and source.scales:

@@ -130,7 +130,7 @@ class Recorder(Pipeline):
     def undo(self) -> bool:
         """Removes the newest sample, even one from before. False if there is none."""
         if not hasattr(self.store, "undo"):
-            raise ValueError("nothing is taken back from a reservoir: record into a SampleFile")
+            raise ValueError("a reservoir can't take samples back: record into a SampleFile")
         if not self.store.count:
             return False
         label = self.store.undo()

@@ -53,11 +53,11 @@ class Reservoir:
         self._file = open(path, "r+b")
         head = self._file.read(_HEAD_SIZE)
         if len(head) < _HEAD_SIZE or head[:4] != b"ELR1" or _core.crc32(head, 0) != _WHOLE:
-            raise ValueError("%s is no reservoir, or damaged: create it again" % path)
+            raise ValueError("%s is not a reservoir, or damaged: create it again" % path)
         _, version, size, self.base_id, *sizes = struct.unpack(_HEAD, head[:-4])
         self.sample_size, self.slots, self.classes, self.seed = sizes
         if (version, size) != (1, _HEAD_SIZE):
-            raise ValueError("%s has format version %d, known is 1: update the board's software" % (path, version))
+            raise ValueError("%s has format version %d, must be 1: update the board's software" % (path, version))
         self._record = bytearray(1 + self.sample_size + 4)
         view = memoryview(self._record)
         self._sample, self._both = view[1:-4], view[:-4]

@@ -181,7 +181,7 @@ class _Motion(Source):
     def _is(self, register, known, name):
         found = self._get(register)
         if found not in known:
-            raise OSError("at address 0x%x is no %s: it says 0x%x" % (self._address, name, found))
+            raise OSError("at address 0x%x is not a %s: its id is 0x%x" % (self._address, name, found))
 
     def read_into(self, buffer: Any) -> int:
         """Puts whole samples that are there into an int16 buffer, waits for none; returns how many."""
@@ -407,7 +407,7 @@ class Recording(Source):
             channels = len(self._file.readline().split(b","))
             self._file.seek(0)
         if not rate or not channels:
-            raise ValueError(path + ": say its rate and channels")
+            raise ValueError(path + ": give its rate and channels")
         super().__init__(rate, channels, scales)
 
     def _wav(self, path):
@@ -427,7 +427,7 @@ class Recording(Source):
                     return found
                 else:
                     self._file.seek(size + size % 2, 1)
-        raise ValueError(path + ": no .wav of 16 bits PCM")
+        raise ValueError(path + ": not a 16-bit PCM .wav")
 
     def read_into(self, buffer: Any) -> int:
         if self._text:

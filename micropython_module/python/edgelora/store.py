@@ -433,7 +433,7 @@ class Store:
         size = entry.size
         model = self._model
         if entry.base_id != model.base_id:
-            raise StoreError("%s is no adapter of this model's base %s" % (name, hex_id(model.base_id)))
+            raise StoreError("%s is not an adapter for this model's base %s" % (name, hex_id(model.base_id)))
         if size > self._slot_size:
             self._lay_out(size)
         slot = self._victim(entry)

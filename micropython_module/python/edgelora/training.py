@@ -78,10 +78,10 @@ class SampleFile:
         self._file = open(path, "r+b" if append else "rb")
         head = self._file.read(_SAMPLES_SIZE)
         if len(head) < _SAMPLES_SIZE or head[:4] != b"ELD1" or _core.crc32(head, 0) != _WHOLE:
-            raise ValueError("%s is no sample file, or damaged: make it again" % path)
+            raise ValueError("%s is not a sample file, or damaged: make it again" % path)
         _, version, size, self.base_id, self.sample_size, self.target_size, _, _ = struct.unpack(_SAMPLES, head)
         if (version, size) != (1, _SAMPLES_SIZE):
-            raise ValueError("%s has format version %d, known is 1: update the board's software" % (path, version))
+            raise ValueError("%s has format version %d, must be 1: update the board's software" % (path, version))
         target = self.target_size or 1
         self._record = bytearray(target + self.sample_size + 4)
         view = memoryview(self._record)
@@ -129,7 +129,7 @@ class SampleFile:
     def undo(self) -> int | memoryview:
         """Removes the last sample, in flash when this returns; its label, or its target until the next read."""
         if not self.count or not self._load(self.count - 1):
-            raise ValueError("%s has no sample that could be taken back" % self.path)
+            raise ValueError("%s has no sample to take back" % self.path)
         label = self._target if self.target_size else self._record[0]
         for i in range(4):
             self._record[len(self._record) - 4 + i] ^= 255
@@ -288,7 +288,7 @@ def _states(data):
     # (offset of its training state, its elements) of each matrix that trains in an adapter file, in the file's order.
     flags, layers = struct.unpack_from("<HH", data, 28)
     if not flags & 2 or flags & 8:
-        raise ValueError("an adapter to start from has its training state, and no classes or monitor: save(state=True)")
+        raise ValueError("a starting adapter needs its training state, and no classes or monitor: save(state=True)")
     copies = 2 if data[40] else 1  # masters and, if there is momentum, its means
     counts, at = [], 48 + 12 * layers
     for record in range(48, at, 12):
@@ -474,7 +474,7 @@ class Run:
         keep_state: bool = False,
     ) -> None:
         if not 1 <= len(name.encode()) <= _LONGEST_NAME:
-            raise ValueError("%r is no name for a run: give 1 to %d bytes" % (name, _LONGEST_NAME))
+            raise ValueError("%r can't be a run's name: give 1 to %d bytes" % (name, _LONGEST_NAME))
         learning_rate = learning_rate or model.learning_rate
         if not 1 <= learning_rate <= 65535 or not 0 <= epochs <= 65535 or commit_every < 1:
             raise ValueError("learning_rate and epochs must be 1 to 65535, or 0, commit_every at least 1")
@@ -497,7 +497,7 @@ class Run:
         self._generations = _NONE, _NONE
         found, damaged = _found(store, name, self._rtc)
         if damaged:
-            self.notice = "the checkpoint of %s is damaged, or of another version: the run begins anew" % name
+            self.notice = "the checkpoint of %s is damaged, or of another version: the run starts over" % name
         # those appended since wait for the next run
         self.count, crc = _counted(samples, found.identity[2] if found else 0, name)
         judges, held_crc = _counted(held, found.identity[4] if found else 0, name) if held else (0, 0)
@@ -547,18 +547,18 @@ class Run:
                 self.model.use(None)
         except ValueError as error:
             raise ValueError(
-                "%s in the store can't be judged (%s): remove it, or give the run another name" % (self.name, error)
+                "%s in the store can't be validated (%s): remove it, or give the run another name" % (self.name, error)
             )
 
     # --- going on
 
     def _resume(self, found):
         # Loads the committed generation; False if there is none to go on from.
-        whats = ("base", "settings", "samples", "samples", "held samples", "held samples")
+        whats = ("base", "settings", "samples", "samples", "held-out samples", "held-out samples")
         for what, was, this in zip(whats, found.identity, self._identity):
             if was != this:
                 raise ValueError(
-                    "%s is unfinished with other %s: go on with those, or discard(store, %r) first"
+                    "%s is unfinished with other %s: continue with those, or discard(store, %r) first"
                     % (self.name, what, self.name)
                 )
         self.sequence, self.resumes = found.sequence, found.resumes + 1
@@ -577,7 +577,7 @@ class Run:
             self.before, self.best = (right, loss), (best_right, best_loss)
             self._judged_kept = self.judged
             return True
-        self.notice = "the training state of %s is gone: the run begins anew" % self.name
+        self.notice = "the training state of %s is gone: the run starts over" % self.name
         return False
 
     def _synchronize(self):

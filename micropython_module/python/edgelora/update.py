@@ -89,7 +89,7 @@ class Header:
             self.origin_hash,
         ) = struct.unpack_from(_HEADER, data)  # fmt: skip
         if magic != b"ELU1":
-            raise UpdateError("this is no update bundle")
+            raise UpdateError("this is not an update bundle")
         if (
             form != 1
             or size != HEADER_SIZE
@@ -201,7 +201,7 @@ class Updater:
             if head.kind == _DELTA:
                 yield from _add(result, self.store.read(head.name))
             if hashlib.sha256(result).digest() != head.result_hash:
-                raise UpdateError("the bundle does not make the adapter that its header tells")
+                raise UpdateError("the bundle does not make the adapter that its header names")
             yield
             model = self._check(result)
             yield
@@ -247,7 +247,7 @@ class Updater:
         entry = self.store.find(head.name)
         if not entry or hashlib.sha256(self.store.read(head.name)).digest() != head.origin_hash:
             raise UpdateError(
-                "a change of version %d, which is not what this board has: take the whole" % head.from_version
+                "a change of version %d, which is not what this board has: take the full bundle" % head.from_version
             )
 
     def _check(self, data):
@@ -263,7 +263,7 @@ class Updater:
         except ValueError as error:
             raise UpdateError("the adapter does not fit: %s" % error) from None
         except MemoryError:
-            raise NoMemory("no memory to check the adapter beside what runs: reset the board, then update") from None
+            raise NoMemory("no memory to check the adapter: reset the board, then update") from None
         if not data[28] & 1 and any(ranks.get(op, 0) != rank for op, rank in enumerate(model.ranks)):
             raise UpdateError("the adapter does not fit: its A comes from a seed, and its ranks are not the model's")
         return model
@@ -283,11 +283,11 @@ class Updater:
         try:
             found = yield from compare(model, self.model is not None, held, data, old)
         except MemoryError:
-            raise NoMemory("no memory to judge the adapter beside what runs: reset the board, then update") from None
+            raise NoMemory("no memory to validate the adapter: reset the board, then update") from None
         finally:
             held.close()
         if found and found[0] < found[1]:
-            told = "version %d of %s is worse on the board's own samples, and not kept: of %d it names %d right, not %d"
+            told = "version %d of %s is worse on the board's own samples, and not kept: of %d, %d are correct, %d were"
             told %= head.version, head.name, held.count, found[0], found[1]
             store.decline(head.name, head.version, told)
             raise Worse(told)
@@ -352,9 +352,9 @@ class Updater:
                 try:
                     yield from _ask(http, path, HEADER_SIZE + kept)
                 except UpdateError as error:
-                    self._refuse("can't go on, begin again: %s" % error)
+                    self._refuse("can't continue, start again: %s" % error)
                 if http.length != length:
-                    self._refuse("the server has another file by now: begin again")
+                    self._refuse("the server's file has changed: start again")
             while self.kept < size:
                 self.write((yield from http.read()) or http.ended())
             if kept < size and http.length is None and (yield from http.read()):
@@ -381,11 +381,11 @@ def _ask(http, path, start):
     if 300 <= status < 400:
         raise UpdateError("the server redirects to %s: give that address" % fields.get("location", "elsewhere"))
     if status not in (200, 206) or "transfer-encoding" in fields:
-        raise UpdateError("the server's answer to %s is of no use: status %d" % (path, status))
+        raise UpdateError("the server answered %s with status %d" % (path, status))
     if status == 206:
         first, _, total = fields.get("content-range", "").partition("/")
         if not start or first[: first.find("-")] != "bytes %d" % start:
-            raise UpdateError("the server sends another part than was asked for")
+            raise UpdateError("the server sent another part than requested")
         http.length = int(total) if total.isdigit() else None
         start = 0
     while start:  # this server knows no ranges

@@ -66,7 +66,7 @@ def misuse():
         ("unsigned", array("H", [0] * 160), out),
         ("bytes for words", good, bytearray(40)),
     ):
-        refused(name, lambda samples=samples, to=to: sound.step(samples, to), "as many as window says")
+        refused(name, lambda samples=samples, to=to: sound.step(samples, to), "`window` int16 samples")
     refused("nothing", lambda: sound.step(None, out), "")
     for name, settings in (
         ("channel", (2, 2)),
@@ -80,7 +80,7 @@ def misuse():
     refused("word", lambda: Audio("loud"), 'None, "firmware" or a Model')
     for name, state in (("no state", bytearray(8)), ("not begun", bytearray(len(sound.state)))):
         sound.state = state
-        refused(name, lambda: sound.step(good, out), "not a front end that was begun")
+        refused(name, lambda: sound.step(good, out), "front end was not begun")
 
 
 def main(model=None):

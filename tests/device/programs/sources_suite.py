@@ -152,7 +152,7 @@ def check_mpu6050():
     del chip.written[:]
     report("mpu overflow", locked_after(source, buffer) == 0 and source.overruns == 85 and (0x6A, 0x04) in chip.written)
     chip.registers[0x75] = 0x12
-    report("mpu other chip", refused(lambda: MPU6050(chip), OSError, "no MPU-6050: it says 0x12"))
+    report("mpu other chip", refused(lambda: MPU6050(chip), OSError, "not a MPU-6050: its id is 0x12"))
     report("mpu range refused", refused(lambda: MPU6050(chip, g=5), ValueError, "g 2, 4, 8, 16"))
 
 
@@ -267,10 +267,10 @@ def check_recordings():
         file.write(sound[:10] + b"\x01")
     source = Recording("c.raw", 50, 2)
     report("raw whole samples", locked(source, big) == 2 and source.ended)
-    report("raw says nothing", refused(lambda: Recording("c.raw"), ValueError, "say its rate and channels"))
+    report("raw says nothing", refused(lambda: Recording("c.raw"), ValueError, "give its rate and channels"))
     with open("d.wav", "wb") as file:
         file.write(b"RIFF\x04\x00\x00\x00WAVE")
-    report("wav refused", refused(lambda: Recording("d.wav"), ValueError, "no .wav of 16 bits"))
+    report("wav refused", refused(lambda: Recording("d.wav"), ValueError, "not a 16-bit PCM .wav"))
     with open("e.csv", "w") as file:
         file.write("1,2\n3\n")
     ragged = Recording("e.csv", 50)

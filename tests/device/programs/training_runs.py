@@ -222,7 +222,7 @@ def mix_ups():
     refused("samples or more", "frozen_a", place, rtc, samples="few.eld")
     refused("another base", "frozen_a", place, rtc, samples="foreign.eld")
     refused("another base", "frozen_a", place, rtc, held="foreign.eld")
-    refused("other held samples", "frozen_a", place, rtc, held="held.eld")
+    refused("other held-out samples", "frozen_a", place, rtc, held="held.eld")
     assert entries == [(entry.name, entry.version) for entry in run.store.list()]
     assert make("frozen_a", place, rtc, samples="more.eld").count == run.count  # recorded later: for the next run
     foreign = Rtc()
@@ -250,7 +250,7 @@ def mix_ups():
     model = edgelora.Model("base.elm", ranks=2)
     model.begin(1)
     Store(place, cache=0, adapters=8).put(NAME, model.save())
-    refused("can't be judged", "frozen_a", place, held="held.eld")
+    refused("can't be validated", "frozen_a", place, held="held.eld")
     place = store_cuts.Flash(blank(None), store_cuts.NEVER)
     run = make("frozen_a", place, held="held.eld")
     while run.judged < 2:
