@@ -80,7 +80,7 @@ def test_a_round_waits_for_room(disk: Disk, tmp_path: Path, writes: tuple[int, .
     other, told = Federation.create(tmp_path / "other", PLAN, base), list[str]()
     carry(other, told, lambda: disk.full(*writes))
     assert other.sha256 == undisturbed.sha256 and [each.survivors for each in other.rounds] == [2] * 3
-    assert sum("No space left on device: free some, the round waits" in what for what in told) == 3 * len(writes)
+    assert sum("No space left on device: free some space, the round waits" in what for what in told) == 3 * len(writes)
     whole(tmp_path / "other")
 
 

@@ -226,7 +226,7 @@ def test_a_gateway_that_starts_again_costs_boards_nothing(
             waiting = pool.submit(client.exchange, messages, ADAPTER, 20)
             while first.mail.letter(2) is None:
                 time.sleep(0.01)
-            with pytest.raises(FileError, match="has a gateway that runs"):
+            with pytest.raises(FileError, match="a gateway already uses"):
                 local_server(first, tmp_path)
         with running(Gateway({}, full)) as second, local_server(second, tmp_path) as inner:
             for member in fleet.members:
@@ -568,5 +568,5 @@ def test_the_token_is_the_owners(servers: tuple[Gateway, int, int, str], tmp_pat
     assert b" 404 " in said(inner, b"GET /replies/5 HTTP/1.0\r\n" + head + b"\r\n")
     for text in ("", "{}", '{"url": "http://192.0.2.1:80", "token": "x"}'):
         path.write_text(text)
-        with pytest.raises(EdgeloraError, match="tells of no gateway"):
+        with pytest.raises(EdgeloraError, match="doesn't name a gateway"):
             GatewayClient(path)

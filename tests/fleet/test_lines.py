@@ -177,7 +177,7 @@ def test_a_board_without_memory_for_an_update_is_restarted_once(tmp_path: Path) 
             return SimpleNamespace(adapters=[])
 
         def update(self, bundle: bytes) -> None:
-            raise DeviceError("NoMemory", "no memory to check the adapter beside what runs: reset the board")
+            raise DeviceError("NoMemory", "no memory to check the adapter: reset the board")
 
     line = serial_members._Line()
     with pytest.raises(LineLost, match="it is restarted"):

@@ -73,10 +73,10 @@ class Twins:
 
 KNOWN = (
     "is damaged",
-    "this edgelora knows",
+    "this edgelora supports",
     "without a ledger",
     "no round yet",
-    "is missing, which has what was told",
+    "the record of what was revealed",
     "rounds that the federation has carried",
 )
 
@@ -109,7 +109,7 @@ def test_rounds_without_boards_ask_for_help_and_go_on(base: Base, tmp_path: Path
     """No gateway is running, or all boards are revoked."""
     twins = Twins(tmp_path, base)
     one = Federation.create(tmp_path / "one", PLAN, base)
-    with pytest.raises(RoundAborted, match=r"3 rounds one after the other .*see that the gateway"):
+    with pytest.raises(RoundAborted, match=r"3 rounds in a row failed .*check that the gateway"):
         federate_site(one, twins.site, nobody)
     assert survivors(one) == [0, 0, 0]
     asked = [0]
@@ -139,7 +139,7 @@ def test_too_few_boards_for_a_federation(tmp_path: Path) -> None:
     run = ("fleet", "run", tmp_path / "a federation", "--start", "--gateway", site / "gateway")
     said = edgelora(*init, "--no-masks", "--colluders", 0)
     assert f"edgelora fleet run '{tmp_path}/a federation'" in said
-    assert "tells of no gateway" in edgelora(*run, code=1)  # before anything is started for it
+    assert "doesn't name a gateway" in edgelora(*run, code=1)  # before anything is started for it
     assert "has no round yet" in edgelora("fleet", "report", tmp_path / "a federation", code=1)
     assert "already has a federation" in edgelora(*init, "--no-masks", code=1)
     stranger = Fleet.drawn(2, 9)
@@ -166,12 +166,12 @@ def test_one_federation_is_carried_once_at_a_time(base: Base, tmp_path: Path) ->
     early, still = Federation.open(tmp_path / "one"), Total(np.zeros(len(fleet_vector(one.adapter)), np.int64), 3)
 
     def twice(call: Call) -> Total:
-        with pytest.raises(InputError, match="another run carries"):
+        with pytest.raises(InputError, match="another process is running"):
             federation.federate(Federation.open(tmp_path / "one"), twice)
         return still
 
     federation.federate(one, twice, stop=1)
-    with pytest.raises(InputError, match="open it anew"):
+    with pytest.raises(InputError, match="open it again"):
         federation.federate(early, lambda call: still)
     assert early.done == 0 and Federation.open(tmp_path / "one").done == 1
     early.ended = "nobody\x1b answered"

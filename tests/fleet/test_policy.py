@@ -27,9 +27,9 @@ from edgelora.fleet.policy import (
     SAFE,
     SUMS,
     parse_policy,
+    policy_epsilons,
     policy_json,
     refusal,
-    told_by,
 )
 from edgelora.fleet.privacy import gaussian_epsilon
 from edgelora.fleet.secagg_rounds import parted
@@ -86,12 +86,12 @@ def test_epsilon_of_what_was_spent(z: float, delta: float, epsilon: float) -> No
 
 
 def test_what_a_policy_comes_to() -> None:
-    told = told_by(SAFE, 1e-5)
-    assert told.lying == gaussian_epsilon(2.6, 1e-5) < 8
-    assert told.server == told.outsider == gaussian_epsilon(2.6 * 63 / 65, 1e-5) < told.lying
-    known = told_by(SAFE, 1e-5, least=20)  # two colluders' noise protects from an honest server
-    assert known.lying == told.lying and known.server == gaussian_epsilon(2.6 * 18 / 20, 1e-5)
-    assert math.isinf(told_by(SUMS, 1e-5).lying) and told_by(SAFE, 1e-5, 0).lying == 0
+    bounds = policy_epsilons(SAFE, 1e-5)
+    assert bounds.lying == gaussian_epsilon(2.6, 1e-5) < 8
+    assert bounds.server == bounds.outsider == gaussian_epsilon(2.6 * 63 / 65, 1e-5) < bounds.lying
+    known = policy_epsilons(SAFE, 1e-5, least=20)  # two colluders' noise protects from an honest server
+    assert known.lying == bounds.lying and known.server == gaussian_epsilon(2.6 * 18 / 20, 1e-5)
+    assert math.isinf(policy_epsilons(SUMS, 1e-5).lying) and policy_epsilons(SAFE, 1e-5, 0).lying == 0
 
 
 def test_tasks_that_the_safe_policy_refuses() -> None:
@@ -107,7 +107,7 @@ def test_enrolled_boards_have_a_policy_and_tell_what_they_spent(board: SimHandle
     edgelora("update", "--trust", tmp_path / "release.pub", "--target", "band", *port)
     enroll = ("fleet", "enroll", tmp_path / "fleet", "--key", tmp_path / "release.pem", "--target", "band", *port)
     made = result(*enroll)
-    assert made["policy"] == asdict(SAFE) and made["epsilon"]["lying"] == told_by(SAFE, 1e-5).lying
+    assert made["policy"] == asdict(SAFE) and made["epsilon"]["lying"] == policy_epsilons(SAFE, 1e-5).lying
     own = tmp_path / "own.json"
     own.write_bytes(policy_json(replace(SAFE, budget=100_000)))
     said = edgelora(*enroll, "--policy", own)
@@ -135,7 +135,7 @@ def test_boards_of_this_computer_have_one_too(tmp_path: Path) -> None:
     identity.keep(replace(identity.spent, cost=MOST_COST))
     assert result("fleet", "budget", "--identity", secret)["spent_epsilon"] is None
     secret.with_suffix(".json").write_text("{")
-    assert "no JSON" in edgelora("fleet", "budget", "--identity", secret, code=1)
+    assert "not JSON" in edgelora("fleet", "budget", "--identity", secret, code=1)
     assert Policy(masks=True) == SUMS
 
 

@@ -221,7 +221,7 @@ def test_without_the_accountant_the_last_round_says_how_much_was_told(
     with pytest.raises(MissingPackage):
         one.standing()
     standing = one.standing(recorded=True)
-    assert standing.told == told and standing.left == 6.5 and standing.words == "6.5 of 9 after the last round"
+    assert standing.epsilons == told and standing.left == 6.5 and standing.words == "6.5 of 9 after the last round"
     assert "6.5 of 9 after the last round" in write_page(one, tmp_path / "page.html").read_text()
 
 
@@ -249,7 +249,7 @@ def test_rounds_whose_updates_nobody_can_see_cost_nothing(
     boards = Boards(tmp_path, base)
     one = Federation.create(tmp_path / "one", replace(PLAN, rounds=3), base, boards.site)
     loses(boards)
-    with pytest.raises(RoundAborted, match="3 rounds one after the other"):
+    with pytest.raises(RoundAborted, match="3 rounds in a row failed"):
         federate_site(one, boards.site, boards.deliver)
     assert [each.survivors for each in one.rounds] == [0, 0, 0] and len(one.asked) == 3
     assert one.spent == Spent() and one.epsilons == Epsilons(0.0, 0.0)
@@ -326,7 +326,7 @@ def test_boards_that_are_too_few_for_a_sum_are_not_asked(tmp_path: Path, base: B
     charged = sum(len(asked) for asked in one.asked if len(asked) >= plan.least)
     assert rows(one.ledger, "SELECT count(*) FROM charged") == [(charged,)]
     other = Federation.create(tmp_path / "other", replace(plan, share=0.01), base)
-    with pytest.raises(RoundAborted, match="3 rounds .* of 3 boards were drawn, a sum is of 2 or more"):
+    with pytest.raises(RoundAborted, match="3 rounds .* of 3 boards were sampled, a sum needs 2"):
         fleet_federation.federate(other, lambda call: pytest.fail("boards were asked"))
 
 

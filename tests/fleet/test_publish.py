@@ -145,11 +145,11 @@ def test_back_and_further_back(fleet: Fleet, base: Base, tmp_path: Path) -> None
     out(0), out(1)
     rollout.to_few(site, adapters[2], "wake", fleet.key, 10)
     assert [back(), back()] == [1, 0]
-    with pytest.raises(PublishError, match="nothing of wake"):
+    with pytest.raises(PublishError, match="no earlier version of wake"):
         back()
     out(2)
     assert back() == 0
-    with pytest.raises(PublishError, match="nothing of wake"):
+    with pytest.raises(PublishError, match="no earlier version of wake"):
         back()
 
 
@@ -181,7 +181,7 @@ def test_what_can_not_be_published(fleet: Fleet, base: Base, tmp_path: Path) -> 
     site, (adapter,) = fleet.site(tmp_path / "fleet"), adapters_of(base, 1)
     with pytest.raises(PublishError, match="was not published"):
         rollout.to_all(site, "wake")
-    with pytest.raises(PublishError, match="nothing of wake"):
+    with pytest.raises(PublishError, match="no earlier version of wake"):
         rollout.back(site, "wake", fleet.key)
     with pytest.raises(PublishError, match="give 1 to 100"):
         rollout.to_few(site, adapter, "wake", fleet.key, 0)

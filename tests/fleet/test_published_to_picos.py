@@ -184,7 +184,7 @@ def test_a_global_adapter_comes_to_picos_by_turns_and_goes(
 
         share, first = share_of_one(site, 2)  # the application does not confirm this adapter
         assert first in publish(tmp_path / "1.ela", *key, "--share", share)["first"]
-        until(told(first, "walk 2, not confirmed: from its next start on the board has what it had"))
+        until(told(first, "walk 2, not confirmed: from its next start the board uses its earlier adapter"))
         came = events.count(back(first))
         picos.cut(first)
         until(lambda: events.count(back(first)) > came)  # offline boards would miss the start of the round

@@ -109,7 +109,7 @@ def test_without_a_node_nothing_is_sent_and_nobody_is_charged(tmp_path: Path) ->
         def get_node_ids(self) -> list[int]:
             return []
 
-    with Deserted(1, 1) as grid, pytest.raises(RoundAborted, match="3 rounds one after the other"):
+    with Deserted(1, 1) as grid, pytest.raises(RoundAborted, match="3 rounds in a row failed"):
         carried(tmp_path, grid, replace(PLAN, share=1.0, rounds=5))
     one = Federation.open(tmp_path)
     assert one.done == len(one.asked) == 3 and one.epsilons == privacy.Epsilons(0.0, 0.0)
@@ -142,7 +142,7 @@ def test_why_a_run_ended_is_told(tmp_path: Path) -> None:
         one = Federation.open(tmp_path / name)
         told[name] = one.done, one.ended
         assert one.spent == privacy.Spent()
-    assert told["silent"][0] == 3 and "see that the gateway has the boards" in told["silent"][1]
+    assert told["silent"][0] == 3 and "check that the gateway has the boards" in told["silent"][1]
     assert told["dear"][0] == 0 and "the budget is 0.01" in told["dear"][1]
 
 

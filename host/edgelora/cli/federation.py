@@ -168,7 +168,7 @@ def cmd_status(args: argparse.Namespace) -> None:
     federation = Federation.open(args.federation)
     standing, plan = federation.standing(), federation.plan
     result = {"rounds": federation.done, "boards": plan.boards, "attempts": len(federation.asked), **standing.as_json()}
-    text = f"{federation.done} of {plan.rounds} rounds, {plan.boards} boards\n{_epsilon(standing.told, plan)}\n"
+    text = f"{federation.done} of {plan.rounds} rounds, {plan.boards} boards\n{_epsilon(standing.epsilons, plan)}\n"
     show(args, result, text + f"left of the budget: {standing.words}")
 
 
@@ -304,4 +304,8 @@ def _tell(args: argparse.Namespace, federation: Federation, path: Path, ended: s
         say(f"accuracy {result['base']:.1%} -> {result['fedavg']:.1%}, worst board {worst:.1%}")
     if ended and not args.json:
         say(ended)
-    show(args, result, f"{_epsilon(standing.told, federation.plan)}\nadapter {federation.sha256[:16]}\nreport: {path}")
+    show(
+        args,
+        result,
+        f"{_epsilon(standing.epsilons, federation.plan)}\nadapter {federation.sha256[:16]}\nreport: {path}",
+    )

@@ -20,7 +20,7 @@ from edgelora.core.formats.files import read_bounded
 from edgelora.core.twin.fleet import Policy
 from edgelora.fleet import rollout as publish
 from edgelora.fleet.member import Identity
-from edgelora.fleet.policy import MAX_POLICY, MOST_COST, NAMED, SAFE, Told, parse_policy, told_by
+from edgelora.fleet.policy import MAX_POLICY, MOST_COST, NAMED, SAFE, PolicyEpsilons, parse_policy, policy_epsilons
 from edgelora.fleet.privacy import ADJACENCY
 from edgelora.fleet.roster import Roster, RosterError, Site, parse_public
 from edgelora.fleet.serial_members import bring_policy, bring_roster
@@ -150,8 +150,8 @@ def cmd_enroll(args: argparse.Namespace) -> None:
     line = f"board {index} {name}".rstrip() + f": roster {roster.number}, {_count(roster)}"
     if policy is None:
         return show(args, result, line + "\nthe policy is the board's own: /fleet.json on it, or the safe one")
-    told = told_by(policy, args.delta)
-    show(args, result | _policy_json(policy, told), f"{line}\n{_in_words(policy, told)}")
+    epsilons = policy_epsilons(policy, args.delta)
+    show(args, result | _policy_json(policy, epsilons), f"{line}\n{_in_words(policy, epsilons)}")
 
 
 def cmd_budget(args: argparse.Namespace) -> None:
@@ -169,8 +169,8 @@ def cmd_budget(args: argparse.Namespace) -> None:
             found = link.fleet_budget()
         policy = parse_policy(json.dumps(found.policy).encode(), "the board's policy")
         rounds, cost = found.rounds, int(found.spent)
-    spent = told_by(policy, args.delta, math.inf if cost == MOST_COST else cost)
-    whole = told_by(policy, args.delta)
+    spent = policy_epsilons(policy, args.delta, math.inf if cost == MOST_COST else cost)
+    whole = policy_epsilons(policy, args.delta)
     result = {"rounds": rounds, "spent": cost, "spent_epsilon": spent.lying} | _policy_json(policy, whole)
     left = f" of {whole.lying:.3g}" if policy.budget else ", without an end"
     show(args, result, f"{rounds} rounds, epsilon {spent.lying:.3g}{left} at delta {args.delta:g} ({ADJACENCY})")
@@ -182,17 +182,17 @@ def _policy_of(given: str | None) -> Policy | None:
     return parse_policy(read_bounded(Path(given), MAX_POLICY), given)
 
 
-def _policy_json(policy: Policy, told: Told) -> dict[str, Any]:
-    return {"policy": asdict(policy), "epsilon": asdict(told)}
+def _policy_json(policy: Policy, epsilons: PolicyEpsilons) -> dict[str, Any]:
+    return {"policy": asdict(policy), "epsilon": asdict(epsilons)}
 
 
-def _in_words(policy: Policy, told: Told) -> str:
+def _in_words(policy: Policy, epsilons: PolicyEpsilons) -> str:
     """The three epsilons of a policy."""
     if not policy.budget:
         return "policy without a budget: no epsilon bounds what sums tell" + ("" if policy.masks else ", nor updates")
-    who = f"outsider {told.outsider:.3g}, curious server {told.server:.3g}"
-    lying = f"server that lies, with {policy.colluders} colluding boards, {told.lying:.3g}"
-    return f"epsilon of all its rounds, at most: {who}, {lying}; at delta {told.delta:g} ({ADJACENCY})"
+    who = f"outsider {epsilons.outsider:.3g}, curious server {epsilons.server:.3g}"
+    lying = f"server that lies, with {policy.colluders} colluding boards, {epsilons.lying:.3g}"
+    return f"epsilon of all its rounds, at most: {who}, {lying}; at delta {epsilons.delta:g} ({ADJACENCY})"
 
 
 def _begin(site: Site, target: str | None, key: Ed25519PrivateKey) -> None:
@@ -211,10 +211,10 @@ def _enroll_twins(args: argparse.Namespace, site: Site, key: Ed25519PrivateKey) 
     made = [Identity.create(args.identities / f"twin-{begun + number}.key", policy) for number in range(args.twins)]
     roster = site.enroll_all([(identity.public, "") for identity in made], key)
     first = len(roster.keys) - len(made)
-    told = told_by(policy, args.delta)
-    result = {"first": first, "twins": len(made), **_summary(roster)} | _policy_json(policy, told)
+    epsilons = policy_epsilons(policy, args.delta)
+    result = {"first": first, "twins": len(made), **_summary(roster)} | _policy_json(policy, epsilons)
     line = f"boards {first} to {len(roster.keys) - 1}: roster {roster.number}, {_count(roster)}"
-    show(args, result, f"{line}\n{_in_words(policy, told)}")
+    show(args, result, f"{line}\n{_in_words(policy, epsilons)}")
 
 
 def cmd_revoke(args: argparse.Namespace) -> None:

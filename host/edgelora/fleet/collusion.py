@@ -23,8 +23,8 @@ def crowded(boards: int, colluders: int, cohort: int, tolerated: int) -> float:
     """
     if not (0 <= colluders <= boards and 0 <= cohort <= boards and tolerated >= 0):
         raise InputError(
-            f"{colluders} colluders and a cohort of {cohort} out of {boards} boards, {tolerated} tolerated: none may "
-            "be below 0, and neither colluders nor a cohort more than there are boards"
+            f"{colluders} colluders and a cohort of {cohort} out of {boards} boards, {tolerated} tolerated: give 0 "
+            f"or more, and at most {boards} colluders and {boards} boards in a cohort"
         )
     most = min(colluders, cohort)
     ways = sum(

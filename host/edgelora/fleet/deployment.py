@@ -216,7 +216,7 @@ class Deployment:
         """Starts it with TLS, node authentication and a database on disk. DeploymentError: the port is taken."""
         if wait and self._listens():
             raise DeploymentError(
-                f"{self.control} is taken", remedy="a run may go on there: end it, or leave out that Flower is started"
+                f"{self.control} is in use", remedy="a run may be using it: stop it, or don't start Flower again"
             )
         tls = self.folder / "tls"
         certificates = [f"--ssl-{name}={tls / file}" for name, file in _TLS.items()]
@@ -306,7 +306,7 @@ class Deployment:
             time.sleep(1.0)
         if not status.endswith("completed"):
             raise DeploymentError(
-                f"run {run} ended as {status}: see {self.log('superlink')}", remedy="the same command goes on"
+                f"run {run} ended as {status}: see {self.log('superlink')}", remedy="repeat the command to continue"
             )
 
     def nodes_online(self) -> int:
@@ -351,7 +351,7 @@ class Deployment:
         while not done():
             ended = self.processes[name].poll() is not None
             if ended or time.monotonic() > end:
-                what = "ended" if ended else f"did not get ready in {seconds:.0f} s"
+                what = "ended" if ended else f"was not ready within {seconds:.0f} s"
                 raise DeploymentError(f"{name} {what}: see {self.log(name)}")
             time.sleep(0.5)
 
@@ -436,7 +436,7 @@ def check_flower() -> None:
 def _program(name: str) -> str:
     path = Path(sys.executable).parent / name
     if not path.exists():
-        raise MissingPackage(f"{name} is not installed beside {sys.executable}: pip install 'edgelora[fleet]'")
+        raise MissingPackage(f"{name} is not installed next to {sys.executable}: pip install 'edgelora[fleet]'")
     return str(path)
 
 

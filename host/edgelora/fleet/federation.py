@@ -157,11 +157,11 @@ class Federation:
             state = json.loads(path.read_text())
             if state["version"] == 1:
                 raise InputError(
-                    f"{path} is of an edgelora without a ledger: what was told of its boards can't be known",
+                    f"{path} was made by an edgelora without a ledger: what its rounds revealed is unknown",
                     remedy="publish its global.ela, or begin another federation",
                 )
             if state["version"] != VERSION:
-                raise InputError(f"{path}: version {state['version']}, this edgelora knows {VERSION}: update it")
+                raise InputError(f"{path}: version {state['version']}, this edgelora supports {VERSION}: update it")
             base = load_base(folder / "base.elm")
             base.adapter(base64.b64decode(state["adapter"]))
             one = cls(folder, Plan.read(folder / "plan.json"), base, state)
@@ -192,14 +192,14 @@ class Federation:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                remedy = "wait for its end, or end it; `edgelora fleet report` tells how far it is"
-                raise InputError(
-                    f"{self.folder}: another run carries this federation's rounds", remedy=remedy
-                ) from None
+                remedy = "wait until it ends, or stop it; `edgelora fleet report` shows its progress"
+                raise InputError(f"{self.folder}: another process is running this federation", remedy=remedy) from None
             self._carried = True
             try:
                 if json.dumps(json.loads((self.folder / "state.json").read_text())) != json.dumps(self._state):
-                    raise InputError(f"{self.folder}: another run has carried rounds since it was opened: open it anew")
+                    raise InputError(
+                        f"{self.folder}: another process has run rounds since it was opened: open it again"
+                    )
                 self.ledger.check(self._id, self.done)
                 self.settle()
                 yield
@@ -331,7 +331,7 @@ class Federation:
             velocity, step = server_step(velocity, average, self.plan.server_rate, self.plan.server_momentum)
             adapter = with_vector(adapter, moved(fleet_vector(self.adapter), step))
         packed = pack_adapter(adapter)
-        told = epsilons(self.ledger.spent(), self.plan.delta)
+        spent = epsilons(self.ledger.spent(), self.plan.delta)
         one = RoundRecord(
             call.step,
             len(call.boards),
@@ -341,8 +341,8 @@ class Federation:
             total.up,
             round(float(np.sqrt((average[: len(velocity)].astype(float) ** 2).sum())), 1),
             hashlib.sha256(packed).hexdigest(),
-            told.outsider,
-            told.server,
+            spent.outsider,
+            spent.server,
             judge(packed) if judge else {},
         )
         state = self._state | {
@@ -384,8 +384,8 @@ def federate(
                 silent = 0 if total.survivors else silent + 1
             if total is not None and silent == MOST_SILENT:
                 raise RoundAborted(
-                    f"{silent} rounds one after the other came to nothing ({total.why or 'no board answered'})",
-                    remedy="see that the gateway has the boards, and why they refuse; the same command goes on",
+                    f"{silent} rounds in a row failed ({total.why or 'no board answered'})",
+                    remedy="check that the gateway has the boards, and why they refuse; then repeat the command",
                 )
 
 
@@ -396,7 +396,7 @@ def _round(
     plan, enough = federation.plan, max(1, federation.plan.least)
     call = federation.call(everyone, plan.rate or fleet_recipe(plan.rank, plan.mode).initial_rate)
     started = time.monotonic()
-    few = f"{len(call.boards)} of {len(everyone)} boards were drawn, a sum is of {enough} or more"
+    few = f"{len(call.boards)} of {len(everyone)} boards were sampled, a sum needs {enough}"
     nothing = Total(np.zeros(len(fleet_vector(call.adapter)), np.int64), 0, why=few)
     total = exchange(call) if len(call.boards) >= enough else nothing
     wait = _for_room(lambda what: progress(federation.done, plan.rounds, what))
@@ -409,8 +409,8 @@ def _begin(ledger: Ledger, site: Site | None) -> None:
     """Makes the ledger if it is missing. LedgerError if the site has had rounds, which that ledger would lack."""
     if site and site.has_had_rounds and not ledger.there:
         raise LedgerError(
-            f"{ledger.path} is missing, and boards of this fleet have had rounds: what was told of them is not known",
-            remedy="put it back from a backup, or enroll other boards into a fleet in another folder",
+            f"{ledger.path} is missing, and boards of this fleet took part in rounds: what these revealed is unknown",
+            remedy="restore it from a backup, or enroll other boards into a fleet in another folder",
         )
     ledger.begin()
 
@@ -433,7 +433,7 @@ def _for_room(tell: Callable[[str], None]) -> Wait:
     def wait(error: OSError) -> None:
         if error.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)) or time.monotonic() > end:
             raise error
-        tell(f"{error.filename}: {error.strerror}: free some, the round waits for it")
+        tell(f"{error.filename}: {error.strerror}: free some space, the round waits for it")
         time.sleep(ROOM_SECONDS[0])
 
     return wait
@@ -444,9 +444,9 @@ def _odd(state: dict[str, Any]) -> str:
     number = state.get("number", 0)
     rows = state["rounds"]
     if len(bytes.fromhex(state["secret"])) != 32 or not _is(number, 0, 1 << 32) or not isinstance(rows, list):
-        return "its head"
+        return "its header"
     if not isinstance(state["site"], str) or "\0" in state["site"] or len(bytes.fromhex(state["id"])) != 8:
-        return "whose it is"
+        return "its site or id"
     if not _are_shares(state.get("before", {})):
         return "accuracies with the base"
     for place, row in enumerate(rows):

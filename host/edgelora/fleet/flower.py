@@ -110,11 +110,11 @@ class FleetStrategy(Strategy):  # type: ignore[misc]
 
     def start(self, grid: Grid, stop: int | None = None) -> Result:  # Flower's own arguments can't resume
         """Runs the remaining rounds; the federation's result, including rounds of earlier runs."""
-        told = self.progress, self.judge, stop
+        hooks = self.progress, self.judge, stop
         if isinstance(self.work, Site):
-            federate_site(self.federation, self.work, Gateways(grid).deliver, *told)
+            federate_site(self.federation, self.work, Gateways(grid).deliver, *hooks)
         else:
-            federate(self.federation, lambda call: self._exchange(call, grid), None, *told)
+            federate(self.federation, lambda call: self._exchange(call, grid), None, *hooks)
         return result_of(self.federation)
 
     def _exchange(self, call: Call, grid: Grid) -> Total:
@@ -189,8 +189,8 @@ def result_of(federation: Federation) -> Result:
     judged = {0: federation.before} | {one.step + 1: one.accuracies for one in federation.rounds}
     for number, accuracies in judged.items():
         if found := list(accuracies.values()):
-            told = {"accuracy": sum(found) / len(found), "worst": min(found)}
-            result.evaluate_metrics_serverapp[number] = MetricRecord(told)
+            metrics = {"accuracy": sum(found) / len(found), "worst": min(found)}
+            result.evaluate_metrics_serverapp[number] = MetricRecord(metrics)
     return result
 
 

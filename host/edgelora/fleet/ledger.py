@@ -35,7 +35,7 @@ NAME = "ledger.db"
 APPLICATION, VERSION = 0x454C4C31, 1  # "ELL1"
 LOCK_SECONDS = 60.0  # that another federation of the site may hold the lock
 _BACKUP = (
-    "put it back from a backup; without it nobody knows what was told of these boards, and no epsilon holds for them"
+    "restore it from a backup; without it, what was revealed of these boards is unknown, and no epsilon holds for them"
 )
 _TABLES = {
     "boards": "id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE",
@@ -188,7 +188,7 @@ class Ledger:
     @contextlib.contextmanager
     def _opened(self, begun: bool = True) -> Iterator[sqlite3.Connection]:
         if not self.path.is_file():
-            raise LedgerError(f"{self.path} is missing, which has what was told of boards", remedy=_BACKUP)
+            raise LedgerError(f"{self.path} is missing, the record of what was revealed of boards", remedy=_BACKUP)
         try:
             address = f"{self.path.resolve().as_uri()}?mode=rw"
             with contextlib.closing(
@@ -198,14 +198,14 @@ class Ledger:
                 db.execute("PRAGMA synchronous = EXTRA")  # also syncs the removal of the rollback journal
                 known = [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
                 if begun and known[1] > VERSION:
-                    raise LedgerError(f"{self.path} is of a newer edgelora", remedy="update this one")
+                    raise LedgerError(f"{self.path} was made by a newer edgelora", remedy="update this one")
                 if begun and known != [APPLICATION, VERSION]:
-                    raise LedgerError(f"{self.path} is no ledger", remedy=_BACKUP)
+                    raise LedgerError(f"{self.path} is not a ledger", remedy=_BACKUP)
                 yield db
         except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:  # the last two come from damaged rows
-            raise self._told(error) from error
+            raise self._ledger_error(error) from error
 
-    def _told(self, error: Exception) -> Exception:
+    def _ledger_error(self, error: Exception) -> Exception:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_FULL:
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
@@ -213,7 +213,8 @@ class Ledger:
             return OSError(errno.EACCES, os.strerror(errno.EACCES), str(self.path))
         if code == sqlite3.SQLITE_BUSY:
             return LedgerError(
-                f"{self.path} is in use for longer than {LOCK_SECONDS:g} s", remedy="see what holds it, then try again"
+                f"{self.path} has been in use for {LOCK_SECONDS:g} s",
+                remedy="close the program that holds it, then try again",
             )
         return LedgerError(f"{self.path} can't be used: {error}", remedy=_BACKUP)
 

@@ -70,7 +70,7 @@ class Mailbox:
         """
         for index, message in messages.items():
             if index_of(message) != index:
-                raise InputError(f"what is to go to board {index} is no message to it")
+                raise InputError(f"the message for board {index} is not addressed to it")
         with self._changed:
             tasks = {round_of(message)[1]: task for message in messages.values() if (task := task_in(message))}
             tasks = tasks or self._tasks

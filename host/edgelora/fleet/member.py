@@ -43,7 +43,7 @@ class Identity:
     def __init__(self, path: Path) -> None:
         self.secret = read_bounded(path, KEY_SIZE)
         if len(self.secret) != KEY_SIZE:
-            raise MemberError(f"{path} is no secret of a board", remedy="give a folder that `fleet enroll` has made")
+            raise MemberError(f"{path} is not a board's secret", remedy="give a folder that `fleet enroll` made")
         self.public = public_of(self.secret)
         self._path, self._policy = path.with_suffix(".round"), path.with_suffix(".json")
 

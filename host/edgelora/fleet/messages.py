@@ -109,7 +109,7 @@ class Task:
     def unpack(cls, body: bytes) -> Task:
         """Raises InputError."""
         if len(body) != _TASK.size or any(body[70:]) or struct.unpack_from("<H", body, 68)[0] > 1:
-            raise InputError(f"{len(body)} bytes that are no task of a round")
+            raise InputError(f"{len(body)} bytes that are not a task of a round")
         fields = _TASK.unpack(body)
         return replace(cls(*fields), masks=bool(fields[-1]))
 

@@ -42,7 +42,7 @@ def _from_base(model: Any, store: Any, source: Source, seed: int) -> None:
     training = device.module("training")
     learned, held = training.split(source)
     if held is None:
-        raise InputError("too few samples to judge what is better", remedy="record more")
+        raise InputError("too few samples to validate", remedy="record more")
     trial = training.Run(model, learned, store, "trial", seed=seed, held=held)
     while not trial.done:
         trial.step()

@@ -88,9 +88,11 @@ class Plan:
                 f"least {self.least} of {self.boards} boards: no round could end; give {self.boards} or less"
             )
         if self.masks and self.least > self.cohort:
-            raise InputError(f"least {self.least}: a sum is of {self.cohort} boards at most; give that or less")
+            raise InputError(f"least {self.least}: a sum has at most {self.cohort} boards; give that or less")
         if self.noise and self.sigma > MOST_SIGMA:
-            raise InputError(f"noise of {self.sigma} a board: at most {MOST_SIGMA}; clip lower, or ask for less noise")
+            raise InputError(
+                f"noise of {self.sigma} per board, the limit is {MOST_SIGMA}: lower the clip, or use less noise"
+            )
 
     @property
     def sigma(self) -> int:
@@ -173,7 +175,7 @@ class Plan:
         try:
             return cls.of_json(json.loads(path.read_text()), str(path))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: is no JSON ({error}): make it again with edgelora fleet init") from error
+            raise InputError(f"{path}: is not JSON ({error}): make it again with edgelora fleet init") from error
 
     def write(self, path: Path) -> None:
         write_atomic(path, (json.dumps(self.as_json(), indent=2) + "\n").encode())

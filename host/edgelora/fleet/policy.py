@@ -40,7 +40,7 @@ def parse_policy(data: bytes, name: str = "policy") -> Policy:
     try:
         wanted = json.loads(data)
     except ValueError as error:
-        raise InputError(f"{name} is no JSON: {error}") from None
+        raise InputError(f"{name} is not JSON: {error}") from None
     if not isinstance(wanted, dict) or set(wanted) - set(_MOST):
         raise InputError(f"{name}: give an object of some of {', '.join(_MOST)}")
     for field, value in wanted.items():
@@ -75,7 +75,7 @@ def refusal(policy: Policy, task: Task) -> str:
 
 
 @dataclass(frozen=True)
-class Told:
+class PolicyEpsilons:
     """What all rounds of a board's life may reveal of it, as epsilons at one delta, for zero-out adjacency.
 
     An epsilon is infinite if the policy sets no bound. outsider: someone who sees only the global adapters. server: an
@@ -88,7 +88,7 @@ class Told:
     delta: float
 
 
-def told_by(policy: Policy, delta: float, cost: float | None = None, least: int = 0) -> Told:
+def policy_epsilons(policy: Policy, delta: float, cost: float | None = None, least: int = 0) -> PolicyEpsilons:
     """Epsilons of the policy's budget, or of `cost`, in millionths of 1/z^2 as a board counts it.
 
     least: survivors of each round; 0: unknown, then the policy's largest cohort. A board does not count the noise of
@@ -100,4 +100,4 @@ def told_by(policy: Policy, delta: float, cost: float | None = None, least: int 
     most = least or min(policy.most_cohort or MAX_COHORT, MAX_COHORT)
     honest = (most - policy.colluders) / most if policy.masks and most > policy.colluders else 1.0
     server = gaussian_epsilon(spent * honest, delta)
-    return Told(server, server, gaussian_epsilon(spent, delta), delta)
+    return PolicyEpsilons(server, server, gaussian_epsilon(spent, delta), delta)

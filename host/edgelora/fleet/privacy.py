@@ -83,11 +83,11 @@ class Spent:
 class Standing:
     """The epsilons of a federation's boards, and what is left of its budget.
 
-    told: epsilons of all federations of the site. rounds: the plan's remaining rounds; within: how many of them fit the
-    budget, as `planned` counts. recorded: dp-accounting is missing: told is the last round's record, and within is 0.
+    epsilons: of all federations of the site. rounds: the plan's remaining rounds; within: how many of them fit the
+    budget, as `planned` counts. recorded: dp-accounting is missing; epsilons are the last round's, and within is 0.
     """
 
-    told: Epsilons
+    epsilons: Epsilons
     delta: float
     budget: float
     rounds: int
@@ -97,7 +97,7 @@ class Standing:
     @property
     def left(self) -> float | None:
         """What is left of the budget, 0 or more; None without a budget."""
-        return max(0.0, self.budget - self.told.most) if self.budget else None
+        return max(0.0, self.budget - self.epsilons.most) if self.budget else None
 
     @property
     def words(self) -> str:
@@ -110,8 +110,8 @@ class Standing:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "outsider": self.told.outsider,
-            "server": self.told.server,
+            "outsider": self.epsilons.outsider,
+            "server": self.epsilons.server,
             "delta": self.delta,
             "adjacency": ADJACENCY,
             "budget": self.budget,
@@ -152,12 +152,12 @@ def epsilons(spent: Spent, delta: float) -> Epsilons:
 
 def check_budget(plan: Plan, after: Spent) -> None:
     """BudgetSpent if the cost `after` the next round exceeds the plan's budget. The plan has one."""
-    told = epsilons(after, plan.delta)
-    if told.most > plan.budget:
+    spent = epsilons(after, plan.delta)
+    if spent.most > plan.budget:
         hidden = "" if plan.masks else ", or one with masks"
         raise BudgetSpent(
-            f"after the next round epsilon would be {told}, the budget is {plan.budget:g} ({ADJACENCY}): the "
-            "federation ends here, with the adapter of the round before",
+            f"after the next round epsilon would be {spent}, the budget is {plan.budget:g} ({ADJACENCY}): the "
+            "federation ends here, with the previous round's adapter",
             remedy=f"publish that, or begin a federation with more noise, a smaller share or fewer rounds{hidden}",
         )
 
@@ -211,17 +211,17 @@ def gaussian_epsilon(cost: float, delta: float) -> float:
     def normal(x: float) -> float:
         return math.erfc(-x / math.sqrt(2)) / 2  # accurate far below 0, too
 
-    def told(epsilon: float) -> float:
+    def delta_at(epsilon: float) -> float:
         """The delta of an epsilon."""
         rest = normal(-a / 2 - epsilon / a)
         return normal(a / 2 - epsilon / a) - (math.exp(epsilon + math.log(rest)) if rest else 0.0)
 
     low, high = 0.0, 1.0
-    while told(high) > delta:
+    while delta_at(high) > delta:
         low, high = high, 2 * high
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if told(middle) > delta else (low, middle)
+        low, high = (middle, high) if delta_at(middle) > delta else (low, middle)
     return high
 
 

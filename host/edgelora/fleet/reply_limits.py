@@ -32,5 +32,5 @@ def largest_reply(message: bytes, task: Task | None) -> int:
     try:
         fixed, value, neighbour = _BODIES[Stage(message[4] + 1)]
     except (KeyError, ValueError):
-        raise InputError(f"a message of stage {message[4]}, to which boards reply nothing") from None
+        raise InputError(f"a message of stage {message[4]}, which has no reply") from None
     return AROUND + fixed + value * values + neighbour * neighbours

@@ -118,8 +118,8 @@ def back(site: Site, name: str, key: Ed25519PrivateKey) -> Rollout:
     line = tuple(version for version in line if version in earlier)
     if rollout is None or not line:
         raise PublishError(
-            f"nothing of {name} was out to all boards before",
-            remedy="boards go back by themselves if it isn't confirmed",
+            f"no earlier version of {name} was published to all boards",
+            remedy="boards fall back on their own if it isn't confirmed",
         )
     adapter = earlier[line[-1]].adapter()
     made = release(folder(site, False), adapter, name, key, target=site.roster().target, force=True)

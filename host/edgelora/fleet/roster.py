@@ -84,8 +84,8 @@ class Roster:
         """The signed file. Raises RosterError."""
         if public_bytes(key) != self.release:
             raise RosterError(
-                f"the roster is of key {key_id(self.release).hex()}, not of {key_id(public_bytes(key)).hex()}",
-                remedy="sign with the key that the fleet began with",
+                f"the roster is signed by key {key_id(self.release).hex()}, not of {key_id(public_bytes(key)).hex()}",
+                remedy="sign with the fleet's original key",
             )
         if not 0 < self.number < 1 << 32 or len(self.keys) > MAX_BOARDS:
             raise RosterError(f"number {self.number}, {len(self.keys)} boards: a roster has at most {MAX_BOARDS}")
@@ -107,10 +107,10 @@ class Roster:
     def read(cls, data: bytes, trusted: Sequence[bytes], where: str = "roster") -> Roster:
         """Reads a roster signed by one of the trusted keys (Ed25519, 32 bytes each). Raises RosterError."""
         if len(data) < HEADER_SIZE or data[:4] != MAGIC:
-            raise RosterError(f"{where} is no roster", remedy="`edgelora fleet enroll` makes one")
+            raise RosterError(f"{where} is not a roster", remedy="`edgelora fleet enroll` makes one")
         _, version, size, number, count, signer, target, server, zeros = HEADER.unpack_from(data)
         if (version, size) != (VERSION, HEADER_SIZE):
-            raise RosterError(f"{where} has format {version}", remedy="a newer edgelora made it, update this one")
+            raise RosterError(f"{where} has format {version}", remedy="a newer edgelora made it: update this one")
         entries = data[HEADER_SIZE:]
         if len(entries) != count * KEY_SIZE or not count <= MAX_BOARDS or any(zeros) or not number:
             raise RosterError(f"{where} is damaged", remedy="copy it again from where it was signed")
@@ -118,7 +118,7 @@ class Roster:
         if release is None:
             raise RosterError(
                 f"{where} is signed by key {signer.hex()}, which is not trusted here",
-                remedy="it is another owner's; take the fleet's own",
+                remedy="it is another owner's; use the fleet's own",
             )
         try:
             Ed25519PublicKey.from_public_bytes(release).verify(
@@ -144,8 +144,8 @@ def check_public(key: bytes) -> None:
     """Raises RosterError unless these are a usable public key, 32 bytes."""
     if not is_public(key):
         raise RosterError(
-            f"{len(key)} bytes that are no public key of a board",
-            remedy="give the 32 bytes, or 64 digits of hex, of it",
+            f"{len(key)} bytes that are not a board's public key",
+            remedy="give its 32 bytes, or 64 hex digits",
         )
 
 
@@ -193,7 +193,7 @@ class Site:
             raise RosterError(f"target {target!r}: give 1 to {TARGET_SIZE} bytes, the product that its boards are")
         site = cls(folder)
         if site.path.exists():
-            raise RosterError(f"{site.path} is there already", remedy="a fleet keeps its roster; take another folder")
+            raise RosterError(f"{site.path} already exists", remedy="a fleet keeps its roster; choose another folder")
         folder.mkdir(parents=True, exist_ok=True)
         secret = folder / "server.key"
         if not secret.exists():
@@ -219,7 +219,7 @@ class Site:
         path = self.folder / "server.key"
         secret = read_bounded(path, KEY_SIZE)
         if len(secret) != KEY_SIZE:
-            raise RosterError(f"{path} is no key of a server", remedy="copy it again from where the fleet began")
+            raise RosterError(f"{path} is not a server's key", remedy="copy it again from where the fleet began")
         return secret
 
     @property
@@ -253,7 +253,7 @@ class Site:
             if board in (row.name, str(row.index), row.key) and not row.revoked:
                 return row
         if board.isdecimal() and int(board) < len(rows):
-            raise RosterError(f"board {board} is revoked already")
+            raise RosterError(f"board {board} is already revoked")
         raise RosterError(f"no board {board!r}", remedy="`edgelora fleet roster` lists names and indices")
 
     # --- changes
@@ -279,7 +279,7 @@ class Site:
                 known = names.get(public.hex(), "")
                 raise RosterError(f"this board is enrolled already, as {roster.index_of(public)} {known}".rstrip())
             if name and name in called:
-                raise RosterError(f"another board is called {name}", remedy="take another --name")
+                raise RosterError(f"another board is named {name}", remedy="choose another --name")
             if public.hex() in revoked and not again:
                 raise RosterError(
                     "this board's key was revoked",

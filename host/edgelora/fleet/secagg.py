@@ -99,7 +99,7 @@ class Round:
                 remedy="invite fewer boards, or lower clip and noise",
             )
         if task.masks and len(asked) > task.cohort:
-            raise InputError(f"{len(asked)} boards in a cohort of {task.cohort}", remedy="part them into several")
+            raise InputError(f"{len(asked)} boards in a cohort of {task.cohort}", remedy="split them into several")
         self.task, self.number, self.stage = task, number, Stage.TASK
         self._boards = {i: _Board(Channel.between(secret, roster.keys[i], roster.fleet, number)) for i in asked}
         self._cohort: list[int] = []
@@ -147,7 +147,7 @@ class Round:
         if body is None:
             raise ReplyRefused(f"not the {stage.name} of board {index} in round {self.number}, or damaged")
         if not self._take(stage, index, board, body):
-            raise ReplyRefused(f"{stage.name} of board {index} is not of the form that it has to have")
+            raise ReplyRefused(f"{stage.name} of board {index} has an invalid form")
         self._answered.add(index)
 
     def close_stage(self) -> None:
@@ -221,11 +221,11 @@ class Round:
         if not self.task.masks:
             return self._open(Stage.INPUT, dict.fromkeys(cohort, bytes(2)))
         if len(cohort) < 2:
-            self.abort("one board alone would hide among none")
+            self.abort("a single board has no others to hide among")
         self._cohort = cohort
         self._threshold, self._agreeing = thresholds(self.task, len(cohort))
         if self._agreeing >= len(cohort):
-            self.abort(f"{len(cohort)} boards are too few for {self.task.colluders} that may work for the server")
+            self.abort(f"{len(cohort)} boards are too few for {self.task.colluders} colluders")
         self._open(Stage.COHORT, dict.fromkeys(cohort, cohort_body(cohort)))
 
     def _show_peers(self) -> None:
@@ -266,7 +266,7 @@ class Round:
         self._open(Stage.UNMASK, bodies)
 
     def _lack(self) -> NoReturn:
-        self.abort("too few boards are left to take masks off")
+        self.abort("too few boards are left to remove masks")
 
     def _finish(self) -> None:
         survivors = [index for index, board in self._boards.items() if board.vector is not None]
@@ -285,7 +285,7 @@ class Round:
 
     def _keep_or_abort(self, left: Sequence[int] | dict[int, bytes]) -> None:
         if len(left) < self.task.least:
-            self.abort(f"{len(left)} boards are left after {self.stage.name}, the task asks for {self.task.least}")
+            self.abort(f"{len(left)} boards are left after {self.stage.name}, the task requires {self.task.least}")
 
     # --- who is who
 
@@ -316,7 +316,7 @@ class Round:
                 total += mask(secret, self.number, len(total))
                 continue
             if public_of(secret) != self._boards[index].key:
-                self.abort(f"shares of board {index} do not give the key that it has shown")
+                self.abort(f"shares of board {index} do not yield the key that it published")
             for peer in self.survivors:
                 shared = mask(pair_seed(secret, self._boards[peer].key), self.number, len(total))
                 total += shared if peer < index else -shared
@@ -330,7 +330,7 @@ class Round:
             self.abort(f"{len(shares)} shares of board {index} came, {self._threshold} are needed")
         secret = secret_of(shares, self._threshold)
         if secret is None:
-            self.abort(f"shares of board {index} contradict each other: one of the cohort does not tell the truth")
+            self.abort(f"shares of board {index} contradict each other: a board of the cohort is lying")
         return secret
 
     # --- data that a board has sent by this stage

@@ -129,7 +129,9 @@ def verdicts(link: Link, line: _Line) -> Iterator[str]:
     there = {(a.name, a.version): a.trial for a in link.update_state().adapters}
     for name, version in sorted(line.tried):
         trial = there.get((name, version))
-        said = "confirmed" if trial is False else "not confirmed: from its next start on the board has what it had"
+        said = (
+            "confirmed" if trial is False else "not confirmed: from its next start the board uses its earlier adapter"
+        )
         yield f"{name} {version}, {said}"
     line.tried.clear()
 
@@ -176,7 +178,7 @@ def serial_boards(site: Site, samples: str, trial: float = TRIAL_SECONDS) -> Ope
                     yield f"{name} {version}"
                 if line.given and trial:
                     what = ", ".join(f"{name} {version}" for name, version in sorted(line.given))
-                    raise LineLost(f"its application has the board for {trial:g} s, to try {what}")
+                    raise LineLost(f"its application runs for {trial:g} s, to try {what}")
 
             bring_roster(link, site)
             board = _OnLine(link, site, samples, check, fresh)

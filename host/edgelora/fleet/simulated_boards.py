@@ -76,7 +76,7 @@ class Boards:
                 self._parts.append((whole.train, whole.test))
         else:
             raise InputError(
-                f"data of boards {spec!r}: give one of {', '.join(PEOPLE)}, or a folder of .npz files, one a board"
+                f"data of boards {spec!r}: give one of {', '.join(PEOPLE)}, or a folder of .npz files, one per board"
             )
         self._samples = [BoardData(base.samples(train), base.samples(test)) for train, test in self._parts]
 

@@ -151,7 +151,7 @@ def local_server(gateway: Gateway, state: Path) -> Server:
     """
     with contextlib.suppress(GatewayError):
         GatewayClient(state).boards()
-        raise FileError(f"{state} has a gateway that runs: stop it, or give this one another folder with --state")
+        raise FileError(f"a gateway already uses {state}: stop it, or give this one another folder with --state")
     token = secrets.token_hex(32)
 
     def boards(request: Request) -> Answer:
@@ -216,7 +216,7 @@ class GatewayClient:
             self._token = str(found["token"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _GatewayGone(
-                f"{self._file} tells of no gateway ({error})", remedy="start `edgelora fleet gateway`"
+                f"{self._file} doesn't name a gateway ({error})", remedy="start `edgelora fleet gateway`"
             ) from None
 
     def boards(self) -> list[BoardState]:
