@@ -50,8 +50,8 @@ def motion() -> Packaged:
     return Packaged(
         base.elm,
         rule,
-        f"Movements of a wrist: knows {_listed(base)}. Trained on {len(HAR_SUBJECTS) - 1} people; of "
-        f"{len(people.test)} windows of one that it never saw it names {right:.0%} right.\n",
+        f"Wrist exercises: {_listed(base)}. Trained on {len(HAR_SUBJECTS) - 1} people; {right:.0%} accuracy on "
+        f"{len(people.test)} windows of a person outside the training data.\n",
     )
 
 
@@ -62,8 +62,8 @@ def sound() -> Packaged:
     return Packaged(
         base.elm,
         rule,
-        f"Spoken words: knows {_listed(base)}. Trained on {len(PRETRAINING)} synthetic voices, no person; of "
-        f"{len(right)} others, {sum(map(len, heard))} clips, it names {statistics.mean(right):.0%} right (standard "
+        f"Spoken words: {_listed(base)}. Trained on {len(PRETRAINING)} synthetic voices; "
+        f"{statistics.mean(right):.0%} accuracy on {sum(map(len, heard))} clips of {len(right)} other voices (standard "
         f"deviation {statistics.stdev(right):.0%}, worst {min(right):.0%}).\n",
     )
 

@@ -82,7 +82,7 @@ def test_two_boards_and_what_is_done_to_them(studios: Callable, pages: Callable,
     page.get_by_role("button", name="Copy to the board").click()
     card(page, "two").get_by_text("/motion.elm").wait_for()
     expect(card(page, "one").get_by_text("none yet")).to_be_visible()
-    page.get_by_role("button", name="Next: see it sense").click()
+    page.get_by_role("button", name="Next: see its sensor live").click()
     page.get_by_role("heading", name="Live", exact=True).wait_for()
 
     page.get_by_role("link", name="Adapters").click()

@@ -138,7 +138,7 @@ def test_each_change_is_taken_back(book: ProjectSamples, base: Base) -> None:
     for name in ("", " ", "a/b", "..", "a.b", "x" * 41, "a\nb", "con:", "a\\b", "\u202eabc"):
         with pytest.raises(InputError, match="not a class name"):
             book.name_class(name)
-    with pytest.raises(InputError, match="not in the book"):
+    with pytest.raises(InputError, match="no longer exists"):
         book.remove(["7"])
 
 
@@ -242,7 +242,7 @@ def test_a_folder_that_is_gone_and_a_disk_that_is_full(
     book.take_all([(label, window[0]) for label in labels], *window[1:])
     moved = book.folder.rename(tmp_path / "moved")
     for change in (lambda: book.take("wave", *window), lambda: book.name_class("wave")):
-        with pytest.raises(InputError, match="does not exist any more"):
+        with pytest.raises(InputError, match="no longer exists"):
             change()
         assert not book.folder.exists()
     moved.rename(book.folder)
@@ -291,7 +291,7 @@ def test_windows_begin_after_the_countdown(book: ProjectSamples, base: Base) -> 
     live: Any = SimpleNamespace(
         is_running=True, base=base, end=0, run=1, source=SimpleNamespace(buttons=(15, 14)), on_fed=None, on_press=None
     )
-    live.told = SimpleNamespace(rate=50.0, window=100)
+    live.metadata = SimpleNamespace(rate=50.0, window=100)
     live.window = lambda end, size: None if live.lost else waves(end)[end - size :]
     live.lost = False
     taker = Taker(live, book)

@@ -216,7 +216,7 @@ def test_from_an_empty_page_to_gestures_of_ones_own(
         person.put_base()
         person.board().get_by_text("/motion.elm").wait_for()
     if pulled:
-        person.follow("see it sense", "Live")
+        person.follow("see its sensor live", "Live")
         person.follow("collect samples", "Collect")
     person.sense()
     if pulled:

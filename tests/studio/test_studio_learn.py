@@ -268,8 +268,8 @@ def test_what_somebody_wrote_into_a_project_ends_nothing(tmp_path: Path) -> None
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"PK\x03\x04none")
     project = Project(tmp_path)
-    lessons = project.of(ProjectRuns)
-    assert (project.theme, lessons.runs, "bad.elm" in lessons.bases(), project.of(ProjectSamples).dataset(None)) == (
+    runs = project.of(ProjectRuns)
+    assert (project.theme, runs.runs, "bad.elm" in runs.bases(), project.of(ProjectSamples).dataset(None)) == (
         "auto",
         [],
         False,
@@ -279,15 +279,15 @@ def test_what_somebody_wrote_into_a_project_ends_nothing(tmp_path: Path) -> None
 
 def test_a_file_that_is_no_base_is_told(tmp_path: Path) -> None:
     """Until it is removed or replaced by a valid one."""
-    lessons = Project(tmp_path).of(ProjectRuns)
+    runs = Project(tmp_path).of(ProjectRuns)
     bad = tmp_path / "bases" / "bad.elm"
     bad.write_bytes(b"PK\x03\x04none")
     bad.with_name("folder.elm").mkdir()
-    refused = lessons.refused()
+    refused = runs.refused()
     assert refused.keys() == {"bad.elm", "folder.elm"} and "bad.elm" in refused["bad.elm"], refused
     bad.with_name("folder.elm").rmdir()
     bad.write_bytes(motion().elm)
-    assert not lessons.refused() and "bad.elm" in lessons.bases()
+    assert not runs.refused() and "bad.elm" in runs.bases()
 
 
 def test_a_paused_run_counts_no_epoch_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,23 +297,23 @@ def test_a_paused_run_counts_no_epoch_twice(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "base.elm").write_bytes(base.elm)
     for name in ("samples.npz", "test.npz"):
         save_dataset(data, tmp_path / name)
-    lesson = StudioRun(tmp_path, Head("t", "p", "b", {"base_name": base.name, "epochs": 9}, "", (), 9, again=("x",)))
-    lesson.updates = [Update(9, 9, 0.0, 1, 1, 1.0)]
+    run = StudioRun(tmp_path, Head("t", "p", "b", {"base_name": base.name, "epochs": 9}, "", (), 9, again=("x",)))
+    run.updates = [Update(9, 9, 0.0, 1, 1, 1.0)]
     twins: list[Callable[[Measure], None]] = []
     jobs: list[Job] = []
 
-    def run(*given: Any) -> None:
+    def trained(*given: Any) -> None:
         twins.extend(one.tested for one in given if isinstance(one, RunOptions))
         raise _Paused
 
-    monkeypatch.setattr("edgelora.studio.run.personalize", run)
+    monkeypatch.setattr("edgelora.studio.run.personalize", trained)
     monkeypatch.setattr(StudioRun, "_prepared", lambda *told: True)
     for _ in range(2):
         jobs.append(Job("learn"))
-        lesson.run(None, jobs[-1])  # type: ignore[arg-type]
+        run.run(None, jobs[-1])  # type: ignore[arg-type]
     for tested in (*twins, *twins):
         tested(Measure("accuracy", 0.5))
-    assert len(lesson.accuracies) == 3, "before, and two epochs"
+    assert len(run.accuracies) == 3, "before, and two epochs"
     jobs[0].end("done")
     with pytest.raises(_Paused):
         twins[0](Measure("accuracy", 0.5))

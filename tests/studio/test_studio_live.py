@@ -90,7 +90,7 @@ def test_what_is_shown_is_what_the_board_says(live: Live, base: Base, made: dict
     def pull() -> None:
         live.wait(cursor, 0.2)
         frame = live.frame(cursor)
-        if frame and live.told.base:
+        if frame and live.metadata.base:
             text, data = told(frame)
             nonlocal samples
             samples += data
@@ -118,7 +118,7 @@ def test_what_is_shown_is_what_the_board_says(live: Live, base: Base, made: dict
 def test_a_recording_of_this_computer_is_listened_to(live: Live, base: Base) -> None:
     samples = waves(260)
     live.start(Tape("mine.csv", samples), base, "")
-    until(lambda: live.told.source == "mine.csv" and live.latest and live.latest.end >= 200)
+    until(lambda: live.metadata.source == "mine.csv" and live.latest and live.latest.end >= 200)
     wanted = by_twin(base, None, samples)
     for one in list(live._said):
         if one.end <= len(samples):
@@ -134,11 +134,11 @@ def test_others_get_the_board_and_it_goes_on_afterwards(live: Live, session: Boa
     before = live.run
     live.start(Sensor("waves"), base)
     until(lambda: live.run > before and live.end > 20)
-    assert live.told.adapter == ""
+    assert live.metadata.adapter == ""
     session.submit("use", lambda link, job: link.store_activate("second"))
-    until(lambda: live.told.adapter == "second")  # the active one, unless an adapter has been chosen
+    until(lambda: live.metadata.adapter == "second")  # the active one, unless an adapter has been chosen
     live.use("first")
-    until(lambda: live.told.adapter == "first")
+    until(lambda: live.metadata.adapter == "first")
     before = live.run
     session.submit("use none", lambda link, job: link.store_activate(None))
     until(lambda: live.run > before and live.end > 20)
@@ -146,7 +146,7 @@ def test_others_get_the_board_and_it_goes_on_afterwards(live: Live, session: Boa
     time.sleep(0.4)  # what was in progress
     still = live.end
     time.sleep(0.4)
-    assert live.end == still and live.told.paused and live.is_running
+    assert live.end == still and live.metadata.paused and live.is_running
     live.pause(False)
     until(lambda: live.end > still + 20)
     assert live.window(still + 10, 20) is None, "a pause is a hole"

@@ -70,13 +70,13 @@ def test_what_lies_still_is_nothing_in_the_live_view(session: BoardSession, tmp_
         for counts, is_nothing in ((STILL, True), (moving, False)):
             name = f"{folder}, {is_nothing}"
             live.start(Tape(name, counts), base, "")
-            until(lambda name=name: live.told.source == name and live.latest and live.latest.end >= 300)
-            assert live.told.labels == (*base.model.labels, NOTHING)
+            until(lambda name=name: live.metadata.source == name and live.latest and live.latest.end >= 300)
+            assert live.metadata.labels == (*base.model.labels, NOTHING)
             said = [one.seen == len(base.model.labels) for one in live._said]
             assert all(said) if is_nothing else not all(said), (folder, said)
             assert all(one.p == () for one in live._said if one.seen == len(base.model.labels))
     project.of(Acts).set_nothing(False)
-    until(lambda: live.told.labels == tuple(base.model.labels))
+    until(lambda: live.metadata.labels == tuple(base.model.labels))
     until(lambda: live.latest and live.latest.seen < len(base.model.labels))
     live.stop()
 

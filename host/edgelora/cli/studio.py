@@ -42,9 +42,9 @@ def cmd_studio(args: argparse.Namespace) -> None:
     """
     from edgelora.studio.server import serve
 
-    def told(url: str) -> None:
+    def ready(url: str) -> None:
         result = {"url": url, "folder": str(args.folder.resolve())}
         show(args, result, f"{url}\nthe studio, for this computer alone; Ctrl-C ends it")
         streams.flush()
 
-    serve(args.folder, told, port=args.port_http, browser=not args.no_browser)
+    serve(args.folder, ready, port=args.port_http, browser=not args.no_browser)

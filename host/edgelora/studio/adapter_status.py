@@ -26,19 +26,19 @@ class Knowledge:
 
 def knowledge(project: Project, session: BoardSession, adapter: StoredAdapter) -> Knowledge:
     """An adapter's facts, from the run that made it, else from its base alone."""
-    lessons = project.of(ProjectRuns)
-    base = next((one for one in lessons.bases().values() if one.base_id == adapter.base_id), None)
+    runs = project.of(ProjectRuns)
+    base = next((one for one in runs.bases().values() if one.base_id == adapter.base_id), None)
     name = base.name if base else ""
-    lesson = lessons.source(session, adapter)
-    if lesson is None:
+    run = runs.source(session, adapter)
+    if run is None:
         return Knowledge(tuple(_named(base.model.labels)) if base else (), "", "", name)
-    how_well, since = _judged(lesson)
-    return Knowledge((*lesson.head.learned, *lesson.head.added), how_well, since, name)
+    how_well, since = _judged(run)
+    return Knowledge((*run.head.learned, *run.head.added), how_well, since, name)
 
 
-def _judged(lesson: StudioRun) -> tuple[str, str]:
+def _judged(run: StudioRun) -> tuple[str, str]:
     try:
-        report = lesson.report
+        report = run.report
         measure = report.measure if report else None
     except EdgeloraError:
         return "", ""
@@ -46,8 +46,8 @@ def _judged(lesson: StudioRun) -> tuple[str, str]:
         return "", ""
     message = f"{measure.shown(measure.after)} {measure.name} on {report.test_samples} test samples, "
     message += report.conclusion.short
-    if lesson.head.added:
-        message += f", before {', '.join(lesson.head.added)} was added"
+    if run.head.added:
+        message += f", before {', '.join(run.head.added)} was added"
     return message, report.created
 
 

@@ -114,13 +114,13 @@ class Taker:
     @property
     def seconds_left(self) -> float:
         """Seconds until the window begins; below 0 while it is recorded."""
-        due, told = self._due, self.live.told
-        return (due.end - told.window - self.live.end) / told.rate if due and told.rate else 0.0
+        due, metadata = self._due, self.live.metadata
+        return (due.end - metadata.window - self.live.end) / metadata.rate if due and metadata.rate else 0.0
 
     @property
     def share(self) -> float:
         """The recorded share of the window, 0 to 1."""
-        due, window = self._due, self.live.told.window
+        due, window = self._due, self.live.metadata.window
         return min(1.0, max(0.0, 1 - (due.end - self.live.end) / window)) if due and window else 0.0
 
     @property

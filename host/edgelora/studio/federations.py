@@ -70,7 +70,7 @@ class Federations:
 
         def work(job: Job) -> Federation:
             if not (folder / "state.json").exists():
-                job.tell("training a base for the twins: some minutes the first time")
+                job.tell("training a base for the twins: a few minutes the first time")
                 base = fleet_base(progress=job.progress)
                 Federation.create(folder, plan, base)
             federation = Federation.open(folder)

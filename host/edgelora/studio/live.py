@@ -71,7 +71,7 @@ Source = Sensor | Tape
 
 
 @dataclass(frozen=True)
-class Told:
+class Metadata:
     """The view's metadata for pages; it changes seldom. Names may come from a board or a file.
 
     adapter: the active one, "" for the base alone; names, units: of channels; labels: of classes, added ones last.
@@ -95,7 +95,7 @@ class Told:
 @dataclass(frozen=True)
 class Said:
     """A prediction of a window. end: samples up to its end in the ring's count; seen: its class as an index into
-    `Told.labels`; p: probabilities, none if outputs are values; us: inference time; adapter: active then."""
+    `Metadata.labels`; p: probabilities, none if outputs are values; us: inference time; adapter: active then."""
 
     end: int
     seen: int
@@ -121,7 +121,7 @@ class Cursor:
     samples: int = 0
     columns: int = 0
     said: int = 0
-    told: int = -1
+    metadata: int = -1
 
 
 class Judging(Protocol):
@@ -139,7 +139,7 @@ class Live:
 
     def __init__(self, session: BoardSession) -> None:
         self.session = session
-        self.told = Told()
+        self.metadata = Metadata()
         self.on_fed: Callable[[], None] = lambda: None  # called after each chunk, on the board's thread
         self.on_press: Callable[[int], None] = lambda button: None  # called with the index of a pressed board button
         self.on_lost: Callable[[], None] = lambda: None  # called when the board is lost
@@ -256,17 +256,17 @@ class Live:
         u32 size of a JSON text, the text padded to 4 bytes, then samples s16[n, channels] or columns u8[n, COLUMN].
         """
         with self._lock:
-            told = self.told
+            metadata = self.metadata
             if cursor.run != self._run:
-                cursor.run, cursor.told = self._run, -1
+                cursor.run, cursor.metadata = self._run, -1
                 cursor.samples = cursor.columns = cursor.said = 0
-            fresh = cursor.told != told.version
+            fresh = cursor.metadata != metadata.version
             if not fresh and cursor.samples == self._end and cursor.said == self._decided:
                 return None
             said = list(self._said)[max(0, len(self._said) - (self._decided - cursor.said)) :]
             text: dict[str, Any] = {"run": self._run, "end": self._end, "lost": self._lost, "now": time.time()}
             text["said"] = [[s.end, s.seen, round(s.us), s.adapter, [round(p, 3) for p in s.p]] for s in said]
-            if told.fast:
+            if metadata.fast:
                 first = max(cursor.columns, self._columns - len(self._pictures))
                 data = self._pictures[np.arange(first, self._columns) % len(self._pictures)].tobytes()
                 text["first"] = first
@@ -275,9 +275,11 @@ class Live:
                 data = self._ring[np.arange(first, self._end) % len(self._ring)].astype("<i2").tobytes()
                 text["first"] = first
             if fresh:
-                text["told"] = {name: getattr(told, name) for name in Told.__dataclass_fields__} | {"column": COLUMN}
+                text["told"] = {name: getattr(metadata, name) for name in Metadata.__dataclass_fields__} | {
+                    "column": COLUMN
+                }
             cursor.samples, cursor.columns = self._end, self._columns
-            cursor.said, cursor.told = self._decided, told.version
+            cursor.said, cursor.metadata = self._decided, metadata.version
         head = json.dumps(text).encode()
         head += b" " * (-len(head) % 4)
         return struct.pack("<I", len(head)) + head + data
@@ -286,7 +288,9 @@ class Live:
         """Waits for new data behind the cursor, or for the timeout."""
         with self._lock:
             self._lock.wait_for(
-                lambda: (cursor.run, cursor.told) != (self._run, self.told.version) or cursor.samples != self._end,
+                lambda: (
+                    (cursor.run, cursor.metadata) != (self._run, self.metadata.version) or cursor.samples != self._end
+                ),
                 seconds,
             )
 
@@ -322,7 +326,7 @@ class Live:
 
     def _tell(self, **changes: Any) -> None:
         with self._lock:
-            self.told = replace(self.told, version=self.told.version + 1, **changes)
+            self.metadata = replace(self.metadata, version=self.metadata.version + 1, **changes)
             self._news()
 
     def _feed(self, counts: NDArray[np.int16], lost: int, said: Sequence[Said]) -> None:
@@ -346,7 +350,7 @@ class Live:
                 tally = self.tallies.setdefault(one.adapter, Tally())
                 tally.windows += 1
                 tally.certain += one.p[one.seen] if one.seen < len(one.p) else 0.0
-                name = self.told.labels[one.seen] if one.seen < len(self.told.labels) else str(one.seen)
+                name = self.metadata.labels[one.seen] if one.seen < len(self.metadata.labels) else str(one.seen)
                 tally.classes[name] = tally.classes.get(name, 0) + 1
             if len(counts) or said:
                 self._news()
@@ -373,7 +377,7 @@ class Live:
             return None
         entries = {entry.name: entry for entry in link.store_list().adapters}
         if name not in entries:
-            raise InputError(f"the board's store has no adapter {name!r} any more", remedy="choose another one")
+            raise InputError(f"the board's store no longer has an adapter {name!r}", remedy="choose another one")
         key = (name, entries[name].version)
         if key not in self._fetched:
             self._fetched = {old: data for old, data in self._fetched.items() if old[0] != name}
@@ -513,7 +517,7 @@ class _Watching:
         said = self._said(decisions, elapsed_us)
         if said and self._judging is not live.judge_of:
             self._judge_anew()
-        if said and live.told.labels != (now := (*self._labels, *self._more)):
+        if said and live.metadata.labels != (now := (*self._labels, *self._more)):
             live._tell(labels=now)  # samples have changed
         live._feed(counts[:0], lost, [self._judged(one) for one in said])
 
@@ -521,10 +525,10 @@ class _Watching:
         live = self._live
         if live.judge is None or not (names := live.judge.labels()):
             return said
-        window = live.window(said.end, live.told.window)
+        window = live.window(said.end, live.metadata.window)
         if window is None or not live.judge.is_nothing(window):
             return said
-        return replace(said, seen=live.told.labels.index(names[0]), p=())
+        return replace(said, seen=live.metadata.labels.index(names[0]), p=())
 
     def _stand(self, began: float) -> float:
         """Waits a moment while paused; returns when a recording that resumes would have begun."""

@@ -31,7 +31,9 @@ def next_step(project: Project, view: str) -> Step | None:
 
 def _after_boards(project: Project) -> Step | None:
     session = project.selected
-    return Step("see it sense", "/live", bool(session.state.models)) if session and session.state.module else None
+    return (
+        Step("see its sensor live", "/live", bool(session.state.models)) if session and session.state.module else None
+    )
 
 
 def _after_live(project: Project) -> Step | None:
@@ -59,8 +61,8 @@ def _after_adapters(project: Project) -> Step | None:
 
 def _kept(project: Project) -> bool:
     """Whether the board's latest adapter was kept."""
-    lesson = project.of(ProjectRuns).of(project.selected) if project.selected else None
-    return lesson is not None and lesson.status == "kept"
+    run = project.of(ProjectRuns).of(project.selected) if project.selected else None
+    return run is not None and run.status == "kept"
 
 
 _STEPS: dict[str, Callable[[Project], Step | None]] = {

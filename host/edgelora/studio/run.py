@@ -117,12 +117,12 @@ class StudioRun:
             raise InputError(f"{folder / 'lesson.json'} is damaged ({error})", remedy="delete its folder") from None
         if head.status in GOING:
             head = replace(head, status="cut off", error="the studio was closed during training")
-        lesson = cls(folder, head)
+        run = cls(folder, head)
         if (folder / "metrics.jsonl").exists():
             with_epochs = [one for one in read_metrics(folder / "metrics.jsonl") if one.get("event") == "update"]
             known = {one.name for one in fields(Update) if one.init}
-            lesson.updates = [Update(**{k: v for k, v in one.items() if k in known}) for one in with_epochs]
-        return lesson
+            run.updates = [Update(**{k: v for k, v in one.items() if k in known}) for one in with_epochs]
+        return run
 
     # --- settings and outcome
 
@@ -249,7 +249,7 @@ class StudioRun:
 
         self._since = (0.0, self.done)
 
-        def told(done: int, total: int, what: str) -> None:
+        def progress(done: int, total: int, what: str) -> None:
             self.doing = what
             job.done, job.total = self.done, self.head.total
             job.tell(what)
@@ -263,7 +263,7 @@ class StudioRun:
         with _Log(self, fresh=not resume) as metrics:
             if not resume:
                 self.updates = []
-            options = RunOptions(metrics, told, job.tell, tested_epoch, stop, resume)
+            options = RunOptions(metrics, progress, job.tell, tested_epoch, stop, resume)
             done = personalize(base, task, recipe, link, options, self.folder)
         activated, report = done.board_run.activated, done.report
         if activated and not recipe.on_board:
@@ -405,16 +405,16 @@ class _Paused(Exception):
 
 
 class _Log(Metrics):
-    """A run's metrics log, which also updates its lesson."""
+    """A run's metrics log, which also updates its run."""
 
-    def __init__(self, lesson: StudioRun, fresh: bool) -> None:
-        super().__init__(lesson.folder / "metrics.jsonl", fresh)
-        self._lesson = lesson
+    def __init__(self, run: StudioRun, fresh: bool) -> None:
+        super().__init__(run.folder / "metrics.jsonl", fresh)
+        self._run = run
 
     def write(self, event: str, **values: Any) -> None:
         super().write(event, **values)
         if event == "update":
-            self._lesson.took(Update(**values))
+            self._run.took(Update(**values))
 
 
 def _bare(base: Base, test: Samples) -> Measure:

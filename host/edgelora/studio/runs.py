@@ -112,12 +112,12 @@ class ProjectRuns:
 
     def rename(self, session: BoardSession, adapter: StoredAdapter, to: str) -> Job:
         """Renames an adapter of a board's store, and updates its run."""
-        to, lesson = store_name(to), self.source(session, adapter)
+        to, run = store_name(to), self.source(session, adapter)
 
         def work(link: Link, job: Job) -> StoreState:
             store = link.store_rename(adapter.name, to)
-            if lesson:
-                lesson.note_renamed(to)
+            if run:
+                run.note_renamed(to)
             return store
 
         return session.submit(f"rename {adapter.name}", work)
@@ -149,61 +149,61 @@ class ProjectRuns:
         head = replace(head, tested_on_seen=parts.seen, again=_added_before(there, prospect))
         if head.again:
             save_dataset(data.only([*prospect.learned, *head.again]), folder / "again.npz")
-        lesson = StudioRun(folder, head)
-        lesson._now()
+        run = StudioRun(folder, head)
+        run._now()
         for other in self.runs:
             if _is_of(other, session) and other.status in UNFINISHED:
                 other.give_up()
-        self.runs.insert(0, lesson)
-        self._submit(session, lesson)
-        return lesson
+        self.runs.insert(0, run)
+        self._submit(session, run)
+        return run
 
-    def resume(self, session: BoardSession, lesson: StudioRun) -> None:
+    def resume(self, session: BoardSession, run: StudioRun) -> None:
         """Resumes a run that was paused or interrupted."""
-        if lesson.status not in ("paused", "cut off", "failed"):
-            raise InputError(f"the run is {lesson.status}", remedy="start a new run")
-        self._submit(session, lesson)
+        if run.status not in ("paused", "cut off", "failed"):
+            raise InputError(f"the run is {run.status}", remedy="start a new run")
+        self._submit(session, run)
 
-    def _submit(self, session: BoardSession, lesson: StudioRun) -> None:
-        lesson._now(status="learning", error="")
-        lesson.job = session.submit("learn", lesson.run)
+    def _submit(self, session: BoardSession, run: StudioRun) -> None:
+        run._now(status="learning", error="")
+        run.job = session.submit("learn", run.run)
         self.version += 1
 
-    def keep(self, session: BoardSession, lesson: StudioRun, name: str = NAME) -> Job:
+    def keep(self, session: BoardSession, run: StudioRun, name: str = NAME) -> Job:
         """Keeps the adapter, regardless of the verdict."""
         store_name(name)
-        return session.submit("keep", lambda link, job: lesson.keep(link, name))
+        return session.submit("keep", lambda link, job: run.keep(link, name))
 
-    def discard(self, session: BoardSession, lesson: StudioRun) -> Job:
+    def discard(self, session: BoardSession, run: StudioRun) -> Job:
         """Restores the board's previous adapter."""
-        return session.submit("discard", lambda link, job: lesson.discard(link))
+        return session.submit("discard", lambda link, job: run.discard(link))
 
-    def add_classes(self, session: BoardSession, lesson: StudioRun, data: Dataset, force: bool = False) -> Job:
+    def add_classes(self, session: BoardSession, run: StudioRun, data: Dataset, force: bool = False) -> Job:
         """Adds all classes of the data to a run's adapter. The job's result is `Added`."""
-        base, name = lesson.base, lesson.head.name or NAME
+        base, name = run.base, run.head.name or NAME
 
         def work(link: Link, job: Job) -> Added:
-            lesson.check(link)
+            run.check(link)
             made, used = add_stored_classes(link, base, data, name, job.progress, force)
             if used:
-                lesson.note_learned(data)
-                lesson.note_added([row.name for row in made.classes if row.name])
+                run.note_learned(data)
+                run.note_added([row.name for row in made.classes if row.name])
             return Added(name, made, used)
 
         return session.submit("add a class", work)
 
-    def consolidate(self, session: BoardSession, lesson: StudioRun, data: Dataset) -> Job:
+    def consolidate(self, session: BoardSession, run: StudioRun, data: Dataset) -> Job:
         """Retrains on all samples, with added classes. The job's result is `Consolidated`."""
-        base, name = lesson.base, lesson.head.name or NAME
+        base, name = run.base, run.head.name or NAME
 
         def work(link: Link, job: Job) -> Consolidated:
-            lesson.check(link)
+            run.check(link)
             job.tell("retraining on all samples")
             if stored_adapter(link, base, name) is None:
-                lesson.note_gone()
+                run.note_gone()
             made = consolidate_stored(link, base, data, name)
             if made.better:
-                lesson.note_learned(data)
+                run.note_learned(data)
             return made
 
         return session.submit("relearn everything", work)
@@ -226,9 +226,9 @@ def _added_before(earlier: StudioRun | None, prospect: Prospect) -> tuple[str, .
     return tuple(label for label in prospect.added if label in earlier.head.added)
 
 
-def _is_of(lesson: StudioRun, session: BoardSession) -> bool:
+def _is_of(run: StudioRun, session: BoardSession) -> bool:
     """Whether a run is of this board, by its chip id if both are known, else by its port."""
-    head, chip = lesson.head, session.state.id
+    head, chip = run.head, session.state.id
     return head.id == chip if head.id and chip else head.port in (session.key, session.device.port)
 
 

@@ -137,7 +137,7 @@ class ProjectSamples:
         for sample in self.samples:
             if sample.id == sample_id:
                 return sample
-        raise InputError("this sample is not in the book any more")
+        raise InputError("this sample no longer exists")
 
     def held(self) -> NDArray[np.bool_]:
         """Which samples are held out for testing."""
@@ -304,7 +304,7 @@ class ProjectSamples:
             checked_label(label)
             if counts.shape != (signal.window, signal.channels):
                 raise InputError(f"a window of {counts.shape}: give {signal.window} samples of {signal.channels}")
-        told = {
+        arrays = {
             "rate": np.array(signal.rate),
             "signal": np.array(json.dumps(signal.as_json())),
             "shape": np.array(shape, np.int64),
@@ -314,7 +314,7 @@ class ProjectSamples:
             names = [Sample(self._next_id(), checked_label(label), False).name for label, _ in windows]
         try:  # without the lock, which pages wait for: writing a thousand files takes seconds
             for name, (_, counts) in zip(names, windows, strict=True):
-                write_npz(self.folder / name, {"samples": counts.astype(np.int16), **told})
+                write_npz(self.folder / name, {"samples": counts.astype(np.int16), **arrays})
         except BaseException:  # all of them or none
             for name in names:
                 (self.folder / name).unlink(missing_ok=True)
@@ -424,7 +424,7 @@ class ProjectSamples:
         """Raises an error if the folder is gone, instead of creating it again."""
         if not self.folder.is_dir():
             raise InputError(
-                f"{self.folder} does not exist any more: nothing was saved",
+                f"{self.folder} no longer exists: nothing was saved",
                 remedy="restore the project's folder, or restart the studio with the folder's new path",
             )
 

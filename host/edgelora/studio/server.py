@@ -23,10 +23,10 @@ except ImportError:  # Windows
 HOST = "127.0.0.1"
 
 
-def serve(folder: Path, told: Callable[[str], None], *, port: int = 0, browser: bool = True) -> None:
+def serve(folder: Path, on_ready: Callable[[str], None], *, port: int = 0, browser: bool = True) -> None:
     """Serves the project in a folder, created if missing, until Ctrl-C.
 
-    told: gets the address with its token, once it can be opened. port: 0 for any free one. browser: open it.
+    on_ready: gets the address with its token, once it can be opened. port: 0 for any free one. browser: open it.
     Raises `MissingPackage` without the extra `studio`, FileError if the port is taken or the folder can't be created,
     InputError if another studio uses the folder.
     """
@@ -58,7 +58,7 @@ def serve(folder: Path, told: Callable[[str], None], *, port: int = 0, browser: 
         @contextlib.asynccontextmanager
         async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             project.open()
-            told(url)
+            on_ready(url)
             if browser:
                 webbrowser.open(url)
             yield

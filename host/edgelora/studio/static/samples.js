@@ -80,7 +80,7 @@ export default {
       this.samples.forEach((sample, i) => {
         const button = this.made.get(sample.id) || this.make(sample.id);
         button.classList.toggle("held", sample.held);
-        button.title = sample.held ? "to test: it is not learned from" : "";
+        button.title = sample.held ? "to test: not used for training" : "";
         button.setAttribute("aria-label", `${this.label}, sample ${i + 1}${sample.held ? ", to test" : ""}`);
         if (this.$refs.grid.children[i] !== button) this.$refs.grid.insertBefore(button, this.$refs.grid.children[i] || null);
       });

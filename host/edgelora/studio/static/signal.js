@@ -144,7 +144,7 @@ export default {
       this.told = told;
       this.$refs.state.textContent = told.paused ? "paused" : told.base ? `adapter: ${told.adapter || "none"}` : "no network";
       const what = told.fast ? "Spectrogram" : `Traces of ${told.scales.length} channels`;
-      this.$refs.canvas.setAttribute("aria-label", `${what} of ${told.source}, ${told.rate} samples a second`);
+      this.$refs.canvas.setAttribute("aria-label", `${what} of ${told.source}, ${told.rate} samples per second`);
       this.makeBars();
     },
     takeSamples(rows, first) {
@@ -323,7 +323,7 @@ export default {
             pen.stroke();
             pen.setLineDash([]);
             pen.lineWidth = 1;
-            this.label(pen, adapter || "bare base", left + 4, 12, this.ink.main, this.ink.card);
+            this.label(pen, adapter || "base alone", left + 4, 12, this.ink.main, this.ink.card);
           }
         }
         before = adapter;

@@ -163,12 +163,17 @@ def _reset_and_stop(project: Project, session: BoardSession) -> None:
 def _last_actions(project: Project, session: BoardSession) -> None:
     name = session.state.name
     if session.state.status == "away":
-        widgets.button("Forget", lambda: _off_thread(project, "let go", session), icon="close", label=f"Forget {name}")
+        widgets.button(
+            "Forget", lambda: _off_thread(project, "disconnect", session), icon="close", label=f"Forget {name}"
+        )
         return
     console.button(session)
     if not session.state.is_virtual:
         widgets.button(
-            "Let go", lambda: _off_thread(project, "let go", session), icon="link_off", label=f"Let go of {name}"
+            "Disconnect",
+            lambda: _off_thread(project, "disconnect", session),
+            icon="link_off",
+            label=f"Disconnect {name}",
         )
 
 

@@ -17,16 +17,16 @@ MOST_POINTS = 400  # of a line in the page
 
 
 class LineChart(ui.element, component="line_chart.js"):
-    """A line chart. name: its title; `told`: its description for screen readers. limit: a vertical line."""
+    """A line chart. name: its title; `description`: its description for screen readers. limit: a vertical line."""
 
     def __init__(self, name: str, x_name: str, **settings: Any) -> None:
         super().__init__()
-        self._props |= {"name": name, "xName": x_name, "told": name, "series": [], **settings}
+        self._props |= {"name": name, "xName": x_name, "description": name, "series": [], **settings}
 
-    def show(self, told: str, series: Sequence[dict[str, Any]], **settings: Any) -> None:
+    def show(self, description: str, series: Sequence[dict[str, Any]], **settings: Any) -> None:
         """Replaces the lines: each has a name and points, and may have `dots` (no line) and a `ring`."""
         thinned = [one | {"points": [list(p) for p in thin(one["points"])]} for one in series]
-        new = {"told": told, "series": thinned, **settings}
+        new = {"description": description, "series": thinned, **settings}
         if any(self._props.get(name) != value for name, value in new.items()):
             self._props |= new
             self.update()
@@ -149,9 +149,9 @@ class PairChart(ui.element, component="pair_chart.js"):
             {"name": name, "before": spread(one, one.before), "after": spread(one, one.after)}
             for (name, _), one in zip(runs, measures, strict=True)
         ]
-        told = "; ".join(
+        description = "; ".join(
             f"{name}: {one.shown(one.before)} before, {one.shown(one.after)} after"
             for (name, _), one in zip(runs, measures, strict=True)
         )
         ticks = [{"at": level, "text": measures[0].tick(level)} for level in levels]
-        self._props |= {"name": measures[0].title, "told": told, "rows": rows, "ticks": ticks}
+        self._props |= {"name": measures[0].title, "description": description, "rows": rows, "ticks": ticks}

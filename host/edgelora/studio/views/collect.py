@@ -24,7 +24,7 @@ from .signals import KINDS, SignalView, guarded, live_problem, other_base, sourc
 COMPONENT = Path(__file__).parents[1] / "static" / "samples.js"
 COUNTDOWNS = {0: "at once", 1: "1 s", 3: "3 s", 5: "5 s"}
 COUNTS = {1: "one", 5: "5 in a row", 10: "10 in a row", 20: "20 in a row"}
-AS_TOLD = "from the file"
+FROM_FILE = "from the file"
 
 
 class Samples(Element, component=COMPONENT):
@@ -153,7 +153,7 @@ def _key(event: events.KeyEventArguments, act: Callable[[], None]) -> None:
 # --- the samples
 
 
-class _Told:
+class _ClassCount:
     """The number of samples of a class, as text and a bar relative to other classes; updated in place."""
 
     def __init__(self) -> None:
@@ -163,15 +163,15 @@ class _Told:
         self._count = ui.label().classes("balance-count")
         self._missing = ui.label().classes("missing grow")
 
-    def tell(self, entry: Class, most: int) -> None:
+    def show(self, entry: Class, most: int) -> None:
         self._kept.style(f"width: {100 * entry.kept / most:.1f}%")
         self._held.style(f"width: {100 * entry.held / most:.1f}%")
         self._count.set_text(f"{entry.kept} to train, {entry.held} to test")
         self._missing.set_text(entry.missing)
 
 
-def _as_told(label: object) -> str:
-    return "" if label == AS_TOLD else str(label)
+def _label_of(label: object) -> str:
+    return "" if label == FROM_FILE else str(label)
 
 
 class _Shelf:
@@ -181,7 +181,7 @@ class _Shelf:
         self._project, self._book = project, project.of(ProjectSamples)
         self._picked: dict[str, list[str]] = {}
         self._rows: dict[str, Samples] = {}
-        self._told: dict[str, _Told] = {}
+        self._counts: dict[str, _ClassCount] = {}
         book = self._book
         with ui.element("div").classes("row-line shelf-head"):
             with ui.element("div").classes("grow"):
@@ -206,8 +206,8 @@ class _Shelf:
         classes = self._book.classes
         most = max([entry.kept + entry.held for entry in classes], default=1)
         for entry in classes:
-            if entry.label in self._told:
-                self._told[entry.label].tell(entry, max(most, 1))
+            if entry.label in self._counts:
+                self._counts[entry.label].show(entry, max(most, 1))
         there = {sample.id for sample in self._book.samples}
         self._picked = {label: [i for i in ids if i in there] for label, ids in self._picked.items()}
         self._undo.set_enabled(bool(self._book.can_undo))
@@ -222,7 +222,7 @@ class _Shelf:
     # --- classes
 
     def _draw_classes(self) -> None:
-        self._rows, self._told, self._picked = {}, {}, {}
+        self._rows, self._counts, self._picked = {}, {}, {}
         with ui.element("div").classes("shelf"):
             for label in self._book.labels:
                 with (
@@ -230,7 +230,7 @@ class _Shelf:
                 ):
                     with ui.element("div").classes("class-head"):
                         ui.label(label).props("role=heading aria-level=3").classes("class-name")
-                        self._told[label] = _Told()
+                        self._counts[label] = _ClassCount()
                         rename = widgets.button("Rename", partial(self._rename, label), label=f"Rename {label}")
                         remove = widgets.button("Remove", partial(self._remove_class, label), label=f"Remove {label}")
                         for made in (rename, remove):
@@ -307,8 +307,8 @@ class _Shelf:
 
     def _dropping(self) -> None:
         with ui.element("div").classes("drop-line"):
-            label = widgets.Choice([AS_TOLD, *self._book.labels], value=self._drop_label, label="Their class")
-            label.on_value_change(lambda event: setattr(self._project.of(DropChoice), "label", _as_told(event.value)))
+            label = widgets.Choice([FROM_FILE, *self._book.labels], value=self._drop_label, label="Their class")
+            label.on_value_change(lambda event: setattr(self._project.of(DropChoice), "label", _label_of(event.value)))
             label.props("outlined options-dense").classes("field")
             zone = ui.element("div").classes("grow")
         ui.label(
@@ -317,7 +317,7 @@ class _Shelf:
         ).classes("quiet small")
 
         def look() -> None:
-            options = [AS_TOLD, *self._book.labels]
+            options = [FROM_FILE, *self._book.labels]
             if label.options != options:
                 label.set_options(options, value=self._drop_label)
 
@@ -326,7 +326,7 @@ class _Shelf:
         async def given(name: str, content: bytes) -> str:
             session = self._project.selected
             base = (session.of(Live).base if session else None) or self._usual()
-            taken = await asyncio.to_thread(self._book.drop, name, content, _as_told(label.value), base)
+            taken = await asyncio.to_thread(self._book.drop, name, content, _label_of(label.value), base)
             ui.notify(f"{len(taken)} samples added", type="positive")
             doubt = await asyncio.to_thread(self._book.doubts, taken)
             return f"{doubt} They were added; Undo removes them." if doubt else ""
@@ -338,7 +338,7 @@ class _Shelf:
     def _drop_label(self) -> str:
         """The label chosen for dropped files, kept over a reload."""
         label = self._project.of(DropChoice).label
-        return label if label in self._book.labels else AS_TOLD
+        return label if label in self._book.labels else FROM_FILE
 
     def _usual(self) -> Base:
         base = usual_base(self._project, self._project.selected)

@@ -44,7 +44,7 @@ class _Page:
         self.name = ""
         self.site = ""
         self.error: EdgeloraError | None = None
-        self.told = ""
+        self.message = ""
         self.changes = 0
         self.opened: set[str] = set()  # expanded sections
 
@@ -117,8 +117,8 @@ class _Page:
             widgets.problem(str(error), error.remedy)
         else:
             rows = [
-                ("epsilon, outsiders", _epsilon(standing.told.outsider, plan.delta)),
-                ("epsilon, server", _epsilon(standing.told.server, plan.delta)),
+                ("epsilon, outsiders", _epsilon(standing.epsilons.outsider, plan.delta)),
+                ("epsilon, server", _epsilon(standing.epsilons.server, plan.delta)),
                 ("neighbouring data sets", ADJACENCY),
                 ("remaining budget", standing.words),
                 *rows,
@@ -176,8 +176,8 @@ class _Page:
                 everyone.set_enabled(bool(self.federations.rollouts(site)))
             if self.error:
                 widgets.problem(str(self.error), self.error.remedy)
-            if self.told:
-                ui.label(self.told).props("role=status")
+            if self.message:
+                ui.label(self.message).props("role=status")
             self._rollouts(site)
 
     def _rollouts(self, site: Site) -> None:
@@ -196,10 +196,10 @@ class _Page:
         self._do(lambda: self.federations.back(site, name))
 
     def _do(self, what: Callable[[], Rollout]) -> None:
-        self.error, self.told = None, ""
+        self.error, self.message = None, ""
         try:
             one = what()
-            self.told = f"{one.name}, version {one.version}, is on {'all' if one.everyone else 'the first'} boards."
+            self.message = f"{one.name}, version {one.version}, is on {'all' if one.everyone else 'the first'} boards."
         except EdgeloraError as error:
             self.error = error
         self.changes += 1
@@ -212,7 +212,7 @@ class _Page:
             text = f"Simulated: host twins on this computer, bit-exact, with the recordings of {DATA}."
             ui.label(text).classes("quiet")
 
-            def told(what: Callable[[], object]) -> None:
+            def attempt(what: Callable[[], object]) -> None:
                 """Runs an action and shows its error here."""
                 wrong.clear()
                 try:
@@ -228,7 +228,9 @@ class _Page:
 
                 def start() -> None:
                     self.name = str(name.value)
-                    told(lambda: self.federations.simulate(self.name, _plan(boards.value, rounds.value, noise.value)))
+                    attempt(
+                        lambda: self.federations.simulate(self.name, _plan(boards.value, rounds.value, noise.value))
+                    )
 
                 widgets.button("Simulate", start, icon="play_arrow", main=True)
             wrong = ui.element("div")
@@ -243,7 +245,7 @@ class _Page:
                     folder = ui.input("Folder of a federation or fleet").props("outlined dense").classes("choice-line")
 
                     def show() -> None:
-                        told(lambda: self.federations.add(Path(str(folder.value)).expanduser()))
+                        attempt(lambda: self.federations.add(Path(str(folder.value)).expanduser()))
 
                     widgets.button("Show it", show, icon="folder_open")
 

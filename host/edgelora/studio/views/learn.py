@@ -6,7 +6,8 @@ import functools
 from collections.abc import Callable
 from dataclasses import replace
 
-from nicegui import run, ui
+from nicegui import run as nicegui_run
+from nicegui import ui
 
 from edgelora.base.errors import EdgeloraError
 from edgelora.base.text import store_name
@@ -68,7 +69,7 @@ class _Page:
     """The view and its selections."""
 
     def __init__(self, project: Project) -> None:
-        self.project, self.lessons = project, project.of(ProjectRuns)
+        self.project, self.runs = project, project.of(ProjectRuns)
         self.chosen = project.of(RunChoice)
         self.error: EdgeloraError | None = None
         self.after: Job | None = None  # add a class, consolidate, keep, discard
@@ -77,14 +78,12 @@ class _Page:
     def build(self) -> None:
         with ui.element("div").classes("stack"):
             widgets.follow(lambda: (self._port, id(self.after), self.after and self.after.state), self._after)
-            widgets.follow(
-                lambda: (self._port, id(self.lesson), self.lesson and self.lesson.status, self.version), self._run
-            )
+            widgets.follow(lambda: (self._port, id(self.run), self.run and self.run.status, self.version), self._run)
             widgets.follow(
                 lambda: (
                     self._port,
                     self._samples_version,
-                    self.lesson and (self.lesson.status, self.lesson.head.added),
+                    self.run and (self.run.status, self.run.head.added),
                 ),
                 self._more,
             )
@@ -97,12 +96,12 @@ class _Page:
             widgets.fold(self._setup_name, "tune", self._begins) as folded,
         ):
             widgets.follow(
-                lambda: (self._port, self._samples_version, self.chosen.base_name, self.lessons.version), self._what
+                lambda: (self._port, self._samples_version, self.chosen.base_name, self.runs.version), self._what
             )
             widgets.follow(lambda: (self._port, self._samples_version, self.chosen.base_name), self._how)
             with widgets.fold("Advanced").classes("wide"):
                 widgets.follow(self._budget_version, self._budget)
-            widgets.follow(lambda: (self._port, id(self.lesson), self._status, self.version), self._begin)
+            widgets.follow(lambda: (self._port, id(self.run), self._status, self.version), self._begin)
         was = [self._begins]
 
         def look() -> None:
@@ -115,7 +114,7 @@ class _Page:
 
     @property
     def _status(self) -> str:
-        return self.lesson.status if self.lesson else ""
+        return self.run.status if self.run else ""
 
     @property
     def _begins(self) -> bool:
@@ -141,14 +140,14 @@ class _Page:
         return collected_version(self.project)
 
     @property
-    def lesson(self) -> StudioRun | None:
-        return self.lessons.of(self.session) if self.session else None
+    def run(self) -> StudioRun | None:
+        return self.runs.of(self.session) if self.session else None
 
     @property
     def base(self) -> Base | None:
-        bases = self.lessons.bases()
+        bases = self.runs.bases()
         if self.chosen.base_name not in bases:
-            self.chosen.base_name = self.lessons.usual_base(collected(self.project, None)) or ""
+            self.chosen.base_name = self.runs.usual_base(collected(self.project, None)) or ""
         return bases.get(self.chosen.base_name)
 
     @property
@@ -176,7 +175,7 @@ class _Page:
 
     def _what(self) -> None:
         with ui.element("div").classes("stack tight"):
-            bases = self.lessons.bases()
+            bases = self.runs.bases()
             found = self.prospect
             if not bases or found is None:
                 return widgets.problem("there is no base network", "add a .elm file to the project's folder bases")
@@ -304,7 +303,9 @@ class _Page:
 
         async def choose() -> None:
             try:
-                self.chosen.offer = await run.io_bound(offer, found, self.board, wanted["ram"], wanted["adapter"])
+                self.chosen.offer = await nicegui_run.io_bound(
+                    offer, found, self.board, wanted["ram"], wanted["adapter"]
+                )
                 self.error = None
             except EdgeloraError as error:
                 self.chosen.offer, self.error = None, error
@@ -332,25 +333,25 @@ class _Page:
     # --- the run
 
     def _run(self) -> None:
-        session, lesson = self.session, self.lesson
+        session, run = self.session, self.run
         if session is None:
             return widgets.empty("No board yet: connect one, or start a virtual one, in Boards.", "memory")
-        if lesson is None:
+        if run is None:
             return
-        self._outcome(session, lesson)
+        self._outcome(session, run)
         with ui.element("section").classes("card stack").props('aria-label="The run"'):
             with ui.element("div").props("aria-live=polite"):
-                ui.label(f"{lesson.head.title}: {STATUS[lesson.status]}").classes("job-name")
-            if lesson.error and lesson.status in ("failed", "cut off"):
-                widgets.problem(lesson.error, "check the cable, press Resume" if lesson.status == "cut off" else "")
-            widgets.follow(lambda: session.state.status == "away", lambda: self._run_buttons(session, lesson))
-            if report := lesson.report:
+                ui.label(f"{run.head.title}: {STATUS[run.status]}").classes("job-name")
+            if run.error and run.status in ("failed", "cut off"):
+                widgets.problem(run.error, "check the cable, press Resume" if run.status == "cut off" else "")
+            widgets.follow(lambda: session.state.status == "away", lambda: self._run_buttons(session, run))
+            if report := run.report:
                 with ui.element("div").classes("charts"):
                     confusion("Before", report.labels, report.confusion_base)
                     confusion("Now", report.labels, report.confusion_adapted)
-            self._progress(lesson)
-            if lesson.report:
-                ui.link("Full report", f"/page/{lesson.number}", new_tab=True)
+            self._progress(run)
+            if run.report:
+                ui.link("Full report", f"/page/{run.number}", new_tab=True)
 
     def _begin(self) -> None:
         session = self.session
@@ -358,11 +359,11 @@ class _Page:
             text = "Learn" if self._begins else "Learn again"
             self._start_button(session, text, self._status not in ("paused", "cut off", "judged"))
 
-    def _run_buttons(self, session: BoardSession, lesson: StudioRun) -> None:
-        if lesson.status == "learning":
-            widgets.button("Pause", lesson.pause, icon="pause")
-        elif lesson.status in ("paused", "cut off", "failed"):
-            resume = functools.partial(self.lessons.resume, session, lesson)
+    def _run_buttons(self, session: BoardSession, run: StudioRun) -> None:
+        if run.status == "learning":
+            widgets.button("Pause", run.pause, icon="pause")
+        elif run.status in ("paused", "cut off", "failed"):
+            resume = functools.partial(self.runs.resume, session, run)
             made = widgets.button("Resume", functools.partial(self._try, resume), icon="play_arrow", main=True)
             made.set_enabled(session.state.status != "away")  # it may be powered on but not reachable yet
 
@@ -375,9 +376,9 @@ class _Page:
         found, data = self.prospect, self.data
         if found is None or data is None:
             return self._say("there are no samples yet: record some in Collect")
-        self._try(lambda: self.lessons.start(session, found, data, self.recipe()))
-        if found.renamed and self.lesson:
-            self.chosen.base_name = str(self.lesson.head.recipe["base_name"])
+        self._try(lambda: self.runs.start(session, found, data, self.recipe()))
+        if found.renamed and self.run:
+            self.chosen.base_name = str(self.run.head.recipe["base_name"])
         self.after = None
 
     def _try(self, what: Callable[[], object]) -> None:
@@ -393,10 +394,10 @@ class _Page:
         self.error = EdgeloraError(text)
         self.changed()
 
-    def _progress(self, lesson: StudioRun) -> None:
+    def _progress(self, run: StudioRun) -> None:
         """Charts and figures, updated during training."""
         bar = ui.linear_progress(0, show_value=False).props('aria-label="Training progress" rounded')
-        bar.set_visibility(lesson.status in UNFINISHED)
+        bar.set_visibility(run.status in UNFINISHED)
         line = ui.label().classes("quiet")
         with ui.element("div").classes("charts"):
             loss = LineChart("Loss, nats", "update", low=0)
@@ -404,15 +405,15 @@ class _Page:
         last: list[object] = []
 
         def tell() -> None:
-            now = (lesson.version, lesson.done, len(lesson.accuracies), lesson.status)
+            now = (run.version, run.done, len(run.accuracies), run.status)
             if last == [now]:
                 return
             last[:] = [now]
-            total = max(1, lesson.head.total)
-            over = lesson.status not in UNFINISHED
-            bar.set_value(1.0 if over else lesson.done / total)
-            line.set_text(_told(lesson))
-            losses = [(float(one.step), one.loss) for one in lesson.updates if one.loss is not None]
+            total = max(1, run.head.total)
+            over = run.status not in UNFINISHED
+            bar.set_value(1.0 if over else run.done / total)
+            line.set_text(_told(run))
+            losses = [(float(one.step), one.loss) for one in run.updates if one.loss is not None]
             if losses:
                 message = f"Loss from {losses[0][1]:.3f} to {losses[-1][1]:.3f} nats in {len(losses)} updates"
                 loss.show(
@@ -421,17 +422,17 @@ class _Page:
                     xLow=0,
                     xHigh=max(total if not over else 1, losses[-1][0]),
                 )
-            found = lesson.accuracies
+            found = run.accuracies
             if found:
                 message = f"Test accuracy: {found[0]:.0%} before, {found[-1]:.0%} now"
                 points = [(float(i), value) for i, value in enumerate(found)]
-                best = over and lesson.report and lesson.report.best_epoch
+                best = over and run.report and run.report.best_epoch
                 kept = points[best] if best and best < len(points) else None  # the chosen epoch: least loss
                 right.show(
                     message,
                     [{"name": "right", "points": points, "ring": kept}],
                     xLow=0,
-                    xHigh=max(lesson.epochs if not over else 1, len(found) - 1),
+                    xHigh=max(run.epochs if not over else 1, len(found) - 1),
                 )
 
         tell()
@@ -439,19 +440,19 @@ class _Page:
 
     # --- the result
 
-    def _outcome(self, session: BoardSession, lesson: StudioRun) -> None:
-        report = lesson.report
+    def _outcome(self, session: BoardSession, run: StudioRun) -> None:
+        report = run.report
         if report is None:
             return
         conclusion = report.conclusion
         good = conclusion.tone != "bad"
         with verdict(conclusion.tone, conclusion.title, conclusion.text):
-            if lesson.status == "judged":
-                self._keep_or_discard(session, lesson, good)
-            elif lesson.status == "kept":
-                ui.label(f"The board uses it as {lesson.head.name}, also after a reset.").classes("quiet")
+            if run.status == "judged":
+                self._keep_or_discard(session, run, good)
+            elif run.status == "kept":
+                ui.label(f"The board uses it as {run.head.name}, also after a reset.").classes("quiet")
 
-    def _keep_or_discard(self, session: BoardSession, lesson: StudioRun, good: bool) -> None:
+    def _keep_or_discard(self, session: BoardSession, run: StudioRun, good: bool) -> None:
         with ui.element("div").classes("row-line actions"):
             name = ui.input("Name on the board", value=NAME, validation=_name_problem)
             name.props("outlined dense hide-bottom-space")
@@ -459,10 +460,10 @@ class _Page:
 
             def kept() -> None:
                 if name.validate():
-                    self.after = self.lessons.keep(session, lesson, str(name.value))
+                    self.after = self.runs.keep(session, run, str(name.value))
 
             widgets.button(keep, kept, icon="check", main=good)
-            widgets.button("Discard", lambda: self._set(after=self.lessons.discard(session, lesson)), icon="delete")
+            widgets.button("Discard", lambda: self._set(after=self.runs.discard(session, run)), icon="delete")
 
     def _after(self) -> None:
         job = self.after
@@ -473,7 +474,9 @@ class _Page:
             self._added(job.result)
         elif isinstance(job.result, Consolidated):
             found = job.result
-            message = f"Correct of {found.judged_by} held-out samples: {found.before} before, {found.after} now."
+            message = (
+                f"Of {found.judged_by} held-out samples {found.before} were correct before, {found.after} are now."
+            )
             end = "The board uses the new adapter." if found.better else "Not better: the board keeps its adapter."
             verdict("good" if found.better else "neutral", "Retrained on all samples", f"{message} {end}")
 
@@ -489,12 +492,12 @@ class _Page:
     # --- classes added after training
 
     def _more(self) -> None:
-        session, lesson, data = self.session, self.lesson, self.data
-        if session is None or lesson is None or data is None or lesson.status not in ("judged", "kept"):
+        session, run, data = self.session, self.run, self.data
+        if session is None or run is None or data is None or run.status not in ("judged", "kept"):
             return
-        base = lesson.base
+        base = run.base
         others = [label for label in counts_of(data) if label not in base.model.labels]
-        new = [label for label in others if label not in lesson.head.added]
+        new = [label for label in others if label not in run.head.added]
         title, why = "Add a class", "Record samples of a new class in Collect first."
         if new:
             title, why = f"Add {', '.join(new)}", "takes a moment, without training"
@@ -505,7 +508,7 @@ class _Page:
             with ui.element("div").classes("row-line"):
                 add = widgets.button(
                     title,
-                    lambda: self._set(after=self.lessons.add_classes(session, lesson, data)),
+                    lambda: self._set(after=self.runs.add_classes(session, run, data)),
                     icon="add",
                     main=bool(new),
                 )
@@ -514,7 +517,7 @@ class _Page:
             with ui.element("div").classes("row-line"):
                 widgets.button(
                     "Relearn everything",
-                    lambda: self._set(after=self.lessons.consolidate(session, lesson, data)),
+                    lambda: self._set(after=self.runs.consolidate(session, run, data)),
                     icon="merge",
                 )
                 ui.label(
@@ -522,19 +525,19 @@ class _Page:
                 ).classes("quiet")
 
 
-def _told(lesson: StudioRun) -> str:
+def _told(run: StudioRun) -> str:
     """The progress of a run, in a line."""
     said = [
-        f"update {lesson.done} of {lesson.head.total}",
-        f"epoch {lesson.epoch} of {lesson.epochs}",
+        f"update {run.done} of {run.head.total}",
+        f"epoch {run.epoch} of {run.epochs}",
     ]
-    if lesson.joules is not None:
-        said.append(f"{lesson.joules * 1000:.3g} mJ by the data sheet")
-    if lesson.status not in UNFINISHED:
-        said = said[2:] + [f"{lesson.done} updates"]
-    elif (left := lesson.seconds_left) is not None and lesson.done < lesson.head.total:
+    if run.joules is not None:
+        said.append(f"{run.joules * 1000:.3g} mJ by the data sheet")
+    if run.status not in UNFINISHED:
+        said = said[2:] + [f"{run.done} updates"]
+    elif (left := run.seconds_left) is not None and run.done < run.head.total:
         said.append(f"about {_seconds(left)} left")
-    elif lesson.done == lesson.head.total:
+    elif run.done == run.head.total:
         said.append("measuring before and after")
     return ", ".join(said)
 

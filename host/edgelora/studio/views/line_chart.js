@@ -21,7 +21,7 @@ export default {
           <svg width="26" height="10" aria-hidden="true"><line x1="1" x2="25" y1="5" y2="5" /></svg>{{ one.name }}
         </span>
       </figcaption>
-      <svg :viewBox="'0 0 ' + width + ' ' + height" :height="height" width="100%" role="img" :aria-label="told">
+      <svg :viewBox="'0 0 ' + width + ' ' + height" :height="height" width="100%" role="img" :aria-label="description">
         <g class="chart-grid">
           <template v-for="tick in yTicks" :key="'y' + tick">
             <line :x1="${LEFT}" :x2="width - ${RIGHT}" :y1="y(tick)" :y2="y(tick)" />
@@ -39,7 +39,7 @@ export default {
       </svg>
     </figure>`,
   props: {
-    name: String, xName: String, told: String, series: Array, percent: Boolean, bytes: Boolean,
+    name: String, xName: String, description: String, series: Array, percent: Boolean, bytes: Boolean,
     low: { default: null }, high: { default: null }, xLow: { default: null }, xHigh: { default: null }, limit: { default: null },
     height: { default: 220 },
   },

@@ -41,13 +41,13 @@ def _pause(live: Live) -> None:
     def draw() -> None:
         if not live.is_running:
             return
-        if live.told.paused:
+        if live.metadata.paused:
             widgets.button("Resume", lambda: live.pause(False), icon="play_arrow", main=True)
         else:
             widgets.button("Pause", live.pause, icon="pause")
         widgets.button("Stop", live.stop, icon="stop")
 
-    widgets.follow(lambda: (live.is_running, live.told.paused), draw)
+    widgets.follow(lambda: (live.is_running, live.metadata.paused), draw)
 
 
 def _tallies(session: BoardSession, live: Live) -> None:

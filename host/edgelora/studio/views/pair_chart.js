@@ -6,7 +6,7 @@ const ROW = 54, LEFT = 10, RIGHT = 20, TOP = 6, BOTTOM = 30;
 export default {
   template: `
     <figure class="chart" ref="box">
-      <svg :viewBox="'0 0 ' + width + ' ' + height" :height="height" width="100%" role="img" :aria-label="told">
+      <svg :viewBox="'0 0 ' + width + ' ' + height" :height="height" width="100%" role="img" :aria-label="description">
         <g class="chart-grid">
           <template v-for="tick in ticks" :key="tick.at">
             <line :x1="x(tick.at)" :x2="x(tick.at)" y1="${TOP}" :y2="height - ${BOTTOM}" />
@@ -27,7 +27,7 @@ export default {
         <span class="chart-key">■ before</span><span class="chart-key">● after</span><span class="chart-key">lines: 95 % interval</span>
       </figcaption>
     </figure>`,
-  props: { name: String, told: String, rows: Array, ticks: Array },
+  props: { name: String, description: String, rows: Array, ticks: Array },
   mixins: [asWideAsThePage],
   computed: {
     height() { return TOP + this.rows.length * ROW + BOTTOM; },

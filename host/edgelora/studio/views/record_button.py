@@ -35,7 +35,7 @@ def _controls(book: ProjectSamples, live: Live, taker: Taker) -> None:
         label.on_value_change(lambda event: setattr(taker, "label", str(event.value)))
         button = widgets.button("Hold while you do it", lambda: None, icon="fiber_manual_record", main=True)
         button.props("color=negative").classes("record")
-        told = ui.label().classes("quiet").props("aria-live=polite")
+        status = ui.label().classes("quiet").props("aria-live=polite")
     hold, release = guarded(taker.hold), guarded(taker.release)
     for event in ("pointerdown", "keydown.space"):
         button.on(event, hold if event == "pointerdown" else _once(taker, hold))
@@ -48,7 +48,7 @@ def _controls(book: ProjectSamples, live: Live, taker: Taker) -> None:
 
     def tell() -> None:
         words = taker.problem or (taker.last and f"Recorded: {taker.last}")
-        told.set_text(widgets.plain(f"{taker.label}: now" if taker.is_held else words))
+        status.set_text(widgets.plain(f"{taker.label}: now" if taker.is_held else words))
 
     ui.keyboard(key, repeating=False)
     ui.timer(0.1, tell)

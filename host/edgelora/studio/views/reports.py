@@ -42,16 +42,16 @@ class _Page:
     """The view and its selected runs."""
 
     def __init__(self, project: Project) -> None:
-        self.project, self.lessons = project, project.of(ProjectRuns)
+        self.project, self.runs = project, project.of(ProjectRuns)
         self.marked: set[str] = set()
 
     def build(self) -> None:
         with ui.element("div").classes("stack"):
-            widgets.follow(lambda: tuple(self.lessons.folders()), self._runs, 1.0)
+            widgets.follow(lambda: tuple(self.runs.folders()), self._runs, 1.0)
             widgets.follow(lambda: tuple(sorted(self.marked)), self._beside)
 
     def _runs(self) -> None:
-        found = self.lessons.reports()
+        found = self.runs.reports()
         if not found:
             return widgets.empty("No finished runs yet. Train a board in Learn.", "insights")
         with ui.element("section").classes("card"), ui.element("div").classes("table-box"), ui.element("table") as box:
@@ -98,7 +98,7 @@ class _Page:
         self.marked = self.marked | {name} if on else self.marked - {name}
 
     def _beside(self) -> None:
-        found = self.lessons.reports()
+        found = self.runs.reports()
         runs = [(name, one) for name in sorted(self.marked) if isinstance(one := found.get(name), Report)]
         if not runs:
             return

@@ -25,8 +25,8 @@ def panel(project: Project) -> None:
     book = project.of(ProjectSamples)
     with widgets.fold("Look for mislabelled samples", "scatter_plot"):
         ui.label(
-            "Each sample as the network sees it. What is much nearer to another class than to its own, without itself, "
-            "is listed: a gesture under the wrong name, or half of one."
+            "Each sample as the network sees it. Samples that are much closer to another class than to their own are "
+            "listed: they may be mislabelled, or only part of a gesture."
         ).classes("quiet")
         found: list[Spot] = []
         made = [0]

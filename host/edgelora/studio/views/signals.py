@@ -63,9 +63,9 @@ def active_base(project: Project, session: BoardSession | None) -> Base | None:
 
 def usual_base(project: Project, session: BoardSession | None) -> Base | None:
     """The base of the board's active adapter, else the one that most likely fits the project's samples."""
-    lessons = project.of(ProjectRuns)
-    name = lessons.usual_base(project.of(ProjectSamples).dataset(), session)
-    return active_base(project, session) or (lessons.bases()[name] if name else None)
+    runs = project.of(ProjectRuns)
+    name = runs.usual_base(project.of(ProjectSamples).dataset(), session)
+    return active_base(project, session) or (runs.bases()[name] if name else None)
 
 
 def recordings(project: Project) -> list[str]:
@@ -223,11 +223,11 @@ def adapter_choice(live: Live) -> None:
         with ui.element("div").classes("row-line").props('role=group aria-label="Active adapter"'):
             ui.label("Adapter").classes("quiet")
             for name in live.adapters:
-                on = live.told.adapter == name
+                on = live.metadata.adapter == name
                 made = widgets.button(name or "none", _switch(live, name), main=on, icon="check" if on else None)
                 made.props(f"aria-pressed={'true' if on else 'false'} dense padding='2px 12px'")
 
-    widgets.follow(lambda: (live.base and live.base.base_id, live.told.adapter, tuple(live.adapters)), draw)
+    widgets.follow(lambda: (live.base and live.base.base_id, live.metadata.adapter, tuple(live.adapters)), draw)
 
 
 def _switch(live: Live, name: str) -> Callable[[], None]:
