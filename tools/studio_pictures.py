@@ -185,7 +185,7 @@ def take_all(person: Person) -> None:
     person.recognize()
     person.picture(DOCS / "studio-8-narrow-live.png", NARROW)
     person.act("wave", "pin high while it is seen")
-    person.act("shake", "pin the other way round", "LED")
+    person.act("shake", "toggle pin", "LED")
     person.picture(DOCS / "studio-7-act.png")
     person.picture(DOCS / "studio-8-narrow-act.png", NARROW)
     for view in VIEWS:

@@ -187,7 +187,7 @@ def test_a_port_that_may_be_anythings_is_opened_only_when_told(
     assert json.loads(capsys.readouterr().out)[0]["state"] == "not asked"
     main(["doctor"])
     assert f"board on {port}" in capsys.readouterr().out
-    with pytest.raises(devices.PortError, match=f"must be given:\n  --port {port}  CH340"):
+    with pytest.raises(devices.PortError, match=f"unknown device's port:\n  --port {port}  CH340"):
         devices.pick_port()
     assert not opened()
     for answer, opens in (("n\n", False), ("", False), ("y\n", True)):

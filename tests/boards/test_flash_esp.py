@@ -189,5 +189,5 @@ def test_no_board_answers(tmp_path) -> None:
     with pytest.raises(common.FlashError, match="Could not open /dev/does-not-exist.*edgelora doctor"):
         flash("/dev/does-not-exist", path)
     (tmp_path / "notes.bin").write_text("hello")
-    with pytest.raises(common.FlashError, match="is no firmware image"):
+    with pytest.raises(common.FlashError, match="is not a firmware image"):
         flash("/dev/does-not-exist", tmp_path / "notes.bin")

@@ -44,7 +44,7 @@ def test_images_for_the_other_chip_are_refused(volume: Path, tmp_path: Path) -> 
         write.flash(volume, other, board="rpi_pico")
     strange = tmp_path / "strange.uf2"
     strange.write_bytes(uf2.serialize(uf2.parse(image(tmp_path).read_bytes()), 0x1234_5678))
-    with pytest.raises(common.FlashError, match="is for chip family 0x12345678, which no board here has"):
+    with pytest.raises(common.FlashError, match="is for chip family 0x12345678, which no supported board has"):
         write.flash(volume, strange)
     assert [path.name for path in volume.iterdir()] == ["INFO_UF2.TXT"]
 

@@ -117,8 +117,8 @@ def test_errors_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     out, err = capsys.readouterr()
     assert out == ""
     error = json.loads(err)["error"]
-    assert (error["type"], error["remedy"]) == ("FileError", "take another name")
-    assert error["message"] == f"{key} is there already, and keys are never overwritten: take another name"
+    assert (error["type"], error["remedy"]) == ("FileError", "choose another name")
+    assert error["message"] == f"{key} already exists, and keys are never overwritten: choose another name"
     assert main(["keygen", "--json"]) == ExitCode.USAGE
     assert json.loads(capsys.readouterr().err)["error"]["type"] == "UsageError"
 

@@ -133,7 +133,7 @@ def test_training_with_recomputation_gives_the_same_bytes(keyword_elm):
 def test_plans_that_do_not_fit(keyword_elm):
     all_layers = Recipe(rank=32, mode="trainable_a")
     assert not plan(keyword_elm, PICO, all_layers).fits
-    with pytest.raises(ValueError, match=r"needs at least \d+ bytes .* and may take 20000: give it more --ram"):
+    with pytest.raises(ValueError, match=r"needs at least \d+ bytes .* and the limit is 20000: give it more --ram"):
         plan(keyword_elm, PICO, Recipe(**KEYWORDS, ram=20000))
 
 

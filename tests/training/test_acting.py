@@ -161,12 +161,12 @@ def test_what_can_not_be_is_refused(act: Act) -> None:
     ("changes", "words"),
     [
         ({"acts": ()}, "0 actions"),
-        ({"acts": (Act("c", "hold", "1"),)}, "no class 'c'"),
-        ({"acts": (Act("nothing", "hold", "1"),)}, "no class 'nothing'"),  # without samples there is no rule
-        ({"sense": Sense("main")}, "no sensor"),
-        ({"sense": Sense("import")}, "no sensor"),
-        ({"sense": Sense("a.b")}, "no sensor"),
-        ({"sense": Sense("mpu6050", (4,))}, "as many as it has"),
+        ({"acts": (Act("c", "hold", "1"),)}, "unknown class 'c'"),
+        ({"acts": (Act("nothing", "hold", "1"),)}, "unknown class 'nothing'"),  # without samples there is no rule
+        ({"sense": Sense("main")}, "not a sensor"),
+        ({"sense": Sense("import")}, "not a sensor"),
+        ({"sense": Sense("a.b")}, "not a sensor"),
+        ({"sense": Sense("mpu6050", (4,))}, "give the pins"),
         ({"vote": Vote(3, 2)}, "vote 3 of 2"),
         ({"adapter": "../x"}, "1 to 24"),
     ],
@@ -240,7 +240,7 @@ def test_samples_of_another_shape_are_told(tmp_path: Path) -> None:
     said = edgelora(
         "act", tmp_path / "motion.elm", "--do", "PEN=low 2", "--data", tmp_path / "mine.npz", "-o", out, code=1
     )
-    assert "motion.elm: windows are (1, 50, 6)" in said and "use data of the base's kind" in said
+    assert "motion.elm: windows are (1, 50, 6)" in said and "use data that fits the base" in said
     assert not out.exists()
 
 

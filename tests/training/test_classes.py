@@ -168,7 +168,7 @@ def test_a_base_without_room_for_classes_says_so() -> None:
     model = small_base(np.random.default_rng(7))
     model.class_stats = None
     session = Session(pack_model(model), bytes(2), "infer")
-    with pytest.raises(TwinError, match="must say how its last layer"):
+    with pytest.raises(TwinError, match="needs statistics of its last layer"):
         session.class_row(np.zeros((3, 5), np.int8), 3, "wave")
     x, y = np.zeros((6, 1, 1, 5), np.float32), np.arange(6) % 3
     assert class_stats.spread(model, x, y[:6] // 2) is None  # no spread

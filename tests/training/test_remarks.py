@@ -124,7 +124,7 @@ def test_saturated_outputs_are_counted(base: Base) -> None:
     tight = made(head_room=0.5)
     told = remarks(tight, None, tight.samples(data))
     assert told.saturated == saturated_by_hand(tight, None, tight.samples(data)) > 0.1
-    assert any("at an end of its int8 grid" in note for note in told.notes)
+    assert any("saturate an int8 output" in note for note in told.notes)
 
 
 def saturated_by_hand(base: Base, adapter: bytes | None, test: Samples) -> float:
@@ -154,7 +154,7 @@ def test_commands_tell(base: Base, tmp_path: Path, capsys: pytest.CaptureFixture
     save_dataset(Dataset(own.x * np.float32(9.8), own.y, NAMES), tmp_path / "train.npz")
     save_dataset(test, tmp_path / "test.npz")
     save_dataset(steps(12, 3, ["a", "b", "c"]), tmp_path / "other.npz")
-    elm, few = tmp_path / "toy.elm", "12 test samples judge little"
+    elm, few = tmp_path / "toy.elm", "12 test samples are few"
     commands = {
         "m/s2": ("train-adapter", elm, "--data", tmp_path / "train.npz", "--test", tmp_path / "test.npz"),
         few: ("eval", elm, "--data", tmp_path / "test.npz", "--twin"),

@@ -48,7 +48,7 @@ def test_targets_beyond_the_outputs_are_told(base: Base) -> None:
     low, high = base.model.output.span
     told = remarks(base, None, test, base.samples(loud))
     share = float(np.mean((loud.x < low - base.model.output.scale) | (loud.x > high + base.model.output.scale)))
-    said = [note for note in told.notes if "targets are beyond the output range" in note]
+    said = [note for note in told.notes if "targets are outside the output range" in note]
     assert share > 0.1 and f"{share:.1%}"[0] == said[0][0]
     assert remarks(base, None, test, test).saturated == 0
     assert not [note for note in remarks(base, None, test, test).notes if "class" in note or "accuracy" in note]

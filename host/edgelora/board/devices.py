@@ -140,6 +140,5 @@ def pick_port(port: str | None = None) -> str:
     if ours:
         raise PortError(f"several boards found; choose one:\n{listing}")
     raise PortError(
-        "no board found for certain: virtual ones of other folders, and ports of unknown devices, "
-        f"must be given:\n{listing}"
+        f"no board found for certain: choose a virtual board of another folder, or an unknown device's port:\n{listing}"
     )

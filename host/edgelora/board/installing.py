@@ -93,7 +93,7 @@ def choose_arch(hello: Hello, packages: Path | None = None) -> str:
     name = native_arch(hello.mpy)
     if name is None:
         raise InstallError(
-            f"{hello.board} loads no native modules, or of an unknown kind (sys.implementation._mpy is {hello.mpy}): "
+            f"{hello.board} loads no native modules, or an unknown kind (sys.implementation._mpy is {hello.mpy}): "
             "flash firmware with EdgeLoRA in it, see `edgelora build`"
         )
     there = {p.parent.name for p in packages.glob("*/package.json")} if packages else set(NATIVE_ARCHES)

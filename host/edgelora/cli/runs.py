@@ -116,7 +116,7 @@ def print_report(args: argparse.Namespace, report: Report, path: Path) -> ExitCo
     baseline = (
         "" if report.float_lora_accuracy is None else f"  (float LoRA on the host {report.float_lora_accuracy:.1%})"
     )
-    say(f"{report.told}: {conclusion.short}{baseline}")
+    say(f"{report.message}: {conclusion.short}{baseline}")
     say(conclusion.text)
     if report.activated is False and code is ExitCode.NOT_ACTIVATED:
         say("the adapter is saved; --force activates it")

@@ -54,7 +54,7 @@ def profile_of(data: bytes, name: str) -> BoardProfile:
     for profile in map(load_board, list_boards()):
         if profile.port == "esp32" and profile.chip == chip:
             return profile
-    raise FlashError(f"{name} is for {chip}, which no board here has: see `edgelora boards`")
+    raise FlashError(f"{name} is for {chip}, which no supported board has: see `edgelora boards`")
 
 
 def check_image(data: bytes, profile: BoardProfile, name: str) -> list[Partition]:
@@ -200,7 +200,7 @@ def _connected(port: str, profile: BoardProfile) -> Iterator[ESPLoader]:
         raise FlashError(f"the line to {port} broke ({error}); {AGAIN}") from None
     except FatalError as error:
         if "Could not open" in str(error):
-            raise FlashError(f"{_first_line(error)} `edgelora doctor` tells more") from None
+            raise FlashError(f"{_first_line(error)} `edgelora doctor` says more") from None
         if esp is None:
             raise FlashError(
                 f"no ESP32 boot loader answers on {port} ({_first_line(error)}): hold the board's BOOT button, "

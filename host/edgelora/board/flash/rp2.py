@@ -39,7 +39,7 @@ def profile_of(data: bytes, name: str) -> BoardProfile:
     for profile in map(load_board, list_boards()):
         if profile.uf2_family_id == family:
             return profile
-    raise FlashError(f"{name} is for chip family {family:#010x}, which no board here has: see `edgelora boards`")
+    raise FlashError(f"{name} is for chip family {family:#010x}, which no supported board has: see `edgelora boards`")
 
 
 def flash_rp2(
@@ -113,7 +113,7 @@ def _enter_boot_loader(port: str) -> None:
     try:
         line = SerialLine(port)
     except LineLost as error:
-        raise FlashError(f"{error} Else {by_hand}") from None
+        raise FlashError(f"{error} Otherwise {by_hand}") from None
     try:
         repl = RawRepl(line, port)
         repl.enter()

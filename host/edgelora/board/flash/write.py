@@ -63,7 +63,7 @@ def _kind(data: bytes, firmware: Path) -> BoardProfile:
 
         return profile_of(data, str(firmware))
     raise FlashError(
-        f"{firmware} is no firmware image: a UF2 file for RP2 boards or a .bin file for ESP32 chips is needed"
+        f"{firmware} is not a firmware image: a UF2 file for RP2 boards or a .bin file for ESP32 chips is needed"
     )
 
 

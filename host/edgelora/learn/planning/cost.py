@@ -110,7 +110,7 @@ def passes_of(elm: bytes, ranks: bytes, mode: str, momentum: int, recompute: byt
     network = _network(elm)
     ops = range(len(network.layers))
     if len(ranks) != len(ops) or (recompute and len(recompute) != len(ops)):
-        raise InputError(f"a model of {len(ops)} ops takes as many ranks and recompute flags")
+        raise InputError(f"a model of {len(ops)} ops needs one rank and one recompute flag per op")
     whole_a = mode == "trainable_a"
     needs = network.needs(ranks) if mode != "infer" else [False for _ in ops]
     room = network.room(ranks, needs)

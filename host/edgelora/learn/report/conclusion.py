@@ -30,7 +30,7 @@ class State(StrEnum):
     UNCHANGED = NO_DIFFERENCE
     NOT_BETTER = "not better"
     WORSE = "worse"
-    UNJUDGED = "not judged"
+    UNJUDGED = "not validated"
     DIFFERS = "the host twin differs"
 
 
@@ -40,7 +40,7 @@ TITLES = {
     State.UNCHANGED: "No measurable difference",
     State.NOT_BETTER: "Not better than before",
     State.WORSE: "Worse than before",
-    State.UNJUDGED: "Not judged",
+    State.UNJUDGED: "Not validated",
     State.DIFFERS: "Not reliable: the board differs from its host twin",
 }
 
@@ -160,5 +160,5 @@ def _advice(report: Report, state: State) -> str:
     if report.judged == Verdict.SINGLE_CLASS:
         return "Record another class."
     if state is State.NOT_BETTER:
-        return "Record more samples, above all of classes that are confused."
+        return "Record more samples, especially of classes that are confused."
     return "Record more samples." if report.judged == Verdict.CAUTIOUS else ""

@@ -88,7 +88,7 @@ def _headline(report: FleetReport, title: str) -> Markup:
     of = f"For outsiders, at delta {report.delta:g}; {report.adjacency}."
     badges = [("yes" if report.noise else "no", f"epsilon {_epsilon(report.outsider)}", of), _masks(report)]
     if report.budget:
-        note = f"Of the larger epsilon; the server's current epsilon is {_epsilon(report.server)}."
+        note = f"Relative to the larger epsilon; the server's current epsilon is {_epsilon(report.server)}."
         badges.append(("yes", f"remaining budget: {report.left}", note))
     sentences = [
         f"{page.count(len(report.rounds), 'round')} of {report.planned} are done; {page.count(report.boards, 'board')} "
@@ -234,7 +234,7 @@ def _costs(report: FleetReport) -> Markup:
 
 def _outcome(report: FleetReport) -> Markup:
     rows = [["global adapter, SHA-256", report.sha256], ["with masters", page.size(report.adapter_bytes)]]
-    return page.table([], [*rows, *map(list, report.settings)], "The same bytes whatever the engine, and its settings")
+    return page.table([], [*rows, *map(list, report.settings)], "The same bytes with every engine, and its settings")
 
 
 def _epsilon(value: float) -> str:

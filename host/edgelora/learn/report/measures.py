@@ -47,7 +47,7 @@ class Accuracy:
         within = self.interval(value)
         if within is None:
             return f"scored {self.shown(value)}"
-        right = f"{round(value * self.samples):,} of {page.count(self.samples, 'test sample')} right"
+        right = f"{round(value * self.samples):,} of {page.count(self.samples, 'test sample')} correct"
         return (
             f"scored {self.shown(value)} ({right}; 95% interval {100 * within.low:.1f} to {page.percent(within.high)})"
         )

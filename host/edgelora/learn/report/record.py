@@ -178,10 +178,10 @@ class Report:
         return conclude(self)
 
     def __repr__(self) -> str:
-        return f"<Report {self.title}: {self.told}, {self.conclusion.short}>"
+        return f"<Report {self.title}: {self.message}, {self.conclusion.short}>"
 
     @property
-    def told(self) -> str:
+    def message(self) -> str:
         """Before and after, in short."""
         measure = self.measure
         return f"{measure.name} {measure.shown(measure.before)} -> {measure.shown(measure.after)}"
@@ -212,7 +212,7 @@ class Report:
         for name in ("confusion_base", "confusion_adapted"):
             counts = getattr(report, name)
             if any(len(row) != len(counts) for row in counts):
-                raise ReportError(f"{where}, {name}: each of its {len(counts)} rows needs as many numbers")
+                raise ReportError(f"{where}, {name}: each of its {len(counts)} rows needs that many numbers")
         try:
             measure = report.measure
         except ReportError as error:
@@ -322,12 +322,12 @@ def _number(kind: type, value: object, within: Within, where: str) -> Any:
 
 
 def _text(value: object, where: str) -> str:
-    text: str = _checked(str, value, f"a text of at most {MAX_TEXT} characters", where, MAX_TEXT)
+    text: str = _checked(str, value, f"text of at most {MAX_TEXT} characters", where, MAX_TEXT)
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise ReportError(f"{where}: {_shown(value)} has half a character (a lone surrogate)") from None
+            raise ReportError(f"{where}: {_shown(value)} has a lone surrogate, which isn't valid text") from None
     return text
 
 

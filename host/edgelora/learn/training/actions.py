@@ -64,7 +64,7 @@ def _pin(act: Act) -> str:
     if text.upper() == "LED":
         return ascii("LED")
     if not (NUMBER.fullmatch(text) and int(text) <= MOST_PIN):
-        raise InputError(f"{text[:40]!r} is no pin", remedy=f"give a number from 0 to {MOST_PIN}, or LED")
+        raise InputError(f"{text[:40]!r} is not a pin", remedy=f"give a number from 0 to {MOST_PIN}, or LED")
     return str(int(text))
 
 
@@ -77,21 +77,21 @@ def _pulse(act: Act) -> str:
 
 def _text(text: str) -> str:
     if not text or len(text) > MOST_TEXT or not text.isprintable():
-        raise InputError(f"{text[:40]!r}: give 1 to {MOST_TEXT} characters that can be seen, on one line")
+        raise InputError(f"{text[:40]!r}: give 1 to {MOST_TEXT} printable characters on one line")
     return ascii(text)
 
 
 def _key(act: Act) -> str:
     key = act.target.strip().lower()
     if key not in KEYS:
-        raise InputError(f"no key {key[:40]!r}", remedy=f"give one of {', '.join(KEYS[36:])}, a letter or a digit")
+        raise InputError(f"unknown key {key[:40]!r}", remedy=f"give one of {', '.join(KEYS[36:])}, a letter or a digit")
     return ascii(key)
 
 
 def _url(act: Act) -> str:
     if not URL.fullmatch(act.target):
         raise InputError(
-            f"{act.target[:60]!r} is no address", remedy="give http://HOST[:PORT]/PATH; boards take no https"
+            f"{act.target[:60]!r} is not an address", remedy="give http://HOST[:PORT]/PATH; boards can't use https"
         )
     return ascii(act.target)
 
@@ -100,7 +100,7 @@ def _publish(act: Act) -> str:
     found = BROKER.fullmatch(act.target)
     if not found or not found[3].isprintable() or set(found[3]) & set("+#"):
         raise InputError(
-            f"{act.target[:60]!r} is no topic of a broker", remedy="give HOST[:PORT]/TOPIC, without + and #"
+            f"{act.target[:60]!r} is not a broker's topic", remedy="give HOST[:PORT]/TOPIC, without + and #"
         )
     host, port, topic = found.groups()
     return f"Publish({ascii(host)}, {ascii(topic)}, {_text(act.text)}{f', port={int(port)}' if port else ''})"
@@ -110,11 +110,11 @@ KINDS: dict[str, Kind] = {
     "hold": Kind("pin high while it is seen", "Pin", lambda act: f"Hold({_pin(act)})"),
     "high": Kind("pin high", "Pin", lambda act: f"Set({_pin(act)}, 1)"),
     "low": Kind("pin low", "Pin", lambda act: f"Set({_pin(act)}, 0)"),
-    "toggle": Kind("pin the other way round", "Pin", lambda act: f"Toggle({_pin(act)})"),
+    "toggle": Kind("toggle pin", "Pin", lambda act: f"Toggle({_pin(act)})"),
     "pulse": Kind("pin high for a while", "Pin", _pulse, "ms", "500"),
     "print": Kind("print a line", "", lambda act: f"Say({_text(act.text)})", "Text"),
     "key": Kind("press a key, as a USB keyboard", "Key", lambda act: f"Press({_key(act)})"),
-    "get": Kind("ask for a page: HTTP GET", "http://", lambda act: f"Get({_url(act)})"),
+    "get": Kind("request a page: HTTP GET", "http://", lambda act: f"Get({_url(act)})"),
     "post": Kind("send a text: HTTP POST", "http://", lambda act: f"Post({_url(act)}, {_text(act.text)})", "Text"),
     "mqtt": Kind("publish by MQTT", "Host/topic", _publish, "Text"),
 }
@@ -123,7 +123,7 @@ KINDS: dict[str, Kind] = {
 def check_keys(acts: Sequence[Act], is_virtual: bool) -> None:
     """InputError for keys on a virtual board: its emulator has no keyboard, and the board would become unreachable."""
     if is_virtual and any(act.kind == "key" for act in acts):
-        raise InputError("a virtual board is no keyboard", remedy="take a real board, or another action")
+        raise InputError("a virtual board can't be a keyboard", remedy="use a real board, or another action")
 
 
 def parse_act(text: str) -> Act:
@@ -132,7 +132,7 @@ def parse_act(text: str) -> Act:
     kind, _, rest = rest.strip().partition(" ")
     if not sign or kind not in KINDS:
         raise InputError(
-            f"{text[:80]!r} is no action",
+            f"{text[:80]!r} is not an action",
             remedy=f"give CLASS=KIND ..., for example wave=hold 15; kinds are {', '.join(KINDS)}",
         )
     target = ""
@@ -144,7 +144,7 @@ def parse_act(text: str) -> Act:
 def checked_act(act: Act) -> Act:
     """Returns the action unchanged. InputError if it is not possible."""
     if act.kind not in KINDS:
-        raise InputError(f"no action {act.kind[:40]!r}", remedy=f"choose one of {', '.join(KINDS)}")
+        raise InputError(f"unknown action {act.kind[:40]!r}", remedy=f"choose one of {', '.join(KINDS)}")
     KINDS[act.kind].call(act)
     return act
 
@@ -164,7 +164,9 @@ def _sensor(sense: Sense, front: str) -> tuple[list[str], str]:
     pins = [int(pin) for pin in sense.pins]
     wanted = {"mpu6050": (2, 2), "lsm6ds3": (2, 2), "i2s": (3, 3), "adc": (1, 8)}.get(sense.source)
     if wanted and not wanted[0] <= len(pins) <= wanted[1] or not all(0 <= pin <= MOST_PIN for pin in pins):
-        raise InputError(f"{sense.source} on pins {', '.join(map(str, pins))}: give as many as it has")
+        raise InputError(
+            f"{sense.source} on pins {', '.join(map(str, pins)) or 'none'}: give the pins that it is connected to"
+        )
     if sense.source in ("mpu6050", "lsm6ds3"):
         kind = sense.source.upper()
         i2c = f"I2C({int(sense.bus)}, sda=Pin({pins[0]}), scl=Pin({pins[1]}), freq=400_000)"
@@ -178,7 +180,9 @@ def _sensor(sense: Sense, front: str) -> tuple[list[str], str]:
         return ["from edgelora.sources import I2S"], f"I2S({', '.join(map(str, pins))}, round(signal.rate){scales})"
     own = {"main", "boot", "edgelora"}
     if not MODULE.fullmatch(sense.source) or keyword.iskeyword(sense.source) or sense.source in own:
-        raise InputError(f"{sense.source[:40]!r} is no sensor", remedy="give mpu6050, lsm6ds3, adc, i2s, or a module")
+        raise InputError(
+            f"{sense.source[:40]!r} is not a sensor", remedy="give mpu6050, lsm6ds3, adc, i2s, or a module"
+        )
     return [], f"__import__({ascii(sense.source)}).source()"
 
 
@@ -205,7 +209,7 @@ def program(base: Base, path: str, ranks: bytes, labels: Sequence[str], wish: Wi
         raise InputError(f"{len(wish.acts)} actions: give 1 to {MOST_ACTIONS}")
     for act in map(checked_act, wish.acts):
         if act.label not in there:
-            raise InputError(f"no class {act.label[:40]!r}", remedy=f"there are {', '.join(there)}")
+            raise InputError(f"unknown class {act.label[:40]!r}", remedy=f"choose one of {', '.join(there)}")
     if not 0 < wish.vote.least <= wish.vote.windows <= 255:
         raise InputError(f"vote {wish.vote.least} of {wish.vote.windows}: give K of N windows, up to 255")
     more, sensor = _sensor(wish.sense, signal.front)
@@ -300,7 +304,7 @@ def save_acting(link: Link, base: Base, data: Dataset | None, wish: Wish) -> Act
     if wish.adapter and adapter is None:
         raise InputError(
             f"the board's store has no adapter {wish.adapter} for {base.name}",
-            remedy="keep what was learned first, or see `edgelora store list`",
+            remedy="train and keep one first, or see `edgelora store list`",
         )
     made = acting_of(base, base.paths[1], adapter, data, wish)  # raises before anything is changed
     open_base(link, base, inference(adapter_ranks(base, adapter)))

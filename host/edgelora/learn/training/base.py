@@ -68,7 +68,7 @@ class Base:
         """
         if not 2 <= len(labels) <= self.model.classes or len(set(labels)) < len(labels):
             raise InputError(
-                f"{len(labels)} classes for a network that tells {self.model.classes} apart: give from 2 to "
+                f"{len(labels)} classes for a network that distinguishes {self.model.classes} apart: give from 2 to "
                 f"{self.model.classes}, of different names; others can be added afterwards"
             )
         rest = [f"({label})" for label in self.model.labels[len(labels) :]]
@@ -89,7 +89,7 @@ class Base:
         try:
             return self.model.frames(part.x.shape[1:])
         except ValueError as error:
-            raise WorkflowError(f"{self.name}: {error}; use data of the base's kind") from error
+            raise WorkflowError(f"{self.name}: {error}; use data that fits the base") from error
 
     def samples(self, part: Dataset) -> Samples:
         """Windows quantized to this network's input, classes by name where both have names (`datasets.by_name`).
@@ -104,7 +104,7 @@ class Base:
             if not self.model.learns_values:
                 targets = self.model.targets(part.y)
         except ValueError as error:
-            raise WorkflowError(f"{self.name}: {error}; use data of the base's kind") from error
+            raise WorkflowError(f"{self.name}: {error}; use data that fits the base") from error
         if self.model.learns_values:
             return self._reconstructed(part, frames)
         if part.y.max() >= self.model.classes:

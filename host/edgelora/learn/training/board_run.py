@@ -118,7 +118,7 @@ class Suspended(EdgeloraError, RuntimeError):
 
     def __init__(self, reply: RunReply, updates: int, interrupted: bool) -> None:
         why = "interrupted" if interrupted else "budget used up"
-        super().__init__(f"{why}: suspended after {reply.updates} of {updates} updates; --resume goes on")
+        super().__init__(f"{why}: suspended after {reply.updates} of {updates} updates; --resume continues")
         self.reply, self.interrupted = reply, interrupted
 
 
@@ -150,7 +150,7 @@ def train_on_board(
     """
     settings, held, pace = course.settings, course.held, options.pace
     if pace.clock_hz and profile and profile.clock_hz is None:
-        raise InputError(f"{profile.name} has no clock that can be set: leave --clock out")
+        raise InputError(f"{profile.name} has no adjustable clock: omit --clock")
     for path, part in ((SAMPLES_PATH, course.samples), (HELD_PATH, held)):
         if part is not None:
             content = pack_samples(part.x, part.y, part.given_targets, base_id(base.elm))
@@ -158,7 +158,7 @@ def train_on_board(
                 link.put(path, content)
     watts = profile.watts(pace.clock_hz) if profile else None
     if pace.budget_mj is not None and watts is None:
-        raise InputError("a budget of energy needs a board with figures of its power: leave --budget-mj out")
+        raise InputError("an energy budget needs a board with known power: omit --budget-mj")
     reply = link.run_start(
         SAMPLES_PATH,
         NAME,

@@ -61,8 +61,8 @@ def _one_class(base: Base, samples: Samples) -> str:
         return ""
     label = base.model.labels[seen[0]] if seen[0] < len(base.model.labels) else seen[0]
     return (
-        f"all {len(samples)} training samples are of one class, {label}: what learns from them alone comes to answer "
-        "nothing else; record some of each class"
+        f"all {len(samples)} training samples are of one class, {label}: an adapter trained on them alone "
+        "predicts nothing else; record samples of each class"
     )
 
 
@@ -70,7 +70,7 @@ def _too_few(base: Base, test: Samples) -> str:
     if len(test) >= FEW_TEST_SAMPLES or base.model.learns_values:
         return ""
     points = 100 * 1.96 * 0.5 / len(test) ** 0.5
-    return f"{len(test)} test samples judge little: an accuracy on them is sure to {points:.0f} points; record more"
+    return f"{len(test)} test samples are few: their accuracy is uncertain by {points:.0f} points; record more"
 
 
 def _clipped(base: Base, samples: Samples, what: str) -> str:
@@ -79,10 +79,12 @@ def _clipped(base: Base, samples: Samples, what: str) -> str:
         return ""
     low, high = base.model.input.span
     said = (
-        f"{clipping.share:.1%} of the {what} samples' values are beyond the input range of {base.name} and are clipped "
-        f"({clipping.low:.4g} to {clipping.high:.4g}, range {low:.4g} to {high:.4g})"
+        f"{clipping.share:.1%} of the {what} samples' values are outside the input range of {base.name} and are "
+        f"clipped ({clipping.low:.4g} to {clipping.high:.4g}, range {low:.4g} to {high:.4g})"
     )
-    return f"{said}: {_in_g(clipping, low, high)}units have to be those that it was trained on. {_RECALIBRATE}"
+    return (
+        f"{said}: {_in_g(clipping, low, high)}units must be those that it was trained on. If they are, {_RECALIBRATE}"
+    )
 
 
 def _beyond(base: Base, samples: Samples, what: str) -> str:
@@ -91,14 +93,14 @@ def _beyond(base: Base, samples: Samples, what: str) -> str:
         return ""
     low, high = base.model.output.span
     return (
-        f"{clipping.share:.1%} of the {what} samples' targets are beyond the output range of {base.name}, {low:.4g} to "
-        f"{high:.4g}, which it can't reach ({clipping.low:.4g} to {clipping.high:.4g}). {_RECALIBRATE}"
+        f"{clipping.share:.1%} of the {what} samples' targets are outside the output range of {base.name}, {low:.4g} "
+        f"to {high:.4g} ({clipping.low:.4g} to {clipping.high:.4g}): {_RECALIBRATE}"
     )
 
 
 _RECALIBRATE = (
-    "If they are, its range is too narrow for this user: quantize the network again with samples like theirs among "
-    "those that calibrate (`edgelora quantize NET --data MORE.npz`; of a .tflite, its representative data set)"
+    "its range is too narrow for this user: quantize the network again with such samples in the calibration data "
+    "(`edgelora quantize NET --data MORE.npz`; for a .tflite, its representative data set)"
 )
 
 
@@ -112,6 +114,6 @@ def _saturated(share: float) -> str:
     if share < SATURATED_FROM:
         return ""
     return (
-        f"{share:.0%} of the test samples have an output at an end of its int8 grid, where it can't grow further: "
-        "fewer --epochs or a lower --learning-rate leave it inside; `edgelora quantize` gives outputs room"
+        f"{share:.0%} of the test samples saturate an int8 output: use fewer --epochs or a lower --learning-rate; "
+        "`edgelora quantize` leaves headroom for outputs"
     )

@@ -208,16 +208,15 @@ class Course:
     def said(self) -> str:
         """A sentence that says what was held out, or why nothing was."""
         if self.held:
-            return f"{len(self.held)} of the samples were held out from training, and judged it before any were learned"
+            return f"{len(self.held)} of the samples were held out from training to validate the adapter"
         if _is_one_sided(self.samples):
-            return "the samples are of one class: what the adapter did to the others can't be judged"
-        steps = f"steps were {CAUTION} times shorter instead"
+            return "the samples are of one class: the adapter's effect on other classes is unknown"
+        steps = f"the learning rate was divided by {CAUTION} instead"
         if self.folds:
-            apart = "parts of them were held out from short runs of their own, in turn"
-            steps = f"{apart}, and steps were {CAUTION} times shorter"
+            steps = f"cross-validation was used instead, and the learning rate was divided by {CAUTION}"
         if self.samples.given_targets is None and len(self.samples) >= HELD_OUT * LEAST_JUDGED:
-            few = f"the samples are nearly all of one class, and a class needs {HELD_OUT} to hold one out"
-            return f"{few}: {steps}. Record more of the others"
+            few = f"the samples are nearly all of one class, and holding one out takes {HELD_OUT} of a class"
+            return f"{few}: {steps}. Record more samples of other classes"
         return f"{len(self.samples)} samples are too few to hold some out: {steps}"
 
 

@@ -246,11 +246,11 @@ class Shares:
     def words(self) -> str:
         """The shares as text for users."""
         parts = (
-            (self.own, "of own samples are seen"),
-            (self.unknown, "of classes it was not shares of are taken for another"),
+            (self.own, "held-out samples recognized"),
+            (self.unknown, "samples of unknown classes mistaken for a known one"),
         )
         shares = [f"{accepted} of {count} {words}" for (accepted, count), words in parts if count]
-        return f"{', '.join(shares)}; lying still: {self.still[0]} of {self.still[1]}"
+        return f"{', '.join(shares)}; at rest: {self.still[0]} of {self.still[1]}"
 
 
 def _counted(accepted: NDArray[np.bool_]) -> tuple[int, int]:

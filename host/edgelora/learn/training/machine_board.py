@@ -79,7 +79,9 @@ def learn_on_board(
     parts = phases.cut(features)
     course = prepared(base.elm, Watch(base, None, phases).learn(parts), recipe)
     if course.held is None:
-        raise WorkflowError(f"{phases.learn} windows to learn are too few to hold some out that judge: give 24 or more")
+        raise WorkflowError(
+            f"{phases.learn} training windows are too few to hold some out for validation: give 24 or more"
+        )
     stream.stage("scale", phases.scale)
     stream.stage("learn", len(course.samples), SAMPLES_PATH)
     stream.stage("learn", len(course.held), HELD_PATH)
@@ -137,7 +139,7 @@ class _Stream:
         self.hear(part, stage, lock_heap=path is None)  # writing a flash file allocates heap
         state = self._link.monitor_state()
         if state.left:
-            raise WorkflowError(f"the board's monitor still takes {state.left} windows of stage {stage}: begin anew")
+            raise WorkflowError(f"the board's monitor still needs {state.left} windows of stage {stage}: start again")
         return state
 
     def hear(self, counts: NDArray[np.int16], what: str, lock_heap: bool = True) -> tuple[list[Decision], int]:

@@ -55,7 +55,7 @@ class Phases:
     def __post_init__(self) -> None:
         for name in ("scale", "learn", "residuals", "threshold"):
             if not _LEAST_SPREAD <= getattr(self, name) <= MAX_WINDOWS:
-                raise InputError(f"{name}: {getattr(self, name)} windows, {_LEAST_SPREAD} to {MAX_WINDOWS} can be")
+                raise InputError(f"{name}: {getattr(self, name)} windows, must be {_LEAST_SPREAD} to {MAX_WINDOWS}")
         if self.one_in < 2 or self.threshold + 1 < self.one_in:
             least = max(self.one_in, 2) - 1
             raise InputError(f"one window in {self.one_in} above a threshold of {self.threshold}: give {least} or more")
@@ -69,7 +69,7 @@ class Phases:
     def cut(self, values: NDArray[np.int16]) -> Normal:
         """A stream's first windows [N, values], stage by stage. InputError for fewer than `total`."""
         if len(values) < self.total:
-            raise InputError(f"{len(values)} windows of normal operation, these stages take {self.total}")
+            raise InputError(f"{len(values)} windows of normal operation, these stages need {self.total}")
         ends = np.cumsum([self.scale, self.learn, self.residuals, self.threshold])
         return Normal(*np.split(values, ends)[:4])
 

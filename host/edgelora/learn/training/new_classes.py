@@ -64,7 +64,7 @@ def add_classes(
     for one in data.labels:
         if one not in base.model.labels and len(one.encode()) > MAX_NAME:
             raise InputError(
-                f"the name {one!r} takes {len(one.encode())} bytes: a class that is added has {MAX_NAME}",
+                f"the name {one!r} takes {len(one.encode())} bytes, the limit for an added class is {MAX_NAME}",
                 remedy="give it a shorter name",
             )
     held = held_out(data.y)
@@ -138,8 +138,8 @@ def without_classes(link: Link, base: Base, name: str) -> None:
     if rows:
         labels = ", ".join(row.name or base.model.labels[row.number] for row in rows)
         raise InputError(
-            f"{name} on the board has added classes ({labels}), which an adapter made anew would not have",
-            remedy="learn anew with them: `edgelora consolidate`, or take them out: `edgelora remove-class`",
+            f"{name} on the board has added classes ({labels}), which a new adapter would lose",
+            remedy="retrain with them: `edgelora consolidate`, or remove them: `edgelora remove-class`",
         )
 
 

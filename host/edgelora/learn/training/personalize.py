@@ -181,7 +181,7 @@ def _train_from_host(
 ) -> _Trained:
     progress = options.progress
     guard = course.guard(learner)
-    across = cross_judged(learner, course, lambda done, total, what: progress(done, total, f"a part: {what}"))
+    across = cross_judged(learner, course, lambda done, total, what: progress(done, total, f"cross-validation: {what}"))
     done = _resume(learner, course, guard) if options.resume else 0
     if not done:
         learner.begin(course.settings.seed)

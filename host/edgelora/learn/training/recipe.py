@@ -121,13 +121,13 @@ class Recipe:
             if not low <= value <= high:
                 raise InputError(f"{name.replace('_', ' ')} {value}: give one from {low} to {high}")
         if self.given_ranks is not None and not all(0 <= rank <= MAX_RANK for rank in self.given_ranks):
-            raise InputError(f"ranks {max(self.given_ranks)}: give them from 0, for none, to {MAX_RANK}")
+            raise InputError(f"ranks {max(self.given_ranks)}: give 0 (no adapter) to {MAX_RANK}")
         if self.placement not in PLACEMENTS:
             raise InputError(f"placement {self.placement!r}: give one of {', '.join(PLACEMENTS)}")
         if self.cache not in CACHES:
             raise InputError(f"cache {self.cache!r}: give one of {', '.join(CACHES)}")
         if self.on_board and self.cache != "none":
-            raise InputError("a board that trains by itself keeps no features: leave --cache or --on-board out")
+            raise InputError("training with --on-board keeps no feature cache: omit --cache or --on-board")
 
     def resolved(self, elm: bytes, samples: int, cautious: bool = False) -> RunSettings:
         """The settings of a run over this number of samples; cautious: with smaller steps, unless the rate is given."""
@@ -157,7 +157,7 @@ class Recipe:
         if self.given_ranks is not None:
             if len(self.given_ranks) != len(model.ops):
                 raise InputError(
-                    f"{len(self.given_ranks)} ranks given for a model of {len(model.ops)} ops: give one each"
+                    f"{len(self.given_ranks)} ranks given for a model of {len(model.ops)} ops: give one for each"
                 )
             below = [i for i, op in enumerate(model.ops) if op.is_matrix and self.given_ranks[i] and i not in able]
             if below:

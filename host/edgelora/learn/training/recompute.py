@@ -35,8 +35,8 @@ def choose_recompute(elm: bytes, settings: Settings, limit: int) -> bytes | None
             return flags if any(flags) else None
         sizes.append(size)
     raise InputError(
-        f"training needs at least {min(sizes)} bytes of arena, even with activations computed again, "
-        f"and may take {limit}: give it more --ram, lower --rank, use --mode frozen_a, or adapt fewer layers "
+        f"training needs at least {min(sizes)} bytes of arena, even when it recomputes activations, "
+        f"and the limit is {limit}: give it more --ram, lower --rank, use --mode frozen_a, or adapt fewer layers "
         "(--placement)"
     )
 

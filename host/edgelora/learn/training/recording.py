@@ -69,9 +69,9 @@ class Takes:
 
     def __post_init__(self) -> None:
         if self.before and self.before.signal != self.signal:
-            raise InputError("the samples that are there are of another signal: write to another file")
+            raise InputError("the file's samples are of another signal: write to another file")
         if self.before and not self.before.labels:
-            raise InputError("the samples that are there have no names of classes: write to another file")
+            raise InputError("the file's samples have no class names: write to another file")
         if self.signal.front == "none":
             self.shape = (1, self.signal.window, self.signal.channels)
         self._newest = _Newest(self.signal, math.prod(self.shape))

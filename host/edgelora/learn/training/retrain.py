@@ -36,12 +36,12 @@ def consolidate_stored(link: Link, base: Base, data: Dataset, name: str) -> Cons
     """
     before = stored_adapter(link, base, name)
     if before is None:
-        raise InputError(f"the board's store has no adapter {name} for this base", remedy="let it learn first")
+        raise InputError(f"the board's store has no adapter {name} for this base", remedy="train one first")
     adapter = base.adapter(before)
     numbers = numbers_of(base, adapter.classes)
     if missing := [row.name for row in adapter.classes if row.name and row.name not in data.labels]:
-        remedy = "give some, or take the class out"
-        raise InputError(f"no samples of {', '.join(missing)}, which {name} has as a class of its own", remedy=remedy)
+        remedy = "give some, or remove the class"
+        raise InputError(f"no samples of {', '.join(missing)}, a class that was added to {name}", remedy=remedy)
     known = data.only([label for label in data.labels if label in numbers])
     x = base.model.input.quantize(known.x)
     y = [numbers[known.labels[label]] for label in known.y]

@@ -37,7 +37,7 @@ def signal_of(base: Base) -> Signal:
     """The sensor signal of the base's input. WorkflowError if the base has none."""
     if base.model.signal is None:
         raise WorkflowError(
-            f"{base.name} says nothing of its signal: quantize or import it with --data that has one, such as har:3"
+            f"{base.name} doesn't describe its signal: quantize or import it with --data that has one, such as har:3"
         )
     return base.model.signal
 
@@ -141,7 +141,8 @@ def _stretches(samples: int, adapters: Sequence[bytes], switches: Switches) -> I
         end = turns[i + 1][0] if i + 1 < len(turns) else samples
         if not 0 <= number <= len(adapters) or end < start:
             raise InputError(
-                f"switches {list(switches)}: give times that rise, adapters from 0, the bare base, to {len(adapters)}"
+                f"switches {list(switches)}: give ascending times, and adapters from 0 (the base alone) to "
+                f"{len(adapters)}"
             )
         yield number, start, end
 
@@ -151,7 +152,7 @@ def _ranks_of_all(base: Base, adapters: Sequence[bytes]) -> bytes:
     ranks = [adapter_ranks(base, adapter) for adapter in adapters or (None,)]
     if len(set(ranks)) > 1:
         raise InputError(
-            f"the adapters have other ranks than one another: {'; '.join(str(list(r)) for r in ranks)}",
+            f"the adapters differ in ranks: {'; '.join(str(list(r)) for r in ranks)}",
             remedy="train them with the same rank and placement",
         )
     return ranks[0]

@@ -39,7 +39,7 @@ def fetch(url: str, limit: int, seconds: float = SECONDS) -> bytes:
     worker.join(seconds)
     if not done:
         raise FetchError(
-            f"{printable(url)}: not here after {seconds:g} s", remedy="is the server overloaded? Try again"
+            f"{printable(url)}: no complete answer within {seconds:g} s", remedy="is the server overloaded? Try again"
         )
     if isinstance(done[0], FetchError):
         raise done[0]
@@ -68,7 +68,7 @@ def _whole(url: str, limit: int, silence: float) -> bytes:
         while len(content) <= limit and (declared or 0) <= limit and (part := answer.read(65536)):
             content += part
         if max(len(content), declared or 0) > limit:
-            raise FetchError(f"{where}: more than {limit} bytes, which is too much for what it is to be")
+            raise FetchError(f"{where}: has more than {limit} bytes, the limit for this kind of file")
         if declared is not None and len(content) != declared:
             raise FetchError(f"{where}: the server sent {len(content)} bytes of {declared}", remedy="try again")
     return bytes(content)
@@ -78,8 +78,8 @@ def _told(error: Exception) -> str:
     if isinstance(error, HTTPError):
         return f"the server answers {error.code} {printable(error.reason)}; is the address right?"
     if isinstance(error, HTTPException):
-        return f"the server's answer is no HTTP, or was cut off ({type(error).__name__}: {printable(error)[:100]})"
+        return f"the server's answer is not HTTP, or was truncated ({type(error).__name__}: {printable(error)[:100]})"
     if isinstance(error, OSError):
         why = error.reason if isinstance(error, URLError) else error
         return f"{printable(why)}; is the address right, and the server running?"
-    return f"no address that can be asked ({printable(error)})"
+    return f"not a valid address ({printable(error)})"

@@ -24,10 +24,10 @@ def new_key(path: Path) -> Path:
     """
     public = path.with_suffix(".pub")
     if path == public:
-        raise BundleError(f"{path}: .pub is what the public key is called; take another name, such as release.pem")
+        raise BundleError(f"{path}: the ending .pub is for the public key; choose another name, such as release.pem")
     for there in (path, public):
         if os.path.lexists(there):
-            raise FileError(f"{there} is there already, and keys are never overwritten", remedy="take another name")
+            raise FileError(f"{there} already exists, and keys are never overwritten", remedy="choose another name")
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def load_key(path: Path) -> Ed25519PrivateKey:
     try:
         key = serialization.load_pem_private_key(read_bounded(path, MAX_UPDATE), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise BundleError(f"{path} is no private key without a password: `edgelora keygen` makes one") from None
+        raise BundleError(f"{path} is not a private key without a password: `edgelora keygen` makes one") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise BundleError(f"{path}: bundles are signed with Ed25519; `edgelora keygen` makes such a key")
     return key
@@ -55,12 +55,12 @@ def load_public_keys(path: Path) -> list[bytes]:
     """The public keys in a file, 32 bytes each."""
     data = read_bounded(path, MAX_UPDATE)
     if not data or len(data) % 32 or data.startswith(b"-----"):
-        raise BundleError(f"{path} holds no public keys: give the .pub file that `edgelora keygen` has made")
+        raise BundleError(f"{path} holds no public keys: give the .pub file that `edgelora keygen` made")
     return [data[at : at + 32] for at in range(0, len(data), 32)]
 
 
 def pack_trust(target: str, keys: list[bytes]) -> bytes:
     """The file that tells a board its target and the keys that it trusts."""
     if not 0 < len(target.encode()) <= TARGET_SIZE:
-        raise BundleError(f"target {target!r}: give 1 to {TARGET_SIZE} bytes, as releases name it")
+        raise BundleError(f"target {target!r}: give 1 to {TARGET_SIZE} bytes, the product's name in releases")
     return target.encode().ljust(TARGET_SIZE, b"\0") + b"".join(keys)

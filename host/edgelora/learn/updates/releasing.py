@@ -86,7 +86,7 @@ def release(
         version = last.version + 1 if last else 1
     if target is None:
         if not last:
-            raise ReleaseError(f"the first release of {name}: name the product that takes it with --target")
+            raise ReleaseError(f"the first release of {name}: name the product that it is for with --target")
         target = last.target
     if last:
         _check_follows(last, version, target, made.base_id, elu.key_id(public_bytes(key)), force)
@@ -145,8 +145,8 @@ def _released(path: Path, name: str, trusted: Sequence[bytes]) -> Bundle:
     signer = next((key for key in trusted if elu.key_id(key) == found.key_id), None)
     if signer is None:
         raise ReleaseError(
-            f"{path} is signed by key {found.key_id.hex()}, not by yours, so nothing can follow it: remove it if you "
-            "did not release it; if you did, give the public half of that key with --signed-by (and --force)"
+            f"{path} is signed by key {found.key_id.hex()}, not by yours, so no release can follow it: remove it if "
+            "you did not release it; if you did, give the public half of that key with --signed-by (and --force)"
         )
     try:
         found.verify(signer)
@@ -155,7 +155,7 @@ def _released(path: Path, name: str, trusted: Sequence[bytes]) -> Bundle:
             f"{path} has a wrong signature, someone has changed it: remove it, and see who can write there"
         ) from None
     if found.name != name or found.from_version:
-        raise ReleaseError(f"{path} holds another file than a whole release of {name}: remove it")
+        raise ReleaseError(f"{path} is not a full release of {name}: remove it")
     return found
 
 
