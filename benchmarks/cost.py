@@ -56,6 +56,10 @@ class Trial:
     momentum: int = 0
     recompute: bytes | None = None
 
+    @property
+    def settings(self) -> Settings:
+        return Settings(self.ranks, self.mode, BATCH, self.momentum, self.recompute, 0)
+
 
 class Bench:
     """A trial on a board, with a random adapter; times are in cycles. Cleans up the board."""
@@ -146,7 +150,7 @@ Row = tuple[dict[str, float], float]  # counts of terms, cycles
 
 def rows_of(link: Link, trial: Trial, clock_mhz: float) -> list[Row]:
     """Measures a trial on the board: each op, an inference, steps with updates after `BATCH` samples and after each."""
-    passes = passes_of(trial.elm, trial.ranks, trial.mode, trial.momentum, trial.recompute)
+    passes = passes_of(trial.elm, trial.settings)
     step = list(chain(*passes.forward, *passes.backward, passes.loss))
     with Bench(link, trial, clock_mhz) as bench:
         bench.open(BATCH)
@@ -357,8 +361,7 @@ class Check:
 
 def check(link: Link, trial: Trial, board: BoardProfile) -> Check:
     """Measures a trial and compares it with the prediction. ValueError if the board is not calibrated."""
-    settings = (trial.elm, trial.ranks, trial.mode, BATCH, trial.momentum, trial.recompute)
-    predicted = predict(*settings, board)
+    predicted = predict(trial.elm, trial.settings, board)
     if predicted is None:
         raise InputError(f"{board.name} was not measured: `edgelora bench cost --fit` does it")
     with Bench(link, trial, predicted.clock_hz / 1e6) as bench:
@@ -369,7 +372,7 @@ def check(link: Link, trial: Trial, board: BoardProfile) -> Check:
         tuple(trial.ranks),
         tuple(trial.recompute or ()),
         arena,
-        regions.layout(*settings).arena_bytes,
+        regions.layout(trial.elm, *trial.settings).arena_bytes,
         round(infer),
         predicted.infer_cycles,
         round(step),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -17,7 +16,8 @@ from edgelora.board.link.client import Link
 from edgelora.board.profiles import load_board
 from edgelora.cli.demo import start_board
 from edgelora.core.formats.elm import pack_model
-from edgelora.learn.planning.cost import passes_of, predict
+from edgelora.learn.planning.cost import Cost, passes_of, predict
+from edgelora.learn.training.recipe import inference
 
 PICO = load_board("virtual-pico")
 HELD_OUT = held_out()
@@ -44,14 +44,14 @@ def test_networks_need_what_was_predicted(pico: Link, trial: Trial) -> None:
     assert abs(found.step_error) <= 0.15, stale
 
 
-def settings(trial: Trial) -> tuple[bytes, bytes, str, int, int, bytes | None]:
-    return (trial.elm, trial.ranks, trial.mode, 8, trial.momentum, trial.recompute)
+def predicted(trial: Trial, **changed: object) -> Cost | None:
+    return predict(trial.elm, trial.settings._replace(**{"micro_batch": 8, **changed}), PICO)
 
 
 def test_every_term_has_cycles() -> None:
     counted = set()
     for trial in (*calibration(), *HELD_OUT):
-        passes = passes_of(trial.elm, trial.ranks, trial.mode, trial.momentum, trial.recompute)
+        passes = passes_of(trial.elm, trial.settings)
         counted |= {name for name, _ in chain(*passes.infer, *passes.forward, *passes.backward, passes.update)}
         counted |= {name for name, _ in chain(passes.call, passes.loss)}
     assert PICO.cycles and counted == set(PICO.cycles), "terms have changed: `edgelora bench cost --fit`"
@@ -59,20 +59,20 @@ def test_every_term_has_cycles() -> None:
 
 def test_costs_add_up() -> None:
     for trial in HELD_OUT:
-        found = predict(*settings(trial), PICO)
-        single = predict(trial.elm, trial.ranks, trial.mode, 1, trial.momentum, trial.recompute, PICO)
+        found = predicted(trial)
+        single = predicted(trial, micro_batch=1)
         assert found and single
         assert single.step_cycles - found.step_cycles == pytest.approx(found.update_cycles * 7 / 8, abs=2)
         assert PICO.watts() and found.update_joules == pytest.approx(8 * found.step_us * 1e-6 * PICO.watts())
         assert sum(map(sum, found.ops)) < found.step_cycles
-        infer = predict(trial.elm, bytes(len(trial.ranks)), "infer", 1, 0, None, PICO)
+        infer = predict(trial.elm, inference(bytes(len(trial.ranks))), PICO)
         assert infer and infer.infer_cycles < found.infer_cycles and infer.step_cycles == 0
 
 
 def test_only_outputs_that_are_read_are_computed_again() -> None:
     for trial in HELD_OUT:
-        kept = predict(*settings(dataclasses.replace(trial, recompute=None)), PICO)
-        again = predict(*settings(dataclasses.replace(trial, recompute=bytes([1] * len(trial.ranks)))), PICO)
+        kept = predicted(trial, recompute=None)
+        again = predicted(trial, recompute=bytes([1] * len(trial.ranks)))
         assert kept and again
         read = trial.mode == "trainable_a" or trial.name == "residual graph"  # whose max_pool reads its input
         assert (again.step_cycles > kept.step_cycles) == read
@@ -80,7 +80,7 @@ def test_only_outputs_that_are_read_are_computed_again() -> None:
 
 def test_boards_that_were_not_measured_have_no_prediction() -> None:
     for board in ("esp32", "rpi_pico2", "unix"):
-        assert predict(*settings(HELD_OUT[0]), load_board(board)) is None
+        assert predict(HELD_OUT[0].elm, HELD_OUT[0].settings, load_board(board)) is None
 
 
 def test_large_layers_take_the_kernels_that_fit() -> None:
@@ -88,7 +88,7 @@ def test_large_layers_take_the_kernels_that_fit() -> None:
     per_product = []
     for channels in (64, 288):
         elm = pack_model(network([Shape("conv", "conv", (4, 4, channels), 8, (3, 3))]))
-        cost = predict(elm, b"\0", "infer", 1, 0, None, PICO)
+        cost = predict(elm, inference(b"\0"), PICO)
         assert cost
         per_product.append(cost.infer_cycles / (16 * 9 * channels * 8))
     assert per_product[1] > 2 * per_product[0]

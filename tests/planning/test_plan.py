@@ -44,7 +44,7 @@ def cost(model: QuantModel, ranks: bytes, flags: tuple[int, ...]) -> int:
 
 def arena(elm: bytes, recipe: Recipe, flags: tuple[int, ...]) -> int:
     settings = recipe.settings(elm)._replace(recompute=bytes(flags))
-    return regions.layout(elm, *settings.of_arena).arena_bytes
+    return regions.layout(elm, *settings).arena_bytes
 
 
 @pytest.mark.parametrize("kinds, mode, seeds", CASES)

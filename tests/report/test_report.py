@@ -49,7 +49,7 @@ def example(**changes: object) -> Report:
     elm = pack_model(model)
     recipe = Recipe(seed=1)
     settings = recipe.settings(elm)
-    plan = regions.layout(elm, *settings.of_arena)
+    plan = regions.layout(elm, *settings)
     layers = [
         LayerRow(p.op, p.kind, list(p.input), list(p.output), p.weights, p.rank, p.adapter_bytes)
         for p in layer_plans(model, settings)

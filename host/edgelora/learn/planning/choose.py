@@ -174,13 +174,13 @@ def _candidates(elm: bytes, recipe: Recipe, measured: Sensitivity) -> list[Candi
 def _candidate(elm: bytes, model: QuantModel, recipe: Recipe, measured: Sensitivity) -> Candidate:
     settings = recipe.settings(elm)
     size = adapter_size(model, settings.ranks, settings.mode == "trainable_a")
-    arena = regions.layout(elm, *settings.of_arena).arena_bytes
+    arena = regions.layout(elm, *settings).arena_bytes
     return Candidate(recipe, measured.of(settings.ranks), arena, size)
 
 
 def _lasting_bytes(elm: bytes, settings: Settings) -> int:
     """Bytes of the arena that adapters always take: matrices, their training state, and t."""
-    layout = regions.layout(elm, *settings.of_arena)
+    layout = regions.layout(elm, *settings)
     return sum(r.size for r in layout.regions if r.op >= 0 and (r.name == "t" or r.death - r.birth >= layout.steps - 1))
 
 
@@ -212,7 +212,7 @@ def _squeezed(elm: bytes, one: Candidate, ram: int) -> Candidate | None:
         settings = within(elm, settings, ram)
     except ValueError:
         return None
-    size = regions.layout(elm, *settings.of_arena).arena_bytes
+    size = regions.layout(elm, *settings).arena_bytes
     return replace(one, recompute=tuple(settings.recompute or ()), arena_bytes=size)
 
 

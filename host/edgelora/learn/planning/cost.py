@@ -17,6 +17,7 @@ from edgelora.base.errors import InputError
 from edgelora.board.profiles import BoardProfile
 from edgelora.core.formats.elm import unpack_model
 from edgelora.core.twin.session import Scratch
+from edgelora.learn.training.recipe import Settings
 
 from . import terms
 from .terms import Layer, Step
@@ -58,36 +59,27 @@ class Cost:
         return None if self.active_watts is None else self.micro_batch * self.step_us * 1e-6 * self.active_watts
 
 
-def predict(
-    elm: bytes,
-    ranks: bytes,
-    mode: str,
-    micro_batch: int,
-    momentum: int,
-    recompute: bytes | None,
-    board: BoardProfile,
-    frames: int = 1,
-) -> Cost | None:
-    """The cost of a session on a `.elm`, configured as for `regions.layout`; None if the board was not measured.
+def predict(elm: bytes, settings: Settings, board: BoardProfile, frames: int = 1) -> Cost | None:
+    """The cost of a session on a `.elm`; None if the board was not measured.
 
     An inference takes a whole sample of `frames`; only networks with history have more than one.
     """
     if board.cycles is None or board.clock_hz is None:
         return None
-    cycles, passes = board.cycles, passes_of(elm, ranks, mode, momentum, recompute, frames)
+    cycles, passes = board.cycles, passes_of(elm, settings, frames)
 
     def total(of: Iterable[tuple[str, float]]) -> float:
         return sum(cycles[name] * count for name, count in of)
 
     ops = [(total(forward), total(backward)) for forward, backward in zip(passes.forward, passes.backward, strict=True)]
     update = total(passes.update)
-    step = sum(map(sum, ops)) + total(passes.loss) + update / micro_batch if mode != "infer" else 0
+    step = sum(map(sum, ops)) + total(passes.loss) + update / settings.micro_batch if settings.mode != "infer" else 0
     return Cost(
         infer_cycles=round(total(chain(passes.call, *passes.infer))),
         step_cycles=round(step),
         update_cycles=round(update),
         ops=tuple((round(forward), round(backward)) for forward, backward in ops),
-        micro_batch=micro_batch,
+        micro_batch=settings.micro_batch,
         clock_hz=board.clock_hz,
         active_watts=board.watts(),
     )
@@ -105,9 +97,9 @@ class Passes:
     update: Terms
 
 
-def passes_of(elm: bytes, ranks: bytes, mode: str, momentum: int, recompute: bytes | None, frames: int = 1) -> Passes:
+def passes_of(elm: bytes, settings: Settings, frames: int = 1) -> Passes:
     """The terms of a session's passes. ValueError unless ranks and flags are as many as the model's ops."""
-    network = _network(elm)
+    network, ranks, mode, recompute = _network(elm), settings.ranks, settings.mode, settings.recompute
     ops = range(len(network.layers))
     if len(ranks) != len(ops) or (recompute and len(recompute) != len(ops)):
         raise InputError(f"a model of {len(ops)} ops needs one rank and one recompute flag per op")
@@ -127,7 +119,7 @@ def passes_of(elm: bytes, ranks: bytes, mode: str, momentum: int, recompute: byt
         ),
         call=network.call,
         loss=network.loss,
-        update=network.update(ranks, whole_a, momentum),
+        update=network.update(ranks, whole_a, settings.momentum),
     )
 
 

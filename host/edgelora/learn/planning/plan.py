@@ -134,9 +134,9 @@ def plan(elm: bytes, board: BoardProfile, recipe: Recipe) -> Plan:
         if recipe.ram:
             raise
     ranks, recompute = settings.ranks, settings.recompute or b""
-    layout = regions.layout(elm, *settings.of_arena)
+    layout = regions.layout(elm, *settings)
     infer = regions.layout(elm, ranks, "infer", 1)
-    cost = predict(elm, *settings.of_arena, board)
+    cost = predict(elm, settings, board)
     return Plan(
         base_id=formats_elm.base_id(elm).hex(),
         board=board.name,

@@ -30,9 +30,9 @@ def make_report(base: Base, task: Task, run: BoardRun, remarks: Remarks) -> Repo
     test, hello, costs = task.test, run.hello, run.costs
     epochs = (run.outcome and run.outcome.epochs) or resolved.epochs
     settings = run.settings
-    layout = regions.layout(base.elm, *settings.of_arena)
+    layout = regions.layout(base.elm, *settings)
     profile = profile_of(hello)
-    cost = profile and predict(base.elm, *settings.of_arena, profile, samples.frames)
+    cost = profile and predict(base.elm, settings, profile, samples.frames)
     power = profile and profile.power
     slower = cost.clock_hz / costs.clock_hz if cost and costs.clock_hz else 1
     unit = loss_unit(base)

@@ -68,11 +68,6 @@ class Settings(NamedTuple):
     recompute: bytes | None
     threshold: int
 
-    @property
-    def of_arena(self) -> tuple[bytes, str, int, int, bytes | None]:
-        """The settings that decide the arena's layout and a step's time."""
-        return self[:5]
-
 
 @dataclass(frozen=True)
 class RunSettings:

@@ -58,7 +58,7 @@ def _options(elm: bytes, settings: Settings) -> Iterator[tuple[bytes, int]]:
 
     def layout(chosen: tuple[int, ...]) -> Layout:
         flags = bytes(i in chosen for i in range(count))
-        return regions.layout(elm, *settings._replace(recompute=flags).of_arena)
+        return regions.layout(elm, *settings._replace(recompute=flags))
 
     keep = layout(())
     yield bytes(count), keep.arena_bytes
