@@ -1,15 +1,12 @@
-"""Sanitizing text from boards, files and servers; names that are safe in paths."""
+"""Sanitizing text from boards, files and servers."""
 
 from __future__ import annotations
 
 import html
 import math
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-from .errors import InputError
 
 
 def plain(value: Any) -> Any:
@@ -31,9 +28,6 @@ def notebook_table(title: str, rows: Iterable[tuple[str, str]]) -> str:
     return f"<table><caption>{html.escape(title)}</caption><tbody>{lines}</tbody></table>"
 
 
-STORE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,23}")  # as the device's store.py has it
-
-
 def printable(text: object) -> str:
     """`text` on one line, with an escape such as \\x1b or \\u202e for each unprintable character.
 
@@ -45,13 +39,6 @@ def printable(text: object) -> str:
 def printable_lines(text: object) -> str:
     """The same, but keeps line ends: for messages that quote untrusted text."""
     return "\n".join(map(printable, str(text).split("\n")))
-
-
-def store_name(name: str) -> str:
-    """Returns a valid name in a board's store, which is safe in a path. Raises InputError if it is invalid."""
-    if not STORE_NAME.fullmatch(name):
-        raise InputError(f"name {name!r}: give 1 to 24 of A-Z a-z 0-9 - _ . but no leading .")
-    return name
 
 
 def _escaped(character: str) -> str:

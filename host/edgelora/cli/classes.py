@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgelora.base.streams import note
-from edgelora.base.text import store_name
 from edgelora.core.formats.classes import ClassRow
+from edgelora.core.store_names import store_name
 from edgelora.learn.training.base import Base, load_base
 from edgelora.learn.training.new_classes import add_stored_classes, remove_stored_class
 from edgelora.learn.training.retrain import consolidate_stored

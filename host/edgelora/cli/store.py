@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from edgelora.base.streams import say
-from edgelora.base.text import printable, store_name
+from edgelora.base.text import printable
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import StoreState
 from edgelora.core.formats.ela import unpack_adapter
 from edgelora.core.formats.files import write_atomic
+from edgelora.core.store_names import store_name
 
 from . import console
 from .arguments import Add, add_port, connect, show

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from edgelora.base.errors import InputError
-from edgelora.base.text import store_name
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import StoreState
 from edgelora.core.formats.ela import unpack_adapter
+from edgelora.core.store_names import store_name
 from edgelora.learn.training.base import Base, adapter_ranks
 from edgelora.learn.training.board_learner import BoardLearner
 from edgelora.learn.training.new_classes import activate_stored

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgelora.base.errors import EdgeloraError, InputError
-from edgelora.base.text import store_name
+from edgelora.core.store_names import store_name
 from edgelora.fleet import rollout as publishing
 from edgelora.fleet import simulate as fleet_simulate
 from edgelora.fleet.federation import Federation

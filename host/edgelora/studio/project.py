@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgelora.base.errors import EdgeloraError, InputError
-from edgelora.base.text import store_name
 from edgelora.board import virtual_boards
 from edgelora.board.build import program
 from edgelora.board.devices import Device, find_boot_loaders, find_devices
 from edgelora.board.profiles import list_boards, load_board
 from edgelora.board.sim.virtual_board import start
 from edgelora.core.formats.files import write_atomic
+from edgelora.core.store_names import store_name
 
 from .board_session import JOBS_KEPT, BoardSession
 from .error_messages import Trouble, trouble_of

@@ -26,12 +26,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from edgelora.base.errors import EdgeloraError, InputError
-from edgelora.base.text import printable, store_name
+from edgelora.base.text import printable
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import LinkError
 from edgelora.board.link.transport import LineLost
 from edgelora.core.formats.ela import pack_adapter
 from edgelora.core.formats.files import write_atomic
+from edgelora.core.store_names import store_name
 from edgelora.core.twin.session import Session
 from edgelora.learn.personalize import personalize
 from edgelora.learn.report.metrics import Metrics, Update, read_metrics

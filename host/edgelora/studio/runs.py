@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from edgelora.base.errors import EdgeloraError, InputError
-from edgelora.base.text import printable, store_name
+from edgelora.base.text import printable
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import StoredAdapter, StoreState
 from edgelora.core.formats.files import write_atomic
+from edgelora.core.store_names import store_name
 from edgelora.learn.report.record import Report, read_report
 from edgelora.learn.training import early_stopping
 from edgelora.learn.training.base import Base, load_base

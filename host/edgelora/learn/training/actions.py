@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from edgelora.base.errors import InputError
-from edgelora.base.text import store_name
 from edgelora.board.link.client import Link
+from edgelora.core.store_names import store_name
 from edgelora.core.twin import device
 from edgelora.model.datasets.dataset import Dataset
 

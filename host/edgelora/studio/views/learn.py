@@ -10,8 +10,8 @@ from nicegui import run as nicegui_run
 from nicegui import ui
 
 from edgelora.base.errors import EdgeloraError
-from edgelora.base.text import store_name
 from edgelora.board.profiles import load_board
+from edgelora.core.store_names import store_name
 from edgelora.learn.planning.choose import Choices
 from edgelora.learn.planning.plan import Plan
 from edgelora.learn.training.base import Base
