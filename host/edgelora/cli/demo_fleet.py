@@ -16,7 +16,7 @@ from edgelora.board.link.client import Link
 from edgelora.board.profiles import load_board
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import base_id
-from edgelora.core.formats.elu import TARGET_SIZE, public_bytes
+from edgelora.core.formats.elu import public_bytes
 from edgelora.core.formats.files import write_atomic
 from edgelora.fleet import deployment as fleet_deployment
 from edgelora.fleet import gateway as fleet_gateway
@@ -32,6 +32,7 @@ from edgelora.fleet.simulate import judge_of, write_page
 from edgelora.fleet.simulated_boards import Boards, boards_of, fleet_base
 from edgelora.fleet.web import GatewayClient, GatewayError, local_server
 from edgelora.learn.training.base import Base
+from edgelora.learn.updates.keys import TRUST_PATH, pack_trust
 
 from . import console
 from .demo import check_virtual, make_firmware, start_board
@@ -119,13 +120,13 @@ def _state(output: Path, place: int, name: str) -> Path:
 def _enrolled(folder: Path, base: Base, data: Boards, ports: list[str], twins: int) -> tuple[Site, list[Identity]]:
     """Enrolls boards first, then twins. Boards get their samples and the trusted key."""
     key = Ed25519PrivateKey.generate()
-    trusted = TARGET.encode().ljust(TARGET_SIZE, b"\0") + public_bytes(key)
+    trusted = pack_trust(TARGET, [public_bytes(key)])
     entries = []
     for index, port in enumerate(ports):
         samples = data.of(index).train
         with Link.connect(port) as link:
             link.put(SAMPLES, pack_samples(samples.x, samples.y, None, base_id(base.elm)))
-            link.put("/update.trust", trusted)
+            link.put(TRUST_PATH, trusted)
             bring_policy(link, SUMS)
             entries.append((link.fleet_identity(), f"board-{index}"))
     identities = [Identity.create(folder.parent / "twins" / f"twin-{place}.key", SUMS) for place in range(twins)]

@@ -20,14 +20,12 @@ from edgelora.core.formats.limits import MAX_UPDATE
 from edgelora.learn.training.base import WorkflowError, load_base
 from edgelora.learn.updates import serve
 from edgelora.learn.updates.download import fetch
-from edgelora.learn.updates.keys import load_key, load_public_keys, new_key, pack_trust
+from edgelora.learn.updates.keys import TRUST_PATH, load_key, load_public_keys, new_key, pack_trust
 from edgelora.learn.updates.releasing import release
 
 from . import console
 from .arguments import Add, add_port, connect, port_of, show
 from .console import emit
-
-TRUST_PATH = "/update.trust"  # on the board
 
 
 def add_commands(add: Add, commands: Any) -> None:

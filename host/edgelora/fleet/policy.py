@@ -17,11 +17,11 @@ from edgelora.core.twin.fleet import Policy
 from .messages import MAX_COHORT, Channel, Stage, Task, public_of
 from .privacy import gaussian_epsilon
 
-POLICY_PATH = "/fleet.json"  # on a board
 MAX_POLICY = 4096  # bytes of a file
 MILLION = 1_000_000
 MOST_COST = 2**64 - 1  # the cost of a round without noise
 _fleet = device.module("fleet")
+POLICY_PATH: str = _fleet.POLICY  # on a board
 _MOST: dict[str, int] = dict(zip(_fleet.RULES, _fleet.LIMITS, strict=True))
 
 

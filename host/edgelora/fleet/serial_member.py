@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
+from edgelora.core.twin import device
+from edgelora.learn.training.board_run import GO_MS
 
 from .messages import Stage
 
-ADAPTER_PATH = "/fleet.ela"  # the round's global adapter on a board
+ADAPTER_PATH: str = device.module("fleet").ADAPTER  # the round's global adapter on a board
 COHORT_AT = 16 + 64  # offset of `cohort`, u16, in a TASK message
-GO_MS = 200  # that a board works for each request; an exception of `progress` takes effect after that
 
 
 class BoardMember:

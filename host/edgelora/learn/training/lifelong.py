@@ -6,6 +6,7 @@ import tempfile
 from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class Lifelong:
     ) -> None:
         self.recipe, self._judge_every, self._only = recipe, judge_every, only
         self._folder = tempfile.TemporaryDirectory(prefix="edgelora-", ignore_cleanup_errors=True)
-        self._path = f"{self._folder.name}/samples.elr"
+        self._path = str(Path(self._folder.name) / "samples.elr")
         with device.refusals():
             self.model = board_model(elm, recipe.settings(elm))
             create = device.module("reservoir").Reservoir.create

@@ -10,7 +10,7 @@ import numpy as np
 from edgelora.base.progress import Progress, no_progress
 from edgelora.core.twin import device, native
 
-from .board_run import NAME
+from .board_run import KEPT_NAME, NAME
 from .early_stopping import Course, Verdict
 from .loop import Run
 from .recipe import Settings
@@ -58,7 +58,7 @@ def board_training(
     with device.refusals():
         run = device.module("training").Run(model, Source(course.samples), store, NAME, *given, held=judges)
         losses = _stepped(run, progress, on_epoch)
-    adapter, state = bytes(store.read(NAME if run.better is not False else f"{NAME}.new")), bytes(run.state)
+    adapter, state = bytes(store.read(NAME if run.better is not False else KEPT_NAME)), bytes(run.state)
     batches = [losses[at : at + model.micro_batch] for at in range(0, len(losses), model.micro_batch)]
     by_epoch: dict[int, list[int]] = {}
     for i, batch in enumerate(batches):

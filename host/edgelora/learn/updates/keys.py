@@ -13,6 +13,7 @@ from edgelora.base.errors import FileError
 from edgelora.core.formats.elu import TARGET_SIZE, BundleError, public_bytes
 from edgelora.core.formats.files import SECRET, read_bounded, write_new
 from edgelora.core.formats.limits import MAX_UPDATE
+from edgelora.core.twin import device
 
 # ---- keys
 
@@ -57,6 +58,9 @@ def load_public_keys(path: Path) -> list[bytes]:
     if not data or len(data) % 32 or data.startswith(b"-----"):
         raise BundleError(f"{path} holds no public keys: give the .pub file that `edgelora keygen` made")
     return [data[at : at + 32] for at in range(0, len(data), 32)]
+
+
+TRUST_PATH: str = device.module("_trust").TRUST  # of that file on a board
 
 
 def pack_trust(target: str, keys: list[bytes]) -> bytes:
