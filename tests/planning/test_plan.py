@@ -13,6 +13,7 @@ from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin import regions
 from edgelora.core.twin.session import Session
+from edgelora.learn.planning.cost import passes_of
 from edgelora.learn.planning.plan import plan
 from edgelora.learn.training import recompute
 from edgelora.learn.training.recipe import Recipe
@@ -128,6 +129,15 @@ def test_training_with_recomputation_gives_the_same_bytes(keyword_elm):
         runs.append((losses, session.save(), session.save(state=True)))
         assert session.arena_bytes <= recipe.ram or not again
     assert runs[0] == runs[1]
+
+
+def test_a_constant_costs_nothing_again():
+    """The core keeps none, whatever the flags: its plan says what is recomputed."""
+    model = random_model(467)
+    assert [op.kind for op in model.ops] == ["constant", "minimum", "depthwise", "mean", "dense"]
+    settings = pack_model(model), bytes([0, 0, 0, 0, 5]), "trainable_a", 0
+    kept, again = passes_of(*settings, None), passes_of(*settings, bytes([1, 1, 1, 1, 1]))
+    assert again.forward[0] == kept.forward[0] and again.forward[3] != kept.forward[3]
 
 
 def test_plans_that_do_not_fit(keyword_elm):

@@ -16,17 +16,14 @@ from itertools import chain
 from edgelora.base.errors import InputError
 from edgelora.board.profiles import BoardProfile
 from edgelora.core.formats.elm import unpack_model
+from edgelora.core.twin.regions import layout
 from edgelora.core.twin.session import Scratch
 from edgelora.learn.training.recipe import Settings
 
 from . import terms
 from .terms import Layer, Step
 
-# tensors that the backward pass reads for the error of an input
-READS_INPUT = ("max_pool", "lookup", "minimum", "maximum", "prelu")
-READS_OTHER = ("multiply", "minimum", "maximum", "prelu")
-READS_OUTPUT = ("softmax",)
-LASTING = ("history",)  # outputs that can't be recomputed
+LASTING = ("history",)  # outputs that persist from one frame to the next
 Terms = tuple[tuple[str, float], ...]
 
 
@@ -106,7 +103,8 @@ def passes_of(elm: bytes, settings: Settings, frames: int = 1) -> Passes:
     whole_a = mode == "trainable_a"
     needs = network.needs(ranks) if mode != "infer" else [False for _ in ops]
     room = network.room(ranks, needs)
-    steps = _steps(network, needs, [whole_a and rank > 0 for rank in ranks], recompute or bytes(len(ops)))
+    again = _recomputed(elm, ranks, mode, recompute, frames) if recompute else set()
+    steps = _steps(network, needs, [whole_a and rank > 0 for rank in ranks], again)
     once = [network.forward(i, ranks[i], whole_a, network.is_fast(i, ranks[i], False, room)) for i in ops]
     times = [frames if i < network.remembering else 1 for i in ops]
     trained = ops if mode == "infer" else range(network.trained)
@@ -123,28 +121,21 @@ def passes_of(elm: bytes, settings: Settings, frames: int = 1) -> Passes:
     )
 
 
-def _steps(network: _Network, needs: list[bool], trains_a: list[bool], recompute: bytes) -> list[Step]:
+def _recomputed(elm: bytes, ranks: bytes, mode: str, recompute: bytes, frames: int) -> set[int]:
+    """The ops whose outputs the backward pass recomputes, by the core's plan: those flagged that it reads."""
+    regions = layout(elm, ranks, mode, 1, 0, recompute, frames=frames).regions
+    return {region.op for region in regions if region.name == "recomputed output"}
+
+
+def _steps(network: _Network, needs: list[bool], trains_a: list[bool], again: set[int]) -> list[Step]:
     """What each op does in the backward pass, from the last op down."""
     steps: list[Step] = []
     arrived: set[int] = set()  # tensors that have an error
-    read: set[int] = set()  # tensors that the backward pass reads
     for i in reversed(range(len(needs))):
         wanted = [tensor for tensor in network.inputs[i] if needs[i] and tensor and needs[tensor - 1]]
         joined = sum(network.sizes[t] for k, t in enumerate(wanted) if t in arrived or t in wanted[:k])
         arrived.update(wanted)
-        inputs, kind = network.inputs[i], network.layers[i].kind
-        if trains_a[i] and needs[i]:
-            read.add(inputs[0])
-        if kind in READS_INPUT:
-            read.update(wanted)
-        if kind in READS_OTHER:
-            read.update(other for one, other in zip(inputs, reversed(inputs), strict=True) if one in wanted)
-        if wanted and kind in READS_OUTPUT:
-            read.add(i + 1)
-        again = bool(recompute[i]) and i + 1 in read and kind not in LASTING
-        if again:
-            read.update(network.inputs[i])
-        steps.append(Step(trains_a[i], len(wanted), joined, again))
+        steps.append(Step(trains_a[i], len(wanted), joined, i in again))
     return steps[::-1]
 
 
