@@ -11,12 +11,12 @@ import secrets
 from dataclasses import dataclass
 
 from .link.protocol import FrameReader, Op, Status, encode
+from .link.raw_repl import PROMPT, RAW_PROMPT
 from .link.replies import Hello, LinkError
 from .link.serial_line import SerialLine
 from .link.transport import Deadline, LineLost
 from .profiles import BoardProfile, list_boards, load_board
 
-PROMPT, RAW_PROMPT = b">>> ", b"raw REPL; CTRL-B to exit\r\n>"
 PROMPT_SECONDS = 0.6  # timeouts: for a prompt,
 HELLO_SECONDS = 0.6  # for an agent's HELLO,
 ANSWER_SECONDS = 3.0  # and for a line of Python, on the board's clock;

@@ -49,7 +49,6 @@ from .replies import (
 PUT_BLOCK = 8192
 MOST_FILE = 1 << 26  # bytes: more than any board's flash
 MOST_LISTED = 10_000  # limit of a folder's files, and of a store's adapters
-UPDATE_HEADER = 256
 ROSTER_UPLOAD = "/fleet.roster.new"  # of a roster until its signature is verified
 FLEET_REPLY = ":fleet"  # the name of a board's reply in GET_DATA
 STORE_UPLOAD = "/store.upload"  # of an adapter on the board until it is in the store
@@ -454,7 +453,9 @@ class Link(Channel):
 
         An interrupted one continues where it stopped if called again. progress: in bytes. Raises DeviceError.
         """
-        header, payload = bundle[:UPDATE_HEADER], bundle[UPDATE_HEADER:]
+        from edgelora.core.formats.elu import HEADER_SIZE  # with cryptography, which other requests do without
+
+        header, payload = bundle[:HEADER_SIZE], bundle[HEADER_SIZE:]
         at = json.loads(self._request(Op.UPDATE_OPEN, header))["offset"]
         _check_offset(at, len(payload))
         block = min(PUT_BLOCK, self._max_payload - 4)

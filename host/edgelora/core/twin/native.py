@@ -11,11 +11,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from edgelora.core.formats.limits import MAX_PARTS
+
 from . import binding
 from .binding import _Config, _Part, _Sizes, _Span, check, library, statuses
+from .regions import SPANS
 
-PLANNED = 8  # spans per op, EDGELORA_PLANNED
-MAX_PARTS = 8
 SMALL_INT = 1 << 30  # small ints of 32-bit MicroPython are below it
 
 Buffer = Any  # what memoryview takes
@@ -133,7 +134,7 @@ def arena_size(model: Buffer, *settings: Any) -> int:
     """The arena's size, with additional room for this computer's vector kernels, which boards don't have."""
     where, ops = _model(model)
     config = _config(ops, settings, False)
-    spans = (_Span * (ops * PLANNED))()
+    spans = (_Span * (ops * len(SPANS)))()
     size = check(library().edgelora_arena_size(where, C.byref(config), spans))
     return size + int(library().edgelora_simd_room())
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgelora.base.errors import InputError
+from edgelora.core.formats.limits import MAX_PART_WEIGHT
 from edgelora.core.twin.session import WEIGHT_ONE, Session
 from edgelora.model.quantization.adapter_fit import weight_change
 
 from .base import Base
 
-MOST_WEIGHT = 32767 / WEIGHT_ONE
+MOST_WEIGHT = MAX_PART_WEIGHT / WEIGHT_ONE
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from edgelora.core.formats.network import Op, QuantModel, Tensor
 from edgelora.core.formats.signal import Normal as Normalization
 from edgelora.core.front_ends import SpectralFrontEnd
 from edgelora.model.datasets import machines
-from edgelora.model.datasets.machines import FAULTS, MACHINE_WINDOW, SEVERITIES, machine_signal
+from edgelora.model.datasets.machines import FAULTS, MACHINE_FRAMES, SEVERITIES, machine_signal
 from edgelora.model.floatnet.autoencoder import pretrain_autoencoder
 from edgelora.model.quantization.autoencoder import quantize_autoencoder
 
@@ -36,7 +36,7 @@ _VERSION = 2  # of the base: part of its file name in the cache
 
 def features_of(counts: NDArray[np.int16]) -> NDArray[np.int16]:
     """The front end's values [windows, 68] of a stream of counts."""
-    found: NDArray[np.int16] = SpectralFrontEnd(frames=MACHINE_WINDOW // 512).feed(counts)
+    found: NDArray[np.int16] = SpectralFrontEnd(frames=MACHINE_FRAMES).feed(counts)
     return found
 
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
 from edgelora.core.formats.files import MAX_RECORDING_BYTES, write_atomic
+from edgelora.core.formats.limits import MAX_CHANNELS
 from edgelora.core.formats.npz import read_npz, write_npz
 
-MAX_CHANNELS = 256
 MAX_VALUES = MAX_RECORDING_BYTES // 2  # numbers of a recording: two bytes each, as counts or as the shortest text
 TIME_NAMES = ("timestamp", "time", "t")  # of a .csv's first column, in milliseconds as in Edge Impulse's files
 

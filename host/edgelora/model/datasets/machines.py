@@ -28,10 +28,11 @@ from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
 from edgelora.core.formats.signal import Normal, Signal
+from edgelora.core.front_ends import SPECTRAL_FRAME
 
 MACHINE_RATE = 833  # samples a second
-MACHINE_FRAMES = 8  # of 512 samples, a window: 4.9 s
-MACHINE_WINDOW = 512 * MACHINE_FRAMES
+MACHINE_FRAMES = 8  # of a window: 4.9 s
+MACHINE_WINDOW = SPECTRAL_FRAME * MACHINE_FRAMES
 FAULTS = ("outer race", "inner race", "gear wear", "unbalance", "misalignment", "looseness")
 SEVERITIES = (1, 2, 3, 4, 5)
 G = 1 / 4096  # of a count: +-8 g in 16 bits

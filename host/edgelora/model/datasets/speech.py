@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from edgelora.base import resources
 from edgelora.base.errors import EdgeloraError
+from edgelora.core.front_ends import AUDIO_RATE
 
 Wave = NDArray[np.float64]  # [time], full scale 1
 CACHE = resources.cache("kws")
-RATE = 16000  # samples a second; a clip is one second
+RATE = AUDIO_RATE  # samples a second; a clip is one second
 SPEECH_VERSION = 2  # version of `speak`'s output, part of cache keys
 
 

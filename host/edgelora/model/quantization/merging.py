@@ -25,7 +25,6 @@ from .adapter_fit import CALIBRATION_ELEMENTS, Matrix, op_patches, weight_change
 DAMPING = 0.01  # of the inputs' mean power, added to that of every input: few samples don't tell all directions
 MOST_COMPENSATED = 2048  # inputs of a layer: with more, each weight is rounded independently
 APART = 8  # samples from which on fitting and measuring use separate ones
-MAX_BIAS = 1 << 30  # of an accumulator, zero point folded in or not
 
 
 @dataclass(frozen=True)
@@ -236,7 +235,7 @@ class _Fit:
         same = self.ratio == 1
         assert fresh.multiplier is not None and fresh.shift is not None
         fresh.multiplier[same], fresh.shift[same] = op.multiplier[same], op.shift[same]
-        bias = np.clip(self.bias, -MAX_BIAS, MAX_BIAS).astype(np.int64)
+        bias = np.clip(self.bias, -limits.MAX_BIAS, limits.MAX_BIAS).astype(np.int64)
         fresh.bias = bias.astype(np.int32)
         return with_folded(self._model, fresh, folded_bias(self._model, fresh))
 
