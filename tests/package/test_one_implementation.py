@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,11 +20,14 @@ from benchmarks.swap import layers_and_adapters
 from edgelora.base import resources
 from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.front_ends import AUDIO_UNIT, AudioFrontEnd, SpectralFrontEnd, audio_signal
+from edgelora.core.store_names import store_name
 from edgelora.core.twin import device, native, native_fleet, native_frontend
 from edgelora.core.twin.trainable import trainable
 from edgelora.fleet import member
 from edgelora.fleet.averaging import board_seed
+from edgelora.learn.training.board_run import Pace
 from edgelora.learn.training.early_stopping import prepared
+from edgelora.learn.training.monitor import Phases
 from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.recording import Takes
 from edgelora.learn.training.samples import Samples
@@ -84,9 +88,9 @@ def bodies(tree: ast.Module) -> Iterator[tuple[str, str]]:
                 yield node.name, "\n".join(ast.dump(part) for part in parts if part)
 
 
-def constants(tree: ast.Module) -> dict[str, object]:
-    """Public numbers, strings and tuples of these that a module defines."""
-    found: dict[str, object] = {}
+def constants(tree: ast.Module) -> list[tuple[str, object]]:
+    """Numbers, strings and tuples of these that a module defines, by name without leading underscores."""
+    found: list[tuple[str, object]] = []
     for node in tree.body:
         if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
             continue
@@ -100,17 +104,17 @@ def constants(tree: ast.Module) -> dict[str, object]:
                 except ValueError:
                     continue
                 if isinstance(name, ast.Name) and isinstance(known, int | float | str | bytes | tuple):
-                    found[name.id.lstrip("_")] = known
+                    found.append((name.id.lstrip("_"), known))
     return found
 
 
 def written_again(path: str, source: str) -> list[str]:
-    """What a host module redefines from the device: functions, and constants with the same name and value."""
+    """What a host module redefines from the device: functions, constants of this name and value, names of files."""
     if path.rpartition("/")[0] in BOTH_ENDS:
         return []
     tree = ast.parse(source)
-    mine = constants(tree).items()
-    again = [name for name, value in mine if (name, value) in VALUES]
+    again = [name for name, value in constants(tree) if (name, value) in VALUES]
+    again += [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and node.value in PATHS]
     again += [name for name, body in bodies(ast.parse(source)) if body in BODIES]
     return [name for name in again if (path, name) not in NOT_THE_DEVICES]
 
@@ -145,8 +149,14 @@ def _trees() -> list[ast.Module]:
 
 
 BODIES = {body for tree in _trees() for _, body in bodies(tree)}
-VALUES = {pair for tree in _trees() for pair in constants(tree).items() if pair[0] not in ("VERSION", "MAGIC", "NONE")}
-CONSTANTS = {name for tree in _trees() for name in constants(tree)} - {"VERSION"}  # which many formats have
+VALUES = {pair for tree in _trees() for pair in constants(tree) if pair[0] not in ("VERSION", "MAGIC", "NONE")}
+CONSTANTS = {name for tree in _trees() for name, _ in constants(tree)} - {"VERSION"}  # which many formats have
+PATHS = {  # of files on a board
+    value
+    for _, values in VALUES
+    for value in (values if isinstance(values, tuple) else (values,))
+    if isinstance(value, str) and value.startswith("/")
+}
 MODULES = sorted(path.relative_to(HOST).as_posix() for path in HOST.rglob("*.py"))
 TAKEN = {name for path in MODULES for name in taken(ast.parse((HOST / path).read_text()))}
 
@@ -170,18 +180,36 @@ COPIES = {  # as an author might write them for the host
         """,
     "LEAST_JUDGED": "LEAST_JUDGED: int = 6  # samples",
     "HORIZON": "REPLAYED, HORIZON = 3, 64",
+    "/fleet.json": "POLICY_PATH = '/fleet.json'",
 }
 
 
 @pytest.mark.parametrize("name", COPIES)
 def test_a_copy_is_found(name: str) -> None:
     source = re.sub("^        ", "", COPIES[name], flags=re.MULTILINE).lstrip()
-    changed = source.replace("64", "63").replace(" 6 ", " 7 ").replace("<", "<=").replace("+ 16", "+ 17")
+    changes = (("64", "63"), (" 6 ", " 7 "), ("<", "<="), ("+ 16", "+ 17"), (".json", ".toml"))
+    changed = functools.reduce(lambda text, change: text.replace(*change), changes, source)
     if name == "better":
         source = source.replace("self, ", "")
         changed = changed.replace("self, ", "")
     assert written_again("learn/training/metrics.py", source)
     assert changed != source and not {name, "of"} & set(written_again("learn/training/metrics.py", changed))
+
+
+def defaults(function: Callable[..., object]) -> dict[str, object]:
+    """The default of each argument that has one."""
+    found = inspect.signature(function).parameters.items()
+    return {name: parameter.default for name, parameter in found if parameter.default is not parameter.empty}
+
+
+def test_defaults_are_the_devices() -> None:
+    model, monitor = defaults(device.module().Model), defaults(device.module("monitor").Monitor)
+    recipe, run = Recipe(), defaults(device.module("training").Run)
+    for name in ("mode", "micro_batch", "momentum", "threshold"):
+        assert getattr(recipe, name) == model[name]
+    assert recipe.rank == model["ranks"]
+    assert (recipe.epochs, recipe.seed, Pace().commit_every) == (run["epochs"], run["seed"], run["commit_every"])
+    assert {name: getattr(Phases(), name) for name in ("least", "votes", "one_in")}.items() <= monitor.items()
 
 
 class Broken(Exception):
@@ -205,6 +233,7 @@ RUN_BY_THE_HOST: dict[str, Callable[[], object]] = {  # what the host does by th
     "training.can_judge": lambda: prepared(A_MODEL, Samples(SOUND[:8].astype(np.int8), np.arange(8) % 2), Recipe()),
     "pipeline.far": lambda: unlike(FELT, FELT),
     "fleet.board_seed": lambda: board_seed(1, 2),
+    "_index.checked": lambda: store_name("wave"),
 }
 
 
