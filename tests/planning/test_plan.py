@@ -16,7 +16,7 @@ from edgelora.core.twin.session import Session
 from edgelora.learn.planning.cost import passes_of
 from edgelora.learn.planning.plan import plan
 from edgelora.learn.training import recompute
-from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.recipe import Recipe, Settings
 from edgelora.learn.training.recompute import choose_recompute
 from edgelora.model.floatnet.layers import FloatNet, build, conv, dense, depthwise, mean
 from edgelora.model.quantization.quantize import quantize
@@ -135,8 +135,9 @@ def test_a_constant_costs_nothing_again():
     """The core keeps none, whatever the flags: its plan says what is recomputed."""
     model = random_model(467)
     assert [op.kind for op in model.ops] == ["constant", "minimum", "depthwise", "mean", "dense"]
-    settings = pack_model(model), bytes([0, 0, 0, 0, 5]), "trainable_a", 0
-    kept, again = passes_of(*settings, None), passes_of(*settings, bytes([1, 1, 1, 1, 1]))
+    settings = Settings(bytes([0, 0, 0, 0, 5]), "trainable_a", 1, 0, None, 0)
+    flagged = settings._replace(recompute=bytes([1, 1, 1, 1, 1]))
+    kept, again = (passes_of(pack_model(model), each) for each in (settings, flagged))
     assert again.forward[0] == kept.forward[0] and again.forward[3] != kept.forward[3]
 
 

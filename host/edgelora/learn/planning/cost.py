@@ -103,7 +103,7 @@ def passes_of(elm: bytes, settings: Settings, frames: int = 1) -> Passes:
     whole_a = mode == "trainable_a"
     needs = network.needs(ranks) if mode != "infer" else [False for _ in ops]
     room = network.room(ranks, needs)
-    again = _recomputed(elm, ranks, mode, recompute, frames) if recompute else set()
+    again = _recomputed(elm, settings, frames) if recompute else set()
     steps = _steps(network, needs, [whole_a and rank > 0 for rank in ranks], again)
     once = [network.forward(i, ranks[i], whole_a, network.is_fast(i, ranks[i], False, room)) for i in ops]
     times = [frames if i < network.remembering else 1 for i in ops]
@@ -121,9 +121,9 @@ def passes_of(elm: bytes, settings: Settings, frames: int = 1) -> Passes:
     )
 
 
-def _recomputed(elm: bytes, ranks: bytes, mode: str, recompute: bytes, frames: int) -> set[int]:
+def _recomputed(elm: bytes, settings: Settings, frames: int) -> set[int]:
     """The ops whose outputs the backward pass recomputes, by the core's plan: those flagged that it reads."""
-    regions = layout(elm, ranks, mode, 1, 0, recompute, frames=frames).regions
+    regions = layout(elm, *settings, frames=frames).regions
     return {region.op for region in regions if region.name == "recomputed output"}
 
 
