@@ -177,6 +177,27 @@ def test_what_a_twin_refuses(start: tuple[Base, bytes, Samples], tmp_path: Path)
         assert stranger.spent
 
 
+def test_an_update_starts_from_the_adapter_of_the_task(start: tuple[Base, bytes, Samples], tmp_path: Path) -> None:
+    """A gateway that exchanged it after the training could choose a board's update."""
+    base, adapter, samples = start
+    fleet = Fleet.drawn(8, 10, parameters=len(fleet_vector(adapter)))
+    policy = Policy(masks=False)
+    [member] = twins(fleet, tmp_path / "twins", range(1), base.elm, lambda _: first(samples), policy).values()
+    made = Round(task_for(adapter, masks=False, least=1), 1, fleet.roster, fleet.server, [0])
+    made.receive(0, member.answer(made.message(0) or b"", adapter))
+    made.close_stage()
+    member.adapter = adapter[:-1] + bytes([adapter[-1] ^ 1])
+    for _ in range(2):
+        with pytest.raises(MemberError, match="not this round's"):
+            member.answer(made.message(0) or b"")
+    assert Identity(tmp_path / "twins" / "twin-0.key").spent == Past()
+    member.adapter = adapter
+    made.receive(0, member.answer(made.message(0) or b""))
+    made.close_stage()
+    after = learned(made.task, base.elm, adapter, first(samples), 0)
+    assert np.array_equal(made.result().vector, clip_update(fleet_vector(adapter), after, made.task.clip))
+
+
 def test_a_new_roster_is_taken_with_the_next_task(start: tuple[Base, bytes, Samples], tmp_path: Path) -> None:
     base, adapter, samples = start
     fleet = Fleet.drawn(8, 9, parameters=len(fleet_vector(adapter)))

@@ -534,10 +534,14 @@ class Member:
             whose = "the server" if culprit == SERVER else "board %d" % culprit
             raise FleetError("%s (%s)" % (error, whose)) from None
 
+    def _task(self):
+        task = _core.member_task(self._memory)
+        if hash_of(self.adapter) != task[1]:
+            raise FleetError("the adapter is not this round's: put that in its place, then send the message again")
+        return task
+
     def _train(self):
-        base, wanted, parameters, epochs, rate, seed, _ = _core.member_task(self._memory)
-        if hash_of(self.adapter) != wanted:
-            raise FleetError("the adapter is not this round's: put that in its place, then send the task again")
+        base, _, parameters, epochs, rate, seed, _ = self._task()
         if self.model is None:
             self.model = self._open()
         if base != self.model.base_id:
@@ -570,6 +574,7 @@ class Member:
         # What was learned goes into the reply, which is made in place.
         self.run = None
         gc.collect()
+        self._task()  # or whoever exchanged the adapter meanwhile would choose the update
         before = fleet_vector(_read(self.adapter))
         after = fleet_vector(self.store.read(RUN + ".run"))
         self._values = bytearray(32 + 2 * len(before))  # the core works on in it, whatever fails meanwhile
