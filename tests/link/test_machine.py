@@ -73,4 +73,4 @@ def test_the_benchmark_reaches_its_goals() -> None:
 
 def test_settings_that_cannot_be() -> None:
     told = edgelora("demo", "machine", "--threshold-windows", 20, "--board", "unix", code=1)
-    assert "one window in 50 above a threshold of 20: give 49 or more" in told.stderr
+    assert "a threshold for one window in 50 takes 49 at least" in told.stderr

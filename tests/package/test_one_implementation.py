@@ -18,6 +18,7 @@ import pytest
 
 from benchmarks.swap import layers_and_adapters
 from edgelora.base import resources
+from edgelora.core.formats.elm import unpack_model
 from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.front_ends import AUDIO_UNIT, AudioFrontEnd, SpectralFrontEnd, audio_signal
 from edgelora.core.store_names import store_name
@@ -25,6 +26,8 @@ from edgelora.core.twin import device, native, native_fleet, native_frontend
 from edgelora.core.twin.trainable import trainable
 from edgelora.fleet import member
 from edgelora.fleet.averaging import board_seed
+from edgelora.learn.training.actions import Act, Wish, program
+from edgelora.learn.training.base import Base
 from edgelora.learn.training.board_run import Pace
 from edgelora.learn.training.early_stopping import prepared
 from edgelora.learn.training.monitor import Phases
@@ -221,6 +224,14 @@ def broken(*_: Any, **__: Any) -> None:
 
 
 A_MODEL = layers_and_adapters((8, 4), 0)[0]
+
+
+def a_base() -> Base:
+    model = unpack_model(A_MODEL)
+    model.signal = FELT
+    return Base("a.elm", A_MODEL, model)
+
+
 HEARD, FELT = audio_signal(3, 1, Normal(AUDIO_UNIT)), Signal(50, 1, 8, 4, (Normal(0.1),))
 SOUND = np.zeros((512, 1), np.int16)  # as long as the longer of their steps
 RUN_BY_THE_HOST: dict[str, Callable[[], object]] = {  # what the host does by these functions of the device
@@ -232,6 +243,9 @@ RUN_BY_THE_HOST: dict[str, Callable[[], object]] = {  # what the host does by th
     "training.apart": lambda: held_out(np.arange(8) % 2),
     "training.can_judge": lambda: prepared(A_MODEL, Samples(SOUND[:8].astype(np.int8), np.arange(8) % 2), Recipe()),
     "pipeline.far": lambda: unlike(FELT, FELT),
+    "pipeline.check_vote": lambda: program(a_base(), "", b"\1", ["a"], Wish((Act("a", "print", "", "a"),)), False),
+    "monitor.check_alarm": Phases,
+    "monitor.check_windows": Phases,
     "fleet.board_seed": lambda: board_seed(1, 2),
     "_index.checked": lambda: store_name("wave"),
 }

@@ -54,6 +54,20 @@ def _check(model):
         raise ValueError("a monitor takes an autoencoder of at most 256 values")
 
 
+def check_alarm(least: int, votes: int, one_in: int) -> None:
+    """ValueError for settings of alarms that are out of range."""
+    if not 1 <= least <= votes <= 16 or one_in < 2:
+        raise ValueError("least of votes windows: 1 to 16; one_in: 2 or more")
+
+
+def check_windows(stage: str, windows: int, one_in: int) -> None:
+    """ValueError where a stage can't be of so many windows."""
+    if stage != "watch" and not 2 <= windows <= _MOST_WINDOWS:
+        raise ValueError("stage %s of %d windows: 2 to %d" % (stage, windows, _MOST_WINDOWS))
+    if stage == "threshold" and windows + 1 < one_in:
+        raise ValueError("a threshold for one window in %d takes %d at least" % (one_in, one_in - 1))
+
+
 class Monitor:
     """Watches a machine with a base that gives back its input, on a grid of 32 steps for 1.0 (SPEC.md, section 16).
 
@@ -95,8 +109,7 @@ class Monitor:
         values = values or model.input_size
         if model.input_size % values:
             raise ValueError("%d values do not make up an input of %d" % (values, model.input_size))
-        if not 1 <= least <= votes <= 16 or one_in < 2:
-            raise ValueError("least of votes windows: 1 to 16; one_in: 2 or more")
+        check_alarm(least, votes, one_in)
         self.model, self.signal = model, model.signal
         self.input_size, self.output_size, self.output = model.input_size, model.output_size, model.output
         self.labels = ["normal", "alarm"]
@@ -145,10 +158,7 @@ class Monitor:
             done = max(done, self._stage)
         if done < at - 1 and at != _RESIDUALS or at == _RESIDUALS and done < _SCALE:
             raise ValueError("stage %s comes after the ones before it: begin with scale" % stage)
-        if at != _WATCH and not 2 <= windows <= _MOST_WINDOWS:
-            raise ValueError("%d windows: 2 to %d" % (windows, _MOST_WINDOWS))
-        if at == _THRESHOLD and windows + 1 < self.one_in:
-            raise ValueError("a threshold for one window in %d takes %d at least" % (self.one_in, self.one_in - 1))
+        check_windows(stage, windows, self.one_in)
         if at == _LEARN and samples is None:
             raise ValueError("stage learn takes a SampleFile that windows are appended to")
         means, gains, residual_means, residual_gains, threshold = self._learned()

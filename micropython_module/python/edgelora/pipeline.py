@@ -26,6 +26,12 @@ def far(a: float, b: float) -> bool:
     return abs(a - b) > NEAR * abs(b)
 
 
+def check_vote(least: int, windows: int) -> None:
+    """ValueError unless `least` of the last `windows` windows can decide."""
+    if not 0 < least <= windows <= 255:
+        raise ValueError("vote %d of %d: k of the last n windows, from 1 to 255" % (least, windows))
+
+
 def _front_of(model, signal):
     # The front end that a base names, with outputs of 16 bits: the base's normalizations are for these.
     try:
@@ -106,8 +112,7 @@ class Pipeline:
         self._chunk = array("h", bytes(2 * chunk * channels))
         self._inbox = memoryview(self._chunk)
         self._least, votes = vote or (1, 1)
-        if not 0 < self._least <= votes <= 255:
-            raise ValueError("vote (k, n): k of the last n windows, from 1 to 255")
+        check_vote(self._least, votes)
         self._votes = bytearray(votes)
         self.reset()
 

@@ -210,8 +210,8 @@ def program(base: Base, path: str, ranks: bytes, labels: Sequence[str], wish: Wi
     for act in map(checked_act, wish.acts):
         if act.label not in there:
             raise InputError(f"unknown class {act.label[:40]!r}", remedy=f"choose one of {', '.join(there)}")
-    if not 0 < wish.vote.least <= wish.vote.windows <= 255:
-        raise InputError(f"vote {wish.vote.least} of {wish.vote.windows}: give K of N windows, up to 255")
+    with device.refusals():
+        device.module("pipeline").check_vote(wish.vote.least, wish.vote.windows)
     more, sensor = _sensor(wish.sense, signal.front)
     calls = {label: [KINDS[a.kind].call(a) for a in wish.acts if a.label == label] for label in there}
     calls = {label: made for label, made in calls.items() if made}

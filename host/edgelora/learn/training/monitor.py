@@ -16,8 +16,6 @@ from edgelora.base.errors import InputError
 from edgelora.core.formats.ela import MONITOR
 from edgelora.core.formats.envelope import FormatError
 from edgelora.core.formats.monitor import (
-    MAX_VOTES,
-    MAX_WINDOWS,
     Monitor,
     check_monitored,
     unpack_monitor,
@@ -32,7 +30,6 @@ from .recipe import Recipe
 from .samples import Samples
 
 SCORE_ONE = 1024  # the score of residuals as large as in normal operation
-_LEAST_SPREAD = 2  # windows that a spread needs
 
 
 @dataclass(frozen=True)
@@ -53,14 +50,11 @@ class Phases:
     votes: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("scale", "learn", "residuals", "threshold"):
-            if not _LEAST_SPREAD <= getattr(self, name) <= MAX_WINDOWS:
-                raise InputError(f"{name}: {getattr(self, name)} windows, must be {_LEAST_SPREAD} to {MAX_WINDOWS}")
-        if self.one_in < 2 or self.threshold + 1 < self.one_in:
-            least = max(self.one_in, 2) - 1
-            raise InputError(f"one window in {self.one_in} above a threshold of {self.threshold}: give {least} or more")
-        if not 1 <= self.least <= self.votes <= MAX_VOTES:
-            raise InputError(f"{self.least} of {self.votes} windows: give 1 to {MAX_VOTES}")
+        own = device.module("monitor")
+        with device.refusals():
+            own.check_alarm(self.least, self.votes, self.one_in)
+            for name in ("scale", "learn", "residuals", "threshold"):
+                own.check_windows(name, getattr(self, name), self.one_in)
 
     @property
     def total(self) -> int:
