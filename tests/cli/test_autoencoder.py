@@ -93,4 +93,4 @@ def test_what_makes_errors_larger_is_not_activated(base: Base, port: str, tmp_pa
     edgelora(*command, "--force")
     assert read_report(tmp_path / "run")["activated"] is True
     refused = edgelora(*command, "--net", tmp_path / "other.npz", code=1)
-    assert "leave --net out" in refused.stderr
+    assert "omit --net" in refused.stderr

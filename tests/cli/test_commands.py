@@ -202,7 +202,7 @@ def test_flag_then_environment_then_folder_then_user(home: Path, monkeypatch: py
         ('[plan]\nmode = "frozen"', "[plan], mode: 'frozen': give one of frozen_a, trainable_a"),
         ("[personalize]\nresume = 1", "[personalize], resume: give true or false"),
         ("[bench.lnk]", "edgelora.toml, [bench], lnk: there is no such setting: did you mean link"),
-        ("port = 1", "edgelora.toml, port: give a text"),
+        ("port = 1", "edgelora.toml, port: give text"),
         ("plan = 1", "edgelora.toml, plan is a command: write its settings under [plan]"),
         ("port = ", "edgelora.toml is not TOML"),
         ("a=" + "[" * 5000, "edgelora.toml is not TOML"),

@@ -79,7 +79,7 @@ def wrong(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("keygen release.pub", ["release.pub", "choose another name"]),
         ("release har.elm --name wake --key text.elm", ["text.elm", "not a private key"]),
         ("serve . --port 99999", ["can't listen on 0.0.0.0:99999", "choose another port or address"]),
-        ("serve absent", ["absent is no directory"]),
+        ("serve absent", ["absent is not a directory"]),
         ("flash absent.uf2 --port /dev/nonexistent", ["absent.uf2", "No such file"]),
         ("flash har.uf2 --drive .", ["not a boot loader's volume"]),
     ],

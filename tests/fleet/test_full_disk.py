@@ -130,7 +130,7 @@ def test_commands_say_what_to_do_and_go_on(disk: Disk, tmp_path: Path, monkeypat
         (*enroll, "--public", "09" + 31 * "00", "--name", "hall"),
     ):
         said = edgelora(*words, code=1)
-        assert "No space left on device: free some, then give the command again; what was there is as it was" in said
+        assert "No space left on device: free some space, then repeat the command; earlier files are unchanged" in said
     assert (tmp_path / "fleet" / "roster.elg").read_bytes() == roster
     with running(Gateway({}, lambda event: None)) as made, pytest.raises(OSError, match="No space") as caught:
         local_server(made, tmp_path / "gateway")

@@ -111,7 +111,7 @@ def test_enrolled_boards_have_a_policy_and_tell_what_they_spent(board: SimHandle
     own = tmp_path / "own.json"
     own.write_bytes(policy_json(replace(SAFE, budget=100_000)))
     said = edgelora(*enroll, "--policy", own)
-    assert "server that lies, with 2 colluding boards, 1.2" in said and "zero-out adjacency" in said
+    assert "lying server, with 2 colluding boards, 1.2" in said and "zero-out adjacency" in said
     assert result(*enroll)["policy"]["budget"] == 100_000  # the board's own policy stays
     with Link.connect(board.port) as link:
         assert parse_policy(link.get(POLICY_PATH)).budget == 100_000

@@ -116,7 +116,7 @@ def test_commands(tmp_path: Path) -> None:
     first = ["fleet", "enroll", folder, "--key", release, "--public", tmp_path / "board.pub"]
     assert "begin a fleet with --target" in edgelora(*first, code=1)
     assert result(*first, "--target", "band", "--name", "kitchen")["index"] == 0
-    assert "the fleet is of band" in edgelora(*first, "--target", "other", code=1)
+    assert "the fleet is for band" in edgelora(*first, "--target", "other", code=1)
     for public in publics[1:]:
         edgelora("fleet", "enroll", folder, "--key", release, "--public", public.hex())
     assert stat.S_IMODE((folder / "server.key").stat().st_mode) == 0o600
@@ -133,7 +133,7 @@ def test_commands(tmp_path: Path) -> None:
 def test_a_federation_with_noise_draws_its_own_seed(tmp_path: Path) -> None:
     """Who is asked must be secret, and so must the file that determines it, from its first byte on."""
     init = ("fleet", "init", tmp_path / "federation", "--data", "har", "--noise", 1)
-    assert "leave --seed out" in edgelora(*init, "--seed", 5, code=1)
+    assert "omit --seed" in edgelora(*init, "--seed", 5, code=1)
     secret = tmp_path / "secret"
     secret.write_bytes(b"old")
     secret.chmod(0o644)

@@ -343,7 +343,7 @@ def test_the_file_must_be_the_bases(tmp_path: Path) -> None:
     assert "give --elm" in edgelora(*given, code=1)
     assert result(*given, *told[2:])["inputs"] == 9
     text = edgelora("merge", tmp_path / "base.elm", tmp_path / "base.ela", "-o", tmp_path / "mine.elm", "--refit")
-    assert "beside the adapter in use, on 128 samples of noise" in text
+    assert "against the adapter in use, on 128 samples of noise" in text
     assert "give a name with that ending" in edgelora(*command[:4], tmp_path / "mine.bin", code=1)
     assert "--elm is for a .tflite" in edgelora(
         "merge", tmp_path / "base.elm", tmp_path / "base.ela", "--elm", tmp_path / "base.elm", code=1

@@ -64,7 +64,7 @@ def test_what_the_command_refuses(folder: Path) -> None:
     assert "3 weights for 2 adapters" in command(*blend, "--weights", "1,2,3", code=1)
     assert "weight 9: give -8" in command(*blend, "--weights", "1,9", code=1)
     assert "weight nan" in command(*blend, "--weights", "1,nan", code=1)
-    assert "give numbers with commas" in command(*blend, "--weights", "a,b", code=2)
+    assert "give comma-separated numbers" in command(*blend, "--weights", "a,b", code=2)
     many = [one] * 9
     assert "can't be added up" in command("blend", folder / "base.elm", *many, "-o", out, code=1)
     (folder / "foreign.ela").write_bytes(one.read_bytes()[:16] + bytes(8) + one.read_bytes()[24:])

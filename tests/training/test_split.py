@@ -78,7 +78,9 @@ def test_without_test_samples_some_are_held_out(toy: Path) -> None:
     held = result(*evaluate, "--held-out")
     assert (held["accuracy"], held["samples"]) == (trained["accuracy_after"], 11)
     everything = result(*evaluate)
-    assert everything["samples"] == 44 and "may have memorized; --held-out" in everything["tested_on"]
+    assert (
+        everything["samples"] == 44 and "may have memorized its training samples; --held-out" in everything["tested_on"]
+    )
     plan = ["plan", toy / "toy.elm", "--data", file, "--mode", "frozen_a"]
     assert result(*plan)["choice"]["samples"] == 33
     assert result(*plan, "--test", file)["choice"]["samples"] == 44

@@ -838,7 +838,7 @@ def test_a_worse_update_is_told_over_serial(field: Field, plugged: str, tmp_path
     edgelora("push", tmp_path / "held.eld", *at)
     assert "worse on the board's own samples" in edgelora("update", tmp_path / "wake.elu", *at, code=1)
     assert result("update", "--status", *at)["declined"] == [["wake", 20]]
-    assert "wake 20 did not stay" in edgelora("update", "--status", *at)
+    assert "wake 20 was not kept" in edgelora("update", "--status", *at)
     assert "not above 20" in edgelora("update", tmp_path / "wake.elu", *at, code=1)
 
 

@@ -64,7 +64,7 @@ def add_commands(add: Add, commands: Any) -> None:
     )
     p.add_argument("-o", "--output", type=Path, help="write main.py here instead, with main.json; no board is needed")
     p.add_argument("--adapter", type=Path, help="with -o: the adapter (.ela) of that name")
-    p.set_defaults(stopped="stopped; the board runs what it had, or the new program")
+    p.set_defaults(stopped="stopped; the board runs its previous program, or the new one")
     add_port(p)
 
 
@@ -94,7 +94,7 @@ def cmd_act(args: argparse.Namespace) -> None:
     result = {"port": port, "main": MAIN_PATH, "kept": made.kept}
     _show(args, made, result, f"{MAIN_PATH}: {len(made.main)} bytes; {port} runs it now")
     if made.kept:
-        note(f"the board had a main.py of its own: it is {made.kept} now", args.json)
+        note(f"the board's own main.py was renamed to {made.kept}", args.json)
 
 
 def _show(args: argparse.Namespace, made: Acting, result: dict[str, Any], words: str) -> None:

@@ -54,7 +54,7 @@ def size(text: str) -> int:
     """Bytes, or K for 1024."""
     number = text.upper().removesuffix("B").removesuffix("K")
     if not number.isdigit() or not int(number):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: give bytes, or 48K")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: give bytes, or 48K")
     return int(number) * (1024 if number != text.upper().removesuffix("B") else 1)
 
 

@@ -75,7 +75,7 @@ def add_commands(add: Add, commands: Any) -> None:
         help="an image from `edgelora build`, or MicroPython's own for the board (.uf2, or .bin for ESP32 chips)",
     )
     p.add_argument("--firmware", type=Path, help="the same as an option")
-    p.set_defaults(stopped="stopped; the boot loader takes no harm: flash again")
+    p.set_defaults(stopped="stopped; the boot loader is intact: flash again")
     add_board(p, None, "refuse images for others; see `edgelora boards` (what the image says it is for)")
     p.add_argument(
         "--firmware-only", action="store_true", help="do not install EdgeLoRA on stock MicroPython afterwards"
@@ -89,7 +89,7 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument(
         "--from", dest="packages", type=Path, metavar="DIR", help="folder of an unpacked release (built here if needed)"
     )
-    p.set_defaults(stopped="stopped; run it again, it goes on where it was")
+    p.set_defaults(stopped="stopped; run it again to continue")
     add_port(p)
     p = add("devices", cmd_devices)
     add_asking(p)
@@ -167,7 +167,7 @@ def cmd_sim(args: argparse.Namespace) -> None:
             if presses:
                 with console.step("press", args.json):
                     wait_pressed(state, presses)
-            return show(args, asdict(there), f"{args.board} on {there.port}: told")
+            return show(args, asdict(there), f"{args.board} on {there.port}: set")
     if firmware is None and profile.is_virtual and profile.stock and not state.exists():
         firmware = program(profile, lambda line: note(line, args.json))
     with console.step(f"start {args.board}", args.json):
@@ -251,7 +251,7 @@ def _install(args: argparse.Namespace, port: str, packages: Path | None) -> Inst
 
 def _print_installation(result: Installation) -> None:
     for file in result.files:
-        say(f"{file.path}: {file.bytes} bytes{'' if file.copied else ', was there'}")
+        say(f"{file.path}: {file.bytes} bytes{'' if file.copied else ', already there'}")
     how = f"module for {result.arch}" if result.files else "built into the firmware"
     say(
         f"{printable(result.board)}, MicroPython {printable(result.micropython)}: edgelora {result.edgelora}, {how}; "
@@ -312,7 +312,7 @@ def cmd_doctor(args: argparse.Namespace) -> None:
     if problems:
         raise WorkflowError(f"{len(problems)} to fix: {', '.join(problems)}")
     but = [state for state in ("missing", "in use") if any(check.state == state for check in checks)]
-    note("all is well" + (f", but for what is {' or '.join(but)}" if but else ""), args.json)
+    note("all is well" + (f", except what is {' or '.join(but)}" if but else ""), args.json)
 
 
 def cmd_boards(args: argparse.Namespace) -> None:
@@ -359,7 +359,7 @@ def _file_name(path: str) -> str:
     """The local name for a file of the board."""
     name = path.rpartition("/")[2]
     if name in ("", ".", "..") or not name.isprintable():
-        raise WorkflowError(f"{path!r} ends in no name for a file: give one, `edgelora pull PATH -o FILE`")
+        raise WorkflowError(f"{path!r} does not end in a file name: give one, `edgelora pull PATH -o FILE`")
     return name
 
 

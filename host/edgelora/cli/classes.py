@@ -21,7 +21,7 @@ from .recipe_arguments import DATA_HELP, data_part
 from .runs import exit_code
 
 NAME = "personal"  # of the adapter in the store
-STOPPED = "stopped; the store has the adapter that it had, or the new one: `edgelora store list`"
+STOPPED = "stopped; the store has its previous adapter, or the new one: `edgelora store list`"
 
 
 def add_commands(add: Add, commands: Any) -> None:
@@ -64,9 +64,9 @@ def cmd_add_class(args: argparse.Namespace) -> ExitCode:
     with connect(args) as link, console.progress("add classes", args.json) as progress:
         made, used = add_stored_classes(link, base, data, name, progress, args.force)
     classes = [{"number": row.number, "name": _named(base, row), "samples": row.samples} for row in made.classes]
-    judged = "too few samples are held to judge by"
+    judged = "too few held-out samples to validate"
     if len(set(data.y.tolist())) < 2:
-        judged = "unjudged: samples of one class can't tell what it takes from others; give some of those, too"
+        judged = "not validated: the samples are of one class; give some of other classes, too"
     if made.before is not None:
         judged = f"accuracy on {made.judged_by} held-out samples: {made.before:.1%} -> {made.after:.1%}"
     result = {
@@ -83,7 +83,7 @@ def cmd_add_class(args: argparse.Namespace) -> ExitCode:
     names = ", ".join(f"{row['name']} ({row['samples']})" for row in classes)
     show(args, result, f"{name}: {names}\n{judged}\nhost twin identical: {'yes' if made.identical else 'NO'}")
     if not made.identical:
-        note("the board made another adapter than its host twin: not used; install or flash its EdgeLoRA anew")
+        note("the board made another adapter than its host twin: not used; install or flash its EdgeLoRA again")
     elif not used:
         note("not better than the active adapter, which stays: provide more samples, or --force")
     return exit_code(made.identical, used)
@@ -97,7 +97,7 @@ def cmd_consolidate(args: argparse.Namespace) -> ExitCode:
     """
     base, name = load_base(args.model), store_name(args.name)
     data = data_part(args, args.data, "train")
-    with connect(args) as link, console.step("learn anew", args.json):
+    with connect(args) as link, console.step("retrain", args.json):
         found = consolidate_stored(link, base, data, name)
     message = f"{name}: correct of {found.judged_by} held-out samples: {found.before} -> {found.after}"
     show(args, {"name": name} | asdict(found), message)
@@ -116,7 +116,11 @@ def cmd_remove_class(args: argparse.Namespace) -> None:
         left = remove_stored_class(link, base, args.label, name)
     size = len(left or b"")
     result = {"name": name, "bytes": size, "removed": args.label}
-    show(args, result, f"{name}: {size} bytes without {args.label}" if left else f"{name}: removed, nothing was left")
+    show(
+        args,
+        result,
+        f"{name}: {size} bytes without {args.label}" if left else f"{name}: removed, as nothing else was in it",
+    )
 
 
 def _named(base: Base, row: ClassRow) -> str:

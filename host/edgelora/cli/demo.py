@@ -51,7 +51,7 @@ from . import console
 
 WINDOWS = "windows from later in the person's recordings, none of which was trained on"
 COUNTS = "The board got a sensor's counts, int16. It cut them into windows and made these int8 itself."
-WORDS = "words that the voice spoke anew, none of which was trained on"
+WORDS = "words that the voice spoke again, none of which was trained on"
 TESTED = 5  # of so many test clips one is heard
 TIMES = {
     "rp2": "Times are cycles of an emulated RP2040 at 125 MHz: the same on every run.",
@@ -99,12 +99,12 @@ class Setting:
     def recorded(self, link: Link, base: Base, takes: Sequence[Take], twins: Samples) -> None:
         """Lets the board make training and held-out samples from these takes; they equal the twin's."""
         held = dataset.held_out(twins.y)
-        for path, mine, what in ((SAMPLES_PATH, ~held, "record"), (HELD_PATH, held, "record, to judge by")):
+        for path, mine, what in ((SAMPLES_PATH, ~held, "record"), (HELD_PATH, held, "record test samples")):
             with console.progress(what, self.quiet) as progress:
                 record_on_board(link, base, path, list(itertools.compress(takes, mine)), progress)
             part = twins.part(mine)
             if not link.holds(path, pack_samples(part.x, part.y, None, base_id(base.elm))):
-                raise WorkflowError("the board makes other samples of these counts than the host twin: flash it anew")
+                raise WorkflowError("the board makes other samples of these counts than the host twin: flash it again")
 
     def personalized(
         self, link: Link, base: Base, task: Task, recipe: Recipe, ask: Callable[[], NDArray[Any]] | None = None
@@ -119,7 +119,7 @@ class Setting:
         self, done: Personalization, net: FloatNet, data: HarData | KwsData, note: str = ""
     ) -> tuple[Report, Path]:
         """Adds the float LoRA baseline to the report, and writes the page."""
-        with console.step("float LoRA, to compare", self.quiet):
+        with console.step("float LoRA, for comparison", self.quiet):
             done.add_float_lora(net, data.train, data.test)
         report = done.report
         report.board = self.profile.name
@@ -195,7 +195,7 @@ def demo_keywords(
         data = load_kws(voice)
         train, test = ([Take(*take) for take in data.takes(part)] for part in ("train", "test"))
         test = test[::TESTED]
-    with console.progress("pretrain on other voices, the first time for minutes", quiet) as progress:
+    with console.progress("pretrain on other voices, minutes the first time", quiet) as progress:
         net = pretrained_kws(recipe.seed, progress)
     with console.step("quantize", quiet):
         base = make_base(net, data.pretrain, output / "keywords.elm")
@@ -207,7 +207,7 @@ def demo_keywords(
             done = here.personalized(link, base, task, recipe)
         with console.step("reset", quiet):
             reset(at)
-        with Link.connect(at) as link, console.progress("hear the words held out", quiet) as progress:
+        with Link.connect(at) as link, console.progress("stream held-out words", quiet) as progress:
             again = hear_on_board(link, base, done.adapter, test, progress)
             same = int(np.sum(again == done.run.after))
             if same < len(test):

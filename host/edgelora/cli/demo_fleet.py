@@ -66,7 +66,7 @@ def demo_fleet(boards: list[str], twins: int, rounds: int, output: Path, quiet: 
     """Runs a federation of virtual boards and twins. `output` is recreated each time."""
     with contextlib.suppress(GatewayError):
         GatewayClient(output / "gateway").boards()
-        raise InputError(f"a demo runs in {output}", remedy="wait for its end, or give another folder with -o")
+        raise InputError(f"a demo runs in {output}", remedy="wait until it ends, or give another folder with -o")
     check_flower()
     for place, name in enumerate(boards):
         check_virtual(load_board(name), _state(output, place, name), quiet)

@@ -25,11 +25,11 @@ from .exit_codes import ExitCode
 from .recipe_arguments import add_recipe, recipe_of
 from .runs import exit_code, print_report
 
-DEMOS = "Whole demonstrations, in which every step is what its own command does."
+DEMOS = "Complete demonstrations: each step does what its own command does."
 PHASES = {  # of `Phases`, in windows of 4.9 s
     "scale": "windows for the spread of each value",
-    "learn": "windows for the adapter, of which the last quarter judges it",
-    "residuals": "windows for the spread of what the network gets wrong",
+    "learn": "windows for the adapter, of which the last quarter validates it",
+    "residuals": "windows for the spread of the residuals",
     "threshold": "windows for the threshold",
 }
 DEMO_RECIPE = Recipe(epochs=4, on_board=True)  # enough to show; an emulated board takes its time

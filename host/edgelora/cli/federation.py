@@ -32,25 +32,25 @@ from . import console
 from .arguments import Add, show, whole
 
 DROPOUTS = 0.2  # of a cohort's boards, for what a plan tells
-STOPPED = "stopped; the rounds that were done are saved: the same command goes on"
+STOPPED = "stopped; completed rounds are saved: repeat the command to continue"
 PLAN = {
-    "rounds": "of the federation",
-    "epochs": "that a board trains in a round",
+    "rounds": "rounds of the federation",
+    "epochs": "epochs that a board trains in a round",
     "rate": "learning rate of the first round; it falls to 0 over rounds",
-    "rank": "of the adapters",
-    "server_rate": "of the average that the global adapter moves by, in 1/256",
-    "server_momentum": "of the server's steps, in 1/256",
-    "share": "chance of a board to be asked in a round",
-    "clip": "the most that an update's norm may be, in masters",
-    "noise": "of a sum, in clips: z of differential privacy",
+    "rank": "rank of the adapters",
+    "server_rate": "share of the average update that moves the global adapter, in 1/256",
+    "server_momentum": "momentum of the server's steps, in 1/256",
+    "share": "chance that a board is sampled in a round",
+    "clip": "largest norm of an update, in masters",
+    "noise": "noise of a sum, in clips: z of differential privacy",
     "least": "fewest boards whose sum is opened",
-    "cohort": "boards of one sum at most; where more are asked there are several",
-    "colluders": "boards of a cohort that may work for the server",
-    "delta": "of epsilon",
-    "budget": f"the most epsilon, by {ADJACENCY}; 0: no limit",
+    "cohort": "most boards of one sum; more sampled boards make several sums",
+    "colluders": "boards of a cohort that may collude with the server",
+    "delta": "delta of (epsilon, delta) privacy",
+    "budget": f"largest epsilon, by {ADJACENCY}; 0: no limit",
     "deadline": "seconds that boards have to train in a round",
-    "patience": "seconds that they have for each message after that",
-    "seed": "of all that is drawn; 0: drawn anew",
+    "patience": "seconds that boards have for each later message",
+    "seed": "seed of all random choices; 0: random",
 }
 
 
@@ -185,7 +185,7 @@ def cmd_init(args: argparse.Namespace) -> None:
         edgelora fleet run out/federation --start --gateway gateway
     """
     if bool(args.data) == bool(args.site):
-        raise InputError("whose boards take part is not told", remedy="give --site FLEET, or --data for twins")
+        raise InputError("no boards are given to take part", remedy="give --site FLEET, or --data for twins")
     site = Site(args.site) if args.site else None
     if site:
         active = site.roster().active
@@ -198,8 +198,8 @@ def cmd_init(args: argparse.Namespace) -> None:
     plan = plan_of(args)
     if plan.seed and plan.noise:
         raise InputError(
-            "who is asked in a round comes of the seed, and a given one can be found out: epsilon would not hold",
-            remedy="leave --seed out, then it is drawn",
+            "the seed decides which boards are sampled, and a given one can be guessed: epsilon would not hold",
+            remedy="omit --seed: it is random then",
         )
     plan = replace(plan, masks=not args.no_masks)
     _check_cohorts(plan)
@@ -218,8 +218,8 @@ def cmd_init(args: argparse.Namespace) -> None:
     text += f"boards with the safe policy refuse: {why}\n" if why else "boards with the safe policy take part\n"
     if plan.masks:
         result["abandoned"] = lost = _abandoned(plan, DROPOUTS)
-        text += f"if {DROPOUTS:.0%} of the boards drop out, {lost:.2g} of the rounds come to nothing\n"
-        lying = f"a server that lies learns sums alone, unless more than {plan.colluders} boards work for it"
+        text += f"if {DROPOUTS:.0%} of the boards drop out, {lost:.2g} of the rounds fail\n"
+        lying = f"a lying server learns only sums, unless more than {plan.colluders} boards collude with it"
         text += f"{lying}\n"
     show(args, result, text + f"next: edgelora fleet run {quote(str(args.federation))}")
 
@@ -261,7 +261,7 @@ def cmd_run(args: argparse.Namespace) -> None:
     with Deployment(args.federation, int(address.rpartition(":")[2]), address.rpartition(":")[0]) as deployment:
         if args.stop is not None:
             deployment.stop_run(args.stop)
-            return show(args, {"stopped": args.stop}, f"run {args.stop} was told to stop")
+            return show(args, {"stopped": args.stop}, f"run {args.stop} is asked to stop")
         if args.start:
             with console.step("starting Flower", args.json):
                 deployment.start(args.gateway, 0 if args.gateway else args.nodes)
@@ -279,7 +279,9 @@ def cmd_run(args: argparse.Namespace) -> None:
         ended = federation.ended if federation.done < federation.plan.rounds else ""
         if federation.done < federation.plan.rounds and not deployment.completed(run):
             what = f"run {run} ended after {federation.done} of {federation.plan.rounds} rounds"
-            raise DeploymentError(what, remedy=ended or f"see {deployment.log('superlink')}; the same command goes on")
+            raise DeploymentError(
+                what, remedy=ended or f"see {deployment.log('superlink')}; repeat the command to continue"
+            )
     path = write_page(federation, args.federation / "report.html", ended)
     _tell(args, federation, path, ended)
 
@@ -287,7 +289,7 @@ def cmd_run(args: argparse.Namespace) -> None:
 def _tell(args: argparse.Namespace, federation: Federation, path: Path, ended: str) -> None:
     rounds, standing, before = federation.rounds, federation.standing(), federation.before
     if not rounds and not ended:
-        raise InputError(f"{args.federation} has no round yet", remedy="carry some, then ask again")
+        raise InputError(f"{args.federation} has no round yet", remedy="run some first")
     after = rounds[-1].accuracies if rounds else {}
     result = {
         "rounds": len(rounds),

@@ -32,14 +32,14 @@ from .arguments import Add, add_port, connect, show, whole
 from .console import emit
 from .federation import add_federating
 
-ROSTER_STOPPED = "stopped; the roster is as it was, or with the change: `edgelora fleet roster`"
+ROSTER_STOPPED = "stopped; the roster is unchanged, or has the change: `edgelora fleet roster`"
 MAX_KEY_FILE = 1024
 DELTA = 1e-5
 MAX_ADAPTER = 16 << 20  # bytes of a file, with training state
 
 
 def add_commands(add: Add, commands: Any) -> None:
-    text = "Federated learning on boards, and tell nobody what they have seen."
+    text = "Train boards together; none reveals what it has seen."
     group = commands.add_parser("fleet", help="Federated learning on boards", description=text).add_commands()
 
     def command(name: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
@@ -140,9 +140,7 @@ def cmd_enroll(args: argparse.Namespace) -> None:
         else:
             roster, index, name = site.roster(), known, site.boards()[known].name
             if args.name not in ("", name):
-                raise RosterError(
-                    f"this board is enrolled already, as {known} {name}".rstrip(), remedy="leave --name out"
-                )
+                raise RosterError(f"this board is enrolled already, as {known} {name}".rstrip(), remedy="omit --name")
         if link:
             bring_roster(link, site)
             policy = bring_policy(link, policy)
@@ -172,7 +170,7 @@ def cmd_budget(args: argparse.Namespace) -> None:
     spent = policy_epsilons(policy, args.delta, math.inf if cost == MOST_COST else cost)
     whole = policy_epsilons(policy, args.delta)
     result = {"rounds": rounds, "spent": cost, "spent_epsilon": spent.lying} | _policy_json(policy, whole)
-    left = f" of {whole.lying:.3g}" if policy.budget else ", without an end"
+    left = f" of {whole.lying:.3g}" if policy.budget else ", without limit"
     show(args, result, f"{rounds} rounds, epsilon {spent.lying:.3g}{left} at delta {args.delta:g} ({ADJACENCY})")
 
 
@@ -191,7 +189,7 @@ def _in_words(policy: Policy, epsilons: PolicyEpsilons) -> str:
     if not policy.budget:
         return "policy without a budget: no epsilon bounds what sums tell" + ("" if policy.masks else ", nor updates")
     who = f"outsider {epsilons.outsider:.3g}, curious server {epsilons.server:.3g}"
-    lying = f"server that lies, with {policy.colluders} colluding boards, {epsilons.lying:.3g}"
+    lying = f"lying server, with {policy.colluders} colluding boards, {epsilons.lying:.3g}"
     return f"epsilon of all its rounds, at most: {who}, {lying}; at delta {epsilons.delta:g} ({ADJACENCY})"
 
 
@@ -202,7 +200,7 @@ def _begin(site: Site, target: str | None, key: Ed25519PrivateKey) -> None:
             raise RosterError(f"{site.folder} holds no roster", remedy="begin a fleet with --target")
         Site.create(site.folder, target, key)
     elif target not in (None, site.roster().target):
-        raise RosterError(f"the fleet is of {site.roster().target}, not {target}", remedy="leave --target out")
+        raise RosterError(f"the fleet is for {site.roster().target}, not {target}", remedy="omit --target")
 
 
 def _enroll_twins(args: argparse.Namespace, site: Site, key: Ed25519PrivateKey) -> None:
@@ -259,7 +257,7 @@ def cmd_publish(args: argparse.Namespace) -> None:
     if bool(args.adapter) + args.all + args.back > 1:
         raise InputError("give an adapter, --all or --back: one at a time")
     if (args.adapter or args.back) and not args.key:
-        raise InputError("a release is signed", remedy="give --key")
+        raise InputError("a release must be signed", remedy="give --key")
     site = Site(args.fleet)
     if args.adapter:
         base = load_base(args.model) if args.model else None
@@ -275,7 +273,7 @@ def cmd_publish(args: argparse.Namespace) -> None:
         rollout = found
     first = rollout.first(site.roster())
     where = "all boards" if rollout.everyone else f"{len(first)} boards: {', '.join(map(str, first))}"
-    show(args, asdict(rollout) | {"first": first}, f"{rollout.name} {rollout.version} is out to {where}")
+    show(args, asdict(rollout) | {"first": first}, f"{rollout.name} {rollout.version} is published to {where}")
 
 
 def _summary(roster: Roster) -> dict[str, Any]:

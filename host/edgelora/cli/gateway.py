@@ -115,7 +115,7 @@ def _teller(as_json: bool, log: Path | None) -> Iterator[Tell]:
                         file.write(line + "\n")
                         file.flush()
                     except OSError as error:
-                        note(f"{log}: {error}: no more events are kept")
+                        note(f"{log}: {error}: no more events are logged")
                         with contextlib.suppress(OSError):
                             file.close()
 

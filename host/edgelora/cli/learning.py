@@ -43,16 +43,16 @@ from .recipe_arguments import DATA_HELP, add_peft, add_plan, add_recipe, data_pa
 from .runs import print_report
 
 PERSONALIZE_EXAMPLES = """
-A person's samples in mine.npz, a quarter of which test; the page is out/run/report.html:
+A person's samples in mine.npz, a quarter held out for testing; the page is out/run/report.html:
 
   edgelora personalize base.elm --data mine.npz
 
-Other samples test; within 16 KB of RAM, as a plan decided:
+With other test samples, within 16 KB of RAM by a plan:
 
   edgelora plan base.elm --data mine.npz --ram 16K -o plan.json
   edgelora personalize base.elm --data mine.npz --test later.npz --plan plan.json
 
-The board trains by itself, and goes on after a reset or Ctrl-C:
+The board trains on its own, and resumes after a reset or Ctrl-C:
 
   edgelora personalize base.elm --data mine.npz --on-board --budget-ms 60000
   edgelora personalize base.elm --data mine.npz --on-board --resume
@@ -140,7 +140,7 @@ def add_commands(add: Add, commands: Any) -> None:
 
 
 def _add_on_board(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("training on the board by itself, which can sleep and survives resets")
+    group = parser.add_argument_group("training on the board alone, which can sleep and survives resets")
     group.add_argument(
         "--on-board",
         action="store_const",
@@ -176,7 +176,7 @@ def cmd_personalize(args: argparse.Namespace) -> ExitCode:
     """
     base = load_base(args.model)
     if args.net and base.model.learns_values:
-        raise WorkflowError(f"{base.name} learns values, and float LoRA here learns classes: leave --net out")
+        raise WorkflowError(f"{base.name} learns values, and float LoRA here learns classes: omit --net")
     recipe, pace = planned_recipe(args, base), _pace(args)
     if pace != Pace() and not recipe.on_board:
         raise InputError("--clock, --sleep-ms, --budget-ms, --budget-mj and --commit-every are for --on-board: add it")
@@ -246,7 +246,7 @@ def cmd_eval(args: argparse.Namespace) -> None:
 def _tested_on(args: argparse.Namespace) -> str:
     if is_named(args.data):
         return f"the test samples of {args.data}"
-    seen = ": those it was trained on it may have memorized; --held-out leaves them out" if args.adapter else ""
+    seen = ": it may have memorized its training samples; --held-out excludes them" if args.adapter else ""
     return f"all samples of {args.data}{seen}"
 
 
@@ -263,7 +263,7 @@ def cmd_train_adapter(args: argparse.Namespace) -> ExitCode:
     if args.qat:
         recipe, trainer = _qat(args, recipe, base.model.input.shape)
     elif args.augment:
-        raise InputError("a board does not augment: give --qat too, or leave --augment out")
+        raise InputError("a board does not augment: give --qat too, or omit --augment")
     parts = data_parts(args, args.test)
     samples, test = base.samples(parts.train), base.samples(parts.test)
     with console.progress("train-adapter", args.json) as progress:
@@ -359,8 +359,8 @@ def cmd_import_adapter(args: argparse.Namespace) -> ExitCode | None:
 
 
 _NO_NET = (
-    "no float network ({}) lies beside {}, so that the adapter is compared with the INT8 base. If batch normalization "
-    "was folded into an adapted layer, its LoRA is wrong by that: save what from_torch returns, or give --net"
+    "no float network ({}) is next to {}, so the adapter is compared with the INT8 base. If batch normalization "
+    "was folded into an adapted layer, its LoRA is wrong by that factor: save what from_torch returns, or give --net"
 )
 
 
@@ -372,8 +372,8 @@ def _original(args: argparse.Namespace, base: Base) -> tuple[FloatNet | None, st
     net = load_net(args.net or beside)
     if args.net is None and net.base_id != base_id(base.elm):
         raise InputError(
-            f"{beside} is the float network of another base than {base.name}: save both again, or say with --net which "
-            "network the LoRA was trained on"
+            f"{beside} is the float network of another base than {base.name}: save both again, or give with --net the "
+            "network that the LoRA was trained on"
         )
     return net, "float with LoRA"
 
@@ -383,13 +383,13 @@ def _why_lost(found: Fidelity, known: bool) -> str:
     if found.full:
         ops = ", ".join(f"op {op} ({share:.1%})" for op, share in found.full)
         return (
-            f"the adapter drives outputs to an end of the base's range: {ops} more than without it. Make the base anew "
-            "with room for it, from_torch(..., loras=[checkpoint]) with samples like these, or train LoRA with a lower "
+            f"the adapter saturates outputs of the base: {ops} more than without it. Make the base again "
+            "with headroom, from_torch(..., loras=[checkpoint]) with samples like these, or train LoRA with a lower "
             "rate or alpha"
         )
     if not known:
-        return "the LoRA may be one for another network than the base was made of; see the note"
-    return "integers can't follow this LoRA: try it without --rank, or train it with a lower rate or alpha"
+        return "the LoRA may be for another network than the base's; see the note"
+    return "integers can't represent this LoRA well: try it without --rank, or train it with a lower rate or alpha"
 
 
 def _on_data(fit: Any) -> tuple[object, object]:

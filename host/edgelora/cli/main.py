@@ -28,7 +28,7 @@ from edgelora.base.streams import note
 from .exit_codes import ExitCode
 
 GC_THRESHOLD = 50_000  # objects: imports make no cycles, and collecting took a tenth of a short command
-FULL = ": free some, then give the command again; what was there is as it was"
+FULL = ": free some space, then repeat the command; earlier files are unchanged"
 
 
 def main(argv: list[str] | None = None) -> int:

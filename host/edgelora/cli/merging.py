@@ -61,9 +61,7 @@ def weights(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text[:40]!r}: give numbers with commas between them, as in 0.7,0.3"
-        ) from None
+        raise argparse.ArgumentTypeError(f"{text[:40]!r}: give comma-separated numbers, such as 0.7,0.3") from None
 
 
 def cmd_blend(args: argparse.Namespace) -> None:
@@ -99,7 +97,7 @@ def cmd_merge(args: argparse.Namespace) -> None:
     with console.step("merge", args.json):
         if args.base.suffix == ".elm":
             if args.elm:
-                raise InputError("--elm is for a .tflite: leave it out, or give the .tflite first")
+                raise InputError("--elm is for a .tflite: omit it, or give the .tflite first")
             base = load_base(args.base)
             merged = merge_elm(base.elm, load_adapter(args.adapter, base), x, args.refit)
         else:
@@ -123,9 +121,9 @@ def cmd_merge(args: argparse.Namespace) -> None:
     same = "" if far.same is None else f", the same class for {far.same:.1%}"
     on = f"{far.samples} samples of {args.data}" if args.data else f"{far.samples} samples of noise"
     say(f"\n{args.output}: {len(content)} bytes")
-    say(f"beside the adapter in use, on {on}: outputs up to {far.steps} steps apart, {far.mean:.2f} on average{same}")
+    say(f"against the adapter in use, on {on}: outputs up to {far.steps} steps apart, {far.mean:.2f} on average{same}")
     if not args.refit and any(row.error > LARGE_ERROR for row in merging.layers):
-        note("int8 weights lose a part of the adapter: --refit, with --data like what it will see, loses less")
+        note("int8 weights lose a part of the adapter: --refit, with --data like its real inputs, loses less")
 
 
 def _inputs(args: argparse.Namespace) -> Any:

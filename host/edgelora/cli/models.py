@@ -146,13 +146,13 @@ def cmd_import(args: argparse.Namespace) -> None:
     x = load_inputs(args.data) if args.data else None
     signal = load_signal(args.data) if args.data else None
     if args.front and (signal or args.model.suffix != ".tflite"):
-        raise InputError("--front is for .tflite files whose --data says nothing of a signal: leave it out")
+        raise InputError("--front is for .tflite files whose --data has no signal: omit it")
     if args.model.suffix in (".keras", ".h5"):
         model, elm, quality = _import_keras(args, x, signal)
     else:
         model = tflite.import_tflite(args.model.read_bytes(), args.labels, args.loss, args.model.name)
         if x is None:
-            note("adapters are calibrated on noise over the input's whole range: give --data like what it will see")
+            note("adapters are calibrated on noise over the input's whole range: give --data like its real inputs")
         with console.step("calibrate", args.json):
             tflite.calibrate(model, _calibration_inputs(args, model, x))
             model.signal = signal = heard_as(args.front, model.input) if args.front else signal
@@ -206,7 +206,7 @@ def _calibration_inputs(args: argparse.Namespace, model: QuantModel, x: Any) -> 
 
 def _import_keras(args: argparse.Namespace, x: Any, signal: Signal | None) -> tuple[QuantModel, bytes, QuantReport]:
     if x is None:
-        raise WorkflowError(f"{args.model.name}: quantizing it needs --data, inputs like those that it will see")
+        raise WorkflowError(f"{args.model.name}: quantizing it needs --data, samples like its real inputs")
     with console.step("convert with TensorFlow", args.json):
         from edgelora.model.importers.keras import from_keras
 
@@ -274,10 +274,10 @@ def _print_choice(choice: Choice) -> None:
         more = choice.beyond
         say(
             f"the next larger budget worth having, {more.arena_bytes} bytes of arena and {more.adapter_bytes} of "
-            f"adapter, would buy {more.gain - choice.chosen.gain:.4f} more"
+            f"adapter, would gain {more.gain - choice.chosen.gain:.4f} more"
         )
     else:
-        say("a larger budget would buy next to nothing")
+        say("a larger budget would gain almost nothing")
 
 
 def _print_plan(result: Plan, given_ram: bool) -> None:

@@ -57,7 +57,7 @@ def planned_recipe(args: argparse.Namespace, base: Base) -> Recipe:
     decided = [name for name in PLANNED if getattr(args, name) is not None]
     if decided:
         names = ", ".join(name.replace("_", "-") for name in decided)
-        raise InputError(f"the plan decides {names}: leave them out, or plan again with them")
+        raise InputError(f"the plan decides {names}: omit them, or plan again with them")
     from edgelora.learn.planning.plan_file import load_plan
 
     return recipe_of(args, load_plan(args.plan, base.elm))

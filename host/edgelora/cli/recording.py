@@ -147,15 +147,15 @@ def _by_clock(link: Link, takes: Takes, args: argparse.Namespace) -> None:
 
 
 def _by_keys(link: Link, takes: Takes, args: argparse.Namespace) -> None:
-    note("Enter or space: take; u: take the last back; q: end", args.json)
+    note("Enter or space: take; u: undo the last; q: end", args.json)
     with _keys() as read:
         while (key := read()) not in tuple(END_KEYS):
             _hear(link, takes)
             if key and key in TAKE_KEYS:
                 took = takes.take(args.label)
-                note(_counted(takes) if took else "wait: no whole window has come yet", args.json)
+                note(_counted(takes) if took else "wait: no complete window has come yet", args.json)
             elif key and key in UNDO_KEYS:
-                note(_counted(takes) if takes.undo() else "nothing was taken here", args.json)
+                note(_counted(takes) if takes.undo() else "no sample to undo", args.json)
 
 
 def _counted(takes: Takes) -> str:
@@ -169,7 +169,7 @@ def _keys() -> Iterator[Callable[[], str]]:
         import termios
         import tty
     except ImportError:
-        raise InputError("keys are read on Linux and macOS: take samples by --count here") from None
+        raise InputError("keys are read on Linux and macOS: use --count here") from None
     descriptor = sys.stdin.fileno()
     kept = termios.tcgetattr(descriptor) if sys.stdin.isatty() else None
 
@@ -210,7 +210,7 @@ def cmd_convert(args: argparse.Namespace) -> None:
     samples, channels = capture.values.shape
     result = {"output": str(args.output), "samples": samples, "channels": channels, "rate": capture.rate}
     result |= {"names": capture.names, "units": capture.units, "signature": capture.signature}
-    rate = f", {capture.rate:g} a second" if capture.rate else ""
+    rate = f", {capture.rate:g} per second" if capture.rate else ""
     signed = f"; {path.name}: {capture.signature}" if capture.signature else ""
     show(args, result, f"{args.output}: {samples} samples of {channels} channels{rate}{signed}")
 
@@ -218,7 +218,7 @@ def cmd_convert(args: argparse.Namespace) -> None:
 def _windows(args: argparse.Namespace, key: str | None) -> None:
     _check_samples(args)
     if args.window:
-        raise InputError("the base says how long a window is: leave --window out")
+        raise InputError("the base defines a window's length: omit --window")
     signal = signal_of(load_base(args.base))
     found = [(_class_of(path), load_recording(path, signal, args.units, _key_of(path, key))) for path in args.recording]
     data = windows_of(found, signal, args.hop)
@@ -259,7 +259,7 @@ def _plain_windows(args: argparse.Namespace, key: str | None) -> None:
 
 def _check_samples(args: argparse.Namespace) -> None:
     if args.output.suffix.lower() != ".npz":
-        raise InputError(f"{args.output}: samples are a .npz: end its name so")
+        raise InputError(f"{args.output}: samples are saved as .npz: give a name with that ending")
 
 
 def _class_of(path: Path) -> str:

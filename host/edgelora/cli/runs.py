@@ -52,7 +52,7 @@ def cmd_watch(args: argparse.Namespace) -> None:
         if event is None:
             if time.monotonic() - heard >= console.LINE_SECONDS:
                 heard = time.monotonic()
-                note("no news; Ctrl-C ends this", args.json)
+                note("no update yet; Ctrl-C stops watching", args.json)
             continue
         heard = time.monotonic()
         if args.json:

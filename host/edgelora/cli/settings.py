@@ -73,7 +73,7 @@ def _apply_table(parser: Parser, table: dict[str, Any], where: str) -> None:
             _apply_option(parser, key, value, where)
         else:
             known = [*(VARIABLES if top else ()), *parser.commands.choices]
-            near = did_you_mean(key, known) or f"known are {', '.join(known)}"
+            near = did_you_mean(key, known) or f"choose one of {', '.join(known)}"
             raise InputError(f"{where}, {key}: there is no such setting", remedy=near)
 
 
@@ -81,7 +81,7 @@ def _apply_shared(parser: Parser, key: str, value: Any, where: str) -> None:
     """Applies the default port, or the default board of every command that has --board."""
     if key == "port":
         if not isinstance(value, str):
-            raise InputError(f'{where}, port: give a text, for example "/dev/ttyACM0"')
+            raise InputError(f'{where}, port: give text, for example "/dev/ttyACM0"')
         parser.set_defaults(usual_port=value)
     else:
         for command in _leaves(parser):
@@ -101,7 +101,7 @@ def _apply_option(parser: Parser, key: str, value: Any, where: str) -> None:
     action = parser.option(f"--{key}")
     known = [name[2:] for name in parser._option_string_actions if name[:2] == "--" and name[2:] not in UNSET]
     if action is None or key in UNSET:
-        near = did_you_mean(key, known) or f"known are {', '.join(known)}"
+        near = did_you_mean(key, known) or f"choose one of {', '.join(known)}"
         raise InputError(f"{where}, {key}: {parser.prog} has no such option", remedy=near)
     if isinstance(action, argparse._AppendAction):
         raise InputError(f"{where}, {key}: this can be given on the command line only")
@@ -117,7 +117,7 @@ def _value(parser: Parser, action: argparse.Action, value: Any, where: str) -> A
     several = action.nargs in ("+", "*")
     words = value if several and isinstance(value, list) else [value]
     if not words or not all(isinstance(word, str | int | float) and not isinstance(word, bool) for word in words):
-        raise InputError(f"{where}: give a text or a number{', or a list of them' if several else ''}")
+        raise InputError(f"{where}: give text or a number{', or a list of them' if several else ''}")
     try:
         return parser.value(action, [str(word) for word in words])
     except argparse.ArgumentError as error:

@@ -102,7 +102,7 @@ def cmd_listen(args: argparse.Namespace) -> None:
                 for decision in reply.decisions:
                     say(_line(decision, base.model, signal.rate))
     if not decisions:
-        few = f"{len(recording.counts)} samples lead to no decision, a window has {signal.window}"
+        few = f"{len(recording.counts)} samples are too few for a decision, a window has {signal.window}"
         note(f"note: {few}: give a longer recording", args.json)
     where = "host twin" if args.twin else "board"
     if args.json:

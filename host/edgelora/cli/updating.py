@@ -74,7 +74,7 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("--trust", type=Path, nargs="+", metavar="KEY.pub", help="make the board trust these keys")
     p.add_argument("--target", help="with --trust: the board's product name")
     p.add_argument("--force", action="store_true", help="with --trust: replace other trusted keys")
-    p.set_defaults(stopped="stopped; the board has what it had: run it again, it goes on where it was")
+    p.set_defaults(stopped="stopped; the board is unchanged: run it again to continue")
     add_port(p)
 
 
@@ -94,7 +94,7 @@ def cmd_keygen(args: argparse.Namespace) -> None:
     public = new_key(args.key)
     key_id = elu.key_id(public.read_bytes()).hex()
     result = {"key": str(args.key), "public": str(public), "key_id": key_id}
-    show(args, result, f"{args.key}: keep it secret, and a copy of it\n{public}: for boards, key {key_id}")
+    show(args, result, f"{args.key}: keep it secret, and keep a copy\n{public}: for boards, key {key_id}")
 
 
 def cmd_release(args: argparse.Namespace) -> None:
@@ -141,7 +141,7 @@ def cmd_serve(args: argparse.Namespace) -> None:
     bucket, GitHub Pages, over plain HTTP.
     """
     if not args.site.is_dir():
-        raise WorkflowError(f"{args.site} is no directory: `edgelora release -o {args.site}` makes one")
+        raise WorkflowError(f"{args.site} is not a directory: `edgelora release -o {args.site}` makes one")
     with serve.server(args.site, args.host, args.port, note) as server:
         url = serve.address(server)
         show(
@@ -199,7 +199,7 @@ def cmd_update(args: argparse.Namespace) -> None:
     for notice in state.notices:
         say(printable(notice))
     for name, version in state.declined:
-        say(f"{printable(name)} {version} did not stay: worse on the board's own samples, or not confirmed")
+        say(f"{printable(name)} {version} was not kept: worse on the board's own samples, or not confirmed")
     console.table(
         ("adapter", "version", "bytes", ""),
         [(a.name, a.version, a.size, "not confirmed" if a.trial else "") for a in state.adapters],
@@ -231,5 +231,5 @@ def _place_trust(link: Link, trust: bytes, force: bool) -> None:
     except DeviceError:
         there = b""
     if there not in (b"", trust) and not force:
-        raise WorkflowError("the board trusts other keys, or is another target; --force replaces them")
+        raise WorkflowError("the board trusts other keys, or has another target; --force replaces them")
     link.put(TRUST_PATH, trust)
