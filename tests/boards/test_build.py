@@ -54,7 +54,7 @@ def test_core_has_no_mutable_globals(target: str) -> None:
         assert {".data", ".bss"} <= {name for name, _ in found} and not any(int(n) for _, n in found), (path, found)
 
 
-def test_rooms_of_the_core_know_only_those_below_them() -> None:
+def test_reference_kernels_include_no_packed_ones() -> None:
     """Reference kernels never include packed ones; only dispatch includes both."""
     floors = ("", "training", "kernels/reference", "kernels/packed", "kernels", "formats", "session")  # lowest first
     beside = {("kernels/packed", "kernels/reference")}
@@ -117,7 +117,7 @@ def test_esp32_images_take_a_model(board: str) -> None:
 
 
 @pytest.mark.parametrize("board", BOARDS)
-def test_esp32_definitions_lead_to_micropythons(board: str, tmp_path: Path) -> None:
+def test_esp32_definitions_include_micropythons(board: str, tmp_path: Path) -> None:
     """As far as possible without ESP-IDF: the included files exist and have the expected settings."""
     port = build.MICROPYTHON / "ports/esp32"
     script = tmp_path / "settings.cmake"
@@ -161,7 +161,7 @@ def step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
     monkeypatch.setenv("PATH", f"{make.parent}:{os.environ['PATH']}")
 
 
-def test_builds_tell_what_they_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_builds_report_slow_steps_and_failures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Slow steps and failures are reported; no step waits for input."""
     monkeypatch.setattr(build, "SIGN_OF_LIFE", 0.2)
     told: list[str] = []
@@ -234,7 +234,7 @@ def test_apt_waits_for_its_locks(
     assert len((tmp_path / "done").read_text().splitlines()) == tried
 
 
-def test_builds_call_apt_by_what_waits() -> None:
+def test_builds_run_apt_only_by_the_script_that_waits() -> None:
     """Only tools/apt.sh runs apt-get."""
     scripts = [ROOT / "Makefile", *(ROOT / ".ci").iterdir(), *(ROOT / "tools").rglob("*.sh")]
     runs = re.compile(r"apt-get [-\"]")
@@ -242,7 +242,7 @@ def test_builds_call_apt_by_what_waits() -> None:
 
 
 @pytest.mark.parametrize(("answer", "installs"), [(b"y\n", True), (b"n\n", False), (b"\n", False)])
-def test_who_is_not_root_is_asked_on_a_terminal(
+def test_users_without_root_are_asked_on_a_terminal(
     answer: bytes, installs: bool, nobody: dict[str, str], tmp_path: Path
 ) -> None:
     """Even if the output goes to a log, as in `make`."""

@@ -81,7 +81,7 @@ def test_a_running_program_is_left_alone_unless_told(pico: virtual_boards.SimHan
 
 
 @pytest.mark.parametrize("says", [b"", b"garbage >>> \x00\xff" * 20, b">>> "])
-def test_whatever_is_at_a_port_asking_ends(says: bytes, terminal: tuple[int, str]) -> None:
+def test_detection_ends_for_anything_at_a_port(says: bytes, terminal: tuple[int, str]) -> None:
     here, port = terminal
     done = threading.Event()
 
@@ -169,7 +169,7 @@ class Person(io.StringIO):
         return True
 
 
-def test_a_port_that_may_be_anythings_is_opened_only_when_told(
+def test_an_unspecific_port_is_opened_only_on_request(
     terminal: tuple[int, str], monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     here, port = terminal
@@ -221,7 +221,7 @@ def test_doctor_is_content_with_this_computer_and_these_boards(
     assert all(check["remedy"] for check in checks.values() if check["state"] != "ok")
 
 
-def test_doctor_names_what_to_mend(terminal: tuple[int, str], monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_doctor_names_problems_and_remedies(terminal: tuple[int, str], monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setattr(doctor.os, "access", lambda *_: False)
     monkeypatch.setattr(doctor.metadata, "version", lambda name: "1.0" if name == "esptool" else "99")
     assert main(["doctor", "--port", terminal[1]]) == 1

@@ -89,7 +89,7 @@ def drawn_value(rng: random.Random) -> int:
     )
 
 
-def test_one_instruction_is_that_of_the_emulators_own_core(library: ctypes.CDLL) -> None:
+def test_single_instructions_equal_those_of_the_emulators_core(library: ctypes.CDLL) -> None:
     """Registers, flags, cycles and memory after random instructions, which cover at least 50 of the 64 groups."""
     rng = random.Random(SEED)
     mcu = RP2040()

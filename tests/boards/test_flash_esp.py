@@ -104,7 +104,7 @@ def test_an_interrupted_flash_can_be_repeated(chip: str, plug, monkeypatch: pyte
     assert bytes(board.flash.data[offset : offset + len(data)]) == data
 
 
-def test_a_short_break_of_the_line_is_bridged(plug) -> None:
+def test_a_short_loss_of_the_connection_is_survived(plug) -> None:
     board, data = plug("esp32c6"), image("esp32c6")
     board.lines = [40_000]
     write(board, data)
@@ -172,7 +172,7 @@ def test_an_image_for_more_flash_is_refused(chip: str, plug) -> None:
     assert set(board.flash.data) == {0xFF}
 
 
-def test_the_command_finds_the_chip_by_the_image_and_misses_the_repl(plug, tmp_path, monkeypatch, capsys) -> None:
+def test_the_command_identifies_the_chip_and_reports_a_missing_repl(plug, tmp_path, monkeypatch, capsys) -> None:
     board, path = plug("esp32s3"), tmp_path / "micropython.bin"
     path.write_bytes(image("esp32s3"))
     monkeypatch.setattr("edgelora.board.flash.common.RESTART_SECONDS", 1.0)

@@ -83,7 +83,7 @@ def test_repairs_and_leaves_alone(board: virtual_boards.SimHandle, capsys: pytes
 
 
 @pytest.mark.parametrize("path", ["/edgelora.py", "/edgelora/notes.txt", "/lib/edgelora/store.py"])
-def test_refuses_what_would_hide_the_package(path: str, board: virtual_boards.SimHandle) -> None:
+def test_files_that_would_shadow_the_package_are_refused(path: str, board: virtual_boards.SimHandle) -> None:
     with Link.connect(board.port) as link:
         link.put(path, b"__version__ = 'old'\n")
     hiding = path if path.endswith(".py") else "/edgelora"

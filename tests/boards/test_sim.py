@@ -61,7 +61,7 @@ def wait(condition, seconds=10.0):
 
 
 @pytest.mark.parametrize("command", [["sim"], ["demo", "har", "--board"], ["demo", "machine", "--board"]])
-def test_what_a_virtual_board_lacks_is_told_first(command, tmp_path, monkeypatch, capsys):
+def test_missing_parts_of_a_virtual_board_are_reported_first(command, tmp_path, monkeypatch, capsys):
     """What is missing is reported before any pretraining, without a traceback."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sim_start, "find_spec", lambda name: None)
@@ -75,7 +75,7 @@ def test_what_a_virtual_board_lacks_is_told_first(command, tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_told_of_a_board_in_use_works(tmp_path, monkeypatch, capsys):
+def test_the_advice_about_a_board_in_use_works(tmp_path, monkeypatch, capsys):
     """A demo stops before pretraining, and the command in its message unplugs only the board that is in its way."""
     monkeypatch.chdir(tmp_path)
     state = tmp_path / "out" / "har" / "unix.board"
@@ -179,7 +179,7 @@ def test_a_board_that_cannot_start_says_why(tmp_path):
         virtual_board.start("rpi_pico", None, tmp_path)
 
 
-def test_one_board_a_state_folder_and_it_dies_with_its_parent(tmp_path):
+def test_one_board_per_state_folder_that_ends_with_its_parent(tmp_path):
     code = f"""
 from pathlib import Path
 from edgelora.board import virtual_boards
@@ -318,7 +318,7 @@ def test_without_a_runtime_folder_of_ones_own_the_registry_is_in_tmp(base, tmp_p
     assert path == tmp_path / f"edgelora-{os.getuid()}" and path.stat().st_mode & 0o777 == 0o700
 
 
-def test_entries_that_no_board_made_are_not_believed(tmp_path, monkeypatch):
+def test_foreign_entries_of_the_registry_are_ignored(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     folder = virtual_boards.registry()
     (tmp_path / "precious.json").write_text("{}")
@@ -339,7 +339,7 @@ def test_entries_that_no_board_made_are_not_believed(tmp_path, monkeypatch):
     assert (tmp_path / "precious.json").read_text() == "{}"
 
 
-def test_nobody_comes_to_another_board_by_the_port_of_one_that_died(tmp_path):
+def test_the_port_of_a_dead_board_does_not_lead_to_another(tmp_path):
     """The kernel reuses the dead board's pseudo-terminal for the next process that opens one."""
     board = virtual_board.start("unix", None, tmp_path / "state", die_with_parent=True)
     name = os.readlink(board.port)
@@ -357,7 +357,7 @@ def test_nobody_comes_to_another_board_by_the_port_of_one_that_died(tmp_path):
             os.close(line)
 
 
-def test_a_board_that_is_started_while_others_look_is_found(tmp_path, monkeypatch):
+def test_a_board_that_starts_during_a_search_is_found(tmp_path, monkeypatch):
     """Readers remove entries of dead boards, but never the entry of a board that is starting in the same place."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     entry = virtual_boards.entry_of(tmp_path / "state")

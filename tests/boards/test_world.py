@@ -94,7 +94,7 @@ def fetch(chip: Mpu6050, register: int, count: int) -> bytes:
     return bytes(chip.read() for _ in range(count))
 
 
-def test_a_fifo_that_nobody_empties() -> None:
+def test_a_fifo_that_overflows() -> None:
     now = [0.0]
     chip = Mpu6050(lambda: now[0])
     assert fetch(chip, chip.WHO, 1) == b"\x68" and fetch(chip, chip.VALUES, 14) == bytes(14), "asleep"
@@ -146,7 +146,7 @@ def test_a_recording_in_other_units(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "world.json").read_text())["motion"][0] == str(tmp_path / "m.json")
 
 
-def test_those_who_change_the_world_at_once_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_changes_of_a_world_lose_nothing(tmp_path: Path) -> None:
     """One process sets recordings while two others press buttons: no press and no recording is lost."""
     program = f"from edgelora.board.sim.world import set_world; from pathlib import Path; s = Path({str(tmp_path)!r})"
     pressing = [

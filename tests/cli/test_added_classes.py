@@ -35,7 +35,7 @@ def port(tmp_path: Path) -> Iterator[str]:
     result("sim", "unix", "--stop", "--state", tmp_path / "board")
 
 
-def test_classes_come_and_go(port: str, tmp_path: Path) -> None:
+def test_classes_are_added_and_removed(port: str, tmp_path: Path) -> None:
     model, elm = small_base(np.random.default_rng(8)), tmp_path / "base.elm"
     elm.write_bytes(pack_model(model))
     known = windows(["rest", "walk", "wave"], 12, 1)

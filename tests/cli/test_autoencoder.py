@@ -75,7 +75,7 @@ def test_an_autoencoder_is_personalized(base: Base, port: str, tmp_path: Path) -
     assert "The lowest mean squared error" in (tmp_path / "pages" / "compare.html").read_text()
 
 
-def test_what_makes_errors_larger_is_not_activated(base: Base, port: str, tmp_path: Path) -> None:
+def test_an_adapter_that_increases_errors_is_not_activated(base: Base, port: str, tmp_path: Path) -> None:
     """A network that has learned the test samples' kind trains on another kind: exit code 3 unless forced."""
     elm, learned = tmp_path / base.name, tmp_path / "learned.elm"
     edgelora("train-adapter", elm, "--data", tmp_path / "train.npz", *FEW, "-o", tmp_path / "mine.ela")

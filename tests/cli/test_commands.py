@@ -100,7 +100,7 @@ def test_a_list_of_commands_imports_nothing_heavy() -> None:
     }
 
 
-def test_the_index_says_what_commands_say() -> None:
+def test_the_index_and_commands_have_the_same_summaries() -> None:
     lines = {name: line for name, line in commands(make_parser()) if " " not in name}
     assert lines == {name: entry.line for name, entry in index.COMMANDS.items()}
     for name, entry in index.COMMANDS.items():
@@ -109,7 +109,7 @@ def test_the_index_says_what_commands_say() -> None:
         assert here == {other for other, of in index.COMMANDS.items() if of.module == entry.module}
 
 
-def test_help_holds_no_python(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_contains_no_python_objects(capsys: pytest.CaptureFixture[str]) -> None:
     for name, _ in commands(make_parser()):
         with pytest.raises(SystemExit):
             main([*name.split(), "--help"])
@@ -382,7 +382,9 @@ def test_intervals() -> None:
     assert wilson(0.5, 0) is None
 
 
-def test_nothing_is_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_steps_report_that_they_are_running(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A long step that reports nothing prints lines repeatedly; a short one prints none."""
     with console.step("short"):
         pass
@@ -427,7 +429,7 @@ def test_a_table_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch
     assert "…" not in whole.getvalue()
 
 
-def test_a_librarys_warning_is_for_who_debugs() -> None:
+def test_warnings_of_libraries_are_shown_only_when_debugging() -> None:
     program = "import numpy, sys; from edgelora.cli import main\nwith main._shown_log(sys.argv[1:]): numpy.mean([])"
     for flags, told in (([], False), (["-v"], True)):
         done = subprocess.run([sys.executable, "-c", program, *flags], capture_output=True, text=True, timeout=60)

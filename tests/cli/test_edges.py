@@ -94,7 +94,9 @@ def test_ctrl_c_is_handled_as_before_afterwards() -> None:
 # ---- a user's mistake, and ours
 
 
-def test_bugs_are_told_apart(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bugs_are_distinguished_from_errors(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def broken() -> None:
         raise KeyError("arena")
 
@@ -174,7 +176,7 @@ def _is_exception(name: str) -> bool:
 # ---- text
 
 
-def test_text_that_would_act_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     assert text.printable(HOSTILE) == "a\\x1b[2J\\rb\\u202e\\nc\\x9b"
     assert text.printable("größer 5 µs ‰ 名") == "größer 5 µs ‰ 名"
     console.table(("name",), [(HOSTILE,)])

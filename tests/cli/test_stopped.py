@@ -24,7 +24,7 @@ def parsers(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[s
         yield name, parser
 
 
-def test_only_commands_with_a_board_speak_of_one() -> None:
+def test_only_commands_with_a_board_mention_one_when_stopped() -> None:
     found = dict(parsers(make_parser()))
     for name, parser in found.items():
         has_port = any("--port" in action.option_strings for action in parser._actions)

@@ -41,7 +41,7 @@ def serving(folder: Path, ignored: bool = False, terminal: bool = False) -> tupl
     return process, ours
 
 
-def test_a_terminal_that_is_closed_ends_a_command_twice(tmp_path: Path) -> None:
+def test_a_closed_terminal_that_ends_a_command_twice(tmp_path: Path) -> None:
     process, terminal = serving(tmp_path, terminal=True)
     os.close(terminal)
     assert process.wait(30) in ENDED
@@ -51,7 +51,7 @@ def test_a_terminal_that_is_closed_ends_a_command_twice(tmp_path: Path) -> None:
     assert process.wait(30) in ENDED
 
 
-def test_what_is_to_be_ignored_is(tmp_path: Path) -> None:
+def test_ignored_signals_stay_ignored(tmp_path: Path) -> None:
     process, _ = serving(tmp_path, ignored=True)
     process.send_signal(signal.SIGHUP)
     time.sleep(0.3)

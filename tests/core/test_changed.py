@@ -49,7 +49,7 @@ def with_classes(model: QuantModel) -> bytes:
     return session.with_record(session.save(state=True), CLASSES, pack_classes(rows))
 
 
-def test_nothing_outside_is_touched(changed: Path, tmp_path: Path) -> None:
+def test_changed_structures_access_no_memory_outside(changed: Path, tmp_path: Path) -> None:
     for number, model in enumerate(models()):
         for path, data in (("m.elm", pack_model(model)), ("a.ela", with_classes(model))):
             (tmp_path / path).write_bytes(data)

@@ -44,7 +44,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("which", "what"), [("arena", "offset <= s->arena_size"), ("lock", "s->busy"), ("row", "count % 4 == 0")]
 )
-def test_fires_where_a_caller_breaks_it(broken: Path, which: str, what: str) -> None:
+def test_a_contract_fails_where_a_caller_breaks_it(broken: Path, which: str, what: str) -> None:
     done = subprocess.run([broken, which], capture_output=True, text=True, check=False)
     assert done.stdout == "kept\n" and done.returncode != 0
     assert f"Assertion `{what}" in done.stderr
@@ -55,7 +55,7 @@ def test_the_twin_of_tests_checks() -> None:
 
 
 @pytest.mark.parametrize("source", ["kernels/dispatch.c", "session/plan.c", "training/update.c"])
-def test_is_no_code_in_a_release(source: str, tmp_path: Path) -> None:
+def test_contracts_are_no_code_in_a_release(source: str, tmp_path: Path) -> None:
     """The object file equals one compiled without contracts."""
     objects = []
     for define in ([], ["-DEDGELORA_CONTRACT_H", "-DEDGELORA_ASSERT(c)=((void)0)"]):

@@ -209,7 +209,7 @@ def test_a_branch_whose_error_is_zero_changes_nothing(shift: int) -> None:
         check_training(case_of(model, rng, 6), seed)
 
 
-def test_the_runs_reach_what_they_should() -> None:
+def test_training_cases_change_most_matrices() -> None:
     """Training changes most matrices of the cases above, and every kind passes errors on in some case."""
     moved = total = 0
     passing = set()
@@ -249,7 +249,7 @@ def kept_features(case: Case, x: np.ndarray, lowest: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("first", range(0, 60, 20))
-def test_features_stand_for_the_input(first: int) -> None:
+def test_training_from_features_equals_training_from_inputs(first: int) -> None:
     for seed in range(first, first + 20):
         case = random_case(700 + seed, steps=6)
         lowest = min(case.ranks)

@@ -302,7 +302,7 @@ def test_features_are_the_twins(program: Program, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", fresh_seeds(2))
-def test_what_boards_do_with_a_sample_is_the_same_everywhere(programs: list[Program], seed: int) -> None:
+def test_all_uses_of_a_sample_are_the_same_on_every_core(programs: list[Program], seed: int) -> None:
     """Evaluation, features, classes and blended adapters, for a random network and for one with room for classes."""
     for model in (random_model(seed), small_base(np.random.default_rng(seed))):
         rng, calls = np.random.default_rng(seed), Calls()

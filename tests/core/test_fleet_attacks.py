@@ -106,7 +106,7 @@ def test_noiseless_sum_of_two() -> None:
         assert refusal(a, 0, ref.TASK, replace(TASK, sigma=0, least=2, cohort=2, colluders=0).pack()) == status
 
 
-def test_cohorts_that_the_policy_has_not() -> None:
+def test_cohorts_outside_the_policy() -> None:
     a = made(65, policy=replace(POLICY, most_cohort=40))
     asked(a, 0)
     for count, status in ((29, "COHORT"), (41, "COHORT"), (30, "")):
@@ -206,7 +206,7 @@ def test_what_can_be_opened(shared: Adversary) -> None:
 # ---- boards that are off
 
 
-def test_cohort_of_which_an_eighth_is_on() -> None:
+def test_cohorts_with_few_boards_online() -> None:
     """A cohort of 1,000 is refused; in a cohort of 65 with 8 boards on, too few take part, whatever survivors are
     claimed."""
     a = made(65)

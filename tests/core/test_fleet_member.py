@@ -597,7 +597,7 @@ def test_colluders_add_no_noise() -> None:
         assert member.spent == cost + 5
 
 
-def test_byte_5_is_nought() -> None:
+def test_byte_5_is_zero() -> None:
     fleet = Fleet(random.Random(fresh.SEED), 2, ref.Task())
     suspect = Suspect(fleet, 0)
     suspect.member.finish()

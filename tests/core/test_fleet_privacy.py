@@ -153,7 +153,7 @@ def test_tests_of_distributions_can_fail(sigma: int) -> None:
     assert chi_square_tail(chi_square, int(used.sum())) < FALSE_ALARMS
 
 
-def test_noise_has_no_memory() -> None:
+def test_noise_is_uncorrelated() -> None:
     """Neighbouring draws, and draws of other keys, are uncorrelated: 6 standard errors, a false alarm in 5e8."""
     n = 200_000
     drawn = gaussian_noise(key_of("memory"), 400, n).astype(np.float64) / 400

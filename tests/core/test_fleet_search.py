@@ -280,7 +280,7 @@ def holds(n: int, c: int, t: int, u: int) -> bool:
 
 
 @pytest.mark.parametrize(("n", "c"), [(n, c) for n in range(2, 7 if fresh.FULL else 6) for c in range(min(3, n - 1))])
-def test_thresholds_that_do(n: int, c: int, told) -> None:  # type: ignore[no-untyped-def]
+def test_only_certain_thresholds_are_safe(n: int, c: int, told) -> None:  # type: ignore[no-untyped-def]
     """With any other t and u, a single board's update is found; these are found to be safe."""
     for t, u in itertools.product(range(1, n), range(max(1, c), n)):
         made = told(n, c, t, u)
@@ -294,7 +294,7 @@ def test_thresholds_that_do(n: int, c: int, told) -> None:  # type: ignore[no-un
 
 
 @pytest.mark.parametrize(("n", "c"), [(4, 0), (5, 0), (5, 1), (6, 0), (6, 1), (6, 2)])
-def test_u_lowered(n: int, c: int, without: Without) -> None:
+def test_lowering_u_exposes_an_update(n: int, c: int, without: Without) -> None:
     """Lowered by one: a single update if n - 1 + c is odd (else there is one to spare), and one board fewer than m - c
     if all must agree. Lowered by two: a single update."""
     m, odd = rule(task_of(n, c, 1), n)[1] + 1, (n - 1 + c) % 2
@@ -307,25 +307,25 @@ def test_u_lowered(n: int, c: int, without: Without) -> None:
 
 
 @pytest.mark.parametrize(("n", "c"), [(3, 1), (4, 2)])
-def test_t_lowered(n: int, c: int, without: Without) -> None:
+def test_lowering_t_lets_colluders_open_secrets(n: int, c: int, without: Without) -> None:
     """Colluders open secrets without an honest board's help."""
     without((T, "m->threshold = (uint16_t)(half - 1);"))
     assert smallest(begun(n, c, task_of(n, c, 1), thresholds=lambda task, n: (rule(task, n)[0] - 1, 0))) == 1
 
 
-def test_confirmations_uncounted(without: Without) -> None:
+def test_ignoring_confirmations_gives_a_smaller_sum(without: Without) -> None:
     """Boards with different survivors open secrets for each other: a sum of two instead of three."""
     without(("if (size / CONFIRM_BYTES < m->agreeing)", "if (size / CONFIRM_BYTES < 0 * m->agreeing)"))
     for n, c in ((4, 0), (5, 1)) if fresh.FULL else ((4, 0),):
         assert smallest(begun(n, c, task_of(n, c, 1))) == 2
 
 
-def test_entries_of_input_uncounted(without: Without) -> None:
+def test_ignoring_entries_of_input_exposes_an_update(without: Without) -> None:
     without(("if (count < m->agreeing)", "if (count < 1)"))
     assert smallest(begun(5, 1, task_of(5, 1, 4))) == 1
 
 
-def test_survivors_that_are_told(without: Without) -> None:
+def test_trusting_claimed_survivors_gives_a_smaller_sum(without: Without) -> None:
     """If u ignored m and only the claimed survivors were counted, the server could invent those beyond u."""
     without(("half + 1 > m->task.least ? half : m->task.least - 1u", "half"))
     made = begun(6, 0, task_of(6, 0, 6), thresholds=lambda task, n: rule(replace(task, least=1), n))
@@ -333,7 +333,7 @@ def test_survivors_that_are_told(without: Without) -> None:
 
 
 @pytest.mark.parametrize(("n", "c", "found"), [(4, 0, 2), (5, 0, 3), (5, 1, 2), (6, 0, 3), (6, 1, 3)])
-def test_a_colluder_more(n: int, c: int, found: int) -> None:
+def test_one_colluder_more_exposes_no_update(n: int, c: int, found: int) -> None:
     """One more than in the task reduces the smallest sum by one board, but exposes no single update; two more do."""
     task = task_of(n, c, 1)
     m = rule(task, n)[1] + 1

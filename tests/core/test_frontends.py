@@ -82,7 +82,7 @@ def test_sound_equals_the_micro_frontend(seed: int) -> None:
 
 
 @pytest.mark.parametrize("value", [0, 1, -1, 32767, -32768])
-def test_sound_that_stands_still(value: int) -> None:
+def test_constant_sound(value: int) -> None:
     samples = np.full(60 * HOP, value, np.int16)
     samples[40 * HOP :] = 0  # what remains of the noise estimate
     assert np.array_equal(AudioFrontEnd().feed(samples), micro_frontend(samples))
@@ -195,7 +195,7 @@ def test_one_channel_of_several() -> None:
         assert (front.window, front.channels, front.stride) == (512, 3, 4096)
 
 
-def test_a_fault_is_heard() -> None:
+def test_a_bearing_fault_raises_its_features() -> None:
     """Impacts of a bearing raise kurtosis, crest and the envelope's band at their rate, at nearly the same rms."""
     rng = np.random.default_rng(fresh.SEED)
     n = np.arange(512 * 64)
@@ -210,7 +210,7 @@ def test_a_fault_is_heard() -> None:
 # ---- invalid settings and samples
 
 
-def test_settings_and_samples_that_cannot_be() -> None:
+def test_invalid_settings_and_samples_are_refused() -> None:
     for wrong in ((0, 0, 8), (3, 3, 8), (17, 0, 8), (1, 0, 12), (1, 0, 0), (1, 0, 264)):
         with pytest.raises(TwinError, match="channels are 1 to 16"):
             SpectralFrontEnd(*wrong)

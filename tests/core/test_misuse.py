@@ -101,7 +101,7 @@ def weights_last(data: bytes, model: QuantModel, op: int, behind: int) -> bytes:
     return sealed(bytes(moved))
 
 
-def test_a_word_is_behind_weights(misuse: Path, tmp_path: Path) -> None:
+def test_weights_are_followed_by_a_word(misuse: Path, tmp_path: Path) -> None:
     """Kernels may read a word after the weights; boards and host refuse files with less."""
     model = next(
         model

@@ -14,6 +14,6 @@ KNOWN = {"open", "begin", "train", "flush", "save", "infer", "merge", "use", "me
 LEAST = 60  # bytes: about what a call needs that is refused at once
 
 
-def test_no_call_goes_deep() -> None:
+def test_no_call_uses_too_much_stack() -> None:
     taken = stacks.deepest(12)
     assert set(taken) >= KNOWN and all(LEAST <= taken[name] <= MOST for name in taken), taken

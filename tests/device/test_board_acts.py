@@ -81,7 +81,7 @@ def _http(data: bytes) -> bytes:
     return b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n" if whole else b""
 
 
-def test_requests_do_not_hold_up_what_is_seen(tmp_path: Path) -> None:
+def test_requests_do_not_delay_recognition(tmp_path: Path) -> None:
     """HTTP and MQTT bytes as sent; an address without a server is reported, and the run continues."""
     web, broker = Server(_http), Server(lambda data: b"\x20\x02\x00\x00")
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -98,7 +98,7 @@ def test_requests_do_not_hold_up_what_is_seen(tmp_path: Path) -> None:
     assert broker.came == [hello + message + b"\xe0\x00"]
 
 
-def test_an_answer_that_is_cut_off_promises_nothing(tmp_path: Path) -> None:
+def test_a_truncated_answer_is_not_said_to_resume(tmp_path: Path) -> None:
     """Downloads of updates resume, requests of actions don't: the message must not promise it."""
     server = Server(lambda data: b"HTTP/")
     assert run(tmp_path, f"cut({server.port})") == [f"127.0.0.1:{server.port}: the server ended the connection"]
@@ -116,7 +116,7 @@ def test_a_keyboard_is_described_as_usb_has_it(tmp_path: Path) -> None:
     assert "F13" in refused and set(KEYS[36:]) == set(refused.partition("one of ")[2].split(", "))
 
 
-def test_what_ctrl_c_leaves(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_no_temporary_output(tmp_path: Path) -> None:
     """A pulse ends, a key is released and a request is abandoned: no output stays in a temporary state."""
     server = Server(lambda data: b"")
     outputs, over = (json.loads(line) for line in run(tmp_path, f"stopped({server.port})"))
@@ -155,7 +155,7 @@ def said_by_twin(base: Base, adapter: bytes | None, rule: Rule, counts: np.ndarr
 
 
 @pytest.mark.parametrize("how", ["bare", "adapter", "few"])
-def test_a_board_says_nothing_where_the_twin_does(tmp_path: Path, person: Any, how: str) -> None:
+def test_a_board_decides_nothing_where_the_twin_does(tmp_path: Path, person: Any, how: str) -> None:
     base, data, counts = person
     other = adapters(base, 1)[0]
     adapter = other if how == "adapter" else None
@@ -179,7 +179,7 @@ def test_a_board_says_nothing_where_the_twin_does(tmp_path: Path, person: Any, h
         assert set(said) - {"nothing"}, "and what it knows it says"
 
 
-def test_what_lies_still_is_nothing_and_own_samples_are_not(person: Any) -> None:
+def test_a_still_sensor_is_nothing_and_own_samples_are_not(person: Any) -> None:
     base, data, _ = person
     shares = Known(base, None, data).shares
     assert shares is not None
@@ -188,7 +188,7 @@ def test_what_lies_still_is_nothing_and_own_samples_are_not(person: Any) -> None
 
 
 @pytest.mark.parametrize("seed", fresh_seeds(2))
-def test_few_samples_make_no_rule_or_a_sound_one(person: Any, seed: int) -> None:
+def test_few_samples_give_a_valid_rule_or_none(person: Any, seed: int) -> None:
     """For any number of samples of each class, a rule's numbers are in the device's range."""
     base, data, _ = person
     rng = np.random.default_rng(seed)

@@ -231,9 +231,7 @@ def test_round_over_the_link(desktop: Desktop, person: Person) -> None:
         assert shown(Recorded.passed, person.samples) == 0 and len(Recorded.passed) > 10_000
 
 
-def test_a_reset_costs_the_round_nothing_but_what_was_in_ram(
-    desktop: Desktop, person: Person, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reset_loses_only_what_was_in_ram(desktop: Desktop, person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     """After training: it is not repeated. After COHORT: the board can no longer answer that round, but the next one."""
     drawn = random.Random(5)
     secrets = [drawn.randbytes(32) for _ in range(5)]
@@ -464,7 +462,7 @@ def on_device(code: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_noise_that_is_stuck_makes_no_key(tmp_path: Path) -> None:
+def test_a_stuck_noise_source_gives_no_key(tmp_path: Path) -> None:
     assert on_device("fleet_runs.stuck()", tmp_path) == "OK\n"
 
 

@@ -30,7 +30,7 @@ SAMPLES = "/samples.eld"
 PLAN = Plan(boards=8, cohort=8, rounds=2, least=6, clip=3000, colluders=0, deadline=300.0, patience=300.0, seed=4)
 
 
-def test_a_board_and_twins_come_to_the_bytes_of_twins_alone(tmp_path: Path) -> None:
+def test_a_board_among_twins_gives_the_same_bytes_as_twins(tmp_path: Path) -> None:
     base = fleet_base()
     boards = boards_of("har", base.elm, base.name, PLAN.boards)
     alone = Federation.create(tmp_path / "alone", PLAN, base)

@@ -292,7 +292,7 @@ LOTS = np.random.default_rng(1).integers(0, 7, 200)
 
 
 @pytest.mark.parametrize("what", LOPSIDED)
-def test_nothing_worse_comes_of_lopsided_data(what: str, life: tuple[bytes, Samples], folder: Path) -> None:
+def test_unbalanced_data_activates_no_worse_adapter(what: str, life: tuple[bytes, Samples], folder: Path) -> None:
     """One sample, few classes or wrong labels: the active adapter remains, on the board and on the twin."""
     elm, samples = life
     names = ["wave", "saw"] if "added" in what else []
@@ -316,7 +316,7 @@ def test_nothing_worse_comes_of_lopsided_data(what: str, life: tuple[bytes, Samp
     assert [first, found[2]] == [before and before.hex()] * 2
 
 
-def test_classes_that_count_can_be_told(life: tuple[bytes, Samples], folder: Path) -> None:
+def test_classes_to_evaluate_can_be_selected(life: tuple[bytes, Samples], folder: Path) -> None:
     """After training on two classes no adapter is activated, as it might forget the others, unless `only` excludes
     these."""
     elm, samples = life

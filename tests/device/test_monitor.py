@@ -212,7 +212,7 @@ def test_stages_have_an_order(folder: Path) -> None:
     assert len(told) == len(words) and all(word in text for word, text in zip(words, told, strict=True))
 
 
-def test_thresholds_are_exceeded_as_often_as_was_asked() -> None:
+def test_thresholds_are_exceeded_at_the_requested_rate() -> None:
     """For a skewed distribution of scores: 1 in 50, and on average never more; with ties less."""
     rng = np.random.default_rng(0)
     shares = []

@@ -135,7 +135,7 @@ def test_a_network_with_history_hears_a_stream(tmp_path: Path) -> None:
     assert len(decisions) == 40 and decisions == case.expected()
 
 
-def test_asyncio_leaves_time_to_others(tmp_path: Path) -> None:
+def test_other_asyncio_tasks_run_meanwhile(tmp_path: Path) -> None:
     model = sensing(1, 5)
     case = Case(model, drawn(1, model.signal.channels, 600), chunk=16, asyncio=True)
     *decisions, [others_ran] = case.run(tmp_path)
@@ -291,7 +291,7 @@ print(json.dumps(told))
 """
 
 
-def test_a_model_takes_real_values_and_counts(tmp_path: Path) -> None:
+def test_a_model_accepts_real_values_and_counts(tmp_path: Path) -> None:
     model = sensing(8, 3)
     counts = drawn(8, model.signal.channels, model.signal.window)
     rng = np.random.default_rng(8)

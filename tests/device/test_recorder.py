@@ -45,7 +45,7 @@ def run(folder: Path, what: str, case: object = None) -> str:
     return done.stdout
 
 
-def test_buttons_take_and_take_back(folder: Path) -> None:
+def test_buttons_record_and_undo(folder: Path) -> None:
     """A press records the preceding window with the button's class, a long press undoes the last one, a bounce does
     nothing.
 

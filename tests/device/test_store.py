@@ -245,7 +245,7 @@ tell(lambda: [entry.name for entry in store.list()])
 """
 
 
-def test_a_change_that_failed_is_not_told_of_while_flash_can_not_be_read(tmp_path: Path) -> None:
+def test_a_failed_change_is_not_reported_while_flash_is_unreadable(tmp_path: Path) -> None:
     """The cached index then contains a change that was never written."""
     (tmp_path / "store").mkdir()
     said = run_device(UNREADABLE.format(folder=str(tmp_path / "store"))).split("\n")[:3]

@@ -261,7 +261,7 @@ def test_power_cut_at_every_flash_operation(
     assert failures == 0 and made > 80 and told(output, "BETTER") == str(better), output
 
 
-def test_judged_as_by_the_twin(har: tuple[bytes, Samples], held: Samples, folder: Path) -> None:
+def test_results_equal_the_twins(har: tuple[bytes, Samples], held: Samples, folder: Path) -> None:
     """Early stopping, micro-batches across epochs and longer than one, no improvement: best, verdict and adapter."""
     ends = json.loads(told(device("training_runs.judged()", folder), "JUDGED"))
     found = set()

@@ -156,7 +156,7 @@ def test_a_plan_outside_its_limits_is_refused(changed: dict[str, object]) -> Non
         Plan.of_json(PLAN.as_json() | changed)
 
 
-def test_noise_is_compared_with_none_in_the_mode_that_suits_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noise_is_compared_with_none_in_a_suitable_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Plan] = []
 
     def untrained(run: object, jobs: list[tuple[object, Plan, str]]) -> Iterator[object]:
@@ -228,7 +228,7 @@ def _undated(page: str) -> str:
     return re.sub(r"\d+:\d\d UTC", "", page)
 
 
-def test_the_page_claims_of_masks_what_was(tmp_path: Path) -> None:
+def test_the_page_states_masks_as_they_were_used(tmp_path: Path) -> None:
     base = fleet_base()
     said = {"project": "saw only sums", "twins": "masks omitted", "open": "each board's update"}
     for name, words in said.items():

@@ -84,7 +84,7 @@ def test_a_round_waits_for_room(disk: Disk, tmp_path: Path, writes: tuple[int, .
     whole(tmp_path / "other")
 
 
-def test_a_disk_that_stays_full_leaves_the_round_before(
+def test_a_disk_that_stays_full_keeps_the_round_before(
     disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(federation, "ROOM_SECONDS", (0.0, -1.0))
@@ -116,7 +116,7 @@ def fleet_vector_of(call: federation.Call):  # type: ignore[no-untyped-def]
     return fleet_vector(call.adapter).astype("int64")
 
 
-def test_commands_say_what_to_do_and_go_on(disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_name_a_remedy_and_continue(disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(federation, "ROOM_SECONDS", (0.0, -1.0))
     simulate = ("fleet", "simulate", tmp_path / "one", "--engine", "loop", "--boards", 2, "--rounds", 1, "--rank", 1)
     edgelora("keygen", tmp_path / "release.pem")

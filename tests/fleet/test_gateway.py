@@ -150,7 +150,7 @@ def test_a_round_over_lines_that_break_and_boards_that_poll(quick: None, tmp_pat
     assert not [thread.name for thread in threading.enumerate() if "serve_forever" in thread.name]
 
 
-def test_a_board_that_refuses_holds_nobody_up(quick: None, tmp_path: Path) -> None:
+def test_a_board_that_refuses_delays_no_other(quick: None, tmp_path: Path) -> None:
     class Refusing:
         def answer(self, message: bytes, adapter: bytes = b"") -> bytes:
             raise InputError("less private than the owner allows")
@@ -308,7 +308,7 @@ def test_a_reply_that_the_server_refuses_is_followed_by_another(quick: None, tmp
     assert refused == [1, 1] and rounds.result().survivors == [0, 1, 2, 3]
 
 
-def test_the_mailbox_takes_what_it_waits_for() -> None:
+def test_the_mailbox_accepts_only_expected_replies() -> None:
     fleet = Fleet.drawn(3, 5, parameters=5)
     made = fleet.round(fleet.task(1))
     mail, first = Mailbox(), made.message(0) or b""
@@ -516,7 +516,7 @@ def test_a_board_that_was_revoked_polls_in_vain(servers: tuple[Gateway, int, int
     assert board.get() == b""
 
 
-def test_clients_that_hold_on_are_dropped(servers: tuple[Gateway, int, int, str]) -> None:
+def test_clients_that_keep_connections_open_are_dropped(servers: tuple[Gateway, int, int, str]) -> None:
     """Sending a byte now and then does not keep a connection open."""
     _, port, _, _ = servers
     begun = time.monotonic()
@@ -550,7 +550,7 @@ def test_many_slow_clients_keep_no_board_out(
         line.close()
 
 
-def test_the_token_is_the_owners(servers: tuple[Gateway, int, int, str], tmp_path: Path) -> None:
+def test_only_the_owners_token_gives_access(servers: tuple[Gateway, int, int, str], tmp_path: Path) -> None:
     _, _, inner, token = servers
     path = tmp_path / "gateway.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

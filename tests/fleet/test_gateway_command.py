@@ -96,7 +96,7 @@ def test_a_round_of_twins_through_the_command(tmp_path: Path) -> None:
     assert [path.read_text().split()[:2] for path in twins.glob("*.round")] == [["1", "1"]] * 3
 
 
-def test_what_the_gateway_asks_for(tmp_path: Path) -> None:
+def test_missing_arguments_of_enroll_and_gateway(tmp_path: Path) -> None:
     edgelora("keygen", tmp_path / "release.pem")
     folder = tmp_path / "fleet"
     enroll = ["fleet", "enroll", folder, "--key", tmp_path / "release.pem", "--target", "band"]

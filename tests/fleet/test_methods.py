@@ -42,7 +42,7 @@ def test_rounds_are_those_of_a_federation(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("alternate", ["rounds", "updates"])
-def test_a_and_b_move_in_turns(alternate: str) -> None:
+def test_a_and_b_are_trained_in_turns(alternate: str) -> None:
     base = fleet_base()
     plan = replace(PLAN, mode="trainable_a", noise=0.0, share=1.0, boards=2)
     method = Method(CLIPS, plan.mode, alternate)  # type: ignore[arg-type]
@@ -66,7 +66,7 @@ def _moved(before: Adapter, after: Adapter) -> set[str]:
     return found
 
 
-def test_a_clip_follows_the_share_that_is_longer() -> None:
+def test_clips_move_towards_their_quantile() -> None:
     base, plan = fleet_base(), replace(PLAN, noise=0.0, share=1.0, rounds=4)
     for clip, quantile, goes_up in ((100, 0.5, True), (30_000, 0.5, False), (100, 0.9, True)):
         method = Method(CLIPS, quantile=quantile)
@@ -99,7 +99,7 @@ def test_each_board_has_its_turn() -> None:
 
 
 @pytest.mark.parametrize(("rounds", "bands", "momentum"), [(20, 10, 0.75), (20, 5, 0.75), (9, 4, 0.0)])
-def test_what_one_board_adds_is_bounded_by_its_turns(rounds: int, bands: int, momentum: float) -> None:
+def test_contributions_of_a_board_are_bounded_by_its_turns(rounds: int, bands: int, momentum: float) -> None:
     """For any updates: columns that are `bands` apart are orthogonal, and each has norm 1."""
     factor = banded_factor(rounds, bands, momentum)
     assert (np.triu(factor, 1) == 0).all() and (np.tril(factor, -bands) == 0).all()
@@ -109,7 +109,7 @@ def test_what_one_board_adds_is_bounded_by_its_turns(rounds: int, bands: int, mo
         assert turns.T @ turns == pytest.approx(np.eye(turns.shape[1]))
 
 
-def test_the_factor_is_a_root_of_what_rounds_come_to() -> None:
+def test_the_factor_is_a_square_root_of_rounds_with_momentum() -> None:
     whole = banded_factor(12, 12, 0.75)
     series = whole[:, 0] / whole[0, 0]
     square = np.convolve(series, series)[:12]
@@ -120,7 +120,7 @@ def test_the_factor_is_a_root_of_what_rounds_come_to() -> None:
         assert value == pytest.approx(step)
 
 
-def test_noise_that_is_correlated_is_independent_under_the_factor_and_less_in_the_end() -> None:
+def test_correlated_noise_is_independent_under_the_factor_and_smaller_in_the_end() -> None:
     plan = replace(PLAN, boards=100, share=0.2, rounds=10, least=12)
     noise = correlated(plan, Method(CLIPS, turns=True, bands=5), 20_000)
     momentum = plan.server_momentum / UNITS
@@ -131,7 +131,7 @@ def test_noise_that_is_correlated_is_independent_under_the_factor_and_less_in_th
     assert np.std(left @ noise) < 0.7 * each * np.linalg.norm(left)
 
 
-def test_methods_are_compared_with_the_plain_one_of_the_same_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_methods_are_compared_with_the_plain_one_at_the_same_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     places = list(METHODS)
 
     def untrained(run: Callable[..., object], jobs: Iterable[tuple[Any, ...]]) -> Iterator[object]:

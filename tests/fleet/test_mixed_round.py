@@ -186,7 +186,7 @@ def stack() -> Iterator[contextlib.ExitStack]:
         yield held
 
 
-def test_unlike_boards_come_to_the_bytes_of_twins_alone(
+def test_different_boards_give_the_same_bytes_as_twins(
     tmp_path: Path, stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if find_spec("dp_accounting") is None:

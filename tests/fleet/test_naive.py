@@ -89,7 +89,7 @@ def survivors(one: Federation) -> list[int]:
     return [each.survivors for each in one.rounds]
 
 
-def test_clocks_that_jump_put_no_board_out(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_jumps_exclude_no_board(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither within a federation nor between two federations of the same boards."""
     twins, now = Twins(tmp_path, base), [0.0]
     monkeypatch.setattr(time, "time", lambda: now[0])
@@ -161,7 +161,7 @@ def test_too_few_samples_of_a_board(base: Base, tmp_path: Path) -> None:
     assert "0.npz: 4 samples are too few" in said and "--" not in said
 
 
-def test_one_federation_is_carried_once_at_a_time(base: Base, tmp_path: Path) -> None:
+def test_a_federation_is_served_by_one_gateway_at_a_time(base: Base, tmp_path: Path) -> None:
     one = Federation.create(tmp_path / "one", PLAN, base)
     early, still = Federation.open(tmp_path / "one"), Total(np.zeros(len(fleet_vector(one.adapter)), np.int64), 3)
 
@@ -243,7 +243,7 @@ def test_two_gateways_for_one_board(tmp_path: Path) -> None:
         board.kill()
 
 
-def test_a_demo_leaves_one_that_runs_alone(tmp_path: Path) -> None:
+def test_a_demo_leaves_a_running_one_alone(tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     with running(Gateway({}, lambda event: None)) as made, local_server(made, tmp_path / "gateway") as inner:
         inner.start()

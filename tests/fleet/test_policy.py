@@ -71,7 +71,7 @@ def test_what_is_no_policy(bad: bytes) -> None:
 @pytest.mark.parametrize(
     ("z", "delta", "epsilon"), [(1.0, 1e-5, 4.377), (2.0, 1e-5, 1.993), (0.5, 1e-6, 11.0), (30**-0.5, 1e-5, 37.62)]
 )
-def test_epsilon_of_what_was_spent(z: float, delta: float, epsilon: float) -> None:
+def test_epsilon_of_a_spent_budget(z: float, delta: float, epsilon: float) -> None:
     """Against the integral of the privacy loss: delta = E[max(0, 1 - exp(epsilon - loss))], loss normal."""
     found = gaussian_epsilon(1 / z**2, delta)
     mean, spread, step = 0.5 / z**2, 1 / z, 1e-3
@@ -85,7 +85,7 @@ def test_epsilon_of_what_was_spent(z: float, delta: float, epsilon: float) -> No
     assert math.isclose(gaussian_epsilon(4 / z**2, delta), gaussian_epsilon(1 / (z / 2) ** 2, delta))
 
 
-def test_what_a_policy_comes_to() -> None:
+def test_epsilons_that_a_policy_allows() -> None:
     bounds = policy_epsilons(SAFE, 1e-5)
     assert bounds.lying == gaussian_epsilon(2.6, 1e-5) < 8
     assert bounds.server == bounds.outsider == gaussian_epsilon(2.6 * 63 / 65, 1e-5) < bounds.lying
@@ -121,7 +121,7 @@ def test_enrolled_boards_have_a_policy_and_tell_what_they_spent(board: SimHandle
     assert "no such" in edgelora(*enroll, "--policy", tmp_path / "none.json", code=1).lower()
 
 
-def test_boards_of_this_computer_have_one_too(tmp_path: Path) -> None:
+def test_boards_of_this_computer_have_a_policy_too(tmp_path: Path) -> None:
     edgelora("keygen", tmp_path / "release.pem")
     words = ("fleet", "enroll", tmp_path / "fleet", "--key", tmp_path / "release.pem", "--target", "band")
     made = result(*words, "--twins", 2, "--identities", tmp_path / "twins")

@@ -104,7 +104,7 @@ def test_rows_stay(ledger: Ledger, table: str) -> None:
     assert rows(ledger, f"SELECT * FROM {table}") == before != []
 
 
-def test_an_attempt_has_what_was_asked_for(ledger: Ledger) -> None:
+def test_rows_record_the_requested_attempt(ledger: Ledger) -> None:
     plan = replace(PLAN, noise=2.0, clip=1000, share=0.3, masks=False)
     number = ledger.attempt("one", 7, plan, {5: b"a" * 32, 9: b"b" * 32})
     [row] = rows(ledger, "SELECT id, federation, step, sigma, clip, least, masks, share FROM attempts")
@@ -120,7 +120,7 @@ def test_an_attempt_has_what_was_asked_for(ledger: Ledger) -> None:
     assert rows(ledger, "SELECT begun > 1.7e9 FROM attempts") == [(1,)]
 
 
-def test_only_its_owner_reads_who_was_asked(ledger: Ledger) -> None:
+def test_only_the_owner_can_read_who_was_asked(ledger: Ledger) -> None:
     assert stat.S_IMODE(ledger.path.stat().st_mode) == 0o600
 
 
@@ -144,7 +144,7 @@ def test_processes_add_rows_at_once(ledger: Ledger) -> None:
     assert ledger.spent().server == math.inf and ledger.spent().released == ((0.0, 1.0, 20),)
 
 
-def test_a_disk_without_room_is_told_as_one(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_as_such(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     connect = sqlite3.connect
 
     def small(*args: object, **settings: object) -> sqlite3.Connection:
@@ -161,7 +161,7 @@ def test_a_disk_without_room_is_told_as_one(ledger: Ledger, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("seed", fresh_seeds(1))
-def test_a_damaged_file_is_told_as_one(ledger: Ledger, seed: int) -> None:
+def test_a_damaged_file_is_reported_as_such(ledger: Ledger, seed: int) -> None:
     drawn = random.Random(seed)
     for step in range(20):
         number = ledger.attempt("one", step, replace(PLAN, noise=2.0, clip=1000, share=0.5), KEYS)
@@ -202,7 +202,7 @@ def test_a_damaged_file_is_told_as_one(ledger: Ledger, seed: int) -> None:
         ledger.path.write_bytes(whole)
 
 
-def test_without_the_accountant_the_last_round_says_how_much_was_told(
+def test_without_the_accountant_epsilons_are_those_of_the_last_round(
     tmp_path: Path, base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in the studio, whose environment lacks it; a computation reports that it is missing."""
@@ -273,7 +273,7 @@ def test_boards_whose_updates_are_in_a_sum_are_charged_and_no_others(tmp_path: P
     assert rows(one.ledger, "SELECT published FROM ended") == [(1,), (0,)]
 
 
-def test_without_masks_a_board_is_charged_that_was_asked_for_its_update(tmp_path: Path, base: Base) -> None:
+def test_without_masks_every_board_asked_for_its_update_is_charged(tmp_path: Path, base: Base) -> None:
     """Its update may arrive too late for the round, and still be read."""
     boards = Boards(tmp_path, base)
     one = Federation.create(tmp_path / "one", replace(PLAN, masks=False, rounds=1), base, boards.site)
@@ -283,7 +283,7 @@ def test_without_masks_a_board_is_charged_that_was_asked_for_its_update(tmp_path
     assert rows(one.ledger, "SELECT count(*) FROM charged") == [(2,)] and one.spent.server == math.inf
 
 
-def test_a_killed_round_costs_what_it_had_come_to(tmp_path: Path, base: Base) -> None:
+def test_a_killed_round_is_charged_up_to_where_it_was(tmp_path: Path, base: Base) -> None:
     boards = Boards(tmp_path, base)
     one = Federation.create(tmp_path / "one", PLAN, base, boards.site)
     for dies, count in ((Stage.INPUT, 0), (Stage.UNMASK, 3)):
@@ -302,7 +302,7 @@ def test_a_killed_round_costs_what_it_had_come_to(tmp_path: Path, base: Base) ->
     assert one.spent.released == ((0.0, 1.0, 2),)
 
 
-def test_an_engine_that_charges_nobody_has_let_all_be_seen(tmp_path: Path, base: Base) -> None:
+def test_an_engine_that_charges_nobody_is_charged_for_all_boards(tmp_path: Path, base: Base) -> None:
     one = Federation.create(tmp_path / "one", replace(PLAN, rounds=1), base)
     nothing = np.zeros(len(fleet_vector(one.adapter)), np.int64)
     fleet_federation.federate(one, lambda call: Total(nothing, 2))
@@ -374,7 +374,7 @@ def test_a_ledger_that_is_missing_is_never_begun_anew(tmp_path: Path, base: Base
     assert one.epsilons.server == math.inf and result("fleet", "status", one.folder)["attempts"] == 2
 
 
-def test_a_ledger_of_elsewhere_or_of_before_is_refused(tmp_path: Path, base: Base) -> None:
+def test_another_or_an_earlier_ledger_is_refused(tmp_path: Path, base: Base) -> None:
     boards = Boards(tmp_path, base)
     one = Federation.create(tmp_path / "one", PLAN, base, boards.site)
     early = one.ledger.path.read_bytes()
@@ -388,7 +388,7 @@ def test_a_ledger_of_elsewhere_or_of_before_is_refused(tmp_path: Path, base: Bas
         federate_site(one, other.site, other.deliver)
 
 
-def test_a_federation_of_before_ledgers_is_refused(tmp_path: Path, base: Base) -> None:
+def test_a_federation_older_than_ledgers_is_refused(tmp_path: Path, base: Base) -> None:
     Federation.create(tmp_path, PLAN, base)
     path = tmp_path / "state.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 1, "attempts": []}))

@@ -89,7 +89,7 @@ def bare(adapter: bytes) -> bytes:
     return pack_adapter(made)
 
 
-def test_boards_get_it_by_turns_and_fall_back(fleet: Fleet, base: Base, tmp_path: Path) -> None:
+def test_adapters_are_published_in_steps_and_rolled_back(fleet: Fleet, base: Base, tmp_path: Path) -> None:
     site, adapters = fleet.site(tmp_path / "fleet"), adapters_of(base, 3)
     (tmp_path / "release.pem").write_bytes(_pem(fleet))
     for number, adapter in enumerate(adapters):
@@ -128,7 +128,7 @@ def test_boards_get_it_by_turns_and_fall_back(fleet: Fleet, base: Base, tmp_path
         assert boards[first].run("start")["sha256"] == hashlib.sha256(bare(adapters[0])).hexdigest()
 
 
-def test_back_and_further_back(fleet: Fleet, base: Base, tmp_path: Path) -> None:
+def test_repeated_rollbacks(fleet: Fleet, base: Base, tmp_path: Path) -> None:
     """A rollback never returns to a withdrawn adapter; one published later can be rolled back past it."""
     site, adapters = fleet.site(tmp_path / "fleet"), adapters_of(base, 3)
 
@@ -154,7 +154,7 @@ def test_back_and_further_back(fleet: Fleet, base: Base, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("change", [{"line": [[1]]}, {"line": 1}, {"version": "2"}, {"share": None}, {"name": "other"}])
-def test_what_somebody_wrote_of_a_rollout(fleet: Fleet, tmp_path: Path, change: dict[str, object]) -> None:
+def test_invalid_files_of_a_rollout_are_refused(fleet: Fleet, tmp_path: Path, change: dict[str, object]) -> None:
     site = fleet.site(tmp_path / "fleet")
     (site.folder / "updates").mkdir(exist_ok=True)
     whole = {"name": "wake", "version": 2, "share": 10, "everyone": True, "line": [1, 2]}
@@ -166,7 +166,7 @@ def test_what_somebody_wrote_of_a_rollout(fleet: Fleet, tmp_path: Path, change: 
             reads()
 
 
-def test_the_few_are_a_share_and_others_each_time() -> None:
+def test_the_first_boards_are_a_share_drawn_anew_each_time() -> None:
     keys = tuple(hashlib.sha256(bytes([i % 256, i // 256])).digest() for i in range(9000))
     many = replace(Fleet.drawn(1, 1).roster, keys=keys)
     seen = [set(rollout.Rollout("wake", version, 10, False).first(many)) for version in (1, 2)]
@@ -177,7 +177,7 @@ def test_the_few_are_a_share_and_others_each_time() -> None:
     assert rollout.Rollout("wake", 1, 100, False).first(few) == [0, 1, 2]
 
 
-def test_what_can_not_be_published(fleet: Fleet, base: Base, tmp_path: Path) -> None:
+def test_adapters_that_cannot_be_published(fleet: Fleet, base: Base, tmp_path: Path) -> None:
     site, (adapter,) = fleet.site(tmp_path / "fleet"), adapters_of(base, 1)
     with pytest.raises(PublishError, match="was not published"):
         rollout.to_all(site, "wake")

@@ -144,7 +144,7 @@ def share_of_one(site: Site, version: int) -> tuple[int, int]:
     raise AssertionError
 
 
-def test_a_global_adapter_comes_to_picos_by_turns_and_goes(
+def test_a_global_adapter_is_published_to_picos_and_withdrawn(
     picos: Picos, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway, "PING_SECONDS", 0.3)

@@ -73,7 +73,7 @@ def test_only_the_owners_roster_counts(site: Site, key: Ed25519PrivateKey) -> No
         site.enroll(board_key(), "b", key)
 
 
-def test_keys_that_agree_on_nothing_are_refused(site: Site, key: Ed25519PrivateKey) -> None:
+def test_keys_without_a_shared_secret_are_refused(site: Site, key: Ed25519PrivateKey) -> None:
     order_8 = bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800")
     for bad in (bytes(32), bytes([1, *bytes(31)]), order_8, b"", bytes(31)):
         with pytest.raises(RosterError, match="not a board's public key"):

@@ -170,7 +170,7 @@ def test_a_board_that_lies_about_shares_gives_no_sum() -> None:
             fleet.run(made, {Stage.INPUT: lost})
 
 
-def test_rounds_that_can_not_be() -> None:
+def test_impossible_rounds_are_refused() -> None:
     fleet = Fleet.drawn(4, 1)
     task = fleet.task(2)
     with pytest.raises(InputError, match="invited twice"):

@@ -60,7 +60,7 @@ def test_masks_cancel_to_the_last_bit(tmp_path: Path) -> None:
     assert all(one.up > 8 * 4 * 632 and one.down > 0 for one in masked.rounds)
 
 
-def test_boards_that_are_lost_cost_themselves_and_too_many_the_round(tmp_path: Path) -> None:
+def test_few_lost_boards_are_left_out_and_too_many_end_the_round(tmp_path: Path) -> None:
     base = fleet_base()
     boards = boards_of("har", base.elm, base.name, 8)
     site, identities = site_of(tmp_path, 8)

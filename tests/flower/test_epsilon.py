@@ -70,7 +70,9 @@ def site(tmp_path: Path) -> Site:
     ],
     ids=str,
 )
-def test_epsilon_is_an_independent_pld_to_three_digits_and_never_below(rounds: list[tuple[float, float, int]]) -> None:
+def test_epsilon_equals_an_independent_pld_to_three_digits_and_is_never_lower(
+    rounds: list[tuple[float, float, int]],
+) -> None:
     told = privacy.epsilons(Spent(tuple(rounds), sum(times / z**2 for z, _, times in rounds)), DELTA)
     wanted = privacy_loss.composed(rounds, DELTA)
     assert wanted * (1 - 1e-5) < told.outsider < wanted * (1 + 3e-4)
@@ -93,7 +95,7 @@ def test_a_removed_board_would_cost_more_than_one_that_sends_zeros() -> None:
     assert "zero-out" in ADJACENCY and "survivors unchanged" in ADJACENCY
 
 
-def test_what_the_number_of_survivors_would_tell_an_outsider() -> None:
+def test_epsilon_for_an_outsider_who_knows_the_number_of_survivors() -> None:
     """Sampling hides a board from an outsider who does not know how many boards answered. An outsider who knew which
     boards were asked would learn more, but never more than the server."""
     z, share, rounds = 2.0, 0.1, 20
@@ -109,13 +111,13 @@ def test_what_the_number_of_survivors_would_tell_an_outsider() -> None:
     assert told.outsider < known < told.server
 
 
-def test_noise_of_nothing_tells_everything() -> None:
+def test_epsilon_without_noise_is_infinite() -> None:
     assert privacy.epsilons(Spent(), DELTA) == privacy.Epsilons(0.0, 0.0)
     assert math.isinf(privacy.epsilons(Spent(((0.0, 0.5, 1),), math.inf), DELTA).outsider)
     assert math.isinf(privacy.epsilons(Spent(((1.0, 0.5, 1),), math.inf), DELTA).server)
 
 
-def test_what_is_left_is_what_fits() -> None:
+def test_rounds_left_are_those_that_fit_the_budget() -> None:
     plan = replace(NOISY, budget=8.0, noise=3.0)
     spent = Spent(((1.0, 1.0, 1),), 1.0)
     left = privacy.standing(plan, spent, 40).within
@@ -265,7 +267,7 @@ def enrolled_again(folder: Path, site: Site, base: Base) -> tuple[Counted, Feder
 
 
 @pytest.mark.parametrize("story", [restarted, edited, deleted, parallel, killed, bare, enrolled_again])
-def test_epsilon_is_of_all_that_was_done(
+def test_epsilon_covers_all_rounds_that_were_run(
     story: Callable[[Path, Site, Base], tuple[Counted, Federation]], tmp_path: Path, site: Site, base: Base
 ) -> None:
     counted, one = story(tmp_path, site, base)
@@ -315,7 +317,7 @@ def test_the_budget_is_a_hard_stop_after_every_restart(tmp_path: Path, base: Bas
     assert open_to_all.done < one.done and "with masks" in spent.value.remedy
 
 
-def test_an_attempt_costs_from_the_message_on_that_lets_updates_be_seen(tmp_path: Path, site: Site, base: Base) -> None:
+def test_an_attempt_is_charged_from_the_message_that_can_reveal_updates(tmp_path: Path, site: Site, base: Base) -> None:
     one = begun(tmp_path / "one", site, base, share=1.0)
     call = one.call(site.roster().members, 1000)
     assert Federation.open(one.folder).epsilons == privacy.Epsilons(0.0, 0.0)
@@ -372,7 +374,7 @@ def test_the_guides_federation_is_within_its_budget_to_its_end(tmp_path: Path, b
     assert 4 < one.epsilons.most <= 8 and one.standing().left == 8 - one.epsilons.most
 
 
-def test_pages_that_tell_an_epsilon_say_of_what() -> None:
+def test_pages_say_what_an_epsilon_protects() -> None:
     pages = [ROOT / "DESIGN.md", *(ROOT / "docs").rglob("*.md")]
     found = {page.name for page in pages if re.search(r"[Ee]psilon", page.read_text())}
     assert {"fleet.md", "security.md", "figures.md", "DESIGN.md"} <= found
@@ -383,7 +385,7 @@ def test_pages_that_tell_an_epsilon_say_of_what() -> None:
             assert "zero-out adjacency" in text[place.start() - 200 : place.end() + 200], (page, place)
 
 
-def test_commands_say_what_epsilon_is_of(tmp_path: Path) -> None:
+def test_commands_say_what_an_epsilon_protects(tmp_path: Path) -> None:
     given = (
         "--engine",
         "loop",

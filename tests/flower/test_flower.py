@@ -48,7 +48,7 @@ def carried(folder: Path, grid: Grid, plan: Plan = PLAN) -> str:
     return one.sha256
 
 
-def test_what_comes_of_it_is_flowers_own_result(tmp_path: Path) -> None:
+def test_rounds_return_a_result_of_flower(tmp_path: Path) -> None:
     """Including the rounds of an earlier run; accuracies are averaged over boards."""
     base = fleet_base()
     one = Federation.create(tmp_path, PLAN, base)
@@ -115,7 +115,7 @@ def test_without_a_node_nothing_is_sent_and_nobody_is_charged(tmp_path: Path) ->
     assert one.done == len(one.asked) == 3 and one.epsilons == privacy.Epsilons(0.0, 0.0)
 
 
-def test_boards_are_sampled_each_by_its_own_throw() -> None:
+def test_boards_are_sampled_independently() -> None:
     counts = [len(privacy.sampled(b"s" * 32, step, range(1000), 0.1)) for step in range(200)]
     assert abs(np.mean(counts) - 100) < 3 and 60 < np.var(counts) < 130
     assert privacy.sampled(b"s" * 32, 1, range(100), 1.0) == list(range(100))
@@ -146,7 +146,7 @@ def test_why_a_run_ended_is_told(tmp_path: Path) -> None:
     assert told["dear"][0] == 0 and "the budget is 0.01" in told["dear"][1]
 
 
-def test_boards_are_asked_where_they_are_or_were() -> None:
+def test_boards_are_asked_at_their_current_or_last_gateway() -> None:
     """A board at two gateways is asked at the one where it is now; an offline one, where it was."""
     had = [([0, 1], [2, 3]), ([2], [0, 4])]  # here, offline; by node
     asked: dict[int, list[int]] = {}

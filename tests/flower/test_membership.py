@@ -21,7 +21,7 @@ TIGHT = replace(OPEN, clip=1500, noise=4.0, masks=True)  # the attacker sees the
 SHADOWS = rounds(600)
 
 
-def test_whether_a_board_took_part_is_told_by_an_open_average_and_not_by_a_private_one() -> None:
+def test_membership_attacks_succeed_on_open_averages_and_fail_on_private_ones() -> None:
     base = fleet_base()
     start = restarted(bare_start(base, OPEN, 1), 0)
     boards = boards_of("har", base.elm, base.name, OPEN.boards)

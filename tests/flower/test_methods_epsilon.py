@@ -29,7 +29,7 @@ def test_sampling_lowers_epsilon_and_no_noise_has_none() -> None:
 
 @pytest.mark.parametrize(("size", "noise"), SETTINGS)
 @pytest.mark.parametrize("whose", ["outsider", "server"])
-def test_turns_tell_as_much_where_epsilons_are_to_be_equal(size: str, noise: float, whose: str) -> None:
+def test_turns_and_sampling_are_matched_by_epsilon(size: str, noise: float, whose: str) -> None:
     plan = METHODS[fleet_methods.PLAIN].plan(size, noise, seed=3)
     turns = plan.rounds // groups_of(plan)
     mine = epsilon(matched(plan, whose), 1.0, turns, plan.delta)

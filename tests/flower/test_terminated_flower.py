@@ -52,7 +52,7 @@ def told_to_end(command: list[object], folder: Path, how: int, when: Callable[[s
 
 
 @pytest.mark.timeout(600)
-def test_nothing_is_left_of_a_fleet(tmp_path: Path) -> None:
+def test_a_terminated_fleet_leaves_no_process(tmp_path: Path) -> None:
     """Of a starting demo, of a simulation in a pool, of rounds on Flower."""
     demo, run, pool = (tmp_path / name for name in ("demo", "a run", "pool"))
     words: list[object] = ["demo", "fleet", "--boards", "unix", "--twins", 3, "-o", demo]

@@ -247,7 +247,7 @@ def test_unused_bytes_must_be_zero_and_labels_utf8() -> None:
         unpack_model(_sealed(broken))
 
 
-def test_base_id_is_checked_by_itself() -> None:
+def test_base_id_is_checked_independently_of_other_checksums() -> None:
     data = bytearray(pack_model(_model()))
     data[16] ^= 1
     with pytest.raises(FormatError, match="base id is"):

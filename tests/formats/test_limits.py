@@ -319,7 +319,7 @@ def test_host_and_core_agree_around_a_limit_of_models(name: str, case: Edge) -> 
         ("MAX_NORMAL_MULTIPLIER", lambda n: with_normal("<h", 16, -n)),
     ],
 )
-def test_core_holds_limits_of_what_a_host_derives(name: str, make: Callable[[int], bytes]) -> None:
+def test_the_core_checks_limits_of_values_that_a_host_derives(name: str, make: Callable[[int], bytes]) -> None:
     """Files from other hosts may contain any value."""
     at, out = getattr(limits, name), -1 if name.startswith("MIN_") else 1
     assert [core_takes(make(n)) for n in (at - out, at, at + out)] == [True, True, False]
@@ -423,7 +423,7 @@ def careless(rng: np.random.Generator) -> QuantModel:
             return model_of(Op(kind, 0, 1, kernel=kernel), source, target, (1, 1, 1) if kind == "add" else None)
 
 
-def test_whatever_the_host_packs_the_core_takes() -> None:
+def test_the_core_accepts_whatever_the_host_packs() -> None:
     """And the core refuses whatever the host refuses."""
     packed = refused = 0
     for seed in fresh_seeds(400):

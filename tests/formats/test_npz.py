@@ -136,7 +136,7 @@ def test_too_many_and_equal_names_are_refused(tmp_path: Path, monkeypatch: pytes
     assert np.array_equal(read_npz(tmp_path / "b.npz", "", X.nbytes + 128)["x"], X)
 
 
-def test_what_unpacks_to_too_much_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+def test_decompression_bombs_are_refused_before_they_are_unpacked(tmp_path: Path) -> None:
     """A few hundred kilobytes that unpack to 300 MiB of samples; reading takes memory for the data only once."""
     rows, path = 300 << 20 >> 3, tmp_path / "bomb.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed, packed.open("samples.npy", "w") as file:
@@ -176,7 +176,7 @@ def test_arrays_that_are_no_data_set(tmp_path: Path, arrays: dict[str, np.ndarra
         dataset.load_dataset(tmp_path / "bad.npz")
 
 
-def test_commands_tell_it_in_one_line(tmp_path: Path) -> None:
+def test_commands_report_damage_in_one_line(tmp_path: Path) -> None:
     """For data, a float network, calibration inputs: the line names the file, the error and the remedy."""
     net = layers.build((1, 12, 2), [layers.conv(4, (1, 3)), layers.dense(3)], 5)
     base, bad, good = tmp_path / "toy.elm", tmp_path / "bad.npz", tmp_path / "good.npz"

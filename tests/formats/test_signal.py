@@ -34,7 +34,7 @@ def sensing(seed: int = 2, **changes: object) -> QuantModel:
     return model
 
 
-def test_files_keep_it() -> None:
+def test_signal_round_trip() -> None:
     model = sensing()
     data = pack_model(model)
     read = unpack_model(data)
@@ -86,7 +86,7 @@ def test_integers_do_what_the_formula_says(seed: int) -> None:
     assert clipped == beyond
 
 
-def test_what_is_no_whole_sample_or_has_no_signal() -> None:
+def test_incomplete_samples_and_models_without_a_signal_are_refused() -> None:
     model = sensing()
     session = Session(pack_model(model), bytes(len(model.ops)), "infer", 1)
     with pytest.raises(TwinError, match="wrong size"):
@@ -132,7 +132,7 @@ def test_broken_signals_are_not_written(changes: dict[str, object], words: str) 
 
 
 @pytest.mark.parametrize("values", [0, 8])
-def test_values_that_the_input_is_not_made_of_are_refused(values: int) -> None:
+def test_front_ends_that_do_not_fit_the_input_are_refused(values: int) -> None:
     """By host and core: a front end with no values, or with a number that does not divide the input."""
     model = sensing()
     size = model.input.size
@@ -204,7 +204,7 @@ def test_damaged_records_are_told(layout: str, at: int, value: float, words: str
 # ---- data
 
 
-def test_data_says_what_it_is_made_of(tmp_path: Path) -> None:
+def test_data_sets_know_their_signal(tmp_path: Path) -> None:
     har = load_har(3)
     signal = har.train.signal
     assert signal is not None and signal.window * signal.channels == har.train.x[0].size

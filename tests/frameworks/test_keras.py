@@ -241,7 +241,7 @@ def test_layer_normalization_is_made_of_multiplications() -> None:
     check_outputs(made, keras.convert(model, x), x)
 
 
-def test_deviations_are_made_of_multiplications() -> None:
+def test_standard_deviations_are_made_of_multiplications() -> None:
     """Square roots equal LiteRT's table, as TensorFlow Lite Micro lacks the operator; graphs without one equal TFLite
     Micro."""
     K.utils.set_random_seed(4)

@@ -238,7 +238,7 @@ class Attention(tnn.Module):
         return x * torch.sigmoid(self.map(x)) + x.mean((2, 3), keepdim=True)
 
 
-def test_what_is_repeated_may_be_any_axis() -> None:
+def test_any_axis_may_be_repeated() -> None:
     module = tnn.Sequential(Attention(), tnn.Flatten(), tnn.Linear(4 * 30, 3))
     made = check_near(module, 4, 5, 6)
     assert {"multiply", "add"} < set(kinds(made))
@@ -258,7 +258,7 @@ WORDS: list[Callable] = [  # functions of one value, written in forward
 
 
 @pytest.mark.parametrize("words", WORDS)
-def test_functions_in_forwards_own_words(words: Callable) -> None:
+def test_functions_called_in_forward(words: Callable) -> None:
     made = check_near(tnn.Sequential(Calls(words), tnn.Flatten(), tnn.Linear(24, 4)), 3, 8, decibel=18)
     assert made.net.layers[-1].kind == "dense" and made.report.agreement > 0.9
 
@@ -690,7 +690,7 @@ def test_whatever_moves_elements_is_followed(name: str) -> None:
     check_near(build(), *shape, loss="mean_squared_error")
 
 
-def test_moves_cost_nothing_where_nobody_reads_their_order() -> None:
+def test_moves_that_cancel_cost_nothing() -> None:
     """A normalization between permutations, as in ConvNeXt, and an activation between transpositions."""
 
     class Turned(tnn.Module):
@@ -818,7 +818,7 @@ def test_transposed_convolutions(axes: int, stride: int, fields: dict) -> None:
     assert 10 * np.log10(np.square(wanted).sum() / np.square(found - wanted).sum()) > 20
 
 
-def test_numbers_of_shapes_are_known() -> None:
+def test_sizes_of_shapes_are_known() -> None:
     """`x.size(2)` and `x.shape[-1]`, as often written in pools over all positions."""
 
     class Sized(tnn.Module):

@@ -19,7 +19,7 @@ PLACE = branches.Place(FILE, LINE, "edgelora_order", 30, LINE, 44)
 ENTRY = f"{FILE} | edgelora_order | round < ROUNDS | false"
 
 
-def test_counts_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_directions_of_a_branch_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     assert branches.report({PLACE: (True, True)}, set()) == 0
     assert "2 branches: 2 taken, 0 not taken, 0 listed" in capsys.readouterr().out
     assert branches.report({PLACE: (True, False)}, set()) == 1
@@ -27,7 +27,7 @@ def test_counts_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{FILE}:{LINE}: edgelora_order: never false: round < ROUNDS" in told and "50.00 %" in told
 
 
-def test_the_list_excuses_what_it_names_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_listed_branches_are_excused(capsys: pytest.CaptureFixture[str]) -> None:
     assert branches.report({PLACE: (True, False)}, {ENTRY}) == 0
     assert "1 listed as untakable" in capsys.readouterr().out
     assert branches.report({PLACE: (True, True)}, {ENTRY}) == 1

@@ -62,13 +62,13 @@ def test_the_mutator_compiles_where_there_is_no_fuzzer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", HOST)
-def test_the_host_takes_or_refuses_bytes_of_others(target: str) -> None:
+def test_the_host_accepts_or_refuses_random_bytes(target: str) -> None:
     command = [sys.executable, HERE / "fuzz_host.py", target, "--draw", str(rounds(300)), str(SEED)]
     assert run(command) == rounds(300)
 
 
 @pytest.mark.parametrize("target", HOST)
-def test_sound_bytes_are_taken(target: str) -> None:
+def test_valid_bytes_are_accepted(target: str) -> None:
     taken = 0
     for seed in fuzz_host.TARGETS[target].seeds():
         try:
@@ -106,7 +106,7 @@ def test_a_wav_whose_chunk_ends_outside_is_refused(tmp_path: Path) -> None:
         (b'{"size": 1267650600228229401496703205376, "sha256": ""}', lambda link: link.get("/f"), "bytes"),
     ],
 )
-def test_odd_answers_of_a_board_are_told(answer: bytes, ask: Callable[[Link], object], words: str) -> None:
+def test_odd_answers_of_a_board_are_reported(answer: bytes, ask: Callable[[Link], object], words: str) -> None:
     with pytest.raises(LinkError, match=words):
         ask(fuzz_host.Answered(answer))
 

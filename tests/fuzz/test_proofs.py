@@ -16,7 +16,7 @@ QUICK = ("clamp", "abs", "bit_length", "align", "round_shift", "high_mul_bounds"
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_holds(name: str) -> None:
+def test_proof_holds(name: str) -> None:
     (found,) = [(file, proof) for file, proof in proofs.functions() if proof == name]
     assert proofs.prove(*found) == (True, "")
 
@@ -31,6 +31,6 @@ def test_a_wrong_claim_is_not_proven(tmp_path: Path) -> None:
     assert not proven and "clamp_s32" in why
 
 
-def test_what_does_not_end_is_no_proof(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_proof_that_times_out_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert proofs.main(["--seconds", "0", "clamp"]) == 2
     assert "0 proven, 1 not ended, 0 FAILED" in capsys.readouterr().out

@@ -642,7 +642,7 @@ def test_slopes_of_pairs_with_numbers(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["ADD", "SUB", "MUL", "MAXIMUM"])
 @pytest.mark.parametrize("swapped", [False, True])
-def test_pairs_of_tensors_that_are_repeated(name: str, swapped: bool) -> None:
+def test_pairs_with_repeated_tensors(name: str, swapped: bool) -> None:
     """A tensor and its mean over positions, as in squeeze-and-excitation."""
     sketch = Sketch(1, 4, 5, 6)
     sketch.add(BUILTIN.MEAN, schema.ReducerOptionsT(keepDims=True), (1, 1, 1, 6), sketch.ints(1, 2))
@@ -727,7 +727,7 @@ def test_uint8_input_and_output(scale: float, tmp_path: Path) -> None:
 # ---- losses, labels, calibration -------------------------------------------------------------------------------------
 
 
-def test_losses_follow_from_the_end() -> None:
+def test_the_loss_follows_from_the_last_operator() -> None:
     softmax = (
         Sketch(1, 12).dense(12, 5).add(BUILTIN.SOFTMAX, schema.SoftmaxOptionsT(beta=1), (1, 5), grid=(1 / 256, -128))
     )
@@ -924,7 +924,7 @@ def grids(count: int) -> schema.QuantizationParametersT:
         (lambda w: setattr(w.operators[0].builtinOptions, "weightsFormat", 1), "weights"),
     ],
 )
-def test_damage_that_is_told(change: Callable[[_Writer], None], message: str) -> None:
+def test_damage_is_reported(change: Callable[[_Writer], None], message: str) -> None:
     sketch = Sketch(1, 12).dense(12, 3)
     change(sketch)
     with np.errstate(invalid="raise"):

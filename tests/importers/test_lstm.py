@@ -114,7 +114,7 @@ def test_reversed_positions(axis: int) -> None:
     assert [op.kind for op in model.ops] == ["gather", "lstm", "gather"]
 
 
-def test_bytes_are_the_states_whatever_grid_the_file_tells() -> None:
+def test_output_bytes_are_the_states_for_any_grid_of_the_output() -> None:
     """TensorFlow's converter gives the output the grid of a CONCATENATION after it; TFLite copies the state there."""
     sketch = LstmSketch(1, 9, 4).lstm(3)
     sketch.tensors[sketch.last].quantization.scale = [1 / 100]

@@ -160,7 +160,7 @@ def real_sessions(elm: bytes, adapter: Adapter, merging: Merging) -> tuple[Sessi
     return used, Session(merging.elm, bytes(count), "infer")
 
 
-def test_refitted_files_are_their_own_and_nearer() -> None:
+def test_refitted_files_equal_the_twin_and_are_closer_to_the_adapter() -> None:
     """TensorFlow Lite Micro equals the twin, and on other inputs the outputs are closer to the adapter's."""
     apart: dict[bool, list[float]] = {False: [], True: []}
     for seed in range(30):
@@ -245,7 +245,7 @@ def test_padding_of_pytorch_is_written_as_an_operator() -> None:
         assert micro(x) == session.logits.tolist()
 
 
-def test_what_no_file_can_say_is_refused() -> None:
+def test_networks_that_no_file_can_represent_are_refused() -> None:
     model = random_model(1, kinds=("conv", "conv", "dense"), oracle=True)
 
     def refused(message: str, **changes: object) -> None:
@@ -296,7 +296,7 @@ def test_groups_of_channels_are_refused() -> None:
         merge_tflite(source, pack_adapter(adapter))
 
 
-def test_a_shared_constant_is_refused_unless_all_want_the_same(tmp_path: Path) -> None:
+def test_a_shared_constant_is_refused_unless_all_its_layers_change_alike(tmp_path: Path) -> None:
     file = shared(True)
     model, elm = imported(file)
     source = find_source(file, base_id(elm), "base.tflite")

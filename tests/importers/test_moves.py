@@ -27,7 +27,7 @@ def places(*shape: int) -> np.ndarray:
     return np.arange(math.prod(shape)).reshape(shape)
 
 
-def test_as_few_layers_as_can_be() -> None:
+def test_moves_take_as_few_layers_as_possible() -> None:
     assert kinds((4, 5, 6), places(4, 5, 6)) == []
     assert kinds((4, 5, 6), places(1, 20, 6)) == ["reshape"]
     assert kinds((4, 5, 6), places(4, 5, 6).transpose(2, 0, 1)) == ["gather"]
@@ -71,7 +71,7 @@ def test_a_table_that_no_gather_can_hold_is_refused() -> None:
 
 
 @pytest.mark.parametrize("shape", [(5,), (3, 5), (3, 4, 5)])
-def test_channels_first_lie_as_channels_last(shape: tuple[int, ...]) -> None:
+def test_channels_first_are_stored_as_channels_last(shape: tuple[int, ...]) -> None:
     laid = moves.laid_out(shape)
     assert laid.shape == shape and moves.is_in_order(moves.channels_last(laid), moves.channels_last(laid).shape)
     assert laid.reshape(shape[0], -1)[:, 0].tolist() == list(range(shape[0]))

@@ -23,7 +23,7 @@ def test_mutants_are_refused_or_equal() -> None:
     assert counts["equal"] > MUTANTS // 20 and counts["refused"] > MUTANTS // 2, counts
 
 
-def test_what_mutants_are_made_of_is_taken() -> None:
+def test_originals_of_mutants_are_imported() -> None:
     rng = np.random.default_rng(0)
     assert [verdict(make(), rng) for make in seeds(rng)] == ["equal"] * len(seeds(rng))
 
@@ -109,6 +109,6 @@ def options_of_another_operator() -> Sketch:
         (options_of_another_operator, "operator 0 ADD .* lacks its options"),
     ],
 )
-def test_what_mutants_have_shown(make, message: str) -> None:
+def test_errors_that_mutants_have_found(make, message: str) -> None:
     with pytest.raises(TfliteError, match=message):
         import_tflite(make().file())

@@ -347,7 +347,7 @@ def test_lower_rank(elm: bytes, tensors: dict[str, NDArray[np.float32]]) -> None
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_there_and_back(tmp_path: Path, seed: int) -> None:
+def test_export_and_import_keep_an_adapter(tmp_path: Path, seed: int) -> None:
     """Any adapter, exported and imported again, changes the weights as before, up to rounding."""
     kinds = [("conv", "mean", "dense"), ("conv", "max_pool", "reshape", "dense"), ("conv", "conv", "dense")][seed % 3]
     model = random_model(seed, kinds=kinds, edges=False)
@@ -413,7 +413,7 @@ def original(net: floatnet_layers.FloatNet, elm: bytes) -> floatnet_layers.Float
     return replace(net, layers=layers, base_id=base_id(elm))
 
 
-def test_what_was_folded_into_a_layer_is_folded_into_its_lora(
+def test_operators_folded_into_a_layer_are_folded_into_its_lora(
     tmp_path: Path, elm: bytes, original: floatnet_layers.FloatNet, tensors: dict[str, NDArray[np.float32]]
 ) -> None:
     modules = peft.load_checkpoint(checkpoint(tmp_path / "c", tensors))
@@ -428,7 +428,7 @@ def test_what_was_folded_into_a_layer_is_folded_into_its_lora(
         assert np.linalg.norm(got - change) < 0.03 * np.linalg.norm(change)
 
 
-def test_names_tell_which_op_a_module_is(elm: bytes, original: floatnet_layers.FloatNet) -> None:
+def test_modules_are_matched_to_ops_by_names(elm: bytes, original: floatnet_layers.FloatNet) -> None:
     """If the float network has names, in any order, and with any prefix of wrappers."""
     alike = floatnet_layers.build((4, 4, 2), [floatnet_layers.conv(2, (3, 3)) for _ in range(3)], 0)
     x = np.random.default_rng(0).normal(size=(50, 4, 4, 2)).astype(np.float32)
@@ -461,7 +461,7 @@ def test_a_float_network_of_another_base(elm: bytes, original: floatnet_layers.F
         peft.import_adapter(elm, [peft.Module("x", a, b, 1.0)], net=replace(other, input_shape=(5, 7, 3)))
 
 
-def test_export_takes_back_what_was_folded(
+def test_export_undoes_folding(
     tmp_path: Path, elm: bytes, original: floatnet_layers.FloatNet, tensors: dict[str, NDArray[np.float32]]
 ) -> None:
     """A checkpoint is for the network before folding, with its modules' names, as it was imported."""
@@ -481,7 +481,7 @@ def labelled(net: floatnet_layers.FloatNet, x: NDArray[np.float32]) -> dataset.D
     return dataset.Dataset(x, floatnet_layers.predict(net, x).argmax(axis=1))
 
 
-def test_a_loss_is_told(
+def test_a_loss_of_accuracy_is_reported(
     tmp_path: Path,
     elm: bytes,
     x: NDArray[np.float32],
@@ -511,7 +511,7 @@ def test_a_loss_is_told(
     assert main([*run, "--net", str(tmp_path / "base.float.npz")]) == 0
 
 
-def test_no_loss_is_told_where_there_is_none(
+def test_no_loss_of_accuracy_is_reported_where_there_is_none(
     tmp_path: Path,
     x: NDArray[np.float32],
     net: floatnet_layers.FloatNet,

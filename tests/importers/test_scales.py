@@ -115,7 +115,7 @@ def weighted(name: str, source: Grid, target: Grid, rng: Rng, wide: float) -> Sk
 
 @pytest.mark.parametrize("name", ["LOGISTIC", "TANH"])
 @pytest.mark.parametrize("step", [15.99, 16, 17.87, 31.9])
-def test_steps_of_more_than_sixteen_leave_nothing_between_the_ends(name: str, step: float) -> None:
+def test_steps_above_sixteen_leave_only_both_ends(name: str, step: float) -> None:
     """TFLite Micro maps the zero point itself to the lower end."""
     sketch = table(name, (step, 101), ENDS[name], np.random.default_rng(0))
     assert verdict(sketch.file(), np.random.default_rng(0)) == "equal"

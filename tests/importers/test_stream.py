@@ -50,7 +50,7 @@ def test_wake_word_says_yes_or_no() -> None:
     assert sum(op.kind == "history" for op in model.ops) == 6 and not any(op.kind == "reshape" for op in model.ops)
 
 
-def test_what_layers_read_of_a_sample_is_that_of_its_last_frame() -> None:
+def test_layer_inputs_of_a_sample_are_those_of_its_last_frame() -> None:
     model = import_tflite(wake_word("alexa"))
     elm, samples = pack_model(model), np.stack([sound(8, seed) for seed in range(3)])
     expected = [forward_sample(model, sample) for sample in samples]

@@ -308,7 +308,7 @@ def test_sample_files_of_one_size_are_told_apart(desktop):
         assert link.stat("./samples.eld").sha256 == hashlib.sha256(first).hexdigest()
 
 
-def test_the_rest_of_another_sample_file_is_not_gone_on_with(desktop):
+def test_an_upload_does_not_continue_another_sample_file(desktop):
     first, second = sample_files()
     whole_records = 32 + 45 * 200
     with faulty(desktop) as (link, _):
@@ -410,7 +410,7 @@ def odd_payloads(op: Op, meant: dict[str, object]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("op", [op for op in Op if op not in (Op.HELLO, Op.QUIT, Op.REPEAT)])
-def test_whatever_a_request_holds_it_is_answered(learning, op):
+def test_requests_with_any_content_are_answered(learning, op):
     task = Task(CHAIN, "cross_entropy", 4, 6)
     task.open(learning)
     learning.save("a.ela")
@@ -428,7 +428,7 @@ def test_whatever_a_request_holds_it_is_answered(learning, op):
     task.check(learning, learning.train(task.x[task.order], task.y[task.order], 9000).losses)
 
 
-def test_whatever_a_hello_holds_it_is_answered(desktop):
+def test_hellos_with_any_content_are_answered(desktop):
     with faulty(desktop) as (link, _):
         link.put("file", b"kept")
         for payload in [b"", b"{}", b"[]", b"7", b"not JSON", b"\xff\xfe", b'{"session": null}', b'{"session": "x"}']:
@@ -438,7 +438,7 @@ def test_whatever_a_hello_holds_it_is_answered(desktop):
         assert link.get("file") == b"kept"
 
 
-def test_a_full_disk_has_no_room(tmp_path):
+def test_a_full_disk_reports_no_free_space(tmp_path):
     with micropython(tmp_path, "['']", RAM_DISK) as port, faulty(port) as (link, _):
         content = random.Random(8).randbytes(24_000)
         link._control(Op.PUT_OPEN, path="/ram/file", size=30_000, sha256="")
@@ -487,7 +487,7 @@ def test_a_port_that_nobody_reads_is_given_up(terminal, monkeypatch):
         line.write(bytes(100_000))
 
 
-def test_what_is_no_board_leaves_standard_output_to_json(terminal, monkeypatch, capsys):
+def test_ports_without_a_board_keep_standard_output_for_json(terminal, monkeypatch, capsys):
     monkeypatch.setattr(raw_repl, "ROUNDS", 1)
     os.write(terminal[0], b"\xff\xfe login: ")
     assert main(["pull", "/x", "--port", terminal[1], "--json"]) == 1
@@ -629,7 +629,7 @@ def test_pico_full_disk_keeps_the_old_file(pico):
         assert link.get("/ram/file") == b"new"
 
 
-def test_pico_stands_still_and_goes_on(pico):
+def test_pico_that_is_paused_and_continues(pico):
     """The emulator's process is stopped for longer than the host's patience, during each kind of work."""
     board = virtual_boards.find(pico)
     data = random.Random(10).randbytes(16_000)
@@ -652,7 +652,7 @@ def test_pico_stands_still_and_goes_on(pico):
     pauses.join()
 
 
-def test_pico_that_never_goes_on_is_given_up(pico, monkeypatch):
+def test_pico_that_stays_paused_is_given_up(pico, monkeypatch):
     monkeypatch.setattr(serial_line, "STANDSTILL_SECONDS", 1.0)
     board = virtual_boards.find(pico)
     link = Link.connect(pico)
@@ -664,7 +664,7 @@ def test_pico_that_never_goes_on_is_given_up(pico, monkeypatch):
         os.kill(board.pid, signal.SIGCONT)
 
 
-def test_pico_that_stands_still_can_be_left(pico):
+def test_pico_that_is_paused_can_be_disconnected(pico):
     board = virtual_boards.find(pico)
     with pytest.raises(KeyboardInterrupt), Link.connect(pico) as link:
         os.kill(board.pid, signal.SIGSTOP)
@@ -721,7 +721,7 @@ def test_pico_ctrl_c_leaves_a_repl(pico):
     assert execute(pico, "print(1+1)") == "2"
 
 
-def test_pico_lonely_agent_returns_to_the_repl(pico):
+def test_pico_agent_without_a_host_returns_to_the_repl(pico):
     link = Link.connect(pico, idle_ms=200)
     link._line.close()
     line = SerialLine(pico)
@@ -733,7 +733,7 @@ def test_pico_lonely_agent_returns_to_the_repl(pico):
     assert b">>>" in seen
 
 
-def test_bench_link_sends_both_ways_what_it_says(pico):
+def test_bench_link_sends_its_stated_bytes_both_ways(pico):
     bench = bench_link(pico, size=8 * 1024)
     assert bench.hashes_equal
     assert bench.speedup == pytest.approx(bench.mpremote_seconds / bench.link_seconds)

@@ -286,7 +286,7 @@ def test_recordings_that_are_refused(folder: Path, arguments: tuple[str, ...], w
     assert words in edgelora("listen", folder / base, flag, folder / source, "--twin", code=1)
 
 
-def test_requests_out_of_turn(unix: str, folder: Path) -> None:
+def test_requests_in_the_wrong_order(unix: str, folder: Path) -> None:
     base = load_base(folder / "base.elm")
     with Link.connect(unix) as link:
         link.put("/base.elm", base.elm)

@@ -76,7 +76,9 @@ def heard(data: Dataset) -> np.ndarray:
     return first
 
 
-def test_by_a_clock_then_by_keys(board: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recording_by_clock_and_then_by_keys(
+    board: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "mine.npz"
     settings = ("record", base, "--source", "counter", "--port", board, "-o", out)
     told = result(*settings, "--label", "wave", "--count", 3, "--every", 0.5)

@@ -45,14 +45,14 @@ def test_row(task: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("one", ROWS.values(), ids=lambda one: one.task)
-def test_row_names_what_is_there(one: Row) -> None:
+def test_row_names_existing_files(one: Row) -> None:
     """One to three files, except for tasks that concern C, the host and a document; and tests."""
     assert not [path for path in one.files if not (ROOT / path).exists()]
     assert one.tests and not [name for name in one.tests if not list((ROOT / "tests").rglob(name))]
     assert 1 <= len(one.files) <= (3 if len(one.cells) == 3 else 12)
 
 
-def test_other_names_are_there() -> None:
+def test_other_names_exist() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     named = re.findall(r"`([\w.-]+/[^` ]+|[A-Z]+\.md)`", text)
     assert not [path for path in named if not (ROOT / path).exists()]

@@ -15,13 +15,13 @@ sys.path.insert(0, str(ROOT / "tools"))
 import core_structure  # noqa: E402
 
 
-def test_no_circle_in_the_core() -> None:
+def test_the_core_has_no_import_cycle() -> None:
     graph = core_structure.dependencies()
     assert len(graph) > 90 and "kernels/dispatch" in graph["session/infer"], "the tool does not see the core"
     assert core_structure.circles(graph) == []
 
 
-def test_rooms_of_the_core_know_those_above_them_in_the_design() -> None:
+def test_rooms_of_the_core_include_none_listed_below_them() -> None:
     table = (ROOT / "DESIGN.md").read_text().split("| room of the core |")[1].split("\n\n")[0]
     rooms = [re.findall(r"`([\w/]+)`", line.split("|")[1]) for line in table.splitlines()[2:]]
     graph = core_structure.dependencies()
@@ -73,7 +73,7 @@ def test_kernels_are_chosen_in_few_places() -> None:
     ],
     ids=["include", "call", "constant"],
 )
-def test_finds_a_circle(tmp_path: Path, upper: str) -> None:
+def test_a_cycle_is_found(tmp_path: Path, upper: str) -> None:
     calls = "int edgelora_high(void) {\n    return edgelora_low(); // edgelora_other()\n}\n"
     (tmp_path / "high.h").write_text("int edgelora_high(void);\n")
     (tmp_path / "high.c").write_text(f'#include "high.h"\n#include "low.h"\nconst int edgelora_limit = 1;\n{calls}')

@@ -35,7 +35,7 @@ def held() -> list[Path]:
     return [path for path in paths if path != GLOSSARY and path.suffix in KINDS and path.is_file()]
 
 
-def test_no_second_words() -> None:
+def test_no_synonyms_of_glossary_terms() -> None:
     words = banned()
     assert len(words) > 25
     wrong = {path.relative_to(ROOT): found(path.read_text(), words) for path in held()}
@@ -47,11 +47,11 @@ def test_no_second_words() -> None:
     "text",
     ["a snapshot", "_SNAPSHOTS = 1", "// what it has\n// named right", '"named\n    right"', "mini-batches"],
 )
-def test_second_words_are_found(text: str) -> None:
+def test_synonyms_are_found(text: str) -> None:
     assert found(text, banned())
 
 
-def test_other_words_are_not() -> None:
+def test_other_words_are_allowed() -> None:
     """Parts of words do not count, and the glossary's own words are allowed."""
     assert not found("recommended amendments snapshotting", banned())
     assert not found(" ".join(banned().values()), banned())

@@ -49,7 +49,7 @@ def test_bytes_are_those_compiled_now() -> None:
     assert WRITTEN.totals == WRITTEN.totals | now.totals, STALE  # native modules may not be built
 
 
-def test_noise_leaves_a_line_alone() -> None:
+def test_changes_within_noise_leave_a_line_unchanged() -> None:
     old = ledger.Cycles("dense", "64x64", 50_000, 20_000, 4.88)
     noisy, slower = replace(old, plain=50_140, fast=19_890), replace(old, fast=20_130)
     unknown = replace(old, shape="9x9")

@@ -305,7 +305,7 @@ def test_a_member_of_this_computer_is_the_devices() -> None:
         assert {name for name in vars(mine) if name in vars(its) and not name.startswith("__")} == own
 
 
-def test_the_boards_modules_are_all_there() -> None:
+def test_all_modules_of_boards_are_known() -> None:
     """Built-in functions of a board have their names here, and all of its Python is what is loaded."""
     for module, source in ((native, "edgelora"), (native_frontend, "frontend"), (native_fleet, "fleet")):
         listed = re.findall(r"X\(MP_QSTR_(\w+),", (BINDINGS / f"{source}_binding.c").read_text())

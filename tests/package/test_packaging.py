@@ -89,7 +89,7 @@ def locked(name: str) -> set[str]:
     return {line.split("==")[0] for line in lines if line[0] != "#"}
 
 
-def test_one_home_of_the_version() -> None:
+def test_the_version_is_defined_once() -> None:
     assert edgelora.__version__ == metadata.version("edgelora") == PROJECT["version"]
     sources = [path.read_text() for path in (resources.ROOT / "host").rglob("*.py")]
     assert not [text for text in sources if re.search(r"__version__ *= *[\"']", text)]

@@ -42,7 +42,7 @@ def test_one_function_personalizes() -> None:
     assert makers == {"learn.personalize"}
 
 
-def test_circles_are_found(tmp_path: Path) -> None:
+def test_cycles_are_found(tmp_path: Path) -> None:
     for name, text in {
         "a": "from .b import x",
         "b": "def f():\n    from edgelora import c",
@@ -76,7 +76,7 @@ def test_nothing_imports_benchmarks() -> None:
         assert not [name for name in names if room(name) == "benchmarks"], path
 
 
-def test_the_drawing_of_the_storeys() -> None:
+def test_the_design_lists_the_storeys() -> None:
     """DESIGN.md lists them from top to bottom."""
     text = (ROOT / "DESIGN.md").read_text().split("\n## The storeys\n")[1].split("\n## ")[0]
     rows = [re.match(r"\| `(\w+)`", line) for line in text.splitlines()]

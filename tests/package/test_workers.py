@@ -61,7 +61,7 @@ def threads() -> int:
     return max(int(found["num_threads"]) for found in threadpool_info())
 
 
-def test_work_apart_takes_no_addresses_for_threads() -> None:
+def test_separate_processes_reserve_no_addresses_for_threads() -> None:
     """NumPy reserves addresses for each core's thread, which can exceed a memory limit on a machine with many cores."""
     assert apart(threads) == 1
 
@@ -78,7 +78,7 @@ def test_work_that_may_fail_is_done_apart() -> None:
     assert apart(misbehaving, str(1 << 20), memory=2 << 30) == 1 << 20
 
 
-def test_json_has_no_numbers_that_json_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_contains_no_invalid_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     mean, error = mean_and_error([0.25])
     console.emit({"mean": mean, "error": error, "path": Path("a/b"), "list": (np.float32(0.5), np.int64(3))})
     printed = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))

@@ -75,7 +75,7 @@ def test_gradients_of_few_inputs_have_low_rank():
     assert all(frozen[rank] < by_rank[rank] for rank in (1, 2, 4))
 
 
-def test_what_short_trials_do_not_find_the_recipes_own_length_does():
+def test_full_length_trials_rate_layers_where_short_ones_change_no_weight():
     """If the rate is so low that three epochs change no weight, layers are rated by the whole recipe."""
     rng = np.random.default_rng(0)
     y = rng.integers(0, 3, 40)
@@ -227,7 +227,7 @@ def test_bench_ranks_where_no_adapter_is_worth_its_bytes():
     assert run.accuracy["ablation"] == run.accuracy["uniform"]  # B is still 0 there
 
 
-def test_errors_of_differences_are_those_of_pairs():
+def test_standard_errors_are_those_of_paired_differences():
     accuracies = [(0.9, 0.8, 0.92, 0.9), (0.7, 0.7, 0.6, 0.7), (0.5, 0.4, 0.5, 0.6)]
     runs = [
         RanksRun(str(i), 0, "frozen_a", rank, 100, {"uniform": u, "ablation": a}, {"uniform": (1,), "ablation": (1,)})

@@ -17,7 +17,7 @@ from edgelora.model.floatnet.zoo import ds_cnn
 from edgelora.model.quantization.quantize import quantize
 
 
-def test_power_is_that_of_the_sources() -> None:
+def test_power_equals_that_of_the_datasheets() -> None:
     pico, esp32 = load_board("rpi_pico"), load_board("esp32")
     assert pico.watts(48e6) == pytest.approx(3.3 * (0.0094 + 0.0012 + 0.0014), rel=0.02)  # BOOTSEL mode's table
     assert pico.watts() == pico.watts(125e6)

@@ -25,7 +25,7 @@ def test_wake_words_that_are_spoken() -> None:
     assert sum(row.accepted for row in rows) > 12 and sum(row.frames for row in rows) > 1000
 
 
-def test_the_rule() -> None:
+def test_wake_words_are_counted_while_the_mean_probability_is_above_the_cutoff() -> None:
     """True while the mean of the last few probabilities is above the cutoff; each such stretch counts once."""
     word = wakewords.WakeWord("w", "w", b"", 0.5, 2)
     said = wakewords.decide(word, np.array([1, 0, 1, 0.25, 0, 1, 1]))

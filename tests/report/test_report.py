@@ -210,7 +210,7 @@ def test_page_without_the_optional_parts() -> None:
     assert "10.6 points worse" in worse and "Host twin identical: no" in worse
 
 
-def test_page_tells_a_worse_run() -> None:
+def test_page_reports_a_worse_run() -> None:
     """Better, worse, or neither; an adapter below its base is not activated, whether or not the difference is
     measurable."""
     for gained, lost, activated, said in (
@@ -274,7 +274,7 @@ def test_the_conclusion_is_the_same_everywhere(changes: dict[str, Any], state: S
     assert short in repr(report) and f"conclusion{short}" in Page(report._repr_html_()).text
 
 
-def test_the_conclusion_tells_which_adapter_was_kept() -> None:
+def test_the_conclusion_names_the_adapter_that_was_kept() -> None:
     """Including epochs over all samples, held-out ones too."""
     report = example(best_epoch=6, held_out=20, samples=60, judged=Verdict.BETTER)
     assert "Kept: the adapter of epoch 6, chosen by 20 held-out samples." in report.conclusion.text
@@ -339,7 +339,7 @@ def test_notebooks_show_a_small_table() -> None:
     Page(bare()._repr_html_())
 
 
-def test_old_records_make_no_claim() -> None:
+def test_old_records_lead_to_no_conclusion() -> None:
     data = {key: value for key, value in json.loads(example().to_json()).items() if key not in NEW}
     report = Report.from_json(json.dumps(data))
     text = Page(render_html(report)).text
@@ -358,7 +358,7 @@ def test_page_tells_each_class_and_epoch() -> None:
     assert len([line for line in page.named("line") if line["class"] == "interval"]) == 9 + 1  # and in the legend
 
 
-def test_device_code_is_of_the_run() -> None:
+def test_device_code_suits_the_run() -> None:
     """It compiles for any names, and has the layers' ranks."""
     alike = example(base_path='/a"b\n.elm')
     alike.layers = [dataclasses.replace(row, rank=4 if row.weights else 0) for row in alike.layers]
@@ -628,7 +628,7 @@ def test_plan_page_marks_the_choice(tmp_path: Path) -> None:
         assert len(gains) == 3 and gains == sorted(gains)
 
 
-def test_a_run_without_a_report_says_when_it_comes(tmp_path: Path) -> None:
+def test_a_run_without_a_report_says_when_it_will_have_one(tmp_path: Path) -> None:
     """The run is in progress, or was killed."""
     with pytest.raises(FileError, match="does not exist: a run writes it at its end; `edgelora watch`"):
         read_report(tmp_path / "report.json")

@@ -69,7 +69,7 @@ def adapter(tmp_path: Path) -> Path:
     return path
 
 
-def test_two_boards_and_what_is_done_to_them(studios: Callable, pages: Callable, adapter: Path) -> None:
+def test_actions_on_two_boards(studios: Callable, pages: Callable, adapter: Path) -> None:
     studio = studios()
     page = pages(studio)
     page.get_by_text("No board yet").wait_for()
@@ -199,7 +199,7 @@ def test_a_request_to_terminate_counts_as_ctrl_c(studios: Callable, pages: Calla
     assert not virtual_boards.running()
 
 
-def test_what_nobody_has_foreseen_is_told_on_every_page(studios: Callable, pages: Callable) -> None:
+def test_unexpected_errors_are_shown_on_every_page(studios: Callable, pages: Callable) -> None:
     """For example a setting that can't be written: shown until someone closes it, while the rest of the page works."""
     studio = studios()
     first, second = pages(studio), pages(studio)
@@ -268,7 +268,7 @@ def until(holds: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def test_one_word_says_what_a_board_is_at(tmp_path: Path) -> None:
+def test_one_word_shows_the_state_of_a_board(tmp_path: Path) -> None:
     """From its start through jobs to a pulled cable; a port that another program has open does not count as pulled."""
     project = Project(tmp_path / "project")
     (project.folder / "boards" / "mine").mkdir()
@@ -412,7 +412,7 @@ def test_a_module_that_never_ends_is_ended(session: BoardSession, module: str) -
     assert space.wait(60) and space.state == "done"
 
 
-def test_a_board_that_hears_no_ctrl_c_has_its_power_cut(studios: Callable, pages: Callable) -> None:
+def test_a_board_that_ignores_ctrl_c_has_its_power_cut(studios: Callable, pages: Callable) -> None:
     """Reset restores a virtual board in any state."""
     studio = studios()
     page = pages(studio)
@@ -465,7 +465,7 @@ def test_two_adapters_on_the_same_samples(session: BoardSession, adapter: Path, 
     assert store.wait(60) and [entry.name for entry in store.result.adapters] == ["walk"]
 
 
-def test_what_a_project_remembers_may_be_damaged(tmp_path: Path) -> None:
+def test_damaged_settings_of_a_project_are_ignored(tmp_path: Path) -> None:
     for content in ("", "[]", '{"boards": 3, "on": [], "selected": {}, "theme": "<b>"}', '{"boards": [{"port": 1}]}'):
         (tmp_path / "studio.json").write_text(content)
         project = Project(tmp_path)

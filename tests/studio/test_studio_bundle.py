@@ -83,7 +83,7 @@ def test_a_project_goes_from_one_studio_to_another(tmp_path: Path) -> None:
         "recordings/x.py",
     ],
 )
-def test_names_that_the_studio_would_not_give(tmp_path: Path, name: str) -> None:
+def test_names_that_the_studio_never_gives_are_refused(tmp_path: Path, name: str) -> None:
     project = Project(tmp_path / "inner" / "project")
     before = sorted(tmp_path.rglob("*"))
     good = (PACKAGED / "motion.elm").read_bytes()

@@ -108,7 +108,7 @@ def test_samples_train_as_they_were_measured(book: ProjectSamples, base: Base, t
         assert (sound.getframerate(), sound.getnchannels(), sound.getnframes()) == (50, 6, 100)
 
 
-def test_each_change_is_taken_back(book: ProjectSamples, base: Base) -> None:
+def test_each_change_can_be_undone(book: ProjectSamples, base: Base) -> None:
     ids = [take(book, base, label, i) for i, label in enumerate("aabb")]
 
     def now() -> list[tuple[str, str]]:

@@ -97,7 +97,7 @@ def test_the_address_opens_it_once_and_leaves_a_cookie() -> None:
     assert not is_in(asked("websocket", query=f"token={TOKEN}", host=OWN, origin=f"http://{OWN}"))
 
 
-def test_cookies_of_studios_that_have_ended_are_taken_away() -> None:
+def test_cookies_of_ended_studios_are_deleted() -> None:
     """Cookies apply to all ports of a host, and would accumulate; those of other open studios are kept."""
     with socket.socket() as other, socket.socket() as ended:
         for one in (other, ended):
@@ -112,7 +112,7 @@ def test_cookies_of_studios_that_have_ended_are_taken_away() -> None:
     assert cookies[1].startswith(f"edgelora-studio-{gone}=; Max-Age=0; Path=/;")
 
 
-def test_what_answers_may_be_used_for() -> None:
+def test_headers_of_answers() -> None:
     start = asked("http", host=OWN, cookie=COOKIE)[0]
     headers = dict(start["headers"])
     policy = headers[b"content-security-policy"].decode()
@@ -218,7 +218,7 @@ def another_site() -> Iterator[str]:
         server.server_close()
 
 
-def test_what_is_no_folder_is_told(tmp_path: Path) -> None:
+def test_paths_that_are_no_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         said = edgelora("studio", folder, "--no-browser", code=1).stderr
@@ -344,7 +344,7 @@ def evil() -> Iterator[EvilBoard]:
     board.close()
 
 
-def test_what_a_board_says_is_text(studios: Callable, pages: Callable, evil: EvilBoard) -> None:
+def test_text_from_a_board_is_escaped(studios: Callable, pages: Callable, evil: EvilBoard) -> None:
     page = pages(studios())
     shown = '<img src=x onerror="window.hurt=1"><script>'
     page.get_by_text("Another port").click()

@@ -201,7 +201,7 @@ def right(studio, motion: Path, tmp_path: Path) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("pulled", [False, True], ids=["plugged", "pulled"])
-def test_from_an_empty_page_to_gestures_of_ones_own(
+def test_from_an_empty_page_to_own_gestures(
     studios: Callable, pages: Callable, motion: Path, tmp_path: Path, pulled: bool
 ) -> None:
     studio = studios("gestures")

@@ -107,7 +107,7 @@ def test_choices_survive_a_reload(studios: Studios, pages: Pages, tmp_path: Path
         expect(seen.get_by_text("expected gain")).to_be_visible()
 
 
-def test_gestures_of_ones_own(studios: Studios, pages: Pages, tmp_path: Path) -> None:
+def test_own_gestures(studios: Studios, pages: Pages, tmp_path: Path) -> None:
     """Three within a budget, kept over a restart of board and studio; then a fourth, and all of them relearned."""
     folder = project(tmp_path / "project", GESTURES)
     studio = studios("project")
@@ -255,7 +255,7 @@ def test_a_run_outlives_its_page_and_its_cable(
     assert not store.adapters and store.active is None
 
 
-def test_what_somebody_wrote_into_a_project_ends_nothing(tmp_path: Path) -> None:
+def test_invalid_files_in_a_project_end_nothing(tmp_path: Path) -> None:
     """Invalid state, runs, samples and bases: the project opens with what is left."""
     whole = {"title": "t", "port": "p", "board": "b", "recipe": {}, "tested_on": "", "learned": [], "total": 1}
     lies = ["[]", "7", '"x"', "{", json.dumps(whole | {"status": "won"}), json.dumps(whole | {"total": "many"})]

@@ -160,7 +160,7 @@ def test_others_get_the_board_and_it_goes_on_afterwards(live: Live, session: Boa
     assert live.job and "no module named" in live.job.error
 
 
-def test_rings_have_their_size_whatever_comes(session: BoardSession) -> None:
+def test_rings_have_a_fixed_size(session: BoardSession) -> None:
     """Nothing grows for a page that never asks; a late page gets what is kept, in order."""
     live = Live(session)
     live._clear(1, 16000.0, 8160)
@@ -180,7 +180,7 @@ def test_rings_have_their_size_whatever_comes(session: BoardSession) -> None:
     assert live.window(live.end, len(part)) is not None
 
 
-def test_minutes_take_no_memory() -> None:
+def test_memory_does_not_grow_over_minutes() -> None:
     """Motion and sound, 2,500 parts each: the view holds as much memory at the end as at half time."""
     live, cursor, rng = Live(SimpleNamespace()), Cursor(), np.random.default_rng(2)
     own = tracemalloc.Filter(True, str(Path(live_module.__file__).parent / "*.py"))
@@ -273,7 +273,7 @@ def test_a_page_sees_and_switches(studios: Callable[..., Any], pages: Callable[.
 
 
 @pytest.mark.skipif(not FULL, reason="two minutes: it watches two boards for a while")
-def test_what_the_view_costs() -> None:
+def test_the_view_loses_no_sample() -> None:
     """The benchmark of both kinds: no sample is lost, with or without a page, and every window is classified."""
     told = result("bench", "studio", "--seconds", 10, "--span", 6)
     rates = {"motion": 1.0, "sound": 10.0}  # windows a second

@@ -59,7 +59,7 @@ def session(tmp_path: Path) -> Iterator[BoardSession]:
     board.stop()
 
 
-def test_what_lies_still_is_nothing_in_the_live_view(session: BoardSession, tmp_path: Path) -> None:
+def test_a_still_sensor_is_nothing_in_the_live_view(session: BoardSession, tmp_path: Path) -> None:
     """With the user's samples, and with the base's training data; if switched off, it is a class."""
     base, live = motion_base(), session.of(Live)
     moving = np.concatenate([counts for counts, label in har_takes(PERSON, "train") if label == 0])
@@ -81,7 +81,7 @@ def test_what_lies_still_is_nothing_in_the_live_view(session: BoardSession, tmp_
     live.stop()
 
 
-def test_a_base_that_comes_along_has_a_rule_of_its_own(tmp_path: Path) -> None:
+def test_an_included_base_has_its_own_rule(tmp_path: Path) -> None:
     base = motion_base()
     rule = packaged_rule(base)
     assert rule and rule.classes == tuple(range(7))
@@ -96,7 +96,7 @@ def test_a_base_that_comes_along_has_a_rule_of_its_own(tmp_path: Path) -> None:
     assert sum(judge.is_nothing(counts) for counts in takes) < len(takes) / 3
 
 
-def test_a_held_button_takes_what_was_done_meanwhile(tmp_path: Path) -> None:
+def test_a_held_button_records_consecutive_windows(tmp_path: Path) -> None:
     """A short press takes the window that ends with it, a long one takes consecutive windows; one undo removes them
     all."""
     base = motion_base()
@@ -132,7 +132,7 @@ def test_a_held_button_takes_what_was_done_meanwhile(tmp_path: Path) -> None:
         taker.release()
 
 
-def test_the_page_records_beside_what_it_says(
+def test_the_page_records_while_it_classifies(
     studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path
 ) -> None:
     """By mouse and by space; one click adds a class for "nothing"."""

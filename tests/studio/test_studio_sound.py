@@ -79,7 +79,7 @@ def test_sound_that_goes_on_is_cut_by_the_hop() -> None:
     assert starts_of(short, RATE, WINDOW, HOP) == [len(short) - WINDOW], "a word at the end is in the last window"
 
 
-def test_the_base_for_sound_is_as_it_says() -> None:
+def test_the_base_for_sound_is_as_accurate_as_stated() -> None:
     """Small, and as accurate as stated for a new voice; the statement only applies to these bytes."""
     base = load_base(PACKAGED / "sound.elm")
     assert len(base.elm) < 100_000 and base.model.signal == keywords.SIGNAL
@@ -90,7 +90,7 @@ def test_the_base_for_sound_is_as_it_says() -> None:
     assert about(base.renamed("sound.elm", list(WORDS))) == ""
 
 
-def test_words_of_ones_own(studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path) -> None:
+def test_own_words(studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path) -> None:
     """From an empty page: the base for sound, a recording of each of two words, learn, the verdict, recognition."""
     page = pages(studios())
     page.context.set_default_timeout(LEARN_MS)

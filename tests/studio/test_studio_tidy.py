@@ -45,7 +45,7 @@ def test_samples_under_a_wrong_name_are_found(tmp_path: Path) -> None:
     assert len([spot for spot in sample_map(book, motion_base()) if spot.looks_like]) < len(found)
 
 
-def test_few_samples_accuse_nobody(tmp_path: Path) -> None:
+def test_few_samples_are_never_suspected(tmp_path: Path) -> None:
     book = ProjectSamples(SimpleNamespace(folder=tmp_path))
     with pytest.raises(InputError, match="no samples"):
         sample_map(book, motion_base())
@@ -54,7 +54,7 @@ def test_few_samples_accuse_nobody(tmp_path: Path) -> None:
     assert not any(spot.looks_like for spot in sample_map(book, motion_base()))
 
 
-def test_the_part_that_is_wanted(tmp_path: Path) -> None:
+def test_recordings_are_trimmed(tmp_path: Path) -> None:
     project = Project(tmp_path)
     values = np.arange(1200).reshape(200, 6) / 100
     (tmp_path / "recordings").mkdir()

@@ -106,7 +106,7 @@ def test_every_sensor(source: str, pins: tuple[int, ...], line: str) -> None:
 
 
 @pytest.mark.parametrize("seed", fresh_seeds(3))
-def test_names_are_literals_whatever_they_are(seed: int) -> None:
+def test_names_with_any_characters_stay_literals(seed: int) -> None:
     """A base's labels, a path and texts may contain anything: the program has the same statements."""
     rng = np.random.default_rng(seed)
     drawn = ["".join(rng.choice(HOSTILE, int(rng.integers(1, 5)))) for _ in range(4)]
@@ -150,7 +150,7 @@ def test_names_are_literals_whatever_they_are(seed: int) -> None:
     ],
     ids=str,
 )
-def test_what_can_not_be_is_refused(act: Act) -> None:
+def test_impossible_actions_are_refused(act: Act) -> None:
     with pytest.raises(InputError):
         checked_act(act)
     with pytest.raises(InputError):
@@ -171,12 +171,12 @@ def test_what_can_not_be_is_refused(act: Act) -> None:
         ({"adapter": "../x"}, "1 to 24"),
     ],
 )
-def test_a_wish_that_can_not_be(changes: dict[str, Any], words: str) -> None:
+def test_impossible_wishes_are_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         acting_of(named(("a", "b")), "/x.elm", None, None, replace(Wish((Act("a", "hold", "1"),)), **changes))
 
 
-def test_actions_as_they_are_typed() -> None:
+def test_actions_are_parsed_from_text() -> None:
     assert parse_act("wave = pulse 15 200") == Act("wave", "pulse", "15", "200")
     assert parse_act("wave=print a  b = c") == Act("wave", "print", "", "a  b = c")
     for text in ("wave", "wave=", "wave=fly 3", "=hold"):
@@ -200,7 +200,7 @@ class Files:
         self.files[path] = data
 
 
-def test_a_program_that_somebody_else_wrote_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_users_own_main_py_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     base, wish = named(("a", "b")), Wish((Act("a", "hold", "1"),))
     monkeypatch.setattr(acting, "open_base", lambda *told: None)
     monkeypatch.setattr(acting, "base_path", lambda *told: base.paths[1])
@@ -210,7 +210,7 @@ def test_a_program_that_somebody_else_wrote_is_kept(monkeypatch: pytest.MonkeyPa
     assert link.files == {"/main.old.py": b"print('my own')", "/main.py": first.main.encode()}
 
 
-def test_each_sample_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_sample_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if the board has the base in its ROMFS: the rule is made once, and its report is for that rule."""
     base, wish = motion_base(), Wish((Act("PEN", "hold", "1"),))
     data = har.load_har(3).train

@@ -26,7 +26,7 @@ def samples(base: Base, count: int) -> tuple[np.ndarray, np.ndarray]:
     return x.astype(np.float32), rng.integers(0, base.model.classes, count)
 
 
-def test_answers_of_a_base_and_of_adapters(base: Base, tmp_path: Path) -> None:
+def test_predictions_of_a_base_and_of_adapters(base: Base, tmp_path: Path) -> None:
     """Classes, accuracy and confusion matrix agree; an adapter may be a file; a board gives the same answers."""
     x, y = samples(base, 60)
     run = edgelora.personalize(base, (x, y), (x, y), recipe=edgelora.Recipe(rank=2, epochs=20, learning_rate=20000))
@@ -49,7 +49,7 @@ def test_answers_of_a_base_and_of_adapters(base: Base, tmp_path: Path) -> None:
         board.kill()
 
 
-def test_what_a_recipe_is_given() -> None:
+def test_settings_of_a_recipe() -> None:
     """With the usual names; other settings have the mode's defaults, also after a change of the mode."""
     given = edgelora.Recipe(learning_rate=700, momentum=1)
     assert (given.initial_rate, given.momentum_shift) == (700, 1)
@@ -60,7 +60,7 @@ def test_what_a_recipe_is_given() -> None:
             edgelora.Recipe(**wrong)
 
 
-def test_what_has_no_answer_is_refused(base: Base, tmp_path: Path) -> None:
+def test_calls_that_have_no_result_are_refused(base: Base, tmp_path: Path) -> None:
     x, y = samples(base, 3)
     with pytest.raises(OSError, match="nothing.ela"):
         edgelora.evaluate(base, (x, y), tmp_path / "nothing.ela")

@@ -92,7 +92,7 @@ def test_from_python(folder: Path) -> None:
             assert run_tflm((folder / name).read_bytes(), x).tolist() == session.logits.tolist()
 
 
-def test_averages_go_on_training(folder: Path) -> None:
+def test_training_continues_from_averages(folder: Path) -> None:
     """Sessions with the same seed load the mean of two such adapters and train on from it."""
     base = edgelora.load(folder / "base.elm")
     mean = edgelora.blend(base, [folder / "one.ela", folder / "two.ela"], to_train=True)

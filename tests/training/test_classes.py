@@ -152,7 +152,7 @@ def test_records_that_hold_no_class_are_refused(body: bytes, words: str) -> None
 
 
 @pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
-def test_classes_alone_begin_a_training(mode: str) -> None:
+def test_training_starts_from_an_adapter_of_classes_alone(mode: str) -> None:
     """An adapter without layers is loaded like an untrained one with seed 0 and these classes."""
     model = small_base(np.random.default_rng(6))
     row = ClassRow(4, "wave", 1, 5, np.ones(INPUTS, np.int16))

@@ -69,7 +69,7 @@ def test_the_best_is_kept(task: tuple[Base, Samples, Samples]) -> None:
     assert told.minus_loss == -sum(learner.train(course.held.x, course.held.y, 1))
 
 
-def test_few_samples_judge_what_others_teach(task: tuple[Base, Samples, Samples]) -> None:
+def test_few_samples_are_validated_in_folds(task: tuple[Base, Samples, Samples]) -> None:
     """Each sample is held out once; the folds decide, even if the final adapter overfits all samples."""
     base, samples, _ = task
     few = samples.part(np.arange(48) < 12)

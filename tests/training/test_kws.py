@@ -57,7 +57,7 @@ def test_every_voice_speaks(voice):
 
 @speaks
 @pytest.mark.parametrize("voice", [keywords.VOICES["whisper"], Voice("espeak-ng", "en-us-nyc+f2")])
-def test_a_voice_with_breath_says_the_same_at_any_time(voice):
+def test_a_breathy_voice_sounds_the_same_at_any_time(voice):
     """espeak-ng seeds its noise by the clock's seconds unless told otherwise."""
     first = speech.speak(voice, "seven", 1, 0)
     begun = int(time.time())
@@ -79,7 +79,7 @@ def test_stretching_makes_a_word_longer_and_deeper():
 
 
 @speaks
-def test_the_same_seed_gives_the_same_clips_whoever_else_speaks():
+def test_clips_of_a_voice_do_not_depend_on_the_other_voices():
     slt, german = keywords.VOICES["slt"], keywords.VOICES["german"]
     both, alone = keywords.record([slt, german], FEW), keywords.record([german], FEW)
     count = 10 + 3 + 2
@@ -91,7 +91,7 @@ def test_the_same_seed_gives_the_same_clips_whoever_else_speaks():
 
 
 @speaks
-def test_features_are_what_a_board_makes_of_the_sound():
+def test_features_equal_those_of_a_board():
     """A second of sound that directly follows noise; in the signal's scale, from which counts are recovered."""
     slt = keywords.VOICES["slt"]
     data = keywords.record([slt], FEW)
@@ -104,7 +104,7 @@ def test_features_are_what_a_board_makes_of_the_sound():
 
 
 @speaks
-def test_parts_are_made_once(tmp_path, monkeypatch):
+def test_generated_parts_are_cached(tmp_path, monkeypatch):
     monkeypatch.setitem(keywords.PARTS, "train", FEW)
     voices = [keywords.VOICES["awb"]]
     made = keywords.spoken(voices, "train", tmp_path)

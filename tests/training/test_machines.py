@@ -62,7 +62,7 @@ def test_phases() -> None:
         Phases().cut(np.zeros((20, 1), np.int16))
 
 
-def test_how_many_events_a_count_leaves_possible() -> None:
+def test_upper_bound_of_the_events_behind_a_count() -> None:
     """As in tables of the Poisson distribution, one-sided 95 %."""
     found = [round(most_events(count), 2) for count in (0, 1, 2, 10)]
     assert found == [3.0, 4.74, 6.3, 16.96]

@@ -108,7 +108,7 @@ def test_a_second_run_learns_its_own_samples(keyword_elm: bytes, tmp_path: Path)
 
 
 @pytest.mark.parametrize("on_board", [False, True], ids=["from the host", "on the board"])
-def test_what_differs_from_the_twin_is_an_error(
+def test_an_adapter_unlike_the_twins_is_an_error(
     keyword_elm: bytes,
     tmp_path: Path,
     on_board: bool,
@@ -151,7 +151,7 @@ def test_what_differs_from_the_twin_is_an_error(
 
 
 @pytest.mark.parametrize("on_board", [False, True], ids=["from the host", "on the board"])
-def test_what_nobody_has_compared_is_not_in_use(
+def test_an_adapter_is_not_activated_before_it_is_compared(
     keyword_elm: bytes, tmp_path: Path, on_board: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C before the twin has finished: the board has trained, but its base stays active."""

@@ -233,7 +233,7 @@ def test_simulation_is_near_the_core_for_every_kind():
     assert all(0 <= off <= 1 for off in furthest.values()), furthest
 
 
-def test_report_is_of_the_core(trained):
+def test_figures_of_the_report_are_the_cores(trained):
     """Accuracies and agreement equal those of the twin's predictions; a layer with added noise comes first."""
     net, model = trained
     x, y = problem(1)
@@ -308,7 +308,7 @@ def test_logits_have_room(ending: list, roomy: int | None) -> None:
         assert spans[0] > 230 > 135 > spans[1]
 
 
-def test_what_no_softmax_hears_takes_no_steps(trained):
+def test_classes_of_negligible_probability_do_not_widen_the_logits_grid(trained):
     """A class that is hundreds of nats below the others affects neither their logits nor predictions."""
     net, model = trained
     last = net.layers[-1]
@@ -323,7 +323,7 @@ def test_what_no_softmax_hears_takes_no_steps(trained):
 
 
 @pytest.mark.parametrize(("scale", "said"), [(0.001, "only 0.26 nats"), (0.1, ""), (1.5, "steps of 1.5 nats")])
-def test_grids_of_logits_that_cost_are_told(trained, scale, said):
+def test_coarse_grids_of_logits_are_reported(trained, scale, said):
     model = replace(trained[1], tensors=[*trained[1].tensors[:-1], replace(trained[1].output, scale=scale)])
     assert (said in logits_note(model)) and bool(logits_note(model)) == bool(said)
     assert not logits_note(replace(model, loss="mean_squared_error"))

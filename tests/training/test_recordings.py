@@ -38,7 +38,7 @@ def capture(counts: bool = False) -> Capture:
 
 @pytest.mark.parametrize("first", ALL)
 @pytest.mark.parametrize("second", ALL)
-def test_kinds_become_one_another(tmp_path: Path, first: str, second: str) -> None:
+def test_file_types_are_converted_into_each_other(tmp_path: Path, first: str, second: str) -> None:
     a, b = tmp_path / f"a{first}", tmp_path / f"b{second}"
     save_capture(capture(), a)
     edgelora("convert", a, "-o", b)
@@ -163,7 +163,7 @@ def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("text", ["1,2\r3,4\r", "\ufeff1,2\r\n\r\n3,4", "\ufeffx,y\n1,2\n\n3,4\n"])
-def test_lines_as_other_programs_end_them(tmp_path: Path, text: str) -> None:
+def test_line_endings_of_other_programs(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.csv").write_text(text, newline="")
     assert load_capture(tmp_path / "a.csv").values.tolist() == [[1, 2], [3, 4]]
 
@@ -268,13 +268,13 @@ def test_signatures_that_are_no_hex(tmp_path: Path, signature: str) -> None:
     assert "the signature does not match" in said
 
 
-def test_units_that_are_not_the_bases(tmp_path: Path, base: Path) -> None:
+def test_units_other_than_the_bases(tmp_path: Path, base: Path) -> None:
     save_capture(Capture(np.ones((20, 3)), 50, ("x", "y", "z"), ("dps",) * 3), tmp_path / "a.json")
     said = edgelora("convert", tmp_path / "a.json", "--base", base, "-o", tmp_path / "b.npz", code=1)
     assert "channel x is in 'dps', not in g: convert it" in said
 
 
-def test_counts_of_a_watch_are_its_windows() -> None:
+def test_counts_of_a_watch_equal_its_windows() -> None:
     """The counts that `demo har` sends to a board, cut by the base's signal, equal its training and test data."""
     data = load_har(3)
     signal = data.test.signal
@@ -308,7 +308,7 @@ REST = np.random.default_rng(2).normal(0, 0.004, (200, 6)) + (0, 0, 1, 0, 0, 0) 
         (np.round(REST + np.random.default_rng(4).normal(0, 1, (200, 6))), True, "less than 8%"),  # g taken for counts
     ],
 )
-def test_values_that_are_not_what_a_base_takes(values: np.ndarray, counted: bool, words: str) -> None:
+def test_implausible_values_of_motion(values: np.ndarray, counted: bool, words: str) -> None:
     counts = values.astype(np.int16) if counted else MOTION.counts_of_units(values)
     told = datasets_recordings.doubts(counts, MOTION)
     assert words in told if words else not told
@@ -322,14 +322,14 @@ def test_a_channel_that_is_much_larger() -> None:
     )
 
 
-def test_sound_that_is_none() -> None:
+def test_implausible_values_of_sound() -> None:
     noise = np.random.default_rng(5).normal(0, 300, (4000, 1))
     assert not datasets_recordings.doubts(noise.astype(np.int16), SOUND)
     assert "no value is beyond" in datasets_recordings.doubts((noise / 300).astype(np.int16), SOUND)
     assert "all values are 0" in datasets_recordings.doubts(np.zeros((4000, 1), np.int16), SOUND)
 
 
-def test_a_command_tells_of_values_to_doubt(base: Path, tmp_path: Path) -> None:
+def test_a_command_reports_implausible_values(base: Path, tmp_path: Path) -> None:
     np.savetxt(tmp_path / "still.csv", np.zeros((40, 3)), "%d", ",")
     told = result("convert", tmp_path / "still.csv", "--base", base, "-o", tmp_path / "a.npz")
     assert list(told["doubts"].values()) == ["all values are 0: is the sensor connected?"]

@@ -68,7 +68,7 @@ def test_unknown_names_are_refused_with_what_to_do(base: Base) -> None:
     assert np.array_equal(base.samples(unused).y, unused.y)  # the unknown class has no samples
 
 
-def test_without_names_numbers_count(base: Base) -> None:
+def test_data_without_names_is_matched_by_class_numbers(base: Base) -> None:
     own = steps(24, 2, [])
     assert np.array_equal(base.samples(own).y, own.y)
     named = steps(24, 2, ["a", "b", "c"])
@@ -106,7 +106,7 @@ def test_clipped_inputs_are_counted(base: Base) -> None:
     assert [note for note in remarks(base, None, base.samples(part)).notes if "test samples' values" in note]
 
 
-def test_values_at_the_ends_are_not_beyond_them(base: Base) -> None:
+def test_values_at_the_ends_of_the_range_are_not_clipped(base: Base) -> None:
     tensor = base.model.input
     low, high = tensor.span
     assert list(tensor.quantize(np.array([low, high]))) == [-128, 127]
@@ -137,7 +137,7 @@ def saturated_by_hand(base: Base, adapter: bytes | None, test: Samples) -> float
     return round(count / len(test), 4)
 
 
-def test_samples_that_say_little(base: Base) -> None:
+def test_remarks_about_few_or_uniform_samples(base: Base) -> None:
     own, test = steps(30, 2), base.samples(steps(30, 3))
     assert remarks(base, None, test, base.samples(own)).notes == []
     walks = Dataset(own.x[own.y == 1], own.y[own.y == 1], NAMES)

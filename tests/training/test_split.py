@@ -91,7 +91,7 @@ def test_without_test_samples_some_are_held_out(toy: Path) -> None:
     assert not (toy / "b.ela").exists()
 
 
-def test_samples_that_were_trained_on_are_told(toy: Path) -> None:
+def test_samples_that_were_trained_on_are_reported(toy: Path) -> None:
     own, others = samples(5, 5, 5), samples(4, 4, 4)
     mixed = dataset.Dataset(np.concatenate([own.x[:2], others.x]), np.concatenate([own.y[:2], others.y]), LABELS)
     for name, part in (("own", own), ("others", others), ("mixed", mixed)):

@@ -64,7 +64,9 @@ def test_part(base: Base) -> Samples:
 
 @pytest.mark.parametrize("cache", ["none", "ram"])
 @pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
-def test_the_boards_bytes_and_answers(base: Base, samples: Samples, test_part: Samples, mode: str, cache: str) -> None:
+def test_adapter_and_answers_equal_the_boards(
+    base: Base, samples: Samples, test_part: Samples, mode: str, cache: str
+) -> None:
     """The adapter equals that of on-board training; the reported answers are those of its `.ela`."""
     recipe = Recipe(rank=4, mode=mode, epochs=8, seed=4, learning_rate=20000, cache=cache, placement="last")
     trained = train_adapter(base, samples, test_part, recipe)
@@ -120,7 +122,7 @@ def test_quantization_aware(base: Base, samples: Samples, test_part: Samples) ->
         train_qat(base.elm, samples, replace(recipe, mode="frozen_a"))
 
 
-def test_masters_are_rounded_to_the_change_they_stand_for(base: Base, samples: Samples) -> None:
+def test_masters_are_rounded_with_the_least_change_of_weights(base: Base, samples: Samples) -> None:
     """During training, and at the end."""
     masters = some_masters(base, samples)
     wanted = [ALPHA / 2 * b @ a for a, b in zip(masters.parameters[::2], masters.parameters[1::2], strict=True)]

@@ -54,7 +54,7 @@ def test_targets_beyond_the_outputs_are_told(base: Base) -> None:
     assert not [note for note in remarks(base, None, test, test).notes if "class" in note or "accuracy" in note]
 
 
-def test_only_networks_that_give_back_their_input(base: Base) -> None:
+def test_only_networks_that_reconstruct_their_input_learn_values(base: Base) -> None:
     tensors = [*base.model.tensors[:-1], replace(base.model.tensors[-1], shape=(1, 1, 5))]
     other = Base("regression.elm", base.elm, replace(base.model, tensors=tensors))
     with pytest.raises(WorkflowError, match="5 outputs for 12 inputs"):

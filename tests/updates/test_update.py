@@ -141,7 +141,7 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Field:
 # ---- releases
 
 
-def test_releases_make_a_directory_that_only_goes_forward(field: Field, tmp_path: Path) -> None:
+def test_versions_of_a_release_directory_only_increase(field: Field, tmp_path: Path) -> None:
     site, key = tmp_path / "site", tmp_path / "keys" / "one.pem"
     made = result("keygen", key)
     assert (key.stat().st_mode & 0o777, Path(made["public"]).stat().st_size) == (0o600, 32)
@@ -187,7 +187,7 @@ def test_releases_make_a_directory_that_only_goes_forward(field: Field, tmp_path
         forced.verify((tmp_path / "keys" / "one.pub").read_bytes())
 
 
-def test_what_strangers_put_into_the_directory_is_refused(field: Field, tmp_path: Path) -> None:
+def test_foreign_files_in_the_directory_are_refused(field: Field, tmp_path: Path) -> None:
     """No version follows from it, no difference starts from it, and links are not followed."""
     site = tmp_path / "site"
     stranger = tmp_path / "stranger.pem"
@@ -349,7 +349,7 @@ def test_update_over_http_from_release_to_confirmation(field: Field, board: Boar
         assert log()[-1].split('"')[1] == "GET /wake.elu HTTP/1.0"
 
 
-def test_firmware_without_deflate_takes_what_is_not_compressed(field: Field, board: Board, tmp_path: Path) -> None:
+def test_firmware_without_deflate_downloads_uncompressed_bundles(field: Field, board: Board, tmp_path: Path) -> None:
     (tmp_path / "wake.elu").write_bytes(field.bundle(8))
     with served_here(tmp_path) as address:
         refused = board.run("without=deflate", f"fetch={address}/wake.elu")["fetched"][0]
@@ -425,7 +425,7 @@ def test_interrupted_download_goes_on(who: str, field: Field, board: Board, tmp_
     assert board.run("start")["sha256"] == digest(field.adapters[8])
 
 
-def test_a_newer_release_meanwhile_is_begun_anew(field: Field, board: Board) -> None:
+def test_a_download_restarts_if_a_newer_release_appears(field: Field, board: Board) -> None:
     with speaking(MISSING, answer(field.bundle(8))[:900], MISSING, answer(field.bundle(9))) as address:
         fetched = board.run(f"fetch={address}/wake.elu", f"fetch={address}/wake.elu")
     assert [what for what, _ in fetched["fetched"]] == ["OSError", "installed"]
@@ -440,7 +440,7 @@ def test_a_server_without_ranges_serves(field: Field, board: Board) -> None:
     assert [what for what, _ in fetched["fetched"]] == ["OSError", "installed"]
 
 
-def test_a_server_that_refuses_to_go_on_is_asked_for_the_whole(field: Field, board: Board) -> None:
+def test_a_server_that_refuses_a_range_is_asked_for_the_whole_file(field: Field, board: Board) -> None:
     whole = answer(field.bundle(8))
     refused = answer(b"", "416 Range Not Satisfiable")
     with speaking(MISSING, whole[:900], MISSING, whole, refused, MISSING, whole) as address:
@@ -480,7 +480,7 @@ def test_servers_that_misbehave(field: Field, board: Board) -> None:
 
 
 @pytest.mark.parametrize("at", ["head", "body"])
-def test_a_server_that_drips_is_given_up_and_gone_on_with(at: str, field: Field, board: Board) -> None:
+def test_a_download_from_a_very_slow_server_is_stopped_and_resumed(at: str, field: Field, board: Board) -> None:
     whole = answer(field.bundle(8))
     sent = 10 if at == "head" else len(whole) // 2
 
@@ -560,7 +560,7 @@ def test_update_from_servers_that_misbehave(monkeypatch: pytest.MonkeyPatch) -> 
         assert updates_download.fetch(f"{address}/x.elu", 4) == b"good"
 
 
-def test_serve_shows_only_what_it_holds(tmp_path: Path) -> None:
+def test_serve_exposes_only_its_releases(tmp_path: Path) -> None:
     """Links are not served, requests can't control the terminal, aborted connections cause no traceback."""
     site, logged = tmp_path / "site", []
     site.mkdir()
@@ -591,7 +591,7 @@ def test_serve_shows_only_what_it_holds(tmp_path: Path) -> None:
     assert len(logged) >= 10 and all(line.isprintable() for line in logged), logged
 
 
-def test_serve_hangs_up_on_who_holds_too_many_connections(tmp_path: Path) -> None:
+def test_serve_closes_connections_of_clients_that_hold_too_many(tmp_path: Path) -> None:
     """Others are served meanwhile, and idle connections are closed in the end."""
     (tmp_path / "wake.elu").write_bytes(b"bundle")
     with contextlib.ExitStack() as held, served_here(tmp_path) as address:
@@ -785,7 +785,7 @@ def plugged(field: Field, tmp_path: Path) -> Iterator[str]:
     handle.kill()
 
 
-def test_trust_is_placed_once(field: Field, plugged: str, tmp_path: Path) -> None:
+def test_other_keys_replace_trusted_ones_only_by_force(field: Field, plugged: str, tmp_path: Path) -> None:
     wake = tmp_path / "wake.elu"
     wake.write_bytes(field.bundle(8))
     public = field.key.with_suffix(".pub")
@@ -828,7 +828,7 @@ def test_a_board_without_memory_is_recognized(
     assert not DeviceError("UpdateError", "no memory to check the adapter").lacks_memory
 
 
-def test_a_worse_update_is_told_over_serial(field: Field, plugged: str, tmp_path: Path) -> None:
+def test_a_worse_update_is_reported_over_serial(field: Field, plugged: str, tmp_path: Path) -> None:
     own, at = own_samples(field), ("--port", plugged)
     field = replace(field, adapters=dict(field.adapters))
     spoiled(field, 20)
