@@ -327,7 +327,6 @@ def test_jobs_take_turns_and_outlive_the_board(session: BoardSession, tmp_path: 
 
     sensing = session.submit("sense", sense, exclusive=False)
     until(lambda: calls and calls[-1] > 3)
-    assert session.is_free
     space = session.submit("space", lambda link, job: link.space("/"))
     assert space.wait(60) and space.state == "done" and space.result.free > 0
     until(lambda: len(calls) == 2 and calls[-1] > 3)
@@ -340,7 +339,7 @@ def test_jobs_take_turns_and_outlive_the_board(session: BoardSession, tmp_path: 
 
     stopped = session.submit("stopped", endless)
     until(lambda: stopped.done == 1)
-    assert not session.is_free and stopped.share == 0.5
+    assert stopped.share == 0.5
     stopped.cancel()
     assert stopped.wait(60) and stopped.state == "cancelled"
 

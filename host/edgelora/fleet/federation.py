@@ -35,10 +35,11 @@ from edgelora.base.text import printable
 from edgelora.core.formats.ela import Adapter, pack_adapter, unpack_adapter
 from edgelora.core.formats.files import SECRET, read_bounded, write_atomic
 from edgelora.learn.training.base import Base, load_base
+from edgelora.learn.training.recipe import LEARNING_RATES
 from edgelora.learn.training.warm_start import fleet_vector
 
 from .averaging import mean, moved, server_step, with_vector
-from .client_training import fleet_recipe, fresh_adapter
+from .client_training import fresh_adapter
 from .ledger import Ledger, LedgerError
 from .plan import Plan
 from .privacy import Epsilons, Spent, Standing, epsilons, sampled, standing
@@ -394,7 +395,7 @@ def _round(
 ) -> Total | None:
     """Runs one round; None if sampling drew too few boards for a sum, so that no board was asked."""
     plan, enough = federation.plan, max(1, federation.plan.least)
-    call = federation.call(everyone, plan.rate or fleet_recipe(plan.rank, plan.mode).initial_rate)
+    call = federation.call(everyone, plan.rate or LEARNING_RATES[plan.mode])
     started = time.monotonic()
     few = f"{len(call.boards)} of {len(everyone)} boards were sampled, a sum needs {enough}"
     nothing = Total(np.zeros(len(fleet_vector(call.adapter)), np.int64), 0, why=few)

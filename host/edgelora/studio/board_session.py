@@ -123,12 +123,6 @@ class BoardSession:
         """Queues work that opens the port itself, such as flashing: the link is closed before and reopened after it."""
         return self._submit(name, None, work, True)
 
-    def refresh(self) -> None:
-        """Reads the board's state again as soon as it is free."""
-        with self._changed:
-            self._stale = True
-            self._changed.notify_all()
-
     def of(self, kind: Callable[[BoardSession], T]) -> T:
         """This board's instance of `kind`, created on first use; it outlives pages, such as `Live(place)`."""
         with self._changed:
@@ -153,11 +147,6 @@ class BoardSession:
         """Whether this device is the board, or may be the board at a new port."""
         same = (device.serial_number, device.state_dir) == (self.device.serial_number, self.device.state_dir)
         return same and (device.port == self.device.port or bool(device.serial_number) and self.state.status == "away")
-
-    @property
-    def is_free(self) -> bool:
-        """Whether exclusive work would start immediately."""
-        return self.state.status != "away" and not any(job.exclusive and not job.ended for job in self.jobs)
 
     def close(self) -> None:
         """Ends all jobs and leaves the board at its REPL."""

@@ -39,7 +39,6 @@ MOST_KEPT = 1 << 21  # values, whatever the rate
 DECISIONS_KEPT = 600
 POLL_SECONDS = 0.015  # between polls of the board,
 PAUSED_SECONDS = 0.25  # and while the view is paused, to empty the sensor's queue
-STEADY_SECONDS = 5.0  # over which rates are measured
 OWN_SOURCES = ("mpu6050", "lsm6ds3", "adc", "i2s")  # included in EdgeLoRA; others are modules on the board
 OWN_RATE = 50  # samples per second of a sensor without a network
 
@@ -243,13 +242,6 @@ class Live:
         with self._lock:
             return self._said[-1] if self._said else None
 
-    @property
-    def decisions_per_second(self) -> float:
-        """Predictions per second over the last seconds, by this computer's clock."""
-        with self._lock:
-            times = [at for at in self._times if at > time.monotonic() - STEADY_SECONDS]
-        return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 2 else 0.0
-
     def frame(self, cursor: Cursor) -> bytes | None:
         """New data since a page's last frame, for its canvas; None if there is none. Moves the cursor.
 
@@ -322,7 +314,6 @@ class Live:
             self._pictures = np.zeros((round(KEPT_SECONDS / 0.02), COLUMN), np.uint8)
             self._columns = self._decided = 0
             self._said: deque[Said] = deque(maxlen=DECISIONS_KEPT)
-            self._times: deque[float] = deque(maxlen=1000)
 
     def _tell(self, **changes: Any) -> None:
         with self._lock:
@@ -345,7 +336,6 @@ class Live:
                     self._columns += len(columns)
             self._said += said
             self._decided += len(said)
-            self._times += [time.monotonic()] * len(said)
             for one in said:
                 tally = self.tallies.setdefault(one.adapter, Tally())
                 tally.windows += 1

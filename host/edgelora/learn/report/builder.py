@@ -34,6 +34,7 @@ def make_report(base: Base, task: Task, run: BoardRun, remarks: Remarks) -> Repo
     profile = profile_of(hello)
     cost = profile and predict(base.elm, settings, profile, samples.frames)
     power = profile and profile.power
+    watts, step_us = profile.watts(costs.clock_hz) if profile else None, costs.train_step_us
     slower = cost.clock_hz / costs.clock_hz if cost and costs.clock_hz else 1
     unit = loss_unit(base)
     said = run.course.said
@@ -59,16 +60,14 @@ def make_report(base: Base, task: Task, run: BoardRun, remarks: Remarks) -> Repo
         model_bytes=len(base.elm),
         base_id=base.base_id,
         infer_us=round(costs.infer_us, 1),
-        train_step_us=costs.train_step_us,
+        train_step_us=step_us,
         swap_us=round(costs.swap_us, 1),
         swap_flash_us=round(costs.swap_flash_us, 1),
         predicted_infer_us=round(cost.infer_us, 1) if cost else None,
         predicted_train_step_us=round(cost.step_us * slower, 1) if cost and resolved.cache == "none" else None,
         active_watts=profile.watts() if profile else None,
         power_source=power.source if power else "",
-        update_joules=_update_joules(
-            costs.train_step_us, settings.micro_batch, profile.watts(costs.clock_hz) if profile else None
-        ),
+        update_joules=None if step_us is None or watts is None else settings.micro_batch * step_us * 1e-6 * watts,
         energy=costs.energy,
         checkpoint_bytes=run.end.checkpoint if run.end else None,
         samples=len(samples),
@@ -129,7 +128,3 @@ def _measures(base: Base, test: Samples, run: BoardRun) -> dict[str, Any]:
         "gained": int(np.sum(~right_before & right_after)),
         "lost": int(np.sum(right_before & ~right_after)),
     }
-
-
-def _update_joules(step_us: float | None, micro_batch: int, watts: float | None) -> float | None:
-    return None if step_us is None or watts is None else micro_batch * step_us * 1e-6 * watts
