@@ -22,17 +22,6 @@ static uint32_t drawn(uint32_t below) {
     return (state >> 4) % below;
 }
 
-static void *read_file(const char *path, uint32_t *size) {
-    FILE *f = fopen(path, "rb");
-    CHECK(f && !fseek(f, 0, SEEK_END));
-    *size = (uint32_t)ftell(f);
-    rewind(f);
-    void *data = malloc(*size);
-    CHECK(fread(data, 1, *size, f) == *size);
-    fclose(f);
-    return data;
-}
-
 static void *copy_of(const void *data, uint32_t size) {
     void *copy = malloc(size);
     memcpy(copy, data, size);

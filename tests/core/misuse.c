@@ -19,17 +19,6 @@
 
 enum { SAMPLES = 40, LEARNING_RATE = 20000 };
 
-static void *read_file(const char *path, uint32_t *size) {
-    FILE *f = fopen(path, "rb");
-    CHECK(f && !fseek(f, 0, SEEK_END));
-    *size = (uint32_t)ftell(f);
-    rewind(f);
-    void *data = malloc(*size);
-    CHECK(fread(data, 1, *size, f) == *size);
-    fclose(f);
-    return data;
-}
-
 static edgelora_session_t *open_session(const void *model, uint32_t *size) {
     uint32_t count = ((const edgelora_model_t *)model)->op_count;
     uint8_t ranks[EDGELORA_MAX_OPS];

@@ -115,7 +115,7 @@ def test_weights_are_followed_by_a_word(misuse: Path, tmp_path: Path) -> None:
             short = weights_last(data, model, op, behind)
             with pytest.raises(TwinError, match="inconsistent"):
                 check_model(short)
-            with pytest.raises(FormatError, match="put a word behind"):
+            with pytest.raises(FormatError, match="append a word"):
                 unpack_model(short)
         enough = weights_last(data, model, op, padding + 4)
         np.testing.assert_equal(unpack_model(enough).ops[op].weights, model.ops[op].weights)

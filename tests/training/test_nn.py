@@ -176,26 +176,24 @@ def two_tone(seed: int, count: int = 240, pitch: float = 1.0, channels: int = 2)
     return Dataset((wave + rng.normal(0, 0.3, wave.shape)).astype(np.float32), y, ["low", "middle", "high"])
 
 
+def trained(data: Dataset) -> tuple[floatnet_layers.FloatNet, list[float]]:
+    """A small network that has learned `two_tone` data, and its losses."""
+    layers = [
+        floatnet_layers.conv(8, (1, 5), (1, 2)),
+        floatnet_layers.conv(8, (1, 3)),
+        floatnet_layers.mean(),
+        floatnet_layers.dense(3),
+    ]
+    net = floatnet_layers.build((1, 32, 2), layers, seed=5)
+    return net, floatnet_train.fit(net, data.x, data.y, epochs=12, seed=5, batch=16, rate=1e-2)
+
+
 def test_training_learns_and_is_reproducible():
     train, test = two_tone(0), two_tone(1)
-
-    def trained() -> tuple[floatnet_layers.FloatNet, list[float]]:
-        net = floatnet_layers.build(
-            (1, 32, 2),
-            [
-                floatnet_layers.conv(8, (1, 5), (1, 2)),
-                floatnet_layers.conv(8, (1, 3)),
-                floatnet_layers.mean(),
-                floatnet_layers.dense(3),
-            ],
-            seed=5,
-        )
-        return net, floatnet_train.fit(net, train.x, train.y, epochs=12, seed=5, batch=16, rate=1e-2)
-
-    net, losses = trained()
+    net, losses = trained(train)
     assert floatnet_layers.accuracy(net, test.x, test.y) > 0.9
     assert losses[-1] < 0.3 * losses[0]
-    assert trained()[1] == losses
+    assert trained(train)[1] == losses
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
@@ -272,17 +270,7 @@ def test_rotation_keeps_length_and_tilts_both_sensors_alike():
 
 def test_float_lora_learns_and_leaves_the_base_alone():
     base, own, later = two_tone(0), two_tone(2, 90, pitch=1.8), two_tone(3, pitch=1.8)
-    net = floatnet_layers.build(
-        (1, 32, 2),
-        [
-            floatnet_layers.conv(8, (1, 5), (1, 2)),
-            floatnet_layers.conv(8, (1, 3)),
-            floatnet_layers.mean(),
-            floatnet_layers.dense(3),
-        ],
-        seed=5,
-    )
-    floatnet_train.fit(net, base.x, base.y, epochs=12, seed=5, batch=16, rate=1e-2)
+    net, _ = trained(base)
     before = [layer.weights.copy() for layer in net.layers if layer.weights is not None]
     for train_a in (True, False):
         result = train_float_lora(net, own, later, rank=2, epochs=8, seed=0, train_a=train_a)
@@ -419,5 +407,5 @@ def test_dataset_file_that_is_no_npz(tmp_path):
     with pytest.raises(ValueError, match=r"not a readable \.npz"):
         load_dataset(tmp_path / "bad.npz")
     np.save(tmp_path / "bare.npy", X)
-    with pytest.raises(ValueError, match="bare array"):
+    with pytest.raises(ValueError, match="a single array without a name"):
         load_dataset(tmp_path / "bare.npy")
