@@ -42,7 +42,7 @@ def start() -> tuple[Base, bytes, Samples]:
 
 
 def first(samples: Samples) -> Samples:
-    """A few of them."""
+    """The first nine samples."""
     return samples.part(np.arange(len(samples)) < 9)
 
 

@@ -47,7 +47,7 @@ NOT_THE_DEVICES = {  # names with equal values by chance, or of the core's own e
     ("model/importers/tflite/write.py", "SAME"),
     ("fleet/roster.py", "SERVER"),  # an index in the core's messages
 }
-WORDED = {  # calculations with the device's numbers for texts alone, or for a rule of the host's own, by module
+WORDED = {  # calculations with the device's numbers that are for texts only, or a rule of the host itself, by module
     ("learn/training/early_stopping.py", "len(self.samples) >= HELD_OUT * LEAST_JUDGED"),
     ("model/datasets/dataset.py", "HELD_OUT * LEAST_TESTED"),
     ("studio/training_options.py", "np.bincount(data.y, minlength=2).min() >= HELD_OUT ** 2"),
@@ -133,7 +133,7 @@ def taken(tree: ast.Module) -> Iterator[str]:
 
 
 def calculated(path: str, source: str) -> list[str]:
-    """Arithmetic and comparisons by size with the device's constants in a host module: the device has that rule."""
+    """Arithmetic and comparisons with the device's constants in a host module: they repeat a rule of the device."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         parts: list[ast.expr] = []
@@ -234,7 +234,7 @@ def a_base() -> Base:
 
 HEARD, FELT = audio_signal(3, 1, Normal(AUDIO_UNIT)), Signal(50, 1, 8, 4, (Normal(0.1),))
 SOUND = np.zeros((512, 1), np.int16)  # as long as the longer of their steps
-RUN_BY_THE_HOST: dict[str, Callable[[], object]] = {  # what the host does by these functions of the device
+RUN_BY_THE_HOST: dict[str, Callable[[], object]] = {  # actions of the host that call these functions of the device
     "frontend.Audio.step": lambda: AudioFrontEnd().feed(SOUND),
     "frontend.Spectral.step": lambda: SpectralFrontEnd().feed(SOUND),
     "pipeline._front_of": lambda: Takes(HEARD, shape=(3, 40, 1)),
@@ -274,8 +274,8 @@ def recognized_by_text(source: str) -> list[str]:
 
 @pytest.mark.parametrize("path", MODULES)
 def test_errors_are_recognized_by_class_or_status(path: str) -> None:
-    """The words of the core and of boards are for people."""
-    esptools = ["'Could not open' in str(error)"]  # it has one class for all errors
+    """Messages of the core and of boards are for people only."""
+    esptools = ["'Could not open' in str(error)"]  # esptool has one class for all errors
     assert recognized_by_text((HOST / path).read_text()) == (esptools if path == "board/flash/esp.py" else [])
 
 
@@ -295,7 +295,7 @@ def test_a_calculation_with_the_devices_constants_is_found() -> None:
 
 
 def test_a_member_of_this_computer_is_the_devices() -> None:
-    """It has other files, but keeps rounds, spends budgets and answers by the device's Python alone."""
+    """Only its files differ: rounds, budgets and replies are those of the device's Python."""
     fleet = device.module("fleet")
     for mine, its, own in (
         (member.TwinMember, fleet.Member, {"begin", "answer", "_roster", "_open", "_train"}),

@@ -810,7 +810,7 @@ def test_other_keys_replace_trusted_ones_only_by_force(field: Field, plugged: st
 def test_a_board_without_memory_is_recognized(
     what: str, field: Field, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the class of the board's error, whichever of the two it has no memory for."""
+    """By the class of the board's error, whether the memory is lacking for the check or for the evaluation."""
 
     def full(*_: Any) -> None:
         raise MemoryError
