@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -11,16 +12,37 @@ import pytest
 
 from benchmarks.cost import Trial, calibration, check, fit, held_out, non_negative_least_squares
 from benchmarks.networks import Shape, network
+from edgelora.base.resources import ROOT
 from edgelora.board.build import build_firmware
 from edgelora.board.link.client import Link
 from edgelora.board.profiles import load_board
 from edgelora.cli.demo import start_board
 from edgelora.core.formats.elm import pack_model
+from edgelora.learn.planning import terms
 from edgelora.learn.planning.cost import Cost, passes_of, predict
 from edgelora.learn.training.recipe import inference
 
 PICO = load_board("virtual-pico")
 HELD_OUT = held_out()
+
+
+BLOCKS = {  # of terms.py, and what the core calls them
+    "BLOCK_BYTES": ("internal.h", "EDGELORA_TILE_BYTES"),
+    "CHUNK": ("primitives.h", "EDGELORA_CHUNK"),
+    "UP_BYTES": ("matrix.c", "B_BYTES"),
+    "UP_GROUPS": ("primitives.h", "EDGELORA_B_GROUPS"),
+    "STRIP": ("primitives.h", "EDGELORA_STRIP"),
+    "DENSE_TILE": ("matrix_backward.c", "DENSE_INPUTS"),
+    "SMALL": ("primitives.h", "EDGELORA_22_BITS"),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_block_sizes_are_the_cores(name: str) -> None:
+    file, called = BLOCKS[name]
+    source = (ROOT / "micropython_module" / "core" / "kernels" / "packed" / file).read_text()
+    found = re.search(rf"\b{called} = ([-0-9()< ]+)", source)
+    assert found and eval(found[1]) == getattr(terms, name)
 
 
 @pytest.fixture(scope="module")
