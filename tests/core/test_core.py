@@ -26,7 +26,7 @@ from random_models import (
 from random_ops import DrawnOp
 from reference import FORWARD_KINDS
 
-from edgelora.core.formats.ela import Adapter, pack_adapter, seeded_a, unpack_adapter
+from edgelora.core.formats.ela import Adapter, pack_adapter, unpack_adapter
 from edgelora.core.formats.elm import base_id, pack_model
 from edgelora.core.formats.envelope import FormatError
 from edgelora.core.formats.fixed_point import LOGISTIC_GRID, derive
@@ -36,6 +36,7 @@ from edgelora.core.twin import binding
 from edgelora.core.twin import regions as twin_regions
 from edgelora.core.twin.binding import MODES, TwinError, check_model
 from edgelora.core.twin.regions import LASTING, Region
+from edgelora.core.twin.seeded_a import seeded_a
 from edgelora.core.twin.session import Session
 
 Sample = tuple[np.ndarray, object, int]  # input, target, learning rate

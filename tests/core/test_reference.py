@@ -31,9 +31,10 @@ from reference import (
 from straight_through import FloatModel
 
 from edgelora.base.resources import ROOT
-from edgelora.core.formats.ela import Adapter, pack_adapter, seeded_a, unpack_adapter
+from edgelora.core.formats.ela import Adapter, pack_adapter, unpack_adapter
 from edgelora.core.formats.elm import base_id, pack_model
 from edgelora.core.formats.network import Op, QuantModel
+from edgelora.core.twin.seeded_a import seeded_a
 
 CHAINS = {
     "dense": ("dense",),

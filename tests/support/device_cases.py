@@ -12,10 +12,11 @@ from class_cases import drawn_class_stats
 from random_models import random_adapter, random_input, random_model, random_ranks, random_sample, random_target
 
 from edgelora.core.formats.classes import pack_classes
-from edgelora.core.formats.ela import CLASSES, pack_adapter, seeded_a, unpack_adapter
+from edgelora.core.formats.ela import CLASSES, pack_adapter, unpack_adapter
 from edgelora.core.formats.elm import base_id, pack_model
 from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin import regions
+from edgelora.core.twin.seeded_a import seeded_a
 from edgelora.core.twin.session import Session
 
 

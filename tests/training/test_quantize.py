@@ -9,10 +9,10 @@ import pytest
 from random_models import random_input, random_model
 
 from edgelora.core.formats import elm
-from edgelora.core.formats.ela import seeded_a
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.fixed_point import quantize_multiplier
 from edgelora.core.formats.network import KINDS, QuantModel
+from edgelora.core.twin.seeded_a import seeded_a
 from edgelora.core.twin.session import Session
 from edgelora.model.floatnet import layers as floatnet_layers
 from edgelora.model.floatnet import train

@@ -6,13 +6,14 @@ A violation raises `FormatError`.
 
 from __future__ import annotations
 
-import functools
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgelora.core.twin.seeded_a import seeded_a
 
 from .classes import ClassRow, check_classes_fit, pack_classes, unpack_classes
 from .elm import _padded
@@ -39,7 +40,7 @@ from .limits import (
     MAX_T,
     MAX_THRESHOLD,
 )
-from .network import MATRIX_KINDS, Op, QuantModel, layer_size
+from .network import MATRIX_KINDS, QuantModel, layer_size
 
 _ADAPTER_HEADER = struct.Struct("<4sHHII 8s I HH II HH I")
 _LAYER = struct.Struct("<4H bb H")  # op, rank, O, K, t_shift, branch_shift, 0
@@ -218,43 +219,6 @@ def unpack_adapter(
     return adapter
 
 
-def seeded_a(seed: int, index: int, rank: int, op: Op) -> NDArray[np.int8]:
-    """The frozen or initial A of `op`, the model's `index`-th: int8 [rank, K] (SPEC.md section 7)."""
-    assert op.weights is not None
-    golden = np.uint32(0x9E3779B9)
-    rows = op.weights.reshape(len(op.weights), -1).astype(np.int64)
-    stream = _mix(np.array([seed], np.uint32) + np.array([index + 1], np.uint32) * golden)
-    numbers = _mix(stream + np.arange(rank * len(rows), dtype=np.uint32) * golden)
-    sums = np.where(numbers >> 31, 1, -1).reshape(rank, -1) @ rows
-    groups = -(-rows.shape[1] // 4)
-    if op.kind == "conv" and op.weights.shape[1:3] == (1, 1) and groups >= rank:
-        bounds = 4 * (np.arange(rank + 1)[:, None] * groups // rank)
-        inputs = np.arange(rows.shape[1])
-        sums = np.where((inputs >= bounds[:-1]) & (inputs < bounds[1:]), sums, 0)
-        return np.stack([_scaled_down(row) for row in sums])
-    a: list[NDArray[np.int8]] = []
-    for row in sums:
-        a.append(functools.reduce(_orthogonal, a, _scaled_down(row)))
-    return np.stack(a)
-
-
-def _orthogonal(row: NDArray[np.int8], other: NDArray[np.int8]) -> NDArray[np.int8]:
-    """`row` without its component along `other`."""
-    wide, along = row.astype(np.int64), other.astype(np.int64)
-    norm, dot = int(along @ along) >> 7, int(wide @ along)
-    if not norm:
-        return row
-    part = abs(dot) // norm if dot > 0 else -(abs(dot) // norm)
-    return _scaled_down(128 * wide - part * along)
-
-
-def _scaled_down(row: NDArray[np.int64]) -> NDArray[np.int8]:
-    """The row divided by the least power of two that makes it int8, rounded towards 0."""
-    shift = max(0, int(np.abs(row).max()).bit_length() - 7)
-    scaled: NDArray[np.int8] = (np.sign(row) * (np.abs(row) >> shift)).astype(np.int8)
-    return scaled
-
-
 def check_adapter_fits(adapter: Adapter, model: QuantModel, name: str = "adapter") -> None:
     """Raises FormatError unless every layer and class of the adapter fits the model.
 
@@ -275,12 +239,6 @@ def check_adapter_fits(adapter: Adapter, model: QuantModel, name: str = "adapter
         height, width, _ = model.tensors[model.ops[layer.op].output].shape
         work = layer.rank * height * width
         require(work <= MAX_T, f"{where}: rank * positions is {work}, the limit is {MAX_T}: use a lower rank")
-
-
-def _mix(z: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-        z = (z ^ (z >> np.uint32(shift))) * np.uint32(factor)
-    return z ^ (z >> np.uint32(16))
 
 
 def _read_state(reader: Reader, shape: tuple[int, ...], at: int, momentum: int, where: str) -> tuple[TensorState, int]:

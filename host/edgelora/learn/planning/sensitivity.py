@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
 from edgelora.base.progress import Progress, no_progress
-from edgelora.core.formats.ela import Adapter, AdapterLayer, pack_adapter, seeded_a, unpack_adapter
+from edgelora.core.formats.ela import Adapter, AdapterLayer, pack_adapter, unpack_adapter
 from edgelora.core.formats.elm import base_id, unpack_model
 from edgelora.core.formats.limits import MAX_ELEMENTS, MAX_FACTOR, MAX_RANK
 from edgelora.core.formats.network import QuantModel, layer_size
+from edgelora.core.twin.seeded_a import seeded_a
 from edgelora.core.twin.trainable import trainable
 from edgelora.learn.training.loop import train
 from edgelora.learn.training.recipe import LIMITS, Recipe, Settings, placed

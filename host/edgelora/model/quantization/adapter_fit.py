@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
-from edgelora.core.formats.ela import Adapter, AdapterLayer, check_adapter_fits, seeded_a
+from edgelora.core.formats.ela import Adapter, AdapterLayer, check_adapter_fits
 from edgelora.core.formats.elm import base_id, unpack_model
 from edgelora.core.formats.limits import BRANCH_SHIFTS, T_SHIFTS
 from edgelora.core.formats.network import Op, QuantModel
+from edgelora.core.twin.seeded_a import seeded_a
 from edgelora.model.floatnet import layers
 from edgelora.model.floatnet.layers import Array, FloatNet
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.core.formats.ela import seeded_a
 from edgelora.core.formats.network import QuantModel
+from edgelora.core.twin.seeded_a import seeded_a
 from edgelora.model.floatnet.layers import Array
 
 from .simulate import _grids, _product, accumulators
