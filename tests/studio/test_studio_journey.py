@@ -109,7 +109,8 @@ class Person:
 
     def measure(self, label: str) -> None:
         self.give("Add a recording (.csv)", self.motion / f"{label}.csv")
-        expect(self.page.get_by_label("Recording", exact=True)).to_have_value(f"{label}.csv")  # it plays
+        around = self.page.get_by_role("region", name="Around the virtual board")
+        around.locator(".q-select").get_by_text(f"{label}.csv", exact=True).wait_for()  # it plays
 
     def name(self, label: str) -> None:
         self.page.get_by_role("textbox", name="New class").fill(label)
