@@ -27,7 +27,7 @@ from edgelora.core.twin.trainable import trainable
 from edgelora.fleet import member
 from edgelora.fleet.averaging import board_seed
 from edgelora.learn.training.actions import Act, Wish, program
-from edgelora.learn.training.base import Base
+from edgelora.learn.training.base import Base, labels_of
 from edgelora.learn.training.board_run import Pace
 from edgelora.learn.training.early_stopping import prepared
 from edgelora.learn.training.monitor import Phases
@@ -254,6 +254,7 @@ RUN_BY_THE_HOST: dict[str, Callable[[], object]] = {  # actions of the host that
     "monitor.check_alarm": Phases,
     "monitor.check_windows": Phases,
     "fleet.board_seed": lambda: board_seed(1, 2),
+    "._classes": lambda: labels_of(a_base(), None),
     "_index.checked": lambda: store_name("wave"),
 }
 

@@ -18,8 +18,8 @@ from sensing import adapters, motion_base
 from edgelora.base.errors import InputError
 from edgelora.core.formats.elm import pack_model
 from edgelora.learn.training import actions as acting
-from edgelora.learn.training.actions import KINDS, Act, Sense, Wish, acting_of, checked_act, labels_of, parse_act
-from edgelora.learn.training.base import Base
+from edgelora.learn.training.actions import KINDS, Act, Sense, Wish, acting_of, checked_act, parse_act
+from edgelora.learn.training.base import Base, labels_of
 from edgelora.learn.training.known import Looker, Seen
 from edgelora.learn.training.streaming import Vote
 from edgelora.model.datasets import har

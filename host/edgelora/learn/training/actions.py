@@ -18,7 +18,7 @@ from edgelora.core.store_names import store_name
 from edgelora.core.twin import device
 from edgelora.model.datasets.dataset import Dataset
 
-from .base import Base, adapter_ranks
+from .base import Base, adapter_ranks, labels_of
 from .board_learner import base_path, open_base
 from .known import NOTHING, Known, Shares
 from .new_classes import stored_adapter
@@ -283,14 +283,6 @@ def acting_of(base: Base, path: str, adapter: bytes | None, data: Dataset | None
 
 def _main(base: Base, path: str, adapter: bytes | None, wish: Wish, has_rule: bool) -> str:
     return program(base, path, adapter_ranks(base, adapter), labels_of(base, adapter), wish, has_rule)
-
-
-def labels_of(base: Base, adapter: bytes | None) -> list[str]:
-    """Names of all classes that a board distinguishes with an adapter, in the device's order."""
-    names = dict(enumerate(base.model.labels))
-    rows = base.adapter(adapter).classes if adapter else []
-    names |= {row.number: row.name for row in rows if row.name}
-    return list(names.values())
 
 
 def save_acting(link: Link, base: Base, data: Dataset | None, wish: Wish) -> Acting:

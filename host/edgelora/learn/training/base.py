@@ -17,6 +17,7 @@ from edgelora.core.formats import elm as formats_elm
 from edgelora.core.formats.ela import Adapter, unpack_adapter
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.network import QuantModel
+from edgelora.core.twin import device
 from edgelora.core.twin.binding import check_model
 from edgelora.model.datasets import dataset, keywords
 from edgelora.model.datasets.dataset import Dataset, Parts, by_name, load_dataset
@@ -148,6 +149,18 @@ def adapter_ranks(base: Base, adapter: bytes | None) -> bytes:
     """The rank of every op in an adapter, for a session that infers with it; all 0 without an adapter."""
     count = len(base.model.ops)
     return base.adapter(adapter).ranks(count) if adapter else bytes(count)
+
+
+def opened(base: Base, adapter: bytes | None) -> Any:
+    """The device's `Model` on this computer, which infers with an adapter; None: the base alone."""
+    model = device.module().Model(base.elm, adapter_ranks(base, adapter), "infer", 1)
+    model.use(adapter and model.adapter(adapter))
+    return model
+
+
+def labels_of(base: Base, adapter: bytes | None) -> list[str]:
+    """Names of all classes that a board distinguishes with an adapter, by number."""
+    return list(opened(base, adapter).labels)
 
 
 def _har(subject: str) -> HarData:

@@ -229,7 +229,7 @@ def _rule(base: Base, adapter_id: str, seen: Seen, y: NDArray[np.int64]) -> Rule
 
 def _numbers(base: Base, adapter: bytes | None, data: Dataset) -> list[int | None]:
     """The network's number of each class of the data, None for unknown classes."""
-    known = numbers_of(base, base.adapter(adapter).classes if adapter else [])
+    known = numbers_of(base, adapter)
     return [known.get(label) for label in data.labels]
 
 

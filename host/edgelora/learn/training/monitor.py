@@ -22,7 +22,7 @@ from edgelora.core.formats.monitor import (
 )
 from edgelora.core.twin import device
 
-from .base import Base, adapter_ranks
+from .base import Base, opened
 from .early_stopping import Verdict
 from .host_run import as_board
 from .loop import Run
@@ -94,8 +94,7 @@ class Watch:
     def __init__(self, base: Base, adapter: bytes | None, phases: Phases) -> None:
         check_monitored(base.model, base.name)
         self._base = base
-        self._model = device.module().Model(base.elm, adapter_ranks(base, adapter), "infer", 1)
-        self._model.use(adapter and self._model.adapter(adapter))
+        self._model = opened(base, adapter)
         self._own = device.module("monitor").Monitor(self._model, phases.least, phases.votes, phases.one_in)
 
     def take(self, adapter: bytes) -> None:

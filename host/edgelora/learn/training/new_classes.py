@@ -16,7 +16,6 @@ from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import StoreState
 from edgelora.core.formats.classes import ClassRow, no_room
-from edgelora.core.formats.ela import Adapter
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import base_id
 from edgelora.core.formats.limits import MAX_CLASS_SAMPLES, MAX_NAME
@@ -24,7 +23,7 @@ from edgelora.core.twin import device
 from edgelora.core.twin.session import Session
 from edgelora.model.datasets.dataset import Dataset, held_out
 
-from .base import Base, adapter_ranks
+from .base import Base, adapter_ranks, labels_of, opened
 from .board_learner import open_base
 from .board_paths import CLASS_PATH
 from .recipe import inference
@@ -69,11 +68,9 @@ def add_classes(
             )
     held = held_out(data.y)
     x = base.model.input.quantize(data.x)
-    adapter = base.adapter(before) if before else Adapter(base_id(base.elm), 0)
-    ranks = adapter.ranks(len(base.model.ops))
-    session, model = Session(base.elm, ranks, "infer"), device.module().Model(base.elm, ranks, "infer", 1)
+    ranks = adapter_ranks(base, before)
+    session, model = Session(base.elm, ranks, "infer"), opened(base, before)
     _open(link, base, ranks, before)
-    model.use(before and model.adapter(before))
     wanted = [label for label in range(len(data.labels)) if (data.y[~held] == label).any()]
     for done, label in enumerate(wanted, 1):
         samples, name = x[~held & (data.y == label)][:MAX_CLASS_SAMPLES], data.labels[label]
@@ -84,7 +81,7 @@ def add_classes(
     link.remove(CLASS_PATH)
     made = link.class_get()
     mine = bytes(model.used.buffer)
-    numbers = numbers_of(base, base.adapter(mine).classes)
+    numbers = numbers_of(base, mine)
     y = np.array([numbers[data.labels[label]] for label in data.y[held]], np.int64)
     judges = device.module("training").can_judge(y.tolist())
     shares = [_right(session, ela, x[held], y) for ela in (before, made)] if judges else [None, None]
@@ -174,10 +171,9 @@ def _use(link: Link, adapter: bytes | None) -> None:
     link.use(CLASS_PATH if adapter else None)
 
 
-def numbers_of(base: Base, rows: list[ClassRow]) -> dict[str, int]:
-    """Numbers of classes by name: the base's, then added classes."""
-    names = {name: number for number, name in enumerate(base.model.labels)}
-    return names | {row.name: row.number for row in rows if row.name}
+def numbers_of(base: Base, adapter: bytes | None) -> dict[str, int]:
+    """Numbers of classes by name: the base's, then those that an adapter adds."""
+    return {name: number for number, name in enumerate(labels_of(base, adapter))}
 
 
 def _right(session: Session, ela: bytes | None, x: NDArray[np.int8], y: NDArray[np.int64]) -> float:

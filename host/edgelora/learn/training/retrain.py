@@ -38,7 +38,7 @@ def consolidate_stored(link: Link, base: Base, data: Dataset, name: str) -> Cons
     if before is None:
         raise InputError(f"the board's store has no adapter {name} for this base", remedy="train one first")
     adapter = base.adapter(before)
-    numbers = numbers_of(base, adapter.classes)
+    numbers = numbers_of(base, before)
     if missing := [row.name for row in adapter.classes if row.name and row.name not in data.labels]:
         remedy = "give some, or remove the class"
         raise InputError(f"no samples of {', '.join(missing)}, a class that was added to {name}", remedy=remedy)

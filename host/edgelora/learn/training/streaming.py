@@ -18,7 +18,7 @@ from edgelora.board.link.replies import Decision, LinkError, ListenReply
 from edgelora.core.formats.signal import Signal
 from edgelora.core.twin import device
 
-from .base import Base, WorkflowError, adapter_ranks
+from .base import Base, WorkflowError, adapter_ranks, opened
 from .board_learner import BoardLearner
 from .board_paths import ADAPTER_PATH, SWITCHED_PATH
 from .recipe import inference
@@ -83,7 +83,7 @@ def listen_on_twin(
 ) -> Iterator[ListenReply]:
     """`listen_on_board` by the board's own Python on this computer, with a reply for each window."""
     signal = signal_of(base)
-    model = _opened(base, _ranks_of_all(base, adapters))
+    model = device.module().Model(base.elm, _ranks_of_all(base, adapters), "infer", 1)
     used = [None, *map(model.adapter, adapters)]
     cutter = Cutter(model, signal, vote)
     pipeline = cutter.pipeline
@@ -127,11 +127,6 @@ class Cutter:
         self._left = self._left[len(taken) :]
         np.frombuffer(buffer, np.int16)[: taken.size] = taken.reshape(-1)
         return len(taken)
-
-
-def _opened(base: Base, ranks: bytes) -> Any:
-    """The device's `Model`, to infer with."""
-    return device.module().Model(base.elm, ranks, "infer", 1)
 
 
 def _stretches(samples: int, adapters: Sequence[bytes], switches: Switches) -> Iterator[tuple[int, int, int]]:
@@ -213,7 +208,7 @@ def as_heard(base: Base, takes: Sequence[Take]) -> Samples:
 
 
 def _heard(base: Base, takes: Sequence[Take], last: bool) -> Samples:
-    model = _opened(base, bytes(len(base.model.ops)))
+    model = opened(base, None)
     model.infer = lambda x: 0  # only windows are needed, no decisions
     cutter = Cutter(model, signal_of(base))
     x: list[bytes] = []
