@@ -148,10 +148,7 @@ def _federate(
             deployment.start([gateway])
         run = deployment.run()
         with console.progress("rounds with masks and noise", quiet) as progress:
-            for now in fleet_deployment.federated(deployment, lambda: Federation.open(federation.folder), run):
-                last = now.rounds[-1] if now.rounds else None
-                what = f"{last.survivors} of {last.asked} boards" if last else "begins"
-                progress(now.done, now.plan.rounds, what)
+            for now in fleet_deployment.federated(deployment, run, progress):
                 measured[now.done] = judge(now.adapter)
         deployment.wait_run(run)
     return measured

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from collections import deque
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -268,11 +269,7 @@ def cmd_run(args: argparse.Namespace) -> None:
         run = deployment.run()
         try:
             with console.progress("rounds", args.json) as progress:
-                for now in fleet_deployment.federated(deployment, lambda: Federation.open(args.federation), run):
-                    federation = now
-                    last = now.rounds[-1] if now.rounds else None
-                    what = f"{last.survivors} of {last.asked} boards" if last else "begins"
-                    progress(now.done, now.plan.rounds, what)
+                [federation] = deque(fleet_deployment.federated(deployment, run, progress), 1)
         except KeyboardInterrupt:
             deployment.stop_run(run)
             raise

@@ -35,6 +35,7 @@ from cryptography.x509.oid import NameOID
 
 from edgelora.base.errors import EdgeloraError, InputError, MissingPackage
 from edgelora.base.http_server import Server
+from edgelora.base.progress import Progress
 from edgelora.core.formats.files import SECRET, write_atomic
 
 from . import superlink
@@ -440,14 +441,16 @@ def _program(name: str) -> str:
     return str(path)
 
 
-def federated(deployment: Deployment, federation: Callable[[], Federation], run: int) -> Iterator[Federation]:
+def federated(deployment: Deployment, run: int, progress: Progress) -> Iterator[Federation]:
     """Yields the federation after each new round, until its run has ended."""
     done = -1
     while True:
         ended = deployment.status(run).startswith("finished")
-        now = federation()
+        now = Federation.open(deployment.folder)
         if now.done != done:
             done = now.done
+            last = now.rounds[-1] if now.rounds else None
+            progress(done, now.plan.rounds, f"{last.survivors} of {last.asked} boards" if last else "begins")
             yield now
         if ended:
             return

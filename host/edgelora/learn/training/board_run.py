@@ -76,13 +76,6 @@ class UpdateLog(Protocol):
     ) -> None: ...
 
 
-class NoLog:
-    """A log that discards updates."""
-
-    def update(self, *_: Any, **__: Any) -> None:
-        pass
-
-
 @dataclass(frozen=True)
 class RunOptions:
     """Options of a board's run that don't change the adapter: callbacks, pace, resuming and use of the adapter.
@@ -94,7 +87,7 @@ class RunOptions:
     adapter in use; by default these samples are sent to the board.
     """
 
-    metrics: UpdateLog = NoLog()
+    metrics: UpdateLog | None = None
     progress: Progress = no_progress
     note: Callable[[str], None] = lambda text: None
     tested: Callable[[Measure], None] = lambda measure: None
@@ -107,7 +100,8 @@ class RunOptions:
     def log(self, done: int, batch: MicroBatch, loss: float, us: int, watts: float | None) -> None:
         """Logs update number `done`, from 1: its mean loss, nats, the board's microseconds, and its power."""
         joules = None if watts is None else us * 1e-6 * watts
-        self.metrics.update(done, batch.epoch + 1, loss, batch.learning_rate, len(batch.picked), us, joules)
+        if self.metrics:
+            self.metrics.update(done, batch.epoch + 1, loss, batch.learning_rate, len(batch.picked), us, joules)
 
 
 class Suspended(EdgeloraError, RuntimeError):

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from edgelora.base.progress import Progress, no_progress
 
-from .early_stopping import Course, Guard, Outcome, Score, Verdict
+from .early_stopping import Course, Guard, Judge, Outcome, Score, Verdict
 from .recipe import RunSettings
 from .samples import Samples, schedule
 
 
-class Learner(Protocol):
+class Learner(Judge, Protocol):
     """The interface of learners: a board behind a link, or the host twin."""
 
     def cache(self, x: NDArray[np.int8], where: str) -> None:
@@ -40,15 +40,10 @@ class Learner(Protocol):
     def save(self, state: bool) -> bytes: ...
     def use(self, adapter: bytes | None) -> None: ...
     def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]: ...
-    def judge(self, samples: Samples) -> Score:
-        """Scores what infers now: the training adapter, unless another one is in use."""
+    def kept(self) -> bytes:
+        """The adapter that was kept last."""
         ...
 
-    def keep(self) -> None:
-        """Keeps the current training adapter; `kept` returns it."""
-        ...
-
-    def kept(self) -> bytes: ...
     def go_on(self) -> None:
         """Loads the kept adapter for training, with a fresh training state."""
         ...
