@@ -272,7 +272,7 @@ def _answers(base: Base, samples: Samples, adapter: Adapter | str | Path | None,
 
 def _of_classes(base: Base) -> Base:
     if base.model.learns_values:
-        raise InputError(f"{base.name} learns values, and has no classes", remedy="evaluate() tells its error")
+        raise InputError(f"{base.name} learns values, and has no classes", remedy="evaluate() returns its error")
     return base
 
 

@@ -92,7 +92,7 @@ def test_resume_takes_only_its_own_checkpoint(made: Path, unix: str, tmp_path: P
     personalize(2, "train.npz", "--force")
     adapter = (tmp_path / "run" / "adapter.ela").read_bytes()
     for epochs, samples in ((3, "train.npz"), (1, "train.npz"), (2, "test.npz")):
-        assert "checkpoint is of another run" in personalize(epochs, samples, "--resume", code=1)
+        assert "checkpoint belongs to another run" in personalize(epochs, samples, "--resume", code=1)
     personalize(2, "train.npz", "--resume", "--force")
     assert read_report(tmp_path / "run")["losses"] == []  # nothing was left to do
     assert (tmp_path / "run" / "adapter.ela").read_bytes() == adapter

@@ -76,7 +76,7 @@ KNOWN = (
     "this edgelora supports",
     "without a ledger",
     "no round yet",
-    "the record of what was revealed",
+    "records what was revealed",
     "rounds that the federation has carried",
 )
 

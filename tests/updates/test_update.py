@@ -206,9 +206,9 @@ def test_foreign_files_in_the_directory_are_refused(field: Field, tmp_path: Path
             (resigned(eight, stranger, key_id=b"stranger"), "not by yours"),
             (flipped(eight, 12 * 8), "wrong signature"),
             (flipped(eight, 255 * 8), "wrong signature"),
-            (field.bundle(8, name=b"sleep".ljust(24, b"\0")), "another file"),
-            (field.bundle(8, name=escapes), "another file"),
-            (field.bundle(8, origin=7), "another file"),
+            (field.bundle(8, name=b"sleep".ljust(24, b"\0")), "not a full release"),
+            (field.bundle(8, name=escapes), "not a full release"),
+            (field.bundle(8, origin=7), "not a full release"),
             (field.bundle(8, result_size=1 << 30), "the limit of an update is"),
             (bytes(3 << 20), "more than"),
         ],
@@ -463,7 +463,7 @@ def test_servers_that_misbehave(field: Field, board: Board) -> None:
         (answer(whole, length=len(whole) + 1), "UpdateError", "declares"),
         (answer(whole, length=1 << 40), "UpdateError", "declares"),
         (answer(whole, "206 Partial"), "UpdateError", "another part"),
-        (answer(whole, fields="Transfer-Encoding: chunked\r\n"), "UpdateError", "no use"),
+        (answer(whole, fields="Transfer-Encoding: chunked\r\n"), "UpdateError", "unusable"),
         (b"HTTP/1.0 200 OK\r\n\r\n" + whole + b"x", "UpdateError", "longer than"),
         (answer(whole[:100]), "OSError", "ended the connection"),
         (b"", "OSError", "ended the connection"),
@@ -806,7 +806,7 @@ def test_other_keys_replace_trusted_ones_only_by_force(field: Field, plugged: st
     assert "nothing to confirm" in edgelora("update", "--confirm", "--port", plugged, code=1)
 
 
-@pytest.mark.parametrize("what", ["check", "judge"])
+@pytest.mark.parametrize("what", ["check", "validate"])
 def test_a_board_without_memory_is_recognized(
     what: str, field: Field, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -240,7 +240,7 @@ def _check_cohorts(plan: Plan) -> None:
     if plan.masks and _abandoned(plan, 0.0) == 1:
         raise InputError(
             f"about {plan.usual_cohort} boards are in a cohort, fewer than --least {plan.least} and --colluders "
-            f"{plan.colluders} ask for: no round could have a sum",
+            f"{plan.colluders} require: no round could have a sum",
             remedy="lower --least or --colluders, or raise --share or --cohort",
         )
 

@@ -187,7 +187,7 @@ def _policy_json(policy: Policy, epsilons: PolicyEpsilons) -> dict[str, Any]:
 def _in_words(policy: Policy, epsilons: PolicyEpsilons) -> str:
     """The three epsilons of a policy."""
     if not policy.budget:
-        return "policy without a budget: no epsilon bounds what sums tell" + ("" if policy.masks else ", nor updates")
+        return "policy without a budget: no epsilon bounds what sums reveal" + ("" if policy.masks else ", nor updates")
     who = f"outsider {epsilons.outsider:.3g}, curious server {epsilons.server:.3g}"
     lying = f"lying server, with {policy.colluders} colluding boards, {epsilons.lying:.3g}"
     return f"epsilon of all its rounds, at most: {who}, {lying}; at delta {epsilons.delta:g} ({ADJACENCY})"

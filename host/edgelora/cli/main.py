@@ -160,7 +160,7 @@ def _explained(error: Exception) -> tuple[str, ExitCode]:
             FULL if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)) else ""
         ), ExitCode.FAILED
     if isinstance(error, MemoryError):
-        return f"this computer has not enough memory for that {error}".rstrip(), ExitCode.FAILED
+        return f"this computer doesn't have enough memory for that {error}".rstrip(), ExitCode.FAILED
     at = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{os.path.basename(at.filename)}:{at.lineno}"
     what = f"{type(error).__name__} at {place}" + (f", {error}" if str(error) else "")

@@ -68,8 +68,8 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument(
         "--front",
         choices=HEARD_AS,
-        help="inputs are rows of 40 values of sound: as the network's own scale has them, or as deployed wake words' "
-        "firmware makes int8 of them",
+        help="inputs are rows of 40 sound features, in the network's own scale or in that of deployed wake words' "
+        "firmware",
     )
     p.set_defaults(stopped="stopped; no model was written")
     p = add("plan", cmd_plan)
@@ -247,7 +247,7 @@ def cmd_plan(args: argparse.Namespace) -> None:
         from edgelora.learn.report.plan_page import write_plan_report
 
         write_plan_report(args.report, choice, result, base.name, f"{len(samples)} samples of {args.data}")
-        note(f"{args.report}: what it was chosen from")
+        note(f"{args.report}: the choice and its alternatives")
     if args.output:
         save_plan(args.output, result, recipe)
         note(f"{args.output}: use it with personalize --plan or train-adapter --plan")

@@ -173,7 +173,7 @@ def cmd_update(args: argparse.Namespace) -> None:
     if not (args.bundle or args.status or args.confirm or args.trust):
         raise WorkflowError("what to do? give a bundle, --status, --confirm or --trust; see `edgelora update --help`")
     if bool(args.trust) != bool(args.target):
-        raise WorkflowError("--trust and --target go together: whose bundles the board takes, and what it is")
+        raise WorkflowError("--trust and --target go together: whose bundles the board accepts, and its product name")
     content = _read_bundle(args.bundle) if args.bundle else b""
     installed = None
     if args.trust:

@@ -43,7 +43,7 @@ class _Stream:
         Samples of several channels are interleaved, or [n, channels]. Raises InputError for another type.
         """
         if samples.dtype != np.int16:
-            raise InputError(f"samples are {samples.dtype}: give int16, sound of full scale is +-32767")
+            raise InputError(f"samples are {samples.dtype}: give int16, full-scale sound is +-32767")
         waiting = np.concatenate([self._rest, samples.ravel()])
         taken = self.window * self.channels
         steps = len(waiting) // taken

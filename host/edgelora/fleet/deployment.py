@@ -284,7 +284,7 @@ class Deployment:
         simulated = ["--federation-config", f"num-supernodes={nodes} client-resources-num-cpus=1"] if nodes else []
         said = self._control("run", str((self.folder / "app").resolve()), NETWORK, *simulated)
         if said is None:
-            raise DeploymentError(f"the SuperLink did not take the run: see {self.log('flwr')}")
+            raise DeploymentError(f"the SuperLink rejected the run: see {self.log('flwr')}")
         return int(said["run-id"])
 
     def status(self, run: int) -> str:

@@ -188,7 +188,7 @@ class Ledger:
     @contextlib.contextmanager
     def _opened(self, begun: bool = True) -> Iterator[sqlite3.Connection]:
         if not self.path.is_file():
-            raise LedgerError(f"{self.path} is missing, the record of what was revealed of boards", remedy=_BACKUP)
+            raise LedgerError(f"{self.path} is missing: it records what was revealed of boards", remedy=_BACKUP)
         try:
             address = f"{self.path.resolve().as_uri()}?mode=rw"
             with contextlib.closing(

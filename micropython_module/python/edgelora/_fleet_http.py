@@ -53,7 +53,7 @@ class _Gateway:
             if status == 204:
                 return None
             if status != 200 or http.length is None or not 32 <= http.length <= _LARGEST:
-                raise FleetError("the gateway answered %s with status %d" % (path, status))
+                raise FleetError("the gateway's answer to %s is unusable: status %d" % (path, status))
             data = bytearray(http.length)
             yield from http.read_exactly(data)
             return data

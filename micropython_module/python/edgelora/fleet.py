@@ -226,12 +226,12 @@ def _entropy():
     # Bytes of the chip's noise, whose health was tested.
     urandom = getattr(os, "urandom", None)
     if not urandom:
-        raise FleetError("this MicroPython has no os.urandom, so no key can be made: take one that has")
+        raise FleetError("this MicroPython has no os.urandom, so no key can be made: use one that has it")
     data = urandom(_ENTROPY)
     if not _healthy(data):
         raise FleetError(
-            "the chip's source of noise is stuck, so no key can be made: take the power away for a while, and if this "
-            "comes again, this board is none for a fleet"
+            "the chip's source of noise is stuck, so no key can be made: cut the power for a while, and if this "
+            "happens again, don't use this board in a fleet"
         )
     return data
 
@@ -397,7 +397,7 @@ def policy(path: str = POLICY) -> dict[str, int]:
     except ValueError:
         wanted = None
     if not isinstance(wanted, dict):
-        raise FleetError("%s is no JSON object: give some of %s" % (path, ", ".join(RULES)))
+        raise FleetError("%s is not a JSON object: give some of %s" % (path, ", ".join(RULES)))
     _packed(wanted, path)
     return wanted
 

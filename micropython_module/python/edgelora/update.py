@@ -381,7 +381,7 @@ def _ask(http, path, start):
     if 300 <= status < 400:
         raise UpdateError("the server redirects to %s: give that address" % fields.get("location", "elsewhere"))
     if status not in (200, 206) or "transfer-encoding" in fields:
-        raise UpdateError("the server answered %s with status %d" % (path, status))
+        raise UpdateError("the server's answer to %s is unusable: status %d" % (path, status))
     if status == 206:
         first, _, total = fields.get("content-range", "").partition("/")
         if not start or first[: first.find("-")] != "bytes %d" % start:

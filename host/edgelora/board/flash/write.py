@@ -75,7 +75,5 @@ def _flash_unix(virtual: virtual_boards.SimHandle | None, data: bytes, firmware:
     check_romfs(data, str(firmware))
     path = Path(virtual.drive) / firmware.name
     write_atomic(path, data)  # it is taken as soon as it is there
-    wait_until(
-        lambda: not path.exists(), 10.0, "the board did not take the image", virtual_boards.clock_of(virtual.port)
-    )
+    wait_until(lambda: not path.exists(), 10.0, "the board rejected the image", virtual_boards.clock_of(virtual.port))
     return virtual.port

@@ -114,7 +114,7 @@ class Hello:
             hello = Hello(**known)
         except TypeError as error:
             raise LinkError(
-                f"the board's agent is of another version ({error}): reset the board, install again"
+                f"the board's agent has another version ({error}): reset the board, install again"
             ) from None
         if not LEAST_PAYLOAD <= hello.max_payload <= MAX_PAYLOAD:
             raise LinkError(f"the board's request limit is {hello.max_payload!r} bytes: reset it, and try again")

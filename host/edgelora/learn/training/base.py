@@ -122,8 +122,8 @@ class Base:
         size, output = self.model.input.size, self.model.output
         if output.size != size:
             raise WorkflowError(
-                f"{self.name} learns values and has {output.size} outputs for {size} inputs: only a network that is to "
-                "give back its input has its target in the data; train others with `edgelora.core.twin.session.Session`"
+                f"{self.name} learns values and has {output.size} outputs for {size} inputs: only "
+                "autoencoders have their targets in the data; train others with `edgelora.core.twin.session.Session`"
             )
         wanted = part.x.reshape(len(part), frames, size)[:, -1]
         clipping, beyond = Clipping.of(self.model.input, part.x), Clipping.of(output, wanted)

@@ -284,7 +284,7 @@ def _resume(learner: BoardLearner, course: Course, guard: Guard | None) -> int:
     again = guard_twin(base.elm, course, guard, done)
     if again.state != checkpoint:
         raise WorkflowError(
-            "the board's checkpoint is of another run (base, samples or settings): repeat these, "
+            "the board's checkpoint belongs to another run (base, samples or settings): repeat these, "
             "or start without --resume"
         )
     link.load(STATE_PATH)

@@ -163,7 +163,7 @@ class Recipe:
             return bytes(self.given_ranks)
         chosen = placed(model.ops, self.placement, able)
         if not chosen:
-            raise InputError("no layer can train: there is no dense layer or convolution behind the last lstm or SVDF")
+            raise InputError("no layer can train: there is no dense layer or convolution after the last lstm or SVDF")
         return bytes(self.rank if i in chosen else 0 for i in range(len(model.ops)))
 
     def settings(self, elm: bytes) -> Settings:

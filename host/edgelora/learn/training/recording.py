@@ -69,7 +69,7 @@ class Takes:
 
     def __post_init__(self) -> None:
         if self.before and self.before.signal != self.signal:
-            raise InputError("the file's samples are of another signal: write to another file")
+            raise InputError("the file's samples have another signal: write to another file")
         if self.before and not self.before.labels:
             raise InputError("the file's samples have no class names: write to another file")
         if self.signal.front == "none":

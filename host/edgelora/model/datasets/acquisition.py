@@ -67,7 +67,7 @@ def _signature(path: Path, data: bytes, algorithm: str, signature: str, key: str
     """The signature's status, in words. InputError if a key was given and the signature is wrong."""
     if algorithm == "none":
         if key is not None:
-            raise InputError(f"{path}: is not signed: leave the key out, or ask for a signed file")
+            raise InputError(f"{path}: is not signed: omit the key, or ask for a signed file")
         return "not signed"
     if algorithm != "HS256":
         raise InputError(f"{path}: signed with {algorithm!r}, must be 'HS256' or 'none': export it again")

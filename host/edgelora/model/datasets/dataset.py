@@ -80,7 +80,7 @@ def by_name(data: Dataset, names: Sequence[str], whose: str) -> Dataset:
         raise InputError(
             f"{whose} has no class {_some(unknown)}; its classes are {_some(names)}",
             remedy="name the data's labels as the network does, leave these samples out, or write the data without "
-            "labels, for numbers to count",
+            "class names, to match by number",
         )
     number = {name: i for i, name in enumerate(names)}
     numbers = np.array([number.get(name, 0) for name in data.labels], np.int64)  # 0: a class without samples

@@ -74,7 +74,7 @@ def _kind(path: Path, key: str | None) -> str:
             f"{path}: {kind or 'no ending'} is not a recording format", remedy=f"give {', '.join((*PLAIN, *SIGNED))}"
         )
     if key is not None and kind not in SIGNED:
-        raise InputError(f"{path}: a {kind} has no signature", remedy="leave the key out, or take a .json or .cbor")
+        raise InputError(f"{path}: a {kind} has no signature", remedy="omit the key, or give a .json or .cbor")
     return kind
 
 

@@ -19,6 +19,8 @@ def quantize_autoencoder(net: FloatNet, x: Array) -> QuantModel:
     """
     model = quantize(net, x, head_room=1.0, ends=(1 / STEPS, 0))
     if model.input.size != model.output.size:
-        raise InputError(f"{model.output.size} outputs for {model.input.size} inputs: an autoencoder has as many")
+        raise InputError(
+            f"{model.output.size} outputs for {model.input.size} inputs: an autoencoder has the same number of both"
+        )
     model.loss = "mean_squared_error"
     return model
