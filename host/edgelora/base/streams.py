@@ -24,7 +24,7 @@ def note(text: object, quiet: bool = False) -> None:
     """Prints a line on standard error, unless that is closed or full."""
     if not quiet:
         with contextlib.suppress(OSError):
-            print(printable_lines(text), file=sys.stderr, flush=True)
+            print(f"{printable_lines(text)}\n", end="", file=sys.stderr, flush=True)  # Ctrl-C can't split one write
 
 
 def confirmed(question: object) -> bool:
