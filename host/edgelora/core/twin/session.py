@@ -20,6 +20,7 @@ from .native import refuse
 from .regions import layout
 
 WEIGHT_ONE = 4096  # a weight of 1 in a sum of adapters
+NAT = 4096  # a loss of 1
 
 
 class Scratch:

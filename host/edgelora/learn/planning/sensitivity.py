@@ -25,6 +25,7 @@ from edgelora.core.formats.elm import base_id, unpack_model
 from edgelora.core.formats.limits import MAX_ELEMENTS, MAX_FACTOR, MAX_RANK
 from edgelora.core.formats.network import QuantModel, layer_size
 from edgelora.core.twin.seeded_a import seeded_a
+from edgelora.core.twin.session import NAT
 from edgelora.core.twin.trainable import trainable
 from edgelora.learn.training.loop import train
 from edgelora.learn.training.recipe import LIMITS, Recipe, Settings, placed
@@ -131,7 +132,7 @@ def _trial(
     def loss(left: dict[int, int]) -> float:
         layers = [_largest(layer, left.get(layer.op, layer.rank)) for layer in adapter.layers]
         judge.use(pack_adapter(replace(adapter, layers=layers)))
-        return float(np.mean(judge.losses(samples.x, samples.targets))) / 4096
+        return float(np.mean(judge.losses(samples.x, samples.targets))) / NAT
 
     losses = {BARE: loss(dict.fromkeys(able, 0)), WHOLE: loss({})}
     losses |= {(op, rank): losses[WHOLE] for op, rank in highest.items()}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import EvalReply, ModelInfo, TrainReply
+from edgelora.core.twin.session import NAT
 
 from .base import Base, WorkflowError
 from .board_paths import ADAPTER_PATH, CACHE_PATH, STATE_PATH, TRIAL_PATH
@@ -60,7 +61,7 @@ class BoardLearner:
     def _trained(self, reply: TrainReply) -> list[int]:
         self.trained += len(reply.losses)
         self.last_us = reply.elapsed_us
-        self.last_loss = float(np.mean(reply.losses / 4096))
+        self.last_loss = float(np.mean(reply.losses / NAT))
         self.train_us += reply.elapsed_us
         return [int(loss) for loss in reply.losses]
 

@@ -24,6 +24,7 @@ from edgelora.board.link.replies import RunReply
 from edgelora.board.profiles import BoardProfile
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import base_id
+from edgelora.core.twin.session import NAT
 
 from .base import Base, WorkflowError
 from .board_paths import ADAPTER_PATH, HELD_PATH, SAMPLES_PATH
@@ -201,7 +202,7 @@ class _Record:
         return len(self._schedule)
 
     def add(self, reply: RunReply) -> None:
-        self._nats += [loss / 4096 for loss in reply.losses]
+        self._nats += [loss / NAT for loss in reply.losses]
         self._us += reply.times_us
         first = -(-self._start // self._batch)
         for step in range(first + len(self.losses), reply.updates):

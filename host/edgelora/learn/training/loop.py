@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.progress import Progress, no_progress
+from edgelora.core.twin.session import NAT
 
 from .early_stopping import Course, Guard, Judge, Outcome, Score, Verdict
 from .recipe import RunSettings
@@ -113,7 +114,7 @@ def _learn(
             raw = learner.train_cached(batch.picked, labels, batch.learning_rate)
         if len(batch.picked) < settings.session.micro_batch:
             learner.flush(batch.learning_rate)
-        losses.append(sum(raw) / 4096 / len(raw))
+        losses.append(sum(raw) / NAT / len(raw))
         by_epoch.setdefault(batch.epoch, []).extend(raw)
         progress(step + 1, len(updates), f"epoch {batch.epoch + 1}/{settings.epochs} loss {losses[-1]:.3f}")
         last_of_epoch = step + 1 == len(updates) or updates[step + 1].epoch != batch.epoch
@@ -125,7 +126,7 @@ def _learn(
             checkpoint()
         if guard and guard.enough:
             break
-    return losses, [float(np.mean(by_epoch[e])) / 4096 for e in sorted(by_epoch)]
+    return losses, [float(np.mean(by_epoch[e])) / NAT for e in sorted(by_epoch)]
 
 
 def cross_judged(learner: Learner, course: Course, progress: Progress = no_progress) -> Outcome | None:

@@ -59,6 +59,6 @@ def measured(base: Base, answered: NDArray[Any], samples: Samples) -> Measure:
 def loss_unit(base: Base) -> float:
     """The factor of a loss's unit: 1 for nats; for values, to squared real units.
 
-    Losses are divided by 4096 everywhere; those of values are in 1/16 squared int8 step of the output (SPEC.md, 4).
+    Losses are divided by `NAT` everywhere; those of values are in 1/16 squared int8 step of the output (SPEC.md, 4).
     """
     return 256 * base.model.output.scale**2 if base.model.learns_values else 1.0

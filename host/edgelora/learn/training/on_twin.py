@@ -9,6 +9,7 @@ import numpy as np
 
 from edgelora.base.progress import Progress, no_progress
 from edgelora.core.twin import device, native
+from edgelora.core.twin.session import NAT
 
 from .board_run import KEPT_NAME, NAME
 from .early_stopping import Course, Verdict
@@ -64,8 +65,8 @@ def board_training(
     for i, batch in enumerate(batches):
         by_epoch.setdefault(i * model.micro_batch // run.places, []).extend(batch)
     verdict = course.verdict(None) if course.held is None else Verdict.BETTER if run.better else Verdict.NOT_BETTER
-    told = [sum(batch) / 4096 / len(batch) for batch in batches]
-    epoch_losses = [float(np.mean(epoch)) / 4096 for epoch in by_epoch.values()]
+    told = [sum(batch) / NAT / len(batch) for batch in batches]
+    epoch_losses = [float(np.mean(epoch)) / NAT for epoch in by_epoch.values()]
     return Run(adapter, state, told, epoch_losses, verdict, course.said)
 
 
@@ -81,7 +82,7 @@ def _stepped(run: Any, progress: Progress, on_epoch: Callable[[bytes], None] | N
         losses.append(run.loss)
         if not run.pending:
             epoch = f"epoch {(run.position - 1) // run.places + 1}/{run.epochs}"
-            progress(run.updates, run.updates_in_all, f"{epoch} loss {run.loss / 4096:.3f}")
+            progress(run.updates, run.updates_in_all, f"{epoch} loss {run.loss / NAT:.3f}")
         if run.passed > passed:
             passed = run.passed
             if on_epoch:

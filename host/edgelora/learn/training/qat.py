@@ -19,6 +19,7 @@ from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats.ela import Adapter, AdapterLayer, pack_adapter
 from edgelora.core.formats.elm import base_id, unpack_model
 from edgelora.core.formats.network import QuantModel, layer_size
+from edgelora.core.twin.session import NAT
 from edgelora.model.floatnet import train
 from edgelora.model.floatnet.lora import ALPHA, RATE_TRAINED_A
 from edgelora.model.floatnet.train import Adam, Augment, RunningMean
@@ -81,7 +82,7 @@ def train_qat(
             gradients = masters.gradients(rounded, learner.gradients())
             optimizer.step([g / len(picked) for g in gradients], train.scheduled("linear", RATE, len(losses) / total))
             mean.step()
-            losses.append(float(np.mean(raw)) / 4096)
+            losses.append(float(np.mean(raw)) / NAT)
             progress(len(losses), total, f"epoch {epoch + 1}/{recipe.epochs} loss {losses[-1]:.3f}")
         epoch_losses.append(float(np.mean(losses[-per_epoch:])))
     mean.assign()
