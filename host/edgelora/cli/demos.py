@@ -10,6 +10,7 @@ from typing import Any
 
 from edgelora.base.streams import say
 from edgelora.board.profiles import load_board
+from edgelora.core.formats.monitor import MAX_WINDOWS
 from edgelora.fleet.privacy import ADJACENCY
 from edgelora.learn.report.fleet_page import mean_of
 from edgelora.learn.training.machines import MACHINE_RECIPE
@@ -59,8 +60,8 @@ def add_commands(add: Add, commands: Any) -> None:
     for name, what in PHASES.items():
         default = getattr(Phases, name)
         flag = f"--{name}-windows"
-        p.add_argument(flag, type=whole(2, 16383), default=default, metavar="N", help=f"{what} (%(default)s)")
-    p.add_argument("--one-in", type=whole(2, 16384), default=Phases.one_in, metavar="N", help=ONE_IN)
+        p.add_argument(flag, type=whole(2, MAX_WINDOWS), default=default, metavar="N", help=f"{what} (%(default)s)")
+    p.add_argument("--one-in", type=whole(2, MAX_WINDOWS + 1), default=Phases.one_in, metavar="N", help=ONE_IN)
     p.add_argument("-o", "--output", type=Path, default=Path("out/machine"), help="output folder (%(default)s)")
     add_recipe(p, MACHINE_RECIPE)
     add_port(p)

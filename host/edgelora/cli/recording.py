@@ -18,6 +18,7 @@ from edgelora.base.errors import InputError
 from edgelora.base.streams import note
 from edgelora.board.link.client import Link
 from edgelora.core.formats.signal import Signal
+from edgelora.core.twin import device
 from edgelora.learn.training.base import load_base
 from edgelora.learn.training.recording import Takes
 from edgelora.learn.training.streaming import signal_of
@@ -119,7 +120,7 @@ def _open(link: Link, args: argparse.Namespace, signal: Signal) -> None:
     settings = {"pins": [int(pin) for pin in pins], "bus": args.bus, "rate": round(signal.rate)}
     scales = list(signal.scales) if signal.front == "none" else None  # a front end's outputs have others than counts
     rate, channels = link.sense(args.source, scales=scales, **settings)
-    if channels != signal.channels or abs(rate - signal.rate) > 0.05 * signal.rate:
+    if channels != signal.channels or device.module("pipeline").far(rate, signal.rate):
         raise InputError(
             f"the source has {channels} channels at {rate:g} Hz, the base takes {signal.channels} at {signal.rate:g}"
         )
