@@ -219,6 +219,12 @@ def unpack_adapter(
     return adapter
 
 
+def highest_rank(model: QuantModel, op: int) -> int:
+    """The highest rank of an op's adapter, by the limits that `check_adapter_fits` and `pack_adapter` hold."""
+    positions = model.tensors[model.ops[op].output].positions
+    return min(MAX_RANK, MAX_FACTOR // max(layer_size(model, op)), MAX_T // positions)
+
+
 def check_adapter_fits(adapter: Adapter, model: QuantModel, name: str = "adapter") -> None:
     """Raises FormatError unless every layer and class of the adapter fits the model.
 

@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
 from edgelora.base.progress import Progress, no_progress
-from edgelora.core.formats.ela import Adapter, AdapterLayer, pack_adapter, unpack_adapter
+from edgelora.core.formats.ela import Adapter, AdapterLayer, highest_rank, pack_adapter, unpack_adapter
 from edgelora.core.formats.elm import base_id, unpack_model
-from edgelora.core.formats.limits import MAX_ELEMENTS, MAX_FACTOR, MAX_RANK
 from edgelora.core.formats.network import QuantModel, layer_size
 from edgelora.core.twin.seeded_a import seeded_a
 from edgelora.core.twin.session import NAT
@@ -82,17 +81,8 @@ def spread(samples: Samples, most: int) -> Samples:
 def possible_ranks(model: QuantModel, op: int) -> list[int]:
     """Ranks of `RANKS` that an op supports (SPEC.md, section 9), at most its number of outputs."""
     outputs, inputs = layer_size(model, op)
-    most = min(_highest_rank(model, op), outputs, inputs)
+    most = min(highest_rank(model, op), outputs, inputs)
     return [rank for rank in RANKS if rank <= most]
-
-
-def _highest_rank(model: QuantModel, op: int) -> int:
-    largest = max(layer_size(model, op))
-    return min(
-        MAX_RANK,
-        MAX_FACTOR // largest,
-        MAX_ELEMENTS // model.tensors[model.ops[op].output].positions,
-    )
 
 
 # ---- ablation --------------------------------------------------------------------------------------------------------
@@ -207,7 +197,7 @@ def weight_gradients(elm: bytes, samples: Samples, ops: Sequence[int], progress:
     """
     model = unpack_model(elm)
     sizes = {op: layer_size(model, op) for op in ops}
-    rows = {op: _highest_rank(model, op) for op in ops}
+    rows = {op: highest_rank(model, op) for op in ops}
     passes = max(-(-sizes[op][0] // rows[op]) for op in ops)
     chunk = most_summed(model, ops)
     if not chunk:
