@@ -34,7 +34,8 @@ class _Newest:
 
     def quantize_counts(self, counts: Any, out: Any) -> int:
         """Adds a row of a front end or, without one, a window."""
-        self._values = np.concatenate([self._values, counts])[-self.input_size :]
+        kept = self._values[len(counts) :] if self.is_whole else self._values
+        self._values = np.concatenate([kept, counts])
         return 0
 
     def infer(self, x: Any) -> int:

@@ -111,12 +111,15 @@ class Cutter:
                 model, self, vote=(vote.least, vote.windows), chunk=max(signal.hop, signal.window)
             )
 
-    def windows(self, counts: NDArray[np.int16]) -> Iterator[bytes]:
-        """The int8 input of each window that ends in these samples, int16 [n, channels], the stream's next."""
+    def windows(self, counts: NDArray[np.int16]) -> Iterator[memoryview]:
+        """The int8 input of each window that ends in these samples, int16 [n, channels], the stream's next.
+
+        Valid until the next one.
+        """
         self._left = counts
         while not self.pipeline.ended:
             if self.pipeline.step():
-                yield bytes(self.pipeline.x)
+                yield memoryview(self.pipeline.x)
 
     @property
     def ended(self) -> bool:
@@ -215,7 +218,7 @@ def _heard(base: Base, takes: Sequence[Take], last: bool) -> Samples:
     y: list[int] = []
     for take in takes:
         cutter.pipeline.reset()
-        windows = deque(cutter.windows(take.counts), 1 if last else None)
+        windows = deque(map(bytes, cutter.windows(take.counts)), 1 if last else None)
         x += windows
         y += [take.label] * len(windows)
     values = np.frombuffer(b"".join(x), np.int8).reshape(-1, *base.model.input.shape)
