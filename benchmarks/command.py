@@ -19,7 +19,8 @@ from edgelora.board.installing import install
 from edgelora.board.link.client import Link
 from edgelora.board.profiles import cycles_path, load_board
 from edgelora.cli import console
-from edgelora.cli.arguments import Add, add_board, add_port, port_of, show, whole
+from edgelora.cli.arguments import add_board, add_port, port_of, show, whole
+from edgelora.cli.command_line import Add
 from edgelora.cli.console import emit
 from edgelora.cli.demo import start_board
 from edgelora.cli.recipe_arguments import add_recipe, recipe_of
@@ -39,23 +40,22 @@ from .swap import COUNTS, bench_swap
 BENCH = "Measurements: of kernels and networks on boards, of learning on this computer."
 
 
-def add_commands(add: Add, commands: Any) -> None:
-    bench = commands.add_parser("bench", help="Runs benchmarks", description=BENCH)
-    benches = bench.add_commands()
-    p = add("trust", cmd_bench_trust, benches)
+def add_commands(add: Add) -> None:
+    add = add.group("bench", "Runs benchmarks", BENCH)
+    p = add("trust", cmd_bench_trust)
     p.add_argument("task", nargs="?", choices=("har", "kws"), help="one of the data (both)")
     p.add_argument("--cases", nargs="+", metavar="CASE", help="some of the cases (all)")
     p.add_argument("--subjects", nargs="+", help="some of the people or voices (all)")
     p.add_argument("--seeds", type=whole(1, 100), default=5, help="bases and runs for each (%(default)s)")
     p.add_argument("--no-float", action="store_true", help="without float LoRA, which takes most of the time")
-    p = add("anomaly", cmd_bench_anomaly, benches)
+    p = add("anomaly", cmd_bench_anomaly)
     p.add_argument("data", nargs="*", choices=("simulated", "seglearn"), default=[], help="some of the data (both)")
     p.add_argument("--machines", type=whole(1, 10), default=10, help="simulated (%(default)s)")
     p.add_argument(
         "--choosing", action="store_true", help="the machines and people that settings were chosen on, not reported"
     )
     p.epilog = "All vibration is simulated; seglearn's exercises are recordings, of which two were never seen."
-    p = add("classes", cmd_bench_classes, benches)
+    p = add("classes", cmd_bench_classes)
     p.add_argument("--subjects", nargs="+", help="some of the people (all)")
     p.add_argument("--shots", type=whole(1, 1024), nargs="+", metavar="N", help="samples of a class (3 10 20)")
     p.add_argument("--draws", type=whole(1, 1000), default=10, help="of samples, for each person (%(default)s)")
@@ -67,17 +67,17 @@ def add_commands(add: Add, commands: Any) -> None:
         "each class, known and new. `float_all` is the same head in floats; `learned` what is in use after a "
         "consolidation, which learns them too; `add_ms` what a board takes for 10 samples."
     )
-    p = add("continual", cmd_bench_continual, benches)
+    p = add("continual", cmd_bench_continual)
     p.add_argument("--subjects", nargs="+", help="some of the people (all)")
     p.add_argument("--seeds", type=whole(1, 100), default=3, help="bases and orders of classes for each (%(default)s)")
     p.add_argument("--slots", type=whole(12, 32767), nargs="+", metavar="N", help="of the reservoir (28 70 140)")
     add_recipe(p)
-    p = add("learning", cmd_bench_learning, benches)
+    p = add("learning", cmd_bench_learning)
     _add_task(p)
     p.add_argument("--seeds", type=whole(1, 1000), help="how many (har: 5, kws: 3)")
     add_recipe(p)
     p.epilog = "Rank, epochs, placement, rates and momentum are the task's own unless given."
-    p = add("qat", cmd_bench_qat, benches)
+    p = add("qat", cmd_bench_qat)
     _add_task(p)
     p.add_argument("--seeds", type=whole(1, 1000), default=3, help="how many (%(default)s)")
     p.add_argument(
@@ -88,7 +88,7 @@ def add_commands(add: Add, commands: Any) -> None:
         "Epochs and placement, of both, and the integer rate and momentum are the task's own unless given; --ranks "
         "takes the place of --rank."
     )
-    p = add("ranks", cmd_bench_ranks, benches)
+    p = add("ranks", cmd_bench_ranks)
     _add_task(p)
     p.add_argument("--seeds", type=whole(1, 1000), help="how many (har: 5, kws: 3)")
     p.add_argument(
@@ -108,7 +108,7 @@ def add_commands(add: Add, commands: Any) -> None:
         "Epochs, placement of the same rank, rates and momentum are the task's own unless given. Both modes are "
         "compared unless --mode is given; --ranks takes the place of --rank."
     )
-    p = add("swap", cmd_bench_swap, benches)
+    p = add("swap", cmd_bench_swap)
     add_board(p, "virtual-pico", "a virtual one is started for it (%(default)s)")
     p.add_argument(
         "--adapters", type=whole(1, 1024), nargs="+", metavar="N", default=COUNTS, help="in the store (2 8 32)"
@@ -124,7 +124,7 @@ def add_commands(add: Add, commands: Any) -> None:
         ("energy", cmd_bench_energy),
         ("model", cmd_bench_model),
     ):
-        p = add(name, command, benches)
+        p = add(name, command)
         add_board(p, "virtual-pico", "a virtual one is started for it (%(default)s)")
         add_port(p)
         if name == "frontend":
@@ -156,12 +156,12 @@ def add_commands(add: Add, commands: Any) -> None:
                 metavar="SECONDS",
                 help="also the mean power if there is an update every so often, and light sleep in between",
             )
-    p = add("wakewords", cmd_bench_wakewords, benches)
+    p = add("wakewords", cmd_bench_wakewords)
     p.add_argument("--languages", nargs="+", choices=tuple(PROMPTS), help="of the prompts (all)")
     p.add_argument(
         "--oracle", action="store_true", help="compare with TensorFlow Lite Micro and with pymicro-wakeword, too"
     )
-    p = add("fleet", cmd_bench_fleet, benches)
+    p = add("fleet", cmd_bench_fleet)
     parts, apart = ", ".join((*PARTS, *CHOICES)), ", ".join(CHOICES)
     p.add_argument("parts", nargs="*", choices=(*PARTS, *CHOICES), metavar="PART", help=f"of {parts} (all but {apart})")
     p.add_argument("--seeds", type=whole(1, 100), default=8, help="federations of each kind (%(default)s)")
@@ -170,15 +170,15 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("--data", choices=PEOPLE, default="har", help="who learns, but for others (%(default)s)")
     p.add_argument("--mode", choices=MODES, help="of what is learned (trainable_a; frozen_a with noise)")
     p.epilog = "Flower's engines and the accountant need the environment of `make fleet`."
-    p = add("host", cmd_bench_host, benches)
+    p = add("host", cmd_bench_host)
     p.add_argument("--rounds", type=whole(1, 10_000), default=150, help="of which the best counts (%(default)s)")
     p.epilog = "LiteRT is measured where it is installed: pip install 'edgelora[litert]'."
-    p = add("studio", cmd_bench_studio, benches)
+    p = add("studio", cmd_bench_studio)
     p.add_argument("--seconds", type=whole(0, 86_400), default=60, help="that memory is followed for (%(default)s)")
     p.add_argument("--span", type=whole(4, 55), default=20, help="seconds of each other figure (%(default)s)")
     p.add_argument("--runs", type=whole(1, 100), default=3, help="with a page and without, in turn (%(default)s)")
     p.epilog = "Takes Chromium and the package playwright."
-    p = add("link", cmd_bench_link, benches)
+    p = add("link", cmd_bench_link)
     p.add_argument("--size", type=whole(1), default=100 * 1024, help="bytes (%(default)s)")
     add_port(p)
 

@@ -28,11 +28,12 @@ from edgelora.learn.training.board_run import NAME
 from edgelora.model.datasets.dataset import load_dataset
 
 from . import console
-from .arguments import Add, add_port, connect, port_of, show, whole
+from .arguments import add_port, connect, port_of, show, whole
+from .command_line import Add
 from .streaming import vote
 
 
-def add_commands(add: Add, commands: Any) -> None:
+def add_commands(add: Add) -> None:
     p = add("act", cmd_act)
     p.add_argument("model", type=Path, help="the base (.elm) on this computer")
     p.add_argument(

@@ -6,14 +6,13 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from edgelora.base.streams import confirmed, say
 from edgelora.base.text import printable
 from edgelora.board.profiles import board_name
 
 from . import console
-from .command_line import Parser
 from .console import emit
 
 if TYPE_CHECKING:
@@ -21,16 +20,6 @@ if TYPE_CHECKING:
     from edgelora.board.link.client import Link
 
 log = logging.getLogger(__name__)
-Command = Callable[[argparse.Namespace], Any]
-
-
-class Add(Protocol):
-    """Creates the parser of a command from its name and function, in the group `parent` if given.
-
-    The first line of the function's docstring is the help in lists, the whole docstring the help page.
-    """
-
-    def __call__(self, name: str, run: Command, parent: Any = ...) -> Parser: ...
 
 
 def port_of(args: argparse.Namespace) -> str:

@@ -11,16 +11,15 @@ from edgelora.base import resources
 from edgelora.base.errors import InputError
 
 if TYPE_CHECKING:
-    from .arguments import Add
-    from .command_line import Parser
+    from .command_line import Add, Parser
 
 
-def add_commands(add: Add, commands: Any) -> None:
+def add_commands(add: Add) -> None:
     if resources.installed():
-        _take_anything(add("bench", cmd_bench, commands))
+        _take_anything(add("bench", cmd_bench))
         return
     sys.path.insert(0, str(resources.ROOT))
-    import_module("benchmarks.command").add_commands(add, commands)
+    import_module("benchmarks.command").add_commands(add)
 
 
 def _take_anything(parser: Parser) -> None:

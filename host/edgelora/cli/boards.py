@@ -6,7 +6,6 @@ import argparse
 import time
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 from edgelora.base.errors import InputError
 from edgelora.base.streams import note, say
@@ -24,11 +23,12 @@ from edgelora.learn.training.base import WorkflowError, load_base
 from edgelora.learn.training.board_paths import ADAPTER_PATH
 
 from . import console
-from .arguments import Add, add_asking, add_board, add_port, connect, permit, port_of, show
+from .arguments import add_asking, add_board, add_port, connect, permit, port_of, show
+from .command_line import Add
 from .console import emit
 
 
-def add_commands(add: Add, commands: Any) -> None:
+def add_commands(add: Add) -> None:
     p = add("build", cmd_build)
     add_board(p, "rpi_pico", "see `edgelora boards` (%(default)s)")
     p.add_argument(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from edgelora.base.streams import note
 from edgelora.core.formats.classes import ClassRow
@@ -15,7 +14,8 @@ from edgelora.learn.training.new_classes import add_stored_classes, remove_store
 from edgelora.learn.training.retrain import consolidate_stored
 
 from . import console
-from .arguments import Add, add_port, connect, show
+from .arguments import add_port, connect, show
+from .command_line import Add
 from .exit_codes import ExitCode
 from .recipe_arguments import DATA_HELP, data_part
 from .runs import exit_code
@@ -24,8 +24,8 @@ NAME = "personal"  # of the adapter in the store
 STOPPED = "stopped; the store has its previous adapter, or the new one: `edgelora store list`"
 
 
-def add_commands(add: Add, commands: Any) -> None:
-    p = add("add-class", cmd_add_class, commands)
+def add_commands(add: Add) -> None:
+    p = add("add-class", cmd_add_class)
     p.add_argument("model", type=Path, help="the base (.elm) on this computer")
     p.add_argument("--data", required=True, help="samples of the classes, with their names: " + DATA_HELP)
     p.add_argument(
@@ -36,7 +36,7 @@ def add_commands(add: Add, commands: Any) -> None:
         "is not confused with new classes: provide about ten samples of each. A quarter of each class is held out for "
         "validation, if that is at least 6 samples of two classes."
     )
-    c = add("consolidate", cmd_consolidate, commands)
+    c = add("consolidate", cmd_consolidate)
     c.add_argument("model", type=Path, help="the base (.elm) on this computer")
     c.add_argument("--data", required=True, help="all samples, including those of added classes: " + DATA_HELP)
     c.epilog = (
@@ -44,7 +44,7 @@ def add_commands(add: Add, commands: Any) -> None:
         "board gets the result if it scores better on the held-out quarter of the samples. Only classes in the data "
         "count; other classes of the base may be forgotten."
     )
-    q = add("remove-class", cmd_remove_class, commands)
+    q = add("remove-class", cmd_remove_class)
     q.add_argument("model", type=Path, help="the base (.elm) on this computer")
     q.add_argument("label", metavar="CLASS", help="name of the class")
     for parser in (p, c, q):

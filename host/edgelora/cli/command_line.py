@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from edgelora.base.errors import EdgeloraError
@@ -30,15 +30,15 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named | {"allow_abbrev": False, "formatter_class": _Formatter})
-        self.commands: argparse._SubParsersAction[Parser] | None = None
+        self.commands: argparse._SubParsersAction[Parser] | None = None  # of a group
         self.sections: Sequence[tuple[str, Sequence[str]]] = ()
         self._options_first = False
 
-    def add_commands(self) -> argparse._SubParsersAction[Parser]:
-        """Turns this parser into a group, which prints its help without a command."""
-        self.commands = self.add_subparsers(metavar="COMMAND")
-        self.set_defaults(run=lambda args: self.print_help())
-        return self.commands
+    def add_verbosity(self, default: Any) -> None:
+        self.add_argument(
+            "-v", "--verbose", action="store_true", default=default, help="print more: settings, ports, link activity"
+        )
+        self.add_argument("--debug", action="store_true", default=default, help="the same, and tracebacks of errors")
 
     def add_argument(self, *names: Any, **named: Any) -> argparse.Action:
         if len(names) == 1 and not names[0].startswith("-") and "choices" not in named:
@@ -123,6 +123,35 @@ class Parser(argparse.ArgumentParser):
             formatter.end_section()
         formatter.add_text(self.epilog)
         return f"{self.format_usage()}\n{formatter.format_help()}"
+
+
+class Add:
+    """Adds commands to a parser, which so becomes a group and prints its help without a command."""
+
+    def __init__(self, parser: Parser) -> None:
+        self._commands = parser.commands = parser.add_subparsers(metavar="COMMAND")
+        parser.set_defaults(run=lambda args: parser.print_help())
+
+    def __call__(self, name: str, run: Callable[[argparse.Namespace], Any]) -> Parser:
+        """A command's parser. The first line of the function's docstring is its help in lists, the whole its page."""
+        text = inspect.cleandoc(run.__doc__ or "")
+        parser = self._commands.add_parser(name, help=text.splitlines()[0].rstrip("."), description=text)
+        parser.add_argument(
+            "--json",
+            action="store_true",
+            help="print only the result, as JSON, to standard output; errors as JSON to standard error",
+        )
+        parser.add_verbosity(argparse.SUPPRESS)
+        parser.set_defaults(run=run)
+        return parser
+
+    def named(self, name: str, line: str) -> None:
+        """Adds a command that is in lists alone."""
+        self._commands.add_parser(name, help=line)
+
+    def group(self, name: str, line: str, text: str) -> Add:
+        """Adds a group of commands. line: its help in lists; text: on its own page."""
+        return Add(self._commands.add_parser(name, help=line, description=text))
 
 
 class _Formatter(argparse.HelpFormatter):

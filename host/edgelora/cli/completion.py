@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import shtab
 
 from edgelora.board.profiles import board_names
 
-from .arguments import Add, show
-from .command_line import Parser
+from .arguments import show
+from .command_line import Add, Parser
 
 
-def add_commands(add: Add, commands: Any) -> None:
+def add_commands(add: Add) -> None:
     p = add("completion", cmd_completion)
     p.add_argument("shell", choices=shtab.SUPPORTED_SHELLS, help="whose completion to print")
 

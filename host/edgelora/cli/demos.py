@@ -6,7 +6,6 @@ import argparse
 import sys
 import webbrowser
 from pathlib import Path
-from typing import Any
 
 from edgelora.base.streams import say
 from edgelora.board.profiles import load_board
@@ -19,7 +18,8 @@ from edgelora.learn.training.recipe import Recipe
 from edgelora.model.datasets.har import HAR_SUBJECTS
 from edgelora.model.datasets.keywords import VOICES
 
-from .arguments import Add, add_board, add_port, show, whole
+from .arguments import add_board, add_port, show, whole
+from .command_line import Add
 from .console import emit
 from .demo import demo_har, demo_keywords
 from .exit_codes import ExitCode
@@ -40,9 +40,9 @@ KEYWORDS_RECIPE = Recipe(
 ONE_IN = "one normal window in N may be above the threshold (%(default)s)"
 
 
-def add_commands(add: Add, commands: Any) -> None:
-    demos = commands.add_parser("demo", help="Runs a complete demonstration", description=DEMOS).add_commands()
-    p = add("har", cmd_demo, demos)
+def add_commands(add: Add) -> None:
+    add = add.group("demo", "Runs a complete demonstration", DEMOS)
+    p = add("har", cmd_demo)
     add_board(p, "virtual-pico", "a virtual board, or a real one (%(default)s)")
     p.add_argument(
         "--subject",
@@ -54,7 +54,7 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("-o", "--output", type=Path, default=Path("out/har"), help="output folder (%(default)s)")
     add_recipe(p, DEMO_RECIPE)
     add_port(p)
-    p = add("machine", cmd_demo_machine, demos)
+    p = add("machine", cmd_demo_machine)
     add_board(p, "virtual-pico", "a virtual board, or a real one (%(default)s)")
     p.add_argument("--machine", type=whole(0, 10**6), default=200, help="the simulated machine's number (%(default)s)")
     for name, what in PHASES.items():
@@ -66,13 +66,13 @@ def add_commands(add: Add, commands: Any) -> None:
     add_recipe(p, MACHINE_RECIPE)
     add_port(p)
     p.epilog = "The vibration is simulated: this shows how a board learns, not how a real machine behaves."
-    p = add("keywords", cmd_demo_keywords, demos)
+    p = add("keywords", cmd_demo_keywords)
     add_board(p, "virtual-pico", "a virtual board, or a real one (%(default)s)")
     p.add_argument("--voice", default="slt", choices=tuple(VOICES), help="the voice to adapt to (%(default)s)")
     p.add_argument("-o", "--output", type=Path, default=Path("out/keywords"), help="output folder (%(default)s)")
     add_recipe(p, KEYWORDS_RECIPE)
     add_port(p)
-    p = add("fleet", cmd_demo_fleet, demos)
+    p = add("fleet", cmd_demo_fleet)
     p.add_argument("--boards", nargs="+", default=["unix", "unix"], metavar="BOARD", help="virtual boards (unix unix)")
     p.add_argument("--twins", type=whole(1, 1000), default=30, help="additional simulated boards (%(default)s)")
     p.add_argument("--rounds", type=whole(1, 1000), default=3, help="number of rounds (%(default)s)")

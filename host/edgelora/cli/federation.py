@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from shlex import quote
-from typing import Any
 
 from edgelora.base.errors import InputError, MissingPackage
 from edgelora.base.streams import say
@@ -30,7 +29,8 @@ from edgelora.learn.report.fleet_page import mean_of
 from edgelora.learn.training.base import load_base
 
 from . import console
-from .arguments import Add, show, whole
+from .arguments import show, whole
+from .command_line import Add
 
 DROPOUTS = 0.2  # of a cohort's boards, for what a plan tells
 STOPPED = "stopped; completed rounds are saved: repeat the command to continue"
@@ -55,11 +55,11 @@ PLAN = {
 }
 
 
-def add_federating(add: Add, group: Any) -> None:
+def add_federating(add: Add) -> None:
     """`simulate`, `report`, `status`, `init` and `run` of `edgelora fleet`."""
 
     def command(name: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
-        p = add(name, run, group)
+        p = add(name, run)
         p.add_argument("federation", type=Path, help="folder of the federation")
         p.set_defaults(stopped=STOPPED)
         return p

@@ -28,7 +28,8 @@ from edgelora.learn.training.base import load_base
 from edgelora.learn.updates.keys import load_key
 
 from . import console, gateway
-from .arguments import Add, add_port, connect, show, whole
+from .arguments import add_port, connect, show, whole
+from .command_line import Add
 from .console import emit
 from .federation import add_federating
 
@@ -38,12 +39,12 @@ DELTA = 1e-5
 MAX_ADAPTER = 16 << 20  # bytes of a file, with training state
 
 
-def add_commands(add: Add, commands: Any) -> None:
+def add_commands(add: Add) -> None:
     text = "Train boards together; none reveals what it has seen."
-    group = commands.add_parser("fleet", help="Federated learning on boards", description=text).add_commands()
+    add = add.group("fleet", "Federated learning on boards", text)
 
     def command(name: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
-        p = add(name, run, group)
+        p = add(name, run)
         p.add_argument("fleet", type=Path, help="folder of the fleet")
         return p
 
@@ -64,7 +65,7 @@ def add_commands(add: Add, commands: Any) -> None:
     p = command("roster", cmd_roster)
     p.add_argument("--push", action="store_true", help="send the roster to the board on --port if its own is older")
     add_port(p)
-    p = add("budget", cmd_budget, group)
+    p = add("budget", cmd_budget)
     p.add_argument("--identity", type=Path, metavar="FILE", help="secret of a simulated board, instead of --port")
     p.add_argument("--delta", type=float, default=DELTA, help="delta of (epsilon, delta) privacy (%(default)s)")
     add_port(p)
@@ -80,7 +81,7 @@ def add_commands(add: Add, commands: Any) -> None:
     p.add_argument("--back", action="store_true", help="roll all boards back, as a new version")
     p.add_argument("--model", type=Path, help="the base .elm, to check the adapter against")
     p.set_defaults(stopped="stopped; each file is whole: publish again")
-    add_federating(add, group)
+    add_federating(add)
 
 
 def _add_policy(parser: argparse.ArgumentParser) -> None:

@@ -36,7 +36,8 @@ from edgelora.model.quantization.fidelity import Fidelity
 from edgelora.model.quantization.quantize import original_path
 
 from . import console
-from .arguments import Add, add_port, connect, show, whole
+from .arguments import add_port, connect, show, whole
+from .command_line import Add
 from .console import emit
 from .exit_codes import ExitCode
 from .recipe_arguments import DATA_HELP, add_peft, add_plan, add_recipe, data_part, data_parts, planned_recipe
@@ -66,7 +67,7 @@ BOARDS_OWN = {  # settings that --qat has no use for
 }
 
 
-def add_commands(add: Add, commands: Any) -> None:
+def add_commands(add: Add) -> None:
     p = add("personalize", cmd_personalize)
     p.add_argument("model", type=Path, help="the base (.elm) on this computer; it is copied to the board if missing")
     p.add_argument("--data", required=True, help="the person's samples: " + DATA_HELP)

@@ -18,14 +18,14 @@ from edgelora.model.datasets.dataset import load_inputs
 from edgelora.model.importers.tflite.merge import check_suffix, find_source, merge_elm, merge_tflite
 
 from . import console
-from .arguments import Add
+from .command_line import Add
 from .console import emit
 from .recipe_arguments import data_part
 
 LARGE_ERROR = 0.02  # share of an adapter's contribution that is lost, from which --refit is suggested
 
 
-def add_commands(add: Add, commands: Any) -> None:
+def add_commands(add: Add) -> None:
     p = add("blend", cmd_blend)
     p.add_argument("model", type=Path, help="the base (.elm) of the adapters")
     p.add_argument("adapters", type=Path, nargs="+", help="2 to 8 .ela files")

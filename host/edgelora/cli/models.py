@@ -30,7 +30,8 @@ from edgelora.model.floatnet.epochs import MOTION_EPOCHS, SPEECH_EPOCHS
 from edgelora.model.floatnet.files import load_net, save_net
 
 from . import console
-from .arguments import Add, add_board, show, size, whole
+from .arguments import add_board, show, size, whole
+from .command_line import Add
 from .console import emit
 from .recipe_arguments import DATA_HELP, add_recipe, data_part, data_parts, labels, recipe_of
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from edgelora.model.quantization.report import QuantReport
 
 
-def add_commands(add: Add, commands: Any) -> None:
+def add_commands(add: Add) -> None:
     p = add("pretrain", cmd_pretrain)
     p.add_argument("data", help=DATA_HELP)
     p.add_argument("-o", "--output", type=Path, default=Path("base.npz"), help="the float network (%(default)s)")

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from edgelora.base.streams import say
 
 from . import index
-from .command_line import Parser
+from .command_line import Add, Parser
 from .exit_codes import MEANINGS
-
-if TYPE_CHECKING:
-    from .arguments import Command
 
 GROUPS = tuple((title, tuple(names)) for title, names in index.GROUPS.items())
 
@@ -36,28 +32,15 @@ def make_parser(line: Sequence[str] | None = None) -> Parser:
         f"{MEANINGS[0].upper()}{MEANINGS[1:]}.",
     )
     parser.add_argument("-V", "--version", action=_Version, nargs=0, help="show program's version number and exit")
-    _add_verbosity(parser, False)
+    parser.add_verbosity(False)
     parser.set_defaults(usual_port=None)
     parser.sections = GROUPS
-    commands = parser.add_commands()
-
-    def add(name: str, run: Command, parent: Any = commands) -> Parser:
-        text = inspect.cleandoc(run.__doc__ or "")
-        sub: Parser = parent.add_parser(name, help=text.splitlines()[0].rstrip("."), description=text)
-        sub.add_argument(
-            "--json",
-            action="store_true",
-            help="print only the result, as JSON, to standard output; errors as JSON to standard error",
-        )
-        _add_verbosity(sub, argparse.SUPPRESS)
-        sub.set_defaults(run=run)
-        return sub
-
+    add = Add(parser)
     for name, entry in index.COMMANDS.items():
         if entry.module not in modules:
-            commands.add_parser(name, help=entry.line)
+            add.named(name, entry.line)
     for module in modules:
-        import_module(f".{module}", __package__).add_commands(add, commands)
+        import_module(f".{module}", __package__).add_commands(add)
     return parser
 
 
@@ -69,10 +52,3 @@ class _Version(argparse.Action):
 
         say(f"edgelora {__version__}")
         parser.exit()
-
-
-def _add_verbosity(parser: Parser, default: Any) -> None:
-    parser.add_argument(
-        "-v", "--verbose", action="store_true", default=default, help="print more: settings, ports, link activity"
-    )
-    parser.add_argument("--debug", action="store_true", default=default, help="the same, and tracebacks of errors")

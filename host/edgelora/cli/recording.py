@@ -34,14 +34,15 @@ from edgelora.model.datasets.recordings import (
     with_rate,
 )
 
-from .arguments import Add, add_port, connect, show, whole
+from .arguments import add_port, connect, show, whole
+from .command_line import Add
 
 KEY_VARIABLE = "EDGELORA_HMAC_KEY"
 ASK_SECONDS = 0.05  # seconds between requests to the board
 TAKE_KEYS, UNDO_KEYS, END_KEYS = "\r\n ", "uU", "qQ\x04"
 
 
-def add_commands(add: Add, commands: Any) -> None:
+def add_commands(add: Add) -> None:
     _add_record(add)
     p = add("convert", cmd_convert)
     p.add_argument(

@@ -7,7 +7,6 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from edgelora.base import streams
 from edgelora.base.errors import InputError
@@ -19,14 +18,14 @@ from edgelora.learn.report.record import Report, read_report
 from edgelora.learn.report.sections import write_report
 
 from . import console
-from .arguments import Add
+from .command_line import Add
 from .console import emit
 from .exit_codes import ExitCode
 
 WATCH_HEAD = f"{'epoch':>5} {'update':>7} {'loss':>8} {'rate':>6} {'ms/sample':>10}"
 
 
-def add_commands(add: Add, commands: Any) -> None:
+def add_commands(add: Add) -> None:
     p = add("watch", cmd_watch)
     p.add_argument("folder", type=Path, metavar="RUN", help="folder of a run, or its metrics.jsonl")
     p = add("report", cmd_report)

@@ -17,18 +17,19 @@ from edgelora.core.formats.files import write_atomic
 from edgelora.core.store_names import store_name
 
 from . import console
-from .arguments import Add, add_port, connect, show
+from .arguments import add_port, connect, show
+from .command_line import Add
 from .console import emit
 
 STOPPED = "stopped; the store has the adapters it had, or with the change: `edgelora store list`"
 
 
-def add_commands(add: Add, commands: Any) -> None:
+def add_commands(add: Add) -> None:
     text = "The adapters in a board's store, which survive resets and power cuts."
-    group = commands.add_parser("store", help="Adapters in a board's store", description=text).add_commands()
+    add = add.group("store", "Adapters in a board's store", text)
 
     def command(name: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
-        p = add(name, run, group)
+        p = add(name, run)
         p.set_defaults(stopped=STOPPED)
         add_port(p)
         return p

@@ -14,11 +14,12 @@ from edgelora.learn.training.base import load_adapter, load_base
 from edgelora.learn.training.streaming import Vote, listen_on_board, listen_on_twin, signal_of
 from edgelora.model.datasets.recordings import doubts, load_recording
 
-from .arguments import Add, add_port, connect
+from .arguments import add_port, connect
+from .command_line import Add
 from .console import emit
 
 
-def add_commands(add: Add, commands: Any) -> None:
+def add_commands(add: Add) -> None:
     p = add("listen", cmd_listen)
     p.add_argument("model", type=Path, help="the base (.elm) on this computer; it is copied to the board if missing")
     p.add_argument(

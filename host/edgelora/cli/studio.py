@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from edgelora.base import streams
 
-from .arguments import Add, show, whole
+from .arguments import show, whole
+from .command_line import Add
 
 
-def add_commands(add: Add, commands: Any) -> None:
+def add_commands(add: Add) -> None:
     p = add("studio", cmd_studio)
     p.add_argument(
         "folder",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from edgelora.base import streams
 from edgelora.base.streams import note, say
@@ -24,11 +23,12 @@ from edgelora.learn.updates.keys import TRUST_PATH, load_key, load_public_keys, 
 from edgelora.learn.updates.releasing import release
 
 from . import console
-from .arguments import Add, add_port, connect, port_of, show
+from .arguments import add_port, connect, port_of, show
+from .command_line import Add
 from .console import emit
 
 
-def add_commands(add: Add, commands: Any) -> None:
+def add_commands(add: Add) -> None:
     p = add("keygen", cmd_keygen)
     p.add_argument(
         "key",
