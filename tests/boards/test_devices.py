@@ -102,6 +102,13 @@ def test_detection_ends_for_anything_at_a_port(says: bytes, terminal: tuple[int,
         talker.join()
 
 
+def test_a_board_that_accepts_no_data_is_silent(terminal: tuple[int, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serial_line, "WRITE_SECONDS", 0.1)
+    monkeypatch.setattr(serial_line.SerialLine, "_write_some", lambda line, data: 0)
+    answer = ask(terminal[1])
+    assert answer.state == "silent" and "accepted no data" in answer.detail
+
+
 def test_ports_that_are_gone_or_locked_or_forbidden(terminal: tuple[int, str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert ask("/dev/does-not-exist").state == "gone"
     with serial.Serial(terminal[1], exclusive=True):

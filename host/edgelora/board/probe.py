@@ -14,7 +14,7 @@ from .link.protocol import FrameReader, Op, Status, encode
 from .link.raw_repl import PROMPT, RAW_PROMPT
 from .link.replies import Hello, LinkError
 from .link.serial_line import SerialLine
-from .link.transport import Deadline, LineLost
+from .link.transport import Deadline, LineLost, Stuck
 from .profiles import BoardProfile, list_boards, load_board
 
 PROMPT_SECONDS = 0.6  # timeouts: for a prompt,
@@ -135,7 +135,7 @@ def _unreachable(port: str, error: LineLost) -> Answer:
     text = str(error.__cause__ or error)
     if "Permission" in text or may_open(port) is False:
         return Answer("no access", "permission denied: `edgelora doctor` says how to fix that")
-    if "taken nothing" in text:
+    if isinstance(error, Stuck):
         return Answer("silent", text)
     if used_elsewhere(error):
         return Answer("in use", "another program has it open: close it first")

@@ -15,7 +15,7 @@ from serial.tools import list_ports
 from edgelora.board import virtual_boards
 
 from .raw_repl import RawRepl
-from .transport import LOOK_SECONDS, Deadline, Interrupted, LineLost
+from .transport import LOOK_SECONDS, Deadline, Interrupted, LineLost, Stuck
 
 BRIDGES = {0x10C4: "CP210x", 0x1A86: "CH340", 0x0403: "FTDI"}  # serial adapters by USB vendor: DTR and RTS may reset
 WRITE_SECONDS = 10.0  # for a board to accept any data
@@ -81,7 +81,7 @@ class SerialLine:
             if taken:
                 deadline = Deadline(self.clock, WRITE_SECONDS)
             elif not deadline.left:
-                raise LineLost(
+                raise Stuck(
                     f"{self.port}: the board has accepted no data for {WRITE_SECONDS:g} s; "
                     "unplug and reconnect it, and check that --port names a board"
                 )

@@ -20,6 +20,10 @@ class Interrupted(LineLost):
     """The exchange over this line was interrupted on request."""
 
 
+class Stuck(LineLost):
+    """The board accepts no data."""
+
+
 class Deadline:
     """A deadline `seconds` from now on a clock, at the latest after `real` seconds of real time."""
 
