@@ -165,7 +165,7 @@ def named(part: Part) -> set[str]:
     if isinstance(node, Function):
         said = [*(arg.annotation for arg in arguments_of(node)), node.returns, *node.decorator_list]
     elif isinstance(node, ast.ClassDef):
-        inside = [Part(part.module, member) for member in members(part.module, node)]
+        inside = [Part(part.module, member) for member in members(node)]
         return names_in(node.bases).union(*map(named, inside))
     else:
         said = [node.annotation if isinstance(node, ast.AnnAssign) else None]
@@ -191,7 +191,7 @@ def names_in(nodes: Sequence[ast.expr | None]) -> set[str]:
     return found
 
 
-def members(module: Module, node: ast.ClassDef) -> list[ast.stmt]:
+def members(node: ast.ClassDef) -> list[ast.stmt]:
     """Attributes, then methods and properties, that others use; in a private class only those with annotations."""
     methods = [
         member
@@ -211,7 +211,7 @@ def stub(name: str) -> str:
     """The text of a module's stub."""
     module = Module.read(name)
     parts = parts_of(module)
-    blocks = [docstring_of(module, module.tree).replace(" SPDX-License-Identifier: MIT", ""), imports(module, parts)]
+    blocks = [docstring_of(module, module.tree).replace(" SPDX-License-Identifier: MIT", ""), imports(parts)]
     plain = [part for part in parts if part.constants]
     blocks.append("\n".join(line for part in plain for line in constant_lines(part)))
     blocks += [definition(part.module, part.node) for part in parts if isinstance(part.node, Definition)]
@@ -223,7 +223,7 @@ def constant_lines(part: Part) -> Iterator[str]:
     yield from (f"{name}: {kind}{comment}" for name, kind in part.constants.items() if is_public(name))
 
 
-def imports(module: Module, parts: list[Part]) -> str:
+def imports(parts: list[Part]) -> str:
     """The import lines of names that a stub does not define itself."""
     there = set().union(*(part.names for part in parts))
     found: dict[str, set[str]] = {}
@@ -258,7 +258,7 @@ def class_lines(module: Module, node: ast.ClassDef) -> str:
     bases = f"({', '.join(map(ast.unparse, node.bases))})" if node.bases else ""
     head = f"class {node.name}{bases}:"
     check_attributes(module, node)
-    doc, inside = docstring_of(module, node), members(module, node)
+    doc, inside = docstring_of(module, node), members(node)
     if not doc and not inside:
         return f"{head} ..."
     lines = [head, *([doc, ""] if doc and inside else [doc] if doc else [])]

@@ -124,7 +124,7 @@ def test_damage_is_told_in_a_line(tmp_path: Path, name: str) -> None:
         assert "\n" not in str(told.value) and len(str(told.value)) < 400
 
 
-def test_too_many_and_equal_names_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_and_equal_names_are_refused(tmp_path: Path) -> None:
     with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(tmp_path / "a.npz", "w") as twice:
         twice.writestr("x.npy", npy(LARGE % "0,"))
         twice.writestr("x.npy", npy(LARGE % "0,"))

@@ -135,7 +135,7 @@ def test_command_imports_a_file(trained: tf.keras.Model, made: Quantized, tmp_pa
     assert np.array_equal(loaded.predict(x[:5], verbose=0), trained.predict(x[:5], verbose=0))
 
 
-def test_recurrences_are_unrolled(tmp_path: Path) -> None:
+def test_recurrences_are_unrolled() -> None:
     """Quantized loops crash TensorFlow, so recurrent layers are unrolled in a copy; the user's model is unchanged."""
     K.utils.set_random_seed(1)
     layers = [L.Bidirectional(L.SimpleRNN(4)), L.Lambda(lambda t: 2 * t), L.Dense(3)]

@@ -457,7 +457,7 @@ def test_lora_is_folded_as_batch_normalization_is(name: str, tmp_path: Path) -> 
     assert 10 * np.log10((heard(wanted) ** 2).sum() / (error**2).sum()) > 18
 
 
-def test_lora_of_a_depthwise_layer_is_refused_by_name(tmp_path: Path) -> None:
+def test_lora_of_a_depthwise_layer_is_refused_by_name() -> None:
     """Even if it has the shape of another layer that could have an adapter."""
     module = tnn.Sequential(tnn.Conv2d(1, 4, 3), tnn.Conv2d(4, 4, 3, groups=4), tnn.Flatten(), tnn.Linear(16, 2))
     made = edgelora.from_torch(randomized(module).eval(), noise(50, 1, 6, 6))

@@ -296,7 +296,7 @@ def test_groups_of_channels_are_refused() -> None:
         merge_tflite(source, pack_adapter(adapter))
 
 
-def test_a_shared_constant_is_refused_unless_all_its_layers_change_alike(tmp_path: Path) -> None:
+def test_a_shared_constant_is_refused_unless_all_its_layers_change_alike() -> None:
     file = shared(True)
     model, elm = imported(file)
     source = find_source(file, base_id(elm), "base.tflite")

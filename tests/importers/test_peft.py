@@ -428,7 +428,7 @@ def test_operators_folded_into_a_layer_are_folded_into_its_lora(
         assert np.linalg.norm(got - change) < 0.03 * np.linalg.norm(change)
 
 
-def test_modules_are_matched_to_ops_by_names(elm: bytes, original: floatnet_layers.FloatNet) -> None:
+def test_modules_are_matched_to_ops_by_names() -> None:
     """If the float network has names, in any order, and with any prefix of wrappers."""
     alike = floatnet_layers.build((4, 4, 2), [floatnet_layers.conv(2, (3, 3)) for _ in range(3)], 0)
     x = np.random.default_rng(0).normal(size=(50, 4, 4, 2)).astype(np.float32)

@@ -112,7 +112,7 @@ def test_what_is_refused(board: str, base: Path, tmp_path: Path) -> None:
             link.sensed()
 
 
-def test_a_front_end_makes_samples(tmp_path: Path) -> None:
+def test_a_front_end_makes_samples() -> None:
     """A recorded sample has the features of the base's front end; as int8, it is a board's own sample."""
     elm, _ = layers_and_adapters((3 * AUDIO_SIZE, 5), 0)
     model = unpack_model(elm)

@@ -7,7 +7,6 @@ import threading
 import time
 import tty
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -74,7 +73,7 @@ def test_a_board_without_a_prompt_says_so() -> None:
 
 
 def test_a_board_that_loops_is_interrupted_in_its_console(
-    studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path
+    studios: Callable[..., Any], pages: Callable[..., Page]
 ) -> None:
     page = pages(studios("project"))
     page.get_by_role("button", name="Start a virtual board").click()

@@ -194,7 +194,7 @@ class Gateway:
             raise
         except EdgeloraError as error:
             self.tell("refused", index, stage=stage, why=str(error))
-            return self.mail.fail(index, letter)
+            return self.mail.fail(letter)
         if self.mail.is_current(index, letter) and self.mail.reply(index, reply, sender):
             self.tell("answered", index, stage=stage, bytes=len(reply))
 
@@ -216,7 +216,7 @@ class Gateway:
                 self._answer(index, member, letter, "local")
             except Exception as error:  # a pool's thread would swallow it
                 self.tell("refused", index, stage=letter.message[4], why=repr(error))
-                self.mail.fail(index, letter)
+                self.mail.fail(letter)
             self._set(index, "local", "idle")
 
 

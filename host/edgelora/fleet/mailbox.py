@@ -160,7 +160,7 @@ class Mailbox:
             self._changed.notify_all()
             return True
 
-    def fail(self, index: int, letter: Letter) -> None:
+    def fail(self, letter: Letter) -> None:
         """Marks a letter that the board will not answer: `replies` no longer waits for it."""
         with self._changed:
             letter.failed = True

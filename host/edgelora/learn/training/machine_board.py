@@ -111,7 +111,7 @@ def learn_on_board(
     alarms = np.array([each.seen for each in decisions], bool)
 
     mine = learn_machine(base, parts, recipe, phases)
-    identical &= _same(base, mine, whole, adapter, activated, features[phases.total :], decisions)
+    identical &= _same(mine, whole, adapter, activated, features[phases.total :], decisions)
     verdict = outcome.verdict
     if not identical:
         verdict, activated = Verdict.DIFFERS, False
@@ -155,7 +155,6 @@ class _Stream:
 
 
 def _same(
-    base: Base,
     mine: Machine,
     whole: bytes,
     adapter: bytes,
