@@ -13,7 +13,10 @@ import tensorflow as tf
 from tflite_micro.python.tflite_micro import runtime
 
 import edgelora
+from edgelora.core.formats.elm import unpack_model
+from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.twin.session import Session
+from edgelora.model.datasets.dataset import Dataset, save_dataset
 from edgelora.model.importers import keras
 from edgelora.model.importers.keras import KerasError
 from edgelora.model.importers.tflite.flatbuffer import TfliteError
@@ -118,6 +121,17 @@ def test_report_compares_with_kerass_own_layers(trained: tf.keras.Model, made: Q
     names = [layer.name for layer in report.layers]
     assert names[2:4] == ["branch", "meet"] and names[-2] == "last" and len(names) == len(made.model.ops)
     assert 15 < report.worst[0].sqnr_db < 60, str(report)
+
+
+def test_a_signal_of_the_data_is_in_the_base(trained: tf.keras.Model, tmp_path: Path) -> None:
+    x, y = problem(0, 200)
+    signal = Signal(50, 2, 32, 16, (Normal(0.01), Normal(0.02)), units="g")
+    save_dataset(Dataset(x, y, LABELS, signal), tmp_path / "data.npz")
+    trained.save(tmp_path / "waves.keras")
+    args = f"import waves.keras --data data.npz --labels {','.join(LABELS)} -o base.elm".split()
+    subprocess.run([COMMAND, *args], cwd=tmp_path, capture_output=True, timeout=300, check=True)
+    elm = (tmp_path / "base.elm").read_bytes()
+    assert unpack_model(elm).signal == signal and elm == edgelora.from_keras(trained, x, y, LABELS, signal=signal).elm
 
 
 def test_command_imports_a_file(trained: tf.keras.Model, made: Quantized, tmp_path: Path) -> None:
