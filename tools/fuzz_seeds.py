@@ -115,7 +115,7 @@ def models(rng: np.random.Generator, drawn: int) -> Iterator[QuantModel]:
 
 def adapters(rng: np.random.Generator, data: bytes, model: QuantModel) -> Iterator[bytes]:
     """Slightly trained adapters in each mode, with records."""
-    able = trainable(model)
+    able = trainable(data, len(model.ops))
     ranks = bytes(2 if i in able else 0 for i in range(len(model.ops)))
     if not any(ranks):
         return

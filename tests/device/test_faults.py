@@ -34,6 +34,7 @@ TAKES_NO_MEMORY = {  # and change nothing that is kept
     "edgelora.actions.Toggle.on",
     "edgelora.actions.Say.on",
     "edgelora.monitor.Monitor.probabilities",  # always an error
+    "edgelora.monitor.check_alarm",
     "edgelora.store.Store.use",  # called by `open`, `activate` and on its own
 }
 
