@@ -210,8 +210,8 @@ def personalize(
     task = Task.of(base, parts, _name(data))
     done = learn_personalize(base, task, recipe, board.link if board else None, RunOptions(progress=progress))
     before, after, losses = done.before.rounded, done.after.rounded, _losses(base, done.run.run.losses)
-    told = (task.tested_on, losses, done.remarks, done.board_report)
-    return Personalized(base, done.adapter, before, after, *told)
+    details = (task.tested_on, losses, done.remarks, done.board_report)
+    return Personalized(base, done.adapter, before, after, *details)
 
 
 def evaluate(

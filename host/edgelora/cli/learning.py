@@ -189,9 +189,9 @@ def cmd_personalize(args: argparse.Namespace) -> ExitCode:
         console.progress("personalize", args.json) as progress,
         Metrics(args.output / "metrics.jsonl", fresh=not args.resume) as metrics,
     ):
-        told = RunOptions(metrics, progress, note=streams.note, resume=args.resume, pace=pace, force=args.force)
+        options = RunOptions(metrics, progress, note=streams.note, resume=args.resume, pace=pace, force=args.force)
         try:
-            done = personalize(base, task, recipe, link, told, args.output)
+            done = personalize(base, task, recipe, link, options, args.output)
         except Suspended as suspended:
             metrics.ended = "suspended"
             if suspended.interrupted:
@@ -229,7 +229,7 @@ def cmd_eval(args: argparse.Namespace) -> None:
             board.use(adapter)
             found = measured(base, board.answers(test), test)
     where = "host twin" if args.twin else "board"
-    told = remarks(base, adapter, test)
+    notes = remarks(base, adapter, test)
     result = {
         found.name: found.rounded,
         "samples": len(test),
@@ -237,8 +237,8 @@ def cmd_eval(args: argparse.Namespace) -> None:
         "where": where,
         "signal": asdict(base.model.signal) if base.model.signal else None,
         "adapter": str(args.adapter) if adapter else None,
-    } | asdict(told)
-    _tell(args, told)
+    } | asdict(notes)
+    _tell(args, notes)
     if base.model.signal:
         streams.note(f"signal: {base.model.signal}", args.json)
     show(args, result, f"{found.name} {found} on {len(test)} windows ({where}), {tested_on}")
@@ -301,8 +301,8 @@ def cmd_train_adapter(args: argparse.Namespace) -> ExitCode:
     return ExitCode.OK if good else ExitCode.NOT_ACTIVATED
 
 
-def _tell(args: argparse.Namespace, told: Remarks) -> None:
-    for line in told.notes:
+def _tell(args: argparse.Namespace, found: Remarks) -> None:
+    for line in found.notes:
         streams.note(f"note: {line}", args.json)
 
 
@@ -342,8 +342,8 @@ def cmd_import_adapter(args: argparse.Namespace) -> ExitCode | None:
     found = result.fidelity
     if args.json:
         fits = [asdict(fit) for fit in result.fits]
-        told = {"compared_with": compared_with, "lost": found.lost} | asdict(found) if found else {}
-        emit({"output": args.output, "bytes": len(content), "agreement": None} | told | {"layers": fits})
+        comparison = {"compared_with": compared_with, "lost": found.lost} | asdict(found) if found else {}
+        emit({"output": args.output, "bytes": len(content), "agreement": None} | comparison | {"layers": fits})
     else:
         console.table(
             ("op", "module", "rank", "t_shift", "branch_shift", "factors", "error of weights", "of sums", "largest t"),

@@ -131,7 +131,7 @@ class TwinMember(_Member):  # type: ignore[misc]
         super().__init__(None, None, None, None, b"", native_fleet.MAX_NEIGHBOURS, rules, UNCOMMITTED)
 
     def begin(self) -> None:
-        """Anew, with the roster and the files as they are now."""
+        """Starts again with the roster and the files as they are now."""
         self.identity = _Counted(self._files, self._seed)
         super().begin()
 

@@ -19,7 +19,7 @@ POLICY = struct.Struct("<HHHHHBBI")  # least_survivors and so on, see `_Policy`
 
 
 class FleetError(EdgeloraError, ValueError):
-    """A refusal by a member: a negative status of edgelora_fleet_t, with its text."""
+    """A refusal by a member: a negative status of edgelora_fleet_status_t, with its text."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)

@@ -177,11 +177,11 @@ def train_on_board(
         while reply.state != "done":
             reply = link.run_go(GO_MS)
             record.add(reply)
-            told = interrupted() or options.stop()
-            if reply.state != "done" and (told or reply.state != "training"):
+            requested = interrupted() or options.stop()
+            if reply.state != "done" and (requested or reply.state != "training"):
                 reply = link.run_suspend()
                 record.add(reply)
-                raise Suspended(reply, record.updates, told)
+                raise Suspended(reply, record.updates, requested)
     return BoardTraining(record.losses, record.epoch_losses, reply, record.step_us)
 
 

@@ -65,9 +65,9 @@ def board_training(
     for i, batch in enumerate(batches):
         by_epoch.setdefault(i * model.micro_batch // run.places, []).extend(batch)
     verdict = course.verdict(None) if course.held is None else Verdict.BETTER if run.better else Verdict.NOT_BETTER
-    told = [sum(batch) / NAT / len(batch) for batch in batches]
+    batch_losses = [sum(batch) / NAT / len(batch) for batch in batches]
     epoch_losses = [float(np.mean(epoch)) / NAT for epoch in by_epoch.values()]
-    return Run(adapter, state, told, epoch_losses, verdict, course.said)
+    return Run(adapter, state, batch_losses, epoch_losses, verdict, course.said)
 
 
 def _stepped(run: Any, progress: Progress, on_epoch: Callable[[bytes], None] | None) -> list[int]:

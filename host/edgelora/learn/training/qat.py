@@ -3,7 +3,7 @@
 The masters are real numbers, A and B of a LoRA on the base's real weights. For every update they are rounded to an
 adapter, with which the bit-exact twin takes the batch forward and backward, and Adam moves the masters by the gradients
 at what they were rounded to (straight-through estimation; Y. Bengio et al., 2013, arXiv:1308.3432). The result is the
-masters' running mean, rounded as `import-adapter` does. Samples may be augmented anew for each batch,
+masters' running mean, rounded as `import-adapter` does. Samples may be augmented differently in each batch,
 which makes long runs worthwhile.
 """
 

@@ -189,8 +189,8 @@ def hear_on_board(
 
 def hear_all(link: Link, takes: Sequence[Take], progress: Progress = no_progress) -> NDArray[np.int64]:
     """A board's class for every window of these takes [windows], with its open model and the adapter in use."""
-    told = _decisions(link, takes, progress)
-    return np.array([decision.seen for decisions in told for decision in decisions], np.int64)
+    heard = _decisions(link, takes, progress)
+    return np.array([decision.seen for decisions in heard for decision in decisions], np.int64)
 
 
 def _decisions(link: Link, takes: Sequence[Take], progress: Progress) -> Iterator[list[Decision]]:

@@ -23,8 +23,8 @@ AUDIO_UNITS = "wav"  # counts of 16 bits
 
 def load_acquisition(path: Path, data: bytes, key: str | None) -> Capture:
     remedy = "give a file in Edge Impulse's acquisition format, version v1"
-    told = _decoded(path, data, remedy)
-    parts = [told.get(name) if isinstance(told, dict) else None for name in ("protected", "signature", "payload")]
+    content = _decoded(path, data, remedy)
+    parts = [content.get(name) if isinstance(content, dict) else None for name in ("protected", "signature", "payload")]
     protected, signature, payload = parts
     if not (isinstance(protected, dict) and isinstance(signature, str) and isinstance(payload, dict)):
         raise InputError(f"{path}: lacks protected, signature or payload", remedy=remedy)
@@ -90,7 +90,7 @@ def packed_acquisition(path: Path, capture: Capture, key: str | None) -> bytes:
     values: list[Any] = (capture.values if channels > 1 else capture.values[:, 0]).tolist()
     if capture.counts:
         values = capture.values.astype(int).tolist() if channels > 1 else capture.values[:, 0].astype(int).tolist()
-    told = {
+    content = {
         "protected": {"ver": "v1", "alg": "none" if key is None else "HS256"},
         "signature": UNSIGNED,
         "payload": {
@@ -100,7 +100,7 @@ def packed_acquisition(path: Path, capture: Capture, key: str | None) -> bytes:
             "values": values,
         },
     }
-    data = json.dumps(told).encode() if path.suffix.lower() == ".json" else _cbor().dumps(told)
+    data = json.dumps(content).encode() if path.suffix.lower() == ".json" else _cbor().dumps(content)
     if key is None:
         return bytes(data)
     signature = hmac.new(key.encode(), data, hashlib.sha256).hexdigest()

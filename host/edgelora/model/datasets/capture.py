@@ -125,18 +125,18 @@ def load_npz(path: Path) -> Capture:
     return Capture(values, checked_rate(path, rate.item()) if rate is not None else None, names, units, counts)
 
 
-def _texts(path: Path, told: Any, channels: int, what: str) -> tuple[str, ...]:
-    if np.size(told) not in (0, channels):
-        raise InputError(f"{path}: has {np.size(told)} {what} for {channels} channels: correct them")
-    return tuple(checked_text(text) for text in np.ravel(told))
+def _texts(path: Path, given: Any, channels: int, what: str) -> tuple[str, ...]:
+    if np.size(given) not in (0, channels):
+        raise InputError(f"{path}: has {np.size(given)} {what} for {channels} channels: correct them")
+    return tuple(checked_text(text) for text in np.ravel(given))
 
 
-def checked_text(told: Any) -> str:
+def checked_text(given: Any) -> str:
     """A name or unit as text of at most 100 characters, valid in any file.
 
     Half a character, a lone surrogate, which JSON can say, becomes a question mark.
     """
-    return str(told)[:100].encode(errors="replace").decode()
+    return str(given)[:100].encode(errors="replace").decode()
 
 
 def checked_rate(path: Path, rate: Any) -> float:

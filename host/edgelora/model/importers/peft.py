@@ -162,9 +162,9 @@ def _module(name: str, pair: dict[str, NDArray[np.float32]], config: dict[str, A
         )
     if not 2 <= a.ndim <= 4 or b.ndim != a.ndim or b.shape[1] != len(a) or b[0, 0].size != 1:
         raise PeftError(f"{file}: module {name} has A {list(a.shape)} and B {list(b.shape)}, which do not match")
-    told = _setting(config, "r", "rank_pattern", name)
-    if told not in (None, len(a)):
-        raise PeftError(f"{CONFIG_FILE}: r of module {name} is {told!r}, {file} has rank {len(a)}: copy both again")
+    declared = _setting(config, "r", "rank_pattern", name)
+    if declared not in (None, len(a)):
+        raise PeftError(f"{CONFIG_FILE}: r of module {name} is {declared!r}, {file} has rank {len(a)}: copy both again")
     return Module(name, a, b.reshape(b.shape[:2]), _scaling(name, len(a), config))
 
 

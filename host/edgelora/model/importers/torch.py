@@ -1036,15 +1036,15 @@ class _Converter:
         self, path: str, source: _Value, shape: tuple[int, ...], function: Any, values: Array
     ) -> _Value:
         """A sum or product with one constant for each element or channel, as a 1x1 depthwise layer."""
-        told = values[0] if values.ndim > len(shape) and len(values) == 1 else values
-        if source.places.shape != shape or told.ndim > len(shape) or not np.isfinite(told).all():
+        filled = values[0] if values.ndim > len(shape) and len(values) == 1 else values
+        if source.places.shape != shape or filled.ndim > len(shape) or not np.isfinite(filled).all():
             raise TorchError(f"{path}: {list(shape)} of an activation of {list(source.places.shape)} and a parameter")
         value = self._whole(path, source)
         if not moves.is_whole(value.places, self.shapes[value.tensor]):
             tensor = self._moved(path, value.tensor, moves.channels_last(value.places))
             value = _Value(tensor, moves.laid_out(shape))
         laid = np.empty(value.places.size, np.float32)
-        laid[value.places.reshape(-1)] = np.broadcast_to(told, shape).reshape(-1)
+        laid[value.places.reshape(-1)] = np.broadcast_to(filled, shape).reshape(-1)
         tensor, by_channel = value.tensor, laid.reshape(self.shapes[value.tensor])
         if (by_channel == by_channel[:1, :1]).all():
             laid = by_channel[0, 0]

@@ -137,9 +137,9 @@ class Builder:
 
     def want_shape(self, shape: tuple[int, ...], output: int = 0) -> None:
         """Raises unless an output has this shape in the file."""
-        told = self.graph.tensors[self.operator.outputs[output]].shape
-        if told != tuple(shape):
-            raise self.refusal(f"its output has shape {list(told)}, must be {list(shape)}: the file is damaged")
+        declared = self.graph.tensors[self.operator.outputs[output]].shape
+        if declared != tuple(shape):
+            raise self.refusal(f"its output has shape {list(declared)}, must be {list(shape)}: the file is damaged")
 
     def shape_of(self, index: int) -> Shape:
         return self.model.tensors[index].shape

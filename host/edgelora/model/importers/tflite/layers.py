@@ -129,16 +129,16 @@ def emit_window(at: Builder, op: Op, window: Window, fused: int) -> None:
 def _dilated(at: Builder) -> None:
     """A CONV_2D between SPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND becomes a dilated convolution."""
     source, block = at.blocked[at.operator.inputs[0]]
-    shape, told, made = at.tensor(1).shape, at.tensor(0).shape, at.target.shape
+    shape, wanted, made = at.tensor(1).shape, at.tensor(0).shape, at.target.shape
     number = at.operator.number
     plain = all(number(field, "i", 1) == 1 for field in (1, 2, 4, 5)) and number(0, "b") == 1
     height, width, channels = at.shape_of(source)
-    if not plain or len(shape) != 4 or shape[3] != channels or len(made) != 4 or len(told) != 4:
+    if not plain or len(shape) != 4 or shape[3] != channels or len(made) != 4 or len(wanted) != 4:
         raise at.refusal(
             "a convolution between SPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND must be VALID, with strides of 1"
         )
     rows, columns = height - block[0] * (shape[1] - 1), width - block[1] * (shape[2] - 1)
-    at.want_shape((told[0], rows // block[0], columns // block[1], shape[0]))
+    at.want_shape((wanted[0], rows // block[0], columns // block[1], shape[0]))
     weights, scale = weights_of(at, 1, shape[0], 0)
     op = Op("conv", source, 0, kernel=shape[1:3], dilation=block, weights=weights, bias=bias_of(at, shape[0], 6))
     op.weight_scale = scale

@@ -74,11 +74,16 @@ def find_source(
         model = importer.run()
     except TfliteError as error:
         raise TfliteError(f"{name}: {error}") from error
-    told = None if elm is None else unpack_model(elm)
+    base_model = None if elm is None else unpack_model(elm)
     found = "another network"
     with contextlib.suppress(TfliteError, FormatError):  # labels or a loss that don't fit this network
-        set_loss(model, told.labels if told else (), told.loss if told else None, importer.ends_logistic)
-        for made in _calibrated(model, told, x):
+        set_loss(
+            model,
+            base_model.labels if base_model else (),
+            base_model.loss if base_model else None,
+            importer.ends_logistic,
+        )
+        for made in _calibrated(model, base_model, x):
             packed = pack_model(made)
             found = formats_elm.base_id(packed).hex()
             if found == base_id.hex():
@@ -92,11 +97,11 @@ def find_source(
     raise TfliteError(f"the adapter was made for base {base_id.hex()}, {name} is {found}: {remedy}")
 
 
-def _calibrated(model: QuantModel, told: QuantModel | None, x: NDArray[Any] | None) -> Iterator[QuantModel]:
+def _calibrated(model: QuantModel, base_model: QuantModel | None, x: NDArray[Any] | None) -> Iterator[QuantModel]:
     """The imported model with each candidate set of adapter shifts."""
-    if told is not None:
-        same = [op.kind for op in model.ops] == [op.kind for op in told.ops]
-        for op, its in zip(model.ops, told.ops, strict=True) if same else ():
+    if base_model is not None:
+        same = [op.kind for op in model.ops] == [op.kind for op in base_model.ops]
+        for op, its in zip(model.ops, base_model.ops, strict=True) if same else ():
             op.t_shift, op.branch_shift = its.t_shift, its.branch_shift
         yield model
         return

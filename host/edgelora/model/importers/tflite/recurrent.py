@@ -133,10 +133,12 @@ def _check_scales(at: Builder, state_scale: float) -> None:
     if len(at.tensor(1).scale) != 1 or len(at.tensor(2).scale) != 1:
         raise at.refusal(f"its weights must have one scale each; {CONVERT}")
     bias = at.tensor(3)
-    told = float(bias.scale[0]) if len(bias.scale) and len(bias.zero_point) else 0.0
+    bias_scale = float(bias.scale[0]) if len(bias.scale) and len(bias.zero_point) else 0.0
     product = state_scale * float(at.tensor(2).scale[0])
-    if not abs(told - product) < _BIAS_TOLERANCE / 2:
-        raise at.refusal(f"its bias '{bias.name}' has scale {told:g}, must be that of state * weights, {product:g}")
+    if not abs(bias_scale - product) < _BIAS_TOLERANCE / 2:
+        raise at.refusal(
+            f"its bias '{bias.name}' has scale {bias_scale:g}, must be that of state * weights, {product:g}"
+        )
 
 
 def _set_multiplier(op: Op, channels: int, source: float, weights: FileTensor, target: float) -> None:
