@@ -1,4 +1,4 @@
-"""Requests of the link that take a fleet's modules (SPEC.md, section 10). SPDX-License-Identifier: MIT"""
+"""Handlers of the link's fleet requests (SPEC.md, section 10). SPDX-License-Identifier: MIT"""
 
 import gc
 import struct
@@ -8,16 +8,16 @@ from . import fleet, hex_id
 
 
 class FleetHandlers:
-    """A board in a fleet whose messages come over the link. handlers: what has the model and the store."""
+    """A member of a fleet that gets its messages over the link. handlers: the agent's, with the model and the store."""
 
     def __init__(self, agent, handlers):
         self._agent, self._line, self._handlers = agent, agent.line, handlers
         self._member = self._steps = None
         self._message, self._kept = None, 0
-        self._opened = None  # what the member is for
+        self._opened = None  # settings of the open member
 
     def drop(self):
-        """The model is about to go."""
+        """Drops the member before its model is closed."""
         self._member = self._steps = self._message = None
 
     def say(self, size):
@@ -65,7 +65,7 @@ class FleetHandlers:
         opened = path, adapter, fleet.hash_of(adapter), fleet.Roster().number, request.get("neighbours")
         if self._member is None or self._opened != opened or self._member.over:
             self._handlers.close_model()
-            model = fleet.open_model(adapter)  # the first, as it takes the largest pieces
+            model = fleet.open_model(adapter)  # first, because it needs the largest blocks of RAM
             names = ("neighbours", "commit_every", "clock_hz", "sleep_ms")
             settings = {name: request[name] for name in names if request.get(name)}
             self._member = fleet.Member(
@@ -84,7 +84,7 @@ class FleetHandlers:
         return {"index": self._member.index, "free": gc.mem_free()}
 
     def data(self, size):
-        """Bytes of the message that comes next: u32 offset, u32 size of the whole, bytes."""
+        """Takes the next part of a message: u32 offset, u32 size of the whole message, bytes."""
         self._agent.check_least(size, 8)
         offset, whole = struct.unpack_from("<II", self._line.body)
         if offset == 0:
@@ -100,7 +100,7 @@ class FleetHandlers:
         return 4
 
     def _go(self, ms):
-        # Works on the message for about so long, at least a step.
+        # Works on the message for about `ms` milliseconds, at least one step.
         member, until = self._member, time.ticks_add(time.ticks_ms(), ms)
         if member is None:
             raise ValueError("no member is open: open the model and the fleet first")

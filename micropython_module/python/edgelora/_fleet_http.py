@@ -16,7 +16,7 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
     from .fleet import Identity, Member
 
 _LARGEST = 1 << 19  # bytes of a message or an adapter over HTTP
-_FIELD = 2 * (32 + 16)  # digits of an answer's field: a gateway's public key, a challenge
+_FIELD = 2 * (32 + 16)  # hex digits of a response's field: the gateway's public key, a challenge
 
 
 def _hmac(key, *parts):
@@ -35,8 +35,8 @@ class _Gateway:
         if scheme != "http" or not host or "/" in rest.rstrip("/") or port and not port.isdigit():
             raise FleetError("%s: give http://HOST[:PORT] (messages are sealed: they need no https)" % url)
         self._where, self._timeout_ms, self._total_ms = (host, int(port or 80)), timeout_ms, total_ms
-        self._public = self._key = None  # of the gateway; what this board shares with it
-        self._challenge = None  # of its last answer, good for one request
+        self._public = self._key = None  # the gateway's public key; the key that this board shares with it
+        self._challenge = None  # from its last response, valid for one request
 
     def _http(self):
         from ._http import Http
@@ -44,7 +44,7 @@ class _Gateway:
         return Http(*self._where, self._timeout_ms, time.ticks_add(time.ticks_ms(), self._total_ms))
 
     def get(self, path, proof="", fields=None):
-        """What is there, None for nothing. fields: of the answer's head are put there."""
+        """Gets the data at a path, None if there is none. fields: a dict that receives the response's header fields."""
         http = self._http()
         try:
             status, found = yield from http.ask("GET", path, proof)
@@ -61,15 +61,15 @@ class _Gateway:
             http.close()
 
     def letter(self, member):
-        """What waits for a board, None for nothing."""
+        """The message that waits for a board, None if there is none."""
         return (yield from self._proven(member, None))
 
     def post(self, member, data):
-        """Whether a board's reply was taken; if not, nobody waits for it any more."""
+        """Posts a board's reply; returns whether the gateway accepted it. If not, the round has moved on."""
         return (yield from self._proven(member, data))
 
     def _proven(self, member, data):
-        # A request that proves who asks; once more where what answers is another gateway than that was for.
+        # Sends a request with a proof of identity; again if another gateway answers than the proof was made for.
         if self._challenge is None:
             yield from self._once(member, None)
         for _ in range(2):
@@ -81,7 +81,7 @@ class _Gateway:
 
     def _once(self, member, data):
         path, proof, fields = "/fleet/%d" % member.index, self._proof(member, data), {}
-        self._challenge = None  # it is good for one request
+        self._challenge = None  # it is valid for one request
         if data is None:
             found = yield from self.get(path, proof, fields)
         else:
@@ -95,7 +95,7 @@ class _Gateway:
         return found
 
     def _meet(self, field, secret):
-        # The gateway that answers, and its challenge.
+        # Saves the public key and the challenge of the gateway that responds.
         try:
             given = unhexlify(field)
         except ValueError:
@@ -109,7 +109,7 @@ class _Gateway:
         self._challenge = given[32:]
 
     def _proof(self, member, data):
-        # The line of a request's head, "" without a challenge.
+        # The proof as a header line of a request, "" without a challenge.
         if self._challenge is None:
             return ""
         digest = hashlib.sha256(data).digest() if data else b""
@@ -118,9 +118,9 @@ class _Gateway:
 
 
 def fetch_roster(url: str, identity: Identity, timeout_ms: int = 10000, total_ms: int = 300000) -> Iterator[Any]:
-    """Gets the roster of a fleet's gateway and installs it: make a `Member` then. A generator of short steps.
+    """Downloads a fleet's roster from its gateway and installs it; make a `Member` next. A generator of short steps.
 
-    FleetError as of `install`: also if it is not newer than the one that is here. OSError: the line's; try again.
+    FleetError as from `install`, also if the roster is not newer than the installed one. OSError: connection failed.
     """
     yield from _fetch_roster(_Gateway(url, timeout_ms, total_ms), identity)
 
@@ -132,7 +132,7 @@ def _fetch_roster(gateway, identity):
 
 
 class Poller:
-    """Asks a fleet's gateway for messages over HTTP, and answers them. url: http://HOST[:PORT] of the gateway."""
+    """Polls a fleet's gateway for messages over HTTP, and answers them. url: http://HOST[:PORT] of the gateway."""
 
     member: Member
     heard: bool  # whether the last asking found a message that was new
@@ -140,14 +140,14 @@ class Poller:
     def __init__(self, member: Member, url: str, timeout_ms: int = 10000, total_ms: int = 300000) -> None:
         self.member = member
         self._gateway = _Gateway(url, timeout_ms, total_ms)
-        self._sent = None  # the reply that was taken last
+        self._sent = None  # the reply that was posted last
         self.heard = False  # whether the last asking found a message that was new
 
     def steps(self) -> Iterator[str | None]:
-        """Asks once, and answers what it gets, with the newest roster. A generator of short steps (looking up a host's
-        name may take longer).
+        """Polls once and answers the message, if any, with the newest roster. A generator of short steps (a DNS look-up
+        may take longer).
 
-        OSError: the line's; ask again later. ValueError: the message is refused, and nothing has changed.
+        OSError: the connection failed; poll again later. ValueError: the message is refused, and nothing has changed.
         """
         member, self.heard = self.member, False
         message = yield from self._gateway.letter(member)
@@ -155,20 +155,20 @@ class Poller:
             return
         if len(message) > 60 and message[4] == _TASK:
             number = int.from_bytes(message[16:20], "little")
-            if number > member.roster.number:  # boards came or went
-                if number > Roster().number:  # it may be here already, where something failed after that
+            if number > member.roster.number:  # boards joined or left
+                if number > Roster().number:  # an earlier call may have installed it and failed later
                     yield from _fetch_roster(self._gateway, member.identity)
                 member.begin()
             yield from self._fetch(bytes(message[28:60]))
         yield from member.steps(message)
         del message
-        reply = member.reply  # also one that was posted before: a gateway that was started again does not have it
+        reply = member.reply  # also one posted before: a restarted gateway has lost it
         yield from self._gateway.post(member, reply)
         self.heard = reply is not self._sent
         self._sent = reply
 
     def _fetch(self, wanted):
-        # The global adapter, unless it is here.
+        # Downloads the global adapter unless the board has it.
         path = self.member.adapter
         if hash_of(path) == wanted:
             return

@@ -24,20 +24,20 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
     from . import Model
     from .store import Store
 
-_TRIAL = "trial."  # of names of the runs that tell which start is better
+_TRIAL = "trial."  # prefix of the names of the runs that compare the starts
 
 
 def personalize(
     model: Model, samples: Any, store: Store, name: str, adapter: str | bytes = ADAPTER, seed: int = 0, **pace: Any
 ) -> Generator[str, None, str | None]:
-    """After the fleet's rounds: learns from the global adapter, or from the base where that is clearly better.
+    """Trains a board's own adapter from the global adapter, or from the base if that is clearly better.
 
-    A run from each learns three quarters of the samples. Its best epoch is judged by the last quarter of each class:
-    that from the base has to name two more right. If the run is better than the bare base and what the store has as
-    `name`, its start learns all samples, and that becomes `name` of the store; else the store stays as it was. A
-    generator of short steps, which goes on where it was after a reset, and begins anew if the global adapter is another
-    one since. It returns what was best: "global", "base" (a run from it), `name` or None, which is the bare base:
-    `store.use(None)` then. ValueError where too few samples could judge, or if `name` has classes that were added.
+    A run from each start learns from three quarters of the samples; the last quarter of each class validates its best
+    epoch. The run from the base wins only with at least two more correct samples. If the winner is better than the base
+    alone and the old `name`, a run from its start learns all samples and becomes `name`; else the store is unchanged.
+    A generator of short steps. After a reset it continues, or starts again if the global adapter has changed since.
+    Returns the best: "global", "base" (a run from the base), `name`, or None: the base alone (use `store.use(None)`).
+    ValueError if there are too few samples for validation, or if `name` has added classes.
     """
     without_classes(store, name, model)
     mark = hex_id(_sha512(hash_of(adapter) or b"", struct.pack("<I", seed))[:4])
@@ -79,7 +79,7 @@ def personalize(
 
 
 def _best(judged, trials):
-    # What is best of (what, right, loss). Of so few samples, one more that is right is chance; with targets none is.
+    # The best of (what, correct, loss). One more correct sample of so few is chance; with targets, none is correct.
     runs = [one for one in judged if one[0] in trials]
     if len(runs) == 2:
         together, alone = runs
@@ -93,7 +93,7 @@ def _best(judged, trials):
 
 
 def _going_on(model, samples, store, name, starts, seed, stale):
-    # (trial, run): the last run, which has begun. None: it was of another global adapter, and is forgotten.
+    # (trial, run) of the final run, which had begun; (None, None) if the global adapter has changed: it is discarded.
     failure = None
     for trial, start in starts:
         try:
@@ -103,7 +103,7 @@ def _going_on(model, samples, store, name, starts, seed, stale):
                 _only_absent(error)
             failure = error
     if not stale:
-        raise failure  # another's run
+        raise failure  # not a run of `personalize`
     discard(store, name)
     return None, None
 

@@ -1,4 +1,4 @@
-"""A store's place in a folder. SPDX-License-Identifier: MIT"""
+"""Storage of a store in a folder. SPDX-License-Identifier: MIT"""
 
 import os
 import struct
@@ -10,7 +10,7 @@ _EXISTS = 17  # errno
 
 
 class Folder:
-    """A folder of files named by numbers, one for an entry, and the index in two files in turn."""
+    """A folder with one numbered file per entry, and two index files that are written in turn."""
 
     blocks = 1 << 8
     index_limit = 1 << 14
@@ -22,7 +22,7 @@ class Folder:
         except OSError as error:
             if error.errno != _EXISTS:
                 raise
-        self._turn = 0  # of the two index files, the older
+        self._turn = 0  # the older of the two index files
 
     def _name(self, what):
         return "%s/%s" % (self._path, what)
@@ -42,7 +42,7 @@ class Folder:
         return size, torn
 
     def _whole(self, turn, room):
-        # (sequence, size) of the index in this file, ABSENT if it is not whole; None without a file.
+        # (sequence, size) of the index in this file; ABSENT if it is incomplete, None if there is no file.
         try:
             with open(self._name("index.%d" % turn), "rb") as file:
 
@@ -71,7 +71,7 @@ class Folder:
         except OSError as error:
             _only_absent(error)
             try:
-                self._store("reserve", bytes(2 * len(index)))  # lets the index be written on a full filesystem
+                self._store("reserve", bytes(2 * len(index)))  # room for the index on a full filesystem
             except OSError as error:
                 if error.errno != NO_SPACE:
                     raise
@@ -98,7 +98,7 @@ class Folder:
 
     def free(self, used):
         info = os.statvfs(self._path)
-        return info[0] * info[3] if 0 <= info[3] <= info[2] else 0  # a full littlefs: below 0, as an unsigned number
+        return info[0] * info[3] if 0 <= info[3] <= info[2] else 0  # a full littlefs: negative, read as unsigned
 
     def _numbers(self):
         return [name for name, *_ in os.ilistdir(self._path) if len(name) == 4]

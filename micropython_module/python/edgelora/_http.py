@@ -1,17 +1,17 @@
-"""HTTP/1.0 for boards, without blocking. SPDX-License-Identifier: MIT"""
+"""Non-blocking HTTP/1.0 for boards. SPDX-License-Identifier: MIT"""
 
 import time
 
 from ._trust import UpdateError
 
 _BLOCK = 512
-_HEAD_LIMIT = 2048  # bytes of an answer's head
+_HEAD_LIMIT = 2048  # maximum bytes of a response's header
 
 
 class Http:
-    """Requests to one server, in steps: generators that yield while there is nothing to do but to wait.
+    """Requests to one server, as generators that yield while they wait.
 
-    timeout_ms: how long it may be silent; end: when all of it has to be over, in ticks.
+    timeout_ms: maximum silence of the server; end: deadline of all requests, in ticks (ms).
     """
 
     def __init__(self, host, port, timeout_ms, end):
@@ -19,11 +19,11 @@ class Http:
         self._socket = None
         self._buffer = bytearray(_BLOCK)
         self._view = memoryview(self._buffer)
-        self.length = None  # of the whole file, if the server tells
+        self.length = None  # bytes of the whole file, None if unknown
         self._at = self._end = 0
 
     def ask(self, method, path, more="", body=b""):
-        """Sends a request; (status, fields) of the answer, whose bytes `read` gives. more: lines of its head."""
+        """Sends a request; returns (status, fields) of the response. `read` returns its body. more: header lines."""
         self.close()
         request = "%s %s HTTP/1.0\r\nHost: %s:%d\r\nConnection: close\r\n%s" % (
             method,
@@ -42,7 +42,7 @@ class Http:
         return status, fields
 
     def send(self, data):
-        """Sends bytes, also of another protocol: the connection is made if there is none."""
+        """Sends bytes, of HTTP or another protocol; connects first if there is no connection."""
         if not self._socket:
             self._connect()
         data = memoryview(data)
@@ -51,7 +51,7 @@ class Http:
             data = data[self._socket.write(data) or 0 :]
 
     def read(self, most=_BLOCK):
-        """Some bytes, at most `most`, valid until the next call; none at the end."""
+        """Returns up to `most` bytes, valid until the next call; no bytes at the end."""
         if self._at == self._end:
             yield from self._fill()
         start, self._at = self._at, min(self._at + most, self._end)
@@ -82,11 +82,11 @@ class Http:
         try:
             self._socket.connect(address)
         except OSError as error:
-            if error.errno not in (115, 119, 36, 11):  # in progress, by what ports call it
+            if error.errno not in (115, 119, 36, 11):  # connection in progress: the number depends on the port
                 raise
 
     def _wait(self, event):
-        # Until there is something to read (1) or room to write (4), or the connection has failed.
+        # Waits until there is data to read (1) or room to write (4), or the connection has failed.
         self._poll.modify(self._socket, event)
         deadline = time.ticks_add(time.ticks_ms(), self._timeout_ms)
         while True:
@@ -107,7 +107,7 @@ class Http:
                 return
 
     def _head(self):
-        # The status and the fields of an answer.
+        # Reads the status and the header fields of a response.
         fields = {}
         status = None
         line = b""

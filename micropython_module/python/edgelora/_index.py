@@ -10,32 +10,32 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
 
 _MAGIC = b"ELS1"
 _VERSION = 1
-# magic, version, entries, sequence, size, CRC, cursor, 0, active, name and version of what is being written
+# magic, version, entries, sequence, size, CRC, cursor, 0, active, name and version of the entry being written
 _HEAD = "<4sHHIIIHH24s24sI4x"
 _HEAD_SIZE = 80
 _ENTRY = "<24sIIII8sBBH"  # name, version, size, CRC, floor, base id, flags, places, 0; the places follow, u16 each
 _ENTRY_SIZE = 52
 _FIELDS = ("name", "version", "size", "crc", "floor", "base_id", "flags", "places")
-PAGE = 256  # what flash programs at once
+PAGE = 256  # bytes that flash programs at once
 
 PINNED, ARMED, TRIAL = 1, 2, 4
 NO_SPACE = 28  # errno
-ABSENT = 0, 0  # sequence and size of an index that is not there, or not whole
+ABSENT = 0, 0  # sequence and size of a missing or incomplete index
 OUTDATED = "another Store has changed this one since it was opened: open it again"
 
 
 class StoreError(ValueError):
-    """A store can't do what was asked; the message says why and what would help. Nothing has changed."""
+    """The store can't do this; the message says why and what would help. Nothing has changed."""
 
 
 class Entry:
-    """A committed adapter, or other bytes. size 0: removed, but its `floor` is kept."""
+    """A committed adapter or other data. size 0: a removed entry whose `floor` is kept."""
 
     name: str
     version: int
     size: int
     crc: int
-    floor: int  # the highest version there was
+    floor: int  # the highest version that the name has had
     base_id: bytes
     flags: int
     places: tuple[int, ...]
@@ -56,26 +56,26 @@ class Entry:
 
     @property
     def pinned(self) -> bool:
-        """It stays in RAM once it is there."""
+        """Whether the adapter stays in RAM once loaded."""
         return bool(self.flags & PINNED)
 
     @property
     def trial(self) -> bool:
-        """An update that has not been confirmed."""
+        """Whether this is an update that has not been confirmed."""
         return bool(self.flags & (ARMED | TRIAL))
 
     def changed(self, **changes: Any) -> "Entry":
-        """A copy with other values."""
+        """Returns a copy with these fields changed."""
         return Entry(*[changes.get(name, getattr(self, name)) for name in _FIELDS])
 
 
 def room(entries, places):
-    """Bytes for an index of so many entries in so many places."""
+    """Bytes of an index with this many entries and places."""
     return _HEAD_SIZE + entries * (_ENTRY_SIZE + 4) + 2 * places + PAGE
 
 
 def pack(index, entries, sequence, cursor, active, writing):
-    """Makes `index` the index with these entries; its size. writing: (name, version) of what is on its way, or None."""
+    """Packs the entries into `index`; returns the size. writing: (name, version) being written, or None."""
     at = _HEAD_SIZE
     if at + sum(_ENTRY_SIZE + 2 * len(e.places) for e in entries) > len(index):
         raise StoreError("the index has no room for another adapter: remove one")
@@ -94,7 +94,7 @@ def pack(index, entries, sequence, cursor, active, writing):
 
 
 def unpack(index):
-    """What `pack` has put in: (entries, sequence, cursor, active, writing)."""
+    """The inverse of `pack`: (entries, sequence, cursor, active, writing)."""
     _, _, count, sequence, _, _, cursor, _, active, name, version = struct.unpack_from(_HEAD, index)
     entries = []
     at = _HEAD_SIZE
@@ -109,13 +109,13 @@ def unpack(index):
 
 
 def _crc(index, size):
-    # CRC-32 of an index without the CRC's own field.
+    # CRC-32 of an index without its CRC field.
     view = memoryview(index)
     return _core.crc32(view[20:size], _core.crc32(view[:16], 0))
 
 
 def whole(read, page, room, limit):
-    """(sequence, size) of what read(at, page) reads, if it is a whole index of at most `limit` bytes, else ABSENT."""
+    """(sequence, size) of the index that read(at, page) reads; ABSENT if it is incomplete or exceeds `limit` bytes."""
     read(0, page)
     magic, version, _, sequence, size, crc = struct.unpack_from("<4sHHIII", page)
     if magic != _MAGIC or version != _VERSION or not _HEAD_SIZE <= size <= limit:
@@ -132,18 +132,18 @@ def whole(read, page, room, limit):
     return sequence, size
 
 
-# A name may become part of a path or be printed: no separators, no escapes, and no file that is hidden or a parent.
+# Names become parts of paths and are printed: no separators, no escapes, no hidden files, no parent folders.
 _LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
 
 
 def checked(name):
-    """A name that a store takes, else StoreError."""
+    """Returns the name if it is valid; StoreError otherwise."""
     if not isinstance(name, str) or text(name.encode()) != name or not 0 < len(name) <= 24:
         raise StoreError("name %r: give 1 to 24 of A-Z a-z 0-9 - _ and, but not first, ." % name)
     return name
 
 
 def text(field):
-    """A name in flash, "_" in place of what a name can't have."""
+    """Decodes a name in flash, with "_" in place of invalid characters."""
     name = "".join([chr(c) if c in _LETTERS else "_" for c in field.rstrip(b"\0")])
     return "_" + name[1:] if name[:1] == "." else name

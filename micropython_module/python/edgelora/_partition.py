@@ -1,15 +1,15 @@
-"""A store's place in raw flash. SPDX-License-Identifier: MIT"""
+"""Storage of a store in raw flash. SPDX-License-Identifier: MIT"""
 
 from ._index import OUTDATED, PAGE, StoreError, whole
 
-_RING = 8  # most blocks that take turns in holding the index
+_RING = 8  # maximum number of blocks in the index's ring
 
 
 class Partition:
-    """A block device of the store's own.
+    """A block device dedicated to one store.
 
-    The first blocks take turns in holding the index, whose versions follow one another page by page. The others are
-    places, which are written one after the other, all round.
+    The first blocks are a ring for the index, whose versions are appended page by page. The other blocks are places
+    for data, which are written round-robin.
     """
 
     def __init__(self, device):
@@ -21,9 +21,9 @@ class Partition:
             raise StoreError("a store takes at least 3 blocks of 1024 bytes or more")
         self.index_limit = self._block
         self._page = bytearray(PAGE)
-        # Where the next index goes: a block of the ring, a byte in it.
+        # Where the next index goes: the block of the ring, and the offset in that block.
         self._at, self._next = self._ring - 1, self._block
-        self._newest = -1  # the block that holds the last
+        self._newest = -1  # the block that holds the newest index
 
     def load_index(self, index):
         best = size = written = 0
@@ -49,20 +49,20 @@ class Partition:
         following = (self._at + 1) % self._ring
         if not self._blank(following, 0) and not self._whole(following, 0, len(index))[0]:
             torn = True
-            self._next = self._block  # so that it is erased
+            self._next = self._block  # so that `_turn` erases the following block
         self._make_room(self._pages(size))
         self._read(self._newest, start, memoryview(index)[: self._pages(size)])
         return size, torn
 
     def _refuse(self, written):
-        # Something is there, but no index: another's data, or a ruin. One cut-off first index leaves a single page.
+        # There is data but no index: foreign data or a damaged store. A first index that was cut off leaves one page.
         raise StoreError(
             "no store in this partition, but %d pages of other data: "
             "from edgelora.store import default_place, erase; erase(default_place()) makes it empty" % written
         )
 
     def _whole(self, block, at, room):
-        # (sequence, size) of a whole index here, else ABSENT.
+        # (sequence, size) of a complete index at this offset, else ABSENT.
         return whole(lambda skip, page: self._read(block, at + skip, page), self._page, room, self._block - at)
 
     def save_index(self, index, size):
@@ -83,12 +83,12 @@ class Partition:
         self._make_room(end)
 
     def _make_room(self, size):
-        # Ahead of the next index, so that a cut while it is written leaves a trace.
+        # Erases the next index's block in advance, so that a power failure during its write leaves a trace.
         if self._next + size + PAGE > self._block:
             self._turn()
 
     def _turn(self):
-        # The index's next block of the ring, erased.
+        # Moves on to the ring's next block and erases it.
         self._at, self._next = (self._at + 1) % self._ring, 0
         if self._at == self._newest:
             raise StoreError("the flash does not keep what is written: it is worn out")
@@ -137,7 +137,7 @@ class Partition:
         return (self.blocks - self._ring - len(used)) * self._block
 
     def sweep(self, used):
-        pass  # a block that is not used is free
+        pass  # an unused block is free already
 
     def _pages(self, size):
         return (size + PAGE - 1) // PAGE * PAGE

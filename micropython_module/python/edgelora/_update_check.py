@@ -1,4 +1,4 @@
-"""What a board's own samples say of an update (SPEC.md, section 14). SPDX-License-Identifier: MIT"""
+"""Validation of an update by a board's own samples (SPEC.md, section 14). SPDX-License-Identifier: MIT"""
 
 import struct
 from array import array
@@ -6,13 +6,13 @@ from array import array
 from . import _core, _only_absent
 from ._bases import open_base, ranks_of
 
-_HEAD_SIZE = 32  # of a reservoir as of a sample file
-_WHOLE = 0x2144DF1C  # CRC-32 of anything with its own CRC-32 behind it
-_LEAST = 6  # samples that judge, of two classes or more
+_HEAD_SIZE = 32  # bytes of the header of a reservoir or a sample file
+_WHOLE = 0x2144DF1C  # CRC-32 of any data followed by its own CRC-32
+_LEAST = 6  # minimum number of validation samples, which must have two classes or more
 
 
 class Held:
-    """The samples that judge in a reservoir, or all of a sample file; count 0: too few, or for another network."""
+    """Validation samples: a reservoir's held-out ones or a whole sample file. count 0: too few, or for another base."""
 
     def __init__(self, path, model):
         self.count = 0
@@ -40,7 +40,7 @@ class Held:
         return self._file.readinto(self._record) == len(self._record) and _core.crc32(self._record, 0) == _WHOLE
 
     def read(self, i):
-        """The label of one; `sample` is that, int8 [sample_size]."""
+        """Loads sample i into `sample`, int8 [sample_size]; returns its label."""
         self._load(self._places[i])
         return self._record[0]
 
@@ -49,7 +49,7 @@ class Held:
 
 
 def held_in(places, model):
-    """The first of these files that can judge adapters of this model, or None."""
+    """Opens the first of these files that has enough samples for this model; None if there is none."""
     for path in places:
         try:
             found = Held(path, model)
@@ -62,10 +62,10 @@ def held_in(places, model):
 
 
 def compare(model, lent, held, new, old):
-    """(right by the adapter `new`, by `old` or None: the bare base), their bytes, of held samples. A generator of short
-    steps; between two, the model infers as it did. None: what infers can't be put back, or `old` needs other ranks.
+    """Counts the samples of `held` that are correct with each adapter: (`new`, `old`). A generator of short steps;
+    between them the model infers as before. Returns None if it can't: the model trains, or `old` needs other ranks.
 
-    lent: whether the model is the application's.
+    new, old: bytes of adapters; old None: the base alone. lent: whether the application opened the model.
     """
     if model._training:
         return None

@@ -4,13 +4,13 @@
     member = fleet.Member(None, SampleFile("/me.eld"), Store(default_place()), identity)
     poller = fleet.Poller(member, "http://10.0.0.2:8080")
     while True:
-        for state in poller.steps():  # one message of the gateway, if it has one: a training, or a few keys
+        for state in poller.steps():  # handles a message of the gateway, if any: training or exchanging keys
             time.sleep_ms(2)
         time.sleep(60)
 
-A host at the end of a serial line passes messages by `edgelora.agent` instead. What goes out is an update that
-is clipped, noised and masked, never a sample; the secret of `/fleet.key` never goes out. Behind its training a round
-is in RAM: a board that resets is out of it, and trains again in the next.
+A host on a serial port passes messages through `edgelora.agent` instead. What a board learns leaves it only as a
+clipped, noised and masked update; samples and the secret in `/fleet.key` never leave it. After training, the state of
+a round is only in RAM: a board that resets drops out of the round, and trains again in the next.
 """
 
 import gc
@@ -35,28 +35,28 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
     from ._types import Buffer
     from .store import Store
 
-KEY = "/fleet.key"  # the board's secret, its counters,
-ROSTER = "/fleet.roster"  # who is of its fleet,
-POLICY = "/fleet.json"  # what it asks of tasks,
-ADAPTER = "/fleet.ela"  # and the global adapter of the round
+KEY = "/fleet.key"  # the board's secret and counters
+ROSTER = "/fleet.roster"  # the boards of its fleet
+POLICY = "/fleet.json"  # the owner's requirements of tasks
+ADAPTER = "/fleet.ela"  # the global adapter of the round
 RUN = "fleet"  # name of the round's run in the store
 SERVER = 0xFFFF
 _IDENTITY = "<4sHHII32sQI"  # magic, version, size, starts, last round, secret, spent, rounds; u32 CRC-32
 _IDENTITY_SIZE = 64
 _HEADER = "<4sHHII8s24s32s16s"
 _SIGNED, _HEADER_SIZE = 96, 160
-_REVOKED = bytes(32)  # in a roster; the secret of an identity that was forgotten
+_REVOKED = bytes(32)  # the key of a revoked board in a roster; the secret in a forgotten identity
 _POLICY = "<HHHHHBBI"
 RULES = (
     "least_survivors", "least_z", "least_cohort", "most_cohort", "colluders", "survivors_percent", "masks", "budget",
 )  # fmt: skip
-SAFE = (6, 100, 8, 65, 2, 50, 1, 2600000)  # of a board without a policy of its own
-LIMITS: tuple[int, ...] = (65535,) * 5 + (100, 1, 0xFFFFFFFF)  # of these values
+SAFE = (6, 100, 8, 65, 2, 50, 1, 2600000)  # the policy of a board without a policy file
+LIMITS: tuple[int, ...] = (65535,) * 5 + (100, 1, 0xFFFFFFFF)  # maximum of each rule
 _TASK, _COHORT, _INPUT = 1, 3, 7
 _MESSAGE, _WORK, _TRAIN, _KEYS, _UPDATE, _REPLY, _OVER = range(7)
-_ENTROPY = 513  # bytes that seed a key, one of them the register before
-_WINDOW, _MOST, _LONGEST = 128, 927, 121  # bytes, equal bits among them and in a row: with noise, once in 2^30
-_STIRS, _MACHINE = 0xD5, sys.implementation._machine  # how an RP2040's os.urandom stirs 8 bits into a byte
+_ENTROPY = 513  # bytes that seed a key; the first is the register's initial state
+_WINDOW, _MOST, _LONGEST = 128, 927, 121  # bytes; limits of equal bits in them, in a row: 1 false alarm in 2^30
+_STIRS, _MACHINE = 0xD5, sys.implementation._machine  # feedback of the 8-bit register in an RP2040's os.urandom
 _BLOCK = 512
 _ELSEWHERE = {"Poller": "_fleet_http", "fetch_roster": "_fleet_http", "personalize": "_fleet_personalize"}
 
@@ -64,14 +64,14 @@ TRAINING, WORKING = "training", "working"
 
 
 def __getattr__(name):
-    # What a round does not take stays out of memory until it is asked for.
+    # Modules that a round does not need are imported on first use.
     if name not in _ELSEWHERE:
         raise AttributeError(name)
     return getattr(__import__(_ELSEWHERE[name], globals(), None, (name,), 1), name)
 
 
 class FleetError(ValueError):
-    """This board can't do that; the message says why. What it had is as it was."""
+    """This board can't do that; the message says why. Its state is unchanged."""
 
 
 def _sha512(*parts):
@@ -89,7 +89,7 @@ def _read(path, size=None):
 
 
 def hash_of(path: str | bytes) -> bytes | None:
-    """SHA-256 of a file, None if there is none; or of bytes."""
+    """SHA-256 of bytes, or of the file at a path; None if there is no file."""
     if not isinstance(path, str):
         return hashlib.sha256(path).digest()
     digest = hashlib.sha256()
@@ -111,10 +111,10 @@ def _sync():
 
 
 class Identity:
-    """What a board is: an X25519 secret, how often it began to draw keys, the last round that it took part in, how many
-    these were, and what they have cost (in millionths of 1 / z^2).
+    """A board's identity: an X25519 secret, the number of starts in which it drew keys, the last round that it took
+    part in, the number of rounds with its updates, and their privacy cost (in millionths of 1 / z^2).
 
-    All in one file, which is written as a whole or not at all. FleetError if there is none, or it is damaged.
+    All of this is in one file, written atomically. FleetError if the file is missing or damaged.
     """
 
     round: int
@@ -137,15 +137,15 @@ class Identity:
 
     @staticmethod
     def exists(path: str = KEY) -> bool:
-        """Whether there is one, be it damaged."""
+        """Whether this board has an identity, even a damaged one."""
         data = _identity_in(path)
         return data is not None and (not _is_identity(data) or data[16:48] != _REVOKED)
 
     @classmethod
     def create(cls, path: str = KEY) -> "Identity":
-        """A new one; the board has to be enrolled then. FleetError if there is one, or the chip's noise is none.
+        """Creates an identity, to be enrolled next. FleetError if the board has one, or the chip's noise source fails.
 
-        What the board's rounds have cost so far stays: its samples are the same person's.
+        The cost of the board's past rounds is kept: its samples are still the same person's.
         """
         if cls.exists(path):
             raise FleetError("this board has an identity: forget it first if it is to be another one; revoke the old")
@@ -156,7 +156,7 @@ class Identity:
 
     @staticmethod
     def forget(path: str = KEY) -> None:
-        """Removes it: this board is no longer who it was, and can't become it again. What its rounds cost stays."""
+        """Removes the identity for good: the board can't get it back. The cost of its rounds is kept."""
         data = _read(path)
         spent, rounds = struct.unpack_from("<QI", data, 48) if _is_identity(data) else (0, 0)
         if rounds:
@@ -170,11 +170,11 @@ class Identity:
 
     @property
     def public(self) -> bytes:
-        """The public key that a roster has, 32 bytes."""
+        """The board's public key, as listed in a roster, 32 bytes."""
         return _core.x25519_public(self._secret)
 
     def draw(self) -> bytes:
-        """32 bytes that nobody can tell, and that never come again."""
+        """32 unpredictable bytes, never the same twice."""
         if not self._calls:
             self._starts += 1
             self._save(self.round, self.spent, self.rounds)
@@ -182,14 +182,14 @@ class Identity:
         return _key(self._secret, self._starts, self._calls)
 
     def take_part(self, number: int) -> None:
-        """From here on this board answers no round up to this number; it is in flash before this returns."""
+        """Saves in flash that this board takes part in a round; it refuses all rounds up to this number afterwards."""
         if number <= self.round:
             raise FleetError("round %d is over for this board: the last one was %d" % (number, self.round))
         self._save(number, self.spent, self.rounds)
-        self.round = number  # not before: what could not be written may be written again
+        self.round = number  # only after saving: a failed save can be tried again
 
     def spend(self, number: int, spent: int) -> None:
-        """The same, for a round of which an update is about to leave. spent: what all rounds cost with this one."""
+        """Saves that a round's update is about to be sent. spent: the cost of all rounds, including this one."""
         if number != self._counted:
             self._save(number, spent, self.rounds + 1)
             self.round, self.spent, self.rounds = number, spent, self.rounds + 1
@@ -200,7 +200,7 @@ class Identity:
 
 
 def _identity_in(path):
-    # What the file has, None if there is none.
+    # The data of an identity's file, None if there is no file.
     try:
         return _read(path)
     except OSError as error:
@@ -208,7 +208,7 @@ def _identity_in(path):
 
 
 def _is_identity(data):
-    versions = b"ELK1\1\0\x40\0", b"ELK1\2\0\x40\0"  # the first counted no costs
+    versions = b"ELK1\1\0\x40\0", b"ELK1\2\0\x40\0"  # version 1 did not count costs
     return len(data) == _IDENTITY_SIZE and data[:8] in versions and _edgelora.crc32(data, 0) == 0x2144DF1C
 
 
@@ -223,7 +223,7 @@ def _key(secret, starts, calls):
 
 
 def _entropy():
-    # Bytes of the chip's noise, whose health was tested.
+    # Random bytes of the chip's noise source, after a health test.
     urandom = getattr(os, "urandom", None)
     if not urandom:
         raise FleetError("this MicroPython has no os.urandom, so no key can be made: use one that has it")
@@ -237,9 +237,9 @@ def _entropy():
 
 
 def _healthy(data):
-    # Whether bytes of os.urandom may come from noise: they are not what a register of 8 bits does by itself, and the
-    # bits that an RP2040's takes in pass the tests of NIST SP 800-90B, 4.4, for 1/4 bit of noise each.
-    if sum(data.find(data[i : i + 2]) == i for i in range(len(data) - 1)) * 4 < len(data) * 3:  # unlike pairs
+    # Whether bytes of os.urandom may come from noise: they are not the cycle of an 8-bit register without input, and
+    # the raw bits (an RP2040's register is undone) pass NIST SP 800-90B, 4.4, with 1/4 bit of entropy each.
+    if sum(data.find(data[i : i + 2]) == i for i in range(len(data) - 1)) * 4 < len(data) * 3:  # distinct pairs
         return False
     last, run, ones = -1, 0, 0
     state = data[0]
@@ -265,15 +265,15 @@ def _healthy(data):
 
 
 class Roster:
-    """Who is of the fleet: an installed roster.
+    """An installed roster: the boards of the fleet.
 
-    FleetError if there is none, or this board does not trust its signer.
+    FleetError if no roster is installed, or this board does not trust its signer.
     """
 
     number: int  # higher with every change
     count: int  # entries
     target: str
-    server: bytes  # public key of the server that adds updates up
+    server: bytes  # public key of the server that sums updates
     release: bytes  # the key that signed
     fleet: bytes  # id, 8 bytes
 
@@ -293,7 +293,7 @@ class Roster:
         self.fleet = _sha512(b"edgelora fleet", self.release, self._target)[:8]
 
     def key(self, index: int) -> bytes:
-        """The public key of a board, 32 bytes; all 0: it was revoked, or never was."""
+        """The public key of a board, 32 bytes; all 0 if the board was revoked or the index is not in the roster."""
         if index >= self.count:
             return _REVOKED
         with open(self._path, "rb") as file:
@@ -301,7 +301,7 @@ class Roster:
             return file.read(32)
 
     def index(self, public: Buffer) -> int:
-        """The place of a board in it. FleetError if it has none."""
+        """The index of a board in the roster. FleetError if it is not listed."""
         with open(self._path, "rb") as file:
             file.seek(_HEADER_SIZE)
             found = _found(file, self.count, public)
@@ -310,7 +310,7 @@ class Roster:
         return found
 
     def check(self) -> Iterator[None]:
-        """FleetError unless every byte is what was signed, for this board's target. A generator of short steps."""
+        """FleetError unless the signature is valid and the target is this board's. A generator of short steps."""
         target = trusted()[1]
         if self.target != target:
             raise FleetError("the roster is for %s, this board is %s" % (self.target, target))
@@ -343,7 +343,7 @@ def _roster_head(head, path):
 
 
 def _found(file, count, public):
-    # The place of a key among those that follow in a file.
+    # The index of a key among the next `count` keys in a file, None if it is not among them.
     for start in range(0, count, _BLOCK // 32):
         block = file.read(_BLOCK)
         for at in range(0, len(block) - 31, 32):
@@ -352,8 +352,8 @@ def _found(file, count, public):
 
 
 def open_model(adapter: str | bytes = ADAPTER, base: bytes | None = None, **more: Any) -> Model:
-    """The model that learns from an adapter, its path or its bytes: with its ranks, mode and momentum, of its base on
-    the board or, if given, of the bytes of a base. more: as `Model` takes it."""
+    """Opens a model that can train an adapter (its path or bytes), with the adapter's ranks, mode and momentum.
+    base: bytes of a base; None: the adapter's base on the board. more: other arguments of `Model`."""
     head = _read(adapter, 48 + 12 * 511)
     if len(head) < 48 or head[:4] != b"ELA1":
         raise FleetError("the global adapter is not an adapter")
@@ -365,10 +365,10 @@ def open_model(adapter: str | bytes = ADAPTER, base: bytes | None = None, **more
 
 
 def install(path: str, identity: Identity, to: str = ROSTER) -> Iterator[None]:
-    """Checks the roster in a file and puts it in the old one's place, in one step. A generator of short steps.
+    """Checks the roster in a file and replaces the old roster by it atomically. A generator of short steps.
 
-    FleetError unless a key that this board trusts has signed it, for this board's target, with a higher number than the
-    one that is here, and this board is in it.
+    FleetError unless a key that this board trusts has signed it, it is for this board's target, its number is higher
+    than the installed roster's, and this board is in it.
     """
     roster = Roster(path)
     yield
@@ -385,7 +385,7 @@ def install(path: str, identity: Identity, to: str = ROSTER) -> Iterator[None]:
 
 
 def policy(path: str = POLICY) -> dict[str, int]:
-    """What the owner of this board asks of every task (SPEC.md, section 17); without a file what is safe.
+    """What the owner of this board requires of every task (SPEC.md, section 17); safe defaults without a file.
 
     least_survivors, least_z (hundredths), least_cohort, most_cohort, colluders, survivors_percent, masks, budget.
     """
@@ -403,7 +403,7 @@ def policy(path: str = POLICY) -> dict[str, int]:
 
 
 def _packed(rules, path=POLICY):
-    # As the core takes them.
+    # The rules as bytes, in the core's format.
     for name, value in rules.items():
         if name not in RULES or not isinstance(value, int) or not 0 <= value <= LIMITS[RULES.index(name)]:
             raise FleetError("%s of %s: give whole numbers for some of %s" % (name, path, ", ".join(RULES)))
@@ -411,16 +411,16 @@ def _packed(rules, path=POLICY):
 
 
 def board_seed(seed: int, index: int) -> int:
-    """The seed of a board's run in a round, from the round's seed and the board's index in the roster."""
+    """Derives the seed of a board's run from the round's seed and the board's index in the roster."""
     return (seed + 0x9E3779B1 * index) & 0xFFFFFFFF
 
 
 class Member:
-    """This board in the rounds of its fleet: a message goes in, work is done in short steps, `reply` goes out.
+    """This board in the rounds of its fleet: it takes a message, works in short steps, and leaves its `reply`.
 
-    model: in a mode that trains, of the global adapter's ranks and mode; None: open while it trains. samples: what it
-    learns, all of it (`split` to hold some back). store: where the training under way is kept. neighbours: others
-    of a cohort that it has room for. pace: how it trains, as `Scheduler` takes it (clock_hz, sleep_ms, budget_ms ...).
+    model: in a training mode, with the global adapter's ranks; None: opened only for training. samples: training
+    samples (`split` holds some out first). store: keeps the run's checkpoint. neighbours: the maximum number of other
+    boards in a cohort. pace: arguments of `Scheduler` for the training (clock_hz, sleep_ms, budget_ms ...).
     """
 
     model: Model | None
@@ -431,7 +431,7 @@ class Member:
     roster: Roster
     index: int  # of this board
     run: Any  # the round's `Run`, while it trains
-    keeps: bool  # the model open after its training, as one that was given
+    keeps: bool  # whether the model stays open after training: by default, a given one does
     reply: bytearray | None
 
     def __init__(
@@ -447,7 +447,7 @@ class Member:
         **pace: Any,
     ) -> None:
         self.model, self.samples, self.store = model, samples, store
-        self.keeps = model is not None  # the model open after its training; else there is more room for messages
+        self.keeps = model is not None  # if not, the model is closed after training, which frees RAM for messages
         self.adapter = adapter
         self.identity, self._pace, self._commit_every = identity, pace, commit_every
         self._rules = _packed(policy() if rules is None else rules)
@@ -455,7 +455,7 @@ class Member:
         self.begin()
 
     def begin(self) -> None:
-        """Anew, with the roster that is installed now. Of a round under way nothing is left but its training."""
+        """Starts again with the roster installed now. A round under way is dropped, except for its run in the store."""
         roster, identity = self._roster(), self.identity
         self.index = roster.index(identity.public)
         _core.member_begin(
@@ -463,8 +463,8 @@ class Member:
             self.index, self._rules, struct.pack("<Q", identity.spent),
         )  # fmt: skip
         self.roster, self.run, self.reply = roster, None, None
-        self._values = None  # of an update that is under way
-        self._taking = 0  # the round that this member takes part in, once its number is about to go to flash
+        self._values = None  # of an unfinished update
+        self._taking = 0  # the round that this member joins, set just before its number is saved
 
     def _roster(self):
         return Roster()
@@ -483,20 +483,20 @@ class Member:
         return _core.member_next(self._memory) == _OVER
 
     def answer(self, message: Buffer) -> bytearray:
-        """What this board replies to a message, at once; blocks."""
+        """Handles a message and returns this board's reply; blocks."""
         for _ in self.steps(message):
             pass
         return self.reply
 
     def steps(self, message: Buffer) -> Iterator[str]:
-        """The same as a generator, which yields between short steps (TRAINING, WORKING, or PAUSED at the end of a
-        window): `reply` is there when it ends.
+        """`answer` as a generator, which yields between short steps (TRAINING, WORKING, or PAUSED at the end of a
+        window) and sets `reply` at its end.
 
-        message: bytes. ValueError if it is refused; nothing has changed then, and the right one is taken after it.
-        Begun again with the same message, it goes on where it was.
+        message: bytes. ValueError if it is refused; nothing has changed then, and the right message is still accepted.
+        Called again with the same message after an interruption, it continues.
         """
         memory = self._memory
-        while _core.member_next(memory) == _WORK:  # what was left
+        while _core.member_next(memory) == _WORK:  # left unfinished by an earlier call
             self.reply = None
             self._work()
             yield WORKING
@@ -507,7 +507,7 @@ class Member:
             waits = _core.member_next(memory)
             if waits in (_MESSAGE, _OVER):
                 break
-            self.reply = None  # which was to the message before
+            self.reply = None  # the reply to the previous message
             if waits == _WORK:
                 self._work()
                 yield WORKING
@@ -558,7 +558,7 @@ class Member:
         except ValueError:
             if not unfinished(self.store, RUN):
                 raise
-            discard(self.store, RUN)  # another round's
+            discard(self.store, RUN)  # a run of another round
             self.run = self._begin(epochs, seed, rate)
         scheduler = Scheduler(self.run, **self._pace)
         while not self.run.done:
@@ -571,13 +571,13 @@ class Member:
         )  # fmt: skip
 
     def _update(self):
-        # What was learned goes into the reply, which is made in place.
+        # Makes the reply with this board's update, in place.
         self.run = None
         gc.collect()
-        self._task()  # or whoever exchanged the adapter meanwhile would choose the update
+        self._task()  # check again: whoever replaced the adapter meanwhile could choose the update
         before = fleet_vector(_read(self.adapter))
         after = fleet_vector(self.store.read(RUN + ".run"))
-        self._values = bytearray(32 + 2 * len(before))  # the core works on in it, whatever fails meanwhile
+        self._values = bytearray(32 + 2 * len(before))  # the core keeps using it, even after a failure
         _core.member_update(self._memory, before, after, self._values)
         del before, after
         gc.collect()
@@ -592,7 +592,7 @@ class Member:
         if stage == _COHORT:
             if number > self.identity.round:
                 self._taking = number
-            if self._taking != number or self.identity.round != number:  # else it is in flash already, by this member
+            if self._taking != number or self.identity.round != number:  # else this member has saved it
                 self.identity.take_part(number)
         elif stage == _INPUT:
             self.identity.spend(number, int.from_bytes(_core.member_spent(memory), "little"))

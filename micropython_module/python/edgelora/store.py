@@ -1,12 +1,12 @@
 """Named adapters in flash, with a cache in RAM (SPEC.md, section 12). SPDX-License-Identifier: MIT
 
-    store = Store("/adapters", cache=8192)  # a folder, or a block device of its own: rp2.Flash(...), esp32.Partition
+    store = Store("/adapters", cache=8192)  # a folder, or a dedicated block device: rp2.Flash(...), esp32.Partition
     store.open(model)
     store.start()  # uses the adapter that was active before the reset
-    store.use("wake-b")  # infers with wake-b from here on; store.use(None): the bare base
+    store.use("wake-b")  # later inferences use wake-b; store.use(None): the base alone
 
-A change is atomic: data goes to free places, then a new index is written, which counts once it is whole. After a power
-cut at any moment the store opens as before or after the change, and `notices` says if a change was lost.
+Changes are atomic: data goes to free places, then a new index is written, which is valid once complete. After a power
+failure at any moment the store opens in the state before or after the change; `notices` lists lost changes.
 """
 
 import gc
@@ -20,18 +20,18 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
     from . import Model
     from ._types import BlockDevice, Buffer
 
-_SAME = 0  # leave active what is
-_BROKEN_OFF = (OSError, StoreError, MemoryError, KeyboardInterrupt)  # what a change may end with instead
+_SAME = 0  # keep the active adapter
+_BROKEN_OFF = (OSError, StoreError, MemoryError, KeyboardInterrupt)  # exceptions that can interrupt a change
 
 
 class Store:
-    """Adapters by name in `place`: a folder, or a block device of its own.
+    """Adapters by name in `place`: a folder or a dedicated block device.
 
-    cache: bytes of RAM for adapters in use. adapters: the most it can hold.
+    cache: bytes of RAM for adapters in use. adapters: maximum number of entries.
     """
 
     place: str
-    notices: list[str]  # changes that a power cut undid, told once
+    notices: list[str]  # changes undone by a power failure, updates rejected; the next open does not repeat them
 
     def __init__(self, place: str | BlockDevice, cache: int = 8192, adapters: int = 32) -> None:
         self.notices = []
@@ -42,14 +42,14 @@ class Store:
         room = min(_index.room(adapters, self._flash.blocks), self._flash.index_limit)
         self._index = bytearray(room // _index.PAGE * _index.PAGE)
         self._model = None
-        self._cache_size, self._cache = cache, None  # made when there is a model
+        self._cache_size, self._cache = cache, None  # allocated by `open`
         self._bare = _Slot(None)
         self._now = _Now(self._fetch)
         self._slots, self._cached = [], {None: self._bare}
         self._slot_size = 0
         self._sequence = self._cursor = 0
         self._active, self._all, self._named = None, [], {}
-        self._unsure = False  # whether flash may hold another index than is known here
+        self._unsure = False  # whether the index in flash may differ from the one in RAM
         size, torn = self._flash.load_index(self._index)
         if size:
             writing = self._unpack()
@@ -61,15 +61,15 @@ class Store:
                 self.notices.append("a change was cut off by a power failure: the store is as it was before it")
         else:
             self._save([])
-        if self.notices:  # tell it once
+        if self.notices:  # save, so that the next open does not repeat them
             self._save(self._entries)
             self._flash.sweep(self._used())
 
-    # --- what it holds
+    # --- contents
 
     @property
     def active(self) -> str | None:
-        """The adapter that `start` uses; None: the bare base."""
+        """The adapter that `start` uses; None: the base alone."""
         self._settle()
         return self._active
 
@@ -84,15 +84,15 @@ class Store:
         return self._named
 
     def list(self) -> builtins.list[Entry]:
-        """The entries, those on trial included."""
+        """All entries, including updates on trial."""
         return [entry for entry in self._entries if entry.size]
 
     def find(self, name: str) -> Entry | None:
-        """The entry that `use` takes, or None."""
+        """The entry that `use` would load, or None."""
         return self._by_name.get(name)
 
     def read(self, name: str) -> bytearray:
-        """The bytes of an entry, checked."""
+        """Returns the data of an entry after checking its CRC-32."""
         entry = self._entry(name)
         data = bytearray(entry.size)
         self._flash.read(entry.places, data)
@@ -101,7 +101,7 @@ class Store:
         return data
 
     def floor(self, name: str) -> int:
-        """The highest version there has been of this name: an update must be above it."""
+        """The highest version that this name has had; an update must have a higher one."""
         return max([max(entry.version, entry.floor) for entry in self._entries if entry.name == name] or [0])
 
     def free(self) -> int:
@@ -111,9 +111,9 @@ class Store:
     # --- changes
 
     def put(self, name: str, data: Buffer, version: int | None = None) -> int:
-        """Commits data under a name (1 to 24 bytes), in place of what it had; returns its version.
+        """Commits data under a name (1 to 24 bytes), replacing the old data; returns its version.
 
-        That is the last one's + 1 unless given.
+        The version is the previous one + 1 unless given.
         """
         self._not_on_trial(name)
         old = self._by_name.get(name)
@@ -124,14 +124,14 @@ class Store:
         return version
 
     def install(self, name: str, version: int, data: Buffer) -> None:
-        """An update: kept beside the one in use, on trial from the next `start` on."""
+        """Installs an update beside the current version; its trial begins at the next `start`."""
         if version <= self.floor(name):
             raise StoreError("version %d of %s is not above %d" % (version, name, self.floor(name)))
         old = [entry for entry in self._entries if entry.name == name and entry.trial]
         self._add(old[0] if old else None, name, data, version, version, ARMED)
 
     def confirm(self) -> builtins.list[str]:
-        """Keeps the updates on trial: each replaces the version before. Returns their names."""
+        """Confirms the updates on trial: each replaces the previous version. Returns their names."""
         good = [entry.name for entry in self._entries if entry.flags & TRIAL]
         if good:
             pinned = [e.name for e in self._entries if e.pinned]
@@ -144,7 +144,7 @@ class Store:
         return good
 
     def decline(self, name: str, version: int, why: str) -> None:
-        """Rejects an update: no version of this name up to that one is installed again. why: a notice."""
+        """Rejects an update: `install` refuses this name up to this version from now on. why: text for `notices`."""
         old = [entry for entry in self._entries if entry.name == name]
         new = [entry.changed(floor=max(entry.floor, version)) for entry in old]
         new = new or [Entry(checked(name), 0, 0, 0, version, bytes(8), 0, ())]
@@ -152,13 +152,13 @@ class Store:
         self.notices.append(why)
 
     def declined(self) -> builtins.list[tuple[str, int]]:
-        """(name, version) of updates that were declined, or not confirmed in time."""
+        """(name, version) of updates that were declined or not confirmed in time."""
         return [
             (e.name, e.floor) for e in self._by_name.values() if e.floor > e.version and self.floor(e.name) == e.floor
         ]
 
     def rename(self, old: str, new: str) -> None:
-        """Gives an adapter another name; one that is active stays so."""
+        """Renames an adapter; an active adapter stays active."""
         entry = self._entry(old)
         self._not_on_trial(old, new)
         if new in self._by_name:
@@ -168,7 +168,7 @@ class Store:
         self._save(entries, new if self.active == old else self.active, renamed=new)
 
     def remove(self, *names: str) -> None:
-        """Removes adapters in one change, updates of them on trial included. The one in use stays in RAM until the next
+        """Removes adapters and their updates on trial in one change. The adapter in use stays in RAM until the next
         `use`."""
         for name in names:
             if not any(e.name == name and e.size for e in self._entries):
@@ -176,9 +176,9 @@ class Store:
         self._drop(names, self._entries, self.active)
 
     def replace(self, name: str, source: str, *removed: str) -> None:
-        """The data of the entry `source` becomes that of `name`, and `removed` go, in one change.
+        """Moves the data of the entry `source` to `name` and removes the entries `removed`, in one change.
 
-        Its version is the last one's + 1. The name stays active if it or `source` was.
+        The version is the last one of `name` + 1. `name` is active afterwards if it or `source` was.
         """
         new, old = self._entry(source), self._by_name.get(checked(name))
         self._not_on_trial(name, source)
@@ -189,14 +189,14 @@ class Store:
         self._drop(removed, entries, name if self.active == source else self.active)
 
     def _drop(self, names, entries, active):
-        # Saves `entries` without those of these names, but with their floors.
+        # Saves `entries` without the named ones, whose floors it keeps.
         for entry in [e for e in entries if e.name in names and e.size]:
             entries = self._without(entry, entries)
         self._save(entries, None if active in names else active)
         self._flash.sweep(self._used())
 
     def pin(self, name: str, on: bool = True) -> None:
-        """A pinned adapter stays in RAM once it is there."""
+        """Pins or unpins an adapter. A pinned adapter stays in RAM once loaded."""
         entry = self._entry(name)
         flags = entry.flags | PINNED if on else entry.flags & ~PINNED
         if flags != entry.flags:
@@ -205,33 +205,33 @@ class Store:
     # --- switching
 
     def open(self, model: Model) -> None:
-        """Binds the store to a model, whose adapters `use` switches. The cache is empty then."""
+        """Binds the store to a model, whose adapters `use` switches, and empties the cache."""
         self._model = model
         if self._cache is None:
             gc.collect()
             self._cache = bytearray(self._cache_size)
-        model.store = self  # keeps the cache
+        model.store = self  # keeps the cache alive
         self._empty([], 0)
         self.use = _switch(self._now, model.arena, self._cached.get, _core.use)
 
     def use(self, name: str | None) -> None:
-        """Infers with this adapter (None: the bare base) from the next call on. Writes nothing."""
-        raise StoreError("no model is open: call open first")  # open puts a faster one here
+        """Selects the adapter (None: the base alone) for the next inferences. Writes nothing to flash."""
+        raise StoreError("no model is open: call open first")  # `open` replaces this method with a faster one
 
     @property
     def in_use(self) -> str | None:
-        """The argument of the last `use`; None, too, if that adapter was dropped to make room."""
+        """The argument of the last `use`; also None if that adapter has left the cache since."""
         return self._in_use().name
 
     @property
     def used(self) -> "_Slot | None":
-        """What it has switched to, as Model.use takes it; None: the bare base."""
+        """The adapter in use, as an argument for Model.use; None: the base alone."""
         slot = self._in_use()
         return None if slot is self._bare else slot
 
     @property
     def switches(self) -> int:
-        """How often it has switched."""
+        """The number of switches so far."""
         return self._now.tick
 
     def _in_use(self):
@@ -242,7 +242,7 @@ class Store:
         return self._bare
 
     def activate(self, name: str | None) -> None:
-        """`use`, and `start` uses it after a reset."""
+        """Calls `use`, and makes the adapter active: `start` uses it after a reset."""
         before = self._in_use().name if self._model else None
         try:
             if self._model:
@@ -257,16 +257,16 @@ class Store:
             raise
 
     def _remembers(self, name):
-        # Whether `start` goes on with it, as far as that can be found out.
+        # Whether this adapter is the active one; False if the index can't be read.
         try:
             return name == self.active
         except _BROKEN_OFF:
             return False
 
     def start(self) -> None:
-        """Once after a reset: uses the active adapter, updates on trial among them.
+        """Call this once after a reset: it uses the active adapter, or that adapter's update on trial.
 
-        An update gets one start. If the application has not called `confirm` by the next, the old version is back.
+        An update gets one start. Unless the application calls `confirm` before the next, the old version is restored.
         """
         entries = self._entries
         for entry in entries:
@@ -283,7 +283,7 @@ class Store:
             except ValueError:
                 if not self.find(self.active).trial:
                     raise
-                self.start()  # an update that can't even be used
+                self.start()  # the update can't be loaded: restore the old version
 
     # --- entries
 
@@ -299,7 +299,7 @@ class Store:
                 raise StoreError("an update of %s is on trial: confirm it, or restart to fall back" % entry.name)
 
     def _without(self, entry, entries=None):
-        # What a removal leaves: its floor, if updates have raised one.
+        # The entries without this one; its floor is kept if updates have raised it.
         entries = [e for e in entries or self._entries if e is not entry]
         if entry.floor and not any(e.name == entry.name for e in entries):
             entries.append(Entry(entry.name, 0, 0, 0, entry.floor, bytes(8), 0, ()))
@@ -326,7 +326,7 @@ class Store:
         places = self._flash.pick(self._used(), len(data), self._cursor)
         entry = Entry(name, version, len(data), _core.crc32(data, 0), floor, base_id, flags, places)
         entries.append(entry)
-        self._pack(entries)  # does it fit?
+        self._pack(entries)  # raises StoreError if the index is full, before flash is written
         self._save(self._entries, writing=(name, version))
         try:
             self._flash.write(places, data)
@@ -334,14 +334,14 @@ class Store:
             self._save(entries)
         except (OSError, StoreError) as error:
             error = _explained(error, name)
-            if isinstance(error, StoreError):  # flash that has failed is not written: see `edgelora._only_absent`
+            if isinstance(error, StoreError):  # after an OSError, flash is not written: see `edgelora._only_absent`
                 self._flash.sweep(self._used())
                 self._save(self._entries)
             raise error
         self._flash.sweep(self._used())
 
     def _bound(self, name, data):
-        # The base that data belongs to, checked as far as it can be.
+        # The base id in an adapter's data, checked against the open model; 8 zero bytes for other data.
         if not len(data):
             raise StoreError("%s: there is nothing to put" % name)
         if bytes(data[:4]) != b"ELA1" or len(data) < 48:
@@ -362,8 +362,8 @@ class Store:
         return _index.pack(self._index, entries, self._sequence + 1, self._cursor, active, writing)
 
     def _save(self, entries, active=_SAME, writing=None, renamed=None):
-        # The one way in which the store changes: a new index. All memory that it takes is taken before; if it is broken
-        # off while flash changes, `_settle` finds out what came of it. renamed: the new name of what has another one.
+        # Every change of the store writes a new index here. Memory is allocated before flash is written; after a write
+        # that was interrupted, `_settle` reads the result from flash. renamed: the new name of a renamed adapter.
         active = self.active if active is _SAME else active
         named = _by_name(entries)
         changed = _changed(self._named, named)
@@ -374,7 +374,7 @@ class Store:
         except OSError as error:
             raise _explained(error, "the index")
         except StoreError as error:
-            self._unsure = str(error) != OUTDATED  # nothing was written: it is out of date until it is opened again
+            self._unsure = str(error) != OUTDATED  # OUTDATED: nothing was written, and the store must be opened again
             raise
         for name in changed:
             self._forget(name, renamed)
@@ -383,10 +383,10 @@ class Store:
         self._unsure = False
 
     def _settle(self):
-        # After a change that was broken off flash tells whether it was made.
+        # After an interrupted change, reads from flash whether it was made.
         if self._unsure:
             size, _ = self._flash.load_index(self._index)
-            if not size:  # what is in RAM is the index that may not have been written
+            if not size:  # the index in RAM may be the one that was not written
                 raise StoreError("the index can't be read: try again, or reset the board")
             self._unpack()
             self._unsure = False
@@ -403,7 +403,7 @@ class Store:
     # --- cache
 
     def _lay_out(self, size):
-        # Slots of one size in the cache's bytes: for an adapter of `size` and for those that are pinned.
+        # Divides the cache into slots of one size, which fits an adapter of `size` and all pinned ones.
         size = max([size] + [e.size for e in self._entries if e.flags & PINNED]) + 7 & ~7
         cache = memoryview(self._cache)
         self._empty([_Slot(cache[at : at + size]) for at in range(0, len(cache) - size + 1, size)], size)
@@ -419,7 +419,7 @@ class Store:
         self._bare.tick = self._now.tick = self._now.tick + 1
 
     def _fetch(self, name):
-        # What `use` takes from flash. If that fails, what was in use is so again, unless it had to give up its room.
+        # Loads an adapter from flash for `use`. On failure the previous adapter is used again, unless it was evicted.
         before = self._in_use()
         try:
             return self._read_into_slot(name)
@@ -454,7 +454,7 @@ class Store:
         return slot
 
     def _victim(self, wanted):
-        # The slot for an adapter: the least recently used that is not pinned.
+        # The slot for an adapter: the least recently used one whose adapter is not pinned.
         best = None
         for slot in self._slots:
             entry = self._by_name.get(slot.name)
@@ -473,7 +473,7 @@ class Store:
         return best
 
     def _forget(self, name, renamed=None):
-        # What is cached under a name is no longer what the name means; one in use goes on until the next `use`.
+        # Drops a cached adapter that was replaced or removed, or renames it; one in use stays so until the next `use`.
         slot = self._cached.pop(name, None)
         if slot and renamed:
             self._cached[renamed] = slot
@@ -485,13 +485,13 @@ class Store:
 
 
 class _Now:
-    # What `use` changes, apart from the store, whose attributes take three times as long to set. tick: of switches.
+    # State that `use` changes; setting attributes of a Store would take three times as long. tick: counts switches.
     def __init__(self, fetch):
         self.fetch, self.tick = fetch, 0
 
 
 def _switch(now, arena, cached, core_use):
-    # `Store.use`. It looks up as little as it can, and has few enough variables to be called without the heap.
+    # `Store.use`, with few look-ups, and few enough variables that a call allocates nothing on the heap.
     def use(name):
         slot = cached(name)
         if slot is None:
@@ -505,7 +505,7 @@ def _switch(now, arena, cached, core_use):
 class _Slot:
     buffer: memoryview
 
-    # Room for an adapter in RAM; `buffer` is what core_use takes.
+    # RAM for one adapter; `buffer` is the argument of core_use.
     def __init__(self, room):
         self.room = self.buffer = room
         self.name = None
@@ -513,14 +513,14 @@ class _Slot:
 
 
 def _by_name(entries):
-    # What `find` finds: updates on trial in place of what they update.
+    # The entries that `find` returns; an update on trial replaces the version before it.
     found = {e.name: e for e in entries if e.size and not e.flags & (ARMED | TRIAL)}
     found.update({e.name: e for e in entries if e.flags & TRIAL})
     return found
 
 
 def _changed(old, new):
-    # Names whose bytes are others now, or none.
+    # Names whose data was replaced or removed.
     return [name for name in old if name not in new or new[name].places != old[name].places]
 
 
@@ -531,11 +531,11 @@ def _explained(error, what):
 
 
 def _flash(place):
-    # Only the kind of place that there is takes memory. Both have:
-    #   blocks: the most places there are; index_limit: bytes of the largest index
-    #   load_index(index) -> (its size or 0, whether a newer one is not whole); save_index(index, size)
-    #   pick(used, size, cursor) -> places for so many bytes; write and read of what is in places
-    #   free(used) -> bytes; sweep(used), which drops what is in no used place
+    # Imports only the class that is needed, to save RAM. Both classes have:
+    #   blocks: maximum number of places; index_limit: maximum bytes of an index
+    #   load_index(index) -> (its size or 0, whether a newer one is incomplete); save_index(index, size)
+    #   pick(used, size, cursor) -> places for `size` bytes; write and read access data in places
+    #   free(used) -> bytes; sweep(used), which frees all places but the used ones
     if isinstance(place, str):
         from ._folder import Folder
 
@@ -546,7 +546,7 @@ def _flash(place):
 
 
 def default_place() -> str | BlockDevice:
-    """The place of this board's store: the partition that its firmware keeps for it, else a folder."""
+    """The place of this board's store: the partition that its firmware reserves, else a folder."""
     try:
         import edgelora_flash
     except ImportError:
@@ -555,6 +555,6 @@ def default_place() -> str | BlockDevice:
 
 
 def erase(device: BlockDevice) -> None:
-    """Erases a partition, whatever it holds; the next Store on it is empty."""
+    """Erases a whole partition, including other data; the next Store on it is empty."""
     for block in range(device.ioctl(4, 0)):
         device.ioctl(6, block)

@@ -9,9 +9,9 @@
     store.start()  # after the reset; once the application has seen that all is well:
     store.confirm()
 
-With asyncio, `for _ in updater.steps(url): await asyncio.sleep_ms(10)` instead of `fetch`. A bundle's header is judged
-before anything is written; its payload goes to a file, from which an interrupted update goes on; and only an adapter
-that is whole and fits the model reaches the store. An OSError is the line's: try again later. An UpdateError is final.
+With asyncio, `for _ in updater.steps(url): await asyncio.sleep_ms(10)` instead of `fetch`. The header is validated
+before anything is written; the payload goes to a file, from which an interrupted update continues; only a complete
+adapter that fits the model reaches the store. OSError: the connection failed, try again later. UpdateError is final.
 """
 
 import gc
@@ -39,7 +39,7 @@ __all__ = (
 )  # fmt: skip
 
 HEADER_SIZE = 256
-_SIGNED = 192  # bytes of the header, before their signature
+_SIGNED = 192  # bytes of the header that the signature covers
 # magic, format, header size, kind, packing, 0, version, from version, payload and result size, 0, base, key, name,
 # target, SHA-256 of payload, result, origin
 _HEADER = "<4sHHBBHIIIII8s8s24s24s32s32s32s"
@@ -47,24 +47,24 @@ _WHOLE, _DELTA = 1, 2
 _DEFLATE = 1
 _WBITS = 10
 _BLOCK = 512
-_FLUSH_BYTES = 4096  # of a payload are at risk when the power fails
-OWN = ("/samples.elr", "/held.eld")  # samples of the board's own: a reservoir, or what a run held out
+_FLUSH_BYTES = 4096  # payload bytes that a power failure can lose
+OWN = ("/samples.elr", "/held.eld")  # the board's own samples: a reservoir, or a run's held-out samples
 
 
 class NotNewer(UpdateError):
-    """There is no update: the board has had this version, or a later one."""
+    """There is no update: the board has had this version or a later one."""
 
 
 class NoMemory(UpdateError):
-    """The board lacks memory to check or to judge the adapter beside what runs. After a reset it may have enough."""
+    """There is too little free memory to check or validate the adapter now. A reset may free enough."""
 
 
 class Worse(UpdateError):
-    """The update names fewer of the board's own samples right than what it would replace. It is not asked for again."""
+    """The update classifies fewer of the board's own samples correctly than the current version. It is declined."""
 
 
 class Header:
-    """What a bundle's header says; of a delta, origin is what it starts from."""
+    """The fields of a bundle's header. from_version, origin_hash: the adapter that a delta starts from."""
 
     kind: int
     packing: int
@@ -105,22 +105,22 @@ class Header:
 
 
 class Updater:
-    """Takes bundles that one of `keys` (32 bytes each) signed for `target`, and puts them into the store.
+    """Installs bundles for `target`, signed by one of `keys` (32 bytes each), in the store.
 
-    model: the one that adapters are for; without it, a base on the board is looked for. limit: most bytes of a payload
-    and of an adapter. part: the file that an update waits in until it is complete. own: files of which the first that
-    has samples of this base judges an update: of a reservoir those that judge, of a sample file all.
+    model: the model of the adapters; None: a base on the board. limit: maximum bytes of a payload and of an adapter.
+    part: the file that keeps an incomplete update. own: files of the board's own samples; the first that has samples
+    for the base validates updates, with the held-out samples of a reservoir or all samples of a sample file.
 
-    UpdateError is final; an OSError is the line's: try again later.
+    UpdateError is final; OSError means that the connection failed: try again later.
     """
 
     store: Store
     target: str
     model: Model | None
     limit: int
-    name: str | None  # what was installed last
+    name: str | None  # of the adapter that was installed last
     version: int | None
-    kept: int  # bytes of the payload that are here
+    kept: int  # payload bytes received so far
 
     def __init__(
         self,
@@ -133,18 +133,18 @@ class Updater:
         own: Iterable[str] = OWN,
     ) -> None:
         self.store, self.target, self.model, self.limit = store, target, model, limit
-        self.name = self.version = None  # what was installed last
+        self.name = self.version = None  # of the adapter that was installed last
         self._keys = {key_id(key): bytes(key) for key in keys}
         self._part, self._own = part, own
         self._file = self._head = None
 
-    # --- a bundle, from whatever line: begin, write, finish
+    # --- a bundle over any connection: begin, write, finish
 
     def begin(self, data: Buffer, name: str | None = None, length: int | None = None) -> int:
-        """Judges a bundle by its header of 256 bytes, before anything is written.
+        """Validates a bundle's header (256 bytes) before anything is written.
 
-        name: the adapter that was asked for; length: of the bundle, if the line tells. Returns the bytes of the
-        payload that an interrupted update has left here already.
+        name: the requested adapter; length: bytes of the bundle, if known. Returns how many bytes of the payload an
+        interrupted update has left on the board.
         """
         self.close()
         head = self._judge(data, name)
@@ -166,7 +166,7 @@ class Updater:
         return kept
 
     def write(self, block: Buffer) -> None:
-        """The payload's next bytes."""
+        """Appends the next bytes of the payload."""
         if not self._file:
             raise UpdateError("no update has begun")
         end = self.kept + len(block)
@@ -176,7 +176,7 @@ class Updater:
         self.kept = end
 
     def close(self) -> None:
-        """Leaves an unfinished update for later."""
+        """Closes the file; an unfinished update can continue later."""
         file, self._file = self._file, None
         if file:
             try:
@@ -184,10 +184,10 @@ class Updater:
             except OSError as error:
                 if error.errno != NO_SPACE:
                     raise
-                # what could not be written comes again
+                # bytes that were not written are requested again
 
     def finish(self) -> Iterator[None]:
-        """Checks the payload and what it unpacks to, and installs that. A generator of short steps."""
+        """Checks the payload and the adapter in it, and installs that adapter. A generator of short steps."""
         head = self._head
         if not head:
             raise UpdateError("no update has begun")
@@ -251,12 +251,12 @@ class Updater:
             )
 
     def _check(self, data):
-        # The model, which can use this adapter; else UpdateError.
+        # Returns a model that can use this adapter; UpdateError if there is none.
         ranks = ranks_of(data)
         try:
             try:
                 model = self.model or open_base(self._head.base_id, ranks)
-            except MemoryError:  # what the first try left behind is free now, and the heap less in pieces
+            except MemoryError:  # free what the first try allocated, so that the heap is less fragmented
                 gc.collect()
                 model = open_base(self._head.base_id, ranks)
             model.adapter(data)
@@ -269,7 +269,7 @@ class Updater:
         return model
 
     def _weigh(self, model, data):
-        # Worse, if the board's own samples say so. They are asked in short steps.
+        # Raises Worse if fewer of the board's own samples are correct than before. A generator of short steps.
         own = [path for path in self._own if _exists(path)]
         if not own:
             return
@@ -310,18 +310,18 @@ class Updater:
     # --- HTTP
 
     def fetch(self, url: str, timeout_ms: int = 10000, total_ms: int = 300000) -> int:
-        """Gets a bundle from a web server and installs it; blocks. Returns the version. See `steps`."""
+        """Downloads a bundle from a web server and installs it; blocks. Returns the version. See `steps`."""
         for _ in self.steps(url, timeout_ms, total_ms):
             time.sleep_ms(2)
         return self.version
 
     def steps(self, url: str, timeout_ms: int = 10000, total_ms: int = 300000) -> Iterator[None]:
-        """The same as a generator, which yields between short steps (looking up a host's name may take longer).
+        """`fetch` as a generator, which yields between short steps (a DNS look-up may take longer).
 
-        url: http://HOST[:PORT]/PATH/NAME.elu. If the server has NAME.from-V.elu, the change from the version that is
-        here, that is taken first. timeout_ms: how long the server may be silent; total_ms: for all of the download,
-        what the caller does between steps included. An OSError tells which of them is over; the next call goes on from
-        there.
+        url: http://HOST[:PORT]/PATH/NAME.elu. NAME.from-V.elu, a delta from the board's version V, is tried
+        first. timeout_ms: maximum silence of the server; total_ms: maximum duration of the download, including the time
+        that the caller takes between steps. If either is exceeded, an OSError says which one, and the next call
+        continues the download.
         """
         host, port, path = _address(url)
         name = path.rsplit("/", 1)[1][:-4]
@@ -335,7 +335,7 @@ class Updater:
                     )
                     return
                 except ValueError:
-                    pass  # there is none, or it is none for this board: the whole bundle decides
+                    pass  # no delta, or none for this board: try the full bundle
             yield from self._get(Http(host, port, timeout_ms, end), path, name)
         finally:
             self.close()
@@ -374,7 +374,7 @@ def _exists(path):
 
 
 def _ask(http, path, start):
-    # Asks for a file from a byte on; what `read` gives begins there, whatever the server sends.
+    # Requests a file from byte `start` on; `read` begins there even if the server sends the whole file.
     status, fields = yield from http.ask("GET", path, "Range: bytes=%d-\r\n" % start if start else "")
     if status == 404:
         raise UpdateError("the server has no %s" % path)
@@ -388,7 +388,7 @@ def _ask(http, path, start):
             raise UpdateError("the server sent another part than requested")
         http.length = int(total) if total.isdigit() else None
         start = 0
-    while start:  # this server knows no ranges
+    while start:  # the server ignores ranges: skip these bytes
         start -= len((yield from http.read(start)) or http.ended())
 
 
@@ -403,7 +403,7 @@ def _address(url):
 
 
 def _check_payload(file, head):
-    # What was written is what was signed. Leaves the file at the payload's begin.
+    # Checks the payload's SHA-256 against the signed header. Leaves the file at the payload's start.
     digest = hashlib.sha256()
     block = bytearray(_BLOCK)
     file.seek(HEADER_SIZE)
@@ -419,7 +419,7 @@ def _check_payload(file, head):
 
 
 def _unpacked(file, head):
-    # Exactly as many bytes as are declared, however many the payload would make.
+    # Unpacks at most the declared number of bytes; UpdateError if the payload unpacks to more or fewer.
     result = bytearray(head.result_size)
     view = memoryview(result)
     stream = _inflater()(file) if head.packing == _DEFLATE else file
@@ -435,7 +435,7 @@ def _unpacked(file, head):
     except EOFError:
         at = more = 0
     except OSError as error:
-        if error.errno != 22:  # EINVAL: of the stream, not of the file
+        if error.errno != 22:  # EINVAL: a damaged stream, not a failed read
             raise
         at = more = 0
     if at != len(result) or more:
@@ -444,7 +444,7 @@ def _unpacked(file, head):
 
 
 def _inflater():
-    # What unpacks a file, or None.
+    # Returns a function that unpacks a file, or None without the module `deflate`.
     try:
         from deflate import RAW, DeflateIO
     except ImportError:
@@ -453,7 +453,7 @@ def _inflater():
 
 
 def _add(result, origin):
-    # result += origin, bytewise; beyond its end an origin is 0.
+    # result += origin, byte by byte; the origin counts as 0 beyond its end.
     for start in range(0, min(len(result), len(origin)), _BLOCK):
         for i in range(start, min(start + _BLOCK, len(result), len(origin))):
             result[i] = (result[i] + origin[i]) & 255
