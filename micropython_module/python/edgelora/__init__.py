@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""EdgeLoRA on the device: a frozen INT8 network with low-rank adapters that train in integers.
+"""EdgeLoRA on the device: a frozen INT8 network with low-rank adapters, trained in integer arithmetic.
 
-The C functions are those of _core: in firmware a built-in module, in the native module a class that is
-already among this module's globals.
+The C functions are in `_core`: in firmware a built-in module; in the native module a class that is already
+among this module's globals.
 """
 
 import gc
@@ -23,12 +23,12 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
 __version__ = "0.1.0"
 
 MODES = ("infer", "frozen_a", "trainable_a")
-MOMENTA = (0, 2, 2)  # by mode, unless given,
-LEARNING_RATES = (0, 6000, 7000)  # and what goes with them
+MOMENTA = (0, 2, 2)  # default momentum by mode
+LEARNING_RATES = (0, 6000, 7000)  # default learning rates by mode, for this momentum
 
 
 def read(source: str | Buffer) -> memoryview:
-    """The bytes of a file or a buffer; of a file in ROMFS they are used in place, else read into memory."""
+    """Returns the bytes of a file or a buffer. A file in ROMFS is used in place; other files are read into memory."""
     if not isinstance(source, str):
         return memoryview(source)
     with open(source, "rb") as f:
@@ -37,7 +37,7 @@ def read(source: str | Buffer) -> memoryview:
         except TypeError:
             size = f.seek(0, 2)
     del f
-    gc.collect()  # what an open file takes leaves no gap before the bytes
+    gc.collect()  # frees the open file's memory, which would leave a gap before the data
     data = bytearray(size)
     with open(source, "rb") as f:
         f.readinto(data)
@@ -45,7 +45,7 @@ def read(source: str | Buffer) -> memoryview:
 
 
 def write(path: str, data: Buffer) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file through `PATH.part`, so that `path` never has partial contents."""
     _write(path, (data,))
 
 
@@ -57,7 +57,7 @@ def _write(path, pieces):
                 f.write(piece)
         _replace(part, path)
     except OSError as e:
-        if e.errno == 28:  # ENOSPC; after other errors nothing is written: see `_only_absent`
+        if e.errno == 28:  # ENOSPC; after any other error nothing more is written: see `_only_absent`
             try:
                 os.remove(part)
             except OSError:
@@ -66,14 +66,14 @@ def _write(path, pieces):
 
 
 def _only_absent(error):
-    # Raises an OSError unless it tells that there is no such file. A littlefs whose flash could not be read once may
-    # take an older state of a folder for its newest, until it is mounted anew: what is written then undoes all since.
+    # Raises an OSError unless it means that the file does not exist. After one failed flash read, littlefs may use an
+    # older state of a folder as the newest until it is remounted. A write would then undo all later changes.
     if error.errno not in (2, 19):  # ENOENT, ENODEV
         raise error
 
 
 def _replace(path, to):
-    # A file takes another one's place.
+    # Renames a file, which replaces an existing one.
     try:
         os.rename(path, to)
     except OSError as error:
@@ -84,23 +84,23 @@ def _replace(path, to):
 
 
 def hex_id(data: Buffer) -> str:
-    """Bytes in hexadecimal, as ids are shown everywhere."""
+    """Returns bytes in hexadecimal, the way ids are displayed everywhere."""
     return "".join("%02x" % b for b in data)
 
 
 class Signal:
-    """What a base's input is made of: the signal record of its file. `Model.signal` is it."""
+    """The description of a base's input, from the signal record of its file: see `Model.signal`."""
 
-    rate: float  # samples a second
-    channels: int  # values of a sample
-    window: int  # samples of an input
-    hop: int  # samples from an input to the next
+    rate: float  # samples per second
+    channels: int  # values per sample
+    window: int  # samples per input
+    hop: int  # samples from the start of one input to the next
     front: str  # the front end: "none", "audio" or "spectral"
-    values: int  # how many of each of these there are: channels or, with a front end, its outputs, or 1 for all
-    scales: list[float]  # units a count
-    means: list[float]  # the network takes (units - mean) / std
+    values: int  # length of the lists below: channels or, with a front end, its outputs; 1 if all share one entry
+    scales: list[float]  # units per count
+    means: list[float]  # the network's input is (units - mean) / std
     stds: list[float]
-    units: str  # what the units are, for people
+    units: str  # name of the units, for display
 
     def __init__(self, file: Buffer, at: int) -> None:
         _, front, self.channels, self.rate, self.window, self.hop, self.values, size = struct.unpack_from(
@@ -118,7 +118,7 @@ class Signal:
 
 
 class Adapter:
-    """A verified `.ela` in memory, ready for `Model.use`; `Model.adapter` makes it."""
+    """A verified `.ela` in memory, ready for `Model.use`. `Model.adapter` creates it."""
 
     buffer: Buffer
 
@@ -129,13 +129,13 @@ class Adapter:
         return "<Adapter for base %s, %d bytes>" % (hex_id(bytes(self.buffer[16:24])), len(self.buffer))
 
     def record(self, kind: int) -> memoryview | None:
-        """The body of its record of a kind (SPEC.md, section 9), in place; None: it has none."""
+        """Returns the body of the record of this kind (SPEC.md, section 9), in place; None if the adapter has none."""
         found = _core.record(self.buffer, kind)
         return found and memoryview(self.buffer)[found[0] : found[0] + found[1]]
 
 
 def _classes(adapter):
-    # The classes of an adapter or of none: bytes each, of 32 and its row.
+    # Returns the class entries of an adapter or None: bytes, each a 32-byte header and the class's row.
     found = adapter and _core.record(adapter.buffer, 1)
     if not found:
         return []
@@ -154,7 +154,7 @@ def _name(entry):
 
 
 class AdapterFile:
-    """An `.ela` file kept open for `Model.use_file`. `buffer`: memory to read it into, else it gets its own.
+    """An `.ela` file kept open for `Model.use_file`, and read into `buffer` or, by default, into memory of its own.
 
     Open it again after the file was replaced.
     """
@@ -172,28 +172,28 @@ class AdapterFile:
 
 
 class _Now:
-    # What `use` changes, apart from the model, whose attributes take long to set as it has properties.
+    # The state that `use` changes. It is not in the model, whose properties make setting attributes slow.
     def __init__(self):
-        self.used = self.wanted = self.loaded = None  # keep the buffers that the core has, or is about to have
-        self.training = False  # whether the training adapter is the one in use
-        self.switches = 0  # of the store, when that was so
+        self.used = self.wanted = self.loaded = None  # references to buffers that the core uses or is about to use
+        self.training = False  # whether the training adapter is in use
+        self.switches = 0  # `switches` of the store at that time
 
 
 class Model:
-    """A base network, used in place from `model` (a path or a buffer), and one arena for everything it needs.
+    """A base network, used in place from `model` (a path or a buffer), and one arena for all memory that it needs.
 
     mode: "infer" (no training), "frozen_a" or "trainable_a". ranks: rank of each op's adapter, 0 for none;
-    an int puts that rank on every conv and dense layer. Allocation happens here and never again:
-    `infer`, `train`, `flush`, `use` and those on features work under `micropython.heap_lock()`.
+    an int puts that rank on every conv and dense layer. All memory is allocated here: `infer`, `train`,
+    `flush`, `use` and the methods for features work under `micropython.heap_lock()`.
 
-    threshold: an update leaves elements alone whose gradient is less than threshold / 2048 of the matrix's scale.
-    recompute: one byte for each op, 1 = its output is computed again in the backward pass instead of being kept,
-    which saves memory. plain: only the reference kernels. Neither of the two changes a result. labels: names of the
-    outputs in place of the file's, one each.
+    threshold: an update skips elements whose gradient is less than threshold / 2048 of the matrix's scale.
+    recompute: one byte per op; 1 means that the backward pass computes the op's output again instead of keeping it,
+    which saves memory. plain: use only the reference kernels. Neither option changes a result. labels: names of the
+    outputs, one each, instead of the file's.
 
-    A model with history sees a stream, frame by frame: `infer` takes the next one, `reset` begins anew. It is trained
-    with samples of `frames` frames, which are streams of their own: their last frame is what is learned, and what is
-    held of the others is taken as given. Training leaves the stream that `infer` is in as it is.
+    A model with history processes a stream frame by frame: `infer` takes the next frame, `reset` starts a new stream.
+    It is trained on samples of `frames` frames, each sample a stream of its own: the loss is that of the last frame,
+    and no gradient flows into the history of earlier frames. Training does not change the stream that `infer` is in.
     """
 
     buffer: memoryview  # the model's bytes
@@ -201,16 +201,16 @@ class Model:
     arena: bytearray
     ranks: bytes
     mode: str
-    learning_rate: int  # to begin with: the mode's usual one
+    learning_rate: int  # initially the mode's default
     micro_batch: int
-    settings: bytes  # what decides how it learns: mode, micro-batch, momentum, threshold, frames, ranks
+    settings: bytes  # all that affects training: mode, micro-batch, momentum, threshold, frames, ranks
     input_size: int
     output_size: int
     target_size: int  # int8 values of a target; 0: the model's loss takes a label
     sample_size: int  # frames * input_size
     feature_size: int  # int8 values of a sample's features; 0 without adapters
     output: memoryview  # int8 outputs of the last `infer`; training reuses the memory
-    store: Store | None  # what was opened with this model and switches adapters, too
+    store: Store | None  # a store that was opened with this model; it switches adapters, too
     merged: dict[int, bytearray | memoryview]  # merged weights by op
 
     def __init__(
@@ -227,7 +227,7 @@ class Model:
         labels: Sequence[str] | None = None,
     ) -> None:
         self.mode = mode
-        gc.collect()  # base and arena, the largest pieces, go into the lowest gaps: what is free stays in one piece
+        gc.collect()  # base and arena, the largest blocks, go into the lowest gaps: free memory stays contiguous
         self.buffer = read(model)
         if mode not in MODES:
             raise ValueError("mode must be infer, frozen_a or trainable_a")
@@ -245,7 +245,7 @@ class Model:
         layout = (self.ranks, MODES.index(mode), micro_batch, momentum, threshold, recompute, plain, frames)
         self.arena = bytearray(_core.arena_size(self.buffer, *layout))
         _core.init(self.arena, self.buffer, *layout)
-        if labels is not None:  # other names than the file's; what an adapter adds comes behind them
+        if labels is not None:  # replace the file's names; classes that an adapter adds follow them
             if len(labels) != self.output_size:
                 raise ValueError("%d labels for %d outputs: give one each" % (len(labels), self.output_size))
             self._labels = [str(label) for label in labels]
@@ -253,11 +253,11 @@ class Model:
         self.output = memoryview(self.arena)[start : start + self.output_size]
         self.micro_batch = micro_batch
         self.settings = bytes((MODES.index(mode), micro_batch, momentum)) + threshold.to_bytes(2, "little")
-        self.settings += frames.to_bytes(2, "little") + self.ranks  # what decides how it learns
+        self.settings += frames.to_bytes(2, "little") + self.ranks  # all that affects training
         self.sample_size = frames * self.input_size
         self.feature_size = _core.feature_size(self.arena)
         self._now = _Now()
-        self.store = None  # one that was opened with this model switches adapters, too
+        self.store = None  # a store that is opened with this model switches adapters, too
         self.merged = {}
         self._probabilities = None
 
@@ -267,12 +267,12 @@ class Model:
 
     @property
     def signal(self) -> Signal | None:
-        """What inputs are made of, if the base says so."""
+        """The description of the base's input; None if the base has none."""
         at = 4 * int.from_bytes(self.buffer[66:68], "little")
         return Signal(self.buffer, at) if at else None
 
     def _everywhere(self, rank, ops):
-        # kinds 1 and 2 are dense and conv, which can carry an adapter; 21 to 23 pass no gradient: nothing below trains
+        # kinds 1 and 2, dense and conv, can have an adapter; 21 to 23 pass no gradient, so that nothing below trains
         table, cut, ranks = int.from_bytes(self.buffer[32:36], "little"), set(), bytearray(ops)
         for i in reversed(range(ops)):
             kind, _, source, _ = struct.unpack_from("<BBHH", self.buffer, table + 36 * i)
@@ -284,16 +284,16 @@ class Model:
         return ranks
 
     def infer(self, x: Buffer) -> int:
-        """int8 input [input_size] -> index of the largest output; `output` holds all of them.
+        """Runs an int8 input [input_size] and returns the index of the largest output; `output` has all of them.
 
-        Of a single output with binary cross-entropy: 1 if it says more than 1/2, else 0.
+        For a single output with binary cross-entropy: 1 if its probability is above 1/2, else 0.
         """
         return _core.infer(self.arena, x)
 
     def quantize(self, values: Sequence[float], out: bytearray | memoryview) -> int:
-        """Real values, in the units that the network was trained in, as an int8 input [input_size].
+        """Quantizes real values, in the units that the network was trained in, to an int8 input [input_size].
 
-        values: any sequence of numbers. It saturates, and returns how many values were cut off.
+        values: any sequence of numbers. Saturates, and returns how many values were clipped.
         """
         size = len(values)
         if size != len(out):
@@ -303,7 +303,7 @@ class Model:
         scale = struct.unpack_from("<f", self.buffer, tensor + 8)[0]
         clipped = 0
         for i in range(size):
-            q = int((2 * values[i] / scale + 1) // 2) + zero_point  # no decimals: some firmware has none
+            q = int((2 * values[i] / scale + 1) // 2) + zero_point  # no float literals: some firmware has no floats
             if not -128 <= q <= 127:
                 q = -128 if q < 0 else 127
                 clipped += 1
@@ -311,18 +311,18 @@ class Model:
         return clipped
 
     def quantize_counts(self, counts: Any, out: bytearray | memoryview) -> int:
-        """A sensor's counts, int16 in whole samples, as int8 values, by the base's signal and in integers alone.
+        """Quantizes a sensor's counts, int16 in whole samples, to int8 by the base's signal, in integer arithmetic.
 
-        counts: array('h') or a memoryview of one; with a front end, its outputs. It saturates, and returns how many
-        values were cut off.
+        counts: array('h') or a memoryview of one; with a front end, its outputs. Saturates, and returns how many
+        values were clipped.
         """
         return _core.quantize(self.arena, counts, out)
 
     def probabilities(self) -> Any:
-        """Of the last `infer`, of each output, in 1/32768: array('H'), the same one every time.
+        """Returns the probability of each output of the last `infer`, in 1/32768: array('H'), the same one every time.
 
-        Softmax of logits or, with binary cross-entropy, their sigmoids: `dict(zip(model.labels,
-        model.probabilities()))`. Takes memory the first time only.
+        Softmax of the logits or, with binary cross-entropy, their sigmoids: `dict(zip(model.labels,
+        model.probabilities()))`. Allocates on the first call, and when the number of classes has changed.
         """
         count = _core.class_count(self.arena)
         if self._probabilities is None or len(self._probabilities) != count:
@@ -331,69 +331,69 @@ class Model:
         return self._probabilities
 
     def reset(self) -> None:
-        """The next input begins a stream: what the model holds of others is as at first."""
+        """Starts a new stream with the next input: resets the model's history."""
         _core.reset(self.arena)
 
     def infer_sample(self, x: Buffer) -> int:
-        """`infer` for the last of a sample's frames [sample_size], which begin a stream."""
+        """Runs a sample [sample_size], a stream of its own; returns what `infer` does for the last frame."""
         return _core.infer_sample(self.arena, x)
 
     def forward_range(self, x: Buffer, start: int, end: int) -> None:
-        """Ops [start, end) of an inference, after those before them: to measure one at a time."""
+        """Runs ops [start, end) of an inference, to measure one at a time; the ops before them must have run."""
         _core.forward_range(self.arena, x, start, end)
 
     def backward_range(self, x: Buffer, start: int, end: int) -> None:
-        """Backward steps of ops [start, end) on whatever is there, to measure them; begin or load anew afterwards."""
+        """Runs the backward steps of ops [start, end) on any data, to measure; call `begin` or `load` afterwards."""
         _core.backward_range(self.arena, x, start, end)
 
     def features(self, x: Buffer, out: bytearray | memoryview) -> None:
-        """Writes what the layers below the lowest adapter make of a sample, int8 [feature_size].
+        """Writes the outputs of the layers below the lowest adapter for a sample, int8 [feature_size].
 
-        It never changes: keep it.
+        Training does not change them, so that they can be cached.
         """
         _core.features(self.arena, x, out)
 
     def infer_features(self, features: Buffer) -> int:
-        """`infer_sample` from a sample's features, for adapters with nothing below the session's lowest."""
+        """`infer_sample` from a sample's features, for adapters without layers below the session's lowest adapter."""
         return _core.infer_features(self.arena, features)
 
     def begin(self, seed: int = 0) -> None:
-        """A fresh adapter becomes the one that trains and is used."""
+        """Creates a new adapter, which is trained and used from now on."""
         switches = self._switches()
         _core.begin(self.arena, seed)
         self._set_used(None, True, switches)
 
     def load(self, adapter: str | Buffer) -> None:
-        """Goes on training from a saved adapter (bit-identically if saved with its state)."""
+        """Continues training from a saved adapter, bit-identically if it was saved with its state."""
         buffer = self.adapter(adapter).buffer
-        loaded, switches = buffer if buffer[28] & 8 else None, self._switches()  # its records are saved again
+        loaded, switches = buffer if buffer[28] & 8 else None, self._switches()  # `save` writes its records again
         _core.load(self.arena, buffer)
         self._now.loaded = loaded
         self._set_used(None, True, switches)
 
     def train(self, x: Buffer, label: int | Buffer, learning_rate: int) -> int:
-        """Forward, backward; every `micro_batch` samples [sample_size] an update.
+        """Runs forward and backward pass of a sample [sample_size], and an update after every `micro_batch` samples.
 
-        label: the class, of the base or of the adapter that trains; for losses other than cross-entropy the target,
-        int8 [target_size]: 0 and 1 for binary cross-entropy, values like the output's for the squared error. Returns
-        the sample's loss in 1/4096 nat, or 1/16 squared step of the output.
+        label: the class, of the base or of the training adapter; for losses other than cross-entropy the target,
+        int8 [target_size]: 0 and 1 for binary cross-entropy, values on the output's scale for the squared error.
+        Returns the sample's loss in 1/4096 nat, or in 1/16 squared step of the output.
         """
         return _core.train(self.arena, x, label, learning_rate)
 
     def train_features(self, features: Buffer, label: int | Buffer, learning_rate: int) -> int:
-        """`train` from a sample's features: the same, bit for bit, without the layers below."""
+        """`train` from a sample's features: bit-identical, without the layers below the lowest adapter."""
         return _core.train_features(self.arena, features, label, learning_rate)
 
     def evaluate(self, x: Buffer, label: int | Buffer, loss: bytearray | memoryview) -> int:
-        """`infer_sample`, and the sample's loss as `train` tells it, without learning; `output` is spoiled.
+        """Returns the class as `infer_sample` does, and writes the loss as `train` computes it; overwrites `output`.
 
-        It is with what infers: the adapter in training or, after `use`, that one. loss: 4 bytes that take it, an
-        int32, lowest byte first.
+        It runs the adapter in use: the training adapter or, after `use`, that one. loss: a buffer of 4 bytes for the
+        loss, an int32, lowest byte first.
         """
         return _core.evaluate(self.arena, x, label, loss)
 
     def evaluate_all(self, samples: Sequence[Buffer], labels: Sequence[Any]) -> tuple[int, int]:
-        """`evaluate` of each: (how many have their label as class, the mean loss)."""
+        """Evaluates each sample; returns (number of correct samples, mean loss)."""
         right = total = count = 0
         loss = bytearray(4)
         for x in samples:
@@ -403,7 +403,7 @@ class Model:
         return right, total // max(count, 1)
 
     def flush(self, learning_rate: int) -> None:
-        """Updates with the samples pending, if there are any."""
+        """Updates the adapter from the pending samples, if there are any."""
         _core.flush(self.arena, learning_rate)
 
     def counts(self) -> tuple[int, int, int]:
@@ -411,7 +411,7 @@ class Model:
         return _core.counts(self.arena)
 
     def save(self, path: str | None = None, state: bool = False) -> bytearray | None:
-        """The training adapter as `.ela` bytes, or written to `path`: whole or not at all."""
+        """Returns the training adapter, with or without its state, as `.ela` bytes, or writes it to `path`."""
         data = bytearray(_core.adapter_size(self.arena, state))
         _core.save(self.arena, state, data)
         if path is None:
@@ -434,9 +434,9 @@ class Model:
         return Adapter(data)
 
     def use(self, adapter: Adapter | None) -> None:
-        """Infers with this adapter from now on; None: the bare base. `begin` and `load` return to the training one.
+        """Infers with this adapter from now on; None: the base alone. `begin` and `load` return to the training one.
 
-        One of another base, or whose ranks don't fit, is refused, and the one before stays in use.
+        An adapter for another base, or whose ranks don't fit, is refused, and the one before stays in use.
         """
         buffer, switches = adapter and adapter.buffer, self._switches()
         self._now.wanted = adapter
@@ -444,9 +444,9 @@ class Model:
         self._set_used(adapter, False, switches)
 
     def use_file(self, adapter_file: AdapterFile) -> None:
-        """Reads, verifies and uses an adapter file, allocating nothing; if it is damaged, the bare base is in use."""
+        """Reads, verifies and uses an adapter file without allocating; if it is damaged, the base alone is in use."""
         switches = self._switches()
-        _core.use(self.arena, None)  # a damaged file leaves the bare base
+        _core.use(self.arena, None)  # after a damaged file the base alone is in use
         self._set_used(None, False, switches)
         self._now.wanted = adapter_file
         adapter_file.file.seek(0)
@@ -456,10 +456,10 @@ class Model:
         self._set_used(adapter_file, False, switches)
 
     def merge(self, op: int, buffer: bytearray | memoryview | None = None) -> Buffer:
-        """Rounds the adapter in use into a copy of an op's weights, so that inference pays nothing for it.
+        """Rounds the adapter in use into a copy of an op's weights, so that the adapter costs no inference time.
 
-        The copy is made in `buffer`, or in a new one, and used until the next `use`, `begin` or `load`; training goes
-        on beside it. Uint8 weights, offset by 128, then the int32 bias.
+        The copy is made in `buffer`, or in a new one, and used until the next `use`, `begin` or `load`. Training
+        continues with the original weights. Format: uint8 weights, offset by 128, then the int32 bias.
         """
         size = _core.merge_size(self.arena, op)
         buffer = bytearray(size) if buffer is None else memoryview(buffer)[:size]
@@ -479,11 +479,11 @@ class Model:
         fine: bool = True,
         buffer: bytearray | memoryview | None = None,
     ) -> Adapter:
-        """The sum of up to 8 adapters, each times its weight (-8 to 8, in steps of 1/4096), ready for `use`.
+        """Returns the sum of up to 8 adapters, each times its weight (-8 to 8, in steps of 1/4096), ready for `use`.
 
-        Where they have one A (frozen, of one seed), B's add up; else ranks do, up to 32. It is made in `buffer`, which
-        must be none of theirs, or in a new one. fine: B as fine as int8 holds; False keeps the steps that training
-        moves by, for `load`. Records are not theirs to share: a sum has none.
+        If all have the same A (frozen, one seed), their B are added; else their ranks are, up to 32. The sum is written
+        to `buffer`, which must not be one of theirs, or to a new one. fine: B at full int8 resolution; False keeps the
+        step size of training, for `load`. The sum has no records.
         """
         if not 0 < len(adapters) == len(weights) <= 8:
             raise ValueError("blend takes 1 to 8 adapters and as many weights")
@@ -500,10 +500,10 @@ class Model:
     def with_record(
         self, adapter: Adapter | None, kind: int, body: Buffer | None, buffer: bytearray | memoryview | None = None
     ) -> Adapter | None:
-        """An adapter (None: the bare base) with this body as its record of a kind; body None: without that record.
+        """Returns an adapter (None: the base alone) with this body as its record of a kind; body None removes it.
 
-        It is made in `buffer`, which must not be the adapter's, or in a new one. None where nothing is left but the
-        bare base. `load` and `save` keep records, and what `load` was given with it.
+        The result is written to `buffer`, which must not be the adapter's, or to a new one. Returns None if only the
+        base is left. `load` and `save` keep the records of an adapter.
         """
         adapter = adapter and adapter.buffer
         size = _core.with_record(self.arena, adapter, kind, body, None)
@@ -515,7 +515,7 @@ class Model:
 
     @property
     def labels(self) -> list[str]:
-        """Names by class: the base's, then those of classes that the adapter in use adds."""
+        """Class names: the base's, then those of the classes that the adapter in use adds."""
         found = self._labels
         loaded = self._training and self._now.loaded
         for entry in _classes(self.used or loaded and Adapter(loaded)):
@@ -526,12 +526,12 @@ class Model:
         return found
 
     def add_class(self, name: str | int, samples: Iterable[Buffer]) -> Adapter:
-        """Adds a class, or gives the base's own class of that name (or number) a row of a person's own.
+        """Adds a class, or gives a class of the base, by name or number, a row learned from these samples.
 
-        samples: up to 1024 of it, int8 [sample_size] each; some ten are enough. Returns the adapter that was in use,
-        or the bare base's, with the class; it is in use from now on: keep its `buffer` in a file or a store. What it
-        had for that class before is replaced. ValueError if the base says nothing of its last layer's inputs. The
-        adapter in training is not changed: `load` what this returns, to train on with it.
+        samples: up to 1024 of the class, int8 [sample_size] each; about ten are enough. Returns the adapter in use, or
+        the base alone, with the class, and uses it from now on: keep its `buffer` in a file or a store. The adapter's
+        earlier row of that class is replaced. ValueError if the base has no class statistics. The adapter in training
+        is not changed: to train with the class, `load` the returned adapter.
         """
         adapter = Adapter(self.save()) if self._training else self.used
         entries, number = _classes(adapter), self._class_number(name)
@@ -553,9 +553,9 @@ class Model:
         return self._use_classes(adapter, [e for e in entries if _number(e) != number] + [entry])
 
     def remove_class(self, name: str | int) -> Adapter | None:
-        """The adapter in use without what it has for a class, to the byte what it was before; in use from now on.
+        """Returns the adapter in use without its row of a class, byte-identical to before it; uses it from now on.
 
-        None: nothing is left but the bare base.
+        Returns None if only the base is left.
         """
         adapter = Adapter(self.save()) if self._training else self.used
         entries, number = _classes(adapter), self._class_number(name)
@@ -565,7 +565,7 @@ class Model:
         return self._use_classes(adapter, kept)
 
     def _class_number(self, name):
-        # Of a class that the base or the adapter in use has, else None.
+        # Returns the number of a class of the base or of the adapter in use, or None.
         if not isinstance(name, str):
             return name if 0 <= name < self.output_size else None
         labels = self.labels
@@ -580,9 +580,9 @@ class Model:
 
     @property
     def used(self) -> Adapter | AdapterFile | None:
-        """What inference is with, switched to by the model or its store; None: the bare base, or the training adapter.
+        """The adapter that infers, set by the model or its store; None: the base alone, or the training adapter.
 
-        A store's has a `buffer`, and lasts until the store gives its room to another.
+        A store's adapter has a `buffer`, which is valid until the store gives its memory to another.
         """
         return self.store.used if self._switched() else self._now.used
 
@@ -591,15 +591,15 @@ class Model:
         return self._now.training and not self._switched()
 
     def _switched(self):
-        # Whether the store has switched last.
+        # Whether the last switch was the store's.
         return self.store is not None and self.store.switches != self._now.switches
 
     def _switches(self):
-        # Of the store, for `_set_used`.
+        # Returns the store's count of switches, for `_set_used`.
         return self.store.switches if self.store else 0
 
     def _set_used(self, adapter, training, switches):
-        # After the core has switched: without a loop or branch, so that no interrupt comes between.
+        # Runs after the core has switched. Without a loop or a branch, no interrupt comes in between.
         now = self._now
         now.used, now.training, now.switches = adapter, training, switches
         self.merged.clear()

@@ -1,4 +1,4 @@
-"""Bases on the board, by the adapters that are for them. SPDX-License-Identifier: MIT"""
+"""Finds and opens the bases of adapters on the board. SPDX-License-Identifier: MIT"""
 
 import os
 import struct
@@ -7,7 +7,7 @@ from . import Model, read
 
 
 def base_path(base_id):
-    """A .elm on the board with this base id, or None."""
+    """Returns the path of a .elm file on the board with this base id, or None."""
     for folder in ("/rom", ""):
         try:
             for entry in os.ilistdir(folder or "/"):
@@ -22,7 +22,7 @@ def base_path(base_id):
 
 
 def ranks_of(adapter):
-    """Ranks by op of an adapter file, whole or not."""
+    """Returns the ranks by op of an adapter file, which may be incomplete."""
     ranks = {}
     if len(adapter) >= 48:
         for at in range(48, min(len(adapter) - 11, 48 + 12 * struct.unpack_from("<H", adapter, 30)[0]), 12):
@@ -32,7 +32,7 @@ def ranks_of(adapter):
 
 
 def open_base(base, ranks, mode="infer", **settings):
-    """A model of these ranks by op, of a base: its id, or its bytes."""
+    """Opens a base, given by its id or its bytes, as a model with these ranks by op."""
     base = read(base_path(base) if len(base) == 8 else base)
     count = struct.unpack_from("<H", base, 26)[0]
     return Model(base, [ranks.get(op, 0) for op in range(count)], mode, **settings)

@@ -1,4 +1,4 @@
-"""Requests that take the package's other modules: model, training, store, updates (SPEC.md, section 10)."""
+"""Requests that need the package's other modules: model, training, store, updates (SPEC.md, section 10)."""
 
 import binascii
 import gc
@@ -11,16 +11,16 @@ import micropython
 import edgelora
 
 _LOCK_HEAP, _LOGITS = 1, 2
-_ANEW, _RECORD = 2, 4  # of samples that are listened to
-_DECISION = 12  # bytes, without outputs
-_MOST_ADDED = 16  # classes of an adapter
-_NONE = 65535  # in them: no class, no probability
-_MOST_SLEEP_MS = 60000  # of a run between its steps: nobody can reach the board meanwhile
-_ROOM = 32000  # bytes: of base and arena of a fleet's board that has no more
+_ANEW, _RECORD = 2, 4  # flags of LISTEN_DATA: start a new stream, keep the window
+_DECISION = 12  # bytes of a decision without outputs
+_MOST_ADDED = 16  # most classes that an adapter adds
+_NONE = 65535  # in a decision: no class, no probability
+_MOST_SLEEP_MS = 60000  # of a run between its steps, during which nobody can reach the board
+_ROOM = 32000  # bytes for base and arena on a fleet's board with little memory
 
 
 class _Cache:
-    """Features of up to `count` samples, which come in order, in RAM or, given a path, in a file."""
+    """Features of up to `count` samples, which arrive in order, in RAM or, given a path, in a file."""
 
     def __init__(self, size, count, path):
         self.path = path
@@ -32,7 +32,7 @@ class _Cache:
             raise MemoryError(f"no room for a feature cache of {size * count} bytes in RAM; keep it in flash")
 
     def slot(self, i):
-        """Where the features of the next sample go."""
+        """Returns the buffer for the features of the next sample."""
         if i != self._kept or i >= self._count:
             raise ValueError(f"sample {i} does not come next: {self._kept} of {self._count} are in the feature cache")
         return self._slots[0 if self._file else i]
@@ -51,7 +51,7 @@ class _Cache:
             self._file.flush()
 
     def load(self, i):
-        """A checked sample's features; from a file, until the next is loaded."""
+        """Returns the features of a checked sample; from a file, they are valid until the next `load`."""
         if not self._file:
             return self._slots[i]
         self._file.seek(i * self._size)
@@ -64,7 +64,7 @@ class _Cache:
 
 
 class Handlers:
-    """Requests by op, as `agent` has its own. They are given the size of what is in `line.body`."""
+    """Handles requests by op, as `agent` does. Each handler receives the size of the request in `line.body`."""
 
     def __init__(self, agent):
         self._agent = agent
@@ -72,18 +72,18 @@ class Handlers:
         self.model = None
         self.trained = 0  # samples since begin or load
         self._cache = None
-        self._store = self._place = None  # kept until a model is opened, which may need its room, or the host goes
+        self._store = self._place = None  # kept until a model, which may need the memory, is opened or the host goes
         self._update = None
-        self._scheduler = None  # of the run that the board does by itself,
-        self._window = None  # the window it is in,
-        self._sensor = None  # `SensorHandlers`, once a request was about the board's own sensor
-        self._pipeline = self._certain = None  # of samples that come over the link; its probabilities, if there are
-        self._of_sensor = False  # whether they are the board's own sensor's
-        self._tells_all = False  # the probabilities of all classes, instead of outputs
-        self.chunk = self.decision_size = 0  # samples that it takes at once, bytes of what it says of a window
-        self._monitor = None  # of that pipeline, if it watches a machine
-        self._learned = []  # and what it has learned since the host last asked: (loss, microseconds)
-        self._fleet = None  # `FleetHandlers`, once a request was about a fleet
+        self._scheduler = None  # of a run that the board does on its own
+        self._window = None  # the scheduler's current window
+        self._sensor = None  # `SensorHandlers`, after the first request about the board's own sensor
+        self._pipeline = self._certain = None  # of samples from the link or the sensor; its probabilities, if any
+        self._of_sensor = False  # whether the samples are from the board's own sensor
+        self._tells_all = False  # whether it reports the probabilities of all classes instead of outputs
+        self.chunk = self.decision_size = 0  # most samples per request, bytes per decision
+        self._monitor = None  # the pipeline's monitor, if it watches a machine
+        self._learned = []  # what the run has learned since the host last asked: (loss, microseconds)
+        self._fleet = None  # `FleetHandlers`, after the first request about a fleet
         self.by_op = {
             0x20: self._model,
             0x21: self._begin,
@@ -118,14 +118,14 @@ class Handlers:
         }
 
     def pause(self):
-        """Puts a half-done update safely into flash. Programs that run meanwhile may change the store."""
+        """Closes an unfinished update, which flash keeps, and the store, which programs may change meanwhile."""
         self._store = None
         if self._update:
             self._update.close()
             self._update = None
 
     def forget(self, path):
-        """A file is about to be removed: nothing is to be in it."""
+        """Closes the feature cache if it is in this file, which is about to be removed."""
         if self._cache and self._cache.path == path:
             self._drop_cache()
 
@@ -145,7 +145,7 @@ class Handlers:
         gc.collect()
 
     def open_model(self, make):
-        """What `make` opens is the model from here on; the one before goes first."""
+        """Closes the open model, then opens the one that `make` returns."""
         self.close_model()
         self.model = make()
         gc.collect()
@@ -182,7 +182,7 @@ class Handlers:
         return {}
 
     def _windows(self, start, size, stride, skip):
-        # Views of the windows in a request, made before the heap is locked.
+        # Returns views of the windows in a request, created before the heap is locked.
         if size <= start or (size - start) % stride:
             raise ValueError(f"{size - start} bytes are not a whole number of samples of {stride}")
         return [self.line.body[at + skip : at + stride] for at in range(start, size, stride)]
@@ -225,7 +225,7 @@ class Handlers:
         model, cache = self._opened(), self._cached()
         label = model.target_size or 1
         samples = self._windows(4, size, label + 2, label)
-        for sample in samples:  # while there is memory for a message
+        for sample in samples:  # check while memory for an error message is available
             cache.check(sample[0] | sample[1] << 8)
         cache.sync()
         return self._train_each(
@@ -317,7 +317,7 @@ class Handlers:
         struct.pack_into("<I", out, 0, elapsed)
         return 4 + 5 * count
 
-    # --- samples as a sensor counts them
+    # --- raw samples over the link
 
     def _listen_open(self, size):
         from edgelora.pipeline import Pipeline
@@ -330,7 +330,7 @@ class Handlers:
         signal = model.signal
         if signal is None:
             raise ValueError("the base doesn't describe its signal: make it from data that does")
-        # As many samples at once as fit a request, and whose decisions fit an answer.
+        # A chunk fits into a request, and its decisions fit into an answer.
         payload, self._tells_all = self.line.max_payload, bool(request.get("all"))
         told = 2 + 2 * (model.output_size + _MOST_ADDED) if self._tells_all else model.output_size
         self.decision_size = _DECISION + told
@@ -358,7 +358,7 @@ class Handlers:
         try:
             self._certain = model.probabilities()
         except ValueError:
-            pass  # its outputs are values
+            pass  # its outputs are values, not probabilities
         gc.collect()
         return {"chunk": chunk, "path": path, "all": self._tells_all}
 
@@ -370,9 +370,9 @@ class Handlers:
         return end
 
     def hear(self, data, flags, at, label=0):
-        """Gives the pipeline these samples; decisions are put into the answer from `at` on.
+        """Passes samples to the pipeline, and writes its decisions into the answer from offset `at` on.
 
-        Returns the answer's end, microseconds.
+        Returns the answer's end and the elapsed microseconds.
         """
         pipeline, line = self._pipeline, self.line
         if not pipeline:
@@ -388,7 +388,7 @@ class Handlers:
             raise ValueError(f"{len(data)} bytes are not whole samples of {channels} channels, or too many")
         gc.collect()
         if self._certain is not None:
-            self._certain = pipeline.model.probabilities()  # an adapter that is used by now may have other classes
+            self._certain = pipeline.model.probabilities()  # the adapter in use now may have other classes
         if flags & _LOCK_HEAP:
             micropython.heap_lock()
         try:
@@ -411,7 +411,7 @@ class Handlers:
         return at, elapsed
 
     def _tell(self, out, at):
-        # Puts a decision into the answer; returns where it ends.
+        # Writes a decision into the answer; returns its end.
         pipeline = self._pipeline
         model, seen, label = pipeline.model, pipeline.seen, pipeline.label
         chance, p = _NONE, ()
@@ -448,7 +448,7 @@ class Handlers:
             raise ValueError(f"unknown request {do} for a monitor")
         return {"stage": monitor.stage, "left": monitor.left, "threshold": monitor.threshold}
 
-    # --- samples of the board's own sensor
+    # --- samples from the board's own sensor
 
     def _sensor_handlers(self):
         if self._sensor is None:
@@ -459,10 +459,10 @@ class Handlers:
         return self._sensor
 
     def watching(self):
-        """The pipeline that looks at the sensor's samples; None if there is none."""
+        """Returns the pipeline that processes the sensor's samples; None if there is none."""
         return self._pipeline if self._of_sensor else None
 
-    # --- the board by itself
+    # --- training runs on the board
 
     def _run_start(self, size):
         from edgelora import training
@@ -471,7 +471,7 @@ class Handlers:
         model, name = self._opened(), request["name"]
         self._scheduler = self._window = None
         if not self._monitor:
-            self._pipeline = None  # a monitor's goes on after the run
+            self._pipeline = None  # a monitor's pipeline continues after the run
         gc.collect()
         if not 0 <= request.get("sleep_ms", 0) <= _MOST_SLEEP_MS:
             raise ValueError(f"sleep_ms of {request['sleep_ms']}: 0 to {_MOST_SLEEP_MS} over the link")
@@ -518,7 +518,7 @@ class Handlers:
         return self._scheduler.training
 
     def _drop_done_run(self):
-        # A run that is over has buffers which would leave a small heap in pieces.
+        # The buffers of a finished run would fragment a small heap.
         if self._scheduler and self._scheduler.training.done:
             self._scheduler = self._window = None
         gc.collect()
@@ -595,7 +595,7 @@ class Handlers:
         return {"n": count, "total_us": total, "min_us": best, "max_us": worst}
 
     def _measured(self, request):
-        # What a benchmark calls, and the arguments that it calls it with in turn.
+        # Returns what a benchmark calls, and the arguments that it cycles through.
         model, what = self._opened(), request["what"]
         window = bytearray(model.input_size)
         label = bytearray(model.target_size) if model.target_size else 0
@@ -661,7 +661,7 @@ class Handlers:
     # --- store
 
     def opened_store(self, place=None, cache=8192):
-        # The board's own, or the one in a folder.
+        # Opens the board's own store, or the one in a folder.
         if self._store is None or self._place != place:
             module, self._store = self._agent.imported("store"), None
             gc.collect()
@@ -716,7 +716,7 @@ class Handlers:
     def _fleet_handlers(self):
         if self._fleet is None:
             gc.collect()
-            room = bytearray(min(_ROOM, gc.mem_free() // 2))  # what is imported goes elsewhere: a model finds it whole
+            room = bytearray(min(_ROOM, gc.mem_free() // 2))  # reserves one block for a model while modules load
             for name in ("_fleet", "training", "store", "fleet", "_fleet_handlers"):
                 module = __import__("edgelora." + name, None, None, ("FleetHandlers",))
                 gc.collect()
@@ -727,7 +727,7 @@ class Handlers:
     # --- updates
 
     def _update_open(self, size):
-        self.close_model()  # the check of what comes opens its base
+        self.close_model()  # the check of the received update opens its base
         from edgelora.update import Updater, trusted
 
         self._update = Updater(self.opened_store(), *trusted())
@@ -776,6 +776,6 @@ class Handlers:
 
 
 def _row(entry):
-    # What the host hears of an adapter in the store.
+    # Returns what the host receives about an adapter in the store.
     base = edgelora.hex_id(entry.base_id)
     return entry.name, entry.version, entry.size, base, entry.pinned, entry.trial

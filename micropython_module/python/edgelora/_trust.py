@@ -1,4 +1,4 @@
-"""Whom a board trusts: the target that it is, and the keys that sign for it. SPDX-License-Identifier: MIT"""
+"""The board's target, and the keys whose signatures it trusts. SPDX-License-Identifier: MIT"""
 
 import hashlib
 
@@ -8,11 +8,11 @@ TRUST = "/update.trust"  # the board's target and the keys it trusts
 
 
 class UpdateError(ValueError):
-    """What came is refused; the message says why. What the board had is as it was."""
+    """The board refuses received data; the message says why. The board's state is unchanged."""
 
 
 def trusted(path: str = TRUST) -> tuple[list[bytes], str]:
-    """(keys, target) of the file that `edgelora update --trust` puts on a board. UpdateError without one."""
+    """Returns (keys, target) from the file that `edgelora update --trust` writes to a board. UpdateError without it."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -25,12 +25,12 @@ def trusted(path: str = TRUST) -> tuple[list[bytes], str]:
 
 
 def key_id(key: bytes) -> bytes:
-    """What bundles call a public key, 8 bytes."""
+    """Returns the 8 bytes that identify a public key in bundles."""
     return hashlib.sha256(key).digest()[:8]
 
 
 def text(field):
-    """A name of a file that came, padded with 0."""
+    """Decodes a name in a received file, padded with 0."""
     try:
         return bytes(field).rstrip(b"\0").decode()
     except ValueError:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """From a sensor to a decision: source, window, front end, int8 input, inference or learning.
 
-All memory is taken when a pipeline is made; `step` takes none from the heap.
+All memory is allocated when a pipeline is created; `step` allocates none.
 """
 
 import gc
@@ -16,24 +16,24 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
     from . import Model, Signal
     from ._types import AnySource, FrontEnd
 
-_CHUNK = 128  # samples that a step reads at most, unless given
-NEAR = 0.05  # how far a source's rate and scales may be from the base's
-_IDLE_MS = 5  # between looks at a source that has nothing
+_CHUNK = 128  # default for the most samples that a step reads
+NEAR = 0.05  # relative difference allowed between a source's rate and scales and the base's
+_IDLE_MS = 5  # pause after a source had no samples
 
 
 def far(a: float, b: float) -> bool:
-    """Whether a rate or a scale is too far from a base's."""
+    """Whether a rate or a scale differs too much from a base's."""
     return abs(a - b) > NEAR * abs(b)
 
 
 def check_vote(least: int, windows: int) -> None:
-    """ValueError unless `least` of the last `windows` windows can decide."""
+    """ValueError unless `least` of the last `windows` windows can be a vote."""
     if not 0 < least <= windows <= 255:
         raise ValueError("vote %d of %d: k of the last n windows, from 1 to 255" % (least, windows))
 
 
 def _front_of(model, signal):
-    # The front end that a base names, with outputs of 16 bits: the base's normalizations are for these.
+    # Returns the front end that a base names, with 16-bit outputs, which the base's normalizations are for.
     try:
         from .frontend import Audio, Spectral
     except ImportError:
@@ -45,11 +45,11 @@ def _front_of(model, signal):
 
 
 class Pipeline:
-    """Decisions about what a source brings, as the base's signal says. ValueError where the two don't fit.
+    """Decides on a source's samples as the base's signal describes. ValueError if source and base don't fit.
 
-    All memory is taken here: `step` works under `micropython.heap_lock()`. front: in place of the one that the base
-    names, which is that of `edgelora.frontend` (vibration: of channel 0). vote: (k, n), a class is decided on when k of
-    the last n windows say it; of several the one said last. chunk: samples read at once at most.
+    All memory is allocated here: `step` works under `micropython.heap_lock()`. front: replaces the one that the base
+    names, from `edgelora.frontend` (vibration: of channel 0). vote: (k, n), a class is decided on if k of the last n
+    windows predict it; if several are, the one predicted last. chunk: most samples per read.
 
         for a loop:        if pipeline.step(): print(pipeline.name)
         under asyncio:     async for now in pipeline: print(now.name)
@@ -60,14 +60,14 @@ class Pipeline:
     front: FrontEnd | None
     signal: Signal
     x: bytearray  # the int8 input of the last window
-    label: int | None  # what the vote says; None: nothing yet
-    seen: int | None  # what the last window alone says
-    teach: Any  # None, or the label (or target) that steps learn instead of inferring, by `model.learning_rate`
-    loss: int | None  # of the last window that was learned
-    windows: int  # looked at
-    clipped: int  # values beyond the input's grid
+    label: int | None  # what the vote decided; None: nothing yet
+    seen: int | None  # class of the last window alone; None: nothing yet
+    teach: Any  # None, or the label (or target) that steps learn instead of inferring, with `model.learning_rate`
+    loss: int | None  # loss of the last window learned
+    windows: int  # windows processed
+    clipped: int  # values clipped to the input's range
     samples: int  # taken from the source
-    end: int  # samples up to the last window's end
+    end: int  # samples up to the end of the last window
 
     def __init__(
         self,
@@ -96,10 +96,10 @@ class Pipeline:
                     )
         gc.collect()
         self.model, self.source, self.front, self.signal = model, source, front, signal
-        self.label = None  # what the vote says: a class, or None for none yet
-        self.seen = None  # what the last window alone says
-        self.teach = None  # a label or target: steps learn it instead of inferring,
-        self.loss = None  # and this was the last loss
+        self.label = None  # what the vote decided: a class, or None for none yet
+        self.seen = None  # class of the last window alone
+        self.teach = None  # a label or target that steps learn instead of inferring
+        self.loss = None  # loss of the last window learned
         self.windows = self.clipped = self.end = self.samples = 0
         self.x = bytearray(model.input_size)
         self._channels = channels
@@ -117,11 +117,11 @@ class Pipeline:
         self.reset()
 
     def _cut(self, model, front, signal):
-        # Rows of outputs, the newest last, are the input.
+        # The input consists of rows of the front end's outputs, the newest last.
         size = front.size
         self._need, self._hop = front.window, front.hop
         self._rows = model.input_size // size
-        stride = getattr(front, "stride", front.hop)  # from an output to the next
+        stride = getattr(front, "stride", front.hop)  # samples from one output to the next
         self._every = signal.hop // stride
         covered = getattr(front, "span", front.window) + (self._rows - 1) * stride
         if model.input_size % size or signal.values not in (1, size):
@@ -132,11 +132,11 @@ class Pipeline:
                 % (covered, stride, signal.window, signal.hop)
             )
         self._row = bytearray(size)
-        ready = getattr(front, "typecode", "h") == "b"  # its outputs are int8 of the input already
+        ready = getattr(front, "typecode", "h") == "b"  # the front end's outputs are already int8 input values
         self._out = self._row if ready else array("h", bytes(2 * size))
 
     def reset(self) -> None:
-        """What comes next is another stream: windows, votes and what the model remembers begin anew."""
+        """Starts a new stream: resets the windows, the votes, the model's history and the front end."""
         self._have = self._skip = self._left = self._at = self._turn = 0
         self._missing = self._rows  # outputs of the front end until the next decision
         self.label = self.seen = None
@@ -146,12 +146,12 @@ class Pipeline:
 
     @property
     def ended(self) -> bool:
-        """Whether the source has nothing more, and all of it was looked at."""
+        """Whether the source has ended, and all its samples were processed."""
         return not self._left and self.source.ended
 
     @property
     def pending(self) -> bool:
-        """Whether samples were read that `step` has not looked at yet."""
+        """Whether samples were read that `step` has not processed yet."""
         return self._left > 0
 
     @property
@@ -160,7 +160,7 @@ class Pipeline:
 
     @property
     def name(self) -> str | None:
-        """The name of `label`."""
+        """The name of `label`, or None."""
         label = self.label
         if label is None:
             return None
@@ -168,11 +168,11 @@ class Pipeline:
         return labels[label] if label < len(labels) else str(label)
 
     def probabilities(self) -> Any:
-        """`Model.probabilities` of the last window."""
+        """Returns `Model.probabilities` of the last window."""
         return self.model.probabilities()
 
     def step(self) -> bool:
-        """One bounded piece of work: a read of a chunk at most, one window at most. True: a decision is new."""
+        """Reads one chunk and processes one window at most. Returns whether it decided on or learned a window."""
         if not self._left:
             self._left = self.source.read_into(self._inbox)
             self._at = 0
@@ -202,14 +202,14 @@ class Pipeline:
         return whole
 
     def _made(self):
-        # Makes the input of a whole window; True if it is one to look at.
+        # Computes the input from a whole window; returns whether a decision is due.
         model = self.model
         if not self.front:
             self.clipped += model.quantize_counts(self._window, self.x)
             return True
         size, row = len(self._row), self._row
         if self.front.step(self._view, self._out) == 0:
-            return False  # it has nothing yet
+            return False  # no output yet
         if self._out is not row:
             self.clipped += model.quantize_counts(self._out, row)
         keep = len(self.x) - size
@@ -234,7 +234,7 @@ class Pipeline:
         self.label = self._voted(min(self._turn, len(votes)))
 
     def _voted(self, had):
-        # The class of at least `_least` of these windows; of several the one that was seen last.
+        # Returns the class that at least `_least` of these windows predicted; if several, the one predicted last.
         votes = self._votes
         for i in range(had):
             label = votes[(self._turn - 1 - i) % len(votes)]
@@ -246,7 +246,7 @@ class Pipeline:
         return None
 
     async def decision(self) -> "Pipeline | None":
-        """Itself, when the next decision is there; None when the source has ended."""
+        """Waits for the next decision and returns the pipeline; None if the source has ended."""
         import asyncio
 
         while not self.step():

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""Training on the board alone: in windows of time and energy, through resets and power cuts.
+"""Training on the board without a host: in windows of time and energy, across resets and power cuts.
 
-    samples = SampleFile("/me.eld")          # the host wrote it, or SampleFile.create(path, model) and append() did
-    learned, held = split(samples)           # the last quarter of each class judges
+    samples = SampleFile("/me.eld")          # written by the host, or by SampleFile.create(path, model) and append()
+    learned, held = split(samples)           # the last quarter of each class validates
     run = Run(model, learned, Store("/adapters"), "me", held=held)
     scheduler = Scheduler(run, clock_hz=48_000_000, sleep_ms=100, budget_ms=60_000)
-    for state in scheduler:                  # a window of a minute, one step at a time; or: await scheduler.run()
+    for state in scheduler:                  # a window of a minute, step by step; or: await scheduler.run()
         poll_the_buttons()
-    scheduler.suspend()                      # whatever comes now, deep sleep or no power: nothing is learned twice
+    scheduler.suspend()                      # deep sleep or a power cut after this repeats no step
 
-After a reset the same lines continue the run. At the end the store has the adapter "me", unless the one before
-scores as well. `unfinished` says whether there is a run to continue.
+After a reset the same lines resume the run. At the end the new adapter becomes "me" in the store if it scores better
+than the previous one. `unfinished` says whether there is a run to resume.
 """
 
 import hashlib
@@ -35,21 +35,21 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
 
 _SAMPLES = "<4sHH8sIIII"
 _SAMPLES_SIZE = 32
-_WHOLE = 0x2144DF1C  # CRC-32 of anything with its own CRC-32 behind it
+_WHOLE = 0x2144DF1C  # CRC-32 of any data followed by its own CRC-32
 
 _CHECKPOINT = "<4sHH8s8sIIIIIIIIHH4I4IIQQIIIIQQII24s"
 _CHECKPOINT_SIZE = 180
 _VERSION = 2
 _CHECKPOINT_HEAD = struct.pack("<4sHH", b"ELC1", _VERSION, _CHECKPOINT_SIZE)
 _NONE = (0, 0, 0, 0)
-CLASSES = 1  # kind of a record of an adapter
-MOST_SHARED = 32512  # of a value that a fleet shares
-_LONGEST_NAME = 20  # with its ending a name of the store
-LEAST_UPDATES = 600  # of a run that chooses its own number of epochs: fewer learn little,
-LEAST_EPOCHS = 6  # and so many times at least through the samples
-HELD_OUT = 4  # one sample in so many of each class judges what the others taught,
-MOST_TIMES = 4  # an epoch may have a sample of a rare class so often
-LEAST_JUDGED = 6  # if these are so many at least, of two classes or more
+CLASSES = 1  # record kind of an adapter's added classes
+MOST_SHARED = 32512  # largest magnitude of a value that a fleet shares
+_LONGEST_NAME = 20  # bytes; with its ending it must be a valid name in the store
+LEAST_UPDATES = 600  # minimum for a run that chooses its number of epochs: fewer learn little
+LEAST_EPOCHS = 6  # minimum number of epochs of such a run
+HELD_OUT = 4  # one in HELD_OUT samples of each class is held out for validation
+MOST_TIMES = 4  # most occurrences of a sample of a rare class in an epoch
+LEAST_JUDGED = 6  # fewest held-out samples that can validate; with labels, of two classes or more
 
 
 class _Slices:
@@ -57,14 +57,14 @@ class _Slices:
         return index
 
 
-_ALL = _Slices()[:]  # made once: [:] in the code would make a new one at each step, on a heap that may be locked
+_ALL = _Slices()[:]  # created once: [:] in the code would create a new one at each step, on a heap that may be locked
 
 
 class SampleFile:
-    """Samples in a file: recorded on the board, or put there by the host.
+    """Samples in a file, recorded on the board or written by the host.
 
-    They have labels, or int8 targets for losses that take them. `append` and `undo` write only at the file's end;
-    a sample that a power cut left half-written is dropped. ValueError if the file is damaged or of another kind.
+    They have labels, or int8 targets for losses that take targets. `append` and `undo` write only at the file's end;
+    a sample that a power cut left incomplete is dropped. ValueError if the file is damaged or of another kind.
     """
 
     path: str
@@ -88,11 +88,11 @@ class SampleFile:
         self._target, self._sample, self._both = view[:target], view[target:-4], view[:-4]
         self.count = (self._file.seek(0, 2) - _SAMPLES_SIZE) // len(self._record)
         while self.count and not self._load(self.count - 1):
-            self.count -= 1  # the power went while it was written, or it was taken back
+            self.count -= 1  # a power cut left it incomplete, or `undo` removed it
 
     @classmethod
     def create(cls, path: str, model: Model) -> "SampleFile":
-        """An empty file for samples of this model, opened to append."""
+        """Creates an empty file for samples of this model, opened for `append`."""
         head = bytearray(_SAMPLES_SIZE)
         sizes = (model.sample_size, model.target_size)
         struct.pack_into(_SAMPLES, head, 0, b"ELD1", 1, _SAMPLES_SIZE, model.base_id, *sizes, 0, 0)
@@ -105,14 +105,14 @@ class SampleFile:
         return self._file.readinto(self._record) == len(self._record) and _core.crc32(self._record, 0) == _WHOLE
 
     def read(self, i: int, buffer: bytearray) -> int | memoryview:
-        """Copies sample i, int8 [sample_size], into the buffer; its label, or its target until the next read."""
+        """Copies sample i, int8 [sample_size], to the buffer; returns its label, or its target until the next read."""
         if not 0 <= i < self.count or not self._load(i):
             raise ValueError("sample %d of %s can't be read: it is damaged, or the file has fewer" % (i, self.path))
         buffer[_ALL] = self._sample
         return self._target if self.target_size else self._record[0]
 
     def append(self, sample: Buffer, label: int | Buffer) -> None:
-        """Adds a sample at the end; it is in flash when this returns."""
+        """Appends a sample, which is in flash when this returns."""
         if len(sample) != self.sample_size:
             raise ValueError("a sample of %d values, the file's have %d" % (len(sample), self.sample_size))
         _core.take(self._record, len(self._target), sample, 0, 1, len(sample), 1)
@@ -127,7 +127,7 @@ class SampleFile:
         self.count += 1
 
     def undo(self) -> int | memoryview:
-        """Removes the last sample, in flash when this returns; its label, or its target until the next read."""
+        """Removes the last sample, also from flash; returns its label, or its target until the next read."""
         if not self.count or not self._load(self.count - 1):
             raise ValueError("%s has no sample to take back" % self.path)
         label = self._target if self.target_size else self._record[0]
@@ -140,7 +140,7 @@ class SampleFile:
         return label
 
     def crc(self, count: int) -> int:
-        """CRC-32 of the first `count` samples and their labels."""
+        """Returns the CRC-32 of the first `count` samples and their labels."""
         crc = 0
         for i in range(count):
             self._load(i)
@@ -152,7 +152,7 @@ class SampleFile:
 
 
 class Part:
-    """A subset of another source's samples, by number; a source, too. samples: as for `split`."""
+    """A subset of another source's samples, selected by number; also a source. samples: as for `split`."""
 
     count: int
     base_id: bytes | None
@@ -180,11 +180,11 @@ class Part:
 
 
 def split(samples: Any, count: int = 0) -> tuple[Samples, Samples | None]:
-    """(learned, held): two parts of samples, or of their first `count`, for `Run`.
+    """Returns (learned, held): two parts of the samples, or of their first `count`, for `Run`.
 
-    Held is the last one in `HELD_OUT` of each class, or of all where samples have targets. (all, None) where fewer than
-    `LEAST_JUDGED` could be held, or labels of one class. samples: a `SampleFile`, or what has `sample_size` and
-    `target_size` as well.
+    The last 1/`HELD_OUT` of each class is held out, or of all samples if they have targets. Returns (all, None) if
+    fewer than `LEAST_JUDGED` would be held out, or only one class. samples: a `SampleFile`, or another source that has
+    `sample_size` and `target_size`.
     """
     labels, buffer = bytearray(count or samples.count), bytearray(samples.sample_size)
     if not samples.target_size:
@@ -197,8 +197,8 @@ def split(samples: Any, count: int = 0) -> tuple[Samples, Samples | None]:
 
 
 def apart(labels: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
-    """(learned, held): numbers of the samples that have these labels. Held is the last one in `HELD_OUT` of each class:
-    they are neighbours in time, as windows of a recording overlap."""
+    """Returns (learned, held): numbers of the samples with these labels. The last 1/`HELD_OUT` of each class is held
+    out, as one block in time, because windows of a recording overlap."""
     left, held = {}, {}
     for label in labels:
         left[label] = left.get(label, 0) + 1
@@ -212,15 +212,15 @@ def apart(labels: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
 
 
 def can_judge(labels: Sequence[int], targets: bool = False) -> bool:
-    """Whether samples with these labels are enough to judge by: `LEAST_JUDGED`, of two classes or with targets."""
+    """Whether samples with these labels can validate: at least `LEAST_JUDGED`, of two classes or with targets."""
     return len(labels) >= LEAST_JUDGED and (targets or len(set(labels)) > 1)
 
 
 class Judge:
-    """Validates the model in use by samples held out, one at each `step`.
+    """Validates the model in use on held-out samples, one per `step`.
 
-    right: how many of `at` samples so far are correct (of labels); loss: the sum of their losses, 1/4096 nat. count:
-    of all.
+    right: how many of the `at` samples so far are correct (with labels); loss: the sum of their losses, 1/4096 nat;
+    count: the number of held-out samples.
     """
 
     count: int
@@ -239,11 +239,11 @@ class Judge:
 
     @property
     def left(self) -> int:
-        """Steps that are left."""
+        """The number of steps left."""
         return self.count - self.at
 
     def step(self) -> bool:
-        """Validates by the next sample; whether it was the last. Allocates nothing with sums below 2^30."""
+        """Validates on the next sample; returns whether it was the last. Allocates nothing with sums below 2^30."""
         label = self._held.read(self.at, self._buffer)
         named, loss = self._model.evaluate(self._buffer, label, self._loss), self._loss
         if not self._model.target_size and named == label:
@@ -254,29 +254,29 @@ class Judge:
 
 
 def milder(right: int, loss: int, than_right: int, than_loss: int) -> bool:
-    """Whether one epoch's judgement comes before another's: by losses, which tell early of overfitting."""
+    """Whether one epoch's validation is better than another's: first by loss, which shows overfitting early."""
     return loss < than_loss or loss == than_loss and right > than_right
 
 
 def better(right: int, loss: int, than_right: int, than_loss: int) -> bool:
-    """Whether one judgement is better than another."""
+    """Whether one validation is better than another: first by correct samples, then by loss."""
     return right > than_right or right == than_right and loss < than_loss
 
 
 class _Checkpoint:
-    # What is read back of one: see Run._keep.
+    # A checkpoint that was read back: see Run._keep.
     def __init__(self, data):
         fields = struct.unpack(_CHECKPOINT, data)
         self.identity = fields[3:7] + fields[26:28]
         self.sequence = fields[7]
         self.name = fields[34][: fields[14]]
-        self.generations = fields[19:23], fields[15:19]  # the one that was being committed, the one before
+        self.generations = fields[19:23], fields[15:19]  # the generation being committed, the one before
         self.resumes, self.busy_us, self.energy_uj = fields[23:26]
         self.judged = fields[28:34]
 
     @classmethod
     def of(cls, data, name):
-        """None if these bytes are no whole checkpoint of a run of this name."""
+        """Returns the checkpoint in these bytes; None if they are not an intact checkpoint of a run of this name."""
         data = bytes(data)
         if len(data) == _CHECKPOINT_SIZE and data[:8] == _CHECKPOINT_HEAD and _core.crc32(data, 0) == _WHOLE:
             found = cls(data[:-4])
@@ -285,11 +285,11 @@ class _Checkpoint:
 
 
 def _states(data):
-    # (offset of its training state, its elements) of each matrix that trains in an adapter file, in the file's order.
+    # Yields (offset of the training state, elements) of each trained matrix in an adapter file, in the file's order.
     flags, layers = struct.unpack_from("<HH", data, 28)
     if not flags & 2 or flags & 8:
         raise ValueError("a starting adapter needs its training state, and no classes or monitor: save(state=True)")
-    copies = 2 if data[40] else 1  # masters and, if there is momentum, its means
+    copies = 2 if data[40] else 1  # masters and, with momentum, its means
     counts, at = [], 48 + 12 * layers
     for record in range(48, at, 12):
         _, rank, outputs, inputs = struct.unpack_from("<4H", data, record)
@@ -306,13 +306,13 @@ def _aligned(size):
 
 
 def shared_scale(vm: int, vx: int) -> int:
-    """A gradient's scale `(vm, vx)` as one value: 256 to an octave, 0 for 1/2, and for none."""
+    """Encodes a gradient's scale `(vm, vx)` as one value: 256 steps per octave, 0 for 1/2 and for no scale."""
     return max(-MOST_SHARED, min(MOST_SHARED, (vx + 16) * 256 + (vm - 0x8000 >> 7))) if vm else 0
 
 
 def fleet_vector(data: Buffer) -> bytearray:
-    """What a fleet shares of an adapter file with training state, int16 [n] as bytes: masters and, where A trains, then
-    scales, each layer by layer, A's if it trains, then B's (SPEC.md, 17)."""
+    """Returns what a fleet shares of an adapter file with training state, int16 [n] as bytes: masters and, if A trains,
+    scales, both layer by layer, first A's if it trains, then B's (SPEC.md, 17)."""
     view, found, scales = memoryview(data), bytearray(), array("h")
     for at, count in _states(data):
         found += view[at + 4 : at + 4 + 2 * count]
@@ -322,8 +322,8 @@ def fleet_vector(data: Buffer) -> bytearray:
 
 
 def restarted(data: Buffer, draws: int) -> bytearray:
-    """The adapter file that a run starts from: masters and scales are its; momentum and counts are fresh, and draws go
-    on from that number."""
+    """Returns the adapter file that a run starts from: it keeps masters and scales, resets momentum and counts, and
+    continues its random draws at this number."""
     data = bytearray(data)
     for at, count in _states(data):
         if data[40]:
@@ -336,7 +336,7 @@ def restarted(data: Buffer, draws: int) -> bytearray:
 
 
 def _rtc_memory(rtc):
-    # Memory that survives sleep and reset, if there is some and nobody else keeps something there.
+    # Returns memory that survives sleep and reset; None if there is none or other data is in it.
     if rtc is None and machine and hasattr(machine, "RTC"):
         rtc = machine.RTC()
     if hasattr(rtc, "memory") and bytes(rtc.memory())[:4] in (b"", b"ELC1"):
@@ -345,13 +345,13 @@ def _rtc_memory(rtc):
 
 
 def stored(store: Store, name: str, model: Model) -> bytearray | None:
-    """The bytes of an adapter in the store, if it is there and for this model's base."""
+    """Returns the bytes of an adapter in the store; None if it is absent or for another base."""
     entry = store.find(name)
     return store.read(name) if entry and entry.base_id == model.base_id else None
 
 
 def without_classes(store: Store, name: str, model: Model) -> None:
-    """ValueError if the adapter of that name has added classes: a run makes its adapter anew and would lose them."""
+    """ValueError if the adapter of that name has added classes: a run creates a new adapter and would lose them."""
     before = stored(store, name, model)
     if before and _core.record(before, CLASSES):
         text = (
@@ -361,21 +361,21 @@ def without_classes(store: Store, name: str, model: Model) -> None:
 
 
 def unfinished(store: Store, name: str) -> bool:
-    """Whether a run of this name is unfinished: create it again to continue."""
+    """Whether a run of this name is unfinished; create the run again to resume it."""
     return store.find(name + ".chk") is not None
 
 
 def begun(store: Store, name: str, rtc: Any = None) -> int:
-    """How many samples, learned and held, an unfinished run of this name has; 0 if there is none.
+    """Returns how many samples, learned and held out, an unfinished run of this name has; 0 if there is no such run.
 
-    `split` asks for it, where samples were added since.
+    Pass it to `split` as `count` if samples may have been added since.
     """
     found = _found(store, name, _rtc_memory(rtc))[0]
     return found.identity[2] + found.identity[4] if found else 0
 
 
 def discard(store: Store, name: str, rtc: Any = None) -> None:
-    """Deletes an unfinished run. The adapter of that name, if the store has one, stays."""
+    """Deletes an unfinished run. An adapter of that name in the store stays."""
     _forget(name, _rtc_memory(rtc))
     left = _left(store, name)
     if left and store.find(name + ".new"):
@@ -390,12 +390,12 @@ def _forget(name, rtc):
 
 
 def _left(store, name):
-    # What an unfinished run has in the store.
+    # Returns the names of an unfinished run's entries in the store.
     return [name + ending for ending in (".chk", ".run") if store.find(name + ending)]
 
 
 def _found(store, name, rtc):
-    # The newest whole checkpoint of this run's name or None, and whether one is damaged.
+    # Returns the newest intact checkpoint of this run or None, and whether the one in the store is damaged.
     kept = store.read(name + ".chk") if unfinished(store, name) else b""
     found = [_Checkpoint.of(kept, name), _Checkpoint.of(rtc.memory(), name) if rtc else None]
     damaged = bool(kept) and not found[0]
@@ -406,20 +406,20 @@ def _found(store, name, rtc):
 class Run:
     """A training run over all epochs, one bounded `step` at a time, that survives sleep and reset.
 
-    model: in a mode that trains. samples: anything with `count` and `read(i, buffer) -> label`; if it has `crc(count)`,
-    a run that goes on knows its samples again. store: where the adapter `name` is put at the end and, while the run
-    goes on, training state `name.run` (every `commit_every` updates) and checkpoint `name.chk`. rtc: what has
-    `memory()` as machine.RTC has on an ESP32 (found by itself): the checkpoint is then there too, after every step.
-    epochs, learning_rate 0: what suits the number of samples, and the mode. held: samples like the others that judge
-    (`split`): what was in use before, which is the adapter `name` of the store or the bare base, then every epoch. The
-    best is `name.new` in the store. At the end it becomes `name` if it is better than what was before (`better`), else
-    it stays where it is. Without them, what was learned last becomes `name`. start: an adapter file with training
-    state, its bytes or a path: the run goes on from its masters and scales, instead of a fresh adapter. keep_state: at
-    the end nothing becomes `name`; the training state stays, as `state` and in the store, until `discard`.
+    model: in a mode that trains. samples: anything with `count` and `read(i, buffer) -> label`; with `crc(count)`, a
+    resumed run checks that its samples are the same. store: receives the adapter `name` at the end and, during the
+    run, training state `name.run` (every `commit_every` updates) and checkpoint `name.chk`. rtc: an object with
+    `memory()` like machine.RTC on an ESP32 (detected): the checkpoint is then there, too, after every step. epochs,
+    learning_rate: 0 for a default by the number of samples, and by the mode. held: held-out samples (`split`), which
+    validate what was in use before (the adapter `name` of the store, or the base alone), then every epoch. The best
+    epoch is `name.new` in the store. At the end it becomes `name` if it is better than what was before (`better`), else
+    it stays `name.new`. Without `held`, the state after the last step becomes `name`. start: an adapter file with
+    training state, its bytes or a path: the run starts from its masters and scales instead of a new one. keep_state:
+    `name` is not written at the end; the training state stays, as `state` and in the store, until `discard`.
 
-    ValueError if a run of this name was begun with another base, other settings or samples, or if `name` of the store
-    has classes that were added: they would be lost (`learner.Learner.consolidate` keeps them). notice: "" or what was
-    lost and that it begins anew. watch: called with the run after every sample that it learns, if it is set.
+    ValueError if a run of this name was begun with another base, other settings or samples, or if `name` in the store
+    has added classes, which would be lost (`learner.Learner.consolidate` keeps them). notice: "", or what was lost, so
+    that the run starts over. watch: if set, called with the run after every sample that it learns.
     """
 
     checkpoint_size: int
@@ -431,29 +431,29 @@ class Run:
     seed: int
     learning_rate: int
     commit_every: int
-    notice: str  # "", or what was lost and that the run begins anew
+    notice: str  # "", or what was lost, so that the run starts over
     done: bool
-    better: bool | None  # at the end of a run that is judged: than what was in use before
-    passed: int  # epochs that are behind it
-    judged: int  # judgements so far: one of what was in use before, then one an epoch
-    before: tuple[int, int]  # of what was in use before: correct samples, sum of losses
-    best: tuple[int, int]  # of the best epoch
+    better: bool | None  # at the end of a run with validation: whether it is better than what was in use before
+    passed: int  # epochs completed
+    judged: int  # validations so far: one of what was in use before, then one per epoch
+    before: tuple[int, int]  # validation of what was in use before: correct samples, sum of losses
+    best: tuple[int, int]  # the same of the best epoch
     best_epoch: int  # from 0
-    watch: "Callable[[Run], Any] | None"  # called after every sample that it learns, if it is set
+    watch: "Callable[[Run], Any] | None"  # if set, called after every sample that it learns
     loss: int  # of the last sample, as Model.train returns it
     count: int  # samples
-    places: int  # of an epoch: every sample, and those of rare classes again
-    steps: int  # in all: epochs * places
+    places: int  # samples per epoch; those of rare classes are repeated
+    steps: int  # in total: epochs * places
     position: int  # steps done
-    pending: int  # of them, not yet in an update
+    pending: int  # samples that are not yet in an update
     updates: int
     updates_in_all: int
-    rate: int  # the learning rate now
+    rate: int  # the current learning rate
     sequence: int
     resumes: int
-    busy_us: int  # computing and writing so far, resumed runs included
+    busy_us: int  # time spent computing and writing, resumed runs included
     energy_uj: int
-    step_us: int  # of the last step without its commit
+    step_us: int  # of the last step, without its commit
     commit_us: int  # of the last commit
 
     checkpoint_size = _CHECKPOINT_SIZE
@@ -487,7 +487,7 @@ class Run:
         self.seed, self.learning_rate = seed, learning_rate
         self._start, self._keeps_state = start, keep_state
         self.commit_every, self.notice, self.done, self.watch = commit_every, "", False, None
-        self._astray = False  # a step was broken off, and what is known of it may be wrong
+        self._astray = False  # a step was interrupted, and the run's position may be wrong
         self.better = None
         self.loss = self.sequence = self.resumes = self.busy_us = self.energy_uj = 0
         self.step_us = self.commit_us = 0  # of the last step without its commit, of the last commit
@@ -498,15 +498,15 @@ class Run:
         found, damaged = _found(store, name, self._rtc)
         if damaged:
             self.notice = "the checkpoint of %s is damaged, or of another version: the run starts over" % name
-        # those appended since wait for the next run
+        # samples that were appended since wait for the next run
         self.count, crc = _counted(samples, found.identity[2] if found else 0, name)
         judges, held_crc = _counted(held, found.identity[4] if found else 0, name) if held else (0, 0)
         self._judge = Judge(self.model, held, judges) if held else None
-        self.judged = self.best_epoch = 0  # judgements: one of what was before, then one an epoch; the best of these
-        self.before = self.best = 0, 0  # (right, sum of losses)
-        self._judged_kept = 0  # judgements that flash knows of
+        self.judged = self.best_epoch = 0  # validations: one of what was before, then one per epoch; the best epoch
+        self.before = self.best = 0, 0  # (correct, sum of losses)
+        self._judged_kept = 0  # validations that flash has recorded
         self._again = repeated(samples, self.count, self._buffer, model.target_size)
-        self.places = self.count + len(self._again)  # of an epoch: every sample, and those of rare classes again
+        self.places = self.count + len(self._again)  # samples per epoch; those of rare classes are repeated
         epochs = epochs or fitting_epochs(self.places, model.micro_batch)
         self.epochs = epochs
         self.steps = epochs * self.places
@@ -524,7 +524,7 @@ class Run:
         self._keep(flash=not resumed)
 
     def _begin(self):
-        # The training adapter is what the run starts from.
+        # Sets the training adapter to what the run starts from.
         without_classes(self.store, self.name, self.model)
         if self._start is None:
             self.model.begin(self.seed)
@@ -533,12 +533,12 @@ class Run:
 
     @property
     def state(self) -> bytearray:
-        """The training adapter with its state, as a file: between two updates, good until the next commit."""
+        """The training adapter with its state, as a file. Read it between two updates; valid until the next commit."""
         _core.save(self.model.arena, True, self._state)
         return self._state
 
     def _use_before(self):
-        # What was in use before infers, to be judged.
+        # Uses what was in use before, for its validation.
         before = stored(self.store, self.name, self.model)
         try:
             if before:
@@ -550,10 +550,10 @@ class Run:
                 "%s in the store can't be validated (%s): remove it, or give the run another name" % (self.name, error)
             )
 
-    # --- going on
+    # --- resuming
 
     def _resume(self, found):
-        # Loads the committed generation; False if there is none to go on from.
+        # Loads the committed generation; returns False if there is none to resume from.
         whats = ("base", "settings", "samples", "samples", "held-out samples", "held-out samples")
         for what, was, this in zip(whats, found.identity, self._identity):
             if was != this:
@@ -566,7 +566,7 @@ class Run:
         entry = self.store.find(self.name + ".run")
         kept = found.judged[4] < 2 or self.store.find(self.name + ".new")
         for generation in found.generations if kept else ():
-            if generation == _NONE:  # nothing was committed yet: what it started from is all there was
+            if generation == _NONE:  # nothing was committed yet: start from the beginning
                 self._begin()
             elif entry and (entry.version, entry.crc) == generation[:2]:
                 self.model.load(self.store.read(self.name + ".run"))
@@ -581,7 +581,7 @@ class Run:
         return False
 
     def _synchronize(self):
-        # Where the run is, by the model: it learned a sample or it didn't, whatever was interrupted.
+        # Sets the run's position from the model's counts, which are correct whatever was interrupted.
         self.updates = self.position = self.pending = 0
         if self._judge:
             self._judge.restart()
@@ -593,19 +593,19 @@ class Run:
         self._astray = False
 
     def _updated(self):
-        # What follows from the number of updates: the next one's rate, and whether something else is due.
+        # Sets what depends on the number of updates: the next learning rate, and whether other work is due.
         self.passed = self._passed_by(self.updates)
         begins = not self.updates or self.passed > self._passed_by(self.updates - 1)
         self._making = self._first() if begins and (self.judged or not self._judge) else None
         self.rate = self._rate()
 
     def _passed_by(self, updates):
-        # Epochs after each of which another one began, or the run ended.
+        # Returns how many epochs are complete after this many updates.
         batch = self.model.micro_batch
         return updates if batch > self.places else min(self.epochs, updates * batch // self.places)
 
     def _first(self):
-        # What is to be made, `left` times by a `step`, before an epoch is judged and another one begins; or None.
+        # Returns work to do before an epoch is validated and the next one begins, `left` times a `step`; or None.
         pass
 
     def _rate(self):
@@ -613,12 +613,12 @@ class Run:
 
     @property
     def judging(self) -> bool:
-        """Whether the next step judges."""
+        """Whether the next step validates."""
         return self._judge is not None and self.judged <= self.passed
 
     @property
     def rest(self) -> int:
-        """Steps until it can suspend without repeating any; the last of them may write to flash."""
+        """Steps until the run can suspend without repeating any; the last of them may write to flash."""
         rest = self._judge.left if self.judging else self.model.micro_batch - self.pending
         return rest + self._making.left if self._making else rest
 
@@ -630,7 +630,7 @@ class Run:
 
     @property
     def _over(self):
-        # Nothing is left to learn: all is learned, or nothing better is to be expected.
+        # Whether learning is over: all epochs are done, or no better one is expected.
         if self.position == self.steps:
             return True
         return is_enough(self.judged - 2 - self.best_epoch, self.epochs)
@@ -638,11 +638,11 @@ class Run:
     # --- learning
 
     def step(self) -> int:
-        """Learns one sample, with the update if it fills the micro-batch, and a commit if one is due. Or judges by one.
+        """Learns one sample, with an update if it fills the micro-batch, and a commit if due; or validates on one.
 
-        Returns the loss of the sample learned last as Model.train does. Nothing is allocated but by a commit and at the
-        end of a judgement (with learning_rate * updates and sums of losses below 2^30). Whatever ends it early, Ctrl-C
-        or a full store: call it again.
+        Returns the loss of the sample learned last, as Model.train does. Only a commit and the end of a validation
+        allocate memory (with learning_rate * updates and sums of losses below 2^30). After an interruption, by Ctrl-C
+        or a full store, call it again.
         """
         if self.done:
             return 0
@@ -670,7 +670,7 @@ class Run:
             if self._rtc and not self.done:
                 self._keep(flash=False)
         except BaseException:
-            self._astray = True  # as long as there is no memory to find out where it is
+            self._astray = True  # stays set if there is no memory for `_synchronize`
             self._synchronize()
             raise
         return self.loss
@@ -704,7 +704,7 @@ class Run:
         self.judged += 1
         judge.restart()
         if self.judged == 1:
-            self._updated()  # it begins
+            self._updated()  # training begins
 
     def suspend(self) -> None:
         """Finishes the micro-batch or validation under way and commits, so that no step is repeated later."""
@@ -718,12 +718,12 @@ class Run:
             self._keep(flash=True)
 
     def commit(self) -> None:
-        """Puts the training state into the store, if there was an update. Only between two.
+        """Writes the training state to the store, if there was an update. Call it only between two updates.
 
-        The checkpoint goes first and names both this generation and the one before: a cut in between costs neither.
+        The checkpoint is written first and names both this and the previous generation: a power cut costs neither.
         """
         if not self.updates:
-            return self._keep(flash=True)  # what there is follows from the start
+            return self._keep(flash=True)  # the state is still the initial one
         start = time.ticks_us()
         _core.save(self.model.arena, True, self._state)
         entry = self.store.find(self.name + ".run")
@@ -777,22 +777,22 @@ class Run:
 
 
 def fitting_epochs(places: int, micro_batch: int) -> int:
-    """How many epochs a run has that chooses them itself. places: samples of an epoch."""
+    """Returns the default number of epochs. places: samples per epoch."""
     return max(LEAST_EPOCHS, -(-LEAST_UPDATES * micro_batch // places))
 
 
 def falling_rate(rate: int, update: int, updates: int) -> int:
-    """The learning rate of an update, from 0, of so many: it falls to 0."""
+    """Returns the learning rate of an update, numbered from 0, out of `updates`: it decays linearly to 0."""
     return max(1, rate * (updates - update) // updates)
 
 
 def is_enough(since: int, epochs: int) -> bool:
-    """Whether a run of so many epochs ends early, which had its best one so many epochs ago."""
+    """Whether a run of this many epochs stops early, `since` epochs after its best one."""
     return since > max(2, (34 * epochs + 50) // 100)
 
 
 def repeated(samples: Samples, count: int, buffer: bytearray, target_size: int) -> Sequence[int]:
-    """The samples, by number, that an epoch has once more, and more often: those of rare classes."""
+    """Returns the numbers of the samples that an epoch repeats, once or more often: those of rare classes."""
     again = array("I")
     if target_size:
         return again
@@ -810,7 +810,7 @@ def repeated(samples: Samples, count: int, buffer: bytearray, target_size: int) 
 
 
 def _counted(samples, count, name):
-    # How many samples a run has, of those there are: the number that it began with, or all. And their CRC, if told.
+    # Returns how many samples a run has, as many as it began with or all, and their CRC if the source has `crc`.
     wanted = count or samples.count
     if wanted < 1 or wanted > samples.count:
         raise ValueError("%s needs %d samples or more, there are %d" % (name, max(1, wanted), samples.count))
@@ -821,17 +821,17 @@ TRAINING, PAUSED, LOW_BATTERY, DONE = "training", "paused", "low battery", "done
 
 
 class Scheduler:
-    """Drives a run in windows of time and energy. `for state in scheduler` is one window, a step at a time; so are
-    `spend()`, in one call, and `await run()`, which lets other tasks go on after every step. `state` says how it ended:
+    """Drives a run in windows of time and energy. `for state in scheduler` runs one window, step by step; so do
+    `spend()`, in one call, and `await run()`, which lets other tasks run after each step. `state` says how it ended:
 
-    PAUSED  the window is used up; RAM has everything, the next window goes on at once
-    LOW_BATTERY  `battery()` is below battery_floor; the run was suspended. A window begun later looks again
-    DONE  the adapter is in the store
+    PAUSED  the budget is used up; RAM keeps everything, and the next window continues at once
+    LOW_BATTERY  `battery()` is below battery_floor; the run was suspended. The next window checks again
+    DONE  the run is finished
 
-    clock_hz: of the core during steps and sleep; the clock from before is back after each, whatever happens. sleep_ms:
-    of light sleep after every update. budget_ms, budget_mj: milliseconds, sleep included, and millijoules of a window.
-    Micro-batches are not begun that would not end in it, if a window has room for one. power: milliwatts at a clock, a
-    function of Hz; sleep_mw: asleep. sleep: instead of machine.lightsleep, e.g. time.sleep_ms where USB must stay up.
+    clock_hz: CPU clock during steps and sleep; the previous clock is restored after each, even after an error.
+    sleep_ms: light sleep after every update. budget_ms, budget_mj: milliseconds, sleep included, and millijoules per
+    window. A micro-batch that would not end in it is not begun, if a window has room for one. power: a function from
+    Hz to milliwatts; sleep_mw: asleep. sleep: replaces machine.lightsleep, e.g. time.sleep_ms if USB must stay up.
     """
 
     training: Run
@@ -871,8 +871,8 @@ class Scheduler:
             self._call(self._look_at_clock)
         except ValueError:
             raise ValueError("this chip can't compute at %d Hz" % clock_hz) from None
-        self._usual_us = self._worst_us = 0  # of steps without and with their commit
-        self._spent_us = self._spent_uj = 0  # of this window
+        self._usual_us = self._worst_us = 0  # longest steps without and with their commit
+        self._spent_us = self._spent_uj = 0  # in this window
 
     # --- windows
 
@@ -880,13 +880,13 @@ class Scheduler:
         return self._window(True)
 
     def spend(self) -> str:
-        """A whole window. Returns the state."""
+        """Runs a whole window. Returns the state."""
         for _ in self._window(True):
             pass
         return self.state
 
     async def run(self) -> str:
-        """A whole window as an asyncio task, which sleeps by asyncio. Returns the state."""
+        """Runs a whole window as an asyncio task that sleeps with asyncio. Returns the state."""
         import asyncio
 
         for _ in self._window(False):
@@ -896,13 +896,13 @@ class Scheduler:
         return self.state
 
     def suspend(self) -> None:
-        """Finishes the micro-batch or validation under way and commits: no step is repeated after sleep or a cut."""
+        """Finishes the micro-batch or validation under way and commits: sleep or a power cut repeats no step."""
         self._call(lambda: self._timed(self.training.suspend))
 
     def _window(self, sleeps):
         self._spent_us = self._spent_uj = 0
         while True:
-            # asleep between two micro-batches: before one, unless it is the window's first step
+            # sleep between two micro-batches: before each, except at the window's first step
             sleep_ms = self.sleep_ms if sleeps and self._spent_us and self.training.between else 0
             self.state = self._next(1000 * sleep_ms)
             if self.state == TRAINING:
@@ -924,7 +924,7 @@ class Scheduler:
         step_us = self._worst_us if rest == 1 else self._usual_us
         batch_us = (rest - 1) * self._usual_us + self._worst_us
         if run.between and self._fits(0, 0, sleep_us, batch_us):
-            step_us = batch_us  # a window that has room for whole micro-batches or judgements ends between two
+            step_us = batch_us  # if whole micro-batches or validations fit into a window, it ends between two
         if self._fits(self._spent_us, self._spent_uj, sleep_us, step_us):
             return TRAINING
         if not self._spent_us:
@@ -958,7 +958,7 @@ class Scheduler:
             self._sleep(sleep_ms)
             self._account(1000 * sleep_ms, self.sleep_mw)
             if self._clock and machine.freq() != self._clock:
-                machine.freq(self._clock)  # light sleep may bring back the chip's own
+                machine.freq(self._clock)  # light sleep may restore the chip's default clock
         self._step()
 
     def _account(self, us, milliwatts):
@@ -972,7 +972,7 @@ class Scheduler:
             self._mw = self._power(machine.freq() if hasattr(machine, "freq") else 0)
 
     def _call(self, function):
-        # At the lower clock; the usual one is back afterwards.
+        # Calls the function at `clock_hz`; restores the previous clock afterwards.
         if self._clock is None:
             return function()
         usual = machine.freq()
