@@ -1,6 +1,6 @@
 # A USB keyboard beside the board's own port. SPDX-License-Identifier: MIT
 #
-# An interface of USB's class for keyboards behind those that the firmware has. Reports are of the boot protocol: eight
+# Adds an interface of USB's keyboard class after the firmware's own interfaces. Reports follow the boot protocol: eight
 # bytes, of which the third is a key.
 
 import time
@@ -20,7 +20,7 @@ class Keyboard:
 
     @classmethod
     def shared(cls):
-        """The board's keyboard, made when it is first asked for: its port comes anew to the computer then."""
+        """The board's keyboard, created on first use: the board's port then reconnects to the computer."""
         if cls._one is None:
             cls._one = cls()
         return cls._one
@@ -36,7 +36,7 @@ class Keyboard:
         head = bytearray(own.desc_cfg)
         more = bytes((9, 4, self._interface, 0, 1, 3, 1, 1, 0))  # an interface: HID, boot, keyboard
         more += bytes((9, 0x21, 0x11, 1, 0, 1, 0x22, len(_REPORT), 0))  # HID 1.11, one report descriptor
-        more += bytes((7, 5, self._end, 3, 8, 0, 10))  # an interrupt endpoint in, 8 bytes each 10 ms
+        more += bytes((7, 5, self._end, 3, 8, 0, 10))  # an interrupt endpoint in, 8 bytes every 10 ms
         head[2:4] = (len(head) + len(more)).to_bytes(2, "little")
         head[4] += 1
         self._hid = more[9:18]
@@ -47,7 +47,7 @@ class Keyboard:
         usb.active(True)
 
     def _control(self, stage, request):
-        # The computer asks for descriptors and sets what does not matter here.
+        # Answers requests for descriptors, and accepts settings, which have no effect here.
         if stage != 1 or request[4] != self._interface:
             return stage != 1
         kind, what, which = request[0] & 0x60, request[1], request[3]
@@ -57,7 +57,7 @@ class Keyboard:
 
     @staticmethod
     def code(key):
-        """USB's number of a key; ValueError for one that is not here."""
+        """USB's number of a key; ValueError for an unknown key."""
         if len(key) == 1 and "a" <= key <= "z":
             return ord(key) - 93
         if len(key) == 1 and "0" <= key <= "9":
@@ -71,13 +71,13 @@ class Keyboard:
         self._due = time.ticks_add(time.ticks_ms(), _HELD_MS)
 
     def step(self):
-        """Lets go of a key when its time has come."""
+        """Releases a key `_HELD_MS` after it was pressed."""
         due = self._due is not None and time.ticks_diff(time.ticks_ms(), self._due) >= 0
         if due and self._send(0):
             self._due = None
 
     def release(self):
-        """Lets go of a key now, as soon as the report before is sent."""
+        """Releases a key now, as soon as the previous report is sent."""
         for _ in range(_RELEASE_TRIES):
             if self._due is None:
                 return
@@ -90,5 +90,5 @@ class Keyboard:
         self._report[2] = code
         try:
             return self._usb.submit_xfer(self._end, self._report)
-        except OSError:  # nobody listens, or the report before is under way
+        except OSError:  # no computer reads, or the previous report is still under way
             return False

@@ -11,10 +11,10 @@ _ENDED = "Ctrl-C interrupted the source"
 
 
 def _source_of(request):
-    # A sensor by its name, or what `source()` of a module on the board makes.
+    # A sensor by its name, or the result of `source()` in a module on the board.
     name = request["source"]
     if name not in ("mpu6050", "lsm6ds3", "adc", "i2s"):
-        micropython.kbd_intr(3)  # it is anybody's code, which may never end
+        micropython.kbd_intr(3)  # user code, which may never return
         try:
             return __import__(name).source()
         except KeyboardInterrupt:
@@ -38,7 +38,7 @@ def _source_of(request):
 
 
 class SensorHandlers:
-    """A source on the board, whose samples go over the link. handlers: what has the pipeline that looks at them."""
+    """Sends samples of a source on the board over the link. handlers: provides the pipeline that classifies them."""
 
     def __init__(self, agent, handlers):
         self._agent, self._line, self._handlers = agent, agent.line, handlers
@@ -66,7 +66,7 @@ class SensorHandlers:
         return {"rate": source.rate, "channels": source.channels, "scales": scales and list(scales)}
 
     def opened(self):
-        """The source."""
+        """The open source; ValueError if there is none."""
         if not self.source:
             raise ValueError("no source is open: open one first")
         return self.source
@@ -81,7 +81,7 @@ class SensorHandlers:
         source, handlers, out = self.opened(), self._handlers, self._line.payload
         pipeline = handlers.watching()
         most, at = len(self._sensed), _HEAD
-        if pipeline:  # what its decisions take has to fit, too
+        if pipeline:  # its decisions must fit the answer, too
             hop, sample, decision = pipeline.signal.hop, 2 * source.channels, handlers.decision_size
             fit = (len(out) - _HEAD - decision) * hop // (sample * hop + decision)
             most = min(most, fit * source.channels, handlers.chunk * source.channels)
@@ -99,7 +99,7 @@ class SensorHandlers:
         return at
 
     def _read(self, at, most):
-        # Puts what the source has, so many values at most, into the answer; returns the bytes.
+        # Copies at most `most` values of the source into the answer; returns their bytes.
         micropython.kbd_intr(3)
         try:
             size = 2 * self.source.channels * self.source.read_into(self._sensed[:most])

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""What a board does when it sees a class: pins, lines, keys, requests.
+"""What a board does when it recognizes a class: pins, lines, keys, requests.
 
     run(pipeline, {"wave": [Hold(15)], "circle": [Say("round"), Get("http://10.0.0.2/lamp")]})
 
-An action's `on` is called when its class is seen and was not before, `off` when another one is seen, `step` between
-windows: what waits for a network does that there, so no sample is lost meanwhile. `end` is called when the run ends,
-by Ctrl-C too: what was to last for a moment ends then.
+An action's `on` is called when its class is recognized and was not before, `off` when another class is recognized, and
+`step` between windows: requests wait for the network there, so no sample is lost. `end` is called when the run ends, by
+Ctrl-C too, and ends what is still under way, such as a pulse.
 """
 
 import time
@@ -16,32 +16,32 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
 
     from .pipeline import Pipeline
 
-_MOST_MS = 8000  # of a request, from its begin to the answer
+_MOST_MS = 8000  # longest time of a request, from its start to the answer
 _SILENT_MS = 4000
 
 
 class Action:
-    """What is done when a class is seen; one of your own has these four."""
+    """What is done when a class is recognized; an action of your own has these four methods."""
 
     def on(self) -> None:
-        """Its class is seen, and was not before."""
+        """Called when the class is recognized, and was not before."""
         pass
 
     def off(self) -> None:
-        """Another class is seen."""
+        """Called when another class is recognized."""
         pass
 
     def step(self) -> None:
-        """Called between windows: goes on with what takes its time."""
+        """Called between windows: continues what takes longer."""
         pass
 
     def end(self) -> None:
-        """The run ends, by Ctrl-C too: ends what was to last for a moment."""
+        """Called when the run ends, by Ctrl-C too: ends what is still under way."""
         pass
 
 
 class _Output(Action):
-    """pin: a number, or a name as "LED"; low at first."""
+    """pin: a number, or a name such as "LED"; low at first."""
 
     pin: Any
 
@@ -52,7 +52,7 @@ class _Output(Action):
 
 
 class Set(_Output):
-    """A pin has a value from then on."""
+    """Sets a pin to a value."""
 
     value: int
 
@@ -65,7 +65,7 @@ class Set(_Output):
 
 
 class Hold(_Output):
-    """A pin is high for as long as the class is seen."""
+    """Keeps a pin high while the class is recognized."""
 
     def on(self) -> None:
         self.pin.value(1)
@@ -75,14 +75,14 @@ class Hold(_Output):
 
 
 class Toggle(_Output):
-    """A pin that was high is low then, and the other way round."""
+    """Toggles a pin between high and low."""
 
     def on(self) -> None:
         self.pin.value(not self.pin.value())
 
 
 class Pulse(_Output):
-    """A pin is high for so many ms."""
+    """Sets a pin high for `ms` milliseconds."""
 
     ms: int
 
@@ -106,7 +106,7 @@ class Pulse(_Output):
 
 
 class Say(Action):
-    """A line for whoever listens at the board's port."""
+    """Prints a line on the board's serial port."""
 
     text: str
 
@@ -118,9 +118,9 @@ class Say(Action):
 
 
 class Press(Action):
-    """A key of a keyboard, which the board is to the computer that it is plugged into. key: as "a", "space", "right".
+    """Presses a key on the computer, for which the board is a USB keyboard. key: such as "a", "space", "right".
 
-    Where MicroPython has machine.USBDevice: RP2 boards, ESP32-S2 and S3. ValueError elsewhere, and for other keys.
+    Needs machine.USBDevice: RP2 boards, ESP32-S2 and S3. ValueError on other boards, and for unknown keys.
     """
 
     key: str
@@ -143,12 +143,12 @@ class Press(Action):
 
 
 class _Talk(Action):
-    """A request to a server, beside what goes on. A failure is printed; while one is under way another is left out."""
+    """A request to a server, in the background. Failures are printed; while a request runs, another one is skipped."""
 
     host: str
     port: int
 
-    # A request to a server; while one is under way another one is left out.
+    # _job: the generator of the request under way, or None.
 
     def __init__(self, host: str, port: int) -> None:
         self.host, self.port = host, port
@@ -169,9 +169,9 @@ class _Talk(Action):
             next(self._job)
         except StopIteration:
             self._job = None
-        except (OSError, ValueError) as error:  # a board goes on without a network
+        except (OSError, ValueError) as error:  # a board continues without a network
             self._job = None
-            why = str(error).partition(";")[0]  # the rest is of downloads, which go on where they were
+            why = str(error).partition(";")[0]  # the rest is about downloads, which resume
             print("%s:%d: %s" % (self.host, self.port, why))
 
     def end(self) -> None:
@@ -187,7 +187,7 @@ class _Talk(Action):
 
 
 class Get(_Talk):
-    """Asks a server for http://HOST[:PORT]/PATH. What it answers does not matter, but for a failure."""
+    """Requests http://HOST[:PORT]/PATH. The answer is ignored, except for an error status."""
 
     _method = "GET"
     _more = ""
@@ -209,7 +209,7 @@ class Get(_Talk):
 
 
 class Post(Get):
-    """Sends a text there."""
+    """Sends a text to http://HOST[:PORT]/PATH."""
 
     _method = "POST"
     _more = "Content-Type: text/plain; charset=utf-8\r\n"
@@ -220,12 +220,12 @@ class Post(Get):
 
 
 class Publish(_Talk):
-    """A message for an MQTT broker, at most once, over a connection of its own. name: of the client."""
+    """Publishes a message at an MQTT broker, with QoS 0, over its own connection. name: the client's identifier."""
 
     def __init__(self, host: str, topic: str, text: str, port: int = 1883, name: str = "edgelora") -> None:
         super().__init__(host, port)
         name, topic, text = name.encode(), topic.encode(), text.encode()
-        self._hello = _packet(0x10, _field(b"MQTT") + b"\x04\x02\x00\x3c" + _field(name))  # 3.1.1, clean, 60 s
+        self._hello = _packet(0x10, _field(b"MQTT") + b"\x04\x02\x00\x3c" + _field(name))  # 3.1.1, clean session, 60 s
         self._message = _packet(0x30, _field(topic) + text)
 
     def _ask(self, http):
@@ -252,10 +252,10 @@ def _packet(kind, body):
 
 
 def run(pipeline: Pipeline, actions: dict[str, Sequence[Action]], idle_ms: int = 5) -> None:
-    """Does what belongs to each class when it is seen, until the source ends. actions: some of each class.
+    """Runs the actions of each class when it is recognized, until the source ends. actions: by the class's name.
 
-    A class is seen when `pipeline.name` changes to it, so after a vote, if the pipeline has one. ValueError for a class
-    that the model has not.
+    A class is recognized when `pipeline.name` changes to it: after a vote, if the pipeline has one. ValueError for a
+    class that the model lacks.
     """
     for name in actions:
         if name not in pipeline.model.labels:
@@ -279,7 +279,7 @@ def run(pipeline: Pipeline, actions: dict[str, Sequence[Action]], idle_ms: int =
 
 
 def _end(on, every, place):
-    # Ends all that there is: what fails or is interrupted here keeps nothing else from it. place: [how many were ended]
+    # Ends all actions, even if one fails or Ctrl-C comes. place: [how many were ended]
     try:
         while place[0] < len(on) + len(every):
             at = place[0]

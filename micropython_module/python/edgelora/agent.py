@@ -1,10 +1,10 @@
 """The device's end of the EdgeLoRA link (SPEC.md, section 10): frames, sessions and files.
 
-It is lent to boards that lack EdgeLoRA, so it needs no other module of the package; `_handlers` has what does.
+The host lends it to boards that lack EdgeLoRA, so it imports no other module of the package; `_handlers` does.
 
-`run()` turns the REPL's byte stream into a channel of binary frames and serves requests. It returns, and the
-REPL is back, on QUIT, on Ctrl-C between frames, or when no host spoke for `idle_ms`. What was loaded stays
-loaded until the board resets, so a host that lost the line goes on where it was.
+`run()` serves requests in binary frames over the REPL's byte stream. It returns to the REPL on QUIT, on Ctrl-C
+between frames, or after `idle_ms` without a byte from the host. What was loaded stays loaded until the board resets,
+so a host that lost the connection continues where it was.
 """
 
 import binascii
@@ -20,7 +20,7 @@ import time
 
 import micropython
 
-gc.collect()  # here and below: what stays lies close together, and leaves the heap in one piece for models and arenas
+gc.collect()  # here and below: objects that stay lie close together, and leave one large block for models and arenas
 try:
     import edgelora
 
@@ -29,11 +29,11 @@ try:
 except ImportError:
     edgelora = None
 try:
-    import _edgelora as _builtin  # the firmware's own; a native module has its code inside
+    import _edgelora as _builtin  # the firmware's core; a native module contains its own
 except ImportError:
     _builtin = None
 try:
-    from _edgelora_stdin import readinto as _read_waiting  # whole packets, without blocking
+    from _edgelora_stdin import readinto as _read_waiting  # reads whole packets, without blocking
 except ImportError:
     _read_waiting = None
 
@@ -42,36 +42,36 @@ _crc32 = getattr(getattr(edgelora, "_core", None), "crc32", binascii.crc32)  # t
 
 _SYNC = 0xE5
 _HEADER = 9
-_STALL_MS = 300  # a frame that stands still this long is given up
+_STALL_MS = 300  # a frame that stalls this long is dropped
 _QUIET_MS = 20  # after damage: wait for this much silence before asking again
-_POSITIONS = 32  # of 3s in a frame, taken at a time
-# Bytes per read where reads block until all are there: a USB packet. One on a desktop, where Ctrl-C ends no such read.
+_POSITIONS = 32  # positions of bytes 3 in a frame that are read at a time
+# Bytes per blocking read: a USB packet; one byte on a desktop, where Ctrl-C does not end a blocking read.
 _CHUNK = 1 if sys.platform in ("linux", "darwin") else 64
-_FLUSH_BYTES = 65536  # of an upload are at risk when the power fails
+_FLUSH_BYTES = 65536  # most bytes of an upload that a power cut loses
 _BLOCK = 4096
-_ROOMY = 150000  # bytes of free heap, from which on frames are of two blocks; below it of a half
+_ROOMY = 150000  # bytes of free heap: with these or more, frames have two blocks; with fewer, half a block
 _FULL = 28  # errno ENOSPC
-_ALIVE_MS = 1000  # between signs of life while a request is being carried out
+_ALIVE_MS = 1000  # between _WORKING frames while a request runs
 _MOST_WORDS = 1000  # characters of an error message
 _SPEECHLESS = b'{"kind": "MemoryError", "error": "no memory is left to say what went wrong; reset the board"}'
 
 _OK, _WORKING, _NAK, _ERROR, _NO_SESSION = 0, 1, 2, 3, 4
 _HELLO, _QUIT, _REPEAT = 1, 2, 3
 _PUT_DATA, _GET_DATA = 0x11, 0x14
-_MORE_OPS = 0x20  # from here on they are in _handlers
-_LARGE = (0x20, 0x34)  # open a model, now or at the end of an update
-_QUICK = (_PUT_DATA, _GET_DATA)  # answered without announcing work first
+_MORE_OPS = 0x20  # ops from here on are in _handlers
+_LARGE = (0x20, 0x34)  # ops that open a model, now or at the end of an update
+_QUICK = (_PUT_DATA, _GET_DATA)  # answered without a _WORKING frame first
 
-# What fields of a request are, where they are not null; and the elements of lists.
+# Types of a request's fields, where these are not null; `_ELEMENTS` has those of the elements of lists.
 _FIELDS = {str: ("path", "place", "name", "to", "do", "what", "mode", "source", "sha256")}
 _FIELDS[list] = ("paths", "names", "ops", "vote", "pins", "scales", "buttons")
 _FIELDS[int] = ("session", "size", "skip", "count", "seed", "n", "ms", "learning_rate", "sleep_ms", "cache")
-_SECRET = "fleet.key"  # what has a part that begins so in its path is neither read, written nor removed over the link
+_SECRET = "fleet.key"  # a path with a part that begins so is never read, written or removed over the link
 _ELEMENTS = {"paths": str, "names": str, "ops": int, "vote": int, "pins": int, "buttons": int}
 
 
 class _Damaged(Exception):
-    """What arrived was not a whole, intact frame."""
+    """The bytes that arrived were not a whole, intact frame."""
 
 
 class _Line:
@@ -109,8 +109,8 @@ class _Line:
         return self._byte[0]
 
     def _read(self, buffer, view, end):
-        # Fills buffer[:end]. Only this runs with Ctrl-C enabled: no frame holds a byte 3, so one arriving here is
-        # damage, or someone who wants to get out of a read that waits for bytes which never come.
+        # Fills buffer[:end]. Ctrl-C is enabled only here: no frame contains a byte 3, so one that arrives here is
+        # damage, or a user who interrupts a read of bytes that never come.
         pos = 0
         micropython.kbd_intr(3)
         try:
@@ -127,7 +127,7 @@ class _Line:
             micropython.kbd_intr(-1)
 
     def receive(self):
-        """The rest of a frame whose sync byte was read: (sequence, op, payload size). The payload is in `body`."""
+        """Reads the rest of a frame after its sync byte: (sequence, op, payload size). The payload is in `body`."""
         head = self._head
         head[0] = _SYNC
         self._read(self._small, self._small_view, _HEADER - 1)
@@ -156,7 +156,7 @@ class _Line:
         return head[1] & 127, head[2] & 127, size
 
     def drain(self):
-        """Discards input until it falls silent; True at once if a Ctrl-C is among it."""
+        """Discards input until the line is silent; returns True at once if the input contains a Ctrl-C."""
         while self._waiting(_QUIET_MS):
             if _read_waiting:
                 count = _read_waiting(self._small, 0, len(self._small))
@@ -189,19 +189,19 @@ class _Line:
         self._stdout.write(self._out_view[: self._out_end])
 
     def working(self, sequence):
-        """Tells that the request has arrived, and is being carried out."""
+        """Tells the host that its request has arrived and is running."""
         self._seal(self._working, memoryview(self._working), sequence, _WORKING, 0)
         self._stdout.write(self._working)
         self._spoken = time.ticks_ms()
 
     def alive(self):
-        """Tells it again if it is a while ago; takes nothing from the heap."""
+        """Repeats the last `working` frame if it is `_ALIVE_MS` old; allocates nothing."""
         if time.ticks_diff(time.ticks_ms(), self._spoken) >= _ALIVE_MS:
             self._spoken = time.ticks_ms()
             self._stdout.write(self._working)
 
     def signal(self, sequence, status, payload=b""):
-        """Sends a frame apart, leaving the answer that `repeat` sends as it is."""
+        """Sends a separate frame; the answer that `repeat` sends does not change."""
         out = bytearray(_HEADER + len(payload) + 4)
         out[_HEADER : _HEADER + len(payload)] = payload
         self._seal(out, memoryview(out), sequence, status, len(payload))
@@ -218,7 +218,7 @@ def _exists(path):
 
 
 def _make_folders(path):
-    # Those that a file will be in.
+    # Creates the folders of a file's path.
     end = path.find("/", 1)
     while end > 0:
         try:
@@ -234,8 +234,8 @@ def _hex(digest):
 
 
 def _hash_of(path, line):
-    # (size, SHA-256 in hex) of a file, read by way of the answer's buffer, as the heap may have no room; tells the host
-    # that it is alive. A CRC-32 would not do: it is the same for all files of one size whose records end in their own.
+    # (size, SHA-256 in hex) of a file. Reads it into the answer's buffer, as the heap may be full, and tells the host
+    # that it is alive. A CRC-32 is the same for all files of one size whose records end in their own CRC-32.
     block = line.payload
     size, digest = 0, hashlib.sha256()
     with open(path, "rb") as file:
@@ -249,7 +249,7 @@ def _hash_of(path, line):
 
 
 def _replace(path, to):
-    # As edgelora._replace, which a board may not have.
+    # The same as edgelora._replace, which a board may lack.
     try:
         os.rename(path, to)
     except OSError as error:
@@ -269,7 +269,7 @@ def _identity():
 
 
 def _largest():
-    # About the largest piece of the heap that is free.
+    # Allocates about the largest free block of the heap.
     size = gc.mem_free()
     while size > 4096:
         try:
@@ -279,7 +279,7 @@ def _largest():
 
 
 def _imported(name):
-    """A module of the package; what its import leaves goes into gaps of the heap: models find the rest whole."""
+    """Imports a module of the package into gaps of the heap, so that models find the largest free block whole."""
     gc.collect()
     hold = _largest()
     try:
@@ -305,7 +305,7 @@ class _Agent:
         self._upload = None
         self._download = None
         self._path = ""
-        self._more = None  # `_handlers.Handlers`: requests that take the package's other modules, once there was one
+        self._more = None  # `_handlers.Handlers` after the first request that needs the package's other modules
         self._by_op = {
             0x10: self._put_open,
             _PUT_DATA: self._put_data,
@@ -337,7 +337,7 @@ class _Agent:
                 line.signal(0, _NAK)
                 continue
             if op == _QUIT:
-                self.pause()  # before the host hears of it, and may interrupt what comes next
+                self.pause()  # before the answer, after which the host may send Ctrl-C
                 line.signal(sequence, _OK)
                 return
             if op == _HELLO:
@@ -348,13 +348,13 @@ class _Agent:
             elif self.session is None:
                 line.signal(sequence, _NO_SESSION)
             elif sequence == self.sequence:
-                line.repeat()  # it has been carried out: the answer got lost, or it came twice
+                line.repeat()  # it was carried out: the answer got lost, or the request came twice
             elif op == _REPEAT:
                 line.signal(sequence, _NAK)
             elif sequence == self.sequence % 127 + 1:
                 self.sequence = sequence
                 if op in _LARGE:
-                    gc.collect()  # calls and what they hold go into the lowest gaps, not amid the room they are to make
+                    gc.collect()  # later calls allocate in the lowest gaps, not amid the block that the model needs
                 self._answer(sequence, op, size)
             else:
                 line.signal(sequence, _NO_SESSION)
@@ -377,7 +377,7 @@ class _Agent:
         line.reply(sequence, status, answer)
 
     def _more_by_op(self):
-        # Handlers of what takes the package's other modules; those stay out of memory until they are needed.
+        # Handlers of requests that need the package's other modules, which are imported on first use.
         if self._more is None:
             if edgelora is None:
                 raise ValueError("this board has no EdgeLoRA: `edgelora install`, or flash its firmware")
@@ -398,7 +398,7 @@ class _Agent:
         return len(text)
 
     def _words(self, error):
-        # What the host hears of an error, whatever state the heap is in.
+        # The message about an error for the host, in any state of the heap.
         try:
             if isinstance(error, MemoryError):
                 gc.collect()
@@ -408,7 +408,7 @@ class _Agent:
             return _SPEECHLESS
 
     def json(self, size):
-        """The fields of a request, each of its kind."""
+        """The fields of a request, with their types checked."""
         self._path = ""
         request = json.loads(bytes(self.line.body[:size])) if size else {}
         if not isinstance(request, dict):
@@ -423,11 +423,11 @@ class _Agent:
                 _check_kind(name, value, kind)
         for path in [request.get(name) for name in ("path", "place", "held", "adapter")] + (request.get("paths") or []):
             _check_open(path or "")
-        self._path = request.get("path") or ""  # what an error message names
+        self._path = request.get("path") or ""  # for error messages
         return request
 
     def check_least(self, size, least):
-        """Raises ValueError if a request has fewer bytes."""
+        """Raises ValueError if a request has fewer than `least` bytes."""
         if size < least:
             raise ValueError(f"{size} bytes are too few for this request: {least} at least")
 
@@ -462,7 +462,7 @@ class _Agent:
     # --- files
 
     def pause(self):
-        """Puts a half-done upload or update safely into flash; it goes on when the host is back."""
+        """Writes an unfinished upload or update to flash; it resumes when the host is back."""
         if self._more:
             self._more.pause()
         if self._upload:
@@ -481,10 +481,10 @@ class _Agent:
             except OSError as error:
                 if error.errno != _FULL:
                     raise
-                # what could not be written comes again: an upload counts what is in its file
+                # the host sends again what could not be written: an upload resumes at its file's size
 
     def download(self, name, data):
-        """Has GET_DATA send these bytes under a name; what the host is told of them."""
+        """Makes GET_DATA send these bytes under a name; returns their size and SHA-256 for the host."""
         self._close_files()
         self._download = [io.BytesIO(data), name]
         return {"size": len(data), "sha256": _hex(hashlib.sha256(data))}
@@ -524,7 +524,7 @@ class _Agent:
         file, path = self._upload[:2]
         self._upload = None
         if error.errno != _FULL:
-            return  # nothing is written any more: see edgelora._only_absent
+            return  # no writes after a flash error: see edgelora._only_absent
         try:
             file.close()
         except OSError:
@@ -594,19 +594,19 @@ class _Agent:
 
     def _space(self, size):
         info = os.statvfs(self.json(size)["path"])
-        # A full littlefs may count more blocks in use than it has: free ones are then below 0, as an unsigned number.
+        # A full littlefs may report more used blocks than it has; the unsigned number of free blocks then wraps around.
         blocks = info[3] if 0 <= info[3] <= info[2] else 0
         return {"free": info[0] * blocks, "total": info[1] * info[2], "heap": gc.mem_free()}
 
 
 def _check_kind(name, value, kind):
-    # A number in place of a path would open a file that is open already: the link's own.
+    # open() takes a number as a file descriptor: in place of a path, it could open the link's own stream.
     if not isinstance(value, kind):
         raise ValueError(f"{name} of a request: {kind.__name__} is expected, not {type(value).__name__}")
 
 
 def _is_secret(path):
-    # Of any part of a path: littlefs removes a file also by "name/", "name//" and "name/.".
+    # Checks each part of a path: littlefs also removes a file by "name/", "name//" and "name/.".
     return any(part.lower().startswith(_SECRET) for part in path.split("/"))
 
 
@@ -635,14 +635,14 @@ _agent = None
 
 
 def run(idle_ms: int = 20000, max_payload: int | None = None) -> None:
-    """Serves a host on the REPL's stream until it quits, Ctrl-C, or `idle_ms` without a word from it.
+    """Serves a host on the REPL's stream until QUIT, Ctrl-C, or `idle_ms` without a byte from the host.
 
-    max_payload: of a frame; None: what suits the heap.
+    max_payload: most bytes of a frame's payload; None: chosen by the free heap.
     """
     global _agent
     if _agent is None:
         gc.collect()
-        if max_payload is None:  # models need the room more where there is little
+        if max_payload is None:  # leave memory for models where there is little
             gc.collect()
             max_payload = (2 * _BLOCK if gc.mem_free() >= _ROOMY else _BLOCK // 2) + 64
         _agent = _Agent(max_payload)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Features of sound and vibration, in integers: the inputs of models that listen or feel.
+"""Integer features of sound and vibration: the inputs of audio and vibration models.
 
-Both front ends are used alike. A step takes `window` samples, int16 of all channels, of which the next step's begin
-`hop` further on, and returns whether it has written `out`: `size` values, array(typecode) or their bytes. They are of
-the last `span` samples, and come every `stride`. What a step needs of older samples is kept in `state`. A front end
-that is made allocates nothing. A `Pipeline` takes one whose values stay int16.
+Both front ends have the same interface. A step takes a window of `window` samples, int16 of all channels; the next
+window begins `hop` samples later. It returns whether it has written `out`: `size` values, array(typecode) or bytes,
+computed from the last `span` samples, once every `stride` samples. `state` keeps what a step needs of older samples.
+Steps allocate nothing. A `Pipeline` takes a front end whose values stay int16.
 
     sound = Audio(model)                           # values on the grid of the model's input
     features = array(sound.typecode, [0] * sound.size)
@@ -13,10 +13,10 @@ that is made allocates nothing. A `Pipeline` takes one whose values stay int16.
         if sound.step(samples, features):          # allocates nothing
             model.infer(features)
 
-A step takes `window` samples, of all channels, and the next one begins `hop` further on; what is needed of older ones
-is kept here. It returns whether `out` was written, `size` values: array(typecode), or bytes. They are of the last
-`span` samples, and come every `stride`. The C functions are those of _core: a module of the firmware, or a class
-among the globals of this one where it is native.
+`Audio` writes features of the last 30 ms every 10 ms; `Spectral` writes features every 512 * `frames` samples.
+
+The C functions are in _core: a module of the firmware or, in the native module, a class that is already among the
+globals of this module.
 """
 
 if "_core" not in globals():
@@ -46,10 +46,10 @@ def _how(to):
 
 
 class Audio:
-    """Sound of 16 kHz, 40 values every 10 ms: the micro frontend of wake words, to the bit.
+    """40 features of 16 kHz sound every 10 ms, bit-identical to TensorFlow Lite Micro's for wake words.
 
-    to: None for values as they are (int16, a step of 0.0390625), "firmware" for int8 as deployed firmware has them, or
-    the model that takes them, on the grid of its input.
+    to: None for the unscaled values (int16, a step of 0.0390625), "firmware" for int8 as in deployed firmware, or the
+    model that takes them, for int8 with the scale and zero point of its input.
     """
 
     window: int
@@ -73,19 +73,19 @@ class Audio:
         _core.audio_begin(self.state, *kind)
 
     def step(self, samples: Buffer, out: bytearray | memoryview | array[int]) -> bool:
-        """10 ms of sound. False while the first 30 ms are not there."""
+        """Processes 10 ms of sound. False until the first 30 ms are complete."""
         return _core.audio_step(self.state, samples, out)
 
     def reset(self) -> None:
-        """The next sample is the first of a stream."""
+        """Begins another stream: earlier samples no longer count."""
         _core.audio_reset(self.state)
 
 
 class Spectral:
-    """Vibration of one channel: 40 bands, 24 of the envelope, rms, peak, crest and kurtosis in 1/256 octave.
+    """Vibration features of a channel: 40 bands, 24 of the envelope, rms, peak, crest, kurtosis in 1/256 octave.
 
-    channels: how many come interleaved, of which `channel` is taken; frames: of 512 samples, before values come, a
-    multiple of 8. to: None (int16) or the model that takes them (int8).
+    channels: how many are interleaved, of which `channel` is used; frames: frames of 512 samples per window, a multiple
+    of 8. to: None (int16) or the model that takes the values (int8).
     """
 
     window: int
@@ -108,9 +108,9 @@ class Spectral:
         _core.spectral_begin(self.state, channels, channel, frames, *kind)
 
     def step(self, samples: Buffer, out: bytearray | memoryview | array[int]) -> bool:
-        """A frame of 512 samples a channel. True if it was the last of its window."""
+        """Processes a frame of 512 samples per channel. True if it was the last of its window."""
         return _core.spectral_step(self.state, samples, out)
 
     def reset(self) -> None:
-        """The next sample is the first of a stream."""
+        """Begins another stream: earlier samples no longer count."""
         _core.spectral_reset(self.state)

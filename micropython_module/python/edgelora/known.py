@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Rejects inputs that resemble no training sample: they get a class of their own, `nothing`.
 
-    model = Known(model, "/main.json")       # the rule, which the computer makes of the person's samples
-    pipeline = Pipeline(model, source)       # to which it is the model; pipeline.name may be "nothing" now
+    model = Known(model, "/main.json")       # the rule, which the host computes from the user's samples
+    pipeline = Pipeline(model, source)       # Known takes the place of the model; pipeline.name may be "nothing" now
 
-A window is compared with the samples of the class that the network says, in two ways: by what reaches the network's
-last layer, and by how much each of the input's values moves. Too far from the class in either is "nothing".
-A rule goes with the adapter that is in use when a Known is made: after a switch, make another one.
+A window is compared with the samples of its predicted class in two ways: by the inputs of the network's last layer, and
+by how much each value of the window varies. A window that is too far from the class in either way is "nothing".
+A rule belongs to the adapter that is in use when a Known is made: after a switch, make another Known.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
 
 NOTHING = "nothing"
 VERSION = 2
-_MOST = 2047  # of a value's distance, in 1/64 of its spread
-_MOST_APART = 32767  # 1/16
+_MOST = 2047  # largest distance of a value, in 1/64 of its spread
+_MOST_APART = 32767  # largest difference, in 1/16
 
 
 def _root(n):
@@ -41,7 +41,7 @@ def _root(n):
 
 
 def distance(values: Sequence[int], means: Sequence[int], gains: Sequence[int]) -> int:
-    """How far values are from means, all in 1/16: the mean of squared spreads, in 1/1024. gains: 2^18 over a spread."""
+    """Mean squared distance of values from means (both in 1/16) in spreads, in 1/1024. gains: 2^18 over the spread."""
     total = 0
     for i in range(len(gains)):
         apart = values[i] - means[i]
@@ -53,11 +53,11 @@ def distance(values: Sequence[int], means: Sequence[int], gains: Sequence[int]) 
 
 
 def movement(x: bytes, rows: int, moved: Any) -> None:
-    """Puts 64 times the root of each value's mean distance from its mean into `moved`. x: int8 [rows, values]."""
+    """Sets `moved` to 64 times the root of each value's mean distance from its mean. x: int8 [rows, values]."""
     values = len(moved)
     for k in range(values):
         total = 0
-        for row in range(rows):  # a range with a step would take from the heap
+        for row in range(rows):  # a range with a step would allocate memory
             total += (x[row * values + k] ^ 128) - 128
         mean = total // rows
         total = 0
@@ -68,10 +68,10 @@ def movement(x: bytes, rows: int, moved: Any) -> None:
 
 
 class _Near:
-    # How far some values are from a class's: their mean squared distance in spreads, in 1/1024.
+    # Accepts values whose `distance` from a class's samples is within the limit of the class.
 
     def __init__(self, said, classes):
-        self.means = [array("h", row) for row in said["means"]]  # 1/16
+        self.means = [array("h", row) for row in said["means"]]  # in 1/16
         self.gains = array("h", said["gains"])  # 2^18 over a spread in 1/16
         self._limits = array("i", said["limits"])
         if not len(self.means) == len(self._limits) == classes or min(self.gains) < 1:
@@ -85,10 +85,10 @@ class _Near:
 
 
 class Known:
-    """A model that says `nothing` of windows that are unlike the samples of the class that it would have said.
+    """A model that returns `nothing` for windows that are unlike the samples of their predicted class.
 
-    To a pipeline it is the model. It is made while the adapter is in use that the rule is of; `edgelora act` and the
-    studio make that from a person's samples.
+    To a pipeline it is the model. Create it while the rule's adapter is in use; `edgelora act` and the studio make
+    rules from a user's samples.
     """
 
     model: Model
@@ -96,13 +96,13 @@ class Known:
     input_size: int
     output_size: int
     output: memoryview
-    labels: list[str]  # those of the model, with "nothing" behind them
-    nothing: int  # the number that stands for it
-    classes: array[int]  # numbers of those that the rule knows; any other one is nothing
+    labels: list[str]  # those of the model, then "nothing"
+    nothing: int  # the number of the class "nothing"
+    classes: array[int]  # numbers of the classes in the rule; any other class is nothing
 
     def __init__(self, model: Model, rule: str | dict[str, Any]) -> None:
-        """rule: a path, or what such a file holds. ValueError if it is damaged, or another base's or
-        adapter's."""
+        """rule: a path, or the content of such a file. ValueError if it is damaged, or for another base or
+        adapter."""
         if isinstance(rule, str):
             with open(rule) as file:
                 rule = json.load(file)
@@ -114,7 +114,7 @@ class Known:
         self.model, self.signal = model, model.signal
         self.input_size, self.output_size, self.output = model.input_size, model.output_size, model.output
         self.labels = model.labels + [NOTHING]
-        self.nothing = len(model.labels)  # the number that stands for it
+        self.nothing = len(model.labels)  # the number of the class "nothing"
         self.classes = array("H", rule["classes"])
         known = len(self.classes)
         self._moves = _Near(rule["moves"], known)
@@ -141,7 +141,7 @@ class Known:
         return self.model.probabilities()
 
     def infer(self, x: Any) -> int:
-        """The class of an input, or `nothing`. Takes nothing from the heap; it infers twice, where a rule asks that."""
+        """The class of an input, or `nothing`. Allocates nothing. Rules with limits for the last layer infer twice."""
         if self._last:
             self._reach(x)
         label = self.model.infer(x)
@@ -157,7 +157,7 @@ class Known:
         return self._moves.accepts(self._moved, place)
 
     def _reach(self, x):
-        # What of x reaches the last layer, in 1/16: the core's sums, of one sample, are within 255.
+        # Stores the last layer's inputs for x, in 1/16: one sample's sums are at most 255 in magnitude.
         sums, reached = self._sums, self._reached
         for i in range(len(sums)):
             sums[i] = 0

@@ -2,12 +2,12 @@
 """Lifelong learning from samples as they come; a new adapter must score better than the active one.
 
     learner = Learner(model, Reservoir("/samples.elr"), Store("/adapters"), "me")
-    learner.learn(window, label)       # one update: of this sample and of three that came before
-    for run in learner.consolidate():  # when idle: the adapter anew, one bounded step at a time
+    learner.learn(window, label)       # one update: this sample and three earlier ones
+    for run in learner.consolidate():  # when idle: trains a new adapter, one bounded step at a time
         feed_the_watchdog()
-    learner.add_class("wave", windows) # one that the base does not have
+    learner.add_class("wave", windows) # a class that the base lacks
 
-What infers is what did best on the samples that judge. Nothing worse ever takes its place.
+Inference uses the adapter that scored best on held-out samples. Only a better one replaces it.
 """
 
 import struct
@@ -23,22 +23,22 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
     from .reservoir import Reservoir
     from .store import Store
 
-_MOST = 1024  # samples that a row is made of
-_STREAM = 131073  # of draws
+_MOST = 1024  # most samples that a class's row is computed from
+_STREAM = 131073  # random stream of the replay draws
 REPLAYED = 3  # samples learned again with each new one
 HORIZON = 64  # updates after which the rate is half of what it was
-DOUBTED = 10  # one label that judges in so many may stay unexplained before more than chance has to speak for a gain
+DOUBTED = 10  # if more than 1 in DOUBTED held-out samples is misclassified, a gain must exceed chance
 
 
 def _clear(gained, wrong):
-    # Whether so many more right, and so many wrong in the end, are more than chance: of what one of two has right and
-    # the other wrong, the difference varies by the root of the number, which is at most gained + 2 * wrong.
+    # Whether a gain of `gained` correct samples, with `wrong` still misclassified, exceeds chance. The gain's standard
+    # deviation is the root of the number of samples that only one of the two gets right, at most gained + 2 * wrong.
     return gained > 0 and gained**2 > 2 * (gained + 2 * wrong)
 
 
 class _Rows:
-    # The rows of an adapter's classes, made anew in its buffer of a class's samples, with what infers; one sample a
-    # step. A class without samples keeps its row.
+    # Recomputes the rows of an adapter's classes in its buffer, from their samples and with the adapter in use, one
+    # sample per step. A class without samples keeps its row.
 
     def __init__(self, model, adapter, samples):
         self._model, self._samples = model, samples
@@ -67,7 +67,7 @@ class _Rows:
 
 
 def _places(adapter, span=0):
-    # (offset, number) of each class in an adapter's bytes, or in none.
+    # (offset, number) of each class in an adapter's bytes; empty without an adapter.
     found = _core.record(adapter, CLASSES) if adapter else None
     if not found:
         return []
@@ -77,14 +77,14 @@ def _places(adapter, span=0):
 
 
 def _numbers(adapter):
-    # Of the classes in an adapter's bytes, or in none.
+    # Numbers of the classes in an adapter's bytes; empty without an adapter.
     return {number for _, number in _places(adapter)}
 
 
 class _Consolidation(Run):
-    # Its adapter has the classes of the one in use before, with rows that it makes anew, of the samples that it learns,
-    # whenever an epoch begins. They follow from the layers then: whoever makes them once more makes the same.
-    # accepts: whether one judgement, (right, sum of losses), is better than another.
+    # The new adapter keeps the classes of the adapter in use. Each epoch begins by recomputing their rows from the
+    # training samples. The rows depend only on the layers at that time, so a resumed run computes the same rows.
+    # accepts(new, old): whether the score (correct, sum of losses) `new` is better than `old`.
 
     def __init__(self, accepts, *settings, held):
         self._accepts = accepts
@@ -109,19 +109,19 @@ class _Consolidation(Run):
 
 
 class Learner:
-    """Learns each sample once with `REPLAYED` of the reservoir, and keeps the best adapter as `name` in the store.
+    """Learns each sample once, with `REPLAYED` samples of the reservoir; the store keeps the best adapter as `name`.
 
-    model: in a mode that trains, with micro-batches of more than `REPLAYED`. It infers with what is in use: the store's
-    adapter `name`, or the bare base. judge_every: updates after which what was learned is judged against that, by the
-    reservoir's held samples; until there are enough of them, nothing takes its place. learning_rate 0: the mode's.
+    model: in a mode that trains, with micro-batches of more than `REPLAYED`. It infers with the adapter in use: the
+    store's `name`, or the base alone. judge_every: updates between comparisons of the trained adapter with that one, on
+    the reservoir's held-out samples; with too few of these, it is never replaced. learning_rate 0: the mode's default.
 
-    judged: (right, sum of losses) of what is in use, and of what was learned, when they were last compared.
+    judged: scores (correct, sum of losses) of the adapter in use and the trained one, at their last comparison.
 
-    only: numbers of the classes that count, others may be forgotten; None: all, those of the base and added ones.
-    Nothing takes the place of what is in use while one that counts has no samples in the reservoir (`untold`).
+    only: numbers of the classes to validate, others may be forgotten; None: all classes, of the base and added ones.
+    The adapter in use is not replaced while one of these classes has no samples in the reservoir (`untold`).
 
-    Classes that the base does not have are added and removed here, so that they outlive what learns on: their samples
-    are in the reservoir and learned as any, and whatever is judged has their rows made anew of these.
+    Add and remove classes here, not in the model, so that they survive further training: the reservoir keeps their
+    samples, which are learned like all others, and each validation first recomputes the classes' rows from them.
     """
 
     model: Model
@@ -135,7 +135,7 @@ class Learner:
     updates: int  # since the last start or consolidation
     judged: (
         tuple[tuple[int, int], tuple[int, int]] | None
-    )  # (right, sum of losses) in use and learned, at the last judge
+    )  # scores (correct, sum of losses) of the adapter in use and the trained one, at their last comparison
 
     def __init__(
         self,
@@ -160,12 +160,12 @@ class Learner:
         self._go_on()
 
     def _go_on(self):
-        # What is in use is the training adapter, too.
+        # Training continues from the adapter in use.
         self._cut = True
         model, kept = self.model, stored(self.store, self.name, self.model)
         if kept:
-            model.load(bytearray(kept) if _numbers(kept) else kept)  # whose rows are made anew
-            self._activate()  # where the power went before that
+            model.load(bytearray(kept) if _numbers(kept) else kept)  # a copy, as its rows are recomputed
+            self._activate()  # if a power cut prevented it
         else:
             model.begin(self.seed)
         self.updates = 0
@@ -180,14 +180,14 @@ class Learner:
         return self._kept
 
     def _settle(self):
-        # What a change that failed has left behind: what the store has is in use.
+        # Recovers from a failed change: uses the store's adapter.
         if stored(self.store, self.name, self.model) != self._kept:
             self._go_on()
         self._use(self._kept)
         self._cut = False
 
     def _whole(self, change, *args):
-        # Makes a change of what is in use. If that fails, what the store has is in use.
+        # Changes the adapter in use. If that fails, uses the store's adapter.
         if self._cut:
             self._settle()
         self._cut = True
@@ -195,10 +195,10 @@ class Learner:
             made = change(*args)
         except BaseException as error:
             try:
-                if not isinstance(error, OSError):  # flash that has failed is not written: see `edgelora._only_absent`
+                if not isinstance(error, OSError):  # no writes after a flash error: see `edgelora._only_absent`
                     self._settle()
             except Exception:
-                pass  # the next call does
+                pass  # the next call tries again
             raise error
         self._cut = False
         return made
@@ -212,9 +212,9 @@ class Learner:
         return max(1, self.learning_rate * HORIZON // (HORIZON + self.updates))
 
     def learn(self, sample: Buffer, label: int) -> int | None:
-        """Learns a sample, int8 [sample_size], and puts it into the reservoir. Its loss before; None if it will judge.
+        """Learns a sample, int8 [sample_size], and adds it to the reservoir. Returns its loss before; None if held out.
 
-        Every `judge_every` updates it takes the time to infer all held samples twice, and those of classes' rows.
+        Every `judge_every` updates, `judge` infers all held-out samples twice, and the samples of added classes.
         ValueError while a consolidation is unfinished.
         """
         self._at_rest()
@@ -235,18 +235,18 @@ class Learner:
             raise ValueError("a consolidation is unfinished: continue with consolidate(), or abandon it with discard()")
 
     def _classes(self):
-        # Numbers of all classes: the base's and those of what is in use.
+        # Numbers of all classes: the base's and those of the adapter in use.
         return _numbers(self.in_use) | set(range(self.model.output_size))
 
     @property
     def untold(self) -> set[int]:
-        """Numbers of classes that count and have no samples, so that nothing validates them."""
+        """Numbers of the classes to validate that have no samples in the reservoir."""
         taught, held = self.reservoir.tally()
         counts = self._classes() if self.only is None else set(self.only)
         return counts - set(taught) - set(held)
 
     def _parts(self):
-        # Samples that are learned, and those that judge or None.
+        # Training samples, and held-out samples or None if these are too few.
         return self.reservoir.parts(self._classes())
 
     def _update(self, sample, label):
@@ -262,9 +262,9 @@ class Learner:
         return loss
 
     def judge(self) -> bool | None:
-        """Whether what was learned is better than what is in use, which it then takes the place of.
+        """Replaces the adapter in use by the trained one if that scores better; returns whether it does.
 
-        None: too few samples judge, or some class has none.
+        None: there are too few held-out samples, or a class has no samples.
         """
         if self._cut:
             self._settle()
@@ -292,9 +292,9 @@ class Learner:
         return is_better
 
     def _accepts(self, learned, in_use):
-        # Whether one judgement is so much better than that of what is in use that it takes its place. What guessing
-        # might be right about is not enough: labels that nothing explains teach nothing. Where many stay unexplained
-        # they may be wrong, and a gain may be chance: it has to be more than its standard deviation can be.
+        # Whether a score is good enough to replace that of the adapter in use. It must be two standard deviations above
+        # guessing the most frequent class: random labels teach nothing. If many held-out samples stay misclassified,
+        # labels may be wrong: then the gain must exceed chance, too.
         held, right = self.reservoir.tally(self._classes())[1], learned[0]
         count, most, gained = sum(held.values()), max(held.values()), right - in_use[0]
         guessed = right <= most or (right - most) ** 2 * count <= 4 * most * (count - most)
@@ -302,7 +302,7 @@ class Learner:
         return not guessed and not doubted and better(*learned, *in_use)
 
     def _learn_by(self, made):
-        # What trains goes on with the rows of these bytes of it.
+        # Training continues with the class rows of these bytes.
         found, loaded = _core.record(made, CLASSES), self.model._now.loaded
         if found:
             at = _core.record(loaded, CLASSES)[0]
@@ -322,8 +322,8 @@ class Learner:
     def consolidate(self, epochs: int = 0, commit_every: int = 32) -> Iterator[Run]:
         """Trains a new adapter from the reservoir: a generator of its `training.Run`, one bounded step at a time.
 
-        At the end it is in use if it is better than what was. Begun and not ended, by a reset too, it goes on when it
-        is called with the same epochs again. ValueError if too few samples judge, or a class that counts has none.
+        The new adapter is used if it scores better. A consolidation that was interrupted, by a reset too, resumes when
+        called with the same epochs. ValueError for too few held-out samples, or a class to validate without samples.
         """
         if self._cut:
             self._settle()
@@ -348,11 +348,11 @@ class Learner:
         self._go_on()
 
     def add_class(self, name: str | int, samples: Sequence[Buffer]) -> int:
-        """A class that the base does not have, or the person's own picture of one that it has. Returns its number.
+        """Adds a class that the base lacks, or a user's own version of one that it has. Returns the class's number.
 
-        They go into the reservoir, too, which needs room for the class (`Reservoir.create(..., classes=)`). The class
-        is in use then. What was learned and not yet found better is lost, as by a reset. ValueError if clearly
-        fewer of the samples that judge, its own among them, would be right with it: all stays as it was.
+        The samples go into the reservoir, too, which needs room for the class (`Reservoir.create(..., classes=)`). The
+        class is in use then. Training that no validation accepted yet is lost, as by a reset. ValueError, with nothing
+        changed, if clearly fewer held-out samples, the class's own among them, would be correct with the class.
         """
         self._at_rest()
         return self._whole(self._add_class, name, samples)
@@ -364,7 +364,7 @@ class Learner:
         if number >= reservoir.classes:
             raise ValueError("the reservoir has room for %d classes: create one with more" % reservoir.classes)
         if number >= model.output_size and number not in before:
-            reservoir.forget(number)  # a cut may have left some
+            reservoir.forget(number)  # a power cut may have left some samples
         for sample in samples:
             reservoir.add(sample, number)
         held = reservoir.parts(before | set(range(model.output_size)) | {number})[1]
@@ -380,12 +380,12 @@ class Learner:
         return number
 
     def _right(self, adapter, held):
-        # Held samples that are correct, of classes that it may not have.
+        # Number of correct held-out samples; the adapter may lack some of their classes.
         self._use(adapter)
         return sum(held.read(i, self._buffer) == self.model.infer(self._buffer) for i in range(held.count))
 
     def remove_class(self, name: str | int) -> None:
-        """Removes a class, which gives the adapter from before, to the byte; if the base lacks it, its samples, too."""
+        """Removes a class and restores the adapter's earlier bytes; removes its samples, too, if the base lacks it."""
         self._at_rest()
         self._whole(self._remove_class, name)
 
@@ -393,7 +393,7 @@ class Learner:
         number = self.model._class_number(name)
         adapter = self.model.remove_class(name)
         if number >= self.model.output_size:
-            self.reservoir.forget(number)  # first: what is removed already can't be removed once more
+            self.reservoir.forget(number)  # first, so that a retry works: a removed class can't be removed again
         self._keep(adapter and adapter.buffer)
 
     def _keep(self, adapter):

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Anomaly detection for one machine: each window gets a score, and high scores in a row raise an alarm.
 
-    monitor = Monitor(model)                    # model: a base that gives back its input
-    pipeline = Pipeline(monitor, source)        # which takes the monitor for its model
-    monitor.calibrate("scale", 48)              # stage by stage, each with windows of its own:
+    monitor = Monitor(model)                    # model: a base that reconstructs its input
+    pipeline = Pipeline(monitor, source)        # the monitor takes the place of a model
+    monitor.calibrate("scale", 48)              # stage by stage, each with its own windows:
     while monitor.left: pipeline.step()         # "scale", "learn", "residuals", "threshold"
     ...
     monitor.calibrate("watch")
     if pipeline.step() and monitor.alarm: ...   # monitor.score says how unusual the last window was
 
-`monitor.adapter()` is the adapter with all of that in it: `monitor.use` of another one is another machine.
+`monitor.adapter()` is the adapter with this calibration in it; `monitor.use` switches to another machine's adapter.
 """
 
 import struct
@@ -47,7 +47,7 @@ def _root(n):
 def _check(model):
     data = model.buffer
     tensors, at = int.from_bytes(data[28:32], "little"), int.from_bytes(data[24:26], "little") - 1
-    for start in (tensors, tensors + 12 * at):  # the output is the last op's, which makes the last tensor
+    for start in (tensors, tensors + 12 * at):  # the output is the last tensor
         if data[start + 6] or int.from_bytes(data[start + 8 : start + 12], "little") != _GRID:
             raise ValueError("a monitor takes a base with 32 steps for 1.0 and zero point 0 on both ends")
     if not model.target_size or not model.input_size == model.output_size <= 256:
@@ -55,13 +55,13 @@ def _check(model):
 
 
 def check_alarm(least: int, votes: int, one_in: int) -> None:
-    """ValueError for settings of alarms that are out of range."""
+    """Raises ValueError if settings of alarms are out of range."""
     if not 1 <= least <= votes <= 16 or one_in < 2:
         raise ValueError("least of votes windows: 1 to 16; one_in: 2 or more")
 
 
 def check_windows(stage: str, windows: int, one_in: int) -> None:
-    """ValueError where a stage can't be of so many windows."""
+    """Raises ValueError if a stage can't have this number of windows."""
     if stage != "watch" and not 2 <= windows <= _MOST_WINDOWS:
         raise ValueError("stage %s of %d windows: 2 to %d" % (stage, windows, _MOST_WINDOWS))
     if stage == "threshold" and windows + 1 < one_in:
@@ -69,20 +69,20 @@ def check_windows(stage: str, windows: int, one_in: int) -> None:
 
 
 class Monitor:
-    """Watches a machine with a base that gives back its input, on a grid of 32 steps for 1.0 (SPEC.md, section 16).
+    """Watches a machine with a base that reconstructs its input, on a grid of 32 steps for 1.0 (SPEC.md, section 16).
 
-    It learns what is usual stage by stage, each from windows of its own, of normal operation:
+    It is calibrated in stages, each with its own windows of normal operation:
 
         scale       mean and spread of each value
-        learn       inputs go into a SampleFile, from which a Run trains an adapter
-        residuals   mean and spread of what the network, with the adapter in use, gives back less its input
-        threshold   the scores of which the highest set it
+        learn       windows are appended to a SampleFile, from which a Run trains an adapter
+        residuals   mean and spread of each residual: the network's output, with the adapter in use, minus its input
+        threshold   the highest anomaly scores set the threshold
         watch       scores and alarms
 
-    To a Pipeline it is the model: `Pipeline(Monitor(model), source)`. least, votes: so many of the last windows above
-    the threshold are an alarm, up to 16. one_in: one normal window in so many may be above it. values: that have a mean
-    and spread of their own, and divide the input; 0: each. Windows take nothing from the heap, stages do. ValueError
-    for a base of another kind, and settings out of range.
+    To a Pipeline it is the model: `Pipeline(Monitor(model), source)`. least, votes: an alarm is `least` of the last
+    `votes` windows above the threshold, at most 16. one_in: one normal window in `one_in` may be above it. values: how
+    many values have their own mean and spread, a divisor of the input's size; 0: all. Windows allocate nothing on the
+    heap, stages do. ValueError for another kind of base and for settings out of range.
     """
 
     model: Model
@@ -91,18 +91,18 @@ class Monitor:
     output_size: int
     output: memoryview
     labels: list[str]
-    score: int  # of the last window, 1/1024: the mean square of residuals in spreads; 1024 is usual
-    alarm: bool  # what it and the windows before come to
+    score: int  # of the last window, in 1/1024: the mean square of residuals in spreads; about 1024 in normal operation
+    alarm: bool  # whether `least` of the last `votes` windows are above the threshold
     threshold: int
-    windows: int  # that it was chosen from
+    windows: int  # number of windows that the threshold was chosen from
     least: int
     votes: int
     one_in: int
-    left: int  # windows until this stage has enough
-    means: Any  # int16 of each value, and gains, 2^17 over its spread,
-    gains: Any
-    residual_means: Any  # int16 of each residual, in 1/16, and gains, 2^14 over its spread
-    residual_gains: Any
+    left: int  # windows that this stage still needs
+    means: Any  # int16 mean of each value
+    gains: Any  # uint16 of each value: 2^17 over its spread
+    residual_means: Any  # int16 mean of each residual, in 1/16
+    residual_gains: Any  # uint16 of each residual: 2^14 over its spread
 
     def __init__(self, model: Model, least: int = 3, votes: int = 5, one_in: int = 50, values: int = 0) -> None:
         _check(model)
@@ -114,7 +114,7 @@ class Monitor:
         self.input_size, self.output_size, self.output = model.input_size, model.output_size, model.output
         self.labels = ["normal", "alarm"]
         self.least, self.votes, self.one_in = least, votes, one_in
-        self.threshold, self.windows = 65535, 0  # what it is, and of how many windows
+        self.threshold, self.windows = 65535, 0  # the threshold, and how many windows it was chosen from
         self.means, self.gains = array("h", bytes(2 * values)), array("H", bytes(2 * values))
         outputs = model.output_size
         self.residual_means, self.residual_gains = array("h", bytes(2 * outputs)), array("H", bytes(2 * outputs))
@@ -124,8 +124,8 @@ class Monitor:
         self._largest = array("H", bytes(2))  # scores, the highest first
         self._samples = None
         self._x = bytearray(model.input_size)
-        self._stage, self._done = _WATCH, -1  # the stages that have been
-        self.left = self._taken = 0  # windows until this stage has enough; rows summed up
+        self._stage, self._done = _WATCH, -1  # the current stage, and the last one completed
+        self.left = self._taken = 0  # windows that this stage still needs; rows summed up
         self.reset()
 
     @property
@@ -139,22 +139,22 @@ class Monitor:
         self.score, self.alarm = 0, False
 
     def probabilities(self) -> Any:
-        """ValueError: a monitor has none."""
+        """Raises ValueError: a monitor has no probabilities."""
         return self.model.probabilities()
 
     # --- calibration
 
     def calibrate(self, stage: str, windows: int = 0, samples: SampleFile | None = None) -> None:
-        """Ends the stage before and begins this one, of `windows` windows; further ones are not counted.
+        """Ends the current stage and begins this one, of `windows` windows; further windows are not counted.
 
-        samples: what "learn" appends to. ValueError where the stage before needs more windows, or is missing.
+        samples: the SampleFile that "learn" appends to. ValueError if an earlier stage needs windows or is missing.
         """
         if stage not in _STAGES:
             raise ValueError("stages are scale, learn, residuals, threshold, watch")
         if self.left:
             raise ValueError("stage %s still needs %d windows" % (self.stage, self.left))
         at, done = _STAGES.index(stage), self._done
-        if self._stage != _WATCH:  # it ends
+        if self._stage != _WATCH:  # the current stage ends
             done = max(done, self._stage)
         if done < at - 1 and at != _RESIDUALS or at == _RESIDUALS and done < _SCALE:
             raise ValueError("stage %s comes after the ones before it: begin with scale" % stage)
@@ -169,7 +169,7 @@ class Monitor:
         left, judged = (0, self.windows) if at == _WATCH else (windows, windows if at == _THRESHOLD else self.windows)
         done = done if at == _WATCH else min(done, at - 1)
         self.model.reset()
-        # Without loops and memory, which four at once would take, nothing interrupts: all of it is there, or nothing.
+        # Atomic: without a loop or an allocation, such as a tuple of four, no exception can interrupt these lines.
         self.means, self.gains, self.threshold = means, gains, threshold
         self.residual_means, self.residual_gains = residual_means, residual_gains
         self._largest, self.windows, self._samples = largest, judged, kept
@@ -179,7 +179,7 @@ class Monitor:
         self._above, self.score, self.alarm = 0, 0, False
 
     def _add(self, i, value, sign=1):
-        # Takes a whole number below 2^15 in: sums stay below 2^30, as heaps of small boards have no more without room.
+        # Adds an integer below 2^15 to the sums. These stay below 2^30: larger integers take memory on small boards.
         self._sums[i] += sign * value
         square = value * value
         self._low[i] += sign * (square & 65535)
@@ -194,7 +194,7 @@ class Monitor:
             gains[i] = min(max(_root((count * count << bits) // max(apart, 1)), 1), most)
 
     def _learned(self):
-        # What the stage under way comes to, in arrays of its own: means and gains of values and residuals, threshold.
+        # Results of the current stage, in new arrays: means and gains of values and residuals, and the threshold.
         means, gains, threshold = self.means, self.gains, self.threshold
         residual_means, residual_gains = self.residual_means, self.residual_gains
         if self._stage == _SCALE:
@@ -210,7 +210,7 @@ class Monitor:
     # --- windows
 
     def quantize_counts(self, counts: Any, out: Any) -> int:
-        """A row of values, int16, as int8 of the input; returns how many were clipped. To a pipeline, the model's."""
+        """Quantizes int16 values to the int8 input, as a model does for a pipeline; returns how many were clipped."""
         size = len(self.means)
         if len(counts) != len(out) or len(counts) % size:
             raise ValueError("%d values, a row has %d" % (len(counts), size))
@@ -241,7 +241,7 @@ class Monitor:
                 done += 1
             self._taken += rows
             self.left -= 1
-        except BaseException:  # a window counts whole or not at all
+        except BaseException:  # atomic: a window that was counted in part is undone
             for i in range(done):
                 self._add(i % size, self._apart(counts, i, size), -1)
             raise
@@ -251,7 +251,7 @@ class Monitor:
         return -32767 if apart < -32767 else 32767 if apart > 32767 else apart
 
     def infer(self, x: Any) -> int:
-        """Takes an input as the stage has it; whether there is an alarm, 0 or 1. To a pipeline, the model's class."""
+        """Processes an input by the current stage. Returns the class for a pipeline: 1 if there is an alarm, or 0."""
         stage = self._stage
         if stage >= _THRESHOLD:
             self.model.infer(x)
@@ -266,7 +266,7 @@ class Monitor:
             self._residuals(x)
         elif stage == _THRESHOLD:
             self._keep()
-        return 0  # windows of scale were counted with their values
+        return 0  # `quantize_counts` has counted the windows of scale
 
     def _residuals(self, x):
         output, done = self.output, 0
@@ -276,13 +276,13 @@ class Monitor:
                 done += 1
             self._taken += 1
             self.left -= 1
-        except BaseException:  # a window counts whole or not at all
+        except BaseException:  # atomic: a window that was counted in part is undone
             for i in range(done):
                 self._add(i, (output[i] ^ 128) - (x[i] ^ 128), -1)
             raise
 
     def _scored(self, x):
-        means, gains, output = self.residual_means, self.residual_gains, self.output  # of four it would make a tuple
+        means, gains, output = self.residual_means, self.residual_gains, self.output  # four would need a tuple
         total = 0
         for i in range(len(x)):
             z = ((16 * ((output[i] ^ 128) - (x[i] ^ 128)) - means[i]) * gains[i] + 2048) >> 12
@@ -299,7 +299,7 @@ class Monitor:
         self.score, self._above, self.alarm = score, above, count >= self.least
 
     def _keep(self):
-        # Puts the score among the largest.
+        # Inserts the score into the largest scores.
         largest, score, at = self._largest, self.score, 0
         while at < len(largest) and score <= largest[at]:
             at += 1
@@ -313,14 +313,14 @@ class Monitor:
                 i -= 1
             largest[at] = score
             self.left -= 1
-        except BaseException:  # they move all or not at all
+        except BaseException:  # atomic: scores that moved are moved back
             for k in range(i, len(largest) - 1):
                 largest[k] = largest[k + 1]
             largest[-1] = last
             raise
 
     def update(self, values: Any) -> int:
-        """Takes a window's values, int16 [input_size], as its stage has them; the score. Allocates nothing."""
+        """Processes a window's values, int16 [input_size]; returns the score. Allocates nothing."""
         self.quantize_counts(values, self._x)
         self.infer(self._x)
         return self.score
@@ -328,7 +328,7 @@ class Monitor:
     # --- the record
 
     def record(self) -> bytearray:
-        """The body of the monitor's record. ValueError until the threshold is known."""
+        """The body of the monitor's record. ValueError before the threshold stage is complete."""
         if self._done < _THRESHOLD:
             raise ValueError("the monitor is not calibrated: its stages end with threshold")
         sizes = len(self.means), len(self.residual_means)
@@ -343,11 +343,11 @@ class Monitor:
         return body
 
     def adapter(self) -> Adapter:
-        """The adapter in use, or the bare base, with the monitor's record in it."""
+        """The adapter in use, or the base alone, as an adapter with the monitor's record in it."""
         return self.model.with_record(self.model.used, _RECORD, self.record())
 
     def use(self, adapter: Adapter) -> None:
-        """Watches the machine whose adapter this is, as of `Monitor.adapter` and `Model.adapter`.
+        """Switches to the machine of this adapter, which `Monitor.adapter` made or `Model.adapter` loaded.
 
         ValueError, with nothing changed, for an adapter without a record, or with one for another base.
         """
@@ -366,7 +366,7 @@ class Monitor:
             learned += [means, gains]
         self.model.reset()
         self.model.use(adapter)
-        # Without loops and memory, which four at once would take, nothing interrupts: all of it is there, or nothing.
+        # Atomic: without a loop or an allocation, such as a tuple of four, no exception can interrupt these lines.
         self.means, self.gains, self.residual_means, self.residual_gains = learned
         self.threshold, self.least, self.votes = threshold, least, votes
         self.one_in, self.windows, self._samples = one_in, windows, None

@@ -4,7 +4,7 @@
 samples = SampleFile.create("/mine.eld", model)          # SampleFile("/mine.eld", append=True) from then on
 recorder = Recorder(model, source, samples, [(Pin(15, Pin.IN, Pin.PULL_UP), 0)])
 while True:
-    if recorder.step():                                  # a sample was taken, or taken back
+    if recorder.step():                                  # a sample was recorded or removed
         print(recorder.counts)
 """
 
@@ -22,28 +22,28 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
     from .reservoir import Reservoir
     from .training import SampleFile
 
-_FINE = 16  # windows begin so many times within one
-_BOUNCE_MS = 30  # a press that is shorter is a contact that bounces
-_LONG_MS = 1000  # a press that takes the last sample back
+_FINE = 16  # a window begins every 1/16 of its length
+_BOUNCE_MS = 30  # shorter presses are contact bounce
+_LONG_MS = 1000  # a press of this length removes the last sample
 
 
 class Recorder(Pipeline):
-    """The newest window of a source, put into a store of samples when a button, or a call, says what it was.
+    """Records the newest window of a source into a store of samples, labelled by a button or by a call.
 
-    A sample is in flash when `step` or `take` returns. `step` works under `micropython.heap_lock()` but for when it
-    writes a sample, which takes a number from the heap for a moment. The window is that of when the button went down,
-    to a 16th of its length; a front end's newest rows. It is taken when the button is let go; held for a second, the
-    button takes the last sample back.
+    A sample is in flash when `step` or `take` returns. `step` works under `micropython.heap_lock()`, except when it
+    writes a sample, which briefly allocates a number. The sample is the window at the time that the button is pressed,
+    to a 16th of its length, or a front end's newest rows. It is recorded when the button is released. Holding the
+    button for a second removes the last sample instead.
 
-    samples: a file that is open to append, or a reservoir, from which nothing can be taken back. buttons: pins that
-    read 0 when pressed, and what each stands for. front, chunk: as of a pipeline.
+    samples: a file open for appending, or a reservoir, from which nothing can be removed. buttons: pins that read 0
+    when pressed, each with its class. front, chunk: as for a pipeline.
     """
 
     store: SampleFile | Reservoir
-    counts: list[int]  # samples of each class; of a reservoir, how many have come
-    labels: MutableSequence[int]  # what each button stands for
-    taken: int | None  # the class of what was taken last; None after it was taken back
-    ready: bool  # whether a whole window has come
+    counts: list[int]  # samples of each class; of a reservoir, those added so far, stored or not
+    labels: MutableSequence[int]  # the class of each button
+    taken: int | None  # the class of the last recorded sample; None after its removal
+    ready: bool  # whether a whole window is available
 
     def __init__(
         self,
@@ -64,24 +64,24 @@ class Recorder(Pipeline):
         else:
             self._hop = max(1, self._need // _FINE)
         self.store = samples
-        self.taken = None  # the class of what was taken last, None after it was taken back
-        self.ready = False  # whether a whole window has come
+        self.taken = None  # the class of the last recorded sample; None after its removal
+        self.ready = False  # whether a whole window is available
         self._put = getattr(samples, "append", None) or samples.add
-        self._held = bytearray(model.input_size)  # the window as it was when a button went down
+        self._held = bytearray(model.input_size)  # the window when a button was pressed
         self._pins = [pin for pin, _ in buttons]
         self.labels = array("H", [label for _, label in buttons])
         self._down = bytearray(len(self._pins))
         self._was_ready = False
         now = time.ticks_ms()
         self._moved = [now for _ in self._pins]  # when each button's level changed
-        seen = getattr(samples, "seen", None)  # a reservoir counts what comes
+        seen = getattr(samples, "seen", None)  # a reservoir has its own counts
         self.counts = [0] * model.output_size if seen is None else seen
         if seen is None:
             for i in range(samples.count):
                 self.counts[samples.read(i, self._held)] += 1
 
     def reset(self) -> None:
-        """Begins another stream: the next sample takes a whole window of it."""
+        """Begins another stream: the next sample needs a whole window of it."""
         super().reset()
         self.ready = False
 
@@ -117,7 +117,7 @@ class Recorder(Pipeline):
             return False
         if not 0 <= label < len(self.counts):
             raise ValueError("class %d: the model has %d" % (label, len(self.counts)))
-        count = self.counts[label] + 1  # a reservoir's own, which it has told by then
+        count = self.counts[label] + 1  # a reservoir has set it to the same by then
         self._put(self._held, label)
         self.counts[label], self.taken = count, label
         return True

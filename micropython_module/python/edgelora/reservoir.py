@@ -2,7 +2,7 @@
 """A bounded, class-balanced memory of samples in flash, for lifelong learning.
 
     reservoir = Reservoir.create("/samples.elr", model, 100)  # once; Reservoir("/samples.elr") from then on
-    reservoir.add(window, label)                              # for years: it stays as large as it is
+    reservoir.add(window, label)                              # any number of times: the file's size is fixed
     learned, held = reservoir.parts()                         # for training.Run
 
 Class-balancing reservoir sampling: A. Chrysakis, M.-F. Moens, "Online continual learning from imbalanced data", 2020.
@@ -22,18 +22,18 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
 
 _HEAD = "<4sHH8sIHHI"
 _HEAD_SIZE = 32
-_WHOLE = 0x2144DF1C  # CRC-32 of anything with its own CRC-32 behind it
-_STREAM = 131072  # of draws
+_WHOLE = 0x2144DF1C  # CRC-32 of any data followed by its own CRC-32
+_STREAM = 131072  # random stream of the slot draws
 _EMPTY = -1
-_HELD = 4  # one slot in so many holds a sample that judges
+_HELD = 4  # one slot in _HELD is for held-out samples
 
 
 class Reservoir:
-    """Samples in a file of a fixed number of slots. A source for `training.Run` itself, and so are its `parts`.
+    """Samples in a file with a fixed number of slots. It is a source for `training.Run`, and so are its `parts`.
 
-    A power cut costs at most the sample that was being written, and the one that was in its slot. count: slots that are
-    full; seen: how many samples of each class have come. On littlefs a change copies the file from there to its end:
-    half of it for a sample that gets a slot, the last block for one that is only counted.
+    A power cut loses at most the sample being written and the one it replaces. count: full slots; seen: samples of each
+    class added so far, stored or not. On littlefs, a write copies the file from there to its end: half of the file for
+    a sample that gets a slot, the last block for one that is only counted.
     """
 
     path: str
@@ -43,8 +43,8 @@ class Reservoir:
     slots: int
     classes: int
     seed: int
-    count: int  # slots that are full
-    seen: list[int]  # how many samples of each class have come
+    count: int  # full slots
+    seen: list[int]  # samples of each class added so far, stored or not
 
     target_size = 0
 
@@ -74,9 +74,9 @@ class Reservoir:
 
     @classmethod
     def create(cls, path: str, model: Model, slots: int, seed: int = 0, classes: int = 0) -> "Reservoir":
-        """An empty one for samples of this model, which learns classes; it takes all of its room at once.
+        """Creates an empty reservoir for a model that learns classes; the file has its full size at once.
 
-        classes: the base's and those that may be added to it, up to 255; 0: the base's alone.
+        classes: the number of the base's classes and those to be added, up to 255; 0: the base's alone.
         """
         classes = classes or model.output_size
         if not model.output_size <= classes <= 255:
@@ -104,14 +104,14 @@ class Reservoir:
         return self._file.readinto(self._record) == len(self._record) and _core.crc32(self._record, 0) == _WHOLE
 
     def _find(self):
-        # Which slots are full.
+        # Updates the list of full slots.
         self._full = array("H", [slot for slot in range(self.slots) if self._labels[slot] != _EMPTY])
         self.count = len(self._full)
 
     # --- reading
 
     def read(self, i: int, buffer: bytearray) -> int:
-        """Copies the i-th full slot's sample, int8 [sample_size], into the buffer; its label."""
+        """Copies the i-th full slot's sample, int8 [sample_size], into the buffer; returns its label."""
         if not 0 <= i < self.count or not self._load(self._full[i]):
             raise ValueError("sample %d of %s can't be read: it is damaged, or there are fewer" % (i, self.path))
         buffer[:] = self._sample
@@ -122,8 +122,8 @@ class Reservoir:
         return Part(self, range(count)).crc(count)
 
     def parts(self, classes: Container[int] | None = None) -> tuple[Part, Part | None]:
-        """(learned, held): samples to learn, and to validate by; None if these are too few. Valid until the next
-        `add`. classes: of these alone."""
+        """(learned, held): training samples, and held-out samples or None if these are too few. Valid until the next
+        `add`. classes: only samples of these classes."""
         first, learned, held = self.slots - self.slots // _HELD, [], []
         for i in range(self.count):
             slot = self._full[i]
@@ -133,7 +133,7 @@ class Reservoir:
         return Part(self, array("H", learned)), Part(self, array("H", held)) if is_enough else None
 
     def tally(self, classes: Container[int] | None = None) -> tuple[dict[int, int], dict[int, int]]:
-        """(learned, held): counts of samples of each class to learn, and to validate by. classes: of these alone."""
+        """(learned, held): numbers of training and held-out samples of each class. classes: only these classes."""
         first, counts = self.slots - self.slots // _HELD, ({}, {})
         for slot in self._full:
             label, part = self._labels[slot], counts[slot >= first]
@@ -144,13 +144,13 @@ class Reservoir:
     # --- adding
 
     def judges(self, label: int) -> bool:
-        """Whether the next sample of this class will be held out for validation: two in eight are."""
+        """Whether the next sample of this class will be held out for validation: two of every eight are."""
         return self.slots >= _HELD and self.seen[label] % 8 >= 6
 
     def add(self, sample: Buffer, label: int) -> int | None:
         """Adds a sample if its class may have more, or replaces another one at random.
 
-        The slot that it got, or None. Written to flash before it returns.
+        Returns its slot, or None if it was only counted. Flash is written before it returns.
         """
         if len(sample) != self.sample_size:
             raise ValueError("a sample of %d values, the reservoir's have %d" % (len(sample), self.sample_size))
@@ -205,7 +205,7 @@ class Reservoir:
                 return slot
             kept[has] = kept.get(has, 0) + 1
         most, mine, turn = max(kept.values()), kept.get(label, 0), 2 * sum(self.seen)
-        own = mine > 0 and (mine == most or came > mine)  # it is, or was, among the largest classes: it grows no more
+        own = mine > 0 and (mine == most or came > mine)  # the class is or was among the largest: it can't grow
         if own and _core.draw(self.seed, _STREAM, turn, came + 1) >= mine:
             return None
         victims = [

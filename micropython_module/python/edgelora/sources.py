@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Where samples come from. Sources that are made with `scales` count in these units, whatever the sensor's own are.
+"""Sources of samples. A source made with `scales` returns counts in these units, whatever the sensor's own are.
 
-A source has `rate` (samples a second), `channels` (values of a sample), `scales` (units a count of each channel, or
-None), `overruns` (samples lost, or a guess), `ended`, and `read_into(buffer)`: it puts whole samples that are there
-into an int16 buffer, waits for none, takes nothing from the heap (a .csv does), and returns how many.
+A source has `rate` (samples per second), `channels` (values per sample), `scales` (units per count of each channel, or
+None), `overruns` (samples lost, or an estimate), `ended`, and `read_into(buffer)`: it copies the whole samples that are
+available into an int16 buffer without waiting, allocates nothing (except for a .csv), and returns how many.
 """
 
 import struct
@@ -16,19 +16,19 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
     from collections.abc import Sequence
     from typing import Any
 
-_RADIANS = 0.017453292519943295  # a degree
+_RADIANS = 0.017453292519943295  # per degree
 _MILLI_G = 0.001
-_UNIT = 4096  # of gains
+_UNIT = 4096  # a gain of 1
 
 
 class Source:
-    """What all have in common."""
+    """Attributes that all sources have."""
 
-    rate: float  # samples a second
-    channels: int  # values of a sample
-    scales: Sequence[float] | None  # units a count, of each channel, where known
-    overruns: int  # samples lost because nobody read in time; of sensors with a FIFO and I2S as many as must have been
-    ended: bool  # nothing more will come
+    rate: float  # samples per second
+    channels: int  # values per sample
+    scales: Sequence[float] | None  # units per count of each channel, where known
+    overruns: int  # samples lost because they were not read in time; an estimate for I2S and sensors with a FIFO
+    ended: bool  # no more samples will come
 
     def __init__(self, rate: float, channels: int, scales: Sequence[float] | None = None) -> None:
         self.rate = rate
@@ -39,7 +39,7 @@ class Source:
 
 
 class _Ring(Source):
-    # Samples that wait. Whoever puts them there moves `_in`, who reads `_out`: an interrupt may come anywhere.
+    # A ring of samples. Only the writer moves `_in` and only the reader `_out`, so an interrupt may come anywhere.
 
     def __init__(self, rate, channels, scales, room):
         super().__init__(rate, channels, scales)
@@ -51,7 +51,7 @@ class _Ring(Source):
         return (self._in - self._out) % (2 * self._room)
 
     def read_into(self, buffer: Any) -> int:
-        """Puts whole samples that are there into an int16 buffer, waits for none; returns how many."""
+        """Copies the whole samples that are available into an int16 buffer without waiting; returns how many."""
         channels, room = self.channels, self._room
         wanted = len(buffer) // channels
         done = 0
@@ -67,7 +67,7 @@ class _Ring(Source):
 
 
 class Host(_Ring):
-    """Samples that somebody hands over; the link's end on the board does. room: samples that can wait."""
+    """Samples passed to `put`, for example by the agent. room: how many samples can wait."""
 
     overruns: int
 
@@ -75,7 +75,7 @@ class Host(_Ring):
         super().__init__(rate, channels, scales, room)
 
     def put(self, data: Any) -> int:
-        """Samples, int16 with the low byte first, in a buffer of any kind; returns how many there was room for."""
+        """Adds samples, little-endian int16 in a buffer of any kind; returns how many there was room for."""
         channels, room = self.channels, self._room
         whole = len(data) // (2 * channels)
         done = 0
@@ -92,7 +92,7 @@ class Host(_Ring):
 
 
 class Channel(Source):
-    """One channel of another source, such as an axis of a sensor of motion. batch: samples read at once at most."""
+    """One channel of another source, such as an axis of a motion sensor. batch: most samples per read."""
 
     overruns: int
     ended: bool
@@ -106,7 +106,7 @@ class Channel(Source):
         self._parts = [whole[: count * source.channels] for count in range(batch + 1)]
 
     def read_into(self, buffer: Any) -> int:
-        """Puts samples that are there into an int16 buffer, waits for none; returns how many."""
+        """Copies the samples that are available into an int16 buffer without waiting; returns how many."""
         source, wanted, done = self._source, len(buffer), 0
         while done < wanted:
             part = self._parts[min(wanted - done, len(self._parts) - 1)]
@@ -120,9 +120,9 @@ class Channel(Source):
 
 
 class ADC(_Ring):
-    """Analog pins, sampled by a timer of the chip (-1: a virtual one, where the port has those).
+    """Analog pins, sampled by a hardware timer (-1: a virtual timer, where the port has them).
 
-    Counts are `read_u16` less 32768: 0 is the middle of the range.
+    Counts are `read_u16` minus 32768: 0 is the middle of the range.
     """
 
     overruns: int
@@ -152,7 +152,7 @@ class ADC(_Ring):
 
 
 class _Motion(Source):
-    # A sensor of motion on I2C that keeps samples in a FIFO by its own clock: acceleration, g, then rotation, rad/s.
+    # A motion sensor on I2C with its own clock and a FIFO of samples: acceleration in g, then rotation in rad/s.
 
     def __init__(self, i2c, address, rate, own, scales, little, order, batch):
         if scales is None:
@@ -163,7 +163,7 @@ class _Motion(Source):
         if max(self._gains) > 8 * _UNIT or min(self._gains) < 1:
             raise ValueError("counts differ too much in size from what is wanted: choose another range of the sensor")
         self._low, self._high = (0, 1) if little else (1, 0)
-        self._order = order  # where each value lies among those of a sample in the FIFO
+        self._order = order  # position of each value in a sample of the FIFO
         self._one = bytearray(1)
         self._two = bytearray(2)
         self._bytes = bytearray(12 * batch)
@@ -184,7 +184,7 @@ class _Motion(Source):
             raise OSError("at address 0x%x is not a %s: its id is 0x%x" % (self._address, name, found))
 
     def read_into(self, buffer: Any) -> int:
-        """Puts whole samples that are there into an int16 buffer, waits for none; returns how many."""
+        """Copies the whole samples that are available into an int16 buffer without waiting; returns how many."""
         wanted = len(buffer) // 6
         done = 0
         there = self._waiting()
@@ -208,10 +208,10 @@ class _Motion(Source):
 
 
 class MPU6050(_Motion):
-    """InvenSense's MPU-6050 and what has its registers, by its FIFO: acceleration in g, then rotation in rad/s.
+    """InvenSense's MPU-6050 and compatible sensors, read by FIFO: acceleration in g, then rotation in rad/s.
 
-    g, dps: the ranges to either side. scales: units a count as the base wants them (`model.signal.scales`); without,
-    the sensor's own.
+    g, dps: the ranges to either side, in g and degrees per second. scales: units per count that the base expects
+    (`model.signal.scales`); None: the sensor's own.
     """
 
     overruns: int
@@ -237,12 +237,12 @@ class MPU6050(_Motion):
         self._is(0x75, (0x68, 0x70), "MPU-6050")
         self._set(0x6B, 0x80)  # reset
         time.sleep_ms(100)
-        self._set(0x6B, 0x01)  # awake, by the gyroscope's clock
+        self._set(0x6B, 0x01)  # awake, clocked by the gyroscope
         self._set(0x1A, 1 if rate > 200 else 3 if rate > 80 else 4)  # low pass: 184, 44 or 21 Hz; then 1 kHz is divided
         self._set(0x19, divider)
         self._set(0x1B, (250, 500, 1000, 2000).index(dps) << 3)
         self._set(0x1C, (2, 4, 8, 16).index(g) << 3)
-        self._set(0x23, 0x78)  # into the FIFO: rotation and acceleration, which lie there in the registers' order
+        self._set(0x23, 0x78)  # rotation and acceleration go into the FIFO, in the order of their registers
         self._restart()
 
     def _restart(self):
@@ -250,7 +250,7 @@ class MPU6050(_Motion):
         self._set(0x6A, 0x40)
 
     def _waiting(self):
-        if self._get(0x3A) & 0x10:  # it overflowed, and begins within a sample now
+        if self._get(0x3A) & 0x10:  # overflow: the FIFO now begins within a sample
             self.overruns += 1024 // 12
             self._restart()
             return 0
@@ -259,7 +259,7 @@ class MPU6050(_Motion):
 
 
 class LSM6DS3(_Motion):
-    """ST's LSM6DS3, LSM6DS3TR-C, LSM6DSL, LSM6DSM, by their FIFO; units and arguments as of `MPU6050`.
+    """ST's LSM6DS3, LSM6DS3TR-C, LSM6DSL and LSM6DSM, read by FIFO; units and arguments as for `MPU6050`.
 
     rate: 13, 26, 52, 104, 208, 416 or 833.
     """
@@ -287,31 +287,31 @@ class LSM6DS3(_Motion):
         self._is(0x0F, (0x69, 0x6A), "LSM6DS3")
         self._set(0x12, 0x01)  # reset
         time.sleep_ms(10)
-        self._set(0x12, 0x44)  # values change only whole; addresses go on by themselves
+        self._set(0x12, 0x44)  # block data update; register addresses increment automatically
         code = rates.index(rate) + 1 << 4
-        self._set(0x08, 0x09)  # both into the FIFO, each sample
+        self._set(0x08, 0x09)  # acceleration and rotation go into the FIFO, every sample
         self._mode = code >> 1
         self._restart()
         self._set(0x10, code | {2: 0, 16: 4, 4: 8, 8: 12}[g])
         self._set(0x11, code | (250, 500, 1000, 2000).index(dps) << 2)
 
     def _restart(self):
-        self._set(0x0A, self._mode)  # empties it
+        self._set(0x0A, self._mode)  # empties the FIFO
         self._set(0x0A, self._mode | 6)  # continuous
 
     def _waiting(self):
         self._i2c.readfrom_mem_into(self._address, 0x3A, self._two)
-        if self._two[1] & 0x40:  # overrun: it begins within a sample now
+        if self._two[1] & 0x40:  # overrun: the FIFO now begins within a sample
             self.overruns += 4096 // 6
             self._restart()
             return 0
-        return ((self._two[1] & 0x0F) << 8 | self._two[0]) // 6  # of words
+        return ((self._two[1] & 0x0F) << 8 | self._two[0]) // 6  # 6 words per sample
 
 
 class I2S(Source):
-    """A microphone on I2S, such as an INMP441: the upper 16 bits of its words of 32, or words of 16.
+    """A microphone on I2S, such as an INMP441: 16-bit words, or the upper 16 bits of 32-bit words.
 
-    sck, ws, sd: numbers of pins. samples: of a block that is read at once; ibuf: bytes of the driver's own buffer.
+    sck, ws, sd: pin numbers. samples: size of a block that is read at once; ibuf: bytes of the driver's own buffer.
     """
 
     overruns: int
@@ -333,7 +333,7 @@ class I2S(Source):
         super().__init__(rate, 1, scales)
         if bits not in (16, 32):
             raise ValueError("bits 16 or 32")
-        self._words = bits // 16  # int16 of a sample
+        self._words = bits // 16  # int16 values per sample
         self._filling, self._full = bytearray(samples * bits // 8), bytearray(samples * bits // 8)
         self._samples = self._at = samples
         self._ready = False
@@ -368,14 +368,14 @@ class I2S(Source):
         return done
 
     def _next(self):
-        # The block that was filled is read; the other one is filled meanwhile.
+        # Swaps the blocks: the filled one is read while the driver fills the other one.
         self._ready = False
         self._full, self._filling = self._filling, self._full
         self._at = 0
         self._i2s.readinto(self._filling)
         now = time.ticks_us()
         late = 0 if self._waited else time.ticks_diff(now, self._due)
-        if late > self._slack_us:  # the driver's own buffer was full meanwhile
+        if late > self._slack_us:  # the driver's own buffer overflowed
             self.overruns += (late - self._slack_us) // 1000 * self.rate // 1000
         if self._waited or late > self._slack_us:
             self._due = now
@@ -387,10 +387,10 @@ class I2S(Source):
 
 
 class Recording(Source):
-    """A file on the board: .wav of 16 bits, .csv with a sample a line, or bare int16 with the low byte first.
+    """A file on the board: 16-bit .wav, .csv with one sample per line, or raw little-endian int16.
 
-    rate, channels: where the file doesn't say. scales: units a count; a .csv then holds units, else counts. Reading a
-    .csv takes memory from the heap.
+    rate, channels: where the file doesn't give them. scales: units per count; with scales, a .csv contains units, else
+    counts. Reading a .csv allocates memory on the heap.
     """
 
     ended: bool
@@ -399,7 +399,7 @@ class Recording(Source):
         self, path: str, rate: float | None = None, channels: int | None = None, scales: Sequence[float] | None = None
     ) -> None:
         self._file = open(path, "rb")
-        self._left = None  # bytes of samples, None: up to the file's end
+        self._left = None  # bytes of samples that are left; None: up to the end of the file
         self._text = path.endswith(".csv")
         if path.endswith(".wav"):
             rate, channels = self._wav(path)
@@ -436,7 +436,7 @@ class Recording(Source):
         if count < 2 * len(buffer):
             self.ended = True
         if self._left is not None:
-            count = min(count, self._left)  # what follows are no samples
+            count = min(count, self._left)  # what follows is not samples
             self._left -= count
             self.ended |= not self._left
         return count // (2 * self.channels)
