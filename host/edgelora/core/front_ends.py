@@ -55,7 +55,7 @@ class _Stream:
         return np.array(rows, self.dtype).reshape(-1, self.size)
 
     def reset(self) -> None:
-        """The next sample is the first of a stream; what waits is forgotten."""
+        """The next sample is the first of a stream; buffered samples are dropped."""
         self._front.reset()
         self._rest = self._rest[:0]
 
@@ -68,7 +68,7 @@ def _grid(to: Tensor | str | None) -> Any:
 class AudioFrontEnd(_Stream):
     """Sound of 16 kHz: 40 values for every 10 ms, of the last 30 (SPEC.md, section 15).
 
-    Equal to TensorFlow Lite Micro's micro frontend as wake words use it, to the bit. to: None for values as they are
+    Equal to TensorFlow Lite Micro's micro frontend as wake words use it, bit for bit. to: None for values as they are
     (int16, in steps of 0.0390625), "firmware" for int8 as deployed firmware quantizes them, or a model's input tensor.
     Raises InputError for another word, TwinError for a scale that can't be.
     """
@@ -106,9 +106,9 @@ def heard_as(kind: str, tensor: Tensor) -> Signal:
 class SpectralFrontEnd(_Stream):
     """Vibration of one channel: 68 values of each window of `frames` frames (SPEC.md, section 15).
 
-    channels: how many come interleaved, of which `channel` is taken. frames: of 512 samples, a multiple of 8 up to 256.
-    to: None for int16 in 1/256 octave, or a model's input tensor for int8. Raises TwinError for settings out of range
-    and for a scale that can't be.
+    channels: the number of interleaved channels, of which `channel` is used. frames: of 512 samples, a multiple of 8 up
+    to 256. to: None for int16 in 1/256 octave, or a model's input tensor for int8. Raises TwinError for settings out of
+    range and for an invalid scale.
     """
 
     def __init__(self, channels: int = 1, channel: int = 0, frames: int = 8, to: Tensor | None = None) -> None:

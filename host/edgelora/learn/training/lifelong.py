@@ -34,8 +34,8 @@ class Consolidated(Outcome):
 class Lifelong:
     """A board's `Learner` with an empty reservoir of `slots` and an empty store. InputError for what it refuses.
 
-    recipe: mode, rates and seed; epochs: of `consolidate`. classes: the base's and those that may be added, 0: the
-    base's only. only: classes that count, None: all. model, reservoir, store, learner: the device's own.
+    recipe: mode, rates and seed; epochs: of `consolidate`. classes: the number of classes, added ones included;
+    0: the base's. only: the required classes, None: all. model, reservoir, store, learner: the device's own.
     """
 
     def __init__(
