@@ -190,6 +190,11 @@ def test_depthwise_of_every_width(programs: list[Program], same: bool, stride: i
     record_property("drawn ops", 68)
 
 
+def test_depthwise_strips_behind_the_input(programs: list[Program]) -> None:
+    """The last strip of columns begins after the end of the row: it has padding alone."""
+    check(programs, DrawnOp("depthwise", (17, 29, 3), (4, 17, 15), (3, 3), (5, 2), padding=(2, 1), shift=2, seed=1))
+
+
 def test_depthwise_of_any_stride_and_padding(programs: list[Program], record_property: Callable) -> None:
     """3x3 kernels whose windows start before the input or end after it, with several outputs per channel."""
     rng = np.random.default_rng(fresh.SEED)

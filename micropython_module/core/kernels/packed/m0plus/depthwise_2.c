@@ -17,9 +17,9 @@ typedef struct {
 // Columns [at, at + width) of the output; plane: its words, of the first row that is filled.
 static pairs_strip_t pairs_strip(
     const edgelora_shape_t *g, uint32_t at, uint32_t width, uint32_t *plane) {
-    int32_t start = (int32_t)(2 * at) - g->op->pad_left;
+    int32_t start = (int32_t)(2 * at) - g->op->pad_left, inputs = g->in_w - start;
     uint32_t from = start < 0 ? (uint32_t)-start : 0, // elements of the strip with inputs
-        to = at_most((uint32_t)(g->in_w - start), 2 * width + 2);
+        to = inputs > 0 ? at_most((uint32_t)inputs, 2 * width + 2) : 0; // none behind the row's end
     pairs_strip_t s = {.width = width};
     uint32_t word = (from + 1) / 2;
     if (from & 1) {
