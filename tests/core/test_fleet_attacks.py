@@ -178,7 +178,7 @@ def test_two_views_of_survivors(shared: Adversary) -> None:
 
 
 def test_silent_board(shared: Adversary) -> None:
-    """A board is cut off after sending its vector; others are told that all boards whose masks are in it are lost."""
+    """A board is cut off after sending its vector; the server calls all boards lost whose masks are in it."""
     a, u = shared, rule(TASK, COUNT)[1]
     victim, everybody = 0, frozenset(a.cohort)
     near = frozenset([*a.honest[1 : u - MATES + 1], *a.colluders])

@@ -148,8 +148,8 @@ def drawn_server(rng: random.Random, a: Adversary) -> tuple[dict[int, Included],
     near = {i: lost | few | frozenset(a.colluders) if i in few else frozenset(a.cohort) for i in a.honest}
     included = {i: thinned(a.near(i) & near[i], kept) for i in a.honest if i not in few or rng.random() < 0.9}
     included = {i: one for i, one in included.items() if a.taken(i, one)}
-    told = [frozenset(a.cohort) - lost, thinned(a.cohort, 0.8)]
-    views = {i: told[rng.random() < 1 - kept] for i in included if i not in few or rng.random() < 0.5}
+    claims = [frozenset(a.cohort) - lost, thinned(a.cohort, 0.8)]
+    views = {i: claims[rng.random() < 1 - kept] for i in included if i not in few or rng.random() < 0.5}
     return included, opened_by(a, included, {i: v for i, v in views.items() if a.confirmed(i, included[i], v)})
 
 
@@ -220,10 +220,12 @@ SMALL = [(2, 0, 1, 1), (3, 0, 2, 2), (3, 0, 1, 1), (3, 0, 2, 1), (3, 1, 2, 2), (
 
 
 @pytest.mark.parametrize(("n", "c", "t", "u"), SMALL + ([(4, 1, 2, 2), (4, 1, 3, 2)] if fresh.FULL else []))
-def test_search_and_enumeration_agree(n: int, c: int, t: int, u: int, told) -> None:  # type: ignore[no-untyped-def]
+def test_search_and_enumeration_agree(
+    n: int, c: int, t: int, u: int, with_thresholds: Callable[..., Adversary]
+) -> None:
     """The search skips nothing that matters: brute force finds a strategy exactly when the search does."""
     for need, seed in itertools.product((2, 3), fresh.fresh_seeds(1)[:2]):
-        made = told(n, c, t, u, seed)
+        made = with_thresholds(n, c, t, u, seed)
         assert (Search(made, need).hole() is not None) == enumerated(made, need), (need, seed)
 
 
@@ -259,7 +261,7 @@ T, U = "m->threshold = (uint16_t)half;", "m->agreeing = (uint16_t)agreeing;"
 
 
 @pytest.fixture
-def told(without: Without):  # type: ignore[no-untyped-def]
+def with_thresholds(without: Without) -> Callable[..., Adversary]:
     """Adversaries with n boards, c of them colluders, whose members take t and u from the task."""
     without((T, "m->threshold = m->task.learning_rate;"), (U, "m->agreeing = m->task.epochs;"))
 
@@ -280,10 +282,10 @@ def holds(n: int, c: int, t: int, u: int) -> bool:
 
 
 @pytest.mark.parametrize(("n", "c"), [(n, c) for n in range(2, 7 if fresh.FULL else 6) for c in range(min(3, n - 1))])
-def test_only_certain_thresholds_are_safe(n: int, c: int, told) -> None:  # type: ignore[no-untyped-def]
+def test_only_certain_thresholds_are_safe(n: int, c: int, with_thresholds: Callable[..., Adversary]) -> None:
     """With any other t and u, a single board's update is found; these are found to be safe."""
     for t, u in itertools.product(range(1, n), range(max(1, c), n)):
-        made = told(n, c, t, u)
+        made = with_thresholds(n, c, t, u)
         if not holds(n, c, t, u):
             assert smallest(made) == 1, (t, u)
         elif 2 * u >= n - 1 + c:
@@ -394,19 +396,19 @@ def test_parts_across_are_taken_without_context(without: Without) -> None:
     assert across(made(), made(sigma=11)) >= {"PEERS", "INPUT"}
 
 
-def told_more() -> Adversary:
-    """Board 0 is told that all six must agree; the others that a majority must."""
+def stricter_for_one() -> Adversary:
+    """The server's task for board 0 requires all six to agree, its task for the others a majority."""
     return Adversary(fresh.SEED, 6, 0, task_of(6, 0, 1), others={0: task_of(6, 0, 6)})
 
 
-def test_a_board_that_was_told_more() -> None:
-    assert not told_more().begin()
+def test_a_stricter_task_for_one_board() -> None:
+    assert not stricter_for_one().begin()
 
 
-def test_a_board_that_was_told_more_without_context(without: Without) -> None:
+def test_a_stricter_task_for_one_board_without_context(without: Without) -> None:
     """Its update appears in a sum with four others instead of all: the server abandons it once it has its vector."""
     without(CONTEXT)
-    made = told_more()
+    made = stricter_for_one()
     assert made.begin()
     found = Search(made, 6, of=0).hole()
     assert found and len(found.targets) == 5 and 0 not in found.views
