@@ -17,6 +17,7 @@ import pytest
 import reference
 from documents import blocks
 
+from benchmarks.swap import layers_and_adapters
 from edgelora.board import build, virtual_boards
 from edgelora.board.link.client import Link
 from edgelora.board.sim import virtual_board
@@ -25,12 +26,12 @@ from edgelora.cli.main import main
 from edgelora.core.formats import elm as formats_elm
 from edgelora.core.formats.ela import unpack_adapter
 from edgelora.core.formats.eld import pack_samples
-from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.twin import binding
 from edgelora.learn.training import base as training_base
 from edgelora.learn.training.board_paths import SAMPLES_PATH
 from edgelora.learn.training.board_run import NAME
-from edgelora.learn.training.early_stopping import Course
+from edgelora.learn.training.early_stopping import Course, prepared
 from edgelora.learn.training.loop import train
 from edgelora.learn.training.recipe import MODES, Recipe
 from edgelora.learn.training.samples import Samples
@@ -293,6 +294,29 @@ def test_the_last_quarter_of_each_class_is_held_out(person: tuple[bytes, Samples
         records = b"".join(bytes([label]) + x.tobytes() for x, label in zip(part.x, part.y, strict=True))
         assert int(crc) == zlib.crc32(records)
     assert output.endswith("OK\n")
+
+
+def test_yes_and_no_are_classes(tmp_path: Path) -> None:
+    """Targets of a single output: a rare yes occurs up to four times an epoch, and a quarter of each is held out."""
+    model = unpack_model(layers_and_adapters((8, 8, 2), 0)[0])
+    model.loss, model.labels, last = "binary_cross_entropy", [], model.ops[-1]
+    model.tensors[-1] = replace(model.output, shape=(1, 1, 1))
+    for name in ("weights", "bias", "multiplier", "shift"):
+        setattr(last, name, getattr(last, name)[:1])
+    elm, rng = pack_model(model), np.random.default_rng(5)
+    y = np.array([0, 0, 1, 0, 0] * 5 + [0] * 7)
+    x = np.clip(rng.normal(0, 40, (len(y), 1, 1, 8)) + 30 * y[:, None, None, None], -128, 127).astype(np.int8)
+    samples = Samples(x, y, model.targets(y))
+    assert samples.have_classes and np.bincount(y[samples.of_epoch]).tolist() == [27, 20]
+    values = Samples(x, y, np.where(y, 2, 0).astype(np.int8)[:, None])
+    assert not values.have_classes and len(values.of_epoch) == len(y), "a target above 1 is a value"
+    fill(tmp_path, elm, samples)
+    output = device("training_runs.yes_or_no()", tmp_path)
+    assert told(output, "PLACES") == "32 47" and told(output, "HELD") == "25 7"
+    assert told(output, "ADAPTER") == by_the_twin(elm, samples, Recipe(mode="frozen_a", **SETTINGS))[0].hex()
+    course = prepared(elm, samples, Recipe(**SETTINGS))
+    assert course.held and np.bincount(course.held.y).tolist() == [6, 1]
+    assert prepared(elm, samples.part(y == 0), Recipe(**SETTINGS)).verdict(None) == "not judged: one class"
 
 
 def test_checkpoints_that_do_not_fit(har: tuple[bytes, Samples], tmp_path: Path) -> None:

@@ -248,6 +248,7 @@ RUN_BY_THE_HOST: dict[str, Callable[[], object]] = {  # actions of the host that
     "pipeline.Pipeline.step": lambda: Takes(FELT).hear(SOUND, 0),
     ".Model._everywhere": lambda: trainable(A_MODEL, 2),
     "training.apart": lambda: held_out(np.arange(8) % 2),
+    "training.labels_of": lambda: Samples(SOUND[:8].astype(np.int8), np.arange(8) % 2).of_epoch,
     "training.can_judge": lambda: prepared(A_MODEL, Samples(SOUND[:8].astype(np.int8), np.arange(8) % 2), Recipe()),
     "pipeline.far": lambda: unlike(FELT, FELT),
     "pipeline.check_vote": lambda: program(a_base(), "", b"\1", ["a"], Wish((Act("a", "print", "", "a"),)), False),

@@ -182,18 +182,33 @@ class Part:
 def split(samples: Any, count: int = 0) -> tuple[Samples, Samples | None]:
     """Returns (learned, held): two parts of the samples, or of their first `count`, for `Run`.
 
-    The last 1/`HELD_OUT` of each class is held out, or of all samples if they have targets. Returns (all, None) if
-    fewer than `LEAST_JUDGED` would be held out, or only one class. samples: a `SampleFile`, or another source that has
-    `sample_size` and `target_size`.
+    The last 1/`HELD_OUT` of each class (`labels_of`) is held out, or of all samples without classes. Returns
+    (all, None) if fewer than `LEAST_JUDGED` would be held out, or only one class. samples: a `SampleFile`, or another
+    source that has `sample_size` and `target_size`.
     """
-    labels, buffer = bytearray(count or samples.count), bytearray(samples.sample_size)
-    if not samples.target_size:
-        for i in range(len(labels)):
-            labels[i] = samples.read(i, buffer)
+    count = count or samples.count
+    found = labels_of(samples, count, bytearray(samples.sample_size), samples.target_size)
+    labels = found or bytearray(count)
     learned, held = apart(labels)
-    if not can_judge([labels[i] for i in held], samples.target_size > 0):
-        return Part(samples, array("I", range(len(labels)))), None
+    if not can_judge([labels[i] for i in held], found is None):
+        return Part(samples, array("I", range(count))), None
     return Part(samples, learned), Part(samples, held)
+
+
+def labels_of(samples: Samples, count: int, buffer: bytearray, target_size: int) -> bytearray | None:
+    """Returns the classes of the first `count` samples: labels, or targets that are a single 0 or 1 each, no or yes.
+
+    None if they have other targets.
+    """
+    labels = bytearray(count)
+    if target_size > 1:
+        return None
+    for i in range(count):
+        answer = samples.read(i, buffer)
+        labels[i] = answer[0] & 255 if target_size else answer
+        if target_size and labels[i] > 1:
+            return None
+    return labels
 
 
 def apart(labels: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
@@ -212,7 +227,8 @@ def apart(labels: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
 
 
 def can_judge(labels: Sequence[int], targets: bool = False) -> bool:
-    """Whether samples with these labels can validate: at least `LEAST_JUDGED`, of two classes or with targets."""
+    """Whether samples with these labels can validate: at least `LEAST_JUDGED`, of two classes or with targets that are
+    no classes."""
     return len(labels) >= LEAST_JUDGED and (targets or len(set(labels)) > 1)
 
 
@@ -792,13 +808,13 @@ def is_enough(since: int, epochs: int) -> bool:
 
 
 def repeated(samples: Samples, count: int, buffer: bytearray, target_size: int) -> Sequence[int]:
-    """Returns the numbers of the samples that an epoch repeats, once or more often: those of rare classes."""
-    again = array("I")
-    if target_size:
+    """Returns the numbers of the samples that an epoch repeats, once or more often: those of rare classes
+    (`labels_of`)."""
+    again, counts = array("I"), {}
+    labels = labels_of(samples, count, buffer, target_size)
+    if labels is None:
         return again
-    labels, counts = bytearray(count), {}
-    for i in range(count):
-        labels[i] = label = samples.read(i, buffer)
+    for label in labels:
         counts[label] = counts.get(label, 0) + 1
     most = max(counts.values())
     for turn in range(1, MOST_TIMES):

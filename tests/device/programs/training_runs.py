@@ -281,6 +281,17 @@ def splitting():
     print("OK")
 
 
+def yes_or_no():
+    """A run of a network with a single output, of few samples of which it is yes; what is held out of it."""
+    learned, held = training.split(training.SampleFile("samples.eld"))
+    print("HELD", learned.count, held.count)
+    run = new_run()
+    while not run.done:
+        run.step()
+    print("PLACES", run.count, run.places)
+    print("ADAPTER", binascii.hexlify(kept(run)).decode())
+
+
 def new_run(mode="frozen_a", epochs=EPOCHS):
     memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
     return make(mode, store_cuts.Flash(memory, store_cuts.NEVER), epochs=epochs)

@@ -214,7 +214,7 @@ class Course:
         steps = f"the learning rate was divided by {CAUTION} instead"
         if self.folds:
             steps = f"cross-validation was used instead, and the learning rate was divided by {CAUTION}"
-        if self.samples.given_targets is None and len(self.samples) >= HELD_OUT * LEAST_JUDGED:
+        if self.samples.have_classes and len(self.samples) >= HELD_OUT * LEAST_JUDGED:
             few = f"the samples are nearly all of one class, and holding one out takes {HELD_OUT} of a class"
             return f"{few}: {steps}. Record more samples of other classes"
         return f"{len(self.samples)} samples are too few to hold some out: {steps}"
@@ -223,11 +223,11 @@ class Course:
 def prepared(elm: bytes, samples: Samples, recipe: Recipe) -> Course:
     """Holds samples out, if there are enough to validate, and resolves the recipe for the base and the others."""
     held = held_out(samples.y)
-    if not _training.can_judge(samples.y[held].tolist(), samples.given_targets is not None):
+    if not _training.can_judge(samples.y[held].tolist(), not samples.have_classes):
         return Course(samples, None, samples, recipe.resolved(elm, len(samples.of_epoch), cautious=True))
     learned = samples.part(~held)
     return Course(learned, samples.part(held), samples, recipe.resolved(elm, len(learned.of_epoch)))
 
 
 def _is_one_sided(samples: Samples) -> bool:
-    return samples.given_targets is None and len(np.unique(samples.y)) < 2
+    return samples.have_classes and len(np.unique(samples.y)) < 2

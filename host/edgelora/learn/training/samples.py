@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -54,14 +55,19 @@ class Samples:
     def of_epoch(self) -> NDArray[np.int64]:
         """The samples of an epoch, by index, before they are put in order (SPEC.md, 13).
 
-        Each occurs once; then those of rare classes occur again. Samples with targets occur once.
+        Each occurs once; then those of rare classes occur again. Samples without classes occur once.
         """
-        everyone = np.arange(len(self))
-        if self.given_targets is not None or not len(self):
-            return everyone
+        again = device.module("training").repeated(*self._as_source()) if len(self) else []
+        return np.concatenate([np.arange(len(self)), np.array(again, np.int64)])
+
+    @cached_property
+    def have_classes(self) -> bool:
+        """Whether they have labels, or single targets that say no or yes, instead of values to aim at."""
+        return device.module("training").labels_of(*self._as_source()) is not None
+
+    def _as_source(self) -> tuple[Source, int, bytearray, int]:
         source = Source(self)
-        again = device.module("training").repeated(source, len(self), bytearray(source.sample_size), 0)
-        return np.concatenate([everyone, np.array(again, np.int64)])
+        return source, source.count, bytearray(source.sample_size), source.target_size
 
     def part(self, chosen: NDArray[np.bool_]) -> Samples:
         """The chosen samples."""
