@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,11 @@ from edgelora.board.link.client import Link
 from edgelora.board.link.replies import DeviceError, LinkError
 from edgelora.board.sim import virtual_board
 from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.formats.network import Op
 from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.front_ends import AUDIO_SIZE, audio_signal
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.recording import Takes
+from edgelora.learn.training.base import Base, load_base
+from edgelora.learn.training.recording import Takes, Window
 from edgelora.learn.training.streaming import Take, as_recorded
 from edgelora.model.datasets.dataset import Dataset, load_dataset, save_dataset
 from edgelora.model.datasets.recordings import inputs_of
@@ -67,6 +69,19 @@ def base(tmp_path: Path) -> Path:
     return tmp_path / "base.elm"
 
 
+@pytest.fixture
+def stream(tmp_path: Path) -> Path:
+    """A network that remembers the two frames before, of the same signal, whose frames overlap."""
+    elm, _ = layers_and_adapters((180, 5), 0)
+    model = unpack_model(elm)
+    grid, [last] = model.input, model.ops
+    model.tensors = [replace(grid, shape=(1, 20, 3)), replace(grid, shape=(1, 60, 3)), model.output]
+    model.ops = [Op("history", 0, 1), replace(last, input=1, output=2)]
+    model.signal = SIGNAL
+    (tmp_path / "stream.elm").write_bytes(pack_model(model))
+    return tmp_path / "stream.elm"
+
+
 def heard(data: Dataset) -> np.ndarray:
     """The number of each window's first sample, after checking all its other samples."""
     first = np.rint(data.x[:, 0, 0, 0] / 0.01)
@@ -97,6 +112,24 @@ def test_recording_by_clock_and_then_by_keys(
     assert len(set(heard(data).tolist())) == 5
 
 
+def test_a_network_with_history_gets_windows_of_frames(board: str, base: Path, stream: Path, tmp_path: Path) -> None:
+    """As many as its output depends on; they are consecutive inputs of a stream, ten samples apart."""
+    out = tmp_path / "mine.npz"
+    settings = ("record", stream, "--source", "counter", "--port", board, "-o", out, "--count", 2, "--every", 0.2)
+    assert result(*settings, "--label", "wave")["frames"] == 3
+    data = load_dataset(out)
+    assert data.x.shape == (2, 1, 60, 3) and data.signal == SIGNAL
+    first = np.rint(data.x[:, 0, 0, 0] / 0.01)
+    steps = (np.arange(3)[:, None] * 10 + np.arange(20)).ravel()
+    counts = ((first[:, None] + steps)[:, :, None] % 1000 * [1, 2, 3]).astype(np.int16)
+    assert np.allclose(inputs_of(counts, SIGNAL), data.x[:, 0], atol=1e-5)
+    assert load_base(stream).samples(data).x.shape == (2, 3, 1, 20, 3)
+    assert "those of 2 frames (1, 40, 3): write to another file" in edgelora(
+        *settings, "--label", "wave", "--frames", 2, code=1
+    )
+    assert "omit --frames" in edgelora("record", base, "--label", "x", "--frames", 2, code=1)
+
+
 def test_what_is_refused(board: str, base: Path, tmp_path: Path) -> None:
     settings = ("record", base, "--label", "x", "-o", tmp_path / "x.npz", "--port", board)
     assert "give SDA,SCL" in edgelora(*settings, "--pins", "4", code=1)
@@ -119,7 +152,7 @@ def test_a_front_end_makes_samples() -> None:
     model.signal = audio_signal(3, 3, Normal(0.01))  # with values that are not all clipped
     base = Base("sound.elm", pack_model(model), model)
     sound = np.random.default_rng(1).normal(0, 3000, (6080, 1)).astype(np.int16)  # 36 rows
-    takes = Takes(base.model.signal, shape=model.input.shape)
+    takes = Takes(Window.of(base))
     for at in range(0, len(sound), 700):
         assert takes.take("a") == (at > 800)
         takes.hear(sound[at : at + 700], 0)
@@ -132,7 +165,7 @@ def test_a_front_end_makes_samples() -> None:
 
 
 def test_a_window_has_no_holes() -> None:
-    takes = Takes(SIGNAL)
+    takes = Takes(Window(SIGNAL, (1, 20, 3)))
     takes.hear(np.ones((19, 3), np.int16), 0)
     assert not takes.take("a")
     takes.hear(np.ones((1, 3), np.int16), 0)

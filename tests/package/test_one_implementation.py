@@ -32,7 +32,7 @@ from edgelora.learn.training.board_run import Pace
 from edgelora.learn.training.early_stopping import prepared
 from edgelora.learn.training.monitor import Phases
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.recording import Takes
+from edgelora.learn.training.recording import Takes, Window
 from edgelora.learn.training.samples import Samples
 from edgelora.model.datasets.dataset import held_out
 from edgelora.studio.file_import import unlike
@@ -244,8 +244,8 @@ SOUND = np.zeros((512, 1), np.int16)  # as long as the longer of their steps
 RUN_BY_THE_HOST: dict[str, Callable[[], object]] = {  # actions of the host that call these functions of the device
     "frontend.Audio.step": lambda: AudioFrontEnd().feed(SOUND),
     "frontend.Spectral.step": lambda: SpectralFrontEnd().feed(SOUND),
-    "pipeline._front_of": lambda: Takes(HEARD, shape=(3, 40, 1)),
-    "pipeline.Pipeline.step": lambda: Takes(FELT).hear(SOUND, 0),
+    "pipeline._front_of": lambda: Takes(Window(HEARD, (3, 40, 1))),
+    "pipeline.Pipeline.step": lambda: Takes(Window(FELT, (1, 8, 1))).hear(SOUND, 0),
     ".Model._everywhere": lambda: trainable(A_MODEL, 2),
     "training.apart": lambda: held_out(np.arange(8) % 2),
     "training.labels_of": lambda: Samples(SOUND[:8].astype(np.int8), np.arange(8) % 2).of_epoch,

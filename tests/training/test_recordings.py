@@ -17,12 +17,13 @@ from benchmarks.swap import layers_and_adapters
 from edgelora.base.errors import InputError
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.signal import Normal, Signal
+from edgelora.learn.training.recording import Window, windows_of
 from edgelora.model.datasets import recordings
 from edgelora.model.datasets import recordings as datasets_recordings
 from edgelora.model.datasets.capture import Capture
 from edgelora.model.datasets.dataset import load_dataset
 from edgelora.model.datasets.har import har_takes, load_har
-from edgelora.model.datasets.recordings import Recording, load_capture, save_capture, windows_of
+from edgelora.model.datasets.recordings import Recording, load_capture, save_capture
 
 KEY = "fed53116f20684c067774ebf9e7bcbdc"
 ALL = (".csv", ".npz", ".json", ".cbor")
@@ -230,7 +231,7 @@ def test_more_windows_than_memory_holds_are_refused(tmp_path: Path, base: Path) 
     assert not out.exists()
     long = np.zeros((10_000_000, 3), np.int16)
     with pytest.raises(InputError, match="9999991 windows of 10 samples need 1199998920 bytes"):
-        windows_of([("rest", Recording(long))], SIGNAL, 1)
+        windows_of([("rest", Recording(long))], Window(SIGNAL, (1, 10, 3)), 1)
 
 
 @pytest.mark.parametrize("rate", [0, 10_000_001, 0xFFFFFFFF])

@@ -20,7 +20,7 @@ from edgelora.board.link.client import Link
 from edgelora.core.formats.signal import Signal
 from edgelora.core.twin import device
 from edgelora.learn.training.base import load_base
-from edgelora.learn.training.recording import Takes
+from edgelora.learn.training.recording import Takes, Window, windows_of
 from edgelora.learn.training.streaming import signal_of
 from edgelora.model.datasets import recordings
 from edgelora.model.datasets.dataset import load_dataset, save_dataset
@@ -30,7 +30,6 @@ from edgelora.model.datasets.recordings import (
     load_capture,
     load_recording,
     save_capture,
-    windows_of,
     with_rate,
 )
 
@@ -58,6 +57,8 @@ def add_commands(add: Add) -> None:
     p.add_argument(
         "--window", type=whole(1, 1 << 20), metavar="N", help="without --base: cut windows of N samples, for training"
     )
+    add_frames(p)
+    p.add_argument("--last", action="store_true", help="with --base: only the window that ends with each recording")
     p.add_argument("--hop", type=whole(1), help="samples between window starts (the base's; half a window)")
     p.add_argument("--rate", type=float, help="sample rate in Hz, if the file has none")
     p.add_argument("--units", action="store_true", help="a .csv has values in the base's units, not counts")
@@ -65,6 +66,15 @@ def add_commands(add: Add) -> None:
         "--hmac-key",
         help="HMAC key of .json and .cbor files: verifies input files, signs output files "
         f"(${KEY_VARIABLE}, which no list of processes shows)",
+    )
+
+
+def add_frames(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--frames",
+        type=whole(1, 65535),
+        metavar="N",
+        help="frames of a sample, for a base with history (as many as its output depends on)",
     )
 
 
@@ -78,6 +88,7 @@ def _add_record(add: Add) -> None:
     p.add_argument("--source", default="mpu6050", help="mpu6050, lsm6ds3 or a module on the board with source()")
     p.add_argument("--pins", default="4,5", metavar="SDA,SCL", help="pins of the sensor (%(default)s)")
     p.add_argument("--bus", type=whole(0, 7), default=0, help="the I2C bus (%(default)s)")
+    add_frames(p)
     p.add_argument("--count", type=whole(1), help="record this many automatically, one every --every seconds")
     p.add_argument(
         "--every",
@@ -94,12 +105,13 @@ def cmd_record(args: argparse.Namespace) -> None:
     """Records samples of one class from a board's sensor.
 
     Enter or space records the window that ends now, u undoes the last one, q or Ctrl-C quits and keeps all samples.
-    With --count, windows are recorded on a timer, each announced one second before.
+    With --count, windows are recorded on a timer, each announced one second before. Of a base with history, a window is
+    several frames.
     """
     base = load_base(args.model)
     signal = signal_of(base)
     before = load_dataset(args.output) if args.output.exists() else None
-    takes = Takes(signal, before, base.model.input.shape)
+    takes = Takes(Window.of(base, args.frames), before)
     if not 0.02 <= args.every <= 3600:
         raise InputError(f"--every {args.every:g}: give 0.02 to 3600 seconds")
     try:
@@ -110,6 +122,7 @@ def cmd_record(args: argparse.Namespace) -> None:
         if takes.taken:
             save_dataset(takes.data, args.output)
     result = {"output": str(args.output), "taken": takes.taken, "counts": takes.counts, "lost": takes.lost}
+    result["frames"] = takes.window.frames
     words = ", ".join(f"{name} {count}" for name, count in takes.counts.items()) or "no samples"
     show(args, result, f"{args.output}: {words}; {takes.taken} new, {takes.lost} of the sensor's samples lost")
 
@@ -134,7 +147,7 @@ def _hear(link: Link, takes: Takes) -> None:
 
 def _by_clock(link: Link, takes: Takes, args: argparse.Namespace) -> None:
     """Counts the sensor's samples as the clock, so a busy computer records the same windows."""
-    rate, due = takes.signal.rate, 0.0
+    rate, due = takes.window.signal.rate, 0.0
     while takes.taken < args.count:
         _hear(link, takes)
         if not takes.ready:
@@ -193,13 +206,16 @@ def cmd_convert(args: argparse.Namespace) -> None:
     """Converts recordings to other formats or to samples.
 
     Reads and writes Edge Impulse's acquisition format as JSON and CBOR; signatures are verified if there is a key,
-    otherwise only reported. With --base, the result has x, y, labels and the base's signal; with --window, windows in
-    the recordings' own units, for training a network. A file's class is its name up to the first dot: wave.1.json is
-    of class wave.
+    otherwise only reported. With --base, the result has x, y, labels and the base's signal: windows as a board would
+    take them, with the base's front end, and of several frames for a base with history. With --window, windows in the
+    recordings' own units, for training a network. A file's class is its name up to the first dot: wave.1.json is of
+    class wave.
     """
     key = args.hmac_key or os.environ.get(KEY_VARIABLE)
     if args.base:
         return _windows(args, key)
+    if args.frames or args.last:
+        raise InputError("--frames and --last are for windows of a base: give --base MODEL")
     if args.window:
         return _plain_windows(args, key)
     if len(args.recording) > 1 or args.hop:
@@ -221,9 +237,12 @@ def _windows(args: argparse.Namespace, key: str | None) -> None:
     _check_samples(args)
     if args.window:
         raise InputError("the base defines a window's length: omit --window")
-    signal = signal_of(load_base(args.base))
+    window = Window.of(load_base(args.base), args.frames)
+    signal = window.signal
     found = [(_class_of(path), load_recording(path, signal, args.units, _key_of(path, key))) for path in args.recording]
-    data = windows_of(found, signal, args.hop)
+    if args.last and args.hop:
+        raise InputError("--last takes one window of each recording: omit --hop")
+    data = windows_of(found, window, args.hop, args.last)
     save_dataset(data, args.output)
     doubted = {
         str(path): recordings.doubts(r.counts, signal) for path, (_, r) in zip(args.recording, found, strict=True)
@@ -232,11 +251,13 @@ def _windows(args: argparse.Namespace, key: str | None) -> None:
         if doubt:
             note(f"{name}: {doubt}", args.json)
     counts = np.bincount(data.y, minlength=len(data.labels)).tolist()
-    result = {"output": str(args.output), "windows": dict(zip(data.labels, counts, strict=True))}
+    result: dict[str, Any] = {"output": str(args.output), "windows": dict(zip(data.labels, counts, strict=True))}
+    result |= {"frames": window.frames, "seconds": window.span / signal.rate}
     result["doubts"] = {name: doubt for name, doubt in doubted.items() if doubt}
     result["signatures"] = {str(p): r.signature for p, (_, r) in zip(args.recording, found, strict=True) if r.signature}
     words = ", ".join(f"{name} {count}" for name, count in zip(data.labels, counts, strict=True))
-    show(args, result, f"{args.output}: {len(data)} windows: {words}" + _signatures(result["signatures"]))
+    frames = "" if window.frames == 1 else f" of {window.frames} frames ({window.span / signal.rate:.3g} s)"
+    show(args, result, f"{args.output}: {len(data)} windows{frames}: {words}" + _signatures(result["signatures"]))
 
 
 def _plain_windows(args: argparse.Namespace, key: str | None) -> None:

@@ -5,6 +5,7 @@ Arithmetic and units are those of SPEC.md, "Base network" (the TFLite INT8 quant
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -182,6 +183,13 @@ class Op:
         return (self.input, self.input2) if self.kind in TWO_INPUT_KINDS else (self.input,)
 
 
+def window_shape(shape: Sequence[int], frames: int) -> tuple[int, int, int]:
+    """The shape of a window of so many inputs [height, width, channels]: one below the other, of height 1 one behind
+    the other."""
+    height, width, channels = shape
+    return (1, frames * width, channels) if height == 1 else (frames * height, width, channels)
+
+
 def gather_axes(op: Op) -> tuple[int, int, int]:
     """The axes, from 0, of a gather's output to which its input's height, width and channels map."""
     height, width = (axis - 1 for axis in op.axes)
@@ -238,6 +246,16 @@ class QuantModel:
         return any(op.kind == "history" for op in self.ops)
 
     @property
+    def reach(self) -> int:
+        """On how many frames an output depends, the newest included; 1 without history."""
+        reach = {0: 1}
+        for op in self.ops:
+            reach[op.output] = max((reach[i] for i in op.inputs), default=1)
+            if op.kind == "history":
+                reach[op.output] += -(-self.tensors[op.output].size // self.tensors[op.input].size) - 1
+        return reach[self.ops[-1].output]
+
+    @property
     def learns_values(self) -> bool:
         """Whether targets are values on the output's grid, such as an autoencoder's input, instead of classes."""
         return self.loss == "mean_squared_error"
@@ -267,7 +285,7 @@ class QuantModel:
         """
         height, width, channels = self.input.shape
         times = shape[-3] * shape[-2] // (height * width) if len(shape) == 3 else 0
-        possible = {(times * height, width, channels)} | ({(1, times * width, channels)} if height == 1 else set())
+        possible = {(times * height, width, channels), window_shape(self.input.shape, times)}
         if tuple(shape) not in possible or times < 1 or times > 1 and not self.has_history:
             whole = "a whole number of inputs" if self.has_history else "an input"
             raise InputError(f"windows are {tuple(shape)}, must be {whole} of {self.input.shape}")

@@ -175,37 +175,16 @@ def _expected(signal: Signal) -> str:
     return f"are they in {signal.units or 'its units'}, or counts of {scales}?"
 
 
-def windows_of(recordings: Sequence[tuple[str, Recording]], signal: Signal, hop: int | None = None) -> Dataset:
-    """Labelled recordings as windows of real inputs, for a signal without a front end; classes in order of names.
-
-    hop: samples from a window to the next (the signal's). InputError for recordings that are all too
-    short, or make more windows than memory is to hold.
-    """
-    if signal.front != "none":
-        raise InputError(f"windows with the front end {signal.front!r} can't be used as samples: use `listen`")
-    real = ((label, inputs_of(recording.counts, signal)) for label, recording in recordings)
-    return replace(_cut(list(real), signal.window, hop or signal.hop), signal=signal)
-
-
-def _cut(recordings: Sequence[tuple[str, NDArray[np.floating]]], window: int, hop: int) -> Dataset:
-    """Windows [N, 1, window, channels] of labelled values [n, channels], classes in order of names.
-
-    InputError if there are none, or more than the memory limit, which is checked first.
-    """
-    starts = [range(0, len(values) - window + 1, hop) for _, values in recordings]
-    count = sum(map(len, starts))
+def check_windows(count: int, window: int, values: int) -> None:
+    """InputError unless there are windows of so many samples, of so many values each, that memory holds."""
     if not count:
         raise InputError(f"no recording is as long as a window, {window} samples: give longer ones")
-    size = 4 * count * window * recordings[0][1].shape[1]
+    size = 4 * count * values
     if size > MAX_ARRAYS_BYTES:
         raise InputError(
             f"{count} windows of {window} samples need {size} bytes, the limit is {MAX_ARRAYS_BYTES}",
             remedy="give a larger --hop, or fewer recordings at once",
         )
-    labels = sorted({label for label, _ in recordings})
-    x = [values[at : at + window] for (_, values), each in zip(recordings, starts, strict=True) for at in each]
-    y = [labels.index(label) for (label, _), each in zip(recordings, starts, strict=True) for _ in each]
-    return Dataset(np.array(x, np.float32)[:, None], np.array(y, np.int64), labels)
 
 
 def cut_windows(captures: Sequence[tuple[str, Capture]], window: int, hop: int | None = None) -> Dataset:
@@ -227,7 +206,14 @@ def cut_windows(captures: Sequence[tuple[str, Capture]], window: int, hop: int |
             raise InputError(
                 f"{name} has {capture.rate:g} samples per second, {first_name} {first.rate:g}: resample one"
             )
-    return _cut([(label, capture.values) for label, capture in captures], window, hop or max(1, window // 2))
+    hop, channels = hop or max(1, window // 2), first.values.shape[1]
+    starts = [range(0, len(capture.values) - window + 1, hop) for _, capture in captures]
+    check_windows(sum(map(len, starts)), window, window * channels)
+    labels = sorted({label for label, _ in captures})
+    cuts = list(zip(captures, starts, strict=True))
+    x = [capture.values[at : at + window] for (_, capture), each in cuts for at in each]
+    y = [labels.index(label) for (label, _), each in cuts for _ in each]
+    return Dataset(np.array(x, np.float32)[:, None], np.array(y, np.int64), labels)
 
 
 def inputs_of(counts: NDArray[np.int16], signal: Signal) -> NDArray[np.float32]:
