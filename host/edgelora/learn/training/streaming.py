@@ -95,31 +95,18 @@ def listen_on_twin(
             yield ListenReply([decision], 0, pipeline.clipped)
 
 
-class Cutter:
-    """The device's `pipeline`, and its source: samples that come in pieces.
-
-    model: the device's, or what has as much of it as the pipeline uses. InputError if the signal does not fit it.
-    """
+class Pieces:
+    """A device's source of samples that come in pieces, int16 [n, channels], with the rate of a signal."""
 
     scales, overruns = None, 0
 
-    def __init__(self, model: Any, signal: Signal, vote: Vote = Vote()) -> None:
+    def __init__(self, signal: Signal) -> None:
         self.rate, self.channels = signal.rate, signal.channels
         self._left = np.zeros((0, signal.channels), np.int16)
-        with device.refusals():
-            self.pipeline = device.module("pipeline").Pipeline(
-                model, self, vote=(vote.least, vote.windows), chunk=max(signal.hop, signal.window)
-            )
 
-    def windows(self, counts: NDArray[np.int16]) -> Iterator[memoryview]:
-        """The int8 input of each window that ends in these samples, int16 [n, channels], the stream's next.
-
-        Valid until the next one.
-        """
+    def give(self, counts: NDArray[np.int16]) -> None:
+        """The stream's next samples, when those before were read."""
         self._left = counts
-        while not self.pipeline.ended:
-            if self.pipeline.step():
-                yield memoryview(self.pipeline.x)
 
     @property
     def ended(self) -> bool:
@@ -130,6 +117,30 @@ class Cutter:
         self._left = self._left[len(taken) :]
         np.frombuffer(buffer, np.int16)[: taken.size] = taken.reshape(-1)
         return len(taken)
+
+
+class Cutter(Pieces):
+    """The device's `pipeline`, and its source: samples that come in pieces.
+
+    model: the device's, or what has as much of it as the pipeline uses. InputError if the signal does not fit it.
+    """
+
+    def __init__(self, model: Any, signal: Signal, vote: Vote = Vote()) -> None:
+        super().__init__(signal)
+        with device.refusals():
+            self.pipeline = device.module("pipeline").Pipeline(
+                model, self, vote=(vote.least, vote.windows), chunk=max(signal.hop, signal.window)
+            )
+
+    def windows(self, counts: NDArray[np.int16]) -> Iterator[memoryview]:
+        """The int8 input of each window that ends in these samples, int16 [n, channels], the stream's next.
+
+        Valid until the next one.
+        """
+        self.give(counts)
+        while not self.pipeline.ended:
+            if self.pipeline.step():
+                yield memoryview(self.pipeline.x)
 
 
 def _stretches(samples: int, adapters: Sequence[bytes], switches: Switches) -> Iterator[tuple[int, int, int]]:

@@ -1,0 +1,1 @@
+"""Wake words that learn their owner."""

@@ -1,0 +1,95 @@
+"""A wake word on desktop MicroPython: wakes, enrolments and feedback, as the same code on the host has them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgelora.board.sim.virtual_board import UNIX_BINARY
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.front_ends import heard_as
+from edgelora.core.twin import device
+from edgelora.learn.training.base import Base
+from edgelora.learn.wake.teaching import Owner, Pupil, Recorded, lessons
+from edgelora.learn.wake.word import Rule, WakeWord
+from edgelora.model.datasets.capture import Capture, save_wav
+from edgelora.model.datasets.wake_speech import OTHERS, phrase_sound
+from edgelora.model.importers.tflite.convert import import_tflite
+
+pymicro = pytest.importorskip("pymicro_wakeword")
+PROGRAM = Path(__file__).parent / "programs" / "wake_runs.py"
+
+
+@pytest.fixture(scope="module")
+def word() -> WakeWord:
+    """okay_nabu of pymicro-wakeword."""
+    model = import_tflite((Path(pymicro.__file__).parent / "models" / "okay_nabu.tflite").read_bytes())
+    model.signal = heard_as("firmware", model.input)
+    return WakeWord(Base("nabu.elm", pack_model(model, "nabu"), model), Rule(0.85, 5))
+
+
+@pytest.fixture(scope="module")
+def said() -> np.ndarray:
+    """Someone says the word."""
+    return phrase_sound(OTHERS[0], "okay nabu", 3)[0]
+
+
+def test_a_board_keeps_what_the_host_keeps(word: WakeWord, said: np.ndarray, tmp_path: Path) -> None:
+    sound = Pupil(word).up_to_word(said)
+    save_wav(tmp_path / "said.wav", Capture(sound[:, None].astype(float), 16000.0, counts=True))
+    (tmp_path / "word.elm").write_bytes(word.base.elm)
+    (tmp_path / "wake_runs.py").write_bytes(PROGRAM.read_bytes())
+    wanted = lessons(word, Owner([Recorded("said", said)]))
+    frames = len(word.heard(sound))
+    wakes = word.rule.wakes(word.outputs(None, [word.heard(sound)])[0])
+    assert len(wakes) == 1
+    calls = [[1, "enrol", []], [21, "false_wake", []], [wakes[0] + 5, "false_wake", []], [frames, "missed", []]]
+    case = {"frames": word.frames, "rule": [word.rule.steps, 5], "calls": calls}
+    (tmp_path / "case.json").write_text(json.dumps(case))
+    command = [UNIX_BINARY, "-c", "import wake_runs; wake_runs.main()"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    woke, answers, count, kept = json.loads(done.stdout)
+    assert woke == [wakes[0] + 1] and count == 1
+    assert "no word was said" in answers[0] and "nothing woke it" in answers[1] and answers[2:] == [3, len(wanted)]
+    record = word.frames * 120 + 5
+    content = (tmp_path / "mine.eld").read_bytes()[32:]
+    rows = np.frombuffer(content, np.uint8).reshape(-1, record)
+    assert len(rows) == kept == 3 + len(wanted)
+    assert rows[:3, 0].tolist() == [0, 0, 0] and rows[3:, 0].tolist() == wanted.y.tolist()
+    assert (rows[3:, 1:-4].view(np.int8) == wanted.x.reshape(len(wanted), -1)).all()
+
+
+def test_windows_that_contain_the_word_are_where_the_base_hears_it(word: WakeWord, said: np.ndarray) -> None:
+    """The base hears those of the complete word, and not the unfinished one."""
+    taught = lessons(word, Owner([Recorded("said", said)]))
+    outputs = [word.outputs(None, [x.reshape(word.frames, -1)])[0][-1] for x in taught.x]
+    assert taught.y.tolist() == [1] * 5 + [0]
+    assert max(outputs[:5]) > 200 and outputs[5] < 50
+
+
+def test_a_close_miss_is_another_word(word: WakeWord, said: np.ndarray) -> None:
+    kept = lessons(word, Owner([], [Recorded("miss", said)], [Recorded("talk", said)]))
+    assert not kept.y.any() and len(kept) > 5
+
+
+def test_the_end_of_a_word() -> None:
+    """The last loud frame of the stretch with most sound; short gaps belong to it, a click afterwards does not."""
+    end = device.module("wake").word_end
+    assert end([5] * 20 + [100] * 10 + [5] * 8 + [90] * 6 + [5] * 20) == 20 + 10 + 8 + 6
+    assert end([5] * 20 + [100] * 10 + [5] * 20 + [120] * 2 + [5] * 9) == 30
+
+
+def test_rules_that_cannot_be() -> None:
+    rule = device.module("wake").Rule
+    for cutoff, window in ((256, 5), (-1, 5), (200, 0), (200, 256)):
+        with pytest.raises(ValueError, match="give 0 to 255, and 1 to 255 frames"):
+            rule(cutoff, window)
+    four = rule(100, 2)
+    assert [four.step(p) for p in (255, 0, 201, 0, 0)] == [True, True, True, True, False]
+    four.reset()
+    assert not four.step(200)
