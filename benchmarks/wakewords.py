@@ -7,7 +7,6 @@ With `oracle`, outputs are compared with TensorFlow Lite Micro and decisions wit
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
@@ -22,6 +21,7 @@ from edgelora.base.progress import Progress, no_progress
 from edgelora.base.workers import in_parallel
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import QuantModel
+from edgelora.core.formats.wake_manifest import load_manifest, model_beside
 from edgelora.core.front_ends import AUDIO_HOP, AUDIO_SIZE, AUDIO_SPAN, AudioFrontEnd
 from edgelora.core.twin.session import Session
 from edgelora.model.datasets import speech
@@ -105,11 +105,10 @@ def wake_word(name: str) -> WakeWord:
     found = find_spec("pymicro_wakeword")
     if found is None or found.origin is None:
         raise MissingPackage("the wake words are in the package pymicro-wakeword: pip install pymicro-wakeword")
-    folder = Path(found.origin).parent / "models"
-    about = json.loads((folder / f"{name}.json").read_text())
-    rule = about["micro"]
-    file = (folder / about["model"]).read_bytes()
-    return WakeWord(name, about["wake_word"], file, rule["probability_cutoff"], rule["sliding_window_size"])
+    path = Path(found.origin).parent / "models" / f"{name}.json"
+    manifest = load_manifest(path)
+    file = model_beside(path, manifest).read_bytes()
+    return WakeWord(name, manifest.wake_word, file, manifest.cutoff, manifest.window)
 
 
 def bench_wakewords(

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import edgelora
 from esp_images import BOARDS, image
 
+from benchmarks.swap import layers_and_adapters
 from edgelora.base.resources import ROOT
 from edgelora.board import build, uf2
 from edgelora.board import romfs as boards_romfs
 from edgelora.board.flash.esp import check_image
 from edgelora.board.profiles import load_board
+from edgelora.core.formats.wake_manifest import WakeManifest
 
 MODULE = ROOT / "micropython_module"
 CORE = sorted(path for folder in ("core", "crypto") for path in (MODULE / folder).rglob("*.c"))
@@ -103,6 +106,18 @@ def test_an_image_for_the_rp2350_holds_program_and_model(tmp_path: Path) -> None
     assert len(image.lead) == 512
     assert image.pages[romfs].startswith(b"\xd2\xcd\x31")
     assert romfs + 3000 * 256 < image.end <= romfs + flash.romfs_bytes
+
+
+def test_a_wake_words_manifest_comes_along(tmp_path: Path) -> None:
+    """Beside its base; another .json with the base's name does not."""
+    elm, _ = layers_and_adapters((8, 2), 0)
+    manifest = WakeManifest("Okay Nabu", "okay_nabu.tflite", 0.85, 5, 37000)
+    for name, text in (("nabu", manifest.packed()), ("plain", b'{"mode": "frozen_a"}')):
+        (tmp_path / f"{name}.elm").write_bytes(elm)
+        (tmp_path / f"{name}.json").write_bytes(text)
+        edgelora("build", "--board", "unix", "--model", tmp_path / f"{name}.elm", "-o", tmp_path / f"{name}.romfs")
+    both, alone = ((tmp_path / f"{name}.romfs").read_bytes() for name in ("nabu", "plain"))
+    assert manifest.packed() in both and b"nabu.json" in both and b"json" not in alone
 
 
 @pytest.mark.parametrize("board", BOARDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,10 +18,14 @@ from random_models import random_adapter, random_input, random_model
 from edgelora.base.errors import InputError
 from edgelora.base.resources import ROOT
 from edgelora.core.formats import fixed_point
-from edgelora.core.formats.ela import Adapter, pack_adapter
+from edgelora.core.formats.ela import Adapter, pack_adapter, unpack_adapter
 from edgelora.core.formats.elm import base_id, pack_model, unpack_model
 from edgelora.core.formats.network import LOSSES, QuantModel, Tensor
+from edgelora.core.formats.wake_manifest import load_manifest
+from edgelora.core.front_ends import AudioFrontEnd, heard_as
 from edgelora.core.twin.session import Session
+from edgelora.model.datasets import speech
+from edgelora.model.datasets.speech import Voice
 from edgelora.model.importers.tflite import convert, write
 from edgelora.model.importers.tflite.convert import import_tflite, inputs_for_calibration
 from edgelora.model.importers.tflite.file import read_graph
@@ -31,7 +36,7 @@ from edgelora.model.quantization.merging import Merging
 pytest.importorskip("tflite_micro")
 from tflite_micro.python.tflite_micro import runtime
 from tflite_writer import BUILTIN, Sketch, conv_options, schema, write_tflite
-from wake_words import LAST_CONVOLUTION, ending_at, micro_outputs, sound, wake_word
+from wake_words import LAST_CONVOLUTION, MODELS, ending_at, micro_outputs, sound, wake_word
 
 KERAS = ROOT / ".build" / "keras-models"
 MATRICES = ("conv", "conv", "depthwise", "conv", "mean", "dense")
@@ -144,12 +149,12 @@ def test_streaming_files_equal_the_board() -> None:
 # ----------------------------------------------------------------------------
 
 
-def learned(seed: int, model: QuantModel) -> Adapter:
+def learned(seed: int, model: QuantModel, size: float = 6) -> Adapter:
     """An adapter with branches about as large as boards learn; some weights exceed int8's range."""
     rng = np.random.default_rng(seed)
     adapter = random_adapter(rng, model)
     for layer in adapter.layers:
-        layer.b = np.rint(rng.normal(0, 6, layer.b.shape)).clip(-127, 127).astype(np.int8)
+        layer.b = np.rint(rng.normal(0, size, layer.b.shape)).clip(-127, 127).astype(np.int8)
     return adapter
 
 
@@ -372,3 +377,88 @@ def test_vela_compiles_merged_files(seed: int, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
         assert (tmp_path / name / f"{name}_vela.tflite").stat().st_size > 0
         assert "CPU operators = 0 (0.0%)" in done.stdout, done.stdout[-2000:]
+
+
+# ---- wake words with manifests ---------------------------------------------------------------------------------------
+
+
+def wake_adapter(folder: Path, name: str) -> Path:
+    """The file of an adapter with the branches of learning on a wake word's imported base."""
+    elm = (folder / f"{name}.elm").read_bytes()
+    adapter = learned(0, unpack_model(elm), 1)
+    adapter.base_id = base_id(elm)
+    (folder / f"{name}.ela").write_bytes(pack_adapter(adapter))
+    return folder / f"{name}.ela"
+
+
+@pytest.mark.skipif(not shutil.which("espeak-ng"), reason="espeak-ng is not installed: `make setup`")
+@pytest.mark.parametrize("refit", [False, True])
+def test_a_wake_word_becomes_one_for_other_devices(tmp_path: Path, refit: bool) -> None:
+    """From the manifest to a merged file and its manifest: equal to the board's by every output of a stream."""
+    said = edgelora("import", MODELS / "okay_nabu.json", "-o", tmp_path / "base.elm")
+    assert "an output depends on 54 frames" in said and "'Okay Nabu' is heard where the mean of 5" in said
+    model = unpack_model((tmp_path / "base.elm").read_bytes())
+    assert model.labels == ["other", "okay_nabu"] and model.signal == heard_as("firmware", model.input)
+    assert load_manifest(tmp_path / "base.json") == load_manifest(MODELS / "okay_nabu.json")
+    ela = wake_adapter(tmp_path, "base")
+    settings = ("merge", MODELS / "okay_nabu.json", ela, "-o", tmp_path / "mine.tflite", *(["--refit"] * refit))
+    told = result(*settings, "--cutoff", 0.6)
+    manifest = load_manifest(tmp_path / "mine.json")
+    assert told["manifest"] == manifest.as_json() and told["layers"]
+    assert (manifest.model, manifest.cutoff, manifest.window) == ("mine.tflite", 0.6, 5)
+    assert (manifest.wake_word, manifest.arena_bytes) == ("Okay Nabu", 37000)
+    said = speech.speak(Voice("espeak-ng", "en-us"), "okay nabu", 1.0, 0.0)
+    stream = np.concatenate([np.round(said * 20000 / np.abs(said).max()), np.zeros(8000)]).astype(np.int16)
+    rows = AudioFrontEnd("firmware").feed(stream)
+    frames = rows[: len(rows) // 3 * 3].reshape(-1, *model.input.shape)
+    file, expected = (tmp_path / "mine.tflite").read_bytes(), []
+    if refit:
+        again = import_tflite(file)
+        session = Session(pack_model(again), bytes(len(again.ops)), "infer")
+    else:
+        elm = (tmp_path / "base.elm").read_bytes()
+        session = merged_by_the_board(elm, unpack_adapter(ela.read_bytes()), ela.read_bytes())
+    for frame in frames:
+        session.infer(frame)
+        expected.append(session.logits.tolist())
+    assert micro_outputs(file, frames) == expected != micro_outputs(wake_word("okay_nabu"), frames)
+    assert len({tuple(y) for y in expected}) > 3
+    assert load_manifest(MODELS / "okay_nabu.json").cutoff == 0.85
+    edgelora(*settings)
+    assert load_manifest(tmp_path / "mine.json").cutoff == 0.85, "the author's"
+
+
+@pytest.mark.parametrize("front", ["firmware", "audio"])
+def test_a_base_with_a_front_end_is_found_in_its_file(tmp_path: Path, front: str) -> None:
+    """Without labels by itself, with labels by the .elm."""
+    for name, labels in (("plain", ()), ("named", ("--labels", "no,yes"))):
+        path = MODELS / "alexa.tflite"
+        edgelora("import", path, "--front", front, *labels, "-o", tmp_path / f"{name}.elm")
+        ela = wake_adapter(tmp_path, name)
+        command = ("merge", path, ela, "-o", tmp_path / "mine.tflite")
+        if labels:
+            assert "give --elm" in edgelora(*command, code=1)
+        assert result(*command, *(("--elm", tmp_path / "named.elm") if labels else ()))["layers"]
+
+
+def test_manifests_that_do_not_fit(tmp_path: Path) -> None:
+    edgelora("import", MODELS / "alexa.json", "-o", tmp_path / "alexa.elm")
+    ela, out = wake_adapter(tmp_path, "alexa"), tmp_path / "mine.tflite"
+    assert "give that in place of the network" in edgelora(
+        "merge", MODELS / "alexa.tflite", ela, "--cutoff", 0.5, "-o", out, code=1
+    )
+    assert "must be a number from 0 to 1" in edgelora(
+        "merge", MODELS / "alexa.json", ela, "--cutoff", 5, "-o", out, code=1
+    )
+    assert "is for a .tflite" in edgelora("merge", MODELS / "alexa.json", ela, "-o", tmp_path / "mine.elm", code=1)
+    for name in ("alexa.json", "alexa.tflite"):
+        (tmp_path / name).write_bytes((MODELS / name).read_bytes())
+    assert "would replace the wake word" in edgelora(
+        "merge", tmp_path / "alexa.json", ela, "-o", tmp_path / "alexa.tflite", code=1
+    )
+    assert not out.exists() and not out.with_suffix(".json").exists()
+    classes = write_tflite(random_model(3, oracle=True, kinds=("conv", "dense")))
+    (tmp_path / "alexa.tflite").write_bytes(classes)
+    assert "a wake word is a streaming network" in edgelora(
+        "import", tmp_path / "alexa.json", "-o", tmp_path / "x.elm", code=1
+    )

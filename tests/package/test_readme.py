@@ -12,11 +12,13 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from documents import all_blocks, blocks, pages
 from fresh import FULL
@@ -27,6 +29,13 @@ from edgelora.board import virtual_boards
 from edgelora.board.sim.virtual_board import UNIX_BINARY
 from edgelora.board.sim.world import set_world
 from edgelora.cli.parser import make_parser
+from edgelora.core.formats.wake_manifest import load_manifest
+from edgelora.model.datasets import speech
+from edgelora.model.datasets.capture import Capture
+from edgelora.model.datasets.dataset import load_dataset
+from edgelora.model.datasets.recordings import save_capture
+from edgelora.model.datasets.speech import Voice
+from edgelora.model.importers.tflite.convert import import_tflite
 
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 README = ROOT / "README.md"
@@ -106,6 +115,21 @@ def test_guide(after_demo: Path, name: str) -> None:
         told = re.findall(r"^ +\d+\.00 s  ", printed, re.MULTILINE)
         assert len(told) == 2 * 29, "both the board and the twin decided about each window"
         assert "29 windows, 0 values clipped, 0 lost" in printed
+
+
+@pytest.mark.skipif(not shutil.which("espeak-ng"), reason="espeak-ng is not installed: `make setup`")
+def test_wake_word(tmp_path: Path) -> None:
+    """From a deployed model and recordings to a model and a manifest for the same devices."""
+    for i in range(8):
+        for name, phrase in (("okay_nabu", "okay nabu"), ("other", "where is the kitchen light")):
+            sound = speech.speak(Voice("espeak-ng", "en-gb+f2"), phrase, 0.8 + 0.05 * i, 0.0)
+            counts = np.round(np.concatenate([np.zeros(8000), sound * 9000 / np.abs(sound).max(), np.zeros(8000)]))
+            save_capture(Capture(counts[:, None], speech.RATE, counts=True), tmp_path / f"{name}.{i}.wav")
+    run("".join(blocks("docs/guides/wake-word.md", "sh", "tested: wake word")), tmp_path)
+    manifest = load_manifest(tmp_path / "mine.json")
+    assert (manifest.model, manifest.cutoff) == ("mine.tflite", 0.85)
+    assert np.bincount(load_dataset(tmp_path / "mine.npz").y)[0] == 8, "one of each recording of the word"
+    assert import_tflite((tmp_path / "mine.tflite").read_bytes()).output.size == 1
 
 
 def test_python(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from edgelora.board.profiles import Verified, board_name, list_boards, load_boar
 from edgelora.board.resetting import reset
 from edgelora.board.virtual_boards import running
 from edgelora.core.formats.files import write_atomic
+from edgelora.core.formats.wake_manifest import manifest_beside
 from edgelora.learn.training.base import WorkflowError, load_base
 from edgelora.learn.training.board_paths import ADAPTER_PATH
 
@@ -122,12 +123,14 @@ def add_commands(add: Add) -> None:
 def cmd_build(args: argparse.Namespace) -> None:
     """Builds firmware for a board, including a model.
 
-    The model is put into ROMFS, where the board uses it in place. A checkout builds firmware for every board; an
-    installed package includes firmware for some.
+    The model is put into ROMFS, where the board uses it in place, with a wake word's manifest (.json) that lies beside
+    it. A checkout builds firmware for every board; an installed package includes firmware for some.
     """
     base = load_base(args.model) if args.model else None
     output = args.output or Path("firmware" + SUFFIXES[load_board(args.board).port])
     files = {base.name: base.elm} if base else {}
+    if base and (there := manifest_beside(args.model)):
+        files[there[0]] = there[1].packed()
     path = build_firmware(args.board, files, output, lambda line: note(line, args.json))
     size = path.stat().st_size
     show(args, {"output": str(path), "bytes": size, "base_id": base and base.base_id}, f"{path}: {console.size(size)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ from edgelora.base.streams import note, say
 from edgelora.core.formats.ela import unpack_adapter
 from edgelora.core.formats.elm import base_id
 from edgelora.core.formats.files import write_atomic
+from edgelora.core.formats.wake_manifest import MAX_WINDOW, WakeManifest, load_manifest, model_beside
 from edgelora.learn.training import adapter_sum
 from edgelora.learn.training.base import is_named, load_adapter, load_base
 from edgelora.model.datasets.dataset import load_inputs
 from edgelora.model.importers.tflite.merge import check_suffix, find_source, merge_elm, merge_tflite
 
 from . import console
+from .arguments import whole
 from .command_line import Add
 from .console import emit
 from .recipe_arguments import data_part
@@ -39,7 +41,9 @@ def add_commands(add: Add) -> None:
     p.add_argument("-o", "--output", type=Path, default=Path("blend.ela"), help="the adapter (%(default)s)")
     p.set_defaults(stopped="stopped; no adapter was written")
     p = add("merge", cmd_merge)
-    p.add_argument("base", type=Path, help="the .tflite that the base was imported from, or the .elm")
+    p.add_argument(
+        "base", type=Path, help="the .tflite that the base was imported from, a wake word's .json, or the .elm"
+    )
     p.add_argument("adapter", type=Path, help="a .ela file")
     p.add_argument(
         "-o", "--output", type=Path, default=Path("merged.tflite"), help="the network, .tflite or .elm (%(default)s)"
@@ -53,6 +57,8 @@ def add_commands(add: Add) -> None:
         action="store_true",
         help="optimize scales, rounding and biases: closer to the unmerged adapter than what boards merge",
     )
+    p.add_argument("--cutoff", type=float, help="of a wake word's probabilities, 0 to 1 (its .json's)")
+    p.add_argument("--window", type=whole(1, MAX_WINDOW), help="how many of them are averaged (its .json's)")
     p.set_defaults(stopped="stopped; no network was written")
 
 
@@ -88,10 +94,12 @@ def cmd_merge(args: argparse.Namespace) -> None:
     """Merges an adapter into the INT8 network.
 
     The resulting .tflite runs wherever the base's does. TensorFlow Lite Micro computes the same bytes as a board that
-    has merged the adapter; with --refit it is closer to the unmerged adapter instead.
+    has merged the adapter; with --refit it is closer to the unmerged adapter instead. Of a wake word's manifest
+    (.json), the result is a .tflite and a .json beside it, for ESPHome and Home Assistant's voice devices.
     """
     x = _inputs(args)
     check_suffix(args.output.name)
+    manifest = _manifest(args)
     ela = args.adapter.read_bytes()
     adapter = unpack_adapter(ela, name=args.adapter.name)
     with console.step("merge", args.json):
@@ -102,14 +110,19 @@ def cmd_merge(args: argparse.Namespace) -> None:
             merged = merge_elm(base.elm, load_adapter(args.adapter, base), x, args.refit)
         else:
             elm = load_base(args.elm).elm if args.elm else None
-            data = args.base.read_bytes()
-            source = find_source(data, adapter.base_id, args.base.name, elm, x)
+            path = model_beside(args.base, manifest) if manifest else args.base
+            labels = manifest.labels if manifest else ()
+            source = find_source(path.read_bytes(), adapter.base_id, path.name, elm, x, labels)
             merged = merge_tflite(source, ela, x, args.refit)
         content = merged.file(args.output.name)
     write_atomic(args.output, content)
     merging = merged.merging
+    if manifest:
+        manifest = replace(manifest.with_rule(args.cutoff, args.window), model=args.output.name)
+        manifest.save(args.output.with_suffix(".json"))
     if args.json:
-        return emit(_result(args, content, merging) | {"inputs": 0 if x is None else len(x)})
+        told = {"inputs": 0 if x is None else len(x), "manifest": manifest and manifest.as_json()}
+        return emit(_result(args, content, merging) | told)
     console.table(
         ("op", "rank", "clamped", "lost as boards merge", "lost here", "new scales"),
         [
@@ -121,9 +134,27 @@ def cmd_merge(args: argparse.Namespace) -> None:
     same = "" if far.same is None else f", the same class for {far.same:.1%}"
     on = f"{far.samples} samples of {args.data}" if args.data else f"{far.samples} samples of noise"
     say(f"\n{args.output}: {len(content)} bytes")
+    if manifest:
+        rule = f"{manifest.wake_word!r} is heard where {manifest.window} probabilities have a mean above"
+        say(f"{args.output.with_suffix('.json')}: {rule} {manifest.cutoff:g}")
     say(f"against the adapter in use, on {on}: outputs up to {far.steps} steps apart, {far.mean:.2f} on average{same}")
     if not args.refit and any(row.error > LARGE_ERROR for row in merging.layers):
         note("int8 weights lose a part of the adapter: --refit, with --data like its real inputs, loses less")
+
+
+def _manifest(args: argparse.Namespace) -> WakeManifest | None:
+    """The base's manifest, if it is a wake word's; checked with the rule that the result will have."""
+    if args.base.suffix != ".json":
+        if args.cutoff is not None or args.window is not None:
+            raise InputError("--cutoff and --window are of a wake word's .json: give that in place of the network")
+        return None
+    if args.output.suffix != ".tflite":
+        raise InputError(f"{args.output}: a wake word's .json is for a .tflite: give a name with that ending")
+    if args.output.with_suffix(".json").resolve() == args.base.resolve():
+        raise InputError(f"{args.output} would replace the wake word that it is made of: give another name")
+    manifest = load_manifest(args.base)
+    manifest.with_rule(args.cutoff, args.window)
+    return manifest
 
 
 def _inputs(args: argparse.Namespace) -> Any:

@@ -14,6 +14,7 @@ from edgelora.core.formats.elm import base_id, pack_model
 from edgelora.core.formats.files import write_atomic
 from edgelora.core.formats.network import LOSSES, QuantModel
 from edgelora.core.formats.signal import Signal
+from edgelora.core.formats.wake_manifest import load_manifest, model_beside
 from edgelora.core.front_ends import HEARD_AS, heard_as
 from edgelora.core.twin.binding import check_model
 from edgelora.learn.planning.choose import Budget, Candidate, Choice, choose
@@ -61,7 +62,12 @@ def add_commands(add: Add) -> None:
     p.add_argument("-o", "--output", type=Path, default=Path("base.elm"), help="the INT8 model (%(default)s)")
     p.set_defaults(stopped="stopped; no model was written")
     p = add("import", cmd_import)
-    p.add_argument("model", type=Path, help="an INT8 .tflite file; or a .keras or .h5 file, with edgelora[keras]")
+    p.add_argument(
+        "model",
+        type=Path,
+        help="an INT8 .tflite file; a wake word's manifest (.json) beside its .tflite; or a .keras or .h5 file, with "
+        "edgelora[keras]",
+    )
     p.add_argument("-o", "--output", type=Path, default=Path("base.elm"), help="the INT8 model (%(default)s)")
     p.add_argument("--data", type=Path, help="a .npz with inputs x, real or int8, to calibrate adapters on (noise)")
     p.add_argument("--labels", type=labels, default=[], help="class names A,B,..., or a file with one per line")
@@ -139,27 +145,37 @@ def cmd_import(args: argparse.Namespace) -> None:
     """Converts a TensorFlow Lite or Keras model to a .elm.
 
     A .tflite file has to be INT8; the model computes what TensorFlow Lite Micro does, byte for byte. A .keras or .h5
-    file is first quantized, calibrated on --data (classes y, if present, are for the report).
+    file is first quantized, calibrated on --data (classes y, if present, are for the report). Of a wake word's manifest
+    (microWakeWord's .json, version 2), classes are "other" and the network's name, --front is firmware, and the
+    manifest is written beside the .elm: boards take the decision rule from it.
     """
     from edgelora.model.importers.tflite import convert as tflite  # takes a while to import
 
     quality = None
     x = load_inputs(args.data) if args.data else None
     signal = load_signal(args.data) if args.data else None
-    if args.front and (signal or args.model.suffix != ".tflite"):
+    manifest = load_manifest(args.model) if args.model.suffix == ".json" else None
+    if args.front and (signal or not (manifest or args.model.suffix == ".tflite")):
         raise InputError("--front is for .tflite files whose --data has no signal: omit it")
     if args.model.suffix in (".keras", ".h5"):
         model, elm, quality = _import_keras(args, x, signal)
     else:
-        model = tflite.import_tflite(args.model.read_bytes(), args.labels, args.loss, args.model.name)
+        path = model_beside(args.model, manifest) if manifest else args.model
+        model = tflite.import_tflite(path.read_bytes(), args.labels, args.loss, path.name)
+        if manifest:
+            _check_wake_word(model, path.name)
+            model.labels = model.labels or manifest.labels
         if x is None:
             note("adapters are calibrated on noise over the input's whole range: give --data like its real inputs")
         with console.step("calibrate", args.json):
             tflite.calibrate(model, _calibration_inputs(args, model, x))
-            model.signal = signal = heard_as(args.front, model.input) if args.front else signal
+            front = args.front or ("firmware" if manifest and not signal else None)
+            model.signal = signal = heard_as(front, model.input) if front else signal
             elm = pack_model(model, args.output.name)
             check_model(elm)
     write_atomic(args.output, elm)
+    if manifest and (there := args.output.with_suffix(".json")).resolve() != args.model.resolve():
+        manifest.save(there)
     _note_logits(model)
     layers = tflite.layer_rows(elm, model)
     result = {
@@ -172,6 +188,8 @@ def cmd_import(args: argparse.Namespace) -> None:
         "labels": model.labels,
         "input": asdict(model.input),
         "signal": asdict(signal) if signal else None,
+        "frames": model.reach,
+        "manifest": manifest and manifest.as_json(),
         "calibration_inputs": 0 if x is None else len(x),
         "layers": [asdict(row) for row in layers],
     } | ({"quality": asdict(quality)} if quality else {})
@@ -184,9 +202,23 @@ def cmd_import(args: argparse.Namespace) -> None:
             for row in layers
         ],
     )
-    say(f"\n{args.output}: {len(elm)} bytes, base {result['base_id']}, {result['macs']:,} MACs, loss {model.loss}")
+    frames = f", an output depends on {model.reach} frames" if model.has_history else ""
+    macs = f"{result['macs']:,} MACs"
+    say(f"\n{args.output}: {len(elm)} bytes, base {result['base_id']}, {macs}, loss {model.loss}{frames}")
+    if manifest:
+        rule = f"the mean of {manifest.window} probabilities is above {manifest.cutoff:g}"
+        say(f"{args.output.with_suffix('.json')}: {manifest.wake_word!r} is heard where {rule}")
     if quality:
         say(quality)
+
+
+def _check_wake_word(model: QuantModel, name: str) -> None:
+    if model.output.size != 1 or model.loss != "binary_cross_entropy" or not model.has_history:
+        raise InputError(
+            f"{name} has {model.output.size} outputs and loss {model.loss}: a wake word is a streaming network with "
+            "one output, a probability",
+            remedy="import the .tflite in place of the .json",
+        )
 
 
 def _note_logits(model: QuantModel) -> None:

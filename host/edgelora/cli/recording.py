@@ -35,6 +35,7 @@ from edgelora.model.datasets.recordings import (
 
 from .arguments import add_port, connect, show, whole
 from .command_line import Add
+from .recipe_arguments import labels
 
 KEY_VARIABLE = "EDGELORA_HMAC_KEY"
 ASK_SECONDS = 0.05  # seconds between requests to the board
@@ -58,7 +59,13 @@ def add_commands(add: Add) -> None:
         "--window", type=whole(1, 1 << 20), metavar="N", help="without --base: cut windows of N samples, for training"
     )
     add_frames(p)
-    p.add_argument("--last", action="store_true", help="with --base: only the window that ends with each recording")
+    p.add_argument(
+        "--last",
+        type=labels,
+        default=[],
+        metavar="CLASSES",
+        help="with --base: classes A,B,... whose recordings give only the window that each ends with",
+    )
     p.add_argument("--hop", type=whole(1), help="samples between window starts (the base's; half a window)")
     p.add_argument("--rate", type=float, help="sample rate in Hz, if the file has none")
     p.add_argument("--units", action="store_true", help="a .csv has values in the base's units, not counts")
@@ -240,8 +247,8 @@ def _windows(args: argparse.Namespace, key: str | None) -> None:
     window = Window.of(load_base(args.base), args.frames)
     signal = window.signal
     found = [(_class_of(path), load_recording(path, signal, args.units, _key_of(path, key))) for path in args.recording]
-    if args.last and args.hop:
-        raise InputError("--last takes one window of each recording: omit --hop")
+    if unknown := set(args.last) - {label for label, _ in found}:
+        raise InputError(f"--last {', '.join(sorted(unknown))}: no recording has this class, which is its file's name")
     data = windows_of(found, window, args.hop, args.last)
     save_dataset(data, args.output)
     doubted = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
@@ -210,21 +210,23 @@ def lead_of(counts: NDArray[np.int16], signal: Signal, samples: int = 0) -> NDAr
 
 
 def windows_of(
-    recordings: Sequence[tuple[str, Recording]], window: Window, hop: int | None = None, last: bool = False
+    recordings: Sequence[tuple[str, Recording]], window: Window, hop: int | None = None, last: Container[str] = ()
 ) -> Dataset:
     """Labelled recordings as samples, by the board's own pipeline; classes in order of names.
 
-    hop: sensor samples from a window to the next (the signal's). last: only the window that ends with each recording. A
-    recording of sound that is shorter begins with its quietest part (`lead_of`), which also precedes longer ones, for
-    the front end to adapt to. InputError for recordings that are all too short, or make more windows than memory holds.
+    hop: sensor samples from a window to the next (the signal's). last: classes whose recordings give only the window
+    that ends with each. A recording of sound that is shorter begins with its quietest part (`lead_of`), which also
+    precedes longer ones, for the front end to adapt to. InputError for recordings that are all too short, or make more
+    windows than memory holds.
     """
     hop, span = hop or window.signal.hop, window.span
     whole = [max(0, len(r.counts) - span + hop) // hop for _, r in recordings]
     if window.signal.front == "audio":
         whole = [max(1, count) for count in whole]
-    check_windows(sum(min(count, 1) if last else count for count in whole), span, math.prod(window.shape))
+    whole = [min(count, 1) if label in last else count for (label, _), count in zip(recordings, whole, strict=True)]
+    check_windows(sum(whole), span, math.prod(window.shape))
     labels = sorted({label for label, _ in recordings})
-    found = [(labels.index(label), x) for label, r in recordings for x in _cut(r.counts, window, hop, last)]
+    found = [(labels.index(label), x) for label, r in recordings for x in _cut(r.counts, window, hop, label in last)]
     x, y = np.array([x for _, x in found], np.float32), np.array([y for y, _ in found], np.int64)
     return Dataset(x, y, labels, window.signal)
 

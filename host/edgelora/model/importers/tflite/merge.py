@@ -7,7 +7,8 @@ all other bytes of the file stay. An imported op's arrays are views of the file,
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from edgelora.core.formats import elm as formats_elm
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.envelope import FormatError
 from edgelora.core.formats.network import Op, QuantModel
+from edgelora.core.formats.signal import Signal
+from edgelora.core.front_ends import HEARD_AS, heard_as
 from edgelora.model.quantization import merging as quantization_merging
 from edgelora.model.quantization.merging import Freedom, Merging
 
@@ -55,19 +58,32 @@ class Source:
         return self.importer.graph.tensors[found] if found >= 0 else None
 
     def freedom(self, index: int) -> Freedom:
-        """What can be refitted in op `index`: its bias if it has one, and a scale for each channel or for all."""
-        op = self.model.ops[index]
+        """What can be refitted in op `index`: a bias of its own, and a scale for each channel or for all."""
+        op, bias = self.model.ops[index], self.bias(index)
         assert op.weights is not None
-        return Freedom(self.bias(index) is not None, len(self.weights(index).scale) == len(op.weights))
+        own = bias is not None and bias.data is not None and self._uses(bias.data) == 1
+        return Freedom(own, len(self.weights(index).scale) == len(op.weights))
+
+    def _uses(self, data: NDArray[np.uint8]) -> int:
+        """How often the file's operators read a constant: converters store equal ones once."""
+        graph = self.importer.graph
+        read = [graph.tensors[i].data for operator in graph.operators for i in operator.inputs if i >= 0]
+        return sum(_address(other) == _address(data) for other in read if other is not None)
 
 
 def find_source(
-    data: bytes, base_id: bytes, name: str, elm: bytes | None = None, x: NDArray[Any] | None = None
+    data: bytes,
+    base_id: bytes,
+    name: str,
+    elm: bytes | None = None,
+    x: NDArray[Any] | None = None,
+    labels: Sequence[str] = (),
 ) -> Source:
     """The base with id `base_id`, imported from a `.tflite` file.
 
-    elm: the base as first imported, whose labels, loss and adapter shifts are then used. Without it the import uses the
-    defaults, with adapter shifts calibrated on noise, then on inputs x. Raises TfliteError if no import has that id.
+    elm: the base as first imported, whose labels, loss, signal and adapter shifts are then used. Without it the import
+    uses the defaults or these labels, adapter shifts calibrated on noise, then on inputs x, and each front end or none.
+    Raises TfliteError if no import has that id.
     """
     try:
         importer = Importer(read_graph(data))
@@ -77,17 +93,16 @@ def find_source(
     base_model = None if elm is None else unpack_model(elm)
     found = "another network"
     with contextlib.suppress(TfliteError, FormatError):  # labels or a loss that don't fit this network
-        set_loss(
-            model,
-            base_model.labels if base_model else (),
-            base_model.loss if base_model else None,
-            importer.ends_logistic,
-        )
+        loss = base_model.loss if base_model else None
+        set_loss(model, base_model.labels if base_model else (), loss, importer.ends_logistic)
+        known = [model.labels] if base_model or not labels else [model.labels, list(labels)]
         for made in _calibrated(model, base_model, x):
-            packed = pack_model(made)
-            found = formats_elm.base_id(packed).hex()
-            if found == base_id.hex():
-                return Source(name, data, made, packed, importer)
+            for names, signal in itertools.product(known, _signals(made, base_model)):
+                made.labels, made.signal = names, signal
+                packed = pack_model(made)
+                found = formats_elm.base_id(packed).hex()
+                if found == base_id.hex():
+                    return Source(name, data, made, packed, importer)
     if elm is None:
         remedy = "give --elm, the .elm that was imported from it (labels, a loss and calibration inputs are part of it)"
     elif formats_elm.base_id(elm) == base_id:
@@ -95,6 +110,17 @@ def find_source(
     else:
         remedy = f"the given .elm is base {formats_elm.base_id(elm).hex()}: give the adapter's base"
     raise TfliteError(f"the adapter was made for base {base_id.hex()}, {name} is {found}: {remedy}")
+
+
+def _signals(model: QuantModel, base_model: QuantModel | None) -> list[Signal | None]:
+    """What the import may have been told of the input: what the base says, or nothing, or each front end."""
+    if base_model is not None:
+        return [base_model.signal]
+    found: list[Signal | None] = [None]
+    for kind in HEARD_AS:
+        with contextlib.suppress(InputError):  # a front end that this input is not of
+            found.append(heard_as(kind, model.input))
+    return found
 
 
 def _calibrated(model: QuantModel, base_model: QuantModel | None, x: NDArray[Any] | None) -> Iterator[QuantModel]:
@@ -176,10 +202,13 @@ def _patch(source: Source, data: bytearray, index: int, op: Op) -> None:
 
 def _write(file: bytes, data: bytearray, view: NDArray[Any], values: NDArray[Any]) -> None:
     """Writes values into `data`, a copy of `file`, at the offset of `view`, a view of `file`."""
-    start = int(np.frombuffer(file, np.uint8).__array_interface__["data"][0])
-    at = int(view.__array_interface__["data"][0]) - start
+    at = _address(view) - _address(np.frombuffer(file, np.uint8))
     assert 0 <= at < len(file), "not a view of the file"
     np.ndarray(view.shape, view.dtype, data, at, view.strides)[...] = values.astype(view.dtype)
+
+
+def _address(view: NDArray[Any]) -> int:
+    return int(view.__array_interface__["data"][0])
 
 
 def _check(source: Source, data: bytes, wanted: QuantModel) -> None:
