@@ -11,6 +11,7 @@ import pytest
 
 from edgelora.board.sim.virtual_board import UNIX_BINARY
 from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.wake_manifest import WakeManifest
 from edgelora.core.front_ends import heard_as
 from edgelora.core.twin import device
 from edgelora.learn.training.base import Base
@@ -48,7 +49,9 @@ def test_a_board_keeps_what_the_host_keeps(word: WakeWord, said: np.ndarray, tmp
     wakes = word.rule.wakes(word.outputs(None, [word.heard(sound)])[0])
     assert len(wakes) == 1
     calls = [[1, "enrol", []], [21, "false_wake", []], [wakes[0] + 5, "false_wake", []], [frames, "missed", []]]
-    case = {"frames": word.frames, "rule": [word.rule.steps, 5], "calls": calls}
+    manifest = WakeManifest("Okay Nabu", "okay_nabu.tflite", word.rule.cutoff, word.rule.window, 37000)
+    manifest.save(tmp_path / "word.json")
+    case = {"frames": word.frames, "calls": calls}
     (tmp_path / "case.json").write_text(json.dumps(case))
     command = [UNIX_BINARY, "-c", "import wake_runs; wake_runs.main()"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)

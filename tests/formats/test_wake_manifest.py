@@ -11,6 +11,7 @@ import pytest
 
 from edgelora.base.errors import InputError
 from edgelora.core.formats.wake_manifest import WakeManifest, load_manifest, manifest_beside
+from edgelora.core.twin import device
 
 NABU = WakeManifest("Okay Nabu", "okay_nabu.tflite", 0.85, 5, 37000, ("en", "nl"), "Kevin", "https://example.org/")
 
@@ -24,7 +25,8 @@ def test_deployed_manifests_are_written_as_they_are_read(tmp_path: Path) -> None
         found.save(tmp_path / "word.json")
         assert json.loads((tmp_path / "word.json").read_text()) == json.loads((MODELS / f"{name}.json").read_text())
         assert (found.window, found.labels) == (5, ["other", name])
-    assert load_manifest(MODELS / "okay_nabu.json").cutoff_steps == 216, "ESPHome rounds down"
+    rule = device.module("wake").Rule.read(str(MODELS / "okay_nabu.json"))
+    assert (rule.cutoff, rule.window) == (216, 5), "ESPHome rounds down"
 
 
 def test_files_and_rules(tmp_path: Path) -> None:
@@ -35,7 +37,7 @@ def test_files_and_rules(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text("[")
     assert manifest_beside(tmp_path / "b.elm") is None and manifest_beside(tmp_path / "c.elm") is None
     mine = NABU.with_rule(0.5, None)
-    assert (mine.cutoff, mine.window, mine.cutoff_steps) == (0.5, 5, 127) and NABU.with_rule(None, 9).window == 9
+    assert (mine.cutoff, mine.window) == (0.5, 5) and NABU.with_rule(None, 9).window == 9
     for cutoff, window in ((1.1, None), (float("nan"), None), (None, 0), (None, 256)):
         with pytest.raises(InputError, match="must be a (number|whole number) from"):
             NABU.with_rule(cutoff, window)

@@ -34,6 +34,7 @@ from edgelora.learn.training.monitor import Phases
 from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.recording import Takes, Window
 from edgelora.learn.training.samples import Samples
+from edgelora.learn.wake.word import Rule as WakeRule
 from edgelora.model.datasets.dataset import held_out
 from edgelora.studio.file_import import unlike
 
@@ -248,6 +249,7 @@ RUN_BY_THE_HOST: dict[str, Callable[[], object]] = {  # actions of the host that
     "pipeline.Pipeline.step": lambda: Takes(Window(FELT, (1, 8, 1))).hear(SOUND, 0),
     ".Model._everywhere": lambda: trainable(A_MODEL, 2),
     "training.apart": lambda: held_out(np.arange(8) % 2),
+    "wake.cutoff_of": lambda: WakeRule(0.5, 5).wakes(np.zeros(9, np.uint8)),
     "training.labels_of": lambda: Samples(SOUND[:8].astype(np.int8), np.arange(8) % 2).of_epoch,
     "training.can_judge": lambda: prepared(A_MODEL, Samples(SOUND[:8].astype(np.int8), np.arange(8) % 2), Recipe()),
     "pipeline.far": lambda: unlike(FELT, FELT),

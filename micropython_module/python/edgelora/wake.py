@@ -3,7 +3,7 @@
 
     model = edgelora.Model("/rom/nabu.elm", frames=54)              # frames of a sample: the network's memory
     samples = SampleFile.create("/me.eld", model)
-    word = WakeWord(model, microphone, Rule(217, 5), samples)
+    word = WakeWord(model, microphone, Rule.read("/rom/nabu.json"), samples)
     while True:
         if word.step():          # the word was heard
             answer()
@@ -14,6 +14,8 @@
 other speech is kept as it comes. A `training.Run` learns from the file. `model.use` switches to another owner's adapter
 between two steps, and the stream goes on.
 """
+
+import json
 
 from . import _core
 from .pipeline import Pipeline
@@ -35,10 +37,15 @@ REACH = 80  # frames that `enrol` looks back for the word
 LEAST_RISE = 16  # mean steps of an input by which a word is louder than what is around it
 
 
+def cutoff_of(probability: float) -> int:
+    """The cutoff of outputs, 0 to 255, for one of probabilities, 0 to 1: rounded down, as ESPHome does."""
+    return int(probability * 255)
+
+
 class Rule:
     """Decides that the word was said while the mean of the last `window` outputs is above a cutoff.
 
-    cutoff: 0 to 255, for probabilities 0 to 1; it is an ESPHome manifest's `probability_cutoff` times 255.
+    cutoff: 0 to 255, for probabilities 0 to 1 (`cutoff_of`).
     """
 
     cutoff: int
@@ -50,6 +57,13 @@ class Rule:
         self.cutoff, self.window = cutoff, window
         self._last = bytearray(window)
         self.reset()
+
+    @classmethod
+    def read(cls, path: str) -> "Rule":
+        """The rule of a manifest, the .json that `edgelora build` puts beside a wake word's base."""
+        with open(path) as file:
+            micro = json.load(file)["micro"]
+        return cls(cutoff_of(micro["probability_cutoff"]), micro["sliding_window_size"])
 
     def reset(self) -> None:
         """Begins a new stream."""

@@ -16,7 +16,7 @@ def main():
         case = json.load(file)
     model = edgelora.Model("word.elm", 0, "infer", frames=case["frames"])
     samples = SampleFile.create("mine.eld", model)
-    word = WakeWord(model, Recording("said.wav"), Rule(*case["rule"]), samples)
+    word = WakeWord(model, Recording("said.wav"), Rule.read("word.json"), samples)
     wakes, calls = [], []
     while not word.ended:
         micropython.heap_lock()

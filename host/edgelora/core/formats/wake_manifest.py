@@ -4,8 +4,8 @@
      "trained_languages": ["en"], "version": 2, "micro": {"probability_cutoff": 0.85, "sliding_window_size": 5,
      "feature_step_size": 10, "tensor_arena_size": 37000, "minimum_esphome_version": "2024.7.0"}}
 
-The word counts as said while the mean of the last `sliding_window_size` probabilities is above the cutoff. Files are
-untrusted.
+The word counts as said while the mean of the last `sliding_window_size` probabilities is above the cutoff: on boards
+`edgelora.wake.Rule`, which reads these files, too. Files are untrusted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ MAX_LANGUAGES = 100
 MAX_WINDOW = 255  # probabilities, as boards keep them
 STEP_MS = 10  # from one row of features to the next, by the boards' front end
 VERSION = 2
-WHOLE = 255  # a probability of 1, as ESPHome counts
 _ESPHOME = re.compile(r"\d{1,4}\.\d{1,2}\.\d{1,3}[0-9A-Za-z.-]{0,20}")
 
 
@@ -47,11 +46,6 @@ class WakeManifest:
     author: str = ""
     website: str = ""
     minimum_version: str = "2024.7.0"
-
-    @property
-    def cutoff_steps(self) -> int:
-        """The cutoff as devices compare it: the sum of `window` outputs, 0 to 255 each, is above `window` times it."""
-        return int(self.cutoff * WHOLE)
 
     @property
     def labels(self) -> list[str]:

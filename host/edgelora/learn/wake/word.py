@@ -17,7 +17,6 @@ from edgelora.core.twin.session import Session
 from edgelora.learn.training.base import Base, adapter_ranks
 
 _wake = device.module("wake")
-WHOLE = 255  # a probability of 1, in outputs and cutoffs
 Frames = NDArray[np.int8]  # [frames, values]: inputs of a network, one after another
 Outputs = NDArray[np.uint8]  # [frames]: probabilities in 1/255
 
@@ -32,7 +31,7 @@ class Rule:
     @property
     def steps(self) -> int:
         """The cutoff as boards take it."""
-        return round(self.cutoff * WHOLE)
+        return int(_wake.cutoff_of(self.cutoff))
 
     def wakes(self, outputs: Outputs) -> list[int]:
         """The frames at which the word begins to be heard, by the device's own rule from a reset state."""
