@@ -15,6 +15,7 @@ from edgelora.core.twin import regions
 from edgelora.core.twin.session import Session
 from edgelora.learn.planning.cost import passes_of
 from edgelora.learn.planning.plan import plan
+from edgelora.learn.planning.plan_file import PlanError, load_plan
 from edgelora.learn.training import recompute
 from edgelora.learn.training.recipe import Recipe, Settings
 from edgelora.learn.training.recompute import choose_recompute
@@ -109,6 +110,28 @@ def test_plans_of_the_keyword_network(keyword_elm):
     assert sum(p.macs for p in layers) == 2_656_768
     assert {p.activation for p in layers} == {"used at once"}  # frozen A needs no inputs
     assert [p.activation for p in trainable.layers] == ["used at once", "kept"] * 5 + ["used at once"]
+
+
+def test_plans_of_a_wake_word(tmp_path, capsys):
+    """Training costs all frames of a sample, an inference one; the plan's file keeps their number."""
+    pytest.importorskip("pymicro_wakeword")
+    from wake_words import MODELS
+
+    base, file = tmp_path / "nabu.elm", tmp_path / "plan.json"
+    assert main(["import", str(MODELS / "okay_nabu.json"), "-o", str(base)]) == 0
+    elm, recipe = base.read_bytes(), Recipe(**KEYWORDS)
+    whole, few = plan(elm, PICO, recipe), plan(elm, PICO, recipe, 10)
+    assert (whole.frames, few.frames) == (54, 10) and whole.infer_us == few.infer_us < few.step_us < whole.step_us / 3
+    for planned in (whole, few):
+        session = Session(elm, bytes(planned.ranks), planned.mode, 8, planned.momentum, frames=planned.frames)
+        assert session.arena_bytes == planned.arena_bytes
+    command = ["plan", str(base), "--rank", "4", "--placement", "pointwise"]
+    assert main([*command, "--frames", "10", "-o", str(file)]) == 0
+    assert "training step of 10 frames" in capsys.readouterr().out and load_plan(file, elm).given_ranks == few.ranks
+    for frames in (0, 2.5, "x", 65536):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"frames": frames}))
+        with pytest.raises(PlanError, match="damaged"):
+            load_plan(file, elm)
 
 
 def test_training_with_recomputation_gives_the_same_bytes(keyword_elm):

@@ -97,3 +97,13 @@ def add_port(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", help="serial port (EDGELORA_PORT, or that of the only board)")
     if not parser.get_default("stopped"):
         parser.set_defaults(stopped="stopped; the board is usable and keeps its last good adapter")
+
+
+def add_frames(p: argparse.ArgumentParser) -> None:
+    """--frames, of a sample."""
+    p.add_argument(
+        "--frames",
+        type=whole(1, 65535),
+        metavar="N",
+        help="frames of a sample, for a base with history (as many as its output depends on)",
+    )

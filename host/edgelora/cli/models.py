@@ -31,7 +31,7 @@ from edgelora.model.floatnet.epochs import MOTION_EPOCHS, SPEECH_EPOCHS
 from edgelora.model.floatnet.files import load_net, save_net
 
 from . import console
-from .arguments import add_board, show, size, whole
+from .arguments import add_board, add_frames, show, size, whole
 from .command_line import Add
 from .console import emit
 from .recipe_arguments import DATA_HELP, add_recipe, data_part, data_parts, labels, recipe_of
@@ -84,6 +84,7 @@ def add_commands(add: Add) -> None:
     add_board(p, "rpi_pico", "see `edgelora boards` (%(default)s)")
     p.add_argument("--data", help="choose ranks and mode on these samples: " + DATA_HELP)
     p.add_argument("--test", help="test samples, not used for choosing (held out from --data)")
+    add_frames(p)
     p.add_argument("--adapter", type=size, metavar="SIZE", help="largest adapter file, e.g. 4K (no limit)")
     p.add_argument(
         "--method", choices=METHODS, default=METHODS[0], help="how the value of layers is measured (%(default)s)"
@@ -257,6 +258,8 @@ def cmd_plan(args: argparse.Namespace) -> None:
         edgelora personalize base.elm --data user.npz --plan plan.json
     """
     base, board, recipe = load_base(args.model), load_board(args.board), recipe_of(args)
+    if args.frames and args.data:
+        raise InputError("the samples of --data have their frames: omit --frames")
     if args.rank and args.data:
         raise InputError("--rank sets all ranks alike, --data chooses them: give one of them")
     samples = base.samples(data_parts(args, args.test).train) if args.data else None
@@ -264,7 +267,10 @@ def cmd_plan(args: argparse.Namespace) -> None:
     if choice is None and (args.adapter or args.report):
         raise InputError("--adapter and --report are for choosing ranks: give --data, the person's samples")
     recipe = choice.chosen.recipe if choice else recipe
-    result = plan(base.elm, board, recipe)
+    frames = samples.frames if samples else args.frames
+    if frames and frames > 1 and not base.model.has_history:
+        raise InputError(f"{base.name} has no history: its samples are single inputs, omit --frames")
+    result = plan(base.elm, board, recipe, frames)
     if args.json:
         emit(result.as_json() | ({"choice": asdict(choice) | {"samples": len(samples)}} if choice and samples else {}))
     else:
@@ -345,7 +351,8 @@ def _print_plan(result: Plan, given_ram: bool) -> None:
     )
     if result.infer_us is not None and result.step_us is not None:
         energy = "" if result.update_joules is None else f", {result.update_joules * 1000:.3g} mJ an update"
-        times = f"inference {result.infer_us / 1000:.2f} ms, training step {result.step_us / 1000:.2f} ms"
+        of = f" of {result.frames} frames" if result.frames > 1 else ""
+        times = f"inference {result.infer_us / 1000:.2f} ms, training step{of} {result.step_us / 1000:.2f} ms"
         say(f"predicted: {times}{energy}")
     if result.recompute_macs:
         say(f"to fit, outputs are computed again: {result.recompute_macs:,} MACs a training step")

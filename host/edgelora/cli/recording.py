@@ -33,7 +33,7 @@ from edgelora.model.datasets.recordings import (
     with_rate,
 )
 
-from .arguments import add_port, connect, show, whole
+from .arguments import add_frames, add_port, connect, show, whole
 from .command_line import Add
 from .recipe_arguments import labels
 
@@ -73,15 +73,6 @@ def add_commands(add: Add) -> None:
         "--hmac-key",
         help="HMAC key of .json and .cbor files: verifies input files, signs output files "
         f"(${KEY_VARIABLE}, which no list of processes shows)",
-    )
-
-
-def add_frames(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "--frames",
-        type=whole(1, 65535),
-        metavar="N",
-        help="frames of a sample, for a base with history (as many as its output depends on)",
     )
 
 

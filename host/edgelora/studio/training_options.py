@@ -123,7 +123,7 @@ def measured_choices(project: Project, prospect: Prospect, data: Dataset, recipe
 def offer(found: Choices, board: str, ram: int, adapter: int | None) -> Offer:
     """The best choice within a budget in bytes. InputError, which names the smallest budget, if none fits."""
     choice = found.within(Budget(ram, adapter))
-    return Offer(choice, plan(found.elm, load_board(board), choice.chosen.recipe))
+    return Offer(choice, plan(found.elm, load_board(board), choice.chosen.recipe, found.frames))
 
 
 def planned(base: Base, board: str, recipe: Recipe) -> Plan:

@@ -98,17 +98,22 @@ def choices(
     """The candidates for `choose`: the part that takes long and does not depend on the budget."""
     recipes = [replace(recipe, mode=mode, cache="none", given_ranks=None) for mode in modes]
     measured = tuple(sensitivity(elm, samples, mine, method, progress) for mine in recipes)
-    pool = [one for mine, gains in zip(recipes, measured, strict=True) for one in _candidates(elm, mine, gains)]
+    pool = [
+        one
+        for mine, gains in zip(recipes, measured, strict=True)
+        for one in _candidates(elm, samples.frames, mine, gains)
+    ]
     if not pool:
         raise InputError("no adapter lowers the loss on these samples: the base fits them already, or they are too few")
-    return Choices(elm, tuple(pool), measured)
+    return Choices(elm, samples.frames, tuple(pool), measured)
 
 
 @dataclass(frozen=True)
 class Choices:
-    """Configurations of a base for one user's samples."""
+    """Configurations of a base for one user's samples, of so many frames each."""
 
     elm: bytes
+    frames: int
     candidates: tuple[Candidate, ...]
     sensitivities: tuple[Sensitivity, ...]
 
@@ -116,9 +121,9 @@ class Choices:
         """The best one within a budget. ValueError, naming the smallest configuration that works, if none fits."""
         pool = [replace(one, recipe=replace(one.recipe, ram=budget.ram)) for one in self.candidates]
         pool.sort(key=lambda one: (-one.gain, budget.share(one.arena_bytes, one.adapter_bytes)))
-        chosen = _best_fitting(self.elm, pool, budget)
+        chosen = _best_fitting(self.elm, self.frames, pool, budget)
         if chosen is None:
-            raise InputError(_refusal(self.elm, pool, budget))
+            raise InputError(_refusal(self.elm, self.frames, pool, budget))
         worth = chosen.gain + WORTH * pool[0].gain
         beyond = min(
             (one for one in pool if one.gain >= worth),
@@ -159,60 +164,60 @@ def file_costs(model: QuantModel, measured: Sensitivity) -> Costs:
 # ---- candidates ------------------------------------------------------------------------------------------------------
 
 
-def _candidates(elm: bytes, recipe: Recipe, measured: Sensitivity) -> list[Candidate]:
+def _candidates(elm: bytes, frames: int, recipe: Recipe, measured: Sensitivity) -> list[Candidate]:
     """Both frontiers of a mode and, as knapsacks ignore the buffers of passes, each layer alone; nothing recomputed."""
     model = unpack_model(elm)
     alone = [{op: rank} for op, gains in measured.gains.items() for rank, gain in gains.items() if gain]
     by_arena: Costs = {op: {} for op in measured.gains}
     for op, rank in ((op, rank) for op, gains in measured.gains.items() for rank in gains):
-        by_arena[op][rank] = _lasting_bytes(elm, recipe.with_ranks(model, {op: rank}).settings(elm))
+        by_arena[op][rank] = _lasting_bytes(elm, frames, recipe.with_ranks(model, {op: rank}).settings(elm))
     cheap = [frontier(measured.gains, costs)[1:] for costs in (file_costs(model, measured), by_arena)]
     recipes = dict.fromkeys(recipe.with_ranks(model, ranks) for ranks in (*alone, *cheap[0], *cheap[1]))
-    return [_candidate(elm, model, mine, measured) for mine in recipes]
+    return [_candidate(elm, frames, model, mine, measured) for mine in recipes]
 
 
-def _candidate(elm: bytes, model: QuantModel, recipe: Recipe, measured: Sensitivity) -> Candidate:
+def _candidate(elm: bytes, frames: int, model: QuantModel, recipe: Recipe, measured: Sensitivity) -> Candidate:
     settings = recipe.settings(elm)
     size = adapter_size(model, settings.ranks, settings.mode == "trainable_a")
-    arena = regions.layout(elm, *settings).arena_bytes
+    arena = regions.layout(elm, *settings, frames=frames).arena_bytes
     return Candidate(recipe, measured.of(settings.ranks), arena, size)
 
 
-def _lasting_bytes(elm: bytes, settings: Settings) -> int:
+def _lasting_bytes(elm: bytes, frames: int, settings: Settings) -> int:
     """Bytes of the arena that adapters always take: matrices, their training state, and t."""
-    layout = regions.layout(elm, *settings)
+    layout = regions.layout(elm, *settings, frames=frames)
     return sum(r.size for r in layout.regions if r.op >= 0 and (r.name == "t" or r.death - r.birth >= layout.steps - 1))
 
 
-def _best_fitting(elm: bytes, pool: Sequence[Candidate], budget: Budget) -> Candidate | None:
+def _best_fitting(elm: bytes, frames: int, pool: Sequence[Candidate], budget: Budget) -> Candidate | None:
     """The first of a pool, sorted by falling gain, that fits the budget, or a better one that fits by recomputing."""
     small = [one for one in pool if not budget.adapter or one.adapter_bytes <= budget.adapter]
     best = next((one for one in small if one.arena_bytes <= budget.ram), None)
     for mode in dict.fromkeys(one.recipe.mode for one in small):
         better = [one for one in small if one.recipe.mode == mode and (best is None or one.gain > best.gain)]
-        best = _first_squeezed(elm, better, budget.ram) or best
+        best = _first_squeezed(elm, frames, better, budget.ram) or best
     return best
 
 
-def _first_squeezed(elm: bytes, candidates: Sequence[Candidate], ram: int) -> Candidate | None:
+def _first_squeezed(elm: bytes, frames: int, candidates: Sequence[Candidate], ram: int) -> Candidate | None:
     """The first that fits with outputs recomputed. By bisection, as less gain takes less memory in a mode."""
     found, start, end = None, 0, len(candidates)
     while start < end:
         middle = (start + end) // 2
-        squeezed = _squeezed(elm, candidates[middle], ram)
+        squeezed = _squeezed(elm, frames, candidates[middle], ram)
         found, start, end = (squeezed, start, middle) if squeezed else (found, middle + 1, end)
     return found
 
 
-def _squeezed(elm: bytes, one: Candidate, ram: int) -> Candidate | None:
+def _squeezed(elm: bytes, frames: int, one: Candidate, ram: int) -> Candidate | None:
     settings = one.recipe.settings(elm)
-    if _lasting_bytes(elm, settings) >= ram:
+    if _lasting_bytes(elm, frames, settings) >= ram:
         return None
     try:
-        settings = within(elm, settings, ram)
+        settings = within(elm, settings, ram, frames)
     except ValueError:
         return None
-    size = regions.layout(elm, *settings).arena_bytes
+    size = regions.layout(elm, *settings, frames=frames).arena_bytes
     return replace(one, recompute=tuple(settings.recompute or ()), arena_bytes=size)
 
 
@@ -225,12 +230,12 @@ def _unbeaten(pool: Sequence[Candidate]) -> list[Candidate]:
     return kept
 
 
-def _refusal(elm: bytes, pool: Sequence[Candidate], budget: Budget) -> str:
+def _refusal(elm: bytes, frames: int, pool: Sequence[Candidate], budget: Budget) -> str:
     """The message if nothing fits: names the smallest configuration, an adapter on one layer."""
     alone = [one for one in pool if sum(map(bool, one.recipe.given_ranks or ())) == 1]
     smallest = min(alone, key=lambda one: budget.share(one.arena_bytes, one.adapter_bytes))
     settings = smallest.recipe.settings(elm)
-    arena, size = smallest_arena(elm, settings), smallest.adapter_bytes
+    arena, size = smallest_arena(elm, settings, frames), smallest.adapter_bytes
     ranks = " ".join(map(str, settings.ranks))
     enough = f"--ram {max(arena, budget.ram)} --adapter {max(size, budget.adapter or 0)}"
     return (

@@ -69,6 +69,7 @@ class Plan:
     step_us: float | None = None
     update_joules: float | None = None
     signal: Signal | None = None  # the sensor's signal that inputs are made from
+    frames: int = 1  # of a training sample; an inference takes one
 
     @property
     def fits(self) -> bool:
@@ -82,14 +83,16 @@ class Plan:
             ("adapter", f"{self.adapter_bytes:,} bytes"),
         ]
         if self.step_us is not None:
-            rows.append(("a sample's training", f"{self.step_us / 1000:.2f} ms, predicted"))
+            of = f", {self.frames} frames" if self.frames > 1 else ""
+            rows.append(("a sample's training", f"{self.step_us / 1000:.2f} ms{of}, predicted"))
         return notebook_table(f"A plan for {self.board}", rows)
 
     def __repr__(self) -> str:
         fits = "fits" if self.fits else "does NOT fit"
         message = f"arena {self.arena_bytes} of {self.ram_bytes} bytes, {fits}; adapter {self.adapter_bytes} bytes"
         if self.infer_us is not None and self.step_us is not None:
-            message += f"; inference {self.infer_us / 1000:.2f} ms, training step {self.step_us / 1000:.2f} ms"
+            of = f" of {self.frames} frames" if self.frames > 1 else ""
+            message += f"; inference {self.infer_us / 1000:.2f} ms, training step{of} {self.step_us / 1000:.2f} ms"
         return f"<Plan for {self.board}: {message}>"
 
     def as_json(self) -> dict[str, object]:
@@ -120,23 +123,24 @@ def layer_plans(model: QuantModel, settings: Settings, layout: Layout | None = N
     return tuple(plans)
 
 
-def plan(elm: bytes, board: BoardProfile, recipe: Recipe) -> Plan:
+def plan(elm: bytes, board: BoardProfile, recipe: Recipe, frames: int | None = None) -> Plan:
     """Plans a training session of this recipe on a `.elm` model for a board, within the recipe's RAM or the board's.
 
-    Raises ValueError if the recipe's RAM is too small; a plan that only exceeds the board's RAM says so (`fits`).
+    frames: of a sample; by default as many as an output depends on, 1 without history. Raises ValueError if the
+    recipe's RAM is too small; a plan that only exceeds the board's RAM says so (`fits`).
     """
     model = unpack_model(elm)
-    settings = recipe.settings(elm)
+    settings, frames = recipe.settings(elm), frames or model.reach
     limit = recipe.ram or board.arena_bytes
     try:
-        settings = within(elm, settings, limit)
+        settings = within(elm, settings, limit, frames)
     except ValueError:
         if recipe.ram:
             raise
     ranks, recompute = settings.ranks, settings.recompute or b""
-    layout = regions.layout(elm, *settings)
+    layout = regions.layout(elm, *settings, frames=frames)
     infer = regions.layout(elm, ranks, "infer", 1)
-    cost = predict(elm, settings, board)
+    cost, once = predict(elm, settings, board, frames), predict(elm, settings, board)
     return Plan(
         base_id=formats_elm.base_id(elm).hex(),
         board=board.name,
@@ -154,8 +158,9 @@ def plan(elm: bytes, board: BoardProfile, recipe: Recipe) -> Plan:
         layout=layout,
         recompute=tuple(recompute),
         recompute_macs=sum(again_macs(model, ranks, i) for i, again in enumerate(recompute) if again),
-        infer_us=cost.infer_us if cost else None,
+        infer_us=once.infer_us if once else None,
         step_us=cost.step_us if cost else None,
         update_joules=cost.update_joules if cost else None,
         signal=model.signal,
+        frames=frames,
     )

@@ -21,6 +21,7 @@ from .plan import Plan, plan
 
 KIND, VERSION = "edgelora plan", 1
 PROMISED = ("arena_bytes", "adapter_bytes")
+MAX_FRAMES = 65535
 LEFT_OUT = ("rank", "placement")  # fields of the recipe that its ranks replace
 
 
@@ -32,6 +33,7 @@ def save_plan(path: Path, result: Plan, recipe: Recipe) -> None:
     """Writes the configuration of `result`, a plan of `recipe`."""
     settings = asdict(recipe) | {"given_ranks": result.ranks, "ram": result.ram_bytes}
     head = {"kind": KIND, "version": VERSION, "base_id": result.base_id, "board": result.board}
+    head |= {"frames": result.frames} if result.frames > 1 else {}
     promised = {name: getattr(result, name) for name in PROMISED}
     kept = {name: value for name, value in settings.items() if name not in LEFT_OUT}
     write_atomic(path, (json.dumps(head | promised | {"recipe": kept}, indent=1) + "\n").encode())
@@ -45,7 +47,7 @@ def load_plan(path: Path, elm: bytes) -> Recipe:
         raise PlanError(f"{path} was made for base {data['base_id']}, this is {base_id}: plan for this one")
     try:
         recipe = Recipe(**data["recipe"] | {"given_ranks": tuple(data["recipe"]["given_ranks"])})
-        found = plan(elm, load_board(data["board"]), recipe)
+        found = plan(elm, load_board(data["board"]), recipe, _frames(data))
     except (ValueError, TypeError, KeyError) as error:
         raise PlanError(f"{path}: damaged ({error}): plan again") from None
     for name in PROMISED:
@@ -53,6 +55,13 @@ def load_plan(path: Path, elm: bytes) -> Recipe:
             what = name.replace("_", " ")
             raise PlanError(f"{path}: {what} would be {getattr(found, name)}, not the {data[name]} it says: plan again")
     return recipe
+
+
+def _frames(data: dict[str, Any]) -> int | None:
+    frames = data.get("frames")
+    if frames is not None and (not isinstance(frames, int) or not 1 <= frames <= MAX_FRAMES):
+        raise ValueError(f"frames {str(frames)[:20]}")
+    return frames
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def personalize_board(link: Link, base: Base, task: Task, recipe: Recipe, option
     InputError if a board's own run would overwrite added classes of the store's adapter NAME.
     """
     course, test = prepared(base.elm, task.samples, recipe), task.test
-    settings = within(base.elm, course.settings.session, recipe.ram)
+    settings = within(base.elm, course.settings.session, recipe.ram, course.samples.frames)
     learner = BoardLearner(link, base, settings, options.progress, course.samples.frames)
     if course.settings.on_board:  # only then the store changes. Open it after the model, which needs contiguous RAM
         without_classes(link, base, NAME)

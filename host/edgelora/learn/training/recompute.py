@@ -23,14 +23,15 @@ CHAIN = 5  # outputs below one that a step may add with it
 
 
 @functools.lru_cache(maxsize=8)
-def choose_recompute(elm: bytes, settings: Settings, limit: int) -> bytes | None:
-    """Which outputs to recompute so that training fits `limit` bytes, one byte per op; None if all can be kept.
+def choose_recompute(elm: bytes, settings: Settings, limit: int, frames: int = 1) -> bytes | None:
+    """Which outputs to recompute so that training on samples of so many frames fits `limit` bytes, one byte per op;
+    None if all can be kept.
 
     With at most `EXACT` outputs: the cheapest set that fits; with more: a set grown by what saves most. Raises
     ValueError, naming the smallest arena found, if nothing fits.
     """
     sizes = []
-    for flags, size in _options(elm, settings):
+    for flags, size in _options(elm, settings, frames):
         if size <= limit:
             return flags if any(flags) else None
         sizes.append(size)
@@ -41,24 +42,24 @@ def choose_recompute(elm: bytes, settings: Settings, limit: int) -> bytes | None
     )
 
 
-def within(elm: bytes, settings: Settings, limit: int | None) -> Settings:
+def within(elm: bytes, settings: Settings, limit: int | None, frames: int = 1) -> Settings:
     """The settings, with outputs recomputed so that training fits `limit` bytes, if given. ValueError as above."""
-    return settings._replace(recompute=choose_recompute(elm, settings, limit)) if limit else settings
+    return settings._replace(recompute=choose_recompute(elm, settings, limit, frames)) if limit else settings
 
 
-def smallest_arena(elm: bytes, settings: Settings) -> int:
+def smallest_arena(elm: bytes, settings: Settings, frames: int = 1) -> int:
     """The smallest arena of training, in bytes, with any set of outputs recomputed."""
-    return min(size for _, size in _options(elm, settings))
+    return min(size for _, size in _options(elm, settings, frames))
 
 
-def _options(elm: bytes, settings: Settings) -> Iterator[tuple[bytes, int]]:
+def _options(elm: bytes, settings: Settings, frames: int) -> Iterator[tuple[bytes, int]]:
     """Sets of outputs to recompute, one byte per op, and the arena's bytes with each: the empty one first."""
     model = unpack_model(elm)
     ranks, count = settings.ranks, len(model.ops)
 
     def layout(chosen: tuple[int, ...]) -> Layout:
         flags = bytes(i in chosen for i in range(count))
-        return regions.layout(elm, *settings._replace(recompute=flags))
+        return regions.layout(elm, *settings._replace(recompute=flags), frames=frames)
 
     keep = layout(())
     yield bytes(count), keep.arena_bytes
