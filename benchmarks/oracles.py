@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,10 +56,9 @@ def micro_outputs(file: bytes, frames: NDArray[np.int8]) -> NDArray[np.int8]:
     return np.array(found).astype(np.int8)
 
 
-def wakeword_decisions(name: str, rows: NDArray[np.int16]) -> NDArray[np.bool_]:
-    """pymicro-wakeword's decision at every frame of a stream of `micro_frontend`'s rows."""
-    pymicro = package("pymicro_wakeword")
-    word = pymicro.MicroWakeWord.from_builtin(pymicro.Model(name))
+def wakeword_decisions(manifest: Path, rows: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """pymicro-wakeword's decision on a model at every frame of a stream of `micro_frontend`'s rows."""
+    word = package("pymicro_wakeword").MicroWakeWord.from_config(manifest)
     values = rows * AUDIO_UNIT
     said = [bool(word.process_streaming(row[None, None])) for row in values]
     return np.array(said[word.stride - 1 :: word.stride])

@@ -100,15 +100,19 @@ def _sum(word: str, rows: Sequence[Heard]) -> Heard:
     return Heard(**values)
 
 
-def wake_word(name: str) -> WakeWord:
-    """One of `WAKE_WORDS`. MissingPackage without pymicro-wakeword."""
+def manifest_of(name: str) -> Path:
+    """The manifest of one of `WAKE_WORDS`. MissingPackage without pymicro-wakeword."""
     found = find_spec("pymicro_wakeword")
     if found is None or found.origin is None:
         raise MissingPackage("the wake words are in the package pymicro-wakeword: pip install pymicro-wakeword")
-    path = Path(found.origin).parent / "models" / f"{name}.json"
+    return Path(found.origin).parent / "models" / f"{name}.json"
+
+
+def wake_word(path: Path) -> WakeWord:
+    """The wake word of a manifest."""
     manifest = load_manifest(path)
     file = model_beside(path, manifest).read_bytes()
-    return WakeWord(name, manifest.wake_word, file, manifest.cutoff, manifest.window)
+    return WakeWord(path.stem, manifest.wake_word, file, manifest.cutoff, manifest.window)
 
 
 def bench_wakewords(
@@ -154,7 +158,7 @@ class Stream:
 
 def listen(language: str, oracle: bool) -> list[Heard]:
     """Runs every wake word on a language's recordings, or on itself, as one stream."""
-    words = [wake_word(name) for name in WAKE_WORDS]
+    words = [wake_word(manifest_of(name)) for name in WAKE_WORDS]
     if language == SPOKEN:
         return [_heard(word, language, Stream(_spoken(word)), oracle) for word in words]
     stream = Stream([sound for _, sound in load_prompts(language)])
@@ -181,10 +185,16 @@ def _heard(word: WakeWord, language: str, stream: Stream, oracle: bool) -> Heard
     if not oracle:
         return Heard(word.name, language, *counts)
     different = np.any(outputs != micro_outputs(word.file, frames(model, as_firmware(stream.theirs))), axis=1)
-    own = decide(word, probabilities(model, run(model, frames(model, AudioFrontEnd(model.input).feed(stream.samples)))))
-    theirs = wakeword_decisions(word.name, stream.theirs)
+    own = decisions(word, stream.samples)
+    theirs = wakeword_decisions(manifest_of(word.name), stream.theirs)
     disagreed = by_recording(model, begins(own), ends) != by_recording(model, begins(theirs), ends)
     return Heard(word.name, language, *counts, int(different.sum()), int(disagreed.sum()))
+
+
+def decisions(word: WakeWord, samples: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """Whether the word is accepted at every frame of a sound, as the Python package computes features."""
+    model = import_tflite(word.file)
+    return decide(word, probabilities(model, run(model, frames(model, AudioFrontEnd(model.input).feed(samples)))))
 
 
 def frames(model: QuantModel, rows: NDArray[np.int8]) -> NDArray[np.int8]:

@@ -15,6 +15,8 @@ from fresh import FULL, SEED, fresh_seeds
 from numpy.typing import NDArray
 from random_models import random_adapter, random_input, random_model
 
+from benchmarks import wakewords
+from benchmarks.oracles import micro_frontend, wakeword_decisions
 from edgelora.base.errors import InputError
 from edgelora.base.resources import ROOT
 from edgelora.core.formats import fixed_point
@@ -424,6 +426,9 @@ def test_a_wake_word_becomes_one_for_other_devices(tmp_path: Path, refit: bool) 
     assert micro_outputs(file, frames) == expected != micro_outputs(wake_word("okay_nabu"), frames)
     assert len({tuple(y) for y in expected}) > 3
     assert load_manifest(MODELS / "okay_nabu.json").cutoff == 0.85
+    mine = wakewords.wake_word(tmp_path / "mine.json")
+    theirs = wakeword_decisions(tmp_path / "mine.json", micro_frontend(stream))
+    assert wakewords.decisions(mine, stream).tolist() == theirs.tolist(), "TensorFlow Lite's, with the manifest's rule"
     edgelora(*settings)
     assert load_manifest(tmp_path / "mine.json").cutoff == 0.85, "the author's"
 
