@@ -108,7 +108,12 @@ def manifest_of(name: str) -> Path:
     return Path(found.origin).parent / "models" / f"{name}.json"
 
 
-def wake_word(path: Path) -> WakeWord:
+def wake_word(name: str) -> WakeWord:
+    """One of `WAKE_WORDS`."""
+    return of_manifest(manifest_of(name))
+
+
+def of_manifest(path: Path) -> WakeWord:
     """The wake word of a manifest."""
     manifest = load_manifest(path)
     file = model_beside(path, manifest).read_bytes()
@@ -158,7 +163,7 @@ class Stream:
 
 def listen(language: str, oracle: bool) -> list[Heard]:
     """Runs every wake word on a language's recordings, or on itself, as one stream."""
-    words = [wake_word(manifest_of(name)) for name in WAKE_WORDS]
+    words = [wake_word(name) for name in WAKE_WORDS]
     if language == SPOKEN:
         return [_heard(word, language, Stream(_spoken(word)), oracle) for word in words]
     stream = Stream([sound for _, sound in load_prompts(language)])

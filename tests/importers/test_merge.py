@@ -426,7 +426,7 @@ def test_a_wake_word_becomes_one_for_other_devices(tmp_path: Path, refit: bool) 
     assert micro_outputs(file, frames) == expected != micro_outputs(wake_word("okay_nabu"), frames)
     assert len({tuple(y) for y in expected}) > 3
     assert load_manifest(MODELS / "okay_nabu.json").cutoff == 0.85
-    mine = wakewords.wake_word(tmp_path / "mine.json")
+    mine = wakewords.of_manifest(tmp_path / "mine.json")
     theirs = wakeword_decisions(tmp_path / "mine.json", micro_frontend(stream))
     assert wakewords.decisions(mine, stream).tolist() == theirs.tolist(), "TensorFlow Lite's, with the manifest's rule"
     edgelora(*settings)
