@@ -55,6 +55,7 @@ class Trial:
     mode: str = "frozen_a"
     momentum: int = 0
     recompute: bytes | None = None
+    frames: int = 1
 
     @property
     def settings(self) -> Settings:
@@ -67,7 +68,7 @@ class Bench:
     def __init__(self, link: Link, trial: Trial, clock_mhz: float) -> None:
         self._link, self._trial, self._clock_mhz = link, trial, clock_mhz
         rng, self._model = np.random.default_rng(0), unpack_model(trial.elm)
-        self._x = rng.integers(-128, 128, (BATCH, self._model.input.size)).astype(np.int8)
+        self._x = rng.integers(-128, 128, (BATCH, trial.frames * self._model.input.size)).astype(np.int8)
         self._y = _targets(rng, self._model)
         self._adapter = _trained(trial, rng)
 
@@ -84,7 +85,8 @@ class Bench:
     def open(self, micro_batch: int) -> int:
         """Opens a session; returns the bytes of its arena."""
         trial = self._trial
-        info = self._link.open_model(ELM, trial.ranks, trial.mode, micro_batch, trial.momentum, trial.recompute)
+        settings = trial.settings._replace(micro_batch=micro_batch)
+        info = self._link.open_model(ELM, *settings, frames=trial.frames)
         self._link.load(ADAPTER)
         return info.arena
 
@@ -150,11 +152,12 @@ Row = tuple[dict[str, float], float]  # counts of terms, cycles
 
 def rows_of(link: Link, trial: Trial, clock_mhz: float) -> list[Row]:
     """Measures a trial on the board: each op, an inference, steps with updates after `BATCH` samples and after each."""
-    passes = passes_of(trial.elm, trial.settings)
+    passes = passes_of(trial.elm, trial.settings, trial.frames)
+    once = passes_of(trial.elm, trial.settings).infer if trial.frames > 1 else passes.infer
     step = list(chain(*passes.forward, *passes.backward, passes.loss))
     with Bench(link, trial, clock_mhz) as bench:
         bench.open(BATCH)
-        rows = [(_counted(part), cycles) for part, cycles in zip(passes.infer, bench.ops(), strict=True)]
+        rows = [(_counted(part), cycles) for part, cycles in zip(once, bench.ops(), strict=True)]
         rows.append((_counted(chain(passes.call, *passes.infer)), bench.infer()))
         rows.append((_counted(step, passes.update, share=1 / BATCH), bench.step()))
         bench.open(1)
@@ -233,6 +236,8 @@ def calibration() -> list[Trial]:
             trials.append(_above_a_convolution(shape, ranks[1], "trainable_a", 3 - momentum, number % 3 != 1))
             trials.append(_alone(shape, ranks[2], MODES[number % 2], momentum))
         trials.append(_above_a_convolution(shape, 0, "frozen_a", 0, fusible and number % 2 > 0))
+        if shape.kind == "history":
+            trials.append(replace(trials[-1], name=f"{trials[-1].name}, 3 frames", frames=3))
     for loss, outputs in LOSSES_OF:
         trials.append(_alone(Shape(loss, "dense", (1, 1, 24), outputs), 2, "frozen_a", 0, loss))
     return trials

@@ -70,8 +70,8 @@
         "SVDF too, which pass no gradient") \
     X(ERR_CONFIG, -11, \
         "mode, micro_batch (1 to 255), momentum (0 to 8), threshold (0 to 16384) or frames (1 in " \
-        "a model without history, and at most 2^31 values in all tensors of all frames) is out " \
-        "of range, or positions * micro_batch of a layer is over 65536") \
+        "a model without history, else 1 to 32767 and at most 2^31 values in all tensors of all " \
+        "frames) is out of range, or positions * frames * micro_batch of a layer is over 65536") \
     X(ERR_ARENA, -12, \
         "arena is too small, is not a session, or its model was changed in memory: call " \
         "arena_size and open the model again") \
@@ -282,7 +282,7 @@ typedef struct {
     uint8_t plain; // 1: reference kernels only; the results are the same
     // Q11, 0..16384: an update skips elements whose scaled gradient is less; 0 = none
     uint16_t threshold;
-    uint16_t frames; // per sample: 1, or more in a model with history
+    uint16_t frames; // per sample: 1, or up to EDGELORA_MAX_FRAMES in a model with history
     // one byte per op, or NULL: 1 = the backward pass recomputes the output instead of keeping it
     const uint8_t *recompute;
     uint8_t fixed; // 1: the model's buffer can't change, as in flash; changes are not checked for
@@ -301,7 +301,10 @@ enum {
     // output in training
     EDGELORA_RECOMPUTED,
     EDGELORA_T, // s8 [positions, rank]: A x, kept for the backward pass
+    // s8 [frames - 1, input] of a history op: the values that left it with each of the last frames
+    EDGELORA_LEFT = EDGELORA_T,
     EDGELORA_MASK, // one bit per output element: 1 = passes gradient
+    EDGELORA_CARRY = EDGELORA_MASK, // of a history op: edgelora_carry_t
     EDGELORA_ERROR, // s8 [positions, channels]: error of the output
     // s8 [positions, rank]: error of t; then s8 [input]: an error to add to one already accumulated
     EDGELORA_WORK,
@@ -315,10 +318,10 @@ enum {
 // loss at n, op i runs backward at 2n - i. size 0: no buffer.
 typedef struct {
     uint32_t offset; // bytes
-    uint32_t size : 22; // bytes; at most those of two tensors
+    uint32_t size : 22; // bytes
     uint32_t birth : 10;
     uint16_t death; // from time birth to time death
-    uint16_t next; // used by the planner alone
+    uint16_t next; // used by the planner alone; of EDGELORA_A: the op's `frames`
 } edgelora_span_t;
 
 // One adapter matrix in the arena. From `at` on: s8 weights, which the kernels use; if the matrix
@@ -346,16 +349,25 @@ typedef struct {
     edgelora_matrix_t matrix_a, matrix_b;
 } edgelora_lora_t;
 
+// Errors of a history's output that belong to frames before: of all its elements but those of its
+// first input, in units of 2^exponent, s16 [output - input].
+typedef struct {
+    int16_t exponent;
+    uint16_t bits; // OR of all magnitudes, below 2^15
+    int16_t e[];
+} edgelora_carry_t;
+
 // A session's state of an op.
 typedef struct {
     uint32_t at[EDGELORA_SPANS]; // offsets of its buffers, 0 = none
     uint16_t lora; // offset of its edgelora_lora_t, 0 = not dense or conv
     int16_t exponent; // exponent of the error
     // index of the op before whose backward step the output is recomputed; EDGELORA_MAX_OPS = none
-    uint16_t recomputed_for;
-    uint8_t requires_grad : 1; // runs backward
-    uint8_t arrived : 1; // the error holds a contribution
-    uint8_t flags; // EDGELORA_OP_BOUNDED and others, see session/arena.h
+    uint32_t recomputed_for : 9;
+    uint32_t requires_grad : 1; // runs backward
+    uint32_t arrived : 1; // the error holds a contribution
+    uint32_t flags : 6; // EDGELORA_OP_BOUNDED and others, see session/arena.h
+    uint32_t frames : 15; // of a sample's last ones: those whose loss its output affects
 } edgelora_op_state_t;
 
 // Class counts of an adapter, read when it was loaded or put to use.
@@ -508,8 +520,8 @@ int32_t edgelora_blend(edgelora_session_t *s, const edgelora_part_t *parts, uint
     bool fine, void *out, uint32_t room);
 
 // Trains on one sample, s8 [frames, input], and updates the adapter when micro_batch samples are
-// pending. Gradients come from the last frame alone; histories of earlier frames count as
-// constants. The stream of `edgelora_infer` is not affected. label: for cross-entropy, a class of
+// pending. The loss is that of the last frame; gradients go through histories to all frames that
+// affect it. The stream of `edgelora_infer` is not affected. label: for cross-entropy, a class of
 // the base or the training adapter; the loss covers all of these. target: s8 [target], for the
 // other losses. loss: of the sample before the update, in 1/4096 nat or 1/16 squared step of the
 // output.

@@ -84,8 +84,12 @@
 #define EDGELORA_MAX_FACTOR 65536
 // rank * positions of a layer
 #define EDGELORA_MAX_T 1048576
-// positions * micro_batch of a layer with an adapter: products summed for a gradient
+// positions * frames * micro_batch of a layer with an adapter: products summed for a gradient
 #define EDGELORA_MAX_SUMMED 65536
+// frames of a sample
+#define EDGELORA_MAX_FRAMES 32767
+// in training, frames of a history's output * elements of its input
+#define EDGELORA_MAX_LEFT 4194300
 // shift of the momentum
 #define EDGELORA_MAX_MOMENTUM 8
 // threshold

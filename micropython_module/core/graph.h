@@ -138,6 +138,17 @@ static inline bool op_reads(const edgelora_op_t *op, uint32_t tensor) {
         (op->input == tensor || (op_has(op, EDGELORA_TWO_INPUTS) && op->input2 == tensor));
 }
 
+// Elements of a history's input, which are the last of its output.
+static inline uint32_t history_input(const edgelora_shape_t *g) {
+    return (uint32_t)g->in_h * g->in_w * g->in_c;
+}
+
+// Number of frames whose input a history's output holds, at least a part of it.
+static inline uint32_t history_span(const edgelora_shape_t *g) {
+    uint32_t input = history_input(g);
+    return (g->positions * g->out_c + input - 1) / input;
+}
+
 // Ops that all frames but a sample's last one have to run, of the first `count`: those up to the
 // last history.
 static inline uint32_t remembering_ops(const void *model, uint32_t count) {

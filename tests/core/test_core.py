@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import struct
 import zlib
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import reference
 from fresh import fresh_seeds
+from numpy.typing import NDArray
 from random_models import (
     model_of,
     random_adapter,
@@ -67,8 +69,8 @@ def random_case(seed: int, steps: int = 10, loss: str | None = None, size: str =
     return case_of(model, np.random.default_rng(1000 + seed), steps)
 
 
-def case_of(model: QuantModel, rng: np.random.Generator, steps: int) -> Case:
-    frames = random_frames(rng, model)
+def case_of(model: QuantModel, rng: np.random.Generator, steps: int, frames: int | None = None) -> Case:
+    frames = frames or random_frames(rng, model)
     return Case(
         model,
         pack_model(model),
@@ -485,6 +487,83 @@ def test_training_and_features_leave_a_stream_as_it_is() -> None:
             session.features(x)
         session.flush(3000)
         assert (losses, session.save(state=True)) == expected, f"seed {seed}"
+
+
+THROUGH_TIME = (
+    STREAMS,
+    ("history", "conv", "history", "depthwise", "conv", "history", "dense"),
+    ("conv", "history", "history", "max_pool", "conv", "history", "residual", "dense"),
+    ("conv", "branches", "history", "slice", "conv", "history", "pad", "lookup", "dense"),
+    ("history", "dense", "history", "twice", "history", "softmax"),
+    ("dense", "history", "conv", "history", "multiply", "mean"),
+)
+
+
+def test_training_through_time_equals_reference() -> None:
+    """Windows shorter and longer than what the network remembers; from inputs and from features."""
+    earlier = 0
+    for seed in fresh_seeds(90):
+        rng = np.random.default_rng(seed)
+        loss = LOSSES[seed % 3]
+        model = random_model(seed, kinds=THROUGH_TIME[seed // 3 % len(THROUGH_TIME)], edges=seed % 4 == 0, loss=loss)
+        case = case_of(model, rng, 3, frames=int(rng.integers(2, 17)))
+        earlier += _has_gradients_of_earlier_frames(case)
+        check_training(case, seed)
+        losses, file = trained(case.session(), case)
+        session = case.session(plain=bool(seed % 2))
+        session.begin(1)
+        found = []
+        for x, target, rate in case.samples:
+            found.append(session.train_features(session.features(x), target, rate))
+        session.flush(3000)
+        assert (found, session.save(state=True)) == (losses, file), f"seed {seed}"
+    assert earlier > 30
+
+
+def _has_gradients_of_earlier_frames(case: Case) -> bool:
+    """By the reference: for its first sample, with adapters that change outputs."""
+    adapter = random_adapter(np.random.default_rng(1), case.model, trainable_a=True, ranks=case.ranks)
+    traces = reference.forward_frames(case.model, case.samples[0][0], adapter)
+    _, e, x = reference.loss(case.model, traces[-1].y[case.model.loss_index].reshape(-1), case.samples[0][1])
+    frames = reference.backward(case.model, adapter, traces, e, x)
+    return any(product.value.any() for products in frames[1:] for product in products.values())
+
+
+def test_frames_that_the_loss_does_not_depend_on_change_nothing() -> None:
+    """Not even what the arena needs: its buffers are for the frames that the network remembers."""
+    shorter = 0
+    for seed in range(12):
+        model = random_model(seed, kinds=("conv", "history", "conv", "history", "dense"), edges=False)
+        held = [op for op in model.ops if op.kind == "history"]
+        depends = 1 + sum(math.ceil(model.tensors[op.output].size / model.tensors[op.input].size) - 1 for op in held)
+        x = random_sample(np.random.default_rng(seed), model, depends + 9)
+        files, sizes = zip(*(_learned(model, x[-depends - more :]) for more in (-1, 0, 1, 9)), strict=True)
+        assert files[1] == files[2] == files[3] and sizes[1] == sizes[2] == sizes[3], f"seed {seed}"
+        shorter += files[0] != files[1]
+    assert shorter
+
+
+def _learned(model: QuantModel, x: NDArray[np.int8]) -> tuple[bytes, int]:
+    """The adapter after three updates with a sample, and the arena's size."""
+    session = Session(pack_model(model), ranks_of(model, {0: 2, 2: 1}), "trainable_a", 1, frames=len(x))
+    session.begin(1)
+    for _ in range(3):
+        session.train(x, 0, 20000)
+    return session.save(state=True), session.arena_bytes
+
+
+def test_frames_are_limited() -> None:
+    model = random_model(3, kinds=("conv", "history", "dense"), edges=False)
+    data, positions = pack_model(model), model.tensors[1].positions
+    ranks = ranks_of(model, {0: 2})
+    remembered = math.ceil(model.tensors[2].size / model.tensors[1].size)
+    most = 65536 // (positions * remembered)
+    if most < 255:
+        Session(data, ranks, "frozen_a", most, frames=32767)
+        with pytest.raises(TwinError, match=r"positions \* frames \* micro_batch"):
+            Session(data, ranks, "frozen_a", most + 1, frames=32767)
+    with pytest.raises(TwinError, match="1 to 32767"):
+        Session(data, ranks, "frozen_a", 1, frames=32768)
 
 
 def test_a_sample_is_a_stream_of_its_own() -> None:

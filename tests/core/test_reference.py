@@ -16,7 +16,7 @@ from reference import (
     backward,
     block,
     forward,
-    forward_sample,
+    forward_frames,
     fresh_adapter,
     initial_a,
     log2_q12,
@@ -97,7 +97,8 @@ def _gradients(model: QuantModel, adapter: Adapter, rng: np.random.Generator) ->
     for _ in range(5 * SAMPLES):
         x = rng.integers(-128, 128, (random_frames(rng, model), *model.input.shape)).astype(np.int8)
         target = random_target(rng, model)
-        trace = forward_sample(model, x, adapter)
+        traces = forward_frames(model, x, adapter)
+        trace = traces[-1]
         _, e, exponent = loss(model, trace.y[model.loss_index].reshape(-1), target)
         if np.abs(e).max() * 2.0**exponent < 0.02:
             continue  # near the resolution of the loss
@@ -105,11 +106,11 @@ def _gradients(model: QuantModel, adapter: Adapter, rng: np.random.Generator) ->
             continue  # the remaining parts of a clipped error cancel out, down to that resolution
         if any(y.size > 1 and (y == y[0, 0]).all() for op, y in zip(model.ops, trace.y[1:], strict=True) if op.inputs):
             continue  # the same for tensors of many equal elements
-        products, is_coarse = _products(model, adapter, trace, e, exponent)
+        frames, is_coarse = _products(model, adapter, traces, e, exponent)
         if is_coarse:
             continue  # the same for the part of an error that a mask leaves
         taken += 1
-        for key, product in products.items():
+        for key, product in (item for products in frames for item in products.items()):
             integer[key] = accumulate(integer.get(key), product)
         smooth = FloatModel(model, adapter, x, target)
         for key in exact:
@@ -118,9 +119,9 @@ def _gradients(model: QuantModel, adapter: Adapter, rng: np.random.Generator) ->
 
 
 def _products(
-    model: QuantModel, adapter: Adapter, trace: Trace, e: np.ndarray, exponent: int
-) -> tuple[Gradients, bool]:
-    """A sample's contribution to the gradients, and whether a mask removed over three quarters of some error."""
+    model: QuantModel, adapter: Adapter, traces: list[Trace], e: np.ndarray, exponent: int
+) -> tuple[list[Gradients], bool]:
+    """A sample's gradients, by frame, and whether a mask removed over three quarters of some error."""
     coarse = []
 
     def watched(op: Op, y: np.ndarray, error: tuple[np.ndarray, int]) -> tuple[np.ndarray, int]:
@@ -129,7 +130,7 @@ def _products(
         return left
 
     with mock.patch("reference.masked", watched):
-        return backward(model, adapter, trace, e, exponent), any(coarse)
+        return backward(model, adapter, traces, e, exponent), any(coarse)
 
 
 def _dequantized(model: QuantModel, adapter: Adapter, index: int, which: str, integer: Gradients) -> np.ndarray:

@@ -151,10 +151,15 @@ def forward(
     return trace
 
 
+def forward_frames(model: QuantModel, x: NDArray, adapter: Adapter | None = None) -> list[Trace]:
+    """The forward passes of all frames of a sample, int8 [frames, *input shape], which begins a stream."""
+    held: dict[int, Ints] = {}
+    return [forward(model, frame, adapter, held) for frame in x.reshape(-1, *model.input.shape)]
+
+
 def forward_sample(model: QuantModel, x: NDArray, adapter: Adapter | None = None) -> Trace:
     """The forward pass of the last frame of a sample, int8 [frames, *input shape], which begins a stream."""
-    held: dict[int, Ints] = {}
-    return [forward(model, frame, adapter, held) for frame in x.reshape(-1, *model.input.shape)][-1]
+    return forward_frames(model, x, adapter)[-1]
 
 
 def op_forward(model: QuantModel, index: int, trace: Trace, layer: AdapterLayer | None = None) -> Ints:
@@ -543,29 +548,69 @@ Error = tuple[Ints, int]  # int8 values of a whole tensor and their exponent
 
 
 def backward(
-    model: QuantModel, adapter: Adapter, trace: Trace, e: Ints, x: int, below: Error | None = None
-) -> Gradients:
-    """dB and, for a trainable A, dA of every layer that a sample's error reaches. below: of the last op's input."""
-    layers = {layer.op: layer for layer in adapter.layers}
-    needs = needed(model, layers)
-    products: Gradients = {}
+    model: QuantModel, adapter: Adapter, traces: list[Trace], e: Ints, x: int, below: Error | None = None
+) -> list[Gradients]:
+    """dB and, for a trainable A, dA of every layer that a sample's error reaches, by frame, the last first.
+
+    traces: of its frames; e, x: the error of the loss tensor in the last; below: of the last op's input.
+    """
+    needs = needed(model, {layer.op: layer for layer in adapter.layers})
     errors: dict[int, Error] = {}
-    head = model.ops[-1].input
+    head, last = model.ops[-1].input, traces[-1]
     if below is not None and head and needs[head - 1]:
-        merge_error(errors, head, (below[0].reshape(trace.y[head].shape), below[1]))
-    merge_error(errors, model.loss_index, (e.reshape(trace.y[model.loss_index].shape), x))
+        merge_error(errors, head, (below[0].reshape(last.y[head].shape), below[1]))
+    merge_error(errors, model.loss_index, (e.reshape(last.y[model.loss_index].shape), x))
+    carries: dict[int, Error] = {}
+    found = []
+    for trace in reversed(traces):
+        products = frame_backward(model, adapter, trace, errors, carries)
+        found.append({key: product for key, product in products.items() if adapter.trainable_a or key[1] == "b"})
+        errors = {}
+    return found
+
+
+def frame_backward(
+    model: QuantModel, adapter: Adapter, trace: Trace, errors: dict[int, Error], carries: dict[int, Error]
+) -> Gradients:
+    """The products of one frame. errors: by tensor, where the loss meets the network.
+
+    carries: by op, of a history's output from the frame behind; replaced by those for the frame before.
+    """
+    layers = {layer.op: layer for layer in adapter.layers}
+    needs, products = needed(model, layers), Gradients()
     for index in reversed(range(model.training_ops)):
-        arrived = errors.pop(index + 1, None)
-        if not needs[index] or arrived is None or not arrived[0].any():
+        arrived, op = errors.pop(index + 1, None), model.ops[index]
+        if arrived is not None and not arrived[0].any():
+            arrived = None
+        if not needs[index] or (arrived is None and index not in carries):
             continue
-        op = model.ops[index]
-        passed = op_backward(model, index, layers.get(index), trace, masked(op, trace.y[index + 1], arrived), products)
+        if op.kind == "history":
+            passed = [history_backward(model, index, arrived, carries)]
+        else:
+            error = masked(op, trace.y[index + 1], arrived)
+            passed = op_backward(model, index, layers.get(index), trace, error, products)
         for source, error in zip(op.inputs, passed, strict=True):
             if source > 0 and needs[source - 1]:
                 merge_error(errors, source, error)
-    if not adapter.trainable_a:
-        products = {key: product for key, product in products.items() if key[1] == "b"}
     return products
+
+
+def history_backward(model: QuantModel, index: int, arrived: Error | None, carries: dict[int, Error]) -> Error:
+    """The error of a history's input. What belongs to inputs of frames before becomes its carry."""
+    op = model.ops[index]
+    target, source = model.tensors[op.output], model.tensors[op.input]
+    carried = carries.pop(index, None)
+    parts = [carried] if carried else []
+    if arrived:
+        parts.append((arrived[0].reshape(-1) * 128, arrived[1] - 7))
+    x = max(exponent for _, exponent in parts)
+    v = sum((trunc_shift(part, x - exponent) for part, exponent in parts), np.zeros(target.size, np.int64))
+    older, newest = np.split(v, [target.size - source.size])
+    if older.any():
+        n = max(0, int(np.abs(older).max()).bit_length() - 14)
+        carries[index] = np.concatenate([np.zeros(source.size, np.int64), trunc_shift(older, n)]), x + n
+    q, exponent = block(newest, x)
+    return q.reshape(-1, source.shape[2]), exponent
 
 
 def needed(model: QuantModel, layers: dict[int, AdapterLayer]) -> list[bool]:
@@ -624,9 +669,6 @@ def op_backward(
         along = tuple(sliced(model, op) if axis == op.axis - 1 else slice(None) for axis in range(3))
         whole[along] = image(model, op.output, e)
         return [(whole.reshape(trace.y[op.input].shape), x)]
-    if op.kind == "history":  # earlier frames get no error
-        source = trace.y[op.input]
-        return [(e.reshape(-1)[-source.size :].reshape(source.shape), x)]
     if op.kind == "pad":
         return [(image(model, op.output, e)[inner(model, op)].reshape(-1, e.shape[1]), x)]
     if op.kind == "reshape":
@@ -895,7 +937,8 @@ class Trainer:
 
     def train(self, x: NDArray, target: int | NDArray, learning_rate: int) -> int:
         """Learns one sample (see `loss` for its target) and returns its loss before the update."""
-        trace = forward_sample(self.model, x, self.adapter)
+        traces = forward_frames(self.model, x, self.adapter)
+        trace = traces[-1]
         q, below = trace.y[self.model.loss_index].reshape(-1), None
         if self.adapter.classes:
             head = self.model.ops[-1].input
@@ -903,8 +946,9 @@ class Trainer:
             value, (e, exponent), below = class_loss(self.model, self.adapter.classes, inputs, q, int(target))
         else:
             value, e, exponent = loss(self.model, q, target)
-        for key, product in backward(self.model, self.adapter, trace, e, exponent, below).items():
-            self.gradients[key] = accumulate(self.gradients.get(key), product)
+        for products in backward(self.model, self.adapter, traces, e, exponent, below):
+            for key, product in products.items():
+                self.gradients[key] = accumulate(self.gradients.get(key), product)
         self.adapter.samples = (self.adapter.samples + 1) % 2**32
         self.pending += 1
         if self.pending == self.micro_batch:

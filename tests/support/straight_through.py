@@ -8,11 +8,13 @@ Many changes are evaluated at once: values are [positions, channels, changes]; t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from reference import (
     Trace,
-    forward_sample,
+    forward_frames,
     gathered,
     image,
     inner,
@@ -36,20 +38,21 @@ class FloatModel:
 
     def __init__(self, model: QuantModel, adapter: Adapter, x: NDArray[np.int8], target: int | NDArray) -> None:
         self.model, self.target = model, target
-        self.trace: Trace = forward_sample(model, x, adapter)
+        self.traces: list[Trace] = forward_frames(model, x, adapter)
         self.layers = {layer.op: layer for layer in adapter.layers}
         ops = list(enumerate(model.ops))
         self.factors = {index: _factor(op) for index, op in ops if op.multiplier is not None}
         self.weights = {index: weight_matrix(op).astype(np.float64) for index, op in ops if op.is_matrix}
-        self.passes = [~_masked(op, self.trace.y[index + 1])[..., None] for index, op in ops]  # False if masked
-        # z of each op, and t of each adapter (keyed -1 - op), with the unchanged adapter
-        self.origin: dict[int, Floats] = {}
-        self.unchanged = [self.trace.y[0].astype(np.float64)[..., None]]  # y of each tensor, unchanged
-        self.unchanged, self.origin = self._run({})
+        # of each frame: False where masked; y of each tensor; z of each op, and t of each adapter (keyed -1 - op)
+        self.passes = [[~_masked(op, trace.y[index + 1])[..., None] for index, op in ops] for trace in self.traces]
+        self.unchanged = [[trace.y[0].astype(np.float64)[..., None]] for trace in self.traces]
+        self.origin: list[dict[int, Floats]] = [{} for _ in self.traces]
+        for frame, (y, seen) in enumerate(self._run({})):
+            self.unchanged[frame], self.origin[frame] = y, seen
 
     def loss(self, changed: dict[tuple[int, str], Floats]) -> Floats:
         """The losses with one matrix, key (op, "a" or "b"), replaced by each of several."""
-        y = self._run(changed)[0][self.model.loss_index]
+        y = list(self._run(changed))[-1][0][self.model.loss_index]
         y = y.reshape(-1, y.shape[-1])
         tensor, target = self.model.loss_tensor, np.reshape(self.target, (-1, 1))
         if self.model.loss == "mean_squared_error":
@@ -63,7 +66,7 @@ class FloatModel:
     @property
     def is_stuck(self) -> NDArray[np.bool_]:
         """Which logits are at an end of their grid and pushed further by the loss; integers give them no gradient."""
-        q = self.trace.y[self.model.loss_index].reshape(-1)
+        q = self.traces[-1].y[self.model.loss_index].reshape(-1)
         if self.model.loss == "mean_squared_error":
             return np.zeros(len(q), bool)
         if self.model.loss == "binary_cross_entropy":
@@ -82,21 +85,27 @@ class FloatModel:
         ]
         return np.concatenate(found).reshape(matrix.shape) / 0.02
 
-    def _run(self, changed: dict[tuple[int, str], Floats]) -> tuple[list[Floats], dict[int, Floats]]:
+    def _run(self, changed: dict[tuple[int, str], Floats]) -> Iterator[tuple[list[Floats], dict[int, Floats]]]:
+        """y and z of each frame in turn."""
         first = min((index for index, _ in changed), default=0)  # ops before it are unchanged
-        y, seen = self.unchanged[: first + 1], {}
-        for index in range(first, len(self.model.ops)):
-            z = seen[index] = self._op(index, y, changed, seen)
-            y.append(self.trace.y[index + 1][..., None] + self.passes[index] * (z - self.origin.get(index, z)))
-        return y, seen
+        held: dict[int, Floats] = {}  # a stream's histories
+        for frame, trace in enumerate(self.traces):
+            y, seen = self.unchanged[frame][: first + 1], {}
+            for index in range(first, len(self.model.ops)):
+                z = seen[index] = self._op(index, frame, y, changed, seen, held)
+                before = self.origin[frame].get(index, z)
+                y.append(trace.y[index + 1][..., None] + self.passes[frame][index] * (z - before))
+            yield y, seen
 
-    def _op(self, index: int, y: list[Floats], changed: dict, seen: dict[int, Floats]) -> Floats:
+    def _op(
+        self, index: int, frame: int, y: list[Floats], changed: dict, seen: dict[int, Floats], held: dict[int, Floats]
+    ) -> Floats:
         """The op's output before rounding, up to a constant, from its real-valued inputs."""
         model, op = self.model, self.model.ops[index]
-        x, other, whole = y[op.input], y[op.input2], self.trace.y[op.input]
+        x, other, whole = y[op.input], y[op.input2], self.traces[frame].y[op.input]
         source = x - model.tensors[op.input].zero_point
         if op.is_matrix:
-            return self._matrix(index, source, changed, seen) * self.factors[index][:, None]
+            return self._matrix(index, frame, source, changed, seen) * self.factors[index][:, None]
         if op.kind == "depthwise":
             outputs = model.tensors[op.output].shape[2]
             rows = windows(model, op, source, 0).repeat(outputs // source.shape[1], axis=2)
@@ -109,7 +118,7 @@ class FloatModel:
         if op.kind == "mean":
             return source.sum(axis=0, keepdims=True) * self.factors[index]
         if op.kind in PAIR_KINDS:
-            return self._pair(index, x, _taken(repeated(model, op, _places(other)), other))
+            return self._pair(index, frame, x, _taken(repeated(model, op, _places(other)), other))
         if op.kind == "constant":
             return op.values.astype(np.float64).reshape(-1, op.values.shape[2], 1)
         if op.kind == "lookup":  # its table is too coarse to differentiate
@@ -117,12 +126,25 @@ class FloatModel:
         if op.kind == "softmax":
             real = np.exp((x - x.max()) * float(np.float32(model.tensors[op.input].scale)))
             return 256 * real / real.sum(axis=1, keepdims=True)
+        if op.kind == "history":
+            held[index] = self._history(op, x, held.get(index))
+            return held[index]
         return self._moved(op, x, other)
 
-    def _pair(self, index: int, a: Floats, b: Floats) -> Floats:
+    def _history(self, op: Op, x: Floats, held: Floats | None) -> Floats:
+        """The newest values of the history, with x appended. held: None before the first frame, initially constant."""
+        height, width, channels = self.model.tensors[op.output].shape
+        before = np.zeros((height * width * channels, 1)) if held is None else held.reshape(-1, held.shape[-1])
+        newest = x.reshape(-1, x.shape[-1])
+        changes = max(before.shape[1], newest.shape[1])
+        parts = [np.broadcast_to(part, (len(part), changes)) for part in (before, newest)]
+        return np.concatenate(parts)[-len(before) :].reshape(-1, channels, changes)
+
+    def _pair(self, index: int, frame: int, a: Floats, b: Floats) -> Floats:
         """An op of two inputs, element by element."""
         model, op = self.model, self.model.ops[index]
-        now, then = self.trace.y[op.input][..., None], repeated(model, op, self.trace.y[op.input2])[..., None]
+        trace = self.traces[frame]
+        now, then = trace.y[op.input][..., None], repeated(model, op, trace.y[op.input2])[..., None]
         if op.kind in ("minimum", "maximum"):  # follows the input that is taken now
             return np.where(now <= then if op.kind == "minimum" else now >= then, a, b)
         factor = self.factors[index]
@@ -133,7 +155,7 @@ class FloatModel:
         return product if op.kind == "multiply" else np.where(now < zero, product, (a - zero) * factor[0])
 
     def _moved(self, op: Op, x: Floats, other: Floats) -> Floats:
-        """Ops that only move values: concatenate, slice, history, pad, reshape, gather."""
+        """Ops that only move values: concatenate, slice, pad, reshape, gather."""
         places = _places(x)
         if op.kind == "reshape":
             return x.reshape(-1, self.model.tensors[op.output].shape[2], x.shape[-1])
@@ -147,15 +169,12 @@ class FloatModel:
             moved = np.take(image(self.model, op.input, places), sliced(self.model, op), axis=op.axis - 1)
         elif op.kind == "gather":
             moved = gathered(self.model, op, image(self.model, op.input, places))
-        elif op.kind == "history":  # its values of earlier frames are constant
-            moved = np.zeros(self.model.tensors[op.output].shape, int)
-            moved.reshape(-1)[-places.size :] = places.reshape(-1)
         else:
             moved = np.zeros(self.model.tensors[op.output].shape, int)
             moved[inner(self.model, op)] = image(self.model, op.input, places)
         return _taken(moved.reshape(-1, moved.shape[2]), x)
 
-    def _matrix(self, index: int, source: Floats, changed: dict, seen: dict[int, Floats]) -> Floats:
+    def _matrix(self, index: int, frame: int, source: Floats, changed: dict, seen: dict[int, Floats]) -> Floats:
         op = self.model.ops[index]
         rows = windows(self.model, op, source, 0) if op.kind == "conv" else source[None]
         rows = rows.reshape(len(rows), -1, source.shape[-1])
@@ -164,7 +183,7 @@ class FloatModel:
         if layer is not None:
             a, b = changed.get((index, "a"), layer.a), changed.get((index, "b"), layer.b)
             seen[-1 - index] = exact = _product(a, rows) / 2.0**layer.t_shift
-            t = self.trace.t[index][..., None] + exact - self.origin.get(-1 - index, exact)
+            t = self.traces[frame].t[index][..., None] + exact - self.origin[frame].get(-1 - index, exact)
             z = z + _product(b, t) * 2.0**layer.branch_shift
         return z
 

@@ -264,8 +264,7 @@ EDGELORA_HOT int32_t edgelora_op_backward(const edgelora_shape_t *g,
             edgelora_slice_backward_s8(g, error->e, dx);
             return error->exponent;
         case EDGELORA_HISTORY:
-            edgelora_history_backward_s8(g, error->e, dx);
-            return error->exponent;
+            return edgelora_history_backward_s8(g, error, dx);
         case EDGELORA_PAD:
             edgelora_pad_backward_s8(g, error->e, dx);
             return error->exponent;
@@ -279,6 +278,10 @@ EDGELORA_HOT int32_t edgelora_op_error_add(int8_t *e, uint32_t count, int32_t ex
     const int8_t *more, int32_t more_exponent, const edgelora_simd_t *simd) {
     return (simd ? simd->error_add : edgelora_error_add_s8)(
         e, count, exponent, more, more_exponent);
+}
+
+EDGELORA_HOT void edgelora_op_back(const edgelora_shape_t *g, const int8_t *left, int8_t *y) {
+    edgelora_history_back_s8(g, left, y);
 }
 
 EDGELORA_HOT void edgelora_op_reset(const edgelora_shape_t *g, int8_t *y) {

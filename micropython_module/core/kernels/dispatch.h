@@ -43,6 +43,8 @@ int32_t edgelora_op_backward(const edgelora_shape_t *g, const edgelora_branch_t 
 // e: s8 [count], += more; returns the new exponent.
 int32_t edgelora_op_error_add(int8_t *e, uint32_t count, int32_t exponent, const int8_t *more,
     int32_t more_exponent, const edgelora_simd_t *simd);
+// Sets a history back to its contents a frame ago, the oldest of which, s8 [input], have left it.
+void edgelora_op_back(const edgelora_shape_t *g, const int8_t *left, int8_t *y);
 // Sets a history to its contents at the start of a stream.
 void edgelora_op_reset(const edgelora_shape_t *g, int8_t *y);
 

@@ -28,8 +28,9 @@ typedef struct {
 typedef struct {
     // s8 [positions, out_c], after the mask and, with weights and for mean, the output's
     // multipliers
-    const int8_t *e;
+    const int8_t *e; // of a history: NULL if nothing has arrived
     int32_t exponent;
+    edgelora_carry_t *carry; // of a history: errors of frames before; NULL: these get none
     const int8_t *t_error; // s8 [positions, rank]
     int32_t t_exponent;    // (SPEC.md: u)
     const int8_t *x, *x2, *y; // inputs and output, if traits say that they are read

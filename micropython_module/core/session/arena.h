@@ -147,6 +147,20 @@ typedef struct {
     const int8_t *x, *features; // of one frame
 } source_t;
 
+// A sample: its first frame, and how to get to the next.
+typedef struct {
+    source_t first;
+    uint32_t frames, step; // step: bytes from one frame to the next
+    uint32_t from;         // the first op that runs on it
+} sample_t;
+
+// The frame that is `age` frames before the last.
+static inline source_t sample_frame(const sample_t *sample, uint32_t age) {
+    uint32_t at = (sample->frames - 1 - age) * sample->step;
+    const source_t *first = &sample->first;
+    return (source_t){first->x ? first->x + at : 0, first->features ? first->features + at : 0};
+}
+
 // Selects the adapter that an op runs with and the buffer of its output.
 typedef enum {
     INFERENCE, // the adapter in use

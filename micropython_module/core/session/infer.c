@@ -19,8 +19,9 @@ static bool is_packed_used(
     const edgelora_session_t *s, edgelora_op_state_t *l, const edgelora_shape_t *g, uint32_t rank) {
     if (!op_state_has(l, EDGELORA_OP_USED_CHOSEN)) {
         bool fast = edgelora_op_is_packed(g, rank, false, s->scratch_size, s->plain);
-        l->flags = (uint8_t)((l->flags & ~EDGELORA_OP_PACKED_USED) | EDGELORA_OP_USED_CHOSEN |
-            (fast ? EDGELORA_OP_PACKED_USED : 0));
+        l->flags = ((l->flags & ~EDGELORA_OP_PACKED_USED) | EDGELORA_OP_USED_CHOSEN |
+                       (fast ? EDGELORA_OP_PACKED_USED : 0)) &
+            63;
     }
     return op_state_has(l, EDGELORA_OP_PACKED_USED);
 }
@@ -38,14 +39,14 @@ EDGELORA_HOT static void op_forward(
     pass.x2 = g.traits & EDGELORA_TWO_INPUTS ? edgelora_tensor_at(s, source, g.op->input2, purpose)
                                              : 0;
     pass.y = arena_at(s, output_at(l, purpose));
-    pass.t = purpose == TRAINING ? op_buffer(s, l, EDGELORA_T) : 0;
+    pass.t = purpose == TRAINING ? op_buffer(s, l, EDGELORA_T) : 0; // a history does not use it
     pass.scratch = arena_at(s, s->scratch);
     pass.packed = purpose == INFERENCE ? is_packed_used(s, l, &g, branch.rank)
                                        : op_state_has(l, EDGELORA_OP_PACKED_FORWARD);
     pass.simd = edgelora_simd_kernels(s->simd);
     pass.work = simd_work(s);
     edgelora_op_forward(&g, &branch, &pass);
-    if (purpose == TRAINING && l->at[EDGELORA_MASK]) {
+    if (purpose == TRAINING && l->at[EDGELORA_MASK] && !op_state_has(l, EDGELORA_OP_LASTS)) {
         edgelora_op_mask(&g, pass.y, op_buffer(s, l, EDGELORA_MASK), s->plain, pass.simd);
     }
 }
@@ -119,34 +120,98 @@ static uint32_t feature_frames(const edgelora_session_t *s) {
     return remembering_ops(session_model(s), s->op_count) > s->lowest ? s->frames : 1;
 }
 
-// Runs the first `to` ops on a sample; frames before the last run only up to the last history.
-// Returns the last frame.
-static source_t forward_sample(
-    edgelora_session_t *s, source_t sample, uint32_t to, purpose_t purpose) {
-    uint32_t from = sample.features ? s->lowest : 0,
-             frames = sample.features ? feature_frames(s) : s->frames;
-    uint32_t step = sample.features ? edgelora_feature_offset(s, s->lowest + 1u)
-                                    : edgelora_input_size(session_model(s));
-    uint32_t remembering = remembering_ops(session_model(s), to);
-    reset(s, from, to, purpose);
-    while (--frames) {
-        forward(s, &sample, from, remembering, purpose);
-        if (sample.features) {
-            sample.features += step;
-        } else {
-            sample.x += step;
+sample_t edgelora_sample(const edgelora_session_t *s, source_t first) {
+    return first.features
+        ? (sample_t){first, feature_frames(s), edgelora_feature_offset(s, s->lowest + 1u), s->lowest}
+        : (sample_t){first, s->frames, edgelora_input_size(session_model(s)), 0};
+}
+
+source_t edgelora_infer_frames(edgelora_session_t *s, source_t first) {
+    sample_t sample = edgelora_sample(s, first);
+    uint32_t remembering = remembering_ops(session_model(s), s->op_count);
+    reset(s, sample.from, s->op_count, INFERENCE);
+    for (uint32_t age = sample.frames - 1; age; --age) {
+        source_t frame = sample_frame(&sample, age);
+        forward(s, &frame, sample.from, remembering, INFERENCE);
+    }
+    source_t last = sample_frame(&sample, 0);
+    forward(s, &last, sample.from, s->op_count, INFERENCE);
+    return last;
+}
+
+// Where a history op keeps the values that leave it when the frame of this age arrives; NULL: the
+// backward pass does not need them, or finds them in the network's input.
+static int8_t *left_at(
+    edgelora_session_t *s, const edgelora_shape_t *g, const edgelora_op_state_t *l, uint32_t age) {
+    int8_t *left = op_buffer(s, l, EDGELORA_LEFT);
+    return left && age + 1 < l->frames ? left + age * history_input(g) : 0;
+}
+
+// A history op in training: takes its input, if the loss depends on it.
+static void history_forward(
+    edgelora_session_t *s, const source_t *frame, uint32_t i, uint32_t age) {
+    const edgelora_op_state_t *l = &session_ops(s)[i];
+    edgelora_shape_t g = edgelora_shape(session_model(s), i);
+    if (age >= l->frames + history_span(&g) - 1) {
+        return;
+    }
+    int8_t *left = left_at(s, &g, l, age);
+    if (left) {
+        copy_bytes(left, arena_at(s, output_at(l, TRAINING)), history_input(&g));
+    }
+    op_forward(s, frame, i, TRAINING);
+}
+
+void edgelora_train_frames(edgelora_session_t *s, const sample_t *sample) {
+    reset(s, sample->from, s->trained, TRAINING);
+    for (uint32_t age = sample->frames; age--;) {
+        source_t frame = sample_frame(sample, age);
+        for (uint32_t i = sample->from; i < s->trained; ++i) {
+            const edgelora_op_state_t *l = &session_ops(s)[i];
+            if (op_state_has(l, EDGELORA_OP_LASTS)) {
+                history_forward(s, &frame, i, age);
+            } else if (age < l->frames) {
+                op_forward(s, &frame, i, TRAINING);
+            }
         }
     }
-    forward(s, &sample, from, to, purpose);
-    return sample;
 }
 
-source_t edgelora_infer_frames(edgelora_session_t *s, source_t sample) {
-    return forward_sample(s, sample, s->op_count, INFERENCE);
+// The oldest values of a history of the network's input, at the frame of this age.
+static void oldest_inputs(
+    const edgelora_shape_t *g, const sample_t *sample, uint32_t age, int8_t *y) {
+    uint32_t count = history_input(g), size = g->positions * g->out_c;
+    // first of the values in all frames, one behind the other; those before are the initial ones
+    int32_t first = (int32_t)((sample->frames - age) * count - size);
+    for (uint32_t i = 0; i < count; ++i) {
+        int32_t at = first + (int32_t)i;
+        if (at < 0) {
+            y[i] = g->initial ? g->initial[at + (int32_t)(size - count)] : g->zp_out;
+        } else {
+            source_t frame = sample_frame(sample, sample->frames - 1 - (uint32_t)at / count);
+            y[i] = (frame.x ? frame.x : frame.features)[(uint32_t)at % count];
+        }
+    }
 }
 
-source_t edgelora_train_frames(edgelora_session_t *s, source_t sample) {
-    return forward_sample(s, sample, s->trained, TRAINING);
+void edgelora_step_back(edgelora_session_t *s, const sample_t *sample, uint32_t age) {
+    source_t frame = sample_frame(sample, age);
+    for (uint32_t i = sample->from; i < s->trained; ++i) {
+        const edgelora_op_state_t *l = &session_ops(s)[i];
+        if (age >= l->frames) {
+            continue;
+        }
+        if (!op_state_has(l, EDGELORA_OP_LASTS)) {
+            op_forward(s, &frame, i, TRAINING);
+            continue;
+        }
+        edgelora_shape_t g = edgelora_shape(session_model(s), i);
+        int8_t *y = arena_at(s, output_at(l, TRAINING)), *left = left_at(s, &g, l, age - 1);
+        edgelora_op_back(&g, left ? left : y, y);
+        if (!left) {
+            oldest_inputs(&g, sample, age, y);
+        }
+    }
 }
 
 void edgelora_recompute(edgelora_session_t *s, const source_t *source, uint32_t op) {

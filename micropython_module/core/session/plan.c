@@ -18,6 +18,7 @@ typedef struct {
     const edgelora_config_t *config;
     edgelora_span_t *spans; // [n, EDGELORA_PLANNED]
     uint32_t n, lowest, trained;
+    bool through_time; // errors pass to earlier frames
     uint32_t ops_end; // offset after the session, its op states and their low-rank parts
     uint32_t scratch, scratch_size;
 } plan_t;
@@ -28,7 +29,8 @@ static edgelora_status_t config_check(const void *model, const edgelora_config_t
         config->momentum > EDGELORA_MAX_MOMENTUM || config->threshold > EDGELORA_MAX_THRESHOLD) {
         return EDGELORA_ERR_CONFIG;
     }
-    if (!config->frames || (config->frames > 1 && !remembering_ops(model, m->op_count))) {
+    if (!config->frames || config->frames > EDGELORA_MAX_FRAMES ||
+        (config->frames > 1 && !remembering_ops(model, m->op_count))) {
         return EDGELORA_ERR_CONFIG;
     }
     // elements of all tensors, < 2^27: sizes of samples and of their features stay within 2^31
@@ -49,10 +51,6 @@ static edgelora_status_t config_check(const void *model, const edgelora_config_t
         edgelora_shape_t g = edgelora_shape(model, i);
         if (!edgelora_rank_fits(m, g.op, rank)) {
             return EDGELORA_ERR_RANK;
-        }
-        if (config->mode != EDGELORA_INFER &&
-            g.positions * config->micro_batch > EDGELORA_MAX_SUMMED) {
-            return EDGELORA_ERR_CONFIG;
         }
     }
     return any || config->mode == EDGELORA_INFER ? EDGELORA_OK : EDGELORA_ERR_MODE;
@@ -150,10 +148,12 @@ static void backward_reads(plan_t *p, uint32_t i) {
     }
     edgelora_span_t *spans = &p->spans[i * EDGELORA_PLANNED];
     uint32_t first = read_span(p, i)->birth, last = read_span(p, i)->death;
-    if (g.traits & EDGELORA_KEEPS) { // kept during all forward passes of a sample
+    if (g.traits & EDGELORA_KEEPS) { // kept during all passes of a sample
         spans[EDGELORA_RECOMPUTED] = span(
             p->config->mode != EDGELORA_INFER ? spans[EDGELORA_OUTPUT].size : 0, 0,
-            last > p->n ? last : p->n);
+            p->through_time   ? 2 * p->n
+                : last > p->n ? last
+                              : p->n);
         return;
     }
     if (!last) {
@@ -167,6 +167,59 @@ static void backward_reads(plan_t *p, uint32_t i) {
         }
     } else {
         spans[EDGELORA_OUTPUT].death = (uint16_t)last;
+    }
+}
+
+// The frames of op i.
+static uint16_t *frames_of(const plan_t *p, uint32_t i) {
+    return &span_of(p, i, EDGELORA_A)->next;
+}
+
+// Sets `frames` of each op: of a sample's last ones, those whose loss its output affects.
+static void count_frames(const plan_t *p) {
+    for (uint32_t i = 0; i < p->n; ++i) {
+        *frames_of(p, i) = 1;
+    }
+    for (uint32_t i = p->n; i-- > 0;) {
+        edgelora_shape_t g = edgelora_shape(p->model, i);
+        uint32_t frames = *frames_of(p, i) + (g.traits & EDGELORA_KEEPS ? history_span(&g) - 1 : 0);
+        frames = frames < p->config->frames ? frames : p->config->frames;
+        for (uint32_t k = 0; k < (g.traits & EDGELORA_TWO_INPUTS ? 2 : 1); ++k) {
+            uint32_t tensor = k ? g.op->input2 : g.op->input;
+            if (tensor && *frames_of(p, tensor - 1) < frames) {
+                *frames_of(p, tensor - 1) = (uint16_t)frames;
+            }
+        }
+    }
+}
+
+// Checks the limits of training through all frames.
+static edgelora_status_t frames_check(const plan_t *p) {
+    for (uint32_t i = 0; i < p->trained; ++i) {
+        edgelora_shape_t g = edgelora_shape(p->model, i);
+        uint32_t frames = p->through_time ? *frames_of(p, i) : 1;
+        uint32_t summed = p->config->ranks[i] ? g.positions * p->config->micro_batch : 1;
+        if (summed > EDGELORA_MAX_SUMMED / frames) {
+            return EDGELORA_ERR_CONFIG;
+        }
+        if ((g.traits & EDGELORA_KEEPS) && history_input(&g) > EDGELORA_MAX_LEFT / frames) {
+            return EDGELORA_ERR_CONFIG;
+        }
+    }
+    return EDGELORA_OK;
+}
+
+// What a history op keeps to go back through the frames of a sample: the values that left it,
+// unless they are the network's input, and the errors of frames before.
+static void history_spans(plan_t *p, uint32_t i) {
+    edgelora_shape_t g = edgelora_shape(p->model, i);
+    uint32_t count = history_input(&g), older = g.positions * g.out_c - count;
+    if (p->through_time && g.op->input) {
+        *span_of(p, i, EDGELORA_LEFT) = span((*frames_of(p, i) - 1u) * count, 0, 2 * p->n);
+    }
+    if (p->through_time && requires_grad(p, i)) {
+        *span_of(p, i, EDGELORA_CARRY) = span(
+            (uint32_t)sizeof(edgelora_carry_t) + 2 * older, 0, 2 * p->n);
     }
 }
 
@@ -302,12 +355,21 @@ static int32_t plan(plan_t *p) {
             *span_of(p, i, k) = span(0, 0, 0);
         }
         *span_of(p, i, EDGELORA_ERROR) = span(runs_back, 0, 0); // lifetime: backward_spans
+        p->through_time |= runs_back && (g.traits & EDGELORA_KEEPS) && p->config->frames > 1;
         output_span(p, i);
+    }
+    count_frames(p);
+    status = trains ? frames_check(p) : EDGELORA_OK;
+    if (status != EDGELORA_OK) {
+        return status;
     }
     for (uint32_t i = p->n; i-- > 0;) {
         backward_reads(p, i);
         if (requires_grad(p, i)) {
             backward_spans(p, i);
+        }
+        if (i < p->trained && op_has(model_op(p->model, i), EDGELORA_KEEPS)) {
+            history_spans(p, i);
         }
     }
     p->scratch = p->ops_end;
@@ -320,12 +382,14 @@ static int32_t plan(plan_t *p) {
         if (ranks[i]) {
             edgelora_shape_t g = edgelora_shape(p->model, i);
             edgelora_span_t *a = span_of(p, i, EDGELORA_A), *b = a + 1;
+            uint16_t frames = *frames_of(p, i);
             *a = span(matrix_size(ranks[i] * g.inputs, p->config->mode == EDGELORA_TRAINABLE_A,
                           p->config->momentum),
                 0, 2 * p->n);
             *b = span(
                 trains ? matrix_size((uint32_t)ranks[i] * g.out_c, true, p->config->momentum) : 0,
                 0, 2 * p->n);
+            a->next = frames;
             a->offset = end;
             b->offset = end + a->size;
             end += a->size + b->size;
@@ -418,9 +482,11 @@ edgelora_status_t edgelora_init(
         bool recomputed = spans[EDGELORA_RECOMPUTED].size && !(g.traits & EDGELORA_KEEPS);
         ops[i] = (edgelora_op_state_t){
             .requires_grad = spans[EDGELORA_ERROR].size != 0,
-            .recomputed_for = (uint16_t)(recomputed ? 2 * n - spans[EDGELORA_RECOMPUTED].birth
-                                                    : EDGELORA_MAX_OPS),
-            .flags = op_flags(s, &g, config->ranks[i])};
+            .recomputed_for = (recomputed ? 2 * n - spans[EDGELORA_RECOMPUTED].birth
+                                          : EDGELORA_MAX_OPS) &
+                511,
+            .flags = op_flags(s, &g, config->ranks[i]) & 63,
+            .frames = spans[EDGELORA_A].next & EDGELORA_MAX_FRAMES};
         for (uint32_t k = 0; k < EDGELORA_SPANS; ++k) {
             ops[i].at[k] = spans[k].offset;
         }

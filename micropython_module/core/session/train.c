@@ -14,6 +14,16 @@ static bool any_s8(const int8_t *e, uint32_t n) {
     return false;
 }
 
+// Errors of earlier frames that a history op holds, or NULL.
+static edgelora_carry_t *op_carry(edgelora_session_t *s, const edgelora_op_state_t *l) {
+    return op_state_has(l, EDGELORA_OP_LASTS) ? op_buffer(s, l, EDGELORA_CARRY) : 0;
+}
+
+static bool carries(edgelora_session_t *s, const edgelora_op_state_t *l) {
+    const edgelora_carry_t *carry = op_carry(s, l);
+    return carry && carry->bits;
+}
+
 // Does the op that writes this tensor run backward?
 static bool input_requires_grad(edgelora_session_t *s, uint32_t tensor) {
     return tensor && session_ops(s)[tensor - 1].requires_grad;
@@ -44,28 +54,33 @@ static bool propagate_error(edgelora_session_t *s, const edgelora_shape_t *g,
     return true;
 }
 
-// Runs the backward step of one op. Returns the number of ops that have received their first error.
-static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint32_t i) {
+// Runs the backward step of one op. arrived: in this frame; else only a history's carry is passed
+// on. Returns the number of ops that have received their first error.
+static uint32_t op_backward(
+    edgelora_session_t *s, const source_t *source, uint32_t i, bool arrived) {
     const edgelora_op_state_t *l = &session_ops(s)[i];
     edgelora_lora_t *lora = op_lora(s, l);
     edgelora_shape_t g;
     edgelora_shape_into(&g, session_model(s), i);
     g.bounded = op_state_has(l, EDGELORA_OP_BOUNDED);
     edgelora_branch_t branch = lora_own(s, lora);
+    edgelora_carry_t *carry = op_carry(s, l);
     int8_t *e = op_buffer(s, l, EDGELORA_ERROR), *work = op_buffer(s, l, EDGELORA_WORK);
+    bool some = arrived && any_s8(e, g.positions * g.out_c);
     bool two = g.traits & EDGELORA_TWO_INPUTS,
          trains_a = branch.rank && s->mode == EDGELORA_TRAINABLE_A;
     edgelora_error_t error = {
-        .e = e,
+        .e = some ? e : 0,
         .exponent = l->exponent,
+        .carry = carry,
         .scratch = arena_at(s, s->scratch),
         .packed = op_state_has(l, EDGELORA_OP_PACKED_BACKWARD),
         .simd = edgelora_simd_kernels(s->simd),
         .work = simd_work(s)};
-    if (!any_s8(e, g.positions * g.out_c)) { // all contributions cancel out
+    if (!some && !carries(s, l)) { // all contributions cancel out
         return 0;
     }
-    if (l->at[EDGELORA_MASK]) {
+    if (!carry && l->at[EDGELORA_MASK]) {
         edgelora_op_mask_backward(&g, e, op_buffer(s, l, EDGELORA_MASK), s->plain, error.simd);
     }
     if (branch.rank) {
@@ -103,10 +118,13 @@ static uint32_t op_backward(edgelora_session_t *s, const source_t *source, uint3
     return two ? first + propagate_error(s, &g, &branch, &error, 1, work) : first;
 }
 
-// Runs the backward pass from the loss down, until no error is left. under_way: number of ops with
-// an error.
+// Runs the backward pass of a frame from the last op down, until no error is left. under_way:
+// number of ops that one has arrived at; histories may carry others.
 static void backward(edgelora_session_t *s, const source_t *source, uint32_t under_way) {
     edgelora_op_state_t *ops = session_ops(s);
+    for (uint32_t i = s->lowest; i < s->trained; ++i) {
+        under_way += carries(s, &ops[i]);
+    }
     for (uint32_t i = s->trained; under_way && i-- > s->lowest;) {
         uint32_t from = source->features ? s->lowest : 0;
         for (uint32_t k = from; k <= i; ++k) {
@@ -114,9 +132,35 @@ static void backward(edgelora_session_t *s, const source_t *source, uint32_t und
                 edgelora_recompute(s, source, k);
             }
         }
-        if (ops[i].arrived) {
-            under_way += op_backward(s, source, i) - 1;
+        bool arrived = ops[i].arrived, carried = carries(s, &ops[i]);
+        if (arrived || carried) {
+            under_way += op_backward(s, source, i, arrived) - arrived - carried;
             ops[i].arrived = false;
+        }
+    }
+}
+
+// Runs the backward pass of all frames before the last, until no history carries an error to one.
+static void backward_through_time(edgelora_session_t *s, const sample_t *sample) {
+    for (uint32_t age = 1; age < sample->frames; ++age) {
+        bool any = false;
+        for (uint32_t i = s->lowest; i < s->trained; ++i) {
+            any |= carries(s, &session_ops(s)[i]);
+        }
+        if (!any) {
+            return;
+        }
+        source_t frame = sample_frame(sample, age);
+        edgelora_step_back(s, sample, age);
+        backward(s, &frame, 0);
+    }
+}
+
+static void clear_carries(edgelora_session_t *s) {
+    for (uint32_t i = s->lowest; i < s->trained; ++i) {
+        edgelora_carry_t *carry = op_carry(s, &session_ops(s)[i]);
+        if (carry) {
+            carry->bits = 0;
         }
     }
 }
@@ -133,7 +177,7 @@ edgelora_status_t edgelora_backward_range(
     edgelora_op_state_t *ops = session_ops(s);
     for (uint32_t i = to < s->trained ? to : s->trained; i-- > from;) {
         if (ops[i].requires_grad) {
-            op_backward(s, &source, i);
+            op_backward(s, &source, i, true);
         }
         for (uint32_t k = 0; k < i; ++k) {
             ops[k].arrived = false;
@@ -216,8 +260,8 @@ static bool arrives(edgelora_session_t *s, edgelora_op_state_t *l, uint32_t tens
     return l->arrived;
 }
 
-static edgelora_status_t learn(edgelora_session_t *s, source_t sample, answer_t answer,
-    uint16_t learning_rate, int32_t *loss) {
+static edgelora_status_t learn(
+    edgelora_session_t *s, source_t first, answer_t answer, uint16_t learning_rate, int32_t *loss) {
     const edgelora_model_t *model = session_model(s);
     const classes_t classes = trained_classes(s);
     uint32_t place = edgelora_class_place(model, &classes, answer.label), under_way = 0;
@@ -228,7 +272,10 @@ static edgelora_status_t learn(edgelora_session_t *s, source_t sample, answer_t 
     if (status != EDGELORA_OK) {
         return status;
     }
-    source_t last_frame = edgelora_train_frames(s, sample);
+    sample_t sample = edgelora_sample(s, first);
+    source_t last_frame = sample_frame(&sample, 0);
+    edgelora_train_frames(s, &sample);
+    clear_carries(s);
     edgelora_op_state_t *ops = session_ops(s), *last = &ops[s->trained - 1];
     if (classes.record) {
         uint32_t tensor = head_tensor(s);
@@ -241,6 +288,7 @@ static edgelora_status_t learn(edgelora_session_t *s, source_t sample, answer_t 
     }
     under_way += arrives(s, last, s->trained);
     backward(s, &last_frame, under_way);
+    backward_through_time(s, &sample);
     s->samples += 1;
     if (++s->pending >= s->micro_batch) {
         update(s, learning_rate);
@@ -248,9 +296,9 @@ static edgelora_status_t learn(edgelora_session_t *s, source_t sample, answer_t 
     return EDGELORA_OK;
 }
 
-static edgelora_status_t train_sample(edgelora_session_t *s, source_t sample, answer_t answer,
-    uint16_t learning_rate, int32_t *loss) {
-    return edgelora_enter(s) ? edgelora_leave(s, learn(s, sample, answer, learning_rate, loss))
+static edgelora_status_t train_sample(
+    edgelora_session_t *s, source_t first, answer_t answer, uint16_t learning_rate, int32_t *loss) {
+    return edgelora_enter(s) ? edgelora_leave(s, learn(s, first, answer, learning_rate, loss))
                              : EDGELORA_ERR_BUSY;
 }
 

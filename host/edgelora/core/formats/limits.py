@@ -48,6 +48,8 @@ MAX_RANK = 32
 MAX_FACTOR = 65536
 MAX_T = 1 << 20
 MAX_SUMMED = 65536
+MAX_FRAMES = 32767
+MAX_LEFT = (1 << 22) - 4
 MAX_MOMENTUM = 8
 MAX_THRESHOLD = 1 << 14
 MAX_MASTER = 32512
@@ -100,7 +102,9 @@ TABLE = {
     "MAX_RANK": "rank of a layer's adapter",
     "MAX_FACTOR": "elements of A, and of B",
     "MAX_T": "rank * positions of a layer",
-    "MAX_SUMMED": "positions * micro_batch of a layer with an adapter: products summed for a gradient",
+    "MAX_SUMMED": "positions * frames * micro_batch of a layer with an adapter: products summed for a gradient",
+    "MAX_FRAMES": "frames of a sample",
+    "MAX_LEFT": "in training, frames of a history's output * elements of its input",
     "MAX_MOMENTUM": "shift of the momentum",
     "MAX_THRESHOLD": "threshold",
     "MAX_MASTER": "absolute value of a master",

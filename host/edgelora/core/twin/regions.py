@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from .binding import MODES, _aligned, _Config, _config, _Span, check, check_model, library
 
 SPANS = ("output", "recomputed output", "t", "mask", "error", "work", "A", "B")
-HISTORY = {"output": "history", "recomputed output": "history in training"}  # names of these regions in a history op
+# names of these regions in a history op
+HISTORY = {
+    "output": "history",
+    "recomputed output": "history in training",
+    "t": "earlier values",
+    "mask": "carried errors",
+}
 LASTING = {"A", "B"}  # all others are buffers of a pass
 
 
@@ -27,11 +33,20 @@ class Region:
 
 @dataclass(frozen=True)
 class Layout:
-    """The core planner's result: the arena's size in bytes, and its regions."""
+    """The core planner's result: the arena's size in bytes, and its regions.
+
+    frames: of each op, in how many of a sample's last frames it affects the loss.
+    """
 
     arena_bytes: int
     steps: int
     regions: tuple[Region, ...]
+    frames: tuple[int, ...]
+
+    @property
+    def through_time(self) -> bool:
+        """Whether the backward pass goes through earlier frames, too."""
+        return any(region.name == HISTORY["mask"] for region in self.regions)
 
 
 def _regions(spans: C.Array[_Span], config: _Config, ops: int) -> Iterator[Region]:
@@ -80,4 +95,5 @@ def layout(
     buffer, config = _aligned(model), _config(model, ranks, mode, *options)
     spans = (_Span * (len(ranks) * len(SPANS)))()
     size = check(library().edgelora_arena_size(buffer, C.byref(config), spans))
-    return Layout(size, 2 * len(ranks) + 1, tuple(_regions(spans, config, len(ranks))))
+    frames_of = tuple(spans[i * len(SPANS) + SPANS.index("A")].next for i in range(len(ranks)))
+    return Layout(size, 2 * len(ranks) + 1, tuple(_regions(spans, config, len(ranks))), frames_of)

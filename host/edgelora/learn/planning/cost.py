@@ -12,16 +12,17 @@ import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
+from math import prod
 
 from edgelora.base.errors import InputError
 from edgelora.board.profiles import BoardProfile
 from edgelora.core.formats.elm import unpack_model
-from edgelora.core.twin.regions import layout
+from edgelora.core.twin.regions import Layout, layout
 from edgelora.core.twin.session import Scratch
 from edgelora.learn.training.recipe import Settings
 
 from . import terms
-from .terms import Layer, Step
+from .terms import Layer, Step, parts_of
 
 LASTING = ("history",)  # outputs that persist from one frame to the next
 Terms = tuple[tuple[str, float], ...]
@@ -103,28 +104,26 @@ def passes_of(elm: bytes, settings: Settings, frames: int = 1) -> Passes:
     whole_a = mode == "trainable_a"
     needs = network.needs(ranks) if mode != "infer" else [False for _ in ops]
     room = network.room(ranks, needs)
-    again = _recomputed(elm, settings, frames) if recompute else set()
+    plan = layout(elm, *settings, frames=frames) if recompute or frames > 1 else None
+    again = {region.op for region in plan.regions if region.name == "recomputed output"} if plan else set()
     steps = _steps(network, needs, [whole_a and rank > 0 for rank in ranks], again)
     once = [network.forward(i, ranks[i], whole_a, network.is_fast(i, ranks[i], False, room)) for i in ops]
     times = [frames if i < network.remembering else 1 for i in ops]
     trained = ops if mode == "infer" else range(network.trained)
+    ahead, back = network.passes(plan if frames > 1 else None, frames)
     return Passes(
         infer=tuple(once[i] * times[i] for i in ops),
-        forward=tuple(once[i] * (times[i] + steps[i].again) if i in trained else () for i in ops),
+        forward=tuple(once[i] * (ahead[i] + back[i] * steps[i].again) if i in trained else () for i in ops),
         backward=tuple(
-            network.backward(i, ranks[i], steps[i], network.is_fast(i, ranks[i], True, room)) if needs[i] else ()
+            network.backward(i, ranks[i], steps[i], network.is_fast(i, ranks[i], True, room)) * back[i]
+            if needs[i]
+            else ()
             for i in ops
         ),
         call=network.call,
         loss=network.loss,
         update=network.update(ranks, whole_a, settings.momentum),
     )
-
-
-def _recomputed(elm: bytes, settings: Settings, frames: int) -> set[int]:
-    """The ops whose outputs the backward pass recomputes, by the core's plan: those flagged that it reads."""
-    regions = layout(elm, *settings, frames=frames).regions
-    return {region.op for region in regions if region.name == "recomputed output"}
 
 
 def _steps(network: _Network, needs: list[bool], trains_a: list[bool], again: set[int]) -> list[Step]:
@@ -158,6 +157,23 @@ class _Network:
         self.forward = functools.cache(self._forward)
         self.backward = functools.cache(self._backward)
         self._matrix = functools.cache(lambda count, momentum: tuple(terms.update(count, momentum)))
+
+    def passes(self, plan: Layout | None, frames: int) -> tuple[list[int], list[int]]:
+        """How often each op runs forward and backward in a training step. plan: None for samples of one frame.
+
+        An op runs forward on the frames that it affects the loss with, and again on all but the last before these run
+        backward. A history also takes its inputs of the frames before, and hands errors to them.
+        """
+        if plan is None:
+            return [1 for _ in self.layers], [1 for _ in self.layers]
+        back = [count if plan.through_time else 1 for count in plan.frames]
+        ahead = [count + again - 1 for count, again in zip(plan.frames, back, strict=True)]
+        for i, layer in enumerate(self.layers):
+            if layer.kind in LASTING:
+                more = min(parts_of(layer.elements, prod(layer.source)) - 1, frames - plan.frames[i])
+                ahead[i] += more
+                back[i] += more if plan.through_time else 0
+        return ahead, back
 
     def needs(self, ranks: bytes) -> list[bool]:
         """Which ops run backward: those with an adapter, and those above one."""

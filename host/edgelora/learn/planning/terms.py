@@ -539,8 +539,10 @@ def _other_backward(g: Layer, wanted: int) -> Terms:
         yield from _copies(g.rows, elements // g.rows, prod(g.source) // g.rows)
     elif g.kind == "pad":
         yield from _copies(g.source[0], g.source[1] * g.channels, g.target[1] * g.channels)
-    elif g.kind in ("reshape", "history"):
+    elif g.kind == "reshape":
         yield from _copies(1, prod(g.source), elements)
+    elif g.kind == "history":
+        yield "history_back", elements
     elif g.kind == "softmax":
         yield "softmax_back", g.positions
         yield "softmax_back.value", elements

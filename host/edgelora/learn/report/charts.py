@@ -173,9 +173,24 @@ class _Kind:
 
 _KINDS = (
     _Kind("session", "session", "layer tables, constants, counters", ("session",)),
-    _Kind("activation", "activations", "outputs of the layers", ("output", "recomputed output", *HISTORY)),
-    _Kind("kept", "kept for backward", "the adapters' inner vectors t, activation masks", ("t", "mask")),
-    _Kind("error", "error vectors", "gradients passed from layer to layer in the backward pass", ("error", "work")),
+    _Kind(
+        "activation",
+        "activations",
+        "outputs of the layers",
+        ("output", "recomputed output", HISTORY["output"], HISTORY["recomputed output"]),
+    ),
+    _Kind(
+        "kept",
+        "kept for backward",
+        "the adapters' inner vectors t, activation masks, values of earlier frames",
+        ("t", "mask", HISTORY["t"]),
+    ),
+    _Kind(
+        "error",
+        "error vectors",
+        "gradients passed from layer to layer, and to earlier frames, in the backward pass",
+        ("error", "work", HISTORY["mask"]),
+    ),
     _Kind("weight", "adapter weights", "A and B as the kernels read them, int8", ("A weight", "B weight")),
     _Kind("master", "master weights", "the same at full resolution, int16", ("A master", "B master")),
     _Kind("gradient", "gradients", "sums over a micro-batch, int32", ("A gradient", "B gradient")),

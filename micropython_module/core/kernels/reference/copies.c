@@ -81,22 +81,101 @@ void edgelora_slice_backward_s8(const edgelora_shape_t *g, const int8_t *e, int8
     part_put(&p, dx, e);
 }
 
-static uint32_t newest(const edgelora_shape_t *g) {
-    return (uint32_t)g->in_h * g->in_w * g->in_c;
-}
-
 void edgelora_history_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
-    uint32_t count = newest(g), older = g->positions * g->out_c - count;
+    uint32_t count = history_input(g), older = g->positions * g->out_c - count;
     edgelora_copy_s8(y, y + count, older); // ascending, as the buffers overlap
     edgelora_copy_s8(y + older, x, count);
 }
 
-void edgelora_history_backward_s8(const edgelora_shape_t *g, const int8_t *e, int8_t *dx) {
-    edgelora_copy_s8(dx, e + g->positions * g->out_c - newest(g), newest(g));
+void edgelora_history_back_s8(const edgelora_shape_t *g, const int8_t *left, int8_t *y) {
+    uint32_t count = history_input(g);
+    for (uint32_t i = g->positions * g->out_c; i-- > count;) {
+        y[i] = y[i - count];
+    }
+    edgelora_copy_s8(y, left, count);
+}
+
+// A history's error: what has arrived, and what the frame behind has left.
+typedef struct {
+    const int8_t *e;      // NULL: nothing
+    const int16_t *carry; // of elements from the input's size on; NULL: nothing
+    int32_t exponent;     // of the sum; right shifts that lead to it:
+    int32_t e_shift, carry_shift;
+} history_error_t;
+
+static history_error_t history_error(const edgelora_error_t *error) {
+    const edgelora_carry_t *carry = error->carry && error->carry->bits ? error->carry : 0;
+    int32_t fine = error->exponent - 7;
+    // 14 bits, so that the sum has 15
+    int32_t coarse = carry ? carry->exponent + (carry->bits >> 14) : fine;
+    int32_t exponent = !error->e || coarse > fine ? coarse : fine;
+    history_error_t h = {error->e, carry ? carry->e : 0, exponent, exponent - fine, 0};
+    if (h.e_shift > 15) {
+        h.e = 0;
+    }
+    if (carry) {
+        h.carry_shift = exponent - carry->exponent;
+        h.carry = h.carry_shift > 15 ? 0 : carry->e;
+    }
+    return h;
+}
+
+// sum[i] = 2^7 * e[i] + carry[i], from the last i down, so that `sum` may lie above `carry` in the
+// same buffer. e, carry: NULL if there is none. |sum| < 2^15. Returns the OR of all magnitudes.
+static uint32_t history_sum(
+    const history_error_t *h, const int8_t *e, const int16_t *carry, uint32_t n, int16_t *sum) {
+    int32_t e_mask = shift_mask(h->e_shift), carry_mask = shift_mask(h->carry_shift);
+    uint32_t bits = 0;
+    while (n--) {
+        int32_t v = e ? trunc_mask(e[n] * 128, h->e_shift, e_mask) : 0;
+        v += carry ? trunc_mask(carry[n], h->carry_shift, carry_mask) : 0;
+        sum[n] = (int16_t)v;
+        bits |= abs_u32(v);
+    }
+    return bits;
+}
+
+// Keeps what belongs to the inputs of frames before, `older` elements of the output.
+static void carry_back(
+    edgelora_carry_t *carry, const history_error_t *h, uint32_t count, uint32_t older) {
+    uint32_t bits = 0, first = count < older ? count : older;
+    if (older > count) {
+        bits = history_sum(h, h->e ? h->e + count : 0, h->carry, older - count, carry->e + count);
+    }
+    bits |= history_sum(h, h->e, 0, first, carry->e);
+    carry->exponent = (int16_t)h->exponent;
+    carry->bits = (uint16_t)bits;
+}
+
+int32_t edgelora_history_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
+    history_error_t h = history_error(error);
+    uint32_t count = history_input(g), size = g->positions * g->out_c, older = size - count;
+    edgelora_block_t block = {dx, 0, 0};
+    while (block.count < count) {
+        uint32_t left = count - block.count, n = left < EDGELORA_PIECE ? left : EDGELORA_PIECE,
+                 at = older + block.count;
+        int16_t sum[EDGELORA_PIECE];
+        int32_t v[EDGELORA_PIECE];
+        // the carry is of elements from `count` on: those of the newest before it are without one
+        uint32_t bare = at < count ? count - at : 0;
+        bare = bare < n ? bare : n;
+        history_sum(&h, h.e ? h.e + at : 0, 0, bare, sum);
+        history_sum(&h, h.e ? h.e + at + bare : 0, h.carry ? h.carry + at + bare - count : 0,
+            n - bare, sum + bare);
+        for (uint32_t i = 0; i < n; ++i) {
+            v[i] = sum[i];
+        }
+        edgelora_block_append(&block, v, n);
+    }
+    if (error->carry) {
+        carry_back(error->carry, &h, count, older);
+    }
+    return h.exponent + block.shift;
 }
 
 void edgelora_history_reset_s8(const edgelora_shape_t *g, int8_t *y) {
-    uint32_t count = newest(g);
+    uint32_t count = history_input(g);
     for (uint32_t i = 0; i < g->positions * g->out_c; ++i) {
         y[i] = g->initial && i >= count ? g->initial[i - count] : g->zp_out;
     }

@@ -85,8 +85,11 @@ int32_t edgelora_gather_backward_s8(
 // y: contents after the previous frame; appends x and drops as many of the oldest values.
 EDGELORA_HOT void edgelora_history_forward_s8(
     const edgelora_shape_t *g, const int8_t *x, int8_t *y);
-EDGELORA_HOT void edgelora_history_backward_s8(
-    const edgelora_shape_t *g, const int8_t *e, int8_t *dx);
+// y: contents after a frame; goes back to those before it. left: s8 [input], the oldest of these.
+EDGELORA_HOT void edgelora_history_back_s8(
+    const edgelora_shape_t *g, const int8_t *left, int8_t *y);
+EDGELORA_HOT int32_t edgelora_history_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 EDGELORA_HOT void edgelora_history_reset_s8(const edgelora_shape_t *g, int8_t *y);
 
 #endif
