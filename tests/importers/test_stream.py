@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -11,8 +13,12 @@ from reference import forward_sample
 
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.network import QuantModel, Tensor
+from edgelora.core.front_ends import AudioFrontEnd, heard_as
 from edgelora.core.twin.session import Session
-from edgelora.model.importers.tflite.convert import import_tflite
+from edgelora.model.datasets import speech
+from edgelora.model.datasets.babble import babble
+from edgelora.model.datasets.speech import Voice
+from edgelora.model.importers.tflite.convert import calibrate, import_tflite, inputs_for_calibration
 from edgelora.model.importers.tflite.flatbuffer import TfliteError
 from edgelora.model.quantization import adapter_fit
 
@@ -20,6 +26,8 @@ pytest.importorskip("tflite_micro")
 from recurrent_sketches import SvdfSketch
 from tflite_writer import BUILTIN, GRID, TYPE, Sketch, schema
 from wake_words import FRAMES, WAKE_WORDS, ending_at, inner_tensors, micro_outputs, sound, wake_word
+
+SENTENCE = "Good morning, where did you put the keys of the car? I need them now, and a cup of tea would be nice, too."
 
 
 def session(model: QuantModel, **options) -> Session:
@@ -59,6 +67,33 @@ def test_layer_inputs_of_a_sample_are_those_of_its_last_frame() -> None:
     ).items():
         read = model.ops[index].input
         assert [x.reshape(-1).tolist() for x in found] == [t.y[read].reshape(-1).tolist() for t in expected]
+
+
+@pytest.mark.skipif(not shutil.which("espeak-ng"), reason="espeak-ng is not installed: `make setup`")
+@pytest.mark.parametrize("name", WAKE_WORDS)
+def test_adapters_are_calibrated_as_on_speech(name: str) -> None:
+    """By babble, where there is a front end and no data; noise over the whole range makes them far too weak."""
+    voices = ("en-us", "en-gb+f3", "de", "fr+m4")
+    said = [speech.speak(Voice("espeak-ng", voice), SENTENCE, 1.0, 0.0) for voice in voices]
+    sound = np.concatenate([np.round(one * 8000 / np.abs(one).max()) for one in said]).astype(np.int16)
+    rows = AudioFrontEnd("firmware").feed(sound)
+    windows = np.stack([rows[at : at + 150].reshape(50, 1, 3, 40) for at in range(0, len(rows) - 150, 9)])
+    found: list[list[int]] = []
+    for front, x in (("firmware", windows), ("firmware", None), (None, None)):
+        model = import_tflite(wake_word(name))
+        model.signal = heard_as(front, model.input) if front else None
+        calibrate(model, inputs_for_calibration(model, x))
+        found.append([op.branch_shift for op in model.ops if op.is_matrix])
+    on_speech, on_babble, on_noise = map(np.array, found)
+    assert np.abs(on_babble - on_speech).max() <= 1
+    assert (on_noise < on_speech).all() and (on_speech - on_noise).max() >= 3
+
+
+def test_babble_is_the_same_everywhere() -> None:
+    sound = babble(3)
+    assert (len(sound), sound.dtype) == (48000, np.int16) and np.abs(sound.astype(int)).max() == 32767
+    assert zlib.crc32(sound.tobytes()) == 0xC0DA8A3E
+    assert not np.array_equal(sound, babble(3, 1))
 
 
 # ---- SVDF ------------------------------------------------------------------------------------------------------------

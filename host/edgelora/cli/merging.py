@@ -132,7 +132,8 @@ def cmd_merge(args: argparse.Namespace) -> None:
     )
     far = merging.distance
     same = "" if far.same is None else f", the same class for {far.same:.1%}"
-    on = f"{far.samples} samples of {args.data}" if args.data else f"{far.samples} samples of noise"
+    signal = merging.model.signal
+    on = f"{far.samples} samples of {args.data or ('babble' if signal and signal.front == 'audio' else 'noise')}"
     say(f"\n{args.output}: {len(content)} bytes")
     if manifest:
         rule = f"{manifest.wake_word!r} is heard where {manifest.window} probabilities have a mean above"

@@ -166,12 +166,12 @@ def cmd_import(args: argparse.Namespace) -> None:
         if manifest:
             _check_wake_word(model, path.name)
             model.labels = model.labels or manifest.labels
-        if x is None:
+        front = args.front or ("firmware" if manifest and not signal else None)
+        model.signal = signal = heard_as(front, model.input) if front else signal
+        if x is None and not front:
             note("adapters are calibrated on noise over the input's whole range: give --data like its real inputs")
         with console.step("calibrate", args.json):
             tflite.calibrate(model, _calibration_inputs(args, model, x))
-            front = args.front or ("firmware" if manifest and not signal else None)
-            model.signal = signal = heard_as(front, model.input) if front else signal
             elm = pack_model(model, args.output.name)
             check_model(elm)
     write_atomic(args.output, elm)

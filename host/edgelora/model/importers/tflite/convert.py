@@ -19,8 +19,12 @@ from edgelora.core.formats.elm import check_limits, pack_model
 from edgelora.core.formats.envelope import FormatError
 from edgelora.core.formats.macs import op_macs
 from edgelora.core.formats.network import QuantModel, layer_size
+from edgelora.core.formats.signal import Signal
+from edgelora.core.front_ends import AUDIO_HOP, AUDIO_SIZE, AudioFrontEnd
 from edgelora.core.twin.session import Session
 from edgelora.core.twin.trainable import trainable
+from edgelora.model.datasets.babble import babble
+from edgelora.model.datasets.recordings import inputs_of
 from edgelora.model.quantization.calibrate import set_adapter_shifts
 
 from .builder import Shape
@@ -29,6 +33,7 @@ from .flatbuffer import TfliteError
 from .graph import Importer
 
 CALIBRATION_INPUTS = 64
+BABBLE_SECONDS = 20
 NOISE_FRAMES = 8  # frames of a noise sample, for networks with history
 CALIBRATION_WORK = 1 << 25  # patch elements evaluated for one op
 
@@ -82,11 +87,14 @@ def _default_loss(model: QuantModel, ends_logistic: bool) -> str:
 def inputs_for_calibration(
     model: QuantModel, x: NDArray[Any] | None, most: int = CALIBRATION_INPUTS
 ) -> NDArray[np.int8]:
-    """int8 samples [N, frames, height, width, channels] from x, real or int8 [N, ...]; noise if x is None.
+    """int8 samples [N, frames, height, width, channels] from x, real or int8 [N, ...].
 
-    Takes at most `most` samples, evenly spaced. Without history in the network, frames is 1. Raises ValueError for
-    inputs that don't fit the network.
+    If x is None, they are noise or, for a network whose signal has the front end for sound, `babble`. Takes at most
+    `most` samples, evenly spaced. Without history in the network, frames is 1. Raises ValueError for inputs that don't
+    fit the network.
     """
+    if x is None and model.signal and model.signal.front == "audio":
+        return _babbled(model, model.signal, min(most, CALIBRATION_INPUTS))
     if x is None:
         rng, frames = np.random.default_rng(0), NOISE_FRAMES if model.has_history else 1
         shape = (most // frames, frames, *model.input.shape)
@@ -98,6 +106,17 @@ def inputs_for_calibration(
         raise InputError(f"calibration inputs x are {x.dtype}; they must be int8, or finite real numbers")
     x = x.reshape(-1, frames, *model.input.shape)[:: -(-len(x) // most)]
     return x if x.dtype == np.int8 else model.input.quantize(x)
+
+
+def _babbled(model: QuantModel, signal: Signal, most: int) -> NDArray[np.int8]:
+    """Windows of babble, of as many frames as an output depends on."""
+    rows = model.input.quantize(inputs_of(AudioFrontEnd().feed(babble(BABBLE_SECONDS)), signal))
+    each, every, frames = model.input.size // AUDIO_SIZE, signal.hop // AUDIO_HOP, model.reach
+    span = each + (frames - 1) * every
+    starts = np.linspace(0, max(len(rows) - span, 0), most).astype(int)
+    at = starts[:, None, None] + np.arange(frames)[:, None] * every + np.arange(each)
+    windows: NDArray[np.int8] = rows[at % len(rows)].reshape(most, frames, *model.input.shape)
+    return windows
 
 
 def calibrate(model: QuantModel, x: NDArray[np.int8]) -> None:

@@ -7,7 +7,6 @@ all other bytes of the file stay. An imported op's arrays are views of the file,
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,13 +95,10 @@ def find_source(
         loss = base_model.loss if base_model else None
         set_loss(model, base_model.labels if base_model else (), loss, importer.ends_logistic)
         known = [model.labels] if base_model or not labels else [model.labels, list(labels)]
-        for made in _calibrated(model, base_model, x):
-            for names, signal in itertools.product(known, _signals(made, base_model)):
-                made.labels, made.signal = names, signal
-                packed = pack_model(made)
-                found = formats_elm.base_id(packed).hex()
-                if found == base_id.hex():
-                    return Source(name, data, made, packed, importer)
+        for packed in _packed(model, base_model, x, known):
+            found = formats_elm.base_id(packed).hex()
+            if found == base_id.hex():
+                return Source(name, data, model, packed, importer)
     if elm is None:
         remedy = "give --elm, the .elm that was imported from it (labels, a loss and calibration inputs are part of it)"
     elif formats_elm.base_id(elm) == base_id:
@@ -110,6 +106,18 @@ def find_source(
     else:
         remedy = f"the given .elm is base {formats_elm.base_id(elm).hex()}: give the adapter's base"
     raise TfliteError(f"the adapter was made for base {base_id.hex()}, {name} is {found}: {remedy}")
+
+
+def _packed(
+    model: QuantModel, base_model: QuantModel | None, x: NDArray[Any] | None, names: Sequence[list[str]]
+) -> Iterator[bytes]:
+    """The `.elm` bytes of the imported model by each way to import it, to which it is set."""
+    for signal in _signals(model, base_model):
+        model.signal = signal
+        for _ in _calibrated(model, base_model, x):
+            for labels in names:
+                model.labels = labels
+                yield pack_model(model)
 
 
 def _signals(model: QuantModel, base_model: QuantModel | None) -> list[Signal | None]:
@@ -123,17 +131,17 @@ def _signals(model: QuantModel, base_model: QuantModel | None) -> list[Signal | 
     return found
 
 
-def _calibrated(model: QuantModel, base_model: QuantModel | None, x: NDArray[Any] | None) -> Iterator[QuantModel]:
-    """The imported model with each candidate set of adapter shifts."""
+def _calibrated(model: QuantModel, base_model: QuantModel | None, x: NDArray[Any] | None) -> Iterator[None]:
+    """Sets the imported model's adapter shifts to each candidate set."""
     if base_model is not None:
         same = [op.kind for op in model.ops] == [op.kind for op in base_model.ops]
         for op, its in zip(model.ops, base_model.ops, strict=True) if same else ():
             op.t_shift, op.branch_shift = its.t_shift, its.branch_shift
-        yield model
+        yield
         return
     for inputs in (None, x) if x is not None else (None,):
         calibrate(model, inputs_for_calibration(model, inputs))
-        yield model
+        yield
 
 
 @dataclass(frozen=True)
