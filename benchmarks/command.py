@@ -214,8 +214,9 @@ def cmd_bench_learning(args: argparse.Namespace) -> None:
 def cmd_bench_trust(args: argparse.Namespace) -> None:
     """Personalization with wrong labels or few samples.
 
-    Long runs, wrong labels, three samples per class, a single class, a base with narrow logits: on the host twin, with
-    people and voices unseen by the base. `active` is the adapter or base that would be active afterwards.
+    Long runs, wrong labels, one to five samples per class, a single class, a base with narrow logits: on the host twin,
+    with people and voices unseen by the base. `layers` and `rows`: what trained layers and own rows alone would have;
+    `active`: what is in use after a run; `worst`: a single run's difference to the base.
     """
     from .trust import CASES, bench_trust
 
@@ -227,16 +228,17 @@ def cmd_bench_trust(args: argparse.Namespace) -> None:
     if args.json:
         return emit(result.as_json())
     console.table(
-        ("case", "data", "mode", "runs", "base", "trained", "active", "float", "active - base"),
+        ("case", "data", "mode", "runs", "base", "layers", "rows", "active", "float", "active - base", "worst"),
         [
             (
                 row.case,
                 row.data,
                 row.mode,
                 row.runs,
-                *(f"{value:.3f}" for value in (row.base, row.trained, row.active)),
+                *("" if value is None else f"{value:.3f}" for value in (row.base, row.trained, row.rows, row.active)),
                 "" if row.float is None else f"{row.float:.3f}",
                 f"{100 * (row.active - row.base):+.1f} ± {100 * row.stderr:.1f}",
+                f"{100 * row.worst:+.1f}",
             )
             for row in result.rows
         ],

@@ -17,6 +17,7 @@ from edgelora.base.progress import Progress, no_progress
 from edgelora.base.workers import in_parallel
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.learn.training.host_run import as_board
+from edgelora.learn.training.own_rows import rows_of
 from edgelora.learn.training.recipe import MODES, Recipe, placed
 from edgelora.learn.training.samples import Samples
 from edgelora.learn.training.twin_learner import TwinLearner
@@ -24,7 +25,8 @@ from edgelora.model.datasets.dataset import Dataset
 from edgelora.model.floatnet import layers as floatnet_layers
 from edgelora.model.floatnet.layers import Array, FloatNet
 from edgelora.model.floatnet.lora import train_float_lora
-from edgelora.model.quantization.quantize import quantize
+from edgelora.model.quantization.class_stats import spread
+from edgelora.model.quantization.quantize import quantize_on
 
 from .learning import TASKS, base_of, mean_and_error, prepare
 
@@ -37,10 +39,17 @@ CASES = (
     "one_class",
     "two_classes_35",
     "narrow_logits",
+    "one_per_class",
+    "two_per_class",
+    "five_per_class",
+    "noise_20",
+    "noise_40",
 )
+PER_CLASS = {"one_per_class": 1, "two_per_class": 2, "three_per_class": 3, "five_per_class": 5}
+NOISE = {"epochs_200_noise_20": 0.2, "noise_20": 0.2, "noise_40": 0.4}  # shares of labels drawn by lot
 EPOCHS = {"epochs_60": 60, "epochs_200": 200, "epochs_200_noise_20": 200}
 SAME_SAMPLES = {"epochs_60": "good", "epochs_200": "good", "narrow_logits": "good"}  # of cases: float LoRA's are those
-FLOAT_EPOCHS = {"two_classes_35": (6, 24, 60), "three_per_class": (6, 24, 60)}  # lengths of float LoRA, others: these
+FLOAT_EPOCHS = dict.fromkeys(("two_classes_35", *PER_CLASS), (6, 24, 60))  # lengths of float LoRA, others: these
 FLOAT_EPOCHS_USUAL = (6, 18)
 Share = float  # of 1; a field of the table has that name
 NARROW = 1.6  # between the lowest and the highest logit
@@ -51,8 +60,10 @@ RECIPES = {"har": Recipe(), "kws": Recipe(rank=4, placement="pointwise")}
 class TrustRow:
     """Mean test accuracies, shares of 1, of a case's runs; stderr: of `active` minus `base`.
 
-    trained: of the adapter that a run leaves; active: of what is in use after it; float: float LoRA of the same mode
-    and samples, at the best of several lengths, None if it was left out.
+    trained: of trained layers alone, whatever judged them; rows: of a person's own rows of the classes alone, with the
+    least doubt, None if there can be none; active: of what is in use after a run; worst: the least `active` minus
+    `base` of a single run; float: float LoRA of the same mode and samples, at the best of several lengths, None if it
+    was left out.
     """
 
     case: str
@@ -61,9 +72,11 @@ class TrustRow:
     runs: int
     base: Share
     trained: Share
+    rows: Share | None
     active: Share
     float: Share | None
     stderr: Share
+    worst: Share
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,7 @@ class _Outcome:
     mode: str
     base: Share
     trained: Share
+    rows: Share | None
     active: Share
     float: Share | None
 
@@ -129,24 +143,31 @@ def _row(case: str, data: str, mode: str, outcomes: Sequence[_Outcome]) -> Trust
     base, trained, active = (
         round(float(np.mean([getattr(one, what) for one in outcomes])), 4) for what in ("base", "trained", "active")
     )
-    floats = [one.float for one in outcomes if one.float is not None]
-    error = mean_and_error([one.active - one.base for one in outcomes])[1]
-    beside = round(float(np.mean(floats)), 4) if floats else None
-    return TrustRow(case, data, mode, len(outcomes), base, trained, active, beside, error)
+    gained = [one.active - one.base for one in outcomes]
+    error, worst = mean_and_error(gained)[1], round(min(gained), 4)
+    rows, beside = (_mean([getattr(one, what) for one in outcomes]) for what in ("rows", "float"))
+    return TrustRow(case, data, mode, len(outcomes), base, trained, rows, active, beside, error, worst)
+
+
+def _mean(shares: Sequence[float | None]) -> float | None:
+    """The mean of those that are there."""
+    known = [share for share in shares if share is not None]
+    return round(float(np.mean(known)), 4) if known else None
 
 
 def _run(job: _Job) -> tuple[_Job, list[_Outcome]]:
     task = TASKS[job.data]
     net, model = base_of(job.data, "" if task.shared_base else job.subject, job.seed)
     parts = task.load(job.subject)
-    outcomes, floats = [], {}
+    model.class_stats = model.class_stats or spread(model, parts.pretrain.x, parts.pretrain.y)
+    usual, outcomes, floats = pack_model(model), [], {}
     for case in job.cases:
         rng = np.random.default_rng([job.seed, CASES.index(case), task.subjects.index(job.subject)])
         train, test = _case_data(case, parts.train, parts.test, rng)
         if case == "narrow_logits":
-            elm = pack_model(quantize(_narrow(net, parts.pretrain.x[:256]), parts.pretrain.x))
+            elm = pack_model(quantize_on(_narrow(net, parts.pretrain.x[:256]), parts.pretrain))
         else:
-            elm = pack_model(model)
+            elm = usual
         for mode in MODES:
             recipe = replace(RECIPES[job.data], mode=mode, seed=job.seed, epochs=EPOCHS.get(case, 0))
             same = SAME_SAMPLES.get(case, case), mode
@@ -160,8 +181,9 @@ def _case_data(case: str, train: Dataset, test: Dataset, rng: np.random.Generato
     """Training and test samples of a case."""
     y, number = train.y, np.arange(len(train))
     classes = np.unique(y)
-    if case == "three_per_class":
-        chosen = np.concatenate([np.sort(rng.permutation(number[y == one])[:3]) for one in classes])
+    if case in PER_CLASS:
+        count = PER_CLASS[case]
+        chosen = np.concatenate([np.sort(rng.permutation(number[y == one])[:count]) for one in classes])
         return _picked(train, chosen), test
     if case == "one_class":
         return _picked(train, number[y == rng.choice(classes)]), test
@@ -169,8 +191,8 @@ def _case_data(case: str, train: Dataset, test: Dataset, rng: np.random.Generato
         pair = rng.choice(classes, 2, replace=False)
         chosen = np.sort(rng.permutation(number[np.isin(y, pair)])[:35])
         return _picked(train, chosen), _picked(test, np.flatnonzero(np.isin(test.y, pair)))
-    if case == "epochs_200_noise_20":
-        wrong = rng.random(len(y)) < 0.2
+    if case in NOISE:
+        wrong = rng.random(len(y)) < NOISE[case]
         return Dataset(train.x, np.where(wrong, rng.choice(classes, len(y)), y), train.labels), test
     return train, test
 
@@ -195,13 +217,18 @@ def _integer(elm: bytes, train: Dataset, test: Dataset, recipe: Recipe, case: st
     model = unpack_model(elm)
     samples = Samples(model.input.quantize(train.x), train.y)
     x = model.input.quantize(test.x)
-    run = as_board(elm, samples, recipe)
     learner = TwinLearner(elm, recipe.settings(elm))
-    base = float(np.mean(learner.predict(x) == test.y))
-    learner.use(run.adapter)
-    trained = float(np.mean(learner.predict(x) == test.y))
-    active = trained if run.verdict and run.verdict.is_for_use else base
-    return _Outcome(case, recipe.mode, base, trained, active, beside)
+
+    def accuracy(adapter: bytes | None) -> float:
+        learner.use(adapter)
+        return float(np.mean(learner.predict(x) == test.y))
+
+    run = as_board(elm, samples, recipe)
+    layers = as_board(elm, samples, replace(recipe, rows=False)) if model.class_stats else run
+    base = accuracy(None)
+    active = accuracy(run.adapter) if run.verdict and run.verdict.is_for_use else base
+    rows = accuracy(rows_of(elm, samples)) if model.class_stats else None
+    return _Outcome(case, recipe.mode, base, accuracy(layers.adapter), rows, active, beside)
 
 
 def _float(net: FloatNet, train: Dataset, test: Dataset, recipe: Recipe, rate: float, case: str) -> float:

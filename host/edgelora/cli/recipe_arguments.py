@@ -143,6 +143,13 @@ def add_recipe(parser: argparse.ArgumentParser, default: Recipe = DEFAULTS) -> N
         "--epochs", type=int, help=f"passes over the samples, {span['epochs']}; 0: {fitted} ({default.epochs})"
     )
     group.add_argument("--seed", type=int, help=f"seed of A, sample order and rounding ({default.seed})")
+    group.add_argument(
+        "--no-rows",
+        dest="rows",
+        action="store_const",
+        const=False,
+        help="always train layers; by default few samples make rows of the classes instead, where these are better",
+    )
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:

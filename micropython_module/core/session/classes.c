@@ -99,9 +99,9 @@ typedef struct {
     int32_t bias;
 } row_t;
 
-// Class `place` of an adapter's record; size: inputs of the last layer.
+// Class `place` of an adapter's record, or its end; size: inputs of the last layer.
 static const edgelora_class_t *class_at(const classes_t *classes, uint32_t size, uint32_t place) {
-    EDGELORA_ASSERT(classes->record && place < classes->own + classes->added);
+    EDGELORA_ASSERT(classes->record && place <= classes->own + classes->added);
     const void *at = (const uint8_t *)first_class(classes->record) + place * class_span(size);
     return at;
 }

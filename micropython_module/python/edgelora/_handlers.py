@@ -633,24 +633,36 @@ class Handlers:
 
     def _class(self, size):
         request = self._agent.json(size)
-        do, model = request["do"], self._opened()
-        if do == "add":
+        do, model, found = request["do"], self._opened(), {}
+        if do in ("add", "own"):
             from edgelora.training import SampleFile
 
             samples = SampleFile(request["path"])
-            window = bytearray(model.sample_size)
             try:
                 if (samples.base_id, samples.sample_size) != (model.base_id, model.sample_size):
                     raise ValueError("the samples are for another base, or of another size: make them again")
-                model.add_class(request["class"], self._each(samples, window))
+                if do == "own":
+                    found = self._own_rows(model, samples)
+                else:
+                    model.add_class(request["class"], self._each(samples, bytearray(model.sample_size)))
             finally:
                 samples.close()
         elif do == "remove":
             model.remove_class(request["class"])
         elif do != "get":
-            raise ValueError(f"a class can't {do}: add, remove or get")
+            raise ValueError(f"a class can't {do}: add, own, remove or get")
         data = model.used.buffer if model.used else b""
-        return self._agent.download(":class", data) if do == "get" else {"size": len(data)}
+        return self._agent.download(":class", data) if do == "get" else {"size": len(data)} | found
+
+    def _own_rows(self, model, samples):
+        from edgelora.rows import OwnRows
+
+        used = model.used
+        rows = OwnRows(model, samples, used and used.buffer)
+        for _ in rows.judge():
+            self.line.alive()
+        rows.adapter()
+        return {"doubt": rows.doubt, "before": rows.before, "after": rows.after}
 
     def _each(self, samples, window):
         for i in range(samples.count):

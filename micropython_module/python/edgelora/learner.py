@@ -61,8 +61,13 @@ class _Rows:
     def _write(self):
         for at, number in _places(self._buffer, self._span):
             sums, count = self._sums[number]
-            if count:
-                _core.class_row(self._model.arena, sums, count, self._buffer[at : at + self._span])
+            entry = self._buffer[at : at + self._span]
+            if count and entry[7] >> 4:  # a person's own row
+                from .rows import own_row
+
+                own_row(self._model, sums, count, number, entry[7] >> 4, entry)
+            elif count:
+                _core.class_row(self._model.arena, sums, count, entry)
         struct.pack_into("<I", self._buffer, 12, _core.crc32(self._buffer[16:], 0))
 
 

@@ -35,6 +35,7 @@ from .replies import (
     ListenReply,
     ModelInfo,
     MonitorReply,
+    RowsReply,
     RunReply,
     Space,
     StoredAdapter,
@@ -413,6 +414,15 @@ class Link(Channel):
     def class_add(self, name: str, path: str) -> None:
         """Adds a class, from a sample file on the board, to the active adapter; the file's labels are ignored."""
         self._control(Op.CLASS, **{"do": "add", "class": name, "path": path})
+
+    def class_own(self, path: str) -> RowsReply:
+        """Makes and judges a person's own rows of the base's classes, from a sample file on the board.
+
+        Where they are better than what is in use, they are used from now on; `class_get` reads them.
+        """
+        answer = self._control(Op.CLASS, do="own", path=path)
+        before, after = ((int(right), int(loss)) for right, loss in (answer["before"], answer["after"]))
+        return RowsReply(int(answer["doubt"]), before, after)
 
     def class_remove(self, name: str) -> None:
         """Removes a class from the active adapter."""

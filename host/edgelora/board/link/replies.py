@@ -203,6 +203,18 @@ class RunReply:
 
 
 @dataclass(frozen=True)
+class RowsReply:
+    """A person's own rows, judged by a board. doubt: that of the rows in use now; 0: they are no better.
+
+    before, after: (correct samples, sum of losses in 1/4096 nat) of what was in use before and of the rows.
+    """
+
+    doubt: int
+    before: tuple[int, int]
+    after: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class FleetState:
     """A board's place in its fleet: its index in roster number `roster`, with `boards` boards.
 

@@ -20,6 +20,7 @@ _CLASS_STATS = struct.Struct("<4B")  # version, row shift, exponent, 0
 _CLASSES = struct.Struct("<2H")  # count, inputs
 _CLASS = struct.Struct(f"<i2H{MAX_NAME}s")  # bias, number, samples, name
 CLASS_STATS_VERSION = 1
+_DOUBT_AT = 12  # bits of the field with the number of samples, above which the doubt is
 
 
 @dataclass
@@ -41,7 +42,8 @@ class ClassStats:
 class ClassRow:
     """A class of a record. number: if below the number of base classes, one of those, which has no name here.
 
-    samples: how many it was made from; bias, row int16 [K]: its score is row * (x - zp) + bias.
+    samples: how many it was made from; bias, row int16 [K]: its score is row * (x - zp) + bias. doubt: what the base's
+    own row counts, in samples (SPEC.md, 3); 0: nothing.
     """
 
     number: int
@@ -49,6 +51,7 @@ class ClassRow:
     samples: int
     bias: int
     row: NDArray[np.int16] = field(repr=False)
+    doubt: int = 0
 
 
 def class_inputs(model: QuantModel) -> int:
@@ -133,7 +136,8 @@ def pack_classes(classes: Sequence[ClassRow]) -> bytes:
         require(length <= MAX_NAME, f"the name {one.name!r} takes {length} bytes, the limit is {MAX_NAME}: shorten it")
     body = _CLASSES.pack(len(classes), size)
     for one in classes:
-        body += _CLASS.pack(one.bias, one.number, one.samples, one.name.encode()) + pack_row(one.row)
+        made_of = one.samples | one.doubt << _DOUBT_AT
+        body += _CLASS.pack(one.bias, one.number, made_of, one.name.encode()) + pack_row(one.row)
     return body
 
 
@@ -152,11 +156,12 @@ def unpack_classes(body: bytes, name: str = "adapter") -> list[ClassRow]:
     )
     found: list[ClassRow] = []
     for at in range(_CLASSES.size, len(body), span):
-        bias, number, samples, raw = _CLASS.unpack_from(body, at)
+        bias, number, made_of, raw = _CLASS.unpack_from(body, at)
+        samples, doubt = made_of & (1 << _DOUBT_AT) - 1, made_of >> _DOUBT_AT
         row = np.frombuffer(body, "<i2", size, at + _CLASS.size).astype(np.int16)
         label = raw.rstrip(b"\0").decode(errors="replace")
-        found.append(ClassRow(number, label, samples, bias, row))
-        require(samples > 0, f"{name}: class {number} was made from no samples: make it again")
+        found.append(ClassRow(number, label, samples, bias, row, doubt))
+        require(made_of > 0, f"{name}: class {number} was made from no samples: make it again")
         require(abs(bias) <= MAX_CLASS_BIAS, f"{name}: class {number} has a bias of {bias}: make it again")
         require(not any(body[at + _CLASS.size + 2 * size : at + span]), f"{name}: padding of class {number} is not 0")
     numbers = [one.number for one in found]

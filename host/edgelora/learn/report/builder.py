@@ -37,7 +37,7 @@ def make_report(base: Base, task: Task, run: BoardRun, remarks: Remarks) -> Repo
     watts, step_us = profile.watts(costs.clock_hz) if profile else None, costs.train_step_us
     slower = cost.clock_hz / costs.clock_hz if cost and costs.clock_hz else 1
     unit = loss_unit(base)
-    said = run.course.said
+    said = run.run.said or run.course.said
     notes = ["Times are the board's own clock.", f"{said[0].upper()}{said[1:]}."]
     if test.frames > 1:
         notes.append(f"Inference is that of a whole window of {test.frames} frames.")
@@ -92,7 +92,8 @@ def make_report(base: Base, task: Task, run: BoardRun, remarks: Remarks) -> Repo
         notes=notes,
         activated=run.activated,
         judged=run.verdict,
-        held_out=len(run.course.held) if run.course.held else 0,
+        held_out=len(run.course.held) if run.course.held and not run.own_rows else 0,
+        own_rows=run.own_rows,
         best_epoch=run.outcome.best + 1 if run.outcome and run.outcome.epochs else None,
         final_epochs=run.run.final_epochs,
         base_path=run.base_path,

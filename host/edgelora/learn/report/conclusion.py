@@ -117,7 +117,9 @@ def _judges(report: Report, state: State) -> str:
     if state is State.DIFFERS:
         return "The board's adapter differs from the one that this computer trained on the same samples."
     said = []
-    if report.held_out:
+    if report.own_rows:
+        said.append("So few samples make own rows of the classes, without training; each was judged without itself.")
+    elif report.held_out:
         better: dict[str, str] = {Verdict.BETTER: "is better", Verdict.NOT_BETTER: "is not better"}
         if report.judged in better:
             held = page.count(report.held_out, "sample")

@@ -38,7 +38,8 @@ FOLDS = 3  # of cross-validation with few samples
 class Verdict(StrEnum):
     """The result of validating an adapter on the held-out samples.
 
-    CAUTIOUS: too few samples to hold any out, so a board's own run took small steps. SINGLE_CLASS: all samples are of
+    CAUTIOUS: too few samples to hold any out, so a board's own run took small steps. UNJUDGED: so few that nothing can
+    judge, such as one of each class. SINGLE_CLASS: all samples are of
     one class, and the adapter may have forgotten the others. WORSE: its accuracy on the test samples fell or, for
     values, its error rose, whatever the held-out samples say. DIFFERS: the host twin made another adapter from the same
     samples, so no figure of board or host is reliable.
@@ -48,6 +49,7 @@ class Verdict(StrEnum):
     NOT_BETTER = "not better"
     WORSE = "worse on the test samples"
     CAUTIOUS = "not judged: few samples, short steps"
+    UNJUDGED = "not judged: too few samples"
     SINGLE_CLASS = "not judged: one class"
     DIFFERS = "the host twin differs"
 
@@ -62,19 +64,23 @@ class Score:
     """How an adapter does on held-out samples: how many are correct, and minus the sum of losses, in 1/4096 nat.
 
     Scores compare with those of what was in use before in this order, larger is better; epochs compare by loss.
+    losses: of each sample, where they are known.
     """
 
     right: int
     minus_loss: int
+    losses: NDArray[Any] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, samples: Samples, predicted: NDArray[Any], losses: NDArray[Any]) -> Score:
         """The score of predicted classes and losses [N]. If samples have targets, only losses count."""
         right = int(np.sum(predicted == samples.y)) if samples.given_targets is None else 0
-        return cls(right, -int(np.sum(losses, dtype=np.int64)))
+        return cls(right, -int(np.sum(losses, dtype=np.int64)), losses)
 
     def __add__(self, other: Score) -> Score:
-        return Score(self.right + other.right, self.minus_loss + other.minus_loss)
+        known = self.losses is not None and other.losses is not None
+        losses = np.concatenate([self.losses, other.losses]) if known else None
+        return Score(self.right + other.right, self.minus_loss + other.minus_loss, losses)
 
     def milder(self, other: Score) -> bool:
         """Whether it is better than another epoch's of the same run: loss shows overfitting early."""
@@ -202,7 +208,14 @@ class Course:
     def verdict(self, guard: Guard | Outcome | None) -> Verdict:
         if guard:
             return guard.verdict
-        return Verdict.SINGLE_CLASS if _is_one_sided(self.samples) else Verdict.CAUTIOUS
+        if _is_one_sided(self.samples):
+            return Verdict.SINGLE_CLASS
+        return Verdict.UNJUDGED if self._has_one_of_each else Verdict.CAUTIOUS
+
+    @property
+    def _has_one_of_each(self) -> bool:
+        y = self.samples.y
+        return self.samples.given_targets is None and len(np.unique(y)) == len(y)
 
     @property
     def said(self) -> str:

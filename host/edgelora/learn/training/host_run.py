@@ -23,6 +23,7 @@ from .early_stopping import Verdict, prepared
 from .loop import Run, cross_judged, guarded
 from .metrics import answers, measured
 from .on_twin import board_training
+from .own_rows import contest, settled
 from .recipe import LIMITS, Recipe
 from .samples import Samples
 from .twin_learner import TwinLearner
@@ -65,15 +66,23 @@ def as_board(elm: bytes, samples: Samples, recipe: Recipe, progress: Progress = 
     """Trains on the samples as a board does."""
     course = prepared(elm, samples, recipe)
     learner = TwinLearner(elm, course.settings.session, samples.frames)
+    rivals = contest(elm, course, recipe)
+    if rivals and rivals.is_decided:
+        return _with_state(rivals.rows.run(), learner)
     if recipe.on_board:
-        run = board_training(elm, course, progress=progress)
-        learner.load(run.adapter)
-        return replace(run, state=learner.save(True))
+        return _with_state(settled(board_training(elm, course, progress=progress), rivals), learner)
     guard, across = course.guard(learner), cross_judged(learner, course, progress)
     learner.begin(recipe.seed)
     run = guarded(learner, course, guard, progress, finishing=progress)
-    learner.go_on()
-    return replace(run, state=learner.save(True), verdict=course.verdict(guard or across), said=course.said)
+    outcome = guard.outcome if guard else across
+    run = replace(run, verdict=course.verdict(outcome), said=course.said, outcome=outcome)
+    return _with_state(settled(run, rivals), learner)
+
+
+def _with_state(run: Run, learner: TwinLearner) -> Run:
+    """The run with its adapter's training state, to go on from."""
+    learner.load(run.adapter)
+    return replace(run, state=learner.save(True))
 
 
 def train_adapter(

@@ -65,6 +65,8 @@ class Run:
     verdict: Verdict | None = None  # by the held-out samples; None: not validated
     said: str = ""  # which samples were held out, a sentence
     final_epochs: int = 0
+    outcome: Outcome | None = None  # what judged its layers
+    own_rows: bool = False  # the adapter has a person's own rows of the classes; nothing was trained
 
 
 def train(
@@ -137,7 +139,8 @@ def cross_judged(learner: Learner, course: Course, progress: Progress = no_progr
     folds = course.folds
     if not folds:
         return None
-    before, kept = learner.judge(course.samples), Score(0, 0)
+    before, *others = [learner.judge(held) for _, held in folds]
+    before, kept = sum(others, before), Score(0, 0, np.zeros(0, np.int32))
     for learned, held in folds:
         learner.begin(course.settings.seed)
         _learn(learner, learned, course.settings, progress, None, 0, None, None)

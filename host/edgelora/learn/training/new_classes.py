@@ -131,7 +131,7 @@ def stored_adapter(link: Link, base: Base, name: str) -> bytes | None:
 def without_classes(link: Link, base: Base, name: str) -> None:
     """InputError if that adapter in the board's store has added classes, which a newly trained one would lack."""
     before = stored_adapter(link, base, name)
-    rows = base.adapter(before).classes if before else []
+    rows = [row for row in base.adapter(before).classes if not row.doubt] if before else []
     if rows:
         labels = ", ".join(row.name or base.model.labels[row.number] for row in rows)
         raise InputError(

@@ -12,7 +12,7 @@ from edgelora.core.twin import device, native
 from edgelora.core.twin.session import NAT
 
 from .board_run import KEPT_NAME, NAME
-from .early_stopping import Course, Verdict
+from .early_stopping import Course, Outcome, Score, Verdict
 from .loop import Run
 from .recipe import Settings
 from .samples import Source
@@ -67,7 +67,9 @@ def board_training(
     verdict = course.verdict(None) if course.held is None else Verdict.BETTER if run.better else Verdict.NOT_BETTER
     batch_losses = [sum(batch) / NAT / len(batch) for batch in batches]
     epoch_losses = [float(np.mean(epoch)) / NAT for epoch in by_epoch.values()]
-    return Run(adapter, state, batch_losses, epoch_losses, verdict, course.said)
+    before, best = (Score(right, -loss) for right, loss in (run.before, run.best))
+    outcome = None if course.held is None else Outcome(run.judged - 1, run.best_epoch, before, best)
+    return Run(adapter, state, batch_losses, epoch_losses, verdict, course.said, outcome=outcome)
 
 
 def _stepped(run: Any, progress: Progress, on_epoch: Callable[[bytes], None] | None) -> list[int]:

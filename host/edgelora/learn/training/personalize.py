@@ -17,18 +17,21 @@ from edgelora.board.link.replies import Hello, ModelInfo, RunReply
 from edgelora.board.probe import profile_of
 from edgelora.board.profiles import BoardProfile
 from edgelora.core.formats.ela import unpack_adapter
+from edgelora.core.formats.eld import pack_samples
+from edgelora.core.formats.elm import base_id
 from edgelora.core.twin.session import Session
 from edgelora.model.datasets.dataset import Parts
 
 from .base import Base, WorkflowError
 from .board_learner import BoardLearner, base_path
-from .board_paths import ADAPTER_PATH, CACHE_PATH, STATE_PATH
+from .board_paths import ADAPTER_PATH, CACHE_PATH, SAMPLES_PATH, STATE_PATH
 from .board_run import NAME, RunOptions, left_in_store, settle_store, train_on_board
-from .early_stopping import Course, Guard, Outcome, Verdict, prepared
+from .early_stopping import Course, Guard, Outcome, Score, Verdict, prepared
 from .loop import Run, cross_judged, guarded
 from .metrics import Measure, answers, measured
 from .new_classes import stored_adapter, without_classes
 from .on_twin import board_training
+from .own_rows import Contest, contest, rival, settled
 from .recipe import Recipe, RunSettings, Settings
 from .recompute import within
 from .samples import Samples
@@ -91,7 +94,8 @@ class BoardRun:
     """A personalization on a board: the run, `answers` for the test samples before and after, and its costs.
 
     hello: the board. end: of a run that the board drove. activated: the board now infers with the adapter: it equals
-    the twin's, and its verdict or `force` allows it. twin: the same run on this computer.
+    the twin's, and its verdict or `force` allows it. twin: the same run on this computer. own_rows: it has a person's
+    own rows of the classes, and nothing was trained.
     """
 
     course: Course
@@ -108,6 +112,7 @@ class BoardRun:
     base_path: str  # on the board
     twin: TwinRun
     end: RunReply | None = None
+    own_rows: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,30 +146,67 @@ def personalize_board(link: Link, base: Base, task: Task, recipe: Recipe, option
     hello = link.hello()
     profile = profile_of(hello)
     previous = stored_adapter(link, base, NAME) if course.settings.on_board else None
-    on_twin = _beside(lambda: _run_on_twin(base, course, test, previous, options.tested))
-    train = _train_by_itself if course.settings.on_board else _train_from_host
-    trained = replace(train(learner, course, profile, options), previous=previous)
+    rivals = contest(base.elm, course, recipe, rival(base, previous))
+    if rivals and rivals.is_decided:
+        trained = replace(_make_rows(learner, rivals), previous=previous)
+        on_twin = _beside(lambda: _rows_on_twin(base, rivals, test))
+    else:
+        on_twin = _beside(lambda: _run_on_twin(base, course, test, previous, options.tested))
+        train = _train_by_itself if course.settings.on_board else _train_from_host
+        trained = replace(train(learner, course, profile, options), previous=previous)
+        verdict = course.verdict(trained.outcome)
+        settled_run = settled(replace(trained.run, verdict=verdict, outcome=trained.outcome), rivals)
+        if rivals and settled_run.own_rows:
+            on_twin.result()
+            trained = replace(_make_rows(learner, rivals), previous=previous, end=trained.end)
+            on_twin = _beside(lambda: _rows_on_twin(base, rivals, test))
+        else:
+            trained = replace(trained, run=settled_run)
     run = trained.run
     link.use(ADAPTER_PATH)
     after = ask()
     costs = _costs(learner, course.settings, trained, profile, options)
-    verdict = course.verdict(trained.outcome)
+    assert run.verdict
+    verdict = run.verdict
     if measured(base, after, test).merit < measured(base, before, test).merit:
         verdict = Verdict.WORSE
     try:
         again, epochs, answered = on_twin.result()
     except BaseException:  # the adapter was not compared
-        _settle(link, trained, False)
+        _settle(link, trained, False, course.settings.on_board)
         raise
     identical = again.adapter == run.adapter and again.state == run.state and np.array_equal(answered, after)
     if not identical:
         verdict = Verdict.DIFFERS
     activated = identical and (options.force or verdict.is_for_use)
-    _settle(link, trained, activated)
+    _settle(link, trained, activated, course.settings.on_board)
     path = base_path(link, base) or base.paths[1]
     found = (course, trained.outcome, verdict, run, before, after)
     board = (hello, learner.settings, learner.info, costs, activated, path)
-    return BoardRun(*found, *board, TwinRun(identical, epochs), trained.end)
+    return BoardRun(*found, *board, TwinRun(identical, epochs), trained.end, trained.run.own_rows)
+
+
+def _make_rows(learner: BoardLearner, rivals: Contest) -> _Trained:
+    """Rows that the board makes and judges from all samples."""
+    link, samples = learner.link, rivals.course.everything
+    content = pack_samples(samples.x, samples.y, None, base_id(learner.base.elm))
+    if not link.holds(SAMPLES_PATH, content):
+        link.put(SAMPLES_PATH, content)
+    learner.use(rivals.before)
+    reply = link.class_own(SAMPLES_PATH)
+    before, after = (Score(right, -loss) for right, loss in (reply.before, reply.after))
+    adapter = link.class_get() or rivals.rows.run().adapter
+    link.put(ADAPTER_PATH, adapter)
+    rows = replace(rivals.rows, adapter=adapter, doubt=reply.doubt, before=before, after=after)
+    return _Trained(rows.run(), rows.outcome, None)
+
+
+def _rows_on_twin(base: Base, rivals: Contest, test: Samples) -> tuple[Run, list[Measure], NDArray[Any]]:
+    """The twin's rows, in the form of `_run_on_twin`."""
+    run = rivals.rows.run()
+    session = Session(base.elm, bytes(len(base.model.ops)), "infer")
+    session.use(run.adapter)
+    return run, [], answers(base, session, test)
 
 
 def _train_by_itself(
@@ -222,9 +264,13 @@ def _costs(
     return Costs(trained.step_us, infer_us, swap_us, swap_flash_us, energy, clock_hz)
 
 
-def _settle(link: Link, trained: _Trained, activated: bool) -> None:
-    """Makes the board and its store use the adapter, if it is activated, else the base alone."""
-    if trained.end:
+def _settle(link: Link, trained: _Trained, activated: bool, stored: bool) -> None:
+    """Makes the board and, for a run of its own (stored), its store use the adapter, if it is activated, else the base
+    alone."""
+    if trained.run.own_rows and activated and stored:
+        link.store_put(NAME, trained.run.adapter)
+        link.store_activate(NAME)
+    elif trained.end:
         settle_store(link, trained.end, trained.run.adapter, trained.previous, activated)
     if not activated:
         link.use(None)

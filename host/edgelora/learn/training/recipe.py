@@ -106,6 +106,7 @@ class Recipe:
     threshold: int = 0  # 1/2048 of the average gradient: smaller elements are left out of an update
     given_ranks: tuple[int, ...] | None = None  # one per op, 0 = none, instead of rank and placement
     on_board: bool = False  # the board drives its run, with its own order of samples (SPEC.md, 13) and no features
+    rows: bool = True  # a person's own rows of the classes compete with trained layers
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:

@@ -1,0 +1,158 @@
+"""A person's own rows for the base's classes, which compete with trained layers under one judge.
+
+    few samples --> rows; each sample is judged by rows made without it
+                      | no better                     | better: done, nothing is trained
+                      v
+    more ---------> layers are trained --> used if held-out samples show them clearly better than what was in use, and
+                                           better than rows; else rows or what was in use
+
+The rule is the device's (`rows.py`). Only true labels judge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import cached_property
+
+import numpy as np
+
+from edgelora.core.formats.elm import unpack_model
+from edgelora.core.twin import device
+from edgelora.core.twin.session import Session
+
+from .base import Base
+from .early_stopping import Course, Outcome, Score, Verdict
+from .loop import Run
+from .on_twin import board_model
+from .recipe import Recipe
+from .samples import Samples, Source
+
+_rows = device.module("rows")
+DOUBTS: tuple[int, ...] = _rows.DOUBTS
+
+
+@dataclass(frozen=True)
+class OwnRows:
+    """Rows and their judgement. adapter: with rows of this doubt, None if they are no better (doubt 0).
+
+    before, after: scores, with bounded losses, of what was in use and of rows made without the sample that they judge.
+    """
+
+    adapter: bytes | None
+    doubt: int
+    before: Score
+    after: Score
+    samples: int
+
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome(0, 0, self.before, self.after)
+
+    @property
+    def said(self) -> str:
+        """A sentence that says how they were judged, and the result."""
+        right = f"{self.before.right} of {self.samples} samples were correct before, {self.after.right} with them"
+        judge = "own rows of the classes were judged by leaving each sample out in turn"
+        return f"{judge}: {right}" if self.doubt else f"{judge}, and are no better than what was in use"
+
+    def run(self) -> Run:
+        """A run that trained nothing and leaves these rows."""
+        assert self.adapter is not None
+        return Run(self.adapter, b"", verdict=Verdict.BETTER, said=self.said, own_rows=True)
+
+
+def own_rows(elm: bytes, course: Course, samples: Samples, before: bytes | None = None) -> OwnRows:
+    """Makes and judges rows as a board does, on the twin. before: the adapter that they have to beat."""
+    model = board_model(elm, course.settings.session)
+    with device.refusals():
+        rows = _rows.OwnRows(model, Source(samples), before)
+        for _ in rows.judge():
+            pass
+        made = rows.adapter()
+    was, now = (Score(right, -loss) for right, loss in (rows.before, rows.after))
+    return OwnRows(bytes(made.buffer) if made else None, rows.doubt, was, now, len(samples))
+
+
+def rows_of(elm: bytes, samples: Samples, doubt: int = DOUBTS[-1]) -> bytes:
+    """An adapter with rows of this doubt, whatever their judgement."""
+    rows = _rows.OwnRows(device.module().Model(elm, bytes(len(unpack_model(elm).ops)), "infer"), Source(samples))
+    rows.collect()
+    return bytes(rows.adapter(doubt).buffer)
+
+
+class Winner(Enum):
+    """What is used after a contest; NOBODY: what was in use before."""
+
+    ROWS, LAYERS, NOBODY = range(3)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Rows and trained layers for the same samples."""
+
+    elm: bytes
+    course: Course
+    before: bytes | None = None
+
+    @cached_property
+    def rows(self) -> OwnRows:
+        return own_rows(self.elm, self.course, self.course.everything, self.before)
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether rows win without layers: there are too few samples to hold any out."""
+        return self.course.held is None and self.rows.doubt > 0
+
+    def winner(self, outcome: Outcome | None, layers: bytes) -> Winner:
+        """Who is used after layers were trained. outcome: their judgement, None: nothing judged them."""
+        rows = Winner.ROWS if self.rows.doubt else Winner.NOBODY
+        if outcome is None or outcome.verdict is not Verdict.BETTER:
+            return rows
+        if self.course.held is None:
+            was, now = outcome.before.losses, outcome.kept.losses
+            clear = was is not None and now is not None and _rows.fell(was.tolist(), now.tolist(), _rows.CLEARLY)
+            return Winner.LAYERS if clear and not self.rows.doubt else rows
+        kept = outcome.kept.losses
+        losses = self._losses(layers) if kept is None else kept.tolist()
+        if not _rows.fell(self._losses(self.before), losses, _rows.CLEARLY):
+            return rows
+        found = own_rows(self.elm, self.course, self.course.samples, self.before)
+        if found.adapter is None or _rows.fell(self._losses(found.adapter), losses, 0):
+            return Winner.LAYERS
+        return rows
+
+    def _losses(self, adapter: bytes | None) -> list[int]:
+        """Losses of the held-out samples."""
+        held = self.course.held
+        assert held
+        session = Session(self.elm, *self.course.settings.session)
+        session.use(adapter)
+        losses: list[int] = session.evaluate_all(held.x, held.targets)[1].tolist()
+        return losses
+
+
+def contest(elm: bytes, course: Course, recipe: Recipe, before: bytes | None = None) -> Contest | None:
+    """A contest, if rows can take part: labelled samples of two classes or more, a base with class statistics."""
+    able = recipe.rows and course.everything.given_targets is None and course.everything.frames == 1
+    if not able or len(np.unique(course.everything.y)) < 2 or unpack_model(elm).class_stats is None:
+        return None
+    return Contest(elm, course, before)
+
+
+def rival(base: Base, previous: bytes | None) -> bytes | None:
+    """The adapter that new rows have to beat: the previous one, or None, the base alone, if that has own rows, too."""
+    made_of_rows = previous and any(row.doubt for row in base.adapter(previous).classes)
+    return None if made_of_rows else previous
+
+
+def settled(run: Run, rivals: Contest | None) -> Run:
+    """The run after the contest: its layers with their verdict, or the rows."""
+    if rivals is None:
+        return run
+    winner = rivals.winner(run.outcome, run.adapter)
+    if winner is Winner.ROWS:
+        return rivals.rows.run()
+    if winner is Winner.LAYERS:
+        return run
+    return replace(run, verdict=Verdict.UNJUDGED if run.outcome is None else Verdict.NOT_BETTER)

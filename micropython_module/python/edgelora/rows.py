@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: MIT
+"""A person's own rows for the classes of the base: from a few samples each, without training.
+
+    rows = OwnRows(model, samples)     # a `training.SampleFile`, or another source
+    for _ in rows.judge():             # one inference or two a step
+        feed_the_watchdog()
+    adapter = rows.adapter()           # in use from now on; None: they are no better than what was in use
+
+A row is made of the mean of a person's samples and of the base's own row (SPEC.md, section 3). `doubt` says how much
+the base counts. Each sample is judged by rows that were made without it.
+"""
+
+import struct
+from array import array
+
+from . import _core
+from .training import CLASSES, LEAST_JUDGED
+
+if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from . import Adapter, Model
+    from ._types import Buffer
+
+DOUBTS = (4, 2, 1)  # in the order that they are tried
+CLEARLY = 2  # standard errors by which trained layers have to be better than what was in use
+MOST_LOSS = 12288  # 3 nats: a sample's loss counts no more: its label may be wrong
+_MOST = 1024  # samples that a class's row is made of
+_DOUBT_AT = 12  # the doubt's bit in a class's number of samples
+
+
+def doubt_of(entry: Buffer) -> int:
+    """The doubt that a class of an adapter was made with; 0: of samples alone. entry: a class's bytes."""
+    return entry[7] >> 4
+
+
+def own_row(model: Model, sums: bytearray, count: int, number: int, doubt: int, entry: memoryview) -> None:
+    """Writes bias, number of samples and row of a class of the base; its number and name must be there.
+
+    sums: of the last layer's inputs over `count` samples (`class_sample`); overwritten. entry: the class in an adapter.
+    """
+    size, classes, buffer = _core.class_size(model.arena), model.output_size, model.buffer
+    at = int.from_bytes(buffer[36:40], "little") - (size * (size + 1) // 2 + 1) // 2 * 4
+    at -= (classes * size + 1) // 2 * 4
+    base = array("h", bytes(buffer[at + 2 * number * size : at + 2 * (number + 1) * size]))
+    base_bias = struct.unpack_from("<i", buffer, at - 4 * (classes - number))[0]
+    bias = met = 0
+    row = array("h", bytes(2 * size))
+    if count:
+        _core.class_row(model.arena, sums, count, entry)
+        bias = struct.unpack_from("<i", entry, 0)[0]
+        row = array("h", bytes(entry[32 : 32 + 2 * size]))
+        means = array("i", bytes(sums))  # in 1/16
+        for j in range(size):
+            met += (base[j] * means[j] + 8) >> 4
+    whole = count + doubt
+    for j in range(size):
+        row[j] = _rounded(count * row[j] + doubt * base[j], whole * doubt)
+    bias = count * count * bias - count * doubt * met + doubt * doubt * base_bias
+    struct.pack_into("<iHH", entry, 0, _rounded(bias, whole * whole * doubt), number, count | doubt << _DOUBT_AT)
+    entry[32 : 32 + 2 * size] = bytes(row)
+
+
+def fell(was: "Sequence[int]", now: "Sequence[int]", errors: int) -> bool:
+    """Whether the sum of these samples' losses, bounded by `MOST_LOSS`, fell by more than so many standard errors."""
+    gained = squares = 0
+    for i in range(len(was)):
+        gain = min(MOST_LOSS, was[i]) - min(MOST_LOSS, now[i])
+        gained += gain
+        squares += gain * gain
+    return gained > 0 and gained * gained > errors * errors * squares
+
+
+def _rounded(n, d):
+    return (2 * n + d) // (2 * d)
+
+
+class OwnRows:
+    """Rows of all classes of the base from these samples, judged by leaving each sample out in turn.
+
+    samples: as `Run` takes them, with labels of the base's classes. before: an adapter's bytes, that rows have to beat;
+    None: the base alone. ValueError if the base has no class statistics.
+
+    doubt: one of `DOUBTS`, 0: rows are not better. before, after: (correct samples, sum of losses, 1/4096 nat) of what
+    was in use and of the rows; a loss counts up to `MOST_LOSS`.
+    """
+
+    count: int
+    doubt: int
+    before: tuple[int, int]
+    after: tuple[int, int]
+
+    def __init__(self, model: Model, samples: Any, before: Buffer | None = None) -> None:
+        self._model, self._samples = model, samples
+        self._size = _core.class_size(model.arena)
+        if not self._size:
+            raise ValueError("the base has no class statistics: rows can't be made")
+        self.count, self.doubt = samples.count, 0
+        self.before = self.after = 0, 0
+        self._in_use = before
+        self._sums, self._counts = {}, {}
+        self._x, self._one = bytearray(model.sample_size), bytearray(4 * self._size)
+        span = 32 + (2 * self._size + 3) // 4 * 4
+        body = struct.pack("<2H", model.output_size, self._size)
+        for number in range(model.output_size):
+            body += struct.pack("<i2H", 0, number, 1) + bytes(span - 8)
+        self._made = model.with_record(None, CLASSES, body)
+        at = _core.record(self._made.buffer, CLASSES)[0] + 4
+        view = memoryview(self._made.buffer)
+        self._entries = [view[at + i * span : at + (i + 1) * span] for i in range(model.output_size)]
+
+    def collect(self) -> None:
+        """Sums up all samples; `judge` begins with that, too."""
+        for _ in self._collected():
+            pass
+
+    def _collected(self):
+        self._sums, self._counts = {}, {}
+        for i in range(self.count):
+            label = self._samples.read(i, self._x)
+            if label >= self._model.output_size:
+                raise ValueError("a sample of class %d: own rows are for the base's classes" % label)
+            if label not in self._sums:
+                self._sums[label], self._counts[label] = bytearray(4 * self._size), 0
+            if self._counts[label] < _MOST:
+                _core.class_sample(self._model.arena, self._x, self._sums[label])
+                self._counts[label] += 1
+            yield
+
+    def judge(self) -> "Iterator[None]":
+        """A generator: finds the doubt, one step at a time. Afterwards what was in use is in use again."""
+        model = self._model
+        yield from self._collected()
+        self._use_before()
+        if len(self._sums) < 2 or self.count < LEAST_JUDGED:
+            return
+        losses = array("H", bytes(2 * self.count))
+        self.before = self.after = yield from self._evaluate(0, losses)
+        for tried in range(len(DOUBTS)):
+            if self.count <= tried * len(self._sums):
+                break  # another step of trust takes another sample a class
+            now = array("H", losses)
+            model.use(self._made)
+            after = yield from self._evaluate(DOUBTS[tried], now)
+            if not fell(losses, now, tried > 0):
+                break
+            self.doubt, self.after, losses = DOUBTS[tried], after, now
+        self._use_before()
+
+    def _use_before(self):
+        self._model.use(self._in_use and self._model.adapter(self._in_use))
+
+    def _evaluate(self, doubt, losses):
+        # Sets the loss of each sample, by rows made without it; doubt 0: by what is in use.
+        model, loss, right, total = self._model, bytearray(4), 0, 0
+        if doubt:
+            self._write(doubt)
+        for i in range(self.count):
+            label = self._samples.read(i, self._x)
+            if doubt:
+                self._leave_out(label, doubt)
+            right += model.evaluate(self._x, label, loss) == label
+            losses[i] = min(MOST_LOSS, int.from_bytes(loss, "little"))
+            total += losses[i]
+            if doubt:
+                self._write_row(label, doubt)
+            yield
+        return right, total
+
+    def _leave_out(self, label, doubt):
+        one, sums, count = self._one, bytearray(self._sums[label]), self._counts[label]
+        for i in range(len(one)):
+            one[i] = 0
+        _core.class_sample(self._model.arena, self._x, one)
+        for at in range(0, len(one), 4):
+            left = struct.unpack_from("<i", sums, at)[0] - struct.unpack_from("<i", one, at)[0]
+            struct.pack_into("<i", sums, at, left)
+        own_row(self._model, sums, count - 1, label, doubt, self._entries[label])
+
+    def _write_row(self, number, doubt):
+        sums = bytearray(self._sums.get(number) or self._one)
+        own_row(self._model, sums, self._counts.get(number, 0), number, doubt, self._entries[number])
+
+    def _write(self, doubt):
+        for number in range(len(self._entries)):
+            self._write_row(number, doubt)
+
+    def adapter(self, doubt: int = 0) -> "Adapter | None":
+        """The adapter with rows of this doubt, by default of the one that was found; None if there is none.
+
+        It is in use from now on.
+        """
+        doubt = doubt or self.doubt
+        if not doubt:
+            return None
+        self._write(doubt)
+        buffer = self._made.buffer
+        struct.pack_into("<I", buffer, 12, _core.crc32(memoryview(buffer)[16:], 0))
+        self._model.use(self._made)
+        return self._made

@@ -1,0 +1,63 @@
+"""A person's own rows from few samples, on a board, by real commands over the real link."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from class_cases import small_base
+from processes import edgelora, result
+from test_added_classes import windows
+
+from edgelora.core.formats.ela import unpack_adapter
+from edgelora.core.formats.elm import pack_model
+from edgelora.model.datasets import dataset
+
+NAMES = ["rest", "walk", "wave"]
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("board")
+    yield result("sim", "unix", "--state", folder)["port"]
+    result("sim", "unix", "--stop", "--state", folder)
+
+
+@pytest.mark.parametrize("more", [(), ("--on-board",)])
+def test_few_samples_make_rows_that_the_board_uses(port: str, tmp_path: Path, more: tuple[str, ...]) -> None:
+    model, elm = small_base(np.random.default_rng(8)), tmp_path / "base.elm"
+    model.labels = NAMES
+    elm.write_bytes(pack_model(model))
+    for name, count, seed in (("few", 3, 1), ("test", 40, 2), ("many", 16, 3)):
+        dataset.save_dataset(windows(NAMES, count, seed), tmp_path / f"{name}.npz")
+    task = ("personalize", elm, "--test", tmp_path / "test.npz", "-o", tmp_path / "run", "--port", port, *more)
+    few = result(*task, "--data", tmp_path / "few.npz")
+    assert few["own_rows"] and few["activated"] and few["host_twin_identical"] and not few["losses"]
+    assert few["adapted_accuracy"] > few["base_accuracy"]
+    rows = unpack_adapter((tmp_path / "run" / "adapter.ela").read_bytes())
+    assert not rows.layers and [(row.samples, row.doubt > 0) for row in rows.classes] == [(3, True)] * 3
+    alone = result("eval", elm, "--data", tmp_path / "test.npz", "--adapter", tmp_path / "run" / "adapter.ela", "--twin")
+    assert alone["accuracy"] == few["adapted_accuracy"]
+    if more:
+        kept = result("store", "list", "--port", port)
+        assert kept["active"] == "personal"
+        edgelora("store", "get", "personal", "-o", tmp_path / "kept.ela", "--port", port)
+        assert (tmp_path / "kept.ela").read_bytes() == (tmp_path / "run" / "adapter.ela").read_bytes()
+    many = result(*task, "--data", tmp_path / "many.npz", "--epochs", "6")
+    assert many["losses"] or many["own_rows"], "rows of a person do not keep later runs from training"
+    assert many["host_twin_identical"] and many["adapted_accuracy"] >= few["adapted_accuracy"] - 0.05
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<html" in page
+
+
+def test_one_of_each_class_activates_nothing_without_proof(port: str, tmp_path: Path) -> None:
+    model, elm = small_base(np.random.default_rng(8)), tmp_path / "base.elm"
+    model.labels = NAMES
+    elm.write_bytes(pack_model(model))
+    dataset.save_dataset(windows(NAMES, 1, 1), tmp_path / "one.npz")
+    dataset.save_dataset(windows(NAMES, 40, 2), tmp_path / "test.npz")
+    names = ("--data", tmp_path / "one.npz", "--test", tmp_path / "test.npz")
+    ended = edgelora("personalize", elm, *names, "-o", tmp_path / "run", "--port", port, "--epochs", "2", code=3)
+    assert "not activated" in ended.stdout
