@@ -39,7 +39,8 @@ PACKAGES_LINT := cppcheck
 PACKAGES_SPEECH := espeak-ng flite
 PACKAGES_BROWSER := chromium chromium-headless-shell
 AXE := 4.14.1
-PACKAGES_PROMPTS := libspandsp2t64 $(patsubst %,asterisk-core-sounds-%-g722,en es fr it ru)
+PACKAGES_PROMPTS := libspandsp2t64 $(patsubst %,asterisk-core-sounds-%-g722,en es fr it ru) \
+    $(patsubst %,asterisk-prompt-%,de es-co fr-armelle it-menardi-wav)
 
 # Native modules for stock MicroPython, and the packages of their compilers.
 NATIVE_ARCHES := armv6m armv7m armv7emsp rv32imc x64 xtensawin

@@ -36,6 +36,7 @@ from .fleet import CHOICES, PARTS, bench_fleet
 from .fleet import ENGINES as FLEET_ENGINES
 from .learning import mean_and_error
 from .swap import COUNTS, bench_swap
+from .wakewords import WAKE_WORDS
 
 BENCH = "Measurements: of kernels and networks on boards, of learning on this computer."
 
@@ -156,6 +157,16 @@ def add_commands(add: Add) -> None:
                 metavar="SECONDS",
                 help="also the mean power if there is an update every so often, and light sleep in between",
             )
+    p = add("wake", cmd_bench_wake)
+    p.add_argument("--words", nargs="+", choices=WAKE_WORDS, default=WAKE_WORDS, help="some of the words (all)")
+    p.add_argument("--owners", type=whole(1, 30), default=8, help="of each word (%(default)s)")
+    p.add_argument("--enrolments", type=whole(3, 40), default=10, help="of each owner (%(default)s)")
+    p.add_argument(
+        "--choosing", action="store_true", help="the owners and prompts that settings were chosen on, not reported"
+    )
+    p.add_argument("--no-board", action="store_true", help="without the time of a training step on a board")
+    add_board(p, "virtual-pico", "a virtual one is started for it (%(default)s)")
+    add_port(p)
     p = add("wakewords", cmd_bench_wakewords)
     p.add_argument("--languages", nargs="+", choices=tuple(PROMPTS), help="of the prompts (all)")
     p.add_argument(
@@ -616,6 +627,41 @@ def _front_end_port(args: argparse.Namespace) -> Iterator[str]:
             with console.progress("install", args.json) as progress:
                 install(port, progress=progress)
         yield port
+
+
+def cmd_bench_wake(args: argparse.Namespace) -> None:
+    """Wake words that learn owners whom they do not hear.
+
+    Synthetic owners enrol; recall of their new utterances, of other voices, close phrases that are accepted, and false
+    accepts an hour of telephone prompts in seven voices (`make prompts`) are measured by the rule chosen in learning.
+    `cycles_step` and `arena` are of a training step of okay_nabu on a board.
+    """
+    from .wake import bench_wake, step_on_board
+
+    with console.progress("wake words", args.json) as progress:
+        result = bench_wake(args.words, args.owners, args.enrolments, args.choosing, progress)
+    if not args.no_board:
+        with _bench_port(args) as port, Link.connect(port) as link:
+            cycles, arena = step_on_board(link, load_board(args.board).clock_hz)
+        result = replace(result, cycles_step=cycles, arena=arena)
+    if args.json:
+        return emit(result.as_json())
+    console.table(
+        ("word", "owner", "in use", "recall", "others", "close phrases", "false accepts an hour", "merged"),
+        [
+            (
+                row.word,
+                row.owner,
+                f"{row.cutoff:.2f}, {row.window}" if row.better else "base",
+                *(f"{a:.2f} -> {b:.2f}" for a, b in (row.recall, row.others, row.confusables)),
+                "{:.2f} -> {:.2f}".format(*row.false_accepts_per_hour),
+                f"{row.merged:.2f}",
+            )
+            for row in result.rows
+        ],
+    )
+    if result.cycles_step:
+        say(f"a training step of okay_nabu: {result.cycles_step} cycles, arena {result.arena} bytes")
 
 
 def cmd_bench_wakewords(args: argparse.Namespace) -> None:

@@ -35,6 +35,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "act": Entry("actions", "Lets a board act on its own when it detects a class"),
         "import-adapter": Entry("learning", "Converts a PEFT checkpoint to an adapter (.ela)"),
         "export-adapter": Entry("learning", "Converts an adapter (.ela) to a PEFT checkpoint"),
+        "wake": Entry("wake", "Teaches a wake word its owner's voice"),
         "blend": Entry("merging", "Computes a weighted sum of adapters"),
         "merge": Entry("merging", "Merges an adapter into the INT8 network"),
     },

@@ -82,7 +82,7 @@ def most_events(count: int, confidence: float = 0.95) -> float:
     """An upper confidence bound of the mean number of events, if they are independent (Poisson): above it,
     so few occur with a probability below 1 - confidence. For zero events at 95 % it is 3.0.
     """
-    low, high = float(count), 10.0 + 3 * count
+    low, high = 0.0, 10.0 + 3 * count
     for _ in range(60):
         mean = (low + high) / 2
         terms = [math.exp(-mean + i * math.log(mean) - math.lgamma(i + 1)) for i in range(count + 1)]

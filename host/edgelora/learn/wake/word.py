@@ -28,6 +28,9 @@ class Rule:
     cutoff: float
     window: int
 
+    def __str__(self) -> str:
+        return f"cutoff {self.cutoff:.2f}, window {self.window}"
+
     @property
     def steps(self) -> int:
         """The cutoff as boards take it."""
@@ -64,8 +67,8 @@ class WakeWord:
         """The number of frames that an output depends on, which a sample has."""
         return self.base.model.reach
 
-    def with_cutoff(self, cutoff: float) -> WakeWord:
-        return replace(self, rule=replace(self.rule, cutoff=cutoff))
+    def with_rule(self, rule: Rule) -> WakeWord:
+        return replace(self, rule=rule)
 
     @cached_property
     def _session(self) -> Session:

@@ -165,3 +165,16 @@ OWNERS = _speaking(
 ENGLISH = "en-us en-gb en-gb-x-rp en-us-nyc en-gb-scotland en-gb-x-gbclan en-gb-x-gbcwmd en-029"
 OTHERS = _speaking(ENGLISH, "m2 f3 Michael Alicia paul aunty m6 Jacky steph max ian", 53)
 REPLAYED = _speaking(ENGLISH, "m4 Linda m8 adam david miguel quincy gustave travis", 24)
+# Whose speech without the word is replayed: foreigners who read English, and recorded speakers of flite.
+SPEAKERS = (
+    *_speaking(
+        "en-us pl en-gb de es fr-fr it hi en-029 sv ru-lv tr id",
+        "m4 Linda m8 adam david miguel quincy gustave travis klatt",
+        40,
+    ),
+    *(
+        Person(Voice("flite", name, tone), stretch, pitch, speed)
+        for name, tone in (("slt", 170), ("rms", 105), ("awb", 130), ("kal16", 105))
+        for stretch, pitch, speed in ((1, 0, 1), (0.9, 2, 1.1), (1.1, -2, 0.9), (1.05, 3, 1), (0.95, -3, 1.2))
+    ),
+)

@@ -1,0 +1,241 @@
+"""`edgelora bench wake`: wake words that learn owners whom they do not hear.
+
+Owners are synthetic people of `wake_speech.OWNERS`, who had no part in any choice; for each word, the first ones whom
+the base hears less than half of the time. Everything else is new as well: their utterances, the other voices, the
+phrases close to the word, and the prompts, which judge by the rule that was chosen in learning.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgelora.base.errors import InputError
+from edgelora.base.progress import Progress, no_progress
+from edgelora.board.link.client import Link
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.network import QuantModel
+from edgelora.core.front_ends import heard_as
+from edgelora.core.twin.session import Session
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.board_learner import BoardLearner
+from edgelora.learn.wake.guard import Streams, StreamScore, scored
+from edgelora.learn.wake.learning import RECIPE, learn
+from edgelora.learn.wake.replay import shipped
+from edgelora.learn.wake.teaching import Owner, Recorded
+from edgelora.learn.wake.word import Frames, Rule, WakeWord
+from edgelora.model.datasets.prompts import NARROW, load_prompts
+from edgelora.model.datasets.wake_speech import (
+    DEVELOPMENT,
+    OTHER_TALK,
+    OTHERS,
+    OWNERS,
+    PHRASES,
+    TALK,
+    Person,
+    say_all,
+)
+from edgelora.model.importers.tflite.convert import calibrate, import_tflite, inputs_for_calibration
+from edgelora.model.importers.tflite.merge import find_source, merge_tflite
+
+from .wakewords import wake_word
+
+JUDGING = ("es", "fr", "it", *NARROW)  # prompts that no choice was made on
+CHOOSING = ("en", "ru")
+UNHEARD = 0.5  # the base's recall of an owner is below it
+TRIED, NEW = 10, 40  # utterances: that choose owners, that judge
+STEP_WORD = "okay_nabu"
+SEEDS = {"chosen": 9, "taught": 1, "new": 2}  # of utterances
+
+
+@dataclass(frozen=True)
+class Told:
+    """One owner and word: shares and false accepts an hour, by the base and with the adapter; rule: the chosen one.
+
+    merged: recall of the merged network; talk: the owner's other phrases that were accepted.
+    """
+
+    word: str
+    owner: str
+    enrolments: int
+    better: bool
+    cutoff: float
+    window: int
+    recall: tuple[float, float]
+    others: tuple[float, float]
+    confusables: tuple[float, float]
+    talk: tuple[float, float]
+    false_accepts_per_hour: tuple[float, float]
+    hours: float
+    merged: float
+
+
+@dataclass(frozen=True)
+class WakeBench:
+    """rows: of all owners; cycles_step, arena: of a training step on a board, and its bytes; None: not measured."""
+
+    rows: list[Told]
+    cycles_step: int | None = None
+    arena: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        words: dict[str, dict[str, Any]] = {}
+        for name in dict.fromkeys(row.word for row in self.rows):
+            rows = [row for row in self.rows if row.word == name]
+            words[name] = {"owners": len(rows)}
+            words[name] |= {
+                key: {
+                    "base": round(float(np.mean([getattr(row, key)[0] for row in rows])), 4),
+                    "adapted": round(float(np.mean([getattr(row, key)[1] for row in rows])), 4),
+                }
+                for key in ("recall", "others", "false_accepts_per_hour", "confusables", "talk")
+            }
+            words[name]["merged"] = round(float(np.mean([row.merged for row in rows])), 4)
+        details = [asdict(row) for row in self.rows]
+        return {"words": words, "cycles_step": self.cycles_step, "arena": self.arena, "rows": details}
+
+
+@functools.cache
+def word_of(name: str) -> WakeWord:
+    """A wake word as `edgelora import` of its manifest makes it."""
+    found = wake_word(name)
+    model = import_tflite(found.file, ["other", name], name=f"{name}.tflite")
+    calibrate(model, inputs_for_calibration(model, None))
+    return WakeWord(_base(name, model), Rule(found.cutoff, found.window))
+
+
+def _base(name: str, model: QuantModel) -> Base:
+    model.signal = heard_as("firmware", model.input)
+    return Base(f"{name}.elm", pack_model(model, name), model)
+
+
+def bench_wake(
+    words: Sequence[str] = tuple(PHRASES),
+    owners: int = 8,
+    enrolments: int = 10,
+    choosing: bool = False,
+    progress: Progress = no_progress,
+) -> WakeBench:
+    """Teaches each word so many owners. choosing: those that settings were chosen on, with other prompts."""
+    rows: list[Told] = []
+    for name in words:
+        word = word_of(name)
+        judges = _Judges.of(word, CHOOSING if choosing else JUDGING)
+        people = list(_unheard(word, DEVELOPMENT if choosing else OWNERS, owners))
+        for person in people:
+            rows.append(_told(word, person, enrolments, judges))
+            progress(len(rows), len(words) * owners, f"{name} {person.name} {rows[-1].recall[1]:.2f}")
+    return WakeBench(rows)
+
+
+def _unheard(word: WakeWord, people: Sequence[Person], count: int) -> Iterator[Person]:
+    """The first people whom the base does not hear. InputError if there are too few."""
+    said, found = _phrase(word), 0
+    for person in people:
+        streams = _heard(word, [(person, said, i) for i in range(TRIED)], "chosen")
+        if scored(word, None, Streams(streams, [], [], [])).own.share < UNHEARD:
+            yield person
+            found += 1
+        if found == count:
+            return
+    raise InputError(f"only {found} people are not heard by {word.base.name}: give --owners up to {found}")
+
+
+def _phrase(word: WakeWord) -> str:
+    return PHRASES[Path(word.base.name).stem].said
+
+
+def _heard(word: WakeWord, lines: Sequence[tuple[Person, str, int]], seed: str) -> list[Frames]:
+    return [word.heard(sound) for sound, _ in say_all(lines, SEEDS[seed])]
+
+
+@dataclass(frozen=True)
+class _Judges:
+    """What judges all owners of a word, and what the base makes of it."""
+
+    others: list[Frames]
+    prompts: list[Frames]
+    base: StreamScore
+
+    @classmethod
+    def of(cls, word: WakeWord, languages: Sequence[str]) -> _Judges:
+        others = _heard(word, [(person, _phrase(word), 0) for person in OTHERS], "new")
+        prompts = [word.heard(np.concatenate([sound for _, sound in load_prompts(one)])) for one in languages]
+        return cls(others, prompts, scored(word, None, Streams([], others, [], prompts)))
+
+
+def taught(person: Person, name: str, enrolments: int) -> Owner:
+    """What an owner records: the word, close phrases once, and a minute of talking."""
+    phrase = PHRASES[name]
+    kinds = (
+        [(person, phrase.said, i) for i in range(enrolments)],
+        [(person, text, 0) for text in phrase.misses],
+        [(person, text, 0) for text in TALK],
+    )
+    return Owner(
+        *(
+            [Recorded(line[1], sound) for line, (sound, _) in zip(lines, say_all(lines, SEEDS["taught"]), strict=True)]
+            for lines in kinds
+        )
+    )
+
+
+def _told(word: WakeWord, person: Person, enrolments: int, judges: _Judges) -> Told:
+    name = Path(word.base.name).stem
+    found = learn(word, taught(person, name, enrolments), shipped(name))
+    own = _heard(word, [(person, _phrase(word), 100 + i) for i in range(NEW)], "new")
+    close = _heard(word, [(person, text, i) for text in PHRASES[name].confusables for i in range(5)], "new")
+    talk = _heard(word, [(person, text, i) for text in OTHER_TALK for i in range(2)], "new")
+    streams = Streams(own, judges.others, close, judges.prompts)
+    base = scored(word, None, Streams(own, [], close, []))
+    used = found.adapter if found.judgement.better else None  # what is in use afterwards
+    rule = found.word if found.judgement.better else word
+    now = scored(rule, used, streams)
+    said = [scored(one, adapter, Streams(talk, [], [], [])).own.share for one, adapter in ((word, None), (rule, used))]
+    return Told(
+        name,
+        person.name,
+        enrolments,
+        found.judgement.better,
+        rule.rule.cutoff,
+        rule.rule.window,
+        (base.own.share, now.own.share),
+        (judges.base.others.share, now.others.share),
+        (base.misses.share, now.misses.share),
+        (said[0], said[1]),
+        (judges.base.speech.per_hour, now.speech.per_hour),
+        now.speech.hours,
+        _merged(rule, used, own),
+    )
+
+
+def _merged(word: WakeWord, adapter: bytes | None, own: Sequence[Frames]) -> float:
+    """The recall of the merged `.tflite`, imported again."""
+    if adapter is None:
+        return scored(word, None, Streams(own, [], [], [])).own.share
+    name = Path(word.base.name).stem
+    source = find_source(wake_word(name).file, bytes.fromhex(word.base.base_id), name, word.base.elm)
+    merged = import_tflite(merge_tflite(source, adapter).file(f"{name}.tflite"))
+    return scored(WakeWord(_base(name, merged), word.rule), None, Streams(own, [], [], [])).own.share
+
+
+def step_on_board(link: Link, clock_hz: int | None) -> tuple[int | None, int]:
+    """(cycles of a training step of `STEP_WORD`, bytes of its arena) on a board: the mean of a micro-batch.
+
+    clock_hz: the board's; None if unknown, and so are the cycles.
+    """
+    word = word_of(STEP_WORD)
+    settings = RECIPE.settings(word.base.elm)
+    learner = BoardLearner(link, word.base, settings, frames=word.frames)
+    learner.begin(0)
+    rng = np.random.default_rng(0)
+    shape = (RECIPE.micro_batch, word.frames, *word.base.model.input.shape)
+    x = rng.integers(-128, 127, shape).astype(np.int8)
+    learner.train(x, np.arange(len(x), dtype=np.int8)[:, None] % 2, RECIPE.initial_rate)
+    arena = Session(word.base.elm, *settings, frames=word.frames).arena_bytes
+    return clock_hz and round(learner.train_us / learner.trained * clock_hz / 1e6), arena

@@ -1,0 +1,218 @@
+"""Commands for wake words that learn their owner."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgelora.base.errors import InputError
+from edgelora.base.streams import note, say
+from edgelora.core.formats.files import write_atomic
+from edgelora.core.formats.wake_manifest import manifest_beside
+from edgelora.learn.training.base import load_adapter, load_base
+from edgelora.learn.training.streaming import signal_of
+from edgelora.learn.wake.guard import FalseAccepts, Judgement, Recall, Streams, StreamScore, scored
+from edgelora.learn.wake.learning import RECIPE, learn
+from edgelora.learn.wake.replay import shipped
+from edgelora.learn.wake.teaching import Owner, Recorded
+from edgelora.learn.wake.word import Rule, WakeWord
+from edgelora.model.datasets.recordings import PLAIN, load_recording
+
+from . import console
+from .command_line import Add
+from .console import emit
+from .exit_codes import ExitCode
+
+WAKE = """Teaches a wake word its owner's voice.
+
+The word is a microWakeWord model that was imported with its manifest:
+
+    edgelora import okay_nabu.json -o nabu.elm
+
+Record the word ten times and a minute of other speech (16 kHz, 16 bits), then:
+
+    edgelora wake learn nabu.elm --enrol word.*.wav --talk talk.wav -o me.ela
+    edgelora merge okay_nabu.json me.ela -o mine.tflite
+
+The guide is docs/guides/wake-word.md."""
+
+
+def add_commands(add: Add) -> None:
+    add = add.group("wake", "Teaches a wake word its owner's voice", WAKE)
+    p = add("learn", cmd_learn)
+    p.add_argument("model", type=Path, help="the base (.elm) of a wake word, with its manifest (.json) beside it")
+    p.add_argument("--enrol", type=Path, nargs="+", required=True, metavar="FILE", help="the word, once in each file")
+    p.add_argument("--miss", type=Path, nargs="+", default=[], metavar="FILE", help="a close phrase, once in each file")
+    p.add_argument("--talk", type=Path, nargs="+", default=[], metavar="FILE", help="the owner's other speech")
+    _add_speech(p)
+    p.add_argument("--word", help="the name of the word in the replay set (the manifest's model)")
+    p.add_argument("--epochs", type=int, default=RECIPE.epochs, help="over all windows (%(default)s)")
+    p.add_argument("-o", "--output", type=Path, default=Path("me.ela"), help="the adapter (%(default)s)")
+    p.add_argument("--force", action="store_true", help="write the adapter even if it is not better")
+    p.epilog = (
+        "A third of the files judges an adapter that learned from the others, together with held-out voices and speech "
+        "of the replay set; if it is better, an adapter that learned from all is written. The decision rule is chosen "
+        "with it: pass it on to merge."
+    )
+    p.set_defaults(stopped="stopped; no adapter was written")
+    p = add("test", cmd_test)
+    p.add_argument("model", type=Path, help="the base (.elm) of a wake word, with its manifest (.json) beside it")
+    p.add_argument("--adapter", type=Path, help="an adapter (.ela; the base alone)")
+    p.add_argument("--said", type=Path, nargs="+", default=[], metavar="FILE", help="the word, in each file")
+    _add_speech(p)
+    p.add_argument("--cutoff", type=float, help="of the mean probability, 0 to 1 (the manifest's)")
+    p.add_argument("--window", type=int, help="how many probabilities are averaged (the manifest's)")
+
+
+def _add_speech(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--speech",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="sound without the word, files or folders: counts false accepts. Hours of it tell more",
+    )
+
+
+def cmd_learn(args: argparse.Namespace) -> ExitCode:
+    """Learns the owner's voice from recordings.
+
+    Trains on this computer, byte for byte as a board would, on windows that a board would have kept. Other voices and
+    other speech are replayed from a set that comes with EdgeLoRA, so that they stay heard and refused.
+    """
+    word, name = _word(args.model)
+    owner = Owner(_recorded(args.enrol, word), _recorded(args.miss, word), _recorded(args.talk, word))
+    replay = shipped(args.word or name)
+    if not replay.sayings:
+        note(f"no other voices say {args.word or name!r} in the replay set: they may be heard less often", args.json)
+    speech = _recorded(args.speech, word)
+    recipe = replace(RECIPE, epochs=args.epochs)
+    with console.progress("learn", args.json) as progress:
+        found = learn(word, owner, replay, speech, recipe, progress)
+    judgement = found.judgement
+    writes = judgement.better or args.force
+    if writes:
+        write_atomic(args.output, found.adapter)
+    if args.json:
+        emit(_judged(judgement) | {"output": str(args.output) if writes else None, "windows": found.windows})
+    else:
+        _tell(judgement)
+        if writes:
+            say(f"{args.output}: {len(found.adapter)} bytes, learned from {found.windows} windows; merge it with")
+            say(f"    --cutoff {found.word.rule.cutoff:g} --window {found.word.rule.window}")
+    if not judgement.better:
+        note(f"not better, {'but' if writes else 'and not'} written: {judgement.reason}", args.json)
+    return ExitCode.OK if judgement.better else ExitCode.NOT_ACTIVATED
+
+
+def cmd_test(args: argparse.Namespace) -> None:
+    """Measures recall and false accepts on recordings.
+
+    By the deployed rule: the mean of the last probabilities is above a cutoff. Both shares have 95 % intervals.
+    """
+    if not args.said and not args.speech:
+        raise InputError("nothing to test on: give --said, --speech, or both")
+    word, _ = _word(args.model, args.cutoff, args.window)
+    adapter = load_adapter(args.adapter, word.base) if args.adapter else None
+    own = [word.heard(one.sound) for one in _recorded(args.said, word)]
+    speech = [word.heard(one.sound) for one in _recorded(args.speech, word)]
+    with console.step("listen", args.json):
+        score = scored(word, adapter, Streams(own, [], [], speech))
+    if args.json:
+        return emit(_score(score))
+    say(f"rule: {score.rule}")
+    if own:
+        say(f"heard: {_recall(score.own)}")
+    if speech:
+        say(f"false accepts: {_accepts(score.speech)}")
+
+
+def _word(path: Path, cutoff: float | None = None, window: int | None = None) -> tuple[WakeWord, str]:
+    """The wake word in a file, by the manifest beside it with another rule where given, and its model's name."""
+    there = manifest_beside(path)
+    if there is None:
+        raise InputError(
+            f"{path}: has no manifest, {path.with_suffix('.json').name}, beside it",
+            remedy="import the wake word by its .json: edgelora import okay_nabu.json -o nabu.elm",
+        )
+    manifest = there[1].with_rule(cutoff, window)
+    return WakeWord(load_base(path), Rule(manifest.cutoff, manifest.window)), Path(manifest.model).stem
+
+
+def _recorded(paths: Sequence[Path], word: WakeWord) -> list[Recorded]:
+    """The recordings in files, and in all files of folders."""
+    signal = signal_of(word.base)
+    files = [
+        file
+        for path in paths
+        for file in (sorted(one for one in path.rglob("*") if one.suffix in PLAIN) if path.is_dir() else [path])
+    ]
+    if paths and not files:
+        raise InputError(f"{paths[0]}: has no recordings, {', '.join(PLAIN)}")
+    return [Recorded(str(file), np.ascontiguousarray(load_recording(file, signal).counts[:, 0])) for file in files]
+
+
+def _tell(judgement: Judgement) -> None:
+    rows = [
+        ("base", judgement.base),
+        ("base at its best", judgement.base_at_best),
+        ("adapted", judgement.adapted),
+    ]
+    console.table(
+        ("held-out", "rule", "owner heard", "others heard", "close misses accepted", "false accepts"),
+        [
+            (name, score.rule, _recall(score.own), _recall(score.others), _recall(score.misses), _accepts(score.speech))
+            for name, score in rows
+        ],
+    )
+    say("")
+
+
+def _recall(recall: Recall) -> str:
+    if recall.interval is None:
+        return "-"
+    low, high = recall.interval
+    return f"{recall.heard} of {recall.of} ({low:.0%} to {high:.0%})"
+
+
+def _accepts(accepts: FalseAccepts) -> str:
+    if accepts.interval is None:
+        return "-"
+    low, high = accepts.interval
+    return f"{accepts.count} in {accepts.hours:.2f} h ({low:.1f} to {high:.1f} an hour)"
+
+
+def _judged(judgement: Judgement) -> dict[str, Any]:
+    return {
+        "better": judgement.better,
+        "reason": judgement.reason,
+        "base": _score(judgement.base),
+        "base_at_best": _score(judgement.base_at_best),
+        "adapted": _score(judgement.adapted),
+    }
+
+
+def _score(score: StreamScore) -> dict[str, Any]:
+    def recall(one: Recall) -> dict[str, Any]:
+        return {"heard": one.heard, "of": one.of, "interval": one.interval and list(one.interval)}
+
+    speech, interval = score.speech, score.speech.interval
+    return {
+        "cutoff": score.rule.cutoff,
+        "window": score.rule.window,
+        "own": recall(score.own),
+        "others": recall(score.others),
+        "misses": recall(score.misses),
+        "speech": {
+            "false_accepts": speech.count,
+            "hours": round(speech.hours, 4),
+            "per_hour": round(speech.per_hour, 3),
+            "interval": interval and list(interval),
+        },
+    }

@@ -1,0 +1,82 @@
+"""`edgelora wake`: a wake word learns its owner from files, end to end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import edgelora
+
+from edgelora.model.datasets.capture import Capture, save_wav
+from edgelora.model.datasets.wake_speech import DEVELOPMENT, PHRASES, TALK, Sound, say_all
+
+pymicro = pytest.importorskip("pymicro_wakeword")
+pytestmark = pytest.mark.skipif(not shutil.which("espeak-ng"), reason="espeak-ng is not installed: `make setup`")
+MANIFEST = Path(pymicro.__file__).parent / "models" / "okay_nabu.json"
+OWNER, PHRASE = DEVELOPMENT[0], PHRASES["okay_nabu"]
+
+
+def save(path: Path, sound: Sound) -> str:
+    save_wav(path, Capture(sound[:, None].astype(float), 16000.0, counts=True))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """nabu.elm with its manifest, and an owner's recordings."""
+    made = tmp_path_factory.mktemp("wake")
+    edgelora("import", str(MANIFEST), "-o", str(made / "nabu.elm"))
+    said = say_all([(OWNER, PHRASE.said, i) for i in range(12)], 1)
+    for i, (sound, _) in enumerate(said):
+        save(made / f"{'word' if i < 6 else 'new'}.{i}.wav", sound)
+    for i, (sound, _) in enumerate(say_all([(OWNER, text, 0) for text in PHRASE.misses[:3]], 1)):
+        save(made / f"miss.{i}.wav", sound)
+    save(made / "talk.wav", np.concatenate([sound for sound, _ in say_all([(OWNER, text, 0) for text in TALK[:8]], 1)]))
+    return made
+
+
+def files(folder: Path, kind: str) -> list[str]:
+    return [str(path) for path in sorted(folder.glob(f"{kind}*.wav"))]
+
+
+def test_an_owner_who_was_not_heard_is_heard(folder: Path) -> None:
+    given = ("--enrol", *files(folder, "word"), "--miss", *files(folder, "miss"), "--talk", *files(folder, "talk"))
+    model, adapter = str(folder / "nabu.elm"), folder / "me.ela"
+    found = json.loads(edgelora("wake", "learn", model, *given, "-o", str(adapter), "--epochs", "2", "--json"))
+    assert found["better"] and found["output"] == str(adapter) and not found["reason"]
+    assert found["adapted"]["own"]["heard"] > found["base"]["own"]["heard"]
+    assert found["adapted"]["speech"]["false_accepts"] <= found["base"]["speech"]["false_accepts"]
+    assert found["adapted"]["others"]["of"] == 8 and len(found["adapted"]["own"]["interval"]) == 2
+    rule = ("--cutoff", str(found["adapted"]["cutoff"]), "--window", str(found["adapted"]["window"]))
+    new = ("--said", *files(folder, "new"), "--speech", str(folder / "talk.wav"), "--json")
+    base = json.loads(edgelora("wake", "test", model, *new))
+    adapted = json.loads(edgelora("wake", "test", model, "--adapter", str(adapter), *rule, *new))
+    assert base["own"]["heard"] <= 3 and adapted["own"]["heard"] >= 5
+    assert adapted["cutoff"] == found["adapted"]["cutoff"] and adapted["speech"]["hours"] > 0.005
+
+
+def test_an_adapter_that_is_not_better_is_not_written(folder: Path) -> None:
+    """What is said to be the word may not be accepted: it is also given as other speech."""
+    output = folder / "worse.ela"
+    given = ("--enrol", *files(folder, "miss"), "--speech", *files(folder, "miss"), "-o", str(output), "--epochs", "1")
+    text = edgelora("wake", "learn", str(folder / "nabu.elm"), *given, code=3)
+    assert "not better, and not written: the base" in text and not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("learn {0}/nabu.elm --enrol {0}/word.0.wav {0}/word.1.wav", "2 enrolments: give 3 or more"),
+        ("learn {0}/other.elm --enrol {0}/word.0.wav", "has no manifest, other.json, beside it"),
+        ("test {0}/nabu.elm", "nothing to test on: give --said, --speech, or both"),
+        ("test {0}/nabu.elm --speech {0}/empty", "has no recordings"),
+        ("test {0}/nabu.elm --said {0}/word.0.wav --cutoff 2", "must be a number from 0 to 1"),
+    ],
+)
+def test_what_cannot_be_done_is_said(folder: Path, line: str, said: str) -> None:
+    (folder / "empty").mkdir(exist_ok=True)
+    shutil.copy(folder / "nabu.elm", folder / "other.elm")
+    assert said in edgelora("wake", *line.format(folder).split(), code=1)
