@@ -16,6 +16,7 @@ from edgelora.learn.training.board_paths import ADAPTER_PATH
 from edgelora.learn.training.board_run import RunOptions
 from edgelora.learn.training.early_stopping import Guard, Score, Verdict, prepared
 from edgelora.learn.training.host_run import as_board
+from edgelora.learn.training.loop import guarded, train
 from edgelora.learn.training.personalize import Task, personalize_board
 from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.samples import Samples
@@ -99,6 +100,51 @@ class Scripted:
 
     def keep(self) -> None:
         self.kept = self.epoch - 1
+
+
+def test_final_adapter_learns_all_samples(task: tuple[Base, Samples, Samples]) -> None:
+    """It is a fresh one, with epochs as `final` says; a run that did not help has none."""
+    base, samples, _ = task
+    recipe = replace(RECIPE, epochs=12)
+    course = prepared(base.elm, samples, recipe)
+    learner = TwinLearner(base.elm, course.settings.session)
+    guard = course.guard(learner)
+    learner.begin(recipe.seed)
+    run = guarded(learner, course, guard)
+    assert run.final_epochs == 12
+    fresh = TwinLearner(base.elm, course.settings.session)
+    fresh.begin(recipe.seed)
+    alone = train(fresh, samples, replace(course.settings, epochs=12))
+    assert run.adapter == alone.adapter
+    assert run.adapter == as_board(base.elm, samples, recipe).adapter
+
+    noise = np.random.default_rng(6).integers(-128, 128, samples.x.shape, np.int8)
+    own = replace(samples, x=noise, y=learner_of(base).predict(noise))  # the base is right
+    worse = as_board(base.elm, own, recipe)
+    assert worse.verdict is not Verdict.BETTER and worse.final_epochs == 0
+
+
+def test_epochs_of_the_final_adapter(task: tuple[Base, Samples, Samples]) -> None:
+    """As many as were best, at least a default run's over all samples, but no more than the run's own."""
+    base, samples, _ = task
+    assert RECIPE.epochs_over(48) == 100
+    for epochs, best, final in ((200, 149, 150), (200, 3, 100), (12, 3, 12), (0, 3, 100), (0, 120, 121)):
+        course = prepared(base.elm, samples, replace(RECIPE, epochs=epochs))
+        guard = Guard(course.held, course.settings.epochs, Score(0, 0), best=best)
+        assert course.final(guard) == replace(course.settings, epochs=final)
+
+
+def test_final_adapter_with_a_larger_loss_is_not_kept(task: tuple[Base, Samples, Samples]) -> None:
+    _, samples, _ = task
+    for loss, kept in ((-39, 1), (-40, 0), (-41, 0)):
+        learner = Scripted((9, -40), (9, loss))
+        guard = Guard(samples, 9, Score(8, -100))
+        guard.epoch_ended(learner)
+        assert guard.keeps_final(learner) == bool(kept) and learner.kept == kept
+
+
+def learner_of(base: Base) -> TwinLearner:
+    return TwinLearner(base.elm, RECIPE.settings(base.elm))
 
 
 def test_verdict_and_end(task: tuple[Base, Samples, Samples]) -> None:

@@ -149,11 +149,12 @@ def _kept(report: Report) -> str:
         return ""
     lead = "Not used" if report.activated is False else "Kept"
     judges = page.count(report.held_out, "held-out sample")
-    kept = f"{lead}: the adapter of epoch {report.best_epoch}, chosen by {judges}"
     if not report.final_epochs:
-        return f"{kept}."
-    everything = f"all {report.samples + report.held_out:,} samples, held-out ones included"
-    return f"{kept}, then trained for {page.count(report.final_epochs, 'more epoch')} on {everything}."
+        return f"{lead}: the adapter of epoch {report.best_epoch}, chosen by {judges}."
+    everything = f"all {report.samples + report.held_out:,} samples"
+    epochs = page.count(report.final_epochs, "epoch")
+    fresh = f"a fresh adapter, trained for {epochs} on {everything}"
+    return f"{lead}: {fresh}, after one without the {judges} was better on these."
 
 
 def _advice(report: Report, state: State) -> str:

@@ -139,8 +139,8 @@ class Report:
     judged: str = ""  # on held-out samples: see `early_stopping.Verdict`
     held_out: Count = 0  # validation samples, not trained on
     own_rows: bool = False  # the adapter has a person's own rows of the classes, and no trained layers
-    best_epoch: Count | None = None  # counted from 1: chosen by validation,
-    final_epochs: Few = 0  # then epochs over all samples, with held-out ones
+    best_epoch: Count | None = None  # counted from 1: chosen by validation
+    final_epochs: Few = 0  # of the final adapter over all samples, held-out ones too; 0: there is none
     epoch_accuracies: list[Share] = field(default_factory=list)  # on the test samples, after each epoch, by the twin
     base_error: Amount | None = None
     adapted_error: Amount | None = None

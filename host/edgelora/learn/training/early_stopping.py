@@ -4,7 +4,7 @@
                        |                                                v
                        +-- held out ----> scored on the board, and compared with what was in use
                                                  |
-                              better: it trains on both parts for a few more epochs with small steps
+                              better: a fresh adapter learns both parts, in about as many epochs
                                       (only if the host drives the board)
 
 The last 1 / `HELD_OUT` of each class is held out: neighbours in time, as windows of a recording overlap. The adapter
@@ -31,7 +31,6 @@ from .samples import MicroBatch, Samples, schedule
 
 _training = device.module("training")
 LEAST_JUDGED: int = _training.LEAST_JUDGED  # held-out samples, of two classes or more, needed for a score
-FINISHING_EPOCHS = 3
 FOLDS = 3  # of cross-validation with few samples
 
 
@@ -147,10 +146,12 @@ class Guard:
         """Whether to stop the run early."""
         return bool(_training.is_enough(len(self.by_epoch) - 1 - self.best, self.epochs))
 
-    def finishing(self) -> Guard:
-        """A guard for the final epochs, which train on held-out samples too; keeps no adapter with a worse score."""
-        best = self.by_epoch[self.best]
-        return Guard(self.held, FINISHING_EPOCHS, best, [best])
+    def keeps_final(self, learner: Judge) -> bool:
+        """Keeps a final adapter, which learned the held-out samples too, unless its loss on them is larger."""
+        milder = learner.judge(self.held).milder(self.by_epoch[self.best])
+        if milder:
+            learner.keep()
+        return milder
 
     @property
     def verdict(self) -> Verdict:
@@ -176,14 +177,17 @@ class Course:
 
     @cached_property
     def updates(self) -> list[MicroBatch]:
-        """The run's updates, without its final epochs."""
+        """The run's updates, without those of the final adapter."""
         return schedule(self.samples, self.settings)
 
-    @property
-    def finishing(self) -> RunSettings:
-        """The settings of a run's final epochs."""
-        rate = max(1, self.settings.learning_rate // 2)
-        return replace(self.settings, epochs=FINISHING_EPOCHS, learning_rate=rate)
+    def final(self, guard: Guard) -> RunSettings:
+        """The settings of the final adapter, which learns everything.
+
+        It has as many epochs as the guard found best, but no fewer than such a run has by default: the smallest loss of
+        a run is often seen early, with steps that are still large.
+        """
+        usual: int = _training.fitting_epochs(len(self.everything.of_epoch), self.settings.session.micro_batch)
+        return replace(self.settings, epochs=max(guard.best + 1, min(self.settings.epochs, usual)))
 
     @property
     def folds(self) -> list[tuple[Samples, Samples]]:

@@ -55,7 +55,7 @@ class Run:
     """A training run's result: the kept adapter, and the training state at the end.
 
     losses: nats, one per update (mean of its samples); final_epochs: how many epochs over all samples, held-out ones
-    included, the kept adapter trained for after the best epoch.
+    included, the kept adapter trained for; 0: it is the best epoch's.
     """
 
     adapter: bytes
@@ -158,18 +158,19 @@ def guarded(
     stop: int | None = None,
     finishing: Progress = no_progress,
 ) -> Run:
-    """`train` by a course and, if that helped, a few final epochs over all samples, which report to `finishing`.
+    """`train` by a course and, if that helped, a fresh adapter's run over all samples, which reports to `finishing`.
 
-    A run that the board drives has no final epochs. The state is that before the final epochs, on a board too: a run
-    that is interrupted in them repeats them.
+    A board that drives its run makes no such final adapter. The state is that before it, on a board too: a run that is
+    interrupted in its final part repeats that.
     """
     run = train(learner, course.samples, course.settings, progress, checkpoint, done, stop, guard)
     finishes = stop is None and not course.settings.on_board
     if finishes and guard and guard.verdict is Verdict.BETTER:
-        learner.go_on()
-        last = guard.finishing()
-        _learn(learner, course.everything, course.finishing, finishing, None, 0, None, last)
-        run = replace(run, adapter=learner.kept(), final_epochs=last.best)
+        settings = course.final(guard)
+        learner.begin(settings.seed)
+        _learn(learner, course.everything, settings, finishing, None, 0, None, None)
+        if guard.keeps_final(learner):
+            run = replace(run, adapter=learner.kept(), final_epochs=settings.epochs)
     return run
 
 
