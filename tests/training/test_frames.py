@@ -8,13 +8,22 @@ import numpy as np
 import pytest
 from commands import edgelora, result
 
+from edgelora.base.errors import InputError
 from edgelora.board.sim import virtual_board
-from edgelora.core.front_ends import AUDIO_HOP, AUDIO_SIZE, AudioFrontEnd
+from edgelora.core.formats.signal import Normal, Signal
+from edgelora.core.front_ends import (
+    AUDIO_HOP,
+    AUDIO_SIZE,
+    AUDIO_UNIT,
+    AudioFrontEnd,
+    SpectralFrontEnd,
+    audio_signal,
+)
 from edgelora.learn.training.base import load_base
-from edgelora.learn.training.recording import LEAD_SECONDS, Takes, Window, lead_of
+from edgelora.learn.training.recording import LEAD_SECONDS, Takes, Window, lead_of, windows_of
 from edgelora.model.datasets.capture import Capture
 from edgelora.model.datasets.dataset import load_dataset
-from edgelora.model.datasets.recordings import save_capture
+from edgelora.model.datasets.recordings import Recording, inputs_of, save_capture
 
 pytest.importorskip("pymicro_wakeword")
 from wake_words import MODELS
@@ -78,12 +87,31 @@ def test_recorded_windows_are_those_of_recordings(nabu: Path) -> None:
     assert np.array_equal(base.samples(takes.data).x[0].reshape(-1, AUDIO_SIZE), rows[-60:])
 
 
+def test_windows_of_other_networks_with_front_ends() -> None:
+    """Without history a window is one input: of vibration, and of a second of sound."""
+    rng = np.random.default_rng(0)
+    shaken = rng.normal(0, 900, (4096 * 3 + 77, 3)).astype(np.int16)
+    signal = Signal(6400, 3, 4096, 4096, (Normal(1 / 256),), "spectral")
+    made = windows_of([("idle", Recording(shaken))], Window(signal, (1, 1, 68)))
+    assert np.array_equal(made.x.reshape(-1, 68), inputs_of(SpectralFrontEnd(3).feed(shaken), signal))
+    with pytest.raises(InputError, match="no recording is as long as a window, 4096 samples"):
+        windows_of([("idle", Recording(shaken[:4095]))], Window(signal, (1, 1, 68)))
+    signal = audio_signal(98, 25, Normal(AUDIO_UNIT))
+    made = windows_of(
+        [("yes", Recording(sound(2))), ("no", Recording(sound(2)))], Window(signal, (98, 40, 1)), None, "no"
+    )
+    assert made.x.shape == (6, 98, 40, 1) and made.y.tolist() == [1] * 5 + [0]
+    assert np.array_equal(made.x[4], made.x[5]), "the last one of the same sound"
+
+
 def test_what_is_refused(nabu: Path, tmp_path: Path) -> None:
     save_capture(Capture(sound(1), RATE, counts=True), tmp_path / "other.wav")
     settings = ("convert", tmp_path / "other.wav", "-o", tmp_path / "x.npz")
     assert "give --base MODEL" in edgelora(*settings, "--frames", 5, code=1)
     assert "no recording has this class" in edgelora(*settings, "--base", nabu, "--last", "okay_nabu", code=1)
-    assert "a hop of" in edgelora(*settings, "--base", nabu, "--hop", 100, "--frames", 5, code=1)
+    assert "a hop of 100 samples: the front end has an output every 160" in edgelora(
+        *settings, "--base", nabu, "--hop", 100, "--frames", 5, code=1
+    )
 
 
 @pytest.mark.skipif(not virtual_board.UNIX_BINARY.exists(), reason="needs make firmware-unix")

@@ -63,6 +63,11 @@ class Window:
         return row * (frame + (self.frames - 1) * every)
 
     @property
+    def stride(self) -> int:
+        """Sensor samples from a row to the next."""
+        return self.signal.hop // self._rows[2]
+
+    @property
     def _rows(self) -> tuple[int, int, int]:
         """(values of a row, rows of a frame, rows from a frame to the next). A row is a front end's output or, without
         one, a sensor sample."""
@@ -220,6 +225,10 @@ def windows_of(
     windows than memory holds.
     """
     hop, span = hop or window.signal.hop, window.span
+    if hop % window.stride:
+        raise InputError(
+            f"a hop of {hop} samples: the front end has an output every {window.stride}", remedy="give a multiple of it"
+        )
     whole = [max(0, len(r.counts) - span + hop) // hop for _, r in recordings]
     if window.signal.front == "audio":
         whole = [max(1, count) for count in whole]
