@@ -49,6 +49,10 @@ def add_commands(add: Add) -> None:
     p.add_argument("--subjects", nargs="+", help="some of the people or voices (all)")
     p.add_argument("--seeds", type=whole(1, 100), default=5, help="bases and runs for each (%(default)s)")
     p.add_argument("--no-float", action="store_true", help="without float LoRA, which takes most of the time")
+    p = add("ask", cmd_bench_ask)
+    p.add_argument("task", nargs="?", choices=("har", "kws"), help="one of the data (both)")
+    p.add_argument("--subjects", nargs="+", help="some of the people or voices (all)")
+    p.add_argument("--seeds", type=whole(1, 100), default=5, help="bases and windows for each (%(default)s)")
     p = add("anomaly", cmd_bench_anomaly)
     p.add_argument("data", nargs="*", choices=("simulated", "seglearn"), default=[], help="some of the data (both)")
     p.add_argument("--machines", type=whole(1, 10), default=10, help="simulated (%(default)s)")
@@ -249,6 +253,34 @@ def cmd_bench_trust(args: argparse.Namespace) -> None:
                 *("" if value is None else f"{value:.3f}" for value in (row.base, row.trained, row.rows, row.active)),
                 "" if row.float is None else f"{row.float:.3f}",
                 f"{100 * (row.active - row.base):+.1f} ± {100 * row.stderr:.1f}",
+                f"{100 * row.worst:+.1f}",
+            )
+            for row in result.rows
+        ],
+    )
+
+
+def cmd_bench_ask(args: argparse.Namespace) -> None:
+    """Accuracy by presses of a button: windows that the model asks for, beside random ones.
+
+    On the host twin, with people and voices unseen by the base; each has 100 windows without labels.
+    """
+    from .asking import bench_ask
+
+    data = [args.task] if args.task else ["har", "kws"]
+    with console.progress("ask", quiet=False) as progress:
+        result = bench_ask(data, args.subjects, range(args.seeds), progress=progress)
+    if args.json:
+        return emit(result.as_json())
+    console.table(
+        ("data", "presses", "runs", "base", "asked", "random", "asked - random", "worst"),
+        [
+            (
+                row.data,
+                row.presses,
+                row.runs,
+                *(f"{value:.3f}" for value in (row.base, row.asked, row.random)),
+                f"{100 * (row.asked - row.random):+.1f} ± {100 * row.stderr:.1f}",
                 f"{100 * row.worst:+.1f}",
             )
             for row in result.rows

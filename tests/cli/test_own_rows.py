@@ -38,9 +38,8 @@ def test_few_samples_make_rows_that_the_board_uses(port: str, tmp_path: Path, mo
     assert few["adapted_accuracy"] > few["base_accuracy"]
     rows = unpack_adapter((tmp_path / "run" / "adapter.ela").read_bytes())
     assert not rows.layers and [(row.samples, row.doubt > 0) for row in rows.classes] == [(3, True)] * 3
-    alone = result(
-        "eval", elm, "--data", tmp_path / "test.npz", "--adapter", tmp_path / "run" / "adapter.ela", "--twin"
-    )
+    adapter = tmp_path / "run" / "adapter.ela"
+    alone = result("eval", elm, "--data", tmp_path / "test.npz", "--adapter", adapter, "--twin")
     assert alone["accuracy"] == few["adapted_accuracy"]
     if more:
         kept = result("store", "list", "--port", port)

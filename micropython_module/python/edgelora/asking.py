@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""Which of the recorded windows to label next, so that a few presses of a button teach most.
+
+    asking = Asking(model, windows)          # anything with `count` and `read(i, buffer)`, such as a SampleFile
+    number = asking.ask()                    # show or replay window `number`, and wait for a button
+    asking.label(number, label)              # or skip(number)
+    rows = OwnRows(model, asking.labelled)   # see `rows`: these samples teach, and judge
+
+It asks for windows that the model is unsure of and that are unlike those asked for before: 1 less the margin of the
+two most probable classes, times the distance from the nearest of those, in the last layer's inputs (SPEC.md, 13).
+"""
+
+import struct
+from array import array
+
+from . import _core
+from .rows import OwnRows
+
+if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
+    from collections.abc import Iterator
+    from typing import Any
+
+    from . import Model
+
+DOUBT = 2  # of the rows that labels so far make, by which windows are looked at
+_ONE = 32768  # a probability of 1
+
+
+class Labelled:
+    """The windows with a label, as samples to learn from."""
+
+    count: int
+    sample_size: int
+    target_size: int
+    base_id: bytes
+
+    def __init__(self, model: Model, windows: Any) -> None:
+        self.sample_size, self.target_size, self.base_id = model.sample_size, 0, model.base_id
+        self._windows, self._numbers, self._labels = windows, [], bytearray()
+
+    @property
+    def count(self) -> int:
+        return len(self._numbers)
+
+    def add(self, number: int, label: int) -> None:
+        self._numbers.append(number)
+        self._labels.append(label)
+
+    def read(self, i: int, buffer: bytearray) -> int:
+        self._windows.read(self._numbers[i], buffer)
+        return self._labels[i]
+
+
+class Asking:
+    """Chooses among windows without labels. windows: with `count` and `read(i, buffer)`, whose answer is ignored.
+
+    labelled: the windows that got a label. said, margin: the class that the window asked for last is taken for, and how
+    much more probable it is than the second, in 1/32768. ValueError if the base has no class statistics.
+    """
+
+    labelled: Labelled
+    said: int
+    margin: int
+
+    def __init__(self, model: Model, windows: Any) -> None:
+        self._model, self._windows = model, windows
+        self._size = _core.class_size(model.arena)
+        if not self._size:
+            raise ValueError("the base has no class statistics: windows can't be compared")
+        self.labelled, self.margin = Labelled(model, windows), 0
+        self.said = -1
+        self._near = array("i", [-1] * windows.count)  # distance from the nearest window that was asked for
+        self._done, self._new = bytearray(windows.count), []  # asked for, of these not yet compared
+        self._x = bytearray(model.sample_size)
+        self._entry = bytearray(32 + (2 * self._size + 3) // 4 * 4)
+        self._number = -1
+
+    def label(self, number: int, label: int) -> None:
+        """Takes the label of a window, of a class of the base."""
+        if not 0 <= label < self._model.output_size:
+            raise ValueError("class %d: only the base's classes can be asked for" % label)
+        self.skip(number)
+        self.labelled.add(number, label)
+
+    def skip(self, number: int) -> None:
+        """Takes a window as asked for, without a label."""
+        if not self._done[number]:
+            self._done[number] = 1
+            self._new.append(number)
+
+    def ask(self) -> int | None:
+        """The number of the window whose label would help most; None if all were asked for. It takes an inference or
+        more for each window: `look` does the same step by step."""
+        for _ in self.look():
+            pass
+        return None if self._number < 0 else self._number
+
+    def look(self) -> "Iterator[int]":
+        """A generator: looks at one window after the other; yields the number of the best so far, or -1."""
+        model = self._model
+        used = model.used
+        news = [self._reached(number) for number in self._new]
+        self._new = []
+        if self.labelled.count:
+            rows = OwnRows(model, self.labelled)
+            rows.collect()
+            rows.adapter(DOUBT)
+        self._number = most = -1
+        try:
+            for number in range(self._windows.count):
+                if self._done[number]:
+                    continue
+                self._windows.read(number, self._x)
+                for new in news:
+                    apart = self._apart(new)
+                    if self._near[number] < 0 or apart < self._near[number]:
+                        self._near[number] = apart
+                said, margin = model.infer_sample(self._x), self._margin()
+                worth = (_ONE - margin) * (self._near[number] if self._near[number] >= 0 else 1)
+                if worth > most:
+                    most, self._number, self.said, self.margin = worth, number, said, margin
+                yield self._number
+        finally:
+            model.use(used)
+
+    def _margin(self):
+        first = second = 0
+        for p in self._model.probabilities():
+            if p > first:
+                first, second = p, first
+            elif p > second:
+                second = p
+        return first - second
+
+    def _reached(self, number):
+        # The last layer's inputs for a window.
+        self._windows.read(number, self._x)
+        sums = bytearray(4 * self._size)
+        _core.class_sample(self._model.arena, self._x, sums)
+        return sums
+
+    def _apart(self, other):
+        # Squared distance of the window in `_x` from another's inputs, in the metric of the class statistics.
+        sums = bytearray(4 * self._size)
+        _core.class_sample(self._model.arena, self._x, sums)
+        for at in range(0, len(sums), 4):
+            left = struct.unpack_from("<i", sums, at)[0] - struct.unpack_from("<i", other, at)[0]
+            struct.pack_into("<i", sums, at, left)
+        _core.class_row(self._model.arena, sums, 1, self._entry)
+        return max(0, -2 * struct.unpack_from("<i", self._entry, 0)[0])
