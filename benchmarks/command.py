@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -78,10 +78,13 @@ def add_commands(add: Add) -> None:
     p.add_argument("--slots", type=whole(12, 32767), nargs="+", metavar="N", help="of the reservoir (28 70 140)")
     add_recipe(p)
     p = add("learning", cmd_bench_learning)
-    _add_task(p)
-    p.add_argument("--seeds", type=whole(1, 1000), help="how many (har: 5, kws: 3)")
+    _add_task(p, OTHER_TASKS)
+    p.add_argument("--seeds", type=whole(1, 1000), help="how many (har: 5, kws and motion by one sensor: 3, digits: 1)")
     add_recipe(p)
-    p.epilog = "Rank, epochs, placement, rates and momentum are the task's own unless given."
+    p.epilog = (
+        "Rank, epochs, placement, rates and momentum are the task's own unless given; in_use is after a run with "
+        "held-out samples, as long as it is by default."
+    )
     p = add("qat", cmd_bench_qat)
     _add_task(p)
     p.add_argument("--seeds", type=whole(1, 1000), default=3, help="how many (%(default)s)")
@@ -198,9 +201,17 @@ def add_commands(add: Add) -> None:
     add_port(p)
 
 
-def _add_task(parser: argparse.ArgumentParser) -> None:
+OTHER_TASKS = ("acceleration", "rotation", "digits-10", "digits-20")  # on which nothing was chosen
+
+
+def _add_task(parser: argparse.ArgumentParser, others: Sequence[str] = ()) -> None:
+    more = ", motion by one sensor, or digits, 10 or 20 of a class" if others else ""
     parser.add_argument(
-        "task", nargs="?", default="har", choices=("har", "kws"), help="people's motion or voices' words (%(default)s)"
+        "task",
+        nargs="?",
+        default="har",
+        choices=("har", "kws", *others),
+        help=f"people's motion or voices' words{more} (%(default)s)",
     )
     parser.add_argument("--subjects", nargs="+", metavar="SUBJECT", help="har: 1 to 6; kws: voices (all)")
 
@@ -210,9 +221,9 @@ def cmd_bench_learning(args: argparse.Namespace) -> None:
 
     Leave-one-out over people or voices.
     """
-    from .learning import TASKS, bench_learning
+    from .learning import ALL_TASKS, bench_learning
 
-    task = TASKS[args.task]
+    task = ALL_TASKS[args.task]
     recipe = recipe_of(args, task.recipe)
     with console.progress("learning", quiet=False) as progress:
         result = bench_learning(args.task, recipe, args.subjects, range(args.seeds or task.seeds), progress)
@@ -224,6 +235,8 @@ def cmd_bench_learning(args: argparse.Namespace) -> None:
         [(run.subject, run.seed, *[f"{getattr(run, key):.3f}" for key in keys]) for run in result.runs],
     )
     say("\nmean  " + "  ".join(f"{key} {value:.4f}" for key, value in result.mean.items()))
+    points = (f"{key} {100 * mean:+.2f} ± {100 * error:.2f}" for key, (mean, error) in result.minus_float.items())
+    say("points more than float LoRA  " + "  ".join(points))
 
 
 def cmd_bench_trust(args: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 For each subject and seed a base is pretrained without the subject and quantized. Float LoRA (Adam) and integer LoRA in
 both modes then adapt it to the subject's training samples and are tested on others, with the same settings for all
-subjects.
+subjects. `in_use`: what is in use after `edgelora personalize` by default, which holds samples out.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from edgelora.base.workers import in_parallel
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import QuantModel
 from edgelora.learn.training.base import pretrained_har, pretrained_kws
+from edgelora.learn.training.host_run import as_board
 from edgelora.learn.training.loop import train
 from edgelora.learn.training.recipe import LEARNING_RATES, MODES, MOMENTA, Recipe, placed
 from edgelora.learn.training.samples import Samples
@@ -31,6 +32,8 @@ from edgelora.model.floatnet import layers
 from edgelora.model.floatnet.layers import FloatNet
 from edgelora.model.floatnet.lora import ALPHA, RATE_FROZEN_A, RATE_TRAINED_A, train_float_lora
 from edgelora.model.quantization.quantize import quantize
+
+from . import other_data
 
 
 class Parts(Protocol):
@@ -105,9 +108,36 @@ TASKS = {
 }
 
 
+OTHER_TASKS = {  # nothing was chosen on these
+    **{
+        which: replace(
+            TASKS["har"],
+            seeds=3,
+            load=functools.partial(other_data.axes, which=which),
+            pretrained=functools.partial(other_data.pretrained_axes, which=which),
+        )
+        for which in other_data.AXES
+    },
+    **{
+        f"digits-{clips}": replace(
+            TASKS["kws"],
+            subjects=other_data.SPEAKERS,
+            seeds=1,
+            load=functools.partial(other_data.Digits, clips=clips),
+            pretrained=lambda _, seed: other_data.pretrained_digits(seed),
+        )
+        for clips in (10, 20)
+    },
+}
+ALL_TASKS = TASKS | OTHER_TASKS
+
+
 @dataclass(frozen=True)
 class LearningRun:
-    """Test accuracies (fractions) of one subject and seed. float_lora: with A trained, as usual."""
+    """Test accuracies (fractions) of one subject and seed.
+
+    float_lora: with A trained, as usual; in_use: after a run as `edgelora personalize` makes it by default.
+    """
 
     subject: str
     seed: int
@@ -117,6 +147,16 @@ class LearningRun:
     float_lora_frozen_a: float
     integer_frozen_a: float
     integer_trainable_a: float
+    in_use_frozen_a: float
+    in_use_trainable_a: float
+
+
+PAIRS = {  # of figures whose differences are told
+    "integer_frozen_a": "float_lora_frozen_a",
+    "integer_trainable_a": "float_lora",
+    "in_use_frozen_a": "float_lora_frozen_a",
+    "in_use_trainable_a": "float_lora",
+}
 
 
 @dataclass(frozen=True)
@@ -130,8 +170,17 @@ class LearningBench:
     def mean(self) -> dict[str, float]:
         return means(self.runs)
 
+    @property
+    def minus_float(self) -> dict[str, tuple[float, float]]:
+        """Mean and standard error of what integers have more than float LoRA of the same mode."""
+        return {
+            ours: mean_and_error([getattr(run, ours) - getattr(run, theirs) for run in self.runs])
+            for ours, theirs in PAIRS.items()
+        }
+
     def as_json(self) -> dict[str, object]:
-        return {"mean": self.mean, "runs": [asdict(run) for run in self.runs], "settings": self.settings}
+        runs = [asdict(run) for run in self.runs]
+        return {"mean": self.mean, "minus_float": self.minus_float, "runs": runs, "settings": self.settings}
 
 
 def means(runs: Sequence[Any]) -> dict[str, float]:
@@ -148,14 +197,14 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
 
 def run_one(name: str, subject: str, seed: int, recipe: Recipe) -> LearningRun:
     """One subject, one seed: quantization of the base and the four adaptations."""
-    task = TASKS[name]
+    task = ALL_TASKS[name]
     parts = task.load(subject)
     net, model = base_of(name, "" if task.shared_base else subject, seed)
     elm = pack_model(model)
     train_part, test_part = parts.train, parts.test
     samples = Samples(model.input.quantize(train_part.x), train_part.y)
     test = Samples(model.input.quantize(test_part.x), test_part.y)
-    integer, floats = {}, {}
+    integer, floats, in_use = {}, {}, {}
     for mode in MODES:
         mine = task.recipe_for(mode, seed, recipe)
         settings = mine.resolved(elm, len(samples.of_epoch))
@@ -164,6 +213,7 @@ def run_one(name: str, subject: str, seed: int, recipe: Recipe) -> LearningRun:
         learner.begin(seed)
         train(learner, samples, settings)
         integer[mode] = float(np.mean(learner.predict(test.x) == test.y))
+        in_use[mode] = _in_use(elm, learner, samples, test, replace(mine, epochs=0), base)
         floats[mode] = train_float_lora(
             net,
             train_part,
@@ -185,13 +235,24 @@ def run_one(name: str, subject: str, seed: int, recipe: Recipe) -> LearningRun:
         floats["frozen_a"],
         integer["frozen_a"],
         integer["trainable_a"],
+        in_use["frozen_a"],
+        in_use["trainable_a"],
     )
+
+
+def _in_use(elm: bytes, learner: TwinLearner, samples: Samples, test: Samples, recipe: Recipe, base: float) -> float:
+    """The accuracy of what is in use after a run with validation."""
+    run = as_board(elm, samples, recipe)
+    if not (run.verdict and run.verdict.is_for_use):
+        return base
+    learner.use(run.adapter)
+    return float(np.mean(learner.predict(test.x) == test.y))
 
 
 @functools.lru_cache(maxsize=1)
 def base_of(name: str, subject: str, seed: int) -> tuple[FloatNet, QuantModel]:
     """A float base pretrained without the subject, and the same quantized."""
-    task = TASKS[name]
+    task = ALL_TASKS[name]
     net = task.pretrained(subject, seed)
     return net, quantize(net, task.load(subject or task.subjects[0]).pretrain.x)
 
@@ -205,7 +266,7 @@ def bench_learning(
     workers: int | None = None,
 ) -> LearningBench:
     """Runs all subjects and seeds of a task, or the given ones, in parallel processes."""
-    task = TASKS[name]
+    task = ALL_TASKS[name]
     subjects, seeds = task.chosen(subjects), seeds or range(task.seeds)
     prepare(name, subjects[0], seeds, progress, workers)
     jobs = [(name, subject, seed, recipe) for seed in seeds for subject in subjects]
@@ -218,19 +279,19 @@ def bench_learning(
 
 def prepare(name: str, subject: str, seeds: Sequence[int], progress: Progress, workers: int | None = None) -> None:
     """Creates data and bases that subjects share before several processes need them."""
-    if not TASKS[name].shared_base:
+    if not ALL_TASKS[name].shared_base:
         return
-    _ = TASKS[name].load(subject).pretrain
+    _ = ALL_TASKS[name].load(subject).pretrain
     for done, _ in enumerate(in_parallel(_pretrained, [(name, subject, seed) for seed in seeds], workers), 1):
         progress(done, len(seeds), "bases")
 
 
 def _pretrained(name: str, subject: str, seed: int) -> FloatNet:
-    return TASKS[name].pretrained(subject, seed)
+    return ALL_TASKS[name].pretrained(subject, seed)
 
 
 def _settings(name: str, recipe: Recipe, subjects: Sequence[str], seeds: Sequence[int]) -> dict[str, object]:
-    task = TASKS[name]
+    task = ALL_TASKS[name]
     settings = asdict(recipe) | {
         "task": name,
         "learning_rate": recipe.learning_rate or task.rates,

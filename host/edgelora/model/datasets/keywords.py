@@ -149,9 +149,11 @@ def spoken(voices: list[Voice], part: str, cache: Path = CACHE) -> Dataset:
     return load_dataset(path)
 
 
-def record(voices: list[Voice], how: Recording) -> Dataset:
-    """Synthesizes, distorts and analyses every clip of a part."""
-    plan = [(voice, *line) for voice in voices for line in _script(voice, how)]
+def record(
+    voices: Sequence[Voice], how: Recording, words: Sequence[str] = KEYWORDS, others: str = OTHER_WORDS
+) -> Dataset:
+    """Synthesizes, distorts and analyses every clip of a part. words: the keywords; others: those of "unknown"."""
+    plan = [(voice, *line) for voice in voices for line in _script(voice, how, words, others)]
 
     def analysed(line: tuple[Voice, int, str, int]) -> NDArray[np.int16]:
         voice, _, word, repetition = line
@@ -161,7 +163,7 @@ def record(voices: list[Voice], how: Recording) -> Dataset:
         rows = np.array(list(pool.map(analysed, plan)), np.float32)
     (normal,) = SIGNAL.normals
     x = (rows * np.float32(normal.scale) - np.float32(normal.mean)) / np.float32(normal.std)
-    return Dataset(x[..., None], np.array([line[1] for line in plan]), list(LABELS), SIGNAL)
+    return Dataset(x[..., None], np.array([line[1] for line in plan]), [*words, *LABELS[len(KEYWORDS) :]], SIGNAL)
 
 
 def features(sound: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -169,13 +171,15 @@ def features(sound: NDArray[np.int16]) -> NDArray[np.int16]:
     return AudioFrontEnd().feed(sound)[-ROWS:]
 
 
-def _script(voice: Voice, how: Recording) -> list[tuple[int, str, int]]:
+def _script(
+    voice: Voice, how: Recording, keywords: Sequence[str] = KEYWORDS, other_words: str = OTHER_WORDS
+) -> list[tuple[int, str, int]]:
     """The utterances of a voice: label, word (empty for silence) and number of the repetition."""
-    others = _rng(voice, "", 0, how).permutation(np.resize(OTHER_WORDS.split(), how.other_clips))
-    words = [(word, i) for word in KEYWORDS for i in range(how.keyword_clips)]
+    others = _rng(voice, "", 0, how).permutation(np.resize(other_words.split(), how.other_clips))
+    words = [(word, i) for word in keywords for i in range(how.keyword_clips)]
     words += [(str(word), i) for i, word in enumerate(others)]
-    labelled = [(KEYWORDS.index(word) if word in KEYWORDS else len(KEYWORDS), word, i) for word, i in words]
-    return labelled + [(len(KEYWORDS) + 1, "", i) for i in range(how.silent_clips)]
+    labelled = [(keywords.index(word) if word in keywords else len(keywords), word, i) for word, i in words]
+    return labelled + [(len(keywords) + 1, "", i) for i in range(how.silent_clips)]
 
 
 def _rng(voice: Voice, word: str, repetition: int, how: Recording) -> np.random.Generator:
