@@ -131,3 +131,4 @@ def test_a_board_learns_from_such_windows(nabu: Path, tmp_path: Path) -> None:
     finally:
         board.stop()
     assert told["host_twin_identical"] and told["samples"] == 12
+    assert any("`edgelora wake test` counts that" in note for note in told["notes"])

@@ -30,7 +30,13 @@ def remarks(base: Base, adapter: bytes | None, test: Samples, trained: Samples |
     """Remarks on the training samples, if any, and on the test samples and their outputs with this adapter."""
     judged, what = (test, "test") if trained is None else (trained, "training")
     share = saturated(base, adapter, test)
-    notes = [_too_few(base, test), _clipped(base, judged, what), _beyond(base, judged, what), _saturated(share)]
+    notes = [
+        _too_few(base, test),
+        _for_hours(base),
+        _clipped(base, judged, what),
+        _beyond(base, judged, what),
+        _saturated(share),
+    ]
     if trained is not None:
         notes.insert(0, _one_class(base, trained))
     clipped = judged.clipping.share if judged.clipping else 0.0
@@ -71,6 +77,15 @@ def _too_few(base: Base, test: Samples) -> str:
         return ""
     points = 100 * 1.96 * 0.5 / len(test) ** 0.5
     return f"{len(test)} test samples are few: their accuracy is uncertain by {points:.0f} points; record more"
+
+
+def _for_hours(base: Base) -> str:
+    if not base.model.has_history or base.model.output.size > 1 or base.model.learns_values:
+        return ""
+    return (
+        f"{base.name} answers in every frame of a stream, yes or no: samples tell little of how often it is wrong in an "
+        "hour; `edgelora wake test` counts that in speech"
+    )
 
 
 def _clipped(base: Base, samples: Samples, what: str) -> str:
