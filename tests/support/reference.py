@@ -604,11 +604,11 @@ def history_backward(model: QuantModel, index: int, arrived: Error | None, carri
     if arrived:
         parts.append((arrived[0].reshape(-1) * 128, arrived[1] - 7))
     x = max(exponent for _, exponent in parts)
-    v = sum((trunc_shift(part, x - exponent) for part, exponent in parts), np.zeros(target.size, np.int64))
+    v = sum((trunc_shift(part, x - exponent) for part, exponent in parts), start=0 * parts[0][0])
     older, newest = np.split(v, [target.size - source.size])
     if older.any():
         n = max(0, int(np.abs(older).max()).bit_length() - 14)
-        carries[index] = np.concatenate([np.zeros(source.size, np.int64), trunc_shift(older, n)]), x + n
+        carries[index] = np.concatenate([0 * v[: source.size], trunc_shift(older, n)]), x + n
     q, exponent = block(newest, x)
     return q.reshape(-1, source.shape[2]), exponent
 
@@ -657,7 +657,7 @@ def op_backward(
         return [pair_backward(model, op, k, trace, e, x) for k in range(2)]
     if op.kind == "gather":
         places = gathered(model, op, np.arange(trace.y[op.input].size).reshape(model.tensors[op.input].shape))
-        v = np.zeros(trace.y[op.input].size, np.int64)
+        v = np.zeros(trace.y[op.input].size, e.dtype)
         np.add.at(v, places.reshape(-1), e.reshape(-1))
         return [block(v.reshape(trace.y[op.input].shape), x)]
     if op.kind == "concatenate":
@@ -665,7 +665,7 @@ def op_backward(
         slices = np.split(image(model, op.output, e), [at], axis=op.axis - 1)
         return [(part.reshape(-1, part.shape[2]), x) for part in slices]
     if op.kind == "slice":
-        whole = np.zeros(model.tensors[op.input].shape, np.int64)
+        whole = np.zeros(model.tensors[op.input].shape, e.dtype)
         along = tuple(sliced(model, op) if axis == op.axis - 1 else slice(None) for axis in range(3))
         whole[along] = image(model, op.output, e)
         return [(whole.reshape(trace.y[op.input].shape), x)]
@@ -712,7 +712,7 @@ def pair_backward(model: QuantModel, op: Op, k: int, trace: Trace, e: Ints, x: i
 def max_pool_backward(model: QuantModel, op: Op, source: Ints, e: Ints, x: int) -> Error:
     first = windows(model, op, source, -129).argmax(axis=1)  # [positions, channels]
     winners = np.take_along_axis(taps(model, op), first, axis=1)
-    v = np.zeros_like(source)
+    v = np.zeros(source.shape, e.dtype)
     np.add.at(v, (winners, np.arange(e.shape[1])), e)
     return block(v, x)
 
@@ -722,7 +722,7 @@ def depthwise_backward(model: QuantModel, op: Op, e: Ints, x: int) -> Error:
     a, xa = accumulator_error(op, e, x)
     window = taps(model, op)
     parts = a[:, None, :] * op.weights.astype(np.int64).reshape(1, -1, a.shape[1])
-    v = np.zeros((height * width + 1, channels), np.int64)
+    v = np.zeros((height * width + 1, channels), a.dtype)
     np.add.at(v, window, parts.reshape(*window.shape, channels, -1).sum(axis=3))
     return block(v[:-1], xa)
 
@@ -739,7 +739,7 @@ def average_pool_backward(model: QuantModel, op: Op, e: Ints, x: int) -> tuple[I
     window = taps(model, op)
     count = window_counts(window, positions)
     share = e * ((2**15 + count // 2) // count)
-    v = np.zeros((positions + 1, e.shape[1]), np.int64)
+    v = np.zeros((positions + 1, e.shape[1]), e.dtype)
     np.add.at(v, window, share[:, None, :])
     return block(v[:positions], x - 15)
 
@@ -769,7 +769,7 @@ def input_sums(model: QuantModel, op: Op, by_patch: Ints) -> Ints:
     if op.kind == "dense":
         return int32(by_patch.reshape(height * width, channels))
     window = taps(model, op)
-    sums = np.zeros((height * width + 1, channels), np.int64)
+    sums = np.zeros((height * width + 1, channels), by_patch.dtype)
     np.add.at(sums, window, by_patch.reshape(*window.shape, channels))
     return int32(sums[:-1])
 
