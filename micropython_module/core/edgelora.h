@@ -300,10 +300,12 @@ enum {
     // s8 [positions, channels]: the output recomputed for the backward pass; for a history op, its
     // output in training
     EDGELORA_RECOMPUTED,
-    EDGELORA_T, // s8 [positions, rank]: A x, kept for the backward pass
+    // s8 [positions, rank]: A x, kept for the backward pass; of each frame, if the session keeps
+    // those
+    EDGELORA_T,
     // s8 [frames - 1, input] of a history op: the values that left it with each of the last frames
     EDGELORA_LEFT = EDGELORA_T,
-    EDGELORA_MASK, // one bit per output element: 1 = passes gradient
+    EDGELORA_MASK, // one bit per output element: 1 = passes gradient; of each frame, as above
     EDGELORA_CARRY = EDGELORA_MASK, // of a history op: edgelora_carry_t
     EDGELORA_ERROR, // s8 [positions, channels]: error of the output
     // s8 [positions, rank]: error of t; then s8 [input]: an error to add to one already accumulated
@@ -396,6 +398,9 @@ typedef struct {
     uint8_t has_a : 1; // matrix_a holds the A of `seed`
     uint8_t begun : 1; // a training adapter exists
     uint8_t a_is_seeded : 1; // the training adapter's A is that of `seed`
+    // the backward pass of a frame needs no more than t and masks, which are kept of all frames;
+    // else each frame before the last is computed again
+    uint8_t keeps_frames : 1;
     uint16_t busy; // not 0 during a call
     uint16_t frames; // of config
     edgelora_ref_t records; // records of the training adapter, in its .ela, or NULL

@@ -501,13 +501,15 @@ THROUGH_TIME = (
 
 def test_training_through_time_equals_reference() -> None:
     """Windows shorter and longer than what the network remembers; from inputs and from features."""
-    earlier = 0
+    earlier, ways = 0, set()
     for seed in fresh_seeds(90):
         rng = np.random.default_rng(seed)
         loss = LOSSES[seed % 3]
         model = random_model(seed, kinds=THROUGH_TIME[seed // 3 % len(THROUGH_TIME)], edges=seed % 4 == 0, loss=loss)
         case = case_of(model, rng, 3, frames=int(rng.integers(2, 17)))
         earlier += _has_gradients_of_earlier_frames(case)
+        settings = (ranks_of(model, case.ranks), case.mode, case.micro_batch)
+        ways.add(twin_regions.layout(case.data, *settings, frames=case.frames).computes_again)
         check_training(case, seed)
         losses, file = trained(case.session(), case)
         session = case.session(plain=bool(seed % 2))
@@ -517,7 +519,7 @@ def test_training_through_time_equals_reference() -> None:
             found.append(session.train_features(session.features(x), target, rate))
         session.flush(3000)
         assert (found, session.save(state=True)) == (losses, file), f"seed {seed}"
-    assert earlier > 30
+    assert earlier > 30 and ways == {False, True}
 
 
 def _has_gradients_of_earlier_frames(case: Case) -> bool:

@@ -80,6 +80,23 @@ static inline void *op_buffer(edgelora_session_t *s, const edgelora_op_state_t *
     return l->at[which] ? arena_at(s, l->at[which]) : 0;
 }
 
+// A buffer, `size` bytes, that the forward pass of a frame leaves for its backward pass, or NULL.
+static inline void *frame_buffer(edgelora_session_t *s, const edgelora_op_state_t *l,
+    uint32_t which, uint32_t size, uint32_t age) {
+    uint32_t at = l->at[which];
+    return at ? arena_at(s, at + (s->keeps_frames ? age * align4(size) : 0)) : 0;
+}
+
+static inline int8_t *kept_t(edgelora_session_t *s, const edgelora_op_state_t *l,
+    const edgelora_shape_t *g, uint32_t rank, uint32_t age) {
+    return frame_buffer(s, l, EDGELORA_T, g->positions * rank, age);
+}
+
+static inline uint8_t *kept_mask(
+    edgelora_session_t *s, const edgelora_op_state_t *l, const edgelora_shape_t *g, uint32_t age) {
+    return frame_buffer(s, l, EDGELORA_MASK, (g->positions * g->out_c + 7) / 8, age);
+}
+
 // Sets the adapter of an op for inference: none (rank 0) or a branch. lora_merged_weights and
 // lora_merged_bias hold merged weights.
 static inline void lora_use(edgelora_lora_t *l, const edgelora_branch_t *branch) {
@@ -145,6 +162,7 @@ static inline edgelora_status_t training_status(const edgelora_session_t *s) {
 // The start of a pass: the network's input or a sample's features.
 typedef struct {
     const int8_t *x, *features; // of one frame
+    uint32_t age;               // frames behind it in a sample
 } source_t;
 
 // A sample: its first frame, and how to get to the next.
@@ -158,7 +176,8 @@ typedef struct {
 static inline source_t sample_frame(const sample_t *sample, uint32_t age) {
     uint32_t at = (sample->frames - 1 - age) * sample->step;
     const source_t *first = &sample->first;
-    return (source_t){first->x ? first->x + at : 0, first->features ? first->features + at : 0};
+    return (source_t){
+        first->x ? first->x + at : 0, first->features ? first->features + at : 0, age};
 }
 
 // Selects the adapter that an op runs with and the buffer of its output.

@@ -39,7 +39,7 @@ EDGELORA_HOT static void op_forward(
     pass.x2 = g.traits & EDGELORA_TWO_INPUTS ? edgelora_tensor_at(s, source, g.op->input2, purpose)
                                              : 0;
     pass.y = arena_at(s, output_at(l, purpose));
-    pass.t = purpose == TRAINING ? op_buffer(s, l, EDGELORA_T) : 0; // a history does not use it
+    pass.t = purpose == TRAINING && branch.rank ? kept_t(s, l, &g, branch.rank, source->age) : 0;
     pass.scratch = arena_at(s, s->scratch);
     pass.packed = purpose == INFERENCE ? is_packed_used(s, l, &g, branch.rank)
                                        : op_state_has(l, EDGELORA_OP_PACKED_FORWARD);
@@ -47,7 +47,7 @@ EDGELORA_HOT static void op_forward(
     pass.work = simd_work(s);
     edgelora_op_forward(&g, &branch, &pass);
     if (purpose == TRAINING && l->at[EDGELORA_MASK] && !op_state_has(l, EDGELORA_OP_LASTS)) {
-        edgelora_op_mask(&g, pass.y, op_buffer(s, l, EDGELORA_MASK), s->plain, pass.simd);
+        edgelora_op_mask(&g, pass.y, kept_mask(s, l, &g, source->age), s->plain, pass.simd);
     }
 }
 
@@ -81,7 +81,7 @@ int32_t edgelora_infer(edgelora_session_t *s, const int8_t *x) {
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
-    source_t source = {x, 0};
+    source_t source = {x, 0, 0};
     forward(s, &source, 0, s->op_count, INFERENCE);
     return edgelora_leave(s, edgelora_decide(s, &source));
 }
@@ -91,7 +91,7 @@ edgelora_status_t edgelora_forward_range(
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
-    source_t source = {x, 0};
+    source_t source = {x, 0, 0};
     forward(s, &source, from, to < s->op_count ? to : s->op_count, INFERENCE);
     return edgelora_leave(s, EDGELORA_OK);
 }
@@ -196,7 +196,7 @@ static void oldest_inputs(
 
 void edgelora_step_back(edgelora_session_t *s, const sample_t *sample, uint32_t age) {
     source_t frame = sample_frame(sample, age);
-    for (uint32_t i = sample->from; i < s->trained; ++i) {
+    for (uint32_t i = sample->from; i < s->trained && !s->keeps_frames; ++i) {
         const edgelora_op_state_t *l = &session_ops(s)[i];
         if (age >= l->frames) {
             continue;
@@ -227,11 +227,12 @@ static int32_t infer_sample(edgelora_session_t *s, source_t sample) {
 }
 
 int32_t edgelora_infer_sample(edgelora_session_t *s, const int8_t *x) {
-    return infer_sample(s, (source_t){x, 0});
+    return infer_sample(s, (source_t){x, 0, 0});
 }
 
 int32_t edgelora_infer_features(edgelora_session_t *s, const int8_t *features) {
-    return s->lowest == s->op_count ? EDGELORA_ERR_MODE : infer_sample(s, (source_t){0, features});
+    return s->lowest == s->op_count ? EDGELORA_ERR_MODE
+                                    : infer_sample(s, (source_t){0, features, 0});
 }
 
 uint32_t edgelora_feature_size(const edgelora_session_t *s) {
@@ -250,7 +251,7 @@ edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
-    source_t source = {x, 0};
+    source_t source = {x, 0, 0};
     reset(s, 0, s->lowest, TRAINING);
     for (uint32_t left = s->frames; left;
         --left, source.x += edgelora_input_size(session_model(s))) {
@@ -309,7 +310,7 @@ edgelora_status_t edgelora_class_sample(edgelora_session_t *s, const int8_t *x, 
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
-    source_t last_frame = edgelora_infer_frames(s, (source_t){x, 0});
+    source_t last_frame = edgelora_infer_frames(s, (source_t){x, 0, 0});
     const int8_t *input = head_input(s, &last_frame, INFERENCE);
     int32_t zp = model_tensor(model, head_tensor(s))->zero_point;
     for (uint32_t i = 0; i < size; ++i) {

@@ -14,8 +14,8 @@ source_t edgelora_infer_frames(edgelora_session_t *s, source_t first);
 // Runs a sample through the trained ops with the training adapter, each op on the frames that the
 // loss depends on.
 void edgelora_train_frames(edgelora_session_t *s, const sample_t *sample);
-// After the frame behind it, brings all buffers to what they are after the forward pass of the
-// frame that is `age` frames before the last.
+// After the backward pass of the frame behind it, brings the buffers that are read backward to what
+// they are after the forward pass of the frame that is `age` frames before the last.
 void edgelora_step_back(edgelora_session_t *s, const sample_t *sample, uint32_t age);
 // Recomputes an op's output for the backward pass.
 void edgelora_recompute(edgelora_session_t *s, const source_t *source, uint32_t op);

@@ -19,6 +19,7 @@ typedef struct {
     edgelora_span_t *spans; // [n, EDGELORA_PLANNED]
     uint32_t n, lowest, trained;
     bool through_time; // errors pass to earlier frames
+    bool keeps_frames; // of the session
     uint32_t ops_end; // offset after the session, its op states and their low-rank parts
     uint32_t scratch, scratch_size;
 } plan_t;
@@ -151,9 +152,9 @@ static void backward_reads(plan_t *p, uint32_t i) {
     if (g.traits & EDGELORA_KEEPS) { // kept during all passes of a sample
         spans[EDGELORA_RECOMPUTED] = span(
             p->config->mode != EDGELORA_INFER ? spans[EDGELORA_OUTPUT].size : 0, 0,
-            p->through_time   ? 2 * p->n
-                : last > p->n ? last
-                              : p->n);
+            p->through_time && !p->keeps_frames ? 2 * p->n
+                : last > p->n                   ? last
+                                                : p->n);
         return;
     }
     if (!last) {
@@ -209,12 +210,45 @@ static edgelora_status_t frames_check(const plan_t *p) {
     return EDGELORA_OK;
 }
 
+// Does the backward pass of op i read inputs or outputs?
+static bool reads_back(const plan_t *p, uint32_t i) {
+    edgelora_shape_t g = edgelora_shape(p->model, i);
+    return (p->config->ranks[i] && p->config->mode == EDGELORA_TRAINABLE_A) ||
+        (g.traits & (EDGELORA_READS_INPUT | EDGELORA_READS_OTHER | EDGELORA_READS_OUTPUT));
+}
+
+static uint32_t mask_size(const edgelora_shape_t *g) {
+    return g->op->flags ? (g->positions * g->out_c + 7) / 8 : 0;
+}
+
+// Decides whether t and masks of all frames are kept: if the backward pass reads no more, and if
+// they are not larger than what computing the frames again needs, the values that left the
+// histories.
+static bool can_keep_frames(const plan_t *p) {
+    uint32_t left = 0, kept = 0;
+    for (uint32_t i = 0; i < p->trained && p->through_time; ++i) {
+        edgelora_shape_t g = edgelora_shape(p->model, i);
+        uint32_t frames = *frames_of(p, i);
+        if ((g.traits & EDGELORA_KEEPS) && g.op->input) {
+            left += (frames - 1) * history_input(&g);
+        }
+        if (requires_grad(p, i) && frames > 1) {
+            uint32_t each = align4(g.positions * p->config->ranks[i]) + align4(mask_size(&g));
+            if (reads_back(p, i) || each > EDGELORA_MAX_LEFT / frames) {
+                return false;
+            }
+            kept += (frames - 1) * each;
+        }
+    }
+    return p->through_time && kept <= left;
+}
+
 // What a history op keeps to go back through the frames of a sample: the values that left it,
 // unless they are the network's input, and the errors of frames before.
 static void history_spans(plan_t *p, uint32_t i) {
     edgelora_shape_t g = edgelora_shape(p->model, i);
     uint32_t count = history_input(&g), older = g.positions * g.out_c - count;
-    if (p->through_time && g.op->input) {
+    if (p->through_time && g.op->input && !p->keeps_frames) {
         *span_of(p, i, EDGELORA_LEFT) = span((*frames_of(p, i) - 1u) * count, 0, 2 * p->n);
     }
     if (p->through_time && requires_grad(p, i)) {
@@ -228,8 +262,15 @@ static void backward_spans(plan_t *p, uint32_t i) {
     edgelora_shape_t g = edgelora_shape(p->model, i);
     uint32_t size = g.positions * g.out_c, rank = p->config->ranks[i], back = 2 * p->n - i,
              highest = highest_source(p, i + 1, i);
-    spans[EDGELORA_T] = span(g.positions * rank, i, back);
-    spans[EDGELORA_MASK] = span(g.op->flags ? (size + 7) / 8 : 0, i, back);
+    uint32_t t = g.positions * rank, mask = mask_size(&g);
+    if (p->keeps_frames) {
+        uint32_t frames = *frames_of(p, i);
+        spans[EDGELORA_T] = span(frames * align4(t), 0, 2 * p->n);
+        spans[EDGELORA_MASK] = span(frames * align4(mask), 0, 2 * p->n);
+    } else {
+        spans[EDGELORA_T] = span(t, i, back);
+        spans[EDGELORA_MASK] = span(mask, i, back);
+    }
     bool of_loss = i + 1 == p->trained || meets_loss(p, i + 1);
     spans[EDGELORA_ERROR] = span(size, of_loss ? p->n : 2 * p->n - highest, back);
     bool requires1 = tensor_requires_grad(p, g.op->input),
@@ -363,6 +404,7 @@ static int32_t plan(plan_t *p) {
     if (status != EDGELORA_OK) {
         return status;
     }
+    p->keeps_frames = can_keep_frames(p);
     for (uint32_t i = p->n; i-- > 0;) {
         backward_reads(p, i);
         if (requires_grad(p, i)) {
@@ -471,6 +513,7 @@ edgelora_status_t edgelora_init(
         .simd = config->plain || arena_size - (uint32_t)size < edgelora_simd_room()
             ? 0
             : edgelora_simd_level() & 3,
+        .keeps_frames = p.keeps_frames,
         .frames = config->frames,
         .model_size = model_size,
         .stamp = config->fixed ? 0 : edgelora_model_stamp(model, model_size),

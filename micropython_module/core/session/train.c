@@ -81,13 +81,13 @@ static uint32_t op_backward(
         return 0;
     }
     if (!carry && l->at[EDGELORA_MASK]) {
-        edgelora_op_mask_backward(&g, e, op_buffer(s, l, EDGELORA_MASK), s->plain, error.simd);
+        edgelora_op_mask_backward(&g, e, kept_mask(s, l, &g, source->age), s->plain, error.simd);
     }
     if (branch.rank) {
         int32_t *gradient = arena_at(s, matrix_gradient(&lora->matrix_b));
         int32_t shift = edgelora_gradient_open(&lora->matrix_b, gradient, error.exponent);
         edgelora_op_b_gradient(
-            &g, branch.rank, &error, op_buffer(s, l, EDGELORA_T), gradient, shift);
+            &g, branch.rank, &error, kept_t(s, l, &g, branch.rank, source->age), gradient, shift);
     }
     if (!trains_a && !input_requires_grad(s, g.op->input) &&
         !(two && input_requires_grad(s, g.op->input2))) {
@@ -173,7 +173,7 @@ edgelora_status_t edgelora_backward_range(
     if (!s->begun) {
         return edgelora_leave(s, training_status(s));
     }
-    source_t source = {x, 0};
+    source_t source = {x, 0, 0};
     edgelora_op_state_t *ops = session_ops(s);
     for (uint32_t i = to < s->trained ? to : s->trained; i-- > from;) {
         if (ops[i].requires_grad) {
@@ -304,12 +304,13 @@ static edgelora_status_t train_sample(
 
 edgelora_status_t edgelora_train(edgelora_session_t *s, const int8_t *x, uint32_t label,
     const int8_t *target, uint16_t learning_rate, int32_t *loss) {
-    return train_sample(s, (source_t){x, 0}, (answer_t){label, target}, learning_rate, loss);
+    return train_sample(s, (source_t){x, 0, 0}, (answer_t){label, target}, learning_rate, loss);
 }
 
 edgelora_status_t edgelora_train_features(edgelora_session_t *s, const int8_t *features,
     uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss) {
-    return train_sample(s, (source_t){0, features}, (answer_t){label, target}, learning_rate, loss);
+    return train_sample(
+        s, (source_t){0, features, 0}, (answer_t){label, target}, learning_rate, loss);
 }
 
 int32_t edgelora_evaluate(
@@ -328,7 +329,7 @@ int32_t edgelora_evaluate(
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
-    source_t last_frame = edgelora_infer_frames(s, (source_t){x, 0});
+    source_t last_frame = edgelora_infer_frames(s, (source_t){x, 0, 0});
     int32_t best = edgelora_decide(s, &last_frame);
     *loss = classes.record
         ? edgelora_logits_loss(model, edgelora_class_logits(s), edgelora_class_count(s), place)

@@ -48,6 +48,12 @@ class Layout:
         """Whether the backward pass goes through earlier frames, too."""
         return any(region.name == HISTORY["mask"] for region in self.regions)
 
+    @property
+    def computes_again(self) -> bool:
+        """Whether these are computed again for it, as it reads more than t and masks."""
+        lasting = [region for region in self.regions if region.name == HISTORY["recomputed output"]]
+        return self.through_time and any(region.death == self.steps - 1 for region in lasting)
+
 
 def _regions(spans: C.Array[_Span], config: _Config, ops: int) -> Iterator[Region]:
     end = 2 * ops + 1

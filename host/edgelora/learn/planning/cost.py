@@ -161,13 +161,14 @@ class _Network:
     def passes(self, plan: Layout | None, frames: int) -> tuple[list[int], list[int]]:
         """How often each op runs forward and backward in a training step. plan: None for samples of one frame.
 
-        An op runs forward on the frames that it affects the loss with, and again on all but the last before these run
-        backward. A history also takes its inputs of the frames before, and hands errors to them.
+        An op runs on the frames that it affects the loss with, and forward on all but the last again if the plan does
+        not keep what their backward pass reads. A history also takes its inputs of the frames before, and hands errors
+        to them.
         """
         if plan is None:
             return [1 for _ in self.layers], [1 for _ in self.layers]
         back = [count if plan.through_time else 1 for count in plan.frames]
-        ahead = [count + again - 1 for count, again in zip(plan.frames, back, strict=True)]
+        ahead = [2 * count - 1 if plan.computes_again else count for count in plan.frames]
         for i, layer in enumerate(self.layers):
             if layer.kind in LASTING:
                 more = min(parts_of(layer.elements, prod(layer.source)) - 1, frames - plan.frames[i])
