@@ -83,8 +83,8 @@ def _for_hours(base: Base) -> str:
     if not base.model.has_history or base.model.output.size > 1 or base.model.learns_values:
         return ""
     return (
-        f"{base.name} answers in every frame of a stream, yes or no: samples tell little of how often it is wrong in an "
-        "hour; `edgelora wake test` counts that in speech"
+        f"{base.name} says yes or no in every frame of a stream, and samples tell little of how often it is wrong in "
+        "an hour: `edgelora wake test` counts that in speech"
     )
 
 
