@@ -105,12 +105,12 @@ def word_of(name: str) -> WakeWord:
     """A wake word as `edgelora import` of its manifest makes it."""
     found = wake_word(name)
     model = import_tflite(found.file, ["other", name], name=f"{name}.tflite")
+    model.signal = heard_as("firmware", model.input)
     calibrate(model, inputs_for_calibration(model, None))
     return WakeWord(_base(name, model), Rule(found.cutoff, found.window))
 
 
 def _base(name: str, model: QuantModel) -> Base:
-    model.signal = heard_as("firmware", model.input)
     return Base(f"{name}.elm", pack_model(model, name), model)
 
 
@@ -221,6 +221,7 @@ def _merged(word: WakeWord, adapter: bytes | None, own: Sequence[Frames]) -> flo
     name = Path(word.base.name).stem
     source = find_source(wake_word(name).file, bytes.fromhex(word.base.base_id), name, word.base.elm)
     merged = import_tflite(merge_tflite(source, adapter).file(f"{name}.tflite"))
+    merged.signal = word.base.model.signal
     return scored(WakeWord(_base(name, merged), word.rule), None, Streams(own, [], [], [])).own.share
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import edgelora
+from commands import edgelora, result
 
 from edgelora.model.datasets.capture import Capture, save_wav
 from edgelora.model.datasets.wake_speech import DEVELOPMENT, PHRASES, TALK, Sound, say_all
@@ -56,6 +56,22 @@ def test_an_owner_who_was_not_heard_is_heard(folder: Path) -> None:
     adapted = json.loads(edgelora("wake", "test", model, "--adapter", str(adapter), *rule, *new))
     assert base["own"]["heard"] <= 3 and adapted["own"]["heard"] >= 5
     assert adapted["cutoff"] == found["adapted"]["cutoff"] and adapted["speech"]["hours"] > 0.005
+
+
+def test_a_board_gets_the_adapter_and_hears_the_owner(folder: Path) -> None:
+    """Counts on a board are the host twin's."""
+    board = result("sim", "unix", "--state", str(folder / "board"))
+    given = ("--enrol", *files(folder, "word"), "--talk", *files(folder, "talk"), "--epochs", "1", "--name", "anna")
+    model, adapter, port = str(folder / "nabu.elm"), str(folder / "anna.ela"), ("--port", board["port"])
+    try:
+        edgelora("wake", "learn", model, *given, "-o", adapter, *port)
+        stored = result("store", "list", *port)
+        assert stored["active"] == "anna"
+        new = ("--said", *files(folder, "new"), "--speech", str(folder / "talk.wav"), "--adapter", adapter)
+        heard = result("wake", "test", model, *new, "--on-board", *port)
+    finally:
+        result("sim", "unix", "--stop", "--state", str(folder / "board"))
+    assert heard == result("wake", "test", model, *new) and heard["own"]["heard"] >= 5
 
 
 def test_an_adapter_that_is_not_better_is_not_written(folder: Path) -> None:

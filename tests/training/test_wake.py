@@ -87,7 +87,7 @@ class Told:
 
     def __init__(self, own: list[list[int]], others: list[list[int]], speech: list[list[int]]) -> None:
         parts = ([np.array(one, np.uint8) for one in part] for part in (own, others, [], speech))
-        self.heard = guard._Heard(*parts, 1.0)
+        self.heard = guard.Heard(*parts, 1.0)
 
     def best(self, usual: Rule, base: StreamScore | None = None) -> StreamScore:
         return guard._at_best(self.heard, base or self.heard.score(usual), usual)

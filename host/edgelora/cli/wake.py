@@ -14,16 +14,19 @@ from edgelora.base.errors import InputError
 from edgelora.base.streams import note, say
 from edgelora.core.formats.files import write_atomic
 from edgelora.core.formats.wake_manifest import manifest_beside
+from edgelora.core.store_names import store_name
 from edgelora.learn.training.base import load_adapter, load_base
 from edgelora.learn.training.streaming import signal_of
 from edgelora.learn.wake.guard import FalseAccepts, Judgement, Recall, Streams, StreamScore, scored
 from edgelora.learn.wake.learning import RECIPE, learn
+from edgelora.learn.wake.on_board import on_board
 from edgelora.learn.wake.replay import shipped
 from edgelora.learn.wake.teaching import Owner, Recorded
 from edgelora.learn.wake.word import Rule, WakeWord
 from edgelora.model.datasets.recordings import PLAIN, load_recording
 
 from . import console
+from .arguments import add_port, connect
 from .command_line import Add
 from .console import emit
 from .exit_codes import ExitCode
@@ -54,12 +57,14 @@ def add_commands(add: Add) -> None:
     p.add_argument("--epochs", type=int, default=RECIPE.epochs, help="over all windows (%(default)s)")
     p.add_argument("-o", "--output", type=Path, default=Path("me.ela"), help="the adapter (%(default)s)")
     p.add_argument("--force", action="store_true", help="write the adapter even if it is not better")
+    p.add_argument("--name", help="put the adapter into a board's store by this name, too, and activate it")
+    add_port(p)
     p.epilog = (
         "A third of the files judges an adapter that learned from the others, together with held-out voices and speech "
         "of the replay set; if it is better, an adapter that learned from all is written. The decision rule is chosen "
         "with it: pass it on to merge."
     )
-    p.set_defaults(stopped="stopped; no adapter was written")
+    p.set_defaults(stopped="stopped; the board and its adapters are as they were, or have the new one")
     p = add("test", cmd_test)
     p.add_argument("model", type=Path, help="the base (.elm) of a wake word, with its manifest (.json) beside it")
     p.add_argument("--adapter", type=Path, help="an adapter (.ela; the base alone)")
@@ -67,6 +72,8 @@ def add_commands(add: Add) -> None:
     _add_speech(p)
     p.add_argument("--cutoff", type=float, help="of the mean probability, 0 to 1 (the manifest's)")
     p.add_argument("--window", type=int, help="how many probabilities are averaged (the manifest's)")
+    p.add_argument("--on-board", action="store_true", help="let a board hear the recordings, instead of the host twin")
+    add_port(p)
 
 
 def _add_speech(p: argparse.ArgumentParser) -> None:
@@ -87,6 +94,7 @@ def cmd_learn(args: argparse.Namespace) -> ExitCode:
     other speech are replayed from a set that comes with EdgeLoRA, so that they stay heard and refused.
     """
     word, name = _word(args.model)
+    stored = store_name(args.name) if args.name else None
     owner = Owner(_recorded(args.enrol, word), _recorded(args.miss, word), _recorded(args.talk, word))
     replay = shipped(args.word or name)
     if not replay.sayings:
@@ -99,6 +107,10 @@ def cmd_learn(args: argparse.Namespace) -> ExitCode:
     writes = judgement.better or args.force
     if writes:
         write_atomic(args.output, found.adapter)
+    if writes and stored:
+        with connect(args) as link:
+            link.store_put(stored, found.adapter)
+            link.store_activate(stored)
     if args.json:
         emit(_judged(judgement) | {"output": str(args.output) if writes else None, "windows": found.windows})
     else:
@@ -120,14 +132,18 @@ def cmd_test(args: argparse.Namespace) -> None:
         raise InputError("nothing to test on: give --said, --speech, or both")
     word, _ = _word(args.model, args.cutoff, args.window)
     adapter = load_adapter(args.adapter, word.base) if args.adapter else None
-    own = [word.heard(one.sound) for one in _recorded(args.said, word)]
-    speech = [word.heard(one.sound) for one in _recorded(args.speech, word)]
-    with console.step("listen", args.json):
-        score = scored(word, adapter, Streams(own, [], [], speech))
+    said, speech = _recorded(args.said, word), _recorded(args.speech, word)
+    if args.on_board:
+        with connect(args) as link, console.progress("listen", args.json) as progress:
+            score = on_board(link, word, adapter, said, speech, progress)
+    else:
+        own, other = ([word.heard(one.sound) for one in part] for part in (said, speech))
+        with console.step("listen", args.json):
+            score = scored(word, adapter, Streams(own, [], [], other))
     if args.json:
         return emit(_score(score))
     say(f"rule: {score.rule}")
-    if own:
+    if said:
         say(f"heard: {_recall(score.own)}")
     if speech:
         say(f"false accepts: {_accepts(score.speech)}")

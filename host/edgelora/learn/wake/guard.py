@@ -106,8 +106,8 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class _Heard:
-    """The outputs for `Streams`."""
+class Heard:
+    """The outputs for `Streams`, and how long the speech among them is."""
 
     own: Sequence[Outputs]
     others: Sequence[Outputs]
@@ -116,7 +116,7 @@ class _Heard:
     hours: float
 
     @classmethod
-    def of(cls, word: WakeWord, adapter: bytes | None, streams: Streams) -> _Heard:
+    def of(cls, word: WakeWord, adapter: bytes | None, streams: Streams) -> Heard:
         own, others = word.outputs(adapter, streams.own), word.outputs(adapter, streams.others)
         misses, speech = word.outputs(adapter, streams.misses), word.outputs(adapter, streams.speech)
         return cls(own, others, misses, speech, sum(map(len, streams.speech)) * word.frame_seconds / 3600)
@@ -131,12 +131,12 @@ class _Heard:
 
 def scored(word: WakeWord, adapter: bytes | None, streams: Streams) -> StreamScore:
     """How an adapter, or the base alone, does with the word's own rule."""
-    return _Heard.of(word, adapter, streams).score(word.rule)
+    return Heard.of(word, adapter, streams).score(word.rule)
 
 
 def judged(word: WakeWord, adapter: bytes, streams: Streams) -> Judgement:
     """Compares an adapter with the base, each with the best cutoff for it."""
-    base, adapted = _Heard.of(word, None, streams), _Heard.of(word, adapter, streams)
+    base, adapted = Heard.of(word, None, streams), Heard.of(word, adapter, streams)
     now = base.score(word.rule)
     best, found = _at_best(base, now, word.rule), _at_best(adapted, now, word.rule)
     return Judgement(now, best, found, _reason(now, best, found))
@@ -149,7 +149,7 @@ def rules(usual: Rule) -> list[Rule]:
     return sorted(found, key=lambda rule: (rule.cutoff * rule.window, rule.window))
 
 
-def _at_best(heard: _Heard, base: StreamScore, usual: Rule) -> StreamScore:
+def _at_best(heard: Heard, base: StreamScore, usual: Rule) -> StreamScore:
     """The score with the strictest rule that hears the owner most often, among those that cost others nothing.
 
     If every rule costs others something, that with the fewest false accepts.
