@@ -50,6 +50,9 @@ NOT_THE_DEVICES = {  # names with equal values by chance, or of the core's own e
     ("fleet/roster.py", "SERVER"),  # an index in the core's messages
 }
 WORDED = {  # calculations with the device's numbers that are for texts only, or a rule of the host itself, by module
+    ("learn/training/asking.py", "asking.margin / ONE"),
+    ("learn/training/confidence.py", "self.least / ONE"),
+    ("learn/training/confidence.py", "self.least > ONE"),
     ("learn/training/early_stopping.py", "len(self.samples) >= HELD_OUT * LEAST_JUDGED"),
     ("model/datasets/dataset.py", "HELD_OUT * LEAST_TESTED"),
     ("studio/training_options.py", "np.bincount(data.y, minlength=2).min() >= HELD_OUT ** 2"),

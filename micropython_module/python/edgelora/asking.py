@@ -14,6 +14,7 @@ import struct
 from array import array
 
 from . import _core
+from .confidence import ONE
 from .rows import OwnRows
 
 if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
@@ -23,13 +24,11 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
     from . import Model
 
 DOUBT = 2  # of the rows that labels so far make, by which windows are looked at
-_ONE = 32768  # a probability of 1
 
 
 class Labelled:
     """The windows with a label, as samples to learn from."""
 
-    count: int
     sample_size: int
     target_size: int
     base_id: bytes
@@ -116,7 +115,7 @@ class Asking:
                     if self._near[number] < 0 or apart < self._near[number]:
                         self._near[number] = apart
                 said, margin = model.infer_sample(self._x), self._margin()
-                worth = (_ONE - margin) * (self._near[number] if self._near[number] >= 0 else 1)
+                worth = (ONE - margin) * (self._near[number] if self._near[number] >= 0 else 1)
                 if worth > most:
                     most, self._number, self.said, self.margin = worth, number, said, margin
                 yield self._number

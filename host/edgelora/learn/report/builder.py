@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,13 +15,15 @@ from edgelora.learn.planning.plan import layer_plans
 from edgelora.learn.training.base import Base
 from edgelora.learn.training.board_paths import ADAPTER_PATH
 from edgelora.learn.training.board_run import NAME
+from edgelora.learn.training.confidence import confidence
 from edgelora.learn.training.data_checks import Remarks
+from edgelora.learn.training.early_stopping import Verdict
 from edgelora.learn.training.loop import confusion
 from edgelora.learn.training.metrics import loss_unit, measured
 from edgelora.learn.training.personalize import BoardRun, Task
 from edgelora.learn.training.samples import Samples
 
-from .record import Change, LayerRow, Report
+from .record import Change, LayerRow, Report, Sureness
 from .statistics import mean_interval
 
 
@@ -43,6 +46,10 @@ def make_report(base: Base, task: Task, run: BoardRun, remarks: Remarks) -> Repo
         notes.append(f"Inference is that of a whole window of {test.frames} frames.")
     if costs.clock_hz:
         notes.append(f"Training ran at {costs.clock_hz / 1e6:g} MHz.")
+    in_use = Verdict.BETTER if run.activated else Verdict.NOT_BETTER
+    sure = confidence(base, run.course, replace(run.run, verdict=in_use), test)
+    if sure:
+        notes.append(f"{sure.words[0].upper()}{sure.words[1:]}.")
     notes += [f"{line[0].upper()}{line[1:]}." for line in remarks.notes]
     return Report(
         title=f"Personalizing {base.name} to {task.subject}",
@@ -98,6 +105,7 @@ def make_report(base: Base, task: Task, run: BoardRun, remarks: Remarks) -> Repo
         final_epochs=run.run.final_epochs,
         base_path=run.base_path,
         adapter_path=ADAPTER_PATH,
+        confidence=Sureness(**asdict(sure)) if sure else None,
         store_name=NAME if resolved.on_board else "",
         clipped=remarks.clipped,
         saturated=remarks.saturated,

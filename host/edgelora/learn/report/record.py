@@ -71,6 +71,20 @@ class Change:
 
 
 @dataclass
+class Sureness:
+    """From which probability on answers count, see `training.confidence.Confidence`."""
+
+    least: Count
+    samples: Count
+    answered: Count
+    wrong: Count
+    test_samples: Count
+    test_answered: Count
+    test_wrong: Count
+    test_wrong_of_all: Count
+
+
+@dataclass
 class Report:
     """One personalization run; None stands for a value that was not measured.
 
@@ -150,6 +164,7 @@ class Report:
     adapter_path: str = ""  # and with the adapter
     clipped: Share | None = None  # share of the training samples' values beyond the base's input range
     saturated: Share | None = None  # share of the test samples with a saturated output
+    confidence: Sureness | None = None  # of what is in use; None: nothing to choose it on
     store_name: str = ""  # in the board's store, of a run controlled by the board
 
     @property

@@ -12,9 +12,8 @@ from edgelora.base.progress import Progress, no_progress
 from edgelora.core.twin import device
 
 from .base import Base
+from .confidence import ONE
 from .samples import Samples, Source
-
-ONE = 32768  # a probability of 1, as boards have it
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,7 @@ class Run:
     said: str = ""  # which samples were held out, a sentence
     final_epochs: int = 0
     outcome: Outcome | None = None  # what judged its layers
+    judged_adapter: bytes = b""  # which outcome judged, before final epochs
     own_rows: bool = False  # the adapter has a person's own rows of the classes; nothing was trained
 
 
@@ -164,6 +165,7 @@ def guarded(
     interrupted in its final part repeats that.
     """
     run = train(learner, course.samples, course.settings, progress, checkpoint, done, stop, guard)
+    run = replace(run, judged_adapter=run.adapter)
     finishes = stop is None and not course.settings.on_board
     if finishes and guard and guard.verdict is Verdict.BETTER:
         settings = course.final(guard)

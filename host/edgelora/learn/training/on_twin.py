@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,8 @@ def board_training(
     epoch_losses = [float(np.mean(epoch)) / NAT for epoch in by_epoch.values()]
     before, best = (Score(right, -loss) for right, loss in (run.before, run.best))
     outcome = None if course.held is None else Outcome(run.judged - 1, run.best_epoch, before, best)
-    return Run(adapter, state, batch_losses, epoch_losses, verdict, course.said, outcome=outcome)
+    done = Run(adapter, state, batch_losses, epoch_losses, verdict, course.said)
+    return replace(done, outcome=outcome, judged_adapter=adapter)
 
 
 def _stepped(run: Any, progress: Progress, on_epoch: Callable[[bytes], None] | None) -> list[int]:

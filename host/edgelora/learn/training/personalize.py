@@ -214,7 +214,9 @@ def _train_by_itself(
 ) -> _Trained:
     link = learner.link
     trained = train_on_board(link, learner.base, course, profile, options)
-    run = Run(left_in_store(link, trained.end), learner.save(True), trained.losses, trained.epoch_losses)
+    adapter = left_in_store(link, trained.end)
+    losses = trained.losses, trained.epoch_losses
+    run = Run(adapter, learner.save(True), *losses, judged_adapter=adapter)
     return _Trained(run, trained.outcome if course.held else None, trained.step_us, trained.end)
 
 

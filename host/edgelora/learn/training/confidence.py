@@ -1,0 +1,107 @@
+"""From which probability on an answer counts: the device's rule, on samples that did not teach what answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelora.core.twin import device
+from edgelora.core.twin.session import Session
+
+from .base import Base, adapter_ranks
+from .early_stopping import Course
+from .loop import Run
+from .own_rows import rows_of
+from .samples import Samples
+
+_device = device.module("confidence")
+ONE: int = _device.ONE  # a probability of 1
+FOLDS = 60  # of own rows: as many samples at most are left out one at a time
+LEAST_SAMPLES = 6  # fewer own samples say nothing
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """least: in 1/32768, the least probability of the said class with which an answer counts; 0: every answer does.
+
+    samples: own ones that it was chosen on, with how many are answered, and how many of these are wrong. test_samples,
+    test_answered, test_wrong: the same of test samples, test_wrong_of_all without a threshold.
+    """
+
+    least: int
+    samples: int
+    answered: int
+    wrong: int
+    test_samples: int
+    test_answered: int
+    test_wrong: int
+    test_wrong_of_all: int
+
+    @property
+    def words(self) -> str:
+        """A sentence."""
+        chance = f"an answer counts from a probability of {self.least / ONE:.1%} on ({self.least} of {ONE})"
+        if not self.least:
+            chance = "every answer counts"
+        elif self.least > ONE:
+            chance = "no answer counts"
+        own = f"{self.answered} of {self.samples} own samples are answered, {self.wrong} of these wrong"
+        share = self.test_answered / max(1, self.test_samples)
+        error = self.test_wrong / max(1, self.test_answered)
+        without = self.test_wrong_of_all / max(1, self.test_samples)
+        test = f"of the test samples {share:.0%} are answered, {error:.1%} of these wrong ({without:.1%} without)"
+        return f"{chance}: {own}; {test}"
+
+
+def confidence(base: Base, course: Course, run: Run, test: Samples) -> Confidence | None:
+    """Of the adapter of a run, if it is for use, else of the base alone. None for values, history or few samples.
+
+    Own rows answer each sample without it, trained layers those that were held out from them.
+    """
+    model = base.model
+    if model.learns_values or model.loss != "cross_entropy" or course.everything.frames > 1:
+        return None
+    used = run.adapter if run.verdict is None or run.verdict.is_for_use else None
+    samples = course.everything
+    if used is None:
+        seen = _seen(base, None, samples)
+    elif run.own_rows:
+        seen = _left_out(base, run.adapter, samples)
+    elif run.judged_adapter and course.held:
+        samples = course.held
+        seen = _seen(base, run.judged_adapter, samples)
+    else:
+        return None
+    if len(samples) < LEAST_SAMPLES:
+        return None
+    least, answered, wrong = _device.least_chance(seen[0].tolist(), (seen[1] == samples.y).tolist())
+    chances, said = _seen(base, used, test)
+    sure, right = chances >= least, said == test.y
+    counts = (len(test), int(sure.sum()), int((sure & ~right).sum()), int((~right).sum()))
+    return Confidence(least, len(samples), answered, wrong, *counts)
+
+
+def _seen(base: Base, adapter: bytes | None, samples: Samples) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Probabilities of the said classes, in 1/32768 [N], and these classes [N]."""
+    session = Session(base.elm, adapter_ranks(base, adapter), "infer", 1)
+    session.use(adapter)
+    chances, said = np.zeros(len(samples), np.int64), np.zeros(len(samples), np.int64)
+    for i, x in enumerate(samples.x):
+        said[i] = session.infer(x)
+        chances[i] = session.probabilities().max()
+    return chances, said
+
+
+def _left_out(base: Base, adapter: bytes, samples: Samples) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The same, by rows of the adapter's doubt made without the sample, or, of many samples, without its fold."""
+    doubt = base.adapter(adapter).classes[0].doubt
+    folds = np.arange(len(samples)) % FOLDS
+    chances, said = np.zeros(len(samples), np.int64), np.zeros(len(samples), np.int64)
+    for fold in range(min(FOLDS, len(samples))):
+        out = folds == fold
+        rows = rows_of(base.elm, samples.part(~out), doubt)
+        chances[out], said[out] = _seen(base, rows, samples.part(out))
+    return chances, said
