@@ -111,7 +111,7 @@ static bool run(const void *model, const void *adapter, uint32_t adapter_size, e
         .mode = (uint8_t)mode,
         .micro_batch = 2,
         .recompute = rank == 3 ? ones : 0,
-        .frames = (uint16_t)(remembering_ops(model, m->op_count) ? 2 : 1)};
+        .frames = (uint16_t)(remembering_ops(model, m->op_count) ? 5 : 1)};
     edgelora_span_t *spans = malloc(m->op_count * EDGELORA_PLANNED * sizeof(*spans));
     int32_t size = edgelora_arena_size(model, &config, spans);
     free(spans);

@@ -610,7 +610,7 @@ static void run(const void *model, const input_t *in) {
         .micro_batch = p[1],
         .momentum = p[2] & 15,
         .threshold = (uint16_t)(p[4] + 256 * p[5]),
-        .frames = p[3] & 3,
+        .frames = p[3] & 7,
         .recompute = p[6] & 1 ? recompute : 0};
     edgelora_span_t *spans = malloc(m->op_count * EDGELORA_PLANNED * sizeof(*spans));
     int32_t size[2];
