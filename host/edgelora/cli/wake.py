@@ -17,7 +17,7 @@ from edgelora.core.formats.wake_manifest import manifest_beside
 from edgelora.core.store_names import store_name
 from edgelora.learn.training.base import load_adapter, load_base
 from edgelora.learn.training.streaming import signal_of
-from edgelora.learn.wake.guard import FalseAccepts, Judgement, Recall, Streams, StreamScore, scored
+from edgelora.learn.wake.guard import Judgement, Recall, Streams, StreamScore, scored
 from edgelora.learn.wake.learning import RECIPE, learn
 from edgelora.learn.wake.on_board import on_board
 from edgelora.learn.wake.replay import shipped
@@ -144,9 +144,9 @@ def cmd_test(args: argparse.Namespace) -> None:
         return emit(_score(score))
     say(f"rule: {score.rule}")
     if said:
-        say(f"heard: {_recall(score.own)}")
+        say(f"heard: {score.own}")
     if speech:
-        say(f"false accepts: {_accepts(score.speech)}")
+        say(f"false accepts: {score.speech}")
 
 
 def _word(path: Path, cutoff: float | None = None, window: int | None = None) -> tuple[WakeWord, str]:
@@ -182,26 +182,9 @@ def _tell(judgement: Judgement) -> None:
     ]
     console.table(
         ("held-out", "rule", "owner heard", "others heard", "close misses accepted", "false accepts"),
-        [
-            (name, score.rule, _recall(score.own), _recall(score.others), _recall(score.misses), _accepts(score.speech))
-            for name, score in rows
-        ],
+        [(name, score.rule, score.own, score.others, score.misses, score.speech) for name, score in rows],
     )
     say("")
-
-
-def _recall(recall: Recall) -> str:
-    if recall.interval is None:
-        return "-"
-    low, high = recall.interval
-    return f"{recall.heard} of {recall.of} ({low:.0%} to {high:.0%})"
-
-
-def _accepts(accepts: FalseAccepts) -> str:
-    if accepts.interval is None:
-        return "-"
-    low, high = accepts.interval
-    return f"{accepts.count} in {accepts.hours:.2f} h ({low:.1f} to {high:.1f} an hour)"
 
 
 def _judged(judgement: Judgement) -> dict[str, Any]:

@@ -41,6 +41,12 @@ class Recall:
         """95 %, Wilson's; None without recordings."""
         return wilson(self.share, self.of)
 
+    def __str__(self) -> str:
+        if self.interval is None:
+            return "-"
+        low, high = self.interval
+        return f"{self.heard} of {self.of} ({low:.0%} to {high:.0%})"
+
 
 @dataclass(frozen=True)
 class FalseAccepts:
@@ -60,6 +66,12 @@ class FalseAccepts:
             return None
         low = most_events(self.count - 1, 0.025) if self.count else 0.0
         return Interval(low / self.hours, most_events(self.count, 0.975) / self.hours)
+
+    def __str__(self) -> str:
+        if self.interval is None:
+            return "-"
+        low, high = self.interval
+        return f"{self.count} in {self.hours:.2f} h ({low:.1f} to {high:.1f} an hour)"
 
 
 @dataclass(frozen=True)

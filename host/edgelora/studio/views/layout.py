@@ -15,7 +15,7 @@ from edgelora.studio.board_status import condition
 from edgelora.studio.error_messages import OnlyBugs, is_bug
 from edgelora.studio.project import THEMES, Project
 
-from . import actions, adapters, boards, collect, fleet, learn, live, reports, widgets
+from . import actions, adapters, boards, collect, fleet, learn, live, reports, wake, widgets
 from .streams import add_routes
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ VIEWS = (
     View("/collect", "Collect", "add_to_photos", collect.page),
     View("/learn", "Learn", "school", learn.page),
     View("/act", "Act", "bolt", actions.page),
+    View("/wake", "Wake word", "record_voice_over", wake.page),
     View("/adapters", "Adapters", "layers", adapters.page),
     View("/fleet", "Fleet", "hub", fleet.page),
     View("/reports", "Reports", "insights", reports.page),

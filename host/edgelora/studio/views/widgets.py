@@ -212,11 +212,25 @@ class Drop(Element, component=STATIC / "drop.js"):
         self._props.update(label=label, accept=accept, uploader=uploader.id, most=MOST_BYTES)
 
 
-def drop(label: str, accept: str, given: Callable[[str, bytes], object], small: bool = False) -> None:
+class Microphone(Element, component=STATIC / "microphone.js"):
+    """A button that records with this computer's microphone, and gives the framework's uploader a .wav."""
+
+    def __init__(self, label: str, seconds: int, name: str, uploader: ui.upload) -> None:
+        super().__init__()
+        self._props.update(label=label, seconds=seconds, name=name, uploader=uploader.id)
+
+
+def drop(
+    label: str,
+    accept: str,
+    given: Callable[[str, bytes], object],
+    small: bool = False,
+    microphone: tuple[str, int, str] | None = None,
+) -> None:
     """A drop zone for files. given: gets the name and content of each file.
 
     It may take a while, and return a message to show; errors are shown with the file's name. small: as large as a
-    button.
+    button. microphone: the text of a button that records, for how many seconds at most, and the file's name.
     """
     with ui.element("div").classes("follow").props("aria-live=polite") as box:
         pass
@@ -247,8 +261,13 @@ def drop(label: str, accept: str, given: Callable[[str, bytes], object], small: 
     upload = ui.upload(auto_upload=True, multiple=True, max_file_size=MOST_BYTES, on_upload=uploaded)
     upload.props(f"accept={accept}").classes("unseen")
     field = Drop(label, accept, upload).classes("drop-small" if small else "")
-    field.on("begun", box.clear)
-    field.on("refused", refused)
+    fields: list[Element] = [field]
+    if microphone:
+        words, seconds, name = microphone
+        fields.append(Microphone(words, seconds, name, upload))
+    for one in fields:
+        one.on("begun", box.clear)
+        one.on("refused", refused)
 
 
 async def finished(made: object) -> Any:

@@ -1,0 +1,94 @@
+"""The view Wake word in Chromium: a word from its files, recordings from files and from a (fake) microphone."""
+
+from __future__ import annotations
+
+import json
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ARGUMENTS, CHROMIUM, WAIT_MS, Studio
+from playwright.sync_api import Browser, Page, sync_playwright
+from wake_words import MODELS
+
+from edgelora.core.formats.wake_manifest import load_manifest
+from edgelora.model.datasets.capture import Capture, save_wav
+from edgelora.model.datasets.wake_speech import DEVELOPMENT, PHRASES, TALK, say_all
+
+OWNER, PHRASE = DEVELOPMENT[0], PHRASES["okay_nabu"]
+
+
+def _said(folder: Path, *texts: str, count: int = 1) -> list[Path]:
+    """Recordings in which the owner says each text so many times."""
+    lines = [(OWNER, text, i) for text in texts for i in range(count)]
+    paths = [folder / f"{text.replace(' ', '_')}.{i}.wav" for _, text, i in lines]
+    for path, (sound, _) in zip(paths, say_all(lines, 1), strict=True):
+        save_wav(path, Capture(sound[:, None].astype(float), 16000.0, counts=True))
+    return paths
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Chromium whose microphone plays a recording in a loop."""
+    (file,) = _said(tmp_path_factory.mktemp("microphone"), PHRASE.said)
+    fake = [
+        *("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"),
+        f"--use-file-for-fake-audio-capture={file}",
+    ]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, *fake])
+        yield browser
+        browser.close()
+
+
+def _part(page: Page, name: str):  # noqa: ANN202
+    return page.get_by_role("region", name=name, exact=True)
+
+
+def _give(page: Page, part: str, files: list[Path]) -> None:
+    _part(page, part).locator("input[type=file]").first.set_input_files(files)
+
+
+def test_a_wake_word_learns_its_owner(
+    studios: Callable[[str], Studio], pages: Callable[[Studio], Page], tmp_path: Path
+) -> None:
+    studio = studios("project")
+    page = pages(studio)
+    page.get_by_role("link", name="Wake word").click()
+    page.get_by_text("Give the wake word first.").wait_for()
+    _give(page, "Model", [MODELS / "okay_nabu.json"])
+    page.get_by_text("now give its network, okay_nabu.tflite").wait_for()
+    _give(page, "Model", [MODELS / "okay_nabu.tflite"])
+    page.get_by_text("is heard with cutoff").wait_for()
+
+    page.get_by_role("button", name="Record the word").click()
+    page.get_by_role("button", name="Remove 001-said").wait_for(timeout=WAIT_MS)
+    with wave.open(str(studio.folder / "wake" / "said" / "001-said.wav")) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (16000, 1, 2)
+        heard = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+    assert 2.9 < len(heard) / 16000 < 3.3 and np.abs(heard).max() > 2000
+
+    _give(page, "The word", _said(tmp_path, PHRASE.said, count=9)[1:])
+    page.get_by_text("9 recordings", exact=True).wait_for()
+    _give(page, "Close phrases", _said(tmp_path, *PHRASE.misses[:3]))
+    page.get_by_text("3 recordings", exact=True).wait_for()
+    _give(page, "Other speech", _said(tmp_path, *TALK[:4]))
+    page.get_by_text("4 recordings", exact=True).wait_for()
+    (tmp_path / "noise.wav").write_bytes(b"RIFF of nothing")
+    _give(page, "Other speech", [tmp_path / "noise.wav"])
+    page.get_by_role("alert").get_by_text("noise.wav").wait_for()
+
+    page.get_by_role("button", name="Learn", exact=True).click()
+    table = page.get_by_role("table", name="Judged by recordings it did not learn from")
+    table.wait_for(timeout=10 * WAIT_MS)
+    assert "adapted" in table.inner_text() and " of 3 (" in table.inner_text()
+    assert page.get_by_text("Better than the base").is_visible(), table.inner_text()
+    mine = studio.folder / "wake" / "mine"
+    assert sorted(path.suffix for path in mine.iterdir()) == [".ela", ".json", ".tflite"]
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download okay_nabu.json").click()
+    assert json.loads(Path(download.value.path()).read_text())["model"] == "okay_nabu.tflite"
+    manifest = load_manifest(mine / "okay_nabu.json")
+    assert f"cutoff {manifest.cutoff:.2f}, window {manifest.window}" in table.inner_text()
