@@ -80,7 +80,8 @@ class OwnRows:
     """Rows of all classes of the base from these samples, judged by leaving each sample out in turn.
 
     samples: as `Run` takes them, with labels of the base's classes. before: an adapter's bytes, that rows have to beat;
-    None: the base alone. ValueError if the base has no class statistics.
+    None: the base alone. hints: samples that rows are made of, too, but which judge nothing. ValueError if the base has
+    no class statistics.
 
     doubt: one of `DOUBTS`, 0: rows are not better. before, after: (correct samples, sum of losses, 1/4096 nat) of what
     was in use and of the rows; a loss counts up to `MOST_LOSS`.
@@ -91,8 +92,8 @@ class OwnRows:
     before: tuple[int, int]
     after: tuple[int, int]
 
-    def __init__(self, model: Model, samples: Any, before: Buffer | None = None) -> None:
-        self._model, self._samples = model, samples
+    def __init__(self, model: Model, samples: Any, before: Buffer | None = None, hints: Any = None) -> None:
+        self._model, self._samples, self._hints = model, samples, hints
         self._size = _core.class_size(model.arena)
         if not self._size:
             raise ValueError("the base has no class statistics: rows can't be made")
@@ -117,8 +118,13 @@ class OwnRows:
 
     def _collected(self):
         self._sums, self._counts = {}, {}
-        for i in range(self.count):
-            label = self._samples.read(i, self._x)
+        yield from self._added(self._samples)
+        if self._hints:
+            yield from self._added(self._hints)
+
+    def _added(self, samples):
+        for i in range(samples.count):
+            label = samples.read(i, self._x)
             if label >= self._model.output_size:
                 raise ValueError("a sample of class %d: own rows are for the base's classes" % label)
             if label not in self._sums:
