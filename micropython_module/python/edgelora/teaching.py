@@ -18,7 +18,6 @@ from array import array
 from .rows import OwnRows
 
 if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
-    from typing import Any
 
     from . import Model
     from ._types import Buffer
