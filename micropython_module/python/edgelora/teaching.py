@@ -18,11 +18,11 @@ from array import array
 from .rows import OwnRows
 
 if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
-
     from . import Model
     from ._types import Buffer
     from .store import Store
     from .training import SampleFile
+
 
 class _Hints:
     # Denied windows as samples of the class that each is taken for.
