@@ -38,7 +38,7 @@ static void use_none(edgelora_session_t *s) {
         edgelora_lora_t *l = session_lora(s, i);
         if (l) {
             lora_use(l, &(edgelora_branch_t){0});
-            session_ops(s)[i].flags &= (uint8_t)~EDGELORA_OP_USED_CHOSEN;
+            session_ops(s)[i].flags &= 63u & ~(uint32_t)EDGELORA_OP_USED_CHOSEN;
         }
     }
 }

@@ -45,7 +45,7 @@ static edgelora_status_t merge(edgelora_session_t *s, uint32_t op, void *buffer)
         bias[o] = g.bias[o] - g.zp_in * moved; // |.| < 2^30 + 128 * 254 * 16384
     }
     lora_use_merged(l, weights, bias);
-    session_ops(s)[op].flags &= (uint8_t)~EDGELORA_OP_USED_CHOSEN;
+    session_ops(s)[op].flags &= 63u & ~(uint32_t)EDGELORA_OP_USED_CHOSEN;
     return EDGELORA_OK;
 }
 

@@ -528,8 +528,8 @@ edgelora_status_t edgelora_init(
             .recomputed_for = (recomputed ? 2 * n - spans[EDGELORA_RECOMPUTED].birth
                                           : EDGELORA_MAX_OPS) &
                 511,
-            .flags = op_flags(s, &g, config->ranks[i]) & 63,
-            .frames = spans[EDGELORA_A].next & EDGELORA_MAX_FRAMES};
+            .flags = op_flags(s, &g, config->ranks[i]) & 63u,
+            .frames = spans[EDGELORA_A].next & (uint32_t)EDGELORA_MAX_FRAMES};
         for (uint32_t k = 0; k < EDGELORA_SPANS; ++k) {
             ops[i].at[k] = spans[k].offset;
         }
