@@ -233,6 +233,19 @@ static mp_obj_t core_probabilities(mp_obj_t arena, mp_obj_t out) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_probabilities_obj, core_probabilities);
 
+// core_turn(out, x, zero, matrix): turns vectors of three axes around a zero point, offset by 128
+static mp_obj_t core_turn(size_t n_args, const mp_obj_t *args) {
+    mp_buffer_info_t out = buffer(args[0], MP_BUFFER_WRITE);
+    const int8_t *x = sized(args[1], (uint32_t)out.len, MP_BUFFER_READ);
+    int32_t zero = (int32_t)in_range(args[2], 255) - 128;
+    uint32_t count;
+    const int16_t *matrix = words(args[3], MP_BUFFER_READ, 'h', &count);
+    check(count == 9 && out.len % 3 == 0 ? EDGELORA_OK : EDGELORA_ERR_SIZE);
+    edgelora_turn(out.buf, x, (uint32_t)out.len, zero, matrix);
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_turn_obj, 4, 4, core_turn);
+
 // core_take(to, at, from, begin, step, count, width): copies every step-th element of `width` bytes
 static mp_obj_t core_take(size_t n_args, const mp_obj_t *args) {
     mp_buffer_info_t to, from;
@@ -552,6 +565,7 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_draw_obj, 4, 4, core_draw);
     X(MP_QSTR_quantize, core_quantize_obj) \
     X(MP_QSTR_probabilities, core_probabilities_obj) \
     X(MP_QSTR_take, core_take_obj) \
+    X(MP_QSTR_turn, core_turn_obj) \
     X(MP_QSTR_adapter_check, core_adapter_check_obj) \
     X(MP_QSTR_use, core_use_obj) \
     X(MP_QSTR_begin, core_begin_obj) \

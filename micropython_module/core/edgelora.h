@@ -437,6 +437,11 @@ const edgelora_signal_t *edgelora_signal(const void *model);
 // number of clipped values, or a status < 0.
 int32_t edgelora_quantize(const void *model, const int16_t *counts, uint32_t count, int8_t *out);
 
+// Turns vectors of three axes by a matrix s16 [3, 3] of rows in 1/16384: s8 [count / 3, 3] around
+// `zero`, a step of the input. Saturates. count is a multiple of 3; out may be x.
+void edgelora_turn(
+    int8_t *out, const int8_t *x, uint32_t count, int32_t zero, const int16_t *matrix);
+
 // Copies `count` elements of `width` bytes, every step-th element at `from`. With step 1 the
 // buffers may overlap.
 void edgelora_take(uint8_t *to, const uint8_t *from, uint32_t step, uint32_t count, uint32_t width);

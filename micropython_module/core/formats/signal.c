@@ -3,7 +3,7 @@
 
 #include "formats/formats.h"
 
-enum { SIGNAL_VERSION = 1 };
+enum { SIGNAL_VERSION = 1, TURN_SHIFT = 14, TURN_HALF = 1 << (TURN_SHIFT - 1) };
 
 static uint32_t signal_offset(const edgelora_model_t *m) {
     return 4u * m->signal;
@@ -82,6 +82,18 @@ int32_t edgelora_quantize(const void *model, const int16_t *counts, uint32_t cou
         }
     }
     return clipped;
+}
+
+void edgelora_turn(
+    int8_t *out, const int8_t *x, uint32_t count, int32_t zero, const int16_t *matrix) {
+    for (uint32_t i = 0; i < count; i += 3) {
+        const int32_t v[3] = {x[i] - zero, x[i + 1] - zero, x[i + 2] - zero};
+        for (uint32_t k = 0; k < 3; ++k) {
+            const int16_t *m = &matrix[3 * k];
+            int32_t sum = m[0] * v[0] + m[1] * v[1] + m[2] * v[2];
+            out[i + k] = (int8_t)clamp_s32(zero + ((sum + TURN_HALF) >> TURN_SHIFT), -128, 127);
+        }
+    }
 }
 
 void edgelora_take(

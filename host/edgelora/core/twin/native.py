@@ -217,6 +217,16 @@ def probabilities(arena: Buffer, out: Buffer) -> None:
     check(library().edgelora_probabilities(s, room))
 
 
+def turn(out: Buffer, x: Buffer, zero: Any, matrix: Buffer) -> None:
+    to, size = _buffer(out, True)
+    vectors = _sized(x, size)
+    zero = _in_range(zero, 255) - 128
+    rows, count = _words(matrix, "h")
+    if count != 9 or size % 3:
+        refuse("ERR_SIZE")
+    library().edgelora_turn(to, vectors, C.c_uint32(size), C.c_int32(zero), rows)
+
+
 def take(to: Buffer, at: Any, source: Buffer, begin: Any, step: Any, count: Any, width: Any) -> None:
     target, given = viewed(to, True), viewed(source)
     width, step = _in_range(width, 2), _in_range(step, 255)
