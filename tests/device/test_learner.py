@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 import zlib
+from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,11 @@ import pytest
 from commands import execute
 from documents import blocks
 from fresh import FULL
-from reservoir_file import pack_reservoir
 from test_store import RecordedPico, run_device
 from test_training import device, every, packed, told
 
 from benchmarks.swap import layers_and_adapters
-from edgelora.base.errors import InputError
+from edgelora.base.errors import EdgeloraError, InputError
 from edgelora.board import build
 from edgelora.board.link.client import Link
 from edgelora.board.profiles import load_board
@@ -75,12 +77,39 @@ def test_draws_are_those_that_spec_says() -> None:
     assert abs(((counts - 2000) ** 2 / 2000).sum() - 11) < 5 * 22**0.5
 
 
+def test_axes_are_turned_as_spec_says() -> None:
+    """Random matrices, in place or not; a wrong size, type or zero point is refused, and nothing is written."""
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        matrix = rng.integers(-32768, 32768, (3, 3)).astype(np.int16)
+        x = rng.integers(-128, 128, 3 * rng.integers(0, 9)).astype(np.int8)
+        zero = int(rng.integers(-128, 128))
+        sums = (x.reshape(-1, 3).astype(int) - zero) @ matrix.T.astype(int)
+        wanted = np.clip(zero + (sums + 8192 >> 14), -128, 127).astype(np.int8).ravel()
+        out, rows = np.zeros_like(x), array("h", matrix.ravel().tolist())
+        native.turn(out, x, zero + 128, rows)
+        native.turn(x, x, zero + 128, rows)
+        assert np.array_equal(out, wanted) and np.array_equal(x, wanted)
+    out, rows = bytearray(6), array("h", [16384] * 9)
+    for bad in (
+        (out, bytes(5), 128, rows),
+        (out, bytes(6), 256, rows),
+        (out, bytes(6), -1, rows),
+        (out, bytes(6), 128, rows[:8]),
+        (out, bytes(6), 128, array("H", [1] * 9)),
+        (bytearray(4), bytes(4), 128, rows),
+    ):
+        with pytest.raises(EdgeloraError):
+            native.turn(*bad)
+    assert not any(out)
+
+
 def reservoir_of(path: Path, elm: bytes, slots: int, seed: int = SEED) -> Any:
     """The device's own reservoir, on this computer."""
     return board.module("reservoir").Reservoir.create(str(path), board.module().Model(elm, mode="infer"), slots, seed)
 
 
-RESERVOIRS = {1: 2255269902, 3: 1825275604, 12: 3230329130, 40: 3551012321, 200: 3999353799}  # CRC-32 of the slots
+RESERVOIRS = {1: 2368754932, 3: 1708532300, 12: 1462482919, 40: 2004663863, 200: 919733475}  # CRC-32 of the slots
 
 
 @pytest.mark.parametrize("slots", RESERVOIRS)
@@ -94,28 +123,128 @@ def test_reservoir_is_its_twin(slots: int, life: tuple[bytes, Samples], folder: 
     assert found == [got, twin_of.seen, learned.count, judges, twin_of.crc(twin_of.count)]
     content = (folder / "r.elr").read_bytes()
     assert content == (tmp_path / "r.elr").read_bytes()
-    counts = 2 * (4 * len(twin_of.seen) + 8)
+    counts = 2 * len(twin_of._counts)
     assert zlib.crc32(content[:-counts]) == RESERVOIRS[slots]
 
 
 def test_reservoir_is_balanced(tmp_path: Path) -> None:
-    """Of classes with 800, 80 and 8 samples, each has its fair share, and every sample is equally likely to stay."""
+    """Of classes with 800, 80 and 8 samples, each has its fair share. Every sample to learn is equally likely to stay;
+    the latest ones to validate stay."""
     counts, stays, runs = (800, 80, 8), np.zeros(888), 60
     elm, _ = layers_and_adapters((2, 3), 0)
     for seed in range(runs):
         reservoir = reservoir_of(tmp_path / f"{seed}.elr", elm, 80, seed)
         order = np.random.default_rng(seed).permutation(np.repeat(range(3), counts))
         numbers = {label: iter(range(sum(counts[:label]), sum(counts[: label + 1]))) for label in range(3)}
+        judges: dict[int, list[int]] = {0: [], 1: [], 2: []}
         for label in order:
             number = next(numbers[label])
+            if reservoir.judges(label):
+                judges[label].append(number)
             reservoir.add(bytes([number % 100, number // 100]), int(label))
         assert reservoir.tally() == ({0: 27, 1: 27, 2: 6}, {0: 9, 1: 9, 2: 2})
-        window = bytearray(2)
-        for i in range(reservoir.count):
-            reservoir.read(i, window)
+        window, parts, latest = bytearray(2), reservoir.parts(), []
+        for i in range(parts[0].count):
+            parts[0].read(i, window)
             stays[window[0] + 100 * window[1]] += 1
+        for i in range(parts[1].count):
+            parts[1].read(i, window)
+            latest.append(window[0] + 100 * window[1])
+        assert sorted(latest) == judges[0][-9:] + judges[1][-9:] + judges[2][-2:]
     early, late = stays[:400].mean(), stays[400:800].mean()
     assert abs(early - late) < 0.2 * early, (early, late)
+
+
+def test_reservoir_of_version_1_is_upgraded(life: tuple[bytes, Samples], folder: Path, tmp_path: Path) -> None:
+    """On the board and on the twin, with the same bytes: its samples, counts and empty slots stay."""
+    elm, samples = life
+    head = struct.pack("<4sHH8sIHHI", b"ELR1", 1, 32, base_id(elm), samples.x[0].size, 8, 7, SEED)
+    checked = lambda part: part + zlib.crc32(part).to_bytes(4, "little")  # noqa: E731
+    records = [checked(bytes([y]) + x.tobytes()) for x, y in zip(samples.x[:8], samples.y[:8], strict=True)]
+    records[2], records[7] = b"\xff" * len(records[2]), records[7][:-1] + bytes([records[7][-1] ^ 1])
+    counts = [checked(struct.pack("<8I", sequence, *range(sequence, sequence + 7))) for sequence in (8, 9)]
+    for place in (folder, tmp_path):
+        (place / "old.elr").write_bytes(b"".join([checked(head), *records, *counts]))
+    found = json.loads(told(run("upgrade('old.elr')", folder), "UPGRADED"))
+    reservoir = board.module("reservoir").Reservoir(str(tmp_path / "old.elr"))
+    kept = [i for i in range(8) if i not in (2, 7)]
+    assert found == [list(range(9, 16)), 9, samples.y[kept].tolist()]
+    for number, i in enumerate(kept):
+        window = bytearray(samples.x[0].size)
+        assert reservoir.read(number, window) == samples.y[i] and window == samples.x[i].tobytes()
+    assert (folder / "old.elr").read_bytes() == (tmp_path / "old.elr").read_bytes()
+    assert Path(reservoir.path).read_bytes()[4:6] == b"\x02\0"
+
+
+QUARTER = np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]])  # a turn of the axes by 90 degrees
+
+
+def worn(samples: Samples, zero: int) -> Samples:
+    """The samples with the sensor worn another way from the middle on."""
+    x, half = samples.x.copy(), len(samples) // 2
+    vectors = (x[half:].astype(int) - zero).reshape(-1, 3) @ QUARTER
+    x[half:] = np.clip(vectors + zero, -128, 127).astype(np.int8).reshape(x[half:].shape)
+    return Samples(x, samples.y)
+
+
+def test_a_turned_sensor_is_noticed_and_turned_back(folder: Path, tmp_path: Path) -> None:
+    """On the board as on the twin, with resets: the axes are turned by 90 degrees, which the matrix undoes; windows are
+    classified as before. Earlier and later samples in the reservoir are in the same axes."""
+    people = datasets_har.load_har(3)
+    model = replace(quantize_on(pretrained_har(3, 0), people.pretrain), signal=people.train.signal)
+    elm = pack_model(model)
+    train = Samples(model.input.quantize(people.train.x), people.train.y)
+    mixed = train.part(np.random.default_rng(5).permutation(len(train)))
+    samples, half = worn(mixed, model.input.zero_point), len(mixed) // 2
+    (tmp_path / "base.elm").write_bytes(elm)
+    (tmp_path / "stream.eld").write_bytes(packed(samples, base_id(elm)))
+    learner = Lifelong(elm, Recipe(rank=4, momentum=3, seed=SEED, epochs=3), SLOTS)
+    at, wanted = None, []
+    for i, (x, y) in enumerate(zip(samples.x, samples.y, strict=True)):
+        if i in (64, 100, 128):
+            if i == 64:
+                learner.consolidate()
+            learner.restart()
+        learner.learn(x, int(y))
+        wanted.append(int(learner.predict(x[None])[0]))
+        if at is None and learner.learner.matrix:
+            at = i
+    assert at is not None and half <= at < half + 32, at
+    assert np.array_equal(np.array(learner.learner.matrix).reshape(3, 3), 16384 * QUARTER)
+    found = json.loads(told(run("turns(3)", tmp_path), "TURNED"))
+    assert found == [wanted, list(learner.learner.matrix), learner.learner.notice]
+    assert (tmp_path / "turned.elr").read_bytes() == Path(learner.reservoir.path).read_bytes()
+    window, came = bytearray(samples.x[0].size), {x.tobytes() for x in mixed.x}
+    for i in range(learner.reservoir.count):
+        learner.reservoir.read(i, window)
+        assert bytes(window) in came or -128 in np.frombuffer(window, np.int8) or 127 in np.frombuffer(window, np.int8)
+    test = Samples(model.input.quantize(people.test.x), people.test.y)
+    turned = worn(Samples(np.concatenate([test.x, test.x]), np.tile(test.y, 2)), model.input.zero_point)
+    right = np.mean(learner.predict(turned.x[len(test) :]) == test.y)
+    base = Lifelong(elm, Recipe(rank=4), SLOTS)
+    assert right > np.mean(base.predict(turned.x[len(test) :]) == test.y) + 0.2
+
+
+def test_an_adapter_rests_while_the_base_is_better(folder: Path, life: tuple[bytes, Samples], tmp_path: Path) -> None:
+    """An adapter of wrong labels is not in use any more once right ones show it, on the board and the twin; reset or
+    not. Samples from before are dropped."""
+    elm, samples = life
+    wrong = Lifelong(elm, Recipe(rank=4, momentum=3, seed=SEED, epochs=6), SLOTS)
+    for x, y in zip(samples.x, samples.y, strict=True):
+        wrong.learn(x, int(y + 1) % 7)
+    wrong.consolidate()
+    bad = wrong.in_use
+    assert bad
+    (folder / "bad.ela").write_bytes(bad)
+    learner = Lifelong(elm, Recipe(rank=4, momentum=3, seed=SEED), SLOTS, in_use=bad)
+    used = []
+    for i, (x, y) in enumerate(zip(samples.x[:40], samples.y[:40], strict=True)):
+        if i == 12:
+            learner.restart()
+        learner.learn(x, int(y))
+        used.append(learner.in_use == bad)
+    assert used[:15] == [True] * 15 and used[15:] == [False] * 25
+    assert json.loads(told(run("rests(40)", folder), "RESTED")) == used
 
 
 def test_reservoir_survives_cuts(folder: Path) -> None:
@@ -378,19 +507,13 @@ class TwinLife:
         recipe = Recipe(rank=4, micro_batch=4, momentum=2, seed=SEED, epochs=6)
         self.learner, self.samples = Lifelong(elm, recipe, 24, judge_every=EVERY), samples
         if found:
-            x, labels = np.zeros((24, samples.x[0].size), np.int8), np.full(24, -1)
-            for slot, label, window in found["full"]:
-                x[slot], labels[slot] = np.frombuffer(bytes.fromhex(window), np.int8), label
-            content = pack_reservoir(x, labels, np.array(found["seen"]), SEED, base_id(elm))
-            Path(self.learner.reservoir.path).write_bytes(content)
+            Path(self.learner.reservoir.path).write_bytes(bytes.fromhex(found["file"]))
             self.learner.put(bytes.fromhex(found["in_use"]) if found["in_use"] else None)
 
     def told(self) -> dict[str, Any]:
         in_use, reservoir = self.learner.in_use, self.learner.reservoir
-        full, window = [], bytearray(reservoir.sample_size)
-        for i, slot in enumerate(reservoir._full):
-            full.append([slot, reservoir.read(i, window), window.hex()])
-        return {"in_use": in_use and in_use.hex(), "seen": reservoir.seen, "full": full}
+        content = Path(reservoir.path).read_bytes().hex()
+        return {"in_use": in_use and in_use.hex(), "seen": reservoir.seen, "file": content}
 
     def live(self) -> Iterator[tuple[int, str | None]]:
         """The number of samples so far and the active adapter, whenever one of them may have changed."""

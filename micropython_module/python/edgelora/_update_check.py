@@ -21,7 +21,9 @@ class Held:
         if len(head) < _HEAD_SIZE or _core.crc32(head, 0) != _WHOLE or head[8:16] != model.base_id:
             return
         size, many, targets = struct.unpack_from("<IHH", head, 16)
+        before = 1  # bytes before a sample: its label, in a reservoir of version 2 its time, too
         if head[:4] == b"ELR1":
+            before = 5 if head[4] > 1 else 1
             places = range(many - many // 4, many)
         elif head[:4] == b"ELD1" and not many and not targets:
             places = range((self._file.seek(0, 2) - _HEAD_SIZE) // (size + 5))
@@ -29,8 +31,8 @@ class Held:
             return
         if size != model.sample_size or model.target_size:
             return
-        self._record = bytearray(size + 5)  # label, sample, CRC
-        self.sample = memoryview(self._record)[1:-4]
+        self._record = bytearray(before + size + 4)  # label, sample, CRC
+        self.sample = memoryview(self._record)[before:-4]
         self._places = array("H", [place for place in places if self._load(place)])
         if len(self._places) >= _LEAST and len({self.read(i) for i in range(len(self._places))}) > 1:
             self.count = len(self._places)

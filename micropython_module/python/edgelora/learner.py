@@ -11,8 +11,10 @@ Inference uses the adapter that scored best on held-out samples. Only a better o
 """
 
 import struct
+from array import array
 
 from . import _core
+from .reservoir import RECENT
 from .training import CLASSES, Judge, Run, better, discard, stored, unfinished
 
 if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
@@ -27,6 +29,15 @@ _MOST = 1024  # most samples that a class's row is computed from
 _STREAM = 131073  # random stream of the replay draws
 REPLAYED = 3  # samples learned again with each new one
 HORIZON = 64  # updates after which the rate is half of what it was
+TURNS = 21  # turns of the sensor's axes that are tried: by 45 to 315 degrees about each of three
+_COSINES = (16384, 11585, 0, -11585, -16384, -11585, 0, 11585)  # of eighths of a turn, in 1/16384
+_BASE = 1 << TURNS + 1  # bit of the base alone; bit 0 is the adapter's, bit i + 1 the adapter's with turn i
+FEWEST = 16  # outcomes to compare; other comparisons use all that the reservoir remembers
+ALERT = 64  # labelled samples after a change in which turns and the base are tried more readily
+# By how many times the variance one has to be ahead of the other, in a comparison of outcomes:
+REST, REST_ALERT, WAKE = 3, 1, 9  # the base, for the adapter to rest, and then; the adapter, to wake
+TURNED, TURNED_ALERT = 6, 4  # a turn
+LACKS, CHANGED = 3, 12  # what was usual: to try turns; to take it for a change
 DOUBTED = 10  # if more than 1 in DOUBTED held-out samples is misclassified, a gain must exceed chance
 
 
@@ -34,6 +45,133 @@ def _clear(gained, wrong):
     # Whether a gain of `gained` correct samples, with `wrong` still misclassified, exceeds chance. The gain's standard
     # deviation is the root of the number of samples that only one of the two gets right, at most gained + 2 * wrong.
     return gained > 0 and gained**2 > 2 * (gained + 2 * wrong)
+
+
+def _turn(number, then):
+    # The turn with this number, behind the matrix `then` or None: rows of a 3 x 3 matrix, in 1/16384.
+    axis, eighths = number // 7, number % 7 + 1
+    cosine, sine = _COSINES[eighths], _COSINES[(eighths + 6) % 8]
+    a, b = (axis + 1) % 3, (axis + 2) % 3
+    rows = [0] * 9
+    rows[4 * axis] = 16384
+    rows[4 * a] = rows[4 * b] = cosine
+    rows[3 * a + b], rows[3 * b + a] = -sine, sine
+    if then:
+        rows = [(sum(rows[i - i % 3 + k] * then[3 * k + i % 3] for k in range(3)) + 8192) >> 14 for i in range(9)]
+    return array("h", rows)
+
+
+def _axes(model):
+    # The zero point, plus 128, of an input that consists of vectors of three axes, so that these can be turned.
+    signal = model.signal
+    if not signal or signal.front != "none" or signal.channels % 3 or signal.values != signal.channels:
+        return None
+    for i in range(0, signal.channels, 3):
+        if any(signal.means[i : i + 3]) or len(set(signal.stds[i : i + 3])) > 1:
+            return None
+    return model.buffer[int.from_bytes(model.buffer[28:32], "little") + 6] ^ 128
+
+
+class _Outcomes:
+    # Who classified the latest labelled samples correctly, before any of them was learned: a bit each. `state` is the
+    # reservoir's: the bits of RECENT samples, then the fields below.
+    #   count     samples noted since the adapter or the turn changed
+    #   right     of `usual` samples, those before the latest FEWEST, the adapter classified these correctly
+    #   alert     labelled samples for which a change is still suspected
+    #   awake     whether the adapter was in use when that began
+    #   crc       of the adapter
+
+    def __init__(self, state):
+        self._state = state
+
+    def of(self, adapter):
+        # Restarts if these are outcomes of another adapter.
+        crc = _core.crc32(adapter, 0) if adapter else 0
+        if self._state[RECENT + 5] != crc:
+            self._state[RECENT + 5] = crc
+            self.restart()
+
+    @property
+    def count(self):
+        return self._state[RECENT]
+
+    @property
+    def alert(self):
+        return self._state[RECENT + 3]
+
+    @property
+    def awake(self):
+        return self._state[RECENT + 4]
+
+    def restart(self):
+        self._state[RECENT] = 0
+
+    def add(self, bits):
+        state, count = self._state, self._state[RECENT]
+        if count >= FEWEST:
+            if state[RECENT + 2] >= 4 * RECENT:
+                state[RECENT + 1] //= 2
+                state[RECENT + 2] //= 2
+            state[RECENT + 1] += self.latest(FEWEST - 1) & 1
+            state[RECENT + 2] += 1
+        state[count % RECENT] = bits
+        state[RECENT] = count + 1
+        state[RECENT + 3] = max(state[RECENT + 3] - 1, 0)
+
+    def latest(self, i):
+        # The bits of the i-th latest.
+        return self._state[(self._state[RECENT] - 1 - i) % RECENT]
+
+    def changed(self, awake):
+        # Notes a change: what was usual is so no more.
+        self._state[RECENT + 1] = self._state[RECENT + 2] = 0
+        self._state[RECENT + 3], self._state[RECENT + 4] = ALERT, awake
+
+    def surely(self, one, other, times):
+        # Whether one is better than the other, among the latest few or all that are remembered: by gained correct
+        # samples whose square exceeds `times` the number of samples that only one of the two has right.
+        for count in (FEWEST, RECENT):
+            if self.count >= count:
+                gained, apart = self._won(one, other, count)
+                if gained > 0 and gained**2 > times * apart:
+                    return True
+        return False
+
+    def _won(self, one, other, count):
+        gained = apart = 0
+        for i in range(count):
+            bits = self.latest(i)
+            if bool(bits & one) != bool(bits & other):
+                gained += 1 if bits & one else -1
+                apart += 1
+        return gained, apart
+
+    def lacks(self, times):
+        # Whether the adapter has fewer of the latest samples right than is usual, by `times` the variance.
+        right, usual = self._state[RECENT + 1], self._state[RECENT + 2]
+        now = sum(self.latest(i) & 1 for i in range(FEWEST))
+        lacks = FEWEST * right - now * usual
+        return usual >= 2 * FEWEST and lacks > 0 and lacks**2 > times * FEWEST * right * (usual - right + 1)
+
+    @property
+    def doubtful(self):
+        # Whether more than a quarter of the samples are usually misclassified, as with wrong labels.
+        right, usual = self._state[RECENT + 1], self._state[RECENT + 2]
+        return usual >= 2 * FEWEST and 4 * (usual - right) > usual
+
+    def best_turn(self):
+        # (turn, since): the turn that has most samples right, and that many samples ago it began to.
+        among, best = min(self.count, RECENT), (-RECENT - 1, 0, 0)
+        for turn in range(TURNS):
+            gained = most = since = 0
+            for i in range(among):
+                bits = self.latest(i)
+                gained += (bits >> turn + 1 & 1) - (bits & 1)
+                if gained >= most:
+                    most, since = gained, i
+            if gained > best[0]:
+                best = gained, turn, since
+        return best[1:]
 
 
 class _Rows:
@@ -161,7 +299,8 @@ class Learner:
         self._kept, self._cut = None, False
         self.seed, self.learning_rate = seed, learning_rate or model.learning_rate
         self.judge_every, self.judged, self.only = judge_every, None, only
-        self._buffer = bytearray(model.sample_size)
+        self._buffer, self._turned = bytearray(model.sample_size), bytearray(model.sample_size)
+        self._outcomes, self._zero = _Outcomes(reservoir.state), _axes(model)
         self._go_on()
 
     def _go_on(self):
@@ -170,26 +309,28 @@ class Learner:
         model, kept = self.model, stored(self.store, self.name, self.model)
         if kept:
             model.load(bytearray(kept) if _numbers(kept) else kept)  # a copy, as its rows are recomputed
-            self._activate()  # if a power cut prevented it
+            if not self.reservoir.resting:
+                self._activate()  # if a power cut prevented it
         else:
             model.begin(self.seed)
         self.updates = 0
-        self._use(kept)
+        self._outcomes.of(kept)
         self._kept, self._cut = kept, False
+        self._use(self.in_use)
 
     @property
     def in_use(self) -> bytearray | None:
         """The bytes of the adapter, or None."""
         if self._cut:
             self._settle()
-        return self._kept
+        return None if self.reservoir.resting else self._kept
 
     def _settle(self):
         # Recovers from a failed change: uses the store's adapter.
         if stored(self.store, self.name, self.model) != self._kept:
             self._go_on()
-        self._use(self._kept)
         self._cut = False
+        self._use(self.in_use)
 
     def _whole(self, change, *args):
         # Changes the adapter in use. If that fails, uses the store's adapter.
@@ -226,12 +367,87 @@ class Learner:
         if label not in self._classes():
             raise ValueError("class %d is not the base's, nor was it added: call add_class()" % label)
         loss = None
+        self._whole(self._watch, sample, label)
         if not self.reservoir.judges(label):
-            loss = self._update(sample, label)
+            self.reservoir.turned(sample, self._turned)
+            loss = self._update(self._turned, label)
         self.reservoir.add(sample, label)
         if loss is not None and self.updates % self.judge_every == 0:
             self.judge()
         return loss
+
+    def infer(self, sample: Buffer) -> int:
+        """Class of a sample as the sensor gives it, by the adapter in use, its axes turned as `learn` found."""
+        self.reservoir.turned(sample, self._turned)
+        return self.model.infer_sample(self._turned)
+
+    @property
+    def matrix(self) -> "array[int] | None":
+        """The turn of the sensor's axes that `infer` undoes: rows of a 3 x 3 matrix in 1/16384; None without one."""
+        return self.reservoir.turns[-1][1] if self.reservoir.turns else None
+
+    @property
+    def notice(self) -> str:
+        """What to ask or tell the person after a change, or ""."""
+        if not self._outcomes.alert:
+            return ""
+        if self.matrix:
+            return "the sensor is worn another way: its axes are turned back"
+        return "samples are not what they were: is the sensor worn another way? teach each class again"
+
+    def _watch(self, sample, label):
+        # Notes who is right about a sample, as nobody has learned it yet, and draws the consequences.
+        outcomes, reservoir = self._outcomes, self.reservoir
+        outcomes.add(self._outcome(sample, label))
+        if outcomes.count < FEWEST:
+            return
+        if (outcomes.alert or outcomes.lacks(LACKS)) and self._turn_axes():
+            return
+        if self._kept and not _numbers(self._kept):
+            rests = reservoir.resting
+            if rests and outcomes.surely(1, _BASE, WAKE):
+                self._rest(False)
+            elif not rests and outcomes.surely(_BASE, 1, REST_ALERT if outcomes.alert else REST):
+                self._rest(True)
+        if not outcomes.alert and outcomes.lacks(CHANGED):
+            outcomes.changed(not reservoir.resting)
+            reservoir.drop(reservoir.time - FEWEST + 1)
+
+    def _rest(self, rests):
+        self.reservoir.rest(rests)
+        self._activate()
+        self._use(self.in_use)
+
+    def _outcome(self, sample, label):
+        # Who is right about a sample: bit 0, the adapter, then with each turn of the axes; _BASE, the base alone.
+        model, turned = self.model, self._turned
+        self._use(self._kept)
+        bits = int(self.infer(sample) == label)
+        for i in range(TURNS if self._zero is not None else 0):
+            _core.turn(turned, sample, self._zero, _turn(i, self.matrix))
+            if model.infer_sample(turned) == label:
+                bits |= 2 << i
+        if self._kept:
+            self._use(None)
+            if self.infer(sample) == label:
+                bits |= _BASE
+            self._use(self.in_use)
+        return bits
+
+    def _turn_axes(self):
+        # Undoes a turn of the sensor's axes, if the adapter surely classifies better with it; returns whether it does.
+        outcomes, reservoir = self._outcomes, self.reservoir
+        if self._zero is None:
+            return False
+        turn, since = outcomes.best_turn()
+        if not outcomes.surely(2 << turn, 1, TURNED_ALERT if outcomes.alert else TURNED):
+            return False
+        if outcomes.alert and outcomes.awake:
+            reservoir.rest(False)
+        outcomes.restart()
+        reservoir.turn(_turn(turn, self.matrix), self._zero, reservoir.time - since)
+        self._go_on()
+        return True
 
     def _at_rest(self):
         if self._cut:
@@ -290,10 +506,9 @@ class Learner:
         if is_better:
             self.store.put(self.name, learned)
             self._activate()
-            self._use(learned)
             self._kept = learned
-        else:
-            self._use(self._kept)
+            self._outcomes.of(learned)
+        self._use(None if self.reservoir.resting else self._kept)
         return is_better
 
     def _accepts(self, learned, in_use):
@@ -303,8 +518,14 @@ class Learner:
         held, right = self.reservoir.tally(self._classes())[1], learned[0]
         count, most, gained = sum(held.values()), max(held.values()), right - in_use[0]
         guessed = right <= most or (right - most) ** 2 * count <= 4 * most * (count - most)
-        doubted = (count - right) * DOUBTED > count and not _clear(gained, count - right)
-        return not guessed and not doubted and better(*learned, *in_use)
+        doubted = (count - right) * DOUBTED > count or self.reservoir.since and count < FEWEST
+        doubted = doubted or self._outcomes.doubtful
+        doubted = doubted and not _clear(gained, count - right)
+        tried = self.reservoir.resting or not self._kept  # the base is in use
+        if guessed or not better(*learned, *in_use) or doubted and (not tried or _numbers(self._kept)):
+            return False
+        self.reservoir.rest(doubted)  # until the samples to come show that it is better than the base
+        return True
 
     def _learn_by(self, made):
         # Training continues with the class rows of these bytes.
@@ -321,8 +542,9 @@ class Learner:
         return judge.right, judge.loss
 
     def _activate(self):
-        if self.store.active != self.name:
-            self.store.activate(self.name)
+        name = None if self.reservoir.resting else self.name
+        if self.store.active != name:
+            self.store.activate(name)
 
     def consolidate(self, epochs: int = 0, commit_every: int = 32) -> Iterator[Run]:
         """Trains a new adapter from the reservoir: a generator of its `training.Run`, one bounded step at a time.
@@ -402,6 +624,7 @@ class Learner:
         self._keep(adapter and adapter.buffer)
 
     def _keep(self, adapter):
+        self.reservoir.rest(False)
         if adapter:
             self.store.put(self.name, adapter)
         else:

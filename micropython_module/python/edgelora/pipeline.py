@@ -10,7 +10,7 @@ from array import array
 from . import _core
 
 if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from typing import Any
 
     from . import Model, Signal
@@ -62,6 +62,7 @@ class Pipeline:
     x: bytearray  # the int8 input of the last window
     label: int | None  # what the vote decided; None: nothing yet
     seen: int | None  # class of the last window alone; None: nothing yet
+    infer: Callable[[bytearray], int]  # classifies an input: `model.infer`, or `learner.infer`
     teach: Any  # None, or the label (or target) that steps learn instead of inferring, with `model.learning_rate`
     loss: int | None  # loss of the last window learned
     windows: int  # windows processed
@@ -96,6 +97,7 @@ class Pipeline:
                     )
         gc.collect()
         self.model, self.source, self.front, self.signal = model, source, front, signal
+        self.infer = model.infer
         self.label = None  # what the vote decided: a class, or None for none yet
         self.seen = None  # class of the last window alone
         self.teach = None  # a label or target that steps learn instead of inferring
@@ -226,7 +228,7 @@ class Pipeline:
         if self.teach is not None:
             self.loss = self.model.train(self.x, self.teach, self.model.learning_rate)
             return
-        seen = self.model.infer(self.x)
+        seen = self.infer(self.x)
         votes = self._votes
         votes[self._turn % len(votes)] = seen
         self._turn += 1

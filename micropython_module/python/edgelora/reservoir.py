@@ -22,10 +22,24 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
 
 _HEAD = "<4sHH8sIHHI"
 _HEAD_SIZE = 32
+_VERSION = 2
+_TURN = "<I9hH"  # a turn of the axes: the time of its first sample, a matrix, the input's zero point plus 128
+_TURN_SIZE = 24
+_TURNS = 4  # remembered turns of the axes
+RECENT = 32  # latest samples whose outcomes the learner's state has
+_STATE = RECENT + 6
 _WHOLE = 0x2144DF1C  # CRC-32 of any data followed by its own CRC-32
 _STREAM = 131072  # random stream of the slot draws
 _EMPTY = -1
 _HELD = 4  # one slot in _HELD is for held-out samples
+
+
+def _counts_size(classes):
+    return 4 * classes + 16 + _TURNS * _TURN_SIZE + 4 * _STATE
+
+
+def _blank(classes):
+    return b"\xff" * _counts_size(classes)
 
 
 class Reservoir:
@@ -45,6 +59,11 @@ class Reservoir:
     seed: int
     count: int  # full slots
     seen: list[int]  # samples of each class added so far, stored or not
+    time: int  # changes of the counts so far: the time of the sample that comes next
+    since: int  # samples from before this time are stale, where their class has later ones
+    turns: list[tuple[int, array[int], int]]  # time of the first sample, matrix in 1/16384, zero point plus 128
+    resting: bool  # whether the learner's adapter rests
+    state: array[int]  # the learner's outcomes
 
     target_size = 0
 
@@ -56,21 +75,66 @@ class Reservoir:
             raise ValueError("%s is not a reservoir, or damaged: create it again" % path)
         _, version, size, self.base_id, *sizes = struct.unpack(_HEAD, head[:-4])
         self.sample_size, self.slots, self.classes, self.seed = sizes
-        if (version, size) != (1, _HEAD_SIZE):
-            raise ValueError("%s has format version %d, must be 1: update the board's software" % (path, version))
-        self._record = bytearray(1 + self.sample_size + 4)
+        if not 1 <= version <= _VERSION or size != _HEAD_SIZE:
+            text = "%s has format version %d, must be 1 to %d: update the board's software"
+            raise ValueError(text % (path, version, _VERSION))
+        self.seen, self.time, self.since, self.turns = [0] * self.classes, 0, 0, []
+        self.resting, self.state = False, array("I", bytes(4 * _STATE))
+        if version < _VERSION:
+            self._upgrade()
+        self._record = bytearray(5 + self.sample_size + 4)
         view = memoryview(self._record)
-        self._sample, self._both = view[1:-4], view[:-4]
-        self._labels = array("h", [self._record[0] if self._load(slot) else _EMPTY for slot in range(self.slots)])
-        self._counts = bytearray(4 * self.classes + 8)
-        self.seen, self._sequence = [0] * self.classes, 0
+        self._sample, self._both = view[5:-4], view[:-4]
+        self._labels, self._times = array("h", bytes(2 * self.slots)), array("I", bytes(4 * self.slots))
+        for slot in range(self.slots):
+            self._labels[slot] = self._record[0] if self._load(slot) else _EMPTY
+            self._times[slot] = struct.unpack_from("<I", self._record, 1)[0]
+        self._counts = bytearray(_counts_size(self.classes))
         for copy in (0, 1):
             self._file.seek(self._counts_at(copy))
             if self._file.readinto(self._counts) == len(self._counts) and _core.crc32(self._counts, 0) == _WHOLE:
-                fields = struct.unpack("<%dI" % (self.classes + 2), self._counts)
-                if fields[0] >= self._sequence:
-                    self._sequence, self.seen = fields[0], list(fields[1:-1])
+                self._counted()
         self._find()
+
+    def _counted(self):
+        # Takes over the record of counts in `_counts`, unless it is older.
+        time, *seen = struct.unpack_from("<%dI" % (self.classes + 3), self._counts)
+        if time < self.time:
+            return
+        self.time, self.seen, self.since, self.resting = time, seen[:-2], seen[-2], bool(seen[-1])
+        at, self.turns = 4 * self.classes + 12, []
+        for _ in range(_TURNS):
+            start, *matrix, zero = struct.unpack_from(_TURN, self._counts, at)
+            if matrix != [0] * 9:
+                self.turns.append((start, array("h", matrix), zero))
+            at += _TURN_SIZE
+        self.state[:] = array("I", struct.unpack_from("<%dI" % _STATE, self._counts, at))
+
+    def _upgrade(self):
+        # Writes a file of version 1 again. Its samples have no times (here 0), its counts neither `since` nor turns.
+        size, old = self.sample_size + 5, 4 * self.classes + 8
+
+        def pieces():
+            file = self._file
+            file.seek(0)
+            head = bytearray(file.read(_HEAD_SIZE))
+            struct.pack_into("<H", head, 4, _VERSION)
+            struct.pack_into("<I", head, _HEAD_SIZE - 4, _core.crc32(memoryview(head)[:-4], 0))
+            yield head
+            for _ in range(self.slots):
+                record = file.read(size)
+                is_whole = len(record) == size and _core.crc32(record, 0) == _WHOLE
+                record = record[:1] + bytes(4) + record[1:-4] if is_whole else b"\xff" * size
+                yield record + (struct.pack("<I", _core.crc32(record, 0)) if is_whole else b"\xff" * 4)
+            for _ in (0, 1):
+                counts = file.read(old)
+                is_whole = len(counts) == old and _core.crc32(counts, 0) == _WHOLE
+                counts = counts[:-4] + bytes(_counts_size(self.classes) - old) if is_whole else b""
+                yield counts + struct.pack("<I", _core.crc32(counts, 0)) if is_whole else _blank(self.classes)
+
+        _write(self.path, pieces())
+        self._file.close()
+        self._file = open(self.path, "r+b")
 
     @classmethod
     def create(cls, path: str, model: Model, slots: int, seed: int = 0, classes: int = 0) -> "Reservoir":
@@ -87,9 +151,9 @@ class Reservoir:
             raise ValueError("%d slots: give 1 to 32767" % slots)
         head = bytearray(_HEAD_SIZE)
         sizes = (model.sample_size, slots, classes)
-        struct.pack_into(_HEAD, head, 0, b"ELR1", 1, _HEAD_SIZE, model.base_id, *sizes, seed)
+        struct.pack_into(_HEAD, head, 0, b"ELR1", _VERSION, _HEAD_SIZE, model.base_id, *sizes, seed)
         struct.pack_into("<I", head, _HEAD_SIZE - 4, _core.crc32(memoryview(head)[:-4], 0))
-        blank, counts = b"\xff" * (model.sample_size + 5), b"\xff" * (2 * (4 * classes + 8))
+        blank, counts = b"\xff" * (model.sample_size + 9), 2 * _blank(classes)
         _write(path, (head if i == 0 else blank if i <= slots else counts for i in range(slots + 2)))
         return cls(path)
 
@@ -104,8 +168,17 @@ class Reservoir:
         return self._file.readinto(self._record) == len(self._record) and _core.crc32(self._record, 0) == _WHOLE
 
     def _find(self):
-        # Updates the list of full slots.
-        self._full = array("H", [slot for slot in range(self.slots) if self._labels[slot] != _EMPTY])
+        # Updates the list of full slots. A sample from before `since` is stale if its class has a later one.
+        labels, times, since = self._labels, self._times, self.since
+        later = {labels[slot] for slot in range(self.slots) if times[slot] >= since}
+        self._full = array(
+            "H",
+            [
+                slot
+                for slot in range(self.slots)
+                if labels[slot] != _EMPTY and (times[slot] >= since or labels[slot] not in later)
+            ],
+        )
         self.count = len(self._full)
 
     # --- reading
@@ -114,8 +187,42 @@ class Reservoir:
         """Copies the i-th full slot's sample, int8 [sample_size], into the buffer; returns its label."""
         if not 0 <= i < self.count or not self._load(self._full[i]):
             raise ValueError("sample %d of %s can't be read: it is damaged, or there are fewer" % (i, self.path))
-        buffer[:] = self._sample
+        self._turned(self._times[self._full[i]], self._sample, buffer)
         return self._record[0]
+
+    def _turned(self, time, sample, buffer):
+        # Copies a sample that came at this time into the buffer, with its axes turned.
+        for start, matrix, zero in reversed(self.turns):
+            if time >= start:
+                return _core.turn(buffer, sample, zero, matrix)
+        buffer[:] = sample
+
+    def turned(self, sample: Buffer, buffer: bytearray) -> None:
+        """Copies a sample that comes now into the buffer, its axes turned as those of the samples before."""
+        self._turned(self.time, sample, buffer)
+
+    def turn(self, matrix: "array[int]", zero: int, start: int) -> None:
+        """From the sample on that came at time `start`, samples are read turned by this matrix about the input's zero
+        point, plus 128. No sample is stale any more."""
+        self.since, kept = 0, [turn for turn in self.turns if turn[0] < start]
+        if len(kept) == _TURNS:
+            del kept[0]
+            self.since = kept[0][0]
+        self.turns = kept + [(start, matrix, zero)]
+        self._count()
+        self._find()
+
+    def rest(self, resting: bool) -> None:
+        """Notes whether the learner's adapter rests: the base alone infers."""
+        if resting != self.resting:
+            self.resting = resting
+            self._count()
+
+    def drop(self, since: int) -> None:
+        """Forgets the samples of before this time, of each class that has a later one. New ones get their slots."""
+        self.since = since
+        self._count()
+        self._find()
 
     def crc(self, count: int) -> int:
         """CRC-32 of the first `count` samples and their labels."""
@@ -158,14 +265,14 @@ class Reservoir:
             raise ValueError("class %d: the reservoir has %d" % (label, self.classes))
         slot = self._choose(label)
         if slot is not None:
-            self._record[0] = label
+            struct.pack_into("<BI", self._record, 0, label, self.time)
             self._sample[:] = bytes(sample)
             struct.pack_into("<I", self._record, len(self._record) - 4, _core.crc32(self._both, 0))
             self._labels[slot] = _EMPTY  # until it is written
             self._file.seek(self._at(slot))
             self._file.write(self._record)
             self._file.flush()
-            self._labels[slot] = label
+            self._labels[slot], self._times[slot] = label, self.time
             self._find()
         self.seen[label] += 1
         self._count()
@@ -184,11 +291,17 @@ class Reservoir:
         self._count()
 
     def _count(self):
-        self._sequence += 1
-        struct.pack_into("<%dI" % (1 + self.classes), self._counts, 0, self._sequence, *self.seen)
-        size = len(self._counts) - 4
-        struct.pack_into("<I", self._counts, size, _core.crc32(memoryview(self._counts)[:size], 0))
-        self._file.seek(self._counts_at(self._sequence & 1))
+        self.time += 1
+        struct.pack_into("<%dI" % (3 + self.classes), self._counts, 0, self.time, *self.seen, self.since, self.resting)
+        at = 12 + 4 * self.classes
+        for i in range(_TURNS):
+            start, matrix, zero = self.turns[i] if i < len(self.turns) else (0, [0] * 9, 0)
+            struct.pack_into(_TURN, self._counts, at, start, *matrix, zero)
+            at += _TURN_SIZE
+        struct.pack_into("<%dI" % _STATE, self._counts, at, *self.state)
+        at += 4 * _STATE
+        struct.pack_into("<I", self._counts, at, _core.crc32(memoryview(self._counts)[:at], 0))
+        self._file.seek(self._counts_at(self.time & 1))
         self._file.write(self._counts)
         self._file.flush()
 
@@ -196,23 +309,26 @@ class Reservoir:
         first, end, came = 0, self.slots - self.slots // _HELD, self.seen[label]
         held = 2 * (came // 8) + max(0, came % 8 - 6) if self.slots >= _HELD else 0
         came -= held
-        if self.judges(label):
+        judges, full = self.judges(label), set(self._full)
+        if judges:
             first, end, came = end, self.slots, held
         kept = {}
         for slot in range(first, end):
-            has = self._labels[slot]
-            if has == _EMPTY:
+            if slot not in full:
                 return slot
+            has = self._labels[slot]
             kept[has] = kept.get(has, 0) + 1
         most, mine, turn = max(kept.values()), kept.get(label, 0), 2 * sum(self.seen)
         own = mine > 0 and (mine == most or came > mine)  # the class is or was among the largest: it can't grow
-        if own and _core.draw(self.seed, _STREAM, turn, came + 1) >= mine:
+        if own and not judges and _core.draw(self.seed, _STREAM, turn, came + 1) >= mine:
             return None
         victims = [
             slot
             for slot in range(first, end)
             if (self._labels[slot] == label if own else kept[self._labels[slot]] == most)
         ]
+        if judges:
+            return min(victims, key=lambda slot: self._times[slot])  # the latest judge
         return victims[_core.draw(self.seed, _STREAM, turn + 1, len(victims))]
 
     def close(self) -> None:

@@ -61,12 +61,10 @@ class Life:
 
     def told(self):
         learner, reservoir = self.learner, self.learner.reservoir
-        window, full = bytearray(reservoir.sample_size), []
-        for i in range(reservoir.count):
-            label = reservoir.read(i, window)
-            full.append([reservoir._full[i], label, binascii.hexlify(window).decode()])
+        with open(reservoir.path, "rb") as file:
+            content = binascii.hexlify(file.read()).decode()
         in_use = learner.in_use and binascii.hexlify(learner.in_use).decode()
-        return {"in_use": in_use, "seen": list(reservoir.seen), "full": full, "taken": self.taken()}
+        return {"in_use": in_use, "seen": list(reservoir.seen), "file": content, "taken": self.taken()}
 
     def close(self):
         for file in (self.learner.reservoir, self.stream, self.recorder.store):

@@ -41,6 +41,67 @@ def fill(path, slots):
     print("FILLED", json.dumps(told))
 
 
+def upgrade(path):
+    """Prints counts, time and labels of a reservoir of an earlier version; its file is of this version then."""
+    reservoir, window = Reservoir(path), None
+    window = bytearray(reservoir.sample_size)
+    labels = [reservoir.read(i, window) for i in range(reservoir.count)]
+    print("UPGRADED", json.dumps([reservoir.seen, reservoir.time, labels]))
+
+
+def turns(epochs):
+    """A life with resets and a consolidation in which the sensor's axes are turned: what each window is classified as,
+    the matrix at the end, and what the learner says."""
+    memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
+    named = []
+    Reservoir.create("turned.elr", edgelora.Model("base.elm", mode="infer"), SLOTS, SEED)
+
+    def born():
+        model = edgelora.Model("base.elm", ranks=4, mode="frozen_a", momentum=3)
+        store = Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=4096, adapters=8)
+        store.open(model)
+        return Learner(model, Reservoir("turned.elr"), store, NAME, SEED)
+
+    learner = born()
+    for i, label, sample in stream():
+        if i in (64, 100, 128):
+            if i == 64:
+                for _ in learner.consolidate(epochs):
+                    pass
+            learner = born()
+        learner.learn(sample, label)
+        named.append(learner.infer(sample))
+    print("TURNED", json.dumps([named, list(learner.matrix), learner.notice]))
+
+
+def rests(count):
+    """Whether bad.ela is in use after each of the first samples."""
+    memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
+    Reservoir.create("rests.elr", edgelora.Model("base.elm", mode="infer"), SLOTS, SEED)
+    bad, used = contents("bad.ela"), []
+
+    def born():
+        model = edgelora.Model("base.elm", ranks=4, mode="frozen_a", momentum=3)
+        store = Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=4096, adapters=8)
+        store.open(model)
+        if not used:
+            store.put(NAME, bad)
+        learner = Learner(model, Reservoir("rests.elr"), store, NAME, SEED)
+        assert store.active == (learner.in_use and NAME)
+        return learner
+
+    learner = born()
+    for i, label, sample in stream():
+        if i == count:
+            break
+        if i == 12:
+            learner = born()
+        learner.learn(sample, label)
+        used.append(learner.in_use == bad)
+    assert born().in_use is None
+    print("RESTED", json.dumps(used))
+
+
 def torn():
     """Cuts the writing of every sample at many bytes: it has its slot or not, is counted or not; others stay."""
     path, cuts = "torn.elr", 0
@@ -48,7 +109,7 @@ def torn():
     for _, label, sample in stream():
         before, labels, seen = contents(path), list(reservoir._labels), list(reservoir.seen)
         slot = reservoir.add(sample, label)
-        after, spans = contents(path), [(reservoir._counts_at(reservoir._sequence & 1), len(reservoir._counts))]
+        after, spans = contents(path), [(reservoir._counts_at(reservoir.time & 1), len(reservoir._counts))]
         if slot is not None:
             spans.insert(0, (reservoir._at(slot), len(reservoir._record)))
         data = before

@@ -119,4 +119,4 @@ class Lifelong:
 
     def predict(self, x: NDArray[np.int8]) -> NDArray[np.int64]:
         """Classes [N] of samples, with the adapter in use."""
-        return np.array([self.model.infer_sample(sample.tobytes()) for sample in x], np.int64)
+        return np.array([self.learner.infer(sample.tobytes()) for sample in x], np.int64)
