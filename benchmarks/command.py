@@ -74,8 +74,11 @@ def add_commands(add: Add) -> None:
     )
     p = add("continual", cmd_bench_continual)
     p.add_argument("--subjects", nargs="+", help="some of the people (all)")
-    p.add_argument("--seeds", type=whole(1, 100), default=3, help="bases and orders of classes for each (%(default)s)")
+    p.add_argument("--seeds", type=whole(1, 100), help="bases and orders of classes for each (3; with --month: 2)")
     p.add_argument("--slots", type=whole(12, 32767), nargs="+", metavar="N", help="of the reservoir (28 70 140)")
+    p.add_argument(
+        "--month", action="store_true", help="instead: 30 days with a turned sensor, device noise and wrong labels"
+    )
     add_recipe(p)
     p = add("learning", cmd_bench_learning)
     _add_task(p, OTHER_TASKS)
@@ -357,9 +360,11 @@ def cmd_bench_continual(args: argparse.Namespace) -> None:
     """
     from .continual import SLOTS, bench_continual
 
+    if args.month:
+        return _month(args)
     with console.progress("continual", quiet=False) as progress:
         result = bench_continual(
-            recipe_of(args), args.subjects, range(args.seeds), args.slots or SLOTS, progress=progress
+            recipe_of(args), args.subjects, range(args.seeds or 3), args.slots or SLOTS, progress=progress
         )
     if args.json:
         return emit(result.as_json())
@@ -370,6 +375,33 @@ def cmd_bench_continual(args: argparse.Namespace) -> None:
     for name, values in result.arms.items():
         mean, error = mean_and_error(values)
         say(f"{name.replace('_', ' ')} of the left arm: {mean:.3f} ± {error:.3f}")
+
+
+def _month(args: argparse.Namespace) -> None:
+    from .month import bench_month
+
+    with console.progress("month", quiet=False) as progress:
+        result = bench_month(recipe_of(args), args.subjects, range(args.seeds or 2), progress=progress)
+    if args.json:
+        return emit(result.as_json())
+    console.table(
+        ("cell", "mode", "lives", "base", "in use", "gain", "worst life", "worst day", "5 days after", "fresh run"),
+        [
+            (
+                row.cell,
+                row.mode,
+                row.lives,
+                f"{row.base:.3f}",
+                f"{row.in_use:.3f}",
+                f"{row.gain:+.3f} ± {row.gain_stderr:.3f}",
+                f"{row.worst_life:+.3f}",
+                f"{row.worst_day:+.3f}",
+                f"{row.after_5_days:.3f}",
+                f"{row.fresh_after_5_days:.3f}",
+            )
+            for row in result.rows
+        ],
+    )
 
 
 def cmd_bench_qat(args: argparse.Namespace) -> None:
