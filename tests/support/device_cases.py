@@ -39,7 +39,8 @@ CASES = (
     Case("series", 11, ("conv", "conv", "mean", "dense"), "frozen_a", 2, classes=True),
     Case("pooled", 12, ("conv", "average_pool", "conv", "dense"), "trainable_a", 3, momentum=2),
     Case("dense", 13, ("dense", "dense"), "trainable_a", 1),
-    Case("stream", 3, ("conv", "history", "slice", "depthwise", "conv", "history", "dense"), "trainable_a", 2, 2),
+    Case("stream", 15, ("conv", "history", "slice", "depthwise", "conv", "history", "dense"), "trainable_a", 2, 2),
+    Case("heard", 7, ("conv", "history", "conv", "history", "depthwise", "conv", "history", "dense"), "frozen_a", 2),
 )
 GRAPHS = (  # these take minutes on an emulated Pico
     Case("graph", 14, ("conv", "depthwise", "residual", "max_pool", "conv", "mean", "softmax"), "trainable_a", 2, 3),
@@ -66,8 +67,8 @@ def make_case(case: Case) -> dict:
     trains_a = case.mode == "trainable_a"
     adapter = reference.fresh_adapter(model, ranks, case.seed, base_id(data), trains_a, case.momentum)
     trainer = reference.Trainer(model, adapter, case.micro_batch)
-    frames = 3 if model.has_history else 1
-    stream = [random_input(rng, model) for _ in range(2 * frames)]
+    frames = 5 if model.has_history else 1
+    stream = [random_input(rng, model) for _ in range(6)]
     inputs = [random_sample(rng, model, frames) for _ in range(2)]
     held: dict = {}
     samples = []
