@@ -37,6 +37,7 @@ def contents(path):
 FILES = ("base.elm", "machine.elm", "one.ela", "two.ela", "samples.eld")
 BASE, MACHINE, ONE, TWO, SAMPLES = (contents(name) for name in FILES)
 X = bytes((i * 37) & 255 for i in range(4096))
+QUARTER = array("h", (0, 16384, 0, -16384, 0, 0, 0, 0, 16384))
 
 
 def model(mode="frozen_a", micro_batch=1):
@@ -389,7 +390,7 @@ class Reservoirs(OnFlash):
 
     def look(self):
         r = self.r
-        return (list(r.seen),) + tuple(r._labels)
+        return (list(r.seen), r.since, r.resting, str(r.turns)) + tuple(r._labels)
 
 
 class NewReservoir(OnFlash):
@@ -563,7 +564,8 @@ class Learning(OnFlash):
         entries = [(e.name, bytes(store.read(e.name))) for e in store.list() if e.size and "." not in e.name]
         unfinished = self.begun and [e.name for e in store.list() if "." in e.name] != []
         used, m = learner.in_use and bytes(learner.in_use), self.m
-        assert used == (entries[0][1] if entries else None) or self.begun, "it goes on with another than the store has"
+        is_used = entries and not learner.reservoir.resting
+        assert used == (entries[0][1] if is_used else None) or self.begun, "it goes on with another than the store has"
         infers = used  # while a consolidation is unfinished, also the samples learned last
         if self.infers:
             infers = used, m.infer(memoryview(X)[: m.input_size]), bytes(m.output), list(m.labels)
@@ -1049,6 +1051,9 @@ ACTIONS += [
     Recording("recorder.step", lambda r: (r.reset(), r.step())),
     Reservoirs("reservoir.add", lambda r: r.add(memoryview(X)[50:55], 1)),
     Reservoirs("reservoir.forget", lambda r: r.forget(1)),
+    Reservoirs("reservoir.drop", lambda r: r.drop(2)),
+    Reservoirs("reservoir.rest", lambda r: r.rest(True)),
+    Reservoirs("reservoir.turn", lambda r: (r.turn(QUARTER, 128, 2), r.turned(X[:6], bytearray(6)))),
     NewReservoir(),
     Training("a training run"),
     Judging("a training run that is judged", 6),
@@ -1056,6 +1061,7 @@ ACTIONS += [
     Suspending("a window of a run", lambda r: scheduled(r)),
     Discarding(),
     Learning("learner.learn", lambda a: a.learn(*sample_of(30))),
+    Learning("learner.infer", lambda a: a.infer(sample_of(3)[0])),
     Learning("learner.judge", lambda a: a.judge()),
     Learning("learner.consolidate", consolidate, infers=False),
     Learning("learner.add_class", lambda a: a.add_class("wave", waves(4))),
