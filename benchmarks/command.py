@@ -277,9 +277,10 @@ def cmd_bench_trust(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_ask(args: argparse.Namespace) -> None:
-    """Accuracy by presses of a button: windows that the model asks for, beside random ones.
+    """Accuracy by presses of a button, asked for or random.
 
-    On the host twin, with people and voices unseen by the base; each has 100 windows without labels.
+    The model asks for windows, or they are drawn by lot: on the host twin, with people and voices unseen by the base.
+    Each has 100 windows without labels.
     """
     from .asking import bench_ask
 

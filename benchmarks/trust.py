@@ -44,8 +44,9 @@ CASES = (
     "five_per_class",
     "noise_20",
     "noise_40",
+    "ten_per_class",
 )
-PER_CLASS = {"one_per_class": 1, "two_per_class": 2, "three_per_class": 3, "five_per_class": 5}
+PER_CLASS = {"one_per_class": 1, "two_per_class": 2, "three_per_class": 3, "five_per_class": 5, "ten_per_class": 10}
 NOISE = {"epochs_200_noise_20": 0.2, "noise_20": 0.2, "noise_40": 0.4}  # shares of labels drawn by lot
 EPOCHS = {"epochs_60": 60, "epochs_200": 200, "epochs_200_noise_20": 200}
 SAME_SAMPLES = {"epochs_60": "good", "epochs_200": "good", "narrow_logits": "good"}  # of cases: float LoRA's are those

@@ -260,6 +260,13 @@ def test_page_reports_a_worse_run() -> None:
             "not validated",
             "Record another class",
         ),
+        (
+            {"judged": Verdict.UNJUDGED, "held_out": 0, "activated": False},
+            State.UNJUDGED,
+            "not validated, not activated",
+            "too few samples to judge",
+        ),
+        ({"judged": Verdict.BETTER, "held_out": 0, "own_rows": True}, State.BETTER, "better", "without training"),
         ({"judged": Verdict.BETTER, "host_twin_identical": False}, State.DIFFERS, State.DIFFERS.value, "Don't use it"),
     ],
 )

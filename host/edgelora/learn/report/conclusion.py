@@ -108,6 +108,8 @@ def _state(report: Report) -> State:
         return State.NOT_BETTER
     if report.judged == Verdict.BETTER:
         return State.BETTER if proven else State.UNPROVEN
+    if report.judged == Verdict.UNJUDGED:
+        return State.UNJUDGED
     if proven:
         return State.BETTER
     return State.UNJUDGED if report.judged or tested is None else State.UNCHANGED
@@ -126,6 +128,8 @@ def _judges(report: Report, state: State) -> str:
             said.append(f"On {held} held out from training it {better[report.judged]}.")
     elif report.judged == Verdict.SINGLE_CLASS:
         said.append("All samples are of one class, so its effect on other classes is unknown.")
+    elif report.judged == Verdict.UNJUDGED:
+        said.append("There were too few samples to judge it by.")
     elif report.judged == Verdict.CAUTIOUS:
         said.append("There were too few samples to hold some out, so training used a lower learning rate.")
     said.append(_tests(report))
@@ -164,4 +168,4 @@ def _advice(report: Report, state: State) -> str:
         return "Record another class."
     if state is State.NOT_BETTER:
         return "Record more samples, especially of classes that are confused."
-    return "Record more samples." if report.judged == Verdict.CAUTIOUS else ""
+    return "Record more samples." if report.judged in (Verdict.CAUTIOUS, Verdict.UNJUDGED) else ""
