@@ -66,8 +66,8 @@
         "ranks") \
     X(ERR_RANK, -10, \
         "rank must be 0 to 32 and 0 on layers without weights, one rank for each op, and a " \
-        "layer's A and B have at most 65536 values each; to train, 0 on layers below an lstm or " \
-        "SVDF too, which pass no gradient") \
+        "layer's A and B have at most 65536 values each; to train, 0 on layers below an lstm " \
+        "too, which passes no gradient") \
     X(ERR_CONFIG, -11, \
         "mode, micro_batch (1 to 255), momentum (0 to 8), threshold (0 to 16384) or frames (1 in " \
         "a model without history, else 1 to 32767 and at most 2^31 values in all tensors of all " \

@@ -58,6 +58,7 @@ CHAINS = {
     "moves": ("conv", "gather", "conv", "gather", "dense"),
     "transposed": ("conv", "transposed", "conv", "mean", "dense"),
     "recurrent": ("conv", "recurrent", "dense"),
+    "svdf": ("conv", "svdf", "dense"),
 }
 LOSS = {"autoencoder": "mean_squared_error", "lookup": "binary_cross_entropy"}  # others: cross_entropy
 SAMPLES = 4

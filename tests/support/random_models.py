@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from random_ops import DrawnOp
 from reference import (
-    FORWARD_KINDS,
+    RECURRENT_KINDS,
     Trace,
     depthwise_sums,
     fresh_adapter,
@@ -567,7 +567,7 @@ class _Builder:
         function = function or str(rng.choice(LOOKUPS))
         fixed = {"softmax": SOFTMAX_GRID, "logistic": LOGISTIC_GRID, "tanh": TANH_GRID}
         name = function if op.kind == "lookup" else op.kind
-        if op.kind in FORWARD_KINDS:
+        if op.kind in RECURRENT_KINDS:
             return _forward_op(rng, model, op, self.edges and not self.oracle)
         if op.kind in WEIGHT_KINDS:
             spread = self._weights(op)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from reference import FORWARD_KINDS
+from reference import RECURRENT_KINDS
 
 from edgelora.core.formats.network import (
     KINDS,
@@ -65,14 +65,14 @@ class DrawnOp:
 
 def drawn_op(draw: Draw, tflite: bool = False, kinds: tuple[str, ...] = (), work: int = WORK) -> DrawnOp:
     """An op of one of `kinds`, or of any, with at most 2^work multiply-accumulates."""
-    unsaid = FORWARD_KINDS if tflite else ()  # recurrent_sketches.py tests them
+    unsaid = RECURRENT_KINDS if tflite else ()  # recurrent_sketches.py tests them
     drawable = tuple(kind for kind in KINDS if kind not in ("constant", *unsaid))  # a constant is an input of others
     kind = pick(draw, kinds or (*drawable, *("conv",) * 4, *("depthwise",) * 5, "dense"))
     work = 2 ** draw(min(12, work), work)
     shapes = _window_op if kind in WINDOW_KINDS else _OTHERS[kind]
     fields = shapes(draw, kind, work, tflite)
     source, target = fields["source"], fields["target"]
-    alone = kind in FORWARD_KINDS or kind in MATRIX_KINDS and draw(0, 2) == 0
+    alone = kind in RECURRENT_KINDS or kind in MATRIX_KINDS and draw(0, 2) == 0
     rank = 0
     if kind in MATRIX_KINDS:
         inputs = math.prod(fields.get("kernel", source[:2])) * source[2]

@@ -20,7 +20,8 @@ from edgelora.core.formats.network import PAIR_KINDS, Op, QuantModel
 
 Ints = NDArray[np.int64]
 GOLDEN = 0x9E3779B9
-FORWARD_KINDS = ("lstm", "svdf_features", "svdf_time")  # pass no gradient: layers below them can't train
+FORWARD_KINDS = ("lstm",)  # pass no gradient: layers below them can't train
+RECURRENT_KINDS = ("lstm", "svdf_features", "svdf_time")  # with 16 bits of state
 
 
 # --- 1. Conventions ---
@@ -673,11 +674,27 @@ def op_backward(
         return [(image(model, op.output, e)[inner(model, op)].reshape(-1, e.shape[1]), x)]
     if op.kind == "reshape":
         return [(e.reshape(trace.y[op.input].shape), x)]
+    if op.kind in ("svdf_features", "svdf_time"):
+        return [svdf_backward(model, op, e, x)]
     if op.kind == "lookup":
         return [block(e * op.slope.astype(np.int64)[trace.y[op.input] + 128], x + int(op.shift[0]))]
     p = trace.y[index + 1] + 128
     spread = int32(p * (256 * e - (p * e).sum(axis=1, keepdims=True)))
     return [block(trunc_shift(spread, 8) * int(op.shift[0]), x - 8 + int(op.shift[1]))]
+
+
+def svdf_backward(model: QuantModel, op: Op, e: Ints, x: int) -> Error:
+    """Errors of 16-bit values are those of their second bytes, in whose unit they are."""
+    q, x = block(e.reshape(-1) * (int(op.multiplier[0]) >> 16), x + int(op.shift[0]) - 15)
+    height, width, channels = model.tensors[op.input].shape
+    if op.kind == "svdf_features":
+        v = int32(q[1::2] @ op.weights.astype(np.int64))
+        q, x = block(v, x - 8)
+    else:
+        v = q[:, None, None] * op.taps.astype(np.int64)  # [units, memory, rank]
+        values = np.stack([0 * v, v], axis=-1).transpose(1, 0, 2, 3)
+        q, x = block(values, x + 8)
+    return q.reshape(height * width, channels), x
 
 
 def pair_backward(model: QuantModel, op: Op, k: int, trace: Trace, e: Ints, x: int) -> Error:

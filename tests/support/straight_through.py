@@ -123,6 +123,13 @@ class FloatModel:
             return op.values.astype(np.float64).reshape(-1, op.values.shape[2], 1)
         if op.kind == "lookup":  # its table is too coarse to differentiate
             return x * (op.slope[whole + 128] * 2.0 ** float(op.shift[0]))[..., None]
+        if op.kind == "svdf_features":  # second bytes change, by real numbers
+            value = op.weights.astype(float) @ source.reshape(-1, source.shape[-1]) * self.factors[index] / 256
+            return np.stack([0 * value, value], axis=1).reshape(1, -1, value.shape[-1])
+        if op.kind == "svdf_time":
+            units, memory, rank = op.taps.shape
+            value = 256 * x.reshape(memory, units, rank, 2, -1)[..., 1, :]
+            return (op.taps[..., None] * value.transpose(1, 0, 2, 3)).sum(axis=(1, 2))[None] * self.factors[index]
         if op.kind == "softmax":
             real = np.exp((x - x.max()) * float(np.float32(model.tensors[op.input].scale)))
             return 256 * real / real.sum(axis=1, keepdims=True)

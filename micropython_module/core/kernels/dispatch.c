@@ -265,6 +265,12 @@ EDGELORA_HOT int32_t edgelora_op_backward(const edgelora_shape_t *g,
             return error->exponent;
         case EDGELORA_HISTORY:
             return edgelora_history_backward_s8(g, error, dx);
+#if EDGELORA_RECURRENT
+        case EDGELORA_SVDF_FEATURES:
+            return edgelora_svdf_features_backward_s8(g, error, dx);
+        case EDGELORA_SVDF_TIME:
+            return edgelora_svdf_time_backward_s8(g, error, dx);
+#endif
         case EDGELORA_PAD:
             edgelora_pad_backward_s8(g, error->e, dx);
             return error->exponent;

@@ -543,6 +543,11 @@ def _other_backward(g: Layer, wanted: int) -> Terms:
         yield from _copies(1, prod(g.source), elements)
     elif g.kind == "history":
         yield "history_back", elements
+    elif g.kind == "svdf_features":
+        yield "plain.row", g.inputs
+        yield "plain.products", g.inputs * g.outputs // 2
+    elif g.kind == "svdf_time":
+        yield "plain.products", prod(g.source) // 2
     elif g.kind == "softmax":
         yield "softmax_back", g.positions
         yield "softmax_back.value", elements

@@ -147,7 +147,7 @@ class Recipe:
     def ranks(self, elm: bytes) -> bytes:
         """The rank of every op of a base: the recipe's where an adapter is placed, 0 elsewhere; or those given.
 
-        InputError if a given one can't train: below an lstm or SVDF, which passes no gradient.
+        InputError if a given one can't train: below an lstm, which passes no gradient.
         """
         model, able = _base(elm)
         if self.given_ranks is not None:
@@ -158,13 +158,13 @@ class Recipe:
             below = [i for i, op in enumerate(model.ops) if op.is_matrix and self.given_ranks[i] and i not in able]
             if below:
                 raise InputError(
-                    f"op {below[0]} ({model.ops[below[0]].kind}) can't train: it is below an lstm or SVDF, which "
+                    f"op {below[0]} ({model.ops[below[0]].kind}) can't train: it is below an lstm, which "
                     "passes no gradient; give it rank 0"
                 )
             return bytes(self.given_ranks)
         chosen = placed(model.ops, self.placement, able)
         if not chosen:
-            raise InputError("no layer can train: there is no dense layer or convolution after the last lstm or SVDF")
+            raise InputError("no layer can train: there is no dense layer or convolution after the last lstm")
         return bytes(self.rank if i in chosen else 0 for i in range(len(model.ops)))
 
     def settings(self, elm: bytes) -> Settings:

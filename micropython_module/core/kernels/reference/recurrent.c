@@ -121,3 +121,34 @@ void edgelora_svdf_time_forward_s8(const edgelora_shape_t *g, const int8_t *x, i
         y[u] = to_s8(scaled(g, (int32_t)acc, 0), g->zp_out);
     }
 }
+
+// Errors of 16-bit values are those of their second bytes; first bytes have none. Each second byte
+// is read by one unit.
+int32_t edgelora_svdf_time_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
+    uint32_t filters = g->in_c / (2u * g->out_c); // of a unit
+    edgelora_block_t block = {dx, 0, 0};
+    for (uint32_t m = 0; m < g->in_h; ++m) {
+        for (uint32_t u = 0; u < g->out_c; ++u) {
+            const int16_t *taps = g->taps + (u * g->in_h + m) * filters;
+            for (uint32_t r = 0; r < filters; ++r) {
+                int32_t v[2] = {0, error->e[u] * taps[r]}; // |v| < 2^22
+                edgelora_block_append(&block, v, 2);
+            }
+        }
+    }
+    return error->exponent + 8 + block.shift; // a step of a second byte is 2^8 of the value
+}
+
+int32_t edgelora_svdf_features_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
+    edgelora_block_t block = {dx, 0, 0};
+    for (uint32_t i = 0; i < g->inputs; ++i) {
+        int32_t v = 0; // |v| <= 127^2 * filters
+        for (uint32_t f = 0; f < g->out_c / 2u; ++f) {
+            v += error->e[2 * f + 1] * (g->weights[f * g->inputs + i] - 128);
+        }
+        edgelora_block_append(&block, &v, 1);
+    }
+    return error->exponent - 8 + block.shift;
+}

@@ -67,6 +67,10 @@ void edgelora_lstm_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t
 // features: y is s16 [out_c / 2], little-endian; time: x has such rows, newest last
 void edgelora_svdf_features_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
 void edgelora_svdf_time_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+int32_t edgelora_svdf_features_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
+int32_t edgelora_svdf_time_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 
 // Copies. The backward pass keeps e's exponent.
 EDGELORA_HOT void edgelora_copy_s8(int8_t *to, const int8_t *from, uint32_t count);
