@@ -132,7 +132,7 @@ int32_t edgelora_svdf_time_backward_s8(
         for (uint32_t u = 0; u < g->out_c; ++u) {
             const int16_t *taps = g->taps + (u * g->in_h + m) * filters;
             for (uint32_t r = 0; r < filters; ++r) {
-                int32_t v[2] = {0, error->e[u] * taps[r]}; // |v| < 2^22
+                const int32_t v[2] = {0, error->e[u] * taps[r]}; // |v| < 2^22
                 edgelora_block_append(&block, v, 2);
             }
         }
