@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
 from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import QuantModel
-from edgelora.core.front_ends import heard_as
+from edgelora.core.front_ends import AudioFrontEnd, heard_as
 from edgelora.core.twin.session import Session
 from edgelora.learn.training.base import Base
 from edgelora.learn.training.board_learner import BoardLearner
@@ -154,6 +155,12 @@ def _heard(word: WakeWord, lines: Sequence[tuple[Person, str, int]], seed: str) 
     return [word.heard(sound) for sound, _ in say_all(lines, SEEDS[seed])]
 
 
+@functools.cache
+def _prompt_rows(language: str) -> NDArray[np.int16]:
+    """The front end's rows of all prompts of a language, as one stream."""
+    return AudioFrontEnd().feed(np.concatenate([sound for _, sound in load_prompts(language)]))
+
+
 @dataclass(frozen=True)
 class _Judges:
     """What judges all owners of a word, and what the base makes of it."""
@@ -165,7 +172,7 @@ class _Judges:
     @classmethod
     def of(cls, word: WakeWord, languages: Sequence[str]) -> _Judges:
         others = _heard(word, [(person, _phrase(word), 0) for person in OTHERS], "new")
-        prompts = [word.heard(np.concatenate([sound for _, sound in load_prompts(one)])) for one in languages]
+        prompts = [word.inputs(_prompt_rows(one)) for one in languages]
         return cls(others, prompts, scored(word, None, Streams([], others, [], prompts)))
 
 
@@ -215,12 +222,12 @@ def _told(word: WakeWord, person: Person, enrolments: int, judges: _Judges) -> T
 
 
 def _merged(word: WakeWord, adapter: bytes | None, own: Sequence[Frames]) -> float:
-    """The recall of the merged `.tflite`, imported again."""
+    """The recall of the merged and refitted `.tflite`, imported again."""
     if adapter is None:
         return scored(word, None, Streams(own, [], [], [])).own.share
     name = Path(word.base.name).stem
     source = find_source(wake_word(name).file, bytes.fromhex(word.base.base_id), name, word.base.elm)
-    merged = import_tflite(merge_tflite(source, adapter).file(f"{name}.tflite"))
+    merged = import_tflite(merge_tflite(source, adapter, refit=True).file(f"{name}.tflite"))
     merged.signal = word.base.model.signal
     return scored(WakeWord(_base(name, merged), word.rule), None, Streams(own, [], [], [])).own.share
 

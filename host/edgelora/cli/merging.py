@@ -12,7 +12,13 @@ from edgelora.base.streams import note, say
 from edgelora.core.formats.ela import unpack_adapter
 from edgelora.core.formats.elm import base_id
 from edgelora.core.formats.files import write_atomic
-from edgelora.core.formats.wake_manifest import MAX_WINDOW, WakeManifest, load_manifest, model_beside
+from edgelora.core.formats.wake_manifest import (
+    MAX_WINDOW,
+    WakeManifest,
+    load_manifest,
+    manifest_beside,
+    model_beside,
+)
 from edgelora.learn.training import adapter_sum
 from edgelora.learn.training.base import is_named, load_adapter, load_base
 from edgelora.model.datasets.dataset import load_inputs
@@ -154,6 +160,8 @@ def _manifest(args: argparse.Namespace) -> WakeManifest | None:
     if args.output.with_suffix(".json").resolve() == args.base.resolve():
         raise InputError(f"{args.output} would replace the wake word that it is made of: give another name")
     manifest = load_manifest(args.base)
+    if learned := manifest_beside(args.adapter):  # `wake learn` has chosen a rule with the adapter
+        manifest = manifest.with_rule(learned[1].cutoff, learned[1].window)
     manifest.with_rule(args.cutoff, args.window)
     return manifest
 

@@ -13,7 +13,7 @@ import numpy as np
 from edgelora.base.errors import InputError
 from edgelora.base.streams import note, say
 from edgelora.core.formats.files import write_atomic
-from edgelora.core.formats.wake_manifest import manifest_beside
+from edgelora.core.formats.wake_manifest import WakeManifest, manifest_beside
 from edgelora.core.store_names import store_name
 from edgelora.learn.training.base import load_adapter, load_base
 from edgelora.learn.training.streaming import signal_of
@@ -40,6 +40,7 @@ The word is a microWakeWord model that was imported with its manifest:
 Record the word ten times and a minute of other speech (16 kHz, 16 bits), then:
 
     edgelora wake learn nabu.elm --enrol word.*.wav --talk talk.wav -o me.ela
+    edgelora wake test nabu.elm --adapter me.ela --said new.*.wav --speech radio.wav
     edgelora merge okay_nabu.json me.ela -o mine.tflite
 
 The guide is docs/guides/wake-word.md."""
@@ -60,9 +61,9 @@ def add_commands(add: Add) -> None:
     p.add_argument("--name", help="put the adapter into a board's store by this name, too, and activate it")
     add_port(p)
     p.epilog = (
-        "A third of the files judges an adapter that learned from the others, together with held-out voices and speech "
-        "of the replay set; if it is better, an adapter that learned from all is written. The decision rule is chosen "
-        "with it: pass it on to merge."
+        "Cross-validation judges: each file, and each voice of the replay set, is heard by an adapter that did not "
+        "learn from it. If they are better than the base, an adapter that learned from all is written, and beside it a "
+        "manifest with the decision rule that was chosen for it, which test and merge take."
     )
     p.set_defaults(stopped="stopped; the board and its adapters are as they were, or have the new one")
     p = add("test", cmd_test)
@@ -70,8 +71,8 @@ def add_commands(add: Add) -> None:
     p.add_argument("--adapter", type=Path, help="an adapter (.ela; the base alone)")
     p.add_argument("--said", type=Path, nargs="+", default=[], metavar="FILE", help="the word, in each file")
     _add_speech(p)
-    p.add_argument("--cutoff", type=float, help="of the mean probability, 0 to 1 (the manifest's)")
-    p.add_argument("--window", type=int, help="how many probabilities are averaged (the manifest's)")
+    p.add_argument("--cutoff", type=float, help="of the mean probability, 0 to 1 (the manifest of adapter or base)")
+    p.add_argument("--window", type=int, help="how many probabilities are averaged (likewise)")
     p.add_argument("--on-board", action="store_true", help="let a board hear the recordings, instead of the host twin")
     add_port(p)
 
@@ -93,12 +94,13 @@ def cmd_learn(args: argparse.Namespace) -> ExitCode:
     Trains on this computer, byte for byte as a board would, on windows that a board would have kept. Other voices and
     other speech are replayed from a set that comes with EdgeLoRA, so that they stay heard and refused.
     """
-    word, name = _word(args.model)
+    word, manifest = _word(args.model)
+    name = args.word or Path(manifest.model).stem
     stored = store_name(args.name) if args.name else None
     owner = Owner(_recorded(args.enrol, word), _recorded(args.miss, word), _recorded(args.talk, word))
-    replay = shipped(args.word or name)
+    replay = shipped(name)
     if not replay.sayings:
-        note(f"no other voices say {args.word or name!r} in the replay set: they may be heard less often", args.json)
+        note(f"no other voices say {name!r} in the replay set: they may be heard less often", args.json)
     speech = _recorded(args.speech, word)
     recipe = replace(RECIPE, epochs=args.epochs)
     with console.progress("learn", args.json) as progress:
@@ -107,6 +109,7 @@ def cmd_learn(args: argparse.Namespace) -> ExitCode:
     writes = judgement.better or args.force
     if writes:
         write_atomic(args.output, found.adapter)
+        manifest.with_rule(found.word.rule.cutoff, found.word.rule.window).save(args.output.with_suffix(".json"))
     if writes and stored:
         with connect(args) as link:
             link.store_put(stored, found.adapter)
@@ -116,8 +119,8 @@ def cmd_learn(args: argparse.Namespace) -> ExitCode:
     else:
         _tell(judgement)
         if writes:
-            say(f"{args.output}: {len(found.adapter)} bytes, learned from {found.windows} windows; merge it with")
-            say(f"    --cutoff {found.word.rule.cutoff:g} --window {found.word.rule.window}")
+            say(f"{args.output}: {len(found.adapter)} bytes, learned from {found.windows} windows")
+            say(f"{args.output.with_suffix('.json')}: the rule for it, {found.word.rule}")
     if not judgement.better:
         note(f"not better, {'but' if writes else 'and not'} written: {judgement.reason}", args.json)
     return ExitCode.OK if judgement.better else ExitCode.NOT_ACTIVATED
@@ -130,7 +133,7 @@ def cmd_test(args: argparse.Namespace) -> None:
     """
     if not args.said and not args.speech:
         raise InputError("nothing to test on: give --said, --speech, or both")
-    word, _ = _word(args.model, args.cutoff, args.window)
+    word, _ = _word(args.model, args.adapter, args.cutoff, args.window)
     adapter = load_adapter(args.adapter, word.base) if args.adapter else None
     said, speech = _recorded(args.said, word), _recorded(args.speech, word)
     if args.on_board:
@@ -149,16 +152,20 @@ def cmd_test(args: argparse.Namespace) -> None:
         say(f"false accepts: {score.speech}")
 
 
-def _word(path: Path, cutoff: float | None = None, window: int | None = None) -> tuple[WakeWord, str]:
-    """The wake word in a file, by the manifest beside it with another rule where given, and its model's name."""
+def _word(
+    path: Path, adapter: Path | None = None, cutoff: float | None = None, window: int | None = None
+) -> tuple[WakeWord, WakeManifest]:
+    """The wake word in a file and its manifest, which lies beside it; its rule is that beside the adapter, if one is
+    there, and what is given."""
     there = manifest_beside(path)
     if there is None:
         raise InputError(
             f"{path}: has no manifest, {path.with_suffix('.json').name}, beside it",
             remedy="import the wake word by its .json: edgelora import okay_nabu.json -o nabu.elm",
         )
-    manifest = there[1].with_rule(cutoff, window)
-    return WakeWord(load_base(path), Rule(manifest.cutoff, manifest.window)), Path(manifest.model).stem
+    learned = manifest_beside(adapter) if adapter else None
+    ruled = (learned or there)[1].with_rule(cutoff, window)
+    return WakeWord(load_base(path), Rule(ruled.cutoff, ruled.window)), there[1]
 
 
 def _recorded(paths: Sequence[Path], word: WakeWord) -> list[Recorded]:
@@ -175,13 +182,9 @@ def _recorded(paths: Sequence[Path], word: WakeWord) -> list[Recorded]:
 
 
 def _tell(judgement: Judgement) -> None:
-    rows = [
-        ("base", judgement.base),
-        ("base at its best", judgement.base_at_best),
-        ("adapted", judgement.adapted),
-    ]
+    rows = [("base", judgement.base), ("adapted", judgement.adapted)]
     console.table(
-        ("held-out", "rule", "owner heard", "others heard", "close misses accepted", "false accepts"),
+        ("cross-validated", "rule", "owner heard", "others heard", "close misses accepted", "false accepts"),
         [(name, score.rule, score.own, score.others, score.misses, score.speech) for name, score in rows],
     )
     say("")
@@ -192,7 +195,6 @@ def _judged(judgement: Judgement) -> dict[str, Any]:
         "better": judgement.better,
         "reason": judgement.reason,
         "base": _score(judgement.base),
-        "base_at_best": _score(judgement.base_at_best),
         "adapted": _score(judgement.adapted),
     }
 

@@ -1,4 +1,4 @@
-"""Learning an owner's voice: train, judge on streams, and learn once more with what judged."""
+"""Learning an owner's voice: cross-validation on streams, then training on everything."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.samples import Samples
 from edgelora.learn.training.twin_learner import TwinLearner
 
-from .guard import Judgement, Streams, judged
-from .replay import Replay
+from .guard import Heard, Judgement, Streams, judged
+from .replay import FOLDS, Replay
 from .teaching import Owner, Recorded, joined, lessons
 from .word import WakeWord
 
 LEAST = 3  # enrolments: fewer can't be learned and judged
-JUDGING = 3  # one in so many enrolments, close misses and other recordings judges
-RECIPE = Recipe(rank=4, mode="trainable_a", placement="pointwise", epochs=6)
+RECIPE = Recipe(rank=4, mode="trainable_a", placement="pointwise", epochs=2)
 
 
 @dataclass(frozen=True)
 class Learned:
     """An adapter for an owner, the word with the rule chosen for it, and the judgement on it.
 
-    The judgement is on an adapter that learned without the held-out recordings; if it is better, this one learned from
-    all, else it is that one.
+    The judgement is by cross-validation: each recording, voice and piece of speech is heard by an adapter that did not
+    learn from it. The adapter learned from all.
     """
 
     adapter: bytes
@@ -48,34 +47,46 @@ def learn(
     """Learns an owner. speech: hours of other sounds that only judge. InputError for too few enrolments."""
     if len(owner.enrolments) < LEAST:
         raise InputError(f"{len(owner.enrolments)} enrolments: give {LEAST} or more, 5 to 10 are better")
-    known, held = owner_parts(owner)
-    replayed, judging = replay.split()
-    samples = _samples(word, known, replayed)
-    run = _trained(word, samples, recipe, _stage(progress, 0))
-    judgement = judged(word, run.adapter, streams(word, held, judging, speech))
-    if judgement.better:
-        samples = _samples(word, owner, replay)
-        run = _trained(word, samples, recipe, _stage(progress, 1))
+    base = adapted = Heard([], [], [], [], 0.0)
+    for fold in range(FOLDS):
+        known, held = owner_parts(owner, fold)
+        replayed, judging = replay.split(fold)
+        run = _trained(word, _samples(word, known, replayed), recipe, _stage(progress, fold))
+        base += _heard(word, None, held, judging)
+        adapted += _heard(word, run.adapter, held, judging)
+    samples = _samples(word, owner, replay)
+    run = _trained(word, samples, recipe, _stage(progress, FOLDS))
+    if speech:  # which no adapter learned from
+        adapted += _heard(word, run.adapter, Owner([]), Replay(), speech)
+        base += _heard(word, None, Owner([]), Replay(), speech)
+    judgement = judged(word.rule, base, adapted)
     return Learned(run.adapter, word.with_rule(judgement.adapted.rule), judgement, len(samples), run.epoch_losses)
 
 
-def owner_parts(owner: Owner) -> tuple[Owner, Owner]:
-    """(to learn, to judge): the last of every `JUDGING` recordings of a kind judges."""
+def owner_parts(owner: Owner, fold: int) -> tuple[Owner, Owner]:
+    """(to learn, to judge): one in `FOLDS` recordings of a kind judges in each fold."""
 
     def part(recordings: Sequence[Recorded], held: bool) -> list[Recorded]:
-        return [one for i, one in enumerate(recordings) if (i % JUDGING == JUDGING - 1) == held]
+        return [one for i, one in enumerate(recordings) if (i % FOLDS == fold) == held]
 
     kinds = (owner.enrolments, owner.misses, owner.talk)
-    return Owner(*(part(kind, False) for kind in kinds)), Owner(*(part(kind, True) for kind in kinds))
+    known, judging = (Owner(*(part(kind, held) for kind in kinds)) for held in (False, True))
+    return known, judging
 
 
-def streams(word: WakeWord, owner: Owner, replay: Replay, speech: Sequence[Recorded]) -> Streams:
-    """What judges."""
-    return Streams(
-        [word.heard(one.sound) for one in owner.enrolments],
-        [word.inputs(rows) for rows in replay.sayings],
-        [word.heard(one.sound) for one in owner.misses],
-        [word.heard(one.sound) for one in (*owner.talk, *speech)] + [word.inputs(rows) for rows in replay.speech],
+def _heard(
+    word: WakeWord, adapter: bytes | None, owner: Owner, replay: Replay, speech: Sequence[Recorded] = ()
+) -> Heard:
+    """The outputs for what judges."""
+    return Heard.of(
+        word,
+        adapter,
+        Streams(
+            [word.heard(one.sound) for one in owner.enrolments],
+            [word.inputs(rows) for rows in replay.sayings],
+            [word.heard(one.sound) for one in owner.misses],
+            [word.heard(one.sound) for one in (*owner.talk, *speech)],
+        ),
     )
 
 
@@ -100,9 +111,10 @@ def _trained(word: WakeWord, samples: Samples, recipe: Recipe, progress: Progres
 
 
 def _stage(progress: Progress, stage: int) -> Progress:
-    """The progress of one of two trainings."""
+    """The progress of one of the trainings."""
 
     def report(done: int, total: int, what: str) -> None:
-        progress(stage * total + done, 2 * total, f"{('judged run', 'final run')[stage]}, {what}")
+        name = "on everything" if stage == FOLDS else f"fold {stage + 1}/{FOLDS}"
+        progress(stage * total + done, (FOLDS + 1) * total, f"{name}, {what}")
 
     return report

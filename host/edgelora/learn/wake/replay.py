@@ -27,7 +27,7 @@ Rows = NDArray[np.int16]  # [rows, 40]: the sound front end's values
 FILE = Path(__file__).with_name("replay.npz")
 STEP = 16  # of a value in the file: stored bytes are values / STEP, rounded
 ROWS_AFTER = 3 * (_wake.AFTER[-1] + 1)  # rows of a saying after the word's end
-JUDGING = 3  # one in so many voices, and one in so many pieces of speech, judges
+FOLDS = 3  # of cross-validation
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,15 @@ class Replay:
     sayings: Sequence[Rows] = ()
     speech: Sequence[Rows] = ()
 
-    def split(self) -> tuple[Replay, Replay]:
-        """(to learn, to judge)."""
-        parts = [
-            Replay(
-                [rows for i, rows in enumerate(self.sayings) if (i % JUDGING == 0) == held],
-                [rows for i, rows in enumerate(self.speech) if (i % JUDGING == 0) == held],
-            )
-            for held in (False, True)
-        ]
-        return parts[0], parts[1]
+    def split(self, fold: int) -> tuple[Replay, Replay]:
+        """(to learn, to judge): one in `FOLDS` voices judges in each fold.
+
+        Speech does not judge: it was searched for among hours, so its false accepts are no measure.
+        """
+        known, judging = (
+            [rows for i, rows in enumerate(self.sayings) if (i % FOLDS == fold) == held] for held in (False, True)
+        )
+        return Replay(known, self.speech), Replay(judging)
 
     def samples(self, word: WakeWord) -> Samples | None:
         """Windows to learn; None if there are none."""

@@ -94,7 +94,7 @@ def _result(wake: ProjectWake) -> None:
     learned = wake.job.result if wake.job and wake.job.state == "done" else None
     if isinstance(learned, Learned):
         judgement = learned.judgement
-        rows = {"base": judgement.base, "base at its best": judgement.base_at_best, "adapted": judgement.adapted}
+        rows = {"base": judgement.base, "adapted": judgement.adapted}
         table("Judged by recordings it did not learn from", HEAD, [(name, *_cells(row)) for name, row in rows.items()])
         if judgement.better:
             ui.label(f"Better than the base: learned from {learned.windows} windows.").classes("wake-better")
