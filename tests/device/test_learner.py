@@ -225,6 +225,47 @@ def test_a_turned_sensor_is_noticed_and_turned_back(folder: Path, tmp_path: Path
     assert right > np.mean(base.predict(turned.x[len(test) :]) == test.y) + 0.2
 
 
+class Counts:
+    """A source of counts, int16 [n, 6]."""
+
+    def __init__(self, counts: np.ndarray, signal: Signal) -> None:
+        self.channels, self.rate, self.scales = 6, signal.rate, [normal.scale for normal in signal.normals]
+        self._left = counts.ravel().tolist()
+
+    def read_into(self, buffer: memoryview) -> int:
+        count = min(len(buffer), len(self._left)) // 6
+        for i in range(6 * count):
+            buffer[i] = self._left.pop(0)
+        return count
+
+    @property
+    def ended(self) -> bool:
+        return not self._left
+
+
+def test_a_pipeline_classifies_with_turned_axes() -> None:
+    """`Pipeline.infer` is the model's, or the learner's; the windows themselves stay as the sensor gives them."""
+    people = datasets_har.load_har(3)
+    model = replace(quantize_on(pretrained_har(3, 0), people.pretrain), signal=people.train.signal)
+    learner = Lifelong(pack_model(model), Recipe(rank=4), SLOTS)
+    recordings = datasets_har.har_takes(3, "test")
+    counts = np.concatenate([taken[:300] for taken, _ in recordings])
+    named: list[list[int]] = []
+    for turned in (False, True):
+        pipeline = board.module("pipeline").Pipeline(learner.model, Counts(counts, people.train.signal))
+        if turned:
+            rows = array("h", (16384 * QUARTER).ravel().tolist())
+            learner.reservoir.turn(rows, model.input.zero_point + 128, 0)
+            pipeline.infer = learner.learner.infer
+        named.append([])
+        while not pipeline.ended:
+            if pipeline.step():
+                named[-1].append(pipeline.seen)
+                infer = learner.learner.infer if turned else learner.model.infer
+                assert pipeline.seen == infer(pipeline.x)
+    assert len(named[0]) == len(named[1]) > 20 and named[0] != named[1]
+
+
 def test_an_adapter_rests_while_the_base_is_better(folder: Path, life: tuple[bytes, Samples], tmp_path: Path) -> None:
     """An adapter of wrong labels is not in use any more once right ones show it, on the board and the twin; reset or
     not. Samples from before are dropped."""
