@@ -83,7 +83,7 @@ def test_a_wake_word_learns_its_owner(
     page.get_by_role("button", name="Learn", exact=True).click()
     table = page.get_by_role("table", name="Judged by recordings it did not learn from")
     table.wait_for(timeout=10 * WAIT_MS)
-    assert "adapted" in table.inner_text() and " of 3 (" in table.inner_text()
+    assert "adapted" in table.inner_text() and " of 9 (" in table.inner_text()
     assert page.get_by_text("Better than the base").is_visible(), table.inner_text()
     mine = studio.folder / "wake" / "mine"
     assert sorted(path.suffix for path in mine.iterdir()) == [".ela", ".json", ".tflite"]
