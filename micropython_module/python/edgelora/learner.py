@@ -32,6 +32,7 @@ HORIZON = 64  # updates after which the rate is half of what it was
 TURNS = 21  # turns of the sensor's axes that are tried: by 45 to 315 degrees about each of three
 _COSINES = (16384, 11585, 0, -11585, -16384, -11585, 0, 11585)  # of eighths of a turn, in 1/16384
 _BASE = 1 << TURNS + 1  # bit of the base alone; bit 0 is the adapter's, bit i + 1 the adapter's with turn i
+_LABEL = TURNS + 2  # first bit of the label, of 7
 FEWEST = 16  # outcomes to compare; other comparisons use all that the reservoir remembers
 ALERT = 64  # labelled samples after a change in which turns and the base are tried more readily
 # By how many times the variance one has to be ahead of the other, in a comparison of outcomes:
@@ -121,6 +122,10 @@ class _Outcomes:
     def latest(self, i):
         # The bits of the i-th latest.
         return self._state[(self._state[RECENT] - 1 - i) % RECENT]
+
+    def mixed(self, classes):
+        # Whether the latest samples are of more than half of the classes: one class alone says nothing of the others.
+        return 2 * len({self.latest(i) >> _LABEL for i in range(FEWEST)}) > classes
 
     def changed(self, awake):
         # Notes a change: what was usual is so no more.
@@ -398,8 +403,8 @@ class Learner:
     def _watch(self, sample, label):
         # Notes who is right about a sample, as nobody has learned it yet, and draws the consequences.
         outcomes, reservoir = self._outcomes, self.reservoir
-        outcomes.add(self._outcome(sample, label))
-        if outcomes.count < FEWEST:
+        outcomes.add(self._outcome(sample, label) | (label & 127) << _LABEL)
+        if outcomes.count < FEWEST or not outcomes.mixed(len(self._classes())):
             return
         if (outcomes.alert or outcomes.lacks(LACKS)) and self._turn_axes():
             return
