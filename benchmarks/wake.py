@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ CHOOSING = ("en", "ru")
 UNHEARD = 0.5  # the base's recall of an owner is below it
 TRIED, NEW = 10, 40  # utterances: that choose owners, that judge
 STEP_WORD = "okay_nabu"
+ON_BOARD = replace(RECIPE, mode="frozen_a")
 SEEDS = {"chosen": 9, "taught": 1, "new": 2}  # of utterances
 
 
@@ -235,15 +236,16 @@ def _merged(word: WakeWord, adapter: bytes | None, own: Sequence[Frames]) -> flo
 def step_on_board(link: Link, clock_hz: int | None) -> tuple[int | None, int]:
     """(cycles of a training step of `STEP_WORD`, bytes of its arena) on a board: the mean of a micro-batch.
 
-    clock_hz: the board's; None if unknown, and so are the cycles.
+    A is frozen there: an arena in which it trains has no room on a Pico beside the rest. clock_hz: the board's; None
+    if unknown, and so are the cycles.
     """
     word = word_of(STEP_WORD)
-    settings = RECIPE.settings(word.base.elm)
+    settings = ON_BOARD.settings(word.base.elm)
     learner = BoardLearner(link, word.base, settings, frames=word.frames)
     learner.begin(0)
     rng = np.random.default_rng(0)
-    shape = (RECIPE.micro_batch, word.frames, *word.base.model.input.shape)
+    shape = (ON_BOARD.micro_batch, word.frames, *word.base.model.input.shape)
     x = rng.integers(-128, 127, shape).astype(np.int8)
-    learner.train(x, np.arange(len(x), dtype=np.int8)[:, None] % 2, RECIPE.initial_rate)
+    learner.train(x, np.arange(len(x), dtype=np.int8)[:, None] % 2, ON_BOARD.initial_rate)
     arena = Session(word.base.elm, *settings, frames=word.frames).arena_bytes
     return clock_hz and round(learner.train_us / learner.trained * clock_hz / 1e6), arena
