@@ -117,7 +117,7 @@ def test_planned_ranks_on_unix(made: Path, unix: str, tmp_path: Path) -> None:
     assert f"at ranks {' '.join(map(str, planned['ranks']))}," in page and "<script" not in page
     assert page.count('<tr class="marked">') == 1 and page.count("(the choice)") == 1
     assert page.count('class="ring"') == 2 and page.count("<circle") > len(planned["choice"]["frontier"])
-    few = ["--data", made / "train.npz", "--test", made / "test.npz", "--epochs", 2, "--plan", file]
+    few = ["--data", made / "train.npz", "--test", made / "test.npz", "--epochs", 2, "--no-rows", "--plan", file]
     edgelora("personalize", elm, *few, "--force", "--net", made / "base.npz", "--port", unix, "-o", tmp_path / "run")
     report = read_report(tmp_path / "run")
     assert report["host_twin_identical"] is True and report["float_lora_accuracy"] > 0

@@ -115,7 +115,8 @@ class Contest:
             return Winner.LAYERS if clear and not self.rows.doubt else rows
         kept = outcome.kept.losses
         losses = self._losses(layers) if kept is None else kept.tolist()
-        if not _rows.fell(self._losses(self.before), losses, _rows.CLEARLY):
+        errors = _rows.errors_of(outcome.kept.right, len(losses))
+        if not _rows.fell(self._losses(self.before), losses, errors):
             return rows
         found = own_rows(self.elm, self.course, self.course.samples, self.before)
         if found.adapter is None or _rows.fell(self._losses(found.adapter), losses, 0):
