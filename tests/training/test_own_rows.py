@@ -206,3 +206,8 @@ def test_a_learner_goes_on_from_own_rows_and_makes_them_with_the_same_doubt() ->
         made.step()
     assert unpack_adapter(bytes(kept)).classes[0].doubt == 2
     assert pack_classes(unpack_adapter(bytes(kept)).classes) == pack_classes(unpack_adapter(rows).classes)
+
+
+def test_layers_need_more_proof_where_few_judge_or_many_stay_wrong() -> None:
+    errors_of = device.module("rows").errors_of
+    assert [errors_of(11, 11), errors_of(12, 12), errors_of(18, 20), errors_of(17, 20)] == [2, 1, 1, 2]

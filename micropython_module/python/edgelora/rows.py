@@ -26,7 +26,8 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
 DOUBTS = (4, 2, 1)  # in the order that they are tried
 CLEARLY = 2  # standard errors by which trained layers have to be better than what was in use,
 HARDLY = 1  # and where they have nearly all held-out samples right, but for one in
-DOUBTED = 10  # of these: more that stay wrong may be wrong labels
+DOUBTED = 10  # of these: more that stay wrong may be wrong labels; fewer than MANY samples don't show it
+MANY = 12
 MOST_LOSS = 12288  # 3 nats: a sample's loss counts no more: its label may be wrong
 _MOST = 1024  # samples that a class's row is made of
 _DOUBT_AT = 12  # the doubt's bit in a class's number of samples
@@ -76,7 +77,7 @@ def fell(was: "Sequence[int]", now: "Sequence[int]", errors: int) -> bool:
 
 def errors_of(right: int, count: int) -> int:
     """The standard errors by which layers have to be better that have so many of the held-out samples right."""
-    return CLEARLY if (count - right) * DOUBTED > count else HARDLY
+    return CLEARLY if count < MANY or (count - right) * DOUBTED > count else HARDLY
 
 
 def _rounded(n, d):
