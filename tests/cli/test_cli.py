@@ -240,7 +240,7 @@ def test_wake_word_on_unix(unix: str, tmp_path: Path) -> None:
     parts = ["--data", tmp_path / "train.npz", "--test", tmp_path / "test.npz"]
     result("import", file, *parts[:2], "--labels", "else,alexa", "-o", elm)
     few = ["--placement", "pointwise", "--rank", 4, "--epochs", 40, "--micro-batch", 4, "--learning-rate", 3000]
-    plan = result("plan", elm, *few, "--mode", "trainable_a", "--ram", "40K")
+    plan = result("plan", elm, *few, "--mode", "trainable_a", "--frames", 12, "--ram", "48K")
     assert {row["activation"] for row in plan["layers"] if row["kind"] == "history"} == {"held"}
     edgelora("personalize", elm, *parts, *few, "--mode", "trainable_a", "--port", unix, "-o", run)
     report = read_report(run)
