@@ -240,13 +240,13 @@ def test_wake_word_on_unix(unix: str, tmp_path: Path) -> None:
     parts = ["--data", tmp_path / "train.npz", "--test", tmp_path / "test.npz"]
     result("import", file, *parts[:2], "--labels", "else,alexa", "-o", elm)
     few = ["--placement", "pointwise", "--rank", 4, "--epochs", 40, "--micro-batch", 4, "--learning-rate", 3000]
-    plan = result("plan", elm, *few, "--mode", "trainable_a", "--frames", 12, "--ram", "48K")
+    plan = result("plan", elm, *few, "--mode", "frozen_a", "--frames", 12, "--ram", "40K")
     assert {row["activation"] for row in plan["layers"] if row["kind"] == "history"} == {"held"}
-    edgelora("personalize", elm, *parts, *few, "--mode", "trainable_a", "--port", unix, "-o", run)
+    edgelora("personalize", elm, *parts, *few, "--mode", "frozen_a", "--port", unix, "-o", run)
     report = read_report(run)
     assert report["host_twin_identical"] is True and report["arena_bytes"] == plan["arena_bytes"]
     assert report["adapted_accuracy"] > 0.9 > 0.6 > report["base_accuracy"]
-    trained = result("train-adapter", elm, *parts, *few, "--mode", "trainable_a", "-o", tmp_path / "mine.ela")
+    trained = result("train-adapter", elm, *parts, *few, "--mode", "frozen_a", "-o", tmp_path / "mine.ela")
     assert (tmp_path / "mine.ela").read_bytes() == (run / "adapter.ela").read_bytes()
     judged = ["eval", elm, "--adapter", run / "adapter.ela", "--data", tmp_path / "test.npz"]
     for where in (["--twin"], ["--port", unix]):
