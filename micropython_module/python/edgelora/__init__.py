@@ -272,11 +272,11 @@ class Model:
         return Signal(self.buffer, at) if at else None
 
     def _everywhere(self, rank, ops):
-        # kinds 1 and 2, dense and conv, can have an adapter; 21 to 23 pass no gradient, so that nothing below trains
+        # kinds 1 and 2, dense and conv, can have an adapter; 21, lstm, passes no gradient, so that nothing below trains
         table, cut, ranks = int.from_bytes(self.buffer[32:36], "little"), set(), bytearray(ops)
         for i in reversed(range(ops)):
             kind, _, source, _ = struct.unpack_from("<BBHH", self.buffer, table + 36 * i)
-            if kind in (21, 22, 23) or i + 1 in cut:
+            if kind == 21 or i + 1 in cut:
                 cut.add(source)
                 cut.add(struct.unpack_from("<H", self.buffer, table + 36 * i + 18)[0])
             elif kind in (1, 2):
