@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_own_rows import of_one_spread, person
+from people import of_one_spread, person
 
 from edgelora.board.sim.virtual_board import UNIX_BINARY
 from edgelora.core.formats.ela import unpack_adapter

@@ -10,12 +10,14 @@ from pathlib import Path
 import class_cases
 import numpy as np
 from fleet_boards import Fleet
+from people import of_one_spread, person
 
 from edgelora.core.formats import elu
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import base_id, pack_model
-from edgelora.core.formats.network import QuantModel
+from edgelora.core.formats.network import Op, QuantModel, Tensor
 from edgelora.core.formats.signal import Normal, Signal
+from edgelora.core.formats.wake_manifest import WakeManifest
 from edgelora.core.twin.fleet import Policy
 from edgelora.core.twin.session import Session
 from edgelora.fleet.member import Identity, Past, TwinMember
@@ -45,16 +47,34 @@ def machine(rng: np.random.Generator) -> QuantModel:
     return pretrained_autoencoder(scaled_inputs(rows, 200), (4, 2, 4), 4)
 
 
+def wake_word() -> QuantModel:
+    """A base whose one output is high while the five values of the last two frames are."""
+    shapes = ((1, 1, 5), 0.1, 3), ((2, 1, 5), 0.1, 3), ((1, 1, 1), 0.1, -128)
+    model = QuantModel([Tensor(*shape) for shape in shapes], [Op("history", 0, 1)], ["word"])
+    dense = Op("dense", 1, 2, weights=np.full((1, 1, 1, 10), 127, np.int8), bias=np.zeros(1, np.int32), t_shift=6)
+    dense.multiplier, dense.shift = np.full(1, 1 << 30, np.int32), np.full(1, -7, np.int8)
+    model.ops.append(dense)
+    model.loss = "mean_squared_error"
+    return model
+
+
 def fill(place: Path) -> None:
     """Writes all files to a folder."""
     model = class_cases.small_base(np.random.default_rng(3))
-    model.signal = Signal(50, 5, 1, 1, tuple(Normal(0.001 * (i + 1), 0.5, 2) for i in range(5)))
+    word = wake_word()
+    model.signal = word.signal = Signal(50, 5, 1, 1, tuple(Normal(0.001 * (i + 1), 0.5, 2) for i in range(5)))
     base = pack_model(model)
     rng = np.random.default_rng(1)
     x, y = rng.integers(-128, 128, (8, 1, 1, 5)).astype(np.int8), np.arange(8) % 3
     files = {"base.elm": base, "machine.elm": pack_model(machine(rng))}
     files |= {f"{name}.ela": trained(base, rng) for name in ("one", "two")}
     files["samples.eld"] = pack_samples(x, y, None, base_id(base))
+    own = of_one_spread(np.random.default_rng(3))
+    mine = person(np.random.default_rng(3), own, 4)
+    files["own.elm"] = pack_model(own[0])
+    files["own.eld"] = pack_samples(mine.x, mine.y, None, base_id(files["own.elm"]))
+    files["word.elm"] = pack_model(word)
+    WakeManifest("Word", "word.tflite", 0.8, 2, 1000).save(place / "word.json")
     counts = rng.integers(-1000, 1000, (12, 5)).astype("<i2")
     files["counts.s16"] = counts.tobytes()
     files["counts.csv"] = "".join(",".join(map(str, row)) + "\n" for row in counts).encode()

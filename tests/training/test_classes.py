@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from class_cases import INPUTS, KNOWN, small_base
 from numpy.typing import NDArray
+from people import last_inputs
 from random_models import random_model
 
 from edgelora.base.errors import InputError
@@ -17,7 +18,6 @@ from edgelora.core.formats.classes import ClassRow, ClassStats, no_room, pack_cl
 from edgelora.core.formats.ela import CLASSES, unpack_adapter
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.envelope import FormatError
-from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin.binding import TwinError
 from edgelora.core.twin.session import Session
 from edgelora.learn.training.base import Base
@@ -39,11 +39,6 @@ def wanted_row(stats: ClassStats, x: NDArray[np.int64]) -> tuple[int, list[int]]
     sums = ((whole_inverse(stats) * mean + 8) >> 4).sum(axis=1)
     row = np.clip((sums + (1 << stats.row_shift >> 1)) >> stats.row_shift, -32767, 32767)
     return -((int(((row * mean + 8) >> 4).sum()) + 1) >> 1), row.tolist()
-
-
-def last_inputs(session: Session, model: QuantModel, x: NDArray[np.int8]) -> NDArray[np.int64]:
-    rows = [session.activations(np.ascontiguousarray(one), model)[1].ravel() for one in x]
-    return np.array(rows, np.int64) - model.tensors[1].zero_point
 
 
 def test_rows_and_decisions_are_those_of_the_specification() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from class_cases import small_base
-from test_own_rows import of_one_spread, person
+from people import of_one_spread, person
 
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.twin import device

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from class_cases import INPUTS, KNOWN, small_base
 from numpy.typing import NDArray
-from test_classes import last_inputs, wanted_row
+from people import last_inputs, of_one_spread, person
+from test_classes import wanted_row
 
 from edgelora.core.formats.classes import pack_classes, unpack_classes
 from edgelora.core.formats.ela import unpack_adapter
@@ -100,34 +101,6 @@ def test_each_sample_is_judged_by_rows_made_without_it() -> None:
             assert score.pair == (sum(right for right, _ in judged[doubt]), sum(loss for _, loss in judged[doubt]))
         found.add(now)
     assert len(found) > 2, "several doubts won"
-
-
-def person(rng: np.random.Generator, base: tuple[QuantModel, Session], count: int) -> Samples:
-    """Samples whose labels follow from the last layer's inputs, by a direction that the base does not know."""
-    model, session = base
-    x = rng.integers(-128, 128, (4000, 1, 1, 5)).astype(np.int8)
-    inputs = last_inputs(session, model, x).astype(float)
-    inputs -= inputs.mean(axis=0)
-    side = inputs @ np.linalg.svd(inputs[:500], full_matrices=False)[2][0]
-    classes = [np.flatnonzero(side < np.quantile(side, 0.1)), np.flatnonzero(abs(side) < np.quantile(abs(side), 0.1)),
-               np.flatnonzero(side > np.quantile(side, 0.9))]  # fmt: skip
-    chosen = np.concatenate([rng.permutation(one)[:count] for one in classes])
-    return Samples(x[chosen], np.repeat(np.arange(3), count))
-
-
-def of_one_spread(rng: np.random.Generator) -> tuple[QuantModel, Session]:
-    """A base whose statistics are those of its own inputs, and whose rows say nothing."""
-    model = small_base(rng)
-    session = Session(pack_model(model), bytes(2), "infer")
-    inputs = last_inputs(session, model, rng.integers(-128, 128, (2000, 5)).astype(np.int8))
-    inverse = np.linalg.inv(np.cov(inputs.T) + np.eye(INPUTS) * np.trace(np.cov(inputs.T)) / INPUTS)
-    fine = int(np.floor(np.log2(32767 / np.abs(inverse).max())))
-    stats = model.class_stats
-    assert stats
-    stats.inverse = np.rint(inverse * 2.0**fine)[np.tril_indices(INPUTS)].astype(np.int16)
-    stats.row_shift, stats.exponent = fine - 9, 9
-    stats.rows[:], stats.biases[:] = 0, 0
-    return model, session
 
 
 @pytest.mark.parametrize("on_board", [False, True])

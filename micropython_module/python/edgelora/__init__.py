@@ -49,20 +49,35 @@ def write(path: str, data: Buffer) -> None:
     _write(path, (data,))
 
 
+_broken = []  # files that flash failed to write: closing or collecting one would write what it has left
+
+
 def _write(path, pieces):
-    part = path + ".part"
+    part, file = path + ".part", None
     try:
-        with open(part, "wb") as f:
-            for piece in pieces:
-                f.write(piece)
+        file = open(part, "wb")
+        for piece in pieces:
+            file.write(piece)
+        file.close()
         _replace(part, path)
-    except OSError as e:
-        if e.errno == 28:  # ENOSPC; after any other error nothing more is written: see `_only_absent`
-            try:
-                os.remove(part)
-            except OSError:
-                pass
-        raise e
+    except BaseException as error:
+        errno = isinstance(error, OSError) and error.errno
+        if errno and errno != 28:  # after an error other than ENOSPC nothing more is written: see `_only_absent`
+            if file:
+                _broken.append(file)
+            raise
+        if file:
+            _try(file.close)
+        if errno:
+            _try(os.remove, part)
+        raise
+
+
+def _try(function, *args):
+    try:
+        function(*args)
+    except OSError:
+        pass
 
 
 def _only_absent(error):

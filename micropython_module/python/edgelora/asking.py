@@ -35,19 +35,19 @@ class Labelled:
 
     def __init__(self, model: Model, windows: Any) -> None:
         self.sample_size, self.target_size, self.base_id = model.sample_size, 0, model.base_id
-        self._windows, self._numbers, self._labels = windows, [], bytearray()
+        self._windows, self._samples = windows, []  # (number of the window, label)
 
     @property
     def count(self) -> int:
-        return len(self._numbers)
+        return len(self._samples)
 
     def add(self, number: int, label: int) -> None:
-        self._numbers.append(number)
-        self._labels.append(label)
+        self._samples.append((number, label))
 
     def read(self, i: int, buffer: bytearray) -> int:
-        self._windows.read(self._numbers[i], buffer)
-        return self._labels[i]
+        number, label = self._samples[i]
+        self._windows.read(number, buffer)
+        return label
 
 
 class Asking:
@@ -84,14 +84,19 @@ class Asking:
     def skip(self, number: int) -> None:
         """Takes a window as asked for, without a label."""
         if not self._done[number]:
-            self._done[number] = 1
             self._new.append(number)
+            self._done[number] = 1
 
     def ask(self) -> int | None:
         """The number of the window whose label would help most; None if all were asked for. It takes an inference or
         more for each window: `look` does the same step by step."""
-        for _ in self.look():
-            pass
+        used, looking = self._model.used, self.look()
+        try:
+            for _ in looking:
+                pass
+        finally:
+            looking.close()
+            self._model.use(used)  # again: an interrupt may have kept `look` from it
         return None if self._number < 0 else self._number
 
     def look(self) -> "Iterator[int]":
@@ -99,13 +104,12 @@ class Asking:
         model = self._model
         used = model.used
         news = [self._reached(number) for number in self._new]
-        self._new = []
-        if self.labelled.count:
-            rows = OwnRows(model, self.labelled)
-            rows.collect()
-            rows.adapter(DOUBT)
         self._number = most = -1
         try:
+            if self.labelled.count:
+                rows = OwnRows(model, self.labelled)
+                rows.collect()
+                rows.adapter(DOUBT)
             for number in range(self._windows.count):
                 if self._done[number]:
                     continue
@@ -119,6 +123,7 @@ class Asking:
                 if worth > most:
                     most, self._number, self.said, self.margin = worth, number, said, margin
                 yield self._number
+            del self._new[: len(news)]  # these were compared with every window
         finally:
             model.use(used)
 

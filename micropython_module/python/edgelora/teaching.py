@@ -84,9 +84,23 @@ class Teacher:
             raise ValueError("class %d: only the base's classes can be corrected; see add_class()" % label)
 
     def teach(self) -> bool:
-        """Makes the rows anew from all samples. Returns whether rows are in use: else the base alone is."""
+        """Makes the rows anew from all samples. Returns whether rows are in use: else the base alone is.
+
+        After an error, too, the base alone is in use, until the next `teach` or reset. What `correct` or `deny` were
+        given is then in its file if the file's `count` says so: call `teach` for that.
+        """
+        try:
+            return self._taught()
+        except BaseException:
+            self._use_base()
+            raise
+
+    def _use_base(self):
         self.model.use(None)
         self.doubt = self.hinted = 0
+
+    def _taught(self):
+        self._use_base()
         rows = self._judged(None)
         if rows.doubt and rows.before[0]:
             made, self.doubt = rows.adapter(), rows.doubt

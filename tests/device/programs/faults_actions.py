@@ -34,8 +34,8 @@ def contents(path):
         return None
 
 
-FILES = ("base.elm", "machine.elm", "one.ela", "two.ela", "samples.eld")
-BASE, MACHINE, ONE, TWO, SAMPLES = (contents(name) for name in FILES)
+FILES = ("base.elm", "machine.elm", "one.ela", "two.ela", "samples.eld", "own.elm", "word.elm")
+BASE, MACHINE, ONE, TWO, SAMPLES, OWN, WORD = (contents(name) for name in FILES)
 X = bytes((i * 37) & 255 for i in range(4096))
 QUARTER = array("h", (0, 16384, 0, -16384, 0, 0, 0, 0, 16384))
 
@@ -362,6 +362,154 @@ class Recording(OnFlash):
     def look(self):
         buffer = bytearray(self.file.sample_size)
         return [(self.file.read(i, buffer), bytes(buffer)) for i in range(self.file.count)], self.recorder.counts[:]
+
+
+class Teaching(OnFlash):
+    """Corrections of a person. One may be in its file and not taught yet: then the base alone is in use."""
+
+    in_parts = True
+
+    def __init__(self, name, act):
+        self.name, self.acts, self.rows = name, act, None
+
+    def prepare(self):
+        from edgelora.training import SampleFile
+
+        m = edgelora.Model(OWN, 4)
+        samples, denied = [SampleFile.create(path, m) for path in ("/s/mine.eld", "/s/not.eld")]
+        for x, label in owned()[:-1]:
+            samples.append(x, label)
+        denied.append(owned()[0][0], 1)
+        for file in (samples, denied):
+            file.close()
+
+    def open(self):
+        from edgelora.teaching import Teacher
+        from edgelora.training import SampleFile
+
+        self.m = edgelora.Model(OWN, 4)
+        self.files = SampleFile("/s/mine.eld", True), SampleFile("/s/not.eld", True)
+        self.store = Store("/s/adapters", cache=4096, adapters=8)
+        self.store.open(self.m)
+        self.teacher = Teacher(self.m, *self.files, self.store, "me")
+        self.counts = self.counts or [file.count for file in self.files]
+
+    counts = None  # of samples before the action
+
+    def act(self):
+        if [file.count for file in self.files] == self.counts:
+            self.acts(self.teacher, *owned()[-1])
+        else:
+            self.teacher.teach()
+
+    def look(self):
+        teacher, store = self.teacher, self.store
+        rows = teacher.doubt, teacher.hinted, self.m.used and bytes(self.m.used.buffer)
+        self.rows = self.rows or rows
+        if rows == (0, 0, None):  # as before the action: it has to be done again
+            rows = self.rows
+        entries = [(e.name, bytes(store.read(e.name))) for e in store.list()]
+        return rows, entries, store.active, read_all(self.files[0]), read_all(self.files[1])
+
+
+def owned():
+    """A person's samples: (sample, label)."""
+    from edgelora.training import SampleFile
+
+    file = SampleFile("own.eld")
+    return [(sample, label) for label, sample in read_all(file)]
+
+
+def read_all(file):
+    """(label or target, sample) of all samples."""
+    buffer, found = bytearray(file.sample_size), []
+    for i in range(file.count):
+        said = file.read(i, buffer)
+        found.append((said if isinstance(said, int) else bytes(said), bytes(buffer)))
+    return found
+
+
+class Waking(OnFlash):
+    """A wake word that keeps samples. After an error those kept so far may be taken back, and kept again."""
+
+    in_parts = True
+    MOST = 20
+
+    def __init__(self, name, act, heard):
+        self.name, self.acts, self.heard = name, act, heard
+
+    def prepare(self):
+        from edgelora.training import SampleFile
+
+        SampleFile.create("/s/mine.eld", self.model()).close()
+
+    def model(self):
+        return edgelora.Model(WORD, 4, "infer", frames=3)
+
+    def open(self):
+        from edgelora.training import SampleFile
+        from edgelora.wake import Rule, WakeWord
+
+        self.file = SampleFile("/s/mine.eld", True)
+        self.word = WakeWord(self.model(), Voice(), Rule(200, 2), self.file)
+        if self.heard:
+            hear(self.word)
+
+    def act(self):
+        while self.file.count:
+            self.file.undo()
+        self.acts(self.word)
+
+    def look(self):
+        kept = read_all(self.file)
+        return tuple(kept + [None] * (self.MOST - len(kept)))
+
+
+def hear(word):
+    word.source.at = 0
+    word.reset()
+    while not word.ended:
+        word.step()
+
+
+def talk(word):
+    word.talking = True
+    hear(word)
+
+
+def say(word):
+    word.false_wake()
+    word.enrol()
+    word.missed()
+
+
+class Asking(Action):
+    """Asks for a window, beside one that was skipped and two with labels."""
+
+    in_parts = True
+
+    def __init__(self, name, act):
+        self.name, self.acts = name, act
+
+    def make(self):
+        from edgelora import asking
+        from edgelora.training import SampleFile
+
+        self.m, self.result = edgelora.Model(OWN, 4), None
+        self.asking = asking.Asking(self.m, SampleFile("own.eld"))
+        self.asking.skip(self.asking.ask())
+        for label in (0, 2):
+            self.asking.label(self.asking.ask(), label)
+        self.number, self.count = self.asking.ask(), 2
+
+    def act(self):
+        if self.asking.labelled.count == self.count:
+            self.acts(self.asking, self.number)
+        self.result = self.asking.ask(), self.asking.said, self.asking.margin
+
+    def look(self):
+        asking = self.asking
+        return read_all(asking.labelled), bytes(asking._done), self.result, self.m.used and bytes(self.m.used.buffer)
 
 
 class Reservoirs(OnFlash):
@@ -861,6 +1009,19 @@ class Counts:
         return count
 
 
+class Voice(Counts):
+    """A source that is loud for a while."""
+
+    samples = 45
+
+    def read_into(self, buffer):
+        count = min(len(buffer) // 5, self.samples - self.at)
+        for i in range(5 * count):
+            buffer[i] = 12000 if 20 <= self.at + i // 5 < 27 else -200
+        self.at += count
+        return count
+
+
 def decisions(action):
     action.pipeline.source.at = 0
     action.pipeline.reset()
@@ -885,6 +1046,41 @@ def known(m):
 
     RULE["base"] = edgelora.hex_id(m.base_id)
     return Known(m, RULE)
+
+
+def sure(m):
+    from edgelora.confidence import Sure
+
+    return Sure(m, 20000)
+
+
+def least(action):
+    from edgelora.confidence import least_chance
+
+    return least_chance([9000, 30000, 20000, 31000], [False, True, True, True])
+
+
+def own_rows(action):
+    """Rows of a person, and how they were judged."""
+    from edgelora import rows, training
+
+    m = edgelora.Model(OWN, 4)
+    own = rows.OwnRows(m, training.SampleFile("own.eld"))
+    own.collect()
+    for _ in own.judge():
+        pass
+    made = own.adapter()
+    doubt = rows.doubt_of(made.record(training.CLASSES)[4:])
+    return doubt, own.before, own.after, rows.errors_of(own.after[0], own.count), bytes(made.buffer)
+
+
+def ruled(action):
+    """A wake word's decisions."""
+    from edgelora.wake import Rule, cutoff_of
+
+    rule = Rule.read("word.json")
+    rule.reset()
+    return cutoff_of(0.8), rule.cutoff, rule.window, [rule.step(p) for p in (0, 220, 255, 190, 0)]
 
 
 RULE = {
@@ -1007,6 +1203,13 @@ ACTIONS = [
     File("use_file", None, mode="infer", used=True),
     Told("a pipeline", decisions, piped()),
     Told("a pipeline that knows nothing", decisions, piped(known)),
+    Told("a pipeline that is unsure", decisions, piped(sure)),
+    Told("when to be unsure", least),
+    Told("own rows", own_rows),
+    Told("a wake word's rule", ruled),
+    Asking("asking.ask", lambda a, number: None),
+    Asking("asking.label", lambda a, number: a.label(number, 1)),
+    Asking("asking.skip", lambda a, number: a.skip(number)),
     Told("a recording's decisions", recorded),
     Told("sound", featured("audio")),
     Told("vibration", featured("spectral")),
@@ -1049,6 +1252,11 @@ ACTIONS += [
     Recording("recorder.take", lambda r: r.take(2)),
     Recording("recorder.undo", lambda r: r.undo()),
     Recording("recorder.step", lambda r: (r.reset(), r.step())),
+    Teaching("teacher.correct", lambda t, x, label: t.correct(x, label)),
+    Teaching("teacher.deny", lambda t, x, label: t.deny(x, (label + 1) % 3)),
+    Teaching("teacher.undo", lambda t, x, label: t.undo()),
+    Waking("wake: other speech", talk, False),
+    Waking("wake: what a person says", say, True),
     Reservoirs("reservoir.add", lambda r: r.add(memoryview(X)[50:55], 1)),
     Reservoirs("reservoir.forget", lambda r: r.forget(1)),
     Reservoirs("reservoir.drop", lambda r: r.drop(2)),

@@ -60,7 +60,7 @@ def load_plan(path: Path, elm: bytes) -> Recipe:
 def _frames(data: dict[str, Any]) -> int | None:
     frames = data.get("frames")
     if frames is not None and (not isinstance(frames, int) or not 1 <= frames <= MAX_FRAMES):
-        raise ValueError(f"frames {str(frames)[:20]}")
+        raise PlanError(f"frames {str(frames)[:20]}")
     return frames
 
 
