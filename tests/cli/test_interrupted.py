@@ -62,7 +62,7 @@ def test_host_stops_in_the_middle(
     "board, image, settings, cut_after, kept",
     [
         ("unix", "har.romfs", ["--data", "har:3", "--epochs", 20], 45, 36),
-        ("virtual-pico", "har.uf2", ["--data", "train.npz", "--test", "test.npz", "--epochs", 4], 4, 2),
+        ("virtual-pico", "har.uf2", ["--data", "train.npz", "--test", "test.npz", "--epochs", 4, "--no-rows"], 4, 2),
     ],
 )
 def test_power_cut(
@@ -83,7 +83,7 @@ def test_power_cut(
 
 def test_resume_takes_only_its_own_checkpoint(made: Path, unix: str, tmp_path: Path) -> None:
     def personalize(epochs: int, samples: str, *more: str, code: int = 0) -> str:
-        parts = ["--data", made / samples, "--test", made / "test.npz", "--epochs", epochs]
+        parts = ["--data", made / samples, "--test", made / "test.npz", "--epochs", epochs, "--no-rows"]
         done = edgelora(
             "personalize", made / "har.elm", *parts, "--port", unix, "-o", tmp_path / "run", *more, code=code
         )

@@ -21,7 +21,7 @@ def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
     flashed = result("flash", made / "har.uf2", "--drive", board["drive"])
     assert (flashed["port"], flashed["installed"]["files"]) == (board["port"], [])  # the image includes EdgeLoRA
     port = ["--port", board["port"]]
-    few = ["--data", made / "train.npz", "--test", made / "test.npz", "--epochs", 2, "--force"]
+    few = ["--data", made / "train.npz", "--test", made / "test.npz", "--epochs", 2, "--no-rows", "--force"]
     edgelora("personalize", made / "har.elm", *few, *port, "-o", run)
     report = read_report(run)
     assert report["host_twin_identical"] is True
@@ -35,7 +35,7 @@ def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
     cached = ("--placement", "last_block", "--cache", "flash")
     edgelora("personalize", made / "har.elm", *few, *port, "-o", run, *cached)
     assert read_report(run)["host_twin_identical"] is True
-    factory = ("--rank", 1, "--qat", "--augment", "motion", "--epochs", 3)
+    factory = ("--no-rows", "--rank", 1, "--qat", "--augment", "motion", "--epochs", 3)
     trained = result("train-adapter", made / "har.elm", *few[:4], *factory, "-o", tmp_path / "factory.ela")
     there = result("eval", made / "har.elm", "--data", few[3], "--adapter", tmp_path / "factory.ela", *port)
     assert there["accuracy"] == trained["accuracy_after"]
@@ -63,7 +63,7 @@ def test_stock_firmware(made: Path, tmp_path: Path) -> None:
     assert installed["arch"] == "armv6m" and len(installed["files"]) > 5
     assert all(file["copied"] for file in installed["files"])
     assert not any(file["copied"] for file in result("install", *port)["files"])
-    few = ["--data", made / "train.npz", "--test", made / "test.npz", "--epochs", 1]
+    few = ["--data", made / "train.npz", "--test", made / "test.npz", "--epochs", 1, "--no-rows"]
     report = result("personalize", made / "har.elm", *few, *port, "-o", run, "--on-board", "--clock", 48)
     assert report["host_twin_identical"] is True and report["checkpoint_bytes"] <= 1024
     assert report["free_heap_bytes"] < installed["free_heap"] - report["arena_bytes"] - report["model_bytes"]

@@ -18,8 +18,10 @@ import edgelora
 from edgelora.learn.report.conclusion import TITLES
 from edgelora.learn.training.base import load_base
 from edgelora.model.datasets import keywords, speech
+from edgelora.model.datasets.dataset import Dataset
 from edgelora.model.datasets.speech import RATE
-from edgelora.studio.training_options import PACKAGED, about
+from edgelora.studio.runs import USUAL
+from edgelora.studio.training_options import PACKAGED, about, prospect
 from edgelora.studio.word_segments import starts_of
 
 WORDS = ("lamp", "curtain")  # not in the base's training data
@@ -88,6 +90,18 @@ def test_the_base_for_sound_is_as_accurate_as_stated() -> None:
     data = keywords.record([VOICE], keywords.PARTS["train"])
     assert edgelora.evaluate(base, data) >= int(told[2]) / 100 - 0.05
     assert about(base.renamed("sound.elm", list(WORDS))) == ""
+
+
+def test_words_of_the_user_are_learned_by_layers() -> None:
+    """Own rows are drawn toward the base's, which are of other words: they are for words that it knows."""
+    base = load_base(PACKAGED / "sound.elm")
+    x, y = np.zeros((8, *base.model.input.shape), np.float32), np.arange(8) % 2
+    theirs, known = (Dataset(x, y, labels, keywords.SIGNAL) for labels in (list(WORDS), base.model.labels[:2]))
+    found = prospect(base, theirs)
+    assert found.renamed and not found.problem and not found.suited(USUAL).rows
+    again = prospect(found.base, theirs)
+    assert not again.renamed and again.learned == WORDS and not again.suited(USUAL).rows
+    assert prospect(base, known).suited(USUAL) == USUAL
 
 
 def test_own_words(studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path) -> None:

@@ -133,6 +133,7 @@ class ProjectRuns:
         there = self.of(session)
         if there and there.status in GOING:
             raise InputError("the board is training", remedy="pause it, or wait for its end")
+        recipe = prospect.suited(recipe)
         base = self.put_base(prospect.base) if prospect.renamed else prospect.base
         title = ", ".join(prospect.learned)
         parts = parted(data.only(prospect.learned), "the project", recipe.on_board)

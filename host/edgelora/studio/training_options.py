@@ -39,6 +39,11 @@ class Prospect:
     problem: str = ""
     remedy: str = ""
 
+    def suited(self, recipe: Recipe) -> Recipe:
+        """The recipe, with layers alone if outputs have the user's class names: own rows are drawn toward the base's,
+        which are of other classes."""
+        return replace(recipe, rows=recipe.rows and not self.base.name.startswith(OWN))
+
 
 def prospect(base: Base, data: Dataset | None) -> Prospect:
     """How a base could be trained on the classes of some samples.
