@@ -693,7 +693,9 @@ def test_pico_bad_line_and_cable_loss(pico):
         ]  # fmt: skip
         lines[0].on_read = [None, None, None, corrupt(10), drop(3)]
         link.put("/file", data)
-        assert not lines[0].on_write and link.stats.resent >= 8
+        # seven frames are lost or damaged; the damaged answer may be that to one of them
+        assert not lines[0].on_write and not lines[0].on_read
+        assert link.stats.resent >= 7 and link.stats.damaged
         lines[0].cut = 10_000
         link.put("/file", data[::-1])
         assert link.stats.reconnects == 1 and link.get("/file") == data[::-1]
