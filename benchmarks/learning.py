@@ -151,7 +151,7 @@ class LearningRun:
     in_use_trainable_a: float
 
 
-PAIRS = {  # of figures whose differences are told
+PAIRS = {  # of figures whose differences are reported
     "integer_frozen_a": "float_lora_frozen_a",
     "integer_trainable_a": "float_lora",
     "in_use_frozen_a": "float_lora_frozen_a",

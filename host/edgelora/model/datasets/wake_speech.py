@@ -165,7 +165,7 @@ OWNERS = _speaking(
 ENGLISH = "en-us en-gb en-gb-x-rp en-us-nyc en-gb-scotland en-gb-x-gbclan en-gb-x-gbcwmd en-029"
 OTHERS = _speaking(ENGLISH, "m2 f3 Michael Alicia paul aunty m6 Jacky steph max ian", 53)
 REPLAYED = _speaking(ENGLISH, "m4 Linda m8 adam david miguel quincy gustave travis", 24)
-# Whose speech without the word is replayed: foreigners who read English, and recorded speakers of flite.
+# Their speech without the word is replayed: non-native speakers reading English, and recorded speakers of flite.
 SPEAKERS = (
     *_speaking(
         "en-us pl en-gb de es fr-fr it hi en-029 sv ru-lv tr id",
