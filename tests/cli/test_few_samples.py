@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,15 @@ from class_cases import small_base
 from processes import edgelora, result
 from test_added_classes import windows
 
+from edgelora.board.link.client import Link
 from edgelora.core.formats.ela import unpack_adapter
 from edgelora.core.formats.elm import pack_model
+from edgelora.learn.training.base import Base, WorkflowError
+from edgelora.learn.training.board_learner import BoardLearner
+from edgelora.learn.training.early_stopping import Score, prepared
+from edgelora.learn.training.own_rows import contest
+from edgelora.learn.training.personalize import _make_rows
+from edgelora.learn.training.recipe import Recipe
 from edgelora.model.datasets import dataset
 
 NAMES = ["rest", "walk", "wave"]
@@ -46,11 +54,9 @@ def test_few_samples_make_rows_that_the_board_uses(port: str, tmp_path: Path, mo
         assert kept["active"] == "personal"
         edgelora("store", "get", "personal", "-o", tmp_path / "kept.ela", "--port", port)
         assert (tmp_path / "kept.ela").read_bytes() == (tmp_path / "run" / "adapter.ela").read_bytes()
-    many = result(*task, "--data", tmp_path / "many.npz", "--epochs", "6")
-    assert many["losses"] or many["own_rows"], "rows of a person do not keep later runs from training"
-    assert many["host_twin_identical"] and many["adapted_accuracy"] >= few["adapted_accuracy"] - 0.05
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert "<html" in page
+    many = result(*task, "--data", tmp_path / "many.npz", "--epochs", "6", "--no-rows")
+    assert many["losses"] and not many["own_rows"], "rows of a person keep later runs from training"
+    assert many["host_twin_identical"]
 
 
 def test_one_of_each_class_activates_nothing_without_proof(port: str, tmp_path: Path) -> None:
@@ -62,3 +68,24 @@ def test_one_of_each_class_activates_nothing_without_proof(port: str, tmp_path: 
     names = ("--data", tmp_path / "one.npz", "--test", tmp_path / "test.npz")
     ended = edgelora("personalize", elm, *names, "-o", tmp_path / "run", "--port", port, "--epochs", "2", code=3)
     assert "not activated" in ended.stdout
+
+
+def test_a_board_that_judges_rows_otherwise_is_refused(port: str) -> None:
+    """As with another version's firmware. Nothing of either side is used."""
+    model = small_base(np.random.default_rng(8))
+    model.labels = NAMES
+    base = Base("base.elm", pack_model(model), model)
+    course = prepared(base.elm, base.samples(windows(NAMES, 3, 1)), Recipe())
+    rivals = contest(base.elm, course, Recipe())
+    assert rivals and rivals.is_decided
+    with Link.connect(port) as link:
+        learner = BoardLearner(link, base, course.settings.session)
+        assert _make_rows(learner, rivals).run.adapter == rivals.rows.adapter
+        after = rivals.rows.after
+        for other in ({"doubt": rivals.rows.doubt % 4 + 1}, {"after": Score(after.right, after.minus_loss - 1)}):
+            differs = replace(rivals)
+            differs.__dict__["rows"] = replace(rivals.rows, **other)
+            with pytest.raises(
+                WorkflowError, match="its own rows otherwise .*: install this version's"
+            ):
+                _make_rows(learner, differs)

@@ -80,6 +80,36 @@ def test_a_close_miss_is_another_word(word: WakeWord, said: np.ndarray) -> None:
     assert not kept.y.any() and len(kept) > 5
 
 
+@pytest.mark.parametrize("end", [5, 8, 30, 200, 279])
+def test_windows_are_of_what_was_heard_one_frame_after_another(word: WakeWord, end: int) -> None:
+    """Also right after a stream's beginning, and as late as `enrol` finds a word. end: the frame that ends it."""
+    wake, pupil, frames = device.module("wake"), Pupil(word), word.frames
+    heard = np.full((280, word.base.model.input.size), -128, np.int8)
+    heard[max(end - 9, 0) : end] = 90
+    heard[:, :3] = np.arange(280)[:, None] % 80 - 128  # tells frames apart
+    device_word, kept = pupil._device, pupil._kept
+    for count, frame in enumerate(heard, 1):
+        device_word.x[:] = bytes(frame.view(np.uint8))
+        device_word._decide()
+        if count >= end + 2 and count % 13 == 0 and count - end < wake.REACH:
+            kept.windows.clear()
+            assert device_word.enrol() == len(kept.windows) >= 1
+            for window in kept.windows:
+                rows = np.frombuffer(window, np.int8).reshape(frames, -1)
+                first = int(rows[-1, 0]) + 128
+                ends = [at for at in range(1, count + 1) if at % 80 == (first + 1) % 80]
+                streams = [np.concatenate([np.full((frames, rows.shape[1]), -128, np.int8), heard[:at]]) for at in ends]
+                silent = (rows == -128).all()  # before the stream
+                assert silent or any((stream[-frames:] == rows).all() for stream in streams), (count, end)
+
+
+def test_a_file_that_is_no_manifest_says_so(tmp_path: Path) -> None:
+    for content in ("{}", "[]", "no json", '{"micro": {"probability_cutoff": "high", "sliding_window_size": 5}}'):
+        (tmp_path / "word.json").write_text(content)
+        with pytest.raises(ValueError, match="is no wake word's manifest: `edgelora build"):
+            device.module("wake").Rule.read(str(tmp_path / "word.json"))
+
+
 def test_the_end_of_a_word() -> None:
     """The last loud frame of the stretch with most sound; short gaps belong to it, a click afterwards does not."""
     end = device.module("wake").word_end

@@ -62,8 +62,12 @@ class Rule:
     def read(cls, path: str) -> "Rule":
         """The rule of a manifest, the .json that `edgelora build` puts beside a wake word's base."""
         with open(path) as file:
-            micro = json.load(file)["micro"]
-        return cls(cutoff_of(micro["probability_cutoff"]), micro["sliding_window_size"])
+            try:
+                micro = json.load(file)["micro"]
+                rule = cutoff_of(micro["probability_cutoff"]), int(micro["sliding_window_size"])
+            except (ValueError, KeyError, TypeError):
+                raise ValueError(path + " is no wake word's manifest: `edgelora build --model` puts one on the board")
+        return cls(*rule)
 
     def reset(self) -> None:
         """Begins a new stream."""
@@ -131,7 +135,8 @@ class WakeWord(Pipeline):
         self.rule, self._samples = rule, samples
         size = model.input_size
         self._frames = model.sample_size // size
-        self._past = bytearray((self._frames + REACH) * size if samples else 0)
+        # the longest window that ends before a word that `enrol` finds
+        self._past = bytearray((self._frames + REACH - UNFINISHED) * size if samples else 0)
         self._sample = bytearray(model.sample_size if samples else 0)
         self.wakes = self.kept = 0
         self.talking = False
@@ -224,7 +229,7 @@ class WakeWord(Pipeline):
             if frame < 0:
                 continue
             _core.take(self._sample, i * size, self._past, frame % ring * size, 1, size, 1)
-        for i in range(max(frames - end, 0) * size):
+        for i in range(min(max(frames - end, 0), frames) * size):
             self._sample[i] = 128
         self._one[0] = target
         self._samples.append(self._sample, self._one)

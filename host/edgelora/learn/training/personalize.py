@@ -187,7 +187,7 @@ def personalize_board(link: Link, base: Base, task: Task, recipe: Recipe, option
 
 
 def _make_rows(learner: BoardLearner, rivals: Contest) -> _Trained:
-    """Rows that the board makes and judges from all samples."""
+    """Rows that the board makes and judges from all samples. WorkflowError if its judgement differs from the twin's."""
     link, samples = learner.link, rivals.course.everything
     content = pack_samples(samples.x, samples.y, None, base_id(learner.base.elm))
     if not link.holds(SAMPLES_PATH, content):
@@ -195,9 +195,14 @@ def _make_rows(learner: BoardLearner, rivals: Contest) -> _Trained:
     learner.use(rivals.before)
     reply = link.class_own(SAMPLES_PATH)
     before, after = (Score(right, -loss) for right, loss in (reply.before, reply.after))
-    adapter = link.class_get() or rivals.rows.run().adapter
-    link.put(ADAPTER_PATH, adapter)
-    rows = replace(rivals.rows, adapter=adapter, doubt=reply.doubt, before=before, after=after)
+    rows = rivals.rows
+    if (reply.doubt, before, after) != (rows.doubt, rows.before, rows.after):
+        raise WorkflowError(
+            "the board judges its own rows otherwise than the host twin, so they are not used",
+            remedy="install this version's firmware or modules on the board: `edgelora build`, or `edgelora install`",
+        )
+    rows = replace(rows, adapter=link.class_get())
+    link.put(ADAPTER_PATH, rows.run().adapter)
     return _Trained(rows.run(), rows.outcome, None)
 
 
