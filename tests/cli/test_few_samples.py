@@ -54,7 +54,7 @@ def test_few_samples_make_rows_that_the_board_uses(port: str, tmp_path: Path, mo
         assert kept["active"] == "personal"
         edgelora("store", "get", "personal", "-o", tmp_path / "kept.ela", "--port", port)
         assert (tmp_path / "kept.ela").read_bytes() == (tmp_path / "run" / "adapter.ela").read_bytes()
-    many = result(*task, "--data", tmp_path / "many.npz", "--epochs", "6", "--no-rows")
+    many = result(*task, "--data", tmp_path / "many.npz", "--epochs", "6", "--no-rows", "--force")
     assert many["losses"] and not many["own_rows"], "rows of a person keep later runs from training"
     assert many["host_twin_identical"]
 
@@ -85,7 +85,5 @@ def test_a_board_that_judges_rows_otherwise_is_refused(port: str) -> None:
         for other in ({"doubt": rivals.rows.doubt % 4 + 1}, {"after": Score(after.right, after.minus_loss - 1)}):
             differs = replace(rivals)
             differs.__dict__["rows"] = replace(rivals.rows, **other)
-            with pytest.raises(
-                WorkflowError, match="its own rows otherwise .*: install this version's"
-            ):
+            with pytest.raises(WorkflowError, match="its own rows otherwise .*: install this version's"):
                 _make_rows(learner, differs)
