@@ -15,7 +15,7 @@ from array import array
 
 from . import _core
 from .confidence import ONE
-from .rows import OwnRows
+from .rows import OwnRows, less
 
 if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
     from collections.abc import Iterator
@@ -103,7 +103,10 @@ class Asking:
         """A generator: looks at one window after the other; yields the number of the best so far, or -1."""
         model = self._model
         used = model.used
-        news = [self._reached(number) for number in self._new]
+        news = []
+        for number in self._new:
+            self._windows.read(number, self._x)
+            news.append(self._inputs())
         self._number = most = -1
         try:
             if self.labelled.count:
@@ -114,8 +117,9 @@ class Asking:
                 if self._done[number]:
                     continue
                 self._windows.read(number, self._x)
+                here = self._inputs() if news else None
                 for new in news:
-                    apart = self._apart(new)
+                    apart = self._apart(here, new)
                     if self._near[number] < 0 or apart < self._near[number]:
                         self._near[number] = apart
                 said, margin = model.infer_sample(self._x), self._margin()
@@ -136,19 +140,13 @@ class Asking:
                 second = p
         return first - second
 
-    def _reached(self, number):
-        # The last layer's inputs for a window.
-        self._windows.read(number, self._x)
+    def _inputs(self):
+        # The last layer's inputs for the window in `_x`.
         sums = bytearray(4 * self._size)
         _core.class_sample(self._model.arena, self._x, sums)
         return sums
 
-    def _apart(self, other):
-        # Squared distance of the window in `_x` from another's inputs, in the metric of the class statistics.
-        sums = bytearray(4 * self._size)
-        _core.class_sample(self._model.arena, self._x, sums)
-        for at in range(0, len(sums), 4):
-            left = struct.unpack_from("<i", sums, at)[0] - struct.unpack_from("<i", other, at)[0]
-            struct.pack_into("<i", sums, at, left)
-        _core.class_row(self._model.arena, sums, 1, self._entry)
+    def _apart(self, one, other):
+        # Squared distance of two windows' inputs, in the metric of the class statistics.
+        _core.class_row(self._model.arena, less(one, other), 1, self._entry)
         return max(0, -2 * struct.unpack_from("<i", self._entry, 0)[0])

@@ -80,6 +80,15 @@ def errors_of(right: int, count: int) -> int:
     return CLEARLY if count < MANY or (count - right) * DOUBTED > count else HARDLY
 
 
+def less(sums: Buffer, other: Buffer) -> bytearray:
+    """The difference of two arrays of int32."""
+    left = array("i", bytes(sums))
+    other = array("i", bytes(other))
+    for i in range(len(left)):
+        left[i] -= other[i]
+    return bytearray(left)
+
+
 def _rounded(n, d):
     return (2 * n + d) // (2 * d)
 
@@ -109,7 +118,7 @@ class OwnRows:
         self.before = self.after = 0, 0
         self._in_use = before
         self._sums, self._counts = {}, {}
-        self._x, self._one = bytearray(model.sample_size), bytearray(4 * self._size)
+        self._x = bytearray(model.sample_size)
         span = 32 + (2 * self._size + 3) // 4 * 4
         body = struct.pack("<2H", model.output_size, self._size)
         for number in range(model.output_size):
@@ -183,17 +192,13 @@ class OwnRows:
         return right, total
 
     def _leave_out(self, label, doubt):
-        one, sums, count = self._one, bytearray(self._sums[label]), self._counts[label]
-        for i in range(len(one)):
-            one[i] = 0
+        one = bytearray(4 * self._size)
         _core.class_sample(self._model.arena, self._x, one)
-        for at in range(0, len(one), 4):
-            left = struct.unpack_from("<i", sums, at)[0] - struct.unpack_from("<i", one, at)[0]
-            struct.pack_into("<i", sums, at, left)
+        sums, count = less(self._sums[label], one), self._counts[label]
         own_row(self._model, sums, count - 1, label, doubt, self._entries[label])
 
     def _write_row(self, number, doubt):
-        sums = bytearray(self._sums.get(number) or self._one)
+        sums = bytearray(self._sums.get(number) or 4 * self._size)
         own_row(self._model, sums, self._counts.get(number, 0), number, doubt, self._entries[number])
 
     def _write(self, doubt):
