@@ -7,12 +7,11 @@
 `least_chance` chooses it, from samples that neither taught nor chose what infers.
 """
 
+from ._around import Around
+
 if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
-    from array import array
     from collections.abc import Sequence
     from typing import Any
-
-    from . import Signal
 
 UNSURE = "unsure"
 ALLOWED = 20  # one answer in ALLOWED may be wrong
@@ -36,41 +35,20 @@ def least_chance(chances: Sequence[int], right: Sequence[bool], allowed: int = A
     return 0 if answered == len(order) and order else least, answered, wrong
 
 
-class Sure:
+class Sure(Around):
     """A model that returns `unsure` where its most probable class has a probability below `least`, in 1/32768.
 
     To a pipeline it is the model. It goes around a `known.Known`, too.
     """
 
-    model: Any
-    signal: Signal | None
-    input_size: int
-    output_size: int
-    output: memoryview
-    labels: list[str]  # those of the model, then "unsure"
     unsure: int  # the number of the class "unsure"
     least: int
 
     def __init__(self, model: Any, least: int) -> None:
         if not 0 <= least <= NEVER:
             raise ValueError("least of %d: give 0 to %d" % (least, NEVER))
-        self.model, self.signal, self.least = model, model.signal, least
-        self.input_size, self.output_size, self.output = model.input_size, model.output_size, model.output
-        self.labels = model.labels + [UNSURE]
-        self.unsure = len(model.labels)
-
-    @property
-    def used(self) -> Any:
-        return self.model.used
-
-    def reset(self) -> None:
-        self.model.reset()
-
-    def quantize_counts(self, counts: Any, out: Any) -> int:
-        return self.model.quantize_counts(counts, out)
-
-    def probabilities(self) -> array[int]:
-        return self.model.probabilities()
+        super().__init__(model, UNSURE)
+        self.least, self.unsure = least, len(model.labels)
 
     def infer(self, x: Any) -> int:
         """The class of an input, or `unsure`. Allocates nothing after the first call."""

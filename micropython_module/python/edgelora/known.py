@@ -14,12 +14,13 @@ import json
 from array import array
 
 from . import _core, hex_id
+from ._around import Around
 
 if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
     from collections.abc import Sequence
     from typing import Any
 
-    from . import Model, Signal
+    from . import Model
 
 NOTHING = "nothing"
 VERSION = 2
@@ -84,19 +85,13 @@ class _Near:
         return distance(values, self.means[place], self.gains) <= self._limits[place]
 
 
-class Known:
+class Known(Around):
     """A model that returns `nothing` for windows that are unlike the samples of their predicted class.
 
     To a pipeline it is the model. Create it while the rule's adapter is in use; `edgelora act` and the studio make
     rules from a user's samples.
     """
 
-    model: Model
-    signal: Signal | None
-    input_size: int
-    output_size: int
-    output: memoryview
-    labels: list[str]  # those of the model, then "nothing"
     nothing: int  # the number of the class "nothing"
     classes: array[int]  # numbers of the classes in the rule; any other class is nothing
 
@@ -111,9 +106,7 @@ class Known:
         used = model.used
         if rule["adapter"] != (hex_id(hashlib.sha256(used.buffer).digest()[:8]) if used else ""):
             raise ValueError("the rule of nothing is for another adapter: save it again")
-        self.model, self.signal = model, model.signal
-        self.input_size, self.output_size, self.output = model.input_size, model.output_size, model.output
-        self.labels = model.labels + [NOTHING]
+        super().__init__(model, NOTHING)
         self.nothing = len(model.labels)  # the number of the class "nothing"
         self.classes = array("H", rule["classes"])
         known = len(self.classes)
@@ -126,19 +119,6 @@ class Known:
         self._moved = array("h", bytes(2 * self._values))
         count = len(self._last.gains) if self._last else 0
         self._sums, self._reached = bytearray(4 * count), array("h", bytes(2 * count))
-
-    @property
-    def used(self) -> Any:
-        return self.model.used
-
-    def reset(self) -> None:
-        self.model.reset()
-
-    def quantize_counts(self, counts: Any, out: Any) -> int:
-        return self.model.quantize_counts(counts, out)
-
-    def probabilities(self) -> array[int]:
-        return self.model.probabilities()
 
     def infer(self, x: Any) -> int:
         """The class of an input, or `nothing`. Allocates nothing. Rules with limits for the last layer infer twice."""
