@@ -20,8 +20,8 @@ from edgelora.base.errors import InputError
 from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
 from edgelora.core.formats.elm import pack_model
-from edgelora.core.formats.network import QuantModel
-from edgelora.core.front_ends import AudioFrontEnd, heard_as
+from edgelora.core.formats.wake_manifest import load_manifest
+from edgelora.core.front_ends import AudioFrontEnd
 from edgelora.core.twin.session import Session
 from edgelora.learn.training.base import Base
 from edgelora.learn.training.board_learner import BoardLearner
@@ -29,7 +29,7 @@ from edgelora.learn.wake.guard import Streams, StreamScore, scored
 from edgelora.learn.wake.learning import RECIPE, learn
 from edgelora.learn.wake.replay import shipped
 from edgelora.learn.wake.teaching import Owner, Recorded
-from edgelora.learn.wake.word import Frames, Rule, WakeWord
+from edgelora.learn.wake.word import Frames, WakeWord, imported
 from edgelora.model.datasets.prompts import NARROW, load_prompts
 from edgelora.model.datasets.wake_speech import (
     DEVELOPMENT,
@@ -41,10 +41,10 @@ from edgelora.model.datasets.wake_speech import (
     Person,
     say_all,
 )
-from edgelora.model.importers.tflite.convert import calibrate, import_tflite, inputs_for_calibration
+from edgelora.model.importers.tflite.convert import import_tflite
 from edgelora.model.importers.tflite.merge import find_source, merge_tflite
 
-from .wakewords import wake_word
+from .wakewords import manifest_of, wake_word
 
 JUDGING = ("es", "fr", "it", *NARROW)  # prompts that no choice was made on
 CHOOSING = ("en", "ru")
@@ -105,15 +105,7 @@ class WakeBench:
 @functools.cache
 def word_of(name: str) -> WakeWord:
     """A wake word as `edgelora import` of its manifest makes it."""
-    found = wake_word(name)
-    model = import_tflite(found.file, ["other", name], name=f"{name}.tflite")
-    model.signal = heard_as("firmware", model.input)
-    calibrate(model, inputs_for_calibration(model, None))
-    return WakeWord(_base(name, model), Rule(found.cutoff, found.window))
-
-
-def _base(name: str, model: QuantModel) -> Base:
-    return Base(f"{name}.elm", pack_model(model, name), model)
+    return imported(wake_word(name).file, load_manifest(manifest_of(name)))
 
 
 def bench_wake(
@@ -230,7 +222,9 @@ def _merged(word: WakeWord, adapter: bytes | None, own: Sequence[Frames]) -> flo
     source = find_source(wake_word(name).file, bytes.fromhex(word.base.base_id), name, word.base.elm)
     merged = import_tflite(merge_tflite(source, adapter, refit=True).file(f"{name}.tflite"))
     merged.signal = word.base.model.signal
-    return scored(WakeWord(_base(name, merged), word.rule), None, Streams(own, [], [], [])).own.share
+    return scored(
+        WakeWord(Base(f"{name}.elm", pack_model(merged, name), merged), word.rule), None, Streams(own, [], [], [])
+    ).own.share
 
 
 def step_on_board(link: Link, clock_hz: int | None) -> tuple[int | None, int]:

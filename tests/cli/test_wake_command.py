@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from commands import edgelora, result
 
+from edgelora.core.formats.wake_manifest import load_manifest, model_beside
+from edgelora.learn.wake.word import imported
 from edgelora.model.datasets.capture import Capture, save_wav
 from edgelora.model.datasets.wake_speech import DEVELOPMENT, PHRASES, TALK, Sound, say_all
 
@@ -40,6 +42,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def files(folder: Path, kind: str) -> list[str]:
     return [str(path) for path in sorted(folder.glob(f"{kind}*.wav"))]
+
+
+def test_the_studio_and_the_bench_have_the_base_of_the_command(folder: Path) -> None:
+    manifest = load_manifest(MANIFEST)
+    word = imported(model_beside(MANIFEST, manifest).read_bytes(), manifest)
+    assert word.base.elm == (folder / "nabu.elm").read_bytes() and word.rule.window == manifest.window
 
 
 def test_an_owner_who_was_not_heard_is_heard(folder: Path) -> None:

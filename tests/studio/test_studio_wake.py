@@ -10,12 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ARGUMENTS, CHROMIUM, WAIT_MS, Studio
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from recurrent_sketches import SvdfSketch
 from wake_words import MODELS
 
+from edgelora.base.errors import EdgeloraError
 from edgelora.core.formats.wake_manifest import load_manifest
 from edgelora.model.datasets.capture import Capture, save_wav
 from edgelora.model.datasets.wake_speech import DEVELOPMENT, PHRASES, TALK, say_all
+from edgelora.studio.project import Project
+from edgelora.studio.wake import ProjectWake
 
 OWNER, PHRASE = DEVELOPMENT[0], PHRASES["okay_nabu"]
 
@@ -43,12 +47,36 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         browser.close()
 
 
-def _part(page: Page, name: str):  # noqa: ANN202
+def _part(page: Page, name: str) -> Locator:
     return page.get_by_role("region", name=name, exact=True)
 
 
 def _give(page: Page, part: str, files: list[Path]) -> None:
     _part(page, part).locator("input[type=file]").first.set_input_files(files)
+
+
+def test_files_that_are_no_wake_word_leave_the_one_that_is_there(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    wake = project.of(ProjectWake)
+    manifest, network = (MODELS / f"alexa.{kind}" for kind in ("json", "tflite"))
+    assert wake.give(network.name, network.read_bytes()) == "now give its manifest, the .json beside it"
+    assert wake.give(manifest.name, manifest.read_bytes()) == "" and wake.word
+    other = json.loads(manifest.read_text()) | {"model": "other.tflite"}
+    dense = SvdfSketch(1, 5).svdf(4, 3).file()  # not a wake word
+    for name, content in (
+        ("alexa.json", b"{}"),
+        ("new.json", b"[1]"),
+        ("alexa.tflite", b"no network"),
+        ("alexa.tflite", dense),
+    ):
+        with pytest.raises((EdgeloraError, ValueError)):
+            wake.give(name, content)
+        assert wake.word and sorted(path.name for path in wake.folder.iterdir()) == ["alexa.json", "alexa.tflite"]
+    assert wake.give("../other.json", json.dumps(other).encode()) == "now give its network, other.tflite"
+    assert wake.word is None and not (wake.folder / "alexa.json").exists()
+    with pytest.raises(EdgeloraError, match="no wake word yet"):
+        wake.add("said", "a.wav", b"")
+    assert project.of(ProjectWake).missing == "Give the wake word first."
 
 
 def test_a_wake_word_learns_its_owner(

@@ -38,9 +38,14 @@ def dropped_windows(name: str, content: bytes, label: str, signal: Signal) -> li
     if len(content) > MOST_BYTES:
         raise InputError(f"{name}: has {len(content)} bytes, the limit is {MOST_BYTES}: split it")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / (re.sub(r"[^\w.-]", "_", Path(name.replace("\\", "/")).name)[-80:] or "file")
+        path = Path(folder) / file_name(name)
         path.write_bytes(content)
-        return _told_of(path, lambda: apart(_windows, path, label, signal))
+        return told_of(path, lambda: apart(_windows, path, label, signal))
+
+
+def file_name(name: str) -> str:
+    """A given file's name without its folder and unusual characters."""
+    return re.sub(r"[^\w.-]", "_", Path(name.replace("\\", "/")).name)[-80:].lstrip(".") or "file"
 
 
 def check_recording(name: str, content: bytes) -> None:
@@ -48,20 +53,20 @@ def check_recording(name: str, content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(content)
-        _told_of(path, lambda: apart(_check, path))
+        told_of(path, lambda: apart(_check, path))
 
 
 def read_capture(path: Path) -> Capture:
     """A recording as stored in its file. InputError for invalid files."""
-    return _told_of(path, lambda: apart(load_capture, path))
+    return told_of(path, lambda: apart(load_capture, path))
 
 
 def read_tape(path: Path, signal: Signal) -> NDArray[np.int16]:
     """A recording's counts, int16 [n, channels]. InputError for invalid files."""
-    return _told_of(path, lambda: apart(_read_recording, path, signal)).counts
+    return told_of(path, lambda: apart(_read_recording, path, signal)).counts
 
 
-def _told_of(path: Path, read: Callable[[], T]) -> T:
+def told_of(path: Path, read: Callable[[], T]) -> T:
     """Reads a file; errors name the file without its folder."""
     try:
         return read()

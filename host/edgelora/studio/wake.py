@@ -7,7 +7,7 @@ wake/mine/                    what was learned: WORD.ela, WORD.tflite, WORD.json
 
 from __future__ import annotations
 
-import re
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,20 +15,17 @@ import numpy as np
 
 from edgelora.base.errors import EdgeloraError, InputError
 from edgelora.base.workers import apart
-from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.files import write_atomic
 from edgelora.core.formats.wake_manifest import WakeManifest, load_manifest, model_beside
-from edgelora.core.front_ends import heard_as
-from edgelora.learn.training.base import Base
 from edgelora.learn.training.streaming import signal_of
 from edgelora.learn.wake.learning import LEAST, RECIPE, Learned, learn
 from edgelora.learn.wake.replay import shipped
 from edgelora.learn.wake.teaching import Owner, Recorded
-from edgelora.learn.wake.word import Rule, WakeWord
-from edgelora.model.importers.tflite.convert import calibrate, import_tflite, inputs_for_calibration
+from edgelora.learn.wake.word import WakeWord, imported
+from edgelora.model.importers.tflite.convert import import_tflite
 from edgelora.model.importers.tflite.merge import find_source, merge_tflite
 
-from .file_import import read_tape
+from .file_import import file_name, read_tape, told_of
 from .job import Job
 from .project import Project
 
@@ -44,43 +41,45 @@ class ProjectWake:
         self._project, self.folder = project, project.folder / "wake"
         self.version = 0
         self.job: Job | None = None
-        self._word: tuple[Path, WakeManifest, WakeWord] | None = None
+        self._word: tuple[WakeManifest, WakeWord] | None = None
 
     # --- the word
 
     @property
     def word(self) -> tuple[WakeManifest, WakeWord] | None:
         """The manifest and the imported word; None until both files are here."""
-        if self._word is None and (there := self._manifest()) and model_beside(there, load_manifest(there)).exists():
-            self._word = (there, *_imported(there))
-        return self._word and self._word[1:]
+        there = self._manifest()
+        if self._word is None and there:
+            manifest = load_manifest(there)
+            network = model_beside(there, manifest)
+            self._word = (manifest, imported(network.read_bytes(), manifest)) if network.exists() else None
+        return self._word
 
     def give(self, name: str, content: bytes) -> str:
         """Takes a manifest (.json) or its network (.tflite); returns what is still missing, "" if nothing.
 
-        InputError for a file that is neither: the one that was there before stays.
+        InputError for a file that is neither, or for a pair that is no wake word: what was there before stays.
         """
-        path = self.folder / _named(name)
-        old = self._manifest()
+        path, there = self.folder / file_name(name), self._manifest()
+        manifest: WakeManifest | None
         if path.suffix == ".json":
-            write_atomic(path, content)
-            try:
-                load_manifest(path)
-            except EdgeloraError:
-                path.unlink()
-                raise
-            if old and old != path:
-                old.unlink()
+            manifest = _manifest_of(path.name, content)
+            network = model_beside(path, manifest)
+            data = network.read_bytes() if network.exists() else None
         else:
             apart(import_tflite, content)  # may be anything, so in a process of its own
-            write_atomic(path, content)
-        self._word = None
+            manifest = load_manifest(there) if there else None
+            data = content if there and manifest and model_beside(there, manifest) == path else None
+        word = imported(data, manifest) if data and manifest else None
+        write_atomic(path, content)
+        if path.suffix == ".json" and there and there != path:
+            there.unlink()
+        if word or path.suffix == ".json":
+            self._word = (manifest, word) if manifest and word else None
         self._changed()
-        there = self._manifest()
-        if there is None:
+        if manifest is None:
             return "now give its manifest, the .json beside it"
-        network = model_beside(there, load_manifest(there))
-        return "" if network.exists() else f"now give its network, {network.name}"
+        return "" if self.word else f"now give its network, {manifest.model}"
 
     def _manifest(self) -> Path | None:
         return next(iter(sorted(self.folder.glob("*.json"))), None)
@@ -100,7 +99,7 @@ class ProjectWake:
         if len(there) >= MOST_RECORDINGS:
             raise InputError(f"{MOST_RECORDINGS} recordings of {KINDS[kind]} are here: remove some first")
         number = int(there[-1].name[:3]) + 1 if there else 1
-        path = self.folder / kind / f"{number:03}-{_named(name)}"
+        path = self.folder / kind / f"{number:03}-{file_name(name)}"
         write_atomic(path, content)
         try:
             signal = signal_of(found[1].base)
@@ -173,17 +172,8 @@ class ProjectWake:
         self.version += 1
 
 
-def _imported(path: Path) -> tuple[WakeManifest, WakeWord]:
-    manifest = load_manifest(path)
-    network = model_beside(path, manifest)
-    model = import_tflite(network.read_bytes(), manifest.labels, name=network.name)
-    model.labels = model.labels or manifest.labels
-    model.signal = heard_as("firmware", model.input)
-    calibrate(model, inputs_for_calibration(model, None))
-    base = Base(f"{network.stem}.elm", pack_model(model, network.stem), model)
-    return manifest, WakeWord(base, Rule(manifest.cutoff, manifest.window))
-
-
-def _named(name: str) -> str:
-    """A file's name without its folder and unusual characters."""
-    return re.sub(r"[^\w.-]", "_", Path(name.replace("\\", "/")).name)[-80:].lstrip(".") or "file"
+def _manifest_of(name: str, content: bytes) -> WakeManifest:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        return told_of(path, lambda: load_manifest(path))

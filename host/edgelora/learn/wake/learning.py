@@ -52,13 +52,15 @@ def learn(
         known, held = owner_parts(owner, fold)
         replayed, judging = replay.split(fold)
         run = _trained(word, _samples(word, known, replayed), recipe, _stage(progress, fold))
-        base += _heard(word, None, held, judging)
-        adapted += _heard(word, run.adapter, held, judging)
+        streams = _streams(word, held, judging)
+        base += Heard.of(word, None, streams)
+        adapted += Heard.of(word, run.adapter, streams)
     samples = _samples(word, owner, replay)
     run = _trained(word, samples, recipe, _stage(progress, FOLDS))
     if speech:  # which no adapter learned from
-        adapted += _heard(word, run.adapter, Owner([]), Replay(), speech)
-        base += _heard(word, None, Owner([]), Replay(), speech)
+        streams = Streams([], [], [], [word.heard(one.sound) for one in speech])
+        base += Heard.of(word, None, streams)
+        adapted += Heard.of(word, run.adapter, streams)
     judgement = judged(word.rule, base, adapted)
     return Learned(run.adapter, word.with_rule(judgement.adapted.rule), judgement, len(samples), run.epoch_losses)
 
@@ -74,19 +76,13 @@ def owner_parts(owner: Owner, fold: int) -> tuple[Owner, Owner]:
     return known, judging
 
 
-def _heard(
-    word: WakeWord, adapter: bytes | None, owner: Owner, replay: Replay, speech: Sequence[Recorded] = ()
-) -> Heard:
-    """The outputs for what judges."""
-    return Heard.of(
-        word,
-        adapter,
-        Streams(
-            [word.heard(one.sound) for one in owner.enrolments],
-            [word.inputs(rows) for rows in replay.sayings],
-            [word.heard(one.sound) for one in owner.misses],
-            [word.heard(one.sound) for one in (*owner.talk, *speech)],
-        ),
+def _streams(word: WakeWord, owner: Owner, replay: Replay) -> Streams:
+    """What judges."""
+    return Streams(
+        [word.heard(one.sound) for one in owner.enrolments],
+        [word.inputs(rows) for rows in replay.sayings],
+        [word.heard(one.sound) for one in owner.misses],
+        [word.heard(one.sound) for one in owner.talk],
     )
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
-from edgelora.core.front_ends import AUDIO_RATE, AUDIO_SIZE, AudioFrontEnd
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.wake_manifest import WakeManifest
+from edgelora.core.front_ends import AUDIO_RATE, AUDIO_SIZE, AudioFrontEnd, heard_as
 from edgelora.core.twin import device
 from edgelora.core.twin.session import Session
 from edgelora.learn.training.base import Base, adapter_ranks
+from edgelora.model.importers.tflite.convert import calibrate, import_tflite, inputs_for_calibration
 
 _wake = device.module("wake")
 Frames = NDArray[np.int8]  # [frames, values]: inputs of a network, one after another
@@ -95,6 +99,17 @@ class WakeWord:
     def frame_seconds(self) -> float:
         signal: Any = self.base.model.signal
         return float(signal.hop / AUDIO_RATE)
+
+
+def imported(network: bytes, manifest: WakeManifest) -> WakeWord:
+    """A wake word of a `.tflite` and its manifest, as `edgelora import` of the manifest makes it."""
+    stem = Path(manifest.model).stem
+    model = import_tflite(network, name=manifest.model)
+    model.labels = model.labels or manifest.labels
+    model.signal = heard_as("firmware", model.input)
+    calibrate(model, inputs_for_calibration(model, None))
+    base = Base(f"{stem}.elm", pack_model(model, stem), model)
+    return WakeWord(base, Rule(manifest.cutoff, manifest.window))
 
 
 def _outputs(session: Session, stream: Frames) -> Outputs:
