@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 from commands import edgelora, result
 
@@ -92,15 +93,29 @@ def test_a_board_gets_the_adapter_and_hears_the_owner(folder: Path) -> None:
 def test_an_adapter_that_is_not_better_is_not_written(folder: Path) -> None:
     """What is said to be the word may not be accepted: it is also given as other speech."""
     output = folder / "worse.ela"
-    given = ("--enrol", *files(folder, "miss"), "--speech", *files(folder, "miss"), "-o", str(output), "--epochs", "1")
+    again = [(OWNER, text, i) for text in PHRASE.misses[:3] for i in range(1, 4)]
+    for i, (sound, _) in enumerate(say_all(again, 1)):
+        save(folder / f"again.{i}.wav", sound)
+    given = ("--enrol", *files(folder, "miss"), "--speech", *files(folder, "again"), "-o", str(output), "--epochs", "1")
     text = edgelora("wake", "learn", str(folder / "nabu.elm"), *given, code=3)
     assert "not better, and not written: it takes other speech" in text and not output.exists()
+
+
+def test_an_adapter_that_no_other_speech_judged_says_so(folder: Path) -> None:
+    given = ("--enrol", *files(folder, "word"), "-o", str(folder / "few.ela"), "--epochs", "1")
+    text = processes.edgelora("wake", "learn", folder / "nabu.elm", *given).stderr
+    assert "how often it wakes by mistake is unknown: give --talk or --speech" in text
+    assert "from 1 to 1000" in edgelora("wake", "learn", "nabu.elm", "--enrol", "a.wav", "--epochs", "0", code=2)
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
         ("learn {0}/nabu.elm --enrol {0}/word.0.wav {0}/word.1.wav", "2 enrolments: give 3 or more"),
+        (
+            "learn {0}/nabu.elm --enrol {0}/word.0.wav {0}/word.1.wav {0}/word.2.wav --talk {0}/word.1.wav",
+            "word.1.wav: give each once",
+        ),
         ("learn {0}/other.elm --enrol {0}/word.0.wav", "has no manifest, other.json, beside it"),
         ("test {0}/nabu.elm", "nothing to test on: give --said, --speech, or both"),
         ("test {0}/nabu.elm --speech {0}/empty", "has no recordings"),

@@ -158,7 +158,7 @@ def test_each_recording_judges_once() -> None:
 
 
 def test_silence_is_no_enrolment() -> None:
-    silent = [Recorded(f"{i}.wav", np.zeros(16000, np.int16)) for i in range(3)]
+    silent = [Recorded(f"{i}.wav", np.zeros(16000 + i, np.int16)) for i in range(3)]
     with pytest.raises(InputError, match="1.wav: no word can be heard in it"):
         learn(loud_word(), Owner(silent), Replay())
 

@@ -13,7 +13,7 @@ import numpy as np
 from edgelora.base.errors import InputError
 from edgelora.base.streams import note, say
 from edgelora.core.formats.files import write_atomic
-from edgelora.core.formats.wake_manifest import WakeManifest, manifest_beside
+from edgelora.core.formats.wake_manifest import MAX_WINDOW, WakeManifest, manifest_beside
 from edgelora.core.store_names import store_name
 from edgelora.learn.training.base import load_adapter, load_base
 from edgelora.learn.training.streaming import signal_of
@@ -26,7 +26,7 @@ from edgelora.learn.wake.word import Rule, WakeWord
 from edgelora.model.datasets.recordings import PLAIN, load_recording
 
 from . import console
-from .arguments import add_port, connect
+from .arguments import add_port, connect, whole
 from .command_line import Add
 from .console import emit
 from .exit_codes import ExitCode
@@ -55,7 +55,7 @@ def add_commands(add: Add) -> None:
     p.add_argument("--talk", type=Path, nargs="+", default=[], metavar="FILE", help="the owner's other speech")
     _add_speech(p)
     p.add_argument("--word", help="the name of the word in the replay set (the manifest's model)")
-    p.add_argument("--epochs", type=int, default=RECIPE.epochs, help="over all windows (%(default)s)")
+    p.add_argument("--epochs", type=whole(1, 1000), default=RECIPE.epochs, help="over all windows (%(default)s)")
     p.add_argument("-o", "--output", type=Path, default=Path("me.ela"), help="the adapter (%(default)s)")
     p.add_argument("--force", action="store_true", help="write the adapter even if it is not better")
     p.add_argument("--name", help="put the adapter into a board's store by this name, too, and activate it")
@@ -72,7 +72,7 @@ def add_commands(add: Add) -> None:
     p.add_argument("--said", type=Path, nargs="+", default=[], metavar="FILE", help="the word, in each file")
     _add_speech(p)
     p.add_argument("--cutoff", type=float, help="of the mean probability, 0 to 1 (the manifest of adapter or base)")
-    p.add_argument("--window", type=int, help="how many probabilities are averaged (likewise)")
+    p.add_argument("--window", type=whole(1, MAX_WINDOW), help="how many probabilities are averaged (likewise)")
     p.add_argument("--on-board", action="store_true", help="let a board hear the recordings, instead of the host twin")
     add_port(p)
 
@@ -121,6 +121,8 @@ def cmd_learn(args: argparse.Namespace) -> ExitCode:
         if writes:
             say(f"{args.output}: {len(found.adapter)} bytes, learned from {found.windows} windows")
             say(f"{args.output.with_suffix('.json')}: the rule for it, {found.word.rule}")
+    if judgement.better and judgement.unknown:
+        note(f"{judgement.unknown}: give --talk or --speech", args.json)
     if not judgement.better:
         note(f"not better, {'but' if writes else 'and not'} written: {judgement.reason}", args.json)
     return ExitCode.OK if judgement.better else ExitCode.NOT_ACTIVATED

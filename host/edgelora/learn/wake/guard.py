@@ -118,6 +118,13 @@ class Judgement:
     def better(self) -> bool:
         return not self.reason
 
+    @property
+    def unknown(self) -> str:
+        """What nothing judged; empty if all was."""
+        if self.adapted.speech.hours:
+            return ""
+        return "no other speech judged it: how often it wakes by mistake is unknown"
+
 
 @dataclass(frozen=True)
 class Heard:

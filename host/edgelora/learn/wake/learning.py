@@ -44,9 +44,11 @@ def learn(
     recipe: Recipe = RECIPE,
     progress: Progress = no_progress,
 ) -> Learned:
-    """Learns an owner. speech: hours of other sounds that only judge. InputError for too few enrolments."""
+    """Learns an owner. speech: hours of other sounds that only judge. InputError for too few enrolments, and for one
+    recording given twice."""
     if len(owner.enrolments) < LEAST:
         raise InputError(f"{len(owner.enrolments)} enrolments: give {LEAST} or more, 5 to 10 are better")
+    _check_apart(owner, speech)
     base = adapted = Heard([], [], [], [], 0.0)
     for fold in range(FOLDS):
         known, held = owner_parts(owner, fold)
@@ -63,6 +65,16 @@ def learn(
         adapted += Heard.of(word, run.adapter, streams)
     judgement = judged(word.rule, base, adapted)
     return Learned(run.adapter, word.with_rule(judgement.adapted.rule), judgement, len(samples), run.epoch_losses)
+
+
+def _check_apart(owner: Owner, speech: Sequence[Recorded]) -> None:
+    """InputError if a recording is given twice: one would judge what the other taught."""
+    names: dict[bytes, str] = {}
+    for one in (*owner.enrolments, *owner.misses, *owner.talk, *speech):
+        sound = one.sound.tobytes()
+        if sound in names:
+            raise InputError(f"{one.name}: is the same recording as {names[sound]}: give each once")
+        names[sound] = one.name
 
 
 def owner_parts(owner: Owner, fold: int) -> tuple[Owner, Owner]:

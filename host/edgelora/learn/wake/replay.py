@@ -1,7 +1,7 @@
 """The shipped replay set: other voices that say known wake words, and speech without them, as features of sound.
 
 It is made by `tools/wake_replay.py` from synthesized speech alone. Replayed in training, it keeps other voices heard
-and other speech refused; voices and speech that are held out judge.
+and other speech refused; voices that are held out judge.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def checked_values(path: Path, rows: Any) -> NDArray[np.float64]:
     except (ValueError, OverflowError):  # rows of several lengths
         raise InputError(f"{path}: its rows have different lengths", remedy=remedy) from None
     if values.size == 0:
-        raise InputError(f"{path}: has no samples: give comma-separated numbers, one sample per row")
+        raise InputError(f"{path}: has no samples: give a recording, or rows of comma-separated numbers")
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or values.dtype.kind not in "iuf" or values.shape[1] > MAX_CHANNELS:
         raise InputError(f"{path}: has values of shape {values.shape}, type {values.dtype}", remedy=remedy)

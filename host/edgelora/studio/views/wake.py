@@ -98,6 +98,8 @@ def _result(wake: ProjectWake) -> None:
         table("Judged by recordings it did not learn from", HEAD, [(name, *_cells(row)) for name, row in rows.items()])
         if judgement.better:
             ui.label(f"Better than the base: learned from {learned.windows} windows.").classes("wake-better")
+            if judgement.unknown:
+                ui.label(f"But {judgement.unknown}. Record other speech.")
         else:
             widgets.problem(
                 f"Not better, and not written: {judgement.reason}.", "Record the word more often, or other speech."
