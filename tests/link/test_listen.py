@@ -259,6 +259,7 @@ def test_a_recording_that_is_too_short_is_told(
         (("base.elm", "--source", "sound.wav"), "channels, the base takes 3"),
         (("base.elm", "--source", "floats.csv"), "give --units if they are in g"),
         (("base.elm", "--source", "empty.csv"), "has no samples"),
+        (("base.elm", "--source", "head.csv"), "has no samples"),
         (("base.elm", "--source", "words.csv"), "give comma-separated numbers"),
         (("base.elm", "--source", "far.csv"), "not 16-bit counts"),
         (("base.elm", "--source", "short.wav"), "can't be read as .wav"),
@@ -271,7 +272,8 @@ def test_recordings_that_are_refused(folder: Path, arguments: tuple[str, ...], w
         ("floats.csv", "1.5,2,3\n"),
         ("empty.csv", ""),
         ("two.csv", "1,2\n"),
-        ("words.csv", "x,y,z\n"),
+        ("head.csv", "x,y,z\n"),
+        ("words.csv", "x,y,z\none,two,three\n"),
         ("far.csv", "1,2,40000\n"),
         ("short.wav", "RIFF"),
     ):
