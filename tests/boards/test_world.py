@@ -14,6 +14,7 @@ from commands import edgelora, execute, result
 
 from edgelora.base.resources import ROOT
 from edgelora.board.sim.world import Mpu6050, load_motion, set_world
+from edgelora.model.datasets.capture import Capture, save_wav
 
 PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
 LOOK = """
@@ -58,6 +59,43 @@ def test_a_recording_through_the_boards_own_driver(tmp_path: Path) -> None:
     assert overruns == 0 and min(np.abs(np.array(seen) - w).max() for w in (wanted, shifted)) <= 1
     assert 10 < len(pressed) < 90 and 0.1 < (pressed[-1] - pressed[0]) / 1000 < 0.7
     assert json.loads((state / "world.json").read_text())["presses"] == []
+
+
+HEAR = """
+import time
+from array import array
+from edgelora.sources import I2S
+microphone = I2S(16, 17, 18, samples=64)
+chunk, heard, wait = array("h", bytes(2 * 4000)), [], 0
+until = time.ticks_add(time.ticks_ms(), 8000)
+print("ready")
+while len(heard) < 6000 and time.ticks_diff(until, time.ticks_ms()) > 0:
+    count = microphone.read_into(chunk)
+    heard += [word for word in chunk[:count] if word]
+    wait = (wait + 7) % 40  # never so long that the driver's own buffer overflows
+    time.sleep_ms(wait)
+lost = microphone.overruns
+time.sleep_ms(300)
+microphone.read_into(chunk)
+microphone.close()
+print([heard[0], len(heard), [[a, b] for a, b in zip(heard, heard[1:]) if b - a != 1], lost, microphone.overruns])
+"""
+
+
+def test_a_microphone_through_the_boards_own_driver(tmp_path: Path) -> None:
+    """No sample is missing or twice while a program is slow; what it is too slow for is counted."""
+    counts = np.arange(-3000, 3001)
+    save_wav(tmp_path / "ramp.wav", Capture(counts[counts != 0][:, None].astype(float), 16000.0, counts=True))
+    state = tmp_path / "board"
+    board = result("sim", "virtual-pico", "--firmware", PICO, "--state", state)
+    with subprocess.Popen(
+        [sys.executable, "-m", "mpremote", "connect", board["port"], "exec", HEAR], stdout=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout and program.stdout.readline().strip() == "ready"
+        edgelora("sim", "virtual-pico", "--state", state, "--i2s", tmp_path / "ramp.wav")
+        first, count, jumps, lost, later = json.loads(program.stdout.read())
+    edgelora("sim", "virtual-pico", "--stop", "--state", state)
+    assert (first, count, jumps, lost) == (-3000, 6000, [[-1, 1]], 0) and later > 1000
 
 
 NOISE = "import os, json; print(json.dumps(list(os.urandom(512))))"
@@ -121,6 +159,7 @@ def test_a_fifo_that_overflows() -> None:
         (("virtual-pico", "--press", "3@soon"), "not a press"),
         (("unix", "--press", "3"), "no sensor, no buttons, no oscillator"),
         (("virtual-pico", "--i2c", "mpu6050=two.csv"), "plays 6 channels"),
+        (("virtual-pico", "--i2s", "two.csv"), "16-bit .wav of 16000 samples a second"),
     ],
 )
 def test_what_is_refused(

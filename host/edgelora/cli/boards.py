@@ -51,6 +51,12 @@ def add_commands(add: Add) -> None:
         "those of a person's watch; demo: all of them",
     )
     p.add_argument(
+        "--i2s",
+        type=Path,
+        metavar="FILE",
+        help="a .wav of 16 kHz and 16 bits: the microphone on the Pico's I2S plays it once, from now on",
+    )
+    p.add_argument(
         "--press",
         action="append",
         default=[],
@@ -139,8 +145,8 @@ def cmd_build(args: argparse.Namespace) -> None:
 def cmd_sim(args: argparse.Namespace) -> None:
     """Starts, stops or lists virtual boards.
 
-    A virtual board runs until it is stopped, and keeps its flash in its folder. A Pico can have a motion sensor,
-    buttons and noise; these options also apply to a running one.
+    A virtual board runs until it is stopped, and keeps its flash in its folder. A Pico can have a motion sensor, a
+    microphone, buttons and noise; these options also apply to a running one.
     """
     from edgelora.board.sim.oscillator import parse_oscillator
     from edgelora.board.sim.virtual_board import start
@@ -159,13 +165,14 @@ def cmd_sim(args: argparse.Namespace) -> None:
         words = ", ".join(f"pin {pin} {'high' if level else 'low'}" for pin, level in levels.items())
         return show(args, {"pins": levels}, words or "it drives no pin")
     profile, firmware = load_board(args.board), args.firmware
-    if args.i2c or args.press or args.oscillator:
+    if args.i2c or args.i2s or args.press or args.oscillator:
         if not (profile.is_virtual and profile.port == "rp2"):
             raise InputError(
                 f"{args.board} has no sensor, no buttons, no oscillator: give virtual-pico or virtual-pico-stock"
             )
         motion, presses = _around(args)
-        set_world(state, motion, presses, parse_oscillator(args.oscillator) if args.oscillator else None)
+        noise = parse_oscillator(args.oscillator) if args.oscillator else None
+        set_world(state, motion, presses, noise, args.i2s)
         if there := next((b for b in running() if b.state_dir == str(state.resolve())), None):
             if presses:
                 with console.step("press", args.json):

@@ -19,6 +19,7 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
 _RADIANS = 0.017453292519943295  # per degree
 _MILLI_G = 0.001
 _UNIT = 4096  # a gain of 1
+_COPY_MS = 8  # in which a driver copies a block that it has
 
 
 class Source:
@@ -341,10 +342,9 @@ class I2S(Source):
         self._i2s = machine.I2S(
             id, mode=machine.I2S.RX, bits=bits, format=machine.I2S.MONO, rate=rate, ibuf=ibuf, **pins
         )
-        self._due = time.ticks_us()
-        self._waited = True
         self._block_us = samples * 1000000 // rate
-        self._slack_us = ibuf * 8 // bits * 1000000 // rate
+        self._slack_us = ibuf // 8 * 1000000 // rate  # the driver keeps both channels, of 32 bits
+        self._due = time.ticks_add(time.ticks_us(), self._block_us)  # when the filling block is full, at the latest
         self._i2s.irq(self._filled)
         self._i2s.readinto(self._filling)
 
@@ -356,8 +356,7 @@ class I2S(Source):
         done = 0
         while done < wanted:
             if self._at == self._samples:
-                if not self._ready:
-                    self._waited = True
+                if not self._arrived():
                     break
                 self._next()
             part = min(wanted - done, self._samples - self._at)
@@ -367,6 +366,16 @@ class I2S(Source):
             done += part
         return done
 
+    def _arrived(self):
+        # Whether a block is full. One that is long overdue waits in the driver, which copies a part at each interrupt.
+        if not self._ready and time.ticks_diff(time.ticks_us(), self._due) > self._block_us // 4:
+            for _ in range(_COPY_MS):
+                time.sleep_ms(1)
+                if self._ready:
+                    return True
+            self._due = time.ticks_add(time.ticks_us(), self._block_us)
+        return self._ready
+
     def _next(self):
         # Swaps the blocks: the filled one is read while the driver fills the other one.
         self._ready = False
@@ -374,12 +383,12 @@ class I2S(Source):
         self._at = 0
         self._i2s.readinto(self._filling)
         now = time.ticks_us()
-        late = 0 if self._waited else time.ticks_diff(now, self._due)
+        late = time.ticks_diff(now, self._due)
         if late > self._slack_us:  # the driver's own buffer overflowed
             self.overruns += (late - self._slack_us) // 1000 * self.rate // 1000
-        if self._waited or late > self._slack_us:
+            self._due = time.ticks_add(now, -self._slack_us)
+        elif late < 0:
             self._due = now
-        self._waited = False
         self._due = time.ticks_add(self._due, self._block_us)
 
     def close(self) -> None:

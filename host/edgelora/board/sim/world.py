@@ -1,8 +1,8 @@
-"""The surroundings of an emulated chip: a motion sensor on I2C that plays a recording, buttons, noise.
+"""The surroundings of an emulated chip: a motion sensor and a microphone that play recordings, buttons, noise.
 
-`world.json` in the board's state folder describes them: `{"motion": [RECORDING, serial] or null, "presses":
-[[pin, seconds], ...], "oscillator": "free", "stuck" or seed}`. The board reads it a hundred times per second of its
-own time. A recording with a new serial then starts from its first sample; presses are relative to that time, and
+`world.json` in the board's state folder describes them: `{"motion": [RECORDING, serial] or null, "sound": likewise,
+"presses": [[pin, seconds], ...], "oscillator": "free", "stuck" or seed}`. The board reads it a hundred times per second
+of its own time. A recording with a new serial then starts from its first sample; presses are relative to that time, and
 removed from the file. All times are on the board's clock.
 
 `pins.json` next to it has the board's output pins: `{"PIN": 0 or 1}` with the last level of each.
@@ -25,6 +25,7 @@ from edgelora.board.virtual_boards import BoardClock, SimError
 from edgelora.core.formats.files import write_atomic
 
 from .console import POLL_SECONDS, log
+from .microphone import RATE, Microphone
 from .oscillator import FREE, RingOscillator, parse_oscillator
 
 if TYPE_CHECKING:
@@ -68,6 +69,16 @@ def load_motion(motion: str) -> tuple[NDArray[np.float64], float]:
     return converted(path, capture, UNITS), capture.rate or USUAL_RATE
 
 
+def load_sound(path: Path) -> NDArray[np.int16]:
+    """What a microphone hears: the first channel of a recording, at 16 kHz. InputError for another rate."""
+    from edgelora.model.datasets.recordings import load_capture  # not needed by boards without a microphone
+
+    capture = load_capture(path)
+    if not capture.counts or capture.rate != RATE:
+        raise InputError(f"{path}: a microphone plays a 16-bit .wav of {RATE} samples a second")
+    return capture.values[:, 0].astype("int16")
+
+
 def parse_press(text: str) -> list[tuple[int, float]]:
     """Parses `PIN`: press now, or `PIN@S,S,...`: at these seconds. InputError for other text."""
     pin, _, times = text.partition("@")
@@ -81,11 +92,15 @@ def parse_press(text: str) -> list[tuple[int, float]]:
 
 
 def set_world(
-    state_dir: Path, motion: Path | str | None, presses: list[tuple[int, float]], oscillator: str | int | None = None
+    state_dir: Path,
+    motion: Path | str | None,
+    presses: list[tuple[int, float]],
+    oscillator: str | int | None = None,
+    sound: Path | None = None,
 ) -> None:
-    """Sets the recording, button presses and noise of the board in this folder, running or not.
+    """Sets the recordings, button presses and noise of the board in this folder, running or not.
 
-    motion: see `load_motion`. oscillator: see `oscillator.parse_oscillator`. None: unchanged, also for the recording.
+    motion, sound: see `load_motion`, `load_sound`. oscillator: see `oscillator.parse_oscillator`. None: unchanged.
     presses: added to those that the board has not taken yet.
     """
     playing = None
@@ -93,9 +108,12 @@ def set_world(
         load_motion(str(motion))
         where = motion if BUILT_IN.fullmatch(str(motion)) else Path(motion).resolve()
         playing = [str(where), time.time_ns()]
+    if sound:
+        load_sound(sound)
     state_dir.mkdir(parents=True, exist_ok=True)
     with _changing(state_dir / WORLD) as world:
         world["motion"] = playing or world.get("motion")
+        world["sound"] = [str(sound.resolve()), time.time_ns()] if sound else world.get("sound")
         world["presses"] = [*world.get("presses", ()), *presses]
         world["oscillator"] = world.get("oscillator", FREE) if oscillator is None else oscillator
 
@@ -149,8 +167,10 @@ class World:
         self._mcu, self._clock, self._path = mcu, clock, state_dir / WORLD
         self._next, self._seen = 0.0, 0
         self._playing: Any = None
+        self._sounding: Any = None
         self._due: list[tuple[float, int, bool]] = []  # when a pin is pressed or released
         self._sensor = Mpu6050(clock)
+        self._microphone = Microphone(mcu)
         self._oscillator = RingOscillator(mcu)
         self._pins = state_dir / PINS
         self._driven: dict[int, int] | None = None
@@ -165,6 +185,7 @@ class World:
         self._next = now + LOOK_SECONDS
         self._follow(now)
         self._tell_pins()
+        self._microphone.look()
         while self._due and self._due[0][0] <= now:
             _, pin, pressed = self._due.pop(0)
             if pressed:
@@ -197,6 +218,9 @@ class World:
             if (motion := world.get("motion")) and motion != self._playing:
                 self._sensor.play(*load_motion(motion[0]))
                 self._playing = motion
+            if (sound := world.get("sound")) and sound != self._sounding:
+                self._microphone.play(load_sound(Path(sound[0])).tolist())
+                self._sounding = sound
             self._oscillator.become(parse_oscillator(str(world.get("oscillator", FREE))))
             presses = [(int(pin), now + float(at)) for pin, at in world.get("presses", ())]
         except (EdgeloraError, OSError, TypeError, ValueError, IndexError) as error:
