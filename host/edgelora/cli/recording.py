@@ -161,7 +161,7 @@ def _by_clock(link: Link, takes: Takes, args: argparse.Namespace) -> None:
 
 def _by_keys(link: Link, takes: Takes, args: argparse.Namespace) -> None:
     note("Enter or space: take; u: undo the last; q: end", args.json)
-    with _keys() as read:
+    with keys() as read:
         while (key := read()) not in tuple(END_KEYS):
             _hear(link, takes)
             if key and key in TAKE_KEYS:
@@ -176,7 +176,7 @@ def _counted(takes: Takes) -> str:
 
 
 @contextlib.contextmanager
-def _keys() -> Iterator[Callable[[], str]]:
+def keys() -> Iterator[Callable[[], str]]:
     """Gives what reads a key without waiting: "" if none was pressed, Ctrl-D at the end of what a script sends."""
     try:
         import termios

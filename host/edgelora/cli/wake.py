@@ -13,19 +13,21 @@ import numpy as np
 from edgelora.base.errors import InputError
 from edgelora.base.streams import note, say
 from edgelora.core.formats.files import write_atomic
-from edgelora.core.formats.wake_manifest import MAX_WINDOW, WakeManifest, manifest_beside
+from edgelora.core.formats.wake_manifest import MAX_WINDOW
 from edgelora.core.store_names import store_name
-from edgelora.learn.training.base import load_adapter, load_base
+from edgelora.learn.training.base import load_adapter
 from edgelora.learn.training.streaming import signal_of
 from edgelora.learn.wake.guard import Judgement, Recall, Streams, StreamScore, scored
 from edgelora.learn.wake.learning import RECIPE, learn
 from edgelora.learn.wake.on_board import on_board
+from edgelora.learn.wake.recordings import KINDS, Recordings
 from edgelora.learn.wake.replay import shipped
 from edgelora.learn.wake.teaching import Owner, Recorded
-from edgelora.learn.wake.word import Rule, WakeWord
+from edgelora.learn.wake.word import WakeWord
+from edgelora.learn.wake.word_file import word_of
 from edgelora.model.datasets.recordings import PLAIN, load_recording
 
-from . import console
+from . import console, wake_live
 from .arguments import add_port, connect, whole
 from .command_line import Add
 from .console import emit
@@ -37,9 +39,12 @@ The word is a microWakeWord model that was imported with its manifest:
 
     edgelora import okay_nabu.json -o nabu.elm
 
-Record the word ten times and a minute of other speech (16 kHz, 16 bits), then:
+Record the word ten times and a minute of other speech, with a board's microphone and a button, or into files (16 kHz,
+16 bits), then:
 
-    edgelora wake learn nabu.elm --enrol word.*.wav --talk talk.wav -o me.ela
+    edgelora wake enrol nabu.elm --button 15 -o me
+    edgelora wake learn nabu.elm --owner me -o me.ela
+    edgelora wake listen nabu.elm --adapter me.ela --button 15 -o me
     edgelora wake test nabu.elm --adapter me.ela --said new.*.wav --speech radio.wav
     edgelora merge okay_nabu.json me.ela -o mine.tflite
 
@@ -48,9 +53,11 @@ The guide is docs/guides/wake-word.md."""
 
 def add_commands(add: Add) -> None:
     add = add.group("wake", "Teaches a wake word its owner's voice", WAKE)
+    wake_live.add_commands(add)
     p = add("learn", cmd_learn)
     p.add_argument("model", type=Path, help="the base (.elm) of a wake word, with its manifest (.json) beside it")
-    p.add_argument("--enrol", type=Path, nargs="+", required=True, metavar="FILE", help="the word, once in each file")
+    p.add_argument("--owner", type=Path, metavar="FOLDER", help="recordings of `edgelora wake enrol`")
+    p.add_argument("--enrol", type=Path, nargs="+", default=[], metavar="FILE", help="the word, once in each file")
     p.add_argument("--miss", type=Path, nargs="+", default=[], metavar="FILE", help="a close phrase, once in each file")
     p.add_argument("--talk", type=Path, nargs="+", default=[], metavar="FILE", help="the owner's other speech")
     _add_speech(p)
@@ -94,10 +101,10 @@ def cmd_learn(args: argparse.Namespace) -> ExitCode:
     Trains on this computer, byte for byte as a board would, on windows that a board would have kept. Other voices and
     other speech are replayed from a set that comes with EdgeLoRA, so that they stay heard and refused.
     """
-    word, manifest = _word(args.model)
+    word, manifest = word_of(args.model)
     name = args.word or Path(manifest.model).stem
     stored = store_name(args.name) if args.name else None
-    owner = Owner(_recorded(args.enrol, word), _recorded(args.miss, word), _recorded(args.talk, word))
+    owner = Owner(*(_recorded(paths, word) for paths in _owner(args)))
     replay = shipped(name)
     if not replay.sayings:
         note(f"no other voices say {name!r} in the replay set: they may be heard less often", args.json)
@@ -135,7 +142,7 @@ def cmd_test(args: argparse.Namespace) -> None:
     """
     if not args.said and not args.speech:
         raise InputError("nothing to test on: give --said, --speech, or both")
-    word, _ = _word(args.model, args.adapter, args.cutoff, args.window)
+    word, _ = word_of(args.model, args.adapter, args.cutoff, args.window)
     adapter = load_adapter(args.adapter, word.base) if args.adapter else None
     said, speech = _recorded(args.said, word), _recorded(args.speech, word)
     if args.on_board:
@@ -154,20 +161,17 @@ def cmd_test(args: argparse.Namespace) -> None:
         say(f"false accepts: {score.speech}")
 
 
-def _word(
-    path: Path, adapter: Path | None = None, cutoff: float | None = None, window: int | None = None
-) -> tuple[WakeWord, WakeManifest]:
-    """The wake word in a file and its manifest, which lies beside it; its rule is that beside the adapter, if one is
-    there, and what is given."""
-    there = manifest_beside(path)
-    if there is None:
+def _owner(args: argparse.Namespace) -> list[list[Path]]:
+    """The files of the word, close phrases and other speech."""
+    given = [list(args.enrol), list(args.miss), list(args.talk)]
+    if args.owner:
+        given = [paths + Recordings(args.owner).of(kind) for paths, kind in zip(given, KINDS, strict=True)]
+    if not given[0]:
+        where = args.owner / "said" if args.owner else "--owner and --enrol"
         raise InputError(
-            f"{path}: has no manifest, {path.with_suffix('.json').name}, beside it",
-            remedy="import the wake word by its .json: edgelora import okay_nabu.json -o nabu.elm",
+            f"{where}: no recordings of the word", remedy="record it with `edgelora wake enrol`, or give --enrol FILES"
         )
-    learned = manifest_beside(adapter) if adapter else None
-    ruled = (learned or there)[1].with_rule(cutoff, window)
-    return WakeWord(load_base(path), Rule(ruled.cutoff, ruled.window)), there[1]
+    return given
 
 
 def _recorded(paths: Sequence[Path], word: WakeWord) -> list[Recorded]:

@@ -19,6 +19,7 @@ from edgelora.core.formats.files import write_atomic
 from edgelora.core.formats.wake_manifest import WakeManifest, load_manifest, model_beside
 from edgelora.learn.training.streaming import signal_of
 from edgelora.learn.wake.learning import LEAST, RECIPE, Learned, learn
+from edgelora.learn.wake.recordings import KINDS, Recordings
 from edgelora.learn.wake.replay import shipped
 from edgelora.learn.wake.teaching import Owner, Recorded
 from edgelora.learn.wake.word import WakeWord, imported
@@ -29,7 +30,6 @@ from .file_import import file_name, read_tape, told_of
 from .job import Job
 from .project import Project
 
-KINDS = {"said": "the word", "misses": "close phrases", "talk": "other speech"}
 MOST_RECORDINGS = 200  # of a kind
 MOST_SECONDS = {"said": 10, "misses": 10, "talk": 600}
 
@@ -39,6 +39,7 @@ class ProjectWake:
 
     def __init__(self, project: Project) -> None:
         self._project, self.folder = project, project.folder / "wake"
+        self._recordings = Recordings(self.folder)
         self.version = 0
         self.job: Job | None = None
         self._word: tuple[WakeManifest, WakeWord] | None = None
@@ -88,18 +89,16 @@ class ProjectWake:
 
     def recordings(self, kind: str) -> list[Path]:
         """Of one of `KINDS`, in the order in which they came."""
-        return sorted((self.folder / kind).glob("*.wav"))
+        return self._recordings.of(kind)
 
     def add(self, kind: str, name: str, content: bytes) -> None:
         """Adds a recording (.wav, 16 kHz, 16 bits). InputError for another file, or one that is too long."""
         found = self.word
         if found is None:
             raise InputError("no wake word yet: give its .json and .tflite first")
-        there = self.recordings(kind)
-        if len(there) >= MOST_RECORDINGS:
+        if len(self.recordings(kind)) >= MOST_RECORDINGS:
             raise InputError(f"{MOST_RECORDINGS} recordings of {KINDS[kind]} are here: remove some first")
-        number = int(there[-1].name[:3]) + 1 if there else 1
-        path = self.folder / kind / f"{number:03}-{file_name(name)}"
+        path = self._recordings.next(kind, f"-{file_name(name)}")
         write_atomic(path, content)
         try:
             signal = signal_of(found[1].base)

@@ -7,8 +7,8 @@
     while True:
         if word.step():          # the word was heard
             answer()
-        if button.pressed():     # "that was me" after a word that was missed
-            word.enrol()
+        if button.pressed():     # right after a wake: it was none; else "that was me", after a word that was missed
+            word.pressed()
 
 `enrol` and `missed` keep windows of the word that was said last, `false_wake` those that woke it; with `talking` set,
 other speech is kept as it comes. A `training.Run` learns from the file. `model.use` switches to another owner's adapter
@@ -34,6 +34,7 @@ AROUND = (-3, 0, 3)  # frames from a wake to the ends of the windows that are ke
 PAUSE = 12  # frames within a word that may be silent
 TALK_EVERY = 12  # frames between windows of other speech
 REACH = 80  # frames that `enrol` looks back for the word
+RECENT: int = REACH + AROUND[0]  # frames after a wake in which it can be told to be none
 LEAST_RISE = 16  # mean steps of an input by which a word is louder than what is around it
 
 
@@ -195,13 +196,20 @@ class WakeWord(Pipeline):
 
     def false_wake(self) -> int:
         """Keeps the windows that woke it last, as other speech; returns how many. ValueError if nothing did."""
-        if self._wake < 0 or self._count - self._wake > REACH + AROUND[0]:
+        if not self._woke_lately():
             raise ValueError("nothing woke it in the last seconds: call false_wake() right after a wake")
         before = self.kept
         for after in AROUND:
             if self._wake + after <= self._count:
                 self._keep(self._wake + after, 0)
         return self.kept - before
+
+    def pressed(self) -> int:
+        """For a single button: `false_wake` right after a wake, else `missed`."""
+        return self.false_wake() if self._woke_lately() else self.missed()
+
+    def _woke_lately(self):
+        return self._wake >= 0 and self._count - self._wake <= RECENT
 
     def _said(self):
         # Returns the number of frames up to the end of the last word.

@@ -59,7 +59,7 @@ def listen_on_board(
     another. Switching interrupts neither the stream nor the network's history.
     """
     signal_of(base)
-    BoardLearner(link, base, inference(_ranks_of_all(base, adapters)))
+    BoardLearner(link, base, inference(ranks_of_all(base, adapters)))
     paths = [None, *(SWITCHED_PATH.format(number) for number in range(1, len(adapters) + 1))]
     for path, adapter in zip(paths[1:], adapters, strict=True):
         link.put(str(path), adapter)
@@ -83,7 +83,7 @@ def listen_on_twin(
 ) -> Iterator[ListenReply]:
     """`listen_on_board` by the board's own Python on this computer, with a reply for each window."""
     signal = signal_of(base)
-    model = device.module().Model(base.elm, _ranks_of_all(base, adapters), "infer", 1)
+    model = device.module().Model(base.elm, ranks_of_all(base, adapters), "infer", 1)
     used = [None, *map(model.adapter, adapters)]
     cutter = Cutter(model, signal, vote)
     pipeline = cutter.pipeline
@@ -156,7 +156,7 @@ def _stretches(samples: int, adapters: Sequence[bytes], switches: Switches) -> I
         yield number, start, end
 
 
-def _ranks_of_all(base: Base, adapters: Sequence[bytes]) -> bytes:
+def ranks_of_all(base: Base, adapters: Sequence[bytes]) -> bytes:
     """The rank of every op, which all adapters of a session must share. InputError if they don't."""
     ranks = [adapter_ranks(base, adapter) for adapter in adapters or (None,)]
     if len(set(ranks)) > 1:

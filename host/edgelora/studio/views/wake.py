@@ -10,8 +10,9 @@ from nicegui import ui
 
 from edgelora.learn.wake.guard import StreamScore
 from edgelora.learn.wake.learning import Learned
+from edgelora.learn.wake.recordings import KINDS
 from edgelora.studio.project import Project
-from edgelora.studio.wake import KINDS, MOST_SECONDS, ProjectWake
+from edgelora.studio.wake import MOST_SECONDS, ProjectWake
 
 from . import widgets
 from .charts import table
