@@ -48,7 +48,7 @@ def test_a_board_keeps_what_the_host_keeps(word: WakeWord, said: np.ndarray, tmp
     frames = len(word.heard(sound))
     wakes = word.rule.wakes(word.outputs(None, [word.heard(sound)])[0])
     assert len(wakes) == 1
-    calls = [[1, "enrol", []], [20, "pressed", []], [21, "false_wake", []], [wakes[0] + 5, "pressed", []]]
+    calls = [[1, "enrol", []], [2, "pressed", []], [21, "false_wake", []], [wakes[0] + 5, "pressed", []]]
     calls.append([frames, "missed", []])
     manifest = WakeManifest("Okay Nabu", "okay_nabu.tflite", word.rule.cutoff, word.rule.window, 37000)
     manifest.save(tmp_path / "word.json")
