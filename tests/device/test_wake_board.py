@@ -48,8 +48,7 @@ def test_a_board_keeps_what_the_host_keeps(word: WakeWord, said: np.ndarray, tmp
     frames = len(word.heard(sound))
     wakes = word.rule.wakes(word.outputs(None, [word.heard(sound)])[0])
     assert len(wakes) == 1
-    calls = [[1, "enrol", []], [2, "pressed", []], [21, "false_wake", []], [wakes[0] + 5, "pressed", []]]
-    calls.append([frames, "missed", []])
+    calls = [[1, "pressed", []], [21, "false_wake", []], [wakes[0] + 5, "pressed", []], [frames, "missed", []]]
     manifest = WakeManifest("Okay Nabu", "okay_nabu.tflite", word.rule.cutoff, word.rule.window, 37000)
     manifest.save(tmp_path / "word.json")
     case = {"frames": word.frames, "calls": calls}
@@ -59,8 +58,7 @@ def test_a_board_keeps_what_the_host_keeps(word: WakeWord, said: np.ndarray, tmp
     assert done.returncode == 0, done.stdout + done.stderr
     woke, answers, count, kept = json.loads(done.stdout)
     assert woke == [wakes[0] + 1] and count == 1
-    assert all("no word was said" in answer for answer in answers[:2])
-    assert "nothing woke it" in answers[2] and answers[3:] == [3, len(wanted)]
+    assert "no word was said" in answers[0] and "nothing woke it" in answers[1] and answers[2:] == [3, len(wanted)]
     record = word.frames * 120 + 5
     content = (tmp_path / "mine.eld").read_bytes()[32:]
     rows = np.frombuffer(content, np.uint8).reshape(-1, record)
