@@ -174,6 +174,8 @@ def add_commands(add: Add) -> None:
     p.add_argument(
         "--choosing", action="store_true", help="the owners and prompts that settings were chosen on, not reported"
     )
+    p.add_argument("--after", type=whole(0, 30), default=0, help="leave out so many owners of each word (%(default)s)")
+    p.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the result of each owner there, and go on from it")
     p.add_argument("--no-board", action="store_true", help="without the time of a training step on a board")
     add_board(p, "virtual-pico", "a virtual one is started for it (%(default)s)")
     add_port(p)
@@ -717,7 +719,7 @@ def cmd_bench_wake(args: argparse.Namespace) -> None:
     from .wake import bench_wake, step_on_board
 
     with console.progress("wake words", args.json) as progress:
-        result = bench_wake(args.words, args.owners, args.enrolments, args.choosing, progress)
+        result = bench_wake(args.words, args.owners, args.enrolments, args.choosing, args.after, args.keep, progress)
     if not args.no_board:
         with _bench_port(args) as port, Link.connect(port) as link:
             cycles, arena = step_on_board(link, load_board(args.board).clock_hz)

@@ -3,13 +3,18 @@
 Owners are synthetic people of `wake_speech.OWNERS`, who had no part in any choice; for each word, the first ones whom
 the base hears less than half of the time. Everything else is new as well: their utterances, the other voices, the
 phrases close to the word, and the prompts, which judge by the rule that was chosen in learning.
+
+Words take turns, so that what was done before a stop has as many owners of each. A folder keeps what is done.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +25,7 @@ from edgelora.base.errors import InputError
 from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
 from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.files import write_atomic
 from edgelora.core.formats.wake_manifest import load_manifest
 from edgelora.core.front_ends import AudioFrontEnd
 from edgelora.core.twin.session import Session
@@ -27,6 +33,7 @@ from edgelora.learn.training.base import Base
 from edgelora.learn.training.board_learner import BoardLearner
 from edgelora.learn.wake.guard import Streams, StreamScore, scored
 from edgelora.learn.wake.learning import RECIPE, learn
+from edgelora.learn.wake.replay import FILE as REPLAY
 from edgelora.learn.wake.replay import shipped
 from edgelora.learn.wake.teaching import Owner, Recorded
 from edgelora.learn.wake.word import Frames, WakeWord, imported
@@ -51,7 +58,6 @@ CHOOSING = ("en", "ru")
 UNHEARD = 0.5  # the base's recall of an owner is below it
 TRIED, NEW = 10, 40  # utterances: that choose owners, that judge
 STEP_WORD = "okay_nabu"
-ON_BOARD = replace(RECIPE, mode="frozen_a")
 SEEDS = {"chosen": 9, "taught": 1, "new": 2}  # of utterances
 
 
@@ -113,31 +119,55 @@ def bench_wake(
     owners: int = 8,
     enrolments: int = 10,
     choosing: bool = False,
+    after: int = 0,
+    keep: Path | None = None,
     progress: Progress = no_progress,
 ) -> WakeBench:
-    """Teaches each word so many owners. choosing: those that settings were chosen on, with other prompts."""
+    """Teaches each word so many owners, beyond the first `after`. choosing: those that settings were chosen on, with
+    other prompts; keep: a folder in which results are kept, and taken by the same bench of the same sources."""
     rows: list[Told] = []
-    for name in words:
-        word = word_of(name)
-        judges = _Judges.of(word, CHOOSING if choosing else JUDGING)
-        people = list(_unheard(word, DEVELOPMENT if choosing else OWNERS, owners))
-        for person in people:
-            rows.append(_told(word, person, enrolments, judges))
-            progress(len(rows), len(words) * owners, f"{name} {person.name} {rows[-1].recall[1]:.2f}")
-    return WakeBench(rows)
+    languages = CHOOSING if choosing else JUDGING
+    people = {name: _unheard(word_of(name), DEVELOPMENT if choosing else OWNERS, after, owners) for name in words}
+    for number in range(owners):
+        for name in words:
+            person = people[name][number]
+            made = functools.partial(_told, name, person, enrolments, languages)
+            row = _kept(keep, f"{name}-{person.name}-{enrolments}-{languages[0]}", made) if keep else made()
+            rows.append(row)
+            progress(len(rows), len(words) * owners, f"{name} {person.name} {row.recall[1]:.2f}")
+    return WakeBench(sorted(rows, key=lambda row: words.index(row.word)))
 
 
-def _unheard(word: WakeWord, people: Sequence[Person], count: int) -> Iterator[Person]:
-    """The first people whom the base does not hear. InputError if there are too few."""
-    said, found = _phrase(word), 0
-    for person in people:
+def _kept(folder: Path, name: str, make: Callable[[], Told]) -> Told:
+    """The result of this name that is kept in the folder; it is made first if there is none of these sources."""
+    path = folder / f"{name}-{_sources()}.json"
+    if not path.exists():
+        write_atomic(path, json.dumps(asdict(make())).encode())
+    told: dict[str, Any] = json.loads(path.read_text())
+    for key, value in told.items():
+        told[key] = tuple(value) if isinstance(value, list) else value
+    return Told(**told)
+
+
+@functools.cache
+def _sources() -> str:
+    """A digest of what learns, with its replay set, and of what measures."""
+    files = [*sorted(path for path in REPLAY.parent.iterdir() if path.is_file()), Path(__file__)]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+
+
+def _unheard(word: WakeWord, people: Sequence[Person], after: int, count: int) -> list[Person]:
+    """The first people whom the base does not hear, beyond `after`. InputError if there are too few."""
+    said = _phrase(word)
+
+    def unheard(person: Person) -> bool:
         streams = _heard(word, [(person, said, i) for i in range(TRIED)], "chosen")
-        if scored(word, None, Streams(streams, [], [], [])).own.share < UNHEARD:
-            yield person
-            found += 1
-        if found == count:
-            return
-    raise InputError(f"only {found} people are not heard by {word.base.name}: give --owners up to {found}")
+        return scored(word, None, Streams(streams, [], [], [])).own.share < UNHEARD
+
+    found = list(islice(filter(unheard, people), after + count))
+    if len(found) < after + count:
+        raise InputError(f"only {len(found)} people are not heard by {word.base.name}: give fewer --owners")
+    return found[after:]
 
 
 def _phrase(word: WakeWord) -> str:
@@ -163,7 +193,9 @@ class _Judges:
     base: StreamScore
 
     @classmethod
-    def of(cls, word: WakeWord, languages: Sequence[str]) -> _Judges:
+    @functools.cache
+    def of(cls, name: str, languages: tuple[str, ...]) -> _Judges:
+        word = word_of(name)
         others = _heard(word, [(person, _phrase(word), 0) for person in OTHERS], "new")
         prompts = [word.inputs(_prompt_rows(one)) for one in languages]
         return cls(others, prompts, scored(word, None, Streams([], others, [], prompts)))
@@ -185,8 +217,8 @@ def taught(person: Person, name: str, enrolments: int) -> Owner:
     )
 
 
-def _told(word: WakeWord, person: Person, enrolments: int, judges: _Judges) -> Told:
-    name = Path(word.base.name).stem
+def _told(name: str, person: Person, enrolments: int, languages: tuple[str, ...]) -> Told:
+    word, judges = word_of(name), _Judges.of(name, languages)
     found = learn(word, taught(person, name, enrolments), shipped(name))
     own = _heard(word, [(person, _phrase(word), 100 + i) for i in range(NEW)], "new")
     close = _heard(word, [(person, text, i) for text in PHRASES[name].confusables for i in range(5)], "new")
@@ -228,18 +260,18 @@ def _merged(word: WakeWord, adapter: bytes | None, own: Sequence[Frames]) -> flo
 
 
 def step_on_board(link: Link, clock_hz: int | None) -> tuple[int | None, int]:
-    """(cycles of a training step of `STEP_WORD`, bytes of its arena) on a board: the mean of a micro-batch.
+    """(cycles of a training step of `STEP_WORD`, bytes of its arena) on a board, by the recipe of `wake learn`: the
+    mean of a micro-batch.
 
-    A is frozen there: an arena in which it trains has no room on a Pico beside the rest. clock_hz: the board's; None
-    if unknown, and so are the cycles.
+    clock_hz: the board's; None if unknown, and so are the cycles.
     """
     word = word_of(STEP_WORD)
-    settings = ON_BOARD.settings(word.base.elm)
+    settings = RECIPE.settings(word.base.elm)
     learner = BoardLearner(link, word.base, settings, frames=word.frames)
     learner.begin(0)
     rng = np.random.default_rng(0)
-    shape = (ON_BOARD.micro_batch, word.frames, *word.base.model.input.shape)
+    shape = (RECIPE.micro_batch, word.frames, *word.base.model.input.shape)
     x = rng.integers(-128, 127, shape).astype(np.int8)
-    learner.train(x, np.arange(len(x), dtype=np.int8)[:, None] % 2, ON_BOARD.initial_rate)
+    learner.train(x, np.arange(len(x), dtype=np.int8)[:, None] % 2, RECIPE.initial_rate)
     arena = Session(word.base.elm, *settings, frames=word.frames).arena_bytes
     return clock_hz and round(learner.train_us / learner.trained * clock_hz / 1e6), arena

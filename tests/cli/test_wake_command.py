@@ -11,7 +11,10 @@ import processes
 import pytest
 from commands import edgelora, result
 
+from edgelora.core.formats.elm import unpack_model
 from edgelora.core.formats.wake_manifest import load_manifest, model_beside
+from edgelora.core.twin.session import Session
+from edgelora.learn.wake.learning import RECIPE
 from edgelora.learn.wake.word import imported
 from edgelora.model.datasets.capture import Capture, save_wav
 from edgelora.model.datasets.wake_speech import DEVELOPMENT, PHRASES, TALK, Sound, say_all
@@ -51,10 +54,15 @@ def test_the_studio_and_the_bench_have_the_base_of_the_command(folder: Path) -> 
     assert word.base.elm == (folder / "nabu.elm").read_bytes() and word.rule.window == manifest.window
 
 
+def test_a_training_step_fits_a_pico_beside_its_microphone(folder: Path) -> None:
+    elm = (folder / "nabu.elm").read_bytes()
+    assert Session(elm, *RECIPE.settings(elm), frames=unpack_model(elm).reach).arena_bytes <= 40 * 1024
+
+
 def test_an_owner_who_was_not_heard_is_heard(folder: Path) -> None:
     given = ("--enrol", *files(folder, "word"), "--miss", *files(folder, "miss"), "--talk", *files(folder, "talk"))
     model, adapter = str(folder / "nabu.elm"), folder / "me.ela"
-    found = json.loads(edgelora("wake", "learn", model, *given, "-o", str(adapter), "--epochs", "2", "--json"))
+    found = json.loads(edgelora("wake", "learn", model, *given, "-o", str(adapter), "--json"))
     assert found["better"] and found["output"] == str(adapter) and not found["reason"]
     assert found["adapted"]["own"]["heard"] > found["base"]["own"]["heard"]
     assert found["adapted"]["speech"]["false_accepts"] <= found["base"]["speech"]["false_accepts"]

@@ -10,7 +10,8 @@
 
 The minutes of speech here say little about false accepts an hour. So no rule is looser than the author's, and the
 strictest is taken: most false accepts are short, while a word's probability stays high for about as long as the learned
-windows last.
+windows last. A single false accept says as little, and the adapter that is judged for it did not learn from that
+sentence; the one that is used does.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from .word import Frames, Outputs, Rule, WakeWord
 
 TOLERANCE = 0.03  # of the recall of other voices
 CLOSE = 0.2  # share of close phrases, and at least one, that may be accepted beyond those that the base does
-STRICT = 0.95  # a cutoff that is tried, if it is above the author's
-LONGEST = 11  # frames of a window that is tried
+ACCEPTS = 0.3  # false accepts an hour, and at least one, that there may be beyond those of the base
+STRICT = (0.95, 0.97)  # cutoffs that are tried, if they are above the author's
+LONGEST = 13  # frames of a window that is tried
 
 
 @dataclass(frozen=True)
@@ -174,28 +176,29 @@ def judged(usual: Rule, base: Heard, adapted: Heard) -> Judgement:
 def rules(usual: Rule) -> list[Rule]:
     """The author's, and stricter ones: in order of the sum of probabilities that they ask for."""
     windows = range(usual.window, max(usual.window, LONGEST) + 1, 2)
-    found = [Rule(cutoff, window) for cutoff in {usual.cutoff, max(usual.cutoff, STRICT)} for window in windows]
+    cutoffs = {max(usual.cutoff, cutoff) for cutoff in (0.0, *STRICT)}
+    found = [Rule(cutoff, window) for cutoff in cutoffs for window in windows]
     return sorted(found, key=lambda rule: (rule.cutoff * rule.window, rule.window))
 
 
 def _at_best(heard: Heard, base: StreamScore, usual: Rule) -> StreamScore:
     """The score with the strictest rule that hears the owner about as often as any, at no cost to others.
 
-    A tenth of what is heard, and at least one, may be lost to strictness, unless the base hears as much. If every rule
-    costs others something, that with the fewest false accepts.
+    A tenth of what is heard, rounded, may be lost to strictness, unless the base hears as much. If every rule costs
+    others something, that with the fewest false accepts.
     """
     scores = [heard.score(rule) for rule in rules(usual)]
     free = [score for score in scores if not _cost(base, score)]
     if not free:
         return min(scores, key=lambda score: (score.accepted, -score.own.heard))
     most = max(score.own.heard for score in free)
-    least = max(most - max(1, most // 10), min(most, base.own.heard + 1))
+    least = max(most - (most + 5) // 10, min(most, base.own.heard + 1))
     return [score for score in free if score.own.heard >= least][-1]
 
 
 def _cost(base: StreamScore, now: StreamScore) -> str:
     """What others lose; empty if nothing."""
-    if now.speech.count > base.speech.count:
+    if now.speech.count > base.speech.count + max(1, ACCEPTS * now.speech.hours):
         return f"it takes other speech for the word {now.speech.count} times, the base {base.speech.count} times"
     if now.misses.heard > base.misses.heard + max(1, CLOSE * now.misses.of):
         return f"it accepts {now.misses.heard} of {now.misses.of} close phrases, the base {base.misses.heard}"

@@ -18,7 +18,7 @@ from .teaching import Owner, Recorded, joined, lessons
 from .word import WakeWord
 
 LEAST = 3  # enrolments: fewer can't be learned and judged
-RECIPE = Recipe(rank=4, mode="trainable_a", placement="pointwise", epochs=2)
+RECIPE = Recipe(rank=6, mode="frozen_a", placement="pointwise", epochs=4)
 
 
 @dataclass(frozen=True)

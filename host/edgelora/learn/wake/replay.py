@@ -27,7 +27,7 @@ Rows = NDArray[np.int16]  # [rows, 40]: the sound front end's values
 FILE = Path(__file__).with_name("replay.npz")
 STEP = 16  # of a value in the file: stored bytes are values / STEP, rounded
 ROWS_AFTER = 3 * (_wake.AFTER[-1] + 1)  # rows of a saying after the word's end
-FOLDS = 3  # of cross-validation
+FOLDS = 5  # of cross-validation
 
 
 @dataclass(frozen=True)
