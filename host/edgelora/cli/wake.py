@@ -17,8 +17,9 @@ from edgelora.core.formats.wake_manifest import MAX_WINDOW
 from edgelora.core.store_names import store_name
 from edgelora.learn.training.base import load_adapter
 from edgelora.learn.training.streaming import signal_of
-from edgelora.learn.wake.guard import Judgement, Recall, Streams, StreamScore, scored
-from edgelora.learn.wake.learning import RECIPE, learn
+from edgelora.learn.wake.guard import Recall, Streams, StreamScore, scored
+from edgelora.learn.wake.household import Household, learn_all
+from edgelora.learn.wake.learning import RECIPE
 from edgelora.learn.wake.on_board import on_board
 from edgelora.learn.wake.recordings import KINDS, Recordings
 from edgelora.learn.wake.replay import shipped
@@ -56,7 +57,14 @@ def add_commands(add: Add) -> None:
     wake_live.add_commands(add)
     p = add("learn", cmd_learn)
     p.add_argument("model", type=Path, help="the base (.elm) of a wake word, with its manifest (.json) beside it")
-    p.add_argument("--owner", type=Path, metavar="FOLDER", help="recordings of `edgelora wake enrol`")
+    p.add_argument(
+        "--owner",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="recordings of `edgelora wake enrol`; repeatable: one adapter learns several owners, and each is judged",
+    )
     p.add_argument("--enrol", type=Path, nargs="+", default=[], metavar="FILE", help="the word, once in each file")
     p.add_argument("--miss", type=Path, nargs="+", default=[], metavar="FILE", help="a close phrase, once in each file")
     p.add_argument("--talk", type=Path, nargs="+", default=[], metavar="FILE", help="the owner's other speech")
@@ -104,16 +112,16 @@ def cmd_learn(args: argparse.Namespace) -> ExitCode:
     word, manifest = word_of(args.model)
     name = args.word or Path(manifest.model).stem
     stored = store_name(args.name) if args.name else None
-    owner = Owner(*(_recorded(paths, word) for paths in _owner(args)))
+    owners = {name: Owner(*(_recorded(paths, word) for paths in given)) for name, given in _owners(args).items()}
     replay = shipped(name)
     if not replay.sayings:
         note(f"no other voices say {name!r} in the replay set: they may be heard less often", args.json)
     speech = _recorded(args.speech, word)
     recipe = replace(RECIPE, epochs=args.epochs)
     with console.progress("learn", args.json) as progress:
-        found = learn(word, owner, replay, speech, recipe, progress)
-    judgement = found.judgement
-    writes = judgement.better or args.force
+        household = learn_all(word, owners, replay, speech, recipe, progress)
+    found, judgement = household.learned, household.learned.judgement
+    writes = household.better or args.force
     if writes:
         write_atomic(args.output, found.adapter)
         manifest.with_rule(found.word.rule.cutoff, found.word.rule.window).save(args.output.with_suffix(".json"))
@@ -122,17 +130,17 @@ def cmd_learn(args: argparse.Namespace) -> ExitCode:
             link.store_put(stored, found.adapter)
             link.store_activate(stored)
     if args.json:
-        emit(_judged(judgement) | {"output": str(args.output) if writes else None, "windows": found.windows})
+        emit(_judged(household) | {"output": str(args.output) if writes else None, "windows": found.windows})
     else:
-        _tell(judgement)
+        _tell(household)
         if writes:
             say(f"{args.output}: {len(found.adapter)} bytes, learned from {found.windows} windows")
             say(f"{args.output.with_suffix('.json')}: the rule for it, {found.word.rule}")
-    if judgement.better and judgement.unknown:
+    if household.better and judgement.unknown:
         note(f"{judgement.unknown}: give --talk or --speech", args.json)
-    if not judgement.better:
-        note(f"not better, {'but' if writes else 'and not'} written: {judgement.reason}", args.json)
-    return ExitCode.OK if judgement.better else ExitCode.NOT_ACTIVATED
+    if not household.better:
+        note(f"not better, {'but' if writes else 'and not'} written: {household.reason}", args.json)
+    return ExitCode.OK if household.better else ExitCode.NOT_ACTIVATED
 
 
 def cmd_test(args: argparse.Namespace) -> None:
@@ -161,17 +169,21 @@ def cmd_test(args: argparse.Namespace) -> None:
         say(f"false accepts: {score.speech}")
 
 
-def _owner(args: argparse.Namespace) -> list[list[Path]]:
-    """The files of the word, close phrases and other speech."""
+def _owners(args: argparse.Namespace) -> dict[str, list[list[Path]]]:
+    """The files of the word, close phrases and other speech, by owner; files given alone are the first one's."""
     given = [list(args.enrol), list(args.miss), list(args.talk)]
+    found = {folder.name: [Recordings(folder).of(kind) for kind in KINDS] for folder in args.owner} or {"owner": given}
+    if len(found) < len(args.owner):
+        raise InputError(f"--owner {', '.join(map(str, args.owner))}: give each folder another name")
     if args.owner:
-        given = [paths + Recordings(args.owner).of(kind) for paths, kind in zip(given, KINDS, strict=True)]
-    if not given[0]:
-        where = args.owner / "said" if args.owner else "--owner and --enrol"
+        first = args.owner[0].name
+        found[first] = [mine + more for mine, more in zip(found[first], given, strict=True)]
+    if silent := [name for name, files in found.items() if not files[0]]:
         raise InputError(
-            f"{where}: no recordings of the word", remedy="record it with `edgelora wake enrol`, or give --enrol FILES"
+            f"{silent[0]}: no recordings of the word",
+            remedy="record it with `edgelora wake enrol`, or give --enrol FILES",
         )
-    return given
+    return found
 
 
 def _recorded(paths: Sequence[Path], word: WakeWord) -> list[Recorded]:
@@ -187,35 +199,44 @@ def _recorded(paths: Sequence[Path], word: WakeWord) -> list[Recorded]:
     return [Recorded(str(file), np.ascontiguousarray(load_recording(file, signal).counts[:, 0])) for file in files]
 
 
-def _tell(judgement: Judgement) -> None:
+def _tell(household: Household) -> None:
+    judgement = household.learned.judgement
     rows = [("base", judgement.base), ("adapted", judgement.adapted)]
     console.table(
         ("cross-validated", "rule", "owner heard", "others heard", "close misses accepted", "false accepts"),
         [(name, score.rule, score.own, score.others, score.misses, score.speech) for name, score in rows],
     )
+    if len(household.members) > 1:
+        say("")
+        console.table(
+            ("owner", "heard by base", "adapted"), [(one.name, one.base, one.adapted) for one in household.members]
+        )
     say("")
 
 
-def _judged(judgement: Judgement) -> dict[str, Any]:
+def _judged(household: Household) -> dict[str, Any]:
+    judgement = household.learned.judgement
     return {
-        "better": judgement.better,
-        "reason": judgement.reason,
+        "better": household.better,
+        "reason": household.reason,
         "base": _score(judgement.base),
         "adapted": _score(judgement.adapted),
+        "owners": {one.name: {"base": _recall(one.base), "adapted": _recall(one.adapted)} for one in household.members},
     }
 
 
-def _score(score: StreamScore) -> dict[str, Any]:
-    def recall(one: Recall) -> dict[str, Any]:
-        return {"heard": one.heard, "of": one.of, "interval": one.interval and list(one.interval)}
+def _recall(one: Recall) -> dict[str, Any]:
+    return {"heard": one.heard, "of": one.of, "interval": one.interval and list(one.interval)}
 
+
+def _score(score: StreamScore) -> dict[str, Any]:
     speech, interval = score.speech, score.speech.interval
     return {
         "cutoff": score.rule.cutoff,
         "window": score.rule.window,
-        "own": recall(score.own),
-        "others": recall(score.others),
-        "misses": recall(score.misses),
+        "own": _recall(score.own),
+        "others": _recall(score.others),
+        "misses": _recall(score.misses),
         "speech": {
             "false_accepts": speech.count,
             "hours": round(speech.hours, 4),

@@ -34,6 +34,7 @@ class Learned:
     judgement: Judgement
     windows: int  # samples that the adapter learned from
     losses: list[float]  # of each epoch, nats
+    heard: tuple[Heard, Heard]  # what the judgement is of: the base's outputs, and those of the adapters
 
 
 def learn(
@@ -64,7 +65,8 @@ def learn(
         base += Heard.of(word, None, streams)
         adapted += Heard.of(word, run.adapter, streams)
     judgement = judged(word.rule, base, adapted)
-    return Learned(run.adapter, word.with_rule(judgement.adapted.rule), judgement, len(samples), run.epoch_losses)
+    learned = word.with_rule(judgement.adapted.rule)
+    return Learned(run.adapter, learned, judgement, len(samples), run.epoch_losses, (base, adapted))
 
 
 def _check_apart(owner: Owner, speech: Sequence[Recorded]) -> None:

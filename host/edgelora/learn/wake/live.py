@@ -20,6 +20,7 @@ from .word import WakeWord
 _wake = device.module("wake")
 BEFORE = 3 * AUDIO_RATE  # samples that a press looks back
 AFTER = AUDIO_RATE // 2  # samples after a wake in which windows of it end
+STALE = AUDIO_RATE // 8  # samples that a board's driver may have kept from before a gap
 LEAST_TALK = 3 * AUDIO_RATE  # samples of a piece of talk that is kept
 
 
@@ -29,14 +30,20 @@ class Sounding:
     def __init__(self) -> None:
         self.heard = self.lost = 0
         self._kept = np.zeros(0, np.int16)
+        self._stale = 0
 
-    def hear(self, counts: NDArray[np.int16], lost: int) -> bool:
-        """Adds samples, int16 [n, 1]. lost: in total; returns whether some were lost, and the sound begins anew."""
-        gap = lost > self.lost
-        kept = self._kept[:0] if gap else self._kept[-BEFORE - AFTER :]
-        self._kept = np.concatenate([kept, counts.reshape(-1)])
-        self.heard, self.lost = self.heard + len(counts), lost
-        return gap
+    def hear(self, counts: NDArray[np.int16], lost: int) -> NDArray[np.int16]:
+        """Adds samples, int16 [n, 1]. lost: in total; if some were lost, the sound begins anew.
+
+        Returns those of the samples that the sound goes on with.
+        """
+        if lost > self.lost:
+            self._kept, self._stale, self.lost = self._kept[:0], STALE, lost
+        fresh = counts.reshape(-1)[self._stale :]
+        self._stale = max(0, self._stale - len(counts))
+        self._kept = np.concatenate([self._kept[-BEFORE - AFTER :], fresh])
+        self.heard += len(counts)
+        return fresh
 
     def before(self, end: int, begin: int = 0) -> Sound:
         """The sound up to sample `end`, as far as it goes back, but not before sample `begin`."""
@@ -81,11 +88,12 @@ class Enrolment:
 
     def hear(self, counts: NDArray[np.int16], lost: int) -> None:
         """Adds the stream's next samples, int16 [n, 1]; lost: how many were lost in total."""
-        if self.sounding.hear(counts, lost):
+        if lost > self.sounding.lost:
             self.close()
+        fresh = self.sounding.hear(counts, lost)
         if self.kind == "talk":
-            self._talk.append(counts.reshape(-1))
-            self._left["talk"] -= len(counts)
+            self._talk.append(fresh)
+            self._left["talk"] -= len(fresh)
             if self._left["talk"] <= 0:
                 self.close()
 
