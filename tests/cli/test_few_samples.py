@@ -41,7 +41,7 @@ def test_few_samples_make_rows_that_the_board_uses(port: str, tmp_path: Path, mo
     for name, count, seed in (("few", 3, 1), ("test", 40, 2), ("many", 16, 3)):
         dataset.save_dataset(windows(NAMES, count, seed), tmp_path / f"{name}.npz")
     task = ("personalize", elm, "--test", tmp_path / "test.npz", "-o", tmp_path / "run", "--port", port, *more)
-    few = result(*task, "--data", tmp_path / "few.npz")
+    few = result(*task, "--data", tmp_path / "few.npz", "--epochs", "1")  # layers that hardly learn
     assert few["own_rows"] and few["activated"] and few["host_twin_identical"] and not few["losses"]
     assert few["adapted_accuracy"] > few["base_accuracy"]
     rows = unpack_adapter((tmp_path / "run" / "adapter.ela").read_bytes())
@@ -57,6 +57,19 @@ def test_few_samples_make_rows_that_the_board_uses(port: str, tmp_path: Path, mo
     many = result(*task, "--data", tmp_path / "many.npz", "--epochs", "6", "--no-rows", "--force")
     assert many["losses"] and not many["own_rows"], "rows of a person keep later runs from training"
     assert many["host_twin_identical"]
+
+
+def test_cross_validated_layers_of_few_samples_win_where_they_are_clearly_better(port: str, tmp_path: Path) -> None:
+    model, elm = small_base(np.random.default_rng(8)), tmp_path / "base.elm"
+    model.labels = NAMES
+    elm.write_bytes(pack_model(model))
+    dataset.save_dataset(windows(NAMES, 3, 1), tmp_path / "few.npz")
+    dataset.save_dataset(windows(NAMES, 40, 2), tmp_path / "test.npz")
+    names = ("--data", tmp_path / "few.npz", "--test", tmp_path / "test.npz", "-o", tmp_path / "run")
+    made = {more: result("personalize", elm, *names, "--port", port, *more) for more in ((), ("--on-board",))}
+    layers, rows = made.values()
+    assert rows["own_rows"] and not layers["own_rows"] and layers["host_twin_identical"] and layers["activated"]
+    assert layers["adapted_accuracy"] > rows["adapted_accuracy"]
 
 
 def test_one_of_each_class_activates_nothing_without_proof(port: str, tmp_path: Path) -> None:
@@ -77,7 +90,7 @@ def test_a_board_that_judges_rows_otherwise_is_refused(port: str) -> None:
     base = Base("base.elm", pack_model(model), model)
     course = prepared(base.elm, base.samples(windows(NAMES, 3, 1)), Recipe())
     rivals = contest(base.elm, course, Recipe())
-    assert rivals and rivals.is_decided
+    assert rivals and rivals.rows.doubt
     with Link.connect(port) as link:
         learner = BoardLearner(link, base, course.settings.session)
         assert _make_rows(learner, rivals).run.adapter == rivals.rows.adapter

@@ -81,7 +81,7 @@ def test_denied_windows_are_hints_that_never_judge(tmp_path: Path) -> None:
         assert teacher.samples.count == corrections and teacher.denied.count == len(calls) - corrections - 2
         if teacher.doubt:
             made = unpack_adapter(bytes(teacher.model.used.buffer)).classes
-            assert sum(row.samples for row in made) == corrections + teacher.hinted
+            assert sum(row.samples for row in made) == corrections + teacher.hinted - teacher.doubtful
             alone = teacher._judged(None)
             with_hints = teacher._judged(teacher._taken()) if teacher.hinted else alone
             assert with_hints.before == alone.before and with_hints.count == corrections

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from people import last_inputs, of_one_spread, person
 from test_classes import wanted_row
 
 from edgelora.core.formats.classes import pack_classes, unpack_classes
-from edgelora.core.formats.ela import unpack_adapter
+from edgelora.core.formats.ela import pack_adapter, unpack_adapter
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin import device
@@ -27,12 +28,18 @@ from edgelora.learn.training.samples import Samples, Source
 MOST_LOSS = 3 * 4096
 
 
-def wanted_own(model: QuantModel, number: int, x: NDArray[np.int64], doubt: int) -> tuple[int, list[int]]:
-    """Bias and row by SPEC.md, section 3, of last inputs x [N, K]."""
+WRONG_LOSS = 8 * 4096
+
+
+def wanted_own(
+    model: QuantModel, number: int, x: NDArray[np.int64], doubt: int, counts: Sequence[int]
+) -> tuple[int, list[int]]:
+    """Bias and row by SPEC.md, section 3, of last inputs x [N, K]; counts: samples of each class."""
     stats, n = model.class_stats, len(x)
     assert stats
     base = stats.rows[number].astype(int)
     bias, row, met = 0, [0] * INPUTS, 0
+    trust = 256 * sum(counts) // (sum(counts) + doubt * sum(count > 0 for count in counts))
     if n:
         bias, row = wanted_row(stats, x)
         met = int(((base * ((32 * x.sum(axis=0) + n) // (2 * n)) + 8) >> 4).sum())
@@ -40,9 +47,14 @@ def wanted_own(model: QuantModel, number: int, x: NDArray[np.int64], doubt: int)
     def rounded(value: int, by: int) -> int:
         return (2 * value + by) // (2 * by)
 
-    mixed = [rounded(n * mine + doubt * int(its), (n + doubt) * doubt) for mine, its in zip(row, base, strict=True)]
-    whole = n * n * bias - n * doubt * met + doubt * doubt * int(stats.biases[number])
-    return rounded(whole, (n + doubt) ** 2 * doubt), mixed
+    def trusted(mixed: int, its: int, most: int) -> int:
+        return max(-most, min(most, ((2 * mixed - its) * trust + 256) >> 9))
+
+    mixed = [rounded(n * mine + doubt * int(its), n + doubt) for mine, its in zip(row, base, strict=True)]
+    of_base = int(stats.biases[number])
+    whole = rounded(n * n * bias - n * doubt * met + doubt * doubt * of_base, (n + doubt) ** 2)
+    row = [trusted(own, int(its), 32767) for own, its in zip(mixed, base, strict=True)]
+    return trusted(whole, of_base, 1 << 29), row
 
 
 def drawn(rng: np.random.Generator, counts: tuple[int, ...] = (5, 3, 4)) -> Samples:
@@ -61,50 +73,94 @@ def test_rows_are_those_of_the_specification(doubt: int, counts: tuple[int, ...]
     assert [row.number for row in made] == list(range(KNOWN))
     for row, count in zip(made, counts, strict=True):
         assert (row.samples, row.doubt) == (count, doubt)
-        assert (row.bias, row.row.tolist()) == wanted_own(model, row.number, inputs[samples.y == row.number], doubt)
+        own = wanted_own(model, row.number, inputs[samples.y == row.number], doubt, counts)
+        assert (row.bias, row.row.tolist()) == own
     assert unpack_classes(pack_classes(made))[1].doubt == doubt
 
 
-def brute_force(elm: bytes, samples: Samples, doubt: int) -> list[tuple[bool, int]]:
-    """(correct, bounded loss) of each sample, by rows made of all others; doubt 0: by the base alone."""
-    session, found = Session(elm, b"\4\4"), []
+def brute_force(
+    model: QuantModel, samples: Samples, doubt: int, out: NDArray[np.bool_]
+) -> tuple[list[tuple[bool, int]], NDArray[np.bool_]]:
+    """(correct, bounded loss) of each sample by rows made of all others but those that are `out`, and which labels look
+    wrong; doubt 0: by the base alone. Rows count as much as if the sample were there."""
+    elm = pack_model(model)
+    session, found, wrong = Session(elm, b"\4\4"), [], out.copy()
+    inputs, rest = last_inputs(Session(elm, bytes(2), "infer"), model, samples.x), samples.part(~out)
+    counts = np.bincount(rest.y, minlength=KNOWN).tolist()
     for i in range(len(samples)):
-        rest = np.arange(len(samples)) != i
-        session.use(rows_of(elm, samples.part(rest), doubt) if doubt else None)
+        session.use(None)
+        if doubt:
+            made, label = unpack_adapter(rows_of(elm, rest, doubt)), int(samples.y[i])
+            others = (samples.y == label) & ~out & (np.arange(len(samples)) != i)
+            bias, row = wanted_own(model, label, inputs[others], doubt, counts)
+            classes = made.classes
+            classes[label] = replace(classes[label], bias=bias, row=np.array(row, np.int16))
+            made.classes = classes
+            session.use(pack_adapter(made))
         named, loss = session.evaluate(samples.x[i], int(samples.y[i]))
         found.append((named == samples.y[i], min(loss, MOST_LOSS)))
-    return found
+        wrong[i] = loss > WRONG_LOSS
+    return found, wrong
+
+
+def better(was: list[tuple[bool, int]], now: list[tuple[bool, int]], step: int, classes: int) -> bool:
+    """SPEC.md, section 13."""
+    gains = [before - after for (_, before), (_, after) in zip(was, now, strict=True)]
+    if step:
+        return sum(gains) > 0 and 4 * sum(gains) ** 2 > 9 * sum(gain * gain for gain in gains)
+    return len(gains) * sum(gains) + classes * sum(map(abs, gains)) > 0
 
 
 def test_each_sample_is_judged_by_rows_made_without_it() -> None:
-    found = set()
+    found, doubtful = set(), 0
     for seed in range(12):
         rng = np.random.default_rng(seed)
         base = of_one_spread(rng)
-        samples = person(rng, base, 1 + seed % 4) if seed % 3 else drawn(rng)
-        elm = pack_model(base[0])
-        made = own_rows(elm, prepared(elm, samples, Recipe()), samples)
-        judged = {doubt: brute_force(elm, samples, doubt) for doubt in (0, *DOUBTS)}
+        samples = person(rng, base, 1 + seed % 6) if seed % 3 else drawn(rng)
+        made = own_rows(pack_model(base[0]), prepared(pack_model(base[0]), samples, Recipe()), samples)
+        classes, out = len(np.unique(samples.y)), np.zeros(len(samples), np.bool_)
+        first = judged = brute_force(base[0], samples, 0, out)[0]
         now = 0
         for step, doubt in enumerate(DOUBTS):
-            gains = [was - is_now for (_, was), (_, is_now) in zip(judged[now], judged[doubt], strict=True)]
-            if sum(gains) <= 0 or step and sum(gains) ** 2 <= sum(gain * gain for gain in gains):
+            if len(samples) <= step * classes:
                 break
-            if len(samples) <= step * len(np.unique(samples.y)):
+            without = brute_force(base[0], samples, doubt, out)[1]
+            tried, _ = brute_force(base[0], samples, doubt, without)
+            if not better(judged, tried, step, classes):
                 break
-            now = doubt
+            judged, now, out = tried, doubt, without
         if len(samples) < 6:
             assert not made.doubt
             continue
         assert made.doubt == now
-        for score, doubt in ((made.before, 0), (made.after, now)):
-            assert score.pair == (sum(right for right, _ in judged[doubt]), sum(loss for _, loss in judged[doubt]))
+        assert np.array_equal(made.doubtful, out)
+        for score, one in ((made.before, first), (made.after, judged)):
+            assert score.pair == (sum(right for right, _ in one), sum(loss for _, loss in one))
+        if made.adapter:
+            assert made.adapter == rows_of(pack_model(base[0]), samples.part(~out), now)
         found.add(now)
+        doubtful += out.sum()
     assert len(found) > 2, "several doubts won"
+    assert doubtful, "some labels look wrong"
+
+
+def test_wrong_labels_look_wrong_more_often_than_right_ones() -> None:
+    rng = np.random.default_rng(11)
+    base = of_one_spread(rng)
+    elm, found = pack_model(base[0]), np.zeros((2, 2))  # [label is wrong, looks wrong]
+    for _ in range(10):
+        samples = person(rng, base, 10)
+        wrong = np.arange(len(samples)) % 10 == 0
+        given = replace(samples, y=np.where(wrong, (samples.y + 1) % 3, samples.y))
+        made = own_rows(elm, prepared(elm, given, Recipe()), given)
+        np.add.at(found, (wrong.astype(int), made.doubtful.astype(int)), 1)
+        assert ("labels of" in made.said) == bool(made.doubt and made.doubtful.any())
+    right, wrong = found[:, 1] / found.sum(axis=1)
+    assert wrong > 10 * right > 0, found
 
 
 @pytest.mark.parametrize("on_board", [False, True])
-def test_few_samples_make_rows_and_nothing_is_trained(on_board: bool) -> None:
+def test_few_samples_make_rows(on_board: bool) -> None:
     rng = np.random.default_rng(3)
     base = of_one_spread(rng)
     elm, samples, test = pack_model(base[0]), person(rng, base, 4), person(rng, base, 200)
@@ -117,6 +173,38 @@ def test_few_samples_make_rows_and_nothing_is_trained(on_board: bool) -> None:
     assert session.accuracy(test.x, test.y) > before + 0.05
     trained = as_board(elm, samples, Recipe(on_board=on_board, rows=False))
     assert trained.losses and not unpack_adapter(trained.adapter).classes
+
+
+def test_a_board_of_its_own_trains_no_layers_beside_better_rows_of_few_samples() -> None:
+    rng = np.random.default_rng(3)
+    base = of_one_spread(rng)
+    elm, samples = pack_model(base[0]), person(rng, base, 4)
+    decided = []
+    for on_board in (False, True):
+        recipe = Recipe(on_board=on_board)
+        rivals = contest(elm, prepared(elm, samples, recipe), recipe)
+        assert rivals and rivals.rows.doubt
+        decided.append(rivals.is_decided)
+    assert decided == [False, True]
+
+
+def test_cross_validated_layers_have_to_be_clearly_better_and_better_than_rows() -> None:
+    rng = np.random.default_rng(3)
+    base = of_one_spread(rng)
+    elm, samples = pack_model(base[0]), person(rng, base, 4)
+    rivals = contest(elm, prepared(elm, samples, Recipe()), Recipe())
+    assert rivals and rivals.rows.doubt and rivals.course.held is None
+    was, count = np.full(len(samples), 12000), len(samples)
+    before = Score(0, -int(was.sum()), was)
+
+    def winner(losses: NDArray[np.int64]) -> Winner:
+        outcome = replace(rivals.rows.outcome, before=before, kept=Score(count, -int(losses.sum()), losses))
+        return rivals.winner(outcome, b"")
+
+    mean = -rivals.rows.after.minus_loss // count
+    assert winner(np.full(count, mean - 1)) is Winner.LAYERS
+    assert winner(np.full(count, mean + 1)) is Winner.ROWS, "rows lose less"
+    assert winner(np.where(np.arange(count) < 3, 0, was)) is Winner.ROWS, "three samples gained: 1.7 standard errors"
 
 
 def test_trust_is_earned_by_true_labels() -> None:
@@ -181,6 +269,7 @@ def test_a_learner_goes_on_from_own_rows_and_makes_them_with_the_same_doubt() ->
     assert pack_classes(unpack_adapter(bytes(kept)).classes) == pack_classes(unpack_adapter(rows).classes)
 
 
-def test_layers_need_more_proof_where_few_judge_or_many_stay_wrong() -> None:
+def test_layers_need_more_proof_where_few_judge_rows_are_no_better_or_labels_look_wrong() -> None:
     errors_of = device.module("rows").errors_of
-    assert [errors_of(11, 11), errors_of(12, 12), errors_of(18, 20), errors_of(17, 20)] == [2, 1, 1, 2]
+    assert [errors_of(12, 4, bytes(20)), errors_of(11, 4, bytes(20)), errors_of(12, 0, bytes(20))] == [2, 4, 4]
+    assert [errors_of(12, 1, bytes([1, 1]) + bytes(18)), errors_of(12, 1, bytes([1, 1, 1]) + bytes(18))] == [2, 6]

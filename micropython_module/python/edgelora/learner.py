@@ -202,13 +202,16 @@ class _Rows:
             self._write()
 
     def _write(self):
+        known = self._model.output_size
+        counts = [count for number, (_, count) in self._sums.items() if number < known]
         for at, number in _places(self._buffer, self._span):
             sums, count = self._sums[number]
             entry = self._buffer[at : at + self._span]
-            if count and entry[7] >> 4:  # a person's own row
-                from .rows import own_row
+            doubt = entry[7] >> 4
+            if count and doubt:  # a person's own row
+                from .rows import own_row, trust_of
 
-                own_row(self._model, sums, count, number, entry[7] >> 4, entry)
+                own_row(self._model, sums, count, number, doubt, trust_of(counts, doubt), entry)
             elif count:
                 _core.class_row(self._model.arena, sums, count, entry)
         struct.pack_into("<I", self._buffer, 12, _core.crc32(self._buffer[16:], 0))

@@ -7,7 +7,8 @@
     adapter = rows.adapter()           # in use from now on; None: they are no better than what was in use
 
 A row is made of the mean of a person's samples and of the base's own row (SPEC.md, section 3). `doubt` says how much
-the base counts. Each sample is judged by rows that were made without it.
+the base counts. Each sample is judged by rows that were made without it; one with a label that these hardly believe
+does not teach.
 """
 
 import struct
@@ -17,20 +18,24 @@ from . import _core
 from .training import CLASSES, LEAST_JUDGED
 
 if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
     from . import Adapter, Model
     from ._types import Buffer
 
 DOUBTS = (4, 2, 1)  # in the order that they are tried
-CLEARLY = 2  # standard errors by which trained layers have to be better than what was in use,
-HARDLY = 1  # and where they have nearly all held-out samples right, but for one in
-DOUBTED = 10  # of these: more that stay wrong may be wrong labels; fewer than MANY samples don't show it
+TRUSTED = 3  # halves of a standard error by which rows of less doubt have to be better
+CLEARLY = 4  # and by which trained layers have to be better than what was in use,
+HARDLY = 2  # where rows are better, too, and MANY samples or more judge,
 MANY = 12
-MOST_LOSS = 12288  # 3 nats: a sample's loss counts no more: its label may be wrong
+SURELY = 6  # and where more than one label in DOUBTED looks wrong
+DOUBTED = 10
+MOST_LOSS = 12288  # 3 nats: a sample's loss counts no more: its label may be wrong,
+WRONG_LOSS = 32768  # and above 8 nats, of rows made without it, it does not teach
 _MOST = 1024  # samples that a class's row is made of
 _DOUBT_AT = 12  # the doubt's bit in a class's number of samples
+_MOST_ROW, _MOST_BIAS = 32767, 1 << 29
 
 
 def doubt_of(entry: Buffer) -> int:
@@ -38,7 +43,13 @@ def doubt_of(entry: Buffer) -> int:
     return entry[7] >> 4
 
 
-def own_row(model: Model, sums: bytearray, count: int, number: int, doubt: int, entry: memoryview) -> None:
+def trust_of(counts: "Iterable[int]", doubt: int) -> int:
+    """What rows made of so many samples of each class count beside the last layer, in 1/256."""
+    counts = [count for count in counts if count]
+    return 256 * sum(counts) // (sum(counts) + doubt * len(counts)) if counts else 0
+
+
+def own_row(model: Model, sums: bytearray, count: int, number: int, doubt: int, trust: int, entry: memoryview) -> None:
     """Writes bias, number of samples and row of a class of the base; its number and name must be there.
 
     sums: of the last layer's inputs over `count` samples (`class_sample`); overwritten. entry: the class in an adapter.
@@ -59,25 +70,45 @@ def own_row(model: Model, sums: bytearray, count: int, number: int, doubt: int, 
             met += (base[j] * means[j] + 8) >> 4
     whole = count + doubt
     for j in range(size):
-        row[j] = _rounded(count * row[j] + doubt * base[j], whole * doubt)
-    bias = count * count * bias - count * doubt * met + doubt * doubt * base_bias
-    struct.pack_into("<iHH", entry, 0, _rounded(bias, whole * whole * doubt), number, count | doubt << _DOUBT_AT)
+        mixed = _trusted(_rounded(count * row[j] + doubt * base[j], whole), base[j], trust)
+        row[j] = max(-_MOST_ROW, min(_MOST_ROW, mixed))
+    bias = _rounded(count * count * bias - count * doubt * met + doubt * doubt * base_bias, whole * whole)
+    bias = max(-_MOST_BIAS, min(_MOST_BIAS, _trusted(bias, base_bias, trust)))
+    struct.pack_into("<iHH", entry, 0, bias, number, count | doubt << _DOUBT_AT)
     entry[32 : 32 + 2 * size] = bytes(row)
 
 
-def fell(was: "Sequence[int]", now: "Sequence[int]", errors: int) -> bool:
-    """Whether the sum of these samples' losses, bounded by `MOST_LOSS`, fell by more than so many standard errors."""
+def helps(was: "Sequence[int]", now: "Sequence[int]", prior: int) -> bool:
+    """Whether the sum of these samples' losses, bounded by `MOST_LOSS`, fell, if so many others gain on the average
+    what a sample of these gains or loses. Own rows of doubt 4 helped most people, so these count for a sample a class.
+    """
+    gained = size = 0
+    for i in range(len(was)):
+        gain = min(MOST_LOSS, was[i]) - min(MOST_LOSS, now[i])
+        gained += gain
+        size += abs(gain)
+    return gained * len(was) + prior * size > 0
+
+
+def fell(was: "Sequence[int]", now: "Sequence[int]", halves: int) -> bool:
+    """Whether the sum of these samples' losses, bounded by `MOST_LOSS`, fell by more than so many halves of a standard
+    error."""
     gained = squares = 0
     for i in range(len(was)):
         gain = min(MOST_LOSS, was[i]) - min(MOST_LOSS, now[i])
         gained += gain
         squares += gain * gain
-    return gained > 0 and gained * gained > errors * errors * squares
+    return gained > 0 and 4 * gained * gained > halves * halves * squares
 
 
-def errors_of(right: int, count: int) -> int:
-    """The standard errors by which layers have to be better that have so many of the held-out samples right."""
-    return CLEARLY if count < MANY or (count - right) * DOUBTED > count else HARDLY
+def errors_of(held: int, doubt: int, doubtful: "Sequence[int]") -> int:
+    """The halves of a standard error by which layers have to be better on so many held-out samples, after these rows.
+
+    doubtful: as in `OwnRows`.
+    """
+    if sum(doubtful) * DOUBTED > len(doubtful):
+        return SURELY
+    return HARDLY if doubt and held >= MANY else CLEARLY
 
 
 def less(sums: Buffer, other: Buffer) -> bytearray:
@@ -93,6 +124,11 @@ def _rounded(n, d):
     return (2 * n + d) // (2 * d)
 
 
+def _trusted(own, base, trust):
+    # Half of the base's own part is taken away: the last layer says that, too.
+    return ((2 * own - base) * trust + 256) >> 9
+
+
 class OwnRows:
     """Rows of all classes of the base from these samples, judged by leaving each sample out in turn.
 
@@ -101,13 +137,15 @@ class OwnRows:
     no class statistics.
 
     doubt: one of `DOUBTS`, 0: rows are not better. before, after: (correct samples, sum of losses, 1/4096 nat) of what
-    was in use and of the rows; a loss counts up to `MOST_LOSS`.
+    was in use and of the rows; a loss counts up to `MOST_LOSS`. doubtful: 1 for each sample that rows are made without,
+    as its label seems to be wrong, else 0.
     """
 
     count: int
     doubt: int
     before: tuple[int, int]
     after: tuple[int, int]
+    doubtful: bytearray
 
     def __init__(self, model: Model, samples: Any, before: Buffer | None = None, hints: Any = None) -> None:
         self._model, self._samples, self._hints = model, samples, hints
@@ -116,6 +154,7 @@ class OwnRows:
             raise ValueError("the base has no class statistics: rows can't be made")
         self.count, self.doubt = samples.count, 0
         self.before = self.after = 0, 0
+        self.doubtful = bytearray(self.count)
         self._in_use = before
         self._sums, self._counts = {}, {}
         self._x = bytearray(model.sample_size)
@@ -129,44 +168,51 @@ class OwnRows:
         self._entries = [view[at + i * span : at + (i + 1) * span] for i in range(model.output_size)]
 
     def collect(self) -> None:
-        """Sums up all samples; `judge` begins with that, too."""
+        """Sums up all samples; `judge` begins with that, too. The base alone is in use afterwards."""
         for _ in self._collected():
             pass
 
     def _collected(self):
+        self._model.use(None)  # rows go without layers
         self._sums, self._counts = {}, {}
-        yield from self._added(self._samples)
+        yield from self._added(self._samples, self.doubtful)
         if self._hints:
-            yield from self._added(self._hints)
+            yield from self._added(self._hints, bytes(self._hints.count))
 
-    def _added(self, samples):
+    def _added(self, samples, doubtful):
         for i in range(samples.count):
             label = samples.read(i, self._x)
             if label >= self._model.output_size:
                 raise ValueError("a sample of class %d: own rows are for the base's classes" % label)
             if label not in self._sums:
                 self._sums[label], self._counts[label] = bytearray(4 * self._size), 0
-            if self._counts[label] < _MOST:
+            if self._counts[label] < _MOST and not doubtful[i]:
                 _core.class_sample(self._model.arena, self._x, self._sums[label])
                 self._counts[label] += 1
             yield
 
     def judge(self) -> "Iterator[None]":
         """A generator: finds the doubt, one step at a time. Afterwards what was in use is in use again."""
-        model = self._model
         yield from self._collected()
         self._use_before()
-        if len(self._sums) < 2 or self.count < LEAST_JUDGED:
+        classes = len(self._sums)
+        if classes < 2 or self.count < LEAST_JUDGED:
             return
         losses = array("H", bytes(2 * self.count))
         self.before = self.after = yield from self._evaluate(0, losses)
         for tried in range(len(DOUBTS)):
-            if self.count <= tried * len(self._sums):
+            if self.count <= tried * classes:
                 break  # another step of trust takes another sample a class
-            now = array("H", losses)
-            model.use(self._made)
-            after = yield from self._evaluate(DOUBTS[tried], now)
-            if not fell(losses, now, tried > 0):
+            now, doubtful = array("H", losses), bytes(self.doubtful)
+            after = yield from self._evaluate(DOUBTS[tried], now, True)
+            if self.doubtful != doubtful:
+                yield from self._collected()
+                after = yield from self._evaluate(DOUBTS[tried], now)
+            better = fell(losses, now, TRUSTED) if tried else helps(losses, now, 0 if self._in_use else classes)
+            if not better:
+                if self.doubtful != doubtful:
+                    self.doubtful[:] = doubtful
+                    yield from self._collected()
                 break
             self.doubt, self.after, losses = DOUBTS[tried], after, now
         self._use_before()
@@ -174,32 +220,41 @@ class OwnRows:
     def _use_before(self):
         self._model.use(self._in_use and self._model.adapter(self._in_use))
 
-    def _evaluate(self, doubt, losses):
-        # Sets the loss of each sample, by rows made without it; doubt 0: by what is in use.
+    def _evaluate(self, doubt, losses, doubts=False):
+        # Sets the loss of each sample, by rows made without it; doubt 0: by what is in use. doubts: sets `doubtful` by
+        # these losses, too, while rows stay without the samples that were so before.
         model, loss, right, total = self._model, bytearray(4), 0, 0
         if doubt:
             self._write(doubt)
+            model.use(self._made)
         for i in range(self.count):
             label = self._samples.read(i, self._x)
-            if doubt:
+            taught = doubt and not self.doubtful[i]
+            if taught:
                 self._leave_out(label, doubt)
             right += model.evaluate(self._x, label, loss) == label
-            losses[i] = min(MOST_LOSS, int.from_bytes(loss, "little"))
+            lost = int.from_bytes(loss, "little")
+            losses[i] = min(MOST_LOSS, lost)
             total += losses[i]
-            if doubt:
+            if taught:
                 self._write_row(label, doubt)
+            if doubts:
+                self.doubtful[i] = lost > WRONG_LOSS
             yield
         return right, total
 
     def _leave_out(self, label, doubt):
         one = bytearray(4 * self._size)
         _core.class_sample(self._model.arena, self._x, one)
-        sums, count = less(self._sums[label], one), self._counts[label]
-        own_row(self._model, sums, count - 1, label, doubt, self._entries[label])
+        self._own_row(label, less(self._sums[label], one), self._counts[label] - 1, doubt)
 
     def _write_row(self, number, doubt):
         sums = bytearray(self._sums.get(number) or 4 * self._size)
-        own_row(self._model, sums, self._counts.get(number, 0), number, doubt, self._entries[number])
+        self._own_row(number, sums, self._counts.get(number, 0), doubt)
+
+    def _own_row(self, number, sums, count, doubt):
+        trust = trust_of(self._counts.values(), doubt)
+        own_row(self._model, sums, count, number, doubt, trust, self._entries[number])
 
     def _write(self, doubt):
         for number in range(len(self._entries)):

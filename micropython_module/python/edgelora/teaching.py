@@ -43,7 +43,8 @@ class Teacher:
     with their labels; denied: another, whose labels are the classes that windows are not of. store: keeps the rows as
     `name`, active.
 
-    doubt: of the rows in use (`rows.DOUBTS`), 0: the base alone. hinted: how many denied windows they are made of.
+    doubt: of the rows in use (`rows.DOUBTS`), 0: the base alone. hinted: how many denied windows they are made of;
+    doubtful: how many samples they are made without, as their labels look wrong.
     """
 
     model: Model
@@ -53,12 +54,13 @@ class Teacher:
     name: str
     doubt: int
     hinted: int
+    doubtful: int
 
     def __init__(
         self, model: Model, samples: SampleFile, denied: SampleFile, store: Store | None = None, name: str = "personal"
     ) -> None:
         self.model, self.samples, self.denied, self.store, self.name = model, samples, denied, store, name
-        self.doubt = self.hinted = 0
+        self.doubt = self.hinted = self.doubtful = 0
         self._x = bytearray(model.sample_size)
         self.teach()
 
@@ -97,7 +99,7 @@ class Teacher:
 
     def _use_base(self):
         self.model.use(None)
-        self.doubt = self.hinted = 0
+        self.doubt = self.hinted = self.doubtful = 0
 
     def _taught(self):
         self._use_base()
@@ -108,6 +110,8 @@ class Teacher:
             better = hints.count and self._judged(hints)
             if better and better.doubt and better.after[1] < rows.after[1]:
                 made, self.doubt, self.hinted = better.adapter(), better.doubt, hints.count
+                rows = better
+            self.doubtful = sum(rows.doubtful)
             self.model.use(made)
             if self.store:
                 self.store.put(self.name, made.buffer)

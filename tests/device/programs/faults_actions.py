@@ -1071,7 +1071,7 @@ def own_rows(action):
         pass
     made = own.adapter()
     doubt = rows.doubt_of(made.record(training.CLASSES)[4:])
-    return doubt, own.before, own.after, rows.errors_of(own.after[0], own.count), bytes(made.buffer)
+    return doubt, own.before, own.after, rows.errors_of(own.count, own.doubt, own.doubtful), bytes(made.buffer)
 
 
 def ruled(action):

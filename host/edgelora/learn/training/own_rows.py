@@ -1,12 +1,13 @@
 """A person's own rows for the base's classes, which compete with trained layers under one judge.
 
-    few samples --> rows; each sample is judged by rows made without it
-                      | no better                     | better: done, nothing is trained
-                      v
-    more ---------> layers are trained --> used if held-out samples show them clearly better than what was in use, and
-                                           better than rows; else rows or what was in use
+    samples --> rows; each sample is judged by rows made without it
+                  | few samples, a board's own run, and rows are better: done, nothing is trained
+                  v
+                layers are trained --> used if held-out samples, or few samples in turn, show them clearly better than
+                                       what was in use, and better than rows; else rows or what was in use
 
-The rule is the device's (`rows.py`). Only true labels judge.
+The rule is the device's (`rows.py`). Only true labels judge. Samples whose labels look wrong to rows that were made
+without them do not teach rows; layers then have to be better by far.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from enum import Enum
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgelora.core.formats.elm import unpack_model
 from edgelora.core.twin import device
@@ -30,6 +32,7 @@ from .samples import Samples, Source
 
 _rows = device.module("rows")
 DOUBTS: tuple[int, ...] = _rows.DOUBTS
+MOST_NAMED = 10  # of the samples whose labels look wrong
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,14 @@ class OwnRows:
     """Rows and their judgement. adapter: with rows of this doubt, None if they are no better (doubt 0).
 
     before, after: scores, with bounded losses, of what was in use and of rows made without the sample that they judge.
+    doubtful: bool [N], samples whose labels look wrong and did not teach.
     """
 
     adapter: bytes | None
     doubt: int
     before: Score
     after: Score
-    samples: int
+    doubtful: NDArray[np.bool_]
 
     @property
     def outcome(self) -> Outcome:
@@ -52,9 +56,16 @@ class OwnRows:
     @property
     def said(self) -> str:
         """A sentence that says how they were judged, and the result."""
-        right = f"{self.before.right} of {self.samples} samples were correct before, {self.after.right} with them"
+        count, numbers = len(self.doubtful), np.flatnonzero(self.doubtful) + 1
+        right = f"{self.before.right} of {count} samples were correct before, {self.after.right} with them"
         judge = "own rows of the classes were judged by leaving each sample out in turn"
-        return f"{judge}: {right}" if self.doubt else f"{judge}, and are no better than what was in use"
+        if not self.doubt:
+            return f"{judge}, and are no better than what was in use"
+        if not len(numbers):
+            return f"{judge}: {right}"
+        some = ", ".join(map(str, numbers[:MOST_NAMED])) + (" and more" if len(numbers) > MOST_NAMED else "")
+        wrong = f"the labels of {len(numbers)} look wrong, so these did not teach (number {some})"
+        return f"{judge}: {right}; {wrong}"
 
     def run(self) -> Run:
         """A run that trained nothing and leaves these rows."""
@@ -71,7 +82,8 @@ def own_rows(elm: bytes, course: Course, samples: Samples, before: bytes | None 
             pass
         made = rows.adapter()
     was, now = (Score(right, -loss) for right, loss in (rows.before, rows.after))
-    return OwnRows(bytes(made.buffer) if made else None, rows.doubt, was, now, len(samples))
+    doubtful = np.frombuffer(bytes(rows.doubtful), np.bool_)
+    return OwnRows(bytes(made.buffer) if made else None, rows.doubt, was, now, doubtful)
 
 
 def rows_of(elm: bytes, samples: Samples, doubt: int = DOUBTS[-1]) -> bytes:
@@ -101,21 +113,24 @@ class Contest:
 
     @property
     def is_decided(self) -> bool:
-        """Whether rows win without layers: there are too few samples to hold any out."""
-        return self.course.held is None and self.rows.doubt > 0
+        """Whether rows win without layers: nothing could judge these."""
+        return self.course.held is None and not self.course.folds and self.rows.doubt > 0
 
     def winner(self, outcome: Outcome | None, layers: bytes) -> Winner:
         """Who is used after layers were trained. outcome: their judgement, None: nothing judged them."""
         rows = Winner.ROWS if self.rows.doubt else Winner.NOBODY
         if outcome is None or outcome.verdict is not Verdict.BETTER:
             return rows
-        if self.course.held is None:
-            was, now = outcome.before.losses, outcome.kept.losses
-            clear = was is not None and now is not None and _rows.fell(was.tolist(), now.tolist(), _rows.CLEARLY)
-            return Winner.LAYERS if clear and not self.rows.doubt else rows
         kept = outcome.kept.losses
+        held = len(self.course.held) if self.course.held else 0
+        errors = _rows.errors_of(held, self.rows.doubt, self.rows.doubtful.tolist())
+        if self.course.held is None:
+            was = outcome.before.losses
+            if was is None or kept is None or not _rows.fell(was.tolist(), kept.tolist(), errors):
+                return rows
+            lost = int(np.minimum(kept, _rows.MOST_LOSS).sum())
+            return rows if self.rows.doubt and lost >= -self.rows.after.minus_loss else Winner.LAYERS
         losses = self._losses(layers) if kept is None else kept.tolist()
-        errors = _rows.errors_of(outcome.kept.right, len(losses))
         if not _rows.fell(self._losses(self.before), losses, errors):
             return rows
         found = own_rows(self.elm, self.course, self.course.samples, self.before)
