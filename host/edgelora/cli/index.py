@@ -29,6 +29,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "add-class": Entry("classes", "Adds classes to a board's network, from a few samples"),
         "consolidate": Entry("classes", "Retrains a board's adapter together with added classes"),
         "ask": Entry("asking", "Names the windows whose labels would help most"),
+        "correct": Entry("asking", 'Teaches corrections at once: "no, that was wave"'),
         "remove-class": Entry("classes", "Removes a class from a board's adapter"),
         "listen": Entry("streaming", "Streams a recording to a board, and prints its decisions"),
         "record": Entry("recording", "Records samples of one class from a board's sensor"),

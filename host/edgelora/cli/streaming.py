@@ -7,10 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from edgelora.base.errors import InputError
 from edgelora.base.streams import note, say
 from edgelora.board.link.replies import Decision
 from edgelora.core.formats.network import QuantModel
+from edgelora.learn.report.record import read_report
 from edgelora.learn.training.base import load_adapter, load_base
+from edgelora.learn.training.confidence import UNSURE, share
 from edgelora.learn.training.streaming import Vote, listen_on_board, listen_on_twin, signal_of
 from edgelora.model.datasets.recordings import doubts, load_recording
 
@@ -51,6 +54,11 @@ def add_commands(add: Add) -> None:
         metavar="K/N",
         help="decide on a class if K of the last N windows predict it (1/1)",
     )
+    p.add_argument(
+        "--sure",
+        metavar="P|REPORT",
+        help="say `unsure` where the class is less probable than P, 0 to 1, or than a run's report.json says",
+    )
     p.add_argument("--twin", action="store_true", help="run on the host twin instead of a board, with the same results")
     add_port(p)
 
@@ -80,7 +88,7 @@ def cmd_listen(args: argparse.Namespace) -> None:
     The board gets raw counts, cuts them into windows, normalizes and infers according to the base's signal. Each output
     line has the time in the recording and the decision.
     """
-    base = load_base(args.model)
+    base, least = load_base(args.model), _least(args.sure) if args.sure else None
     signal = signal_of(base)
     recording = load_recording(args.source, signal, args.units)
     adapters = [load_adapter(path, base) for path in args.adapter]
@@ -101,7 +109,7 @@ def cmd_listen(args: argparse.Namespace) -> None:
             decisions += reply.decisions
             if not args.json:
                 for decision in reply.decisions:
-                    say(_line(decision, base.model, signal.rate))
+                    say(_line(decision, base.model, signal.rate, least))
     if not decisions:
         few = f"{len(recording.counts)} samples are too few for a decision, a window has {signal.window}"
         note(f"note: {few}: give a longer recording", args.json)
@@ -109,7 +117,7 @@ def cmd_listen(args: argparse.Namespace) -> None:
     if args.json:
         return emit(
             {
-                "decisions": [_as_json(decision, base.model, signal.rate) for decision in decisions],
+                "decisions": [_as_json(decision, base.model, signal.rate, least) for decision in decisions],
                 "samples": len(recording.counts),
                 "rate": signal.rate,
                 "clipped": clipped,
@@ -128,13 +136,33 @@ def _name(model: QuantModel, label: int | None) -> str | None:
     return model.labels[label] if label < len(model.labels) else str(label)
 
 
-def _line(decision: Decision, model: QuantModel, rate: float) -> str:
+def _least(text: str) -> float:
+    """The least probability of an answer that counts: given, or of a run's report."""
+    try:
+        given = float(text)
+    except ValueError:
+        report = read_report(Path(text))
+        if report.confidence is None:
+            raise InputError(f"{text}: there were too few samples to say from when on answers count: give P") from None
+        return share(report.confidence.least)
+    if not 0 <= given <= 1:
+        raise InputError(f"--sure {text}: give 0 to 1, or a run's report.json")
+    return given
+
+
+def _is_unsure(decision: Decision, least: float | None) -> bool:
+    return least is not None and decision.probability is not None and decision.probability < least
+
+
+def _line(decision: Decision, model: QuantModel, rate: float, least: float | None) -> str:
     chance = "" if decision.probability is None else f"  {decision.probability:.2f}"
-    seen = "" if decision.label == decision.seen else f"  (window: {_name(model, decision.seen)})"
-    return f"{decision.end / rate:9.2f} s  {_name(model, decision.label) or '-'}{chance}{seen}"
+    window = UNSURE if (unsure := _is_unsure(decision, least)) else _name(model, decision.seen)
+    said = UNSURE if unsure and decision.label == decision.seen else _name(model, decision.label) or "-"
+    seen = "" if said == window else f"  (window: {window})"
+    return f"{decision.end / rate:9.2f} s  {said}{chance}{seen}"
 
 
-def _as_json(decision: Decision, model: QuantModel, rate: float) -> dict[str, Any]:
+def _as_json(decision: Decision, model: QuantModel, rate: float, least: float | None) -> dict[str, Any]:
     return {
         "end": decision.end,
         "seconds": round(decision.end / rate, 6),
@@ -142,5 +170,6 @@ def _as_json(decision: Decision, model: QuantModel, rate: float) -> dict[str, An
         "name": _name(model, decision.label),
         "seen": decision.seen,
         "probability": decision.probability,
+        "unsure": _is_unsure(decision, least),
         "outputs": decision.outputs.tolist(),
     }

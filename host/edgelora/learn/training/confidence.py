@@ -19,6 +19,7 @@ from .samples import Samples
 
 _device = device.module("confidence")
 ONE: int = _device.ONE  # a probability of 1
+UNSURE: str = _device.UNSURE
 FOLDS = 60  # of own rows: as many samples at most are left out one at a time
 LEAST_SAMPLES = 6  # fewer own samples say nothing
 
@@ -54,6 +55,11 @@ class Confidence:
         without = self.test_wrong_of_all / max(1, self.test_samples)
         test = f"of the test samples {share:.0%} are answered, {error:.1%} of these wrong ({without:.1%} without)"
         return f"{chance}: {own}; {test}"
+
+
+def share(least: int) -> float:
+    """A probability in 1/32768 as a share of 1."""
+    return least / ONE
 
 
 def confidence(base: Base, course: Course, run: Run, test: Samples) -> Confidence | None:
