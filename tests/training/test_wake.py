@@ -12,6 +12,7 @@ from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import Op, QuantModel, Tensor
 from edgelora.core.front_ends import heard_as
 from edgelora.learn.training.base import Base
+from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.wake import guard
 from edgelora.learn.wake.guard import FalseAccepts, Recall, Streams, StreamScore
 from edgelora.learn.wake.learning import learn, owner_parts
@@ -19,6 +20,7 @@ from edgelora.learn.wake.replay import FOLDS, Replay, shipped
 from edgelora.learn.wake.teaching import Owner, Recorded
 from edgelora.learn.wake.word import Rule, WakeWord
 
+QUICK = Recipe(rank=1, placement="all", epochs=1)
 OUTPUT = Tensor((1, 1, 1), 1 / 256, -128)
 
 
@@ -157,6 +159,14 @@ def test_each_recording_judges_once() -> None:
     assert [len(held.misses) for _, held in parts] == [1, 1, 0, 0, 0]
     with pytest.raises(InputError, match="2 enrolments: give 3 or more"):
         learn(loud_word(), Owner(every[:2]), Replay())
+
+
+def test_few_enrolments_count_as_much_as_ten() -> None:
+    rng = np.random.default_rng(3)
+    said = [np.concatenate([np.zeros(8000), rng.normal(0, 3000, 8000)]).astype(np.int16) for _ in range(10)]
+    every = [Recorded(f"{i}.wav", sound) for i, sound in enumerate(said)]
+    five, ten = (learn(loud_word(), Owner(every[:count]), Replay(), recipe=QUICK) for count in (5, 10))
+    assert five.windows == ten.windows > 10
 
 
 def test_silence_is_no_enrolment() -> None:

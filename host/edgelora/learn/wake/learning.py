@@ -18,6 +18,7 @@ from .teaching import Owner, Recorded, joined, lessons
 from .word import WakeWord
 
 LEAST = 3  # enrolments: fewer can't be learned and judged
+USUAL = 10  # enrolments: fewer are learned several times in an epoch, to count as much among the other voices
 RECIPE = Recipe(rank=6, mode="frozen_a", placement="pointwise", epochs=4)
 
 
@@ -32,7 +33,7 @@ class Learned:
     adapter: bytes
     word: WakeWord
     judgement: Judgement
-    windows: int  # samples that the adapter learned from
+    windows: int  # samples of an epoch
     losses: list[float]  # of each epoch, nats
     heard: tuple[Heard, Heard]  # what the judgement is of: the base's outputs, and those of the adapters
 
@@ -102,8 +103,8 @@ def _streams(word: WakeWord, owner: Owner, replay: Replay) -> Streams:
 
 def _samples(word: WakeWord, owner: Owner, replay: Replay) -> Samples:
     replayed = replay.samples(word)
-    own = lessons(word, owner)
-    return own if replayed is None else joined([own, replayed])
+    own = [lessons(word, owner)] * max(1, round(USUAL / max(1, len(owner.enrolments))))
+    return joined(own if replayed is None else [*own, replayed])
 
 
 @dataclass(frozen=True)
