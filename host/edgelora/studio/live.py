@@ -27,6 +27,7 @@ from edgelora.core.formats.signal import Signal
 from edgelora.learn.training.base import Base, adapter_ranks
 from edgelora.learn.training.board_learner import BoardLearner
 from edgelora.learn.training.board_paths import SWITCHED_PATH
+from edgelora.learn.training.confidence import UNSURE
 from edgelora.learn.training.recipe import inference
 from edgelora.learn.training.streaming import signal_of
 
@@ -124,13 +125,13 @@ class Cursor:
 
 
 class Judging(Protocol):
-    """Decides which windows are unknown."""
+    """Decides which windows are unknown, and which answers are not sure."""
 
     def labels(self) -> tuple[str, ...]:
-        """The label of unknown windows, if they are rejected now."""
+        """Labels that it may give instead of classes now."""
 
-    def is_nothing(self, counts: NDArray[np.int16]) -> bool:
-        """Whether a window, int16 [window, channels], is unknown."""
+    def named(self, counts: NDArray[np.int16], p: Sequence[float]) -> str | None:
+        """One of these labels for a window, int16 [window, channels], with these probabilities; None: its class."""
 
 
 class Live:
@@ -140,6 +141,7 @@ class Live:
         self.session = session
         self.metadata = Metadata()
         self.on_fed: Callable[[], None] = lambda: None  # called after each chunk, on the board's thread
+        self.on_said: Callable[[Said], None] = lambda said: None  # called with each prediction, on the board's thread
         self.on_press: Callable[[int], None] = lambda button: None  # called with the index of a pressed board button
         self.on_lost: Callable[[], None] = lambda: None  # called when the board is lost
         self.judge_of: Callable[[Base, bytes | None], Judging | None] = lambda base, adapter: None
@@ -496,7 +498,7 @@ class _Watching:
 
     @property
     def _more(self) -> tuple[str, ...]:
-        """The extra label of unknown windows, if they are rejected and no class has that name."""
+        """The extra labels of unknown windows and unsure answers, unless a class has that name."""
         there = self._live.judge.labels() if self._live.judge else ()
         return tuple(name for name in there if name not in self._labels)
 
@@ -509,16 +511,20 @@ class _Watching:
             self._judge_anew()
         if said and live.metadata.labels != (now := (*self._labels, *self._more)):
             live._tell(labels=now)  # samples have changed
-        live._feed(counts[:0], lost, [self._judged(one) for one in said])
+        judged = [self._judged(one) for one in said]
+        live._feed(counts[:0], lost, judged)
+        for one in judged:
+            live.on_said(one)
 
     def _judged(self, said: Said) -> Said:
         live = self._live
-        if live.judge is None or not (names := live.judge.labels()):
+        if live.judge is None or not live.judge.labels():
             return said
         window = live.window(said.end, live.metadata.window)
-        if window is None or not live.judge.is_nothing(window):
+        name = None if window is None else live.judge.named(window, said.p)
+        if name is None:
             return said
-        return replace(said, seen=live.metadata.labels.index(names[0]), p=())
+        return replace(said, seen=live.metadata.labels.index(name), p=said.p if name == UNSURE else ())
 
     def _stand(self, began: float) -> float:
         """Waits a moment while paused; returns when a recording that resumes would have begun."""

@@ -1,17 +1,19 @@
-"""Rejection of unknown windows in the live view, shown as "nothing". No pages in here.
+"""Answers in the live view that are no class: "nothing" for unknown windows, "unsure". No pages in here.
 
-The rule is that of a board which acts on its own, made on the host twin and again when samples change.
+The rules are those of a board which acts on its own, made on the host twin and again when samples change.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import EdgeloraError
 from edgelora.learn.training.base import Base
+from edgelora.learn.training.confidence import UNSURE, least_of, share
 from edgelora.learn.training.known import NOTHING, Known, Looker, Rule
 from edgelora.learn.training.recording import alone
 
@@ -24,9 +26,10 @@ BY_BASE = "The base's training data decides what counts as nothing until you rec
 
 
 class Judge:
-    """The rule for a base with an adapter; None: the base alone.
+    """The rules for a base with an adapter; None: the base alone.
 
-    words: the rule's measured effect, a sentence, or "".
+    words: the effect of rejecting unknown windows as measured, a sentence, or "". least: the probability from which on
+    an answer is sure, in 1/32768; 0: every answer is, or too few samples tell.
     """
 
     def __init__(self, project: Project, base: Base, adapter: bytes | None) -> None:
@@ -35,15 +38,20 @@ class Judge:
         self._looker = Looker(base, adapter)
         self._version: tuple[int, bool] | None = None
         self._rule: Rule | None = None
-        self.words = ""
+        self.words, self.least = "", 0
 
     def labels(self) -> tuple[str, ...]:
-        """("nothing",) if unknown windows are rejected now, else ()."""
+        """ "nothing" if unknown windows are rejected now, "unsure" if the samples say when an answer is."""
         now = (self._book.version, self._acts.nothing)
         if now != self._version:
             self._version = now
             self._rule, self.words = self._made() if self._acts.nothing else (None, "")
-        return (NOTHING,) if self._rule else ()
+            self.least = self._least()
+        return (*((NOTHING,) if self._rule else ()), *((UNSURE,) if self.least else ()))
+
+    def _least(self) -> int:
+        found = self._book.samples_of(self._base)
+        return (found and least_of(self._base, self._adapter, *found)) or 0
 
     def _made(self) -> tuple[Rule | None, str]:
         data = self._book.dataset(self._base)
@@ -54,9 +62,16 @@ class Judge:
         shares = known.shares
         return known.rule, f"On held-out samples: {shares.words}." if shares else ""
 
+    def named(self, counts: NDArray[np.int16], p: Sequence[float]) -> str | None:
+        """The label of a window, int16 [window, channels], that has no class; p: its classes' probabilities."""
+        there = self.labels()
+        if NOTHING in there and self.is_nothing(counts):
+            return NOTHING
+        return UNSURE if UNSURE in there and len(p) and max(p) < share(self.least) else None
+
     def is_nothing(self, counts: NDArray[np.int16]) -> bool:
         """Whether a window, int16 [window, channels], is rejected; False without a rule."""
-        if not self.labels() or self._rule is None or self._base.model.signal is None:
+        if NOTHING not in self.labels() or self._rule is None or self._base.model.signal is None:
             return False
         real = alone(counts, self._base.model.signal, self._base.model.input.shape)
         x = self._base.model.input.quantize(real[None])

@@ -32,6 +32,7 @@ from edgelora.core.formats.npz import read_npz, write_npz
 from edgelora.core.formats.signal import Signal
 from edgelora.learn.training.base import Base
 from edgelora.learn.training.recording import alone
+from edgelora.learn.training.samples import Samples
 from edgelora.model.datasets.dataset import Dataset, held_out
 from edgelora.model.datasets.recordings import doubts, inputs_of
 
@@ -208,6 +209,20 @@ class ProjectSamples:
         and damaged ones are left out: see `left_out`.
         """
         return self._dataset(base)[0]  # read-only for the caller
+
+    def samples_of(self, base: Base) -> tuple[Samples, NDArray[np.bool_]] | None:
+        """The samples of a base's own classes, and which of them are held out for testing; None if there are none."""
+        with self._lock:
+            data, _, ids = self._dataset(base)
+            held = {sample.id: sample.held for sample in self.samples}
+        if data is None:
+            return None
+        numbers = {name: number for number, name in enumerate(base.model.labels)}
+        y = np.array([numbers.get(data.labels[label], -1) for label in data.y], np.int64)
+        known = Samples(base.model.input.quantize(data.x).reshape(-1, *base.model.input.shape), y)
+        if not (y >= 0).any():
+            return None
+        return known.part(y >= 0), np.array([held[sample_id] for sample_id in ids])[y >= 0]
 
     def left_out(self, base: Base | None = None) -> list[str]:
         """Why samples are left out of `dataset`, in words."""
@@ -411,12 +426,7 @@ class ProjectSamples:
     def wav(self, sample: Sample) -> bytes:
         """A sample as sound, 16 bits."""
         window = self.window(sample)
-        made = io.BytesIO()
-        with wave.open(made, "wb") as file:
-            channels = window.signal.channels
-            file.setparams((channels, 2, round(window.signal.rate), len(window.counts), "NONE", ""))
-            file.writeframes(window.counts.astype("<i2").tobytes())
-        return made.getvalue()
+        return wav_of(window.counts, window.signal.rate)
 
     # --- names of files
 
@@ -456,6 +466,15 @@ class ProjectSamples:
     def _write_classes(self, labels: Iterable[str]) -> None:
         self._check_folder()
         write_atomic(self.folder / CLASSES_FILE, json.dumps(list(labels), ensure_ascii=False).encode())
+
+
+def wav_of(counts: NDArray[np.int16], rate: float) -> bytes:
+    """Counts [n, channels] as a .wav."""
+    made = io.BytesIO()
+    with wave.open(made, "wb") as file:
+        file.setparams((counts.shape[1], 2, round(rate), len(counts), "NONE", ""))
+        file.writeframes(counts.astype("<i2").tobytes())
+    return made.getvalue()
 
 
 def checked_label(text: str) -> str:

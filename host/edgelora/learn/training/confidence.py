@@ -90,6 +90,24 @@ def confidence(base: Base, course: Course, run: Run, test: Samples) -> Confidenc
     return Confidence(least, len(samples), answered, wrong, *counts)
 
 
+def least_of(base: Base, adapter: bytes | None, samples: Samples, held: NDArray[np.bool_]) -> int | None:
+    """From which probability on, in 1/32768, an answer counts, by samples that did not teach the adapter.
+
+    held: those held out from training. All judge the base alone; own rows judge each without it. None for too few, and
+    where no probability is high enough.
+    """
+    rows = () if adapter is None else base.adapter(adapter).classes
+    if any(row.number >= base.model.output.size for row in rows):
+        return None  # the samples have no numbers of added classes
+    if adapter is not None and not rows:
+        samples = samples.part(held)
+    if len(samples) < LEAST_SAMPLES:
+        return None
+    chances, said = _left_out(base, adapter, samples) if adapter and rows else _seen(base, adapter, samples)
+    least: int = _device.least_chance(chances.tolist(), (said == samples.y).tolist())[0]
+    return None if least == _device.NEVER else least
+
+
 def _seen(base: Base, adapter: bytes | None, samples: Samples) -> tuple[NDArray[Any], NDArray[Any]]:
     """Probabilities of the said classes, in 1/32768 [N], and these classes [N]."""
     session = Session(base.elm, adapter_ranks(base, adapter), "infer", 1)

@@ -8,7 +8,7 @@ from edgelora.studio.board_session import BoardSession
 from edgelora.studio.live import Live
 from edgelora.studio.project import Project
 
-from . import novelty, record_button, widgets
+from . import corrections, novelty, record_button, widgets
 from .signals import SignalView, adapter_choice, live_problem, other_base, sources, virtual_world
 
 
@@ -31,6 +31,7 @@ def _board(project: Project) -> None:
             _pause(live)
             adapter_choice(live)
         record_button.panel(project, session)
+    corrections.panel(project, session)
     sources(project, session)
     virtual_world(project, session)
     novelty.panel(project, session)

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Response, WebSocket, WebSocketDisconnect
 from nicegui import run
 
 from edgelora.base.errors import EdgeloraError
+from edgelora.studio.corrections import Correctors
 from edgelora.studio.live import Cursor, Live
 from edgelora.studio.project import Project
 from edgelora.studio.samples import ProjectSamples, Sample
@@ -35,6 +36,12 @@ def add_routes(app: FastAPI, project: Project) -> None:
     async def thumbnail(sample_id: str, points: int = 64) -> Response:
         book = project.of(ProjectSamples)
         return await _made(book, sample_id, partial(_picture, book, min(max(points, 8), 1000)), "application/json")
+
+    @app.get("/senses/asked/{number}")
+    async def asked(number: int, board: str = "") -> Response:
+        session = project.sessions.get(board)
+        sound = session and project.of(Correctors).of(session).sound(number)
+        return Response(sound, media_type="audio/wav") if sound else Response("gone", 404, media_type="text/plain")
 
     @app.get("/senses/wav/{sample_id}")
     async def sound(sample_id: str) -> Response:
