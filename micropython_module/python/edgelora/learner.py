@@ -14,8 +14,9 @@ import struct
 from array import array
 
 from . import _core
+from ._axes import TURNS, _Axes, matrix_of, zero_of
 from .reservoir import RECENT
-from .training import CLASSES, Judge, Run, better, discard, stored, unfinished
+from .training import CLASSES, Judge, Run, _found, better, discard, milder, stored, unfinished
 
 if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
     from collections.abc import Collection, Iterator, Sequence
@@ -29,16 +30,16 @@ _MOST = 1024  # most samples that a class's row is computed from
 _STREAM = 131073  # random stream of the replay draws
 REPLAYED = 3  # samples learned again with each new one
 HORIZON = 64  # updates after which the rate is half of what it was
-TURNS = 21  # turns of the sensor's axes that are tried: by 45 to 315 degrees about each of three
-_COSINES = (16384, 11585, 0, -11585, -16384, -11585, 0, 11585)  # of eighths of a turn, in 1/16384
 _BASE = 1 << TURNS + 1  # bit of the base alone; bit 0 is the adapter's, bit i + 1 the adapter's with turn i
 _LABEL = TURNS + 2  # first bit of the label, of 7
 FEWEST = 16  # outcomes to compare; other comparisons use all that the reservoir remembers
-ALERT = 64  # labelled samples after a change in which turns and the base are tried more readily
+ALERT = 64  # labelled samples after a change in which turns are tried and the adapter rests more readily
 # By how many times the variance one has to be ahead of the other, in a comparison of outcomes:
-REST, REST_ALERT, WAKE = 3, 1, 9  # the base, for the adapter to rest, and then; the adapter, to wake
+REST, WAKE = 3, 9  # the base, for the adapter to rest; the adapter, to wake
 TURNED, TURNED_ALERT = 6, 4  # a turn
+SPREAD = 2  # what a turn has to gain without its best class: a single class may gain by chance
 LACKS, CHANGED = 3, 12  # what was usual: to try turns; to take it for a change
+PART = 0.75  # of what a consolidation has learned: nearly as good, and closer to the base when life changes
 DOUBTED = 10  # if more than 1 in DOUBTED held-out samples is misclassified, a gain must exceed chance
 
 
@@ -48,29 +49,15 @@ def _clear(gained, wrong):
     return gained > 0 and gained**2 > 2 * (gained + 2 * wrong)
 
 
-def _turn(number, then):
-    # The turn with this number, behind the matrix `then` or None: rows of a 3 x 3 matrix, in 1/16384.
-    axis, eighths = number // 7, number % 7 + 1
-    cosine, sine = _COSINES[eighths], _COSINES[(eighths + 6) % 8]
-    a, b = (axis + 1) % 3, (axis + 2) % 3
-    rows = [0] * 9
-    rows[4 * axis] = 16384
-    rows[4 * a] = rows[4 * b] = cosine
-    rows[3 * a + b], rows[3 * b + a] = -sine, sine
-    if then:
-        rows = [(sum(rows[i - i % 3 + k] * then[3 * k + i % 3] for k in range(3)) + 8192) >> 14 for i in range(9)]
-    return array("h", rows)
+def _many(wrong, count):
+    # Whether so many held-out samples are misclassified that labels may be wrong.
+    return wrong * DOUBTED > count
 
 
-def _axes(model):
-    # The zero point, plus 128, of an input that consists of vectors of three axes, so that these can be turned.
-    signal = model.signal
-    if not signal or signal.front != "none" or signal.channels % 3 or signal.values != signal.channels:
-        return None
-    for i in range(0, signal.channels, 3):
-        if any(signal.means[i : i + 3]) or len(set(signal.stds[i : i + 3])) > 1:
-            return None
-    return model.buffer[int.from_bytes(model.buffer[28:32], "little") + 6] ^ 128
+def _is_final(store, name):
+    # Whether the unfinished consolidation of this name is in its final part, which has no held-out samples.
+    found = _found(store, name, None)[0]
+    return found is not None and not found.identity[4]
 
 
 class _Outcomes:
@@ -158,6 +145,11 @@ class _Outcomes:
         lacks = FEWEST * right - now * usual
         return usual >= 2 * FEWEST and lacks > 0 and lacks**2 > times * FEWEST * right * (usual - right + 1)
 
+    def fails(self):
+        # Whether the adapter has many of the latest samples wrong after a change, and is not better than the base.
+        right = sum(self.latest(i) & 1 for i in range(FEWEST))
+        return self.alert and 4 * right < 3 * FEWEST and not self.surely(1, _BASE, 1)
+
     @property
     def doubtful(self):
         # Whether more than a quarter of the samples are usually misclassified, as with wrong labels.
@@ -165,18 +157,30 @@ class _Outcomes:
         return usual >= 2 * FEWEST and 4 * (usual - right) > usual
 
     def best_turn(self):
-        # (turn, since): the turn that has most samples right, and that many samples ago it began to.
-        among, best = min(self.count, RECENT), (-RECENT - 1, 0, 0)
+        # (turn, since): the turn that has most of the latest samples right, and that many samples ago it began to.
+        best = 0, 0, 0
         for turn in range(TURNS):
             gained = most = since = 0
-            for i in range(among):
-                bits = self.latest(i)
-                gained += (bits >> turn + 1 & 1) - (bits & 1)
+            for i in range(min(self.count, RECENT)):
+                gained += self._gains(turn, i)
                 if gained >= most:
                     most, since = gained, i
-            if gained > best[0]:
-                best = gained, turn, since
+            if most > best[0]:
+                best = most, turn, since
         return best[1:]
+
+    def _gains(self, turn, i):
+        # 1 if the i-th latest sample is right with the turn alone, -1 if without it alone, else 0.
+        bits = self.latest(i)
+        return (bits >> turn + 1 & 1) - (bits & 1)
+
+    def spread(self, turn, since):
+        # How many more of the latest samples a turn has right, without the class in which it gains most.
+        gains = {}
+        for i in range(since + 1):
+            label = self.latest(i) >> _LABEL
+            gains[label] = gains.get(label, 0) + self._gains(turn, i)
+        return sum(gains.values()) - max(gains.values())
 
 
 class _Rows:
@@ -237,9 +241,9 @@ class _Consolidation(Run):
     # training samples. The rows depend only on the layers at that time, so a resumed run computes the same rows.
     # accepts(new, old): whether the score (correct, sum of losses) `new` is better than `old`.
 
-    def __init__(self, accepts, *settings, held):
+    def __init__(self, accepts, *settings, **options):
         self._accepts = accepts
-        super().__init__(*settings, held=held)
+        super().__init__(*settings, **options)
 
     def _is_better(self):
         return self._accepts(self.best, self.before)
@@ -308,7 +312,8 @@ class Learner:
         self.seed, self.learning_rate = seed, learning_rate or model.learning_rate
         self.judge_every, self.judged, self.only = judge_every, None, only
         self._buffer, self._turned = bytearray(model.sample_size), bytearray(model.sample_size)
-        self._outcomes, self._zero = _Outcomes(reservoir.state), _axes(model)
+        self._outcomes, self._zero = _Outcomes(reservoir.state), zero_of(model)
+        self._axes = None if self._zero is None else _Axes(model, reservoir, self._zero)
         self._go_on()
 
     def _go_on(self):
@@ -379,10 +384,16 @@ class Learner:
         if not self.reservoir.judges(label):
             self.reservoir.turned(sample, self._turned)
             loss = self._update(self._turned, label)
-        self.reservoir.add(sample, label)
+        self._put(sample, label)
         if loss is not None and self.updates % self.judge_every == 0:
             self.judge()
         return loss
+
+    def _put(self, sample, label):
+        slot = self.reservoir.add(sample, label)
+        if self._axes and slot is not None:
+            self.reservoir.turned(sample, self._turned)
+            self._axes.put(slot, self._turned)
 
     def infer(self, sample: Buffer) -> int:
         """Class of a sample as the sensor gives it, by the adapter in use, its axes turned as `learn` found."""
@@ -406,20 +417,28 @@ class Learner:
     def _watch(self, sample, label):
         # Notes who is right about a sample, as nobody has learned it yet, and draws the consequences.
         outcomes, reservoir = self._outcomes, self.reservoir
+        now = reservoir.time
         outcomes.add(self._outcome(sample, label) | (label & 127) << _LABEL)
+        if self._axes:
+            reservoir.turned(sample, self._turned)
+            self._axes.add(self._turned)
         if outcomes.count < FEWEST or not outcomes.mixed(len(self._classes())):
             return
-        if (outcomes.alert or outcomes.lacks(LACKS)) and self._turn_axes():
+        found = self._axes and self._axes.find()
+        if found:
+            self._turn(*found)
+            return outcomes.changed(not reservoir.resting)
+        if not outcomes.alert and outcomes.lacks(CHANGED):
+            outcomes.changed(not reservoir.resting)
+            reservoir.drop(now - FEWEST + 1)
+        if (outcomes.alert or outcomes.lacks(LACKS)) and self._turn_axes(now):
             return
         if self._kept and not _numbers(self._kept):
             rests = reservoir.resting
             if rests and outcomes.surely(1, _BASE, WAKE):
                 self._rest(False)
-            elif not rests and outcomes.surely(_BASE, 1, REST_ALERT if outcomes.alert else REST):
+            elif not rests and (outcomes.surely(_BASE, 1, REST) or outcomes.fails()):
                 self._rest(True)
-        if not outcomes.alert and outcomes.lacks(CHANGED):
-            outcomes.changed(not reservoir.resting)
-            reservoir.drop(reservoir.time - FEWEST + 1)
 
     def _rest(self, rests):
         self.reservoir.rest(rests)
@@ -432,7 +451,7 @@ class Learner:
         self._use(self._kept)
         bits = int(self.infer(sample) == label)
         for i in range(TURNS if self._zero is not None else 0):
-            _core.turn(turned, sample, self._zero, _turn(i, self.matrix))
+            _core.turn(turned, sample, self._zero, matrix_of(i, self.matrix))
             if model.infer_sample(turned) == label:
                 bits |= 2 << i
         if self._kept:
@@ -442,20 +461,27 @@ class Learner:
             self._use(self.in_use)
         return bits
 
-    def _turn_axes(self):
+    def _turn_axes(self, now):
         # Undoes a turn of the sensor's axes, if the adapter surely classifies better with it; returns whether it does.
-        outcomes, reservoir = self._outcomes, self.reservoir
+        outcomes = self._outcomes
         if self._zero is None:
             return False
-        turn, since = outcomes.best_turn()
-        if not outcomes.surely(2 << turn, 1, TURNED_ALERT if outcomes.alert else TURNED):
+        number, since = outcomes.best_turn()
+        if not outcomes.surely(2 << number, 1, TURNED_ALERT if outcomes.alert else TURNED):
             return False
-        if outcomes.alert and outcomes.awake:
-            reservoir.rest(False)
-        outcomes.restart()
-        reservoir.turn(_turn(turn, self.matrix), self._zero, reservoir.time - since)
-        self._go_on()
+        if outcomes.spread(number, since) < SPREAD:
+            return False
+        self._turn(number, now - since)
         return True
+
+    def _turn(self, number, start):
+        outcomes = self._outcomes
+        if outcomes.alert and outcomes.awake:
+            self.reservoir.rest(False)
+        outcomes.restart()
+        self.reservoir.turn(matrix_of(number, self.matrix), self._zero, start)
+        self._axes.restart()
+        self._go_on()
 
     def _at_rest(self):
         if self._cut:
@@ -503,14 +529,10 @@ class Learner:
         return self._whole(self._judge, samples, held)
 
     def _judge(self, samples, held):
-        learned = self.model.save()
-        self._use(learned)
-        made = _Rows(self.model, learned, samples)
-        while made.left:
-            made.step()
+        learned = self._with_rows(self.model.save(), samples)
         self._learn_by(learned)
         self.judged = self._judged(self._kept, held), self._judged(learned, held)
-        is_better = self._accepts(self.judged[1], self.judged[0])
+        is_better = self._accepts(self.judged[1], self.judged[0], True)
         if is_better:
             self.store.put(self.name, learned)
             self._activate()
@@ -519,21 +541,37 @@ class Learner:
         self._use(None if self.reservoir.resting else self._kept)
         return is_better
 
-    def _accepts(self, learned, in_use):
+    def _with_rows(self, learned, samples):
+        # An adapter, the rows of its classes computed from these samples.
+        self._use(learned)
+        made = _Rows(self.model, learned, samples)
+        while made.left:
+            made.step()
+        return learned
+
+    def _accepts(self, learned, in_use, come=False):
         # Whether a score is good enough to replace that of the adapter in use. It must be two standard deviations above
         # guessing the most frequent class: random labels teach nothing. If many held-out samples stay misclassified,
-        # labels may be wrong: then the gain must exceed chance, too.
+        # labels may be wrong: then the gain must exceed chance, too. So must that of an adapter that learns samples as
+        # they `come`, which the last few shape too much, and that over a recent adapter: each that is as good by chance
+        # may be worse, and there is less to gain.
         held, right = self.reservoir.tally(self._classes())[1], learned[0]
         count, most, gained = sum(held.values()), max(held.values()), right - in_use[0]
         guessed = right <= most or (right - most) ** 2 * count <= 4 * most * (count - most)
-        doubted = (count - right) * DOUBTED > count or self.reservoir.since and count < FEWEST
+        doubted = come or _many(count - right, count) or self.reservoir.since and count < FEWEST or self._is_recent
         doubted = doubted or self._outcomes.doubtful
         doubted = doubted and not _clear(gained, count - right)
-        tried = self.reservoir.resting or not self._kept  # the base is in use
+        tried = not come and (self.reservoir.resting or not self._kept)  # the base is in use
         if guessed or not better(*learned, *in_use) or doubted and (not tried or _numbers(self._kept)):
             return False
         self.reservoir.rest(doubted)  # until the samples to come show that it is better than the base
         return True
+
+    @property
+    def _is_recent(self):
+        # Whether of the samples since life last changed fewer than 2 in 5 have come since the adapter in use was made.
+        came = self.reservoir.time - self.reservoir.since
+        return self._kept and not self.reservoir.resting and 5 * self._outcomes.count < 2 * came
 
     def _learn_by(self, made):
         # Training continues with the class rows of these bytes.
@@ -569,11 +607,43 @@ class Learner:
         if not held:
             raise ValueError("too few samples to validate: consolidate when there are more, of at least two classes")
         settings = (epochs, self.seed, self.learning_rate, commit_every)
-        run = _Consolidation(self._accepts, self.model, learned, self.store, self.name, *settings, held=held)
+        final = _is_final(self.store, self.name)
+        run = None
+        if not final:
+            run = _Consolidation(self._accepts, self.model, learned, self.store, self.name, *settings, held=held)
+            while not run.done:
+                run.step()
+                yield run
+            self._settled(run.better)
+            final = run.better and not self.reservoir.resting and not _many(held.count - run.best[0], held.count)
+        if final:
+            yield from self._learn_all(settings, held, run)
+
+    def _learn_all(self, settings, held, before):
+        # PART of a fresh adapter of all samples replaces the consolidated one, unless its loss of the held-out ones is
+        # larger.
+        everything = self.reservoir._whole(self._classes())
+        run = _Consolidation(None, self.model, everything, self.store, self.name, *settings, keep_state=True)
         while not run.done:
             run.step()
+            yield before or run
+        self._whole(self._keep_milder, everything, held)
+        if not before:
+            run.better = True  # the part before a reset ended so
             yield run
-        self._settled(run.better)
+
+    def _keep_milder(self, samples, held):
+        model = self.model
+        made = model.save()
+        less = model.blend([model.adapter(made)], [PART])
+        classes = _core.record(made, CLASSES)
+        if classes:
+            less = model.with_record(less, CLASSES, memoryview(made)[classes[0] : sum(classes)])
+        learned = self._with_rows(less.buffer, samples)
+        if milder(*self._judged(learned, held), *self._judged(self._kept, held)):
+            self.store.put(self.name, learned)
+        discard(self.store, self.name)
+        self._go_on()
 
     def _settled(self, is_better):
         if is_better:
@@ -601,7 +671,7 @@ class Learner:
         if number >= model.output_size and number not in before:
             reservoir.forget(number)  # a power cut may have left some samples
         for sample in samples:
-            reservoir.add(sample, number)
+            self._put(sample, number)
         held = reservoir.parts(before | set(range(model.output_size)) | {number})[1]
         if held:
             right = self._right(adapter, held)

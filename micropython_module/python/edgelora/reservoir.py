@@ -190,6 +190,17 @@ class Reservoir:
         self._turned(self._times[self._full[i]], self._sample, buffer)
         return self._record[0]
 
+    def _has(self, slot: int) -> bool:
+        """Whether a slot has a sample, stale or not."""
+        return self._labels[slot] != _EMPTY
+
+    def _read_slot(self, slot: int, buffer: bytearray) -> bool:
+        """Copies a slot's sample, stale or not, into the buffer, and returns whether there is one."""
+        there = self._has(slot) and self._load(slot)
+        if there:
+            self._turned(self._times[slot], self._sample, buffer)
+        return there
+
     def _turned(self, time, sample, buffer):
         # Copies a sample that came at this time into the buffer, with its axes turned.
         for start, matrix, zero in reversed(self.turns):
@@ -238,6 +249,10 @@ class Reservoir:
                 (learned if slot < first else held).append(i)
         is_enough = can_judge([self._labels[self._full[i]] for i in held])
         return Part(self, array("H", learned)), Part(self, array("H", held)) if is_enough else None
+
+    def _whole(self, classes: Container[int]) -> Part:
+        """All samples of these classes. Valid until the next `add`."""
+        return Part(self, array("H", [i for i in range(self.count) if self._labels[self._full[i]] in classes]))
 
     def tally(self, classes: Container[int] | None = None) -> tuple[dict[int, int], dict[int, int]]:
         """(learned, held): numbers of training and held-out samples of each class. classes: only these classes."""

@@ -19,7 +19,7 @@ from edgelora.store import Store
 from edgelora.training import SampleFile
 
 SLOTS, SEED, EVERY, NAME = 24, 5, 4, "me"
-CONSOLIDATED, EPOCHS = 28, 6  # number of samples before the consolidation, and its epochs
+CONSOLIDATED, EPOCHS = 28, 40  # number of samples before the consolidation, and its epochs
 
 
 class Life:
