@@ -512,6 +512,30 @@ class Asking(Action):
         return read_all(asking.labelled), bytes(asking._done), self.result, self.m.used and bytes(self.m.used.buffer)
 
 
+class Drifting(Action):
+    """Windows that are compared with the first ones. windows: how many came before."""
+
+    in_parts = True
+
+    def __init__(self, name, act, windows):
+        self.name, self.acts, self.windows = name, act, windows
+
+    def make(self):
+        from edgelora.drift import Drift
+
+        self.drift = Drift(model("infer"), None, 4, 6)
+        for i in range(self.windows):
+            self.drift.add(memoryview(X)[i : i + 5])
+        self.count = self.drift.seen, self.drift._bits
+
+    def act(self):
+        if (self.drift.seen, self.drift._bits) == self.count:
+            self.acts(self.drift)
+
+    def look(self):
+        return self.drift.seen, self.drift._bits, bytes(self.drift._usual), self.drift.kept
+
+
 class Reservoirs(OnFlash):
     """A sample that has a slot may not be counted yet."""
 
@@ -1210,6 +1234,9 @@ ACTIONS = [
     Asking("asking.ask", lambda a, number: None),
     Asking("asking.label", lambda a, number: a.label(number, 1)),
     Asking("asking.skip", lambda a, number: a.skip(number)),
+    Drifting("drift.add: what is usual", lambda d: d.add(bytes(5)), 5),
+    Drifting("drift.add: a new window", lambda d: d.add(b"\x70\x90\x70\x90\x70"), 7),
+    Drifting("drift.restart", lambda d: d.restart(), 7),
     Told("a recording's decisions", recorded),
     Told("sound", featured("audio")),
     Told("vibration", featured("spectral")),
