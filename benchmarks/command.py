@@ -405,6 +405,21 @@ def _month(args: argparse.Namespace) -> None:
             for row in result.rows
         ],
     )
+    say()
+    console.table(
+        ("drift in", "lives", "false alarms", "a day", "other recordings", "days to an alarm", "most", "missed"),
+        [
+            (
+                row.cell,
+                row.lives,
+                row.false_alarms,
+                f"{row.false_alarms_a_day:.3f}",
+                f"{row.later} of {row.looked}",
+                *("" if value is None else value for value in (row.days, row.most_days, row.missed)),
+            )
+            for row in result.drift
+        ],
+    )
 
 
 def cmd_bench_qat(args: argparse.Namespace) -> None:

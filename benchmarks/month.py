@@ -5,6 +5,8 @@ there, with a device's noise and offsets. Every 5 days the learner consolidates.
 sensor gives them that day are classified by what is in use and by the base. After day 15 the sensor's axes are turned,
 or stay. A share of the labels is wrong, drawn from the other classes. A `fresh` run trains on the windows of the days
 after the change alone, and its labels are as wrong.
+
+The same windows are looked at for drift, without labels.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from edgelora.base.progress import Progress, no_progress
 from edgelora.base.workers import in_parallel
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import QuantModel
+from edgelora.core.twin import device
 from edgelora.learn.training.host_run import as_board
 from edgelora.learn.training.lifelong import Lifelong
 from edgelora.learn.training.recipe import MODES, Recipe
@@ -147,14 +150,77 @@ class MonthRow:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """Alarms of drift in a life. days: those of the alarms, from 1; after each, what is usual is learned anew. later:
+    whether the test windows, class by class and as on the first days, are an alarm; None after an alarm.
+    """
+
+    cell: str
+    subject: str
+    seed: int
+    days: list[int]
+    later: bool | None
+
+    @property
+    def false(self) -> list[int]:
+        """Alarms on days without a change."""
+        return [day for day in self.days if day <= CHANGE or not _is_turned(self.cell)]
+
+    @property
+    def found(self) -> int | None:
+        """Days until the change is an alarm, 1 on the first; None: never."""
+        return next((day - CHANGE for day in self.days if day > CHANGE), None)
+
+
+@dataclass(frozen=True)
+class DriftRow:
+    """Alarms of drift in a cell's lives. later: lives in which test windows are an alarm, of `looked`; days: until the
+    change is an alarm, mean and most over the lives in which it is; missed: lives in which it is not.
+    """
+
+    cell: str
+    lives: int
+    false_alarms: int
+    false_alarms_a_day: float
+    later: int
+    looked: int
+    days: float | None
+    most_days: int | None
+    missed: int | None
+
+    @staticmethod
+    def of(watches: Sequence[Watch]) -> DriftRow:
+        cell, false = watches[0].cell, sum(len(watch.false) for watch in watches)
+        days = (CHANGE if _is_turned(cell) else DAYS) * len(watches)
+        later = [watch.later for watch in watches if watch.later is not None]
+        found = [watch.found for watch in watches if watch.found is not None and _is_turned(cell)]
+        return DriftRow(
+            cell,
+            len(watches),
+            false,
+            round(false / days, 4),
+            sum(later),
+            len(later),
+            round(float(np.mean(found)), 2) if found else None,
+            max(found, default=None),
+            len(watches) - len(found) if _is_turned(cell) else None,
+        )
+
+
+def _is_turned(cell: str) -> bool:
+    return any(one.degrees for one in CELLS if one.name == cell)
+
+
+@dataclass(frozen=True)
 class MonthBench:
     rows: list[MonthRow]
+    drift: list[DriftRow]
     lives: list[Life]
     settings: dict[str, object]
 
     def as_json(self) -> dict[str, object]:
-        rows, lives = ([asdict(one) for one in found] for found in (self.rows, self.lives))
-        return {"month": rows, "lives": lives, "settings": self.settings}
+        rows, drift, lives = ([asdict(one) for one in found] for found in (self.rows, self.drift, self.lives))
+        return {"month": rows, "drift": drift, "lives": lives, "settings": self.settings}
 
 
 def bench_month(
@@ -169,11 +235,13 @@ def bench_month(
     chosen = TASKS["har"].chosen(subjects)
     jobs = [(subject, replace(recipe, seed=seed), tuple(cells)) for seed in seeds for subject in chosen]
     lives: list[Life] = []
-    for done, found in enumerate(in_parallel(_lives_of, jobs, workers), 1):
-        lives += found
+    watches: list[Watch] = []
+    for done, (lived, watched) in enumerate(in_parallel(_lives_of, jobs, workers), 1):
+        lives, watches = lives + lived, watches + watched
         progress(done, len(jobs), "months")
     settings = {"recipe": asdict(recipe), "subjects": list(chosen), "seeds": list(seeds), "slots": SLOTS}
-    return MonthBench(rows_of(lives), lives, settings)
+    by_cell = [[watch for watch in watches if watch.cell == cell.name] for cell in cells]
+    return MonthBench(rows_of(lives), [DriftRow.of(found) for found in by_cell if found], lives, settings)
 
 
 def rows_of(lives: Sequence[Life]) -> list[MonthRow]:
@@ -182,17 +250,19 @@ def rows_of(lives: Sequence[Life]) -> list[MonthRow]:
     return [MonthRow.of([life for life in lives if (life.cell, life.mode) == key]) for key in keys]
 
 
-def _lives_of(subject: str, recipe: Recipe, cells: Sequence[Cell]) -> list[Life]:
+def _lives_of(subject: str, recipe: Recipe, cells: Sequence[Cell]) -> tuple[list[Life], list[Watch]]:
     model, parts = base_of("har", subject, recipe.seed)[1], TASKS["har"].load(subject)
     months = [Month(model, parts.train, parts.test, cell, recipe.seed, int(subject)) for cell in cells]
-    return [month.lived(replace(recipe, mode=mode), subject) for month in months for mode in MODES]
+    lives = [month.lived(replace(recipe, mode=mode), subject) for month in months for mode in MODES]
+    right = [month for month in months if not month.cell.wrong]
+    return lives, [month.watched(subject, recipe.seed) for month in right]
 
 
 class Month:
     """A month's windows: `came` in their order, and `test` of every day, as the sensor gives them, int8."""
 
     def __init__(self, model: QuantModel, train: Dataset, test: Dataset, cell: Cell, seed: int, person: int) -> None:
-        self._model, self._cell = replace(model, signal=train.signal), cell
+        self._model, self.cell = replace(model, signal=train.signal), cell
         rng = np.random.default_rng([seed, person])
         order = np.concatenate([rng.permutation(len(train)) for _ in range(DAYS * WINDOWS // len(train) + 1)])
         order = order[: DAYS * WINDOWS]
@@ -235,7 +305,20 @@ class Month:
             test = self.test[day >= CHANGE]
             in_use.append(_right(life.predict(test.x), test))
         by_day = [base[day >= CHANGE] for day in range(DAYS)]
-        return Life(self._cell.name, recipe.mode, subject, recipe.seed, in_use, by_day, fresh)
+        return Life(self.cell.name, recipe.mode, subject, recipe.seed, in_use, by_day, fresh)
+
+    def watched(self, subject: str, seed: int) -> Watch:
+        """What is told of drift while nobody labels."""
+        drift = device.module("drift").Drift(device.module().Model(pack_model(self._model), mode="infer"))
+        days: list[int] = []
+        for i, window in enumerate(self.came.x):
+            if drift.add(window.tobytes()):
+                days.append(i // WINDOWS + 1)
+                drift.restart()
+        test = self.test[0]
+        ordered = test.x[np.argsort(test.y, kind="stable")]
+        later = None if days else any([drift.add(window.tobytes()) for window in ordered])
+        return Watch(self.cell.name, subject, seed, days, later)
 
 
 def _consolidates(life: Lifelong) -> bool:
