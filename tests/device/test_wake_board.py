@@ -15,13 +15,14 @@ from edgelora.core.formats.wake_manifest import WakeManifest
 from edgelora.core.front_ends import heard_as
 from edgelora.core.twin import device
 from edgelora.learn.training.base import Base
-from edgelora.learn.wake.teaching import Owner, Pupil, Recorded, lessons
+from edgelora.learn.wake.teaching import LEAD, Owner, Pupil, Recorded, lessons
 from edgelora.learn.wake.word import Rule, WakeWord
 from edgelora.model.datasets.capture import Capture, save_wav
 from edgelora.model.datasets.wake_speech import OTHERS, phrase_sound
 from edgelora.model.importers.tflite.convert import import_tflite
 
 pymicro = pytest.importorskip("pymicro_wakeword")
+FRAME = 480  # samples
 PROGRAM = Path(__file__).parent / "programs" / "wake_runs.py"
 
 
@@ -90,6 +91,7 @@ def test_windows_are_of_what_was_heard_one_frame_after_another(word: WakeWord, e
     device_word, kept = pupil._device, pupil._kept
     for count, frame in enumerate(heard, 1):
         device_word.x[:] = bytes(frame.view(np.uint8))
+        device_word._window[0] = 9000 if frame[-1] == 90 else 0
         device_word._decide()
         if count >= end + 2 and count % 13 == 0 and count - end < wake.REACH:
             kept.windows.clear()
@@ -115,6 +117,20 @@ def test_the_end_of_a_word() -> None:
     end = device.module("wake").word_end
     assert end([5] * 20 + [100] * 10 + [5] * 8 + [90] * 6 + [5] * 20) == 20 + 10 + 8 + 6
     assert end([5] * 20 + [100] * 10 + [5] * 20 + [120] * 2 + [5] * 9) == 30
+    for silence in ([], [5] * 60, [500] * 20 + [900] * 10 + [500] * 20):
+        with pytest.raises(ValueError, match="no word was said in the last seconds"):
+            end(silence)
+
+
+def test_a_word_is_found_in_noise(word: WakeWord) -> None:
+    """10 dB below the word, where the front end's values of both are alike; a microphone's offset changes nothing."""
+    rng = np.random.default_rng(8)
+    noise = rng.normal(0, 1000, 100 * FRAME)
+    noise[50 * FRAME : 75 * FRAME] += rng.normal(0, 3300, 25 * FRAME)
+    for offset in (0, 9000):
+        pupil = Pupil(word)
+        pupil._hear(pupil.up_to_word((noise + offset).astype(np.int16)))
+        assert abs(pupil._device._said() - LEAD // FRAME - 75) <= 1
 
 
 def test_rules_that_cannot_be() -> None:

@@ -16,6 +16,7 @@ between two steps, and the stream goes on.
 """
 
 import json
+from array import array
 
 from . import _core
 from .pipeline import Pipeline
@@ -35,7 +36,8 @@ PAUSE = 12  # frames within a word that may be silent
 TALK_EVERY = 12  # frames between windows of other speech
 REACH = 80  # frames that `enrol` looks back for the word
 RECENT: int = REACH + AROUND[0]  # frames after a wake in which it can be told to be none
-LEAST_RISE = 16  # mean steps of an input by which a word is louder than what is around it
+LEAST_RISE = 64  # counts by which a word's level exceeds
+LEAST_TIMES = 2  # that many times the level of what is around it
 
 
 def cutoff_of(probability: float) -> int:
@@ -85,15 +87,22 @@ class Rule:
         return self._sum > self.cutoff * self.window
 
 
+def level_of(sound: Sequence[int]) -> int:
+    """The level of a frame's sound: from its lowest to its highest sample. A microphone's offset does not count."""
+    return max(sound) - min(sound)
+
+
 def word_end(levels: Sequence[int]) -> int:
     """The frame that ends the word among frames of these levels: the last loud one of the stretch with most sound.
 
-    levels: the sum of each frame's values, all at least 0. Loud is a quarter of the way from the quiet frames to the
-    loudest; pauses of up to `PAUSE` frames belong to a word.
+    levels: `level_of` each frame. Loud is a quarter of the way from the quiet frames to the loudest; pauses of up to
+    `PAUSE` frames belong to a word. ValueError if none is clearly louder than the quiet ones.
     """
-    last = len(levels) - 1
+    quiet = sorted(levels)[len(levels) // 4] if levels else 0
+    if not levels or max(levels) < LEAST_TIMES * quiet + LEAST_RISE:
+        raise ValueError("no word was said in the last seconds: say it, wait half a second, and call again")
+    last, quiet = len(levels) - 1, 3 * quiet
     smooth = [levels[max(i - 1, 0)] + levels[i] + levels[min(i + 1, last)] for i in range(last + 1)]
-    quiet = 3 * sorted(levels)[len(levels) // 4]
     loud = quiet + (max(smooth) - quiet) // 4
     most, found, total, before = -1, last, 0, -PAUSE
     for i in range(last + 1):
@@ -138,6 +147,7 @@ class WakeWord(Pipeline):
         self._frames = model.sample_size // size
         # the longest window that ends before a word that `enrol` finds
         self._past = bytearray((self._frames + REACH - UNFINISHED) * size if samples else 0)
+        self._levels = array("H", bytes(2 * REACH if samples else 0))  # of the latest frames
         self._sample = bytearray(model.sample_size if samples else 0)
         self.wakes = self.kept = 0
         self.talking = False
@@ -164,6 +174,7 @@ class WakeWord(Pipeline):
         size = len(self.x)
         if self._past:
             _core.take(self._past, self._count % (len(self._past) // size) * size, self.x, 0, 1, size, 1)
+            self._levels[self._count % REACH] = level_of(self._window)
         self._count += 1
         self.model.infer(self.x)
         heard = self.rule.step(self.model.output[0] ^ 128 & 255)
@@ -215,15 +226,8 @@ class WakeWord(Pipeline):
         # Returns the number of frames up to the end of the last word.
         if not self._samples:
             raise ValueError("a WakeWord without samples keeps nothing: give it a SampleFile")
-        size, reach = len(self.x), min(REACH, self._count)
-        levels = []
-        for frame in range(self._count - reach, self._count):
-            at, total = frame % (len(self._past) // size) * size, 0
-            for i in range(at, at + size):
-                total += self._past[i] ^ 128
-            levels.append(total)
-        if not levels or max(levels) - min(levels) < LEAST_RISE * size:
-            raise ValueError("no word was said in the last seconds: say it, wait half a second, and call again")
+        reach = min(REACH, self._count)
+        levels = [self._levels[frame % REACH] for frame in range(self._count - reach, self._count)]
         return self._count - reach + word_end(levels) + 1
 
     def _keep(self, end, target):

@@ -74,19 +74,22 @@ class Pupil:
 
     def enrol(self, recorded: Recorded, said: bool = True) -> None:
         """Keeps windows of the word in a recording; said: False for a phrase close to it."""
-        self._hear(self.up_to_word(recorded.sound))
         try:
+            self._hear(self.up_to_word(recorded.sound))
             self._device.enrol(said)
         except ValueError:
             raise InputError(f"{recorded.name}: no word can be heard in it: record it again, closer") from None
 
     def up_to_word(self, sound: Sound) -> Sound:
-        """What a board hears before its owner tells it that the word was said: a recording up to shortly after it."""
-        sound, seconds = surrounded(sound.ravel()), self._word.frame_seconds
-        before = round(LEAD / AUDIO_RATE / seconds)
-        levels = (self._word.heard(sound)[before:].astype(np.int32) + 128).sum(axis=1)
-        end = before + _wake.word_end(levels.tolist()) + _wake.AFTER[-1] + 2
-        return sound[: round(end * seconds * AUDIO_RATE)]
+        """What a board hears before its owner tells it that the word was said: a recording up to shortly after it.
+
+        ValueError if there is no word in it.
+        """
+        sound, frame = surrounded(sound.ravel()), round(self._word.frame_seconds * AUDIO_RATE)
+        before = LEAD // frame
+        frames = sound[before * frame :][: (len(sound) // frame - before) * frame].reshape(-1, frame)
+        end = before + _wake.word_end([_wake.level_of(one.tolist()) for one in frames]) + _wake.AFTER[-1] + 2
+        return sound[: end * frame]
 
     def listen(self, recorded: Recorded) -> None:
         """Keeps windows of other speech."""
