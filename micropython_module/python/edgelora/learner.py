@@ -37,6 +37,7 @@ ALERT = 64  # labelled samples after a change in which turns are tried and the a
 # By how many times the variance one has to be ahead of the other, in a comparison of outcomes:
 REST, WAKE = 3, 9  # the base, for the adapter to rest; the adapter, to wake
 TURNED, TURNED_ALERT = 6, 4  # a turn
+AHEAD = 6  # the adapter, to be replaced for a gain that chance may have
 SPREAD = 2  # what a turn has to gain without its best class: a single class may gain by chance
 LACKS, CHANGED = 3, 12  # what was usual: to try turns; to take it for a change
 PART = 0.75  # of what a consolidation has learned: nearly as good, and closer to the base when life changes
@@ -553,8 +554,8 @@ class Learner:
         # Whether a score is good enough to replace that of the adapter in use. It must be two standard deviations above
         # guessing the most frequent class: random labels teach nothing. If many held-out samples stay misclassified,
         # labels may be wrong: then the gain must exceed chance, too. So must that of an adapter that learns samples as
-        # they `come`, which the last few shape too much, and that over a recent adapter: each that is as good by chance
-        # may be worse, and there is less to gain.
+        # they `come`, which the last few shape too much, and that over a recent adapter, where the base is
+        # nearly as good: there is little to gain then, and each that is as good by chance may be worse.
         held, right = self.reservoir.tally(self._classes())[1], learned[0]
         count, most, gained = sum(held.values()), max(held.values()), right - in_use[0]
         guessed = right <= most or (right - most) ** 2 * count <= 4 * most * (count - most)
@@ -569,9 +570,11 @@ class Learner:
 
     @property
     def _is_recent(self):
-        # Whether of the samples since life last changed fewer than 2 in 5 have come since the adapter in use was made.
-        came = self.reservoir.time - self.reservoir.since
-        return self._kept and not self.reservoir.resting and 5 * self._outcomes.count < 2 * came
+        # Whether of the samples since life last changed fewer than 2 in 5 have come since the adapter in use was made,
+        # and the base is nearly as good as that.
+        if not self._kept or self.reservoir.resting or self._outcomes.surely(1, _BASE, AHEAD):
+            return False
+        return 5 * self._outcomes.count < 2 * (self.reservoir.time - self.reservoir.since)
 
     def _learn_by(self, made):
         # Training continues with the class rows of these bytes.
