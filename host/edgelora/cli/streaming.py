@@ -7,17 +7,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgelora.base.errors import InputError
 from edgelora.base.streams import note, say
 from edgelora.board.link.replies import Decision
 from edgelora.core.formats.network import QuantModel
 from edgelora.learn.report.record import read_report
-from edgelora.learn.training.base import load_adapter, load_base
+from edgelora.learn.training.base import Base, load_adapter, load_base
 from edgelora.learn.training.confidence import UNSURE, share
+from edgelora.learn.training.drift import Drifted, look
 from edgelora.learn.training.streaming import Vote, listen_on_board, listen_on_twin, signal_of
 from edgelora.model.datasets.recordings import doubts, load_recording
 
-from .arguments import add_port, connect
+from .arguments import add_port, connect, whole
 from .command_line import Add
 from .console import emit
 
@@ -59,8 +63,26 @@ def add_commands(add: Add) -> None:
         metavar="P|REPORT",
         help="say `unsure` where the class is less probable than P, 0 to 1, or than a run's report.json says",
     )
+    p.add_argument(
+        "--drift",
+        type=Path,
+        metavar="FILE",
+        help="say when windows are unlike those before, without labels; FILE keeps what is usual, for the next time",
+    )
+    p.add_argument(
+        "--drift-every",
+        type=whole(1),
+        metavar="SECONDS",
+        help="from one window that --drift looks at to the next (a window's length)",
+    )
     p.add_argument("--twin", action="store_true", help="run on the host twin instead of a board, with the same results")
     add_port(p)
+    p.epilog = (
+        "--drift learns what is usual from the first 128 windows that it looks at, over as many recordings as that "
+        "takes. Let them be of every activity: a new one is as unlike as a sensor worn another way. Then it asks "
+        "when 20 of the latest 32 are new. It looks at the recording on this computer, in the board's windows, and "
+        "writes FILE when the recording has ended. Delete FILE to learn anew what is usual."
+    )
 
 
 def vote(text: str) -> Vote:
@@ -96,6 +118,7 @@ def cmd_listen(args: argparse.Namespace) -> None:
     note(f"signal: {signal}", args.json)
     if doubt := doubts(recording.counts, signal):
         note(f"{args.source}: {doubt}", args.json)
+    drift = _looked(args, base, recording.counts)
     decisions: list[Decision] = []
     clipped = elapsed = 0
     with ExitStack() as stack:
@@ -110,6 +133,10 @@ def cmd_listen(args: argparse.Namespace) -> None:
             if not args.json:
                 for decision in reply.decisions:
                     say(_line(decision, base.model, signal.rate, least))
+                    if drift and decision.end == drift.since:
+                        say(_alarm(drift, signal.rate, args.drift))
+    if drift:
+        drift.save(args.drift)
     if not decisions:
         few = f"{len(recording.counts)} samples are too few for a decision, a window has {signal.window}"
         note(f"note: {few}: give a longer recording", args.json)
@@ -124,10 +151,49 @@ def cmd_listen(args: argparse.Namespace) -> None:
                 "elapsed_us": elapsed,
                 "where": where,
                 "adapters": list(map(str, args.adapter)),
+                "drift": _drift_as_json(drift, signal.rate, args.drift) if drift else None,
             }
         )
     took = f", {elapsed / 1000 / len(decisions):.1f} ms each" if elapsed and decisions else ""
     say(f"{len(decisions)} decisions{took} of {len(recording.counts)} samples ({where}); {clipped} values clipped")
+    if drift:
+        say(_drift_line(drift, args.drift))
+
+
+def _looked(args: argparse.Namespace, base: Base, counts: NDArray[np.int16]) -> Drifted | None:
+    if args.drift is None:
+        if args.drift_every:
+            raise InputError("--drift-every: give --drift FILE, too")
+        return None
+    return look(base, counts, args.drift, args.drift_every or 0)
+
+
+def _alarm(drift: Drifted, rate: float, path: Path) -> str:
+    """The question when the alarm rises, and what to do."""
+    at = (drift.since or 0) / rate
+    return (
+        f"{at:9.2f} s  windows are unlike those before: is the sensor worn another way? Then wear it as before. If it "
+        f"stays so, or this is a new activity: delete {path}, to learn anew what is usual, and teach the board by "
+        "`edgelora correct`"
+    )
+
+
+def _drift_line(drift: Drifted, path: Path) -> str:
+    if drift.left:
+        return f"drift: looked at {drift.windows} windows; {drift.left} more until {path} knows what is usual"
+    alarm = ", an alarm" if drift.alarm else ""
+    return f"drift: {drift.new} of the latest {drift.latest} windows are new{alarm}; looked at {drift.windows} ({path})"
+
+
+def _drift_as_json(drift: Drifted, rate: float, path: Path) -> dict[str, Any]:
+    return {
+        "windows": drift.windows,
+        "left": drift.left,
+        "new": drift.new,
+        "alarm": drift.alarm,
+        "since": None if drift.since is None else round(drift.since / rate, 6),
+        "file": str(path),
+    }
 
 
 def _name(model: QuantModel, label: int | None) -> str | None:
