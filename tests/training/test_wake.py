@@ -87,6 +87,15 @@ def test_an_adapter_is_better_only_if_nobody_else_pays() -> None:
     assert guard._reason(score(2), score(1), score(1)) != ""
 
 
+@pytest.mark.parametrize(("accepted", "of", "refused"), [(2, 6, False), (3, 6, True), (4, 12, False), (5, 12, True)])
+def test_few_close_phrases_are_no_proof(accepted: int, of: int, refused: bool) -> None:
+    """As often as one in twenty adapters that accept .15 of them do, or less often."""
+    none, every = FalseAccepts(0, 1.0), Recall(10, 10)
+    base = StreamScore(USUAL, Recall(0, 10), every, Recall(0, of), none)
+    now = StreamScore(USUAL, every, every, Recall(accepted, of), none)
+    assert ("close phrases" in guard._cost(base, now)) == refused
+
+
 class Told:
     """Outputs in place of a network's."""
 

@@ -29,6 +29,11 @@ def wilson(share: float, count: int) -> Interval | None:
     return Interval(max(0.0, (middle - spread) / whole), min(1.0, (middle + spread) / whole))
 
 
+def at_least(count: int, of: int, share: float) -> float:
+    """The probability of `count` or more among `of` samples if each counts with the probability `share`."""
+    return math.fsum(math.comb(of, k) * share**k * (1 - share) ** (of - k) for k in range(count, of + 1))
+
+
 def mean_interval(values: Sequence[float]) -> Interval | None:
     """Student's 95% confidence interval of the mean of the values' distribution; None for fewer than LEAST_MEANS."""
     count = len(values)

@@ -19,12 +19,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgelora.learn.report.statistics import Interval, most_events, wilson
+from edgelora.learn.report.statistics import SIGNIFICANT, Interval, at_least, most_events, wilson
 
 from .word import Frames, Outputs, Rule, WakeWord
 
 TOLERANCE = 0.03  # of the recall of other voices
-CLOSE = 0.2  # share of close phrases, and at least one, that may be accepted beyond those that the base does
+CLOSE = 0.15  # share of close phrases that may be accepted beyond the base's; few are no proof of more
 ACCEPTS = 0.3  # false accepts an hour, and at least one, that there may be beyond those of the base
 STRICT = (0.95, 0.97)  # cutoffs that are tried, if they are above the author's
 LONGEST = 13  # frames of a window that is tried
@@ -200,7 +200,7 @@ def _cost(base: StreamScore, now: StreamScore) -> str:
     """What others lose; empty if nothing."""
     if now.speech.count > base.speech.count + max(1, ACCEPTS * now.speech.hours):
         return f"it takes other speech for the word {now.speech.count} times, the base {base.speech.count} times"
-    if now.misses.heard > base.misses.heard + max(1, CLOSE * now.misses.of):
+    if at_least(now.misses.heard, now.misses.of, min(1.0, base.misses.share + CLOSE)) < SIGNIFICANT:
         return f"it accepts {now.misses.heard} of {now.misses.of} close phrases, the base {base.misses.heard}"
     if now.others.share < base.others.share - TOLERANCE:
         return f"it hears {now.others.heard} of {now.others.of} other voices, the base {base.others.heard}"
