@@ -33,6 +33,7 @@ EXTRAS = {
     "host/edgelora/model/importers/torch.py": "torch",
     "host/edgelora/model/importers/torch_decompositions.py": "torch",
     "host/edgelora/board/sim/clock.py": "sim",
+    "host/edgelora/board/sim/microphone.py": "sim",
     "host/edgelora/board/sim/oscillator.py": "sim",
     "host/edgelora/board/sim/pico.py": "sim",
     "host/edgelora/board/sim/world.py": "sim",
