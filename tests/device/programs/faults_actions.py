@@ -479,6 +479,7 @@ def talk(word):
 
 def say(word):
     word.false_wake()
+    word.pressed()
     word.enrol()
     word.missed()
 
@@ -1034,14 +1035,14 @@ class Counts:
 
 
 class Voice(Counts):
-    """A source that is loud for a while."""
+    """A source whose channels, but for the first, are loud for a while."""
 
     samples = 45
 
     def read_into(self, buffer):
         count = min(len(buffer) // 5, self.samples - self.at)
         for i in range(5 * count):
-            buffer[i] = 12000 if 20 <= self.at + i // 5 < 27 else -200
+            buffer[i] = 12000 if i % 5 and 20 <= self.at + i // 5 < 27 else -200
         self.at += count
         return count
 
