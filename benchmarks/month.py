@@ -308,7 +308,7 @@ class Month:
         return Life(self.cell.name, recipe.mode, subject, recipe.seed, in_use, by_day, fresh)
 
     def watched(self, subject: str, seed: int) -> Watch:
-        """What is told of drift while nobody labels."""
+        """Drift alarms over the month's windows, without their labels."""
         drift = device.module("drift").Drift(device.module().Model(pack_model(self._model), mode="infer"))
         days: list[int] = []
         for i, window in enumerate(self.came.x):
