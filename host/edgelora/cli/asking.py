@@ -11,7 +11,7 @@ from edgelora.core.formats.files import write_atomic
 from edgelora.core.store_names import store_name
 from edgelora.learn.training.asking import windows_to_label
 from edgelora.learn.training.base import load_adapter, load_base
-from edgelora.learn.training.correcting import Correction, Told, told
+from edgelora.learn.training.correcting import Correction, Told, told, use_on_board
 from edgelora.learn.training.streaming import signal_of
 from edgelora.model.datasets.dataset import Dataset, load_dataset, save_dataset
 from edgelora.model.datasets.recordings import load_recording
@@ -116,11 +116,7 @@ def cmd_correct(args: argparse.Namespace) -> None:
         write_atomic(args.output, made.adapter)
     if stored:
         with connect(args) as link:
-            if made.adapter:
-                link.store_put(stored, made.adapter)
-                link.store_activate(stored)
-            elif link.store_list().active == stored:
-                link.store_activate(None)
+            use_on_board(link, stored, made)
     counts = {
         name: 0 if data is None else len(data) for name, data in (("samples", now.samples), ("denied", now.denied))
     }

@@ -19,7 +19,7 @@ from edgelora.board.link.client import Link
 from edgelora.learn.training.asking import windows_to_label
 from edgelora.learn.training.base import Base
 from edgelora.learn.training.confidence import share
-from edgelora.learn.training.correcting import Taught, check_teachable, taught
+from edgelora.learn.training.correcting import Taught, check_teachable, taught, use_on_board
 from edgelora.learn.training.recording import alone
 from edgelora.learn.training.samples import Samples
 
@@ -167,11 +167,7 @@ class Corrector:
             self._tell("Kept as a sample. The network alone is as good so far: record a window of each class.")
 
         def use(link: Link, job: Job) -> None:
-            if made.adapter:
-                link.store_put(ADAPTER, made.adapter)
-                link.store_activate(ADAPTER)
-            elif link.store_list().active == ADAPTER:
-                link.store_activate(None)
+            use_on_board(link, ADAPTER, made)
 
         self.live.use(ADAPTER if made.adapter else "")
         self._session.submit("teach", use)

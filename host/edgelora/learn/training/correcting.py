@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
+from edgelora.board.link.client import Link
 from edgelora.core.formats.signal import Signal
 from edgelora.core.twin import device
 from edgelora.core.twin.session import Session
@@ -51,6 +52,15 @@ def taught(base: Base, samples: Samples, denied: Samples | None = None) -> Taugh
     with device.refusals():
         teacher: Any = device.module("teaching").Teacher(model, Source(samples), Source(denied) if denied else nothing)
     return Taught(bytes(model.used.buffer) if teacher.doubt else None, int(teacher.hinted))
+
+
+def use_on_board(link: Link, name: str, made: Taught) -> None:
+    """Puts the adapter into a board's store by this name and activates it; the base alone takes that name's place."""
+    if made.adapter:
+        link.store_put(name, made.adapter)
+        link.store_activate(name)
+    elif link.store_list().active == name:
+        link.store_activate(None)
 
 
 @dataclass(frozen=True)
