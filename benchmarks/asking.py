@@ -35,7 +35,8 @@ class AskRow:
     """Mean test accuracies, shares of 1, after so many presses; stderr: of `asked` minus `random`.
 
     asked: windows that the model asked for; random: windows drawn by lot; worst: the least difference of `asked` to the
-    base in a single run.
+    base in a single run. ahead: `asked` minus the random of twice as many presses, with its standard error; None if
+    these are not among `PRESSES`.
     """
 
     data: str
@@ -46,6 +47,7 @@ class AskRow:
     random: Share
     stderr: Share
     worst: Share
+    ahead: tuple[Share, Share] | None
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,9 @@ def _row(name: str, i: int, runs: Sequence[_Run]) -> AskRow:
     )
     error = mean_and_error([run.asked[i] - run.random[i] for run in runs])[1]
     worst = round(min(run.asked[i] - run.base for run in runs), 4)
-    return AskRow(name, PRESSES[i], len(runs), base, asked, random, error, worst)
+    twice = PRESSES.index(2 * PRESSES[i]) if 2 * PRESSES[i] in PRESSES else None
+    ahead = None if twice is None else mean_and_error([run.asked[i] - run.random[twice] for run in runs])
+    return AskRow(name, PRESSES[i], len(runs), base, asked, random, error, worst, ahead)
 
 
 def _run(name: str, subject: str, seed: int) -> _Run:

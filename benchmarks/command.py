@@ -292,7 +292,7 @@ def cmd_bench_ask(args: argparse.Namespace) -> None:
     if args.json:
         return emit(result.as_json())
     console.table(
-        ("data", "presses", "runs", "base", "asked", "random", "asked - random", "worst"),
+        ("data", "presses", "runs", "base", "asked", "random", "asked - random", "- random of twice", "worst"),
         [
             (
                 row.data,
@@ -300,6 +300,7 @@ def cmd_bench_ask(args: argparse.Namespace) -> None:
                 row.runs,
                 *(f"{value:.3f}" for value in (row.base, row.asked, row.random)),
                 f"{100 * (row.asked - row.random):+.1f} ± {100 * row.stderr:.1f}",
+                "" if row.ahead is None else f"{100 * row.ahead[0]:+.1f} ± {100 * row.ahead[1]:.1f}",
                 f"{100 * row.worst:+.1f}",
             )
             for row in result.rows
