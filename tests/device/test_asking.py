@@ -81,12 +81,22 @@ def test_windows_are_unsure_and_unlike_those_asked_for() -> None:
         asking.label(0, 3)
 
 
+def judged(model: Any, labelled: Any) -> list[Any]:
+    """As the program does it."""
+    rows = device.module("rows").OwnRows(model, labelled)
+    steps = sum(1 for _ in rows.judge())
+    made = rows.adapter()
+    model.use(None)
+    adapter = bytes(made.buffer).hex() if made else None
+    return [steps, rows.unsure, rows.doubt, list(rows.before), list(rows.after), adapter]
+
+
 def test_boards_ask_and_judge_as_the_host(tmp_path: Path) -> None:
-    elm, samples = case(2)
+    elm, samples = case(6)
     (tmp_path / "base.elm").write_bytes(elm)
     (tmp_path / "windows.eld").write_bytes(pack_samples(samples.x, samples.y, None, base_id(elm)))
     (tmp_path / "asking_runs.py").write_bytes(PROGRAM.read_bytes())
-    command = [UNIX_BINARY, "-c", "import asking_runs; asking_runs.main(14)"]
+    command = [UNIX_BINARY, "-c", "import asking_runs; asking_runs.main(4, 14)"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     model: Any = device.module().Model(elm, 4)
@@ -96,11 +106,10 @@ def test_boards_ask_and_judge_as_the_host(tmp_path: Path) -> None:
         number = asking.ask()
         asked.append([number, asking.said, asking.margin])
         asking.label(number, int(samples.y[number]))
-    rows = device.module("rows").OwnRows(model, asking.labelled)
-    steps = sum(1 for _ in rows.judge())
-    made = rows.adapter()
-    wanted = [asked, steps, rows.doubt, list(rows.before), list(rows.after), bytes(made.buffer).hex() if made else None]
-    assert json.loads(done.stdout) == wanted
+        if len(asked) == 4:
+            few = judged(model, asking.labelled)
+    assert few[1] and few[2], "the base is unsure of these four, and rows of them are used"
+    assert json.loads(done.stdout) == [asked, few, judged(model, asking.labelled)]
 
 
 def test_the_command_names_windows_beside_those_with_labels() -> None:

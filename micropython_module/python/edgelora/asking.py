@@ -15,7 +15,7 @@ from array import array
 
 from . import _core
 from .confidence import ONE
-from .rows import OwnRows, less
+from .rows import OwnRows, less, margin_of
 
 if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
     from collections.abc import Iterator
@@ -122,7 +122,7 @@ class Asking:
                     apart = self._apart(here, new)
                     if self._near[number] < 0 or apart < self._near[number]:
                         self._near[number] = apart
-                said, margin = model.infer_sample(self._x), self._margin()
+                said, margin = model.infer_sample(self._x), margin_of(model.probabilities())
                 worth = (ONE - margin) * (self._near[number] if self._near[number] >= 0 else 1)
                 if worth > most:
                     most, self._number, self.said, self.margin = worth, number, said, margin
@@ -130,15 +130,6 @@ class Asking:
             del self._new[: len(news)]  # these were compared with every window
         finally:
             model.use(used)
-
-    def _margin(self):
-        first = second = 0
-        for p in self._model.probabilities():
-            if p > first:
-                first, second = p, first
-            elif p > second:
-                second = p
-        return first - second
 
     def _inputs(self):
         # The last layer's inputs for the window in `_x`.

@@ -33,6 +33,8 @@ SURELY = 6  # and where more than one label in DOUBTED looks wrong
 DOUBTED = 10
 MOST_LOSS = 12288  # 3 nats: a sample's loss counts no more: its label may be wrong,
 WRONG_LOSS = 32768  # and above 8 nats, of rows made without it, it does not teach
+UNSURE = 16384  # a base is unsure of samples whose mean margin, in 1/32768, is below this
+LEAST_UNSURE = 3  # fewest of such samples that judge rows
 _MOST = 1024  # samples that a class's row is made of
 _DOUBT_AT = 12  # the doubt's bit in a class's number of samples
 _MOST_ROW, _MOST_BIAS = 32767, 1 << 29
@@ -106,9 +108,20 @@ def errors_of(held: int, doubt: int, doubtful: "Sequence[int]") -> int:
 
     doubtful: as in `OwnRows`.
     """
-    if sum(doubtful) * DOUBTED > len(doubtful):
+    if _many(doubtful):
         return SURELY
     return HARDLY if doubt and held >= MANY else CLEARLY
+
+
+def margin_of(chances: "Sequence[int]") -> int:
+    """How much more probable the most probable class is than the next, in 1/32768."""
+    first = second = 0
+    for p in chances:
+        if p > first:
+            first, second = p, first
+        elif p > second:
+            second = p
+    return first - second
 
 
 def less(sums: Buffer, other: Buffer) -> bytearray:
@@ -118,6 +131,10 @@ def less(sums: Buffer, other: Buffer) -> bytearray:
     for i in range(len(left)):
         left[i] -= other[i]
     return bytearray(left)
+
+
+def _many(doubtful):
+    return sum(doubtful) * DOUBTED > len(doubtful)
 
 
 def _rounded(n, d):
@@ -138,7 +155,8 @@ class OwnRows:
 
     doubt: one of `DOUBTS`, 0: rows are not better. before, after: (correct samples, sum of losses, 1/4096 nat) of what
     was in use and of the rows; a loss counts up to `MOST_LOSS`. doubtful: 1 for each sample that rows are made without,
-    as its label seems to be wrong, else 0.
+    as its label seems to be wrong, else 0. unsure: whether the base alone was in use and is unsure of these samples, as
+    of windows that it asked for: fewer judge then, and a second step of trust is as easy as the first.
     """
 
     count: int
@@ -146,6 +164,7 @@ class OwnRows:
     before: tuple[int, int]
     after: tuple[int, int]
     doubtful: bytearray
+    unsure: bool
 
     def __init__(self, model: Model, samples: Any, before: Buffer | None = None, hints: Any = None) -> None:
         self._model, self._samples, self._hints = model, samples, hints
@@ -154,7 +173,7 @@ class OwnRows:
             raise ValueError("the base has no class statistics: rows can't be made")
         self.count, self.doubt = samples.count, 0
         self.before = self.after = 0, 0
-        self.doubtful = bytearray(self.count)
+        self.doubtful, self.unsure = bytearray(self.count), False
         self._in_use = before
         self._sums, self._counts = {}, {}
         self._x = bytearray(model.sample_size)
@@ -196,19 +215,26 @@ class OwnRows:
         yield from self._collected()
         self._use_before()
         classes = len(self._sums)
-        if classes < 2 or self.count < LEAST_JUDGED:
+        if classes < 2 or self.count < LEAST_UNSURE:
             return
         losses = array("H", bytes(2 * self.count))
-        self.before = self.after = yield from self._evaluate(0, losses)
+        self._margins = 0
+        before = yield from self._evaluate(0, losses)
+        self.unsure = not self._in_use and self._margins < UNSURE * self.count
+        if self.count < LEAST_JUDGED and not self.unsure:
+            return
+        self.before = self.after = before
         for tried in range(len(DOUBTS)):
-            if self.count <= tried * classes:
+            easy = tried <= (self.unsure and not _many(self.doubtful))
+            if not easy and self.count <= tried * classes:
                 break  # another step of trust takes another sample a class
             now, doubtful = array("H", losses), bytes(self.doubtful)
             after = yield from self._evaluate(DOUBTS[tried], now, True)
             if self.doubtful != doubtful:
                 yield from self._collected()
                 after = yield from self._evaluate(DOUBTS[tried], now)
-            better = fell(losses, now, TRUSTED) if tried else helps(losses, now, 0 if self._in_use else classes)
+            prior = 0 if self._in_use else classes
+            better = helps(losses, now, prior) if easy else fell(losses, now, TRUSTED)
             if not better:
                 if self.doubtful != doubtful:
                     self.doubtful[:] = doubtful
@@ -233,6 +259,8 @@ class OwnRows:
             if taught:
                 self._leave_out(label, doubt)
             right += model.evaluate(self._x, label, loss) == label
+            if not doubt:
+                self._margins += margin_of(model.probabilities())
             lost = int.from_bytes(loss, "little")
             losses[i] = min(MOST_LOSS, lost)
             total += losses[i]

@@ -9,8 +9,18 @@ from edgelora.rows import OwnRows
 from edgelora.training import SampleFile
 
 
-def main(presses):
-    """Presses so often; prints the windows asked for, the rows' judgement, and their adapter."""
+def judged(model, labelled):
+    """The rows' judgement, and their adapter."""
+    rows = OwnRows(model, labelled)
+    steps = sum(1 for _ in rows.judge())
+    made = rows.adapter()
+    adapter = made and binascii.hexlify(made.buffer).decode()
+    model.use(None)
+    return [steps, rows.unsure, rows.doubt, rows.before, rows.after, adapter]
+
+
+def main(few, presses):
+    """Presses so often; prints the windows asked for, and the rows after a few presses and after all."""
     model = edgelora.Model("base.elm", 4)
     model.use(None)
     windows = SampleFile("windows.eld")
@@ -19,8 +29,6 @@ def main(presses):
         number = asking.ask()
         asked.append([number, asking.said, asking.margin])
         asking.label(number, windows.read(number, buffer))
-    rows = OwnRows(model, asking.labelled)
-    steps = sum(1 for _ in rows.judge())
-    made = rows.adapter()
-    adapter = made and binascii.hexlify(made.buffer).decode()
-    print(json.dumps([asked, steps, rows.doubt, rows.before, rows.after, adapter]))
+        if len(asked) == few:
+            first = judged(model, asking.labelled)
+    print(json.dumps([asked, first, judged(model, asking.labelled)]))
