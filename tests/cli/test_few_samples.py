@@ -60,10 +60,10 @@ def test_few_samples_make_rows_that_the_board_uses(port: str, tmp_path: Path, mo
 
 
 def test_cross_validated_layers_of_few_samples_win_where_they_are_clearly_better(port: str, tmp_path: Path) -> None:
-    model, elm = small_base(np.random.default_rng(8)), tmp_path / "base.elm"
+    model, elm = small_base(np.random.default_rng(1)), tmp_path / "base.elm"
     model.labels = NAMES
     elm.write_bytes(pack_model(model))
-    dataset.save_dataset(windows(NAMES, 3, 1), tmp_path / "few.npz")
+    dataset.save_dataset(windows(NAMES, 5, 1), tmp_path / "few.npz")
     dataset.save_dataset(windows(NAMES, 40, 2), tmp_path / "test.npz")
     names = ("--data", tmp_path / "few.npz", "--test", tmp_path / "test.npz", "-o", tmp_path / "run")
     made = {more: result("personalize", elm, *names, "--port", port, *more) for more in ((), ("--on-board",))}

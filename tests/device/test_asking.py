@@ -96,7 +96,7 @@ def test_boards_ask_and_judge_as_the_host(tmp_path: Path) -> None:
     (tmp_path / "base.elm").write_bytes(elm)
     (tmp_path / "windows.eld").write_bytes(pack_samples(samples.x, samples.y, None, base_id(elm)))
     (tmp_path / "asking_runs.py").write_bytes(PROGRAM.read_bytes())
-    command = [UNIX_BINARY, "-c", "import asking_runs; asking_runs.main(4, 14)"]
+    command = [UNIX_BINARY, "-c", "import asking_runs; asking_runs.main(5, 14)"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     model: Any = device.module().Model(elm, 4)
@@ -106,9 +106,9 @@ def test_boards_ask_and_judge_as_the_host(tmp_path: Path) -> None:
         number = asking.ask()
         asked.append([number, asking.said, asking.margin])
         asking.label(number, int(samples.y[number]))
-        if len(asked) == 4:
+        if len(asked) == 5:
             few = judged(model, asking.labelled)
-    assert few[1] and few[2], "the base is unsure of these four, and rows of them are used"
+    assert few[1] and few[2], "the base is unsure of these five, and rows of them are used"
     assert json.loads(done.stdout) == [asked, few, judged(model, asking.labelled)]
 
 

@@ -128,7 +128,7 @@ def some_of(seed: int, asked: bool) -> tuple[QuantModel, Samples]:
     if not asked:
         return base[0], person(rng, base, 1 + seed % 6) if seed % 3 else drawn(rng)
     many = person(rng, base, 12)
-    few = many.part(np.argsort(margins(base[0], many.x))[: 2 + seed])
+    few = many.part(np.argsort(margins(base[0], many.x))[: 3 + seed])
     wrong = rng.random(len(few)) < 0.3 * (seed % 2)
     return base[0], replace(few, y=np.where(wrong, (few.y + 1) % 3, few.y))
 
@@ -152,7 +152,7 @@ def test_each_sample_is_judged_by_rows_made_without_it(asked: bool) -> None:
             if not better(judged, tried, easy, classes):
                 break
             judged, now, out = tried, doubt, without
-        if len(samples) < (3 if unsure else 6) or classes < 2:
+        if len(samples) < (5 if unsure else 6) or classes < 2:
             assert not made.doubt
             continue
         assert made.doubt == now
