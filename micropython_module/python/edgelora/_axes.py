@@ -17,6 +17,7 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
 TURNS = 21  # turns that are tried: by 45 to 315 degrees about each of three axes
 _COSINES = (16384, 11585, 0, -11585, -16384, -11585, 0, 11585)  # of eighths of a turn, in 1/16384
 LATEST, STORED = 16, 32  # samples that are compared, and with how many at least
+FARTHEST = 16777216  # more than any distance
 
 
 def matrix_of(number: int, then: "array[int] | None" = None) -> "array[int]":
@@ -52,6 +53,18 @@ def means_of(window: Buffer, columns: int) -> bytearray:
         sums[i % columns] += value - 256 if value > 127 else value
     rows = len(window) // columns
     return bytearray(total // rows & 255 for total in sums)
+
+
+def distance(means: Buffer, stored: Buffer, number: int, most: int) -> int:
+    """The distance to the means with this number among those stored: the sum over channels of the differences, or
+    `most` if it is not less."""
+    far, columns = 0, len(means)
+    at = number * columns
+    for i in range(columns):
+        far += abs((stored[at + i] ^ 128) - (means[i] ^ 128))
+        if far >= most:
+            return most
+    return far
 
 
 class _Axes:
@@ -119,16 +132,9 @@ class _Axes:
         return start
 
     def _nearest(self, means, before):
-        # The distance to the nearest stored sample of before that time: the sum over channels. None if there are few.
-        stored, columns, times, nearest, count = self._stored, self._columns, self._reservoir._times, None, 0
+        # The distance to the nearest stored sample of before that time. None if there are few.
+        times, nearest, count = self._reservoir._times, FARTHEST, 0
         for slot in range(len(times)):
-            if times[slot] >= before or not self._reservoir._has(slot):
-                continue
-            far, at, count = 0, slot * columns, count + 1
-            for i in range(columns):
-                far += abs((stored[at + i] ^ 128) - (means[i] ^ 128))
-                if nearest is not None and far >= nearest:
-                    break
-            else:
-                nearest = far
+            if times[slot] < before and self._reservoir._has(slot):
+                nearest, count = distance(means, self._stored, slot, nearest), count + 1
         return nearest if count >= STORED else None

@@ -13,7 +13,7 @@ of them than one in 20 of them is from the others; many new ones among the lates
 import struct
 
 from . import _core
-from ._axes import means_of
+from ._axes import FARTHEST, distance, means_of
 
 if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
     from . import Model
@@ -114,16 +114,11 @@ class Drift:
         return False
 
     def _nearest(self, means, but):
-        # The distance to the nearest of what is usual, except for number `but`: the sum over channels.
-        usual, columns, nearest = self._usual, self._columns, 256 * self._columns
+        # The distance to the nearest of what is usual, except for number `but`.
+        nearest = FARTHEST
         for number in range(self.count):
-            far, at = 0, number * columns
-            for i in range(columns):
-                far += abs((usual[at + i] ^ 128) - (means[i] ^ 128))
-                if far >= nearest:
-                    break
-            if far < nearest and number != but:
-                nearest = far
+            if number != but:
+                nearest = distance(means, self._usual, number, nearest)
         return nearest
 
     def _farthest(self):
