@@ -304,6 +304,25 @@ def test_an_adapter_rests_while_the_base_is_better(folder: Path, life: tuple[byt
     assert json.loads(told(run("rests(40)", folder), "RESTED")) == used
 
 
+@pytest.mark.parametrize("rests", [False, True])
+def test_an_adapter_that_rests_turns_no_axes(rests: bool, life: tuple[bytes, Samples], folder: Path) -> None:
+    """Outcomes by which a turn would be undone: the adapter is right less often than usual, but always with the turn.
+    Without an alert that is no evidence from an adapter that wrong labels may have taught."""
+    elm, samples = life
+    learner = Lifelong(elm, Recipe(rank=4, momentum=3, seed=SEED), SLOTS)
+    for x, y in zip(samples.x, samples.y, strict=True):
+        learner.learn(x, int(y))
+    learner.put(learner.learned)
+    learner.reservoir.rest(rests)
+    learner.restart()
+    state = learner.reservoir.state
+    for i in range(32):
+        state[i] = i % 2 | 1 << 9 | i % 7 << 23
+    state[32:36] = array("I", [32, 100, 128, 0])  # outcomes; right of usual; alert
+    learner.learn(samples.x[0], int(samples.y[0]))
+    assert (learner.learner.matrix is None) == rests
+
+
 def test_reservoir_survives_cuts(folder: Path) -> None:
     assert int(told(run("torn()", folder), "TORN")) > 1000
 

@@ -35,7 +35,7 @@ _LABEL = TURNS + 2  # first bit of the label, of 7
 FEWEST = 16  # outcomes to compare; other comparisons use all that the reservoir remembers
 ALERT = 64  # labelled samples after a change in which turns are tried and the adapter rests more readily
 # By how many times the variance one has to be ahead of the other, in a comparison of outcomes:
-REST, WAKE = 3, 9  # the base, for the adapter to rest; the adapter, to wake
+REST, WAKE = 3, 16  # the base, for the adapter to rest; the adapter, to wake
 TURNED, TURNED_ALERT = 6, 4  # a turn
 AHEAD = 6  # the adapter, to be replaced for a gain that chance may have
 SPREAD = 2  # what a turn has to gain without its best class: a single class may gain by chance
@@ -432,7 +432,7 @@ class Learner:
         if not outcomes.alert and outcomes.lacks(CHANGED):
             outcomes.changed(not reservoir.resting)
             reservoir.drop(now - FEWEST + 1)
-        if (outcomes.alert or outcomes.lacks(LACKS)) and self._turn_axes(now):
+        if (outcomes.alert or not reservoir.resting and outcomes.lacks(LACKS)) and self._turn_axes(now):
             return
         if self._kept and not _numbers(self._kept):
             rests = reservoir.resting
