@@ -394,7 +394,7 @@ def in_two_parts(learner: Lifelong) -> bytes | None:
     """Consolidates; returns what was in use after the first part, which is left where its end is cut off."""
     passed = None
     for run in learner.learner.consolidate(learner.recipe.epochs):
-        if run.done and run.better is not None:
+        if run and run.done and run.better is not None:
             passed = learner.learner._kept and bytes(learner.learner._kept)
     return passed
 
@@ -531,6 +531,40 @@ def test_unbalanced_data_activates_no_worse_adapter(what: str, life: tuple[bytes
     first, *found = json.loads(told(run(f"given({given}, {names})", folder), "GIVEN"))
     assert found == wanted
     assert [first, found[2]] == [before and before.hex()] * 2
+
+
+def test_wrong_labels_take_no_part_in_a_consolidation(life: tuple[bytes, Samples], folder: Path) -> None:
+    """A fifth of the labels is wrong: most of these are found, hardly any right one, and the adapter of the others is
+    in use, on the board and on the twin."""
+    elm, samples = life
+    people = datasets_har.load_har(3)
+    test = Samples(unpack_model(elm).input.quantize(people.test.x), people.test.y)
+    learner = Lifelong(elm, Recipe(rank=4, momentum=3, seed=SEED, epochs=6), SLOTS, judge_every=EVERY)
+    before = float(np.mean(learner.predict(test.x) == test.y))
+    numbers = np.arange(220)
+    right = samples.y[numbers % 110]
+    labels = np.where(numbers % 5 == 2, (right + 1 + numbers % 6) % 7, right)
+    for number, label in zip(numbers.tolist(), labels.tolist(), strict=True):
+        learner.learn(samples.x[number % 110], label)
+    assert learner.in_use is None, "the base alone, before the consolidation"
+    windows = {x.tobytes(): int(y) for x, y in zip(samples.x, samples.y, strict=True)}
+    is_wrong, buffer = [], bytearray(learner.reservoir.sample_size)
+    for i in range(learner.reservoir.count):
+        label = learner.reservoir.read(i, buffer)
+        is_wrong.append(label != windows[bytes(buffer)])
+    steps = learner.learner.consolidate(6)
+    assert next(steps) is None, "a step of looking for wrong labels"
+    run_of = next(step for step in steps if step)
+    taught = run_of.samples
+    left_out = set(range(learner.reservoir.count)) - set(taught._numbers) - set(run_of._judge._held._numbers)
+    found = [is_wrong[i] for i in left_out]
+    assert sum(found) > 0.7 * sum(is_wrong) > 4 and found.count(False) <= 1, (found, sum(is_wrong))
+    *_, last = steps
+    assert last.better and learner.in_use
+    assert np.mean(learner.predict(test.x) == test.y) > before + 0.02
+    given = [(number % 110, label) for number, label in zip(numbers.tolist(), labels.tolist(), strict=True)]
+    board = json.loads(told(run(f"given({given}, [], epochs=6)", folder), "GIVEN"))
+    assert board[1:] == [None, True, learner.in_use.hex()]
 
 
 def test_classes_to_evaluate_can_be_selected(worn_life: tuple[bytes, Samples], worn_folder: Path) -> None:

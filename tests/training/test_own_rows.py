@@ -196,6 +196,35 @@ def test_wrong_labels_look_wrong_more_often_than_right_ones() -> None:
     assert wrong > 10 * right > 0, found
 
 
+def found_wrong(model: QuantModel, samples: Samples) -> NDArray[np.bool_]:
+    """What the device's `OwnRows.find_wrong` finds."""
+    rows: Any = device.module("rows").OwnRows(device.module().Model(pack_model(model), 4, "frozen_a"), Source(samples))
+    for _ in rows.find_wrong():
+        pass
+    return np.array(list(rows.doubtful), np.bool_)
+
+
+def test_labels_look_wrong_that_neither_the_base_nor_rows_of_other_samples_believe() -> None:
+    """SPEC.md, section 13: by both, twice, and less than half of a class."""
+    doubtful, spared = 0, 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        model = small_base(rng) if seed % 2 else of_one_spread(rng)[0]
+        samples = drawn(rng, (12, 9, 4 + seed))
+        out = np.zeros(len(samples), np.bool_)
+        base = brute_force(model, samples, 0, out)[0]
+        for _ in range(2):
+            rows = brute_force(model, samples, DOUBTS[0], out)[0]
+            out = np.array([loss == other == MOST_LOSS for (_, loss), (_, other) in zip(base, rows, strict=True)])
+        for label in range(KNOWN):
+            if 2 * out[samples.y == label].sum() >= (samples.y == label).sum():
+                spared += out[samples.y == label].sum()
+                out[samples.y == label] = False
+        assert np.array_equal(found_wrong(model, samples), out)
+        doubtful += out.sum()
+    assert doubtful > 10 and spared > 10
+
+
 @pytest.mark.parametrize("on_board", [False, True])
 def test_few_samples_make_rows(on_board: bool) -> None:
     rng = np.random.default_rng(3)

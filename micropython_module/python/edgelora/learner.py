@@ -240,14 +240,15 @@ def _numbers(adapter):
 class _Consolidation(Run):
     # The new adapter keeps the classes of the adapter in use. Each epoch begins by recomputing their rows from the
     # training samples. The rows depend only on the layers at that time, so a resumed run computes the same rows.
-    # accepts(new, old): whether the score (correct, sum of losses) `new` is better than `old`.
+    # accepts(new, old, held, found): whether the score (correct, sum of losses) `new` is better than `old`. found:
+    # numbers of the samples whose labels look wrong.
 
-    def __init__(self, accepts, *settings, **options):
-        self._accepts = accepts
+    def __init__(self, accepts, found, *settings, **options):
+        self._accepts, self._wrong = accepts, found
         super().__init__(*settings, **options)
 
     def _is_better(self):
-        return self._accepts(self.best, self.before)
+        return self._accepts(self.best, self.before, self._judge._held, self._wrong)
 
     def _begin(self):
         model, before = self.model, stored(self.store, self.name, self.model)
@@ -501,9 +502,9 @@ class Learner:
         counts = self._classes() if self.only is None else set(self.only)
         return counts - set(taught) - set(held)
 
-    def _parts(self):
-        # Training samples, and held-out samples or None if these are too few.
-        return self.reservoir.parts(self._classes())
+    def _parts(self, but=()):
+        # Training samples, and held-out samples or None if these are too few. but: numbers of those to leave out.
+        return self.reservoir.parts(self._classes(), but)
 
     def _update(self, sample, label):
         model, reservoir, rate = self.model, self.reservoir, self.rate
@@ -533,7 +534,7 @@ class Learner:
         learned = self._with_rows(self.model.save(), samples)
         self._learn_by(learned)
         self.judged = self._judged(self._kept, held), self._judged(learned, held)
-        is_better = self._accepts(self.judged[1], self.judged[0], True)
+        is_better = self._accepts(self.judged[1], self.judged[0], held)
         if is_better:
             self.store.put(self.name, learned)
             self._activate()
@@ -550,17 +551,19 @@ class Learner:
             made.step()
         return learned
 
-    def _accepts(self, learned, in_use, come=False):
-        # Whether a score is good enough to replace that of the adapter in use. It must be two standard deviations above
-        # guessing the most frequent class: random labels teach nothing. If many held-out samples stay misclassified,
-        # labels may be wrong: then the gain must exceed chance, too. So must that of an adapter that learns samples as
-        # they `come`, which the last few shape too much, and that over a recent adapter, where the base is
-        # nearly as good: there is little to gain then, and each that is as good by chance may be worse.
-        held, right = self.reservoir.tally(self._classes())[1], learned[0]
-        count, most, gained = sum(held.values()), max(held.values()), right - in_use[0]
+    def _accepts(self, learned, in_use, held, found=None):
+        # Whether a score of held-out samples is good enough to replace that of the adapter in use. It must be two
+        # standard deviations above guessing the most frequent class: random labels teach nothing. If many held-out
+        # samples stay misclassified, labels may be wrong: then the gain must exceed chance, too; also if the samples
+        # that come are often misclassified, and no wrong labels were `found` and left out that explain it. So must that
+        # of an adapter that learns samples as they come (None), which the last few shape too much, and that over a
+        # recent adapter, where the base is nearly as good: there is little to gain then, and each that is as good by
+        # chance may be worse.
+        labels, count, right, come = self.reservoir._labels_of(held), held.count, learned[0], found is None
+        most, gained = max(labels.count(label) for label in set(labels)), right - in_use[0]
         guessed = right <= most or (right - most) ** 2 * count <= 4 * most * (count - most)
         doubted = come or _many(count - right, count) or self.reservoir.since and count < FEWEST or self._is_recent
-        doubted = doubted or self._outcomes.doubtful
+        doubted = doubted or not found and self._outcomes.doubtful
         doubted = doubted and not _clear(gained, count - right)
         tried = not come and (self.reservoir.resting or not self._kept)  # the base is in use
         if guessed or not better(*learned, *in_use) or doubted and (not tried or _numbers(self._kept)):
@@ -595,38 +598,60 @@ class Learner:
         if self.store.active != name:
             self.store.activate(name)
 
-    def consolidate(self, epochs: int = 0, commit_every: int = 32) -> Iterator[Run]:
+    def consolidate(self, epochs: int = 0, commit_every: int = 32) -> "Iterator[Run | None]":
         """Trains a new adapter from the reservoir: a generator of its `training.Run`, one bounded step at a time.
 
-        The new adapter is used if it scores better. A consolidation that was interrupted, by a reset too, resumes when
-        called with the same epochs. ValueError for too few held-out samples, or a class to validate without samples.
+        First it looks for samples whose labels look wrong, and yields None; these take no part. The new adapter is used
+        if it scores better. A consolidation that was interrupted, by a reset too, resumes when called with the same
+        epochs. ValueError for too few held-out samples, or a class to validate without samples.
         """
         if self._cut:
             self._settle()
-        learned, held = self._parts()
         if self.untold:
             text = "no samples of class %s: learn some, or give `only` the classes that count"
             raise ValueError(text % ", ".join(map(str, sorted(self.untold))))
+        learned, held = self._parts()
+        wrong = ()
+        if held:
+            wrong = yield from self._wrong()
+            learned, held = self._parts(wrong)
         if not held:
             raise ValueError("too few samples to validate: consolidate when there are more, of at least two classes")
         settings = (epochs, self.seed, self.learning_rate, commit_every)
         final = _is_final(self.store, self.name)
         run = None
         if not final:
-            run = _Consolidation(self._accepts, self.model, learned, self.store, self.name, *settings, held=held)
+            run = _Consolidation(self._accepts, wrong, self.model, learned, self.store, self.name, *settings, held=held)
             while not run.done:
                 run.step()
                 yield run
             self._settled(run.better)
             final = run.better and not self.reservoir.resting and not _many(held.count - run.best[0], held.count)
         if final:
-            yield from self._learn_all(settings, held, run)
+            yield from self._learn_all(settings, self.reservoir._whole(self._classes(), wrong), held, run)
 
-    def _learn_all(self, settings, held, before):
+    def _wrong(self):
+        # Numbers of the reservoir's samples whose labels look wrong. They depend on the base and the reservoir alone,
+        # so that a resumed consolidation has the same samples.
+        if not _core.class_size(self.model.arena):
+            return ()
+        from .rows import OwnRows
+
+        known = self.reservoir._whole(range(self.model.output_size))
+        rows = OwnRows(self.model, known)
+        try:
+            for _ in rows.find_wrong():
+                yield
+        except BaseException:
+            self._cut = True  # other rows may be in use
+            raise
+        self._use(self.in_use)
+        return {known._numbers[i] for i in range(known.count) if rows.doubtful[i]}
+
+    def _learn_all(self, settings, everything, held, before):
         # PART of a fresh adapter of all samples replaces the consolidated one, unless its loss of the held-out ones is
         # larger.
-        everything = self.reservoir._whole(self._classes())
-        run = _Consolidation(None, self.model, everything, self.store, self.name, *settings, keep_state=True)
+        run = _Consolidation(None, (), self.model, everything, self.store, self.name, *settings, keep_state=True)
         while not run.done:
             run.step()
             yield before or run

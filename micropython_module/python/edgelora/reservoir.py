@@ -239,28 +239,35 @@ class Reservoir:
         """CRC-32 of the first `count` samples and their labels."""
         return Part(self, range(count)).crc(count)
 
-    def parts(self, classes: Container[int] | None = None) -> tuple[Part, Part | None]:
+    def parts(self, classes: Container[int] | None = None, but: Container[int] = ()) -> tuple[Part, Part | None]:
         """(learned, held): training samples, and held-out samples or None if these are too few. Valid until the next
-        `add`. classes: only samples of these classes."""
-        first, learned, held = self.slots - self.slots // _HELD, [], []
-        for i in range(self.count):
-            slot = self._full[i]
-            if classes is None or self._labels[slot] in classes:
-                (learned if slot < first else held).append(i)
-        is_enough = can_judge([self._labels[self._full[i]] for i in held])
-        return Part(self, array("H", learned)), Part(self, array("H", held)) if is_enough else None
+        `add`. classes: only samples of these classes. but: numbers of samples to leave out."""
+        first, parts = self.slots - self.slots // _HELD, (array("H"), array("H"))
+        for i in self._numbers(classes, but):
+            parts[self._full[i] >= first].append(i)
+        learned, held = (Part(self, numbers) for numbers in parts)
+        return learned, held if can_judge(self._labels_of(held)) else None
 
-    def _whole(self, classes: Container[int]) -> Part:
-        """All samples of these classes. Valid until the next `add`."""
-        return Part(self, array("H", [i for i in range(self.count) if self._labels[self._full[i]] in classes]))
+    def _numbers(self, classes, but=()):
+        # Numbers of the samples of these classes, None: of all, except for some.
+        labels, full = self._labels, self._full
+        return [i for i in range(self.count) if i not in but and (classes is None or labels[full[i]] in classes)]
+
+    def _labels_of(self, part: Part) -> list[int]:
+        """The labels of a part's samples, which need not be read for that."""
+        return [self._labels[self._full[i]] for i in part._numbers]
+
+    def _whole(self, classes: Container[int], but: Container[int] = ()) -> Part:
+        """All samples of these classes, except for these numbers. Valid until the next `add`."""
+        return Part(self, array("H", self._numbers(classes, but)))
 
     def tally(self, classes: Container[int] | None = None) -> tuple[dict[int, int], dict[int, int]]:
         """(learned, held): numbers of training and held-out samples of each class. classes: only these classes."""
         first, counts = self.slots - self.slots // _HELD, ({}, {})
-        for slot in self._full:
+        for i in self._numbers(classes):
+            slot = self._full[i]
             label, part = self._labels[slot], counts[slot >= first]
-            if classes is None or label in classes:
-                part[label] = part.get(label, 0) + 1
+            part[label] = part.get(label, 0) + 1
         return counts
 
     # --- adding

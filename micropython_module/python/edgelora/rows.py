@@ -31,7 +31,7 @@ HARDLY = 2  # where rows are better, too, and MANY samples or more judge,
 MANY = 12
 SURELY = 6  # and where more than one label in DOUBTED looks wrong
 DOUBTED = 10
-MOST_LOSS = 12288  # 3 nats: a sample's loss counts no more: its label may be wrong,
+MOST_LOSS = 12288  # 3 nats: a sample's loss counts no more: its label may be wrong (`find_wrong`),
 WRONG_LOSS = 32768  # and above 8 nats, of rows made without it, it does not teach
 UNSURE = 16384  # a base is unsure of samples whose mean margin, in 1/32768, is below this
 LEAST_UNSURE = 5  # fewest of such samples that judge rows
@@ -173,7 +173,8 @@ class OwnRows:
             raise ValueError("the base has no class statistics: rows can't be made")
         self.count, self.doubt = samples.count, 0
         self.before = self.after = 0, 0
-        self.doubtful, self.unsure = bytearray(self.count), False
+        self.doubtful, self._labels = bytearray(self.count), bytearray(self.count)
+        self.unsure, self._margins = False, 0
         self._in_use = before
         self._sums, self._counts = {}, {}
         self._x = bytearray(model.sample_size)
@@ -194,13 +195,13 @@ class OwnRows:
     def _collected(self):
         self._model.use(None)  # rows go without layers
         self._sums, self._counts = {}, {}
-        yield from self._added(self._samples, self.doubtful)
+        yield from self._added(self._samples, self.doubtful, self._labels)
         if self._hints:
-            yield from self._added(self._hints, bytes(self._hints.count))
+            yield from self._added(self._hints, bytes(self._hints.count), bytearray(self._hints.count))
 
-    def _added(self, samples, doubtful):
+    def _added(self, samples, doubtful, labels):
         for i in range(samples.count):
-            label = samples.read(i, self._x)
+            label = labels[i] = samples.read(i, self._x)
             if label >= self._model.output_size:
                 raise ValueError("a sample of class %d: own rows are for the base's classes" % label)
             if label not in self._sums:
@@ -218,7 +219,6 @@ class OwnRows:
         if classes < 2 or self.count < LEAST_UNSURE:
             return
         losses = array("H", bytes(2 * self.count))
-        self._margins = 0
         before = yield from self._evaluate(0, losses)
         self.unsure = not self._in_use and self._margins < UNSURE * self.count
         if self.count < LEAST_JUDGED and not self.unsure:
@@ -242,6 +242,31 @@ class OwnRows:
                 break
             self.doubt, self.after, losses = DOUBTS[tried], after, now
         self._use_before()
+
+    def find_wrong(self) -> "Iterator[None]":
+        """A generator: finds samples whose label looks wrong (`doubtful`), one step at a time: neither the base nor
+        rows of the most doubt, made without them, believe it. The base alone is in use afterwards.
+
+        None of a class is doubtful if half of its samples or more would be: then the class is another one than the
+        base's, not its labels wrong.
+        """
+        yield from self._collected()
+        base = array("H", bytes(2 * self.count))
+        yield from self._evaluate(0, base)
+        for turn in (0, 1):
+            losses = array("H", base)
+            yield from self._evaluate(DOUBTS[0], losses)
+            for i in range(self.count):
+                self.doubtful[i] = min(base[i], losses[i]) == MOST_LOSS
+            if turn or not any(self.doubtful):
+                break
+            yield from self._collected()
+        self._model.use(None)
+        for label in self._counts:
+            of_class = [i for i in range(self.count) if self._labels[i] == label]
+            if 2 * sum(self.doubtful[i] for i in of_class) >= len(of_class):
+                for i in of_class:
+                    self.doubtful[i] = 0
 
     def _use_before(self):
         self._model.use(self._in_use and self._model.adapter(self._in_use))

@@ -714,7 +714,7 @@ class Learning(OnFlash):
         if self.added:
             self.learner.add_class("wave", waves(4))
         if self.begun:
-            next(self.learner.consolidate(2))
+            next(run for run in self.learner.consolidate(2) if run)
         self.learner.reservoir.close()
 
     def sample(self, i):

@@ -156,7 +156,7 @@ def cut_life(cut, how, epochs):
             ended = False
             try:
                 for run in learner.consolidate(epochs):
-                    ended = run.done
+                    ended = run is not None and run.done
             except store_cuts.PowerCut:
                 learner = born(store_cuts.Flash(memory, store_cuts.NEVER))
                 if unfinished(learner.store, NAME) or not ended:
@@ -204,7 +204,7 @@ def learn(mode, momentum, epochs):
         if i == 80:
             tell()
             for run in learner.consolidate(epochs):
-                if run.judged == 2:
+                if run and run.judged == 2:
                     break
             run.suspend()
             learner = born()
@@ -214,7 +214,7 @@ def learn(mode, momentum, epochs):
             except ValueError:
                 pass
             for run in learner.consolidate(epochs):
-                assert run.resumes == 1
+                assert run is None or run.resumes == 1
             told.append(run.better)
             tell()
         learner.learn(sample, label)
@@ -222,14 +222,14 @@ def learn(mode, momentum, epochs):
             told.append([learner.model.infer(sample), learner.updates])
     tell()
     for run in learner.consolidate(epochs):
-        if run.judged == 2:
+        if run and run.judged == 2:
             break
     learner.discard()
     assert [entry.name for entry in learner.store.list()] == ([NAME] if learner.in_use else [])
     print("LIFE", json.dumps(told))
 
 
-def given(pairs, names, only=None):
+def given(pairs, names, only=None, epochs=2):
     """The active adapters: after classes `names` of square waves are added, after samples of the stream with these
     labels, and after a consolidation, if there are enough held-out samples. only: the classes that count."""
     memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
@@ -247,7 +247,7 @@ def given(pairs, names, only=None):
         learner.learn(sample if label < model.output_size else waved(i + label, len(sample)), label)
     told.append(learner.in_use and binascii.hexlify(learner.in_use).decode())
     try:
-        *_, run = learner.consolidate(2)
+        *_, run = learner.consolidate(epochs)
         told.append(run.better)
     except ValueError:
         told.append(None)
