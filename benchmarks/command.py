@@ -382,30 +382,13 @@ def cmd_bench_continual(args: argparse.Namespace) -> None:
 
 
 def _month(args: argparse.Namespace) -> None:
-    from .month import bench_month
+    from .month import COLUMNS, bench_month
 
     with console.progress("month", quiet=False) as progress:
         result = bench_month(recipe_of(args), args.subjects, range(args.seeds or 2), progress=progress)
     if args.json:
         return emit(result.as_json())
-    console.table(
-        ("cell", "mode", "lives", "base", "in use", "gain", "worst life", "worst day", "5 days after", "fresh run"),
-        [
-            (
-                row.cell,
-                row.mode,
-                row.lives,
-                f"{row.base:.3f}",
-                f"{row.in_use:.3f}",
-                f"{row.gain:+.3f} ± {row.gain_stderr:.3f}",
-                f"{row.worst_life:+.3f}",
-                f"{row.worst_day:+.3f}",
-                f"{row.after_5_days:.3f}",
-                f"{row.fresh_after_5_days:.3f}",
-            )
-            for row in result.rows
-        ],
-    )
+    console.table(COLUMNS, [row.told for row in result.rows])
     say()
     console.table(
         ("drift in", "lives", "false alarms", "a day", "other recordings", "days to an alarm", "most", "missed"),

@@ -30,6 +30,7 @@ from edgelora.learn.training.recipe import MODES, Recipe
 from edgelora.learn.training.samples import Samples
 from edgelora.learn.training.twin_learner import TwinLearner
 from edgelora.model.datasets.dataset import Dataset
+from edgelora.model.quantization.class_stats import spread
 
 from .learning import TASKS, base_of, mean_and_error
 
@@ -37,6 +38,10 @@ DAYS, CHANGE, WINDOWS, REST = 30, 15, 16, 5  # days; the change is after day 15;
 SLOTS = 70
 NOISE, OFFSET = 0.05, 0.03  # standard deviations, in g and 4 rad/s: of each value, and of each axis of a device
 ENOUGH = 0.9  # of what a fresh run has
+COLUMNS = (
+    *("cell", "mode", "base", "in use", "gain", "worst mean day", "worst life", "worst day"),
+    *("after 5 days", "a fresh run", "share: mean", "worst", "at 90 %", "days to 90 %", "most"),
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,10 @@ class Life:
 
 @dataclass(frozen=True)
 class MonthRow:
-    """A cell in one mode. Accuracies are shares of 1, means over lives; gains are of what is in use above the base."""
+    """A cell in one mode. Accuracies are shares of 1, means over lives; gains are of what is in use above the base.
+
+    enough: lives that have ENOUGH of what a fresh run has, five days after the change.
+    """
 
     cell: str
     mode: str
@@ -114,6 +122,7 @@ class MonthRow:
     fresh_after_5_days: float
     share_of_fresh: float
     worst_share_of_fresh: float
+    enough: int
     days_to_fresh: float
     most_days_to_fresh: int
     end: float
@@ -142,11 +151,31 @@ class MonthRow:
             mean([life.fresh[0] for life in lives]),
             mean([life.share_of_fresh for life in lives]),
             round(min(life.share_of_fresh for life in lives), 4),
+            sum(life.share_of_fresh >= ENOUGH for life in lives),
             mean([life.days_to_fresh for life in lives]),
             max(life.days_to_fresh for life in lives),
             mean([life.in_use[-1] for life in lives]),
             mean([life.fresh[-1] for life in lives]),
         )
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The row under COLUMNS: gains in points; what follows a change only where there is one."""
+        gains = [f"{100 * gain:+.1f}" for gain in (self.worst_mean_day, self.worst_life, self.worst_day)]
+        mean = f"{100 * self.gain:+.1f} ± {100 * self.gain_stderr:.1f}"
+        after: tuple[str, ...] = ("",) * 7
+        if _is_turned(self.cell):
+            most = "never" if self.most_days_to_fresh == DAYS else str(self.most_days_to_fresh)
+            accuracies = self.after_5_days, self.fresh_after_5_days
+            shares = self.share_of_fresh, self.worst_share_of_fresh
+            after = (
+                *(f"{accuracy:.3f}" for accuracy in accuracies),
+                *(f"{share:.2f}" for share in shares),
+                f"{self.enough} of {self.lives}",
+                f"{self.days_to_fresh:.1f}",
+                most,
+            )
+        return (self.cell, self.mode, f"{self.base:.3f}", f"{self.in_use:.3f}", mean, *gains, *after)
 
 
 @dataclass(frozen=True)
@@ -252,6 +281,7 @@ def rows_of(lives: Sequence[Life]) -> list[MonthRow]:
 
 def _lives_of(subject: str, recipe: Recipe, cells: Sequence[Cell]) -> tuple[list[Life], list[Watch]]:
     model, parts = base_of("har", subject, recipe.seed)[1], TASKS["har"].load(subject)
+    model.class_stats = spread(model, parts.pretrain.x, parts.pretrain.y)
     months = [Month(model, parts.train, parts.test, cell, recipe.seed, int(subject)) for cell in cells]
     lives = [month.lived(replace(recipe, mode=mode), subject) for month in months for mode in MODES]
     right = [month for month in months if not month.cell.wrong]
@@ -300,7 +330,8 @@ class Month:
             is_due = is_due and not _consolidates(life)
             if (day + 1) % REST == 0 and day >= CHANGE:
                 since = slice(CHANGE * WINDOWS, (day + 1) * WINDOWS)
-                judge.use(as_board(elm, Samples(self.came.x[since], self.came.y[since]), recipe).adapter)
+                samples = Samples(self.came.x[since], self.came.y[since])
+                judge.use(as_board(elm, samples, replace(recipe, rows=False)).adapter)
                 fresh.append(_right(judge.predict(self.test[1].x), self.test[1]))
             test = self.test[day >= CHANGE]
             in_use.append(_right(life.predict(test.x), test))

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.continual import bench_continual
 from benchmarks.kernels import SHAPES
 from benchmarks.model import random_adapter
-from benchmarks.month import CHANGE, DAYS, Cell, bench_month
+from benchmarks.month import CHANGE, COLUMNS, DAYS, Cell, bench_month
 from benchmarks.networks import Shape, network
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.twin.binding import check_model
@@ -93,3 +93,12 @@ def test_a_month_recovers_from_a_turned_sensor():
         assert turned.in_use[:CHANGE] == calm.in_use[:CHANGE]
         assert turned.base[-1] < turned.base[0] - 0.1 and turned.in_use[-1] > turned.base[-1] + 0.2
         assert turned.days_to_fresh <= 5
+    told = [dict(zip(COLUMNS, row.told, strict=True)) for row in result.rows]
+    assert [bool(row["at 90 %"]) for row in told] == [False, False, True, True]
+    assert [row["in use"] for row in told] == [f"{row.in_use:.3f}" for row in result.rows]
+
+
+def test_a_month_with_wrong_labels_gains_without_a_bad_day():
+    """A fifth of the labels is wrong; a learner that trusted them stayed with the base all month."""
+    for life in bench_month(Recipe(rank=4), ["3"], range(1), [Cell("wrong_20", wrong=0.2)], workers=1).lives:
+        assert life.gain > 0.03 and life.worst_day > -0.01 and life.in_use[-1] > life.base[-1] + 0.05
