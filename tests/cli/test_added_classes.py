@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,10 +69,17 @@ def test_classes_are_added_and_removed(port: str, tmp_path: Path) -> None:
     assert "no class jump" in edgelora("remove-class", elm, "jump", *at, code=1).stderr
     dataset.save_dataset(windows(["rest", "walk", "wave"], 48, 3, 3), tmp_path / "more.npz")
     anew = result("consolidate", elm, "--data", tmp_path / "more.npz", *at)
-    assert anew["better"] and anew["before"] < anew["after"] == anew["judged_by"] == 36
+    assert anew["better"] and anew["before"] < anew["after"] == anew["judged_by"] == 36 and not anew["left_out"]
     edgelora("store", "get", "personal", "-o", tmp_path / "anew.ela", *at)
     kept = unpack_adapter((tmp_path / "anew.ela").read_bytes())
     assert [row.name for row in kept.classes] == ["", "", "wave"]
+    mistaken = windows(["rest", "walk", "wave"], 48, 3)
+    mistaken.y[:96:8] = 1 - mistaken.y[:96:8]
+    dataset.save_dataset(mistaken, tmp_path / "mistaken.npz")
+    told = edgelora("consolidate", elm, "--data", tmp_path / "mistaken.npz", *at, "--json", code=3)
+    found = json.loads(told.stdout)
+    assert 6 <= found["left_out"] <= 12 and f"the labels of {found['left_out']} samples look wrong" in told.stderr
+    assert found["judged_by"] < 36, "nor do these judge"
     model.class_stats = None
     elm.write_bytes(pack_model(model))
     refused = edgelora("add-class", elm, "--data", tmp_path / "known.npz", *at, code=1)

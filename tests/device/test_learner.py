@@ -554,12 +554,9 @@ def test_wrong_labels_take_no_part_in_a_consolidation(life: tuple[bytes, Samples
         is_wrong.append(label != windows[bytes(buffer)])
     steps = learner.learner.consolidate(6)
     assert next(steps) is None, "a step of looking for wrong labels"
-    run_of = next(step for step in steps if step)
-    taught = run_of.samples
-    left_out = set(range(learner.reservoir.count)) - set(taught._numbers) - set(run_of._judge._held._numbers)
-    found = [is_wrong[i] for i in left_out]
-    assert sum(found) > 0.7 * sum(is_wrong) > 4 and found.count(False) <= 1, (found, sum(is_wrong))
     *_, last = steps
+    found = [is_wrong[i] for i in learner.learner.left_out]
+    assert sum(found) > 0.7 * sum(is_wrong) > 4 and found.count(False) <= 1, (found, sum(is_wrong))
     assert last.better and learner.in_use
     assert np.mean(learner.predict(test.x) == test.y) > before + 0.02
     given = [(number % 110, label) for number, label in zip(numbers.tolist(), labels.tolist(), strict=True)]

@@ -101,6 +101,8 @@ def cmd_consolidate(args: argparse.Namespace) -> ExitCode:
         found = consolidate_stored(link, base, data, name)
     message = f"{name}: correct of {found.judged_by} held-out samples: {found.before} -> {found.after}"
     show(args, {"name": name} | asdict(found), message)
+    if found.said:
+        note(found.said)
     if not found.better:
         note("not better than the active adapter, which stays: provide more samples")
     return ExitCode.OK if found.better else ExitCode.NOT_ACTIVATED

@@ -273,6 +273,7 @@ class Learner:
     the reservoir's held-out samples; with too few of these, it is never replaced. learning_rate 0: the mode's default.
 
     judged: scores (correct, sum of losses) of the adapter in use and the trained one, at their last comparison.
+    left_out: numbers of the reservoir's samples that the latest consolidation left out, as their labels look wrong.
 
     only: numbers of the classes to validate, others may be forgotten; None: all classes, of the base and added ones.
     The adapter in use is not replaced while one of these classes has no samples in the reservoir (`untold`).
@@ -290,6 +291,7 @@ class Learner:
     judge_every: int
     only: Collection[int] | None
     updates: int  # since the last start or consolidation
+    left_out: Collection[int]  # numbers of samples that the latest consolidation left out: their labels look wrong
     judged: (
         tuple[tuple[int, int], tuple[int, int]] | None
     )  # scores (correct, sum of losses) of the adapter in use and the trained one, at their last comparison
@@ -313,6 +315,7 @@ class Learner:
         self._kept, self._cut = None, False
         self.seed, self.learning_rate = seed, learning_rate or model.learning_rate
         self.judge_every, self.judged, self.only = judge_every, None, only
+        self.left_out = ()
         self._buffer, self._turned = bytearray(model.sample_size), bytearray(model.sample_size)
         self._outcomes, self._zero = _Outcomes(reservoir.state), zero_of(model)
         self._axes = None if self._zero is None else _Axes(model, reservoir, self._zero)
@@ -613,7 +616,7 @@ class Learner:
         learned, held = self._parts()
         wrong = ()
         if held:
-            wrong = yield from self._wrong()
+            wrong = self.left_out = yield from self._wrong()
             learned, held = self._parts(wrong)
         if not held:
             raise ValueError("too few samples to validate: consolidate when there are more, of at least two classes")

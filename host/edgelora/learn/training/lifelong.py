@@ -22,9 +22,13 @@ from .recipe import Recipe
 
 @dataclass(frozen=True)
 class Consolidated(Outcome):
-    """A consolidation's result. better: the new adapter beats the one in use and replaces it."""
+    """A consolidation's result. better: the new adapter beats the one in use and replaces it. judged_by: the number of
+    held-out samples; left_out: samples that took no part, as their labels look wrong.
+    """
 
     better: bool
+    judged_by: int
+    left_out: int
 
     @property
     def verdict(self) -> Verdict:
@@ -104,7 +108,9 @@ class Lifelong:
         with device.refusals():
             [run] = deque(self.learner.consolidate(self.recipe.epochs), 1)
         before, kept = (Score(right, -loss) for right, loss in (run.before, run.best))
-        return Consolidated(run.judged - 1, run.best_epoch, before, kept, run.better)
+        wrong = self.learner.left_out
+        held = self.reservoir.parts(but=wrong)[1]
+        return Consolidated(run.judged - 1, run.best_epoch, before, kept, run.better, held.count, len(wrong))
 
     def add_class(self, name: str, samples: Iterable[NDArray[np.int8]]) -> int:
         """Adds a class that the base lacks, or the user's own version of one that it has. Returns its number."""

@@ -19,12 +19,23 @@ from .recipe import Recipe
 
 @dataclass(frozen=True)
 class Consolidated:
-    """The result of retraining: the number of held-out samples, and how many were correct before and after."""
+    """The result of retraining: the number of held-out samples, and how many were correct before and after.
+
+    left_out: samples that took no part, as their labels look wrong.
+    """
 
     judged_by: int
     before: int
     after: int
     better: bool
+    left_out: int
+
+    @property
+    def said(self) -> str:
+        """About samples that took no part, or ""."""
+        if not self.left_out:
+            return ""
+        return f"the labels of {self.left_out} samples look wrong: they took no part"
 
 
 def consolidate_stored(link: Link, base: Base, data: Dataset, name: str) -> Consolidated:
@@ -53,11 +64,12 @@ def consolidate_stored(link: Link, base: Base, data: Dataset, name: str) -> Cons
     learner = Lifelong(base.elm, recipe, max(40, 2 * len(y)), classes, only=set(y), in_use=before)
     for i in _in_turn(np.array(y)):
         learner.reservoir.add(x[i].tobytes(), y[i])
-    judged_by, outcome = learner.judges, learner.consolidate()
+    outcome = learner.consolidate()
     if outcome.better and learner.in_use:
         link.store_put(name, learner.in_use)
         link.store_activate(name)
-    return Consolidated(judged_by, outcome.before.right, outcome.kept.right, outcome.better)
+    scores = outcome.before.right, outcome.kept.right
+    return Consolidated(outcome.judged_by, *scores, outcome.better, outcome.left_out)
 
 
 def _in_turn(y: NDArray[np.int64]) -> list[int]:

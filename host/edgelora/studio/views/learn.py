@@ -478,6 +478,8 @@ class _Page:
                 f"Of {found.judged_by} held-out samples {found.before} were correct before, {found.after} are now."
             )
             end = "The board uses the new adapter." if found.better else "Not better: the board keeps its adapter."
+            if found.said:
+                end += f" {found.said[0].upper()}{found.said[1:]}."
             verdict("good" if found.better else "neutral", "Retrained on all samples", f"{message} {end}")
 
     def _added(self, found: Added) -> None:
