@@ -78,7 +78,7 @@ def test_own_rows_answer_each_sample_without_it() -> None:
 def test_layers_are_asked_about_what_was_held_out_and_a_refused_run_about_all() -> None:
     rng = np.random.default_rng(4)
     net = of_one_spread(rng)
-    elm, samples, test = pack_model(net[0]), person(rng, net, 12), person(rng, net, 50)
+    elm, samples, test = pack_model(net[0]), person(rng, net, 16), person(rng, net, 50)
     base, recipe = Base("base.elm", elm, net[0]), Recipe(epochs=4, rows=False)
     course, run = prepared(elm, samples, recipe), as_board(elm, samples, recipe)
     assert course.held and run.judged_adapter

@@ -19,11 +19,13 @@ from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin import device
 from edgelora.core.twin.session import Session
-from edgelora.learn.training.early_stopping import Score, Verdict, prepared
+from edgelora.learn.training.adapter_sum import part_of
+from edgelora.learn.training.early_stopping import Course, Score, Verdict, prepared
 from edgelora.learn.training.host_run import as_board
 from edgelora.learn.training.own_rows import DOUBTS, Winner, contest, own_rows, rows_of
 from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.samples import Samples, Source
+from edgelora.learn.training.twin_learner import TwinLearner, guard_twin
 
 MOST_LOSS = 3 * 4096
 
@@ -297,7 +299,7 @@ def test_layers_that_nothing_can_judge_are_not_used() -> None:
 def test_many_samples_are_a_contest_on_the_same_held_out_samples() -> None:
     rng = np.random.default_rng(7)
     base = of_one_spread(rng)
-    elm, samples = pack_model(base[0]), person(rng, base, 12)
+    elm, samples = pack_model(base[0]), person(rng, base, 16)
     course = prepared(elm, samples, Recipe())
     rivals = contest(elm, course, Recipe())
     assert rivals and not rivals.is_decided and rivals.rows.doubt
@@ -336,6 +338,33 @@ def test_a_learner_goes_on_from_own_rows_and_makes_them_with_the_same_doubt() ->
 
 
 def test_layers_need_more_proof_where_few_judge_rows_are_no_better_or_labels_look_wrong() -> None:
-    errors_of = device.module("rows").errors_of
-    assert [errors_of(12, 4, bytes(20)), errors_of(11, 4, bytes(20)), errors_of(12, 0, bytes(20))] == [2, 4, 4]
-    assert [errors_of(12, 1, bytes([1, 1]) + bytes(18)), errors_of(12, 1, bytes([1, 1, 1]) + bytes(18))] == [2, 6]
+    errors_of, wrong = device.module("rows").errors_of, [bytes([1] * i) + bytes(20 - i) for i in range(4)]
+    assert [errors_of(12, 4, wrong[0]), errors_of(11, 4, wrong[0]), errors_of(12, 0, wrong[0])] == [2, 4, 4]
+    assert [errors_of(12, 1, some) for some in wrong] == [2, 2, 4, 6]
+    assert errors_of(12, 1, wrong[3], False) == 4, "layers did not learn them"
+
+
+@pytest.mark.parametrize("on_board", [False, True])
+def test_layers_do_not_learn_samples_of_which_many_labels_look_wrong(on_board: bool) -> None:
+    rng = np.random.default_rng(13)
+    base = of_one_spread(rng)
+    elm, samples, recipe = pack_model(base[0]), person(rng, base, 24), Recipe(on_board=on_board)
+    course, some = prepared(elm, samples, recipe), np.arange(len(samples)) % 5 == 0
+    few, a_class = np.arange(len(samples)) == 5, samples.y == 1
+
+    def of_layers(wrong: NDArray[np.bool_]) -> Course:
+        rivals = contest(elm, course, recipe)
+        assert rivals
+        rivals.__dict__["rows"] = replace(rivals.rows, doubtful=wrong)  # as if it had been found
+        return rivals.of_layers
+
+    assert of_layers(few) is of_layers(a_class) is course, "too few; and a class that is another one than the base's"
+    found = of_layers(some | a_class)
+    if on_board:
+        assert found is course
+    else:
+        left = samples.part(~some | a_class)
+        assert np.array_equal(found.everything.x, left.x) and found.held and found.part == 0.75
+        whole = guard_twin(elm, found, found.guard(TwinLearner(elm, found.settings.session))).adapter
+        half = Session(elm, bytes(2), "infer").blend([whole], [3072])
+        assert half == part_of(elm, whole, found.part) != whole == part_of(elm, whole, 1)

@@ -184,7 +184,7 @@ def test_command(base: Base, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     settings = ["--rank", "2", "--epochs", "2", "--tries", "2", "-o", str(ela), "--json"]
     assert main(["train-adapter", model, *parts, *settings]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert (printed["bytes"], len(printed["losses"]), len(printed["tries"])) == (ela.stat().st_size, 8, 2)
+    assert (printed["bytes"], len(printed["losses"]), len(printed["tries"])) == (ela.stat().st_size, 10, 2)
     assert main(["eval", model, "--data", parts[3], "--adapter", str(ela), "--twin", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] == printed["accuracy_after"]
     assert main(["train-adapter", model, *parts, *settings, "--save-state"]) == 0

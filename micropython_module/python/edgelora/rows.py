@@ -27,9 +27,10 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
 DOUBTS = (4, 2, 1)  # in the order that they are tried
 TRUSTED = 3  # halves of a standard error by which rows of less doubt have to be better
 CLEARLY = 4  # and by which trained layers have to be better than what was in use,
-HARDLY = 2  # where rows are better, too, and MANY samples or more judge,
+CROSSED = 5  # by cross-validation,
+HARDLY = 2  # where rows are better, too, labels look right and MANY samples or more judge,
 MANY = 12
-SURELY = 6  # and where more than one label in DOUBTED looks wrong
+SURELY = 6  # and where they learned samples of which more than one in DOUBTED has a label that looks wrong
 DOUBTED = 10
 MOST_LOSS = 12288  # 3 nats: a sample's loss counts no more: its label may be wrong (`find_wrong`),
 WRONG_LOSS = 32768  # and above 8 nats, of rows made without it, it does not teach
@@ -103,14 +104,14 @@ def fell(was: "Sequence[int]", now: "Sequence[int]", halves: int) -> bool:
     return gained > 0 and 4 * gained * gained > halves * halves * squares
 
 
-def errors_of(held: int, doubt: int, doubtful: "Sequence[int]") -> int:
+def errors_of(held: int, doubt: int, doubtful: "Sequence[int]", learned: bool = True) -> int:
     """The halves of a standard error by which layers have to be better on so many held-out samples, after these rows.
 
-    doubtful: as in `OwnRows`.
+    doubtful: as in `OwnRows`; learned: whether layers learned these samples, too.
     """
-    if _many(doubtful):
+    if learned and _many(doubtful):
         return SURELY
-    return HARDLY if doubt and held >= MANY else CLEARLY
+    return HARDLY if doubt and held >= MANY and 2 * sum(doubtful) * DOUBTED <= len(doubtful) else CLEARLY
 
 
 def margin_of(chances: "Sequence[int]") -> int:
@@ -154,8 +155,9 @@ class OwnRows:
     no class statistics.
 
     doubt: one of `DOUBTS`, 0: rows are not better. before, after: (correct samples, sum of losses, 1/4096 nat) of what
-    was in use and of the rows; a loss counts up to `MOST_LOSS`. doubtful: 1 for each sample that rows are made without,
-    as its label seems to be wrong, else 0. unsure: whether the base alone was in use and is unsure of these samples, as
+    was in use and of the rows; a loss counts up to `MOST_LOSS`. losses: so bounded, of each sample, by rows made
+    without it or, if rows are no better, by what was in use. doubtful: 1 for each sample that rows are made without, as
+    its label seems to be wrong, else 0. unsure: whether the base alone was in use and is unsure of these samples, as
     of windows that it asked for: fewer judge then, and a second step of trust is as easy as the first.
     """
 
@@ -163,6 +165,7 @@ class OwnRows:
     doubt: int
     before: tuple[int, int]
     after: tuple[int, int]
+    losses: "Sequence[int]"
     doubtful: bytearray
     unsure: bool
 
@@ -173,6 +176,7 @@ class OwnRows:
             raise ValueError("the base has no class statistics: rows can't be made")
         self.count, self.doubt = samples.count, 0
         self.before = self.after = 0, 0
+        self.losses = ()
         self.doubtful, self._labels = bytearray(self.count), bytearray(self.count)
         self.unsure, self._margins = False, 0
         self._in_use = before
@@ -224,6 +228,7 @@ class OwnRows:
         if self.count < LEAST_JUDGED and not self.unsure:
             return
         self.before = self.after = before
+        self.losses = losses
         for tried in range(len(DOUBTS)):
             easy = tried <= (self.unsure and not _many(self.doubtful))
             if not easy and self.count <= tried * classes:
@@ -240,7 +245,8 @@ class OwnRows:
                     self.doubtful[:] = doubtful
                     yield from self._collected()
                 break
-            self.doubt, self.after, losses = DOUBTS[tried], after, now
+            self.doubt, self.after = DOUBTS[tried], after
+            self.losses = losses = now
         self._use_before()
 
     def find_wrong(self) -> "Iterator[None]":

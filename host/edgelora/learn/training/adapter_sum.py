@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgelora.base.errors import InputError
+from edgelora.core.formats.elm import unpack_model
 from edgelora.core.formats.limits import MAX_PART_WEIGHT
 from edgelora.core.twin.session import WEIGHT_ONE, Session
 from edgelora.model.quantization.adapter_fit import weight_change
@@ -35,6 +36,13 @@ class Blend:
     ela: bytes
     a_stored: bool
     layers: list[BlendedLayer]
+
+
+def part_of(elm: bytes, adapter: bytes, part: float) -> bytes:
+    """The adapter with a part, 0 to 1, of its change: between the base and the adapter. All of it: the same bytes."""
+    if part == 1:
+        return adapter
+    return Session(elm, bytes(len(unpack_model(elm).ops)), "infer").blend([adapter], [round(part * WEIGHT_ONE)])
 
 
 def blend(base: Base, adapters: Sequence[bytes], weights: Sequence[float] | None = None, fine: bool = True) -> Blend:

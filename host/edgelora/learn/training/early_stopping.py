@@ -29,7 +29,7 @@ from edgelora.model.datasets.dataset import HELD_OUT, held_out
 from .recipe import CAUTION, Recipe, RunSettings
 from .samples import MicroBatch, Samples, schedule
 
-_training = device.module("training")
+_training, _rows = device.module("training"), device.module("rows")
 LEAST_JUDGED: int = _training.LEAST_JUDGED  # held-out samples, of two classes or more, needed for a score
 FOLDS = 3  # of cross-validation with few samples
 
@@ -167,13 +167,14 @@ class Guard:
 class Course:
     """A run's training samples, its held-out ones (None: too few) and its settings.
 
-    everything: both parts, in their original order.
+    everything: both parts, in their original order. part: of the adapter that is used.
     """
 
     samples: Samples
     held: Samples | None
     everything: Samples
     settings: RunSettings
+    part: float = 1.0
 
     @cached_property
     def updates(self) -> list[MicroBatch]:
@@ -238,10 +239,16 @@ class Course:
 
 
 def prepared(elm: bytes, samples: Samples, recipe: Recipe) -> Course:
-    """Holds samples out, if there are enough to validate, and resolves the recipe for the base and the others."""
+    """Holds samples out, if there are enough to validate, and resolves the recipe for the base and the others.
+
+    Where few would be held out, cross-validation by all samples judges better.
+    """
     held = held_out(samples.y)
+    few = Course(samples, None, samples, recipe.resolved(elm, len(samples.of_epoch), cautious=True))
     if not _training.can_judge(samples.y[held].tolist(), not samples.have_classes):
-        return Course(samples, None, samples, recipe.resolved(elm, len(samples.of_epoch), cautious=True))
+        return few
+    if held.sum() < _rows.MANY and samples.have_classes and few.folds:
+        return few
     learned = samples.part(~held)
     return Course(learned, samples.part(held), samples, recipe.resolved(elm, len(learned.of_epoch)))
 

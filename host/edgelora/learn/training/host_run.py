@@ -18,6 +18,7 @@ from edgelora.base.progress import Progress, no_progress
 from edgelora.base.workers import in_parallel
 from edgelora.model.datasets.dataset import HELD_OUT, held_out
 
+from .adapter_sum import part_of
 from .base import Base, WorkflowError
 from .early_stopping import Verdict, prepared
 from .loop import Run, cross_judged, guarded
@@ -67,6 +68,7 @@ def as_board(elm: bytes, samples: Samples, recipe: Recipe, progress: Progress = 
     course = prepared(elm, samples, recipe)
     learner = TwinLearner(elm, course.settings.session, samples.frames)
     rivals = contest(elm, course, recipe)
+    course = rivals.of_layers if rivals else course
     if rivals and rivals.is_decided:
         return _with_state(rivals.rows.run(), learner)
     if recipe.on_board:
@@ -74,6 +76,7 @@ def as_board(elm: bytes, samples: Samples, recipe: Recipe, progress: Progress = 
     guard, across = course.guard(learner), cross_judged(learner, course, progress)
     learner.begin(recipe.seed)
     run = guarded(learner, course, guard, progress, finishing=progress)
+    run = replace(run, adapter=part_of(elm, run.adapter, course.part))
     outcome = guard.outcome if guard else across
     run = replace(run, verdict=course.verdict(outcome), said=course.said, outcome=outcome)
     return _with_state(settled(run, rivals), learner)

@@ -7,7 +7,8 @@
                                        what was in use, and better than rows; else rows or what was in use
 
 The rule is the device's (`rows.py`). Only true labels judge. Samples whose labels look wrong to rows that were made
-without them do not teach rows; layers then have to be better by far.
+without them do not teach rows, and if they are many, layers neither. A board's own run learns all samples; its layers
+then have to be better by far.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from edgelora.core.twin import device
 from edgelora.core.twin.session import Session
 
 from .base import Base
-from .early_stopping import Course, Outcome, Score, Verdict
+from .early_stopping import Course, Outcome, Score, Verdict, prepared
 from .loop import Run
 from .on_twin import board_model
 from .recipe import Recipe
@@ -32,6 +33,7 @@ from .samples import Samples, Source
 
 _rows = device.module("rows")
 DOUBTS: tuple[int, ...] = _rows.DOUBTS
+PART: float = device.module("learner").PART  # of layers, if many labels look wrong
 MOST_NAMED = 10  # of the samples whose labels look wrong
 
 
@@ -40,13 +42,14 @@ class OwnRows:
     """Rows and their judgement. adapter: with rows of this doubt, None if they are no better (doubt 0).
 
     before, after: scores, with bounded losses, of what was in use and of rows made without the sample that they judge.
-    doubtful: bool [N], samples whose labels look wrong and did not teach.
+    losses: int [N], those of `after`. doubtful: bool [N], samples whose labels look wrong and did not teach.
     """
 
     adapter: bytes | None
     doubt: int
     before: Score
     after: Score
+    losses: NDArray[np.int64]
     doubtful: NDArray[np.bool_]
 
     @property
@@ -82,8 +85,8 @@ def own_rows(elm: bytes, course: Course, samples: Samples, before: bytes | None 
             pass
         made = rows.adapter()
     was, now = (Score(right, -loss) for right, loss in (rows.before, rows.after))
-    doubtful = np.frombuffer(bytes(rows.doubtful), np.bool_)
-    return OwnRows(bytes(made.buffer) if made else None, rows.doubt, was, now, doubtful)
+    losses, doubtful = np.array(rows.losses, np.int64), np.frombuffer(bytes(rows.doubtful), np.bool_)
+    return OwnRows(bytes(made.buffer) if made else None, rows.doubt, was, now, losses, doubtful)
 
 
 def rows_of(elm: bytes, samples: Samples, doubt: int = DOUBTS[-1]) -> bytes:
@@ -101,46 +104,67 @@ class Winner(Enum):
 
 @dataclass(frozen=True)
 class Contest:
-    """Rows and trained layers for the same samples."""
+    """Rows and trained layers for the same samples. course: of all samples."""
 
     elm: bytes
     course: Course
+    recipe: Recipe
     before: bytes | None = None
 
     @cached_property
     def rows(self) -> OwnRows:
         return own_rows(self.elm, self.course, self.course.everything, self.before)
 
+    @cached_property
+    def left_out(self) -> NDArray[np.bool_]:
+        """Which samples layers do not learn, as many labels look wrong; bool [N].
+
+        Of a class half of which or more looks wrong, all samples teach: it is another one than the base's. A board's
+        own run learns all samples.
+        """
+        wrong, y = self.rows.doubtful.copy(), self.course.everything.y
+        for label in np.unique(y):
+            wrong[y == label] &= 2 * wrong[y == label].sum() < (y == label).sum()
+        many = wrong.sum() * _rows.DOUBTED > len(wrong)
+        return wrong & (many and not self.recipe.on_board)
+
+    @cached_property
+    def of_layers(self) -> Course:
+        """The course of layers. Where samples are left out, a part of the adapter is used, as others are wrong, too."""
+        if not self.left_out.any():
+            return self.course
+        return replace(prepared(self.elm, self.course.everything.part(~self.left_out), self.recipe), part=PART)
+
     @property
     def is_decided(self) -> bool:
         """Whether rows win without layers: nothing could judge these."""
-        return self.course.held is None and not self.course.folds and self.rows.doubt > 0
+        return self.of_layers.held is None and not self.of_layers.folds and self.rows.doubt > 0
 
     def winner(self, outcome: Outcome | None, layers: bytes) -> Winner:
         """Who is used after layers were trained. outcome: their judgement, None: nothing judged them."""
-        rows = Winner.ROWS if self.rows.doubt else Winner.NOBODY
+        rows, course = Winner.ROWS if self.rows.doubt else Winner.NOBODY, self.of_layers
         if outcome is None or outcome.verdict is not Verdict.BETTER:
             return rows
         kept = outcome.kept.losses
-        held = len(self.course.held) if self.course.held else 0
-        errors = _rows.errors_of(held, self.rows.doubt, self.rows.doubtful.tolist())
-        if self.course.held is None:
+        if course.held is None:
             was = outcome.before.losses
-            if was is None or kept is None or not _rows.fell(was.tolist(), kept.tolist(), errors):
+            if was is None or kept is None or not _rows.fell(was.tolist(), kept.tolist(), _rows.CROSSED):
                 return rows
-            lost = int(np.minimum(kept, _rows.MOST_LOSS).sum())
-            return rows if self.rows.doubt and lost >= -self.rows.after.minus_loss else Winner.LAYERS
+            lost = np.minimum(kept, _rows.MOST_LOSS).sum()
+            return rows if self.rows.doubt and self.rows.losses[~self.left_out].sum() <= lost else Winner.LAYERS
+        doubtful = self.rows.doubtful.tolist()
+        errors = _rows.errors_of(len(course.held), self.rows.doubt, doubtful, not self.left_out.any())
         losses = self._losses(layers) if kept is None else kept.tolist()
         if not _rows.fell(self._losses(self.before), losses, errors):
             return rows
-        found = own_rows(self.elm, self.course, self.course.samples, self.before)
+        found = own_rows(self.elm, course, course.samples, self.before)
         if found.adapter is None or _rows.fell(self._losses(found.adapter), losses, 0):
             return Winner.LAYERS
         return rows
 
     def _losses(self, adapter: bytes | None) -> list[int]:
         """Losses of the held-out samples."""
-        held = self.course.held
+        held = self.of_layers.held
         assert held
         session = Session(self.elm, *self.course.settings.session)
         session.use(adapter)
@@ -153,7 +177,7 @@ def contest(elm: bytes, course: Course, recipe: Recipe, before: bytes | None = N
     able = recipe.rows and course.everything.given_targets is None and course.everything.frames == 1
     if not able or len(np.unique(course.everything.y)) < 2 or unpack_model(elm).class_stats is None:
         return None
-    return Contest(elm, course, before)
+    return Contest(elm, course, recipe, before)
 
 
 def rival(base: Base, previous: bytes | None) -> bytes | None:

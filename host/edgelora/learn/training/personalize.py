@@ -22,6 +22,7 @@ from edgelora.core.formats.elm import base_id
 from edgelora.core.twin.session import Session
 from edgelora.model.datasets.dataset import Parts
 
+from .adapter_sum import part_of
 from .base import Base, WorkflowError
 from .board_learner import BoardLearner, base_path
 from .board_paths import ADAPTER_PATH, CACHE_PATH, SAMPLES_PATH, STATE_PATH
@@ -147,6 +148,7 @@ def personalize_board(link: Link, base: Base, task: Task, recipe: Recipe, option
     profile = profile_of(hello)
     previous = stored_adapter(link, base, NAME) if course.settings.on_board else None
     rivals = contest(base.elm, course, recipe, rival(base, previous))
+    course = rivals.of_layers if rivals else course
     if rivals and rivals.is_decided:
         trained = replace(_make_rows(learner, rivals), previous=previous)
         on_twin = _beside(lambda: _rows_on_twin(base, rivals, test))
@@ -248,6 +250,9 @@ def _train_from_host(
 
     run = guarded(learner, course, guard, record, checkpoint, done, finishing=finishing)
     step_us = round(learner.train_us / learner.trained, 1) if learner.trained else None
+    if course.part < 1:
+        run = replace(run, adapter=part_of(learner.base.elm, run.adapter, course.part))
+        learner.link.put(ADAPTER_PATH, run.adapter)
     return _Trained(run, guard.outcome if guard else across, step_us)
 
 
@@ -319,6 +324,7 @@ def _run_on_twin(
         learner = TwinLearner(base.elm, settings.session, test.frames)
         learner.use(previous)
         run = guard_twin(base.elm, course, course.guard(learner), on_epoch=test_epoch)
+        run = replace(run, adapter=part_of(base.elm, run.adapter, course.part))
     session.use(run.adapter)
     return run, epochs, answers(base, session, test)
 
