@@ -368,3 +368,19 @@ def test_layers_do_not_learn_samples_of_which_many_labels_look_wrong(on_board: b
         whole = guard_twin(elm, found, found.guard(TwinLearner(elm, found.settings.session))).adapter
         half = Session(elm, bytes(2), "infer").blend([whole], [3072])
         assert half == part_of(elm, whole, found.part) != whole == part_of(elm, whole, 1)
+
+
+def test_samples_that_a_class_has_no_room_for_teach_nothing_and_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaving one out took it away from sums that it was not in."""
+    rows_module, rng = device.module("rows"), np.random.default_rng(17)
+    monkeypatch.setattr(rows_module, "_MOST", 3)
+    model = (base := of_one_spread(rng))[0]
+    samples = person(rng, base, 5)
+    beyond = np.concatenate([np.flatnonzero(samples.y == label)[3:] for label in range(KNOWN)])
+    out = np.isin(np.arange(len(samples)), beyond)
+    rows = rows_module.OwnRows(device.module().Model(pack_model(model), 4, "frozen_a"), Source(samples))
+    rows.collect()
+    losses = [0] * len(samples)
+    for _ in rows._evaluate(DOUBTS[0], losses):
+        pass
+    assert losses == [loss for _, loss in brute_force(model, samples, DOUBTS[0], out)[0]]

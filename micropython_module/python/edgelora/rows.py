@@ -178,6 +178,7 @@ class OwnRows:
         self.before = self.after = 0, 0
         self.losses = ()
         self.doubtful, self._labels = bytearray(self.count), bytearray(self.count)
+        self._taught = bytearray(self.count)
         self.unsure, self._margins = False, 0
         self._in_use = before
         self._sums, self._counts = {}, {}
@@ -199,18 +200,23 @@ class OwnRows:
     def _collected(self):
         self._model.use(None)  # rows go without layers
         self._sums, self._counts = {}, {}
-        yield from self._added(self._samples, self.doubtful, self._labels)
+        for i in range(self.count):
+            self._taught[i] = not self.doubtful[i]
+        yield from self._added(self._samples, self._taught, self._labels)
         if self._hints:
-            yield from self._added(self._hints, bytes(self._hints.count), bytearray(self._hints.count))
+            count = self._hints.count
+            yield from self._added(self._hints, bytearray(b"\1" * count), bytearray(count))
 
-    def _added(self, samples, doubtful, labels):
+    def _added(self, samples, taught, labels):
+        # Sums up those that are to be taught, as far as a class has room for them.
         for i in range(samples.count):
             label = labels[i] = samples.read(i, self._x)
             if label >= self._model.output_size:
                 raise ValueError("a sample of class %d: own rows are for the base's classes" % label)
             if label not in self._sums:
                 self._sums[label], self._counts[label] = bytearray(4 * self._size), 0
-            if self._counts[label] < _MOST and not doubtful[i]:
+            taught[i] = taught[i] and self._counts[label] < _MOST
+            if taught[i]:
                 _core.class_sample(self._model.arena, self._x, self._sums[label])
                 self._counts[label] += 1
             yield
@@ -286,7 +292,7 @@ class OwnRows:
             model.use(self._made)
         for i in range(self.count):
             label = self._samples.read(i, self._x)
-            taught = doubt and not self.doubtful[i]
+            taught = doubt and self._taught[i]
             if taught:
                 self._leave_out(label, doubt)
             right += model.evaluate(self._x, label, loss) == label
