@@ -78,7 +78,8 @@ class Pupil:
             self._hear(self.up_to_word(recorded.sound))
             self._device.enrol(said)
         except ValueError:
-            raise InputError(f"{recorded.name}: no word can be heard in it: record it again, closer") from None
+            remedy = "record it again, closer, with a moment of quiet before and after the word"
+            raise InputError(f"{recorded.name}: no word can be heard in it: {remedy}") from None
 
     def up_to_word(self, sound: Sound) -> Sound:
         """What a board hears before its owner tells it that the word was said: a recording up to shortly after it.
