@@ -89,6 +89,10 @@ def test_a_no_without_samples_is_kept_and_teaches_nothing(folder: Path) -> None:
     assert (made["samples"], made["denied"], made["taught"], made["output"]) == (0, 1, False, None)
     assert not (folder / "none.ela").exists() and not (folder / "none.npz").exists()
     assert len(load_dataset(folder / "none.not.npz")) == 1
+    (folder / "old.ela").write_bytes(b"of earlier corrections")
+    printed = edgelora(*given, "--not", 9, "-o", folder / "old.ela").stdout
+    assert "old.ela is from before, without these corrections" in printed
+    assert (folder / "old.ela").read_bytes() == b"of earlier corrections"
 
 
 def test_answers_that_are_not_sure_say_so(folder: Path) -> None:

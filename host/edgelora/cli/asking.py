@@ -125,6 +125,8 @@ def cmd_correct(args: argparse.Namespace) -> None:
     words = f"{args.output}: {len(made.adapter or b'')} bytes, learned from them"
     if made.adapter is None:
         words = "the base alone is as good on these: give a window of each class, also of those that it knows"
+        if args.output.exists():
+            words += f"; {args.output} is from before, without these corrections"
     show(args, result | {"output": str(args.output) if made.adapter else None}, f"{kept}\n{words}")
 
 
