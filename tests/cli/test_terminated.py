@@ -25,8 +25,7 @@ def serving(folder: Path, ignored: bool = False, terminal: bool = False) -> tupl
         os.setsid()
         if terminal:
             os.close(os.open(os.ttyname(0), os.O_RDWR))  # makes it the session's controlling terminal
-        if ignored:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)  # whoever began the tests
 
     command = [COMMAND, "serve", folder, "--port", "0", "--host", "127.0.0.1", "--json"]
     process = subprocess.Popen(
