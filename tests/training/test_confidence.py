@@ -13,12 +13,13 @@ from edgelora.core.formats.elm import pack_model
 from edgelora.core.twin import device
 from edgelora.core.twin.session import Session
 from edgelora.learn.training.base import Base
-from edgelora.learn.training.confidence import ONE, confidence
+from edgelora.learn.training.confidence import ONE, _across, confidence
 from edgelora.learn.training.early_stopping import Verdict, prepared
 from edgelora.learn.training.host_run import as_board
-from edgelora.learn.training.loop import Run
+from edgelora.learn.training.loop import Run, cross_judged
 from edgelora.learn.training.own_rows import rows_of
 from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.twin_learner import TwinLearner
 
 sure: Any = device.module("confidence")
 
@@ -86,3 +87,20 @@ def test_layers_are_asked_about_what_was_held_out_and_a_refused_run_about_all() 
         run.verdict = verdict
         found = confidence(base, course, run, test)
         assert found and found.samples == count and found.least <= ONE + 1
+
+
+def test_layers_of_few_samples_are_asked_fold_by_fold() -> None:
+    rng = np.random.default_rng(4)
+    net = of_one_spread(rng)
+    elm, samples, test = pack_model(net[0]), person(rng, net, 5), person(rng, net, 50)
+    base, recipe = Base("base.elm", elm, net[0]), Recipe(epochs=4, rows=False)
+    course, run = prepared(elm, samples, recipe), as_board(elm, samples, recipe)
+    run.verdict = Verdict.BETTER
+    found = confidence(base, course, run, test)
+    assert course.held is None and found and found.samples == len(samples)
+    learner = TwinLearner(elm, course.settings.session)
+    across = cross_judged(learner, course)
+    assert across
+    asked, (chances, said) = _across(base, course)
+    assert np.sum(said == asked.y) == across.kept.right, "the adapters that judged"
+    assert sorted(x.tobytes() for x in asked.x) == sorted(x.tobytes() for x in samples.x) and chances.max() <= ONE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from .early_stopping import Course
 from .loop import Run
 from .own_rows import rows_of
 from .samples import Samples
+from .twin_learner import guard_twin
 
 _device = device.module("confidence")
 ONE: int = _device.ONE  # a probability of 1
@@ -65,7 +66,8 @@ def share(least: int) -> float:
 def confidence(base: Base, course: Course, run: Run, test: Samples) -> Confidence | None:
     """Of the adapter of a run, if it is for use, else of the base alone. None for values, history or few samples.
 
-    Own rows answer each sample without it, trained layers those that were held out from them.
+    Own rows answer each sample without it, trained layers those that were held out from them: of few samples those of
+    each fold of cross-validation.
     """
     model = base.model
     if model.learns_values or model.loss != "cross_entropy" or course.everything.frames > 1:
@@ -79,6 +81,8 @@ def confidence(base: Base, course: Course, run: Run, test: Samples) -> Confidenc
     elif run.judged_adapter and course.held:
         samples = course.held
         seen = _seen(base, run.judged_adapter, samples)
+    elif run.judged_adapter and course.turns:
+        samples, seen = _across(base, course)
     else:
         return None
     if len(samples) < LEAST_SAMPLES:
@@ -117,6 +121,18 @@ def _seen(base: Base, adapter: bytes | None, samples: Samples) -> tuple[NDArray[
         said[i] = session.infer(x)
         chances[i] = session.probabilities().max()
     return chances, said
+
+
+def _across(base: Base, course: Course) -> tuple[Samples, tuple[NDArray[Any], NDArray[Any]]]:
+    """The samples, fold by fold, and what layers that did not learn these say, as in `_seen`."""
+    order, found = [], []
+    for chosen in course.turns:
+        learned = course.samples.part(~chosen)
+        made = guard_twin(base.elm, replace(course, samples=learned, everything=learned), None).adapter
+        order.append(np.flatnonzero(chosen))
+        found.append(_seen(base, made, course.samples.part(chosen)))
+    chances, said = (np.concatenate(part) for part in zip(*found, strict=True))
+    return course.samples.part(np.concatenate(order)), (chances, said)
 
 
 def _left_out(base: Base, adapter: bytes, samples: Samples) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -190,9 +190,9 @@ class Course:
         usual: int = _training.fitting_epochs(len(self.everything.of_epoch), self.settings.session.micro_batch)
         return replace(self.settings, epochs=max(guard.best + 1, min(self.settings.epochs, usual)))
 
-    @property
-    def folds(self) -> list[tuple[Samples, Samples]]:
-        """(training, held-out) parts for cross-validation with few samples; none with `held` or in a board's own run.
+    @cached_property
+    def turns(self) -> list[NDArray[np.bool_]]:
+        """Which samples each fold of cross-validation holds out, bool [N]; none with `held` or in a board's own run.
 
         A class's samples go to the folds in turn. A board that drives its run has no time for several runs.
         """
@@ -202,9 +202,12 @@ class Course:
         for one in np.unique(self.samples.y):
             of_it = self.samples.y == one
             turn[of_it] = np.arange(of_it.sum()) % FOLDS
-        if not turn.any():
-            return []
-        return [(self.samples.part(turn != i), self.samples.part(turn == i)) for i in range(int(turn.max()) + 1)]
+        return [turn == i for i in range(int(turn.max()) + 1)] if turn.any() else []
+
+    @property
+    def folds(self) -> list[tuple[Samples, Samples]]:
+        """(training, held-out) parts for cross-validation with few samples."""
+        return [(self.samples.part(~held), self.samples.part(held)) for held in self.turns]
 
     def guard(self, learner: Judge) -> Guard | None:
         """A guard for a learner that infers with what was in use before."""
