@@ -453,9 +453,10 @@ class Model:
 
         An adapter for another base, or whose ranks don't fit, is refused, and the one before stays in use.
         """
-        buffer, switches = adapter and adapter.buffer, self._switches()
+        switches = self._switches()
         self._now.wanted = adapter
-        _core.use(self.arena, buffer)
+        # `is None`, since the truth of an object takes an RP2040 20 us: its class is searched for a method
+        _core.use(self.arena, None if adapter is None else adapter.buffer)
         self._set_used(adapter, False, switches)
 
     def use_file(self, adapter_file: AdapterFile) -> None:
@@ -611,7 +612,7 @@ class Model:
 
     def _switches(self):
         # Returns the store's count of switches, for `_set_used`.
-        return self.store.switches if self.store else 0
+        return 0 if self.store is None else self.store.switches
 
     def _set_used(self, adapter, training, switches):
         # Runs after the core has switched. Without a loop or a branch, no interrupt comes in between.
