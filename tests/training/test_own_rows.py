@@ -365,6 +365,8 @@ def test_layers_do_not_learn_samples_of_which_many_labels_look_wrong(on_board: b
     else:
         left = samples.part(~some | a_class)
         assert np.array_equal(found.everything.x, left.x) and found.held and found.part == 0.75
+        count = np.sum(some & ~a_class)
+        assert f"; the labels of {count} look wrong, so these did not teach (number 1, 6, " in found.said
         whole = guard_twin(elm, found, found.guard(TwinLearner(elm, found.settings.session))).adapter
         half = Session(elm, bytes(2), "infer").blend([whole], [3072])
         assert half == part_of(elm, whole, found.part) != whole == part_of(elm, whole, 1)

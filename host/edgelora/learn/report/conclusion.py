@@ -120,7 +120,7 @@ def _judges(report: Report, state: State) -> str:
         return "The board's adapter differs from the one that this computer trained on the same samples."
     said = []
     if report.own_rows:
-        said.append("So few samples make own rows of the classes, without training; each was judged without itself.")
+        said.append("It is own rows of the classes, made without training; each sample was judged without itself.")
     elif report.held_out:
         better: dict[str, str] = {Verdict.BETTER: "is better", Verdict.NOT_BETTER: "is not better"}
         if report.judged in better:

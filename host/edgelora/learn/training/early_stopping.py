@@ -167,7 +167,7 @@ class Guard:
 class Course:
     """A run's training samples, its held-out ones (None: too few) and its settings.
 
-    everything: both parts, in their original order. part: of the adapter that is used.
+    everything: both parts, in their original order. part: of the adapter that is used. remark: what `said` adds.
     """
 
     samples: Samples
@@ -175,6 +175,7 @@ class Course:
     everything: Samples
     settings: RunSettings
     part: float = 1.0
+    remark: str = ""
 
     @cached_property
     def updates(self) -> list[MicroBatch]:
@@ -228,6 +229,10 @@ class Course:
     @property
     def said(self) -> str:
         """A sentence that says what was held out, or why nothing was."""
+        return f"{self._held_said}; {self.remark}" if self.remark else self._held_said
+
+    @property
+    def _held_said(self) -> str:
         if self.held:
             return f"{len(self.held)} of the samples were held out from training to validate the adapter"
         if _is_one_sided(self.samples):

@@ -59,21 +59,26 @@ class OwnRows:
     @property
     def said(self) -> str:
         """A sentence that says how they were judged, and the result."""
-        count, numbers = len(self.doubtful), np.flatnonzero(self.doubtful) + 1
+        count = len(self.doubtful)
         right = f"{self.before.right} of {count} samples were correct before, {self.after.right} with them"
         judge = "own rows of the classes were judged by leaving each sample out in turn"
         if not self.doubt:
             return f"{judge}, and are no better than what was in use"
-        if not len(numbers):
+        if not self.doubtful.any():
             return f"{judge}: {right}"
-        some = ", ".join(map(str, numbers[:MOST_NAMED])) + (" and more" if len(numbers) > MOST_NAMED else "")
-        wrong = f"the labels of {len(numbers)} look wrong, so these did not teach (number {some})"
-        return f"{judge}: {right}; {wrong}"
+        return f"{judge}: {right}; {_named(self.doubtful)}"
 
     def run(self) -> Run:
         """A run that trained nothing and leaves these rows."""
         assert self.adapter is not None
         return Run(self.adapter, b"", verdict=Verdict.BETTER, said=self.said, own_rows=True)
+
+
+def _named(wrong: NDArray[np.bool_]) -> str:
+    """Which labels look wrong, half a sentence."""
+    numbers = np.flatnonzero(wrong) + 1
+    some = ", ".join(map(str, numbers[:MOST_NAMED])) + (" and more" if len(numbers) > MOST_NAMED else "")
+    return f"the labels of {len(numbers)} look wrong, so these did not teach (number {some})"
 
 
 def own_rows(elm: bytes, course: Course, samples: Samples, before: bytes | None = None) -> OwnRows:
@@ -133,7 +138,8 @@ class Contest:
         """The course of layers. Where samples are left out, a part of the adapter is used, as others are wrong, too."""
         if not self.left_out.any():
             return self.course
-        return replace(prepared(self.elm, self.course.everything.part(~self.left_out), self.recipe), part=PART)
+        course = prepared(self.elm, self.course.everything.part(~self.left_out), self.recipe)
+        return replace(course, part=PART, remark=f"{_named(self.left_out)}, and {PART:.0%} of the adapter are used")
 
     @property
     def is_decided(self) -> bool:
