@@ -109,7 +109,7 @@ def errors_of(held: int, doubt: int, doubtful: "Sequence[int]", learned: bool = 
 
     doubtful: as in `OwnRows`; learned: whether layers learned these samples, too.
     """
-    if learned and _many(doubtful):
+    if learned and many(doubtful):
         return SURELY
     return HARDLY if doubt and held >= MANY and 2 * sum(doubtful) * DOUBTED <= len(doubtful) else CLEARLY
 
@@ -134,8 +134,19 @@ def less(sums: Buffer, other: Buffer) -> bytearray:
     return bytearray(left)
 
 
-def _many(doubtful):
+def many(doubtful: "Sequence[int]") -> bool:
+    """Whether more than one label in `DOUBTED` looks wrong."""
     return sum(doubtful) * DOUBTED > len(doubtful)
+
+
+def spare(doubtful: bytearray, labels: "Sequence[int]") -> None:
+    """Doubts none of a class half of which or more is doubtful: it is another one than the base's, and its labels are
+    right."""
+    for label in set(labels):
+        of_class = [i for i in range(len(labels)) if labels[i] == label]
+        if 2 * sum([doubtful[i] for i in of_class]) >= len(of_class):
+            for i in of_class:
+                doubtful[i] = 0
 
 
 def _rounded(n, d):
@@ -236,7 +247,7 @@ class OwnRows:
         self.before = self.after = before
         self.losses = losses
         for tried in range(len(DOUBTS)):
-            easy = tried <= (self.unsure and not _many(self.doubtful))
+            easy = tried <= (self.unsure and not many(self.doubtful))
             if not easy and self.count <= tried * classes:
                 break  # another step of trust takes another sample a class
             now, doubtful = array("H", losses), bytes(self.doubtful)
@@ -274,11 +285,7 @@ class OwnRows:
                 break
             yield from self._collected()
         self._model.use(None)
-        for label in self._counts:
-            of_class = [i for i in range(self.count) if self._labels[i] == label]
-            if 2 * sum(self.doubtful[i] for i in of_class) >= len(of_class):
-                for i in of_class:
-                    self.doubtful[i] = 0
+        spare(self.doubtful, self._labels)
 
     def _use_before(self):
         self._model.use(self._in_use and self._model.adapter(self._in_use))

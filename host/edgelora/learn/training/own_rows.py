@@ -127,11 +127,9 @@ class Contest:
         Of a class half of which or more looks wrong, all samples teach: it is another one than the base's. A board's
         own run learns all samples.
         """
-        wrong, y = self.rows.doubtful.copy(), self.course.everything.y
-        for label in np.unique(y):
-            wrong[y == label] &= 2 * wrong[y == label].sum() < (y == label).sum()
-        many = wrong.sum() * _rows.DOUBTED > len(wrong)
-        return wrong & (many and not self.recipe.on_board)
+        wrong = bytearray(self.rows.doubtful.tolist())
+        _rows.spare(wrong, self.course.everything.y.tolist())
+        return np.frombuffer(wrong, np.bool_) & (_rows.many(wrong) and not self.recipe.on_board)
 
     @cached_property
     def of_layers(self) -> Course:
