@@ -181,6 +181,9 @@ def test_only_the_base_alone_is_unsure_of_samples() -> None:
         for _ in rows.judge():
             pass
         assert rows.unsure == (before is None)
+        for _ in rows.judge():
+            pass
+        assert rows.unsure == (before is None), "judged again"
 
 
 def test_wrong_labels_look_wrong_more_often_than_right_ones() -> None:

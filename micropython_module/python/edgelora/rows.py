@@ -297,6 +297,8 @@ class OwnRows:
         if doubt:
             self._write(doubt)
             model.use(self._made)
+        else:
+            self._margins = 0
         for i in range(self.count):
             label = self._samples.read(i, self._x)
             taught = doubt and self._taught[i]
