@@ -34,6 +34,7 @@ PACKAGES_XTENSA := clang-22 llvm-22 binutils-xtensa-lx106 libnewlib-dev qemu-use
 PACKAGES_RISCV := gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-system-riscv
 PACKAGES_CORTEX_M := qemu-system-arm
 PACKAGES_AARCH64 := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+PACKAGES_WASM := clang-22 lld-22 nodejs
 PACKAGES_CLANG := clang-22 llvm-22 libclang-rt-22-dev libfuzzer-22-dev
 PACKAGES_LINT := cppcheck
 PACKAGES_SPEECH := espeak-ng flite
@@ -81,7 +82,7 @@ firmware-qemu: $(BUILD)/qemu/virtual-riscv/firmware.elf
 natmods: $(NATIVE_ARCHES:%=$(DIST)/%/package.json)
 	@$(VENV)/bin/python tools/natmods.py sizes
 sanitized: $(BUILD)/sanitized/libcore.a
-cores: setup $(STAMPS)/packages-rp2 $(STAMPS)/packages-riscv $(STAMPS)/packages-xtensa $(STAMPS)/packages-aarch64 $(STAMPS)/packages-valgrind
+cores: setup $(STAMPS)/packages-rp2 $(STAMPS)/packages-riscv $(STAMPS)/packages-xtensa $(STAMPS)/packages-aarch64 $(STAMPS)/packages-wasm $(STAMPS)/packages-valgrind
 	@$(STEP) "cores" $(VENV)/bin/python tools/cores.py
 wheel: $(STAMPS)/wheel
 wheel-env: $(STAMPS)/wheel-env
@@ -202,6 +203,10 @@ $(STAMPS)/packages-cortex-m: $(STAMPS)/packages-base
 
 $(STAMPS)/packages-aarch64: $(STAMPS)/packages-base
 	@$(STEP) "aarch64 tools" tools/apt_install.sh $(PACKAGES_AARCH64)
+	@touch $@
+
+$(STAMPS)/packages-wasm: $(STAMPS)/packages-base
+	@$(STEP) "webassembly tools" tools/apt_install.sh $(PACKAGES_WASM)
 	@touch $@
 
 $(STAMPS)/packages-clang: $(STAMPS)/packages-base

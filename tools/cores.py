@@ -13,7 +13,7 @@ import struct
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -144,11 +144,12 @@ class Calls:
 
 @dataclass(frozen=True)
 class Core:
-    """A processor: the compiler with options, and the emulator for its programs."""
+    """A processor: the compiler with options, the emulator for its programs, and libraries that these need."""
 
     name: str
     compiler: tuple[str, ...]
     emulator: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
 
 
 BARE = ("-ffreestanding", "-nostdlib", "-Wl,-Ttext=0x400000")
@@ -156,7 +157,7 @@ BARE = ("-ffreestanding", "-nostdlib", "-Wl,-Ttext=0x400000")
 
 def _cortex_m(name: str, emulated: str) -> Core:
     compiler = ("arm-none-eabi-gcc", "-std=gnu99", "-O3", f"-mcpu={name}", "-mthumb", *BARE)
-    return Core(name, compiler, ("qemu-arm", "-cpu", emulated))
+    return Core(name, compiler, ("qemu-arm", "-cpu", emulated), ("-lgcc",))
 
 
 # The kernels for this machine's widest vectors, those for AVX2, and those without vectors.
@@ -176,16 +177,21 @@ RV32 = Core(
     "rv32imc",
     ("riscv64-unknown-elf-gcc", "-std=gnu99", "-O2", "-march=rv32imc", "-mabi=ilp32", "-Wl,--no-relax", *BARE),
     ("qemu-riscv32",),
+    ("-lgcc",),
 )
 XTENSAWIN = Core("xtensawin", (str(ROOT / "tools" / "xtensawin-gcc"), "-Os"), ("qemu-xtensa", "-cpu", "dc233c"))
+_WASM = ("clang-22", "-std=gnu99", "-O3", "--target=wasm32", "-mbulk-memory", "-ffreestanding", "-nostdlib")
+_WASM_LINK = ("-Wl,--no-entry", "-Wl,--import-undefined", "-Wl,-z,stack-size=262144")
+WASM32 = Core("wasm32", (*_WASM, *_WASM_LINK), ("node", str(RUNNER / "wasm.mjs")))
+WASM32_SIMD128 = replace(WASM32, name="wasm32-simd128", compiler=(*WASM32.compiler, "-msimd128"))
 CORES = (
     *(HOST, AVX2, NO_SIMD, SANITIZED, SANITIZED_NO_SIMD, AARCH64),
-    *(CORTEX_M0PLUS, CORTEX_M4, CORTEX_M7, CORTEX_M33, RV32, XTENSAWIN),
+    *(CORTEX_M0PLUS, CORTEX_M4, CORTEX_M7, CORTEX_M33, RV32, XTENSAWIN, WASM32, WASM32_SIMD128),
 )
 
 
 # This core answers each call with its bytes of stack (tools/stacks.py).
-STACKS = Core("cortex-m0plus-stacks", (*CORTEX_M0PLUS.compiler, "-DEDGELORA_STACKS"), CORTEX_M0PLUS.emulator)
+STACKS = replace(CORTEX_M0PLUS, name="cortex-m0plus-stacks", compiler=(*CORTEX_M0PLUS.compiler, "-DEDGELORA_STACKS"))
 
 SHARED = (
     *(RUNNER / f"{name}.c" for name in ("calls", "sessions", "secrets", "members")),
@@ -213,7 +219,7 @@ def build(core: Core) -> Path:
     PROGRAMS.mkdir(parents=True, exist_ok=True)
     compiler = (*core.compiler, *WARNINGS, *INCLUDE)
     if core is not XTENSAWIN:
-        _run(*compiler, *SOURCES, "-o", out, *(["-lgcc"] * bool(core.emulator)))
+        _run(*compiler, *SOURCES, "-o", out, *core.libraries)
         return out
     objects = []
     for source in [*SOURCES, NATMOD / "muldi3.c", XTENSA / "start.S"]:  # this compiler only makes objects

@@ -1,5 +1,6 @@
-// A runner as a Linux program, native or under qemu's user mode: reads calls from its input and
-// writes answers to its output, each behind their size, until the input ends.
+// A runner as a Linux program, native or under qemu's user mode, or as WebAssembly (wasm.mjs):
+// reads calls from its input and writes answers to its output, each behind their size, until the
+// input ends.
 // SPDX-License-Identifier: MIT
 
 #include "calls.h"
@@ -20,6 +21,11 @@ int32_t counted(void) {
 
 #include <unistd.h>
 
+#else
+
+#if defined(__wasm__)
+long read(int file, void *data, uint32_t size);
+long write(int file, const void *data, uint32_t size);
 #else
 
 long system_call(long number, long a, long b, long c);
@@ -60,6 +66,8 @@ static long read(int file, void *data, uint32_t size) {
 static long write(int file, const void *data, uint32_t size) {
     return system_call(WRITE, file, (long)data, (long)size);
 }
+
+#endif
 
 // What compilers call by themselves
 void *memcpy(void *dest, const void *src, size_t n) {
@@ -127,6 +135,11 @@ int main(void) {
 }
 
 #if !__STDC_HOSTED__
+#if defined(__wasm__)
+__attribute__((export_name("run"))) int run(void) {
+    return main();
+}
+#else
 #if defined(__xtensa__)
 void xtensa_main(void) {
 #else
@@ -134,4 +147,5 @@ void _start(void) {
 #endif
     system_call(EXIT, main(), 0, 0);
 }
+#endif
 #endif

@@ -37,14 +37,14 @@ const edgelora_simd_t *edgelora_simd_kernels(uint32_t level) {
     return level == VNNI ? &edgelora_vnni : level == AVX2 ? &edgelora_avx2 : 0;
 }
 
-#elif defined(EDGELORA_NEON)
+#elif defined(EDGELORA_ONLY_SIMD)
 
 uint32_t edgelora_simd_level(void) {
     return 1;
 }
 
 const edgelora_simd_t *edgelora_simd_kernels(uint32_t level) {
-    return level ? &edgelora_neon : 0;
+    return level ? &EDGELORA_ONLY_SIMD : 0;
 }
 
 #else

@@ -18,6 +18,10 @@
 #define EDGELORA_X86
 #elif defined(__aarch64__) && defined(__ARM_NEON)
 #define EDGELORA_NEON
+#define EDGELORA_ONLY_SIMD edgelora_neon
+#elif defined(__wasm_simd128__)
+#define EDGELORA_WASM
+#define EDGELORA_ONLY_SIMD edgelora_wasm
 #endif
 
 // Kernels with the semantics of the same names in reference.h. A kernel that returns false does not
@@ -55,6 +59,6 @@ uint32_t edgelora_simd_level(void);
 // The kernels of a level; NULL for level 0.
 const edgelora_simd_t *edgelora_simd_kernels(uint32_t level);
 
-extern const edgelora_simd_t edgelora_avx2, edgelora_vnni, edgelora_neon;
+extern const edgelora_simd_t edgelora_avx2, edgelora_vnni, edgelora_neon, edgelora_wasm;
 
 #endif
