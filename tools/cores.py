@@ -155,8 +155,13 @@ class Core:
 BARE = ("-ffreestanding", "-nostdlib", "-Wl,-Ttext=0x400000")
 
 
+def _cortex_m_flags(core: str) -> tuple[str, ...]:
+    vectors = ("-mfloat-abi=hard",) if core == "cortex-m55" else ()
+    return ("-std=gnu99", "-O3", f"-mcpu={core}", "-mthumb", *vectors)
+
+
 def _cortex_m(name: str, emulated: str) -> Core:
-    compiler = ("arm-none-eabi-gcc", "-std=gnu99", "-O3", f"-mcpu={name}", "-mthumb", *BARE)
+    compiler = ("arm-none-eabi-gcc", *_cortex_m_flags(name), *BARE)
     return Core(name, compiler, ("qemu-arm", "-cpu", emulated), ("-lgcc",))
 
 
@@ -173,6 +178,7 @@ CORTEX_M0PLUS = _cortex_m("cortex-m0plus", "cortex-m0")  # the same instructions
 CORTEX_M4 = _cortex_m("cortex-m4", "cortex-m4")
 CORTEX_M7 = _cortex_m("cortex-m7", "cortex-m7")
 CORTEX_M33 = _cortex_m("cortex-m33", "cortex-m33")
+CORTEX_M55 = _cortex_m("cortex-m55", "cortex-m55")  # with Helium
 RV32 = Core(
     "rv32imc",
     ("riscv64-unknown-elf-gcc", "-std=gnu99", "-O2", "-march=rv32imc", "-mabi=ilp32", "-Wl,--no-relax", *BARE),
@@ -186,7 +192,7 @@ WASM32 = Core("wasm32", (*_WASM, *_WASM_LINK), ("node", str(RUNNER / "wasm.mjs")
 WASM32_SIMD128 = replace(WASM32, name="wasm32-simd128", compiler=(*WASM32.compiler, "-msimd128"))
 CORES = (
     *(HOST, AVX2, NO_SIMD, SANITIZED, SANITIZED_NO_SIMD, AARCH64),
-    *(CORTEX_M0PLUS, CORTEX_M4, CORTEX_M7, CORTEX_M33, RV32, XTENSAWIN, WASM32, WASM32_SIMD128),
+    *(CORTEX_M0PLUS, CORTEX_M4, CORTEX_M7, CORTEX_M33, CORTEX_M55, RV32, XTENSAWIN, WASM32, WASM32_SIMD128),
 )
 
 
@@ -278,12 +284,16 @@ def _read(pipe: BinaryIO, size: int) -> bytes:
 
 @dataclass(frozen=True)
 class Machine:
-    """A Cortex-M on one of Arm's MPS2 boards, without an operating system. code, ram: addresses of its memories."""
+    """A Cortex-M on one of Arm's MPS boards, without an operating system.
+
+    code, ram: addresses of its memories. tick_ps: of its timer.
+    """
 
     core: str
     machine: str
     code: int
     ram: int
+    tick_ps: int = 50_000
     ram_bytes: int = 0x400000
     calls_bytes: int = 0x100000
 
@@ -296,8 +306,8 @@ class Machine:
             *(f"-Wl,-Ttext={self.code + 0x1000:#x}", f"-Wl,-Tdata={self.ram:#x}"),
             f"-Wl,--defsym=stack_end={self.ram + self.ram_bytes:#x}",
         ]
-        flags = ["-std=gnu99", "-O3", *WARNINGS, f"-mcpu={self.core}", "-mthumb", *INCLUDE]
-        flags += [f"-D{name}={size}" for name, size in rooms.items()]
+        flags = [*_cortex_m_flags(self.core), *WARNINGS, *INCLUDE]
+        flags += [f"-D{name}={value}" for name, value in {**rooms, "TICK_PS": self.tick_ps}.items()]
         sources = [RUNNER / "cortex_m.c", *SHARED]
         _run("arm-none-eabi-gcc", *flags, *link, *sources, "-o", out)
         return out
@@ -323,6 +333,7 @@ class Machine:
 
 
 MPS2_CORTEX_M33 = Machine("cortex-m33", "mps2-an505", 0x10000000, 0x38000000)
+MPS3_CORTEX_M55 = Machine("cortex-m55", "mps3-an547", 0x0, 0x70000000, tick_ps=31_250)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ static inline __m256i add_dot2(__m256i sum, __m256i a, __m256i b) {
 #define EDGELORA_TABLE edgelora_avx2
 
 #define UNITS_ARE_BYTES 0
-enum { WIDTH = 8, LANES = 8, ROWS = 6, ZERO_WEIGHT = 0 };
+enum { WIDTH = 8, LANES = 8, ROWS = 6, ZERO_WEIGHT = 0, PANEL_GROUP = 4 * LANES, PANEL_LANE = 4 };
 #define FLIP_OFFSET 0x80808080u
 #define FLIP_SIGNED 0u
 

@@ -4,7 +4,8 @@
 // Every op with many products is one matrix product: a block of rows of inputs, converted to
 // units, times a panel of LANES columns of weights.
 //
-//   panel   [groups][LANES][4] weights: 4 values of each lane in turn
+//   panel   4 values of each lane in each group, PANEL_LANE weights from one lane to the next and
+//           PANEL_GROUP from one group to the next
 //   acc     s32 [rows, LANES]
 //
 //                 lanes            a panel's values over             rows of inputs are of
@@ -17,13 +18,19 @@
 //
 // A phase of a stride: the input positions that the same kernel elements read.
 
+#ifndef WORK_SHARE
+#define WORK_SHARE 1 // work memory is this share of a computer's
+#endif
+#ifndef LEAST_RUN
+#define LEAST_RUN 4 // bytes; shorter runs of a convolution's input are gathered
+#endif
+
 enum {
-    BLOCK_BYTES = 49152, // of inputs at a time
-    BLOCK_ROWS = 256,
-    CHUNK = 256,         // groups of a panel at a time
-    TAPS_BYTES = 131072, // of a depthwise kernel's input at a time
+    BLOCK_BYTES = 49152 / WORK_SHARE, // of inputs at a time
+    BLOCK_ROWS = 256 / WORK_SHARE,
+    TAPS_BYTES = 131072 / WORK_SHARE, // of a depthwise kernel's input at a time
     MOST_TAPS = 64,
-    SUMS = 16384, // of a gradient of A
+    SUMS = 16384 / WORK_SHARE, // of a gradient of A
 };
 
 // Work memory of a matrix product,
@@ -132,8 +139,8 @@ static void panel_of_rows(
         uint32_t i = first;
         if (!(l & 3) && l + 4 <= lanes) {
             for (; i + 4 <= whole; i += 4) {
-                groups_from_rows(
-                    panel + 4 * ((i - first) * LANES + l), row + 4 * i, s->step, s->flip);
+                groups_from_rows(panel + PANEL_GROUP * (i - first) + PANEL_LANE * l, row + 4 * i,
+                    s->step, s->flip);
             }
         } else if (l < (lanes & ~3u) && whole >= first) { // done with the previous lane
             i = first + ((whole - first) & ~3u);
@@ -143,7 +150,7 @@ static void panel_of_rows(
             for (uint32_t k = 0; l < lanes && k < 4 && 4 * i + k < s->count; ++k) {
                 four[k] = (uint8_t)(row[4 * i + k] ^ (s->flip & 0xFF));
             }
-            group_store(panel + 4 * (i - first) * LANES, l, four);
+            group_store(panel + PANEL_GROUP * (i - first), l, four);
         }
     }
 }
@@ -154,7 +161,7 @@ static void panel_of_columns(
     uint8_t copy[4][LANES];
     const int zero = (int)(s->flip & 0xFF) ^ ZERO_WEIGHT;
     __builtin_memset(copy, zero, sizeof(copy));
-    for (uint32_t i = first; i < end; ++i, panel += 4 * LANES) {
+    for (uint32_t i = first; i < end; ++i, panel += PANEL_GROUP) {
         const uint8_t *from = s->from + (s->starts ? s->starts[segment] : 0) +
             4 * in_part * s->step;
         const uint8_t *row[4];
@@ -181,6 +188,12 @@ static void panel_of_columns(
 // runs. s: NULL if the panel already holds all values.
 static void panel_products(int32_t *acc, weight_t *panel, const int32_t *start, const source_t *s,
     uint32_t lanes, const rows_t *x) {
+#ifdef IN_PLACE
+    if (s && !s->columns && x->n <= IN_PLACE) {
+        products_in_place(acc, start, s->from, s->step, s->flip, lanes, s->count, x);
+        return;
+    }
+#endif
     uint32_t all = x->runs * x->groups;
     rows_t part = *x; // whole runs, or a piece of a single one
     part.runs = x->runs > 1 ? CHUNK / x->groups : 1;
@@ -198,7 +211,7 @@ static void panel_products(int32_t *acc, weight_t *panel, const int32_t *start, 
         for (; r + ROWS <= x->n; r += ROWS) {
             products(acc, from, panel, &part, r, ROWS);
         }
-        for (; r + 4 <= x->n; r += 4) {
+        for (; ROWS > 4 && r + 4 <= x->n; r += 4) {
             products(acc, from, panel, &part, r, 4);
         }
         for (; r < x->n; ++r) {
@@ -279,7 +292,7 @@ static bool image_of(const edgelora_shape_t *g, const int8_t *x, work_t *w, imag
              height = (g->out_h - 1u) * op->stride_h + (g->kernel_h - 1u) * op->dilation_h + 1,
              run = g->kernel_w * channels;
     if (op->kind == EDGELORA_DENSE || op->dilation_w > 1 || (run & 3) || run > 4 * CHUNK ||
-        height * width > BLOCK_BYTES / channels) {
+        run < LEAST_RUN || height * width > BLOCK_BYTES / channels) {
         return false;
     }
     image->pitch = width * channels;
@@ -398,7 +411,8 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
     const edgelora_op_t *op = g->op;
     bool as_it_is = g->inputs == g->in_c && !(g->in_c & 3) && !op->pad_top && !op->pad_left &&
         op->stride_h == 1 && op->stride_w == 1 && g->out_h == g->in_h && g->out_w == g->in_w;
-    int32_t t_start[EDGELORA_MAX_RANK + LANES] = {0};
+    int32_t t_start[EDGELORA_MAX_RANK + LANES];
+    __builtin_memset(t_start, 0, rank ? sizeof(t_start) : 0);
     for (uint32_t j = 0; j < rank && g->zp_in; ++j) {
         int32_t sum = 0;
         for (uint32_t i = 0; i < g->inputs; ++i) {

@@ -10,7 +10,7 @@
 #define EDGELORA_TABLE edgelora_neon
 
 #define UNITS_ARE_BYTES 1
-enum { WIDTH = 8, LANES = 8, ROWS = 4, ZERO_WEIGHT = 0 };
+enum { WIDTH = 8, LANES = 8, ROWS = 4, ZERO_WEIGHT = 0, PANEL_GROUP = 4 * LANES, PANEL_LANE = 4 };
 #define FLIP_OFFSET 0x80808080u
 #define FLIP_SIGNED 0u
 

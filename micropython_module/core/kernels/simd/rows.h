@@ -4,6 +4,8 @@
 #ifndef EDGELORA_ROWS_H
 #define EDGELORA_ROWS_H
 
+enum { CHUNK = 256 }; // groups of a panel at a time
+
 // Rows of inputs: `runs` runs of whole groups each, `pitch` units apart. Rows may overlap.
 typedef struct {
     const unit_t *units;

@@ -1,4 +1,4 @@
-// Whole ops on processors with vectors: phones, gateways, the host twin.
+// Whole ops on processors with vectors: phones, gateways, the host twin, Cortex-M55.
 // SPDX-License-Identifier: MIT
 //
 // Bytes are multiplied in vector lanes, not in pairs of a word, and an op is one matrix product
@@ -22,6 +22,9 @@
 #elif defined(__wasm_simd128__)
 #define EDGELORA_WASM
 #define EDGELORA_ONLY_SIMD edgelora_wasm
+#elif defined(__ARM_FEATURE_MVE) // Cortex-M55, M85
+#define EDGELORA_HELIUM
+#define EDGELORA_ONLY_SIMD edgelora_helium
 #endif
 
 // Kernels with the semantics of the same names in reference.h. A kernel that returns false does not
@@ -59,6 +62,7 @@ uint32_t edgelora_simd_level(void);
 // The kernels of a level; NULL for level 0.
 const edgelora_simd_t *edgelora_simd_kernels(uint32_t level);
 
-extern const edgelora_simd_t edgelora_avx2, edgelora_vnni, edgelora_neon, edgelora_wasm;
+extern const edgelora_simd_t edgelora_avx2, edgelora_vnni, edgelora_neon, edgelora_helium,
+    edgelora_wasm;
 
 #endif

@@ -32,7 +32,14 @@ static inline __m512i add_dot4_of(__m512i sum, __m512i weights, const int8_t *fo
 #define EDGELORA_TABLE edgelora_vnni
 
 #define UNITS_ARE_BYTES 1
-enum { WIDTH = 16, LANES = 16, ROWS = 12, ZERO_WEIGHT = 128 };
+enum {
+    WIDTH = 16,
+    LANES = 16,
+    ROWS = 12,
+    ZERO_WEIGHT = 128,
+    PANEL_GROUP = 4 * LANES,
+    PANEL_LANE = 4
+};
 #define FLIP_OFFSET 0u
 #define FLIP_SIGNED 0x80808080u
 

@@ -9,16 +9,10 @@
 #ifndef EDGELORA_DSP_H
 #define EDGELORA_DSP_H
 
-#include "kernels/packed/assembly.h"
+#include "kernels/packed/dsp/thumb2.h"
 #include "kernels/packed/portable/portable.h"
 
 #ifdef EDGELORA_DSP
-
-// noipa: otherwise the compiler would assume that the assembly preserves all registers.
-#define NAKED EDGELORA_KERNEL __attribute__((naked, noipa))
-
-#define SAVE "push {r4-r11, lr}\n"
-#define RESTORE "pop {r4-r11, pc}\n"
 
 // sum += both products of the pairs
 #define DOT2(w, x, sum) "smladx " sum ", " w ", " x ", " sum "\n"

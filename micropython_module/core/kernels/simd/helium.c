@@ -1,0 +1,360 @@
+// Helium (MVE) of Cortex-M55 and M85: sixteen products of bytes and their sum in one instruction.
+// SPDX-License-Identifier: MIT
+
+#include "kernels/simd/simd.h"
+
+#ifdef EDGELORA_HELIUM
+
+#include "kernels/packed/dsp/thumb2.h"
+
+#include <arm_mve.h>
+
+#define EDGELORA_TABLE edgelora_helium
+
+#define UNITS_ARE_BYTES 1
+#define WORK_SHARE 4
+#define LEAST_RUN 16
+#define IN_PLACE 8 // most rows whose products are made of weights where they lie
+enum { WIDTH = 8, LANES = 8, ROWS = 2, ZERO_WEIGHT = 0 };
+#define FLIP_OFFSET 0x80808080u
+#define FLIP_SIGNED 0u
+
+typedef int8_t unit_t;   // inputs
+typedef int8_t weight_t; // of weights: [LANES][CHUNK][4]
+
+#include "kernels/simd/rows.h"
+
+enum { PANEL_GROUP = 4, PANEL_LANE = 4 * CHUNK };
+
+typedef struct {
+    int32x4_t val[2];
+} lanes_t;
+
+static inline lanes_t lanes_load(const int32_t *v) {
+    return (lanes_t){{vldrwq_s32(v), vldrwq_s32(v + 4)}};
+}
+
+static inline void lanes_store(int32_t *to, lanes_t v) {
+    vstrwq_s32(to, v.val[0]);
+    vstrwq_s32(to + 4, v.val[1]);
+}
+
+static inline lanes_t lanes_of(int32_t v) {
+    return (lanes_t){{vdupq_n_s32(v), vdupq_n_s32(v)}};
+}
+
+static inline lanes_t lanes_of_s8(const int8_t *v) {
+    return (lanes_t){{vldrbq_s32(v), vldrbq_s32(v + 4)}};
+}
+
+#define LANES_OF_TWO(name, function) \
+    static inline lanes_t name(lanes_t a, lanes_t b) { \
+        return (lanes_t){{function(a.val[0], b.val[0]), function(a.val[1], b.val[1])}}; \
+    }
+
+LANES_OF_TWO(lanes_add, vaddq_s32)
+LANES_OF_TWO(lanes_sub, vsubq_s32)
+LANES_OF_TWO(lanes_mul, vmulq_s32)
+LANES_OF_TWO(lanes_min, vminq_s32)
+LANES_OF_TWO(lanes_max, vmaxq_s32)
+LANES_OF_TWO(lanes_or, vorrq_s32)
+LANES_OF_TWO(lanes_high_mul, vqrdmulhq_s32) // rounding_high_mul
+
+static inline lanes_t lanes_abs(lanes_t v) {
+    return (lanes_t){{vabsq_s32(v.val[0]), vabsq_s32(v.val[1])}};
+}
+
+static inline lanes_t lanes_shift_left(lanes_t v, int32_t n) {
+    return (lanes_t){{vshlq_r_s32(v.val[0], n), vshlq_r_s32(v.val[1], n)}};
+}
+
+static inline lanes_t lanes_shift_right(lanes_t v, int32_t n) {
+    return lanes_shift_left(v, -n);
+}
+
+static inline int32x4_t four_round_divide(int32x4_t v, int32x4_t n) {
+    int32x4_t one = vdupq_n_s32(1), mask = vsubq_s32(vshlq_s32(one, n), one),
+              half = vsubq_s32(vshrq_n_s32(mask, 1), vshrq_n_s32(v, 31));
+    mve_pred16_t up = vcmpgtq_s32(vandq_s32(v, mask), half);
+    v = vshlq_s32(v, vnegq_s32(n));
+    return vaddq_m_s32(v, v, one, up);
+}
+
+LANES_OF_TWO(lanes_round_divide, four_round_divide) // round_divide, n in 0..31
+
+// Second step of requantize for shift <= 0; v = rounding_high_mul(acc, multiplier), half: of
+// 2^-shift.
+static inline lanes_t lanes_rounded(lanes_t acc, lanes_t v, lanes_t shift, lanes_t half) {
+    for (int k = 0; k < 2; ++k) {
+        int32x4_t away = vshrq_n_s32(vandq_s32(acc.val[k], shift.val[k]), 31);
+        v.val[k] = vshlq_s32(vaddq_s32(v.val[k], vaddq_s32(half.val[k], away)), shift.val[k]);
+    }
+    return v;
+}
+
+// requantize for |acc| < 2^30. See portable.h's `output`.
+static inline lanes_t lanes_requantize(
+    lanes_t acc, lanes_t multiplier, lanes_t shift, lanes_t half) {
+    return lanes_rounded(acc, lanes_high_mul(acc, multiplier), shift, half);
+}
+
+// trunc_shift, n in 0..31, |v| < 2^31
+static inline lanes_t lanes_trunc_shift(lanes_t v, int32_t n) {
+    int32x4_t mask = vdupq_n_s32((int32_t)((1u << n) - 1));
+    for (int k = 0; k < 2; ++k) {
+        int32x4_t more = vandq_s32(vshrq_n_s32(v.val[k], 31), mask);
+        v.val[k] = vshlq_r_s32(vaddq_s32(v.val[k], more), -n);
+    }
+    return v;
+}
+
+// Stores the lowest byte of each lane.
+static inline void lanes_store_s8(int8_t *to, lanes_t v) {
+    vstrbq_s32(to, v.val[0]);
+    vstrbq_s32(to + 4, v.val[1]);
+}
+
+static inline void widen_16(int16_t *to, const int8_t *from) {
+    vstrhq_s16(to, vldrbq_s16(from));
+    vstrhq_s16(to + 8, vldrbq_s16(from + 8));
+}
+
+// One bit for each of 16 values: low <= y <= high.
+static inline uint32_t sixteen_within(const int8_t *y, int8_t low, int8_t high) {
+    int8x16_t v = vldrbq_s8(y);
+    return vcmpleq_m_n_s8(v, high, vcmpgeq_n_s8(v, low));
+}
+
+// Depthwise: 16 channels; weights of two taps are interleaved.
+
+static inline void taps_join(int16_t *to, const int16_t *a, const int16_t *b) {
+    for (int k = 0; k < 16; ++k) {
+        to[k] = a[k];
+        to[16 + k] = b[k];
+    }
+}
+
+// Two products fit 16 bits, as one factor of each is in [-127, 127].
+static inline __attribute__((always_inline)) void taps_products(lanes_t *sum, const int16_t *x,
+    const uint32_t *offset, const int16_t *weights, uint32_t pairs) {
+    for (int part = 0; part < 2; ++part, x += 8) {
+        int32x4_t even = vdupq_n_s32(0), odd = even; // channels
+        for (uint32_t k = 0; k < pairs; ++k) {
+            const int16_t *w = weights + 32 * k + 8 * part;
+            int16x8_t v = vmulq_s16(vldrhq_s16(x + offset[2 * k]), vldrhq_s16(w));
+            v = vaddq_s16(v, vmulq_s16(vldrhq_s16(x + offset[2 * k + 1]), vldrhq_s16(w + 16)));
+            even = vaddq_s32(even, vmovlbq_s16(v));
+            odd = vaddq_s32(odd, vmovltq_s16(v));
+        }
+        int32_t turned[8];
+        vst2q_s32(turned, ((int32x4x2_t){{even, odd}}));
+        sum[part] = lanes_load(turned);
+    }
+}
+
+// Matrix products
+
+static inline void group_store(weight_t *group, uint32_t lane, const uint8_t *four) {
+    __builtin_memcpy(group + PANEL_LANE * lane, four, 4);
+}
+
+// Packs four lanes of four groups.
+static inline void groups_from_rows(
+    weight_t *to, const uint8_t *from, uint32_t step, uint32_t flip) {
+    for (int k = 0; k < 4; ++k, from += step, to += PANEL_LANE) {
+        uint8x16_t v = veorq_u8(vldrbq_u8(from), vdupq_n_u8((uint8_t)flip));
+        vstrbq_u8((uint8_t *)to, v);
+    }
+}
+
+// Packs all lanes of a group; rows: LANES bytes each.
+static inline void group_from_columns(weight_t *to, const uint8_t *const *row, uint32_t flip) {
+    uint16x8_t at = vmulq_n_u16(vidupq_n_u16(0, 1), PANEL_LANE), f = vdupq_n_u16(flip & 0xFFFF);
+    for (int k = 0; k < 4; k += 2) {
+        uint16x8_t two = vsliq_n_u16(vldrbq_u16(row[k]), vldrbq_u16(row[k + 1]), 8);
+        vstrhq_scatter_offset_u16((uint16_t *)(to + k), at, veorq_u16(two, f));
+    }
+}
+
+static inline void rows_offset(int32_t *offset, const rows_t *rows) { // not needed
+    (void)offset;
+    (void)rows;
+}
+
+// Assembly keeps four sums in even registers, as VMLADAVA demands, and reads what is rarely needed
+// from memory. A loop's last turn takes the values that are left (`wlstp`, `letp`).
+typedef struct {
+    const int8_t *x, *x2; // rows of inputs
+    const int8_t *w;      // of the first lane
+    uint32_t step;        // bytes from one lane to the next
+    uint32_t count, runs; // values of a run; number of runs
+    uint32_t next, back; // bytes from the end of what was read of a run to the next run; of w, back
+    int32_t *acc, *end;
+    const int32_t *start;
+    uint32_t flip;
+} block_of_products_t;
+
+static inline block_of_products_t block_of_products(
+    const rows_t *in, uint32_t row, const weight_t *w, uint32_t count) {
+    uint32_t read = (count + 15) & ~15u;
+    const int8_t *x = in->units + in->at[row];
+    return (block_of_products_t){
+        .x = x,
+        .x2 = x,
+        .w = w,
+        .step = PANEL_LANE,
+        .count = count,
+        .runs = in->runs,
+        .next = in->pitch - read,
+        .back = read - count};
+}
+
+// clang-format off
+
+// acc, s32 [2, LANES], += products of two rows with all lanes of a panel, two lanes at a time.
+// r0, r2: sums of the first row, r4, r6: of the second, r1, r3: x, r5, r7: w
+NAKED static void two_rows(const block_of_products_t *b) {
+    OFFSETS(block_of_products_t, x, w, count, runs, next, back, acc, end)
+    SET(row, 4 * LANES);
+    SET(lane, PANEL_LANE);
+    __asm volatile(
+        SAVE
+        "mov r10, r0\n"
+        "ldr r8, " FIELD(r10, block_of_products_t.count) "\n"
+        "ldr r9, " FIELD(r10, block_of_products_t.acc) "\n"
+        "ldr r11, " FIELD(r10, block_of_products_t.w) "\n"
+        "1:\n"                  // two lanes
+        "ldrd r0, r2, [r9]\n"
+        "ldrd r4, r6, [r9, #" AT(row) "]\n"
+        "ldrd r1, r3, " FIELD(r10, block_of_products_t.x) "\n"
+        "ldr r12, " FIELD(r10, block_of_products_t.runs) "\n"
+        "mov r5, r11\n"
+        "add r7, r11, #" AT(lane) "\n"
+        "add r11, r7, #" AT(lane) "\n"
+        "2:\n"                  // a run
+        "wlstp.8 lr, r8, 4f\n"
+        "3:\n"
+        "vldrb.8 q0, [r1], #16\n"
+        "vldrb.8 q2, [r5], #16\n"
+        "vmladava.s8 r0, q0, q2\n"
+        "vldrb.8 q1, [r3], #16\n"
+        "vmladava.s8 r4, q1, q2\n"
+        "vldrb.8 q3, [r7], #16\n"
+        "vmladava.s8 r2, q0, q3\n"
+        "vmladava.s8 r6, q1, q3\n"
+        "letp lr, 3b\n"
+        "4:\n"
+        "subs r12, #1\n"
+        "beq 5f\n"
+        "ldr lr, " FIELD(r10, block_of_products_t.next) "\n"
+        "add r1, lr\n"
+        "add r3, lr\n"
+        "ldr lr, " FIELD(r10, block_of_products_t.back) "\n"
+        "sub r5, lr\n"
+        "sub r7, lr\n"
+        "b 2b\n"
+        "5:\n"
+        "strd r4, r6, [r9, #" AT(row) "]\n"
+        "strd r0, r2, [r9], #8\n"
+        "ldr lr, " FIELD(r10, block_of_products_t.end) "\n"
+        "cmp r9, lr\n"
+        "bne 1b\n"
+        RESTORE);
+}
+
+// acc = start + products of a row with four lanes, whose bytes are flipped.
+// r0, r2, r4, r6: sums, r1: x, r3, r5, r7, r8: w
+NAKED static void one_row(const block_of_products_t *b) {
+    OFFSETS(block_of_products_t, x, w, step, count, runs, next, back, acc, start, flip)
+    __asm volatile(
+        SAVE
+        "mov r10, r0\n"
+        "ldr r12, " FIELD(r10, block_of_products_t.flip) "\n"
+        "vdup.32 q3, r12\n"
+        "ldr r12, " FIELD(r10, block_of_products_t.start) "\n"
+        "ldrd r0, r2, [r12]\n"
+        "ldrd r4, r6, [r12, #8]\n"
+        "ldr r1, " FIELD(r10, block_of_products_t.x) "\n"
+        "ldrd r3, r12, " FIELD(r10, block_of_products_t.w) "\n"
+        "add r5, r3, r12\n"
+        "add r7, r5, r12\n"
+        "add r8, r7, r12\n"
+        "ldrd r9, r11, " FIELD(r10, block_of_products_t.count) "\n"
+        "2:\n"                  // a run
+        "wlstp.8 lr, r9, 4f\n"
+        "3:\n"
+        "vldrb.8 q0, [r1], #16\n"
+        "vldrb.8 q1, [r3], #16\n"
+        "veor q1, q1, q3\n"
+        "vldrb.8 q2, [r5], #16\n"
+        "vmladava.s8 r0, q0, q1\n"
+        "veor q2, q2, q3\n"
+        "vldrb.8 q1, [r7], #16\n"
+        "vmladava.s8 r2, q0, q2\n"
+        "veor q1, q1, q3\n"
+        "vldrb.8 q2, [r8], #16\n"
+        "vmladava.s8 r4, q0, q1\n"
+        "veor q2, q2, q3\n"
+        "vmladava.s8 r6, q0, q2\n"
+        "letp lr, 3b\n"
+        "4:\n"
+        "subs r11, #1\n"
+        "beq 5f\n"
+        "ldrd r12, lr, " FIELD(r10, block_of_products_t.next) "\n"
+        "add r1, r12\n"
+        "sub r3, lr\n"
+        "sub r5, lr\n"
+        "sub r7, lr\n"
+        "sub r8, lr\n"
+        "b 2b\n"
+        "5:\n"
+        "ldr r12, " FIELD(r10, block_of_products_t.acc) "\n"
+        "strd r0, r2, [r12]\n"
+        "strd r4, r6, [r12, #8]\n"
+        RESTORE);
+}
+
+// clang-format on
+
+// acc, s32 [n, LANES] = start + products of few rows with `lanes` rows of weights where they lie.
+static void products_in_place(int32_t *acc, const int32_t *start, const uint8_t *weights,
+    uint32_t step, uint32_t flip, uint32_t lanes, uint32_t count, const rows_t *in) {
+    count = in->runs > 1 ? 4 * in->groups : count;
+    for (uint32_t r = 0; r < in->n; ++r, acc += LANES) {
+        block_of_products_t b = block_of_products(in, r, (const int8_t *)weights, count);
+        b.step = lanes < 4 ? 0 : step; // then one lane, four times
+        b.flip = flip;
+        for (uint32_t l = 0; l < lanes; l += lanes < 4 ? 1 : 4) {
+            uint32_t first = lanes < 4 || l + 4 <= lanes ? l : lanes - 4;
+            b.w = (const int8_t *)weights + first * step;
+            b.start = start + first;
+            b.acc = acc + first;
+            one_row(&b);
+        }
+    }
+}
+
+// acc, s32 [n, LANES]: `rows` rows from `first` on = start (NULL: acc) + products.
+static inline __attribute__((always_inline)) void products(int32_t *acc, const int32_t *start,
+    const weight_t *panel, const rows_t *in, uint32_t first, const int rows) {
+    block_of_products_t b = block_of_products(in, first, panel, 4 * in->groups);
+    b.acc = acc + first * LANES;
+    if (rows == 2) {
+        b.x2 = in->units + in->at[first + 1];
+        b.end = b.acc + LANES;
+        if (start) {
+            lanes_store(b.acc, lanes_load(start));
+            lanes_store(b.end, lanes_load(start));
+        }
+        two_rows(&b);
+        return;
+    }
+    b.start = start ? start : b.acc;
+    for (uint32_t l = 0; l < LANES; l += 4, b.w += 4 * PANEL_LANE, b.start += 4, b.acc += 4) {
+        one_row(&b);
+    }
+}
+
+#include "kernels/simd/engine.h"
+
+#endif
