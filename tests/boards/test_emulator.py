@@ -30,7 +30,9 @@ class Core(ctypes.Structure):
 
 class Chip(ctypes.Structure):
     _fields_ = (
-        [("sio", ctypes.POINTER(ctypes.c_uint32)), ("timer", ctypes.POINTER(ctypes.c_double))]
+        [("number", ctypes.c_uint32)]
+        + [(name, ctypes.POINTER(ctypes.c_uint32)) for name in ("divider", "locks")]
+        + [("timer", ctypes.POINTER(ctypes.c_double))]
         + [(name, ctypes.c_double) for name in ("now", "cycle")]
         + [("ipsr", ctypes.c_uint32), ("pending", ctypes.c_int), ("divider_cycles", ctypes.c_int64)]
     )
@@ -99,7 +101,7 @@ def test_single_instructions_equal_those_of_the_emulators_core(library: ctypes.C
     ctypes.memmove(flash, bytes(mcu.flash), FLASH_SIZE)
     registers = (ctypes.c_uint32 * 16)()
     sizes = {"rom_size": ROM_SIZE, "flash_size": FLASH_SIZE, "ram_size": RAM_SIZE}
-    thumb = Thumb(Core(r=registers, rom=rom, flash=flash, ram=ram, **sizes), Chip(sio=(ctypes.c_uint32 * 6)(0, 1)))
+    thumb = Thumb(Core(r=registers, rom=rom, flash=flash, ram=ram, **sizes))
     groups, code, data = set(), slice(CODE - RAM, CODE - RAM + 4), slice(DATA - RAM - 64, DATA - RAM + SPAN + 1024)
     core = mcu.core
     for _ in range(8_000):
@@ -142,18 +144,22 @@ def test_single_instructions_equal_those_of_the_emulators_core(library: ctypes.C
 
 
 def test_the_cores_peripherals_are_the_emulators_own(library: ctypes.CDLL) -> None:
-    """The divider, spinlocks, the core's number and the timer, written and read in random order."""
+    """The divider, spinlocks, the core's number and the timer, written and read in random order by both cores."""
     rng = random.Random(SEED)
     mcu = RP2040()
     time = SystemClock(mcu)
-    registers, ram, sio = (ctypes.c_uint32 * 16)(), (ctypes.c_uint8 * RAM_SIZE)(), (ctypes.c_uint32 * 6)(0, 1)
+    registers, ram = (ctypes.c_uint32 * 16)(), (ctypes.c_uint8 * RAM_SIZE)()
+    sio = (ctypes.c_uint32 * 11)(*mcu.sio.words)  # a divider of each core, then the spinlocks
     empty, line = (ctypes.c_uint8 * 64)(), (ctypes.c_double * 4)()
     sizes = {"rom_size": 64, "flash_size": 64, "ram_size": RAM_SIZE}
-    core, chip = Core(r=registers, rom=empty, flash=empty, ram=ram, **sizes), Chip(sio=sio, timer=line, cycle=8)
+    core, chip = Core(r=registers, rom=empty, flash=empty, ram=ram, **sizes), Chip(timer=line, cycle=8)
     thumb = Thumb(core, chip)
+    parts = [ctypes.cast(ctypes.byref(sio, at), ctypes.POINTER(ctypes.c_uint32)) for at in (0, 20, 40)]
     ran, scales = 0, set()
     for _ in range(6_000):
-        load, word = rng.random() < 0.5, rng.randrange(7)
+        load, word, number = rng.random() < 0.5, rng.randrange(7), rng.randrange(2)
+        mcu.core = (mcu.core0, mcu.core1)[number]
+        thumb.chip.number, thumb.chip.divider, thumb.chip.locks = number, parts[number], parts[2]
         first = rng.choice((0xD0000060, 0xD0000060, 0xD0000100, 0xD0000164, 0xD0000000, 0xD000005C, 0x40054024))
         if first in (0xD0000000, 0xD000005C, 0x40054024):
             load, word = True, rng.randrange(2) if first == 0x40054024 else 0
@@ -183,7 +189,7 @@ def test_the_cores_peripherals_are_the_emulators_own(library: ctypes.CDLL) -> No
             assert mcu.core.cycles - counted == thumb.core.cycles + thumb.chip.divider_cycles
             assert mcu.core.registers[1] == registers[1], (hex(first), load, word, list(sio))
         else:
-            assert first == 0xD0000060 and not load and (word >= 4 or 0 in (drawn, sio[1])), (word, drawn)
+            assert first == 0xD0000060 and not load and (word >= 4 or 0 in (drawn, sio[5 * number + 1])), (word, drawn)
             mcu.core.execute_instruction()
             sio[:] = mcu.sio.words
         assert list(sio) == list(mcu.sio.words)

@@ -9,6 +9,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import second_core
+
 NATIVE = Path(sys.argv[1]) / "src" / "rp2040py" / "native"
 LOOP = [
     ("from libc.math cimport INFINITY\n", "from libc.math cimport INFINITY, ceil\n"),
@@ -19,7 +21,7 @@ from rp2040py.native._rp2040 cimport RP2040
 """,
     ),
     (
-        "\ncdef double CYCLE_NANOS",
+        "\ncdef double CYCLE_NANOS = 1e9 / 125_000_000  # 125 MHz\n",
         """
 cdef extern from "thumb.h":
     ctypedef struct thumb_core_t:
@@ -32,7 +34,9 @@ cdef extern from "thumb.h":
         int masked, event, unmasked
         long long cycles
     ctypedef struct thumb_chip_t:
-        unsigned int *sio
+        unsigned int number
+        unsigned int *divider
+        unsigned int *locks
         const double *timer
         double now, cycle
         unsigned int ipsr
@@ -45,26 +49,68 @@ cdef extern from "thumb.h":
 
 cdef long CHUNK = 4096
 
-cdef double CYCLE_NANOS""",
+cdef double CYCLE_NANOS = 1e9 / 125_000_000  # 125 MHz
+
+
+cdef long run(thumb_t *thumb, CortexM0Core core, CortexM0Core other, double now, long long limit):
+    # What `core` can do by itself from the chip's time `now` on, up to `limit` cycles: how many instructions.
+    cdef long ran
+    thumb.core.n, thumb.core.z, thumb.core.c, thumb.core.v = core.n, core.z, core.c, core.v
+    thumb.core.masked, thumb.chip.ipsr, thumb.chip.now = core.pm, core.ipsr, now
+    thumb.chip.pending = (core.pending_interrupts & core.enabled_interrupts) != 0 or core.pending_nmi
+    thumb.chip.pending |= core.pending_pend_sv | core.pending_svcall | core.pending_systick
+    ran = thumb_run(thumb, CHUNK, limit)
+    if ran:
+        core.n, core.z, core.c, core.v = thumb.core.n, thumb.core.z, thumb.core.c, thumb.core.v
+        core.pm = thumb.core.masked
+        core.interrupts_updated |= thumb.core.unmasked
+        core.cycles += thumb.core.cycles + thumb.chip.divider_cycles
+        if thumb.core.event:
+            core.signal()
+            other.signal()
+    return ran
+
+
+cdef catch_up(RP2040 rp2040, thumb_t *thumb, double now):
+    # Core 1 runs for the time that it lags behind the chip, `now`, unless it falls asleep.
+    cdef CortexM0Core core = rp2040.core1
+    cdef long ran
+    rp2040.core = core
+    while core.lag > 0 and not (core.waiting or core.held):
+        ran = 0
+        if not core.interrupts_updated:
+            ran = run(thumb, core, rp2040.core0, now - core.lag, <long long> ceil(core.lag / CYCLE_NANOS))
+        core.lag -= (thumb.core.cycles if ran else core.execute_instruction()) * CYCLE_NANOS
+    if core.waiting:
+        core.lag = 0
+    rp2040.core = rp2040.core0
+
+""",
     ),
     (
         "    pios = rp2040.pio\n",
         """    cdef RPPIO first = rp2040.pio[0], second = rp2040.pio[1]
     cdef long ran = 0
+    cdef bint both
     cdef long long limit
+    cdef double quantum = rp2040.quantum
     cdef unsigned int[::1] sio = rp2040.sio.words
     cdef double[::1] timer = rp2040.timer.line
-    cdef thumb_t thumb
-    thumb.core.r = &core.registers[0]
-    thumb.core.rom = <unsigned char *> &rp2040._bootrom[0]
-    thumb.core.flash = &rp2040._flash[0]
-    thumb.core.ram = &rp2040._sram[0]
-    thumb.core.rom_size = rp2040.bootrom_byte_size
-    thumb.core.flash_size = rp2040.flash_byte_size
-    thumb.core.ram_size = rp2040.ram_byte_size
-    thumb.chip.sio = &sio[0]
-    thumb.chip.timer = &timer[0]
-    thumb.chip.cycle = CYCLE_NANOS
+    cdef CortexM0Core each, core1 = rp2040.core1
+    cdef thumb_t thumbs[2]
+    for each in (core, core1):
+        thumbs[each.number].core.r = &each.registers[0]
+        thumbs[each.number].core.rom = <unsigned char *> &rp2040._bootrom[0]
+        thumbs[each.number].core.flash = &rp2040._flash[0]
+        thumbs[each.number].core.ram = &rp2040._sram[0]
+        thumbs[each.number].core.rom_size = rp2040.bootrom_byte_size
+        thumbs[each.number].core.flash_size = rp2040.flash_byte_size
+        thumbs[each.number].core.ram_size = rp2040.ram_byte_size
+        thumbs[each.number].chip.number = each.number
+        thumbs[each.number].chip.divider = &sio[5 * each.number]
+        thumbs[each.number].chip.locks = &sio[10]
+        thumbs[each.number].chip.timer = &timer[0]
+        thumbs[each.number].chip.cycle = CYCLE_NANOS
 """,
     ),
     (
@@ -73,26 +119,40 @@ cdef double CYCLE_NANOS""",
         if (ran or core.waiting or not i & 31) and simulator.stopped:
             break
         ran = 0
+        both = not (core1.waiting or core1.held)
+        if both and core1.lag >= quantum:
+            catch_up(rp2040, &thumbs[1], clock._nanos_counter)
+            both = not (core1.waiting or core1.held)
         if tick_batch <= 1 and first.stopped and second.stopped and not (core.waiting or core.interrupts_updated):
             limit = CHUNK * 16
             if clock._next_alarm is not None:
                 limit = min(limit, <long long> ceil((clock._next_alarm.nanos - clock._nanos_counter) / CYCLE_NANOS))
-            thumb.core.n, thumb.core.z, thumb.core.c, thumb.core.v = core.n, core.z, core.c, core.v
-            thumb.core.masked, thumb.chip.ipsr, thumb.chip.now = core.pm, core.ipsr, clock._nanos_counter
-            thumb.chip.pending = (core.pending_interrupts & core.enabled_interrupts) != 0 or core.pending_nmi
-            thumb.chip.pending |= core.pending_pend_sv | core.pending_svcall | core.pending_systick
-            ran = thumb_run(&thumb, CHUNK, limit)
+            if both:
+                limit = min(limit, <long long> ceil((quantum - core1.lag) / CYCLE_NANOS))
+            ran = run(&thumbs[0], core, core1, clock._nanos_counter, limit)
             if ran:
-                core.n, core.z, core.c, core.v = thumb.core.n, thumb.core.z, thumb.core.c, thumb.core.v
-                core.pm = thumb.core.masked
-                core.event_registered |= thumb.core.event
-                core.interrupts_updated |= thumb.core.unmasked
-                core.cycles += thumb.core.cycles + thumb.chip.divider_cycles
-                clock.tick(thumb.core.cycles * CYCLE_NANOS)
+                if both:
+                    core1.lag += thumbs[0].core.cycles * CYCLE_NANOS
+                clock.tick(thumbs[0].core.cycles * CYCLE_NANOS)
                 i += ran
                 ticks_since_check += ran
                 continue
         ticks_since_check += 1
+""",
+    ),
+    (
+        "            idle_nanos = clock.nanos_to_next_alarm\n",
+        """            idle_nanos = clock.nanos_to_next_alarm
+            if both:
+                idle_nanos = min(idle_nanos or INFINITY, quantum - core1.lag)
+                core1.lag += idle_nanos
+""",
+    ),
+    (
+        "            delta_nanos = cycles * CYCLE_NANOS\n",
+        """            delta_nanos = cycles * CYCLE_NANOS
+            if both:
+                core1.lag += delta_nanos
 """,
     ),
     (
@@ -105,27 +165,6 @@ cdef double CYCLE_NANOS""",
     ),
 ]
 # State that thumb.h reads and writes, too, lies in arrays.
-WORDS = """
-
-def _word(index):
-    def write(sio, value):
-        sio.words[index] = int(value) & 0xFFFFFFFF
-
-    return property(lambda sio: sio.words[index], write)
-
-"""
-SIO = [
-    (
-        "\n\nclass RPSIO:\n",
-        f"""{WORDS}
-class RPSIO:
-    div_dividend, div_divisor, div_quotient, div_remainder, div_csr, spin_lock = map(_word, range(6))
-
-""",
-    ),
-    ("        self.rp2040 = rp2040\n", '        self.rp2040 = rp2040\n        self.words = array("I", bytes(24))\n'),
-    ("from typing import TYPE_CHECKING\n", "from array import array\nfrom typing import TYPE_CHECKING\n"),
-]
 TIMER = [
     (
         "        self.clock: IClock = rp2040.clock\n",
@@ -168,7 +207,8 @@ def replace(path: Path, changes: list[tuple[str, str]]) -> None:
 
 
 replace(NATIVE / "_simulator.pyx", LOOP)
-replace(NATIVE.parent / "sio.py", SIO)
+for name, changes in second_core.FILES.items():
+    replace(NATIVE.parent / name, changes)
 replace(NATIVE.parent / "peripherals" / "timer.py", TIMER)
 replace(NATIVE.parent / "utils" / "firmware_retrieve.py", FIRMWARE)
 shutil.copy(Path(__file__).parent / "thumb.h", NATIVE)

