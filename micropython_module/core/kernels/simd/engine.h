@@ -95,6 +95,46 @@ static inline void copy_run(int8_t *to, const int8_t *from, uint32_t n) {
     }
 }
 
+#ifndef OWN_STEPS // of the including file
+
+// Half of 2^-shift in each lane.
+static inline lanes_t lanes_half(const int8_t *shift) {
+    int32_t half[WIDTH];
+    for (uint32_t l = 0; l < WIDTH; ++l) {
+        half[l] = (int32_t)((1u << -shift[l]) >> 1);
+    }
+    return lanes_load(half);
+}
+
+// Stores the lowest byte of each of the first `count` lanes.
+static inline void lanes_store_first(int8_t *to, lanes_t v, uint32_t count) {
+    if (count == WIDTH) {
+        lanes_store_s8(to, v);
+    } else {
+        int8_t some[WIDTH];
+        lanes_store_s8(some, v);
+        copy_run(to, some, count);
+    }
+}
+
+// acc [n, LANES] = start (NULL: acc) + products of all rows with a panel.
+static inline void all_products(
+    int32_t *acc, const int32_t *start, const weight_t *panel, uint32_t lanes, const rows_t *x) {
+    (void)lanes;
+    uint32_t r = 0;
+    for (; r + ROWS <= x->n; r += ROWS) {
+        products(acc, start, panel, x, r, ROWS);
+    }
+    for (; ROWS > 4 && r + 4 <= x->n; r += 4) {
+        products(acc, start, panel, x, r, 4);
+    }
+    for (; r < x->n; ++r) {
+        products(acc, start, panel, x, r, 1);
+    }
+}
+
+#endif
+
 static inline int8_t *fill_run(int8_t *to, uint32_t n, int8_t v) {
     for (; n; --n) {
         *to++ = v;
@@ -203,20 +243,11 @@ static void panel_products(int32_t *acc, weight_t *panel, const int32_t *start, 
         } else {
             part.groups = lesser(all - first, CHUNK);
         }
-        uint32_t count = part.runs * part.groups, r = 0;
+        uint32_t count = part.runs * part.groups;
         if (s) {
             (s->columns ? panel_of_columns : panel_of_rows)(panel, s, lanes, first, first + count);
         }
-        const int32_t *from = first ? 0 : start;
-        for (; r + ROWS <= x->n; r += ROWS) {
-            products(acc, from, panel, &part, r, ROWS);
-        }
-        for (; ROWS > 4 && r + 4 <= x->n; r += 4) {
-            products(acc, from, panel, &part, r, 4);
-        }
-        for (; r < x->n; ++r) {
-            products(acc, from, panel, &part, r, 1);
-        }
+        all_products(acc, first ? 0 : start, panel, lanes, &part);
         first += count;
         part.units += x->runs > 1 ? part.runs * x->pitch : 4 * count;
     }
@@ -335,6 +366,37 @@ static rows_t image_rows(
     return r;
 }
 
+// What makes outputs of sums, for WIDTH of them.
+typedef struct {
+    lanes_t multiplier, shift, half; // half: of 2^-shift
+    lanes_t zero_point, low, high;
+} scales_t;
+
+// Of outputs [o, o + count), count <= WIDTH.
+static inline scales_t scales_of(const edgelora_shape_t *g, uint32_t o, uint32_t count) {
+    const int32_t *multiplier = g->multiplier + o;
+    const int8_t *shift = g->shift + o;
+    int32_t multipliers[WIDTH];
+    int8_t shifts[WIDTH];
+    if (count < WIDTH) { // 0 behind them
+        for (uint32_t l = 0; l < WIDTH; ++l) {
+            multipliers[l] = l < count ? multiplier[l] : 0;
+            shifts[l] = l < count ? shift[l] : 0;
+        }
+        multiplier = multipliers;
+        shift = shifts;
+    }
+    return (scales_t){
+        lanes_load(multiplier), lanes_of_s8(shift), lanes_half(shift), lanes_of(g->zp_out),
+        lanes_of(g->op->act_min), lanes_of(g->op->act_max)};
+}
+
+// |acc| < 2^30
+static inline lanes_t lanes_output(lanes_t acc, const scales_t *s) {
+    lanes_t v = lanes_requantize(acc, s->multiplier, s->shift, s->half);
+    return lanes_max(lanes_min(lanes_add(v, s->zero_point), s->high), s->low);
+}
+
 // Requantizes outputs [o, o + lanes) of n positions.
 static void outputs(const edgelora_shape_t *g, uint32_t o, uint32_t lanes, const int32_t *acc,
     uint32_t n, int8_t *y) {
@@ -347,24 +409,14 @@ static void outputs(const edgelora_shape_t *g, uint32_t o, uint32_t lanes, const
         }
         return;
     }
-    int32_t multiplier[LANES] = {0}, shift[LANES] = {0}, half[LANES] = {0};
-    for (uint32_t l = 0; l < lanes; ++l) {
-        multiplier[l] = g->multiplier[o + l];
-        shift[l] = g->shift[o + l];
-        half[l] = (int32_t)((1u << -shift[l]) >> 1);
-    }
-    lanes_t zero_point = lanes_of(g->zp_out), low = lanes_of(g->op->act_min),
-            high = lanes_of(g->op->act_max);
-    for (uint32_t p = 0; p < n; ++p, acc += LANES, y += g->out_c) {
-        int8_t some[LANES], *to = lanes == LANES ? y : some;
-        for (uint32_t l = 0; l < LANES; l += WIDTH) {
-            lanes_t v = lanes_requantize(lanes_load(acc + l), lanes_load(multiplier + l),
-                lanes_load(shift + l), lanes_load(half + l));
-            v = lanes_max(lanes_min(lanes_add(v, zero_point), high), low);
-            lanes_store_s8(to + l, v);
-        }
-        if (lanes < LANES) {
-            copy_run(y, some, lanes);
+    uint32_t step = g->out_c;
+    for (uint32_t l = 0; l < lanes; l += WIDTH) {
+        uint32_t count = lesser(lanes - l, WIDTH);
+        scales_t scales = scales_of(g, o + l, count);
+        const int32_t *from = acc + l;
+        int8_t *to = y + l;
+        for (uint32_t p = 0; p < n; ++p, from += LANES, to += step) {
+            lanes_store_first(to, lanes_output(lanes_load(from), &scales), count);
         }
     }
 }
@@ -440,10 +492,11 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
         }
         for (uint32_t o = 0; o < g->out_c; o += LANES) {
             uint32_t lanes = lesser(g->out_c - o, LANES);
-            int32_t bias[LANES] = {0};
-            for (uint32_t l = 0; l < lanes; ++l) {
-                bias[l] = g->bias[o + l];
+            int32_t some[LANES];
+            for (uint32_t l = 0; lanes < LANES && l < LANES; ++l) {
+                some[l] = l < lanes ? g->bias[o + l] : 0;
             }
+            const int32_t *bias = lanes < LANES ? some : g->bias + o;
             source_t weights = {
                 .from = g->weights + o * g->inputs,
                 .step = g->inputs,
@@ -932,6 +985,10 @@ typedef struct {
     int8_t edge;
 } plane_t;
 
+#ifdef OWN_DEPTHWISE
+#include "kernels/simd/strips.h"
+#endif
+
 static uint32_t plane_rows(const plane_t *p) { // output rows at a time; 0: none
     uint32_t row = p->width * ((p->channels + 15) & ~15u) * 2, room = TAPS_BYTES / row;
     return room < p->reach_h ? 0 : lesser((room - p->reach_h) / p->stride_h + 1, p->out_h);
@@ -1010,6 +1067,12 @@ static bool depthwise_forward(const edgelora_shape_t *g, const int8_t *x, int8_t
         p.tap_y[t] = t / g->kernel_w * op->dilation_h;
         p.tap_x[t] = t % g->kernel_w * op->dilation_w;
     }
+#ifdef OWN_DEPTHWISE
+    if (has_strips(&p, g)) {
+        strips_forward(&p, g, y, work);
+        return true;
+    }
+#endif
     uint32_t most = plane_rows(&p), pitch = (p.channels + 15) & ~15u;
     if (!most) {
         return false;
@@ -1018,19 +1081,18 @@ static bool depthwise_forward(const edgelora_shape_t *g, const int8_t *x, int8_t
     int16_t *plane = w->plane, *weights = w->weights;
     uint32_t *offset = w->offset;
     plane_offsets(&p, offset);
-    lanes_t zero_point = lanes_of(g->zp_out), low = lanes_of(op->act_min),
-            high = lanes_of(op->act_max);
     for (uint32_t first = 0; first < p.out_h; first += most) {
         uint32_t rows = lesser(p.out_h - first, most);
         plane_fill(&p, plane, first, rows);
         for (uint32_t c = 0; c < p.channels; c += 16) {
             uint32_t lanes = lesser(p.channels - c, 16);
-            int32_t bias[16] = {0}, multiplier[16] = {0}, shift[16] = {0}, half[16] = {0};
+            int32_t bias[16] = {0};
+            scales_t scales[16 / WIDTH];
             for (uint32_t l = 0; l < lanes; ++l) {
                 bias[l] = g->bias[c + l];
-                multiplier[l] = g->multiplier[c + l];
-                shift[l] = g->shift[c + l];
-                half[l] = (int32_t)((1u << -shift[l]) >> 1);
+            }
+            for (uint32_t l = 0; l < 16; l += WIDTH) {
+                scales[l / WIDTH] = scales_of(g, c + l, l < lanes ? lesser(lanes - l, WIDTH) : 0);
             }
             plane_weights(&p, g->weights, false, c, lanes, weights);
             for (uint32_t i = 0, oy = 0, ox = 0; i < rows * p.out_w;
@@ -1046,10 +1108,8 @@ static bool depthwise_forward(const edgelora_shape_t *g, const int8_t *x, int8_t
                 int8_t some[16], *to = y + (first * p.out_w + i) * p.channels + c,
                                  *out = lanes == 16 ? to : some;
                 for (uint32_t l = 0; l < 16; l += WIDTH) {
-                    lanes_t v = lanes_requantize(lanes_add(acc[l / WIDTH], lanes_load(bias + l)),
-                        lanes_load(multiplier + l), lanes_load(shift + l), lanes_load(half + l));
-                    v = lanes_max(lanes_min(lanes_add(v, zero_point), high), low);
-                    lanes_store_s8(out + l, v);
+                    lanes_t v = lanes_add(acc[l / WIDTH], lanes_load(bias + l));
+                    lanes_store_s8(out + l, lanes_output(v, &scales[l / WIDTH]));
                 }
                 if (lanes < 16) {
                     copy_run(to, some, lanes);
@@ -1091,6 +1151,14 @@ static bool depthwise_backward(
         p.tap_y[t] = t / g->kernel_w * op->dilation_h;
         p.tap_x[t] = t % g->kernel_w * op->dilation_w;
     }
+    block_t block = {dx, (uint32_t)g->in_h * g->in_w * g->in_c, 0, false};
+#ifdef OWN_DEPTHWISE
+    if (has_strips(&p, g)) {
+        strips_backward(&p, g->weights, &block, error->work);
+        *exponent = error->exponent + block.shift;
+        return true;
+    }
+#endif
     uint32_t most = plane_rows(&p), pitch = (p.channels + 15) & ~15u;
     if (!most) {
         return false;
@@ -1100,7 +1168,6 @@ static bool depthwise_backward(
     uint32_t *offset = w->offset, *places = w->places;
     int32_t *acc = w->acc;
     plane_offsets(&p, offset);
-    block_t block = {dx, (uint32_t)g->in_h * g->in_w * g->in_c, 0, false};
     for (uint32_t first = 0; first < p.out_h; first += most) {
         uint32_t rows = lesser(p.out_h - first, most), count = rows * p.out_w;
         plane_fill(&p, plane, first, rows);
@@ -1119,8 +1186,8 @@ static bool depthwise_backward(
                     } else {
                         taps_products(taken, at, offset, weights, (taps + 1) / 2);
                     }
-                    for (uint32_t l = 0; l < 16; l += LANES) { // LANES = WIDTH
-                        lanes_store(sums + l * n, taken[l / LANES]);
+                    for (uint32_t l = 0; l < 16; l += WIDTH) {
+                        lanes_store(sums + l / LANES * LANES * n + l % LANES, taken[l / WIDTH]);
                     }
                     places[k] = first * p.out_w + i + k;
                 }

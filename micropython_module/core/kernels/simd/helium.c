@@ -13,9 +13,12 @@
 
 #define UNITS_ARE_BYTES 1
 #define WORK_SHARE 4
+#define CHUNK 128
 #define LEAST_RUN 16
 #define IN_PLACE 8 // most rows whose products are made of weights where they lie
-enum { WIDTH = 8, LANES = 8, ROWS = 2, ZERO_WEIGHT = 0 };
+#define OWN_DEPTHWISE // strips.h
+#define OWN_STEPS     // lanes_half, lanes_store_first, all_products
+enum { WIDTH = 4, LANES = 16, ZERO_WEIGHT = 0 };
 #define FLIP_OFFSET 0x80808080u
 #define FLIP_SIGNED 0u
 
@@ -26,30 +29,27 @@ typedef int8_t weight_t; // of weights: [LANES][CHUNK][4]
 
 enum { PANEL_GROUP = 4, PANEL_LANE = 4 * CHUNK };
 
-typedef struct {
-    int32x4_t val[2];
-} lanes_t;
+typedef int32x4_t lanes_t;
 
 static inline lanes_t lanes_load(const int32_t *v) {
-    return (lanes_t){{vldrwq_s32(v), vldrwq_s32(v + 4)}};
+    return vldrwq_s32(v);
 }
 
 static inline void lanes_store(int32_t *to, lanes_t v) {
-    vstrwq_s32(to, v.val[0]);
-    vstrwq_s32(to + 4, v.val[1]);
+    vstrwq_s32(to, v);
 }
 
 static inline lanes_t lanes_of(int32_t v) {
-    return (lanes_t){{vdupq_n_s32(v), vdupq_n_s32(v)}};
+    return vdupq_n_s32(v);
 }
 
 static inline lanes_t lanes_of_s8(const int8_t *v) {
-    return (lanes_t){{vldrbq_s32(v), vldrbq_s32(v + 4)}};
+    return vldrbq_s32(v);
 }
 
 #define LANES_OF_TWO(name, function) \
     static inline lanes_t name(lanes_t a, lanes_t b) { \
-        return (lanes_t){{function(a.val[0], b.val[0]), function(a.val[1], b.val[1])}}; \
+        return function(a, b); \
     }
 
 LANES_OF_TWO(lanes_add, vaddq_s32)
@@ -61,35 +61,33 @@ LANES_OF_TWO(lanes_or, vorrq_s32)
 LANES_OF_TWO(lanes_high_mul, vqrdmulhq_s32) // rounding_high_mul
 
 static inline lanes_t lanes_abs(lanes_t v) {
-    return (lanes_t){{vabsq_s32(v.val[0]), vabsq_s32(v.val[1])}};
+    return vabsq_s32(v);
 }
 
 static inline lanes_t lanes_shift_left(lanes_t v, int32_t n) {
-    return (lanes_t){{vshlq_r_s32(v.val[0], n), vshlq_r_s32(v.val[1], n)}};
+    return vshlq_r_s32(v, n);
 }
 
 static inline lanes_t lanes_shift_right(lanes_t v, int32_t n) {
-    return lanes_shift_left(v, -n);
+    return vshlq_r_s32(v, -n);
 }
 
-static inline int32x4_t four_round_divide(int32x4_t v, int32x4_t n) {
-    int32x4_t one = vdupq_n_s32(1), mask = vsubq_s32(vshlq_s32(one, n), one),
-              half = vsubq_s32(vshrq_n_s32(mask, 1), vshrq_n_s32(v, 31));
-    mve_pred16_t up = vcmpgtq_s32(vandq_s32(v, mask), half);
-    v = vshlq_s32(v, vnegq_s32(n));
-    return vaddq_m_s32(v, v, one, up);
+// v - 1 where acc < 0 and n != 0: before a rounding shift by n, halves of negative values then go
+// away from zero.
+static inline lanes_t lanes_lower(lanes_t v, lanes_t acc, lanes_t n) {
+    return vaddq_s32(v, vshrq_n_s32(vandq_s32(acc, n), 31));
 }
 
-LANES_OF_TWO(lanes_round_divide, four_round_divide) // round_divide, n in 0..31
+// round_divide, n in 0..31
+static inline lanes_t lanes_round_divide(lanes_t v, lanes_t n) {
+    n = vnegq_s32(n);
+    return vrshlq_s32(lanes_lower(v, v, n), n);
+}
 
-// Second step of requantize for shift <= 0; v = rounding_high_mul(acc, multiplier), half: of
-// 2^-shift.
+// Second step of requantize for shift <= 0; v = rounding_high_mul(acc, multiplier).
 static inline lanes_t lanes_rounded(lanes_t acc, lanes_t v, lanes_t shift, lanes_t half) {
-    for (int k = 0; k < 2; ++k) {
-        int32x4_t away = vshrq_n_s32(vandq_s32(acc.val[k], shift.val[k]), 31);
-        v.val[k] = vshlq_s32(vaddq_s32(v.val[k], vaddq_s32(half.val[k], away)), shift.val[k]);
-    }
-    return v;
+    (void)half;
+    return vrshlq_s32(lanes_lower(v, acc, shift), shift);
 }
 
 // requantize for |acc| < 2^30. See portable.h's `output`.
@@ -100,18 +98,22 @@ static inline lanes_t lanes_requantize(
 
 // trunc_shift, n in 0..31, |v| < 2^31
 static inline lanes_t lanes_trunc_shift(lanes_t v, int32_t n) {
-    int32x4_t mask = vdupq_n_s32((int32_t)((1u << n) - 1));
-    for (int k = 0; k < 2; ++k) {
-        int32x4_t more = vandq_s32(vshrq_n_s32(v.val[k], 31), mask);
-        v.val[k] = vshlq_r_s32(vaddq_s32(v.val[k], more), -n);
-    }
-    return v;
+    lanes_t more = vandq_s32(vshrq_n_s32(v, 31), vdupq_n_s32((int32_t)((1u << n) - 1)));
+    return vshlq_r_s32(vaddq_s32(v, more), -n);
 }
 
 // Stores the lowest byte of each lane.
 static inline void lanes_store_s8(int8_t *to, lanes_t v) {
-    vstrbq_s32(to, v.val[0]);
-    vstrbq_s32(to + 4, v.val[1]);
+    vstrbq_s32(to, v);
+}
+
+static inline lanes_t lanes_half(const int8_t *shift) { // not needed: VRSHL adds it
+    (void)shift;
+    return lanes_of(0);
+}
+
+static inline void lanes_store_first(int8_t *to, lanes_t v, uint32_t count) {
+    vstrbq_p_s32(to, v, vctp32q(count));
 }
 
 static inline void widen_16(int16_t *to, const int8_t *from) {
@@ -148,7 +150,8 @@ static inline __attribute__((always_inline)) void taps_products(lanes_t *sum, co
         }
         int32_t turned[8];
         vst2q_s32(turned, ((int32x4x2_t){{even, odd}}));
-        sum[part] = lanes_load(turned);
+        sum[2 * part] = lanes_load(turned);
+        sum[2 * part + 1] = lanes_load(turned + 4);
     }
 }
 
@@ -170,9 +173,11 @@ static inline void groups_from_rows(
 // Packs all lanes of a group; rows: LANES bytes each.
 static inline void group_from_columns(weight_t *to, const uint8_t *const *row, uint32_t flip) {
     uint16x8_t at = vmulq_n_u16(vidupq_n_u16(0, 1), PANEL_LANE), f = vdupq_n_u16(flip & 0xFFFF);
-    for (int k = 0; k < 4; k += 2) {
-        uint16x8_t two = vsliq_n_u16(vldrbq_u16(row[k]), vldrbq_u16(row[k + 1]), 8);
-        vstrhq_scatter_offset_u16((uint16_t *)(to + k), at, veorq_u16(two, f));
+    for (int k = 0; k < 4; k += 2, to += 2) {
+        for (int l = 0; l < LANES; l += 8) {
+            uint16x8_t two = vsliq_n_u16(vldrbq_u16(row[k] + l), vldrbq_u16(row[k + 1] + l), 8);
+            vstrhq_scatter_offset_u16((uint16_t *)(to + PANEL_LANE * l), at, veorq_u16(two, f));
+        }
     }
 }
 
@@ -211,7 +216,7 @@ static inline block_of_products_t block_of_products(
 
 // clang-format off
 
-// acc, s32 [2, LANES], += products of two rows with all lanes of a panel, two lanes at a time.
+// acc, s32 [2, LANES], += products of two rows with lanes of a panel, two at a time.
 // r0, r2: sums of the first row, r4, r6: of the second, r1, r3: x, r5, r7: w
 NAKED static void two_rows(const block_of_products_t *b) {
     OFFSETS(block_of_products_t, x, w, count, runs, next, back, acc, end)
@@ -262,23 +267,27 @@ NAKED static void two_rows(const block_of_products_t *b) {
         RESTORE);
 }
 
-// acc = start + products of a row with four lanes, whose bytes are flipped.
+// acc = start + products of a row with lanes whose bytes are flipped, four at a time.
 // r0, r2, r4, r6: sums, r1: x, r3, r5, r7, r8: w
-NAKED static void one_row(const block_of_products_t *b) {
-    OFFSETS(block_of_products_t, x, w, step, count, runs, next, back, acc, start, flip)
+NAKED static void one_row(block_of_products_t *b) {
+    OFFSETS(block_of_products_t, x, w, step, count, runs, next, back, acc, end, start, flip)
     __asm volatile(
         SAVE
         "mov r10, r0\n"
         "ldr r12, " FIELD(r10, block_of_products_t.flip) "\n"
         "vdup.32 q3, r12\n"
+        "1:\n"                  // four lanes
         "ldr r12, " FIELD(r10, block_of_products_t.start) "\n"
-        "ldrd r0, r2, [r12]\n"
-        "ldrd r4, r6, [r12, #8]\n"
+        "ldrd r0, r2, [r12], #8\n"
+        "ldrd r4, r6, [r12], #8\n"
+        "str r12, " FIELD(r10, block_of_products_t.start) "\n"
         "ldr r1, " FIELD(r10, block_of_products_t.x) "\n"
         "ldrd r3, r12, " FIELD(r10, block_of_products_t.w) "\n"
         "add r5, r3, r12\n"
         "add r7, r5, r12\n"
         "add r8, r7, r12\n"
+        "add r12, r8, r12\n"
+        "str r12, " FIELD(r10, block_of_products_t.w) "\n"
         "ldrd r9, r11, " FIELD(r10, block_of_products_t.count) "\n"
         "2:\n"                  // a run
         "wlstp.8 lr, r9, 4f\n"
@@ -308,50 +317,70 @@ NAKED static void one_row(const block_of_products_t *b) {
         "sub r8, lr\n"
         "b 2b\n"
         "5:\n"
-        "ldr r12, " FIELD(r10, block_of_products_t.acc) "\n"
-        "strd r0, r2, [r12]\n"
-        "strd r4, r6, [r12, #8]\n"
+        "ldrd r12, lr, " FIELD(r10, block_of_products_t.acc) "\n"
+        "strd r0, r2, [r12], #8\n"
+        "strd r4, r6, [r12], #8\n"
+        "str r12, " FIELD(r10, block_of_products_t.acc) "\n"
+        "cmp r12, lr\n"
+        "bne 1b\n"
         RESTORE);
 }
 
 // clang-format on
 
+static inline void lanes_of_row(
+    block_of_products_t *b, const weight_t *w, const int32_t *start, int32_t *acc, uint32_t lanes) {
+    b->w = w;
+    b->start = start;
+    b->acc = acc;
+    b->end = acc + lanes;
+    one_row(b);
+}
+
 // acc, s32 [n, LANES] = start + products of few rows with `lanes` rows of weights where they lie.
 static void products_in_place(int32_t *acc, const int32_t *start, const uint8_t *weights,
     uint32_t step, uint32_t flip, uint32_t lanes, uint32_t count, const rows_t *in) {
-    count = in->runs > 1 ? 4 * in->groups : count;
+    const int8_t *w = (const int8_t *)weights;
     for (uint32_t r = 0; r < in->n; ++r, acc += LANES) {
-        block_of_products_t b = block_of_products(in, r, (const int8_t *)weights, count);
-        b.step = lanes < 4 ? 0 : step; // then one lane, four times
+        block_of_products_t b = block_of_products(in, r, w, in->runs > 1 ? 4 * in->groups : count);
+        b.step = step;
         b.flip = flip;
-        for (uint32_t l = 0; l < lanes; l += lanes < 4 ? 1 : 4) {
-            uint32_t first = lanes < 4 || l + 4 <= lanes ? l : lanes - 4;
-            b.w = (const int8_t *)weights + first * step;
-            b.start = start + first;
-            b.acc = acc + first;
-            one_row(&b);
+        if (lanes >= 4) { // the last four overlap those before
+            lanes_of_row(&b, w, start, acc, lanes & ~3u);
+            if (lanes & 3) {
+                uint32_t last = lanes - 4;
+                lanes_of_row(&b, w + last * step, start + last, acc + last, 4);
+            }
+            continue;
+        }
+        b.step = 0; // one lane, four times
+        for (uint32_t l = 0; l < lanes; ++l) {
+            lanes_of_row(&b, w + l * step, start + l, acc + l, 4);
         }
     }
 }
 
-// acc, s32 [n, LANES]: `rows` rows from `first` on = start (NULL: acc) + products.
-static inline __attribute__((always_inline)) void products(int32_t *acc, const int32_t *start,
-    const weight_t *panel, const rows_t *in, uint32_t first, const int rows) {
-    block_of_products_t b = block_of_products(in, first, panel, 4 * in->groups);
-    b.acc = acc + first * LANES;
-    if (rows == 2) {
-        b.x2 = in->units + in->at[first + 1];
-        b.end = b.acc + LANES;
-        if (start) {
-            lanes_store(b.acc, lanes_load(start));
-            lanes_store(b.end, lanes_load(start));
+// acc, s32 [n, LANES] = start (NULL: acc) + products of all rows with a panel; = start in lanes
+// that the panel lacks.
+static void all_products(
+    int32_t *acc, const int32_t *start, const weight_t *panel, uint32_t lanes, const rows_t *in) {
+    uint32_t r = 0;
+    block_of_products_t b = block_of_products(in, 0, panel, 4 * in->groups);
+    for (; r + 2 <= in->n; r += 2, acc += 2 * LANES) {
+        b.x = in->units + in->at[r];
+        b.x2 = in->units + in->at[r + 1];
+        b.acc = acc;
+        b.end = acc + ((lanes + 1) & ~1u);
+        for (uint32_t l = 0; start && l < LANES; l += 4) {
+            lanes_t v = lanes_load(start + l);
+            lanes_store(acc + l, v);
+            lanes_store(acc + LANES + l, v);
         }
         two_rows(&b);
-        return;
     }
-    b.start = start ? start : b.acc;
-    for (uint32_t l = 0; l < LANES; l += 4, b.w += 4 * PANEL_LANE, b.start += 4, b.acc += 4) {
-        one_row(&b);
+    if (r < in->n) {
+        b.x = in->units + in->at[r];
+        lanes_of_row(&b, panel, start ? start : acc, acc, LANES);
     }
 }
 

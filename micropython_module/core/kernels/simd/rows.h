@@ -4,7 +4,9 @@
 #ifndef EDGELORA_ROWS_H
 #define EDGELORA_ROWS_H
 
-enum { CHUNK = 256 }; // groups of a panel at a time
+#ifndef CHUNK
+#define CHUNK 256 // groups of a panel at a time
+#endif
 
 // Rows of inputs: `runs` runs of whole groups each, `pitch` units apart. Rows may overlap.
 typedef struct {
