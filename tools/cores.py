@@ -102,9 +102,12 @@ class Calls:
         """shift: bytes from a multiple of 4 to where the core sees x, 0 to 3."""
         self._call("infer", x, shift)
 
-    def count(self, x: NDArray[np.int8], start: int, end: int) -> None:
-        """Counts the instructions of ops [start, end) of an inference; -1 if they can't be counted."""
-        self._call("count", x, 0, start, end)
+    def count(self, x: NDArray[np.int8], start: int, end: int, backward: bool = False) -> None:
+        """Counts the instructions of ops [start, end) of an inference or a backward pass; -1 if they can't be counted.
+
+        A backward pass needs the state of a `train` before it, which it destroys.
+        """
+        self._call("count", x, 0, start, end, int(backward))
 
     def crypto(self, what: str, data: bytes, shift: int = 0) -> None:
         """A function of the cryptography, see tools/runner/secrets.c for `data`. shift: as for `infer`."""

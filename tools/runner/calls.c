@@ -214,9 +214,9 @@ uint32_t carry_out(const void *calls, void *answers) {
                 break;
             case COUNT: {
                 const int8_t *x = input(0);
-                uint32_t from = word(), stop = word();
+                uint32_t from = word(), stop = word(), backward = word();
                 start_counting();
-                edgelora_forward_range(s, x, from, stop);
+                (backward ? edgelora_backward_range : edgelora_forward_range)(s, x, from, stop);
                 status = counted();
                 break;
             }

@@ -229,6 +229,10 @@ static void panel_of_columns(
 static void panel_products(int32_t *acc, weight_t *panel, const int32_t *start, const source_t *s,
     uint32_t lanes, const rows_t *x) {
 #ifdef IN_PLACE
+    if (s && s->columns && x->n == 1 && !s->starts && s->flip && !(lanes & 3)) {
+        columns_in_place(acc, start, s->from, s->step, lanes, s->count, x->units + x->at[0]);
+        return;
+    }
     if (s && !s->columns && x->n <= IN_PLACE) {
         products_in_place(acc, start, s->from, s->step, s->flip, lanes, s->count, x);
         return;
@@ -889,8 +893,29 @@ static void turn_columns(int8_t *to, const int8_t *t, uint32_t rank, uint32_t p,
     }
 }
 
+// to += trunc_shift(factor * (v - zero), shift)
+static void outer(
+    int32_t *to, const int8_t *v, int32_t zero, uint32_t count, int32_t factor, int32_t shift) {
+    uint32_t i = 0;
+    for (; i + WIDTH <= count; i += WIDTH) {
+        lanes_t product = lanes_mul(
+            lanes_sub(lanes_of_s8(v + i), lanes_of(zero)), lanes_of(factor));
+        product = lanes_trunc_shift(product, shift < 31 ? shift : 31);
+        lanes_store(to + i, lanes_add(lanes_load(to + i), product));
+    }
+    for (; i < count; ++i) {
+        to[i] += trunc_shift(factor * (v[i] - zero), shift);
+    }
+}
+
 static bool b_gradient(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
     const int8_t *t, int32_t *gradient, int32_t shift) {
+    if (g->positions == 1 && rank % WIDTH == 0) {
+        for (uint32_t o = 0; o < g->out_c; ++o) {
+            outer(gradient + o * rank, t, 0, rank, error->e[o], shift);
+        }
+        return true;
+    }
     uint32_t groups = (g->positions + 3) / 4;
     if (4 * groups * rank > BLOCK_BYTES || rank > BLOCK_ROWS) {
         return false;
@@ -919,6 +944,13 @@ static bool b_gradient(const edgelora_shape_t *g, uint32_t rank, const edgelora_
 
 static bool a_gradient(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
     int32_t *gradient, int32_t shift) {
+    if (g->op->kind == EDGELORA_DENSE) {
+        for (uint32_t j = 0; j < rank; ++j) {
+            int32_t *to = gradient + j * g->inputs;
+            outer(to, error->x, g->zp_in, g->inputs, error->t_error[j], shift);
+        }
+        return true;
+    }
     uint32_t row = (g->inputs + 3) & ~3u, most = block_rows(row / 4) & ~3u,
              panels = (g->inputs + LANES - 1) / LANES;
     if (!most || panels * LANES * rank > SUMS || rank > BLOCK_ROWS) {

@@ -360,6 +360,46 @@ static void products_in_place(int32_t *acc, const int32_t *start, const uint8_t 
     }
 }
 
+// acc, s32 [4 * vectors] = start + products of one row with columns of weights, w + 128.
+static inline __attribute__((always_inline)) void few_columns(int32_t *acc, const int32_t *start,
+    const uint8_t *weights, uint32_t step, uint32_t count, const int8_t *x, const int vectors) {
+    lanes_t sums[LANES / 4];
+    int32_t sum = 0;
+#pragma GCC unroll 4
+    for (int k = 0; k < vectors; ++k) {
+        sums[k] = lanes_load(start + 4 * k);
+    }
+    for (; count; --count, weights += step) {
+        int32_t v = *x++;
+        sum += v;
+#pragma GCC unroll 4
+        for (int k = 0; k < vectors; ++k) {
+            lanes_t w = vreinterpretq_s32_u32(vldrbq_u32(weights + 4 * k));
+            sums[k] = vmlaq_n_s32(sums[k], w, v);
+        }
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < vectors; ++k) {
+        lanes_store(acc + 4 * k, vsubq_n_s32(sums[k], 128 * sum));
+    }
+}
+
+// The same for `lanes` columns, a multiple of 4, of an acc of LANES.
+static void columns_in_place(int32_t *acc, const int32_t *start, const uint8_t *weights,
+    uint32_t step, uint32_t lanes, uint32_t count, const int8_t *x) {
+    if (lanes == LANES) {
+        few_columns(acc, start, weights, step, count, x, LANES / 4);
+        return;
+    }
+    for (uint32_t l = 0; l < LANES; l += 4) {
+        if (l < lanes) {
+            few_columns(acc + l, start + l, weights + l, step, count, x, 1);
+        } else {
+            lanes_store(acc + l, lanes_load(start + l));
+        }
+    }
+}
+
 // acc, s32 [n, LANES] = start (NULL: acc) + products of all rows with a panel; = start in lanes
 // that the panel lacks.
 static void all_products(
