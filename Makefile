@@ -343,7 +343,7 @@ $(BUILD)/esp32/%/firmware.bin: boards/%/mpconfigboard.h boards/%/mpconfigboard.c
 	@touch $@
 
 # Not a board's image: a program for an emulated core that runs the native module for ESP32s.
-$(BUILD)/xtensa/micropython: $(wildcard firmware/xtensa/* tools/xtensawin*) | $(STAMPS)/packages-xtensa $(STAMPS)/sources
+$(BUILD)/xtensa/micropython: $(wildcard firmware/xtensa/* tools/xtensawin*) tools/runner/esp32s3.c | $(STAMPS)/packages-xtensa $(STAMPS)/sources
 	@$(STEP) "firmware xtensa" $(MAKE) -C firmware/xtensa -j$(JOBS) TOP=$(MICROPYTHON) BUILD=$(@D)
 	@touch $@
 

@@ -19,6 +19,7 @@ enum { CODE_SIZE = 128 << 10 };
 
 long xtensa_syscall(long number, ...);
 void xtensa_spill(void);
+__attribute__((weak)) void emulate_vectors(void); // tools/runner/esp32s3.c, in micropython-s3
 
 static char heap[4 << 20];
 static const uint8_t *rom;
@@ -93,6 +94,9 @@ static int run(const char *path) {
 
 void xtensa_main(int argc, char **argv) {
     mp_cstack_init_with_sp_here(1 << 20);
+    if (emulate_vectors) {
+        emulate_vectors();
+    }
     long file = argc == 2 ? xtensa_syscall(SYS_OPEN, argv[1], 0, 0) : -1;
     if (file < 0) {
         fail("usage: micropython IMAGE, a ROMFS with main.py");

@@ -37,4 +37,6 @@ typedef long mp_off_t;
 
 #define MP_STATE_PORT MP_STATE_VM
 #define MICROPY_HW_BOARD_NAME "qemu-xtensa"
+#ifndef MICROPY_HW_MCU_NAME
 #define MICROPY_HW_MCU_NAME "dc233c"
+#endif

@@ -121,6 +121,23 @@ static mp_obj_t core_arena_size(size_t n_args, const mp_obj_t *args) {
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(
     core_arena_size_obj, 1 + CONFIG_ARGS, 1 + CONFIG_ARGS, core_arena_size);
 
+// Does MicroPython say that the chip is an ESP32-S3, with or without a hyphen? ESP32 and S2 run the
+// same native module.
+static bool is_esp32_s3(void) {
+    const char *wanted = "ESP32S3";
+#ifdef __XTENSA_WINDOWED_ABI__
+    mp_obj_t sys = mp_import_name(MP_QSTR_sys, mp_const_none, MP_OBJ_NEW_SMALL_INT(0));
+    mp_obj_t name = mp_load_attr(mp_load_attr(sys, MP_QSTR_implementation), MP_QSTR__machine);
+    const char *at = mp_obj_str_get_str(name), *first = wanted;
+    for (; *at && *wanted; ++at) {
+        if (*at != '-') {
+            wanted = *at == *wanted ? wanted + 1 : first + (*at == *first);
+        }
+    }
+#endif
+    return !*wanted;
+}
+
 // core_init(arena, model, *config)
 static mp_obj_t core_init(size_t n_args, const mp_obj_t *args) {
     mp_buffer_info_t arena = buffer(args[0], MP_BUFFER_RW);
@@ -128,6 +145,7 @@ static mp_obj_t core_init(size_t n_args, const mp_obj_t *args) {
     edgelora_config_t c = config(m, args + 2);
     mp_buffer_info_t changeable;
     c.fixed = !mp_get_buffer(args[1], &changeable, MP_BUFFER_WRITE);
+    c.vectors = is_esp32_s3();
     check(edgelora_init(arena.buf, arena.len, m, &c));
     return mp_const_none;
 }

@@ -286,6 +286,7 @@ typedef struct {
     // one byte per op, or NULL: 1 = the backward pass recomputes the output instead of keeping it
     const uint8_t *recompute;
     uint8_t fixed; // 1: the model's buffer can't change, as in flash; changes are not checked for
+    uint8_t vectors; // 1: the chip is an ESP32-S3, whose vector kernels to use; ignored elsewhere
 } edgelora_config_t;
 
 // A pointer of 8 bytes on every machine, so that an arena has the same size on 32 and 64 bits.

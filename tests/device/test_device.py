@@ -231,20 +231,21 @@ emulated_xtensa = pytest.mark.skipif(
 )
 
 
-def run_xtensa(files: dict[str, bytes], image: Path) -> str:
+def run_xtensa(files: dict[str, bytes], image: Path, program: str = "micropython") -> str:
     """Runs main.py of the files on an emulated windowed Xtensa core."""
     image.write_bytes(romfs.make_romfs(files))
-    command = ["qemu-xtensa", "-cpu", "dc233c", ROOT / ".build" / "xtensa" / "micropython", image]
+    command = ["qemu-xtensa", "-cpu", "dc233c", ROOT / ".build" / "xtensa" / program, image]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     return done.stdout + done.stderr
 
 
 @emulated_xtensa
-def test_xtensawin_native_module(folder: Path) -> None:
+@pytest.mark.parametrize("program", ["micropython", "micropython-s3"])  # without vectors, and with an ESP32-S3's
+def test_xtensawin_native_module(folder: Path, program: str) -> None:
     files = {name: (folder / name).read_bytes() for name in ("cases.json", "graphs.json", "device_suite.py")}
     files["edgelora.mpy"] = (NATIVE / "xtensawin" / "edgelora.mpy").read_bytes()
     files["main.py"] = b"import device_suite; device_suite.main('/rom/cases.json', '/rom/graphs.json')"
-    check(run_xtensa(files, folder / "xtensa.romfs"))
+    check(run_xtensa(files, folder / f"{program}.romfs", program))
 
 
 @emulated_xtensa

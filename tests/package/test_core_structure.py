@@ -33,10 +33,12 @@ def test_rooms_of_the_core_include_none_listed_below_them() -> None:
     assert not [(m, other) for m in graph for other in graph[m] if floors[other] > floors[m]]
 
 
-PROCESSOR = re.compile(r"M0PLUS|_DSP|X86|NEON|SIMD|VNNI|WASM|HELIUM|__ARM|__arm|__x86|__aarch|__riscv|__wasm|__XTENSA")
+PROCESSOR = re.compile(
+    r"M0PLUS|_DSP|X86|NEON|SIMD|VNNI|WASM|HELIUM|PIE|__ARM|__arm|__x86|__aarch|__riscv|__wasm|__XTENSA"
+)
 # each for one processor
-VECTORS = tuple(f"simd/{name}.c" for name in ("avx2", "helium", "neon", "vnni", "wasm"))
-WHOLE_FILES = ("m0plus/", "dsp/", "portable/", *VECTORS)
+VECTORS = tuple(f"simd/{name}.c" for name in ("avx2", "helium", "neon", "pie", "s3", "vnni", "wasm"))
+WHOLE_FILES = ("m0plus/", "dsp/", "portable/", "simd/pie.h", *VECTORS)
 CHOOSERS = {  # decisions in these files that depend on the target processor
     "kernels/packed/pair.h": "whose primitives the packed engine has",
     "kernels/packed/extras.h": "what these have beside them",

@@ -91,6 +91,9 @@ static int32_t open_model(void) {
     config.threshold = (uint16_t)word();
     config.frames = (uint16_t)word();
     config.plain = (uint8_t)word();
+#ifdef ESP32_S3
+    config.vectors = 1;
+#endif
     static edgelora_span_t spans[EDGELORA_MAX_OPS * EDGELORA_PLANNED];
     model = file.data;
     int32_t size = edgelora_model_check(model, file.size);

@@ -37,4 +37,7 @@ uint32_t session_call(edgelora_session_t *s, const void *model, uint32_t what, c
 void start_counting(void);
 int32_t counted(void);
 
+// Of an ESP32-S3 (esp32s3.c): from here on, its vector instructions are carried out.
+void emulate_vectors(void);
+
 #endif

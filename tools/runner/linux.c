@@ -142,6 +142,9 @@ __attribute__((export_name("run"))) int run(void) {
 #else
 #if defined(__xtensa__)
 void xtensa_main(void) {
+#ifdef ESP32_S3
+    emulate_vectors();
+#endif
 #else
 void _start(void) {
 #endif

@@ -33,6 +33,11 @@ static bool is_plain_sum(const edgelora_shape_t *g) {
     return is_flat(g) && g->multiplier[0] >= 0 && g->multiplier[1] >= 0;
 }
 
+// Do an op's vector kernels have their memory?
+static inline bool runs_simd(const edgelora_simd_t *simd, bool packed) {
+    return simd && (packed || simd->work_size);
+}
+
 static bool simd_forward(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_pass_t *pass) {
     const edgelora_simd_t *simd = pass->simd;
@@ -45,10 +50,9 @@ static bool simd_forward(
         case EDGELORA_AVERAGE_POOL:
         case EDGELORA_MAX_POOL:
         case EDGELORA_MEAN:
-            simd->pool_forward(g, pass->x, pass->y);
-            return true;
+            return simd->pool_forward && simd->pool_forward(g, pass->x, pass->y);
         case EDGELORA_ADD:
-            if (is_plain_sum(g)) {
+            if (simd->add_forward && is_plain_sum(g)) {
                 simd->add_forward(g, pass->x, pass->x2, pass->y);
                 return true;
             }
@@ -68,7 +72,7 @@ static bool simd_backward(const edgelora_shape_t *g, const edgelora_branch_t *br
         case EDGELORA_DEPTHWISE:
             return simd->depthwise_backward(g, error, dx, exponent);
         case EDGELORA_ADD:
-            if (is_plain_sum(g)) {
+            if (simd->add_backward && is_plain_sum(g)) {
                 *exponent = simd->add_backward(g, error, k, dx);
                 return true;
             }
@@ -87,7 +91,7 @@ EDGELORA_HOT void edgelora_op_forward(
     EDGELORA_ASSERT(is_aligned(pass->scratch));
     const int8_t *x = pass->x, *x2 = pass->x2;
     int8_t *y = pass->y;
-    if (pass->simd && simd_forward(g, branch, pass)) {
+    if (runs_simd(pass->simd, pass->packed) && simd_forward(g, branch, pass)) {
         return;
     }
     switch (g->op->kind) {
@@ -182,7 +186,8 @@ EDGELORA_HOT void edgelora_op_mask_backward(const edgelora_shape_t *g, int8_t *e
 EDGELORA_HOT void edgelora_op_b_gradient(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift) {
     EDGELORA_ASSERT(g->is_matrix && rank && rank <= EDGELORA_MAX_RANK && t && is_aligned(gradient));
-    if (error->simd && error->simd->b_gradient(g, rank, error, t, gradient, shift)) {
+    if (runs_simd(error->simd, error->packed) &&
+        error->simd->b_gradient(g, rank, error, t, gradient, shift)) {
         return;
     }
     (error->packed ? edgelora_b_gradient_packed_s8 : edgelora_b_gradient_s8)(
@@ -201,7 +206,8 @@ EDGELORA_HOT int32_t edgelora_op_branch_backward(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *t_error) {
     EDGELORA_ASSERT(branch->rank && branch_fits(g, branch));
     int32_t exponent;
-    if (error->simd && error->simd->branch_backward(g, branch, error, t_error, &exponent)) {
+    if (runs_simd(error->simd, error->packed) &&
+        error->simd->branch_backward(g, branch, error, t_error, &exponent)) {
         return exponent;
     }
     return (error->packed ? edgelora_branch_backward_packed_s8 : edgelora_branch_backward_s8)(
@@ -213,7 +219,8 @@ EDGELORA_HOT void edgelora_op_a_gradient(const edgelora_shape_t *g, uint32_t ran
     EDGELORA_ASSERT(
         g->is_matrix && rank && rank <= EDGELORA_MAX_RANK && error->x && error->t_error);
     EDGELORA_ASSERT(is_aligned(gradient));
-    if (error->simd && error->simd->a_gradient(g, rank, error, gradient, shift)) {
+    if (runs_simd(error->simd, error->packed) &&
+        error->simd->a_gradient(g, rank, error, gradient, shift)) {
         return;
     }
     bool packed = error->packed && edgelora_a_gradient_is_packed(g, rank);
@@ -228,7 +235,8 @@ EDGELORA_HOT int32_t edgelora_op_backward(const edgelora_shape_t *g,
     EDGELORA_ASSERT(dx && dx != error->e && branch_fits(g, branch));
     EDGELORA_ASSERT(error->y || !(g->traits & EDGELORA_READS_OUTPUT));
     int32_t exponent;
-    if (error->simd && simd_backward(g, branch, error, k, dx, &exponent)) {
+    if (runs_simd(error->simd, error->packed) &&
+        simd_backward(g, branch, error, k, dx, &exponent)) {
         return exponent;
     }
     switch (g->op->kind) {

@@ -54,11 +54,14 @@ static inline void *arena_at(edgelora_session_t *s, uint32_t offset) {
     return (uint8_t *)s + offset;
 }
 
-// Memory of vector kernels at the arena's end, within edgelora_simd_room bytes, aligned to 64.
-// NULL: the session runs without vector kernels.
+// Memory of vector kernels at the arena's end, within edgelora_simd_room bytes, aligned to 64; or
+// the scratch. NULL: the session runs without vector kernels.
 static inline void *simd_work(edgelora_session_t *s) {
     const edgelora_simd_t *simd = edgelora_simd_kernels(s->simd);
     uintptr_t end = (uintptr_t)s + s->arena_size;
+    if (simd && !simd->work_size) {
+        return arena_at(s, s->scratch);
+    }
     return simd ? (void *)((end - simd->work_size) & ~(uintptr_t)63) : 0;
 }
 

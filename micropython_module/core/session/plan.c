@@ -466,7 +466,7 @@ static uint8_t op_flags(const edgelora_session_t *s, const edgelora_shape_t *g, 
 }
 
 uint32_t edgelora_simd_room(void) {
-    const edgelora_simd_t *simd = edgelora_simd_kernels(edgelora_simd_level());
+    const edgelora_simd_t *simd = edgelora_simd_kernels(edgelora_simd_level(false));
     return simd ? (simd->work_size + 63 + 64) & ~63u : 0;
 }
 
@@ -512,7 +512,7 @@ edgelora_status_t edgelora_init(
         .plain = config->plain != 0,
         .simd = config->plain || arena_size - (uint32_t)size < edgelora_simd_room()
             ? 0
-            : edgelora_simd_level() & 3,
+            : edgelora_simd_level(config->vectors) & 3,
         .keeps_frames = p.keeps_frames,
         .frames = config->frames,
         .model_size = model_size,

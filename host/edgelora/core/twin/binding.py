@@ -52,6 +52,7 @@ class _Config(C.Structure):
         ("frames", C.c_uint16),
         ("recompute", C.c_char_p),
         ("fixed", C.c_uint8),
+        ("vectors", C.c_uint8),
     ]
 
 

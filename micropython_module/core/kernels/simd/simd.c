@@ -15,7 +15,8 @@ static uint32_t states_saved(void) { // register states that the operating syste
     return low;
 }
 
-uint32_t edgelora_simd_level(void) {
+uint32_t edgelora_simd_level(bool told) {
+    (void)told;
     uint32_t a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) {
         return 0;
@@ -39,8 +40,13 @@ const edgelora_simd_t *edgelora_simd_kernels(uint32_t level) {
 
 #elif defined(EDGELORA_ONLY_SIMD)
 
-uint32_t edgelora_simd_level(void) {
+uint32_t edgelora_simd_level(bool told) {
+#ifdef EDGELORA_PIE // no register that programs may read tells the chips apart
+    return told;
+#else
+    (void)told;
     return 1;
+#endif
 }
 
 const edgelora_simd_t *edgelora_simd_kernels(uint32_t level) {
@@ -49,7 +55,8 @@ const edgelora_simd_t *edgelora_simd_kernels(uint32_t level) {
 
 #else
 
-uint32_t edgelora_simd_level(void) {
+uint32_t edgelora_simd_level(bool told) {
+    (void)told;
     return 0;
 }
 

@@ -4,7 +4,8 @@
 // Bytes are multiplied in vector lanes, not in pairs of a word, and an op is one matrix product
 // with vector code before and after it. So these processors have kernels of whole ops instead of
 // the primitives of primitives.h. Results are bit-exact. They use memory after the planned arena,
-// whose size is the same on every machine; without it a session runs without them.
+// whose size is the same on every machine; without it a session runs without them. ESP32-S3's use
+// the packed kernels' scratch.
 //
 // Test: tests/core/test_cores.py. Time: `edgelora bench host`.
 
@@ -25,12 +26,17 @@
 #elif defined(__ARM_FEATURE_MVE) // Cortex-M55, M85
 #define EDGELORA_HELIUM
 #define EDGELORA_ONLY_SIMD edgelora_helium
+#elif defined(__XTENSA_WINDOWED_ABI__) // ESP32, S2 and S3: only the last has vectors
+#define EDGELORA_PIE
+#define EDGELORA_ONLY_SIMD edgelora_s3
 #endif
 
 // Kernels with the semantics of the same names in reference.h. A kernel that returns false does not
-// support the shape and has done nothing.
+// support the shape and has done nothing. Those of pools and sums may be NULL: none.
 typedef struct edgelora_simd {
-    uint32_t work_size; // bytes of work memory, at a multiple of 64
+    // bytes of work memory, at a multiple of 64; 0: they work in the op's scratch, where packed
+    // kernels could
+    uint32_t work_size;
     bool (*matrix_forward)(const edgelora_shape_t *g, const edgelora_branch_t *branch,
         const int8_t *x, int8_t *y, int8_t *t, void *work);
     bool (*depthwise_forward)(const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *work);
@@ -57,12 +63,12 @@ typedef struct edgelora_simd {
 } edgelora_simd_t;
 
 // The level of kernels that this processor supports; 0: none. It queries the processor, which is
-// slow: call it once per session.
-uint32_t edgelora_simd_level(void);
+// slow: call it once per session. told: of config's `vectors`.
+uint32_t edgelora_simd_level(bool told);
 // The kernels of a level; NULL for level 0.
 const edgelora_simd_t *edgelora_simd_kernels(uint32_t level);
 
 extern const edgelora_simd_t edgelora_avx2, edgelora_vnni, edgelora_neon, edgelora_helium,
-    edgelora_wasm;
+    edgelora_wasm, edgelora_s3;
 
 #endif

@@ -1,0 +1,202 @@
+// Vector code of ESP32-S3: copies, products, requantization.
+// SPDX-License-Identifier: MIT
+//
+// Functions of the windowed ABI: a1 is the stack, a2 the argument, and a2 to a15 are free. A loop's
+// first instruction lies at a multiple of 4; all instructions are 3 bytes long except the products
+// that also load, which are 4.
+
+#include "kernels/simd/pie.h"
+
+#ifdef EDGELORA_PIE
+
+#define FUNCTION(name) \
+    ".text\n.balign 4\n.global " #name "\n.type " #name ", @function\n" #name ":\n" \
+    "entry a1, 96\n"
+#define LOAD(r, index) "l32i " r ", a2, 4*" #index "\n"
+
+// clang-format off
+
+// a3, a4: to and its step, a5, a6: from and its step, a7: last, a8: count, q7: flip
+__asm(
+    FUNCTION(edgelora_pie_copy)
+    LOAD("a3", 0) LOAD("a4", 1) LOAD("a5", 2) LOAD("a6", 3) LOAD("a7", 4) LOAD("a8", 5)
+    "addi a9, a2, 24\n"
+    PIE_SPREAD_32(7, 9, 0)
+    "nop\n"
+    "nop\n"
+    "loopnez a8, 1f\n"
+    PIE_LOAD_USAR(0, 5, 0)
+    "addi a9, a5, 15\n"
+    "minu a9, a9, a7\n"
+    PIE_LOAD(1, 9, 0)
+    "add a5, a5, a6\n"
+    PIE_ALIGN(2, 0, 1)
+    PIE_XOR(2, 2, 7)
+    PIE_STORE(2, 3, 0)
+    "add a3, a3, a4\n"
+    "1:\n"
+    "retw\n");
+
+// a3: w, a4, a5: x and its step, a6: vectors - 1, a7, a8: from and its step, a9, a10: acc and its
+// step, a11: count, a12, a13: the next vectors of w and x, a14: from's value
+__asm(
+    FUNCTION(edgelora_pie_dots)
+    LOAD("a3", 0) LOAD("a4", 1) LOAD("a5", 2) LOAD("a6", 3) LOAD("a7", 4) LOAD("a8", 5)
+    LOAD("a9", 6) LOAD("a10", 7) LOAD("a11", 8)
+    "addi a6, a6, -1\n"
+    "j 1f\n"
+    ".balign 4\n"
+    "1:\n"
+    "or a12, a3, a3\n"
+    "or a13, a4, a4\n"
+    PIE_LOAD(0, 13, 16)
+    PIE_LOAD(1, 12, 16)
+    PIE_ZERO_ACCX
+    "l32i a14, a7, 0\n"
+    "add a7, a7, a8\n"
+    "loopnez a6, 2f\n"
+    PIE_DOT_LOAD(0, 1, 0, 13, 16)
+    PIE_LOAD(1, 12, 16)
+    "2:\n"
+    PIE_DOT(0, 1)
+    "add a4, a4, a5\n"
+    "addi a11, a11, -1\n"
+    PIE_READ_ACCX(15)
+    "add a15, a15, a14\n"
+    "s32i a15, a9, 0\n"
+    "add a9, a9, a10\n"
+    "bnez a11, 1b\n"
+    "retw\n");
+
+// Stores QACC to the stack. a15: lost
+#define STORE_QACC \
+    "or a15, a1, a1\n" \
+    PIE_STORE_LOW_128(15, 16) \
+    PIE_STORE_LOW_32(15, 16) \
+    PIE_STORE_HIGH_128(15, 16) \
+    PIE_STORE_HIGH_32(15, 0)
+
+// Eight sums of 20 bits in five words on the stack, from `at` on, one after the other through
+// `put`, which takes a12. a12 to a15: lost
+#define EIGHT_SUMS(at, put) \
+    "l32i a13, a1, " #at "\n" \
+    "l32i a14, a1, " #at "+4\n" \
+    "sext a12, a13, 19\n" put \
+    "ssai 20\n" \
+    "src a12, a14, a13\n" \
+    "sext a12, a12, 19\n" put \
+    "l32i a15, a1, " #at "+8\n" \
+    "slli a12, a14, 4\n" \
+    "srai a12, a12, 12\n" put \
+    "ssai 28\n" \
+    "src a12, a15, a14\n" \
+    "sext a12, a12, 19\n" put \
+    "l32i a13, a1, " #at "+12\n" \
+    "ssai 16\n" \
+    "src a12, a13, a15\n" \
+    "sext a12, a12, 19\n" put \
+    "l32i a14, a1, " #at "+16\n" \
+    "slli a12, a13, 8\n" \
+    "srai a12, a12, 12\n" put \
+    "ssai 24\n" \
+    "src a12, a14, a13\n" \
+    "sext a12, a12, 19\n" put \
+    "srai a12, a14, 12\n" put
+
+// a3: v, a4, a5: s and its step, a6: n - 1, a8, a9: acc and its step
+#define ADD_TO_ACC \
+    "l32i a10, a8, 0\n" \
+    "add a12, a12, a10\n" \
+    "s32i a12, a8, 0\n" \
+    "add a8, a8, a9\n"
+__asm(
+    FUNCTION(edgelora_pie_columns)
+    LOAD("a3", 0) LOAD("a4", 1) LOAD("a5", 2) LOAD("a6", 3) LOAD("a8", 4) LOAD("a9", 5)
+    PIE_ZERO_QACC
+    PIE_LOAD(0, 3, 16)
+    PIE_SPREAD_8(1, 4, 0)
+    "addi a6, a6, -1\n"
+    "loopnez a6, 1f\n"
+    "add a4, a4, a5\n"
+    PIE_PRODUCTS_LOAD(0, 1, 0, 3, 16)
+    PIE_SPREAD_8(1, 4, 0)
+    "1:\n"
+    PIE_PRODUCTS(0, 1)
+    STORE_QACC
+    EIGHT_SUMS(0, ADD_TO_ACC)
+    EIGHT_SUMS(32, ADD_TO_ACC)
+    "retw\n");
+
+// a3, a4: x and its step, a5: offsets, a6: w, a7: taps - 1, a8: acc, a9: its step, a11: count
+#define STORE_IN_ACC \
+    "s32i a12, a10, 0\n" \
+    "add a10, a10, a9\n"
+__asm(
+    FUNCTION(edgelora_pie_taps)
+    LOAD("a3", 0) LOAD("a4", 1) LOAD("a5", 2) LOAD("a6", 3) LOAD("a7", 4) LOAD("a8", 5)
+    LOAD("a9", 6) LOAD("a11", 7)
+    "addi a7, a7, -1\n"
+    "j 1f\n"
+    ".balign 4\n"
+    "1:\n"
+    "l32i a13, a5, 0\n"
+    "addi a12, a5, 4\n"
+    "or a14, a6, a6\n"
+    "add a13, a13, a3\n"
+    PIE_LOAD(1, 14, 16)
+    PIE_LOAD(0, 13, 0)
+    PIE_ZERO_QACC
+    "loopnez a7, 2f\n"
+    "l32i a13, a12, 0\n"
+    "addi a12, a12, 4\n"
+    PIE_PRODUCTS_LOAD(0, 1, 1, 14, 16)
+    "add a13, a13, a3\n"
+    PIE_LOAD(0, 13, 0)
+    "2:\n"
+    PIE_PRODUCTS(0, 1)
+    STORE_QACC
+    "or a10, a8, a8\n"
+    EIGHT_SUMS(0, STORE_IN_ACC)
+    EIGHT_SUMS(32, STORE_IN_ACC)
+    "add a3, a3, a4\n"
+    "addi a8, a8, 4\n"
+    "addi a11, a11, -1\n"
+    "beqz a11, 3f\n"
+    "j 1b\n"
+    "3:\n"
+    "retw\n");
+
+// The high half of the doubled sum's product with the multiplier is rounded by the bit below it,
+// then shifted; halves go away from zero. a3: acc, a4: count, a5, a6: y and its step, a7: bias, a8:
+// multiplier, a9: half, a10: away, a11: zero point, a12, a13: min, max
+__asm(
+    FUNCTION(edgelora_pie_outputs)
+    LOAD("a3", 0) LOAD("a4", 1) LOAD("a5", 2) LOAD("a6", 3) LOAD("a7", 4) LOAD("a8", 5)
+    LOAD("a9", 6) LOAD("a10", 7) LOAD("a11", 8) LOAD("a12", 9) LOAD("a13", 10) LOAD("a14", 11)
+    "ssr a14\n"
+    "nop\n"
+    "loopnez a4, 1f\n"
+    "l32i a14, a3, 0\n"
+    "addi a3, a3, 4\n"
+    "add a14, a14, a7\n"
+    "add a14, a14, a14\n"
+    "mull a15, a14, a8\n"
+    "mulsh a14, a14, a8\n"
+    "extui a15, a15, 31, 1\n"
+    "add a14, a14, a15\n"
+    "srai a15, a14, 31\n"
+    "and a15, a15, a10\n"
+    "add a15, a15, a9\n"
+    "add a14, a14, a15\n"
+    "sra a14, a14\n"
+    "add a14, a14, a11\n"
+    "max a14, a14, a12\n"
+    "min a14, a14, a13\n"
+    "s8i a14, a5, 0\n"
+    "add a5, a5, a6\n"
+    "1:\n"
+    "retw\n");
+
+// clang-format on
+
+#endif
