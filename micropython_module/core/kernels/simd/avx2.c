@@ -16,10 +16,9 @@ static inline __m256i add_dot2(__m256i sum, __m256i a, __m256i b) {
 
 #define EDGELORA_TABLE edgelora_avx2
 
-#define UNITS_ARE_BYTES 0
-enum { WIDTH = 8, LANES = 8, ROWS = 6, ZERO_WEIGHT = 0, PANEL_GROUP = 4 * LANES, PANEL_LANE = 4 };
-#define FLIP_OFFSET 0x80808080u
-#define FLIP_SIGNED 0u
+#define UNITS_ARE_INPUTS 0
+#define UNITS_ARE_WORDS 1
+enum { WIDTH = 8, LANES = 8, ROWS = 6, PANEL_GROUP = 4 * LANES };
 
 typedef __m256i lanes_t; // s32
 
@@ -112,19 +111,32 @@ typedef int16_t weight_t; // of weights: [groups][LANES][4]
 
 #include "kernels/simd/rows.h"
 
-static inline void group_store(weight_t *group, uint32_t lane, const uint8_t *four) {
-    for (uint32_t k = 0; k < 4; ++k) {
-        group[4 * lane + k] = (int8_t)four[k];
+static inline void group_store(weight_t *group, uint32_t lane, uint32_t four) {
+    for (uint32_t k = 0; k < 4; ++k, four >>= 8) {
+        group[4 * lane + k] = (int8_t)four;
     }
 }
 
-// Packs four lanes of four groups.
+// Packs four groups, from byte `at` of each lane's row on: transposes words of four.
 static inline void groups_from_rows(
-    weight_t *to, const uint8_t *from, uint32_t step, uint32_t flip) {
-    __m128i groups[4];
-    four_groups(groups, from, step, _mm_set1_epi32((int)flip));
+    weight_t *to, const uint8_t *const *row, uint32_t lanes, uint32_t at, uint32_t flip) {
+    (void)lanes;
+    const __m256i flips = _mm256_set1_epi32((int)flip);
+    __m256i r[4]; // rows k and k + 4
+    for (int k = 0; k < 4; ++k) {
+        __m128i low = _mm_loadu_si128((const __m128i *)(const void *)(row[k] + at)),
+                high = _mm_loadu_si128((const __m128i *)(const void *)(row[k + 4] + at));
+        r[k] = _mm256_xor_si256(_mm256_set_m128i(high, low), flips);
+    }
+    __m256i a = _mm256_unpacklo_epi32(r[0], r[1]), b = _mm256_unpackhi_epi32(r[0], r[1]),
+            c = _mm256_unpacklo_epi32(r[2], r[3]), d = _mm256_unpackhi_epi32(r[2], r[3]),
+            groups[4] = {
+                _mm256_unpacklo_epi64(a, c), _mm256_unpackhi_epi64(a, c),
+                _mm256_unpacklo_epi64(b, d), _mm256_unpackhi_epi64(b, d)};
     for (int i = 0; i < 4; ++i, to += 4 * LANES) {
-        _mm256_storeu_si256((__m256i *)(void *)to, _mm256_cvtepi8_epi16(groups[i]));
+        __m256i *out = (__m256i *)(void *)to;
+        _mm256_storeu_si256(out, _mm256_cvtepi8_epi16(_mm256_castsi256_si128(groups[i])));
+        _mm256_storeu_si256(out + 1, _mm256_cvtepi8_epi16(_mm256_extracti128_si256(groups[i], 1)));
     }
 }
 
@@ -141,39 +153,44 @@ static inline void group_from_columns(weight_t *to, const uint8_t *const *row, u
         (__m256i *)(void *)(to + 16), _mm256_cvtepi8_epi16(_mm_unpackhi_epi16(a, b)));
 }
 
-static inline void rows_offset(int32_t *offset, const rows_t *rows) { // not needed
-    (void)offset;
-    (void)rows;
+static inline unit_t unit_of(int8_t v) {
+    return v;
 }
 
-// acc, s32 [n, LANES]: `rows` rows from `first` on = start (NULL: acc) + products.
-static inline __attribute__((always_inline)) void products(int32_t *acc, const int32_t *start,
-    const weight_t *panel, const rows_t *in, uint32_t first, const int rows) {
-    const unit_t *x[ROWS];
-    __m256i low[ROWS], high[ROWS];
+static inline lanes_t panel_excess(const weight_t *panel, uint32_t groups) { // none
+    (void)panel;
+    (void)groups;
+    return lanes_of(0);
+}
+
+// sum += products of a panel and `rows` rows, the first at x.
+static inline __attribute__((always_inline)) void products(
+    lanes_t *sum, const weight_t *panel, const rows_t *in, const unit_t *x, const int rows) {
+    const size_t step = in->step;
+    __m256i low[ROWS], high[ROWS]; // two halves of each lane
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r) {
-        x[r] = in->units + in->at[first + (uint32_t)r];
-        low[r] = high[r] = _mm256_setzero_si256();
+        low[r] = _mm256_cvtepu32_epi64(_mm256_castsi256_si128(sum[r]));
+        high[r] = _mm256_cvtepu32_epi64(_mm256_extracti128_si256(sum[r], 1));
     }
-    for (uint32_t runs = in->runs, i = 0; runs; --runs, i += in->pitch - 4 * in->groups) {
-        for (uint32_t end = i + 4 * in->groups; i != end; i += 4, panel += 4 * LANES) {
+    for (uint32_t runs = in->runs; runs; --runs, x += in->pitch) {
+        const unit_t *at = x;
+        for (uint32_t n = in->groups; n; --n, at += 4, panel += 4 * LANES) {
             __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)panel),
                     w = _mm256_loadu_si256((const __m256i *)(const void *)(panel + 16));
+            __asm("" : "+x"(v), "+x"(w)); // loaded once, not for each row
 #pragma GCC unroll 8
             for (int r = 0; r < rows; ++r) {
                 __m256i four = _mm256_broadcastq_epi64(
-                    _mm_loadl_epi64((const __m128i *)(const void *)(x[r] + i)));
+                    _mm_loadl_epi64((const __m128i *)(const void *)(at + (size_t)r * step)));
                 low[r] = add_dot2(low[r], v, four);
                 high[r] = add_dot2(high[r], w, four);
             }
         }
     }
-    acc += first * LANES;
 #pragma GCC unroll 8
-    for (int r = 0; r < rows; ++r, acc += LANES) {
-        lanes_t sums = _mm256_permute4x64_epi64(_mm256_hadd_epi32(low[r], high[r]), 0xD8);
-        lanes_store(acc, lanes_add(lanes_load(start ? start : acc), sums));
+    for (int r = 0; r < rows; ++r) {
+        sum[r] = _mm256_permute4x64_epi64(_mm256_hadd_epi32(low[r], high[r]), 0xD8);
     }
 }
 

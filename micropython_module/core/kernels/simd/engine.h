@@ -4,8 +4,7 @@
 // Every op with many products is one matrix product: a block of rows of inputs, converted to
 // units, times a panel of LANES columns of weights.
 //
-//   panel   4 values of each lane in each group, PANEL_LANE weights from one lane to the next and
-//           PANEL_GROUP from one group to the next
+//   panel   4 values of each lane in each group, PANEL_GROUP weights from one group to the next
 //   acc     s32 [rows, LANES]
 //
 //                 lanes            a panel's values over             rows of inputs are of
@@ -22,12 +21,13 @@
 #define WORK_SHARE 1 // work memory is this share of a computer's
 #endif
 #ifndef LEAST_RUN
-#define LEAST_RUN 4 // bytes; shorter runs of a convolution's input are gathered
+#define LEAST_RUN 1 // bytes; shorter runs of a convolution's input are gathered
 #endif
 
 enum {
     BLOCK_BYTES = 49152 / WORK_SHARE, // of inputs at a time
     BLOCK_ROWS = 256 / WORK_SHARE,
+    SLACK = 16, // units behind inputs that runs of whole groups may read
     TAPS_BYTES = 131072 / WORK_SHARE, // of a depthwise kernel's input at a time
     MOST_TAPS = 64,
     SUMS = 16384 / WORK_SHARE, // of a gradient of A
@@ -35,13 +35,11 @@ enum {
 
 // Work memory of a matrix product,
 typedef struct {
-    int8_t rows[BLOCK_BYTES + 16]; // gather writes past a row's end
+    int8_t rows[BLOCK_BYTES + SLACK]; // gather writes past a row's end
     int8_t t_rows[BLOCK_ROWS * EDGELORA_MAX_RANK];
-    unit_t units[UNITS_ARE_BYTES ? 1 : BLOCK_BYTES],
-        t_units[UNITS_ARE_BYTES ? 1 : BLOCK_ROWS * EDGELORA_MAX_RANK];
-    int32_t offset[BLOCK_ROWS], t_offset[BLOCK_ROWS];
-    uint32_t at[BLOCK_ROWS], t_at[BLOCK_ROWS];
-    weight_t panel[CHUNK * 4 * LANES];
+    unit_t units[UNITS_ARE_INPUTS ? 1 : BLOCK_BYTES + SLACK],
+        t_units[UNITS_ARE_INPUTS ? 1 : BLOCK_ROWS * EDGELORA_MAX_RANK];
+    weight_t panel[CHUNK * 4 * LANES], b_panel[EDGELORA_MAX_RANK * LANES];
     int32_t acc[BLOCK_ROWS * LANES], branch_acc[BLOCK_ROWS * LANES];
     uint32_t places[BLOCK_ROWS]; // position of each row
     int32_t sums[SUMS];          // [panels, rank, LANES]
@@ -59,14 +57,17 @@ typedef union {
     taps_work_t taps;
 } any_work_t;
 
-// The source of a panel's values: segments of `count` values, each padded to whole groups.
+#define FLIP_OFFSET 0x80808080u
+
+// The source of a panel's values: segments of `count` values, each padded to whole groups. Those of
+// rows follow each other.
 typedef struct {
     const uint8_t *from;
     uint32_t step;          // rows: between lanes; columns: between values
     bool columns;           // lanes are adjacent
-    uint32_t flip;          // FLIP_OFFSET of offset binary, FLIP_SIGNED of s8
+    uint32_t flip;          // FLIP_OFFSET: of offset binary
     uint32_t count;         // of a segment
-    const uint32_t *starts; // of segments, in bytes; NULL: one segment, at 0
+    const uint32_t *starts; // of segments of columns, in bytes; NULL: one segment, at 0
 } source_t;
 
 static inline uint32_t lesser(uint32_t a, uint32_t b) {
@@ -117,22 +118,6 @@ static inline void lanes_store_first(int8_t *to, lanes_t v, uint32_t count) {
     }
 }
 
-// acc [n, LANES] = start (NULL: acc) + products of all rows with a panel.
-static inline void all_products(
-    int32_t *acc, const int32_t *start, const weight_t *panel, uint32_t lanes, const rows_t *x) {
-    (void)lanes;
-    uint32_t r = 0;
-    for (; r + ROWS <= x->n; r += ROWS) {
-        products(acc, start, panel, x, r, ROWS);
-    }
-    for (; ROWS > 4 && r + 4 <= x->n; r += 4) {
-        products(acc, start, panel, x, r, 4);
-    }
-    for (; r < x->n; ++r) {
-        products(acc, start, panel, x, r, 1);
-    }
-}
-
 #endif
 
 static inline int8_t *fill_run(int8_t *to, uint32_t n, int8_t v) {
@@ -152,45 +137,74 @@ static void widen(int16_t *to, const int8_t *from, uint32_t n) {
     }
 }
 
-// rows: s8 [n, groups, 4]; units, at, offset: room for them.
-static rows_t rows_of(
-    const int8_t *rows, uint32_t groups, uint32_t n, unit_t *units, uint32_t *at, int32_t *offset) {
-    rows_t r = {units, at, offset, 1, groups, 0, n};
-    for (uint32_t i = 0; i < n; ++i) {
-        at[i] = 4 * groups * i;
+// Inputs as units; where they are neither bytes nor words, in the including file.
+#if UNITS_ARE_INPUTS
+#define units_copy __builtin_memcpy
+#elif UNITS_ARE_WORDS
+#define units_copy widen
+#endif
+
+static unit_t *units_fill(unit_t *to, uint32_t n, int8_t v) {
+    for (; n; --n) {
+        *to++ = unit_of(v);
     }
-#if UNITS_ARE_BYTES
+    return to;
+}
+
+// rows: s8 [n, groups, 4]; units: room for them.
+static rows_t rows_of(const int8_t *rows, uint32_t groups, uint32_t n, unit_t *units) {
+    rows_t r = {units, 1, groups, 0, n, 0, n, 4 * groups, 0};
+#if UNITS_ARE_INPUTS
     r.units = rows;
 #else
-    widen(units, rows, 4 * groups * n);
+    units_copy(units, rows, 4 * groups * n);
 #endif
-    rows_offset(offset, &r);
     return r;
 }
 
 // Panels
 
-// Packs lanes [0, lanes) of groups [first, end) of one segment.
+// Packs groups [first, end) of one segment of `count` values, the first of each lane at row.
+static void segment_of_rows(weight_t *panel, const uint8_t *const *row, uint32_t lanes,
+    uint32_t flip, uint32_t count, uint32_t first, uint32_t end) {
+    uint32_t whole = lesser(count / 4, end), i = first;
+    for (; i + 4 <= whole; i += 4, panel += 4 * PANEL_GROUP) {
+        groups_from_rows(panel, row, lanes, 4 * i, flip);
+    }
+    for (; i < end; ++i, panel += PANEL_GROUP) {
+        uint32_t n = lesser(4, count - 4 * i);
+        for (uint32_t l = 0; l < LANES; ++l) {
+            uint32_t four = 0;
+            for (uint32_t k = 0; k < n; ++k) {
+                four |= (uint32_t)(row[l][4 * i + k] ^ (flip & 0xFF)) << 8 * k;
+            }
+            group_store(panel, l, four);
+        }
+    }
+}
+
+// Packs groups [first, end). Lanes from `lanes` on are not used: they hold anything.
 static void panel_of_rows(
     weight_t *panel, const source_t *s, uint32_t lanes, uint32_t first, uint32_t end) {
-    uint32_t whole = s->count / 4 < end ? s->count / 4 : end;
+    const uint8_t *row[LANES];
     for (uint32_t l = 0; l < LANES; ++l) {
-        const uint8_t *row = s->from + l * s->step;
-        uint32_t i = first;
-        if (!(l & 3) && l + 4 <= lanes) {
-            for (; i + 4 <= whole; i += 4) {
-                groups_from_rows(panel + PANEL_GROUP * (i - first) + PANEL_LANE * l, row + 4 * i,
-                    s->step, s->flip);
-            }
-        } else if (l < (lanes & ~3u) && whole >= first) { // done with the previous lane
-            i = first + ((whole - first) & ~3u);
-        }
-        for (; i < end; ++i) {
-            uint8_t four[4] = {ZERO_WEIGHT, ZERO_WEIGHT, ZERO_WEIGHT, ZERO_WEIGHT};
-            for (uint32_t k = 0; l < lanes && k < 4 && 4 * i + k < s->count; ++k) {
-                four[k] = (uint8_t)(row[4 * i + k] ^ (s->flip & 0xFF));
-            }
-            group_store(panel + PANEL_GROUP * (i - first), l, four);
+        row[l] = s->from + lesser(l, lanes - 1) * s->step;
+    }
+    if (!(s->count & 3)) { // segments without padding are one
+        segment_of_rows(panel, row, lanes, s->flip, 4 * end, first, end);
+        return;
+    }
+    uint32_t part = (s->count + 3) / 4, segment = first / part;
+    for (uint32_t l = 0; l < LANES; ++l) {
+        row[l] += segment * s->count;
+    }
+    for (uint32_t from = first % part; first < end; from = 0) {
+        uint32_t n = lesser(part - from, end - first);
+        segment_of_rows(panel, row, lanes, s->flip, s->count, from, from + n);
+        panel += PANEL_GROUP * n;
+        first += n;
+        for (uint32_t l = 0; l < LANES; ++l) {
+            row[l] += s->count;
         }
     }
 }
@@ -199,7 +213,7 @@ static void panel_of_columns(
     weight_t *panel, const source_t *s, uint32_t lanes, uint32_t first, uint32_t end) {
     uint32_t part = (s->count + 3) / 4, segment = first / part, in_part = first % part;
     uint8_t copy[4][LANES];
-    const int zero = (int)(s->flip & 0xFF) ^ ZERO_WEIGHT;
+    const int zero = (int)(s->flip & 0xFF);
     __builtin_memset(copy, zero, sizeof(copy));
     for (uint32_t i = first; i < end; ++i, panel += PANEL_GROUP) {
         const uint8_t *from = s->from + (s->starts ? s->starts[segment] : 0) +
@@ -224,16 +238,88 @@ static void panel_of_columns(
     }
 }
 
+// round_shift, n in -31..31
+static inline lanes_t lanes_round_shift(lanes_t v, int32_t n) {
+    return n > 0 ? lanes_shift_right(lanes_add(v, lanes_of((int32_t)(1u << (n - 1)))), n)
+                 : lanes_shift_left(v, -n);
+}
+
+// The range of an output.
+typedef struct {
+    int8_t zero_point, low, high;
+} range_t;
+
+static range_t range_of(const edgelora_shape_t *g) {
+    return (range_t){g->zp_out, g->op->act_min, g->op->act_max};
+}
+
+// Stores rows of outputs, `pitch` bytes apart: v + zero_point, limited to the range.
+static inline __attribute__((always_inline)) void rows_store(
+    int8_t *to, uint32_t pitch, const lanes_t *v, const int rows, const range_t *range) {
+    int r = 0;
+#ifdef EDGELORA_STORES_FOUR
+#pragma GCC unroll 4
+    for (; r + 4 <= rows; r += 4) {
+        lanes_store_four(
+            to + (uint32_t)r * pitch, pitch, v + r, range->zero_point, range->low, range->high);
+    }
+#endif
+    lanes_t zero_point = lanes_of(range->zero_point), low = lanes_of(range->low),
+            high = lanes_of(range->high);
+#pragma GCC unroll 16
+    for (; r < rows; ++r) {
+        lanes_store_s8(
+            to + (uint32_t)r * pitch, lanes_max(lanes_min(lanes_add(v[r], zero_point), high), low));
+    }
+}
+
+// What makes outputs of sums, for WIDTH of them.
+typedef struct {
+    lanes_t multiplier, shift, half; // half: of 2^-shift
+    lanes_t zero_point, low, high;
+} scales_t;
+
+// Of outputs [o, o + count), count <= WIDTH.
+static inline scales_t scales_of(const edgelora_shape_t *g, uint32_t o, uint32_t count) {
+    const int32_t *multiplier = g->multiplier + o;
+    const int8_t *shift = g->shift + o;
+    int32_t multipliers[WIDTH];
+    int8_t shifts[WIDTH];
+    if (count < WIDTH) { // 0 behind them
+        for (uint32_t l = 0; l < WIDTH; ++l) {
+            multipliers[l] = l < count ? multiplier[l] : 0;
+            shifts[l] = l < count ? shift[l] : 0;
+        }
+        multiplier = multipliers;
+        shift = shifts;
+    }
+    return (scales_t){
+        lanes_load(multiplier), lanes_of_s8(shift), lanes_half(shift), lanes_of(g->zp_out),
+        lanes_of(g->op->act_min), lanes_of(g->op->act_max)};
+}
+
+// |acc| < 2^30
+static inline lanes_t lanes_output(lanes_t acc, const scales_t *s) {
+    lanes_t v = lanes_requantize(acc, s->multiplier, s->shift, s->half);
+    return lanes_max(lanes_min(lanes_add(v, s->zero_point), s->high), s->low);
+}
+
+static const int32_t zeros[LANES];
+
+#ifndef OWN_STEPS
+#include "kernels/simd/tiles.h"
+#endif
+
 // acc [n, LANES] = start + products of rows with a panel, whose values follow the order of the
-// runs. s: NULL if the panel already holds all values.
+// runs.
 static void panel_products(int32_t *acc, weight_t *panel, const int32_t *start, const source_t *s,
     uint32_t lanes, const rows_t *x) {
 #ifdef IN_PLACE
-    if (s && s->columns && x->n == 1 && !s->starts && s->flip && !(lanes & 3)) {
-        columns_in_place(acc, start, s->from, s->step, lanes, s->count, x->units + x->at[0]);
+    if (s->columns && x->n == 1 && !s->starts && s->flip && !(lanes & 3)) {
+        columns_in_place(acc, start, s->from, s->step, lanes, s->count, row_at(x, 0));
         return;
     }
-    if (s && !s->columns && x->n <= IN_PLACE) {
+    if (!s->columns && x->n <= IN_PLACE) {
         products_in_place(acc, start, s->from, s->step, s->flip, lanes, s->count, x);
         return;
     }
@@ -248,21 +334,11 @@ static void panel_products(int32_t *acc, weight_t *panel, const int32_t *start, 
             part.groups = lesser(all - first, CHUNK);
         }
         uint32_t count = part.runs * part.groups;
-        if (s) {
-            (s->columns ? panel_of_columns : panel_of_rows)(panel, s, lanes, first, first + count);
-        }
+        (s->columns ? panel_of_columns : panel_of_rows)(panel, s, lanes, first, first + count);
         all_products(acc, first ? 0 : start, panel, lanes, &part);
         first += count;
         part.units += x->runs > 1 ? part.runs * x->pitch : 4 * count;
     }
-}
-
-static const int32_t zeros[LANES];
-
-// round_shift, n in -31..31
-static inline lanes_t lanes_round_shift(lanes_t v, int32_t n) {
-    return n > 0 ? lanes_shift_right(lanes_add(v, lanes_of((int32_t)(1u << (n - 1)))), n)
-                 : lanes_shift_left(v, -n);
 }
 
 // Number of rows of `groups` groups that fit a block; 0: none.
@@ -317,88 +393,51 @@ static void gather(
 // A convolution's padded input, in units; every output position reads one run for each kernel
 // row.
 typedef struct {
+    const unit_t *units;
     uint32_t pitch, step_y, step_x; // units of a row; from one output position to the next
 } image_t;
 
-// false: no room, or runs are not whole groups that fit a panel.
+static unit_t *units_in(work_t *w) {
+#if UNITS_ARE_INPUTS
+    return w->rows;
+#else
+    return w->units;
+#endif
+}
+
+// false: no room, or runs that don't fit a panel.
 static bool image_of(const edgelora_shape_t *g, const int8_t *x, work_t *w, image_t *image) {
     const edgelora_op_t *op = g->op;
     uint32_t channels = g->in_c, width = (g->out_w - 1u) * op->stride_w + g->kernel_w,
-             height = (g->out_h - 1u) * op->stride_h + (g->kernel_h - 1u) * op->dilation_h + 1,
-             run = g->kernel_w * channels;
-    if (op->kind == EDGELORA_DENSE || op->dilation_w > 1 || (run & 3) || run > 4 * CHUNK ||
-        run < LEAST_RUN || height * width > BLOCK_BYTES / channels) {
+             height = (g->out_h - 1u) * op->stride_h + (g->kernel_h - 1u) * op->dilation_h + 1;
+    if (op->kind == EDGELORA_DENSE || op->dilation_w > 1 || g->kernel_w * channels > 4 * CHUNK ||
+        g->kernel_w * channels < LEAST_RUN || height * width > BLOCK_BYTES / channels) {
         return false;
     }
+    unit_t *to = units_in(w);
+    image->units = to;
     image->pitch = width * channels;
     image->step_y = op->stride_h * image->pitch;
     image->step_x = op->stride_w * channels;
     uint32_t left = lesser(op->pad_left, width), n = lesser(g->in_w, width - left);
-    int8_t *to = w->rows;
-    for (uint32_t y = 0; y < height; ++y, to += image->pitch) {
+    for (uint32_t y = 0; y < height; ++y) {
         if (y < op->pad_top || y >= op->pad_top + (uint32_t)g->in_h) {
-            __builtin_memset(to, g->zp_in, image->pitch);
+            to = units_fill(to, image->pitch, g->zp_in);
             continue;
         }
-        __builtin_memset(to, g->zp_in, left * channels);
-        __builtin_memcpy(
-            to + left * channels, x + (y - op->pad_top) * g->in_w * channels, n * channels);
-        __builtin_memset(to + (left + n) * channels, g->zp_in, (width - left - n) * channels);
+        to = units_fill(to, left * channels, g->zp_in);
+        units_copy(to, x + (y - op->pad_top) * g->in_w * channels, n * channels);
+        to = units_fill(to + n * channels, (width - left - n) * channels, g->zp_in);
     }
-#if !UNITS_ARE_BYTES
-    widen(w->units, w->rows, height * image->pitch);
-#endif
+    units_fill(to, SLACK, 0);
     return true;
 }
 
 // Rows of output positions [p, p + n) of an image.
-static rows_t image_rows(
-    const edgelora_shape_t *g, const image_t *image, work_t *w, uint32_t p, uint32_t n) {
-#if UNITS_ARE_BYTES
-    const unit_t *units = w->rows;
-#else
-    const unit_t *units = w->units;
-#endif
-    rows_t r = {
-        units, w->at, w->offset, g->kernel_h, g->kernel_w * g->in_c / 4,
-        g->op->dilation_h * image->pitch, n};
-    uint32_t oy = p / g->out_w, ox = p % g->out_w;
-    for (uint32_t i = 0; i < n; ++i, ox = ox + 1 < g->out_w ? ox + 1 : 0, oy += !ox) {
-        w->at[i] = oy * image->step_y + ox * image->step_x;
-    }
-    rows_offset(w->offset, &r);
-    return r;
-}
-
-// What makes outputs of sums, for WIDTH of them.
-typedef struct {
-    lanes_t multiplier, shift, half; // half: of 2^-shift
-    lanes_t zero_point, low, high;
-} scales_t;
-
-// Of outputs [o, o + count), count <= WIDTH.
-static inline scales_t scales_of(const edgelora_shape_t *g, uint32_t o, uint32_t count) {
-    const int32_t *multiplier = g->multiplier + o;
-    const int8_t *shift = g->shift + o;
-    int32_t multipliers[WIDTH];
-    int8_t shifts[WIDTH];
-    if (count < WIDTH) { // 0 behind them
-        for (uint32_t l = 0; l < WIDTH; ++l) {
-            multipliers[l] = l < count ? multiplier[l] : 0;
-            shifts[l] = l < count ? shift[l] : 0;
-        }
-        multiplier = multipliers;
-        shift = shifts;
-    }
-    return (scales_t){
-        lanes_load(multiplier), lanes_of_s8(shift), lanes_half(shift), lanes_of(g->zp_out),
-        lanes_of(g->op->act_min), lanes_of(g->op->act_max)};
-}
-
-// |acc| < 2^30
-static inline lanes_t lanes_output(lanes_t acc, const scales_t *s) {
-    lanes_t v = lanes_requantize(acc, s->multiplier, s->shift, s->half);
-    return lanes_max(lanes_min(lanes_add(v, s->zero_point), s->high), s->low);
+static rows_t image_rows(const edgelora_shape_t *g, const image_t *image, uint32_t p, uint32_t n) {
+    return (rows_t){
+        image->units, g->kernel_h, (g->kernel_w * g->in_c + 3u) / 4,
+        g->op->dilation_h * image->pitch, n, p, g->out_w, image->step_x, image->step_y};
 }
 
 // Requantizes outputs [o, o + lanes) of n positions.
@@ -429,15 +468,12 @@ static void outputs(const edgelora_shape_t *g, uint32_t o, uint32_t lanes, const
 
 // Computes t of the rows' positions, to t_rows [n, whole groups] and, if it is kept, to t.
 static rows_t branch_down(const edgelora_shape_t *g, const edgelora_branch_t *branch,
-    const int32_t *t_start, work_t *w, const rows_t *x, int8_t *t) {
+    const int32_t *t_start, work_t *w, const rows_t *x, uint32_t run, int8_t *t) {
     uint32_t rank = branch->rank, pitch = (rank + 3) & ~3u, n = x->n;
     for (uint32_t j = 0; j < rank; j += LANES) {
         uint32_t lanes = lesser(rank - j, LANES);
         source_t a = {
-            .from = (const uint8_t *)branch->a + j * g->inputs,
-            .step = g->inputs,
-            .flip = FLIP_SIGNED,
-            .count = g->inputs};
+            .from = (const uint8_t *)branch->a + j * g->inputs, .step = g->inputs, .count = run};
         panel_products(w->acc, w->panel, t_start + j, &a, lanes, x);
         for (uint32_t p = 0; p < n; ++p) {
             int8_t some[LANES];
@@ -454,12 +490,13 @@ static rows_t branch_down(const edgelora_shape_t *g, const edgelora_branch_t *br
             copy_run(t + p * rank, w->t_rows + p * pitch, rank);
         }
     }
-    return rows_of(w->t_rows, pitch / 4, n, w->t_units, w->t_at, w->t_offset);
+    return rows_of(w->t_rows, pitch / 4, n, w->t_units);
 }
 
 static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const int8_t *x, int8_t *y, int8_t *t, void *work) {
-    uint32_t groups = (g->inputs + 3) / 4, most = block_rows(groups), rank = branch->rank;
+    uint32_t groups = (g->inputs + 3) / 4, most = block_rows(groups), rank = branch->rank,
+             run = g->inputs;
     if (!most) {
         return false;
     }
@@ -478,21 +515,24 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
     }
     image_t image;
     bool has_image = !as_it_is && image_of(g, x, w, &image);
-    most = has_image ? BLOCK_ROWS : most;
+    if (has_image) {
+        most = BLOCK_ROWS;
+        run = g->kernel_w * g->in_c;
+    }
     for (uint32_t p = 0; p < g->positions; p += most) {
         uint32_t n = lesser(g->positions - p, most);
-        rows_t rows, t_rows = {0};
+        rows_t rows, t_rows;
         if (has_image) {
-            rows = image_rows(g, &image, w, p, n);
+            rows = image_rows(g, &image, p, n);
         } else {
             const int8_t *from = as_it_is ? x + p * g->inputs : w->rows;
             if (!as_it_is) {
                 gather(g, x, p, n, w->rows);
             }
-            rows = rows_of(from, groups, n, w->units, w->at, w->offset);
+            rows = rows_of(from, groups, n, w->units);
         }
         if (rank) {
-            t_rows = branch_down(g, branch, t_start, w, &rows, t ? t + p * rank : 0);
+            t_rows = branch_down(g, branch, t_start, w, &rows, run, t ? t + p * rank : 0);
         }
         for (uint32_t o = 0; o < g->out_c; o += LANES) {
             uint32_t lanes = lesser(g->out_c - o, LANES);
@@ -504,16 +544,32 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
             source_t weights = {
                 .from = g->weights + o * g->inputs,
                 .step = g->inputs,
-                .count = g->inputs,
+                .count = run,
                 .flip = FLIP_OFFSET};
-            bool is_packed = p && !rank && g->out_c <= LANES && groups <= CHUNK;
-            panel_products(w->acc, w->panel, bias, is_packed ? 0 : &weights, lanes, &rows);
+            source_t b = {
+                .from = (const uint8_t *)branch->b + o * rank, .step = rank, .count = rank};
+#ifndef OWN_STEPS
+            if (g->bounded && rows.runs * rows.groups <= CHUNK) {
+                panel_of_rows(w->panel, &weights, lanes, 0, rows.runs * rows.groups);
+                product_t product = {
+                    .x = &rows,
+                    .panel = w->panel,
+                    .g = g,
+                    .y = y + p * g->out_c + o,
+                    .lanes = lanes,
+                    .scales = scales_of(g, o, lanes),
+                    .branch_shift = -branch->branch_shift};
+                if (rank) {
+                    panel_of_rows(w->b_panel, &b, lanes, 0, t_rows.groups);
+                    product.t = &t_rows;
+                    product.b_panel = w->b_panel;
+                }
+                product_outputs(&product, bias);
+                continue;
+            }
+#endif
+            panel_products(w->acc, w->panel, bias, &weights, lanes, &rows);
             if (rank) {
-                source_t b = {
-                    .from = (const uint8_t *)branch->b + o * rank,
-                    .step = rank,
-                    .flip = FLIP_SIGNED,
-                    .count = rank};
                 panel_products(w->branch_acc, w->panel, zeros, &b, lanes, &t_rows);
                 for (uint32_t i = 0; i < n * LANES; i += WIDTH) {
                     lanes_t v = lanes_round_shift(
@@ -600,14 +656,13 @@ static bool branch_backward(const edgelora_shape_t *g, const edgelora_branch_t *
             fill_run(row + g->out_c, -g->out_c & 3, 0);
             w->places[k] = p + k;
         }
-        rows_t rows = rows_of(w->rows, groups, n, w->units, w->at, w->offset);
+        rows_t rows = rows_of(w->rows, groups, n, w->units);
         for (uint32_t j = 0; j < rank; j += LANES) {
             uint32_t lanes = lesser(rank - j, LANES);
             source_t b = {
                 .from = (const uint8_t *)branch->b + j,
                 .step = rank,
                 .columns = true,
-                .flip = FLIP_SIGNED,
                 .count = g->out_c};
             panel_products(w->acc, w->panel, zeros, &b, lanes, &rows);
             block_put(&block, w->acc, n, w->places, rank, j, lanes);
@@ -702,15 +757,11 @@ static void window_fill(
 }
 
 // Rows of positions [p, p + n) of a phase; values: per output position, in whole groups.
-static rows_t window_rows(const window_t *v, const unit_t *units, uint32_t values, uint32_t p,
-    uint32_t n, uint32_t *at, int32_t *offset) {
-    rows_t r = {units, at, offset, v->runs, v->run * values / 4, v->apart * v->width * values, n};
-    uint32_t y = p / v->wide, x = p % v->wide;
-    for (uint32_t i = 0; i < n; ++i, x = x + 1 < v->wide ? x + 1 : 0, y += !x) {
-        at[i] = (y * v->width + x) * values;
-    }
-    rows_offset(offset, &r);
-    return r;
+static rows_t window_rows(
+    const window_t *v, const unit_t *units, uint32_t values, uint32_t p, uint32_t n) {
+    return (rows_t){
+        units, v->runs, v->run * values / 4, v->apart * v->width * values, n, p, v->wide, values,
+        v->width * values};
 }
 
 static void trunc_all(int32_t *v, int32_t n, uint32_t count) { // count: a multiple of WIDTH
@@ -749,7 +800,6 @@ static void input_errors(joint_t *j, work_t *w, uint32_t channels, const uint32_
                 .from = (const uint8_t *)j->branch->a + c,
                 .step = g->inputs,
                 .columns = true,
-                .flip = FLIP_SIGNED,
                 .count = rank,
                 .starts = starts};
             panel_products(w->branch_acc, w->panel, zeros, &a, lanes, t);
@@ -769,11 +819,10 @@ static void gathered_errors(
     joint_t *j, work_t *w, uint32_t channels, const uint32_t *starts, uint32_t taps, uint32_t n) {
     uint32_t groups = taps * ((j->g->out_c + 3u) / 4),
              t_groups = taps * ((j->branch->rank + 3) / 4);
-    rows_t e = rows_of(w->rows, groups, n, w->units, w->at, w->offset), t = {0};
+    rows_t e = rows_of(w->rows, groups, n, w->units), t = {0};
     if (t_groups) {
         uint32_t behind = 4 * groups * n;
-        t = rows_of(w->rows + behind, t_groups, n, w->units + (UNITS_ARE_BYTES ? 0 : behind),
-            w->t_at, w->t_offset);
+        t = rows_of(w->rows + behind, t_groups, n, units_in(w) + behind);
     }
     input_errors(j, w, channels, starts, &e, &t);
 }
@@ -802,11 +851,9 @@ static void phase_errors(
         if (rank) {
             window_fill(g, &v, j->error->t_error, rank, w->rows + behind);
         }
-#if UNITS_ARE_BYTES
-        units = w->rows;
-#else
-        units = w->units;
-        widen(w->units, w->rows, v.height * v.width * (values + t_values));
+        units = units_in(w);
+#if !UNITS_ARE_INPUTS
+        units_copy(w->units, w->rows, v.height * v.width * (values + t_values));
 #endif
         t_units = units + behind;
         most = BLOCK_ROWS;
@@ -827,9 +874,9 @@ static void phase_errors(
             }
         }
         if (units) {
-            rows_t e = window_rows(&v, units, values, p, n, w->at, w->offset), t = {0};
+            rows_t e = window_rows(&v, units, values, p, n), t = {0};
             if (rank) {
-                t = window_rows(&v, t_units, t_values, p, n, w->t_at, w->t_offset);
+                t = window_rows(&v, t_units, t_values, p, n);
             }
             input_errors(j, w, g->in_c, starts, &e, &t);
         } else if (taps) {
@@ -922,14 +969,13 @@ static bool b_gradient(const edgelora_shape_t *g, uint32_t rank, const edgelora_
     }
     work_t *w = error->work;
     turn_columns(w->rows, t, rank, 0, g->positions);
-    rows_t columns = rows_of(w->rows, groups, rank, w->units, w->at, w->offset);
+    rows_t columns = rows_of(w->rows, groups, rank, w->units);
     for (uint32_t o = 0; o < g->out_c; o += LANES) {
         uint32_t lanes = lesser(g->out_c - o, LANES);
         source_t e = {
             .from = (const uint8_t *)error->e + o,
             .step = g->out_c,
             .columns = true,
-            .flip = FLIP_SIGNED,
             .count = g->positions};
         panel_products(w->acc, w->panel, zeros, &e, lanes, &columns);
         trunc_all(w->acc, shift, rank * LANES);
@@ -965,14 +1011,10 @@ static bool a_gradient(const edgelora_shape_t *g, uint32_t rank, const edgelora_
         uint32_t n = lesser(g->positions - p, most);
         gather(g, error->x, p, n, w->rows);
         turn_columns(w->t_rows, error->t_error, rank, p, n);
-        rows_t columns = rows_of(w->t_rows, (n + 3) / 4, rank, w->t_units, w->t_at, w->t_offset);
+        rows_t columns = rows_of(w->t_rows, (n + 3) / 4, rank, w->t_units);
         for (uint32_t i = 0, at = 0; i < g->inputs; i += LANES, at += LANES * rank) {
             source_t x = {
-                .from = (const uint8_t *)w->rows + i,
-                .step = row,
-                .columns = true,
-                .flip = FLIP_SIGNED,
-                .count = n};
+                .from = (const uint8_t *)w->rows + i, .step = row, .columns = true, .count = n};
             panel_products(w->acc, w->panel, zeros, &x, lesser(g->inputs - i, LANES), &columns);
             for (uint32_t k = 0; k < LANES * rank; ++k) {
                 sums[at + k] += w->acc[k];
@@ -1248,54 +1290,70 @@ static inline lanes_t lanes_scaled(lanes_t v, int32_t multiplier, int32_t shift,
 
 // One operand of an add: requantize(d << 20) for |d| < 256.
 typedef struct {
-    lanes_t high, low, half, shift; // of the multiplier: 20 bits and 11; half: of 2^-shift
+    bool half; // one of the larger scale: the multiplier is 1/2
+    lanes_t high, low, rounding, shift; // of the multiplier: 20 bits and 11; half of 2^-shift
 } addend_t;
 
 static addend_t addend_of(int32_t multiplier, int32_t shift) {
     return (addend_t){
-        lanes_of(multiplier >> 11), lanes_of(multiplier & 2047),
-        lanes_of((int32_t)((1u << -shift) >> 1)), lanes_of(shift)};
+        multiplier == 1 << 30 && shift == 0, lanes_of(multiplier >> 11),
+        lanes_of(multiplier & 2047), lanes_of((int32_t)((1u << -shift) >> 1)), lanes_of(shift)};
 }
 
 // The high half of the doubled product of d << 20 is d * multiplier / 2^11, rounded.
 static inline lanes_t lanes_addend(lanes_t d, const addend_t *a) {
+    if (a->half) {
+        return lanes_shift_left(d, 19);
+    }
     lanes_t low = lanes_add(lanes_mul(d, a->low), lanes_of(1024));
     lanes_t v = lanes_add(lanes_mul(d, a->high), lanes_shift_right(low, 11));
-    return lanes_rounded(d, v, a->shift, a->half);
+    return lanes_rounded(d, v, a->shift, a->rounding);
+}
+
+typedef struct {
+    addend_t first, second;
+    lanes_t zero, zero2;
+    const edgelora_shape_t *g;
+    range_t range;
+    bool small; // no shift is to the left: sums are below 2^29
+} sum_t;
+
+static inline lanes_t lanes_sum(const sum_t *s, const int8_t *x, const int8_t *x2) {
+    const int32_t *m = s->g->multiplier;
+    const int8_t *shift = s->g->shift;
+    lanes_t a = lanes_sub(lanes_of_s8(x), s->zero), b = lanes_sub(lanes_of_s8(x2), s->zero2);
+    if (s->small) {
+        a = lanes_add(lanes_addend(a, &s->first), lanes_addend(b, &s->second));
+    } else {
+        a = lanes_add(lanes_scaled(lanes_shift_left(a, 20), m[0], shift[0], false),
+            lanes_scaled(lanes_shift_left(b, 20), m[1], shift[1], false));
+    }
+    return lanes_scaled(a, m[2], shift[2], s->small);
 }
 
 static void add_forward(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y) {
-    const int32_t *m = g->multiplier;
     const int8_t *shift = g->shift;
-    uint32_t count = g->positions * g->out_c;
-    bool small = shift[0] <= 0 && shift[1] <= 0 && shift[2] <= 0; // then sums are below 2^29
-    lanes_t zero = lanes_of(g->zp_in), zero2 = lanes_of(g->zp_in2), zero_out = lanes_of(g->zp_out),
-            low = lanes_of(g->op->act_min), high = lanes_of(g->op->act_max);
-    addend_t first = addend_of(m[0], small ? shift[0] : 0),
-             second = addend_of(m[1], small ? shift[1] : 0);
-    int8_t rest[3][WIDTH] = {{0}};
-    for (uint32_t i = 0; i < count; i += WIDTH) {
+    uint32_t count = g->positions * g->out_c, i = 0;
+    bool small = shift[0] <= 0 && shift[1] <= 0 && shift[2] <= 0;
+    sum_t s = {
+        addend_of(g->multiplier[0], small ? shift[0] : 0),
+        addend_of(g->multiplier[1], small ? shift[1] : 0), lanes_of(g->zp_in), lanes_of(g->zp_in2),
+        g, range_of(g), small};
+    for (; i + 4 * WIDTH <= count; i += 4 * WIDTH) {
+        lanes_t v[4];
+        for (uint32_t k = 0; k < 4; ++k) {
+            v[k] = lanes_sum(&s, x + i + k * WIDTH, x2 + i + k * WIDTH);
+        }
+        rows_store(y + i, WIDTH, v, 4, &s.range);
+    }
+    for (; i < count; i += WIDTH) {
+        int8_t rest[3][WIDTH] = {{0}};
         uint32_t n = lesser(count - i, WIDTH);
-        const int8_t *p = x + i, *q = x2 + i;
-        if (n < WIDTH) {
-            copy_run(rest[0], p, n);
-            copy_run(rest[1], q, n);
-            p = rest[0];
-            q = rest[1];
-        }
-        lanes_t a = lanes_sub(lanes_of_s8(p), zero), b = lanes_sub(lanes_of_s8(q), zero2), v;
-        if (small) {
-            v = lanes_add(lanes_addend(a, &first), lanes_addend(b, &second));
-        } else {
-            v = lanes_add(lanes_scaled(lanes_shift_left(a, 20), m[0], shift[0], false),
-                lanes_scaled(lanes_shift_left(b, 20), m[1], shift[1], false));
-        }
-        v = lanes_scaled(v, m[2], shift[2], small);
-        v = lanes_max(lanes_min(lanes_add(v, zero_out), high), low);
-        lanes_store_s8(n < WIDTH ? rest[2] : y + i, v);
-        if (n < WIDTH) {
-            copy_run(y + i, rest[2], n);
-        }
+        copy_run(rest[0], x + i, n);
+        copy_run(rest[1], x2 + i, n);
+        lanes_t v = lanes_sum(&s, rest[0], rest[1]);
+        rows_store(rest[2], WIDTH, &v, 1, &s.range);
+        copy_run(y + i, rest[2], n);
     }
 }
 

@@ -11,16 +11,15 @@
 
 #define EDGELORA_TABLE edgelora_helium
 
-#define UNITS_ARE_BYTES 1
+#define UNITS_ARE_INPUTS 1
+#define UNITS_ARE_WORDS 0
 #define WORK_SHARE 4
 #define CHUNK 128
 #define LEAST_RUN 16
 #define IN_PLACE 8 // most rows whose products are made of weights where they lie
 #define OWN_DEPTHWISE // strips.h
 #define OWN_STEPS     // lanes_half, lanes_store_first, all_products
-enum { WIDTH = 4, LANES = 16, ZERO_WEIGHT = 0 };
-#define FLIP_OFFSET 0x80808080u
-#define FLIP_SIGNED 0u
+enum { WIDTH = 4, LANES = 16 };
 
 typedef int8_t unit_t;   // inputs
 typedef int8_t weight_t; // of weights: [LANES][CHUNK][4]
@@ -157,15 +156,15 @@ static inline __attribute__((always_inline)) void taps_products(lanes_t *sum, co
 
 // Matrix products
 
-static inline void group_store(weight_t *group, uint32_t lane, const uint8_t *four) {
-    __builtin_memcpy(group + PANEL_LANE * lane, four, 4);
+static inline void group_store(weight_t *group, uint32_t lane, uint32_t four) {
+    __builtin_memcpy(group + PANEL_LANE * lane, &four, 4);
 }
 
-// Packs four lanes of four groups.
+// Packs four groups, from byte `at` of each lane's row on.
 static inline void groups_from_rows(
-    weight_t *to, const uint8_t *from, uint32_t step, uint32_t flip) {
-    for (int k = 0; k < 4; ++k, from += step, to += PANEL_LANE) {
-        uint8x16_t v = veorq_u8(vldrbq_u8(from), vdupq_n_u8((uint8_t)flip));
+    weight_t *to, const uint8_t *const *row, uint32_t lanes, uint32_t at, uint32_t flip) {
+    for (uint32_t l = 0; l < lanes; ++l, to += PANEL_LANE) {
+        uint8x16_t v = veorq_u8(vldrbq_u8(row[l] + at), vdupq_n_u8((uint8_t)flip));
         vstrbq_u8((uint8_t *)to, v);
     }
 }
@@ -181,9 +180,8 @@ static inline void group_from_columns(weight_t *to, const uint8_t *const *row, u
     }
 }
 
-static inline void rows_offset(int32_t *offset, const rows_t *rows) { // not needed
-    (void)offset;
-    (void)rows;
+static inline unit_t unit_of(int8_t v) {
+    return v;
 }
 
 // Assembly keeps four sums in even registers, as VMLADAVA demands, and reads what is rarely needed
@@ -202,7 +200,7 @@ typedef struct {
 static inline block_of_products_t block_of_products(
     const rows_t *in, uint32_t row, const weight_t *w, uint32_t count) {
     uint32_t read = (count + 15) & ~15u;
-    const int8_t *x = in->units + in->at[row];
+    const int8_t *x = row_at(in, row);
     return (block_of_products_t){
         .x = x,
         .x2 = x,
@@ -337,12 +335,13 @@ static inline void lanes_of_row(
     one_row(b);
 }
 
-// acc, s32 [n, LANES] = start + products of few rows with `lanes` rows of weights where they lie.
+// acc, s32 [n, LANES] = start + products of few rows with `lanes` rows of weights where they lie;
+// count: values of a run.
 static void products_in_place(int32_t *acc, const int32_t *start, const uint8_t *weights,
     uint32_t step, uint32_t flip, uint32_t lanes, uint32_t count, const rows_t *in) {
     const int8_t *w = (const int8_t *)weights;
     for (uint32_t r = 0; r < in->n; ++r, acc += LANES) {
-        block_of_products_t b = block_of_products(in, r, w, in->runs > 1 ? 4 * in->groups : count);
+        block_of_products_t b = block_of_products(in, r, w, count);
         b.step = step;
         b.flip = flip;
         if (lanes >= 4) { // the last four overlap those before
@@ -407,8 +406,8 @@ static void all_products(
     uint32_t r = 0;
     block_of_products_t b = block_of_products(in, 0, panel, 4 * in->groups);
     for (; r + 2 <= in->n; r += 2, acc += 2 * LANES) {
-        b.x = in->units + in->at[r];
-        b.x2 = in->units + in->at[r + 1];
+        b.x = row_at(in, r);
+        b.x2 = row_at(in, r + 1);
         b.acc = acc;
         b.end = acc + ((lanes + 1) & ~1u);
         for (uint32_t l = 0; start && l < LANES; l += 4) {
@@ -419,7 +418,7 @@ static void all_products(
         two_rows(&b);
     }
     if (r < in->n) {
-        b.x = in->units + in->at[r];
+        b.x = row_at(in, r);
         lanes_of_row(&b, panel, start ? start : acc, acc, LANES);
     }
 }

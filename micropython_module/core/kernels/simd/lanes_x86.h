@@ -6,21 +6,6 @@
 
 #include <immintrin.h>
 
-// Transposes 16 bytes of 4 columns, `step` bytes apart, to 4 lanes of each of 4 groups.
-static inline void four_groups(__m128i *groups, const uint8_t *from, uint32_t step, __m128i flip) {
-    __m128i r[4];
-    for (int k = 0; k < 4; ++k) {
-        r[k] = _mm_xor_si128(
-            _mm_loadu_si128((const __m128i *)(const void *)(from + (uint32_t)k * step)), flip);
-    }
-    __m128i a = _mm_unpacklo_epi32(r[0], r[1]), b = _mm_unpackhi_epi32(r[0], r[1]),
-            c = _mm_unpacklo_epi32(r[2], r[3]), d = _mm_unpackhi_epi32(r[2], r[3]);
-    groups[0] = _mm_unpacklo_epi64(a, c);
-    groups[1] = _mm_unpackhi_epi64(a, c);
-    groups[2] = _mm_unpacklo_epi64(b, d);
-    groups[3] = _mm_unpackhi_epi64(b, d);
-}
-
 // One bit for each of 16 values: low <= y <= high.
 static inline uint32_t sixteen_within(const int8_t *y, int8_t low, int8_t high) {
     __m128i v = _mm_loadu_si128((const __m128i *)(const void *)y),

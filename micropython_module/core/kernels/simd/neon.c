@@ -9,10 +9,9 @@
 
 #define EDGELORA_TABLE edgelora_neon
 
-#define UNITS_ARE_BYTES 1
-enum { WIDTH = 8, LANES = 8, ROWS = 4, ZERO_WEIGHT = 0, PANEL_GROUP = 4 * LANES, PANEL_LANE = 4 };
-#define FLIP_OFFSET 0x80808080u
-#define FLIP_SIGNED 0u
+#define UNITS_ARE_INPUTS 1
+#define UNITS_ARE_WORDS 0
+enum { WIDTH = 8, LANES = 8, ROWS = 4, PANEL_GROUP = 4 * LANES };
 
 typedef int8_t unit_t;   // inputs
 typedef int8_t weight_t; // of weights: [groups][LANES][4]
@@ -147,22 +146,25 @@ static inline __attribute__((always_inline)) void taps_products(lanes_t *sum, co
 
 // Matrix products
 
-static inline void group_store(weight_t *group, uint32_t lane, const uint8_t *four) {
-    __builtin_memcpy(group + 4 * lane, four, 4);
+static inline void group_store(weight_t *group, uint32_t lane, uint32_t four) {
+    __builtin_memcpy(group + 4 * lane, &four, 4);
 }
 
-// Packs four lanes of four groups.
+// Packs four groups, from byte `at` of each lane's row on.
 static inline void groups_from_rows(
-    weight_t *to, const uint8_t *from, uint32_t step, uint32_t flip) {
-    uint32x4x4_t r;
-    for (uint32_t k = 0; k < 4; ++k) {
-        uint32x4_t row = vreinterpretq_u32_u8(vld1q_u8(from + k * step));
-        r.val[k] = veorq_u32(row, vdupq_n_u32(flip));
-    }
-    uint32_t turned[16]; // four lanes of group i, for an interleaving store of four registers
-    vst4q_u32(turned, r);
-    for (uint32_t i = 0; i < 4; ++i, to += 4 * LANES) {
-        __builtin_memcpy(to, turned + 4 * i, 16);
+    weight_t *to, const uint8_t *const *row, uint32_t lanes, uint32_t at, uint32_t flip) {
+    (void)lanes;
+    for (uint32_t l = 0; l < LANES; l += 4) {
+        uint32x4x4_t r;
+        for (uint32_t k = 0; k < 4; ++k) {
+            uint32x4_t words = vreinterpretq_u32_u8(vld1q_u8(row[l + k] + at));
+            r.val[k] = veorq_u32(words, vdupq_n_u32(flip));
+        }
+        uint32_t turned[16]; // four lanes of group i, for an interleaving store of four registers
+        vst4q_u32(turned, r);
+        for (uint32_t i = 0; i < 4; ++i) {
+            __builtin_memcpy(to + 4 * (i * LANES + l), turned + 4 * i, 16);
+        }
     }
 }
 
@@ -175,9 +177,14 @@ static inline void group_from_columns(weight_t *to, const uint8_t *const *row, u
     vst4_u8((uint8_t *)to, r);
 }
 
-static inline void rows_offset(int32_t *offset, const rows_t *rows) { // not needed
-    (void)offset;
-    (void)rows;
+static inline unit_t unit_of(int8_t v) {
+    return v;
+}
+
+static inline lanes_t panel_excess(const weight_t *panel, uint32_t groups) { // none
+    (void)panel;
+    (void)groups;
+    return lanes_of(0);
 }
 
 static inline int8x16_t four_everywhere(const unit_t *x) {
@@ -186,54 +193,54 @@ static inline int8x16_t four_everywhere(const unit_t *x) {
     return vreinterpretq_s8_s32(vdupq_n_s32(four));
 }
 
-// acc, s32 [n, LANES]: `rows` rows from `first` on = start (NULL: acc) + products. Two products fit
+// sum += products of a panel and `rows` rows, the first at x. Two products fit
 // 16 bits, as one factor of each is in [-127, 127].
-static inline __attribute__((always_inline)) void products(int32_t *acc, const int32_t *start,
-    const weight_t *panel, const rows_t *in, uint32_t first, const int rows) {
-    const unit_t *x[ROWS];
-    int32x4_t sum[ROWS][4]; // two halves of each lane
+static inline __attribute__((always_inline)) void products(
+    lanes_t *sum, const weight_t *panel, const rows_t *in, const unit_t *x, const int rows) {
+    const size_t step = in->step;
+    int32x4_t halves[ROWS][4]; // two of each lane
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r) {
-        x[r] = in->units + in->at[first + (uint32_t)r];
-        sum[r][0] = sum[r][1] = sum[r][2] = sum[r][3] = vdupq_n_s32(0);
+        halves[r][0] = halves[r][1] = halves[r][2] = halves[r][3] = vdupq_n_s32(0);
     }
-    for (uint32_t runs = in->runs, i = 0; runs; --runs, i += in->pitch - 4 * in->groups) {
-        uint32_t end = i + 4 * in->groups;
-        for (; end - i >= 8; i += 8, panel += 8 * LANES) {
+    for (uint32_t runs = in->runs; runs; --runs, x += in->pitch) {
+        const unit_t *at = x;
+        uint32_t n = in->groups;
+        for (; n >= 2; n -= 2, at += 8, panel += 8 * LANES) {
             int8x16_t v = vld1q_s8(panel), w = vld1q_s8(panel + 16), v2 = vld1q_s8(panel + 32),
                       w2 = vld1q_s8(panel + 48);
 #pragma GCC unroll 8
             for (int r = 0; r < rows; ++r) {
-                int8x16_t a = four_everywhere(x[r] + i), b = four_everywhere(x[r] + i + 4);
+                int8x16_t a = four_everywhere(at + (size_t)r * step),
+                          b = four_everywhere(at + (size_t)r * step + 4);
                 int8x8_t a8 = vget_low_s8(a), b8 = vget_low_s8(b);
-                sum[r][0] = vpadalq_s16(
-                    sum[r][0], vmlal_s8(vmull_s8(vget_low_s8(v), a8), vget_low_s8(v2), b8));
-                sum[r][1] = vpadalq_s16(sum[r][1], vmlal_high_s8(vmull_high_s8(v, a), v2, b));
-                sum[r][2] = vpadalq_s16(
-                    sum[r][2], vmlal_s8(vmull_s8(vget_low_s8(w), a8), vget_low_s8(w2), b8));
-                sum[r][3] = vpadalq_s16(sum[r][3], vmlal_high_s8(vmull_high_s8(w, a), w2, b));
+                halves[r][0] = vpadalq_s16(
+                    halves[r][0], vmlal_s8(vmull_s8(vget_low_s8(v), a8), vget_low_s8(v2), b8));
+                halves[r][1] = vpadalq_s16(halves[r][1], vmlal_high_s8(vmull_high_s8(v, a), v2, b));
+                halves[r][2] = vpadalq_s16(
+                    halves[r][2], vmlal_s8(vmull_s8(vget_low_s8(w), a8), vget_low_s8(w2), b8));
+                halves[r][3] = vpadalq_s16(halves[r][3], vmlal_high_s8(vmull_high_s8(w, a), w2, b));
             }
         }
-        if (i != end) {
+        if (n) {
             int8x16_t v = vld1q_s8(panel), w = vld1q_s8(panel + 16);
 #pragma GCC unroll 8
             for (int r = 0; r < rows; ++r) {
-                int8x16_t a = four_everywhere(x[r] + i);
+                int8x16_t a = four_everywhere(at + (size_t)r * step);
                 int8x8_t a8 = vget_low_s8(a);
-                sum[r][0] = vpadalq_s16(sum[r][0], vmull_s8(vget_low_s8(v), a8));
-                sum[r][1] = vpadalq_s16(sum[r][1], vmull_high_s8(v, a));
-                sum[r][2] = vpadalq_s16(sum[r][2], vmull_s8(vget_low_s8(w), a8));
-                sum[r][3] = vpadalq_s16(sum[r][3], vmull_high_s8(w, a));
+                halves[r][0] = vpadalq_s16(halves[r][0], vmull_s8(vget_low_s8(v), a8));
+                halves[r][1] = vpadalq_s16(halves[r][1], vmull_high_s8(v, a));
+                halves[r][2] = vpadalq_s16(halves[r][2], vmull_s8(vget_low_s8(w), a8));
+                halves[r][3] = vpadalq_s16(halves[r][3], vmull_high_s8(w, a));
             }
-            i += 4;
             panel += 4 * LANES;
         }
     }
-    acc += first * LANES;
 #pragma GCC unroll 8
-    for (int r = 0; r < rows; ++r, acc += LANES) {
-        lanes_t sums = {{vpaddq_s32(sum[r][0], sum[r][1]), vpaddq_s32(sum[r][2], sum[r][3])}};
-        lanes_store(acc, lanes_add(lanes_load(start ? start : acc), sums));
+    for (int r = 0; r < rows; ++r) {
+        lanes_t sums = {
+            {vpaddq_s32(halves[r][0], halves[r][1]), vpaddq_s32(halves[r][2], halves[r][3])}};
+        sum[r] = lanes_add(sum[r], sums);
     }
 }
 

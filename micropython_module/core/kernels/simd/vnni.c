@@ -16,32 +16,16 @@ static inline __m256i add_dot2(__m256i sum, __m256i a, __m256i b) {
     return sum;
 }
 
-static inline __m512i add_dot4(__m512i sum, __m512i weights, __m512i x) {
-    __asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(x));
-    return sum;
-}
-
-static inline __m512i add_dot4_of(__m512i sum, __m512i weights, const int8_t *four) {
-    typedef int32_t __attribute__((may_alias, aligned(1))) four_t;
-    __asm("vpdpbusd %2%{1to16%}, %1, %0"
-        : "+v"(sum)
-        : "v"(weights), "m"(*(const four_t *)(const void *)four));
+static inline __m512i add_dot4(__m512i sum, __m512i x, __m512i weights) {
+    __asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(weights));
     return sum;
 }
 
 #define EDGELORA_TABLE edgelora_vnni
 
-#define UNITS_ARE_BYTES 1
-enum {
-    WIDTH = 16,
-    LANES = 16,
-    ROWS = 12,
-    ZERO_WEIGHT = 128,
-    PANEL_GROUP = 4 * LANES,
-    PANEL_LANE = 4
-};
-#define FLIP_OFFSET 0u
-#define FLIP_SIGNED 0x80808080u
+#define UNITS_ARE_INPUTS 0
+#define UNITS_ARE_WORDS 0
+enum { WIDTH = 16, LANES = 16, ROWS = 16, PANEL_GROUP = 4 * LANES };
 
 typedef __m512i lanes_t; // s32
 
@@ -95,18 +79,32 @@ static inline lanes_t lanes_round_divide(lanes_t v, lanes_t n) {
     return _mm512_mask_add_epi32(down, up, down, one);
 }
 
+// v / 2^-shift, rounded, with the half already added; negative like acc.
+static inline lanes_t lanes_halved(lanes_t acc, lanes_t v, lanes_t shift) {
+    __mmask16 away = _mm512_mask_cmplt_epi32_mask(
+        _mm512_test_epi32_mask(shift, shift), acc, _mm512_setzero_si512());
+    v = _mm512_mask_add_epi32(v, away, v, _mm512_set1_epi32(-1));
+    return _mm512_srav_epi32(v, _mm512_sub_epi32(_mm512_setzero_si512(), shift));
+}
+
 // Second step of requantize for shift <= 0; v = rounding_high_mul(acc, multiplier), half: of
 // 2^-shift.
 static inline lanes_t lanes_rounded(lanes_t acc, lanes_t v, lanes_t shift, lanes_t half) {
-    lanes_t away = _mm512_srai_epi32(_mm512_and_si512(acc, shift), 31);
-    return _mm512_srav_epi32(_mm512_add_epi32(v, _mm512_add_epi32(half, away)),
-        _mm512_sub_epi32(_mm512_setzero_si512(), shift));
+    return lanes_halved(acc, _mm512_add_epi32(v, half), shift);
 }
 
-// requantize for |acc| < 2^30. See portable.h's `output`.
+// requantize for |acc| < 2^30. See portable.h's `output`. The upper half of a doubled product is
+// rounded, and has the half of the second step added, by one addition.
 static inline lanes_t lanes_requantize(
     lanes_t acc, lanes_t multiplier, lanes_t shift, lanes_t half) {
-    return lanes_rounded(acc, lanes_high_mul(acc, multiplier), shift, half);
+    const __m512i round = _mm512_set1_epi64(1ll << 31),
+                  upper = _mm512_set_epi32(
+                      31, 15, 29, 13, 27, 11, 25, 9, 23, 7, 21, 5, 19, 3, 17, 1);
+    __m512i twice = _mm512_slli_epi32(acc, 1), even = _mm512_mul_epi32(twice, multiplier),
+            odd = _mm512_mul_epi32(_mm512_srli_epi64(twice, 32), _mm512_srli_epi64(multiplier, 32));
+    even = _mm512_add_epi64(even, _mm512_add_epi64(_mm512_slli_epi64(half, 32), round));
+    odd = _mm512_add_epi64(odd, _mm512_mask_add_epi32(round, 0xAAAA, round, half));
+    return lanes_halved(acc, _mm512_permutex2var_epi32(even, upper, odd), shift);
 }
 
 // trunc_shift, n in 0..31, |v| < 2^31
@@ -121,6 +119,22 @@ static inline void lanes_store_s8(int8_t *to, lanes_t v) {
     _mm_storeu_si128((__m128i *)(void *)to, _mm512_cvtepi32_epi8(v));
 }
 
+// Stores four rows of outputs, `pitch` bytes apart: v + zero_point within [low, high].
+#define EDGELORA_STORES_FOUR
+static inline void lanes_store_four(
+    int8_t *to, uint32_t pitch, const lanes_t *v, int8_t zero_point, int8_t low, int8_t high) {
+    const __m512i turn = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    __m512i zero = _mm512_set1_epi16(zero_point),
+            a = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero),
+            b = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero),
+            c = _mm512_permutexvar_epi32(turn, _mm512_packs_epi16(a, b));
+    c = _mm512_max_epi8(_mm512_min_epi8(c, _mm512_set1_epi8(high)), _mm512_set1_epi8(low));
+    _mm_storeu_si128((__m128i *)(void *)to, _mm512_castsi512_si128(c));
+    _mm_storeu_si128((__m128i *)(void *)(to + pitch), _mm512_extracti32x4_epi32(c, 1));
+    _mm_storeu_si128((__m128i *)(void *)(to + 2 * pitch), _mm512_extracti32x4_epi32(c, 2));
+    _mm_storeu_si128((__m128i *)(void *)(to + 3 * pitch), _mm512_extracti32x4_epi32(c, 3));
+}
+
 static inline void lanes_of_halves(lanes_t *sum, __m256i low, __m256i high) {
     __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
     *sum = _mm512_shuffle_i64x2(both, both, 0xD8);
@@ -128,23 +142,38 @@ static inline void lanes_of_halves(lanes_t *sum, __m256i low, __m256i high) {
 
 #include "kernels/simd/lanes_x86.h"
 
-typedef int8_t unit_t;    // inputs
-typedef uint8_t weight_t; // weights + 128: [groups][LANES][4]
+typedef uint8_t unit_t;  // inputs + 128
+typedef int8_t weight_t; // of weights: [groups][LANES][4]
 
 #include "kernels/simd/rows.h"
 
-static inline void group_store(weight_t *group, uint32_t lane, const uint8_t *four) {
-    __builtin_memcpy(group + 4 * lane, four, 4);
+static inline void group_store(weight_t *group, uint32_t lane, uint32_t four) {
+    __builtin_memcpy(group + 4 * lane, &four, 4);
 }
 
-// Packs four lanes of four groups.
+static inline __m128i sixteen(const void *at) {
+    return _mm_loadu_si128((const __m128i *)at);
+}
+
+// Packs four groups, from byte `at` of each lane's row on: transposes words of four.
 static inline void groups_from_rows(
-    weight_t *to, const uint8_t *from, uint32_t step, uint32_t flip) {
-    __m128i groups[4];
-    four_groups(groups, from, step, _mm_set1_epi32((int)flip));
-    for (int i = 0; i < 4; ++i, to += 4 * LANES) {
-        _mm_storeu_si128((__m128i *)(void *)to, groups[i]);
+    weight_t *to, const uint8_t *const *row, uint32_t lanes, uint32_t at, uint32_t flip) {
+    (void)lanes;
+    const __m512i flips = _mm512_set1_epi32((int)flip);
+    __m512i r[4]; // rows k, k + 4, k + 8, k + 12
+    for (int k = 0; k < 4; ++k) {
+        __m512i v = _mm512_castsi128_si512(sixteen(row[k] + at));
+        v = _mm512_inserti32x4(v, sixteen(row[k + 4] + at), 1);
+        v = _mm512_inserti32x4(v, sixteen(row[k + 8] + at), 2);
+        v = _mm512_inserti32x4(v, sixteen(row[k + 12] + at), 3);
+        r[k] = _mm512_xor_si512(v, flips);
     }
+    __m512i a = _mm512_unpacklo_epi32(r[0], r[1]), b = _mm512_unpackhi_epi32(r[0], r[1]),
+            c = _mm512_unpacklo_epi32(r[2], r[3]), d = _mm512_unpackhi_epi32(r[2], r[3]);
+    _mm512_storeu_si512(to, _mm512_unpacklo_epi64(a, c));
+    _mm512_storeu_si512(to + 64, _mm512_unpackhi_epi64(a, c));
+    _mm512_storeu_si512(to + 128, _mm512_unpacklo_epi64(b, d));
+    _mm512_storeu_si512(to + 192, _mm512_unpackhi_epi64(b, d));
 }
 
 // Packs all lanes of a group; rows: LANES bytes each.
@@ -163,64 +192,57 @@ static inline void group_from_columns(weight_t *to, const uint8_t *const *row, u
     _mm_storeu_si128(out + 3, _mm_unpackhi_epi16(c, d));
 }
 
-static inline __m128i row_offset(const rows_t *rows, uint32_t r) { // four partial sums
+static inline unit_t unit_of(int8_t v) {
+    return (unit_t)(v + 128);
+}
+
+static void units_copy(unit_t *to, const int8_t *from, uint32_t n) {
+    const __m512i offset = _mm512_set1_epi8(-128);
+    for (; n >= 64; n -= 64, to += 64, from += 64) {
+        _mm512_storeu_si512(to, _mm512_xor_si512(_mm512_loadu_si512(from), offset));
+    }
+    __mmask64 rest = ((__mmask64)1 << n) - 1;
+    _mm512_mask_storeu_epi8(
+        to, rest, _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, from), offset));
+}
+
+// The excess of products with a panel, as inputs are stored + 128.
+static inline lanes_t panel_excess(const weight_t *panel, uint32_t groups) {
     const __m512i all = _mm512_set1_epi8(-128); // 128 each
-    uint32_t run = 4 * rows->groups, rest = run & 63;
-    __mmask64 last = ((__mmask64)1 << rest) - 1;
-    __m512i sum = _mm512_setzero_si512();
-    const int8_t *x = rows->units + rows->at[r];
-    for (uint32_t runs = rows->runs; runs; --runs, x += rows->pitch) {
-        for (uint32_t i = 0; i + 64 <= run; i += 64) {
-            sum = add_dot4(sum, all, _mm512_loadu_si512(x + i));
-        }
-        if (rest) {
-            sum = add_dot4(sum, all, _mm512_maskz_loadu_epi8(last, x + (run - rest)));
-        }
+    lanes_t sum = _mm512_setzero_si512();
+    for (; groups; --groups, panel += 4 * LANES) {
+        sum = add_dot4(sum, all, _mm512_loadu_si512(panel));
     }
-    __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64(sum, 1));
-    return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+    return sum;
 }
 
-// The excess of products, as weights are stored + 128.
-static inline void rows_offset(int32_t *offset, const rows_t *rows) {
-    uint32_t r = 0;
-    for (; r + 4 <= rows->n; r += 4) {
-        __m128i a = _mm_hadd_epi32(row_offset(rows, r), row_offset(rows, r + 1)),
-                b = _mm_hadd_epi32(row_offset(rows, r + 2), row_offset(rows, r + 3));
-        _mm_storeu_si128((__m128i *)(void *)(offset + r), _mm_hadd_epi32(a, b));
-    }
-    for (; r < rows->n; ++r) {
-        __m128i a = row_offset(rows, r);
-        a = _mm_hadd_epi32(a, a);
-        offset[r] = _mm_cvtsi128_si32(_mm_hadd_epi32(a, a));
-    }
+static inline __m512i four_everywhere(const unit_t *x) {
+    int32_t four;
+    __builtin_memcpy(&four, x, 4);
+    return _mm512_set1_epi32(four);
 }
 
-// acc, s32 [n, LANES]: `rows` rows from `first` on = start (NULL: acc) + products.
-static inline __attribute__((always_inline)) void products(int32_t *acc, const int32_t *start,
-    const weight_t *panel, const rows_t *in, uint32_t first, const int rows) {
-    const unit_t *x[ROWS];
-    __m512i sum[ROWS];
-    acc += first * LANES;
-#pragma GCC unroll 12
-    for (int r = 0; r < rows; ++r) {
-        x[r] = in->units + in->at[first + (uint32_t)r];
-        sum[r] = start
-            ? _mm512_sub_epi32(lanes_load(start), lanes_of(in->offset[first + (uint32_t)r]))
-            : lanes_load(acc + r * LANES);
-    }
-    for (uint32_t runs = in->runs, i = 0; runs; --runs, i += in->pitch - 4 * in->groups) {
-        for (uint32_t end = i + 4 * in->groups; i != end; i += 4, panel += 4 * LANES) {
+// sum += products of a panel and `rows` rows, the first at x.
+static inline __attribute__((always_inline)) void products(
+    lanes_t *sum, const weight_t *panel, const rows_t *in, const unit_t *x, const int rows) {
+    const size_t step = in->step;
+    for (uint32_t runs = in->runs; runs; --runs, x += in->pitch) {
+        const unit_t *four[(ROWS + 3) / 4]; // rows of each four
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r += 4) {
+            four[r / 4] = x + (size_t)r * step;
+        }
+        for (uint32_t n = in->groups; n; --n, panel += 4 * LANES) {
             __m512i w = _mm512_loadu_si512(panel);
-#pragma GCC unroll 12
+#pragma GCC unroll 16
             for (int r = 0; r < rows; ++r) {
-                sum[r] = add_dot4_of(sum[r], w, x[r] + i);
+                sum[r] = add_dot4(sum[r], four_everywhere(four[r / 4] + (size_t)(r % 4) * step), w);
+            }
+#pragma GCC unroll 4
+            for (int r = 0; r < rows; r += 4) {
+                four[r / 4] += 4;
             }
         }
-    }
-#pragma GCC unroll 12
-    for (int r = 0; r < rows; ++r) {
-        lanes_store(acc + r * LANES, sum[r]);
     }
 }
 

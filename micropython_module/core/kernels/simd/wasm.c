@@ -9,10 +9,9 @@
 
 #define EDGELORA_TABLE edgelora_wasm
 
-#define UNITS_ARE_BYTES 0
-enum { WIDTH = 8, LANES = 8, ROWS = 4, ZERO_WEIGHT = 0, PANEL_GROUP = 4 * LANES, PANEL_LANE = 4 };
-#define FLIP_OFFSET 0x80808080u
-#define FLIP_SIGNED 0u
+#define UNITS_ARE_INPUTS 0
+#define UNITS_ARE_WORDS 1
+enum { WIDTH = 8, LANES = 8, ROWS = 4, PANEL_GROUP = 4 * LANES };
 
 typedef int16_t unit_t;   // inputs
 typedef int16_t weight_t; // of weights: [groups][LANES / 4][two pairs][4 lanes][2]
@@ -166,30 +165,37 @@ static inline __attribute__((always_inline)) void taps_products(lanes_t *sum, co
 
 // Matrix products
 
-static inline void group_store(weight_t *group, uint32_t lane, const uint8_t *four) {
+static inline void group_store(weight_t *group, uint32_t lane, uint32_t four) {
     group += lane / 4 * 16 + lane % 4 * 2;
-    for (uint32_t k = 0; k < 4; ++k) {
-        group[k / 2 * 8 + k % 2] = (int8_t)four[k];
+    for (uint32_t k = 0; k < 4; ++k, four >>= 8) {
+        group[k / 2 * 8 + k % 2] = (int8_t)four;
     }
 }
 
-// Packs four lanes of four groups.
+// Packs four groups, from byte `at` of each lane's row on.
 static inline void groups_from_rows(
-    weight_t *to, const uint8_t *from, uint32_t step, uint32_t flip) {
-    v128_t low[4], high[4];
-    for (uint32_t k = 0; k < 4; ++k) {
-        v128_t row = wasm_v128_xor(wasm_v128_load(from + k * step), wasm_i32x4_splat((int)flip));
-        low[k] = wasm_i16x8_extend_low_i8x16(row);
-        high[k] = wasm_i16x8_extend_high_i8x16(row);
-    }
-    for (uint32_t i = 0; i < 4; ++i, to += 4 * LANES) {
-        const v128_t *r = i < 2 ? low : high;
-        v128_t a = i & 1 ? wasm_i32x4_shuffle(r[0], r[1], 2, 6, 3, 7)
-                         : wasm_i32x4_shuffle(r[0], r[1], 0, 4, 1, 5),
-               b = i & 1 ? wasm_i32x4_shuffle(r[2], r[3], 2, 6, 3, 7)
-                         : wasm_i32x4_shuffle(r[2], r[3], 0, 4, 1, 5);
-        wasm_v128_store(to, wasm_i64x2_shuffle(a, b, 0, 2));
-        wasm_v128_store(to + 8, wasm_i64x2_shuffle(a, b, 1, 3));
+    weight_t *to, const uint8_t *const *row, uint32_t lanes, uint32_t at, uint32_t flip) {
+    (void)lanes;
+    for (uint32_t l = 0; l < LANES; l += 4, to += 16) {
+        v128_t r[4];
+        for (uint32_t k = 0; k < 4; ++k) {
+            r[k] = wasm_v128_xor(wasm_v128_load(row[l + k] + at), wasm_i32x4_splat((int)flip));
+        }
+        for (uint32_t i = 0; i < 2; ++i) { // two groups each
+            v128_t w[4];
+            for (uint32_t k = 0; k < 4; ++k) {
+                w[k] = i ? wasm_i16x8_extend_high_i8x16(r[k]) : wasm_i16x8_extend_low_i8x16(r[k]);
+            }
+            v128_t a = wasm_i32x4_shuffle(w[0], w[1], 0, 4, 1, 5),
+                   b = wasm_i32x4_shuffle(w[2], w[3], 0, 4, 1, 5),
+                   c = wasm_i32x4_shuffle(w[0], w[1], 2, 6, 3, 7),
+                   d = wasm_i32x4_shuffle(w[2], w[3], 2, 6, 3, 7);
+            weight_t *group = to + 8 * i * LANES;
+            wasm_v128_store(group, wasm_i64x2_shuffle(a, b, 0, 2));
+            wasm_v128_store(group + 8, wasm_i64x2_shuffle(a, b, 1, 3));
+            wasm_v128_store(group + 4 * LANES, wasm_i64x2_shuffle(c, d, 0, 2));
+            wasm_v128_store(group + 4 * LANES + 8, wasm_i64x2_shuffle(c, d, 1, 3));
+        }
     }
 }
 
@@ -207,40 +213,35 @@ static inline void group_from_columns(weight_t *to, const uint8_t *const *row, u
     wasm_v128_store(to + 24, INTERLEAVED_HIGH(r[2], r[3]));
 }
 
-static inline void rows_offset(int32_t *offset, const rows_t *rows) { // not needed
-    (void)offset;
-    (void)rows;
+static inline unit_t unit_of(int8_t v) {
+    return v;
 }
 
-// acc, s32 [n, LANES]: `rows` rows from `first` on = start (NULL: acc) + products.
-static inline __attribute__((always_inline)) void products(int32_t *acc, const int32_t *start,
-    const weight_t *panel, const rows_t *in, uint32_t first, const int rows) {
-    const unit_t *x[ROWS];
-    lanes_t sum[ROWS];
-    acc += first * LANES;
-#pragma clang loop unroll(full)
-    for (int r = 0; r < rows; ++r) {
-        x[r] = in->units + in->at[first + (uint32_t)r];
-        sum[r] = lanes_load(start ? start : acc + r * LANES);
-    }
-    for (uint32_t runs = in->runs, i = 0; runs; --runs, i += in->pitch - 4 * in->groups) {
-        for (uint32_t end = i + 4 * in->groups; i != end; i += 4, panel += 4 * LANES) {
+static inline lanes_t panel_excess(const weight_t *panel, uint32_t groups) { // none
+    (void)panel;
+    (void)groups;
+    return lanes_of(0);
+}
+
+// sum += products of a panel and `rows` rows, the first at x.
+static inline __attribute__((always_inline)) void products(
+    lanes_t *sum, const weight_t *panel, const rows_t *in, const unit_t *x, const int rows) {
+    const size_t step = in->step;
+    for (uint32_t runs = in->runs; runs; --runs, x += in->pitch) {
+        const unit_t *at = x;
+        for (uint32_t n = in->groups; n; --n, at += 4, panel += 4 * LANES) {
             v128_t w[4];
             for (int k = 0; k < 4; ++k) {
                 w[k] = wasm_v128_load(panel + 8 * k);
             }
 #pragma clang loop unroll(full)
             for (int r = 0; r < rows; ++r) {
-                v128_t a = wasm_v128_load32_splat(x[r] + i),
-                       b = wasm_v128_load32_splat(x[r] + i + 2);
+                v128_t a = wasm_v128_load32_splat(at + (size_t)r * step),
+                       b = wasm_v128_load32_splat(at + (size_t)r * step + 2);
                 sum[r].low = add_dot2(add_dot2(sum[r].low, w[0], a), w[1], b);
                 sum[r].high = add_dot2(add_dot2(sum[r].high, w[2], a), w[3], b);
             }
         }
-    }
-#pragma clang loop unroll(full)
-    for (int r = 0; r < rows; ++r) {
-        lanes_store(acc + r * LANES, sum[r]);
     }
 }
 
