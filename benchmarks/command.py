@@ -34,6 +34,7 @@ from edgelora.model.datasets.prompts import PROMPTS
 
 from .fleet import CHOICES, PARTS, bench_fleet
 from .fleet import ENGINES as FLEET_ENGINES
+from .kernels import COUNTED, KernelTime
 from .learning import mean_and_error
 from .swap import COUNTS, bench_swap
 from .wakewords import WAKE_WORDS
@@ -138,6 +139,14 @@ def add_commands(add: Add) -> None:
         p = add(name, command)
         add_board(p, "virtual-pico", "a virtual one is started for it (%(default)s)")
         add_port(p)
+        if name == "kernels":
+            p.add_argument(
+                "--cores",
+                nargs="*",
+                choices=COUNTED,
+                metavar="CORE",
+                help="also count instructions on emulated cores: " + ", ".join(COUNTED) + " (all)",
+            )
         if name == "frontend":
             p.add_argument(
                 "--values",
@@ -494,17 +503,50 @@ def cmd_bench_swap(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_kernels(args: argparse.Namespace) -> None:
-    """Cycles of every kernel, portable and optimized."""
+    """Cycles of every kernel, portable and optimized.
+
+    With --cores, also instructions of the optimized ones on emulated cores, whose cycles are unknown.
+    """
     from .kernels import bench_kernels
 
     clock_mhz = _clock_mhz(args.board)
     with _bench_board(args) as link, console.progress("kernels", args.json) as progress:
         times = bench_kernels(link, clock_mhz, progress)
+    if args.cores is not None:
+        return _show_every_core(args, times)
     if args.json:
         return emit({"board": args.board, "kernels": [asdict(t) for t in times]})
     console.table(
         ("op", "shape", "variant", "MACs", "cycles", "cycles/MAC"),
         [(t.op, t.shape, t.variant, t.macs, t.cycles, f"{t.cycles_per_mac:.2f}") for t in times],
+    )
+
+
+def _show_every_core(args: argparse.Namespace, times: Sequence[KernelTime]) -> None:
+    from .instructions import count_cores, rp2350_cycles
+
+    cores = args.cores or COUNTED
+    with console.progress("cores", args.json) as progress:
+        counts = count_cores(cores, progress)
+    estimated = rp2350_cycles(counts)
+    if args.json:
+        return emit(
+            {"board": args.board, "kernels": [asdict(t) for t in times], "counted": [asdict(c) for c in counts]}
+            | {"estimated": [{"op": op, "shape": shape, "cycles": n} for (op, shape), n in estimated.items()]}
+        )
+    measured = {("forward", t.op, t.shape): t.cycles_per_mac for t in times if t.variant == "fast"}
+    counted = {(c.core, c.kind, c.op, c.shape): c.per_mac for c in counts}
+    kernels = {(c.kind, c.op, c.shape): c.macs for c in counts}
+    rows = []
+    for (kind, op, shape), macs in kernels.items():
+        cold = estimated.get((op, shape)) if kind == "forward" else None
+        values = [measured.get((kind, op, shape)), *(counted[core, kind, op, shape] for core in cores)]
+        values.append(None if cold is None else cold / macs)
+        rows.append((kind, op, shape, macs, *("" if v is None else f"{v:.2f}" for v in values)))
+    console.table(("kernel", "op", "shape", "MACs", args.board, *cores, "RP2350"), rows)
+    say(
+        f"per MAC: {args.board}, cycles, measured; cores, instructions, counted; RP2350, cycles, estimated: "
+        "a cycle an instruction, and each weight read once from flash"
     )
 
 

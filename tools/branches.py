@@ -77,7 +77,7 @@ def compiled(name: str) -> Build:
     made.archive.unlink(missing_ok=True)
     subprocess.run(["ar", "rcs", made.archive, *objects], check=True)
     link = ["clang-22", "-std=gnu99", *FLAGS.split(), f"-I{MODULE}/core", f"-I{MODULE}/crypto", f"-I{RUNNER}"]
-    sources = sorted(set(RUNNER.glob("*.c")) - {RUNNER / "cortex_m.c"})
+    sources = sorted(set(RUNNER.glob("*.c")) - {RUNNER / "bare.c"})
     subprocess.run([*link, *sources, made.archive, "-o", made.runner], check=True)
     return made
 

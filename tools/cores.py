@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -252,7 +252,7 @@ class Program:
 
     def __init__(self, core: Core) -> None:
         self.core = core
-        self._command = [*core.emulator, built(core)]
+        self._command: list[str | Path] = [*core.emulator, built(core)]
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, calls: Calls) -> Answers:
@@ -283,7 +283,7 @@ class Program:
             self._process = None
 
 
-def _read(pipe: BinaryIO, size: int) -> bytes:
+def _read(pipe: IO[bytes], size: int) -> bytes:
     data = pipe.read(size)
     if len(data) < size:
         raise EOFError
@@ -292,32 +292,23 @@ def _read(pipe: BinaryIO, size: int) -> bytes:
 
 @dataclass(frozen=True)
 class Machine:
-    """A Cortex-M on one of Arm's MPS boards, without an operating system.
+    """An emulated board without an operating system, whose instructions can be counted.
 
-    code, ram: addresses of its memories. tick_ps: of its timer.
+    emulator: the command, up to the program. tick_ps: of a Cortex-M's timer.
     """
 
-    core: str
-    machine: str
-    code: int
-    ram: int
-    tick_ps: int = 50_000
-    ram_bytes: int = 0x400000
+    name: str
+    compiler: tuple[str, ...]
+    emulator: tuple[str, ...]
+    tick_ps: int = 0
     calls_bytes: int = 0x100000
 
     def build(self, folder: Path) -> Path:
         """Compiles the runner to an executable in `folder`."""
-        out = folder / f"{self.core}.elf"
+        out = folder / f"{self.name}.elf"
         rooms = {"CALLS_ROOM": self.calls_bytes, "ANSWERS_ROOM": 0x80000, "ARENA_ROOM": 0x40000}
-        link = [
-            *("-nostartfiles", "--specs=nosys.specs", "-Wl,-emain", f"-Wl,--section-start=.vectors={self.code:#x}"),
-            *(f"-Wl,-Ttext={self.code + 0x1000:#x}", f"-Wl,-Tdata={self.ram:#x}"),
-            f"-Wl,--defsym=stack_end={self.ram + self.ram_bytes:#x}",
-        ]
-        flags = [*_cortex_m_flags(self.core), *WARNINGS, *INCLUDE]
-        flags += [f"-D{name}={value}" for name, value in {**rooms, "TICK_PS": self.tick_ps}.items()]
-        sources = [RUNNER / "cortex_m.c", *SHARED]
-        _run("arm-none-eabi-gcc", *flags, *link, *sources, "-o", out)
+        defines = [f"-D{name}={value}" for name, value in {**rooms, "TICK_PS": self.tick_ps}.items()]
+        _run(*self.compiler, *WARNINGS, *INCLUDE, *defines, RUNNER / "bare.c", *SHARED, "-o", out)
         return out
 
     def run(self, calls: Calls, elf: Path) -> Answers:
@@ -328,20 +319,39 @@ class Machine:
         """
         script = bytes(calls)
         if len(script) > self.calls_bytes:
-            raise RuntimeError(
-                f"{len(script)} bytes of calls, {self.machine} takes {self.calls_bytes}: run them in parts"
-            )
+            raise RuntimeError(f"{len(script)} bytes of calls, {self.name} takes {self.calls_bytes}: run them in parts")
         folder = elf.parent
         (folder / "calls").write_bytes(script)
         (folder / "answers").unlink(missing_ok=True)
-        command: list[str | Path] = ["qemu-system-arm", "-machine", self.machine, "-icount", "shift=6", "-nographic"]
-        command += ["-monitor", "none", "-serial", "none", "-semihosting-config", "enable=on,target=native"]
-        subprocess.run([*command, "-kernel", elf], cwd=folder, check=True, timeout=TIMEOUT)
+        options = ["-icount", "shift=6", "-nographic", "-monitor", "none", "-serial", "none"]
+        options += ["-semihosting-config", "enable=on,target=native"]
+        subprocess.run([*self.emulator, *options, "-kernel", elf], cwd=folder, check=True, timeout=TIMEOUT)
         return calls.answers((folder / "answers").read_bytes())
 
 
-MPS2_CORTEX_M33 = Machine("cortex-m33", "mps2-an505", 0x10000000, 0x38000000)
-MPS3_CORTEX_M55 = Machine("cortex-m55", "mps3-an547", 0x0, 0x70000000, tick_ps=31_250)
+def _mps(core: str, board: str, code: int, ram: int, tick_ps: int) -> Machine:
+    """One of Arm's boards. code, ram: addresses of its memories."""
+    link = (
+        *("-nostartfiles", "--specs=nosys.specs", "-Wl,-emain", f"-Wl,--section-start=.vectors={code:#x}"),
+        *(f"-Wl,-Ttext={code + 0x1000:#x}", f"-Wl,-Tdata={ram:#x}", f"-Wl,--defsym=stack_end={ram + 0x400000:#x}"),
+    )
+    compiler = ("arm-none-eabi-gcc", *_cortex_m_flags(core), *link)
+    return Machine(core, compiler, ("qemu-system-arm", "-machine", board), tick_ps)
+
+
+def _virt(name: str, architecture: str) -> Machine:
+    """QEMU's RISC-V board."""
+    memory = {"flash": 0x80000000, "flash_size": 0x400000, "ram": 0x80400000, "ram_size": 0x800000}
+    link = [f"-Wl,--defsym=__{name}={value:#x}" for name, value in {**memory, "stack_size": 0x10000}.items()]
+    flags = ("-std=gnu99", "-O2", f"-march={architecture}_zicsr", "-mabi=ilp32", "--specs=picolibc.specs")
+    emulator = ("qemu-system-riscv32", "-machine", "virt", "-bios", "none")
+    return Machine(name, ("riscv64-unknown-elf-gcc", *flags, *link), emulator)
+
+
+MPS2_CORTEX_M33 = _mps("cortex-m33", "mps2-an505", 0x10000000, 0x38000000, 50_000)
+MPS3_CORTEX_M55 = _mps("cortex-m55", "mps3-an547", 0x0, 0x70000000, 31_250)
+VIRT_RV32 = _virt("rv32imc", "rv32imc")  # ESP32-C3
+VIRT_RV32_ZB = _virt("rv32imc-zb", "rv32imc_zba_zbb_zbs")  # with bit manipulation, as the RP2350's
 
 
 def main() -> None:

@@ -17,16 +17,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from cores import MPS2_CORTEX_M33, Calls
-
-from edgelora.core.formats.elm import pack_model
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.kernels import SHAPES  # noqa: E402
-from benchmarks.networks import network  # noqa: E402
+from benchmarks.instructions import count_kernels  # noqa: E402
 
 LEDGER = ROOT / "LEDGER.md"
 MODULE = ROOT / "micropython_module"
@@ -161,19 +155,7 @@ def bench() -> list[Cycles]:
 
 def count() -> list[Cycles]:
     """Counts instructions on an emulated Cortex-M33."""
-    calls, rng = Calls(), np.random.default_rng(0)
-    for shape in SHAPES:
-        model = network([shape])
-        x = rng.integers(-128, 128, model.input.size).astype(np.int8)
-        for plain in (True, False):
-            calls.open(pack_model(model), b"\0", "infer", plain=plain)
-            for end in (1, 0):
-                calls.count(x, 0, end)
-    with tempfile.TemporaryDirectory() as folder:
-        answers = MPS2_CORTEX_M33.run(calls, MPS2_CORTEX_M33.build(Path(folder)))
-    runs = [run - call for _, run, call in zip(*[iter(answers)] * 3, strict=True)]
-    both = zip(SHAPES, runs[::2], runs[1::2], strict=True)
-    return [Cycles(s.op, s.name, plain, fast, round(fast / s.macs, 2)) for s, plain, fast in both]
+    return [Cycles(c.op, c.shape, c.plain, c.fast, round(c.per_mac, 2)) for c in count_kernels("cortex-m33")]
 
 
 def settled(new: list[Cycles], old: list[Cycles]) -> list[Cycles]:

@@ -1499,6 +1499,7 @@ static int32_t requantize_backward(const edgelora_shape_t *g, int8_t *e, int32_t
     return exponent + top - 15 + n;
 }
 
+#ifndef NO_POOLS
 static bool pool_forward(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
     enum { PART = 64 };
     const edgelora_op_t *op = g->op;
@@ -1544,12 +1545,15 @@ static bool pool_forward(const edgelora_shape_t *g, const int8_t *x, int8_t *y) 
     }
     return true;
 }
+#endif
 
 const edgelora_simd_t EDGELORA_TABLE = {
     .work_size = sizeof(any_work_t),
     .matrix_forward = matrix_forward,
     .depthwise_forward = depthwise_forward,
+#ifndef NO_POOLS
     .pool_forward = pool_forward,
+#endif
     .add_forward = add_forward,
     .mask = mask_of,
     .mask_backward = mask_backward,

@@ -17,6 +17,7 @@
 #define CHUNK 128
 #define LEAST_RUN 16
 #define IN_PLACE 8 // most rows whose products are made of weights where they lie
+#define NO_POOLS      // the packed ones take half as long
 #define OWN_DEPTHWISE // strips.h
 #define OWN_STEPS     // lanes_half, lanes_store_first, all_products
 enum { WIDTH = 4, LANES = 16 };

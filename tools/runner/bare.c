@@ -1,5 +1,5 @@
-// A runner on an emulated Cortex-M without an operating system, where instructions can be counted:
-// reads calls from a file and writes answers to another one, by semihosting.
+// A runner on an emulated Cortex-M or RV32 without an operating system, where instructions can be
+// counted: reads calls from a file and writes answers to another one, by semihosting.
 // SPDX-License-Identifier: MIT
 
 #include "calls.h"
@@ -11,16 +11,47 @@ enum { ENDED_WELL = 0x20026, NO_ROOM = 0x20024 };
 
 static uint64_t calls[CALLS_ROOM / 8], answers[ANSWERS_ROOM / 8];
 
+#ifdef __riscv
+
+static uint32_t semihost(uint32_t what, const void *arguments) {
+    register uint32_t a0 __asm("a0") = what;
+    register const void *a1 __asm("a1") = arguments;
+    __asm volatile(".option push\n"
+                   ".option norvc\n"
+                   ".balign 16\n"
+                   "slli x0, x0, 0x1f\n"
+                   "ebreak\n"
+                   "srai x0, x0, 7\n"
+                   ".option pop\n"
+        : "+r"(a0)
+        : "r"(a1)
+        : "memory");
+    return a0;
+}
+
+static uint32_t started;
+
+static uint32_t instructions(void) {
+    uint32_t n;
+    __asm volatile("csrr %0, minstret" : "=r"(n));
+    return n;
+}
+
+void start_counting(void) {
+    started = instructions();
+}
+
+int32_t counted(void) {
+    return (int32_t)(instructions() - started);
+}
+
+#else
+
 static uint32_t semihost(uint32_t what, const void *arguments) {
     register uint32_t r0 __asm("r0") = what;
     register const void *r1 __asm("r1") = arguments;
     __asm volatile("bkpt 0xAB" : "+r"(r0) : "r"(r1) : "memory");
     return r0;
-}
-
-static uint32_t open_file(const char *name, uint32_t mode) {
-    const uint32_t arguments[3] = {(uint32_t)name, mode, strlen(name)};
-    return semihost(SYS_OPEN, arguments);
 }
 
 // The timer ticks every TICK_PS of emulated time, of which an instruction takes 64 ns.
@@ -35,6 +66,19 @@ void start_counting(void) {
 int32_t counted(void) {
     uint32_t ticks = 0xFFFFFF - TIMER[2];
     return TIMER[0] & 0x10000 ? -1 : (int32_t)((uint64_t)ticks * TICK_PS / 64000);
+}
+
+extern const uint8_t stack_end[]; // by the linker's command line
+int main(void);
+
+__attribute__((section(".vectors"), used)) static const void *const vectors[] = {
+    stack_end, (const void *)main};
+
+#endif
+
+static uint32_t open_file(const char *name, uint32_t mode) {
+    const uint32_t arguments[3] = {(uint32_t)name, mode, strlen(name)};
+    return semihost(SYS_OPEN, arguments);
 }
 
 // Not inlined: it may save registers of the vectors, which are off at reset.
@@ -56,8 +100,3 @@ int main(void) {
     run();
     return 0;
 }
-
-extern const uint8_t stack_end[]; // by the linker's command line
-
-__attribute__((section(".vectors"), used)) static const void *const vectors[] = {
-    stack_end, (const void *)main};

@@ -1,0 +1,135 @@
+"""Instructions of kernels on emulated cores, which have no model of cycles: `edgelora bench kernels --cores`.
+
+Each kernel is an op of a network, as in `kernels`; its backward step is that of the same op behind a 1x1 convolution
+with an adapter, so that its input's error is needed. What a call of no ops takes is subtracted.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgelora.base.progress import Progress, no_progress
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.network import MATRIX_KINDS
+from tools.cores import MPS2_CORTEX_M33, MPS3_CORTEX_M55, VIRT_RV32, VIRT_RV32_ZB, Answers, Calls, Machine
+
+from .kernels import COUNTED, SHAPES
+from .networks import Shape, network
+
+MACHINES = dict(zip(COUNTED, (MPS2_CORTEX_M33, MPS3_CORTEX_M55, VIRT_RV32, VIRT_RV32_ZB), strict=True))
+RANK = 4  # of the adapter whose gradient of A is counted
+BACKWARD = tuple(s for s in SHAPES if s.kind in ("dense", "conv", "depthwise") and s.size[2] % 4 == 0)
+RP2350_MISS = 56  # cycles, of 8 bytes: 28 of the flash's clock, which is half of the processor's
+RP2350_CYCLES = 1.0  # of an instruction, assumed
+
+
+@dataclass(frozen=True)
+class KernelCount:
+    """Instructions of one run. kind: forward, input error, or gradient of A; of the plain kernel and the fast one."""
+
+    core: str
+    kind: str
+    op: str
+    shape: str
+    macs: int
+    plain: int
+    fast: int
+
+    @property
+    def per_mac(self) -> float:
+        return self.fast / self.macs
+
+
+def count_kernels(core: str, shapes: Sequence[Shape] = SHAPES) -> list[KernelCount]:
+    """Counts forward passes. subprocess.SubprocessError, OSError: there is no compiler or emulator (`make cores`)."""
+    calls = Calls()
+    for shape in shapes:
+        model = network([shape])
+        x = np.random.default_rng(0).integers(-128, 128, model.input.size).astype(np.int8)
+        for plain in (True, False):
+            calls.open(pack_model(model), b"\0", "infer", plain=plain)
+            for end in (1, 0):
+                calls.count(x, 0, end)
+    both = zip(*[iter(_differences(MACHINES[core], calls))] * 2, strict=True)
+    return [
+        KernelCount(core, "forward", s.op, s.name, s.macs, plain, fast)
+        for s, (plain, fast) in zip(shapes, both, strict=True)
+    ]
+
+
+def count_steps(core: str, shapes: Sequence[Shape] = BACKWARD) -> list[KernelCount]:
+    """Counts backward steps: the input's error and, where an op can have an adapter, the gradient of A."""
+    calls = Calls()
+    for shape in shapes:
+        for rank, mode in _adapters(shape):
+            for plain in (True, False):
+                _step(calls, shape, rank, mode, plain)
+    steps = iter(_differences(MACHINES[core], calls))
+    return [count for shape in shapes for count in _counts(core, shape, steps)]
+
+
+def _adapters(shape: Shape) -> list[tuple[int, str]]:
+    return [(0, "frozen_a"), *([(RANK, "frozen_a"), (RANK, "trainable_a")] * (shape.kind in MATRIX_KINDS))]
+
+
+def _step(calls: Calls, shape: Shape, rank: int, mode: str, plain: bool) -> None:
+    height, width, channels = shape.size
+    model = network([Shape("conv1x1", "conv", (height, width, 4), channels), shape])
+    rng = np.random.default_rng(0)
+    x = rng.integers(-128, 128, model.input.size).astype(np.int8)
+    target = rng.integers(-128, 128, model.loss_tensor.size).astype(np.int8)
+    calls.open(pack_model(model), bytes((RANK, rank)), mode, plain=plain)
+    calls.begin(1)
+    for _ in range(2):  # after one step, B is no longer 0
+        calls.train(x, target, 6000)
+    calls.count(x, 1, 2, backward=True)
+    calls.count(x, 0, 0, backward=True)
+
+
+def _counts(core: str, shape: Shape, steps: Iterator[int]) -> Iterator[KernelCount]:
+    taken = [(next(steps), next(steps)) for _ in _adapters(shape)]
+    yield KernelCount(core, "input error", shape.op, shape.name, shape.macs, *taken[0])
+    if len(taken) > 1:
+        plain, fast = (trained - frozen for trained, frozen in zip(taken[2], taken[1], strict=True))
+        macs = shape.macs // shape.outputs * RANK
+        yield KernelCount(core, "gradient of A", shape.op, shape.name, macs, plain, fast)
+
+
+def _differences(machine: Machine, calls: Calls) -> list[int]:
+    """Each `count` minus that of no ops behind it."""
+    with tempfile.TemporaryDirectory() as folder:
+        answers: Answers = machine.run(calls, machine.build(Path(folder)))
+    counts = [int(a) for name, a in zip(calls.names, answers, strict=True) if name == "count"]
+    return [run - call for run, call in zip(*[iter(counts)] * 2, strict=True)]
+
+
+def count_cores(cores: Sequence[str], progress: Progress = no_progress) -> list[KernelCount]:
+    """Counts every kernel, forward and backward, on these cores of `MACHINES`."""
+    found = []
+    for k, core in enumerate(cores):
+        progress(k, len(cores), core)
+        found += [*count_kernels(core), *count_steps(core)]
+    return found
+
+
+def rp2350_cycles(counts: Sequence[KernelCount]) -> dict[tuple[str, str], int]:
+    """Estimated cycles of forward passes on an RP2350 whose cache has none of the op's weights, by op and shape.
+
+    Not measured: an instruction is taken for a cycle, and every 8 bytes of weights miss once.
+    """
+    fast = {(c.op, c.shape): c.fast for c in counts if c.core == "cortex-m33" and c.kind == "forward"}
+    return {
+        (s.op, s.name): round(RP2350_CYCLES * fast[s.op, s.name] + RP2350_MISS * _weight_bytes(s) / 8)
+        for s in SHAPES
+        if (s.op, s.name) in fast
+    }
+
+
+def _weight_bytes(shape: Shape) -> int:
+    weights = network([shape]).ops[0].weights
+    return 0 if weights is None else int(weights.size)
