@@ -108,7 +108,10 @@ class Session:
 
     def infer(self, x: NDArray[np.int8]) -> int:
         """The class of one input, int8 [input_size], with history a stream's next frame; `logits` has all outputs."""
-        return native.infer(self._arena, _int8(x))
+        data = _int8(x).tobytes()
+        if len(data) != self.input_size:
+            refuse("ERR_SIZE")
+        return check(self._lib.edgelora_infer(self._address, data))
 
     def reset(self) -> None:
         """Starts a new stream with the next input."""

@@ -20,6 +20,14 @@
 #ifndef WORK_SHARE
 #define WORK_SHARE 1 // work memory is this share of a computer's
 #endif
+#ifndef FOUR_LANES
+#define FOUR_LANES 0 // does the including file have products of a branch's four rows of A?
+#endif
+#ifdef OWN_STEPS
+#define IN_TILES 0 // do sums stay in registers?
+#else
+#define IN_TILES 1
+#endif
 #ifndef LEAST_RUN
 #define LEAST_RUN 1 // bytes; shorter runs of a convolution's input are gathered
 #endif
@@ -306,7 +314,7 @@ static inline lanes_t lanes_output(lanes_t acc, const scales_t *s) {
 
 static const int32_t zeros[LANES];
 
-#ifndef OWN_STEPS
+#if IN_TILES
 #include "kernels/simd/tiles.h"
 #endif
 
@@ -466,38 +474,58 @@ static void outputs(const edgelora_shape_t *g, uint32_t o, uint32_t lanes, const
 
 // Dense and conv, forward
 
+// Do the rows of A of a branch meet the inputs four at a time? A panel has to hold their runs.
+static bool has_four_lanes(uint32_t rank, uint32_t runs, uint32_t run) {
+    return FOUR_LANES && rank <= 8 && runs * ((run + 15) & ~15u) <= CHUNK * LANES;
+}
+
+// Rows at a time: sums in tiles need no room, and those of four lanes less.
+static uint32_t most_rows(
+    const edgelora_shape_t *g, uint32_t rank, uint32_t runs, uint32_t run, bool in_tiles) {
+    if (!in_tiles) {
+        return BLOCK_ROWS;
+    }
+    return !rank ? g->positions : BLOCK_ROWS * (has_four_lanes(rank, runs, run) ? LANES / 4u : 1u);
+}
+
 // Computes t of the rows' positions, to t_rows [n, whole groups] and, if it is kept, to t.
 static rows_t branch_down(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const int32_t *t_start, work_t *w, const rows_t *x, uint32_t run, int8_t *t) {
-    uint32_t rank = branch->rank, pitch = (rank + 3) & ~3u, n = x->n;
-    for (uint32_t j = 0; j < rank; j += LANES) {
-        uint32_t lanes = lesser(rank - j, LANES);
+    uint32_t rank = branch->rank, pitch = (rank + 3) & ~3u, n = x->n,
+             wide = has_four_lanes(rank, x->runs, run) ? 4 : LANES;
+    for (uint32_t j = 0; j < rank; j += wide) {
+        uint32_t lanes = lesser(rank - j, wide);
         source_t a = {
             .from = (const uint8_t *)branch->a + j * g->inputs, .step = g->inputs, .count = run};
-        panel_products(w->acc, w->panel, t_start + j, &a, lanes, x);
-        for (uint32_t p = 0; p < n; ++p) {
-            int8_t some[LANES];
-            for (uint32_t l = 0; l < LANES; l += WIDTH) {
-                lanes_t v = lanes_round_shift(lanes_load(w->acc + p * LANES + l), branch->t_shift);
-                lanes_store_s8(some + l, lanes_max(lanes_min(v, lanes_of(127)), lanes_of(-127)));
-            }
-            copy_run(w->t_rows + p * pitch + j, some, lanes);
+#if FOUR_LANES
+        if (wide == 4) {
+            four_lanes_pack(w->panel, a.from, a.step, lanes, run, x->runs);
+            four_lanes_products(w->acc, t_start + j, w->panel, (run + 15) / 16, x);
+        } else
+#endif
+            panel_products(w->acc, w->panel, t_start + j, &a, lanes, x);
+        int8_t *to = pitch == wide ? w->t_rows : (int8_t *)w->branch_acc;
+        for (uint32_t i = 0; i < n * wide; i += WIDTH) {
+            lanes_t v = lanes_round_shift(lanes_load(w->acc + i), branch->t_shift);
+            lanes_store_s8(to + i, lanes_max(lanes_min(v, lanes_of(127)), lanes_of(-127)));
+        }
+        for (uint32_t p = 0; pitch != wide && p < n; ++p) {
+            copy_run(w->t_rows + p * pitch + j, to + p * wide, lanes);
         }
     }
-    for (uint32_t p = 0; p < n; ++p) {
+    for (uint32_t p = 0; pitch != rank && p < n; ++p) {
         fill_run(w->t_rows + p * pitch + rank, pitch - rank, 0);
-        if (t) {
-            copy_run(t + p * rank, w->t_rows + p * pitch, rank);
-        }
+    }
+    for (uint32_t p = 0; t && p < n; ++p) {
+        copy_run(t + p * rank, w->t_rows + p * pitch, rank);
     }
     return rows_of(w->t_rows, pitch / 4, n, w->t_units);
 }
 
 static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const int8_t *x, int8_t *y, int8_t *t, void *work) {
-    uint32_t groups = (g->inputs + 3) / 4, most = block_rows(groups), rank = branch->rank,
-             run = g->inputs;
-    if (!most) {
+    uint32_t groups = (g->inputs + 3) / 4, rank = branch->rank;
+    if (!block_rows(groups)) {
         return false;
     }
     work_t *w = work;
@@ -513,12 +541,13 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
         }
         t_start[j] = -g->zp_in * sum;
     }
-    image_t image;
+    image_t image = {0};
     bool has_image = !as_it_is && image_of(g, x, w, &image);
-    if (has_image) {
-        most = BLOCK_ROWS;
-        run = g->kernel_w * g->in_c;
-    }
+    uint32_t runs = has_image ? g->kernel_h : 1,
+             run = has_image ? g->kernel_w * (uint32_t)g->in_c : g->inputs;
+    bool in_tiles = IN_TILES && g->bounded && runs * ((run + 3) / 4) <= CHUNK;
+    uint32_t most = most_rows(g, rank, runs, run, in_tiles);
+    most = has_image ? most : lesser(most, BLOCK_BYTES / (4 * groups));
     for (uint32_t p = 0; p < g->positions; p += most) {
         uint32_t n = lesser(g->positions - p, most);
         rows_t rows, t_rows;
@@ -548,8 +577,8 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
                 .flip = FLIP_OFFSET};
             source_t b = {
                 .from = (const uint8_t *)branch->b + o * rank, .step = rank, .count = rank};
-#ifndef OWN_STEPS
-            if (g->bounded && rows.runs * rows.groups <= CHUNK) {
+#if IN_TILES
+            if (in_tiles) {
                 panel_of_rows(w->panel, &weights, lanes, 0, rows.runs * rows.groups);
                 product_t product = {
                     .x = &rows,
@@ -1341,6 +1370,7 @@ static void add_forward(const edgelora_shape_t *g, const int8_t *x, const int8_t
         g, range_of(g), small};
     for (; i + 4 * WIDTH <= count; i += 4 * WIDTH) {
         lanes_t v[4];
+#pragma GCC unroll 4
         for (uint32_t k = 0; k < 4; ++k) {
             v[k] = lanes_sum(&s, x + i + k * WIDTH, x2 + i + k * WIDTH);
         }

@@ -246,6 +246,85 @@ static inline __attribute__((always_inline)) void products(
     }
 }
 
+// Four lanes, as of an adapter's t, meet 16 values of a row at once: their panel has, for each 16
+// values of a run, those of each lane in turn.
+#define FOUR_LANES 1
+
+static inline void four_lanes_pack(weight_t *to, const uint8_t *from, uint32_t step, uint32_t lanes,
+    uint32_t count, uint32_t runs) {
+    for (; runs; --runs, from += count) {
+        for (uint32_t i = 0; i < count; i += 16) {
+            uint32_t n = count - i < 16 ? count - i : 16;
+            for (uint32_t l = 0; l < 4; ++l, to += 16) {
+                __mmask16 some = (__mmask16)(l < lanes ? (1u << n) - 1 : 0);
+                __m128i v = _mm_maskz_loadu_epi8(some, from + l * step + i);
+                _mm_storeu_si128((__m128i *)(void *)to, v);
+            }
+        }
+    }
+}
+
+// The sums of four rows, s32 [row, lane], of four parts of each lane.
+static inline __m512i four_lanes_sums(const __m512i *v) {
+    const __m512i turn = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    __m512i a = _mm512_add_epi32(
+                _mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1])),
+            b = _mm512_add_epi32(
+                _mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
+    return _mm512_permutexvar_epi32(
+        turn, _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b)));
+}
+
+// acc, s32 [n, 4] = start + products of rows; blocks: of 16 values in a run. Writes whole fours of
+// rows.
+static inline void four_lanes_products(
+    int32_t *acc, const int32_t *start, const weight_t *panel, uint32_t blocks, const rows_t *in) {
+    const __m512i all = _mm512_set1_epi8(-128);
+    __m512i excess = _mm512_setzero_si512();
+    for (uint32_t i = 0; i < in->runs * blocks; ++i) {
+        excess = add_dot4(excess, all, _mm512_loadu_si512(panel + 64 * i));
+    }
+    const __m512i same[4] = {excess, excess, excess, excess};
+    const __m512i from = _mm512_sub_epi32(
+        _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)start)),
+        four_lanes_sums(same));
+    const unit_t *line = in->units + in->first / in->wide * in->line;
+    uint32_t column = in->first % in->wide, left = in->n;
+    for (; left; acc += 32) {
+        const unit_t *x[8];
+        uint32_t rows = left < 8 ? left : 8;
+        for (uint32_t r = 0; r < 8; ++r) {
+            x[r] = line + column * in->step;
+            if (r + 1 < rows || left > 8) { // else the last row again
+                column = column + 1 < in->wide ? column + 1 : 0;
+                line += column ? 0 : in->line;
+            }
+        }
+        left -= rows;
+        __m512i sum[8];
+#pragma GCC unroll 8
+        for (int r = 0; r < 8; ++r) {
+            sum[r] = _mm512_setzero_si512();
+        }
+        const weight_t *w = panel;
+        for (uint32_t run = 0, at = 0; run < in->runs; ++run, at += in->pitch) {
+            for (uint32_t i = at, end = at + 16 * blocks; i != end; i += 16, w += 64) {
+                __m512i v = _mm512_loadu_si512(w);
+#pragma GCC unroll 8
+                for (int r = 0; r < 8; ++r) {
+                    const __m128i *sixteen_at = (const __m128i *)(const void *)(x[r] + i);
+                    sum[r] = add_dot4(
+                        sum[r], _mm512_broadcast_i32x4(_mm_loadu_si128(sixteen_at)), v);
+                }
+            }
+        }
+        _mm512_storeu_si512(acc, _mm512_add_epi32(from, four_lanes_sums(sum)));
+        if (rows > 4) {
+            _mm512_storeu_si512(acc + 16, _mm512_add_epi32(from, four_lanes_sums(sum + 4)));
+        }
+    }
+}
+
 #include "kernels/simd/engine.h"
 
 EDGELORA_TARGET_END
