@@ -65,8 +65,8 @@ export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 # Python may keep its bytecode: tests start a thousand processes, and each would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all setup sources twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods sanitized wheel wheel-env lock frameworks fleet prompts keras-models gallery demo test soak faults proofs coverage mutants stacks test-studio pictures test-all cores lint docs tables ledger clean
-all: setup twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods
+.PHONY: all setup sources twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods sanitized wheel wheel-env lock frameworks fleet prompts keras-models gallery demo test soak faults proofs coverage mutants stacks test-studio pictures test-all cores lint docs tables ledger clean
+all: setup twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods
 
 setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin stubs
 sources: $(STAMPS)/sources
@@ -77,6 +77,7 @@ firmware-rp2: $(BUILD)/rp2/$(or $(filter rpi_%,$(BOARD)),rpi_pico)/firmware.uf2
 firmware-faults: $(BUILD)/faults/micropython
 firmware-xtensa: $(BUILD)/xtensa/micropython
 firmware-cortex-m33: $(BUILD)/cortex_m33/firmware.elf
+firmware-cortex-m55: $(BUILD)/cortex_m55/firmware.elf
 firmware-rp2-stock: $(BUILD)/rp2/RPI_PICO/firmware.uf2
 firmware-qemu: $(BUILD)/qemu/virtual-riscv/firmware.elf
 natmods: $(NATIVE_ARCHES:%=$(DIST)/%/package.json)
@@ -177,7 +178,7 @@ lock:
 	@mv $(BUILD)/requirements.lock requirements-fleet.lock
 
 clean:
-	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/cmake $(BUILD)/wheel-env $(BUILD)/unix $(BUILD)/faults $(BUILD)/coverage $(BUILD)/mutants $(BUILD)/qemu $(BUILD)/rp2 $(BUILD)/cortex_m33 $(BUILD)/xtensa $(BUILD)/esp32 $(BUILD)/natmod $(BUILD)/sanitized $(BUILD)/logs
+	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/cmake $(BUILD)/wheel-env $(BUILD)/unix $(BUILD)/faults $(BUILD)/coverage $(BUILD)/mutants $(BUILD)/qemu $(BUILD)/rp2 $(BUILD)/cortex_m33 $(BUILD)/cortex_m55 $(BUILD)/xtensa $(BUILD)/esp32 $(BUILD)/natmod $(BUILD)/sanitized $(BUILD)/logs
 
 # Tools and sources
 
@@ -347,10 +348,10 @@ $(BUILD)/xtensa/micropython: $(wildcard firmware/xtensa/* tools/xtensawin*) tool
 	@$(STEP) "firmware xtensa" $(MAKE) -C firmware/xtensa -j$(JOBS) TOP=$(MICROPYTHON) BUILD=$(@D)
 	@touch $@
 
-$(BUILD)/cortex_m33/firmware.elf: $(FIRMWARE_CODE) $(wildcard firmware/cortex_m33/*) \
+$(BUILD)/cortex_m%/firmware.elf: $(FIRMWARE_CODE) $(wildcard firmware/cortex_m*/*) \
     | $(STAMPS)/mpy-cross $(STAMPS)/packages-rp2 $(STAMPS)/packages-cortex-m
-	@$(STEP) "firmware cortex_m33" $(MAKE) -C $(MICROPYTHON)/ports/qemu -j$(JOBS) BUILD=$(@D) BOARD=cortex_m33 \
-	    BOARD_DIR=$(CURDIR)/firmware/cortex_m33 USER_C_MODULES=$(MODULE) FROZEN_MANIFEST=$(CURDIR)/firmware/manifest.py
+	@$(STEP) "firmware cortex_m$*" $(MAKE) -C $(MICROPYTHON)/ports/qemu -j$(JOBS) BUILD=$(@D) BOARD=cortex_m$* \
+	    BOARD_DIR=$(CURDIR)/firmware/cortex_m$* USER_C_MODULES=$(MODULE) FROZEN_MANIFEST=$(CURDIR)/firmware/manifest.py
 	@touch $@
 
 # Stock firmware: MicroPython's own board definition, without anything of this project.

@@ -1,4 +1,4 @@
-// Differences from MicroPython's MPS2 boards: the serial port's address and an FPU.
+// Differences from MicroPython's MPS2 boards: the serial port's address and an FPU or vectors.
 // SPDX-License-Identifier: MIT
 
 #include <stddef.h>
@@ -10,13 +10,13 @@ typedef struct {
     volatile uint32_t data, state, control, interrupts, divider;
 } uart_t;
 
-static uart_t *const UART = (uart_t *)0x50200000;
+static uart_t *const UART = (uart_t *)BOARD_UART;
 static volatile uint32_t *const COPROCESSORS = (volatile uint32_t *)0xE000ED88;
 
 enum { OUTPUT_FULL = 1, INPUT_FULL = 2, BOTH_ON = 3 };
 
 void uart_init(void) {
-    *COPROCESSORS |= 0xFu << 20; // enable the FPU
+    *COPROCESSORS |= 0xFu << 20; // enable the FPU and vectors
     UART->divider = 16;
     UART->control = BOTH_ON;
 }

@@ -116,6 +116,10 @@ static mp_obj_t core_arena_size(size_t n_args, const mp_obj_t *args) {
     int32_t size = edgelora_arena_size(m, &c, scratch);
     edgelora_free(scratch, scratch_size);
     check(size);
+#ifdef __ARM_FEATURE_MVE // a board with vectors has memory for them; other arenas are as small as
+                         // can be
+    size += (int32_t)edgelora_simd_room();
+#endif
     return MP_OBJ_NEW_SMALL_INT(size);
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(

@@ -3,4 +3,4 @@ EDGELORA_DIR := $(USER_C_MODULES)
 EDGELORA_FOLDERS := $(addprefix $(EDGELORA_DIR)/,core crypto binding)
 
 SRC_USERMOD_C += $(sort $(shell find $(EDGELORA_FOLDERS) -name "*.c"))
-CFLAGS_USERMOD += $(addprefix -I,$(EDGELORA_FOLDERS)) -DEDGELORA_NO_SIMD # threads have small stacks
+CFLAGS_USERMOD += $(addprefix -I,$(EDGELORA_FOLDERS)) -DEDGELORA_NO_SIMD # computers' threads have small stacks

@@ -182,26 +182,13 @@ def test_stock_firmware_with_the_module_installed(name: str, cases: list[str], f
     assert "FROM /lib/edgelora/__init__.mpy" in output
 
 
-@pytest.fixture(scope="module")
-def cortex_m33(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The port of an emulated Cortex-M33 with the suite and the native module in ROMFS at 0x80000000."""
-    files = {name: (folder / name).read_bytes() for name in ("cases.json", "graphs.json", "device_suite.py")}
-    files["edgelora.mpy"] = (NATIVE / "armv7emsp" / "edgelora.mpy").read_bytes()
-    rom = tmp_path_factory.mktemp("cortex_m33") / "suite.romfs"
+@contextlib.contextmanager
+def cortex_m(core: str, machine_name: str, rom: Path, files: dict[str, bytes]) -> Iterator[str]:
+    """The port of an emulated Cortex-M with the files in ROMFS at 0x80000000."""
     rom.write_bytes(romfs.make_romfs(files))
-    command = [
-        "qemu-system-arm",
-        "-machine",
-        "mps2-an505",
-        "-nographic",
-        "-monitor",
-        "none",
-        "-semihosting",
-        "-serial",
-        "pty",
-    ]
-    command += ["-device", f"loader,file={rom},addr=0x80000000,force-raw=on"]
-    command += ["-kernel", str(ROOT / ".build" / "cortex_m33" / "firmware.elf")]
+    command = ["qemu-system-arm", "-machine", machine_name, "-nographic", "-monitor", "none", "-semihosting"]
+    command += ["-serial", "pty", "-device", f"loader,file={rom},addr=0x80000000,force-raw=on"]
+    command += ["-kernel", str(ROOT / ".build" / core / "firmware.elf")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as machine:
         assert machine.stdout is not None
         told = re.search(r"redirected to (\S+)", machine.stdout.readline())
@@ -212,12 +199,39 @@ def cortex_m33(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             machine.kill()
 
 
+def suite_files(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in ("cases.json", "graphs.json", "device_suite.py")}
+
+
+@pytest.fixture(scope="module")
+def cortex_m33(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """With the native module beside the suite."""
+    files = suite_files(folder) | {"edgelora.mpy": (NATIVE / "armv7emsp" / "edgelora.mpy").read_bytes()}
+    with cortex_m("cortex_m33", "mps2-an505", tmp_path_factory.mktemp("cortex_m33") / "suite.romfs", files) as port:
+        yield port
+
+
 MOUNT = "import sys, uctypes, vfs\nvfs.mount(vfs.VfsRom(uctypes.bytearray_at(0x80000000, 1 << 20)), '/rom')\n"
 RUN_FROM_ROM = "import device_suite\ndevice_suite.main('/rom/cases.json', '/rom/graphs.json')\nvfs.umount('/rom')\n"
 
 
 def test_cortex_m33_firmware(cortex_m33: str) -> None:
     check(run_board(cortex_m33, MOUNT + "sys.path[:] = ['.frozen', '/rom']\n" + RUN_FROM_ROM))
+
+
+def test_cortex_m55_firmware(folder: Path, tmp_path: Path) -> None:
+    """With Helium's kernels, which work in memory behind the arena."""
+    model = random_models.random_model(1)
+    elm = pack_model(model)
+    planned = Session(elm, bytes(len(model.ops)), "infer", 1).arena_bytes
+    told = "import edgelora, device_suite\nroom = len(edgelora.Model('/rom/base.elm', 0, 'infer', 1).arena)\n"
+    told += f"device_suite.ROOM = room - {planned}\nprint('ROOM', device_suite.ROOM)\n"
+    files = suite_files(folder) | {"base.elm": elm}
+    with cortex_m("cortex_m55", "mps3-an547", tmp_path / "suite.romfs", files) as port:
+        output = run_board(port, MOUNT + "sys.path[:] = ['.frozen', '/rom']\n" + told + RUN_FROM_ROM)
+    check(output)
+    room = re.search(r"ROOM (\d+)", output)
+    assert room and int(room[1]) > 32768
 
 
 def test_armv7emsp_native_module(cortex_m33: str) -> None:

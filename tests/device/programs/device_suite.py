@@ -11,6 +11,7 @@ import micropython
 import edgelora
 
 passed = failed = 0
+ROOM = 0  # bytes behind an arena in which a board's vector kernels work
 BUSY_AT = 60  # offset in the arena: not 0 during a call
 strangers = []  # adapters of other bases
 
@@ -82,7 +83,7 @@ def check_training(case):
     model = edgelora.Model(unhex(case["elm"]), *configuration, plain=case["plain"], frames=case["frames"])
     everywhere = edgelora.Model(unhex(case["elm"]), 2, frames=case["frames"]).ranks
     report(name + " trains where it can", everywhere == unhex(case["everywhere"]), everywhere)
-    report(name + " arena", len(model.arena) == case["arena_bytes"], len(model.arena))
+    report(name + " arena", len(model.arena) == case["arena_bytes"] + ROOM, len(model.arena))
     for x, logits in case["base"]:
         locked_infer(model, unhex(x))
         report(name + " base logits", bytes(model.output) == unhex(logits))

@@ -14,7 +14,10 @@
 
 #include "kernels/operands.h"
 
-#if defined(EDGELORA_NO_SIMD) || !defined(__GNUC__)
+#if defined(__ARM_FEATURE_MVE) // Cortex-M55, M85: a board has chosen them by its compiler's options
+#define EDGELORA_HELIUM
+#define EDGELORA_ONLY_SIMD edgelora_helium
+#elif defined(EDGELORA_NO_SIMD) || !defined(__GNUC__)
 #elif defined(__x86_64__)
 #define EDGELORA_X86
 #elif defined(__aarch64__) && defined(__ARM_NEON)
@@ -23,9 +26,6 @@
 #elif defined(__wasm_simd128__)
 #define EDGELORA_WASM
 #define EDGELORA_ONLY_SIMD edgelora_wasm
-#elif defined(__ARM_FEATURE_MVE) // Cortex-M55, M85
-#define EDGELORA_HELIUM
-#define EDGELORA_ONLY_SIMD edgelora_helium
 #elif defined(__XTENSA_WINDOWED_ABI__) // ESP32, S2 and S3: only the last has vectors
 #define EDGELORA_PIE
 #define EDGELORA_ONLY_SIMD edgelora_s3
