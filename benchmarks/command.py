@@ -163,6 +163,8 @@ def add_commands(add: Add) -> None:
             p.add_argument("--rank", type=whole(*LIMITS["rank"]), default=4, help="of the adapters (%(default)s)")
             p.add_argument("--placement", choices=PLACEMENTS, default="pointwise", help="of the adapters (%(default)s)")
             p.add_argument("--mode", choices=MODES, default=Recipe.mode, help="of training (%(default)s)")
+        if name == "model":
+            p.add_argument("--cores", type=whole(1, 2), default=1, help="2: both cores of a Pico (%(default)s)")
         if name == "energy":
             p.add_argument(
                 "--micro-batch",
@@ -628,7 +630,7 @@ def cmd_bench_model(args: argparse.Namespace) -> None:
     clock_mhz, recipe = _clock_mhz(args.board), recipe_of(args)
     elm, name = _bench_network(args)
     with _bench_board(args) as link, console.progress("network", args.json) as progress:
-        times = bench_model(link, elm, recipe, clock_mhz, progress)
+        times = bench_model(link, elm, recipe, clock_mhz, progress, args.cores)
     if args.json:
         return emit({"board": args.board, "model": name} | asdict(times) | {"ratios": times.ratios})
     console.table(

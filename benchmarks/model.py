@@ -79,9 +79,12 @@ class ModelTime:
 
 
 def bench_model(
-    link: Link, elm: bytes, recipe: Recipe, clock_mhz: float, progress: Progress = no_progress
+    link: Link, elm: bytes, recipe: Recipe, clock_mhz: float, progress: Progress = no_progress, cores: int = 1
 ) -> ModelTime:
-    """Times a `.elm` on a board, with adapters of random B by the recipe (and on the last block, for the cache)."""
+    """Times a `.elm` on a board, with adapters of random B by the recipe (and on the last block, for the cache).
+
+    cores: of the board, 2 to use both of a Pico's.
+    """
     model = unpack_model(elm)
     settings = recipe.settings(elm)
     ranks = settings.ranks
@@ -107,7 +110,7 @@ def bench_model(
     try:
         link.put(ELM, elm)
         link.put(ADAPTER, random_adapter(elm, ranks, recipe.mode, rng))
-        info = link.open_model(ELM, *settings)
+        info = link.open_model(ELM, *settings, cores=cores)
         count = len(model.ops)
         progress(0, 5, "layers of the base")
         infer, base = ops(0, count), [ops(i, i + 1) for i in range(count)]
@@ -127,7 +130,7 @@ def bench_model(
         merged = ops(0, count)
         difference = np.abs(logits() - unmerged)
         progress(4, 5, "from the feature cache")
-        cached_info = link.open_model(ELM, *last)
+        cached_info = link.open_model(ELM, *last, cores=cores)
         link.put(ADAPTER, random_adapter(elm, last.ranks, recipe.mode, rng))
         link.load(ADAPTER)
         link.cache(x[:CACHED])

@@ -73,8 +73,10 @@ class Calls:
         threshold: int = 0,
         frames: int = 1,
         plain: bool = False,
+        cores: int = 1,
     ) -> None:
-        self._call("open", model, ranks, MODES.index(mode), micro_batch, momentum, threshold, frames, int(plain))
+        kind = plain | (cores - 1) << 1
+        self._call("open", model, ranks, MODES.index(mode), micro_batch, momentum, threshold, frames, kind)
 
     def begin(self, seed: int) -> None:
         self._call("begin", seed)

@@ -4,6 +4,9 @@
 #include "compat.h"
 #include "crypto.h"
 #include "edgelora.h"
+#ifdef EDGELORA_SECOND_CORE
+#include "rp2_second_core.h"
+#endif
 
 static void check(int32_t status) {
     if (status < 0) {
@@ -33,6 +36,16 @@ static edgelora_session_t *session(mp_obj_t arena) {
     mp_buffer_info_t info = buffer(arena, MP_BUFFER_RW);
     edgelora_session_t *s = edgelora_session(info.buf, info.len);
     check(s ? EDGELORA_OK : EDGELORA_ERR_ARENA);
+    return s;
+}
+
+// The session for a call that computes: with its second core, if it uses one.
+static edgelora_session_t *computing(mp_obj_t arena) {
+    edgelora_session_t *s = session(arena);
+#ifdef EDGELORA_SECOND_CORE
+    check(!edgelora_has_second(s) || edgelora_second_core_begin() ? EDGELORA_OK
+                                                                  : EDGELORA_ERR_THREAD);
+#endif
     return s;
 }
 
@@ -85,8 +98,8 @@ static mp_int_t in_range(mp_obj_t obj, mp_int_t high) {
 }
 
 // Arguments from args on: ranks, mode, micro_batch, momentum, threshold, recompute or None,
-// plain, frames.
-enum { CONFIG_ARGS = 8 };
+// plain, frames, cores.
+enum { CONFIG_ARGS = 9 };
 static edgelora_config_t config(const edgelora_model_t *m, const mp_obj_t *args) {
     mp_buffer_info_t ranks = buffer(args[0], MP_BUFFER_READ);
     check(ranks.len == m->op_count ? EDGELORA_OK : EDGELORA_ERR_RANK);
@@ -98,7 +111,11 @@ static edgelora_config_t config(const edgelora_model_t *m, const mp_obj_t *args)
         .threshold = (uint16_t)in_range(args[4], 65535),
         .plain = mp_obj_is_true(args[6]),
         .frames = (uint16_t)in_range(args[7], 65535),
+        .cores = (uint8_t)in_range(args[8], 2),
     };
+#ifndef EDGELORA_SECOND_CORE
+    check(c.cores < 2 ? EDGELORA_OK : EDGELORA_ERR_CORES);
+#endif
     if (args[5] != mp_const_none) {
         mp_buffer_info_t recompute = buffer(args[5], MP_BUFFER_READ);
         check(recompute.len == m->op_count ? EDGELORA_OK : EDGELORA_ERR_CONFIG);
@@ -151,6 +168,11 @@ static mp_obj_t core_init(size_t n_args, const mp_obj_t *args) {
     c.fixed = !mp_get_buffer(args[1], &changeable, MP_BUFFER_WRITE);
     c.vectors = is_esp32_s3();
     check(edgelora_init(arena.buf, arena.len, m, &c));
+#ifdef EDGELORA_SECOND_CORE
+    if (c.cores == 2) {
+        check(edgelora_use_second(arena.buf, &edgelora_second_core));
+    }
+#endif
     return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(
@@ -164,14 +186,14 @@ static mp_obj_t result(int32_t found) {
 
 // core_infer(arena, x) -> index of the largest output
 static mp_obj_t core_infer(mp_obj_t arena, mp_obj_t x) {
-    edgelora_session_t *s = session(arena);
+    edgelora_session_t *s = computing(arena);
     return result(edgelora_infer(s, input(s, x)));
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_infer_obj, core_infer);
 
 // core_infer_sample(arena, x) -> class of the last frame
 static mp_obj_t core_infer_sample(mp_obj_t arena, mp_obj_t x) {
-    edgelora_session_t *s = session(arena);
+    edgelora_session_t *s = computing(arena);
     return result(edgelora_infer_sample(s, sample(s, x)));
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_infer_sample_obj, core_infer_sample);
@@ -185,7 +207,7 @@ static MP_DEFINE_CONST_FUN_OBJ_1(core_reset_obj, core_reset);
 
 // core_forward_range(arena, x, from, to): ops [from, to) of an inference
 static mp_obj_t core_forward_range(size_t n_args, const mp_obj_t *args) {
-    edgelora_session_t *s = session(args[0]);
+    edgelora_session_t *s = computing(args[0]);
     const int8_t *x = input(s, args[1]);
     check(edgelora_forward_range(
         s, x, (uint32_t)in_range(args[2], s->op_count), (uint32_t)in_range(args[3], s->op_count)));
@@ -196,7 +218,7 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_forward_range_obj, 4, 4, core_fo
 // core_backward_range(arena, x, from, to): backward steps of ops [from, to); corrupts the
 // training adapter
 static mp_obj_t core_backward_range(size_t n_args, const mp_obj_t *args) {
-    edgelora_session_t *s = session(args[0]);
+    edgelora_session_t *s = computing(args[0]);
     const int8_t *x = input(s, args[1]);
     check(edgelora_backward_range(
         s, x, (uint32_t)in_range(args[2], s->op_count), (uint32_t)in_range(args[3], s->op_count)));
@@ -212,7 +234,7 @@ static MP_DEFINE_CONST_FUN_OBJ_1(core_feature_size_obj, core_feature_size);
 
 // core_features(arena, x, out)
 static mp_obj_t core_features(mp_obj_t arena, mp_obj_t x, mp_obj_t out) {
-    edgelora_session_t *s = session(arena);
+    edgelora_session_t *s = computing(arena);
     int8_t *to = sized(out, edgelora_feature_size(s), MP_BUFFER_WRITE);
     check(edgelora_features(s, sample(s, x), to));
     return mp_const_none;
@@ -221,7 +243,7 @@ static MP_DEFINE_CONST_FUN_OBJ_3(core_features_obj, core_features);
 
 // core_infer_features(arena, features) -> index of the largest output
 static mp_obj_t core_infer_features(mp_obj_t arena, mp_obj_t f) {
-    edgelora_session_t *s = session(arena);
+    edgelora_session_t *s = computing(arena);
     return result(edgelora_infer_features(s, features(s, f)));
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_infer_features_obj, core_infer_features);
@@ -362,21 +384,21 @@ static mp_obj_t train(train_function *function, edgelora_session_t *s, const int
 
 // core_train(arena, x, label or target, learning_rate) -> loss, 1/4096 nat or 1/16 squared step
 static mp_obj_t core_train(size_t n_args, const mp_obj_t *args) {
-    edgelora_session_t *s = session(args[0]);
+    edgelora_session_t *s = computing(args[0]);
     return train(edgelora_train, s, sample(s, args[1]), args[2], args[3]);
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_train_obj, 4, 4, core_train);
 
 // core_train_features(arena, features, label or target, learning_rate) -> loss
 static mp_obj_t core_train_features(size_t n_args, const mp_obj_t *args) {
-    edgelora_session_t *s = session(args[0]);
+    edgelora_session_t *s = computing(args[0]);
     return train(edgelora_train_features, s, features(s, args[1]), args[2], args[3]);
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_train_features_obj, 4, 4, core_train_features);
 
 // core_evaluate(arena, x, label or target, loss) -> class; writes the loss to `loss`, 4 bytes
 static mp_obj_t core_evaluate(size_t n_args, const mp_obj_t *args) {
-    edgelora_session_t *s = session(args[0]);
+    edgelora_session_t *s = computing(args[0]);
     const int8_t *x = sample(s, args[1]);
     uint32_t label;
     const int8_t *target = answer(s, args[2], &label);
@@ -443,7 +465,7 @@ static MP_DEFINE_CONST_FUN_OBJ_1(core_class_count_obj, core_class_count);
 // core_class_sample(arena, x, sums): adds the last layer's inputs for x to sums, s32 [class
 // size]
 static mp_obj_t core_class_sample(mp_obj_t arena, mp_obj_t x, mp_obj_t sums) {
-    edgelora_session_t *s = session(arena);
+    edgelora_session_t *s = computing(arena);
     check(edgelora_class_sample(
         s, sample(s, x), sized(sums, 4 * edgelora_class_size(s->model.p), MP_BUFFER_WRITE)));
     return mp_const_none;

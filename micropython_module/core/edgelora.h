@@ -117,7 +117,11 @@
     X(ERR_CLASSES, -29, \
         "class can't be made: the base needs statistics of its last layer's inputs (quantize it " \
         "with its training data), and a class takes 1 to 1024 samples") \
-    X(ERR_ALIAS, -30, "buffers overlap each other or the arena: give each its own memory")
+    X(ERR_ALIAS, -30, "buffers overlap each other or the arena: give each its own memory") \
+    X(ERR_CORES, -31, \
+        "this build computes on one core: two take EdgeLoRA's firmware for a Pico, or cores=1") \
+    X(ERR_THREAD, -32, \
+        "core 1 runs a thread of _thread: let it end first, or open the model with cores=1")
 
 typedef enum {
 #define EDGELORA_STATUS_ENUM(name, value, text) EDGELORA_##name = value,
@@ -287,7 +291,16 @@ typedef struct {
     const uint8_t *recompute;
     uint8_t fixed; // 1: the model's buffer can't change, as in flash; changes are not checked for
     uint8_t vectors; // 1: the chip is an ESP32-S3, whose vector kernels to use; ignored elsewhere
+    uint8_t cores; // 2: scratch memory for a second core (edgelora_use_second), 0 or 1: for one
 } edgelora_config_t;
+
+// The second core of a chip, which the caller provides. start: runs work(with) there; wait: returns
+// when that has ended, with all that it wrote visible. least: products of an op that are worth it.
+typedef struct {
+    void (*start)(void (*work)(void *), void *with);
+    void (*wait)(void);
+    uint32_t least;
+} edgelora_second_t;
 
 // A pointer of 8 bytes on every machine, so that an arena has the same size on 32 and 64 bits.
 typedef union {
@@ -384,7 +397,7 @@ typedef struct {
     edgelora_ref_t self; // the arena's address: identifies a session
     edgelora_ref_t model; // the .elm
     uint32_t magic, arena_size;
-    uint32_t scratch, scratch_size; // memory for one op while it runs
+    uint32_t scratch, scratch_size; // memory for one op while it runs, for each core
     uint32_t seed; // seed of A in matrix_a
     uint32_t draws, updates, samples;
     uint16_t pending; // samples since the last update
@@ -402,6 +415,9 @@ typedef struct {
     // the backward pass of a frame needs no more than t and masks, which are kept of all frames;
     // else each frame before the last is computed again
     uint8_t keeps_frames : 1;
+    // of config: there is twice the scratch memory and, before it, an edgelora_ref_t to the
+    // edgelora_second_t, or NULL
+    uint8_t two_cores : 1;
     uint16_t busy; // not 0 during a call
     uint16_t frames; // of config
     edgelora_ref_t records; // records of the training adapter, in its .ela, or NULL
@@ -460,6 +476,13 @@ uint32_t edgelora_simd_room(void);
 // while one runs, all others return EDGELORA_ERR_BUSY, except those that only return sizes.
 edgelora_status_t edgelora_init(
     void *arena, uint32_t arena_size, const void *model, const edgelora_config_t *config);
+
+// Lets a second core compute a part of each large op, with the same results; NULL: one core does
+// all. It needs a session for two cores, and may be in use only in this session's calls.
+edgelora_status_t edgelora_use_second(edgelora_session_t *s, const edgelora_second_t *second);
+
+// Does a session use a second core?
+bool edgelora_has_second(const edgelora_session_t *s);
 
 // The session in an arena; NULL if the buffer holds none or its model's tables have changed.
 edgelora_session_t *edgelora_session(void *arena, uint32_t arena_size);

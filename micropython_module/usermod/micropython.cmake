@@ -12,6 +12,10 @@ target_link_libraries(usermod INTERFACE usermod_edgelora)
 # the core at each miss.
 set_source_files_properties(${EDGELORA_CORE} PROPERTIES COMPILE_OPTIONS "-O3")
 if(PICO_PLATFORM)
+    # Model(cores=2)
+    target_sources(usermod_edgelora INTERFACE ${CMAKE_CURRENT_LIST_DIR}/rp2_second_core.c)
+    target_include_directories(usermod_edgelora INTERFACE ${CMAKE_CURRENT_LIST_DIR})
+    target_compile_definitions(usermod_edgelora INTERFACE EDGELORA_SECOND_CORE=1)
     set_property(SOURCE ${EDGELORA_CORE} APPEND PROPERTY COMPILE_DEFINITIONS
         "EDGELORA_HOT=__attribute__((section(\".time_critical.edgelora\")))")
 endif()

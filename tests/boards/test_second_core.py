@@ -2,9 +2,12 @@
 
 import struct
 import subprocess
+import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import execute
 from mpremote.transport_serial import SerialTransport
@@ -15,9 +18,15 @@ from rp2040py.rp2040 import RP2040
 from rp2040py.simulator import Simulator
 from rp2040py.utils.logging import ConsoleLogger, LogLevel
 
+from edgelora.base.errors import EdgeloraError
 from edgelora.board import build
 from edgelora.board.sim import virtual_board
 from edgelora.board.virtual_boards import SimHandle
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.twin.session import Session
+from edgelora.model.floatnet import balance
+from edgelora.model.floatnet.zoo import har_net
+from edgelora.model.quantization.quantize import quantize
 
 ROOT = Path(__file__).parents[2]
 BARE, CORE = ROOT / "tests/boards/bare", ROOT / "micropython_module/core"
@@ -135,9 +144,15 @@ def started():
 
 
 @pytest.fixture(scope="module")
-def pico(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimHandle]:
+def elm() -> bytes:
+    x = np.random.default_rng(0).normal(size=(8, 1, 100, 6)).astype(np.float32)
+    return pack_model(quantize(balance.balanced(har_net((1, 100, 6), 7, 0), x), x))
+
+
+@pytest.fixture(scope="module")
+def pico(tmp_path_factory: pytest.TempPathFactory, elm: bytes) -> Iterator[SimHandle]:
     folder = tmp_path_factory.mktemp("pico")
-    firmware = build.build_firmware("virtual-pico", {}, folder / "firmware.uf2")
+    firmware = build.build_firmware("virtual-pico", {"har.elm": elm}, folder / "firmware.uf2")
     board = virtual_board.start("virtual-pico", firmware, folder / "state", die_with_parent=True)
     yield board
     board.kill()
@@ -172,3 +187,95 @@ def test_a_soft_reset_ends_the_thread(pico: SimHandle) -> None:
     transport.enter_raw_repl(soft_reset=True)
     assert transport.exec("print('started' in globals())").strip() == b"False"
     transport.close()
+
+
+TRAINED = """
+import binascii, edgelora
+def trained(cores, between=lambda: None):
+    model = edgelora.Model("/rom/har.elm", 8, cores=cores)
+    model.begin(7)
+    for i in range(9):
+        x = bytes((i * 37 + 11 * k) & 255 for k in range(model.input_size))
+        model.train(x, i % 7, 5000)
+        between()
+    model.flush(5000)
+    model.infer(x)
+    return binascii.crc32(model.output), binascii.crc32(model.save(state=True)), len(model.arena)
+"""
+
+
+@pytest.fixture(scope="module")
+def answers(elm: bytes) -> list[str]:
+    """What `trained` returns on one core and on two, from the host twin."""
+    told = []
+    ranks = bytes(8 if op in (0, 1, 2, 4) else 0 for op in range(5))
+    for cores in (1, 2):
+        session = Session(elm, ranks, momentum=2, cores=cores)
+        session.begin(7)
+        for i in range(9):
+            x = ((i * 37 + 11 * np.arange(600)) & 255).astype(np.uint8).view(np.int8)
+            session.train(x, i % 7, 5000)
+        session.flush(5000)
+        session.infer(x)
+        saved = session.save(state=True)
+        told.append(str((zlib.crc32(session.logits.tobytes()), zlib.crc32(saved), session.arena_bytes)))
+    return told
+
+
+def test_two_cores_compute_what_one_does_between_writes_to_flash(pico: SimHandle, answers: list[str]) -> None:
+    code = """
+def written():
+    with open("kept", "wb") as f: f.write(bytes(range(256)) * 20)
+    assert open("kept", "rb").read() == bytes(range(256)) * 20
+print(trained(1)); print(trained(2)); print(trained(2, written))
+"""
+    assert execute(pico.port, TRAINED + code).splitlines() == [*answers, answers[1]]
+
+
+def test_two_cores_and_a_thread(pico: SimHandle, answers: list[str]) -> None:
+    """A thread keeps core 1, also from calls on itself; it may have core 1 before and behind those that compute."""
+    code = """
+import _thread, time
+def main():
+    end, told = [], []
+    model = edgelora.Model("/rom/har.elm", 8, "infer", cores=2)
+    def ask():
+        try: model.infer(bytes(600))
+        except ValueError as error: told.append(str(error))
+    def thread():
+        ask()
+        while not end: pass
+    model.infer(bytes(600))
+    _thread.start_new_thread(thread, ())
+    while not told: pass
+    ask()
+    end.append(True)
+    time.sleep_ms(5)
+    assert len(told) == 2 and told[0] == told[1]
+    print(told[0])
+    print(trained(2))
+main()
+"""
+    error, found = execute(pico.port, TRAINED + code).splitlines()
+    assert error.startswith("core 1 runs a thread") and "cores=1" in error
+    assert found == answers[1]
+
+
+def test_two_cores_behind_ctrl_c_and_a_soft_reset(pico: SimHandle, answers: list[str]) -> None:
+    transport = SerialTransport(pico.port)
+    transport.enter_raw_repl(soft_reset=True)
+    for _ in range(2):
+        transport.exec_raw_no_follow(TRAINED + "while True: trained(2)")
+        time.sleep(0.7)
+        transport.serial.write(b"\x03")
+        _, error = transport.follow(timeout=20)
+        assert b"KeyboardInterrupt" in error
+        assert transport.exec("print(trained(2))").decode().strip() == answers[1]
+        transport.exit_raw_repl()
+        transport.enter_raw_repl(soft_reset=True)
+    transport.close()
+
+
+def test_a_network_of_another_count_of_cores_is_refused(elm: bytes) -> None:
+    with pytest.raises(EdgeloraError, match="out of range"):
+        Session(elm, bytes(5), "infer", cores=3)

@@ -18,10 +18,14 @@ sys.path.insert(0, str(ROOT / "tools"))
 from cores import Answers, Calls  # noqa: E402
 
 RATE = 20_000
+VARIANTS = ((False, 1), (True, 1), (False, 2), (True, 2))  # plain kernels, cores
 
 
 class Runs:
-    """calls: for both variants of the kernels; answers: the expected ones. x, y: inputs without an adapter, outputs."""
+    """calls: for both variants of the kernels, on one core and two; answers: the expected ones.
+
+    x, y: inputs without an adapter, outputs.
+    """
 
     def __init__(self, drawn: DrawnOp) -> None:
         self.drawn = drawn
@@ -44,17 +48,17 @@ class Runs:
         ranks = {len(self.model.ops) - 1: self.drawn.rank} | ({} if self.drawn.alone else {0: first})
         return {op: rank for op, rank in ranks.items() if rank}
 
-    def _open(self, mode: str, plain: bool, *options: int) -> None:
+    def _open(self, mode: str, plain: bool, cores: int, *options: int) -> None:
         ranks = bytes(self.ranks.get(i, 0) for i in range(len(self.model.ops)))
-        self._call("open", 0, self.data, ranks, mode, *options, plain=plain)
+        self._call("open", 0, self.data, ranks, mode, *options, plain=plain, cores=cores)
 
     def _call(self, name: str, answer: bytes | int, *arguments: object, **options: object) -> None:
         getattr(self.calls, name)(*arguments, **options)
         self.answers.append(answer)
 
     def _infer(self) -> None:
-        for plain in (False, True):
-            self._open("infer", plain)
+        for plain, cores in VARIANTS:
+            self._open("infer", plain, cores)
             for x, y in zip(self.x, self.y, strict=True):
                 self._call("infer", y, x, self.drawn.shift)
 
@@ -65,8 +69,8 @@ class Runs:
         op = adapter.layers[-1].op
         merged = merge(self.model, adapter.layers.pop())
         merged_y = _bytes(forward(merged, self.x[0], adapter))
-        for plain in (False, True):
-            self._open("infer", plain)
+        for plain, cores in VARIANTS:
+            self._open("infer", plain, cores)
             self._call("use", 0, file)
             self._call("infer", y, self.x[0], self.drawn.shift)
             self._call("merge", 0, op)
@@ -89,8 +93,9 @@ class Runs:
         losses = [trainer.train(x, target, RATE) for x, target in samples]
         trainer.flush(RATE)
         saved = pack_adapter(trainer.export())
-        for plain in (False, True):
-            self._open("trainable_a" if self.drawn.trainable_a else "frozen_a", plain, micro_batch, momentum, threshold)
+        for plain, cores in VARIANTS:
+            mode = "trainable_a" if self.drawn.trainable_a else "frozen_a"
+            self._open(mode, plain, cores, micro_batch, momentum, threshold)
             self._call("load", 0, file)
             for (x, target), loss in zip(samples, losses, strict=True):
                 self._call("train", loss, x, target, RATE, self.drawn.shift)

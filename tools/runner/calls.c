@@ -82,6 +82,16 @@ static const int8_t *input(uint32_t *size) {
 static const void *model;
 static void *merged; // where the next merged weights go: behind the arena and its guard
 
+// Works at once instead of beside the caller: what a session does with two cores is the same.
+static void start(void (*work)(void *), void *with) {
+    work(with);
+}
+
+static void wait(void) {
+}
+
+static const edgelora_second_t second = {start, wait, 0};
+
 static int32_t open_model(void) {
     blob_t file = blob(), ranks = blob();
     edgelora_config_t config = {.ranks = ranks.data};
@@ -90,7 +100,9 @@ static int32_t open_model(void) {
     config.momentum = (uint8_t)word();
     config.threshold = (uint16_t)word();
     config.frames = (uint16_t)word();
-    config.plain = (uint8_t)word();
+    uint32_t kind = word();
+    config.plain = kind & 1;
+    config.cores = kind & 2 ? 2 : 1;
 #ifdef ESP32_S3
     config.vectors = 1;
 #endif
@@ -109,6 +121,9 @@ static int32_t open_model(void) {
         return NO_ROOM;
     }
     int32_t status = edgelora_init(arena_room, given_size, model, &config);
+    if (!status && config.cores == 2) {
+        status = edgelora_use_second((edgelora_session_t *)(void *)arena_room, &second);
+    }
     merged = (uint8_t *)arena_room + arena_size;
     __builtin_memset(merged, GUARD_BYTE, GUARD);
     merged = (uint8_t *)arena_room + given_size + (vectors ? 0 : GUARD);

@@ -184,14 +184,16 @@ EDGELORA_HOT void edgelora_op_mask_backward(const edgelora_shape_t *g, int8_t *e
 }
 
 EDGELORA_HOT void edgelora_op_b_gradient(const edgelora_shape_t *g, uint32_t rank,
-    const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift) {
+    const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift,
+    edgelora_channels_t of) {
     EDGELORA_ASSERT(g->is_matrix && rank && rank <= EDGELORA_MAX_RANK && t && is_aligned(gradient));
+    EDGELORA_ASSERT(of.from % 4 == 0 && of.to <= g->out_c);
     if (runs_simd(error->simd, error->packed) &&
         error->simd->b_gradient(g, rank, error, t, gradient, shift)) {
         return;
     }
     (error->packed ? edgelora_b_gradient_packed_s8 : edgelora_b_gradient_s8)(
-        g, rank, error, t, gradient, shift);
+        g, rank, error, t, gradient, shift, of);
 }
 
 EDGELORA_HOT int32_t edgelora_op_requantize_backward(const edgelora_shape_t *g, int8_t *e,

@@ -25,9 +25,10 @@ void edgelora_op_mask(const edgelora_shape_t *g, const int8_t *y, uint8_t *mask,
 // The parts of a backward step, in this order; e: s8 [positions, out_c].
 void edgelora_op_mask_backward(const edgelora_shape_t *g, int8_t *e, const uint8_t *mask,
     bool plain, const edgelora_simd_t *simd);
-// gradient of B, s32 [out_c, rank], += product of error and t.
+// gradient of B, s32 [out_c, rank], += product of error and t, for some channels, from a multiple
+// of 4 on; all of them with vector kernels.
 void edgelora_op_b_gradient(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
-    const int8_t *t, int32_t *gradient, int32_t shift);
+    const int8_t *t, int32_t *gradient, int32_t shift, edgelora_channels_t of);
 // Multiplies e by the output's multipliers, if the op has any; returns the new exponent.
 int32_t edgelora_op_requantize_backward(const edgelora_shape_t *g, int8_t *e, int32_t exponent,
     bool plain, const edgelora_simd_t *simd);

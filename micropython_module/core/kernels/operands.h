@@ -13,6 +13,11 @@ typedef struct {
     int8_t t_shift, branch_shift;
 } edgelora_branch_t;
 
+// Output channels [from, to).
+typedef struct {
+    uint32_t from, to;
+} edgelora_channels_t;
+
 // Operands of one op in a forward pass.
 typedef struct {
     const int8_t *x, *x2; // its inputs

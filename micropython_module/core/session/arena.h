@@ -5,7 +5,7 @@
 #define EDGELORA_ARENA_H
 
 #include "formats/formats.h"
-#include "kernels/dispatch.h"
+#include "kernels/split.h"
 
 enum { SESSION_MAGIC = 0x454C5332 }; // identifies a session
 
@@ -63,6 +63,23 @@ static inline void *simd_work(edgelora_session_t *s) {
         return arena_at(s, s->scratch);
     }
     return simd ? (void *)((end - simd->work_size) & ~(uintptr_t)63) : 0;
+}
+
+// Where a session for two cores refers to the second one, or NULL.
+static inline edgelora_ref_t *session_second(edgelora_session_t *s) {
+    return EDGELORA_TWO_CORES && s->two_cores
+        ? arena_at(s, s->scratch - (uint32_t)sizeof(edgelora_ref_t))
+        : 0;
+}
+
+// How ops run: on one core, or on two.
+static inline edgelora_split_t session_split(edgelora_session_t *s) {
+    const edgelora_ref_t *second = session_second(s);
+    return (edgelora_split_t){
+        .second = second ? second->p : 0,
+        .scratch = (uint8_t *)s + s->scratch + s->scratch_size,
+        .room = s->scratch_size,
+        .plain = s->plain};
 }
 
 static inline edgelora_op_state_t *session_ops(edgelora_session_t *s) {

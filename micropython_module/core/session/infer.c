@@ -45,9 +45,10 @@ EDGELORA_HOT static void op_forward(
                                        : op_state_has(l, EDGELORA_OP_PACKED_FORWARD);
     pass.simd = edgelora_simd_kernels(s->simd);
     pass.work = simd_work(s);
-    edgelora_op_forward(&g, &branch, &pass);
+    edgelora_split_t split = session_split(s);
+    edgelora_split_forward(&split, &g, &branch, &pass);
     if (purpose == TRAINING && l->at[EDGELORA_MASK] && !op_state_has(l, EDGELORA_OP_LASTS)) {
-        edgelora_op_mask(&g, pass.y, kept_mask(s, l, &g, source->age), s->plain, pass.simd);
+        edgelora_split_mask(&split, &g, pass.y, kept_mask(s, l, &g, source->age), pass.simd);
     }
 }
 

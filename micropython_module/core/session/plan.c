@@ -26,7 +26,7 @@ typedef struct {
 
 static edgelora_status_t config_check(const void *model, const edgelora_config_t *config) {
     const edgelora_model_t *m = model;
-    if (config->mode > EDGELORA_TRAINABLE_A || config->micro_batch < 1 ||
+    if (config->mode > EDGELORA_TRAINABLE_A || config->micro_batch < 1 || config->cores > 2 ||
         config->momentum > EDGELORA_MAX_MOMENTUM || config->threshold > EDGELORA_MAX_THRESHOLD) {
         return EDGELORA_ERR_CONFIG;
     }
@@ -391,6 +391,10 @@ static int32_t plan(plan_t *p) {
         }
         p->ops_end += g.is_matrix ? lora_size(ranks[i]) : 0;
         uint32_t size = edgelora_op_scratch(&g, ranks[i], runs_back, p->config->plain);
+        if (EDGELORA_TWO_CORES && p->config->cores == 2) {
+            uint32_t half = edgelora_split_scratch(&g, ranks[i], runs_back, p->config->plain);
+            size = half > size ? half : size;
+        }
         p->scratch_size = size > p->scratch_size ? size : p->scratch_size;
         for (uint32_t k = 0; k < EDGELORA_PLANNED; ++k) {
             *span_of(p, i, k) = span(0, 0, 0);
@@ -414,8 +418,10 @@ static int32_t plan(plan_t *p) {
             history_spans(p, i);
         }
     }
-    p->scratch = p->ops_end;
-    uint32_t base = p->scratch + align4(p->scratch_size);
+    bool two_cores = p->config->cores == 2;
+    p->scratch = p->ops_end + (two_cores ? (uint32_t)sizeof(edgelora_ref_t) : 0);
+    p->scratch_size = align4(p->scratch_size);
+    uint32_t base = p->scratch + (two_cores ? 2 : 1) * p->scratch_size;
     uint32_t by_birth = place(p->spans, p->n, base, true), end = place(p->spans, p->n, base, false);
     if (by_birth < end) {
         end = place(p->spans, p->n, base, true);
@@ -470,6 +476,22 @@ uint32_t edgelora_simd_room(void) {
     return simd ? (simd->work_size + 63 + 64) & ~63u : 0;
 }
 
+edgelora_status_t edgelora_use_second(edgelora_session_t *s, const edgelora_second_t *second) {
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
+    edgelora_ref_t *place = session_second(s);
+    if (place) {
+        place->p = second;
+    }
+    return edgelora_leave(s, place || !second ? EDGELORA_OK : EDGELORA_ERR_CORES);
+}
+
+bool edgelora_has_second(const edgelora_session_t *s) {
+    const edgelora_ref_t *place = session_second((edgelora_session_t *)(uintptr_t)s);
+    return place && place->p;
+}
+
 edgelora_status_t edgelora_init(
     void *arena, uint32_t arena_size, const void *model, const edgelora_config_t *config) {
     uint32_t n = ((const edgelora_model_t *)model)->op_count,
@@ -514,6 +536,7 @@ edgelora_status_t edgelora_init(
             ? 0
             : edgelora_simd_level(config->vectors) & 3,
         .keeps_frames = p.keeps_frames,
+        .two_cores = config->cores == 2,
         .frames = config->frames,
         .model_size = model_size,
         .stamp = config->fixed ? 0 : edgelora_model_stamp(model, model_size),
@@ -549,6 +572,9 @@ edgelora_status_t edgelora_init(
                     &spans[EDGELORA_B], rank * g.out_c, config->mode != EDGELORA_INFER);
             }
         }
+    }
+    if (s->two_cores) {
+        session_second(s)->p = 0;
     }
     s->self.p = arena; // from here on the arena is a session
     s->magic = SESSION_MAGIC;

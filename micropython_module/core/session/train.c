@@ -40,7 +40,8 @@ static bool propagate_error(edgelora_session_t *s, const edgelora_shape_t *g,
     }
     edgelora_op_state_t *below = &session_ops(s)[tensor - 1];
     int8_t *e = op_buffer(s, below, EDGELORA_ERROR), *dx = below->arrived ? spare : e;
-    int32_t exponent = edgelora_op_backward(g, branch, error, k, dx);
+    edgelora_split_t split = session_split(s);
+    int32_t exponent = edgelora_split_backward(&split, g, branch, error, k, dx);
     if (!any_s8(dx, size)) {
         return false;
     }
@@ -80,26 +81,27 @@ static uint32_t op_backward(
     if (!some && !carries(s, l)) { // all contributions cancel out
         return 0;
     }
+    edgelora_split_t split = session_split(s);
     if (!carry && l->at[EDGELORA_MASK]) {
-        edgelora_op_mask_backward(&g, e, kept_mask(s, l, &g, source->age), s->plain, error.simd);
+        edgelora_split_mask_backward(&split, &g, e, kept_mask(s, l, &g, source->age), error.simd);
     }
     if (branch.rank) {
         int32_t *gradient = arena_at(s, matrix_gradient(&lora->matrix_b));
         int32_t shift = edgelora_gradient_open(&lora->matrix_b, gradient, error.exponent);
-        edgelora_op_b_gradient(
-            &g, branch.rank, &error, kept_t(s, l, &g, branch.rank, source->age), gradient, shift);
+        edgelora_split_b_gradient(&split, &g, branch.rank, &error,
+            kept_t(s, l, &g, branch.rank, source->age), gradient, shift);
     }
     if (!trains_a && !input_requires_grad(s, g.op->input) &&
         !(two && input_requires_grad(s, g.op->input2))) {
         return 0;
     }
     if (g.traits & EDGELORA_SCALES) {
-        error.exponent = edgelora_op_requantize_backward(
-            &g, e, error.exponent, s->plain, error.simd);
+        error.exponent = edgelora_split_requantize_backward(
+            &split, &g, e, error.exponent, error.simd);
     }
     if (branch.rank) {
         error.t_error = work;
-        error.t_exponent = edgelora_op_branch_backward(&g, &branch, &error, work);
+        error.t_exponent = edgelora_split_branch_backward(&split, &g, &branch, &error, work);
         work += align4(g.positions * branch.rank);
     }
     if (trains_a || (g.traits & (EDGELORA_READS_INPUT | EDGELORA_READS_OTHER))) {

@@ -203,8 +203,9 @@ class Model:
 
     threshold: an update skips elements whose gradient is less than threshold / 2048 of the matrix's scale.
     recompute: one byte per op; 1 means that the backward pass computes the op's output again instead of keeping it,
-    which saves memory. plain: use only the reference kernels. Neither option changes a result. labels: names of the
-    outputs, one each, instead of the file's.
+    which saves memory. plain: use only the reference kernels. cores: 2 computes large layers on both cores of a Pico,
+    with EdgeLoRA's firmware, while no thread of `_thread` runs. No option of these changes a result. labels: names of
+    the outputs, one each, instead of the file's.
 
     A model with history processes a stream frame by frame: `infer` takes the next frame, `reset` starts a new stream.
     It is trained on samples of `frames` frames, each sample a stream of its own: the loss is that of the last frame,
@@ -240,6 +241,7 @@ class Model:
         plain: bool = False,
         frames: int = 1,
         labels: Sequence[str] | None = None,
+        cores: int = 1,
     ) -> None:
         self.mode = mode
         gc.collect()  # base and arena, the largest blocks, go into the lowest gaps: free memory stays contiguous
@@ -257,7 +259,7 @@ class Model:
         self.ranks = bytes(ranks)
         if recompute is not None:
             recompute = bytes(recompute)
-        layout = (self.ranks, MODES.index(mode), micro_batch, momentum, threshold, recompute, plain, frames)
+        layout = (self.ranks, MODES.index(mode), micro_batch, momentum, threshold, recompute, plain, frames, cores)
         self.arena = bytearray(_core.arena_size(self.buffer, *layout))
         _core.init(self.arena, self.buffer, *layout)
         if labels is not None:  # replace the file's names; classes that an adapter adds follow them

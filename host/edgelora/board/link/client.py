@@ -145,6 +145,7 @@ class Link(Channel):
         threshold: int = 0,
         plain: bool = False,
         frames: int = 1,
+        cores: int = 1,
     ) -> ModelInfo:
         """Opens a base on the board; arguments as for the device's `edgelora.Model`."""
         wanted = ranks if isinstance(ranks, int) else [int(rank) for rank in ranks]
@@ -153,6 +154,8 @@ class Link(Channel):
             more |= {"threshold": threshold, "plain": plain}
         if frames != 1:
             more["frames"] = frames
+        if cores != 1:
+            more["cores"] = cores
         answer = self._control(
             Op.MODEL, path=path, ranks=wanted, mode=mode, micro_batch=micro_batch, momentum=momentum, **more
         )

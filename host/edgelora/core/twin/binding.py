@@ -53,6 +53,7 @@ class _Config(C.Structure):
         ("recompute", C.c_char_p),
         ("fixed", C.c_uint8),
         ("vectors", C.c_uint8),
+        ("cores", C.c_uint8),
     ]
 
 
@@ -167,6 +168,7 @@ def _config(
     threshold: int,
     plain: bool = False,
     frames: int = 1,
+    cores: int = 1,
 ) -> _Config:
     if mode not in MODES:
         raise InputError(f"mode {mode!r} is not one of {', '.join(MODES)}")
@@ -175,11 +177,12 @@ def _config(
         raise InputError(f"{len(ranks)} ranks given for a model of {ops} ops: one for each op, 0 = no adapter")
     if recompute is not None and len(recompute) != ops:
         raise InputError(f"{len(recompute)} recompute flags given for a model of {ops} ops: one for each op")
-    ranges = ((micro_batch, 255), (momentum, 255), (threshold, 65535), (frames, 65535))
+    ranges = ((micro_batch, 255), (momentum, 255), (threshold, 65535), (frames, 65535), (cores, 2))
     if not all(0 <= value <= most for value, most in ranges):
         check(statuses()["ERR_CONFIG"])
     fixed = True  # the twin copies the model
-    return _Config(ranks, MODES.index(mode), micro_batch, momentum, plain, threshold, frames, recompute, fixed)
+    settings = ranks, MODES.index(mode), micro_batch, momentum, plain, threshold, frames, recompute, fixed
+    return _Config(*settings, cores=cores)
 
 
 def check_model(model: bytes) -> None:

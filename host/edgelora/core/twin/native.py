@@ -112,7 +112,7 @@ def model_check(model: Buffer) -> tuple[int, int, int, int, int, int]:
 
 
 def _config(ops: int, settings: tuple[Any, ...], fixed: bool) -> _Config:
-    ranks, mode, micro_batch, momentum, threshold, recompute, plain, frames = settings
+    ranks, mode, micro_batch, momentum, threshold, recompute, plain, frames, *cores = settings
     if len(ranks) != ops:
         refuse("ERR_RANK")
     if recompute is not None and len(recompute) != ops:
@@ -127,6 +127,7 @@ def _config(ops: int, settings: tuple[Any, ...], fixed: bool) -> _Config:
         _in_range(frames, 65535),
         None if recompute is None else bytes(recompute),
         fixed,
+        cores=cores[0] if cores else 1,
     )
 
 

@@ -94,10 +94,11 @@ def layout(
     threshold: int = 0,
     plain: bool = False,
     frames: int = 1,
+    cores: int = 1,
 ) -> Layout:
     """The arena of a session, as the device will lay it out (sizes are the same on 32- and 64-bit machines)."""
     check_model(model)
-    options = (micro_batch, momentum, recompute, threshold, plain, frames)
+    options = (micro_batch, momentum, recompute, threshold, plain, frames, cores)
     buffer, config = _aligned(model), _config(model, ranks, mode, *options)
     spans = (_Span * (len(ranks) * len(SPANS)))()
     size = check(library().edgelora_arena_size(buffer, C.byref(config), spans))

@@ -73,7 +73,7 @@ class Session:
     """One model with one arena; the methods are those of `edgelora.Model` on the device.
 
     plain: only the reference kernels, whose results are the same. frames: per sample (see `edgelora_infer_sample`);
-    more than 1 only in models with history.
+    more than 1 only in models with history. cores: 2 plans the memory of a board that uses both; here one computes.
     """
 
     def __init__(
@@ -87,13 +87,14 @@ class Session:
         threshold: int = 0,
         plain: bool = False,
         frames: int = 1,
+        cores: int = 1,
     ) -> None:
-        options = (micro_batch, momentum, recompute, threshold, plain, frames)
+        options = (micro_batch, momentum, recompute, threshold, plain, frames, cores)
         self._layout = layout(model, ranks, mode, *options)
         self.arena_bytes, self.mode, self.ranks = self._layout.arena_bytes, mode, ranks
         self._lib, self._model = library(), bytes(model)
         self._arena = bytearray(self.arena_bytes + self._lib.edgelora_simd_room())
-        settings = (MODES.index(mode), micro_batch, momentum, threshold, recompute, plain, frames)
+        settings = (MODES.index(mode), micro_batch, momentum, threshold, recompute, plain, frames, cores)
         native.init(self._arena, self._model, ranks, *settings)
         self._address = native.address(memoryview(self._arena))
         self.input_size = self._lib.edgelora_input_size(self._model)

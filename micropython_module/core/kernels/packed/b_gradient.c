@@ -32,10 +32,13 @@ EDGELORA_KERNEL static void pack_odd_columns(uint32_t *quad, uint32_t step, cons
 }
 
 EDGELORA_HOT void edgelora_b_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
-    const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift) {
+    const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift,
+    edgelora_channels_t of) {
     static const int32_t none[EDGELORA_MAX_RANK];
+    gradient += of.from * rank;
     if (g->op->kind == EDGELORA_DENSE) {
-        edgelora_outer_gradient(error->e, g->out_c, t, 0, rank, gradient, shift, error->scratch);
+        edgelora_outer_gradient(
+            error->e + of.from, of.to - of.from, t, 0, rank, gradient, shift, error->scratch);
         return;
     }
     uint8_t *s = error->scratch;
@@ -43,8 +46,8 @@ EDGELORA_HOT void edgelora_b_gradient_packed_s8(const edgelora_shape_t *g, uint3
     const int32_t *acc = (const int32_t *)(const void *)s;
     uint32_t channels = g->out_c;
     factor_t factor = {t, rank, none};
-    for (uint32_t o = 0; o < channels; o += 4 * l.quads) {
-        uint32_t count = at_most(channels - o, 4 * l.quads), padded = (count + 3) & ~3u;
+    for (uint32_t o = of.from; o < of.to; o += 4 * l.quads) {
+        uint32_t count = at_most(of.to - o, 4 * l.quads), padded = (count + 3) & ~3u;
         products_t what = products_of(&l, s, padded);
         for (uint32_t p = 0; p < g->positions; p += 4 * EDGELORA_CHUNK) {
             uint32_t n = at_most(g->positions - p, 4 * EDGELORA_CHUNK),

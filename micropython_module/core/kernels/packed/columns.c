@@ -5,7 +5,7 @@
 
 // trunc_shift(v, shift) of rows of words of q, `step` bytes apart, four bytes at a time: v + 128 is
 // >= 0, and 2^shift - 1 more where v < 0 stays in its byte.
-EDGELORA_KERNEL static void rescale(
+EDGELORA_KERNEL void edgelora_rescale_s8(
     int8_t *q, uint32_t words, uint32_t rows, uint32_t step, int32_t shift) {
     const uint32_t each = 0x01010101, sign = 128 * each;
     uint32_t n = at_most((uint32_t)shift, 7), up = (1u << n) - 1, kept = (255u >> n) * each,
@@ -51,12 +51,12 @@ EDGELORA_HOT static void rescale_written(const edgelora_columns_t *b, const edge
     uint32_t c, uint32_t count, uint32_t written, int32_t shift) {
     bool in_order = !b->first && (!b->row || b->row == at->width * b->step);
     if (!in_order || (b->step & 3)) {
-        rescale(b->q, (written + 3) / 4, 1, 0, shift);
+        edgelora_rescale_s8(b->q, (written + 3) / 4, 1, 0, shift);
         return;
     }
     uint32_t before = (at->y * at->width + at->x) * b->step;
-    rescale(b->q, before / 4, 1, 0, shift);
-    rescale(b->q + before, (c + 3) / 4, count, b->step, shift);
+    edgelora_rescale_s8(b->q, before / 4, 1, 0, shift);
+    edgelora_rescale_s8(b->q + before, (c + 3) / 4, count, b->step, shift);
 }
 
 EDGELORA_HOT void edgelora_columns_put(edgelora_columns_t *b, const edgelora_cursor_t *at,

@@ -36,10 +36,13 @@ int32_t edgelora_matrix_backward_packed_s8(const edgelora_shape_t *g,
 int32_t edgelora_branch_backward_packed_s8(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *t_error);
 void edgelora_b_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
-    const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift);
+    const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift,
+    edgelora_channels_t of); // of.from: a multiple of 4
 // only if edgelora_a_gradient_is_packed
 void edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, int32_t *gradient, int32_t shift);
+// Truncates error values, s8 [rows, step], in words from the start of each row, by a right shift.
+void edgelora_rescale_s8(int8_t *q, uint32_t words, uint32_t rows, uint32_t step, int32_t shift);
 int32_t edgelora_depthwise_backward_packed_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 void edgelora_pool_forward_packed_s8(

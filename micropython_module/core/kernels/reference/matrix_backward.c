@@ -82,8 +82,9 @@ int32_t edgelora_matrix_backward_s8(const edgelora_shape_t *g, const edgelora_br
 }
 
 void edgelora_b_gradient_s8(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
-    const int8_t *t, int32_t *gradient, int32_t shift) {
-    for (uint32_t o = 0; o < g->out_c; ++o) {
+    const int8_t *t, int32_t *gradient, int32_t shift, edgelora_channels_t of) {
+    gradient += of.from * rank;
+    for (uint32_t o = of.from; o < of.to; ++o) {
         for (uint32_t j = 0; j < rank; ++j) {
             int32_t sum = 0; // |sum| <= 127 * 127 * positions
             for (uint32_t p = 0; p < g->positions; ++p) {

@@ -26,10 +26,10 @@ int32_t edgelora_branch_backward_s8(const edgelora_shape_t *g, const edgelora_br
 // dx: s8 [in_h, in_w, in_c] = W^T e + A^T t_error; returns its exponent.
 int32_t edgelora_matrix_backward_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const edgelora_error_t *error, int8_t *dx);
-// gradient += the products of a sample: of B, s32 [out_c, rank], from t of the forward pass; of A,
-// s32 [rank, K].
+// gradient += the products of a sample: of B, s32 [out_c, rank], from t of the forward pass, for
+// some channels; of A, s32 [rank, K].
 void edgelora_b_gradient_s8(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
-    const int8_t *t, int32_t *gradient, int32_t shift);
+    const int8_t *t, int32_t *gradient, int32_t shift, edgelora_channels_t of);
 void edgelora_a_gradient_s8(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
     int32_t *gradient, int32_t shift);
 
