@@ -260,7 +260,7 @@ static void run_forward(void *with) {
     edgelora_op_forward(&f->part.g, &f->branch, &f->pass);
 }
 
-void edgelora_split_forward(const edgelora_split_t *split, const edgelora_shape_t *g,
+void edgelora_both_forward(const edgelora_split_t *split, const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_pass_t *pass) {
     part_t part[2];
     if (!is_large(split, g, products_each(g)) || !halves(part, g) ||
@@ -346,19 +346,19 @@ static uint32_t mask_unit(const edgelora_shape_t *g) {
     return unit;
 }
 
-void edgelora_split_mask(const edgelora_split_t *split, const edgelora_shape_t *g, const int8_t *y,
+void edgelora_both_mask(const edgelora_split_t *split, const edgelora_shape_t *g, const int8_t *y,
     uint8_t *mask, const edgelora_simd_t *simd) {
     values_t v = {.y = y, .mask = mask, .simd = simd};
     on_values(split, run_mask, g, v, mask_unit(g));
 }
 
-void edgelora_split_mask_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
+void edgelora_both_mask_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
     int8_t *e, const uint8_t *mask, const edgelora_simd_t *simd) {
     values_t v = {.e = e, .mask = (uint8_t *)(uintptr_t)mask, .simd = simd};
     on_values(split, run_mask_backward, g, v, mask_unit(g));
 }
 
-int32_t edgelora_split_requantize_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
+int32_t edgelora_both_requantize_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
     int8_t *e, int32_t exponent, const edgelora_simd_t *simd) {
     values_t v = {.e = e, .exponent = exponent, .simd = simd};
     return on_values(split, run_requantize_backward, g, v, 4);
@@ -398,7 +398,7 @@ static void errors_set(const edgelora_split_t *split, backward_t b[2], const par
     b[1].error.scratch = split->scratch;
 }
 
-int32_t edgelora_split_branch_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
+int32_t edgelora_both_branch_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *t_error) {
     part_t part[2];
     backward_t b[2];
@@ -414,7 +414,7 @@ int32_t edgelora_split_branch_backward(const edgelora_split_t *split, const edge
     return join(t_error, part[1].positions * branch->rank, g->positions * branch->rank, exponent);
 }
 
-int32_t edgelora_split_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
+int32_t edgelora_both_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
     part_t part[2];
     backward_t b[2];
@@ -448,7 +448,7 @@ static void run_b_gradient(void *with) {
     edgelora_op_b_gradient(b->g, b->rank, &b->error, b->t, b->gradient, b->shift, b->of);
 }
 
-void edgelora_split_b_gradient(const edgelora_split_t *split, const edgelora_shape_t *g,
+void edgelora_both_b_gradient(const edgelora_split_t *split, const edgelora_shape_t *g,
     uint32_t rank, const edgelora_error_t *error, const int8_t *t, int32_t *gradient,
     int32_t shift) {
     uint32_t n = middle(g->out_c, 1);

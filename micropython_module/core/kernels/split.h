@@ -24,21 +24,84 @@ typedef struct {
 uint32_t edgelora_split_scratch(
     const edgelora_shape_t *g, uint32_t rank, bool backward, bool plain);
 
-// The functions of dispatch.h, on both cores if the op is large enough, with the same results.
-void edgelora_split_forward(const edgelora_split_t *split, const edgelora_shape_t *g,
+// The functions of dispatch.h on both cores, if the op is large enough.
+void edgelora_both_forward(const edgelora_split_t *split, const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_pass_t *pass);
-void edgelora_split_mask(const edgelora_split_t *split, const edgelora_shape_t *g, const int8_t *y,
+void edgelora_both_mask(const edgelora_split_t *split, const edgelora_shape_t *g, const int8_t *y,
     uint8_t *mask, const edgelora_simd_t *simd);
-void edgelora_split_mask_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
+void edgelora_both_mask_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
     int8_t *e, const uint8_t *mask, const edgelora_simd_t *simd);
-void edgelora_split_b_gradient(const edgelora_split_t *split, const edgelora_shape_t *g,
+void edgelora_both_b_gradient(const edgelora_split_t *split, const edgelora_shape_t *g,
     uint32_t rank, const edgelora_error_t *error, const int8_t *t, int32_t *gradient,
     int32_t shift);
-int32_t edgelora_split_requantize_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
+int32_t edgelora_both_requantize_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
     int8_t *e, int32_t exponent, const edgelora_simd_t *simd);
-int32_t edgelora_split_branch_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
+int32_t edgelora_both_branch_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *t_error);
-int32_t edgelora_split_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
+int32_t edgelora_both_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k, int8_t *dx);
+
+// The same on as many cores as there are.
+static inline bool is_split(const edgelora_split_t *split) {
+    return EDGELORA_TWO_CORES && split->second;
+}
+
+static inline void edgelora_split_forward(const edgelora_split_t *split, const edgelora_shape_t *g,
+    const edgelora_branch_t *branch, const edgelora_pass_t *pass) {
+    if (is_split(split)) {
+        edgelora_both_forward(split, g, branch, pass);
+    } else {
+        edgelora_op_forward(g, branch, pass);
+    }
+}
+
+static inline void edgelora_split_mask(const edgelora_split_t *split, const edgelora_shape_t *g,
+    const int8_t *y, uint8_t *mask, const edgelora_simd_t *simd) {
+    if (is_split(split)) {
+        edgelora_both_mask(split, g, y, mask, simd);
+    } else {
+        edgelora_op_mask(g, y, mask, split->plain, simd);
+    }
+}
+
+static inline void edgelora_split_mask_backward(const edgelora_split_t *split,
+    const edgelora_shape_t *g, int8_t *e, const uint8_t *mask, const edgelora_simd_t *simd) {
+    if (is_split(split)) {
+        edgelora_both_mask_backward(split, g, e, mask, simd);
+    } else {
+        edgelora_op_mask_backward(g, e, mask, split->plain, simd);
+    }
+}
+
+static inline void edgelora_split_b_gradient(const edgelora_split_t *split,
+    const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error, const int8_t *t,
+    int32_t *gradient, int32_t shift) {
+    if (is_split(split)) {
+        edgelora_both_b_gradient(split, g, rank, error, t, gradient, shift);
+    } else {
+        edgelora_channels_t all = {0, g->out_c};
+        edgelora_op_b_gradient(g, rank, error, t, gradient, shift, all);
+    }
+}
+
+static inline int32_t edgelora_split_requantize_backward(const edgelora_split_t *split,
+    const edgelora_shape_t *g, int8_t *e, int32_t exponent, const edgelora_simd_t *simd) {
+    return is_split(split) ? edgelora_both_requantize_backward(split, g, e, exponent, simd)
+                           : edgelora_op_requantize_backward(g, e, exponent, split->plain, simd);
+}
+
+static inline int32_t edgelora_split_branch_backward(const edgelora_split_t *split,
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_error_t *error,
+    int8_t *t_error) {
+    return is_split(split) ? edgelora_both_branch_backward(split, g, branch, error, t_error)
+                           : edgelora_op_branch_backward(g, branch, error, t_error);
+}
+
+static inline int32_t edgelora_split_backward(const edgelora_split_t *split,
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_error_t *error,
+    uint32_t k, int8_t *dx) {
+    return is_split(split) ? edgelora_both_backward(split, g, branch, error, k, dx)
+                           : edgelora_op_backward(g, branch, error, k, dx);
+}
 
 #endif
