@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -305,21 +305,25 @@ class Machine:
     tick_ps: int = 0
     calls_bytes: int = 0x100000
 
-    def build(self, folder: Path) -> Path:
-        """Compiles the runner to an executable in `folder`."""
+    def build(self, folder: Path, sources: Iterable[Path] = (), options: Iterable[str] = WARNINGS) -> Path:
+        """Compiles the runner, or other sources with `bare.c`, to an executable in `folder`."""
         out = folder / f"{self.name}.elf"
         rooms = {"CALLS_ROOM": self.calls_bytes, "ANSWERS_ROOM": 0x80000, "ARENA_ROOM": 0x40000}
         defines = [f"-D{name}={value}" for name, value in {**rooms, "TICK_PS": self.tick_ps}.items()]
-        _run(*self.compiler, *WARNINGS, *INCLUDE, *defines, RUNNER / "bare.c", *SHARED, "-o", out)
+        sources = tuple(sources) or (RUNNER / "bare.c", *SHARED)
+        _run(*self.compiler, *options, *INCLUDE, *defines, *sources, "-o", out)
         return out
 
     def run(self, calls: Calls, elf: Path) -> Answers:
-        """Runs the calls; their answers.
+        """Runs the calls; their answers, as `run_script`."""
+        return calls.answers(self.run_script(bytes(calls), elf))
+
+    def run_script(self, script: bytes, elf: Path) -> bytes:
+        """Runs what a program reads; what it writes.
 
         Raises `RuntimeError` if the calls exceed the machine's memory for them, `subprocess.SubprocessError` if the
         machine hangs or the answers exceed their memory.
         """
-        script = bytes(calls)
         if len(script) > self.calls_bytes:
             raise RuntimeError(f"{len(script)} bytes of calls, {self.name} takes {self.calls_bytes}: run them in parts")
         folder = elf.parent
@@ -328,7 +332,7 @@ class Machine:
         options = ["-icount", "shift=6", "-nographic", "-monitor", "none", "-serial", "none"]
         options += ["-semihosting-config", "enable=on,target=native"]
         subprocess.run([*self.emulator, *options, "-kernel", elf], cwd=folder, check=True, timeout=TIMEOUT)
-        return calls.answers((folder / "answers").read_bytes())
+        return (folder / "answers").read_bytes()
 
 
 def _mps(core: str, board: str, code: int, ram: int, tick_ps: int) -> Machine:
