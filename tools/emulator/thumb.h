@@ -15,6 +15,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "xip.h"
+
 #define THUMB_FLASH 0x10000000u
 #define THUMB_RAM 0x20000000u
 #define THUMB_SIO 0xD0000000u     /* the core's number */
@@ -44,6 +46,7 @@ typedef struct {
     int event;                               /* of SEV, for WFE */
     int unmasked; /* whether this run let in an interrupt that is pending */
     int64_t cycles; /* of this run */
+    xip_t *xip;     /* its stalls are in `cycles` */
 } thumb_core_t;
 
 /* What it seldom needs besides. */
@@ -75,8 +78,9 @@ THUMB_INLINE uint8_t *thumb_writable(
     return at <= t->ram_size - size && (address & (align - 1)) == 0 ? t->ram + at : NULL;
 }
 
+/* Where `size` bytes that can be read lie, or NULL. Reads of flash stall. */
 THUMB_INLINE const uint8_t *thumb_readable(
-    const thumb_core_t *t, uint32_t address, uint32_t size, uint32_t align) {
+    thumb_core_t *t, uint32_t address, uint32_t size, uint32_t align) {
     uint32_t at = address - THUMB_RAM;
     if ((address & (align - 1)) != 0) {
         return NULL;
@@ -86,6 +90,9 @@ THUMB_INLINE const uint8_t *thumb_readable(
     }
     at = address - THUMB_FLASH;
     if (at <= t->flash_size - size) {
+        for (uint32_t word = at & ~3u; word < at + size; word += 4) {
+            t->cycles += xip_stall(t->xip, word);
+        }
         return t->flash + at;
     }
     return address <= t->rom_size - size ? t->rom + address : NULL;
@@ -671,6 +678,10 @@ static long thumb_run(thumb_t *whole, long most, int64_t limit) {
                 goto ended; \
             } \
         } \
+        if (first == THUMB_FLASH && (pc & ~3u) != fetched) { \
+            fetched = pc & ~3u; \
+            t->cycles += xip_stall(t->xip, fetched - THUMB_FLASH); \
+        } \
         op = thumb_half(code + (pc - first)); \
         t->pc = pc + 2; \
         goto *groups[op >> 11]; \
@@ -693,6 +704,7 @@ static long thumb_run(thumb_t *whole, long most, int64_t limit) {
     thumb_core_t own = whole->core, *t = &own;
     thumb_chip_t *chip = &whole->chip;
     uint32_t pc, op, first = 0, size = 0; /* of the region that pc is in */
+    uint32_t fetched = 0;                 /* the word of flash that was fetched last */
     const uint8_t *code = NULL;
     long ran = 0;
     int cycles;

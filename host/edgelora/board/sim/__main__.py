@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("state_dir", type=Path)
     parser.add_argument("--firmware", type=Path, help="what to write to its flash first")
     parser.add_argument("--bootloader", action="store_true", help="start in the boot loader")
+    parser.add_argument("--ideal-flash", action="store_true", help="reads of flash never stall")
     parser.add_argument("--parent", type=int, help="end when this process is no longer the parent")
     args = parser.parse_args()
     profile = load_board(args.board)
@@ -41,7 +42,7 @@ def main() -> int:
         else:
             if carried := resources.emulator():
                 sys.path.insert(0, str(carried))
-            pico = Pico(profile, args.state_dir, session)
+            pico = Pico(profile, args.state_dir, session, args.ideal_flash)
             if args.firmware:
                 pico.flash.program(uf2.parse(args.firmware.read_bytes(), name=str(args.firmware)))
             pico.in_boot_loader = args.bootloader

