@@ -32,7 +32,11 @@ NOISE_CYCLES, NOISE = 100, 0.001  # noise of a time: this many cycles plus this 
 TOOLS = "arm-none-eabi-"
 # The flags of the rp2 firmware's build: pico-sdk's, then for the core those of micropython_module/usermod.
 FLAGS = ("-mcpu=cortex-m0plus", "-mthumb", "-Os", "-DNDEBUG", "-ffunction-sections", "-fdata-sections")
-CORE_FLAGS = (*FLAGS, "-O3", '-DEDGELORA_HOT=__attribute__((section(".time_critical.edgelora")))')
+IN_RAM = '=__attribute__((section(".time_critical.edgelora")))'
+CORE_FLAGS = (*FLAGS, "-O3", f"-DEDGELORA_HOT{IN_RAM}", f"-DEDGELORA_RAM{IN_RAM}")
+ONCE_AN_OP = {
+    CORE / f"{name}.c" for name in ("session/arena", "session/infer", "session/train", "training/loss", "graph")
+}
 HEAD = """# Kernel ledger
 
 Written by `make ledger`. Bytes are those of the Cortex-M0+, as arm-none-eabi-gcc {compiler} compiles the core and
@@ -132,8 +136,9 @@ def measure(cycles: list[Cycles], instructions: list[Cycles]) -> Ledger:
     """The ledger of the current core. If a native module was not built, its total is left out."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        _compile(CORE, CORE_FLAGS, place)
-        _compile(CRYPTO, FLAGS, place)
+        _compile(set(CORE.rglob("*.c")) - ONCE_AN_OP, CORE_FLAGS, place)
+        _compile(ONCE_AN_OP, (*CORE_FLAGS, "-Os"), place)
+        _compile(CRYPTO.rglob("*.c"), FLAGS, place)
         kernels, totals = _kernels(place), _totals(place)
     totals = {"functions above": sum(k.code for k in kernels)} | totals
     if NATIVE.exists():
@@ -192,9 +197,9 @@ def kernel_sources() -> list[Path]:
     return sorted(path for folder in KERNELS for path in (MODULE / folder).rglob("*.c") if path.parent.name != "dsp")
 
 
-def _compile(sources: Path, flags: Sequence[str], place: Path) -> None:
+def _compile(sources: Iterable[Path], flags: Sequence[str], place: Path) -> None:
     """Compiles each source to an object and a stack usage file, in `place` at its path in MODULE."""
-    for source in sorted(sources.rglob("*.c")):
+    for source in sorted(sources):
         out = _object(source, place)
         out.parent.mkdir(parents=True, exist_ok=True)
         _run("gcc", *flags, f"-I{CORE}", f"-I{CRYPTO}", "-fstack-usage", "-c", source, "-o", out)

@@ -14,6 +14,12 @@
 #define EDGELORA_HOT
 #endif
 
+// Code that runs once an op: from RAM on such chips, too, where reading it from flash would take
+// longer than it runs.
+#ifndef EDGELORA_RAM
+#define EDGELORA_RAM
+#endif
+
 // Code that native modules compile for speed, like EDGELORA_HOT, but that stays in flash elsewhere.
 #ifndef EDGELORA_WARM
 #define EDGELORA_WARM

@@ -34,7 +34,7 @@ static const uint32_t traits[] = {
     [EDGELORA_SVDF_TIME] = EDGELORA_SCALES,
 };
 
-uint32_t edgelora_traits(uint32_t kind) {
+EDGELORA_RAM uint32_t edgelora_traits(uint32_t kind) {
     uint32_t end = EDGELORA_RECURRENT ? sizeof(traits) / sizeof(traits[0]) : EDGELORA_LSTM;
     return kind < end ? traits[kind] : 0;
 }

@@ -17,7 +17,7 @@ static const int8_t *constant_at(const edgelora_session_t *s, uint32_t tensor) {
     return op && op->kind == EDGELORA_CONSTANT ? model_at(session_model(s), op->weights) : 0;
 }
 
-bool edgelora_is_feature(const edgelora_session_t *s, uint32_t tensor) {
+EDGELORA_RAM bool edgelora_is_feature(const edgelora_session_t *s, uint32_t tensor) {
     if (constant_at(s, tensor)) {
         return false;
     }
@@ -29,7 +29,7 @@ bool edgelora_is_feature(const edgelora_session_t *s, uint32_t tensor) {
     return false;
 }
 
-uint32_t edgelora_feature_offset(const edgelora_session_t *s, uint32_t tensor) {
+EDGELORA_RAM uint32_t edgelora_feature_offset(const edgelora_session_t *s, uint32_t tensor) {
     uint32_t offset = 0;
     for (uint32_t i = 0; i < tensor; ++i) {
         offset += edgelora_is_feature(s, i) ? tensor_size(session_model(s), i) : 0;
@@ -37,7 +37,7 @@ uint32_t edgelora_feature_offset(const edgelora_session_t *s, uint32_t tensor) {
     return offset;
 }
 
-const int8_t *edgelora_tensor_at(
+EDGELORA_RAM const int8_t *edgelora_tensor_at(
     edgelora_session_t *s, const source_t *source, uint32_t tensor, purpose_t purpose) {
     const int8_t *constant = constant_at(s, tensor);
     if (constant) {

@@ -52,7 +52,7 @@ EDGELORA_HOT static void op_forward(
     }
 }
 
-static void forward(
+EDGELORA_RAM static void forward(
     edgelora_session_t *s, const source_t *source, uint32_t from, uint32_t to, purpose_t purpose) {
     for (uint32_t i = from; i < to; ++i) {
         op_forward(s, source, i, purpose);
@@ -60,7 +60,7 @@ static void forward(
 }
 
 // The class from the last output: index of the largest, or 0 or 1 for a single binary output.
-static int32_t best_output(edgelora_session_t *s) {
+EDGELORA_RAM static int32_t best_output(edgelora_session_t *s) {
     const edgelora_model_t *model = session_model(s);
     const int8_t *y = edgelora_output(s);
     uint32_t n = edgelora_output_size(model), best = 0;
@@ -73,12 +73,12 @@ static int32_t best_output(edgelora_session_t *s) {
     return (int32_t)best;
 }
 
-int32_t edgelora_decide(edgelora_session_t *s, const source_t *source) {
+EDGELORA_RAM int32_t edgelora_decide(edgelora_session_t *s, const source_t *source) {
     return s->classes.p ? edgelora_classes_decide(s, head_input(s, source, INFERENCE))
                         : best_output(s);
 }
 
-int32_t edgelora_infer(edgelora_session_t *s, const int8_t *x) {
+EDGELORA_RAM int32_t edgelora_infer(edgelora_session_t *s, const int8_t *x) {
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
@@ -98,7 +98,8 @@ edgelora_status_t edgelora_forward_range(
 }
 
 // Resets the histories of ops [from, to) to their initial contents.
-static void reset(edgelora_session_t *s, uint32_t from, uint32_t to, purpose_t purpose) {
+EDGELORA_RAM static void reset(
+    edgelora_session_t *s, uint32_t from, uint32_t to, purpose_t purpose) {
     for (uint32_t i = from; i < to; ++i) {
         const edgelora_op_state_t *l = &session_ops(s)[i];
         if (op_state_has(l, EDGELORA_OP_LASTS)) {
@@ -121,13 +122,13 @@ static uint32_t feature_frames(const edgelora_session_t *s) {
     return remembering_ops(session_model(s), s->op_count) > s->lowest ? s->frames : 1;
 }
 
-sample_t edgelora_sample(const edgelora_session_t *s, source_t first) {
+EDGELORA_RAM sample_t edgelora_sample(const edgelora_session_t *s, source_t first) {
     return first.features
         ? (sample_t){first, feature_frames(s), edgelora_feature_offset(s, s->lowest + 1u), s->lowest}
         : (sample_t){first, s->frames, edgelora_input_size(session_model(s)), 0};
 }
 
-source_t edgelora_infer_frames(edgelora_session_t *s, source_t first) {
+EDGELORA_RAM source_t edgelora_infer_frames(edgelora_session_t *s, source_t first) {
     sample_t sample = edgelora_sample(s, first);
     uint32_t remembering = remembering_ops(session_model(s), s->op_count);
     reset(s, sample.from, s->op_count, INFERENCE);
@@ -163,7 +164,7 @@ static void history_forward(
     op_forward(s, frame, i, TRAINING);
 }
 
-void edgelora_train_frames(edgelora_session_t *s, const sample_t *sample) {
+EDGELORA_RAM void edgelora_train_frames(edgelora_session_t *s, const sample_t *sample) {
     reset(s, sample->from, s->trained, TRAINING);
     for (uint32_t age = sample->frames; age--;) {
         source_t frame = sample_frame(sample, age);
@@ -219,7 +220,7 @@ void edgelora_recompute(edgelora_session_t *s, const source_t *source, uint32_t 
     op_forward(s, source, op, RECOMPUTING);
 }
 
-static int32_t infer_sample(edgelora_session_t *s, source_t sample) {
+EDGELORA_RAM static int32_t infer_sample(edgelora_session_t *s, source_t sample) {
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
@@ -231,7 +232,7 @@ int32_t edgelora_infer_sample(edgelora_session_t *s, const int8_t *x) {
     return infer_sample(s, (source_t){x, 0, 0});
 }
 
-int32_t edgelora_infer_features(edgelora_session_t *s, const int8_t *features) {
+EDGELORA_RAM int32_t edgelora_infer_features(edgelora_session_t *s, const int8_t *features) {
     return s->lowest == s->op_count ? EDGELORA_ERR_MODE
                                     : infer_sample(s, (source_t){0, features, 0});
 }

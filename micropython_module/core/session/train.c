@@ -31,7 +31,7 @@ static bool input_requires_grad(edgelora_session_t *s, uint32_t tensor) {
 
 // Computes the error of input k and adds it to the error accumulated there. spare: s8 [input],
 // holds the new error if there is an earlier one. Returns whether it is the first.
-static bool propagate_error(edgelora_session_t *s, const edgelora_shape_t *g,
+EDGELORA_RAM static bool propagate_error(edgelora_session_t *s, const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k, int8_t *spare) {
     uint32_t tensor = k ? g->op->input2 : g->op->input,
              size = tensor_size(session_model(s), tensor);
@@ -57,7 +57,7 @@ static bool propagate_error(edgelora_session_t *s, const edgelora_shape_t *g,
 
 // Runs the backward step of one op. arrived: in this frame; else only a history's carry is passed
 // on. Returns the number of ops that have received their first error.
-static uint32_t op_backward(
+EDGELORA_RAM static uint32_t op_backward(
     edgelora_session_t *s, const source_t *source, uint32_t i, bool arrived) {
     const edgelora_op_state_t *l = &session_ops(s)[i];
     edgelora_lora_t *lora = op_lora(s, l);
@@ -122,7 +122,8 @@ static uint32_t op_backward(
 
 // Runs the backward pass of a frame from the last op down, until no error is left. under_way:
 // number of ops that one has arrived at; histories may carry others.
-static void backward(edgelora_session_t *s, const source_t *source, uint32_t under_way) {
+EDGELORA_RAM static void backward(
+    edgelora_session_t *s, const source_t *source, uint32_t under_way) {
     edgelora_op_state_t *ops = session_ops(s);
     for (uint32_t i = s->lowest; i < s->trained; ++i) {
         under_way += carries(s, &ops[i]);
@@ -188,7 +189,7 @@ edgelora_status_t edgelora_backward_range(
     return edgelora_leave(s, EDGELORA_OK);
 }
 
-static void update(edgelora_session_t *s, uint16_t learning_rate) {
+EDGELORA_RAM static void update(edgelora_session_t *s, uint16_t learning_rate) {
     edgelora_update_t of_a = {
         .stream = stream(s->seed, 0),
         .draws = &s->draws,
@@ -242,7 +243,7 @@ static edgelora_status_t answer_check(const edgelora_model_t *model, uint32_t tr
 }
 
 // Computes loss and error from the output of the last forward pass.
-static int32_t loss_of(
+EDGELORA_RAM static int32_t loss_of(
     edgelora_session_t *s, const source_t *last_frame, answer_t answer, purpose_t purpose) {
     const edgelora_model_t *model = session_model(s);
     edgelora_op_state_t *last = &session_ops(s)[s->trained - 1];
@@ -262,7 +263,7 @@ static bool arrives(edgelora_session_t *s, edgelora_op_state_t *l, uint32_t tens
     return l->arrived;
 }
 
-static edgelora_status_t learn(
+EDGELORA_RAM static edgelora_status_t learn(
     edgelora_session_t *s, source_t first, answer_t answer, uint16_t learning_rate, int32_t *loss) {
     const edgelora_model_t *model = session_model(s);
     const classes_t classes = trained_classes(s);
@@ -304,13 +305,14 @@ static edgelora_status_t train_sample(
                              : EDGELORA_ERR_BUSY;
 }
 
-edgelora_status_t edgelora_train(edgelora_session_t *s, const int8_t *x, uint32_t label,
-    const int8_t *target, uint16_t learning_rate, int32_t *loss) {
+EDGELORA_RAM edgelora_status_t edgelora_train(edgelora_session_t *s, const int8_t *x,
+    uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss) {
     return train_sample(s, (source_t){x, 0, 0}, (answer_t){label, target}, learning_rate, loss);
 }
 
-edgelora_status_t edgelora_train_features(edgelora_session_t *s, const int8_t *features,
-    uint32_t label, const int8_t *target, uint16_t learning_rate, int32_t *loss) {
+EDGELORA_RAM edgelora_status_t edgelora_train_features(edgelora_session_t *s,
+    const int8_t *features, uint32_t label, const int8_t *target, uint16_t learning_rate,
+    int32_t *loss) {
     return train_sample(
         s, (source_t){0, features, 0}, (answer_t){label, target}, learning_rate, loss);
 }

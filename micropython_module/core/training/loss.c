@@ -66,7 +66,7 @@ static uint32_t probability(uint32_t w, uint32_t sum) {
     return ((w << 15) + sum / 2) / sum;
 }
 
-int32_t edgelora_logits_error(
+EDGELORA_RAM int32_t edgelora_logits_error(
     const edgelora_model_t *model, const int8_t *q, uint32_t n, uint32_t label, int32_t *error) {
     EDGELORA_ASSERT(label < n && n <= EDGELORA_MAX_CLASSES);
     int32_t top = largest_logit(q, n);
@@ -121,8 +121,8 @@ void edgelora_logits_probable(
     }
 }
 
-int32_t edgelora_loss(const edgelora_model_t *model, const edgelora_loss_input_t *input,
-    int32_t *row, int8_t *e, int32_t *exponent) {
+EDGELORA_RAM int32_t edgelora_loss(const edgelora_model_t *model,
+    const edgelora_loss_input_t *input, int32_t *row, int8_t *e, int32_t *exponent) {
     uint32_t n = input->n;
     edgelora_block_t block = {e, 0, 0};
     if (model->loss == EDGELORA_CROSS_ENTROPY) {

@@ -7,7 +7,8 @@
 // loop.
 #define IN_REGISTER(v) __asm("" : "+r"(v))
 
-int32_t edgelora_gradient_open(edgelora_matrix_t *m, int32_t *gradient, int32_t exponent) {
+EDGELORA_RAM int32_t edgelora_gradient_open(
+    edgelora_matrix_t *m, int32_t *gradient, int32_t exponent) {
     EDGELORA_ASSERT(m->trains && exponent == (int16_t)exponent);
     if (!m->is_set) {
         for (uint32_t i = 0; i < m->count; ++i) {

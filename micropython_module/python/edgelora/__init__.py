@@ -24,16 +24,20 @@ __version__ = "0.1.0"
 
 MODES = ("infer", "frozen_a", "trainable_a")
 MOMENTA = (0, 2, 2)  # default momentum by mode
+COPIED = 12288  # bytes of a base that is faster in RAM: in flash it and the program would share a cache of 16 KB
 LEARNING_RATES = (0, 6000, 7000)  # default learning rates by mode, for this momentum
 
 
-def read(source: str | Buffer) -> memoryview:
-    """Returns the bytes of a file or a buffer. A file in ROMFS is used in place; other files are read into memory."""
+def read(source: str | Buffer, copied: int = 0) -> memoryview:
+    """Returns the bytes of a file or a buffer. A file in ROMFS is used in place, unless it has at most `copied` bytes;
+    other files are read into memory.
+    """
     if not isinstance(source, str):
         return memoryview(source)
     with open(source, "rb") as f:
         try:
-            return memoryview(f)
+            data = memoryview(f)
+            return data if len(data) > copied else memoryview(bytearray(data))
         except TypeError:
             size = f.seek(0, 2)
     del f
@@ -245,7 +249,7 @@ class Model:
     ) -> None:
         self.mode = mode
         gc.collect()  # base and arena, the largest blocks, go into the lowest gaps: free memory stays contiguous
-        self.buffer = read(model)
+        self.buffer = read(model, COPIED)
         if mode not in MODES:
             raise ValueError("mode must be infer, frozen_a or trainable_a")
         if momentum is None:

@@ -10,7 +10,7 @@
 #include "kernels/packed/planes.h"
 #include "kernels/packed/extras.h"
 
-static planes_t planes_layout(const edgelora_shape_t *g) {
+EDGELORA_RAM static planes_t planes_layout(const edgelora_shape_t *g) {
     const edgelora_op_t *op = g->op;
     planes_t l = {.parts = 1};
     if (op->stride_h == 1 && op->stride_w == 1) {
@@ -124,7 +124,7 @@ static edgelora_shape_t turned(const edgelora_shape_t *g, edgelora_op_t *op) {
     return e;
 }
 
-uint32_t edgelora_depthwise_strips_backward_scratch(const edgelora_shape_t *g) {
+EDGELORA_RAM uint32_t edgelora_depthwise_strips_backward_scratch(const edgelora_shape_t *g) {
     edgelora_op_t op;
     if (!is_turned(g)) {
         return 0;

@@ -98,7 +98,7 @@ static inline const int8_t *words_of_row(const edgelora_shape_t *g, const int8_t
     return patch;
 }
 
-uint32_t edgelora_window_lead(const edgelora_shape_t *g, const int8_t *x) {
+EDGELORA_RAM uint32_t edgelora_window_lead(const edgelora_shape_t *g, const int8_t *x) {
     const edgelora_op_t *op = g->op;
     uint32_t lead = ((uint32_t)(uintptr_t)x - (uint32_t)op->pad_left * g->in_c) & 3;
     bool alike = g->kernel_h == 1 && op->dilation_w == 1 && (op->stride_w * g->in_c & 3) == 0 &&

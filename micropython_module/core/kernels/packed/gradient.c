@@ -3,7 +3,7 @@
 
 #include "kernels/packed/gradient.h"
 
-gradient_t edgelora_gradient_layout(
+EDGELORA_RAM gradient_t edgelora_gradient_layout(
     uint32_t positions, uint32_t all, uint32_t rank, uint32_t patch, uint32_t room) {
     gradient_t l = {
         .groups = at_most((positions + 3) / 4, EDGELORA_CHUNK), .rows = at_most(rank, 4)};

@@ -25,7 +25,7 @@ typedef struct {
 } transposed_t;
 
 // part: groups of the longest part packed at once.
-static transposed_t transposed_layout(
+EDGELORA_RAM static transposed_t transposed_layout(
     uint32_t positions, uint32_t groups, uint32_t t_groups, uint32_t part) {
     transposed_t l = {
         .groups = groups,
@@ -64,7 +64,7 @@ static uint32_t most_taps(uint32_t kernel, uint32_t stride, uint32_t dilation) {
 }
 
 // conv: maximum over all phases.
-static transposed_t input_layout(const edgelora_shape_t *g, uint32_t rank) {
+EDGELORA_RAM static transposed_t input_layout(const edgelora_shape_t *g, uint32_t rank) {
     const edgelora_op_t *op = g->op;
     uint32_t taps = most_taps(g->kernel_h, op->stride_h, op->dilation_h) *
         most_taps(g->kernel_w, op->stride_w, op->dilation_w);
@@ -91,7 +91,7 @@ static edgelora_phase_t phase_of(uint32_t first, uint32_t stride, uint32_t pad, 
         .back = (int32_t)(dilation / divisor)};
 }
 
-static transposed_t branch_layout(const edgelora_shape_t *g) {
+EDGELORA_RAM static transposed_t branch_layout(const edgelora_shape_t *g) {
     uint32_t part = (g->out_c + 3u) / 4;
     return transposed_layout(g->positions, part, 0, part);
 }
