@@ -10,7 +10,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import chain, pairwise
+from itertools import chain
 from math import prod
 
 import numpy as np
@@ -33,7 +33,7 @@ from edgelora.model.floatnet.layers import FloatNet
 from edgelora.model.floatnet.zoo import ds_cnn, har_net
 from edgelora.model.quantization.quantize import quantize
 
-from .networks import Shape, network
+from .networks import RESIDUAL, Shape, dense_chain, network
 
 ELM, ADAPTER = "/bench.elm", "/bench.ela"
 BATCH = 2  # samples that are timed, and samples of a micro-batch
@@ -420,27 +420,10 @@ def _networks() -> list[tuple[str, QuantModel]]:
         x = noise.normal(size=(32, *net.input_shape)).astype(np.float32)
         return quantize(balance.balanced(net, x), x)
 
-    def dense(*sizes: int) -> list[Shape]:
-        return [
-            Shape("dense", "dense", (1, 1, n), out, fused=i + 2 < len(sizes))
-            for i, (n, out) in enumerate(pairwise(sizes))
-        ]
-
-    residual = [
-        Shape("conv", "conv", (16, 16, 3), 16, (3, 3), (2, 2), fused=True),
-        Shape("depthwise", "depthwise", (8, 8, 16), 16, (3, 3), fused=True),
-        Shape("conv", "conv", (8, 8, 16), 16),
-        Shape("add", "add", (8, 8, 16), 16, second=1, fused=True),
-        Shape("max_pool", "max_pool", (8, 8, 16), 16, (2, 2), (2, 2)),
-        Shape("conv", "conv", (4, 4, 16), 32, (3, 3), fused=True),
-        Shape("average_pool", "average_pool", (4, 4, 32), 32, (4, 4), (4, 4)),
-        Shape("dense", "dense", (1, 1, 32), 10),
-        Shape("softmax", "softmax", (1, 1, 10), 10),
-    ]
     return [
         ("HAR network", quantized(har_net((1, 100, 6), 7, 0))),
         ("keyword DS-CNN", quantized(ds_cnn((49, 10, 1), 12, 0))),
-        ("autoencoder", network(dense(128, 48, 24, 8, 24, 48, 128))),
-        ("residual graph", network(residual, "cross_entropy")),
-        ("perceptron", network(dense(30, 50, 25, 6), "cross_entropy")),
+        ("autoencoder", network(dense_chain(128, 48, 24, 8, 24, 48, 128))),
+        ("residual graph", network(RESIDUAL, "cross_entropy")),
+        ("perceptron", network(dense_chain(30, 50, 25, 6), "cross_entropy")),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import log2, prod
 
 import numpy as np
@@ -98,6 +99,12 @@ def network(shapes: Sequence[Shape], loss: str = "mean_squared_error", seed: int
     return model
 
 
+def dense_chain(*widths: int) -> list[Shape]:
+    """Dense layers of these widths, all but the last with a ReLU."""
+    last = len(widths) - 2
+    return [Shape("dense", "dense", (1, 1, n), out, fused=i < last) for i, (n, out) in enumerate(pairwise(widths))]
+
+
 def _append(model: QuantModel, shape: Shape, rng: np.random.Generator) -> None:
     at = len(model.ops)
     source, op = model.tensors[at], Op(shape.kind, at, at + 1)
@@ -130,3 +137,16 @@ def _weights(op: Op, shape: Shape, rng: np.random.Generator) -> None:
     op.multiplier, op.shift = np.array([m for m, _ in pairs], np.int32), np.array([s for _, s in pairs], np.int8)
     if shape.kind in MATRIX_KINDS:
         op.t_shift, op.branch_shift = round(7 + log2(inputs) / 2), 3
+
+
+RESIDUAL = (
+    Shape("conv", "conv", (16, 16, 3), 16, (3, 3), (2, 2), fused=True),
+    Shape("depthwise", "depthwise", (8, 8, 16), 16, (3, 3), fused=True),
+    Shape("conv", "conv", (8, 8, 16), 16),
+    Shape("add", "add", (8, 8, 16), 16, second=1, fused=True),
+    Shape("max_pool", "max_pool", (8, 8, 16), 16, (2, 2), (2, 2)),
+    Shape("conv", "conv", (4, 4, 16), 32, (3, 3), fused=True),
+    Shape("average_pool", "average_pool", (4, 4, 32), 32, (4, 4), (4, 4)),
+    Shape("dense", "dense", (1, 1, 32), 10),
+    Shape("softmax", "softmax", (1, 1, 10), 10),
+)

@@ -177,7 +177,7 @@ NO_SIMD = Core("x86-64-no-simd", (*HOST.compiler, "-DEDGELORA_NO_SIMD"))
 _SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DEDGELORA_ASSERTS")
 _SANITIZED = ("cc", "-std=gnu99", "-O1", "-g", *_SANITIZERS)
 SANITIZED = Core("sanitizers", _SANITIZED)
-SANITIZED_NO_SIMD = Core("sanitizers-no-simd", (*_SANITIZED, "-DEDGELORA_NO_SIMD"))
+SANITIZED_NO_SIMD = Core("sanitizers-no-simd", (*_SANITIZED, "-DEDGELORA_NO_SIMD", "-DEDGELORA_READS_AHEAD"))
 AARCH64 = Core("aarch64", ("aarch64-linux-gnu-gcc", "-std=gnu99", "-O3", "-static"), ("qemu-aarch64",))
 CORTEX_M0PLUS = _cortex_m("cortex-m0plus", "cortex-m0")  # the same instructions; unaligned reads fault
 CORTEX_M4 = _cortex_m("cortex-m4", "cortex-m4")
@@ -208,7 +208,7 @@ CORES = (
 STACKS = replace(CORTEX_M0PLUS, name="cortex-m0plus-stacks", compiler=(*CORTEX_M0PLUS.compiler, "-DEDGELORA_STACKS"))
 
 SHARED = (
-    *(RUNNER / f"{name}.c" for name in ("calls", "sessions", "secrets", "members")),
+    *(RUNNER / f"{name}.c" for name in ("calls", "sessions", "secrets", "members", "read_ahead")),
     *sorted(CORE.rglob("*.c")),
     *sorted(CRYPTO.rglob("*.c")),
 )

@@ -8,14 +8,22 @@ target_sources(usermod_edgelora INTERFACE ${EDGELORA_CORE} ${EDGELORA_OTHER})
 target_include_directories(usermod_edgelora INTERFACE ${EDGELORA_DIR}/core ${EDGELORA_DIR}/crypto ${EDGELORA_DIR}/binding)
 target_link_libraries(usermod INTERFACE usermod_edgelora)
 
-# Functions marked EDGELORA_HOT run from RAM on RP2040: reading code through the flash cache stalls
-# the core at each miss.
+# Functions marked EDGELORA_HOT or EDGELORA_RAM run from RAM on RP2040: reading code through the flash
+# cache stalls the core at each miss. What runs once an op is compiled for size, which RAM is short of.
+set(EDGELORA_ONCE_AN_OP session/arena.c session/infer.c session/train.c training/loss.c graph.c)
+list(TRANSFORM EDGELORA_ONCE_AN_OP PREPEND ${EDGELORA_DIR}/core/)
 set_source_files_properties(${EDGELORA_CORE} PROPERTIES COMPILE_OPTIONS "-O3")
+set_source_files_properties(${EDGELORA_ONCE_AN_OP} PROPERTIES COMPILE_OPTIONS "-Os")
+if(PICO_RP2040)
+    target_compile_definitions(usermod_edgelora INTERFACE EDGELORA_READS_AHEAD)
+    target_sources(usermod_edgelora INTERFACE ${CMAKE_CURRENT_LIST_DIR}/flash_rp2040.c)
+endif()
 if(PICO_PLATFORM)
     # Model(cores=2)
     target_sources(usermod_edgelora INTERFACE ${CMAKE_CURRENT_LIST_DIR}/rp2_second_core.c)
     target_include_directories(usermod_edgelora INTERFACE ${CMAKE_CURRENT_LIST_DIR})
     target_compile_definitions(usermod_edgelora INTERFACE EDGELORA_SECOND_CORE=1)
     set_property(SOURCE ${EDGELORA_CORE} APPEND PROPERTY COMPILE_DEFINITIONS
-        "EDGELORA_HOT=__attribute__((section(\".time_critical.edgelora\")))")
+        "EDGELORA_HOT=__attribute__((section(\".time_critical.edgelora\")))"
+        "EDGELORA_RAM=__attribute__((section(\".time_critical.edgelora\")))")
 endif()

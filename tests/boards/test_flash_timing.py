@@ -1,17 +1,24 @@
 """The emulated Pico's flash: what its cache, erases, programs and reads by DMA cost, by programs on the chip itself."""
 
+import json
 import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from commands import execute
 from rp2040py.execute_batch import execute_batch
 from rp2040py.rp2040 import RP2040
 from rp2040py.simulator import Simulator
 
-from edgelora.board.sim import xip
+from benchmarks.networks import dense_chain, network
+from edgelora.board import build
+from edgelora.board.sim import virtual_board, xip
 from edgelora.board.sim.clock import SystemClock
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.twin.session import Session
 
 RAM, FLASH = 0x20000000, 0x10000000
 CODE = 0x20010000
@@ -70,3 +77,42 @@ def test_dma_from_the_serial_interface_takes_eight_of_its_cycles_a_word_and_the_
     assert (differ, stream_differs) == (0, 0)
     assert direct == pytest.approx(1024 * 16 / 125, abs=3)  # microseconds at 125 MHz
     assert stream == pytest.approx(1024 * 40 / 125, abs=3)
+
+
+WIDTHS = (640, 128, 20, 512, 36, 1000, 33)
+RANKS = bytes((0, 4, 0, 3, 0, 0))
+ON_THE_BOARD = """
+import edgelora, json, machine
+m = edgelora.Model('/rom/wide.elm', RANKS, 'frozen_a', 2)
+m.begin(7)
+found = []
+for x, y in zip(X, Y):
+    x, y = bytes.fromhex(x), bytes.fromhex(y)
+    loss = m.train(x, y, 3000)
+    before = machine.mem32[0x14000010]
+    m.infer(x)
+    found.append((loss, bytes(m.output).hex(), machine.mem32[0x14000010] - before))
+print(json.dumps(found))
+"""
+
+
+def test_weights_read_ahead_of_their_use_give_the_twins_results(tmp_path: Path) -> None:
+    """A dense network in ROMFS, with and without adapters; its inferences hardly read flash by the cache."""
+    elm = pack_model(network(dense_chain(*WIDTHS)))
+    rng = np.random.default_rng(1)
+    x, y = (rng.integers(-128, 128, (6, n)).astype(np.int8) for n in (WIDTHS[0], WIDTHS[-1]))
+    image = build.build_firmware("virtual-pico", {"wide.elm": elm}, tmp_path / "firmware.uf2")
+    board = virtual_board.start("virtual-pico", image, tmp_path / "state", die_with_parent=True)
+    try:
+        hexed = {name: [row.tobytes().hex() for row in rows] for name, rows in (("X", x), ("Y", y))}
+        head = f"RANKS, X, Y = {RANKS!r}, {hexed['X']!r}, {hexed['Y']!r}"
+        found = json.loads(execute(board.port, head + ON_THE_BOARD))
+    finally:
+        board.stop()
+    twin = Session(elm, RANKS, "frozen_a", micro_batch=2, momentum=2)
+    twin.begin(7)
+    for sample, target, (loss, output, accesses) in zip(x, y, found, strict=True):
+        assert loss == twin.train(sample, target, 3000)
+        twin.infer(sample)
+        assert output == twin.logits.astype(np.int8).tobytes().hex()
+        assert accesses < len(elm) // 8  # a word an access would be twice as many for the weights alone

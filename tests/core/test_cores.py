@@ -117,6 +117,10 @@ FIXED = {
     "gradient of A in tiles": DrawnOp(
         "conv", (12, 12, 20), (12, 12, 8), (3, 3), padding=(1, 1), rank=8, trainable_a=True
     ),
+    # weights that are read ahead: a row a block, blocks and a rest, behind an adapter
+    "dense, a row a block": DrawnOp("dense", (1, 1, 1500), (1, 1, 7), tflite=True, alone=True),
+    "dense, blocks of three rows": DrawnOp("dense", (1, 1, 640), (1, 1, 13), tflite=True),
+    "dense, blocks behind an adapter": DrawnOp("dense", (1, 1, 128), (1, 1, 65), rank=5, trainable_a=True),
     "dense in tiles": DrawnOp("dense", (1, 1, 200), (1, 1, 70), rank=8, trainable_a=True),
     "one multiplier for many positions": DrawnOp("multiply", (2, 1, 4), (2, 1, 4), source2=(2, 1, 4), known=True),
     "one multiplier for words": DrawnOp("multiply", (6, 5, 8), (6, 5, 8), source2=(6, 5, 8)),

@@ -135,7 +135,13 @@ int32_t edgelora_depthwise_strips_backward_s8(
 
 // position.c: the outputs of one position.
 
-// in: s8 [K] of the position; x: room for their pairs.
+// Bytes of the pairs of K inputs, with up to 3 zeros before them.
+static inline uint32_t position_pairs(uint32_t inputs) {
+    return 8 * ((inputs + 3) / 4 + 3) + 12;
+}
+
+// in: s8 [K] of the position; x: room for their pairs, and behind them edgelora_ahead_scratch
+// bytes.
 void edgelora_position_forward_s8(
     const edgelora_shape_t *g, const int8_t *in, uint32_t *x, int8_t *y);
 

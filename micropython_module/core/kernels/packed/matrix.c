@@ -9,6 +9,7 @@
 
 #include "kernels/packed/extras.h"
 #include "kernels/packed/internal.h"
+#include "kernels/packed/read_ahead.h"
 
 enum { B_BYTES = 512 }; // unpacked bytes of B at a time
 
@@ -41,7 +42,8 @@ static inline uint32_t aligned_rows(uint32_t groups) {
     return rows < 2 ? 2 : at_most(rows, EDGELORA_MAX_ROWS);
 }
 
-static tile_t tile_layout(uint32_t positions, uint32_t inputs, uint32_t outputs, uint32_t rank) {
+EDGELORA_RAM static tile_t tile_layout(
+    uint32_t positions, uint32_t inputs, uint32_t outputs, uint32_t rank) {
     tile_t l = {.groups = (inputs + 3) / 4, .t_groups = (rank + 3) / 4};
     bool single = is_single(positions);
     uint32_t row = inputs & 3 ? 4 * l.groups * (single ? 1 : aligned_rows(l.groups)) : 0, b = 0;
@@ -49,7 +51,7 @@ static tile_t tile_layout(uint32_t positions, uint32_t inputs, uint32_t outputs,
         l.b_rows = at_most(B_BYTES / 8 / l.t_groups, outputs);
         b = 8 * l.t_groups * l.b_rows;
     }
-    l.stride = single ? 8 * (l.groups + 3) + 12 : EDGELORA_GROUP_BYTES * (l.groups + l.t_groups);
+    l.stride = single ? position_pairs(inputs) : EDGELORA_GROUP_BYTES * (l.groups + l.t_groups);
     if (!single) {
         uint32_t fixed = EDGELORA_ACC_BYTES + row + b + 4 * rank + 4 * l.groups,
                  quad = l.stride + 16 * l.t_groups;
@@ -72,7 +74,7 @@ static tile_t tile_layout(uint32_t positions, uint32_t inputs, uint32_t outputs,
 }
 
 uint32_t edgelora_matrix_forward_packed_scratch(const edgelora_shape_t *g, uint32_t rank) {
-    return tile_layout(g->positions, g->inputs, g->out_c, rank).size;
+    return tile_layout(g->positions, g->inputs, g->out_c, rank).size + edgelora_ahead_scratch(g);
 }
 
 // Common properties of a layer's tiles.

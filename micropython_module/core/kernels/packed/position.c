@@ -4,6 +4,7 @@
 // Time of these kernels: lines `dense` of `edgelora bench kernels`.
 
 #include "kernels/packed/internal.h"
+#include "kernels/packed/read_ahead.h"
 
 // Packs a row of inputs with `lead` zeros before it, and zeros up to one word after an even number
 // of groups.
@@ -51,7 +52,11 @@ static inline void bounded_outputs(const edgelora_shape_t *g, const int8_t *in, 
         if (!packed) {
             pack_row(x, in, g->inputs, 0);
         }
-        edgelora_position_outputs_s8(&p);
+        uint32_t *blocks = x + position_pairs(g->inputs) / 4;
+        if (!edgelora_ahead_scratch(g) ||
+            !edgelora_position_outputs_ahead_s8(&p, g->inputs, blocks)) {
+            edgelora_position_outputs_s8(&p);
+        }
         return;
     }
     p.rows = 1;

@@ -1,0 +1,42 @@
+// Weights that are read once a pass, copied to RAM ahead of their use, on chips whose flash is
+// slower than their core.
+// SPDX-License-Identifier: MIT
+
+#ifndef EDGELORA_READ_AHEAD_H
+#define EDGELORA_READ_AHEAD_H
+
+#include "kernels/packed/internal.h"
+
+enum {
+    EDGELORA_AHEAD_BYTES = 2048, // of a block: rows of weights with what requantizes their outputs
+    EDGELORA_AHEAD_LEAST = 4096, // bytes of weights; fewer stay in a cache
+};
+
+// Bytes of scratch for two blocks of a dense layer's rows; 0: it does not read ahead, also where
+// its other scratch leaves no room for them. The same on every machine.
+static inline uint32_t edgelora_ahead_scratch(const edgelora_shape_t *g) {
+    uint32_t inputs = g->inputs, outputs = g->out_c;
+    bool reads = g->op->kind == EDGELORA_DENSE && (inputs & 3) == 0 &&
+        inputs + 12 <= EDGELORA_AHEAD_BYTES &&
+        3 * inputs + 4 * outputs <= EDGELORA_PACKED_BYTES / 2 &&
+        inputs * outputs >= EDGELORA_AHEAD_LEAST;
+    return reads ? 2 * EDGELORA_AHEAD_BYTES : 0;
+}
+
+#ifdef EDGELORA_READS_AHEAD // a port that has these functions
+
+// Can words from `from` on be read ahead now? Then until `_end` nothing else reads flash between a
+// `_start` and its `_wait`: neither code nor interrupts.
+bool edgelora_ahead_begin(const void *from);
+void edgelora_ahead_start(const void *from, uint32_t *to, uint32_t words);
+void edgelora_ahead_wait(void);
+void edgelora_ahead_end(void);
+
+#endif
+
+// edgelora_position_outputs_s8 of rows of `inputs` weights, block by block; false: these are not
+// read ahead. blocks: edgelora_ahead_scratch bytes.
+bool edgelora_position_outputs_ahead_s8(
+    const edgelora_position_t *rows, uint32_t inputs, uint32_t *blocks);
+
+#endif
