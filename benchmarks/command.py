@@ -129,6 +129,11 @@ def add_commands(add: Add) -> None:
     p.add_argument("--folder", action="store_true", help="also a store in a folder of the filesystem, for minutes")
     p.set_defaults(stopped="stopped; adapters named bench-N may be left in the board's store: `edgelora store remove`")
     add_port(p)
+    p = add("silicon", cmd_bench_silicon)
+    p.epilog = (
+        "Warm: runs one after another. Cold: the cache is emptied before each. Ideal: an emulated chip whose reads "
+        "of flash never stall."
+    )
     for name, command in (
         ("kernels", cmd_bench_kernels),
         ("frontend", cmd_bench_frontend),
@@ -502,6 +507,47 @@ def cmd_bench_swap(args: argparse.Namespace) -> None:
         ],
     )
     say(f"adapters of {result.adapter_bytes} bytes, {result.layers} layers, each checked as it is read")
+
+
+def cmd_bench_silicon(args: argparse.Namespace) -> None:
+    """Stalls of an RP2040's flash, by network."""
+    from .silicon import bench_silicon
+
+    with console.progress("networks", args.json) as progress:
+        result = bench_silicon(progress)
+    if args.json:
+        networks = {name: asdict(times) for name, times in result.networks.items()}
+        others = {name: asdict(times) for name, times in result.held_out.items()}
+        return emit(
+            {"miss_cycles": result.miss_cycles}
+            | networks
+            | {"held_out": others, "predicted_error_worst": result.predicted_error_worst}
+        )
+    console.table(
+        ("network", "", "ideal", "warm", "", "cold", "", "predicted", ""),
+        [
+            (
+                name,
+                what,
+                f"{t.ideal:.2f} ms",
+                *(cell for ms in (t.warm, t.cold) for cell in (f"{ms:.2f} ms", f"{100 * (ms / t.ideal - 1):+.1f} %")),
+                f"{predicted:.2f} ms",
+                f"{100 * error:+.1f} %",
+            )
+            for name, times in (*result.networks.items(), *result.held_out.items())
+            for what, t, predicted, error in zip(
+                ("inference", "training step"),
+                (times.infer_ms, times.step_ms),
+                times.predicted_ms,
+                times.errors,
+                strict=True,
+            )
+        ],
+    )
+    say(
+        f"a miss of the cache takes {result.miss_cycles:g} cycles; the last five networks had no part in the "
+        f"predictions, which are at worst {100 * result.predicted_error_worst:.1f} % off"
+    )
 
 
 def cmd_bench_kernels(args: argparse.Namespace) -> None:

@@ -39,8 +39,9 @@ def test_bench_energy_on_the_virtual_pico(tmp_path: Path, capsys: pytest.Capture
     assert [row["clock_mhz"] for row in rows] == [48, 96, 125, 133]
     for row, mean in zip(rows, told["mean_milliwatts"], strict=True):
         cycles = row["step_us"] * row["clock_mhz"]
-        # The same at every clock, 4.7 million; some rows have 9,800 more, independent of clock and time.
-        assert cycles == pytest.approx(rows[0]["step_us"] * 48, abs=11_000)
+        # The same at every clock, 4.3 million; some rows have 9,800 more, independent of clock and time, and interrupts
+        # of every millisecond, which miss the flash cache, take a larger share of a second at a lower clock.
+        assert cycles == pytest.approx(rows[0]["step_us"] * 48, abs=20_000)
         assert row["watts"] == pico.watts(row["clock_mhz"] * 1e6)
         assert row["update_joules"] == pytest.approx(3 * row["step_us"] * 1e-6 * row["watts"], rel=1e-3)
         asleep = 60 - 3 * row["step_us"] * 1e-6

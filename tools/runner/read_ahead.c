@@ -1,4 +1,5 @@
-// Reads ahead as the RP2040's port does, from any memory: words arrive only when they are waited for.
+// Reads ahead as the RP2040's port does, from any memory: words arrive only when they are waited
+// for.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/read_ahead.h"

@@ -26,6 +26,7 @@ class FlashLayout:
 
     store_bytes: size of the adapter store at the end of the storage; 0: it is a folder of the filesystem.
     image_offset: where a firmware image is written; not 0 on chips whose boot ROM starts elsewhere.
+    miss_cycles: that the core waits for 4 bytes which its cache does not hold; 0: unknown.
     """
 
     base_address: int
@@ -37,6 +38,7 @@ class FlashLayout:
     storage_bytes: int
     store_bytes: int = 0
     image_offset: int = 0
+    miss_cycles: int = 0
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ W25Q16JV data sheet, 9.6 (typical times).
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -42,12 +43,18 @@ RECEIVE_DMA = 1
 FIFO_FRAMES = 16
 
 
+def words(mcu: RP2040) -> array[int]:
+    """The state that `xip.h` reads and writes."""
+    shared: array[int] = mcu.xip  # type: ignore[attr-defined]
+    return shared
+
+
 class XipControl(BasePeripheral):
     """Registers of the cache, and the stream that reads flash in the background, a word a read."""
 
     def __init__(self, mcu: RP2040) -> None:
         super().__init__(mcu, "XIP_CTRL_BASE")
-        self._words = mcu.xip
+        self._words = words(mcu)
         self._fifo: list[int] = []
         self._alarm = mcu.clock.create_alarm(self._read_word)
         self.reset()
@@ -61,7 +68,7 @@ class XipControl(BasePeripheral):
         self._flush()
 
     def _flush(self) -> None:
-        self._words[TABLES:] = type(self._words)("I", bytes(4 * (len(self._words) - TABLES)))
+        self._words[TABLES:] = array("I", bytes(4 * (len(self._words) - TABLES)))
 
     def read_uint32(self, offset: int) -> int:
         if offset == CTRL:
@@ -139,13 +146,14 @@ class Ssi(RPSSI):
         super().__init__(mcu, "SSI")
         self._clock, self._on_written, self._ideal = clock, on_written, ideal
         self._alarm = mcu.clock.create_alarm(self._receive)
+        self._words = words(mcu)
         self._dmacr = self._frames = self._next = 0
 
     def reset(self) -> None:
         super().reset()
         self._alarm.cancel()
         self._dmacr = self._frames = 0
-        self.rp2040.xip[TAKEN] = self.rp2040.xip[CONFLICTS] = 0
+        self._words[TAKEN] = self._words[CONFLICTS] = 0
 
     # Frames of 32 bits: a read by the cache, or many by software
 
@@ -176,20 +184,20 @@ class Ssi(RPSSI):
             self._dmacr = value
         elif offset == DR0 and self._reads_words:
             self._next, self._frames = value >> 8, self._crtlr1 + 1
-            self.rp2040.xip[TAKEN] = int(self._frames > 1)  # the second boot stage reads one, in flash here
+            self._words[TAKEN] = int(self._frames > 1)  # the second boot stage reads one, in flash here
             self._rx_queue.clear()
             self._alarm.schedule((self._address_cycles + self._frame_cycles) * CYCLE_NS)
         else:
             super().write_uint32(offset, value)
         if offset == SSIENR and not value:
-            if self.rp2040.xip[CONFLICTS]:
+            if self._words[CONFLICTS]:
                 raise RuntimeError("flash was read by its cache while software read it by the serial interface")
-            self.rp2040.xip[TAKEN] = self._frames = 0
+            self._words[TAKEN] = self._frames = 0
             self._alarm.cancel()
             self._rx_queue.clear()
             self.rp2040.dma.clear_dreq(DREQChannel.DREQ_XIP_SSIRX)
         if offset in (CTRLR0, BAUDR, SPI_CTRLR0, SSIENR) and self._reads_words and not self._ideal:
-            self.rp2040.xip[MISS_CYCLES] = self._address_cycles + self._frame_cycles
+            self._words[MISS_CYCLES] = self._address_cycles + self._frame_cycles
 
     def read_uint32(self, offset: int) -> int:
         if offset == DMACR:
@@ -229,6 +237,7 @@ class Ssi(RPSSI):
 
 def attach(mcu: RP2040, clock: SystemClock, on_written: Callable[[int, int], None], ideal: bool = False) -> None:
     """Puts the flash's timing into an emulated chip; see `Ssi`."""
-    mcu.xip_ctrl = mcu.peripherals[0x14000] = control = XipControl(mcu)
+    control = mcu.peripherals[0x14000] = XipControl(mcu)
+    mcu.xip_ctrl = control  # type: ignore[assignment]
     mcu.peripherals[AUX] = _Aux(mcu, control)
     mcu.ssi = mcu.peripherals[0x18000] = Ssi(mcu, clock, on_written, ideal)

@@ -11,17 +11,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
 from math import prod
 
 from edgelora.base.errors import InputError
 from edgelora.board.profiles import BoardProfile
 from edgelora.core.formats.elm import unpack_model
+from edgelora.core.twin import device
 from edgelora.core.twin.regions import Layout, layout
 from edgelora.core.twin.session import Scratch
 from edgelora.learn.training.recipe import Settings
 
 from . import terms
+from .stalls import Flash
 from .terms import Layer, Step, parts_of
 
 LASTING = ("history",)  # outputs that persist from one frame to the next
@@ -57,23 +58,45 @@ class Cost:
         return None if self.active_watts is None else self.micro_batch * self.step_us * 1e-6 * self.active_watts
 
 
-def predict(elm: bytes, settings: Settings, board: BoardProfile, frames: int = 1) -> Cost | None:
+def predict(
+    elm: bytes, settings: Settings, board: BoardProfile, frames: int = 1, in_flash: bool = False
+) -> Cost | None:
     """The cost of a session on a `.elm`; None if the board was not measured.
 
-    An inference takes a whole sample of `frames`; only networks with history have more than one.
+    An inference takes a whole sample of `frames`; only networks with history have more than one. in_flash: the base is
+    in ROMFS, not in RAM; small ones are copied.
     """
     if board.cycles is None or board.clock_hz is None:
         return None
     cycles, passes = board.cycles, passes_of(elm, settings, frames)
+    layers, ranks = _network(elm).layers, settings.ranks
 
     def total(of: Iterable[tuple[str, float]]) -> float:
         return sum(cycles[name] * count for name, count in of)
 
-    ops = [(total(forward), total(backward)) for forward, backward in zip(passes.forward, passes.backward, strict=True)]
+    flash = steps = None
+    if in_flash and board.flash and board.flash.miss_cycles and len(elm) > device.module().COPIED:
+        flash = Flash.of(layers, board.flash.miss_cycles)
+        steps = Flash.of(layers, board.flash.miss_cycles, passes.hands_down)
+
+    def ahead(i: int, of: Terms, times: int, stalls: Flash | None) -> float:
+        """Cycles of an op's forward passes."""
+        compute = total(of)
+        return compute + (times * stalls.forward(layers[i], ranks[i], compute / times) if stalls and of else 0)
+
+    def back(i: int, of: Terms) -> float:
+        stalled = steps.backward(layers[i], passes.hands_down[i]) if steps and of else 0
+        return total(of) + passes.times_back[i] * stalled
+
+    ops = [
+        (ahead(i, forward, passes.times_ahead[i], steps), back(i, backward))
+        for i, (forward, backward) in enumerate(zip(passes.forward, passes.backward, strict=True))
+    ]
+    inferred = sum(ahead(i, of, passes.times[i], flash) for i, of in enumerate(passes.infer))
     update = total(passes.update)
     step = sum(map(sum, ops)) + total(passes.loss) + update / settings.micro_batch if settings.mode != "infer" else 0
     return Cost(
-        infer_cycles=round(total(chain(passes.call, *passes.infer))),
+        infer_cycles=round(total(passes.call) + inferred),
         step_cycles=round(step),
         update_cycles=round(update),
         ops=tuple((round(forward), round(backward)) for forward, backward in ops),
@@ -85,11 +108,18 @@ def predict(elm: bytes, settings: Settings, board: BoardProfile, frames: int = 1
 
 @dataclass(frozen=True)
 class Passes:
-    """Terms of a session's passes. infer, forward, backward: of each op; the latter two are of a training step."""
+    """Terms of a session's passes. infer, forward, backward: of each op; the latter two are of a training step.
+    hands_down: whether an op's backward pass computes an error for one below. times: how often each op runs in an
+    inference, and forward and backward in a step.
+    """
 
     infer: tuple[Terms, ...]
     forward: tuple[Terms, ...]
     backward: tuple[Terms, ...]
+    hands_down: tuple[bool, ...]
+    times: tuple[int, ...]
+    times_ahead: tuple[int, ...]
+    times_back: tuple[int, ...]
     call: Terms  # once per inference
     loss: Terms
     update: Terms
@@ -111,15 +141,20 @@ def passes_of(elm: bytes, settings: Settings, frames: int = 1) -> Passes:
     times = [frames if i < network.remembering else 1 for i in ops]
     trained = ops if mode == "infer" else range(network.trained)
     ahead, back = network.passes(plan if frames > 1 else None, frames)
+    times_ahead = [ahead[i] + back[i] * steps[i].again for i in ops]
     return Passes(
         infer=tuple(once[i] * times[i] for i in ops),
-        forward=tuple(once[i] * (ahead[i] + back[i] * steps[i].again) if i in trained else () for i in ops),
+        forward=tuple(once[i] * times_ahead[i] if i in trained else () for i in ops),
         backward=tuple(
             network.backward(i, ranks[i], steps[i], network.is_fast(i, ranks[i], True, room)) * back[i]
             if needs[i]
             else ()
             for i in ops
         ),
+        hands_down=tuple(step.wanted > 0 for step in steps),
+        times=tuple(times),
+        times_ahead=tuple(times_ahead),
+        times_back=tuple(back),
         call=network.call,
         loss=network.loss,
         update=network.update(ranks, whole_a, settings.momentum),

@@ -138,9 +138,10 @@ def plan(elm: bytes, board: BoardProfile, recipe: Recipe, frames: int | None = N
         if recipe.ram:
             raise
     ranks, recompute = settings.ranks, settings.recompute or b""
+    in_flash = bool(board.flash and board.flash.romfs_bytes and not board.stock)
     layout = regions.layout(elm, *settings, frames=frames)
     infer = regions.layout(elm, ranks, "infer", 1)
-    cost, once = predict(elm, settings, board, frames), predict(elm, settings, board)
+    cost, once = predict(elm, settings, board, frames, in_flash), predict(elm, settings, board, in_flash=in_flash)
     return Plan(
         base_id=formats_elm.base_id(elm).hex(),
         board=board.name,

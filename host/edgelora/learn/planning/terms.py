@@ -156,13 +156,11 @@ def forward(layer: Layer, rank: int, whole_a: bool, fast: bool) -> Terms:
 
 
 def _block_forward(g: Layer, rank: int, scanned: int) -> Terms:
-    groups, low, quads, outputs = groups_of(g.inputs), groups_of(rank), groups_of(g.positions), g.outputs
+    groups, low, outputs = groups_of(g.inputs), groups_of(rank), g.outputs
     chunks, direct = parts_of(groups, CHUNK), g.inputs % 4 == 0
-    up_rows = min(outputs, UP_BYTES // 8 // low) if rank else 0
-    aligned = 0 if direct else 4 * groups * max(2, min(8, 64 // groups))
-    fixed = 1024 + aligned + 8 * low * up_rows + 4 * rank + 4 * groups
-    blocks, alone = blocks_of(quads, 32 * (groups + low) + 16 * low, fixed), left_alone(g.positions)
-    quads -= alone
+    up_rows = _up_rows(outputs, rank)
+    blocks, alone = tiles(g, rank), left_alone(g.positions)
+    quads = groups_of(g.positions) - alone
     yield "conv.row", blocks * outputs * chunks
     yield "conv.quad", quads * outputs * chunks
     yield "conv.products", quads * outputs * groups
@@ -185,6 +183,20 @@ def _block_forward(g: Layer, rank: int, scanned: int) -> Terms:
         yield "conv.alone_products", alone * outputs * low
         if low > UP_GROUPS:
             yield "branch.apart", quads * outputs
+
+
+def _up_rows(outputs: int, rank: int) -> int:
+    return min(outputs, UP_BYTES // 8 // groups_of(rank)) if rank else 0
+
+
+def tiles(g: Layer, rank: int) -> int:
+    """How often a forward pass reads the weights."""
+    if g.kind == "depthwise" or g.positions <= 2:
+        return g.positions if g.kind == "conv" else 1
+    groups, low = groups_of(g.inputs), groups_of(rank)
+    aligned = 0 if g.inputs % 4 == 0 else 4 * groups * max(2, min(8, 64 // groups))
+    fixed = 1024 + aligned + 8 * low * _up_rows(g.outputs, rank) + 4 * rank + 4 * groups
+    return blocks_of(groups_of(g.positions), 32 * (groups + low) + 16 * low, fixed)
 
 
 def blocks_of(quads: int, quad_bytes: int, fixed: int) -> int:

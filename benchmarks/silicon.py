@@ -1,0 +1,204 @@
+"""`edgelora bench silicon`: what reads of flash cost an RP2040: networks in flash, measured with and without stalls.
+
+Warm: the mean of runs one after another. Cold: the cache is emptied before each run, as after much other code. Ideal:
+the same firmware on an emulated chip whose reads of flash never stall.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgelora.base.progress import Progress, no_progress
+from edgelora.board.build import build_firmware
+from edgelora.board.link.raw_repl import RawRepl
+from edgelora.board.link.serial_line import SerialLine
+from edgelora.board.profiles import load_board
+from edgelora.board.sim import virtual_board
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.network import QuantModel
+from edgelora.learn.planning.cost import predict
+from edgelora.learn.training.recipe import Settings
+from edgelora.model.floatnet import balance
+from edgelora.model.floatnet.layers import FloatNet
+from edgelora.model.floatnet.zoo import ds_cnn, har_net
+from edgelora.model.quantization.quantize import quantize
+
+from .model import random_adapter
+from .networks import RESIDUAL, dense_chain, network
+
+BOARD = "virtual-pico"
+AUTOENCODER = (640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640)  # widths of MLPerf Tiny's anomaly detection
+RANK = 4
+RUNS = 8  # a micro-batch, as each run of a step has its share of the update
+MICRO_BATCH, MOMENTUM = 8, 2
+CLOCK_MHZ = 125
+
+# Measures on the board; `FILE`, `RANKS` and `RUNS` are put before it.
+SCRIPT = """
+import machine, micropython, time, edgelora
+
+@micropython.asm_thumb
+def read_words(r0, r1):
+    label(AGAIN)
+    ldr(r2, [r0, 0])
+    add(r0, 4)
+    sub(r1, 1)
+    bne(AGAIN)
+
+def miss_ns(words=8192):
+    took = []
+    for start in (0x13000000, 0x20000000):
+        then = time.ticks_us()
+        read_words(start, words)
+        took.append(time.ticks_diff(time.ticks_us(), then))
+    return (took[0] - took[1]) * 1000 / words
+
+def timed(run, cold):
+    took = []
+    for i in range(RUNS + 1):
+        if cold:
+            machine.mem32[0x14000004] = 1
+        then = time.ticks_us()
+        run()
+        took.append(time.ticks_diff(time.ticks_us(), then))
+    return sum(took[1:]) / RUNS
+
+def measure():
+    found = {"miss_ns": miss_ns()}
+    model = edgelora.Model(FILE, RANKS, "frozen_a", 8)
+    model.load(FILE[:-3] + "ela")
+    x = bytearray((i * 37 + i * i // 11) & 255 for i in range(model.input_size))
+    y = x if model.target_size else 1
+    for name, run in (("infer", lambda: model.infer(x)), ("step", lambda: model.train(x, y, 1000))):
+        found[name] = [timed(run, cold) for cold in (False, True)]
+    return found
+
+import json
+print(json.dumps(measure()))
+"""
+
+
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds of one inference or training step."""
+
+    ideal: float
+    warm: float
+    cold: float
+
+
+@dataclass(frozen=True)
+class NetworkTimes:
+    """Of one network. predicted: milliseconds warm, of an inference and a step."""
+
+    infer_ms: Times
+    step_ms: Times
+    predicted_ms: tuple[float, float]
+
+    @property
+    def errors(self) -> tuple[float, float]:
+        """Of the predictions, relative to the measurements."""
+        measured = (self.infer_ms.warm, self.step_ms.warm)
+        return tuple(p / m - 1 for p, m in zip(self.predicted_ms, measured, strict=True))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Silicon:
+    """miss_cycles: of one read of 4 bytes of flash. networks: by name; held_out: those of `held_out`."""
+
+    miss_cycles: float
+    networks: dict[str, NetworkTimes]
+    held_out: dict[str, NetworkTimes]
+
+    @property
+    def predicted_error_worst(self) -> float:
+        return round(max(abs(error) for times in self.held_out.values() for error in times.errors), 4)
+
+
+def _quantized(net: FloatNet) -> QuantModel:
+    x = np.random.default_rng(0).normal(size=(32, *net.input_shape)).astype(np.float32)
+    return quantize(balance.balanced(net, x), x)
+
+
+def networks() -> dict[str, QuantModel]:
+    """The activity network, an autoencoder of 264 K weights, the keyword network of MLPerf Tiny."""
+    return {
+        "har": _quantized(har_net((1, 100, 6), 7, 0)),
+        "autoencoder": network(dense_chain(*AUTOENCODER)),
+        "dscnn": _quantized(ds_cnn((49, 10, 1), 12, 0)),
+    }
+
+
+def held_out() -> dict[str, QuantModel]:
+    """Networks on which no constant of the cost model was chosen; flash decides the time of the first two."""
+    return {
+        "perceptron": network(dense_chain(400, 200, 100, 10), "cross_entropy"),
+        "square layers": network(dense_chain(256, 256, 256, 12), "cross_entropy"),
+        "motion": _quantized(har_net((1, 80, 3), 5, 1)),
+        "keywords": _quantized(ds_cnn((32, 10, 1), 6, 1)),
+        "residual": network(RESIDUAL, "cross_entropy"),
+    }
+
+
+def bench_silicon(progress: Progress = no_progress) -> Silicon:
+    """Starts virtual Picos, of which some never stall, with the networks in their flash."""
+    groups = networks(), held_out()
+    total, found = 2 * sum(map(len, groups)), dict[bool, dict[str, Any]]({True: {}, False: {}})
+    with tempfile.TemporaryDirectory() as folder:
+        for number, models in enumerate(groups):
+            files = {f"{name}.elm": pack_model(model) for name, model in models.items()}
+            rng = np.random.default_rng(0)
+            for name, model in models.items():
+                adapter = random_adapter(files[f"{name}.elm"], _ranks(model), "frozen_a", rng)
+                files[f"{name}.ela"] = adapter
+            image = build_firmware(BOARD, files, Path(folder) / f"{number}.uf2")
+            for ideal in (True, False):
+                state = Path(folder) / f"{number}-{ideal}"
+                handle = virtual_board.start(BOARD, image, state, ideal_flash=ideal, die_with_parent=True)
+                try:
+                    for name, times in _measured(handle.port, models):
+                        found[ideal][name] = times
+                        progress(len(found[True]) + len(found[False]), total, name)
+                finally:
+                    handle.stop()
+    miss_cycles = round(found[False]["har"]["miss_ns"] * CLOCK_MHZ / 1000, 1)
+    return Silicon(
+        miss_cycles, *({name: _network_times(found, name, models[name]) for name in models} for models in groups)
+    )
+
+
+def _ranks(model: QuantModel) -> bytes:
+    return bytes(RANK if op.is_matrix else 0 for op in model.ops)
+
+
+def _network_times(found: Mapping[bool, Mapping[str, Any]], name: str, model: QuantModel) -> NetworkTimes:
+    settings = Settings(_ranks(model), "frozen_a", MICRO_BATCH, MOMENTUM, None, 0)
+    cost = predict(pack_model(model), settings, load_board(BOARD), in_flash=True)
+    assert cost
+    predicted = round(cost.infer_us / 1000, 3), round(cost.step_us / 1000, 3)
+    return NetworkTimes(_times(found, name, "infer"), _times(found, name, "step"), predicted)
+
+
+def _times(found: Mapping[bool, Mapping[str, Any]], name: str, what: str) -> Times:
+    warm, cold = found[False][name][what]
+    return Times(*(round(us / 1000, 3) for us in (found[True][name][what][0], warm, cold)))
+
+
+def _measured(port: str, models: Mapping[str, QuantModel]) -> Iterator[tuple[str, dict[str, Any]]]:
+    line = SerialLine(port)
+    try:
+        repl = RawRepl(line, port)
+        repl.enter()
+        for name, model in models.items():
+            head = f"FILE, RANKS, RUNS = '/rom/{name}.elm', {_ranks(model)!r}, {RUNS}\n"
+            yield name, json.loads(repl.run(head + SCRIPT))
+        repl.leave()
+    finally:
+        line.close()
