@@ -30,11 +30,12 @@ static bool reads_words(void) {
         !(control & SSI_SPI_CTRLR0_INST_L_BITS) && ssi_hw->ctrlr1 == 0;
 }
 
-bool edgelora_ahead_begin(const void *from) {
+bool edgelora_ahead_reads(const void *from) {
     uintptr_t at = (uintptr_t)from;
-    if (at < XIP_BASE || at >= XIP_NOALLOC_BASE || (at & 3) || core1_entry || !reads_words()) {
-        return false;
-    }
+    return at >= XIP_BASE && at < XIP_NOALLOC_BASE && !(at & 3) && !core1_entry && reads_words();
+}
+
+bool edgelora_ahead_begin(void) {
     channel = dma_claim_unused_channel(false);
     return channel >= 0;
 }

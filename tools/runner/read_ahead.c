@@ -9,8 +9,12 @@
 static const uint32_t *source;
 static uint32_t *target, left;
 
-bool edgelora_ahead_begin(const void *from) {
+bool edgelora_ahead_reads(const void *from) {
     return is_aligned(from);
+}
+
+bool edgelora_ahead_begin(void) {
+    return true;
 }
 
 void edgelora_ahead_start(const void *from, uint32_t *to, uint32_t words) {

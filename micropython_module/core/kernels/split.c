@@ -9,6 +9,7 @@
 
 #include "kernels/split.h"
 #include "kernels/packed/packed.h"
+#include "kernels/packed/read_ahead.h"
 
 enum { BITS = 32 };      // of a mask, in the same word
 enum { VALUE_WORK = 8 }; // products that take as long as masking or scaling a value
@@ -263,7 +264,7 @@ static void run_forward(void *with) {
 void edgelora_both_forward(const edgelora_split_t *split, const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_pass_t *pass) {
     part_t part[2];
-    if (!is_large(split, g, products_each(g)) || !halves(part, g) ||
+    if (!is_large(split, g, products_each(g)) || edgelora_is_read_ahead(g) || !halves(part, g) ||
         !are_packed(split, part, branch->rank, false, pass->packed)) {
         edgelora_op_forward(g, branch, pass);
         return;

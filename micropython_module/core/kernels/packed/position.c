@@ -53,7 +53,7 @@ static inline void bounded_outputs(const edgelora_shape_t *g, const int8_t *in, 
             pack_row(x, in, g->inputs, 0);
         }
         uint32_t *blocks = x + position_pairs(g->inputs) / 4;
-        if (!edgelora_ahead_scratch(g) ||
+        if (!edgelora_is_read_ahead(g) ||
             !edgelora_position_outputs_ahead_s8(&p, g->inputs, blocks)) {
             edgelora_position_outputs_s8(&p);
         }

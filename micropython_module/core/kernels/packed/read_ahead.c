@@ -31,7 +31,7 @@ EDGELORA_HOT static void fill(
 
 EDGELORA_HOT bool edgelora_position_outputs_ahead_s8(
     const edgelora_position_t *rows, uint32_t inputs, uint32_t *blocks) {
-    if (!edgelora_ahead_begin(rows->weights)) {
+    if (!edgelora_ahead_begin()) {
         return false;
     }
     edgelora_position_t p = *rows;

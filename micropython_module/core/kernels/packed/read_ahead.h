@@ -25,14 +25,26 @@ static inline uint32_t edgelora_ahead_scratch(const edgelora_shape_t *g) {
 
 #ifdef EDGELORA_READS_AHEAD // a port that has these functions
 
-// Can words from `from` on be read ahead now? Then until `_end` nothing else reads flash between a
-// `_start` and its `_wait`: neither code nor interrupts.
-bool edgelora_ahead_begin(const void *from);
+// Can words from `from` on be read ahead now?
+bool edgelora_ahead_reads(const void *from);
+// False: it is not possible at the moment. Else until `_end` nothing else reads flash between a
+// `_start` and its `_wait`: neither code, nor interrupts, nor another core.
+bool edgelora_ahead_begin(void);
 void edgelora_ahead_start(const void *from, uint32_t *to, uint32_t words);
 void edgelora_ahead_wait(void);
 void edgelora_ahead_end(void);
 
 #endif
+
+// Are this layer's weights read ahead? By one core, which is then as fast as flash.
+static inline bool edgelora_is_read_ahead(const edgelora_shape_t *g) {
+#ifdef EDGELORA_READS_AHEAD
+    return edgelora_ahead_scratch(g) && edgelora_ahead_reads(g->weights);
+#else
+    (void)g;
+    return false;
+#endif
+}
 
 // edgelora_position_outputs_s8 of rows of `inputs` weights, block by block; false: these are not
 // read ahead. blocks: edgelora_ahead_scratch bytes.
