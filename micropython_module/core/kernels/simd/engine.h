@@ -583,10 +583,11 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
                 product_t product = {
                     .x = &rows,
                     .panel = w->panel,
-                    .g = g,
                     .y = y + p * g->out_c + o,
+                    .pitch = g->out_c,
                     .lanes = lanes,
                     .scales = scales_of(g, o, lanes),
+                    .range = range_of(g),
                     .branch_shift = -branch->branch_shift};
                 if (rank) {
                     panel_of_rows(w->b_panel, &b, lanes, 0, t_rows.groups);
@@ -1307,12 +1308,9 @@ static bool depthwise_backward(
 
 // Elementwise ops and pools
 
-// requantize; small: |v| < 2^30 and shift <= 0
-static inline lanes_t lanes_scaled(lanes_t v, int32_t multiplier, int32_t shift, bool small) {
+// requantize
+static inline lanes_t lanes_scaled(lanes_t v, int32_t multiplier, int32_t shift) {
     lanes_t m = lanes_of(multiplier);
-    if (small) {
-        return lanes_requantize(v, m, lanes_of(shift), lanes_of((int32_t)((1u << -shift) >> 1)));
-    }
     return shift > 0 ? lanes_high_mul(lanes_shift_left(v, shift), m)
                      : lanes_round_divide(lanes_high_mul(v, m), lanes_of(-shift));
 }
@@ -1341,49 +1339,63 @@ static inline lanes_t lanes_addend(lanes_t d, const addend_t *a) {
 
 typedef struct {
     addend_t first, second;
-    lanes_t zero, zero2;
+    lanes_t zero, zero2, multiplier, shift, half; // half: of 2^-shift
     const edgelora_shape_t *g;
     range_t range;
-    bool small; // no shift is to the left: sums are below 2^29
 } sum_t;
 
-static inline lanes_t lanes_sum(const sum_t *s, const int8_t *x, const int8_t *x2) {
+// small: no shift is to the left, so that sums are below 2^29.
+static inline __attribute__((always_inline)) lanes_t lanes_sum(
+    const sum_t *s, const int8_t *x, const int8_t *x2, const bool small) {
+    lanes_t a = lanes_sub(lanes_of_s8(x), s->zero), b = lanes_sub(lanes_of_s8(x2), s->zero2);
+    if (small) {
+        a = lanes_add(lanes_addend(a, &s->first), lanes_addend(b, &s->second));
+        return lanes_requantize(a, s->multiplier, s->shift, s->half);
+    }
     const int32_t *m = s->g->multiplier;
     const int8_t *shift = s->g->shift;
-    lanes_t a = lanes_sub(lanes_of_s8(x), s->zero), b = lanes_sub(lanes_of_s8(x2), s->zero2);
-    if (s->small) {
-        a = lanes_add(lanes_addend(a, &s->first), lanes_addend(b, &s->second));
-    } else {
-        a = lanes_add(lanes_scaled(lanes_shift_left(a, 20), m[0], shift[0], false),
-            lanes_scaled(lanes_shift_left(b, 20), m[1], shift[1], false));
-    }
-    return lanes_scaled(a, m[2], shift[2], s->small);
+    a = lanes_add(lanes_scaled(lanes_shift_left(a, 20), m[0], shift[0]),
+        lanes_scaled(lanes_shift_left(b, 20), m[1], shift[1]));
+    return lanes_scaled(a, m[2], shift[2]);
 }
 
-static void add_forward(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y) {
-    const int8_t *shift = g->shift;
-    uint32_t count = g->positions * g->out_c, i = 0;
-    bool small = shift[0] <= 0 && shift[1] <= 0 && shift[2] <= 0;
-    sum_t s = {
-        addend_of(g->multiplier[0], small ? shift[0] : 0),
-        addend_of(g->multiplier[1], small ? shift[1] : 0), lanes_of(g->zp_in), lanes_of(g->zp_in2),
-        g, range_of(g), small};
+static inline __attribute__((always_inline)) void sums_store(const sum_t *s, const int8_t *x,
+    const int8_t *x2, int8_t *y, uint32_t count, const bool small) {
+    const sum_t sum = *s;
+    uint32_t i = 0;
     for (; i + 4 * WIDTH <= count; i += 4 * WIDTH) {
         lanes_t v[4];
 #pragma GCC unroll 4
         for (uint32_t k = 0; k < 4; ++k) {
-            v[k] = lanes_sum(&s, x + i + k * WIDTH, x2 + i + k * WIDTH);
+            v[k] = lanes_sum(&sum, x + i + k * WIDTH, x2 + i + k * WIDTH, small);
         }
-        rows_store(y + i, WIDTH, v, 4, &s.range);
+        rows_store(y + i, WIDTH, v, 4, &sum.range);
     }
     for (; i < count; i += WIDTH) {
         int8_t rest[3][WIDTH] = {{0}};
         uint32_t n = lesser(count - i, WIDTH);
         copy_run(rest[0], x + i, n);
         copy_run(rest[1], x2 + i, n);
-        lanes_t v = lanes_sum(&s, rest[0], rest[1]);
-        rows_store(rest[2], WIDTH, &v, 1, &s.range);
+        lanes_t v = lanes_sum(&sum, rest[0], rest[1], small);
+        rows_store(rest[2], WIDTH, &v, 1, &sum.range);
         copy_run(y + i, rest[2], n);
+    }
+}
+
+static void add_forward(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y) {
+    const int8_t *shift = g->shift;
+    uint32_t count = g->positions * g->out_c;
+    bool small = shift[0] <= 0 && shift[1] <= 0 && shift[2] <= 0;
+    int32_t last = small ? shift[2] : 0;
+    sum_t s = {
+        addend_of(g->multiplier[0], small ? shift[0] : 0),
+        addend_of(g->multiplier[1], small ? shift[1] : 0), lanes_of(g->zp_in), lanes_of(g->zp_in2),
+        lanes_of(g->multiplier[2]), lanes_of(last), lanes_of((int32_t)((1u << -last) >> 1)), g,
+        range_of(g)};
+    if (small) {
+        sums_store(&s, x, x2, y, count, true);
+    } else {
+        sums_store(&s, x, x2, y, count, false);
     }
 }
 

@@ -17,13 +17,14 @@ typedef struct {
     int32_t *acc; // s32 [n, LANES]
     bool more;    // adds to acc
     // outputs: requantized, s8 [n, out_c]
-    const edgelora_shape_t *g;
     int8_t *y;
     uint32_t lanes;
     const rows_t *t; // of a branch; NULL: none
     const weight_t *b_panel;
     int32_t b_start[LANES], branch_shift;
     scales_t scales;
+    range_t range;
+    uint32_t pitch; // of y
 } product_t;
 
 static void copy_rows(int8_t *to, uint32_t pitch, const int8_t *from, uint32_t n, uint32_t rows) {
@@ -35,18 +36,17 @@ static void copy_rows(int8_t *to, uint32_t pitch, const int8_t *from, uint32_t n
 // Requantizes sums of lanes and stores them.
 static inline __attribute__((always_inline)) void outputs_store(
     const product_t *p, const lanes_t *sum, uint32_t row, const int rows) {
-    range_t range = range_of(p->g);
-    int8_t some[ROWS * LANES], *y = p->y + row * p->g->out_c;
+    int8_t some[ROWS * LANES], *y = p->y + row * p->pitch;
     bool whole = p->lanes == LANES;
-    uint32_t pitch = whole ? p->g->out_c : LANES;
+    uint32_t pitch = whole ? p->pitch : LANES;
     lanes_t v[ROWS];
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
         v[r] = lanes_requantize(sum[r], p->scales.multiplier, p->scales.shift, p->scales.half);
     }
-    rows_store(whole ? y : some, pitch, v, rows, &range);
+    rows_store(whole ? y : some, pitch, v, rows, &p->range);
     if (!whole) {
-        copy_rows(y, p->g->out_c, some, p->lanes, (uint32_t)rows);
+        copy_rows(y, p->pitch, some, p->lanes, (uint32_t)rows);
     }
 }
 
@@ -82,8 +82,11 @@ static inline __attribute__((always_inline)) void tile(
     }
 }
 
-static inline __attribute__((always_inline)) void tiles(const product_t *p, const bool outputs) {
-    const rows_t *x = p->x;
+static inline __attribute__((always_inline)) void tiles(const product_t *of, const bool outputs) {
+    const rows_t rows = *of->x, *x = &rows; // copies that stores can't change
+    product_t product = *of;
+    const product_t *p = &product;
+    product.x = x;
     const unit_t *line = x->units + x->first / x->wide * x->line;
     uint32_t column = x->first % x->wide;
     for (uint32_t row = 0; row < x->n; column = 0, line += x->line) {

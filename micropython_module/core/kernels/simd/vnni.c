@@ -209,11 +209,17 @@ static void units_copy(unit_t *to, const int8_t *from, uint32_t n) {
 // The excess of products with a panel, as inputs are stored + 128.
 static inline lanes_t panel_excess(const weight_t *panel, uint32_t groups) {
     const __m512i all = _mm512_set1_epi8(-128); // 128 each
-    lanes_t sum = _mm512_setzero_si512();
-    for (; groups; --groups, panel += 4 * LANES) {
-        sum = add_dot4(sum, all, _mm512_loadu_si512(panel));
+    lanes_t sum[4] = {lanes_of(0), lanes_of(0), lanes_of(0), lanes_of(0)}; // none waits for another
+    for (; groups >= 4; groups -= 4) {
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; ++k, panel += 4 * LANES) {
+            sum[k] = add_dot4(sum[k], all, _mm512_loadu_si512(panel));
+        }
     }
-    return sum;
+    for (; groups; --groups, panel += 4 * LANES) {
+        sum[0] = add_dot4(sum[0], all, _mm512_loadu_si512(panel));
+    }
+    return lanes_add(lanes_add(sum[0], sum[1]), lanes_add(sum[2], sum[3]));
 }
 
 static inline __m512i four_everywhere(const unit_t *x) {
