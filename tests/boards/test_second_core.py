@@ -276,6 +276,13 @@ def test_two_cores_behind_ctrl_c_and_a_soft_reset(pico: SimHandle, answers: list
     transport.close()
 
 
+def test_a_build_for_one_core_refuses_two(tmp_path: Path, elm: bytes) -> None:
+    (tmp_path / "har.elm").write_bytes(elm)
+    code = f"import edgelora; edgelora.Model('{tmp_path}/har.elm', cores=2)"
+    told = subprocess.run([virtual_board.UNIX_BINARY, "-c", code], capture_output=True, text=True, check=False).stderr
+    assert "ValueError: this build computes on one core" in told and "cores=1" in told
+
+
 def test_a_network_of_another_count_of_cores_is_refused(elm: bytes) -> None:
     with pytest.raises(EdgeloraError, match="out of range"):
         Session(elm, bytes(5), "infer", cores=3)
