@@ -9,6 +9,7 @@ milliseconds. Cortex-M also runs on an emulated board without an operating syste
 from __future__ import annotations
 
 import contextlib
+import shutil
 import struct
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -235,14 +236,22 @@ def build(core: Core) -> Path:
     if core.emulator != XTENSAWIN.emulator:
         _run(*compiler, *SOURCES, "-o", out, *core.libraries)
         return out
-    objects: list[Path] = []
-    folder = PROGRAMS / f"{core.name}-objects"
-    folder.mkdir(exist_ok=True)
-    for source in [*SOURCES, NATMOD / "muldi3.c", XTENSA / "start.S"]:  # this compiler only makes objects
-        objects.append(folder / f"{len(objects)}_{source.stem}.o")  # stems may repeat
-        _run(*compiler, "-c", source, "-o", objects[-1])
-    _run("xtensa-lx106-elf-ld", "-Ttext=0x400000", "-z", "noexecstack", "-o", out, *objects)
+    folder = objects_of(core)  # this compiler only makes objects
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for k, source in enumerate([*SOURCES, NATMOD / "muldi3.c", XTENSA / "start.S"]):
+        _run(*compiler, "-c", source, "-o", folder / f"{k}_{source.stem}.o")  # stems may repeat
+    link_xtensa([*folder.iterdir()], out)
     return out
+
+
+def objects_of(core: Core) -> Path:
+    """The folder of a core's object files, which only Xtensa cores have."""
+    return PROGRAMS / f"{core.name}-objects"
+
+
+def link_xtensa(objects: list[Path], out: Path) -> None:
+    _run("xtensa-lx106-elf-ld", "-Ttext=0x400000", "-z", "noexecstack", "-o", out, *sorted(objects))
 
 
 def _run(*command: str | Path) -> None:
@@ -252,9 +261,10 @@ def _run(*command: str | Path) -> None:
 class Program:
     """A running core's runner. `run` may be called repeatedly; a crashed program is restarted."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, runner: Path | None = None) -> None:
+        """runner: another than the core's."""
         self.core = core
-        self._command: list[str | Path] = [*core.emulator, built(core)]
+        self._command: list[str | Path] = [*core.emulator, runner or built(core)]
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, calls: Calls) -> Answers:

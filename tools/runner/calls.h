@@ -33,7 +33,8 @@ uint32_t member_call(uint32_t what, const uint8_t *data, uint32_t size, uint8_t 
 uint32_t session_call(edgelora_session_t *s, const void *model, uint32_t what, const int8_t *x,
     uint32_t label, const int8_t *target, uint8_t *out);
 
-// Of the runner: instructions since the last start, -1 if it can't tell.
+// Of the runner: instructions since the last start, -1 if it can't tell; on an ESP32-S3, those that
+// the handler carried out.
 void start_counting(void);
 int32_t counted(void);
 

@@ -332,6 +332,16 @@ static void carry_out_one(name_t name, const uint32_t *o, registers_t *r) {
     }
 }
 
+static uint32_t carried_out; // instructions
+
+void start_counting(void) {
+    carried_out = 0;
+}
+
+int32_t counted(void) {
+    return (int32_t)carried_out;
+}
+
 // A decoded instruction; size 0: none of these.
 typedef struct {
     uint32_t word, size, operands[5];
@@ -378,6 +388,7 @@ void edgelora_illegal(uint32_t *context, uint32_t sar) {
     uint32_t first = r->pc;
     r->sar = sar;
     while (step(r)) {
+        ++carried_out;
         if (r->pc == r->lend && r->lcount) {
             --r->lcount;
             r->pc = r->lbeg;

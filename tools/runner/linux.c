@@ -10,12 +10,16 @@
 
 static uint64_t calls[CALLS_ROOM / 8], answers[ANSWERS_ROOM / 8];
 
+#ifndef ESP32_S3
+
 void start_counting(void) {
 }
 
 int32_t counted(void) {
     return -1;
 }
+
+#endif
 
 #if __STDC_HOSTED__
 

@@ -68,6 +68,40 @@ __asm(
     "bnez a11, 1b\n"
     "retw\n");
 
+// a3: x, a4, a5: w and its step, a6: last, a7: vectors, a8, a9: from and its step, a10: acc, a11:
+// count, a12, a13: the next vectors of x and w, a14: from's value, q7: flip
+__asm(
+    FUNCTION(edgelora_pie_rows)
+    LOAD("a3", 0) LOAD("a4", 1) LOAD("a5", 2) LOAD("a6", 3) LOAD("a7", 4) LOAD("a8", 5)
+    LOAD("a9", 6) LOAD("a10", 7) LOAD("a11", 8)
+    "addi a12, a2, 36\n"
+    PIE_SPREAD_32(7, 12, 0)
+    "j 1f\n"
+    ".balign 4\n"
+    "1:\n"
+    "or a12, a3, a3\n"
+    "or a13, a4, a4\n"
+    PIE_LOAD(3, 12, 16)
+    PIE_ZERO_ACCX
+    "l32i a14, a8, 0\n"
+    "add a8, a8, a9\n"
+    "add a4, a4, a5\n"
+    "loopnez a7, 2f\n"
+    PIE_LOAD_USAR(0, 13, 16)
+    "minu a15, a13, a6\n"
+    PIE_LOAD(1, 15, 0)
+    PIE_ALIGN(2, 0, 1)
+    PIE_XOR(2, 2, 7)
+    PIE_DOT_LOAD(2, 3, 3, 12, 16)
+    "2:\n"
+    "addi a11, a11, -1\n"
+    PIE_READ_ACCX(15)
+    "add a15, a15, a14\n"
+    "s32i a15, a10, 0\n"
+    "addi a10, a10, 4\n"
+    "bnez a11, 1b\n"
+    "retw\n");
+
 // Stores QACC to the stack. a15: lost
 #define STORE_QACC \
     "or a15, a1, a1\n" \
@@ -161,21 +195,44 @@ __asm(
     "add a3, a3, a4\n"
     "addi a8, a8, 4\n"
     "addi a11, a11, -1\n"
-    "beqz a11, 3f\n"
-    "j 1b\n"
-    "3:\n"
+    "bnez a11, 1b\n"
     "retw\n");
 
 // The high half of the doubled sum's product with the multiplier is rounded by the bit below it,
 // then shifted; halves go away from zero. a3: acc, a4: count, a5, a6: y and its step, a7: bias, a8:
-// multiplier, a9: half, a10: away, a11: zero point, a12, a13: min, max
+// multiplier, a9: half of 2^shift, a10: -1, or 0 without a shift, a11: zero point, a12, a13: min,
+// max
+#define NEXT(r, load, index, bytes) \
+    "l32i a14, a2, 4*" #index "\n" \
+    load " " r ", a14, 0\n" \
+    "addi a14, a14, " #bytes "\n" \
+    "s32i a14, a2, 4*" #index "\n"
 __asm(
     FUNCTION(edgelora_pie_outputs)
-    LOAD("a3", 0) LOAD("a4", 1) LOAD("a5", 2) LOAD("a6", 3) LOAD("a7", 4) LOAD("a8", 5)
-    LOAD("a9", 6) LOAD("a10", 7) LOAD("a11", 8) LOAD("a12", 9) LOAD("a13", 10) LOAD("a14", 11)
-    "ssr a14\n"
+    LOAD("a3", 0) LOAD("a4", 1) LOAD("a6", 3) LOAD("a11", 8) LOAD("a12", 9) LOAD("a13", 10)
+    "j 1f\n"
+    ".balign 4\n"
+    "1:\n"
+    NEXT("a7", "l32i", 4, 4)
+    NEXT("a8", "l32i", 5, 4)
+    NEXT("a15", "l8ui", 6, 1)
+    LOAD("a5", 2)
+    "addi a14, a5, 1\n"
+    "s32i a14, a2, 8\n"
+    "movi a9, 0\n"
+    "neg a15, a15\n"
+    "movi a10, 0\n"
+    "beqz a15, 2f\n"
+    "addi a14, a15, -1\n"
+    "ssl a14\n"
+    "movi a9, 1\n"
+    "sll a9, a9\n"
+    "movi a10, -1\n"
+    "2:\n"
+    "ssr a15\n"
     "nop\n"
-    "loopnez a4, 1f\n"
+    "nop\n"
+    "loopnez a4, 3f\n"
     "l32i a14, a3, 0\n"
     "addi a3, a3, 4\n"
     "add a14, a14, a7\n"
@@ -194,6 +251,48 @@ __asm(
     "min a14, a14, a13\n"
     "s8i a14, a5, 0\n"
     "add a5, a5, a6\n"
+    "3:\n"
+    LOAD("a14", 7)
+    "addi a14, a14, -1\n"
+    "s32i a14, a2, 28\n"
+    "bnez a14, 1b\n"
+    "retw\n");
+
+// a3: acc, a4: multiplier, a5: shift, a6: y, a7: count, a8: zero point, a9, a10: min, max. The last
+// bit of the shift rounds.
+__asm(
+    FUNCTION(edgelora_pie_channels)
+    LOAD("a3", 0) LOAD("a4", 1) LOAD("a5", 2) LOAD("a6", 3) LOAD("a7", 4) LOAD("a8", 5)
+    LOAD("a9", 6) LOAD("a10", 7)
+    "nop\n"
+    "nop\n"
+    "loopnez a7, 1f\n"
+    "l32i a12, a3, 0\n"
+    "addi a3, a3, 4\n"
+    "l32i a13, a4, 0\n"
+    "add a12, a12, a12\n"
+    "mull a14, a12, a13\n"
+    "mulsh a12, a12, a13\n"
+    "l8ui a15, a5, 0\n"
+    "extui a14, a14, 31, 1\n"
+    "add a12, a12, a14\n"
+    "addi a5, a5, 1\n"
+    "addi a4, a4, 4\n"
+    "beqz a15, 2f\n"
+    "neg a15, a15\n"
+    "addi a15, a15, -1\n"
+    "ssr a15\n"
+    "srai a14, a12, 31\n"
+    "add a12, a12, a14\n"
+    "sra a12, a12\n"
+    "addi a12, a12, 1\n"
+    "srai a12, a12, 1\n"
+    "2:\n"
+    "add a12, a12, a8\n"
+    "max a12, a12, a9\n"
+    "min a12, a12, a10\n"
+    "s8i a12, a6, 0\n"
+    "addi a6, a6, 1\n"
     "1:\n"
     "retw\n");
 

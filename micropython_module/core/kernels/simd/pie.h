@@ -96,6 +96,20 @@ typedef struct {
     uint32_t count; // >= 1
 } pie_dots_t;
 
+// Products of rows that lie anywhere with one vector of inputs.
+typedef struct {
+    const int8_t *x;      // s8 [vectors, 16], 16-aligned; the 16 bytes behind it are read
+    const void *w;        // rows, `w_step` bytes apart
+    uint32_t w_step;
+    const int8_t *last;   // of the bytes that may be read
+    uint32_t vectors;     // >= 1; where a row is shorter, x is 0
+    const int32_t *from;  // acc = from + products; `from_step` bytes apart, may be acc
+    uint32_t from_step;
+    int32_t *acc;         // s32 [count]
+    uint32_t count;       // >= 1
+    uint32_t flip;        // of each word of w
+} pie_rows_t;
+
 // acc, s32 [16], += sums over n of vectors times values.
 typedef struct {
     const int8_t *v; // s8 [n, 16], 16-aligned
@@ -118,23 +132,34 @@ typedef struct {
     uint32_t count;          // >= 1
 } pie_taps_t;
 
-// y = requantized acc + bias, |acc + bias| < 2^30: an output of consecutive positions
+// Requantizes acc + bias, |acc + bias| < 2^30, of consecutive outputs. The pointers advance.
 typedef struct {
-    const int32_t *acc;
-    uint32_t count; // >= 1
-    int8_t *y;
-    uint32_t y_step; // bytes
-    int32_t bias, multiplier;
-    int32_t half, away; // half of 2^shift; -1, or 0 if shift is 0
+    const int32_t *acc; // s32 [outputs, count]
+    uint32_t count;     // of positions, >= 1
+    int8_t *y;          // of the first output
+    uint32_t y_step;    // bytes from one position to the next
+    const int32_t *bias, *multiplier;
+    const int8_t *shift; // <= 0
+    uint32_t outputs;    // >= 1
     int32_t zero_point, min, max;
-    int32_t shift; // right, 0..31
 } pie_outputs_t;
+
+// The same for consecutive outputs of one position, |acc| < 2^30.
+typedef struct {
+    const int32_t *acc, *multiplier;
+    const int8_t *shift; // <= 0
+    int8_t *y;
+    uint32_t count; // >= 1
+    int32_t zero_point, min, max;
+} pie_channels_t;
 
 void edgelora_pie_copy(const pie_copy_t *copy);
 void edgelora_pie_dots(const pie_dots_t *dots);
+void edgelora_pie_rows(const pie_rows_t *rows);
 void edgelora_pie_columns(const pie_columns_t *columns);
 void edgelora_pie_taps(const pie_taps_t *taps);
-void edgelora_pie_outputs(const pie_outputs_t *outputs);
+void edgelora_pie_outputs(pie_outputs_t *outputs);
+void edgelora_pie_channels(const pie_channels_t *channels);
 
 #endif
 

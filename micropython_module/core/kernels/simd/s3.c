@@ -93,6 +93,10 @@ static void clear_end(const rows_of_vectors_t *rows, int8_t *row) {
 static const int8_t *vectors_of_rows(
     const rows_of_vectors_t *rows, const int8_t *from, uint32_t n) {
     int8_t *to = rows->copies;
+    if (to && rows->bytes == rows->step) {
+        copy_row(to, from, n * rows->bytes, 0);
+        return to;
+    }
     for (; to && n; --n, from += rows->bytes, to += rows->step) {
         copy_row(to, from, rows->bytes, 0);
         clear_end(rows, to);
@@ -104,50 +108,155 @@ static const int32_t none;
 
 // Forward
 
+// Sums of A's rows times -zp_in. ones: room for a row's vectors and one more
+static void s3_sums_of_a(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, int8_t *ones, int32_t *sums) {
+    uint32_t vectors = whole_vectors(g->inputs);
+    for (uint32_t i = 0; i < PIE_LANES * vectors; ++i) {
+        ones[i] = i < g->inputs;
+    }
+    pie_rows_t rows = {
+        ones, branch->a, g->inputs, branch->a + branch->rank * g->inputs - 1, vectors, &none, 0,
+        sums, branch->rank, 0};
+    edgelora_pie_rows(&rows);
+    for (uint32_t j = 0; j < branch->rank; ++j) {
+        sums[j] *= -g->zp_in;
+    }
+}
+
+static inline int8_t s3_t(const edgelora_branch_t *branch, int32_t sum) {
+    return (int8_t)clamp_s32(round_shift(sum, branch->t_shift), -127, 127);
+}
+
+// One or two positions, each alone: its inputs meet the weights where they lie.
+typedef struct {
+    int8_t *x, *t;
+    int32_t *acc;  // s32 [outputs], at least [rank]
+    int32_t *sums; // s32 [rank]
+    uint32_t outputs;
+} s3_position_t;
+
+static bool s3_position(const edgelora_shape_t *g, uint32_t rank, void *scratch, s3_position_t *l) {
+    room_t room = room_of(scratch, edgelora_matrix_forward_packed_scratch(g, rank));
+    l->x = take_part(&room, PIE_LANES * (whole_vectors(g->inputs) + 1));
+    l->t = take_part(&room, PIE_LANES * (whole_vectors(rank) + 1));
+    l->sums = take_part(&room, 4 * rank);
+    if (!l->x || !l->t || !l->sums) {
+        return false;
+    }
+    l->outputs = fitting(&room, 4, g->out_c > rank ? g->out_c : rank);
+    l->acc = take_part(&room, 4 * l->outputs);
+    return l->outputs && l->outputs >= rank;
+}
+
+static void s3_position_t_of(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, const s3_position_t *l, int8_t *t) {
+    pie_rows_t rows = {
+        l->x, branch->a, g->inputs, branch->a + branch->rank * g->inputs - 1,
+        whole_vectors(g->inputs), l->sums, 4, l->acc, branch->rank, 0};
+    edgelora_pie_rows(&rows);
+    for (uint32_t j = 0; j < PIE_LANES * whole_vectors(branch->rank); ++j) {
+        l->t[j] = j < branch->rank ? s3_t(branch, l->acc[j]) : 0;
+        if (t && j < branch->rank) {
+            t[j] = l->t[j];
+        }
+    }
+}
+
+static void s3_position_outputs(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, const s3_position_t *l, int8_t *y) {
+    uint32_t rank = branch->rank;
+    for (uint32_t o = 0, n; o < g->out_c; o += n) {
+        n = at_most(g->out_c - o, l->outputs);
+        pie_rows_t rows = {
+            l->x, g->weights + o * g->inputs, g->inputs,
+            (const int8_t *)g->weights + g->out_c * g->inputs - 1, whole_vectors(g->inputs),
+            g->bias + o, 4, l->acc, n, (uint32_t)OFFSET_FLIP};
+        if (rank) {
+            pie_rows_t up = {
+                l->t, branch->b + o * rank, rank, branch->b + g->out_c * rank - 1,
+                whole_vectors(rank), &none, 0, l->acc, n, 0};
+            edgelora_pie_rows(&up);
+            for (uint32_t k = 0; k < n; ++k) {
+                l->acc[k] = round_shift(l->acc[k], -branch->branch_shift) + g->bias[o + k];
+            }
+            rows.from = l->acc;
+        }
+        edgelora_pie_rows(&rows);
+        pie_channels_t channels = {
+            l->acc, g->multiplier + o, g->shift + o, y + o, n, g->zp_out, g->op->act_min,
+            g->op->act_max};
+        edgelora_pie_channels(&channels);
+    }
+}
+
+static bool s3_positions_forward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const int8_t *x, int8_t *y, int8_t *t, void *scratch) {
+    s3_position_t l;
+    if (!s3_position(g, branch->rank, scratch, &l)) {
+        return false;
+    }
+    if (branch->rank) {
+        s3_sums_of_a(g, branch, l.x, l.sums);
+    }
+    rows_of_vectors_t row = rows_of_vectors(g->inputs, false);
+    edgelora_cursor_t at = {0, 0, g->out_w};
+    for (uint32_t p = 0; p < g->positions; ++p, cursor_next(&at), y += g->out_c) {
+        if (g->op->kind == EDGELORA_DENSE) {
+            copy_row(l.x, x, g->inputs, 0);
+        } else {
+            edgelora_gather_s8(g, x, &at, l.x);
+        }
+        clear_end(&row, l.x);
+        if (branch->rank) {
+            s3_position_t_of(g, branch, &l, t);
+            t = t ? t + branch->rank : 0;
+        }
+        s3_position_outputs(g, branch, &l, y);
+    }
+    return true;
+}
+
 // A tile of positions.
 typedef struct {
     rows_of_vectors_t x, t;
-    int8_t *w;     // a row of weights, of A or of B
+    int8_t *w;     // a row of weights, of A or of B, and room for a vector
     int32_t *sums; // s32 [rank]: -zp_in * sums of A's rows
     int32_t *acc;  // s32 [positions]
     uint32_t positions;
-    bool in_place;
+    bool as_it_is; // each position's inputs are a position of the input
 } s3_tile_t;
 
 static bool s3_tile(
     const edgelora_shape_t *g, uint32_t rank, const int8_t *x, void *scratch, s3_tile_t *l) {
     room_t room = room_of(scratch, edgelora_matrix_forward_packed_scratch(g, rank));
-    bool as_it_is = g->op->kind == EDGELORA_DENSE || edgelora_takes_input_as_it_is(g);
-    l->in_place = as_it_is && is_vectors(x, g->inputs);
-    l->x = rows_of_vectors(g->inputs, l->in_place);
+    l->as_it_is = edgelora_takes_input_as_it_is(g);
+    bool in_place = l->as_it_is && is_vectors(x, g->inputs);
+    l->x = rows_of_vectors(g->inputs, in_place);
     l->t = rows_of_vectors(rank, false);
     uint32_t most = l->x.vectors > l->t.vectors ? l->x.vectors : l->t.vectors;
-    l->w = take_part(&room, PIE_LANES * most);
+    l->w = take_part(&room, PIE_LANES * (most + 1));
     l->sums = take_part(&room, 4 * rank);
     if (!l->w || !l->sums) {
         return false;
     }
-    uint32_t each = (l->in_place ? 0 : l->x.step) + l->t.step + 4;
+    uint32_t each = (in_place ? 0 : l->x.step) + l->t.step + 4;
     l->positions = fitting(&room, each, g->positions);
-    l->x.copies = l->in_place ? 0 : take_part(&room, l->positions * l->x.step);
+    l->x.copies = in_place ? 0 : take_part(&room, l->positions * l->x.step);
     l->t.copies = take_part(&room, l->positions * l->t.step);
     l->acc = take_part(&room, 4 * l->positions);
     return l->positions != 0;
 }
 
-// Inputs of the next n positions
+// Inputs of positions [p, p + n); at: p
 static const int8_t *s3_gather(const edgelora_shape_t *g, const s3_tile_t *l, const int8_t *x,
-    edgelora_cursor_t *at, uint32_t n) {
-    if (l->in_place) {
-        return x + (at->y * at->width + at->x) * g->inputs;
+    uint32_t p, edgelora_cursor_t *at, uint32_t n) {
+    if (l->as_it_is) {
+        return vectors_of_rows(&l->x, x + p * g->inputs, n);
     }
     int8_t *to = l->x.copies;
     for (; n; --n, to += l->x.step, cursor_next(at)) {
-        if (g->op->kind == EDGELORA_DENSE) {
-            copy_row(to, x, g->inputs, 0);
-        } else {
-            edgelora_gather_s8(g, x, at, to);
-        }
+        edgelora_gather_s8(g, x, at, to);
         clear_end(&l->x, to);
     }
     return l->x.copies;
@@ -155,7 +264,6 @@ static const int8_t *s3_gather(const edgelora_shape_t *g, const s3_tile_t *l, co
 
 static void s3_down(const edgelora_shape_t *g, const edgelora_branch_t *branch, const s3_tile_t *l,
     pie_dots_t dots, int8_t *t) {
-    int32_t shift = branch->t_shift;
     dots.from_step = 0;
     for (uint32_t j = 0; j < branch->rank; ++j) {
         copy_row(l->w, branch->a + j * g->inputs, g->inputs, 0);
@@ -163,7 +271,7 @@ static void s3_down(const edgelora_shape_t *g, const edgelora_branch_t *branch, 
         edgelora_pie_dots(&dots);
         int8_t *to = l->t.copies + j;
         for (uint32_t p = 0; p < dots.count; ++p, to += l->t.step) {
-            *to = (int8_t)clamp_s32(round_shift(l->acc[p], shift), -127, 127);
+            *to = s3_t(branch, l->acc[p]);
             if (t) {
                 t[p * branch->rank + j] = *to;
             }
@@ -184,42 +292,32 @@ static void s3_up(const edgelora_branch_t *branch, const s3_tile_t *l, uint32_t 
     }
 }
 
-static void s3_outputs(
-    const edgelora_shape_t *g, uint32_t o, const int32_t *acc, uint32_t count, int8_t *y) {
-    int32_t shift = -g->shift[o];
-    pie_outputs_t outputs = {
-        acc, count, y + o, g->out_c, g->bias[o], g->multiplier[o], (int32_t)((1u << shift) >> 1),
-        shift ? -1 : 0, g->zp_out, g->op->act_min, g->op->act_max, shift};
-    edgelora_pie_outputs(&outputs);
-}
-
-static void s3_sums_of_a(
-    const edgelora_shape_t *g, const edgelora_branch_t *branch, int32_t *sums) {
-    const int8_t *a = branch->a;
-    for (uint32_t j = 0; j < branch->rank; ++j) {
-        int32_t sum = 0;
-        for (const int8_t *end = a + g->inputs; a != end; ++a) {
-            sum += *a;
-        }
-        sums[j] = -g->zp_in * sum;
-    }
+// Outputs [o, o + outputs) of `count` positions
+static void s3_outputs(const edgelora_shape_t *g, uint32_t o, uint32_t outputs, const int32_t *acc,
+    uint32_t count, int8_t *y) {
+    pie_outputs_t all = {
+        acc, count, y + o, g->out_c, g->bias + o, g->multiplier + o, g->shift + o, outputs,
+        g->zp_out, g->op->act_min, g->op->act_max};
+    edgelora_pie_outputs(&all);
 }
 
 static bool s3_matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const int8_t *x, int8_t *y, int8_t *t, void *scratch) {
     uint32_t rank = branch->rank;
     s3_tile_t l;
+    if (g->bounded && g->positions <= 2) {
+        return s3_positions_forward(g, branch, x, y, t, scratch);
+    }
     if (!g->bounded || !s3_tile(g, rank, x, scratch, &l)) {
         return false;
     }
-    s3_sums_of_a(g, branch, l.sums);
+    if (rank) {
+        s3_sums_of_a(g, branch, l.w, l.sums);
+    }
     edgelora_cursor_t at = {0, 0, g->out_w};
     for (uint32_t p = 0, count; p < g->positions; p += count, y += count * g->out_c) {
         count = at_most(g->positions - p, l.positions);
-        const int8_t *in = s3_gather(g, &l, x, &at, count);
-        if (l.in_place) {
-            at.x += count; // as if all positions lay in one row
-        }
+        const int8_t *in = s3_gather(g, &l, x, p, &at, count);
         pie_dots_t dots = {
             l.w, in, l.x.step, l.x.vectors, rank ? l.acc : &none, rank ? 4 : 0, l.acc, 4, count};
         if (rank) {
@@ -232,7 +330,7 @@ static bool s3_matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t
             }
             copy_row(l.w, g->weights + o * g->inputs, g->inputs, (uint32_t)OFFSET_FLIP);
             edgelora_pie_dots(&dots);
-            s3_outputs(g, o, l.acc, count, y);
+            s3_outputs(g, o, 1, l.acc, count, y);
         }
     }
     return true;
@@ -522,7 +620,7 @@ typedef struct {
 typedef struct {
     int8_t *w, *plane;
     int32_t *acc; // s32 [16, rows * columns]
-    uint32_t rows, columns; // of outputs
+    uint32_t rows, columns; // of outputs: consecutive ones
     uint32_t width, height; // of the plane
 } s3_part_t;
 
@@ -546,7 +644,7 @@ static bool s3_part(const s3_plane_t *p, room_t room, s3_part_t *l) {
     l->width = (l->columns - 1) * step_w + 3;
     uint32_t row = (step_h * l->width + 4 * l->columns) * PIE_LANES;
     fixed = 32 + (step_h < 3 ? 3 - step_h : 0) * l->width * PIE_LANES;
-    l->rows = left > fixed ? at_most((left - fixed) / row, p->out_h) : 0;
+    l->rows = left > fixed ? at_most((left - fixed) / row, parts == 1 ? p->out_h : 1) : 0;
     if (!l->rows) {
         return false;
     }
@@ -620,12 +718,8 @@ static bool s3_depthwise_forward(
                 uint32_t columns = at_most(p.out_w - ox, l.columns);
                 s3_fill(&p, &l, c, (int32_t)oy * p.step_h, (int32_t)ox * p.step_w);
                 s3_sums(&p, &l, false, rows, columns);
-                for (uint32_t o = c; o < c + at_most(g->out_c - c, PIE_LANES); ++o) {
-                    const int32_t *acc = l.acc + (o - c) * rows * columns;
-                    for (uint32_t r = 0; r < rows; ++r, acc += columns) {
-                        s3_outputs(g, o, acc, columns, y + ((oy + r) * p.out_w + ox) * g->out_c);
-                    }
-                }
+                uint32_t lanes = at_most(g->out_c - c, PIE_LANES);
+                s3_outputs(g, c, lanes, l.acc, rows * columns, y + (oy * p.out_w + ox) * g->out_c);
             }
         }
     }

@@ -1,0 +1,93 @@
+"""ESP32-S3's kernels run on its vector instructions, and an error in the table of these does not go unseen.
+
+Their results are compared with those of all cores in `test_cores.py`.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from drawn_runs import Runs
+from fresh import FULL, fresh_seeds
+from random_models import random_input
+from random_ops import DrawnOp
+
+from benchmarks.kernels import SHAPES
+from benchmarks.networks import network
+from edgelora.base.resources import ROOT
+from edgelora.core.formats.elm import pack_model
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+from cores import CORE, ESP32_S3, INCLUDE, Calls, Program, link_xtensa, objects_of  # noqa: E402
+
+TABLE = CORE / "kernels" / "simd" / "pie.h"
+ENTRIES = [match.span() for match in re.finditer(r"0x[0-9a-f]{6,8}", TABLE.read_text())]
+MATRICES = ("dense", "conv1x1", "conv3x3", "conv10x4", "conv1x5")
+# one for each function of vector code, forward and backward
+OPS = (
+    DrawnOp("conv", (5, 5, 20), (5, 5, 12), (3, 3), padding=(1, 1), rank=4, trainable_a=True),
+    DrawnOp("dense", (1, 1, 40), (1, 1, 10), rank=3),
+    DrawnOp("depthwise", (9, 8, 20), (9, 8, 20), (3, 3), padding=(1, 1)),
+)
+
+
+def test_kernels_run_on_vectors() -> None:
+    """At most 16 products for each instruction that the handler carries out; none for plain kernels."""
+    shapes = [shape for shape in SHAPES if shape.op in MATRICES or "depthwise" in shape.op]
+    calls = Calls()
+    for shape in shapes:
+        model = network([shape])
+        x = random_input(np.random.default_rng(1), model)
+        for plain in (False, True):
+            calls.open(pack_model(model), b"\0", "infer", plain=plain)
+            calls.infer(x)
+            calls.count(x, 0, 1)
+    program = Program(ESP32_S3)
+    answers = program.run(calls)
+    program.close()
+    assert len(shapes) > 10
+    for k, shape in enumerate(shapes):
+        fast, plain = answers[6 * k : 6 * k + 3], answers[6 * k + 3 : 6 * k + 6]
+        assert fast[:2] == plain[:2], shape
+        assert plain[2] == 0 and int(fast[2]) > shape.macs / 16, shape
+
+
+def differs(program: Program) -> bool:
+    """Does the program die or give another answer?"""
+    try:
+        return any(program.run(runs.calls) != runs.answers for runs in map(Runs, OPS))
+    except RuntimeError:
+        return True
+    finally:
+        program.close()
+
+
+def test_no_error_in_the_table_of_instructions_goes_unseen(tmp_path: Path) -> None:
+    """One wrong bit in an entry: in all of them, or in some that are drawn anew."""
+    rng = np.random.default_rng(fresh_seeds(1)[0])
+    others = [file for file in objects_of(ESP32_S3).iterdir() if not file.name.endswith("_pie.o")]
+    damaged = tmp_path / "kernels" / "simd" / "pie.h"
+    damaged.parent.mkdir(parents=True)
+    assert len(ENTRIES) > 15
+    assert not differs(Program(ESP32_S3))
+    for start, end in ENTRIES if FULL else rng.permutation(ENTRIES)[:3]:
+        text = TABLE.read_text()
+        wrong = int(text[start:end], 16) ^ 1 << 16
+        damaged.write_text(f"{text[:start]}{wrong:#x}{text[end:]}")
+        command = [
+            *ESP32_S3.compiler,
+            f"-I{tmp_path}",
+            *INCLUDE,
+            "-c",
+            TABLE.with_suffix(".c"),
+            "-o",
+            tmp_path / "pie.o",
+        ]
+        subprocess.run(command, check=True)
+        link_xtensa([*others, tmp_path / "pie.o"], tmp_path / "runner")
+        assert differs(Program(ESP32_S3, tmp_path / "runner")), text[start:end]
