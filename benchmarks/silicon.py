@@ -78,6 +78,10 @@ def measure():
     y = x if model.target_size else 1
     for name, run in (("infer", lambda: model.infer(x)), ("step", lambda: model.train(x, y, 1000))):
         found[name] = [timed(run, cold) for cold in (False, True)]
+    del model
+    model = edgelora.Model(FILE, RANKS, "frozen_a", 8, cores=2)
+    model.load(FILE[:-3] + "ela")
+    found["two_cores"] = timed(lambda: model.infer(x), False), timed(lambda: model.train(x, y, 1000), False)
     return found
 
 import json
@@ -96,10 +100,12 @@ class Times:
 
 @dataclass(frozen=True)
 class NetworkTimes:
-    """Of one network. predicted: milliseconds warm, of an inference and a step."""
+    """Of one network. two_cores, predicted: milliseconds warm; the latter on one core."""
 
     infer_ms: Times
     step_ms: Times
+    infer_two_cores_ms: float
+    step_two_cores_ms: float
     predicted_ms: tuple[float, float]
 
     @property
@@ -183,7 +189,8 @@ def _network_times(found: Mapping[bool, Mapping[str, Any]], name: str, model: Qu
     cost = predict(pack_model(model), settings, load_board(BOARD), in_flash=True)
     assert cost
     predicted = round(cost.infer_us / 1000, 3), round(cost.step_us / 1000, 3)
-    return NetworkTimes(_times(found, name, "infer"), _times(found, name, "step"), predicted)
+    two = [round(us / 1000, 3) for us in found[False][name]["two_cores"]]
+    return NetworkTimes(_times(found, name, "infer"), _times(found, name, "step"), *two, predicted)
 
 
 def _times(found: Mapping[bool, Mapping[str, Any]], name: str, what: str) -> Times:
