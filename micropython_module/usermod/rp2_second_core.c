@@ -22,7 +22,7 @@ enum {
 // What core 1 is to do, NULL: nothing.
 static void (*volatile work)(void *);
 static void *volatile with;
-static uint64_t stack[STACK_WORDS / 2] __attribute__((section(".stack1.edgelora")));
+static uint64_t stack[STACK_WORDS / 2]; // MicroPython has core 0's stack in both scratch banks
 
 static void __not_in_flash_func(park)(void) {
     scb_hw->scr = DEEP_SLEEP;
