@@ -61,6 +61,8 @@ tflite_writer = pytest.importorskip("tflite_writer")
 
 GOLDEN = sorted((ROOT / "tests" / "golden").glob("*.txt"))
 OPS = 2500 if FULL else 250
+SLOW = () if FULL else ("xtensawin-s3",)  # seconds an op: each vector instruction is trapped
+SLOW_ONE_IN = 8  # drawn ops that slow cores run
 MACHINES = {MPS2_CORTEX_M33: 2, MPS3_CORTEX_M55: 16, VIRT_RV32: 1}  # products of an instruction, at most
 FIXED = {
     "visual wake words, first": DrawnOp(
@@ -149,6 +151,11 @@ def check(programs: list[Program], drawn: DrawnOp) -> None:
         assert not differ, f"{program.core.name} gives other answers to {differ}"
 
 
+def for_op(programs: list[Program], number: int) -> list[Program]:
+    """The cores that run the op of this number."""
+    return [program for program in programs if number % SLOW_ONE_IN == 0 or program.core.name not in SLOW]
+
+
 def check_named(programs: list[Program], drawn: DrawnOp) -> None:
     """Runs `check`; a failure names the op."""
     try:
@@ -169,7 +176,7 @@ def test_drawn_ops(programs: list[Program], record_property: Callable) -> None:
     @settings(max_examples=OPS, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(drawn_ops())
     def run(drawn: DrawnOp) -> None:
-        check(programs, drawn)
+        check(for_op(programs, kinds.total()), drawn)
         kinds[drawn.kind] += 1
 
     run()
@@ -202,7 +209,7 @@ def test_depthwise_of_every_width(programs: list[Program], same: bool, stride: i
             tflite=True,
             seed=int(rng.integers(2**32)),
         )
-        check_named(programs, op)
+        check_named(for_op(programs, width), op)
     record_property("drawn ops", 68)
 
 
@@ -214,7 +221,7 @@ def test_depthwise_strips_behind_the_input(programs: list[Program]) -> None:
 def test_depthwise_of_any_stride_and_padding(programs: list[Program], record_property: Callable) -> None:
     """3x3 kernels whose windows start before the input or end after it, with several outputs per channel."""
     rng = np.random.default_rng(fresh.SEED)
-    for _ in range(60):
+    for number in range(60):
         channels, times = int(rng.integers(1, 6)), int(rng.choice([1, 1, 2, 5]))
         stride = int(rng.choice([1, 1, 2, 3, 5])), int(rng.choice([1, 2]))
         size, before = rng.integers(1, 34, 2), rng.integers(0, 4, 2)
@@ -229,7 +236,7 @@ def test_depthwise_of_any_stride_and_padding(programs: list[Program], record_pro
             shift=int(rng.integers(4)),
             seed=int(rng.integers(2**32)),
         )
-        check_named(programs, op)
+        check_named(for_op(programs, number), op)
     record_property("drawn ops", 60)
 
 
