@@ -20,7 +20,7 @@ typedef struct {
     edgelora_shape_t g;
     edgelora_op_t op;
     uint32_t in, out, positions;
-} part_t;
+} op_part_t;
 
 // What an op does along the axis where it is divided. Elements from one step to the next: in_step,
 // out_step; `across`: output positions.
@@ -28,7 +28,7 @@ typedef struct {
     uint32_t outputs, inputs, kernel, stride, pad, dilation;
     uint32_t in_step, out_step, across;
     bool wide; // along the width
-} axis_t;
+} op_axis_t;
 
 // Positions [from, from + count) of an axis.
 typedef struct {
@@ -52,15 +52,15 @@ static void unfold(edgelora_shape_t *g) {
     }
 }
 
-static axis_t axis_of(const edgelora_shape_t *g) {
+static op_axis_t axis_of(const edgelora_shape_t *g) {
     const edgelora_op_t *op = g->op;
     uint32_t in_row = (uint32_t)g->in_w * g->in_c, out_row = (uint32_t)g->out_w * g->out_c;
     if (g->in_h == 1 && g->out_h == 1) {
-        return (axis_t){
+        return (op_axis_t){
             g->out_w, g->in_w, g->kernel_w, op->stride_w, op->pad_left, op->dilation_w, g->in_c,
             g->out_c, 1, true};
     }
-    return (axis_t){
+    return (op_axis_t){
         g->out_h, g->in_h, g->kernel_h, op->stride_h, op->pad_top, op->dilation_h, in_row, out_row,
         g->out_w, false};
 }
@@ -73,7 +73,7 @@ static uint32_t middle(uint32_t n, uint32_t step) {
 }
 
 // Sets a part of an op: inputs and outputs along an axis, and its padding. False: these are none.
-static bool part_set(part_t *part, const edgelora_shape_t *g, const axis_t *axis, steps_t in,
+static bool part_set(op_part_t *part, const edgelora_shape_t *g, const op_axis_t *axis, steps_t in,
     steps_t out, int32_t pad) {
     if (pad < 0 || pad > UINT8_MAX || !in.count || !out.count) {
         return false;
@@ -99,7 +99,7 @@ static bool part_set(part_t *part, const edgelora_shape_t *g, const axis_t *axis
 
 // The op of some outputs, with the inputs that these read.
 static bool part_of_outputs(
-    part_t *part, const edgelora_shape_t *g, const axis_t *axis, steps_t out) {
+    op_part_t *part, const edgelora_shape_t *g, const op_axis_t *axis, steps_t out) {
     int32_t first = (int32_t)(out.from * axis->stride) - (int32_t)axis->pad,
             end = first +
         (int32_t)((out.count - 1) * axis->stride + (axis->kernel - 1) * axis->dilation + 1),
@@ -111,7 +111,7 @@ static bool part_of_outputs(
 
 // The op of some inputs, with the outputs that read these.
 static bool part_of_inputs(
-    part_t *part, const edgelora_shape_t *g, const axis_t *axis, steps_t in) {
+    op_part_t *part, const edgelora_shape_t *g, const op_axis_t *axis, steps_t in) {
     int32_t reach = (int32_t)((axis->kernel - 1) * axis->dilation), stride = (int32_t)axis->stride,
             first = (int32_t)(in.from + axis->pad) - reach,
             from = first <= 0 ? 0 : (first + stride - 1) / stride,
@@ -123,7 +123,7 @@ static bool part_of_inputs(
 }
 
 // Output channels of a dense op, which has one position. Its branch: rows of B.
-static void part_of_channels(part_t *part, const edgelora_shape_t *g, steps_t out) {
+static void part_of_channels(op_part_t *part, const edgelora_shape_t *g, steps_t out) {
     part->g = *g;
     part->g.out_c = (uint16_t)out.count;
     part->g.weights += out.from * g->inputs;
@@ -147,7 +147,7 @@ static uint32_t products_each(const edgelora_shape_t *g) {
 }
 
 // The two parts of an op's outputs.
-static bool halves(part_t part[2], const edgelora_shape_t *g) {
+static bool halves(op_part_t part[2], const edgelora_shape_t *g) {
     uint32_t kind = g->op->kind;
     if (kind == EDGELORA_DENSE) {
         uint32_t n = middle(g->out_c, 1);
@@ -161,7 +161,7 @@ static bool halves(part_t part[2], const edgelora_shape_t *g) {
     }
     edgelora_shape_t column = *g;
     unfold(&column);
-    axis_t axis = axis_of(&column);
+    op_axis_t axis = axis_of(&column);
     // four positions are packed together
     uint32_t n = middle(axis.outputs, column.out_w == 1 ? 1 : axis.out_step);
     return n && part_of_outputs(&part[0], &column, &axis, (steps_t){0, n}) &&
@@ -169,7 +169,7 @@ static bool halves(part_t part[2], const edgelora_shape_t *g) {
 }
 
 // The two parts of the error of an op's input.
-static bool backward_halves(part_t part[2], const edgelora_shape_t *g) {
+static bool backward_halves(op_part_t part[2], const edgelora_shape_t *g) {
     uint32_t kind = g->op->kind;
     if (kind != EDGELORA_CONV && kind != EDGELORA_DEPTHWISE &&
         !(kind == EDGELORA_ADD && is_flat(g))) {
@@ -177,7 +177,7 @@ static bool backward_halves(part_t part[2], const edgelora_shape_t *g) {
     }
     edgelora_shape_t column = *g;
     unfold(&column);
-    axis_t axis = axis_of(&column);
+    op_axis_t axis = axis_of(&column);
     uint32_t n = middle(axis.inputs, column.in_w == 1 ? 1 : axis.in_step);
     return n && part_of_inputs(&part[0], &column, &axis, (steps_t){0, n}) &&
         part_of_inputs(&part[1], &column, &axis, (steps_t){n, axis.inputs - n});
@@ -185,7 +185,7 @@ static bool backward_halves(part_t part[2], const edgelora_shape_t *g) {
 
 // The two parts of an op's output positions, for what does not look at its input. unit: the first
 // part's positions are a multiple of this.
-static bool position_halves(part_t part[2], const edgelora_shape_t *g, uint32_t unit) {
+static bool position_halves(op_part_t part[2], const edgelora_shape_t *g, uint32_t unit) {
     uint32_t n = (g->positions / 2 + unit - 1) / unit * unit;
     if (!n || n >= g->positions || g->positions > UINT16_MAX) {
         return false;
@@ -203,7 +203,8 @@ static bool position_halves(part_t part[2], const edgelora_shape_t *g, uint32_t 
     return true;
 }
 
-static uint32_t most_of(uint32_t size, part_t part[2], uint32_t rank, bool backward, bool plain) {
+static uint32_t most_of(
+    uint32_t size, op_part_t part[2], uint32_t rank, bool backward, bool plain) {
     for (uint32_t i = 0; i < 2; ++i) {
         uint32_t each = edgelora_op_scratch(&part[i].g, rank, backward, plain);
         size = each > size ? each : size;
@@ -213,7 +214,7 @@ static uint32_t most_of(uint32_t size, part_t part[2], uint32_t rank, bool backw
 
 uint32_t edgelora_split_scratch(
     const edgelora_shape_t *g, uint32_t rank, bool backward, bool plain) {
-    part_t part[2];
+    op_part_t part[2];
     uint32_t size = 0;
     if (halves(part, g)) { // with the adapter, and the base alone, whose tiles may be larger
         size = most_of(most_of(0, part, rank, false, plain), part, 0, false, plain);
@@ -225,7 +226,7 @@ uint32_t edgelora_split_scratch(
 }
 
 // Do both parts run with the kind of kernels that the whole op has?
-static bool are_packed(const edgelora_split_t *split, const part_t part[2], uint32_t rank,
+static bool are_packed(const edgelora_split_t *split, const op_part_t part[2], uint32_t rank,
     bool backward, bool packed) {
     return !packed ||
         (edgelora_op_is_packed(&part[0].g, rank, backward, split->room, false) &&
@@ -251,7 +252,7 @@ static int32_t join(int8_t *q, uint32_t first, uint32_t size, const int32_t expo
 }
 
 typedef struct {
-    part_t part;
+    op_part_t part;
     edgelora_branch_t branch;
     edgelora_pass_t pass;
 } forward_t;
@@ -263,7 +264,7 @@ static void run_forward(void *with) {
 
 void edgelora_both_forward(const edgelora_split_t *split, const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_pass_t *pass) {
-    part_t part[2];
+    op_part_t part[2];
     if (!is_large(split, g, products_each(g)) || edgelora_is_read_ahead(g) || !halves(part, g) ||
         !are_packed(split, part, branch->rank, false, pass->packed)) {
         edgelora_op_forward(g, branch, pass);
@@ -320,7 +321,7 @@ static void run_requantize_backward(void *with) {
 // Runs `work` on all values of an op's output. unit: as in position_halves.
 static int32_t on_values(const edgelora_split_t *split, void (*work)(void *),
     const edgelora_shape_t *g, values_t v, uint32_t unit) {
-    part_t part[2];
+    op_part_t part[2];
     v.g = g;
     v.plain = split->plain;
     if (!is_large(split, g, VALUE_WORK) || !position_halves(part, g, unit)) {
@@ -366,7 +367,7 @@ int32_t edgelora_both_requantize_backward(const edgelora_split_t *split, const e
 }
 
 typedef struct {
-    part_t part;
+    op_part_t part;
     const edgelora_branch_t *branch;
     edgelora_error_t error;
     int8_t *to; // dx, or the error of t
@@ -385,7 +386,7 @@ static void run_branch_backward(void *with) {
 }
 
 // Sets what both parts of a backward step have in common, and where their errors begin.
-static void errors_set(const edgelora_split_t *split, backward_t b[2], const part_t part[2],
+static void errors_set(const edgelora_split_t *split, backward_t b[2], const op_part_t part[2],
     const edgelora_branch_t *branch, const edgelora_error_t *error) {
     for (uint32_t i = 0; i < 2; ++i) {
         b[i].part = part[i];
@@ -401,7 +402,7 @@ static void errors_set(const edgelora_split_t *split, backward_t b[2], const par
 
 int32_t edgelora_both_branch_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *t_error) {
-    part_t part[2];
+    op_part_t part[2];
     backward_t b[2];
     if (!is_large(split, g, branch->rank) || !position_halves(part, g, 4) ||
         !are_packed(split, part, branch->rank, true, error->packed)) {
@@ -417,7 +418,7 @@ int32_t edgelora_both_branch_backward(const edgelora_split_t *split, const edgel
 
 int32_t edgelora_both_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
-    part_t part[2];
+    op_part_t part[2];
     backward_t b[2];
     if (!is_large(split, g, products_each(g)) || !error->e || !backward_halves(part, g) ||
         !are_packed(split, part, branch->rank, true, error->packed)) {
