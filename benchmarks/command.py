@@ -36,6 +36,7 @@ from .fleet import CHOICES, PARTS, bench_fleet
 from .fleet import ENGINES as FLEET_ENGINES
 from .kernels import COUNTED, KernelTime
 from .learning import mean_and_error
+from .model import ModelTime
 from .swap import COUNTS, bench_swap
 from .wakewords import WAKE_WORDS
 
@@ -164,7 +165,10 @@ def add_commands(add: Add) -> None:
                 "--fit", action="store_true", help="measure the kernels anew first, for minutes, and keep that"
             )
         if name in ("energy", "model"):
-            p.add_argument("model", nargs="?", type=Path, help="a .elm (a DS-CNN trained on spoken keywords)")
+            default = "a DS-CNN trained on spoken keywords"
+            if name == "model":
+                default = "MLPerf Tiny's DS-CNN and the keyword base's layers, both of random weights"
+            p.add_argument("model", nargs="?", type=Path, help=f"a .elm ({default})")
             p.add_argument("--rank", type=whole(*LIMITS["rank"]), default=4, help="of the adapters (%(default)s)")
             p.add_argument("--placement", choices=PLACEMENTS, default="pointwise", help="of the adapters (%(default)s)")
             p.add_argument("--mode", choices=MODES, default=Recipe.mode, help="of training (%(default)s)")
@@ -675,15 +679,28 @@ def cmd_bench_energy(args: argparse.Namespace) -> None:
 
 
 def cmd_bench_model(args: argparse.Namespace) -> None:
-    """Cycles of a network, layer by layer."""
+    """Cycles of networks, layer by layer."""
     from .model import bench_model
+    from .networks import keyword_networks
 
     clock_mhz, recipe = _clock_mhz(args.board), recipe_of(args)
-    elm, name = _bench_network(args)
-    with _bench_board(args) as link, console.progress("network", args.json) as progress:
-        times = bench_model(link, elm, recipe, clock_mhz, progress, args.cores)
+    if args.model:
+        networks = [(args.model.name, load_base(args.model).elm)]
+    else:
+        networks = [(name, pack_model(model)) for name, model in keyword_networks()]
+    found = []
+    with _bench_board(args) as link:
+        for name, elm in networks:
+            with console.progress(name, args.json) as progress:
+                found.append((name, bench_model(link, elm, recipe, clock_mhz, progress, args.cores)))
     if args.json:
-        return emit({"board": args.board, "model": name} | asdict(times) | {"ratios": times.ratios})
+        rows = [{"model": name} | asdict(times) | {"ratios": times.ratios} for name, times in found]
+        return emit({"board": args.board, "networks": rows})
+    for name, times in found:
+        _show_model(name, times)
+
+
+def _show_model(name: str, times: ModelTime) -> None:
     console.table(
         ("op", "kind", "output", "rank", "MACs", "cycles", "with adapter", "backward"),
         [

@@ -28,12 +28,9 @@ from edgelora.core.twin.session import Session
 from edgelora.learn.planning.cost import passes_of, predict
 from edgelora.learn.training.recipe import MODES, Settings
 from edgelora.learn.training.recompute import choose_recompute, smallest_arena
-from edgelora.model.floatnet import balance
-from edgelora.model.floatnet.layers import FloatNet
 from edgelora.model.floatnet.zoo import ds_cnn, har_net
-from edgelora.model.quantization.quantize import quantize
 
-from .networks import RESIDUAL, Shape, dense_chain, network
+from .networks import RESIDUAL, Shape, dense_chain, network, quantized
 
 ELM, ADAPTER = "/bench.elm", "/bench.ela"
 BATCH = 2  # samples that are timed, and samples of a micro-batch
@@ -416,13 +413,9 @@ def held_out() -> list[Trial]:
 def _networks() -> list[tuple[str, QuantModel]]:
     noise = np.random.default_rng(0)
 
-    def quantized(net: FloatNet) -> QuantModel:
-        x = noise.normal(size=(32, *net.input_shape)).astype(np.float32)
-        return quantize(balance.balanced(net, x), x)
-
     return [
-        ("HAR network", quantized(har_net((1, 100, 6), 7, 0))),
-        ("keyword DS-CNN", quantized(ds_cnn((49, 10, 1), 12, 0))),
+        ("HAR network", quantized(har_net((1, 100, 6), 7, 0), noise)),
+        ("keyword DS-CNN", quantized(ds_cnn((49, 10, 1), 12, 0), noise)),
         ("autoencoder", network(dense_chain(128, 48, 24, 8, 24, 48, 128))),
         ("residual graph", network(RESIDUAL, "cross_entropy")),
         ("perceptron", network(dense_chain(30, 50, 25, 6), "cross_entropy")),

@@ -20,6 +20,10 @@ from edgelora.core.formats.network import (
     QuantModel,
     Tensor,
 )
+from edgelora.model.floatnet import balance
+from edgelora.model.floatnet.layers import FloatNet
+from edgelora.model.floatnet.zoo import ds_cnn
+from edgelora.model.quantization.quantize import quantize
 
 SCALE, ZERO_POINT = 0.05, -3
 
@@ -86,6 +90,18 @@ class Shape:
         for n, k, s, out, pad in zip(self.size, self.kernel, self.stride, self.output, self.padding, strict=False):
             inside *= sum(0 <= o * s - pad + i < n for o in range(out) for i in range(k))
         return inside * self.outputs * (self.size[2] if self.kind == "conv" else 1)
+
+
+def quantized(net: FloatNet, rng: np.random.Generator | None = None) -> QuantModel:
+    """A float network of random weights, balanced and quantized on noise (rng: by default that of seed 0)."""
+    x = (rng or np.random.default_rng(0)).normal(size=(32, *net.input_shape)).astype(np.float32)
+    return quantize(balance.balanced(net, x), x)
+
+
+def keyword_networks() -> list[tuple[str, QuantModel]]:
+    """MLPerf Tiny's DS-CNN, which peers publish, and the same layers on the project's own features of a second."""
+    shapes = {"MLPerf Tiny's DS-CNN": (49, 10, 1), "keyword DS-CNN, 98x40 features": (98, 40, 1)}
+    return [(name, quantized(ds_cnn(shape, 12, 0))) for name, shape in shapes.items()]
 
 
 def network(shapes: Sequence[Shape], loss: str = "mean_squared_error", seed: int = 0) -> QuantModel:

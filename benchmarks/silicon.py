@@ -25,13 +25,10 @@ from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import QuantModel
 from edgelora.learn.planning.cost import predict
 from edgelora.learn.training.recipe import Settings
-from edgelora.model.floatnet import balance
-from edgelora.model.floatnet.layers import FloatNet
 from edgelora.model.floatnet.zoo import ds_cnn, har_net
-from edgelora.model.quantization.quantize import quantize
 
 from .model import random_adapter
-from .networks import RESIDUAL, dense_chain, network
+from .networks import RESIDUAL, dense_chain, network, quantized
 
 BOARD = "virtual-pico"
 AUTOENCODER = (640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640)  # widths of MLPerf Tiny's anomaly detection
@@ -128,17 +125,12 @@ class Silicon:
         return round(max(abs(error) for times in self.held_out.values() for error in times.errors), 4)
 
 
-def _quantized(net: FloatNet) -> QuantModel:
-    x = np.random.default_rng(0).normal(size=(32, *net.input_shape)).astype(np.float32)
-    return quantize(balance.balanced(net, x), x)
-
-
 def networks() -> dict[str, QuantModel]:
     """The activity network, an autoencoder of 264 K weights, the keyword network of MLPerf Tiny."""
     return {
-        "har": _quantized(har_net((1, 100, 6), 7, 0)),
+        "har": quantized(har_net((1, 100, 6), 7, 0)),
         "autoencoder": network(dense_chain(*AUTOENCODER)),
-        "dscnn": _quantized(ds_cnn((49, 10, 1), 12, 0)),
+        "dscnn": quantized(ds_cnn((49, 10, 1), 12, 0)),
     }
 
 
@@ -147,8 +139,8 @@ def held_out() -> dict[str, QuantModel]:
     return {
         "perceptron": network(dense_chain(400, 200, 100, 10), "cross_entropy"),
         "square layers": network(dense_chain(256, 256, 256, 12), "cross_entropy"),
-        "motion": _quantized(har_net((1, 80, 3), 5, 1)),
-        "keywords": _quantized(ds_cnn((32, 10, 1), 6, 1)),
+        "motion": quantized(har_net((1, 80, 3), 5, 1)),
+        "keywords": quantized(ds_cnn((32, 10, 1), 6, 1)),
         "residual": network(RESIDUAL, "cross_entropy"),
     }
 

@@ -41,8 +41,13 @@ def fields_of(rows: str, name: str, per: float = 1) -> Get:
     return lambda told: [row[name] / per for row in told[rows]]
 
 
+def of_network(name: str, per: float = 1) -> Get:
+    """A field of the one network that `bench model` was given."""
+    return lambda told: [told["networks"][0][name] / per]
+
+
 def train_ratio(told: dict[str, Any]) -> list[float]:
-    return [told["ratios"]["train"]]
+    return [told["networks"][0]["ratios"]["train"]]
 
 
 @dataclass(frozen=True)
@@ -114,11 +119,11 @@ FIGURES = [
     Figure(
         FIGURES_PAGE, "| energy | # mJ | # mJ | # mJ | # mJ |", DEMO, fields_of("energy", "update_joules", 1e-3), 0.01
     ),
-    Figure(FIGURES_PAGE, f"{STEPS} #, ", FROZEN, field("train", per=CYCLES_A_MS), JITTER),
-    Figure(FIGURES_PAGE, "beside an inference of the base (# ms)", FROZEN, field("infer", per=CYCLES_A_MS), JITTER),
+    Figure(FIGURES_PAGE, f"{STEPS} #, ", FROZEN, of_network("train", CYCLES_A_MS), JITTER),
+    Figure(FIGURES_PAGE, "beside an inference of the base (# ms)", FROZEN, of_network("infer", CYCLES_A_MS), JITTER),
     Figure(FIGURES_PAGE, "beside an inference of the base (~ ms) | #, ", FROZEN, train_ratio, RATIO_JITTER),
     Figure(FIGURES_PAGE, "beside an inference of the base (~ ms) | ~, # x", TRAINED, train_ratio, RATIO_JITTER),
-    Figure(FIGURES_PAGE, f"{STEPS} ~, # ms", TRAINED, field("train", per=CYCLES_A_MS), JITTER),
+    Figure(FIGURES_PAGE, f"{STEPS} ~, # ms", TRAINED, of_network("train", CYCLES_A_MS), JITTER),
     Figure(FIGURES_PAGE, IN_RAM + " #, #, # us", SWAP, fields_of("times", "cached_us"), 1000 * JITTER),
     Figure(FIGURES_PAGE, STORED + " #, #, # ms", SWAP, fields_of("times", "stored_us", 1000), 0.15),
 ]
