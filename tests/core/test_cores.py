@@ -92,6 +92,8 @@ FIXED = {
     "conv, B behind 64 inputs": DrawnOp("conv", (3, 3, 64), (3, 3, 12), rank=4, trainable_a=True),
     "conv, two groups of B behind 64 inputs": DrawnOp("conv", (3, 3, 64), (3, 3, 12), rank=7, trainable_a=True),
     "conv, inputs that one row of a frozen A looks at": DrawnOp("conv", (5, 5, 16), (5, 5, 12), rank=4),
+    "conv, errors of which most are 0": DrawnOp("conv", (5, 5, 96), (5, 5, 32), rank=4),
+    "conv, sparse errors and a dense A": DrawnOp("conv", (5, 5, 32), (5, 5, 32), rank=4, trainable_a=True),
     "conv, one position beside quads": DrawnOp("conv", (3, 3, 20), (3, 3, 8), (3, 3), padding=(1, 1), rank=8),
     "conv, an odd number of outputs": DrawnOp("conv", (5, 3, 12), (5, 3, 7), tflite=True),
     "visual wake words, pointwise": DrawnOp("conv", (24, 24, 16), (24, 24, 32), rank=4, tflite=True),

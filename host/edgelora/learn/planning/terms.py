@@ -484,8 +484,20 @@ def _dense_backward(g: Layer, rank: int, fast: bool) -> Terms:
         yield from _rows_backward(g.inputs, rank, 1)
 
 
+def _sparse_backward(g: Layer, rank: int, whole_a: bool) -> Terms:
+    """Each position of a 1x1 convolution whose errors are mostly 0, as a dense layer."""
+    single = rank and not whole_a and g.channels % (4 * rank) == 0
+    for name, count in _dense_backward(g, 0 if single else rank, True):
+        yield name, g.positions * count
+    if single:
+        yield "dx.single", g.positions * g.channels
+
+
 def _conv_backward(g: Layer, rank: int, whole_a: bool) -> Terms:
     """A convolution of stride 1 for each phase of both axes. whole_a: A's rows read all inputs."""
+    if g.in_place and g.outputs % 4 == rank % 4 == 0 and g.live <= PASSED:
+        yield from _sparse_backward(g, rank, whole_a)
+        return
     part, low, channels = groups_of(g.outputs), groups_of(rank), g.channels
     most = [max(numbers) for axis in g.phases for numbers in zip(*axis, strict=True)]
     most_taps = most[1] * most[3]

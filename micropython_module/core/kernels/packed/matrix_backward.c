@@ -146,23 +146,29 @@ typedef struct {
     uint32_t inputs;
 } rows_left_t;
 
-// Lists as many of them as fit, by sign: negative ones from the front, the others up to the end; an
-// even number of each, padded with a row of value 0.
+// Lists as many of them as always fit, by sign: negative ones from the front, the others up to the
+// end; an even number of each, padded with a row of value 0.
 EDGELORA_KERNEL static void list_rows(
     rows_left_t *rows, edgelora_row_t *list, edgelora_rows_t *listed) {
     const uint8_t *row = rows->row;
-    const int8_t *values = rows->values, *const end = rows->end;
+    const int8_t *values = rows->values,
+                 *const end = values + at_most((uint32_t)(rows->end - values), DENSE_ROWS - 2);
     const uint32_t inputs = rows->inputs;
     edgelora_row_t *minus = list, *plus = list + DENSE_ROWS;
     int32_t sum = 0;
     listed->plus_end = plus;
-    for (; values != end && plus - minus > 2; ++values, row += inputs) {
+    for (; values != end; ++values, row += inputs) {
         int32_t v = *values;
-        sum += v;
         if (v < 0) {
-            *minus++ = (edgelora_row_t){row, (uint32_t)-v};
+            minus->row = row;
+            minus->value = (uint32_t)-v;
+            ++minus;
+            sum += v;
         } else if (v) {
-            *--plus = (edgelora_row_t){row, (uint32_t)v};
+            --plus;
+            plus->row = row;
+            plus->value = (uint32_t)v;
+            sum += v;
         }
     }
     if ((minus - list) & 1) {
@@ -197,28 +203,46 @@ EDGELORA_HOT static void add_rows(const weighted_rows_t *w, uint32_t inputs, uin
     }
 }
 
-// Computes some inputs of a dense op at a time. The sum with the larger exponent starts from the
-// other sum, shifted to that exponent.
-EDGELORA_HOT static int32_t dense_backward(const edgelora_shape_t *g,
+// acc, s32 [count, padded to a multiple of 4], = 0; count: >= 1
+static inline void clear_fours(int32_t *acc, uint32_t count) {
+    for (const int32_t *end = acc + count; acc < end; acc += 4) {
+        acc[0] = 0;
+        acc[1] = 0;
+        acc[2] = 0;
+        acc[3] = 0;
+        __asm volatile("" ::: "memory"); // keeps a loop instead of a call of memset: count is small
+    }
+}
+
+// Computes each position's errors as sums of rows, each times one value: some inputs of a position
+// at a time. The sum with the larger exponent starts from the other sum, shifted to that exponent.
+EDGELORA_HOT static int32_t rows_backward(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, const joint_t *j, int8_t *dx) {
     int32_t *acc = error->scratch;
     edgelora_row_t *list = (edgelora_row_t *)(void *)(acc + DENSE_INPUTS);
     edgelora_columns_t block = {.q = dx, .step = 1};
-    edgelora_cursor_t at = {0, 0, g->inputs};
+    edgelora_cursor_t at = {0, 0, g->positions * g->inputs};
     weighted_rows_t e = {g->weights, error->e, g->out_c, EDGELORA_OFFSET},
                     t = {(const uint8_t *)branch->a, error->t_error, branch->rank, EDGELORA_SIGNED};
+    weighted_rows_t *first = j->e_shift ? &e : &t, *second = j->e_shift ? &t : &e;
     int32_t shift = j->e_shift ? j->e_shift : j->t_shift, mask = shift_mask(shift);
-    for (; at.x < g->inputs; at.x += DENSE_INPUTS) {
-        uint32_t count = at_most(g->inputs - at.x, DENSE_INPUTS);
-        for (uint32_t c = 0; c < count; ++c) {
-            acc[c] = 0;
+    edgelora_parts_t parts;
+    bool apart = second == &t && g->positions > 1 && edgelora_parts_of_a(&parts, branch, g->inputs);
+    for (uint32_t p = 0; p < g->positions; ++p, e.values += e.count, t.values += t.count) {
+        for (uint32_t i = 0, count; i < g->inputs; i += count, at.x += count) {
+            count = at_most(g->inputs - i, DENSE_INPUTS);
+            clear_fours(acc, count);
+            add_rows(first, g->inputs, i, count, acc, list);
+            if (apart) {
+                edgelora_add_parts_s32(&parts, i, count, shift, t.values, acc);
+            } else {
+                for (uint32_t c = 0; c < count && shift; ++c) {
+                    acc[c] = trunc_mask(acc[c], shift, mask);
+                }
+                add_rows(second, g->inputs, i, count, acc, list);
+            }
+            edgelora_columns_put(&block, &at, 0, 1, count, count, acc);
         }
-        add_rows(j->e_shift ? &e : &t, g->inputs, at.x, count, acc, list);
-        for (uint32_t c = 0; c < count && shift; ++c) {
-            acc[c] = trunc_mask(acc[c], shift, mask);
-        }
-        add_rows(j->e_shift ? &t : &e, g->inputs, at.x, count, acc, list);
-        edgelora_columns_put(&block, &at, 0, 1, count, count, acc);
     }
     return j->exponent + block.shift;
 }
@@ -377,10 +401,14 @@ EDGELORA_HOT int32_t edgelora_matrix_backward_packed_s8(const edgelora_shape_t *
     const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *dx) {
     joint_t j = joint(branch, error);
     if (g->op->kind == EDGELORA_DENSE) {
-        return dense_backward(g, branch, error, &j, dx);
+        return rows_backward(g, branch, error, &j, dx);
     }
     bool in_place = edgelora_takes_input_as_it_is(g) && !(g->out_c & 3) && !(branch->rank & 3);
     conv_t conv = {g, branch, error, j, input_layout(g, branch->rank), in_place};
+    if (in_place && conv.layout.size >= DENSE_BYTES && is_aligned(branch->a) &&
+        edgelora_are_sparse(g, error->e)) {
+        return rows_backward(g, branch, error, &j, dx);
+    }
     return conv_backward(&conv, dx);
 }
 
