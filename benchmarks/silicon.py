@@ -181,8 +181,8 @@ def _network_times(found: Mapping[bool, Mapping[str, Any]], name: str, model: Qu
     cost = predict(pack_model(model), settings, load_board(BOARD), in_flash=True)
     assert cost
     predicted = round(cost.infer_us / 1000, 3), round(cost.step_us / 1000, 3)
-    two = [round(us / 1000, 3) for us in found[False][name]["two_cores"]]
-    return NetworkTimes(_times(found, name, "infer"), _times(found, name, "step"), *two, predicted)
+    infer, step = (round(us / 1000, 3) for us in found[False][name]["two_cores"])
+    return NetworkTimes(_times(found, name, "infer"), _times(found, name, "step"), infer, step, predicted)
 
 
 def _times(found: Mapping[bool, Mapping[str, Any]], name: str, what: str) -> Times:
