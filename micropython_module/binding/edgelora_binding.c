@@ -4,6 +4,7 @@
 #include "compat.h"
 #include "crypto.h"
 #include "edgelora.h"
+#include "fixed.h"
 #ifdef EDGELORA_SECOND_CORE
 #include "rp2_second_core.h"
 #endif
@@ -325,7 +326,7 @@ static mp_obj_t core_adapter_check(mp_obj_t arena, mp_obj_t adapter) {
 static MP_DEFINE_CONST_FUN_OBJ_2(core_adapter_check_obj, core_adapter_check);
 
 // core_use(arena, adapter or None)
-static mp_obj_t core_use(mp_obj_t arena, mp_obj_t adapter) {
+EDGELORA_RAM static mp_obj_t core_use(mp_obj_t arena, mp_obj_t adapter) {
     edgelora_session_t *s = session(arena);
     mp_buffer_info_t info = {.buf = NULL};
     if (adapter != mp_const_none) {

@@ -23,7 +23,7 @@ if(PICO_PLATFORM)
     target_sources(usermod_edgelora INTERFACE ${CMAKE_CURRENT_LIST_DIR}/rp2_second_core.c)
     target_include_directories(usermod_edgelora INTERFACE ${CMAKE_CURRENT_LIST_DIR})
     target_compile_definitions(usermod_edgelora INTERFACE EDGELORA_SECOND_CORE=1)
-    set_property(SOURCE ${EDGELORA_CORE} APPEND PROPERTY COMPILE_DEFINITIONS
+    set_property(SOURCE ${EDGELORA_CORE} ${EDGELORA_OTHER} APPEND PROPERTY COMPILE_DEFINITIONS
         "EDGELORA_HOT=__attribute__((section(\".time_critical.edgelora\")))"
         "EDGELORA_RAM=__attribute__((section(\".time_critical.edgelora\")))")
 endif()

@@ -36,7 +36,7 @@ bool edgelora_rank_fits(const edgelora_model_t *m, const edgelora_op_t *op, uint
 }
 
 // Checks a layer record against its op.
-static inline bool layer_ok(const edgelora_model_t *m, const edgelora_adapter_layer_t *l) {
+EDGELORA_KERNEL static bool layer_ok(const edgelora_model_t *m, const edgelora_adapter_layer_t *l) {
     if (l->op >= m->op_count || !shifts_ok(l->t_shift, l->branch_shift)) {
         return false;
     }
@@ -47,19 +47,31 @@ static inline bool layer_ok(const edgelora_model_t *m, const edgelora_adapter_la
         rank_ok(l->rank, l->inputs, l->outputs, (uint32_t)out->height * out->width);
 }
 
-EDGELORA_HOT edgelora_ends_t edgelora_adapter_ends(const edgelora_adapter_t *h) {
-    const edgelora_adapter_layer_t *layers = adapter_layers(h);
-    bool stored = h->flags & EDGELORA_A_STORED, trainable = h->flags & EDGELORA_A_TRAINABLE;
-    uint32_t end = (uint32_t)sizeof(*h) + h->layer_count * (uint32_t)sizeof(*layers), state = 0;
-    for (uint32_t i = 0; i < h->layer_count; ++i) {
-        const edgelora_adapter_layer_t *l = &layers[i];
-        uint32_t count_a = (uint32_t)l->rank * l->inputs, count_b = (uint32_t)l->rank * l->outputs;
-        // < 2^27 for EDGELORA_MAX_OPS layers, and the state < 2^29: no overflow
-        end += (stored ? align4(count_a) : 0) + align4(count_b);
-        state += (trainable ? matrix_state_size(count_a, h->momentum) : 0) +
+// Adds a layer to where the weights and, as `layers`, the training state of those before it end.
+static inline edgelora_ends_t behind_layer(
+    edgelora_ends_t ends, const edgelora_adapter_t *h, const edgelora_adapter_layer_t *l) {
+    uint32_t count_a = (uint32_t)l->rank * l->inputs, count_b = (uint32_t)l->rank * l->outputs;
+    // < 2^27 for EDGELORA_MAX_OPS layers, and the state < 2^29: no overflow
+    ends.weights += (h->flags & EDGELORA_A_STORED ? align4(count_a) : 0) + align4(count_b);
+    if (h->flags & EDGELORA_STATE) {
+        ends.layers += (h->flags & EDGELORA_A_TRAINABLE ? matrix_state_size(count_a, h->momentum)
+                                                        : 0) +
             matrix_state_size(count_b, h->momentum);
     }
-    return (edgelora_ends_t){end, end + (h->flags & EDGELORA_STATE ? state : 0)};
+    return ends;
+}
+
+static inline uint32_t layers_end(const edgelora_adapter_t *h) {
+    return (uint32_t)sizeof(*h) + h->layer_count * (uint32_t)sizeof(edgelora_adapter_layer_t);
+}
+
+edgelora_ends_t edgelora_adapter_ends(const edgelora_adapter_t *h) {
+    const edgelora_adapter_layer_t *layers = adapter_layers(h);
+    edgelora_ends_t ends = {layers_end(h), 0};
+    for (uint32_t i = 0; i < h->layer_count; ++i) {
+        ends = behind_layer(ends, h, &layers[i]);
+    }
+    return (edgelora_ends_t){ends.weights, ends.weights + ends.layers};
 }
 
 bool edgelora_body_fits(
@@ -115,29 +127,30 @@ EDGELORA_HOT edgelora_status_t edgelora_adapter_fits(
          records = h->flags & EDGELORA_RECORDS;
     if ((h->flags & ~ALL_FLAGS) || (trainable && !stored) || h->momentum > EDGELORA_MAX_MOMENTUM ||
         h->threshold > EDGELORA_MAX_THRESHOLD || h->layer_count > m->op_count ||
-        (!h->layer_count && h->flags != EDGELORA_RECORDS) ||
-        (size - sizeof(*h)) / sizeof(edgelora_adapter_layer_t) < h->layer_count) {
+        (!h->layer_count && h->flags != EDGELORA_RECORDS) || size < layers_end(h)) {
         return EDGELORA_ERR_FORMAT;
     }
-    const edgelora_adapter_layer_t *layers = adapter_layers(h);
-    for (uint32_t i = 0; i < h->layer_count; ++i) {
-        const edgelora_adapter_layer_t *l = &layers[i];
-        if ((i && l->op <= l[-1].op) || !layer_ok(m, l)) {
+    const edgelora_adapter_layer_t *l = adapter_layers(h), *end = l + h->layer_count;
+    edgelora_ends_t at = {layers_end(h), 0};
+    for (uint32_t least = 0; l < end; least = l++->op + 1u) {
+        if (l->op < least || !layer_ok(m, l)) {
             return EDGELORA_ERR_FORMAT;
         }
+        at = behind_layer(at, h, l);
     }
-    *ends = edgelora_adapter_ends(h);
-    if (records && ends->layers < size) {
-        return records_fit(m, adapter, ends->layers, size);
+    at.layers += at.weights;
+    *ends = at;
+    if (records && at.layers < size) {
+        return records_fit(m, adapter, at.layers, size);
     }
-    return !records && ends->layers == size ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
+    return !records && at.layers == size ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
 }
 
 const edgelora_record_t *edgelora_record(
     const void *adapter, uint32_t size, edgelora_record_kind_t kind) {
     const edgelora_adapter_t *h = adapter;
     if (((uintptr_t)adapter & 3) || size < sizeof(*h) || !(h->flags & EDGELORA_RECORDS) ||
-        (size - sizeof(*h)) / sizeof(edgelora_adapter_layer_t) < h->layer_count) {
+        size < layers_end(h)) {
         return 0;
     }
     for (uint32_t at = edgelora_adapter_ends(h).layers;

@@ -8,7 +8,7 @@
 // Both headers are equal up to here.
 enum { BEHIND_CRC = offsetof(edgelora_model_t, base_id) };
 
-edgelora_status_t edgelora_header_check(
+EDGELORA_RAM edgelora_status_t edgelora_header_check(
     const void *file, uint32_t size, char kind, uint32_t version, uint32_t header_size) {
     const edgelora_model_t *h = file;
     if ((uintptr_t)file & 3) {

@@ -423,7 +423,7 @@ edgelora_status_t edgelora_model_check(const void *model, uint32_t size) {
 
 // Runs before every call of a session whose model can change. The factor stays in a register:
 // compilers for Cortex-M0+ would replace a constant factor with a dozen shifts and additions.
-static uint32_t stamp_words(uint32_t h, const void *from, uint32_t words) {
+EDGELORA_KERNEL static uint32_t stamp_words(uint32_t h, const void *from, uint32_t words) {
     uint32_t factor = mix_constants().first;
 #pragma GCC unroll 4
     for (const uint32_t *v = from, *end = v + words; v != end; ++v) {
@@ -435,7 +435,7 @@ static uint32_t stamp_words(uint32_t h, const void *from, uint32_t words) {
 
 // Finds each table by the values of earlier ones, which are unchanged. Offsets are still checked
 // against the size, as an equal hash is no proof.
-uint32_t edgelora_model_stamp(const void *model, uint32_t size) {
+EDGELORA_RAM uint32_t edgelora_model_stamp(const void *model, uint32_t size) {
     const edgelora_model_t *m = model;
     uint32_t h = stamp_words(size, m, sizeof(*m) / 4);
     if (!m->op_count || m->op_count > EDGELORA_MAX_OPS || m->tensor_count != m->op_count + 1 ||

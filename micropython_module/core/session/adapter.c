@@ -6,10 +6,9 @@
 #include "session/sketch.h"
 #include "training/training.h"
 
-// The classes of an adapter that fits, or NULL. adapter: may be NULL.
+// The class rows of an adapter that fits, or NULL.
 static const edgelora_classes_t *adapter_classes(const void *adapter, uint32_t size) {
-    const edgelora_record_t *r = adapter ? edgelora_record(adapter, size, EDGELORA_RECORD_CLASSES)
-                                         : 0;
+    const edgelora_record_t *r = edgelora_record(adapter, size, EDGELORA_RECORD_CLASSES);
     const void *body = r ? r + 1 : 0;
     return body;
 }
@@ -33,18 +32,33 @@ static void generate_a(edgelora_session_t *s, uint32_t seed) {
     s->has_a = true;
 }
 
-static void use_none(edgelora_session_t *s) {
-    for (uint32_t i = 0; i < s->op_count; ++i) {
-        edgelora_lora_t *l = session_lora(s, i);
-        if (l) {
-            lora_use(l, &(edgelora_branch_t){0});
-            session_ops(s)[i].flags &= 63u & ~(uint32_t)EDGELORA_OP_USED_CHOSEN;
+// Puts the branches of an adapter that fits to use, and none on other layers. h NULL: none at all.
+EDGELORA_HOT static void use_branches(edgelora_session_t *s, const edgelora_adapter_t *h) {
+    bool stored = h && (h->flags & EDGELORA_A_STORED);
+    adapter_reader_t r = h ? adapter_reader(h) : (adapter_reader_t){0};
+    edgelora_op_state_t *op = session_ops(s);
+    for (uint32_t i = 0; i < s->op_count; ++i, ++op) {
+        edgelora_lora_t *l = op_lora(s, op);
+        if (!l) {
+            continue;
         }
+        edgelora_branch_t branch = {0};
+        if (r.layer < r.end && r.layer->op == i) {
+            branch.rank = (uint8_t)r.layer->rank;
+            branch.t_shift = r.layer->t_shift;
+            branch.branch_shift = r.layer->branch_shift;
+            branch.a = stored ? read_weights(&r, (uint32_t)branch.rank * r.layer->inputs)
+                              : arena_at(s, l->matrix_a.at);
+            branch.b = read_weights(&r, (uint32_t)branch.rank * r.layer->outputs);
+            ++r.layer;
+        }
+        lora_use(l, &branch);
+        op->flags &= 63u & ~(uint32_t)EDGELORA_OP_USED_CHOSEN;
     }
 }
 
 static void use_own(edgelora_session_t *s) {
-    use_none(s);
+    use_branches(s, 0);
     for (uint32_t i = 0; i < s->op_count; ++i) {
         edgelora_lora_t *l = ranked_at(s, i);
         if (l) {
@@ -82,24 +96,12 @@ EDGELORA_HOT static edgelora_status_t use(
             generate_a(s, h->seed);
         }
     }
-    use_none(s);
-    const edgelora_classes_t *classes = adapter_classes(adapter, size);
+    use_branches(s, h);
+    bool records = h && (h->flags & EDGELORA_RECORDS);
+    const edgelora_classes_t *classes = records ? adapter_classes(adapter, size) : 0;
     s->classes.p = classes;
-    s->used_classes = edgelora_classes_count(session_model(s), classes);
-    if (h) {
-        adapter_reader_t r = adapter_reader(adapter);
-        for (; r.layer < r.end; ++r.layer) {
-            edgelora_lora_t *l = session_lora(s, r.layer->op);
-            edgelora_branch_t branch = {
-                .rank = (uint8_t)r.layer->rank,
-                .t_shift = r.layer->t_shift,
-                .branch_shift = r.layer->branch_shift};
-            branch.a = stored ? read_weights(&r, (uint32_t)branch.rank * r.layer->inputs)
-                              : arena_at(s, l->matrix_a.at);
-            branch.b = read_weights(&r, (uint32_t)branch.rank * r.layer->outputs);
-            lora_use(l, &branch);
-        }
-    }
+    s->used_classes = classes ? edgelora_classes_count(session_model(s), classes)
+                              : (edgelora_class_counts_t){0, 0};
     return EDGELORA_OK;
 }
 

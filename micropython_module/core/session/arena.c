@@ -3,7 +3,7 @@
 
 #include "session/arena.h"
 
-edgelora_session_t *edgelora_session(void *arena, uint32_t arena_size) {
+EDGELORA_RAM edgelora_session_t *edgelora_session(void *arena, uint32_t arena_size) {
     edgelora_session_t *s = arena;
     bool ok = ((uintptr_t)arena & 7) == 0 && arena_size >= sizeof(*s) && s->self.p == arena &&
         s->magic == SESSION_MAGIC && s->arena_size == arena_size &&

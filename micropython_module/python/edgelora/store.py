@@ -288,7 +288,9 @@ class Store:
     # --- entries
 
     def _entry(self, name):
-        entry = self._by_name.get(name)
+        if self._unsure:
+            self._settle()
+        entry = self._named.get(name)
         if entry is None:
             raise StoreError("no adapter named %s here" % name)
         return entry
@@ -420,48 +422,47 @@ class Store:
 
     def _fetch(self, name):
         # Loads an adapter from flash for `use`. On failure the previous adapter is used again, unless it was evicted.
-        before = self._in_use()
+        entry = self._entry(name)
+        if entry.base_id != self._model.base_id:
+            raise StoreError("%s is not an adapter for this model's base %s" % (name, hex_id(self._model.base_id)))
+        if entry.size <= self._slot_size:
+            return self._read_into_slot(entry)
+        before = self._in_use().name
         try:
-            return self._read_into_slot(name)
+            self._lay_out(entry.size)
+            return self._read_into_slot(entry)
         except _BROKEN_OFF:
-            if before.name not in (None, name) and before is not self._in_use():
-                self.use(before.name)
+            if before not in (None, name):
+                self.use(before)
             raise
 
-    def _read_into_slot(self, name):
-        entry = self._entry(name)
-        size = entry.size
-        model = self._model
-        if entry.base_id != model.base_id:
-            raise StoreError("%s is not an adapter for this model's base %s" % (name, hex_id(model.base_id)))
-        if size > self._slot_size:
-            self._lay_out(size)
-        slot = self._victim(entry)
-        if slot is self._in_use():
-            self._use_bare()
+    def _read_into_slot(self, entry):
+        slot, size, arena = self._victim(entry), entry.size, self._model.arena
         if slot.name is not None:
             self._cached.pop(slot.name)
             slot.name = None
-        if len(slot.buffer) != size:
-            slot.buffer = slot.room[:size]
-        self._flash.read(entry.places, slot.buffer)
+        if slot.tick == self._now.tick:  # it is in use
+            self._use_bare()
+        buffer = slot.buffer
+        if len(buffer) != size:
+            slot.buffer = buffer = slot.room[:size]
+        self._flash.read(entry.places, buffer)
         try:
-            _core.adapter_check(model.arena, slot.buffer)
+            _core.adapter_check(arena, buffer)
         except ValueError as error:
-            raise StoreError("%s: %s" % (name, error))
-        slot.name = name
-        self._cached[name] = slot
+            raise StoreError("%s: %s" % (entry.name, error))
+        slot.name = entry.name
+        self._cached[entry.name] = slot
         return slot
 
     def _victim(self, wanted):
         # The slot for an adapter: the least recently used one whose adapter is not pinned.
-        best = None
+        best, named = None, self._named
         for slot in self._slots:
-            entry = self._by_name.get(slot.name)
-            if entry and entry.flags & PINNED:
-                continue
             if best is None or slot.tick < best.tick:
-                best = slot
+                held = named.get(slot.name)
+                if held is None or not held.flags & PINNED:
+                    best = slot
         if best is None:
             raise StoreError(
                 "no room in the cache of %d bytes for %s, which takes %d: pinned adapters fill it; "
