@@ -23,6 +23,7 @@ UP_GROUPS = 2  # groups of B that a row multiplies along with its weights
 STRIP = 8  # columns of a depthwise strip
 DENSE_TILE = 64  # inputs
 SMALL = (1 << 21) - (1 << 12)  # sums below are requantized faster
+SPARSE = 0.45  # the same where at most half are not 0, which a kernel of its own computes
 PASSED = 0.5  # share of the errors that a fused activation lets through, on average
 
 
@@ -488,7 +489,8 @@ def _sparse_backward(g: Layer, rank: int, whole_a: bool) -> Terms:
     """Each position of a 1x1 convolution whose errors are mostly 0, as a dense layer."""
     single = rank and not whole_a and g.channels % (4 * rank) == 0
     for name, count in _dense_backward(g, 0 if single else rank, True):
-        yield name, g.positions * count
+        share = SPARSE / g.live if name == "dense_back.products" else 1
+        yield name.replace("dense_back.tile", "sparse_back.tile"), g.positions * count * share
     if single:
         yield "dx.single", g.positions * g.channels
 
