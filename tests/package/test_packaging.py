@@ -37,6 +37,7 @@ EXTRAS = {
     "host/edgelora/board/sim/oscillator.py": "sim",
     "host/edgelora/board/sim/pico.py": "sim",
     "host/edgelora/board/sim/world.py": "sim",
+    "host/edgelora/board/sim/xip.py": "sim",
     "host/edgelora/model/datasets/acquisition.py": "cbor",
     "host/edgelora/fleet/client_app.py": "fleet",
     "host/edgelora/fleet/flower.py": "fleet",

@@ -15,6 +15,8 @@ from rp2040py.peripherals.dma import DREQChannel
 from rp2040py.peripherals.peripheral import BasePeripheral
 from rp2040py.peripherals.ssi import RPSSI
 
+from edgelora.board.virtual_boards import SimError
+
 if TYPE_CHECKING:
     from rp2040py.rp2040 import RP2040
 
@@ -191,7 +193,7 @@ class Ssi(RPSSI):
             super().write_uint32(offset, value)
         if offset == SSIENR and not value:
             if self._words[CONFLICTS]:
-                raise RuntimeError("flash was read by its cache while software read it by the serial interface")
+                raise SimError("flash was read by its cache while software read it by the serial interface")
             self._words[TAKEN] = self._frames = 0
             self._alarm.cancel()
             self._rx_queue.clear()
@@ -210,7 +212,7 @@ class Ssi(RPSSI):
     def _receive(self) -> None:
         """A frame is in; frames of software have their first byte on top."""
         if len(self._rx_queue) == FIFO_FRAMES:
-            raise RuntimeError("the flash interface's FIFO has overflowed: nothing read it")
+            raise SimError("the flash interface's FIFO has overflowed: nothing read it")
         self._rx_queue.append(int.from_bytes(self.rp2040.flash[self._next : self._next + 4], "big"))
         self._next, self._frames = self._next + 4, self._frames - 1
         if self._frames:
