@@ -26,10 +26,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import cores
+
 ROOT = Path(__file__).resolve().parent.parent
 MODULE, FUZZ, WORK = ROOT / "micropython_module", ROOT / "tests" / "fuzz", ROOT / ".build" / "mutants"
 RUNNER = ROOT / "tools" / "runner"
-RUNNER_SOURCES = tuple(path.stem for path in sorted(RUNNER.glob("*.c")) if path.stem != "cortex_m")
+RUNNER_SOURCES = tuple(path.stem for path in cores.SOURCES if path.parent == RUNNER)
 EQUIVALENT = ROOT / "tests" / "core" / "equivalent_mutants.txt"
 GOAL = 95.0  # per cent
 VECTORS = re.compile(r"\bsimd\b|\bsimd_\w+\(|simd_level|vector")  # lines for vectors, which this build lacks
