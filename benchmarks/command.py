@@ -215,6 +215,7 @@ def add_commands(add: Add) -> None:
     p.epilog = "Flower's engines and the accountant need the environment of `make fleet`."
     p = add("host", cmd_bench_host)
     p.add_argument("--rounds", type=whole(1, 10_000), default=150, help="of which the best counts (%(default)s)")
+    p.add_argument("--avx2", action="store_true", help="hold both to AVX2 on a processor that has more")
     p.epilog = "LiteRT is measured where it is installed: pip install 'edgelora[litert]'."
     p = add("studio", cmd_bench_studio)
     p.add_argument("--seconds", type=whole(0, 86_400), default=60, help="that memory is followed for (%(default)s)")
@@ -932,7 +933,7 @@ def cmd_bench_host(args: argparse.Namespace) -> None:
     from .host import bench_host
 
     with console.progress("host", args.json) as progress:
-        times = bench_host(args.rounds, progress)
+        times = bench_host(args.rounds, args.avx2, progress)
     if args.json:
         return emit({"rows": [asdict(t) for t in times]})
     console.table(

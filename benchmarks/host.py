@@ -6,6 +6,7 @@ Candidates run in turns, so that other load on the machine affects all; figures 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import MATRIX_KINDS
+from edgelora.core.twin.binding import library
 from edgelora.core.twin.session import Session
 from edgelora.model.importers.tflite.convert import import_tflite
 
+from .held import held_to_avx2
 from .model import random_adapter
 from .tflite_file import image_network, keyword_network
 
@@ -41,8 +44,19 @@ class HostTime:
     peer_us: float | None
 
 
-def bench_host(rounds: int, progress: Progress = no_progress) -> list[HostTime]:
-    """Inference without and with adapters, and training steps, of networks with random weights."""
+def bench_host(rounds: int, avx2: bool = False, progress: Progress = no_progress) -> list[HostTime]:
+    """Inference without and with adapters, and training steps, of networks with random weights.
+
+    avx2: both libraries are held to AVX2; raises InputError where that is impossible.
+    """
+    library()
+    with contextlib.suppress(ImportError):  # loaded before it is held
+        import ai_edge_litert.interpreter  # noqa: F401
+    with held_to_avx2("litert", "libedgelora") if avx2 else contextlib.nullcontext():
+        return _bench(rounds, progress)
+
+
+def _bench(rounds: int, progress: Progress) -> list[HostTime]:
     rows: list[HostTime] = []
     for number, (name, make) in enumerate(NETWORKS.items()):
         progress(number, len(NETWORKS), name)

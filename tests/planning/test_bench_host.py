@@ -8,6 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from benchmarks.held import held_to_avx2
 from benchmarks.host import LITERT, NETWORKS, PLAIN, bench_host
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import WEIGHT_KINDS
@@ -85,4 +86,8 @@ def test_this_machine_runs_the_widest_kernels_it_has():
         pytest.skip("asks Linux on x86-64 what its processor has")
     flags = set(next(line for line in cpu.read_text().splitlines() if line.startswith("flags")).split())
     vnni = {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"} <= flags
-    assert library().edgelora_simd_level() == (2 if vnni else int("avx2" in flags))
+    widest, held = 2 if vnni else int("avx2" in flags), int("avx2" in flags)
+    assert library().edgelora_simd_level() == widest
+    with held_to_avx2("libedgelora"):
+        assert library().edgelora_simd_level() == held
+    assert library().edgelora_simd_level() == widest
