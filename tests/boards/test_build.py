@@ -24,7 +24,12 @@ from edgelora.core.formats.wake_manifest import WakeManifest
 MODULE = ROOT / "micropython_module"
 CORE = sorted(path for folder in ("core", "crypto") for path in (MODULE / folder).rglob("*.c"))
 ARM = ("arm-none-eabi-gcc", "-mthumb")
-COMPILERS = {"host": ("cc",), **{cpu: (*ARM, f"-mcpu={cpu}") for cpu in ("cortex-m0plus", "cortex-m33")}}
+STM32N6 = ("-mcpu=cortex-m55", "-mfpu=fpv5-d16", "-mfloat-abi=hard", "-mcmse")  # as MicroPython's stm32 port
+COMPILERS = {
+    "host": ("cc",),
+    **{cpu: (*ARM, f"-mcpu={cpu}") for cpu in ("cortex-m0plus", "cortex-m33")},
+    "stm32n6": (*ARM, *STM32N6),
+}
 OBJECTS = {  # the core's object files, by target
     "host": ".build/cmake/CMakeFiles/twin.dir/micropython_module",
     "cortex-m0plus": f".build/rp2/rpi_pico/CMakeFiles/firmware.dir{MODULE}",
@@ -165,6 +170,29 @@ def test_building_for_esp32_says_what_it_needs(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("PATH", str(tool.parent), prepend=":")
     refused("lacks the submodules")
     assert not (tmp_path / "out.bin").exists()
+
+
+def test_the_module_compiles_in_micropythons_alif_port(tmp_path: Path) -> None:
+    """With the port's own rules and options, and Helium; its submodules, which linking takes, are in no package."""
+    sources = [*(MODULE / "binding").glob("*.c"), MODULE / "core/kernels/simd/helium.c"]
+    names = [str(path.relative_to(MODULE).with_suffix("")) for path in sources]
+    command = ["make", "-C", build.MICROPYTHON / "ports/alif", "-f", "alif.mk", "BOARD=OPENMV_AE3", "MCU_CORE=M55_HP"]
+    command += [f"BUILD={tmp_path}", f"USER_C_MODULES={MODULE}", "FROZEN_MANIFEST=", "MICROPY_PY_OPENAMP=0"]
+    command += [f"SRC_QSTR={' '.join(f'{name}.c' for name in names)}", *(tmp_path / f"{name}.o" for name in names)]
+    environment = os.environ | {"MAKEFLAGS": ""}  # other tests build nothing
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    helium = subprocess.run(
+        ["arm-none-eabi-nm", tmp_path / "core/kernels/simd/helium.o"], capture_output=True, text=True, check=True
+    )
+    assert "R edgelora_helium" in helium.stdout
+
+
+@pytest.mark.parametrize("board", ["openmv_n6", "openmv_ae3"])
+def test_boards_with_helium_are_left_to_micropythons_own_tools(board: str, tmp_path: Path) -> None:
+    (tmp_path / "firmware.bin").write_bytes(bytes(99))
+    assert "cortex-m55.md" in edgelora("build", "--board", board, code=1)
+    assert "cortex-m55.md" in edgelora("flash", tmp_path / "firmware.bin", "--board", board, "--port", tmp_path, code=1)
 
 
 def step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:

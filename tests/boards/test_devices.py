@@ -130,6 +130,8 @@ def test_ports_that_are_gone_or_locked_or_forbidden(terminal: tuple[int, str], m
         ("LOLIN_C3_MINI with ESP32-C3FH4", "LOLIN_C3_MINI", "esp32c3"),
         ("ESP32C6 module with ESP32C6", "", "esp32c6"),
         ("Some board with RP2040", "SOME_BOARD", "rpi_pico"),
+        ("OpenMV N6 with STM32N657X0", "OPENMV_N6", "openmv_n6"),
+        ("OpenMV-AE3 with AE302F80F55D5AE", "", "openmv_ae3"),
         ("PYBv1.1 with STM32F405RG", "PYBV11", None),
     ],
 )

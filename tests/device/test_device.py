@@ -234,9 +234,19 @@ def test_cortex_m55_firmware(folder: Path, tmp_path: Path) -> None:
     assert room and int(room[1]) > 32768
 
 
+NATIVE_FIRST = "sys.path[:] = ['/rom']\nimport edgelora, _edgelora\nassert edgelora._core is not _edgelora\n"
+
+
 def test_armv7emsp_native_module(cortex_m33: str) -> None:
-    path = "sys.path[:] = ['/rom']\nimport edgelora, _edgelora\nassert edgelora._core is not _edgelora\n"
-    check(run_board(cortex_m33, MOUNT + path + RUN_FROM_ROM))
+    check(run_board(cortex_m33, MOUNT + NATIVE_FIRST + RUN_FROM_ROM))
+
+
+def test_armv7emsp_native_module_on_a_cortex_m55(folder: Path, tmp_path: Path) -> None:
+    """As stock firmware of an STM32N6 or an Ensemble E3 loads it, without Helium."""
+    files = suite_files(folder) | {"edgelora.mpy": (NATIVE / "armv7emsp" / "edgelora.mpy").read_bytes()}
+    with cortex_m("cortex_m55", "mps3-an547", tmp_path / "suite.romfs", files) as port:
+        arch = "assert sys.implementation._mpy >> 10 == 8  # armv7emdp, as the boards' profiles say\n"
+        check(run_board(port, MOUNT + arch + NATIVE_FIRST + RUN_FROM_ROM))
 
 
 # Modules from Espressif's compiler have instructions that no emulated core implements.

@@ -101,7 +101,7 @@ def test_only_outputs_that_are_read_are_computed_again() -> None:
 
 
 def test_boards_that_were_not_measured_have_no_prediction() -> None:
-    for board in ("esp32", "rpi_pico2", "unix"):
+    for board in ("esp32", "rpi_pico2", "openmv_n6", "openmv_ae3", "unix"):
         assert predict(HELD_OUT[0].elm, HELD_OUT[0].settings, load_board(board)) is None
 
 

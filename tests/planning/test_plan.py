@@ -181,6 +181,9 @@ def test_the_plan_command(keyword_elm, tmp_path, capsys):
     assert told["recompute_macs"] > 0 < sum(told["recompute"])
     assert main([*command, "--ram", "80K"]) == 0
     table = capsys.readouterr().out
+    assert "predicted: inference" in table
+    assert main([*command, "--board", "openmv_n6"]) == 0
+    assert "no time is predicted: openmv_n6 was never timed" in capsys.readouterr().out
     assert "adapter MACs" in table and "output is" in table
     assert table.count("recomputed") == sum(told["recompute"])
     assert f"{told['recompute_macs']:,} MACs a training step" in table

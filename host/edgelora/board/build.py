@@ -95,6 +95,11 @@ def program(profile: BoardProfile, tell: Tell | None = None) -> Path:
         if not has_program(profile):
             raise BuildError(f"firmware for {profile.name} {_elsewhere(profile)}")
         return _program_path(profile)
+    if profile.port not in PROGRAMS:
+        raise BuildError(
+            f"`edgelora build` makes no firmware for {profile.name}: docs/guides/cortex-m55.md has the commands "
+            f"that add EdgeLoRA to MicroPython's {profile.stock_board}; or flash its own image, then `edgelora install`"
+        )
     if profile.port == "esp32":
         check_esp_idf(profile)
     return _make(_program_path(profile), tell)
@@ -102,7 +107,7 @@ def program(profile: BoardProfile, tell: Tell | None = None) -> Path:
 
 def has_program(profile: BoardProfile) -> bool:
     """Whether a board's program exists, or can be built here."""
-    return not resources.installed() or _program_path(profile).exists()
+    return profile.port in PROGRAMS and (not resources.installed() or _program_path(profile).exists())
 
 
 def _program_path(profile: BoardProfile) -> Path:

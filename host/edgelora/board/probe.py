@@ -161,7 +161,7 @@ def board_of(machine: str, build: str) -> str | None:
     for profile in profiles:
         if build and (build.lower() == profile.name or build == profile.stock_board):
             return profile.name
-    chip = re.search(r" with (ESP32|RP2\d+)(?:-?([A-Z]\d+))?", machine)  # what follows names the package
+    chip = re.search(r" with (ESP32|RP2\d+|\w+)(?:-?([A-Z]\d+))?", machine)  # what follows names the package
     name = chip and "-".join(part for part in chip.groups() if part)
     return next((profile.name for profile in profiles if profile.chip == name), None)
 

@@ -74,7 +74,7 @@ class Power:
 
 @dataclass(frozen=True)
 class Verified:
-    """The test status of a board's support: "run (where)", "compiled" with an optional note, or "not run"."""
+    """The test status of a board's support: "run (where)", "compiled (note)", "not compiled" or "not run"."""
 
     image: str
     flashing: str
@@ -85,8 +85,8 @@ class Verified:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not re.fullmatch(r"not run|compiled( \(.+\))?|run \(.+\)", value):
-                raise TypeError(f"verified.{field.name} is {value!r}: give run (WHERE), compiled or not run")
+            if not re.fullmatch(r"not (run|compiled)|compiled( \(.+\))?|run \(.+\)", value):
+                raise TypeError(f"verified.{field.name} is {value!r}: give run (WHERE), [not] compiled or not run")
 
 
 @dataclass(frozen=True)

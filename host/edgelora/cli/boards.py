@@ -133,7 +133,7 @@ def cmd_build(args: argparse.Namespace) -> None:
     it. A checkout builds firmware for every board; an installed package includes firmware for some.
     """
     base = load_base(args.model) if args.model else None
-    output = args.output or Path("firmware" + SUFFIXES[load_board(args.board).port])
+    output = args.output or Path("firmware" + SUFFIXES.get(load_board(args.board).port, ""))
     files = {base.name: base.elm} if base else {}
     if base and (there := manifest_beside(args.model)):
         files[there[0]] = there[1].packed()

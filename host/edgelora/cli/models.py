@@ -354,6 +354,8 @@ def _print_plan(result: Plan, given_ram: bool) -> None:
         of = f" of {result.frames} frames" if result.frames > 1 else ""
         times = f"inference {result.infer_us / 1000:.2f} ms, training step{of} {result.step_us / 1000:.2f} ms"
         say(f"predicted: {times}{energy}")
+    else:
+        say(f"no time is predicted: {result.board} was never timed")
     if result.recompute_macs:
         say(f"to fit, outputs are computed again: {result.recompute_macs:,} MACs a training step")
         if not given_ram:
