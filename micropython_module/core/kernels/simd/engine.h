@@ -560,6 +560,11 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
             }
             rows = rows_of(from, groups, n, w->units);
         }
+#ifdef IN_PLACE
+        if (!rank && outputs_in_place(g, &rows, y + p * g->out_c)) {
+            continue;
+        }
+#endif
         if (rank) {
             t_rows = branch_down(g, branch, t_start, w, &rows, run, t ? t + p * rank : 0);
         }

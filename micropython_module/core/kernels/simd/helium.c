@@ -266,62 +266,129 @@ NAKED static void two_rows(const block_of_products_t *b) {
         RESTORE);
 }
 
+// r0, r2, r4, r6 += products of a run at r1 with four lanes at r3, r5, r12, r8, whose bytes q3 flips
+#define RUN_OF_FOUR \
+    "3:\n" \
+    "vldrb.8 q0, [r1], #16\n" \
+    "vldrb.8 q1, [r3], #16\n" \
+    "veor q1, q1, q3\n" \
+    "vldrb.8 q2, [r5], #16\n" \
+    "vmladava.s8 r0, q0, q1\n" \
+    "veor q2, q2, q3\n" \
+    "vldrb.8 q1, [r12], #16\n" \
+    "vmladava.s8 r2, q0, q2\n" \
+    "veor q1, q1, q3\n" \
+    "vldrb.8 q2, [r8], #16\n" \
+    "vmladava.s8 r4, q0, q1\n" \
+    "veor q2, q2, q3\n" \
+    "vmladava.s8 r6, q0, q2\n" \
+    "letp lr, 3b\n"
+
 // acc = start + products of a row with lanes whose bytes are flipped, four at a time.
-// r0, r2, r4, r6: sums, r1: x, r3, r5, r7, r8: w
+// r0, r2, r4, r6: sums, r1: x, r3, r5, r12, r8: w
 NAKED static void one_row(block_of_products_t *b) {
     OFFSETS(block_of_products_t, x, w, step, count, runs, next, back, acc, end, start, flip)
     __asm volatile(
         SAVE
         "mov r10, r0\n"
-        "ldr r12, " FIELD(r10, block_of_products_t.flip) "\n"
-        "vdup.32 q3, r12\n"
+        "ldr r7, " FIELD(r10, block_of_products_t.flip) "\n"
+        "vdup.32 q3, r7\n"
         "1:\n"                  // four lanes
-        "ldr r12, " FIELD(r10, block_of_products_t.start) "\n"
-        "ldrd r0, r2, [r12], #8\n"
-        "ldrd r4, r6, [r12], #8\n"
-        "str r12, " FIELD(r10, block_of_products_t.start) "\n"
+        "ldr r7, " FIELD(r10, block_of_products_t.start) "\n"
+        "ldrd r0, r2, [r7], #8\n"
+        "ldrd r4, r6, [r7], #8\n"
+        "str r7, " FIELD(r10, block_of_products_t.start) "\n"
         "ldr r1, " FIELD(r10, block_of_products_t.x) "\n"
-        "ldrd r3, r12, " FIELD(r10, block_of_products_t.w) "\n"
-        "add r5, r3, r12\n"
-        "add r7, r5, r12\n"
-        "add r8, r7, r12\n"
-        "add r12, r8, r12\n"
-        "str r12, " FIELD(r10, block_of_products_t.w) "\n"
+        "ldrd r3, r7, " FIELD(r10, block_of_products_t.w) "\n"
+        "add r5, r3, r7\n"
+        "add r12, r5, r7\n"
+        "add r8, r12, r7\n"
+        "add r7, r8, r7\n"
+        "str r7, " FIELD(r10, block_of_products_t.w) "\n"
         "ldrd r9, r11, " FIELD(r10, block_of_products_t.count) "\n"
         "2:\n"                  // a run
         "wlstp.8 lr, r9, 4f\n"
-        "3:\n"
-        "vldrb.8 q0, [r1], #16\n"
-        "vldrb.8 q1, [r3], #16\n"
-        "veor q1, q1, q3\n"
-        "vldrb.8 q2, [r5], #16\n"
-        "vmladava.s8 r0, q0, q1\n"
-        "veor q2, q2, q3\n"
-        "vldrb.8 q1, [r7], #16\n"
-        "vmladava.s8 r2, q0, q2\n"
-        "veor q1, q1, q3\n"
-        "vldrb.8 q2, [r8], #16\n"
-        "vmladava.s8 r4, q0, q1\n"
-        "veor q2, q2, q3\n"
-        "vmladava.s8 r6, q0, q2\n"
-        "letp lr, 3b\n"
+        RUN_OF_FOUR
         "4:\n"
         "subs r11, #1\n"
         "beq 5f\n"
-        "ldrd r12, lr, " FIELD(r10, block_of_products_t.next) "\n"
-        "add r1, r12\n"
+        "ldrd r7, lr, " FIELD(r10, block_of_products_t.next) "\n"
+        "add r1, r7\n"
         "sub r3, lr\n"
         "sub r5, lr\n"
-        "sub r7, lr\n"
+        "sub r12, lr\n"
         "sub r8, lr\n"
         "b 2b\n"
         "5:\n"
-        "ldrd r12, lr, " FIELD(r10, block_of_products_t.acc) "\n"
-        "strd r0, r2, [r12], #8\n"
-        "strd r4, r6, [r12], #8\n"
-        "str r12, " FIELD(r10, block_of_products_t.acc) "\n"
-        "cmp r12, lr\n"
+        "ldrd r7, lr, " FIELD(r10, block_of_products_t.acc) "\n"
+        "strd r0, r2, [r7], #8\n"
+        "strd r4, r6, [r7], #8\n"
+        "str r7, " FIELD(r10, block_of_products_t.acc) "\n"
+        "cmp r7, lr\n"
         "bne 1b\n"
+        RESTORE);
+}
+
+// Outputs of a row that is one run, from weights where they lie.
+typedef struct {
+    const int8_t *x;
+    uint32_t step, count;       // of an output's weights: bytes to the next one's, values
+    uint32_t next, zero_point;  // next: bytes from the end of what was read of weights to the next
+    uint32_t apart;             // bytes from an output's shift to the output
+    const int8_t *end;          // of the shifts
+    const int8_t *w;
+    const int32_t *bias, *multiplier;
+    const int8_t *shift;
+    uint32_t flip;
+    int32_t low, high;
+} row_of_outputs_t;
+
+// Four outputs at a time.
+// r0, r2, r4, r6: sums, r1: x, r3, r5, r12, r8: w, r9: bias, r11: multiplier, r7: shift
+NAKED static void row_outputs(const row_of_outputs_t *r) {
+    OFFSETS(row_of_outputs_t, x, count, next, apart, w, bias, multiplier, flip, low)
+    __asm volatile(
+        SAVE
+        "vpush {d8-d11}\n"
+        "mov r10, r0\n"
+        "ldr r3, " FIELD(r10, row_of_outputs_t.flip) "\n"
+        "vdup.32 q3, r3\n"
+        "ldrd r3, r5, " FIELD(r10, row_of_outputs_t.low) "\n"
+        "vdup.32 q4, r3\n"
+        "vdup.32 q5, r5\n"
+        "ldrd r3, r9, " FIELD(r10, row_of_outputs_t.w) "\n"
+        "ldrd r11, r7, " FIELD(r10, row_of_outputs_t.multiplier) "\n"
+        "1:\n"
+        "ldrd r0, r2, [r9], #8\n"
+        "ldrd r4, r6, [r9], #8\n"
+        "ldrd r1, r8, " FIELD(r10, row_of_outputs_t.x) "\n"
+        "ldr lr, " FIELD(r10, row_of_outputs_t.count) "\n"
+        "add r5, r3, r8\n"
+        "add r12, r5, r8\n"
+        "add r8, r12\n"
+        "wlstp.8 lr, lr, 4f\n"
+        RUN_OF_FOUR
+        "4:\n"
+        "vmov q0[2], q0[0], r0, r4\n"
+        "vldrb.s32 q2, [r7], #4\n"
+        "vmov q0[3], q0[1], r2, r6\n"
+        "ldrd r0, r1, " FIELD(r10, row_of_outputs_t.next) "\n"
+        "vldrw.32 q1, [r11], #16\n"
+        "add r3, r8, r0\n"
+        "vqrdmulh.s32 q1, q0, q1\n"
+        "vand q0, q0, q2\n"
+        "vshr.s32 q0, q0, #31\n"
+        "ldrd r0, r2, " FIELD(r10, row_of_outputs_t.apart) "\n"
+        "vadd.i32 q1, q1, q0\n"
+        "add r0, r7\n"
+        "vrshl.s32 q1, q1, q2\n"
+        "cmp r7, r2\n"
+        "vadd.i32 q1, q1, r1\n"
+        "vmax.s32 q1, q1, q4\n"
+        "vmin.s32 q1, q1, q5\n"
+        "vstrb.32 q1, [r0, #-4]\n"
+        "bne 1b\n"
+        "vpop {d8-d11}\n"
         RESTORE);
 }
 
@@ -358,6 +425,42 @@ static void products_in_place(int32_t *acc, const int32_t *start, const uint8_t 
             lanes_of_row(&b, w + l * step, start + l, acc + l, 4);
         }
     }
+}
+
+// Outputs [o, o + count), count a multiple of 4.
+static inline void some_outputs(
+    const edgelora_shape_t *g, row_of_outputs_t *row, uint32_t o, uint32_t count) {
+    row->w = (const int8_t *)g->weights + o * g->inputs;
+    row->bias = g->bias + o;
+    row->multiplier = g->multiplier + o;
+    row->shift = g->shift + o;
+    row->end = row->shift + count;
+    row_outputs(row);
+}
+
+// Outputs of few rows without a branch, from weights where they lie; false: it does not do these.
+static bool outputs_in_place(const edgelora_shape_t *g, const rows_t *in, int8_t *y) {
+    uint32_t outputs = g->out_c & ~3u, read = (g->inputs + 15) & ~15u;
+    if (!g->bounded || in->runs != 1 || in->n > IN_PLACE || !outputs) {
+        return false;
+    }
+    row_of_outputs_t row = {
+        .step = g->inputs,
+        .count = g->inputs,
+        .next = g->inputs - read,
+        .zero_point = (uint32_t)g->zp_out,
+        .flip = 0x80808080u,
+        .low = g->op->act_min,
+        .high = g->op->act_max};
+    for (uint32_t r = 0; r < in->n; ++r, y += g->out_c) {
+        row.x = row_at(in, r);
+        row.apart = (uint32_t)(y - g->shift);
+        some_outputs(g, &row, 0, outputs);
+        if (g->out_c & 3) { // the last four overlap those before
+            some_outputs(g, &row, g->out_c - 4u, 4);
+        }
+    }
+    return true;
 }
 
 // acc, s32 [4 * vectors] = start + products of one row with columns of weights, w + 128.
