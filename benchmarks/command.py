@@ -563,7 +563,8 @@ def cmd_bench_silicon(args: argparse.Namespace) -> None:
 def cmd_bench_kernels(args: argparse.Namespace) -> None:
     """Cycles of every kernel, portable and optimized.
 
-    With --cores, also instructions of the optimized ones on emulated cores, whose cycles are unknown.
+    With --cores, also instructions of the optimized ones on emulated cores, whose cycles are unknown, and estimates of
+    an RP2350's and an ESP32-S3's cycles.
     """
     from .kernels import bench_kernels
 
@@ -581,30 +582,33 @@ def cmd_bench_kernels(args: argparse.Namespace) -> None:
 
 
 def _show_every_core(args: argparse.Namespace, times: Sequence[KernelTime]) -> None:
-    from .instructions import count_cores, rp2350_cycles
+    from .instructions import count_cores, estimates
 
     cores = args.cores or COUNTED
     with console.progress("cores", args.json) as progress:
         counts = count_cores(cores, progress)
-    estimated = rp2350_cycles(counts)
+    estimated = estimates(counts)
     if args.json:
         return emit(
             {"board": args.board, "kernels": [asdict(t) for t in times], "counted": [asdict(c) for c in counts]}
-            | {"estimated": [{"op": op, "shape": shape, "cycles": n} for (op, shape), n in estimated.items()]}
+            | {"estimated": [{"chip": c, "op": op, "shape": s, "cycles": n} for (c, op, s), n in estimated.items()]}
         )
     measured = {("forward", t.op, t.shape): t.cycles_per_mac for t in times if t.variant == "fast"}
     counted = {(c.core, c.kind, c.op, c.shape): c.per_mac for c in counts}
+    guessed = {(chip, "forward", op, shape): n for (chip, op, shape), n in estimated.items()}
     kernels = {(c.kind, c.op, c.shape): c.macs for c in counts}
-    rows = []
-    for (kind, op, shape), macs in kernels.items():
-        cold = estimated.get((op, shape)) if kind == "forward" else None
-        values = [measured.get((kind, op, shape)), *(counted[core, kind, op, shape] for core in cores)]
-        values.append(None if cold is None else cold / macs)
-        rows.append((kind, op, shape, macs, *("" if v is None else f"{v:.2f}" for v in values)))
-    console.table(("kernel", "op", "shape", "MACs", args.board, *cores, "RP2350"), rows)
+    chips = tuple(dict.fromkeys(chip for chip, *_ in estimated))
+    rows: list[tuple[object, ...]] = [
+        ("", "", "", "", "measured", *["counted"] * len(cores), *["estimated"] * len(chips))
+    ]
+    for kernel, macs in kernels.items():
+        values = [measured.get(kernel), *(counted.get((core, *kernel)) for core in cores)]
+        values += [guessed[chip, *kernel] / macs if (chip, *kernel) in guessed else None for chip in chips]
+        rows.append((*kernel, macs, *("" if v is None else f"{v:.2f}" for v in values)))
+    console.table(("kernel", "op", "shape", "MACs", args.board, *cores, *chips), rows)
     say(
-        f"per MAC: {args.board}, cycles, measured; cores, instructions, counted; RP2350, cycles, estimated: "
-        "a cycle an instruction, and each weight read once from flash"
+        "per MAC: cycles measured on the board, instructions counted on emulated cores, cycles estimated (RP2350: "
+        "a cycle an instruction, each weight read once from flash; ESP32-S3: the rules in tools/esp32s3.py)"
     )
 
 

@@ -16,12 +16,14 @@ import numpy as np
 from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import MATRIX_KINDS
+from tools import esp32s3
 from tools.cores import MPS2_CORTEX_M33, MPS3_CORTEX_M55, VIRT_RV32, VIRT_RV32_ZB, Answers, Calls, Machine
 
 from .kernels import COUNTED, SHAPES
 from .networks import Shape, network
 
-MACHINES = dict(zip(COUNTED, (MPS2_CORTEX_M33, MPS3_CORTEX_M55, VIRT_RV32, VIRT_RV32_ZB), strict=True))
+ESP32_S3 = "esp32-s3"
+MACHINES = dict(zip(COUNTED, (MPS2_CORTEX_M33, MPS3_CORTEX_M55, VIRT_RV32, VIRT_RV32_ZB), strict=False))
 RANK = 4  # of the adapter whose gradient of A is counted
 BACKWARD = tuple(s for s in SHAPES if s.kind in ("dense", "conv", "depthwise") and s.size[2] % 4 == 0)
 RP2350_MISS = 56  # cycles, of 8 bytes: 28 of the flash's clock, which is half of the processor's
@@ -30,15 +32,19 @@ RP2350_CYCLES = 1.0  # of an instruction, assumed
 
 @dataclass(frozen=True)
 class KernelCount:
-    """Instructions of one run. kind: forward, input error, or gradient of A; of the plain kernel and the fast one."""
+    """Instructions of one run. kind: forward, input error, or gradient of A; of the plain kernel and the fast one.
+
+    plain: None on an ESP32-S3. cycles: an estimate of the fast one's, on an ESP32-S3 alone.
+    """
 
     core: str
     kind: str
     op: str
     shape: str
     macs: int
-    plain: int
+    plain: int | None
     fast: int
+    cycles: int | None = None
 
     @property
     def per_mac(self) -> float:
@@ -47,19 +53,38 @@ class KernelCount:
 
 def count_kernels(core: str, shapes: Sequence[Shape] = SHAPES) -> list[KernelCount]:
     """Counts forward passes. subprocess.SubprocessError, OSError: there is no compiler or emulator (`make cores`)."""
-    calls = Calls()
-    for shape in shapes:
-        model = network([shape])
-        x = np.random.default_rng(0).integers(-128, 128, model.input.size).astype(np.int8)
-        for plain in (True, False):
-            calls.open(pack_model(model), b"\0", "infer", plain=plain)
-            for end in (1, 0):
-                calls.count(x, 0, end)
-    both = zip(*[iter(_differences(MACHINES[core], calls))] * 2, strict=True)
+    if core == ESP32_S3:
+        return _on_an_esp32s3(shapes)
+    both = zip(*[iter(_differences(MACHINES[core], _forward(shapes, (True, False))))] * 2, strict=True)
     return [
         KernelCount(core, "forward", s.op, s.name, s.macs, plain, fast)
         for s, (plain, fast) in zip(shapes, both, strict=True)
     ]
+
+
+def _on_an_esp32s3(shapes: Sequence[Shape]) -> list[KernelCount]:
+    executed = esp32s3.count(_forward(shapes, (False,)))
+    return [
+        KernelCount(
+            *(ESP32_S3, "forward", s.op, s.name, s.macs, None),
+            run.instructions - call.instructions,
+            run.cycles - call.cycles,
+        )
+        for s, run, call in zip(shapes, executed[::2], executed[1::2], strict=True)
+    ]
+
+
+def _forward(shapes: Sequence[Shape], variants: Sequence[bool]) -> Calls:
+    """variants: whether kernels are plain."""
+    calls = Calls()
+    for shape in shapes:
+        model = network([shape])
+        x = np.random.default_rng(0).integers(-128, 128, model.input.size).astype(np.int8)
+        for plain in variants:
+            calls.open(pack_model(model), b"\0", "infer", plain=plain)
+            for end in (1, 0):
+                calls.count(x, 0, end)
+    return calls
 
 
 def count_steps(core: str, shapes: Sequence[Shape] = BACKWARD) -> list[KernelCount]:
@@ -109,25 +134,26 @@ def _differences(machine: Machine, calls: Calls) -> list[int]:
 
 
 def count_cores(cores: Sequence[str], progress: Progress = no_progress) -> list[KernelCount]:
-    """Counts every kernel, forward and backward, on these cores of `MACHINES`."""
+    """Counts every kernel on these cores of `COUNTED`, forward and, but for an ESP32-S3, backward."""
     found = []
     for k, core in enumerate(cores):
         progress(k, len(cores), core)
-        found += [*count_kernels(core), *count_steps(core)]
+        found += count_kernels(core) + (count_steps(core) if core in MACHINES else [])
     return found
 
 
-def rp2350_cycles(counts: Sequence[KernelCount]) -> dict[tuple[str, str], int]:
-    """Estimated cycles of forward passes on an RP2350 whose cache has none of the op's weights, by op and shape.
+def estimates(counts: Sequence[KernelCount]) -> dict[tuple[str, str, str], int]:
+    """Estimated cycles of forward passes, by chip, op and shape; none of them was measured.
 
-    Not measured: an instruction is taken for a cycle, and every 8 bytes of weights miss once.
+    RP2350, whose cache has none of the op's weights: an instruction is taken for a cycle, and every 8 bytes of weights
+    miss once. ESP32-S3: by the rules in tools/esp32s3.py.
     """
     fast = {(c.op, c.shape): c.fast for c in counts if c.core == "cortex-m33" and c.kind == "forward"}
     return {
-        (s.op, s.name): round(RP2350_CYCLES * fast[s.op, s.name] + RP2350_MISS * _weight_bytes(s) / 8)
+        ("RP2350", s.op, s.name): round(RP2350_CYCLES * fast[s.op, s.name] + RP2350_MISS * _weight_bytes(s) / 8)
         for s in SHAPES
         if (s.op, s.name) in fast
-    }
+    } | {("ESP32-S3", c.op, c.shape): c.cycles for c in counts if c.cycles is not None}
 
 
 def _weight_bytes(shape: Shape) -> int:

@@ -19,7 +19,7 @@ from .networks import Shape, network
 PATH = "/bench.elm"
 RUNS = 20
 VARIANTS = ("plain", "fast")
-COUNTED = ("cortex-m33", "cortex-m55", "rv32imc", "rv32imc-zb")  # cores whose instructions `instructions` counts
+COUNTED = ("cortex-m33", "cortex-m55", "rv32imc", "rv32imc-zb", "esp32-s3")  # whose instructions `instructions` counts
 
 
 def _pointwise(positions: int, channels: int, outputs: int) -> Shape:

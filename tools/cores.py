@@ -207,6 +207,8 @@ CORES = (
 
 # This core answers each call with its bytes of stack (tools/stacks.py).
 STACKS = replace(CORTEX_M0PLUS, name="cortex-m0plus-stacks", compiler=(*CORTEX_M0PLUS.compiler, "-DEDGELORA_STACKS"))
+# This one's handler carries out one instruction a trap, so that QEMU logs each (tools/esp32s3.py).
+TRACED = replace(ESP32_S3, name="xtensawin-s3-traced", compiler=(*ESP32_S3.compiler, "-DAT_ONCE=1"))
 
 SHARED = (
     *(RUNNER / f"{name}.c" for name in ("calls", "sessions", "secrets", "members", "read_ahead")),
@@ -372,7 +374,7 @@ VIRT_RV32_ZB = _virt("rv32imc-zb", "rv32imc_zba_zbb_zbs")  # with bit manipulati
 
 def main() -> None:
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(build, (*CORES, STACKS)))
+        list(pool.map(build, (*CORES, STACKS, TRACED)))
 
 
 if __name__ == "__main__":

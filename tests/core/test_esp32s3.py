@@ -1,4 +1,6 @@
-"""ESP32-S3's kernels run on its vector instructions, and an error in the table of these does not go unseen.
+"""ESP32-S3's kernels run on its vector instructions; an error in the table of these does not go unseen.
+
+What is executed is counted, and its cycles are estimated by rules.
 
 Their results are compared with those of all cores in `test_cores.py`.
 """
@@ -16,10 +18,12 @@ from fresh import FULL, fresh_seeds
 from random_models import random_input
 from random_ops import DrawnOp
 
+from benchmarks.instructions import count_kernels
 from benchmarks.kernels import SHAPES
 from benchmarks.networks import network
 from edgelora.base.resources import ROOT
 from edgelora.core.formats.elm import pack_model
+from tools import esp32s3
 
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -55,6 +59,32 @@ def test_kernels_run_on_vectors() -> None:
         fast, plain = answers[6 * k : 6 * k + 3], answers[6 * k + 3 : 6 * k + 6]
         assert fast[:2] == plain[:2], shape
         assert plain[2] == 0 and int(fast[2]) > shape.macs / 16, shape
+
+
+def test_cycles_follow_the_rules_of_the_pipeline() -> None:
+    program = {
+        0: "76 83 0b",  # loop a3, 15
+        3: "24 01 83",  # ee.vld.128.ip q0, a2, 16
+        6: "c4 08 1a",  # ee.vmulas.s8.accx q0, q1: waits for q0
+        9: "40 65 82",  # mull a6, a5, a4
+        12: "40 55 80",  # add a5, a5, a4
+        15: "16 26 00",  # beqz a6, 21: is taken
+        18: "f0 20 00",  # nop
+        21: "28 04",  # l32i.n a2, a4, 0
+        23: "29 14",  # s32i.n a2, a4, 4: waits for a2
+    }
+    words = {at: bytes.fromhex(text) for at, text in program.items()}
+    decoded = esp32s3.decode(set(words.values()))
+    trace = [0, *[3, 6, 9, 12] * 2, 15, 21, 23]
+    assert esp32s3.cycles_of(trace, {at: decoded[word] for at, word in words.items()}) == 12 + 2 + 2 + 1
+
+
+def test_instructions_on_an_esp32s3_are_counted() -> None:
+    shapes = [shape for shape in SHAPES if shape.name in ("64x64", "8x8x32")]
+    for count in count_kernels("esp32-s3", shapes):
+        vectors = "pool" not in count.op  # which the packed engine has
+        assert count.macs / (16 if vectors else 2) < count.fast < 8 * count.macs, count
+        assert count.cycles and count.fast < count.cycles < 2 * count.fast, count
 
 
 def differs(program: Program) -> bool:

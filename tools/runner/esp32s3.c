@@ -382,12 +382,16 @@ static bool step(registers_t *r) {
     return d->size != 0;
 }
 
-// Also carries out those that follow, as each signal takes a while.
+// Instructions that a signal carries out: also those that follow, as each signal takes a while.
+#ifndef AT_ONCE
+#define AT_ONCE UINT32_MAX
+#endif
+
 void edgelora_illegal(uint32_t *context, uint32_t sar) {
     registers_t *r = (registers_t *)(void *)(context + CONTEXT_WORDS);
     uint32_t first = r->pc;
     r->sar = sar;
-    while (step(r)) {
+    for (uint32_t left = AT_ONCE; left && step(r); --left) {
         ++carried_out;
         if (r->pc == r->lend && r->lcount) {
             --r->lcount;
