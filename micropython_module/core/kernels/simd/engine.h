@@ -306,6 +306,19 @@ static inline scales_t scales_of(const edgelora_shape_t *g, uint32_t o, uint32_t
         lanes_of(g->op->act_min), lanes_of(g->op->act_max)};
 }
 
+// Are all outputs up to 0 the same, and all of the `count` shifts to the right, at least by one?
+static inline bool is_rectified(const edgelora_shape_t *g, const int8_t *shift, uint32_t count) {
+    bool rectified = g->op->act_min >= g->zp_out;
+    for (uint32_t i = 0; i < count; ++i) {
+        rectified &= shift[i] < 0;
+    }
+    return rectified;
+}
+
+#ifndef EDGELORA_RECTIFIES // by the including file
+#define lanes_rectified lanes_requantize
+#endif
+
 // |acc| < 2^30
 static inline lanes_t lanes_output(lanes_t acc, const scales_t *s) {
     lanes_t v = lanes_requantize(acc, s->multiplier, s->shift, s->half);
@@ -533,7 +546,9 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
     bool as_it_is = g->inputs == g->in_c && !(g->in_c & 3) && !op->pad_top && !op->pad_left &&
         op->stride_h == 1 && op->stride_w == 1 && g->out_h == g->in_h && g->out_w == g->in_w;
     int32_t t_start[EDGELORA_MAX_RANK + LANES];
-    __builtin_memset(t_start, 0, rank ? sizeof(t_start) : 0);
+    if (rank) {
+        __builtin_memset(t_start, 0, sizeof(t_start));
+    }
     for (uint32_t j = 0; j < rank && g->zp_in; ++j) {
         int32_t sum = 0;
         for (uint32_t i = 0; i < g->inputs; ++i) {
@@ -593,6 +608,7 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
                     .lanes = lanes,
                     .scales = scales_of(g, o, lanes),
                     .range = range_of(g),
+                    .rectified = is_rectified(g, g->shift + o, lanes),
                     .branch_shift = -branch->branch_shift};
                 if (rank) {
                     panel_of_rows(w->b_panel, &b, lanes, 0, t_rows.groups);
@@ -1320,87 +1336,134 @@ static inline lanes_t lanes_scaled(lanes_t v, int32_t multiplier, int32_t shift)
                      : lanes_round_divide(lanes_high_mul(v, m), lanes_of(-shift));
 }
 
-// One operand of an add: requantize(d << 20) for |d| < 256.
+// The operand of an add of the smaller scale: requantize(d << 20) for |d| < 256. The other's
+// multiplier is 1/2.
 typedef struct {
-    bool half; // one of the larger scale: the multiplier is 1/2
-    lanes_t high, low, rounding, shift; // of the multiplier: 20 bits and 11; half of 2^-shift
+    lanes_t high, low, rounding, shift; // of the multiplier: 20 bits and 11
 } addend_t;
 
+enum { LEAST_SHIFT = -19 }; // of an addend: rounding has 31 bits
+
+// rounding: of the product and, 11 bits further up, half of 2^-shift
 static addend_t addend_of(int32_t multiplier, int32_t shift) {
+    uint32_t half = (1u << -shift) >> 1;
     return (addend_t){
-        multiplier == 1 << 30 && shift == 0, lanes_of(multiplier >> 11),
-        lanes_of(multiplier & 2047), lanes_of((int32_t)((1u << -shift) >> 1)), lanes_of(shift)};
+        lanes_of(multiplier >> 11), lanes_of(multiplier & 2047),
+        lanes_of((int32_t)(1024 + (half << 11))), lanes_of(shift)};
 }
 
 // The high half of the doubled product of d << 20 is d * multiplier / 2^11, rounded.
 static inline lanes_t lanes_addend(lanes_t d, const addend_t *a) {
-    if (a->half) {
-        return lanes_shift_left(d, 19);
-    }
-    lanes_t low = lanes_add(lanes_mul(d, a->low), lanes_of(1024));
+    lanes_t low = lanes_add(lanes_mul(d, a->low), a->rounding);
     lanes_t v = lanes_add(lanes_mul(d, a->high), lanes_shift_right(low, 11));
-    return lanes_rounded(d, v, a->shift, a->rounding);
+    return lanes_rounded(d, v, a->shift, lanes_of(0));
 }
 
 typedef struct {
-    addend_t first, second;
+    addend_t second;
     lanes_t zero, zero2, multiplier, shift, half; // half: of 2^-shift
+    lanes_t unit; // what a difference of the larger scale counts
     const edgelora_shape_t *g;
     range_t range;
 } sum_t;
 
-// small: no shift is to the left, so that sums are below 2^29.
-static inline __attribute__((always_inline)) lanes_t lanes_sum(
-    const sum_t *s, const int8_t *x, const int8_t *x2, const bool small) {
-    lanes_t a = lanes_sub(lanes_of_s8(x), s->zero), b = lanes_sub(lanes_of_s8(x2), s->zero2);
-    if (small) {
-        a = lanes_add(lanes_addend(a, &s->first), lanes_addend(b, &s->second));
-        return lanes_requantize(a, s->multiplier, s->shift, s->half);
+// What is known of a sum. Unless it is any, the first operand's multiplier is 1/2 and no shift is
+// to the left, so that sums are below 2^29.
+typedef struct {
+    bool any, even, rectified; // even: the second's multiplier is 1/2, too
+} sum_kind_t;
+
+#ifndef EDGELORA_MIXES_FOUR // by the including file
+
+// Differences of 4 * WIDTH values, and outputs in the same order.
+static inline void mixed_load(lanes_t *d, const int8_t *x, lanes_t zero) {
+#pragma GCC unroll 4
+    for (uint32_t k = 0; k < 4; ++k) {
+        d[k] = lanes_sub(lanes_of_s8(x + k * WIDTH), zero);
     }
-    const int32_t *m = s->g->multiplier;
-    const int8_t *shift = s->g->shift;
-    a = lanes_add(lanes_scaled(lanes_shift_left(a, 20), m[0], shift[0]),
-        lanes_scaled(lanes_shift_left(b, 20), m[1], shift[1]));
-    return lanes_scaled(a, m[2], shift[2]);
+}
+
+static inline void mixed_store(
+    int8_t *to, const lanes_t *v, int8_t zero_point, int8_t low, int8_t high) {
+    const range_t range = {zero_point, low, high};
+    rows_store(to, WIDTH, v, 4, &range);
+}
+
+#endif
+
+static inline __attribute__((always_inline)) void sums_of(
+    const sum_t *s, const int8_t *x, const int8_t *x2, int8_t *y, const sum_kind_t kind) {
+    lanes_t a[4], b[4];
+    mixed_load(a, x, s->zero);
+    mixed_load(b, x2, s->zero2);
+#pragma GCC unroll 4
+    for (uint32_t k = 0; k < 4; ++k) {
+        if (kind.any) {
+            const int32_t *m = s->g->multiplier;
+            const int8_t *shift = s->g->shift;
+            lanes_t v = lanes_add(lanes_scaled(lanes_shift_left(a[k], 20), m[0], shift[0]),
+                lanes_scaled(lanes_shift_left(b[k], 20), m[1], shift[1]));
+            a[k] = lanes_scaled(v, m[2], shift[2]);
+        } else {
+            lanes_t v = kind.even
+                ? lanes_mul(lanes_add(a[k], b[k]), s->unit)
+                : lanes_add(lanes_mul(a[k], s->unit), lanes_addend(b[k], &s->second));
+            a[k] = (kind.rectified ? lanes_rectified : lanes_requantize)(
+                v, s->multiplier, s->shift, s->half);
+        }
+    }
+    mixed_store(y, a, s->range.zero_point, s->range.low, s->range.high);
 }
 
 static inline __attribute__((always_inline)) void sums_store(const sum_t *s, const int8_t *x,
-    const int8_t *x2, int8_t *y, uint32_t count, const bool small) {
+    const int8_t *x2, int8_t *y, uint32_t count, const sum_kind_t kind) {
+    enum { PART = 4 * WIDTH };
     const sum_t sum = *s;
     uint32_t i = 0;
-    for (; i + 4 * WIDTH <= count; i += 4 * WIDTH) {
-        lanes_t v[4];
-#pragma GCC unroll 4
-        for (uint32_t k = 0; k < 4; ++k) {
-            v[k] = lanes_sum(&sum, x + i + k * WIDTH, x2 + i + k * WIDTH, small);
-        }
-        rows_store(y + i, WIDTH, v, 4, &sum.range);
+    for (; i + PART <= count; i += PART) {
+        sums_of(&sum, x + i, x2 + i, y + i, kind);
     }
-    for (; i < count; i += WIDTH) {
-        int8_t rest[3][WIDTH] = {{0}};
-        uint32_t n = lesser(count - i, WIDTH);
-        copy_run(rest[0], x + i, n);
-        copy_run(rest[1], x2 + i, n);
-        lanes_t v = lanes_sum(&sum, rest[0], rest[1], small);
-        rows_store(rest[2], WIDTH, &v, 1, &sum.range);
-        copy_run(y + i, rest[2], n);
+    if (i < count) {
+        int8_t rest[3][PART] = {{0}};
+        copy_run(rest[0], x + i, count - i);
+        copy_run(rest[1], x2 + i, count - i);
+        sums_of(&sum, rest[0], rest[1], rest[2], kind);
+        copy_run(y + i, rest[2], count - i);
     }
 }
 
+static inline bool is_half(const edgelora_shape_t *g, uint32_t operand) {
+    return g->multiplier[operand] == 1 << 30 && !g->shift[operand];
+}
+
 static void add_forward(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y) {
-    const int8_t *shift = g->shift;
-    uint32_t count = g->positions * g->out_c;
-    bool small = shift[0] <= 0 && shift[1] <= 0 && shift[2] <= 0;
-    int32_t last = small ? shift[2] : 0;
-    sum_t s = {
-        addend_of(g->multiplier[0], small ? shift[0] : 0),
-        addend_of(g->multiplier[1], small ? shift[1] : 0), lanes_of(g->zp_in), lanes_of(g->zp_in2),
-        lanes_of(g->multiplier[2]), lanes_of(last), lanes_of((int32_t)((1u << -last) >> 1)), g,
-        range_of(g)};
-    if (small) {
-        sums_store(&s, x, x2, y, count, true);
+    const int8_t *shift = g->shift, *in[2] = {x, x2};
+    const int32_t *m = g->multiplier, zero[2] = {g->zp_in, g->zp_in2};
+    uint32_t count = g->positions * g->out_c, second = is_half(g, 0), first = 1 - second;
+    bool any = !is_half(g, first) || shift[second] > 0 || shift[second] < LEAST_SHIFT ||
+        shift[2] > 0;
+    if (any) {
+        first = 0;
+        second = 1;
+    }
+    int32_t last = any ? 0 : shift[2];
+    const sum_t s = {
+        addend_of(m[second], any ? 0 : shift[second]), lanes_of(zero[first]),
+        lanes_of(zero[second]), lanes_of(m[2]), lanes_of(last),
+        lanes_of((int32_t)((1u << -last) >> 1)), lanes_of(1 << 19), g, range_of(g)};
+    bool even = !any && is_half(g, second), rectified = !any && is_rectified(g, shift + 2, 1);
+    x = in[first];
+    x2 = in[second];
+    if (any) {
+        sums_store(&s, x, x2, y, count, (sum_kind_t){.any = true});
+    } else if (even && rectified) {
+        sums_store(&s, x, x2, y, count, (sum_kind_t){.even = true, .rectified = true});
+    } else if (even) {
+        sums_store(&s, x, x2, y, count, (sum_kind_t){.even = true});
+    } else if (rectified) {
+        sums_store(&s, x, x2, y, count, (sum_kind_t){.rectified = true});
     } else {
-        sums_store(&s, x, x2, y, count, false);
+        sums_store(&s, x, x2, y, count, (sum_kind_t){0});
     }
 }
 

@@ -24,6 +24,7 @@ typedef struct {
     int32_t b_start[LANES], branch_shift;
     scales_t scales;
     range_t range;
+    bool rectified;
     uint32_t pitch; // of y
 } product_t;
 
@@ -35,14 +36,15 @@ static void copy_rows(int8_t *to, uint32_t pitch, const int8_t *from, uint32_t n
 
 // Requantizes sums of lanes and stores them.
 static inline __attribute__((always_inline)) void outputs_store(
-    const product_t *p, const lanes_t *sum, uint32_t row, const int rows) {
+    const product_t *p, const lanes_t *sum, uint32_t row, const int rows, const bool rectified) {
     int8_t some[ROWS * LANES], *y = p->y + row * p->pitch;
     bool whole = p->lanes == LANES;
     uint32_t pitch = whole ? p->pitch : LANES;
     lanes_t v[ROWS];
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
-        v[r] = lanes_requantize(sum[r], p->scales.multiplier, p->scales.shift, p->scales.half);
+        v[r] = (rectified ? lanes_rectified : lanes_requantize)(
+            sum[r], p->scales.multiplier, p->scales.shift, p->scales.half);
     }
     rows_store(whole ? y : some, pitch, v, rows, &p->range);
     if (!whole) {
@@ -50,9 +52,12 @@ static inline __attribute__((always_inline)) void outputs_store(
     }
 }
 
+// What tiles' sums are for.
+enum { SUMS_OF = 0, OUTPUTS_OF = 1, RECTIFIED_OF = 2 };
+
 // x: of the first of `rows` rows in a line, row `row` of all.
 static inline __attribute__((always_inline)) void tile(
-    const product_t *p, const unit_t *x, uint32_t row, const int rows, const bool outputs) {
+    const product_t *p, const unit_t *x, uint32_t row, const int rows, const int outputs) {
     lanes_t sum[ROWS];
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
@@ -72,7 +77,7 @@ static inline __attribute__((always_inline)) void tile(
     }
     products(sum, p->panel, p->x, x, rows);
     if (outputs) {
-        outputs_store(p, sum, row, rows);
+        outputs_store(p, sum, row, rows, outputs == RECTIFIED_OF);
         return;
     }
     int32_t *acc = p->acc + row * LANES;
@@ -82,7 +87,7 @@ static inline __attribute__((always_inline)) void tile(
     }
 }
 
-static inline __attribute__((always_inline)) void tiles(const product_t *of, const bool outputs) {
+static inline __attribute__((always_inline)) void tiles(const product_t *of, const int outputs) {
     const rows_t rows = *of->x, *x = &rows; // copies that stores can't change
     product_t product = *of;
     const product_t *p = &product;
@@ -122,7 +127,7 @@ static void all_products(
     (void)lanes;
     product_t p = {.x = x, .panel = panel, .acc = acc, .more = !start};
     start_of(p.start, start ? start : zeros, panel, x);
-    tiles(&p, false);
+    tiles(&p, SUMS_OF);
 }
 
 // Outputs of all rows' products with a panel and, of a branch, with one of B.
@@ -131,7 +136,13 @@ static void product_outputs(product_t *p, const int32_t *bias) {
     if (p->t) {
         start_of(p->b_start, zeros, p->b_panel, p->t);
     }
-    tiles(p, true);
+#ifdef EDGELORA_RECTIFIES
+    if (p->rectified) {
+        tiles(p, RECTIFIED_OF);
+        return;
+    }
+#endif
+    tiles(p, OUTPUTS_OF);
 }
 
 #endif

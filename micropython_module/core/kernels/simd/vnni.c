@@ -107,6 +107,24 @@ static inline lanes_t lanes_requantize(
     return lanes_halved(acc, _mm512_permutex2var_epi32(even, upper, odd), shift);
 }
 
+// lanes_requantize for shift < 0, where all outputs up to 0 are the same: v <= 0 for acc < 0. Both
+// steps are one shift of the product's upper half, as nothing rounds away from 0.
+#define EDGELORA_RECTIFIES
+static inline lanes_t lanes_rectified(
+    lanes_t acc, lanes_t multiplier, lanes_t shift, lanes_t half) {
+    const __m512i round = _mm512_set1_epi64(1 << 30), ones = _mm512_set1_epi32(-1),
+                  upper = _mm512_set_epi32(
+                      31, 15, 29, 13, 27, 11, 25, 9, 23, 7, 21, 5, 19, 3, 17, 1);
+    __m512i even = _mm512_mul_epi32(acc, multiplier),
+            odd = _mm512_mul_epi32(_mm512_srli_epi64(acc, 32), _mm512_srli_epi64(multiplier, 32)),
+            even_half = _mm512_srli_epi64(_mm512_slli_epi64(half, 32), 1),
+            odd_half = _mm512_slli_epi64(_mm512_srli_epi64(half, 32), 31);
+    even = _mm512_add_epi64(even, _mm512_add_epi64(even_half, round));
+    odd = _mm512_add_epi64(odd, _mm512_add_epi64(odd_half, round));
+    return _mm512_srav_epi32(
+        _mm512_permutex2var_epi32(even, upper, odd), _mm512_xor_si512(shift, ones));
+}
+
 // trunc_shift, n in 0..31, |v| < 2^31
 static inline lanes_t lanes_trunc_shift(lanes_t v, int32_t n) {
     lanes_t mask = _mm512_set1_epi32((int32_t)((1u << n) - 1));
@@ -119,20 +137,43 @@ static inline void lanes_store_s8(int8_t *to, lanes_t v) {
     _mm_storeu_si128((__m128i *)(void *)to, _mm512_cvtepi32_epi8(v));
 }
 
+// Bytes of four vectors, v + zero_point within [low, high]: in each 128 bits four of each.
+static inline __m512i lanes_four(const lanes_t *v, int8_t zero_point, int8_t low, int8_t high) {
+    __m512i zero = _mm512_set1_epi16(zero_point),
+            a = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero),
+            b = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero),
+            c = _mm512_packs_epi16(a, b);
+    return _mm512_max_epi8(_mm512_min_epi8(c, _mm512_set1_epi8(high)), _mm512_set1_epi8(low));
+}
+
 // Stores four rows of outputs, `pitch` bytes apart: v + zero_point within [low, high].
 #define EDGELORA_STORES_FOUR
 static inline void lanes_store_four(
     int8_t *to, uint32_t pitch, const lanes_t *v, int8_t zero_point, int8_t low, int8_t high) {
     const __m512i turn = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
-    __m512i zero = _mm512_set1_epi16(zero_point),
-            a = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero),
-            b = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero),
-            c = _mm512_permutexvar_epi32(turn, _mm512_packs_epi16(a, b));
-    c = _mm512_max_epi8(_mm512_min_epi8(c, _mm512_set1_epi8(high)), _mm512_set1_epi8(low));
+    __m512i c = _mm512_permutexvar_epi32(turn, lanes_four(v, zero_point, low, high));
     _mm_storeu_si128((__m128i *)(void *)to, _mm512_castsi512_si128(c));
     _mm_storeu_si128((__m128i *)(void *)(to + pitch), _mm512_extracti32x4_epi32(c, 1));
     _mm_storeu_si128((__m128i *)(void *)(to + 2 * pitch), _mm512_extracti32x4_epi32(c, 2));
     _mm_storeu_si128((__m128i *)(void *)(to + 3 * pitch), _mm512_extracti32x4_epi32(c, 3));
+}
+
+// Vector k of four has each fourth byte of 64, from byte k on, less zero.
+#define EDGELORA_MIXES_FOUR
+static inline void mixed_load(lanes_t *d, const int8_t *x, lanes_t zero) {
+    __m512i start = _mm512_sub_epi32(_mm512_set1_epi32(-128), zero),
+            more = _mm512_xor_si512(_mm512_loadu_si512(x), _mm512_set1_epi8(-128));
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+        d[k] = add_dot4(start, more, _mm512_set1_epi32(1 << 8 * k));
+    }
+}
+
+static inline void mixed_store(
+    int8_t *to, const lanes_t *v, int8_t zero_point, int8_t low, int8_t high) {
+    const __m512i turn = _mm512_broadcast_i32x4(
+        _mm_set_epi8(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0));
+    _mm512_storeu_si512(to, _mm512_shuffle_epi8(lanes_four(v, zero_point, low, high), turn));
 }
 
 static inline void lanes_of_halves(lanes_t *sum, __m256i low, __m256i high) {
@@ -162,10 +203,10 @@ static inline void groups_from_rows(
     const __m512i flips = _mm512_set1_epi32((int)flip);
     __m512i r[4]; // rows k, k + 4, k + 8, k + 12
     for (int k = 0; k < 4; ++k) {
-        __m512i v = _mm512_castsi128_si512(sixteen(row[k] + at));
-        v = _mm512_inserti32x4(v, sixteen(row[k + 4] + at), 1);
-        v = _mm512_inserti32x4(v, sixteen(row[k + 8] + at), 2);
-        v = _mm512_inserti32x4(v, sixteen(row[k + 12] + at), 3);
+        __m512i v = _mm512_broadcast_i32x4(sixteen(row[k] + at));
+        v = _mm512_mask_broadcast_i32x4(v, 0x00F0, sixteen(row[k + 4] + at));
+        v = _mm512_mask_broadcast_i32x4(v, 0x0F00, sixteen(row[k + 8] + at));
+        v = _mm512_mask_broadcast_i32x4(v, 0xF000, sixteen(row[k + 12] + at));
         r[k] = _mm512_xor_si512(v, flips);
     }
     __m512i a = _mm512_unpacklo_epi32(r[0], r[1]), b = _mm512_unpackhi_epi32(r[0], r[1]),
