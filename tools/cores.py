@@ -12,7 +12,7 @@ import contextlib
 import shutil
 import struct
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -238,13 +238,18 @@ def build(core: Core) -> Path:
     if core.emulator != XTENSAWIN.emulator:
         _run(*compiler, *SOURCES, "-o", out, *core.libraries)
         return out
-    folder = objects_of(core)  # this compiler only makes objects
+    folder = objects_of(core)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    for k, source in enumerate([*SOURCES, NATMOD / "muldi3.c", XTENSA / "start.S"]):
+    build_xtensa(compiler, SOURCES, folder, out)
+    return out
+
+
+def build_xtensa(compiler: Sequence[str], sources: Iterable[Path], folder: Path, out: Path) -> None:
+    """folder: empty, for objects, which are all that this compiler makes."""
+    for k, source in enumerate([*sources, NATMOD / "muldi3.c", XTENSA / "start.S"]):
         _run(*compiler, "-c", source, "-o", folder / f"{k}_{source.stem}.o")  # stems may repeat
     link_xtensa([*folder.iterdir()], out)
-    return out
 
 
 def objects_of(core: Core) -> Path:

@@ -17,6 +17,7 @@ import re
 import struct
 import subprocess
 import tempfile
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -46,7 +47,7 @@ VECTOR = {
 
 @dataclass(frozen=True)
 class Executed:
-    """Instructions of a `count` call, and their estimated cycles."""
+    """Instructions of one count, and their estimated cycles."""
 
     instructions: int
     cycles: int
@@ -64,12 +65,20 @@ class Instruction:
 
 def count(calls: Calls) -> list[Executed]:
     """Each `count` of the calls. subprocess.SubprocessError, OSError: no compiler or emulator (`make cores`)."""
-    elf = build(TRACED)
-    traces = list(_traces(elf, bytes(calls)))
-    if len(traces) != calls.names.count("count"):
-        raise RuntimeError(f"{elf} ended after {len(traces)} of {calls.names.count('count')} counts")
-    program = _program(elf.read_bytes(), set().union(*traces))
-    return [Executed(len(trace), cycles_of(trace, program)) for trace in traces]
+    return executed(build(TRACED), objects_of(TRACED), bytes(calls), calls.names.count("count"))
+
+
+def executed(elf: Path, objects: Path, script: bytes, counts: int) -> list[Executed]:
+    """Between each start and end of counting of a program that reads the script. objects: folder of its object files.
+
+    RuntimeError: there are fewer counts, as when it died from an instruction that its handler does not know.
+    """
+    code, found = elf.read_bytes(), []
+    for trace in _traces(elf, next(objects.glob("*_esp32s3.o")), script):
+        found.append(Executed(len(trace), cycles_of(trace, _program(code, set(trace)))))
+    if len(found) != counts:
+        raise RuntimeError(f"{elf.name} ended after {len(found)} of {counts} counts")
+    return found
 
 
 def cycles_of(trace: Sequence[int], program: dict[int, Instruction]) -> int:
@@ -83,16 +92,15 @@ def cycles_of(trace: Sequence[int], program: dict[int, Instruction]) -> int:
     return cycles
 
 
-def _traces(elf: Path, script: bytes) -> Iterator[list[int]]:
-    """The addresses that each `count` executes, without those of the handler."""
+def _traces(elf: Path, handler: Path, script: bytes) -> Iterator[Sequence[int]]:
+    """The addresses that each count executes, without those of the handler."""
     symbols = _symbols(elf)
     start, stop, trap, back = (symbols[name] for name in MARKS)
-    handler = next(file for file in objects_of(TRACED).glob("*_esp32s3.o"))
     behind = trap + _text_bytes(handler)
     ranges = [f"{TEXT:#x}..{trap:#x}", *(f"{at:#x}..{at:#x}" for at in (back, start, stop)), f"{behind:#x}+{ROOM:#x}"]
     command: list[str | Path] = [*TRACED.emulator, "-one-insn-per-tb", "-d", "exec,nochain"]
     command += ["-dfilter", ",".join(ranges), elf]
-    inside, ours, trace = False, True, list[int]()
+    inside, ours, trace = False, True, array("I")
     with tempfile.TemporaryFile() as given:
         given.write(struct.pack("<I", len(script)) + script)
         given.seek(0)
@@ -103,7 +111,7 @@ def _traces(elf: Path, script: bytes) -> Iterator[list[int]]:
                     inside = False
                     yield trace
                 elif at == start:
-                    inside, trace = True, []
+                    inside, trace = True, array("I")
                 elif at in (trap, back):
                     ours = at == back
                 elif inside and ours:
@@ -179,6 +187,11 @@ def _of_the_vector_unit(words: set[bytes]) -> dict[bytes, Instruction]:
                 late, reads = (frozenset(f"{r[0]}{fields[int(r[1])]}" for r in some.split()) for some in VECTOR[name])
                 found[word] = Instruction(len(word), late, reads)
     return found
+
+
+def carries_out(mnemonic: str) -> bool:
+    """Whether the runner's handler has this instruction of the vector unit, such as ee.zero.accx."""
+    return re.sub(r"[._]", "_", mnemonic.removeprefix("ee.")).upper() in _forms()
 
 
 @cache
