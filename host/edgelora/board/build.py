@@ -91,15 +91,15 @@ def program(profile: BoardProfile, tell: Tell | None = None) -> Path:
 
     It is built in a checkout. An installed wheel has the programs of some boards; BuildError for others.
     """
-    if resources.installed():
-        if not has_program(profile):
-            raise BuildError(f"firmware for {profile.name} {_elsewhere(profile)}")
-        return _program_path(profile)
     if profile.port not in PROGRAMS:
         raise BuildError(
             f"`edgelora build` makes no firmware for {profile.name}: docs/guides/cortex-m55.md has the commands "
             f"that add EdgeLoRA to MicroPython's {profile.stock_board}; or flash its own image, then `edgelora install`"
         )
+    if resources.installed():
+        if not has_program(profile):
+            raise BuildError(f"firmware for {profile.name} {_elsewhere(profile)}")
+        return _program_path(profile)
     if profile.port == "esp32":
         check_esp_idf(profile)
     return _make(_program_path(profile), tell)

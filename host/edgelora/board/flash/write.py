@@ -50,7 +50,7 @@ def flash(
         wait_for_repl(target, done)
         return target
     if kind.port in ("alif", "stm32"):
-        raise FlashError(f"`edgelora flash` can't write {kind.name}: use its MicroPython's tools, guides/cortex-m55.md")
+        raise FlashError(f"`edgelora flash` can't write {kind.name}: see docs/guides/cortex-m55.md")
     if kind.port == "unix":
         return _flash_unix(virtual, data, firmware, kind)
     return rp2.flash_rp2(target, data, firmware, kind, progress, virtual, volume_timeout)
