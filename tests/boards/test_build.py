@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,22 @@ def test_the_module_compiles_in_micropythons_alif_port(tmp_path: Path) -> None:
         ["arm-none-eabi-nm", tmp_path / "core/kernels/simd/helium.o"], capture_output=True, text=True, check=True
     )
     assert "R edgelora_helium" in helium.stdout
+
+
+@pytest.mark.parametrize("port", ["alif", "stm32"])
+def test_the_manifest_for_helium_adds_the_device_modules_to_the_ports(port: str, tmp_path: Path) -> None:
+    """As MicroPython's own tool reads it, with empty packages in place of micropython-lib."""
+    for package in ("dht", "onewire", "neopixel", "bundle-networking"):
+        (tmp_path / "micropython" / package).mkdir(parents=True)
+        (tmp_path / "micropython" / package / "manifest.py").touch()
+    places = {"MPY_DIR": build.MICROPYTHON, "PORT_DIR": build.MICROPYTHON / "ports" / port, "MPY_LIB_DIR": tmp_path}
+    script = "import sys, manifestfile\nread = manifestfile.ManifestFile(manifestfile.MODE_FREEZE, eval(sys.argv[1]))\n"
+    script += "read.execute(sys.argv[2])\nprint(*(file.target_path for file in read.files()))"
+    variables = {name: str(path) for name, path in places.items()} | {"MCU_CORE": "hp"}
+    command = [sys.executable, "-c", script, repr(variables), ROOT / "firmware/helium/manifest.py"]
+    done = subprocess.run(command, cwd=build.MICROPYTHON / "tools", capture_output=True, text=True, check=True)
+    ours = {f"edgelora/{path.name}" for path in (MODULE / "python/edgelora").glob("*.py")}
+    assert ours | {"asyncio/core.py"} <= set(done.stdout.split())
 
 
 @pytest.mark.parametrize("board", ["openmv_n6", "openmv_ae3"])
