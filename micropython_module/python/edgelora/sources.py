@@ -7,6 +7,7 @@ available into an int16 buffer without waiting, allocates nothing (except for a 
 """
 
 import struct
+import sys
 import time
 from array import array
 
@@ -312,7 +313,8 @@ class LSM6DS3(_Motion):
 class I2S(Source):
     """A microphone on I2S, such as an INMP441: 16-bit words, or the upper 16 bits of 32-bit words.
 
-    sck, ws, sd: pin numbers. samples: size of a block that is read at once; ibuf: bytes of the driver's own buffer.
+    sck, ws, sd: pin numbers; an RP2's ws is the pin behind sck. samples: size of a block that is read at once; ibuf:
+    bytes of the driver's own buffer. A board may write its flash meanwhile.
     """
 
     overruns: int
@@ -329,11 +331,32 @@ class I2S(Source):
         ibuf: int = 8192,
         scales: Sequence[float] | None = None,
     ) -> None:
-        import machine
-
         super().__init__(rate, 1, scales)
         if bits not in (16, 32):
             raise ValueError("bits 16 or 32")
+        if sys.platform == "rp2":
+            from ._rp2_i2s import Driver
+
+            self._driver = Driver(sck, ws, sd, rate, id, ibuf)
+        else:
+            self._driver = _Blocks(sck, ws, sd, rate, bits, id, samples, ibuf)
+
+    def read_into(self, buffer: Any) -> int:
+        count = self._driver.read_into(buffer)
+        self.overruns = self._driver.overruns
+        return count
+
+    def close(self) -> None:
+        self._driver.close()
+
+
+class _Blocks:
+    # Of MicroPython's own driver: one block is read while it fills another one.
+
+    def __init__(self, sck, ws, sd, rate, bits, id, samples, ibuf):
+        import machine
+
+        self.rate, self.overruns = rate, 0
         self._words = bits // 16  # int16 values per sample
         self._filling, self._full = bytearray(samples * bits // 8), bytearray(samples * bits // 8)
         self._samples = self._at = samples
@@ -351,7 +374,7 @@ class I2S(Source):
     def _filled(self, i2s):
         self._ready = True
 
-    def read_into(self, buffer: Any) -> int:
+    def read_into(self, buffer):
         wanted = len(buffer)
         done = 0
         while done < wanted:
@@ -391,7 +414,7 @@ class I2S(Source):
             self._due = now
         self._due = time.ticks_add(self._due, self._block_us)
 
-    def close(self) -> None:
+    def close(self):
         self._i2s.deinit()
 
 

@@ -1,13 +1,15 @@
 """A microphone on an emulated Pico's I2S, such as an INMP441, which plays a recording.
 
-MicroPython's `machine.I2S` reads it by a program of a PIO state machine, two words of 32 bits a frame, which DMA takes
-from there. Emulating each bit would be thirty times slower than real time, so a state machine with that program rests,
-and its queue gets the words at the program's own rate.
+EdgeLoRA's own driver, and MicroPython's `machine.I2S`, read it by a program of a PIO state machine: the upper half of
+the left word of 32 bits, or both words of a frame, which DMA takes from there. Emulating each bit would be thirty times
+slower than real time, so a state machine with such a program rests, and its queue gets the words at the program's own
+rate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,12 +17,31 @@ if TYPE_CHECKING:
     from rp2040py.rp2040 import RP2040
 
 RATE = 16000  # of recordings, in Hz
-READS = (57406, 18433, 65, 22529, 61502, 22529, 4165, 18433)  # MicroPython's program for input, at address 0
-RIGHT = 4  # where its second half begins: a frame's first word was put into the queue by then
-JUMPS = (2, 6)  # its instructions that name an address
-CYCLES = 128  # of the program a frame: two for each of 64 bits
+CYCLES = 128  # of a program a frame: two for each of 64 bits
 FRAMES = 2  # at once: as many as fill the queue
 NEVER = 1 << 61  # a state machine's next cycle while it rests
+
+
+@dataclass(frozen=True)
+class _Program:
+    """A program for input. reads: its instructions at address 0; jumps: those that name an address.
+
+    right: where its second word of a frame begins, None if it reads one; shift: of a sample in a word.
+    """
+
+    reads: tuple[int, ...]
+    jumps: tuple[int, ...]
+    right: int | None
+    shift: int
+
+    def at(self, first: int) -> list[int]:
+        """The instructions from address `first` on."""
+        return [op + (first if i in self.jumps else 0) for i, op in enumerate(self.reads)]
+
+
+_UPPER = (57390, 18433, 65, 18433, 57390, 43074, 69, 47170, 61502, 47170, 4169, 43074)  # _rp2_i2s.py
+_WHOLE = (57406, 18433, 65, 22529, 61502, 22529, 4165, 18433)  # MicroPython's
+PROGRAMS = (_Program(_UPPER, (2, 6, 10), None, 0), _Program(_WHOLE, (2, 6), 4, 16))
 
 
 class Microphone:
@@ -37,10 +58,10 @@ class Microphone:
         self._sound, self._at = sound, 0.0
 
     def next(self, rate: float) -> int:
-        """The word of the next frame of a bus with `rate` frames a second."""
+        """The sample of the next frame of a bus with `rate` frames a second, as 16 bits."""
         at = int(self._at)
         self._at += RATE / rate
-        return (int(self._sound[at]) & 0xFFFF) << 16 if at < len(self._sound) else 0
+        return int(self._sound[at]) & 0xFFFF if at < len(self._sound) else 0
 
     def look(self) -> None:
         """Begins to feed state machines that read a microphone since the last look."""
@@ -54,27 +75,30 @@ class _Feed:
     def __init__(self, mcu: RP2040, microphone: Microphone, pio: RPPIO, machine: StateMachine) -> None:
         self._mcu, self._microphone, self._pio, self._machine = mcu, microphone, pio, machine
         self._alarm = mcu.clock.create_alarm(self._frame)
+        self._program = PROGRAMS[0]
         self._runs = False
 
     def look(self) -> None:
-        if self._machine.enabled and not self._runs and self._reads():
-            self._runs = True
+        if self._machine.enabled and not self._runs and (program := self._read_by()):
+            self._program, self._runs = program, True
             if self._rest():
-                self._push(0)  # the frame's other half
+                self._push(0)  # the frame's other word
             self._schedule()
 
-    def _reads(self) -> bool:
-        """Whether its program is MicroPython's for input, wherever that lies."""
+    def _read_by(self) -> _Program | None:
+        """Its program for input, wherever that lies."""
         first, end = self._machine.wrap_bottom, self._machine.wrap_top + 1
-        return self._pio.instructions[first:end] == [READS[i] + (first if i in JUMPS else 0) for i in range(len(READS))]
+        loaded = self._pio.instructions[first:end]
+        return next((program for program in PROGRAMS if loaded == program.at(first)), None)
 
     def _rest(self) -> bool:
-        """Stops it where it is, enabled; returns whether it is in a frame's second half."""
+        """Stops it where it is, enabled; returns whether it is in a frame's second word."""
         self._machine.next_due_fp = NEVER
         self._pio.recompute_due()
         if sum(machine.enabled for machine in self._pio.machines) == 1:
             self._pio.stopped = True  # the emulator's loop is several times faster then
-        return bool(self._machine.pc - self._machine.wrap_bottom >= RIGHT)
+        right = self._program.right
+        return right is not None and bool(self._machine.pc - self._machine.wrap_bottom >= right)
 
     @property
     def _rate(self) -> float:
@@ -90,8 +114,9 @@ class _Feed:
         if self._machine.next_due_fp != NEVER:  # it was restarted
             self._rest()
         for _ in range(FRAMES):
-            self._push(self._microphone.next(self._rate))
-            self._push(0)
+            self._push(self._microphone.next(self._rate) << self._program.shift)
+            if self._program.right is not None:
+                self._push(0)
         self._schedule()
 
     def _push(self, word: int) -> None:
