@@ -94,6 +94,15 @@ FIXED = {
     "conv, inputs that one row of a frozen A looks at": DrawnOp("conv", (5, 5, 16), (5, 5, 12), rank=4),
     "conv, errors of which most are 0": DrawnOp("conv", (5, 5, 96), (5, 5, 32), rank=4),
     "conv, sparse errors and a dense A": DrawnOp("conv", (5, 5, 32), (5, 5, 32), rank=4, trainable_a=True),
+    "conv, windows of sparse errors": DrawnOp(
+        "conv", (1, 50, 16), (1, 17, 24), (1, 5), (1, 3), padding=(0, 1), rank=8, trainable_a=True, seed=2
+    ),
+    "conv, windows of sparse errors, over all edges": DrawnOp(
+        "conv", (6, 5, 16), (4, 7, 28), (3, 4), (2, 1), (2, 1), (3, 2), rank=4, trainable_a=True
+    ),
+    "conv, windows of sparse errors, without an adapter": DrawnOp(
+        "conv", (5, 7, 12), (3, 4, 70), (2, 2), (2, 2), seed=2
+    ),
     "conv, one position beside quads": DrawnOp("conv", (3, 3, 20), (3, 3, 8), (3, 3), padding=(1, 1), rank=8),
     "conv, an odd number of outputs": DrawnOp("conv", (5, 3, 12), (5, 3, 7), tflite=True),
     "visual wake words, pointwise": DrawnOp("conv", (24, 24, 16), (24, 24, 32), rank=4, tflite=True),

@@ -33,6 +33,8 @@ BLOCKS = {  # of terms.py, and what the core calls them
     "UP_GROUPS": ("primitives.h", "EDGELORA_B_GROUPS"),
     "STRIP": ("primitives.h", "EDGELORA_STRIP"),
     "DENSE_TILE": ("matrix_backward.c", "DENSE_INPUTS"),
+    "WINDOW_OUTPUTS": ("matrix_backward.c", "WINDOW_OUTPUTS"),
+    "WINDOW_GROUPS": ("m0plus/windows.c", "MOST_GROUPS"),
     "SMALL": ("primitives.h", "EDGELORA_22_BITS"),
 }
 

@@ -225,9 +225,9 @@ EDGELORA_HOT void edgelora_op_a_gradient(const edgelora_shape_t *g, uint32_t ran
         error->simd->a_gradient(g, rank, error, gradient, shift)) {
         return;
     }
-    bool packed = error->packed && edgelora_a_gradient_is_packed(g, rank);
-    (packed ? edgelora_a_gradient_packed_s8 : edgelora_a_gradient_s8)(
-        g, rank, error, gradient, shift);
+    if (!error->packed || !edgelora_a_gradient_packed_s8(g, rank, error, gradient, shift)) {
+        edgelora_a_gradient_s8(g, rank, error, gradient, shift);
+    }
 }
 
 EDGELORA_HOT int32_t edgelora_op_backward(const edgelora_shape_t *g,

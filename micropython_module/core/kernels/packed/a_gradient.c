@@ -169,10 +169,6 @@ static gradient_t a_layout(const edgelora_shape_t *g, uint32_t rank) {
     return edgelora_gradient_layout(g->positions, runs.count * runs.quads, rank, 16, room);
 }
 
-bool edgelora_a_gradient_is_packed(const edgelora_shape_t *g, uint32_t rank) {
-    return g->op->kind == EDGELORA_DENSE || a_layout(g, rank).quads;
-}
-
 EDGELORA_HOT static void a_gradient_by_rows(const edgelora_shape_t *g, const runs_t *runs,
     const gradient_t *l, uint32_t rank, const edgelora_error_t *error, int32_t *gradient,
     int32_t shift) {
@@ -223,18 +219,21 @@ EDGELORA_HOT static void a_gradient_by_rows(const edgelora_shape_t *g, const run
     }
 }
 
-EDGELORA_HOT void edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
+EDGELORA_HOT bool edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, int32_t *gradient, int32_t shift) {
     if (g->op->kind == EDGELORA_DENSE) {
         edgelora_outer_gradient(
             error->t_error, rank, error->x, g->zp_in, g->inputs, gradient, shift, error->scratch);
-        return;
+        return true;
     }
     runs_t runs = runs_of(g, error->x);
     gradient_t l = a_layout(g, rank);
+    if (!l.quads) {
+        return false;
+    }
     if (l.in_rows) {
         a_gradient_by_rows(g, &runs, &l, rank, error, gradient, shift);
-        return;
+        return true;
     }
     uint8_t *s = error->scratch;
     uint32_t all = runs.count * runs.quads;
@@ -264,4 +263,5 @@ EDGELORA_HOT void edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint3
         }
         add_runs(g, &runs, rank, acc, q, quads, gradient, shift);
     }
+    return true;
 }

@@ -70,8 +70,10 @@ EDGELORA_HOT void edgelora_b_gradient_packed_s8(const edgelora_shape_t *g, uint3
         }
         int32_t right = at_most_31(shift), mask = shift_mask(right);
         for (uint32_t k = 0; k < count; ++k) {
-            for (uint32_t j = 0, i = k; j < rank; ++j, i += padded) {
-                *gradient++ += trunc_mask(acc[i], right, mask);
+            const int32_t *sum = acc + k;
+#pragma GCC unroll 4
+            for (const int32_t *end = gradient + rank; gradient != end; sum += padded) {
+                *gradient++ += trunc_mask(*sum, right, mask);
             }
         }
     }

@@ -29,14 +29,21 @@ typedef struct {
 
 #ifdef EDGELORA_M0PLUS
 
-// m0plus/sparse.c: are at most half of the outputs' errors nonzero? Then sums of weighted rows,
+// m0plus/sparse.c: are at least `least` of 8 of the outputs' errors 0? Then sums of weighted rows,
 // which leave out rows of value 0, are faster than a tile: 28 cycles for 8 products, not 20.
-bool edgelora_are_sparse(const edgelora_shape_t *g, const int8_t *e);
+bool edgelora_are_sparse(const edgelora_shape_t *g, const int8_t *e, uint32_t least);
 // The parts of the rows of A, 4-aligned; false: several rows read an input. inputs: a multiple of 4
 bool edgelora_parts_of_a(edgelora_parts_t *parts, const edgelora_branch_t *branch, uint32_t inputs);
 // acc, of the inputs [from, from + count), = trunc_shift(acc, shift) + A^T t
 void edgelora_add_parts_s32(const edgelora_parts_t *parts, uint32_t from, uint32_t count,
     int32_t shift, const int8_t *t, int32_t *acc);
+
+// m0plus/windows.c: errors of the inputs of a convolution of sparse errors, window by window. The
+// first of both sums is shifted right by `cut` before the other is added. shift: set to the
+// block's; false: not supported, or too few errors are 0.
+bool edgelora_windows_backward_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const edgelora_error_t *error, bool t_first, int32_t cut, uint32_t room, int8_t *dx,
+    int32_t *shift);
 
 // m0plus/bounds.c: upper bound of |B t| over all outputs, |t| <= 127.
 uint32_t edgelora_largest_branch_sum(const edgelora_shape_t *g, const edgelora_branch_t *branch);
@@ -86,8 +93,15 @@ bool edgelora_pairs_forward(const edgelora_shape_t *g, const planes_t *l, const 
 
 #else
 
-static inline bool edgelora_are_sparse(const edgelora_shape_t *g, const int8_t *e) {
-    (void)g, (void)e;
+static inline bool edgelora_are_sparse(const edgelora_shape_t *g, const int8_t *e, uint32_t least) {
+    (void)g, (void)e, (void)least;
+    return false;
+}
+
+static inline bool edgelora_windows_backward_s8(const edgelora_shape_t *g,
+    const edgelora_branch_t *branch, const edgelora_error_t *error, bool t_first, int32_t cut,
+    uint32_t room, int8_t *dx, int32_t *shift) {
+    (void)g, (void)branch, (void)error, (void)t_first, (void)cut, (void)room, (void)dx, (void)shift;
     return false;
 }
 

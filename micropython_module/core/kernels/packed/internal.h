@@ -133,6 +133,31 @@ uint32_t edgelora_depthwise_strips_backward_scratch(const edgelora_shape_t *g);
 int32_t edgelora_depthwise_strips_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 
+// weighted_rows.c: rows of `inputs` bytes, with one value each.
+typedef struct {
+    const uint8_t *rows;
+    const int8_t *values;
+    uint32_t count;
+    edgelora_coding_t coding;
+} edgelora_weighted_rows_t;
+
+enum { EDGELORA_LIST_BYTES = 528 };
+// acc, s32 [count], += columns [i, i + count) of the rows times their values. list: room for two
+// rows more, or for EDGELORA_LIST_BYTES if that is less.
+void edgelora_add_weighted_rows(const edgelora_weighted_rows_t *w, uint32_t inputs, uint32_t i,
+    uint32_t count, int32_t *acc, edgelora_row_t *list);
+
+// acc, s32 [count, padded to a multiple of 4], = 0; count: >= 1
+static inline void clear_fours(int32_t *acc, uint32_t count) {
+    for (const int32_t *end = acc + count; acc < end; acc += 4) {
+        acc[0] = 0;
+        acc[1] = 0;
+        acc[2] = 0;
+        acc[3] = 0;
+        __asm volatile("" ::: "memory"); // keeps a loop instead of a call of memset: count is small
+    }
+}
+
 // position.c: the outputs of one position.
 
 // Bytes of the pairs of K inputs, with up to 3 zeros before them.
@@ -147,10 +172,10 @@ void edgelora_position_forward_s8(
 
 // Results and scratch of a branch at one position.
 typedef struct {
-    int8_t *t;     // s8 [rank]
+    int8_t *t; // s8 [rank]
     int32_t *sums; // s32 [rank]
     int32_t *bias; // s32 [out_c], including B t
-    int8_t *row;   // s8 [groups, 4], if K is not whole groups
+    int8_t *row; // s8 [groups, 4], if K is not whole groups
 } edgelora_low_t;
 void edgelora_position_branch_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const int8_t *in, uint32_t *x, const edgelora_low_t *low, int8_t *y);
@@ -158,8 +183,8 @@ void edgelora_position_branch_s8(const edgelora_shape_t *g, const edgelora_branc
 // columns.c: an int8 block (SPEC.md: block), written tile by tile and column by column.
 
 typedef struct {
-    int8_t *q;               // 4-aligned, with room for whole words
-    uint32_t written;        // bytes of q up to the last one written so far
+    int8_t *q; // 4-aligned, with room for whole words
+    uint32_t written; // bytes of q up to the last one written so far
     int32_t shift;
     // in bytes: offset of a grid's first position, from one position to the next in its row, from
     // one row to the next

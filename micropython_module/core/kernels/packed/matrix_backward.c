@@ -7,10 +7,8 @@
 #include "kernels/packed/extras.h"
 #include "kernels/packed/internal.h"
 
-enum { DENSE_INPUTS = 64, DENSE_BYTES = 784, ROWS_BYTES = 1024, MOST_ROWS = 4 };
-
-// Number of rows that fit after the sums, for pointers of 4 or 8 bytes.
-enum { DENSE_ROWS = (DENSE_BYTES - 4 * DENSE_INPUTS) / sizeof(edgelora_row_t) };
+enum { DENSE_INPUTS = 64, ROWS_BYTES = 1024, MOST_ROWS = 4, WINDOW_OUTPUTS = 24 };
+enum { DENSE_BYTES = 4 * DENSE_INPUTS + EDGELORA_LIST_BYTES };
 
 // Parts of the scratch memory. A position has `t_groups` of t's errors, then `groups` of the
 // outputs' errors.
@@ -117,103 +115,6 @@ static joint_t joint(const edgelora_branch_t *branch, const edgelora_error_t *er
     return (joint_t){top, at_most_31(top - e), branch->rank ? at_most_31(top - t) : 0};
 }
 
-// Rows of `inputs` bytes, with one value each.
-typedef struct {
-    const uint8_t *rows;
-    const int8_t *values;
-    uint32_t count;
-    edgelora_coding_t coding;
-} weighted_rows_t;
-
-// acc, s32 [count], += columns [i, i + count) of the rows times their values. After a mask, most
-// values are 0.
-EDGELORA_HOT static void add_odd_rows(
-    const weighted_rows_t *w, uint32_t inputs, uint32_t i, uint32_t count, int32_t *acc) {
-    const uint8_t *row = w->rows + i;
-    uint32_t flip = (uint32_t)w->coding & 255;
-    for (uint32_t r = 0; r < w->count; ++r, row += inputs) {
-        int32_t v = w->values[r];
-        for (uint32_t c = 0; v && c < count; ++c) {
-            acc[c] += ((int32_t)(row[c] ^ flip) - 128) * v;
-        }
-    }
-}
-
-// The remaining weighted rows, from a column on.
-typedef struct {
-    const uint8_t *row;
-    const int8_t *values, *end;
-    uint32_t inputs;
-} rows_left_t;
-
-// Lists as many of them as always fit, by sign: negative ones from the front, the others up to the
-// end; an even number of each, padded with a row of value 0.
-EDGELORA_KERNEL static void list_rows(
-    rows_left_t *rows, edgelora_row_t *list, edgelora_rows_t *listed) {
-    const uint8_t *row = rows->row;
-    const int8_t *values = rows->values,
-                 *const end = values + at_most((uint32_t)(rows->end - values), DENSE_ROWS - 2);
-    const uint32_t inputs = rows->inputs;
-    edgelora_row_t *minus = list, *plus = list + DENSE_ROWS;
-    int32_t sum = 0;
-    listed->plus_end = plus;
-    for (; values != end; ++values, row += inputs) {
-        int32_t v = *values;
-        if (v < 0) {
-            minus->row = row;
-            minus->value = (uint32_t)-v;
-            ++minus;
-            sum += v;
-        } else if (v) {
-            --plus;
-            plus->row = row;
-            plus->value = (uint32_t)v;
-            sum += v;
-        }
-    }
-    if ((minus - list) & 1) {
-        *minus++ = (edgelora_row_t){rows->row, 0};
-    }
-    if ((listed->plus_end - plus) & 1) {
-        *--plus = (edgelora_row_t){rows->row, 0};
-    }
-    listed->minus = list;
-    listed->minus_end = minus;
-    listed->plus = plus;
-    listed->offset = 128 * sum;
-    rows->row = row;
-    rows->values = values;
-}
-
-// Like add_odd_rows, for whole words. list: room for DENSE_ROWS.
-EDGELORA_HOT static void add_rows(const weighted_rows_t *w, uint32_t inputs, uint32_t i,
-    uint32_t count, int32_t *acc, edgelora_row_t *list) {
-    if (inputs & 3) {
-        add_odd_rows(w, inputs, i, count, acc);
-        return;
-    }
-    rows_left_t left = {w->rows + i, w->values, w->values + w->count, inputs};
-    edgelora_rows_t rows; // field by field, to avoid a call of memset
-    rows.acc = acc;
-    rows.columns = count;
-    rows.coding = (uint32_t)w->coding;
-    while (left.values != left.end) {
-        list_rows(&left, list, &rows);
-        edgelora_add_rows_s8(&rows);
-    }
-}
-
-// acc, s32 [count, padded to a multiple of 4], = 0; count: >= 1
-static inline void clear_fours(int32_t *acc, uint32_t count) {
-    for (const int32_t *end = acc + count; acc < end; acc += 4) {
-        acc[0] = 0;
-        acc[1] = 0;
-        acc[2] = 0;
-        acc[3] = 0;
-        __asm volatile("" ::: "memory"); // keeps a loop instead of a call of memset: count is small
-    }
-}
-
 // Computes each position's errors as sums of rows, each times one value: some inputs of a position
 // at a time. The sum with the larger exponent starts from the other sum, shifted to that exponent.
 EDGELORA_HOT static int32_t rows_backward(const edgelora_shape_t *g,
@@ -222,9 +123,11 @@ EDGELORA_HOT static int32_t rows_backward(const edgelora_shape_t *g,
     edgelora_row_t *list = (edgelora_row_t *)(void *)(acc + DENSE_INPUTS);
     edgelora_columns_t block = {.q = dx, .step = 1};
     edgelora_cursor_t at = {0, 0, g->positions * g->inputs};
-    weighted_rows_t e = {g->weights, error->e, g->out_c, EDGELORA_OFFSET},
-                    t = {(const uint8_t *)branch->a, error->t_error, branch->rank, EDGELORA_SIGNED};
-    weighted_rows_t *first = j->e_shift ? &e : &t, *second = j->e_shift ? &t : &e;
+    edgelora_weighted_rows_t e = {g->weights, error->e, g->out_c, EDGELORA_OFFSET},
+                             t = {
+                                 (const uint8_t *)branch->a, error->t_error, branch->rank,
+                                 EDGELORA_SIGNED};
+    edgelora_weighted_rows_t *first = j->e_shift ? &e : &t, *second = j->e_shift ? &t : &e;
     int32_t shift = j->e_shift ? j->e_shift : j->t_shift, mask = shift_mask(shift);
     edgelora_parts_t parts;
     bool apart = second == &t && g->positions > 1 && edgelora_parts_of_a(&parts, branch, g->inputs);
@@ -232,14 +135,14 @@ EDGELORA_HOT static int32_t rows_backward(const edgelora_shape_t *g,
         for (uint32_t i = 0, count; i < g->inputs; i += count, at.x += count) {
             count = at_most(g->inputs - i, DENSE_INPUTS);
             clear_fours(acc, count);
-            add_rows(first, g->inputs, i, count, acc, list);
+            edgelora_add_weighted_rows(first, g->inputs, i, count, acc, list);
             if (apart) {
                 edgelora_add_parts_s32(&parts, i, count, shift, t.values, acc);
             } else {
                 for (uint32_t c = 0; c < count && shift; ++c) {
                     acc[c] = trunc_mask(acc[c], shift, mask);
                 }
-                add_rows(second, g->inputs, i, count, acc, list);
+                edgelora_add_weighted_rows(second, g->inputs, i, count, acc, list);
             }
             edgelora_columns_put(&block, &at, 0, 1, count, count, acc);
         }
@@ -406,8 +309,19 @@ EDGELORA_HOT int32_t edgelora_matrix_backward_packed_s8(const edgelora_shape_t *
     bool in_place = edgelora_takes_input_as_it_is(g) && !(g->out_c & 3) && !(branch->rank & 3);
     conv_t conv = {g, branch, error, j, input_layout(g, branch->rank), in_place};
     if (in_place && conv.layout.size >= DENSE_BYTES && is_aligned(branch->a) &&
-        edgelora_are_sparse(g, error->e)) {
+        edgelora_are_sparse(g, error->e, 4)) {
         return rows_backward(g, branch, error, &j, dx);
+    }
+    // a tile of few outputs, which unpacks four columns at once, is faster than windows
+    if (!in_place && (g->out_c >= WINDOW_OUTPUTS || conv.layout.rows < MOST_ROWS)) {
+        int32_t cut = j.e_shift ? j.e_shift : j.t_shift, shift = 0;
+        uint32_t room = edgelora_matrix_backward_packed_scratch(g, branch->rank),
+                 forward = edgelora_matrix_forward_packed_scratch(g, branch->rank);
+        room = forward > room ? forward : room;
+        if (edgelora_windows_backward_s8(
+                g, branch, error, branch->rank && !j.e_shift, cut, room, dx, &shift)) {
+            return j.exponent + shift;
+        }
     }
     return conv_backward(&conv, dx);
 }
@@ -416,13 +330,14 @@ EDGELORA_HOT static int32_t dense_branch_backward(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *t_error) {
     int32_t *acc = error->scratch;
     uint32_t rank = branch->rank;
-    weighted_rows_t b = {(const uint8_t *)branch->b, error->e, g->out_c, EDGELORA_SIGNED};
+    edgelora_weighted_rows_t b = {(const uint8_t *)branch->b, error->e, g->out_c, EDGELORA_SIGNED};
     edgelora_columns_t block = {.q = t_error, .step = 1};
     edgelora_cursor_t at = {0, 0, rank};
     for (uint32_t j = 0; j < rank; ++j) {
         acc[j] = 0;
     }
-    add_rows(&b, rank, 0, rank, acc, (edgelora_row_t *)(void *)(acc + DENSE_INPUTS));
+    edgelora_add_weighted_rows(
+        &b, rank, 0, rank, acc, (edgelora_row_t *)(void *)(acc + DENSE_INPUTS));
     edgelora_columns_put(&block, &at, 0, 1, rank, rank, acc);
     return error->exponent + block.shift;
 }

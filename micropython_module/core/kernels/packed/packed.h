@@ -10,9 +10,6 @@
 // none for its shape. The same on every machine. rank: of the adapter, 0 = none.
 uint32_t edgelora_packed_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward);
 
-// Does the gradient of A fit into that scratch? It needs no additional memory.
-bool edgelora_a_gradient_is_packed(const edgelora_shape_t *g, uint32_t rank);
-
 // Scratch of one kernel, without an upper limit.
 uint32_t edgelora_matrix_forward_packed_scratch(const edgelora_shape_t *g, uint32_t rank);
 uint32_t edgelora_matrix_backward_packed_scratch(const edgelora_shape_t *g, uint32_t rank);
@@ -38,8 +35,8 @@ int32_t edgelora_branch_backward_packed_s8(const edgelora_shape_t *g,
 void edgelora_b_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift,
     edgelora_channels_t of); // of.from: a multiple of 4
-// only if edgelora_a_gradient_is_packed
-void edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
+// false: does not fit into that scratch
+bool edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, int32_t *gradient, int32_t shift);
 // Truncates error values, s8 [rows, step], in words from the start of each row, by a right shift.
 void edgelora_rescale_s8(int8_t *q, uint32_t words, uint32_t rows, uint32_t step, int32_t shift);

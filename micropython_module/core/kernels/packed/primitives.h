@@ -269,6 +269,11 @@ void edgelora_add_shifted_s32(int32_t *v, const int32_t *w, int32_t n, uint32_t 
 // acc = trunc_shift(acc, shift) + v * factor, one v every `step` bytes; only on Cortex-M0+
 void edgelora_add_scaled_s32(
     int32_t *acc, uint32_t count, int32_t shift, const int8_t *v, uint32_t step, int32_t factor);
+// acc, s32 [count], += the dot products of `count` columns with t; only on Cortex-M0+. columns: E
+// and O of each group: [count, groups, 2], t: as edgelora_pack_row_s8 packs it; count: a multiple
+// of 4, groups: 1 or 2.
+void edgelora_add_dots_s32(
+    int32_t *acc, const uint32_t *columns, uint32_t count, const uint32_t *t, uint32_t groups);
 void edgelora_outer_s32(const edgelora_outer_t *outer);
 // t = clamp(round_shift(acc, shift), -127, 127), one value every `step` bytes; count: a multiple of
 // 4.

@@ -160,6 +160,11 @@ NAKED void edgelora_scale_column_s8(int8_t *e, uint32_t step, uint32_t n, int32_
     "adds " to ", " to ", " from "\n" \
     "subs " to ", " to ", r3\n"
 
+// v = [r0 + at] op v; `was` is lost
+#define ADD_ONE(op, v, at, was) \
+    "ldr " was ", [r0, #" at "]\n" \
+    op " " v ", " was ", " v "\n"
+
 // r0: v, r1: w, r12: end of v
 NAKED void edgelora_add_shifted_s32(int32_t *v, const int32_t *w, int32_t n, uint32_t count) {
     __asm volatile(
@@ -168,6 +173,9 @@ NAKED void edgelora_add_shifted_s32(int32_t *v, const int32_t *w, int32_t n, uin
         "lsls r4, r3, #2\n"
         "adds r4, r4, r0\n"
         "mov r12, r4\n"
+        "lsls r5, r3, #30\n"   // fours without a shift: 6.25 each
+        "orrs r5, r2\n"
+        "beq 4f\n"
         "lsrs r3, r3, #1\n"
         "bcc 1f\n"
         "ldmia r1!, {r4}\n"
@@ -184,6 +192,14 @@ NAKED void edgelora_add_shifted_s32(int32_t *v, const int32_t *w, int32_t n, uin
         "cmp r0, r12\n"
         "bne 2b\n"
         "3:\n"
+        "pop {r4-r7, pc}\n"
+        "4:\n"
+        "ldmia r1!, {r4, r5, r6, r7}\n" ADD_ONE("adds", "r4", "0", "r2")
+        ADD_ONE("adds", "r5", "4", "r2") ADD_ONE("adds", "r6", "8", "r2")
+        ADD_ONE("adds", "r7", "12", "r2")
+        "stmia r0!, {r4, r5, r6, r7}\n"
+        "cmp r0, r12\n"
+        "bne 4b\n"
         "pop {r4-r7, pc}\n");
 }
 
@@ -253,9 +269,6 @@ typedef struct {
     "adds r6, r6, r4\n" \
     "adds r7, r7, r5\n" \
     "stmia r0!, {r6, r7}\n"
-#define ADD_ONE(op, v, at, was) \
-    "ldr " was ", [r0, #" at "]\n" \
-    op " " v ", " was ", " v "\n"
 // Four products, shifted by `shift`; `was` is lost
 #define FOUR(op, shift, was) \
     "ldmia r1!, {r4, r5, r6, r7}\n" \

@@ -9,10 +9,11 @@
 ASSERT_WORDS(edgelora_row_t, row, value)
 ASSERT_WORDS(edgelora_rows_t, acc, columns, minus, minus_end, plus, plus_end, offset, coding)
 
-// The stack frame: `ldmia` loads the initial sums and the state of a sign.
+// The stack frame: `ldmia` loads the state of a sign and, with the first, the initial sums.
 typedef struct {
+    uint32_t minus;     // rows
     uint32_t low, high; // initial sums of words and of their upper halves
-    uint32_t minus, minus_end, minus_entry, minus_exit; // rows, code
+    uint32_t minus_end, minus_entry, minus_exit; // code
     uint32_t plus, plus_end, plus_entry, plus_exit;
     uint32_t acc, columns, coding; // columns: bytes; r5 of them are done
 } rows_frame_t;
@@ -50,7 +51,7 @@ typedef struct {
     "ldr r4, " SLOT(rows_frame_t.coding) "\n" \
     "eors " word ", r4\n"
 
-// Stores the state of a sign, with rows at r0 and r1, in the frame at r2; `none`: code if it has no
+// The state of a sign, with rows from r0 to r1: entry to r4, exit to r5; `none`: code if it has no
 // rows. r6: coding.
 #define SIGN(none) \
     "adr r5, " none "f\n" \
@@ -71,16 +72,7 @@ typedef struct {
     "adds r4, r4, r3\n" \
     "1:\n" \
     "adds r4, #1\n" \
-    "2:\n" \
-    "stmia r2!, {r0, r1, r4, r5}\n"
-
-// Continues with the rows of a sign
-#define GO(slot) \
-    "add r1, sp, #" AT(slot) "\n" \
-    "ldmia r1!, {r0, r2, r3, r4}\n" \
-    "mov lr, r2\n" \
-    "mov r12, r4\n" \
-    "bx r3\n"
+    "2:\n"
 
 #define NEGATE(sum) \
     "mov r1, " sum "\n" \
@@ -88,7 +80,7 @@ typedef struct {
     "mov " sum ", r1\n"
 
 NAKED void edgelora_add_rows_s8(const edgelora_rows_t *rows) {
-    OFFSETS(rows_frame_t, acc, columns, coding, minus, plus)
+    OFFSETS(rows_frame_t, acc, columns, coding, plus)
     __asm volatile(
         ".syntax unified\n" SAVE
         "sub sp, #" AT(rows_frame_t) "\n"
@@ -99,27 +91,24 @@ NAKED void edgelora_add_rows_s8(const edgelora_rows_t *rows) {
         "ldr r3, [r0, #16]\n"   // offset
         "ldr r6, [r0, #20]\n"   // coding
         "str r6, " SLOT(rows_frame_t.coding) "\n"
-        "mov r2, sp\n"
         "lsls r4, r3, #16\n"
         "adds r4, r4, r3\n"
-        "stmia r2!, {r4}\n"
-        "stmia r2!, {r3}\n"
         "mov r7, r8\n"
         "ldr r0, [r7, #8]\n"
-        "ldr r1, [r7, #12]\n" SIGN("5")
+        "ldr r1, [r7, #12]\n"
+        "mov r2, sp\n"
+        "stmia r2!, {r0}\n"
+        "stmia r2!, {r4}\n"
+        "stmia r2!, {r3}\n" SIGN("5")
+        "stmia r2!, {r1, r4, r5}\n"
         "ldr r0, [r7, #16]\n"
         "ldr r1, [r7, #20]\n" SIGN("6")
+        "stmia r2!, {r0, r1, r4, r5}\n"
         "movs r5, #0\n"
         "movs r7, #255\n"
         "lsls r4, r7, #16\n"
         "orrs r7, r4\n"
-        "7:\n"                  // 4 columns
-        "mov r1, sp\n"
-        "ldmia r1!, {r2, r3}\n"
-        "mov r8, r2\n"
-        "mov r9, r2\n"
-        "mov r10, r3\n"
-        "mov r11, r3\n" GO(rows_frame_t.minus)
+        "b 7f\n"
         ".balign 4\n"
         "3:\n"
         ".rept 4\n" TWO_ROWS(OFFSET) ".endr\n"
@@ -132,7 +121,12 @@ NAKED void edgelora_add_rows_s8(const edgelora_rows_t *rows) {
         "bne 4b\n"
         "bx r12\n"
         ".balign 4\n"
-        "5:\n" NEGATE("r8") NEGATE("r9") NEGATE("r10") NEGATE("r11") GO(rows_frame_t.plus)
+        "5:\n" NEGATE("r8") NEGATE("r9") NEGATE("r10") NEGATE("r11")
+        "add r1, sp, #" AT(rows_frame_t.plus) "\n"
+        "ldmia r1!, {r0, r2, r3, r4}\n"
+        "mov lr, r2\n"
+        "mov r12, r4\n"
+        "bx r3\n"
         ".balign 4\n"
         "6:\n"
         "ldr r0, " SLOT(rows_frame_t.acc) "\n"
@@ -154,7 +148,16 @@ NAKED void edgelora_add_rows_s8(const edgelora_rows_t *rows) {
         "ldr r2, " SLOT(rows_frame_t.columns) "\n"
         "cmp r5, r2\n"
         "beq 8f\n"
-        "b 7b\n"
+        "7:\n"                  // 4 columns
+        "mov r1, sp\n"
+        "ldmia r1, {r0, r1, r2, r3, r4, r6}\n"
+        "mov r8, r1\n"
+        "mov r9, r1\n"
+        "mov r10, r2\n"
+        "mov r11, r2\n"
+        "mov lr, r3\n"
+        "mov r12, r6\n"
+        "bx r4\n"
         "8:\n"
         "add sp, #" AT(rows_frame_t) "\n" RESTORE);
 }

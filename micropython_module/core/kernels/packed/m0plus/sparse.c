@@ -8,15 +8,17 @@
 
 enum { SPARSE_STEP = 8 }; // positions, of which one is looked at
 
-EDGELORA_KERNEL bool edgelora_are_sparse(const edgelora_shape_t *g, const int8_t *e) {
-    int32_t zeros = 0; // more than others
+EDGELORA_KERNEL bool edgelora_are_sparse(
+    const edgelora_shape_t *g, const int8_t *e, uint32_t least) {
+    uint32_t zeros = 0, all = 0;
     for (uint32_t p = 0; p < g->positions; p += SPARSE_STEP) {
         const int8_t *v = e + p * g->out_c;
+        all += g->out_c;
         for (const int8_t *end = v + g->out_c; v != end; ++v) {
-            zeros += *v ? -1 : 1;
+            zeros += !*v;
         }
     }
-    return zeros >= 0;
+    return 8 * zeros >= least * all;
 }
 
 EDGELORA_KERNEL bool edgelora_parts_of_a(
