@@ -105,6 +105,9 @@ FIXED = {
     ),
     "conv, one position beside quads": DrawnOp("conv", (3, 3, 20), (3, 3, 8), (3, 3), padding=(1, 1), rank=8),
     "conv, an odd number of outputs": DrawnOp("conv", (5, 3, 12), (5, 3, 7), tflite=True),
+    "conv, t of 16 rows side by side": DrawnOp(
+        "conv", (4, 37, 16), (4, 37, 20), (3, 3), padding=(1, 1), rank=7, trainable_a=True
+    ),
     "visual wake words, pointwise": DrawnOp("conv", (24, 24, 16), (24, 24, 32), rank=4, tflite=True),
     # backward: a convolution of stride 1 for each phase of the strides, tiles of the gradients, pairs of rows
     "phases of stride 2": DrawnOp(

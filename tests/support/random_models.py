@@ -128,7 +128,8 @@ def model_of(drawn: DrawnOp) -> QuantModel:
         builder.op("conv", drawn=DrawnOp("conv", first, drawn.source))
         if drawn.source2:
             made = builder.model.tensors[1]
-            grid = (made.scale, made.zero_point) if drawn.kind in SAME_GRID_KINDS else None
+            same = drawn.kind in SAME_GRID_KINDS or (drawn.kind == "add" and rng.random() < 0.3)
+            grid = (made.scale, made.zero_point) if same else None
             if drawn.known:
                 builder.constant(drawn.source2, grid)
             elif drawn.source2[:2] == first[:2]:

@@ -501,7 +501,21 @@ static uint32_t most_rows(
     return !rank ? g->positions : BLOCK_ROWS * (has_four_lanes(rank, runs, run) ? LANES / 4u : 1u);
 }
 
+// What sums of t start with, s32 [rank], and zeros behind it: they are of inputs less their zero
+// point.
+static void t_starts(const edgelora_shape_t *g, const edgelora_branch_t *branch, int32_t *start) {
+    __builtin_memset(start, 0, (EDGELORA_MAX_RANK + LANES) * sizeof(*start));
+    for (uint32_t j = 0; j < branch->rank && g->zp_in; ++j) {
+        int32_t sum = 0;
+        for (uint32_t i = 0; i < g->inputs; ++i) {
+            sum += branch->a[j * g->inputs + i];
+        }
+        start[j] = -g->zp_in * sum;
+    }
+}
+
 // Computes t of the rows' positions, to t_rows [n, whole groups] and, if it is kept, to t.
+// t_start: unless rows of A meet inputs four at a time.
 static rows_t branch_down(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const int32_t *t_start, work_t *w, const rows_t *x, uint32_t run, int8_t *t) {
     uint32_t rank = branch->rank, pitch = (rank + 3) & ~3u, n = x->n,
@@ -510,17 +524,19 @@ static rows_t branch_down(const edgelora_shape_t *g, const edgelora_branch_t *br
         uint32_t lanes = lesser(rank - j, wide);
         source_t a = {
             .from = (const uint8_t *)branch->a + j * g->inputs, .step = g->inputs, .count = run};
+        int8_t *to = pitch == wide ? w->t_rows : (int8_t *)w->branch_acc;
 #if FOUR_LANES
         if (wide == 4) {
             four_lanes_pack(w->panel, a.from, a.step, lanes, run, x->runs);
-            four_lanes_products(w->acc, t_start + j, w->panel, (run + 15) / 16, x);
+            four_lanes_products(to, g->zp_in, branch->t_shift, w->panel, (run + 15) / 16, x);
         } else
 #endif
+        {
             panel_products(w->acc, w->panel, t_start + j, &a, lanes, x);
-        int8_t *to = pitch == wide ? w->t_rows : (int8_t *)w->branch_acc;
-        for (uint32_t i = 0; i < n * wide; i += WIDTH) {
-            lanes_t v = lanes_round_shift(lanes_load(w->acc + i), branch->t_shift);
-            lanes_store_s8(to + i, lanes_max(lanes_min(v, lanes_of(127)), lanes_of(-127)));
+            for (uint32_t i = 0; i < n * LANES; i += WIDTH) {
+                lanes_t v = lanes_round_shift(lanes_load(w->acc + i), branch->t_shift);
+                lanes_store_s8(to + i, lanes_max(lanes_min(v, lanes_of(127)), lanes_of(-127)));
+            }
         }
         for (uint32_t p = 0; pitch != wide && p < n; ++p) {
             copy_run(w->t_rows + p * pitch + j, to + p * wide, lanes);
@@ -545,23 +561,16 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
     const edgelora_op_t *op = g->op;
     bool as_it_is = g->inputs == g->in_c && !(g->in_c & 3) && !op->pad_top && !op->pad_left &&
         op->stride_h == 1 && op->stride_w == 1 && g->out_h == g->in_h && g->out_w == g->in_w;
-    int32_t t_start[EDGELORA_MAX_RANK + LANES];
-    if (rank) {
-        __builtin_memset(t_start, 0, sizeof(t_start));
-    }
-    for (uint32_t j = 0; j < rank && g->zp_in; ++j) {
-        int32_t sum = 0;
-        for (uint32_t i = 0; i < g->inputs; ++i) {
-            sum += branch->a[j * g->inputs + i];
-        }
-        t_start[j] = -g->zp_in * sum;
-    }
     image_t image = {0};
     bool has_image = !as_it_is && image_of(g, x, w, &image);
     uint32_t runs = has_image ? g->kernel_h : 1,
              run = has_image ? g->kernel_w * (uint32_t)g->in_c : g->inputs;
     bool in_tiles = IN_TILES && g->bounded && runs * ((run + 3) / 4) <= CHUNK;
     uint32_t most = most_rows(g, rank, runs, run, in_tiles);
+    int32_t t_start[EDGELORA_MAX_RANK + LANES];
+    if (rank && !has_four_lanes(rank, runs, run)) {
+        t_starts(g, branch, t_start);
+    }
     most = has_image ? most : lesser(most, BLOCK_BYTES / (4 * groups));
     for (uint32_t p = 0; p < g->positions; p += most) {
         uint32_t n = lesser(g->positions - p, most);

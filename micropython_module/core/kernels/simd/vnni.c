@@ -16,6 +16,11 @@ static inline __m256i add_dot2(__m256i sum, __m256i a, __m256i b) {
     return sum;
 }
 
+static inline __m256i add_dot4_half(__m256i sum, __m256i x, __m256i weights) {
+    __asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(weights));
+    return sum;
+}
+
 static inline __m512i add_dot4(__m512i sum, __m512i x, __m512i weights) {
     __asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(weights));
     return sum;
@@ -247,9 +252,10 @@ static void units_copy(unit_t *to, const int8_t *from, uint32_t n) {
         to, rest, _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, from), offset));
 }
 
-// The excess of products with a panel, as inputs are stored + 128.
-static inline lanes_t panel_excess(const weight_t *panel, uint32_t groups) {
-    const __m512i all = _mm512_set1_epi8(-128); // 128 each
+// Products of a panel with inputs that are all the same. As inputs are stored + 128, those with 128
+// are too much.
+static inline lanes_t panel_products_of(const weight_t *panel, uint32_t groups, uint8_t same) {
+    const __m512i all = _mm512_set1_epi8((char)same);
     lanes_t sum[4] = {lanes_of(0), lanes_of(0), lanes_of(0), lanes_of(0)}; // none waits for another
     for (; groups >= 4; groups -= 4) {
 #pragma GCC unroll 4
@@ -261,6 +267,10 @@ static inline lanes_t panel_excess(const weight_t *panel, uint32_t groups) {
         sum[0] = add_dot4(sum[0], all, _mm512_loadu_si512(panel));
     }
     return lanes_add(lanes_add(sum[0], sum[1]), lanes_add(sum[2], sum[3]));
+}
+
+static inline lanes_t panel_excess(const weight_t *panel, uint32_t groups) {
+    return panel_products_of(panel, groups, 128);
 }
 
 static inline __m512i four_everywhere(const unit_t *x) {
@@ -311,63 +321,134 @@ static inline void four_lanes_pack(weight_t *to, const uint8_t *from, uint32_t s
     }
 }
 
-// The sums of four rows, s32 [row, lane], of four parts of each lane.
-static inline __m512i four_lanes_sums(const __m512i *v) {
-    const __m512i turn = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
-    __m512i a = _mm512_add_epi32(
-                _mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1])),
-            b = _mm512_add_epi32(
-                _mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
-    return _mm512_permutexvar_epi32(
-        turn, _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b)));
+// The sums of four rows, s32 [lane, row] of two lanes, of four parts of each lane.
+static inline __m256i two_lanes_sums(const __m256i *v) {
+    __m256i a = _mm256_add_epi32(
+                _mm256_unpacklo_epi32(v[0], v[1]), _mm256_unpackhi_epi32(v[0], v[1])),
+            b = _mm256_add_epi32(
+                _mm256_unpacklo_epi32(v[2], v[3]), _mm256_unpackhi_epi32(v[2], v[3]));
+    return _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
 }
 
-// acc, s32 [n, 4] = start + products of rows; blocks: of 16 values in a run. Writes whole fours of
-// rows.
-static inline void four_lanes_products(
-    int32_t *acc, const int32_t *start, const weight_t *panel, uint32_t blocks, const rows_t *in) {
-    const __m512i all = _mm512_set1_epi8(-128);
-    __m512i excess = _mm512_setzero_si512();
-    for (uint32_t i = 0; i < in->runs * blocks; ++i) {
-        excess = add_dot4(excess, all, _mm512_loadu_si512(panel + 64 * i));
+// t of sums with their rounding, in the same order.
+static inline __m128i t_of_sums(__m512i v, int32_t shift) {
+    v = shift > 0 ? lanes_shift_right(v, shift) : lanes_shift_left(v, -shift);
+    return _mm_max_epi8(_mm512_cvtsepi32_epi8(v), _mm_set1_epi8(-127));
+}
+
+static inline __m256i two_lanes(const weight_t *panel) {
+    return _mm256_loadu_si256((const __m256i *)(const void *)panel);
+}
+
+// What makes t of a panel of four lanes, whose runs have `blocks` blocks of 16 values.
+typedef struct {
+    const weight_t *panel;
+    uint32_t runs, blocks, pitch;
+    int32_t shift;
+    __m512i start; // of sums, s32 [lane, four rows], with half of 2^shift
+} four_lanes_t;
+
+// t of `rows` rows, 4 or 8, `step` units apart. Lanes meet them two by two: 32 bytes take 16 values
+// twice in fewer cycles than 64 take them four times.
+static inline __attribute__((always_inline)) void four_lanes_tile(
+    const four_lanes_t *p, int8_t *t, const unit_t *from, const size_t step, const int rows) {
+    __m256i low[8], high[8];
+    const unit_t *x[8];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) {
+        low[r] = high[r] = _mm256_setzero_si256();
+        x[r] = from + (size_t)r * step;
     }
-    const __m512i same[4] = {excess, excess, excess, excess};
-    const __m512i from = _mm512_sub_epi32(
-        _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)start)),
-        four_lanes_sums(same));
-    const unit_t *line = in->units + in->first / in->wide * in->line;
-    uint32_t column = in->first % in->wide, left = in->n;
-    for (; left; acc += 32) {
-        const unit_t *x[8];
-        uint32_t rows = left < 8 ? left : 8;
-        for (uint32_t r = 0; r < 8; ++r) {
-            x[r] = line + column * in->step;
-            if (r + 1 < rows || left > 8) { // else the last row again
-                column = column + 1 < in->wide ? column + 1 : 0;
-                line += column ? 0 : in->line;
+    const weight_t *panel = p->panel;
+    for (uint32_t run = 0, at = 0; run < p->runs; ++run, at += p->pitch) {
+        for (uint32_t i = at, end = at + 16 * p->blocks; i != end; i += 16, panel += 64) {
+            __m256i v = two_lanes(panel), w = two_lanes(panel + 32);
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; ++r) {
+                __m256i twice = _mm256_broadcastsi128_si256(sixteen(x[r] + i));
+                low[r] = add_dot4_half(low[r], twice, v);
+                high[r] = add_dot4_half(high[r], twice, w);
             }
         }
-        left -= rows;
-        __m512i sum[8];
-#pragma GCC unroll 8
-        for (int r = 0; r < 8; ++r) {
-            sum[r] = _mm512_setzero_si512();
-        }
-        const weight_t *w = panel;
-        for (uint32_t run = 0, at = 0; run < in->runs; ++run, at += in->pitch) {
-            for (uint32_t i = at, end = at + 16 * blocks; i != end; i += 16, w += 64) {
-                __m512i v = _mm512_loadu_si512(w);
-#pragma GCC unroll 8
-                for (int r = 0; r < 8; ++r) {
-                    const __m128i *sixteen_at = (const __m128i *)(const void *)(x[r] + i);
-                    sum[r] = add_dot4(
-                        sum[r], _mm512_broadcast_i32x4(_mm_loadu_si128(sixteen_at)), v);
+    }
+    const __m128i turn = _mm_set_epi8(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r += 4) {
+        __m512i sums = _mm512_inserti64x4(
+            _mm512_castsi256_si512(two_lanes_sums(low + r)), two_lanes_sums(high + r), 1);
+        __m128i lanes = t_of_sums(lanes_add(p->start, sums), p->shift);
+        _mm_storeu_si128((__m128i *)(void *)(t + 4 * r), _mm_shuffle_epi8(lanes, turn));
+    }
+}
+
+// The sums of four lanes, s32 [row, lane], of four parts of each of four rows.
+static inline __m512i four_rows_sums(const __m512i *v) {
+    __m512i a = lanes_add(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1])),
+            b = lanes_add(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
+    return lanes_add(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+}
+
+// t of 16 rows that are 16 units apart, so that 64 units are the same 16 values of four of them.
+static inline void four_lanes_adjacent(const four_lanes_t *p, int8_t *t, const unit_t *x) {
+    const __m512i turn = _mm512_set_epi32(12, 8, 4, 0, 12, 8, 4, 0, 12, 8, 4, 0, 12, 8, 4, 0),
+                  start = _mm512_permutexvar_epi32(turn, p->start);
+    __m512i sum[4][4]; // of four rows, a lane
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+        sum[i / 4][i % 4] = _mm512_setzero_si512();
+    }
+    const weight_t *panel = p->panel;
+    for (uint32_t run = p->runs; run; --run, x += p->pitch) {
+        const unit_t *at = x;
+        for (uint32_t n = p->blocks; n; --n, panel += 64, at += 16) {
+            __m512i w[4];
+#pragma GCC unroll 4
+            for (int l = 0; l < 4; ++l) {
+                w[l] = _mm512_broadcast_i32x4(sixteen(panel + 16 * l));
+            }
+#pragma GCC unroll 4
+            for (int r = 0; r < 4; ++r) {
+                __m512i four = _mm512_loadu_si512(at + 64 * r);
+#pragma GCC unroll 4
+                for (int l = 0; l < 4; ++l) {
+                    sum[r][l] = add_dot4(sum[r][l], four, w[l]);
                 }
             }
         }
-        _mm512_storeu_si512(acc, _mm512_add_epi32(from, four_lanes_sums(sum)));
-        if (rows > 4) {
-            _mm512_storeu_si512(acc + 16, _mm512_add_epi32(from, four_lanes_sums(sum + 4)));
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) {
+        _mm_storeu_si128((__m128i *)(void *)(t + 16 * r),
+            t_of_sums(lanes_add(start, four_rows_sums(sum[r])), p->shift));
+    }
+}
+
+// t, s8 [n, 4], of products of rows less zero. Writes 12 bytes more.
+static inline void four_lanes_products(int8_t *t, int8_t zero, int32_t shift, const weight_t *panel,
+    uint32_t blocks, const rows_t *x) {
+    lanes_t excess = panel_products_of(panel, x->runs * blocks, (uint8_t)(zero + 128)),
+            half = lanes_of(shift > 0 ? (int32_t)(1u << (shift - 1)) : 0);
+    excess = lanes_add(excess, _mm512_shuffle_epi32(excess, _MM_PERM_BADC));
+    excess = lanes_add(excess, _mm512_shuffle_epi32(excess, _MM_PERM_CDAB));
+    const four_lanes_t four = {panel, x->runs, blocks, x->pitch, shift, lanes_sub(half, excess)};
+    const rows_t rows = *x; // copies that stores can't change
+    const unit_t *line = rows.units + rows.first / rows.wide * rows.line;
+    uint32_t column = rows.first % rows.wide;
+    for (uint32_t left = rows.n; left; column = 0, line += rows.line) {
+        const unit_t *at = line + (size_t)column * rows.step;
+        uint32_t n = rows.wide - column < left ? rows.wide - column : left;
+        left -= n;
+        for (; n >= 16 && rows.step == 16; n -= 16, at += 256, t += 64) {
+            four_lanes_adjacent(&four, t, at);
+        }
+        for (; n >= 8; n -= 8, at += 8 * rows.step, t += 32) {
+            four_lanes_tile(&four, t, at, rows.step, 8);
+        }
+        for (; n >= 4; n -= 4, at += 4 * rows.step, t += 16) {
+            four_lanes_tile(&four, t, at, rows.step, 4);
+        }
+        for (; n; --n, at += rows.step, t += 4) {
+            four_lanes_tile(&four, t, at, 0, 4);
         }
     }
 }
