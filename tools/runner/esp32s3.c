@@ -80,19 +80,19 @@ typedef enum {
     // of every core: what stands between them in loops
     ADD,
     ADDI,
-    AND,
+    ADDX2,
     BNEZ,
     EXTUI,
     L32I,
     MAX,
     MIN,
     MINU,
+    MOVLTZ,
     MULL,
     OR,
     S32I,
     S8I,
     SRA,
-    SRAI,
 } name_t;
 
 // An instruction: the bits that are always the same, and those of its operands, lowest first.
@@ -137,19 +137,19 @@ static const form_t forms[] = {
     [MULSH] = {0xFF000F, 0xB20000, {R, S, A}},
     [ADD] = {0xFF000F, 0x800000, {R, S, A}},
     [ADDI] = {0x00F00F, 0x00C002, {A, S, IMMEDIATE}},
-    [AND] = {0xFF000F, 0x100000, {R, S, A}},
+    [ADDX2] = {0xFF000F, 0x900000, {R, S, A}},
     [BNEZ] = {0x0000FF, 0x000056, {S, "\14\15\16\17" IMMEDIATE}},
     [EXTUI] = {0x0E000F, 0x040000, {R, A, S "\20", "\24\25\26\27"}},
     [L32I] = {0x00F00F, 0x002002, {A, S, IMMEDIATE}},
     [MAX] = {0xFF000F, 0x530000, {R, S, A}},
     [MIN] = {0xFF000F, 0x430000, {R, S, A}},
     [MINU] = {0xFF000F, 0x630000, {R, S, A}},
+    [MOVLTZ] = {0xFF000F, 0xA30000, {R, S, A}},
     [MULL] = {0xFF000F, 0x820000, {R, S, A}},
     [OR] = {0xFF000F, 0x200000, {R, S, A}},
     [S32I] = {0x00F00F, 0x006002, {A, S, IMMEDIATE}},
     [S8I] = {0x00F00F, 0x004002, {A, S, IMMEDIATE}},
     [SRA] = {0xFF0F0F, 0xB10000, {R, A}},
-    [SRAI] = {0xEF000F, 0x210000, {R, A, S "\24"}},
 };
 enum { FORMS = sizeof(forms) / sizeof(*forms) };
 
@@ -292,8 +292,8 @@ static void carry_out_one(name_t name, const uint32_t *o, registers_t *r) {
         case ADDI:
             a[o[0]] = a[o[1]] + (uint32_t)extended(o[2], 8);
             break;
-        case AND:
-            a[o[0]] = a[o[1]] & a[o[2]];
+        case ADDX2:
+            a[o[0]] = 2 * a[o[1]] + a[o[2]];
             break;
         case BNEZ: // from the fourth byte on; `step` adds the first three
             r->pc += a[o[0]] ? (uint32_t)extended(o[1], 12) + 1 : 0;
@@ -311,6 +311,9 @@ static void carry_out_one(name_t name, const uint32_t *o, registers_t *r) {
         case MINU:
             a[o[0]] = a[o[1]] < a[o[2]] ? a[o[1]] : a[o[2]];
             break;
+        case MOVLTZ:
+            a[o[0]] = (int32_t)a[o[2]] < 0 ? a[o[1]] : a[o[0]];
+            break;
         case MULL:
             a[o[0]] = a[o[1]] * a[o[2]];
             break;
@@ -325,9 +328,6 @@ static void carry_out_one(name_t name, const uint32_t *o, registers_t *r) {
             break;
         case SRA:
             a[o[0]] = (uint32_t)((int32_t)a[o[1]] >> r->sar);
-            break;
-        case SRAI:
-            a[o[0]] = (uint32_t)((int32_t)a[o[1]] >> o[2]);
             break;
     }
 }
@@ -389,7 +389,7 @@ static bool step(registers_t *r) {
 
 void edgelora_illegal(uint32_t *context, uint32_t sar) {
     registers_t *r = (registers_t *)(void *)(context + CONTEXT_WORDS);
-    uint32_t first = r->pc;
+    uint32_t before = carried_out;
     r->sar = sar;
     for (uint32_t left = AT_ONCE; left && step(r); --left) {
         ++carried_out;
@@ -398,7 +398,7 @@ void edgelora_illegal(uint32_t *context, uint32_t sar) {
             r->pc = r->lbeg;
         }
     }
-    if (r->pc == first) {
+    if (carried_out == before) { // a loop may lead back to where it was
         static const char message[] = "an illegal instruction\n";
         xtensa_syscall(WRITE, 2, message, sizeof(message) - 1);
         xtensa_syscall(EXIT, 1);

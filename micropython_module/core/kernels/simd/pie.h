@@ -68,6 +68,7 @@
 enum {
     PIE_LANES = 16,
     QACC_PRODUCTS = 32, // 32 * 127 * 128 < 2^19
+    TAPS = 9,
 };
 
 // Copies `count` vectors and flips bits of theirs.
@@ -120,17 +121,38 @@ typedef struct {
     uint32_t acc_step;
 } pie_columns_t;
 
-// acc, s32 [16, ...], = sums over taps of vectors times weights, for `count` positions.
+// Windows of 3x3 vectors of a plane, and the weights that they meet.
 typedef struct {
-    const int8_t *x;         // 16-aligned; of the first position
-    uint32_t x_step;         // bytes from one position to the next, a multiple of 16
-    const uint32_t *offsets; // bytes from x to each tap's vector, multiples of 16
-    const int8_t *w;         // s8 [taps, 16], 16-aligned
-    uint32_t taps;           // 1..QACC_PRODUCTS
-    int32_t *acc;            // consecutive positions
-    uint32_t acc_step;       // bytes from one lane to the next
-    uint32_t count;          // >= 1
-} pie_taps_t;
+    const int8_t *x; // 16-aligned; of the first window
+    uint32_t x_step; // bytes from one window to the next, a multiple of 16
+    uint32_t pitch;  // bytes from one row of the plane to the next, a multiple of 16
+    const int8_t *w; // s8 [TAPS, 16], 16-aligned
+    const int8_t *end; // of the window behind the last one
+} pie_windows_t;
+
+// acc, s32 [16, ...], = sums over taps of vectors times weights, for consecutive windows.
+typedef struct {
+    pie_windows_t in;
+    int32_t *acc;
+    uint32_t acc_step; // bytes from one lane to the next
+} pie_window_sums_t;
+
+// What makes an output of a sum: requantize of sum + bias.
+typedef struct {
+    int32_t bias; // doubled
+    int32_t multiplier;
+    int32_t half, low; // of 2^shift; low: for negative sums, less by 1 unless the shift is 0
+    uint32_t shift;
+} pie_scale_t;
+
+// 16 outputs of each window, |sum + bias| < 2^30.
+typedef struct {
+    pie_windows_t in;
+    const pie_scale_t *scales; // [16]
+    int8_t *y;       // of the first window
+    uint32_t y_step; // bytes from one window's to the next
+    int32_t zero_point, min, max;
+} pie_window_outputs_t;
 
 // Requantizes acc + bias, |acc + bias| < 2^30, of consecutive outputs. The pointers advance.
 typedef struct {
@@ -154,10 +176,12 @@ typedef struct {
 } pie_channels_t;
 
 void edgelora_pie_copy(const pie_copy_t *copy);
+void edgelora_pie_fill(int8_t *to, uint32_t count, const uint32_t *word); // `count` vectors of it
 void edgelora_pie_dots(const pie_dots_t *dots);
 void edgelora_pie_rows(const pie_rows_t *rows);
 void edgelora_pie_columns(const pie_columns_t *columns);
-void edgelora_pie_taps(const pie_taps_t *taps);
+void edgelora_pie_window_sums(const pie_window_sums_t *sums);
+void edgelora_pie_window_outputs(const pie_window_outputs_t *outputs);
 void edgelora_pie_outputs(pie_outputs_t *outputs);
 void edgelora_pie_channels(const pie_channels_t *channels);
 

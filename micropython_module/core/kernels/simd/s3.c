@@ -619,14 +619,12 @@ typedef struct {
 
 typedef struct {
     int8_t *w, *plane;
-    int32_t *acc; // s32 [16, rows * columns]
+    void *out; // `each` bytes for each output position
     uint32_t rows, columns; // of outputs: consecutive ones
     uint32_t width, height; // of the plane
 } s3_part_t;
 
-enum { TAPS = 9 };
-
-static bool s3_part(const s3_plane_t *p, room_t room, s3_part_t *l) {
+static bool s3_part(const s3_plane_t *p, room_t room, uint32_t each, s3_part_t *l) {
     l->w = take_part(&room, TAPS * PIE_LANES);
     if (!l->w) {
         return false;
@@ -634,7 +632,7 @@ static bool s3_part(const s3_plane_t *p, room_t room, s3_part_t *l) {
     uint32_t step_h = (uint32_t)p->step_h, step_w = (uint32_t)p->step_w;
     // a row of as many columns as fit, then as many rows of these
     uint32_t left = (uint32_t)(room.end - room.at), fixed = 32 + 3 * 3 * PIE_LANES,
-             column = (3 * step_w + 4) * PIE_LANES;
+             column = 3 * step_w * PIE_LANES + each;
     l->columns = left > fixed ? at_most((left - fixed) / column, p->out_w) : 0;
     if (!l->columns) {
         return false;
@@ -642,7 +640,7 @@ static bool s3_part(const s3_plane_t *p, room_t room, s3_part_t *l) {
     uint32_t parts = (p->out_w + l->columns - 1) / l->columns;
     l->columns = (p->out_w + parts - 1) / parts;
     l->width = (l->columns - 1) * step_w + 3;
-    uint32_t row = (step_h * l->width + 4 * l->columns) * PIE_LANES;
+    uint32_t row = step_h * l->width * PIE_LANES + each * l->columns;
     fixed = 32 + (step_h < 3 ? 3 - step_h : 0) * l->width * PIE_LANES;
     l->rows = left > fixed ? at_most((left - fixed) / row, parts == 1 ? p->out_h : 1) : 0;
     if (!l->rows) {
@@ -650,16 +648,14 @@ static bool s3_part(const s3_plane_t *p, room_t room, s3_part_t *l) {
     }
     l->height = (l->rows - 1) * step_h + 3;
     l->plane = take_part(&room, l->height * l->width * PIE_LANES);
-    l->acc = take_part(&room, 4 * PIE_LANES * l->rows * l->columns);
-    return l->plane && l->acc;
+    l->out = take_part(&room, each * l->rows * l->columns);
+    return l->plane && l->out;
 }
 
 // Fills the plane with channels [c, c + 16) from plane position (y, x) on.
 static void s3_fill(const s3_plane_t *p, const s3_part_t *l, uint32_t c, int32_t y, int32_t x) {
-    uint32_t edge = (uint8_t)p->edge * 0x01010101u, *to = (uint32_t *)(void *)l->plane;
-    for (const uint32_t *end = to + 4 * l->height * l->width; to != end; ++to) {
-        *to = edge;
-    }
+    uint32_t edge = (uint8_t)p->edge * 0x01010101u;
+    edgelora_pie_fill(l->plane, l->height * l->width, &edge);
     const int8_t *end = p->source + (uint32_t)(p->height * p->width) * p->channels;
     y -= p->top; // relative to the source's first position
     x -= p->left;
@@ -681,20 +677,56 @@ static void s3_fill(const s3_plane_t *p, const s3_part_t *l, uint32_t c, int32_t
     }
 }
 
-// Sums of all outputs of a part: acc, s32 [16, rows, columns]
-static void s3_sums(
-    const s3_plane_t *p, const s3_part_t *l, bool turned, uint32_t rows, uint32_t columns) {
-    uint32_t offsets[TAPS];
-    for (uint32_t k = 0; k < TAPS; ++k) {
-        uint32_t tap = turned ? TAPS - 1 - k : k;
-        offsets[k] = (tap / 3 * l->width + tap % 3) * PIE_LANES;
+// Windows of the first row of outputs
+static pie_windows_t s3_windows(const s3_plane_t *p, const s3_part_t *l, uint32_t columns) {
+    uint32_t step = (uint32_t)p->step_w * PIE_LANES;
+    return (pie_windows_t){l->plane, step, l->width * PIE_LANES, l->w, l->plane + columns * step};
+}
+
+static inline void s3_next_row(const s3_plane_t *p, pie_windows_t *windows) {
+    windows->x += (uint32_t)p->step_h * windows->pitch;
+    windows->end += (uint32_t)p->step_h * windows->pitch;
+}
+
+// Of channels [c, c + 16)
+static void s3_scales(const edgelora_shape_t *g, uint32_t c, pie_scale_t *scales) {
+    for (uint32_t k = 0; k < PIE_LANES; ++k, ++scales) {
+        uint32_t o = at_most(c + k, g->out_c - 1u), shift = (uint32_t)-g->shift[o];
+        scales->bias = 2 * g->bias[o];
+        scales->multiplier = g->multiplier[o];
+        scales->half = (int32_t)((1u << shift) >> 1);
+        scales->low = scales->half - (shift != 0);
+        scales->shift = shift;
     }
-    pie_taps_t taps = {
-        l->plane, (uint32_t)p->step_w * PIE_LANES, offsets, l->w, TAPS, l->acc, 4 * rows * columns,
-        columns};
-    for (uint32_t r = 0; r < rows; ++r, taps.acc += columns) {
-        edgelora_pie_taps(&taps);
-        taps.x += (uint32_t)p->step_h * l->width * PIE_LANES;
+}
+
+// Outputs of 16 channels of a part, or of all, if they are fewer; y: of the first one
+static void s3_window_outputs(const edgelora_shape_t *g, const s3_plane_t *p, const s3_part_t *l,
+    const pie_scale_t *scales, uint32_t rows, uint32_t columns, int8_t *y) {
+    bool few = g->out_c < PIE_LANES;
+    int8_t *some = l->out; // of all lanes
+    pie_window_outputs_t row = {
+        s3_windows(p, l, columns), scales, some, few ? PIE_LANES : g->out_c, g->zp_out,
+        g->op->act_min, g->op->act_max};
+    for (uint32_t r = 0; r < rows; ++r, y += p->out_w * g->out_c) {
+        row.y = few ? some : y;
+        edgelora_pie_window_outputs(&row);
+        s3_next_row(p, &row.in);
+        for (uint32_t k = 0; few && k < columns; ++k) {
+            for (uint32_t i = 0; i < g->out_c; ++i) {
+                y[k * g->out_c + i] = some[k * PIE_LANES + i];
+            }
+        }
+    }
+}
+
+// acc, s32 [16, rows, columns] = sums of all outputs of a part
+static void s3_window_sums(
+    const s3_plane_t *p, const s3_part_t *l, int32_t *acc, uint32_t rows, uint32_t columns) {
+    pie_window_sums_t row = {s3_windows(p, l, columns), acc, 4 * rows * columns};
+    for (uint32_t r = 0; r < rows; ++r, row.acc += columns) {
+        edgelora_pie_window_sums(&row);
+        s3_next_row(p, &row.in);
     }
 }
 
@@ -706,20 +738,25 @@ static bool s3_depthwise_forward(
         g->out_h, g->out_w, g->zp_in};
     s3_part_t l;
     room_t room = room_of(scratch, edgelora_packed_scratch(g, 0, false));
-    if (g->in_c != g->out_c || !g->bounded || !s3_part(&p, room, &l)) {
+    uint32_t channels = g->out_c;
+    if (g->in_c != channels || !g->bounded ||
+        !s3_part(&p, room, channels < PIE_LANES ? PIE_LANES : 0, &l)) {
         return false;
     }
-    const uint8_t *end = g->weights + TAPS * g->out_c;
-    for (uint32_t c = 0; c < g->out_c; c += PIE_LANES) {
-        copy_columns(l.w, g->weights + c, g->out_c, TAPS, end, (uint32_t)OFFSET_FLIP);
+    pie_scale_t scales[PIE_LANES];
+    const uint8_t *end = g->weights + TAPS * channels;
+    for (uint32_t first = 0; first < channels; first += PIE_LANES) {
+        // the last 16 overlap those before
+        uint32_t c = channels < PIE_LANES ? 0 : at_most(first, channels - PIE_LANES);
+        s3_scales(g, c, scales);
+        copy_columns(l.w, g->weights + c, channels, TAPS, end, (uint32_t)OFFSET_FLIP);
         for (uint32_t oy = 0; oy < p.out_h; oy += l.rows) {
             uint32_t rows = at_most(p.out_h - oy, l.rows);
             for (uint32_t ox = 0; ox < p.out_w; ox += l.columns) {
                 uint32_t columns = at_most(p.out_w - ox, l.columns);
                 s3_fill(&p, &l, c, (int32_t)oy * p.step_h, (int32_t)ox * p.step_w);
-                s3_sums(&p, &l, false, rows, columns);
-                uint32_t lanes = at_most(g->out_c - c, PIE_LANES);
-                s3_outputs(g, c, lanes, l.acc, rows * columns, y + (oy * p.out_w + ox) * g->out_c);
+                s3_window_outputs(
+                    g, &p, &l, scales, rows, columns, y + (oy * p.out_w + ox) * channels + c);
             }
         }
     }
@@ -736,23 +773,24 @@ static bool s3_depthwise_backward(
         2 - op->pad_left, 1, 1, g->in_h, g->in_w, 0};
     s3_part_t l;
     room_t room = room_of(error->work, edgelora_packed_scratch(g, 0, true));
-    if (g->in_c != g->out_c || !s3_part(&p, room, &l)) {
+    if (g->in_c != g->out_c || !s3_part(&p, room, 4 * PIE_LANES, &l)) {
         return false;
     }
-    const uint8_t *end = g->weights + TAPS * g->out_c;
+    const uint8_t *end = g->weights + TAPS * g->out_c, *last = end - g->out_c;
     edgelora_columns_t block = {.q = dx, .step = g->in_c, .row = (uint32_t)g->in_w * g->in_c};
     for (uint32_t y = 0; y < p.out_h; y += l.rows) {
         uint32_t rows = at_most(p.out_h - y, l.rows);
         for (uint32_t x = 0; x < p.out_w; x += l.columns) {
             uint32_t columns = at_most(p.out_w - x, l.columns);
             for (uint32_t c = 0; c < g->out_c; c += PIE_LANES) {
-                copy_columns(l.w, g->weights + c, g->out_c, TAPS, end, (uint32_t)OFFSET_FLIP);
+                copy_columns(l.w, last + c, -(uint32_t)g->out_c, TAPS, end, (uint32_t)OFFSET_FLIP);
                 s3_fill(&p, &l, c, (int32_t)y, (int32_t)x);
-                s3_sums(&p, &l, true, rows, columns);
+                int32_t *acc = l.out;
+                s3_window_sums(&p, &l, acc, rows, columns);
                 for (uint32_t r = 0; r < rows; ++r) {
                     edgelora_cursor_t at = {y + r, x, g->in_w + 1u}; // not in the order of dx
                     edgelora_columns_put(&block, &at, c, at_most(g->in_c - c, PIE_LANES), columns,
-                        rows * columns, l.acc + r * columns);
+                        rows * columns, acc + r * columns);
                 }
             }
         }
