@@ -7,9 +7,18 @@
 #if MICROPY_ENABLE_DYNRUNTIME
 
 #include "py/dynruntime.h"
+#include "py/objlist.h"
 
 #define edgelora_raise(text) mp_raise_ValueError(text)
 #define edgelora_free(p, size) m_free(p)
+#define mp_obj_new_closure(f, count, args) mp_fun_table.new_closure(f, count, args)
+
+// The value of a key in a dict, or MP_OBJ_NULL.
+static inline mp_obj_t edgelora_get(mp_obj_t dict, mp_obj_t key) {
+    return mp_binary_op(MP_BINARY_OP_IN, key, dict) == mp_const_true
+        ? mp_obj_subscr(dict, key, MP_OBJ_SENTINEL)
+        : MP_OBJ_NULL;
+}
 
 // Creates `_core` in native modules: a class whose attributes are the functions of a list (in
 // firmware it is a module). A dictionary of the final size takes less heap than one that grows, and
@@ -22,8 +31,8 @@
     LIST(EDGELORA_STORE) \
     mp_store_global(core_name, mp_call_function_n_kw(mp_load_global(type_name), 3, 0, core));
 
-static __attribute__((noinline)) void edgelora_store(
-    mp_obj_t dict, qstr name, const void *function) {
+static
+    __attribute__((noinline)) void edgelora_store(mp_obj_t dict, qstr name, const void *function) {
     mp_obj_dict_store(dict, MP_OBJ_NEW_QSTR(name), MP_OBJ_FROM_PTR(function));
 }
 
@@ -44,6 +53,7 @@ static __attribute__((noinline)) void edgelora_store(
 
 #include "py/binary.h"
 #include "py/obj.h"
+#include "py/objlist.h"
 #include "py/runtime.h"
 
 #define edgelora_raise(text) mp_raise_msg_varg(&mp_type_ValueError, MP_ERROR_TEXT("%s"), text)
@@ -52,6 +62,11 @@ static __attribute__((noinline)) void edgelora_store(
 #else
 #define edgelora_free(p, size) m_free(p)
 #endif
+
+static inline mp_obj_t edgelora_get(mp_obj_t dict, mp_obj_t key) {
+    mp_map_elem_t *found = mp_map_lookup(mp_obj_dict_get_map(dict), key, MP_MAP_LOOKUP);
+    return found ? found->value : MP_OBJ_NULL;
+}
 
 #endif
 

@@ -1,15 +1,20 @@
 // The MicroPython binding: parses arguments, calls the core, turns a status into an exception.
 // SPDX-License-Identifier: MIT
 
+#include <string.h>
+
 #include "compat.h"
 #include "crypto.h"
 #include "edgelora.h"
 #include "fixed.h"
+#ifdef EDGELORA_READS_AHEAD
+#include "kernels/packed/read_ahead.h"
+#endif
 #ifdef EDGELORA_SECOND_CORE
 #include "rp2_second_core.h"
 #endif
 
-static void check(int32_t status) {
+EDGELORA_RAM static void check(int32_t status) {
     if (status < 0) {
         edgelora_raise(edgelora_status_text((edgelora_status_t)status));
     }
@@ -17,7 +22,7 @@ static void check(int32_t status) {
 
 // A buffer of bytes or int8. Refuses others, as characters of a str or floats would silently be
 // read as int8.
-static mp_buffer_info_t buffer(mp_obj_t obj, int flags) {
+EDGELORA_RAM static mp_buffer_info_t buffer(mp_obj_t obj, int flags) {
     mp_buffer_info_t info;
     mp_get_buffer_raise(obj, &info, flags);
     bool bytes = info.typecode == 'b' || info.typecode == 'B' ||
@@ -28,12 +33,12 @@ static mp_buffer_info_t buffer(mp_obj_t obj, int flags) {
 
 // An int, or -1 if it exceeds MicroPython's small ints, which have at least 31 bits. TypeError
 // for anything else.
-static mp_int_t integer(mp_obj_t obj) {
+EDGELORA_RAM static mp_int_t integer(mp_obj_t obj) {
     mp_int_t v = mp_obj_get_int_truncated(obj);
     return mp_obj_is_small_int(obj) || obj == mp_const_true || obj == mp_const_false ? v : -1;
 }
 
-static edgelora_session_t *session(mp_obj_t arena) {
+EDGELORA_RAM static edgelora_session_t *session(mp_obj_t arena) {
     mp_buffer_info_t info = buffer(arena, MP_BUFFER_RW);
     edgelora_session_t *s = edgelora_session(info.buf, info.len);
     check(s ? EDGELORA_OK : EDGELORA_ERR_ARENA);
@@ -41,7 +46,7 @@ static edgelora_session_t *session(mp_obj_t arena) {
 }
 
 // The session for a call that computes: with its second core, if it uses one.
-static edgelora_session_t *computing(mp_obj_t arena) {
+EDGELORA_RAM static edgelora_session_t *computing(mp_obj_t arena) {
     edgelora_session_t *s = session(arena);
 #ifdef EDGELORA_SECOND_CORE
     check(!edgelora_has_second(s) || edgelora_second_core_begin() ? EDGELORA_OK
@@ -57,7 +62,7 @@ static const edgelora_model_t *checked_model(mp_obj_t obj) {
 }
 
 // The bytes of a buffer; raises an error unless it has this size.
-static void *sized(mp_obj_t obj, uint32_t size, int flags) {
+EDGELORA_RAM static void *sized(mp_obj_t obj, uint32_t size, int flags) {
     mp_buffer_info_t info = buffer(obj, flags);
     check(info.len == size ? EDGELORA_OK : EDGELORA_ERR_SIZE);
     return info.buf;
@@ -92,7 +97,7 @@ static mp_obj_t core_model_check(mp_obj_t model_in) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_model_check_obj, core_model_check);
 
-static mp_int_t in_range(mp_obj_t obj, mp_int_t high) {
+EDGELORA_RAM static mp_int_t in_range(mp_obj_t obj, mp_int_t high) {
     mp_int_t v = integer(obj);
     check(v >= 0 && v <= high ? EDGELORA_OK : EDGELORA_ERR_CONFIG);
     return v;
@@ -316,15 +321,6 @@ static mp_obj_t core_output(mp_obj_t arena) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_output_obj, core_output);
 
-// core_adapter_check(arena, adapter): validates the whole file for the session's model
-static mp_obj_t core_adapter_check(mp_obj_t arena, mp_obj_t adapter) {
-    edgelora_session_t *s = session(arena);
-    mp_buffer_info_t info = buffer(adapter, MP_BUFFER_READ);
-    check(edgelora_adapter_check(s, info.buf, info.len));
-    return mp_const_none;
-}
-static MP_DEFINE_CONST_FUN_OBJ_2(core_adapter_check_obj, core_adapter_check);
-
 // core_use(arena, adapter or None)
 EDGELORA_RAM static mp_obj_t core_use(mp_obj_t arena, mp_obj_t adapter) {
     edgelora_session_t *s = session(arena);
@@ -338,6 +334,125 @@ EDGELORA_RAM static mp_obj_t core_use(mp_obj_t arena, mp_obj_t adapter) {
     return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_use_obj, core_use);
+
+// The items of a list with `count` of them or more.
+EDGELORA_RAM static mp_obj_t *items(mp_obj_t list_in, size_t count) {
+    mp_obj_list_t *list = MP_OBJ_TO_PTR(list_in);
+    check(mp_obj_is_exact_type(list_in, &mp_type_list) && list->len >= count ? EDGELORA_OK
+                                                                             : EDGELORA_ERR_TYPE);
+    return list->items;
+}
+
+enum { LAST_SMALL = 0x3FFFFFFF }; // the largest of MicroPython's small ints on all boards
+enum { TICK, ARENA, CACHED, FETCH, SWITCH_ITEMS };  // of a store's state
+enum { BUFFER, LAST_TICK, NAME, SLOT_ITEMS };       // of a slot: its adapter, its last switch
+
+// core_switch([tick, arena, cached, fetch], name): uses the adapter of the slot cached[name] or,
+// if there is none, fetch(name), and counts the switch
+EDGELORA_RAM static mp_obj_t core_switch(mp_obj_t state_in, mp_obj_t name) {
+    mp_obj_t *state = items(state_in, SWITCH_ITEMS);
+    check(mp_obj_is_exact_type(state[CACHED], &mp_type_dict) ? EDGELORA_OK : EDGELORA_ERR_TYPE);
+    mp_obj_t found = edgelora_get(state[CACHED], name);
+    if (found == MP_OBJ_NULL) {
+        found = mp_call_function_n_kw(state[FETCH], 1, 0, &name);
+    }
+    mp_obj_t *slot = items(found, SLOT_ITEMS);
+    core_use(state[ARENA], slot[BUFFER]);
+    mp_int_t tick = MP_OBJ_SMALL_INT_VALUE(state[TICK]);
+    state[TICK] = slot[LAST_TICK] = MP_OBJ_NEW_SMALL_INT(tick + 1 < LAST_SMALL ? tick + 1 : 1);
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(core_switch_obj, core_switch);
+
+// core_vacate(state, slots, pinned) -> the slot that was used longest ago among those whose adapter
+// is not in the list `pinned`, taken from `cached` and, if it is in use, from the session; or None
+static mp_obj_t core_vacate(mp_obj_t state_in, mp_obj_t slots_in, mp_obj_t pinned) {
+    mp_obj_t *state = items(state_in, SWITCH_ITEMS), *slots = items(slots_in, 0);
+    size_t count = ((mp_obj_list_t *)MP_OBJ_TO_PTR(slots_in))->len;
+    mp_obj_t found = mp_const_none;
+    mp_int_t least = LAST_SMALL;
+    for (size_t i = 0; i < count; ++i) {
+        mp_obj_t *slot = items(slots[i], SLOT_ITEMS);
+        mp_int_t tick = MP_OBJ_SMALL_INT_VALUE(slot[LAST_TICK]);
+        if (tick < least && mp_binary_op(MP_BINARY_OP_IN, slot[NAME], pinned) == mp_const_false) {
+            least = tick;
+            found = slots[i];
+        }
+    }
+    if (found == mp_const_none) {
+        return found;
+    }
+    mp_obj_t *oldest = items(found, SLOT_ITEMS);
+    if (oldest[NAME] != mp_const_none) {
+        mp_obj_subscr(state[CACHED], oldest[NAME], MP_OBJ_NULL);
+        oldest[NAME] = mp_const_none;
+    }
+    if (oldest[LAST_TICK] == state[TICK]) {
+        core_switch(state_in, mp_const_none);
+    }
+    return found;
+}
+static MP_DEFINE_CONST_FUN_OBJ_3(core_vacate_obj, core_vacate);
+
+// core_bind(function, first) -> a function that calls it with this first argument
+static mp_obj_t core_bind(mp_obj_t function, mp_obj_t first) {
+    return mp_obj_new_closure(function, 1, &first);
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(core_bind_obj, core_bind);
+
+#ifdef EDGELORA_READS_AHEAD
+// Copies words of flash past its cache, block by block: interrupts may come between two.
+EDGELORA_KERNEL static void read_words(uint32_t *to, const uint32_t *from, uint32_t words) {
+    while (words) {
+        uint32_t block = words < EDGELORA_AHEAD_BYTES / 4 ? words : EDGELORA_AHEAD_BYTES / 4;
+        edgelora_ahead_start(from, to, block);
+        edgelora_ahead_wait();
+        to += block;
+        from += block;
+        words -= block;
+    }
+}
+#endif
+
+static void copy(uint8_t *to, const uint8_t *from, size_t size) {
+#ifdef EDGELORA_READS_AHEAD
+    if (is_aligned(to) && edgelora_ahead_reads(from) && edgelora_ahead_begin()) {
+        uint32_t words = size / 4;
+        read_words((void *)to, (const void *)from, words);
+        edgelora_ahead_end();
+        to += 4 * words;
+        from += 4 * words;
+        size -= 4 * words;
+    }
+#endif
+    memmove(to, from, size);
+}
+
+// core_read(from, at, out): copies the bytes from `at` on
+static mp_obj_t core_read(mp_obj_t from_in, mp_obj_t at_in, mp_obj_t out_in) {
+    mp_buffer_info_t from = buffer(from_in, MP_BUFFER_READ), out = buffer(out_in, MP_BUFFER_WRITE);
+    mp_int_t at = mp_obj_get_int_truncated(at_in);
+    check(at >= 0 && (size_t)at <= from.len && out.len <= from.len - (size_t)at
+            ? EDGELORA_OK
+            : EDGELORA_ERR_SIZE);
+    copy(out.buf, (const uint8_t *)from.buf + at, out.len);
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_3(core_read_obj, core_read);
+
+// core_adapter_fault(arena, adapter) -> what is wrong with the file for the session's model, all of
+// which it checks; None: nothing
+static mp_obj_t core_adapter_fault(mp_obj_t arena, mp_obj_t adapter) {
+    edgelora_session_t *s = session(arena);
+    mp_buffer_info_t info = buffer(adapter, MP_BUFFER_READ);
+    edgelora_status_t status = edgelora_adapter_check(s, info.buf, info.len);
+    if (status == EDGELORA_OK) {
+        return mp_const_none;
+    }
+    const char *text = edgelora_status_text(status);
+    return mp_obj_new_str(text, strlen(text));
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(core_adapter_fault_obj, core_adapter_fault);
 
 // core_begin(arena, seed)
 static mp_obj_t core_begin(mp_obj_t arena, mp_obj_t seed) {
@@ -363,7 +478,7 @@ typedef edgelora_status_t train_function(edgelora_session_t *s, const int8_t *da
     const int8_t *target, uint16_t learning_rate, int32_t *loss);
 
 // The target in a buffer; if the model's loss takes an int, returns NULL and sets *label.
-static const int8_t *answer(edgelora_session_t *s, mp_obj_t in, uint32_t *label) {
+EDGELORA_RAM static const int8_t *answer(edgelora_session_t *s, mp_obj_t in, uint32_t *label) {
     *label = 0;
     if (edgelora_target_size(s->model.p)) {
         return sized(in, edgelora_target_size(s->model.p), MP_BUFFER_READ);
@@ -374,8 +489,8 @@ static const int8_t *answer(edgelora_session_t *s, mp_obj_t in, uint32_t *label)
 }
 
 // label: an int, or a buffer with the target
-static mp_obj_t train(train_function *function, edgelora_session_t *s, const int8_t *data,
-    mp_obj_t label_in, mp_obj_t rate) {
+EDGELORA_RAM static mp_obj_t train(train_function *function, edgelora_session_t *s,
+    const int8_t *data, mp_obj_t label_in, mp_obj_t rate) {
     uint32_t label;
     const int8_t *target = answer(s, label_in, &label);
     int32_t loss;
@@ -391,7 +506,7 @@ static mp_obj_t core_train(size_t n_args, const mp_obj_t *args) {
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_train_obj, 4, 4, core_train);
 
 // core_train_features(arena, features, label or target, learning_rate) -> loss
-static mp_obj_t core_train_features(size_t n_args, const mp_obj_t *args) {
+EDGELORA_RAM static mp_obj_t core_train_features(size_t n_args, const mp_obj_t *args) {
     edgelora_session_t *s = computing(args[0]);
     return train(edgelora_train_features, s, features(s, args[1]), args[2], args[3]);
 }
@@ -611,8 +726,12 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_draw_obj, 4, 4, core_draw);
     X(MP_QSTR_probabilities, core_probabilities_obj) \
     X(MP_QSTR_take, core_take_obj) \
     X(MP_QSTR_turn, core_turn_obj) \
-    X(MP_QSTR_adapter_check, core_adapter_check_obj) \
+    X(MP_QSTR_adapter_fault, core_adapter_fault_obj) \
     X(MP_QSTR_use, core_use_obj) \
+    X(MP_QSTR_switch, core_switch_obj) \
+    X(MP_QSTR_vacate, core_vacate_obj) \
+    X(MP_QSTR_bind, core_bind_obj) \
+    X(MP_QSTR_read, core_read_obj) \
     X(MP_QSTR_begin, core_begin_obj) \
     X(MP_QSTR_load, core_load_obj) \
     X(MP_QSTR_train, core_train_obj) \

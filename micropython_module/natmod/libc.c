@@ -27,3 +27,10 @@ int memcmp(const void *a, const void *b, size_t n) {
     }
     return 0;
 }
+
+size_t strlen(const char *s) {
+    size_t n = 0;
+    for (; s[n]; ++n) {
+    }
+    return n;
+}

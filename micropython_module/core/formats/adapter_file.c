@@ -42,8 +42,8 @@ EDGELORA_KERNEL static bool layer_ok(const edgelora_model_t *m, const edgelora_a
     }
     const edgelora_op_t *op = model_op(m, l->op); // not edgelora_shape: each use() runs this
     const edgelora_tensor_t *in = model_tensor(m, op->input), *out = model_tensor(m, op->output);
-    return op_has(op, EDGELORA_IS_MATRIX) && l->outputs == out->channels &&
-        l->inputs == matrix_inputs(op, in) &&
+    bool is_matrix = op->kind == EDGELORA_DENSE || op->kind == EDGELORA_CONV;
+    return is_matrix && l->outputs == out->channels && l->inputs == matrix_inputs(op, in) &&
         rank_ok(l->rank, l->inputs, l->outputs, (uint32_t)out->height * out->width);
 }
 
@@ -172,6 +172,17 @@ const edgelora_record_t *edgelora_record(
     return 0;
 }
 
+// Is any byte of these words -128?
+EDGELORA_KERNEL static bool any_lowest(const void *from, const void *end) {
+    uint32_t found = 0;
+    for (const uint32_t *word = from; word != end; ++word) {
+        // top bit of each byte: set if any of its lower 7 bits is
+        uint32_t low_bits = (*word & 0x7F7F7F7Fu) + 0x7F7F7F7Fu;
+        found |= *word & ~low_bits;
+    }
+    return found & 0x80808080u;
+}
+
 edgelora_status_t edgelora_adapter_check(
     const edgelora_session_t *s, const void *adapter, uint32_t size) {
     edgelora_status_t status = header_check(adapter, size);
@@ -185,13 +196,8 @@ edgelora_status_t edgelora_adapter_check(
     const edgelora_adapter_t *h = adapter;
     const edgelora_adapter_layer_t *layers = adapter_layers(h);
     // Weights are above -128; their padding, which brings every matrix to whole words, is 0.
-    for (const uint32_t *word = (const uint32_t *)(const void *)(layers + h->layer_count);
-        word < (const uint32_t *)adapter + ends.weights / 4; ++word) {
-        // top bit of each byte: set if any of its lower 7 bits is
-        uint32_t low_bits = (*word & 0x7F7F7F7Fu) + 0x7F7F7F7Fu;
-        if (*word & ~low_bits & 0x80808080u) {
-            return EDGELORA_ERR_FORMAT;
-        }
+    if (any_lowest(layers + h->layer_count, (const uint8_t *)adapter + ends.weights)) {
+        return EDGELORA_ERR_FORMAT;
     }
     if (h->flags & EDGELORA_STATE) {
         bool trainable = h->flags & EDGELORA_A_TRAINABLE;

@@ -474,11 +474,11 @@ uint32_t edgelora_input_size(const void *model) {
     return tensor_size(model, 0);
 }
 
-uint32_t edgelora_output_size(const void *model) {
+EDGELORA_RAM uint32_t edgelora_output_size(const void *model) {
     return tensor_size(model, ((const edgelora_model_t *)model)->op_count);
 }
 
-uint32_t edgelora_target_size(const void *model) {
+EDGELORA_RAM uint32_t edgelora_target_size(const void *model) {
     return ((const edgelora_model_t *)model)->loss == EDGELORA_CROSS_ENTROPY
         ? 0
         : tensor_size(model, trained_ops(model));

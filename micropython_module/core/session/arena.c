@@ -12,7 +12,7 @@ EDGELORA_RAM edgelora_session_t *edgelora_session(void *arena, uint32_t arena_si
 }
 
 // Address of a tensor that is stored in the model file; NULL: it is in the arena.
-static const int8_t *constant_at(const edgelora_session_t *s, uint32_t tensor) {
+EDGELORA_RAM static const int8_t *constant_at(const edgelora_session_t *s, uint32_t tensor) {
     const edgelora_op_t *op = tensor ? model_op(session_model(s), tensor - 1) : 0;
     return op && op->kind == EDGELORA_CONSTANT ? model_at(session_model(s), op->weights) : 0;
 }

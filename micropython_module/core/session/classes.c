@@ -233,7 +233,8 @@ uint32_t edgelora_class_count(edgelora_session_t *s) {
     return edgelora_output_size(session_model(s)) + s->used_classes.added;
 }
 
-uint32_t edgelora_class_place(const edgelora_model_t *m, const classes_t *classes, uint32_t label) {
+EDGELORA_RAM uint32_t edgelora_class_place(
+    const edgelora_model_t *m, const classes_t *classes, uint32_t label) {
     uint32_t known = edgelora_output_size(m), size = edgelora_class_size(m);
     if (label < known) {
         return label;

@@ -118,7 +118,7 @@ edgelora_status_t edgelora_reset(edgelora_session_t *s) {
 }
 
 // Number of frames that the features cover.
-static uint32_t feature_frames(const edgelora_session_t *s) {
+EDGELORA_RAM static uint32_t feature_frames(const edgelora_session_t *s) {
     return remembering_ops(session_model(s), s->op_count) > s->lowest ? s->frames : 1;
 }
 
@@ -237,7 +237,7 @@ EDGELORA_RAM int32_t edgelora_infer_features(edgelora_session_t *s, const int8_t
                                     : infer_sample(s, (source_t){0, features, 0});
 }
 
-uint32_t edgelora_feature_size(const edgelora_session_t *s) {
+EDGELORA_RAM uint32_t edgelora_feature_size(const edgelora_session_t *s) {
     return feature_frames(s) * edgelora_feature_offset(s, s->lowest + 1u);
 }
 

@@ -5,7 +5,7 @@
 #include "session/infer.h"
 #include "training/training.h"
 
-static bool any_s8(const int8_t *e, uint32_t n) {
+EDGELORA_RAM static bool any_s8(const int8_t *e, uint32_t n) {
     while (n--) {
         if (e[n]) {
             return true;
@@ -215,7 +215,7 @@ EDGELORA_RAM static void update(edgelora_session_t *s, uint16_t learning_rate) {
     s->pending = 0;
 }
 
-static edgelora_status_t target_check(
+EDGELORA_RAM static edgelora_status_t target_check(
     const edgelora_model_t *model, uint32_t n, uint32_t label, const int8_t *target) {
     if (model->loss == EDGELORA_CROSS_ENTROPY) {
         return label < n ? EDGELORA_OK : EDGELORA_ERR_LABEL;
@@ -299,7 +299,7 @@ EDGELORA_RAM static edgelora_status_t learn(
     return EDGELORA_OK;
 }
 
-static edgelora_status_t train_sample(
+EDGELORA_RAM static edgelora_status_t train_sample(
     edgelora_session_t *s, source_t first, answer_t answer, uint16_t learning_rate, int32_t *loss) {
     return edgelora_enter(s) ? edgelora_leave(s, learn(s, first, answer, learning_rate, loss))
                              : EDGELORA_ERR_BUSY;

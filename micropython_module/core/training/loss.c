@@ -8,7 +8,7 @@
 enum { LN_2 = 2839 }; // 2^12 ln 2
 
 // log2(v), Q12, v >= 1
-static int32_t log2_q12(uint32_t v) {
+EDGELORA_RAM static int32_t log2_q12(uint32_t v) {
     EDGELORA_ASSERT(v >= 1);
     int n = bit_length(v) - 1;
     uint32_t m = n > 15 ? v >> (n - 15) : v << (15 - n); // [2^15, 2^16)
@@ -25,7 +25,7 @@ static int32_t log2_q12(uint32_t v) {
 }
 
 // exp(-d * scale), Q16, for d <= 255
-static uint32_t exp_q16(const edgelora_model_t *model, uint32_t d) {
+EDGELORA_RAM static uint32_t exp_q16(const edgelora_model_t *model, uint32_t d) {
     EDGELORA_ASSERT(d <= 255);
     uint32_t w = 1u << 16;
     for (int j = 0; j < 8; ++j) {
@@ -37,7 +37,7 @@ static uint32_t exp_q16(const edgelora_model_t *model, uint32_t d) {
 }
 
 // Q12: d * scale + log(v / 2^16) in nats; d * logit_scale <= 255 * 2^23
-static int32_t nats(const edgelora_model_t *model, uint32_t d, uint32_t v) {
+EDGELORA_RAM static int32_t nats(const edgelora_model_t *model, uint32_t d, uint32_t v) {
     return (int32_t)((d * model->logit_scale + 8) >> 4) +
         (((log2_q12(v) - 16 * 4096) * LN_2) >> 12);
 }
@@ -51,7 +51,7 @@ static int32_t largest_logit(const int8_t *q, uint32_t n) {
 }
 
 // Sum of exp(-(top - q) * scale) over q, s8 [n], Q16.
-static uint32_t weight_sum(
+EDGELORA_RAM static uint32_t weight_sum(
     const edgelora_model_t *model, const int8_t *q, uint32_t n, int32_t top) {
     uint32_t sum = 0;
     for (uint32_t i = 0; i < n; ++i) {
@@ -79,8 +79,8 @@ EDGELORA_RAM int32_t edgelora_logits_error(
     return loss;
 }
 
-static int32_t cross_entropy(const edgelora_model_t *model, const int8_t *q, uint32_t n,
-    uint32_t label, int32_t *row, edgelora_block_t *e) {
+EDGELORA_RAM static int32_t cross_entropy(const edgelora_model_t *model, const int8_t *q,
+    uint32_t n, uint32_t label, int32_t *row, edgelora_block_t *e) {
     int32_t loss = edgelora_logits_error(model, q, n, label, row);
     for (uint32_t i = 0; i < n; ++i) {
         row[i] = edgelora_within_grid(row[i], q[i]);

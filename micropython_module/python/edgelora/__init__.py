@@ -441,15 +441,14 @@ class Model:
         """Reads and verifies a `.ela` for this base."""
         name = source if isinstance(source, str) else "adapter"
         data = read(source)
-        try:
-            _core.adapter_check(self.arena, data)
-        except ValueError as e:
+        fault = _core.adapter_fault(self.arena, data)
+        if fault is not None:
             made_for = bytes(data[16:24])
-            if len(data) >= 48 and data[:4] == b"ELA1" and "another base" in str(e):
+            if len(data) >= 48 and data[:4] == b"ELA1" and "another base" in fault:
                 raise ValueError(
                     "adapter %s was made for base %s, this model is %s" % (name, hex_id(made_for), hex_id(self.base_id))
                 )
-            raise ValueError("%s: %s" % (name, e))
+            raise ValueError("%s: %s" % (name, fault))
         return Adapter(data)
 
     def use(self, adapter: Adapter | None) -> None:
@@ -471,7 +470,9 @@ class Model:
         self._now.wanted = adapter_file
         adapter_file.file.seek(0)
         adapter_file.file.readinto(adapter_file.buffer)
-        _core.adapter_check(self.arena, adapter_file.buffer)
+        fault = _core.adapter_fault(self.arena, adapter_file.buffer)
+        if fault is not None:
+            raise ValueError(fault)
         _core.use(self.arena, adapter_file.buffer)
         self._set_used(adapter_file, False, switches)
 

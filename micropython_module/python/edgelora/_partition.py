@@ -1,5 +1,6 @@
 """Storage of a store in raw flash. SPDX-License-Identifier: MIT"""
 
+from . import _core
 from ._index import OUTDATED, PAGE, StoreError, whole
 
 _RING = 8  # maximum number of blocks in the index's ring
@@ -21,6 +22,10 @@ class Partition:
             raise StoreError("a store takes at least 3 blocks of 1024 bytes or more")
         self.index_limit = self._block
         self._page = bytearray(PAGE)
+        try:
+            self._mapped = memoryview(device)  # flash that is read as memory
+        except TypeError:
+            self._mapped = None
         # Where the next index goes: the block of the ring, and the offset in that block.
         self._at, self._next = self._ring - 1, self._block
         self._newest = -1  # the block that holds the newest index
@@ -125,13 +130,15 @@ class Partition:
                 raise StoreError("block %d of the flash does not keep what is written: it is worn out" % place)
 
     def read(self, places, data):
+        if self._mapped is not None and len(places) == 1:
+            _core.read(self._mapped, places[0] * self._block, data)  # the usual case, in one call
+        else:
+            self._read_parts(places, memoryview(data))
+
+    def _read_parts(self, places, data):
         block = self._block
-        if len(data) <= block:
-            self._device.readblocks(places[0], data, 0)
-            return
-        data = memoryview(data)
         for i, place in enumerate(places):
-            self._device.readblocks(place, data[i * block : (i + 1) * block], 0)
+            self._read(place, 0, data[i * block : (i + 1) * block])
 
     def free(self, used):
         return (self.blocks - self._ring - len(used)) * self._block
@@ -143,7 +150,10 @@ class Partition:
         return (size + PAGE - 1) // PAGE * PAGE
 
     def _read(self, block, at, buffer):
-        self._device.readblocks(block, buffer, at)
+        if self._mapped is None:
+            self._device.readblocks(block, buffer, at)
+        else:
+            _core.read(self._mapped, block * self._block + at, buffer)
 
     def _blank(self, block, at):
         self._read(block, at, self._page)

@@ -11,7 +11,9 @@ failure at any moment the store opens in the state before or after the change; `
 
 import gc
 
-from . import _core, _index, hex_id
+from micropython import const
+
+from . import Adapter, _core, _index, hex_id
 from ._index import ARMED, NO_SPACE, OUTDATED, PINNED, TRIAL, Entry, StoreError, checked
 
 if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
@@ -20,6 +22,15 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
     from . import Model
     from ._types import BlockDevice, Buffer
 
+# Items of `Store._now`.
+_SWITCHES = const(0)
+_ARENA = const(1)
+# Items of a slot: see `_slot`.
+_BUFFER = const(0)
+_LAST = const(1)
+_NAME = const(2)
+_ROOM = const(3)
+_ADAPTER = const(4)
 _SAME = 0  # keep the active adapter
 _BROKEN_OFF = (OSError, StoreError, MemoryError, KeyboardInterrupt)  # exceptions that can interrupt a change
 
@@ -43,12 +54,12 @@ class Store:
         self._index = bytearray(room // _index.PAGE * _index.PAGE)
         self._model = None
         self._cache_size, self._cache = cache, None  # allocated by `open`
-        self._bare = _Slot(None)
-        self._now = _Now(self._fetch)
+        self._bare = _slot(None)
         self._slots, self._cached = [], {None: self._bare}
+        self._now = [0, None, self._cached, self._fetch]  # what `_core.switch` takes: switches, the model's arena
         self._slot_size = 0
         self._sequence = self._cursor = 0
-        self._active, self._all, self._named = None, [], {}
+        self._hold(None, [], {})
         self._unsure = False  # whether the index in flash may differ from the one in RAM
         size, torn = self._flash.load_index(self._index)
         if size:
@@ -211,8 +222,10 @@ class Store:
             gc.collect()
             self._cache = bytearray(self._cache_size)
         model.store = self  # keeps the cache alive
+        self._sort_out()
+        self._now[_ARENA] = model.arena
         self._empty([], 0)
-        self.use = _switch(self._now, model.arena, self._cached.get, _core.use)
+        self.use = _core.bind(_core.switch, self._now)  # one call, which allocates nothing for a cached adapter
 
     def use(self, name: str | None) -> None:
         """Selects the adapter (None: the base alone) for the next inferences. Writes nothing to flash."""
@@ -221,29 +234,28 @@ class Store:
     @property
     def in_use(self) -> str | None:
         """The argument of the last `use`; also None if that adapter has left the cache since."""
-        return self._in_use().name
+        return self._in_use()[_NAME]
 
     @property
-    def used(self) -> "_Slot | None":
+    def used(self) -> Adapter | None:
         """The adapter in use, as an argument for Model.use; None: the base alone."""
-        slot = self._in_use()
-        return None if slot is self._bare else slot
+        return self._in_use()[_ADAPTER]
 
     @property
     def switches(self) -> int:
         """The number of switches so far."""
-        return self._now.tick
+        return self._now[_SWITCHES]
 
     def _in_use(self):
         # The slot that was used last.
         for slot in self._slots:
-            if slot.tick and slot.tick == self._now.tick:
+            if slot[_LAST] and slot[_LAST] == self._now[_SWITCHES]:
                 return slot
         return self._bare
 
     def activate(self, name: str | None) -> None:
         """Calls `use`, and makes the adapter active: `start` uses it after a reset."""
-        before = self._in_use().name if self._model else None
+        before = self._in_use()[_NAME] if self._model else None
         try:
             if self._model:
                 self.use(name)
@@ -381,7 +393,7 @@ class Store:
         for name in changed:
             self._forget(name, renamed)
         self._sequence += 1
-        self._active, self._all, self._named = active, entries, named
+        self._hold(active, entries, named)
         self._unsure = False
 
     def _settle(self):
@@ -399,8 +411,18 @@ class Store:
         for name in _changed(self._named, named):
             self._forget(name)
         self._sequence, self._cursor = sequence, cursor
-        self._active, self._all, self._named = active, entries, named
+        self._hold(active, entries, named)
         return writing
+
+    def _hold(self, active, entries, named):
+        self._active, self._all, self._named = active, entries, named
+        self._pinned = [entry.name for entry in named.values() if entry.flags & PINNED]
+        self._sort_out()
+
+    def _sort_out(self):
+        # `_fitting`: the entries that the open model can use.
+        base_id = self._model and self._model.base_id
+        self._fitting = {name: entry for name, entry in self._named.items() if entry.base_id == base_id}
 
     # --- cache
 
@@ -408,109 +430,79 @@ class Store:
         # Divides the cache into slots of one size, which fits an adapter of `size` and all pinned ones.
         size = max([size] + [e.size for e in self._entries if e.flags & PINNED]) + 7 & ~7
         cache = memoryview(self._cache)
-        self._empty([_Slot(cache[at : at + size]) for at in range(0, len(cache) - size + 1, size)], size)
+        self._empty([_slot(cache[at : at + size]) for at in range(0, len(cache) - size + 1, size)], size)
 
     def _empty(self, slots, size):
-        self._use_bare()
+        _core.switch(self._now, None)
         self._cached.clear()
         self._cached[None] = self._bare
         self._slots, self._slot_size = slots, size
 
-    def _use_bare(self):
-        _core.use(self._model.arena, None)
-        self._bare.tick = self._now.tick = self._now.tick + 1
+    # `_fetch` and what it calls have so few variables that their calls allocate nothing: a search for free memory takes
+    # an RP2040 tens of microseconds.
 
     def _fetch(self, name):
         # Loads an adapter from flash for `use`. On failure the previous adapter is used again, unless it was evicted.
+        entry = self._fitting.get(name)
+        if entry is None or self._unsure:
+            entry = self._fit(name)
+        return self._load(entry) if entry.size <= self._slot_size else self._load_larger(entry)
+
+    def _fit(self, name):
         entry = self._entry(name)
         if entry.base_id != self._model.base_id:
             raise StoreError("%s is not an adapter for this model's base %s" % (name, hex_id(self._model.base_id)))
-        if entry.size <= self._slot_size:
-            return self._read_into_slot(entry)
-        before = self._in_use().name
+        return entry
+
+    def _load_larger(self, entry):
+        before = self._in_use()[_NAME]
         try:
             self._lay_out(entry.size)
-            return self._read_into_slot(entry)
+            return self._load(entry)
         except _BROKEN_OFF:
-            if before not in (None, name):
+            if before not in (None, entry.name):
                 self.use(before)
             raise
 
-    def _read_into_slot(self, entry):
-        slot, size, arena = self._victim(entry), entry.size, self._model.arena
-        if slot.name is not None:
-            self._cached.pop(slot.name)
-            slot.name = None
-        if slot.tick == self._now.tick:  # it is in use
-            self._use_bare()
-        buffer = slot.buffer
-        if len(buffer) != size:
-            slot.buffer = buffer = slot.room[:size]
-        self._flash.read(entry.places, buffer)
-        try:
-            _core.adapter_check(arena, buffer)
-        except ValueError as error:
-            raise StoreError("%s: %s" % (entry.name, error))
-        slot.name = entry.name
+    def _load(self, entry):
+        slot = _core.vacate(self._now, self._slots, self._pinned)
+        if slot is None:
+            self._refuse_room(entry)
+        if len(slot[_BUFFER]) != entry.size:
+            slot[_BUFFER] = slot[_ROOM][: entry.size]
+            slot[_ADAPTER] = Adapter(slot[_BUFFER])
+        self._flash.read(entry.places, slot[_BUFFER])
+        fault = _core.adapter_fault(self._now[_ARENA], slot[_BUFFER])
+        if fault is not None:
+            raise StoreError("%s: %s" % (entry.name, fault))
+        slot[_NAME] = entry.name
         self._cached[entry.name] = slot
         return slot
 
-    def _victim(self, wanted):
-        # The slot for an adapter: the least recently used one whose adapter is not pinned.
-        best, named = None, self._named
-        for slot in self._slots:
-            if best is None or slot.tick < best.tick:
-                held = named.get(slot.name)
-                if held is None or not held.flags & PINNED:
-                    best = slot
-        if best is None:
-            raise StoreError(
-                "no room in the cache of %d bytes for %s, which takes %d: pinned adapters fill it; "
-                "unpin one, or give it more" % (len(self._cache), wanted.name, wanted.size)
-                if self._slots
-                else "a cache of %d bytes can't hold an adapter of %d: give it more"
-                % (len(self._cache), self._slot_size)
-            )
-        return best
+    def _refuse_room(self, wanted):
+        raise StoreError(
+            "no room in the cache of %d bytes for %s, which takes %d: pinned adapters fill it; "
+            "unpin one, or give it more" % (len(self._cache), wanted.name, wanted.size)
+            if self._slots
+            else "a cache of %d bytes can't hold an adapter of %d: give it more" % (len(self._cache), self._slot_size)
+        )
 
     def _forget(self, name, renamed=None):
         # Drops a cached adapter that was replaced or removed, or renames it; one in use stays so until the next `use`.
         slot = self._cached.pop(name, None)
         if slot and renamed:
             self._cached[renamed] = slot
-            slot.name = renamed
+            slot[_NAME] = renamed
         elif slot:
             if slot is not self._in_use():
-                slot.tick = 0
-            slot.name = None
+                slot[_LAST] = 0
+            slot[_NAME] = None
 
 
-class _Now:
-    # State that `use` changes; setting attributes of a Store would take three times as long. tick: counts switches.
-    def __init__(self, fetch):
-        self.fetch, self.tick = fetch, 0
-
-
-def _switch(now, arena, cached, core_use):
-    # `Store.use`, with few look-ups, and few enough variables that a call allocates nothing on the heap.
-    def use(name):
-        slot = cached(name)
-        if slot is None:
-            slot = now.fetch(name)
-        core_use(arena, slot.buffer)
-        slot.tick = now.tick = now.tick + 1
-
-    return use
-
-
-class _Slot:
-    buffer: memoryview
-
-    # RAM for one adapter; `buffer` is the argument of core_use.
-    def __init__(self, room):
-        self.room = self.buffer = room
-        self.name = None
-        self.tick = 0
+def _slot(room):
+    # RAM for one adapter: its bytes in use, the count of switches when it was used last, and what `_core.switch` does
+    # not know: the adapter's name, all of the RAM, and the adapter, if there is one.
+    return [room, 0, None, room, room and Adapter(room)]
 
 
 def _by_name(entries):

@@ -253,11 +253,16 @@ class WithoutLayers:
     def __getattr__(self, name):
         return getattr(edgelora._core, name)
 
-    def adapter_check(self, arena, data):
+    def adapter_fault(self, arena, data):
         pass
 
-    def use(self, arena, data):
-        arena.append(data)
+    def switch(self, state, name):
+        slot = state[2].get(name) or state[3](name)
+        state[1].append(slot[0])
+        state[0] = slot[1] = state[0] + 1
+
+    def vacate(self, state, slots, pinned):
+        return edgelora._core.vacate([-1] + state[1:], slots, pinned)  # as if no slot were in use
 
 
 def main(kind, puts, again):

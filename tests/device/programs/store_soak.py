@@ -276,7 +276,7 @@ class Soak:
         for name in expected.usable():
             assert bytes(store.read(name)) == expected.content(name), name + " is not whole"
         assert len(store._slots) * store._slot_size <= CACHE
-        assert {s.name for s in store._slots if s.name} == {n for n in store._cached if n}
+        assert {name for _, _, name, _, _ in store._slots if name} == {n for n in store._cached if n}
         places = [place for entry in store._entries for place in entry.places]
         assert len(places) == len(set(places)) and store.free() == (BLOCKS - 2 - len(places)) * BLOCK
 

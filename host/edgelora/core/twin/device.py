@@ -60,6 +60,7 @@ _BOARD: dict[str, Any] = {
     "_edgelora_frontend": native_frontend,
     # the device collects garbage against heap fragmentation; here that would only take time
     "gc": SimpleNamespace(collect=lambda: None),
+    "micropython": SimpleNamespace(const=lambda value: value),
     "sys": SimpleNamespace(implementation=SimpleNamespace(_machine="host")),
     "time": SimpleNamespace(
         sleep=time.sleep,

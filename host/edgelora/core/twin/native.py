@@ -6,7 +6,9 @@ Names, arguments and errors are the binding's. A `TwinError` is the ValueError t
 from __future__ import annotations
 
 import ctypes as C
+import functools
 import operator
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -246,10 +248,20 @@ def take(to: Buffer, at: Any, source: Buffer, begin: Any, step: Any, count: Any,
 # ---- adapters
 
 
-def adapter_check(arena: Buffer, adapter: Buffer) -> None:
+def _adapter_status(arena: Buffer, adapter: Buffer) -> int:
     s, _ = _session(arena)
     where, size = _buffer(adapter)
-    check(library().edgelora_adapter_check(s, where, C.c_uint32(size)))
+    return int(library().edgelora_adapter_check(s, where, C.c_uint32(size)))
+
+
+def adapter_fault(arena: Buffer, adapter: Buffer) -> str | None:
+    status = _adapter_status(arena, adapter)
+    return library().edgelora_status_text(status).decode() if status else None
+
+
+def adapter_check(arena: Buffer, adapter: Buffer) -> None:
+    """Raises what `adapter_fault` returns as a TwinError; for the host."""
+    check(_adapter_status(arena, adapter))
 
 
 def _given(data: Buffer | None, empty: str, writable: bool = False) -> tuple[C.c_void_p | None, C.c_uint32]:
@@ -265,6 +277,35 @@ def _given(data: Buffer | None, empty: str, writable: bool = False) -> tuple[C.c
 def use(arena: Buffer, adapter: Buffer | None) -> None:
     s, _ = _session(arena)
     check(library().edgelora_use(s, *_given(adapter, "ERR_TRUNCATED")))
+
+
+def switch(state: list[Any], name: str | None) -> None:
+    _, arena, cached, fetch = state[:4]
+    slot = cached[name] if name in cached else fetch(name)
+    use(arena, slot[0])
+    state[0] = slot[1] = state[0] + 1 if state[0] + 1 < SMALL_INT - 1 else 1
+
+
+def vacate(state: list[Any], slots: list[list[Any]], pinned: list[str]) -> list[Any] | None:
+    slot = min((slot for slot in slots if slot[2] not in pinned), key=operator.itemgetter(1), default=None)
+    if slot and slot[2] is not None:
+        del state[2][slot[2]]
+        slot[2] = None
+    if slot and slot[1] == state[0]:
+        switch(state, None)
+    return slot
+
+
+def bind(function: Callable[..., Any], first: Any) -> Callable[..., Any]:
+    return functools.partial(function, first)
+
+
+def read(source: Buffer, at: Any, out: Buffer) -> None:
+    given, target = viewed(source), viewed(out, True)
+    start = integer(at)
+    if not 0 <= start <= given.nbytes - target.nbytes:
+        refuse("ERR_SIZE")
+    target[:] = given[start : start + target.nbytes]
 
 
 def begin(arena: Buffer, seed: Any) -> None:
