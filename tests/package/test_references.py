@@ -18,10 +18,11 @@ LIST = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
 LISTED = subprocess.run(LIST, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
 FILES = [name for name in LISTED if (ROOT / name).is_file()]
 C, PYTHON, HASHED = (".c", ".h", ".S"), (".py", ".pyi"), (".toml", ".mk", ".cmake", ".sh", ".yml")
-# Files of users, of MicroPython and ESP-IDF, or made by a build or a run.
+# Files of users, of MicroPython, ESP-IDF and ESP-NN, or made by a build or a run.
 FOREIGN = {
     *("app.py", "boot.py", "main.py", "edgelora.toml", "config.toml", "idf.py", "mpy_ld.py", "edgelora.py", "all.c"),
     *("pyproject.toml", "mpconfigvariant.h", "cycles.toml", "twin_sources.h", "modos.c"),
+    "esp_nn_defs.h",
 }
 HISTORY = {"CHANGELOG.md"}  # describes earlier versions
 FILE = re.compile(r"(?<![\w/.*<{$-])((?:[\w-]+/)*[A-Za-z_][\w-]*(?:\.cycles)?\.(?:py|pyi|c|h|S|md|toml|sh))(?![\w/(.])")
