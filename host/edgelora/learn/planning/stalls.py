@@ -1,8 +1,9 @@
 """Cycles that reads of a base in flash add, on a chip whose flash is slower than its core.
 
-What a pass reads by the cache hits only if all of it stays there from one pass to the next; else each word of a layer's
-weights, and of what requantizes its outputs, is a miss. Weights of large dense layers are read ahead while the core
-multiplies (core/kernels/packed/read_ahead.h), past the cache: their cost is what is left over.
+Each word of a layer's weights that is read by the cache, and of what requantizes its outputs, is a miss, unless all
+that a pass reads fits: then the program takes the lines of half of it from one pass to the next. Large dense layers'
+weights are read ahead while the core multiplies (core/kernels/packed/read_ahead.h), past the cache: their cost is what
+is left over.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from .terms import Layer, parts_of, tiles
 AHEAD_BYTES, AHEAD_LEAST = 2048, 4096  # of a block, of weights; as in read_ahead.h
 AHEAD_MOST = 8192  # 3 * inputs + 4 * outputs
 AHEAD_ROW, AHEAD_BLOCK = 12, 110  # cycles besides misses: an autoencoder of 264 K weights on a Pico
-CACHED = 12288  # bytes that stay in a cache of 16 KB, beside the program
+CACHED = 16384  # bytes
+MISSED = 0.5  # share of words that miss if all of them fit there
 ROW_BYTES = 9  # bias, multiplier, shift
 
 
 @dataclass(frozen=True)
 class Flash:
-    """What a pass over a base in flash waits for. miss_cycles: of a word; it is 0 for a pass that the cache holds."""
+    """What a pass over a base in flash waits for. miss_cycles: of a word, on average."""
 
-    miss_cycles: int
+    miss_cycles: float
     byte_cycles: float  # of reading ahead
 
     @classmethod
@@ -34,7 +36,7 @@ class Flash:
         back = hands_down or [False for _ in layers]
         size = sum(_words(layer, whole) for layer, whole in zip(layers, back, strict=True)) * 4
         # 8 cycles of the serial clock a word where a miss takes 20
-        return cls(cycles if size > CACHED else 0, cycles * 8 / 20 / 4)
+        return cls(cycles if size > CACHED else MISSED * cycles, cycles * 8 / 20 / 4)
 
     def forward(self, layer: Layer, rank: int, compute: float) -> float:
         """Cycles more of an op's forward pass, which takes `compute` without them."""

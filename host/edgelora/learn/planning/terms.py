@@ -26,7 +26,7 @@ WINDOW_OUTPUTS = 24  # least number that windows of sparse errors are faster for
 WINDOW_GROUPS = 2  # groups of t's errors that windows of sparse errors can have, at most
 WINDOW_TILE = 16  # inputs of a window, which take as long as a sparse position's tile, besides the products
 SMALL = (1 << 21) - (1 << 12)  # sums below are requantized faster
-SPARSE = 0.45  # the same where at most half are not 0, which a kernel of its own computes
+SPARSE = 0.35  # the same where at most half are not 0, which a kernel of its own computes
 PASSED = 0.5  # share of the errors that a fused activation lets through, on average
 
 
@@ -493,7 +493,8 @@ def _sparse_backward(g: Layer, rank: int, whole_a: bool) -> Terms:
     single = rank and not whole_a and g.channels % (4 * rank) == 0
     for name, count in _dense_backward(g, 0 if single else rank, True):
         share = SPARSE / g.live if name == "dense_back.products" else 1
-        yield name.replace("dense_back.tile", "sparse_back.tile"), g.positions * count * share
+        once = name in ("dense_back.tile", "dense_back.value")
+        yield name.replace("dense_", "sparse_") if once else name, g.positions * count * share
     if single:
         yield "dx.single", g.positions * g.channels
 
