@@ -116,3 +116,27 @@ def test_weights_read_ahead_of_their_use_give_the_twins_results(tmp_path: Path) 
         twin.infer(sample)
         assert output == twin.logits.astype(np.int8).tobytes().hex()
         assert accesses < len(elm) // 8  # a word an access would be twice as many for the weights alone
+
+
+WHERE = """
+import edgelora, gc, uctypes
+def where():
+    return uctypes.addressof(edgelora.Model('/rom/small.elm', 0, 'infer').buffer) >> 28
+print(where(), end=' ')
+gc.collect()
+held = []
+while gc.mem_free() > 30000:
+    held.append(bytearray(1024))
+print(where())
+"""
+
+
+def test_a_small_base_is_copied_to_ram_only_if_much_is_free(tmp_path: Path) -> None:
+    elm = pack_model(network(dense_chain(64, 64, 64, 10)))
+    assert 7500 < len(elm) < 12288
+    image = build.build_firmware("virtual-pico", {"small.elm": elm}, tmp_path / "firmware.uf2")
+    board = virtual_board.start("virtual-pico", image, tmp_path / "state", die_with_parent=True)
+    try:
+        assert execute(board.port, WHERE).split() == [str(RAM >> 28), str(FLASH >> 28)]
+    finally:
+        board.stop()

@@ -29,15 +29,17 @@ LEARNING_RATES = (0, 6000, 7000)  # default learning rates by mode, for this mom
 
 
 def read(source: str | Buffer, copied: int = 0) -> memoryview:
-    """Returns the bytes of a file or a buffer. A file in ROMFS is used in place, unless it has at most `copied` bytes;
-    other files are read into memory. A file's bytes can't be changed, so that the core checks a base only once.
+    """Returns the bytes of a file or a buffer. A file in ROMFS is used in place, unless it has at most `copied` bytes
+    and four times its size is free; other files are read into memory. A file's bytes can't be changed, so that the core
+    checks a base only once.
     """
     if not isinstance(source, str):
         return memoryview(source)
     with open(source, "rb") as f:
         try:
             data = memoryview(f)
-            return data if len(data) > copied else memoryview(bytes(data))
+            in_place = len(data) > min(copied, gc.mem_free() // 4)
+            return data if in_place else memoryview(bytes(data))
         except TypeError:
             size = f.seek(0, 2)
     del f
