@@ -313,8 +313,9 @@ class LSM6DS3(_Motion):
 class I2S(Source):
     """A microphone on I2S, such as an INMP441: 16-bit words, or the upper 16 bits of 32-bit words.
 
-    sck, ws, sd: pin numbers; an RP2's ws is the pin behind sck. samples: size of a block that is read at once; ibuf:
-    bytes of the driver's own buffer. A board may write its flash meanwhile.
+    sck, ws, sd: pin numbers; an RP2's ws is the pin behind sck. id: of the peripheral; on an RP2 of the PIO, whose last
+    state machine it takes, with two DMA channels. samples: size of a block that is read at once; ibuf: bytes of the
+    driver's own buffer. A board may write its flash meanwhile.
     """
 
     overruns: int
