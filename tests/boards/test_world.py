@@ -106,6 +106,32 @@ def test_a_microphone_on_i2s(writes: bool, tmp_path: Path) -> None:
     assert (first, count, jumps, lost) == (-3000, 6000, [[-1, 1]], 0) and later > 1000
 
 
+SAMPLED = """
+import rp2, time
+from array import array
+from edgelora.sources import ADC
+device = rp2.Flash()
+source, chunk, taken = ADC([26], 1000), array("h", bytes(2 * 256)), 0
+then = time.ticks_ms()
+for i in range(60):
+    taken += source.read_into(chunk)
+    time.sleep_ms(20)
+    if i % 5 == 0:
+        device.ioctl(6, device.ioctl(4, 0) - 1)
+time.sleep_ms(50)
+taken += source.read_into(chunk)
+print(time.ticks_diff(time.ticks_ms(), then), taken, source.overruns)
+"""
+
+
+def test_samples_that_an_erase_takes_from_a_timer_are_counted(tmp_path: Path) -> None:
+    state = tmp_path / "board"
+    board = result("sim", "virtual-pico", "--firmware", PICO, "--state", state)
+    milliseconds, taken, lost = map(int, execute(board["port"], SAMPLED).split())
+    edgelora("sim", "virtual-pico", "--stop", "--state", state)
+    assert taken < 0.8 * milliseconds and abs(taken + lost - milliseconds) < 12, "1000 samples a second"
+
+
 NOISE = "import os, json; print(json.dumps(list(os.urandom(512))))"
 
 

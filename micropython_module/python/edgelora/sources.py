@@ -20,6 +20,9 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
 _RADIANS = 0.017453292519943295  # per degree
 _MILLI_G = 0.001
 _UNIT = 4096  # a gain of 1
+# Calls after which a timer's are at their pace again. Those that are due while other code runs come at once after it,
+# but MicroPython keeps only 8 of them; the others are lost.
+_SETTLED = 16
 _COPY_MS = 8  # in which a driver copies a block that it has
 
 
@@ -29,7 +32,7 @@ class Source:
     rate: float  # samples per second
     channels: int  # values per sample
     scales: Sequence[float] | None  # units per count of each channel, where known
-    overruns: int  # samples lost because they were not read in time; an estimate for I2S and sensors with a FIFO
+    overruns: int  # samples lost because they were not read in time; an estimate but for `Host`
     ended: bool  # no more samples will come
 
     def __init__(self, rate: float, channels: int, scales: Sequence[float] | None = None) -> None:
@@ -136,10 +139,21 @@ class ADC(_Ring):
 
         super().__init__(rate, len(pins), scales, room)
         self._adcs = [machine.ADC(pin) for pin in pins]
+        self._period = 1000000 // rate
+        self._late = self._least = 0  # microseconds that the samples taken are behind the clock; the least of late
+        self._then = time.ticks_us()
         self._timer = machine.Timer(timer)
         self._timer.init(freq=rate, mode=machine.Timer.PERIODIC, callback=self._take)
 
     def _take(self, timer):
+        now, period = time.ticks_us(), self._period
+        self._late = max(0, self._late + time.ticks_diff(now, self._then) - period)
+        self._then = now
+        self._least = min(self._least, self._late)
+        if self._in % _SETTLED == 0:
+            self.overruns += self._least // period
+            self._late -= self._least // period * period
+            self._least = self._late
         if self._count() == self._room:
             self.overruns += 1
             return
