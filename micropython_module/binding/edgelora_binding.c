@@ -428,8 +428,8 @@ static void copy(uint8_t *to, const uint8_t *from, size_t size) {
     memmove(to, from, size);
 }
 
-// core_read(from, at, out): copies the bytes from `at` on
-static mp_obj_t core_read(mp_obj_t from_in, mp_obj_t at_in, mp_obj_t out_in) {
+// core_copy(from, at, out): copies the bytes from `at` on
+static mp_obj_t core_copy(mp_obj_t from_in, mp_obj_t at_in, mp_obj_t out_in) {
     mp_buffer_info_t from = buffer(from_in, MP_BUFFER_READ), out = buffer(out_in, MP_BUFFER_WRITE);
     mp_int_t at = mp_obj_get_int_truncated(at_in);
     check(at >= 0 && (size_t)at <= from.len && out.len <= from.len - (size_t)at
@@ -438,7 +438,7 @@ static mp_obj_t core_read(mp_obj_t from_in, mp_obj_t at_in, mp_obj_t out_in) {
     copy(out.buf, (const uint8_t *)from.buf + at, out.len);
     return mp_const_none;
 }
-static MP_DEFINE_CONST_FUN_OBJ_3(core_read_obj, core_read);
+static MP_DEFINE_CONST_FUN_OBJ_3(core_copy_obj, core_copy);
 
 // core_adapter_fault(arena, adapter) -> what is wrong with the file for the session's model, all of
 // which it checks; None: nothing
@@ -731,7 +731,7 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_draw_obj, 4, 4, core_draw);
     X(MP_QSTR_switch, core_switch_obj) \
     X(MP_QSTR_vacate, core_vacate_obj) \
     X(MP_QSTR_bind, core_bind_obj) \
-    X(MP_QSTR_read, core_read_obj) \
+    X(MP_QSTR_copy, core_copy_obj) \
     X(MP_QSTR_begin, core_begin_obj) \
     X(MP_QSTR_load, core_load_obj) \
     X(MP_QSTR_train, core_train_obj) \

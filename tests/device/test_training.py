@@ -401,6 +401,7 @@ def timed(hz):
         pass
     return time.ticks_diff(time.ticks_us(), start)
 
+timed(125_000_000)  # code is in the flash's cache then
 times = [timed(hz) for hz in (48_000_000, 133_000_000, 125_000_000)]
 print("RATIOS", round(1000 * times[0] / times[2]), round(1000 * times[1] / times[2]))
 model = edgelora.Model("/base.elm", ranks=4)

@@ -52,7 +52,7 @@ if not store.active and store.find("walk"):  # the first that came
 entry = store.find("walk")
 if entry:
     with open("/started", "a") as file:
-        print(entry.version, binascii.hexlify(hashlib.sha256(store._in_use().buffer).digest()).decode(), file=file)
+        print(entry.version, binascii.hexlify(hashlib.sha256(store._in_use()[0]).digest()).decode(), file=file)
     if entry.version != {REFUSED}:
         store.confirm()
 """

@@ -878,7 +878,7 @@ class Pico:
 
     def wake(self) -> tuple[int, str]:
         """Version and SHA-256 of the application's active adapter."""
-        digested = "binascii.hexlify(hashlib.sha256(store._in_use().buffer).digest()).decode()"
+        digested = "binascii.hexlify(hashlib.sha256(store._in_use()[0]).digest()).decode()"
         version, sha256 = execute(
             self.port, f"import hashlib, binascii\nprint(store.find('wake').version, {digested})"
         ).split()

@@ -131,7 +131,7 @@ class Partition:
 
     def read(self, places, data):
         if self._mapped is not None and len(places) == 1:
-            _core.read(self._mapped, places[0] * self._block, data)  # the usual case, in one call
+            _core.copy(self._mapped, places[0] * self._block, data)  # the usual case, in one call
         else:
             self._read_parts(places, memoryview(data))
 
@@ -153,7 +153,7 @@ class Partition:
         if self._mapped is None:
             self._device.readblocks(block, buffer, at)
         else:
-            _core.read(self._mapped, block * self._block + at, buffer)
+            _core.copy(self._mapped, block * self._block + at, buffer)
 
     def _blank(self, block, at):
         self._read(block, at, self._page)

@@ -78,7 +78,7 @@ class Unix:
         """Runs the board until the session ends. Raises `SimError` if MicroPython repeatedly exits immediately."""
         device = resources.device_file("edgelora_unix.py").parent
         package = resources.natmods() / "x64"
-        modules = sorted({path.stem for path in package.glob("edgelora/*.mpy")} - {"__init__"})
+        modules = sorted({path.stem for path in package.glob("edgelora/*.mpy")} - {"__init__", "_rp2_i2s"})
         code = START.format(folders=[str(package), str(device)], modules=modules)
         command = [str(UNIX_BINARY), "-X", f"heapsize={self.heap_bytes}", "-c", code]
         failures = 0
