@@ -454,6 +454,15 @@ static mp_obj_t core_adapter_fault(mp_obj_t arena, mp_obj_t adapter) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_adapter_fault_obj, core_adapter_fault);
 
+// core_adapter_check(arena, adapter): raises what core_adapter_fault returns
+static mp_obj_t core_adapter_check(mp_obj_t arena, mp_obj_t adapter) {
+    edgelora_session_t *s = session(arena);
+    mp_buffer_info_t info = buffer(adapter, MP_BUFFER_READ);
+    check(edgelora_adapter_check(s, info.buf, info.len));
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(core_adapter_check_obj, core_adapter_check);
+
 // core_begin(arena, seed)
 static mp_obj_t core_begin(mp_obj_t arena, mp_obj_t seed) {
     check(edgelora_begin(session(arena), (uint32_t)mp_obj_get_int_truncated(seed)));
@@ -727,6 +736,7 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_draw_obj, 4, 4, core_draw);
     X(MP_QSTR_take, core_take_obj) \
     X(MP_QSTR_turn, core_turn_obj) \
     X(MP_QSTR_adapter_fault, core_adapter_fault_obj) \
+    X(MP_QSTR_adapter_check, core_adapter_check_obj) \
     X(MP_QSTR_use, core_use_obj) \
     X(MP_QSTR_switch, core_switch_obj) \
     X(MP_QSTR_vacate, core_vacate_obj) \

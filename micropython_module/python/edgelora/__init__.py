@@ -472,9 +472,8 @@ class Model:
         self._now.wanted = adapter_file
         adapter_file.file.seek(0)
         adapter_file.file.readinto(adapter_file.buffer)
-        fault = _core.adapter_fault(self.arena, adapter_file.buffer)
-        if fault is not None:
-            raise ValueError(fault)
+        # No jump up to the end: an interrupt comes before or after.
+        _core.adapter_check(self.arena, adapter_file.buffer)
         _core.use(self.arena, adapter_file.buffer)
         self._set_used(adapter_file, False, switches)
 

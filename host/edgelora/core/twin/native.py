@@ -260,7 +260,7 @@ def adapter_fault(arena: Buffer, adapter: Buffer) -> str | None:
 
 
 def adapter_check(arena: Buffer, adapter: Buffer) -> None:
-    """Raises what `adapter_fault` returns as a TwinError; for the host."""
+    """Raises what `adapter_fault` returns as a TwinError."""
     check(_adapter_status(arena, adapter))
 
 
