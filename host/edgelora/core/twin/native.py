@@ -245,6 +245,14 @@ def take(to: Buffer, at: Any, source: Buffer, begin: Any, step: Any, count: Any,
         library().edgelora_take(*places, C.c_uint32(step), C.c_uint32(count), C.c_uint32(width))
 
 
+def copy(given: Buffer, at: int, out: Buffer) -> None:
+    """Copies the bytes from `at` on."""
+    source, target = memoryview(given).cast("B"), memoryview(out).cast("B")
+    if not 0 <= at <= len(source) - len(target):
+        refuse("ERR_SIZE")
+    target[:] = source[at : at + len(target)]
+
+
 # ---- adapters
 
 
