@@ -54,16 +54,17 @@ def _number(pin):
 
 
 class Driver:
-    """Keeps the upper 16 bits of the left channel's 32. size: bytes, of which the largest power of 2 below is a ring.
+    """Keeps the upper 16 bits of the left channel's 32.
 
+    size: bytes to allocate, at least 512. Half of the largest power of 2 among them is a ring, at most 16 KB.
     ValueError: ws is not the pin behind sck. OSError: no DMA channel is free.
     """
 
     def __init__(self, sck: Any, ws: Any, sd: Any, rate: int, id: int, size: int) -> None:
         sck, ws, sd = Pin(sck), Pin(ws), Pin(sd, Pin.IN)
         if _number(ws) != _number(sck) + 1:
-            raise ValueError("ws must be the pin behind sck")
-        bits = 5
+            raise ValueError("ws must be the pin behind sck: choose other pins")
+        bits = 8  # so that the ring has several times the margin
         while 4 << bits <= size and bits < 14:
             bits += 1
         ring = memoryview(bytearray(2 << bits))

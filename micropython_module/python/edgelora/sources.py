@@ -20,9 +20,7 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
 _RADIANS = 0.017453292519943295  # per degree
 _MILLI_G = 0.001
 _UNIT = 4096  # a gain of 1
-# Calls after which a timer's are at their pace again. Those that are due while other code runs come at once after it,
-# but MicroPython keeps only 8 of them; the others are lost.
-_SETTLED = 16
+_KEPT = 8  # calls of a timer that MicroPython keeps while other code runs; more are lost
 _COPY_MS = 8  # in which a driver copies a block that it has
 
 
@@ -139,21 +137,13 @@ class ADC(_Ring):
 
         super().__init__(rate, len(pins), scales, room)
         self._adcs = [machine.ADC(pin) for pin in pins]
-        self._period = 1000000 // rate
-        self._late = self._least = 0  # microseconds that the samples taken are behind the clock; the least of late
-        self._then = time.ticks_us()
+        self._period = max(1, int(1000000 / rate))
+        self._late = 0  # microseconds that the samples are behind the clock
+        self._then, self._left, self._counted = time.ticks_us(), 0, 0
         self._timer = machine.Timer(timer)
         self._timer.init(freq=rate, mode=machine.Timer.PERIODIC, callback=self._take)
 
     def _take(self, timer):
-        now, period = time.ticks_us(), self._period
-        self._late = max(0, self._late + time.ticks_diff(now, self._then) - period)
-        self._then = now
-        self._least = min(self._least, self._late)
-        if self._in % _SETTLED == 0:
-            self.overruns += self._least // period
-            self._late -= self._least // period * period
-            self._least = self._late
         if self._count() == self._room:
             self.overruns += 1
             return
@@ -162,6 +152,22 @@ class ADC(_Ring):
             self._ring[at] = adc.read_u16() - 32768
             at += 1
         self._in = (self._in + 1) % (2 * self._room)
+
+    def read_into(self, buffer: Any) -> int:
+        """Copies the whole samples that are available into an int16 buffer without waiting; returns how many."""
+        done = super().read_into(buffer)
+        self._count_lost(done)
+        return done
+
+    def _count_lost(self, done):
+        # Samples that are missing by the clock, but for those whose calls may still come.
+        now, left, overruns = time.ticks_us(), self._count(), self.overruns
+        came = done + left - self._left + overruns - self._counted
+        late = self._late + time.ticks_diff(now, self._then) - came * self._period
+        lost = max(0, late // self._period - _KEPT)
+        self._late = max(0, late - lost * self._period)
+        self.overruns = self._counted = overruns + lost
+        self._then, self._left = now, left
 
     def close(self) -> None:
         self._timer.deinit()
