@@ -28,7 +28,7 @@ def held_to_avx2(*names: str) -> Iterator[None]:
     Those that have asked already are not. Raises InputError if this is not Linux on x86-64.
     """
     if platform.system() != "Linux" or platform.machine() != "x86_64":
-        raise InputError("Libraries can be held to AVX2 only on Linux with an x86-64 processor.")
+        raise InputError("libraries can be held to AVX2 only on Linux with an x86-64 processor: leave --avx2 out")
     places = [place for name in names for place in _questions(name)]
     try:
         for place in places:

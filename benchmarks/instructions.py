@@ -23,7 +23,7 @@ from .kernels import COUNTED, SHAPES
 from .networks import Shape, network
 
 ESP32_S3 = "esp32-s3"
-MACHINES = dict(zip(COUNTED, (MPS2_CORTEX_M33, MPS3_CORTEX_M55, VIRT_RV32, VIRT_RV32_ZB), strict=False))
+MACHINES = dict(zip(COUNTED[:-1], (MPS2_CORTEX_M33, MPS3_CORTEX_M55, VIRT_RV32, VIRT_RV32_ZB), strict=True))
 RANK = 4  # of the adapter whose gradient of A is counted
 BACKWARD = tuple(s for s in SHAPES if s.kind in ("dense", "conv", "depthwise") and s.size[2] % 4 == 0)
 RP2350_MISS = 56  # cycles, of 8 bytes: 28 of the flash's clock, which is half of the processor's

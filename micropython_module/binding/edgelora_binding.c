@@ -440,12 +440,16 @@ static mp_obj_t core_copy(mp_obj_t from_in, mp_obj_t at_in, mp_obj_t out_in) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_3(core_copy_obj, core_copy);
 
+static edgelora_status_t adapter_status(mp_obj_t arena, mp_obj_t adapter) {
+    edgelora_session_t *s = session(arena);
+    mp_buffer_info_t info = buffer(adapter, MP_BUFFER_READ);
+    return edgelora_adapter_check(s, info.buf, info.len);
+}
+
 // core_adapter_fault(arena, adapter) -> what is wrong with the file for the session's model, all of
 // which it checks; None: nothing
 static mp_obj_t core_adapter_fault(mp_obj_t arena, mp_obj_t adapter) {
-    edgelora_session_t *s = session(arena);
-    mp_buffer_info_t info = buffer(adapter, MP_BUFFER_READ);
-    edgelora_status_t status = edgelora_adapter_check(s, info.buf, info.len);
+    edgelora_status_t status = adapter_status(arena, adapter);
     if (status == EDGELORA_OK) {
         return mp_const_none;
     }
@@ -456,9 +460,7 @@ static MP_DEFINE_CONST_FUN_OBJ_2(core_adapter_fault_obj, core_adapter_fault);
 
 // core_adapter_check(arena, adapter): raises what core_adapter_fault returns
 static mp_obj_t core_adapter_check(mp_obj_t arena, mp_obj_t adapter) {
-    edgelora_session_t *s = session(arena);
-    mp_buffer_info_t info = buffer(adapter, MP_BUFFER_READ);
-    check(edgelora_adapter_check(s, info.buf, info.len));
+    check(adapter_status(arena, adapter));
     return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_adapter_check_obj, core_adapter_check);
