@@ -48,6 +48,14 @@
 #define EDGELORA_MAX_BINARY 256
 // elements of mean_squared_error's loss tensor
 #define EDGELORA_MAX_VALUES 65536
+// channels of a stream
+#define EDGELORA_MAX_STREAM 256
+// symbols of embed; channels of cross_entropy's loss tensor if it has several positions
+#define EDGELORA_MAX_SYMBOLS 1024
+// rows of attend; positions of cross_entropy's loss tensor
+#define EDGELORA_MAX_ATTENDED 256
+// channels of a head of attend
+#define EDGELORA_MAX_HEAD 64
 // least logit_scale, except with mean_squared_error: 16 / 255 nats a step
 #define EDGELORA_MIN_LOGIT_SCALE 4112
 // largest logit_scale: 128 nats a step

@@ -26,6 +26,10 @@ T_SHIFTS, BRANCH_SHIFTS = (MIN_T_SHIFT, MAX_T_SHIFT), (MIN_BRANCH_SHIFT, MAX_BRA
 MAX_CLASSES = 256
 MAX_BINARY = 256
 MAX_VALUES = 65536
+MAX_STREAM = 256
+MAX_SYMBOLS = 1024
+MAX_ATTENDED = 256
+MAX_HEAD = 64
 MIN_LOGIT_SCALE, MAX_LOGIT_SCALE = 4112, 1 << 23
 
 # Signals
@@ -84,6 +88,10 @@ TABLE = {
     "MAX_CLASSES": "channels of cross_entropy's loss tensor, at least 2; an added class's number is below it",
     "MAX_BINARY": "elements of binary_cross_entropy's loss tensor",
     "MAX_VALUES": "elements of mean_squared_error's loss tensor",
+    "MAX_STREAM": "channels of a stream",
+    "MAX_SYMBOLS": "symbols of embed; channels of cross_entropy's loss tensor if it has several positions",
+    "MAX_ATTENDED": "rows of attend; positions of cross_entropy's loss tensor",
+    "MAX_HEAD": "channels of a head of attend",
     "MIN_LOGIT_SCALE": "least logit_scale, except with mean_squared_error: 16 / 255 nats a step",
     "MAX_LOGIT_SCALE": "largest logit_scale: 128 nats a step",
     "MAX_CHANNELS": "channels of a signal",
