@@ -153,6 +153,12 @@ typedef enum {
     EDGELORA_LSTM = 21,
     EDGELORA_SVDF_FEATURES = 22,
     EDGELORA_SVDF_TIME = 23,
+    EDGELORA_EMBED = 24,
+    EDGELORA_PROJECT = 25,
+    EDGELORA_WIDEN = 26,
+    EDGELORA_NORM = 27,
+    EDGELORA_ROTATE = 28,
+    EDGELORA_ATTEND = 29,
 } edgelora_kind_t;
 
 typedef enum {
@@ -167,7 +173,13 @@ typedef enum {
     EDGELORA_TRAINABLE_A = 2,
 } edgelora_mode_t;
 
-enum { EDGELORA_MASK_LOW = 1, EDGELORA_MASK_HIGH = 2 };
+enum {
+    EDGELORA_MASK_LOW = 1,
+    EDGELORA_MASK_HIGH = 2,
+    EDGELORA_CENTRED = 4, // norm: LayerNorm; else RMSNorm
+    EDGELORA_CAUSAL = 8, // attend: a row reads itself and those before it
+};
+enum { EDGELORA_CLASS_STATS = 1, EDGELORA_ROUNDS = 2 }; // flags of a model
 enum { EDGELORA_FRONT_NONE = 0, EDGELORA_FRONT_AUDIO = 1, EDGELORA_FRONT_SPECTRAL = 2 };
 enum {
     EDGELORA_A_STORED = 1,
@@ -193,25 +205,28 @@ typedef struct {
     uint32_t tensors, ops, labels, labels_size, logit_scale;
     uint16_t exp_table[8];
     uint8_t loss;
-    uint8_t class_stats; // 1: class statistics lie directly before the labels
+    // EDGELORA_CLASS_STATS: class statistics lie directly before the labels; EDGELORA_ROUNDS:
+    // errors are rounded, else truncated
+    uint8_t flags;
     uint16_t signal; // offset of the signal record in words of 4 bytes, 0 = none
 } edgelora_model_t;
 
 typedef struct {
     uint16_t height, width, channels;
     int8_t zero_point;
-    uint8_t unused;
+    uint8_t wide; // 1: a stream, s16; 0: s8
     uint32_t scale; // f32 bits, for the host
 } edgelora_tensor_t;
 
 typedef struct {
     uint8_t kind, flags;
     uint16_t input, output;
-    // slice: both pads are its start, as u16; gather: kernel_h and kernel_w are the output axes of
-    // height and width, from 1
+    // slice, embed, attend: both pads are its start, its number of symbols, its third input, as
+    // u16; gather: kernel_h and kernel_w are the output axes of height and width, from 1; attend:
+    // heads of queries and of keys; rotate: kernel_h is half a head's channels
     uint8_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
     int8_t act_min, act_max, t_shift, branch_shift;
-    uint16_t input2; // only for kinds with two inputs
+    uint16_t input2; // of kinds with more than one input; 0: a kind that adds to a stream has none
     uint32_t weights, bias, multiplier, shift; // offsets from the file's start
 } edgelora_op_t;
 

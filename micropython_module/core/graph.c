@@ -32,11 +32,21 @@ static const uint32_t traits[] = {
     [EDGELORA_LSTM] = EDGELORA_NO_GRADIENT,
     [EDGELORA_SVDF_FEATURES] = EDGELORA_WHOLE_INPUT | EDGELORA_SCALES,
     [EDGELORA_SVDF_TIME] = EDGELORA_SCALES,
+    [EDGELORA_EMBED] = EDGELORA_ADDS,
+    [EDGELORA_PROJECT] = EDGELORA_IS_MATRIX | EDGELORA_HAS_WEIGHTS | EDGELORA_HAS_WINDOW |
+        EDGELORA_SCALES | EDGELORA_ADDS,
+    [EDGELORA_WIDEN] = EDGELORA_SCALES | EDGELORA_ADDS,
+    [EDGELORA_NORM] = EDGELORA_SCALES | EDGELORA_READS_STREAM | EDGELORA_READS_INPUT,
+    [EDGELORA_ROTATE] = EDGELORA_PLACED,
+    [EDGELORA_ATTEND] = EDGELORA_THREE_INPUTS | EDGELORA_PLACED,
 };
 
 EDGELORA_RAM uint32_t edgelora_traits(uint32_t kind) {
-    uint32_t end = EDGELORA_RECURRENT ? sizeof(traits) / sizeof(traits[0]) : EDGELORA_LSTM;
-    return kind < end ? traits[kind] : 0;
+    bool recurrent = kind >= EDGELORA_LSTM && kind <= EDGELORA_SVDF_TIME,
+         attention = kind >= EDGELORA_EMBED;
+    bool known = kind < sizeof(traits) / sizeof(traits[0]) && (EDGELORA_RECURRENT || !recurrent) &&
+        (EDGELORA_ATTENTION || !attention);
+    return known ? traits[kind] : 0;
 }
 
 EDGELORA_HOT void edgelora_shape_into(edgelora_shape_t *g, const void *model, uint32_t i) {
@@ -72,6 +82,7 @@ EDGELORA_HOT void edgelora_shape_into(edgelora_shape_t *g, const void *model, ui
     g->zp_out = out->zero_point;
     g->is_matrix = has & EDGELORA_IS_MATRIX;
     g->bounded = false;
+    g->rounds = model_rounds(model);
     g->positions = (uint32_t)g->out_h * g->out_w;
     g->inputs = (uint32_t)g->kernel_h * g->kernel_w * g->in_c;
 }

@@ -25,12 +25,23 @@ enum {
     EDGELORA_READS_OTHER = 4096,
     EDGELORA_SCALES = 8192, // multiplier and shift scale the output, and first of all its error
     EDGELORA_NO_GRADIENT = 16384, // no backward pass: no layer below can train
+    EDGELORA_ADDS = 32768, // output is a stream: input2, if not 0, plus what it computes
+    EDGELORA_READS_STREAM = 65536, // input is a stream
+    // reads input, input2 and a third one; its backward pass reads all and writes their errors at
+    // once
+    EDGELORA_THREE_INPUTS = 131072,
+    EDGELORA_PLACED = 262144, // a row's output depends on its place
 };
 uint32_t edgelora_traits(uint32_t kind); // 0: unknown kind
 
-// 0: a build without lstm and SVDF: kinds from EDGELORA_LSTM on are unknown.
+// 0: a build without lstm and SVDF, whose kinds are unknown then.
 #ifndef EDGELORA_RECURRENT
 #define EDGELORA_RECURRENT 1
+#endif
+
+// 0: a build without streams and attention.
+#ifndef EDGELORA_ATTENTION
+#define EDGELORA_ATTENTION 1
 #endif
 
 // Indices of an lstm's multipliers and shifts. Two for each gate, of its input term and its state
@@ -56,22 +67,30 @@ typedef struct {
     // u8 = w + 128, |w| <= 127: [out_c, kernel_h, kernel_w, in_c], depthwise [kernel_h, kernel_w,
     // out_c], lstm [out_c, 4, in_c + out_c], svdf features [out_c / 2, K]
     const uint8_t *weights;
-    const int8_t *table, *slope; // lookup: s8 [256], indexed by x + 128
+    // lookup: s8 [256], indexed by x + 128; embed: table is s8 [symbols, out_c]
+    const int8_t *table, *slope;
     // history: s8 [output - input], the initial contents; NULL: the zero point
     const int8_t *initial;
     // gather: u16, input positions along height, width and channels; NULL: all, in order
     const uint16_t *gathered;
-    const int16_t *taps; // svdf time: s16 [out_c, memory, rank]
+    // svdf time: s16 [out_c, memory, rank]; norm: gain, s16 [in_c]; rotate: cosine and sine, Q15,
+    // s16 [positions, half, 2]
+    const int16_t *taps;
     const int32_t *bias; // s32 [out_c], the input's zero point folded in; lstm [out_c, 4, 2]
-    const int32_t *multiplier; // s32 [out_c]; mean, multiply [1], prelu [2], add [3], softmax [256]
-    const int8_t *shift; // s8 [out_c]; mean, multiply, lookup [1], prelu, softmax [2], add [3]
+    // s32 [out_c]; mean, multiply, embed, widen, norm [1], prelu [2], add, attend [3], softmax
+    // [256]
+    const int32_t *multiplier;
+    // s8 [out_c]; mean, multiply, lookup, embed, widen, norm [1], prelu, softmax [2], add, attend
+    // [3]
+    const int8_t *shift;
     uint32_t traits;
     uint32_t positions; // out_h * out_w
     uint32_t inputs; // K = kernel_h * kernel_w * in_c
     uint16_t in_h, in_w, in_c, out_h, out_w, out_c, kernel_h, kernel_w;
     uint16_t in2_h, in2_w, in2_c; // each is the output's, or 1 if repeated
     int8_t zp_in, zp_in2, zp_out;
-    bool is_matrix; // dense or conv
+    bool is_matrix; // dense, conv or project
+    bool rounds; // errors are rounded, else truncated
     // all shifts are <= 0 and biases within 2^28, so that |acc| < 2^30, also with merged weights;
     // false until a session sets it
     bool bounded;
@@ -102,9 +121,18 @@ static inline const edgelora_op_t *model_op(const void *model, uint32_t i) {
     return (const edgelora_op_t *)model_at(model, ((const edgelora_model_t *)model)->ops) + i;
 }
 
+// Values of a tensor; its errors are as many.
 static inline uint32_t tensor_size(const void *model, uint32_t i) {
     const edgelora_tensor_t *t = model_tensor(model, i);
     return (uint32_t)t->height * t->width * t->channels;
+}
+
+static inline uint32_t tensor_bytes(const void *model, uint32_t i) {
+    return tensor_size(model, i) << model_tensor(model, i)->wide;
+}
+
+static inline bool model_rounds(const void *model) {
+    return ((const edgelora_model_t *)model)->flags & EDGELORA_ROUNDS;
 }
 
 static inline bool op_has(const edgelora_op_t *op, uint32_t trait) {
@@ -116,9 +144,24 @@ static inline uint32_t op_axis(const edgelora_op_t *op) {
     return op->kernel_h;
 }
 
-// The first position of a slice, along its axis.
-static inline uint32_t slice_start(const edgelora_op_t *op) {
+// The u16 in both pads: a slice's first position along its axis, an embed's number of symbols, an
+// attend's third input.
+static inline uint32_t op_number(const edgelora_op_t *op) {
     return op->pad_top + 256u * op->pad_left;
+}
+
+// Number of tensors that an op reads, and which they are.
+static inline uint32_t op_inputs(const edgelora_op_t *op) {
+    uint32_t has = edgelora_traits(op->kind);
+    return has & EDGELORA_NO_INPUT    ? 0
+        : has & EDGELORA_THREE_INPUTS ? 3
+        : has & EDGELORA_ADDS         ? 1u + (op->input2 != 0)
+        : has & EDGELORA_TWO_INPUTS   ? 2
+                                      : 1;
+}
+
+static inline uint32_t op_input(const edgelora_op_t *op, uint32_t k) {
+    return k == 0 ? op->input : k == 1 ? op->input2 : op_number(op);
 }
 
 // Do both inputs have the same shape? Otherwise the second is repeated along its axes of size 1.
@@ -134,8 +177,12 @@ static inline uint32_t gather_axis(const edgelora_op_t *op, uint32_t axis) {
 
 // Does op i read this tensor?
 static inline bool op_reads(const edgelora_op_t *op, uint32_t tensor) {
-    return !op_has(op, EDGELORA_NO_INPUT) &&
-        (op->input == tensor || (op_has(op, EDGELORA_TWO_INPUTS) && op->input2 == tensor));
+    for (uint32_t k = op_inputs(op); k-- > 0;) {
+        if (op_input(op, k) == tensor) {
+            return true;
+        }
+    }
+    return false;
 }
 
 // Elements of a history's input, which are the last of its output.
@@ -165,6 +212,28 @@ static inline uint32_t trained_ops(const void *model) {
     bool folded = (m->loss == EDGELORA_CROSS_ENTROPY && last == EDGELORA_SOFTMAX) ||
         (m->loss == EDGELORA_BINARY_CROSS_ENTROPY && last == EDGELORA_LOOKUP);
     return m->op_count - (folded ? 1u : 0u);
+}
+
+// Bytes of an id of so many symbols.
+static inline uint32_t id_bytes(uint32_t symbols) {
+    return symbols > 256 ? 2 : 1;
+}
+
+static inline uint32_t id_at(const int8_t *ids, uint32_t bytes, uint32_t i) {
+    const uint8_t *id = (const uint8_t *)ids + bytes * i;
+    return id[0] + (bytes > 1 ? 256u * id[1] : 0);
+}
+
+// Channels of the loss tensor.
+static inline uint32_t loss_channels(const void *model) {
+    return model_tensor(model, trained_ops(model))->channels;
+}
+
+// Classes of an output: its channels where each position has a loss of its own.
+static inline uint32_t output_classes(const void *model) {
+    const edgelora_model_t *m = model;
+    const edgelora_tensor_t *t = model_tensor(model, m->op_count);
+    return m->loss == EDGELORA_CROSS_ENTROPY ? t->channels : tensor_size(model, m->op_count);
 }
 
 // Requantizes an accumulator of output channel o.

@@ -21,7 +21,7 @@ static uint32_t class_stats_size(uint32_t inputs, uint32_t classes) {
 
 uint32_t edgelora_class_size(const void *model) {
     const edgelora_model_t *m = model;
-    return m->class_stats ? head_inputs(m) : 0;
+    return m->flags & EDGELORA_CLASS_STATS ? head_inputs(m) : 0;
 }
 
 class_stats_t model_class_stats(const void *model) {
@@ -36,12 +36,14 @@ class_stats_t model_class_stats(const void *model) {
 
 edgelora_status_t edgelora_class_stats_check(const void *model) {
     const edgelora_model_t *m = model;
-    if (!m->class_stats) {
+    if (m->flags & ~(EDGELORA_CLASS_STATS | EDGELORA_ROUNDS)) {
+        return EDGELORA_ERR_FORMAT;
+    }
+    if (!(m->flags & EDGELORA_CLASS_STATS)) {
         return EDGELORA_OK;
     }
     uint32_t inputs = head_inputs(m), classes = tensor_size(m, m->op_count);
-    if (m->class_stats != 1 || !inputs || (m->labels & 3) ||
-        m->labels < sizeof(*m) + class_stats_size(inputs, classes)) {
+    if (!inputs || (m->labels & 3) || m->labels < sizeof(*m) + class_stats_size(inputs, classes)) {
         return EDGELORA_ERR_FORMAT;
     }
     class_stats_t stats = model_class_stats(model);

@@ -12,7 +12,8 @@ static bool array_in_file(uint32_t size, uint32_t offset, uint32_t count, uint32
 static bool tensor_ok(const edgelora_tensor_t *t) {
     uint32_t positions = (uint32_t)t->height * t->width;
     return positions > 0 && positions <= EDGELORA_MAX_POSITIONS && t->channels > 0 &&
-        t->channels <= EDGELORA_MAX_ELEMENTS / positions;
+        t->channels <= EDGELORA_MAX_ELEMENTS / positions &&
+        (!t->wide || (t->wide == 1 && !t->zero_point && t->channels <= EDGELORA_MAX_STREAM));
 }
 
 // The file under check.
@@ -62,6 +63,11 @@ static bool add_ok(const file_t *file, const edgelora_op_t *op) {
 // Kernels read the last row of weights in pairs of words: they may read one word after it, and
 // ignore its value.
 enum { WEIGHTS_SLACK = 4 };
+
+static bool in_s8_at(const file_t *file, uint32_t offset, int32_t low, int32_t high) {
+    int8_t v = ((const int8_t *)file->at)[offset];
+    return v >= low && v <= high;
+}
 
 // Weights: u8 [count], count <= 2^30, value 0 is not allowed. Biases: s32 [biases].
 static bool weights_ok(
@@ -174,7 +180,7 @@ static bool concatenate_ok(const edgelora_op_t *op, const edgelora_tensor_t *a,
 
 static bool slice_ok(
     const edgelora_op_t *op, const edgelora_tensor_t *in, const edgelora_tensor_t *out) {
-    uint32_t start = slice_start(op);
+    uint32_t start = op_number(op);
     bool h = op->kernel_h == 1, w = op->kernel_h == 2, c = op->kernel_h == 3;
     return (h ? start + out->height <= in->height : out->height == in->height) &&
         (w ? start + out->width <= in->width : out->width == in->width) &&
@@ -241,21 +247,93 @@ static bool svdf_time_ok(const file_t *file, const edgelora_op_t *op, const edge
         requantization_ok(file, op, 1);
 }
 
+// Values are within 2^15 - 1.
+static bool in_s16(const file_t *file, uint32_t offset, uint32_t count) {
+    if (!array_in_file(file->size, offset, count, sizeof(int16_t))) {
+        return false;
+    }
+    const int16_t *v = (const int16_t *)(const void *)(file->at + offset);
+    for (uint32_t i = 0; i < count; ++i) {
+        if (v[i] == INT16_MIN) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Ids are bytes, or two of them.
+static bool embed_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
+    const edgelora_tensor_t *out) {
+    uint32_t symbols = op_number(op);
+    return !op->input && symbols && symbols <= EDGELORA_MAX_SYMBOLS &&
+        in->channels == id_bytes(symbols) && in->height == out->height && in->width == out->width &&
+        array_in_file(file->size, op->weights, symbols * out->channels, 1) &&
+        requantization_ok(file, op, 1);
+}
+
+static bool norm_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
+    const edgelora_tensor_t *out) {
+    return same_shape(in, out) && in_s16(file, op->weights, in->channels) &&
+        in_s32(file, op->bias, in->channels, -EDGELORA_MAX_CLASS_BIAS, EDGELORA_MAX_CLASS_BIAS) &&
+        in_s32(file, op->multiplier, 1, 1, INT32_MAX) && in_s8(file, op->shift, 1, -10, 19);
+}
+
+static bool rotate_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
+    const edgelora_tensor_t *out) {
+    uint32_t half = op->kernel_h, rows = (uint32_t)in->height * in->width;
+    return same_shape(in, out) && half <= EDGELORA_MAX_HEAD / 2 && in->channels % (2 * half) == 0 &&
+        !in->zero_point && !out->zero_point && in_s16(file, op->weights, rows * 2 * half);
+}
+
+// Sums over the rows and heads that read a key or value stay within 32 bits.
+static bool attend_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *q,
+    const edgelora_tensor_t *k, const edgelora_tensor_t *v, const edgelora_tensor_t *out) {
+    uint32_t heads = op->kernel_h, keys = op->kernel_w, rows = (uint32_t)q->height * q->width;
+    return same_shape(q, out) && same_shape(k, v) && k->height == q->height &&
+        k->width == q->width && rows <= EDGELORA_MAX_ATTENDED && q->channels % heads == 0 &&
+        q->channels / heads <= EDGELORA_MAX_HEAD && k->channels == q->channels / heads * keys &&
+        heads % keys == 0 && rows * (heads / keys) <= 2 * EDGELORA_MAX_ATTENDED && !q->zero_point &&
+        !k->zero_point && !v->zero_point && !out->zero_point &&
+        in_s32(file, op->multiplier, 1, 1, UINT16_MAX) &&
+        in_s32(file, op->multiplier + 4, 2, 0, INT16_MAX) && in_s8(file, op->shift, 1, 0, 20) &&
+        in_s8_at(file, op->shift + 1, -16, 15) && in_s8_at(file, op->shift + 2, -64, 63);
+}
+
 // Unused fields of a kind must be 1 (kernel, stride, dilation), 0 (padding, flags) or the full
 // range.
 static bool unused_ok(const edgelora_op_t *op, uint32_t has) {
     bool window = has & EDGELORA_HAS_WINDOW, range = has & EDGELORA_HAS_RANGE;
     bool pad = op->kind == EDGELORA_PAD, gather = op->kind == EDGELORA_GATHER;
+    bool heads = op->kind == EDGELORA_ATTEND, half = op->kind == EDGELORA_ROTATE || heads;
+    bool number = op->kind == EDGELORA_SLICE || op->kind == EDGELORA_EMBED || heads;
     bool unit = ((op->stride_h == 1 && op->stride_w == 1) || pad) && op->dilation_h == 1 &&
-        op->dilation_w == 1 && (op->kernel_w == 1 || (gather && op->kernel_w <= 3)) &&
-        (op->kernel_h == 1 || ((gather || (has & EDGELORA_HAS_AXIS)) && op->kernel_h <= 3)) &&
-        ((!op->pad_top && !op->pad_left) || pad || op->kind == EDGELORA_SLICE);
-    return (window || unit) &&
-        (range || (op->act_min == -128 && op->act_max == 127 && !op->flags)) &&
-        !(op->flags & ~(EDGELORA_MASK_LOW | EDGELORA_MASK_HIGH)) &&
-        ((has & EDGELORA_TWO_INPUTS) || !op->input2) &&
+        op->dilation_w == 1 && (op->kernel_w == 1 || heads || (gather && op->kernel_w <= 3)) &&
+        (op->kernel_h == 1 || half ||
+            ((gather || (has & EDGELORA_HAS_AXIS)) && op->kernel_h <= 3)) &&
+        ((!op->pad_top && !op->pad_left) || pad || number);
+    uint32_t flags = range          ? EDGELORA_MASK_LOW | EDGELORA_MASK_HIGH
+        : heads                     ? EDGELORA_CAUSAL
+        : op->kind == EDGELORA_NORM ? EDGELORA_CENTRED
+                                    : 0;
+    return (window || unit) && (range || (op->act_min == -128 && op->act_max == 127)) &&
+        !(op->flags & ~flags) &&
+        ((has & (EDGELORA_TWO_INPUTS | EDGELORA_ADDS | EDGELORA_THREE_INPUTS)) || !op->input2) &&
         (!(has & EDGELORA_NO_INPUT) || !op->input) &&
         ((has & EDGELORA_IS_MATRIX) || (!op->t_shift && !op->branch_shift));
+}
+
+// Streams are written by ops that add to one, and by constants; only those and norm read them.
+static bool streams_ok(const edgelora_op_t *op, const edgelora_tensor_t *tensors) {
+    bool adds = op_has(op, EDGELORA_ADDS);
+    const edgelora_tensor_t *out = &tensors[op->output];
+    for (uint32_t k = op_inputs(op); k-- > 0;) {
+        const edgelora_tensor_t *in = &tensors[op_input(op, k)];
+        bool reads = k ? adds : op_has(op, EDGELORA_READS_STREAM);
+        if (in->wide != reads || (adds && k && !same_shape(in, out))) {
+            return false;
+        }
+    }
+    return out->wide == adds || op->kind == EDGELORA_CONSTANT;
 }
 
 static edgelora_status_t op_check(
@@ -276,6 +354,7 @@ static edgelora_status_t op_check(
     switch (op->kind) {
         case EDGELORA_DENSE:
         case EDGELORA_CONV:
+        case EDGELORA_PROJECT:
             ok = matrix_ok(file, op, in, out);
             break;
         case EDGELORA_AVERAGE_POOL:
@@ -304,8 +383,8 @@ static edgelora_status_t op_check(
                 ops[op->input2 - 1].kind == EDGELORA_CONSTANT;
             break;
         case EDGELORA_CONSTANT:
-            ok = array_in_file(
-                file->size, op->weights, (uint32_t)out->height * out->width * out->channels, 1);
+            ok = array_in_file(file->size, op->weights,
+                (uint32_t)out->height * out->width * out->channels, 1u + out->wide);
             break;
         case EDGELORA_GATHER:
             ok = gather_ok(file, op, in, out);
@@ -344,8 +423,38 @@ static edgelora_status_t op_check(
         case EDGELORA_SVDF_TIME:
             ok = EDGELORA_RECURRENT && svdf_time_ok(file, op, in, out);
             break;
+        case EDGELORA_EMBED:
+            ok = embed_ok(file, op, in, out);
+            break;
+        case EDGELORA_WIDEN:
+            ok = same_shape(in, out) && requantization_ok(file, op, 1);
+            break;
+        case EDGELORA_NORM:
+            ok = norm_ok(file, op, in, out);
+            break;
+        case EDGELORA_ROTATE:
+            ok = rotate_ok(file, op, in, out);
+            break;
+        case EDGELORA_ATTEND:
+            ok = attend_ok(file, op, in, in2, &tensors[op_number(op)], out);
+            break;
     }
-    return ok ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
+    return ok && streams_ok(op, tensors) ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
+}
+
+// Are an attend's inputs earlier tensors, all different, that no other op reads? So each has one
+// error.
+static bool attends_alone(const edgelora_model_t *m, const edgelora_op_t *ops, uint32_t i) {
+    if (ops[i].kind != EDGELORA_ATTEND) {
+        return true;
+    }
+    uint32_t q = ops[i].input, k = ops[i].input2, v = op_number(&ops[i]);
+    bool alone = v <= i && q != k && q != v && k != v;
+    for (uint32_t j = 0; j < m->op_count; ++j) {
+        alone = alone &&
+            (j == i || !(op_reads(&ops[j], q) || op_reads(&ops[j], k) || op_reads(&ops[j], v)));
+    }
+    return alone;
 }
 
 // Every tensor comes before its readers; all except the last have a reader, and the last is
@@ -355,15 +464,16 @@ static bool graph_ok(const edgelora_model_t *m, const edgelora_op_t *ops) {
         if (ops[i].input > i || ops[i].input2 > i || ops[i].output != i + 1) {
             return false;
         }
-        bool read = i + 1 == m->op_count;
+        uint32_t readers = i + 1 == m->op_count;
         for (uint32_t j = i + 1; j < m->op_count; ++j) {
-            read |= op_reads(&ops[j], i + 1);
+            readers += op_reads(&ops[j], i + 1);
         }
-        if (!read) {
+        if (!readers || !attends_alone(m, ops, i)) {
             return false;
         }
     }
-    return ops[m->op_count - 1].kind != EDGELORA_CONSTANT;
+    return ops[m->op_count - 1].kind != EDGELORA_CONSTANT && !model_tensor(m, m->op_count)->wide &&
+        !model_tensor(m, 0)->wide;
 }
 
 static edgelora_status_t loss_check(const edgelora_model_t *m) {
@@ -376,7 +486,10 @@ static edgelora_status_t loss_check(const edgelora_model_t *m) {
     bool ok = m->logit_scale >= EDGELORA_MIN_LOGIT_SCALE &&
         m->logit_scale <= EDGELORA_MAX_LOGIT_SCALE;
     if (m->loss == EDGELORA_CROSS_ENTROPY) {
-        ok = ok && t->height == 1 && t->width == 1 && size >= 2 && size <= EDGELORA_MAX_CLASSES;
+        bool many = size != t->channels;
+        ok = ok && t->channels >= 2 &&
+            t->channels <= (many ? EDGELORA_MAX_SYMBOLS : EDGELORA_MAX_CLASSES) &&
+            size / t->channels <= EDGELORA_MAX_ATTENDED;
     } else if (m->loss == EDGELORA_BINARY_CROSS_ENTROPY) {
         ok = ok && size <= EDGELORA_MAX_BINARY;
     } else {
@@ -479,7 +592,8 @@ EDGELORA_RAM uint32_t edgelora_output_size(const void *model) {
 }
 
 EDGELORA_RAM uint32_t edgelora_target_size(const void *model) {
-    return ((const edgelora_model_t *)model)->loss == EDGELORA_CROSS_ENTROPY
-        ? 0
-        : tensor_size(model, trained_ops(model));
+    uint32_t size = tensor_size(model, trained_ops(model)), channels = loss_channels(model);
+    return ((const edgelora_model_t *)model)->loss != EDGELORA_CROSS_ENTROPY ? size
+        : size == channels                                                   ? 0
+                           : size / channels * id_bytes(channels);
 }

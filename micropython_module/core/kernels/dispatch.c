@@ -62,12 +62,22 @@ static bool simd_forward(
     }
 }
 
+// Streams hold two bytes a value.
+static const int16_t *as_stream(const void *bytes) {
+    return bytes;
+}
+
+static int16_t *to_stream(void *bytes) {
+    return bytes;
+}
+
 static bool simd_backward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const edgelora_error_t *error, uint32_t k, int8_t *dx, int32_t *exponent) {
     const edgelora_simd_t *simd = error->simd;
     switch (g->op->kind) {
         case EDGELORA_DENSE:
         case EDGELORA_CONV:
+        case EDGELORA_PROJECT:
             return simd->matrix_backward(g, branch, error, dx, exponent);
         case EDGELORA_DEPTHWISE:
             return simd->depthwise_backward(g, error, dx, exponent);
@@ -85,7 +95,8 @@ static bool simd_backward(const edgelora_shape_t *g, const edgelora_branch_t *br
 EDGELORA_HOT void edgelora_op_forward(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_pass_t *pass) {
     EDGELORA_ASSERT(pass->x || (g->traits & EDGELORA_NO_INPUT));
-    EDGELORA_ASSERT(pass->x2 || !(g->traits & EDGELORA_TWO_INPUTS));
+    EDGELORA_ASSERT(pass->x2 || op_inputs(g->op) < 2);
+    EDGELORA_ASSERT(pass->x3 || op_inputs(g->op) < 3);
     EDGELORA_ASSERT(pass->y || g->op->kind == EDGELORA_CONSTANT);
     EDGELORA_ASSERT(branch_fits(g, branch));
     EDGELORA_ASSERT(is_aligned(pass->scratch));
@@ -163,6 +174,27 @@ EDGELORA_HOT void edgelora_op_forward(
             edgelora_svdf_time_forward_s8(g, x, y);
             break;
 #endif
+#if EDGELORA_ATTENTION
+        case EDGELORA_EMBED:
+            edgelora_embed_forward_s16(g, x, as_stream(x2), to_stream(y));
+            break;
+        case EDGELORA_PROJECT:
+            edgelora_project_forward_s16(
+                g, branch, x, as_stream(x2), to_stream(y), pass->t, pass->scratch);
+            break;
+        case EDGELORA_WIDEN:
+            edgelora_widen_forward_s16(g, x, as_stream(x2), to_stream(y));
+            break;
+        case EDGELORA_NORM:
+            edgelora_norm_forward_s8(g, as_stream(x), y);
+            break;
+        case EDGELORA_ROTATE:
+            edgelora_rotate_forward_s8(g, x, y);
+            break;
+        case EDGELORA_ATTEND:
+            edgelora_attend_forward_s8(g, x, x2, pass->x3, y, pass->scratch);
+            break;
+#endif
     }
 }
 
@@ -199,9 +231,10 @@ EDGELORA_HOT void edgelora_op_b_gradient(const edgelora_shape_t *g, uint32_t ran
 EDGELORA_HOT int32_t edgelora_op_requantize_backward(const edgelora_shape_t *g, int8_t *e,
     int32_t exponent, bool plain, const edgelora_simd_t *simd) {
     EDGELORA_ASSERT(g->traits & EDGELORA_SCALES);
-    return (simd    ? simd->requantize_backward
-            : plain ? edgelora_requantize_backward_s8
-                    : edgelora_requantize_backward_packed_s8)(g, e, exponent);
+    bool norm = g->op->kind == EDGELORA_NORM;
+    return (plain || g->rounds || norm ? edgelora_requantize_backward_s8
+            : simd                     ? simd->requantize_backward
+                                       : edgelora_requantize_backward_packed_s8)(g, e, exponent);
 }
 
 EDGELORA_HOT int32_t edgelora_op_branch_backward(const edgelora_shape_t *g,
@@ -232,11 +265,16 @@ EDGELORA_HOT void edgelora_op_a_gradient(const edgelora_shape_t *g, uint32_t ran
 
 EDGELORA_HOT int32_t edgelora_op_backward(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
-    EDGELORA_ASSERT(!(g->traits & (EDGELORA_NO_GRADIENT | EDGELORA_NO_INPUT)));
-    EDGELORA_ASSERT(k == 0 || (k == 1 && (g->traits & EDGELORA_TWO_INPUTS)));
+    EDGELORA_ASSERT(!(g->traits & (EDGELORA_NO_GRADIENT | EDGELORA_THREE_INPUTS)));
+    EDGELORA_ASSERT(k < op_inputs(g->op));
     EDGELORA_ASSERT(dx && dx != error->e && branch_fits(g, branch));
     EDGELORA_ASSERT(error->y || !(g->traits & EDGELORA_READS_OUTPUT));
     int32_t exponent;
+#if EDGELORA_ATTENTION
+    if ((g->traits & EDGELORA_ADDS) && k) {
+        return edgelora_stream_backward_s8(g, error, dx);
+    }
+#endif
     if (runs_simd(error->simd, error->packed) &&
         simd_backward(g, branch, error, k, dx, &exponent)) {
         return exponent;
@@ -244,6 +282,7 @@ EDGELORA_HOT int32_t edgelora_op_backward(const edgelora_shape_t *g,
     switch (g->op->kind) {
         case EDGELORA_DENSE:
         case EDGELORA_CONV:
+        case EDGELORA_PROJECT:
             return (error->packed ? edgelora_matrix_backward_packed_s8
                                   : edgelora_matrix_backward_s8)(g, branch, error, dx);
         case EDGELORA_DEPTHWISE:
@@ -281,19 +320,34 @@ EDGELORA_HOT int32_t edgelora_op_backward(const edgelora_shape_t *g,
         case EDGELORA_SVDF_TIME:
             return edgelora_svdf_time_backward_s8(g, error, dx);
 #endif
+#if EDGELORA_ATTENTION
+        case EDGELORA_NORM:
+            return edgelora_norm_backward_s8(g, error, dx);
+        case EDGELORA_ROTATE:
+            return edgelora_rotate_backward_s8(g, error, dx);
+#endif
         case EDGELORA_PAD:
             edgelora_pad_backward_s8(g, error->e, dx);
             return error->exponent;
-        default: // reshape
+        default: // reshape; widen, whose error has been scaled
             edgelora_copy_s8(dx, error->e, g->positions * g->out_c);
             return error->exponent;
     }
 }
 
 EDGELORA_HOT int32_t edgelora_op_error_add(int8_t *e, uint32_t count, int32_t exponent,
-    const int8_t *more, int32_t more_exponent, const edgelora_simd_t *simd) {
-    return (simd ? simd->error_add : edgelora_error_add_s8)(
-        e, count, exponent, more, more_exponent);
+    const int8_t *more, int32_t more_exponent, bool rounds, const edgelora_simd_t *simd) {
+    return simd && simd->error_add && !rounds
+        ? simd->error_add(e, count, exponent, more, more_exponent)
+        : edgelora_error_add_s8(e, count, exponent, more, more_exponent, rounds);
+}
+
+void edgelora_op_attend_backward(const edgelora_shape_t *g, const edgelora_error_t *error,
+    int8_t *const dx[3], int32_t exponent[3]) {
+    EDGELORA_ASSERT(g->op->kind == EDGELORA_ATTEND && error->x && error->x2 && error->x3);
+#if EDGELORA_ATTENTION
+    edgelora_attend_backward_s8(g, error, dx, exponent);
+#endif
 }
 
 EDGELORA_HOT void edgelora_op_back(const edgelora_shape_t *g, const int8_t *left, int8_t *y) {

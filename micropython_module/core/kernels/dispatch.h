@@ -41,9 +41,12 @@ void edgelora_op_a_gradient(const edgelora_shape_t *g, uint32_t rank, const edge
 // dx: s8, the error of input k (0 or 1); returns its exponent.
 int32_t edgelora_op_backward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const edgelora_error_t *error, uint32_t k, int8_t *dx);
-// e: s8 [count], += more; returns the new exponent.
+// dx: s8, the errors of an attend's three inputs, or NULL, and their exponents.
+void edgelora_op_attend_backward(const edgelora_shape_t *g, const edgelora_error_t *error,
+    int8_t *const dx[3], int32_t exponent[3]);
+// e: s8 [count], += more; returns the new exponent. rounds: of the model
 int32_t edgelora_op_error_add(int8_t *e, uint32_t count, int32_t exponent, const int8_t *more,
-    int32_t more_exponent, const edgelora_simd_t *simd);
+    int32_t more_exponent, bool rounds, const edgelora_simd_t *simd);
 // Sets a history back to its contents a frame ago, the oldest of which, s8 [input], have left it.
 void edgelora_op_back(const edgelora_shape_t *g, const int8_t *left, int8_t *y);
 // Sets a history to its contents at the start of a stream.

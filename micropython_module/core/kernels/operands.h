@@ -20,8 +20,8 @@ typedef struct {
 
 // Operands of one op in a forward pass.
 typedef struct {
-    const int8_t *x, *x2; // its inputs
-    int8_t *y;            // its output
+    const int8_t *x, *x2, *x3; // its inputs; of a stream: s16
+    int8_t *y;            // its output; a stream: s16
     int8_t *t;            // s8 [positions, rank] to keep, or NULL
     void *scratch;        // s32, edgelora_op_scratch bytes
     bool packed;          // result of edgelora_op_is_packed, forward
@@ -38,7 +38,7 @@ typedef struct {
     edgelora_carry_t *carry; // of a history: errors of frames before; NULL: these get none
     const int8_t *t_error; // s8 [positions, rank]
     int32_t t_exponent;    // (SPEC.md: u)
-    const int8_t *x, *x2, *y; // inputs and output, if traits say that they are read
+    const int8_t *x, *x2, *x3, *y; // inputs and output, if traits say that they are read
     void *scratch;       // as in a forward pass
     bool packed;         // result of edgelora_op_is_packed, backward
     const struct edgelora_simd *simd;

@@ -32,7 +32,7 @@ EDGELORA_RAM bool edgelora_is_feature(const edgelora_session_t *s, uint32_t tens
 EDGELORA_RAM uint32_t edgelora_feature_offset(const edgelora_session_t *s, uint32_t tensor) {
     uint32_t offset = 0;
     for (uint32_t i = 0; i < tensor; ++i) {
-        offset += edgelora_is_feature(s, i) ? tensor_size(session_model(s), i) : 0;
+        offset += edgelora_is_feature(s, i) ? tensor_bytes(session_model(s), i) : 0;
     }
     return offset;
 }

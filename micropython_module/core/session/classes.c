@@ -190,7 +190,7 @@ static int32_t input_error(
     for (uint32_t k = 0; k < n; ++k) {
         d[k] = trunc_shift(d[k] * inverse, 16);
     }
-    edgelora_block_t block = {e, 0, 0};
+    edgelora_block_t block = {e, 0, 0, model_rounds(m)};
     while (block.count < size) {
         uint32_t left = size - block.count, count = left < EDGELORA_PIECE ? left : EDGELORA_PIECE;
         class_rows_t walk = walk_rows(m, classes);
@@ -215,7 +215,7 @@ int32_t edgelora_classes_loss(edgelora_session_t *s, const classes_t *classes, u
     int32_t *d = arena_at(s, s->scratch);
     put_logits(s, classes, n, x);
     int32_t loss = edgelora_logits_error(m, arena_at(s, s->scratch), n, place, d);
-    edgelora_block_t e = {arena_at(s, last->at[EDGELORA_ERROR]), 0, 0};
+    edgelora_block_t e = {arena_at(s, last->at[EDGELORA_ERROR]), 0, 0, model_rounds(m)};
     output_error(d, edgelora_output(s), edgelora_output_size(m), &e);
     last->exponent = (int16_t)(e.shift - 15);
     if (below) {
@@ -230,7 +230,7 @@ const int8_t *edgelora_class_logits(edgelora_session_t *s) {
 }
 
 uint32_t edgelora_class_count(edgelora_session_t *s) {
-    return edgelora_output_size(session_model(s)) + s->used_classes.added;
+    return output_classes(session_model(s)) + s->used_classes.added;
 }
 
 EDGELORA_RAM uint32_t edgelora_class_place(

@@ -36,8 +36,9 @@ EDGELORA_HOT static void op_forward(
     edgelora_branch_t branch = purpose == INFERENCE ? used_branch(lora, &g) : lora_own(s, lora);
     edgelora_pass_t pass; // field by field: an initializer would clear it first
     pass.x = edgelora_tensor_at(s, source, g.op->input, purpose);
-    pass.x2 = g.traits & EDGELORA_TWO_INPUTS ? edgelora_tensor_at(s, source, g.op->input2, purpose)
-                                             : 0;
+    uint32_t inputs = op_inputs(g.op);
+    pass.x2 = inputs > 1 ? edgelora_tensor_at(s, source, g.op->input2, purpose) : 0;
+    pass.x3 = inputs > 2 ? edgelora_tensor_at(s, source, op_number(g.op), purpose) : 0;
     pass.y = arena_at(s, output_at(l, purpose));
     pass.t = purpose == TRAINING && branch.rank ? kept_t(s, l, &g, branch.rank, source->age) : 0;
     pass.scratch = arena_at(s, s->scratch);
@@ -63,7 +64,8 @@ EDGELORA_RAM static void forward(
 EDGELORA_RAM static int32_t best_output(edgelora_session_t *s) {
     const edgelora_model_t *model = session_model(s);
     const int8_t *y = edgelora_output(s);
-    uint32_t n = edgelora_output_size(model), best = 0;
+    uint32_t n = output_classes(model), best = 0;
+    y += edgelora_output_size(model) - n; // of the last position
     if (n == 1 && model->loss == EDGELORA_BINARY_CROSS_ENTROPY) {
         return y[0] > (s->trained < s->op_count ? 0 : model_tensor(model, s->op_count)->zero_point);
     }
@@ -262,7 +264,7 @@ edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8
             TRAINING);
         for (uint32_t i = 0; kept && i <= s->lowest; ++i) {
             if (edgelora_is_feature(s, i)) {
-                uint32_t size = tensor_size(session_model(s), i);
+                uint32_t size = tensor_bytes(session_model(s), i);
                 copy_bytes(out, edgelora_tensor_at(s, &source, i, TRAINING), size);
                 out += size;
             }
@@ -274,7 +276,7 @@ edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8
 edgelora_status_t edgelora_probabilities(edgelora_session_t *s, uint16_t *p) {
     const edgelora_model_t *model = session_model(s);
     const edgelora_tensor_t *t = model_tensor(model, s->op_count);
-    uint32_t n = edgelora_output_size(model);
+    uint32_t n = output_classes(model);
     bool logits = trained_ops(model) == s->op_count; // else the last op outputs probabilities
     if (model->loss == EDGELORA_MEAN_SQUARED_ERROR || (!logits && t->zero_point != -128)) {
         return EDGELORA_ERR_OUTPUTS;
@@ -285,7 +287,7 @@ edgelora_status_t edgelora_probabilities(edgelora_session_t *s, uint16_t *p) {
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
-    const int8_t *q = edgelora_output(s);
+    const int8_t *q = edgelora_output(s) + edgelora_output_size(model) - n;
     if (s->classes.p) {
         edgelora_logits_probable(model, edgelora_class_logits(s), edgelora_class_count(s), 0, p);
     } else if (logits) {

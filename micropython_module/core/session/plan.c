@@ -37,7 +37,7 @@ static edgelora_status_t config_check(const void *model, const edgelora_config_t
     // elements of all tensors, < 2^27: sizes of samples and of their features stay within 2^31
     uint32_t values = 0;
     for (uint32_t i = 0; i <= m->op_count; ++i) {
-        values += tensor_size(model, i);
+        values += tensor_bytes(model, i);
     }
     if (config->frames > (1u << 31) / values) {
         return EDGELORA_ERR_CONFIG;
@@ -124,7 +124,7 @@ static void output_span(plan_t *p, uint32_t i) {
     bool lasts = op_has(model_op(p->model, i), EDGELORA_KEEPS),
          in_file = op_has(model_op(p->model, i), EDGELORA_NO_INPUT);
     *span_of(p, i, EDGELORA_OUTPUT) = span(
-        in_file ? 0 : tensor_size(p->model, i + 1), lasts ? 0 : i, lasts ? 2 * p->n : death);
+        in_file ? 0 : tensor_bytes(p->model, i + 1), lasts ? 0 : i, lasts ? 2 * p->n : death);
 }
 
 // Records what the backward pass of op i reads. Then, as all readers of op i's output are above it,
@@ -134,9 +134,11 @@ static void backward_reads(plan_t *p, uint32_t i) {
     uint32_t time = 2 * p->n - i;
     if (requires_grad(p, i)) {
         bool trains_a = p->config->mode == EDGELORA_TRAINABLE_A && p->config->ranks[i];
-        for (uint32_t k = 0; k < (g.traits & EDGELORA_TWO_INPUTS ? 2 : 1); ++k) {
-            uint32_t same = k ? g.op->input2 : g.op->input, other = k ? g.op->input : g.op->input2;
-            if (trains_a || ((g.traits & EDGELORA_READS_INPUT) && tensor_requires_grad(p, same))) {
+        bool attends = g.traits & EDGELORA_THREE_INPUTS;
+        for (uint32_t k = 0; k < op_inputs(g.op); ++k) {
+            uint32_t same = op_input(g.op, k), other = k ? g.op->input : g.op->input2;
+            if (attends || (trains_a && !k) ||
+                ((g.traits & EDGELORA_READS_INPUT) && tensor_requires_grad(p, same))) {
                 read_back(p, same, time);
             }
             if ((g.traits & EDGELORA_READS_OTHER) && tensor_requires_grad(p, same)) {
@@ -162,9 +164,8 @@ static void backward_reads(plan_t *p, uint32_t i) {
     }
     if (p->config->recompute && p->config->recompute[i]) {
         spans[EDGELORA_RECOMPUTED] = span(spans[EDGELORA_OUTPUT].size, first, last);
-        read_back(p, g.op->input, first);
-        if (g.traits & EDGELORA_TWO_INPUTS) {
-            read_back(p, g.op->input2, first);
+        for (uint32_t k = 0; k < op_inputs(g.op); ++k) {
+            read_back(p, op_input(g.op, k), first);
         }
     } else {
         spans[EDGELORA_OUTPUT].death = (uint16_t)last;
@@ -185,8 +186,8 @@ static void count_frames(const plan_t *p) {
         edgelora_shape_t g = edgelora_shape(p->model, i);
         uint32_t frames = *frames_of(p, i) + (g.traits & EDGELORA_KEEPS ? history_span(&g) - 1 : 0);
         frames = frames < p->config->frames ? frames : p->config->frames;
-        for (uint32_t k = 0; k < (g.traits & EDGELORA_TWO_INPUTS ? 2 : 1); ++k) {
-            uint32_t tensor = k ? g.op->input2 : g.op->input;
+        for (uint32_t k = 0; k < op_inputs(g.op); ++k) {
+            uint32_t tensor = op_input(g.op, k);
             if (tensor && *frames_of(p, tensor - 1) < frames) {
                 *frames_of(p, tensor - 1) = (uint16_t)frames;
             }
@@ -214,11 +215,15 @@ static edgelora_status_t frames_check(const plan_t *p) {
 static bool reads_back(const plan_t *p, uint32_t i) {
     edgelora_shape_t g = edgelora_shape(p->model, i);
     return (p->config->ranks[i] && p->config->mode == EDGELORA_TRAINABLE_A) ||
-        (g.traits & (EDGELORA_READS_INPUT | EDGELORA_READS_OTHER | EDGELORA_READS_OUTPUT));
+        (g.traits &
+            (EDGELORA_READS_INPUT | EDGELORA_READS_OTHER | EDGELORA_READS_OUTPUT |
+                EDGELORA_THREE_INPUTS));
 }
 
 static uint32_t mask_size(const edgelora_shape_t *g) {
-    return g->op->flags ? (g->positions * g->out_c + 7) / 8 : 0;
+    return g->op->flags & (EDGELORA_MASK_LOW | EDGELORA_MASK_HIGH)
+        ? (g->positions * g->out_c + 7) / 8
+        : 0;
 }
 
 // Decides whether t and masks of all frames are kept: if the backward pass reads no more, and if
@@ -274,7 +279,7 @@ static void backward_spans(plan_t *p, uint32_t i) {
     bool of_loss = i + 1 == p->trained || meets_loss(p, i + 1);
     spans[EDGELORA_ERROR] = span(size, of_loss ? p->n : 2 * p->n - highest, back);
     bool requires1 = tensor_requires_grad(p, g.op->input),
-         requires2 = (g.traits & EDGELORA_TWO_INPUTS) && tensor_requires_grad(p, g.op->input2);
+         requires2 = op_inputs(g.op) == 2 && tensor_requires_grad(p, g.op->input2);
     bool has_u = rank && (p->config->mode == EDGELORA_TRAINABLE_A || requires1);
     // an error is added to an existing one if an op above reads the same input, this op reads it
     // twice, or the loss has written one
@@ -374,8 +379,8 @@ static int32_t plan(plan_t *p) {
     p->n = p->lowest = ((const edgelora_model_t *)p->model)->op_count;
     p->trained = trained_ops(p->model);
     p->ops_end = (uint32_t)(sizeof(edgelora_session_t) + p->n * sizeof(edgelora_op_state_t));
-    p->scratch_size = trains && edgelora_target_size(p->model) == 0
-        ? 4 * tensor_size(p->model, p->trained)
+    p->scratch_size = trains && ((const edgelora_model_t *)p->model)->loss == EDGELORA_CROSS_ENTROPY
+        ? 4 * loss_channels(p->model)
         : 0;
     if (edgelora_class_size(p->model)) { // scores
         p->scratch_size = 4 * (tensor_size(p->model, p->n) + EDGELORA_MAX_ADDED);
@@ -383,9 +388,10 @@ static int32_t plan(plan_t *p) {
     for (uint32_t i = 0; i < p->n; ++i) {
         edgelora_shape_t g = edgelora_shape(p->model, i);
         p->lowest = ranks[i] && i < p->lowest ? i : p->lowest;
-        bool runs_back = trains && i < p->trained &&
-            (ranks[i] || tensor_requires_grad(p, g.op->input) ||
-                tensor_requires_grad(p, g.op->input2));
+        bool runs_back = trains && i < p->trained && ranks[i];
+        for (uint32_t k = 0; trains && i < p->trained && k < op_inputs(g.op); ++k) {
+            runs_back |= tensor_requires_grad(p, op_input(g.op, k));
+        }
         if (runs_back && (g.traits & EDGELORA_NO_GRADIENT)) {
             return EDGELORA_ERR_RANK;
         }
@@ -465,7 +471,7 @@ static uint8_t op_flags(const edgelora_session_t *s, const edgelora_shape_t *g, 
     }
     rank = g->is_matrix ? rank : 0;
     bool forward = edgelora_op_is_packed(g, rank, false, s->scratch_size, s->plain);
-    bool backward = edgelora_op_is_packed(g, rank, true, s->scratch_size, s->plain);
+    bool backward = !g->rounds && edgelora_op_is_packed(g, rank, true, s->scratch_size, s->plain);
     bool lasts = g->traits & EDGELORA_KEEPS;
     return (uint8_t)((bounded ? EDGELORA_OP_BOUNDED : 0) | (lasts ? EDGELORA_OP_LASTS : 0) |
         (forward ? EDGELORA_OP_PACKED_FORWARD : 0) | (backward ? EDGELORA_OP_PACKED_BACKWARD : 0));

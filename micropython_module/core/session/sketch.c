@@ -8,7 +8,7 @@
 // inputs [from, to), scaled down to int8. This is a direction that the layer's weights use.
 static void sketch_row(const edgelora_shape_t *g, uint32_t numbers, uint32_t n, uint32_t from,
     uint32_t to, int8_t *a) {
-    edgelora_block_t row = {a, 0, 0};
+    edgelora_block_t row = {a, 0, 0, false};
     while (row.count < g->inputs) {
         uint32_t size = g->inputs - row.count < EDGELORA_PIECE ? g->inputs - row.count
                                                                : EDGELORA_PIECE;
@@ -40,7 +40,7 @@ static void orthogonalize(int8_t *v, const int8_t *a, uint32_t inputs) {
         return;
     }
     int32_t part = dot / norm; // Q7, truncated towards 0
-    edgelora_block_t row = {v, 0, 0}; // in place: a piece is read before it is written
+    edgelora_block_t row = {v, 0, 0, false}; // in place: a piece is read before it is written
     while (row.count < inputs) {
         uint32_t size = inputs - row.count < EDGELORA_PIECE ? inputs - row.count : EDGELORA_PIECE;
         int32_t rest[EDGELORA_PIECE];
@@ -53,7 +53,7 @@ static void orthogonalize(int8_t *v, const int8_t *a, uint32_t inputs) {
 
 void edgelora_sketch_a(const edgelora_shape_t *g, uint32_t numbers, uint32_t rank, int8_t *a) {
     uint32_t groups = (g->inputs + 3) / 4;
-    bool parts = g->op->kind == EDGELORA_CONV && g->inputs == g->in_c && groups >= rank;
+    bool parts = g->op->kind != EDGELORA_DENSE && g->inputs == g->in_c && groups >= rank;
     for (uint32_t j = 0; j < rank; ++j) {
         int8_t *row = a + j * g->inputs;
         uint32_t from = parts ? 4 * (j * groups / rank) : 0,

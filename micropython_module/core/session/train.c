@@ -47,12 +47,35 @@ EDGELORA_RAM static bool propagate_error(edgelora_session_t *s, const edgelora_s
     }
     if (below->arrived) {
         below->exponent = (int16_t)edgelora_op_error_add(
-            e, size, below->exponent, dx, exponent, error->simd);
+            e, size, below->exponent, dx, exponent, g->rounds, error->simd);
         return false;
     }
     below->arrived = true;
     below->exponent = (int16_t)exponent;
     return true;
+}
+
+// Passes on the errors of an attend's inputs, which nothing else reads; returns how many.
+static uint32_t attend_backward(
+    edgelora_session_t *s, const edgelora_shape_t *g, const edgelora_error_t *error) {
+    edgelora_op_state_t *below[3];
+    int8_t *dx[3];
+    int32_t exponent[3];
+    uint32_t first = 0;
+    for (uint32_t k = 0; k < 3; ++k) {
+        uint32_t tensor = op_input(g->op, k);
+        below[k] = input_requires_grad(s, tensor) ? &session_ops(s)[tensor - 1] : 0;
+        dx[k] = below[k] ? op_buffer(s, below[k], EDGELORA_ERROR) : 0;
+    }
+    edgelora_op_attend_backward(g, error, dx, exponent);
+    for (uint32_t k = 0; k < 3; ++k) {
+        if (below[k]) {
+            below[k]->exponent = (int16_t)exponent[k];
+            below[k]->arrived = any_s8(dx[k], tensor_size(session_model(s), op_input(g->op, k)));
+            first += below[k]->arrived;
+        }
+    }
+    return first;
 }
 
 // Runs the backward step of one op. arrived: in this frame; else only a history's carry is passed
@@ -68,15 +91,15 @@ EDGELORA_RAM static uint32_t op_backward(
     edgelora_carry_t *carry = op_carry(s, l);
     int8_t *e = op_buffer(s, l, EDGELORA_ERROR), *work = op_buffer(s, l, EDGELORA_WORK);
     bool some = arrived && any_s8(e, g.positions * g.out_c);
-    bool two = g.traits & EDGELORA_TWO_INPUTS,
-         trains_a = branch.rank && s->mode == EDGELORA_TRAINABLE_A;
+    uint32_t inputs = op_inputs(g.op), first = 0;
+    bool trains_a = branch.rank && s->mode == EDGELORA_TRAINABLE_A;
     edgelora_error_t error = {
         .e = some ? e : 0,
         .exponent = l->exponent,
         .carry = carry,
         .scratch = arena_at(s, s->scratch),
         .packed = op_state_has(l, EDGELORA_OP_PACKED_BACKWARD),
-        .simd = edgelora_simd_kernels(s->simd),
+        .simd = g.rounds ? 0 : edgelora_simd_kernels(s->simd),
         .work = simd_work(s)};
     if (!some && !carries(s, l)) { // all contributions cancel out
         return 0;
@@ -91,9 +114,17 @@ EDGELORA_RAM static uint32_t op_backward(
         edgelora_split_b_gradient(&split, &g, branch.rank, &error,
             kept_t(s, l, &g, branch.rank, source->age), gradient, shift);
     }
-    if (!trains_a && !input_requires_grad(s, g.op->input) &&
-        !(two && input_requires_grad(s, g.op->input2))) {
-        return 0;
+    bool passes = input_requires_grad(s, g.op->input), has_u = branch.rank && (trains_a || passes);
+    int8_t *spare = work + (has_u ? align4(g.positions * branch.rank) : 0);
+    if ((g.traits & EDGELORA_ADDS) && inputs > 1) { // the stream's error, before it is scaled
+        first = propagate_error(s, &g, &branch, &error, 1, spare);
+        inputs = 1;
+    }
+    for (uint32_t k = 1; k < inputs; ++k) {
+        passes |= input_requires_grad(s, op_input(g.op, k));
+    }
+    if (!trains_a && !passes) {
+        return first;
     }
     if (g.traits & EDGELORA_SCALES) {
         error.exponent = edgelora_split_requantize_backward(
@@ -102,11 +133,12 @@ EDGELORA_RAM static uint32_t op_backward(
     if (branch.rank) {
         error.t_error = work;
         error.t_exponent = edgelora_split_branch_backward(&split, &g, &branch, &error, work);
-        work += align4(g.positions * branch.rank);
     }
-    if (trains_a || (g.traits & (EDGELORA_READS_INPUT | EDGELORA_READS_OTHER))) {
+    uint32_t reads = EDGELORA_READS_INPUT | EDGELORA_READS_OTHER | EDGELORA_THREE_INPUTS;
+    if (trains_a || (g.traits & reads)) {
         error.x = edgelora_tensor_at(s, source, g.op->input, RECOMPUTING);
-        error.x2 = two ? edgelora_tensor_at(s, source, g.op->input2, RECOMPUTING) : 0;
+        error.x2 = inputs > 1 ? edgelora_tensor_at(s, source, g.op->input2, RECOMPUTING) : 0;
+        error.x3 = inputs > 2 ? edgelora_tensor_at(s, source, op_number(g.op), RECOMPUTING) : 0;
     }
     if (g.traits & EDGELORA_READS_OUTPUT) {
         error.y = edgelora_tensor_at(s, source, i + 1, RECOMPUTING);
@@ -116,8 +148,13 @@ EDGELORA_RAM static uint32_t op_backward(
         int32_t shift = edgelora_gradient_open(&lora->matrix_a, gradient, error.t_exponent);
         edgelora_op_a_gradient(&g, branch.rank, &error, gradient, shift);
     }
-    uint32_t first = propagate_error(s, &g, &branch, &error, 0, work);
-    return two ? first + propagate_error(s, &g, &branch, &error, 1, work) : first;
+    if (g.traits & EDGELORA_THREE_INPUTS) {
+        return attend_backward(s, &g, &error);
+    }
+    for (uint32_t k = 0; k < inputs; ++k) {
+        first += propagate_error(s, &g, &branch, &error, k, spare);
+    }
+    return first;
 }
 
 // Runs the backward pass of a frame from the last op down, until no error is left. under_way:
@@ -217,7 +254,7 @@ EDGELORA_RAM static void update(edgelora_session_t *s, uint16_t learning_rate) {
 
 EDGELORA_RAM static edgelora_status_t target_check(
     const edgelora_model_t *model, uint32_t n, uint32_t label, const int8_t *target) {
-    if (model->loss == EDGELORA_CROSS_ENTROPY) {
+    if (model->loss == EDGELORA_CROSS_ENTROPY && n == loss_channels(model)) {
         return label < n ? EDGELORA_OK : EDGELORA_ERR_LABEL;
     }
     bool ok = target;
@@ -230,7 +267,7 @@ EDGELORA_RAM static edgelora_status_t target_check(
 // The label or target of a sample.
 typedef struct {
     uint32_t label;       // cross-entropy
-    const int8_t *target; // s8 [n], other losses
+    const int8_t *target; // s8 [n], other losses; cross-entropy of several positions: ids
 } answer_t;
 
 // Checks a label or target. classes: classes of the adapter, if any; place: index of the label
@@ -249,7 +286,8 @@ EDGELORA_RAM static int32_t loss_of(
     edgelora_op_state_t *last = &session_ops(s)[s->trained - 1];
     edgelora_loss_input_t input = {
         edgelora_tensor_at(s, last_frame, s->trained, purpose), tensor_size(model, s->trained),
-        model_tensor(model, s->trained)->zero_point, answer.label, answer.target};
+        loss_channels(model), model_tensor(model, s->trained)->zero_point, answer.label,
+        answer.target};
     int32_t exponent;
     int32_t loss = edgelora_loss(
         model, &input, arena_at(s, s->scratch), arena_at(s, last->at[EDGELORA_ERROR]), &exponent);

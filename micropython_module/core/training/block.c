@@ -3,35 +3,36 @@
 
 #include "training/block.h"
 
-// Right shift that brings values into [-127, 127]; bits: the OR of their magnitudes.
-static inline int32_t block_shift_of(uint32_t bits) {
-    int32_t n = bit_length(bits) - 7;
-    return n < 0 ? 0 : n;
-}
-
-EDGELORA_HOT void edgelora_block_append(edgelora_block_t *block, const int32_t *v, uint32_t n) {
+EDGELORA_HOT void edgelora_block_put(
+    edgelora_block_t *block, uint32_t at, const int32_t *v, uint32_t n) {
     EDGELORA_ASSERT(block->q && block->shift >= 0);
     uint32_t bits = 0;
     for (uint32_t i = 0; i < n; ++i) {
-        bits |= abs_u32(v[i]);
+        bits |= edgelora_block_bits(v[i], block->rounds);
     }
-    int32_t shift = block_shift_of(bits);
+    int32_t shift = edgelora_block_shift(bits);
     if (shift > block->shift) {
         for (uint32_t i = 0; i < block->count; ++i) {
-            block->q[i] = (int8_t)trunc_shift(block->q[i], shift - block->shift);
+            block->q[i] = edgelora_block_value(
+                block->q[i], shift - block->shift, i, block->shift, block->rounds);
         }
         block->shift = shift;
     }
     for (uint32_t i = 0; i < n; ++i) {
-        block->q[block->count++] = (int8_t)trunc_shift(v[i], block->shift);
+        block->q[at + i] = edgelora_block_value(v[i], block->shift, at + i, 0, block->rounds);
     }
 }
 
-EDGELORA_HOT int32_t edgelora_error_add_s8(
-    int8_t *e, uint32_t count, int32_t exponent, const int8_t *more, int32_t more_exponent) {
+EDGELORA_HOT void edgelora_block_append(edgelora_block_t *block, const int32_t *v, uint32_t n) {
+    edgelora_block_put(block, block->count, v, n);
+    block->count += n;
+}
+
+EDGELORA_HOT int32_t edgelora_error_add_s8(int8_t *e, uint32_t count, int32_t exponent,
+    const int8_t *more, int32_t more_exponent, bool rounds) {
     EDGELORA_ASSERT(e != more);
     int32_t top = exponent > more_exponent ? exponent : more_exponent, v[EDGELORA_PIECE];
-    edgelora_block_t block = {e, 0, 0}; // in place: each piece is read before it is written
+    edgelora_block_t block = {e, 0, 0, rounds}; // in place: each piece is read before it is written
     while (block.count < count) {
         uint32_t n = count - block.count < EDGELORA_PIECE ? count - block.count : EDGELORA_PIECE;
         for (uint32_t i = 0; i < n; ++i) {

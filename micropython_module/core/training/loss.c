@@ -60,15 +60,15 @@ EDGELORA_RAM static uint32_t weight_sum(
     return sum;
 }
 
-// w / sum, Q15; w: Q16, sum: Q16, at most 256 * 2^16
+// w / sum, Q15; w: Q16, sum: Q16, at most 1024 * 2^16
 static uint32_t probability(uint32_t w, uint32_t sum) {
-    EDGELORA_ASSERT(sum && w <= 1u << 16 && sum <= 256u << 16);
+    EDGELORA_ASSERT(sum && w <= 1u << 16 && sum <= (uint32_t)EDGELORA_MAX_SYMBOLS << 16);
     return ((w << 15) + sum / 2) / sum;
 }
 
 EDGELORA_RAM int32_t edgelora_logits_error(
     const edgelora_model_t *model, const int8_t *q, uint32_t n, uint32_t label, int32_t *error) {
-    EDGELORA_ASSERT(label < n && n <= EDGELORA_MAX_CLASSES);
+    EDGELORA_ASSERT(label < n && n <= EDGELORA_MAX_SYMBOLS);
     int32_t top = largest_logit(q, n);
     uint32_t sum = weight_sum(model, q, n, top);
     int32_t loss = nats(model, (uint32_t)(top - q[label]), sum);
@@ -87,6 +87,32 @@ EDGELORA_RAM static int32_t cross_entropy(const edgelora_model_t *model, const i
     }
     edgelora_block_append(e, row, n);
     return loss;
+}
+
+// Cross-entropy at each position that has an id below the number of channels: the mean loss.
+static int32_t cross_entropies(const edgelora_model_t *model, const edgelora_loss_input_t *input,
+    int32_t *row, edgelora_block_t *e) {
+    uint32_t channels = input->channels, bytes = id_bytes(channels),
+             positions = input->n / channels;
+    uint32_t counted = 0, mean = 0, rest = 0; // the losses' sum is mean * counted + rest
+    for (uint32_t p = 0; p < positions; ++p) {
+        counted += id_at(input->target, bytes, p) < channels;
+    }
+    for (uint32_t p = 0; p < positions; ++p) {
+        uint32_t id = id_at(input->target, bytes, p);
+        if (id < channels) {
+            uint32_t loss = (uint32_t)cross_entropy(
+                model, input->q + p * channels, channels, id, row, e);
+            mean += loss / counted;
+            rest += loss % counted;
+        } else {
+            for (uint32_t i = 0; i < channels; ++i) {
+                row[i] = 0;
+            }
+            edgelora_block_append(e, row, channels);
+        }
+    }
+    return (int32_t)(counted ? mean + rest / counted : 0);
 }
 
 // Sigmoid of a logit d, Q15; w = 2^16 + exp(-|d|), Q16
@@ -124,9 +150,11 @@ void edgelora_logits_probable(
 EDGELORA_RAM int32_t edgelora_loss(const edgelora_model_t *model,
     const edgelora_loss_input_t *input, int32_t *row, int8_t *e, int32_t *exponent) {
     uint32_t n = input->n;
-    edgelora_block_t block = {e, 0, 0};
+    edgelora_block_t block = {e, 0, 0, model_rounds(model)};
     if (model->loss == EDGELORA_CROSS_ENTROPY) {
-        int32_t loss = cross_entropy(model, input->q, n, input->label, row, &block);
+        int32_t loss = n == input->channels
+            ? cross_entropy(model, input->q, n, input->label, row, &block)
+            : cross_entropies(model, input, row, &block);
         *exponent = block.shift - 15;
         return loss;
     }

@@ -8,13 +8,13 @@
 #include "fixed.h"
 
 // Computes the loss of a tensor q, s8 [n] with zero point zp, for a label or target. e: s8 [n], the
-// error, in units of 2^exponent; row: s32 [n], scratch for cross-entropy. Returns the loss.
+// error, in units of 2^exponent; row: s32 [channels], scratch for cross-entropy. Returns the loss.
 typedef struct {
     const int8_t *q;
-    uint32_t n;
+    uint32_t n, channels;
     int32_t zp;
-    uint32_t label;       // cross-entropy
-    const int8_t *target; // s8 [n], other losses
+    uint32_t label;       // cross-entropy, of one position
+    const int8_t *target; // ids of its positions; s8 [n], other losses
 } edgelora_loss_input_t;
 int32_t edgelora_loss(const edgelora_model_t *model, const edgelora_loss_input_t *input,
     int32_t *row, int8_t *e, int32_t *exponent);

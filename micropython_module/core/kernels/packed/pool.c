@@ -286,7 +286,7 @@ EDGELORA_HOT static int32_t average_backward(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
     const edgelora_op_t *op = g->op;
     uint32_t channels = g->in_c, row_size = g->in_w * channels;
-    edgelora_block_t block = {dx, 0, 0};
+    edgelora_block_t block = {dx, 0, 0, g->rounds};
     range_t above = {0, 0}, before = {0, 0};
     for (uint32_t iy = 0; iy < g->in_h; ++iy) {
         range_t wy = windows_along(iy, op->stride_h, op->pad_top, g->kernel_h, g->out_h);

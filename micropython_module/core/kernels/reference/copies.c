@@ -65,7 +65,7 @@ void edgelora_concatenate_backward_s8(
 
 static part_t sliced(const edgelora_shape_t *g) {
     uint32_t axis = op_axis(g->op), count = axis == 1 ? g->out_h : axis == 2 ? g->out_w : g->out_c;
-    return part_along(axis, g->in_h, g->in_w, g->in_c, slice_start(g->op), count);
+    return part_along(axis, g->in_h, g->in_w, g->in_c, op_number(g->op), count);
 }
 
 void edgelora_slice_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
@@ -151,7 +151,7 @@ int32_t edgelora_history_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
     history_error_t h = history_error(error);
     uint32_t count = history_input(g), size = g->positions * g->out_c, older = size - count;
-    edgelora_block_t block = {dx, 0, 0};
+    edgelora_block_t block = {dx, 0, 0, g->rounds};
     while (block.count < count) {
         uint32_t left = count - block.count, n = left < EDGELORA_PIECE ? left : EDGELORA_PIECE,
                  at = older + block.count;
@@ -274,7 +274,7 @@ int32_t edgelora_gather_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
     gathered_t axes[3];
     gathered(g, axes);
-    edgelora_block_t block = {dx, 0, 0};
+    edgelora_block_t block = {dx, 0, 0, g->rounds};
     int32_t *row = error->scratch;
     for (uint32_t iy = 0; iy < g->in_h; ++iy) {
         for (uint32_t ix = 0; ix < g->in_w; ++ix) {

@@ -37,7 +37,7 @@ int32_t edgelora_depthwise_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
     const edgelora_op_t *op = g->op;
     uint32_t times = (uint32_t)g->out_c / g->in_c;
-    edgelora_block_t block = {dx, 0, 0};
+    edgelora_block_t block = {dx, 0, 0, g->rounds};
     int32_t *row = error->scratch;
     for (int32_t iy = 0; iy < g->in_h; ++iy) {
         for (int32_t ix = 0; ix < g->in_w; ++ix) {

@@ -63,7 +63,7 @@ static int32_t add_backward(
     int32_t high = (int32_t)abs_u32(g->multiplier[k]) >> 16,
             m = (high * (g->multiplier[2] >> 16)) >> 15, v[EDGELORA_PIECE];
     m = g->multiplier[k] < 0 ? -m : m;
-    edgelora_block_t block = {dx, 0, 0};
+    edgelora_block_t block = {dx, 0, 0, g->rounds};
     while (block.count < count) {
         uint32_t n = count - block.count < EDGELORA_PIECE ? count - block.count : EDGELORA_PIECE;
         for (uint32_t i = 0; i < n; ++i) {
@@ -117,7 +117,7 @@ static int32_t shares(
     uint32_t height = k ? g->in2_h : g->in_h, width = k ? g->in2_w : g->in_w,
              channels = k ? g->in2_c : g->in_c, n = 0, y0, y1, x0, x1, c0, c1;
     int32_t v[EDGELORA_PIECE];
-    edgelora_block_t block = {dx, 0, 0};
+    edgelora_block_t block = {dx, 0, 0, g->rounds};
     for (uint32_t i = 0; i < height * width * channels; ++i) {
         repeat_span(i / channels / width, height, g->out_h, &y0, &y1);
         repeat_span(i / channels % width, width, g->out_w, &x0, &x1);
@@ -165,7 +165,7 @@ void edgelora_lookup_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8
 int32_t edgelora_lookup_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
     int32_t v[EDGELORA_PIECE];
-    edgelora_block_t block = {dx, 0, 0};
+    edgelora_block_t block = {dx, 0, 0, g->rounds};
     for (uint32_t count = g->positions * g->out_c; block.count < count;) {
         uint32_t n = count - block.count < EDGELORA_PIECE ? count - block.count : EDGELORA_PIECE;
         for (uint32_t i = 0; i < n; ++i) {

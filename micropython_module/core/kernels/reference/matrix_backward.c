@@ -5,7 +5,7 @@
 
 int32_t edgelora_branch_backward_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const edgelora_error_t *error, int8_t *t_error) {
-    edgelora_block_t block = {t_error, 0, 0};
+    edgelora_block_t block = {t_error, 0, 0, g->rounds};
     for (uint32_t p = 0; p < g->positions; ++p) {
         int32_t sum[EDGELORA_MAX_RANK]; // |sum| <= 128 * 127 * out_c
         for (uint32_t j = 0; j < branch->rank; ++j) {
@@ -60,7 +60,7 @@ static void input_sums(const edgelora_shape_t *g, const edgelora_branch_t *branc
 
 int32_t edgelora_matrix_backward_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const edgelora_error_t *error, int8_t *dx) {
-    edgelora_block_t block = {dx, 0, 0};
+    edgelora_block_t block = {dx, 0, 0, g->rounds};
     int32_t *sum = error->scratch, *branch_sum = sum + g->in_c; // branch_sum only with a branch
     int32_t exponent = error->exponent,
             branch_exponent = error->t_exponent + branch->branch_shift - branch->t_shift;

@@ -1,12 +1,19 @@
 // Common to all kinds: masks, and scaling of errors by the output's multipliers.
 // SPDX-License-Identifier: MIT
 
-#include "kernels/reference/reference.h"
+#include "kernels/reference/norm.h"
 
 uint32_t edgelora_reference_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward) {
-    uint32_t patch = g->op->kind == EDGELORA_CONV ? g->inputs
-        : g->op->kind == EDGELORA_LSTM            ? 3u * g->out_c
-                                                  : 0;
+    if (g->op->kind == EDGELORA_ATTEND) {
+        uint32_t sums = 2u * (g->in_c / g->op->kernel_h);
+        return 4 * g->positions * (backward ? 2 + sums : 1);
+    }
+    if (g->op->kind == EDGELORA_NORM) {
+        return backward ? (uint32_t)sizeof(edgelora_norm_row_t) * g->positions : 0;
+    }
+    uint32_t patch = g->is_matrix && g->op->kind != EDGELORA_DENSE ? g->inputs
+        : g->op->kind == EDGELORA_LSTM                             ? 3u * g->out_c
+                                                                   : 0;
     bool sums = backward &&
         ((g->traits & (EDGELORA_HAS_WEIGHTS | EDGELORA_HAS_WINDOW)) ||
             g->op->kind == EDGELORA_GATHER);
@@ -39,23 +46,27 @@ static int32_t relative_multiplier(int32_t multiplier, int shift, int top) {
     return n > 31 ? 0 : multiplier >> n;
 }
 
+// What the error of value i is multiplied by: a norm's gain, or an output multiplier.
+static int32_t factor_of(const edgelora_shape_t *g, uint32_t i, uint32_t multipliers, int top) {
+    uint32_t k = i % multipliers;
+    return g->op->kind == EDGELORA_NORM ? g->taps[i % g->out_c]
+                                        : relative_multiplier(g->multiplier[k], g->shift[k], top);
+}
+
 int32_t edgelora_requantize_backward_s8(const edgelora_shape_t *g, int8_t *e, int32_t exponent) {
     uint32_t count = g->positions * g->out_c,
              multipliers = g->traits & EDGELORA_HAS_WEIGHTS ? g->out_c : 1, bits = 0;
+    bool gains = g->op->kind == EDGELORA_NORM;
     int top = -128;
     for (uint32_t k = 0; k < multipliers; ++k) {
         top = g->shift[k] > top ? g->shift[k] : top;
     }
     for (uint32_t i = 0; i < count; ++i) {
-        uint32_t k = i % multipliers;
-        bits |= abs_u32(e[i] * relative_multiplier(g->multiplier[k], g->shift[k], top));
+        bits |= edgelora_block_bits(e[i] * factor_of(g, i, multipliers, top), g->rounds);
     }
-    int32_t n = bit_length(bits) - 7;
-    n = n < 0 ? 0 : n;
+    int32_t n = edgelora_block_shift(bits);
     for (uint32_t i = 0; i < count; ++i) {
-        uint32_t k = i % multipliers;
-        e[i] = (int8_t)trunc_shift(
-            e[i] * relative_multiplier(g->multiplier[k], g->shift[k], top), n);
+        e[i] = edgelora_block_value(e[i] * factor_of(g, i, multipliers, top), n, i, 0, g->rounds);
     }
-    return exponent + top - 15 + n;
+    return exponent + n + (gains ? -top - 11 : top - 15);
 }

@@ -101,7 +101,7 @@ int32_t edgelora_pool_backward_s8(
         return error->exponent;
     }
     const edgelora_op_t *op = g->op;
-    edgelora_block_t block = {dx, 0, 0};
+    edgelora_block_t block = {dx, 0, 0, g->rounds};
     int32_t *row = error->scratch;
     for (int32_t iy = 0; iy < g->in_h; ++iy) {
         int32_t oy0, oy1, ox0, ox1;

@@ -127,7 +127,7 @@ void edgelora_svdf_time_forward_s8(const edgelora_shape_t *g, const int8_t *x, i
 int32_t edgelora_svdf_time_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
     uint32_t filters = g->in_c / (2u * g->out_c); // of a unit
-    edgelora_block_t block = {dx, 0, 0};
+    edgelora_block_t block = {dx, 0, 0, g->rounds};
     for (uint32_t m = 0; m < g->in_h; ++m) {
         for (uint32_t u = 0; u < g->out_c; ++u) {
             const int16_t *taps = g->taps + (u * g->in_h + m) * filters;
@@ -142,7 +142,7 @@ int32_t edgelora_svdf_time_backward_s8(
 
 int32_t edgelora_svdf_features_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
-    edgelora_block_t block = {dx, 0, 0};
+    edgelora_block_t block = {dx, 0, 0, g->rounds};
     for (uint32_t i = 0; i < g->inputs; ++i) {
         int32_t v = 0; // |v| <= 127^2 * filters
         for (uint32_t f = 0; f < g->out_c / 2u; ++f) {

@@ -17,6 +17,17 @@
 // Bytes of scratch that an op's kernels need, forward and, if `backward`, backward.
 uint32_t edgelora_reference_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward);
 
+// Parts of dense, conv and project. The K inputs of an output position, those outside the input its
+// zero point; patch: s8 [K], where they are copied unless they lie in x in this order.
+const int8_t *edgelora_patch_s8(
+    const edgelora_shape_t *g, const int8_t *x, uint32_t position, int8_t *patch);
+// t: s8 [rank] = A (patch - zp_in), shifted
+void edgelora_branch_down_s8(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, const int8_t *patch, int8_t *t);
+// The accumulator of output channel o, with its branch.
+int32_t edgelora_matrix_sum_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    uint32_t o, const int8_t *patch, const int8_t *t);
+
 // Dense and conv. t: s8 [positions, rank] to store, or NULL; patch: s8 [K], scratch.
 void edgelora_matrix_forward_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const int8_t *x, int8_t *y, int8_t *t, int8_t *patch);
@@ -71,6 +82,33 @@ int32_t edgelora_svdf_features_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 int32_t edgelora_svdf_time_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
+
+// y: s16, = h, or 0 where h is NULL, plus what the op computes. The error of h is that of y.
+void edgelora_embed_forward_s16(
+    const edgelora_shape_t *g, const int8_t *ids, const int16_t *h, int16_t *y);
+void edgelora_widen_forward_s16(
+    const edgelora_shape_t *g, const int8_t *x, const int16_t *h, int16_t *y);
+void edgelora_project_forward_s16(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const int8_t *x, const int16_t *h, int16_t *y, int8_t *t, int8_t *patch);
+int32_t edgelora_stream_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
+
+// Layer norm of a stream x, and turning pairs of channels by their row's place.
+void edgelora_norm_forward_s8(const edgelora_shape_t *g, const int16_t *x, int8_t *y);
+// scratch: edgelora_norm_row_t [positions]
+int32_t edgelora_norm_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
+void edgelora_rotate_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
+int32_t edgelora_rotate_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
+
+// Attention. scratch: s32 [positions]
+void edgelora_attend_forward_s8(const edgelora_shape_t *g, const int8_t *q, const int8_t *k,
+    const int8_t *v, int8_t *y, int32_t *scratch);
+// The errors of q, k and v, s8, and their exponents. scratch: s32 [2 + 2 * channels of a head,
+// positions]
+void edgelora_attend_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error,
+    int8_t *const dx[3], int32_t exponent[3]);
 
 // Copies. The backward pass keeps e's exponent.
 EDGELORA_HOT void edgelora_copy_s8(int8_t *to, const int8_t *from, uint32_t count);

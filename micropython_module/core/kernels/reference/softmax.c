@@ -54,7 +54,7 @@ int32_t edgelora_softmax_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
     const int8_t *e = error->e, *y = error->y;
     int32_t v[EDGELORA_PIECE];
-    edgelora_block_t block = {dx, 0, 0};
+    edgelora_block_t block = {dx, 0, 0, g->rounds};
     for (uint32_t p = 0; p < g->positions; ++p, e += g->out_c, y += g->out_c) {
         int32_t sum = 0; // |sum| <= 127 * (256 + channels / 2)
         for (uint32_t c = 0; c < g->out_c; ++c) {

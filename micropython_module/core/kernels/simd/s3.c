@@ -351,7 +351,7 @@ static bool s3_branch_backward(const edgelora_shape_t *g, const edgelora_branch_
     }
     e.copies = in_place ? 0 : take_part(&room, most * e.step);
     int32_t *acc = take_part(&room, most * 4 * rank);
-    edgelora_block_t block = {t_error, 0, 0};
+    edgelora_block_t block = {t_error, 0, 0, false};
     for (uint32_t p = 0, count; p < g->positions; p += count) {
         count = at_most(g->positions - p, most);
         pie_dots_t dots = {
@@ -810,7 +810,6 @@ const edgelora_simd_t EDGELORA_TABLE = {
     .branch_backward = s3_branch_backward,
     .matrix_backward = s3_matrix_backward,
     .depthwise_backward = s3_depthwise_backward,
-    .error_add = edgelora_error_add_s8,
 };
 
 #endif

@@ -1,0 +1,318 @@
+// Attention: each row of queries takes a weighted mean of the values, one row of scores at a time.
+// SPDX-License-Identifier: MIT
+
+#include "kernels/reference/reference.h"
+
+// Where an exponential is 0: 9 octaves below the largest, in 1/256.
+enum { FARTHEST = 2304 };
+
+// round(255 * 128 * 2^(-f / 256)) of f and f + 1, 16 bits each: ESP32 can read constants of native
+// code only as words.
+static const uint32_t exponentials[128] = {
+    0x7F287F80,
+    0x7E787ED0,
+    0x7DC97E20,
+    0x7D1B7D72,
+    0x7C6E7CC5,
+    0x7BC27C18,
+    0x7B177B6D,
+    0x7A6D7AC2,
+    0x79C47A18,
+    0x791B796F,
+    0x787478C7,
+    0x77CD7820,
+    0x7728777A,
+    0x768376D5,
+    0x75DF7631,
+    0x753C758E,
+    0x749A74EB,
+    0x73F97449,
+    0x735973A9,
+    0x72B97309,
+    0x721A726A,
+    0x717D71CB,
+    0x70E0712E,
+    0x70447092,
+    0x6FA96FF6,
+    0x6F0E6F5B,
+    0x6E756EC1,
+    0x6DDC6E28,
+    0x6D446D90,
+    0x6CAD6CF8,
+    0x6C176C62,
+    0x6B816BCC,
+    0x6AED6B37,
+    0x6A596AA3,
+    0x69C66A0F,
+    0x6934697D,
+    0x68A268EB,
+    0x6811685A,
+    0x678267C9,
+    0x66F2673A,
+    0x666466AB,
+    0x65D7661D,
+    0x654A6590,
+    0x64BE6504,
+    0x64326478,
+    0x63A863ED,
+    0x631E6363,
+    0x629562DA,
+    0x620D6251,
+    0x618561C9,
+    0x60FE6142,
+    0x607860BB,
+    0x5FF36036,
+    0x5F6E5FB1,
+    0x5EEA5F2C,
+    0x5E675EA9,
+    0x5DE55E26,
+    0x5D635DA4,
+    0x5CE25D22,
+    0x5C615CA1,
+    0x5BE25C21,
+    0x5B635BA2,
+    0x5AE45B23,
+    0x5A675AA5,
+    0x59EA5A28,
+    0x596D59AB,
+    0x58F2592F,
+    0x587758B4,
+    0x57FC5839,
+    0x578357BF,
+    0x570A5746,
+    0x569156CD,
+    0x561A5655,
+    0x55A355DE,
+    0x552C5567,
+    0x54B754F1,
+    0x5441547C,
+    0x53CD5407,
+    0x53595393,
+    0x52E6531F,
+    0x527352AC,
+    0x5201523A,
+    0x519051C8,
+    0x511F5157,
+    0x50AF50E7,
+    0x503F5077,
+    0x4FD05008,
+    0x4F624F99,
+    0x4EF44F2B,
+    0x4E874EBE,
+    0x4E1B4E51,
+    0x4DAF4DE5,
+    0x4D434D79,
+    0x4CD84D0E,
+    0x4C6E4CA3,
+    0x4C044C39,
+    0x4B9B4BD0,
+    0x4B334B67,
+    0x4ACB4AFF,
+    0x4A634A97,
+    0x49FD4A30,
+    0x499649C9,
+    0x49314963,
+    0x48CB48FE,
+    0x48674899,
+    0x48034835,
+    0x479F47D1,
+    0x473C476E,
+    0x46DA470B,
+    0x467846A9,
+    0x46164647,
+    0x45B545E6,
+    0x45554585,
+    0x44F54525,
+    0x449644C5,
+    0x44374466,
+    0x43D94408,
+    0x437B43AA,
+    0x431E434C,
+    0x42C142EF,
+    0x42644293,
+    0x42094237,
+    0x41AD41DB,
+    0x41534180,
+    0x40F84125,
+    0x409E40CB,
+    0x40454072,
+    0x3FEC4019,
+};
+
+// 255 * 2^(-u / 256), rounded; u <= FARTHEST
+static int32_t exponential(uint32_t u) {
+    uint32_t f = u & 255, x = exponentials[f >> 1] >> (f & 1 ? 16 : 0) & 0xFFFF;
+    return (int32_t)(((x >> (u >> 8)) + 64) >> 7);
+}
+
+// One head, and one row of its queries.
+typedef struct {
+    const int8_t *q, *k, *v;  // the row; the head's keys and values, from their first row on
+    uint32_t channels;        // of a head
+    uint32_t step;            // bytes from a row of keys or values to the next
+    uint32_t reads;           // rows that are read
+    int32_t *weights;         // s32 [reads]: 0..255
+    uint32_t inverse;         // 2^31 over the weights' sum times 2^shift, (2^15, 2^16]
+    int32_t shift;            // 0..8
+} row_t;
+
+static int32_t dot(const int8_t *a, const int8_t *b, uint32_t n) {
+    int32_t sum = 0; // <= 2^20
+    for (uint32_t i = 0; i < n; ++i) {
+        sum += a[i] * b[i];
+    }
+    return sum;
+}
+
+// Prepares row i of a head and computes its weights.
+static row_t row_at(const edgelora_shape_t *g, const int8_t *q, const int8_t *k, const int8_t *v,
+    uint32_t head, uint32_t i, int32_t *weights) {
+    uint32_t heads = g->op->kernel_h, keys = g->op->kernel_w, channels = g->in_c / heads,
+             at = head * keys / heads * channels;
+    row_t row = {
+        .q = q + i * g->in_c + head * channels,
+        .k = k + at,
+        .v = v + at,
+        .channels = channels,
+        .step = keys * channels,
+        .reads = g->op->flags & EDGELORA_CAUSAL ? i + 1 : g->positions,
+        .weights = weights};
+    int32_t top = INT32_MIN;
+    for (uint32_t j = 0; j < row.reads; ++j) {
+        weights[j] = dot(row.q, row.k + j * row.step, channels);
+        top = weights[j] > top ? weights[j] : top;
+    }
+    uint32_t factor = (uint32_t)g->multiplier[0], sum = 0; // sum: 255 .. 255 * 256
+    uint32_t far = (((uint32_t)FARTHEST << g->shift[0]) + factor - 1) / factor; // u is FARTHEST
+    for (uint32_t j = 0; j < row.reads; ++j) {
+        uint32_t below = (uint32_t)(top - weights[j]);
+        weights[j] = below >= far ? 0 : exponential(below * factor >> g->shift[0]);
+        sum += (uint32_t)weights[j];
+    }
+    row.shift = 16 - bit_length(sum);
+    row.inverse = 0x80000000u / (sum << row.shift);
+    return row;
+}
+
+void edgelora_attend_forward_s8(const edgelora_shape_t *g, const int8_t *q, const int8_t *k,
+    const int8_t *v, int8_t *y, int32_t *scratch) {
+    uint32_t heads = g->op->kernel_h, channels = g->in_c / heads;
+    for (uint32_t i = 0; i < g->positions; ++i) {
+        for (uint32_t head = 0; head < heads; ++head) {
+            row_t row = row_at(g, q, k, v, head, i, scratch);
+            uint32_t factor = ((uint32_t)g->multiplier[1] * row.inverse) >> 15; // < 2^16
+            for (uint32_t c = 0; c < channels; ++c) {
+                int32_t sum = 0; // |sum| <= 2^23
+                for (uint32_t j = 0; j < row.reads; ++j) {
+                    sum += row.weights[j] * row.v[j * row.step + c];
+                }
+                int32_t mean = requantize(
+                    sum * (1 << row.shift), (int32_t)(factor << 15), g->shift[1] - 15);
+                *y++ = (int8_t)clamp_s32(mean, -128, 127);
+            }
+        }
+    }
+}
+
+// Turns a row's weights into probabilities p, Q15, and computes w = p (P - D), |w| <= 2^30, the
+// errors of its scores (SPEC.md, section 5). e: s8 [channels], the error of the output.
+static void score_errors(const row_t *row, const int8_t *e, int32_t *w) {
+    int32_t most = bit_length(127 * 128 * row->channels) - 14, mean = 0;
+    for (uint32_t j = 0; j < row->reads; ++j) {
+        row->weights[j] = (int32_t)(((uint32_t)row->weights[j] * row->inverse +
+                                        (1u << (15 - row->shift))) >>
+            (16 - row->shift));
+        w[j] = trunc_shift(dot(e, row->v + j * row->step, row->channels), most > 0 ? most : 0);
+        mean += row->weights[j] * w[j]; // |mean| < 2^30
+    }
+    mean = trunc_shift(mean, 15);
+    for (uint32_t j = 0; j < row->reads; ++j) {
+        w[j] = row->weights[j] * (w[j] - mean);
+    }
+}
+
+// The shift that leaves 14 bits of the largest error of a score.
+static int32_t score_shift(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int32_t *work) {
+    uint32_t heads = g->op->kernel_h, channels = g->in_c / heads, bits = 0;
+    for (uint32_t i = 0; i < g->positions; ++i) {
+        for (uint32_t head = 0; head < heads; ++head) {
+            row_t row = row_at(g, error->x, error->x2, error->x3, head, i, work);
+            int32_t *w = work + g->positions;
+            score_errors(&row, error->e + i * g->in_c + head * channels, w);
+            for (uint32_t j = 0; j < row.reads; ++j) {
+                bits |= abs_u32(w[j]);
+            }
+        }
+    }
+    int32_t shift = bit_length(bits) - 14;
+    return shift > 0 ? shift : 0;
+}
+
+// Adds row i's share to the sums of its head's keys and values, s32 [positions, channels], and puts
+// its own error. shift: of scores
+static void row_backward(const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t head,
+    uint32_t i, int32_t shift, int32_t *work, edgelora_block_t *of_q) {
+    uint32_t channels = g->in_c / g->op->kernel_h, at = i * g->in_c + head * channels;
+    const int8_t *e = error->e + at;
+    int32_t *w = work + g->positions, *of_k = w + g->positions,
+            *of_v = of_k + g->positions * channels;
+    row_t row = row_at(g, error->x, error->x2, error->x3, head, i, work);
+    score_errors(&row, e, w);
+    for (uint32_t j = 0; j < row.reads; ++j) {
+        int32_t score = trunc_shift(trunc_shift(w[j], shift) * g->multiplier[2], 15),
+                share = (row.weights[j] * g->multiplier[1]) >> 15;
+        for (uint32_t c = 0; c < channels; ++c) { // sums stay within 31 bits: attend_ok
+            of_k[j * channels + c] += score * row.q[c];
+            of_v[j * channels + c] += share * e[c];
+        }
+        w[j] = score;
+    }
+    for (uint32_t c = 0; of_q && c < channels; ++c) {
+        int32_t sum = 0;
+        for (uint32_t j = 0; j < row.reads; ++j) {
+            sum += w[j] * row.k[j * row.step + c];
+        }
+        edgelora_block_put(of_q, at + c, &sum, 1);
+    }
+}
+
+static void put_head(edgelora_block_t *block, const int32_t *sums, uint32_t rows, uint32_t channels,
+    uint32_t keys, uint32_t head) {
+    for (uint32_t j = 0; block->q && j < rows; ++j) {
+        edgelora_block_put(block, (j * keys + head) * channels, sums + j * channels, channels);
+    }
+}
+
+void edgelora_attend_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error,
+    int8_t *const dx[3], int32_t exponent[3]) {
+    uint32_t heads = g->op->kernel_h, keys = g->op->kernel_w, channels = g->in_c / heads,
+             sums = 2 * g->positions * channels;
+    int32_t *work = error->scratch, *of_k = work + 2 * g->positions;
+    edgelora_block_t blocks[3];
+    for (uint32_t k = 0; k < 3; ++k) {
+        uint32_t size = g->positions * channels * (k ? keys : heads);
+        blocks[k] = (edgelora_block_t){dx[k], size, 0, g->rounds};
+        for (uint32_t i = 0; dx[k] && i < size; ++i) {
+            dx[k][i] = 0;
+        }
+    }
+    int32_t shift = score_shift(g, error, work);
+    for (uint32_t key = 0; key < keys; ++key) {
+        for (uint32_t i = 0; i < sums; ++i) {
+            of_k[i] = 0;
+        }
+        for (uint32_t head = key * (heads / keys); head < (key + 1) * (heads / keys); ++head) {
+            for (uint32_t i = 0; i < g->positions; ++i) {
+                row_backward(g, error, head, i, shift, work, dx[0] ? &blocks[0] : 0);
+            }
+        }
+        put_head(&blocks[1], of_k, g->positions, channels, keys, key);
+        put_head(&blocks[2], of_k + sums / 2, g->positions, channels, keys, key);
+    }
+    int32_t most = bit_length(127 * 128 * channels) - 14;
+    exponent[0] = exponent[1] = error->exponent + (most > 0 ? most : 0) - 15 + shift + g->shift[2];
+    exponent[0] += blocks[0].shift;
+    exponent[1] += blocks[1].shift;
+    exponent[2] = error->exponent - 15 + g->shift[1] + blocks[2].shift;
+}

@@ -1,0 +1,164 @@
+// Layer norm of a stream, and rotary positions.
+// SPDX-License-Identifier: MIT
+
+#include "kernels/reference/norm.h"
+
+// floor(sqrt(v)), a bit at a time; v >= 2^30
+static uint32_t root(uint32_t v) {
+    uint32_t result = 0;
+    for (uint32_t bit = 1u << 30; bit; bit >>= 2) {
+        if (v >= result + bit) {
+            v -= result + bit;
+            result = (result >> 1) + bit;
+        } else {
+            result >>= 1;
+        }
+    }
+    return result;
+}
+
+static edgelora_norm_row_t row_of(const edgelora_shape_t *g, const int16_t *x) {
+    int32_t d = g->in_c, sum = 0; // |sum| <= 2^23
+    uint64_t squares = 0;         // <= 2^38
+    for (int32_t i = 0; i < d; ++i) {
+        sum += x[i];
+        squares += (uint32_t)(x[i] * x[i]);
+    }
+    sum = g->op->flags & EDGELORA_CENTRED ? sum : 0;
+    // >= 1, as d * squares >= sum^2; < 2^47
+    uint64_t n = (uint32_t)d * squares - (uint64_t)((int64_t)sum * sum) +
+        (uint32_t)g->multiplier[0];
+    uint32_t high = (uint32_t)(n >> 32);
+    int32_t half = 0, most = 0;
+    while (high) { // k < 0
+        n >>= 2;
+        high >>= 2;
+        --half;
+    }
+    uint32_t v = (uint32_t)n;
+    while (v < 1u << 30) {
+        v <<= 2;
+        ++half;
+    }
+    for (int32_t i = 0; i < d; ++i) {
+        int32_t c = (int32_t)abs_u32(d * x[i] - sum); // <= 2^24
+        most = c > most ? c : most;
+    }
+    int32_t shift = bit_length((uint32_t)most) - 15;
+    return (edgelora_norm_row_t){
+        .sum = sum,
+        .root = 0x80000000u / root(v), // (2^15, 2^16]
+        .half = (int8_t)half,
+        .shift = (int8_t)(shift > 0 ? shift : 0)};
+}
+
+// The normalized value of x, Q11.
+static int32_t normal(const edgelora_shape_t *g, const edgelora_norm_row_t *row, int32_t x) {
+    int32_t c = round_shift(g->in_c * x - row->sum, row->shift), n = 20 - row->half - row->shift;
+    uint32_t product = abs_u32(c) * row->root; // <= 2^31
+    uint32_t magnitude = n > 0 ? (product + (1u << (n - 1))) >> n : product << -n;
+    return clamp_s32(c < 0 ? -(int32_t)magnitude : (int32_t)magnitude, -32768, 32767);
+}
+
+void edgelora_norm_forward_s8(const edgelora_shape_t *g, const int16_t *x, int8_t *y) {
+    int shift = g->shift[0] + 11;
+    for (uint32_t p = 0; p < g->positions; ++p, x += g->in_c) {
+        edgelora_norm_row_t row = row_of(g, x);
+        for (uint32_t c = 0; c < g->in_c; ++c) { // the sum is below 2^31 with its rounding
+            int32_t v = normal(g, &row, x[c]) * g->taps[c] + g->bias[c];
+            *y++ = (int8_t)clamp_s32(round_shift(v, shift) + g->zp_out, -128, 127);
+        }
+    }
+}
+
+// Q11 times the error of value c of a row: what its own error, less those of the row's mean and
+// size, comes to; |v| < 2^31
+static int32_t row_error(const edgelora_shape_t *g, const edgelora_norm_row_t *row,
+    const int16_t *x, const int8_t *a, uint32_t c) {
+    return (g->in_c * a[c] - row->mean) * 2048 - normal(g, row, x[c]) * row->size;
+}
+
+int32_t edgelora_norm_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
+    const void *stream = error->x;
+    const int16_t *x = stream;
+    const int8_t *a = error->e;
+    edgelora_norm_row_t *rows = error->scratch;
+    uint32_t d = g->in_c;
+    int32_t top = -128;
+    for (uint32_t p = 0; p < g->positions; ++p, x += d, a += d) {
+        edgelora_norm_row_t row = row_of(g, x);
+        int32_t products = 0, sum = 0; // |products| <= 2^30
+        for (uint32_t c = 0; c < d; ++c) {
+            products += a[c] * normal(g, &row, x[c]);
+            sum += a[c];
+        }
+        row.size = trunc_shift(products, 11);
+        row.mean = g->op->flags & EDGELORA_CENTRED ? sum : 0;
+        uint32_t bits = 0;
+        for (uint32_t c = 0; c < d; ++c) {
+            bits |= abs_u32(row_error(g, &row, x, a, c));
+        }
+        int32_t cut = bit_length(bits) - 15;
+        row.cut = (int8_t)(cut > 0 ? cut : 0);
+        top = row.cut + row.half > top ? row.cut + row.half : top;
+        rows[p] = row;
+    }
+    edgelora_block_t block = {dx, 0, 0, g->rounds};
+    x = stream;
+    a = error->e;
+    for (uint32_t p = 0; p < g->positions; ++p, x += d, a += d) {
+        const edgelora_norm_row_t *row = &rows[p];
+        int32_t below = top - row->cut - row->half;
+        for (uint32_t c = 0; c < d; ++c) {
+            int32_t v = trunc_shift(row_error(g, row, x, a, c), row->cut) * (int32_t)row->root;
+            v = trunc_shift(v, below); // |v| < 2^31
+            edgelora_block_append(&block, &v, 1);
+        }
+    }
+    return error->exponent + top - 31 + block.shift;
+}
+
+// Turns pairs of channels; sign -1 turns them back.
+static void turn(
+    const edgelora_shape_t *g, const int8_t *x, uint32_t i, int32_t sign, int32_t v[2]) {
+    uint32_t half = g->op->kernel_h, row = i / (g->in_c / 2), pair = i % half;
+    const int16_t *angle = g->taps + 2 * (row * half + pair);
+    int32_t a = x[0], b = x[half], sine = sign * angle[1];
+    v[0] = a * angle[0] - b * sine; // |v| <= 2^23
+    v[1] = b * angle[0] + a * sine;
+}
+
+// Where pair i begins.
+static uint32_t pair_at(const edgelora_shape_t *g, uint32_t i) {
+    uint32_t half = g->op->kernel_h;
+    return i / half * 2 * half + i % half;
+}
+
+void edgelora_rotate_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
+    uint32_t half = g->op->kernel_h;
+    for (uint32_t i = 0; i < g->positions * g->in_c / 2; ++i) {
+        uint32_t at = pair_at(g, i);
+        int32_t v[2];
+        turn(g, x + at, i, 1, v);
+        y[at] = (int8_t)clamp_s32(round_shift(v[0], 15), -128, 127);
+        y[at + half] = (int8_t)clamp_s32(round_shift(v[1], 15), -128, 127);
+    }
+}
+
+int32_t edgelora_rotate_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
+    uint32_t half = g->op->kernel_h, count = g->positions * g->in_c;
+    edgelora_block_t block = {dx, count, 0, g->rounds};
+    for (uint32_t i = 0; i < count; ++i) {
+        dx[i] = 0;
+    }
+    for (uint32_t i = 0; i < count / 2; ++i) {
+        uint32_t at = pair_at(g, i);
+        int32_t v[2];
+        turn(g, error->e + at, i, -1, v);
+        edgelora_block_put(&block, at, &v[0], 1);
+        edgelora_block_put(&block, at + half, &v[1], 1);
+    }
+    return error->exponent - 15 + block.shift;
+}

@@ -1,0 +1,19 @@
+// What layer norm keeps of a row for its backward pass.
+// SPDX-License-Identifier: MIT
+
+#ifndef EDGELORA_NORM_H
+#define EDGELORA_NORM_H
+
+#include "kernels/reference/reference.h"
+
+typedef struct {
+    int32_t sum;  // of a centred norm, else 0
+    uint32_t root; // 2^31 over the square root of the row's N * 2^k (SPEC.md: r)
+    int32_t mean, size; // backward: sums of the errors, and of their products with the values
+    int8_t half;  // k / 2
+    int8_t shift; // of the row's values, to 16 bits
+    int8_t cut;   // of the row's errors, to 16 bits
+    int8_t unused;
+} edgelora_norm_row_t;
+
+#endif
