@@ -193,7 +193,7 @@ def _one_layer(loss: str, scale: float) -> QuantModel:
         ("<I", 44, 77, "logit_scale"),
         ("<H", 48, 77, "logit_scale or E"),
         ("<B", 64, 3, "loss 3 is unknown"),
-        ("<B", 65, 2, "byte 65 is 2"),
+        ("<B", 65, 4, "byte 65 is 4"),
         ("<H", 66, 65535, "the signal ends at"),
         ("<H", 66, 3, "signal is at 12, in the header"),
         ("<H", HEADER, 0, "tensor 0: shape"),

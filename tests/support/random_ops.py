@@ -17,6 +17,7 @@ from edgelora.core.formats.network import (
     MATRIX_KINDS,
     PAIR_KINDS,
     POOL_KINDS,
+    TRANSFORMER_KINDS,
     WINDOW_KINDS,
     Op,
     gather_axes,
@@ -66,7 +67,8 @@ class DrawnOp:
 def drawn_op(draw: Draw, tflite: bool = False, kinds: tuple[str, ...] = (), work: int = WORK) -> DrawnOp:
     """An op of one of `kinds`, or of any, with at most 2^work multiply-accumulates."""
     unsaid = RECURRENT_KINDS if tflite else ()  # recurrent_sketches.py tests them
-    drawable = tuple(kind for kind in KINDS if kind not in ("constant", *unsaid))  # a constant is an input of others
+    never = ("constant", *TRANSFORMER_KINDS)  # a constant is an input of others; random_transformers.py draws those
+    drawable = tuple(kind for kind in KINDS if kind not in (*never, *unsaid))
     kind = pick(draw, kinds or (*drawable, *("conv",) * 4, *("depthwise",) * 5, "dense"))
     work = 2 ** draw(min(12, work), work)
     shapes = _window_op if kind in WINDOW_KINDS else _OTHERS[kind]

@@ -235,8 +235,8 @@ def check_adapter_fits(adapter: Adapter, model: QuantModel, name: str = "adapter
     for layer in adapter.layers:
         where = f"{name}: layer of op {layer.op}"
         require(layer.op < len(model.ops), f"{where}: the model has {len(model.ops)} ops")
-        kind = model.ops[layer.op].kind
-        require(kind in MATRIX_KINDS, f"{where}: that op is {kind}, only conv and dense carry adapters")
+        kind, kinds = model.ops[layer.op].kind, ", ".join(MATRIX_KINDS)
+        require(kind in MATRIX_KINDS, f"{where}: that op is {kind}, only matrices carry adapters: {kinds}")
         mine, its = (layer.b.shape[0], layer.a.shape[1]), layer_size(model, layer.op)
         require(
             mine == its,

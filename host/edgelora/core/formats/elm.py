@@ -31,14 +31,16 @@ from .envelope import (
     require_zero,
     seal,
 )
-from .fixed_point import SOFTMAX_GRID
+from .fixed_point import ATTEND_MULTIPLIERS, ATTEND_SHIFTS, NORM_BIAS, NORM_SHIFTS, SOFTMAX_GRID
 from .limits import (
     MAX_ADD_SHIFT,
+    MAX_ATTENDED,
     MAX_BIAS,
     MAX_BINARY,
     MAX_CLASSES,
     MAX_DEPTHWISE,
     MAX_ELEMENTS,
+    MAX_HEAD,
     MAX_LOGIT_SCALE,
     MAX_OPS,
     MAX_PATCH,
@@ -47,6 +49,8 @@ from .limits import (
     MAX_REPEATED,
     MAX_SHIFT,
     MAX_SOFTMAX,
+    MAX_STREAM,
+    MAX_SYMBOLS,
     MAX_TANH_SHIFT,
     MAX_VALUES,
     MAX_WEIGHT_ROWS,
@@ -62,6 +66,7 @@ from .network import (
     PAIR_KINDS,
     POOL_KINDS,
     SAME_GRID_KINDS,
+    STREAM_KINDS,
     TWO_INPUT_KINDS,
     WEIGHT_KINDS,
     Op,
@@ -74,13 +79,18 @@ from .signal import check_signal, pack_signal, read_signal
 
 _MODEL_HEADER = struct.Struct("<4sHHII 8s HH IIII I 8H 2B H")
 _TENSORS_AT = 28  # in the header
-_TENSOR = struct.Struct("<3H b B f")  # shape, zero point, 0, scale
+_TENSOR = struct.Struct("<3H b B f")  # shape, zero point, 1: a stream, scale
 _OP = struct.Struct("<BB HH 2B 2B 2B 2B 2b bb H IIII")
 _BIAS_LIMIT = f"has a bias of {{}} with the zero point folded in, the limit is {MAX_BIAS}"
+Shape = tuple[int, int, int]
 _CODES = {kind: code for code, kind in enumerate(KINDS, 1)}
-_OTHER_ARRAYS = ("table", "slope", "exponentials", "initial", "values", "positions", "taps")
+_OTHER_ARRAYS = (
+    *("table", "slope", "exponentials", "initial", "values", "positions", "taps"),
+    *("embedding", "gain", "angles"),
+)
 _ARRAYS = ("weights", "bias", "multiplier", "shift")  # the four offsets of an op record
-_MASK_LOW, _MASK_HIGH = 1, 2
+_MASK_LOW, _MASK_HIGH, _CENTRED, _CAUSAL = 1, 2, 4, 8  # flags of an op
+_CLASS_STATS, _ROUNDS = 1, 2  # flags of a model
 _MAX_SIGNAL_AT = 4 * 65535  # largest offset of a signal record
 WEIGHTS_SLACK = 4  # bytes behind an op's weights and padding that kernels may read
 
@@ -104,7 +114,8 @@ def pack_model(model: QuantModel, name: str = "model") -> bytes:
     logit_scale, exponentials = softmax_constants(model.loss_scale)
     tables = (len(model.tensors), len(model.ops), _MODEL_HEADER.size, _ops_at(model), labels_at, len(labels))
     envelope = (MODEL_MAGIC, MODEL_VERSION, _MODEL_HEADER.size, len(body), 0, bytes(8))
-    rest = (LOSSES.index(model.loss), model.class_stats is not None, signal_at // 4)
+    flags = _CLASS_STATS * (model.class_stats is not None) | _ROUNDS * model.rounds
+    rest = (LOSSES.index(model.loss), flags, signal_at // 4)
     _MODEL_HEADER.pack_into(body, 0, *envelope, *tables, logit_scale, *exponentials, *rest)
     body[ID_AT:ID_FROM] = base_id(body)
     return seal(body)
@@ -118,7 +129,7 @@ def pack_input(tensor: Tensor) -> bytes:
 
 
 def _packed(tensor: Tensor) -> bytes:
-    return _TENSOR.pack(*tensor.shape, tensor.zero_point, 0, tensor.scale)
+    return _TENSOR.pack(*tensor.shape, tensor.zero_point, tensor.wide, tensor.scale)
 
 
 def check_limits(model: QuantModel, name: str) -> None:
@@ -143,23 +154,47 @@ def _tables_and_arrays(model: QuantModel, between: bytes = b"") -> bytearray:
         offsets = [weights_at.get(weights or b"") or _append(body, weights), *(_append(body, a) for a in others)]
         if weights and op.weights is not None:
             weights_at[weights] = offsets[0]
-        flags = _MASK_LOW * op.mask_low | _MASK_HIGH * op.mask_high
-        kernel = (op.axis, 1) if op.kind in AXIS_KINDS else op.axes if op.kind == "gather" else op.kernel
-        padding = (op.start % 256, op.start // 256) if op.kind == "slice" else op.padding
-        record = (_CODES[op.kind], flags, op.input, op.output, *kernel, *op.stride, *op.dilation, *padding)
+        masks = _MASK_LOW * op.mask_low | _MASK_HIGH * op.mask_high
+        flags = masks | _CENTRED * op.centred | _CAUSAL * op.causal
+        pairs = (*_pair_at_6(op), *op.stride, *op.dilation, *_pair_at_12(op))
+        record = (_CODES[op.kind], flags, op.input, op.output, *pairs)
         shifts = (op.t_shift, op.branch_shift)
         at = _ops_at(model) + index * _OP.size
         _OP.pack_into(body, at, *record, op.act_min, op.act_max, *shifts, op.input2, *offsets)
     return body
 
 
+def _pair_at_6(op: Op) -> tuple[int, int]:
+    """What an op record holds for the kernel."""
+    if op.kind in AXIS_KINDS:
+        return op.axis, 1
+    if op.kind == "rotate":
+        return _half(op), 1
+    return {"gather": op.axes, "attend": op.heads}.get(op.kind, op.kernel)
+
+
+def _pair_at_12(op: Op) -> tuple[int, int]:
+    """What an op record holds for the padding."""
+    numbers = {"slice": op.start, "embed": _symbols(op), "attend": op.input3}
+    number = numbers.get(op.kind)
+    return op.padding if number is None else (number % 256, number // 256)
+
+
+def _symbols(op: Op) -> int:
+    return 0 if op.embedding is None else len(op.embedding)
+
+
+def _half(op: Op) -> int:
+    return 0 if op.angles is None or op.angles.ndim < 2 else op.angles.shape[1]
+
+
 def unpack_model(data: bytes, name: str = "model") -> QuantModel:
     """The model in an `.elm` file (weight_scale is not stored: None). Raises FormatError; `name` is for its text."""
     check_envelope(data, name, MODEL_MAGIC, MODEL_VERSION, _MODEL_HEADER)
     header = _MODEL_HEADER.unpack_from(data)
-    loss, has_class_stats, signal_at = header[-3:]
+    loss, flags, signal_at = header[-3:]
     require(loss < len(LOSSES), f"{name}: loss {loss} is unknown: a newer host made the file")
-    require(has_class_stats <= 1, f"{name}: byte 65 is {has_class_stats}, must be 0 or 1: a newer host made the file")
+    require(flags <= _CLASS_STATS | _ROUNDS, f"{name}: byte 65 is {flags}, must be 0 to 3: a newer host made the file")
     stored_id, (tensor_count, op_count, tensors_at, ops_at, labels_at, labels_size) = header[5], header[6:12]
     require(
         stored_id == base_id(data),
@@ -169,17 +204,17 @@ def unpack_model(data: bytes, name: str = "model") -> QuantModel:
     reader.used.append((0, _MODEL_HEADER.size))
     tensors = []
     for index, record in enumerate(reader.records(_TENSOR, tensors_at, tensor_count, "tensor table")):
-        *shape, zero_point, reserved, scale = record
-        require_zero(reserved, name, f"byte 7 of tensor {index}")
-        tensors.append(Tensor(tuple(shape), scale, zero_point))
+        *shape, zero_point, wide, scale = record
+        require(wide <= 1, f"{name}: byte 7 of tensor {index} is {wide}, must be 0 or 1: a newer host made the file")
+        tensors.append(Tensor(tuple(shape), scale, zero_point, bool(wide)))
     records = reader.records(_OP, ops_at, op_count, "op table")
     ops = [_op_from_record(record, f"{name}: op {index}") for index, record in enumerate(records)]
     labels = reader.text(labels_at, labels_size, _MODEL_HEADER.size)
-    model = QuantModel(tensors, ops, labels.split("\n") if labels else [], LOSSES[loss])
+    model = QuantModel(tensors, ops, labels.split("\n") if labels else [], LOSSES[loss], rounds=bool(flags & _ROUNDS))
     _check_structure(model, name)
     if signal_at:
         model.signal = read_signal(reader, 4 * signal_at, _MODEL_HEADER.size, model.input)
-    if has_class_stats:
+    if flags & _CLASS_STATS:
         model.class_stats = read_class_stats(reader, labels_at, _MODEL_HEADER.size, model)
     for index, (op, record) in enumerate(zip(ops, records, strict=True)):
         _read_arrays(reader, model, index, op, record[-4:])
@@ -217,7 +252,7 @@ class _Slot:
     optional: bool = False
 
 
-_MULTIPLIERS = {"mean": 1, "multiply": 1, "prelu": 2, "add": 3}  # of kinds without weights
+_MULTIPLIERS = {"mean": 1, "multiply": 1, "widen": 1, "prelu": 2, "add": 3, "attend": 3}  # of kinds without arrays
 
 
 def _slots(model: QuantModel, index: int) -> list[_Slot | None]:
@@ -244,6 +279,15 @@ def _slots(model: QuantModel, index: int) -> list[_Slot | None]:
         units = model.tensors[op.output].shape[2]
         taps = _Slot("taps", "<i2", (units, memory, wide // 2 // units), "<i2")
         return [taps, _Slot("bias", "<i4", (units,), "<i4"), *_pair(1)]
+    if op.kind == "embed":
+        rows = (_symbols(op), model.tensors[op.output].shape[2])
+        return [_Slot("embedding", "<i1", rows, "<i1"), None, *_pair(1)]
+    if op.kind == "norm":
+        channels = (model.tensors[op.output].shape[2],)
+        return [_Slot("gain", "<i2", channels, "<i2"), _Slot("bias", "<i4", channels, "<i4"), *_pair(1)]
+    if op.kind == "rotate":
+        pairs = (model.tensors[op.output].positions, _half(op), 2)
+        return [_Slot("angles", "<i2", pairs, "<i2"), None, None, None]
     if op.kind in _MULTIPLIERS:
         return [None, None, *_pair(_MULTIPLIERS[op.kind])]
     if op.kind == "lookup":
@@ -255,7 +299,9 @@ def _slots(model: QuantModel, index: int) -> list[_Slot | None]:
         older = model.tensors[op.output].size - model.tensors[op.input].size
         return [_Slot("initial", "<i1", (older,), "<i1", optional=True), None, None, None]
     if op.kind == "constant":
-        return [_Slot("values", "<i1", model.tensors[op.output].shape, "<i1"), None, None, None]
+        target = model.tensors[op.output]
+        dtype = "<i2" if target.wide else "<i1"
+        return [_Slot("values", dtype, target.shape, dtype), None, None, None]
     if op.kind == "gather":
         return [
             _Slot("positions", "<u2", (sum(model.tensors[op.output].shape),), "<u2", optional=True),
@@ -322,28 +368,33 @@ def _op_from_record(record: tuple[Any, ...], where: str) -> Op:
     kind, flags, source, target, kh, kw, sh, sw, dh, dw, top, left, low, high, *shifts, source2 = record[:17]
     known = ", ".join(f"{code} {name}" for name, code in _CODES.items())
     require(1 <= kind <= len(KINDS), f"{where}: kind {kind} is unknown ({known})")
-    require(flags <= _MASK_LOW | _MASK_HIGH, f"{where}: flags {flags:#x} has unknown bits: a newer host made the file")
-    name = KINDS[kind - 1]
-    axis, part, gather = name in AXIS_KINDS, name == "slice", name == "gather"
-    return Op(
-        name,
-        source,
-        target,
-        (1, kw) if axis else (1, 1) if gather else (kh, kw),
-        (sh, sw),
-        (dh, dw),
-        (0, 0) if part else (top, left),
-        act_min=low,
-        act_max=high,
-        mask_low=bool(flags & _MASK_LOW),
-        mask_high=bool(flags & _MASK_HIGH),
-        t_shift=shifts[0],
-        branch_shift=shifts[1],
-        input2=source2,
-        axis=kh if axis else 3,
-        start=top + 256 * left if part else 0,
-        axes=(kh, kw) if gather else (1, 2),
-    )
+    known_flags = _MASK_LOW | _MASK_HIGH | _CENTRED | _CAUSAL
+    require(flags <= known_flags, f"{where}: flags {flags:#x} has unknown bits: a newer host made the file")
+    op = Op(KINDS[kind - 1], source, target, (kh, kw), (sh, sw), (dh, dw), (top, left), low, high)
+    op.mask_low, op.mask_high = bool(flags & _MASK_LOW), bool(flags & _MASK_HIGH)
+    op.centred, op.causal = bool(flags & _CENTRED), bool(flags & _CAUSAL)
+    op.t_shift, op.branch_shift = shifts
+    op.input2 = source2
+    _take_pairs(op)
+    return op
+
+
+def _take_pairs(op: Op) -> None:
+    """Takes what a kind has in place of kernel and padding; arrays whose sides these are get empty ones."""
+    (first, second), (low, high) = op.kernel, op.padding
+    if op.kind in AXIS_KINDS:
+        op.axis, op.kernel = first, (1, second)
+    elif op.kind == "gather":
+        op.axes, op.kernel = (first, second), (1, 1)
+    elif op.kind == "attend":
+        op.heads, op.kernel = (first, second), (1, 1)
+        op.input3, op.padding = low + 256 * high, (0, 0)
+    elif op.kind == "rotate":
+        op.angles, op.kernel = np.empty((0, first, 2), np.int16), (1, second)
+    if op.kind == "slice":
+        op.start, op.padding = low + 256 * high, (0, 0)
+    elif op.kind == "embed":
+        op.embedding, op.padding = np.empty((low + 256 * high, 0), np.int8), (0, 0)
 
 
 def _read_arrays(reader: Reader, model: QuantModel, index: int, op: Op, offsets: tuple[int, ...]) -> None:
@@ -376,6 +427,7 @@ def _check_structure(model: QuantModel, name: str) -> None:
     )
     for index, tensor in enumerate(tensors):
         _check_tensor(tensor, f"{name}: tensor {index}")
+    require(not tensors[0].wide, f"{name}: the input is a stream, must be int8: begin with embed or widen")
     _check_graph(model, name)
     for index, op in enumerate(ops):
         _check_geometry(model, op, f"{name}: op {index} ({op.kind})")
@@ -399,22 +451,48 @@ def _check_graph(model: QuantModel, name: str) -> None:
             all(0 <= source <= index for source in op.inputs),
             f"{where} reads tensor {reads}, only 0 to {index} are computed before it: reorder the ops",
         )
-        require(op.kind in TWO_INPUT_KINDS or op.input2 == 0, f"{where}: input2 is {op.input2}, this kind has none")
+        two = op.kind in (*TWO_INPUT_KINDS, *STREAM_KINDS, "attend")
+        require(two or op.input2 == 0, f"{where}: input2 is {op.input2}, this kind has none")
+        require(op.kind == "attend" or op.input3 == 0, f"{where}: input3 is {op.input3}, this kind has none")
+        _check_streams(model, op, where)
         unread -= set(op.inputs)
     require(model.ops[-1].kind != "constant", f"{name}: the output is a constant: it must be computed")
     require(not unread, f"{name}: no op reads the output of op {min(unread, default=1) - 1}: remove it")
+
+
+def _check_streams(model: QuantModel, op: Op, where: str) -> None:
+    """Checks which tensors of an op are streams, and their scales."""
+    source, target = model.tensors[op.input], model.tensors[op.output]
+    kinds = " and ".join(STREAM_KINDS)
+    if op.kind in STREAM_KINDS:
+        require(target.wide, f"{where}: its output is int8, must be a stream")
+    elif op.kind != "constant":
+        require(not target.wide, f"{where}: its output is a stream, which only {kinds} write")
+    if op.kind == "norm":
+        require(source.wide, f"{where}: its input is int8, must be a stream")
+    elif op.kind in STREAM_KINDS and op.input2:
+        stream = model.tensors[op.input2]
+        require(not source.wide, f"{where}: its input is a stream, which only norm reads")
+        require(stream.wide, f"{where}: its input2 is int8, must be a stream")
+        same = np.float32(stream.scale) == np.float32(target.scale)
+        require(same and stream.shape == target.shape, f"{where}: its input2 and output must share shape and scale")
+    else:
+        wide = any(model.tensors[index].wide for index in op.inputs)
+        require(not wide, f"{where}: reads a stream, which only norm and, as input2, {kinds} do")
 
 
 def _check_loss(model: QuantModel, name: str) -> None:
     require(model.loss in LOSSES, f"{name}: loss {model.loss!r}, must be one of {', '.join(LOSSES)}")
     tensor = model.loss_tensor
     height, width, channels = tensor.shape
+    require(not model.output.wide, f"{name}: the output is a stream: end with norm")
     if model.loss == "cross_entropy":
         require(
-            height * width == 1,
-            f"{name}: the output is {height}x{width}, must have one position: end with mean or dense",
+            height * width <= MAX_ATTENDED,
+            f"{name}: the output is {height}x{width}, the limit is {MAX_ATTENDED} positions: end with mean or dense",
         )
-        require(2 <= channels <= MAX_CLASSES, f"{name}: {channels} outputs, must be 2 to {MAX_CLASSES}")
+        most = MAX_SYMBOLS if model.learns_sequences else MAX_CLASSES
+        require(2 <= channels <= most, f"{name}: {channels} outputs, must be 2 to {most}")
     else:
         most = MAX_BINARY if model.loss == "binary_cross_entropy" else MAX_VALUES
         require(tensor.size <= most, f"{name}: {tensor.size} outputs, the limit with {model.loss} is {most}")
@@ -429,12 +507,16 @@ def _check_tensor(tensor: Tensor, where: str) -> None:
     positions = tensor.shape[0] * tensor.shape[1]
     require(positions <= MAX_POSITIONS, f"{where}: {positions} positions, the limit is {MAX_POSITIONS}")
     require(-128 <= tensor.zero_point <= 127, f"{where}: zero point {tensor.zero_point} is not an int8")
+    if tensor.wide:
+        require(tensor.zero_point == 0, f"{where}: zero point {tensor.zero_point} of a stream, must be 0")
+        require(tensor.shape[2] <= MAX_STREAM, f"{where}: {tensor.shape[2]} channels, a stream's limit is {MAX_STREAM}")
     good = 0 < tensor.scale < float(np.finfo(np.float32).max) and float(np.float32(tensor.scale)) > 0
     require(good, f"{where}: scale {tensor.scale} is not a positive float32")
 
 
 _USED_FIELDS = {
     "conv": ("kernel", "stride", "dilation", "padding"),
+    "project": ("kernel", "stride", "dilation", "padding"),
     "depthwise": ("kernel", "stride", "dilation", "padding"),
     "average_pool": ("kernel", "stride", "padding"),
     "max_pool": ("kernel", "stride", "padding"),
@@ -453,6 +535,8 @@ def _check_geometry(model: QuantModel, op: Op, where: str) -> None:
     if op.kind not in MASK_KINDS:
         require(not (op.mask_low or op.mask_high), f"{where}: flags are set, must be 0")
         require((op.act_min, op.act_max) == (-128, 127), f"{where}: output range {bounds}, must be [-128, 127]")
+    require(op.kind == "norm" or not op.centred, f"{where}: is centred, only a norm can be")
+    require(op.kind == "attend" or not op.causal, f"{where}: is causal, only an attend can be")
     check_shifts(op.t_shift, op.branch_shift, where)
     require(op.is_matrix or op.t_shift == op.branch_shift == 0, f"{where}: t_shift and branch_shift must be 0")
     _check_shapes(model, op, where)
@@ -464,6 +548,8 @@ def _check_geometry(model: QuantModel, op: Op, where: str) -> None:
         require(area <= MAX_POOLED, f"{where}: a window of {area}, the limit is {MAX_POOLED}: use mean")
         touch = _windows_touch(op, model.tensors[op.input], model.tensors[op.output])
         require(touch, f"{where}: a window lies outside the input: correct its padding or shape")
+    if op.kind in ("embed", "rotate", "attend"):
+        _check_attention(model, op, where)
     if op.kind in (*WEIGHT_KINDS, "lstm", "svdf_features"):
         _check_weight_limits(model, op, where)
     if op.kind in ("svdf_features", "svdf_time"):
@@ -473,6 +559,48 @@ def _check_geometry(model: QuantModel, op: Op, where: str) -> None:
         target = model.tensors[op.output]
         grid = (target.scale, target.zero_point)
         require(grid == SOFTMAX_GRID, f"{where}: output scale and zero point {grid}, must be {SOFTMAX_GRID}")
+
+
+def _check_attention(model: QuantModel, op: Op, where: str) -> None:
+    """Checks the shapes and grids of an embed, a rotate and an attend."""
+    source, target = model.tensors[op.input], model.tensors[op.output]
+    tensors = [source, target]
+    if op.kind == "embed":
+        symbols = _symbols(op)
+        require(1 <= symbols <= MAX_SYMBOLS, f"{where}: {symbols} symbols, must be 1 to {MAX_SYMBOLS}")
+        require(op.input == 0, f"{where}: reads tensor {op.input}, ids are the network's input: tensor 0")
+        wanted = (*target.shape[:2], 1 if symbols <= 256 else 2)
+        require(source.shape == wanted, f"{where}: {source.shape} in, must be {wanted} of {symbols} symbols")
+        return
+    if op.kind == "rotate":
+        half = _half(op)
+        fits = 1 <= half <= MAX_HEAD // 2 and target.shape[2] % (2 * half) == 0
+        require(fits, f"{where}: half is {half} of {target.shape[2]} channels, must be 1 to {MAX_HEAD // 2} and divide")
+    else:
+        tensors = [model.tensors[i] for i in (*op.inputs, op.output)]
+        _check_heads(op, [tensor.shape for tensor in tensors], where)
+        readers = [i for other in model.ops for i in set(other.inputs) if i in op.inputs]
+        alone = len({*op.inputs}) == len(readers) == 3
+        require(alone, f"{where}: reads tensors {op.inputs}, must be three that no other op reads")
+    zeros = [tensor.zero_point for tensor in tensors]
+    require(not any(zeros), f"{where}: zero points {zeros} of its inputs and output, must be 0")
+
+
+def _check_heads(op: Op, shapes: list[Shape], where: str) -> None:
+    """Checks the shapes of an attend's inputs and output."""
+    query, key, value, target = shapes
+    (heads, shared), rows = op.heads, query[0] * query[1]
+    fits = query == target and key == value and key[0] * key[1] == rows
+    named = f"{query}, {key} and {value} in, {target} out"
+    require(fits, f"{where}: {named}, must be two shapes with the same number of positions")
+    require(rows <= MAX_ATTENDED, f"{where}: {rows} positions, the limit is {MAX_ATTENDED}")
+    fits = 0 < shared <= heads <= 255 and heads % shared == 0 and query[2] % heads == 0 and key[2] % shared == 0
+    require(fits, f"{where}: {heads} heads on {shared}, of {query[2]} and {key[2]} channels, must divide")
+    size = query[2] // heads
+    require(size == key[2] // shared, f"{where}: heads of {size} and {key[2] // shared} channels, must be equal")
+    require(size <= MAX_HEAD, f"{where}: heads of {size} channels, the limit is {MAX_HEAD}")
+    work = rows * heads // shared
+    require(work <= 2 * MAX_ATTENDED, f"{where}: {work} rows for each key, the limit is {2 * MAX_ATTENDED}")
 
 
 def _check_weight_limits(model: QuantModel, op: Op, where: str) -> None:
@@ -539,7 +667,7 @@ def _check_shapes(model: QuantModel, op: Op, where: str) -> None:
     elif op.kind == "svdf_time":
         fits = source[1] == 1 and target[:2] == (1, 1) and source[2] % (2 * target[2]) == 0
         require(fits, f"{where}: {shapes}, must be int16 rows with the same number of filters for each output")
-    elif op.kind in ("lookup", "softmax"):
+    elif op.kind in ("lookup", "softmax", "widen", "norm", "rotate"):
         require(source == target, f"{where}: {shapes}, must be equal")
         wide = op.kind == "softmax" and source[2] > MAX_SOFTMAX
         require(not wide, f"{where}: {source[2]} channels, the limit is {MAX_SOFTMAX}")
@@ -578,6 +706,8 @@ def _check_values(model: QuantModel, indices: Iterable[int], name: str) -> None:
             require(op.weights.min() >= -127, f"{where}: has a weight of -128, the least is -127")
             worst = int(np.abs(folded_bias(model, op)).max())
             require(worst <= MAX_BIAS, f"{name}: op {index} {_BIAS_LIMIT.format(worst)}")
+        if op.kind in ("norm", "attend", "rotate"):
+            _check_constants(op, where)
         if op.multiplier is not None:
             least = int((op.multiplier[2:] if op.kind == "add" else op.multiplier).min())
             if op.kind == "lstm":
@@ -586,7 +716,7 @@ def _check_values(model: QuantModel, indices: Iterable[int], name: str) -> None:
             require(
                 op.multiplier.min() > -(2**31), f"{name}: op {index} has a multiplier of -2^31, which can't be negated"
             )
-        if op.shift is not None:
+        if op.shift is not None and op.kind not in ("norm", "attend"):
             _check_op_shifts(op, where)
         if op.slope is not None:
             require(op.slope.min() >= -127, f"{where}: has a slope of -128, the least is -127")
@@ -618,6 +748,27 @@ def _check_lstm(op: Op, where: str) -> None:
     require(whole, f"{where}: its logistic table must be 32768..65535")
     good = MIN_TANH_SHIFT <= power <= MAX_TANH_SHIFT
     require(good, f"{where}: its cell is scaled by 2^{power}, must be {MIN_TANH_SHIFT}..{MAX_TANH_SHIFT}")
+
+
+def _check_constants(op: Op, where: str) -> None:
+    """Checks the ranges of a norm's, an attend's or a rotate's constants."""
+
+    def check(what: str, values: Any, least: int, most: int) -> None:
+        low, high = int(np.min(values)), int(np.max(values))
+        require(least <= low <= high <= most, f"{where}: has {what} {low}..{high}, must be in {least}..{most}")
+
+    if op.kind == "rotate":
+        check("angles", op.angles, -32767, 32767)
+    elif op.kind == "norm":
+        check("gains", op.gain, -32767, 32767)
+        check("biases", op.bias, -NORM_BIAS, NORM_BIAS)
+        check("epsilon", op.multiplier, 1, 2**31 - 1)
+        check("shift", op.shift, *NORM_SHIFTS)
+    else:
+        assert op.multiplier is not None and op.shift is not None
+        named = zip("MmKntx", [*op.multiplier, *op.shift], [*ATTEND_MULTIPLIERS, *ATTEND_SHIFTS], strict=True)
+        for letter, value, bounds in named:
+            check(letter, value, *bounds)
 
 
 def _check_op_shifts(op: Op, where: str) -> None:

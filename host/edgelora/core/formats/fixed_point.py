@@ -23,6 +23,10 @@ SOFTMAX_INTEGER_BITS = 5  # of the scaled difference to the maximum
 ROOT_SHIFT = 20  # of a reciprocal square root, before its scale
 SIGMOID_INTEGER_BITS = 4  # of the inputs of logistic and tanh
 INT32_MAX = 2**31 - 1
+NORM_SHIFTS = (-10, 19)  # least and most of e
+NORM_BIAS = 1 << 29  # most of abs(bias)
+ATTEND_MULTIPLIERS = ((1, 65535), (0, 32767), (0, 32767))  # least and most of M, m and K
+ATTEND_SHIFTS = ((0, 20), (-16, 15), (-64, 63))  # and of n, t and x
 # k and exp(-2^k) as Q31
 _EXPONENTIALS = (
     (-2, 1672461947),
@@ -89,11 +93,19 @@ def set_multipliers(op: Op, pairs: list[tuple[int, int]]) -> None:
 def derive(model: QuantModel, op: Op, function: str = "requantize") -> None:
     """Sets the constants that an op's scales determine: multipliers and shifts, or tables (of `function` for a lookup).
 
-    Ops with weights need their `weight_scale` set.
+    Ops with weights or an embedding need their `weight_scale` set, an attend its `heads`. A norm and a rotate have
+    constants of their own: `set_norm`, `set_angles`.
     """
     source, target = model.tensors[op.input], model.tensors[op.output]
     scale_in, scale_out = _float32(source.scale), _float32(target.scale)
-    if op.weight_scale is not None:
+    if op.kind == "embed":
+        assert op.weight_scale is not None
+        set_multipliers(op, [quantize_multiplier(_float32(op.weight_scale[0]) / scale_out)])
+    elif op.kind == "attend":
+        set_attention(op, source, model.tensors[op.input2], model.tensors[op.input3], target)
+    elif op.kind == "widen":
+        set_multipliers(op, [quantize_multiplier(scale_in / scale_out)])
+    elif op.weight_scale is not None:
         set_multipliers(op, [quantize_multiplier(scale_in * _float32(s) / scale_out) for s in op.weight_scale])
     elif op.kind == "mean":
         count = source.shape[0] * source.shape[1]
@@ -175,6 +187,85 @@ def set_pair_table(op: Op, pair: Op, grids: tuple[Tensor, Tensor, Tensor], value
         slope = (x <= value if pair.kind == "minimum" else x >= value).astype(np.float64)
     slope = np.where((table > pair.act_min) & (table < pair.act_max), slope, 0.0)
     set_table(op, table, slope * (grids[0].scale / grids[2].scale))
+
+
+# ---- streams and attention -------------------------------------------------------------------------------------------
+
+
+def stream_scale(peak: float, channels: int, epsilon: float) -> float:
+    """The scale of streams: room for 1.5 times `peak`, their largest absolute value, and for each norm's `epsilon`."""
+    return _float32(max(1.5 * peak / 32767, channels * math.sqrt(epsilon / (INT32_MAX - 1024))))
+
+
+def set_embedding(op: Op, table: NDArray[np.floating], target: Tensor) -> None:
+    """Gives an embed its rows, real [symbols, channels], in int8 with one scale."""
+    scale = _float32(max(float(np.abs(table).max()), 1e-30) / 127)
+    op.embedding = np.rint(np.asarray(table, np.float64) / scale).astype(np.int8)
+    op.weight_scale = np.array([scale])
+    set_multipliers(op, [quantize_multiplier(scale / _float32(target.scale))])
+
+
+def set_norm(
+    op: Op,
+    source: Tensor,
+    target: Tensor,
+    gamma: NDArray[np.floating],
+    beta: NDArray[np.floating] | None,
+    epsilon: float,
+) -> None:
+    """Gives a norm its constants: y = normalized * gamma + beta, real [channels], epsilon added to the variance.
+
+    Its rows are centred as `op.centred` says. ValueError for scales with which its constants leave their limits.
+    """
+    gain = np.asarray(gamma, np.float64) / _float32(target.scale)
+    bias = np.zeros_like(gain) if beta is None else np.asarray(beta, np.float64) / _float32(target.scale)
+    least, most = NORM_SHIFTS
+    room = (e for e in range(most, least - 1, -1) if np.rint(abs(gain) * 2.0**e).max() < 2**15)
+    shift = next((e for e in room if np.rint(abs(bias) * 2.0 ** (e + 11)).max() <= NORM_BIAS), None)
+    if shift is None:
+        raise InputError(f"output scale {target.scale:g} of a norm is too small for its gain or bias")
+    added = round(source.shape[2] ** 2 * epsilon / _float32(source.scale) ** 2)
+    if added > INT32_MAX:
+        raise InputError(f"input scale {source.scale:g} of a norm is too small for its epsilon: use `stream_scale`")
+    op.gain = np.rint(gain * 2.0**shift).astype(np.int16)
+    op.bias = np.rint(bias * 2.0 ** (shift + 11)).astype(np.int32)
+    set_multipliers(op, [(max(1, added), shift)])
+
+
+def rotary_angles(positions: int, half: int, base: float = 10000.0) -> NDArray[np.float64]:
+    """The angles of rotary position embeddings [positions, half] in radians: pair i turns by t / base**(i / half)."""
+    return np.arange(positions)[:, None] / base ** (np.arange(half) / half)
+
+
+def set_angles(op: Op, angles: NDArray[np.floating]) -> None:
+    """Gives a rotate its table from real angles [positions, half] in radians."""
+    op.angles = np.rint(32767 * np.stack([np.cos(angles), np.sin(angles)], axis=-1)).astype(np.int16)
+
+
+def set_attention(op: Op, query: Tensor, key: Tensor, value: Tensor, target: Tensor) -> None:
+    """Gives an attend its constants. A score is the product of a query and a key divided by the root of their length.
+
+    ValueError for scales that differ too much.
+    """
+    score = _float32(query.scale) * _float32(key.scale) / math.sqrt(query.shape[2] // op.heads[0])  # nats a step
+    ratio = _float32(value.scale) / _float32(target.scale)
+    octaves = 256 * math.log2(math.e) * score
+    least, most = ATTEND_SHIFTS[0]
+    shift = next((n for n in range(most, least, -1) if round(octaves * 2**n) < 2**16), least)
+    low, high = ATTEND_MULTIPLIERS[0]  # beyond these all elements of a row but the largest are 0, or all are equal
+    pairs = [_mantissa_15(real, *ATTEND_SHIFTS[k]) for k, real in ((1, ratio), (2, score * ratio))]
+    set_multipliers(op, [(min(max(round(octaves * 2**shift), low), high), shift), *pairs])
+
+
+def _mantissa_15(real: float, least: int, most: int) -> tuple[int, int]:
+    """(m, x) with m * 2**(x - 15) ~ real, m below 2**15 and x in least .. most. ValueError where real is larger."""
+    exponent = max(math.frexp(real)[1], least)
+    mantissa = round(real * 2.0 ** (15 - exponent))
+    if mantissa == 2**15:
+        mantissa, exponent = 2**14, exponent + 1
+    if exponent > most:
+        raise InputError(f"a factor of {real:g} between scales of an attend is too large: check the tensors' scales")
+    return mantissa, exponent
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------

@@ -57,12 +57,20 @@ KINDS = (
     "lstm",
     "svdf_features",
     "svdf_time",
+    "embed",
+    "project",
+    "widen",
+    "norm",
+    "rotate",
+    "attend",
 )
-MATRIX_KINDS = ("dense", "conv")  # can carry an adapter
+MATRIX_KINDS = ("dense", "conv", "project")  # can carry an adapter
 WEIGHT_KINDS = (*MATRIX_KINDS, "depthwise")
 POOL_KINDS = ("average_pool", "max_pool")
-WINDOW_KINDS = ("conv", "depthwise", *POOL_KINDS)  # with kernel, stride and padding
+WINDOW_KINDS = ("conv", "project", "depthwise", *POOL_KINDS)  # with kernel, stride and padding
 PAIR_KINDS = ("add", "multiply", "minimum", "maximum", "prelu")  # element by element; the second input may be repeated
+STREAM_KINDS = ("embed", "project", "widen")  # add to a stream, their second input, or begin one
+TRANSFORMER_KINDS = (*STREAM_KINDS, "norm", "rotate", "attend")
 TWO_INPUT_KINDS = (*PAIR_KINDS, "concatenate")
 AXIS_KINDS = ("concatenate", "slice")  # along height, width or channels
 SAME_GRID_KINDS = (
@@ -74,8 +82,9 @@ SAME_GRID_KINDS = (
     "minimum",
     "maximum",
     "gather",
+    "rotate",
 )  # inputs and output share scale and zero point
-MASK_KINDS = (*WEIGHT_KINDS, *POOL_KINDS, "mean", "add", "multiply")  # can have a fused activation
+MASK_KINDS = ("dense", "conv", "depthwise", *POOL_KINDS, "mean", "add", "multiply")  # can have a fused activation
 LSTM_SCALES = 11
 LEAST_NATS = 16  # spanned by a loss tensor's grid, so that a probability can be close to 1
 LOSSES = ("cross_entropy", "binary_cross_entropy", "mean_squared_error")
@@ -83,15 +92,35 @@ LOSSES = ("cross_entropy", "binary_cross_entropy", "mean_squared_error")
 
 @dataclass(frozen=True)
 class Tensor:
-    """An INT8 activation: real = scale * (q - zero_point), stored as [height, width, channels]."""
+    """An activation: real = scale * (q - zero_point), stored as [height, width, channels].
+
+    It is of int8 or, if `wide`, a stream of int16 with zero point 0.
+    """
 
     shape: tuple[int, int, int]
     scale: float
     zero_point: int
+    wide: bool = False
 
     @property
     def size(self) -> int:
+        """The number of values."""
         return self.shape[0] * self.shape[1] * self.shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the values."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.int16 if self.wide else np.int8)
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The least and the largest value."""
+        bounds = np.iinfo(self.dtype)
+        return int(bounds.min), int(bounds.max)
 
     @property
     def positions(self) -> int:
@@ -100,16 +129,17 @@ class Tensor:
     @property
     def span(self) -> tuple[float, float]:
         """The least and the largest representable real value."""
-        return self.scale * (-128 - self.zero_point), self.scale * (127 - self.zero_point)
+        low, high = self.limits
+        return self.scale * (low - self.zero_point), self.scale * (high - self.zero_point)
 
-    def quantize(self, real: NDArray[np.floating]) -> NDArray[np.int8]:
-        """Rounds real values (any shape) to this tensor's int8 grid, saturating."""
-        return np.clip(self._steps(real), -128, 127).astype(np.int8)
+    def quantize(self, real: NDArray[np.floating]) -> NDArray[Any]:
+        """Rounds real values (any shape) to this tensor's grid, saturating: int8, or int16 of a stream."""
+        return np.clip(self._steps(real), *self.limits).astype(self.dtype)
 
     def clipped(self, real: NDArray[np.floating]) -> float:
         """The share of real values that `quantize` clips, as they are beyond the grid."""
-        q = self._steps(real)
-        return float(np.mean((q < -128) | (q > 127)))
+        q, (low, high) = self._steps(real), self.limits
+        return float(np.mean((q < low) | (q > high)))
 
     def _steps(self, real: NDArray[np.floating]) -> NDArray[np.float64]:
         return np.floor(np.asarray(real, np.float64) / self.scale + 0.5) + self.zero_point
@@ -129,8 +159,8 @@ class Op:
     shift [1] dy/dx = slope * 2**shift; a softmax int32 [256] `exponentials` and shift [2], the mantissa and exponent of
     scale_in / scale_out. `fixed_point` derives all of them. A history may have int8 `initial`, its content
     before the first frame [elements of the output - elements of the input]; None: the zero point.
-    A constant has int8 `values` of its output's shape. A gather may have uint16 `positions`: along height, width and
-    channels of its input, the index that each output takes; None: all, in order.
+    A constant has `values` of its output's shape: int8, or int16 of a stream. A gather may have uint16 `positions`:
+    along height, width and channels of its input, the index that each output takes; None: all, in order.
 
     An lstm has weights [units, 4, inputs + units] of the gates input, forget, cell and output, biases [units, 4, 2] of
     both parts, with their zero points folded in, and `LSTM_SCALES` multipliers and shifts: of both parts of each gate,
@@ -138,6 +168,13 @@ class Op:
     for none, and the 256 values of the logistic function's table; the shifts by the state's zero point and the power of
     two from the cell's grid to Q12. SVDF features have weights [filters, inputs] and write int16, two bytes
     each; SVDF time has int16 `taps` [units, memory, rank] over such rows.
+
+    An embed has int8 `embedding` [symbols, channels], the rows that ids choose, and one multiplier and shift; a project
+    has what a conv has; a widen one multiplier and shift. Each adds to the stream `input2`, or begins one if that is 0.
+    A norm has int16 `gain` [channels] in units of 2**-e, int32 `bias` [channels] in units of 2**-(e + 11), multiplier
+    [1], its epsilon, and shift [1], e. A rotate has int16 `angles` [positions, half, 2], cosine and sine in Q15, by
+    which it turns pairs of channels that are `half` apart. An attend reads queries, keys and values, of `heads`
+    (queries', keys' and values'), and has multipliers [3] and shifts [3].
     """
 
     kind: str
@@ -158,7 +195,8 @@ class Op:
     weight_scale: NDArray[np.float64] | None = None  # [out], kept for float references; not stored in .elm
     t_shift: int = 0  # adapter: t = (A x) / 2**t_shift, chosen by calibration
     branch_shift: int = 0  # adapter: the branch joins the accumulator times 2**branch_shift
-    input2: int = 0  # of two-input kinds: the second input
+    input2: int = 0  # of two-input kinds: the second input; of STREAM_KINDS: the stream they add to, 0 for none
+    input3: int = 0  # attend: the values
     axis: int = 3  # concatenate, slice: 1 height, 2 width, 3 channels
     start: int = 0  # slice: its first position along the axis
     axes: tuple[int, int] = (1, 2)  # gather: which axes of its output the input's height and width become
@@ -166,9 +204,15 @@ class Op:
     slope: NDArray[np.int8] | None = None
     exponentials: NDArray[np.int32] | None = None
     initial: NDArray[np.int8] | None = None
-    values: NDArray[np.int8] | None = None
+    values: NDArray[np.int8] | NDArray[np.int16] | None = None
     positions: NDArray[np.uint16] | None = None
     taps: NDArray[np.int16] | None = None
+    embedding: NDArray[np.int8] | None = None
+    gain: NDArray[np.int16] | None = None
+    angles: NDArray[np.int16] | None = None
+    heads: tuple[int, int] = (1, 1)  # attend: of the queries; of keys and values
+    centred: bool = False  # norm: LayerNorm, which takes off the mean; else RMSNorm
+    causal: bool = False  # attend: positions attend to those up to their own only
 
     @property
     def is_matrix(self) -> bool:
@@ -180,7 +224,10 @@ class Op:
         """The tensors that the op reads."""
         if self.kind == "constant":
             return ()
-        return (self.input, self.input2) if self.kind in TWO_INPUT_KINDS else (self.input,)
+        if self.kind == "attend":
+            return self.input, self.input2, self.input3
+        two = self.kind in TWO_INPUT_KINDS or self.kind in STREAM_KINDS and self.input2 > 0
+        return (self.input, self.input2) if two else (self.input,)
 
 
 def window_shape(shape: Sequence[int], frames: int) -> tuple[int, int, int]:
@@ -188,6 +235,18 @@ def window_shape(shape: Sequence[int], frames: int) -> tuple[int, int, int]:
     the other."""
     height, width, channels = shape
     return (1, frames * width, channels) if height == 1 else (frames * height, width, channels)
+
+
+def id_bytes(ids: NDArray[np.integer], symbols: int) -> NDArray[np.int8]:
+    """Ids [...] as embed reads them, int8 [..., 1 or 2]: a byte each of up to 256 symbols, else two, little-endian.
+
+    InputError for an id that does not fit.
+    """
+    dtype = np.dtype("u1" if symbols <= 256 else "<u2")
+    most = int(np.iinfo(dtype).max)
+    if np.min(ids, initial=0) < 0 or np.max(ids, initial=0) > most:
+        raise InputError(f"ids are {np.min(ids)} to {np.max(ids)}, of {symbols} symbols they must be 0 to {most}")
+    return np.ascontiguousarray(ids, dtype)[..., None].view(np.int8)
 
 
 def gather_axes(op: Op) -> tuple[int, int, int]:
@@ -198,7 +257,7 @@ def gather_axes(op: Op) -> tuple[int, int, int]:
 
 @dataclass
 class QuantModel:
-    """A graph of INT8 layers in execution order: op i writes tensor i + 1 and reads earlier ones."""
+    """A graph of quantized layers in execution order: op i writes tensor i + 1 and reads earlier ones."""
 
     tensors: list[Tensor]
     ops: list[Op]
@@ -206,6 +265,7 @@ class QuantModel:
     loss: str = "cross_entropy"
     signal: Signal | None = None  # how inputs are made, if known
     class_stats: ClassStats | None = None  # statistics of the last layer's inputs, if known, for added classes
+    rounds: bool = False  # training rounds errors instead of truncating them
 
     def __repr__(self) -> str:
         return f"<QuantModel {self.input.shape} -> {self.output.shape}, {len(self.ops)} ops, {self.loss}>"
@@ -261,17 +321,27 @@ class QuantModel:
         return self.loss == "mean_squared_error"
 
     @property
+    def learns_sequences(self) -> bool:
+        """Whether there is a class, and a loss, at each of several positions, such as the next symbol of a text."""
+        return self.loss == "cross_entropy" and self.loss_tensor.positions > 1
+
+    @property
     def classes(self) -> int:
         """The number of classes of the output: a single binary output has two."""
+        if self.learns_sequences:
+            return self.output.shape[2]
         return 2 if self.loss == "binary_cross_entropy" and self.output.size == 1 else self.output.size
 
     def targets(self, labels: NDArray[np.integer]) -> NDArray[Any]:
-        """The training targets of labels [N]: the labels or, for binary outputs, int8 [N, outputs].
+        """The training targets of labels [N]: the labels or, for binary outputs, int8 [N, outputs]; of the ids [N, T]
+        of a sequence, of which those that are no class have no loss: `id_bytes`, int8 [N, T, 1 or 2].
 
         ValueError if the loss has no class targets.
         """
         if self.loss == "mean_squared_error":
             raise InputError("mean_squared_error has values as targets, not labels: import with another --loss")
+        if self.learns_sequences:
+            return id_bytes(labels, self.classes)
         if self.loss == "cross_entropy":
             return labels
         rows = labels[:, None] if self.output.size == 1 else labels[:, None] == np.arange(self.output.size)

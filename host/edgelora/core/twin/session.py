@@ -225,21 +225,21 @@ class Session:
         """The offset of each op's output in the arena."""
         return {region.op: region.offset for region in self._layout.regions if region.name in ("output", "history")}
 
-    def activations(self, x: NDArray[np.int8], model: QuantModel) -> list[NDArray[np.int8]]:
-        """All tensors of one inference, [height, width, channels]; `model` must be this session's.
+    def activations(self, x: NDArray[np.int8], model: QuantModel) -> list[NDArray[Any]]:
+        """All tensors of one inference, [height, width, channels], int16 of streams; `model` must be this session's.
 
         With history, x is a stream's next frame.
         """
-        found = [x.reshape(model.input.shape)]
+        found: list[NDArray[Any]] = [x.reshape(model.input.shape)]
         for op, tensor in enumerate(model.tensors[1:]):
             values = model.ops[op].values
             if values is None:
                 self.forward_range(x, op, op + 1)
-                values = np.frombuffer(self._part(self._places[op], tensor.size), np.int8).reshape(tensor.shape)
+                values = np.frombuffer(self._part(self._places[op], tensor.nbytes), tensor.dtype).reshape(tensor.shape)
             found.append(values)
         return found
 
-    def sample_activations(self, x: NDArray[np.int8], model: QuantModel) -> list[NDArray[np.int8]]:
+    def sample_activations(self, x: NDArray[np.int8], model: QuantModel) -> list[NDArray[Any]]:
         """All tensors of the last frame of a sample, int8 [frames, height, width, channels] or a frame alone."""
         self.reset()
         return [self.activations(np.ascontiguousarray(frame), model) for frame in x.reshape(-1, *model.input.shape)][-1]
