@@ -3,23 +3,33 @@
 
 #include "training/block.h"
 
+void edgelora_block_shift(int8_t *q, uint32_t count, int32_t more, int32_t before, bool rounds) {
+    for (uint32_t i = 0; i < count; ++i) {
+        uint32_t offset = rounds ? edgelora_block_offset(i, more, before) : 0;
+        q[i] = with_sign((abs_u32(q[i]) + offset) >> more, q[i]);
+    }
+}
+
 EDGELORA_HOT void edgelora_block_put(
     edgelora_block_t *block, uint32_t at, const int32_t *v, uint32_t n) {
     EDGELORA_ASSERT(block->q && block->shift >= 0);
-    uint32_t bits = 0;
-    for (uint32_t i = 0; i < n; ++i) {
-        bits |= edgelora_block_bits(v[i], block->rounds);
-    }
-    int32_t shift = edgelora_block_shift(bits);
-    if (shift > block->shift) {
-        for (uint32_t i = 0; i < block->count; ++i) {
-            block->q[i] = edgelora_block_value(
-                block->q[i], shift - block->shift, i, block->shift, block->rounds);
+    int32_t more, shift = block->shift;
+    do { // with rounding, a value can just exceed 127 after the shift that its size asks for
+        uint32_t bits = 0;
+        for (uint32_t i = 0; i < n; ++i) {
+            bits |= edgelora_block_magnitude(v[i], shift, at + i, block->rounds);
         }
+        more = edgelora_block_more(bits);
+        shift += more;
+    } while (more);
+    if (shift > block->shift) {
+        edgelora_block_shift(
+            block->q, block->count, shift - block->shift, block->shift, block->rounds);
         block->shift = shift;
     }
     for (uint32_t i = 0; i < n; ++i) {
-        block->q[at + i] = edgelora_block_value(v[i], block->shift, at + i, 0, block->rounds);
+        block->q[at + i] = with_sign(
+            edgelora_block_magnitude(v[i], shift, at + i, block->rounds), v[i]);
     }
 }
 

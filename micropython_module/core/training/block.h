@@ -16,27 +16,24 @@ typedef struct {
 
 enum { EDGELORA_PIECE = 16 }; // piece size where no row length applies
 
-// Bits of which those of all values together decide a block's shift.
-static inline uint32_t edgelora_block_bits(int32_t v, bool rounds) {
-    uint32_t magnitude = abs_u32(v);
-    return magnitude + (rounds ? magnitude >> 7 : 0);
+// What is added to the magnitude of value i before it is shifted by `shift`, after earlier shifts
+// by `before` in all: a third or two thirds of a step.
+static inline uint32_t edgelora_block_offset(uint32_t i, int32_t shift, int32_t before) {
+    return (i & 1 ? 0x55555555u : 0xAAAAAAAAu) >> before & (uint32_t)shift_mask(shift);
 }
 
-// Right shift that brings values into [-127, 127]; bits: the OR of theirs.
-static inline int32_t edgelora_block_shift(uint32_t bits) {
-    int32_t n = bit_length(bits) - 7;
-    return n < 0 ? 0 : n;
+// The magnitude of value i of a block; shift: 0..31.
+static inline uint32_t edgelora_block_magnitude(int32_t v, int32_t shift, uint32_t i, bool rounds) {
+    return (abs_u32(v) + (rounds ? edgelora_block_offset(i, shift, 0) : 0)) >> shift;
 }
 
-// Value i of a block, shifted by n more than by `before`.
-static inline int8_t edgelora_block_value(
-    int32_t v, int32_t n, uint32_t i, int32_t before, bool rounds) {
-    if (!rounds) {
-        return (int8_t)trunc_shift(v, n);
-    }
-    // a third or two thirds of a step
-    uint32_t offset = i & 1 ? 0x55555555u : 0xAAAAAAAAu,
-             magnitude = (abs_u32(v) + (offset >> before & (uint32_t)shift_mask(n))) >> n;
+// By how much more values have to be shifted; bits: the OR of their magnitudes.
+static inline int32_t edgelora_block_more(uint32_t bits) {
+    int32_t more = bit_length(bits) - 7;
+    return more < 0 ? 0 : more;
+}
+
+static inline int8_t with_sign(uint32_t magnitude, int32_t v) {
     return (int8_t)(v < 0 ? -(int32_t)magnitude : (int32_t)magnitude);
 }
 
@@ -44,6 +41,8 @@ static inline int8_t edgelora_block_value(
 void edgelora_block_append(edgelora_block_t *block, const int32_t *v, uint32_t n);
 // Writes v, s32 [n], at `at`. All values of the block count, and are 0 before they are written.
 void edgelora_block_put(edgelora_block_t *block, uint32_t at, const int32_t *v, uint32_t n);
+// Shifts values q, s8 [count], the first of a block, `more` bits further. before: the shift so far
+void edgelora_block_shift(int8_t *q, uint32_t count, int32_t more, int32_t before, bool rounds);
 // e: s8 [count], exponent, += more; returns the new exponent.
 int32_t edgelora_error_add_s8(int8_t *e, uint32_t count, int32_t exponent, const int8_t *more,
     int32_t more_exponent, bool rounds);

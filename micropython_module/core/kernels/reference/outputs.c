@@ -61,12 +61,19 @@ int32_t edgelora_requantize_backward_s8(const edgelora_shape_t *g, int8_t *e, in
     for (uint32_t k = 0; k < multipliers; ++k) {
         top = g->shift[k] > top ? g->shift[k] : top;
     }
+    int32_t n = 0, more;
+    do {
+        bits = 0;
+        for (uint32_t i = 0; i < count; ++i) {
+            bits |= edgelora_block_magnitude(
+                e[i] * factor_of(g, i, multipliers, top), n, i, g->rounds);
+        }
+        more = edgelora_block_more(bits);
+        n += more;
+    } while (more);
     for (uint32_t i = 0; i < count; ++i) {
-        bits |= edgelora_block_bits(e[i] * factor_of(g, i, multipliers, top), g->rounds);
-    }
-    int32_t n = edgelora_block_shift(bits);
-    for (uint32_t i = 0; i < count; ++i) {
-        e[i] = edgelora_block_value(e[i] * factor_of(g, i, multipliers, top), n, i, 0, g->rounds);
+        int32_t v = e[i] * factor_of(g, i, multipliers, top);
+        e[i] = with_sign(edgelora_block_magnitude(v, n, i, g->rounds), v);
     }
     return exponent + n + (gains ? -top - 11 : top - 15);
 }
