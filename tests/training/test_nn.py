@@ -86,7 +86,7 @@ def test_gradients_equal_finite_differences(name):
             np.testing.assert_allclose(pair[1], numeric_gradient(loss, layer.bias), rtol=1e-5, atol=1e-6)
     d_out = pick
     for i in reversed(range(len(net.layers))):
-        d_out, _ = floatnet_layers.layer_backward(net.layers[i], activations[i], activations[i + 1], d_out)
+        (d_out,), _ = floatnet_layers.layer_backward(net.layers[i], [activations[i]], activations[i + 1], d_out)
     np.testing.assert_allclose(d_out, numeric_gradient(loss, x), rtol=1e-5, atol=1e-6)
 
 

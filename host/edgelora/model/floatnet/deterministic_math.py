@@ -15,20 +15,21 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 
+CHUNK = 1 << 13  # values of `exp` at a time
 EXACT_BITS = 53  # integers below 2**53 are exact in float64
 _LN2 = math.log(2.0)
 _FACTORIALS = [1.0 / math.factorial(n) for n in range(14)]
 
 
 def product(a: Array, b: Array) -> Array:
-    """a [N, K] @ b [K, M]. In float64 it is NumPy's, exact for integers below 2**53 in all.
+    """a [..., N, K] @ b [..., K, M]. In float64 it is NumPy's, exact for integers below 2**53 in all.
 
     Float32 factors are rounded to integers of so many bits (20 for K = 4096), in units of a power of two by the
     largest, that no sum of K products needs more than 53 bits; what is rounded in the end is one exact sum.
     """
     if a.dtype != np.float32:
         return a @ b
-    bits = (EXACT_BITS - (a.shape[1] - 1).bit_length()) // 2
+    bits = (EXACT_BITS - (a.shape[-1] - 1).bit_length()) // 2
     (a_steps, a_unit), (b_steps, b_unit) = _steps(a, bits), _steps(b, bits)
     exact = a_steps @ b_steps
     exact *= a_unit * b_unit
@@ -45,14 +46,29 @@ def _steps(x: Array, bits: int) -> tuple[Array, float]:
 
 def exp(x: Array) -> Array:
     """e to the x, element by element, within 1e-14 of it or float32's last bits: a series about multiples of log 2."""
-    wide = np.clip(x, -745.0, 709.0).astype(np.float64)
-    whole = np.rint(wide / _LN2)
-    rest = wide - whole * _LN2  # at most log(2) / 2
-    series = np.full_like(rest, _FACTORIALS[-1])
-    for factor in _FACTORIALS[-2::-1]:
-        series *= rest
-        series += factor
-    return np.ldexp(series, whole.astype(np.int32)).astype(np.asarray(x).dtype)
+    x = np.asarray(x)
+    out = np.empty(x.shape, x.dtype)
+    for given, made in zip(_chunks(x), _chunks(out), strict=True):
+        wide = np.clip(given, -745.0, 709.0).astype(np.float64)
+        whole = np.rint(wide / _LN2)
+        rest = wide - whole * _LN2  # at most log(2) / 2
+        series = np.full_like(rest, _FACTORIALS[-1])
+        for factor in _FACTORIALS[-2::-1]:
+            series *= rest
+            series += factor
+        made[...] = np.ldexp(series, whole.astype(np.int32))
+    return out
+
+
+def _chunks(x: Array) -> list[Array]:
+    """Parts of x that stay in a processor's cache."""
+    flat = x.reshape(-1)
+    return [flat[at : at + CHUNK] for at in range(0, flat.size, CHUNK)]
+
+
+def logistic(x: Array) -> Array:
+    """1 / (1 + e to the -x), element by element."""
+    return np.asarray(1 / (1 + exp(-x)))
 
 
 def cosine(turns: float) -> float:

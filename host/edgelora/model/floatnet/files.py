@@ -12,16 +12,19 @@ from numpy.typing import NDArray
 from edgelora.base.errors import InputError
 from edgelora.core.formats.npz import NpzError, read_npz, write_npz
 
+from .functions import FUNCTIONS, Smooth
 from .layers import (
     ACTIVATIONS,
     PAIRS,
-    TWO_INPUTS,
+    PARAMETRIC,
+    STREAMED,
     WEIGHTED,
     FloatNet,
     Layer,
     Places,
     Shape,
     Sides,
+    input_counts,
     layer_kinds,
     output_shape,
     sources,
@@ -29,6 +32,7 @@ from .layers import (
 from .tables import Sampled
 
 ID_BYTES = 8
+_FLOATS = ("weights", "bias", "gain", "angles")  # arrays of a layer
 
 # ---- files -----------------------------------------------------------------------------------------------------------
 
@@ -36,7 +40,7 @@ ID_BYTES = 8
 def save_net(net: FloatNet, path: str | Path) -> None:
     """Writes a float network as an `.npz` file, which `load_net` reads without pickle.
 
-    Functions of lookups have to be `Sampled`; InputError otherwise.
+    Functions of lookups have to be `Sampled`, or `Smooth`; InputError otherwise.
     """
     arrays: dict[str, NDArray[Any]] = {
         "input_shape": np.array(net.input_shape),
@@ -55,22 +59,23 @@ def _arrays_of(layer: Layer) -> dict[str, NDArray[Any]]:
         "names": np.array([layer.kind, padding, layer.activation]),
         "window": np.array([layer.kernel, layer.stride, layer.dilation]),
     }
-    if layer.weights is not None and layer.bias is not None:
-        arrays |= {"weights": layer.weights, "bias": layer.bias}
+    arrays |= {what: values for what in _FLOATS if (values := getattr(layer, what)) is not None}
     if not isinstance(layer.padding, str):
         arrays["sides"] = np.array(layer.padding)
     if layer.inputs:
         arrays["inputs"] = np.array(layer.inputs)
     if layer.name:
         arrays["name"] = np.array(layer.name)
-    if layer.gain is not None:
-        arrays["gain"] = layer.gain
+    if layer.kind in ("attend", "norm"):
+        arrays["heads"] = np.array([*layer.heads, layer.causal, layer.centred])
     if layer.shape is not None:
         arrays["shape"] = np.array(layer.shape)
     if layer.places is not None:
         arrays["order"] = np.array(layer.order)
         arrays |= {f"places{axis}": np.array(places) for axis, places in enumerate(layer.places)}
-    if layer.kind == "lookup":
+    if layer.kind == "lookup" and isinstance(layer.function, Smooth):
+        arrays["function"] = np.array(layer.function.name)
+    elif layer.kind == "lookup":
         if not isinstance(layer.function, Sampled):
             raise InputError(f"layer {layer.name or layer.kind}: its function can't be saved; sample it first")
         arrays |= {"range": np.array([layer.function.low, layer.function.high]), "values": layer.function.values}
@@ -110,14 +115,23 @@ def _load_layer(arrays: dict[str, NDArray[Any]], i: int) -> Layer:
         layer.padding = _sides(arrays[f"{i}.sides"], i)
     elif padding not in ("same", "valid"):
         raise InputError(f"layer {i}: unknown padding {padding!r}")
-    if activation not in ACTIVATIONS or activation != "none" and kind not in (*WEIGHTED, *PAIRS):
+    if activation not in ACTIVATIONS or activation != "none" and kind not in (*WEIGHTED[:3], *PAIRS):
         raise InputError(f"layer {i}: a {kind} layer can't have activation {activation!r}")
     if min(*kernel, *stride, *dilation) < 1:
         raise InputError(f"layer {i}: kernel, stride and dilation must be at least 1")
     if kind in WEIGHTED:
         layer.weights, layer.bias = arrays[f"{i}.weights"], arrays[f"{i}.bias"]
         layer.gain = arrays.get(f"{i}.gain")
-    if kind == "lookup":
+    if kind in PARAMETRIC:
+        layer.weights, layer.bias = arrays[f"{i}.weights"], arrays.get(f"{i}.bias")
+    if kind == "rotate":
+        layer.angles = arrays[f"{i}.angles"]
+    if kind in ("attend", "norm"):
+        queries, keys, causal, centred = (int(value) for value in arrays[f"{i}.heads"])
+        layer.heads, layer.causal, layer.centred = (queries, keys), bool(causal), bool(centred)
+    if f"{i}.function" in arrays:
+        layer.function = FUNCTIONS[str(arrays[f"{i}.function"])]
+    elif kind == "lookup":
         layer.function = _function(arrays[f"{i}.range"], arrays[f"{i}.values"], i)
     if kind == "reshape":
         height, width, channels = (int(n) for n in arrays[f"{i}.shape"])
@@ -158,11 +172,12 @@ def _check_graph(net: FloatNet) -> None:
     shapes: list[Shape] = [net.input_shape]
     for i, layer in enumerate(net.layers):
         read = sources(net, i)
-        if len(read) != 1 + (layer.kind in TWO_INPUTS) or not all(0 <= tensor <= i for tensor in read):
+        if len(read) not in input_counts(layer) or not all(0 <= tensor <= i for tensor in read):
             raise InputError(f"layer {i}: a {layer.kind} layer can't read the tensors {read}")
         shape = shapes[read[0]]
-        if layer.weights is not None and layer.bias is not None:
+        if layer.kind in WEIGHTED:
             _check_weights(layer, shape, i)
+        _check_rows(layer, [shapes[tensor] for tensor in read], i)
         if layer.kind in PAIRS and any(b not in (1, a) for a, b in zip(shape, shapes[read[1]], strict=True)):
             raise InputError(f"layer {i}: it reads {shape} and {shapes[read[1]]}")
         if layer.shape is not None and (min(layer.shape) < 1 or math.prod(layer.shape) != math.prod(shape)):
@@ -174,6 +189,41 @@ def _check_graph(net: FloatNet) -> None:
         ):
             raise InputError(f"layer {i}: it takes positions outside {shape}")
         shapes.append(output_shape(layer, *(shapes[tensor] for tensor in read)))
+
+
+def _check_rows(layer: Layer, read: list[Shape], i: int) -> None:
+    """Refuses layers of transformers that do not fit their inputs."""
+    (height, width, channels), sizes = (
+        read[0],
+        [array.shape for array in (layer.weights, layer.bias) if array is not None],
+    )
+    for what in _FLOATS if layer.kind not in WEIGHTED else ():
+        if (array := getattr(layer, what)) is not None:
+            _check_finite(array, f"layer {i}: its {what}")
+    fits = {
+        "embed": channels == 1 and len(sizes) == 1 and len(sizes[0]) == 2,
+        "constant": len(sizes) == 1 and len(sizes[0]) == 3,
+        "norm": sizes == [(channels,)] * (1 + layer.centred),
+        "rotate": layer.angles is not None and _turns(layer.angles.shape, height * width, channels),
+        "attend": _attends(layer.heads, read),
+    }
+    if not fits.get(layer.kind, True):
+        raise InputError(f"layer {i}: its {layer.kind} does not fit the inputs {read}")
+    if layer.kind in STREAMED and len(read) == 2 and output_shape(layer, read[0]) != read[1]:
+        raise InputError(f"layer {i}: it adds {output_shape(layer, read[0])} to {read[1]}")
+
+
+def _turns(table: tuple[int, ...], rows: int, channels: int) -> bool:
+    return len(table) == 3 and table[0] == rows and table[2] == 2 and table[1] > 0 and channels % (2 * table[1]) == 0
+
+
+def _attends(heads: tuple[int, int], read: list[Shape]) -> bool:
+    queries, keys = heads
+    if len(read) != 3 or min(heads) < 1 or queries % keys or read[0][2] % queries:
+        return False
+    size = read[0][2] // queries
+    rows = {shape[0] * shape[1] for shape in read}
+    return len(rows) == 1 and [shape[2] for shape in read] == [queries * size, keys * size, keys * size]
 
 
 def _check_weights(layer: Layer, shape: Shape, i: int) -> None:

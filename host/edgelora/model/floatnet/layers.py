@@ -2,7 +2,7 @@
 
 A network is a graph of layers over activations [batch, height, width, channels]; 1-D convolutions have height 1.
 Geometry (SAME/VALID padding, pooling that leaves padding out of the average) is TensorFlow Lite's, so its layers map
-one to one onto the INT8 layers of `formats.network`. The trainer knows chains of some kinds; others come trained.
+one to one onto the INT8 layers of `formats.network`. The trainer knows some kinds; others come trained.
 Everything is reproducible from a seed, in float32 to the last bit on every computer.
 """
 
@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
 
-from . import deterministic_math
+from . import attention, deterministic_math
+from .functions import Smooth
 
 Array = NDArray[np.floating]
 Shape = tuple[int, int, int]  # height, width, channels
 Places = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 Sides = tuple[tuple[int, int], tuple[int, int]]  # rows (above, below), columns (left, right)
-WEIGHTED = ("conv", "depthwise", "dense")
-TRAINABLE = (*WEIGHTED, "average_pool", "mean")  # what the trainer passes gradients through
+WEIGHTED = ("conv", "depthwise", "dense", "project")
+PARAMETRIC = ("embed", "norm", "constant")  # with weights, some with a bias
+STREAMED = ("embed", "project", "widen")  # add to a second input, if they have one
 TWO_INPUTS = ("add", "multiply", "concatenate")
 PAIRS = ("add", "multiply")  # of two inputs; sides of the second that are 1 are repeated
 ACTIVATIONS = {"none": (-math.inf, math.inf), "relu": (0.0, math.inf), "relu6": (0.0, 6.0), "hardtanh": (-1.0, 1.0)}
@@ -32,8 +34,8 @@ ACTIVATIONS = {"none": (-math.inf, math.inf), "relu": (0.0, math.inf), "relu6": 
 
 @dataclass
 class Layer:
-    """One layer. Only conv, depthwise and dense have weights and a bias [out]; they, add and multiply have an
-    activation.
+    """One layer. Only conv, depthwise, dense and project have weights and a bias [out]; all of them but project, and
+    add and multiply, have an activation.
 
     Weights are [out, kernel_h, kernel_w, in]. A dense layer flattens its input [height, width, channels] and has
     weights [out, 1, 1, height*width*channels]. A depthwise convolution filters each channel by itself, into out / in
@@ -42,6 +44,11 @@ class Layer:
     them; lookup applies `function` to each element; softmax is over channels.
     A gather takes `places` of its input's rows, columns and channels, and makes them the output's axes `order` says;
     concatenate puts its second input behind the first along channels; reshape tells the same elements as `shape`.
+
+    Layers of transformers: embed takes rows of weights [symbols, channels] by the numbers that are its input, project
+    is a convolution, widen its input; each adds to a second input, if there is one. A constant is its weights [height,
+    width, channels], whatever it reads. A norm has weights [channels] and, if centred, a bias. rotate turns pairs of
+    channels by `angles`, attend reads q, k and v (`attention`).
     """
 
     kind: str
@@ -59,6 +66,10 @@ class Layer:
     shape: Shape | None = None  # of a reshape
     order: tuple[int, int, int] = (0, 1, 2)  # of a gather: the output's axes are these of the input
     gain: Array | None = None  # [out]: normalization that was folded in multiplied each channel's weights by it
+    centred: bool = False  # of a norm: LayerNorm, else RMSNorm
+    angles: Array | None = None  # of rotate: cosine and sine [rows, half, 2]
+    heads: tuple[int, int] = (1, 1)  # of attend: of q, and of k and v
+    causal: bool = False  # of attend: a row sees itself and the rows before it
 
 
 @dataclass
@@ -126,28 +137,39 @@ def mean() -> Layer:
     return Layer("mean")
 
 
+def pointwise(outputs: int) -> Layer:
+    """A dense layer at each position, whose weights `build` will draw."""
+    return conv(outputs, (1, 1), activation="none")
+
+
+def project(outputs: int) -> Layer:
+    """`pointwise`, added to a second input."""
+    return Layer("project", bias=np.zeros(outputs, np.float32))
+
+
 def build(input_shape: Shape, layers: Sequence[Layer], seed: int, labels: Sequence[str] = ()) -> FloatNet:
-    """Draws float32 weights for `layers` in a chain: He-normal before a ReLU, Glorot-like (gain 1) otherwise.
+    """Draws float32 weights for the `layers` that lack them: He-normal before a ReLU, Glorot-like (gain 1) otherwise.
 
     Raises ValueError for a layer that is unknown or does not fit its input.
     """
     rng = np.random.default_rng(seed)
-    built, shape = [], input_shape
-    for layer in layers:
+    net, made = FloatNet(input_shape, [], list(labels)), [input_shape]
+    for i, layer in enumerate(layers):
         _check(layer)
-        if layer.bias is not None:
+        shape = made[(layer.inputs or (i,))[0]]
+        if layer.bias is not None and layer.weights is None:
             gain = math.sqrt(2.0) if layer.activation != "none" else 1.0
             scale = gain / math.sqrt(_fan_in(layer, shape))
             weights = deterministic_math.normal(rng, _weights_shape(layer, shape), scale)
             layer = replace(layer, weights=weights, bias=np.zeros_like(layer.bias))
-        built.append(layer)
-        shape = output_shape(layer, shape)
-    return FloatNet(input_shape, built, list(labels))
+        net.layers.append(layer)
+        made.append(output_shape(layer, shape))
+    return net
 
 
 def _check(layer: Layer) -> None:
-    if layer.kind not in TRAINABLE:
-        raise InputError(f"unknown layer kind {layer.kind!r}; use one of {', '.join(TRAINABLE)}")
+    if layer.kind not in _BACKWARD:
+        raise InputError(f"unknown layer kind {layer.kind!r}; use one of {', '.join(_BACKWARD)}")
     if layer.padding not in ("same", "valid"):
         raise InputError(f"unknown padding {layer.padding!r}; use 'same' or 'valid'")
     if layer.activation not in ACTIVATIONS:
@@ -198,15 +220,20 @@ def _axis(size: int, kernel: int, stride: int, dilation: int, padding: str | tup
     return output, total // 2, total - total // 2
 
 
-def output_shape(layer: Layer, shape: Shape, other: Shape = (0, 0, 0)) -> Shape:
-    """[height, width, channels] that `layer` makes of an input of `shape`, and of another of shape `other`."""
+def output_shape(layer: Layer, shape: Shape, *others: Shape) -> Shape:
+    """[height, width, channels] that `layer` makes of an input of `shape`, and of `others` behind it."""
     if layer.kind == "concatenate":
-        return (*shape[:2], shape[2] + other[2])
+        return (*shape[:2], shape[2] + sum(other[2] for other in others))
     if layer.kind == "reshape" and layer.shape is not None:
         return layer.shape
     if layer.kind == "gather" and layer.places is not None:
         height, width, channels = (len(layer.places[axis]) for axis in layer.order)
         return height, width, channels
+    if layer.kind == "constant" and layer.weights is not None:
+        height, width, channels = layer.weights.shape
+        return height, width, channels
+    if layer.kind == "embed" and layer.weights is not None:
+        return (*shape[:2], layer.weights.shape[1])
     if layer.kind == "mean":
         return (1, 1, shape[2])
     if layer.kind == "pad":
@@ -214,7 +241,7 @@ def output_shape(layer: Layer, shape: Shape, other: Shape = (0, 0, 0)) -> Shape:
         return height + sum(sides[0]), width + sum(sides[1]), shape[2]
     if layer.kind in ("average_pool", "max_pool"):
         return (*geometry(layer, shape).output, shape[2])
-    if layer.bias is None:
+    if layer.kind not in WEIGHTED or layer.bias is None:
         return shape
     return (1, 1, len(layer.bias)) if layer.kind == "dense" else (*geometry(layer, shape).output, len(layer.bias))
 
@@ -251,7 +278,7 @@ def macs(net: FloatNet) -> int:
     """Multiply-accumulates of one inference, layers with weights only."""
     total = 0
     for layer, out in zip(net.layers, shapes(net)[1:], strict=True):
-        if layer.weights is not None:
+        if layer.kind in WEIGHTED and layer.weights is not None:
             total += out[0] * out[1] * layer.weights.size
     return total
 
@@ -268,50 +295,80 @@ def forward(net: FloatNet, x: Array) -> list[Array]:
 
 
 def predict(net: FloatNet, x: Array, batch: int = 256) -> Array:
-    """Logits [N, classes] of inputs [N, H, W, C]."""
+    """Logits [N, positions * classes] of inputs [N, H, W, C]."""
     parts = [forward(net, x[i : i + batch])[-1] for i in range(0, len(x), batch)]
     return np.concatenate(parts).reshape(len(x), -1)
 
 
 def accuracy(net: FloatNet, x: Array, y: NDArray[np.integer]) -> float:
-    """Share of inputs whose largest logit is at the label."""
-    return float(np.mean(predict(net, x).argmax(1) == y))
+    """Share of labels y [N], or [N, positions], that have the largest logit."""
+    return float(np.mean(predict(net, x).reshape(*y.shape, -1).argmax(-1) == y))
 
 
-def backward(
-    net: FloatNet, activations: list[Array], d_logits: Array, lowest: int = 0
-) -> list[tuple[Array, Array] | None]:
+Gradients = tuple[Array, ...]  # of a layer's weights and, if it has one, bias
+
+
+def backward(net: FloatNet, activations: list[Array], d_logits: Array, lowest: int = 0) -> list[Gradients | None]:
     """Gradients (d_weights, d_bias) of every layer, None for layers without weights or below layer `lowest`.
 
-    `activations` are those of `forward`; d_logits [N, classes] is the loss's gradient at the logits. Raises ValueError
-    for a network that isn't a chain of `TRAINABLE` layers.
+    `activations` are those of `forward`; d_logits [N, ...] is the loss's gradient at the logits. Raises ValueError
+    for a network with layers that the trainer does not know.
     """
     for i, layer in enumerate(net.layers):
-        if layer.kind not in TRAINABLE or sources(net, i) != (i,):
-            raise InputError(f"layer {i} ({layer.kind}) can't be trained here, only chains of {', '.join(TRAINABLE)}")
-    gradients: list[tuple[Array, Array] | None] = [None] * len(net.layers)
-    d_out = d_logits.reshape(activations[-1].shape)
+        if layer.kind not in _BACKWARD:
+            raise InputError(f"layer {i} ({layer.kind}) can't be trained here, only {', '.join(_BACKWARD)}")
+    gradients: list[Gradients | None] = [None] * len(net.layers)
+    errors = {len(net.layers): d_logits.reshape(activations[-1].shape)}
     for i in range(len(net.layers) - 1, lowest - 1, -1):
-        d_out, gradients[i] = layer_backward(net.layers[i], activations[i], activations[i + 1], d_out, i > lowest)
+        if i + 1 not in errors:
+            continue  # nothing that counts reads it
+        read = sources(net, i)
+        d_inputs, gradients[i] = layer_backward(
+            net.layers[i], [activations[t] for t in read], activations[i + 1], errors.pop(i + 1), max(read) > lowest
+        )
+        for tensor, d_input in zip(read, d_inputs, strict=False):
+            if tensor > lowest:
+                errors[tensor] = errors[tensor] + d_input if tensor in errors else d_input
     return gradients
 
 
-def layer_forward(layer: Layer, x: Array, other: Array | None = None) -> Array:
-    """Output [N, H', W', C'] of one layer for x [N, H, W, C]; `other` is the second input of those that have one."""
+def layer_forward(layer: Layer, x: Array, *others: Array) -> Array:
+    """Output [N, H', W', C'] of one layer for x [N, H, W, C]; `others` are the inputs behind the first."""
     if layer.kind in _PLAIN:
         return _PLAIN[layer.kind](layer, x)
+    if layer.kind == "attend":
+        k, v = others
+        return attention.attend(x, k, v, layer.heads, layer.causal)
     if layer.kind == "concatenate":
-        assert other is not None
-        return np.concatenate([x, other], axis=3)
-    if other is not None:
-        out: Array = x * other if layer.kind == "multiply" else x + other
+        return np.concatenate([x, *others], axis=3)
+    if layer.kind in PAIRS:
+        out: Array = x * others[0] if layer.kind == "multiply" else x + others[0]
+    elif layer.kind in ("embed", "widen"):
+        out = x if layer.weights is None else layer.weights[x[..., 0].astype(np.int64)]
     else:
         assert layer.weights is not None and layer.bias is not None
         out = linear(layer, layer.weights, x)
         out += layer.bias
+    if layer.kind in STREAMED and others:
+        out = out + others[0]
     if layer.activation != "none":
         np.clip(out, *ACTIVATIONS[layer.activation], out=out)
     return out
+
+
+def _constant(layer: Layer, x: Array) -> Array:
+    assert layer.weights is not None
+    return np.broadcast_to(layer.weights, (len(x), *layer.weights.shape))
+
+
+def _norm(layer: Layer, x: Array) -> Array:
+    assert layer.weights is not None
+    return attention.norm(x, layer.weights, layer.bias, layer.centred)
+
+
+def _rotate(layer: Layer, x: Array) -> Array:
+    assert layer.angles is not None
+    return attention.rotated(x, layer.angles)
 
 
 def _mean(layer: Layer, x: Array) -> Array:
@@ -355,7 +412,7 @@ def _softmax(layer: Layer, x: Array) -> Array:
     return np.asarray(e / e.sum(axis=3, keepdims=True))
 
 
-_PLAIN: dict[str, Callable[[Layer, Array], Array]] = {  # layers without weights or activation
+_PLAIN: dict[str, Callable[[Layer, Array], Array]] = {  # layers of one input, without an activation
     "mean": _mean,
     "average_pool": _average_pool,
     "max_pool": _max_pool,
@@ -364,12 +421,22 @@ _PLAIN: dict[str, Callable[[Layer, Array], Array]] = {  # layers without weights
     "lookup": _lookup,
     "reshape": _reshape,
     "softmax": _softmax,
+    "constant": _constant,
+    "norm": _norm,
+    "rotate": _rotate,
 }
 
 
 def layer_kinds() -> tuple[str, ...]:
     """All kinds of layers that `layer_forward` knows."""
-    return (*WEIGHTED, *TWO_INPUTS, *_PLAIN)
+    return (*WEIGHTED, *TWO_INPUTS, "embed", "widen", "attend", *_PLAIN)
+
+
+def input_counts(layer: Layer) -> tuple[int, ...]:
+    """How many tensors a layer can read."""
+    if layer.kind in STREAMED:
+        return (1, 2)
+    return (3,) if layer.kind == "attend" else (2,) if layer.kind in TWO_INPUTS else (1,)
 
 
 def linear(layer: Layer, weights: Array, x: Array) -> Array:
@@ -385,32 +452,133 @@ def linear(layer: Layer, weights: Array, x: Array) -> Array:
 
 
 def layer_backward(
-    layer: Layer, x: Array, out: Array, d_out: Array, need_dx: bool = True
-) -> tuple[Array, tuple[Array, Array] | None]:
-    """(dx, (d_weights, d_bias)) of one layer from its input, output and the gradient there; dx is empty if not needed.
+    layer: Layer, inputs: Sequence[Array], out: Array, d_out: Array, need_dx: bool = True
+) -> tuple[Sequence[Array], Gradients | None]:
+    """Gradients at the inputs, and at weights and bias, from a layer's inputs, its output and the gradient there.
 
-    A ReLU passes no gradient where its output is at a bound.
+    There may be fewer of the first kind than inputs, where the rest has none, or none if they are not needed. A ReLU
+    passes no gradient where its output is at a bound.
     """
-    if layer.kind == "mean":
-        return np.broadcast_to(d_out / (x.shape[1] * x.shape[2]), x.shape), None
-    if layer.kind == "average_pool":
-        share = (d_out / _pool_counts(layer, x))[:, :, :, None, None, :]
-        return _scatter(layer, np.broadcast_to(share, (*d_out.shape[:3], *layer.kernel, x.shape[3])), x.shape), None
-    assert layer.weights is not None
     if layer.activation != "none":
         low, high = ACTIVATIONS[layer.activation]
         d_out = d_out * ((out > low) & (out < high))
-    if layer.kind == "depthwise":
-        return _depthwise_backward(layer, x, d_out, need_dx)
+    return _BACKWARD[layer.kind](layer, inputs, d_out, need_dx)
+
+
+Backward = Callable[[Layer, Sequence[Array], Array, bool], tuple[Sequence[Array], Gradients | None]]
+
+
+def _mean_backward(layer: Layer, inputs: Sequence[Array], d_out: Array, _: bool) -> tuple[Sequence[Array], None]:
+    shape = inputs[0].shape
+    return [np.broadcast_to(d_out / (shape[1] * shape[2]), shape)], None
+
+
+def _pool_backward(layer: Layer, inputs: Sequence[Array], d_out: Array, _: bool) -> tuple[Sequence[Array], None]:
+    [x] = inputs
+    share = (d_out / _pool_counts(layer, x))[:, :, :, None, None, :]
+    return [_scatter(layer, np.broadcast_to(share, (*d_out.shape[:3], *layer.kernel, x.shape[3])), x.shape)], None
+
+
+def _linear_backward(
+    layer: Layer, inputs: Sequence[Array], d_out: Array, need_dx: bool
+) -> tuple[Sequence[Array], Gradients]:
+    assert layer.weights is not None
+    x, stream = inputs[0], [d_out] * (len(inputs) - 1)
     columns, positions = im2col(layer, x)
     flat = d_out.reshape(len(columns), -1)
     gradients = deterministic_math.product(flat.T, columns).reshape(layer.weights.shape), flat.sum(axis=0)
     if not need_dx:
-        return np.empty(0, x.dtype), gradients
+        return [], gradients
     d_columns = deterministic_math.product(flat, layer.weights.reshape(flat.shape[1], -1))
     if layer.kind == "dense" or (layer.kernel == layer.stride == (1, 1)):
-        return d_columns.reshape(x.shape), gradients
-    return _scatter(layer, d_columns.reshape(*positions, *layer.kernel, x.shape[3]), x.shape), gradients
+        return [d_columns.reshape(x.shape), *stream], gradients
+    return [_scatter(layer, d_columns.reshape(*positions, *layer.kernel, x.shape[3]), x.shape), *stream], gradients
+
+
+def _pair_backward(layer: Layer, inputs: Sequence[Array], d_out: Array, _: bool) -> tuple[Sequence[Array], None]:
+    parts = [d_out, d_out] if layer.kind == "add" else [d_out * inputs[1], d_out * inputs[0]]
+    return [_summed(part, x.shape) for part, x in zip(parts, inputs, strict=True)], None
+
+
+def _summed(d: Array, shape: tuple[int, ...]) -> Array:
+    """The gradient at an input of `shape` that was repeated along some sides."""
+    repeated = tuple(axis for axis in range(d.ndim) if d.shape[axis] != shape[axis])
+    return np.asarray(d.sum(axis=repeated, keepdims=True)) if repeated else d
+
+
+def _lookup_backward(layer: Layer, inputs: Sequence[Array], d_out: Array, _: bool) -> tuple[Sequence[Array], None]:
+    if not isinstance(layer.function, Smooth):
+        raise InputError(f"layer {layer.name or layer.kind}: the derivative of its function is not known")
+    return [d_out * layer.function.slope(inputs[0])], None
+
+
+def _embed_backward(layer: Layer, inputs: Sequence[Array], d_out: Array, _: bool) -> tuple[Sequence[Array], Gradients]:
+    assert layer.weights is not None
+    ids = inputs[0][..., 0].astype(np.int64).reshape(-1)
+    chosen = (ids == np.arange(len(layer.weights))[:, None]).astype(d_out.dtype)
+    d_weights = deterministic_math.product(chosen, d_out.reshape(len(ids), -1))
+    return [np.zeros_like(inputs[0]), d_out], (d_weights,)
+
+
+def _widen_backward(layer: Layer, inputs: Sequence[Array], d_out: Array, _: bool) -> tuple[Sequence[Array], None]:
+    return [d_out] * len(inputs), None
+
+
+def _constant_backward(
+    layer: Layer, inputs: Sequence[Array], d_out: Array, _: bool
+) -> tuple[Sequence[Array], Gradients]:
+    return [], (d_out.sum(axis=0),)
+
+
+def _norm_backward(layer: Layer, inputs: Sequence[Array], d_out: Array, _: bool) -> tuple[Sequence[Array], Gradients]:
+    assert layer.weights is not None
+    dx, d_gain, d_bias = attention.norm_backward(inputs[0], layer.weights, d_out, layer.centred)
+    return [dx], (d_gain,) if layer.bias is None else (d_gain, d_bias)
+
+
+def _rotate_backward(layer: Layer, inputs: Sequence[Array], d_out: Array, _: bool) -> tuple[Sequence[Array], None]:
+    assert layer.angles is not None
+    return [attention.rotated(d_out, layer.angles, back=True)], None
+
+
+def _attend_backward(layer: Layer, inputs: Sequence[Array], d_out: Array, _: bool) -> tuple[Sequence[Array], None]:
+    q, k, v = inputs
+    return attention.attend_backward(q, k, v, d_out, layer.heads, layer.causal), None
+
+
+def _depthwise_backward(
+    layer: Layer, inputs: Sequence[Array], d_out: Array, need_dx: bool
+) -> tuple[Sequence[Array], Gradients]:
+    assert layer.weights is not None
+    [x] = inputs
+    padded, taps = _taps(layer, x)
+    d_padded, product = np.zeros_like(padded), np.empty_like(d_out)
+    d_weights = np.empty_like(layer.weights)
+
+    for i, j, window in taps:
+        d_weights[i, j] = np.multiply(padded[window], d_out, out=product).sum(axis=(0, 1, 2))
+        if need_dx:
+            d_padded[window] += np.multiply(d_out, _row(layer.weights[i, j], d_out), out=product)
+    return [_unpadded(layer, d_padded, x.shape)], (d_weights, d_out.sum(axis=(0, 1, 2)))
+
+
+_BACKWARD: dict[str, Backward] = {  # kinds that the trainer passes gradients through
+    "conv": _linear_backward,
+    "depthwise": _depthwise_backward,
+    "dense": _linear_backward,
+    "average_pool": _pool_backward,
+    "mean": _mean_backward,
+    "add": _pair_backward,
+    "multiply": _pair_backward,
+    "lookup": _lookup_backward,
+    "embed": _embed_backward,
+    "project": _linear_backward,
+    "widen": _widen_backward,
+    "constant": _constant_backward,
+    "norm": _norm_backward,
+    "rotate": _rotate_backward,
+    "attend": _attend_backward,
+}
 
 
 def _depthwise(layer: Layer, weights: Array, x: Array) -> Array:
@@ -428,20 +596,6 @@ def _depthwise(layer: Layer, weights: Array, x: Array) -> Array:
 def _row(weights: Array, like: Array) -> Array:
     """One tap's weights [channels] for each column [W', channels]: the longer a row, the faster NumPy multiplies."""
     return np.tile(weights, (like.shape[2], 1))
-
-
-def _depthwise_backward(layer: Layer, x: Array, d_out: Array, need_dx: bool) -> tuple[Array, tuple[Array, Array]]:
-    """`layer_backward` of a depthwise layer, from the gradient before its activation."""
-    assert layer.weights is not None
-    padded, taps = _taps(layer, x)
-    d_padded, product = np.zeros_like(padded), np.empty_like(d_out)
-    d_weights = np.empty_like(layer.weights)
-
-    for i, j, window in taps:
-        d_weights[i, j] = np.multiply(padded[window], d_out, out=product).sum(axis=(0, 1, 2))
-        if need_dx:
-            d_padded[window] += np.multiply(d_out, _row(layer.weights[i, j], d_out), out=product)
-    return _unpadded(layer, d_padded, x.shape), (d_weights, d_out.sum(axis=(0, 1, 2)))
 
 
 def _taps(layer: Layer, x: Array) -> tuple[Array, list[tuple[int, int, tuple[slice, slice, slice]]]]:

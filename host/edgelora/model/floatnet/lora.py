@@ -55,8 +55,8 @@ class FloatLoraResult:
 
 
 def adaptable_layers(net: layers.FloatNet) -> list[int]:
-    """Indices of the layers that can carry an adapter: every conv and dense layer."""
-    return [i for i, layer in enumerate(net.layers) if layer.kind in ("conv", "dense")]
+    """Indices of the layers that can carry an adapter: every conv, dense and project layer."""
+    return [i for i, layer in enumerate(net.layers) if layer.kind in ("conv", "dense", "project")]
 
 
 def train_float_lora(
@@ -76,7 +76,7 @@ def train_float_lora(
     augment: Augment | None = None,
     kept: float | None = None,
 ) -> FloatLoraResult:
-    """Trains adapters on `layers` of `net` (all conv and dense ones unless given) by Adam; `net` is left as it was.
+    """Trains adapters on `layers` of `net` (all adaptable ones unless given) by Adam; `net` is left as it was.
 
     ranks: one a layer, 0 for none, instead of `rank` and `layers`; kept: in each update of a running mean of the
     adapters, which becomes the result.
@@ -124,7 +124,7 @@ def merged(net: FloatNet, adapters: dict[int, Adapter], alpha: float) -> FloatNe
 
 def _fresh(layer: layers.Layer, rank: int, rng: np.random.Generator) -> Adapter:
     if layer.weights is None:
-        raise InputError(f"a {layer.kind} layer has no weights to adapt; choose conv and dense layers")
+        raise InputError(f"a {layer.kind} layer has no weights to adapt; choose conv, dense and project layers")
     outputs, inputs = len(layer.weights), layer.weights[0].size
     bound = 1 / math.sqrt(inputs)
     dtype = layer.weights.dtype

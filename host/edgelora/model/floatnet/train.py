@@ -23,7 +23,9 @@ SCHEDULES = ("constant", "linear", "cosine", "step")
 
 
 def softmax_cross_entropy(logits: Array, y: NDArray[np.integer]) -> tuple[float, Array]:
-    """Mean loss in nats of logits [N, classes] at labels y [N], and its gradient at the logits."""
+    """Mean loss in nats of logits [N, ...] at labels y, [N] or [N, positions], and its gradient at the logits."""
+    shape, y = logits.shape, y.reshape(-1)
+    logits = logits.reshape(len(y), -1)
     shifted = logits - logits.max(axis=1, keepdims=True)
     exponentials = deterministic_math.exp(shifted)
     total = exponentials.sum(axis=1, keepdims=True)
@@ -31,7 +33,7 @@ def softmax_cross_entropy(logits: Array, y: NDArray[np.integer]) -> tuple[float,
     losses = np.log(total[:, 0]) - shifted[rows, y]
     gradient = exponentials / total
     gradient[rows, y] -= 1
-    return float(losses.mean()), gradient / len(y)
+    return float(losses.mean()), (gradient / len(y)).reshape(shape)
 
 
 def mean_squared_error(outputs: Array, y: Array) -> tuple[float, Array]:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from .layers import FloatNet, Shape, build, conv, dense, depthwise, mean
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from . import deterministic_math
+from .attention import rotation
+from .functions import GELU, SILU
+from .layers import FloatNet, Layer, Shape, build, conv, dense, depthwise, mean, pointwise, project
 
 
 def har_net(input_shape: Shape, classes: int, seed: int, labels: list[str] | None = None) -> FloatNet:
@@ -27,3 +35,97 @@ def ds_cnn(input_shape: Shape, classes: int, seed: int, labels: list[str] | None
     down, across = max(2, -(-input_shape[0] // 25)), max(2, -(-input_shape[1] // 5))
     layers = [conv(64, (10, max(4, across)), (down, across)), *separable * 4, mean(), dense(classes)]
     return build(input_shape, layers, seed, labels or [])
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """Sizes of a transformer: channels of its stream, layers, heads of queries and of keys, width of a feed-forward."""
+
+    channels: int
+    layers: int
+    heads: tuple[int, int]
+    hidden: int
+
+
+LANGUAGE = Transformer(channels=64, layers=2, heads=(4, 4), hidden=172)
+ENCODER = Transformer(channels=32, layers=2, heads=(4, 4), hidden=64)
+
+
+def language_model(symbols: int, length: int, seed: int, sizes: Transformer = LANGUAGE) -> FloatNet:
+    """An untrained causal model of the next symbol at each of `length` positions, [1, length, 1] to [1, length,
+    symbols], as Llama is built: RMSNorm, rotated queries and keys, SwiGLU; with biases.
+
+    Source: H. Touvron et al., 2023, arXiv:2302.13971.
+    """
+    rng = np.random.default_rng([seed, 1])
+    blocks = _Blocks(sizes, length, llama=True)
+    h = blocks.add(Layer("embed", weights=deterministic_math.normal(rng, (symbols, sizes.channels), 0.1)), 0)
+    blocks.add(pointwise(symbols), blocks.run(h))
+    return _calm(build((1, length, 1), blocks.layers, seed), sizes)
+
+
+def encoder(
+    input_shape: Shape, classes: int, seed: int, labels: list[str] | None = None, sizes: Transformer = ENCODER
+) -> FloatNet:
+    """An untrained encoder of windows [1, time, channels]: a token every four samples, learned positions, LayerNorm,
+    GELU, the mean over tokens.
+
+    Source: A. Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021, arXiv:2010.11929.
+    """
+    rng = np.random.default_rng([seed, 1])
+    tokens = -(-input_shape[1] // 4)
+    blocks = _Blocks(sizes, tokens, llama=False)
+    token = blocks.add(conv(sizes.channels, (1, 8), (1, 4)), 0)
+    positions = deterministic_math.normal(rng, (1, tokens, sizes.channels), 0.02)
+    h = blocks.add(Layer("widen"), token, blocks.add(Layer("constant", weights=positions), 0))
+    blocks.add(dense(classes), blocks.add(mean(), blocks.run(h)))
+    return _calm(build(input_shape, blocks.layers, seed, labels or []), sizes)
+
+
+class _Blocks:
+    """Layers of a transformer; tensors are numbers as in `Layer.inputs`."""
+
+    def __init__(self, sizes: Transformer, rows: int, llama: bool) -> None:
+        self.sizes, self.llama = sizes, llama
+        self.turn = Layer("rotate", angles=rotation(rows, sizes.channels // sizes.heads[0] // 2))
+        self.layers: list[Layer] = []
+
+    def add(self, layer: Layer, *inputs: int) -> int:
+        self.layers.append(replace(layer, inputs=inputs))
+        return len(self.layers)
+
+    def run(self, h: int) -> int:
+        """All blocks on a stream, and the last norm."""
+        for _ in range(self.sizes.layers):
+            h = self._feed_forward(self._attention(h))
+        return self._norm(h)
+
+    def _norm(self, h: int) -> int:
+        gain, zero = np.ones(self.sizes.channels, np.float32), np.zeros(self.sizes.channels, np.float32)
+        return self.add(Layer("norm", weights=gain, bias=None if self.llama else zero, centred=not self.llama), h)
+
+    def _attention(self, h: int) -> int:
+        normal, (queries, keys) = self._norm(h), self.sizes.heads
+        channels = [self.sizes.channels * count // queries for count in (queries, keys, keys)]
+        q, k, v = (self.add(pointwise(outputs), normal) for outputs in channels)
+        if self.llama:
+            q, k = self.add(self.turn, q), self.add(self.turn, k)
+        seen = self.add(Layer("attend", heads=self.sizes.heads, causal=self.llama), q, k, v)
+        return self.add(project(self.sizes.channels), seen, h)
+
+    def _feed_forward(self, h: int) -> int:
+        normal = self._norm(h)
+        made = self.add(pointwise(self.sizes.hidden), normal)
+        made = self.add(Layer("lookup", function=SILU if self.llama else GELU), made)
+        if self.llama:
+            made = self.add(Layer("multiply"), made, self.add(pointwise(self.sizes.hidden), normal))
+        return self.add(project(self.sizes.channels), made, h)
+
+
+def _calm(net: FloatNet, sizes: Transformer) -> FloatNet:
+    """The same with smaller weights where layers add to the stream, so that it does not grow with their number."""
+    share = np.float32(1 / math.sqrt(2 * sizes.layers))
+    for layer in net.layers:
+        if layer.kind == "project" and layer.weights is not None:
+            layer.weights *= share
+    return net
