@@ -179,7 +179,7 @@ EDGELORA_HOT void edgelora_op_forward(
             edgelora_embed_forward_s16(g, x, as_stream(x2), to_stream(y));
             break;
         case EDGELORA_PROJECT:
-            edgelora_project_forward_s16(
+            (pass->packed ? edgelora_project_forward_packed_s16 : edgelora_project_forward_s16)(
                 g, branch, x, as_stream(x2), to_stream(y), pass->t, pass->scratch);
             break;
         case EDGELORA_WIDEN:
@@ -232,9 +232,9 @@ EDGELORA_HOT int32_t edgelora_op_requantize_backward(const edgelora_shape_t *g, 
     int32_t exponent, bool plain, const edgelora_simd_t *simd) {
     EDGELORA_ASSERT(g->traits & EDGELORA_SCALES);
     bool norm = g->op->kind == EDGELORA_NORM;
-    return (plain || g->rounds || norm ? edgelora_requantize_backward_s8
-            : simd                     ? simd->requantize_backward
-                                       : edgelora_requantize_backward_packed_s8)(g, e, exponent);
+    return (plain || norm ? edgelora_requantize_backward_s8
+            : simd        ? simd->requantize_backward
+                          : edgelora_requantize_backward_packed_s8)(g, e, exponent);
 }
 
 EDGELORA_HOT int32_t edgelora_op_branch_backward(const edgelora_shape_t *g,

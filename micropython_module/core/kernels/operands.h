@@ -6,6 +6,15 @@
 
 #include "graph.h"
 
+static inline int32_t clamp_s16(int32_t v) {
+    return clamp_s32(v, -32768, 32767);
+}
+
+// A value of a stream, plus v.
+static inline int16_t plus_s16(int32_t h, int32_t v) {
+    return (int16_t)clamp_s16(h + clamp_s16(v));
+}
+
 // The branch of an adapter on one op.
 typedef struct {
     const int8_t *a, *b; // s8 [rank, K], s8 [out_c, rank]

@@ -471,7 +471,7 @@ static uint8_t op_flags(const edgelora_session_t *s, const edgelora_shape_t *g, 
     }
     rank = g->is_matrix ? rank : 0;
     bool forward = edgelora_op_is_packed(g, rank, false, s->scratch_size, s->plain);
-    bool backward = !g->rounds && edgelora_op_is_packed(g, rank, true, s->scratch_size, s->plain);
+    bool backward = edgelora_op_is_packed(g, rank, true, s->scratch_size, s->plain);
     bool lasts = g->traits & EDGELORA_KEEPS;
     return (uint8_t)((bounded ? EDGELORA_OP_BOUNDED : 0) | (lasts ? EDGELORA_OP_LASTS : 0) |
         (forward ? EDGELORA_OP_PACKED_FORWARD : 0) | (backward ? EDGELORA_OP_PACKED_BACKWARD : 0));

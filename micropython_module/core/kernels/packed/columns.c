@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/internal.h"
+#include "training/block.h"
 
 // trunc_shift(v, shift) of rows of words of q, `step` bytes apart, four bytes at a time: v + 128 is
 // >= 0, and 2^shift - 1 more where v < 0 stays in its byte.
@@ -28,6 +29,22 @@ EDGELORA_KERNEL static uint32_t magnitude_bits(const int32_t *v, uint32_t n) {
     return bits;
 }
 
+// edgelora_store_column_s8 of rounded values: q[0] is value i of its block.
+EDGELORA_KERNEL static uint32_t store_rounded(
+    int8_t *q, uint32_t step, const int32_t *v, uint32_t n, int32_t shift, uint32_t i) {
+    uint32_t bits = 0, offset = edgelora_block_offset(i, shift, 0),
+             next = edgelora_block_offset(i + step, shift, 0);
+    for (const int32_t *end = v + n; v != end; q += step) {
+        int32_t sign = *v >> 31;
+        uint32_t magnitude = ((uint32_t)((*v++ ^ sign) - sign) + offset) >> shift, now = offset;
+        bits |= magnitude;
+        *q = (int8_t)(((int32_t)magnitude ^ sign) - sign);
+        offset = next;
+        next = now;
+    }
+    return bits;
+}
+
 EDGELORA_HOT static uint32_t store_columns(edgelora_columns_t *b, const edgelora_cursor_t *at,
     uint32_t c, uint32_t columns, uint32_t count, uint32_t padded, const int32_t *v) {
     uint32_t bits = 0, y = at->y, x = at->x;
@@ -35,7 +52,10 @@ EDGELORA_HOT static uint32_t store_columns(edgelora_columns_t *b, const edgelora
         uint32_t n = one ? count : at_most(count, at->width - x),
                  from = b->first + y * b->row + x * b->step + c;
         for (uint32_t k = 0; k < columns; ++k) {
-            bits |= edgelora_store_column_s8(b->q + from + k, b->step, v + k * padded, n, b->shift);
+            int8_t *q = b->q + from + k;
+            const int32_t *column = v + k * padded;
+            bits |= b->rounds ? store_rounded(q, b->step, column, n, b->shift, from + k)
+                              : edgelora_store_column_s8(q, b->step, column, n, b->shift);
         }
         uint32_t end = from + (n - 1) * b->step + columns;
         b->written = end > b->written ? end : b->written;
@@ -49,6 +69,10 @@ EDGELORA_HOT static uint32_t store_columns(edgelora_columns_t *b, const edgelora
 // after c is written yet, and only the words up to c are scaled.
 EDGELORA_HOT static void rescale_written(const edgelora_columns_t *b, const edgelora_cursor_t *at,
     uint32_t c, uint32_t count, uint32_t written, int32_t shift) {
+    if (b->rounds) {
+        edgelora_block_shift(b->q, written, shift, b->shift, true);
+        return;
+    }
     bool in_order = !b->first && (!b->row || b->row == at->width * b->step);
     if (!in_order || (b->step & 3)) {
         edgelora_rescale_s8(b->q, (written + 3) / 4, 1, 0, shift);
@@ -67,10 +91,11 @@ EDGELORA_HOT void edgelora_columns_put(edgelora_columns_t *b, const edgelora_cur
         b->shift = first < 0 ? 0 : first;
     }
     uint32_t bits = store_columns(b, at, c, columns, count, padded, v);
-    if (bits >> 7) { // values too large for the block's shift
+    while (bits >> 7) { // values too large for the block's shift; with rounding, once or twice
         int32_t more = bit_length(bits) - 7;
         rescale_written(b, at, c, count, written, more);
         b->shift += more;
-        store_columns(b, at, c, columns, count, padded, v);
+        bits = store_columns(b, at, c, columns, count, padded, v);
+        bits = b->rounds ? bits : 0;
     }
 }

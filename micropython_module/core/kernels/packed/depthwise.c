@@ -141,7 +141,7 @@ EDGELORA_HOT int32_t edgelora_depthwise_strips_backward_s8(
     const planes_t l = planes_layout(&e);
     uint32_t *plane = error->scratch;
     int32_t *acc = (int32_t *)(void *)((uint8_t *)error->scratch + l.acc);
-    edgelora_columns_t block = {.q = dx, .step = e.out_c};
+    edgelora_columns_t block = {.q = dx, .step = e.out_c, .rounds = g->rounds};
     edgelora_cursor_t at = {0, 0, (uint32_t)e.out_h * e.out_w};
     edgelora_plane_t in = {
         .pitch = 4 * EDGELORA_STRIP_PITCH, .step = e.in_c, .row = (uint32_t)e.in_w * e.in_c};

@@ -59,7 +59,7 @@ EDGELORA_HOT int32_t edgelora_depthwise_backward_packed_s8(
     plane_layout_t l = transposed_plane_layout(g);
     uint32_t *plane = error->scratch;
     int32_t *acc = (int32_t *)(void *)((uint8_t *)error->scratch + l.acc);
-    edgelora_columns_t block = {.q = dx, .step = g->in_c};
+    edgelora_columns_t block = {.q = dx, .step = g->in_c, .rounds = g->rounds};
     edgelora_cursor_t at = {0, 0, (uint32_t)g->in_h * g->in_w};
     for (uint32_t iy = 0; iy < g->in_h; iy += l.rows) {
         uint32_t rows = at_most(g->in_h - iy, l.rows), count = rows * g->in_w;

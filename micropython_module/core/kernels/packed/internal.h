@@ -14,6 +14,7 @@ enum {
     EDGELORA_GROUP_BYTES = 32,      // of a quad
     EDGELORA_GROUP_WORDS = 8,       // of a quad, in words
     EDGELORA_ACC_BYTES = 1024,      // of accumulators
+    EDGELORA_SINGLE = 2,           // so many positions are computed separately
     EDGELORA_MAX_ROWS = 8,          // rows multiplied together
 };
 
@@ -189,6 +190,7 @@ typedef struct {
     // in bytes: offset of a grid's first position, from one position to the next in its row, from
     // one row to the next
     uint32_t first, step, row;
+    bool rounds; // of the model
 } edgelora_columns_t;
 
 // Writes v, s32 [columns, padded]: columns from c on of `count` positions from `at` on.

@@ -32,7 +32,7 @@ typedef struct {
 } tile_t;
 
 static inline bool is_single(uint32_t positions) {
-    return positions <= 2;
+    return positions <= EDGELORA_SINGLE;
 }
 
 // Number of rows of weights that are not whole groups to align at a time; at least two, as the
@@ -303,7 +303,9 @@ EDGELORA_KERNEL static void tiles_forward(const edgelora_shape_t *g,
     common.b_is_small = branch_sum <= INT16_MAX;
     common.b_joins = l.t_groups <= EDGELORA_B_GROUPS &&
         (!l.t_groups || n <= 0 || edgelora_biases_within(g, (1 << (30 - n)) - 1));
-    bool at_once = !branch->rank && edgelora_gives_tile_outputs(g); // directly from sums to outputs
+    bool wide = g->op->kind == EDGELORA_PROJECT;
+    // directly from sums to outputs
+    bool at_once = !branch->rank && !wide && edgelora_gives_tile_outputs(g);
     common.lead = g->inputs & 3 ? edgelora_window_lead(g, x) : 0;
     bool in_place = edgelora_takes_input_as_it_is(g) && is_aligned(x);
     edgelora_cursor_t at = {0, 0, g->out_w};
@@ -319,9 +321,19 @@ EDGELORA_KERNEL static void tiles_forward(const edgelora_shape_t *g,
         }
         tile_forward(g, branch, &l, &common, s, at_once, p == 0, count, y);
         p += count;
-        y += count * g->out_c;
+        y += count * g->out_c << wide;
         t = t ? t + count * branch->rank : 0;
     }
+}
+
+// h: s16 [positions, out_c], or NULL: 0
+EDGELORA_HOT void edgelora_project_forward_packed_s16(const edgelora_shape_t *g,
+    const edgelora_branch_t *branch, const int8_t *x, const int16_t *h, int16_t *y, int8_t *t,
+    void *scratch) {
+    for (uint32_t i = 0; i < g->positions * g->out_c; ++i) {
+        y[i] = h ? h[i] : 0;
+    }
+    tiles_forward(g, branch, x, (int8_t *)y, t, scratch);
 }
 
 EDGELORA_HOT void edgelora_matrix_forward_packed_s8(const edgelora_shape_t *g,

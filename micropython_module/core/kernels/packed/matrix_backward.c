@@ -121,7 +121,7 @@ EDGELORA_HOT static int32_t rows_backward(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, const joint_t *j, int8_t *dx) {
     int32_t *acc = error->scratch;
     edgelora_row_t *list = (edgelora_row_t *)(void *)(acc + DENSE_INPUTS);
-    edgelora_columns_t block = {.q = dx, .step = 1};
+    edgelora_columns_t block = {.q = dx, .step = 1, .rounds = g->rounds};
     edgelora_cursor_t at = {0, 0, g->positions * g->inputs};
     edgelora_weighted_rows_t e = {g->weights, error->e, g->out_c, EDGELORA_OFFSET},
                              t = {
@@ -282,7 +282,10 @@ EDGELORA_HOT static int32_t conv_backward(const conv_t *conv, int8_t *dx) {
     const edgelora_op_t *op = g->op;
     uint32_t row = (uint32_t)g->in_w * g->in_c;
     edgelora_columns_t block = {
-        .q = dx, .step = (uint32_t)op->stride_w * g->in_c, .row = op->stride_h * row};
+        .q = dx,
+        .step = (uint32_t)op->stride_w * g->in_c,
+        .row = op->stride_h * row,
+        .rounds = g->rounds};
     for (uint32_t y = 0; y < op->stride_h && y < g->in_h; ++y) {
         edgelora_phase_t py = phase_of(
             y, op->stride_h, op->pad_top, op->dilation_h, g->kernel_h, g->in_h);
@@ -331,7 +334,7 @@ EDGELORA_HOT static int32_t dense_branch_backward(const edgelora_shape_t *g,
     int32_t *acc = error->scratch;
     uint32_t rank = branch->rank;
     edgelora_weighted_rows_t b = {(const uint8_t *)branch->b, error->e, g->out_c, EDGELORA_SIGNED};
-    edgelora_columns_t block = {.q = t_error, .step = 1};
+    edgelora_columns_t block = {.q = t_error, .step = 1, .rounds = g->rounds};
     edgelora_cursor_t at = {0, 0, rank};
     for (uint32_t j = 0; j < rank; ++j) {
         acc[j] = 0;
@@ -350,7 +353,7 @@ EDGELORA_HOT int32_t edgelora_branch_backward_packed_s8(const edgelora_shape_t *
     uint8_t *s = error->scratch;
     const int8_t *e = error->e;
     transposed_t l = branch_layout(g);
-    edgelora_columns_t block = {.q = t_error, .step = branch->rank};
+    edgelora_columns_t block = {.q = t_error, .step = branch->rank, .rounds = g->rounds};
     int32_t *acc = (int32_t *)(void *)(s + l.acc), none[MOST_ROWS] = {0};
     uint32_t *x = (uint32_t *)(void *)(s + l.x), *words = (uint32_t *)(void *)(s + l.words);
     edgelora_cursor_t at = {0, 0, g->positions};

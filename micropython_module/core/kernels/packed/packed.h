@@ -21,6 +21,9 @@ uint32_t edgelora_pool_packed_scratch(const edgelora_shape_t *g);
 // Bit-exact with the functions of the same names in reference.h.
 void edgelora_matrix_forward_packed_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const int8_t *x, int8_t *y, int8_t *t, void *scratch);
+// More positions than EDGELORA_SINGLE.
+void edgelora_project_forward_packed_s16(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const int8_t *x, const int16_t *h, int16_t *y, int8_t *t, void *scratch);
 void edgelora_depthwise_forward_packed_s8(
     const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch);
 void edgelora_mask_packed_s8(

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/internal.h"
+#include "training/block.h"
 
 EDGELORA_HOT bool edgelora_biases_within(const edgelora_shape_t *g, int32_t limit) {
     for (uint32_t o = 0; o < g->out_c; ++o) {
@@ -22,8 +23,24 @@ EDGELORA_HOT edgelora_requantize_t edgelora_requantize_of(
         .max = g->op->act_max};
 }
 
+// Adds the outputs y[o, o + rows) of `count` positions to a stream.
+EDGELORA_HOT static void add_outputs(
+    const edgelora_shape_t *g, uint32_t o, const edgelora_requantize_t *r, int16_t *y) {
+    const int32_t *acc = r->acc;
+    for (uint32_t end = o + r->rows; o < end; ++o, acc += (r->count + 3) & ~3u) {
+        int16_t *to = y + o;
+        for (uint32_t p = 0; p < r->count; ++p, to += g->out_c) {
+            *to = plus_s16(*to, requantize(acc[p], g->multiplier[o], g->shift[o]));
+        }
+    }
+}
+
 EDGELORA_HOT void edgelora_requantize_outputs_s8(
     const edgelora_shape_t *g, uint32_t o, edgelora_requantize_t *r, int8_t *y) {
+    if (g->op->kind == EDGELORA_PROJECT) {
+        add_outputs(g, o, r, (int16_t *)(void *)y);
+        return;
+    }
     if (g->bounded) {
         r->multiplier = g->multiplier + o;
         r->shift = g->shift + o;
@@ -142,6 +159,46 @@ EDGELORA_HOT static int32_t scale_columns(scaled_t *s) {
     return n;
 }
 
+// The largest magnitudes of values at even and at odd places, each times its channel's multiplier.
+EDGELORA_KERNEL static void largest_products(const scaled_t *s, uint32_t largest[2]) {
+    uint32_t step = s->channels, i = 0;
+    for (uint32_t c = 0; c < s->channels; ++c) {
+        uint32_t m = (uint32_t)shared_multiplier(s->g, c, s->top), most[2] = {0, 0};
+        i = c;
+        for (const int8_t *e = s->e + c, *end = s->e + s->rows * step; e < end;
+            e += step, i += step) {
+            uint32_t magnitude = abs_u32(*e);
+            most[i & 1] = magnitude > most[i & 1] ? magnitude : most[i & 1];
+        }
+        for (uint32_t k = 0; k < 2; ++k) {
+            largest[k] = most[k] * m > largest[k] ? most[k] * m : largest[k];
+        }
+    }
+}
+
+// Scales and rounds all values.
+EDGELORA_HOT static int32_t scale_rounded(scaled_t *s) {
+    uint32_t largest[2] = {0, 0}, step = s->channels;
+    largest_products(s, largest);
+    uint32_t top = largest[0] > largest[1] ? largest[0] : largest[1];
+    int32_t n = edgelora_block_more(top);
+    n += edgelora_block_magnitude((int32_t)largest[0], n, 0, true) > 127 ||
+        edgelora_block_magnitude((int32_t)largest[1], n, 1, true) > 127;
+    for (uint32_t c = 0; c < s->channels; ++c) {
+        int32_t m = shared_multiplier(s->g, c, s->top);
+        uint32_t offset = edgelora_block_offset(c, n, 0),
+                 next = edgelora_block_offset(c + step, n, 0);
+        for (int8_t *e = s->e + c, *end = s->e + s->rows * step; e < end; e += step) {
+            int32_t v = *e * m, sign = v >> 31;
+            uint32_t now = offset;
+            *e = (int8_t)(((((v ^ sign) - sign) + (int32_t)offset) >> n ^ sign) - sign);
+            offset = next;
+            next = now;
+        }
+    }
+    return n;
+}
+
 EDGELORA_HOT int32_t edgelora_requantize_backward_packed_s8(
     const edgelora_shape_t *g, int8_t *e, int32_t exponent) {
     // a tensor with a single multiplier counts as one column
@@ -151,5 +208,6 @@ EDGELORA_HOT int32_t edgelora_requantize_backward_packed_s8(
     for (uint32_t c = 0; c < s.channels; ++c) {
         s.top = g->shift[c] > s.top ? g->shift[c] : s.top;
     }
-    return exponent + s.top - 15 + (s.rows == 1 ? scale_row(&s) : scale_columns(&s));
+    int32_t n = g->rounds ? scale_rounded(&s) : s.rows == 1 ? scale_row(&s) : scale_columns(&s);
+    return exponent + s.top - 15 + n;
 }

@@ -6,10 +6,6 @@
 // Small rather than fast: everything except the products runs once per unit.
 #define SMALL __attribute__((noinline))
 
-static int32_t clamp_s16(int32_t v) {
-    return clamp_s32(v, INT16_MIN, INT16_MAX);
-}
-
 SMALL static int32_t scaled(const edgelora_shape_t *g, int32_t v, uint32_t k) {
     return requantize(v, g->multiplier[k], g->shift[k]);
 }

@@ -89,7 +89,7 @@ void edgelora_embed_forward_s16(
 void edgelora_widen_forward_s16(
     const edgelora_shape_t *g, const int8_t *x, const int16_t *h, int16_t *y);
 void edgelora_project_forward_s16(const edgelora_shape_t *g, const edgelora_branch_t *branch,
-    const int8_t *x, const int16_t *h, int16_t *y, int8_t *t, int8_t *patch);
+    const int8_t *x, const int16_t *h, int16_t *y, int8_t *t, void *patch);
 int32_t edgelora_stream_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 

@@ -3,15 +3,6 @@
 
 #include "kernels/reference/reference.h"
 
-static int32_t clamp_s16(int32_t v) {
-    return clamp_s32(v, -32768, 32767);
-}
-
-// h + v, both within 16 bits. h: NULL: 0
-static int16_t plus(const int16_t *h, uint32_t i, int32_t v) {
-    return (int16_t)clamp_s16((h ? h[i] : 0) + clamp_s16(v));
-}
-
 void edgelora_embed_forward_s16(
     const edgelora_shape_t *g, const int8_t *ids, const int16_t *h, int16_t *y) {
     uint32_t symbols = op_number(g->op), bytes = g->in_c;
@@ -20,7 +11,7 @@ void edgelora_embed_forward_s16(
         const int8_t *row = g->table + id * g->out_c;
         for (uint32_t c = 0; c < g->out_c; ++c) {
             int32_t v = id < symbols ? requantize(row[c], g->multiplier[0], g->shift[0]) : 0;
-            y[at + c] = plus(h, at + c, v);
+            y[at + c] = plus_s16(h ? h[at + c] : 0, v);
         }
     }
 }
@@ -28,12 +19,12 @@ void edgelora_embed_forward_s16(
 void edgelora_widen_forward_s16(
     const edgelora_shape_t *g, const int8_t *x, const int16_t *h, int16_t *y) {
     for (uint32_t i = 0; i < g->positions * g->out_c; ++i) {
-        y[i] = plus(h, i, requantize(x[i] - g->zp_in, g->multiplier[0], g->shift[0]));
+        y[i] = plus_s16(h ? h[i] : 0, requantize(x[i] - g->zp_in, g->multiplier[0], g->shift[0]));
     }
 }
 
 void edgelora_project_forward_s16(const edgelora_shape_t *g, const edgelora_branch_t *branch,
-    const int8_t *x, const int16_t *h, int16_t *y, int8_t *t, int8_t *patch) {
+    const int8_t *x, const int16_t *h, int16_t *y, int8_t *t, void *patch) {
     int8_t own_t[EDGELORA_MAX_RANK];
     for (uint32_t p = 0; p < g->positions; ++p) {
         const int8_t *in = edgelora_patch_s8(g, x, p, patch);
@@ -42,7 +33,7 @@ void edgelora_project_forward_s16(const edgelora_shape_t *g, const edgelora_bran
         for (uint32_t o = 0; o < g->out_c; ++o) {
             int32_t acc = edgelora_matrix_sum_s8(g, branch, o, in, kept);
             uint32_t at = p * g->out_c + o;
-            y[at] = plus(h, at, requantize(acc, g->multiplier[o], g->shift[o]));
+            y[at] = plus_s16(h ? h[at] : 0, requantize(acc, g->multiplier[o], g->shift[o]));
         }
     }
 }

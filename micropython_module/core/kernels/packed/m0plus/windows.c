@@ -105,7 +105,7 @@ EDGELORA_HOT bool edgelora_windows_backward_s8(const edgelora_shape_t *g,
         t_first = !t_first;
     }
     add_windows(g, branch, error, &l, t_first, acc);
-    edgelora_columns_t block = {.q = dx, .step = 1};
+    edgelora_columns_t block = {.q = dx, .step = 1, .rounds = g->rounds};
     edgelora_cursor_t at = {0, 0, l.list};
     for (uint32_t count; at.x < l.list; at.x += count) {
         count = at_most(l.list - at.x, PUT_AT_ONCE);
